@@ -1,0 +1,307 @@
+//! The only place that starts programs: typed arguments, never a shell string.
+//!
+//! Children stay in this process's group, so one Ctrl-C on the terminal reaches them directly and is never
+//! forwarded a second time: terraform takes two interrupts as "exit at once and lose the state".
+
+use std::ffi::{OsStr, OsString};
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// How much of a program's output an error keeps, in lines.
+const TAIL_LINES: usize = 40;
+
+/// Text that must never be printed: it reaches a program through its standard input alone.
+#[derive(Clone)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps `text`.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text itself; only for handing it on.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(***)")
+    }
+}
+
+/// Why a program did not do what it was started for.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessError {
+    /// The program is not installed.
+    #[error("{program} is not installed or not in PATH")]
+    Missing {
+        /// The program's name.
+        program: String,
+    },
+    /// The operating system refused to start it.
+    #[error("could not start {program}")]
+    Start {
+        /// The program's name.
+        program: String,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// It ran and failed.
+    #[error("`{command}` ended with {status}{}", tail_text(tail))]
+    Failed {
+        /// The command line, without what went through stdin.
+        command: String,
+        /// The exit status as text.
+        status: String,
+        /// The exit code, where there was one.
+        code: Option<i32>,
+        /// The last lines it printed.
+        tail: Vec<String>,
+    },
+}
+
+impl ProcessError {
+    /// The last lines that the program printed, where it ran.
+    pub fn tail(&self) -> &[String] {
+        match self {
+            Self::Failed { tail, .. } => tail,
+            Self::Missing { .. } | Self::Start { .. } => &[],
+        }
+    }
+}
+
+fn tail_text(tail: &[String]) -> String {
+    tail.iter().map(|line| format!("\n    {line}")).collect()
+}
+
+/// A program with its arguments, environment and input.
+#[derive(Clone, Debug)]
+pub struct Cmd {
+    program: PathBuf,
+    args: Vec<OsString>,
+    env: Vec<(OsString, Option<OsString>)>,
+    cwd: Option<PathBuf>,
+    stdin: Option<Secret>,
+}
+
+/// A handle that ends a running program from another task.
+#[derive(Clone, Default)]
+pub struct Killer(Arc<std::sync::Mutex<Option<Arc<duct::ReaderHandle>>>>);
+
+impl Killer {
+    /// Ends the program, if it runs.
+    pub fn kill(&self) {
+        if let Ok(guard) = self.0.lock()
+            && let Some(handle) = guard.as_ref()
+        {
+            // The program may have ended in the meantime: that is what was wanted.
+            let _ = handle.kill();
+        }
+    }
+}
+
+impl Cmd {
+    /// A program by name (looked up in PATH) or by path.
+    pub fn new(program: impl AsRef<OsStr>) -> Self {
+        Self { program: program.as_ref().into(), args: Vec::new(), env: Vec::new(), cwd: None, stdin: None }
+    }
+
+    /// Adds an argument.
+    pub fn arg(mut self, arg: impl Into<OsString>) -> Self {
+        self.args.push(arg.into());
+        self
+    }
+
+    /// Adds arguments.
+    pub fn args(mut self, args: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
+        self.args.extend(args.into_iter().map(Into::into));
+        self
+    }
+
+    /// Sets an environment variable.
+    pub fn env(mut self, key: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+        self.env.push((key.into(), Some(value.into())));
+        self
+    }
+
+    /// Removes an inherited environment variable.
+    pub fn env_remove(mut self, key: impl Into<OsString>) -> Self {
+        self.env.push((key.into(), None));
+        self
+    }
+
+    /// Sets the working directory.
+    pub fn cwd(mut self, dir: impl AsRef<Path>) -> Self {
+        self.cwd = Some(dir.as_ref().into());
+        self
+    }
+
+    /// Sends `text` to the program's standard input, which is otherwise empty.
+    pub fn stdin(mut self, text: Secret) -> Self {
+        self.stdin = Some(text);
+        self
+    }
+
+    /// The arguments, for tests of what is built.
+    pub fn arguments(&self) -> Vec<String> {
+        self.args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect()
+    }
+
+    /// The command line for people.
+    pub fn display(&self) -> String {
+        let words =
+            std::iter::once(self.program.as_os_str()).chain(self.args.iter().map(OsString::as_os_str));
+        words.map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ")
+    }
+
+    fn name(&self) -> String {
+        self.program.file_name().unwrap_or(self.program.as_os_str()).to_string_lossy().into_owned()
+    }
+
+    /// Runs a short command to its end and gives its stdout, trimmed.
+    ///
+    /// # Errors
+    /// The program is missing, cannot be started, or ends with another status than 0.
+    pub fn read(&self) -> Result<String, ProcessError> {
+        let output = self
+            .expression()
+            .stdout_capture()
+            .stderr_capture()
+            .unchecked()
+            .run()
+            .map_err(|source| self.start_error(source))?;
+        if !output.status.success() {
+            let tail = String::from_utf8_lossy(&output.stderr).lines().map(str::to_owned).collect::<Vec<_>>();
+            return Err(self.failed(output.status, last(tail)));
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
+    }
+
+    /// Runs a long command, hands each line of its stdout and stderr to `on_line` as it comes, and keeps the last
+    /// lines for the error.
+    ///
+    /// # Errors
+    /// As [`Cmd::read`].
+    pub async fn stream(
+        self,
+        killer: Killer,
+        mut on_line: impl FnMut(&str) + Send + 'static,
+    ) -> Result<(), ProcessError> {
+        let run = move || {
+            let reader =
+                self.expression().stderr_to_stdout().unchecked().reader().map_err(|e| self.start_error(e))?;
+            let reader = Arc::new(reader);
+            if let Ok(mut guard) = killer.0.lock() {
+                *guard = Some(Arc::clone(&reader));
+            }
+            let mut tail = std::collections::VecDeque::with_capacity(TAIL_LINES);
+            let mut lines = BufReader::new(&*reader);
+            let mut raw = Vec::new();
+            // By bytes, not by `lines()`: a build may print what is not UTF-8.
+            while lines.read_until(b'\n', &mut raw).map_err(|e| self.start_error(e))? > 0 {
+                let text = String::from_utf8_lossy(&raw);
+                let line = text.trim_end_matches(['\n', '\r']);
+                on_line(line);
+                if tail.len() == TAIL_LINES {
+                    tail.pop_front();
+                }
+                tail.push_back(line.to_owned());
+                raw.clear();
+            }
+            let output = reader.try_wait().map_err(|e| self.start_error(e))?;
+            match output {
+                Some(output) if !output.status.success() => Err(self.failed(output.status, tail.into())),
+                _ => Ok(()),
+            }
+        };
+        match tokio::task::spawn_blocking(run).await {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        }
+    }
+
+    fn expression(&self) -> duct::Expression {
+        let mut expression = duct::cmd(&self.program, &self.args);
+        for (key, value) in &self.env {
+            expression = match value {
+                Some(value) => expression.env(key, value),
+                None => expression.env_remove(key),
+            };
+        }
+        if let Some(dir) = &self.cwd {
+            expression = expression.dir(dir);
+        }
+        match &self.stdin {
+            Some(secret) => expression.stdin_bytes(secret.reveal()),
+            None => expression.stdin_null(),
+        }
+    }
+
+    fn start_error(&self, source: std::io::Error) -> ProcessError {
+        match source.kind() {
+            std::io::ErrorKind::NotFound => ProcessError::Missing { program: self.name() },
+            _ => ProcessError::Start { program: self.name(), source },
+        }
+    }
+
+    fn failed(&self, status: std::process::ExitStatus, tail: Vec<String>) -> ProcessError {
+        ProcessError::Failed {
+            command: self.display(),
+            status: status.to_string(),
+            code: status.code(),
+            tail,
+        }
+    }
+}
+
+fn last(mut lines: Vec<String>) -> Vec<String> {
+    lines.split_off(lines.len().saturating_sub(TAIL_LINES))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn read_gives_stdout_and_keeps_the_tail_of_stderr() {
+        assert_eq!(Cmd::new("echo").arg("a b").read().unwrap(), "a b");
+        let error = Cmd::new("sh").args(["-c", "echo why >&2; exit 3"]).read().unwrap_err();
+        assert_eq!(error.tail(), ["why"]);
+        assert!(error.to_string().contains("exit status: 3"), "{error}");
+    }
+
+    #[test]
+    fn a_missing_program_is_named() {
+        let error = Cmd::new("no-such-program-here").read().unwrap_err();
+        assert_eq!(error.to_string(), "no-such-program-here is not installed or not in PATH");
+    }
+
+    #[tokio::test]
+    async fn stream_hands_over_lines_and_secrets_stay_out_of_the_error() {
+        let lines = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let seen = Arc::clone(&lines);
+        let error = Cmd::new("sh")
+            .args(["-c", "wc -c; echo two >&2; exit 9"])
+            .stdin(Secret::new("hunter2"))
+            .stream(Killer::default(), move |line| seen.lock().unwrap().push(line.trim().to_owned()))
+            .await
+            .unwrap_err();
+        assert_eq!(*lines.lock().unwrap(), ["7", "two"]);
+        assert!(!format!("{error} {error:?}").contains("hunter2"));
+    }
+
+    #[tokio::test]
+    async fn a_killer_ends_a_running_program() {
+        let killer = Killer::default();
+        let from_inside = killer.clone();
+        let result = Cmd::new("sh")
+            .args(["-c", "echo up; exec sleep 600"])
+            .stream(killer, move |_| from_inside.kill())
+            .await;
+        assert!(result.unwrap_err().to_string().contains("signal: 9"));
+    }
+}
