@@ -81,7 +81,7 @@ fn tail_text(tail: &[String]) -> String {
 /// A program with its arguments, environment and input.
 #[derive(Clone, Debug)]
 pub struct Cmd {
-    program: PathBuf,
+    program: OsString,
     args: Vec<OsString>,
     env: Vec<(OsString, Option<OsString>)>,
     cwd: Option<PathBuf>,
@@ -159,7 +159,8 @@ impl Cmd {
     }
 
     fn name(&self) -> String {
-        self.program.file_name().unwrap_or(self.program.as_os_str()).to_string_lossy().into_owned()
+        let path = Path::new(&self.program);
+        path.file_name().unwrap_or(&self.program).to_string_lossy().into_owned()
     }
 
     /// Runs a short command to its end and gives its stdout, trimmed.
