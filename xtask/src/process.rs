@@ -225,6 +225,27 @@ impl Cmd {
         }
     }
 
+    /// Starts a server that outlives this process, in a process group of its own so that Ctrl-C here does not reach
+    /// it, its output going to the file `log`. Gives its process id.
+    ///
+    /// # Errors
+    /// The program is missing or cannot be started, or the log cannot be written.
+    pub fn spawn_detached(&self, log: &Path) -> Result<u32, ProcessError> {
+        use std::os::unix::process::CommandExt as _;
+        let handle = self
+            .expression()
+            .stderr_to_stdout()
+            .stdout_path(log)
+            .before_spawn(|command| {
+                command.process_group(0);
+                Ok(())
+            })
+            .start()
+            .map_err(|source| self.start_error(source))?;
+        // Not waited for: the handle's drop leaves the program running.
+        Ok(handle.pids().first().copied().unwrap_or_default())
+    }
+
     fn expression(&self) -> duct::Expression {
         let mut expression = duct::cmd(&self.program, &self.args);
         for (key, value) in &self.env {
