@@ -1,1 +1,29 @@
 //! OCI distribution client and mirror.
+//!
+//! [`Client`] speaks [the distribution protocol](https://github.com/opencontainers/distribution-spec/blob/main/spec.md) with
+//! any number of registries; [`mirror`] copies images between them, registry to registry, by as few requests as there can be
+//! and with every byte verified. Nothing here knows AWS, docker or a command line: credentials, memory and bulk existence checks
+//! come in by the traits [`Credentials`], [`mirror::Mapping`] and [`mirror::BlobIndex`].
+
+#![expect(dead_code, reason = "the mirror, which uses the rest, lands next")]
+
+mod auth;
+mod client;
+mod digest;
+mod error;
+pub mod limits;
+mod manifest;
+pub mod mirror;
+mod platform;
+mod reference;
+
+pub use auth::{Anonymous, Credential, Credentials};
+pub use client::{Builder, Client, Quotas, RateLimit, RetryPolicy, RetryWatcher, Timeouts};
+pub use digest::{Digest, DigestError};
+pub use error::{BoxError, Error, ErrorKind};
+pub use futures_util::future::BoxFuture;
+pub use manifest::{
+    ACCEPTED, Descriptor, Image, Index, Kind, Manifest, ManifestError, SOURCE_DIGEST_ANNOTATION,
+};
+pub use platform::{Platform, PlatformError};
+pub use reference::{DOCKER_HUB, MAX_TAG, Reference, ReferenceError};

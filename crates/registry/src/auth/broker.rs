@@ -1,0 +1,303 @@
+//! One place that knows, for each registry, how to authorise a request; it refreshes once for all who wait.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use http::{HeaderMap, HeaderValue};
+use tokio::sync::OwnedMutexGuard;
+use url::Url;
+
+use super::challenge::Challenge;
+use super::{Credential, Credentials, Scope, token};
+use crate::client::location;
+use crate::client::response::{self, Failure};
+use crate::error::{Error, ErrorKind};
+use crate::limits;
+
+/// A token service that does not answer for this long is taken for dead.
+const TOKEN_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Hands out `Authorization` headers.
+pub(crate) struct Broker {
+    credentials: Arc<dyn Credentials>,
+    registries: Mutex<HashMap<String, Arc<Registry>>>,
+}
+
+/// What a request was sent with, so that its refusal can be told from one that is older than the last refresh.
+#[derive(Clone, Default)]
+pub(crate) struct Grant {
+    pub(crate) header: Option<HeaderValue>,
+    generation: u64,
+}
+
+/// Held by the first request to a registry, so that a hundred requests at once cost one challenge and not a hundred.
+pub(crate) struct FirstContact(#[expect(dead_code, reason = "held, not read")] OwnedMutexGuard<()>);
+
+/// How a registry wants to be spoken to, as far as we know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Scheme {
+    Unknown,
+    Open,
+    Challenged(Challenge),
+}
+
+struct Registry {
+    name: String,
+    origin: Url,
+    scheme: RwLock<Scheme>,
+    first_contact: Arc<tokio::sync::Mutex<()>>,
+    credential: tokio::sync::Mutex<Option<Option<Credential>>>,
+    slots: Mutex<HashMap<String, Arc<Slot>>>,
+}
+
+/// One header, shared by all requests of a scope.
+#[derive(Default)]
+struct Slot {
+    state: tokio::sync::Mutex<Held>,
+    /// Counts finished attempts to fill the slot, readable without waiting for the one under way.
+    attempts: AtomicU64,
+}
+
+#[derive(Default)]
+struct Held {
+    header: Option<HeaderValue>,
+    generation: u64,
+    /// When the header should no longer be used; none: until it is refused.
+    until: Option<Instant>,
+    failure: Option<Error>,
+}
+
+impl Held {
+    fn usable(&self) -> bool {
+        self.header.is_some() && self.until.is_none_or(|until| Instant::now() < until)
+    }
+
+    fn grant(&self) -> Grant {
+        Grant { header: self.header.clone(), generation: self.generation }
+    }
+}
+
+impl Broker {
+    pub(crate) fn new(credentials: Arc<dyn Credentials>) -> Self {
+        Self { credentials, registries: Mutex::default() }
+    }
+
+    /// Waits until it is known how `registry` wants to be spoken to, or returns the right to be the one who finds out.
+    pub(crate) async fn first_contact(&self, registry: &str, origin: &Url) -> Option<FirstContact> {
+        let registry = self.registry(registry, origin);
+        if registry.scheme() != Scheme::Unknown {
+            return None;
+        }
+        let guard = Arc::clone(&registry.first_contact).lock_owned().await;
+        (registry.scheme() == Scheme::Unknown).then_some(FirstContact(guard))
+    }
+
+    /// Notes that a request without authorisation was answered.
+    pub(crate) fn answered(&self, registry: &str, origin: &Url) {
+        let registry = self.registry(registry, origin);
+        if registry.scheme() == Scheme::Unknown {
+            registry.set_scheme(Scheme::Open);
+        }
+    }
+
+    /// The header for a request, as far as one is needed.
+    pub(crate) async fn grant(
+        &self,
+        http: &reqwest::Client,
+        registry: &str,
+        origin: &Url,
+        scope: &Scope,
+    ) -> Result<Grant, Error> {
+        let registry = self.registry(registry, origin);
+        match registry.scheme() {
+            Scheme::Unknown | Scheme::Open => Ok(Grant::default()),
+            Scheme::Challenged(challenge) => self.fill(http, &registry, &challenge, scope, None).await,
+        }
+    }
+
+    /// A new header after the registry refused `used`. `headers` are those of the refusal.
+    pub(crate) async fn renew(
+        &self,
+        http: &reqwest::Client,
+        registry: &str,
+        origin: &Url,
+        scope: &Scope,
+        used: &Grant,
+        headers: &HeaderMap,
+    ) -> Result<Option<Grant>, Error> {
+        let registry = self.registry(registry, origin);
+        if let Some(challenge) = Challenge::from_headers(headers) {
+            registry.set_scheme(Scheme::Challenged(challenge));
+        }
+        let Scheme::Challenged(challenge) = registry.scheme() else { return Ok(None) };
+        let grant = self.fill(http, &registry, &challenge, scope, Some(used)).await?;
+        Ok(grant.header.is_some().then_some(grant))
+    }
+
+    /// Fills the scope's slot where it is empty, too old, or still holds what was refused.
+    async fn fill(
+        &self,
+        http: &reqwest::Client,
+        registry: &Registry,
+        challenge: &Challenge,
+        scope: &Scope,
+        refused: Option<&Grant>,
+    ) -> Result<Grant, Error> {
+        let scopes = scopes_for(challenge, scope);
+        let slot = registry.slot(&scopes.join(" "));
+        let attempts = slot.attempts.load(Ordering::Acquire);
+        let mut held = slot.state.lock().await;
+        let is_refused = refused.is_some_and(|grant| grant.generation == held.generation);
+        if held.usable() && !is_refused {
+            return Ok(held.grant());
+        }
+        // Somebody tried while we waited and failed: trying again for each waiter would be a stampede.
+        if slot.attempts.load(Ordering::Acquire) != attempts
+            && let Some(failure) = &held.failure
+        {
+            return Err(failure.clone());
+        }
+        let had_header = held.header.is_some();
+        let result = self.fetch(http, registry, challenge, &scopes, is_refused && had_header).await;
+        slot.attempts.fetch_add(1, Ordering::AcqRel);
+        match result {
+            Ok((header, until)) => {
+                *held = Held { header, generation: held.generation + 1, until, failure: None };
+                Ok(held.grant())
+            }
+            Err(error) => {
+                held.failure = Some(error.clone());
+                Err(error)
+            }
+        }
+    }
+
+    async fn fetch(
+        &self,
+        http: &reqwest::Client,
+        registry: &Registry,
+        challenge: &Challenge,
+        scopes: &[String],
+        refused: bool,
+    ) -> Result<(Option<HeaderValue>, Option<Instant>), Error> {
+        match challenge {
+            Challenge::Basic => {
+                let credential = self.credential(registry, refused).await?;
+                Ok((credential.as_ref().and_then(token::basic_header), None))
+            }
+            Challenge::Bearer { realm, service, .. } => {
+                let realm = location::realm(&registry.origin, realm).map_err(|kind| registry.error(kind))?;
+                let token = self.token(http, registry, &realm, service.as_deref(), scopes).await?;
+                // A token of Docker Hub's lives for 300 s: a fixed margin of minutes would make each one useless at once.
+                let margin = (token.lifetime / 4).min(Duration::from_secs(30));
+                Ok((Some(token.header), Some(Instant::now() + token.lifetime.saturating_sub(margin))))
+            }
+        }
+    }
+
+    /// A token; if the token service refuses the credential, one more try with a newer one.
+    async fn token(
+        &self,
+        http: &reqwest::Client,
+        registry: &Registry,
+        realm: &Url,
+        service: Option<&str>,
+        scopes: &[String],
+    ) -> Result<token::Token, Error> {
+        let mut credential = self.credential(registry, false).await?;
+        for last in [false, true] {
+            let request = token::request(http, realm, service, scopes, credential.as_ref());
+            match request_token(request).await {
+                Ok(token) => return Ok(token),
+                Err(ErrorKind::Unauthorized { .. } | ErrorKind::Denied { .. })
+                    if !last && credential.is_some() =>
+                {
+                    credential = self.credential(registry, true).await?;
+                }
+                Err(kind) => return Err(registry.error(kind)),
+            }
+        }
+        Err(registry.error(ErrorKind::Unauthorized { message: String::new() }))
+    }
+
+    /// The caller's credential; with `refused`, one that is not the one we have.
+    async fn credential(&self, registry: &Registry, refused: bool) -> Result<Option<Credential>, Error> {
+        let mut held = registry.credential.lock().await;
+        let stale = match held.as_ref() {
+            Some(known) if !refused => return Ok(known.clone()),
+            Some(known) => known.clone(),
+            None => None,
+        };
+        let fetched = self.credentials.get(&registry.name, stale.as_ref()).await;
+        let fetched =
+            fetched.map_err(|error| registry.error(ErrorKind::Credentials { source: error.into() }))?;
+        if stale.is_some() && (fetched.is_none() || fetched == stale) {
+            let message = "the credential is refused and there is no other".to_owned();
+            return Err(registry.error(ErrorKind::Unauthorized { message }));
+        }
+        *held = Some(fetched.clone());
+        Ok(fetched)
+    }
+
+    fn registry(&self, name: &str, origin: &Url) -> Arc<Registry> {
+        let mut registries = self.registries.lock().unwrap_or_else(PoisonError::into_inner);
+        let registry = registries.entry(name.to_owned()).or_insert_with(|| {
+            Arc::new(Registry {
+                name: name.to_owned(),
+                origin: origin.clone(),
+                scheme: RwLock::new(Scheme::Unknown),
+                first_contact: Arc::default(),
+                credential: tokio::sync::Mutex::default(),
+                slots: Mutex::default(),
+            })
+        });
+        Arc::clone(registry)
+    }
+}
+
+impl Registry {
+    fn scheme(&self) -> Scheme {
+        self.scheme.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_scheme(&self, scheme: Scheme) {
+        *self.scheme.write().unwrap_or_else(PoisonError::into_inner) = scheme;
+    }
+
+    fn slot(&self, key: &str) -> Arc<Slot> {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(slots.entry(key.to_owned()).or_default())
+    }
+
+    fn error(&self, kind: ErrorKind) -> Error {
+        Error::new(&self.name, &self.name, kind)
+    }
+}
+
+/// What to ask a token for. A registry whose challenge names something other than a repository (public.ecr.aws: `aws`) has one
+/// token for all; Basic has one header for all.
+fn scopes_for(challenge: &Challenge, scope: &Scope) -> Vec<String> {
+    match challenge {
+        Challenge::Basic => Vec::new(),
+        Challenge::Bearer { scope: Some(fixed), .. } if !fixed.starts_with("repository:") => {
+            vec![fixed.clone()]
+        }
+        Challenge::Bearer { .. } => scope.parameters(),
+    }
+}
+
+async fn request_token(request: reqwest::RequestBuilder) -> Result<token::Token, ErrorKind> {
+    let stalled = |_| ErrorKind::Stalled { what: "the token service", after: TOKEN_TIMEOUT };
+    let exchange = async {
+        let reply = request.send().await.map_err(response::network)?;
+        let status = reply.status();
+        if !status.is_success() {
+            return Err(Failure::read(reply).await.into_kind());
+        }
+        let body = response::read_bounded(reply, "the token service's reply", limits::TOKEN_BODY).await?;
+        token::read(&body)
+    };
+    tokio::time::timeout(TOKEN_TIMEOUT, exchange).await.map_err(stalled)?
+}

@@ -1,0 +1,179 @@
+//! `WWW-Authenticate`: how a registry wants to be spoken to.
+
+use http::HeaderMap;
+use http::header::WWW_AUTHENTICATE;
+
+use crate::limits;
+
+/// One of the two schemes that registries use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Challenge {
+    /// User name and password with each request (ECR).
+    Basic,
+    /// A token, to be had at `realm`
+    /// ([docker's token specification](https://distribution.github.io/distribution/spec/auth/token/)).
+    Bearer { realm: String, service: Option<String>, scope: Option<String> },
+}
+
+impl Challenge {
+    /// The best challenge among all `WWW-Authenticate` headers: `Bearer` before `Basic`.
+    pub(crate) fn from_headers(headers: &HeaderMap) -> Option<Self> {
+        let mut basic = None;
+        for value in headers.get_all(WWW_AUTHENTICATE) {
+            let Ok(text) = value.to_str() else { continue };
+            for challenge in parse(text) {
+                match challenge {
+                    Self::Bearer { .. } => return Some(challenge),
+                    Self::Basic => basic = Some(Self::Basic),
+                }
+            }
+        }
+        basic
+    }
+}
+
+/// The challenges of one header value; what is neither Basic nor Bearer, or lacks a realm, is left out.
+///
+/// The grammar is [RFC 9110's](https://www.rfc-editor.org/rfc/rfc9110#section-11.6.1): challenges and their parameters are both
+/// separated by commas, so a word without `=` begins a new challenge.
+pub(crate) fn parse(text: &str) -> Vec<Challenge> {
+    if text.len() > limits::HEADER {
+        return Vec::new();
+    }
+    let mut found: Vec<(String, Vec<(String, String)>)> = Vec::new();
+    let mut rest = text;
+    loop {
+        rest = rest.trim_start_matches([' ', '\t', ',']);
+        if rest.is_empty() {
+            break;
+        }
+        let (word, after) = token(rest);
+        if word.is_empty() {
+            // Not a token: nothing behind it can be trusted to mean what it says.
+            break;
+        }
+        match after.trim_start().strip_prefix('=') {
+            Some(value) => {
+                let (value, after) = parameter_value(value.trim_start());
+                if let Some((_, parameters)) = found.last_mut() {
+                    parameters.push((word.to_ascii_lowercase(), value));
+                }
+                rest = after;
+            }
+            None => {
+                found.push((word.to_ascii_lowercase(), Vec::new()));
+                rest = after;
+            }
+        }
+    }
+    found.into_iter().filter_map(|(scheme, parameters)| challenge(&scheme, &parameters)).collect()
+}
+
+fn challenge(scheme: &str, parameters: &[(String, String)]) -> Option<Challenge> {
+    let get = |name: &str| {
+        parameters
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.clone())
+            .filter(|value| !value.is_empty())
+    };
+    match scheme {
+        "basic" => Some(Challenge::Basic),
+        "bearer" => {
+            Some(Challenge::Bearer { realm: get("realm")?, service: get("service"), scope: get("scope") })
+        }
+        _ => None,
+    }
+}
+
+fn token(text: &str) -> (&str, &str) {
+    let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~/".contains(c);
+    text.split_at(text.find(|c| !is_token(c)).unwrap_or(text.len()))
+}
+
+/// A quoted string with backslash escapes, or all up to the next comma or blank.
+fn parameter_value(text: &str) -> (String, &str) {
+    let Some(quoted) = text.strip_prefix('"') else {
+        let end = text.find([',', ' ', '\t']).unwrap_or(text.len());
+        let (value, rest) = text.split_at(end);
+        return (value.to_owned(), rest);
+    };
+    let mut value = String::new();
+    let mut chars = quoted.char_indices();
+    while let Some((position, c)) = chars.next() {
+        match c {
+            '"' => return (value, quoted.get(position + 1..).unwrap_or_default()),
+            '\\' => value.extend(chars.next().map(|(_, escaped)| escaped)),
+            other => value.push(other),
+        }
+    }
+    (value, "")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bearer(realm: &str, service: Option<&str>, scope: Option<&str>) -> Challenge {
+        Challenge::Bearer {
+            realm: realm.to_owned(),
+            service: service.map(str::to_owned),
+            scope: scope.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn the_known_registries_challenges_are_read() {
+        assert_eq!(
+            parse(
+                r#"Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="repository:a/b:pull,push""#
+            ),
+            [bearer(
+                "https://auth.docker.io/token",
+                Some("registry.docker.io"),
+                Some("repository:a/b:pull,push")
+            )]
+        );
+        assert_eq!(
+            parse(
+                r#"Basic realm="https://123.dkr.ecr.eu-west-1.amazonaws.com/",service="ecr.amazonaws.com""#
+            ),
+            [Challenge::Basic]
+        );
+        assert_eq!(
+            parse(r#"Bearer realm="https://public.ecr.aws/token/",service="public.ecr.aws",scope="aws""#),
+            [bearer("https://public.ecr.aws/token/", Some("public.ecr.aws"), Some("aws"))]
+        );
+    }
+
+    #[test]
+    fn several_challenges_stand_in_one_header() {
+        let both = parse(r#"Negotiate, Basic realm="a, Bearer b", bEaReR Realm = "https://c/" , service=d"#);
+        assert_eq!(both, [Challenge::Basic, bearer("https://c/", Some("d"), None)]);
+    }
+
+    #[test]
+    fn escapes_and_loose_ends_are_taken_as_far_as_they_go() {
+        assert_eq!(parse(r#"Bearer realm="a\"b"#), [bearer("a\"b", None, None)]);
+        assert_eq!(parse("Bearer"), []);
+        assert_eq!(parse(r#"Bearer realm="""#), []);
+        assert_eq!(parse("\"Bearer realm=x"), []);
+        assert_eq!(parse(&format!("Bearer realm=\"{}\"", "x".repeat(limits::HEADER))), []);
+    }
+
+    #[test]
+    fn any_text_is_parsed_without_end_or_panic() {
+        let pieces =
+            ["Bearer", "Basic", " ", ",", "=", "\"", "\\", "realm", "é", "\u{0}", "x", "\t", "scope=\"a b\""];
+        let mut random = fastrand::Rng::with_seed(7);
+        for _ in 0..5_000 {
+            let text: String =
+                (0..random.usize(0..12)).map(|_| *random.choice(&pieces).unwrap_or(&"")).collect();
+            for challenge in parse(&text) {
+                if let Challenge::Bearer { realm, .. } = challenge {
+                    assert!(!realm.is_empty(), "{text:?}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! Who we are: credentials from the caller, and what a registry makes of them.
+
+mod broker;
+mod challenge;
+mod token;
+
+use std::fmt;
+
+use futures_util::future::BoxFuture;
+
+use crate::error::BoxError;
+
+pub(crate) use broker::{Broker, Grant};
+
+/// What a registry is shown.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Credential {
+    /// A user name and a password, or `AWS` and an ECR token.
+    Basic {
+        /// The user's name.
+        username: String,
+        /// The password.
+        password: String,
+    },
+    /// An OAuth2 refresh token, as `docker login` stores it for some registries.
+    IdentityToken(String),
+}
+
+impl fmt::Debug for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Basic { username, .. } => write!(f, "Basic({username}, ***)"),
+            Self::IdentityToken(_) => f.write_str("IdentityToken(***)"),
+        }
+    }
+}
+
+/// Where credentials come from: docker's configuration, an AWS call, a test.
+pub trait Credentials: Send + Sync {
+    /// The credential for `registry` (a host, with its port where it has one), or none to go without.
+    ///
+    /// Asked once per registry and kept. `stale` is the one that the registry refuses by now: a new one is wanted, and the
+    /// same one again means that there is none. Never called twice at the same time for one registry.
+    fn get<'a>(
+        &'a self,
+        registry: &'a str,
+        stale: Option<&'a Credential>,
+    ) -> BoxFuture<'a, Result<Option<Credential>, BoxError>>;
+}
+
+/// No credentials for anybody.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Anonymous;
+
+impl Credentials for Anonymous {
+    fn get<'a>(
+        &'a self,
+        _registry: &'a str,
+        _stale: Option<&'a Credential>,
+    ) -> BoxFuture<'a, Result<Option<Credential>, BoxError>> {
+        Box::pin(async { Ok(None) })
+    }
+}
+
+/// What a request wants to do, as the token services spell it.
+///
+/// Kept per repository: [docker's token specification](https://distribution.github.io/distribution/spec/auth/scope/).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Scope {
+    /// The repository's path at the server, a route's prefix included.
+    pub(crate) repository: String,
+    pub(crate) push: bool,
+    /// The repository that a blob is mounted from.
+    pub(crate) mount_from: Option<String>,
+}
+
+impl Scope {
+    fn parameters(&self) -> Vec<String> {
+        let actions = if self.push { "pull,push" } else { "pull" };
+        let own = format!("repository:{}:{actions}", self.repository);
+        let from = self.mount_from.as_ref().filter(|from| **from != self.repository);
+        std::iter::once(own).chain(from.map(|from| format!("repository:{from}:pull"))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_output_has_no_secret() {
+        let basic = Credential::Basic { username: "AWS".to_owned(), password: "hunter2".to_owned() };
+        assert_eq!(format!("{basic:?}"), "Basic(AWS, ***)");
+        assert_eq!(format!("{:?}", Credential::IdentityToken("hunter2".to_owned())), "IdentityToken(***)");
+    }
+
+    #[test]
+    fn a_mount_asks_for_both_repositories_and_for_one_only_once() {
+        let scope = |from: &str| Scope {
+            repository: "a/b".to_owned(),
+            push: true,
+            mount_from: Some(from.to_owned()),
+        };
+        assert_eq!(scope("c").parameters(), ["repository:a/b:pull,push", "repository:c:pull"]);
+        assert_eq!(scope("a/b").parameters(), ["repository:a/b:pull,push"]);
+    }
+}

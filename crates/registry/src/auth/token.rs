@@ -1,0 +1,126 @@
+//! Bearer tokens from a registry's token service.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderValue, Method};
+use serde::Deserialize;
+use url::Url;
+use url::form_urlencoded::Serializer;
+
+use super::Credential;
+use crate::error::ErrorKind;
+
+/// How we name ourselves to a token service.
+const CLIENT_ID: &str = "htc-grid-xtask";
+
+/// Without `expires_in` a token lives for
+/// [60 seconds](https://distribution.github.io/distribution/spec/auth/token/#token-response-fields).
+const DEFAULT_LIFETIME: u64 = 60;
+
+/// A token and how long it can be used.
+pub(super) struct Token {
+    pub(super) header: HeaderValue,
+    pub(super) lifetime: Duration,
+}
+
+/// The request that fetches a token: a plain GET with Basic, or OAuth2's POST where an identity token is all that there is.
+pub(super) fn request(
+    http: &reqwest::Client,
+    realm: &Url,
+    service: Option<&str>,
+    scopes: &[String],
+    credential: Option<&Credential>,
+) -> reqwest::RequestBuilder {
+    let mut form = Serializer::new(String::new());
+    if let Some(service) = service {
+        form.append_pair("service", service);
+    }
+    if let Some(Credential::IdentityToken(refresh_token)) = credential {
+        form.append_pair("grant_type", "refresh_token");
+        form.append_pair("client_id", CLIENT_ID);
+        form.append_pair("refresh_token", refresh_token);
+        form.append_pair("scope", &scopes.join(" "));
+        return http
+            .request(Method::POST, realm.clone())
+            .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .header(ACCEPT, "application/json")
+            .body(form.finish());
+    }
+    for scope in scopes {
+        form.append_pair("scope", scope);
+    }
+    let mut url = realm.clone();
+    let query = match realm.query() {
+        Some(query) if !query.is_empty() => format!("{query}&{}", form.finish()),
+        _ => form.finish(),
+    };
+    url.set_query(Some(&query));
+    let request = http.request(Method::GET, url).header(ACCEPT, "application/json");
+    match credential.and_then(basic_header) {
+        Some(header) => request.header(AUTHORIZATION, header),
+        None => request,
+    }
+}
+
+/// `Basic` with base64 of `user:password`, never shown by a Debug.
+pub(super) fn basic_header(credential: &Credential) -> Option<HeaderValue> {
+    let Credential::Basic { username, password } = credential else { return None };
+    sensitive(&format!("Basic {}", STANDARD.encode(format!("{username}:{password}"))))
+}
+
+/// The token in a token service's reply, which calls it `token` or `access_token`.
+pub(super) fn read(body: &[u8]) -> Result<Token, ErrorKind> {
+    #[derive(Deserialize)]
+    struct Body {
+        token: Option<String>,
+        access_token: Option<String>,
+        expires_in: Option<u64>,
+    }
+    let malformed = |what: &str| ErrorKind::Protocol(format!("the token service's reply {what}"));
+    let body: Body = serde_json::from_slice(body).map_err(|_| malformed("is no JSON of a token"))?;
+    let token = body.token.or(body.access_token).filter(|token| !token.is_empty());
+    let token = token.ok_or_else(|| malformed("has no token"))?;
+    let header = sensitive(&format!("Bearer {token}")).ok_or_else(|| malformed("has an unusable token"))?;
+    Ok(Token { header, lifetime: Duration::from_secs(body.expires_in.unwrap_or(DEFAULT_LIFETIME)) })
+}
+
+fn sensitive(text: &str) -> Option<HeaderValue> {
+    let mut header = HeaderValue::from_str(text).ok()?;
+    header.set_sensitive(true);
+    Some(header)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_names_of_a_token_are_read() {
+        let token = read(br#"{"token":"a","access_token":"b","expires_in":300}"#).ok().unwrap();
+        assert_eq!((token.header.to_str().unwrap(), token.lifetime.as_secs()), ("Bearer a", 300));
+        let token = read(br#"{"access_token":"b"}"#).ok().unwrap();
+        assert_eq!((token.header.to_str().unwrap(), token.lifetime.as_secs()), ("Bearer b", 60));
+    }
+
+    #[test]
+    fn a_reply_without_a_usable_token_is_an_error() {
+        for body in ["", "{}", r#"{"token":""}"#, r#"{"token":"a\nb"}"#, "[]"] {
+            assert!(matches!(read(body.as_bytes()), Err(ErrorKind::Protocol(_))), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_realm_keeps_its_own_query() {
+        let http = crate::client::test_http();
+        let realm: Url = "https://a.example/token?x=1".parse().unwrap();
+        let scopes = ["repository:a:pull".to_owned(), "repository:b:pull".to_owned()];
+        let request = request(&http, &realm, Some("s"), &scopes, None).build().unwrap();
+        assert_eq!(
+            request.url().query(),
+            Some("x=1&service=s&scope=repository%3Aa%3Apull&scope=repository%3Ab%3Apull")
+        );
+    }
+}

@@ -1,0 +1,66 @@
+//! Blobs, one request at a time; whole transfers are the mirror's.
+
+use http::Method;
+
+use super::Client;
+use super::manifests::is_absent;
+use super::pace::Action;
+use super::response::read_bounded;
+use super::transport::Call;
+use crate::digest::Digest;
+use crate::error::{Error, ErrorKind};
+use crate::limits;
+use crate::manifest::Descriptor;
+use crate::reference::Reference;
+
+impl Client {
+    /// Whether the reference's repository has the blob.
+    ///
+    /// # Errors
+    /// When the registry cannot be reached or refuses.
+    pub async fn has_blob(&self, reference: &Reference, digest: Digest) -> Result<bool, Error> {
+        let url = self.url(reference, &format!("blobs/{digest}"))?;
+        let result = self.retry(|| async {
+            self.core.send(Call::read(reference, Action::BlobHead, Method::HEAD, url.clone())).await
+        });
+        match result.await {
+            Ok(_) => Ok(true),
+            Err(error) if is_absent(&error) || matches!(error.kind(), ErrorKind::PartUnknown { .. }) => {
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A small blob, a configuration for instance, in memory; size and digest verified.
+    ///
+    /// # Errors
+    /// When it is larger than [`limits::BLOB_IN_MEMORY`], is not there, or is not what the descriptor says.
+    pub async fn blob_bytes(&self, reference: &Reference, blob: &Descriptor) -> Result<Vec<u8>, Error> {
+        let fail = |kind| Error::of(&reference.with_digest(blob.digest), kind);
+        if blob.size > limits::BLOB_IN_MEMORY {
+            return Err(fail(ErrorKind::TooLarge { what: "the blob", limit: limits::BLOB_IN_MEMORY }));
+        }
+        let url = self.url(reference, &format!("blobs/{}", blob.digest))?;
+        self.retry(|| async {
+            let call = Call::read(reference, Action::BlobGet, Method::GET, url.clone());
+            let response = self.core.send(call).await?;
+            let after = self.core.timeouts.reply;
+            let reading = read_bounded(response, "the blob", blob.size as usize);
+            let body = match tokio::time::timeout(after, reading).await {
+                Ok(body) => body.map_err(fail)?,
+                Err(_) => return Err(fail(ErrorKind::Stalled { what: "the blob", after })),
+            };
+            let actual = Digest::of(&body);
+            if body.len() as u64 != blob.size {
+                let kind = ErrorKind::SizeMismatch { expected: blob.size, actual: body.len() as u64 };
+                return Err(fail(kind));
+            }
+            if actual != blob.digest {
+                return Err(fail(ErrorKind::DigestMismatch { expected: blob.digest, actual }));
+            }
+            Ok(body)
+        })
+        .await
+    }
+}

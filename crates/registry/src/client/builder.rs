@@ -1,0 +1,104 @@
+//! Setting a client up.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use super::pace::Pacer;
+use super::route::Routes;
+use super::{Client, Core, Quotas, RetryPolicy, Timeouts};
+use crate::auth::{Anonymous, Broker, Credentials};
+use crate::error::{Error, ErrorKind};
+
+/// Settings of a [`Client`].
+#[must_use]
+#[derive(Default)]
+pub struct Builder {
+    http: Option<reqwest::ClientBuilder>,
+    credentials: Option<Arc<dyn Credentials>>,
+    routes: Vec<(String, String)>,
+    quotas: HashMap<String, Quotas>,
+    retry: RetryPolicy,
+    timeouts: Timeouts,
+}
+
+impl Builder {
+    /// The HTTP client's own settings: proxies, root certificates, user agent. Redirects and HTTP's version are set here,
+    /// whatever it says: the first because nobody else keeps an `Authorization` from another host as strictly, the second
+    /// because one HTTP/2 connection would carry all transfers and its stream limit stall them
+    /// ([ocync's finding](https://github.com/clowdhaus/ocync/pull/104)).
+    pub fn http(mut self, http: reqwest::ClientBuilder) -> Self {
+        self.http = Some(http);
+        self
+    }
+
+    /// Where credentials come from. Without: nowhere.
+    pub fn credentials(mut self, credentials: Arc<dyn Credentials>) -> Self {
+        self.credentials = Some(credentials);
+        self
+    }
+
+    /// Reaches `registry` at `url`, which may carry a path: with `https://mirror.example/hub`, repository `a/b` is
+    /// `/v2/hub/a/b` there. The only way to plain http for another machine than this one.
+    pub fn route(mut self, registry: &str, url: &str) -> Self {
+        self.routes.push((registry.to_owned(), url.to_owned()));
+        self
+    }
+
+    /// Asks `registry` by `quotas`, where its name does not tell whose they are.
+    pub fn quotas(mut self, registry: &str, quotas: Quotas) -> Self {
+        self.quotas.insert(registry.to_owned(), quotas);
+        self
+    }
+
+    /// How often and how patiently is tried.
+    pub fn retry(mut self, retry: RetryPolicy) -> Self {
+        self.retry = retry;
+        self
+    }
+
+    /// How long nothing may happen.
+    pub fn timeouts(mut self, timeouts: Timeouts) -> Self {
+        self.timeouts = timeouts;
+        self
+    }
+
+    /// The client.
+    ///
+    /// # Errors
+    /// When a route is no address, or the HTTP client cannot be set up.
+    pub fn build(self) -> Result<Client, Error> {
+        let mut routes = Routes::default();
+        for (registry, url) in &self.routes {
+            routes.insert(registry, url).map_err(|kind| Error::new(registry, registry, kind))?;
+        }
+        let http = self
+            .http
+            .unwrap_or_default()
+            .redirect(reqwest::redirect::Policy::none())
+            .http1_only()
+            .connect_timeout(self.timeouts.connect);
+        let core = Core {
+            http: finish(http)?,
+            routes,
+            auth: Broker::new(self.credentials.unwrap_or_else(|| Arc::new(Anonymous))),
+            pacer: Pacer::new(self.quotas),
+            retry: self.retry,
+            timeouts: self.timeouts,
+            rate_limits: Mutex::default(),
+        };
+        Ok(Client { core: Arc::new(core), watcher: None })
+    }
+}
+
+fn finish(http: reqwest::ClientBuilder) -> Result<reqwest::Client, Error> {
+    if rustls::crypto::CryptoProvider::get_default().is_none() {
+        // Somebody else may have been faster; then there is one, which is all that is wanted.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    }
+    http.build().map_err(|error| Error::new("", "HTTP client", ErrorKind::Setup { source: Arc::new(error) }))
+}
+
+#[cfg(test)]
+pub(crate) fn test_http() -> reqwest::Client {
+    finish(reqwest::Client::builder()).unwrap()
+}

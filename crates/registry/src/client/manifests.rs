@@ -1,0 +1,306 @@
+//! Manifests, tags and referrers.
+
+use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, LINK};
+use http::{HeaderValue, Method};
+use reqwest::Response;
+use serde::Deserialize;
+use url::Url;
+
+use super::pace::Action;
+use super::response::{self, read_bounded};
+use super::transport::{Call, Payload};
+use super::{Client, location, retry};
+use crate::digest::Digest;
+use crate::error::{Error, ErrorKind};
+use crate::limits;
+use crate::manifest::{ACCEPTED, Descriptor, Manifest};
+use crate::reference::Reference;
+
+impl Client {
+    /// What `reference` points to, or none if it is not there. One HEAD, which no registry counts as a pull.
+    ///
+    /// # Errors
+    /// When the registry cannot be reached, or refuses. A refused HEAD has no body that says why, so a GET is asked for it.
+    pub async fn head(&self, reference: &Reference) -> Result<Option<Descriptor>, Error> {
+        let result = self.retry(|| self.read_manifest(reference, Method::HEAD)).await;
+        let response = match result {
+            Ok(response) => response,
+            Err(error) if is_absent(&error) => return Ok(None),
+            Err(error) if deserves_explanation(&error) => return self.explain(reference).await,
+            Err(error) => return Err(error),
+        };
+        match described(reference, &response)? {
+            Some(descriptor) => Ok(Some(descriptor)),
+            // A registry that does not name the digest: it has to be computed.
+            None => Ok(self.manifest(reference).await?.map(|manifest| manifest.descriptor())),
+        }
+    }
+
+    /// The manifest of `reference`, its digest verified, or none if it is not there. Docker Hub counts it as a pull.
+    ///
+    /// # Errors
+    /// When the registry cannot be reached or refuses, or sends something else than it announces.
+    pub async fn manifest(&self, reference: &Reference) -> Result<Option<Manifest>, Error> {
+        let result = self.retry(|| async {
+            let response = self.read_manifest(reference, Method::GET).await?;
+            self.read_verified(reference, response).await
+        });
+        absent_as_none(result.await)
+    }
+
+    /// Puts `manifest` under `reference`: its tag, or its digest.
+    ///
+    /// A tag that is immutable and already names the same manifest is a success.
+    ///
+    /// # Errors
+    /// When the registry cannot be reached or refuses, or the reference's digest is not the manifest's.
+    pub async fn put_manifest(&self, reference: &Reference, manifest: &Manifest) -> Result<(), Error> {
+        if let Some(expected) = reference.digest().filter(|digest| *digest != manifest.digest()) {
+            let kind = ErrorKind::DigestMismatch { expected, actual: manifest.digest() };
+            return Err(Error::of(reference, kind));
+        }
+        // ECR may still look for a blob that it just took (ocync#104 saw hundreds of milliseconds).
+        let is_transient =
+            |error: &Error| error.is_transient() || matches!(error.kind(), ErrorKind::PartUnknown { .. });
+        let put = || self.put_once(reference, manifest);
+        let result = retry::retry(&self.core.retry, self.watcher.as_ref(), is_transient, put).await;
+        match result {
+            Err(error) if matches!(error.kind(), ErrorKind::TagImmutable { .. }) => {
+                let there = self.head(reference).await?;
+                let same = there.is_some_and(|there| there.digest == manifest.digest());
+                if same { Ok(()) } else { Err(error) }
+            }
+            other => other,
+        }
+    }
+
+    /// Puts the manifest that `from` names under `tag` of the same repository too, byte for byte; nothing is transferred.
+    /// Returns its digest.
+    ///
+    /// # Errors
+    /// When `from` is not there, or as [`Client::put_manifest`].
+    pub async fn retag(&self, from: &Reference, tag: &str) -> Result<Digest, Error> {
+        let to =
+            from.with_tag(tag).map_err(|error| Error::of(from, ErrorKind::Protocol(error.to_string())))?;
+        let manifest = self.manifest(from).await?;
+        let manifest =
+            manifest.ok_or_else(|| Error::of(from, ErrorKind::NotFound { message: String::new() }))?;
+        self.put_manifest(&to, &manifest).await?;
+        Ok(manifest.digest())
+    }
+
+    /// All tags of the reference's repository; none if the repository does not exist.
+    ///
+    /// # Errors
+    /// When the registry cannot be reached or refuses, or the list has no end.
+    pub async fn tags(&self, reference: &Reference) -> Result<Vec<String>, Error> {
+        #[derive(Deserialize)]
+        struct Page {
+            tags: Option<Vec<String>>,
+        }
+        let mut first = self.url(reference, "tags/list")?;
+        // ECR refuses more than 1,000 at once.
+        first.set_query(Some("n=1000"));
+        let mut next = Some(first);
+        let mut tags = Vec::new();
+        for _ in 0..limits::LIST_PAGES {
+            let Some(url) = next else { return Ok(tags) };
+            let page = absent_as_none(self.retry(|| self.page::<Page>(reference, url.clone())).await)?;
+            let Some((page, link)) = page else { return Ok(tags) };
+            tags.extend(page.tags.unwrap_or_default());
+            next = link.filter(|link| *link != url);
+        }
+        Err(Error::of(
+            reference,
+            ErrorKind::Protocol(format!("more than {} pages of tags", limits::LIST_PAGES)),
+        ))
+    }
+
+    /// The manifests that are about `reference`'s digest: signatures, attestations. By the referrers API, else by the tag that
+    /// stands in for it ([fallback](https://github.com/opencontainers/distribution-spec/blob/main/spec.md#unavailable-referrers-api)).
+    ///
+    /// # Errors
+    /// When the registry cannot be reached, or refuses otherwise than by not knowing the API.
+    pub async fn referrers(&self, reference: &Reference, digest: Digest) -> Result<Vec<Descriptor>, Error> {
+        #[derive(Deserialize)]
+        struct Page {
+            #[serde(default)]
+            manifests: Vec<Descriptor>,
+        }
+        let mut next = Some(self.url(reference, &format!("referrers/{digest}"))?);
+        let mut found = Vec::new();
+        for _ in 0..limits::LIST_PAGES {
+            let Some(url) = next else { return Ok(found) };
+            match self.retry(|| self.page::<Page>(reference, url.clone())).await {
+                Ok((page, link)) => {
+                    found.extend(page.manifests);
+                    next = link.filter(|link| *link != url);
+                }
+                Err(error) if knows_no_referrers(&error) => {
+                    return self.referrers_by_tag(reference, digest).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(found)
+    }
+
+    async fn referrers_by_tag(
+        &self,
+        reference: &Reference,
+        digest: Digest,
+    ) -> Result<Vec<Descriptor>, Error> {
+        let malformed =
+            |error: &dyn std::fmt::Display| Error::of(reference, ErrorKind::Protocol(error.to_string()));
+        let tag =
+            reference.with_tag(&format!("sha256-{}", digest.hex())).map_err(|error| malformed(&error))?;
+        let Some(manifest) = self.manifest(&tag).await? else { return Ok(Vec::new()) };
+        let index = manifest.index().map_err(|error| Error::of(&tag, ErrorKind::Manifest(error)))?;
+        Ok(index.manifests)
+    }
+
+    async fn read_manifest(&self, reference: &Reference, method: Method) -> Result<Response, Error> {
+        let url = self.url(reference, &format!("manifests/{}", reference.identifier()))?;
+        let mut call = Call::read(reference, Action::ManifestRead, method, url);
+        call.headers.insert(ACCEPT, HeaderValue::from_static(ACCEPTED));
+        self.core.send(call).await
+    }
+
+    async fn read_verified(&self, reference: &Reference, response: Response) -> Result<Manifest, Error> {
+        let announced = response::content_digest(response.headers());
+        let media_type = response::content_type(response.headers());
+        let after = self.core.timeouts.reply;
+        let reading = read_bounded(response, "the manifest", limits::MANIFEST);
+        let body = match tokio::time::timeout(after, reading).await {
+            Ok(body) => body.map_err(|kind| Error::of(reference, kind))?,
+            Err(_) => return Err(Error::of(reference, ErrorKind::Stalled { what: "the manifest", after })),
+        };
+        let manifest = Manifest::new(media_type, body);
+        match reference.digest().or(announced).filter(|expected| *expected != manifest.digest()) {
+            None => Ok(manifest),
+            Some(expected) => {
+                let kind = ErrorKind::DigestMismatch { expected, actual: manifest.digest() };
+                Err(Error::of(reference, kind))
+            }
+        }
+    }
+
+    async fn put_once(&self, reference: &Reference, manifest: &Manifest) -> Result<(), Error> {
+        let url = self.url(reference, &format!("manifests/{}", reference.identifier()))?;
+        let mut call = Call::read(reference, Action::ManifestPut, Method::PUT, url);
+        call.push = true;
+        let media_type = HeaderValue::from_str(manifest.media_type())
+            .map_err(|_| Error::of(reference, ErrorKind::Protocol("an unusable media type".to_owned())))?;
+        call.headers.insert(CONTENT_TYPE, media_type);
+        call.body = Payload::Bytes(manifest.bytes().clone());
+        let response = self.core.send(call).await?;
+        // No look at `Location`: ECR does not always send one.
+        match response::content_digest(response.headers()).filter(|digest| *digest != manifest.digest()) {
+            None => Ok(()),
+            Some(actual) => {
+                let kind = ErrorKind::DigestMismatch { expected: manifest.digest(), actual };
+                Err(Error::of(reference, kind))
+            }
+        }
+    }
+
+    /// What a refused HEAD would have said with a body. A registry that knows GET alone answers here.
+    async fn explain(&self, reference: &Reference) -> Result<Option<Descriptor>, Error> {
+        let result = self.retry(|| async {
+            let response = self.read_manifest(reference, Method::GET).await?;
+            match described(reference, &response)? {
+                Some(descriptor) => Ok(descriptor),
+                None => Ok(self.read_verified(reference, response).await?.descriptor()),
+            }
+        });
+        absent_as_none(result.await)
+    }
+
+    async fn page<T: serde::de::DeserializeOwned>(
+        &self,
+        reference: &Reference,
+        url: Url,
+    ) -> Result<(T, Option<Url>), Error> {
+        let call = Call::read(reference, Action::List, Method::GET, url.clone());
+        let response = self.core.send(call).await?;
+        let link = response::header(response.headers(), LINK.as_str()).and_then(next_link);
+        let next = link.map(|link| location::resolve(&url, &link)).transpose();
+        let next = next.map_err(|kind| Error::of(reference, kind))?;
+        let body = read_bounded(response, "the list", limits::LIST_PAGE).await;
+        let body = body.map_err(|kind| Error::of(reference, kind))?;
+        let page = serde_json::from_slice(&body).map_err(|error| {
+            Error::of(reference, ErrorKind::Protocol(format!("a list that cannot be read: {error}")))
+        })?;
+        Ok((page, next))
+    }
+}
+
+/// The descriptor that a reply's headers give; none without a digest.
+fn described(reference: &Reference, response: &Response) -> Result<Option<Descriptor>, Error> {
+    let headers = response.headers();
+    let Some(digest) = response::content_digest(headers).or(reference.digest()) else { return Ok(None) };
+    if let Some(expected) = reference.digest().filter(|expected| *expected != digest) {
+        return Err(Error::of(reference, ErrorKind::DigestMismatch { expected, actual: digest }));
+    }
+    let size = response::header(headers, CONTENT_LENGTH.as_str()).and_then(|size| size.parse().ok());
+    let media_type = response::content_type(headers);
+    let media_type = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    Ok(Some(Descriptor::new(media_type, digest, size.unwrap_or_default())))
+}
+
+pub(super) fn is_absent(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound { .. } | ErrorKind::NameUnknown { .. })
+}
+
+fn absent_as_none<T>(result: Result<T, Error>) -> Result<Option<T>, Error> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if is_absent(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// ECR answers HEAD with a bare 400, and an expired token with a bare 403; others know no HEAD at all.
+fn deserves_explanation(error: &Error) -> bool {
+    match error.kind() {
+        ErrorKind::Denied { message } => message.is_empty(),
+        ErrorKind::Refused { status, message, .. } => message.is_empty() || *status == 405,
+        _ => false,
+    }
+}
+
+fn knows_no_referrers(error: &Error) -> bool {
+    match error.kind() {
+        ErrorKind::NotFound { .. } | ErrorKind::NameUnknown { .. } => true,
+        ErrorKind::Refused { status, .. } => matches!(status, 400 | 405 | 406),
+        _ => false,
+    }
+}
+
+/// The address in `<address>; rel="next"`.
+fn next_link(value: &str) -> Option<String> {
+    value.split(',').find_map(|link| {
+        let (address, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;
+        let is_next = parameters.split(';').any(|parameter| {
+            let parameter = parameter.trim().to_ascii_lowercase();
+            matches!(parameter.as_str(), "rel=next" | "rel=\"next\"")
+        });
+        is_next.then(|| address.to_owned())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_page_is_found_among_links() {
+        assert_eq!(
+            next_link(r#"</v2/a/tags/list?n=1&last=x>; rel="next""#).unwrap(),
+            "/v2/a/tags/list?n=1&last=x"
+        );
+        assert_eq!(next_link("<a>; rel=prev, <b>; rel=next").unwrap(), "b");
+        assert_eq!(next_link("<a>; rel=prev"), None);
+        assert_eq!(next_link("a; rel=next"), None);
+    }
+}

@@ -1,0 +1,124 @@
+//! The client: one per process, cheap to clone, shared by everything that talks to registries.
+
+mod blobs;
+mod builder;
+pub(crate) mod location;
+mod manifests;
+pub(crate) mod pace;
+mod rate_limit;
+pub(crate) mod response;
+mod retry;
+mod route;
+mod transport;
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use url::Url;
+
+use crate::auth::Broker;
+use crate::error::Error;
+use crate::reference::Reference;
+
+pub use builder::Builder;
+pub use pace::Quotas;
+pub use rate_limit::RateLimit;
+pub use retry::{RetryPolicy, RetryWatcher};
+
+#[cfg(test)]
+pub(crate) use builder::test_http;
+
+/// A client of all registries.
+#[derive(Clone)]
+pub struct Client {
+    pub(crate) core: Arc<Core>,
+    watcher: Option<RetryWatcher>,
+}
+
+/// How long nothing may happen.
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    /// Until a connection stands.
+    pub connect: Duration,
+    /// Until a reply begins.
+    pub reply: Duration,
+    /// While a blob is transferred: in this time at least [`Timeouts::MIN_BYTES`] must move.
+    pub idle: Duration,
+}
+
+impl Timeouts {
+    /// What must move in the `idle` time, so that a server that sends a byte now and then is not waited for forever.
+    pub const MIN_BYTES: u64 = 1024;
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(10),
+            // ECR takes its time to commit a layer of gigabytes.
+            reply: Duration::from_secs(120),
+            idle: Duration::from_secs(30),
+        }
+    }
+}
+
+/// What all clones share.
+pub(crate) struct Core {
+    http: reqwest::Client,
+    routes: route::Routes,
+    auth: Broker,
+    pacer: pace::Pacer,
+    retry: RetryPolicy,
+    timeouts: Timeouts,
+    rate_limits: Mutex<HashMap<String, RateLimit>>,
+}
+
+impl Client {
+    /// Begins a client.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// The same client, whose retries are told to `watcher`.
+    pub fn watched(&self, watcher: RetryWatcher) -> Self {
+        Self { core: Arc::clone(&self.core), watcher: Some(watcher) }
+    }
+
+    /// The pulls that `registry` still allows, as the last reply about a manifest showed them; none where it does not count.
+    pub fn rate_limit(&self, registry: &str) -> Option<RateLimit> {
+        self.core.rate_limits.lock().ok()?.get(registry).copied()
+    }
+
+    /// The quotas that `registry` is asked by.
+    pub fn quotas(&self, registry: &str) -> Quotas {
+        self.core.pacer.quotas(registry)
+    }
+
+    pub(crate) fn timeouts(&self) -> Timeouts {
+        self.core.timeouts
+    }
+
+    pub(crate) fn retry_policy(&self) -> RetryPolicy {
+        self.core.retry
+    }
+
+    pub(crate) fn watcher(&self) -> Option<&RetryWatcher> {
+        self.watcher.as_ref()
+    }
+
+    /// `/v2/<repository>/<tail>` of the reference's registry.
+    fn url(&self, reference: &Reference, tail: &str) -> Result<Url, Error> {
+        let route = self.core.routes.get(reference.registry()).map_err(|kind| Error::of(reference, kind))?;
+        Ok(route.url(reference, tail))
+    }
+
+    async fn retry<T, F, Fut>(&self, operation: F) -> Result<T, Error>
+    where
+        F: FnMut() -> Fut,
+        Fut: Future<Output = Result<T, Error>>,
+    {
+        retry::retry(&self.core.retry, self.watcher.as_ref(), Error::is_transient, operation).await
+    }
+}

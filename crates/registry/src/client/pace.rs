@@ -1,0 +1,232 @@
+//! How fast a registry is asked: as fast as it goes until it says 429, then by additive increase and multiplicative decrease,
+//! each action at each registry for itself. Published quotas are ceilings from the start.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// What a registry counts separately.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Action {
+    ManifestRead,
+    ManifestPut,
+    BlobHead,
+    BlobGet,
+    UploadStart,
+    UploadFinish,
+    List,
+}
+
+/// Whose quotas hold for a registry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Quotas {
+    /// None that we know of.
+    Unknown,
+    /// [Amazon ECR's](https://docs.aws.amazon.com/AmazonECR/latest/userguide/service-quotas.html).
+    Ecr,
+    /// [Amazon ECR Public's](https://docs.aws.amazon.com/AmazonECR/latest/public/public-service-quotas.html).
+    EcrPublic,
+}
+
+/// The part of a quota that is used: other clients of the same account live from the same one, and a second on the registry's
+/// clock is not one on ours.
+const SHARE: f64 = 0.9;
+
+/// The slowest that a 429 makes us.
+const FLOOR: f64 = 0.5;
+
+/// Replies of requests that were under way together are one event.
+const EPOCH: Duration = Duration::from_millis(250);
+
+impl Quotas {
+    /// The quotas of the registry at `host`, by its name.
+    pub(crate) fn of(host: &str) -> Self {
+        if host == "public.ecr.aws" {
+            return Self::EcrPublic;
+        }
+        if is_ecr(host) { Self::Ecr } else { Self::Unknown }
+    }
+
+    /// Requests a second.
+    fn ceiling(self, action: Action) -> Option<f64> {
+        let quota = match (self, action) {
+            (Self::Unknown, _) => return None,
+            (Self::Ecr | Self::EcrPublic, Action::ManifestPut)
+            | (Self::EcrPublic, Action::UploadStart | Action::UploadFinish) => 10.0,
+            (Self::Ecr, Action::UploadStart | Action::UploadFinish) => 100.0,
+            (Self::Ecr, Action::ManifestRead) => 2_000.0,
+            (Self::Ecr, Action::BlobHead) => 1_000.0,
+            (Self::Ecr, Action::BlobGet) => 3_000.0,
+            (Self::EcrPublic, Action::BlobHead | Action::ManifestRead | Action::BlobGet) => return None,
+            (Self::Ecr | Self::EcrPublic, Action::List) => return None,
+        };
+        Some(quota * SHARE)
+    }
+}
+
+/// `123456789012.dkr.ecr.eu-west-1.amazonaws.com`, with the variants for FIPS, China and dual stack.
+pub(crate) fn is_ecr(host: &str) -> bool {
+    let Some((account, rest)) = host.split_once('.') else { return false };
+    let named =
+        ["dkr.ecr.", "dkr.ecr-fips.", "dkr-ecr.", "dkr-ecr-fips."].iter().any(|name| rest.starts_with(name));
+    let amazon = [".amazonaws.com", ".amazonaws.com.cn", ".on.aws", ".on.amazonwebservices.com.cn"];
+    account.len() == 12
+        && account.bytes().all(|byte| byte.is_ascii_digit())
+        && named
+        && amazon.iter().any(|name| rest.ends_with(name))
+}
+
+/// The pace of every action at every registry.
+#[derive(Debug, Default)]
+pub(crate) struct Pacer {
+    quotas: HashMap<String, Quotas>,
+    lanes: Mutex<HashMap<(String, Action), Lane>>,
+}
+
+#[derive(Debug)]
+struct Lane {
+    ceiling: Option<f64>,
+    /// Requests a second; none: no limit.
+    rate: Option<f64>,
+    /// When the next request may go.
+    next: Instant,
+    /// For the rate that led to a 429: requests since `counted_from`.
+    count: u32,
+    counted_from: Instant,
+    last_cut: Option<Instant>,
+}
+
+impl Pacer {
+    pub(crate) fn new(quotas: HashMap<String, Quotas>) -> Self {
+        Self { quotas, lanes: Mutex::default() }
+    }
+
+    pub(crate) fn quotas(&self, registry: &str) -> Quotas {
+        self.quotas.get(registry).copied().unwrap_or_else(|| Quotas::of(registry))
+    }
+
+    /// Waits for this request's turn.
+    pub(crate) async fn turn(&self, registry: &str, action: Action) {
+        let at = self.with_lane(registry, action, |lane| lane.book(Instant::now()));
+        if at > Instant::now() {
+            tokio::time::sleep_until(at.into()).await;
+        }
+    }
+
+    /// A 429 came.
+    pub(crate) fn slow_down(&self, registry: &str, action: Action, retry_after: Option<Duration>) {
+        self.with_lane(registry, action, |lane| lane.cut(Instant::now(), retry_after));
+    }
+
+    /// Something else came.
+    pub(crate) fn went_well(&self, registry: &str, action: Action) {
+        self.with_lane(registry, action, Lane::grow);
+    }
+
+    fn with_lane<T>(&self, registry: &str, action: Action, f: impl FnOnce(&mut Lane) -> T) -> T {
+        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        let lane = lanes.entry((registry.to_owned(), action)).or_insert_with(|| {
+            let ceiling = self.quotas(registry).ceiling(action);
+            Lane::new(ceiling, Instant::now())
+        });
+        f(lane)
+    }
+}
+
+impl Lane {
+    fn new(ceiling: Option<f64>, now: Instant) -> Self {
+        Self { ceiling, rate: ceiling, next: now, count: 0, counted_from: now, last_cut: None }
+    }
+
+    /// The time of the next free slot. Slots are evenly spaced: a burst at a second's start would meet the next one's in the
+    /// same window of the registry's clock.
+    fn book(&mut self, now: Instant) -> Instant {
+        if now.duration_since(self.counted_from) > Duration::from_secs(2) {
+            (self.count, self.counted_from) = (0, now);
+        }
+        self.count += 1;
+        let at = self.next.max(now);
+        self.next = match self.rate {
+            Some(rate) => at + Duration::from_secs_f64(1.0 / rate),
+            None => self.next,
+        };
+        at
+    }
+
+    fn cut(&mut self, now: Instant, retry_after: Option<Duration>) {
+        if let Some(wait) = retry_after.filter(|wait| *wait < Duration::from_secs(120)) {
+            self.next = self.next.max(now + wait);
+        }
+        if self.last_cut.is_some_and(|last| now.duration_since(last) < EPOCH) {
+            return;
+        }
+        self.last_cut = Some(now);
+        let seconds = now.duration_since(self.counted_from).as_secs_f64().max(0.1);
+        let observed = f64::from(self.count) / seconds;
+        let rate = self.rate.unwrap_or(observed).min(observed.max(FLOOR)) / 2.0;
+        self.rate = Some(rate.max(FLOOR));
+    }
+
+    fn grow(&mut self) {
+        if self.last_cut.is_none() {
+            return;
+        }
+        let Some(rate) = self.rate else { return };
+        let grown = rate + (rate * 0.05).max(0.2);
+        self.rate = Some(self.ceiling.map_or(grown, |ceiling| grown.min(ceiling)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ecr_is_known_by_its_host() {
+        assert!(is_ecr("123456789012.dkr.ecr.eu-west-1.amazonaws.com"));
+        assert!(is_ecr("123456789012.dkr.ecr-fips.us-gov-west-1.amazonaws.com"));
+        assert!(is_ecr("123456789012.dkr.ecr.cn-north-1.amazonaws.com.cn"));
+        assert!(is_ecr("123456789012.dkr-ecr.eu-west-1.on.aws"));
+        assert!(!is_ecr("public.ecr.aws"));
+        assert!(!is_ecr("123456789012.dkr.ecr.eu-west-1.amazonaws.com.evil.example"));
+        assert!(!is_ecr("evil.dkr.ecr.eu-west-1.amazonaws.com"));
+    }
+
+    #[test]
+    fn quotas_hold_in_every_second() {
+        let start = Instant::now();
+        let mut lane = Lane::new(Quotas::Ecr.ceiling(Action::ManifestPut), start);
+        let times: Vec<Instant> = (0..60).map(|_| lane.book(start)).collect();
+        for first in &times {
+            let within = times.iter().filter(|at| **at >= *first && **at < *first + Duration::from_secs(1));
+            assert!(within.count() <= 10);
+        }
+    }
+
+    #[test]
+    fn a_429_halves_the_pace_once_and_success_brings_it_back() {
+        let start = Instant::now();
+        let mut lane = Lane::new(Some(9.0), start);
+        for _ in 0..20 {
+            lane.book(start);
+        }
+        let later = start + Duration::from_secs(1);
+        lane.cut(later, None);
+        lane.cut(later + Duration::from_millis(10), None);
+        assert_eq!(lane.rate, Some(4.5));
+        for _ in 0..100 {
+            lane.grow();
+        }
+        assert_eq!(lane.rate, Some(9.0));
+    }
+
+    #[test]
+    fn without_a_quota_there_is_no_wait_until_a_429_and_then_as_long_as_it_says() {
+        let start = Instant::now();
+        let mut lane = Lane::new(None, start);
+        assert!((0..1_000).all(|_| lane.book(start) == start));
+        lane.cut(start, Some(Duration::from_secs(3)));
+        assert_eq!(lane.book(start), start + Duration::from_secs(3));
+        assert!(lane.rate.is_some());
+    }
+}

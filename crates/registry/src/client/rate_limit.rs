@@ -1,0 +1,58 @@
+//! Docker Hub's count of pulls, which each HEAD of a manifest shows.
+
+use std::time::Duration;
+
+use http::HeaderMap;
+
+use super::response::header;
+
+/// How many pulls a registry still allows
+/// ([Docker Hub usage](https://docs.docker.com/docker-hub/usage/pulls/#view-hourly-pull-rate-and-limit)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RateLimit {
+    /// Pulls in one window.
+    pub limit: u64,
+    /// Pulls that are left.
+    pub remaining: u64,
+    /// The window's length; six hours by Docker's documentation, but other values were seen.
+    pub window: Option<Duration>,
+}
+
+impl RateLimit {
+    /// The limit that a reply's headers show; none where the registry has no limit.
+    pub(crate) fn from_headers(headers: &HeaderMap) -> Option<Self> {
+        let (limit, window) = value(header(headers, "ratelimit-limit")?)?;
+        let (remaining, other) = value(header(headers, "ratelimit-remaining")?)?;
+        Some(Self { limit, remaining, window: window.or(other) })
+    }
+}
+
+/// `100;w=21600`
+fn value(text: &str) -> Option<(u64, Option<Duration>)> {
+    let mut parts = text.split(';').map(str::trim);
+    let count = parts.next()?.parse().ok()?;
+    let window = parts.find_map(|part| part.strip_prefix("w=")).and_then(|seconds| seconds.parse().ok());
+    Some((count, window.map(Duration::from_secs)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_and_windows_are_read() {
+        let headers = |limit: &str, remaining: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("ratelimit-limit", limit.parse().unwrap());
+            headers.insert("ratelimit-remaining", remaining.parse().unwrap());
+            headers
+        };
+        let window = Some(Duration::from_secs(21_600));
+        let expected = RateLimit { limit: 100, remaining: 76, window };
+        assert_eq!(RateLimit::from_headers(&headers("100;w=21600", "76;w=21600")), Some(expected));
+        let expected = RateLimit { limit: 100, remaining: 76, window: None };
+        assert_eq!(RateLimit::from_headers(&headers("100", "76")), Some(expected));
+        assert_eq!(RateLimit::from_headers(&headers("many", "76")), None);
+        assert_eq!(RateLimit::from_headers(&HeaderMap::new()), None);
+    }
+}

@@ -1,0 +1,280 @@
+//! Reading replies: bounded bodies, and errors that say what a registry meant.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use http::header::RETRY_AFTER;
+use http::{HeaderMap, StatusCode};
+use reqwest::Response;
+use serde::Deserialize;
+
+use crate::digest::excerpt;
+use crate::error::ErrorKind;
+use crate::limits;
+
+/// An error reply, read.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    code: String,
+    message: String,
+}
+
+impl Failure {
+    pub(crate) async fn read(response: Response) -> Self {
+        let status = response.status();
+        let headers = response.headers().clone();
+        // A body that cannot be read takes nothing away from the status.
+        let reading = read_prefix(response, limits::ERROR_BODY);
+        let body = tokio::time::timeout(Duration::from_secs(10), reading).await.unwrap_or_default();
+        let (code, message) = read_error(&body);
+        Self { status, headers, code, message }
+    }
+
+    /// ECR's refusal of a token that is older than 12 hours is a 403, not a 401
+    /// ([amazon-ecr-credential-helper#7](https://github.com/awslabs/amazon-ecr-credential-helper/issues/7)).
+    pub(crate) fn is_expired_token(&self) -> bool {
+        self.status == StatusCode::FORBIDDEN && self.message.to_ascii_lowercase().contains("expired")
+    }
+
+    pub(crate) fn into_kind(self) -> ErrorKind {
+        let retry_after = self.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()).and_then(wait);
+        let status = self.status.as_u16();
+        let Self { code, message, .. } = self;
+        let lower = message.to_ascii_lowercase();
+        match (status, code.as_str()) {
+            (429, _) | (400, "ThrottlingException" | "TOOMANYREQUESTS" | "RequestLimitExceeded") => {
+                ErrorKind::TooManyRequests { retry_after, message }
+            }
+            (500 | 502 | 503 | 504 | 522 | 408, _) => ErrorKind::Unavailable { status, retry_after, message },
+            (401, _) => ErrorKind::Unauthorized { message },
+            (416, _) | (_, "BLOB_UPLOAD_UNKNOWN" | "BLOB_UPLOAD_INVALID") => {
+                ErrorKind::UploadLost { message }
+            }
+            (_, "BLOB_UNKNOWN" | "MANIFEST_BLOB_UNKNOWN") => ErrorKind::PartUnknown { message },
+            _ if lower.contains("required for pushing image") => ErrorKind::PartUnknown { message },
+            (_, "NAME_UNKNOWN" | "RepositoryNotFoundException") => ErrorKind::NameUnknown { message },
+            _ if lower.contains("cannot be overwritten") || lower.contains("immutable") => {
+                ErrorKind::TagImmutable { message }
+            }
+            (403, _) => ErrorKind::Denied { message },
+            (404, _) => ErrorKind::NotFound { message },
+            _ => ErrorKind::Refused { status, code, message },
+        }
+    }
+}
+
+/// Code and message of an error body: the distribution specification's `errors`, or AWS's `__type`; else its first line.
+fn read_error(body: &[u8]) -> (String, String) {
+    #[derive(Deserialize)]
+    struct One {
+        #[serde(default)]
+        code: String,
+        #[serde(default)]
+        message: String,
+    }
+    #[derive(Deserialize)]
+    struct Body {
+        #[serde(default)]
+        errors: Vec<One>,
+        #[serde(rename = "__type", default)]
+        aws_type: String,
+        #[serde(default, alias = "Message", alias = "details")]
+        message: String,
+    }
+    match serde_json::from_slice::<Body>(body) {
+        Ok(Body { errors, .. }) if !errors.is_empty() => {
+            let code = errors.first().map(|error| line(&error.code)).unwrap_or_default();
+            let messages: Vec<String> = errors.iter().take(3).map(|error| line(&error.message)).collect();
+            (code, messages.join("; "))
+        }
+        Ok(Body { aws_type, message, .. }) => {
+            (line(aws_type.rsplit('#').next().unwrap_or_default()), line(&message))
+        }
+        Err(_) => (String::new(), plain_text(body)),
+    }
+}
+
+/// A body that is no JSON: its first line if it is text; a page of HTML tells nobody anything.
+fn plain_text(body: &[u8]) -> String {
+    match std::str::from_utf8(body) {
+        Ok(text) if !text.trim_start().starts_with('<') => line(text),
+        // S3's XML errors: `<Code>AccessDenied</Code><Message>Request has expired</Message>`.
+        Ok(text) => {
+            let message = text.split_once("<Message>").and_then(|(_, rest)| rest.split_once("</Message>"));
+            message.map(|(message, _)| line(message)).unwrap_or_default()
+        }
+        Err(_) => String::new(),
+    }
+}
+
+/// One line of at most 300 characters, without control characters: it goes to a terminal.
+fn line(text: &str) -> String {
+    let text = text.trim().lines().next().unwrap_or_default();
+    text.chars().filter(|c| !c.is_control()).take(300).collect()
+}
+
+/// `Retry-After`: seconds, or a date
+/// ([RFC 9110](https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3)).
+fn wait(value: &str) -> Option<Duration> {
+    match value.trim().parse::<u64>() {
+        Ok(seconds) => Some(Duration::from_secs(seconds)),
+        Err(_) => {
+            let date = httpdate(value.trim())?;
+            Some(date.duration_since(SystemTime::now()).unwrap_or_default())
+        }
+    }
+}
+
+/// `Sun, 06 Nov 1994 08:49:37 GMT`, the one form that servers still send.
+fn httpdate(text: &str) -> Option<SystemTime> {
+    let mut parts = text.split_once(", ")?.1.split(' ');
+    let day: u64 = parts.next()?.parse().ok()?;
+    let name = parts.next()?;
+    let names = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let month = names.iter().position(|month| *month == name)? as u64 + 1;
+    let year: u64 = parts.next()?.parse().ok()?;
+    let clock: Vec<u64> = parts.next()?.split(':').filter_map(|part| part.parse().ok()).collect();
+    let &[hour, minute, second] = clock.as_slice() else { return None };
+    if !(1970..=9999).contains(&year) || !(1..=31).contains(&day) || hour > 23 || minute > 59 || second > 60 {
+        return None;
+    }
+    let seconds = days_since_1970(year, month, day) * 86_400 + hour * 3_600 + minute * 60 + second;
+    SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
+}
+
+/// Days from 1970-01-01, the year counted from March so that the leap day comes last.
+fn days_since_1970(year: u64, month: u64, day: u64) -> u64 {
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let leap_days = year / 4 - year / 100 + year / 400;
+    year * 365 + leap_days + (month * 153 + 2) / 5 + day - 1 - 719_468
+}
+
+/// The whole body, at most `limit` bytes.
+pub(crate) async fn read_bounded(
+    mut response: Response,
+    what: &'static str,
+    limit: usize,
+) -> Result<Vec<u8>, ErrorKind> {
+    let too_large = ErrorKind::TooLarge { what, limit: limit as u64 };
+    let announced = response.content_length();
+    if announced.is_some_and(|length| length > limit as u64) {
+        return Err(too_large);
+    }
+    let mut body = Vec::with_capacity(announced.unwrap_or_default() as usize);
+    while let Some(chunk) = response.chunk().await.map_err(network)? {
+        if body.len() + chunk.len() > limit {
+            return Err(too_large);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+/// What comes of the body, at most `limit` bytes.
+async fn read_prefix(mut response: Response, limit: usize) -> Vec<u8> {
+    let mut body = Vec::new();
+    while let Ok(Some(chunk)) = response.chunk().await {
+        let room = limit - body.len();
+        body.extend_from_slice(chunk.get(..room.min(chunk.len())).unwrap_or_default());
+        if body.len() >= limit {
+            break;
+        }
+    }
+    body
+}
+
+/// A failure of the network, without the URL: a redirect's has a signature in it.
+pub(crate) fn network(error: reqwest::Error) -> ErrorKind {
+    ErrorKind::Network { source: Arc::new(error.without_url()) }
+}
+
+/// A header as text, if it is short enough to be one.
+pub(crate) fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name).filter(|value| value.len() <= limits::HEADER)?.to_str().ok()
+}
+
+/// The header with a manifest's or a blob's digest.
+pub(crate) const CONTENT_DIGEST: &str = "docker-content-digest";
+
+/// A digest from a header, where the registry sends one that can be read.
+pub(crate) fn content_digest(headers: &HeaderMap) -> Option<crate::digest::Digest> {
+    header(headers, CONTENT_DIGEST)?.parse().ok()
+}
+
+/// A media type from a header.
+pub(crate) fn content_type(headers: &HeaderMap) -> String {
+    excerpt(header(headers, "content-type").unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kind(status: u16, body: &str) -> ErrorKind {
+        let (code, message) = read_error(body.as_bytes());
+        let status = StatusCode::from_u16(status).unwrap();
+        Failure { status, headers: HeaderMap::new(), code, message }.into_kind()
+    }
+
+    #[test]
+    fn registries_errors_are_told_apart() {
+        let error = |code: &str, message: &str| {
+            format!(r#"{{"errors":[{{"code":"{code}","message":"{message}"}}]}}"#)
+        };
+        assert!(matches!(
+            kind(404, &error("NAME_UNKNOWN", "The repository with name 'x' does not exist")),
+            ErrorKind::NameUnknown { .. }
+        ));
+        assert!(matches!(kind(404, &error("MANIFEST_UNKNOWN", "")), ErrorKind::NotFound { .. }));
+        assert!(matches!(
+            kind(
+                400,
+                &error(
+                    "TAG_INVALID",
+                    "The image tag 'x' already exists and cannot be overwritten because the tag is immutable"
+                )
+            ),
+            ErrorKind::TagImmutable { .. }
+        ));
+        assert!(matches!(kind(400, &error("BLOB_UPLOAD_INVALID", "")), ErrorKind::UploadLost { .. }));
+        assert!(matches!(kind(404, &error("MANIFEST_BLOB_UNKNOWN", "")), ErrorKind::PartUnknown { .. }));
+        assert!(matches!(
+            kind(429, &error("TOOMANYREQUESTS", "Rate exceeded")),
+            ErrorKind::TooManyRequests { .. }
+        ));
+        assert!(matches!(
+            kind(400, r#"{"__type":"com.amazonaws#ThrottlingException","message":"Rate exceeded"}"#),
+            ErrorKind::TooManyRequests { .. }
+        ));
+        assert!(matches!(
+            kind(405, &error("UNSUPPORTED", "Invalid JSON syntax")),
+            ErrorKind::Refused { status: 405, .. }
+        ));
+        assert!(matches!(kind(503, "<html>"), ErrorKind::Unavailable { status: 503, .. }));
+    }
+
+    #[test]
+    fn messages_are_one_clean_line() {
+        let error = kind(403, "{\"errors\":[{\"code\":\"DENIED\",\"message\":\"no\\u001b[31m\\nsecond\"}]}");
+        assert_eq!(error.to_string(), "access denied: no[31m");
+        assert_eq!(
+            kind(418, "<?xml?><Error><Message>Request has expired</Message></Error>").to_string(),
+            "refused (HTTP 418): Request has expired"
+        );
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        assert_eq!(wait("7"), Some(Duration::from_secs(7)));
+        assert_eq!(wait("Sun, 06 Nov 1994 08:49:37 GMT"), Some(Duration::ZERO));
+        let date = httpdate("Sun, 06 Nov 1994 08:49:37 GMT").unwrap();
+        assert_eq!(date.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs(), 784_111_777);
+        let leap = httpdate("Thu, 29 Feb 2024 00:00:00 GMT").unwrap();
+        assert_eq!(leap.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs(), 1_709_164_800);
+        for text in ["", "soon", "Sun, 99 Nov 1994 08:49:37 GMT", "Sun, 06 Foo 1994 08:49:37 GMT", "-1"] {
+            assert_eq!(wait(text), None, "{text}");
+        }
+    }
+}

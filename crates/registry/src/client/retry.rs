@@ -1,0 +1,111 @@
+//! The one retry layer: exponential with jitter, bounded, and told to whoever watches.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::Error;
+
+/// How often and how patiently an operation is tried.
+#[derive(Clone, Copy, Debug)]
+pub struct RetryPolicy {
+    /// Tries in all, the first included.
+    pub attempts: u32,
+    /// The pause after the first failure, doubled by each further one. The actual pause is between half of it and all of it, so
+    /// that clients that failed together do not come back together.
+    pub base: Duration,
+    /// The longest pause that is chosen here.
+    pub max_pause: Duration,
+    /// The longest `Retry-After` that is obeyed; where a registry asks for more, the error is returned with the wait in it.
+    pub max_wait: Duration,
+}
+
+impl Default for RetryPolicy {
+    /// Seven tries over about half a minute: a registry that restarts is back by then.
+    fn default() -> Self {
+        Self {
+            attempts: 7,
+            base: Duration::from_millis(500),
+            max_pause: Duration::from_secs(15),
+            max_wait: Duration::from_secs(120),
+        }
+    }
+}
+
+/// Hears of each failure that is about to be tried again, and of the pause before it.
+pub type RetryWatcher = Arc<dyn Fn(&Error, Duration) + Send + Sync>;
+
+impl RetryPolicy {
+    /// The pause before try number `attempt + 1`, or none if that was the last one.
+    pub(crate) fn pause(&self, attempt: u32, error: &Error) -> Option<Duration> {
+        if attempt >= self.attempts {
+            return None;
+        }
+        let factor = 2_u32.saturating_pow(attempt.saturating_sub(1));
+        let full = self.base.saturating_mul(factor).min(self.max_pause);
+        let jittered = full.mul_f64(fastrand::f64().mul_add(0.5, 0.5));
+        match error.retry_after() {
+            Some(wait) if wait > self.max_wait => None,
+            // A little more than asked for: the clocks of a quota and of ours are not the same.
+            Some(wait) => Some(wait.max(jittered) + jittered.mul_f64(0.1)),
+            None => Some(jittered),
+        }
+    }
+}
+
+/// Tries `operation` until it succeeds, fails for good, or has been tried often enough.
+pub(crate) async fn retry<T, F, Fut>(
+    policy: &RetryPolicy,
+    watcher: Option<&RetryWatcher>,
+    is_transient: impl Fn(&Error) -> bool,
+    mut operation: F,
+) -> Result<T, Error>
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Result<T, Error>>,
+{
+    let mut attempt = 1;
+    loop {
+        let error = match operation().await {
+            Ok(value) => return Ok(value),
+            Err(error) => error,
+        };
+        let Some(pause) = policy.pause(attempt, &error).filter(|_| is_transient(&error)) else {
+            return Err(error);
+        };
+        tracing::debug!(%error, ?pause, attempt, "trying again");
+        if let Some(watcher) = watcher {
+            watcher(&error, pause);
+        }
+        tokio::time::sleep(pause).await;
+        attempt += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+
+    fn error(retry_after: Option<u64>) -> Error {
+        let retry_after = retry_after.map(Duration::from_secs);
+        Error::new("r", "r", ErrorKind::TooManyRequests { retry_after, message: String::new() })
+    }
+
+    #[test]
+    fn pauses_grow_and_end() {
+        let policy = RetryPolicy { attempts: 3, ..RetryPolicy::default() };
+        let first = policy.pause(1, &error(None)).unwrap();
+        let second = policy.pause(2, &error(None)).unwrap();
+        assert!((250..=500).contains(&first.as_millis()), "{first:?}");
+        assert!((500..=1000).contains(&second.as_millis()), "{second:?}");
+        assert_eq!(policy.pause(3, &error(None)), None);
+    }
+
+    #[test]
+    fn a_registry_is_waited_for_as_it_asks_and_not_for_hours() {
+        let policy = RetryPolicy::default();
+        assert!(policy.pause(1, &error(Some(9))).unwrap() >= Duration::from_secs(9));
+        assert_eq!(policy.pause(1, &error(Some(3_600))), None);
+    }
+}

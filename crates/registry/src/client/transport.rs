@@ -1,0 +1,236 @@
+//! One request: paced, authorised, redirected by us, and its failure understood.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use http::header::{AUTHORIZATION, LOCATION};
+use http::{HeaderMap, Method, StatusCode};
+use reqwest::{Body, Response};
+use url::Url;
+
+use super::pace::Action;
+use super::rate_limit::RateLimit;
+use super::response::{self, Failure};
+use super::{Core, location};
+use crate::auth::{Grant, Scope};
+use crate::error::{Error, ErrorKind};
+use crate::limits;
+use crate::reference::Reference;
+
+/// A request to a repository.
+pub(crate) struct Call<'a> {
+    pub(crate) reference: &'a Reference,
+    pub(crate) action: Action,
+    pub(crate) method: Method,
+    pub(crate) url: Url,
+    pub(crate) push: bool,
+    pub(crate) mount_from: Option<&'a str>,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Payload,
+}
+
+/// What a request carries.
+pub(crate) enum Payload {
+    Empty,
+    /// Can be sent again.
+    Bytes(bytes::Bytes),
+    /// Can be sent once: the body of a transfer. Whoever sends it watches its progress, so there is no time limit here.
+    Stream(Mutex<Option<Body>>),
+}
+
+impl Payload {
+    pub(crate) fn stream(body: Body) -> Self {
+        Self::Stream(Mutex::new(Some(body)))
+    }
+
+    fn is_repeatable(&self) -> bool {
+        !matches!(self, Self::Stream(_))
+    }
+
+    fn take(&self) -> Option<Body> {
+        match self {
+            Self::Empty => None,
+            Self::Bytes(bytes) => Some(bytes.clone().into()),
+            Self::Stream(body) => body.lock().ok().and_then(|mut body| body.take()),
+        }
+    }
+}
+
+impl<'a> Call<'a> {
+    /// A request that only reads.
+    pub(crate) fn read(reference: &'a Reference, action: Action, method: Method, url: Url) -> Self {
+        Self {
+            reference,
+            action,
+            method,
+            url,
+            push: false,
+            mount_from: None,
+            headers: HeaderMap::new(),
+            body: Payload::Empty,
+        }
+    }
+
+    fn error(&self, kind: ErrorKind) -> Error {
+        Error::of(self.reference, kind)
+    }
+}
+
+impl Core {
+    /// Sends `call` and returns its reply if that is a success; credentials that ran out are renewed once.
+    pub(crate) async fn send(&self, call: Call<'_>) -> Result<Response, Error> {
+        let registry = call.reference.registry();
+        let route = self.routes.get(registry).map_err(|kind| call.error(kind))?;
+        let scope = Scope {
+            repository: route.repository(call.reference.repository()),
+            push: call.push,
+            mount_from: call.mount_from.map(|from| route.repository(from)),
+        };
+        self.pacer.turn(registry, call.action).await;
+        let first_contact = match self.auth.first_contact(registry, &route.origin).await {
+            // A body that can be sent once is no good for finding out.
+            Some(contact) if call.body.is_repeatable() => Some(contact),
+            _ => None,
+        };
+        let grant = self.auth.grant(&self.http, registry, &route.origin, &scope).await?;
+        let failure = match self.exchange(&call, &grant).await? {
+            Ok(response) => {
+                self.note_success(&call, &route.origin, &response);
+                return Ok(response);
+            }
+            Err(failure) => failure,
+        };
+        if failure.is_foreign || !(failure.status() == StatusCode::UNAUTHORIZED || failure.expired()) {
+            self.auth.answered(registry, &route.origin);
+            return Err(self.refused(&call, failure));
+        }
+        let headers = &failure.failure.headers;
+        let renewed = self.auth.renew(&self.http, registry, &route.origin, &scope, &grant, headers).await?;
+        drop(first_contact);
+        match renewed {
+            None => Err(self.refused(&call, failure)),
+            Some(_) if !call.body.is_repeatable() => {
+                let message = failure.failure.into_kind().to_string();
+                Err(call.error(ErrorKind::Expired { message }))
+            }
+            Some(grant) => {
+                self.pacer.turn(registry, call.action).await;
+                match self.exchange(&call, &grant).await? {
+                    Ok(response) => {
+                        self.note_success(&call, &route.origin, &response);
+                        Ok(response)
+                    }
+                    Err(failure) => Err(self.refused(&call, failure)),
+                }
+            }
+        }
+    }
+
+    fn note_success(&self, call: &Call<'_>, origin: &Url, response: &Response) {
+        let registry = call.reference.registry();
+        self.auth.answered(registry, origin);
+        self.pacer.went_well(registry, call.action);
+        self.note_rate_limit(registry, response.headers());
+    }
+
+    fn note_rate_limit(&self, registry: &str, headers: &HeaderMap) {
+        if let Some(limit) = RateLimit::from_headers(headers)
+            && let Ok(mut limits) = self.rate_limits.lock()
+        {
+            limits.insert(registry.to_owned(), limit);
+        }
+    }
+
+    fn refused(&self, call: &Call<'_>, refusal: Refusal) -> Error {
+        let registry = call.reference.registry();
+        self.note_rate_limit(registry, &refusal.failure.headers);
+        let is_foreign = refusal.is_foreign;
+        let kind = match refusal.failure.into_kind() {
+            // A presigned address that ran out while we queued: the next try gets a new one.
+            ErrorKind::Denied { message }
+                if is_foreign && message.to_ascii_lowercase().contains("expired") =>
+            {
+                ErrorKind::Unavailable { status: 403, retry_after: None, message }
+            }
+            kind => kind,
+        };
+        if let ErrorKind::TooManyRequests { retry_after, .. } = &kind {
+            self.pacer.slow_down(registry, call.action, *retry_after);
+        }
+        call.error(kind)
+    }
+
+    /// One round trip, or one for each redirect.
+    async fn exchange(&self, call: &Call<'_>, grant: &Grant) -> Result<Result<Response, Refusal>, Error> {
+        let mut url = call.url.clone();
+        let asked = self.routes.get(call.reference.registry()).map_err(|kind| call.error(kind))?.origin;
+        for _ in 0..=limits::REDIRECTS {
+            let own = location::same_origin(&asked, &url);
+            let mut request =
+                self.http.request(call.method.clone(), url.clone()).headers(call.headers.clone());
+            // Another host never sees it: S3 refuses a presigned request that has one (opa#6580), and anybody else would
+            // learn our credentials.
+            if let Some(header) = grant.header.clone().filter(|_| own) {
+                request = request.header(AUTHORIZATION, header);
+            }
+            if let Some(body) = call.body.take() {
+                request = request.body(body);
+            }
+            let response = self.patiently(call, request).await?;
+            let status = response.status();
+            if let Some(next) = redirect(call, &response) {
+                url = location::resolve(&url, &next).map_err(|kind| call.error(kind))?;
+                continue;
+            }
+            if status.is_success() {
+                return Ok(Ok(response));
+            }
+            if status.is_redirection() {
+                let message = format!("a redirect (HTTP {status}) that cannot be followed");
+                return Err(call.error(ErrorKind::Protocol(message)));
+            }
+            let failure = Failure::read(response).await;
+            return Ok(Err(Refusal { failure, is_foreign: !own }));
+        }
+        Err(call.error(ErrorKind::Protocol(format!("more than {} redirects", limits::REDIRECTS))))
+    }
+
+    async fn patiently(&self, call: &Call<'_>, request: reqwest::RequestBuilder) -> Result<Response, Error> {
+        let network = |error| call.error(response::network(error));
+        if !call.body.is_repeatable() {
+            return request.send().await.map_err(network);
+        }
+        let after: Duration = self.timeouts.reply;
+        match tokio::time::timeout(after, request.send()).await {
+            Ok(result) => result.map_err(network),
+            Err(_) => Err(call.error(ErrorKind::Stalled { what: "the registry's reply", after })),
+        }
+    }
+}
+
+/// An error reply, and whether it came from another host than the registry.
+struct Refusal {
+    failure: Failure,
+    is_foreign: bool,
+}
+
+impl Refusal {
+    fn status(&self) -> StatusCode {
+        self.failure.status
+    }
+
+    fn expired(&self) -> bool {
+        self.failure.is_expired_token()
+    }
+}
+
+/// Where to go on, if the reply is a redirect that may be followed: not with a body that is gone, and 303 only for reading.
+fn redirect(call: &Call<'_>, response: &Response) -> Option<String> {
+    let reads = matches!(call.method, Method::GET | Method::HEAD);
+    let follows = match response.status() {
+        StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT => call.body.is_repeatable(),
+        StatusCode::MOVED_PERMANENTLY | StatusCode::FOUND | StatusCode::SEE_OTHER => reads,
+        _ => false,
+    };
+    follows.then(|| response::header(response.headers(), LOCATION.as_str()).map(str::to_owned)).flatten()
+}

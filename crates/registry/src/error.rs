@@ -1,0 +1,299 @@
+//! What can go wrong between this crate and a registry.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::digest::Digest;
+use crate::manifest::ManifestError;
+use crate::reference::Reference;
+
+/// Any error that an implementer of one of this crate's traits wants to hand through.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A failed operation: what it was about, and why it failed. Cheap to clone, because one failed transfer may fail many
+/// images.
+#[derive(Clone)]
+pub struct Error(Arc<Inner>);
+
+struct Inner {
+    registry: String,
+    subject: String,
+    kind: ErrorKind,
+}
+
+/// Why an operation failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// No, or wrong, credentials: 401, also after they were renewed.
+    #[error("not authorised{}", said(message))]
+    Unauthorized {
+        /// What the registry said.
+        message: String,
+    },
+    /// The credentials ran out in the middle of a request that could not be repeated; they are new by now.
+    #[error("the credentials expired in the middle of an upload{}", said(message))]
+    Expired {
+        /// What the registry said.
+        message: String,
+    },
+    /// The credentials are good and do not allow it: 403.
+    #[error("access denied{}", said(message))]
+    Denied {
+        /// What the registry said.
+        message: String,
+    },
+    /// What was asked for by name is not there.
+    #[error("not found{}", said(message))]
+    NotFound {
+        /// What the registry said.
+        message: String,
+    },
+    /// The repository does not exist, and this registry does not make one by itself.
+    #[error("the repository does not exist{}", said(message))]
+    NameUnknown {
+        /// What the registry said.
+        message: String,
+    },
+    /// The tag exists and its repository forbids to move it.
+    #[error("the tag cannot be overwritten{}", said(message))]
+    TagImmutable {
+        /// What the registry said.
+        message: String,
+    },
+    /// The registry says that a blob or a manifest that was just pushed is not there (yet).
+    #[error("the registry misses a part of the image{}", said(message))]
+    PartUnknown {
+        /// What the registry said.
+        message: String,
+    },
+    /// The upload session is gone or at another offset: a new one is needed.
+    #[error("the upload session was lost{}", said(message))]
+    UploadLost {
+        /// What the registry said.
+        message: String,
+    },
+    /// Too many requests: 429, or one of the names that AWS gives it.
+    #[error("too many requests{}{}", wait_text(*retry_after), said(message))]
+    TooManyRequests {
+        /// How long the registry asks to wait.
+        retry_after: Option<Duration>,
+        /// What the registry said.
+        message: String,
+    },
+    /// The quota of pulls does not suffice for what the run needs.
+    #[error("{needed} pulls are needed and {remaining} of {limit} are left{}", window_text(*window))]
+    PullsExhausted {
+        /// Pulls that the run needs from this registry.
+        needed: u64,
+        /// Pulls that are left.
+        remaining: u64,
+        /// Pulls in a window.
+        limit: u64,
+        /// The window after which all of them are back.
+        window: Option<Duration>,
+    },
+    /// The registry is there and does not work: 5xx.
+    #[error("the registry is unavailable (HTTP {status}){}", said(message))]
+    Unavailable {
+        /// The HTTP status.
+        status: u16,
+        /// How long the registry asks to wait.
+        retry_after: Option<Duration>,
+        /// What the registry said.
+        message: String,
+    },
+    /// The registry refuses the request: any other 4xx.
+    #[error("refused (HTTP {status}{}){}", code_text(code), said(message))]
+    Refused {
+        /// The HTTP status.
+        status: u16,
+        /// The registry's error code.
+        code: String,
+        /// What the registry said.
+        message: String,
+    },
+    /// Bytes that are not those that were asked for.
+    #[error("the content has digest {actual}, not {expected}")]
+    DigestMismatch {
+        /// What was asked for.
+        expected: Digest,
+        /// What came.
+        actual: Digest,
+    },
+    /// More or fewer bytes than announced.
+    #[error("the content has {actual} bytes, not {expected}")]
+    SizeMismatch {
+        /// What was announced.
+        expected: u64,
+        /// What came.
+        actual: u64,
+    },
+    /// More than is taken.
+    #[error("{what} is larger than the {limit} bytes that are taken")]
+    TooLarge {
+        /// What is too large.
+        what: &'static str,
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// A reply that the protocol does not know.
+    #[error("unexpected reply: {0}")]
+    Protocol(String),
+    /// A manifest that cannot be used.
+    #[error(transparent)]
+    Manifest(ManifestError),
+    /// The registry sends us somewhere we do not go.
+    #[error("the registry points to {url}, which is refused: {reason}")]
+    UnsafeLocation {
+        /// Where it points to, without a query.
+        url: String,
+        /// Why we do not go there.
+        reason: &'static str,
+    },
+    /// The target takes no blob of zero bytes (Amazon ECR).
+    #[error("blob {digest} is empty, and Amazon ECR takes no empty blob")]
+    EmptyBlob {
+        /// The blob.
+        digest: Digest,
+    },
+    /// The network failed.
+    #[error("no connection")]
+    Network {
+        /// What failed.
+        source: Arc<dyn std::error::Error + Send + Sync>,
+    },
+    /// Nothing moved for too long.
+    #[error("{what} did not move for {after:?}")]
+    Stalled {
+        /// What was waited for.
+        what: &'static str,
+        /// For how long.
+        after: Duration,
+    },
+    /// The credentials could not be had.
+    #[error("no credentials")]
+    Credentials {
+        /// What failed.
+        source: Arc<dyn std::error::Error + Send + Sync>,
+    },
+    /// The mirror's helper ([`BlobIndex`](crate::mirror::BlobIndex) or [`Mapping`](crate::mirror::Mapping)) failed.
+    #[error("{what} failed")]
+    Helper {
+        /// Which one.
+        what: &'static str,
+        /// What failed.
+        source: Arc<dyn std::error::Error + Send + Sync>,
+    },
+    /// The client could not be set up.
+    #[error("the HTTP client cannot be set up")]
+    Setup {
+        /// What failed.
+        source: Arc<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+fn said(message: &str) -> String {
+    if message.is_empty() { String::new() } else { format!(": {message}") }
+}
+
+fn code_text(code: &str) -> String {
+    if code.is_empty() { String::new() } else { format!(", {code}") }
+}
+
+fn wait_text(wait: Option<Duration>) -> String {
+    wait.map_or_else(String::new, |wait| format!(", retry in {} s", wait.as_secs()))
+}
+
+fn window_text(window: Option<Duration>) -> String {
+    window
+        .map_or_else(String::new, |window| format!("; they come back over {} minutes", window.as_secs() / 60))
+}
+
+impl Error {
+    pub(crate) fn new(registry: &str, subject: impl fmt::Display, kind: ErrorKind) -> Self {
+        Self(Arc::new(Inner { registry: registry.to_owned(), subject: subject.to_string(), kind }))
+    }
+
+    pub(crate) fn of(reference: &Reference, kind: ErrorKind) -> Self {
+        Self::new(reference.registry(), reference, kind)
+    }
+
+    /// Why it failed.
+    pub fn kind(&self) -> &ErrorKind {
+        &self.0.kind
+    }
+
+    /// The registry that it failed at.
+    pub fn registry(&self) -> &str {
+        &self.0.registry
+    }
+
+    /// What it was about: an image's name, or the registry itself.
+    pub fn subject(&self) -> &str {
+        &self.0.subject
+    }
+
+    /// Whether the same request may well succeed in a moment. Named signatures only: what is not known to pass by itself
+    /// is reported at once.
+    pub fn is_transient(&self) -> bool {
+        match self.kind() {
+            ErrorKind::TooManyRequests { .. }
+            | ErrorKind::Unavailable { .. }
+            | ErrorKind::Expired { .. }
+            | ErrorKind::UploadLost { .. }
+            | ErrorKind::Stalled { .. }
+            // A corrupted transfer is repaired by another one; bytes that are wrong at their source fail each time.
+            | ErrorKind::DigestMismatch { .. }
+            | ErrorKind::SizeMismatch { .. } => true,
+            ErrorKind::Network { source } => !is_certificate_problem(source.as_ref()),
+            _ => false,
+        }
+    }
+
+    /// How long the registry asks to wait.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self.kind() {
+            ErrorKind::TooManyRequests { retry_after, .. } | ErrorKind::Unavailable { retry_after, .. } => {
+                *retry_after
+            }
+            _ => None,
+        }
+    }
+}
+
+/// A certificate that is wrong now is wrong in a second.
+fn is_certificate_problem(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if error.is::<rustls::Error>() {
+            return true;
+        }
+        if let Some(inner) = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref)
+            && inner.is::<rustls::Error>()
+        {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.0.subject, self.0.kind)
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Error({}: {:?})", self.0.subject, self.0.kind)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        std::error::Error::source(&self.0.kind)
+    }
+}

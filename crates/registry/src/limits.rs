@@ -1,0 +1,32 @@
+//! How much this crate takes from a server. Whatever a registry sends is bounded by one of these.
+
+/// A manifest or an index. The specification asks registries for
+/// [at least 4 MiB](https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pushing-manifests).
+pub const MANIFEST: usize = 8 << 20;
+
+/// The body of an error reply: enough for every registry's JSON.
+pub(crate) const ERROR_BODY: usize = 64 << 10;
+
+/// A token service's reply.
+pub(crate) const TOKEN_BODY: usize = 256 << 10;
+
+/// One page of tags or referrers.
+pub(crate) const LIST_PAGE: usize = 8 << 20;
+
+/// Pages of one list: 200,000 tags, twice what ECR keeps in a repository.
+pub(crate) const LIST_PAGES: usize = 200;
+
+/// A blob that is taken into memory: configurations, never layers.
+pub const BLOB_IN_MEMORY: u64 = 16 << 20;
+
+/// Descriptors in one manifest or index.
+pub(crate) const DESCRIPTORS: usize = 10_000;
+
+/// Indexes inside indexes.
+pub(crate) const INDEX_DEPTH: usize = 4;
+
+/// Redirects followed for one request.
+pub(crate) const REDIRECTS: usize = 5;
+
+/// A `Location`, `Link` or `WWW-Authenticate` header. Presigned S3 addresses take about 2 KiB.
+pub(crate) const HEADER: usize = 16 << 10;

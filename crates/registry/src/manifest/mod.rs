@@ -1,0 +1,294 @@
+//! Manifests: kept as the bytes they came in, so that digests survive, with parsed views for those who look inside.
+
+mod media_type;
+mod trim;
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+use crate::limits;
+use crate::platform::Platform;
+
+pub use media_type::{ACCEPTED, Kind};
+pub use trim::SOURCE_DIGEST_ANNOTATION;
+
+/// What a manifest or an index says about another piece of content.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Descriptor {
+    /// The content's media type; empty where a registry did not say.
+    #[serde(default)]
+    pub media_type: String,
+    /// The content's digest.
+    pub digest: Digest,
+    /// The content's length in bytes.
+    pub size: u64,
+    /// In an index: the platform of the image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub platform: Option<Platform>,
+    /// Free annotations.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub annotations: Option<BTreeMap<String, String>>,
+    /// What kind of artifact it is, in a referrers list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifact_type: Option<String>,
+    /// Where else the content can be had.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub urls: Option<Vec<String>>,
+}
+
+impl Descriptor {
+    /// A descriptor of nothing but type, digest and size.
+    pub fn new(media_type: impl Into<String>, digest: Digest, size: u64) -> Self {
+        Self {
+            media_type: media_type.into(),
+            digest,
+            size,
+            platform: None,
+            annotations: None,
+            artifact_type: None,
+            urls: None,
+        }
+    }
+
+    /// The digest of the image that this descriptor, `BuildKit`'s attestation, is about
+    /// ([attestation storage](https://docs.docker.com/build/metadata/attestations/attestation-storage/)).
+    pub fn attests(&self) -> Option<Digest> {
+        let annotations = self.annotations.as_ref()?;
+        if annotations.get("vnd.docker.reference.type")? != "attestation-manifest" {
+            return None;
+        }
+        annotations.get("vnd.docker.reference.digest")?.parse().ok()
+    }
+
+    /// Whether registries never hold the content: Windows base layers, which come from their vendor's address alone.
+    pub fn is_foreign(&self) -> bool {
+        media_type::is_foreign_layer(&self.media_type)
+            && self.urls.as_ref().is_some_and(|urls| !urls.is_empty())
+    }
+}
+
+/// A manifest as a registry sent it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Manifest {
+    media_type: String,
+    bytes: Bytes,
+    digest: Digest,
+}
+
+/// What an image manifest names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// The configuration, where the manifest has one.
+    pub config: Option<Descriptor>,
+    /// The layers in order.
+    pub layers: Vec<Descriptor>,
+    /// The manifest that this one is about, for signatures and the like.
+    pub subject: Option<Descriptor>,
+}
+
+/// What an index names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Index {
+    /// The manifests in order.
+    pub manifests: Vec<Descriptor>,
+}
+
+/// Why bytes are no manifest that this crate can read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ManifestError {
+    /// Not JSON, or not of a manifest's shape.
+    #[error("malformed manifest: {0}")]
+    Json(String),
+    /// A media type that is neither an image's nor an index's.
+    #[error("media type `{0}` is neither an image manifest's nor an index's")]
+    MediaType(String),
+    /// The media type inside contradicts the one that the registry sent.
+    #[error("the registry calls it `{outside}`, the manifest calls itself `{inside}`")]
+    Contradiction {
+        /// What the reply's Content-Type said.
+        outside: String,
+        /// What the manifest's `mediaType` says.
+        inside: String,
+    },
+    /// More descriptors than any image has.
+    #[error("{0} descriptors, more than the {max} that are taken", max = limits::DESCRIPTORS)]
+    TooMany(usize),
+    /// None, or not all, of the wanted platforms are in the index.
+    #[error("no {missing}: it has {available}")]
+    Platform {
+        /// The platforms that are missing, for people.
+        missing: String,
+        /// The platforms that are there, for people.
+        available: String,
+    },
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Shape {
+    media_type: Option<String>,
+    manifests: Option<Vec<Descriptor>>,
+    config: Option<Descriptor>,
+    #[serde(default)]
+    layers: Vec<Descriptor>,
+    /// The artifact manifest of OCI 1.1's release candidates called its layers so.
+    #[serde(default)]
+    blobs: Vec<Descriptor>,
+    subject: Option<Descriptor>,
+}
+
+impl Manifest {
+    /// Wraps `bytes` of the media type that the registry's `Content-Type` named.
+    pub fn new(media_type: impl Into<String>, bytes: impl Into<Bytes>) -> Self {
+        let bytes = bytes.into();
+        let media_type = media_type.into();
+        let media_type = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        Self { media_type, digest: Digest::of(&bytes), bytes }
+    }
+
+    /// The media type, without parameters.
+    pub fn media_type(&self) -> &str {
+        &self.media_type
+    }
+
+    /// The bytes as they came.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// The digest of the bytes.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// A descriptor of this manifest.
+    pub fn descriptor(&self) -> Descriptor {
+        Descriptor::new(self.media_type.clone(), self.digest, self.bytes.len() as u64)
+    }
+
+    /// What it is, by its media type.
+    pub fn kind(&self) -> Kind {
+        Kind::of(&self.media_type)
+    }
+
+    /// The image that it describes.
+    ///
+    /// # Errors
+    /// When it is malformed or no image manifest.
+    pub fn image(&self) -> Result<Image, ManifestError> {
+        let shape = self.shape()?;
+        if self.kind() != Kind::Image {
+            return Err(ManifestError::MediaType(self.media_type.clone()));
+        }
+        let layers = if shape.layers.is_empty() { shape.blobs } else { shape.layers };
+        bounded(layers.len())?;
+        Ok(Image { config: shape.config, layers, subject: shape.subject })
+    }
+
+    /// The index that it is.
+    ///
+    /// # Errors
+    /// When it is malformed or no index.
+    pub fn index(&self) -> Result<Index, ManifestError> {
+        let shape = self.shape()?;
+        if self.kind() != Kind::Index {
+            return Err(ManifestError::MediaType(self.media_type.clone()));
+        }
+        let manifests = shape.manifests.ok_or_else(|| ManifestError::Json("no `manifests`".to_owned()))?;
+        bounded(manifests.len())?;
+        Ok(Index { manifests })
+    }
+
+    /// A manifest that contradicts its reply's media type is refused: one reader would take it for an image, the next for
+    /// an index ([CVE-2021-41190](https://github.com/opencontainers/distribution-spec/security/advisories/GHSA-mc8v-mgrf-8f4m)).
+    fn shape(&self) -> Result<Shape, ManifestError> {
+        let shape: Shape =
+            serde_json::from_slice(&self.bytes).map_err(|error| ManifestError::Json(error.to_string()))?;
+        let inside = shape.media_type.as_deref().unwrap_or(&self.media_type);
+        let both_kinds = shape.manifests.is_some() && (shape.config.is_some() || !shape.layers.is_empty());
+        if inside != self.media_type || both_kinds {
+            let inside = if both_kinds { "both an image and an index" } else { inside };
+            return Err(ManifestError::Contradiction {
+                outside: self.media_type.clone(),
+                inside: crate::digest::excerpt(inside),
+            });
+        }
+        Ok(shape)
+    }
+}
+
+impl Image {
+    /// Every blob that a registry must hold for this image, each once: the configuration first.
+    pub fn blobs(&self) -> Vec<&Descriptor> {
+        let mut seen = std::collections::HashSet::new();
+        let all = self.config.iter().chain(&self.layers);
+        all.filter(|blob| !blob.is_foreign() && seen.insert(blob.digest)).collect()
+    }
+}
+
+fn bounded(count: usize) -> Result<(), ManifestError> {
+    if count > limits::DESCRIPTORS { Err(ManifestError::TooMany(count)) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
+    const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+
+    #[test]
+    fn a_media_type_that_contradicts_the_reply_is_refused() {
+        let text = format!(r#"{{"mediaType":"{INDEX}","manifests":[]}}"#);
+        let manifest = Manifest::new(IMAGE, text.clone());
+        assert!(matches!(manifest.image(), Err(ManifestError::Contradiction { .. })));
+        assert!(Manifest::new(INDEX, text).index().is_ok());
+    }
+
+    #[test]
+    fn a_manifest_that_is_both_image_and_index_is_refused() {
+        let config = Descriptor::new("x", Digest::of(b"c"), 1);
+        let text = serde_json::json!({ "manifests": [], "config": config }).to_string();
+        assert!(matches!(Manifest::new(INDEX, text).index(), Err(ManifestError::Contradiction { .. })));
+    }
+
+    #[test]
+    fn sizes_that_cannot_be_are_refused() {
+        for size in ["-1", "1.5", "\"1\"", "99999999999999999999"] {
+            let text =
+                format!(r#"{{"config":{{"mediaType":"x","digest":"{}","size":{size}}}}}"#, Digest::of(b"c"));
+            assert!(Manifest::new(IMAGE, text).image().is_err(), "{size}");
+        }
+    }
+
+    #[test]
+    fn blobs_are_named_once_and_vendors_layers_not_at_all() {
+        let layer = Descriptor::new("l", Digest::of(b"l"), 3);
+        let foreign = Descriptor {
+            urls: Some(vec!["https://example.com/".to_owned()]),
+            ..Descriptor::new(
+                "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+                Digest::of(b"f"),
+                3,
+            )
+        };
+        let config = Descriptor::new("c", Digest::of(b"c"), 1);
+        let image = Image {
+            config: Some(config.clone()),
+            layers: vec![layer.clone(), foreign, layer.clone()],
+            subject: None,
+        };
+        assert_eq!(image.blobs(), [&config, &layer]);
+    }
+
+    #[test]
+    fn parameters_of_a_media_type_are_left_out() {
+        let manifest = Manifest::new(format!("{IMAGE}; charset=utf-8"), "{}");
+        assert_eq!((manifest.media_type(), manifest.kind()), (IMAGE, Kind::Image));
+    }
+}

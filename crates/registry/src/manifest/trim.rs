@@ -1,0 +1,231 @@
+//! An index with only the wanted platforms in it.
+
+use std::collections::HashSet;
+
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+use super::media_type::OCI_INDEX;
+use super::{Descriptor, Manifest, ManifestError};
+use crate::digest::Digest;
+use crate::platform::Platform;
+
+/// The annotation by which a trimmed index names the index that it was made from.
+pub const SOURCE_DIGEST_ANNOTATION: &str = "org.finos.htc-grid.source-digest";
+
+/// A JSON object whose values keep their own bytes and their order.
+struct RawObject(Vec<(String, Box<RawValue>)>);
+
+impl<'de> Deserialize<'de> for RawObject {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields;
+        impl<'de> Visitor<'de> for Fields {
+            type Value = RawObject;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawObject, A::Error> {
+                let mut fields = Vec::new();
+                while let Some(field) = map.next_entry()? {
+                    fields.push(field);
+                }
+                Ok(RawObject(fields))
+            }
+        }
+        deserializer.deserialize_map(Fields)
+    }
+}
+
+impl Manifest {
+    /// The descriptor of the first image for `platform`.
+    ///
+    /// # Errors
+    /// When this is no index, or has no such image.
+    pub fn select(&self, platform: &Platform) -> Result<Descriptor, ManifestError> {
+        let index = self.index()?;
+        let position = find(&index.manifests, platform);
+        match position.and_then(|position| index.manifests.get(position)) {
+            Some(descriptor) => Ok(descriptor.clone()),
+            None => Err(missing(std::slice::from_ref(platform), &index.manifests)),
+        }
+    }
+
+    /// The index with only `platforms` and their attestations: the source's media type and the kept descriptors' own
+    /// bytes; an OCI index says by [`SOURCE_DIGEST_ANNOTATION`] what it was made from (docker's list has no annotations).
+    /// If nothing is to be dropped, the index itself: its digest, and so its signatures, stay valid.
+    ///
+    /// # Errors
+    /// When this is no index, or lacks one of the platforms.
+    pub fn trim(&self, platforms: &[Platform]) -> Result<Self, ManifestError> {
+        let index = self.index()?;
+        let kept = keep(&index.manifests, platforms)?;
+        if kept.len() == index.manifests.len() {
+            return Ok(self.clone());
+        }
+        let text = self.rewrite(&kept).map_err(|error| ManifestError::Json(error.to_string()))?;
+        Ok(Self::new(self.media_type(), text))
+    }
+
+    fn rewrite(&self, kept: &[usize]) -> Result<String, serde_json::Error> {
+        let RawObject(fields) = serde_json::from_slice(self.bytes())?;
+        let mut annotations = None;
+        let mut out = Vec::new();
+        for (name, value) in &fields {
+            match name.as_str() {
+                "manifests" => out.push(format!(r#""manifests":[{}]"#, pick(value, kept)?)),
+                "annotations" => annotations = Some(&**value),
+                // ECR wants it, and it is the first thing readers look for: put in front below.
+                "mediaType" => {}
+                other => out.push(format!("{}:{value}", serde_json::to_string(other)?)),
+            }
+        }
+        out.insert(0, format!(r#""mediaType":{}"#, serde_json::to_string(self.media_type())?));
+        if self.media_type() == OCI_INDEX {
+            out.push(format!(r#""annotations":{}"#, annotated(annotations, self.digest())?));
+        }
+        Ok(format!("{{{}}}", out.join(",")))
+    }
+}
+
+/// The kept descriptors' own bytes.
+fn pick(manifests: &RawValue, kept: &[usize]) -> Result<String, serde_json::Error> {
+    let all: Vec<&RawValue> = serde_json::from_str(manifests.get())?;
+    let kept: Vec<&str> =
+        kept.iter().filter_map(|&position| all.get(position)).map(|value| value.get()).collect();
+    Ok(kept.join(","))
+}
+
+fn annotated(annotations: Option<&RawValue>, source: Digest) -> Result<String, serde_json::Error> {
+    let mut map: std::collections::BTreeMap<String, String> = match annotations {
+        Some(value) => serde_json::from_str::<Option<_>>(value.get())?.unwrap_or_default(),
+        None => std::collections::BTreeMap::new(),
+    };
+    // An index that was trimmed before keeps its first origin: that is the one that upstream signed.
+    map.entry(SOURCE_DIGEST_ANNOTATION.to_owned()).or_insert_with(|| source.to_string());
+    serde_json::to_string(&map)
+}
+
+/// Positions of the wanted platforms' images and of the attestations about them, in the index's order.
+fn keep(manifests: &[Descriptor], platforms: &[Platform]) -> Result<Vec<usize>, ManifestError> {
+    let found: Vec<Option<usize>> = platforms.iter().map(|platform| find(manifests, platform)).collect();
+    if found.contains(&None) {
+        let absent = platforms.iter().zip(&found).filter(|(_, found)| found.is_none());
+        let absent: Vec<Platform> = absent.map(|(platform, _)| platform.clone()).collect();
+        return Err(missing(&absent, manifests));
+    }
+    let images: HashSet<usize> = found.into_iter().flatten().collect();
+    let digests: HashSet<Digest> =
+        images.iter().filter_map(|&position| manifests.get(position)).map(|image| image.digest).collect();
+    let attests =
+        |descriptor: &Descriptor| descriptor.attests().is_some_and(|subject| digests.contains(&subject));
+    let positions = manifests.iter().enumerate();
+    Ok(positions
+        .filter(|(position, descriptor)| images.contains(position) || attests(descriptor))
+        .map(|(position, _)| position)
+        .collect())
+}
+
+fn find(manifests: &[Descriptor], platform: &Platform) -> Option<usize> {
+    manifests.iter().position(|descriptor| {
+        descriptor.attests().is_none()
+            && descriptor.platform.as_ref().is_some_and(|offered| offered.matches(platform))
+    })
+}
+
+fn missing(platforms: &[Platform], manifests: &[Descriptor]) -> ManifestError {
+    let list = |platforms: Vec<String>| platforms.join(", ");
+    let mut available: Vec<String> = manifests
+        .iter()
+        .filter(|descriptor| descriptor.attests().is_none())
+        .filter_map(|descriptor| descriptor.platform.as_ref().map(ToString::to_string))
+        .take(50)
+        .collect();
+    available.dedup();
+    if available.is_empty() {
+        available.push("no platform at all".to_owned());
+    }
+    ManifestError::Platform {
+        missing: list(platforms.iter().map(ToString::to_string).collect()),
+        available: list(available),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+
+    /// Odd spacing, so that a re-serialised descriptor would be told from its own bytes.
+    fn descriptor(name: &str, architecture: &str) -> String {
+        format!(
+            r#"{{ "digest" : "{}", "size":7,  "mediaType":"m", "platform":{{"architecture":"{architecture}","os":"linux"}},"x":1.0}}"#,
+            Digest::of(name.as_bytes())
+        )
+    }
+
+    fn attestation(name: &str) -> String {
+        format!(
+            r#"{{"mediaType":"m","digest":"{}","size":3,"platform":{{"architecture":"unknown","os":"unknown"}},"annotations":{{"vnd.docker.reference.digest":"{}","vnd.docker.reference.type":"attestation-manifest"}}}}"#,
+            Digest::of(format!("att-{name}").as_bytes()),
+            Digest::of(name.as_bytes())
+        )
+    }
+
+    fn index(media_type: &str) -> Manifest {
+        let manifests =
+            [descriptor("a", "amd64"), descriptor("b", "arm64"), attestation("a"), attestation("b")]
+                .join(" ,");
+        Manifest::new(
+            media_type,
+            format!(r#"{{ "schemaVersion": 2, "annotations":{{"k":"v"}}, "manifests": [{manifests}] }}"#),
+        )
+    }
+
+    fn platform(text: &str) -> Platform {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_trimmed_index_keeps_bytes_and_drops_foreign_attestations() {
+        let source = index(OCI_INDEX);
+        let trimmed = source.trim(&[platform("linux/arm64/v8")]).unwrap();
+        let expected = format!(
+            r#"{{"mediaType":"{OCI_INDEX}","schemaVersion":2,"manifests":[{},{}],"annotations":{{"k":"v","{SOURCE_DIGEST_ANNOTATION}":"{}"}}}}"#,
+            descriptor("b", "arm64"),
+            attestation("b"),
+            source.digest()
+        );
+        assert_eq!(std::str::from_utf8(trimmed.bytes()).unwrap(), expected);
+        assert_eq!(trimmed.media_type(), OCI_INDEX);
+    }
+
+    #[test]
+    fn dockers_list_gets_no_annotation() {
+        let trimmed = index(DOCKER_LIST).trim(&[platform("linux/amd64")]).unwrap();
+        assert_eq!(trimmed.media_type(), DOCKER_LIST);
+        assert!(!std::str::from_utf8(trimmed.bytes()).unwrap().contains(SOURCE_DIGEST_ANNOTATION));
+    }
+
+    #[test]
+    fn trimming_nothing_changes_nothing() {
+        let source = index(OCI_INDEX);
+        assert_eq!(source.trim(&[platform("linux/arm64"), platform("linux/amd64")]).unwrap(), source);
+    }
+
+    #[test]
+    fn a_missing_platform_is_named_with_those_that_are_there() {
+        let error = index(OCI_INDEX).trim(&[platform("linux/amd64"), platform("linux/s390x")]).unwrap_err();
+        assert_eq!(error.to_string(), "no linux/s390x: it has linux/amd64, linux/arm64");
+        assert!(index(OCI_INDEX).select(&platform("unknown/unknown")).is_err(), "an attestation is no image");
+    }
+
+    #[test]
+    fn one_platform_is_selected_by_its_descriptor() {
+        let selected = index(OCI_INDEX).select(&platform("linux/arm64")).unwrap();
+        assert_eq!(selected.digest, Digest::of(b"b"));
+    }
+}
