@@ -1,0 +1,46 @@
+//! `aws_ecr_lifecycle_policy`.
+
+use serde_json::json;
+
+use super::{During, Failure, Traits, id, if_there, set, set_document};
+use crate::api::Api;
+use crate::values::{Object, text};
+
+pub(super) const TRAITS: Traits = Traits {
+    // Every change is a new policy, and putting it is replacing it.
+    force_new: &["repository", "policy", "region"],
+    defaults: &[],
+    keep_blocks: &[],
+    documents: &["policy"],
+    tagged: false,
+};
+
+const GONE: &[&str] = &["RepositoryNotFoundException", "LifecyclePolicyNotFoundException"];
+
+pub(super) async fn put(api: &Api, state: &mut Object) -> Result<(), Failure> {
+    let repository = text(state, "repository").unwrap_or_default().to_owned();
+    let body = json!({ "repositoryName": repository, "lifecyclePolicyText": text(state, "policy") });
+    let answer = api.ecr("PutLifecyclePolicy", body).await;
+    let answer = answer.during(|| format!("creating ECR Lifecycle Policy ({repository})"))?;
+    set(state, "id", &answer["repositoryName"]);
+    Ok(())
+}
+
+pub(super) async fn read(api: &Api, state: &mut Object) -> Result<bool, Failure> {
+    let name = id(state).to_owned();
+    let answer = api.ecr("GetLifecyclePolicy", json!({ "repositoryName": name })).await;
+    let Some(answer) = if_there(answer, GONE).during(|| format!("reading ECR Lifecycle Policy ({name})"))?
+    else {
+        return Ok(false);
+    };
+    set(state, "repository", &answer["repositoryName"]);
+    set(state, "registry_id", &answer["registryId"]);
+    set_document(state, "policy", &answer["lifecyclePolicyText"]);
+    Ok(true)
+}
+
+pub(super) async fn delete(api: &Api, state: &Object) -> Result<(), Failure> {
+    let name = id(state);
+    let answer = api.ecr("DeleteLifecyclePolicy", json!({ "repositoryName": name })).await;
+    if_there(answer, GONE).during(|| format!("deleting ECR Lifecycle Policy ({name})")).map(drop)
+}

@@ -1,0 +1,45 @@
+//! `aws_ecr_repository_policy`.
+
+use serde_json::json;
+
+use super::{During, Failure, Traits, id, if_there, set, set_document};
+use crate::api::Api;
+use crate::values::{Object, text};
+
+pub(super) const TRAITS: Traits = Traits {
+    force_new: &["repository", "region"],
+    defaults: &[],
+    keep_blocks: &[],
+    documents: &["policy"],
+    tagged: false,
+};
+
+const GONE: &[&str] = &["RepositoryNotFoundException", "RepositoryPolicyNotFoundException"];
+
+pub(super) async fn put(api: &Api, state: &mut Object) -> Result<(), Failure> {
+    let repository = text(state, "repository").unwrap_or_default().to_owned();
+    let body = json!({ "repositoryName": repository, "policyText": text(state, "policy") });
+    let answer = api.ecr("SetRepositoryPolicy", body).await;
+    let answer = answer.during(|| format!("putting ECR Repository Policy ({repository})"))?;
+    set(state, "id", &answer["repositoryName"]);
+    Ok(())
+}
+
+pub(super) async fn read(api: &Api, state: &mut Object) -> Result<bool, Failure> {
+    let name = id(state).to_owned();
+    let answer = api.ecr("GetRepositoryPolicy", json!({ "repositoryName": name })).await;
+    let Some(answer) = if_there(answer, GONE).during(|| format!("reading ECR Repository Policy ({name})"))?
+    else {
+        return Ok(false);
+    };
+    set(state, "repository", &answer["repositoryName"]);
+    set(state, "registry_id", &answer["registryId"]);
+    set_document(state, "policy", &answer["policyText"]);
+    Ok(true)
+}
+
+pub(super) async fn delete(api: &Api, state: &Object) -> Result<(), Failure> {
+    let name = id(state);
+    let answer = api.ecr("DeleteRepositoryPolicy", json!({ "repositoryName": name })).await;
+    if_there(answer, GONE).during(|| format!("deleting ECR Repository Policy ({name})")).map(drop)
+}
