@@ -1,0 +1,244 @@
+//! What the sample upstreams offer: names, tags, media types and layers.
+
+/// How an image's index and manifests are written; registries hold both.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Format {
+    /// An OCI index with an attestation for every platform, as BuildKit pushes it.
+    Oci,
+    /// A Docker manifest list.
+    Docker,
+}
+
+/// What is in a layer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Content {
+    /// Noise that belongs to the name, in KiB on linux/amd64: images that name the same noise share the layer.
+    Noise(&'static str, u64),
+    /// The root file system that all bases share.
+    RootFs,
+    /// Entry point, emulator and runtime of the managed bases.
+    Managed,
+    /// Emulator and a bootstrap of the provided bases.
+    Provided,
+}
+
+/// One image: a repository with a tag.
+#[derive(Clone, Copy, Debug)]
+pub struct Image {
+    pub(crate) registry: &'static str,
+    pub(crate) repository: &'static str,
+    pub(crate) tag: &'static str,
+    pub(crate) format: Format,
+    pub(crate) layers: &'static [Content],
+    pub(crate) entry_point: &'static [&'static str],
+}
+
+impl Image {
+    /// The registry's host.
+    pub fn registry(&self) -> &'static str {
+        self.registry
+    }
+
+    /// The repository at the registry.
+    pub fn repository(&self) -> &'static str {
+        self.repository
+    }
+
+    /// The tag.
+    pub fn tag(&self) -> &'static str {
+        self.tag
+    }
+
+    /// `registry/repository`, the path it is served under.
+    pub(crate) fn path(&self) -> String {
+        format!("{}/{}", self.registry, self.repository)
+    }
+
+    /// Whether it is a base of a runtime, or builds functions for one: a file system of Lambda's.
+    pub(crate) fn is_lambda(&self) -> bool {
+        self.layers.contains(&Content::RootFs)
+    }
+}
+
+/// `os/architecture[/variant]` of every image, the first of them in full size.
+pub(crate) const PLATFORMS: [(&str, &str, Option<&str>); 4] = [
+    ("linux", "amd64", None),
+    ("linux", "arm64", None),
+    ("linux", "arm", Some("v7")),
+    ("linux", "s390x", None),
+];
+
+const KIB: u64 = 1;
+const MIB: u64 = 1024 * KIB;
+
+const ALPINE: Content = Content::Noise("alpine", 3 * MIB);
+const DISTROLESS: Content = Content::Noise("distroless static", 2 * MIB);
+const KEDA_COMMON: Content = Content::Noise("keda common", 7 * MIB);
+
+/// The images that an HTC-Grid mirrors: 190 MiB for linux/amd64, shared layers counted once.
+pub const MIRRORED: [Image; 5] = [
+    Image {
+        registry: "docker.io",
+        repository: "curlimages/curl",
+        tag: "7.85.0",
+        format: Format::Docker,
+        layers: &[ALPINE, Content::Noise("curl", 5 * MIB), Content::Noise("curl entrypoint", KIB)],
+        entry_point: &["/entrypoint.sh"],
+    },
+    Image {
+        registry: "docker.io",
+        repository: "grafana/grafana",
+        tag: "10.1.1",
+        format: Format::Oci,
+        layers: &[
+            ALPINE,
+            Content::Noise("grafana packages", 6 * MIB),
+            Content::Noise("grafana home", 58 * MIB),
+            Content::Noise("grafana bin", 28 * MIB),
+            Content::Noise("grafana run.sh", 2 * KIB),
+        ],
+        entry_point: &["/run.sh"],
+    },
+    Image {
+        registry: "ghcr.io",
+        repository: "kedacore/keda",
+        tag: "2.11.2",
+        format: Format::Oci,
+        layers: &[DISTROLESS, KEDA_COMMON, Content::Noise("keda", 32 * MIB)],
+        entry_point: &["/keda", "--zap-log-level=info"],
+    },
+    Image {
+        registry: "ghcr.io",
+        repository: "kedacore/keda-metrics-apiserver",
+        tag: "2.11.2",
+        format: Format::Oci,
+        layers: &[DISTROLESS, KEDA_COMMON, Content::Noise("keda-adapter", 27 * MIB)],
+        entry_point: &["/keda-adapter", "--logtostderr=true"],
+    },
+    Image {
+        registry: "ghcr.io",
+        repository: "kedacore/keda-admission-webhooks",
+        tag: "2.11.2",
+        format: Format::Docker,
+        layers: &[DISTROLESS, KEDA_COMMON, Content::Noise("keda-admission-webhooks", 22 * MIB)],
+        entry_point: &["/keda-admission-webhooks", "--zap-log-level=info"],
+    },
+];
+
+const fn base(
+    repository: &'static str,
+    tag: &'static str,
+    format: Format,
+    layers: &'static [Content],
+) -> Image {
+    Image {
+        registry: "public.ecr.aws",
+        repository,
+        tag,
+        format,
+        layers,
+        entry_point: &["/lambda-entrypoint.sh"],
+    }
+}
+
+/// The bases of the Lambda runtimes, and the image that Lambda functions are built in.
+pub const RUNTIME_BASES: [Image; 11] = [
+    base("lambda/provided", "al2", Format::Docker, &[Content::RootFs, Content::Provided]),
+    base(
+        "lambda/provided",
+        "al2023",
+        Format::Oci,
+        &[Content::RootFs, Content::Provided, Content::Noise("provided al2023", 4 * KIB)],
+    ),
+    base(
+        "lambda/python",
+        "3.8",
+        Format::Docker,
+        &[Content::RootFs, Content::Managed, Content::Noise("python 3.8", 2 * MIB)],
+    ),
+    base(
+        "lambda/python",
+        "3.12",
+        Format::Oci,
+        &[Content::RootFs, Content::Managed, Content::Noise("python 3.12", 2 * MIB)],
+    ),
+    base(
+        "lambda/python",
+        "3.13",
+        Format::Oci,
+        &[Content::RootFs, Content::Managed, Content::Noise("python 3.13", 2 * MIB)],
+    ),
+    base(
+        "lambda/dotnet",
+        "5.0",
+        Format::Docker,
+        &[Content::RootFs, Content::Managed, Content::Noise("dotnet 5", 3 * MIB)],
+    ),
+    base(
+        "lambda/dotnet",
+        "8",
+        Format::Oci,
+        &[Content::RootFs, Content::Managed, Content::Noise("dotnet 8", 3 * MIB)],
+    ),
+    base(
+        "lambda/java",
+        "17",
+        Format::Docker,
+        &[Content::RootFs, Content::Managed, Content::Noise("java 17", 4 * MIB)],
+    ),
+    base(
+        "lambda/java",
+        "21",
+        Format::Oci,
+        &[Content::RootFs, Content::Managed, Content::Noise("java 21", 4 * MIB)],
+    ),
+    base(
+        "lambda/nodejs",
+        "22",
+        Format::Oci,
+        &[Content::RootFs, Content::Managed, Content::Noise("nodejs 22", 2 * MIB)],
+    ),
+    Image {
+        registry: "public.ecr.aws",
+        repository: "sam/build-python3.11",
+        tag: "1",
+        format: Format::Docker,
+        layers: &[
+            Content::RootFs,
+            Content::Noise("python 3.11", 2 * MIB),
+            Content::Noise("sam cli", 3 * MIB),
+        ],
+        entry_point: &[],
+    },
+];
+
+/// Every image.
+pub fn images() -> impl Iterator<Item = &'static Image> {
+    MIRRORED.iter().chain(&RUNTIME_BASES)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mirrored_images_are_as_large_as_promised() {
+        let mut seen = std::collections::BTreeMap::new();
+        for layer in MIRRORED.iter().flat_map(|image| image.layers) {
+            if let Content::Noise(name, kib) = layer {
+                assert_eq!(*seen.entry(name).or_insert(kib), kib, "{name} must mean one layer");
+            }
+        }
+        assert_eq!(seen.values().copied().sum::<u64>() / MIB, 190);
+    }
+
+    #[test]
+    fn no_two_images_have_the_same_name_and_both_formats_occur() {
+        let names: std::collections::BTreeSet<_> = images().map(|image| (image.path(), image.tag)).collect();
+        assert_eq!(names.len(), 16);
+        for format in [Format::Oci, Format::Docker] {
+            assert!(MIRRORED.iter().any(|image| image.format == format));
+            assert!(RUNTIME_BASES.iter().any(|image| image.format == format));
+        }
+    }
+}

@@ -1,0 +1,411 @@
+//! Layers, configurations, manifests and indexes of the catalogue.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use flate2::Compression;
+use serde_json::{Value, json};
+
+use super::{Contents, Repository, Scale, blob_path};
+use crate::Error;
+use crate::catalogue::{Content, Format, Image, PLATFORMS, images};
+use crate::layer::{self, Layer, Noise, digest_of};
+use crate::root_fs;
+
+/// When all images were made, as their configurations say.
+const CREATED: &str = "2023-09-01T00:00:00Z";
+
+/// The other platforms, and everything where small images are wanted, are this much smaller.
+const SMALLER: u64 = 256;
+
+/// The smallest noise in bytes.
+const LEAST: u64 = 512;
+
+struct MediaTypes {
+    index: &'static str,
+    manifest: &'static str,
+    config: &'static str,
+    layer: &'static str,
+}
+
+impl Format {
+    fn media_types(self) -> MediaTypes {
+        match self {
+            Self::Oci => MediaTypes {
+                index: "application/vnd.oci.image.index.v1+json",
+                manifest: "application/vnd.oci.image.manifest.v1+json",
+                config: "application/vnd.oci.image.config.v1+json",
+                layer: "application/vnd.oci.image.layer.v1.tar+gzip",
+            },
+            Self::Docker => MediaTypes {
+                index: "application/vnd.docker.distribution.manifest.list.v2+json",
+                manifest: "application/vnd.docker.distribution.manifest.v2+json",
+                config: "application/vnd.docker.container.image.v1+json",
+                layer: "application/vnd.docker.image.rootfs.diff.tar.gzip",
+            },
+        }
+    }
+}
+
+type Platform = (&'static str, &'static str, Option<&'static str>);
+
+/// A built layer's key: what it holds, and for which platform.
+type Key = (String, Option<&'static str>);
+
+struct Maker<'a> {
+    data: &'a Path,
+    dir: &'a Path,
+    scale: Scale,
+    /// The architecture whose bases run here.
+    native: &'static str,
+    layers: HashMap<Key, Layer>,
+}
+
+/// Makes every image below `dir`.
+pub(super) fn make(data: &Path, dir: &Path, scale: Scale) -> Result<Contents, Error> {
+    let blobs = dir.join("blobs");
+    std::fs::create_dir(&blobs).map_err(Error::file("create", blobs))?;
+    let native = match std::env::consts::ARCH {
+        "aarch64" => "arm64",
+        "s390x" => "s390x",
+        "arm" => "arm",
+        _ => "amd64",
+    };
+    let mut maker = Maker { data, dir, scale, native, layers: HashMap::new() };
+    let mut contents = Contents::default();
+    for image in images() {
+        let repository = contents.repositories.entry(image.path()).or_default();
+        let digest = maker.image(image, repository)?;
+        repository.tags.insert(image.tag.to_owned(), digest);
+    }
+    Ok(contents)
+}
+
+impl Maker<'_> {
+    /// Makes one image and gives its index's digest.
+    fn image(&mut self, image: &Image, repository: &mut Repository) -> Result<String, Error> {
+        let types = image.format.media_types();
+        let mut platforms = Vec::new();
+        let mut attestations = Vec::new();
+        for platform in PLATFORMS {
+            let layers = image
+                .layers
+                .iter()
+                .map(|content| self.layer(*content, platform))
+                .collect::<Result<Vec<_>, _>>()?;
+            let config = config(image, platform, &layers);
+            let manifest = put_manifest(self.dir, repository, &types, &config, &layers)?;
+            let (os, architecture, variant) = platform;
+            let mut described = json!({ "architecture": architecture, "os": os });
+            if let Some(variant) = variant {
+                described["variant"] = variant.into();
+            }
+            if image.format == Format::Oci {
+                attestations.push(attestation(self.dir, repository, &manifest)?);
+            }
+            platforms.push(descriptor(types.manifest, &manifest, Some(described)));
+        }
+        platforms.extend(attestations);
+        put_index(self.dir, repository, image.format, platforms)
+    }
+
+    fn layer(&mut self, content: Content, platform: Platform) -> Result<Layer, Error> {
+        let (_, architecture, _) = platform;
+        let (name, specific) = match content {
+            // Some layers hold no machine code and are the same on every platform.
+            Content::Noise(name, kib) => (format!("noise {name}"), (kib > 8).then_some(architecture)),
+            Content::RootFs => ("root file system".to_owned(), Some(architecture)),
+            Content::Managed => ("managed".to_owned(), None),
+            Content::Provided => ("provided".to_owned(), None),
+        };
+        let key = (name, specific);
+        if let Some(layer) = self.layers.get(&key) {
+            return Ok(layer.clone());
+        }
+        let layer = self.make_layer(content, specific)?;
+        self.layers.insert(key, layer.clone());
+        Ok(layer)
+    }
+
+    fn make_layer(&self, content: Content, architecture: Option<&str>) -> Result<Layer, Error> {
+        match content {
+            Content::Noise(name, kib) => {
+                let full = self.scale == Scale::Full
+                    && architecture.is_none_or(|architecture| architecture == "amd64");
+                let bytes = kib * 1024 / if full { 1 } else { SMALLER };
+                noise_layer(self.dir, &format!("{name} {}", architecture.unwrap_or("any")), bytes.max(LEAST))
+            }
+            Content::RootFs => match architecture {
+                Some(architecture) if architecture == self.native && self.scale == Scale::Full => {
+                    self.root_fs()
+                }
+                _ => noise_layer(self.dir, &format!("root {}", architecture.unwrap_or("any")), 64 * 1024),
+            },
+            Content::Managed => put_layer(self.dir, Compression::best(), |archive| {
+                archive.directory("usr/local/bin")?;
+                archive.file(
+                    "usr/local/bin/aws-lambda-rie",
+                    0o755,
+                    include_bytes!("../../assets/aws-lambda-rie"),
+                )?;
+                archive.directory("var/runtime")?;
+                archive.file("var/runtime/bootstrap", 0o755, include_bytes!("../../assets/bootstrap"))?;
+                archive.file(
+                    "lambda-entrypoint.sh",
+                    0o755,
+                    include_bytes!("../../assets/lambda-entrypoint.sh"),
+                )?;
+                archive.directory("var/task")?;
+                archive.file("var/task/app", 0o755, include_bytes!("../../assets/app"))
+            }),
+            Content::Provided => put_layer(self.dir, Compression::best(), |archive| {
+                archive.directory("usr/local/bin")?;
+                archive.file(
+                    "usr/local/bin/aws-lambda-rie",
+                    0o755,
+                    include_bytes!("../../assets/aws-lambda-rie"),
+                )?;
+                archive.directory("var/runtime")?;
+                archive.file(
+                    "lambda-entrypoint.sh",
+                    0o755,
+                    include_bytes!("../../assets/lambda-entrypoint.sh"),
+                )?;
+                archive.directory("var/task")?;
+                archive.file("var/task/bootstrap.sh", 0o755, include_bytes!("../../assets/bootstrap"))?;
+                archive.file("var/task/app", 0o755, include_bytes!("../../assets/app"))
+            }),
+        }
+    }
+
+    /// The real root file system, kept in the data directory because it takes a while to make.
+    fn root_fs(&self) -> Result<Layer, Error> {
+        let cache = self.data.join(format!("root-fs-{}-2", root_fs::debian_architecture()?));
+        let description = cache.join("layer.json");
+        let archive = cache.join("layer.tar.gz");
+        let layer = match std::fs::read(&description) {
+            Ok(json) => serde_json::from_slice(&json)
+                .map_err(|source| Error::Damaged { path: description.clone(), source })?,
+            Err(_) => {
+                let root = self.dir.join("root-fs");
+                root_fs::make(&root)?;
+                let made = self.dir.join("made");
+                std::fs::create_dir(&made).map_err(Error::file("create", &made))?;
+                let layer = layer::write(&made.join("layer.tar.gz"), Compression::default(), |archive| {
+                    archive.tree(&root)
+                })?;
+                let json = json!(layer).to_string();
+                std::fs::write(made.join("layer.json"), json).map_err(Error::file("write", &made))?;
+                std::fs::remove_dir_all(&root).map_err(Error::file("remove", &root))?;
+                // Left of a build that was killed here, it would be complete: it has its description.
+                std::fs::rename(&made, &cache).map_err(Error::file("rename", made))?;
+                layer
+            }
+        };
+        let blob = blob_path(self.dir, &layer.digest);
+        if std::fs::hard_link(&archive, &blob).is_err() {
+            std::fs::copy(&archive, &blob).map_err(Error::file("copy", archive))?;
+        }
+        Ok(layer)
+    }
+}
+
+/// A changed version of the index `digest`: every platform gets a layer that says `change`. Gives the new digest.
+pub(super) fn changed(
+    dir: &Path,
+    repository: &mut Repository,
+    digest: &str,
+    change: &str,
+) -> Result<String, Error> {
+    let index = read_json(&blob_path(dir, digest))?;
+    let format =
+        if index["mediaType"] == Format::Oci.media_types().index { Format::Oci } else { Format::Docker };
+    let types = format.media_types();
+    let layer =
+        put_layer(dir, Compression::best(), |archive| archive.file("CHANGED", 0o644, change.as_bytes()))?;
+    let mut platforms = Vec::new();
+    let mut attestations = Vec::new();
+    for child in index["manifests"].as_array().into_iter().flatten() {
+        if child["platform"]["os"] == "unknown" {
+            continue;
+        }
+        let manifest = read_json(&blob_path(dir, child["digest"].as_str().unwrap_or_default()))?;
+        let mut config =
+            read_json(&blob_path(dir, manifest["config"]["digest"].as_str().unwrap_or_default()))?;
+        push(&mut config["rootfs"]["diff_ids"], json!(layer.diff_id));
+        push(&mut config["history"], json!({ "created": CREATED, "created_by": change }));
+        let diff_ids = config["rootfs"]["diff_ids"].as_array().into_iter().flatten();
+        let old = manifest["layers"].as_array().into_iter().flatten();
+        let layers: Vec<Layer> = old
+            .map(|layer| (layer["digest"].clone(), layer["size"].as_u64().unwrap_or_default()))
+            .chain([(json!(layer.digest), layer.size)])
+            .zip(diff_ids)
+            .map(|((digest, size), diff_id)| Layer {
+                digest: digest.as_str().unwrap_or_default().to_owned(),
+                diff_id: diff_id.as_str().unwrap_or_default().to_owned(),
+                size,
+            })
+            .collect();
+        let manifest = put_manifest(dir, repository, &types, &config, &layers)?;
+        if format == Format::Oci {
+            attestations.push(attestation(dir, repository, &manifest)?);
+        }
+        platforms.push(descriptor(types.manifest, &manifest, Some(child["platform"].clone())));
+    }
+    platforms.extend(attestations);
+    put_index(dir, repository, format, platforms)
+}
+
+fn push(list: &mut Value, item: Value) {
+    if let Some(list) = list.as_array_mut() {
+        list.push(item);
+    }
+}
+
+fn config(image: &Image, (os, architecture, variant): Platform, layers: &[Layer]) -> Value {
+    let mut env = vec!["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()];
+    let mut process = json!({ "Labels": { "org.opencontainers.image.title": image.repository } });
+    if image.is_lambda() {
+        env.extend(["LAMBDA_TASK_ROOT=/var/task".to_owned(), "LAMBDA_RUNTIME_DIR=/var/runtime".to_owned()]);
+        process["WorkingDir"] = "/var/task".into();
+    }
+    process["Env"] = json!(env);
+    if !image.entry_point.is_empty() {
+        process["Entrypoint"] = json!(image.entry_point);
+    }
+    let mut history: Vec<Value> =
+        layers.iter().map(|_| json!({ "created": CREATED, "created_by": "sample-upstreams" })).collect();
+    history.push(json!({ "created": CREATED, "created_by": "ENTRYPOINT", "empty_layer": true }));
+    let diff_ids: Vec<&str> = layers.iter().map(|layer| layer.diff_id.as_str()).collect();
+    let mut config = json!({
+        "created": CREATED,
+        "architecture": architecture,
+        "os": os,
+        "config": process,
+        "rootfs": { "type": "layers", "diff_ids": diff_ids },
+        "history": history,
+    });
+    if let Some(variant) = variant {
+        config["variant"] = variant.into();
+    }
+    config
+}
+
+/// A document that was put into the store.
+struct Put {
+    digest: String,
+    size: usize,
+}
+
+fn descriptor(media_type: &str, put: &Put, platform: Option<Value>) -> Value {
+    let mut descriptor = json!({ "mediaType": media_type, "digest": put.digest, "size": put.size });
+    if let Some(platform) = platform {
+        descriptor["platform"] = platform;
+    }
+    descriptor
+}
+
+fn put_manifest(
+    dir: &Path,
+    repository: &mut Repository,
+    types: &MediaTypes,
+    config: &Value,
+    layers: &[Layer],
+) -> Result<Put, Error> {
+    let config = put_json(dir, config)?;
+    repository.blobs.insert(config.digest.clone());
+    repository.blobs.extend(layers.iter().map(|layer| layer.digest.clone()));
+    let layers: Vec<Value> = layers
+        .iter()
+        .map(|layer| json!({ "mediaType": types.layer, "digest": layer.digest, "size": layer.size }))
+        .collect();
+    let manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": types.manifest,
+        "config": descriptor(types.config, &config, None),
+        "layers": layers,
+    });
+    let put = put_json(dir, &manifest)?;
+    repository.manifests.insert(put.digest.clone(), types.manifest.to_owned());
+    Ok(put)
+}
+
+fn put_index(
+    dir: &Path,
+    repository: &mut Repository,
+    format: Format,
+    manifests: Vec<Value>,
+) -> Result<String, Error> {
+    let media_type = format.media_types().index;
+    let put = put_json(dir, &json!({ "schemaVersion": 2, "mediaType": media_type, "manifests": manifests }))?;
+    repository.manifests.insert(put.digest.clone(), media_type.to_owned());
+    Ok(put.digest)
+}
+
+/// What BuildKit pushes beside an image: a manifest of no platform whose layer is a statement about it.
+fn attestation(dir: &Path, repository: &mut Repository, subject: &Put) -> Result<Value, Error> {
+    let types = Format::Oci.media_types();
+    let statement = json!({
+        "_type": "https://in-toto.io/Statement/v0.1",
+        "predicateType": "https://slsa.dev/provenance/v0.2",
+        "subject": [{ "name": "_", "digest": { "sha256": subject.digest.trim_start_matches("sha256:") } }],
+        "predicate": { "builder": { "id": "" }, "buildType": "https://mobyproject.org/buildkit@v1" },
+    });
+    let layer = put_json(dir, &statement)?;
+    let config = json!({
+        "architecture": "unknown",
+        "os": "unknown",
+        "config": {},
+        "rootfs": { "type": "layers", "diff_ids": [layer.digest] },
+    });
+    let config = put_json(dir, &config)?;
+    repository.blobs.extend([layer.digest.clone(), config.digest.clone()]);
+    let mut described = descriptor("application/vnd.in-toto+json", &layer, None);
+    described["annotations"] = json!({ "in-toto.io/predicate-type": "https://slsa.dev/provenance/v0.2" });
+    let manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": types.manifest,
+        "config": descriptor(types.config, &config, None),
+        "layers": [described],
+    });
+    let put = put_json(dir, &manifest)?;
+    repository.manifests.insert(put.digest.clone(), types.manifest.to_owned());
+    let mut attestation =
+        descriptor(types.manifest, &put, Some(json!({ "architecture": "unknown", "os": "unknown" })));
+    attestation["annotations"] = json!({
+        "vnd.docker.reference.digest": subject.digest,
+        "vnd.docker.reference.type": "attestation-manifest",
+    });
+    Ok(attestation)
+}
+
+fn noise_layer(dir: &Path, name: &str, bytes: u64) -> Result<Layer, Error> {
+    // Noise does not compress: stored blocks are as small and much quicker.
+    put_layer(dir, Compression::none(), |archive| {
+        archive.directory("opt")?;
+        archive.stream("opt/sample", 0o644, bytes, Noise::new(name, bytes))
+    })
+}
+
+fn put_layer(
+    dir: &Path,
+    compression: Compression,
+    fill: impl FnOnce(&mut layer::Archive) -> std::io::Result<()>,
+) -> Result<Layer, Error> {
+    let temporary: PathBuf = dir.join("layer");
+    let layer = layer::write(&temporary, compression, fill)?;
+    std::fs::rename(&temporary, blob_path(dir, &layer.digest)).map_err(Error::file("rename", temporary))?;
+    Ok(layer)
+}
+
+fn put_json(dir: &Path, document: &Value) -> Result<Put, Error> {
+    let bytes = document.to_string().into_bytes();
+    let digest = digest_of(&bytes);
+    super::write_atomically(&blob_path(dir, &digest), &bytes)?;
+    Ok(Put { digest, size: bytes.len() })
+}
+
+fn read_json(path: &Path) -> Result<Value, Error> {
+    let bytes = std::fs::read(path).map_err(Error::file("read", path))?;
+    serde_json::from_slice(&bytes).map_err(|source| Error::Damaged { path: path.into(), source })
+}
