@@ -1,0 +1,221 @@
+//! `images.lock`: which digests the names of images.toml mean, and which runtimes are held at a build.
+//!
+//! It is written by `cargo xtask lock` and checked in; with it, copies are by digest. Its text is sorted and changes only
+//! where something moved, so that a reviewer reads it as a diff.
+
+pub(crate) mod diff;
+mod text;
+pub(crate) mod update;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use registry::{Digest, Platform, Reference};
+
+use super::{Config, Image, Platforms, Problems};
+use update::Want;
+
+/// The whole of images.lock.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Lock {
+    /// What each source means: images, the bases of runtimes, and what is primed.
+    pub(crate) sources: BTreeMap<Reference, Locked>,
+    /// Runtimes whose tag stays where `--rollback` put it.
+    pub(crate) holds: BTreeMap<String, Hold>,
+}
+
+/// What a name meant when it was resolved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Locked {
+    /// What the registry answers for the name: the digest of an index, often, or of a single manifest.
+    pub(crate) digest: Digest,
+    /// The media type of that.
+    pub(crate) media_type: String,
+    /// When it began to mean this.
+    pub(crate) resolved_at: jiff::Timestamp,
+    /// The images in it; the only one, where it is a single manifest. Attestations are left out.
+    pub(crate) platforms: Vec<LockedPlatform>,
+    /// What a copy has at its target: the wanted platforms to the digest of the result. Empty for bases.
+    pub(crate) targets: BTreeMap<PlatformSet, Digest>,
+}
+
+/// One platform's image.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct LockedPlatform {
+    /// The platform.
+    pub(crate) platform: Platform,
+    /// The digest of its manifest.
+    pub(crate) digest: Digest,
+    /// Bytes of its manifest, configuration and layers together.
+    pub(crate) size: u64,
+}
+
+/// A runtime that stays at a build.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Hold {
+    /// The build's manifest.
+    pub(crate) build: Digest,
+    /// Since when.
+    pub(crate) since: jiff::Timestamp,
+    /// Who put it there.
+    pub(crate) by: String,
+}
+
+/// Wanted platforms as a key: `all`, or the platforms sorted and joined by commas.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct PlatformSet(String);
+
+impl From<&Platforms> for PlatformSet {
+    fn from(platforms: &Platforms) -> Self {
+        match platforms {
+            Platforms::All => Self("all".to_owned()),
+            Platforms::Only(list) => {
+                let mut names: Vec<String> = list.iter().map(ToString::to_string).collect();
+                names.sort_unstable();
+                names.dedup();
+                Self(names.join(","))
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for PlatformSet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Lock {
+    /// Reads images.lock; none where there is no such file. `shown` is the file's name in errors.
+    ///
+    /// # Errors
+    /// The file cannot be read, or everything that is wrong with it.
+    pub(crate) fn load(path: &Path, shown: &Path) -> Result<Option<Self>, Problems> {
+        match path.try_exists() {
+            Ok(false) => Ok(None),
+            _ => Self::parse(&super::read_text(path, shown)?, shown).map(Some),
+        }
+    }
+
+    /// Reads the text of images.lock.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub(crate) fn parse(text: &str, shown: &Path) -> Result<Self, Problems> {
+        text::parse(text, shown)
+    }
+
+    /// Writes images.lock, whole or not at all.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub(crate) fn save(&self, path: &Path) -> std::io::Result<()> {
+        super::atomic::write(path, self.to_string().as_bytes())
+    }
+
+    /// What the name means.
+    pub(crate) fn source_digest(&self, source: &Reference) -> Option<Digest> {
+        self.sources.get(source).map(|locked| locked.digest)
+    }
+
+    /// What a copy of these platforms has at its target.
+    pub(crate) fn expected(&self, source: &Reference, platforms: &Platforms) -> Option<Digest> {
+        self.sources.get(source)?.targets.get(&PlatformSet::from(platforms)).copied()
+    }
+
+    /// The image for `platform` behind a runtime's base.
+    pub(crate) fn base_digest(&self, base: &Reference, platform: &Platform) -> Option<Digest> {
+        let images = &self.sources.get(base)?.platforms;
+        images.iter().find(|image| image.platform.matches(platform)).map(|image| image.digest)
+    }
+
+    /// The build that a runtime is held at.
+    pub(crate) fn hold(&self, runtime: &str) -> Option<&Hold> {
+        self.holds.get(runtime)
+    }
+
+    /// Holds a runtime at a build; gives what held it before.
+    pub(crate) fn set_hold(&mut self, runtime: &str, hold: Hold) -> Option<Hold> {
+        self.holds.insert(runtime.to_owned(), hold)
+    }
+
+    /// Lets a runtime go; gives what held it.
+    pub(crate) fn release(&mut self, runtime: &str) -> Option<Hold> {
+        self.holds.remove(runtime)
+    }
+
+    /// The lock as the one truth about everything that `config` names.
+    ///
+    /// # Errors
+    /// Something that `config` names is not in the lock.
+    pub(crate) fn pin<'a>(&'a self, config: &'a Config) -> Result<Pinned<'a>, Incomplete> {
+        let missing: Vec<String> = config
+            .wants()
+            .into_iter()
+            .filter(|want| !self.covers(want))
+            .map(|want| want.source.to_string())
+            .collect();
+        if missing.is_empty() { Ok(Pinned { lock: self, config }) } else { Err(Incomplete { missing }) }
+    }
+
+    fn covers(&self, want: &Want) -> bool {
+        self.sources.get(&want.source).is_some_and(|locked| {
+            want.targets.iter().all(|set| locked.targets.contains_key(set))
+                && want
+                    .platforms
+                    .iter()
+                    .all(|platform| locked.platforms.iter().any(|image| image.platform.matches(platform)))
+        })
+    }
+}
+
+/// Names of images.toml that images.lock does not know.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("images.lock does not know {}: `cargo xtask lock` adds what is missing", missing.join(", "))]
+pub(crate) struct Incomplete {
+    /// The sources.
+    pub(crate) missing: Vec<String>,
+}
+
+/// A lock that knows everything its images.toml names: what `--locked` works with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pinned<'a> {
+    lock: &'a Lock,
+    config: &'a Config,
+}
+
+/// A tag that means something else than the lock says.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{name} has moved from {locked} to {upstream}: `cargo xtask lock --update` takes the new one")]
+pub(crate) struct Moved {
+    /// The name.
+    pub(crate) name: String,
+    /// What the lock says.
+    pub(crate) locked: Digest,
+    /// What the registry says.
+    pub(crate) upstream: Digest,
+}
+
+impl<'a> Pinned<'a> {
+    /// Every image with its source's digest and the digest of its copy.
+    pub(crate) fn images(self) -> impl Iterator<Item = (&'a Image, Digest, Digest)> {
+        self.config.images.iter().filter_map(move |image| {
+            let source = self.lock.source_digest(&image.source)?;
+            Some((image, source, self.lock.expected(&image.source, &image.platforms)?))
+        })
+    }
+
+    /// Holds what the registries say against the lock.
+    ///
+    /// # Errors
+    /// The first tag that moved.
+    pub(crate) fn check(self, source: &Reference, upstream: Digest) -> Result<(), Moved> {
+        match self.lock.source_digest(source) {
+            Some(locked) if locked != upstream => Err(Moved { name: source.to_string(), locked, upstream }),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,241 @@
+//! `images.toml` and `images.lock`: what the grid runs on, and which digests those names mean.
+//!
+//! # The keys of images.toml
+//! The file in deployment/image_repository/ shows every one of them; this is the reference.
+//!
+//! | key | value | meaning |
+//! |---|---|---|
+//! | `schema_version` | 1 | the form of the file; a later one is refused with the reason |
+//! | `account` | "123456789012" | any other account stops before the first write |
+//! | `platforms` | list, default `["linux/amd64"]` | for images and runtimes that name none |
+//! | `prime` | list of `prefix/name:tag` | pulled through ECR's cache by transfer-images |
+//! | `[images]` | `"repository[:tag]" = "source"` or `{ source, platforms, artifacts }` | what is copied; the tag is the source's unless given; `platforms` may be `"all"`; `artifacts` brings signatures along |
+//! | `[runtimes]` | `tag = "base"` or `{ base, entry_point, platforms, enabled, build_args, epoch }` | what is built into the repository `lambda` |
+//! | `[pull_through]` | `prefix = "registry"` or `{ upstream, credential_arn }` | ECR's pull-through cache rules |
+//! | `[repositories]` | `extra`, `scan_on_push`, `force_delete`, `protect_build_tags`, `keep_builds`, `pull_accounts` | repositories that other parts of HTC-Grid push to, and options for all |
+//! | `[kms]` | `deletion_window`, `admin_roles` | the key of the repositories |
+//! | `[registry]` | `replicate_to`, `blob_mounting` | settings that the whole registry shares; absent means left alone |
+//! | `[upstream."host"]` | `url` | where a source registry is really reached |
+//! | `[tags]` | `name = "value"` | tags on everything that terraform creates |
+//!
+//! Unknown keys are errors, and all errors are reported at once.
+
+mod atomic;
+pub(crate) mod import;
+pub(crate) mod lock;
+mod names;
+mod parse;
+mod platforms;
+pub(crate) mod problem;
+mod reader;
+pub(crate) mod tfvars;
+mod values;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use registry::{Platform, Reference};
+
+pub(crate) use platforms::Platforms;
+pub(crate) use problem::Problems;
+
+/// The newest form of images.toml and images.lock that this program reads, and the one that it writes.
+pub(crate) const SCHEMA_VERSION: u64 = 1;
+
+/// The repository of the Lambda runtimes.
+pub(crate) const RUNTIMES_REPOSITORY: &str = "lambda";
+
+/// The entry point of a runtime that names none.
+pub(crate) const DEFAULT_ENTRY_POINT: &str = "lambda_entry_point.sh";
+
+/// The whole of images.toml.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    /// The one account that may be written to.
+    pub(crate) account: Option<String>,
+    /// What is copied, by destination.
+    pub(crate) images: Vec<Image>,
+    /// Every repository that the grid needs: those of images and runtimes and the extra ones; sorted, each once.
+    pub(crate) repositories: Vec<String>,
+    /// Pull-through cache rules, by prefix.
+    pub(crate) pull_through: Vec<PullThrough>,
+    /// Lambda runtimes in the order of the file, the switched off ones among them.
+    pub(crate) runtimes: Vec<Runtime>,
+    /// What is pulled through the cache ahead of its use.
+    pub(crate) prime: Vec<Prime>,
+    /// Where a registry is really reached: host to URL, without a slash at the end.
+    pub(crate) upstreams: BTreeMap<String, String>,
+    /// Options of all repositories.
+    pub(crate) options: Repositories,
+    /// The key of the repositories.
+    pub(crate) kms: Kms,
+    /// Settings that the whole registry shares.
+    pub(crate) registry: RegistrySettings,
+    /// Tags on everything that terraform creates.
+    pub(crate) tags: BTreeMap<String, String>,
+}
+
+/// An image that is copied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Image {
+    /// Where it comes from; has a tag or a digest.
+    pub(crate) source: Reference,
+    /// The repository that it goes to.
+    pub(crate) repository: String,
+    /// The tag that it gets there.
+    pub(crate) tag: String,
+    /// What of it is wanted.
+    pub(crate) platforms: Platforms,
+    /// Whether its signatures and other referrers come along.
+    pub(crate) artifacts: bool,
+    /// Its line in images.toml.
+    pub(crate) line: usize,
+}
+
+/// A Lambda runtime that is built into [`RUNTIMES_REPOSITORY`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Runtime {
+    /// Its name, which is its tag.
+    pub(crate) name: String,
+    /// What it is built from; has a tag or a digest.
+    pub(crate) base: Reference,
+    /// The file in runtimes/ that becomes its entry point.
+    pub(crate) entry_point: String,
+    /// What it is built for; never empty.
+    pub(crate) platforms: Vec<Platform>,
+    /// Whether it is built at all.
+    pub(crate) enabled: bool,
+    /// Build arguments beside the tool's own.
+    pub(crate) build_args: BTreeMap<String, String>,
+    /// A word whose change means another build.
+    pub(crate) epoch: Option<String>,
+    /// Its line in images.toml.
+    pub(crate) line: usize,
+}
+
+/// A pull-through cache rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PullThrough {
+    /// What the repositories of the cache begin with.
+    pub(crate) prefix: String,
+    /// The registry, as ECR calls it.
+    pub(crate) upstream: String,
+    /// The secret that holds the login, for registries that want one.
+    pub(crate) credential_arn: Option<String>,
+}
+
+impl PullThrough {
+    /// The registry as image names call it: ECR's `registry-1.docker.io` is `docker.io`.
+    pub(crate) fn registry(&self) -> &str {
+        if self.upstream == "registry-1.docker.io" { "docker.io" } else { &self.upstream }
+    }
+}
+
+/// An image that is pulled through the cache ahead of its use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Prime {
+    /// The repository of the cache, prefix included.
+    pub(crate) repository: String,
+    /// The tag.
+    pub(crate) tag: String,
+    /// The image behind it.
+    pub(crate) upstream: Reference,
+}
+
+/// Options of all repositories.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Repositories {
+    /// ECR scans what is pushed.
+    pub(crate) scan_on_push: bool,
+    /// A repository that holds images can be destroyed.
+    pub(crate) force_delete: bool,
+    /// ECR refuses to move the tag of a runtime's build.
+    pub(crate) protect_build_tags: bool,
+    /// How many builds of each runtime ECR keeps; all, where nothing is said.
+    pub(crate) keep_builds: Option<u32>,
+    /// Other accounts that may pull.
+    pub(crate) pull_accounts: Vec<String>,
+}
+
+impl Default for Repositories {
+    fn default() -> Self {
+        Self {
+            scan_on_push: true,
+            force_delete: true,
+            protect_build_tags: false,
+            keep_builds: None,
+            pull_accounts: Vec::new(),
+        }
+    }
+}
+
+/// The key that the repositories are encrypted with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Kms {
+    /// Days between the key's destruction and the moment when it cannot be had back.
+    pub(crate) deletion_window: u8,
+    /// Names of IAM roles that administer it, beside the account's root and its creator.
+    pub(crate) admin_roles: Vec<String>,
+}
+
+impl Default for Kms {
+    fn default() -> Self {
+        Self { deletion_window: 7, admin_roles: Vec::new() }
+    }
+}
+
+/// Settings that everybody in the account shares; what is not given is left alone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct RegistrySettings {
+    /// Regions that ECR copies pushed images to.
+    pub(crate) replicate_to: Vec<String>,
+    /// Whether layers are shared between repositories.
+    pub(crate) blob_mounting: Option<bool>,
+}
+
+impl Config {
+    /// Reads and checks images.toml. `runtimes` is the folder with the entry points; `shown` is the file's name in errors.
+    ///
+    /// # Errors
+    /// The file cannot be read, or everything that is wrong with it.
+    pub(crate) fn load(path: &Path, shown: &Path, runtimes: &Path) -> Result<Self, Problems> {
+        let text = read_text(path, shown)?;
+        Self::parse(&text, shown, &|name| runtimes.join(name).is_file())
+    }
+
+    /// Checks the text of images.toml. `has_entry_point` says whether runtimes/ holds a file of that name.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub(crate) fn parse(
+        text: &str,
+        shown: &Path,
+        has_entry_point: &dyn Fn(&str) -> bool,
+    ) -> Result<Self, Problems> {
+        let sink = problem::Sink::new(text);
+        let config = reader::document(text, &sink)
+            .and_then(|document| parse::config(reader::Fields::root(&document, &sink), has_entry_point));
+        sink.finish(shown, config)
+    }
+
+    /// The runtimes that are built.
+    pub(crate) fn enabled_runtimes(&self) -> impl Iterator<Item = &Runtime> {
+        self.runtimes.iter().filter(|runtime| runtime.enabled)
+    }
+}
+
+/// What an image or runtime is for when nothing says otherwise.
+fn default_platform() -> Platform {
+    Platform { os: "linux".to_owned(), architecture: "amd64".to_owned(), variant: None }
+}
+
+fn read_text(path: &Path, shown: &Path) -> Result<String, Problems> {
+    let bytes =
+        std::fs::read(path).map_err(|why| Problems::of_file(shown, format!("cannot be read: {why}")))?;
+    String::from_utf8(bytes).map_err(|why| {
+        Problems::of_file(shown, format!("is not UTF-8 text at byte {}", why.utf8_error().valid_up_to()))
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,112 @@
+//! Where images come from: `[pull_through]`, `prime` and `[upstream]`.
+
+use std::collections::BTreeMap;
+
+use registry::Reference;
+
+use super::checked;
+use crate::config::reader::Fields;
+use crate::config::values::{dotted, route};
+use crate::config::{Prime, PullThrough, names};
+
+pub(super) fn pull_through(table: &Fields<'_>) -> Vec<PullThrough> {
+    let mut rules = Vec::new();
+    for entry in table.entries() {
+        if dotted(&entry, &["upstream", "credential_arn"]) {
+            continue;
+        }
+        if let Err(why) = names::prefix(entry.name) {
+            entry.key.fail(why);
+        }
+        let (upstream, credential_arn) = if entry.value.is_table() {
+            let Some(mut fields) = entry.value.table() else { continue };
+            let upstream = fields.require("upstream");
+            let arn = fields.take("credential_arn");
+            fields.finish();
+            (upstream, arn)
+        } else {
+            (Some(entry.value.clone()), None)
+        };
+        let credential_arn = credential_arn.and_then(|node| {
+            checked(&node, |arn| {
+                let fits = arn.starts_with("arn:") && arn.contains(":secretsmanager:");
+                if fits { Ok(()) } else { Err(format!("`{arn}` is no ARN of a Secrets Manager secret")) }
+            })
+        });
+        let Some(node) = upstream else { continue };
+        let Some(upstream) = checked(&node, names::registry_host) else { continue };
+        if ["docker.io", "index.docker.io", "hub.docker.com"].contains(&upstream.as_str()) {
+            node.fail_with(
+                format!("ECR does not know `{upstream}`"),
+                "Docker Hub is `registry-1.docker.io` to ECR",
+            );
+        }
+        rules.push(PullThrough { prefix: entry.name.to_owned(), upstream, credential_arn });
+    }
+    rules
+}
+
+pub(super) fn primes(root: &mut Fields<'_>, rules: &[PullThrough]) -> Vec<Prime> {
+    let mut primes: Vec<Prime> = Vec::new();
+    for (text, node) in root.texts("prime") {
+        let Some((repository, tag)) = text.rsplit_once(':') else {
+            node.fail(format!("`{text}` has no tag"));
+            continue;
+        };
+        if let Err(why) = names::repository(repository).and_then(|()| names::tag(tag)) {
+            node.fail(why);
+            continue;
+        }
+        let rule = rules
+            .iter()
+            .filter_map(|rule| {
+                Some((rule, repository.strip_prefix(rule.prefix.as_str())?.strip_prefix('/')?))
+            })
+            .max_by_key(|(rule, _)| rule.prefix.len());
+        let Some((rule, rest)) = rule else {
+            let known: Vec<&str> = rules.iter().map(|rule| rule.prefix.as_str()).collect();
+            node.fail_with(
+                format!("`{text}` begins with no prefix of [pull_through]"),
+                format!("prefixes: {}", known.join(", ")),
+            );
+            continue;
+        };
+        let upstream = format!("{}/{rest}:{tag}", rule.registry());
+        match upstream.parse::<Reference>() {
+            Ok(upstream) if primes.iter().any(|prime| prime.upstream == upstream) => {
+                node.fail(format!("`{text}` is listed twice"));
+            }
+            Ok(upstream) => {
+                primes.push(Prime { repository: repository.to_owned(), tag: tag.to_owned(), upstream });
+            }
+            Err(why) => node.fail(why.to_string()),
+        }
+    }
+    primes
+}
+
+pub(super) fn upstreams(table: &Fields<'_>) -> BTreeMap<String, String> {
+    let mut routes = BTreeMap::new();
+    for entry in table.entries() {
+        if dotted(&entry, &["url"]) {
+            continue;
+        }
+        if let Err(why) = names::registry_host(entry.name) {
+            entry.key.fail(why);
+        }
+        if ["index.docker.io", "registry-1.docker.io", "hub.docker.com"].contains(&entry.name) {
+            entry.key.fail("Docker Hub is called `docker.io` here");
+        }
+        let url = if entry.value.is_table() {
+            let Some(mut fields) = entry.value.table() else { continue };
+            let url = fields.require("url");
+            fields.finish();
+            url
+        } else {
+            Some(entry.value.clone())
+        };
+        let Some(url) = url.and_then(|node| checked(&node, route)) else { continue };
+        routes.insert(entry.name.to_owned(), url.trim_end_matches('/').to_owned());
+    }
+    routes
+}

@@ -1,0 +1,413 @@
+//! Reads a TOML document value by value and remembers where each one stood.
+//!
+//! Serde's `deny_unknown_fields` ends at the first mistake; an operator wants them all. So the shapes are read by
+//! hand from toml's own spanned tree: a wrong type, a missing key or an unknown key is noted in the [`Sink`] and the
+//! reading goes on.
+
+use std::ops::Range;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::problem::{Sink, key_part, nearest, position};
+
+/// A value with its key and its place.
+#[derive(Clone)]
+pub(super) struct Node<'a> {
+    value: &'a DeValue<'a>,
+    span: Range<usize>,
+    key: String,
+    sink: &'a Sink<'a>,
+}
+
+/// A table whose keys are asked for by name; what nobody asked for is unknown.
+pub(super) struct Fields<'a> {
+    table: &'a DeTable<'a>,
+    span: Range<usize>,
+    key: String,
+    sink: &'a Sink<'a>,
+    asked: Vec<&'static str>,
+}
+
+/// One entry of a table whose keys are the operator's own words.
+pub(super) struct Entry<'a> {
+    /// The word.
+    pub(super) name: &'a str,
+    /// Its place, as a node without a value of its own.
+    pub(super) key: Place<'a>,
+    /// What it stands for.
+    pub(super) value: Node<'a>,
+}
+
+/// Somewhere in the document.
+#[derive(Clone)]
+pub(super) struct Place<'a> {
+    span: Range<usize>,
+    key: String,
+    sink: &'a Sink<'a>,
+}
+
+impl Place<'_> {
+    /// Notes a problem here.
+    pub(super) fn fail(&self, message: impl Into<String>) {
+        self.sink.report(&self.span, &self.key, message, None);
+    }
+
+    /// Notes a problem here, and what to do about it.
+    pub(super) fn fail_with(&self, message: impl Into<String>, help: impl Into<String>) {
+        self.sink.report(&self.span, &self.key, message, Some(help.into()));
+    }
+
+    /// The dotted key.
+    pub(super) fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// The place in the text, in bytes.
+    pub(super) fn range(&self) -> Range<usize> {
+        self.span.clone()
+    }
+
+    /// The line, from 1.
+    pub(super) fn line(&self) -> usize {
+        position(self.sink.text(), self.span.start).0
+    }
+}
+
+impl<'a> Node<'a> {
+    /// Where it stands.
+    pub(super) fn place(&self) -> Place<'a> {
+        Place { span: self.span.clone(), key: self.key.clone(), sink: self.sink }
+    }
+
+    /// Notes a problem with this value.
+    pub(super) fn fail(&self, message: impl Into<String>) {
+        self.place().fail(message);
+    }
+
+    /// Notes a problem with this value, and what to do about it.
+    pub(super) fn fail_with(&self, message: impl Into<String>, help: impl Into<String>) {
+        self.place().fail_with(message, help);
+    }
+
+    /// Whether this is a string.
+    pub(super) fn is_string(&self) -> bool {
+        matches!(self.value, DeValue::String(_))
+    }
+
+    /// Whether this is a table.
+    pub(super) fn is_table(&self) -> bool {
+        matches!(self.value, DeValue::Table(_))
+    }
+
+    /// The text; anything else is a problem.
+    pub(super) fn string(&self) -> Option<&'a str> {
+        match self.value {
+            DeValue::String(text) => Some(text),
+            _ => self.expected("a string"),
+        }
+    }
+
+    /// A string that is not empty.
+    pub(super) fn text(&self) -> Option<&'a str> {
+        let text = self.string()?;
+        if text.trim().is_empty() {
+            self.fail("is empty");
+            return None;
+        }
+        Some(text)
+    }
+
+    /// `true` or `false`; anything else is a problem.
+    pub(super) fn boolean(&self) -> Option<bool> {
+        match self.value {
+            DeValue::Boolean(value) => Some(*value),
+            _ => self.expected("true or false"),
+        }
+    }
+
+    /// A whole number of the wanted range; anything else is a problem.
+    pub(super) fn integer(&self, range: std::ops::RangeInclusive<u64>) -> Option<u64> {
+        let wanted = match (range.start(), range.end()) {
+            (low, &u64::MAX) => format!("a whole number of {low} or more"),
+            (low, high) => format!("a whole number from {low} to {high}"),
+        };
+        let DeValue::Integer(number) = self.value else { return self.expected(&wanted) };
+        match u64::from_str_radix(number.as_str(), number.radix()) {
+            Ok(value) if range.contains(&value) => Some(value),
+            _ => {
+                self.fail(format!("is {number}, but has to be {wanted}"));
+                None
+            }
+        }
+    }
+
+    /// A string, or a whole number as it was written.
+    pub(super) fn word(&self) -> Option<String> {
+        match self.value {
+            DeValue::Integer(number) => Some(number.to_string()),
+            _ => self.text().map(str::to_owned),
+        }
+    }
+
+    /// A moment with its offset; anything else is a problem.
+    pub(super) fn time(&self) -> Option<jiff::Timestamp> {
+        let moment = match self.value {
+            DeValue::Datetime(moment) => moment.to_string().parse().ok(),
+            _ => None,
+        };
+        if moment.is_none() {
+            self.fail("has to be a moment such as 2026-11-22T12:00:00Z");
+        }
+        moment
+    }
+
+    /// The elements of a list; anything else is a problem.
+    pub(super) fn list(&self) -> Option<Vec<Node<'a>>> {
+        let DeValue::Array(array) = self.value else { return self.expected("a list") };
+        let element = |(index, value): (usize, &'a Spanned<DeValue<'a>>)| Node {
+            value: value.get_ref(),
+            span: value.span(),
+            key: format!("{}[{index}]", self.key),
+            sink: self.sink,
+        };
+        Some(array.iter().enumerate().map(element).collect())
+    }
+
+    /// The fields of a table; anything else is a problem.
+    pub(super) fn table(&self) -> Option<Fields<'a>> {
+        match self.value {
+            DeValue::Table(table) => Some(Fields {
+                table,
+                span: self.span.clone(),
+                key: self.key.clone(),
+                sink: self.sink,
+                asked: Vec::new(),
+            }),
+            _ => self.expected("a table"),
+        }
+    }
+
+    /// Notes that something else was expected here.
+    pub(super) fn expected<T>(&self, wanted: &str) -> Option<T> {
+        let found = match self.value {
+            DeValue::String(_) => "a string",
+            DeValue::Integer(_) => "a whole number",
+            DeValue::Float(_) => "a fraction",
+            DeValue::Boolean(_) => "true or false",
+            DeValue::Datetime(_) => "a date",
+            DeValue::Array(_) => "a list",
+            DeValue::Table(_) => "a table",
+        };
+        self.fail(format!("is {found}, but has to be {wanted}"));
+        None
+    }
+}
+
+impl<'a> Fields<'a> {
+    /// The fields of the whole document.
+    pub(super) fn root(document: &'a Spanned<DeTable<'a>>, sink: &'a Sink<'a>) -> Self {
+        Self { table: document.get_ref(), span: 0..0, key: String::new(), sink, asked: Vec::new() }
+    }
+
+    /// Where the table stands.
+    pub(super) fn place(&self) -> Place<'a> {
+        Place { span: self.span.clone(), key: self.key.clone(), sink: self.sink }
+    }
+
+    /// The value of `name`, where it is given.
+    pub(super) fn take(&mut self, name: &'static str) -> Option<Node<'a>> {
+        self.asked.push(name);
+        let (key, value) = self.table.get_key_value(name)?;
+        Some(self.node(key, value))
+    }
+
+    /// The value of `name`; its absence is a problem.
+    pub(super) fn require(&mut self, name: &'static str) -> Option<Node<'a>> {
+        let found = self.take(name);
+        if found.is_none() {
+            self.place().fail(format!("`{name}` is missing"));
+        }
+        found
+    }
+
+    /// The table under `name`, where it is given.
+    pub(super) fn table(&mut self, name: &'static str) -> Option<Fields<'a>> {
+        self.take(name)?.table()
+    }
+
+    /// The texts of the list under `name`, each with its place; empty where it is not given.
+    pub(super) fn texts(&mut self, name: &'static str) -> Vec<(&'a str, Node<'a>)> {
+        let nodes = self.take(name).and_then(|node| node.list()).unwrap_or_default();
+        nodes.into_iter().filter_map(|node| Some((node.text()?, node))).collect()
+    }
+
+    /// All entries, for tables whose keys are the operator's own words.
+    pub(super) fn entries(&self) -> Vec<Entry<'a>> {
+        let entry = |(key, value): (&'a Spanned<_>, &'a Spanned<_>)| {
+            let value = self.node(key, value);
+            let place = Place { span: key.span(), key: value.key.clone(), sink: self.sink };
+            let name: &'a std::borrow::Cow<'a, str> = key.get_ref();
+            Entry { name, key: place, value }
+        };
+        self.table.iter().map(entry).collect()
+    }
+
+    /// Notes every key that was not asked for.
+    pub(super) fn finish(self) {
+        for entry in self.entries() {
+            if self.asked.contains(&entry.name) {
+                continue;
+            }
+            match nearest(entry.name, self.asked.iter().copied()) {
+                Some(known) => entry.key.fail_with("unknown key", format!("did you mean `{known}`?")),
+                None => {
+                    let mut known = self.asked.clone();
+                    known.sort_unstable();
+                    entry.key.fail_with("unknown key", format!("known here: {}", known.join(", ")));
+                }
+            }
+        }
+    }
+
+    fn node(&self, key: &'a Spanned<std::borrow::Cow<'a, str>>, value: &'a Spanned<DeValue<'a>>) -> Node<'a> {
+        let part = key_part(key.get_ref());
+        let key = if self.key.is_empty() { part } else { format!("{}.{part}", self.key) };
+        Node { value: value.get_ref(), span: value.span(), key, sink: self.sink }
+    }
+}
+
+impl Entry<'_> {
+    /// Whether the key is written with a dot behind it, as in `python3.8 = ...`, which TOML reads as the table
+    /// `python3` with the key `8`.
+    pub(super) fn is_dotted(&self) -> bool {
+        let rest = self.key.sink.text().get(self.key.span.end..).unwrap_or_default();
+        rest.trim_start_matches([' ', '\t']).starts_with('.')
+    }
+}
+
+/// Reads `text` as TOML. Syntax errors are problems like all others. After a duplicate key the reading goes on, with the
+/// first of the two; after anything else it would only report what follows from the mistake.
+pub(super) fn document<'t>(text: &'t str, sink: &Sink<'_>) -> Option<Spanned<DeTable<'t>>> {
+    if let Some(start) =
+        text.match_indices("<<<<<<< ").map(|(at, _)| at).find(|&at| position(text, at).1 == 1)
+    {
+        let help = "take either side; what a lock then lacks, `cargo xtask lock` adds";
+        sink.report(&(start..start), "", "has a merge conflict", Some(help.to_owned()));
+        return None;
+    }
+    let (document, errors) = DeTable::parse_recoverable(text);
+    let mut readable = true;
+    for error in &errors {
+        let span = error.span().unwrap_or(0..0);
+        let message = error.message();
+        if message == "duplicate key" {
+            let name = text.get(span.clone()).unwrap_or_default().trim_matches(['"', '\'']);
+            let mut first = None;
+            find_before(document.get_ref(), "", name, span.start, &mut first);
+            let (key, help) = match first {
+                Some((start, key)) => {
+                    (key, Some(format!("it stands on line {} already", position(text, start).0)))
+                }
+                // A second `[header]` takes the first one's place in the tree: half of the file would seem to be missing.
+                None => {
+                    readable = false;
+                    (key_part(name), Some("put both parts under one header".to_owned()))
+                }
+            };
+            sink.report(&span, &key, "is given twice", help);
+        } else {
+            readable = false;
+            sink.report(&span, "", format!("not TOML: {}", message.replace('\n', ", ")), None);
+        }
+    }
+    readable.then_some(document)
+}
+
+/// The last key called `name` that stands before `offset`, with its place and dotted path.
+fn find_before(
+    table: &DeTable<'_>,
+    path: &str,
+    name: &str,
+    offset: usize,
+    found: &mut Option<(usize, String)>,
+) {
+    for (key, value) in table {
+        let part = key_part(key.get_ref());
+        let path = if path.is_empty() { part } else { format!("{path}.{part}") };
+        let start = key.span().start;
+        if key.get_ref() == name && start < offset && found.as_ref().is_none_or(|(best, _)| *best < start) {
+            *found = Some((start, path.clone()));
+        }
+        if let DeValue::Table(inner) = value.get_ref() {
+            find_before(inner, &path, name, offset, found);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    fn errors_of(text: &str) -> String {
+        let sink = Sink::new(text);
+        let read = document(text, &sink).map(|document| {
+            let mut root = Fields::root(&document, &sink);
+            root.require("name").and_then(|node| node.text());
+            root.take("count").and_then(|node| node.integer(1..=9));
+            if let Some(mut inner) = root.table("inner") {
+                inner.take("flag").and_then(|node| node.boolean());
+                inner.texts("words");
+                inner.finish();
+            }
+            root.finish();
+        });
+        sink.finish(Path::new("f"), read).map_or_else(|problems| problems.to_string(), |()| String::new())
+    }
+
+    #[test]
+    fn every_mistake_is_found_at_once_and_in_order() {
+        let text =
+            "count = 12\nnmae = \"x\"\n[inner]\nflag = \"yes\"\nwords = [\"a\", 1, \" \"]\n\"od d\" = 1\n";
+        assert_eq!(
+            errors_of(text),
+            "f has 7 errors
+  f:1:1: `name` is missing
+  f:1:9: count: is 12, but has to be a whole number from 1 to 9
+  f:2:1: nmae: unknown key
+      help: did you mean `name`?
+  f:4:8: inner.flag: is a string, but has to be true or false
+  f:5:15: inner.words[1]: is a whole number, but has to be a string
+  f:5:18: inner.words[2]: is empty
+  f:6:1: inner.\"od d\": unknown key
+      help: known here: flag, words"
+        );
+        assert_eq!(errors_of("name = \"x\"\ncount = 0x9\n"), "");
+    }
+
+    #[test]
+    fn a_duplicate_names_the_first_and_does_not_hide_the_rest() {
+        assert_eq!(
+            errors_of("name = \"x\"\n[inner]\nflag = true\n\"flag\" = false\n[iner]\n"),
+            "f has 2 errors
+  f:4:1: inner.flag: is given twice
+      help: it stands on line 3 already
+  f:5:2: iner: unknown key
+      help: did you mean `inner`?"
+        );
+        assert_eq!(
+            errors_of("name = \"x\"\n[inner]\nflag = true\n[inner]\nwords = []\n"),
+            "f has an error
+  f:4:2: inner: is given twice
+      help: put both parts under one header"
+        );
+    }
+
+    #[test]
+    fn broken_syntax_is_reported_alone_but_whole() {
+        let text = errors_of("name = \nother = = 1\n");
+        assert!(text.starts_with("f has "), "{text}");
+        assert!(text.contains("f:1:") && text.contains("f:2:") && !text.contains("missing"), "{text}");
+    }
+}
