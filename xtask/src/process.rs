@@ -78,6 +78,16 @@ fn tail_text(tail: &[String]) -> String {
     tail.iter().map(|line| format!("\n    {line}")).collect()
 }
 
+/// How a short command ended, for callers to whom failing is an answer. Not printable: its stdout may be a secret.
+pub struct Ended {
+    /// Whether the status is 0.
+    pub success: bool,
+    /// What it printed, trimmed.
+    pub stdout: String,
+    /// What it said beside that, trimmed.
+    pub stderr: String,
+}
+
 /// A program with its arguments, environment and input.
 #[derive(Clone, Debug)]
 pub struct Cmd {
@@ -168,18 +178,26 @@ impl Cmd {
     /// # Errors
     /// The program is missing, cannot be started, or ends with another status than 0.
     pub fn read(&self) -> Result<String, ProcessError> {
-        let output = self
-            .expression()
-            .stdout_capture()
-            .stderr_capture()
-            .unchecked()
-            .run()
-            .map_err(|source| self.start_error(source))?;
+        let output = self.capture()?;
         if !output.status.success() {
             let tail = String::from_utf8_lossy(&output.stderr).lines().map(str::to_owned).collect::<Vec<_>>();
             return Err(self.failed(output.status, last(tail)));
         }
         Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
+    }
+
+    /// Runs a short command to its end, whatever the status.
+    ///
+    /// # Errors
+    /// The program is missing or cannot be started.
+    pub fn end(&self) -> Result<Ended, ProcessError> {
+        let output = self.capture()?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+        Ok(Ended {
+            success: output.status.success(),
+            stdout: text(&output.stdout),
+            stderr: text(&output.stderr),
+        })
     }
 
     /// Runs a long command, hands each line of its stdout and stderr to `on_line` as it comes, and keeps the last
@@ -246,6 +264,11 @@ impl Cmd {
         Ok(handle.pids().first().copied().unwrap_or_default())
     }
 
+    fn capture(&self) -> Result<std::process::Output, ProcessError> {
+        let expression = self.expression().stdout_capture().stderr_capture().unchecked();
+        expression.run().map_err(|source| self.start_error(source))
+    }
+
     fn expression(&self) -> duct::Expression {
         let mut expression = duct::cmd(&self.program, &self.args);
         for (key, value) in &self.env {
@@ -294,6 +317,13 @@ mod tests {
         let error = Cmd::new("sh").args(["-c", "echo why >&2; exit 3"]).read().unwrap_err();
         assert_eq!(error.tail(), ["why"]);
         assert!(error.to_string().contains("exit status: 3"), "{error}");
+    }
+
+    #[test]
+    fn failing_is_an_answer_where_it_is_asked_for() {
+        let ended = Cmd::new("sh").args(["-c", "echo out; echo err >&2; exit 3"]).end().unwrap();
+        assert!(!ended.success);
+        assert_eq!((ended.stdout.as_str(), ended.stderr.as_str()), ("out", "err"));
     }
 
     #[test]

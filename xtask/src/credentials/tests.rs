@@ -1,0 +1,191 @@
+//! Files and helpers of every kind, with secrets that may turn up nowhere.
+
+use super::*;
+
+const SECRET: &str = "hunter2";
+
+struct Fixture {
+    dir: tempfile::TempDir,
+}
+
+impl Fixture {
+    fn new(config: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("config.json"), config).unwrap();
+        Self { dir }
+    }
+
+    /// A helper that notes what it is asked, and runs `script`.
+    fn helper(self, name: &str, script: &str) -> Self {
+        let path = self.dir.path().join(format!("docker-credential-{name}"));
+        let note = self.dir.path().join("asked");
+        let text = format!("#!/bin/sh\nread -r host\necho \"$1 $host\" >> '{}'\n{script}\n", note.display());
+        // Written by a program of its own: a file that this process has open for writing may be inherited by what another
+        // test starts just then, and a program that anybody may write to cannot be started.
+        Cmd::new("sh")
+            .args(["-c", "cat > \"$0\" && chmod 755 \"$0\""])
+            .arg(path)
+            .stdin(Secret::new(text))
+            .read()
+            .unwrap();
+        self
+    }
+
+    fn credentials(&self) -> DockerCredentials {
+        let mut path = self.dir.path().as_os_str().to_owned();
+        path.push(":");
+        path.push(std::env::var_os("PATH").unwrap_or_default());
+        let mut credentials = DockerCredentials::of(Some(self.dir.path().into()), "~/.docker/config.json");
+        credentials.path = Some(path);
+        credentials
+    }
+
+    fn find(&self, registry: &str) -> Option<Credential> {
+        self.credentials().find(registry).unwrap()
+    }
+
+    fn error(&self, registry: &str) -> String {
+        let error = self.credentials().find(registry).unwrap_err();
+        let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+        assert!(!format!("{error:?} {error} {cause}").contains(SECRET), "{error:?}");
+        [error.to_string(), cause].join(" | ")
+    }
+
+    fn asked(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("asked")).unwrap_or_default()
+    }
+}
+
+fn basic(username: &str, password: &str) -> Option<Credential> {
+    Some(Credential::Basic { username: username.to_owned(), password: password.to_owned() })
+}
+
+#[test]
+fn keys_of_every_spelling_are_found() {
+    // me:hunter2, you:hunter2
+    let fixture = Fixture::new(
+        r#"{"auths": {
+            "https://index.docker.io/v1/": {"auth": "bWU6aHVudGVyMg=="},
+            "https://quay.io": {"auth": "bWU6aHVudGVyMg"},
+            "http://localhost:5000/v2/": {"auth": "eW91Omh1bnRlcjI="},
+            "ghcr.io": {"identitytoken": "hunter2", "auth": "bWU6aHVudGVyMg=="},
+            "ghcr.io/team": {"auth": "eW91Omh1bnRlcjI="},
+            "plain.example": {"username": "me", "password": "hunter2"},
+            "nul.example": {"auth": "bWU6aHVudGVyMgAA"},
+            "empty.example": {}
+        }, "HttpHeaders": {"X": "y"}}"#,
+    );
+    for hub in ["docker.io", "index.docker.io", "registry-1.docker.io"] {
+        assert_eq!(fixture.find(hub), basic("me", SECRET), "{hub}");
+    }
+    assert_eq!(fixture.find("quay.io"), basic("me", SECRET));
+    assert_eq!(fixture.find("localhost:5000"), basic("you", SECRET));
+    assert_eq!(fixture.find("ghcr.io"), Some(Credential::IdentityToken(SECRET.to_owned())));
+    assert_eq!(fixture.find("plain.example"), basic("me", SECRET));
+    assert_eq!(fixture.find("nul.example"), basic("me", SECRET));
+    for nobody in ["empty.example", "public.ecr.aws", "localhost", "localhost:5001", "io"] {
+        assert_eq!(fixture.find(nobody), None, "{nobody}");
+    }
+}
+
+#[test]
+fn helpers_come_first_and_the_file_stands_in() {
+    let fixture = Fixture::new(
+        r#"{"auths": {"ghcr.io": {"auth": "bWU6aHVudGVyMg=="}, "quay.io": {}},
+            "credHelpers": {"https://ecr.example": "own", "docker.io": "own"}, "credsStore": "store"}"#,
+    )
+    .helper("own", r#"printf '{"ServerURL": "x", "Username": "AWS", "Secret": "hunter2"}'"#)
+    .helper(
+        "store",
+        r#"if [ "$host" = quay.io ]; then printf '{"ServerURL":"x","Username":"<token>","Secret":"hunter2"}'; exit; fi
+           echo "a warning" >&2; echo "credentials not found in native keychain"; exit 1"#,
+    );
+    assert_eq!(fixture.find("ecr.example"), basic("AWS", SECRET));
+    assert_eq!(fixture.find("docker.io"), basic("AWS", SECRET));
+    assert_eq!(fixture.find("quay.io"), Some(Credential::IdentityToken(SECRET.to_owned())));
+    assert_eq!(fixture.find("ghcr.io"), basic("me", SECRET), "the store has nothing");
+    assert_eq!(fixture.find("other.example"), None);
+    assert_eq!(
+        fixture.asked(),
+        "get ecr.example\nget https://index.docker.io/v1/\nget quay.io\nget ghcr.io\nget other.example\n"
+    );
+}
+
+#[test]
+fn broken_files_are_clear_errors_without_what_stands_in_them() {
+    for (text, problem) in [
+        ("{\"auths\": {\"a\": hunter2}}", "is not JSON from line 1, column 17 on"),
+        ("[\"hunter2\"]", "is not a JSON object"),
+        ("{\"auths\": \"hunter2\"}", "auths is not an object"),
+        ("{\"auths\": {\"a.b\": \"hunter2\"}}", "auths.\"a.b\" is not an object"),
+        (
+            "{\"auths\": {\"a.b\": {\"auth\": \"hunter2!\"}}}",
+            "auths.\"a.b\".auth is not base64 of user:password",
+        ),
+        (
+            "{\"auths\": {\"a.b\": {\"auth\": \"aHVudGVyMg==\"}}}",
+            "auths.\"a.b\".auth is not base64 of user:password",
+        ),
+        (
+            "{\"auths\": {\"a.b\": {\"identitytoken\": [\"hunter2\"]}}}",
+            "auths.\"a.b\".identitytoken is not a string",
+        ),
+        ("{\"credsStore\": \"../hunter2\"}", "credsStore is not the name of a credential helper"),
+        ("{\"credHelpers\": {\"x\": 1}}", "credHelpers.\"x\" is not the name of a credential helper"),
+        ("", "is not JSON from line 1, column 0 on"),
+    ] {
+        let fixture = Fixture::new(text);
+        assert_eq!(
+            fixture.error("a.b"),
+            format!("~/.docker/config.json: {problem}; `docker login` writes it anew | ")
+        );
+        assert!(fixture.credentials().check().is_err());
+    }
+}
+
+#[test]
+fn a_helper_that_breaks_is_named_and_never_quoted() {
+    let config = |name: &str| format!("{{\"credsStore\": \"{name}\"}}");
+    let missing = Fixture::new(&config("no-such-helper")).error("ghcr.io");
+    assert_eq!(
+        missing,
+        "the credential helper for ghcr.io that ~/.docker/config.json names does not run | \
+         docker-credential-no-such-helper is not installed or not in PATH"
+    );
+    let run = |script: &str| Fixture::new(&config("x")).helper("x", script).error("ghcr.io");
+    assert_eq!(
+        run("echo 'the keychain is locked'; exit 1"),
+        "docker-credential-x has no answer for ghcr.io: the keychain is locked | "
+    );
+    assert_eq!(
+        run("echo '{\"Secret\": \"hunter2\"}'; echo why >&2; exit 1"),
+        "docker-credential-x has no answer for ghcr.io: why | "
+    );
+    assert!(run("exit 1").contains("it failed without a word"));
+    for answer in ["hunter2", "{\"Username\": 1, \"Secret\": \"hunter2\"}", "{\"Secret\": \"hunter2\"}", ""] {
+        assert!(run(&format!("echo '{answer}'")).contains("an answer for ghcr.io that is not"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn the_registry_crate_gets_what_is_logged_in_by_then() {
+    let fixture = Fixture::new("{}");
+    let credentials = fixture.credentials();
+    assert_eq!(Credentials::get(&credentials, "quay.io", None).await.unwrap(), None);
+    let login = r#"{"auths": {"quay.io": {"auth": "bWU6aHVudGVyMg=="}}}"#;
+    std::fs::write(fixture.dir.path().join("config.json"), login).unwrap();
+    assert_eq!(Credentials::get(&credentials, "quay.io", None).await.unwrap(), basic("me", SECRET));
+    assert!(!format!("{credentials:?}").contains(SECRET));
+}
+
+#[test]
+fn nobody_has_to_have_a_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let none = DockerCredentials::of(Some(dir.path().join("absent")), "x");
+    assert!(none.find("quay.io").unwrap().is_none());
+    assert!(DockerCredentials::of(None, "x").find("quay.io").unwrap().is_none());
+    // A folder in the place of the file is there and cannot be read.
+    std::fs::create_dir(dir.path().join("config.json")).unwrap();
+    let broken = DockerCredentials::of(Some(dir.path().into()), "$DOCKER_CONFIG/config.json");
+    assert_eq!(broken.check().unwrap_err().to_string(), "$DOCKER_CONFIG/config.json cannot be read");
+}
