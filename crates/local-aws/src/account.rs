@@ -1,0 +1,237 @@
+//! Who calls, for which account and region.
+//!
+//! Signatures are not verified; everything else a `SigV4` header says is used, because the region and the service of a request
+//! are nowhere else.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::request::Parts;
+use serde::{Deserialize, Serialize};
+
+use crate::fault::Fault;
+use crate::http::{header, query, value};
+use crate::time::now_millis;
+
+/// One account in one region: what ECR and KMS keep apart.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct Scope {
+    pub(crate) account: String,
+    pub(crate) region: String,
+}
+
+impl Scope {
+    pub(crate) fn partition(&self) -> &'static str {
+        partition(&self.region)
+    }
+
+    pub(crate) fn arn(&self, service: &str, resource: &str) -> String {
+        format!("arn:{}:{service}:{}:{}:{resource}", self.partition(), self.region, self.account)
+    }
+}
+
+fn partition(region: &str) -> &'static str {
+    if region.starts_with("cn-") {
+        "aws-cn"
+    } else if region.starts_with("us-gov-") {
+        "aws-us-gov"
+    } else {
+        "aws"
+    }
+}
+
+/// The caller of one signed request.
+#[derive(Debug, Clone)]
+pub(crate) struct Caller {
+    pub(crate) access_key: String,
+    pub(crate) service: String,
+    pub(crate) scope: Scope,
+    pub(crate) principal: String,
+}
+
+/// Why a request has no caller.
+pub(crate) enum NoCaller {
+    Unsigned,
+    Malformed,
+    Expired,
+}
+
+impl Caller {
+    /// Reads the caller from the `Authorization` header or from a presigned query.
+    ///
+    /// An access key of twelve digits is that account's; `ROLE.name.session` is an assumed role's; one beginning with
+    /// `expired` has expired.
+    pub(crate) fn of(parts: &Parts, default_account: &str) -> Result<Self, NoCaller> {
+        let credential = match header(parts, "authorization") {
+            Some(text) => {
+                let fields = text.strip_prefix("AWS4-HMAC-SHA256").ok_or(NoCaller::Malformed)?;
+                let field = |name: &str| fields.split(',').find_map(|field| field.trim().strip_prefix(name));
+                if field("Signature=").is_none_or(str::is_empty)
+                    || field("SignedHeaders=").is_none_or(str::is_empty)
+                {
+                    return Err(NoCaller::Malformed);
+                }
+                field("Credential=").ok_or(NoCaller::Malformed)?.to_owned()
+            }
+            None => value(&query(parts), "X-Amz-Credential").ok_or(NoCaller::Unsigned)?.to_owned(),
+        };
+        // From the right: an access key is never trusted to hold no slash.
+        let mut fields = credential.rsplitn(5, '/');
+        let (Some("aws4_request"), Some(service), Some(region), Some(_date), Some(access_key)) =
+            (fields.next(), fields.next(), fields.next(), fields.next(), fields.next())
+        else {
+            return Err(NoCaller::Malformed);
+        };
+        if access_key.starts_with("expired") {
+            return Err(NoCaller::Expired);
+        }
+        Ok(Self::from_key(access_key, service, region, default_account))
+    }
+
+    fn from_key(access_key: &str, service: &str, region: &str, default_account: &str) -> Self {
+        let own_account = access_key.len() == 12 && access_key.bytes().all(|b| b.is_ascii_digit());
+        let account = if own_account { access_key } else { default_account }.to_owned();
+        let partition = partition(region);
+        let principal = match access_key.strip_prefix("ROLE.").and_then(|role| role.split_once('.')) {
+            Some((role, session)) => format!("arn:{partition}:sts::{account}:assumed-role/{role}/{session}"),
+            None if own_account => format!("arn:{partition}:iam::{account}:user/local"),
+            None => format!("arn:{partition}:iam::{account}:user/{access_key}"),
+        };
+        Self {
+            access_key: access_key.to_owned(),
+            service: service.to_owned(),
+            scope: Scope { account, region: region.to_owned() },
+            principal,
+        }
+    }
+
+    /// `AIDA…` or `AROA…:session`, stable for an access key.
+    pub(crate) fn user_id(&self) -> String {
+        let hash = crate::digest::sha256(self.access_key.as_bytes())[7..24].to_uppercase();
+        match self.access_key.strip_prefix("ROLE.").and_then(|role| role.split_once('.')) {
+            Some((_, session)) => format!("AROA{hash}:{session}"),
+            None => format!("AIDA{hash}"),
+        }
+    }
+}
+
+impl NoCaller {
+    /// The refusal in the words of the JSON and query services.
+    pub(crate) fn fault(&self) -> Fault {
+        match self {
+            Self::Unsigned => {
+                Fault::client("MissingAuthenticationTokenException", "Missing Authentication Token")
+            }
+            Self::Malformed => Fault::client(
+                "IncompleteSignatureException",
+                "Authorization header requires 'Credential', 'Signature' and 'SignedHeaders' parameters",
+            ),
+            Self::Expired => Fault::client(
+                "ExpiredTokenException",
+                "The security token included in the request is expired",
+            ),
+        }
+    }
+}
+
+/// What `GetAuthorizationToken` hands out. It says everything itself: nothing is kept for it, so it survives a restart.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct RegistryToken {
+    #[serde(flatten)]
+    pub(crate) scope: Scope,
+    pub(crate) principal: String,
+    /// Milliseconds since the epoch.
+    pub(crate) expires: i64,
+    pub(crate) nonce: u64,
+    check: String,
+}
+
+impl RegistryToken {
+    pub(crate) fn issue(caller: &Caller, lifetime: std::time::Duration) -> Self {
+        let lifetime = i64::try_from(lifetime.as_millis()).unwrap_or(i64::MAX / 2);
+        let mut token = Self {
+            scope: caller.scope.clone(),
+            principal: caller.principal.clone(),
+            expires: now_millis() + lifetime,
+            nonce: fastrand::u64(..),
+            check: String::new(),
+        };
+        token.check = token.checksum();
+        token
+    }
+
+    /// Not a signature, and on loopback none is needed: it tells a token from a typing error.
+    fn checksum(&self) -> String {
+        let text = format!("{}/{}/{}/{}", self.scope.account, self.scope.region, self.expires, self.nonce);
+        crate::digest::sha256(text.as_bytes())
+    }
+
+    /// The password of `docker login`.
+    pub(crate) fn password(&self) -> String {
+        STANDARD.encode(serde_json::to_vec(self).unwrap_or_default())
+    }
+
+    /// `authorizationToken` of the API: `AWS:<password>` once more in base64.
+    pub(crate) fn authorization(&self) -> String {
+        STANDARD.encode(format!("AWS:{}", self.password()))
+    }
+
+    /// Reads the token of a Basic header.
+    pub(crate) fn from_basic(authorization: &str) -> Option<Self> {
+        let (scheme, encoded) = authorization.split_once(' ')?;
+        if !scheme.eq_ignore_ascii_case("basic") {
+            return None;
+        }
+        let pair = String::from_utf8(STANDARD.decode(encoded.trim()).ok()?).ok()?;
+        let password = pair.strip_prefix("AWS:")?;
+        let token: Self = serde_json::from_slice(&STANDARD.decode(password).ok()?).ok()?;
+        (token.check == token.checksum()).then_some(token)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parts(authorization: &str) -> Parts {
+        http::Request::builder().header("authorization", authorization).body(()).unwrap().into_parts().0
+    }
+
+    #[test]
+    fn the_caller_comes_from_the_header() {
+        let caller = Caller::of(
+            &parts("AWS4-HMAC-SHA256 Credential=local/20261122/eu-west-1/ecr/aws4_request, SignedHeaders=host, Signature=0"),
+            "123456789012",
+        )
+        .ok()
+        .unwrap();
+        assert_eq!(caller.principal, "arn:aws:iam::123456789012:user/local");
+        assert_eq!((caller.service.as_str(), caller.scope.region.as_str()), ("ecr", "eu-west-1"));
+    }
+
+    #[test]
+    fn another_account_a_role_and_other_partitions() {
+        let caller = |key: &str, region: &str| Caller::from_key(key, "sts", region, "123456789012").principal;
+        assert_eq!(caller("210987654321", "cn-north-1"), "arn:aws-cn:iam::210987654321:user/local");
+        assert_eq!(caller("ROLE.ops.ann", "us-east-1"), "arn:aws:sts::123456789012:assumed-role/ops/ann");
+    }
+
+    #[test]
+    fn a_damaged_header_is_refused() {
+        let refused = |text| matches!(Caller::of(&parts(text), "1"), Err(NoCaller::Malformed));
+        assert!(refused("AWS4-HMAC-SHA256 Credential=local/20261122/eu-west-1/ecr/aws4_request"));
+        assert!(refused("AWS4-HMAC-SHA256 Credential=local, SignedHeaders=host, Signature=0"));
+        assert!(refused("Bearer x"));
+    }
+
+    #[test]
+    fn a_token_is_read_back_and_a_changed_one_is_not() {
+        let caller = Caller::from_key("local", "ecr", "eu-west-1", "123456789012");
+        let token = RegistryToken::issue(&caller, std::time::Duration::from_secs(60));
+        let back = RegistryToken::from_basic(&format!("Basic {}", token.authorization())).unwrap();
+        assert_eq!(back.scope, caller.scope);
+        let mut forged = token;
+        forged.expires += 1;
+        assert!(RegistryToken::from_basic(&format!("Basic {}", forged.authorization())).is_none());
+        assert!(RegistryToken::from_basic("Basic QVdTOng=").is_none());
+    }
+}

@@ -1,0 +1,29 @@
+//! Content digests, written here once more so that a fault in the client's cannot hide behind the same fault in the server's.
+
+use sha2::{Digest as _, Sha256};
+
+/// `sha256:<hex>` of `bytes`.
+pub(crate) fn sha256(bytes: &[u8]) -> String {
+    format!("sha256:{}", hex::encode(Sha256::digest(bytes)))
+}
+
+/// Whether `text` is a digest that this registry can hold: sha256 with 64 lower-case hexadecimal digits.
+pub(crate) fn is_valid(text: &str) -> bool {
+    text.strip_prefix("sha256:")
+        .is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digest_of_nothing_is_the_known_one() {
+        let nothing = sha256(b"");
+        assert_eq!(nothing, "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+        assert!(is_valid(&nothing));
+        assert!(!is_valid(&nothing.to_uppercase()));
+        assert!(!is_valid("sha256:../../etc/passwd"));
+        assert!(!is_valid("sha512:e3b0"));
+    }
+}

@@ -1,0 +1,160 @@
+//! Lifecycle policies through the API, and their execution.
+
+use serde_json::{Value, json};
+
+use super::lifecycle::{Candidate, Policy};
+use super::{Call, repositories};
+use crate::account::Scope;
+use crate::fault::Fault;
+use crate::input::Input;
+use crate::server::App;
+use crate::store::model::{Lifecycle, Repository};
+use crate::time::{epoch_seconds, now_millis};
+
+fn parse(text: &str) -> Result<Policy, Fault> {
+    Policy::parse(text).map_err(|error| {
+        Fault::invalid_parameter(format!(
+            "Invalid parameter at 'LifecyclePolicyText' failed to satisfy constraint: '{error}'"
+        ))
+    })
+}
+
+fn missing(call: &Call<'_>, name: &str) -> Fault {
+    Fault::client(
+        "LifecyclePolicyNotFoundException",
+        format!(
+            "Lifecycle policy does not exist for the repository with name '{name}' in the registry with id '{}'",
+            call.scope.account
+        ),
+    )
+}
+
+fn view(call: &Call<'_>, name: &str, text: &str) -> Value {
+    json!({ "registryId": call.scope.account, "repositoryName": name, "lifecyclePolicyText": text })
+}
+
+pub(super) fn put(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
+    let (name, text) = (input.text("repositoryName")?, input.text("lifecyclePolicyText")?);
+    parse(text)?;
+    repositories::change(call.app, &call.scope, name, |repository| {
+        repository.lifecycle = Some(Lifecycle { text: text.to_owned(), evaluated: 0 });
+        Ok(())
+    })?;
+    Ok(view(call, name, text))
+}
+
+pub(super) fn get(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
+    let name = input.text("repositoryName")?;
+    let repository = repositories::find(call.app, &call.scope, name)?;
+    let lifecycle = repository.lifecycle.as_ref().ok_or_else(|| missing(call, name))?;
+    let mut view = view(call, name, &lifecycle.text);
+    view["lastEvaluatedAt"] = epoch_seconds(lifecycle.evaluated);
+    Ok(view)
+}
+
+pub(super) fn delete(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
+    let name = input.text("repositoryName")?;
+    let gone = repositories::change(call.app, &call.scope, name, |repository| {
+        repository.lifecycle.take().ok_or_else(|| missing(call, name))
+    })?;
+    let mut view = view(call, name, &gone.text);
+    view["lastEvaluatedAt"] = epoch_seconds(gone.evaluated);
+    Ok(view)
+}
+
+pub(super) fn start_preview(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
+    let name = input.text("repositoryName")?;
+    let text = repositories::change(call.app, &call.scope, name, |repository| {
+        let text = match input.opt("lifecyclePolicyText") {
+            Some(text) => text.to_owned(),
+            None => repository
+                .lifecycle
+                .as_ref()
+                .map(|policy| policy.text.clone())
+                .ok_or_else(|| missing(call, name))?,
+        };
+        parse(&text)?;
+        repository.preview = Some(text.clone());
+        Ok(text)
+    })?;
+    let mut view = view(call, name, &text);
+    view["status"] = json!("IN_PROGRESS");
+    Ok(view)
+}
+
+pub(super) fn get_preview(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
+    let name = input.text("repositoryName")?;
+    let repository = repositories::find(call.app, &call.scope, name)?;
+    let text = repository.preview.as_deref().ok_or_else(|| {
+        Fault::client(
+            "LifecyclePolicyPreviewNotFoundException",
+            format!("There is no lifecycle policy preview for the repository with name '{name}'"),
+        )
+    })?;
+    let candidates = candidates(&repository);
+    let expired = parse(text)?.expired(&candidates, now_millis());
+    let all: Vec<Value> = candidates
+        .iter()
+        .filter_map(|image| {
+            let priority = expired.get(&image.digest)?;
+            let mut view = json!({
+                "imageDigest": image.digest,
+                "imagePushedAt": epoch_seconds(image.pushed),
+                "action": { "type": "EXPIRE" },
+                "appliedRulePriority": priority,
+            });
+            if !image.tags.is_empty() {
+                view["imageTags"] = json!(image.tags);
+            }
+            Some(view)
+        })
+        .collect();
+    let (page, next) = input.page(&all, 100)?;
+    let mut view = view(call, name, text);
+    view["status"] = json!("COMPLETE");
+    view["previewResults"] = json!(page);
+    view["summary"] = json!({ "expiringImageTotalCount": all.len() });
+    view["nextToken"] = json!(next);
+    Ok(view)
+}
+
+fn candidates(repository: &Repository) -> Vec<Candidate> {
+    repository
+        .images
+        .iter()
+        .map(|(digest, image)| Candidate {
+            digest: digest.clone(),
+            tags: repository
+                .tags
+                .iter()
+                .filter(|(_, tagged)| *tagged == digest)
+                .map(|(tag, _)| tag.clone())
+                .collect(),
+            pushed: image.pushed,
+            pulled: image.pulled,
+            holds: image.children.clone(),
+        })
+        .collect()
+}
+
+/// Does what ECR does within a day of a policy's being put: expires images in every repository that has one. Returns
+/// repository and digest of each.
+pub(crate) fn run(app: &App, scope: &Scope) -> Result<Vec<(String, String)>, Fault> {
+    let mut gone = Vec::new();
+    for repository in app.store.repositories(scope) {
+        let Some(lifecycle) = &repository.lifecycle else { continue };
+        let policy = parse(&lifecycle.text)?;
+        let name = &repository.name;
+        repositories::change(app, scope, name, |repository| {
+            let expired = policy.expired(&candidates(repository), now_millis());
+            repository.images.retain(|digest, _| !expired.contains_key(digest));
+            repository.tags.retain(|_, digest| !expired.contains_key(digest));
+            if let Some(lifecycle) = &mut repository.lifecycle {
+                lifecycle.evaluated = now_millis();
+            }
+            gone.extend(expired.into_keys().map(|digest| (name.clone(), digest)));
+            Ok(())
+        })?;
+    }
+    Ok(gone)
+}

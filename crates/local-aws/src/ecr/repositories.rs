@@ -1,0 +1,207 @@
+//! Creating, describing and deleting repositories.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::Call;
+use crate::account::Scope;
+use crate::fault::Fault;
+use crate::input::Input;
+use crate::kms;
+use crate::server::App;
+use crate::store::model::{Encryption, Repository};
+use crate::time::{epoch_seconds, now_millis};
+
+/// The refusal whose text everybody who has used ECR knows.
+pub(crate) fn not_found(scope: &Scope, name: &str) -> Fault {
+    Fault::client(
+        "RepositoryNotFoundException",
+        format!(
+            "The repository with name '{name}' does not exist in the registry with id '{}'",
+            scope.account
+        ),
+    )
+}
+
+pub(crate) fn arn(scope: &Scope, name: &str) -> String {
+    scope.arn("ecr", &format!("repository/{name}"))
+}
+
+/// The repository, or ECR's refusal.
+pub(crate) fn find(app: &App, scope: &Scope, name: &str) -> Result<Arc<Repository>, Fault> {
+    app.store.repository(scope, name).ok_or_else(|| not_found(scope, name))
+}
+
+/// Changes the repository, or refuses.
+pub(crate) fn change<T>(
+    app: &App,
+    scope: &Scope,
+    name: &str,
+    change: impl FnOnce(&mut Repository) -> Result<T, Fault>,
+) -> Result<T, Fault> {
+    app.store.change_repository(scope, name, change).unwrap_or_else(|| Err(not_found(scope, name)))
+}
+
+/// Repository names as the API's own pattern has them.
+pub(crate) fn is_valid_name(name: &str) -> bool {
+    (2..=256).contains(&name.len())
+        && name.split('/').all(|component| {
+            let edge = |b: Option<u8>| b.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+            let bytes = component.as_bytes();
+            edge(bytes.first().copied())
+                && edge(bytes.last().copied())
+                && bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(b))
+                && !["..", "._", "_.", "-.", ".-", "-_", "_-", "___"]
+                    .iter()
+                    .any(|pair| component.contains(pair))
+        })
+}
+
+pub(super) fn create(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
+    let name = input.text("repositoryName")?;
+    if !is_valid_name(name) {
+        return Err(Fault::invalid_parameter(
+            "Invalid parameter at 'repositoryName' failed to satisfy constraint: 'must satisfy regular expression \
+             '(?:[a-z0-9]+(?:[._-][a-z0-9]+)*/)*[a-z0-9]+(?:[._-][a-z0-9]+)*''",
+        ));
+    }
+    let (mutability, filters) = super::settings::mutability(input)?;
+    let repository = Repository {
+        name: name.to_owned(),
+        created: now_millis(),
+        encryption: encryption(call, input)?,
+        mutability,
+        filters,
+        scan_on_push: scan_on_push(input),
+        resource_tags: super::settings::tags(input)?,
+        policy: None,
+        lifecycle: None,
+        preview: None,
+        images: BTreeMap::new(),
+        tags: BTreeMap::new(),
+        layers: BTreeMap::new(),
+        pull_through: None,
+    };
+    let shown = view(call.app, &call.scope, &repository);
+    if !call.app.store.add_repository(&call.scope, repository)? {
+        return Err(Fault::client(
+            "RepositoryAlreadyExistsException",
+            format!(
+                "The repository with name '{name}' already exists in the registry with id '{}'",
+                call.scope.account
+            ),
+        ));
+    }
+    call.app.quirks.repository_created(&arn(&call.scope, name));
+    Ok(json!({ "repository": shown }))
+}
+
+fn scan_on_push(input: &Input) -> bool {
+    input.value("imageScanningConfiguration").and_then(|value| value["scanOnPush"].as_bool()).unwrap_or(false)
+}
+
+fn encryption(call: &Call<'_>, input: &Input) -> Result<Encryption, Fault> {
+    let wanted = input.value("encryptionConfiguration");
+    let kind = wanted.and_then(|value| value["encryptionType"].as_str()).unwrap_or("AES256");
+    let key = wanted.and_then(|value| value["kmsKey"].as_str());
+    match (kind, key) {
+        ("AES256", None) => Ok(Encryption { kind: kind.to_owned(), key: None }),
+        ("AES256", Some(_)) => Err(Fault::invalid_parameter(
+            "Invalid parameter at 'encryptionConfiguration' failed to satisfy constraint: 'KMS key cannot be specified with \
+             AES256 encryption type'",
+        )),
+        ("KMS" | "KMS_DSSE", key) => {
+            let arn = match key {
+                Some(key) => kms::usable_key(call.app, &call.scope, key)?,
+                None => kms::aws_managed_key(call.app, &call.scope, "ecr")?,
+            };
+            Ok(Encryption { kind: kind.to_owned(), key: Some(arn) })
+        }
+        (other, _) => Err(Fault::invalid_parameter(format!(
+            "Invalid parameter at 'encryptionType' failed to satisfy constraint: 'Member must satisfy enum value set: [KMS, \
+             AES256, KMS_DSSE]', got '{other}'"
+        ))),
+    }
+}
+
+/// The repository as the API shows it.
+pub(crate) fn view(app: &App, scope: &Scope, repository: &Repository) -> Value {
+    let mut encryption = json!({ "encryptionType": repository.encryption.kind });
+    if let Some(key) = &repository.encryption.key {
+        encryption["kmsKey"] = json!(key);
+    }
+    let mut view = json!({
+        "repositoryArn": arn(scope, &repository.name),
+        "registryId": scope.account,
+        "repositoryName": repository.name,
+        "repositoryUri": format!("{}/{}", app.host(), repository.name),
+        "createdAt": epoch_seconds(repository.created),
+        "imageTagMutability": repository.mutability,
+        "imageScanningConfiguration": { "scanOnPush": repository.scan_on_push },
+        "encryptionConfiguration": encryption,
+    });
+    if !repository.filters.is_empty() {
+        view["imageTagMutabilityExclusionFilters"] = super::settings::filters_view(&repository.filters);
+    }
+    view
+}
+
+pub(super) fn describe(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
+    let names = input.texts("repositoryNames");
+    if !names.is_empty() {
+        let views: Vec<Value> = names
+            .iter()
+            .map(|name| find(call.app, &call.scope, name).map(|found| view(call.app, &call.scope, &found)))
+            .collect::<Result<_, _>>()?;
+        return Ok(json!({ "repositories": views }));
+    }
+    let all = call.app.store.repositories(&call.scope);
+    let (page, next) = input.page(&all, 1000)?;
+    let views: Vec<Value> = page.iter().map(|repository| view(call.app, &call.scope, repository)).collect();
+    Ok(json!({ "repositories": views, "nextToken": next }))
+}
+
+pub(super) fn delete(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
+    let name = input.text("repositoryName")?;
+    let force = input.value("force").and_then(Value::as_bool).unwrap_or(false);
+    let removed = call
+        .app
+        .store
+        .remove_repository(&call.scope, name, |repository| {
+            if repository.images.is_empty() || force {
+                return Ok(());
+            }
+            Err(Fault::client(
+                "RepositoryNotEmptyException",
+                format!(
+                    "The repository with name '{name}' in registry with id '{}' cannot be deleted because it still contains images",
+                    call.scope.account
+                ),
+            ))
+        })
+        .unwrap_or_else(|| Err(not_found(&call.scope, name)))?;
+    Ok(json!({ "repository": view(call.app, &call.scope, &removed) }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_valid_name;
+
+    #[test]
+    fn names_as_the_api_wants_them() {
+        for good in [
+            "curl",
+            "kedacore/keda-metrics-apiserver",
+            "ecr-public/sam/build-python3.11",
+            "a__b",
+            "registry-k8s-io/x",
+        ] {
+            assert!(is_valid_name(good), "{good}");
+        }
+        for bad in ["", "a", "Curl", "a//b", "/ab", "ab/", "a..b", "-ab", "ab-", "a b", "a%2fb", "../ab"] {
+            assert!(!is_valid_name(bad), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! ECR Public: its token, which only us-east-1 hands out.
+
+use serde_json::{Value, json};
+
+use crate::account::{Caller, RegistryToken};
+use crate::fault::Fault;
+use crate::input::Input;
+use crate::server::App;
+use crate::time::epoch_seconds;
+
+type Handler = fn(&App, &Caller, &Input) -> Result<Value, Fault>;
+
+/// Every action that is implemented.
+const ACTIONS: &[(&str, Handler)] = &[("GetAuthorizationToken", get_authorization_token)];
+
+pub(crate) fn dispatch(app: &App, caller: &Caller, action: &str, input: &Input) -> Result<Value, Fault> {
+    let handler =
+        crate::route::find(ACTIONS, action).ok_or_else(|| Fault::not_implemented("ecr-public", action))?;
+    // Elsewhere the endpoint's name does not even resolve; a refusal that says where it is comes nearest to that.
+    if !matches!(caller.scope.region.as_str(), "us-east-1" | "us-west-2") {
+        return Err(Fault::new(
+            http::StatusCode::BAD_REQUEST,
+            "UnsupportedCommandException",
+            format!("ECR Public's API is not in {}; it is in us-east-1", caller.scope.region),
+        ));
+    }
+    if action == "GetAuthorizationToken" && caller.scope.region != "us-east-1" {
+        return Err(Fault::client(
+            "UnsupportedCommandException",
+            "GetAuthorizationToken command is only supported in us-east-1.",
+        ));
+    }
+    handler(app, caller, input)
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "the table's entries have one type")]
+fn get_authorization_token(app: &App, caller: &Caller, _: &Input) -> Result<Value, Fault> {
+    let token = RegistryToken::issue(caller, app.config.token_lifetime);
+    Ok(json!({ "authorizationData": {
+        "authorizationToken": token.authorization(),
+        "expiresAt": epoch_seconds(token.expires),
+    } }))
+}

@@ -1,0 +1,34 @@
+//! An AWS of one's own on loopback: ECR with its OCI registry, ECR Public, S3, STS, KMS and a little CloudFormation.
+//!
+//! One listener serves all of it over one state: an image pushed through `/v2/` is the image that `DescribeImages` shows, and a
+//! push needs the repository that `CreateRepository` made. A second listener plays the bucket that ECR redirects layer
+//! downloads to, because clients have to get that redirect right. ECR's departures from the distribution specification are
+//! modelled on purpose; each is named where it is made.
+//!
+//! The code shares nothing with the clients it is used to test: neither their digests nor their manifests.
+
+mod account;
+mod cloudformation;
+mod digest;
+mod ecr;
+mod ecr_public;
+mod fault;
+mod http;
+mod input;
+mod journal;
+mod kms;
+mod local;
+mod oci;
+mod pull_through;
+mod quirks;
+mod route;
+mod s3;
+mod server;
+mod store;
+mod sts;
+mod time;
+mod xml;
+
+pub use ecr::lifecycle;
+pub use quirks::{Quirk, QuirkError};
+pub use server::{Config, Server, StartError};

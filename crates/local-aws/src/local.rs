@@ -1,0 +1,99 @@
+//! `/_local/`: the server's own affairs, for those who run it and for tests.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use http::request::Parts;
+use http::{Method, StatusCode};
+use hyper::body::Incoming;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::account::Scope;
+use crate::fault::Fault;
+use crate::http::{Answer, query, read, value, with_body};
+use crate::quirks::Quirk;
+use crate::server::App;
+use crate::store::model::Stack;
+use crate::time::now_millis;
+
+pub(crate) async fn answer(app: &Arc<App>, parts: &Parts, body: Incoming) -> Answer {
+    let (status, document) = match outcome(app, parts, body).await {
+        Ok(document) => (StatusCode::OK, document),
+        Err(fault) => (fault.status, json!({ "error": fault.message })),
+    };
+    with_body(status, "application/json", document.to_string())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct QuirksBody {
+    quirks: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StackBody {
+    name: String,
+    region: String,
+    #[serde(default)]
+    outputs: BTreeMap<String, String>,
+    #[serde(default)]
+    status: Option<String>,
+}
+
+fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Fault> {
+    serde_json::from_slice(bytes).map_err(|error| Fault::client("Invalid", error.to_string()))
+}
+
+async fn outcome(app: &Arc<App>, parts: &Parts, body: Incoming) -> Result<Value, Fault> {
+    let bytes = read(body, 1024 * 1024).await?;
+    match (&parts.method, parts.uri.path()) {
+        (&Method::GET, "/_local/health") => {
+            Ok(json!({ "status": "ok", "version": env!("CARGO_PKG_VERSION") }))
+        }
+        (&Method::GET, "/_local/requests") => Ok(json!(app.journal.counters())),
+        (&Method::GET, "/_local/log") => Ok(json!(app.journal.entries())),
+        (&Method::POST, "/_local/reset-requests") => {
+            app.journal.reset();
+            Ok(json!({}))
+        }
+        (&Method::GET, "/_local/quirks") => Ok(json!({ "quirks": app.quirks.names() })),
+        (&Method::POST, "/_local/quirks") => {
+            let wanted: QuirksBody = parse(&bytes)?;
+            let quirks: Vec<Quirk> = wanted
+                .quirks
+                .iter()
+                .map(|text| {
+                    text.parse()
+                        .map_err(|error: crate::QuirkError| Fault::client("Invalid", error.to_string()))
+                })
+                .collect::<Result<_, _>>()?;
+            app.quirks.set(quirks);
+            Ok(json!({ "quirks": app.quirks.names() }))
+        }
+        (&Method::POST, "/_local/stacks") => {
+            let stack: StackBody = parse(&bytes)?;
+            app.store.put_stack(Stack {
+                scope: Scope { account: app.config.account.clone(), region: stack.region },
+                name: stack.name,
+                status: stack.status.unwrap_or_else(|| "CREATE_COMPLETE".to_owned()),
+                created: now_millis(),
+                outputs: stack.outputs,
+            })?;
+            Ok(json!({}))
+        }
+        // What ECR does by itself within a day.
+        (&Method::POST, "/_local/lifecycle") => {
+            let pairs = query(parts);
+            let region = value(&pairs, "region").unwrap_or("us-east-1").to_owned();
+            let scope = Scope { account: app.config.account.clone(), region };
+            let expired: Vec<Value> = crate::ecr::run_lifecycle(app, &scope)?
+                .into_iter()
+                .map(|(repository, digest)| json!({ "repository": repository, "digest": digest }))
+                .collect();
+            Ok(json!({ "expired": expired }))
+        }
+        (method, path) => Err(Fault::not_found("NotFound", format!("local-aws has no {method} {path}"))),
+    }
+}

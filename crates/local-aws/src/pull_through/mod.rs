@@ -1,0 +1,195 @@
+//! Pull-through cache: a rule for a prefix, and a pull brings repository, manifest and layers from the upstream
+//! (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/pull-through-cache.html>).
+
+mod upstream;
+
+pub(crate) use upstream::Upstreams;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::account::Scope;
+use crate::digest;
+use crate::ecr::{manifest, repositories};
+use crate::fault::Fault;
+use crate::server::App;
+use crate::store::model::{Encryption, Layer, PullThrough, Repository, Rule};
+use crate::time::now_millis;
+use upstream::{Source, UpstreamError};
+
+/// Where a repository's images come from, if a rule says so. The longest prefix wins.
+fn source(app: &App, scope: &Scope, name: &str) -> Option<Source> {
+    let settings = app.store.settings(scope);
+    let below = |rule: &Rule| match rule.prefix.as_str() {
+        "ROOT" => Some(name.to_owned()),
+        prefix => name.strip_prefix(prefix)?.strip_prefix('/').map(str::to_owned),
+    };
+    let (rule, rest) = settings.rules.values().filter_map(|rule| Some((rule, below(rule)?))).max_by_key(
+        |(rule, rest)| {
+            // The less is left of the name, the longer the prefix.
+            (std::cmp::Reverse(rest.len()), rule.prefix != "ROOT")
+        },
+    )?;
+    let repository = match rule.upstream_prefix.as_str() {
+        "ROOT" => rest,
+        prefix => format!("{prefix}/{rest}"),
+    };
+    Some(Source { host: rule.host.clone(), repository })
+}
+
+fn unavailable(source: &Source, error: &UpstreamError) -> Fault {
+    Fault::client(
+        "UnableToGetUpstreamImageException",
+        format!("The image could not be retrieved from the upstream registry {}: {error}", source.host),
+    )
+}
+
+/// Brings the manifest that `reference` means, if a rule is there for it and what is here is missing or too old.
+/// Does nothing where no rule is: the caller finds the repository missing or not by itself.
+pub(crate) async fn manifest(
+    app: &Arc<App>,
+    scope: &Scope,
+    name: &str,
+    reference: &str,
+) -> Result<(), Fault> {
+    let Some(source) = source(app, scope, name) else { return Ok(()) };
+    let key = format!("manifest {}/{} {name} {reference}", scope.account, scope.region);
+    let flight = app.upstreams.flight(&key);
+    let _alone = flight.lock().await;
+    let repository = app.store.repository(scope, name);
+    let by_digest = digest::is_valid(reference);
+    let here = repository.as_ref().and_then(|repository| {
+        let digest = if by_digest { reference } else { repository.tags.get(reference)? };
+        repository.images.contains_key(digest).then(|| digest.to_owned())
+    });
+    if by_digest {
+        // The first pull has to be by tag: nothing is created for a digest (aws/containers-roadmap#2837).
+        if here.is_some() || repository.is_none() {
+            return Ok(());
+        }
+    } else if let (Some(digest), Some(repository)) = (&here, &repository) {
+        let checked =
+            repository.pull_through.as_ref().and_then(|through| through.checked.get(reference)).copied();
+        let refresh = i64::try_from(app.config.pull_through_refresh.as_millis()).unwrap_or(i64::MAX);
+        if checked.is_none_or(|checked| now_millis().saturating_sub(checked) < refresh) {
+            // Also what somebody pushed here by hand: it has never been compared and never will be.
+            return Ok(());
+        }
+        match app.upstreams.digest(&source, reference).await {
+            Ok(Some(upstream)) if upstream != *digest => {}
+            Ok(Some(_)) => return note_checked(app, scope, name, reference),
+            // What is cached is served while the upstream is away, or has taken the tag back.
+            Ok(None) => return Ok(()),
+            Err(error) => {
+                tracing::warn!(%error, upstream = source.host, "the cached image is served unchecked");
+                return Ok(());
+            }
+        }
+    }
+    let (bytes, media_type) = match app.upstreams.manifest(&source, reference).await {
+        Ok(Some(found)) => found,
+        // Repository or image not found: the caller's own words say it.
+        Ok(None) => return Ok(()),
+        Err(error) => return Err(unavailable(&source, &error)),
+    };
+    store(app, scope, name, &source, (!by_digest).then_some(reference), &bytes, &media_type)
+}
+
+fn note_checked(app: &App, scope: &Scope, name: &str, tag: &str) -> Result<(), Fault> {
+    repositories::change(app, scope, name, |repository| {
+        if let Some(through) = &mut repository.pull_through {
+            through.checked.insert(tag.to_owned(), now_millis());
+        }
+        Ok(())
+    })
+}
+
+fn store(
+    app: &Arc<App>,
+    scope: &Scope,
+    name: &str,
+    source: &Source,
+    tag: Option<&str>,
+    bytes: &[u8],
+    media_type: &str,
+) -> Result<(), Fault> {
+    let parsed = manifest::parse(bytes, Some(media_type))?;
+    let digest = app.store.contents.put(bytes)?;
+    if app.store.repository(scope, name).is_none() {
+        let repository = Repository {
+            name: name.to_owned(),
+            created: now_millis(),
+            encryption: Encryption { kind: "AES256".to_owned(), key: None },
+            mutability: "MUTABLE".to_owned(),
+            filters: Vec::new(),
+            scan_on_push: false,
+            resource_tags: BTreeMap::new(),
+            policy: None,
+            lifecycle: None,
+            preview: None,
+            images: BTreeMap::new(),
+            tags: BTreeMap::new(),
+            layers: BTreeMap::new(),
+            pull_through: Some(PullThrough {
+                host: source.host.clone(),
+                repository: source.repository.clone(),
+                checked: BTreeMap::new(),
+            }),
+        };
+        // Two first pulls at once: the other one's repository is as good.
+        app.store.add_repository(scope, repository)?;
+    }
+    let blobs = parsed.needed.clone();
+    repositories::change(app, scope, name, |repository| {
+        repository.images.entry(digest.clone()).or_insert(parsed.image);
+        if let Some(tag) = tag {
+            repository.tags.insert(tag.to_owned(), digest.clone());
+            let through = repository.pull_through.get_or_insert_with(|| PullThrough {
+                host: source.host.clone(),
+                repository: source.repository.clone(),
+                checked: BTreeMap::new(),
+            });
+            through.checked.insert(tag.to_owned(), now_millis());
+        }
+        Ok(())
+    })?;
+    // As ECR does, the layers come behind the manifest; whoever asks for one in the meantime waits for that one.
+    let (app, scope, name) = (Arc::clone(app), scope.clone(), name.to_owned());
+    tokio::spawn(async move {
+        for blob_digest in blobs {
+            if let Err(error) = blob(&app, &scope, &name, &blob_digest).await {
+                tracing::warn!(%error, %name, digest = blob_digest, "a layer could not be cached yet");
+            }
+        }
+    });
+    Ok(())
+}
+
+/// Brings a layer that an image here refers to. `Ok(false)`: it is none of a pull-through repository's.
+pub(crate) async fn blob(app: &Arc<App>, scope: &Scope, name: &str, wanted: &str) -> Result<bool, Fault> {
+    let Some(source) = source(app, scope, name) else { return Ok(false) };
+    let belongs = |repository: &Repository| {
+        repository.images.values().any(|image| image.blobs.iter().any(|blob| blob == wanted))
+    };
+    if !app.store.repository(scope, name).is_some_and(|repository| belongs(&repository)) {
+        return Ok(false);
+    }
+    let flight = app.upstreams.flight(&format!("blob {wanted}"));
+    let _alone = flight.lock().await;
+    if app.store.repository(scope, name).is_some_and(|repository| repository.layers.contains_key(wanted)) {
+        return Ok(true);
+    }
+    let size = match app.store.contents.size(wanted) {
+        // Another repository has it: the bytes need not come twice.
+        Some(size) => size,
+        None => app
+            .upstreams
+            .blob(&source, wanted, &app.store.contents)
+            .await
+            .map_err(|error| unavailable(&source, &error))?,
+    };
+    repositories::change(app, scope, name, |repository| {
+        repository.layers.insert(wanted.to_owned(), Layer { size, completed: now_millis() });
+        Ok(true)
+    })
+}

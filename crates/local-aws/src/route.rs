@@ -1,0 +1,217 @@
+//! Which service a request is for.
+
+use std::sync::Arc;
+
+use http::{Method, Request, StatusCode};
+use hyper::body::Incoming;
+
+use crate::account::{Caller, NoCaller};
+use crate::fault::Fault;
+use crate::http::{Answer, header, query, read, set, value, with_body};
+use crate::input::Input;
+use crate::journal::Entry;
+use crate::server::App;
+use crate::xml::element;
+
+/// The connection is to be closed without an answer.
+#[derive(Debug, thiserror::Error)]
+#[error("hung up on purpose")]
+pub(crate) struct HangUp;
+
+/// Records its entry when the request is over, also when the client left before its answer (status 0).
+pub(crate) struct Recorder {
+    app: Arc<App>,
+    pub(crate) entry: Entry,
+}
+
+impl Recorder {
+    pub(crate) fn new(app: &Arc<App>, parts: &http::request::Parts) -> Self {
+        let entry =
+            Entry { method: parts.method.to_string(), path: parts.uri.path().to_owned(), ..Entry::default() };
+        Self { app: Arc::clone(app), entry }
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        // What belongs to the server itself is nobody's call.
+        if !self.entry.service.is_empty() {
+            self.app.journal.record(std::mem::take(&mut self.entry));
+        }
+    }
+}
+
+/// The handler of `action` in a service's table.
+pub(crate) fn find<H: Copy>(table: &[(&str, H)], action: &str) -> Option<H> {
+    table.iter().find(|(name, _)| *name == action).map(|(_, handler)| *handler)
+}
+
+pub(crate) async fn answer(app: Arc<App>, request: Request<Incoming>) -> Result<Answer, HangUp> {
+    let (parts, body) = request.into_parts();
+    let path = parts.uri.path();
+    let mut recorder = Recorder::new(&app, &parts);
+    let entry = &mut recorder.entry;
+    let answer = if path.starts_with("/_local/") {
+        crate::local::answer(&app, &parts, body).await
+    } else if path == "/v2" || path.starts_with("/v2/") {
+        crate::oci::answer(&app, &parts, body, entry).await?
+    } else if let Some(target) = header(&parts, "x-amz-target").map(str::to_owned) {
+        json(&app, &parts, body, &target, entry).await
+    } else if path == "/" && parts.method == Method::POST {
+        query_api(&app, &parts, body, entry).await
+    } else {
+        crate::s3::answer(&app, &parts, body, entry).await
+    };
+    entry.status = answer.status().as_u16();
+    Ok(answer)
+}
+
+/// Fills in who calls.
+pub(crate) fn note_caller(entry: &mut Entry, caller: &Caller) {
+    entry.region.clone_from(&caller.scope.region);
+    entry.principal.clone_from(&caller.principal);
+}
+
+async fn json(
+    app: &Arc<App>,
+    parts: &http::request::Parts,
+    body: Incoming,
+    target: &str,
+    entry: &mut Entry,
+) -> Answer {
+    let (prefix, action) = target.rsplit_once('.').unwrap_or((target, ""));
+    let service = match prefix {
+        "AmazonEC2ContainerRegistry_V20150921" => "ecr",
+        "SpencerFrontendService" => "ecr-public",
+        "TrentService" => "kms",
+        other => other,
+    };
+    entry.service = service.to_owned();
+    entry.action = action.to_owned();
+    entry.iam = vec![format!("{service}:{action}")];
+    let outcome = json_outcome(app, parts, body, service, action, entry).await;
+    let (status, document) = match outcome {
+        Ok(document) => (StatusCode::OK, without_nulls(document)),
+        Err(fault) => {
+            entry.error.clone_from(&fault.code);
+            let document = serde_json::json!({ "__type": fault.code, "message": fault.message, "Message": fault.message });
+            (fault.status, document)
+        }
+    };
+    let mut answer = with_body(status, "application/x-amz-json-1.1", document.to_string());
+    if let Some(code) = document["__type"].as_str() {
+        set(&mut answer, "x-amzn-errortype", code);
+    }
+    set(&mut answer, "x-amzn-requestid", crate::store::new_id());
+    answer
+}
+
+async fn json_outcome(
+    app: &Arc<App>,
+    parts: &http::request::Parts,
+    body: Incoming,
+    service: &str,
+    action: &str,
+    entry: &mut Entry,
+) -> Result<serde_json::Value, Fault> {
+    // A layer part of 20 MiB is 27 MiB in base64.
+    let bytes = read(body, 40 * 1024 * 1024).await?;
+    let caller = Caller::of(parts, &app.config.account).map_err(|none| none.fault())?;
+    note_caller(entry, &caller);
+    let document = if bytes.is_empty() { Ok(serde_json::json!({})) } else { serde_json::from_slice(&bytes) };
+    let input = Input(document.map_err(|error| Fault::client("SerializationException", error.to_string()))?);
+    entry.resource = match service {
+        "ecr" => crate::ecr::resource(&caller.scope, &input),
+        "kms" => crate::kms::resource(&input),
+        _ => "*".to_owned(),
+    };
+    if app.quirks.denies(&format!("{service}:{action}")) {
+        return Err(Fault::access_denied(&caller.principal, &format!("{service}:{action}"), &entry.resource));
+    }
+    if app.quirks.throttles_at_random() {
+        return Err(Fault::client("ThrottlingException", "Rate exceeded"));
+    }
+    let (app, service, action) = (Arc::clone(app), service.to_owned(), action.to_owned());
+    // Handlers wait for the disk: not on the threads that serve connections.
+    tokio::task::spawn_blocking(move || match service.as_str() {
+        "ecr" => crate::ecr::dispatch(&app, &caller, &action, &input),
+        "ecr-public" => crate::ecr_public::dispatch(&app, &caller, &action, &input),
+        "kms" => crate::kms::dispatch(&app, &caller, &action, &input),
+        other => Err(Fault::not_implemented(other, &action)),
+    })
+    .await
+    .unwrap_or_else(|error| {
+        Err(Fault::new(StatusCode::INTERNAL_SERVER_ERROR, "ServerException", error.to_string()))
+    })
+}
+
+/// AWS leaves members without a value out.
+fn without_nulls(mut document: serde_json::Value) -> serde_json::Value {
+    if let Some(members) = document.as_object_mut() {
+        members.retain(|_, value| !value.is_null());
+    }
+    document
+}
+
+async fn query_api(
+    app: &Arc<App>,
+    parts: &http::request::Parts,
+    body: Incoming,
+    entry: &mut Entry,
+) -> Answer {
+    let outcome = query_outcome(app, parts, body, entry).await;
+    match outcome {
+        Ok(document) => with_body(StatusCode::OK, "text/xml", document),
+        Err(fault) => {
+            entry.error.clone_from(&fault.code);
+            // The query services drop the suffix and answer authentication's failures with 403.
+            let code = fault.code.trim_end_matches("Exception");
+            let status = match code {
+                "ExpiredToken" | "AccessDenied" | "MissingAuthenticationToken" => StatusCode::FORBIDDEN,
+                _ => fault.status,
+            };
+            let document = format!(
+                "<ErrorResponse><Error><Type>Sender</Type>{}{}</Error>{}</ErrorResponse>",
+                element("Code", code),
+                element("Message", &fault.message),
+                element("RequestId", &crate::store::new_id()),
+            );
+            with_body(status, "text/xml", document)
+        }
+    }
+}
+
+async fn query_outcome(
+    app: &Arc<App>,
+    parts: &http::request::Parts,
+    body: Incoming,
+    entry: &mut Entry,
+) -> Result<String, Fault> {
+    let bytes = read(body, 1024 * 1024).await?;
+    let mut form: Vec<(String, String)> = url::form_urlencoded::parse(&bytes).into_owned().collect();
+    form.extend(query(parts));
+    let action = value(&form, "Action").unwrap_or_default().to_owned();
+    let caller = Caller::of(parts, &app.config.account);
+    entry.service = match &caller {
+        Ok(caller) => caller.service.clone(),
+        // An expired key's header still says the service; it was read no further.
+        Err(_) => "sts".to_owned(),
+    };
+    entry.action.clone_from(&action);
+    entry.iam = vec![format!("{}:{action}", entry.service)];
+    "*".clone_into(&mut entry.resource);
+    let caller = caller.map_err(|none: NoCaller| none.fault())?;
+    note_caller(entry, &caller);
+    let iam = format!("{}:{action}", caller.service);
+    if app.quirks.denies(&iam) {
+        return Err(Fault::access_denied(&caller.principal, &iam, "*"));
+    }
+    if app.quirks.throttles_at_random() {
+        return Err(Fault::client("Throttling", "Rate exceeded"));
+    }
+    match caller.service.as_str() {
+        "sts" => crate::sts::dispatch(app, &caller, &action, &form),
+        "cloudformation" => crate::cloudformation::dispatch(app, &caller, &action, &form),
+        other => Err(Fault::not_implemented(other, &action)),
+    }
+}

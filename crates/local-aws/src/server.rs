@@ -1,0 +1,267 @@
+//! Starting and ending: two listeners, one state.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::sync::watch;
+
+use crate::ecr::uploads::Uploads;
+use crate::journal::Journal;
+use crate::pull_through::Upstreams;
+use crate::quirks::{Quirk, Quirks};
+use crate::store::Store;
+use crate::store::disk;
+
+/// How to run a server.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Everything that lasts lies here. One server at a time.
+    pub data: PathBuf,
+    /// The port on 127.0.0.1; 0 lets the kernel choose.
+    pub port: u16,
+    /// The account of callers whose access key does not say another.
+    pub account: String,
+    /// Where the upstreams of pull-through cache rules really are: registry host and base URL, which may carry a path prefix.
+    pub upstreams: Vec<(String, String)>,
+    /// Quirks that are on from the start.
+    pub quirks: Vec<Quirk>,
+    /// How long a registry token is good for; ECR's are for twelve hours.
+    pub token_lifetime: Duration,
+    /// How long a cached tag is served before the upstream is asked again; ECR's is a day.
+    pub pull_through_refresh: Duration,
+}
+
+impl Config {
+    /// The defaults, with the data in `data`.
+    pub fn new(data: impl Into<PathBuf>) -> Self {
+        Self {
+            data: data.into(),
+            port: 0,
+            account: "123456789012".to_owned(),
+            upstreams: Vec::new(),
+            quirks: Vec::new(),
+            token_lifetime: Duration::from_secs(12 * 3600),
+            pull_through_refresh: Duration::from_secs(24 * 3600),
+        }
+    }
+}
+
+/// Why a server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data directory cannot be read or written, or is in use.
+    #[error("data directory {0} cannot be used")]
+    Data(PathBuf, #[source] io::Error),
+    /// The port is taken, most likely.
+    #[error("cannot listen on 127.0.0.1:{0}")]
+    Listen(u16, #[source] io::Error),
+    /// An upstream's URL is none.
+    #[error("upstream {0} is not a usable http or https URL")]
+    Upstream(String),
+    /// No thread or no client could be made.
+    #[error("cannot start the runtime")]
+    Runtime(#[source] io::Error),
+    /// The HTTP client for upstreams could not be made.
+    #[error("cannot make the client for upstreams")]
+    Client(#[source] reqwest::Error),
+}
+
+/// What every request sees.
+pub(crate) struct App {
+    pub(crate) config: Config,
+    pub(crate) store: Store,
+    pub(crate) quirks: Quirks,
+    pub(crate) journal: Journal,
+    pub(crate) uploads: Uploads,
+    pub(crate) upstreams: Upstreams,
+    pub(crate) address: SocketAddr,
+    pub(crate) layer_address: SocketAddr,
+}
+
+impl App {
+    /// The registry's host as image references name it.
+    pub(crate) fn host(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// The layer bucket's origin. Another host name, not only another port: some clients take ports of one host for one host,
+    /// and would carry the credentials over.
+    pub(crate) fn layer_origin(&self) -> String {
+        format!("http://localhost:{}", self.layer_address.port())
+    }
+}
+
+/// A server that runs until it is stopped or dropped.
+pub struct Server {
+    app: Arc<App>,
+    stop: watch::Sender<bool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Starts a server on threads of its own, so that it can be used from any test, with or without a runtime. It accepts
+    /// connections when this returns, and `server.json` is in the data directory.
+    ///
+    /// # Errors
+    /// If the data directory, the port or an upstream's URL cannot be used.
+    pub fn start(config: Config) -> Result<Self, StartError> {
+        let store =
+            Store::open(&config.data).map_err(|error| StartError::Data(config.data.clone(), error))?;
+        let listen = |port| {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
+            listener.set_nonblocking(true)?;
+            let address = listener.local_addr()?;
+            io::Result::Ok((listener, address))
+        };
+        let (listener, address) =
+            listen(config.port).map_err(|error| StartError::Listen(config.port, error))?;
+        let (layer_listener, layer_address) = listen(0).map_err(|error| StartError::Listen(0, error))?;
+        let upstreams = Upstreams::new(&config.upstreams)?;
+        let app = Arc::new(App {
+            quirks: Quirks::new(config.quirks.clone()),
+            store,
+            journal: Journal::default(),
+            uploads: Uploads::default(),
+            upstreams,
+            address,
+            layer_address,
+            config,
+        });
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(4)
+            .thread_name("local-aws")
+            .enable_all()
+            .build()
+            .map_err(StartError::Runtime)?;
+        let (stop, stopped) = watch::channel(false);
+        let serving = Arc::clone(&app);
+        let thread = std::thread::Builder::new()
+            .name("local-aws".to_owned())
+            .spawn(move || {
+                runtime.block_on(async {
+                    tokio::join!(
+                        accept(Arc::clone(&serving), listener, stopped.clone(), Place::Front),
+                        accept(Arc::clone(&serving), layer_listener, stopped, Place::LayerBucket),
+                    );
+                });
+                // What is still being answered is cut off: clients of a server that ends have to live with that anyway.
+                runtime.shutdown_timeout(Duration::from_millis(500));
+            })
+            .map_err(StartError::Runtime)?;
+        let server = Self { app, stop, thread: Some(thread) };
+        server.announce().map_err(|error| StartError::Data(server.app.config.data.clone(), error))?;
+        Ok(server)
+    }
+
+    fn announce(&self) -> io::Result<()> {
+        let description = serde_json::json!({
+            "pid": std::process::id(),
+            "port": self.app.address.port(),
+            "version": env!("CARGO_PKG_VERSION"),
+        });
+        disk::write_json(&self.app.config.data.join("server.json"), &description)
+    }
+
+    /// The port on 127.0.0.1.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.app.address.port()
+    }
+
+    /// `http://127.0.0.1:PORT`, for `AWS_ENDPOINT_URL`.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}", self.app.host())
+    }
+
+    /// `127.0.0.1:PORT`, the registry's host in image references.
+    #[must_use]
+    pub fn registry_host(&self) -> String {
+        self.app.host()
+    }
+
+    /// Switches quirks, as `POST /_local/quirks` does.
+    pub fn set_quirks(&self, quirks: Vec<Quirk>) {
+        self.app.quirks.set(quirks);
+    }
+
+    /// Ends the server; its data directory is free when this returns.
+    pub fn stop(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        self.stop.send_replace(true);
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the server's thread panicked");
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Place {
+    Front,
+    LayerBucket,
+}
+
+async fn accept(app: Arc<App>, listener: TcpListener, mut stopped: watch::Receiver<bool>, place: Place) {
+    let listener = match tokio::net::TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::error!(%error, "cannot take the listener over");
+            return;
+        }
+    };
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = stopped.wait_for(|stopped| *stopped) => return,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // Out of file descriptors, most likely: they come back as connections end.
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                continue;
+            }
+        };
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "cannot set nodelay");
+        }
+        let app = Arc::clone(&app);
+        tokio::spawn(async move {
+            let service = service_fn(move |request| {
+                let app = Arc::clone(&app);
+                async move {
+                    match place {
+                        Place::Front => crate::route::answer(app, request).await,
+                        Place::LayerBucket => Ok(crate::oci::layer_bucket::answer(app, request).await),
+                    }
+                }
+            });
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .half_close(false)
+                .serve_connection(TokioIo::new(stream), service);
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a connection broke");
+            }
+        });
+    }
+}

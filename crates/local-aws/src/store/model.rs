@@ -1,0 +1,195 @@
+//! What is kept, in the shape in which it lies on the disk.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// One ECR repository with everything in it but the bytes.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Repository {
+    pub(crate) name: String,
+    pub(crate) created: i64,
+    pub(crate) encryption: Encryption,
+    pub(crate) mutability: String,
+    #[serde(default)]
+    pub(crate) filters: Vec<String>,
+    pub(crate) scan_on_push: bool,
+    #[serde(default)]
+    pub(crate) resource_tags: BTreeMap<String, String>,
+    #[serde(default)]
+    pub(crate) policy: Option<String>,
+    #[serde(default)]
+    pub(crate) lifecycle: Option<Lifecycle>,
+    #[serde(default)]
+    pub(crate) preview: Option<String>,
+    #[serde(default)]
+    pub(crate) images: BTreeMap<String, Image>,
+    #[serde(default)]
+    pub(crate) tags: BTreeMap<String, String>,
+    #[serde(default)]
+    pub(crate) layers: BTreeMap<String, Layer>,
+    /// Set where a pull-through cache rule made the repository.
+    #[serde(default)]
+    pub(crate) pull_through: Option<PullThrough>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Encryption {
+    pub(crate) kind: String,
+    /// The key's ARN; none with AES256.
+    pub(crate) key: Option<String>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Lifecycle {
+    pub(crate) text: String,
+    pub(crate) evaluated: i64,
+}
+
+/// A manifest in a repository, with what was read from it when it came.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Image {
+    pub(crate) media_type: String,
+    /// The manifest's own bytes.
+    pub(crate) manifest_size: u64,
+    /// The layers' bytes, as `imageSizeInBytes` counts them.
+    pub(crate) image_size: u64,
+    pub(crate) pushed: i64,
+    #[serde(default)]
+    pub(crate) pulled: Option<i64>,
+    /// Configuration and layers.
+    #[serde(default)]
+    pub(crate) blobs: Vec<String>,
+    #[serde(default)]
+    pub(crate) children: Vec<String>,
+    #[serde(default)]
+    pub(crate) subject: Option<String>,
+    #[serde(default)]
+    pub(crate) artifact_type: Option<String>,
+    #[serde(default)]
+    pub(crate) annotations: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Layer {
+    pub(crate) size: u64,
+    pub(crate) completed: i64,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct PullThrough {
+    pub(crate) host: String,
+    pub(crate) repository: String,
+    /// When each tag was last compared with the upstream.
+    #[serde(default)]
+    pub(crate) checked: BTreeMap<String, i64>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Rule {
+    pub(crate) prefix: String,
+    pub(crate) host: String,
+    pub(crate) registry: String,
+    pub(crate) upstream_prefix: String,
+    pub(crate) credential: Option<String>,
+    pub(crate) role: Option<String>,
+    pub(crate) created: i64,
+    pub(crate) updated: i64,
+}
+
+/// ECR's settings of one account and region.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Settings {
+    #[serde(default)]
+    pub(crate) rules: BTreeMap<String, Rule>,
+    #[serde(default)]
+    pub(crate) replication: Vec<Value>,
+    #[serde(default)]
+    pub(crate) account: BTreeMap<String, String>,
+    #[serde(default)]
+    pub(crate) scanning: Option<Value>,
+    #[serde(default)]
+    pub(crate) policy: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Kms {
+    #[serde(default)]
+    pub(crate) keys: BTreeMap<String, Key>,
+    /// By full name (`alias/…`).
+    #[serde(default)]
+    pub(crate) aliases: BTreeMap<String, Alias>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Key {
+    pub(crate) id: String,
+    pub(crate) created: i64,
+    pub(crate) description: String,
+    pub(crate) enabled: bool,
+    pub(crate) deletion: Option<i64>,
+    pub(crate) rotation_days: Option<u64>,
+    pub(crate) policy: String,
+    pub(crate) spec: String,
+    pub(crate) usage: String,
+    pub(crate) multi_region: bool,
+    pub(crate) tags: BTreeMap<String, String>,
+    /// `aws/ecr` and its like, which AWS makes on first use.
+    pub(crate) aws_managed: bool,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Alias {
+    pub(crate) target: String,
+    pub(crate) created: i64,
+    pub(crate) updated: i64,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Bucket {
+    pub(crate) name: String,
+    pub(crate) account: String,
+    pub(crate) region: String,
+    pub(crate) created: i64,
+    /// Sub-resources (`versioning`, `encryption`, `policy` …) in the XML or JSON they were put in.
+    pub(crate) documents: BTreeMap<String, String>,
+    /// Every key's versions, oldest first. They lie in files of their own.
+    #[serde(skip)]
+    pub(crate) objects: BTreeMap<String, Vec<Version>>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Versions {
+    pub(crate) key: String,
+    pub(crate) versions: Vec<Version>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Version {
+    pub(crate) id: String,
+    pub(crate) modified: i64,
+    /// None for a delete marker.
+    pub(crate) content: Option<Content>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Content {
+    /// The file's name in the bucket's `objects`.
+    pub(crate) file: String,
+    pub(crate) size: u64,
+    /// With its quotes.
+    pub(crate) etag: String,
+    /// The headers that come back with the object.
+    pub(crate) headers: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Stack {
+    #[serde(flatten)]
+    pub(crate) scope: crate::account::Scope,
+    pub(crate) name: String,
+    pub(crate) status: String,
+    pub(crate) created: i64,
+    pub(crate) outputs: BTreeMap<String, String>,
+}

@@ -1,0 +1,49 @@
+//! The server's clock and the ways AWS writes a moment.
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+/// Now, in milliseconds since the epoch: what the state keeps.
+pub(crate) fn now_millis() -> i64 {
+    Timestamp::now().as_millisecond()
+}
+
+/// The JSON services write moments as seconds with a fraction.
+#[expect(clippy::cast_precision_loss, reason = "milliseconds since 1970 are far below 2^53")]
+pub(crate) fn epoch_seconds(millis: i64) -> serde_json::Value {
+    serde_json::json!(millis as f64 / 1000.0)
+}
+
+/// `2026-11-22T10:14:19.155Z`, as the XML services write it.
+pub(crate) fn iso8601(millis: i64) -> String {
+    format_with(millis, "%Y-%m-%dT%H:%M:%S%.3fZ")
+}
+
+/// `Sun, 22 Nov 2026 10:14:19 GMT`, for HTTP headers.
+pub(crate) fn http_date(millis: i64) -> String {
+    format_with(millis, "%a, %d %b %Y %H:%M:%S GMT")
+}
+
+/// `20261122T101419Z`, as a presigned URL carries it.
+pub(crate) fn compact(millis: i64) -> String {
+    format_with(millis, "%Y%m%dT%H%M%SZ")
+}
+
+fn format_with(millis: i64, format: &str) -> String {
+    let moment = Timestamp::from_millisecond(millis).unwrap_or(Timestamp::UNIX_EPOCH);
+    moment.to_zoned(TimeZone::UTC).strftime(format).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_are_written_as_aws_writes_them() {
+        let millis = 1_795_342_459_155;
+        assert_eq!(iso8601(millis), "2026-11-22T10:14:19.155Z");
+        assert_eq!(http_date(millis), "Sun, 22 Nov 2026 10:14:19 GMT");
+        assert_eq!(compact(millis), "20261122T101419Z");
+        assert_eq!(epoch_seconds(millis).to_string(), "1795342459.155");
+    }
+}
