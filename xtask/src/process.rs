@@ -112,6 +112,20 @@ impl Killer {
             let _ = handle.kill();
         }
     }
+
+    /// Asks the program to end in good order (SIGTERM), if it runs.
+    pub fn terminate(&self) {
+        if let Ok(guard) = self.0.lock()
+            && let Some(handle) = guard.as_ref()
+        {
+            for pid in handle.pids().iter().filter_map(|pid| i32::try_from(*pid).ok()) {
+                if let Some(pid) = rustix::process::Pid::from_raw(pid) {
+                    // It may have ended in the meantime: that is what was wanted.
+                    let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+                }
+            }
+        }
+    }
 }
 
 impl Cmd {

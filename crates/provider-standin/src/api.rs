@@ -117,6 +117,7 @@ pub(crate) struct Api {
     http: reqwest::Client,
     endpoint: Url,
     access_key: String,
+    session_token: Option<String>,
     pub(crate) region: String,
     pub(crate) tags: TagRules,
 }
@@ -126,9 +127,10 @@ impl Api {
     pub(crate) fn from_env(region: String, tags: TagRules) -> Result<Self, EndpointError> {
         let endpoint = loopback(std::env::var(ENDPOINT).ok().as_deref())?;
         let access_key = std::env::var("AWS_ACCESS_KEY_ID").unwrap_or_else(|_| "local".to_owned());
+        let session_token = std::env::var("AWS_SESSION_TOKEN").ok().filter(|token| !token.is_empty());
         // A proxy of the machine has no business between two programs on it.
         let http = reqwest::Client::builder().no_proxy().build().map_err(EndpointError::Client)?;
-        Ok(Self { http, endpoint, access_key, region, tags })
+        Ok(Self { http, endpoint, access_key, session_token, region, tags })
     }
 
     /// A client that nobody answers.
@@ -136,7 +138,14 @@ impl Api {
     pub(crate) fn for_tests(region: &str, tags: TagRules) -> Self {
         let endpoint = loopback(Some("http://127.0.0.1:9")).unwrap();
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
-        Self { http, endpoint, access_key: "local".to_owned(), region: region.to_owned(), tags }
+        Self {
+            http,
+            endpoint,
+            access_key: "local".to_owned(),
+            session_token: None,
+            region: region.to_owned(),
+            tags,
+        }
     }
 
     /// The same client for a resource that names a region of its own.
@@ -223,8 +232,11 @@ impl Api {
             service.scope(),
             0
         );
-        self.http
-            .post(self.endpoint.clone())
+        let mut request = self.http.post(self.endpoint.clone());
+        if let Some(token) = &self.session_token {
+            request = request.header("x-amz-security-token", token);
+        }
+        request
             .header("authorization", authorization)
             .header("x-amz-date", now)
             .header("user-agent", concat!("provider-standin/", env!("CARGO_PKG_VERSION")))

@@ -1,0 +1,154 @@
+//! The module on a machine that emulates AWS: a copy of it, and a terraform that installs the stand-in provider.
+
+use std::path::{Path, PathBuf};
+
+use super::TerraformError;
+
+/// The version that the stand-in provider calls itself by.
+pub const PROVIDER_VERSION: &str = "6.66.0+standin";
+
+/// Terraform and OpenTofu ask for the same provider at different hosts.
+const HOSTS: [&str; 2] = ["registry.terraform.io", "registry.opentofu.org"];
+
+/// A copy of the module beside a mirror with the stand-in provider.
+#[derive(Clone, Debug)]
+pub struct LocalModule {
+    /// The copy.
+    pub dir: PathBuf,
+    /// The file for `TF_CLI_CONFIG_FILE`.
+    pub cli_config: PathBuf,
+    /// Whether the provider is another one than at the last time: `init` has to be run.
+    pub init_needed: bool,
+}
+
+impl LocalModule {
+    /// Lays out `work`: the module's `*.tf` without the lock file, which knows the real provider's checksums, the
+    /// mirror and the configuration that lets terraform install from there and from nowhere else.
+    ///
+    /// # Errors
+    /// A file cannot be read or written.
+    pub fn lay_out(module: &Path, work: &Path, provider: &Path) -> Result<Self, TerraformError> {
+        let dir = work.join("module");
+        at(&dir, std::fs::create_dir_all(&dir))?;
+        let wanted = configuration_files(module)?;
+        for stale in configuration_files(&dir)? {
+            let path = dir.join(&stale);
+            if !wanted.contains(&stale) {
+                at(&path, std::fs::remove_file(&path))?;
+            }
+        }
+        for name in &wanted {
+            let (from, to) = (module.join(name), dir.join(name));
+            let text = at(&from, std::fs::read(&from))?;
+            // A file that did not change keeps its time: nothing is to be done again for it.
+            if std::fs::read(&to).ok().as_ref() != Some(&text) {
+                at(&to, std::fs::write(&to, &text))?;
+            }
+        }
+
+        let mirror = work.join("mirror");
+        for host in HOSTS {
+            let place = mirror.join(host).join("hashicorp/aws").join(PROVIDER_VERSION).join(platform());
+            at(&place, std::fs::create_dir_all(&place))?;
+            let link = place.join(format!("terraform-provider-aws_v{PROVIDER_VERSION}"));
+            if std::fs::read_link(&link).ok().as_deref() != Some(provider) {
+                let _ = std::fs::remove_file(&link);
+                at(&link, std::os::unix::fs::symlink(provider, &link))?;
+            }
+        }
+        let cli_config = work.join("terraform.tfrc");
+        at(&cli_config, std::fs::write(&cli_config, configuration(&mirror)))?;
+
+        // The lock file of the copy knows the provider by its checksum. Another build is another provider.
+        let (stamp, lock) = (work.join("provider"), dir.join(".terraform.lock.hcl"));
+        let build = at(provider, fingerprint(provider))?;
+        let init_needed = std::fs::read_to_string(&stamp).ok().as_ref() != Some(&build)
+            || !lock.is_file()
+            || !dir.join(".terraform/providers").is_dir();
+        if init_needed {
+            if lock.exists() {
+                at(&lock, std::fs::remove_file(&lock))?;
+            }
+            at(&stamp, std::fs::write(&stamp, build))?;
+        }
+        Ok(Self { dir, cli_config, init_needed })
+    }
+}
+
+/// Terraform's name for this machine's platform.
+fn platform() -> String {
+    let os = if cfg!(target_os = "macos") { "darwin" } else { std::env::consts::OS };
+    let arch = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    format!("{os}_{arch}")
+}
+
+/// There is no `direct` block: nothing else can be installed.
+fn configuration(mirror: &Path) -> String {
+    let include = HOSTS.map(|host| format!("\"{host}/hashicorp/aws\"")).join(", ");
+    let path = serde_json::Value::from(mirror.display().to_string());
+    format!(
+        "disable_checkpoint = true\n\nprovider_installation {{\n  filesystem_mirror {{\n    path    = {path}\n    \
+         include = [{include}]\n  }}\n}}\n"
+    )
+}
+
+fn configuration_files(dir: &Path) -> Result<Vec<std::ffi::OsString>, TerraformError> {
+    let mut names = Vec::new();
+    for entry in at(dir, std::fs::read_dir(dir))? {
+        let path = at(dir, entry)?.path();
+        if path.extension().is_some_and(|extension| extension == "tf") {
+            names.extend(path.file_name().map(ToOwned::to_owned));
+        }
+    }
+    Ok(names)
+}
+
+fn fingerprint(file: &Path) -> std::io::Result<String> {
+    let metadata = std::fs::metadata(file)?;
+    let changed = metadata.modified()?.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Ok(format!("{} {} {}", file.display(), metadata.len(), changed.as_nanos()))
+}
+
+fn at<T>(path: &Path, result: std::io::Result<T>) -> Result<T, TerraformError> {
+    result.map_err(|source| TerraformError::Files { path: path.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_copy_follows_the_module_and_a_new_build_needs_a_new_init() {
+        let work = tempfile::tempdir().unwrap();
+        let (module, provider) = (work.path().join("source"), work.path().join("provider-standin"));
+        std::fs::create_dir(&module).unwrap();
+        std::fs::write(module.join("a.tf"), "a").unwrap();
+        std::fs::write(module.join("b.tf"), "b").unwrap();
+        std::fs::write(module.join(".terraform.lock.hcl"), "the real provider's").unwrap();
+        std::fs::write(&provider, "build 1").unwrap();
+        let place = work.path().join("work");
+
+        let first = LocalModule::lay_out(&module, &place, &provider).unwrap();
+        assert!(first.init_needed);
+        assert!(!first.dir.join(".terraform.lock.hcl").exists());
+        let host = place.join("mirror/registry.opentofu.org/hashicorp/aws").join(PROVIDER_VERSION);
+        assert!(host.is_dir());
+
+        // What init leaves behind.
+        std::fs::create_dir_all(first.dir.join(".terraform/providers")).unwrap();
+        std::fs::write(first.dir.join(".terraform.lock.hcl"), "the stand-in's").unwrap();
+        std::fs::remove_file(module.join("b.tf")).unwrap();
+        let second = LocalModule::lay_out(&module, &place, &provider).unwrap();
+        assert!(!second.init_needed);
+        assert!(!second.dir.join("b.tf").exists());
+
+        std::fs::write(&provider, "build number 2").unwrap();
+        let third = LocalModule::lay_out(&module, &place, &provider).unwrap();
+        assert!(third.init_needed);
+        assert!(!third.dir.join(".terraform.lock.hcl").exists());
+    }
+}

@@ -1,0 +1,287 @@
+//! A plan, and what none of them may do unasked.
+//!
+//! Source: <https://developer.hashicorp.com/terraform/internals/json-format>.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{Action, TerraformError};
+
+/// Types whose end would take images, or the key to them, from a grid.
+const PROTECTED: [&str; 4] =
+    ["aws_ecr_repository", "aws_kms_key", "aws_kms_alias", "aws_ecr_pull_through_cache_rule"];
+
+/// What terraform will do.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// Every resource that the plan names, unchanged ones included, data sources not.
+    pub changes: Vec<Change>,
+    /// The outputs whose values change, with the new value where it is known.
+    pub outputs: BTreeMap<String, Option<Value>>,
+    /// What the state holds, refreshed.
+    pub prior: Vec<Resource>,
+}
+
+/// What will become of one resource.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Change {
+    /// Its address.
+    pub address: String,
+    /// The address it had until now, where it moves.
+    pub previous_address: Option<String>,
+    /// Its type.
+    pub kind: String,
+    /// Its key in `for_each`, where it has one.
+    pub index: Option<String>,
+    /// What is done with it.
+    pub action: Action,
+    /// Why, in terraform's short name.
+    pub reason: Option<String>,
+    /// The attributes that cannot be changed in place.
+    pub replace_paths: Vec<String>,
+    /// Its attributes now; null where it does not exist.
+    pub before: Value,
+    /// Its attributes afterwards as far as they are known; null where it ends.
+    pub after: Value,
+}
+
+/// A resource in the state.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Resource {
+    /// Its address.
+    pub address: String,
+    /// Its type.
+    pub kind: String,
+    /// Its key in `for_each`, where it has one.
+    pub index: Option<String>,
+    /// Its attributes.
+    pub values: Value,
+}
+
+/// An output in the state.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Output {
+    /// Its value.
+    pub value: Value,
+}
+
+/// A change that is not made unasked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The resource's address.
+    pub address: String,
+    /// Whether it would be made again.
+    pub replaced: bool,
+    /// Why terraform would do it.
+    pub reason: String,
+    /// Whether its creation failed half-way: then `untaint` is all it needs.
+    pub tainted: bool,
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let what = if self.replaced { "replaced" } else { "deleted" };
+        write!(f, "{} would be {what}: {}", self.address, self.reason)
+    }
+}
+
+#[derive(Deserialize)]
+struct RawPlan {
+    #[serde(default)]
+    resource_changes: Vec<RawChange>,
+    #[serde(default)]
+    output_changes: BTreeMap<String, RawDiff>,
+    prior_state: Option<RawState>,
+}
+
+#[derive(Deserialize)]
+struct RawChange {
+    address: String,
+    previous_address: Option<String>,
+    mode: String,
+    r#type: String,
+    index: Option<Value>,
+    change: RawDiff,
+    action_reason: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct RawDiff {
+    actions: Vec<String>,
+    #[serde(default)]
+    before: Value,
+    #[serde(default)]
+    after: Value,
+    #[serde(default)]
+    after_unknown: Value,
+    #[serde(default)]
+    replace_paths: Vec<Vec<Value>>,
+}
+
+#[derive(Deserialize)]
+struct RawState {
+    values: Option<RawValues>,
+}
+
+#[derive(Deserialize)]
+struct RawValues {
+    root_module: RawModule,
+}
+
+#[derive(Deserialize)]
+struct RawModule {
+    #[serde(default)]
+    resources: Vec<RawResource>,
+    #[serde(default)]
+    child_modules: Vec<RawModule>,
+}
+
+#[derive(Deserialize)]
+struct RawResource {
+    address: String,
+    mode: String,
+    r#type: String,
+    index: Option<Value>,
+    #[serde(default)]
+    values: Value,
+}
+
+fn key(index: Option<Value>) -> Option<String> {
+    index.map(|index| index.as_str().map_or_else(|| index.to_string(), str::to_owned))
+}
+
+impl RawDiff {
+    fn action(&self) -> Action {
+        let actions: Vec<&str> = self.actions.iter().map(String::as_str).collect();
+        match actions.as_slice() {
+            ["no-op"] => Action::Noop,
+            ["create"] => Action::Create,
+            ["read"] => Action::Read,
+            ["update"] => Action::Update,
+            ["delete"] => Action::Delete,
+            ["forget"] => Action::Remove,
+            ["delete", "create"] | ["create", "delete"] | ["forget", "create"] | ["create", "forget"] => {
+                Action::Replace
+            }
+            _ => Action::Unknown,
+        }
+    }
+}
+
+impl RawModule {
+    fn flatten(self, into: &mut Vec<Resource>) {
+        let own = self.resources.into_iter().filter(|resource| resource.mode == "managed");
+        into.extend(own.map(|resource| Resource {
+            address: resource.address,
+            kind: resource.r#type,
+            index: key(resource.index),
+            values: resource.values,
+        }));
+        for child in self.child_modules {
+            child.flatten(into);
+        }
+    }
+}
+
+impl Plan {
+    /// Reads what `show -json` prints.
+    pub(super) fn parse(text: &str) -> Result<Self, TerraformError> {
+        let raw: RawPlan = super::event::parse(text, "the plan")?;
+        let changes = raw.resource_changes.into_iter().filter(|change| change.mode == "managed");
+        let changes = changes.map(|change| Change {
+            action: change.change.action(),
+            address: change.address,
+            previous_address: change.previous_address,
+            kind: change.r#type,
+            index: key(change.index),
+            reason: change.action_reason,
+            replace_paths: change.change.replace_paths.iter().map(|path| dotted(path)).collect(),
+            before: change.change.before,
+            after: change.change.after,
+        });
+        let outputs = raw.output_changes.into_iter().filter(|(_, change)| change.action() != Action::Noop);
+        let outputs = outputs.map(|(name, change)| {
+            let known = change.after_unknown != Value::Bool(true);
+            (name, known.then_some(change.after))
+        });
+        let mut prior = Vec::new();
+        if let Some(values) = raw.prior_state.and_then(|state| state.values) {
+            values.root_module.flatten(&mut prior);
+        }
+        Ok(Self { changes: changes.collect(), outputs: outputs.collect(), prior })
+    }
+
+    /// Whether applying it changes neither a resource nor the state.
+    pub fn is_empty(&self) -> bool {
+        self.outputs.is_empty()
+            && self
+                .changes
+                .iter()
+                .all(|change| change.action == Action::Noop && change.previous_address.is_none())
+    }
+
+    /// The changes that do something.
+    pub fn effective(&self) -> impl Iterator<Item = &Change> {
+        self.changes.iter().filter(|change| change.action != Action::Noop)
+    }
+
+    /// How many resources meet `action`.
+    pub fn count(&self, action: Action) -> usize {
+        self.changes.iter().filter(|change| change.action == action).count()
+    }
+}
+
+/// Refuses a plan that would end, or end and make again, a repository, the key, its alias or a rule.
+///
+/// # Errors
+/// [`TerraformError::Refused`] with every such resource and terraform's reason.
+pub fn guard(plan: &Plan) -> Result<(), TerraformError> {
+    let refusals: Vec<Refusal> = plan.changes.iter().filter_map(refusal).collect();
+    if refusals.is_empty() { Ok(()) } else { Err(TerraformError::Refused { refusals }) }
+}
+
+fn refusal(change: &Change) -> Option<Refusal> {
+    // What terraform cannot name may be anything.
+    let ends = matches!(change.action, Action::Delete | Action::Replace | Action::Unknown);
+    if !ends || !PROTECTED.contains(&change.kind.as_str()) {
+        return None;
+    }
+    Some(Refusal {
+        address: change.address.clone(),
+        replaced: change.action == Action::Replace,
+        reason: reason(change),
+        tainted: change.reason.as_deref() == Some("replace_because_tainted"),
+    })
+}
+
+fn reason(change: &Change) -> String {
+    let paths = change.replace_paths.join(", ");
+    match change.reason.as_deref() {
+        Some("replace_because_cannot_update") if !paths.is_empty() => {
+            format!("{paths} cannot be changed on a resource that exists")
+        }
+        Some("replace_because_cannot_update") => "the change cannot be made in place".to_owned(),
+        Some("replace_because_tainted") => "its creation failed half-way in an earlier run".to_owned(),
+        Some("replace_by_request" | "replace_by_triggers") => "the configuration asks for it".to_owned(),
+        Some("delete_because_no_resource_config" | "delete_because_no_module") => {
+            "the module no longer has it".to_owned()
+        }
+        Some("delete_because_each_key" | "delete_because_count_index") => {
+            let key = change.index.as_deref().unwrap_or_default();
+            format!("the configuration no longer lists {key:?}")
+        }
+        Some("delete_because_wrong_repetition") => "the module has it in another form".to_owned(),
+        Some("delete_because_no_move_target") => {
+            "it moved to an address that the module does not have".to_owned()
+        }
+        Some(other) => other.replace('_', " "),
+        None => "the plan is to destroy it".to_owned(),
+    }
+}
+
+fn dotted(path: &[Value]) -> String {
+    let steps = path.iter().map(|step| step.as_str().map_or_else(|| step.to_string(), str::to_owned));
+    steps.collect::<Vec<_>>().join(".")
+}

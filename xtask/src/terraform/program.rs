@@ -1,0 +1,143 @@
+//! Which program runs the module.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use super::TerraformError;
+use crate::process::Cmd;
+
+/// The two that speak the module's language.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// HashiCorp's.
+    Terraform,
+    /// The Linux Foundation's.
+    OpenTofu,
+}
+
+impl Kind {
+    /// The program's name.
+    pub fn command(self) -> &'static str {
+        match self {
+            Self::Terraform => "terraform",
+            Self::OpenTofu => "tofu",
+        }
+    }
+
+    /// The first version that locks the state in S3 itself.
+    fn least(self) -> (u32, u32) {
+        match self {
+            Self::Terraform => (1, 11),
+            Self::OpenTofu => (1, 10),
+        }
+    }
+}
+
+/// A program that is new enough.
+#[derive(Clone, Debug)]
+pub struct Program {
+    kind: Kind,
+    path: PathBuf,
+    version: String,
+}
+
+impl fmt::Display for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.kind.command(), self.version)
+    }
+}
+
+impl Program {
+    /// The first of terraform and tofu in PATH that is new enough.
+    ///
+    /// # Errors
+    /// There is none, or only one that is too old.
+    pub fn find() -> Result<Self, TerraformError> {
+        let mut old = None;
+        for kind in [Kind::Terraform, Kind::OpenTofu] {
+            let Ok(path) = which::which(kind.command()) else { continue };
+            match Self::at(kind, path) {
+                Ok(program) => return Ok(program),
+                Err(error) => old = old.or(Some(error)),
+            }
+        }
+        Err(old.unwrap_or(TerraformError::Missing))
+    }
+
+    /// The program at `path`.
+    ///
+    /// # Errors
+    /// It is too old, or no such program.
+    pub fn at(kind: Kind, path: PathBuf) -> Result<Self, TerraformError> {
+        // A broken configuration file is told by the command that needs it.
+        let cmd = Cmd::new(&path).args(["version", "-json"]).env("CHECKPOINT_DISABLE", "1");
+        let version = Self::version_of(&cmd.read()?)?;
+        let (least, found) = (kind.least(), numbers(&version));
+        if found.is_none_or(|found| found < least) {
+            return Err(TerraformError::TooOld {
+                program: kind.command(),
+                version,
+                least: format!("{}.{}", least.0, least.1),
+            });
+        }
+        Ok(Self { kind, path, version })
+    }
+
+    fn version_of(json: &str) -> Result<String, TerraformError> {
+        #[derive(serde::Deserialize)]
+        struct Answer {
+            // OpenTofu kept the name.
+            terraform_version: String,
+        }
+        super::event::parse::<Answer>(json, "the version").map(|answer| answer.terraform_version)
+    }
+
+    /// Which of the two it is.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its version.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+}
+
+fn numbers(version: &str) -> Option<(u32, u32)> {
+    let mut parts = version.split('.');
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    fn fake(version: &str) -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("terraform");
+        let script = format!(
+            "#!/bin/sh\necho '{{\"terraform_version\": \"{version}\", \"platform\": \"linux_amd64\"}}'\n"
+        );
+        std::fs::write(&path, script).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        (dir, path)
+    }
+
+    #[test]
+    fn a_new_one_is_taken_and_an_old_one_is_refused_by_name() {
+        let (_dir, path) = fake("1.11.4");
+        assert_eq!(Program::at(Kind::Terraform, path).unwrap().to_string(), "terraform 1.11.4");
+        let (_dir, path) = fake("1.10.9");
+        assert_eq!(Program::at(Kind::OpenTofu, path.clone()).unwrap().to_string(), "tofu 1.10.9");
+        let error = Program::at(Kind::Terraform, path).unwrap_err();
+        assert_eq!(error.to_string(), "terraform 1.10.9 is too old: 1.11 is needed");
+        assert!(error.hint().unwrap().contains("https://"), "{error}");
+    }
+}
