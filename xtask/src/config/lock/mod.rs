@@ -4,6 +4,7 @@
 //! where something moved, so that a reviewer reads it as a diff.
 
 pub(crate) mod diff;
+pub(crate) mod resolve;
 mod text;
 pub(crate) mod update;
 
@@ -125,8 +126,7 @@ impl Lock {
 
     /// The image for `platform` behind a runtime's base.
     pub(crate) fn base_digest(&self, base: &Reference, platform: &Platform) -> Option<Digest> {
-        let images = &self.sources.get(base)?.platforms;
-        images.iter().find(|image| image.platform.matches(platform)).map(|image| image.digest)
+        self.sources.get(base)?.base(platform)
     }
 
     /// The build that a runtime is held at.
@@ -159,13 +159,14 @@ impl Lock {
     }
 
     fn covers(&self, want: &Want) -> bool {
-        self.sources.get(&want.source).is_some_and(|locked| {
-            want.targets.iter().all(|set| locked.targets.contains_key(set))
-                && want
-                    .platforms
-                    .iter()
-                    .all(|platform| locked.platforms.iter().any(|image| image.platform.matches(platform)))
-        })
+        self.sources.get(&want.source).is_some_and(|locked| want.is_covered_by(locked))
+    }
+}
+
+impl Locked {
+    /// The image for `platform`.
+    pub(crate) fn base(&self, platform: &Platform) -> Option<Digest> {
+        self.platforms.iter().find(|image| image.platform.matches(platform)).map(|image| image.digest)
     }
 }
 

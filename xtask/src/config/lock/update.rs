@@ -23,6 +23,32 @@ pub(crate) struct Want {
     pub(crate) names: BTreeSet<String>,
 }
 
+impl Want {
+    /// Whether `locked` knows everything that is wanted.
+    pub(crate) fn is_covered_by(&self, locked: &Locked) -> bool {
+        let has = |platform: &Platform| locked.platforms.iter().any(|image| image.platform.matches(platform));
+        self.targets.iter().all(|set| locked.targets.contains_key(set)) && self.platforms.iter().all(has)
+    }
+
+    /// Every platform that is wanted by name, each once; none where everything is.
+    pub(super) fn wanted_platforms(&self) -> Option<Vec<&Platform>> {
+        let mut wanted: Vec<&Platform> = self.platforms.iter().collect();
+        for copy in &self.copies {
+            match copy {
+                Platforms::All => return None,
+                Platforms::Only(platforms) => wanted.extend(platforms),
+            }
+        }
+        let mut each: Vec<&Platform> = Vec::new();
+        for platform in wanted {
+            if !each.iter().any(|known| known.matches(platform)) {
+                each.push(platform);
+            }
+        }
+        Some(each)
+    }
+}
+
 /// Which names are asked for anew.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Select {
