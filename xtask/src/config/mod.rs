@@ -29,7 +29,7 @@ mod platforms;
 pub(crate) mod problem;
 mod reader;
 pub(crate) mod tfvars;
-mod values;
+pub(crate) mod values;
 
 use std::collections::BTreeMap;
 use std::path::Path;

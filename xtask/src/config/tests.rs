@@ -1,6 +1,7 @@
 //! The shipped images.toml, and every way to get it wrong.
 
 use super::tfvars::Existing;
+use super::values::upstream_option;
 use super::*;
 
 const SHIPPED: &str = include_str!("../../../deployment/image_repository/images.toml");
@@ -328,4 +329,36 @@ fn the_shipped_file_finds_its_entry_points() {
     let file = root.join("deployment/image_repository/images.toml");
     Config::load(&file, Path::new("images.toml"), &root.join("runtimes"))
         .unwrap_or_else(|problems| panic!("{problems}"));
+}
+
+/// Whatever is in the file, there is an answer: broken at any place, with any line ends.
+#[test]
+fn no_text_brings_the_parser_down() {
+    let answered = |text: &str| {
+        if let Err(problems) = parse(text) {
+            assert!(!problems.all().is_empty() && problems.file() == Path::new("images.toml"));
+            assert!(problems.all().iter().all(|problem| problem.line >= 1 && problem.column >= 1));
+        }
+    };
+    let places = SHIPPED.char_indices().map(|(at, _)| at).step_by(29);
+    for at in places {
+        answered(&SHIPPED[..at]);
+        for strange in ["\"", "]", "é", "\0", "=", "."] {
+            answered(&format!("{}{strange}{}", &SHIPPED[..at], &SHIPPED[at..]));
+        }
+    }
+    let windows = parse(&SHIPPED.replace('\n', "\r\n")).unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(windows.images, parse(SHIPPED).unwrap().images);
+}
+
+#[test]
+fn an_upstream_of_the_command_line_takes_the_place_of_the_files() {
+    let mut config =
+        parse("schema_version = 1\n[upstream]\n\"docker.io\" = \"https://m.example/hub/\"\n").unwrap();
+    assert_eq!(config.upstreams["docker.io"], "https://m.example/hub");
+    config.upstreams.extend(upstream_option("docker.io=http://127.0.0.1:5000/docker.io/"));
+    assert_eq!(config.upstreams["docker.io"], "http://127.0.0.1:5000/docker.io");
+    for wrong in ["docker.io", "=http://x", "docker.io=", "quay=http://127.0.0.1", "quay.io=m.example"] {
+        assert!(upstream_option(wrong).is_err(), "{wrong}");
+    }
 }

@@ -80,6 +80,17 @@ pub(super) fn route(text: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// The command line's `HOST=URL`, as `[upstream]` has it.
+///
+/// # Errors
+/// Why it is none, as a lowercase fragment.
+pub(crate) fn upstream_option(text: &str) -> Result<(String, String), String> {
+    let (host, url) = text.split_once('=').ok_or_else(|| format!("`{text}` is not HOST=URL"))?;
+    names::registry_host(host)?;
+    route(url)?;
+    Ok((host.to_owned(), url.trim_end_matches('/').to_owned()))
+}
+
 /// Notes keys with a dot that lost their quotes: TOML reads `python3.8 = "x"` as the table `python3` with the key `8`.
 /// `fields` are the keys that may really stand behind a dot.
 pub(super) fn dotted(entry: &Entry<'_>, fields: &[&str]) -> bool {
