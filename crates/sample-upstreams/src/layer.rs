@@ -47,7 +47,7 @@ pub(crate) fn write(
         let plain = archive.0.into_inner()?.into_inner().map_err(io::IntoInnerError::into_error)?;
         let (gzip, diff_id, _) = plain.finish();
         let (file, digest, size) = gzip.finish()?.finish();
-        file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
+        file.into_inner().map_err(io::IntoInnerError::into_error)?;
         Ok(Layer { digest, diff_id, size })
     };
     write().map_err(Error::file("write", path))
