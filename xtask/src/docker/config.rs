@@ -1,0 +1,181 @@
+//! The private configuration of the container client.
+//!
+//! A build pulls its base, so its client needs credentials, and they are not for the user's own file: only the login commands
+//! write that. Each run gets a directory of its own that nobody else can read and that goes away with it. What is no secret
+//! (contexts, builders, plugins, proxies) stays the user's.
+
+use std::io::Write as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use serde_json::{Map, Value, json};
+
+use super::DockerError;
+use crate::process::Secret;
+
+/// What of the user's directory is reachable through the private one. `buildx` holds the builders.
+const LINKED: [&str; 4] = ["contexts", "buildx", "cli-plugins", "scan"];
+
+/// What of the user's `config.json` is taken over: how to reach an engine and a network, never how to log in.
+const KEPT: [&str; 5] = ["currentContext", "proxies", "cliPluginsExtraDirs", "HttpHeaders", "features"];
+
+/// A credential for one registry.
+#[derive(Clone, Debug)]
+pub struct RegistryAuth {
+    /// The registry's host and port.
+    pub registry: String,
+    /// The user's name; empty for an identity token.
+    pub username: String,
+    /// The password or the identity token.
+    pub password: Secret,
+}
+
+/// A configuration directory (0700) that is removed when this value goes.
+#[derive(Debug)]
+pub struct PrivateConfig(tempfile::TempDir);
+
+impl PrivateConfig {
+    /// Writes one with these credentials, on top of what the user's file holds in plain text.
+    ///
+    /// # Errors
+    /// The directory cannot be written.
+    pub fn create(auths: &[RegistryAuth]) -> Result<Self, DockerError> {
+        Self::create_beside(user_directory().as_deref(), auths)
+    }
+
+    fn create_beside(user: Option<&Path>, auths: &[RegistryAuth]) -> Result<Self, DockerError> {
+        let failed = |path: &Path, source| DockerError::Config { path: path.display().to_string(), source };
+        // Private from its first moment on, whatever the umask is.
+        let directory = tempfile::Builder::new()
+            .prefix("xtask-docker-config-")
+            .permissions(std::fs::Permissions::from_mode(0o700))
+            .tempdir()
+            .map_err(|source| failed(&std::env::temp_dir(), source))?;
+        let path = directory.path();
+
+        let mut config = Map::new();
+        let mut entries = Map::new();
+        if let Some(user) = user {
+            let text = std::fs::read(user.join("config.json")).unwrap_or_default();
+            // A file that docker itself could not read is docker's to complain about.
+            let theirs: Map<String, Value> = serde_json::from_slice(&text).unwrap_or_default();
+            for name in KEPT {
+                if let Some(value) = theirs.get(name) {
+                    config.insert(name.to_owned(), value.clone());
+                }
+            }
+            // Entries of a credential store are empty; what a helper keeps is asked for by the caller.
+            let plain = |entry: &Value| entry.get("auth").is_some() || entry.get("identitytoken").is_some();
+            for (host, entry) in theirs.get("auths").and_then(Value::as_object).into_iter().flatten() {
+                if plain(entry) {
+                    entries.insert(host.clone(), entry.clone());
+                }
+            }
+            for name in LINKED {
+                let theirs = user.join(name);
+                if theirs.exists() {
+                    let link = path.join(name);
+                    std::os::unix::fs::symlink(&theirs, &link).map_err(|source| failed(&link, source))?;
+                }
+            }
+        }
+        for auth in auths {
+            let host = match auth.registry.as_str() {
+                "docker.io" | "registry-1.docker.io" => "https://index.docker.io/v1/",
+                host => host,
+            };
+            let entry = match auth.username.as_str() {
+                "" => json!({ "identitytoken": auth.password.reveal() }),
+                name => {
+                    let both = format!("{name}:{}", auth.password.reveal());
+                    json!({ "auth": base64::engine::general_purpose::STANDARD.encode(both) })
+                }
+            };
+            entries.insert(host.to_owned(), entry);
+        }
+        config.insert("auths".to_owned(), Value::Object(entries));
+
+        let file = path.join("config.json");
+        let mut out = std::fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&file)
+            .map_err(|source| failed(&file, source))?;
+        out.write_all(Value::Object(config).to_string().as_bytes())
+            .map_err(|source| failed(&file, source))?;
+        Ok(Self(directory))
+    }
+
+    /// What `DOCKER_CONFIG` is set to.
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// Removes the directory now and says what went wrong, where dropping it would not.
+    ///
+    /// # Errors
+    /// It cannot be removed.
+    pub fn close(self) -> Result<(), DockerError> {
+        let path = self.path().display().to_string();
+        self.0.close().map_err(|source| DockerError::Config { path, source })
+    }
+}
+
+/// The user's own configuration directory.
+pub fn user_directory() -> Option<PathBuf> {
+    match std::env::var_os("DOCKER_CONFIG") {
+        Some(directory) if !directory.is_empty() => Some(directory.into()),
+        _ => Some(Path::new(&std::env::var_os("HOME")?).join(".docker")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_users_surroundings_are_reachable_and_only_ours_is_written() {
+        let user = tempfile::tempdir().unwrap();
+        let theirs = r#"{"auths":{"a.example":{"auth":"eA=="},"stored.example":{},"ecr":{"auth":"old"}},
+            "credsStore":"desktop","credHelpers":{"ecr":"ecr-login"},"currentContext":"remote","proxies":{"default":{}}}"#;
+        std::fs::write(user.path().join("config.json"), theirs).unwrap();
+        std::fs::create_dir_all(user.path().join("contexts/meta")).unwrap();
+        std::fs::create_dir(user.path().join("cli-plugins")).unwrap();
+        let auths = [
+            RegistryAuth { registry: "ecr".into(), username: "AWS".into(), password: Secret::new("t") },
+            RegistryAuth {
+                registry: "docker.io".into(),
+                username: String::new(),
+                password: Secret::new("i"),
+            },
+        ];
+        let config = PrivateConfig::create_beside(Some(user.path()), &auths).unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(config.path()), 0o700);
+        assert_eq!(mode(&config.path().join("config.json")), 0o600);
+        let ours: Value =
+            serde_json::from_slice(&std::fs::read(config.path().join("config.json")).unwrap()).unwrap();
+        assert_eq!(
+            ours,
+            json!({
+                "auths": {
+                    "a.example": {"auth": "eA=="},
+                    "ecr": {"auth": "QVdTOnQ="},
+                    "https://index.docker.io/v1/": {"identitytoken": "i"},
+                },
+                "currentContext": "remote",
+                "proxies": {"default": {}},
+            })
+        );
+        assert!(config.path().join("contexts/meta").is_dir() && config.path().join("cli-plugins").is_dir());
+        assert!(!config.path().join("buildx").exists());
+        assert!(!format!("{auths:?}").contains("\"t\""));
+        let path = config.path().to_owned();
+        config.close().unwrap();
+        assert!(!path.exists());
+        assert_eq!(std::fs::read_to_string(user.path().join("config.json")).unwrap(), theirs);
+        assert!(user.path().join("contexts/meta").is_dir(), "a link was followed on removal");
+    }
+}

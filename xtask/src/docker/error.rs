@@ -1,0 +1,127 @@
+//! What can go wrong with a container client.
+
+use super::Docker;
+use crate::process::ProcessError;
+
+/// What an engine that cannot be reached makes its client say (docker 20 to 29, podman's remote client, nerdctl, finch).
+const DOWN: [&str; 7] = [
+    "cannot connect to the docker daemon",
+    "is the docker daemon running",
+    "failed to connect to the docker api",
+    "error during connect",
+    "cannot connect to podman",
+    "cannot access containerd socket",
+    "virtual machine instance",
+];
+
+/// What an engine that may not be reached makes its client say.
+const DENIED: [&str; 2] =
+    ["permission denied while trying to connect", "got permission denied while trying to connect"];
+
+/// Why the container client did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum DockerError {
+    /// No client is installed.
+    #[error("no container client in PATH (looked for {looked_for})")]
+    NotInstalled {
+        /// The names that were tried.
+        looked_for: String,
+    },
+    /// A program that is none of the four.
+    #[error("{program} is none of docker, podman, finch and nerdctl")]
+    UnknownClient {
+        /// As it was given.
+        program: String,
+    },
+    /// The engine does not answer.
+    #[error("the engine behind {program} does not answer: {said}")]
+    EngineDown {
+        /// The client.
+        program: String,
+        /// What the client said.
+        said: String,
+    },
+    /// The engine may not be used by this user.
+    #[error("this user may not use the engine behind {program}: {said}")]
+    EngineDenied {
+        /// The client.
+        program: String,
+        /// What the client said.
+        said: String,
+    },
+    /// The client cannot do something that was asked for.
+    #[error("{program} cannot {what}: its `build` has no {flag}")]
+    Feature {
+        /// The client.
+        program: String,
+        /// What was asked for.
+        what: &'static str,
+        /// The flag that its help does not list.
+        flag: &'static str,
+    },
+    /// The machine cannot run programs of a platform.
+    #[error(
+        "{program} cannot run programs for {platform} here: no emulator is registered (binfmt_misc has no qemu for it). \
+         Register one with `docker run --privileged --rm tonistiigi/binfmt --install {architecture}`, or install \
+         qemu-user-static"
+    )]
+    NoEmulator {
+        /// The client.
+        program: String,
+        /// The platform that is wanted.
+        platform: String,
+        /// Its architecture.
+        architecture: String,
+    },
+    /// The private configuration cannot be written.
+    #[error("could not write the private configuration of the container client at {path}")]
+    Config {
+        /// What could not be written.
+        path: String,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// The client's answer is not what it documents.
+    #[error("{program} gave an answer that cannot be read")]
+    Answer {
+        /// The client.
+        program: String,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+    /// It ran and failed, or could not be started.
+    #[error(transparent)]
+    Process(ProcessError),
+}
+
+impl DockerError {
+    /// Tells an engine that is down from a command that failed.
+    pub(super) fn from_process(docker: &Docker, error: ProcessError) -> Self {
+        let find = |signs: &[&str]| {
+            let is_sign = |line: &&String| signs.iter().any(|sign| line.to_lowercase().contains(sign));
+            error.tail().iter().find(is_sign).map(|line| line.trim().to_owned())
+        };
+        if let Some(said) = find(&DENIED) {
+            return Self::EngineDenied { program: docker.name(), said };
+        }
+        match find(&DOWN) {
+            Some(said) => Self::EngineDown { program: docker.name(), said },
+            None => Self::Process(error),
+        }
+    }
+
+    /// Whether the local store has no such image.
+    pub(super) fn is_no_such_image(&self) -> bool {
+        let Self::Process(ProcessError::Failed { tail, .. }) = self else { return false };
+        let signs = ["no such image", "image not known", "no such object"];
+        tail.iter().any(|line| signs.iter().any(|sign| line.to_lowercase().contains(sign)))
+    }
+
+    /// The last lines that the client printed.
+    pub fn tail(&self) -> &[String] {
+        match self {
+            Self::Process(error) => error.tail(),
+            _ => &[],
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! The clients that are not on every machine, by what they are called with.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use super::*;
+
+const BUILDX_HELP: &str = "Options:\n      --builder string\n      --cache-from stringArray\n      --cache-to stringArray\n  \
+    -f, --file string\n      --load  Shorthand\n      --platform stringArray\n      --progress string\n      \
+    --provenance string\n      --sbom string\n      --build-arg stringArray\n";
+const CLASSIC_HELP: &str = "Options:\n      --build-arg list\n      --cache-from strings\n  -f, --file string\n      \
+    --platform string\n";
+
+/// A client of this name that records its arguments and environment and answers `script`.
+fn client(name: &str, script: &str) -> (tempfile::TempDir, String) {
+    let room = tempfile::tempdir().unwrap();
+    let program = room.path().join(name);
+    let log = room.path().join("log");
+    let text = format!(
+        "#!/bin/sh\nprintf '%s\\n' \"bk=$DOCKER_BUILDKIT att=$BUILDX_NO_DEFAULT_ATTESTATIONS $*\" >> '{}'\n{script}\n",
+        log.display()
+    );
+    std::fs::write(&program, text).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let program = program.display().to_string();
+    (room, program)
+}
+
+fn log(room: &tempfile::TempDir) -> Vec<String> {
+    std::fs::read_to_string(room.path().join("log")).unwrap().lines().map(str::to_owned).collect()
+}
+
+fn build() -> Build {
+    Build {
+        context: "/ctx".into(),
+        dockerfile: "/Dockerfile".into(),
+        tags: vec!["lambda:x".into()],
+        platform: Some("linux/amd64".into()),
+        args: [("A".to_owned(), "1".to_owned())].into(),
+        target: None,
+        labels: [("l".to_owned(), "v w".to_owned())].into(),
+        fresh: false,
+        base: Some("127.0.0.1:5000/b@sha256:0".into()),
+        builder: None,
+        cache: None,
+    }
+}
+
+const COMMON: &str =
+    "--file /Dockerfile --platform linux/amd64 --build-arg A=1 --label l=v w --tag lambda:x /ctx";
+
+#[tokio::test]
+async fn buildx_gets_its_flags_and_no_attestations() {
+    let script = format!("case \"$*\" in 'build --help') printf '%s' '{BUILDX_HELP}';; esac");
+    let (room, program) = client("docker", &script);
+    let docker = Docker::find(Some(&program)).await.unwrap();
+    assert_eq!(docker.builder(), Builder::Buildx);
+    let cache = Cache { reference: "r/lambda:cache".into(), write: true };
+    let wanted = Build { builder: Some("team".into()), cache: Some(cache), fresh: true, ..build() };
+    docker.build(&wanted, Killer::default(), |_| {}).await.unwrap();
+    let expected = format!(
+        "bk=1 att=1 build --builder team --provenance=false --sbom=false --progress plain --load \
+         --cache-from type=registry,ref=r/lambda:cache --cache-to \
+         type=registry,ref=r/lambda:cache,mode=max,image-manifest=true,oci-mediatypes=true --no-cache --pull {COMMON}"
+    );
+    assert_eq!(log(&room).last().unwrap(), &expected);
+}
+
+#[tokio::test]
+async fn a_client_without_buildx_uses_the_legacy_builder_and_names_what_it_lacks() {
+    let script = format!(
+        "case \"$DOCKER_BUILDKIT $*\" in '1 build --help') exit 1;; *'build --help') printf '%s' '{CLASSIC_HELP}';; \
+         *'buildx version') exit 1;; esac"
+    );
+    let (room, program) = client("docker", &script);
+    let docker = Docker::find(Some(&program)).await.unwrap();
+    assert_eq!(docker.builder(), Builder::Legacy);
+    docker.build(&build(), Killer::default(), |_| {}).await.unwrap();
+    assert_eq!(log(&room).last().unwrap(), &format!("bk=0 att= build {COMMON}"));
+    let wanted = Build { builder: Some("team".into()), ..build() };
+    let error = docker.build(&wanted, Killer::default(), |_| {}).await.unwrap_err();
+    assert_eq!(error.to_string(), "docker cannot use a named builder: its `build` has no --builder");
+}
+
+#[tokio::test]
+async fn podman_nerdctl_and_finch_are_told_about_plain_http_on_loopback() {
+    let script = format!("case \"$*\" in 'build --help') printf '%s' '{CLASSIC_HELP}';; esac");
+    for (name, before) in [
+        ("podman", "build --format docker --tls-verify=false "),
+        ("nerdctl", "--insecure-registry build "),
+        ("finch", "--insecure-registry build "),
+    ] {
+        let (room, program) = client(name, &script);
+        let docker = Docker::find(Some(&program)).await.unwrap();
+        assert_eq!(docker.builder(), Builder::Own);
+        docker.build(&build(), Killer::default(), |_| {}).await.unwrap();
+        assert_eq!(log(&room).last().unwrap(), &format!("bk= att= {before}{COMMON}"));
+    }
+}
+
+#[tokio::test]
+async fn the_password_goes_through_stdin_into_the_users_own_configuration() {
+    let script = "case \"$1\" in login) echo \"config=$DOCKER_CONFIG stdin=$(cat)\" >> \"${0%/*}/log\";; esac; \
+                  echo '--progress'";
+    let (room, program) = client("docker", script);
+    let config = PrivateConfig::create(&[]).unwrap();
+    let docker = Docker::find(Some(&program)).await.unwrap().with_config(&config);
+    docker.login("r.example", "AWS", Secret::new("hunter2")).await.unwrap();
+    let log = log(&room);
+    assert!(log[log.len() - 2].ends_with("login --username AWS --password-stdin r.example"), "{log:?}");
+    assert!(log[log.len() - 1].ends_with("stdin=hunter2"));
+    assert!(!log[log.len() - 1].contains(&config.path().display().to_string()));
+}
+
+#[tokio::test]
+async fn an_engine_that_is_down_or_closed_is_told_from_a_failure() {
+    for (said, wanted) in [
+        (
+            "Cannot connect to the Docker daemon at unix:///x. Is the docker daemon running?",
+            "the engine behind docker does not answer: ",
+        ),
+        (
+            "Got permission denied while trying to connect to the Docker daemon socket",
+            "this user may not use the engine behind docker: ",
+        ),
+        ("no space left", "`"),
+    ] {
+        let (_room, program) = client(
+            "docker",
+            &format!("case \"$*\" in *--help) echo ' --progress';; *) echo '{said}' >&2; exit 1;; esac"),
+        );
+        let docker = Docker::find(Some(&program)).await.unwrap();
+        let error = docker.engine_platform().await.unwrap_err().to_string();
+        assert!(error.starts_with(wanted) && error.contains(said), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_or_missing_client_is_named() {
+    let (_room, program) = client("crictl", "");
+    let error = Docker::find(Some(&program)).await.unwrap_err().to_string();
+    assert!(error.ends_with("/crictl is none of docker, podman, finch and nerdctl"), "{error}");
+    let error = Docker::find(Some("no-such-client")).await.unwrap_err().to_string();
+    assert_eq!(error, "no container client in PATH (looked for no-such-client)");
+}

@@ -1,0 +1,451 @@
+//! What `docker save` writes, read in place: the image's configuration and its layers.
+//!
+//! Two layouts are in use, and `manifest.json` is in both: docker's own (`<id>/layer.tar`, a layer that occurs twice is a symlink)
+//! and the OCI layout of docker 25 and later (`blobs/sha256/<hex>`). An engine on containerd's image store and nerdctl keep layers
+//! compressed; those go out as they are.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use registry::Digest;
+use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
+
+/// The most that is read of a configuration or of `manifest.json`: a registry takes no more than 4 MiB either.
+const JSON_LIMIT: u64 = 4 * 1024 * 1024;
+
+/// gzip's default, named because the digest of what is pushed depends on it.
+const GZIP_LEVEL: u32 = 6;
+
+/// How far one links to another before it is a circle.
+const LINK_LIMIT: usize = 8;
+
+/// Why an archive cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ArchiveError {
+    /// It cannot be read.
+    #[error("could not read the image that the container client saved")]
+    Read(#[source] std::io::Error),
+    /// A compressed layer cannot be written.
+    #[error("could not write a compressed layer to {path}")]
+    Write {
+        /// The file.
+        path: String,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// A part that the format promises is missing.
+    #[error("the image that the container client saved has no {what}")]
+    Missing {
+        /// The part.
+        what: String,
+    },
+    /// JSON that cannot be read.
+    #[error("the image that the container client saved has a {what} that cannot be read")]
+    Json {
+        /// The part.
+        what: &'static str,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+    /// A layer is not what the configuration says.
+    #[error(
+        "a layer that the container client saved is {found}, and the image's configuration says {expected}"
+    )]
+    Layer {
+        /// As the configuration names it.
+        expected: Digest,
+        /// As it was found.
+        found: Digest,
+    },
+}
+
+/// How a layer is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compression {
+    /// gzip.
+    Gzip,
+    /// zstd, which docker's own manifest cannot name.
+    Zstd,
+}
+
+/// A layer, compressed, in a file.
+#[derive(Debug)]
+pub struct Blob {
+    /// The file that holds it.
+    pub path: PathBuf,
+    /// Where in the file it begins.
+    pub offset: u64,
+    /// Its length in bytes.
+    pub size: u64,
+    /// Of these bytes.
+    pub digest: Digest,
+    /// How it is compressed.
+    pub compression: Compression,
+}
+
+/// A saved image.
+#[derive(Debug)]
+pub struct Archive {
+    path: PathBuf,
+    file: File,
+    /// The configuration's bytes, whose digest is the image's ID.
+    pub config: Vec<u8>,
+    /// The layers' uncompressed digests, lowest first.
+    pub diff_ids: Vec<Digest>,
+    /// Where each layer lies (offset, size), lowest first.
+    layers: Vec<(u64, u64)>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Listed {
+    config: String,
+    layers: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Config {
+    rootfs: RootFs,
+}
+
+#[derive(Deserialize)]
+struct RootFs {
+    #[serde(default, deserialize_with = "digests")]
+    diff_ids: Vec<Digest>,
+}
+
+fn digests<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<Digest>, D::Error> {
+    let texts = Option::<Vec<String>>::deserialize(deserializer)?.unwrap_or_default();
+    texts.iter().map(|text| text.parse().map_err(serde::de::Error::custom)).collect()
+}
+
+/// The uncompressed digests of an image's layers, lowest first.
+///
+/// # Errors
+/// The configuration cannot be read.
+pub fn diff_ids(config: &[u8]) -> Result<Vec<Digest>, serde_json::Error> {
+    serde_json::from_slice::<Config>(config).map(|config| config.rootfs.diff_ids)
+}
+
+impl Archive {
+    /// Opens what `docker save --output path IMAGE` wrote.
+    ///
+    /// # Errors
+    /// It cannot be read, or lacks what the format promises.
+    pub fn open(path: &Path) -> Result<Self, ArchiveError> {
+        let mut file = File::open(path).map_err(ArchiveError::Read)?;
+        let mut index = Index::read(&mut file)?;
+        let listed = index.bytes(&mut file, "manifest.json")?;
+        let listed: Vec<Listed> = serde_json::from_slice(&listed)
+            .map_err(|source| ArchiveError::Json { what: "manifest.json", source })?;
+        let listed =
+            listed.into_iter().next().ok_or_else(|| ArchiveError::Missing { what: "image".to_owned() })?;
+        let config = index.bytes(&mut file, &listed.config)?;
+        let diff_ids =
+            diff_ids(&config).map_err(|source| ArchiveError::Json { what: "configuration", source })?;
+        let layers = listed.layers.iter().map(|name| index.place(name)).collect::<Result<Vec<_>, _>>()?;
+        if layers.len() != diff_ids.len() {
+            let what = format!("{} layers but {}", diff_ids.len(), layers.len());
+            return Err(ArchiveError::Missing { what });
+        }
+        Ok(Self { path: path.to_owned(), file, config, diff_ids, layers })
+    }
+
+    /// Layer `index`, compressed: as it lies there if the engine kept it so, else compressed now into `scratch`. The bytes are
+    /// checked against the configuration on the way.
+    ///
+    /// # Errors
+    /// The layer is not what the configuration says, or a file cannot be read or written.
+    pub fn compressed(&mut self, index: usize, scratch: &Path) -> Result<Blob, ArchiveError> {
+        let (offset, size) = self.layers[index];
+        let expected = self.diff_ids[index];
+        let mut magic = [0; 4];
+        let head = usize::try_from(size.min(4)).unwrap_or(4);
+        self.at(offset)?.read_exact(&mut magic[..head]).map_err(ArchiveError::Read)?;
+        let compression = match magic {
+            [0x1f, 0x8b, ..] => Some(Compression::Gzip),
+            [0x28, 0xb5, 0x2f, 0xfd] => Some(Compression::Zstd),
+            _ => None,
+        };
+        let mut layer = self.at(offset)?.take(size);
+        let check = |found: Digest| match found == expected {
+            true => Ok(()),
+            false => Err(ArchiveError::Layer { expected, found }),
+        };
+        let Some(compression) = compression else {
+            let path = scratch.join(format!("{}.gz", expected.hex()));
+            let failed = |source| ArchiveError::Write { path: path.display().to_string(), source };
+            let out = Hashing::new(File::create(&path).map_err(failed)?);
+            // No name and no time in the header: the same layer gives the same bytes.
+            let mut gzip = flate2::GzBuilder::new().mtime(0).write(out, flate2::Compression::new(GZIP_LEVEL));
+            let found = hash(&mut layer, |bytes| gzip.write_all(bytes).map_err(failed))?;
+            let (digest, size) = gzip.finish().and_then(Hashing::finish).map_err(failed)?;
+            check(found)?;
+            return Ok(Blob { path, offset: 0, size, digest, compression: Compression::Gzip });
+        };
+        let mut outer = Hashing::new(std::io::sink());
+        if compression == Compression::Gzip {
+            let tee = Tee { from: &mut layer, to: &mut outer };
+            let mut inner = flate2::read::MultiGzDecoder::new(tee);
+            check(hash(&mut inner, |_| Ok(()))?)?;
+            // What the decoder left, so that the digest is that of the whole blob.
+            std::io::copy(&mut layer, &mut outer).map_err(ArchiveError::Read)?;
+        } else {
+            std::io::copy(&mut layer, &mut outer).map_err(ArchiveError::Read)?;
+        }
+        let (digest, _) = outer.finish().map_err(ArchiveError::Read)?;
+        Ok(Blob { path: self.path.clone(), offset, size, digest, compression })
+    }
+
+    fn at(&mut self, offset: u64) -> Result<&mut File, ArchiveError> {
+        self.file.seek(SeekFrom::Start(offset)).map_err(ArchiveError::Read)?;
+        Ok(&mut self.file)
+    }
+}
+
+/// Where each entry of a tar file lies.
+#[derive(Default)]
+struct Index {
+    files: BTreeMap<String, (u64, u64)>,
+    links: BTreeMap<String, String>,
+}
+
+impl Index {
+    fn read(file: &mut File) -> Result<Self, ArchiveError> {
+        let mut index = Self::default();
+        let mut archive = tar::Archive::new(file);
+        for entry in archive.entries_with_seek().map_err(ArchiveError::Read)? {
+            let entry = entry.map_err(ArchiveError::Read)?;
+            let name = String::from_utf8_lossy(&entry.path_bytes()).trim_start_matches("./").to_owned();
+            let kind = entry.header().entry_type();
+            if kind.is_symlink() || kind.is_hard_link() {
+                if let Some(target) = entry.link_name_bytes() {
+                    let target = String::from_utf8_lossy(&target).into_owned();
+                    index.links.insert(
+                        name.clone(),
+                        if kind.is_symlink() { beside(&name, &target) } else { target },
+                    );
+                }
+            } else if kind.is_file() {
+                index.files.insert(name, (entry.raw_file_position(), entry.size()));
+            }
+        }
+        Ok(index)
+    }
+
+    fn place(&self, name: &str) -> Result<(u64, u64), ArchiveError> {
+        let mut at = name;
+        for _ in 0..LINK_LIMIT {
+            if let Some(place) = self.files.get(at) {
+                return Ok(*place);
+            }
+            match self.links.get(at) {
+                Some(target) => at = target,
+                None => break,
+            }
+        }
+        Err(ArchiveError::Missing { what: name.to_owned() })
+    }
+
+    fn bytes(&mut self, file: &mut File, name: &str) -> Result<Vec<u8>, ArchiveError> {
+        let (offset, size) = self.place(name)?;
+        if size > JSON_LIMIT {
+            return Err(ArchiveError::Missing { what: format!("{name} of less than {JSON_LIMIT} bytes") });
+        }
+        file.seek(SeekFrom::Start(offset)).map_err(ArchiveError::Read)?;
+        let mut bytes = Vec::new();
+        file.take(size).read_to_end(&mut bytes).map_err(ArchiveError::Read)?;
+        Ok(bytes)
+    }
+}
+
+/// A symlink's target as a path from the archive's root.
+fn beside(link: &str, target: &str) -> String {
+    let mut parts: Vec<&str> = link.split('/').collect();
+    parts.pop();
+    for part in target.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    parts.join("/")
+}
+
+/// Hashes what is read and hands it on.
+fn hash(
+    from: &mut impl Read,
+    mut on_bytes: impl FnMut(&[u8]) -> Result<(), ArchiveError>,
+) -> Result<Digest, ArchiveError> {
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 256 * 1024];
+    loop {
+        match from.read(&mut buffer).map_err(ArchiveError::Read)? {
+            0 => return to_digest(hasher).map_err(ArchiveError::Read),
+            read => {
+                hasher.update(&buffer[..read]);
+                on_bytes(&buffer[..read])?;
+            }
+        }
+    }
+}
+
+fn to_digest(hasher: Sha256) -> std::io::Result<Digest> {
+    format!("sha256:{}", hex::encode(hasher.finalize())).parse().map_err(std::io::Error::other)
+}
+
+/// A writer that hashes and counts.
+struct Hashing<W> {
+    to: W,
+    hasher: Sha256,
+    size: u64,
+}
+
+impl<W> Hashing<W> {
+    fn new(to: W) -> Self {
+        Self { to, hasher: Sha256::new(), size: 0 }
+    }
+
+    fn finish(self) -> std::io::Result<(Digest, u64)> {
+        Ok((to_digest(self.hasher)?, self.size))
+    }
+}
+
+impl<W: Write> Write for Hashing<W> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let written = self.to.write(bytes)?;
+        self.hasher.update(&bytes[..written]);
+        self.size += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.to.flush()
+    }
+}
+
+/// A reader that also writes what it reads.
+struct Tee<R, W> {
+    from: R,
+    to: W,
+}
+
+impl<R: Read, W: Write> Read for Tee<R, W> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.from.read(buffer)?;
+        self.to.write_all(&buffer[..read])?;
+        Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tar(entries: &[(&str, &[u8])], links: &[(&str, &str)]) -> tempfile::NamedTempFile {
+        let out = tempfile::NamedTempFile::new().unwrap();
+        let mut tar = tar::Builder::new(out.as_file());
+        for (name, target) in links {
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(tar::EntryType::Symlink);
+            header.set_size(0);
+            tar.append_link(&mut header, name, target).unwrap();
+        }
+        for (name, bytes) in entries {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(bytes.len() as u64);
+            tar.append_data(&mut header, name, *bytes).unwrap();
+        }
+        tar.finish().unwrap();
+        drop(tar);
+        out
+    }
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        out.write_all(bytes).unwrap();
+        out.finish().unwrap()
+    }
+
+    fn config(layers: &[&[u8]]) -> Vec<u8> {
+        let ids: Vec<String> = layers.iter().map(|layer| Digest::of(layer).to_string()).collect();
+        serde_json::json!({ "rootfs": { "type": "layers", "diff_ids": ids } }).to_string().into_bytes()
+    }
+
+    #[test]
+    fn dockers_layout_with_a_layer_that_links_to_another() {
+        let config = config(&[b"one", b"two", b"one"]);
+        let manifest = br#"[{"Config":"c.json","Layers":["a/layer.tar","b/layer.tar","c/layer.tar"]}]"#;
+        let file = tar(
+            &[
+                ("a/layer.tar", b"one"),
+                ("b/layer.tar", b"two"),
+                ("c.json", &config),
+                ("manifest.json", manifest),
+            ],
+            &[("c/layer.tar", "../a/layer.tar")],
+        );
+        let scratch = tempfile::tempdir().unwrap();
+        let mut archive = Archive::open(file.path()).unwrap();
+        let blobs: Vec<Blob> = (0..3).map(|n| archive.compressed(n, scratch.path()).unwrap()).collect();
+        assert_eq!(blobs[0].digest, blobs[2].digest);
+        for (blob, content) in blobs.iter().zip(["one", "two", "one"]) {
+            let bytes = std::fs::read(&blob.path).unwrap();
+            assert_eq!((Digest::of(&bytes), bytes.len() as u64), (blob.digest, blob.size));
+            let mut text = String::new();
+            flate2::read::GzDecoder::new(&*bytes).read_to_string(&mut text).unwrap();
+            assert_eq!(text, content);
+        }
+    }
+
+    #[test]
+    fn a_compressed_layer_goes_out_as_it_is() {
+        let blob = gzip(b"content");
+        let name = format!("blobs/sha256/{}", Digest::of(&blob).hex());
+        let config = config(&[b"content"]);
+        let manifest = format!(r#"[{{"Config":"c","Layers":["{name}"]}}]"#);
+        let file = tar(&[(&name, &blob), ("c", &config), ("manifest.json", manifest.as_bytes())], &[]);
+        let mut archive = Archive::open(file.path()).unwrap();
+        let found = archive.compressed(0, Path::new("/nonexistent")).unwrap();
+        assert_eq!((found.digest, found.size), (Digest::of(&blob), blob.len() as u64));
+        let whole = std::fs::read(file.path()).unwrap();
+        let start = usize::try_from(found.offset).unwrap();
+        assert_eq!(&whole[start..start + blob.len()], blob);
+    }
+
+    #[test]
+    fn a_layer_that_is_not_what_the_configuration_says_is_refused() {
+        for layer in [b"other".to_vec(), gzip(b"other")] {
+            let config = config(&[b"content"]);
+            let manifest = br#"[{"Config":"c","Layers":["l"]}]"#;
+            let file = tar(&[("l", &layer), ("c", &config), ("manifest.json", manifest)], &[]);
+            let scratch = tempfile::tempdir().unwrap();
+            let error = Archive::open(file.path()).unwrap().compressed(0, scratch.path()).unwrap_err();
+            assert!(
+                matches!(error, ArchiveError::Layer { found, .. } if found == Digest::of(b"other")),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let manifest: &[u8] = br#"[{"Config":"c","Layers":["l"]}]"#;
+        let one = config(&[b"1"]);
+        let two = config(&[b"1", b"2"]);
+        for (entries, what) in [
+            (vec![("c", &b"{}"[..])], "manifest.json"),
+            (vec![("manifest.json", b"[]")], "image"),
+            (vec![("manifest.json", manifest)], "c"),
+            (vec![("manifest.json", manifest), ("c", &one)], "l"),
+            (vec![("manifest.json", manifest), ("c", &two), ("l", b"1")], "2 layers but 1"),
+        ] {
+            let error = Archive::open(tar(&entries, &[]).path()).unwrap_err().to_string();
+            assert_eq!(error, format!("the image that the container client saved has no {what}"));
+        }
+    }
+}

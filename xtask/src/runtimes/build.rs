@@ -1,0 +1,385 @@
+//! Carrying a plan out: build, push, verify, and the tags in their order.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt as _;
+use registry::{Credential, Digest, Manifest, Platform, Reference};
+
+use super::decide::{Action, Base, Planned, tagged};
+use super::key::{INPUTS_LABEL, KEY_LABEL};
+use super::push::{self, BaseLayers};
+use super::{Context, Engine, LOCAL_REPOSITORY, RuntimeError, State, build_tag, key_tag, local_name};
+use crate::docker::{self, Cache, Docker, PrivateConfig, RegistryAuth};
+use crate::process::{Killer, Secret};
+
+/// What became of one runtime.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The runtime's name.
+    pub name: String,
+    /// What was done, or why it could not be.
+    pub result: Result<Done, RuntimeError>,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// What was done for a runtime.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Done {
+    /// The build that the runtime tag means now; `None` without a registry.
+    pub digest: Option<Digest>,
+    /// What the runtime tag meant before, where it was moved.
+    pub replaced: Option<Digest>,
+    /// The build's own tag, where one was pushed.
+    pub build_tag: Option<String>,
+    /// Whether it was built.
+    pub built: bool,
+    /// Whether the runtime tag was moved.
+    pub moved: bool,
+    /// The pinned base, as the engine pulled it.
+    pub base_from: Option<String>,
+    /// Its names in the container client's store, one a platform.
+    pub local: Vec<String>,
+}
+
+/// Carries a plan out, several runtimes side by side. One that fails does not stop the others, and leaves the runtime as it was.
+pub async fn apply(context: &Context, planned: Vec<Planned>) -> Vec<Outcome> {
+    // One configuration for all: credentials of every registry that a base comes from.
+    let config = tokio::sync::OnceCell::new();
+    let hosts = pull_hosts(context, &planned);
+    let each = planned.into_iter().map(|planned| {
+        let (config, hosts) = (&config, &hosts);
+        async move {
+            let started = Instant::now();
+            let result = apply_one(context, &planned, config, hosts).await;
+            Outcome { name: planned.name, result, took: started.elapsed() }
+        }
+    });
+    futures_util::stream::iter(each).buffered(context.parallel.max(1)).collect().await
+}
+
+/// The hosts that the engine pulls from, and the registry under whose name each one's credential is known: a route gives a
+/// registry another host.
+fn pull_hosts(context: &Context, planned: &[Planned]) -> BTreeMap<String, String> {
+    let bases = planned.iter().filter_map(|planned| planned.base.as_ref());
+    let images = bases.flat_map(|base| [Some(base.name.clone()), context.surroundings.cached(&base.name)]);
+    let cache = context.repository.clone().filter(|_| context.registry_cache);
+    images
+        .flatten()
+        .chain(cache)
+        .map(|image| {
+            let name = context.surroundings.engine_name(&image);
+            let host = name.parse::<Reference>().map(|name| name.registry().to_owned());
+            (host.unwrap_or_else(|_| image.registry().to_owned()), image.registry().to_owned())
+        })
+        .collect()
+}
+
+async fn private_config(
+    context: &Context,
+    hosts: &BTreeMap<String, String>,
+) -> Result<Arc<PrivateConfig>, RuntimeError> {
+    let mut auths = Vec::new();
+    for (host, registry) in hosts {
+        let credential = context.credentials.get(registry, None).await;
+        // Without a credential a public base can still be pulled; whether it can, the engine says.
+        let (username, password) = match credential {
+            Ok(Some(Credential::Basic { username, password })) => (username, password),
+            Ok(Some(Credential::IdentityToken(token))) => (String::new(), token),
+            Ok(None) | Err(_) => continue,
+        };
+        auths.push(RegistryAuth { registry: host.clone(), username, password: Secret::new(password) });
+    }
+    Ok(Arc::new(PrivateConfig::create(&auths)?))
+}
+
+async fn apply_one(
+    context: &Context,
+    planned: &Planned,
+    config: &tokio::sync::OnceCell<Arc<PrivateConfig>>,
+    hosts: &BTreeMap<String, String>,
+) -> Result<Done, RuntimeError> {
+    let forced = match planned.action {
+        Action::Nothing => {
+            return Ok(Done { digest: planned.seen, ..Done::default() });
+        }
+        Action::Promote { digest } => return promote(context, planned, digest).await,
+        Action::Push => None,
+        Action::Build { forced } => Some(forced),
+    };
+    let engine = context.engine().await?;
+    let config = config.get_or_try_init(|| private_config(context, hosts)).await?;
+    let engine =
+        Engine { docker: engine.docker.clone().with_config(config), platform: engine.platform.clone() };
+
+    let scratch = |source| RuntimeError::Scratch { path: context.scratch.display().to_string(), source };
+    std::fs::create_dir_all(&context.scratch).map_err(scratch)?;
+    let room =
+        tempfile::Builder::new().prefix(&planned.name).tempdir_in(&context.scratch).map_err(scratch)?;
+
+    let from = match &planned.base {
+        Some(base) => Some(source(context, &planned.name, base).await),
+        None => None,
+    };
+    let pinned = from.as_ref().map(|from| context.surroundings.engine_name(from));
+    let mut done = Done { base_from: pinned.clone(), built: forced.is_some(), ..Done::default() };
+    if let Some(fresh) = forced {
+        let staged = planned.context.stage(room.path())?;
+        for platform in &planned.runtime.platforms {
+            build_one(context, planned, &engine, platform, &staged, pinned.as_deref(), fresh).await?;
+        }
+    }
+    for platform in &planned.runtime.platforms {
+        done.local.push(local_name(&planned.runtime, &planned.key, platform));
+    }
+    match &context.repository {
+        Some(repository) => {
+            publish(context, planned, repository, &engine.docker, from.as_ref(), room.path(), &mut done)
+                .await?;
+        }
+        None => {
+            // The name that a contributor types: the build for this machine, else the only one there is.
+            let here = planned
+                .runtime
+                .platforms
+                .iter()
+                .position(|platform| super::decide::same_machine(platform, &engine.platform));
+            if let Some(image) = done.local.get(here.unwrap_or_default()) {
+                engine.docker.tag(image, &format!("{LOCAL_REPOSITORY}:{}", planned.name)).await?;
+            }
+        }
+    }
+    Ok(done)
+}
+
+/// Where the base is taken from: the pull-through cache if it has this very digest, else the upstream.
+///
+/// The cache is asked by tag, because a first pull by digest is not supported
+/// (<https://github.com/aws/containers-roadmap/issues/2837>), and may be a day behind.
+async fn source(context: &Context, runtime: &str, base: &Base) -> Reference {
+    let upstream = base.name.with_digest(base.digest);
+    let Some(cached) = context.surroundings.cached(&base.name) else { return upstream };
+    let say = |line: String| context.progress.line(runtime, &line);
+    match context.client.manifest(&cached).await {
+        Ok(Some(found)) if found.digest() == base.digest => {
+            let cached = cached.with_digest(base.digest);
+            say(format!("base {cached} (pull-through cache)"));
+            cached
+        }
+        Ok(Some(found)) => {
+            say(format!("the pull-through cache still has {} at {cached}", found.digest()));
+            say(format!("base {upstream} (upstream)"));
+            upstream
+        }
+        Ok(None) => {
+            say(format!("the pull-through cache has no {cached}: base {upstream} (upstream)"));
+            upstream
+        }
+        Err(error) => {
+            say(format!("the pull-through cache cannot be used: {error}"));
+            say(format!("base {upstream} (upstream)"));
+            upstream
+        }
+    }
+}
+
+/// Ends a program if whoever waits for it is gone.
+struct Leash(Killer);
+
+impl Drop for Leash {
+    fn drop(&mut self) {
+        self.0.kill();
+    }
+}
+
+async fn build_one(
+    context: &Context,
+    planned: &Planned,
+    engine: &Engine,
+    platform: &Platform,
+    (root, dockerfile): &(std::path::PathBuf, std::path::PathBuf),
+    pinned: Option<&str>,
+    fresh: bool,
+) -> Result<(), RuntimeError> {
+    let runtime = &planned.runtime;
+    let state =
+        State::Building { platform: platform.to_string(), base: pinned.unwrap_or("scratch").to_owned() };
+    context.progress.state(&planned.name, &state);
+    let mut args = runtime.args.clone();
+    args.extend(pinned.map(|pinned| (runtime.base_argument.clone(), pinned.to_owned())));
+    // A client without `--platform` builds for its engine, which is what was wanted if the two are equal.
+    let here = super::decide::same_machine(platform, &engine.platform);
+    let named = !here || engine.docker.has_flag("--platform");
+    let cache = context.repository.as_ref().filter(|_| context.registry_cache).map(|repository| Cache {
+        reference: format!("{}:{}-cache", context.surroundings.engine_name(repository), planned.name),
+        write: true,
+    });
+    let build = docker::Build {
+        context: root.clone(),
+        dockerfile: dockerfile.clone(),
+        tags: vec![local_name(runtime, &planned.key, platform)],
+        platform: named.then(|| platform.to_string()),
+        args,
+        target: runtime.target.clone(),
+        labels: labels(context, planned),
+        fresh,
+        base: pinned.map(str::to_owned),
+        builder: context.builder.clone(),
+        cache,
+    };
+    let killer = Killer::default();
+    let _leash = Leash(killer.clone());
+    let (progress, name) = (Arc::clone(&context.progress), planned.name.clone());
+    engine.docker.build(&build, killer, move |line| progress.line(&name, line)).await?;
+    Ok(())
+}
+
+/// What is kept with the image. None of it is in the key.
+fn labels(context: &Context, planned: &Planned) -> BTreeMap<String, String> {
+    let base = planned.base.as_ref();
+    let labels = [
+        (KEY_LABEL, Some(planned.key.clone())),
+        (INPUTS_LABEL, Some(planned.inputs.to_label())),
+        ("org.opencontainers.image.base.name", base.map(|base| base.name.to_string())),
+        ("org.opencontainers.image.base.digest", base.map(|base| base.digest.to_string())),
+        ("org.opencontainers.image.source", context.source.clone()),
+        ("org.opencontainers.image.revision", context.revision.clone()),
+    ];
+    labels.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
+}
+
+/// Build tag, read back, key tag, runtime tag.
+async fn publish(
+    context: &Context,
+    planned: &Planned,
+    repository: &Reference,
+    docker: &Docker,
+    from: Option<&Reference>,
+    room: &std::path::Path,
+    done: &mut Done,
+) -> Result<(), RuntimeError> {
+    context.progress.state(&planned.name, &State::Packing);
+    let (mut images, mut bases) = (Vec::new(), Vec::new());
+    for (platform, local) in planned.runtime.platforms.iter().zip(&done.local) {
+        let saved = push::saved_file(room, platform);
+        let killer = Killer::default();
+        let leash = Leash(killer.clone());
+        let base = async {
+            match (&planned.base, from) {
+                (Some(base), Some(from)) => BaseLayers::read(context, base, from, platform).await,
+                _ => Ok(BaseLayers::default()),
+            }
+        };
+        let save = async { Ok(docker.save(local, &saved, killer).await?) };
+        let (base, ()) = futures_util::future::try_join(base, save).await?;
+        drop(leash);
+        let (platform, room) = (platform.clone(), room.to_owned());
+        let packing = tokio::task::spawn_blocking(move || {
+            let packed = push::pack(&saved, &base, &platform, &room);
+            packed.map(|packed| (packed, base))
+        });
+        let (packed, base) = match packing.await {
+            Ok(result) => result?,
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        };
+        images.push(packed);
+        bases.push(base);
+    }
+    let manifest = match images.as_slice() {
+        [image] => image.manifest.clone(),
+        images => push::index(images)?,
+    };
+    push::push(context, &planned.name, repository, &images, &bases).await?;
+
+    let digest = manifest.digest();
+    let name = build_tag(&planned.name, &digest);
+    let by_build = tagged(repository, &planned.name, &name)?;
+    if let Some(found) = context.client.head(&by_build).await?
+        && found.digest != digest
+    {
+        let image = by_build.to_string();
+        return Err(RuntimeError::BuildTag { image, found: found.digest, pushed: digest });
+    }
+    context.client.put_manifest(&by_build, &manifest).await?;
+    context.progress.state(&planned.name, &State::Verifying);
+    push::verify(context, &by_build, &manifest, &images).await?;
+
+    context.progress.state(&planned.name, &State::Tagging);
+    done.build_tag = Some(name);
+    let chosen = put_key_tag(context, planned, repository, manifest).await?;
+    // A hold outlives a forced rebuild: the new build waits under its own two tags.
+    match planned.held {
+        Some(held) => done.digest = planned.seen.or(Some(held)),
+        None => move_runtime(context, planned, repository, &chosen, done).await?,
+    }
+    Ok(())
+}
+
+/// Puts the key tag, unless somebody else was first: then theirs is what these inputs mean, and only a forced rebuild moves it.
+async fn put_key_tag(
+    context: &Context,
+    planned: &Planned,
+    repository: &Reference,
+    manifest: Manifest,
+) -> Result<Manifest, RuntimeError> {
+    let by_key = tagged(repository, &planned.name, &key_tag(&planned.name, &planned.key))?;
+    let forced = planned.action == Action::Build { forced: true };
+    if !forced && let Some(theirs) = context.client.manifest(&by_key).await? {
+        if theirs.digest() != manifest.digest() {
+            let line =
+                format!("somebody else built the same inputs as {}: that build is used", theirs.digest());
+            context.progress.line(&planned.name, &line);
+        }
+        return Ok(theirs);
+    }
+    context.client.put_manifest(&by_key, &manifest).await?;
+    Ok(manifest)
+}
+
+async fn promote(context: &Context, planned: &Planned, digest: Digest) -> Result<Done, RuntimeError> {
+    let Some(repository) = &context.repository else { return Ok(Done::default()) };
+    context.progress.state(&planned.name, &State::Tagging);
+    let by_digest = repository.with_digest(digest);
+    let Some(manifest) = context.client.manifest(&by_digest).await? else {
+        let image = tagged(repository, &planned.name, &planned.name)?.to_string();
+        return Err(RuntimeError::Gone { image, digest });
+    };
+    let mut done = Done::default();
+    move_runtime(context, planned, repository, &manifest, &mut done).await?;
+    Ok(done)
+}
+
+async fn move_runtime(
+    context: &Context,
+    planned: &Planned,
+    repository: &Reference,
+    manifest: &Manifest,
+    done: &mut Done,
+) -> Result<(), RuntimeError> {
+    done.moved = move_tag(context, repository, &planned.name, planned.seen, manifest).await?;
+    done.digest = Some(manifest.digest());
+    done.replaced = planned.seen.filter(|_| done.moved);
+    Ok(())
+}
+
+/// Moves the runtime tag by putting the same bytes, if it still is what the plan saw; `false` if it is there already.
+pub(super) async fn move_tag(
+    context: &Context,
+    repository: &Reference,
+    runtime: &str,
+    seen: Option<Digest>,
+    manifest: &Manifest,
+) -> Result<bool, RuntimeError> {
+    let by_name = tagged(repository, runtime, runtime)?;
+    let found = context.client.head(&by_name).await?.map(|found| found.digest);
+    if found == Some(manifest.digest()) {
+        return Ok(false);
+    }
+    if found != seen {
+        return Err(RuntimeError::Moved { image: by_name.to_string(), expected: seen, found });
+    }
+    context.client.put_manifest(&by_name, manifest).await?;
+    Ok(true)
+}

@@ -1,0 +1,145 @@
+//! What can go wrong with a runtime.
+
+use registry::Digest;
+
+use super::archive::ArchiveError;
+use super::context::ContextError;
+use crate::docker::DockerError;
+
+/// Why a runtime could not be planned, built or moved.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    /// The build context.
+    #[error(transparent)]
+    Context(#[from] ContextError),
+    /// The container client or its engine.
+    #[error(transparent)]
+    Docker(#[from] DockerError),
+    /// A registry.
+    #[error(transparent)]
+    Registry(#[from] registry::Error),
+    /// The image that the container client saved.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    /// A name or tag that breaks the grammar.
+    #[error("runtime {runtime} gives a name that no registry takes")]
+    Name {
+        /// The runtime.
+        runtime: String,
+        /// What is wrong with it.
+        source: registry::ReferenceError,
+    },
+    /// The upstream has no such base.
+    #[error("the base {base} does not exist upstream")]
+    BaseUnknown {
+        /// The base.
+        base: String,
+    },
+    /// The base is there and not for this platform.
+    #[error("the base {base} is not made for {platform}")]
+    BasePlatform {
+        /// The base.
+        base: String,
+        /// The wanted platform.
+        platform: String,
+    },
+    /// Something in the registry that cannot be read.
+    #[error("{image} cannot be read: {reason}")]
+    Unreadable {
+        /// What was read.
+        image: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The engine names a platform that is none.
+    #[error("the container engine says that its platform is `{platform}`")]
+    EnginePlatform {
+        /// As it said.
+        platform: String,
+    },
+    /// The runtime tag was moved by somebody else since the plan.
+    #[error(
+        "{image} was moved by somebody else since the plan: it was {}, and is {} now. Nothing was overwritten; run again",
+        shown(expected),
+        shown(found)
+    )]
+    Moved {
+        /// The tag.
+        image: String,
+        /// What the plan saw.
+        expected: Option<Digest>,
+        /// What is there now.
+        found: Option<Digest>,
+    },
+    /// What was read back is not what was pushed.
+    #[error("{image} was pushed as {pushed} and read back as {}", shown(found))]
+    ReadBack {
+        /// The tag.
+        image: String,
+        /// What was pushed.
+        pushed: Digest,
+        /// What came back.
+        found: Option<Digest>,
+    },
+    /// A build tag that stands for another build.
+    #[error(
+        "{image} names another build, {found}, than the one to be pushed, {pushed}: a build tag never moves"
+    )]
+    BuildTag {
+        /// The tag.
+        image: String,
+        /// What is there.
+        found: Digest,
+        /// What was to be put there.
+        pushed: Digest,
+    },
+    /// There is no such build.
+    #[error("{runtime} has no build {wanted}; `rebuild-runtimes --builds {runtime}` lists what there is")]
+    NoBuild {
+        /// The runtime.
+        runtime: String,
+        /// What was asked for.
+        wanted: String,
+    },
+    /// A build that is held or keyed and no longer at the registry.
+    #[error("{image} is no longer at the registry as {digest}")]
+    Gone {
+        /// The runtime's tag.
+        image: String,
+        /// The build that is wanted.
+        digest: Digest,
+    },
+    /// A directory for what an image takes on its way cannot be made.
+    #[error("could not make a directory in {path}")]
+    Scratch {
+        /// Where.
+        path: String,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// The container did not answer as a runtime does.
+    #[error("{image} did not pass: {reason}{}", tail.iter().map(|line| format!("\n    {line}")).collect::<String>())]
+    Smoke {
+        /// The image.
+        image: String,
+        /// What went wrong.
+        reason: String,
+        /// The container's last lines.
+        tail: Vec<String>,
+    },
+}
+
+impl RuntimeError {
+    /// The last lines that the container client printed.
+    pub fn tail(&self) -> &[String] {
+        match self {
+            Self::Docker(error) => error.tail(),
+            Self::Smoke { tail, .. } => tail,
+            _ => &[],
+        }
+    }
+}
+
+fn shown(digest: &Option<Digest>) -> String {
+    digest.as_ref().map_or_else(|| "absent".to_owned(), Digest::to_string)
+}

@@ -1,0 +1,233 @@
+//! The Lambda runtimes that the project builds itself: never built twice, never lost.
+//!
+//! A build is named by its inputs ([`key`], specified in `docs/build-key.md`), and what to do is decided by two HEADs
+//! ([`plan`]). Three tags in one repository:
+//!
+//! - `<runtime>-sha256-<digest12>` names one build and never moves;
+//! - `<runtime>-k1-<key>` says which build these inputs mean, and moves only by a forced rebuild;
+//! - `<runtime>` is what the grid runs.
+//!
+//! They are put in this order, each by the same manifest bytes, the last one only after what was pushed has been read back
+//! and only if it still is what the plan saw. Whatever ends a run in between leaves the old runtime where it was.
+//!
+//! # Why the image goes to the registry by `docker save` and not by `docker push`
+//! The build tag holds the manifest's digest, which docker knows only after a push, and a push needs a tag: it would leave a stray
+//! tag behind for each build (ECR removes tags only together with the permission to delete images). So the saved image
+//! is pushed by the registry client ([`push`]). That gives more than the name: layers of the base keep upstream's compressed bytes and digests
+//! (`docker push` compresses them anew, and scanners and signatures no longer recognise them); every byte is checked against the image's
+//! configuration; the same build gives the same digest; retries, limits and resumption are those of the mirror; docker, podman, finch and nerdctl behave
+//! alike; and the container client never sees a credential that can write.
+
+mod archive;
+mod build;
+mod builds;
+mod context;
+mod decide;
+mod dockerfile;
+mod error;
+mod ignore;
+mod key;
+mod push;
+mod smoke;
+#[cfg(test)]
+mod tests;
+mod watch;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+pub use build::{Done, Outcome, apply};
+pub use builds::{Build, RolledBack, Why, builds, rollback, why};
+pub use decide::{Action, Base, Failure, Options, Planned, plan};
+pub use error::RuntimeError;
+pub use key::{Change, Inputs, What};
+use registry::{Client, Credentials, Digest, Platform, Reference};
+pub use smoke::{Smoke, smoke};
+use tokio::sync::OnceCell;
+pub use watch::Watch;
+
+use crate::docker::Docker;
+
+/// The local repository's name: what a build is called in the container client's own store.
+pub const LOCAL_REPOSITORY: &str = "lambda";
+
+/// One runtime, as the configuration describes it.
+#[derive(Clone, Debug)]
+pub struct Runtime {
+    /// The runtime's name, which is its tag.
+    pub name: String,
+    /// The base by its upstream name; `None` for one from scratch.
+    pub base: Option<Reference>,
+    /// The build argument that takes the pinned base.
+    pub base_argument: String,
+    /// The context's directory.
+    pub context: PathBuf,
+    /// The Dockerfile, relative to the context.
+    pub dockerfile: String,
+    /// Files of the context that are other runtimes' alone, so that editing one of them does not rebuild this one.
+    pub leave_out: BTreeSet<String>,
+    /// Build arguments by their logical values.
+    pub args: BTreeMap<String, String>,
+    /// The stage to build.
+    pub target: Option<String>,
+    /// The platforms; one gives an image, several an index.
+    pub platforms: Vec<Platform>,
+    /// Set to build anew although nothing else changed.
+    pub epoch: Option<String>,
+}
+
+/// What the builder asks of those who know the configuration, the lock and the account.
+pub trait Surroundings: Send + Sync {
+    /// The digest that `images.lock` has for a base.
+    fn locked_base(&self, base: &Reference) -> Option<Digest>;
+
+    /// The build on which `images.lock` holds a runtime after a rollback.
+    fn hold(&self, runtime: &str) -> Option<Digest>;
+
+    /// Where the pull-through cache has a base, by tag; `None` without a cache for its registry.
+    fn cached(&self, base: &Reference) -> Option<Reference>;
+
+    /// An image's name for the container engine, which knows none of our routes: under one, the route's host and path.
+    fn engine_name(&self, image: &Reference) -> String;
+}
+
+/// How far a runtime is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It is being built.
+    Building {
+        /// For which platform.
+        platform: String,
+        /// Where the base comes from.
+        base: String,
+    },
+    /// Its image is taken out of the engine and compressed.
+    Packing,
+    /// Its bytes are on their way to the registry.
+    Pushing {
+        /// Bytes that are to go there.
+        bytes: u64,
+    },
+    /// It is at the registry and being read back.
+    Verifying,
+    /// Its tags are being put.
+    Tagging,
+}
+
+/// Who hears how it goes.
+pub trait Progress: Send + Sync {
+    /// A line of a build.
+    fn line(&self, runtime: &str, line: &str);
+
+    /// A runtime has come to a new state.
+    fn state(&self, runtime: &str, state: &State);
+}
+
+/// Everything that the functions here work with.
+pub struct Context {
+    /// The registry client.
+    pub client: Client,
+    /// Credentials, for the engine's pull of a base.
+    pub credentials: Arc<dyn Credentials>,
+    /// The repository `lambda` at the target; `None` builds into the container client's store alone.
+    pub repository: Option<Reference>,
+    /// `--container-cli`.
+    pub container_cli: Option<String>,
+    /// `--builder`.
+    pub builder: Option<String>,
+    /// Keep a build cache in the repository (BuildKit with `--cache-to`).
+    pub registry_cache: bool,
+    /// What the configuration, the lock and the account say.
+    pub surroundings: Arc<dyn Surroundings>,
+    /// Who hears how it goes.
+    pub progress: Arc<dyn Progress>,
+    /// A directory for what an image takes on its way (its size, while it is pushed).
+    pub scratch: PathBuf,
+    /// `org.opencontainers.image.source`.
+    pub source: Option<String>,
+    /// `org.opencontainers.image.revision`.
+    pub revision: Option<String>,
+    /// How many builds run side by side.
+    pub parallel: usize,
+    docker: OnceCell<Engine>,
+}
+
+/// The container client and its engine's platform.
+#[derive(Clone, Debug)]
+struct Engine {
+    docker: Docker,
+    platform: Platform,
+}
+
+impl Context {
+    /// A context of what has no default; the rest is public.
+    pub fn new(
+        client: Client,
+        credentials: Arc<dyn Credentials>,
+        surroundings: Arc<dyn Surroundings>,
+        progress: Arc<dyn Progress>,
+        scratch: PathBuf,
+    ) -> Self {
+        let cpus = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+        Self {
+            client,
+            credentials,
+            repository: None,
+            container_cli: None,
+            builder: None,
+            registry_cache: false,
+            surroundings,
+            progress,
+            scratch,
+            source: None,
+            revision: None,
+            // A build waits for packages about as long as it computes.
+            parallel: (2 * cpus).clamp(2, 4),
+            docker: OnceCell::new(),
+        }
+    }
+
+    /// The container client, found and asked at the first need: a run with nothing to build starts no program.
+    async fn engine(&self) -> Result<&Engine, RuntimeError> {
+        let find = || async {
+            let docker = Docker::find(self.container_cli.as_deref()).await?;
+            let platform = docker.engine_platform().await?;
+            let platform = platform.parse().map_err(|_| RuntimeError::EnginePlatform { platform })?;
+            Ok(Engine { docker, platform })
+        };
+        self.docker.get_or_try_init(find).await
+    }
+
+    /// The container client, for commands of their own (the priming pull): found at the first need.
+    ///
+    /// # Errors
+    /// None is installed, or its engine does not answer.
+    pub async fn docker(&self) -> Result<&Docker, RuntimeError> {
+        self.engine().await.map(|engine| &engine.docker)
+    }
+
+    /// Whether a container client was needed so far.
+    pub fn used_docker(&self) -> bool {
+        self.docker.initialized()
+    }
+}
+
+/// The tag that names one build.
+fn build_tag(runtime: &str, digest: &Digest) -> String {
+    format!("{runtime}-sha256-{}", digest.short())
+}
+
+/// The tag that says which build a key means.
+fn key_tag(runtime: &str, key: &str) -> String {
+    format!("{runtime}-k{}-{key}", key::VERSION)
+}
+
+/// What a build is called in the container client's store. A classic store keeps one platform under a name.
+fn local_name(runtime: &Runtime, key: &str, platform: &Platform) -> String {
+    let name = format!("{LOCAL_REPOSITORY}:{}", key_tag(&runtime.name, key));
+    match runtime.platforms.len() {
+        0 | 1 => name,
+        _ => format!("{name}-{}", platform.to_string().replace('/', "-")),
+    }
+}

@@ -1,0 +1,312 @@
+//! From the container client's store to the registry, with the digest known before the first byte goes.
+//!
+//! The image's configuration goes out as it is, so the image keeps its ID. Layers that the base brought are named by the base's
+//! own descriptors and copied from where the base was taken; the others are compressed here. The order is that of the mirror:
+//! blobs, then the manifests of the platforms, then the index, the tag last.
+
+use std::path::{Path, PathBuf};
+
+use registry::{Descriptor, Digest, Kind, Manifest, Platform, Reference};
+use serde::Serialize;
+
+use super::archive::{self, Archive, Blob, Compression};
+use super::decide::{Base, same_machine};
+use super::{Context, RuntimeError, State};
+
+/// Media types of one family: the two do not mix in a manifest.
+struct Family {
+    manifest: &'static str,
+    index: &'static str,
+    config: &'static str,
+    gzip: &'static str,
+    zstd: &'static str,
+}
+
+const OCI: Family = Family {
+    manifest: "application/vnd.oci.image.manifest.v1+json",
+    index: "application/vnd.oci.image.index.v1+json",
+    config: "application/vnd.oci.image.config.v1+json",
+    gzip: "application/vnd.oci.image.layer.v1.tar+gzip",
+    zstd: "application/vnd.oci.image.layer.v1.tar+zstd",
+};
+
+const DOCKER: Family = Family {
+    manifest: "application/vnd.docker.distribution.manifest.v2+json",
+    index: "application/vnd.docker.distribution.manifest.list.v2+json",
+    config: "application/vnd.docker.container.image.v1+json",
+    gzip: "application/vnd.docker.image.rootfs.diff.tar.gzip",
+    // Docker's types know no zstd: an image with such a layer is made in OCI's.
+    zstd: "",
+};
+
+/// An image as it will stand at the registry.
+#[derive(Debug)]
+pub(super) struct Packed {
+    pub(super) manifest: Manifest,
+    pub(super) platform: Platform,
+    config: (Descriptor, Vec<u8>),
+    own: Vec<(Descriptor, Blob)>,
+    inherited: Vec<Descriptor>,
+}
+
+impl Packed {
+    /// Bytes that are made here; what the base brought may be at the registry already.
+    pub(super) fn own_bytes(&self) -> u64 {
+        self.own.iter().map(|(descriptor, _)| descriptor.size).sum::<u64>() + self.config.0.size
+    }
+}
+
+/// The base's layers for one platform: compressed as upstream has them.
+#[derive(Debug, Default)]
+pub(super) struct BaseLayers {
+    /// Where they are read.
+    from: Option<Reference>,
+    layers: Vec<Descriptor>,
+    diff_ids: Vec<Digest>,
+    is_oci: bool,
+}
+
+impl BaseLayers {
+    /// Reads the base's manifest and configuration for a platform.
+    pub(super) async fn read(
+        context: &Context,
+        base: &Base,
+        from: &Reference,
+        platform: &Platform,
+    ) -> Result<Self, RuntimeError> {
+        let unreadable = |reason: String| RuntimeError::Unreadable {
+            image: from.with_digest(base.digest).to_string(),
+            reason,
+        };
+        let get = async |digest| {
+            let reference = from.with_digest(digest);
+            let found = context.client.manifest(&reference).await?;
+            found.ok_or_else(|| unreadable(format!("it has no manifest {digest}")))
+        };
+        let mut manifest = get(base.digest).await?;
+        if manifest.kind() == Kind::Index {
+            let index = manifest.index().map_err(|error| unreadable(error.to_string()))?;
+            let exact = index.manifests.iter().find(|child| matches(child, |found| found.matches(platform)));
+            let child = exact.or_else(|| {
+                index.manifests.iter().find(|child| matches(child, |found| same_machine(found, platform)))
+            });
+            let Some(child) = child else {
+                let (base, platform) = (base.name.to_string(), platform.to_string());
+                return Err(RuntimeError::BasePlatform { base, platform });
+            };
+            manifest = get(child.digest).await?;
+        }
+        let image = manifest.image().map_err(|error| unreadable(error.to_string()))?;
+        let config = image.config.ok_or_else(|| unreadable("it has no configuration".to_owned()))?;
+        let config = context.client.blob_bytes(from, &config).await?;
+        let diff_ids = archive::diff_ids(&config).map_err(|error| unreadable(error.to_string()))?;
+        if diff_ids.len() != image.layers.len() {
+            return Err(unreadable(format!("{} layers, {} diff_ids", image.layers.len(), diff_ids.len())));
+        }
+        let is_oci = manifest.media_type() == OCI.manifest;
+        Ok(Self { from: Some(from.clone()), layers: image.layers, diff_ids, is_oci })
+    }
+}
+
+fn matches(child: &Descriptor, is_it: impl Fn(&Platform) -> bool) -> bool {
+    child.platform.as_ref().is_some_and(is_it)
+}
+
+/// Takes an image apart: `saved` is what the container client wrote, `scratch` takes the compressed layers.
+pub(super) fn pack(
+    saved: &Path,
+    base: &BaseLayers,
+    platform: &Platform,
+    scratch: &Path,
+) -> Result<Packed, RuntimeError> {
+    let mut archive = Archive::open(saved)?;
+    // A build that squashes has none of the base's layers at its bottom; then all of them are its own.
+    let inherited = if archive.diff_ids.starts_with(&base.diff_ids) { base.layers.as_slice() } else { &[] };
+    let blobs = (inherited.len()..archive.diff_ids.len())
+        .map(|index| archive.compressed(index, scratch))
+        .collect::<Result<Vec<_>, _>>()?;
+    let zstd = blobs.iter().any(|blob| blob.compression == Compression::Zstd);
+    let family = if base.is_oci || zstd { &OCI } else { &DOCKER };
+    let own: Vec<(Descriptor, Blob)> = blobs
+        .into_iter()
+        .map(|blob| {
+            let media_type = if blob.compression == Compression::Zstd { family.zstd } else { family.gzip };
+            (Descriptor::new(media_type, blob.digest, blob.size), blob)
+        })
+        .collect();
+    let inherited: Vec<Descriptor> = inherited.iter().map(|layer| in_family(layer, family)).collect();
+    let config = Descriptor::new(family.config, Digest::of(&archive.config), archive.config.len() as u64);
+    let layers: Vec<&Descriptor> = inherited.iter().chain(own.iter().map(|(layer, _)| layer)).collect();
+    let manifest = image_manifest(family, &config, &layers)?;
+    let platform = platform.clone();
+    Ok(Packed { manifest, platform, config: (config, archive.config), own, inherited })
+}
+
+/// A base's layer in the words of the family that the manifest is written in.
+fn in_family(layer: &Descriptor, family: &Family) -> Descriptor {
+    let media_type = match layer.media_type.as_str() {
+        known if known == OCI.gzip || known == DOCKER.gzip => family.gzip.to_owned(),
+        other => other.to_owned(),
+    };
+    Descriptor { media_type, ..layer.clone() }
+}
+
+fn image_manifest(
+    family: &Family,
+    config: &Descriptor,
+    layers: &[&Descriptor],
+) -> Result<Manifest, RuntimeError> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Shape<'a> {
+        schema_version: u8,
+        media_type: &'a str,
+        config: &'a Descriptor,
+        layers: &'a [&'a Descriptor],
+    }
+    to_manifest(family.manifest, &Shape { schema_version: 2, media_type: family.manifest, config, layers })
+}
+
+/// The index over several platforms, of the family that its children are of.
+pub(super) fn index(images: &[Packed]) -> Result<Manifest, RuntimeError> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Shape<'a> {
+        schema_version: u8,
+        media_type: &'a str,
+        manifests: Vec<Descriptor>,
+    }
+    let docker = images.iter().all(|image| image.manifest.media_type() == DOCKER.manifest);
+    let media_type = if docker { DOCKER.index } else { OCI.index };
+    let manifests = images
+        .iter()
+        .map(|image| Descriptor { platform: Some(image.platform.clone()), ..image.manifest.descriptor() })
+        .collect();
+    to_manifest(media_type, &Shape { schema_version: 2, media_type, manifests })
+}
+
+fn to_manifest(media_type: &str, shape: &impl Serialize) -> Result<Manifest, RuntimeError> {
+    let bytes = serde_json::to_vec(shape).map_err(|error| RuntimeError::Unreadable {
+        image: "the manifest made of the build".to_owned(),
+        reason: error.to_string(),
+    })?;
+    Ok(Manifest::new(media_type, bytes))
+}
+
+/// Pushes everything that `images` name, then the manifest of each platform by digest where there are several. The tag is the
+/// caller's.
+pub(super) async fn push(
+    context: &Context,
+    runtime: &str,
+    repository: &Reference,
+    images: &[Packed],
+    bases: &[BaseLayers],
+) -> Result<(), RuntimeError> {
+    let bytes = images.iter().map(Packed::own_bytes).sum();
+    context.progress.state(runtime, &State::Pushing { bytes });
+    for (image, base) in images.iter().zip(bases) {
+        let own = image.own.iter().map(|(layer, blob)| async move {
+            context.client.push_file(repository, layer, &blob.path, blob.offset).await
+        });
+        let inherited = image.inherited.iter().map(|layer| async move {
+            match &base.from {
+                Some(from) => context.client.copy_blob(from, repository, layer).await,
+                None => Ok(()),
+            }
+        });
+        futures_util::future::try_join(
+            futures_util::future::try_join_all(own),
+            futures_util::future::try_join_all(inherited),
+        )
+        .await?;
+        let (config, content) = &image.config;
+        context.client.push_bytes(repository, config, content.clone()).await?;
+    }
+    if images.len() > 1 {
+        for image in images {
+            let child = repository.with_digest(image.manifest.digest());
+            context.client.put_manifest(&child, &image.manifest).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Reads back what was put under `tag`: the manifest's bytes, those of its children, and that every blob is there.
+pub(super) async fn verify(
+    context: &Context,
+    tag: &Reference,
+    pushed: &Manifest,
+    images: &[Packed],
+) -> Result<(), RuntimeError> {
+    let read_back = async |reference: &Reference, wanted: &Manifest| {
+        let found = context.client.manifest(reference).await?;
+        match found {
+            Some(found) if found.bytes() == wanted.bytes() => Ok(()),
+            other => Err(RuntimeError::ReadBack {
+                image: reference.to_string(),
+                pushed: wanted.digest(),
+                found: other.map(|manifest| manifest.digest()),
+            }),
+        }
+    };
+    read_back(tag, pushed).await?;
+    for image in images {
+        if images.len() > 1 {
+            read_back(&tag.with_digest(image.manifest.digest()), &image.manifest).await?;
+        }
+        let layers = image.own.iter().map(|(layer, _)| layer).chain(&image.inherited);
+        let blobs: Vec<&Descriptor> = layers.chain([&image.config.0]).collect();
+        let asked = blobs.iter().map(|blob| context.client.has_blob(tag, blob.digest));
+        let there = futures_util::future::try_join_all(asked).await?;
+        if let Some((blob, _)) = blobs.iter().zip(there).find(|(_, there)| !there) {
+            let image = tag.with_digest(blob.digest).to_string();
+            return Err(RuntimeError::ReadBack { image, pushed: blob.digest, found: None });
+        }
+    }
+    Ok(())
+}
+
+/// Where one platform's image is saved to.
+pub(super) fn saved_file(scratch: &Path, platform: &Platform) -> PathBuf {
+    scratch.join(format!("{}.tar", platform.to_string().replace('/', "-")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packed(family: &Family, platform: &str) -> Packed {
+        let config = Descriptor::new(family.config, Digest::of(b"{}"), 2);
+        Packed {
+            manifest: image_manifest(family, &config, &[]).unwrap(),
+            platform: platform.parse().unwrap(),
+            config: (config, b"{}".to_vec()),
+            own: Vec::new(),
+            inherited: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn an_index_is_of_its_childrens_family() {
+        for (families, wanted) in
+            [([&DOCKER, &DOCKER], DOCKER.index), ([&OCI, &OCI], OCI.index), ([&DOCKER, &OCI], OCI.index)]
+        {
+            let images = [packed(families[0], "linux/amd64"), packed(families[1], "linux/arm64/v8")];
+            let index = index(&images).unwrap();
+            assert_eq!((index.media_type(), index.kind()), (wanted, Kind::Index));
+            let read = index.index().unwrap();
+            let platforms: Vec<_> =
+                read.manifests.iter().map(|child| child.platform.clone().unwrap().to_string()).collect();
+            assert_eq!(platforms, ["linux/amd64", "linux/arm64/v8"]);
+            assert_eq!(read.manifests[1].digest, images[1].manifest.digest());
+        }
+    }
+
+    #[test]
+    fn a_layer_of_the_base_is_named_in_the_manifests_family() {
+        let layer = Descriptor::new(DOCKER.gzip, Digest::of(b"x"), 1);
+        assert_eq!(in_family(&layer, &OCI).media_type, OCI.gzip);
+        let odd = Descriptor::new("application/x", Digest::of(b"x"), 1);
+        assert_eq!(in_family(&odd, &OCI), odd);
+    }
+}

@@ -1,0 +1,5 @@
+//! The builder with a real engine and a registry that nobody here wrote (Debian's docker-registry).
+
+mod context;
+mod flow;
+mod world;
