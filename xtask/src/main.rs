@@ -1,15 +1,37 @@
-//! `cargo xtask`.
-#[expect(dead_code, reason = "the commands that read the configuration land next")]
+//! `cargo xtask`: puts every container image an HTC-Grid needs into the operator's own Amazon ECR.
+
+mod aws;
+mod cli;
+mod commands;
 mod config;
-#[expect(dead_code, reason = "the commands that ask source registries land next")]
 mod credentials;
-#[expect(dead_code, reason = "the commands that use the container client land next")]
 mod docker;
-#[expect(dead_code, reason = "the commands that start programs land next")]
+mod error;
+mod http;
+mod infrastructure;
+mod interrupt;
+mod local;
+mod prerequisites;
 mod process;
-#[expect(dead_code, unused_imports, reason = "the commands that build runtimes land next")]
 mod runtimes;
-#[expect(dead_code, reason = "commands/transfer.rs, which runs it, lands next")]
-#[expect(unused_imports, reason = "commands/transfer.rs, which runs it, lands next")]
+mod settings;
+mod target;
 mod terraform;
-fn main() {}
+mod transfer;
+mod ui;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = match cli::translate(std::env::args()) {
+        Ok(arguments) => arguments,
+        Err(problem) => return error::exit_with(&error::failure(error::Exit::Usage, problem)),
+    };
+    match commands::run(cli::Cli::parse_from(arguments)).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => error::exit_with(&error),
+    }
+}

@@ -88,6 +88,16 @@ pub struct Ended {
     pub stderr: String,
 }
 
+/// Variables that every program started from here gets beside this process's own.
+static HANDED_DOWN: std::sync::Mutex<Vec<(String, String)>> = std::sync::Mutex::new(Vec::new());
+
+/// Gives a variable to every program that is started from here on: changing this process's own environment is unsafe.
+pub fn hand_down(name: &str, value: &str) {
+    if let Ok(mut variables) = HANDED_DOWN.lock() {
+        variables.push((name.to_owned(), value.to_owned()));
+    }
+}
+
 /// A program with its arguments, environment and input.
 #[derive(Clone, Debug)]
 pub struct Cmd {
@@ -285,6 +295,9 @@ impl Cmd {
 
     fn expression(&self) -> duct::Expression {
         let mut expression = duct::cmd(&self.program, &self.args);
+        for (key, value) in HANDED_DOWN.lock().map(|variables| variables.clone()).unwrap_or_default() {
+            expression = expression.env(key, value);
+        }
         for (key, value) in &self.env {
             expression = match value {
                 Some(value) => expression.env(key, value),

@@ -53,8 +53,21 @@ pub(crate) fn without_body(answer: Answer) -> Answer {
     answer.map(|_| no_body())
 }
 
+/// Lets a refused request's body run out, up to a bound: a client that is still sending would see a broken pipe instead of the
+/// refusal.
+pub(crate) async fn drain(body: &mut Incoming) {
+    const MOST: usize = 256 * 1024 * 1024;
+    let mut left = MOST;
+    while let Some(Ok(frame)) = body.frame().await {
+        match left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) {
+            Some(still) => left = still,
+            None => return,
+        }
+    }
+}
+
 /// Reads a whole body of at most `most` bytes.
-pub(crate) async fn read(body: Incoming, most: usize) -> Result<Bytes, Fault> {
+pub(crate) async fn read(body: &mut Incoming, most: usize) -> Result<Bytes, Fault> {
     match Limited::new(body, most).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
         Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(Fault::client(

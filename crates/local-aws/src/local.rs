@@ -17,8 +17,8 @@ use crate::server::App;
 use crate::store::model::Stack;
 use crate::time::now_millis;
 
-pub(crate) async fn answer(app: &Arc<App>, parts: &Parts, body: Incoming) -> Answer {
-    let (status, document) = match outcome(app, parts, body).await {
+pub(crate) async fn answer(app: &Arc<App>, parts: &Parts, mut body: Incoming) -> Answer {
+    let (status, document) = match outcome(app, parts, &mut body).await {
         Ok(document) => (StatusCode::OK, document),
         Err(fault) => (fault.status, json!({ "error": fault.message })),
     };
@@ -46,7 +46,7 @@ fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Fault> {
     serde_json::from_slice(bytes).map_err(|error| Fault::client("Invalid", error.to_string()))
 }
 
-async fn outcome(app: &Arc<App>, parts: &Parts, body: Incoming) -> Result<Value, Fault> {
+async fn outcome(app: &Arc<App>, parts: &Parts, body: &mut Incoming) -> Result<Value, Fault> {
     let bytes = read(body, 1024 * 1024).await?;
     match (&parts.method, parts.uri.path()) {
         (&Method::GET, "/_local/health") => {

@@ -75,7 +75,7 @@ pub(crate) fn note_caller(entry: &mut Entry, caller: &Caller) {
 async fn json(
     app: &Arc<App>,
     parts: &http::request::Parts,
-    body: Incoming,
+    mut body: Incoming,
     target: &str,
     entry: &mut Entry,
 ) -> Answer {
@@ -89,7 +89,7 @@ async fn json(
     entry.service = service.to_owned();
     entry.action = action.to_owned();
     entry.iam = vec![format!("{service}:{action}")];
-    let outcome = json_outcome(app, parts, body, service, action, entry).await;
+    let outcome = json_outcome(app, parts, &mut body, service, action, entry).await;
     let (status, document) = match outcome {
         Ok(document) => (StatusCode::OK, without_nulls(document)),
         Err(fault) => {
@@ -109,7 +109,7 @@ async fn json(
 async fn json_outcome(
     app: &Arc<App>,
     parts: &http::request::Parts,
-    body: Incoming,
+    body: &mut Incoming,
     service: &str,
     action: &str,
     entry: &mut Entry,
@@ -125,8 +125,15 @@ async fn json_outcome(
         "kms" => crate::kms::resource(&input),
         _ => "*".to_owned(),
     };
-    if app.quirks.denies(&format!("{service}:{action}")) {
-        return Err(Fault::access_denied(&caller.principal, &format!("{service}:{action}"), &entry.resource));
+    match service {
+        "ecr" => entry.iam.extend(crate::ecr::further_permissions(app, &caller.scope, action, &input)),
+        "kms" if action == "CreateKey" && !input.list("Tags").is_empty() => {
+            entry.iam.push("kms:TagResource".to_owned());
+        }
+        _ => {}
+    }
+    if let Some(denied) = entry.iam.iter().find(|permission| app.quirks.denies(permission)) {
+        return Err(Fault::access_denied(&caller.principal, denied, &entry.resource));
     }
     if app.quirks.throttles_at_random() {
         return Err(Fault::client("ThrottlingException", "Rate exceeded"));
@@ -156,10 +163,10 @@ fn without_nulls(mut document: serde_json::Value) -> serde_json::Value {
 async fn query_api(
     app: &Arc<App>,
     parts: &http::request::Parts,
-    body: Incoming,
+    mut body: Incoming,
     entry: &mut Entry,
 ) -> Answer {
-    let outcome = query_outcome(app, parts, body, entry).await;
+    let outcome = query_outcome(app, parts, &mut body, entry).await;
     match outcome {
         Ok(document) => with_body(StatusCode::OK, "text/xml", document),
         Err(fault) => {
@@ -184,7 +191,7 @@ async fn query_api(
 async fn query_outcome(
     app: &Arc<App>,
     parts: &http::request::Parts,
-    body: Incoming,
+    body: &mut Incoming,
     entry: &mut Entry,
 ) -> Result<String, Fault> {
     let bytes = read(body, 1024 * 1024).await?;

@@ -130,6 +130,14 @@ pub enum ErrorKind {
         /// What came.
         actual: u64,
     },
+    /// The connection ended early.
+    #[error("the connection ended after {actual} of {expected} bytes")]
+    Truncated {
+        /// What was announced.
+        expected: u64,
+        /// What came.
+        actual: u64,
+    },
     /// More than is taken.
     #[error("{what} is larger than the {limit} bytes that are taken")]
     TooLarge {
@@ -244,12 +252,18 @@ impl Error {
             | ErrorKind::Expired { .. }
             | ErrorKind::UploadLost { .. }
             | ErrorKind::Stalled { .. }
+            | ErrorKind::Truncated { .. }
             // A corrupted transfer is repaired by another one; bytes that are wrong at their source fail each time.
             | ErrorKind::DigestMismatch { .. }
             | ErrorKind::SizeMismatch { .. } => true,
             ErrorKind::Network { source } => !is_certificate_problem(source.as_ref()),
             _ => false,
         }
+    }
+
+    /// Whether the content was not what it should be. It is transient only as long as the way may be to blame.
+    pub(crate) fn is_mismatch(&self) -> bool {
+        matches!(self.kind(), ErrorKind::DigestMismatch { .. } | ErrorKind::SizeMismatch { .. })
     }
 
     /// How long the registry asks to wait.

@@ -5,8 +5,6 @@
 //! and with every byte verified. Nothing here knows AWS, docker or a command line: credentials, memory and bulk existence checks
 //! come in by the traits [`Credentials`], [`mirror::Mapping`] and [`mirror::BlobIndex`].
 
-#![expect(dead_code, reason = "the mirror, which uses the rest, lands next")]
-
 mod auth;
 mod client;
 mod digest;

@@ -34,14 +34,6 @@ struct Archive {
     entry: PathBuf,
 }
 
-/// The architecture of packages for this machine, in Debian's words.
-///
-/// # Errors
-/// dpkg is missing: this is neither Debian nor Ubuntu.
-pub(crate) fn debian_architecture() -> Result<String, Error> {
-    Ok(program::read("dpkg", "dpkg", ["--print-architecture"])?.trim().to_owned())
-}
-
 /// Whether a root file system can be made here, before anything slow starts.
 ///
 /// # Errors

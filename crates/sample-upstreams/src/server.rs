@@ -6,7 +6,7 @@
 //! token first; Docker Hub besides counts manifest GETs and says how many are left, as
 //! [its documentation](https://docs.docker.com/docker-hub/usage/pulls/) describes it: HEAD is free.
 //!
-//! `/_local/requests` counts requests by kind, `/_local/log` lists them, `POST /_local/reset-requests` starts again.
+//! `/_local/requests` counts requests by kind (`oci HEAD manifest`), `/_local/log` lists them, `POST /_local/reset-requests` starts again.
 
 mod body;
 mod tokens;
@@ -206,11 +206,11 @@ impl State {
         let method = request.method().as_str();
         let target = request.uri().path_and_query().map_or(path, |target| target.as_str());
         if path == "/token" {
-            self.count("GET token".to_owned(), format!("{method} {target}"));
+            self.count("oci GET token".to_owned(), format!("{method} {target}"));
             return self.token(request);
         }
         let Some(rest) = path.strip_prefix("/v2/") else {
-            self.count(format!("{method} unknown"), format!("{method} {target}"));
+            self.count(format!("oci {method} unknown"), format!("{method} {target}"));
             return oci_error(StatusCode::NOT_FOUND, "UNSUPPORTED", "no such path");
         };
         let kind = if rest.is_empty() {
@@ -218,7 +218,7 @@ impl State {
         } else {
             Kind::parse(rest).map_or("unknown", |(_, kind)| kind.name())
         };
-        self.count(format!("{method} {kind}"), format!("{method} {target}"));
+        self.count(format!("oci {method} {kind}"), format!("{method} {target}"));
         if rest.is_empty() {
             return self.ping(request);
         }

@@ -3,7 +3,7 @@
 //! These tests need a docker engine, and root and debootstrap for the bases. Where one is missing they say so and do
 //! nothing; `cargo xtask test` finds out beforehand.
 
-#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "helpers of tests are not marked as such")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -13,6 +13,11 @@ use std::sync::OnceLock;
 use duct::cmd;
 use sample_upstreams::{Config, Options, Server, Store, build};
 use serde_json::Value;
+
+/// Says what was not tested: past the harness, which keeps what a passing test prints to itself.
+fn skipped(missing: &str) {
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {missing}");
+}
 
 /// The directory of the Dockerfile.
 fn runtimes() -> PathBuf {
@@ -55,7 +60,7 @@ fn upstream() -> Option<&'static (Store, String)> {
     match upstream {
         Ok(upstream) => Some(upstream),
         Err(missing) => {
-            eprintln!("SKIPPED: {missing}");
+            skipped(missing);
             None
         }
     }
@@ -82,7 +87,7 @@ impl Builder {
                 .is_ok_and(|output| output.status.success())
         });
         if found.is_none() {
-            eprintln!("SKIPPED: no docker client in PATH has BuildKit; on Debian: apt-get install docker.io");
+            skipped("no docker client in PATH has BuildKit; on Debian: apt-get install docker.io");
         }
         found
     }
@@ -125,10 +130,6 @@ impl Image {
             format!("BASE_IMAGE={base}"),
             "--build-arg",
             format!("ENTRY_POINT={entry_point}"),
-            "--build-arg",
-            "REVISION=0123abc",
-            "--build-arg",
-            "BUILD_KEY=k1",
             runtimes()
         );
         let build = builder.ask(build).env("BUILDKIT_PROGRESS", "plain").stderr_to_stdout().stdout_capture();
@@ -148,11 +149,6 @@ impl Image {
         let all = ["run", "--rm", &self.name].into_iter().chain(arguments.iter().copied());
         let output = cmd("docker", all).stdout_capture().stderr_capture().unchecked().run().unwrap();
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
-    }
-
-    fn label(&self, label: &str) -> String {
-        let format = format!("{{{{index .Config.Labels \"{label}\"}}}}");
-        cmd!("docker", "image", "inspect", "--format", format, &self.name).read().unwrap()
     }
 }
 
@@ -264,14 +260,6 @@ fn keeps_the_contract(image: &Image) {
         image.shell("ls -A /var/lib/apt/lists /var/log | grep -v -e lists -e log: || true").trim(),
         ""
     );
-    for (label, value) in [
-        ("org.opencontainers.image.revision", "0123abc"),
-        ("io.htc-grid.build-key", "k1"),
-        ("org.opencontainers.image.base.name", ""),
-    ] {
-        assert_eq!(image.label(label), value, "{label}");
-    }
-
     let (code, message) = image.run(&[]);
     assert_eq!(code, Some(142));
     assert!(message.contains("argument"), "{message}");
@@ -434,7 +422,7 @@ case "$*" in *" install "*) for name in jq ps; do ln -s /bin/true "/bin/$name"; 
 #[test]
 fn the_scripts_are_clean() {
     if which::which("shellcheck").is_err() {
-        eprintln!("SKIPPED: shellcheck is not installed; on Debian: apt-get install shellcheck");
+        skipped("shellcheck is not installed; on Debian: apt-get install shellcheck");
         return;
     }
     let assets = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets");

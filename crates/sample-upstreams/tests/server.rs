@@ -224,7 +224,7 @@ async fn tags_come_in_pages_and_requests_are_counted() {
     assert_eq!(referrers["manifests"], serde_json::json!([]));
     assert_eq!(
         upstream.json("/_local/requests").await,
-        serde_json::json!({ "GET referrers": 1, "GET tags": 2 })
+        serde_json::json!({ "oci GET referrers": 1, "oci GET tags": 2 })
     );
     assert_eq!(upstream.json("/_local/log").await[2], "GET /v2/ghcr.io/kedacore/keda/referrers/sha256:00");
     upstream.http.post(format!("{}/_local/reset-requests", upstream.base)).send().await.unwrap();

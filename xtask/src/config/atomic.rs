@@ -2,28 +2,46 @@
 
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-/// Puts `bytes` at `path`: whoever reads it sees the old file or the new one, and after a crash too.
+use tempfile::NamedTempFile;
+
+/// Puts `bytes` at `path`: whoever reads it sees the old file or the new one, after a power cut too.
 ///
 /// # Errors
 /// The folder cannot be made or written to; then the old file is as it was.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    // A link (a lock kept elsewhere) stays a link: what it points to is replaced.
-    let path = &std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let dir = match path.parent() {
-        Some(dir) if !dir.as_os_str().is_empty() => dir,
-        _ => Path::new("."),
-    };
-    std::fs::create_dir_all(dir)?;
+    let (path, file) = beside(path, bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(&path)?;
+    // The rename itself lives in the folder.
+    std::fs::File::open(folder(&path))?.sync_all()
+}
+
+/// The same for what may be lost with the power, but not with the process: it does not wait for the disk.
+///
+/// # Errors
+/// As [`write`].
+pub(crate) fn write_soon(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let (path, file) = beside(path, bytes)?;
+    file.persist(path)?;
+    Ok(())
+}
+
+/// A file with `bytes` in the folder of `path`, and where it really goes: a link (a lock kept elsewhere) stays a link.
+fn beside(path: &Path, bytes: &[u8]) -> std::io::Result<(PathBuf, NamedTempFile)> {
+    let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    std::fs::create_dir_all(folder(&path))?;
     // The umask applies, as for any file that a program creates; the crate's default is 0600.
     let permissions = std::fs::Permissions::from_mode(0o666);
-    let mut file = tempfile::Builder::new().prefix(".xtask-").permissions(permissions).tempfile_in(dir)?;
+    let mut file =
+        tempfile::Builder::new().prefix(".xtask-").permissions(permissions).tempfile_in(folder(&path))?;
     file.write_all(bytes)?;
-    file.as_file().sync_all()?;
-    file.persist(path)?;
-    // The rename itself lives in the folder.
-    std::fs::File::open(dir)?.sync_all()
+    Ok((path, file))
+}
+
+fn folder(path: &Path) -> &Path {
+    path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 #[cfg(test)]
@@ -34,7 +52,7 @@ mod tests {
     fn a_file_is_replaced_whole_and_leaves_nothing_beside_it() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("new/images.lock");
-        write(&path, b"one").unwrap();
+        write_soon(&path, b"one").unwrap();
         write(&path, b"two").unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"two");
         assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);

@@ -21,11 +21,11 @@
 //! Unknown keys are errors, and all errors are reported at once.
 
 mod atomic;
+pub(crate) mod cache;
 pub(crate) mod import;
 pub(crate) mod lock;
 mod names;
 mod parse;
-mod platforms;
 pub(crate) mod problem;
 mod reader;
 pub(crate) mod tfvars;
@@ -36,7 +36,7 @@ use std::path::Path;
 
 use registry::{Platform, Reference};
 
-pub(crate) use platforms::Platforms;
+pub(crate) use registry::mirror::Platforms;
 pub(crate) use problem::Problems;
 
 /// The newest form of images.toml and images.lock that this program reads, and the one that it writes.

@@ -5,7 +5,7 @@
 //! (contexts, builders, plugins, proxies) stays the user's.
 
 use std::io::Write as _;
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
@@ -19,6 +19,10 @@ const LINKED: [&str; 4] = ["contexts", "buildx", "cli-plugins", "scan"];
 
 /// What of the user's `config.json` is taken over: how to reach an engine and a network, never how to log in.
 const KEPT: [&str; 5] = ["currentContext", "proxies", "cliPluginsExtraDirs", "HttpHeaders", "features"];
+
+/// What the names of private directories begin with; the process's number follows, so that what a killed run left (it holds
+/// credentials) is found and removed by the next.
+const PREFIX: &str = "xtask-docker-config-";
 
 /// A credential for one registry.
 #[derive(Clone, Debug)]
@@ -46,12 +50,14 @@ impl PrivateConfig {
 
     fn create_beside(user: Option<&Path>, auths: &[RegistryAuth]) -> Result<Self, DockerError> {
         let failed = |path: &Path, source| DockerError::Config { path: path.display().to_string(), source };
+        let room = room();
+        sweep(&room, PREFIX);
         // Private from its first moment on, whatever the umask is.
         let directory = tempfile::Builder::new()
-            .prefix("xtask-docker-config-")
+            .prefix(&format!("{PREFIX}{}-", std::process::id()))
             .permissions(std::fs::Permissions::from_mode(0o700))
-            .tempdir()
-            .map_err(|source| failed(&std::env::temp_dir(), source))?;
+            .tempdir_in(&room)
+            .map_err(|source| failed(&room, source))?;
         let path = directory.path();
 
         let mut config = Map::new();
@@ -123,6 +129,28 @@ impl PrivateConfig {
     }
 }
 
+/// Where private directories are made: in memory and the user's alone where the system has such a place.
+fn room() -> PathBuf {
+    let own = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_dir());
+    own.unwrap_or_else(std::env::temp_dir)
+}
+
+/// Removes the directories `<prefix><process number>-...` of runs that were killed.
+pub fn sweep(room: &Path, prefix: &str) {
+    let me = rustix::process::geteuid().as_raw();
+    for entry in std::fs::read_dir(room).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let pid = name.to_str().and_then(|name| name.strip_prefix(prefix)?.split('-').next()?.parse().ok());
+        let Some(pid) = pid.and_then(rustix::process::Pid::from_raw) else { continue };
+        let gone = rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH);
+        let mine = entry.metadata().is_ok_and(|found| found.is_dir() && found.uid() == me);
+        if gone && mine {
+            // Another run may be sweeping too.
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
 /// The user's own configuration directory.
 pub fn user_directory() -> Option<PathBuf> {
     match std::env::var_os("DOCKER_CONFIG") {
@@ -177,5 +205,23 @@ mod tests {
         assert!(!path.exists());
         assert_eq!(std::fs::read_to_string(user.path().join("config.json")).unwrap(), theirs);
         assert!(user.path().join("contexts/meta").is_dir(), "a link was followed on removal");
+    }
+
+    #[test]
+    fn what_a_killed_run_left_is_removed_and_nothing_else() {
+        let room = tempfile::tempdir().unwrap();
+        // Larger than any process number that Linux or macOS gives.
+        let dead = room.path().join(format!("{PREFIX}{}-x", i32::MAX));
+        let kept = [
+            room.path().join(format!("{PREFIX}{}-x", std::process::id())),
+            room.path().join(format!("{PREFIX}none-x")),
+            room.path().join(format!("other-{}-x", i32::MAX)),
+        ];
+        for path in kept.iter().chain([&dead]) {
+            std::fs::create_dir(path).unwrap();
+            std::fs::write(path.join("config.json"), "{}").unwrap();
+        }
+        sweep(room.path(), PREFIX);
+        assert!(!dead.exists() && kept.iter().all(|path| path.exists()));
     }
 }

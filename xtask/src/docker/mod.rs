@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 pub use args::{Build, Cache};
-pub use config::{PrivateConfig, RegistryAuth};
+pub use config::{PrivateConfig, RegistryAuth, sweep};
 pub use error::DockerError;
 use serde::Deserialize;
 

@@ -6,13 +6,17 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use registry::{Credential, Digest, Manifest, Platform, Reference};
+use serde::Serialize;
 
-use super::decide::{Action, Base, Planned, tagged};
+use super::decide::{Action, Base, Planned, same_machine, tagged};
 use super::key::{INPUTS_LABEL, KEY_LABEL};
 use super::push::{self, BaseLayers};
 use super::{Context, Engine, LOCAL_REPOSITORY, RuntimeError, State, build_tag, key_tag, local_name};
 use crate::docker::{self, Cache, Docker, PrivateConfig, RegistryAuth};
 use crate::process::{Killer, Secret};
+
+/// What the names of the directories for images on their way begin with; the process's number follows.
+const ROOM_PREFIX: &str = "build-";
 
 /// What became of one runtime.
 #[derive(Debug)]
@@ -26,7 +30,7 @@ pub struct Outcome {
 }
 
 /// What was done for a runtime.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Done {
     /// The build that the runtime tag means now; `None` without a registry.
     pub digest: Option<Digest>,
@@ -46,6 +50,7 @@ pub struct Done {
 
 /// Carries a plan out, several runtimes side by side. One that fails does not stop the others, and leaves the runtime as it was.
 pub async fn apply(context: &Context, planned: Vec<Planned>) -> Vec<Outcome> {
+    docker::sweep(&context.scratch, ROOM_PREFIX);
     // One configuration for all: credentials of every registry that a base comes from.
     let config = tokio::sync::OnceCell::new();
     let hosts = pull_hosts(context, &planned);
@@ -102,8 +107,13 @@ async fn apply_one(
     hosts: &BTreeMap<String, String>,
 ) -> Result<Done, RuntimeError> {
     let forced = match planned.action {
-        Action::Nothing => {
+        Action::Nothing if context.repository.is_some() => {
             return Ok(Done { digest: planned.seen, ..Done::default() });
+        }
+        Action::Nothing => {
+            let local = local_names(planned);
+            name_locally(context.engine().await?, planned, &local).await?;
+            return Ok(Done { local, ..Done::default() });
         }
         Action::Promote { digest } => return promote(context, planned, digest).await,
         Action::Push => None,
@@ -131,27 +141,31 @@ async fn apply_one(
             build_one(context, planned, &engine, platform, &staged, pinned.as_deref(), fresh).await?;
         }
     }
-    for platform in &planned.runtime.platforms {
-        done.local.push(local_name(&planned.runtime, &planned.key, platform));
-    }
+    done.local = local_names(planned);
     match &context.repository {
         Some(repository) => {
             publish(context, planned, repository, &engine.docker, from.as_ref(), room.path(), &mut done)
                 .await?;
         }
-        None => {
-            // The name that a contributor types: the build for this machine, else the only one there is.
-            let here = planned
-                .runtime
-                .platforms
-                .iter()
-                .position(|platform| super::decide::same_machine(platform, &engine.platform));
-            if let Some(image) = done.local.get(here.unwrap_or_default()) {
-                engine.docker.tag(image, &format!("{LOCAL_REPOSITORY}:{}", planned.name)).await?;
-            }
-        }
+        None => name_locally(&engine, planned, &done.local).await?,
     }
     Ok(done)
+}
+
+/// The build's names in the container client's store, one a platform.
+fn local_names(planned: &Planned) -> Vec<String> {
+    let platforms = planned.runtime.platforms.iter();
+    platforms.map(|platform| local_name(&planned.runtime, &planned.key, platform)).collect()
+}
+
+/// Gives the name that a contributor types to the build for this machine, or to the only one there is.
+async fn name_locally(engine: &Engine, planned: &Planned, local: &[String]) -> Result<(), RuntimeError> {
+    let platforms = &planned.runtime.platforms;
+    let here = platforms.iter().position(|platform| same_machine(platform, &engine.platform));
+    if let Some(image) = local.get(here.unwrap_or_default()) {
+        engine.docker.tag(image, &format!("{LOCAL_REPOSITORY}:{}", planned.name)).await?;
+    }
+    Ok(())
 }
 
 /// Where the base is taken from: the pull-through cache if it has this very digest, else the upstream.
@@ -210,7 +224,7 @@ async fn build_one(
     let mut args = runtime.args.clone();
     args.extend(pinned.map(|pinned| (runtime.base_argument.clone(), pinned.to_owned())));
     // A client without `--platform` builds for its engine, which is what was wanted if the two are equal.
-    let here = super::decide::same_machine(platform, &engine.platform);
+    let here = same_machine(platform, &engine.platform);
     let named = !here || engine.docker.has_flag("--platform");
     let cache = context.repository.as_ref().filter(|_| context.registry_cache).map(|repository| Cache {
         reference: format!("{}:{}-cache", context.surroundings.engine_name(repository), planned.name),
@@ -268,7 +282,15 @@ async fn publish(
         let leash = Leash(killer.clone());
         let base = async {
             match (&planned.base, from) {
-                (Some(base), Some(from)) => BaseLayers::read(context, base, from, platform).await,
+                (Some(base), Some(from)) => {
+                    let read = BaseLayers::read(context, base, from, platform).await;
+                    // A cache imports an image piece by piece; what it lacks, the upstream has.
+                    if read.is_err() && from.registry() != base.name.registry() {
+                        BaseLayers::read(context, base, &base.name, platform).await
+                    } else {
+                        read
+                    }
+                }
                 _ => Ok(BaseLayers::default()),
             }
         };
@@ -296,13 +318,15 @@ async fn publish(
     let digest = manifest.digest();
     let name = build_tag(&planned.name, &digest);
     let by_build = tagged(repository, &planned.name, &name)?;
-    if let Some(found) = context.client.head(&by_build).await?
-        && found.digest != digest
-    {
-        let image = by_build.to_string();
-        return Err(RuntimeError::BuildTag { image, found: found.digest, pushed: digest });
+    match context.client.head(&by_build).await? {
+        // Put once: a registry that protects build tags takes not even the same bytes again.
+        Some(found) if found.digest == digest => {}
+        Some(found) => {
+            let image = by_build.to_string();
+            return Err(RuntimeError::BuildTag { image, found: found.digest, pushed: digest });
+        }
+        None => context.client.put_manifest(&by_build, &manifest).await?,
     }
-    context.client.put_manifest(&by_build, &manifest).await?;
     context.progress.state(&planned.name, &State::Verifying);
     push::verify(context, &by_build, &manifest, &images).await?;
 

@@ -129,9 +129,16 @@ pub async fn plan(
     futures_util::future::join_all(each).await
 }
 
-/// The key's inputs of one runtime as its files are now, for `--explain` and `--watch`: asks nobody but, for a base that is not
-/// locked, its upstream.
-pub(super) async fn inputs(
+/// The key's inputs of one runtime as its files are now, for `--explain`: asks nobody but, for a base that is not locked, its
+/// upstream.
+///
+/// # Errors
+/// The context cannot be read, or the base not resolved.
+pub async fn explain(context: &Context, runtime: &Runtime) -> Result<Inputs, RuntimeError> {
+    inputs(context, runtime).await.map(|(inputs, _, _)| inputs)
+}
+
+async fn inputs(
     context: &Context,
     runtime: &Runtime,
 ) -> Result<(Inputs, Option<Base>, BuildContext), RuntimeError> {

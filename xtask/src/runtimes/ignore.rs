@@ -5,9 +5,9 @@
 //! the last pattern that matches wins, a match of a parent directory counts for everything below it, `**` spans any
 //! number of directories, and `!` brings a path back even from below an excluded directory.
 //!
-//! Where the two builders differ the wider answer is taken, which is BuildKit's: the legacy client does not look below
-//! an excluded directory unless an exception starts with that directory's literal name. The tests build with both and
-//! list what arrived.
+//! Where builders differ the wider answer is taken, which is that of today's BuildKit: the legacy client and the BuildKit of
+//! docker 20.10 do not look below an excluded directory unless an exception starts with that directory's literal name. The
+//! tests build with both and list what arrived.
 
 use std::path::Path;
 

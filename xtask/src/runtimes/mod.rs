@@ -39,7 +39,7 @@ use std::sync::Arc;
 
 pub use build::{Done, Outcome, apply};
 pub use builds::{Build, RolledBack, Why, builds, rollback, why};
-pub use decide::{Action, Base, Failure, Options, Planned, plan};
+pub use decide::{Action, Base, Failure, Options, Planned, explain, plan};
 pub use error::RuntimeError;
 pub use key::{Change, Inputs, What};
 use registry::{Client, Credentials, Digest, Platform, Reference};
@@ -151,6 +151,7 @@ pub struct Context {
     /// How many builds run side by side.
     pub parallel: usize,
     docker: OnceCell<Engine>,
+    transfers: push::Transfers,
 }
 
 /// The container client and its engine's platform.
@@ -185,6 +186,7 @@ impl Context {
             // A build waits for packages about as long as it computes.
             parallel: (2 * cpus).clamp(2, 4),
             docker: OnceCell::new(),
+            transfers: push::Transfers::default(),
         }
     }
 

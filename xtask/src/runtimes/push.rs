@@ -4,14 +4,20 @@
 //! own descriptors and copied from where the base was taken; the others are compressed here. The order is that of the mirror:
 //! blobs, then the manifests of the platforms, then the index, the tag last.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use registry::{Descriptor, Digest, Kind, Manifest, Platform, Reference};
 use serde::Serialize;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::archive::{self, Archive, Blob, Compression};
 use super::decide::{Base, same_machine};
 use super::{Context, RuntimeError, State};
+
+/// How many blobs are sent side by side, over all runtimes.
+const AT_ONCE: usize = 8;
 
 /// Media types of one family: the two do not mix in a manifest.
 struct Family {
@@ -112,6 +118,35 @@ fn matches(child: &Descriptor, is_it: impl Fn(&Platform) -> bool) -> bool {
     child.platform.as_ref().is_some_and(is_it)
 }
 
+/// Who may send which blob: several runtimes share layers, and each layer is sent once.
+#[derive(Debug)]
+pub(super) struct Transfers {
+    blobs: Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
+    at_once: Semaphore,
+}
+
+impl Default for Transfers {
+    fn default() -> Self {
+        Self { blobs: Mutex::default(), at_once: Semaphore::new(AT_ONCE) }
+    }
+}
+
+/// A blob's turn, and one of the places.
+type Turn<'a> = (tokio::sync::OwnedMutexGuard<()>, Option<SemaphorePermit<'a>>);
+
+impl Transfers {
+    /// Waits until nobody else sends this blob. Whoever comes second finds it at the registry.
+    async fn turn(&self, digest: Digest) -> Turn<'_> {
+        let blob = {
+            let mut blobs = self.blobs.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(blobs.entry(digest).or_default())
+        };
+        let blob = blob.lock_owned().await;
+        // Never closed: there is always a permit to come.
+        (blob, self.at_once.acquire().await.ok())
+    }
+}
+
 /// Takes an image apart: `saved` is what the container client wrote, `scratch` takes the compressed layers.
 pub(super) fn pack(
     saved: &Path,
@@ -206,13 +241,13 @@ pub(super) async fn push(
     context.progress.state(runtime, &State::Pushing { bytes });
     for (image, base) in images.iter().zip(bases) {
         let own = image.own.iter().map(|(layer, blob)| async move {
+            let _turn = context.transfers.turn(layer.digest).await;
             context.client.push_file(repository, layer, &blob.path, blob.offset).await
         });
         let inherited = image.inherited.iter().map(|layer| async move {
-            match &base.from {
-                Some(from) => context.client.copy_blob(from, repository, layer).await,
-                None => Ok(()),
-            }
+            let Some(from) = &base.from else { return Ok(()) };
+            let _turn = context.transfers.turn(layer.digest).await;
+            context.client.copy_blob(from, repository, layer).await
         });
         futures_util::future::try_join(
             futures_util::future::try_join_all(own),

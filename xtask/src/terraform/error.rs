@@ -40,7 +40,9 @@ impl Diagnostic {
     pub(super) fn from_text(text: &str) -> Vec<Self> {
         let mut all: Vec<Self> = Vec::new();
         for line in text.lines() {
-            // With colours, or on a terminal, there is a frame.
+            // With colours there is a frame.
+            let plain = without_colour(line);
+            let line = plain.as_str();
             let line = line.trim_start_matches(['╷', '│', '╵']);
             let line = line.strip_prefix(' ').filter(|rest| !rest.starts_with(' ')).unwrap_or(line);
             if let Some((severity, summary)) = heading(line) {
@@ -56,6 +58,11 @@ impl Diagnostic {
         }
         all.retain(|diagnostic| diagnostic.severity == Severity::Error);
         all
+    }
+
+    fn plain(lines: &[String]) -> Self {
+        let summary = lines.join("\n  ");
+        Self { severity: Severity::Error, summary, detail: String::new(), address: None }
     }
 
     fn says(&self, words: &str) -> bool {
@@ -76,6 +83,16 @@ impl std::fmt::Display for Diagnostic {
 fn heading(line: &str) -> Option<(Severity, &str)> {
     let error = line.strip_prefix("Error: ").map(|rest| (Severity::Error, rest));
     error.or_else(|| line.strip_prefix("Warning: ").map(|rest| (Severity::Warning, rest)))
+}
+
+/// The text without escape sequences that choose a colour.
+fn without_colour(text: &str) -> String {
+    let mut parts = text.split("\u{1b}[");
+    let mut plain = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        plain.push_str(part.split_once('m').map_or(part, |(_, rest)| rest));
+    }
+    plain
 }
 
 /// Terraform breaks lines where a terminal would end.
@@ -301,9 +318,12 @@ impl TerraformError {
         program: Kind,
         dir: &Path,
         said: Vec<Diagnostic>,
-        tail: Vec<String>,
+        tail: &[String],
         interrupted: bool,
     ) -> Self {
+        let silent = said.is_empty();
+        // Some commands fail in plain words.
+        let said = if silent { vec![Diagnostic::plain(tail)] } else { said };
         let any = |words: &str| said.iter().any(|diagnostic| diagnostic.says(words));
         let first =
             |words: &str| said.iter().find(|diagnostic| diagnostic.says(words)).map(ToString::to_string);
@@ -320,7 +340,7 @@ impl TerraformError {
         if any("operation canceled") || tail.iter().any(|line| line.contains("Two interrupts received")) {
             return Self::Killed { diagnostics: said };
         }
-        if any("execution halted") || (interrupted && said.is_empty()) {
+        if any("execution halted") || (interrupted && silent) {
             return Self::Interrupted;
         }
         if any("Saved plan is stale") {
@@ -376,12 +396,6 @@ impl TerraformError {
         if interrupted {
             return Self::Interrupted;
         }
-        if said.is_empty() {
-            let summary = tail.join("\n  ");
-            let diagnostic =
-                Diagnostic { severity: Severity::Error, summary, detail: String::new(), address: None };
-            return Self::Failed { diagnostics: vec![diagnostic] };
-        }
         Self::Failed { diagnostics: said }
     }
 }
@@ -418,8 +432,8 @@ mod tests {
 
     fn explain_with(text: &str, interrupted: bool) -> TerraformError {
         let said = Diagnostic::from_text(text);
-        let tail = text.lines().map(str::to_owned).collect();
-        TerraformError::from_diagnostics(Kind::Terraform, Path::new("/module"), said, tail, interrupted)
+        let tail: Vec<String> = text.lines().map(str::to_owned).collect();
+        TerraformError::from_diagnostics(Kind::Terraform, Path::new("/module"), said, &tail, interrupted)
     }
 
     // Terraform 1.11.4's words, recorded.
@@ -446,31 +460,24 @@ mod tests {
 
     #[test]
     fn the_same_lock_is_read_from_an_event() {
-        let detail = "Error message: operation error S3: PutObject, https response error StatusCode: 412, RequestID: , HostID: , api error PreconditionFailed: x\nLock Info:\n  ID:        44629bb0\n  Path:      b/k\n  Operation: OperationTypePlan\n  Who:       anna@ci-7\n  Version:   1.11.4\n  Created:   2026-11-22 10:14:19.1 +0000 UTC\n  Info:      \n";
-        let line = serde_json::json!({
-            "type": "diagnostic",
-            "@message": "Error: Error acquiring the state lock",
-            "diagnostic": { "severity": "error", "summary": "Error acquiring the state lock", "detail": detail },
-        });
-        let crate::terraform::Event::Diagnostic(diagnostic) =
-            crate::terraform::Event::parse(&line.to_string())
-        else {
-            panic!("no diagnostic")
-        };
-        let error = TerraformError::from_diagnostics(
-            Kind::OpenTofu,
-            Path::new("/m"),
-            vec![diagnostic],
-            Vec::new(),
-            false,
-        );
+        let said: Vec<_> = include_str!("recorded/locked.jsonl")
+            .lines()
+            .filter_map(|line| match crate::terraform::Event::parse(line) {
+                crate::terraform::Event::Diagnostic(diagnostic) => Some(diagnostic),
+                _ => None,
+            })
+            .collect();
+        let error = TerraformError::from_diagnostics(Kind::OpenTofu, Path::new("/m"), said, &[], false);
         let TerraformError::Locked { holder, unlock } = error else { panic!("{error}") };
-        assert_eq!((holder.who.as_str(), holder.operation.as_str()), ("anna@ci-7", "plan"));
-        assert_eq!(unlock, "tofu -chdir=/m force-unlock 44629bb0");
+        assert_eq!((holder.who.as_str(), holder.operation.as_str()), ("anna@ci-7", "apply"));
+        assert_eq!(holder.path, "state/.terraform/terraform.tfstate");
+        assert_eq!(unlock, "tofu -chdir=/m force-unlock 44629bb0-98d3-625f-7325-04a07f9df8bc");
     }
 
     #[test]
     fn a_framed_text_reads_like_a_plain_one() {
+        let framed = "\u{1b}[31m╷\u{1b}[0m\u{1b}[0m\n\u{1b}[31m│\u{1b}[0m \u{1b}[0m\u{1b}[1m\u{1b}[31mError: \u{1b}[0m\u{1b}[0m\u{1b}[1mSaved plan is stale\u{1b}[0m\n\u{1b}[31m│\u{1b}[0m \n";
+        assert!(matches!(explain(framed), TerraformError::StalePlan));
         let framed = "╷\n│ Error: Saved plan is stale\n│ \n│ The given plan file can no longer be applied because \
                       the state was changed\n│ by another operation after the plan was created.\n╵\n";
         assert!(matches!(explain(framed), TerraformError::StalePlan));
@@ -488,6 +495,11 @@ mod tests {
                       operation error S3: ListObjectsV2, https response error StatusCode: 404, RequestID: 1, HostID: , \
                       NoSuchBucket: \n";
         assert_eq!(explain(bucket).to_string(), "the state bucket \"no-such\" does not exist");
+        let by_init = "Error: Failed to get existing workspaces: S3 bucket \"nope\" does not exist.\n\nThe referenced S3 \
+                       bucket must have been previously created.\n";
+        assert_eq!(explain(by_init).to_string(), "the state bucket \"nope\" does not exist");
+        let plugins = "Error: Required plugins are not installed\n\nThe installed provider plugins are not consistent\n";
+        assert!(matches!(explain(plugins), TerraformError::NotInitialised { .. }));
         let workspace = "Error: \n\nThe currently selected workspace (prod) does not exist.\n";
         assert_eq!(
             explain(workspace).to_string(),

@@ -284,4 +284,20 @@ mod tests {
             r#"{"@message":"x","hook":{"resource":{"addr":"a"},"action":"transmute"},"type":"apply_start"}"#;
         assert_eq!(Event::parse(new), Event::ApplyStart { address: "a".to_owned(), action: Action::Unknown });
     }
+
+    #[test]
+    fn a_whole_apply_is_understood() {
+        let events: Vec<Event> = include_str!("recorded/apply.jsonl").lines().map(Event::parse).collect();
+        let done = events.iter().filter(|event| matches!(event, Event::ApplyComplete { .. })).count();
+        let begun = events.iter().filter(|event| matches!(event, Event::ApplyStart { .. })).count();
+        assert_eq!((begun, done), (6, 6));
+        let text = events.iter().filter(|event| matches!(event, Event::Text(_))).count();
+        assert_eq!(text, 1, "only the version is not understood: {events:#?}");
+        assert!(events.contains(&Event::ChangeSummary {
+            add: 6,
+            change: 0,
+            remove: 0,
+            operation: "apply".to_owned()
+        }));
+    }
 }

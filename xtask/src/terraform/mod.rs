@@ -10,6 +10,9 @@ mod event;
 mod local;
 mod plan;
 mod program;
+mod words;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -201,13 +204,16 @@ impl Terraform {
         Ok(outputs.into_iter().map(|(name, output)| (name, output.value)).collect())
     }
 
-    /// The addresses in the state; none where there is no state yet.
+    /// The addresses of the resources in the state, data sources left out; none where there is no state yet.
     ///
     /// # Errors
     /// [`TerraformError`].
     pub async fn state_list(&self) -> Result<Vec<String>, TerraformError> {
-        match self.read(self.cmd(["state", "list"])).await {
-            Ok(text) => Ok(text.lines().map(str::to_owned).collect()),
+        match self.read(self.cmd(["state", "list", "-no-color"])).await {
+            Ok(text) => {
+                let managed = text.lines().filter(|address| !address.split('.').any(|part| part == "data"));
+                Ok(managed.map(str::to_owned).collect())
+            }
             Err(TerraformError::NoState) => Ok(Vec::new()),
             Err(error) => Err(error),
         }
@@ -218,7 +224,7 @@ impl Terraform {
     /// # Errors
     /// [`TerraformError`].
     pub async fn state_pull(&self) -> Result<String, TerraformError> {
-        self.read(self.cmd(["state", "pull"])).await
+        self.read(self.cmd(["state", "pull", "-no-color"])).await
     }
 
     /// Forgets resources without touching them, under the lock.
@@ -229,7 +235,7 @@ impl Terraform {
         if addresses.is_empty() {
             return Ok(());
         }
-        let cmd = self.cmd(["state", "rm"]).arg(self.lock_timeout_argument()).args(addresses);
+        let cmd = self.cmd(["state", "rm", "-no-color"]).arg(self.lock_timeout_argument()).args(addresses);
         self.run_text(cmd, |_| ()).await.map(drop)
     }
 
@@ -238,7 +244,7 @@ impl Terraform {
     /// # Errors
     /// [`TerraformError`].
     pub async fn state_mv(&self, from: &str, to: &str) -> Result<(), TerraformError> {
-        let cmd = self.cmd(["state", "mv"]).arg(self.lock_timeout_argument()).args([from, to]);
+        let cmd = self.cmd(["state", "mv", "-no-color"]).arg(self.lock_timeout_argument()).args([from, to]);
         self.run_text(cmd, |_| ()).await.map(drop)
     }
 
@@ -270,6 +276,8 @@ impl Terraform {
             .cwd(&self.dir)
             .env("TF_IN_AUTOMATION", "1")
             .env("TF_INPUT", "0")
+            // A workspace that is not there would be an empty state, without a word.
+            .env("TF_WORKSPACE", "default")
             .env("CHECKPOINT_DISABLE", "1");
         for name in
             ["TF_CLI_ARGS", "TF_CLI_ARGS_init", "TF_CLI_ARGS_plan", "TF_CLI_ARGS_apply", "TF_DATA_DIR"]
@@ -378,7 +386,7 @@ impl Terraform {
         match error {
             ProcessError::Failed { tail, .. } => {
                 let said = if said.is_empty() { Diagnostic::from_text(&tail.join("\n")) } else { said };
-                TerraformError::from_diagnostics(program, &self.dir, said, tail, interrupted)
+                TerraformError::from_diagnostics(program, &self.dir, said, &tail, interrupted)
             }
             other => TerraformError::Process(other),
         }

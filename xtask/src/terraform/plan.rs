@@ -285,3 +285,66 @@ fn dotted(path: &[Value]) -> String {
     let steps = path.iter().map(|step| step.as_str().map_or_else(|| step.to_string(), str::to_owned));
     steps.collect::<Vec<_>>().join(".")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Terraform 1.11.4 on the module, recorded: nothing to do; then another tag, a repository and a rule's upstream
+    // changed in the variables, and the key marked as tainted.
+    const NOTHING: &str = include_str!("recorded/plan-nothing.json");
+    const REFUSED: &str = include_str!("recorded/plan-refused.json");
+
+    #[test]
+    fn a_plan_without_changes_is_empty_and_knows_the_state() {
+        let plan = Plan::parse(NOTHING).unwrap();
+        assert!(plan.is_empty());
+        guard(&plan).unwrap();
+        let addresses: Vec<&str> = plan.prior.iter().map(|resource| resource.address.as_str()).collect();
+        assert_eq!(addresses.len(), 6);
+        let curl =
+            plan.prior.iter().find(|resource| resource.address == r#"aws_ecr_repository.managed["curl"]"#);
+        let curl = curl.unwrap();
+        assert_eq!((curl.kind.as_str(), curl.index.as_deref()), ("aws_ecr_repository", Some("curl")));
+        assert_eq!(curl.values["arn"], "arn:aws:ecr:eu-west-1:123456789012:repository/curl");
+    }
+
+    #[test]
+    fn whatever_ends_is_refused_with_terraform_s_reason() {
+        let plan = Plan::parse(REFUSED).unwrap();
+        assert!(!plan.is_empty());
+        assert_eq!(plan.count(Action::Create), 2);
+        assert_eq!(
+            guard(&plan).unwrap_err().to_string(),
+            [
+                "the plan is refused:",
+                r#"aws_ecr_pull_through_cache_rule.managed["ecr-public"] would be replaced: upstream_registry_url cannot be changed on a resource that exists"#,
+                r#"aws_ecr_repository.managed["curl"] would be deleted: the configuration no longer lists "curl""#,
+                r#"aws_kms_alias.ecr["ecr/mainline-htc"] would be deleted: the configuration no longer lists "ecr/mainline-htc""#,
+                "aws_kms_key.ecr would be replaced: its creation failed half-way in an earlier run",
+            ]
+            .join("\n  ")
+        );
+        let TerraformError::Refused { refusals } = guard(&plan).unwrap_err() else { panic!("not refused") };
+        let tainted: Vec<bool> = refusals.iter().map(|refusal| refusal.tainted).collect();
+        assert_eq!(tainted, [false, false, false, true]);
+    }
+
+    #[test]
+    fn an_action_that_is_not_known_is_refused_too() {
+        let strange = r#"{"resource_changes":[{"address":"aws_ecr_repository.managed[\"a\"]","mode":"managed","type":"aws_ecr_repository","change":{"actions":["transmute"]}}]}"#;
+        assert!(guard(&Plan::parse(strange).unwrap()).is_err());
+        let harmless = strange.replace("transmute", "update");
+        guard(&Plan::parse(&harmless).unwrap()).unwrap();
+    }
+
+    #[test]
+    fn what_is_only_forgotten_or_read_is_no_end() {
+        for action in ["forget", "read", "no-op", "create"] {
+            let text = format!(
+                r#"{{"resource_changes":[{{"address":"aws_kms_key.ecr","mode":"managed","type":"aws_kms_key","change":{{"actions":["{action}"]}}}}]}}"#
+            );
+            guard(&Plan::parse(&text).unwrap()).unwrap();
+        }
+    }
+}

@@ -111,3 +111,29 @@ pub(crate) fn resource(scope: &Scope, input: &Input) -> String {
         (None, None) => "*".to_owned(),
     }
 }
+
+/// What the caller needs beside the action's own permission: tags at creation, and the grant that lets ECR use a key
+/// (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/encryption-at-rest.html>).
+pub(crate) fn further_permissions(app: &App, scope: &Scope, action: &str, input: &Input) -> Vec<String> {
+    let mut permissions: Vec<&str> = Vec::new();
+    match action {
+        "CreateRepository" => {
+            if !input.list("tags").is_empty() {
+                permissions.push("ecr:TagResource");
+            }
+            let kind =
+                input.value("encryptionConfiguration").and_then(|wanted| wanted["encryptionType"].as_str());
+            if kind.is_some_and(|kind| kind.starts_with("KMS")) {
+                permissions.extend(["kms:DescribeKey", "kms:CreateGrant"]);
+            }
+        }
+        "DeleteRepository" => {
+            let repository = input.opt("repositoryName").and_then(|name| app.store.repository(scope, name));
+            if repository.is_some_and(|repository| repository.encryption.key.is_some()) {
+                permissions.push("kms:RetireGrant");
+            }
+        }
+        _ => {}
+    }
+    permissions.into_iter().map(str::to_owned).collect()
+}

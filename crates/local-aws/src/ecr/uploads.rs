@@ -148,6 +148,10 @@ impl Uploads {
                 ),
             ));
         }
+        let known = app.store.repository(&upload.scope, &upload.repository);
+        if known.is_some_and(|repository| repository.layers.contains_key(digest)) {
+            return Ok(true);
+        }
         let size = incoming.size();
         app.store.contents.commit(incoming, digest)?;
         repositories::change(app, &upload.scope, &upload.repository, |repository| {

@@ -10,12 +10,13 @@ use crate::digest;
 use crate::ecr::{images, manifest, repositories};
 use crate::fault::Fault;
 use crate::http::{Answer, empty, header, read, set, with_body, without_body};
+use crate::journal::Entry;
 use crate::kms;
 use crate::pull_through;
 
-pub(super) async fn get(call: &Call<'_>, reference: &str) -> Result<Answer, Fault> {
+pub(super) async fn get(call: &Call<'_>, reference: &str, entry: &mut Entry) -> Result<Answer, Fault> {
     // A rule for the prefix may bring the image first.
-    pull_through::manifest(call.app, &call.scope, &call.name, reference).await?;
+    pull_through::manifest(call.app, &call.scope, &call.name, reference, entry).await?;
     let repository = repositories::find(call.app, &call.scope, &call.name)?;
     kms::check(call.app, &call.scope, repository.encryption.key.as_deref())?;
     let (digest, image) = images::resolve(&repository, reference).ok_or_else(|| {
@@ -37,7 +38,7 @@ pub(super) async fn get(call: &Call<'_>, reference: &str) -> Result<Answer, Faul
     Ok(if is_head { without_body(answer) } else { answer })
 }
 
-pub(super) async fn put(call: &Call<'_>, reference: &str, body: Incoming) -> Result<Answer, Fault> {
+pub(super) async fn put(call: &Call<'_>, reference: &str, body: &mut Incoming) -> Result<Answer, Fault> {
     let bytes = read(body, manifest::MOST_BYTES).await?;
     if call.app.quirks.throttles_put_image() {
         return Err(Fault::client("ThrottlingException", "Rate exceeded"));

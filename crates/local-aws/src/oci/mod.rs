@@ -123,14 +123,14 @@ impl Call<'_> {
 pub(crate) async fn answer(
     app: &Arc<App>,
     parts: &Parts,
-    body: Incoming,
+    mut body: Incoming,
     entry: &mut Entry,
 ) -> Result<Answer, HangUp> {
     let (name, kind) = parse(parts.uri.path());
     "oci".clone_into(&mut entry.service);
     entry.action = format!("{} {}", parts.method, kind.name());
     entry.iam = iam(&parts.method, &kind);
-    let mut answer = match outcome(app, parts, body, name, kind, entry).await {
+    let mut answer = match outcome(app, parts, &mut body, name, kind, entry).await {
         Ok(answer) => answer,
         Err(Refusal::Fault(fault)) => {
             entry.error.clone_from(&fault.code);
@@ -146,6 +146,9 @@ pub(crate) async fn answer(
             return Err(HangUp);
         }
     };
+    if !answer.status().is_success() {
+        crate::http::drain(&mut body).await;
+    }
     set(&mut answer, "docker-distribution-api-version", "registry/2.0");
     // A refused HEAD has no words: clients that want them ask again with GET.
     Ok(if parts.method == Method::HEAD && !answer.status().is_success() {
@@ -170,7 +173,7 @@ impl From<Fault> for Refusal {
 async fn outcome(
     app: &Arc<App>,
     parts: &Parts,
-    body: Incoming,
+    body: &mut Incoming,
     name: String,
     kind: Kind,
     entry: &mut Entry,
@@ -203,7 +206,7 @@ async fn outcome(
     }
     Ok(match (parts.method.as_str(), kind) {
         ("GET" | "HEAD", Kind::Ping) => with_body(StatusCode::OK, "application/json; charset=utf-8", "{}"),
-        ("GET" | "HEAD", Kind::Manifest(reference)) => manifests::get(&call, &reference).await?,
+        ("GET" | "HEAD", Kind::Manifest(reference)) => manifests::get(&call, &reference, entry).await?,
         ("PUT", Kind::Manifest(reference)) => manifests::put(&call, &reference, body).await?,
         ("GET" | "HEAD", Kind::Blob(digest)) => blobs::get(&call, &digest).await?,
         ("POST", Kind::Uploads) => uploads::begin(&call, entry).await?,

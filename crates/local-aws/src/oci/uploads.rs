@@ -78,7 +78,7 @@ fn first_byte(call: &Call<'_>) -> Result<u64, Fault> {
 }
 
 /// Takes a body in. What came before it broke off stays.
-async fn receive(upload: &mut Upload, mut body: Incoming) -> Result<(), Fault> {
+async fn receive(upload: &mut Upload, body: &mut Incoming) -> Result<(), Fault> {
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| {
             Fault::client("IncompleteBody", format!("the layer's bytes broke off: {error}"))
@@ -91,7 +91,7 @@ async fn receive(upload: &mut Upload, mut body: Incoming) -> Result<(), Fault> {
 }
 
 /// `PATCH` answers 201 where the specification has 202.
-pub(super) async fn patch(call: &Call<'_>, id: &str, body: Incoming) -> Result<Answer, Fault> {
+pub(super) async fn patch(call: &Call<'_>, id: &str, body: &mut Incoming) -> Result<Answer, Fault> {
     let session = Uploads::find(call.app, &call.scope, &call.name, id).await?;
     let mut upload = session.lock().await;
     upload.begin_part(first_byte(call)?)?;
@@ -101,17 +101,16 @@ pub(super) async fn patch(call: &Call<'_>, id: &str, body: Incoming) -> Result<A
     Ok(answer)
 }
 
-pub(super) async fn complete(call: &Call<'_>, id: &str, body: Incoming) -> Result<Answer, Fault> {
+pub(super) async fn complete(call: &Call<'_>, id: &str, body: &mut Incoming) -> Result<Answer, Fault> {
     let wanted = value(&call.query, "digest").filter(|wanted| digest::is_valid(wanted)).ok_or_else(|| {
         Fault::client("InvalidLayerException", "the parameter 'digest' is missing or is no sha256 digest")
     })?;
     let session = Uploads::find(call.app, &call.scope, &call.name, id).await?;
     let mut upload = session.lock_owned().await;
-    if !hyper::body::Body::is_end_stream(&body) {
+    if !hyper::body::Body::is_end_stream(body) {
         // Chunked bodies may turn out to be empty: a part begins with its first byte.
         let before = upload.offset();
         let first = first_byte(call)?;
-        let mut body = body;
         let mut begun = false;
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|error| {

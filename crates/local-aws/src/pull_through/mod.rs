@@ -12,6 +12,7 @@ use crate::account::Scope;
 use crate::digest;
 use crate::ecr::{manifest, repositories};
 use crate::fault::Fault;
+use crate::journal::Entry;
 use crate::server::App;
 use crate::store::model::{Encryption, Layer, PullThrough, Repository, Rule};
 use crate::time::now_millis;
@@ -45,12 +46,15 @@ fn unavailable(source: &Source, error: &UpstreamError) -> Fault {
 }
 
 /// Brings the manifest that `reference` means, if a rule is there for it and what is here is missing or too old.
-/// Does nothing where no rule is: the caller finds the repository missing or not by itself.
+/// Does nothing where no rule is: the caller finds the repository missing or not by itself. What the puller needs for an import
+/// is added to the journal's entry
+/// (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/pull-through-cache-iam.html>).
 pub(crate) async fn manifest(
     app: &Arc<App>,
     scope: &Scope,
     name: &str,
     reference: &str,
+    entry: &mut Entry,
 ) -> Result<(), Fault> {
     let Some(source) = source(app, scope, name) else { return Ok(()) };
     let key = format!("manifest {}/{} {name} {reference}", scope.account, scope.region);
@@ -85,6 +89,16 @@ pub(crate) async fn manifest(
                 return Ok(());
             }
         }
+    }
+    let mut needed = vec!["ecr:BatchImportUpstreamImage"];
+    if repository.is_none() {
+        needed.push("ecr:CreateRepository");
+    }
+    for permission in needed {
+        if app.quirks.denies(permission) {
+            return Err(Fault::access_denied(&entry.principal, permission, &entry.resource));
+        }
+        entry.iam.push(permission.to_owned());
     }
     let (bytes, media_type) = match app.upstreams.manifest(&source, reference).await {
         Ok(Some(found)) => found,

@@ -372,7 +372,7 @@ fn address(parts: &Parts) -> (String, String) {
     }
 }
 
-pub(crate) async fn answer(app: &Arc<App>, parts: &Parts, body: Incoming, entry: &mut Entry) -> Answer {
+pub(crate) async fn answer(app: &Arc<App>, parts: &Parts, mut body: Incoming, entry: &mut Entry) -> Answer {
     let (bucket, key) = address(parts);
     "s3".clone_into(&mut entry.service);
     entry.resource = match (bucket.as_str(), key.as_str()) {
@@ -380,7 +380,10 @@ pub(crate) async fn answer(app: &Arc<App>, parts: &Parts, body: Incoming, entry:
         (bucket, "") => format!("arn:aws:s3:::{bucket}"),
         (bucket, key) => format!("arn:aws:s3:::{bucket}/{key}"),
     };
-    let outcome = outcome(app, parts, body, &bucket, &key, entry).await;
+    let outcome = outcome(app, parts, &mut body, &bucket, &key, entry).await;
+    if outcome.is_err() {
+        crate::http::drain(&mut body).await;
+    }
     let mut answer = outcome.unwrap_or_else(|fault| {
         entry.error.clone_from(&fault.code);
         let details = element("Code", &fault.code)
@@ -402,7 +405,7 @@ pub(crate) async fn answer(app: &Arc<App>, parts: &Parts, body: Incoming, entry:
 async fn outcome(
     app: &Arc<App>,
     parts: &Parts,
-    body: Incoming,
+    body: &mut Incoming,
     bucket: &str,
     key: &str,
     entry: &mut Entry,
@@ -437,6 +440,7 @@ async fn outcome(
         ),
     })?;
     note_caller(entry, &caller);
+    entry.iam.extend(key_permission(app, parts, action.name, bucket, key).map(str::to_owned));
     if let Some(denied) = entry.iam.iter().find(|action| app.quirks.denies(action)) {
         let message = format!(
             "User: {} is not authorized to perform: {denied} on resource: \"{}\" because no identity-based policy allows the \
@@ -469,6 +473,24 @@ async fn outcome(
     })
     .await
     .unwrap_or_else(|error| Err(Fault::from(std::io::Error::other(error))))
+}
+
+/// What an object under a KMS key needs beside S3's own permission.
+fn key_permission(app: &App, parts: &Parts, action: &str, bucket: &str, key: &str) -> Option<&'static str> {
+    let bucket = app.store.bucket(bucket)?;
+    match action {
+        "PutObject" => {
+            let asked = header(parts, "x-amz-server-side-encryption").map(str::to_owned);
+            let default = || crate::xml::text(bucket.documents.get("encryption")?, "SSEAlgorithm");
+            asked.or_else(default)?.starts_with("aws:kms").then_some("kms:GenerateDataKey")
+        }
+        "GetObject" => {
+            let content = bucket.objects.get(key)?.last()?.content.as_ref()?;
+            let algorithm = content.headers.get("x-amz-server-side-encryption")?;
+            algorithm.starts_with("aws:kms").then_some("kms:Decrypt")
+        }
+        _ => None,
+    }
 }
 
 #[cfg(test)]

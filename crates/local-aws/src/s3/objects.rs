@@ -38,8 +38,8 @@ fn no_such_key() -> Fault {
     Fault::not_found("NoSuchKey", "The specified key does not exist.")
 }
 
-fn precondition(condition: &str) -> Fault {
-    let message = format!("At least one of the pre-conditions you specified did not hold: {condition}");
+fn precondition() -> Fault {
+    let message = "At least one of the pre-conditions you specified did not hold";
     Fault::new(StatusCode::PRECONDITION_FAILED, "PreconditionFailed", message)
 }
 
@@ -55,7 +55,7 @@ fn check_conditions(call: &Call<'_>, versions: &[Version]) -> Result<(), Fault> 
             ));
         }
         if etag.is_some() {
-            return Err(precondition("If-None-Match"));
+            return Err(precondition());
         }
     }
     match (call.header("if-match"), etag) {
@@ -63,7 +63,7 @@ fn check_conditions(call: &Call<'_>, versions: &[Version]) -> Result<(), Fault> 
         (Some(_), None) => Err(no_such_key()),
         (Some("*"), Some(_)) => Ok(()),
         (Some(wanted), Some(etag)) if wanted.trim_matches('"') == etag.trim_matches('"') => Ok(()),
-        (Some(_), Some(_)) => Err(precondition("If-Match")),
+        (Some(_), Some(_)) => Err(precondition()),
     }
 }
 
@@ -174,7 +174,7 @@ pub(super) fn get(call: &Call<'_>) -> Result<Answer, Fault> {
     };
     let same = |etag: &str| etag == "*" || etag.trim_matches('"') == content.etag.trim_matches('"');
     if call.header("if-match").is_some_and(|etag| !same(etag)) {
-        return Err(precondition("If-Match"));
+        return Err(precondition());
     }
     let mut answer = if call.header("if-none-match").is_some_and(same) {
         empty(StatusCode::NOT_MODIFIED)

@@ -16,12 +16,11 @@ use crate::client::response::{self, Failure};
 use crate::error::{Error, ErrorKind};
 use crate::limits;
 
-/// A token service that does not answer for this long is taken for dead.
-const TOKEN_TIMEOUT: Duration = Duration::from_secs(30);
-
 /// Hands out `Authorization` headers.
 pub(crate) struct Broker {
     credentials: Arc<dyn Credentials>,
+    /// A token service that does not answer for this long is taken for dead.
+    timeout: Duration,
     registries: Mutex<HashMap<String, Arc<Registry>>>,
 }
 
@@ -80,8 +79,8 @@ impl Held {
 }
 
 impl Broker {
-    pub(crate) fn new(credentials: Arc<dyn Credentials>) -> Self {
-        Self { credentials, registries: Mutex::default() }
+    pub(crate) fn new(credentials: Arc<dyn Credentials>, timeout: Duration) -> Self {
+        Self { credentials, timeout, registries: Mutex::default() }
     }
 
     /// Waits until it is known how `registry` wants to be spoken to, or returns the right to be the one who finds out.
@@ -209,7 +208,7 @@ impl Broker {
         let mut credential = self.credential(registry, false).await?;
         for last in [false, true] {
             let request = token::request(http, realm, service, scopes, credential.as_ref());
-            match request_token(request).await {
+            match request_token(request, self.timeout).await {
                 Ok(token) => return Ok(token),
                 Err(ErrorKind::Unauthorized { .. } | ErrorKind::Denied { .. })
                     if !last && credential.is_some() =>
@@ -288,8 +287,8 @@ fn scopes_for(challenge: &Challenge, scope: &Scope) -> Vec<String> {
     }
 }
 
-async fn request_token(request: reqwest::RequestBuilder) -> Result<token::Token, ErrorKind> {
-    let stalled = |_| ErrorKind::Stalled { what: "the token service", after: TOKEN_TIMEOUT };
+async fn request_token(request: reqwest::RequestBuilder, after: Duration) -> Result<token::Token, ErrorKind> {
+    let stalled = |_| ErrorKind::Stalled { what: "the token service", after };
     let exchange = async {
         let reply = request.send().await.map_err(response::network)?;
         let status = reply.status();
@@ -299,5 +298,5 @@ async fn request_token(request: reqwest::RequestBuilder) -> Result<token::Token,
         let body = response::read_bounded(reply, "the token service's reply", limits::TOKEN_BODY).await?;
         token::read(&body)
     };
-    tokio::time::timeout(TOKEN_TIMEOUT, exchange).await.map_err(stalled)?
+    tokio::time::timeout(after, exchange).await.map_err(stalled)?
 }

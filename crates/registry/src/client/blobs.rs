@@ -19,11 +19,13 @@ impl Client {
     /// # Errors
     /// When the registry cannot be reached or refuses.
     pub async fn has_blob(&self, reference: &Reference, digest: Digest) -> Result<bool, Error> {
+        self.retry(|| self.has_blob_once(reference, digest)).await
+    }
+
+    pub(crate) async fn has_blob_once(&self, reference: &Reference, digest: Digest) -> Result<bool, Error> {
         let url = self.url(reference, &format!("blobs/{digest}"))?;
-        let result = self.retry(|| async {
-            self.core.send(Call::read(reference, Action::BlobHead, Method::HEAD, url.clone())).await
-        });
-        match result.await {
+        let result = self.core.send(Call::read(reference, Action::BlobHead, Method::HEAD, url)).await;
+        match result {
             Ok(_) => Ok(true),
             Err(error) if is_absent(&error) || matches!(error.kind(), ErrorKind::PartUnknown { .. }) => {
                 Ok(false)

@@ -77,16 +77,16 @@ impl Builder {
             .redirect(reqwest::redirect::Policy::none())
             .http1_only()
             .connect_timeout(self.timeouts.connect);
+        let credentials = self.credentials.unwrap_or_else(|| Arc::new(Anonymous));
         let core = Core {
             http: finish(http)?,
             routes,
-            auth: Broker::new(self.credentials.unwrap_or_else(|| Arc::new(Anonymous))),
+            auth: Broker::new(credentials, self.timeouts.reply),
             pacer: Pacer::new(self.quotas),
-            retry: self.retry,
             timeouts: self.timeouts,
             rate_limits: Mutex::default(),
         };
-        Ok(Client { core: Arc::new(core), watcher: None })
+        Ok(Client { core: Arc::new(core), retry: self.retry, watcher: None })
     }
 }
 

@@ -63,7 +63,7 @@ impl Client {
         let is_transient =
             |error: &Error| error.is_transient() || matches!(error.kind(), ErrorKind::PartUnknown { .. });
         let put = || self.put_once(reference, manifest);
-        let result = retry::retry(&self.core.retry, self.watcher.as_ref(), is_transient, put).await;
+        let result = retry::retry(&self.retry, self.watcher.as_ref(), is_transient, put).await;
         match result {
             Err(error) if matches!(error.kind(), ErrorKind::TagImmutable { .. }) => {
                 let there = self.head(reference).await?;
@@ -175,7 +175,7 @@ impl Client {
             Ok(body) => body.map_err(|kind| Error::of(reference, kind))?,
             Err(_) => return Err(Error::of(reference, ErrorKind::Stalled { what: "the manifest", after })),
         };
-        let manifest = Manifest::new(media_type, body);
+        let manifest = Manifest::received(&media_type, body);
         match reference.digest().or(announced).filter(|expected| *expected != manifest.digest()) {
             None => Ok(manifest),
             Some(expected) => {

@@ -5,12 +5,13 @@ mod builder;
 pub(crate) mod location;
 mod manifests;
 pub(crate) mod pace;
-mod push;
 mod rate_limit;
 pub(crate) mod response;
 mod retry;
+mod push;
 mod route;
 mod transport;
+pub(crate) mod uploads;
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -35,6 +36,7 @@ pub(crate) use builder::test_http;
 #[derive(Clone)]
 pub struct Client {
     pub(crate) core: Arc<Core>,
+    retry: RetryPolicy,
     watcher: Option<RetryWatcher>,
 }
 
@@ -71,7 +73,6 @@ pub(crate) struct Core {
     routes: route::Routes,
     auth: Broker,
     pacer: pace::Pacer,
-    retry: RetryPolicy,
     timeouts: Timeouts,
     rate_limits: Mutex<HashMap<String, RateLimit>>,
 }
@@ -84,7 +85,13 @@ impl Client {
 
     /// The same client, whose retries are told to `watcher`.
     pub fn watched(&self, watcher: RetryWatcher) -> Self {
-        Self { core: Arc::clone(&self.core), watcher: Some(watcher) }
+        Self { watcher: Some(watcher), ..self.clone() }
+    }
+
+    /// The same client, which tries at most twice: for what can be done without.
+    pub(crate) fn hasty(&self) -> Self {
+        let retry = RetryPolicy { attempts: self.retry.attempts.min(2), ..self.retry };
+        Self { retry, ..self.clone() }
     }
 
     /// The pulls that `registry` still allows, as the last reply about a manifest showed them; none where it does not count.
@@ -102,7 +109,7 @@ impl Client {
     }
 
     pub(crate) fn retry_policy(&self) -> RetryPolicy {
-        self.core.retry
+        self.retry
     }
 
     pub(crate) fn watcher(&self) -> Option<&RetryWatcher> {
@@ -115,11 +122,11 @@ impl Client {
         Ok(route.url(reference, tail))
     }
 
-    async fn retry<T, F, Fut>(&self, operation: F) -> Result<T, Error>
+    pub(crate) async fn retry<T, F, Fut>(&self, operation: F) -> Result<T, Error>
     where
         F: FnMut() -> Fut,
         Fut: Future<Output = Result<T, Error>>,
     {
-        retry::retry(&self.core.retry, self.watcher.as_ref(), Error::is_transient, operation).await
+        retry::retry(&self.retry, self.watcher.as_ref(), Error::is_transient, operation).await
     }
 }

@@ -32,8 +32,11 @@ pub enum Quotas {
 /// clock is not one on ours.
 const SHARE: f64 = 0.9;
 
-/// The slowest that a 429 makes us.
-const FLOOR: f64 = 0.5;
+/// The slowest that a 429 makes us; what has to be slower than that, `Retry-After` and the retry layer's pauses make so.
+const FLOOR: f64 = 2.0;
+
+/// Where no quota is published: after so long without a 429 the last one says nothing any more.
+const FORGOTTEN: Duration = Duration::from_secs(30);
 
 /// Replies of requests that were under way together are one event.
 const EPOCH: Duration = Duration::from_millis(250);
@@ -120,7 +123,7 @@ impl Pacer {
 
     /// Something else came.
     pub(crate) fn went_well(&self, registry: &str, action: Action) {
-        self.with_lane(registry, action, Lane::grow);
+        self.with_lane(registry, action, |lane| lane.grow(Instant::now()));
     }
 
     fn with_lane<T>(&self, registry: &str, action: Action, f: impl FnOnce(&mut Lane) -> T) -> T {
@@ -167,11 +170,12 @@ impl Lane {
         self.rate = Some(rate.max(FLOOR));
     }
 
-    fn grow(&mut self) {
-        if self.last_cut.is_none() {
+    fn grow(&mut self, now: Instant) {
+        let (Some(cut), Some(rate)) = (self.last_cut, self.rate) else { return };
+        if now.duration_since(cut) > FORGOTTEN {
+            (self.rate, self.last_cut) = (self.ceiling, None);
             return;
         }
-        let Some(rate) = self.rate else { return };
         let grown = rate + (rate * 0.05).max(0.2);
         self.rate = Some(self.ceiling.map_or(grown, |ceiling| grown.min(ceiling)));
     }
@@ -215,7 +219,7 @@ mod tests {
         lane.cut(later + Duration::from_millis(10), None);
         assert_eq!(lane.rate, Some(4.5));
         for _ in 0..100 {
-            lane.grow();
+            lane.grow(later);
         }
         assert_eq!(lane.rate, Some(9.0));
     }
@@ -228,5 +232,7 @@ mod tests {
         lane.cut(start, Some(Duration::from_secs(3)));
         assert_eq!(lane.book(start), start + Duration::from_secs(3));
         assert!(lane.rate.is_some());
+        lane.grow(start + FORGOTTEN + EPOCH);
+        assert_eq!(lane.rate, None, "an old 429 is forgotten");
     }
 }

@@ -5,15 +5,11 @@
 
 use std::path::Path;
 
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use reqwest::Body;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
-use url::Url;
 
-use super::pace::Action;
-use super::transport::{Call, Payload};
-use super::{Client, location, response};
+use super::Client;
+use super::uploads::Started;
 use crate::digest::{Digest, Hasher};
 use crate::error::{Error, ErrorKind};
 use crate::manifest::Descriptor;
@@ -21,14 +17,6 @@ use crate::reference::Reference;
 
 /// How much of a file is read at a time.
 const CHUNK: usize = 256 * 1024;
-
-/// What a `POST` for an upload came to.
-enum Session {
-    /// The registry mounted the blob from the other repository.
-    Mounted,
-    /// The body goes there.
-    Open(Url),
-}
 
 impl Client {
     /// Pushes a blob from memory, unless the repository has it.
@@ -46,9 +34,9 @@ impl Client {
             return Ok(());
         }
         self.retry(|| async {
-            match self.begin_upload(to, None).await? {
-                Session::Mounted => Ok(()),
-                Session::Open(url) => self.finish_upload(to, blob, url, Payload::Bytes(bytes.clone())).await,
+            match self.start_upload(to, blob.digest, None).await? {
+                Started::Mounted => Ok(()),
+                Started::Session(session) => self.finish_upload(to, session, blob, bytes.clone().into()).await,
             }
         })
         .await
@@ -75,9 +63,9 @@ impl Client {
             )
         };
         self.retry(|| async {
-            let url = match self.begin_upload(to, None).await? {
-                Session::Mounted => return Ok(()),
-                Session::Open(url) => url,
+            let session = match self.start_upload(to, blob.digest, None).await? {
+                Started::Mounted => return Ok(()),
+                Started::Session(session) => session,
             };
             let mut file = tokio::fs::File::open(path).await.map_err(unreadable)?;
             file.seek(std::io::SeekFrom::Start(offset)).await.map_err(unreadable)?;
@@ -90,7 +78,7 @@ impl Client {
                     Ok::<_, std::io::Error>((read > 0).then_some((bytes::Bytes::from(chunk), file)))
                 },
             ));
-            self.finish_upload(to, blob, url, Payload::stream(body)).await
+            self.finish_upload(to, session, blob, body).await
         })
         .await
     }
@@ -104,15 +92,13 @@ impl Client {
         if self.has_blob(to, blob.digest).await? {
             return Ok(());
         }
-        let mount = (from.registry() == to.registry()).then(|| (blob.digest, from.repository().to_owned()));
+        let mount = (from.registry() == to.registry()).then(|| from.repository());
         self.retry(|| async {
-            let url = match self.begin_upload(to, mount.as_ref()).await? {
-                Session::Mounted => return Ok(()),
-                Session::Open(url) => url,
+            let session = match self.start_upload(to, blob.digest, mount).await? {
+                Started::Mounted => return Ok(()),
+                Started::Session(session) => session,
             };
-            let source = self.url(from, &format!("blobs/{}", blob.digest))?;
-            let call = Call::read(from, Action::BlobGet, Method::GET, source);
-            let response = self.core.send(call).await?;
+            let response = self.open_blob(from, blob.digest, 0).await?;
             let expected = (blob.digest, blob.size);
             let body = futures_util::stream::try_unfold(
                 (response, Hasher::default(), 0u64),
@@ -128,53 +114,8 @@ impl Client {
                     }
                 },
             );
-            self.finish_upload(to, blob, url, Payload::stream(Body::wrap_stream(body))).await
+            self.finish_upload(to, session, blob, Body::wrap_stream(body)).await
         })
         .await
-    }
-
-    async fn begin_upload(&self, to: &Reference, mount: Option<&(Digest, String)>) -> Result<Session, Error> {
-        let mut url = self.url(to, "blobs/uploads/")?;
-        if let Some((digest, from)) = mount {
-            let route = self.core.routes.get(to.registry()).map_err(|kind| Error::of(to, kind))?;
-            url.query_pairs_mut()
-                .append_pair("mount", &digest.to_string())
-                .append_pair("from", &route.repository(from));
-        }
-        let asked = url.clone();
-        let call = Call {
-            push: true,
-            mount_from: mount.map(|(_, from)| from.as_str()),
-            headers: HeaderMap::from_iter([(CONTENT_LENGTH, HeaderValue::from_static("0"))]),
-            ..Call::read(to, Action::UploadStart, Method::POST, url)
-        };
-        let reply = self.core.send(call).await?;
-        if reply.status() == StatusCode::CREATED && mount.is_some() {
-            return Ok(Session::Mounted);
-        }
-        let text = response::header(reply.headers(), LOCATION.as_str()).ok_or_else(|| {
-            Error::of(to, ErrorKind::Protocol("an upload was begun without a Location".to_owned()))
-        })?;
-        location::resolve(&asked, text).map(Session::Open).map_err(|kind| Error::of(to, kind))
-    }
-
-    async fn finish_upload(
-        &self,
-        to: &Reference,
-        blob: &Descriptor,
-        mut url: Url,
-        body: Payload,
-    ) -> Result<(), Error> {
-        url.query_pairs_mut().append_pair("digest", &blob.digest.to_string());
-        let call = Call {
-            push: true,
-            headers: HeaderMap::from_iter([
-                (CONTENT_TYPE, HeaderValue::from_static("application/octet-stream")),
-                (CONTENT_LENGTH, HeaderValue::from(blob.size)),
-            ]),
-            body,
-            ..Call::read(to, Action::UploadFinish, Method::PUT, url)
-        };
-        self.core.send(call).await.map(drop)
     }
 }

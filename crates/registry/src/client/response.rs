@@ -49,7 +49,8 @@ impl Failure {
             }
             (500 | 502 | 503 | 504 | 522 | 408, _) => ErrorKind::Unavailable { status, retry_after, message },
             (401, _) => ErrorKind::Unauthorized { message },
-            (416, _) | (_, "BLOB_UPLOAD_UNKNOWN" | "BLOB_UPLOAD_INVALID") => {
+            (416, _)
+            | (_, "BLOB_UPLOAD_UNKNOWN" | "BLOB_UPLOAD_INVALID" | "DIGEST_INVALID" | "SIZE_INVALID") => {
                 ErrorKind::UploadLost { message }
             }
             (_, "BLOB_UNKNOWN" | "MANIFEST_BLOB_UNKNOWN") => ErrorKind::PartUnknown { message },

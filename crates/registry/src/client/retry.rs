@@ -53,6 +53,9 @@ impl RetryPolicy {
     }
 }
 
+/// Content that was wrong so often is wrong at its source, and each look at it may be a pull.
+const MISMATCHES: u32 = 2;
+
 /// Tries `operation` until it succeeds, fails for good, or has been tried often enough.
 pub(crate) async fn retry<T, F, Fut>(
     policy: &RetryPolicy,
@@ -64,13 +67,15 @@ where
     F: FnMut() -> Fut,
     Fut: Future<Output = Result<T, Error>>,
 {
-    let mut attempt = 1;
+    let (mut attempt, mut mismatches) = (1, 0);
     loop {
         let error = match operation().await {
             Ok(value) => return Ok(value),
             Err(error) => error,
         };
-        let Some(pause) = policy.pause(attempt, &error).filter(|_| is_transient(&error)) else {
+        mismatches += u32::from(error.is_mismatch());
+        let is_hopeless = mismatches > MISMATCHES || !is_transient(&error);
+        let Some(pause) = policy.pause(attempt, &error).filter(|_| !is_hopeless) else {
             return Err(error);
         };
         tracing::debug!(%error, ?pause, attempt, "trying again");

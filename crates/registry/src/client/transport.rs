@@ -86,42 +86,43 @@ impl Core {
             push: call.push,
             mount_from: call.mount_from.map(|from| route.repository(from)),
         };
-        self.pacer.turn(registry, call.action).await;
-        let first_contact = match self.auth.first_contact(registry, &route.origin).await {
-            // A body that can be sent once is no good for finding out.
-            Some(contact) if call.body.is_repeatable() => Some(contact),
-            _ => None,
-        };
-        let grant = self.auth.grant(&self.http, registry, &route.origin, &scope).await?;
-        let failure = match self.exchange(&call, &grant).await? {
-            Ok(response) => {
-                self.note_success(&call, &route.origin, &response);
-                return Ok(response);
-            }
-            Err(failure) => failure,
-        };
-        if failure.is_foreign || !(failure.status() == StatusCode::UNAUTHORIZED || failure.expired()) {
-            self.auth.answered(registry, &route.origin);
-            return Err(self.refused(&call, failure));
+        // A body that can be sent once is no good for finding out.
+        let mut first_contact = None;
+        if call.body.is_repeatable() {
+            first_contact = self.auth.first_contact(registry, &route.origin).await;
         }
-        let headers = &failure.failure.headers;
-        let renewed = self.auth.renew(&self.http, registry, &route.origin, &scope, &grant, headers).await?;
-        drop(first_contact);
-        match renewed {
-            None => Err(self.refused(&call, failure)),
-            Some(_) if !call.body.is_repeatable() => {
-                let message = failure.failure.into_kind().to_string();
-                Err(call.error(ErrorKind::Expired { message }))
-            }
-            Some(grant) => {
-                self.pacer.turn(registry, call.action).await;
-                match self.exchange(&call, &grant).await? {
-                    Ok(response) => {
-                        self.note_success(&call, &route.origin, &response);
-                        Ok(response)
-                    }
-                    Err(failure) => Err(self.refused(&call, failure)),
+        let mut grant = self.auth.grant(&self.http, registry, &route.origin, &scope).await?;
+        // Once for a challenge, and once more for a credential that has run out since it was stored.
+        let mut was_refused = false;
+        loop {
+            self.pacer.turn(registry, call.action).await;
+            let refusal = match self.exchange(&call, &grant).await? {
+                Ok(response) => {
+                    self.note_success(&call, &route.origin, &response);
+                    return Ok(response);
                 }
+                Err(refusal) => refusal,
+            };
+            if !refusal.is_for_want_of_credentials() {
+                self.auth.answered(registry, &route.origin);
+                return Err(self.refused(&call, refusal));
+            }
+            let had_header = grant.header.is_some();
+            if had_header && was_refused {
+                return Err(self.refused(&call, refusal));
+            }
+            was_refused = had_header;
+            let headers = &refusal.failure.headers;
+            let renewed =
+                self.auth.renew(&self.http, registry, &route.origin, &scope, &grant, headers).await?;
+            drop(first_contact.take());
+            match renewed {
+                None => return Err(self.refused(&call, refusal)),
+                Some(_) if !call.body.is_repeatable() => {
+                    let message = refusal.failure.into_kind().to_string();
+                    return Err(call.error(ErrorKind::Expired { message }));
+                }
+                Some(renewed) => grant = renewed,
             }
         }
     }
@@ -215,12 +216,10 @@ struct Refusal {
 }
 
 impl Refusal {
-    fn status(&self) -> StatusCode {
-        self.failure.status
-    }
-
-    fn expired(&self) -> bool {
-        self.failure.is_expired_token()
+    /// Whether the registry itself (not a host that it sent us to) wants other credentials.
+    fn is_for_want_of_credentials(&self) -> bool {
+        let is_unauthorized = self.failure.status == StatusCode::UNAUTHORIZED;
+        !self.is_foreign && (is_unauthorized || self.failure.is_expired_token())
     }
 }
 

@@ -12,6 +12,7 @@ use crate::digest::Digest;
 use crate::limits;
 use crate::platform::Platform;
 
+pub(crate) use media_type::OCI_INDEX;
 pub use media_type::{ACCEPTED, Kind};
 pub use trim::SOURCE_DIGEST_ANNOTATION;
 
@@ -151,6 +152,27 @@ impl Manifest {
         Self { media_type, digest: Digest::of(&bytes), bytes }
     }
 
+    /// A manifest from a server that does not know manifests' media types (a plain file server says `application/json`): then
+    /// the manifest's own word for itself counts.
+    pub(crate) fn received(media_type: &str, bytes: Vec<u8>) -> Self {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Inside {
+            media_type: String,
+        }
+        let manifest = Self::new(media_type, bytes);
+        let says_nothing = ["", "application/json", "application/octet-stream", "text/plain"];
+        if !says_nothing.contains(&manifest.media_type()) {
+            return manifest;
+        }
+        match serde_json::from_slice::<Inside>(&manifest.bytes) {
+            Ok(inside) if Kind::of(&inside.media_type) != Kind::Other => {
+                Self { media_type: inside.media_type, ..manifest }
+            }
+            _ => manifest,
+        }
+    }
+
     /// The media type, without parameters.
     pub fn media_type(&self) -> &str {
         &self.media_type
@@ -284,6 +306,21 @@ mod tests {
             subject: None,
         };
         assert_eq!(image.blobs(), [&config, &layer]);
+    }
+
+    #[test]
+    fn a_server_that_knows_no_media_types_leaves_it_to_the_manifest() {
+        let text = format!(r#"{{"mediaType":"{INDEX}","manifests":[]}}"#);
+        assert_eq!(
+            Manifest::received("application/json; charset=utf-8", text.clone().into()).kind(),
+            Kind::Index
+        );
+        assert_eq!(
+            Manifest::received(IMAGE, text.into()).kind(),
+            Kind::Image,
+            "a contradiction is not hidden"
+        );
+        assert_eq!(Manifest::received("", b"{}".to_vec()).kind(), Kind::Other);
     }
 
     #[test]

@@ -1,1 +1,169 @@
-//! The mirror.
+//! The mirror: images from registry to registry.
+//!
+//! [`Mirror::plan`] decides by HEAD what is to be done and reads the manifests of what is to be copied; [`Mirror::apply`] does it;
+//! [`Mirror::verify`] looks at the result. A layer's bytes pass through: the source's reply is the upload's body.
+
+mod apply;
+mod artifacts;
+mod blob;
+mod event;
+mod job;
+mod ledger;
+mod mapping;
+mod plan;
+mod resolve;
+mod slots;
+mod source;
+mod upload;
+mod verify;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::client::{Client, Quotas};
+
+pub use apply::{Copied, Outcome};
+pub use event::Event;
+pub use job::{Action, Content, Job, Plan, Planned, Platforms, Pulls};
+pub use mapping::{BlobIndex, Mapping, MemoryMapping};
+pub use verify::Verified;
+
+use event::Events;
+use slots::Slots;
+
+/// Images that are worked on at once. Each costs a few requests' worth of memory; what they transfer has limits of its own.
+const IMAGES_AT_ONCE: usize = 128;
+
+/// How much is done at once. A transfer takes a slot of the whole run, of its source's and of its target's host together, so
+/// that none holds one while it waits for another.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Large blobs in the whole run.
+    pub transfers: usize,
+    /// Large blobs from or to one host.
+    pub transfers_per_host: usize,
+    /// Small blobs, and requests that carry none, in the whole run.
+    pub requests: usize,
+    /// Small blobs, and requests that carry none, from or to one host.
+    pub requests_per_host: usize,
+}
+
+impl Limits {
+    /// Up to here a blob is small: the way there takes longer than the bytes.
+    pub const SMALL: u64 = 256 << 10;
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { transfers: 8, transfers_per_host: 8, requests: 64, requests_per_host: 64 }
+    }
+}
+
+/// Whether a registry takes a blob from another of its repositories instead of the bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mounts {
+    /// As soon as the blob is there.
+    Anytime,
+    /// Once a manifest names the blob
+    /// ([Amazon ECR](https://docs.aws.amazon.com/AmazonECR/latest/userguide/blob-mounting.html), where the account has it switched on).
+    Committed,
+    /// Never: each repository gets the bytes.
+    Never,
+}
+
+/// Copies images. Cheap to clone.
+#[derive(Clone)]
+pub struct Mirror {
+    client: Client,
+    mapping: Arc<dyn Mapping>,
+    blob_index: Option<Arc<dyn BlobIndex>>,
+    events: Events,
+    mounts: HashMap<String, Mounts>,
+    small: Arc<Slots>,
+    large: Arc<Slots>,
+}
+
+impl Mirror {
+    /// A mirror that remembers nothing between runs and tells nobody what it does.
+    pub fn new(client: Client) -> Self {
+        let mirror = Self {
+            client,
+            mapping: Arc::new(MemoryMapping::default()),
+            blob_index: None,
+            events: Events::default(),
+            mounts: HashMap::new(),
+            small: Slots::new(0, 0),
+            large: Slots::new(0, 0),
+        };
+        mirror.limits(Limits::default())
+    }
+
+    /// What earlier runs learned.
+    #[must_use]
+    pub fn mapping(mut self, mapping: Arc<dyn Mapping>) -> Self {
+        self.mapping = mapping;
+        self
+    }
+
+    /// A cheaper way to ask a registry for many blobs at once.
+    #[must_use]
+    pub fn blob_index(mut self, blob_index: Arc<dyn BlobIndex>) -> Self {
+        self.blob_index = Some(blob_index);
+        self
+    }
+
+    /// Hears of everything that happens, from several threads: it should be quick.
+    #[must_use]
+    pub fn on_event(mut self, listener: impl Fn(&Event) + Send + Sync + 'static) -> Self {
+        self.events = Events::new(listener);
+        self
+    }
+
+    /// How much is done at once.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.small = Slots::new(limits.requests, limits.requests_per_host);
+        self.large = Slots::new(limits.transfers, limits.transfers_per_host);
+        self
+    }
+
+    /// How `registry` mounts, where that is known better than by its name.
+    #[must_use]
+    pub fn mounts(mut self, registry: &str, mounts: Mounts) -> Self {
+        self.mounts.insert(registry.to_owned(), mounts);
+        self
+    }
+
+    /// The client that the mirror uses.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    fn mounts_at(&self, registry: &str) -> Mounts {
+        self.mounts.get(registry).copied().unwrap_or_else(|| match self.client.quotas(registry) {
+            Quotas::Ecr | Quotas::EcrPublic => Mounts::Committed,
+            Quotas::Unknown => Mounts::Anytime,
+        })
+    }
+
+    fn is_ecr(&self, registry: &str) -> bool {
+        self.client.quotas(registry) != Quotas::Unknown
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::Digest;
+
+    fn is_send<T: Send>(_: T) {}
+
+    #[test]
+    fn a_caller_may_spawn_everything() {
+        let mirror = Mirror::new(Client::builder().build().unwrap());
+        let target = "h:1/a:b".parse().unwrap();
+        is_send(mirror.plan(Vec::new()));
+        is_send(mirror.apply(Plan { images: Vec::new(), pulls: Vec::new() }));
+        is_send(mirror.verify(&target, Digest::of(b"")));
+    }
+}

@@ -180,7 +180,7 @@ impl Maker<'_> {
 
     /// The real root file system, kept in the data directory because it takes a while to make.
     fn root_fs(&self) -> Result<Layer, Error> {
-        let cache = self.data.join(format!("root-fs-{}-2", root_fs::debian_architecture()?));
+        let cache = self.data.join(format!("root-fs-{}-2", self.native));
         let description = cache.join("layer.json");
         let archive = cache.join("layer.tar.gz");
         let layer = match std::fs::read(&description) {

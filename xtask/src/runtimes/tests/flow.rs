@@ -1,9 +1,14 @@
 //! Plan, build, push, verify, tag, and everything after it.
 
+use std::future::Future as _;
+
 use registry::{Digest, Platform};
 
 use super::world::{World, plan_one, run_one, skipped};
-use crate::runtimes::{Action, Options, RuntimeError, Why, apply, builds, plan, rollback, why};
+use crate::docker::Builder;
+use crate::process::Cmd;
+use crate::runtimes::{Action, Options, Runtime, RuntimeError, State, Why};
+use crate::runtimes::{apply, builds, plan, rollback, smoke, why};
 
 /// No container client at all: whatever needs one fails.
 const NONE: &str = "no-such-container-client";
@@ -245,4 +250,139 @@ async fn a_contributors_build_needs_no_registry_of_ours() {
     let planned = plan_one(&context, &runtime, false).await;
     assert_eq!(planned.action, Action::Nothing);
     assert_eq!(why(&context, &planned).await.unwrap(), Why::Changes(Vec::new()));
+
+    // There and back: the second build of the first inputs is none, and the name follows.
+    let say = runtime.context.join("say");
+    std::fs::write(&say, "other\n").unwrap();
+    assert!(run_one(&context, &runtime, false).await.1.result.unwrap().built);
+    let named = async || world.docker.image(&format!("lambda:{}", runtime.name)).await.unwrap().unwrap();
+    assert_ne!(named().await, local);
+    std::fs::write(&say, "hello\n").unwrap();
+    let (action, outcome) = run_one(&context, &runtime, false).await;
+    assert_eq!((action, outcome.result.unwrap().local), (Action::Nothing, done.local));
+    assert_eq!(named().await, local);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_ends_anywhere_leaves_the_old_runtime_and_the_next_one_completes() {
+    let Some(world) = World::new("ended").await else { return };
+    world.push_base("upstream/lambda/base", "v1").await;
+    let runtime = world.runtime();
+    let name = runtime.name.clone();
+    let context = world.context("docker");
+    let old = run_one(&context, &runtime, false).await.1.result.unwrap().digest;
+    let is_at: [fn(&State) -> bool; 5] = [
+        |state| matches!(state, State::Building { .. }),
+        |state| matches!(state, State::Packing),
+        |state| matches!(state, State::Pushing { .. }),
+        |state| matches!(state, State::Verifying),
+        |state| matches!(state, State::Tagging),
+    ];
+    for is_at in is_at {
+        world.fake.states.lock().unwrap().clear();
+        let planned = plan_one(&context, &runtime, true).await;
+        let mut run = std::pin::pin!(apply(&context, vec![planned]));
+        // Polled step by step, and dropped as soon as it has come there.
+        let ended = std::future::poll_fn(|cx| {
+            let polled = run.as_mut().poll(cx);
+            match world.fake.states.lock().unwrap().iter().any(is_at) {
+                true => std::task::Poll::Ready(polled.is_pending()),
+                false => polled.map(|_| false),
+            }
+        });
+        assert!(ended.await, "it came to its end before it could be stopped");
+        assert_eq!(world.tag(&name).await, old);
+        assert!(world.run(&name).starts_with("well: hello\n"));
+    }
+    let new = run_one(&context, &runtime, true).await.1.result.unwrap();
+    assert!(new.moved && new.digest != old && new.replaced == old);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn buildkit_builds_the_same_runtime() {
+    let Some(client) = buildkit_client() else {
+        skipped("buildkit", "a docker client with BuildKit (Debian's docker.io)");
+        return;
+    };
+    let Some(world) = World::new("buildkit").await else { return };
+    world.push_base("upstream/lambda/base", "v1").await;
+    let runtime = world.runtime();
+    let context = world.context(&client);
+    assert_ne!(context.docker().await.unwrap().builder(), Builder::Legacy);
+    let legacy = plan_one(&world.context("docker"), &runtime, false).await.key;
+    for force in [false, true] {
+        let (action, outcome) = run_one(&context, &runtime, force).await;
+        assert_eq!(action, Action::Build { forced: force });
+        assert!(outcome.result.unwrap().moved);
+        assert!(world.run(&runtime.name).starts_with("well: hello\n"));
+    }
+    let planned = plan_one(&world.context(NONE), &runtime, false).await;
+    assert_eq!((planned.action, planned.key), (Action::Nothing, legacy), "the builder is not in the key");
+}
+
+fn buildkit_client() -> Option<String> {
+    let has_it = |path: &std::path::PathBuf| {
+        let help = Cmd::new(path).env("DOCKER_BUILDKIT", "1").args(["build", "--help"]).read();
+        help.is_ok_and(|help| help.contains("--progress"))
+    };
+    which::which_all("docker").ok()?.find(has_it).map(|path| path.display().to_string())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_runtimes_are_built_side_by_side_and_share_their_base() {
+    let Some(world) = World::new("several").await else { return };
+    world.push_base("upstream/lambda/base", "v1").await;
+    let runtimes: Vec<Runtime> = (0..3)
+        .map(|n| Runtime {
+            name: format!("{}-{n}", world.runtime().name),
+            args: [("SAY".to_owned(), format!("number {n}"))].into(),
+            ..world.runtime()
+        })
+        .collect();
+    let context = world.context("docker");
+    let planned = plan(&context, &runtimes, Options::default()).await;
+    let outcomes = apply(&context, planned.into_iter().map(Result::unwrap).collect()).await;
+    for (n, (outcome, runtime)) in outcomes.iter().zip(&runtimes).enumerate() {
+        assert_eq!(outcome.name, runtime.name);
+        assert!(outcome.result.as_ref().unwrap().moved);
+        assert!(world.run(&runtime.name).starts_with(&format!("number {n} hello")));
+    }
+    // An argument of one of them: that one is built, and no other.
+    let mut changed = runtimes;
+    changed[1].args.insert("SAY".to_owned(), "other".to_owned());
+    let planned = plan(&context, &changed, Options::default()).await;
+    let actions: Vec<Action> = planned.into_iter().map(|planned| planned.unwrap().action).collect();
+    assert_eq!(actions, [Action::Nothing, Action::Build { forced: false }, Action::Nothing]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_runtime_that_answers_passes_and_one_that_ends_or_keeps_silent_does_not() {
+    let Some(world) = World::new("smoke").await else { return };
+    world.push_base("upstream/lambda/base", "v1").await;
+    let mut runtime = world.runtime();
+    runtime.context = world.room.path().join("smoke");
+    std::fs::create_dir(&runtime.context).unwrap();
+    let dockerfile =
+        "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nCOPY start /start\nENTRYPOINT [\"/bin/sh\", \"/start\"]\n";
+    std::fs::write(runtime.context.join("Dockerfile"), dockerfile).unwrap();
+    let start = "case $1 in ends) echo the-reason; exit 3;; silent) exec sleep 600;; esac\n\
+                 exec nc -ll -p 8080 -e sh -c 'read line; printf \"HTTP/1.0 200 OK\\r\\n\\r\\n{}\"'\n";
+    std::fs::write(runtime.context.join("start"), start).unwrap();
+    let mut context = world.context("docker");
+    context.repository = None;
+    let image = run_one(&context, &runtime, false).await.1.result.unwrap().local.remove(0);
+    let long = std::time::Duration::from_secs(60);
+    let answer = smoke(&context, &image, "handler", long).await.unwrap();
+    assert_eq!((answer.status, answer.body.as_str()), (200, "{}"));
+    let error = smoke(&context, &image, "ends", long).await.unwrap_err();
+    assert!(
+        error.to_string().contains("it ended before it answered") && error.tail() == ["the-reason"],
+        "{error}"
+    );
+    let short = std::time::Duration::from_secs(2);
+    let error = smoke(&context, &image, "silent", short).await.unwrap_err().to_string();
+    assert!(error.ends_with("no answer within 2 s"), "{error}");
+    let left =
+        Cmd::new("docker").args(["ps", "--all", "--quiet", "--filter", &format!("ancestor={image}")]).read();
+    assert_eq!(left.unwrap(), "", "no container is left");
 }

@@ -1,0 +1,143 @@
+//! Which comparisons are made: set, variant, link, tools, rounds.
+
+use crate::Options;
+use crate::link::Kind;
+use crate::sets::{Set, Variant};
+use crate::tools::Tool;
+
+/// One comparison: its tools take turns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cell {
+    /// The images.
+    pub set: Set,
+    /// How they stand at the source.
+    pub variant: Variant,
+    /// The way to them.
+    pub link: Kind,
+    /// Who takes turns.
+    pub tools: Vec<Tool>,
+    /// How many turns.
+    pub rounds: u32,
+    /// Whether a cold copy is measured; if not, the target has everything from the start.
+    pub cold: bool,
+    /// Whether it is about memory and files rather than time.
+    pub watch_files: bool,
+}
+
+impl Cell {
+    fn new(set: Set, variant: Variant, link: Kind, tools: &[Tool], rounds: u32) -> Self {
+        let (cold, watch_files) = (set != Set::Tiny, set == Set::Big);
+        Self { set, variant, link, tools: tools.to_vec(), rounds, cold, watch_files }
+    }
+
+    /// The turns of one tool: of 500 images, a client that is slow at them gets one unless there is time.
+    pub fn rounds_of(&self, tool: Tool, options: &Options) -> u32 {
+        let slow = matches!(tool, Tool::SkopeoX4 | Tool::CraneX4 | Tool::OrasX4 | Tool::RegctlX4);
+        if self.set == Set::Tiny && slow && !options.full && options.rounds.is_none() {
+            1
+        } else {
+            self.rounds
+        }
+    }
+}
+
+/// Everything that is to be measured, what matters most first: where time runs out, the end is left out.
+pub fn cells(options: &Options) -> Vec<Cell> {
+    use Kind::{Gigabit, Loopback, Slow};
+    use Variant::{Index, Single};
+    let many: Vec<Tool> = Tool::ALL.into_iter().filter(|tool| *tool != Tool::Docker).collect();
+    let without = |left_out: &[Tool]| -> Vec<Tool> {
+        many.iter().copied().filter(|tool| options.full || !left_out.contains(tool)).collect()
+    };
+    // One by one takes minutes over 40 ms or of many images, and tells nothing that four at once does not.
+    let far = without(&[Tool::Skopeo]);
+    // At 100 Mbit/s the link is the floor.
+    let slow = without(&[Tool::Skopeo, Tool::Floor]);
+    // The floor has no run with nothing to do. 500 images one process each over 40 ms take two minutes a turn.
+    let near: Vec<Tool> = without(&[Tool::Skopeo]).into_iter().filter(|tool| *tool != Tool::Floor).collect();
+    let single = [Tool::SkopeoX4, Tool::CraneX4, Tool::RegctlX4, Tool::OrasX4];
+    let idle: Vec<Tool> =
+        near.iter().copied().filter(|tool| options.full || !single.contains(tool)).collect();
+    let rounds = options.rounds.unwrap_or(if options.full { 9 } else { 5 });
+    let few = |default: u32| options.rounds.unwrap_or(default);
+    let mut cells = vec![
+        Cell::new(Set::Grid, Single, Loopback, &many, rounds),
+        Cell::new(Set::Small, Single, Loopback, &far, rounds),
+        Cell::new(Set::Grid, Single, Gigabit, &far, rounds),
+        Cell::new(Set::Small, Single, Gigabit, &far, rounds),
+        Cell::new(Set::Tiny, Index, Gigabit, &idle, rounds),
+        Cell::new(Set::Grid, Single, Slow, &slow, rounds),
+        Cell::new(Set::Big, Single, Loopback, &[Tool::Ours, Tool::Skopeo], few(2)),
+        Cell::new(Set::Grid, Index, Loopback, &many, rounds),
+        Cell::new(Set::Tiny, Single, Loopback, &near, rounds),
+        Cell::new(Set::Grid, Single, Loopback, &[Tool::Ours, Tool::Docker], few(3)),
+        Cell::new(Set::Grid, Index, Gigabit, &far, rounds),
+        Cell::new(Set::Small, Index, Loopback, &far, rounds),
+    ];
+    if options.full {
+        cells.extend([
+            Cell::new(Set::Small, Index, Gigabit, &far, rounds),
+            Cell::new(Set::Tiny, Single, Gigabit, &idle, rounds),
+            Cell::new(Set::Tiny, Index, Loopback, &near, rounds),
+            Cell::new(Set::Grid, Index, Slow, &slow, rounds),
+            Cell::new(Set::Small, Single, Slow, &slow, rounds),
+            Cell::new(Set::Small, Index, Slow, &slow, rounds),
+            Cell::new(Set::Big, Index, Loopback, &[Tool::Ours, Tool::Skopeo], few(2)),
+        ]);
+    }
+    if options.only.contains(&Set::Smoke) {
+        cells.push(Cell::new(Set::Smoke, Single, Loopback, &many, rounds));
+        cells.push(Cell::new(Set::Smoke, Index, Loopback, &many, rounds));
+        cells.push(Cell::new(Set::Smoke, Single, Gigabit, &far, rounds));
+    }
+    cells.retain_mut(|cell| {
+        cell.tools.retain(|tool| options.tool.is_empty() || options.tool.contains(tool));
+        (options.only.is_empty() || options.only.contains(&cell.set))
+            && (options.link.is_empty() || options.link.contains(&cell.link))
+            && !cell.tools.is_empty()
+    });
+    cells
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options() -> Options {
+        Options {
+            full: false,
+            rounds: None,
+            only: vec![],
+            link: vec![],
+            tool: vec![],
+            xtask: None,
+            out: None,
+            floor_jobs: 8,
+        }
+    }
+
+    #[test]
+    fn full_is_more_than_the_default_and_filters_narrow() {
+        let default = cells(&options());
+        let full = cells(&Options { full: true, ..options() });
+        assert!(full.len() > default.len());
+        assert!(full[0].rounds == 9 && default[0].rounds == 5);
+        let only = cells(&Options { only: vec![Set::Big], tool: vec![Tool::Ours], ..options() });
+        assert_eq!(only.len(), 1);
+        assert_eq!((only[0].tools.as_slice(), only[0].rounds), (&[Tool::Ours][..], 2));
+        assert!(cells(&Options { only: vec![Set::Big], link: vec![Kind::Slow], ..options() }).is_empty());
+    }
+
+    #[test]
+    fn every_set_is_measured_as_manifests_and_as_indexes_in_full() {
+        let full = cells(&Options { full: true, ..options() });
+        for set in [Set::Grid, Set::Small, Set::Big, Set::Tiny] {
+            for variant in [Variant::Single, Variant::Index] {
+                assert!(
+                    full.iter().any(|cell| cell.set == set && cell.variant == variant),
+                    "{set:?} {variant:?}"
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! `bench floor`: uploads alone. Nothing is read over the network, nothing is looked up: what the target itself costs.
+//!
+//! Every blob goes once (POST, PUT), other repositories get it mounted (POST), every manifest is one PUT.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail};
+use bytes::Bytes;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use reqwest::{Client, Response, StatusCode, Url, header};
+
+use crate::content::Blob;
+use crate::sets::{Catalog, Variant};
+use crate::store::Store;
+
+/// What one read from the disk takes.
+const PART: usize = 1 << 18;
+
+/// Uploads the catalogue in the file from the store at `root` to `target`, `jobs` requests at once.
+///
+/// # Errors
+/// When the target refuses anything.
+pub fn run(catalog: &Path, root: &Path, target: &str, variant: Variant, jobs: usize) -> Result<()> {
+    // The second of two installations in one process would fail, and change nothing.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let catalog: Catalog = serde_json::from_slice(&std::fs::read(catalog)?)?;
+    let store = Store::new(root.to_owned());
+    let base = Url::parse(target).context("the target is no URL")?;
+    let client = Client::builder().no_proxy().build()?;
+    let floor = Floor { client, base, store };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(floor.upload(&catalog, variant, jobs))
+}
+
+struct Floor {
+    client: Client,
+    base: Url,
+    store: Store,
+}
+
+impl Floor {
+    async fn upload(&self, catalog: &Catalog, variant: Variant, jobs: usize) -> Result<()> {
+        let mut homes: HashMap<&str, &str> = HashMap::new();
+        let (mut sends, mut mounts) = (Vec::new(), Vec::new());
+        for image in &catalog.images {
+            for blob in image.blobs() {
+                match homes.get(blob.digest.as_str()) {
+                    Some(home) => mounts.push((image.repository.as_str(), *home, blob)),
+                    None => {
+                        homes.insert(&blob.digest, &image.repository);
+                        sends.push((image.repository.as_str(), blob));
+                    }
+                }
+            }
+        }
+        // The largest first, as the last one to end decides.
+        sends.sort_by_key(|(_, blob)| std::cmp::Reverse(blob.size));
+        let sends = stream::iter(sends.into_iter().map(|(to, blob)| self.send(to, blob)));
+        sends.buffer_unordered(jobs).try_collect::<()>().await?;
+        let mounts = stream::iter(mounts.into_iter().map(|(to, from, blob)| self.mount(to, from, blob)));
+        mounts.buffer_unordered(jobs).try_collect::<()>().await?;
+        let manifests = stream::iter(
+            catalog.images.iter().map(|image| self.manifest(&image.repository, variant, &image.manifest)),
+        );
+        manifests.buffer_unordered(jobs).try_collect::<()>().await
+    }
+
+    async fn send(&self, repository: &str, blob: &Blob) -> Result<()> {
+        let url = self.base.join(&format!("/v2/{repository}/blobs/uploads/"))?;
+        let opened = expect(self.client.post(url).send().await?, StatusCode::ACCEPTED)?;
+        let location = opened.headers().get(header::LOCATION).context("an upload without Location")?;
+        let mut url = self.base.join(location.to_str()?)?;
+        url.query_pairs_mut().append_pair("digest", &blob.digest);
+        let file = File::open(self.store.blob_path(&blob.digest))?;
+        // Reads come from the page cache: the file was written or read a moment ago.
+        let body = stream::try_unfold(file, |mut file| async move {
+            let mut part = vec![0; PART];
+            let count = file.read(&mut part)?;
+            part.truncate(count);
+            Ok::<_, std::io::Error>((count > 0).then(|| (Bytes::from(part), file)))
+        });
+        let sent = self
+            .client
+            .put(url)
+            .header(header::CONTENT_LENGTH, blob.size)
+            .header(header::CONTENT_TYPE, "application/octet-stream")
+            .body(reqwest::Body::wrap_stream(body));
+        expect(sent.send().await?, StatusCode::CREATED).map(drop)
+    }
+
+    async fn mount(&self, to: &str, from: &str, blob: &Blob) -> Result<()> {
+        let mut url = self.base.join(&format!("/v2/{to}/blobs/uploads/"))?;
+        url.query_pairs_mut().append_pair("mount", &blob.digest).append_pair("from", from);
+        expect(self.client.post(url).send().await?, StatusCode::CREATED).map(drop)
+    }
+
+    async fn manifest(&self, repository: &str, variant: Variant, manifest: &Blob) -> Result<()> {
+        let url = self.base.join(&format!("/v2/{repository}/manifests/{}", variant.tag()))?;
+        let bytes = std::fs::read(self.store.blob_path(&manifest.digest))?;
+        let put = self
+            .client
+            .put(url)
+            .header(header::CONTENT_TYPE, "application/vnd.oci.image.manifest.v1+json")
+            .body(bytes);
+        expect(put.send().await?, StatusCode::CREATED).map(drop)
+    }
+}
+
+fn expect(response: Response, wanted: StatusCode) -> Result<Response> {
+    if response.status() != wanted {
+        bail!("{} answered {}", response.url().path(), response.status());
+    }
+    Ok(response)
+}

@@ -1,0 +1,124 @@
+//! `cargo xtask bench`: the mirror side by side with its peers, over two real registries.
+//!
+//! What is made, started and written lies below `target/bench/`; what is started ends with the run.
+
+mod accesslog;
+mod cells;
+mod content;
+mod delay;
+mod floor;
+mod link;
+mod measure;
+mod process;
+mod registry;
+mod report;
+mod run;
+mod sets;
+mod stats;
+mod store;
+mod tools;
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Measure `transfer-images` side by side with every other copier in PATH
+#[derive(Debug, Parser)]
+#[command(name = "bench", args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(flatten)]
+    options: Options,
+    #[command(subcommand)]
+    part: Option<Part>,
+}
+
+/// What is measured.
+#[derive(Debug, Args)]
+pub struct Options {
+    /// Every set, variant, link and peer, 9 rounds, without a limit of time (the default ends within 20 minutes)
+    #[arg(long)]
+    pub full: bool,
+    /// Rounds of each comparison [default: 5; with --full 9; docker 3; the 4 GiB layer 2]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub rounds: Option<u32>,
+    /// Only these image sets
+    #[arg(long, value_name = "SET", value_enum)]
+    pub only: Vec<sets::Set>,
+    /// Only these links
+    #[arg(long, value_name = "LINK", value_enum)]
+    pub link: Vec<link::Kind>,
+    /// Only these tools
+    #[arg(long, value_name = "TOOL", value_enum)]
+    pub tool: Vec<tools::Tool>,
+    /// The xtask to measure: what the alias runs [default: beside this program]
+    #[arg(long, value_name = "FILE")]
+    pub xtask: Option<PathBuf>,
+    /// Where everything goes [default: target/bench]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Uploads at once for the floor: as many as ours does
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    pub floor_jobs: usize,
+}
+
+/// Parts that run as processes of their own.
+#[derive(Debug, Subcommand)]
+enum Part {
+    /// Run the programs of one measurement
+    #[command(hide = true)]
+    Measure { spec: PathBuf },
+    /// Become a program that ends when the caller does
+    #[command(hide = true)]
+    Tether {
+        #[arg(last = true)]
+        argv: Vec<String>,
+    },
+    /// Relay with a delay
+    #[command(hide = true)]
+    DelayLine {
+        #[arg(long)]
+        to: SocketAddr,
+        #[arg(long)]
+        delay_ms: u64,
+    },
+    /// Upload a set and nothing else
+    #[command(hide = true)]
+    Floor {
+        #[arg(long)]
+        catalog: PathBuf,
+        #[arg(long)]
+        store: PathBuf,
+        #[arg(long)]
+        target: String,
+        #[arg(long, value_enum)]
+        variant: sets::Variant,
+        #[arg(long)]
+        jobs: usize,
+    },
+}
+
+/// Prints a line on stdout. A reader that has gone away is no reason to stop measuring.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+/// Prints a line of progress on stderr.
+fn tell(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+fn main() -> anyhow::Result<()> {
+    let cli = Cli::parse();
+    match cli.part {
+        None => run::run(&cli.options),
+        Some(Part::Measure { spec }) => measure::run(&spec),
+        Some(Part::Tether { argv }) => process::tether(&argv),
+        Some(Part::DelayLine { to, delay_ms }) => delay::run(to, Duration::from_millis(delay_ms)),
+        Some(Part::Floor { catalog, store, target, variant, jobs }) => {
+            floor::run(&catalog, &store, &target, variant, jobs)
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! What the project wants of itself (the mirror's "Done when"), held against what was measured.
+
+use serde::{Deserialize, Serialize};
+
+use super::{CellResult, Phase};
+use crate::link::Kind;
+use crate::sets::{Set, Variant};
+use crate::stats::pairwise;
+use crate::tools::Tool;
+
+/// One demand.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Bar {
+    /// What is asked.
+    pub text: String,
+    /// What was measured.
+    pub measured: f64,
+    /// What it may at most be.
+    pub at_most: f64,
+}
+
+impl Bar {
+    /// Whether it is met.
+    pub fn met(&self) -> bool {
+        self.measured <= self.at_most
+    }
+}
+
+/// The demands that `cells` have figures for.
+pub fn bars(cells: &[CellResult]) -> Vec<Bar> {
+    let mut bars = Vec::new();
+    for cell in cells {
+        let title = super::text::result_title(cell);
+        let mut add = |text: String, measured: Option<f64>, at_most: f64| {
+            if let Some(measured) = measured {
+                bars.push(Bar { text: format!("{title}: {text}"), measured, at_most });
+            }
+        };
+        let Some(ours) = cell.row(Tool::Ours) else { continue };
+        let by = |tool: Tool| {
+            cell.row(tool).and_then(|row| pairwise(&ours.walls(Phase::Cold), &row.walls(Phase::Cold)))
+        };
+        let cpu_by = |tool: Tool| {
+            cell.row(tool).and_then(|row| pairwise(&ours.cpus(Phase::Cold), &row.cpus(Phase::Cold)))
+        };
+        let (cold, idle) = (ours.cold.as_ref(), ours.idle.as_ref());
+        match (cell.set, cell.link) {
+            (Set::Grid | Set::Small, Kind::Loopback) => {
+                let at_most = if cell.set == Set::Grid { 0.65 } else { 0.60 };
+                add("wall by skopeo, 4 at once".to_owned(), by(Tool::SkopeoX4), at_most);
+                add("wall by the floor".to_owned(), by(Tool::Floor), 1.40);
+                add("client CPU by skopeo's".to_owned(), cpu_by(Tool::SkopeoX4), 0.30);
+            }
+            (Set::Grid | Set::Small, Kind::Gigabit) => {
+                let needs = cell.link.needs(cell.unique_bytes, 15);
+                add(
+                    "wall by what the link needs for the unique bytes, plus 15 round trips".to_owned(),
+                    cold.zip(needs).map(|(cold, needs)| cold.wall_s / needs),
+                    1.5,
+                );
+                if cell.set == Set::Small {
+                    add("wall by skopeo, 4 at once".to_owned(), by(Tool::SkopeoX4), 1.0 / 1.5);
+                }
+            }
+            (Set::Grid | Set::Small, Kind::Slow) => {
+                let needs = cell.link.needs(cell.unique_bytes, 0);
+                add(
+                    "wall by what the link needs for the unique bytes".to_owned(),
+                    cold.zip(needs).map(|(cold, needs)| cold.wall_s / needs),
+                    1.10,
+                );
+            }
+            (Set::Big, _) => {
+                add("peak memory, MiB".to_owned(), cold.map(|cold| cold.peak_mib), 40.0);
+                let files = ours.runs.iter().filter_map(|run| run.cost.files.as_ref());
+                let large = |name: &&String| !is_record(name);
+                let files: usize =
+                    files.map(|files| files.iter().filter(large).count()).max().unwrap_or_default();
+                add("files of content open for writing".to_owned(), cold.map(|_| files as f64), 0.0);
+                let written = ours.runs.iter().map(|run| run.cost.written_bytes).max();
+                add("MiB written to disk".to_owned(), written.map(super::mib), 1.0);
+            }
+            (Set::Tiny, Kind::Gigabit) => {
+                add("500 images with nothing to do, s".to_owned(), idle.map(|idle| idle.wall_s), 3.0);
+            }
+            _ => {}
+        }
+        // The floor is no peer: it copies nothing.
+        let peers = cell.rows.iter().filter(|row| !matches!(row.tool, Tool::Ours | Tool::Floor));
+        let fastest = peers
+            .filter_map(|row| Some((row.tool, pairwise(&ours.walls(Phase::Cold), &row.walls(Phase::Cold))?)))
+            .max_by(|(_, a), (_, b)| a.total_cmp(b));
+        if let Some((tool, ratio)) = fastest {
+            add(format!("wall by the fastest peer's ({})", tool.short()), Some(ratio), 1.0);
+        }
+        if let Some(idle) = idle {
+            for (side, requests) in [("source", &idle.source), ("target", &idle.target)] {
+                let others =
+                    requests.total() - requests.by_kind.get("HEAD manifest").copied().unwrap_or_default();
+                let heads = requests.total() - others;
+                add(
+                    format!("nothing to do, HEADs at the {side} for each image"),
+                    Some(heads as f64 / cell.images as f64),
+                    1.0,
+                );
+                // A challenge and a token: these registries ask for neither, but a client may look once.
+                add(format!("nothing to do, other requests at the {side}"), Some(others as f64), 1.0);
+            }
+        }
+        if let Some(cold) = cold.filter(|_| cell.link == Kind::Loopback) {
+            let count = |requests: &crate::accesslog::Requests, kind: &str| {
+                requests.by_kind.get(kind).copied().unwrap_or_default() as f64
+            };
+            let (blobs, images) = (cell.unique_blobs as f64, cell.images as f64);
+            // Of an index both the index and the wanted child are fetched; the target gets the child alone.
+            let manifests = if cell.variant == Variant::Index { 2.0 * images } else { images };
+            add("GET of blobs at the source".to_owned(), Some(count(&cold.source, "GET blob")), blobs);
+            add(
+                "GET of manifests at the source".to_owned(),
+                Some(count(&cold.source, "GET manifest")),
+                manifests,
+            );
+            add(
+                "POST and PUT of blobs at the target".to_owned(),
+                Some(
+                    count(&cold.target, "POST upload")
+                        + count(&cold.target, "PUT upload")
+                        + count(&cold.target, "PATCH upload")
+                        + count(&cold.target, "POST mount-refused"),
+                ),
+                2.0 * blobs,
+            );
+            add(
+                "POST of mounts at the target".to_owned(),
+                Some(count(&cold.target, "POST mount")),
+                cell.pairs as f64 - blobs,
+            );
+            add(
+                "PUT of manifests at the target".to_owned(),
+                Some(count(&cold.target, "PUT manifest")),
+                images,
+            );
+        }
+    }
+    bars
+}
+
+/// What a client notes about its run; content would have no such name.
+fn is_record(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    ["json", "toml", "lock", "log", "tmp"].iter().any(|end| name.rsplit('.').next() == Some(end))
+        && name.contains('.')
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::report::tests::report;
+
+    #[test]
+    fn bars_are_held_against_figures() {
+        let report = report();
+        let find = |part: &str| report.bars.iter().find(|bar| bar.text.contains(part)).unwrap();
+        let skopeo = find("loopback: wall by skopeo");
+        assert!((skopeo.measured - 0.5).abs() < 1e-9 && skopeo.met());
+        let cpu = find("client CPU");
+        assert!((cpu.measured - 0.5).abs() < 1e-9 && !cpu.met());
+        let link = find("what the link needs for the unique bytes, plus");
+        assert!((link.measured - 1.2 / 2.227_4).abs() < 0.01, "{}", link.measured);
+        assert!(find("HEADs at the source").met());
+        assert!(super::is_record("/a/mapping.json") && !super::is_record("/a/blob"));
+    }
+}

@@ -1,0 +1,206 @@
+//! docker-registry's filesystem storage, written and read directly.
+//!
+//! Layout: <https://github.com/distribution/distribution/blob/v2.8.2/registry/storage/paths.go>.
+
+use std::fs;
+use std::io::BufWriter;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+
+use crate::content::{Blob, Layer, write_layer};
+use crate::sets::{Catalog, Variant};
+
+/// A registry's root directory.
+#[derive(Clone, Debug)]
+pub struct Store {
+    root: PathBuf,
+}
+
+impl Store {
+    /// A store below `root`, which need not exist.
+    pub fn new(root: PathBuf) -> Self {
+        Self { root }
+    }
+
+    /// The directory for the registry's configuration.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    fn v2(&self) -> PathBuf {
+        self.root.join("docker/registry/v2")
+    }
+
+    fn repository(&self, repository: &str) -> PathBuf {
+        self.v2().join("repositories").join(repository)
+    }
+
+    /// Where the bytes of `digest` lie.
+    pub fn blob_path(&self, digest: &str) -> PathBuf {
+        let hex = digest.trim_start_matches("sha256:");
+        self.v2().join("blobs/sha256").join(hex.get(..2).unwrap_or("xx")).join(hex).join("data")
+    }
+
+    /// Makes the layer `name` and keeps it; it belongs to no repository yet.
+    ///
+    /// # Errors
+    /// When the disk does not take it.
+    pub fn put_layer(&self, name: &str, size: u64) -> Result<Layer> {
+        fs::create_dir_all(self.v2())?;
+        let path = self.v2().join("bench-layer.tmp");
+        let file = fs::File::create(&path).with_context(|| format!("could not write {}", path.display()))?;
+        let layer = write_layer(BufWriter::with_capacity(1 << 20, file), name, size)
+            .with_context(|| format!("could not write {}", path.display()))?;
+        let target = self.blob_path(&layer.blob.digest);
+        fs::create_dir_all(parent(&target))?;
+        fs::rename(&path, &target)?;
+        Ok(layer)
+    }
+
+    /// Keeps `bytes` as a blob of `repository`.
+    ///
+    /// # Errors
+    /// When the disk does not take it.
+    pub fn put_blob(&self, repository: &str, bytes: &[u8]) -> Result<Blob> {
+        let blob = self.put_bytes(bytes)?;
+        self.link(repository, &blob.digest)?;
+        Ok(blob)
+    }
+
+    /// Keeps `bytes` as a manifest of `repository`.
+    ///
+    /// # Errors
+    /// When the disk does not take it.
+    pub fn put_manifest(&self, repository: &str, bytes: &[u8]) -> Result<Blob> {
+        let blob = self.put_bytes(bytes)?;
+        let revisions = self.repository(repository).join("_manifests/revisions");
+        write_link(&revisions.join(blob.digest.replace(':', "/")), &blob.digest)?;
+        Ok(blob)
+    }
+
+    fn put_bytes(&self, bytes: &[u8]) -> Result<Blob> {
+        let blob = Blob::of(bytes);
+        let path = self.blob_path(&blob.digest);
+        fs::create_dir_all(parent(&path))?;
+        fs::write(&path, bytes).with_context(|| format!("could not write {}", path.display()))?;
+        Ok(blob)
+    }
+
+    /// Lets `repository` have the blob.
+    ///
+    /// # Errors
+    /// When the disk does not take it.
+    pub fn link(&self, repository: &str, digest: &str) -> Result<()> {
+        write_link(&self.repository(repository).join("_layers").join(digest.replace(':', "/")), digest)
+    }
+
+    /// Lets `tag` mean the manifest.
+    ///
+    /// # Errors
+    /// When the disk does not take it.
+    pub fn tag(&self, repository: &str, tag: &str, digest: &str) -> Result<()> {
+        let tag = self.repository(repository).join("_manifests/tags").join(tag);
+        write_link(&tag.join("index").join(digest.replace(':', "/")), digest)?;
+        write_link(&tag.join("current"), digest)
+    }
+
+    /// What `tag` means.
+    pub fn tagged(&self, repository: &str, tag: &str) -> Option<String> {
+        let link = self.repository(repository).join("_manifests/tags").join(tag).join("current/link");
+        fs::read_to_string(link).ok()
+    }
+
+    /// Whether the tag is there.
+    pub fn has_tag(&self, repository: &str, tag: &str) -> bool {
+        self.tagged(repository, tag).is_some()
+    }
+
+    /// Forgets everything, so that the next copy is a cold one.
+    ///
+    /// # Errors
+    /// When the disk does not let go.
+    pub fn wipe(&self) -> Result<()> {
+        match fs::remove_dir_all(&self.root) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("could not empty {}", self.root.display()))
+            }
+            _ => Ok(fs::create_dir_all(&self.root)?),
+        }
+    }
+
+    /// Takes over from `source` what a finished copy of `catalog` leaves, without a client.
+    ///
+    /// # Errors
+    /// When the disk does not take it.
+    pub fn fill(&self, source: &Self, catalog: &Catalog, variant: Variant) -> Result<()> {
+        for image in &catalog.images {
+            for blob in image.blobs() {
+                let target = self.blob_path(&blob.digest);
+                fs::create_dir_all(parent(&target))?;
+                fs::copy(source.blob_path(&blob.digest), &target)?;
+                self.link(&image.repository, &blob.digest)?;
+            }
+            self.put_manifest(&image.repository, &fs::read(source.blob_path(&image.manifest.digest))?)?;
+            self.tag(&image.repository, variant.tag(), &image.manifest.digest)?;
+        }
+        Ok(())
+    }
+
+    /// Why what stands here is not a copy of `catalog`; `exact` asks for the very manifest.
+    pub fn fault(&self, catalog: &Catalog, variant: Variant, exact: bool) -> Option<String> {
+        for image in &catalog.images {
+            let name = format!("{}:{}", image.repository, variant.tag());
+            let Some(digest) = self.tagged(&image.repository, variant.tag()) else {
+                return Some(format!("{name} is not there"));
+            };
+            if !exact {
+                continue;
+            }
+            if digest != image.manifest.digest {
+                return Some(format!("{name} is {digest}, not {}", image.manifest.digest));
+            }
+            for blob in image.blobs() {
+                let link = self.repository(&image.repository).join("_layers");
+                let size = fs::metadata(self.blob_path(&blob.digest)).map(|file| file.len()).ok();
+                if size != Some(blob.size) || !link.join(blob.digest.replace(':', "/")).join("link").is_file()
+                {
+                    return Some(format!("{name} lacks {}", blob.digest));
+                }
+            }
+        }
+        None
+    }
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().unwrap_or(path)
+}
+
+fn write_link(dir: &Path, digest: &str) -> Result<()> {
+    fs::create_dir_all(dir)?;
+    let path = dir.join("link");
+    fs::write(&path, digest).with_context(|| format!("could not write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sets::{Set, make};
+
+    #[test]
+    fn a_filled_store_has_no_fault_and_a_spoilt_one_has() {
+        let dir = tempfile::tempdir().unwrap();
+        let source = Store::new(dir.path().join("source"));
+        let catalog = make(Set::Smoke, &source, dir.path()).unwrap();
+        let target = Store::new(dir.path().join("target"));
+        target.wipe().unwrap();
+        assert!(target.fault(&catalog, Variant::Index, true).unwrap().contains("is not there"));
+        target.fill(&source, &catalog, Variant::Index).unwrap();
+        assert_eq!(target.fault(&catalog, Variant::Index, true), None);
+        fs::write(target.blob_path(&catalog.images[0].layers[0].digest), b"short").unwrap();
+        assert!(target.fault(&catalog, Variant::Index, true).unwrap().contains("lacks sha256:"));
+        target.wipe().unwrap();
+        assert!(target.fault(&catalog, Variant::Index, false).is_some());
+    }
+}

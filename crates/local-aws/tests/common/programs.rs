@@ -1,0 +1,116 @@
+//! Programs nobody here wrote, and the server as a program of its own.
+
+#![allow(
+    dead_code,
+    clippy::allow_attributes,
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::print_stderr,
+    reason = "every test file compiles this for itself; xtask's way of starting programs is not the server's"
+)]
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// Finds a program in PATH, or says loudly what is not tested and why.
+pub(crate) fn find(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).map(|dir| dir.join(name)).find(|path| path.is_file());
+    if found.is_none() {
+        eprintln!("SKIPPED: this test needs {name}, which is not in PATH");
+    }
+    found
+}
+
+/// A program that gets nothing of the test's own environment but PATH, HOME and what is given.
+pub(crate) fn command(program: &Path, environment: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(program);
+    command.env_clear().stdin(Stdio::null());
+    for name in ["PATH", "HOME"] {
+        if let Some(value) = std::env::var_os(name) {
+            command.env(name, value);
+        }
+    }
+    command.envs(environment.iter().copied());
+    command
+}
+
+/// Both outputs in one text, for an assertion's message.
+pub(crate) fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// The environment that points AWS's own clients at a server.
+pub(crate) fn aws_environment(url: &str) -> Vec<(&str, &str)> {
+    vec![
+        ("AWS_ENDPOINT_URL", url),
+        ("AWS_ACCESS_KEY_ID", "local"),
+        ("AWS_SECRET_ACCESS_KEY", "local"),
+        ("AWS_REGION", super::REGION),
+        ("AWS_DEFAULT_REGION", super::REGION),
+        ("AWS_MAX_ATTEMPTS", "1"),
+        ("AWS_PAGER", ""),
+        ("AWS_CONFIG_FILE", "/dev/null"),
+        ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null"),
+        ("AWS_EC2_METADATA_DISABLED", "true"),
+    ]
+}
+
+/// `local-aws serve` as a process that can be killed.
+pub(crate) struct Process {
+    child: Child,
+    pub(crate) url: String,
+    /// From the start of the process to its `server.json`.
+    pub(crate) ready_after: Duration,
+}
+
+impl Process {
+    pub(crate) fn start(data: &Path) -> Self {
+        let announced = data.join("server.json");
+        // A killed server leaves its own behind.
+        drop(std::fs::remove_file(&announced));
+        let started = Instant::now();
+        let child = Command::new(env!("CARGO_BIN_EXE_local-aws"))
+            .arg("serve")
+            .arg("--data")
+            .arg(data)
+            .spawn()
+            .unwrap();
+        let deadline = started + Duration::from_secs(20);
+        let description: Value = loop {
+            if let Some(value) =
+                std::fs::read(&announced).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok())
+            {
+                break value;
+            }
+            assert!(Instant::now() < deadline, "the server did not come up");
+            std::thread::sleep(Duration::from_millis(1));
+        };
+        let ready_after = started.elapsed();
+        assert_eq!(description["pid"], child.id());
+        let url = format!("http://127.0.0.1:{}", description["port"]);
+        Self { child, url, ready_after }
+    }
+
+    /// SIGKILL, and nothing is left running.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn wait(mut self) -> std::process::ExitStatus {
+        self.child.wait().unwrap()
+    }
+}
+
+/// Says something to whoever reads the test's output.
+pub(crate) fn say(text: &str) {
+    eprintln!("{text}");
+}

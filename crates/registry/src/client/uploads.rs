@@ -1,0 +1,100 @@
+//! The three requests of a transfer: read a blob, open an upload, send the bytes.
+
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION, RANGE};
+use http::{HeaderValue, Method, StatusCode};
+use reqwest::{Body, Response};
+use url::Url;
+
+use super::pace::Action;
+use super::transport::{Call, Payload};
+use super::{Client, location, response};
+use crate::digest::Digest;
+use crate::error::{Error, ErrorKind};
+use crate::manifest::Descriptor;
+use crate::reference::Reference;
+
+/// What came of asking for an upload.
+#[derive(Debug)]
+pub(crate) enum Started {
+    /// The registry took the blob from the repository that was named.
+    Mounted,
+    /// The bytes are wanted at this address.
+    Session(Url),
+}
+
+impl Client {
+    /// A blob's bytes from `offset` on. No retry: whoever reads knows how far it came.
+    pub(crate) async fn open_blob(
+        &self,
+        reference: &Reference,
+        digest: Digest,
+        offset: u64,
+    ) -> Result<Response, Error> {
+        let url = self.url(reference, &format!("blobs/{digest}"))?;
+        let mut call = Call::read(reference, Action::BlobGet, Method::GET, url);
+        if offset > 0
+            && let Ok(range) = HeaderValue::from_str(&format!("bytes={offset}-"))
+        {
+            call.headers.insert(RANGE, range);
+        }
+        self.core.send(call).await
+    }
+
+    /// Opens an upload; with `from`, asks the registry to take the blob from that repository instead. No retry.
+    ///
+    /// The session that a refused mount opens is used: a second POST would be one too many, and ECR counts them.
+    pub(crate) async fn start_upload(
+        &self,
+        target: &Reference,
+        digest: Digest,
+        from: Option<&str>,
+    ) -> Result<Started, Error> {
+        let mut url = self.url(target, "blobs/uploads/")?;
+        if let Some(from) = from {
+            let route = self.core.routes.get(target.registry()).map_err(|kind| Error::of(target, kind))?;
+            // Both, always: Quay fails on a mount without a source.
+            url.query_pairs_mut()
+                .append_pair("mount", &digest.to_string())
+                .append_pair("from", &route.repository(from));
+        }
+        let mut call = Call::read(target, Action::UploadStart, Method::POST, url.clone());
+        call.push = true;
+        call.mount_from = from;
+        call.headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+        let response = self.core.send(call).await?;
+        if response.status() == StatusCode::CREATED && from.is_some() {
+            return Ok(Started::Mounted);
+        }
+        match response::header(response.headers(), LOCATION.as_str()) {
+            Some(address) => {
+                let session = location::resolve(&url, address).map_err(|kind| Error::of(target, kind))?;
+                Ok(Started::Session(session))
+            }
+            None => Err(Error::of(target, ErrorKind::Protocol("an upload without a `Location`".to_owned()))),
+        }
+    }
+
+    /// Sends a whole blob to `session` in one PUT, the form that every registry takes: ECR's answers to PATCH (201 instead of
+    /// 202, a `Range` that stays behind) have broken several clients. No retry: the body is gone.
+    pub(crate) async fn finish_upload(
+        &self,
+        target: &Reference,
+        mut session: Url,
+        blob: &Descriptor,
+        body: Body,
+    ) -> Result<(), Error> {
+        session.query_pairs_mut().append_pair("digest", &blob.digest.to_string());
+        let mut call = Call::read(target, Action::UploadFinish, Method::PUT, session);
+        call.push = true;
+        call.headers.insert(CONTENT_LENGTH, HeaderValue::from(blob.size));
+        call.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+        call.body = Payload::stream(body);
+        let response = self.core.send(call).await?;
+        match response::content_digest(response.headers()).filter(|digest| *digest != blob.digest) {
+            None => Ok(()),
+            Some(actual) => {
+                Err(Error::of(target, ErrorKind::DigestMismatch { expected: blob.digest, actual }))
+            }
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! Doing what was planned: blobs first, then manifests from the leaves up, the tag last.
+
+use std::sync::Arc;
+
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+
+use super::blob::{Tally, Way};
+use super::event::Event;
+use super::job::{Action, Content, Job, Plan, Planned};
+use super::ledger::Ledger;
+use super::{IMAGES_AT_ONCE, Mirror};
+use crate::client::Client;
+use crate::digest::Digest;
+use crate::error::Error;
+use crate::manifest::{Descriptor, Manifest};
+use crate::reference::Reference;
+
+/// Manifests of one image that are put at once.
+const MANIFESTS_AT_ONCE: usize = 8;
+
+/// What came of one job.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// What was wanted.
+    pub job: Job,
+    /// What the target is now, or why it is not what it should be.
+    pub result: Result<Copied, Error>,
+}
+
+/// An image that is where it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Copied {
+    /// What the target's tag names.
+    pub digest: Digest,
+    /// Whether nothing had to be done.
+    pub was_up_to_date: bool,
+    /// What the target's tag named before, if something else.
+    pub replaced: Option<Digest>,
+    /// Bytes that were sent.
+    pub bytes: u64,
+    /// Blobs that were sent.
+    pub sent: usize,
+    /// Blobs that the target took from another of its repositories.
+    pub mounted: usize,
+    /// Bytes that were not sent because of that.
+    pub mounted_bytes: u64,
+    /// Blobs that the target had.
+    pub skipped: usize,
+    /// Bytes that were not sent because of that.
+    pub skipped_bytes: u64,
+    /// What the user should know, one line each.
+    pub warnings: Vec<String>,
+}
+
+impl Mirror {
+    /// Does what `plan` says. An image that fails does not keep the others from being copied; the outcomes are in the plan's
+    /// order.
+    pub async fn apply(&self, plan: Plan) -> Vec<Outcome> {
+        let ledger = Ledger::new(self, &plan);
+        let ledger = &ledger;
+        // In order: an image waits only for those before it, so those have to be under way.
+        let images = stream::iter(plan.images.into_iter().enumerate());
+        images
+            .map(|(image, planned)| self.finish(image, planned, ledger))
+            .buffered(IMAGES_AT_ONCE)
+            .collect()
+            .await
+    }
+
+    async fn finish(&self, image: usize, planned: Planned, ledger: &Ledger) -> Outcome {
+        let Planned { job, action, warnings, .. } = planned;
+        let (content, replaced) = match action {
+            Action::UpToDate { digest } => {
+                return Outcome { result: Ok(Copied::up_to_date(digest, warnings)), job };
+            }
+            Action::Failed(error) => {
+                self.events.tell(&Event::ImageFailed { image, error: error.clone() });
+                return Outcome { job, result: Err(error) };
+            }
+            Action::Copy(content) => (content, None),
+            Action::Replace { previous, content, .. } => (content, Some(previous)),
+        };
+        let client = self.telling(image);
+        let way = Way { image, client: &client, source: &job.source, target: &job.target, ledger };
+        let result = self.copy(way, &job, &content, replaced, warnings).await;
+        for blob in &content.blobs {
+            let (registry, repository) = (job.target.registry(), job.target.repository());
+            match &result {
+                Ok(_) => ledger.committed(registry, repository, blob.digest),
+                Err(_) => ledger.lost(image, registry, repository, blob.digest),
+            }
+        }
+        match &result {
+            Ok(copied) => self.events.tell(&Event::ImageDone { image, digest: copied.digest }),
+            Err(error) => self.events.tell(&Event::ImageFailed { image, error: error.clone() }),
+        }
+        Outcome { job, result }
+    }
+
+    /// A client whose retries are told as this image's.
+    fn telling(&self, image: usize) -> Client {
+        let events = self.events.clone();
+        self.client.watched(Arc::new(move |error, pause| {
+            events.tell(&Event::Retried { image, error: error.clone(), pause });
+        }))
+    }
+
+    async fn copy(
+        &self,
+        way: Way<'_>,
+        job: &Job,
+        content: &Content,
+        replaced: Option<Digest>,
+        mut warnings: Vec<String>,
+    ) -> Result<Copied, Error> {
+        let image = way.image;
+        self.events.tell(&Event::ImageStarted { image, blobs: content.blobs.len(), bytes: content.bytes });
+        let tally = self.place_blobs(way, &content.blobs).await?;
+        self.put_tree(way, content).await?;
+        self.mapping.place(&job.target, content.digest);
+        if job.artifacts {
+            warnings.extend(self.copy_artifacts(way, content).await);
+        }
+        Ok(Copied::new(content.digest, replaced, tally, warnings))
+    }
+
+    /// Children before the index that names them, each by digest; then the top by the target's tag.
+    async fn put_tree(&self, way: Way<'_>, content: &Content) -> Result<(), Error> {
+        let children = &content.tree.children;
+        let deepest = children.iter().map(|(depth, _)| *depth).max().unwrap_or_default();
+        for level in (1..=deepest).rev() {
+            let mut puts = Vec::new();
+            for (_, manifest) in children.iter().filter(|child| child.0 == level) {
+                puts.push(self.put_child(way, manifest));
+            }
+            stream::iter(puts).buffer_unordered(MANIFESTS_AT_ONCE).try_collect::<()>().await?;
+        }
+        self.put(way, way.target, &content.tree.top).await
+    }
+
+    async fn put_child(&self, way: Way<'_>, manifest: &Manifest) -> Result<(), Error> {
+        self.put(way, &way.target.with_digest(manifest.digest()), manifest).await
+    }
+
+    pub(super) async fn put(
+        &self,
+        way: Way<'_>,
+        reference: &Reference,
+        manifest: &Manifest,
+    ) -> Result<(), Error> {
+        let permit = self.small.take(&[reference.registry()]).await;
+        way.client.put_manifest(reference, manifest).await?;
+        drop(permit);
+        self.events.tell(&Event::ManifestDone { image: way.image, digest: manifest.digest() });
+        Ok(())
+    }
+
+    /// The blobs of one more manifest, which no plan knew of.
+    pub(super) async fn place_more(&self, way: Way<'_>, blobs: &[&Descriptor]) -> Result<Tally, Error> {
+        let blobs: Vec<Descriptor> = blobs.iter().map(|blob| (*blob).clone()).collect();
+        self.place_blobs(way, &blobs).await
+    }
+}
+
+impl Copied {
+    fn up_to_date(digest: Digest, warnings: Vec<String>) -> Self {
+        Self { was_up_to_date: true, ..Self::new(digest, None, Tally::default(), warnings) }
+    }
+
+    fn new(digest: Digest, replaced: Option<Digest>, tally: Tally, warnings: Vec<String>) -> Self {
+        Self {
+            digest,
+            was_up_to_date: false,
+            replaced,
+            bytes: tally.sent.1,
+            sent: tally.sent.0,
+            mounted: tally.mounted.0,
+            mounted_bytes: tally.mounted.1,
+            skipped: tally.skipped.0,
+            skipped_bytes: tally.skipped.1,
+            warnings,
+        }
+    }
+}

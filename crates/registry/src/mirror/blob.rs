@@ -1,0 +1,190 @@
+//! Bringing an image's blobs to its repository, by the cheapest way that each of them allows.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+
+use super::event::Event;
+use super::ledger::{Ledger, Turn};
+use super::mapping::BlobIndex;
+use super::source::{HighWater, Transfer};
+use super::upload::{self, MountAnswer, Opened, Opening, Placed};
+use super::{Limits, Mirror};
+use crate::client::Client;
+use crate::digest::Digest;
+use crate::error::{Error, ErrorKind};
+use crate::manifest::Descriptor;
+use crate::reference::Reference;
+
+/// An image's way from a source repository to a target repository.
+#[derive(Clone, Copy)]
+pub(super) struct Way<'a> {
+    pub(super) image: usize,
+    pub(super) client: &'a Client,
+    pub(super) source: &'a Reference,
+    pub(super) target: &'a Reference,
+    pub(super) ledger: &'a Ledger,
+}
+
+/// How many blobs went which way.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Tally {
+    pub(super) sent: (usize, u64),
+    pub(super) mounted: (usize, u64),
+    pub(super) skipped: (usize, u64),
+}
+
+impl Tally {
+    fn add(mut self, placed: Placed, size: u64) -> Self {
+        let (count, bytes) = match placed {
+            Placed::Sent => &mut self.sent,
+            Placed::Mounted => &mut self.mounted,
+            Placed::Skipped => &mut self.skipped,
+        };
+        *count += 1;
+        *bytes += size;
+        self
+    }
+}
+
+impl Mirror {
+    /// Brings all `blobs` to the target, and says how.
+    pub(super) async fn place_blobs(&self, way: Way<'_>, blobs: &[Descriptor]) -> Result<Tally, Error> {
+        let known = self.known_blobs(way.target, blobs).await?;
+        let is_there = |blob: &Descriptor| known.as_ref().map(|known| known.contains(&blob.digest));
+        let all: Vec<_> = blobs.iter().map(|blob| self.place_and_note(way, blob, is_there(blob))).collect();
+        // What is transferred at once is limited by slots; here it only has to be bounded.
+        let all = stream::iter(all).buffer_unordered(256);
+        all.try_fold(Tally::default(), |tally, (placed, size)| async move { Ok(tally.add(placed, size)) })
+            .await
+    }
+
+    async fn place_and_note(
+        &self,
+        way: Way<'_>,
+        blob: &Descriptor,
+        is_there: Option<bool>,
+    ) -> Result<(Placed, u64), Error> {
+        let placed = self.place_blob(way, blob, is_there).await?;
+        way.ledger.present(way.target.registry(), way.target.repository(), blob.digest);
+        Ok((placed, blob.size))
+    }
+
+    /// The blobs that the target has, where it can be asked in bulk.
+    pub(super) async fn known_blobs(
+        &self,
+        target: &Reference,
+        blobs: &[Descriptor],
+    ) -> Result<Option<HashSet<Digest>>, Error> {
+        let Some(blob_index) = &self.blob_index else { return Ok(None) };
+        let digests: Vec<Digest> = blobs.iter().map(|blob| blob.digest).collect();
+        let mut known = HashSet::new();
+        for batch in digests.chunks(<dyn BlobIndex>::BATCH) {
+            match blob_index.present(target, batch).await {
+                Ok(Some(present)) => known.extend(present),
+                Ok(None) => return Ok(None),
+                Err(error) => {
+                    let kind = ErrorKind::Helper { what: "asking for blobs in bulk", source: error.into() };
+                    return Err(Error::of(target, kind));
+                }
+            }
+        }
+        Ok(Some(known))
+    }
+
+    async fn place_blob(
+        &self,
+        way: Way<'_>,
+        blob: &Descriptor,
+        is_there: Option<bool>,
+    ) -> Result<Placed, Error> {
+        let Way { image, target, .. } = way;
+        let (digest, size) = (blob.digest, blob.size);
+        if is_there == Some(true) {
+            self.events.tell(&Event::BlobSkipped { image, digest, size });
+            return Ok(Placed::Skipped);
+        }
+        let opening = match way.ledger.turn(image, target.registry(), target.repository(), digest).await {
+            Turn::Present => {
+                self.events.tell(&Event::BlobSkipped { image, digest, size });
+                return Ok(Placed::Skipped);
+            }
+            Turn::Mount(from) => Opening::Mount(from),
+            Turn::Bring => self.opening(way, is_there),
+        };
+        let placed = self.bring(way, blob, &opening).await?;
+        match (placed, opening) {
+            (Placed::Sent, _) => self.events.tell(&Event::BlobDone { image, digest, size }),
+            (Placed::Mounted, Opening::Mount(from)) => {
+                self.events.tell(&Event::BlobMounted { image, digest, size, from });
+            }
+            _ => self.events.tell(&Event::BlobSkipped { image, digest, size }),
+        }
+        Ok(placed)
+    }
+
+    /// The cheapest question whether the blob is there.
+    fn opening(&self, way: Way<'_>, is_there: Option<bool>) -> Opening {
+        let registry = way.target.registry();
+        match is_there {
+            Some(_) => Opening::Absent,
+            // ECR without its bulk form: what it makes of a mount from the same repository is not documented.
+            None if self.is_ecr(registry) || !way.ledger.probes_by_mount(registry) => Opening::Head,
+            None => Opening::Probe,
+        }
+    }
+
+    /// Opens an upload and sends the blob, as often as it takes. The first try begins as `opening` says; a later one asks by HEAD,
+    /// because what got lost may have been the reply alone.
+    async fn bring(&self, way: Way<'_>, blob: &Descriptor, opening: &Opening) -> Result<Placed, Error> {
+        let transfer = Transfer {
+            client: way.client.clone(),
+            source: way.source.clone(),
+            blob: blob.clone(),
+            image: way.image,
+            events: self.events.clone(),
+            high_water: Arc::new(HighWater::default()),
+        };
+        let first = AtomicBool::new(true);
+        let attempt = || async {
+            let opening = if first.swap(false, Ordering::Relaxed) { opening } else { &Opening::Head };
+            match self.open(way, blob, opening).await? {
+                Opened::Placed(placed) => Ok(placed),
+                Opened::Session(session) => self.transfer(&transfer, way.target, session).await,
+            }
+        };
+        way.client.retry(attempt).await
+    }
+
+    async fn open(&self, way: Way<'_>, blob: &Descriptor, opening: &Opening) -> Result<Opened, Error> {
+        let registry = way.target.registry();
+        let answered = |answer| match (opening, answer) {
+            (Opening::Mount(_), answer) => {
+                way.ledger.mount_answered(registry, answer == MountAnswer::Taken);
+            }
+            (Opening::Probe, MountAnswer::NotUnderstood) => way.ledger.probe_failed(registry),
+            _ => {}
+        };
+        let _permit = self.small.take(&[registry]).await;
+        upload::open(way.client, way.target, blob, opening, answered).await
+    }
+
+    async fn transfer(
+        &self,
+        transfer: &Transfer,
+        target: &Reference,
+        session: url::Url,
+    ) -> Result<Placed, Error> {
+        let Descriptor { digest, size, .. } = transfer.blob;
+        if size == 0 && self.is_ecr(target.registry()) {
+            return Err(Error::of(target, ErrorKind::EmptyBlob { digest }));
+        }
+        let slots = if size <= Limits::SMALL { &self.small } else { &self.large };
+        let _permit = slots.take(&[transfer.source.registry(), target.registry()]).await;
+        self.events.tell(&Event::BlobStarted { image: transfer.image, digest, size });
+        upload::stream(transfer, target, session).await?;
+        Ok(Placed::Sent)
+    }
+}

@@ -1,0 +1,215 @@
+//! What is wanted, and what is to be done for it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::client::RateLimit;
+use crate::digest::Digest;
+use crate::error::Error;
+use crate::manifest::{Descriptor, Manifest};
+use crate::platform::Platform;
+use crate::reference::{MAX_TAG, Reference};
+
+/// Which of an index's images are wanted.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Platforms {
+    /// All, byte for byte.
+    All,
+    /// These. One gives that platform's own manifest, several a trimmed index.
+    Only(Vec<Platform>),
+}
+
+/// One image to copy.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// Where it comes from.
+    pub source: Reference,
+    /// Where it goes to; has a tag.
+    pub target: Reference,
+    /// Which of its platforms.
+    pub platforms: Platforms,
+    /// Whether signatures and other referrers go along.
+    pub artifacts: bool,
+    /// The source's digest by the lock: copied even if the source's tag has moved.
+    pub source_digest: Option<Digest>,
+    /// What the target must be by the lock.
+    pub expected: Option<Digest>,
+}
+
+impl Job {
+    /// All platforms of `source` to `target`, unlocked and without artifacts.
+    pub fn new(source: Reference, target: Reference) -> Self {
+        Self {
+            source,
+            target,
+            platforms: Platforms::All,
+            artifacts: false,
+            source_digest: None,
+            expected: None,
+        }
+    }
+}
+
+/// What is to be done for one image.
+#[derive(Clone, Debug)]
+pub struct Planned {
+    /// What was wanted.
+    pub job: Job,
+    /// What the source's name points to now; none where it was not asked or did not answer.
+    pub source: Option<Descriptor>,
+    /// What is to be done.
+    pub action: Action,
+    /// What the user should know, one line each.
+    pub warnings: Vec<String>,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// Nothing.
+    UpToDate {
+        /// What the target is.
+        digest: Digest,
+    },
+    /// The target's tag does not exist yet.
+    Copy(Content),
+    /// The target's tag is something else now.
+    Replace {
+        /// What it is now.
+        previous: Digest,
+        /// Whether it is what an earlier run of ours put there. If not, somebody else did: keep it before it is overwritten
+        /// ([`Planned::keep_as`], [`Client::retag`](crate::Client::retag)).
+        ours: bool,
+        /// What it becomes.
+        content: Content,
+    },
+    /// It cannot be done.
+    Failed(Error),
+}
+
+/// An image that is to be copied.
+#[derive(Clone, Debug)]
+pub struct Content {
+    /// The digest that the target's tag will have.
+    pub digest: Digest,
+    /// Bytes of its blobs, each counted once. What the target already has is found out when it is copied.
+    pub bytes: u64,
+    /// Its blobs, largest first.
+    pub blobs: Vec<Descriptor>,
+    /// Manifests that the target already has, with all that they name.
+    pub manifests_present: usize,
+    pub(crate) tree: Tree,
+}
+
+/// The manifests of an image.
+#[derive(Clone, Debug)]
+pub(crate) struct Tree {
+    pub(crate) top: Manifest,
+    /// Those below it that the target lacks, with their depth.
+    pub(crate) children: Vec<(usize, Manifest)>,
+}
+
+/// What a registry that counts pulls is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pulls {
+    /// The registry.
+    pub registry: String,
+    /// Manifests that this run reads from it.
+    pub needed: u64,
+    /// What it still allows.
+    pub limit: Option<RateLimit>,
+}
+
+/// What is to be done for all images, in the order in which they were asked for.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// One for each job.
+    pub images: Vec<Planned>,
+    /// One for each source registry that manifests are read from.
+    pub pulls: Vec<Pulls>,
+}
+
+impl Planned {
+    /// What would be copied.
+    pub fn content(&self) -> Option<&Content> {
+        match &self.action {
+            Action::Copy(content) | Action::Replace { content, .. } => Some(content),
+            Action::UpToDate { .. } | Action::Failed(_) => None,
+        }
+    }
+
+    /// Where the lock's digest and the source's differ: from what to what its tag has moved.
+    pub fn moved(&self) -> Option<(Digest, Digest)> {
+        let (locked, now) = (self.job.source_digest?, self.source.as_ref()?.digest);
+        (locked != now).then_some((locked, now))
+    }
+
+    /// If the target's tag is somebody else's work: the tag that keeps it, `<tag>-replaced-<digest12>`, and its digest.
+    pub fn keep_as(&self) -> Option<(String, Digest)> {
+        let Action::Replace { previous, ours: false, .. } = &self.action else { return None };
+        let suffix = format!("-replaced-{}", previous.short());
+        let tag = self.job.target.tag().unwrap_or("latest");
+        let room = MAX_TAG.saturating_sub(suffix.len()).min(tag.len());
+        Some((format!("{}{suffix}", tag.get(..room).unwrap_or_default()), *previous))
+    }
+}
+
+impl Plan {
+    /// Bytes of all blobs that are to be copied, each counted once per destination registry: what has to be fetched where the
+    /// target mounts.
+    pub fn unique_bytes(&self) -> u64 {
+        let mut seen = std::collections::HashSet::new();
+        let blobs = self.images.iter().flat_map(|planned| {
+            let registry = planned.job.target.registry();
+            planned.content().into_iter().flat_map(move |content| {
+                content.blobs.iter().map(move |blob| (registry, blob.digest, blob.size))
+            })
+        });
+        blobs.filter(|(registry, digest, _)| seen.insert((*registry, *digest))).map(|(_, _, size)| size).sum()
+    }
+
+    /// Bytes of all blobs that are to be copied, each counted once per destination repository: what has to be fetched where
+    /// the target does not mount.
+    pub fn repository_bytes(&self) -> u64 {
+        let mut seen = std::collections::HashSet::new();
+        let blobs = self.images.iter().flat_map(|planned| {
+            let target = (planned.job.target.registry(), planned.job.target.repository());
+            planned.content().into_iter().flat_map(move |content| {
+                content.blobs.iter().map(move |blob| (target, blob.digest, blob.size))
+            })
+        });
+        blobs.filter(|(target, digest, _)| seen.insert((*target, *digest))).map(|(_, _, size)| size).sum()
+    }
+
+    /// Whether nothing is to be done.
+    pub fn is_up_to_date(&self) -> bool {
+        self.images.iter().all(|planned| matches!(planned.action, Action::UpToDate { .. }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replaced_tag_is_named_by_its_digest_and_fits() {
+        let target: Reference = format!("h:1/a:{}", "t".repeat(128)).parse().unwrap();
+        let manifest = Manifest::new("m", "{}");
+        let content = Content {
+            digest: manifest.digest(),
+            bytes: 0,
+            blobs: Vec::new(),
+            manifests_present: 0,
+            tree: Tree { top: manifest, children: Vec::new() },
+        };
+        let previous = Digest::of(b"old");
+        let action = |ours| Action::Replace { previous, ours, content: content.clone() };
+        let job = Job::new(target.clone(), target.clone());
+        let planned =
+            |ours| Planned { job: job.clone(), source: None, action: action(ours), warnings: Vec::new() };
+        let (tag, digest) = planned(false).keep_as().unwrap();
+        assert!(tag.ends_with(&format!("t-replaced-{}", previous.short())) && tag.len() == 128, "{tag}");
+        assert_eq!(digest, previous);
+        assert!(target.with_tag(&tag).is_ok());
+        assert_eq!(planned(true).keep_as(), None);
+    }
+}

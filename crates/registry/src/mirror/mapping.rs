@@ -1,0 +1,70 @@
+//! What the mirror is told by its caller: what earlier runs learned, and which blobs are there.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, PoisonError};
+
+use super::Platforms;
+use crate::BoxFuture;
+use crate::digest::Digest;
+use crate::error::BoxError;
+use crate::reference::Reference;
+
+/// Which manifest is wanted for a source's digest, so that an index need not be read to know that there is nothing to do. Losing
+/// it costs one GET per image, nothing else.
+pub trait Mapping: Send + Sync {
+    /// The digest that the target must have for `platforms` of `source`.
+    fn get(&self, source: Digest, platforms: &Platforms) -> Option<Digest>;
+
+    /// Remembers it.
+    fn put(&self, source: Digest, platforms: &Platforms, wanted: Digest);
+
+    /// What the last run left at `target`.
+    fn placed(&self, target: &Reference) -> Option<Digest>;
+
+    /// Remembers it.
+    fn place(&self, target: &Reference, digest: Digest);
+}
+
+/// A [`Mapping`] that ends with the process.
+#[derive(Debug, Default)]
+pub struct MemoryMapping {
+    wanted: Mutex<HashMap<(Digest, Platforms), Digest>>,
+    placed: Mutex<HashMap<Reference, Digest>>,
+}
+
+impl Mapping for MemoryMapping {
+    fn get(&self, source: Digest, platforms: &Platforms) -> Option<Digest> {
+        let wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        wanted.get(&(source, platforms.clone())).copied()
+    }
+
+    fn put(&self, source: Digest, platforms: &Platforms, digest: Digest) {
+        let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        wanted.insert((source, platforms.clone()), digest);
+    }
+
+    fn placed(&self, target: &Reference) -> Option<Digest> {
+        self.placed.lock().unwrap_or_else(PoisonError::into_inner).get(target).copied()
+    }
+
+    fn place(&self, target: &Reference, digest: Digest) {
+        self.placed.lock().unwrap_or_else(PoisonError::into_inner).insert(target.clone(), digest);
+    }
+}
+
+/// A registry's bulk form of asking for blobs; ECR's is
+/// [BatchCheckLayerAvailability](https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_BatchCheckLayerAvailability.html).
+pub trait BlobIndex: Send + Sync {
+    /// Which of `digests` (at most [`BATCH`](Self::BATCH)) the repository has; none if this registry cannot be asked so, and the
+    /// mirror asks in the protocol's own way.
+    fn present<'a>(
+        &'a self,
+        repository: &'a Reference,
+        digests: &'a [Digest],
+    ) -> BoxFuture<'a, Result<Option<HashSet<Digest>>, BoxError>>;
+}
+
+impl dyn BlobIndex {
+    /// Digests in one question: ECR's limit.
+    pub const BATCH: usize = 100;
+}

@@ -1,0 +1,241 @@
+//! What is to be done: decided by HEAD, which costs no pull; manifests are read only of what is to be copied, and only if the
+//! pulls that are left suffice.
+
+use std::collections::BTreeMap;
+
+use futures_util::stream::{self, StreamExt as _};
+
+use super::job::{Action, Job, Plan, Planned, Platforms, Pulls};
+use super::resolve::Root;
+use super::{IMAGES_AT_ONCE, Mirror};
+use crate::client::{Client, RateLimit};
+use crate::digest::Digest;
+use crate::error::{Error, ErrorKind};
+use crate::manifest::{Descriptor, Kind};
+
+/// What the HEADs of an image said.
+struct Survey {
+    job: Job,
+    source: Option<Descriptor>,
+    target: Option<Digest>,
+    warnings: Vec<String>,
+    step: Step,
+}
+
+/// How far an image's plan has come.
+enum Step {
+    /// Decided.
+    Done(Action),
+    /// The manifest of this source is to be read.
+    Top { source: Digest, wanted: Option<Digest> },
+    /// The children of this one are to be read.
+    Children(Root),
+}
+
+impl Mirror {
+    /// Decides what is to be done for each of `jobs`. What fails is in the plan, beside what does not.
+    pub async fn plan(&self, jobs: Vec<Job>) -> Plan {
+        let surveys = stream::iter(jobs).map(|job| self.survey(job)).buffered(IMAGES_AT_ONCE);
+        let mut surveys: Vec<Survey> = surveys.collect().await;
+        let mut needed = BTreeMap::new();
+        self.reserve_pulls(&mut surveys, &mut needed);
+        let surveys = stream::iter(surveys).map(|survey| self.read_top(survey)).buffered(IMAGES_AT_ONCE);
+        let mut surveys: Vec<Survey> = surveys.collect().await;
+        self.reserve_pulls(&mut surveys, &mut needed);
+        let images = stream::iter(surveys).map(|survey| self.read_children(survey)).buffered(IMAGES_AT_ONCE);
+        let images = images.collect().await;
+        let pulls = needed.into_iter().map(|(registry, needed)| {
+            let limit = self.client.rate_limit(&registry);
+            Pulls { registry, needed, limit }
+        });
+        Plan { images, pulls: pulls.collect() }
+    }
+
+    /// One HEAD on each side.
+    async fn survey(&self, job: Job) -> Survey {
+        // With a lock the source is asked for news only: that it does not answer at once need not hold anybody up.
+        let client = if job.expected.is_some() { self.client.hasty() } else { self.client.clone() };
+        let (mut source, target) = tokio::join!(head_source(&client, &job), self.client.head(&job.target));
+        let mut survey = Survey {
+            job,
+            source: None,
+            target: None,
+            warnings: Vec::new(),
+            step: Step::Top { source: Digest::of(b""), wanted: None },
+        };
+        match target {
+            Ok(target) => survey.target = target.map(|target| target.digest),
+            Err(error) => {
+                survey.step = Step::Done(Action::Failed(error));
+                return survey;
+            }
+        }
+        if source.is_err() && survey.job.expected.is_some() && survey.target != survey.job.expected {
+            source = head_source(&self.client, &survey.job).await;
+        }
+        survey.step = match source {
+            Ok(source) => {
+                survey.source = source;
+                self.compare(&mut survey).await
+            }
+            Err(error) => without_source(&mut survey, error),
+        };
+        survey
+    }
+
+    async fn compare(&self, survey: &mut Survey) -> Step {
+        let job = &survey.job;
+        let Some(source) = job.source_digest.or(survey.source.as_ref().map(|source| source.digest)) else {
+            let kind = ErrorKind::NotFound { message: String::new() };
+            return Step::Done(Action::Failed(Error::of(&job.source, kind)));
+        };
+        let wanted = job.expected.or_else(|| self.wanted(job, source, survey.source.as_ref()));
+        if wanted.is_some() && wanted == survey.target {
+            return Step::Done(self.up_to_date(job, source, wanted.unwrap_or(source)));
+        }
+        if job.source.digest().is_some() {
+            // It was not asked above, and now it matters: this shows the pulls that are left.
+            // If it fails, reading the manifest says why.
+            if let Ok(Some(found)) = self.client.head(&job.source).await {
+                survey.source = Some(found);
+            }
+        }
+        Step::Top { source, wanted }
+    }
+
+    /// The digest that the target must have, where that is known without a look at the source's manifest.
+    fn wanted(&self, job: &Job, source: Digest, found: Option<&Descriptor>) -> Option<Digest> {
+        let is_image =
+            |found: &Descriptor| found.digest == source && Kind::of(&found.media_type) == Kind::Image;
+        if job.platforms == Platforms::All || found.is_some_and(is_image) {
+            return Some(source);
+        }
+        self.mapping.get(source, &job.platforms)
+    }
+
+    fn up_to_date(&self, job: &Job, source: Digest, digest: Digest) -> Action {
+        self.learn(job, source, digest);
+        if self.mapping.placed(&job.target) != Some(digest) {
+            self.mapping.place(&job.target, digest);
+        }
+        Action::UpToDate { digest }
+    }
+
+    fn learn(&self, job: &Job, source: Digest, wanted: Digest) {
+        let is_news =
+            job.platforms != Platforms::All && self.mapping.get(source, &job.platforms) != Some(wanted);
+        if is_news {
+            self.mapping.put(source, &job.platforms, wanted);
+        }
+    }
+
+    /// Counts the manifests that are to be read, and fails the images of a registry that does not allow so many any more.
+    fn reserve_pulls(&self, surveys: &mut [Survey], needed: &mut BTreeMap<String, u64>) {
+        let mut now: BTreeMap<String, u64> = BTreeMap::new();
+        for survey in surveys.iter() {
+            let pulls = survey.pulls();
+            if pulls > 0 {
+                *now.entry(survey.job.source.registry().to_owned()).or_default() += pulls;
+            }
+        }
+        for (registry, pulls) in now {
+            *needed.entry(registry.clone()).or_default() += pulls;
+            let Some(RateLimit { limit, remaining, window }) = self.client.rate_limit(&registry) else {
+                continue;
+            };
+            if pulls <= remaining {
+                continue;
+            }
+            let waiting = surveys.iter_mut().filter(|survey| survey.pulls() > 0);
+            for survey in waiting.filter(|survey| survey.job.source.registry() == registry) {
+                let kind = ErrorKind::PullsExhausted { needed: pulls, remaining, limit, window };
+                survey.step = Step::Done(Action::Failed(Error::of(&survey.job.source, kind)));
+            }
+        }
+    }
+
+    async fn read_top(&self, mut survey: Survey) -> Survey {
+        if let Step::Top { source, wanted } = survey.step {
+            survey.step = match self.decide_top(&survey, source, wanted).await {
+                Ok(step) => step,
+                Err(error) => Step::Done(Action::Failed(error)),
+            };
+        }
+        survey
+    }
+
+    async fn decide_top(
+        &self,
+        survey: &Survey,
+        source: Digest,
+        wanted: Option<Digest>,
+    ) -> Result<Step, Error> {
+        let job = &survey.job;
+        let top = self.top(job, source, wanted).await?;
+        let digest = top.digest();
+        if let Some(expected) = job.expected.filter(|expected| *expected != digest) {
+            return Err(Error::of(&job.source, ErrorKind::DigestMismatch { expected, actual: digest }));
+        }
+        if survey.target == Some(digest) {
+            return Ok(Step::Done(self.up_to_date(job, source, digest)));
+        }
+        self.learn(job, source, digest);
+        Ok(Step::Children(self.root(job, top).await?))
+    }
+
+    async fn read_children(&self, survey: Survey) -> Planned {
+        let Survey { job, source, target, warnings, step } = survey;
+        let action = match step {
+            Step::Done(action) => action,
+            Step::Children(root) => match (self.content(&job, root).await, target) {
+                (Err(error), _) => Action::Failed(error),
+                (Ok(content), None) => Action::Copy(content),
+                (Ok(content), Some(previous)) => {
+                    let ours = self.mapping.placed(&job.target) == Some(previous);
+                    Action::Replace { previous, ours, content }
+                }
+            },
+            Step::Top { .. } => {
+                let kind = ErrorKind::Protocol("the plan ended early".to_owned());
+                Action::Failed(Error::of(&job.source, kind))
+            }
+        };
+        Planned { job, source, action, warnings }
+    }
+}
+
+impl Survey {
+    /// Manifests that the next step reads from the source.
+    fn pulls(&self) -> u64 {
+        match &self.step {
+            Step::Done(_) => 0,
+            Step::Top { wanted, .. } => match &self.job.platforms {
+                Platforms::Only(platforms) if platforms.len() == 1 && wanted.is_none() => 2,
+                _ => 1,
+            },
+            Step::Children(root) => root.absent.len() as u64,
+        }
+    }
+}
+
+/// What the source's name points to. A digest points to itself: nothing is asked.
+async fn head_source(client: &Client, job: &Job) -> Result<Option<Descriptor>, Error> {
+    if let Some(digest) = job.source.digest() {
+        return Ok(Some(Descriptor::new("", digest, 0)));
+    }
+    match client.head(&job.source).await? {
+        Some(source) => Ok(Some(source)),
+        None => Err(Error::of(&job.source, ErrorKind::NotFound { message: String::new() })),
+    }
+}
+
+/// The source does not answer. If the target is what the lock says, that is no failure: nothing would have been copied.
+fn without_source(survey: &mut Survey, error: Error) -> Step {
+    match survey.job.expected {
+        Some(expected) if survey.target == Some(expected) => {
+            survey.warnings.push(format!("not compared with upstream: {error}"));
+            Step::Done(Action::UpToDate { digest: expected })
+        }
+        _ => Step::Done(Action::Failed(error)),
+    }
+}

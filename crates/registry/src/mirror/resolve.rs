@@ -1,0 +1,170 @@
+//! From a source's name to the manifests that the target must have.
+
+use futures_util::future::{BoxFuture, FutureExt as _};
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+
+use super::job::{Content, Tree};
+use super::{Job, Mirror, Platforms};
+use crate::digest::Digest;
+use crate::error::{Error, ErrorKind};
+use crate::limits;
+use crate::manifest::{Descriptor, Kind, Manifest, ManifestError};
+use crate::reference::Reference;
+
+/// Children of one index that are asked for at once.
+const CHILDREN_AT_ONCE: usize = 16;
+
+/// The manifest for the target's tag, and which of its children the target lacks.
+pub(super) struct Root {
+    pub(super) top: Manifest,
+    pub(super) absent: Vec<Descriptor>,
+    present: usize,
+}
+
+impl Mirror {
+    /// The manifest that the target's tag must name: the source's, one of its children, or a trimmed index.
+    ///
+    /// If `wanted` is known already and only one platform is asked for, the index need not be read: one pull less.
+    pub(super) async fn top(
+        &self,
+        job: &Job,
+        source: Digest,
+        wanted: Option<Digest>,
+    ) -> Result<Manifest, Error> {
+        let fail = |error: ManifestError| Error::of(&job.source, ErrorKind::Manifest(error));
+        let Platforms::Only(platforms) = &job.platforms else { return self.read(job, source).await };
+        if let ([_], Some(wanted)) = (platforms.as_slice(), wanted) {
+            return self.read(job, wanted).await;
+        }
+        let manifest = self.read(job, source).await?;
+        match (manifest.kind(), platforms.as_slice()) {
+            (Kind::Image, _) => Ok(manifest),
+            (Kind::Index, [platform]) => {
+                let child = manifest.select(platform).map_err(fail)?;
+                let image = self.read(job, child.digest).await?;
+                fits(&job.source, &child, &image)?;
+                Ok(image)
+            }
+            (Kind::Index, platforms) => manifest.trim(platforms).map_err(fail),
+            (Kind::Other, _) => Err(fail(ManifestError::MediaType(manifest.media_type().to_owned()))),
+        }
+    }
+
+    /// Which manifests below `top` the target lacks. What it has, it has with all its blobs: a registry takes a manifest only
+    /// after its parts.
+    pub(super) async fn root(&self, job: &Job, top: Manifest) -> Result<Root, Error> {
+        if top.kind() != Kind::Index {
+            return Ok(Root { top, absent: Vec::new(), present: 0 });
+        }
+        let index = top.index().map_err(|error| Error::of(&job.source, ErrorKind::Manifest(error)))?;
+        let all = index.manifests.len();
+        let absent = self.absent(&job.target, index.manifests).await?;
+        Ok(Root { top, present: all - absent.len(), absent })
+    }
+
+    async fn absent(&self, target: &Reference, manifests: Vec<Descriptor>) -> Result<Vec<Descriptor>, Error> {
+        let asked = stream::iter(manifests).map(|child| async move {
+            let there = self.client.head(&target.with_digest(child.digest)).await?;
+            Ok(there.is_none().then_some(child))
+        });
+        asked.buffered(CHILDREN_AT_ONCE).try_filter_map(|child| async move { Ok(child) }).try_collect().await
+    }
+
+    /// Reads what is missing and sums up.
+    pub(super) async fn content(&self, job: &Job, root: Root) -> Result<Content, Error> {
+        let children = self.children(job, root.absent, 1).await?;
+        let tree = Tree { top: root.top, children };
+        let mut blobs = blobs(&job.source, &tree)?;
+        // The largest first: the run ends when the last one has arrived.
+        blobs.sort_by_key(|blob| std::cmp::Reverse(blob.size));
+        Ok(Content {
+            digest: tree.top.digest(),
+            bytes: blobs.iter().map(|blob| blob.size).sum(),
+            blobs,
+            manifests_present: root.present,
+            tree,
+        })
+    }
+
+    fn children<'a>(
+        &'a self,
+        job: &'a Job,
+        descriptors: Vec<Descriptor>,
+        depth: usize,
+    ) -> BoxFuture<'a, Result<Vec<(usize, Manifest)>, Error>> {
+        async move {
+            if depth > limits::INDEX_DEPTH {
+                let message = format!("indexes inside indexes, more than {} deep", limits::INDEX_DEPTH);
+                return Err(Error::of(&job.source, ErrorKind::Protocol(message)));
+            }
+            let children = stream::iter(descriptors).map(|descriptor| self.child(job, descriptor, depth));
+            let children: Vec<_> = children.buffered(CHILDREN_AT_ONCE).try_collect().await?;
+            Ok(children.into_iter().flatten().collect())
+        }
+        .boxed()
+    }
+
+    async fn child(
+        &self,
+        job: &Job,
+        descriptor: Descriptor,
+        depth: usize,
+    ) -> Result<Vec<(usize, Manifest)>, Error> {
+        let manifest = self.read(job, descriptor.digest).await?;
+        fits(&job.source, &descriptor, &manifest)?;
+        let mut all = Vec::new();
+        if manifest.kind() == Kind::Index {
+            let fail = |error| Error::of(&job.source, ErrorKind::Manifest(error));
+            let below = manifest.index().map_err(fail)?.manifests;
+            let below = self.absent(&job.target, below).await?;
+            all = self.children(job, below, depth + 1).await?;
+        }
+        all.push((depth, manifest));
+        Ok(all)
+    }
+
+    /// The source's manifest `digest`. A pull-through cache may know it only after it was asked for the tag
+    /// ([containers-roadmap#2837](https://github.com/aws/containers-roadmap/issues/2837)).
+    async fn read(&self, job: &Job, digest: Digest) -> Result<Manifest, Error> {
+        let by_digest = job.source.with_digest(digest);
+        if let Some(manifest) = self.client.manifest(&by_digest).await? {
+            return Ok(manifest);
+        }
+        let tag = job.source.tag().and_then(|tag| job.source.with_tag(tag).ok());
+        if let Some(tag) = tag
+            && let Some(manifest) = self.client.manifest(&tag).await?
+            && manifest.digest() == digest
+        {
+            return Ok(manifest);
+        }
+        Err(Error::of(&by_digest, ErrorKind::NotFound { message: String::new() }))
+    }
+}
+
+/// Whether the manifest is what its index says.
+fn fits(source: &Reference, descriptor: &Descriptor, manifest: &Manifest) -> Result<(), Error> {
+    let actual = manifest.bytes().len() as u64;
+    if actual != descriptor.size {
+        let kind = ErrorKind::SizeMismatch { expected: descriptor.size, actual };
+        return Err(Error::of(&source.with_digest(descriptor.digest), kind));
+    }
+    Ok(())
+}
+
+/// All blobs of all images in the tree, each once.
+fn blobs(source: &Reference, tree: &Tree) -> Result<Vec<Descriptor>, Error> {
+    let mut seen = std::collections::HashSet::new();
+    let mut all = Vec::new();
+    let manifests = std::iter::once(&tree.top).chain(tree.children.iter().map(|(_, manifest)| manifest));
+    for manifest in manifests {
+        if manifest.kind() == Kind::Index {
+            continue;
+        }
+        let image = manifest.image();
+        let image = image
+            .map_err(|error| Error::of(&source.with_digest(manifest.digest()), ErrorKind::Manifest(error)))?;
+        let new = image.blobs().into_iter().filter(|blob| seen.insert(blob.digest));
+        all.extend(new.cloned());
+    }
+    Ok(all)
+}

@@ -1,0 +1,284 @@
+//! A blob's bytes from its source: hashed, counted, and resumed where the connection broke.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use bytes::Bytes;
+use futures_util::Stream;
+use futures_util::stream;
+use http::StatusCode;
+use reqwest::Response;
+
+use super::event::{Event, Events};
+use crate::client::{Client, Timeouts, response};
+use crate::digest::Hasher;
+use crate::error::{Error, ErrorKind};
+use crate::manifest::Descriptor;
+use crate::reference::Reference;
+
+/// What is handed to the upload at once: small enough that a slow link shows progress within the idle time.
+const PIECE: usize = 128 << 10;
+
+/// A connection that brought this much before it broke was a good one: the count of failures begins anew.
+const GOOD_PROGRESS: u64 = 1 << 20;
+
+/// What a transfer shows to whoever watches it.
+#[derive(Debug, Default)]
+pub(super) struct Meter {
+    /// Bytes handed to the upload.
+    pub(super) sent: AtomicU64,
+    /// Whether the source is being waited for: then the target is not to blame.
+    pub(super) at_source: AtomicBool,
+    /// Whether all bytes were handed over.
+    pub(super) complete: AtomicBool,
+    /// Why the source ended early. The upload knows only that its body broke.
+    pub(super) failure: Mutex<Option<Error>>,
+}
+
+/// Counts a blob's bytes for the listener over all tries: what is sent again does not count again.
+#[derive(Debug, Default)]
+pub(super) struct HighWater(AtomicU64);
+
+impl HighWater {
+    fn advance(&self, to: u64) -> u64 {
+        to.saturating_sub(self.0.fetch_max(to, Ordering::Relaxed))
+    }
+}
+
+/// Everything that a transfer needs to know.
+#[derive(Clone)]
+pub(super) struct Transfer {
+    pub(super) client: Client,
+    pub(super) source: Reference,
+    pub(super) blob: Descriptor,
+    pub(super) image: usize,
+    pub(super) events: Events,
+    pub(super) high_water: Arc<HighWater>,
+}
+
+struct Reader {
+    transfer: Transfer,
+    meter: Arc<Meter>,
+    response: Option<Response>,
+    /// Of a reply that ignored the range: bytes that are known already.
+    to_skip: u64,
+    rest: Bytes,
+    hasher: Hasher,
+    offset: u64,
+    failures: u32,
+    resumed_at: u64,
+    verified: bool,
+}
+
+/// The bytes as an upload's body. It ends with an error instead of the last piece if the digest is wrong, so that no target is
+/// ever given a complete blob that is not the one that was asked for.
+pub(super) fn body(transfer: Transfer, meter: Arc<Meter>) -> impl Stream<Item = Result<Bytes, Error>> + Send {
+    let reader = Reader {
+        transfer,
+        meter,
+        response: None,
+        to_skip: 0,
+        rest: Bytes::new(),
+        hasher: Hasher::default(),
+        offset: 0,
+        failures: 0,
+        resumed_at: 0,
+        verified: false,
+    };
+    stream::unfold(Some(reader), |reader| async {
+        let mut reader = reader?;
+        match reader.next().await {
+            Ok(Some(piece)) => Some((Ok(piece), Some(reader))),
+            Ok(None) => None,
+            Err(error) => {
+                if let Ok(mut failure) = reader.meter.failure.lock() {
+                    *failure = Some(error.clone());
+                }
+                Some((Err(error), None))
+            }
+        }
+    })
+}
+
+impl Reader {
+    /// The next piece, none at the end.
+    async fn next(&mut self) -> Result<Option<Bytes>, Error> {
+        if self.rest.is_empty() {
+            self.meter.at_source.store(true, Ordering::Relaxed);
+            let chunk = self.chunk().await;
+            self.meter.at_source.store(false, Ordering::Relaxed);
+            match chunk? {
+                Some(chunk) => self.rest = chunk,
+                None => return Ok(None),
+            }
+        }
+        let piece = self.rest.split_to(self.rest.len().min(PIECE));
+        self.count(piece.len() as u64);
+        Ok(Some(piece))
+    }
+
+    fn count(&self, bytes: u64) {
+        let sent = self.meter.sent.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        self.meter.complete.store(sent == self.transfer.blob.size, Ordering::Relaxed);
+        let new = self.transfer.high_water.advance(sent);
+        if new > 0 {
+            let (image, digest) = (self.transfer.image, self.transfer.blob.digest);
+            self.transfer.events.tell(&Event::BlobProgress { image, digest, bytes: new });
+        }
+    }
+
+    /// The next bytes from the source, over as many connections as it takes.
+    async fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
+        loop {
+            if self.offset == self.transfer.blob.size {
+                self.verify()?;
+                return Ok(None);
+            }
+            match self.receive().await {
+                Ok(Some(bytes)) => {
+                    if let Some(bytes) = self.accept(bytes)? {
+                        return Ok(Some(bytes));
+                    }
+                }
+                // The reply was shorter than the blob: the rest is asked for as after any other break.
+                Ok(None) => self.broken(self.error(self.truncated())).await?,
+                Err(error) => self.broken(error).await?,
+            }
+        }
+    }
+
+    async fn receive(&mut self) -> Result<Option<Bytes>, Error> {
+        if self.response.is_none() {
+            self.open().await?;
+        }
+        let after = self.transfer.client.timeouts().idle;
+        let stalled = self.error(ErrorKind::Stalled { what: "the download", after });
+        let Some(response) = self.response.as_mut() else { return Err(stalled) };
+        let began = Instant::now();
+        let mut collected: Option<bytes::BytesMut> = None;
+        // A trickle is collected until it is worth a piece or has been too little for too long.
+        loop {
+            let left = after.saturating_sub(began.elapsed());
+            let chunk = match tokio::time::timeout(left, response.chunk()).await {
+                Ok(chunk) => chunk.map_err(|error| fail(&self.transfer, response::network(error)))?,
+                Err(_) => return Err(stalled),
+            };
+            let have = collected.as_ref().map_or(0, bytes::BytesMut::len) as u64;
+            match (chunk, &mut collected) {
+                (None, None) => return Ok(None),
+                (None, Some(_)) => return Ok(collected.map(bytes::BytesMut::freeze)),
+                (Some(chunk), None) if is_enough(chunk.len() as u64, self.offset, &self.transfer.blob) => {
+                    return Ok(Some(chunk));
+                }
+                (Some(chunk), _) => {
+                    collected.get_or_insert_default().extend_from_slice(&chunk);
+                    if is_enough(have + chunk.len() as u64, self.offset, &self.transfer.blob) {
+                        return Ok(collected.map(bytes::BytesMut::freeze));
+                    }
+                }
+            }
+        }
+    }
+
+    async fn open(&mut self) -> Result<(), Error> {
+        let Transfer { client, source, blob, .. } = &self.transfer;
+        let response = client.open_blob(source, blob.digest, self.offset).await?;
+        self.to_skip = match response.status() {
+            StatusCode::PARTIAL_CONTENT if starts_at(&response, self.offset) => 0,
+            StatusCode::PARTIAL_CONTENT => {
+                let message = format!("a part of the blob that does not begin at byte {}", self.offset);
+                return Err(self.error(ErrorKind::Protocol(message)));
+            }
+            // The server knows no ranges and begins anew.
+            _ => self.offset,
+        };
+        let announced = response.content_length().map(|length| length + self.offset - self.to_skip);
+        if let Some(actual) = announced.filter(|actual| *actual != blob.size) {
+            return Err(self.error(ErrorKind::SizeMismatch { expected: blob.size, actual }));
+        }
+        self.response = Some(response);
+        Ok(())
+    }
+
+    /// Takes bytes into account; none if all of them were known. The last ones are only given out if the digest is right.
+    fn accept(&mut self, mut bytes: Bytes) -> Result<Option<Bytes>, Error> {
+        let known = self.to_skip.min(bytes.len() as u64);
+        self.to_skip -= known;
+        drop(bytes.split_to(known as usize));
+        if bytes.is_empty() {
+            return Ok(None);
+        }
+        let size = self.transfer.blob.size;
+        if bytes.len() as u64 > size - self.offset {
+            return Err(self.error(ErrorKind::SizeMismatch {
+                expected: size,
+                actual: self.offset + bytes.len() as u64,
+            }));
+        }
+        self.hasher.update(&bytes);
+        self.offset += bytes.len() as u64;
+        if self.offset == size {
+            self.verify()?;
+        }
+        Ok(Some(bytes))
+    }
+
+    fn verify(&mut self) -> Result<(), Error> {
+        if self.verified {
+            return Ok(());
+        }
+        self.verified = true;
+        let (expected, actual) = (self.transfer.blob.digest, std::mem::take(&mut self.hasher).finish());
+        if expected == actual {
+            Ok(())
+        } else {
+            Err(self.error(ErrorKind::DigestMismatch { expected, actual }))
+        }
+    }
+
+    /// The connection broke: pause and go on from here, or give up.
+    async fn broken(&mut self, error: Error) -> Result<(), Error> {
+        self.response = None;
+        if self.offset - self.resumed_at >= GOOD_PROGRESS {
+            self.failures = 0;
+        }
+        self.resumed_at = self.offset;
+        self.failures += 1;
+        let pause = self.transfer.client.retry_policy().pause(self.failures, &error);
+        // What went out is wrong or of another length: another range of it does not help.
+        let is_content =
+            matches!(error.kind(), ErrorKind::DigestMismatch { .. } | ErrorKind::SizeMismatch { .. });
+        let Some(pause) = pause.filter(|_| error.is_transient() && !is_content) else { return Err(error) };
+        if let Some(watcher) = self.transfer.client.watcher() {
+            watcher(&error, pause);
+        }
+        tokio::time::sleep(pause).await;
+        Ok(())
+    }
+
+    fn truncated(&self) -> ErrorKind {
+        ErrorKind::Truncated { expected: self.transfer.blob.size, actual: self.offset }
+    }
+
+    fn error(&self, kind: ErrorKind) -> Error {
+        fail(&self.transfer, kind)
+    }
+}
+
+fn fail(transfer: &Transfer, kind: ErrorKind) -> Error {
+    Error::of(&transfer.source.with_digest(transfer.blob.digest), kind)
+}
+
+/// Whether this many bytes are progress: more than a trickle, or all that is left.
+fn is_enough(bytes: u64, offset: u64, blob: &Descriptor) -> bool {
+    bytes >= Timeouts::MIN_BYTES || offset + bytes >= blob.size
+}
+
+/// Whether `Content-Range: bytes 5-9/10` begins where we left off.
+fn starts_at(response: &Response, offset: u64) -> bool {
+    let range =
+        response::header(response.headers(), "content-range").and_then(|range| range.strip_prefix("bytes "));
+    range.and_then(|range| range.split('-').next()).and_then(|start| start.trim().parse().ok())
+        == Some(offset)
+}

@@ -1,0 +1,142 @@
+//! One blob to one repository: from the question whether it is there to the last byte.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use reqwest::Body;
+use url::Url;
+
+use super::source::{self, Meter, Transfer};
+use crate::client::uploads::Started;
+use crate::client::{Client, Timeouts};
+use crate::error::{Error, ErrorKind};
+use crate::manifest::Descriptor;
+use crate::reference::Reference;
+
+/// Sends the blob to `session`: the source's reply is the body.
+pub(super) async fn stream(transfer: &Transfer, target: &Reference, session: Url) -> Result<(), Error> {
+    let meter = Arc::new(Meter::default());
+    let body = Body::wrap_stream(source::body(transfer.clone(), Arc::clone(&meter)));
+    let blob = &transfer.blob;
+    let upload = transfer.client.finish_upload(target, session, blob, body);
+    let result = tokio::select! {
+        result = upload => result,
+        after = stalled(&meter, transfer.client.timeouts()) => {
+            Err(Error::of(target, ErrorKind::Stalled { what: "the upload", after }))
+        }
+    };
+    // The upload only sees that its body broke; why is known here.
+    let failure = meter.failure.lock().ok().and_then(|mut failure| failure.take());
+    match (result, failure) {
+        (Err(_), Some(failure)) => Err(failure),
+        (result, _) => result,
+    }
+}
+
+/// Ends when the target has taken too little for too long. The source has a clock of its own.
+async fn stalled(meter: &Meter, timeouts: Timeouts) -> Duration {
+    let tick = (timeouts.idle / 8).max(Duration::from_millis(1));
+    let mut seen = 0;
+    let mut idle = Duration::ZERO;
+    loop {
+        tokio::time::sleep(tick).await;
+        let sent = meter.sent.load(Ordering::Relaxed);
+        let moved = sent >= seen + Timeouts::MIN_BYTES || meter.at_source.load(Ordering::Relaxed);
+        idle = if moved { Duration::ZERO } else { idle + tick };
+        seen = if moved { sent } else { seen };
+        let complete = meter.complete.load(Ordering::Relaxed);
+        let limit = if complete { timeouts.reply.max(timeouts.idle) } else { timeouts.idle };
+        if idle >= limit {
+            return limit;
+        }
+    }
+}
+
+/// How the target was found to have the blob, or made to have it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Placed {
+    /// It had it.
+    Skipped,
+    /// It took it from another repository.
+    Mounted,
+    /// It was sent.
+    Sent,
+}
+
+/// How the first try begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Opening {
+    /// The blob is known not to be there.
+    Absent,
+    /// Ask by HEAD first.
+    Head,
+    /// Ask for a mount from the blob's own repository: 201 says that it is there, 202 opens the upload; one request for both
+    /// ([notes on docker-registry](https://github.com/distribution/distribution/blob/v2.8.2/registry/storage/linkedblobstore.go)).
+    Probe,
+    /// Ask for a mount from this repository.
+    Mount(String),
+}
+
+/// What opening came to.
+pub(super) enum Opened {
+    Placed(Placed),
+    Session(Url),
+}
+
+/// Asks the target for an upload, as `opening` says. `mount_answered` hears how a mount or a probe went.
+pub(super) async fn open(
+    client: &Client,
+    target: &Reference,
+    blob: &Descriptor,
+    opening: &Opening,
+    mount_answered: impl Fn(MountAnswer),
+) -> Result<Opened, Error> {
+    let (from, placed) = match opening {
+        Opening::Head if client.has_blob_once(target, blob.digest).await? => {
+            return Ok(Opened::Placed(Placed::Skipped));
+        }
+        Opening::Head | Opening::Absent => (None, Placed::Sent),
+        Opening::Probe => (Some(target.repository()), Placed::Skipped),
+        Opening::Mount(from) => (Some(from.as_str()), Placed::Mounted),
+    };
+    match client.start_upload(target, blob.digest, from).await {
+        Ok(Started::Mounted) => {
+            mount_answered(MountAnswer::Taken);
+            Ok(Opened::Placed(placed))
+        }
+        Ok(Started::Session(session)) => {
+            mount_answered(MountAnswer::Refused);
+            Ok(Opened::Session(session))
+        }
+        // Registries that know no mount answer in many ways; without one they all understand (ggcr#1404, #1679).
+        Err(error) if from.is_some() && !error.is_transient() => {
+            mount_answered(MountAnswer::NotUnderstood);
+            without_mount(client, target, blob, opening).await
+        }
+        Err(error) => Err(error),
+    }
+}
+
+async fn without_mount(
+    client: &Client,
+    target: &Reference,
+    blob: &Descriptor,
+    opening: &Opening,
+) -> Result<Opened, Error> {
+    if *opening == Opening::Probe && client.has_blob_once(target, blob.digest).await? {
+        return Ok(Opened::Placed(Placed::Skipped));
+    }
+    match client.start_upload(target, blob.digest, None).await? {
+        Started::Session(session) => Ok(Opened::Session(session)),
+        Started::Mounted => Ok(Opened::Placed(Placed::Skipped)),
+    }
+}
+
+/// How a registry answered a mount.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum MountAnswer {
+    Taken,
+    Refused,
+    NotUnderstood,
+}

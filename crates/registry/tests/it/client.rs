@@ -1,0 +1,337 @@
+//! One request at a time: who is asked, with what, and what is believed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use registry::{Descriptor, Digest, ErrorKind, RateLimit};
+
+use crate::support::faults::Rule;
+use crate::support::images::{self, bytes};
+use crate::support::{Auth, Fake, Fault, Passwords, Quirks, builder, client, reference, run};
+
+fn location(status: u16, to: &str) -> Fault {
+    Fault::Reply { status, headers: vec![("location", to.to_owned())], body: String::new() }
+}
+
+#[test]
+fn what_is_not_there_is_none() {
+    run(async {
+        let fake = Fake::plain().await;
+        let client = client();
+        assert_eq!(client.head(&fake.name("a:1")).await.unwrap(), None);
+        assert_eq!(client.manifest(&fake.name("a:1")).await.unwrap(), None);
+        assert_eq!(client.tags(&fake.name("a")).await.unwrap(), Vec::<String>::new());
+        assert!(!client.has_blob(&fake.name("a"), Digest::of(b"x")).await.unwrap());
+    });
+}
+
+#[test]
+fn tags_come_page_by_page() {
+    run(async {
+        let fake = Fake::plain().await;
+        let image = images::image("a", &[]);
+        for tag in ["a", "b", "c", "d", "e"] {
+            fake.store(|store| store.seed("r", tag, &image));
+        }
+        assert_eq!(client().tags(&fake.name("r")).await.unwrap(), ["a", "b", "c", "d", "e"]);
+        assert_eq!(fake.count("GET tags"), 3);
+    });
+}
+
+#[test]
+fn a_list_of_tags_without_end_is_given_up() {
+    run(async {
+        let fake = Fake::plain().await;
+        for number in 0..2 {
+            let next = format!("</v2/r/tags/list?n={number}>; rel=\"next\"");
+            let fault = Fault::Reply { status: 200, headers: vec![("link", next)], body: "{}".to_owned() };
+            // Each page points to the other.
+            let other = if number == 0 { "n=1" } else { "n=0" };
+            fake.on(Rule::new("GET", other, fault).times(10_000));
+        }
+        let error = client().tags(&fake.name("r")).await.unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Protocol(_)), "{error}");
+    });
+}
+
+#[test]
+fn a_hundred_first_requests_cost_one_challenge_and_one_token() {
+    run(async {
+        let fake = Fake::start(Quirks { auth: Auth::Bearer(None), ..Quirks::default() }).await;
+        fake.store(|store| store.seed("r", "1", &images::image("a", &[])));
+        let client = client();
+        let name = fake.name("r:1");
+        for result in join_all((0..100).map(|_| client.head(&name))).await {
+            assert!(result.unwrap().is_some());
+        }
+        assert_eq!(fake.count("GET token"), 1);
+        assert_eq!(fake.count("HEAD manifests"), 101, "one of them was the challenge");
+    });
+}
+
+#[test]
+fn a_registry_without_authorisation_is_asked_nothing_more() {
+    run(async {
+        let fake = Fake::plain().await;
+        fake.store(|store| store.seed("r", "1", &images::image("a", &[])));
+        let (client, name) = (client(), fake.name("r:1"));
+        for result in join_all((0..50).map(|_| client.head(&name))).await {
+            assert!(result.unwrap().is_some());
+        }
+        assert_eq!(fake.counts(), "HEAD manifests 50");
+    });
+}
+
+#[test]
+fn tokens_are_kept_per_repository() {
+    run(async {
+        let fake = Fake::start(Quirks { auth: Auth::Bearer(None), ..Quirks::default() }).await;
+        let client = client();
+        for name in ["a:1", "b:1", "a:2", "b:2"] {
+            assert_eq!(client.head(&fake.name(name)).await.unwrap(), None);
+        }
+        assert_eq!(fake.count("GET token"), 2);
+        let scopes: Vec<String> =
+            fake.seen().into_iter().filter(|seen| seen.kind == "token").map(|seen| seen.path).collect();
+        assert!(scopes[0].ends_with("scope=repository%3Aa%3Apull"), "{scopes:?}");
+        assert!(scopes[1].ends_with("scope=repository%3Ab%3Apull"), "{scopes:?}");
+    });
+}
+
+#[test]
+fn a_token_that_is_refused_is_fetched_anew_once_for_all() {
+    run(async {
+        let fake = Fake::start(Quirks { auth: Auth::Bearer(None), ..Quirks::default() }).await;
+        fake.store(|store| store.seed("r", "1", &images::image("a", &[])));
+        let (client, name) = (client(), fake.name("r:1"));
+        client.head(&name).await.unwrap();
+        fake.expire();
+        for result in join_all((0..30).map(|_| client.head(&name))).await {
+            assert!(result.unwrap().is_some());
+        }
+        assert_eq!(fake.count("GET token"), 2);
+    });
+}
+
+#[test]
+fn a_route_prefix_is_part_of_path_and_scope() {
+    run(async {
+        let fake = Fake::start(Quirks { auth: Auth::Bearer(None), ..Quirks::default() }).await;
+        let image = images::image("a", &[]);
+        fake.store(|store| store.seed("docker.io/library/curl", "7", &image));
+        let client =
+            builder().route("docker.io", &format!("http://{}/docker.io", fake.host())).build().unwrap();
+        assert_eq!(client.head(&reference("curl:7")).await.unwrap().unwrap().digest, image.digest());
+        let token = fake.seen().into_iter().find(|seen| seen.kind == "token").unwrap();
+        assert!(
+            token.path.ends_with("scope=repository%3Adocker.io%2Flibrary%2Fcurl%3Apull"),
+            "{}",
+            token.path
+        );
+    });
+}
+
+#[test]
+fn credentials_never_cross_hosts() {
+    run(async {
+        let auth = Auth::Basic("p".to_owned());
+        let fake = Fake::start(Quirks { auth, ..Quirks::default() }).await;
+        let other = Fake::plain().await;
+        let image = images::image("a", &[]);
+        other.store(|store| store.seed("r", "1", &image));
+        let client = builder().credentials(Arc::new(Passwords::new("p"))).build().unwrap();
+        // Learn the challenge first, so that the next request carries the password.
+        assert_eq!(client.head(&fake.name("r:0")).await.unwrap(), None);
+        let there = format!("http://{}/v2/r/manifests/1", other.host());
+        fake.on(Rule::new("GET", "/manifests/1", location(307, &there)));
+        let manifest = client.manifest(&fake.name("r:1")).await.unwrap().unwrap();
+        assert_eq!(manifest, image.manifest);
+        let asked = fake.seen().pop().unwrap();
+        assert!(asked.headers.contains_key("authorization"));
+        assert!(!other.seen()[0].headers.contains_key("authorization"));
+    });
+}
+
+#[test]
+fn redirects_to_other_schemes_and_private_addresses_are_refused() {
+    run(async {
+        for to in [
+            "http://169.254.169.254/latest/meta-data",
+            "http://10.0.0.1/",
+            "file:///etc/passwd",
+            "http://a.example/",
+        ] {
+            let fake = Fake::plain().await;
+            fake.on(Rule::new("GET", "/manifests/", location(307, to)).times(9));
+            let error = client().manifest(&fake.name("r:1")).await.unwrap_err();
+            assert!(matches!(error.kind(), ErrorKind::UnsafeLocation { .. }), "{to}: {error}");
+            assert_eq!(fake.count("GET manifests"), 1, "what is unsafe is not tried again");
+        }
+    });
+}
+
+#[test]
+fn redirects_without_end_are_given_up() {
+    run(async {
+        let fake = Fake::plain().await;
+        fake.on(Rule::new("GET", "/manifests/", location(307, "/v2/r/manifests/1")).times(99));
+        let error = client().manifest(&fake.name("r:1")).await.unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Protocol(_)), "{error}");
+    });
+}
+
+#[test]
+fn a_realm_at_a_private_address_gets_no_credentials() {
+    run(async {
+        let fake = Fake::plain().await;
+        let challenge = "Bearer realm=\"http://169.254.169.254/token\",service=\"x\"".to_owned();
+        let headers = vec![("www-authenticate", challenge)];
+        fake.on(Rule::new("GET", "/manifests/", Fault::Reply { status: 401, headers, body: String::new() })
+            .times(9));
+        let client = builder().credentials(Arc::new(Passwords::new("p"))).build().unwrap();
+        let error = client.manifest(&fake.name("r:1")).await.unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::UnsafeLocation { .. }), "{error}");
+    });
+}
+
+#[test]
+fn what_is_too_large_is_not_read() {
+    run(async {
+        let fake = Fake::plain().await;
+        let huge = "x".repeat(registry::limits::MANIFEST + 1);
+        fake.on(Rule::new(
+            "GET",
+            "/manifests/",
+            Fault::Reply { status: 200, headers: Vec::new(), body: huge.clone() },
+        ));
+        let error = client().manifest(&fake.name("r:1")).await.unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::TooLarge { .. }), "{error}");
+        fake.on(Rule::new(
+            "GET",
+            "/manifests/",
+            Fault::Reply { status: 418, headers: Vec::new(), body: huge },
+        ));
+        let error = client().manifest(&fake.name("r:1")).await.unwrap_err();
+        assert!(error.to_string().len() < 1_000, "an error shows a line, not megabytes");
+        let blob = Descriptor::new("x", Digest::of(b""), registry::limits::BLOB_IN_MEMORY + 1);
+        let error = client().blob_bytes(&fake.name("r"), &blob).await.unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::TooLarge { .. }), "{error}");
+    });
+}
+
+#[test]
+fn a_manifest_of_another_digest_is_refused() {
+    run(async {
+        let fake = Fake::plain().await;
+        let image = images::image("a", &[]);
+        fake.store(|store| store.seed("r", "1", &image));
+        fake.on(Rule::new("GET", "/manifests/", Fault::CorruptReply(10)).times(99));
+        for name in [fake.name("r:1"), fake.name("r").with_digest(image.digest())] {
+            let error = client().manifest(&name).await.unwrap_err();
+            assert!(matches!(error.kind(), ErrorKind::DigestMismatch { .. }), "{error}");
+        }
+        assert_eq!(fake.count("GET manifests"), 2 * 3, "a pull is too dear to be wrong seven times");
+    });
+}
+
+#[test]
+fn a_small_blob_is_read_whole_or_not_at_all() {
+    run(async {
+        let fake = Fake::plain().await;
+        let content = bytes("c", 5_000);
+        let image = images::image("a", std::slice::from_ref(&content));
+        fake.store(|store| store.seed("r", "1", &image));
+        let blob = Descriptor::new("x", Digest::of(&content), 5_000);
+        assert_eq!(client().blob_bytes(&fake.name("r"), &blob).await.unwrap(), content);
+        for fault in [Fault::CutReply(7), Fault::CorruptReply(7), Fault::Truncate(7)] {
+            fake.on(Rule::new("GET", "/blobs/", fault));
+            assert_eq!(client().blob_bytes(&fake.name("r"), &blob).await.unwrap(), content);
+        }
+    });
+}
+
+#[test]
+fn limits_on_pulls_are_read_from_heads() {
+    run(async {
+        let fake = Fake::start(Quirks { pulls_left: Some(76), ..Quirks::default() }).await;
+        fake.store(|store| store.seed("r", "1", &images::image("a", &[])));
+        let client = client();
+        assert_eq!(client.rate_limit(&fake.host()), None);
+        client.head(&fake.name("r:1")).await.unwrap();
+        let window = Some(Duration::from_secs(21_600));
+        assert_eq!(client.rate_limit(&fake.host()), Some(RateLimit { limit: 100, remaining: 76, window }));
+    });
+}
+
+#[test]
+fn a_registry_that_is_away_for_a_moment_is_waited_for() {
+    run(async {
+        let fake = Fake::plain().await;
+        let image = images::image("a", &[]);
+        fake.store(|store| store.seed("r", "1", &image));
+        fake.on(Rule::new("GET", "/manifests/", Fault::Refuse(Duration::from_millis(40))));
+        assert_eq!(client().manifest(&fake.name("r:1")).await.unwrap().unwrap(), image.manifest);
+    });
+}
+
+#[test]
+fn a_registry_that_does_not_answer_is_given_up() {
+    run(async {
+        let fake = Fake::plain().await;
+        fake.on(Rule::new("GET", "/manifests/", Fault::Hang).times(99));
+        let timeouts =
+            registry::Timeouts { reply: Duration::from_millis(100), ..registry::Timeouts::default() };
+        let client = builder().timeouts(timeouts).build().unwrap();
+        let error = client.manifest(&fake.name("r:1")).await.unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Stalled { .. }), "{error}");
+    });
+}
+
+#[test]
+fn retagging_moves_no_blob() {
+    run(async {
+        let fake = Fake::plain().await;
+        let image = images::image("a", &[bytes("l", 100)]);
+        fake.store(|store| store.seed("r", "1", &image));
+        assert_eq!(client().retag(&fake.name("r:1"), "2").await.unwrap(), image.digest());
+        assert_eq!(fake.counts(), "GET manifests 1, PUT manifests 1");
+        assert!(client().retag(&fake.name("r:none"), "2").await.is_err());
+        assert!(client().retag(&fake.name("r:1"), "-").await.is_err());
+    });
+}
+
+#[test]
+fn referrers_come_by_the_api_or_by_the_tag_that_stands_in_for_it() {
+    run(async {
+        let image = images::image("a", &[]);
+        let signature = images::image_of(images::OCI_IMAGE, "s", &[], Some(&image.manifest));
+        let with = Fake::start(Quirks { referrers: true, ..Quirks::default() }).await;
+        let without = Fake::plain().await;
+        let list = images::index(&[(Some("linux/amd64"), signature.clone())]);
+        for fake in [&with, &without] {
+            fake.store(|store| {
+                store.seed("r", "1", &image);
+                store.seed_untagged("r", &signature);
+            });
+        }
+        without.store(|store| store.seed("r", &format!("sha256-{}", image.digest().hex()), &list));
+        for fake in [&with, &without] {
+            let found = client().referrers(&fake.name("r"), image.digest()).await.unwrap();
+            assert_eq!(found.iter().map(|one| one.digest).collect::<Vec<_>>(), [signature.digest()]);
+        }
+        let none = Fake::plain().await;
+        assert_eq!(client().referrers(&none.name("r"), image.digest()).await.unwrap(), Vec::new());
+    });
+}
+
+#[test]
+fn a_wrong_certificate_is_not_tried_again_and_a_lost_connection_is() {
+    run(async {
+        // Plain http on the other side: no TLS will ever come of it, but it is no certificate's fault either.
+        let error = builder().build().unwrap().head(&reference("127.0.0.1:1/r:1")).await.unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Network { .. }) && error.is_transient(), "{error}");
+        assert!(std::error::Error::source(&error).is_some());
+        assert!(!format!("{error}").contains("http://"), "{error}");
+    });
+}

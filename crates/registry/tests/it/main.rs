@@ -1,0 +1,17 @@
+//! The crate against registries in this process, which count requests and fail on those that they do not know.
+#![expect(
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "all of it is a test: what fails may panic, and what is skipped is said aloud"
+)]
+
+mod client;
+mod copying;
+mod cross_check;
+mod faults;
+mod memory;
+mod parsers;
+mod quirks;
+mod support;

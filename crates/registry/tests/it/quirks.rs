@@ -1,0 +1,482 @@
+//! One test for each way of ECR, ECR Public and Docker Hub that has broken other clients.
+
+use std::time::Duration;
+
+use registry::mirror::{Action, BlobIndex, Job, Mirror, Mounts};
+use registry::{BoxError, BoxFuture, Digest, ErrorKind, Quotas, Reference};
+
+use crate::support::faults::Rule;
+use crate::support::images::{self, TestImage};
+use crate::support::{Auth, Fake, Fault, Passwords, Quirks, builder, client, copy, copy_all, run};
+
+/// Answers from the fake's own memory, as BatchCheckLayerAvailability does.
+struct Bulk(std::sync::Arc<Fake>);
+
+impl BlobIndex for Bulk {
+    fn present<'a>(
+        &'a self,
+        repository: &'a Reference,
+        digests: &'a [Digest],
+    ) -> BoxFuture<'a, Result<Option<std::collections::HashSet<Digest>>, BoxError>> {
+        let here = self.0.store(|store| {
+            let blobs = &store.repository(repository.repository()).blobs;
+            digests.iter().copied().filter(|digest| blobs.contains_key(digest)).collect()
+        });
+        Box::pin(async move { Ok(Some(here)) })
+    }
+}
+
+/// An ECR with these repositories, and a mirror that knows whose quotas hold there.
+async fn ecr(repositories: &[&str], quirks: Quirks) -> (Fake, Mirror) {
+    let fake = Fake::start(Quirks { ecr: true, ..quirks }).await;
+    fake.store(|store| {
+        for name in repositories {
+            store.repository(name);
+        }
+    });
+    let client = builder().quotas(&fake.host(), Quotas::Ecr).build().unwrap();
+    (fake, Mirror::new(client))
+}
+
+async fn source(image: &TestImage) -> Fake {
+    let fake = Fake::plain().await;
+    fake.store(|store| store.seed("r", "1", image));
+    fake
+}
+
+fn small() -> TestImage {
+    images::image("small", &[images::bytes("layer", 70_000)])
+}
+
+#[test]
+fn no_patch_is_ever_sent_and_every_put_says_its_length() {
+    // 201 on PATCH, a stale Range, parts under 5 MiB: none of it can happen without PATCH. The fake knows no PATCH and no PUT
+    // without Content-Length, and fails this test on either.
+    run(async {
+        let image = images::image("big", &[images::bytes("layer", 6 << 20)]);
+        let source = source(&image).await;
+        let (target, mirror) = ecr(&["r"], Quirks::default()).await;
+        copy(&mirror, Job::new(source.name("r:1"), target.name("r:1"))).await.unwrap();
+        assert_eq!(
+            target.counts(),
+            "HEAD blobs 2, HEAD manifests 1, POST uploads 2, PUT manifests 1, PUT uploads 2"
+        );
+    });
+}
+
+#[test]
+fn a_broken_upload_begins_a_new_session() {
+    // The fake answers 416 to a second PUT into one session, as ECR does to byte 0 sent again.
+    run(async {
+        let image = small();
+        let source = source(&image).await;
+        let (target, mirror) = ecr(&["r"], Quirks::default()).await;
+        target.on(Rule::new("PUT", "/blobs/uploads/", Fault::CutRequest(20_000)));
+        copy(&mirror, Job::new(source.name("r:1"), target.name("r:1"))).await.unwrap();
+        assert_eq!(target.count("POST uploads"), 3, "two blobs, one of them twice");
+        assert_eq!(target.broken_tag(), None);
+    });
+}
+
+#[test]
+fn an_upload_whose_reply_was_lost_is_not_sent_again() {
+    run(async {
+        let image = small();
+        let source = source(&image).await;
+        let (target, mirror) = ecr(&["r"], Quirks::default()).await;
+        target.on(Rule::new("PUT", "/blobs/uploads/", Fault::LoseReply));
+        copy(&mirror, Job::new(source.name("r:1"), target.name("r:1"))).await.unwrap();
+        assert_eq!((source.count("GET blobs"), target.count("PUT uploads")), (2, 2));
+    });
+}
+
+#[test]
+fn an_empty_blob_is_refused_by_name_and_never_sent() {
+    run(async {
+        let image = images::image("empty", &[Vec::new()]);
+        let source = source(&image).await;
+        let (target, mirror) = ecr(&["r"], Quirks::default()).await;
+        let error = copy(&mirror, Job::new(source.name("r:1"), target.name("r:1"))).await.unwrap_err();
+        assert!(
+            matches!(error.kind(), ErrorKind::EmptyBlob { digest } if *digest == Digest::of(b"")),
+            "{error}"
+        );
+        assert_eq!(target.count("PUT manifests"), 0);
+    });
+}
+
+#[test]
+fn other_registries_take_an_empty_blob() {
+    run(async {
+        let image = images::image("empty", &[Vec::new()]);
+        let (source, target) = (source(&image).await, Fake::plain().await);
+        copy(&Mirror::new(client()), Job::new(source.name("r:1"), target.name("r:1"))).await.unwrap();
+        assert_eq!(target.broken_tag(), None);
+    });
+}
+
+#[test]
+fn a_manifest_without_media_type_is_refused_with_ecrs_reason() {
+    run(async {
+        let mut image = small();
+        let text = String::from_utf8_lossy(image.manifest.bytes()).into_owned();
+        let field = format!("\"mediaType\":\"{}\",", images::OCI_IMAGE);
+        assert!(text.contains(&field));
+        image.manifest = registry::Manifest::new(images::OCI_IMAGE, text.replace(&field, ""));
+        let source = source(&image).await;
+        let (target, mirror) = ecr(&["r"], Quirks::default()).await;
+        let error = copy(&mirror, Job::new(source.name("r:1"), target.name("r:1"))).await.unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Refused { status: 405, .. }), "{error}");
+        assert!(error.to_string().contains("Invalid JSON syntax"), "{error}");
+        assert_eq!(target.count("PUT manifests"), 1, "a refusal is not tried again");
+    });
+}
+
+#[test]
+fn children_are_put_by_digest_before_their_index() {
+    // The fake answers an early index with ECR's "required for pushing image".
+    run(async {
+        let index = images::index(&[
+            (Some("linux/amd64"), images::image("a", &[images::bytes("la", 100)])),
+            (Some("linux/arm64"), images::image("b", &[images::bytes("lb", 100)])),
+        ]);
+        let source = source(&index).await;
+        let (target, mirror) = ecr(&["r"], Quirks::default()).await;
+        copy(&mirror, Job::new(source.name("r:1"), target.name("r:1"))).await.unwrap();
+        let puts: Vec<String> = target
+            .seen()
+            .into_iter()
+            .filter(|seen| seen.method == "PUT" && seen.kind == "manifests")
+            .map(|seen| seen.path)
+            .collect();
+        assert_eq!(puts.len(), 3);
+        assert!(puts.iter().take(2).all(|path| path.contains("sha256:")), "{puts:?}");
+        assert_eq!(puts.last().unwrap(), "/v2/r/manifests/1");
+    });
+}
+
+#[test]
+fn a_missing_repository_is_named_and_nothing_is_sent() {
+    run(async {
+        let source = source(&small()).await;
+        let (target, mirror) = ecr(&[], Quirks::default()).await;
+        let error = copy(&mirror, Job::new(source.name("r:1"), target.name("r:1"))).await.unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::NameUnknown { .. }), "{error}");
+        assert_eq!((target.count("PUT uploads"), source.count("GET blobs")), (0, 0));
+    });
+}
+
+#[test]
+fn an_immutable_tag_with_the_same_digest_is_a_success() {
+    run(async {
+        let image = small();
+        let source = source(&image).await;
+        let (target, mirror) = ecr(&["r"], Quirks { immutable: true, ..Quirks::default() }).await;
+        let job = || Job::new(source.name("r:1"), target.name("r:1"));
+        copy(&mirror, job()).await.unwrap();
+        assert!(copy(&mirror, job()).await.unwrap().was_up_to_date);
+        mirror.client().put_manifest(&target.name("r:1"), &image.manifest).await.unwrap();
+        let other = images::image("other", &[]);
+        source.store(|store| store.seed("r", "1", &other));
+        let error = copy(&mirror, job()).await.unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::TagImmutable { .. }), "{error}");
+        assert!(mirror.verify(&target.name("r:1"), image.digest()).await.is_ok(), "nothing was deleted");
+    });
+}
+
+#[test]
+fn an_expired_password_is_a_403_and_is_renewed_once_for_all() {
+    run(async {
+        let passwords = Passwords::new("old");
+        let auth = Auth::Basic("old".to_owned());
+        let fake = Fake::start(Quirks { ecr: true, auth, ..Quirks::default() }).await;
+        fake.store(|store| store.seed("r", "1", &small()));
+        let client = builder().credentials(std::sync::Arc::new(passwords.clone())).build().unwrap();
+        let name = fake.name("r:1");
+        client.manifest(&name).await.unwrap().unwrap();
+        assert_eq!(passwords.asked(), 1);
+        fake.quirks(|quirks| quirks.auth = Auth::Basic("new".to_owned()));
+        *passwords.current.lock().unwrap() = "new".to_owned();
+        let many = (0..20).map(|_| client.manifest(&name));
+        for result in futures_util::future::join_all(many).await {
+            result.unwrap().unwrap();
+        }
+        assert_eq!(passwords.asked(), 2, "one refresh for twenty waiters");
+    });
+}
+
+#[test]
+fn a_stored_password_that_ran_out_before_the_first_request_is_renewed() {
+    run(async {
+        // As after `docker login` yesterday: the challenge is answered with what is stored, and that is a 403.
+        let passwords = Passwords::new("yesterday's");
+        let auth = Auth::Basic("today's".to_owned());
+        let fake = Fake::start(Quirks { ecr: true, auth, ..Quirks::default() }).await;
+        fake.store(|store| store.seed("r", "1", &small()));
+        let client = builder().credentials(std::sync::Arc::new(passwords.clone())).build().unwrap();
+        let name = fake.name("r:1");
+        let manifest = client.manifest(&name);
+        let renewal = async {
+            while passwords.asked() == 0 {
+                tokio::task::yield_now().await;
+            }
+            *passwords.current.lock().unwrap() = "today's".to_owned();
+        };
+        let (manifest, ()) = tokio::join!(manifest, renewal);
+        assert!(manifest.unwrap().is_some());
+        assert_eq!(passwords.asked(), 2);
+    });
+}
+
+#[test]
+fn an_expired_password_shows_at_a_head_too() {
+    run(async {
+        let passwords = Passwords::new("old");
+        let auth = Auth::Basic("old".to_owned());
+        let fake = Fake::start(Quirks { ecr: true, auth, ..Quirks::default() }).await;
+        fake.store(|store| store.seed("r", "1", &small()));
+        let client = builder().credentials(std::sync::Arc::new(passwords.clone())).build().unwrap();
+        client.head(&fake.name("r:1")).await.unwrap().unwrap();
+        fake.quirks(|quirks| quirks.auth = Auth::Basic("new".to_owned()));
+        *passwords.current.lock().unwrap() = "new".to_owned();
+        // The HEAD's 403 has no body: only a GET says that it is the token.
+        assert!(client.head(&fake.name("r:1")).await.unwrap().is_some());
+        assert_eq!(passwords.asked(), 2);
+    });
+}
+
+#[test]
+fn a_password_that_expires_for_good_is_an_error_that_all_waiters_share() {
+    run(async {
+        let passwords = Passwords::new("wrong");
+        let fake = Fake::start(Quirks { auth: Auth::Basic("right".to_owned()), ..Quirks::default() }).await;
+        let client = builder().credentials(std::sync::Arc::new(passwords.clone())).build().unwrap();
+        let name = fake.name("r:1");
+        let many = (0..20).map(|_| client.manifest(&name));
+        for result in futures_util::future::join_all(many).await {
+            let error = result.unwrap_err();
+            assert!(
+                matches!(error.kind(), ErrorKind::Unauthorized { .. } | ErrorKind::Denied { .. }),
+                "{error}"
+            );
+        }
+        assert!(passwords.asked() <= 3, "asked {} times", passwords.asked());
+    });
+}
+
+#[test]
+fn a_head_that_is_a_bare_400_is_asked_again_by_get() {
+    run(async {
+        let image = small();
+        let fake = Fake::start(Quirks { bare_400: true, ..Quirks::default() }).await;
+        fake.store(|store| store.seed("r", "1", &image));
+        assert_eq!(client().head(&fake.name("r:1")).await.unwrap().unwrap().digest, image.digest());
+        assert_eq!(client().head(&fake.name("r:2")).await.unwrap(), None);
+    });
+}
+
+#[test]
+fn a_refused_head_is_explained_by_get() {
+    run(async {
+        let fake = Fake::plain().await;
+        let message = "User: x is not authorized to perform: ecr:BatchGetImage";
+        fake.on(Rule::new("HEAD", "/manifests/", Fault::status(403)));
+        fake.on(Rule::new("GET", "/manifests/", Fault::error(403, "DENIED", message, Vec::new())));
+        let error = client().head(&fake.name("r:1")).await.unwrap_err();
+        assert!(error.to_string().contains("ecr:BatchGetImage"), "{error}");
+    });
+}
+
+#[test]
+fn blobs_at_another_host_are_read_without_our_credentials() {
+    // The other host answers 400 to an Authorization, as S3 does, and fails the test.
+    run(async {
+        let image = small();
+        let auth = Auth::Basic("p".to_owned());
+        let source = Fake::start(Quirks { elsewhere: true, auth, ..Quirks::default() }).await;
+        source.store(|store| store.seed("r", "1", &image));
+        let target = Fake::plain().await;
+        let client = builder().credentials(std::sync::Arc::new(Passwords::new("p"))).build().unwrap();
+        copy(&Mirror::new(client), Job::new(source.name("r:1"), target.name("r:1"))).await.unwrap();
+        assert_eq!(source.count("GET elsewhere"), 2);
+        assert_eq!(target.broken_tag(), None);
+    });
+}
+
+#[test]
+fn a_source_that_forbids_head_of_blobs_is_never_asked_so() {
+    run(async {
+        let image = small();
+        let quirks = Quirks { head_blob_401: true, elsewhere: true, ..Quirks::default() };
+        let source = Fake::start(Quirks { auth: Auth::Bearer(Some("aws")), ..quirks }).await;
+        source.store(|store| store.seed("r", "1", &image));
+        let target = Fake::plain().await;
+        copy(&Mirror::new(client()), Job::new(source.name("r:1"), target.name("r:1"))).await.unwrap();
+        assert_eq!(source.count("HEAD blobs"), 0);
+        assert_eq!(source.count("GET token"), 1, "one token for the whole registry, whose scope is `aws`");
+    });
+}
+
+#[test]
+fn a_mount_waits_for_the_manifest_that_names_the_blob() {
+    run(async {
+        let layers = [images::bytes("shared", 100_000)];
+        let (one, two) = (images::image("one", &layers), images::image("two", &layers));
+        let source = source(&one).await;
+        source.store(|store| store.seed("s", "1", &two));
+        let (target, mirror) = ecr(&["r", "s"], Quirks { mounts: true, ..Quirks::default() }).await;
+        let jobs = vec![
+            Job::new(source.name("r:1"), target.name("r:1")),
+            Job::new(source.name("s:1"), target.name("s:1")),
+        ];
+        let results = copy_all(&mirror, jobs).await;
+        let second = results[1].as_ref().unwrap();
+        assert_eq!((second.mounted, second.mounted_bytes, second.sent), (1, 100_000, 1));
+        assert_eq!(source.count("GET blobs"), 3, "the shared layer once, two configurations");
+        // The mount that the fake refuses until the first manifest is there was not tried before.
+        assert_eq!(target.count("POST uploads"), 4);
+    });
+}
+
+#[test]
+fn the_session_of_a_refused_mount_is_used() {
+    run(async {
+        let layers = [images::bytes("shared", 100_000)];
+        let (one, two) = (images::image("one", &layers), images::image("two", &layers));
+        let source = source(&one).await;
+        source.store(|store| store.seed("s", "1", &two));
+        let (target, mirror) = ecr(&["r", "s"], Quirks::default()).await;
+        let jobs = vec![
+            Job::new(source.name("r:1"), target.name("r:1")),
+            Job::new(source.name("s:1"), target.name("s:1")),
+        ];
+        for result in copy_all(&mirror, jobs).await {
+            result.unwrap();
+        }
+        assert_eq!(target.count("POST uploads"), 4, "four blobs sent, one POST each");
+        assert_eq!(source.count("GET blobs"), 4, "without mounts each repository gets the bytes once");
+    });
+}
+
+#[test]
+fn a_registry_that_knows_no_mounts_gets_a_plain_upload() {
+    run(async {
+        for status in [400, 404, 405, 403] {
+            let image = small();
+            let source = source(&image).await;
+            let target = Fake::start(Quirks { mount_error: Some(status), ..Quirks::default() }).await;
+            copy(&Mirror::new(client()), Job::new(source.name("r:1"), target.name("r:1"))).await.unwrap();
+            assert_eq!(target.broken_tag(), None);
+        }
+    });
+}
+
+#[test]
+fn a_blob_that_the_registry_does_not_see_yet_is_waited_for() {
+    run(async {
+        let source = source(&small()).await;
+        let quirks = Quirks { lag: Duration::from_millis(150), ..Quirks::default() };
+        let (target, mirror) = ecr(&["r"], quirks).await;
+        copy(&mirror, Job::new(source.name("r:1"), target.name("r:1"))).await.unwrap();
+        assert!(target.count("PUT manifests") > 1);
+        assert_eq!(target.count("PUT uploads"), 2, "the blobs are not sent again");
+    });
+}
+
+#[test]
+fn throttling_by_any_of_its_names_is_waited_out() {
+    run(async {
+        let source = source(&small()).await;
+        let (target, mirror) = ecr(&["r"], Quirks::default()).await;
+        target.on(Rule::new("PUT", "/manifests/", Fault::too_many(None)));
+        target.on(Rule::new(
+            "POST",
+            "/uploads/",
+            Fault::Reply {
+                status: 400,
+                headers: Vec::new(),
+                body: r#"{"__type":"ThrottlingException","message":"Rate exceeded"}"#.to_owned(),
+            },
+        ));
+        copy(&mirror, Job::new(source.name("r:1"), target.name("r:1"))).await.unwrap();
+        assert_eq!(target.count("PUT manifests"), 2);
+    });
+}
+
+#[test]
+fn a_retry_after_is_obeyed() {
+    run(async {
+        let source = source(&small()).await;
+        let target = Fake::plain().await;
+        target.on(Rule::new("PUT", "/manifests/", Fault::too_many(Some(1))));
+        copy(&Mirror::new(client()), Job::new(source.name("r:1"), target.name("r:1"))).await.unwrap();
+        let seen = target.seen();
+        let puts: Vec<_> =
+            seen.iter().filter(|seen| seen.kind == "manifests" && seen.method == "PUT").collect();
+        assert!(puts[1].at - puts[0].at >= Duration::from_secs(1));
+    });
+}
+
+#[test]
+fn a_wait_of_hours_is_reported_instead() {
+    run(async {
+        let fake = Fake::plain().await;
+        fake.on(Rule::new("GET", "/manifests/", Fault::too_many(Some(3_600))).times(9));
+        let error = client().manifest(&fake.name("r:1")).await.unwrap_err();
+        assert_eq!(error.retry_after(), Some(Duration::from_secs(3_600)));
+        assert_eq!(fake.count("GET manifests"), 1);
+    });
+}
+
+#[test]
+fn ecr_is_asked_for_blobs_in_bulk() {
+    run(async {
+        let source = source(&small()).await;
+        let target = std::sync::Arc::new(Fake::ecr().await);
+        target.store(|store| store.repository("r").tags.clear());
+        let client = builder().quotas(&target.host(), Quotas::Ecr).build().unwrap();
+        let mirror =
+            Mirror::new(client).blob_index(std::sync::Arc::new(Bulk(std::sync::Arc::clone(&target))));
+        copy(&mirror, Job::new(source.name("r:1"), target.name("r:1"))).await.unwrap();
+        assert_eq!(target.counts(), "HEAD manifests 1, POST uploads 2, PUT manifests 1, PUT uploads 2");
+        target.forget();
+        let copied = copy(&mirror, Job::new(source.name("r:1"), target.name("r:2"))).await.unwrap();
+        assert_eq!((copied.skipped, target.counts()), (2, "HEAD manifests 1, PUT manifests 1".to_owned()));
+    });
+}
+
+#[test]
+fn mounts_can_be_known_to_be_off() {
+    run(async {
+        let layers = [images::bytes("shared", 1_000)];
+        let (one, two) = (images::image("one", &layers), images::image("two", &layers));
+        let source = source(&one).await;
+        source.store(|store| store.seed("s", "1", &two));
+        let (target, mirror) = ecr(&["r", "s"], Quirks { mounts: true, ..Quirks::default() }).await;
+        let mirror = mirror.mounts(&target.host(), Mounts::Never);
+        let jobs = vec![
+            Job::new(source.name("r:1"), target.name("r:1")),
+            Job::new(source.name("s:1"), target.name("s:1")),
+        ];
+        for result in copy_all(&mirror, jobs).await {
+            assert_eq!(result.unwrap().mounted, 0);
+        }
+    });
+}
+
+#[test]
+fn a_source_that_answers_a_digest_only_after_its_tag_is_asked_for_the_tag() {
+    // An ECR pull-through cache: the first pull by digest is not supported.
+    run(async {
+        let image = small();
+        let source = source(&image).await;
+        source.on(Rule::new(
+            "GET",
+            "/manifests/sha256:",
+            Fault::error(404, "MANIFEST_UNKNOWN", "", Vec::new()),
+        ));
+        let target = Fake::plain().await;
+        let plan = Mirror::new(client()).plan(vec![Job::new(source.name("r:1"), target.name("r:1"))]).await;
+        assert!(matches!(&plan.images[0].action, Action::Copy(content) if content.digest == image.digest()));
+    });
+}

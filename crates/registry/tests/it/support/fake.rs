@@ -1,0 +1,437 @@
+//! A registry in this process, on real sockets: it counts requests, fails the test on those it does not know, and has ECR's
+//! ways if asked to.
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::stream;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::service::service_fn;
+use hyper::{HeaderMap, Request, Response};
+use hyper_util::rt::TokioIo;
+use registry::Digest;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use super::faults::{self, Fault, Rule};
+use super::protocol::{full, reply, response};
+use super::store::Store;
+
+pub type Body = UnsyncBoxBody<Bytes, io::Error>;
+
+/// How a registry wants to be spoken to.
+#[derive(Clone, Debug, Default)]
+pub enum Auth {
+    #[default]
+    Open,
+    /// This password.
+    Basic(String),
+    /// Tokens from the same server; with this fixed scope, if any.
+    Bearer(Option<&'static str>),
+}
+
+/// A registry's ways.
+#[derive(Clone, Debug, Default)]
+pub struct Quirks {
+    pub auth: Auth,
+    /// The ways of Amazon ECR, all at once.
+    pub ecr: bool,
+    /// Mounts are taken once a manifest names the blob (`ecr`), or at once.
+    pub mounts: bool,
+    /// A mount is answered with this error.
+    pub mount_error: Option<u16>,
+    /// Tags cannot be moved.
+    pub immutable: bool,
+    /// A blob can be named by manifests only so long after it was stored.
+    pub lag: Duration,
+    /// Blobs are to be had at another host.
+    pub elsewhere: bool,
+    /// HEAD of a blob is not allowed (public.ecr.aws).
+    pub head_blob_401: bool,
+    /// HEAD of a manifest is a 400 without a body.
+    pub bare_400: bool,
+    /// Replies about manifests have this header and count down.
+    pub pulls_left: Option<u64>,
+    /// `Content-Range` is not understood.
+    pub no_range: bool,
+    /// Referrers are answered by the API.
+    pub referrers: bool,
+    /// Stored bytes are not compared with their digest.
+    pub gullible: bool,
+    /// Blobs larger than this are counted and thrown away.
+    pub discard_over: Option<u64>,
+}
+
+/// A request that came.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    pub method: String,
+    pub path: String,
+    pub kind: &'static str,
+    pub at: Instant,
+    pub headers: HeaderMap,
+}
+
+/// The server's state.
+#[derive(Default)]
+pub struct Inner {
+    pub store: Store,
+    pub quirks: Quirks,
+    pub rules: Vec<Rule>,
+    pub seen: Vec<Seen>,
+    pub unknown: Vec<String>,
+    pub tokens: HashSet<String>,
+    pub next_token: usize,
+    pub refuse: Option<Duration>,
+    /// A blob of so many zero bytes, made as it is read.
+    pub zeros: HashMap<Digest, u64>,
+}
+
+/// The registry. It ends with the test, which fails then if there was a request that is not known.
+pub struct Fake {
+    pub address: SocketAddr,
+    inner: Arc<Shared>,
+    stop: watch::Sender<bool>,
+}
+
+pub struct Shared {
+    pub state: Mutex<Inner>,
+    pub address: SocketAddr,
+    pub elsewhere: Mutex<Option<SocketAddr>>,
+    /// Changes when all connections are to end.
+    cut: watch::Sender<u64>,
+}
+
+/// The end of a connection without a reply.
+#[derive(Debug)]
+pub struct Cut;
+
+impl std::fmt::Display for Cut {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("cut")
+    }
+}
+
+impl std::error::Error for Cut {}
+
+impl Fake {
+    pub async fn start(quirks: Quirks) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let elsewhere = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let state = Mutex::new(Inner { quirks, ..Inner::default() });
+        let (stop, stopped) = watch::channel(false);
+        let inner = Arc::new(Shared {
+            state,
+            address,
+            elsewhere: Mutex::new(Some(elsewhere.local_addr().unwrap())),
+            cut: watch::Sender::new(0),
+        });
+        tokio::spawn(accept(listener, Arc::clone(&inner), stopped.clone(), false));
+        tokio::spawn(accept(elsewhere, Arc::clone(&inner), stopped, true));
+        Self { address, inner, stop }
+    }
+
+    /// A registry without quirks.
+    pub async fn plain() -> Self {
+        Self::start(Quirks { mounts: true, ..Quirks::default() }).await
+    }
+
+    /// A registry with all the ways of ECR.
+    pub async fn ecr() -> Self {
+        Self::start(Quirks { ecr: true, ..Quirks::default() }).await
+    }
+
+    pub fn host(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// `host/name`
+    pub fn name(&self, name: &str) -> registry::Reference {
+        super::reference(&format!("{}/{name}", self.address))
+    }
+
+    fn state(&self) -> MutexGuard<'_, Inner> {
+        self.inner.state.lock().unwrap()
+    }
+
+    pub fn store<T>(&self, f: impl FnOnce(&mut Store) -> T) -> T {
+        f(&mut self.state().store)
+    }
+
+    pub fn quirks(&self, f: impl FnOnce(&mut Quirks)) {
+        f(&mut self.state().quirks);
+    }
+
+    pub fn on(&self, rule: Rule) {
+        self.state().rules.push(rule);
+    }
+
+    pub fn zeros(&self, repository: &str, digest: Digest, length: u64) {
+        let mut state = self.state();
+        state.zeros.insert(digest, length);
+        state.store.repository(repository).blobs.insert(digest, Instant::now());
+    }
+
+    pub fn seen(&self) -> Vec<Seen> {
+        self.state().seen.clone()
+    }
+
+    /// How many requests of a kind there were: `count("PUT manifests")`.
+    pub fn count(&self, what: &str) -> usize {
+        let (method, kind) = what.split_once(' ').unwrap();
+        self.state().seen.iter().filter(|seen| seen.method == method && seen.kind == kind).count()
+    }
+
+    /// All requests, counted.
+    pub fn counts(&self) -> String {
+        let mut counts = std::collections::BTreeMap::new();
+        for seen in &self.state().seen {
+            *counts.entry(format!("{} {}", seen.method, seen.kind)).or_insert(0) += 1;
+        }
+        counts.into_iter().map(|(what, count)| format!("{what} {count}")).collect::<Vec<_>>().join(", ")
+    }
+
+    pub fn forget(&self) {
+        self.state().seen.clear();
+    }
+
+    /// All tokens given out so far are worth nothing any more.
+    pub fn expire(&self) {
+        self.state().tokens.clear();
+    }
+
+    pub fn broken_tag(&self) -> Option<String> {
+        self.state().store.broken_tag()
+    }
+}
+
+impl Drop for Fake {
+    fn drop(&mut self) {
+        self.stop.send_replace(true);
+        let unknown = self.inner.state.lock().map(|state| state.unknown.clone()).unwrap_or_default();
+        if !std::thread::panicking() {
+            assert!(unknown.is_empty(), "requests that no registry knows: {unknown:?}");
+        }
+    }
+}
+
+async fn accept(
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    mut stopped: watch::Receiver<bool>,
+    is_elsewhere: bool,
+) {
+    let address = listener.local_addr().unwrap();
+    let mut listener = Some(listener);
+    loop {
+        let refuse = shared.state.lock().unwrap().refuse.take().filter(|_| !is_elsewhere);
+        if let Some(pause) = refuse {
+            drop(listener.take());
+            shared.cut.send_modify(|count| *count += 1);
+            tokio::time::sleep(pause).await;
+            listener = Some(TcpListener::bind(address).await.unwrap());
+        }
+        let accepted = tokio::select! {
+            accepted = listener.as_ref().unwrap().accept() => accepted,
+            _ = stopped.wait_for(|stop| *stop) => return,
+            () = tokio::time::sleep(Duration::from_millis(5)) => continue,
+        };
+        let Ok((socket, _)) = accepted else { continue };
+        let shared = Arc::clone(&shared);
+        let mut cut = shared.cut.subscribe();
+        let mut stopped = stopped.clone();
+        tokio::spawn(async move {
+            let service = service_fn(|request| handle(Arc::clone(&shared), request, is_elsewhere));
+            let connection =
+                hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(socket), service);
+            tokio::select! {
+                _ = connection => {}
+                _ = cut.changed() => {}
+                _ = stopped.wait_for(|stop| *stop) => {}
+            }
+        });
+    }
+}
+
+async fn handle(
+    shared: Arc<Shared>,
+    request: Request<Incoming>,
+    is_elsewhere: bool,
+) -> Result<Response<Body>, Cut> {
+    let method = request.method().to_string();
+    let path = request.uri().path_and_query().map(ToString::to_string).unwrap_or_default();
+    let kind = if is_elsewhere { "elsewhere" } else { kind(request.uri().path()) };
+    let fault = {
+        let mut state = shared.state.lock().unwrap();
+        let headers = request.headers().clone();
+        state.seen.push(Seen {
+            method: method.clone(),
+            path: path.clone(),
+            kind,
+            at: Instant::now(),
+            headers,
+        });
+        faults::next(&mut state.rules, &method, &path)
+    };
+    let (parts, body) = request.into_parts();
+    match fault {
+        None => reply(&shared, &parts, read(body, &shared, None).await?, kind),
+        Some(Fault::CutRequest(after)) => {
+            read_some(body, after).await;
+            Err(Cut)
+        }
+        Some(Fault::CorruptRequest(at)) => reply(&shared, &parts, read(body, &shared, Some(at)).await?, kind),
+        Some(Fault::Hang) => {
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            Err(Cut)
+        }
+        Some(Fault::Refuse(pause)) => {
+            shared.state.lock().unwrap().refuse = Some(pause);
+            Err(Cut)
+        }
+        Some(Fault::LoseReply) => {
+            let body = read(body, &shared, None).await?;
+            reply(&shared, &parts, body, kind)?;
+            Err(Cut)
+        }
+        Some(Fault::Reply { status, headers, body }) => {
+            let mut response = Response::builder().status(status);
+            for (name, value) in headers {
+                response = response.header(name, value);
+            }
+            Ok(response.body(full(body)).unwrap())
+        }
+        Some(Fault::Expire) => {
+            {
+                let mut state = shared.state.lock().unwrap();
+                state.tokens.clear();
+                if let Auth::Basic(password) = &mut state.quirks.auth {
+                    password.push('+');
+                }
+            }
+            reply(&shared, &parts, read(body, &shared, None).await?, kind)
+        }
+        Some(Fault::Elsewhere) => {
+            let address = shared.elsewhere.lock().unwrap().unwrap();
+            let there = format!("http://{address}{}", parts.uri.path());
+            Ok(response(307, &[("location", &there)], ""))
+        }
+        Some(fault) => {
+            let body = read(body, &shared, None).await?;
+            let reply = reply(&shared, &parts, body, kind)?;
+            Ok(spoil(reply, &fault).await)
+        }
+    }
+}
+
+/// Another form of a real reply.
+async fn spoil(reply: Response<Body>, fault: &Fault) -> Response<Body> {
+    let (parts, body) = reply.into_parts();
+    let mut bytes = body.collect().await.map(|body| body.to_bytes().to_vec()).unwrap_or_default();
+    let length = bytes.len();
+    let body = match *fault {
+        Fault::CorruptReply(at) => {
+            if let Some(byte) = bytes.get_mut(at % length.max(1)) {
+                *byte ^= 0x40;
+            }
+            full(bytes)
+        }
+        Fault::Truncate(by) => {
+            bytes.truncate(length.saturating_sub(by.max(1)));
+            full(bytes)
+        }
+        Fault::CutReply(after) => {
+            let begin = Bytes::from(bytes).slice(..after.min(length.saturating_sub(1)));
+            // In pieces with a pause before the cut: what is not flushed by then never leaves the server.
+            let frames = stream::unfold(Some(begin), |begin| async {
+                let mut begin = begin?;
+                if begin.is_empty() {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                    return Some((Err(io::Error::other("cut")), None));
+                }
+                tokio::task::yield_now().await;
+                let piece = begin.split_to(begin.len().min(16 << 10));
+                Some((Ok(Frame::data(piece)), Some(begin)))
+            });
+            BodyExt::boxed_unsync(StreamBody::new(frames))
+        }
+        Fault::Trickle => {
+            let bytes = Bytes::from(bytes);
+            let frames = stream::unfold(0, move |at| {
+                let byte = (at < bytes.len()).then(|| bytes.slice(at..=at));
+                async move {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    byte.map(|byte| (Ok(Frame::data(byte)), at + 1))
+                }
+            });
+            BodyExt::boxed_unsync(StreamBody::new(frames))
+        }
+        _ => full(bytes),
+    };
+    let mut response = Response::from_parts(parts, body);
+    let announced = match fault {
+        Fault::Truncate(by) => length.saturating_sub((*by).max(1)),
+        _ => length,
+    };
+    response.headers_mut().insert("content-length", announced.into());
+    response
+}
+
+/// A request's body: its bytes, or of a huge one length and digest.
+pub enum Received {
+    Bytes(Bytes),
+    Huge(u64),
+}
+
+async fn read(mut body: Incoming, shared: &Shared, corrupt: Option<usize>) -> Result<Received, Cut> {
+    let limit = shared.state.lock().unwrap().quirks.discard_over.unwrap_or(u64::MAX);
+    let mut bytes = Vec::new();
+    let mut length = 0;
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(|_| Cut)?.into_data() else { continue };
+        length += data.len() as u64;
+        if length <= limit {
+            bytes.extend_from_slice(&data);
+        }
+    }
+    if length > limit {
+        return Ok(Received::Huge(length));
+    }
+    if let Some(at) = corrupt {
+        let length = bytes.len().max(1);
+        if let Some(byte) = bytes.get_mut(at % length) {
+            *byte ^= 0x40;
+        }
+    }
+    Ok(Received::Bytes(bytes.into()))
+}
+
+async fn read_some(mut body: Incoming, after: usize) {
+    let mut length = 0;
+    while length < after {
+        match body.frame().await {
+            Some(Ok(frame)) => length += frame.data_ref().map_or(0, Bytes::len),
+            _ => return,
+        }
+    }
+}
+
+fn kind(path: &str) -> &'static str {
+    match path {
+        "/v2/" => "v2",
+        "/token" => "token",
+        path if path.contains("/blobs/uploads/") => "uploads",
+        path if path.contains("/blobs/") => "blobs",
+        path if path.contains("/manifests/") => "manifests",
+        path if path.contains("/referrers/") => "referrers",
+        path if path.ends_with("/tags/list") => "tags",
+        _ => "unknown",
+    }
+}

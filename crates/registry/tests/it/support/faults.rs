@@ -1,0 +1,87 @@
+//! What can go wrong on the way: done by the server itself, on a chosen request.
+
+use std::time::Duration;
+
+/// A fault.
+#[derive(Clone, Debug)]
+pub enum Fault {
+    /// This reply instead of the real one.
+    Reply { status: u16, headers: Vec<(&'static str, String)>, body: String },
+    /// The reply's body ends after so many bytes, and the connection with it.
+    CutReply(usize),
+    /// So many bytes of the request are read, then the connection ends.
+    CutRequest(usize),
+    /// This byte of the reply's body is another one.
+    CorruptReply(usize),
+    /// This byte of the request's body is another one by the time it is stored.
+    CorruptRequest(usize),
+    /// The reply is whole and says so, but it is shorter by so many bytes.
+    Truncate(usize),
+    /// The reply's body comes a byte at a time.
+    Trickle,
+    /// No reply at all.
+    Hang,
+    /// The work is done, and the connection ends before the reply.
+    LoseReply,
+    /// Nobody listens for a while.
+    Refuse(Duration),
+    /// All tokens and passwords given out so far are worth nothing any more.
+    Expire,
+    /// The blob is to be had at another host, where an `Authorization` is an error.
+    Elsewhere,
+}
+
+impl Fault {
+    pub fn status(status: u16) -> Self {
+        Self::Reply { status, headers: Vec::new(), body: String::new() }
+    }
+
+    pub fn too_many(retry_after: Option<u64>) -> Self {
+        let headers = retry_after.map(|seconds| ("retry-after", seconds.to_string())).into_iter().collect();
+        Self::error(429, "TOOMANYREQUESTS", "Rate exceeded", headers)
+    }
+
+    pub fn error(status: u16, code: &str, message: &str, headers: Vec<(&'static str, String)>) -> Self {
+        let body = serde_json::json!({ "errors": [{ "code": code, "message": message }] }).to_string();
+        Self::Reply { status, headers, body }
+    }
+}
+
+/// Which requests a fault is for: method and a part of the path with its query, so many times after so many others.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    pub method: &'static str,
+    pub path: String,
+    pub skip: usize,
+    pub times: usize,
+    pub fault: Fault,
+}
+
+impl Rule {
+    /// The fault for the first such request.
+    pub fn new(method: &'static str, path: &str, fault: Fault) -> Self {
+        Self { method, path: path.to_owned(), skip: 0, times: 1, fault }
+    }
+
+    pub fn times(self, times: usize) -> Self {
+        Self { times, ..self }
+    }
+
+    pub fn skip(self, skip: usize) -> Self {
+        Self { skip, ..self }
+    }
+}
+
+/// The fault for a request, if it is time for one.
+pub fn next(rules: &mut [Rule], method: &str, path: &str) -> Option<Fault> {
+    let matches = |rule: &Rule| (rule.method == "*" || rule.method == method) && path.contains(&rule.path);
+    for rule in rules.iter_mut().filter(|rule| rule.times > 0 && matches(rule)) {
+        if rule.skip > 0 {
+            rule.skip -= 1;
+            continue;
+        }
+        rule.times -= 1;
+        return Some(rule.fault.clone());
+    }
+    None
+}

@@ -1,0 +1,96 @@
+//! What the tests stand on: registries in this process, images made of nothing, clients without patience.
+
+pub mod fake;
+pub mod faults;
+pub mod images;
+mod protocol;
+pub mod store;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use registry::mirror::{Copied, Job, Mirror, Plan};
+use registry::{
+    BoxError, BoxFuture, Builder, Client, Credential, Credentials, Error, Reference, RetryPolicy, Timeouts,
+};
+
+pub use fake::{Auth, Fake, Quirks};
+pub use faults::Fault;
+pub use images::TestImage;
+
+/// A builder with pauses of milliseconds.
+pub fn builder() -> Builder {
+    Client::builder()
+        .retry(RetryPolicy {
+            attempts: 6,
+            base: Duration::from_millis(8),
+            max_pause: Duration::from_millis(200),
+            max_wait: Duration::from_secs(5),
+        })
+        .timeouts(Timeouts {
+            connect: Duration::from_secs(2),
+            reply: Duration::from_millis(1_500),
+            idle: Duration::from_millis(400),
+        })
+}
+
+pub fn client() -> Client {
+    builder().build().unwrap()
+}
+
+pub fn reference(text: &str) -> Reference {
+    text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
+}
+
+/// Plans and applies one job.
+pub async fn copy(mirror: &Mirror, job: Job) -> Result<Copied, Error> {
+    copy_all(mirror, vec![job]).await.remove(0)
+}
+
+/// Plans and applies jobs.
+pub async fn copy_all(mirror: &Mirror, jobs: Vec<Job>) -> Vec<Result<Copied, Error>> {
+    let plan: Plan = mirror.plan(jobs).await;
+    mirror.apply(plan).await.into_iter().map(|outcome| outcome.result).collect()
+}
+
+/// One password after the other, counted.
+#[derive(Clone)]
+pub struct Passwords {
+    pub current: Arc<Mutex<String>>,
+    pub asked: Arc<AtomicUsize>,
+}
+
+impl Passwords {
+    pub fn new(password: &str) -> Self {
+        Self { current: Arc::new(Mutex::new(password.to_owned())), asked: Arc::default() }
+    }
+
+    pub fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+}
+
+impl Credentials for Passwords {
+    fn get<'a>(
+        &'a self,
+        _registry: &'a str,
+        _stale: Option<&'a Credential>,
+    ) -> BoxFuture<'a, Result<Option<Credential>, BoxError>> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        let password = self.current.lock().unwrap().clone();
+        // Slow, so that others come while it is under way.
+        Box::pin(async move {
+            tokio::time::sleep(Duration::from_millis(30)).await;
+            Ok(Some(Credential::Basic { username: "AWS".to_owned(), password }))
+        })
+    }
+}
+
+/// Runs a test on a runtime like the binary's, and ends it if it hangs.
+pub fn run(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        tokio::time::timeout(Duration::from_secs(120), test).await.expect("the test hangs");
+    });
+}

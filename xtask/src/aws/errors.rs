@@ -1,0 +1,100 @@
+//! What AWS's errors mean for the user.
+
+use aws_sdk_ecr::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+
+use crate::error::{Exit, FailWith as _};
+
+/// The error of an AWS call as one line, with the exit code and the hint that fit. `action` is the IAM action.
+pub fn explain<E>(error: SdkError<E, HttpResponse>, action: &str) -> anyhow::Error
+where
+    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+{
+    let code = error.code().unwrap_or_default().to_owned();
+    let status = error.raw_response().map(|response| response.status().as_u16());
+    let words = words(&error);
+    let (exit, hint) = advice(&code, status, &words, action);
+    let result: anyhow::Result<()> = Err(anyhow::anyhow!("{action}: {words}"));
+    let result = match hint {
+        Some(hint) => result.hint(exit, hint),
+        None => result.exit(exit),
+    };
+    match result {
+        Err(error) => error,
+        Ok(()) => anyhow::anyhow!("{action} failed"),
+    }
+}
+
+/// AWS's own message where it answered, else why it did not.
+fn words<E>(error: &SdkError<E, HttpResponse>) -> String
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+{
+    match (error.code(), error.message()) {
+        (Some(code), Some(message)) => format!("{code}: {message}"),
+        (Some(code), None) => code.to_owned(),
+        // An S3 HEAD has no body, so no code: the status is all that is known.
+        _ => match error.raw_response() {
+            Some(response) => format!("HTTP {}", response.status().as_u16()),
+            None => innermost(error),
+        },
+    }
+}
+
+/// The SDK wraps the cause in several layers of its own; the innermost ones say what happened.
+fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut causes: Vec<String> = Vec::new();
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        causes.push(error.to_string());
+        cause = error.source();
+    }
+    causes.dedup();
+    match causes.len() {
+        0 | 1 => DisplayErrorContext(error).to_string(),
+        length => causes[length.saturating_sub(2)..].join(": "),
+    }
+}
+
+fn advice(code: &str, status: Option<u16>, words: &str, action: &str) -> (Exit, Option<String>) {
+    let credentials = |hint: &str| (Exit::Credentials, Some(hint.to_owned()));
+    match code {
+        "ExpiredToken" | "ExpiredTokenException" | "RequestExpired" => {
+            credentials("the session has expired: log in again (for SSO: `aws sso login`) and re-run; nothing is lost")
+        }
+        "InvalidClientTokenId" | "UnrecognizedClientException" | "InvalidAccessKeyId" | "InvalidToken" => {
+            credentials("AWS does not know this access key: check AWS_PROFILE and the AWS_* variables")
+        }
+        "SignatureDoesNotMatch" | "RequestTimeTooSkewed" | "InvalidSignatureException" => credentials(
+            "AWS refuses the signature: is this machine's clock right, and the secret key the access key's own?",
+        ),
+        "AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation" => {
+            credentials(&format!("the caller needs the permission {action}; docs/iam-policy.json lists them all"))
+        }
+        "OptInRequired" => credentials("the region is not enabled in this account: choose another with REGION="),
+        _ if status == Some(403) => credentials(&format!("the caller needs the permission {action}")),
+        _ if code.is_empty() && words.contains("credential") => {
+            credentials("no AWS credentials were found: set AWS_PROFILE, run `aws sso login` or `aws configure`, or use --local")
+        }
+        _ if code.is_empty() && status.is_none() => {
+            (Exit::Registry, Some("is the network up, and is REGION a region of AWS?".to_owned()))
+        }
+        _ => (Exit::Registry, None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_of_refusal_has_its_own_hint() {
+        let hint = |code, status, words| advice(code, status, words, "ecr:PutImage").1.unwrap_or_default();
+        assert!(hint("ExpiredTokenException", Some(400), "").contains("aws sso login"));
+        assert!(hint("AccessDeniedException", Some(400), "").contains("ecr:PutImage"));
+        assert!(hint("RequestTimeTooSkewed", Some(403), "").contains("clock"));
+        assert!(hint("", None, "no providers in chain provided credentials").contains("--local"));
+        assert!(hint("", None, "dns error").contains("network"));
+        assert_eq!(advice("ServerException", Some(500), "", "x").0, Exit::Registry);
+    }
+}

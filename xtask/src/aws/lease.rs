@@ -1,0 +1,191 @@
+//! One transfer at a time: an object beside the terraform state that only one run can hold.
+//!
+//! S3's conditional writes decide who gets it
+//! (<https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html>). Terraform's own lock covers its
+//! plan and apply alone; this one covers everything from there to the last tag. A run that was killed leaves it
+//! behind, and the next one takes it over once it has expired.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use aws_sdk_s3::Client;
+use aws_sdk_s3::error::ProvideErrorMetadata as _;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use super::{Aws, errors::explain};
+use crate::error::{Exit, FailWith as _, failure};
+
+/// How long a lease is good for without being renewed.
+const TERM: Duration = Duration::from_secs(300);
+/// How often it is renewed: often enough for one renewal to fail.
+const RENEWAL: Duration = Duration::from_secs(100);
+
+/// Who holds the lease, since when, and until when unless it is renewed.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+struct Holder {
+    who: String,
+    grid: String,
+    since: Timestamp,
+    expires: Timestamp,
+}
+
+/// The lease, held until [`Lease::release`].
+#[derive(Debug)]
+pub struct Lease {
+    object: Object,
+    renewing: tokio::task::JoinHandle<()>,
+    etag: watch::Receiver<Option<String>>,
+}
+
+impl Lease {
+    /// Takes the lease beside the state `key` for the grid `tag`.
+    ///
+    /// # Errors
+    /// Somebody else holds it: the error names them. S3 refuses or does not answer.
+    pub async fn take(aws: &Aws, bucket: &str, key: &str, tag: &str) -> anyhow::Result<Self> {
+        let object = Object { client: Client::new(aws.config()), bucket: bucket.into(), key: format!("{key}.transfer.lock") };
+        let now = Timestamp::now();
+        let holder = Holder { who: who(aws), grid: tag.to_owned(), since: now, expires: now + TERM };
+        let etag = match object.put(&holder, None).await? {
+            Some(etag) => etag,
+            None => object.take_over(&holder).await?,
+        };
+        let (sender, receiver) = watch::channel(Some(etag));
+        let renewing = tokio::spawn(object.clone().renew(holder, sender));
+        Ok(Self { object, renewing, etag: receiver })
+    }
+
+    /// Waits until the lease is lost, which ends the right to go on; for ever if it is not.
+    pub async fn lost(&self) -> anyhow::Error {
+        let mut etag = self.etag.clone();
+        // An error means that the renewal has ended without losing it: the lease was released.
+        if etag.wait_for(Option::is_none).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        failure(Exit::Terraform, "the lease on this grid's images was taken over by another run")
+    }
+
+    /// Gives the lease back.
+    ///
+    /// # Errors
+    /// S3 refuses or does not answer: then it expires by itself.
+    pub async fn release(self) -> anyhow::Result<()> {
+        self.renewing.abort();
+        let etag = self.etag.borrow().clone();
+        match etag {
+            Some(etag) => self.object.delete(&etag).await,
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.renewing.abort();
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Object {
+    client: Client,
+    bucket: String,
+    key: String,
+}
+
+impl Object {
+    /// Writes the holder if the object is still the one with `etag` (none: if there is no object). Nothing where it
+    /// is not.
+    async fn put(&self, holder: &Holder, etag: Option<&str>) -> anyhow::Result<Option<String>> {
+        let body = serde_json::to_vec(holder)?;
+        let request = self.client.put_object().bucket(&self.bucket).key(&self.key).body(body.into());
+        let request = match etag {
+            Some(etag) => request.if_match(etag),
+            None => request.if_none_match("*"),
+        };
+        match request.send().await {
+            Ok(answer) => Ok(Some(answer.e_tag.context("S3 gave no ETag")?)),
+            // 409: another conditional write was under way at the same moment; 404: the object of `If-Match` is gone.
+            Err(error)
+                if matches!(error.code(), Some("PreconditionFailed" | "ConditionalRequestConflict" | "NoSuchKey")) =>
+            {
+                Ok(None)
+            }
+            Err(error) => Err(explain(error, "s3:PutObject")),
+        }
+    }
+
+    /// Takes an expired lease over.
+    async fn take_over(&self, holder: &Holder) -> anyhow::Result<String> {
+        let Some((current, etag)) = self.get().await? else {
+            // Released in this moment.
+            return self.put(holder, None).await?.ok_or_else(|| held(None));
+        };
+        if current.expires > holder.since {
+            return Err(held(Some(&current)));
+        }
+        self.put(holder, Some(&etag)).await?.ok_or_else(|| held(None))
+    }
+
+    async fn get(&self) -> anyhow::Result<Option<(Holder, String)>> {
+        let answer = match self.client.get_object().bucket(&self.bucket).key(&self.key).send().await {
+            Err(error) if error.code() == Some("NoSuchKey") => return Ok(None),
+            other => other.map_err(|e| explain(e, "s3:GetObject"))?,
+        };
+        let etag = answer.e_tag.clone().context("S3 gave no ETag")?;
+        let bytes = answer.body.collect().await.context("could not read the lease")?.into_bytes();
+        let holder = serde_json::from_slice(&bytes).with_context(|| format!("{} is not a lease", self.key))?;
+        Ok(Some((holder, etag)))
+    }
+
+    async fn delete(&self, etag: &str) -> anyhow::Result<()> {
+        let request = self.client.delete_object().bucket(&self.bucket).key(&self.key).if_match(etag);
+        match request.send().await {
+            Err(error) if matches!(error.code(), Some("PreconditionFailed" | "NoSuchKey")) => Ok(()),
+            other => other.map(|_| ()).map_err(|e| explain(e, "s3:DeleteObject")),
+        }
+    }
+
+    async fn renew(self, mut holder: Holder, etag: watch::Sender<Option<String>>) {
+        loop {
+            tokio::time::sleep(RENEWAL).await;
+            holder.expires = Timestamp::now() + TERM;
+            let current = etag.borrow().clone();
+            match self.put(&holder, current.as_deref()).await {
+                Ok(None) => {
+                    let _ = etag.send(None);
+                    return;
+                }
+                Ok(renewed) => {
+                    let _ = etag.send(renewed);
+                }
+                // There is another renewal before it expires.
+                Err(error) => tracing::warn!("could not renew the lease: {error:#}"),
+            }
+        }
+    }
+}
+
+fn held(by: Option<&Holder>) -> anyhow::Error {
+    let message = match by {
+        Some(holder) => format!(
+            "{} transfers the images of grid {} since {}",
+            holder.who, holder.grid, holder.since
+        ),
+        None => "another run took the lease on this grid's images in this moment".to_owned(),
+    };
+    let hint = match by {
+        Some(holder) => format!("wait for it; if that run is dead, its lease expires at {} and the next run takes it over", holder.expires),
+        None => "run it again".to_owned(),
+    };
+    match Err::<(), _>(failure(Exit::Terraform, message)).hint(Exit::Terraform, hint) {
+        Err(error) => error,
+        Ok(()) => anyhow::anyhow!("the lease is held"),
+    }
+}
+
+fn who(aws: &Aws) -> String {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    format!("{} on {host} (process {})", aws.identity().arn, std::process::id())
+}

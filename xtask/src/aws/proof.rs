@@ -1,0 +1,149 @@
+//! The proof that terraform has nothing to do: an object beside the state.
+//!
+//! Starting terraform costs seconds, and most runs change nothing. After an apply (or a plan without changes) the
+//! proof is written: what went in (module, variables), the state's version, and what was seen in the account. While
+//! all of that is the same, a plan would be empty, except for what the proof does not see: [`UNSEEN`].
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use aws_sdk_s3::Client;
+use aws_sdk_s3::error::ProvideErrorMetadata as _;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use super::ecr::Repository;
+use super::{Aws, errors::explain};
+
+/// How long a proof is believed.
+const VALID: Duration = Duration::from_secs(24 * 3600);
+/// What may have drifted without the proof noticing.
+pub const UNSEEN: &str = "key policy, tags and scan settings";
+
+/// What terraform would look at.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub struct Proof {
+    /// Hash of the module's files, its variables and this tool's version.
+    inputs: String,
+    /// The version of the state object.
+    state: Option<String>,
+    /// Hash of the repositories (name, key) and rules (prefix, upstream) that stand in the account.
+    seen: String,
+    /// When it was written.
+    at: Timestamp,
+}
+
+impl Proof {
+    /// The proof as things stand now.
+    pub fn now(
+        inputs: String,
+        state: Option<String>,
+        repositories: &BTreeMap<String, Repository>,
+        rules: &BTreeMap<String, String>,
+    ) -> Self {
+        let mut seen = Sha256::new();
+        for repository in repositories.values() {
+            absorb(&mut seen, &repository.name);
+            absorb(&mut seen, repository.kms_key.as_deref().unwrap_or_default());
+        }
+        for (prefix, upstream) in rules {
+            absorb(&mut seen, prefix);
+            absorb(&mut seen, upstream);
+        }
+        Self { inputs, state, seen: hex::encode(seen.finalize()), at: Timestamp::now() }
+    }
+
+    /// Whether `self`, as things stand now, equals what was proven `before`.
+    pub fn holds(&self, before: &Self) -> bool {
+        let age = self.at.duration_since(before.at);
+        self.state.is_some()
+            && (&self.inputs, &self.state, &self.seen) == (&before.inputs, &before.state, &before.seen)
+            && !age.is_negative()
+            && age.unsigned_abs() < VALID
+    }
+
+    /// The proof beside the state `key`; none where there is none, or one that this version does not understand.
+    ///
+    /// # Errors
+    /// S3 refuses or does not answer.
+    pub async fn read(aws: &Aws, bucket: &str, key: &str) -> anyhow::Result<Option<Self>> {
+        let request = Client::new(aws.config()).get_object().bucket(bucket).key(object(key));
+        let answer = match request.send().await {
+            Err(error) if error.code() == Some("NoSuchKey") => return Ok(None),
+            other => other.map_err(|e| explain(e, "s3:GetObject"))?,
+        };
+        let bytes = answer.body.collect().await?.into_bytes();
+        Ok(serde_json::from_slice(&bytes).ok())
+    }
+
+    /// Writes the proof beside the state `key`.
+    ///
+    /// # Errors
+    /// S3 refuses or does not answer.
+    pub async fn write(&self, aws: &Aws, bucket: &str, key: &str) -> anyhow::Result<()> {
+        let body = serde_json::to_vec(self)?;
+        let request = Client::new(aws.config()).put_object().bucket(bucket).key(object(key)).body(body.into());
+        request.send().await.map_err(|e| explain(e, "s3:PutObject"))?;
+        Ok(())
+    }
+}
+
+/// Hash of the module's files and of its variables.
+///
+/// # Errors
+/// A file of the module cannot be read.
+pub fn inputs(module: &std::path::Path, variables: &str) -> anyhow::Result<String> {
+    let mut files: Vec<_> = std::fs::read_dir(module)?.collect::<Result<_, _>>()?;
+    files.sort_by_key(std::fs::DirEntry::file_name);
+    let mut hash = Sha256::new();
+    absorb(&mut hash, env!("CARGO_PKG_VERSION"));
+    absorb(&mut hash, variables);
+    for file in files {
+        let name = file.file_name().to_string_lossy().into_owned();
+        // The lock file names the provider's version and hashes.
+        if name.ends_with(".tf") || name == ".terraform.lock.hcl" {
+            absorb(&mut hash, &name);
+            absorb(&mut hash, &std::fs::read_to_string(file.path())?);
+        }
+    }
+    Ok(hex::encode(hash.finalize()))
+}
+
+/// Length first, so that no two lists of texts run together.
+fn absorb(hash: &mut Sha256, text: &str) {
+    hash.update(text.len().to_be_bytes());
+    hash.update(text);
+}
+
+fn object(key: &str) -> String {
+    format!("{key}.proof.json")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn repository(name: &str) -> (String, Repository) {
+        let repository = Repository { name: name.into(), uri: String::new(), arn: String::new(), kms_key: None };
+        (name.to_owned(), repository)
+    }
+
+    #[test]
+    fn a_proof_holds_until_something_it_sees_changes() {
+        let rules = BTreeMap::from([("quay".to_owned(), "quay.io".to_owned())]);
+        let both = BTreeMap::from([repository("curl"), repository("lambda")]);
+        let one = BTreeMap::from([repository("curl")]);
+        let before = Proof::now("in".into(), Some("etag".into()), &both, &rules);
+        let now = |inputs: &str, state: &str, repositories, rules| Proof::now(inputs.into(), Some(state.into()), repositories, rules);
+        assert!(now("in", "etag", &both, &rules).holds(&before));
+        assert!(!now("other", "etag", &both, &rules).holds(&before));
+        assert!(!now("in", "other", &both, &rules).holds(&before));
+        assert!(!now("in", "etag", &one, &rules).holds(&before));
+        assert!(!now("in", "etag", &both, &BTreeMap::new()).holds(&before));
+        let old = Proof { at: before.at - VALID, ..before.clone() };
+        assert!(!now("in", "etag", &both, &rules).holds(&old));
+        let stateless = Proof::now("in".into(), None, &both, &rules);
+        assert!(!stateless.holds(&stateless));
+    }
+}

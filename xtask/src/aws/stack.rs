@@ -1,0 +1,101 @@
+//! The outputs of the CloudFormation stack that HTC-Grid keeps its state bucket in.
+//!
+//! One signed query instead of an SDK crate: aws-sdk-cloudformation would cost every contributor more compile time
+//! than the rest of this module is long.
+
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use anyhow::Context as _;
+use aws_config::SdkConfig;
+use aws_sdk_ecr::config::ProvideCredentials as _;
+use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
+use aws_sigv4::sign::v4::SigningParams;
+
+use super::Aws;
+use crate::error::{Exit, FailWith as _, failure};
+
+/// The output that names the bucket of the images' terraform state.
+pub const BUCKET_OUTPUT: &str = "ImageTFStateBucketID";
+/// The output that names the alias of that bucket's key.
+pub const KEY_OUTPUT: &str = "HTCStateS3KeyAlias";
+
+const FORM: &str = "application/x-www-form-urlencoded";
+
+/// The outputs of the stack `name`; nothing where there is no such stack.
+///
+/// # Errors
+/// No credentials, or CloudFormation refuses or does not answer.
+pub async fn outputs(aws: &Aws, http: &reqwest::Client, name: &str) -> anyhow::Result<Option<BTreeMap<String, String>>> {
+    let url = endpoint(aws);
+    // A grid's tag holds nothing that a form would have to escape.
+    let body = format!("Action=DescribeStacks&Version=2010-05-15&StackName={name}");
+    let request = signed(aws.config(), aws.region(), &url, body).await?;
+    let answer = http.execute(request).await.context("cloudformation:DescribeStacks").exit(Exit::Registry)?;
+    let status = answer.status();
+    let text = answer.text().await.context("cloudformation:DescribeStacks")?;
+    if status.is_success() {
+        return Ok(Some(parse_outputs(&text)));
+    }
+    let message = element(&text, "Message").unwrap_or_default();
+    if status == 400 && message.contains("does not exist") {
+        return Ok(None);
+    }
+    Err(failure(Exit::Credentials, format!("cloudformation:DescribeStacks: HTTP {}: {message}", status.as_u16())))
+        .hint(Exit::Credentials, "name the bucket with S3_IMAGE_TFSTATE_HTCGRID_BUCKET_NAME= and the stack is not asked")
+}
+
+fn endpoint(aws: &Aws) -> String {
+    if let Some(url) = aws.config().endpoint_url() {
+        return url.trim_end_matches('/').to_owned() + "/";
+    }
+    let suffix = if aws.region().starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
+    format!("https://cloudformation.{}.{suffix}/", aws.region())
+}
+
+async fn signed(config: &SdkConfig, region: &str, url: &str, body: String) -> anyhow::Result<reqwest::Request> {
+    let provider = config.credentials_provider().context("no AWS credentials")?;
+    let identity = provider.provide_credentials().await.context("no AWS credentials")?.into();
+    let parameters = SigningParams::builder()
+        .identity(&identity)
+        .region(region)
+        .name("cloudformation")
+        .time(SystemTime::now())
+        .settings(SigningSettings::default())
+        .build()?
+        .into();
+    let headers = [("content-type", FORM)];
+    let signable = SignableRequest::new("POST", url, headers.into_iter(), SignableBody::Bytes(body.as_bytes()))?;
+    let (instructions, _) = sign(signable, &parameters)?.into_parts();
+    let mut request = http::Request::post(url).header("content-type", FORM).body(body)?;
+    instructions.apply_to_request_http1x(&mut request);
+    Ok(request.try_into()?)
+}
+
+/// `<member><OutputKey>k</OutputKey><OutputValue>v</OutputValue></member>`, in any order and with anything between.
+fn parse_outputs(xml: &str) -> BTreeMap<String, String> {
+    let members = xml.split("<member>").skip(1).filter_map(|member| member.split("</member>").next());
+    members.filter_map(|m| Some((element(m, "OutputKey")?, element(m, "OutputValue")?))).collect()
+}
+
+fn element(xml: &str, name: &str) -> Option<String> {
+    let (_, rest) = xml.split_once(&format!("<{name}>"))?;
+    let (text, _) = rest.split_once(&format!("</{name}>"))?;
+    Some(text.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outputs_are_found_whatever_stands_between() {
+        let xml = "<DescribeStacksResponse><DescribeStacksResult><Stacks><member><StackName>main</StackName><Outputs>\
+            <member><Description>x</Description><OutputKey>ImageTFStateBucketID</OutputKey><OutputValue>bucket-1</OutputValue></member>\
+            <member><OutputValue>alias/s3</OutputValue><OutputKey>HTCStateS3KeyAlias</OutputKey></member>\
+            </Outputs></member></Stacks></DescribeStacksResult></DescribeStacksResponse>";
+        let outputs = parse_outputs(xml);
+        assert_eq!(outputs[BUCKET_OUTPUT], "bucket-1");
+        assert_eq!(outputs[KEY_OUTPUT], "alias/s3");
+    }
+}

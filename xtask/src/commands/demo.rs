@@ -1,0 +1,90 @@
+//! `demo`: the whole job on this machine.
+
+use std::collections::BTreeSet;
+
+use clap::Args;
+
+use super::Context;
+use super::init::InitImages;
+use super::list::ListImages;
+use super::transfer::{Options, TransferImages};
+use crate::config::Config;
+use crate::local::Background;
+use crate::prerequisites::Need;
+use crate::process::{Cmd, Killer};
+
+/// Run init-images and transfer-images for real on this machine, with the AWS that is emulated here
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  cargo xtask demo --yes")]
+pub struct Demo {
+    /// Install and start what is missing without asking (CI=true means the same)
+    #[arg(long, short)]
+    yes: bool,
+    /// Take the images from sample registries on this machine, even if the real ones answer
+    #[arg(long)]
+    sample_upstreams: bool,
+}
+
+/// What is not the real thing, said before anything happens.
+const EMULATED: &str = "\
+This is a demonstration on one machine.
+  real:     terraform with its state and lock in S3's API, the module, docker and the unmodified Dockerfile,
+            every byte that is copied, built, pushed and verified
+  emulated: AWS itself (ECR, S3, STS, KMS: crates/local-aws), and terraform's AWS provider (a stand-in that serves
+            hashicorp/aws 6.66.0's schema: crates/provider-standin)";
+
+impl Demo {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// Something that is needed is missing, or a step fails.
+    pub async fn run(self, context: &Context) -> anyhow::Result<()> {
+        let printer = &context.printer;
+        printer.line(EMULATED);
+        context.ready(Need::DEMO, self.yes).await?;
+        let mut context = context.clone();
+        context.settings.local = true;
+        let config = context.config()?;
+        if context.settings.upstreams.is_empty() && (self.sample_upstreams || !context.upstreams_answer(&config).await) {
+            context.settings.upstreams = samples(&context, &sources(&config)).await?;
+            printer.line("  upstreams: sample images under the real ones' names, served by this machine (crates/sample-upstreams)");
+        } else {
+            printer.line("  upstreams: the real ones");
+        }
+        printer.line("");
+        InitImages { create_state_bucket: true }.run(&context).await?;
+        TransferImages { auto_approve: true, options: Options::default() }.run(&context).await?;
+        printer.line("");
+        ListImages::default().run(&context).await?;
+        printer.line("");
+        printer.line("the emulated AWS goes on running: `eval \"$(cargo xtask local env)\"` points your own tools at it, `cargo xtask local down` ends it");
+        Ok(())
+    }
+}
+
+/// Builds the sample images once, serves them, and gives where each registry is reached.
+async fn samples(context: &Context, registries: &[String]) -> anyhow::Result<Vec<(String, String)>> {
+    let background = Background::samples(&context.paths, &context.http);
+    if background.running().await.is_none() {
+        let program = background.build(&context.printer).await?;
+        let lane = context.printer.progress().lane("sample images");
+        let printer = context.printer.clone();
+        let make = Cmd::new(program).args(["build", "--data"]).arg(background.data());
+        make.stream(Killer::default(), move |line| {
+            lane.news(line);
+            printer.detail(line);
+        })
+        .await?;
+    }
+    let url = background.ensure(&[], &context.printer).await?.url();
+    Ok(registries.iter().map(|registry| (registry.clone(), format!("{url}/{registry}"))).collect())
+}
+
+/// Every registry that images.toml takes something from.
+fn sources(config: &Config) -> Vec<String> {
+    let images = config.images.iter().map(|image| image.source.registry());
+    let bases = config.runtimes.iter().map(|runtime| runtime.base.registry());
+    let rules = config.pull_through.iter().map(|rule| rule.registry());
+    let all: BTreeSet<&str> = images.chain(bases).chain(rules).collect();
+    all.into_iter().map(str::to_owned).collect()
+}

@@ -1,0 +1,47 @@
+//! `init-images`.
+
+use clap::Args;
+
+use super::Context;
+use crate::aws::bucket::StateBucket;
+use crate::infrastructure::Infrastructure;
+
+/// Check the bucket of the terraform state and initialise terraform with it
+#[derive(Debug, Default, Args)]
+#[command(after_help = "Examples:\n  cargo xtask init-images TAG=prod REGION=eu-west-1\n  cargo xtask init-images --create-state-bucket --state-bucket my-state")]
+pub struct InitImages {
+    /// Create the bucket, or mend what is wrong with it: versioned, encrypted with KMS, no public access
+    #[arg(long)]
+    pub create_state_bucket: bool,
+}
+
+impl InitImages {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// The bucket will not do, its state belongs to another grid, or terraform fails.
+    pub async fn run(self, context: &Context) -> anyhow::Result<()> {
+        let config = context.config()?;
+        let aws = context.aws(config.account.as_deref()).await?;
+        let infrastructure = Infrastructure::open(context, &aws).await?;
+        let bucket = StateBucket::new(&aws, infrastructure.bucket());
+        if self.create_state_bucket {
+            for mended in bucket.create().await? {
+                context.printer.line(format!("state bucket {}: mended: {mended}", infrastructure.bucket()));
+            }
+        } else {
+            bucket.check().await?;
+        }
+        infrastructure.survey().await?;
+        infrastructure.initialise().await?;
+        context.printer.line(format!(
+            "initialised: account {}, region {}, grid {}, state s3://{}/{}",
+            aws.identity().account,
+            aws.region(),
+            context.settings.tag,
+            infrastructure.bucket(),
+            infrastructure.key(),
+        ));
+        Ok(())
+    }
+}

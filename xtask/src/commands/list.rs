@@ -1,0 +1,191 @@
+//! `list-images`.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use clap::Args;
+use registry::mirror::{Job, Mirror};
+use serde::Serialize;
+
+use super::Context;
+use crate::config::{Config, RUNTIMES_REPOSITORY};
+use crate::error::{Exit, FailWith as _};
+use crate::target::Target;
+use crate::transfer::jobs;
+use crate::ui::{Table, units};
+
+/// List every repository and image with digest, size and age, and whether it still equals upstream
+#[derive(Debug, Default, Args)]
+#[command(after_help = "Examples:\n  cargo xtask list-images REGION=eu-west-1\n  cargo xtask list-images --uris\n  cargo xtask list-images --format json")]
+pub struct ListImages {
+    /// Only the repositories' URIs, as `aws ecr describe-repositories --query "repositories[*].repositoryUri"`
+    #[arg(long)]
+    uris: bool,
+    /// Every tag of every repository, not only those that images.toml names
+    #[arg(long)]
+    all: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Listed {
+    repository: String,
+    uri: String,
+    tag: Option<String>,
+    digest: Option<String>,
+    /// Bytes that are stored.
+    size: Option<u64>,
+    /// Seconds since it was pushed.
+    age: Option<u64>,
+    /// `same`, `behind`, `absent`, `built here`, or empty where there is no upstream.
+    upstream: String,
+}
+
+impl ListImages {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// The registry or AWS does not answer.
+    pub async fn run(self, context: &Context) -> anyhow::Result<()> {
+        let config = context.config()?;
+        let target = Target::open(context, &config).await?;
+        if self.uris {
+            return uris(context, &config, &target).await;
+        }
+        let upstream = context.interrupt.guard(compare(context, &config, &target)).await?;
+        let listed = match &target.account {
+            Some(_) => in_account(&config, &target, &upstream, self.all).await?,
+            None => in_registry(context, &config, &target, &upstream).await?,
+        };
+        let mut table = Table::new(["REPOSITORY", "TAG", "SIZE", "AGE", "UPSTREAM", "DIGEST"]);
+        let dash = || "-".to_owned();
+        for image in &listed {
+            table.row([
+                image.uri.clone(),
+                image.tag.clone().unwrap_or_else(dash),
+                image.size.map_or_else(dash, units::bytes),
+                image.age.map_or_else(dash, |age| units::age(Duration::from_secs(age))),
+                if image.upstream.is_empty() { dash() } else { image.upstream.clone() },
+                image.digest.clone().unwrap_or_else(dash),
+            ]);
+        }
+        context.printer.data(&table, &listed)
+    }
+}
+
+async fn uris(context: &Context, config: &Config, target: &Target) -> anyhow::Result<()> {
+    let uris: Vec<String> = match &target.account {
+        Some(account) => account.ecr.repositories().await?.into_values().map(|repository| repository.uri).collect(),
+        None => config.repositories.iter().map(|name| target.name(name)).collect::<Result<_, _>>()?,
+    };
+    if context.printer.json() {
+        return context.printer.out(&(serde_json::to_string_pretty(&uris)? + "\n"));
+    }
+    context.printer.out(&uris.iter().map(|uri| format!("{uri}\n")).collect::<String>())
+}
+
+/// `repository:tag` of each mirrored image, and how it stands to upstream.
+async fn compare(context: &Context, config: &Config, target: &Target) -> anyhow::Result<BTreeMap<String, (String, Option<String>)>> {
+    let (client, _) = target.client(context, config)?;
+    let jobs = jobs(config, None, target)?;
+    let plan = Mirror::new(client).mapping(context.mapping()).plan(jobs).await;
+    Ok(plan
+        .images
+        .iter()
+        .map(|planned| {
+            use registry::mirror::Action;
+            let (verdict, digest) = match &planned.action {
+                Action::UpToDate { digest } => ("same", Some(*digest)),
+                Action::Copy(_) => ("absent", None),
+                Action::Replace { previous, .. } => ("behind", Some(*previous)),
+                Action::Failed(_) => ("unknown", None),
+            };
+            (name(&planned.job), (verdict.to_owned(), digest.map(|digest| digest.to_string())))
+        })
+        .collect())
+}
+
+fn name(job: &Job) -> String {
+    format!("{}:{}", job.target.repository(), job.target.tag().unwrap_or_default())
+}
+
+async fn in_account(
+    config: &Config,
+    target: &Target,
+    upstream: &BTreeMap<String, (String, Option<String>)>,
+    all: bool,
+) -> anyhow::Result<Vec<Listed>> {
+    let Some(account) = &target.account else { return Ok(Vec::new()) };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
+    let repositories = account.ecr.repositories().await?;
+    let images = futures_util::future::try_join_all(repositories.keys().map(|name| account.ecr.images(name))).await?;
+    let mut listed = Vec::new();
+    for (repository, images) in repositories.values().zip(images) {
+        let before = listed.len();
+        for image in &images {
+            for tag in &image.tags {
+                let full = format!("{}:{tag}", repository.name);
+                let runtime = repository.name == RUNTIMES_REPOSITORY && config.runtimes.iter().any(|r| r.name == *tag);
+                let verdict = match upstream.get(&full) {
+                    Some((verdict, _)) => verdict.clone(),
+                    None if runtime => "built here".to_owned(),
+                    None => String::new(),
+                };
+                if verdict.is_empty() && !all && repository.name == RUNTIMES_REPOSITORY {
+                    continue; // A build's own tags.
+                }
+                listed.push(Listed {
+                    repository: repository.name.clone(),
+                    uri: repository.uri.clone(),
+                    tag: Some(tag.clone()),
+                    digest: Some(image.digest.clone()),
+                    size: Some(image.size),
+                    age: u64::try_from(image.pushed).ok().map(|pushed| now.saturating_sub(pushed)),
+                    upstream: verdict,
+                });
+            }
+        }
+        if listed.len() == before {
+            listed.push(Listed {
+                repository: repository.name.clone(),
+                uri: repository.uri.clone(),
+                tag: None,
+                digest: None,
+                size: None,
+                age: None,
+                upstream: String::new(),
+            });
+        }
+        listed[before..].sort_by(|a, b| a.tag.cmp(&b.tag));
+    }
+    Ok(listed)
+}
+
+/// A registry that is not ECR tells neither sizes nor ages.
+async fn in_registry(
+    context: &Context,
+    config: &Config,
+    target: &Target,
+    upstream: &BTreeMap<String, (String, Option<String>)>,
+) -> anyhow::Result<Vec<Listed>> {
+    let (client, _) = target.client(context, config)?;
+    let mut listed = Vec::new();
+    for name in &config.repositories {
+        let repository = target.repository(name)?;
+        let wanted = config.images.iter().filter(|image| image.repository == *name).map(|image| image.tag.clone());
+        let runtimes = config.enabled_runtimes().filter(|_| name == RUNTIMES_REPOSITORY).map(|r| r.name.clone());
+        for tag in wanted.chain(runtimes) {
+            let found = client.head(&repository.with_tag(&tag)?).await.exit(Exit::Registry)?;
+            let verdict = upstream.get(&format!("{}:{tag}", repository.repository())).map(|(verdict, _)| verdict.clone());
+            listed.push(Listed {
+                repository: name.clone(),
+                uri: target.name(name)?,
+                digest: found.map(|found| found.digest.to_string()),
+                tag: Some(tag),
+                size: None,
+                age: None,
+                upstream: verdict.unwrap_or_else(|| "built here".to_owned()),
+            });
+        }
+    }
+    Ok(listed)
+}

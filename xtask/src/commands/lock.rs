@@ -1,0 +1,68 @@
+//! `lock`.
+
+use anyhow::Context as _;
+use clap::Args;
+
+use super::Context;
+use crate::config::lock::resolve::resolve_all;
+use crate::config::lock::update::Select;
+use crate::error::{Exit, FailWith as _, failure, render};
+
+/// Write images.lock: which digests the names in images.toml mean
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  cargo xtask lock\n  cargo xtask lock --update\n  cargo xtask lock --update grafana python3.12")]
+pub struct Lock {
+    /// Ask upstream anew: for everything, or for the images and runtimes that are named
+    #[arg(long)]
+    update: bool,
+    /// Say what would change and stop; exits with 7 if something would
+    #[arg(long)]
+    check: bool,
+    /// Images and runtimes
+    #[arg(value_name = "NAME", requires = "update")]
+    names: Vec<String>,
+}
+
+impl Lock {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// An unknown name, an upstream that does not answer or lacks an image, or the file cannot be written.
+    pub async fn run(self, context: &Context) -> anyhow::Result<()> {
+        let config = context.config()?;
+        let before = context.lock()?.unwrap_or_default();
+        let select = match (self.update, self.names.is_empty()) {
+            (false, _) => Select::Missing,
+            (true, true) => Select::All,
+            (true, false) => Select::Named(self.names),
+        };
+        let wants = before.to_resolve(&config, &select).exit(Exit::Usage)?;
+        let client = context.registry_client(&config)?;
+        let asked = async { Ok(resolve_all(&client, &wants, &before, jiff::Timestamp::now()).await) };
+        let (resolved, failed) = context.interrupt.guard(asked).await?;
+        // All or nothing: a lock that knows half of the images is no lock.
+        let mut failed = failed.into_iter();
+        if let Some(first) = failed.next() {
+            failed.for_each(|error| context.printer.line(render(&error.into())));
+            return Err(first).hint(Exit::Upstream, "images.lock was not touched");
+        }
+        let after = before.merged(&config, &select, resolved);
+        let diff = before.diff(&after);
+        for line in diff.lines() {
+            context.printer.out(&format!("{line}\n"))?;
+        }
+        let shown = context.paths.lock();
+        let shown = context.paths.show(&shown);
+        if diff.is_empty() {
+            context.printer.line(format!("{shown} is up to date"));
+            return Ok(());
+        }
+        if self.check {
+            return Err(failure(Exit::Upstream, format!("{shown} is not what upstream has")))
+                .hint(Exit::Upstream, "`cargo xtask lock --update` writes it");
+        }
+        after.save(&context.paths.lock()).with_context(|| format!("could not write {shown}"))?;
+        context.printer.line(format!("wrote {shown}; commit it, so that everybody copies the same digests"));
+        Ok(())
+    }
+}

@@ -1,0 +1,65 @@
+//! `ecr-login`, `public-ecr-login`, `docker-registry-login`: the only commands that write the user's docker
+//! configuration.
+
+use clap::Args;
+
+use super::Context;
+use crate::aws::ecr::{self, Ecr, Token};
+use crate::docker::Docker;
+use crate::error::{Exit, FailWith as _};
+
+/// Log docker in to the account's ECR; not needed before transfer-images, which has its own token
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  cargo xtask ecr-login REGION=eu-west-1")]
+pub struct EcrLogin {}
+
+/// Log docker in to ECR Public (public.ecr.aws), which limits anonymous pulls
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  cargo xtask public-ecr-login")]
+pub struct PublicEcrLogin {}
+
+/// Both logins: the account's ECR and ECR Public
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  cargo xtask docker-registry-login REGION=eu-west-1")]
+pub struct DockerRegistryLogin {}
+
+impl EcrLogin {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// AWS gives no token or docker refuses it.
+    pub async fn run(self, context: &Context) -> anyhow::Result<()> {
+        let aws = context.aws(None).await?;
+        login(context, &Ecr::new(&aws).token().await?).await
+    }
+}
+
+impl PublicEcrLogin {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// AWS gives no token or docker refuses it.
+    pub async fn run(self, context: &Context) -> anyhow::Result<()> {
+        let aws = context.aws(None).await?;
+        login(context, &ecr::public_token(&aws).await?).await
+    }
+}
+
+impl DockerRegistryLogin {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// AWS gives no token or docker refuses it.
+    pub async fn run(self, context: &Context) -> anyhow::Result<()> {
+        EcrLogin {}.run(context).await?;
+        PublicEcrLogin {}.run(context).await
+    }
+}
+
+/// `docker login` for the user's own configuration.
+async fn login(context: &Context, token: &Token) -> anyhow::Result<()> {
+    let docker = Docker::find(context.settings.container_cli.as_deref()).await.exit(Exit::Docker)?;
+    docker.login(&token.host, &token.username, token.password.clone()).await.exit(Exit::Docker)?;
+    context.printer.line(format!("{} is logged in to {}", docker.name(), token.host));
+    Ok(())
+}

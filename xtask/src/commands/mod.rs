@@ -1,0 +1,242 @@
+//! One file for each command.
+
+pub mod bench;
+pub mod demo;
+pub mod destroy;
+pub mod doctor;
+pub mod import;
+pub mod init;
+pub mod list;
+pub mod local;
+pub mod lock;
+pub mod login;
+pub mod rebuild;
+pub mod reset;
+pub mod test;
+pub mod transfer;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use registry::Credentials;
+
+use crate::aws::{Aws, Endpoint, stack};
+use crate::cli::{Cli, Command};
+use crate::interrupt::Interrupt;
+use crate::config::Config;
+use crate::config::cache::Cache;
+use crate::config::lock::Lock;
+use crate::credentials::DockerCredentials;
+use crate::error::{Exit, FailWith as _, failure};
+use crate::local::{self as emulated, Background};
+use crate::prerequisites::{self, Need, Setup};
+use crate::process;
+use crate::settings::{Paths, Settings};
+use crate::ui::Printer;
+
+/// How long the real sources may take to answer, before the demo takes its own.
+const PROBE_BOUND: Duration = Duration::from_secs(5);
+
+/// What every command works with.
+#[derive(Clone)]
+pub struct Context {
+    /// The options, resolved.
+    pub settings: Settings,
+    /// Where the files are.
+    pub paths: Paths,
+    /// All printing.
+    pub printer: Printer,
+    /// The one HTTP client.
+    pub http: reqwest::Client,
+    /// Whether the run was interrupted.
+    pub interrupt: Interrupt,
+}
+
+impl Context {
+    fn new(cli: &Cli) -> anyhow::Result<Self> {
+        Ok(Self {
+            settings: Settings::resolve(&cli.global, |name| std::env::var(name).ok())?,
+            paths: Paths::find(&cli.global)?,
+            printer: Printer::new(cli.global.format, cli.global.verbose),
+            http: crate::http::client()?,
+            interrupt: Interrupt::listen()?,
+        })
+    }
+
+    /// Where AWS is: the emulator's address under `--local`, which is started if it does not run.
+    ///
+    /// # Errors
+    /// The emulator cannot be started.
+    pub async fn endpoint(&self) -> anyhow::Result<Option<Endpoint>> {
+        if !self.settings.local {
+            return Ok(None);
+        }
+        let running = Background::aws(&self.paths, &self.http).ensure(&self.upstream_arguments(), &self.printer).await?;
+        Ok(Some(Endpoint::from(&running)))
+    }
+
+    /// AWS with the user's credentials, or the emulated one.
+    ///
+    /// # Errors
+    /// As [`Aws::connect`].
+    pub async fn aws(&self, expected_account: Option<&str>) -> anyhow::Result<Aws> {
+        let endpoint = self.endpoint().await?;
+        let aws = Aws::connect(&self.settings, expected_account, endpoint.as_ref(), self.http.clone()).await?;
+        aws.warnings().iter().for_each(|warning| self.printer.warn(warning));
+        Ok(aws)
+    }
+
+    /// Finds out what this machine lacks for a command, brings it where the user agrees, and hands the container
+    /// engine's address down to every program that is started.
+    ///
+    /// # Errors
+    /// Something is missing and the user said no, or only a person can bring it.
+    pub async fn ready(&self, needs: &[Need], yes: bool) -> anyhow::Result<()> {
+        let printer = &self.printer;
+        let setup = Setup {
+            state: &self.paths.target().join("local").join("docker"),
+            assume_yes: yes,
+            ask: &|question| printer.ask(&format!("{question} [y/N]")).is_some_and(|a| matches!(a.as_str(), "y" | "yes")),
+            say: &|line| printer.line(line),
+        };
+        let found = prerequisites::ensure(needs, &setup).await.exit(Exit::MissingTool)?;
+        found.hints.iter().for_each(|hint| printer.line(hint));
+        if let Some(host) = found.docker_host {
+            process::hand_down("DOCKER_HOST", &host);
+        }
+        Ok(())
+    }
+
+    /// What the emulated AWS is told of the sources, so that its pull-through cache reaches them the same way.
+    pub fn upstream_arguments(&self) -> Vec<String> {
+        let pairs = self.settings.upstreams.iter();
+        pairs.flat_map(|(host, url)| ["--upstream".to_owned(), format!("{host}={url}")]).collect()
+    }
+
+    /// The environment of a program that works with the same AWS.
+    pub fn aws_environment(&self, aws: &Aws) -> Vec<(&'static str, String)> {
+        let mut variables = match aws.config().endpoint_url() {
+            Some(url) if self.settings.local => emulated::environment(url, aws.region()),
+            _ => vec![("AWS_REGION", aws.region().to_owned())],
+        };
+        variables.extend(self.settings.profile.clone().map(|profile| ("AWS_PROFILE", profile)));
+        variables
+    }
+
+    /// images.toml.
+    ///
+    /// # Errors
+    /// All that is wrong with it.
+    pub fn config(&self) -> anyhow::Result<Config> {
+        let (path, runtimes) = (self.paths.images(), self.paths.runtimes());
+        Config::load(path, &self.paths.relative(path), &runtimes).exit(Exit::Config)
+    }
+
+    /// images.lock, if there is one.
+    ///
+    /// # Errors
+    /// All that is wrong with it.
+    pub fn lock(&self) -> anyhow::Result<Option<Lock>> {
+        let path = self.paths.lock();
+        Lock::load(&path, &self.paths.relative(&path)).exit(Exit::Config)
+    }
+
+    /// What earlier runs learned of the sources.
+    pub fn mapping(&self) -> Arc<Cache> {
+        Arc::new(Cache::open(self.paths.cache().join("mapping.json")))
+    }
+
+    /// What docker knows of the source registries.
+    ///
+    /// # Errors
+    /// Docker's configuration is broken.
+    pub fn source_credentials(&self) -> anyhow::Result<Arc<dyn Credentials>> {
+        let docker = DockerCredentials::from_env();
+        docker.check().exit(Exit::Credentials)?;
+        Ok(Arc::new(docker))
+    }
+
+    /// Where each source registry is reached, where that is not itself: images.toml, then `--upstream`.
+    pub fn routes(&self, config: &Config) -> BTreeMap<String, String> {
+        let mut routes = config.upstreams.clone();
+        routes.extend(self.settings.upstreams.iter().cloned());
+        routes
+    }
+
+    /// A registry client's settings: the process's TLS and proxies, the routes of `config`.
+    ///
+    /// # Errors
+    /// The CA bundle cannot be read.
+    pub fn client_builder(&self, config: &Config) -> anyhow::Result<registry::Builder> {
+        let builder = registry::Client::builder().http(crate::http::builder()?);
+        Ok(self.routes(config).iter().fold(builder, |builder, (host, url)| builder.route(host, url)))
+    }
+
+    /// A client for the sources alone.
+    ///
+    /// # Errors
+    /// Docker's configuration is broken, or a route is no address.
+    pub fn registry_client(&self, config: &Config) -> anyhow::Result<registry::Client> {
+        self.client_builder(config)?.credentials(self.source_credentials()?).build().exit(Exit::Config)
+    }
+
+    /// The bucket of the terraform state: the user's, the emulated one, or the one that HTC-Grid's stack names.
+    ///
+    /// # Errors
+    /// Nobody names one.
+    pub async fn state_bucket(&self, aws: &Aws) -> anyhow::Result<String> {
+        if let Some(bucket) = &self.settings.state_bucket {
+            return Ok(bucket.clone());
+        }
+        if self.settings.local {
+            return Ok(emulated::STATE_BUCKET.to_owned());
+        }
+        let outputs = stack::outputs(aws, &self.http, &self.settings.tag).await?.unwrap_or_default();
+        let bucket = outputs.get(stack::BUCKET_OUTPUT).cloned().ok_or_else(|| {
+            failure(Exit::Config, format!("no state bucket is named, and there is no stack {} with the output {}", self.settings.tag, stack::BUCKET_OUTPUT))
+        });
+        bucket.hint(
+            Exit::Config,
+            "say S3_IMAGE_TFSTATE_HTCGRID_BUCKET_NAME=..., as an argument or in the environment; \
+             `init-images --create-state-bucket` makes the bucket",
+        )
+    }
+
+    /// Whether the real source registries answer.
+    pub async fn upstreams_answer(&self, config: &Config) -> bool {
+        let Ok(client) = self.registry_client(config) else { return false };
+        let source = config.images.first().map(|image| image.source.clone());
+        let Some(source) = source else { return false };
+        let probe = tokio::time::timeout(PROBE_BOUND, client.head(&source));
+        matches!(probe.await, Ok(Ok(Some(_))))
+    }
+}
+
+/// Runs the command that was asked for.
+///
+/// # Errors
+/// Those of the command.
+pub async fn run(cli: Cli) -> anyhow::Result<()> {
+    let context = Context::new(&cli)?;
+    match cli.command {
+        Command::EcrLogin(command) => command.run(&context).await,
+        Command::PublicEcrLogin(command) => command.run(&context).await,
+        Command::DockerRegistryLogin(command) => command.run(&context).await,
+        Command::InitImages(command) => command.run(&context).await,
+        Command::TransferImages(command) => command.run(&context).await,
+        Command::AutoTransferImages(command) => command.run(&context).await,
+        Command::RebuildRuntimes(command) => command.run(&context).await,
+        Command::ListImages(command) => command.run(&context).await,
+        Command::Lock(command) => command.run(&context).await,
+        Command::ImportConfig(command) => command.run(&context),
+        Command::Local(command) => command.run(&context).await,
+        Command::DestroyImages(command) => command.run(&context).await,
+        Command::AutoDestroyImages(command) => command.run(&context).await,
+        Command::ResetImagesDeployment(command) => command.run(&context),
+        Command::Doctor(command) => command.run(&context).await,
+        Command::Demo(command) => command.run(&context).await,
+        Command::Test(command) => command.run(&context).await,
+        Command::Bench(command) => command.run(&context).await,
+    }
+}

@@ -1,0 +1,89 @@
+//! `transfer-images` and `auto-transfer-images`.
+
+use clap::Args;
+
+use super::Context;
+use crate::cli::parse_bool;
+use crate::transfer::{self, Request};
+
+/// Bring every image that the grid needs into the account's ECR: shows the plan, asks once, acts, verifies
+#[derive(Debug, Default, Args)]
+#[command(after_help = "Examples:\n  cargo xtask transfer-images TAG=prod REGION=eu-west-1\n  cargo xtask transfer-images TAG=prod REBUILD_RUNTIMES=true\n  cargo xtask transfer-images --local --dry-run\n  cargo xtask transfer-images --registry registry.example:5000/htc --only curl")]
+pub struct TransferImages {
+    /// Do not ask
+    #[arg(long)]
+    pub auto_approve: bool,
+    /// What both commands take.
+    #[command(flatten)]
+    pub options: Options,
+}
+
+/// transfer-images without the question
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  cargo xtask auto-transfer-images TAG=prod REGION=eu-west-1")]
+pub struct AutoTransferImages {
+    #[command(flatten)]
+    options: Options,
+}
+
+/// What both commands take.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Options {
+    /// Show the plan and stop: the same code, cut before the question
+    #[arg(long)]
+    dry_run: bool,
+    /// Build every runtime anew, without any cache, on a fresh base [REBUILD_RUNTIMES=true]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", value_parser = parse_bool)]
+    rebuild_runtimes: Option<bool>,
+    /// Stop where an upstream tag has moved away from images.lock
+    #[arg(long)]
+    locked: bool,
+    /// Go on with the other images where one fails
+    #[arg(long)]
+    keep_going: bool,
+    /// Only these images and runtimes: repository, repository:tag or runtime
+    #[arg(long, value_name = "NAME", num_args = 1..)]
+    only: Vec<String>,
+    /// Start terraform even where it is proven to have nothing to do
+    #[arg(long)]
+    refresh: bool,
+}
+
+impl Options {
+    fn request(self, auto_approve: bool) -> anyhow::Result<Request> {
+        let from_environment = || match std::env::var("REBUILD_RUNTIMES") {
+            Ok(text) if !text.is_empty() => parse_bool(&text)
+                .map_err(|why| crate::error::failure(crate::error::Exit::Usage, format!("REBUILD_RUNTIMES={text}: {why}"))),
+            _ => Ok(false),
+        };
+        Ok(Request {
+            dry_run: self.dry_run,
+            auto_approve,
+            rebuild_runtimes: self.rebuild_runtimes.map_or_else(from_environment, Ok)?,
+            locked: self.locked,
+            keep_going: self.keep_going,
+            only: self.only,
+            refresh: self.refresh,
+        })
+    }
+}
+
+impl TransferImages {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// As [`transfer::run`].
+    pub async fn run(self, context: &Context) -> anyhow::Result<()> {
+        transfer::run(context, &self.options.request(self.auto_approve)?).await
+    }
+}
+
+impl AutoTransferImages {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// As [`transfer::run`].
+    pub async fn run(self, context: &Context) -> anyhow::Result<()> {
+        transfer::run(context, &self.options.request(true)?).await
+    }
+}

@@ -1,0 +1,396 @@
+//! The AWS resources of a grid, which terraform owns: what stands, what would change, and the proof that nothing
+//! would.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use serde_json::Value;
+
+use crate::aws::Aws;
+use crate::aws::bucket::StateBucket;
+use crate::aws::ecr::{Ecr, Repository};
+use crate::aws::proof::{self, Proof};
+use crate::aws::state::State;
+use crate::commands::Context;
+use crate::config::Config;
+use crate::config::tfvars::Existing;
+use crate::error::{Exit, FailWith as _, failure};
+use crate::local;
+use crate::terraform::{self, Backend, Event, LocalModule, PlanRequest, Terraform, TerraformError};
+
+/// The resource type of a repository in the state.
+pub const REPOSITORY: &str = "aws_ecr_repository";
+/// The resource type of a pull-through cache rule in the state.
+pub const RULE: &str = "aws_ecr_pull_through_cache_rule";
+
+/// How long AWS may take until it shows a repository that it said it created.
+const VISIBLE_BOUND: Duration = Duration::from_secs(60);
+
+/// Terraform, ready to run.
+struct Workplace {
+    terraform: Terraform,
+    init_needed: bool,
+}
+
+/// A plan, and the file that holds it as long as this lives.
+pub struct Planned {
+    /// What it says.
+    pub plan: terraform::Plan,
+    terraform: Terraform,
+    out: PathBuf,
+    _room: tempfile::TempDir,
+}
+
+/// What stands in the account, read without terraform.
+#[derive(Clone, Debug)]
+pub struct Survey {
+    /// What the terraform state owns.
+    pub state: State,
+    /// Every repository of the account and region.
+    pub repositories: BTreeMap<String, Repository>,
+    /// Every pull-through cache rule: prefix to upstream.
+    pub rules: BTreeMap<String, String>,
+    proof: Option<Proof>,
+}
+
+/// The grid's AWS resources.
+pub struct Infrastructure<'a> {
+    context: &'a Context,
+    aws: &'a Aws,
+    ecr: Ecr,
+    bucket: String,
+    key: String,
+}
+
+impl<'a> Infrastructure<'a> {
+    /// The grid's resources, with the state in the bucket that the user, or HTC-Grid's stack, names.
+    ///
+    /// # Errors
+    /// Nobody names a bucket.
+    pub async fn open(context: &'a Context, aws: &'a Aws) -> anyhow::Result<Self> {
+        let bucket = context.state_bucket(aws).await?;
+        let key = context.settings.state_key.clone();
+        Ok(Self { context, aws, ecr: Ecr::new(aws), bucket, key })
+    }
+
+    /// The bucket of the state.
+    pub fn bucket(&self) -> &str {
+        &self.bucket
+    }
+
+    /// The key of the state.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// Reads what stands, in as few calls as there can be.
+    ///
+    /// # Errors
+    /// AWS refuses or does not answer, or the state belongs to another grid.
+    pub async fn survey(&self) -> anyhow::Result<Survey> {
+        let (state, repositories, rules, proof) = tokio::try_join!(
+            State::read(self.aws, &self.bucket, &self.key),
+            self.ecr.repositories(),
+            self.ecr.pull_through_rules(),
+            Proof::read(self.aws, &self.bucket, &self.key),
+        )?;
+        let survey = Survey { state, repositories, rules, proof };
+        self.check_owner(&survey.state)?;
+        Ok(survey)
+    }
+
+    /// One state belongs to one grid: another's would be turned into this one's, key and all.
+    fn check_owner(&self, state: &State) -> anyhow::Result<()> {
+        let Some(owner) = state.tag.as_deref().filter(|owner| *owner != self.context.settings.tag) else { return Ok(()) };
+        let message = format!(
+            "the state {} in bucket {} belongs to the grid {owner}, not to {}",
+            self.key, self.bucket, self.context.settings.tag
+        );
+        Err(failure(Exit::Config, message)).hint(
+            Exit::Config,
+            format!("say TAG={owner}, name another bucket, or keep both grids in this one with --state-key {}.tfstate", self.context.settings.tag),
+        )
+    }
+
+    /// The values of the module's variables. What others created is used and left alone; what this grid created and
+    /// no longer wants stays until `prune`.
+    pub fn variables(&self, config: &Config, survey: &Survey) -> Value {
+        let foreign = Existing {
+            repositories: survey
+                .repositories
+                .values()
+                .filter(|repository| !survey.state.owns(REPOSITORY, &repository.name))
+                .map(|repository| (repository.name.clone(), repository.uri.clone()))
+                .collect(),
+            pull_through: survey
+                .rules
+                .iter()
+                .filter(|(prefix, _)| !survey.state.owns(RULE, prefix))
+                .map(|(prefix, upstream)| (prefix.clone(), upstream.clone()))
+                .collect(),
+        };
+        let mut variables = config.tfvars(&self.context.settings.tag, self.aws.region(), &foreign);
+        let no_longer_wanted = no_longer_wanted(config, survey);
+        if let Some(repositories) = variables["repositories"].as_array_mut() {
+            repositories.extend(no_longer_wanted.repositories.iter().map(|name| Value::from(name.as_str())));
+        }
+        if let Some(rules) = variables["pull_through_cache_rules"].as_object_mut() {
+            for (prefix, upstream) in no_longer_wanted.rules {
+                rules.insert(prefix, serde_json::json!({ "upstream": upstream, "credential_arn": null }));
+            }
+        }
+        variables
+    }
+
+    /// Whether what stands was proven to be what is wanted, so that a plan would be empty.
+    ///
+    /// # Errors
+    /// The module cannot be read.
+    pub fn is_proven(&self, variables: &Value, survey: &Survey) -> anyhow::Result<bool> {
+        let now = self.proof(variables, survey)?;
+        Ok(survey.proof.as_ref().is_some_and(|before| now.holds(before)))
+    }
+
+    /// Writes the proof that terraform, with these variables, has nothing to do.
+    ///
+    /// # Errors
+    /// AWS refuses or does not answer.
+    pub async fn prove(&self, config: &Config) -> anyhow::Result<()> {
+        let survey = self.survey().await?;
+        let proof = self.proof(&self.variables(config, &survey), &survey)?;
+        proof.write(self.aws, &self.bucket, &self.key).await
+    }
+
+    fn proof(&self, variables: &Value, survey: &Survey) -> anyhow::Result<Proof> {
+        let inputs = proof::inputs(&self.context.paths.module(), &variables.to_string())?;
+        Ok(Proof::now(inputs, survey.state.etag.clone(), &survey.repositories, &survey.rules))
+    }
+
+    /// Terraform in its directory, connected with this state; `terraform init` is run where that was not done.
+    ///
+    /// # Errors
+    /// Terraform is missing, the bucket will not do, or the initialisation fails.
+    pub async fn terraform(&self) -> anyhow::Result<Terraform> {
+        let workplace = self.workplace().await?;
+        if !workplace.init_needed && self.is_connected(&workplace.terraform) {
+            return Ok(workplace.terraform);
+        }
+        StateBucket::new(self.aws, &self.bucket).check().await?;
+        self.init(workplace.terraform).await
+    }
+
+    /// Runs `terraform init`, whatever was done before.
+    ///
+    /// # Errors
+    /// Terraform is missing or fails.
+    pub async fn initialise(&self) -> anyhow::Result<()> {
+        self.init(self.workplace().await?.terraform).await.map(drop)
+    }
+
+    async fn init(&self, terraform: Terraform) -> anyhow::Result<Terraform> {
+        let lane = self.context.printer.progress().lane("terraform init");
+        let printer = self.context.printer.clone();
+        let backend = Backend {
+            bucket: self.bucket.clone(),
+            region: self.aws.region().to_owned(),
+            key: Some(self.key.clone()),
+            kms_key_id: None,
+        };
+        let told = move |line: &str| {
+            lane.news(line);
+            printer.detail(line);
+        };
+        terraform.init(&backend, true, told).await.map_err(explain)?;
+        Ok(terraform)
+    }
+
+    /// Whether the last `terraform init` here was for this very state.
+    fn is_connected(&self, terraform: &Terraform) -> bool {
+        #[derive(serde::Deserialize)]
+        struct Connected {
+            backend: Inner,
+        }
+        #[derive(serde::Deserialize)]
+        struct Inner {
+            config: BTreeMap<String, Value>,
+        }
+        let file = terraform.dir().join(".terraform/terraform.tfstate");
+        let Ok(bytes) = std::fs::read(file) else { return false };
+        let Ok(connected) = serde_json::from_slice::<Connected>(&bytes) else { return false };
+        let is = |name: &str, value: &str| connected.backend.config.get(name).and_then(Value::as_str) == Some(value);
+        terraform.is_initialised() && is("bucket", &self.bucket) && is("key", &self.key) && is("region", self.aws.region())
+    }
+
+    /// The module's directory and what terraform has to be told there: on AWS the module itself, under `--local` a copy
+    /// with the stand-in provider.
+    async fn workplace(&self) -> anyhow::Result<Workplace> {
+        let program = Terraform::find().map_err(explain)?;
+        let context = self.context;
+        let mut workplace = if context.settings.local {
+            let provider = local::provider(&context.paths, &context.printer).await?;
+            let laid = LocalModule::lay_out(&context.paths.module(), &directory(context), &provider).map_err(explain)?;
+            let terraform = Terraform::new(program, laid.dir).env("TF_CLI_CONFIG_FILE", laid.cli_config.display().to_string());
+            Workplace { terraform, init_needed: laid.init_needed }
+        } else {
+            Workplace { terraform: Terraform::new(program, context.paths.module()), init_needed: false }
+        };
+        for (name, value) in context.aws_environment(self.aws) {
+            workplace.terraform = workplace.terraform.env(name, value);
+        }
+        workplace.terraform = workplace.terraform.lock_timeout(context.settings.lock_timeout);
+        Ok(workplace)
+    }
+
+    /// What terraform would do.
+    ///
+    /// # Errors
+    /// It fails, or would delete or replace what holds images.
+    pub async fn plan(&self, terraform: Terraform, variables: &Value) -> anyhow::Result<Planned> {
+        let planned = self.make_plan(terraform, variables, false).await?;
+        terraform::guard(&planned.plan).map_err(explain)?;
+        Ok(planned)
+    }
+
+    /// Ends everything that the state owns.
+    ///
+    /// # Errors
+    /// Terraform fails.
+    pub async fn destroy(&self, terraform: Terraform, variables: &Value) -> anyhow::Result<()> {
+        let planned = self.make_plan(terraform, variables, true).await?;
+        self.carry_out(&planned).await
+    }
+
+    async fn make_plan(&self, terraform: Terraform, variables: &Value, destroy: bool) -> anyhow::Result<Planned> {
+        // Of its own, so that two runs in one checkout do not take each other's plan.
+        let room = tempfile::tempdir().context("could not make a directory for the plan")?;
+        let (file, out) = (room.path().join("grid.tfvars.json"), room.path().join("plan"));
+        std::fs::write(&file, variables.to_string()).context("could not write terraform's variables")?;
+        let lane = self.context.printer.progress().lane("terraform plan");
+        let printer = self.context.printer.clone();
+        let request = PlanRequest { variables: &file, out: &out, destroy, targets: &[] };
+        let told = move |event: &Event| {
+            lane.news(&event.to_string());
+            printer.detail(event.to_string());
+        };
+        let plan = terraform.plan(&request, told).await.map_err(explain)?;
+        self.context.interrupt.check()?;
+        Ok(Planned { terraform, plan, out, _room: room })
+    }
+
+    /// Does what the plan says, and waits until AWS shows it.
+    ///
+    /// # Errors
+    /// Terraform fails, or AWS does not show in time what it said it created.
+    pub async fn apply(&self, planned: &Planned, config: &Config) -> anyhow::Result<()> {
+        self.carry_out(planned).await?;
+        self.wait_until_visible(config).await
+    }
+
+    async fn carry_out(&self, planned: &Planned) -> anyhow::Result<()> {
+        let lane = self.context.printer.progress().lane("terraform apply");
+        let printer = self.context.printer.clone();
+        let told = move |event: &Event| {
+            lane.news(&event.to_string());
+            let done = matches!(event, Event::ApplyComplete { .. } | Event::ApplyErrored { .. });
+            if done || printer.verbose() {
+                printer.line(format!("terraform: {event}"));
+            }
+        };
+        let applied = planned.terraform.apply(&planned.out, told).await;
+        // Terraform got the Ctrl-C itself and ended in good order; its own words for that help nobody.
+        self.context.interrupt.check()?;
+        applied.map_err(explain)
+    }
+
+    /// AWS is eventually consistent: asked until it shows every repository and rule, within a bound.
+    async fn wait_until_visible(&self, config: &Config) -> anyhow::Result<()> {
+        let asked = tokio::time::Instant::now();
+        let mut pause = Duration::from_millis(50);
+        loop {
+            let (repositories, rules) = tokio::try_join!(self.ecr.repositories(), self.ecr.pull_through_rules())?;
+            let absent: Vec<&str> = config
+                .repositories
+                .iter()
+                .filter(|name| !repositories.contains_key(*name))
+                .chain(config.pull_through.iter().map(|rule| &rule.prefix).filter(|prefix| !rules.contains_key(*prefix)))
+                .map(String::as_str)
+                .collect();
+            if absent.is_empty() {
+                return Ok(());
+            }
+            if asked.elapsed() > VISIBLE_BOUND {
+                return Err(failure(Exit::Registry, format!("ECR does not show {} after {} s", absent.join(", "), VISIBLE_BOUND.as_secs())))
+                    .hint(Exit::Registry, "run it again; nothing is done twice");
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(2));
+        }
+    }
+
+    /// Marks every repository that the grid uses and does not manage; its own are marked by terraform.
+    ///
+    /// # Errors
+    /// AWS refuses or does not answer.
+    pub async fn mark(&self, config: &Config, survey: &Survey) -> anyhow::Result<()> {
+        let wanted: BTreeSet<&String> = config.repositories.iter().collect();
+        let foreign = survey.repositories.values().filter(|r| wanted.contains(&r.name) && !survey.state.owns(REPOSITORY, &r.name));
+        for repository in foreign {
+            self.ecr.mark(repository, &self.context.settings.tag).await?;
+        }
+        Ok(())
+    }
+}
+
+/// What this grid created and images.toml no longer names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NoLongerWanted {
+    /// Repositories.
+    pub repositories: Vec<String>,
+    /// Rules: prefix to upstream.
+    pub rules: BTreeMap<String, String>,
+}
+
+/// What the state owns, still stands, and is not in images.toml.
+pub fn no_longer_wanted(config: &Config, survey: &Survey) -> NoLongerWanted {
+    let owned = |resource| survey.state.owned.get(resource).into_iter().flatten();
+    NoLongerWanted {
+        repositories: owned(REPOSITORY)
+            .filter(|name| !config.repositories.contains(name) && survey.repositories.contains_key(*name))
+            .cloned()
+            .collect(),
+        rules: owned(RULE)
+            .filter(|prefix| !config.pull_through.iter().any(|rule| rule.prefix == **prefix))
+            .filter_map(|prefix| Some((prefix.clone(), survey.rules.get(prefix)?.clone())))
+            .collect(),
+    }
+}
+
+/// Where terraform works: in the module itself, or under `--local` beside a copy of it, because the emulated AWS has
+/// another provider.
+pub fn directory(context: &Context) -> PathBuf {
+    if context.settings.local { context.paths.local().join("terraform") } else { context.paths.module() }
+}
+
+/// What `terraform init` left: the connection with the state, and the provider.
+pub fn terraform_data(context: &Context) -> PathBuf {
+    let module = if context.settings.local { directory(context).join("module") } else { directory(context) };
+    module.join(".terraform")
+}
+
+/// Terraform's errors with their exit code and hint.
+fn explain(error: TerraformError) -> anyhow::Error {
+    let exit = match &error {
+        TerraformError::Missing | TerraformError::TooOld { .. } => Exit::MissingTool,
+        TerraformError::Credentials { .. } | TerraformError::Denied { .. } => Exit::Credentials,
+        TerraformError::Refused { .. } => Exit::Refused,
+        TerraformError::Interrupted | TerraformError::Killed { .. } => Exit::Interrupted,
+        _ => Exit::Terraform,
+    };
+    let result: Result<(), _> = match error.hint() {
+        Some(hint) => Err(error).hint(exit, hint),
+        None => Err(error).exit(exit),
+    };
+    result.err().unwrap_or_else(|| failure(exit, "terraform failed"))
+}

@@ -1,0 +1,196 @@
+//! The AWS that is emulated on this machine: a process of its own, started when it is needed and left running.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
+
+use crate::aws::Endpoint;
+use crate::error::{Exit, FailWith as _};
+use crate::process::{Cmd, Killer};
+use crate::settings::Paths;
+use crate::ui::Printer;
+
+/// How long the emulator may take to listen; it takes a few milliseconds.
+const START_BOUND: Duration = Duration::from_secs(20);
+/// The account that is emulated.
+pub const ACCOUNT: &str = "123456789012";
+/// The bucket that `--local` keeps the terraform state in, where none is named.
+pub const STATE_BUCKET: &str = "htc-grid-local-state";
+
+/// A server of this project's that runs in the background: what it wrote into `server.json` once it listened.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Running {
+    /// Its process.
+    pub pid: u32,
+    /// Its port on 127.0.0.1.
+    pub port: u16,
+}
+
+impl Running {
+    /// Its address.
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+}
+
+/// A background server of this workspace: a package, its data and its log.
+#[derive(Clone, Debug)]
+pub struct Background {
+    package: &'static str,
+    data: PathBuf,
+    target: PathBuf,
+    http: reqwest::Client,
+}
+
+impl Background {
+    /// The emulated AWS.
+    pub fn aws(paths: &Paths, http: &reqwest::Client) -> Self {
+        Self::new("local-aws", paths, http)
+    }
+
+    /// The sample upstreams.
+    pub fn samples(paths: &Paths, http: &reqwest::Client) -> Self {
+        Self::new("sample-upstreams", paths, http)
+    }
+
+    fn new(package: &'static str, paths: &Paths, http: &reqwest::Client) -> Self {
+        Self { package, data: paths.local().join(package), target: paths.target().to_owned(), http: http.clone() }
+    }
+
+    /// Where its data is.
+    pub fn data(&self) -> &PathBuf {
+        &self.data
+    }
+
+    /// The server, if it runs and answers.
+    pub async fn running(&self) -> Option<Running> {
+        let known = self.known()?;
+        self.answers(&known).await.then_some(known)
+    }
+
+    /// The server, started if it does not run. `extra` are further arguments of `serve`; a server that was started
+    /// with others is restarted on its port, its data stays.
+    ///
+    /// # Errors
+    /// It cannot be compiled or started, or does not listen in time.
+    pub async fn ensure(&self, extra: &[String], printer: &Printer) -> anyhow::Result<Running> {
+        std::fs::create_dir_all(&self.data).context("could not make the directory for local data")?;
+        let arguments = self.data.join("arguments");
+        if let Some(running) = self.running().await {
+            let same = std::fs::read_to_string(&arguments).is_ok_and(|text| text == extra.join("\n"));
+            if same || extra.is_empty() {
+                return Ok(running);
+            }
+            self.stop().await?;
+        }
+        let program = self.build(printer).await?;
+        let before = self.known();
+        let mut serve = Cmd::new(program).args(["serve", "--data"]).arg(&self.data);
+        if let Some(before) = &before {
+            serve = serve.arg("--port").arg(before.port.to_string());
+        }
+        let log = self.data.join("server.log");
+        let pid = serve.args(extra).spawn_detached(&log)?;
+        let running = self.wait(pid, &log).await?;
+        std::fs::write(&arguments, extra.join("\n")).context("could not note the server's arguments")?;
+        if let Some(before) = before.filter(|before| before.port != running.port) {
+            printer.warn(format!("port {} was taken: {} listens on {} now", before.port, self.package, running.port));
+        }
+        Ok(running)
+    }
+
+    /// Ends the server, if it runs, and waits until it is gone.
+    ///
+    /// # Errors
+    /// It does not end in time.
+    pub async fn stop(&self) -> anyhow::Result<Option<Running>> {
+        let Some(running) = self.running().await else { return Ok(None) };
+        if let Some(pid) = i32::try_from(running.pid).ok().and_then(rustix::process::Pid::from_raw) {
+            // It may have ended by itself just now.
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        }
+        let deadline = Instant::now() + START_BOUND;
+        while self.answers(&running).await {
+            anyhow::ensure!(Instant::now() < deadline, "{} (process {}) does not end", self.package, running.pid);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(Some(running))
+    }
+
+    /// Compiles the server and gives the path of its program.
+    pub async fn build(&self, printer: &Printer) -> anyhow::Result<PathBuf> {
+        build(&[self.package], printer).await?;
+        Ok(self.target.join("debug").join(self.package))
+    }
+
+    fn known(&self) -> Option<Running> {
+        let text = std::fs::read(self.data.join("server.json")).ok()?;
+        serde_json::from_slice(&text).ok()
+    }
+
+    async fn answers(&self, running: &Running) -> bool {
+        let request = self.http.get(format!("{}/_local/requests", running.url())).timeout(Duration::from_secs(2));
+        request.send().await.is_ok_and(|answer| answer.status().is_success())
+    }
+
+    async fn wait(&self, pid: u32, log: &std::path::Path) -> anyhow::Result<Running> {
+        let deadline = Instant::now() + START_BOUND;
+        loop {
+            if let Some(running) = self.known().filter(|known| known.pid == pid)
+                && self.answers(&running).await
+            {
+                return Ok(running);
+            }
+            if Instant::now() > deadline {
+                let said = std::fs::read_to_string(log).unwrap_or_default();
+                anyhow::bail!("{} did not start: {}", self.package, said.trim());
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+/// Compiles packages of this workspace.
+///
+/// # Errors
+/// cargo is missing or the packages do not compile.
+pub async fn build(packages: &[&str], printer: &Printer) -> anyhow::Result<()> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Cmd::new(cargo).args(["build", "--quiet"]);
+    for package in packages {
+        command = command.arg("--package").arg(package);
+    }
+    let verbose = printer.clone();
+    command
+        .stream(Killer::default(), move |line| verbose.detail(line))
+        .await
+        .hint(Exit::Unexpected, "the local parts are compiled from this workspace; is it complete?")
+}
+
+impl From<&Running> for Endpoint {
+    fn from(running: &Running) -> Self {
+        Self { url: running.url() }
+    }
+}
+
+/// The environment that points the aws CLI, docker and terraform at the emulated AWS.
+pub fn environment(url: &str, region: &str) -> Vec<(&'static str, String)> {
+    vec![
+        ("AWS_ENDPOINT_URL", url.to_owned()),
+        ("AWS_ACCESS_KEY_ID", "local".into()),
+        ("AWS_SECRET_ACCESS_KEY", "local".into()),
+        ("AWS_REGION", region.to_owned()),
+        ("AWS_DEFAULT_REGION", region.to_owned()),
+    ]
+}
+
+/// Compiles the stand-in provider and gives the path of its program.
+///
+/// # Errors
+/// It does not compile.
+pub async fn provider(paths: &Paths, printer: &Printer) -> anyhow::Result<PathBuf> {
+    build(&["provider-standin"], printer).await?;
+    Ok(paths.target().join("debug").join("provider-standin"))
+}

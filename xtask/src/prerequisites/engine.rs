@@ -1,0 +1,421 @@
+//! A docker engine of our own, for machines without a running one.
+//!
+//! It outlives the command that started it and is found again by its directory: socket, pid file, log and images are kept
+//! together, so that several checkouts do not meet.
+
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal};
+use sha2::Digest as _;
+
+use super::PrerequisiteError;
+use crate::process::Cmd;
+
+/// How long an engine may take until it answers or ends. The first start of all makes its directories and its bridge.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long a client may take to say that there is no engine: one behind ssh may never say it.
+const CLIENT_PATIENCE: Duration = Duration::from_secs(20);
+
+/// How often an engine is looked after while it starts or ends.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// The longest directory whose sockets still have room: an address holds 107 bytes, and containerd's socket is
+/// `run/containerd/containerd-debug.sock.ttrpc` below it.
+const LONGEST_DIRECTORY: usize = 107 - "/run/containerd/containerd-debug.sock.ttrpc".len();
+
+/// A docker engine that belongs to a directory, whether it runs or not.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    /// Images and log.
+    state: PathBuf,
+    /// Socket, pid file and what lives as long as the engine.
+    runtime: PathBuf,
+}
+
+impl Engine {
+    /// The engine of `state`.
+    pub fn at(state: &Path) -> Self {
+        let state = std::path::absolute(state).unwrap_or_else(|_| state.to_owned());
+        let bytes = state.as_os_str().as_bytes();
+        let runtime = if bytes.len() <= LONGEST_DIRECTORY {
+            state.clone()
+        } else {
+            let name = hex::encode(&sha2::Sha256::digest(bytes)[..6]);
+            Path::new("/run/htc-grid-images").join(name)
+        };
+        Self { state, runtime }
+    }
+
+    /// `DOCKER_HOST` for it.
+    pub fn host(&self) -> String {
+        format!("unix://{}", self.socket().display())
+    }
+
+    /// Its log.
+    pub fn log(&self) -> PathBuf {
+        self.state.join("dockerd.log")
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.runtime.join("docker.sock")
+    }
+
+    fn pid_file(&self) -> PathBuf {
+        self.runtime.join("dockerd.pid")
+    }
+
+    /// Whether its process lives.
+    pub fn is_running(&self) -> bool {
+        self.pid().is_some()
+    }
+
+    /// Its process. The pid file alone would not do: after a crash the number may be another process's.
+    fn pid(&self) -> Option<u32> {
+        engines().into_iter().find(|engine| self.is_this(engine)).map(|engine| engine.pid)
+    }
+
+    fn is_this(&self, process: &Process) -> bool {
+        let pid_file = self.pid_file();
+        process.arguments.windows(2).any(|pair| pair[0] == "--pidfile" && Path::new(&pair[1]) == pid_file)
+    }
+
+    /// Whether no other engine runs on this machine's network: two would take each other's bridge, addresses and firewall rules.
+    ///
+    /// # Errors
+    /// Names the other one.
+    pub fn check_alone(&self) -> Result<(), PrerequisiteError> {
+        match self.other() {
+            Some(engine) => {
+                Err(PrerequisiteError::OtherEngine { pid: engine.pid, address: engine.address() })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Where another engine on this machine's network listens.
+    pub(super) fn other_address(&self) -> Option<String> {
+        self.other()?.address()
+    }
+
+    fn other(&self) -> Option<Process> {
+        let network = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/net")).ok();
+        let here = network("self");
+        engines().into_iter().find(|engine| !self.is_this(engine) && network(&engine.pid.to_string()) == here)
+    }
+
+    /// Starts it, unless it runs, and waits until it answers. Gives `DOCKER_HOST` for it, or nothing where the system's own
+    /// engine could be started, which every client finds.
+    ///
+    /// # Errors
+    /// Another engine runs here, or it ends or does not answer in time.
+    pub async fn start(&self) -> Result<Option<String>, PrerequisiteError> {
+        self.check_alone()?;
+        if Path::new("/run/systemd/system").exists() && start_service().await {
+            return Ok(None);
+        }
+        let host = self.host();
+        if self.is_running() {
+            if answers(Some(&host)).await.is_ok() {
+                return Ok(Some(host));
+            }
+            // Its directory was removed under it, for example by `cargo clean`: nobody can reach it any more.
+            self.stop().await?;
+        }
+        for dir in [&self.state, &self.runtime] {
+            std::fs::create_dir_all(dir)
+                .map_err(|source| PrerequisiteError::File { path: dir.display().to_string(), source })?;
+        }
+        let process = Cmd::new("dockerd")
+            .arg("--data-root")
+            .arg(self.state.join("data"))
+            .arg("--exec-root")
+            .arg(self.runtime.join("run"))
+            .arg("--pidfile")
+            .arg(self.pid_file())
+            .arg("--host")
+            .arg(&host)
+            // No configuration of the system's: it may name the same options, which dockerd refuses.
+            .arg("--config-file")
+            .arg(self.empty_configuration()?)
+            .spawn_detached(&self.log());
+        let pid = process.map_err(|source| PrerequisiteError::Program {
+            action: "start a docker engine".into(),
+            source,
+        })?;
+        let deadline = Instant::now() + PATIENCE;
+        while answers(Some(&host)).await.is_err() {
+            if has_ended(pid) {
+                return Err(PrerequisiteError::EngineFailed {
+                    log: self.log().display().to_string(),
+                    tail: self.tail(),
+                });
+            }
+            if Instant::now() > deadline {
+                return Err(self.slow("answer"));
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(Some(host))
+    }
+
+    /// Ends it and waits until it is gone. Its images stay. Nothing happens where it does not run.
+    ///
+    /// # Errors
+    /// It does not end in time.
+    pub async fn stop(&self) -> Result<(), PrerequisiteError> {
+        let Some(pid) = self.pid() else { return Ok(()) };
+        let process = i32::try_from(pid).ok().and_then(Pid::from_raw);
+        if let Some(process) = process {
+            // It may have ended in the meantime: that is what was wanted.
+            let _ = rustix::process::kill_process(process, Signal::TERM);
+        }
+        let deadline = Instant::now() + PATIENCE;
+        while !has_ended(pid) {
+            if Instant::now() > deadline {
+                return Err(self.slow("end"));
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(())
+    }
+
+    fn empty_configuration(&self) -> Result<PathBuf, PrerequisiteError> {
+        let path = self.state.join("daemon.json");
+        match std::fs::write(&path, "{}\n") {
+            Ok(()) => Ok(path),
+            Err(source) => Err(PrerequisiteError::File { path: path.display().to_string(), source }),
+        }
+    }
+
+    fn slow(&self, what: &'static str) -> PrerequisiteError {
+        PrerequisiteError::EngineSlow {
+            what,
+            seconds: PATIENCE.as_secs(),
+            log: self.log().display().to_string(),
+        }
+    }
+
+    fn tail(&self) -> Vec<String> {
+        let log = std::fs::read(self.log()).unwrap_or_default();
+        let log = String::from_utf8_lossy(&log);
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(5)..].iter().map(|line| (*line).to_owned()).collect()
+    }
+}
+
+/// Whether an engine answers the client: the given one, or the environment's. The error is what the client said.
+pub(super) async fn answers(host: Option<&str>) -> Result<(), String> {
+    let mut client = Cmd::new("docker").args(["version", "--format", "{{.Server.Version}}"]);
+    if let Some(host) = host {
+        client = client.env("DOCKER_HOST", host).env_remove("DOCKER_CONTEXT");
+    }
+    let asked = tokio::task::spawn_blocking(move || client.read());
+    match tokio::time::timeout(CLIENT_PATIENCE, asked).await {
+        // Some clients answer without an error and without a version.
+        Ok(Ok(Ok(version))) if !version.is_empty() && version != "<no value>" => Ok(()),
+        Ok(Ok(Ok(_))) => Err("it named no version".to_owned()),
+        Ok(Ok(Err(error))) => Err(error.tail().last().cloned().unwrap_or_else(|| error.to_string())),
+        Ok(Err(panic)) => std::panic::resume_unwind(panic.into_panic()),
+        Err(_) => Err(format!("no answer within {} s", CLIENT_PATIENCE.as_secs())),
+    }
+}
+
+/// Waits for the environment's own engine, which is starting.
+pub(super) async fn comes_up() -> bool {
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline {
+        if answers(None).await.is_ok() {
+            return true;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    false
+}
+
+/// Starts docker's service; where there is none, or it fails, an engine of our own is the next thing to try.
+async fn start_service() -> bool {
+    let start = || Cmd::new("systemctl").args(["start", "docker.service"]).read().is_ok();
+    tokio::task::spawn_blocking(start).await.unwrap_or(false) && answers(None).await.is_ok()
+}
+
+/// A running dockerd.
+struct Process {
+    pid: u32,
+    arguments: Vec<String>,
+}
+
+impl Process {
+    /// The first address on its command line.
+    fn address(&self) -> Option<String> {
+        let mut arguments = self.arguments.iter();
+        while let Some(argument) = arguments.next() {
+            if let Some(address) = argument.strip_prefix("--host=") {
+                return Some(address.to_owned());
+            }
+            if argument == "-H" || argument == "--host" {
+                return arguments.next().filter(|address| *address != "fd://").cloned();
+            }
+        }
+        None
+    }
+}
+
+/// Every dockerd of this machine, where it has a /proc: elsewhere engines run in a virtual machine.
+fn engines() -> Vec<Process> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(|pid: &u32| {
+        std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim_end() == "dockerd")
+    })
+    .filter_map(|pid| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+        let arguments =
+            line.split(|byte| *byte == 0).map(|argument| String::from_utf8_lossy(argument).into_owned());
+        let arguments: Vec<String> = arguments.collect();
+        // A process that has ended and waits for its parent has no command line any more.
+        (arguments.len() > 1).then_some(Process { pid, arguments })
+    })
+    .collect()
+}
+
+/// Whether a process has ended, whether or not its parent has taken note.
+fn has_ended(pid: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| {
+        // The state follows the name, which is in parentheses and may hold anything.
+        stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Environment, Need, Setup, ensure};
+    use super::*;
+
+    #[test]
+    fn an_engines_sockets_always_have_room() {
+        let short = Engine::at(Path::new("/tmp/x"));
+        assert_eq!(short.host(), "unix:///tmp/x/docker.sock");
+        let long = Engine::at(&Path::new("/tmp").join("x".repeat(120)));
+        assert!(long.host().starts_with("unix:///run/htc-grid-images/"), "{}", long.host());
+        assert!(long.log().starts_with("/tmp"));
+        assert_ne!(long.host(), Engine::at(&Path::new("/tmp").join("y".repeat(120))).host());
+    }
+
+    #[test]
+    fn an_engines_address_is_read_from_its_command_line() {
+        let address = |line: &str| {
+            Process { pid: 1, arguments: line.split(' ').map(str::to_owned).collect() }.address()
+        };
+        assert_eq!(address("dockerd -H unix:///a.sock --debug"), Some("unix:///a.sock".into()));
+        assert_eq!(address("dockerd --host=tcp://[::1]:1"), Some("tcp://[::1]:1".into()));
+        assert_eq!(address("dockerd -H fd://"), None);
+    }
+
+    #[test]
+    fn an_ended_process_is_told_from_a_living_one() {
+        assert!(!has_ended(std::process::id()));
+        assert!(has_ended(u32::MAX));
+    }
+
+    /// Says what was not tested: past the harness, which keeps what a passing test prints to itself.
+    fn skipped(missing: &str) {
+        let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("SKIPPED: {missing}\n").as_bytes());
+    }
+
+    /// Starts a real engine, in a network and below a /run of its own so that it meets no other: this test starts itself
+    /// again in there, as [`in_a_machine_of_its_own`].
+    #[test]
+    fn a_missing_engine_is_started_found_again_and_stopped() {
+        for program in ["dockerd", "docker", "unshare"] {
+            if which::which(program).is_err() {
+                skipped(&format!("{program} is not installed; on Debian: apt-get install docker.io"));
+                return;
+            }
+        }
+        if !rustix::process::geteuid().is_root() {
+            skipped("only root can start a docker engine");
+            return;
+        }
+        let module = module_path!().split_once("::").unwrap().1;
+        let output = Cmd::new("unshare")
+            // Processes of its own too: whatever fails, no engine is left behind.
+            .args([
+                "--net",
+                "--mount",
+                "--propagation",
+                "private",
+                "--pid",
+                "--fork",
+                "--kill-child",
+                "--mount-proc",
+            ])
+            .args(["sh", "-c"])
+            .arg("mount -t tmpfs tmpfs /run && exec \"$@\"")
+            .arg("sh")
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", "--ignored", "--nocapture", &format!("{module}::in_a_machine_of_its_own")])
+            .env_remove("DOCKER_HOST")
+            .env_remove("CI")
+            .env_remove("DOCKER_CONTEXT")
+            .env("DOCKER_CONFIG", "/nonexistent")
+            .env("RUST_BACKTRACE", "0")
+            .read()
+            .unwrap();
+        assert!(output.contains("1 passed"), "{output}");
+    }
+
+    #[tokio::test]
+    #[ignore = "run by a_missing_engine_is_started_found_again_and_stopped"]
+    async fn in_a_machine_of_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let asked = std::sync::Mutex::new(Vec::new());
+        let answer = std::sync::atomic::AtomicBool::new(false);
+        let ask = |question: &str| {
+            asked.lock().unwrap().push(question.to_owned());
+            answer.load(std::sync::atomic::Ordering::Relaxed)
+        };
+        let setup = Setup { state: dir.path(), assume_yes: false, ask: &ask, say: &|_| {} };
+        let needs = [Need::Docker];
+
+        let refused = ensure(&needs, &setup).await.unwrap_err();
+        assert!(refused.to_string().starts_with("nothing was installed or started"), "{refused}");
+        assert!(!dir.path().join("dockerd.log").exists());
+
+        answer.store(true, std::sync::atomic::Ordering::Relaxed);
+        let engine = Engine::at(dir.path());
+        let expected = Environment { docker_host: Some(engine.host()), hints: vec![] };
+        assert_eq!(ensure(&needs, &setup).await.unwrap(), expected);
+        let first = engine.pid().unwrap();
+        let docker = Cmd::new("docker").env("DOCKER_HOST", engine.host());
+        docker.clone().args(["info", "--format", "{{.DockerRootDir}}"]).read().unwrap();
+
+        // Found again, without a question; another checkout uses it too, and does not start a second one beside it.
+        assert_eq!(ensure(&needs, &setup).await.unwrap(), expected);
+        assert_eq!(engine.pid(), Some(first));
+        assert_eq!(asked.lock().unwrap().len(), 2);
+        let elsewhere = tempfile::tempdir().unwrap();
+        let other = Setup { state: elsewhere.path(), ..setup };
+        assert_eq!(ensure(&needs, &other).await.unwrap(), expected);
+        assert!(asked.lock().unwrap()[2].contains(&engine.host()));
+        let refused = Engine::at(elsewhere.path()).start().await.unwrap_err().to_string();
+        assert!(refused.ends_with(&format!("export DOCKER_HOST={}", engine.host())), "{refused}");
+
+        // Its socket removed, nobody can reach it: it is ended, and another takes its place.
+        std::fs::remove_file(engine.socket()).unwrap();
+        assert_eq!(ensure(&needs, &setup).await.unwrap(), expected);
+        assert_ne!(engine.pid(), Some(first));
+
+        engine.stop().await.unwrap();
+        assert!(!engine.is_running() && answers(Some(&engine.host())).await.is_err());
+        engine.stop().await.unwrap();
+
+        // What cannot start says why.
+        std::fs::remove_dir_all(dir.path().join("data")).unwrap();
+        std::fs::write(dir.path().join("data"), "in the way").unwrap();
+        let failed = engine.start().await.unwrap_err().to_string();
+        assert!(failed.contains("dockerd.log") && failed.contains("/data"), "{failed}");
+    }
+}

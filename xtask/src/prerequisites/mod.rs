@@ -1,0 +1,486 @@
+//! What `demo` and `test` need on this machine: found out before anything starts, and installed where that is possible.
+//!
+//! On Debian and Ubuntu, as root, missing packages are installed and a docker engine is started, after a question. Anywhere
+//! else each missing thing is named with the step that brings it.
+
+mod engine;
+mod packages;
+
+use std::path::Path;
+
+pub use engine::Engine;
+use packages::System;
+
+use crate::process::{Cmd, ProcessError};
+use crate::terraform::{Program, TerraformError};
+
+/// Something that a command needs on the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Need {
+    /// A docker client, and an engine that answers it.
+    Docker,
+    /// terraform or OpenTofu, new enough.
+    Terraform,
+    /// Makes the sample bases; needs root.
+    Debootstrap,
+    /// Reads back what was copied.
+    Skopeo,
+    /// Debian's registry, as a source and a target that nobody here wrote.
+    DockerRegistry,
+    /// Checks the runtimes' entry points.
+    ShellCheck,
+    /// A second container client.
+    Podman,
+    /// Reads the emulated AWS; only named where it is missing.
+    AwsCli,
+}
+
+impl Need {
+    /// What `demo` needs.
+    pub const DEMO: &[Self] = &[Self::Docker, Self::Terraform, Self::Debootstrap];
+    /// What `test` needs.
+    pub const TEST: &[Self] = &[
+        Self::Docker,
+        Self::Terraform,
+        Self::Debootstrap,
+        Self::Skopeo,
+        Self::DockerRegistry,
+        Self::ShellCheck,
+        Self::AwsCli,
+    ];
+
+    /// The program that is looked for in PATH.
+    fn program(self) -> &'static str {
+        match self {
+            Self::Docker => "docker",
+            Self::Terraform => "terraform",
+            Self::Debootstrap => "debootstrap",
+            Self::Skopeo => "skopeo",
+            Self::DockerRegistry => "docker-registry",
+            Self::ShellCheck => "shellcheck",
+            Self::Podman => "podman",
+            Self::AwsCli => "aws",
+        }
+    }
+
+    /// Debian's and Ubuntu's packages for it. Newer releases split docker's client and its BuildKit plugin off: those that
+    /// apt does not know are left out.
+    fn packages(self) -> &'static [&'static str] {
+        match self {
+            Self::Docker => &["docker.io", "docker-cli", "docker-buildx", "ca-certificates"],
+            Self::Debootstrap => &["debootstrap"],
+            Self::Skopeo => &["skopeo"],
+            Self::DockerRegistry => &["docker-registry"],
+            Self::ShellCheck => &["shellcheck"],
+            Self::Podman => &["podman"],
+            // Neither is in the archives in a version that is new enough.
+            Self::Terraform | Self::AwsCli => &[],
+        }
+    }
+
+    /// Whether the work can be done without it.
+    fn is_optional(self) -> bool {
+        self == Self::AwsCli
+    }
+
+    /// What brings it where apt does not.
+    fn step(self, system: &System) -> String {
+        let packages = self.packages();
+        match (self, system) {
+            (Self::Terraform, _) => TerraformError::Missing.hint().unwrap_or_default(),
+            (Self::AwsCli, _) => "install the AWS CLI \
+                                  (https://docs.aws.amazon.com/cli/latest/userguide/getting-started-install.html)"
+                .to_owned(),
+            (_, System::Debian { .. }) => format!("as root: apt-get install {}", packages[0]),
+            (Self::Docker, System::MacOs) => {
+                "install and start Docker Desktop, or: brew install colima docker && colima start".to_owned()
+            }
+            (Self::Debootstrap, System::MacOs) | (Self::Debootstrap, System::Other) => {
+                "the sample bases are made on Debian or Ubuntu only: run this there, for example in a virtual machine"
+                    .to_owned()
+            }
+            (Self::DockerRegistry, System::MacOs | System::Other) => {
+                "put `registry` of https://github.com/distribution/distribution/releases into PATH as docker-registry"
+                    .to_owned()
+            }
+            (_, System::MacOs) => format!("brew install {}", self.program()),
+            (Self::Docker, System::Other) => {
+                "install docker (https://docs.docker.com/engine/install/) and start it".to_owned()
+            }
+            (_, System::Other) => format!("install {} with this system's package manager", self.program()),
+        }
+    }
+}
+
+/// How [`ensure`] may change the machine, and how it talks.
+pub struct Setup<'a> {
+    /// Where an engine that it starts keeps everything: images, socket, log. Something like `target/local/docker`.
+    pub state: &'a Path,
+    /// `--yes`; `CI=true` means the same.
+    pub assume_yes: bool,
+    /// Asks a question.
+    pub ask: &'a (dyn Fn(&str) -> bool + Sync),
+    /// Says what happens, one line at a time.
+    pub say: &'a (dyn Fn(&str) + Sync),
+}
+
+/// What was found, for the commands that come after.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Environment {
+    /// `DOCKER_HOST` for every child, where the engine is not the one that the environment names already.
+    pub docker_host: Option<String>,
+    /// What is missing without being needed, with the step that brings it.
+    pub hints: Vec<String>,
+}
+
+/// Why a command cannot start on this machine.
+#[derive(Debug, thiserror::Error)]
+pub enum PrerequisiteError {
+    /// Things that only a person can bring, one step each.
+    #[error("this machine lacks what is needed:{}", steps_text(steps))]
+    Missing {
+        /// What to do, one thing at a time.
+        steps: Vec<String>,
+    },
+    /// The question was answered no.
+    #[error("nothing was installed or started; to do it yourself:{}", steps_text(steps))]
+    Refused {
+        /// What to do, one thing at a time.
+        steps: Vec<String>,
+    },
+    /// The user's own engine is the one to use, and does not answer.
+    #[error("the docker engine at {address} does not answer: {reason}")]
+    EngineSilent {
+        /// Where the environment says it is.
+        address: String,
+        /// What the client said.
+        reason: String,
+    },
+    /// The engine is there for others only.
+    #[error(
+        "this user may not use the docker engine; add the user to its group (usermod -aG docker USER), log in again, or run this as root"
+    )]
+    EngineForbidden,
+    /// Two engines on one network would take each other's bridge and firewall rules.
+    #[error("{}", other_text(*pid, address.as_deref()))]
+    OtherEngine {
+        /// The other engine's process.
+        pid: u32,
+        /// Where it listens, if its command line says so.
+        address: Option<String>,
+    },
+    /// An engine was started and gave up.
+    #[error("the docker engine ended while it started; the end of {log}:{}", steps_text(tail))]
+    EngineFailed {
+        /// Its log.
+        log: String,
+        /// The log's last lines.
+        tail: Vec<String>,
+    },
+    /// An engine was started or told to end, and did neither in time.
+    #[error("the docker engine did not {what} within {seconds} s; its log is {log}")]
+    EngineSlow {
+        /// What it was to do.
+        what: &'static str,
+        /// How long it had.
+        seconds: u64,
+        /// Its log.
+        log: String,
+    },
+    /// apt or another program failed.
+    #[error("could not {action}")]
+    Program {
+        /// What it was to do.
+        action: String,
+        /// How it failed.
+        source: ProcessError,
+    },
+    /// A file of the engine's could not be written.
+    #[error("could not write {path}")]
+    File {
+        /// The file or directory.
+        path: String,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+}
+
+fn steps_text(steps: &[String]) -> String {
+    steps.iter().map(|step| format!("\n  - {step}")).collect()
+}
+
+fn other_text(pid: u32, address: Option<&str>) -> String {
+    let told =
+        format!("a docker engine runs here already (process {pid}), but not where docker looks for it; ");
+    match address {
+        Some(address) => format!("{told}use it: export DOCKER_HOST={address}"),
+        None => format!("{told}set DOCKER_HOST to its address, or end it"),
+    }
+}
+
+/// What is to be done for the needs, found out without changing anything.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Plan {
+    install: Vec<&'static str>,
+    start_engine: bool,
+    /// An engine that runs where docker does not look for it.
+    use_engine: Option<String>,
+    steps: Vec<String>,
+    by_hand: bool,
+    hints: Vec<String>,
+}
+
+impl Plan {
+    /// What the question says.
+    fn question(&self) -> String {
+        let mut parts = Vec::new();
+        if !self.install.is_empty() {
+            parts.push(format!("install {} with apt-get", self.install.join(", ")));
+        }
+        if self.start_engine {
+            parts.push("start a docker engine".to_owned());
+        }
+        if let Some(address) = &self.use_engine {
+            parts.push(format!("use the docker engine at {address}"));
+        }
+        format!("This has to {} first. Go on?", parts.join(" and "))
+    }
+}
+
+/// Whether what the environment says about docker leads to an engine.
+#[derive(Debug, PartialEq, Eq)]
+enum Client {
+    Missing,
+    NoEngine,
+    /// One answers at another address, which this process found.
+    Elsewhere(String),
+    Answers,
+}
+
+/// `look` gives the step that brings a need where it is missing.
+fn plan(needs: &[Need], system: &System, client: &Client, look: impl Fn(Need) -> Result<(), String>) -> Plan {
+    let mut plan = Plan::default();
+    let able = matches!(system, System::Debian { root: true });
+    for need in needs {
+        let looked = match need {
+            Need::Docker if *client == Client::Missing => Err(need.step(system)),
+            Need::Docker => Ok(()),
+            need => look(*need),
+        };
+        if *need == Need::Docker {
+            match client {
+                Client::Answers => {}
+                Client::Missing => plan.start_engine = able,
+                Client::NoEngine if able => {
+                    plan.start_engine = true;
+                    plan.steps.push("start a docker engine: as root, dockerd &".to_owned());
+                }
+                Client::NoEngine => {
+                    plan.steps.push(
+                        "start the docker engine (systemctl start docker, or Docker Desktop)".to_owned(),
+                    );
+                    plan.by_hand = true;
+                }
+                Client::Elsewhere(address) => {
+                    plan.use_engine = Some(address.clone());
+                    plan.steps.push(format!("use the docker engine that runs: export DOCKER_HOST={address}"));
+                }
+            }
+        }
+        let Err(step) = looked else { continue };
+        let step = format!("{}: {step}", need.program());
+        if need.is_optional() {
+            plan.hints.push(step);
+            continue;
+        }
+        plan.steps.push(step);
+        if able && !need.packages().is_empty() {
+            plan.install.extend(need.packages());
+        } else {
+            plan.by_hand = true;
+        }
+    }
+    if needs.contains(&Need::Debootstrap) && matches!(system, System::Debian { root: false }) {
+        plan.steps.push("the sample bases can only be made by root: run this command as root".to_owned());
+        plan.by_hand = true;
+    }
+    plan
+}
+
+/// Makes sure that everything in `needs` is there: finds out, asks, installs, starts.
+///
+/// An engine that was started by an earlier run, and still answers, is used again; a new one is left running, its
+/// address in [`Environment::docker_host`]; so is that of one which runs where docker does not look for it. The user's own engine always comes first; where `DOCKER_HOST` or a context
+/// names one that does not answer, none is started behind the user's back.
+///
+/// # Errors
+/// Something is missing that cannot be installed here, the answer was no, or installing or starting failed.
+pub async fn ensure(needs: &[Need], setup: &Setup<'_>) -> Result<Environment, PrerequisiteError> {
+    let system = System::detect();
+    let engine = Engine::at(setup.state);
+    let mut environment = Environment::default();
+    let mut client = Client::Answers;
+    if needs.contains(&Need::Docker) {
+        (client, environment.docker_host) = find_engine(&engine).await?;
+        if client == Client::NoEngine
+            && let Some(address) = engine.other_address()
+            && engine::answers(Some(&address)).await.is_ok()
+        {
+            client = Client::Elsewhere(address);
+        }
+    }
+    let plan = plan(needs, &system, &client, |need| look(need, &system));
+    environment.hints.clone_from(&plan.hints);
+    if plan.steps.is_empty() {
+        return Ok(environment);
+    }
+    if plan.by_hand {
+        return Err(PrerequisiteError::Missing { steps: plan.steps });
+    }
+    // A second engine is refused before anything is asked or installed.
+    if plan.start_engine {
+        engine.check_alone()?;
+    }
+    let agreed = setup.assume_yes || std::env::var("CI").is_ok_and(|ci| ci == "true" || ci == "1");
+    if !agreed && !(setup.ask)(&plan.question()) {
+        return Err(PrerequisiteError::Refused { steps: plan.steps });
+    }
+    if !plan.install.is_empty() {
+        packages::install(&plan.install, setup.say).await?;
+    }
+    if plan.use_engine.is_some() {
+        environment.docker_host.clone_from(&plan.use_engine);
+    }
+    if plan.start_engine {
+        // Installing docker may have started its service, which then takes a moment.
+        let (mut client, host) = find_engine(&engine).await?;
+        environment.docker_host = host;
+        if !plan.install.is_empty() && client != Client::Answers && engine.check_alone().is_err() {
+            client = if engine::comes_up().await { Client::Answers } else { client };
+        }
+        if client != Client::Answers {
+            (setup.say)(&format!("starting a docker engine in {}", setup.state.display()));
+            environment.docker_host = engine.start().await?;
+        }
+    }
+    Ok(environment)
+}
+
+/// The engine that the environment names, else the one that an earlier run started.
+async fn find_engine(engine: &Engine) -> Result<(Client, Option<String>), PrerequisiteError> {
+    if which::which("docker").is_err() {
+        return Ok((Client::Missing, None));
+    }
+    let reason = match engine::answers(None).await {
+        Ok(()) => return Ok((Client::Answers, None)),
+        Err(reason) => reason,
+    };
+    if let Some(address) = chosen_engine() {
+        return Err(PrerequisiteError::EngineSilent { address, reason });
+    }
+    let host = engine.host();
+    if engine.is_running() && engine::answers(Some(&host)).await.is_ok() {
+        return Ok((Client::Answers, Some(host)));
+    }
+    if reason.contains("permission denied") {
+        return Err(PrerequisiteError::EngineForbidden);
+    }
+    Ok((Client::NoEngine, None))
+}
+
+/// Where the user told docker to look, if not at its default.
+fn chosen_engine() -> Option<String> {
+    let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    if let Some(host) = variable("DOCKER_HOST") {
+        return Some(host);
+    }
+    let context = variable("DOCKER_CONTEXT")
+        .or_else(|| Cmd::new("docker").args(["context", "show"]).read().ok())
+        .filter(|context| context != "default")?;
+    Some(format!("context {context}"))
+}
+
+/// Whether a need other than docker is there; else the step that brings it.
+fn look(need: Need, system: &System) -> Result<(), String> {
+    match need {
+        Need::Terraform => Program::find().map(|_| ()).map_err(|error| match error.hint() {
+            Some(hint) => format!("{error}; {hint}"),
+            None => error.to_string(),
+        }),
+        need => which::which(need.program()).map(|_| ()).map_err(|_| need.step(system)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROOT: System = System::Debian { root: true };
+
+    /// A machine where only the needs that `there` accepts are present.
+    fn machine(system: System, there: impl Fn(Need) -> bool) -> impl Fn(Need) -> Result<(), String> {
+        move |need| if there(need) { Ok(()) } else { Err(need.step(&system)) }
+    }
+
+    #[test]
+    fn nothing_is_done_where_nothing_is_missing() {
+        assert_eq!(plan(Need::TEST, &ROOT, &Client::Answers, machine(ROOT, |_| true)), Plan::default());
+        assert_eq!(
+            plan(Need::DEMO, &System::MacOs, &Client::Answers, machine(System::MacOs, |_| true)),
+            Plan::default()
+        );
+    }
+
+    #[test]
+    fn root_on_debian_is_offered_everything_that_apt_has() {
+        let plan = plan(Need::TEST, &ROOT, &Client::Missing, machine(ROOT, |need| need == Need::Terraform));
+        assert!(plan.start_engine && !plan.by_hand);
+        for package in ["docker.io", "debootstrap", "skopeo", "docker-registry", "shellcheck"] {
+            assert!(plan.install.contains(&package), "{package} in {:?}", plan.install);
+        }
+        assert!(
+            plan.question().ends_with("with apt-get and start a docker engine first. Go on?"),
+            "{}",
+            plan.question()
+        );
+        assert!(plan.hints[0].contains("AWS CLI"), "named, not needed: {:?}", plan.hints);
+    }
+
+    #[test]
+    fn a_stopped_engine_alone_needs_no_package() {
+        let plan = plan(Need::DEMO, &ROOT, &Client::NoEngine, machine(ROOT, |_| true));
+        assert_eq!((plan.install.len(), plan.start_engine, plan.by_hand), (0, true, false));
+        assert_eq!(plan.steps.len(), 1);
+    }
+
+    #[test]
+    fn an_engine_at_another_address_is_offered_not_doubled() {
+        let client = Client::Elsewhere("unix:///a.sock".to_owned());
+        for system in [ROOT, System::Debian { root: false }] {
+            let plan = plan(&[Need::Docker], &system, &client, machine(system, |_| true));
+            assert!(!plan.start_engine && !plan.by_hand && plan.question().contains("unix:///a.sock"));
+            assert_eq!(plan.steps, ["use the docker engine that runs: export DOCKER_HOST=unix:///a.sock"]);
+        }
+    }
+
+    #[test]
+    fn elsewhere_each_missing_thing_has_its_step() {
+        for system in [System::MacOs, System::Other, System::Debian { root: false }] {
+            let plan = plan(Need::TEST, &system, &Client::Missing, machine(system, |_| false));
+            assert!(plan.by_hand && plan.install.is_empty() && !plan.start_engine, "{system:?}");
+            for need in Need::TEST.iter().filter(|need| !need.is_optional()) {
+                let name = format!("{}: ", need.program());
+                assert!(plan.steps.iter().any(|step| step.starts_with(&name)), "{name} on {system:?}");
+            }
+        }
+        let error = PrerequisiteError::Missing { steps: vec!["a".into(), "b".into()] };
+        assert_eq!(error.to_string(), "this machine lacks what is needed:\n  - a\n  - b");
+    }
+
+    #[test]
+    fn terraform_is_never_offered_but_always_explained() {
+        let plan = plan(Need::DEMO, &ROOT, &Client::Answers, machine(ROOT, |need| need != Need::Terraform));
+        assert!(plan.by_hand && plan.install.is_empty());
+        assert!(plan.steps[0].contains("1.11") && plan.steps[0].contains("1.10"), "{:?}", plan.steps);
+    }
+}

@@ -1,0 +1,152 @@
+//! Where the grid's images go: the account's ECR, or any other registry.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use registry::mirror::BlobIndex;
+use registry::{BoxError, BoxFuture, Client, Credential, Credentials, Digest, Quotas, Reference};
+
+use crate::aws::Aws;
+use crate::aws::ecr::{Ecr, Token};
+use crate::commands::Context;
+use crate::config::Config;
+use crate::error::{Exit, FailWith as _};
+
+/// The account's ECR in one region.
+#[derive(Clone, Debug)]
+pub struct Account {
+    /// AWS.
+    pub aws: Aws,
+    /// Its ECR.
+    pub ecr: Ecr,
+}
+
+/// The registry that the grid pulls from.
+#[derive(Clone, Debug)]
+pub struct Target {
+    host: String,
+    prefix: String,
+    /// The account; none for `--registry`.
+    pub account: Option<Account>,
+    token: Option<Token>,
+}
+
+impl Target {
+    /// The account's ECR, or what `--registry` names.
+    ///
+    /// # Errors
+    /// No credentials, AWS refuses or does not answer, or `--registry` is no registry.
+    pub async fn open(context: &Context, config: &Config) -> anyhow::Result<Self> {
+        if let Some(registry) = &context.settings.registry {
+            let (host, prefix) = registry.split_once('/').unwrap_or((registry, ""));
+            let prefix = if prefix.is_empty() { String::new() } else { format!("{}/", prefix.trim_matches('/')) };
+            let target = Self { host: host.to_owned(), prefix, account: None, token: None };
+            target.repository("probe").with_context(|| format!("--registry {registry:?} is not HOST[/PREFIX]")).exit(Exit::Usage)?;
+            return Ok(target);
+        }
+        let aws = context.aws(config.account.as_deref()).await?;
+        let ecr = Ecr::new(&aws);
+        let token = ecr.token().await?;
+        Ok(Self { host: token.host.clone(), prefix: String::new(), account: Some(Account { aws, ecr }), token: Some(token) })
+    }
+
+    /// The registry's host.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// A repository of the target.
+    ///
+    /// # Errors
+    /// The name is none that a repository can have.
+    pub fn repository(&self, name: &str) -> anyhow::Result<Reference> {
+        Ok(Reference::new(&self.host, &format!("{}{name}", self.prefix))?)
+    }
+
+    /// A repository as `docker pull` takes it.
+    ///
+    /// # Errors
+    /// The name is none that a repository can have.
+    pub fn name(&self, name: &str) -> anyhow::Result<String> {
+        Ok(self.repository(name)?.to_string())
+    }
+
+    /// Credentials for this target and for the sources.
+    pub fn credentials(&self, sources: Arc<dyn Credentials>) -> Arc<dyn Credentials> {
+        match (&self.account, &self.token) {
+            (Some(account), Some(token)) => {
+                Arc::new(EcrCredentials { host: self.host.clone(), ecr: account.ecr.clone(), first: token.clone(), sources })
+            }
+            _ => sources,
+        }
+    }
+
+    /// The registry client for this target and the sources of `config`.
+    ///
+    /// # Errors
+    /// A route is no address.
+    pub fn client(&self, context: &Context, config: &Config) -> anyhow::Result<(Client, Arc<dyn Credentials>)> {
+        let credentials = self.credentials(context.source_credentials()?);
+        let mut builder = context.client_builder(config)?.credentials(Arc::clone(&credentials));
+        if self.account.is_some() {
+            // Also under --local, whose registry's host does not tell: the emulated ECR counts as the real one does.
+            builder = builder.quotas(&self.host, Quotas::Ecr);
+        }
+        Ok((builder.build().exit(Exit::Config)?, credentials))
+    }
+
+    /// ECR's bulk form of asking for blobs.
+    pub fn blob_index(&self) -> Option<Arc<dyn BlobIndex>> {
+        let account = self.account.as_ref()?;
+        Some(Arc::new(EcrBlobs { host: self.host.clone(), ecr: account.ecr.clone() }))
+    }
+}
+
+/// The account's token for its registry, what docker knows for all others.
+struct EcrCredentials {
+    host: String,
+    ecr: Ecr,
+    first: Token,
+    sources: Arc<dyn Credentials>,
+}
+
+impl Credentials for EcrCredentials {
+    fn get<'a>(
+        &'a self,
+        registry: &'a str,
+        stale: Option<&'a Credential>,
+    ) -> BoxFuture<'a, Result<Option<Credential>, BoxError>> {
+        if registry != self.host {
+            return self.sources.get(registry, stale);
+        }
+        Box::pin(async move {
+            // A token lives for twelve hours, which a very slow link can outlast.
+            let token = if stale.is_some() { self.ecr.token().await.map_err(Into::<BoxError>::into)? } else { self.first.clone() };
+            Ok(Some(Credential::Basic { username: token.username, password: token.password.reveal().to_owned() }))
+        })
+    }
+}
+
+/// BatchCheckLayerAvailability.
+struct EcrBlobs {
+    host: String,
+    ecr: Ecr,
+}
+
+impl BlobIndex for EcrBlobs {
+    fn present<'a>(
+        &'a self,
+        repository: &'a Reference,
+        digests: &'a [Digest],
+    ) -> BoxFuture<'a, Result<Option<HashSet<Digest>>, BoxError>> {
+        Box::pin(async move {
+            if repository.registry() != self.host {
+                return Ok(None);
+            }
+            let names: Vec<String> = digests.iter().map(ToString::to_string).collect();
+            let present = self.ecr.available_layers(repository.repository(), &names).await.map_err(Into::<BoxError>::into)?;
+            Ok(Some(digests.iter().filter(|digest| present.contains(&digest.to_string())).copied().collect()))
+        })
+    }
+}

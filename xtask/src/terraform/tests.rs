@@ -1,0 +1,171 @@
+//! Real terraform on a configuration that needs no provider.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use super::*;
+
+const CONFIGURATION: &str = r#"
+variable "names" {
+  type = set(string)
+}
+
+variable "gate" {
+  type    = string
+  default = ""
+}
+
+resource "terraform_data" "item" {
+  for_each = var.names
+
+  input = each.value
+}
+
+resource "terraform_data" "slow" {
+  for_each = toset(var.gate == "" ? [] : [var.gate])
+
+  # Blocks until somebody opens the other end.
+  provisioner "local-exec" {
+    command = "read line < ${each.value}"
+  }
+}
+
+output "names" {
+  value = sort([for item in terraform_data.item : item.output])
+}
+"#;
+
+struct Fixture {
+    dir: tempfile::TempDir,
+    terraform: Terraform,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("main.tf"), CONFIGURATION).unwrap();
+        std::fs::write(dir.path().join("none.tfrc"), "").unwrap();
+        let program = Terraform::find().expect("these tests run terraform or tofu from PATH");
+        let terraform = Terraform::new(program, dir.path())
+            .env("TF_CLI_CONFIG_FILE", dir.path().join("none.tfrc").display().to_string());
+        Self { dir, terraform }
+    }
+
+    fn variables(&self, names: &[&str], gate: &str) -> PathBuf {
+        let path = self.dir.path().join("fixture.tfvars.json");
+        std::fs::write(&path, serde_json::json!({ "names": names, "gate": gate }).to_string()).unwrap();
+        path
+    }
+
+    async fn plan(&self, names: &[&str], gate: &str, out: &str) -> Result<Plan, TerraformError> {
+        let (variables, out) = (self.variables(names, gate), self.dir.path().join(out));
+        let request = PlanRequest { variables: &variables, out: &out, destroy: false, targets: &[] };
+        self.terraform.plan(&request, |_| ()).await
+    }
+
+    async fn apply(&self, plan: &str) -> (Result<(), TerraformError>, Vec<Event>) {
+        let events = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&events);
+        let result = self
+            .terraform
+            .apply(&self.dir.path().join(plan), move |event| seen.lock().unwrap().push(event.clone()))
+            .await;
+        let events = events.lock().unwrap().clone();
+        (result, events)
+    }
+
+    fn gate(&self) -> PathBuf {
+        let path = self.dir.path().join("gate");
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &path,
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+            0,
+        )
+        .unwrap();
+        path
+    }
+}
+
+/// Lets whoever reads the gate go on.
+fn open(gate: &Path) {
+    std::fs::write(gate, "go\n").unwrap();
+}
+
+// One test, because a signal reaches every run of this process.
+#[tokio::test]
+async fn a_state_from_its_first_plan_to_an_interrupt() {
+    let fixture = Fixture::new();
+    let (terraform, backend) = (&fixture.terraform, Backend::default());
+    terraform.init(&backend, false, |_| ()).await.unwrap();
+    assert_eq!(terraform.state_list().await.unwrap(), [""; 0]);
+
+    // Plan, apply, read back.
+    let plan = fixture.plan(&["a", "b"], "", "first").await.unwrap();
+    assert_eq!((plan.count(Action::Create), plan.effective().count(), plan.prior.len()), (2, 2, 0));
+    assert!(plan.outputs.contains_key("names"));
+    let (result, events) = fixture.apply("first").await;
+    result.unwrap();
+    let a = r#"terraform_data.item["a"]"#;
+    assert!(
+        events.contains(&Event::ApplyStart { address: a.to_owned(), action: Action::Create }),
+        "{events:?}"
+    );
+    assert_eq!(terraform.output().await.unwrap()["names"], serde_json::json!(["a", "b"]));
+    assert!(fixture.plan(&["a", "b"], "", "none").await.unwrap().is_empty());
+    assert!(terraform.state_pull().await.unwrap().contains("terraform_data"));
+
+    // The state moves on under a plan.
+    fixture.plan(&["a", "b", "c"], "", "old").await.unwrap();
+    terraform.state_mv(a, r#"terraform_data.item["z"]"#).await.unwrap();
+    terraform.state_rm(&[r#"terraform_data.item["b"]"#.to_owned()]).await.unwrap();
+    assert_eq!(terraform.state_list().await.unwrap(), [r#"terraform_data.item["z"]"#]);
+    assert!(matches!(fixture.apply("old").await.0, Err(TerraformError::StalePlan)));
+
+    // Somebody else holds the lock.
+    let gate = fixture.gate();
+    let path = gate.display().to_string();
+    fixture.plan(&["z"], &path, "slow").await.unwrap();
+    let (begun, has_begun) = tokio::sync::oneshot::channel();
+    let mut begun = Some(begun);
+    let slow = fixture.dir.path().join("slow");
+    let (holding, blocked) = tokio::join!(
+        async {
+            has_begun.await.unwrap();
+            let held = fixture.plan(&["z"], &path, "second").await.unwrap_err();
+            let gate = gate.clone();
+            tokio::task::spawn_blocking(move || open(&gate)).await.unwrap();
+            held
+        },
+        terraform.apply(&slow, move |event| {
+            if matches!(event, Event::ApplyStart { .. })
+                && let Some(begun) = begun.take()
+            {
+                begun.send(()).unwrap();
+            }
+        }),
+    );
+    blocked.unwrap();
+    let TerraformError::Locked { holder, unlock } = holding else { panic!("{holding}") };
+    assert_eq!(holder.operation, "apply");
+    assert!(holder.who.contains('@') && unlock.contains(&holder.id), "{holder:?} {unlock}");
+    assert!(terraform.force_unlock(&holder.id).await.is_err(), "it is released already");
+
+    // SIGTERM reaches this process alone. Terraform hears of it, stops in good order and releases the lock.
+    std::fs::remove_file(&gate).unwrap();
+    let gate = fixture.dir.path().join("gate-2");
+    std::fs::rename(fixture.gate(), &gate).unwrap();
+    fixture.plan(&["z"], &gate.display().to_string(), "interrupted").await.unwrap();
+    let result = terraform
+        .apply(&fixture.dir.path().join("interrupted"), |event| {
+            let Event::ApplyStart { action: Action::Create, .. } = event else { return };
+            rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM).unwrap();
+        })
+        .await;
+    assert!(matches!(result, Err(TerraformError::Interrupted)), "{result:?}");
+    // What it had begun is remembered, and nobody holds the lock.
+    let left = terraform.state_list().await.unwrap();
+    assert_eq!(left.len(), 2, "{left:?}");
+    fixture.plan(&["z"], "", "after").await.unwrap();
+}

@@ -1,0 +1,207 @@
+//! The mirrored images: jobs from images.toml and images.lock, the copies, the priming of the cache.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use registry::mirror::{Event, Job, Mounts, Outcome, Plan};
+
+use super::Run;
+use crate::config::Config;
+use crate::config::lock::Lock;
+use crate::error::{Exit, FailWith as _, failure};
+use crate::target::Target;
+use crate::ui::{Lane, Printer, units};
+
+/// The part of images.toml that `--only` names: repositories, `repository:tag`, or runtimes.
+///
+/// # Errors
+/// A name that images.toml does not have.
+pub(super) fn only(mut config: Config, names: &[String]) -> anyhow::Result<Config> {
+    if names.is_empty() {
+        return Ok(config);
+    }
+    let image_names = |image: &crate::config::Image| [image.repository.clone(), format!("{}:{}", image.repository, image.tag)];
+    let runtime_names = |runtime: &crate::config::Runtime| [runtime.name.clone(), format!("lambda:{}", runtime.name)];
+    let known: Vec<String> = config
+        .images
+        .iter()
+        .flat_map(image_names)
+        .chain(config.runtimes.iter().flat_map(runtime_names))
+        .collect();
+    if let Some(unknown) = names.iter().find(|name| !known.contains(name)) {
+        return Err(failure(Exit::Usage, format!("--only {unknown}: images.toml has no such image or runtime")))
+            .hint(Exit::Usage, format!("it has {}", known.join(", ")));
+    }
+    config.images.retain(|image| image_names(image).iter().any(|name| names.contains(name)));
+    config.runtimes.retain(|runtime| runtime_names(runtime).iter().any(|name| names.contains(name)));
+    config.prime.clear();
+    Ok(config)
+}
+
+/// What is to be mirrored.
+///
+/// # Errors
+/// A destination that is no repository of the target.
+pub fn jobs(config: &Config, lock: Option<&Lock>, target: &Target) -> anyhow::Result<Vec<Job>> {
+    config
+        .images
+        .iter()
+        .map(|image| {
+            Ok(Job {
+                source: image.source.clone(),
+                target: target.repository(&image.repository)?.with_tag(&image.tag)?,
+                platforms: image.platforms.clone(),
+                artifacts: image.artifacts,
+                source_digest: lock.and_then(|lock| lock.source_digest(&image.source)),
+                expected: lock.and_then(|lock| lock.expected(&image.source, &image.platforms)),
+            })
+        })
+        .collect()
+}
+
+/// Stops where an upstream tag has moved away from images.lock.
+pub(super) fn refuse_moved(plan: &Plan) -> anyhow::Result<()> {
+    let moved: String = plan
+        .images
+        .iter()
+        .filter_map(|planned| planned.moved().map(|(from, to)| format!("\n  {} from {from} to {to}", planned.job.source)))
+        .collect();
+    if moved.is_empty() {
+        return Ok(());
+    }
+    Err(failure(Exit::Upstream, format!("--locked, and upstream has moved:{moved}")))
+        .hint(Exit::Upstream, "`cargo xtask lock --update` takes what upstream has now; without --locked, the locked digests are copied")
+}
+
+/// Stops before any transfer where a registry allows fewer pulls than the run needs.
+pub(super) fn refuse_exhausted(plan: &Plan, keep_going: bool) -> anyhow::Result<()> {
+    for pulls in &plan.pulls {
+        let Some(limit) = pulls.limit.filter(|limit| limit.remaining < pulls.needed) else { continue };
+        if keep_going {
+            continue;
+        }
+        let message = format!("{}: {} needed, {} of {} left", pulls.registry, units::count(pulls.needed as usize, "pull"), limit.remaining, limit.limit);
+        let wait = limit.window.map_or_else(String::new, |window| format!(", or wait up to {} until they are back", units::duration(window)));
+        return Err(failure(Exit::Upstream, message)).hint(
+            Exit::Upstream,
+            format!("log in (`docker login {}`) for more pulls{wait}; --keep-going does everything that needs none", pulls.registry),
+        );
+    }
+    Ok(())
+}
+
+/// Copies what the plan says, and looks at the result with fresh eyes.
+pub(super) async fn copy(run: &Run<'_>, plan: &Plan) -> anyhow::Result<Vec<Outcome>> {
+    if plan.is_up_to_date() {
+        return Ok(Vec::new());
+    }
+    keep_replaced(run, plan).await?;
+    let mirror = run.mirror.clone().mounts(run.target.host(), mounts(run).await?);
+    let board = Board::new(&run.context.printer, plan);
+    let mirror = mirror.on_event(move |event| board.hear(event));
+    Ok(mirror.apply(plan.clone()).await)
+}
+
+/// A target tag that neither this tool nor upstream put there is somebody's work: it is kept under another tag before
+/// it is overwritten.
+async fn keep_replaced(run: &Run<'_>, plan: &Plan) -> anyhow::Result<()> {
+    for planned in &plan.images {
+        let Some((tag, digest)) = planned.keep_as() else { continue };
+        run.mirror.client().retag(&planned.job.target.with_digest(digest), &tag).await.exit(Exit::Registry)?;
+        run.context.printer.warn(format!(
+            "{} was changed by somebody; what it was is kept as {tag}",
+            planned.job.target
+        ));
+    }
+    Ok(())
+}
+
+/// ECR mounts only where the account has it switched on.
+async fn mounts(run: &Run<'_>) -> anyhow::Result<Mounts> {
+    match &run.target.account {
+        None => Ok(Mounts::Anytime),
+        Some(account) if account.ecr.account_setting("BLOB_MOUNTING").await? == "ENABLED" => Ok(Mounts::Committed),
+        Some(_) => Ok(Mounts::Never),
+    }
+}
+
+/// Pulls through ECR's cache what the grid's next step needs, by tag: the first pull through the cache makes the
+/// repository, and one by digest fails (<https://github.com/aws/containers-roadmap/issues/2837>).
+pub(super) async fn prime(run: &Run<'_>) -> anyhow::Result<Vec<String>> {
+    let mut primed = Vec::new();
+    if run.target.account.is_none() {
+        return Ok(primed);
+    }
+    for prime in &run.config.prime {
+        let cached = run.target.repository(&prime.repository)?.with_tag(&prime.tag)?;
+        let client = run.mirror.client();
+        if client.head(&cached).await.ok().flatten().is_none() {
+            let pulled = client.manifest(&cached).await.exit(Exit::Registry)?;
+            let pulled = pulled.ok_or_else(|| failure(Exit::Upstream, format!("{cached}: the cache does not find {}", prime.upstream)));
+            pulled.hint(Exit::Upstream, "is the pull-through rule right, and does upstream have the tag?")?;
+        }
+        primed.push(cached.to_string());
+    }
+    Ok(primed)
+}
+
+/// What is seen of the copies while they run.
+struct Board {
+    printer: Printer,
+    names: Vec<String>,
+    lanes: Mutex<BTreeMap<usize, Lane>>,
+}
+
+impl Board {
+    fn new(printer: &Printer, plan: &Plan) -> Self {
+        let names = plan.images.iter().map(|planned| short(&planned.job)).collect();
+        Self { printer: printer.clone(), names, lanes: Mutex::default() }
+    }
+
+    fn name(&self, image: usize) -> &str {
+        self.names.get(image).map_or("?", String::as_str)
+    }
+
+    fn hear(&self, event: &Event) {
+        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        match event {
+            Event::ImageStarted { image, bytes, blobs } => {
+                lanes.insert(*image, self.printer.progress().bytes(self.name(*image), *bytes));
+                self.printer.detail(format!("{}: {}, {}", self.name(*image), units::count(*blobs, "blob"), units::bytes(*bytes)));
+            }
+            Event::BlobSkipped { image, digest, size } | Event::BlobMounted { image, digest, size, .. } => {
+                if let Some(lane) = lanes.get(image) {
+                    lane.advance(*size);
+                }
+                let how = if matches!(event, Event::BlobMounted { .. }) { "mounted" } else { "there already" };
+                self.printer.detail(format!("{}: blob {} {how}", self.name(*image), digest.short()));
+            }
+            Event::BlobProgress { image, bytes, .. } => {
+                if let Some(lane) = lanes.get(image) {
+                    lane.advance(*bytes);
+                }
+            }
+            Event::Retried { image, error, pause } => {
+                self.printer.line(format!("{}: {error}; again in {}", self.name(*image), units::duration(*pause)));
+            }
+            Event::Warning { image, message } => self.printer.warn(format!("{}: {message}", self.name(*image))),
+            Event::ImageDone { image, digest } => {
+                lanes.remove(image);
+                self.printer.line(format!("{}: copied, {digest}", self.name(*image)));
+            }
+            Event::ImageFailed { image, error } => {
+                lanes.remove(image);
+                self.printer.line(format!("{}: failed: {error}", self.name(*image)));
+            }
+            Event::BlobDone { image, digest, size } => {
+                self.printer.detail(format!("{}: blob {} sent, {}", self.name(*image), digest.short(), units::bytes(*size)));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// `repository:tag`, without the registry's host, which is the same for all.
+pub(super) fn short(job: &Job) -> String {
+    format!("{}:{}", job.target.repository(), job.target.tag().unwrap_or_default())
+}

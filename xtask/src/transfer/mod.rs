@@ -1,0 +1,216 @@
+//! transfer-images: plan, show, ask once, act, verify. The dry run is the same path, cut after the plan.
+
+mod images;
+mod resources;
+mod runtimes;
+mod show;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use registry::mirror::{self, Mirror};
+
+use crate::aws::lease::Lease;
+use crate::commands::Context;
+use crate::config::Config;
+use crate::config::lock::Lock;
+use crate::error::{Exit, FailWith as _, failure};
+use crate::target::Target;
+
+pub use images::jobs;
+pub use runtimes::{Neighbourhood, builder_context, wanted as wanted_runtimes};
+pub use show::Report;
+
+/// What was asked for.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    /// Show the plan and stop.
+    pub dry_run: bool,
+    /// Do not ask.
+    pub auto_approve: bool,
+    /// Build every runtime anew.
+    pub rebuild_runtimes: bool,
+    /// Refuse where upstream says something else than images.lock.
+    pub locked: bool,
+    /// Go on with the other images where one fails.
+    pub keep_going: bool,
+    /// Only these images and runtimes.
+    pub only: Vec<String>,
+    /// Start terraform even if it is proven to have nothing to do.
+    pub refresh: bool,
+}
+
+/// One run and what it works with.
+struct Run<'a> {
+    context: &'a Context,
+    request: &'a Request,
+    config: Config,
+    target: &'a Target,
+    jobs: Vec<mirror::Job>,
+    mirror: Mirror,
+    builder: crate::runtimes::Context,
+}
+
+/// What a run would do.
+struct Plan<'a> {
+    resources: Option<resources::Resources<'a>>,
+    images: mirror::Plan,
+    runtimes: Vec<crate::runtimes::Planned>,
+}
+
+/// What a run did.
+#[derive(Default)]
+struct Done {
+    images: Vec<mirror::Outcome>,
+    runtimes: Vec<crate::runtimes::Outcome>,
+    primed: Vec<String>,
+}
+
+/// Brings the target to what images.toml says.
+///
+/// # Errors
+/// Anything that keeps an image from standing where it should. What is done by then stays, and the next run goes on.
+pub async fn run(context: &Context, request: &Request) -> anyhow::Result<()> {
+    let started = Instant::now();
+    let config = images::only(context.config()?, &request.only)?;
+    let lock = context.lock()?;
+    if request.locked {
+        let lock = lock.as_ref().ok_or_else(|| failure(Exit::Config, "--locked, and there is no images.lock"));
+        lock.hint(Exit::Config, "`cargo xtask lock` writes it")?.pin(&config).exit(Exit::Config)?;
+    }
+    let target = context.interrupt.guard(Target::open(context, &config)).await?;
+    let run = Run::new(context, request, config, lock, &target)?;
+    let plan = run.plan().await?;
+    show::plan(context, &run, &plan);
+    if request.locked {
+        images::refuse_moved(&plan.images)?;
+    }
+    images::refuse_exhausted(&plan.images, request.keep_going)?;
+    if request.dry_run {
+        context.printer.line("dry run: nothing was changed");
+        return Report::new(&run, &plan, None).print(context);
+    }
+    if plan.is_empty() {
+        run.prove(&plan).await?;
+        show::closing(context, &run, &plan, None, started);
+        return Report::new(&run, &plan, None).print(context);
+    }
+    run.confirm()?;
+    let lease = run.lease(&plan).await?;
+    let outcome = run.carry_out(&plan, lease.as_ref()).await;
+    if let Some(lease) = lease
+        && let Err(error) = lease.release().await
+    {
+        // What was done is done; the lease expires by itself.
+        context.printer.warn(format!("the lease was not given back and expires in a few minutes: {error:#}"));
+    }
+    let done = outcome?;
+    show::closing(context, &run, &plan, Some(&done), started);
+    Report::new(&run, &plan, Some(&done)).print(context)?;
+    show::failures(&run, &done)
+}
+
+impl Plan<'_> {
+    fn is_empty(&self) -> bool {
+        let resources = self.resources.as_ref().is_none_or(resources::Resources::is_empty);
+        resources && self.images.is_up_to_date() && self.runtimes.iter().all(runtimes::is_up_to_date)
+    }
+}
+
+impl<'a> Run<'a> {
+    fn new(
+        context: &'a Context,
+        request: &'a Request,
+        config: Config,
+        lock: Option<Lock>,
+        target: &'a Target,
+    ) -> anyhow::Result<Self> {
+        let (client, credentials) = target.client(context, &config)?;
+        let jobs = jobs(&config, lock.as_ref(), target)?;
+        let mut mirror = Mirror::new(client.clone()).mapping(context.mapping());
+        if let Some(index) = target.blob_index() {
+            mirror = mirror.blob_index(index);
+        }
+        let neighbourhood = Neighbourhood::new(context, &config, lock, Some(target))?;
+        let builder = builder_context(context, client, credentials, neighbourhood, Some(target))?;
+        Ok(Self { context, request, config, target, jobs, mirror, builder })
+    }
+
+    /// Looks at everything side by side: resources, images, runtimes.
+    async fn plan(&self) -> anyhow::Result<Plan<'a>> {
+        let _lane = self.context.printer.progress().lane("looking at what there is");
+        let images = async { Ok(self.mirror.plan(self.jobs.clone()).await) };
+        let runtimes = runtimes::plan(&self.builder, &self.config, &self.context.paths, self.request.rebuild_runtimes);
+        // Terraform is never dropped in the middle: it got the Ctrl-C itself and is waited for.
+        let (resources, images, runtimes) = tokio::try_join!(
+            resources::plan(self),
+            self.context.interrupt.guard(images),
+            self.context.interrupt.guard(runtimes),
+        )?;
+        Ok(Plan { resources, images, runtimes })
+    }
+
+    /// Asks once. Only `yes` goes on, as terraform has taught everybody.
+    fn confirm(&self) -> anyhow::Result<()> {
+        if self.request.auto_approve {
+            return Ok(());
+        }
+        match self.context.printer.ask("Do this? Only `yes` goes on:").as_deref() {
+            Some("yes") => Ok(()),
+            Some(_) => Err(failure(Exit::Refused, "not confirmed; nothing was changed")),
+            None => Err(failure(Exit::Refused, "nobody there to confirm; nothing was changed"))
+                .hint(Exit::Refused, "auto-transfer-images, or --auto-approve, does not ask"),
+        }
+    }
+
+    async fn lease(&self, plan: &Plan<'_>) -> anyhow::Result<Option<Lease>> {
+        match (&self.target.account, &plan.resources) {
+            (Some(account), Some(resources)) => {
+                let infrastructure = &resources.infrastructure;
+                let tag = &self.context.settings.tag;
+                Lease::take(&account.aws, infrastructure.bucket(), infrastructure.key(), tag).await.map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Resources first, because nothing can be pushed or pulled through before they stand; then the copies beside the
+    /// builds, which wait for different things.
+    async fn carry_out(&self, plan: &Plan<'_>, lease: Option<&Lease>) -> anyhow::Result<Done> {
+        if let Some(resources) = &plan.resources {
+            resources.apply(self).await?;
+        }
+        let lost = async {
+            match lease {
+                Some(lease) => lease.lost().await,
+                None => std::future::pending().await,
+            }
+        };
+        let work = async {
+            let copies = images::copy(self, &plan.images);
+            let builds = runtimes::build(self, &plan.runtimes);
+            let (images, runtimes, primed) = tokio::join!(copies, builds, images::prime(self));
+            anyhow::Ok(Done { images: images?, runtimes: runtimes?, primed: primed? })
+        };
+        let done = self
+            .context
+            .interrupt
+            .guard(async {
+                tokio::select! {
+                    done = work => done,
+                    error = lost => Err(error),
+                }
+            })
+            .await?;
+        self.prove(plan).await?;
+        Ok(done)
+    }
+
+    /// Leaves the proof for the next run that terraform has nothing to do, where this run has found it out anew.
+    async fn prove(&self, plan: &Plan<'_>) -> anyhow::Result<()> {
+        match &plan.resources {
+            Some(resources) if !resources.proven => resources.infrastructure.prove(&self.config).await,
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! The AWS resources in the plan.
+
+use super::Run;
+use crate::infrastructure::{Infrastructure, Planned, Survey};
+
+/// The grid's AWS resources, and what terraform would do about them.
+pub struct Resources<'a> {
+    pub infrastructure: Infrastructure<'a>,
+    pub survey: Survey,
+    /// Whether it was proven, without starting terraform, that it has nothing to do.
+    pub proven: bool,
+    planned: Option<Planned>,
+}
+
+impl Resources<'_> {
+    /// Whether terraform has nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.planned.as_ref().is_none_or(|planned| planned.plan.is_empty())
+    }
+
+    /// What terraform would do, a line each.
+    pub fn lines(&self) -> Vec<String> {
+        self.planned.iter().flat_map(|planned| planned.plan.effective()).map(ToString::to_string).collect()
+    }
+
+    /// Does it, and marks what others manage and this grid uses.
+    pub(super) async fn apply(&self, run: &Run<'_>) -> anyhow::Result<()> {
+        if let Some(planned) = self.planned.as_ref().filter(|planned| !planned.plan.is_empty()) {
+            self.infrastructure.apply(planned, &run.config).await?;
+        }
+        if !self.proven {
+            self.infrastructure.mark(&run.config, &self.survey).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Looks at the account, and starts terraform unless it is proven to have nothing to do. Nothing for `--registry`.
+pub(super) async fn plan<'a>(run: &Run<'a>) -> anyhow::Result<Option<Resources<'a>>> {
+    let Some(account) = &run.target.account else { return Ok(None) };
+    let context = run.context;
+    let infrastructure = context.interrupt.guard(Infrastructure::open(context, &account.aws)).await?;
+    let survey = context.interrupt.guard(infrastructure.survey()).await?;
+    // The resources are those of the whole file, whatever --only says.
+    let variables = infrastructure.variables(&context.config()?, &survey);
+    let proven = !run.request.refresh && infrastructure.is_proven(&variables, &survey)?;
+    let planned = if proven {
+        None
+    } else {
+        let terraform = infrastructure.terraform().await?;
+        Some(infrastructure.plan(terraform, &variables).await?)
+    };
+    Ok(Some(Resources { infrastructure, survey, proven, planned }))
+}

@@ -1,0 +1,184 @@
+//! The runtimes: from images.toml to the builder, and what is seen while it builds.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use registry::{Client, Credentials, Digest, Reference};
+
+use super::Run;
+use crate::commands::Context;
+use crate::config::lock::Lock;
+use crate::config::{Config, RUNTIMES_REPOSITORY};
+use crate::error::{Exit, failure};
+use crate::runtimes::{self, Action, Options, Outcome, Planned, Progress, State, Surroundings};
+use crate::settings::Paths;
+use crate::target::Target;
+use crate::ui::{Lane, Printer, units};
+
+/// The Dockerfile's argument that takes the pinned base.
+const BASE_ARGUMENT: &str = "BASE_IMAGE";
+/// The Dockerfile's argument that takes the entry point's file.
+const ENTRY_POINT_ARGUMENT: &str = "ENTRY_POINT";
+
+/// Whether nothing is to be done for a runtime.
+pub(super) fn is_up_to_date(planned: &Planned) -> bool {
+    planned.action == Action::Nothing
+}
+
+/// Plans every runtime that is switched on.
+///
+/// # Errors
+/// The first one that cannot be planned.
+pub(super) async fn plan(
+    builder: &runtimes::Context,
+    config: &Config,
+    paths: &Paths,
+    force: bool,
+) -> anyhow::Result<Vec<Planned>> {
+    let wanted = wanted(config, paths);
+    let planned = runtimes::plan(builder, &wanted, Options { force }).await;
+    planned
+        .into_iter()
+        .map(|planned| planned.map_err(|f| anyhow::Error::new(f.error).context(format!("runtime {}", f.name))))
+        .collect()
+}
+
+/// The runtimes of images.toml as the builder takes them.
+pub fn wanted(config: &Config, paths: &Paths) -> Vec<runtimes::Runtime> {
+    let entry_points: BTreeSet<String> = config.runtimes.iter().map(|runtime| runtime.entry_point.clone()).collect();
+    config
+        .enabled_runtimes()
+        .map(|runtime| {
+            let mut args = runtime.build_args.clone();
+            args.insert(ENTRY_POINT_ARGUMENT.to_owned(), runtime.entry_point.clone());
+            runtimes::Runtime {
+                name: runtime.name.clone(),
+                base: Some(runtime.base.clone()),
+                base_argument: BASE_ARGUMENT.to_owned(),
+                context: paths.runtimes(),
+                dockerfile: "Dockerfile".to_owned(),
+                leave_out: entry_points.iter().filter(|file| **file != runtime.entry_point).cloned().collect(),
+                args,
+                target: None,
+                platforms: runtime.platforms.clone(),
+                epoch: runtime.epoch.clone(),
+            }
+        })
+        .collect()
+}
+
+/// Builds, pushes and promotes what the plan says.
+pub(super) async fn build(run: &Run<'_>, planned: &[Planned]) -> anyhow::Result<Vec<Outcome>> {
+    let work: Vec<Planned> = planned.iter().filter(|planned| !is_up_to_date(planned)).cloned().collect();
+    Ok(runtimes::apply(&run.builder, work).await)
+}
+
+/// The builder's context for this run; without a target it builds into the container client's store alone.
+///
+/// # Errors
+/// The scratch directory cannot be made.
+pub fn builder_context(
+    context: &Context,
+    client: Client,
+    credentials: Arc<dyn Credentials>,
+    neighbourhood: Neighbourhood,
+    target: Option<&Target>,
+) -> anyhow::Result<runtimes::Context> {
+    let scratch = context.paths.cache().join("scratch");
+    std::fs::create_dir_all(&scratch)?;
+    let lanes = Arc::new(Lanes::new(&context.printer));
+    let mut builder = runtimes::Context::new(client, credentials, Arc::new(neighbourhood), lanes, scratch);
+    builder.repository = target.map(|target| target.repository(RUNTIMES_REPOSITORY)).transpose()?;
+    builder.container_cli.clone_from(&context.settings.container_cli);
+    Ok(builder)
+}
+
+/// What the builder asks of the configuration, the lock and the account.
+pub struct Neighbourhood {
+    lock: Option<Lock>,
+    /// Prefix and registry of each pull-through rule, at this target.
+    caches: Vec<(Reference, String)>,
+    routes: BTreeMap<String, String>,
+}
+
+impl Neighbourhood {
+    /// The neighbourhood of a run.
+    ///
+    /// # Errors
+    /// A rule's prefix is none that a repository can have.
+    pub fn new(context: &Context, config: &Config, lock: Option<Lock>, target: Option<&Target>) -> anyhow::Result<Self> {
+        let account = target.filter(|target| target.account.is_some());
+        let caches = account.into_iter().flat_map(|target| {
+            config.pull_through.iter().map(|rule| Ok((target.repository(&rule.prefix)?, rule.registry().to_owned())))
+        });
+        Ok(Self { lock, caches: caches.collect::<anyhow::Result<_>>()?, routes: context.routes(config) })
+    }
+}
+
+impl Surroundings for Neighbourhood {
+    fn locked_base(&self, base: &Reference) -> Option<Digest> {
+        self.lock.as_ref()?.source_digest(base)
+    }
+
+    fn hold(&self, runtime: &str) -> Option<Digest> {
+        self.lock.as_ref()?.hold(runtime).map(|hold| hold.build)
+    }
+
+    fn cached(&self, base: &Reference) -> Option<Reference> {
+        let (prefix, _) = self.caches.iter().find(|(_, registry)| registry == base.registry())?;
+        let repository = format!("{}/{}", prefix.repository(), base.repository());
+        Reference::new(prefix.registry(), &repository).ok()?.with_tag(base.tag()?).ok()
+    }
+
+    fn engine_name(&self, image: &Reference) -> String {
+        let Some(route) = self.routes.get(image.registry()) else { return image.to_string() };
+        let route = route.trim_start_matches("https://").trim_start_matches("http://").trim_end_matches('/');
+        image.to_string().replacen(image.registry(), route, 1)
+    }
+}
+
+/// A line of the display for each runtime that is worked on.
+pub struct Lanes {
+    printer: Printer,
+    lanes: Mutex<BTreeMap<String, Lane>>,
+}
+
+impl Lanes {
+    /// No line yet.
+    pub fn new(printer: &Printer) -> Self {
+        Self { printer: printer.clone(), lanes: Mutex::default() }
+    }
+
+    fn news(&self, runtime: &str, text: &str) {
+        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        let lane = lanes.entry(runtime.to_owned()).or_insert_with(|| self.printer.progress().lane(runtime));
+        lane.news(text);
+    }
+}
+
+impl Progress for Lanes {
+    fn line(&self, runtime: &str, line: &str) {
+        if self.printer.is_terminal() && !self.printer.verbose() {
+            self.news(runtime, line);
+        } else {
+            self.printer.line(format!("{runtime}: {line}"));
+        }
+    }
+
+    fn state(&self, runtime: &str, state: &State) {
+        let text = match state {
+            State::Building { platform, base } => format!("building for {platform} from {base}"),
+            State::Packing => "packing".to_owned(),
+            State::Pushing { bytes } => format!("pushing {}", units::bytes(*bytes)),
+            State::Verifying => "verifying what was pushed".to_owned(),
+            State::Tagging => "moving its tags".to_owned(),
+        };
+        self.line(runtime, &text);
+    }
+}
+
+/// The name of a runtime's failure for the user.
+pub(super) fn failed(outcome: &Outcome) -> Option<anyhow::Error> {
+    let error = outcome.result.as_ref().err()?;
+    Some(failure(Exit::Docker, format!("runtime {}: {error}", outcome.name)))
+}

@@ -1,0 +1,302 @@
+//! The plan, the end and the report, as people and programs read them.
+
+use std::time::Instant;
+
+use registry::mirror::{Action, Copied, Outcome, Planned};
+use serde::Serialize;
+
+use super::images::short;
+use super::{Done, Plan, Run};
+use crate::aws::proof;
+use crate::commands::Context;
+use crate::config::RUNTIMES_REPOSITORY;
+use crate::error::{Exit, FailWith as _, failure, render};
+use crate::infrastructure::no_longer_wanted;
+use crate::runtimes::{self, RuntimeError};
+use crate::ui::{Table, units};
+
+/// The run as `--format json` gives it.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    account: Option<String>,
+    region: Option<String>,
+    tag: String,
+    registry: String,
+    /// Whether this run changed anything.
+    changed: bool,
+    /// What terraform does, a line each.
+    terraform: Vec<String>,
+    images: Vec<ImageReport>,
+    runtimes: Vec<ImageReport>,
+}
+
+/// One image or runtime.
+#[derive(Debug, Serialize)]
+struct ImageReport {
+    name: String,
+    from: String,
+    /// `up to date`, `copy`, `replace`, `promote`, `push`, `build` or `failed`.
+    action: String,
+    why: String,
+    digest: Option<String>,
+    /// Bytes that were sent, or would be at most.
+    bytes: u64,
+    error: Option<String>,
+}
+
+impl Report {
+    /// The report of a run; before it acts, of its plan.
+    pub(super) fn new(run: &Run<'_>, plan: &Plan<'_>, done: Option<&Done>) -> Self {
+        let account = run.target.account.as_ref();
+        let images = plan.images.images.iter().enumerate().map(|(index, planned)| {
+            image_report(planned, done.and_then(|done| done.images.get(index)))
+        });
+        let runtimes = plan.runtimes.iter().map(|planned| {
+            runtime_report(planned, done.and_then(|done| done.runtimes.iter().find(|o| o.name == planned.name)))
+        });
+        Self {
+            account: account.map(|account| account.aws.identity().account.clone()),
+            region: account.map(|account| account.aws.region().to_owned()),
+            tag: run.context.settings.tag.clone(),
+            registry: run.target.host().to_owned(),
+            changed: done.is_some(),
+            terraform: plan.resources.as_ref().map(super::resources::Resources::lines).unwrap_or_default(),
+            images: images.collect(),
+            runtimes: runtimes.collect(),
+        }
+    }
+
+    /// The table, or the JSON document, on stdout.
+    pub(super) fn print(&self, context: &Context) -> anyhow::Result<()> {
+        let mut table = Table::new(["IMAGE", "ACTION", "SIZE", "DIGEST"]);
+        for image in self.images.iter().chain(&self.runtimes) {
+            let digest = image.digest.clone().unwrap_or_else(|| "-".into());
+            let size = if image.bytes == 0 { "-".into() } else { units::bytes(image.bytes) };
+            table.row([image.name.clone(), image.action.clone(), size, digest]);
+        }
+        context.printer.data(&table, self)
+    }
+}
+
+fn image_report(planned: &Planned, outcome: Option<&Outcome>) -> ImageReport {
+    let (action, why, digest, bytes, error) = match &planned.action {
+        Action::UpToDate { digest } => ("up to date", String::new(), Some(*digest), 0, None),
+        Action::Copy(content) => ("copy", "not there yet".to_owned(), Some(content.digest), content.bytes, None),
+        Action::Replace { previous, ours, content } => {
+            let whose = if *ours { "upstream has moved" } else { "changed by somebody, who keeps it under another tag" };
+            ("replace", format!("{whose}: was {previous}"), Some(content.digest), content.bytes, None)
+        }
+        Action::Failed(error) => ("failed", String::new(), None, 0, Some(error.clone())),
+    };
+    let (digest, bytes, error) = match outcome.map(|outcome| &outcome.result) {
+        Some(Ok(Copied { digest, bytes, .. })) if !matches!(planned.action, Action::UpToDate { .. }) => (Some(*digest), *bytes, None),
+        Some(Err(error)) => (None, 0, Some(error.clone())),
+        _ => (digest, bytes, error),
+    };
+    ImageReport {
+        name: short(&planned.job),
+        from: planned.job.source.to_string(),
+        action: if error.is_some() { "failed".into() } else { action.into() },
+        why,
+        digest: digest.map(|digest| digest.to_string()),
+        bytes,
+        error: error.map(|error| error.to_string()),
+    }
+}
+
+fn runtime_report(planned: &runtimes::Planned, outcome: Option<&runtimes::Outcome>) -> ImageReport {
+    let action = match planned.action {
+        runtimes::Action::Nothing => "up to date",
+        runtimes::Action::Promote { .. } => "promote",
+        runtimes::Action::Push => "push",
+        runtimes::Action::Build { .. } => "build",
+    };
+    let result = outcome.map(|outcome| &outcome.result);
+    let error = result.and_then(|result| result.as_ref().err());
+    let built = result.and_then(|result| result.as_ref().ok()).and_then(|done| done.digest);
+    ImageReport {
+        name: format!("{RUNTIMES_REPOSITORY}:{}", planned.name),
+        from: planned.base.as_ref().map(|base| base.name.to_string()).unwrap_or_default(),
+        action: if error.is_some() { "failed" } else { action }.into(),
+        why: planned.reason.clone(),
+        digest: built.or(planned.seen.filter(|_| outcome.is_none())).map(|digest| digest.to_string()),
+        bytes: 0,
+        error: error.map(ToString::to_string),
+    }
+}
+
+/// What would be done, before anything is.
+pub(super) fn plan(context: &Context, run: &Run<'_>, plan: &Plan<'_>) {
+    let printer = &context.printer;
+    printer.line(headline(run));
+    let report = Report::new(run, plan, None);
+    resources(context, run, plan, &report);
+    let mut table = Table::new(["IMAGE", "FROM", "ACTION", "SIZE", "WHY"]);
+    let all = report.images.iter().chain(&report.runtimes);
+    for image in all.filter(|image| image.action != "up to date" || printer.verbose()) {
+        let size = if image.bytes == 0 { "-".into() } else { units::bytes(image.bytes) };
+        let why = image.error.clone().unwrap_or_else(|| image.why.clone());
+        table.row([image.name.clone(), image.from.clone(), image.action.clone(), size, why]);
+    }
+    if !table.is_empty() {
+        printer.table(&table);
+    }
+    for warning in plan.images.images.iter().flat_map(|planned| &planned.warnings) {
+        printer.warn(warning);
+    }
+    for planned in &plan.images.images {
+        if let Some((locked, now)) = planned.moved() {
+            printer.line(format!("{} has moved upstream from {locked} to {now}; images.lock decides", planned.job.source));
+        }
+    }
+    printer.line(sums(plan));
+}
+
+/// Account, region and grid first: before anything is asked, it is clear where it would happen.
+fn headline(run: &Run<'_>) -> String {
+    let tag = &run.context.settings.tag;
+    match &run.target.account {
+        Some(account) => format!(
+            "account {}, region {}, grid {tag}{}",
+            account.aws.identity().account,
+            account.aws.region(),
+            if run.context.settings.local { " (emulated on this machine)" } else { "" }
+        ),
+        None => format!("registry {}, grid {tag}; terraform and AWS are left out", run.target.host()),
+    }
+}
+
+fn resources(context: &Context, run: &Run<'_>, plan: &Plan<'_>, report: &Report) {
+    let Some(resources) = &plan.resources else { return };
+    for line in &report.terraform {
+        context.printer.line(format!("terraform: {line}"));
+    }
+    if resources.proven {
+        context.printer.detail(format!(
+            "terraform: proven to have nothing to do (not looked at: {}; --refresh looks)",
+            proof::UNSEEN
+        ));
+    }
+    let forgotten = no_longer_wanted(&run.config, &resources.survey);
+    // With --only, what is not named is still wanted.
+    if run.request.only.is_empty() && !forgotten.repositories.is_empty() {
+        let names = forgotten.repositories.join(", ");
+        context.printer.line(format!("no longer in images.toml, and kept: {names}"));
+    }
+}
+
+fn sums(plan: &Plan<'_>) -> String {
+    let mut parts = Vec::new();
+    let terraform = plan.resources.as_ref().map_or(0, |resources| resources.lines().len());
+    if terraform > 0 {
+        parts.push(format!("terraform: {}", units::count(terraform, "change")));
+    }
+    let copies = plan.images.images.iter().filter(|planned| planned.content().is_some()).count();
+    if copies > 0 {
+        let bytes = plan.images.repository_bytes();
+        let unique = plan.images.unique_bytes();
+        let saved = if unique < bytes { format!(" ({} with blob mounting)", units::bytes(unique)) } else { String::new() };
+        parts.push(format!("copy {}, at most {}{saved}", units::count(copies, "image"), units::bytes(bytes)));
+    }
+    let builds = plan.runtimes.iter().filter(|p| matches!(p.action, runtimes::Action::Build { .. })).count();
+    if builds > 0 {
+        parts.push(format!("build {}", units::count(builds, "runtime")));
+    }
+    let moves = plan.runtimes.iter().filter(|p| matches!(p.action, runtimes::Action::Promote { .. } | runtimes::Action::Push)).count();
+    if moves > 0 {
+        parts.push(format!("put {} in place", units::count(moves, "runtime")));
+    }
+    for pulls in &plan.images.pulls {
+        if let Some(limit) = pulls.limit {
+            parts.push(format!("{}: {} needed, {} of {} left", pulls.registry, units::count(usize::try_from(pulls.needed).unwrap_or(usize::MAX), "pull"), limit.remaining, limit.limit));
+        }
+    }
+    if parts.is_empty() { "nothing to do".to_owned() } else { parts.join("; ") }
+}
+
+/// The last lines for people.
+pub(super) fn closing(context: &Context, run: &Run<'_>, plan: &Plan<'_>, done: Option<&Done>, started: Instant) {
+    let took = units::duration(started.elapsed());
+    let everything = plan.images.images.len() + plan.runtimes.len();
+    let Some(done) = done else {
+        context.printer.line(format!("{} in place, nothing was changed ({took})", units::count(everything, "image")));
+        return;
+    };
+    let sent: u64 = done.images.iter().filter_map(|outcome| outcome.result.as_ref().ok()).map(|copied| copied.bytes).sum();
+    let failed = failed(done);
+    let verdict = if failed == 0 {
+        format!("{} in place and verified", units::count(everything, "image"))
+    } else {
+        format!("{failed} of {} failed", units::count(everything, "image"))
+    };
+    context.printer.line(format!("{verdict}, {} sent to {} ({took})", units::bytes(sent), run.target.host()));
+    for primed in &done.primed {
+        if run.builder.used_docker() {
+            context.printer.line(format!("the grid's next step builds in {primed}: `docker pull {primed}` fetches it"));
+        }
+    }
+}
+
+fn failed(done: &Done) -> usize {
+    let images = done.images.iter().filter(|outcome| outcome.result.is_err()).count();
+    images + done.runtimes.iter().filter(|outcome| outcome.result.is_err()).count()
+}
+
+/// All that failed, each with its causes and what to do; the exit code is that of the first.
+pub(super) fn failures(run: &Run<'_>, done: &Done) -> anyhow::Result<()> {
+    let images = done.images.iter().filter_map(|outcome| Some((short(&outcome.job), outcome.result.as_ref().err()?)));
+    let mut errors: Vec<anyhow::Error> = images
+        .map(|(name, error)| {
+            let exit = if error.registry() == run.target.host() { Exit::Registry } else { Exit::Upstream };
+            explain(name, exit, error.clone(), registry_hint(error))
+        })
+        .collect();
+    errors.extend(done.runtimes.iter().filter_map(|outcome| {
+        let error = outcome.result.as_ref().err()?;
+        let tail: String = error.tail().iter().map(|line| format!("\n    {line}")).collect();
+        let message = format!("{}{tail}", chain(error));
+        Some(failure(Exit::Docker, format!("runtime {}: {message}", outcome.name)))
+    }));
+    let mut errors = errors.into_iter();
+    let Some(first) = errors.next() else { return Ok(()) };
+    for error in errors {
+        run.context.printer.line(render(&error));
+    }
+    Err(first).hint(
+        crate::error::Exit::Unexpected,
+        "what succeeded stays; run it again and it goes on from there",
+    )
+}
+
+fn explain(name: String, exit: Exit, error: registry::Error, hint: Option<&str>) -> anyhow::Error {
+    let result: anyhow::Result<()> = Err(anyhow::Error::new(error).context(name));
+    let result = match hint {
+        Some(hint) => result.hint(exit, hint),
+        None => result.exit(exit),
+    };
+    result.err().unwrap_or_else(|| failure(exit, "failed"))
+}
+
+fn chain(error: &RuntimeError) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(source) = cause {
+        text += &format!(": {source}");
+        cause = source.source();
+    }
+    text
+}
+
+/// What a user can do about a registry's refusal.
+pub fn registry_hint(error: &registry::Error) -> Option<&'static str> {
+    use registry::ErrorKind;
+    match error.kind() {
+        ErrorKind::Unauthorized { .. } | ErrorKind::Denied { .. } => {
+            Some("does the image exist, and are you logged in there (`docker login`)?")
+        }
+        ErrorKind::TooManyRequests { .. } => Some("wait, or log in there (`docker login`) for a higher limit"),
+        ErrorKind::NameUnknown { .. } => Some("run without --only or --registry once, so that the repository is created"),
+        ErrorKind::Network { .. } | ErrorKind::Stalled { .. } => Some("is the network up, and the registry reachable from here?"),
+        _ => None,
+    }
+}

@@ -1,0 +1,123 @@
+//! All that is printed: text for people on stderr, data on stdout.
+
+mod progress;
+mod table;
+pub mod units;
+
+use std::io::{IsTerminal as _, Write as _};
+
+pub use progress::{Lane, Progress};
+pub use table::Table;
+
+use crate::cli::Format;
+
+/// Prints an error after which nothing follows, where there may be no [`Printer`] yet.
+pub fn last_words(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+/// Prints; every line of the run goes through here.
+#[derive(Clone, Debug)]
+pub struct Printer {
+    format: Format,
+    verbose: bool,
+    terminal: bool,
+    progress: Progress,
+}
+
+impl Printer {
+    /// A printer for this process's streams.
+    pub fn new(format: Format, verbose: bool) -> Self {
+        // A bar that is redrawn is for eyes; CI logs and pipes get one line for each event.
+        let terminal = std::io::stderr().is_terminal() && std::env::var_os("CI").is_none();
+        Self { format, verbose, terminal, progress: Progress::new(terminal && !verbose) }
+    }
+
+    /// A line for people.
+    pub fn line(&self, text: impl AsRef<str>) {
+        self.progress.suspend(|| {
+            // A closed stderr is no reason to stop the work.
+            let _ = writeln!(std::io::stderr().lock(), "{}", text.as_ref());
+        });
+    }
+
+    /// A line for people who asked for every step.
+    pub fn detail(&self, text: impl AsRef<str>) {
+        if self.verbose {
+            self.line(text);
+        }
+    }
+
+    /// A warning.
+    pub fn warn(&self, text: impl AsRef<str>) {
+        self.line(format!("warning: {}", text.as_ref()));
+    }
+
+    /// Data: the table on stdout, or the document where JSON was asked for.
+    ///
+    /// # Errors
+    /// stdout is gone, or the value is no JSON.
+    pub fn data(&self, table: &Table, document: &impl serde::Serialize) -> anyhow::Result<()> {
+        match self.format {
+            Format::Text => self.out(&table.to_string()),
+            Format::Json => self.out(&(serde_json::to_string_pretty(document)? + "\n")),
+        }
+    }
+
+    /// A table for people, unless JSON was asked for: then stdout's document says the same.
+    pub fn table(&self, table: &Table) {
+        self.line(table.to_string().trim_end());
+    }
+
+    /// Text on stdout as it is.
+    ///
+    /// # Errors
+    /// stdout is gone.
+    pub fn out(&self, text: &str) -> anyhow::Result<()> {
+        self.progress.suspend(|| {
+            let mut stdout = std::io::stdout().lock();
+            match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+                // `cargo xtask list-images | head` is no error.
+                Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+                other => other.map_err(Into::into),
+            }
+        })
+    }
+
+    /// Whether stdout carries JSON.
+    pub fn json(&self) -> bool {
+        self.format == Format::Json
+    }
+
+    /// Whether every step is shown.
+    pub fn verbose(&self) -> bool {
+        self.verbose
+    }
+
+    /// The progress display.
+    pub fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    /// Asks `question` on the terminal and gives the answer, or nothing where nobody can answer.
+    pub fn ask(&self, question: &str) -> Option<String> {
+        self.progress.suspend(|| {
+            let mut stderr = std::io::stderr().lock();
+            let _ = write!(stderr, "{question} ");
+            let _ = stderr.flush();
+            let mut answer = String::new();
+            match std::io::stdin().read_line(&mut answer) {
+                Ok(0) | Err(_) => {
+                    let _ = writeln!(stderr);
+                    None
+                }
+                Ok(_) => Some(answer.trim().to_owned()),
+            }
+        })
+    }
+
+    /// Whether the display is redrawn in place.
+    pub fn is_terminal(&self) -> bool {
+        self.terminal
+    }
+}
