@@ -128,7 +128,8 @@ pub fn translate(args: impl IntoIterator<Item = String>) -> Result<Vec<String>, 
     for (index, arg) in args.iter().enumerate() {
         // The one flag whose separate value may look like KEY=VALUE.
         let belongs_to_flag = index > 0 && args[index - 1] == "--upstream";
-        let Some((key, value)) = arg.split_once('=').filter(|(key, _)| !belongs_to_flag && is_key(key)) else {
+        let Some((key, value)) = arg.split_once('=').filter(|(key, _)| !belongs_to_flag && is_key(key))
+        else {
             translated.push(arg.clone());
             continue;
         };
@@ -142,7 +143,8 @@ pub fn translate(args: impl IntoIterator<Item = String>) -> Result<Vec<String>, 
             }
             return Err(format!("{key}= is empty: is the shell variable set? leave it out for the default"));
         }
-        let flag_given = |a: &String| a == flag || a.strip_prefix(flag).is_some_and(|rest| rest.starts_with('='));
+        let flag_given =
+            |a: &String| a == flag || a.strip_prefix(flag).is_some_and(|rest| rest.starts_with('='));
         // `REGION=` wins over `HTCGRID_REGION=`, which stands in for it.
         let outranked = key == "HTCGRID_REGION" && args.iter().any(|a| a.starts_with("REGION="));
         if !outranked && !args.iter().any(flag_given) {
@@ -156,7 +158,6 @@ fn is_key(word: &str) -> bool {
     word.starts_with(|c: char| c.is_ascii_uppercase())
         && word.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
 }
-
 
 /// `true`, `false` and what people write for them in a Makefile's variable.
 ///
@@ -196,13 +197,20 @@ mod tests {
 
     #[test]
     fn makefile_arguments_become_flags() {
-        let translated = translate(words("xtask transfer-images TAG=x REGION=eu-west-2 REBUILD_RUNTIMES=true")).unwrap();
-        assert_eq!(translated, words("xtask transfer-images --tag=x --region=eu-west-2 --rebuild-runtimes=true"));
+        let translated =
+            translate(words("xtask transfer-images TAG=x REGION=eu-west-2 REBUILD_RUNTIMES=true")).unwrap();
+        assert_eq!(
+            translated,
+            words("xtask transfer-images --tag=x --region=eu-west-2 --rebuild-runtimes=true")
+        );
     }
 
     #[test]
     fn a_flag_wins_over_a_key() {
-        assert_eq!(translate(words("xtask init-images TAG=x --tag y")).unwrap(), words("xtask init-images --tag y"));
+        assert_eq!(
+            translate(words("xtask init-images TAG=x --tag y")).unwrap(),
+            words("xtask init-images --tag y")
+        );
         let both = translate(words("xtask init-images HTCGRID_REGION=a REGION=b")).unwrap();
         assert_eq!(both, words("xtask init-images --region=b"));
     }
@@ -221,6 +229,9 @@ mod tests {
             "unknown variable TAGS; known are TAG, REGION, HTCGRID_REGION, REBUILD_RUNTIMES, S3_IMAGE_TFSTATE_HTCGRID_BUCKET_NAME"
         );
         assert!(translate(words("xtask init-images TAG=")).unwrap_err().contains("TAG= is empty"));
-        assert_eq!(translate(words("xtask transfer-images REBUILD_RUNTIMES=")).unwrap(), words("xtask transfer-images"));
+        assert_eq!(
+            translate(words("xtask transfer-images REBUILD_RUNTIMES=")).unwrap(),
+            words("xtask transfer-images")
+        );
     }
 }

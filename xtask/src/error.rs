@@ -146,7 +146,8 @@ mod tests {
 
     #[test]
     fn a_missing_program_has_its_own_exit_code() {
-        let error = anyhow::Error::from(ProcessError::Missing { program: "docker".into() }).context("building");
+        let error =
+            anyhow::Error::from(ProcessError::Missing { program: "docker".into() }).context("building");
         assert_eq!(exit_of(&error), Exit::MissingTool);
     }
 }

@@ -35,7 +35,8 @@ pub fn builder() -> anyhow::Result<reqwest::ClientBuilder> {
         .redirect(reqwest::redirect::Policy::none());
     if let Some(bundle) = std::env::var_os("AWS_CA_BUNDLE").filter(|path| !path.is_empty()) {
         let pem = std::fs::read(&bundle).context("could not read the file that AWS_CA_BUNDLE names")?;
-        let certificates = reqwest::Certificate::from_pem_bundle(&pem).context("AWS_CA_BUNDLE holds no PEM certificates")?;
+        let certificates =
+            reqwest::Certificate::from_pem_bundle(&pem).context("AWS_CA_BUNDLE holds no PEM certificates")?;
         builder = builder.tls_certs_merge(certificates);
     }
     Ok(builder)

@@ -103,7 +103,9 @@ impl<'a> Infrastructure<'a> {
 
     /// One state belongs to one grid: another's would be turned into this one's, key and all.
     fn check_owner(&self, state: &State) -> anyhow::Result<()> {
-        let Some(owner) = state.tag.as_deref().filter(|owner| *owner != self.context.settings.tag) else { return Ok(()) };
+        let Some(owner) = state.tag.as_deref().filter(|owner| *owner != self.context.settings.tag) else {
+            return Ok(());
+        };
         let message = format!(
             "the state {} in bucket {} belongs to the grid {owner}, not to {}",
             self.key, self.bucket, self.context.settings.tag
@@ -219,8 +221,13 @@ impl<'a> Infrastructure<'a> {
         let file = terraform.dir().join(".terraform/terraform.tfstate");
         let Ok(bytes) = std::fs::read(file) else { return false };
         let Ok(connected) = serde_json::from_slice::<Connected>(&bytes) else { return false };
-        let is = |name: &str, value: &str| connected.backend.config.get(name).and_then(Value::as_str) == Some(value);
-        terraform.is_initialised() && is("bucket", &self.bucket) && is("key", &self.key) && is("region", self.aws.region())
+        let is = |name: &str, value: &str| {
+            connected.backend.config.get(name).and_then(Value::as_str) == Some(value)
+        };
+        terraform.is_initialised()
+            && is("bucket", &self.bucket)
+            && is("key", &self.key)
+            && is("region", self.aws.region())
     }
 
     /// The module's directory and what terraform has to be told there: on AWS the module itself, under `--local` a copy
@@ -230,8 +237,10 @@ impl<'a> Infrastructure<'a> {
         let context = self.context;
         let mut workplace = if context.settings.local {
             let provider = local::provider(&context.paths, &context.printer).await?;
-            let laid = LocalModule::lay_out(&context.paths.module(), &directory(context), &provider).map_err(explain)?;
-            let terraform = Terraform::new(program, laid.dir).env("TF_CLI_CONFIG_FILE", laid.cli_config.display().to_string());
+            let laid = LocalModule::lay_out(&context.paths.module(), &directory(context), &provider)
+                .map_err(explain)?;
+            let terraform = Terraform::new(program, laid.dir)
+                .env("TF_CLI_CONFIG_FILE", laid.cli_config.display().to_string());
             Workplace { terraform, init_needed: laid.init_needed }
         } else {
             Workplace { terraform: Terraform::new(program, context.paths.module()), init_needed: false }
@@ -262,7 +271,12 @@ impl<'a> Infrastructure<'a> {
         self.carry_out(&planned).await
     }
 
-    async fn make_plan(&self, terraform: Terraform, variables: &Value, destroy: bool) -> anyhow::Result<Planned> {
+    async fn make_plan(
+        &self,
+        terraform: Terraform,
+        variables: &Value,
+        destroy: bool,
+    ) -> anyhow::Result<Planned> {
         // Of its own, so that two runs in one checkout do not take each other's plan.
         let room = tempfile::tempdir().context("could not make a directory for the plan")?;
         let (file, out) = (room.path().join("grid.tfvars.json"), room.path().join("plan"));
@@ -309,20 +323,30 @@ impl<'a> Infrastructure<'a> {
         let asked = tokio::time::Instant::now();
         let mut pause = Duration::from_millis(50);
         loop {
-            let (repositories, rules) = tokio::try_join!(self.ecr.repositories(), self.ecr.pull_through_rules())?;
+            let (repositories, rules) =
+                tokio::try_join!(self.ecr.repositories(), self.ecr.pull_through_rules())?;
             let absent: Vec<&str> = config
                 .repositories
                 .iter()
                 .filter(|name| !repositories.contains_key(*name))
-                .chain(config.pull_through.iter().map(|rule| &rule.prefix).filter(|prefix| !rules.contains_key(*prefix)))
+                .chain(
+                    config
+                        .pull_through
+                        .iter()
+                        .map(|rule| &rule.prefix)
+                        .filter(|prefix| !rules.contains_key(*prefix)),
+                )
                 .map(String::as_str)
                 .collect();
             if absent.is_empty() {
                 return Ok(());
             }
             if asked.elapsed() > VISIBLE_BOUND {
-                return Err(failure(Exit::Registry, format!("ECR does not show {} after {} s", absent.join(", "), VISIBLE_BOUND.as_secs())))
-                    .hint(Exit::Registry, "run it again; nothing is done twice");
+                return Err(failure(
+                    Exit::Registry,
+                    format!("ECR does not show {} after {} s", absent.join(", "), VISIBLE_BOUND.as_secs()),
+                ))
+                .hint(Exit::Registry, "run it again; nothing is done twice");
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_secs(2));
@@ -335,7 +359,10 @@ impl<'a> Infrastructure<'a> {
     /// AWS refuses or does not answer.
     pub async fn mark(&self, config: &Config, survey: &Survey) -> anyhow::Result<()> {
         let wanted: BTreeSet<&String> = config.repositories.iter().collect();
-        let foreign = survey.repositories.values().filter(|r| wanted.contains(&r.name) && !survey.state.owns(REPOSITORY, &r.name));
+        let foreign = survey
+            .repositories
+            .values()
+            .filter(|r| wanted.contains(&r.name) && !survey.state.owns(REPOSITORY, &r.name));
         for repository in foreign {
             self.ecr.mark(repository, &self.context.settings.tag).await?;
         }

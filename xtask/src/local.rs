@@ -56,7 +56,12 @@ impl Background {
     }
 
     fn new(package: &'static str, paths: &Paths, http: &reqwest::Client) -> Self {
-        Self { package, data: paths.local().join(package), target: paths.target().to_owned(), http: http.clone() }
+        Self {
+            package,
+            data: paths.local().join(package),
+            target: paths.target().to_owned(),
+            http: http.clone(),
+        }
     }
 
     /// Where its data is.
@@ -96,7 +101,10 @@ impl Background {
         let running = self.wait(pid, &log).await?;
         std::fs::write(&arguments, extra.join("\n")).context("could not note the server's arguments")?;
         if let Some(before) = before.filter(|before| before.port != running.port) {
-            printer.warn(format!("port {} was taken: {} listens on {} now", before.port, self.package, running.port));
+            printer.warn(format!(
+                "port {} was taken: {} listens on {} now",
+                before.port, self.package, running.port
+            ));
         }
         Ok(running)
     }
@@ -113,7 +121,12 @@ impl Background {
         }
         let deadline = Instant::now() + START_BOUND;
         while self.answers(&running).await {
-            anyhow::ensure!(Instant::now() < deadline, "{} (process {}) does not end", self.package, running.pid);
+            anyhow::ensure!(
+                Instant::now() < deadline,
+                "{} (process {}) does not end",
+                self.package,
+                running.pid
+            );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         Ok(Some(running))
@@ -131,7 +144,8 @@ impl Background {
     }
 
     async fn answers(&self, running: &Running) -> bool {
-        let request = self.http.get(format!("{}/_local/requests", running.url())).timeout(Duration::from_secs(2));
+        let request =
+            self.http.get(format!("{}/_local/requests", running.url())).timeout(Duration::from_secs(2));
         request.send().await.is_ok_and(|answer| answer.status().is_success())
     }
 

@@ -181,6 +181,7 @@ impl Cmd {
     }
 
     /// The arguments, for tests of what is built.
+    #[cfg(test)]
     pub fn arguments(&self) -> Vec<String> {
         self.args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect()
     }

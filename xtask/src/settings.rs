@@ -99,14 +99,16 @@ impl Paths {
     /// The working directory is not inside the project.
     pub fn find(global: &Global) -> anyhow::Result<Self> {
         let cwd = std::env::current_dir().context("could not read the working directory")?;
-        let by_cargo = std::env::var_os("CARGO_MANIFEST_DIR").and_then(|dir| Path::new(&dir).parent().map(Path::to_owned));
+        let by_cargo = std::env::var_os("CARGO_MANIFEST_DIR")
+            .and_then(|dir| Path::new(&dir).parent().map(Path::to_owned));
         let root = by_cargo
             .into_iter()
             .chain(cwd.ancestors().map(Path::to_owned))
             .find(|dir| dir.join("deployment/image_repository").is_dir() && dir.join("xtask").is_dir())
             .context("no deployment/image_repository here or above")
             .hint(Exit::Usage, "run this inside the project")?;
-        let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |dir| root.join(dir));
+        let target =
+            std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |dir| root.join(dir));
         let images = match &global.images {
             Some(file) => cwd.join(file),
             None => root.join("deployment/image_repository/images.toml"),
@@ -166,7 +168,8 @@ mod tests {
 
     fn resolve(line: &str, env: &[(&str, &str)]) -> anyhow::Result<Settings> {
         let cli = Cli::try_parse_from(line.split_whitespace())?;
-        let lookup = |name: &str| env.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+        let lookup =
+            |name: &str| env.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
         Settings::resolve(&cli.global, lookup)
     }
 
@@ -177,7 +180,10 @@ mod tests {
         let env = [("TAG", "prod"), ("HTCGRID_REGION", "eu-west-3")];
         let from_env = resolve("xtask init-images", &env).unwrap();
         assert_eq!((from_env.tag.as_str(), from_env.region.as_deref()), ("prod", Some("eu-west-3")));
-        let both = resolve("xtask init-images --tag dev", &[("TAG", "prod"), ("REGION", "us-east-1"), ("HTCGRID_REGION", "x")]);
+        let both = resolve(
+            "xtask init-images --tag dev",
+            &[("TAG", "prod"), ("REGION", "us-east-1"), ("HTCGRID_REGION", "x")],
+        );
         let both = both.unwrap();
         assert_eq!((both.tag.as_str(), both.region.as_deref()), ("dev", Some("us-east-1")));
         assert_eq!(resolve("xtask init-images", &[("TAG", "")]).unwrap().tag, "mainline");

@@ -40,15 +40,24 @@ impl Target {
     pub async fn open(context: &Context, config: &Config) -> anyhow::Result<Self> {
         if let Some(registry) = &context.settings.registry {
             let (host, prefix) = registry.split_once('/').unwrap_or((registry, ""));
-            let prefix = if prefix.is_empty() { String::new() } else { format!("{}/", prefix.trim_matches('/')) };
+            let prefix =
+                if prefix.is_empty() { String::new() } else { format!("{}/", prefix.trim_matches('/')) };
             let target = Self { host: host.to_owned(), prefix, account: None, token: None };
-            target.repository("probe").with_context(|| format!("--registry {registry:?} is not HOST[/PREFIX]")).exit(Exit::Usage)?;
+            target
+                .repository("probe")
+                .with_context(|| format!("--registry {registry:?} is not HOST[/PREFIX]"))
+                .exit(Exit::Usage)?;
             return Ok(target);
         }
         let aws = context.aws(config.account.as_deref()).await?;
         let ecr = Ecr::new(&aws);
         let token = ecr.token().await?;
-        Ok(Self { host: token.host.clone(), prefix: String::new(), account: Some(Account { aws, ecr }), token: Some(token) })
+        Ok(Self {
+            host: token.host.clone(),
+            prefix: String::new(),
+            account: Some(Account { aws, ecr }),
+            token: Some(token),
+        })
     }
 
     /// The registry's host.
@@ -75,9 +84,12 @@ impl Target {
     /// Credentials for this target and for the sources.
     pub fn credentials(&self, sources: Arc<dyn Credentials>) -> Arc<dyn Credentials> {
         match (&self.account, &self.token) {
-            (Some(account), Some(token)) => {
-                Arc::new(EcrCredentials { host: self.host.clone(), ecr: account.ecr.clone(), first: token.clone(), sources })
-            }
+            (Some(account), Some(token)) => Arc::new(EcrCredentials {
+                host: self.host.clone(),
+                ecr: account.ecr.clone(),
+                first: token.clone(),
+                sources,
+            }),
             _ => sources,
         }
     }
@@ -86,7 +98,11 @@ impl Target {
     ///
     /// # Errors
     /// A route is no address.
-    pub fn client(&self, context: &Context, config: &Config) -> anyhow::Result<(Client, Arc<dyn Credentials>)> {
+    pub fn client(
+        &self,
+        context: &Context,
+        config: &Config,
+    ) -> anyhow::Result<(Client, Arc<dyn Credentials>)> {
         let credentials = self.credentials(context.source_credentials()?);
         let mut builder = context.client_builder(config)?.credentials(Arc::clone(&credentials));
         if self.account.is_some() {
@@ -122,8 +138,15 @@ impl Credentials for EcrCredentials {
         }
         Box::pin(async move {
             // A token lives for twelve hours, which a very slow link can outlast.
-            let token = if stale.is_some() { self.ecr.token().await.map_err(Into::<BoxError>::into)? } else { self.first.clone() };
-            Ok(Some(Credential::Basic { username: token.username, password: token.password.reveal().to_owned() }))
+            let token = if stale.is_some() {
+                self.ecr.token().await.map_err(Into::<BoxError>::into)?
+            } else {
+                self.first.clone()
+            };
+            Ok(Some(Credential::Basic {
+                username: token.username,
+                password: token.password.reveal().to_owned(),
+            }))
         })
     }
 }
@@ -145,7 +168,11 @@ impl BlobIndex for EcrBlobs {
                 return Ok(None);
             }
             let names: Vec<String> = digests.iter().map(ToString::to_string).collect();
-            let present = self.ecr.available_layers(repository.repository(), &names).await.map_err(Into::<BoxError>::into)?;
+            let present = self
+                .ecr
+                .available_layers(repository.repository(), &names)
+                .await
+                .map_err(Into::<BoxError>::into)?;
             Ok(Some(digests.iter().filter(|digest| present.contains(&digest.to_string())).copied().collect()))
         })
     }

@@ -92,8 +92,7 @@ pub fn markdown(report: &Report) -> String {
         "\nTwo docker-registry over plain http, without authentication. Tools take turns (A B C A B C); the target is emptied \
          and a tool's caches are removed before every cold run. Figures are medians; × is the tool's time by ours, median of \
          the rounds. CPU is the client's (docker: with its engine), peak memory that of the largest process. Results are \
-         compared with the source, digest by digest. Layers hold random bytes and so are no larger unpacked: \
-         docker, which unpacks and packs again, is spared most of what real layers cost it.",
+         compared with the source, digest by digest.",
     );
     if !report.links.is_empty() {
         page.line(

@@ -420,3 +420,34 @@ async fn the_log_names_every_permission() {
     assert_eq!(code, "AccessDeniedException");
     assert!(message.contains("perform: ecr:TagResource"), "{message}");
 }
+
+#[tokio::test]
+async fn what_is_pushed_is_replicated() {
+    let local = Local::start();
+    let caller = local.caller();
+    let abroad = caller.region("us-east-1");
+    for name in ["curl", "other"] {
+        caller.repository(name).await;
+    }
+    let registry = caller.registry().await;
+    let before = registry.image("curl", "before", b"before").await;
+    let rules = json!([{
+        "destinations": [{ "region": "us-east-1", "registryId": "123456789012" }],
+        "repositoryFilters": [{ "filter": "cu", "filterType": "PREFIX_MATCH" }],
+    }]);
+    caller
+        .ecr("PutReplicationConfiguration", json!({ "replicationConfiguration": { "rules": rules } }))
+        .await;
+    let pushed = registry.image("curl", "1", b"layer").await;
+    registry.image("other", "1", b"layer").await;
+    let there = abroad.registry().await;
+    let got = there.get("curl/manifests/1").await;
+    assert_eq!(common::header(&got, "docker-content-digest"), pushed);
+    assert_eq!(there.get(&format!("curl/blobs/{}", digest(b"layer"))).await.status(), 307);
+    assert_eq!(
+        there.get(&format!("curl/manifests/{before}")).await.status(),
+        404,
+        "only what comes after the rule"
+    );
+    assert_eq!(there.get("other/manifests/1").await.status(), 404);
+}

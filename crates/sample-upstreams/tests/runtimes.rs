@@ -42,7 +42,7 @@ fn upstream() -> Option<&'static (Store, String)> {
             Ok(_) => {}
         }
         // Beside the test's own directory: `cargo xtask demo` uses the same images.
-        let data = Path::new(env!("CARGO_TARGET_TMPDIR")).join("../sample-upstreams");
+        let data = Path::new(env!("CARGO_TARGET_TMPDIR")).join("../local/sample-upstreams");
         let store = build(&data, &Options::default()).map_err(|error| error.to_string())?;
         // A thread of its own keeps the server running for as long as the tests do.
         let (sender, receiver) = std::sync::mpsc::channel();
@@ -251,19 +251,17 @@ fn invoke(port: u16, event: &str) -> std::io::Result<Value> {
 
 /// What the contract says of every runtime.
 fn keeps_the_contract(image: &Image) {
-    assert_eq!(image.shell("id -u; id -g"), "99\n99");
-    assert!(image.shell("jq --version").starts_with("jq-"));
-    assert_eq!(image.shell(r#"echo '{"a": [7]}' | jq '.a[0]'"#), "7");
-    assert_eq!(image.shell("ps -p 1 -o pid=").trim(), "1");
-    assert_eq!(image.shell("stat -c '%a %u:%g' /lambda_entrypoint_signal.sh"), "755 0:0");
-    assert_eq!(
-        image.shell("ls -A /var/lib/apt/lists /var/log | grep -v -e lists -e log: || true").trim(),
-        ""
+    // One container for all of it: a start costs more than what is asked.
+    let told = image.shell(
+        r#"id -u; id -g; echo '{"a": [7]}' | jq '.a[0]'; echo $(ps -p 1 -o pid=)
+        stat -c '%a %u:%g' /lambda_entrypoint_signal.sh
+        find /var/lib/apt/lists /var/log/apt /var/log/dpkg.log /var/cache/apt/archives -type f -size +0 2>/dev/null | wc -l"#,
     );
+    assert_eq!(told.lines().collect::<Vec<_>>(), ["99", "99", "7", "1", "755 0:0", "0"]);
+
     let (code, message) = image.run(&[]);
     assert_eq!(code, Some(142));
     assert!(message.contains("argument"), "{message}");
-    assert_eq!(image.run(&["a", "b"]).0, Some(142));
 
     let worker = Worker::start(image, &[]);
     let answer = invoke(worker.port, r#"{"n": 1}"#).unwrap();
@@ -309,8 +307,9 @@ fn managed(builder: Builder, base: &str) {
 fn provided(builder: Builder, base: &str) {
     let Some(image) = Image::on_sample_base(builder, base, "lambda_entry_point_provided.sh") else { return };
     keeps_the_contract(&image);
-    assert!(image.run(&["a", "b"]).1.contains("exactly one argument is needed"));
-    finishes_its_task(&image, &FIVE, true);
+    let (code, message) = image.run(&["a", "b"]);
+    assert_eq!(code, Some(142));
+    assert!(message.contains("exactly one argument is needed"), "{message}");
     // Twice as well, and together: none is lost, and none ends the worker.
     finishes_its_task(&image, &[FIVE, FIVE].concat(), true);
 }
@@ -360,7 +359,6 @@ fn without_the_entry_point_sigterm_ends_the_task_and_what_is_there_is_not_instal
         "{}",
         again.output
     );
-    keeps_the_contract(&again);
 }
 
 /// Amazon Linux is not at hand: its package managers are played by a script that records how it is called.
@@ -408,10 +406,12 @@ case "$*" in *" install "*) for name in jq ps; do ln -s /bin/true "/bin/$name"; 
     let base = format!("{address}/public.ecr.aws/lambda/java@{digest}");
     let name = format!("sample-upstreams-test:base-{}-{}", std::process::id(), managers.join("-"));
     let context = tempfile::tempdir().unwrap();
-    std::fs::write(context.path().join("manager"), MANAGER).unwrap();
+    let manager = context.path().join("manager");
+    std::fs::write(&manager, MANAGER).unwrap();
+    std::fs::set_permissions(&manager, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let mut dockerfile = format!("FROM {base}\nRUN rm /usr/bin/apt-get\n");
     for manager in managers {
-        dockerfile += &format!("COPY manager /usr/bin/{manager}\nRUN chmod 755 /usr/bin/{manager}\n");
+        dockerfile += &format!("COPY manager /usr/bin/{manager}\n");
     }
     std::fs::write(context.path().join("Dockerfile"), dockerfile).unwrap();
     let build = cmd!("docker", "build", "--tag", &name, context.path());

@@ -4,9 +4,9 @@ use anyhow::Context as _;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::error::{ProvideErrorMetadata as _, SdkError};
 use aws_sdk_s3::types::{
-    BucketLocationConstraint, BucketVersioningStatus, CreateBucketConfiguration, PublicAccessBlockConfiguration,
-    ServerSideEncryption, ServerSideEncryptionByDefault, ServerSideEncryptionConfiguration,
-    ServerSideEncryptionRule, VersioningConfiguration,
+    BucketLocationConstraint, BucketVersioningStatus, CreateBucketConfiguration,
+    PublicAccessBlockConfiguration, ServerSideEncryption, ServerSideEncryptionByDefault,
+    ServerSideEncryptionConfiguration, ServerSideEncryptionRule, VersioningConfiguration,
 };
 
 use super::{Aws, errors::explain};
@@ -40,7 +40,9 @@ impl std::fmt::Display for Problem {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Missing => f.write_str("it does not exist"),
-            Self::Foreign => f.write_str("it exists and these credentials may not use it: somebody else's, or a permission is missing"),
+            Self::Foreign => f.write_str(
+                "it exists and these credentials may not use it: somebody else's, or a permission is missing",
+            ),
             Self::Region(region) => write!(f, "it stands in {region}"),
             Self::Unversioned => f.write_str("it is not versioned, so a lost state cannot be brought back"),
             Self::Unencrypted => f.write_str("it has no default encryption"),
@@ -71,8 +73,13 @@ impl StateBucket {
         if let Some(problem) = self.reachable().await? {
             return Ok(vec![problem]);
         }
-        let (versioned, encrypted, private) = tokio::join!(self.versioned(), self.encrypted(), self.private());
-        let checks = [(versioned?, Problem::Unversioned), (encrypted?, Problem::Unencrypted), (private?, Problem::Public)];
+        let (versioned, encrypted, private) =
+            tokio::join!(self.versioned(), self.encrypted(), self.private());
+        let checks = [
+            (versioned?, Problem::Unversioned),
+            (encrypted?, Problem::Unencrypted),
+            (private?, Problem::Public),
+        ];
         Ok(checks.into_iter().filter(|(sound, _)| !sound).map(|(_, problem)| problem).collect())
     }
 
@@ -89,9 +96,13 @@ impl StateBucket {
         let hint = if problems.iter().all(Problem::mendable) {
             "`cargo xtask init-images --create-state-bucket` makes it so".to_owned()
         } else {
-            format!("name another bucket with S3_IMAGE_TFSTATE_HTCGRID_BUCKET_NAME=, or the region with REGION= (now {})", self.region)
+            format!(
+                "name another bucket with S3_IMAGE_TFSTATE_HTCGRID_BUCKET_NAME=, or the region with REGION= (now {})",
+                self.region
+            )
         };
-        Err(failure(Exit::Config, format!("the state bucket {} will not do:{list}", self.name))).hint(Exit::Config, hint)
+        Err(failure(Exit::Config, format!("the state bucket {} will not do:{list}", self.name)))
+            .hint(Exit::Config, hint)
     }
 
     /// Creates it, or mends what is wrong with it.
@@ -133,8 +144,12 @@ impl StateBucket {
         match (response.map(|r| r.status().as_u16()), region) {
             (Some(404), _) => Ok(Some(Problem::Missing)),
             // A bucket in another region answers 301 or 400, and says which in a header.
-            (Some(301 | 400 | 403), Some(region)) if region != self.region => Ok(Some(Problem::Region(region))),
-            (Some(403), _) if error.code().is_none_or(|code| code == "Forbidden" || code == "AccessDenied") => {
+            (Some(301 | 400 | 403), Some(region)) if region != self.region => {
+                Ok(Some(Problem::Region(region)))
+            }
+            (Some(403), _)
+                if error.code().is_none_or(|code| code == "Forbidden" || code == "AccessDenied") =>
+            {
                 Ok(Some(Problem::Foreign))
             }
             _ => Err(explain(error, "s3:ListBucket")),
@@ -149,20 +164,33 @@ impl StateBucket {
 
     async fn encrypted(&self) -> anyhow::Result<bool> {
         let answer = self.client.get_bucket_encryption().bucket(&self.name).send().await;
-        absent_is_false(answer, "ServerSideEncryptionConfigurationNotFoundError", "s3:GetEncryptionConfiguration", |answer| {
-            answer.server_side_encryption_configuration.is_some_and(|c| !c.rules.is_empty())
-        })
+        absent_is_false(
+            answer,
+            "ServerSideEncryptionConfigurationNotFoundError",
+            "s3:GetEncryptionConfiguration",
+            |answer| answer.server_side_encryption_configuration.is_some_and(|c| !c.rules.is_empty()),
+        )
     }
 
     async fn private(&self) -> anyhow::Result<bool> {
         let answer = self.client.get_public_access_block().bucket(&self.name).send().await;
-        absent_is_false(answer, "NoSuchPublicAccessBlockConfiguration", "s3:GetBucketPublicAccessBlock", |answer| {
-            answer.public_access_block_configuration.is_some_and(|c| {
-                [c.block_public_acls, c.ignore_public_acls, c.block_public_policy, c.restrict_public_buckets]
+        absent_is_false(
+            answer,
+            "NoSuchPublicAccessBlockConfiguration",
+            "s3:GetBucketPublicAccessBlock",
+            |answer| {
+                answer.public_access_block_configuration.is_some_and(|c| {
+                    [
+                        c.block_public_acls,
+                        c.ignore_public_acls,
+                        c.block_public_policy,
+                        c.restrict_public_buckets,
+                    ]
                     .iter()
                     .all(|on| *on == Some(true))
-            })
-        })
+                })
+            },
+        )
     }
 
     async fn create_bucket(&self) -> anyhow::Result<()> {
@@ -179,21 +207,27 @@ impl StateBucket {
     }
 
     async fn version(&self) -> anyhow::Result<()> {
-        let configuration = VersioningConfiguration::builder().status(BucketVersioningStatus::Enabled).build();
-        let request = self.client.put_bucket_versioning().bucket(&self.name).versioning_configuration(configuration);
+        let configuration =
+            VersioningConfiguration::builder().status(BucketVersioningStatus::Enabled).build();
+        let request =
+            self.client.put_bucket_versioning().bucket(&self.name).versioning_configuration(configuration);
         request.send().await.map_err(|e| explain(e, "s3:PutBucketVersioning"))?;
         Ok(())
     }
 
     async fn encrypt(&self) -> anyhow::Result<()> {
-        let algorithm = ServerSideEncryptionByDefault::builder().sse_algorithm(ServerSideEncryption::AwsKms).build()?;
+        let algorithm =
+            ServerSideEncryptionByDefault::builder().sse_algorithm(ServerSideEncryption::AwsKms).build()?;
         let rule = ServerSideEncryptionRule::builder()
             .apply_server_side_encryption_by_default(algorithm)
             .bucket_key_enabled(true)
             .build();
         let configuration = ServerSideEncryptionConfiguration::builder().rules(rule).build()?;
-        let request =
-            self.client.put_bucket_encryption().bucket(&self.name).server_side_encryption_configuration(configuration);
+        let request = self
+            .client
+            .put_bucket_encryption()
+            .bucket(&self.name)
+            .server_side_encryption_configuration(configuration);
         request.send().await.map_err(|e| explain(e, "s3:PutEncryptionConfiguration"))?;
         Ok(())
     }
@@ -205,8 +239,11 @@ impl StateBucket {
             .block_public_policy(true)
             .restrict_public_buckets(true)
             .build();
-        let request =
-            self.client.put_public_access_block().bucket(&self.name).public_access_block_configuration(configuration);
+        let request = self
+            .client
+            .put_public_access_block()
+            .bucket(&self.name)
+            .public_access_block_configuration(configuration);
         request.send().await.map_err(|e| explain(e, "s3:PutBucketPublicAccessBlock"))?;
         Ok(())
     }

@@ -18,8 +18,6 @@ pub const MARK_PREFIX: &str = "htc-grid/";
 pub struct Token {
     /// The registry's host, with its port where it has one.
     pub host: String,
-    /// Whether the registry is reached without TLS: the emulated one.
-    pub plain_http: bool,
     /// Always `AWS`.
     pub username: String,
     /// Good for twelve hours.
@@ -71,12 +69,16 @@ impl Ecr {
     pub async fn token(&self) -> anyhow::Result<Token> {
         let action = "ecr:GetAuthorizationToken";
         let answer = self.client.get_authorization_token().send().await.map_err(|e| explain(e, action))?;
-        let data = answer.authorization_data.unwrap_or_default().into_iter().next().context("ECR gave no token")?;
+        let data =
+            answer.authorization_data.unwrap_or_default().into_iter().next().context("ECR gave no token")?;
         let endpoint = data.proxy_endpoint.context("ECR named no registry")?;
         let (username, password) = decode_token(&data.authorization_token.context("ECR gave no token")?)?;
-        let plain_http = endpoint.starts_with("http://");
-        let host = endpoint.trim_start_matches("https://").trim_start_matches("http://").trim_end_matches('/').to_owned();
-        Ok(Token { host, plain_http, username, password })
+        let host = endpoint
+            .trim_start_matches("https://")
+            .trim_start_matches("http://")
+            .trim_end_matches('/')
+            .to_owned();
+        Ok(Token { host, username, password })
     }
 
     /// Every repository of the account in this region, by name.
@@ -109,7 +111,8 @@ impl Ecr {
     /// # Errors
     /// AWS refuses or does not answer.
     pub async fn pull_through_rules(&self) -> anyhow::Result<BTreeMap<String, String>> {
-        let mut pages = self.client.describe_pull_through_cache_rules().into_paginator().page_size(1000).send();
+        let mut pages =
+            self.client.describe_pull_through_cache_rules().into_paginator().page_size(1000).send();
         let mut found = BTreeMap::new();
         while let Some(page) = pages.next().await {
             let page = page.map_err(|e| explain(e, "ecr:DescribePullThroughCacheRules"))?;
@@ -131,7 +134,11 @@ impl Ecr {
         let mut found = Vec::new();
         while let Some(page) = pages.next().await {
             let page = match page {
-                Err(error) if error.as_service_error().is_some_and(|e| e.is_repository_not_found_exception()) => break,
+                Err(error)
+                    if error.as_service_error().is_some_and(|e| e.is_repository_not_found_exception()) =>
+                {
+                    break;
+                }
                 other => other.map_err(|e| explain(e, "ecr:DescribeImages"))?,
             };
             found.extend(page.image_details.unwrap_or_default().into_iter().map(|image| Image {
@@ -160,7 +167,8 @@ impl Ecr {
     /// # Errors
     /// AWS refuses or does not answer.
     pub async fn mark(&self, repository: &Repository, tag: &str) -> anyhow::Result<()> {
-        let mark = aws_sdk_ecr::types::Tag::builder().key(format!("{MARK_PREFIX}{tag}")).value("used").build()?;
+        let mark =
+            aws_sdk_ecr::types::Tag::builder().key(format!("{MARK_PREFIX}{tag}")).value("used").build()?;
         let request = self.client.tag_resource().resource_arn(&repository.arn).tags(mark);
         request.send().await.map_err(|e| explain(e, "ecr:TagResource"))?;
         Ok(())
@@ -191,7 +199,11 @@ impl Ecr {
     ///
     /// # Errors
     /// AWS refuses or does not answer.
-    pub async fn available_layers(&self, repository: &str, digests: &[String]) -> anyhow::Result<BTreeSet<String>> {
+    pub async fn available_layers(
+        &self,
+        repository: &str,
+        digests: &[String],
+    ) -> anyhow::Result<BTreeSet<String>> {
         let request = self.client.batch_check_layer_availability().repository_name(repository);
         let request = request.set_layer_digests(Some(digests.to_vec()));
         let answer = match request.send().await {
@@ -202,7 +214,10 @@ impl Ecr {
         };
         let available = aws_sdk_ecr::types::LayerAvailability::Available;
         let layers = answer.layers.unwrap_or_default().into_iter();
-        Ok(layers.filter(|l| l.layer_availability.as_ref() == Some(&available)).filter_map(|l| l.layer_digest).collect())
+        Ok(layers
+            .filter(|l| l.layer_availability.as_ref() == Some(&available))
+            .filter_map(|l| l.layer_digest)
+            .collect())
     }
 }
 
@@ -215,13 +230,15 @@ pub async fn public_token(aws: &Aws) -> anyhow::Result<Token> {
     let config = aws.config().to_builder().region(aws_config::Region::from_static("us-east-1")).build();
     let request = aws_sdk_ecrpublic::Client::new(&config).get_authorization_token();
     let answer = request.send().await.map_err(|e| explain(e, "ecr-public:GetAuthorizationToken"))?;
-    let token = answer.authorization_data.and_then(|d| d.authorization_token).context("ECR Public gave no token")?;
+    let token =
+        answer.authorization_data.and_then(|d| d.authorization_token).context("ECR Public gave no token")?;
     let (username, password) = decode_token(&token)?;
-    Ok(Token { host: "public.ecr.aws".into(), plain_http: false, username, password })
+    Ok(Token { host: "public.ecr.aws".into(), username, password })
 }
 
 fn decode_token(token: &str) -> anyhow::Result<(String, Secret)> {
-    let decoded = base64::engine::general_purpose::STANDARD.decode(token).context("the token is not base64")?;
+    let decoded =
+        base64::engine::general_purpose::STANDARD.decode(token).context("the token is not base64")?;
     let text = String::from_utf8(decoded).ok().context("the token is not text")?;
     let (username, password) = text.split_once(':').context("the token is not user:password")?;
     Ok((username.to_owned(), Secret::new(password)))

@@ -59,23 +59,25 @@ fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
 fn advice(code: &str, status: Option<u16>, words: &str, action: &str) -> (Exit, Option<String>) {
     let credentials = |hint: &str| (Exit::Credentials, Some(hint.to_owned()));
     match code {
-        "ExpiredToken" | "ExpiredTokenException" | "RequestExpired" => {
-            credentials("the session has expired: log in again (for SSO: `aws sso login`) and re-run; nothing is lost")
-        }
+        "ExpiredToken" | "ExpiredTokenException" | "RequestExpired" => credentials(
+            "the session has expired: log in again (for SSO: `aws sso login`) and re-run; nothing is lost",
+        ),
         "InvalidClientTokenId" | "UnrecognizedClientException" | "InvalidAccessKeyId" | "InvalidToken" => {
             credentials("AWS does not know this access key: check AWS_PROFILE and the AWS_* variables")
         }
         "SignatureDoesNotMatch" | "RequestTimeTooSkewed" | "InvalidSignatureException" => credentials(
             "AWS refuses the signature: is this machine's clock right, and the secret key the access key's own?",
         ),
-        "AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation" => {
-            credentials(&format!("the caller needs the permission {action}; docs/iam-policy.json lists them all"))
+        "AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation" => credentials(&format!(
+            "the caller needs the permission {action}; docs/iam-policy.json lists them all"
+        )),
+        "OptInRequired" => {
+            credentials("the region is not enabled in this account: choose another with REGION=")
         }
-        "OptInRequired" => credentials("the region is not enabled in this account: choose another with REGION="),
         _ if status == Some(403) => credentials(&format!("the caller needs the permission {action}")),
-        _ if code.is_empty() && words.contains("credential") => {
-            credentials("no AWS credentials were found: set AWS_PROFILE, run `aws sso login` or `aws configure`, or use --local")
-        }
+        _ if code.is_empty() && words.contains("credential") => credentials(
+            "no AWS credentials were found: set AWS_PROFILE, run `aws sso login` or `aws configure`, or use --local",
+        ),
         _ if code.is_empty() && status.is_none() => {
             (Exit::Registry, Some("is the network up, and is REGION a region of AWS?".to_owned()))
         }

@@ -45,7 +45,11 @@ impl Lease {
     /// # Errors
     /// Somebody else holds it: the error names them. S3 refuses or does not answer.
     pub async fn take(aws: &Aws, bucket: &str, key: &str, tag: &str) -> anyhow::Result<Self> {
-        let object = Object { client: Client::new(aws.config()), bucket: bucket.into(), key: format!("{key}.transfer.lock") };
+        let object = Object {
+            client: Client::new(aws.config()),
+            bucket: bucket.into(),
+            key: format!("{key}.transfer.lock"),
+        };
         let now = Timestamp::now();
         let holder = Holder { who: who(aws), grid: tag.to_owned(), since: now, expires: now + TERM };
         let etag = match object.put(&holder, None).await? {
@@ -108,7 +112,10 @@ impl Object {
             Ok(answer) => Ok(Some(answer.e_tag.context("S3 gave no ETag")?)),
             // 409: another conditional write was under way at the same moment; 404: the object of `If-Match` is gone.
             Err(error)
-                if matches!(error.code(), Some("PreconditionFailed" | "ConditionalRequestConflict" | "NoSuchKey")) =>
+                if matches!(
+                    error.code(),
+                    Some("PreconditionFailed" | "ConditionalRequestConflict" | "NoSuchKey")
+                ) =>
             {
                 Ok(None)
             }
@@ -135,7 +142,8 @@ impl Object {
         };
         let etag = answer.e_tag.clone().context("S3 gave no ETag")?;
         let bytes = answer.body.collect().await.context("could not read the lease")?.into_bytes();
-        let holder = serde_json::from_slice(&bytes).with_context(|| format!("{} is not a lease", self.key))?;
+        let holder =
+            serde_json::from_slice(&bytes).with_context(|| format!("{} is not a lease", self.key))?;
         Ok(Some((holder, etag)))
     }
 
@@ -169,14 +177,16 @@ impl Object {
 
 fn held(by: Option<&Holder>) -> anyhow::Error {
     let message = match by {
-        Some(holder) => format!(
-            "{} transfers the images of grid {} since {}",
-            holder.who, holder.grid, holder.since
-        ),
+        Some(holder) => {
+            format!("{} transfers the images of grid {} since {}", holder.who, holder.grid, holder.since)
+        }
         None => "another run took the lease on this grid's images in this moment".to_owned(),
     };
     let hint = match by {
-        Some(holder) => format!("wait for it; if that run is dead, its lease expires at {} and the next run takes it over", holder.expires),
+        Some(holder) => format!(
+            "wait for it; if that run is dead, its lease expires at {} and the next run takes it over",
+            holder.expires
+        ),
         None => "run it again".to_owned(),
     };
     match Err::<(), _>(failure(Exit::Terraform, message)).hint(Exit::Terraform, hint) {

@@ -59,7 +59,10 @@ impl Aws {
                     Exit::Credentials,
                     format!("the credentials belong to account {}, not to {expected}", identity.account),
                 ))
-                .hint(Exit::Credentials, "choose other credentials with --profile or AWS_PROFILE; nothing was changed");
+                .hint(
+                    Exit::Credentials,
+                    "choose other credentials with --profile or AWS_PROFILE; nothing was changed",
+                );
             }
         }
         Ok(Self { config, region, identity, warnings })
@@ -118,7 +121,9 @@ async fn configure(
 fn region_warnings(region: &str, env: impl Fn(&str) -> Option<String>) -> Vec<String> {
     ["AWS_REGION", "AWS_DEFAULT_REGION"]
         .into_iter()
-        .filter_map(|name| env(name).filter(|value| !value.is_empty() && value != region).map(|value| (name, value)))
+        .filter_map(|name| {
+            env(name).filter(|value| !value.is_empty() && value != region).map(|value| (name, value))
+        })
         .map(|(name, value)| format!("{name} is {value}, this run works in {region}"))
         .collect()
 }
@@ -141,7 +146,10 @@ mod tests {
     #[test]
     fn another_region_in_the_environment_is_worth_a_warning() {
         let env = |name: &str| (name == "AWS_DEFAULT_REGION").then(|| "us-east-1".to_owned());
-        assert_eq!(region_warnings("eu-west-1", env), ["AWS_DEFAULT_REGION is us-east-1, this run works in eu-west-1"]);
+        assert_eq!(
+            region_warnings("eu-west-1", env),
+            ["AWS_DEFAULT_REGION is us-east-1, this run works in eu-west-1"]
+        );
         assert!(region_warnings("us-east-1", env).is_empty());
     }
 }

@@ -83,7 +83,8 @@ impl Proof {
     /// S3 refuses or does not answer.
     pub async fn write(&self, aws: &Aws, bucket: &str, key: &str) -> anyhow::Result<()> {
         let body = serde_json::to_vec(self)?;
-        let request = Client::new(aws.config()).put_object().bucket(bucket).key(object(key)).body(body.into());
+        let request =
+            Client::new(aws.config()).put_object().bucket(bucket).key(object(key)).body(body.into());
         request.send().await.map_err(|e| explain(e, "s3:PutObject"))?;
         Ok(())
     }
@@ -125,22 +126,26 @@ mod tests {
     use super::*;
 
     fn repository(name: &str) -> (String, Repository) {
-        let repository = Repository { name: name.into(), uri: String::new(), arn: String::new(), kms_key: None };
+        let repository =
+            Repository { name: name.into(), uri: String::new(), arn: String::new(), kms_key: None };
         (name.to_owned(), repository)
     }
 
     #[test]
     fn a_proof_holds_until_something_it_sees_changes() {
+        let none = BTreeMap::new();
         let rules = BTreeMap::from([("quay".to_owned(), "quay.io".to_owned())]);
         let both = BTreeMap::from([repository("curl"), repository("lambda")]);
         let one = BTreeMap::from([repository("curl")]);
         let before = Proof::now("in".into(), Some("etag".into()), &both, &rules);
-        let now = |inputs: &str, state: &str, repositories, rules| Proof::now(inputs.into(), Some(state.into()), repositories, rules);
+        let now = |inputs: &str, state: &str, repositories, rules| {
+            Proof::now(inputs.into(), Some(state.into()), repositories, rules)
+        };
         assert!(now("in", "etag", &both, &rules).holds(&before));
         assert!(!now("other", "etag", &both, &rules).holds(&before));
         assert!(!now("in", "other", &both, &rules).holds(&before));
         assert!(!now("in", "etag", &one, &rules).holds(&before));
-        assert!(!now("in", "etag", &both, &BTreeMap::new()).holds(&before));
+        assert!(!now("in", "etag", &both, &none).holds(&before));
         let old = Proof { at: before.at - VALID, ..before.clone() };
         assert!(!now("in", "etag", &both, &rules).holds(&old));
         let stateless = Proof::now("in".into(), None, &both, &rules);

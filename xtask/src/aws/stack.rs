@@ -26,7 +26,11 @@ const FORM: &str = "application/x-www-form-urlencoded";
 ///
 /// # Errors
 /// No credentials, or CloudFormation refuses or does not answer.
-pub async fn outputs(aws: &Aws, http: &reqwest::Client, name: &str) -> anyhow::Result<Option<BTreeMap<String, String>>> {
+pub async fn outputs(
+    aws: &Aws,
+    http: &reqwest::Client,
+    name: &str,
+) -> anyhow::Result<Option<BTreeMap<String, String>>> {
     let url = endpoint(aws);
     // A grid's tag holds nothing that a form would have to escape.
     let body = format!("Action=DescribeStacks&Version=2010-05-15&StackName={name}");
@@ -41,8 +45,14 @@ pub async fn outputs(aws: &Aws, http: &reqwest::Client, name: &str) -> anyhow::R
     if status == 400 && message.contains("does not exist") {
         return Ok(None);
     }
-    Err(failure(Exit::Credentials, format!("cloudformation:DescribeStacks: HTTP {}: {message}", status.as_u16())))
-        .hint(Exit::Credentials, "name the bucket with S3_IMAGE_TFSTATE_HTCGRID_BUCKET_NAME= and the stack is not asked")
+    Err(failure(
+        Exit::Credentials,
+        format!("cloudformation:DescribeStacks: HTTP {}: {message}", status.as_u16()),
+    ))
+    .hint(
+        Exit::Credentials,
+        "name the bucket with S3_IMAGE_TFSTATE_HTCGRID_BUCKET_NAME= and the stack is not asked",
+    )
 }
 
 fn endpoint(aws: &Aws) -> String {
@@ -53,7 +63,12 @@ fn endpoint(aws: &Aws) -> String {
     format!("https://cloudformation.{}.{suffix}/", aws.region())
 }
 
-async fn signed(config: &SdkConfig, region: &str, url: &str, body: String) -> anyhow::Result<reqwest::Request> {
+async fn signed(
+    config: &SdkConfig,
+    region: &str,
+    url: &str,
+    body: String,
+) -> anyhow::Result<reqwest::Request> {
     let provider = config.credentials_provider().context("no AWS credentials")?;
     let identity = provider.provide_credentials().await.context("no AWS credentials")?.into();
     let parameters = SigningParams::builder()
@@ -65,7 +80,8 @@ async fn signed(config: &SdkConfig, region: &str, url: &str, body: String) -> an
         .build()?
         .into();
     let headers = [("content-type", FORM)];
-    let signable = SignableRequest::new("POST", url, headers.into_iter(), SignableBody::Bytes(body.as_bytes()))?;
+    let signable =
+        SignableRequest::new("POST", url, headers.into_iter(), SignableBody::Bytes(body.as_bytes()))?;
     let (instructions, _) = sign(signable, &parameters)?.into_parts();
     let mut request = http::Request::post(url).header("content-type", FORM).body(body)?;
     instructions.apply_to_request_http1x(&mut request);

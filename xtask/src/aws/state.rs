@@ -34,7 +34,9 @@ impl State {
     /// S3 refuses or does not answer, or the object is no terraform state.
     pub async fn read(aws: &Aws, bucket: &str, key: &str) -> anyhow::Result<Self> {
         let answer = match Client::new(aws.config()).get_object().bucket(bucket).key(key).send().await {
-            Err(error) if error.as_service_error().is_some_and(|e| e.is_no_such_key()) => return Ok(Self::default()),
+            Err(error) if error.as_service_error().is_some_and(|e| e.is_no_such_key()) => {
+                return Ok(Self::default());
+            }
             other => other.map_err(|e| explain(e, "s3:GetObject"))?,
         };
         let etag = answer.e_tag.clone();
@@ -43,7 +45,8 @@ impl State {
     }
 
     fn parse(bytes: &[u8]) -> anyhow::Result<Self> {
-        let raw: RawState = serde_json::from_slice(bytes).context("the state object is no terraform state")?;
+        let raw: RawState =
+            serde_json::from_slice(bytes).context("the state object is no terraform state")?;
         let mut owned: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for resource in raw.resources.into_iter().filter(|r| r.mode == "managed") {
             let ids = resource.instances.into_iter().filter_map(|i| i.attributes?.id);

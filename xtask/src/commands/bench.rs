@@ -31,7 +31,11 @@ impl Bench {
             bench = bench.arg("--full");
         }
         let printer = context.printer.clone();
-        bench.args(self.arguments).cwd(context.paths.root()).stream(Killer::default(), move |line| printer.line(line)).await?;
+        bench
+            .args(self.arguments)
+            .cwd(context.paths.root())
+            .stream(Killer::default(), move |line| printer.line(line))
+            .await?;
         Ok(())
     }
 }

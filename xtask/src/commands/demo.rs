@@ -7,11 +7,11 @@ use clap::Args;
 use super::Context;
 use super::init::InitImages;
 use super::list::ListImages;
-use super::transfer::{Options, TransferImages};
 use crate::config::Config;
 use crate::local::Background;
 use crate::prerequisites::Need;
 use crate::process::{Cmd, Killer};
+use crate::transfer::{self, Request};
 
 /// Run init-images and transfer-images for real on this machine, with the AWS that is emulated here
 #[derive(Debug, Args)]
@@ -45,15 +45,18 @@ impl Demo {
         let mut context = context.clone();
         context.settings.local = true;
         let config = context.config()?;
-        if context.settings.upstreams.is_empty() && (self.sample_upstreams || !context.upstreams_answer(&config).await) {
+        if context.settings.upstreams.is_empty()
+            && (self.sample_upstreams || !context.upstreams_answer(&config).await)
+        {
             context.settings.upstreams = samples(&context, &sources(&config)).await?;
             printer.line("  upstreams: sample images under the real ones' names, served by this machine (crates/sample-upstreams)");
         } else {
             printer.line("  upstreams: the real ones");
         }
         printer.line("");
-        InitImages { create_state_bucket: true }.run(&context).await?;
-        TransferImages { auto_approve: true, options: Options::default() }.run(&context).await?;
+        InitImages { create_state_bucket: true, if_needed: true }.run(&context).await?;
+        // The list at the end is the demo's result; the transfer's own report would say the same before it.
+        transfer::run(&context, &Request { auto_approve: true, quiet: true, ..Request::default() }).await?;
         printer.line("");
         ListImages::default().run(&context).await?;
         printer.line("");

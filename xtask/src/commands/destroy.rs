@@ -76,7 +76,11 @@ async fn destroy(context: &Context, dry_run: bool, ask: bool) -> anyhow::Result<
     let survey = infrastructure.survey().await?;
     let fates = fates(context, &ecr, &survey).await?;
     if survey.state.owned.is_empty() {
-        context.printer.line(format!("the grid {} owns nothing in {}: nothing to destroy", context.settings.tag, aws.region()));
+        context.printer.line(format!(
+            "the grid {} owns nothing in {}: nothing to destroy",
+            context.settings.tag,
+            aws.region()
+        ));
         return Ok(());
     }
     show(context, &aws, &fates);
@@ -86,7 +90,8 @@ async fn destroy(context: &Context, dry_run: bool, ask: bool) -> anyhow::Result<
     if ask {
         confirm(context)?;
     }
-    let lease = Lease::take(&aws, infrastructure.bucket(), infrastructure.key(), &context.settings.tag).await?;
+    let lease =
+        Lease::take(&aws, infrastructure.bucket(), infrastructure.key(), &context.settings.tag).await?;
     let result = carry_out(context, &infrastructure, &ecr, &survey, &fates).await;
     lease.release().await?;
     result?;
@@ -103,10 +108,16 @@ async fn fates(context: &Context, ecr: &Ecr, survey: &Survey) -> anyhow::Result<
         if survey.state.owns(REPOSITORY, &repository.name) {
             let images = ecr.images(&repository.name).await?;
             let bytes = images.iter().map(|image| image.size).sum();
-            repositories.push(Fate { repository: repository.name.clone(), images: images.len(), bytes, used_by });
+            repositories.push(Fate {
+                repository: repository.name.clone(),
+                images: images.len(),
+                bytes,
+                used_by,
+            });
         }
     }
-    let deleted = |r: &Repository| repositories.iter().any(|fate| fate.repository == r.name && fate.used_by.is_empty());
+    let deleted =
+        |r: &Repository| repositories.iter().any(|fate| fate.repository == r.name && fate.used_by.is_empty());
     let own_keys = survey.state.owned.get("aws_kms_key").cloned().unwrap_or_default();
     let keep_key = survey
         .repositories
@@ -120,21 +131,31 @@ async fn fates(context: &Context, ecr: &Ecr, survey: &Survey) -> anyhow::Result<
 
 fn show(context: &Context, aws: &Aws, fates: &Fates) {
     let printer = &context.printer;
-    printer.line(format!("account {}, region {}, grid {}", aws.identity().account, aws.region(), context.settings.tag));
+    printer.line(format!(
+        "account {}, region {}, grid {}",
+        aws.identity().account,
+        aws.region(),
+        context.settings.tag
+    ));
     let mut table = Table::new(["REPOSITORY", "IMAGES", "SIZE", ""]);
     for fate in &fates.repositories {
         let verdict = if fate.used_by.is_empty() {
             "delete".to_owned()
         } else {
             let grids = fate.used_by.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
-            format!("keep: used by {grids}; `aws ecr delete-repository --force --repository-name {}` deletes it", fate.repository)
+            format!(
+                "keep: used by {grids}; `aws ecr delete-repository --force --repository-name {}` deletes it",
+                fate.repository
+            )
         };
         table.row([fate.repository.clone(), fate.images.to_string(), units::bytes(fate.bytes), verdict]);
     }
     printer.table(&table);
     for rule in &fates.rules {
         let verdict = if fates.keep_rules {
-            format!("keep: other grids are in this account; `aws ecr delete-pull-through-cache-rule --ecr-repository-prefix {rule}` deletes it")
+            format!(
+                "keep: other grids are in this account; `aws ecr delete-pull-through-cache-rule --ecr-repository-prefix {rule}` deletes it"
+            )
         } else {
             "delete".to_owned()
         };
@@ -168,13 +189,16 @@ async fn carry_out(
     let kept = kept_addresses(&terraform, fates).await?;
     if !kept.is_empty() {
         terraform.state_rm(&kept).await.exit(Exit::Terraform)?;
-        context.printer.line(format!("{} left the state and stay in the account", units::count(kept.len(), "resource")));
+        context
+            .printer
+            .line(format!("{} left the state and stay in the account", units::count(kept.len(), "resource")));
     }
     let config = context.config()?;
     let variables = infrastructure.variables(&config, survey);
     infrastructure.destroy(terraform, &variables).await?;
     for repository in survey.repositories.values() {
-        let deleted = fates.repositories.iter().any(|f| f.repository == repository.name && f.used_by.is_empty());
+        let deleted =
+            fates.repositories.iter().any(|f| f.repository == repository.name && f.used_by.is_empty());
         if !deleted && ecr.marks(repository).await?.contains(&context.settings.tag) {
             ecr.unmark(repository, &context.settings.tag).await?;
         }
@@ -185,8 +209,12 @@ async fn carry_out(
 
 /// The state's addresses of everything that stays, with what hangs on it (policies of a kept repository).
 async fn kept_addresses(terraform: &Terraform, fates: &Fates) -> anyhow::Result<Vec<String>> {
-    let kept: Vec<String> =
-        fates.repositories.iter().filter(|f| !f.used_by.is_empty()).map(|f| format!("[\"{}\"]", f.repository)).collect();
+    let kept: Vec<String> = fates
+        .repositories
+        .iter()
+        .filter(|f| !f.used_by.is_empty())
+        .map(|f| format!("[\"{}\"]", f.repository))
+        .collect();
     let stays = |address: &String| {
         (address.starts_with("aws_ecr_repository") || address.starts_with("aws_ecr_lifecycle_policy"))
             && kept.iter().any(|index| address.ends_with(index))

@@ -40,7 +40,8 @@ impl Check {
     fn from_error(subject: &str, error: &anyhow::Error) -> Self {
         let text = render(error);
         let found = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
-        let fix = text.lines().find_map(|line| line.strip_prefix("hint: ")).unwrap_or("see the message").to_owned();
+        let fix =
+            text.lines().find_map(|line| line.strip_prefix("hint: ")).unwrap_or("see the message").to_owned();
         Self::bad(subject, found, fix)
     }
 }
@@ -54,7 +55,8 @@ impl Doctor {
         let mut checks = vec![configuration(context), terraform(), docker(context).await];
         match context.aws(None).await {
             Ok(aws) => {
-                checks.push(Check::good("credentials", format!("{} in {}", aws.identity().arn, aws.region())));
+                checks
+                    .push(Check::good("credentials", format!("{} in {}", aws.identity().arn, aws.region())));
                 checks.extend(account(context, &aws).await);
             }
             Err(error) => checks.push(Check::from_error("credentials", &error)),
@@ -65,12 +67,19 @@ impl Doctor {
         let mut table = Table::new(["CHECK", "", "FOUND", "FIX"]);
         for check in &checks {
             let sign = if check.ok { "ok" } else { "PROBLEM" };
-            table.row([check.subject.clone(), sign.into(), check.found.clone(), check.fix.clone().unwrap_or_default()]);
+            table.row([
+                check.subject.clone(),
+                sign.into(),
+                check.found.clone(),
+                check.fix.clone().unwrap_or_default(),
+            ]);
         }
         context.printer.data(&table, &checks)?;
         match checks.iter().filter(|check| !check.ok).count() {
             0 => Ok(()),
-            problems => Err(failure(Exit::Unexpected, format!("{} found", units::count(problems, "problem")))),
+            problems => {
+                Err(failure(Exit::Unexpected, format!("{} found", units::count(problems, "problem"))))
+            }
         }
     }
 }
@@ -79,7 +88,11 @@ fn configuration(context: &Context) -> Check {
     match context.config() {
         Ok(config) => Check::good(
             "images.toml",
-            format!("{}, {}", units::count(config.images.len(), "image"), units::count(config.runtimes.len(), "runtime")),
+            format!(
+                "{}, {}",
+                units::count(config.images.len(), "image"),
+                units::count(config.runtimes.len(), "runtime")
+            ),
         ),
         Err(error) => Check::from_error("images.toml", &error),
     }
@@ -113,7 +126,10 @@ async fn account(context: &Context, aws: &Aws) -> Vec<Check> {
     });
     checks.push(match ecr.account_setting("BLOB_MOUNTING").await {
         Ok(value) if value == "ENABLED" => Check::good("blob mounting", "on: shared layers are sent once"),
-        Ok(_) => Check::good("blob mounting", "off: shared layers are sent once for each repository (blob_mounting in images.toml)"),
+        Ok(_) => Check::good(
+            "blob mounting",
+            "off: shared layers are sent once for each repository (blob_mounting in images.toml)",
+        ),
         Err(error) => Check::from_error("blob mounting", &error),
     });
     checks.push(match context.state_bucket(aws).await {
@@ -131,7 +147,8 @@ async fn upstreams(context: &Context) -> Vec<Check> {
     let Ok(config) = context.config() else { return Vec::new() };
     let Ok(client) = context.registry_client(&config) else { return Vec::new() };
     let mut checks: Vec<Check> = Vec::new();
-    let sources = config.images.iter().map(|image| &image.source).chain(config.runtimes.iter().map(|r| &r.base));
+    let sources =
+        config.images.iter().map(|image| &image.source).chain(config.runtimes.iter().map(|r| &r.base));
     for source in sources {
         let subject = source.registry().to_owned();
         if checks.iter().any(|check| check.subject == subject) {
@@ -139,7 +156,10 @@ async fn upstreams(context: &Context) -> Vec<Check> {
         }
         checks.push(match client.head(source).await {
             Ok(Some(_)) => match client.rate_limit(source.registry()) {
-                Some(limit) => Check::good(&subject, format!("reachable, {} of {} pulls left", limit.remaining, limit.limit)),
+                Some(limit) => Check::good(
+                    &subject,
+                    format!("reachable, {} of {} pulls left", limit.remaining, limit.limit),
+                ),
                 None => Check::good(&subject, "reachable"),
             },
             Ok(None) => Check::bad(&subject, format!("{source} does not exist"), "correct images.toml"),
@@ -159,7 +179,11 @@ fn disk(dir: &Path) -> Check {
         }
         Ok(stat) => {
             let free = units::bytes(stat.f_bavail.saturating_mul(stat.f_frsize));
-            Check::bad("disk", format!("{free} free"), "builds of runtimes want about 5 GiB: `docker system prune` frees some")
+            Check::bad(
+                "disk",
+                format!("{free} free"),
+                "builds of runtimes want about 5 GiB: `docker system prune` frees some",
+            )
         }
         Err(error) => Check::bad("disk", error.to_string(), "is the disk mounted?"),
     }

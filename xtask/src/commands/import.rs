@@ -11,7 +11,9 @@ use crate::error::{Exit, FailWith as _, failure};
 
 /// Convert HTC-Grid's images_config.json into an images.toml
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  cargo xtask import-config ../htc-grid/deployment/image_repository/images_config.json\n  cargo xtask import-config images_config.json --output images.toml")]
+#[command(
+    after_help = "Examples:\n  cargo xtask import-config ../htc-grid/deployment/image_repository/images_config.json\n  cargo xtask import-config images_config.json --output images.toml"
+)]
 pub struct ImportConfig {
     /// HTC-Grid's file
     file: PathBuf,
@@ -27,16 +29,24 @@ impl ImportConfig {
     /// The file cannot be read or is not such a file, or the output is there already.
     pub fn run(self, context: &Context) -> anyhow::Result<()> {
         let shown = self.file.display();
-        let json = std::fs::read_to_string(&self.file).with_context(|| format!("could not read {shown}")).exit(Exit::Config)?;
+        let json = std::fs::read_to_string(&self.file)
+            .with_context(|| format!("could not read {shown}"))
+            .exit(Exit::Config)?;
         let text = import_config(&json, &self.file).exit(Exit::Config)?;
         let Some(output) = self.output else { return context.printer.out(&text) };
         let shown = output.display();
         if output.exists() {
-            return Err(failure(Exit::Config, format!("{shown} is there already")))
-                .hint(Exit::Config, "name another file with --output, or move that one away; nothing was changed");
+            return Err(failure(Exit::Config, format!("{shown} is there already"))).hint(
+                Exit::Config,
+                "name another file with --output, or move that one away; nothing was changed",
+            );
         }
-        std::fs::write(&output, text).with_context(|| format!("could not write {shown}")).exit(Exit::Config)?;
-        context.printer.line(format!("wrote {shown}; use it with --images {shown}, or put it in the place of images.toml"));
+        std::fs::write(&output, text)
+            .with_context(|| format!("could not write {shown}"))
+            .exit(Exit::Config)?;
+        context.printer.line(format!(
+            "wrote {shown}; use it with --images {shown}, or put it in the place of images.toml"
+        ));
         Ok(())
     }
 }

@@ -8,11 +8,16 @@ use crate::infrastructure::Infrastructure;
 
 /// Check the bucket of the terraform state and initialise terraform with it
 #[derive(Debug, Default, Args)]
-#[command(after_help = "Examples:\n  cargo xtask init-images TAG=prod REGION=eu-west-1\n  cargo xtask init-images --create-state-bucket --state-bucket my-state")]
+#[command(
+    after_help = "Examples:\n  cargo xtask init-images TAG=prod REGION=eu-west-1\n  cargo xtask init-images --create-state-bucket --state-bucket my-state"
+)]
 pub struct InitImages {
     /// Create the bucket, or mend what is wrong with it: versioned, encrypted with KMS, no public access
     #[arg(long)]
     pub create_state_bucket: bool,
+    /// Leave a terraform alone that is connected with the state already.
+    #[arg(skip)]
+    pub if_needed: bool,
 }
 
 impl InitImages {
@@ -33,7 +38,11 @@ impl InitImages {
             bucket.check().await?;
         }
         infrastructure.survey().await?;
-        infrastructure.initialise().await?;
+        if self.if_needed {
+            infrastructure.terraform().await?;
+        } else {
+            infrastructure.initialise().await?;
+        }
         context.printer.line(format!(
             "initialised: account {}, region {}, grid {}, state s3://{}/{}",
             aws.identity().account,

@@ -16,7 +16,9 @@ use crate::ui::{Table, units};
 
 /// List every repository and image with digest, size and age, and whether it still equals upstream
 #[derive(Debug, Default, Args)]
-#[command(after_help = "Examples:\n  cargo xtask list-images REGION=eu-west-1\n  cargo xtask list-images --uris\n  cargo xtask list-images --format json")]
+#[command(
+    after_help = "Examples:\n  cargo xtask list-images REGION=eu-west-1\n  cargo xtask list-images --uris\n  cargo xtask list-images --format json"
+)]
 pub struct ListImages {
     /// Only the repositories' URIs, as `aws ecr describe-repositories --query "repositories[*].repositoryUri"`
     #[arg(long)]
@@ -74,7 +76,9 @@ impl ListImages {
 
 async fn uris(context: &Context, config: &Config, target: &Target) -> anyhow::Result<()> {
     let uris: Vec<String> = match &target.account {
-        Some(account) => account.ecr.repositories().await?.into_values().map(|repository| repository.uri).collect(),
+        Some(account) => {
+            account.ecr.repositories().await?.into_values().map(|repository| repository.uri).collect()
+        }
         None => config.repositories.iter().map(|name| target.name(name)).collect::<Result<_, _>>()?,
     };
     if context.printer.json() {
@@ -84,7 +88,11 @@ async fn uris(context: &Context, config: &Config, target: &Target) -> anyhow::Re
 }
 
 /// `repository:tag` of each mirrored image, and how it stands to upstream.
-async fn compare(context: &Context, config: &Config, target: &Target) -> anyhow::Result<BTreeMap<String, (String, Option<String>)>> {
+async fn compare(
+    context: &Context,
+    config: &Config,
+    target: &Target,
+) -> anyhow::Result<BTreeMap<String, (String, Option<String>)>> {
     let (client, _) = target.client(context, config)?;
     let jobs = jobs(config, None, target)?;
     let plan = Mirror::new(client).mapping(context.mapping()).plan(jobs).await;
@@ -117,14 +125,16 @@ async fn in_account(
     let Some(account) = &target.account else { return Ok(Vec::new()) };
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
     let repositories = account.ecr.repositories().await?;
-    let images = futures_util::future::try_join_all(repositories.keys().map(|name| account.ecr.images(name))).await?;
+    let images =
+        futures_util::future::try_join_all(repositories.keys().map(|name| account.ecr.images(name))).await?;
     let mut listed = Vec::new();
     for (repository, images) in repositories.values().zip(images) {
         let before = listed.len();
         for image in &images {
             for tag in &image.tags {
                 let full = format!("{}:{tag}", repository.name);
-                let runtime = repository.name == RUNTIMES_REPOSITORY && config.runtimes.iter().any(|r| r.name == *tag);
+                let runtime =
+                    repository.name == RUNTIMES_REPOSITORY && config.runtimes.iter().any(|r| r.name == *tag);
                 let verdict = match upstream.get(&full) {
                     Some((verdict, _)) => verdict.clone(),
                     None if runtime => "built here".to_owned(),
@@ -171,11 +181,15 @@ async fn in_registry(
     let mut listed = Vec::new();
     for name in &config.repositories {
         let repository = target.repository(name)?;
-        let wanted = config.images.iter().filter(|image| image.repository == *name).map(|image| image.tag.clone());
-        let runtimes = config.enabled_runtimes().filter(|_| name == RUNTIMES_REPOSITORY).map(|r| r.name.clone());
+        let wanted =
+            config.images.iter().filter(|image| image.repository == *name).map(|image| image.tag.clone());
+        let runtimes =
+            config.enabled_runtimes().filter(|_| name == RUNTIMES_REPOSITORY).map(|r| r.name.clone());
         for tag in wanted.chain(runtimes) {
             let found = client.head(&repository.with_tag(&tag)?).await.exit(Exit::Registry)?;
-            let verdict = upstream.get(&format!("{}:{tag}", repository.repository())).map(|(verdict, _)| verdict.clone());
+            let verdict = upstream
+                .get(&format!("{}:{tag}", repository.repository()))
+                .map(|(verdict, _)| verdict.clone());
             listed.push(Listed {
                 repository: name.clone(),
                 uri: target.name(name)?,

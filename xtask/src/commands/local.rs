@@ -52,11 +52,16 @@ impl Local {
             },
             Action::Status => report(context, &background, background.running().await.as_ref()),
             Action::Env => {
-                let running = background.running().await.ok_or_else(|| failure(Exit::Config, "the emulated AWS does not run"));
+                let running = background
+                    .running()
+                    .await
+                    .ok_or_else(|| failure(Exit::Config, "the emulated AWS does not run"));
                 let running = running.hint(Exit::Config, "start it with `cargo xtask local up`")?;
                 let region = context.settings.region.as_deref().unwrap_or(DEFAULT_REGION);
                 let lines = local::environment(&running.url(), region).into_iter();
-                context.printer.out(&lines.map(|(key, value)| format!("export {key}={value}\n")).collect::<String>())
+                context
+                    .printer
+                    .out(&lines.map(|(key, value)| format!("export {key}={value}\n")).collect::<String>())
             }
         }
     }

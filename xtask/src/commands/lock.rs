@@ -10,7 +10,9 @@ use crate::error::{Exit, FailWith as _, failure, render};
 
 /// Write images.lock: which digests the names in images.toml mean
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  cargo xtask lock\n  cargo xtask lock --update\n  cargo xtask lock --update grafana python3.12")]
+#[command(
+    after_help = "Examples:\n  cargo xtask lock\n  cargo xtask lock --update\n  cargo xtask lock --update grafana python3.12"
+)]
 pub struct Lock {
     /// Ask upstream anew: for everything, or for the images and runtimes that are named
     #[arg(long)]

@@ -23,12 +23,12 @@ use registry::Credentials;
 
 use crate::aws::{Aws, Endpoint, stack};
 use crate::cli::{Cli, Command};
-use crate::interrupt::Interrupt;
 use crate::config::Config;
 use crate::config::cache::Cache;
 use crate::config::lock::Lock;
 use crate::credentials::DockerCredentials;
 use crate::error::{Exit, FailWith as _, failure};
+use crate::interrupt::Interrupt;
 use crate::local::{self as emulated, Background};
 use crate::prerequisites::{self, Need, Setup};
 use crate::process;
@@ -72,7 +72,9 @@ impl Context {
         if !self.settings.local {
             return Ok(None);
         }
-        let running = Background::aws(&self.paths, &self.http).ensure(&self.upstream_arguments(), &self.printer).await?;
+        let running = Background::aws(&self.paths, &self.http)
+            .ensure(&self.upstream_arguments(), &self.printer)
+            .await?;
         Ok(Some(Endpoint::from(&running)))
     }
 
@@ -82,7 +84,8 @@ impl Context {
     /// As [`Aws::connect`].
     pub async fn aws(&self, expected_account: Option<&str>) -> anyhow::Result<Aws> {
         let endpoint = self.endpoint().await?;
-        let aws = Aws::connect(&self.settings, expected_account, endpoint.as_ref(), self.http.clone()).await?;
+        let aws =
+            Aws::connect(&self.settings, expected_account, endpoint.as_ref(), self.http.clone()).await?;
         aws.warnings().iter().for_each(|warning| self.printer.warn(warning));
         Ok(aws)
     }
@@ -97,7 +100,9 @@ impl Context {
         let setup = Setup {
             state: &self.paths.target().join("local").join("docker"),
             assume_yes: yes,
-            ask: &|question| printer.ask(&format!("{question} [y/N]")).is_some_and(|a| matches!(a.as_str(), "y" | "yes")),
+            ask: &|question| {
+                printer.ask(&format!("{question} [y/N]")).is_some_and(|a| matches!(a.as_str(), "y" | "yes"))
+            },
             say: &|line| printer.line(line),
         };
         let found = prerequisites::ensure(needs, &setup).await.exit(Exit::MissingTool)?;
@@ -194,7 +199,14 @@ impl Context {
         }
         let outputs = stack::outputs(aws, &self.http, &self.settings.tag).await?.unwrap_or_default();
         let bucket = outputs.get(stack::BUCKET_OUTPUT).cloned().ok_or_else(|| {
-            failure(Exit::Config, format!("no state bucket is named, and there is no stack {} with the output {}", self.settings.tag, stack::BUCKET_OUTPUT))
+            failure(
+                Exit::Config,
+                format!(
+                    "no state bucket is named, and there is no stack {} with the output {}",
+                    self.settings.tag,
+                    stack::BUCKET_OUTPUT
+                ),
+            )
         });
         bucket.hint(
             Exit::Config,

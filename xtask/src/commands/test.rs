@@ -18,7 +18,9 @@ pub const SOAK: &str = "SOAK";
 
 /// Run everything that CI runs: format, lints, unit tests, and the real binary end to end
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  cargo xtask test\n  cargo xtask test --soak\n\n`cargo test` alone runs what needs neither root nor a container engine.")]
+#[command(
+    after_help = "Examples:\n  cargo xtask test\n  cargo xtask test --soak\n\n`cargo test` alone runs what needs neither root nor a container engine."
+)]
 pub struct Test {
     /// Run every loop at its full number: hours, not minutes
     #[arg(long)]
@@ -45,7 +47,11 @@ impl Test {
                 let step = Instant::now();
                 let result = self.cargo(arguments).stream(Killer::default(), printing(context)).await;
                 let passed = result.is_ok();
-                steps.row([(*name).into(), if passed { "ok" } else { "FAILED" }.into(), units::duration(step.elapsed())]);
+                steps.row([
+                    (*name).into(),
+                    if passed { "ok" } else { "FAILED" }.into(),
+                    units::duration(step.elapsed()),
+                ]);
                 if !passed {
                     failed.push(*name);
                 }
@@ -120,7 +126,9 @@ impl Counts {
         let Some(result) = line.trim().strip_prefix("test result:") else { return };
         for part in result.split([';', '.']) {
             let mut words = part.split_whitespace();
-            if let (Some(number), Some(word)) = (words.next().and_then(|n| n.parse::<u32>().ok()), words.next()) {
+            if let (Some(number), Some(word)) =
+                (words.next().and_then(|n| n.parse::<u32>().ok()), words.next())
+            {
                 match word {
                     "passed" => self.passed += number,
                     "failed" => self.failed += number,
@@ -145,7 +153,9 @@ mod tests {
     #[test]
     fn cargo_s_closing_lines_are_counted() {
         let mut counts = Counts::default();
-        counts.add("test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.08s");
+        counts.add(
+            "test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.08s",
+        );
         counts.add("test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.00s");
         counts.add("test tests::x ... ok");
         assert_eq!(counts.to_string(), "15 tests passed, 2 failed, 1 ignored");

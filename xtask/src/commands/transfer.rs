@@ -8,7 +8,9 @@ use crate::transfer::{self, Request};
 
 /// Bring every image that the grid needs into the account's ECR: shows the plan, asks once, acts, verifies
 #[derive(Debug, Default, Args)]
-#[command(after_help = "Examples:\n  cargo xtask transfer-images TAG=prod REGION=eu-west-1\n  cargo xtask transfer-images TAG=prod REBUILD_RUNTIMES=true\n  cargo xtask transfer-images --local --dry-run\n  cargo xtask transfer-images --registry registry.example:5000/htc --only curl")]
+#[command(
+    after_help = "Examples:\n  cargo xtask transfer-images TAG=prod REGION=eu-west-1\n  cargo xtask transfer-images TAG=prod REBUILD_RUNTIMES=true\n  cargo xtask transfer-images --local --dry-run\n  cargo xtask transfer-images --registry registry.example:5000/htc --only curl"
+)]
 pub struct TransferImages {
     /// Do not ask
     #[arg(long)]
@@ -52,8 +54,9 @@ pub struct Options {
 impl Options {
     fn request(self, auto_approve: bool) -> anyhow::Result<Request> {
         let from_environment = || match std::env::var("REBUILD_RUNTIMES") {
-            Ok(text) if !text.is_empty() => parse_bool(&text)
-                .map_err(|why| crate::error::failure(crate::error::Exit::Usage, format!("REBUILD_RUNTIMES={text}: {why}"))),
+            Ok(text) if !text.is_empty() => parse_bool(&text).map_err(|why| {
+                crate::error::failure(crate::error::Exit::Usage, format!("REBUILD_RUNTIMES={text}: {why}"))
+            }),
             _ => Ok(false),
         };
         Ok(Request {
@@ -64,6 +67,7 @@ impl Options {
             keep_going: self.keep_going,
             only: self.only,
             refresh: self.refresh,
+            quiet: false,
         })
     }
 }

@@ -36,8 +36,8 @@ use std::path::Path;
 
 use registry::{Platform, Reference};
 
-pub(crate) use registry::mirror::Platforms;
 pub(crate) use problem::Problems;
+pub(crate) use registry::mirror::Platforms;
 
 /// The newest form of images.toml and images.lock that this program reads, and the one that it writes.
 pub(crate) const SCHEMA_VERSION: u64 = 1;
@@ -225,7 +225,7 @@ impl Config {
 }
 
 /// What an image or runtime is for when nothing says otherwise.
-fn default_platform() -> Platform {
+pub(crate) fn default_platform() -> Platform {
     Platform { os: "linux".to_owned(), architecture: "amd64".to_owned(), variant: None }
 }
 

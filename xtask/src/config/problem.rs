@@ -28,13 +28,8 @@ pub(crate) struct Problems {
 }
 
 impl Problems {
-    /// The file, as the caller named it.
-    pub(crate) fn file(&self) -> &Path {
-        &self.file
-    }
-
-    /// The mistakes by line; never empty.
-    pub(crate) fn all(&self) -> &[Problem] {
+    #[cfg(test)]
+    pub(super) fn all(&self) -> &[Problem] {
         &self.problems
     }
 
@@ -92,10 +87,6 @@ impl<'a> Sink<'a> {
         let (line, column) = position(self.text, span.start);
         let problem = Problem { line, column, key: key.to_owned(), message: message.into(), help };
         self.found.borrow_mut().push(problem);
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.found.borrow().is_empty()
     }
 
     /// Gives `value` if nothing was found, else what was found.

@@ -336,7 +336,7 @@ fn the_shipped_file_finds_its_entry_points() {
 fn no_text_brings_the_parser_down() {
     let answered = |text: &str| {
         if let Err(problems) = parse(text) {
-            assert!(!problems.all().is_empty() && problems.file() == Path::new("images.toml"));
+            assert!(!problems.all().is_empty() && problems.to_string().starts_with("images.toml"));
             assert!(problems.all().iter().all(|problem| problem.line >= 1 && problem.column >= 1));
         }
     };

@@ -255,12 +255,12 @@ impl Docker {
         struct Config {
             labels: Option<std::collections::BTreeMap<String, String>>,
         }
-        let command = self.command().args(["image", "inspect", "--format", "{{json .}}", image]);
-        match self.read(command).await {
+        // Without a template: all four print a list then, and podman's `json` gives one with it too.
+        match self.read(self.command().args(["image", "inspect", image])).await {
             Ok(text) => {
-                let raw: Raw = serde_json::from_str(&text)
+                let found: Vec<Raw> = serde_json::from_str(&text)
                     .map_err(|source| DockerError::Answer { program: self.name(), source })?;
-                Ok(Some(LocalImage {
+                Ok(found.into_iter().next().map(|raw| LocalImage {
                     id: raw.id,
                     platform: format!("{}/{}", raw.os, raw.architecture),
                     labels: raw.config.and_then(|config| config.labels).unwrap_or_default(),

@@ -210,7 +210,11 @@ async fn plan_one(context: &Context, runtime: &Runtime, options: Options) -> Res
     (planned.action, planned.reason) = match decision {
         Decision::Nothing(reason) => (Action::Nothing, reason.to_owned()),
         Decision::Promote(digest, reason) => (Action::Promote { digest }, reason.to_owned()),
-        Decision::Force => (Action::Build { forced: true }, "rebuild is forced".to_owned()),
+        Decision::Force => {
+            let held =
+                if planned.held.is_some() { "; images.lock holds the runtime on another build" } else { "" };
+            (Action::Build { forced: true }, format!("rebuild is forced{held}"))
+        }
         Decision::Missing => match (is_local(context, &planned).await?, &context.repository) {
             (true, Some(_)) => (Action::Push, "built on this machine, and not at the registry".to_owned()),
             (true, None) => (Action::Nothing, "built on this machine".to_owned()),

@@ -138,6 +138,17 @@ impl RuntimeError {
             _ => &[],
         }
     }
+
+    /// The error with all its causes; the last lines of a program that failed are the innermost.
+    pub fn in_full(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(source) = cause {
+            text += &format!(": {source}");
+            cause = source.source();
+        }
+        text
+    }
 }
 
 fn shown(digest: &Option<Digest>) -> String {

@@ -37,13 +37,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-pub use build::{Done, Outcome, apply};
-pub use builds::{Build, RolledBack, Why, builds, rollback, why};
-pub use decide::{Action, Base, Failure, Options, Planned, explain, plan};
+pub use build::{Outcome, apply};
+pub use builds::{Why, builds, rollback, why};
+pub use decide::{Action, Options, Planned, explain, plan};
 pub use error::RuntimeError;
-pub use key::{Change, Inputs, What};
 use registry::{Client, Credentials, Digest, Platform, Reference};
-pub use smoke::{Smoke, smoke};
+pub use smoke::smoke;
 use tokio::sync::OnceCell;
 pub use watch::Watch;
 

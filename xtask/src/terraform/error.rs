@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::Refusal;
+use super::plan::Refusal;
 use super::program::Kind;
 use crate::process::ProcessError;
 

@@ -10,9 +10,9 @@ mod event;
 mod local;
 mod plan;
 mod program;
-mod words;
 #[cfg(test)]
 mod tests;
+mod words;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -24,11 +24,12 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::process::{Cmd, Killer, ProcessError};
 
-pub use error::{Diagnostic, LockHolder, Severity, TerraformError};
+pub use error::{Diagnostic, Severity, TerraformError};
 pub use event::{Action, Event};
-pub use local::{LocalModule, PROVIDER_VERSION};
-pub use plan::{Change, Output, Plan, Refusal, Resource, guard};
-pub use program::{Kind, Program};
+pub use local::LocalModule;
+use plan::Output;
+pub use plan::{Change, Plan, guard};
+pub use program::Program;
 
 /// Where the state is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

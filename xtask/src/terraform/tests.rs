@@ -88,6 +88,11 @@ impl Fixture {
     }
 }
 
+/// Whether the slow resource is there and waits at its gate; before that, an interrupt may come before its creation.
+fn is_provisioning(event: &Event) -> bool {
+    matches!(event, Event::Text(text) if text.contains("Provisioning with"))
+}
+
 /// Lets whoever reads the gate go on.
 fn open(gate: &Path) {
     std::fs::write(gate, "go\n").unwrap();
@@ -159,7 +164,9 @@ async fn a_state_from_its_first_plan_to_an_interrupt() {
     fixture.plan(&["z"], &gate.display().to_string(), "interrupted").await.unwrap();
     let result = terraform
         .apply(&fixture.dir.path().join("interrupted"), |event| {
-            let Event::ApplyStart { action: Action::Create, .. } = event else { return };
+            if !is_provisioning(event) {
+                return;
+            }
             rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM).unwrap();
         })
         .await;
@@ -168,4 +175,39 @@ async fn a_state_from_its_first_plan_to_an_interrupt() {
     let left = terraform.state_list().await.unwrap();
     assert_eq!(left.len(), 2, "{left:?}");
     fixture.plan(&["z"], "", "after").await.unwrap();
+}
+
+/// Ctrl-C on a terminal: every process of the group gets SIGINT, once.
+#[test]
+fn ctrl_c_lets_terraform_finish() {
+    // A signal to the group of the test run would end cargo and the shell: the test runs itself in its own session.
+    let itself = std::env::current_exe().unwrap();
+    let said = Cmd::new(itself)
+        .args(["--ignored", "--exact", "terraform::tests::ctrl_c_in_a_session_of_its_own", "--nocapture"])
+        .read()
+        .unwrap();
+    assert!(said.contains("1 passed"), "{said}");
+}
+
+#[tokio::test]
+#[ignore = "signals its whole session; ctrl_c_lets_terraform_finish runs it"]
+async fn ctrl_c_in_a_session_of_its_own() {
+    // Run by hand from a shell it may lead a group already, and then that is its own.
+    let _ = rustix::process::setsid();
+    let fixture = Fixture::new();
+    fixture.terraform.init(&Backend::default(), false, |_| ()).await.unwrap();
+    let gate = fixture.gate().display().to_string();
+    fixture.plan(&[], &gate, "plan").await.unwrap();
+    let result = fixture
+        .terraform
+        .apply(&fixture.dir.path().join("plan"), |event| {
+            if !is_provisioning(event) {
+                return;
+            }
+            rustix::process::kill_current_process_group(rustix::process::Signal::INT).unwrap();
+        })
+        .await;
+    assert!(matches!(result, Err(TerraformError::Interrupted)), "{result:?}");
+    assert_eq!(fixture.terraform.state_list().await.unwrap().len(), 1);
+    fixture.plan(&[], "", "after").await.unwrap();
 }

@@ -25,7 +25,9 @@ impl Action {
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.previous_address {
-            Some(before) if *before != self.address => write!(f, "{} {} (was {before})", self.action.verb(), self.address),
+            Some(before) if *before != self.address => {
+                write!(f, "{} {} (was {before})", self.action.verb(), self.address)
+            }
             _ => write!(f, "{} {}", self.action.verb(), self.address),
         }
     }
@@ -35,7 +37,9 @@ impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::PlannedChange { address, action } => write!(f, "{} {address}", action.verb()),
-            Self::Drift { address, action } => write!(f, "{address} was changed by somebody ({})", action.verb()),
+            Self::Drift { address, action } => {
+                write!(f, "{address} was changed by somebody ({})", action.verb())
+            }
             Self::RefreshStart { address } => write!(f, "looking at {address}"),
             Self::RefreshComplete { address } => write!(f, "looked at {address}"),
             Self::ApplyStart { address, action } => write!(f, "{} {address}", action.verb()),

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use registry::mirror::{Event, Job, Mounts, Outcome, Plan};
+use futures_util::future::join_all;
+use registry::mirror::{Event, Job, Mirror, Mounts, Outcome, Plan};
 
 use super::Run;
-use crate::config::Config;
 use crate::config::lock::Lock;
+use crate::config::{self, Config};
 use crate::error::{Exit, FailWith as _, failure};
 use crate::target::Target;
 use crate::ui::{Lane, Printer, units};
@@ -20,8 +21,10 @@ pub(super) fn only(mut config: Config, names: &[String]) -> anyhow::Result<Confi
     if names.is_empty() {
         return Ok(config);
     }
-    let image_names = |image: &crate::config::Image| [image.repository.clone(), format!("{}:{}", image.repository, image.tag)];
-    let runtime_names = |runtime: &crate::config::Runtime| [runtime.name.clone(), format!("lambda:{}", runtime.name)];
+    let image_names =
+        |image: &config::Image| [image.repository.clone(), format!("{}:{}", image.repository, image.tag)];
+    let runtime_names =
+        |runtime: &config::Runtime| [runtime.name.clone(), format!("lambda:{}", runtime.name)];
     let known: Vec<String> = config
         .images
         .iter()
@@ -29,11 +32,17 @@ pub(super) fn only(mut config: Config, names: &[String]) -> anyhow::Result<Confi
         .chain(config.runtimes.iter().flat_map(runtime_names))
         .collect();
     if let Some(unknown) = names.iter().find(|name| !known.contains(name)) {
-        return Err(failure(Exit::Usage, format!("--only {unknown}: images.toml has no such image or runtime")))
-            .hint(Exit::Usage, format!("it has {}", known.join(", ")));
+        return Err(failure(
+            Exit::Usage,
+            format!("--only {unknown}: images.toml has no such image or runtime"),
+        ))
+        .hint(Exit::Usage, format!("it has {}", known.join(", ")));
     }
     config.images.retain(|image| image_names(image).iter().any(|name| names.contains(name)));
-    config.runtimes.retain(|runtime| runtime_names(runtime).iter().any(|name| names.contains(name)));
+    // Switched off, not taken away: which entry points there are is part of each runtime's build key.
+    for runtime in &mut config.runtimes {
+        runtime.enabled = runtime_names(runtime).iter().any(|name| names.contains(name));
+    }
     config.prime.clear();
     Ok(config)
 }
@@ -64,7 +73,9 @@ pub(super) fn refuse_moved(plan: &Plan) -> anyhow::Result<()> {
     let moved: String = plan
         .images
         .iter()
-        .filter_map(|planned| planned.moved().map(|(from, to)| format!("\n  {} from {from} to {to}", planned.job.source)))
+        .filter_map(|planned| {
+            planned.moved().map(|(from, to)| format!("\n  {} from {from} to {to}", planned.job.source))
+        })
         .collect();
     if moved.is_empty() {
         return Ok(());
@@ -80,8 +91,16 @@ pub(super) fn refuse_exhausted(plan: &Plan, keep_going: bool) -> anyhow::Result<
         if keep_going {
             continue;
         }
-        let message = format!("{}: {} needed, {} of {} left", pulls.registry, units::count(pulls.needed as usize, "pull"), limit.remaining, limit.limit);
-        let wait = limit.window.map_or_else(String::new, |window| format!(", or wait up to {} until they are back", units::duration(window)));
+        let message = format!(
+            "{}: {} needed, {} of {} left",
+            pulls.registry,
+            units::count(pulls.needed as usize, "pull"),
+            limit.remaining,
+            limit.limit
+        );
+        let wait = limit.window.map_or_else(String::new, |window| {
+            format!(", or wait up to {} until they are back", units::duration(window))
+        });
         return Err(failure(Exit::Upstream, message)).hint(
             Exit::Upstream,
             format!("log in (`docker login {}`) for more pulls{wait}; --keep-going does everything that needs none", pulls.registry),
@@ -99,7 +118,19 @@ pub(super) async fn copy(run: &Run<'_>, plan: &Plan) -> anyhow::Result<Vec<Outco
     let mirror = run.mirror.clone().mounts(run.target.host(), mounts(run).await?);
     let board = Board::new(&run.context.printer, plan);
     let mirror = mirror.on_event(move |event| board.hear(event));
-    Ok(mirror.apply(plan.clone()).await)
+    let outcomes = mirror.apply(plan.clone()).await;
+    Ok(join_all(outcomes.into_iter().map(|outcome| verified(&run.mirror, outcome))).await)
+}
+
+/// Looks at a copy with fresh eyes: the tag means what it should, and everything that it names is there.
+async fn verified(mirror: &Mirror, mut outcome: Outcome) -> Outcome {
+    if let Ok(copied) = &outcome.result
+        && !copied.was_up_to_date
+        && let Err(error) = mirror.verify(&outcome.job.target, copied.digest).await
+    {
+        outcome.result = Err(error);
+    }
+    outcome
 }
 
 /// A target tag that neither this tool nor upstream put there is somebody's work: it is kept under another tag before
@@ -107,11 +138,14 @@ pub(super) async fn copy(run: &Run<'_>, plan: &Plan) -> anyhow::Result<Vec<Outco
 async fn keep_replaced(run: &Run<'_>, plan: &Plan) -> anyhow::Result<()> {
     for planned in &plan.images {
         let Some((tag, digest)) = planned.keep_as() else { continue };
-        run.mirror.client().retag(&planned.job.target.with_digest(digest), &tag).await.exit(Exit::Registry)?;
-        run.context.printer.warn(format!(
-            "{} was changed by somebody; what it was is kept as {tag}",
-            planned.job.target
-        ));
+        run.mirror
+            .client()
+            .retag(&planned.job.target.with_digest(digest), &tag)
+            .await
+            .exit(Exit::Registry)?;
+        run.context
+            .printer
+            .warn(format!("{} was changed by somebody; what it was is kept as {tag}", planned.job.target));
     }
     Ok(())
 }
@@ -120,7 +154,9 @@ async fn keep_replaced(run: &Run<'_>, plan: &Plan) -> anyhow::Result<()> {
 async fn mounts(run: &Run<'_>) -> anyhow::Result<Mounts> {
     match &run.target.account {
         None => Ok(Mounts::Anytime),
-        Some(account) if account.ecr.account_setting("BLOB_MOUNTING").await? == "ENABLED" => Ok(Mounts::Committed),
+        Some(account) if account.ecr.account_setting("BLOB_MOUNTING").await? == "ENABLED" => {
+            Ok(Mounts::Committed)
+        }
         Some(_) => Ok(Mounts::Never),
     }
 }
@@ -137,8 +173,15 @@ pub(super) async fn prime(run: &Run<'_>) -> anyhow::Result<Vec<String>> {
         let client = run.mirror.client();
         if client.head(&cached).await.ok().flatten().is_none() {
             let pulled = client.manifest(&cached).await.exit(Exit::Registry)?;
-            let pulled = pulled.ok_or_else(|| failure(Exit::Upstream, format!("{cached}: the cache does not find {}", prime.upstream)));
-            pulled.hint(Exit::Upstream, "is the pull-through rule right, and does upstream have the tag?")?;
+            let pulled = pulled.ok_or_else(|| {
+                failure(Exit::Upstream, format!("{cached}: the cache does not find {}", prime.upstream))
+            });
+            let pulled = pulled
+                .hint(Exit::Upstream, "is the pull-through rule right, and does upstream have the tag?")?;
+            // The cache takes from an index only the images that are asked for.
+            if let Ok(image) = pulled.select(&config::default_platform()) {
+                client.manifest(&cached.with_digest(image.digest)).await.exit(Exit::Registry)?;
+            }
         }
         primed.push(cached.to_string());
     }
@@ -167,13 +210,19 @@ impl Board {
         match event {
             Event::ImageStarted { image, bytes, blobs } => {
                 lanes.insert(*image, self.printer.progress().bytes(self.name(*image), *bytes));
-                self.printer.detail(format!("{}: {}, {}", self.name(*image), units::count(*blobs, "blob"), units::bytes(*bytes)));
+                self.printer.detail(format!(
+                    "{}: {}, {}",
+                    self.name(*image),
+                    units::count(*blobs, "blob"),
+                    units::bytes(*bytes)
+                ));
             }
             Event::BlobSkipped { image, digest, size } | Event::BlobMounted { image, digest, size, .. } => {
                 if let Some(lane) = lanes.get(image) {
                     lane.advance(*size);
                 }
-                let how = if matches!(event, Event::BlobMounted { .. }) { "mounted" } else { "there already" };
+                let how =
+                    if matches!(event, Event::BlobMounted { .. }) { "mounted" } else { "there already" };
                 self.printer.detail(format!("{}: blob {} {how}", self.name(*image), digest.short()));
             }
             Event::BlobProgress { image, bytes, .. } => {
@@ -182,9 +231,15 @@ impl Board {
                 }
             }
             Event::Retried { image, error, pause } => {
-                self.printer.line(format!("{}: {error}; again in {}", self.name(*image), units::duration(*pause)));
+                self.printer.line(format!(
+                    "{}: {error}; again in {}",
+                    self.name(*image),
+                    units::duration(*pause)
+                ));
             }
-            Event::Warning { image, message } => self.printer.warn(format!("{}: {message}", self.name(*image))),
+            Event::Warning { image, message } => {
+                self.printer.warn(format!("{}: {message}", self.name(*image)))
+            }
             Event::ImageDone { image, digest } => {
                 lanes.remove(image);
                 self.printer.line(format!("{}: copied, {digest}", self.name(*image)));
@@ -194,7 +249,12 @@ impl Board {
                 self.printer.line(format!("{}: failed: {error}", self.name(*image)));
             }
             Event::BlobDone { image, digest, size } => {
-                self.printer.detail(format!("{}: blob {} sent, {}", self.name(*image), digest.short(), units::bytes(*size)));
+                self.printer.detail(format!(
+                    "{}: blob {} sent, {}",
+                    self.name(*image),
+                    digest.short(),
+                    units::bytes(*size)
+                ));
             }
             _ => {}
         }

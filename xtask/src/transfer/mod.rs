@@ -5,7 +5,6 @@ mod resources;
 mod runtimes;
 mod show;
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use registry::mirror::{self, Mirror};
@@ -19,7 +18,7 @@ use crate::target::Target;
 
 pub use images::jobs;
 pub use runtimes::{Neighbourhood, builder_context, wanted as wanted_runtimes};
-pub use show::Report;
+use show::Report;
 
 /// What was asked for.
 #[derive(Clone, Debug, Default)]
@@ -38,6 +37,8 @@ pub struct Request {
     pub only: Vec<String>,
     /// Start terraform even if it is proven to have nothing to do.
     pub refresh: bool,
+    /// No report on stdout: the caller has its own.
+    pub quiet: bool,
 }
 
 /// One run and what it works with.
@@ -75,7 +76,8 @@ pub async fn run(context: &Context, request: &Request) -> anyhow::Result<()> {
     let config = images::only(context.config()?, &request.only)?;
     let lock = context.lock()?;
     if request.locked {
-        let lock = lock.as_ref().ok_or_else(|| failure(Exit::Config, "--locked, and there is no images.lock"));
+        let lock =
+            lock.as_ref().ok_or_else(|| failure(Exit::Config, "--locked, and there is no images.lock"));
         lock.hint(Exit::Config, "`cargo xtask lock` writes it")?.pin(&config).exit(Exit::Config)?;
     }
     let target = context.interrupt.guard(Target::open(context, &config)).await?;
@@ -88,12 +90,12 @@ pub async fn run(context: &Context, request: &Request) -> anyhow::Result<()> {
     images::refuse_exhausted(&plan.images, request.keep_going)?;
     if request.dry_run {
         context.printer.line("dry run: nothing was changed");
-        return Report::new(&run, &plan, None).print(context);
+        return run.report(&plan, None);
     }
     if plan.is_empty() {
         run.prove(&plan).await?;
         show::closing(context, &run, &plan, None, started);
-        return Report::new(&run, &plan, None).print(context);
+        return run.report(&plan, None);
     }
     run.confirm()?;
     let lease = run.lease(&plan).await?;
@@ -106,7 +108,7 @@ pub async fn run(context: &Context, request: &Request) -> anyhow::Result<()> {
     }
     let done = outcome?;
     show::closing(context, &run, &plan, Some(&done), started);
-    Report::new(&run, &plan, Some(&done)).print(context)?;
+    run.report(&plan, Some(&done))?;
     show::failures(&run, &done)
 }
 
@@ -140,7 +142,8 @@ impl<'a> Run<'a> {
     async fn plan(&self) -> anyhow::Result<Plan<'a>> {
         let _lane = self.context.printer.progress().lane("looking at what there is");
         let images = async { Ok(self.mirror.plan(self.jobs.clone()).await) };
-        let runtimes = runtimes::plan(&self.builder, &self.config, &self.context.paths, self.request.rebuild_runtimes);
+        let runtimes =
+            runtimes::plan(&self.builder, &self.config, &self.context.paths, self.request.rebuild_runtimes);
         // Terraform is never dropped in the middle: it got the Ctrl-C itself and is waited for.
         let (resources, images, runtimes) = tokio::try_join!(
             resources::plan(self),
@@ -148,6 +151,10 @@ impl<'a> Run<'a> {
             self.context.interrupt.guard(runtimes),
         )?;
         Ok(Plan { resources, images, runtimes })
+    }
+
+    fn report(&self, plan: &Plan<'_>, done: Option<&Done>) -> anyhow::Result<()> {
+        if self.request.quiet { Ok(()) } else { Report::new(self, plan, done).print(self.context) }
     }
 
     /// Asks once. Only `yes` goes on, as terraform has taught everybody.

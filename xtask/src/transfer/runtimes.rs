@@ -9,12 +9,14 @@ use super::Run;
 use crate::commands::Context;
 use crate::config::lock::Lock;
 use crate::config::{Config, RUNTIMES_REPOSITORY};
-use crate::error::{Exit, failure};
+use crate::process::Cmd;
 use crate::runtimes::{self, Action, Options, Outcome, Planned, Progress, State, Surroundings};
 use crate::settings::Paths;
 use crate::target::Target;
 use crate::ui::{Lane, Printer, units};
 
+/// `org.opencontainers.image.source`: where the grid that runs the runtimes is at home.
+const SOURCE: &str = "https://github.com/finos/htc-grid";
 /// The Dockerfile's argument that takes the pinned base.
 const BASE_ARGUMENT: &str = "BASE_IMAGE";
 /// The Dockerfile's argument that takes the entry point's file.
@@ -35,19 +37,25 @@ pub(super) async fn plan(
     paths: &Paths,
     force: bool,
 ) -> anyhow::Result<Vec<Planned>> {
-    let wanted = wanted(config, paths);
+    let wanted = config.runtimes.iter().zip(wanted(config, paths)).filter(|(listed, _)| listed.enabled);
+    let wanted: Vec<runtimes::Runtime> = wanted.map(|(_, runtime)| runtime).collect();
     let planned = runtimes::plan(builder, &wanted, Options { force }).await;
     planned
         .into_iter()
-        .map(|planned| planned.map_err(|f| anyhow::Error::new(f.error).context(format!("runtime {}", f.name))))
+        .map(|planned| {
+            planned.map_err(|f| anyhow::Error::new(f.error).context(format!("runtime {}", f.name)))
+        })
         .collect()
 }
 
-/// The runtimes of images.toml as the builder takes them.
+/// The runtimes of images.toml as the builder takes them, in its order and the switched off ones among them: which entry
+/// points there are is part of what each one leaves out.
 pub fn wanted(config: &Config, paths: &Paths) -> Vec<runtimes::Runtime> {
-    let entry_points: BTreeSet<String> = config.runtimes.iter().map(|runtime| runtime.entry_point.clone()).collect();
+    let entry_points: BTreeSet<String> =
+        config.runtimes.iter().map(|runtime| runtime.entry_point.clone()).collect();
     config
-        .enabled_runtimes()
+        .runtimes
+        .iter()
         .map(|runtime| {
             let mut args = runtime.build_args.clone();
             args.insert(ENTRY_POINT_ARGUMENT.to_owned(), runtime.entry_point.clone());
@@ -57,7 +65,11 @@ pub fn wanted(config: &Config, paths: &Paths) -> Vec<runtimes::Runtime> {
                 base_argument: BASE_ARGUMENT.to_owned(),
                 context: paths.runtimes(),
                 dockerfile: "Dockerfile".to_owned(),
-                leave_out: entry_points.iter().filter(|file| **file != runtime.entry_point).cloned().collect(),
+                leave_out: entry_points
+                    .iter()
+                    .filter(|file| **file != runtime.entry_point)
+                    .cloned()
+                    .collect(),
                 args,
                 target: None,
                 platforms: runtime.platforms.clone(),
@@ -90,6 +102,9 @@ pub fn builder_context(
     let mut builder = runtimes::Context::new(client, credentials, Arc::new(neighbourhood), lanes, scratch);
     builder.repository = target.map(|target| target.repository(RUNTIMES_REPOSITORY)).transpose()?;
     builder.container_cli.clone_from(&context.settings.container_cli);
+    builder.source = Some(SOURCE.to_owned());
+    // Without git, or outside a checkout, the image carries no revision.
+    builder.revision = Cmd::new("git").args(["rev-parse", "HEAD"]).cwd(context.paths.root()).read().ok();
     Ok(builder)
 }
 
@@ -106,10 +121,18 @@ impl Neighbourhood {
     ///
     /// # Errors
     /// A rule's prefix is none that a repository can have.
-    pub fn new(context: &Context, config: &Config, lock: Option<Lock>, target: Option<&Target>) -> anyhow::Result<Self> {
+    pub fn new(
+        context: &Context,
+        config: &Config,
+        lock: Option<Lock>,
+        target: Option<&Target>,
+    ) -> anyhow::Result<Self> {
         let account = target.filter(|target| target.account.is_some());
         let caches = account.into_iter().flat_map(|target| {
-            config.pull_through.iter().map(|rule| Ok((target.repository(&rule.prefix)?, rule.registry().to_owned())))
+            config
+                .pull_through
+                .iter()
+                .map(|rule| Ok((target.repository(&rule.prefix)?, rule.registry().to_owned())))
         });
         Ok(Self { lock, caches: caches.collect::<anyhow::Result<_>>()?, routes: context.routes(config) })
     }
@@ -175,10 +198,4 @@ impl Progress for Lanes {
         };
         self.line(runtime, &text);
     }
-}
-
-/// The name of a runtime's failure for the user.
-pub(super) fn failed(outcome: &Outcome) -> Option<anyhow::Error> {
-    let error = outcome.result.as_ref().err()?;
-    Some(failure(Exit::Docker, format!("runtime {}: {error}", outcome.name)))
 }

@@ -12,7 +12,7 @@ use crate::commands::Context;
 use crate::config::RUNTIMES_REPOSITORY;
 use crate::error::{Exit, FailWith as _, failure, render};
 use crate::infrastructure::no_longer_wanted;
-use crate::runtimes::{self, RuntimeError};
+use crate::runtimes;
 use crate::ui::{Table, units};
 
 /// The run as `--format json` gives it.
@@ -48,11 +48,17 @@ impl Report {
     /// The report of a run; before it acts, of its plan.
     pub(super) fn new(run: &Run<'_>, plan: &Plan<'_>, done: Option<&Done>) -> Self {
         let account = run.target.account.as_ref();
-        let images = plan.images.images.iter().enumerate().map(|(index, planned)| {
-            image_report(planned, done.and_then(|done| done.images.get(index)))
-        });
+        let images = plan
+            .images
+            .images
+            .iter()
+            .enumerate()
+            .map(|(index, planned)| image_report(planned, done.and_then(|done| done.images.get(index))));
         let runtimes = plan.runtimes.iter().map(|planned| {
-            runtime_report(planned, done.and_then(|done| done.runtimes.iter().find(|o| o.name == planned.name)))
+            runtime_report(
+                planned,
+                done.and_then(|done| done.runtimes.iter().find(|o| o.name == planned.name)),
+            )
         });
         Self {
             account: account.map(|account| account.aws.identity().account.clone()),
@@ -81,15 +87,23 @@ impl Report {
 fn image_report(planned: &Planned, outcome: Option<&Outcome>) -> ImageReport {
     let (action, why, digest, bytes, error) = match &planned.action {
         Action::UpToDate { digest } => ("up to date", String::new(), Some(*digest), 0, None),
-        Action::Copy(content) => ("copy", "not there yet".to_owned(), Some(content.digest), content.bytes, None),
+        Action::Copy(content) => {
+            ("copy", "not there yet".to_owned(), Some(content.digest), content.bytes, None)
+        }
         Action::Replace { previous, ours, content } => {
-            let whose = if *ours { "upstream has moved" } else { "changed by somebody, who keeps it under another tag" };
+            let whose = if *ours {
+                "upstream has moved"
+            } else {
+                "changed by somebody, who keeps it under another tag"
+            };
             ("replace", format!("{whose}: was {previous}"), Some(content.digest), content.bytes, None)
         }
         Action::Failed(error) => ("failed", String::new(), None, 0, Some(error.clone())),
     };
     let (digest, bytes, error) = match outcome.map(|outcome| &outcome.result) {
-        Some(Ok(Copied { digest, bytes, .. })) if !matches!(planned.action, Action::UpToDate { .. }) => (Some(*digest), *bytes, None),
+        Some(Ok(Copied { digest, bytes, .. })) if !matches!(planned.action, Action::UpToDate { .. }) => {
+            (Some(*digest), *bytes, None)
+        }
         Some(Err(error)) => (None, 0, Some(error.clone())),
         _ => (digest, bytes, error),
     };
@@ -146,7 +160,10 @@ pub(super) fn plan(context: &Context, run: &Run<'_>, plan: &Plan<'_>) {
     }
     for planned in &plan.images.images {
         if let Some((locked, now)) = planned.moved() {
-            printer.line(format!("{} has moved upstream from {locked} to {now}; images.lock decides", planned.job.source));
+            printer.line(format!(
+                "{} has moved upstream from {locked} to {now}; images.lock decides",
+                planned.job.source
+            ));
         }
     }
     printer.line(sums(plan));
@@ -195,34 +212,61 @@ fn sums(plan: &Plan<'_>) -> String {
     if copies > 0 {
         let bytes = plan.images.repository_bytes();
         let unique = plan.images.unique_bytes();
-        let saved = if unique < bytes { format!(" ({} with blob mounting)", units::bytes(unique)) } else { String::new() };
+        let saved = if unique < bytes {
+            format!(" ({} with blob mounting)", units::bytes(unique))
+        } else {
+            String::new()
+        };
         parts.push(format!("copy {}, at most {}{saved}", units::count(copies, "image"), units::bytes(bytes)));
     }
     let builds = plan.runtimes.iter().filter(|p| matches!(p.action, runtimes::Action::Build { .. })).count();
     if builds > 0 {
         parts.push(format!("build {}", units::count(builds, "runtime")));
     }
-    let moves = plan.runtimes.iter().filter(|p| matches!(p.action, runtimes::Action::Promote { .. } | runtimes::Action::Push)).count();
+    let moves = plan
+        .runtimes
+        .iter()
+        .filter(|p| matches!(p.action, runtimes::Action::Promote { .. } | runtimes::Action::Push))
+        .count();
     if moves > 0 {
         parts.push(format!("put {} in place", units::count(moves, "runtime")));
     }
     for pulls in &plan.images.pulls {
         if let Some(limit) = pulls.limit {
-            parts.push(format!("{}: {} needed, {} of {} left", pulls.registry, units::count(usize::try_from(pulls.needed).unwrap_or(usize::MAX), "pull"), limit.remaining, limit.limit));
+            parts.push(format!(
+                "{}: {} needed, {} of {} left",
+                pulls.registry,
+                units::count(usize::try_from(pulls.needed).unwrap_or(usize::MAX), "pull"),
+                limit.remaining,
+                limit.limit
+            ));
         }
     }
     if parts.is_empty() { "nothing to do".to_owned() } else { parts.join("; ") }
 }
 
 /// The last lines for people.
-pub(super) fn closing(context: &Context, run: &Run<'_>, plan: &Plan<'_>, done: Option<&Done>, started: Instant) {
+pub(super) fn closing(
+    context: &Context,
+    run: &Run<'_>,
+    plan: &Plan<'_>,
+    done: Option<&Done>,
+    started: Instant,
+) {
     let took = units::duration(started.elapsed());
     let everything = plan.images.images.len() + plan.runtimes.len();
     let Some(done) = done else {
-        context.printer.line(format!("{} in place, nothing was changed ({took})", units::count(everything, "image")));
+        context
+            .printer
+            .line(format!("{} in place, nothing was changed ({took})", units::count(everything, "image")));
         return;
     };
-    let sent: u64 = done.images.iter().filter_map(|outcome| outcome.result.as_ref().ok()).map(|copied| copied.bytes).sum();
+    let sent: u64 = done
+        .images
+        .iter()
+        .filter_map(|outcome| outcome.result.as_ref().ok())
+        .map(|copied| copied.bytes)
+        .sum();
     let failed = failed(done);
     let verdict = if failed == 0 {
         format!("{} in place and verified", units::count(everything, "image"))
@@ -232,7 +276,9 @@ pub(super) fn closing(context: &Context, run: &Run<'_>, plan: &Plan<'_>, done: O
     context.printer.line(format!("{verdict}, {} sent to {} ({took})", units::bytes(sent), run.target.host()));
     for primed in &done.primed {
         if run.builder.used_docker() {
-            context.printer.line(format!("the grid's next step builds in {primed}: `docker pull {primed}` fetches it"));
+            context
+                .printer
+                .line(format!("the grid's next step builds in {primed}: `docker pull {primed}` fetches it"));
         }
     }
 }
@@ -244,7 +290,8 @@ fn failed(done: &Done) -> usize {
 
 /// All that failed, each with its causes and what to do; the exit code is that of the first.
 pub(super) fn failures(run: &Run<'_>, done: &Done) -> anyhow::Result<()> {
-    let images = done.images.iter().filter_map(|outcome| Some((short(&outcome.job), outcome.result.as_ref().err()?)));
+    let images =
+        done.images.iter().filter_map(|outcome| Some((short(&outcome.job), outcome.result.as_ref().err()?)));
     let mut errors: Vec<anyhow::Error> = images
         .map(|(name, error)| {
             let exit = if error.registry() == run.target.host() { Exit::Registry } else { Exit::Upstream };
@@ -253,19 +300,14 @@ pub(super) fn failures(run: &Run<'_>, done: &Done) -> anyhow::Result<()> {
         .collect();
     errors.extend(done.runtimes.iter().filter_map(|outcome| {
         let error = outcome.result.as_ref().err()?;
-        let tail: String = error.tail().iter().map(|line| format!("\n    {line}")).collect();
-        let message = format!("{}{tail}", chain(error));
-        Some(failure(Exit::Docker, format!("runtime {}: {message}", outcome.name)))
+        Some(failure(Exit::Docker, format!("runtime {}: {}", outcome.name, error.in_full())))
     }));
     let mut errors = errors.into_iter();
     let Some(first) = errors.next() else { return Ok(()) };
     for error in errors {
         run.context.printer.line(render(&error));
     }
-    Err(first).hint(
-        crate::error::Exit::Unexpected,
-        "what succeeded stays; run it again and it goes on from there",
-    )
+    Err(first).hint(Exit::Unexpected, "what succeeded stays; run it again and it goes on from there")
 }
 
 fn explain(name: String, exit: Exit, error: registry::Error, hint: Option<&str>) -> anyhow::Error {
@@ -277,16 +319,6 @@ fn explain(name: String, exit: Exit, error: registry::Error, hint: Option<&str>)
     result.err().unwrap_or_else(|| failure(exit, "failed"))
 }
 
-fn chain(error: &RuntimeError) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(source) = cause {
-        text += &format!(": {source}");
-        cause = source.source();
-    }
-    text
-}
-
 /// What a user can do about a registry's refusal.
 pub fn registry_hint(error: &registry::Error) -> Option<&'static str> {
     use registry::ErrorKind;
@@ -294,9 +326,15 @@ pub fn registry_hint(error: &registry::Error) -> Option<&'static str> {
         ErrorKind::Unauthorized { .. } | ErrorKind::Denied { .. } => {
             Some("does the image exist, and are you logged in there (`docker login`)?")
         }
-        ErrorKind::TooManyRequests { .. } => Some("wait, or log in there (`docker login`) for a higher limit"),
-        ErrorKind::NameUnknown { .. } => Some("run without --only or --registry once, so that the repository is created"),
-        ErrorKind::Network { .. } | ErrorKind::Stalled { .. } => Some("is the network up, and the registry reachable from here?"),
+        ErrorKind::TooManyRequests { .. } => {
+            Some("wait, or log in there (`docker login`) for a higher limit")
+        }
+        ErrorKind::NameUnknown { .. } => {
+            Some("run without --only or --registry once, so that the repository is created")
+        }
+        ErrorKind::Network { .. } | ErrorKind::Stalled { .. } => {
+            Some("is the network up, and the registry reachable from here?")
+        }
         _ => None,
     }
 }

@@ -56,6 +56,9 @@ mod tests {
         assert_eq!(duration(Duration::from_millis(420)), "0.4 s");
         assert_eq!(duration(Duration::from_secs(185)), "3 min 5 s");
         assert_eq!(age(Duration::from_secs(3 * 86_400)), "3 d");
-        assert_eq!((count(1, "image"), count(11, "repository")), ("1 image".into(), "11 repositories".into()));
+        assert_eq!(
+            (count(1, "image"), count(11, "repository")),
+            ("1 image".into(), "11 repositories".into())
+        );
     }
 }

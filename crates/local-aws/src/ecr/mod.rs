@@ -1,12 +1,14 @@
 //! ECR's JSON API (<https://docs.aws.amazon.com/AmazonECR/latest/APIReference/Welcome.html>), and the operations that the OCI
 //! registry shares with it.
 
+mod image_actions;
 pub(crate) mod images;
 pub(crate) mod layers;
 pub mod lifecycle;
 mod lifecycle_actions;
 pub(crate) mod manifest;
 pub(crate) mod registry;
+mod replication;
 pub(crate) mod repositories;
 mod settings;
 pub(crate) mod uploads;
@@ -34,8 +36,8 @@ type Handler = fn(&Call<'_>, &Input) -> Result<Value, Fault>;
 /// Every action that is implemented. What is not here answers 501 with its name.
 pub(crate) const ACTIONS: &[(&str, Handler)] = &[
     ("BatchCheckLayerAvailability", layers::batch_check),
-    ("BatchDeleteImage", images::batch_delete),
-    ("BatchGetImage", images::batch_get),
+    ("BatchDeleteImage", image_actions::batch_delete),
+    ("BatchGetImage", image_actions::batch_get),
     ("CompleteLayerUpload", layers::complete),
     ("CreatePullThroughCacheRule", registry::create_rule),
     ("CreateRepository", repositories::create),
@@ -44,7 +46,7 @@ pub(crate) const ACTIONS: &[(&str, Handler)] = &[
     ("DeleteRegistryPolicy", registry::delete_policy),
     ("DeleteRepository", repositories::delete),
     ("DeleteRepositoryPolicy", settings::delete_policy),
-    ("DescribeImages", images::describe),
+    ("DescribeImages", image_actions::describe),
     ("DescribePullThroughCacheRules", registry::describe_rules),
     ("DescribeRegistry", registry::describe),
     ("DescribeRepositories", repositories::describe),
@@ -57,11 +59,11 @@ pub(crate) const ACTIONS: &[(&str, Handler)] = &[
     ("GetRegistryScanningConfiguration", registry::get_scanning),
     ("GetRepositoryPolicy", settings::get_policy),
     ("InitiateLayerUpload", layers::initiate),
-    ("ListImageReferrers", images::list_referrers),
-    ("ListImages", images::list),
+    ("ListImageReferrers", image_actions::list_referrers),
+    ("ListImages", image_actions::list),
     ("ListTagsForResource", settings::list_tags),
     ("PutAccountSetting", registry::put_account_setting),
-    ("PutImage", images::put),
+    ("PutImage", image_actions::put),
     ("PutImageScanningConfiguration", settings::put_scanning),
     ("PutImageTagMutability", settings::put_mutability),
     ("PutLifecyclePolicy", lifecycle_actions::put),

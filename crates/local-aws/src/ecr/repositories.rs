@@ -1,6 +1,5 @@
 //! Creating, describing and deleting repositories.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -12,7 +11,7 @@ use crate::input::Input;
 use crate::kms;
 use crate::server::App;
 use crate::store::model::{Encryption, Repository};
-use crate::time::{epoch_seconds, now_millis};
+use crate::time::epoch_seconds;
 
 /// The refusal whose text everybody who has used ECR knows.
 pub(crate) fn not_found(scope: &Scope, name: &str) -> Fault {
@@ -69,20 +68,12 @@ pub(super) fn create(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
     }
     let (mutability, filters) = super::settings::mutability(input)?;
     let repository = Repository {
-        name: name.to_owned(),
-        created: now_millis(),
         encryption: encryption(call, input)?,
         mutability,
         filters,
         scan_on_push: scan_on_push(input),
         resource_tags: super::settings::tags(input)?,
-        policy: None,
-        lifecycle: None,
-        preview: None,
-        images: BTreeMap::new(),
-        tags: BTreeMap::new(),
-        layers: BTreeMap::new(),
-        pull_through: None,
+        ..Repository::new(name)
     };
     let shown = view(call.app, &call.scope, &repository);
     if !call.app.store.add_repository(&call.scope, repository)? {

@@ -14,7 +14,7 @@ use crate::ecr::{manifest, repositories};
 use crate::fault::Fault;
 use crate::journal::Entry;
 use crate::server::App;
-use crate::store::model::{Encryption, Layer, PullThrough, Repository, Rule};
+use crate::store::model::{Layer, PullThrough, Repository, Rule};
 use crate::time::now_millis;
 use upstream::{Source, UpstreamError};
 
@@ -131,24 +131,12 @@ fn store(
     let digest = app.store.contents.put(bytes)?;
     if app.store.repository(scope, name).is_none() {
         let repository = Repository {
-            name: name.to_owned(),
-            created: now_millis(),
-            encryption: Encryption { kind: "AES256".to_owned(), key: None },
-            mutability: "MUTABLE".to_owned(),
-            filters: Vec::new(),
-            scan_on_push: false,
-            resource_tags: BTreeMap::new(),
-            policy: None,
-            lifecycle: None,
-            preview: None,
-            images: BTreeMap::new(),
-            tags: BTreeMap::new(),
-            layers: BTreeMap::new(),
             pull_through: Some(PullThrough {
                 host: source.host.clone(),
                 repository: source.repository.clone(),
                 checked: BTreeMap::new(),
             }),
+            ..Repository::new(name)
         };
         // Two first pulls at once: the other one's repository is as good.
         app.store.add_repository(scope, repository)?;

@@ -34,6 +34,28 @@ pub(crate) struct Repository {
     pub(crate) pull_through: Option<PullThrough>,
 }
 
+impl Repository {
+    /// An empty one with ECR's defaults.
+    pub(crate) fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            created: crate::time::now_millis(),
+            encryption: Encryption { kind: "AES256".to_owned(), key: None },
+            mutability: "MUTABLE".to_owned(),
+            filters: Vec::new(),
+            scan_on_push: false,
+            resource_tags: BTreeMap::new(),
+            policy: None,
+            lifecycle: None,
+            preview: None,
+            images: BTreeMap::new(),
+            tags: BTreeMap::new(),
+            layers: BTreeMap::new(),
+            pull_through: None,
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Encryption {
     pub(crate) kind: String,

@@ -36,7 +36,9 @@ impl Client {
         self.retry(|| async {
             match self.start_upload(to, blob.digest, None).await? {
                 Started::Mounted => Ok(()),
-                Started::Session(session) => self.finish_upload(to, session, blob, bytes.clone().into()).await,
+                Started::Session(session) => {
+                    self.finish_upload(to, session, blob, bytes.clone().into()).await
+                }
             }
         })
         .await

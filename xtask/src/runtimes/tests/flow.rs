@@ -386,3 +386,49 @@ async fn a_runtime_that_answers_passes_and_one_that_ends_or_keeps_silent_does_no
         Cmd::new("docker").args(["ps", "--all", "--quiet", "--filter", &format!("ancestor={image}")]).read();
     assert_eq!(left.unwrap(), "", "no container is left");
 }
+
+/// podman without its own network and crun, which want more of a machine than a container in a container has; its store is the
+/// test's own.
+fn podman_client(room: &std::path::Path) -> Option<String> {
+    let podman = which::which("podman").ok()?;
+    let conf = "[containers]\nnetns = \"host\"\ndefault_ulimits = [\"nofile=1024:1024\", \"nproc=1024:1024\"]\n\
+                [engine]\nruntime = \"runc\"\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\n";
+    std::fs::write(room.join("containers.conf"), conf).unwrap();
+    let at = room.display();
+    let storage =
+        format!("[storage]\ndriver = \"vfs\"\nrunroot = \"{at}/run\"\ngraphroot = \"{at}/graph\"\n");
+    std::fs::write(room.join("storage.conf"), storage).unwrap();
+    let program = room.join("podman");
+    let script = format!(
+        "#!/bin/sh\nexport CONTAINERS_CONF='{at}/containers.conf' CONTAINERS_STORAGE_CONF='{at}/storage.conf'\nexec '{}' \"$@\"\n",
+        podman.display()
+    );
+    std::fs::write(&program, script).unwrap();
+    std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    Some(program.display().to_string())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn podman_builds_a_runtime_that_docker_runs() {
+    let Some(world) = World::new("podman").await else { return };
+    let Some(client) = podman_client(world.room.path()) else {
+        skipped("podman", "podman (apt-get install podman)");
+        return;
+    };
+    world.push_base("upstream/lambda/base", "v1").await;
+    let runtime = world.runtime();
+    let mut context = world.context(&client);
+    for force in [false, true] {
+        let (action, outcome) = run_one(&context, &runtime, force).await;
+        assert_eq!(action, Action::Build { forced: force });
+        assert!(outcome.result.unwrap().moved);
+        assert!(world.run(&runtime.name).starts_with("well: hello\n"));
+    }
+    assert_eq!(plan_one(&world.context(NONE), &runtime, false).await.action, Action::Nothing);
+    context.repository = None;
+    let planned = plan_one(&context, &runtime, false).await;
+    assert_eq!(planned.action, Action::Nothing, "its own store has it");
+    assert!(apply(&context, vec![planned]).await.remove(0).result.is_ok());
+    let planned = plan_one(&context, &runtime, false).await;
+    assert_eq!(why(&context, &planned).await.unwrap(), Why::Changes(Vec::new()));
+}

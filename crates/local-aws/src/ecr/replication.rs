@@ -1,0 +1,101 @@
+//! Replication to other regions and registries, as `PutReplicationConfiguration` asks for it
+//! (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/replication.html>).
+//!
+//! ECR replicates within minutes and only what is pushed after the rule was set; here it is done before the push is answered, so
+//! that nobody has to wait for it. What arrives is not replicated any further, and deletions are not passed on.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::{repositories, settings};
+use crate::account::Scope;
+use crate::fault::Fault;
+use crate::server::App;
+use crate::store::model::{Image, Layer, Repository};
+
+/// Passes an image on to wherever the registry's rules send its repository.
+pub(super) fn replicate(
+    app: &App,
+    scope: &Scope,
+    name: &str,
+    digest: &str,
+    tag: Option<&str>,
+) -> Result<(), Fault> {
+    let settings = app.store.settings(scope);
+    for rule in settings.replication.iter().filter(|rule| applies(rule, name)) {
+        for destination in rule["destinations"].as_array().into_iter().flatten() {
+            let (Some(region), Some(account)) =
+                (destination["region"].as_str(), destination["registryId"].as_str())
+            else {
+                continue;
+            };
+            let there = Scope { account: account.to_owned(), region: region.to_owned() };
+            copy(app, scope, &there, name, digest, tag)?;
+        }
+    }
+    Ok(())
+}
+
+/// A rule without filters is for every repository.
+fn applies(rule: &Value, name: &str) -> bool {
+    let filters = rule["repositoryFilters"].as_array().map(Vec::as_slice).unwrap_or_default();
+    filters.is_empty()
+        || filters
+            .iter()
+            .filter_map(|filter| filter["filter"].as_str())
+            .any(|prefix| name.starts_with(prefix))
+}
+
+fn copy(
+    app: &App,
+    from: &Scope,
+    to: &Scope,
+    name: &str,
+    digest: &str,
+    tag: Option<&str>,
+) -> Result<(), Fault> {
+    let source = repositories::find(app, from, name)?;
+    let (mut images, mut layers) = (BTreeMap::new(), BTreeMap::new());
+    collect(&source, digest, &mut images, &mut layers);
+    if app.store.repository(to, name).is_none() {
+        // With the destination's defaults: neither settings nor encryption are replicated.
+        app.store.add_repository(to, Repository::new(name))?;
+    }
+    repositories::change(app, to, name, |repository| {
+        for (digest, layer) in layers {
+            repository.layers.entry(digest).or_insert(layer);
+        }
+        for (digest, image) in images {
+            repository.images.entry(digest).or_insert(image);
+        }
+        if let Some(tag) = tag {
+            let stays = repository.tags.contains_key(tag) && settings::tag_is_immutable(repository, tag);
+            if !stays {
+                repository.tags.insert(tag.to_owned(), digest.to_owned());
+            }
+        }
+        Ok(())
+    })
+}
+
+/// An image with its layers and, of an index, its images.
+fn collect(
+    source: &Repository,
+    digest: &str,
+    images: &mut BTreeMap<String, Image>,
+    layers: &mut BTreeMap<String, Layer>,
+) {
+    let Some(image) = source.images.get(digest) else { return };
+    if images.insert(digest.to_owned(), Image { pulled: None, ..image.clone() }).is_some() {
+        return;
+    }
+    for blob in &image.blobs {
+        if let Some(layer) = source.layers.get(blob) {
+            layers.insert(blob.clone(), layer.clone());
+        }
+    }
+    for child in &image.children {
+        collect(source, child, images, layers);
+    }
+}

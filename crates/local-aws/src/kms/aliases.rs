@@ -1,0 +1,92 @@
+//! Aliases: names that point at keys.
+
+use serde_json::{Value, json};
+
+use super::{Call, not_found, not_pending, page, paged, resolve};
+use crate::fault::Fault;
+use crate::input::Input;
+use crate::store::model::{Alias, Kms};
+use crate::time::{epoch_seconds, now_millis};
+
+pub(super) fn list_aliases(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
+    let kms = call.app.store.kms(call.scope);
+    let wanted = input.opt("KeyId").map(|name| resolve(call.scope, &kms, name)).transpose()?;
+    let all: Vec<(&String, &Alias)> = kms
+        .aliases
+        .iter()
+        .filter(|(_, alias)| wanted.as_ref().is_none_or(|id| *id == alias.target))
+        .collect();
+    let (shown, next) = page(input, &all)?;
+    let aliases: Vec<Value> = shown
+        .iter()
+        .map(|(name, alias)| {
+            json!({
+                "AliasName": name,
+                "AliasArn": call.scope.arn("kms", name),
+                "TargetKeyId": alias.target,
+                "CreationDate": epoch_seconds(alias.created),
+                "LastUpdatedDate": epoch_seconds(alias.updated),
+            })
+        })
+        .collect();
+    Ok(paged(json!({ "Aliases": aliases }), next))
+}
+
+pub(super) fn alias_name(input: &Input) -> Result<&str, Fault> {
+    let name = input.opt("AliasName").unwrap_or_default();
+    let valid = name.strip_prefix("alias/").is_some_and(|rest| {
+        !rest.is_empty()
+            && !rest.starts_with("aws/")
+            && rest.bytes().all(|b| b.is_ascii_alphanumeric() || b"/_-".contains(&b))
+    });
+    if valid {
+        Ok(name)
+    } else {
+        Err(Fault::client("InvalidAliasNameException", format!("Invalid alias name '{name}'")))
+    }
+}
+
+pub(super) fn target(call: &Call<'_>, kms: &Kms, input: &Input) -> Result<String, Fault> {
+    let name = input
+        .opt("TargetKeyId")
+        .ok_or_else(|| Fault::client("ValidationException", "TargetKeyId must not be null"))?;
+    let id = resolve(call.scope, kms, name)?;
+    kms.keys.get(&id).map_or(Ok(()), |key| not_pending(call.scope, key))?;
+    Ok(id)
+}
+
+pub(super) fn create_alias(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
+    let name = alias_name(input)?;
+    call.app.store.change_kms(call.scope, |kms| {
+        let target = target(call, kms, input)?;
+        if kms.aliases.contains_key(name) {
+            return Err(Fault::client(
+                "AlreadyExistsException",
+                format!("An alias with the name {} already exists", call.scope.arn("kms", name)),
+            ));
+        }
+        let now = now_millis();
+        kms.aliases.insert(name.to_owned(), Alias { target, created: now, updated: now });
+        Ok(json!({}))
+    })
+}
+
+pub(super) fn update_alias(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
+    let name = alias_name(input)?;
+    call.app.store.change_kms(call.scope, |kms| {
+        let target = target(call, kms, input)?;
+        let missing = || not_found(&format!("Alias {}", call.scope.arn("kms", name)));
+        let alias = kms.aliases.get_mut(name).ok_or_else(missing)?;
+        alias.target = target;
+        alias.updated = now_millis();
+        Ok(json!({}))
+    })
+}
+
+pub(super) fn delete_alias(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
+    let name = alias_name(input)?;
+    call.app.store.change_kms(call.scope, |kms| {
+        let missing = || not_found(&format!("Alias {}", call.scope.arn("kms", name)));
+        kms.aliases.remove(name).map(|_| json!({})).ok_or_else(missing)
+    })
+}

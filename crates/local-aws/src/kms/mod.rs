@@ -1,0 +1,237 @@
+//! KMS's JSON API (<https://docs.aws.amazon.com/kms/latest/APIReference/Welcome.html>): keys' lives and names, no cryptography.
+
+mod aliases;
+mod keys;
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use crate::account::{Caller, Scope};
+use crate::fault::Fault;
+use crate::input::Input;
+use crate::server::App;
+use crate::store::model::{Alias, Key, Kms};
+use crate::time::{epoch_seconds, now_millis};
+
+struct Call<'a> {
+    app: &'a App,
+    scope: &'a Scope,
+}
+
+type Handler = fn(&Call<'_>, &Input) -> Result<Value, Fault>;
+
+/// Every action that is implemented.
+const ACTIONS: &[(&str, Handler)] = &[
+    ("CancelKeyDeletion", keys::cancel_deletion),
+    ("CreateAlias", aliases::create_alias),
+    ("CreateKey", keys::create_key),
+    ("DeleteAlias", aliases::delete_alias),
+    ("DescribeKey", keys::describe_key),
+    ("DisableKey", |call, input| keys::set_enabled(call, input, false)),
+    ("DisableKeyRotation", |call, input| keys::set_rotation(call, input, false)),
+    ("EnableKey", |call, input| keys::set_enabled(call, input, true)),
+    ("EnableKeyRotation", |call, input| keys::set_rotation(call, input, true)),
+    ("GetKeyPolicy", keys::get_policy),
+    ("GetKeyRotationStatus", keys::rotation_status),
+    ("ListAliases", aliases::list_aliases),
+    ("ListKeyPolicies", keys::list_policies),
+    ("ListKeys", keys::list_keys),
+    ("ListResourceTags", keys::list_tags),
+    ("PutKeyPolicy", keys::put_policy),
+    ("ScheduleKeyDeletion", keys::schedule_deletion),
+    ("TagResource", keys::tag),
+    ("UntagResource", keys::untag),
+    ("UpdateAlias", aliases::update_alias),
+    ("UpdateKeyDescription", keys::update_description),
+];
+
+pub(crate) fn dispatch(app: &App, caller: &Caller, action: &str, input: &Input) -> Result<Value, Fault> {
+    let handler = crate::route::find(ACTIONS, action).ok_or_else(|| Fault::not_implemented("kms", action))?;
+    handler(&Call { app, scope: &caller.scope }, input)
+}
+
+/// The journal's resource.
+pub(crate) fn resource(input: &Input) -> String {
+    ["KeyId", "TargetKeyId", "AliasName"]
+        .iter()
+        .find_map(|member| input.opt(member))
+        .unwrap_or("*")
+        .to_owned()
+}
+
+fn arn(scope: &Scope, id: &str) -> String {
+    scope.arn("kms", &format!("key/{id}"))
+}
+
+fn not_found(what: &str) -> Fault {
+    Fault::client("NotFoundException", format!("{what} is not found."))
+}
+
+/// The id of the key that a key id, a key's ARN, an alias or an alias's ARN means.
+fn resolve(scope: &Scope, kms: &Kms, name: &str) -> Result<String, Fault> {
+    let prefix = scope.arn("kms", "");
+    let short = name.strip_prefix(&prefix).unwrap_or(name);
+    if short.starts_with("alias/") {
+        let alias = kms.aliases.get(short).ok_or_else(|| not_found(&format!("Alias {prefix}{short}")))?;
+        return Ok(alias.target.clone());
+    }
+    let id = short.strip_prefix("key/").unwrap_or(short);
+    if kms.keys.contains_key(id) {
+        Ok(id.to_owned())
+    } else {
+        Err(not_found(&format!("Key '{}'", arn(scope, id))))
+    }
+}
+
+fn state(key: &Key) -> &'static str {
+    match (key.deletion, key.enabled) {
+        (Some(_), _) => "PendingDeletion",
+        (None, true) => "Enabled",
+        (None, false) => "Disabled",
+    }
+}
+
+fn usable(scope: &Scope, key: &Key) -> Result<(), Fault> {
+    let arn = arn(scope, &key.id);
+    match state(key) {
+        "PendingDeletion" => {
+            Err(Fault::client("KMSInvalidStateException", format!("{arn} is pending deletion.")))
+        }
+        "Disabled" => Err(Fault::client("DisabledException", format!("{arn} is disabled."))),
+        _ => Ok(()),
+    }
+}
+
+/// How ECR passes a refusal of KMS's on.
+fn as_ecr_fault(fault: &Fault) -> Fault {
+    Fault::client(
+        "KmsException",
+        format!("The operation failed because KMS refused it: {} (kmsError: {})", fault.message, fault.code),
+    )
+}
+
+/// For a service that encrypts with a key: may it, now? Keys whose time has come count as gone.
+pub(crate) fn check(app: &App, scope: &Scope, key_arn: Option<&str>) -> Result<(), Fault> {
+    let Some(key_arn) = key_arn else { return Ok(()) };
+    let kms = app.store.kms(scope);
+    resolve(scope, &kms, key_arn)
+        .and_then(|id| kms.keys.get(&id).map_or_else(|| Err(not_found(&id)), |key| usable(scope, key)))
+        .map_err(|fault| as_ecr_fault(&fault))
+}
+
+/// The ARN of a key that a new repository may use.
+pub(crate) fn usable_key(app: &App, scope: &Scope, name: &str) -> Result<String, Fault> {
+    let id = resolve(scope, &app.store.kms(scope), name).map_err(|fault| as_ecr_fault(&fault))?;
+    let arn = arn(scope, &id);
+    check(app, scope, Some(&arn))?;
+    Ok(arn)
+}
+
+/// The key that AWS itself makes for a service when it first needs one.
+pub(crate) fn aws_managed_key(app: &App, scope: &Scope, service: &str) -> Result<String, Fault> {
+    let name = format!("alias/aws/{service}");
+    if let Some(alias) = app.store.kms(scope).aliases.get(&name) {
+        return Ok(arn(scope, &alias.target));
+    }
+    app.store.change_kms(scope, |kms| {
+        if let Some(alias) = kms.aliases.get(&name) {
+            return Ok(arn(scope, &alias.target));
+        }
+        let mut key = new_key(scope);
+        key.description = format!(
+            "Default key that protects my {} data when no other key is defined",
+            service.to_uppercase()
+        );
+        key.aws_managed = true;
+        key.rotation_days = Some(365);
+        let (id, now) = (key.id.clone(), now_millis());
+        kms.keys.insert(id.clone(), key);
+        kms.aliases.insert(name, Alias { target: id.clone(), created: now, updated: now });
+        Ok(arn(scope, &id))
+    })
+}
+
+fn new_key(scope: &Scope) -> Key {
+    Key {
+        id: crate::store::new_id(),
+        created: now_millis(),
+        description: String::new(),
+        enabled: true,
+        deletion: None,
+        rotation_days: None,
+        policy: default_policy(scope),
+        spec: "SYMMETRIC_DEFAULT".to_owned(),
+        usage: "ENCRYPT_DECRYPT".to_owned(),
+        multi_region: false,
+        tags: BTreeMap::new(),
+        aws_managed: false,
+    }
+}
+
+fn default_policy(scope: &Scope) -> String {
+    json!({
+        "Version": "2012-10-17",
+        "Id": "key-default-1",
+        "Statement": [{
+            "Sid": "Enable IAM User Permissions",
+            "Effect": "Allow",
+            "Principal": { "AWS": format!("arn:{}:iam::{}:root", scope.partition(), scope.account) },
+            "Action": "kms:*",
+            "Resource": "*",
+        }],
+    })
+    .to_string()
+}
+
+fn metadata(scope: &Scope, key: &Key) -> Value {
+    let mut view = json!({
+        "AWSAccountId": scope.account,
+        "KeyId": key.id,
+        "Arn": arn(scope, &key.id),
+        "CreationDate": epoch_seconds(key.created),
+        "Enabled": state(key) == "Enabled",
+        "Description": key.description,
+        "KeyUsage": key.usage,
+        "KeyState": state(key),
+        "Origin": "AWS_KMS",
+        "KeyManager": if key.aws_managed { "AWS" } else { "CUSTOMER" },
+        "CustomerMasterKeySpec": key.spec,
+        "KeySpec": key.spec,
+        "EncryptionAlgorithms": ["SYMMETRIC_DEFAULT"],
+        "MultiRegion": key.multi_region,
+    });
+    if let Some(deletion) = key.deletion {
+        view["DeletionDate"] = epoch_seconds(deletion);
+    }
+    view
+}
+
+/// A page by position: KMS calls its token `Marker`.
+fn page<'a, T>(input: &Input, all: &'a [T]) -> Result<(&'a [T], Option<String>), Fault> {
+    let start = match input.opt("Marker") {
+        None => 0,
+        Some(marker) => marker
+            .parse::<usize>()
+            .ok()
+            .filter(|start| *start <= all.len())
+            .ok_or_else(|| Fault::client("InvalidMarkerException", "Invalid marker"))?,
+    };
+    let limit =
+        input.number("Limit").and_then(|limit| usize::try_from(limit).ok()).unwrap_or(100).clamp(1, 1000);
+    let end = all.len().min(start + limit);
+    Ok((&all[start..end], (end < all.len()).then(|| end.to_string())))
+}
+
+fn paged(mut view: Value, next: Option<String>) -> Value {
+    view["Truncated"] = json!(next.is_some());
+    if let Some(next) = next {
+        view["NextMarker"] = json!(next);
+    }
+    view
+}
+
+/// What is pending deletion takes no changes.
+fn not_pending(scope: &Scope, key: &Key) -> Result<(), Fault> {
+    if key.deletion.is_some() { usable(scope, key) } else { Ok(()) }
+}
