@@ -1,6 +1,7 @@
 //! `bench floor`: uploads alone. Nothing is read over the network, nothing is looked up: what the target itself costs.
 //!
-//! Every blob goes once (POST, PUT), other repositories get it mounted (POST), every manifest is one PUT.
+//! At once as much as the mirror does by default: so many large blobs, and beside them so many small ones and requests
+//! that carry none. Every blob goes once (POST, PUT), other repositories get it mounted (POST), every manifest is one PUT.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -16,10 +17,13 @@ use crate::content::Blob;
 use crate::sets::{Catalog, Variant};
 use crate::store::Store;
 
+/// Small blobs and requests without one at a time, and up to where a blob is small: the mirror's own limits.
+const REQUESTS: usize = 64;
+const SMALL: u64 = 256 << 10;
 /// What one read from the disk takes.
 const PART: usize = 1 << 18;
 
-/// Uploads the catalogue in the file from the store at `root` to `target`, `jobs` requests at once.
+/// Uploads the catalogue in the file from the store at `root` to `target`, `jobs` large blobs at once.
 ///
 /// # Errors
 /// When the target refuses anything.
@@ -58,14 +62,19 @@ impl Floor {
         }
         // The largest first, as the last one to end decides.
         sends.sort_by_key(|(_, blob)| std::cmp::Reverse(blob.size));
-        let sends = stream::iter(sends.into_iter().map(|(to, blob)| self.send(to, blob)));
-        sends.buffer_unordered(jobs).try_collect::<()>().await?;
+        let (large, small): (Vec<_>, Vec<_>) = sends.into_iter().partition(|(_, blob)| blob.size > SMALL);
+        let large = stream::iter(large.into_iter().map(|(to, blob)| self.send(to, blob)));
+        let small = stream::iter(small.into_iter().map(|(to, blob)| self.send(to, blob)));
+        tokio::try_join!(
+            large.buffer_unordered(jobs).try_collect::<()>(),
+            small.buffer_unordered(REQUESTS).try_collect::<()>()
+        )?;
         let mounts = stream::iter(mounts.into_iter().map(|(to, from, blob)| self.mount(to, from, blob)));
-        mounts.buffer_unordered(jobs).try_collect::<()>().await?;
+        mounts.buffer_unordered(REQUESTS).try_collect::<()>().await?;
         let manifests = stream::iter(
             catalog.images.iter().map(|image| self.manifest(&image.repository, variant, &image.manifest)),
         );
-        manifests.buffer_unordered(jobs).try_collect::<()>().await
+        manifests.buffer_unordered(REQUESTS).try_collect::<()>().await
     }
 
     async fn send(&self, repository: &str, blob: &Blob) -> Result<()> {

@@ -21,6 +21,7 @@ mod tools;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
@@ -59,7 +60,7 @@ pub struct Options {
     /// Where everything goes [default: target/bench]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    /// Uploads at once for the floor: as many as ours does
+    /// Large uploads at once for the floor: as many as ours does
     #[arg(long, value_name = "N", default_value_t = 8)]
     pub floor_jobs: usize,
 }
@@ -110,15 +111,22 @@ fn tell(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
     let cli = Cli::parse();
-    match cli.part {
+    let result = match cli.part {
         None => run::run(&cli.options),
         Some(Part::Measure { spec }) => measure::run(&spec),
         Some(Part::Tether { argv }) => process::tether(&argv),
         Some(Part::DelayLine { to, delay_ms }) => delay::run(to, Duration::from_millis(delay_ms)),
         Some(Part::Floor { catalog, store, target, variant, jobs }) => {
             floor::run(&catalog, &store, &target, variant, jobs)
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tell(&format!("bench: {error:#}"));
+            ExitCode::FAILURE
         }
     }
 }

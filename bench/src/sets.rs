@@ -10,7 +10,7 @@ use crate::content::{Blob, Layer};
 use crate::store::Store;
 
 /// Written into the catalogue: another number makes the sets anew.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -194,7 +194,7 @@ fn grid() -> Shape {
         ),
         ("grid/keda".to_owned(), family("keda", &[33 * MIB, 300 * KIB])),
         ("grid/keda-admission-webhooks".to_owned(), family("webhooks", &[28 * MIB, 100 * KIB])),
-        ("grid/keda-metrics-apiserver".to_owned(), family("metrics", &[27_400 * KIB, 700 * KIB, 20 * KIB])),
+        ("grid/keda-metrics-apiserver".to_owned(), family("metrics", &[27 * MIB, 700 * KIB, 20 * KIB])),
     ]
 }
 
@@ -376,8 +376,9 @@ mod tests {
     fn the_grid_has_its_shape() {
         let (blobs, pairs, unique, all) = figures(&grid());
         assert_eq!((blobs, pairs), (38, 62));
-        assert!((unique - 194.0).abs() < 1.0, "{unique}");
-        assert!((all - 196.5).abs() < 1.0, "{all}");
+        // Layers overstep what is asked for by up to a percent.
+        assert!((192.5..194.0).contains(&unique), "{unique}");
+        assert!((195.0..196.5).contains(&all), "{all}");
     }
 
     #[test]

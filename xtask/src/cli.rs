@@ -87,7 +87,6 @@ pub struct Global {
 
 /// The commands.
 #[derive(Debug, Subcommand)]
-#[expect(missing_docs, reason = "the args structs hold each command's text, which clap shows")]
 pub enum Command {
     EcrLogin(commands::login::EcrLogin),
     PublicEcrLogin(commands::login::PublicEcrLogin),

@@ -8,17 +8,18 @@ use std::time::Duration;
 use anyhow::Context as _;
 use serde_json::Value;
 
-use crate::aws::Aws;
 use crate::aws::bucket::StateBucket;
 use crate::aws::ecr::{Ecr, Repository};
 use crate::aws::proof::{self, Proof};
 use crate::aws::state::State;
-use crate::commands::Context;
+use crate::aws::{self, Aws};
+use crate::commands::{Context, StateBucketName};
 use crate::config::Config;
 use crate::config::tfvars::Existing;
 use crate::error::{Exit, FailWith as _, failure};
 use crate::local;
 use crate::terraform::{self, Backend, Event, LocalModule, PlanRequest, Terraform, TerraformError};
+use crate::ui::units;
 
 /// The resource type of a repository in the state.
 pub const REPOSITORY: &str = "aws_ecr_repository";
@@ -61,6 +62,7 @@ pub struct Infrastructure<'a> {
     aws: &'a Aws,
     ecr: Ecr,
     bucket: String,
+    kms_key: Option<String>,
     key: String,
 }
 
@@ -70,9 +72,9 @@ impl<'a> Infrastructure<'a> {
     /// # Errors
     /// Nobody names a bucket.
     pub async fn open(context: &'a Context, aws: &'a Aws) -> anyhow::Result<Self> {
-        let bucket = context.state_bucket(aws).await?;
+        let StateBucketName { bucket, kms_key } = context.state_bucket(aws).await?;
         let key = context.settings.state_key.clone();
-        Ok(Self { context, aws, ecr: Ecr::new(aws), bucket, key })
+        Ok(Self { context, aws, ecr: Ecr::new(aws), bucket, kms_key, key })
     }
 
     /// The bucket of the state.
@@ -198,7 +200,7 @@ impl<'a> Infrastructure<'a> {
             bucket: self.bucket.clone(),
             region: self.aws.region().to_owned(),
             key: Some(self.key.clone()),
-            kms_key_id: None,
+            kms_key_id: self.kms_key.clone(),
         };
         let told = move |line: &str| {
             lane.news(line);
@@ -258,8 +260,50 @@ impl<'a> Infrastructure<'a> {
     /// It fails, or would delete or replace what holds images.
     pub async fn plan(&self, terraform: Terraform, variables: &Value) -> anyhow::Result<Planned> {
         let planned = self.make_plan(terraform, variables, false).await?;
+        let Err(TerraformError::Refused { refusals }) = terraform::guard(&planned.plan) else {
+            return Ok(planned);
+        };
+        // A resource whose creation was cut off is marked for replacement; it stands, and needs nothing but the mark's end.
+        if !refusals.iter().all(|refusal| refusal.tainted) {
+            return Err(explain(TerraformError::Refused { refusals }));
+        }
+        for refusal in &refusals {
+            planned.terraform.untaint(&refusal.address).await.map_err(explain)?;
+        }
+        let planned = self.make_plan(planned.terraform, variables, false).await?;
         terraform::guard(&planned.plan).map_err(explain)?;
         Ok(planned)
+    }
+
+    /// Takes what only the Makefile's module needs out of the state: its `null_resource`s, which stand for nothing and
+    /// keep terraform from working without their provider. A copy of the state is put beside it first.
+    ///
+    /// # Errors
+    /// S3 or terraform fails.
+    pub async fn leave_makefile(&self, terraform: &Terraform, survey: &Survey) -> anyhow::Result<()> {
+        if !survey.state.owned.contains_key("null_resource") {
+            return Ok(());
+        }
+        let text = terraform.state_pull().await.map_err(explain)?;
+        let copy = format!("{}.before-xtask", self.key);
+        aws::state::put(self.aws, &self.bucket, &copy, text).await?;
+        let mut addresses = terraform.state_list().await.map_err(explain)?;
+        addresses.retain(|address| address.split('.').any(|part| part == "null_resource"));
+        terraform.state_rm(&addresses).await.map_err(explain)?;
+        self.context.printer.line(format!(
+            "took over the Makefile's state: {} left it, nothing in AWS changed; a copy is s3://{}/{copy}",
+            units::count(addresses.len(), "null_resource"),
+            self.bucket
+        ));
+        Ok(())
+    }
+
+    /// Releases a lock on the state that nobody holds any more.
+    ///
+    /// # Errors
+    /// There is no such lock.
+    pub async fn release_lock(&self, id: &str) -> anyhow::Result<()> {
+        self.terraform().await?.force_unlock(id).await.map_err(explain)
     }
 
     /// Ends everything that the state owns.

@@ -180,12 +180,6 @@ impl Cmd {
         self
     }
 
-    /// The arguments, for tests of what is built.
-    #[cfg(test)]
-    pub fn arguments(&self) -> Vec<String> {
-        self.args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect()
-    }
-
     /// The command line for people.
     pub fn display(&self) -> String {
         let words =

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 
 use crate::aws::state::STATE_KEY;
-use crate::cli::{Format, Global};
+use crate::cli::Global;
 use crate::error::{Exit, FailWith as _, failure};
 
 /// The grid's name where nobody says another.
@@ -38,10 +38,6 @@ pub struct Settings {
     pub upstreams: Vec<(String, String)>,
     /// The container client.
     pub container_cli: Option<String>,
-    /// What stdout carries.
-    pub format: Format,
-    /// Whether every step is shown.
-    pub verbose: bool,
 }
 
 impl Settings {
@@ -67,8 +63,6 @@ impl Settings {
             registry: global.registry.clone(),
             upstreams,
             container_cli: global.container_cli.clone(),
-            format: global.format,
-            verbose: global.verbose,
         })
     }
 }

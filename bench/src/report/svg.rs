@@ -27,13 +27,11 @@ pub fn svg(report: &Report) -> String {
     format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" width=\"{WIDTH}\" height=\"{height}\" \
          role=\"img\" aria-label=\"Time to copy images, by tool\">\n<style>\n\
-         text {{ font: 13px system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif; fill: #24292f; }}\n\
-         .title {{ font-weight: 600; }}\n.note {{ fill: #57606a; }}\n\
-         .bar {{ fill: #afb8c1; }}\n.ours {{ fill: #1a7f37; }}\n.floor {{ fill: #d0d7de; }}\n\
-         .range {{ stroke: #57606a; stroke-width: 1; }}\n\
-         @media (prefers-color-scheme: dark) {{\n  text {{ fill: #e6edf3; }}\n  .note {{ fill: #9198a1; }}\n  \
-         .bar {{ fill: #656c76; }}\n  .ours {{ fill: #3fb950; }}\n  .floor {{ fill: #3d444d; }}\n  \
-         .range {{ stroke: #9198a1; }}\n}}\n</style>\n{body}</svg>\n"
+         text {{ font: 13px system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif; fill: #6e7781; }}\n\
+         .title {{ font-weight: 600; }}\n.bar {{ fill: #8c959f; }}\n.ours {{ fill: #2da44e; }}\n\
+         .floor {{ fill: #8c959f; fill-opacity: 0.45; }}\n.range {{ stroke: #6e7781; stroke-width: 1; }}\n\
+         @media (prefers-color-scheme: light) {{\n  text {{ fill: #24292f; }}\n  .note {{ fill: #57606a; }}\n}}\n\
+         @media (prefers-color-scheme: dark) {{\n  text {{ fill: #e6edf3; }}\n  .note {{ fill: #9198a1; }}\n}}\n</style>\n{body}</svg>\n"
     )
 }
 

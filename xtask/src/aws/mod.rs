@@ -5,6 +5,7 @@ pub mod ecr;
 pub mod errors;
 pub mod lease;
 pub mod proof;
+pub mod registry_settings;
 pub mod stack;
 pub mod state;
 

@@ -146,7 +146,7 @@ mod tests {
         assert!(!now("in", "other", &both, &rules).holds(&before));
         assert!(!now("in", "etag", &one, &rules).holds(&before));
         assert!(!now("in", "etag", &both, &none).holds(&before));
-        let old = Proof { at: before.at - VALID, ..before.clone() };
+        let old = Proof { at: before.at - VALID, ..before };
         assert!(!now("in", "etag", &both, &rules).holds(&old));
         let stateless = Proof::now("in".into(), None, &both, &rules);
         assert!(!stateless.holds(&stateless));

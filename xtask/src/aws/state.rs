@@ -57,6 +57,16 @@ impl State {
     }
 }
 
+/// Writes an object beside the state.
+///
+/// # Errors
+/// S3 refuses or does not answer.
+pub async fn put(aws: &Aws, bucket: &str, key: &str, text: String) -> anyhow::Result<()> {
+    let request =
+        Client::new(aws.config()).put_object().bucket(bucket).key(key).body(text.into_bytes().into());
+    request.send().await.map(drop).map_err(|e| explain(e, "s3:PutObject"))
+}
+
 /// The part of terraform's state format (version 4) that is read here.
 #[derive(Deserialize)]
 struct RawState {

@@ -54,7 +54,7 @@ impl Demo {
             printer.line("  upstreams: the real ones");
         }
         printer.line("");
-        InitImages { create_state_bucket: true, if_needed: true }.run(&context).await?;
+        InitImages { create_state_bucket: true, if_needed: true, release_lock: None }.run(&context).await?;
         // The list at the end is the demo's result; the transfer's own report would say the same before it.
         transfer::run(&context, &Request { auto_approve: true, quiet: true, ..Request::default() }).await?;
         printer.line("");

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use clap::Args;
 
-use super::Context;
+use super::{Context, StateBucketName};
 use crate::aws::Aws;
 use crate::aws::bucket::StateBucket;
 use crate::aws::ecr::Ecr;
@@ -133,7 +133,7 @@ async fn account(context: &Context, aws: &Aws) -> Vec<Check> {
         Err(error) => Check::from_error("blob mounting", &error),
     });
     checks.push(match context.state_bucket(aws).await {
-        Ok(bucket) => match StateBucket::new(aws, &bucket).check().await {
+        Ok(StateBucketName { bucket, .. }) => match StateBucket::new(aws, &bucket).check().await {
             Ok(()) => Check::good("state bucket", bucket),
             Err(error) => Check::from_error("state bucket", &error),
         },

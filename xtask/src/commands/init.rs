@@ -15,6 +15,9 @@ pub struct InitImages {
     /// Create the bucket, or mend what is wrong with it: versioned, encrypted with KMS, no public access
     #[arg(long)]
     pub create_state_bucket: bool,
+    /// Release a lock on the state that a dead run left behind; its error named the ID
+    #[arg(long, value_name = "ID")]
+    pub release_lock: Option<String>,
     /// Leave a terraform alone that is connected with the state already.
     #[arg(skip)]
     pub if_needed: bool,
@@ -38,6 +41,10 @@ impl InitImages {
             bucket.check().await?;
         }
         infrastructure.survey().await?;
+        if let Some(id) = &self.release_lock {
+            infrastructure.release_lock(id).await?;
+            context.printer.line(format!("released the lock {id}"));
+        }
         if self.if_needed {
             infrastructure.terraform().await?;
         } else {

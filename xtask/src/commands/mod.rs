@@ -38,6 +38,14 @@ use crate::ui::Printer;
 /// How long the real sources may take to answer, before the demo takes its own.
 const PROBE_BOUND: Duration = Duration::from_secs(5);
 
+/// Where the terraform state is kept.
+pub struct StateBucketName {
+    /// The bucket.
+    pub bucket: String,
+    /// The key that encrypts the state, where that is not the bucket's default.
+    pub kms_key: Option<String>,
+}
+
 /// What every command works with.
 #[derive(Clone)]
 pub struct Context {
@@ -190,14 +198,13 @@ impl Context {
     ///
     /// # Errors
     /// Nobody names one.
-    pub async fn state_bucket(&self, aws: &Aws) -> anyhow::Result<String> {
-        if let Some(bucket) = &self.settings.state_bucket {
-            return Ok(bucket.clone());
-        }
-        if self.settings.local {
-            return Ok(emulated::STATE_BUCKET.to_owned());
+    pub async fn state_bucket(&self, aws: &Aws) -> anyhow::Result<StateBucketName> {
+        let emulated = self.settings.local.then(|| emulated::STATE_BUCKET.to_owned());
+        if let Some(bucket) = self.settings.state_bucket.clone().or(emulated) {
+            return Ok(StateBucketName { bucket, kms_key: None });
         }
         let outputs = stack::outputs(aws, &self.http, &self.settings.tag).await?.unwrap_or_default();
+        let kms_key = outputs.get(stack::KEY_OUTPUT).cloned();
         let bucket = outputs.get(stack::BUCKET_OUTPUT).cloned().ok_or_else(|| {
             failure(
                 Exit::Config,
@@ -208,11 +215,12 @@ impl Context {
                 ),
             )
         });
-        bucket.hint(
+        let bucket = bucket.hint(
             Exit::Config,
             "say S3_IMAGE_TFSTATE_HTCGRID_BUCKET_NAME=..., as an argument or in the environment; \
              `init-images --create-state-bucket` makes the bucket",
-        )
+        )?;
+        Ok(StateBucketName { bucket, kms_key })
     }
 
     /// Whether the real source registries answer.

@@ -21,7 +21,7 @@ impl ResetImagesDeployment {
         let shown = context.paths.show(&dir).to_string();
         match std::fs::remove_dir_all(&dir) {
             Ok(()) => {
-                context.printer.line(format!("removed {shown}; `cargo xtask init-images` makes it anew"))
+                context.printer.line(format!("removed {shown}; `cargo xtask init-images` makes it anew"));
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 context.printer.line(format!("{shown} is not there: nothing to forget"));

@@ -118,15 +118,6 @@ impl PrivateConfig {
     pub fn path(&self) -> &Path {
         self.0.path()
     }
-
-    /// Removes the directory now and says what went wrong, where dropping it would not.
-    ///
-    /// # Errors
-    /// It cannot be removed.
-    pub fn close(self) -> Result<(), DockerError> {
-        let path = self.path().display().to_string();
-        self.0.close().map_err(|source| DockerError::Config { path, source })
-    }
 }
 
 /// Where private directories are made: in memory and the user's alone where the system has such a place.
@@ -201,7 +192,7 @@ mod tests {
         assert!(!config.path().join("buildx").exists());
         assert!(!format!("{auths:?}").contains("\"t\""));
         let path = config.path().to_owned();
-        config.close().unwrap();
+        drop(config);
         assert!(!path.exists());
         assert_eq!(std::fs::read_to_string(user.path().join("config.json")).unwrap(), theirs);
         assert!(user.path().join("contexts/meta").is_dir(), "a link was followed on removal");

@@ -116,12 +116,4 @@ impl DockerError {
         let signs = ["no such image", "image not known", "no such object"];
         tail.iter().any(|line| signs.iter().any(|sign| line.to_lowercase().contains(sign)))
     }
-
-    /// The last lines that the client printed.
-    pub fn tail(&self) -> &[String] {
-        match self {
-            Self::Process(error) => error.tail(),
-            _ => &[],
-        }
-    }
 }

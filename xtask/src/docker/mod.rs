@@ -142,11 +142,6 @@ impl Docker {
         self
     }
 
-    /// Whose command line it is.
-    pub fn kind(&self) -> Kind {
-        self.kind
-    }
-
     /// What builds.
     pub fn builder(&self) -> Builder {
         self.builder

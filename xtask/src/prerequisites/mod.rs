@@ -29,8 +29,6 @@ pub enum Need {
     DockerRegistry,
     /// Checks the runtimes' entry points.
     ShellCheck,
-    /// A second container client.
-    Podman,
     /// Reads the emulated AWS; only named where it is missing.
     AwsCli,
 }
@@ -58,7 +56,6 @@ impl Need {
             Self::Skopeo => "skopeo",
             Self::DockerRegistry => "docker-registry",
             Self::ShellCheck => "shellcheck",
-            Self::Podman => "podman",
             Self::AwsCli => "aws",
         }
     }
@@ -72,7 +69,6 @@ impl Need {
             Self::Skopeo => &["skopeo"],
             Self::DockerRegistry => &["docker-registry"],
             Self::ShellCheck => &["shellcheck"],
-            Self::Podman => &["podman"],
             // Neither is in the archives in a version that is new enough.
             Self::Terraform | Self::AwsCli => &[],
         }

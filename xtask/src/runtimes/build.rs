@@ -82,6 +82,20 @@ fn pull_hosts(context: &Context, planned: &[Planned]) -> BTreeMap<String, String
         .collect()
 }
 
+/// Pulls an image into the container client's store, with the run's own credentials.
+///
+/// # Errors
+/// The engine is down, or the registry refuses.
+pub async fn pull(context: &Context, image: &Reference) -> Result<(), RuntimeError> {
+    let name = context.surroundings.engine_name(image);
+    let host = name.split('/').next().unwrap_or_default().to_owned();
+    let config = private_config(context, &BTreeMap::from([(host, image.registry().to_owned())])).await?;
+    let docker = context.engine().await?.docker.clone().with_config(&config);
+    let (progress, subject) = (Arc::clone(&context.progress), image.repository().to_owned());
+    docker.pull(&name, Killer::default(), move |line| progress.line(&subject, line)).await?;
+    Ok(())
+}
+
 async fn private_config(
     context: &Context,
     hosts: &BTreeMap<String, String>,

@@ -130,15 +130,6 @@ pub enum RuntimeError {
 }
 
 impl RuntimeError {
-    /// The last lines that the container client printed.
-    pub fn tail(&self) -> &[String] {
-        match self {
-            Self::Docker(error) => error.tail(),
-            Self::Smoke { tail, .. } => tail,
-            _ => &[],
-        }
-    }
-
     /// The error with all its causes; the last lines of a program that failed are the innermost.
     pub fn in_full(&self) -> String {
         let mut text = self.to_string();

@@ -37,7 +37,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-pub use build::{Outcome, apply};
+pub use build::{Outcome, apply, pull};
 pub use builds::{Why, builds, rollback, why};
 pub use decide::{Action, Options, Planned, explain, plan};
 pub use error::RuntimeError;

@@ -14,7 +14,6 @@ mod program;
 mod tests;
 mod words;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -27,7 +26,6 @@ use crate::process::{Cmd, Killer, ProcessError};
 pub use error::{Diagnostic, Severity, TerraformError};
 pub use event::{Action, Event};
 pub use local::LocalModule;
-use plan::Output;
 pub use plan::{Change, Plan, guard};
 pub use program::Program;
 
@@ -95,18 +93,6 @@ impl Terraform {
         self
     }
 
-    /// Takes an inherited environment variable from the program.
-    pub fn env_remove(mut self, name: impl Into<String>) -> Self {
-        self.env.push((name.into(), None));
-        self
-    }
-
-    /// Uses another directory than `.terraform` in the module.
-    pub fn data_dir(self, dir: &Path) -> Self {
-        let dir = dir.display().to_string();
-        self.env("TF_DATA_DIR", dir)
-    }
-
     /// Waits this long for somebody else's lock; at first a lock is an error at once.
     pub fn lock_timeout(mut self, timeout: Duration) -> Self {
         self.lock_timeout = timeout;
@@ -116,11 +102,6 @@ impl Terraform {
     /// The module's directory.
     pub fn dir(&self) -> &Path {
         &self.dir
-    }
-
-    /// The program.
-    pub fn program(&self) -> &Program {
-        &self.program
     }
 
     /// Whether `init` was run here; it may still be needed again.
@@ -195,16 +176,6 @@ impl Terraform {
         self.run_events(cmd, on_event).await
     }
 
-    /// The outputs in the state.
-    ///
-    /// # Errors
-    /// [`TerraformError`].
-    pub async fn output(&self) -> Result<BTreeMap<String, serde_json::Value>, TerraformError> {
-        let text = self.read(self.cmd(["output", "-json", "-no-color"])).await?;
-        let outputs: BTreeMap<String, Output> = event::parse(&text, "the outputs")?;
-        Ok(outputs.into_iter().map(|(name, output)| (name, output.value)).collect())
-    }
-
     /// The addresses of the resources in the state, data sources left out; none where there is no state yet.
     ///
     /// # Errors
@@ -237,15 +208,6 @@ impl Terraform {
             return Ok(());
         }
         let cmd = self.cmd(["state", "rm", "-no-color"]).arg(self.lock_timeout_argument()).args(addresses);
-        self.run_text(cmd, |_| ()).await.map(drop)
-    }
-
-    /// Knows a resource by another address, under the lock.
-    ///
-    /// # Errors
-    /// [`TerraformError`].
-    pub async fn state_mv(&self, from: &str, to: &str) -> Result<(), TerraformError> {
-        let cmd = self.cmd(["state", "mv", "-no-color"]).arg(self.lock_timeout_argument()).args([from, to]);
         self.run_text(cmd, |_| ()).await.map(drop)
     }
 

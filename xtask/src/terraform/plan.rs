@@ -60,13 +60,6 @@ pub struct Resource {
     pub values: Value,
 }
 
-/// An output in the state.
-#[derive(Clone, Debug, Deserialize)]
-pub struct Output {
-    /// Its value.
-    pub value: Value,
-}
-
 /// A change that is not made unasked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
@@ -226,11 +219,6 @@ impl Plan {
     pub fn effective(&self) -> impl Iterator<Item = &Change> {
         self.changes.iter().filter(|change| change.action != Action::Noop)
     }
-
-    /// How many resources meet `action`.
-    pub fn count(&self, action: Action) -> usize {
-        self.changes.iter().filter(|change| change.action == action).count()
-    }
 }
 
 /// Refuses a plan that would end, or end and make again, a repository, the key, its alias or a rule.
@@ -313,7 +301,7 @@ mod tests {
     fn whatever_ends_is_refused_with_terraform_s_reason() {
         let plan = Plan::parse(REFUSED).unwrap();
         assert!(!plan.is_empty());
-        assert_eq!(plan.count(Action::Create), 2);
+        assert_eq!(plan.effective().filter(|change| change.action == Action::Create).count(), 2);
         assert_eq!(
             guard(&plan).unwrap_err().to_string(),
             [

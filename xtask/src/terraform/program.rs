@@ -101,11 +101,6 @@ impl Program {
     pub fn path(&self) -> &Path {
         &self.path
     }
-
-    /// Its version.
-    pub fn version(&self) -> &str {
-        &self.version
-    }
 }
 
 fn numbers(version: &str) -> Option<(u32, u32)> {

@@ -108,7 +108,8 @@ async fn a_state_from_its_first_plan_to_an_interrupt() {
 
     // Plan, apply, read back.
     let plan = fixture.plan(&["a", "b"], "", "first").await.unwrap();
-    assert_eq!((plan.count(Action::Create), plan.effective().count(), plan.prior.len()), (2, 2, 0));
+    assert!(plan.effective().all(|change| change.action == Action::Create));
+    assert_eq!((plan.effective().count(), plan.prior.len()), (2, 0));
     assert!(plan.outputs.contains_key("names"));
     let (result, events) = fixture.apply("first").await;
     result.unwrap();
@@ -117,15 +118,13 @@ async fn a_state_from_its_first_plan_to_an_interrupt() {
         events.contains(&Event::ApplyStart { address: a.to_owned(), action: Action::Create }),
         "{events:?}"
     );
-    assert_eq!(terraform.output().await.unwrap()["names"], serde_json::json!(["a", "b"]));
     assert!(fixture.plan(&["a", "b"], "", "none").await.unwrap().is_empty());
     assert!(terraform.state_pull().await.unwrap().contains("terraform_data"));
 
     // The state moves on under a plan.
     fixture.plan(&["a", "b", "c"], "", "old").await.unwrap();
-    terraform.state_mv(a, r#"terraform_data.item["z"]"#).await.unwrap();
     terraform.state_rm(&[r#"terraform_data.item["b"]"#.to_owned()]).await.unwrap();
-    assert_eq!(terraform.state_list().await.unwrap(), [r#"terraform_data.item["z"]"#]);
+    assert_eq!(terraform.state_list().await.unwrap(), [a]);
     assert!(matches!(fixture.apply("old").await.0, Err(TerraformError::StalePlan)));
 
     // Somebody else holds the lock.

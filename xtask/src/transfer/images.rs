@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use futures_util::future::join_all;
+use registry::Reference;
 use registry::mirror::{Event, Job, Mirror, Mounts, Outcome, Plan};
 
 use super::Run;
 use crate::config::lock::Lock;
 use crate::config::{self, Config};
 use crate::error::{Exit, FailWith as _, failure};
+use crate::runtimes;
 use crate::target::Target;
 use crate::ui::{Lane, Printer, units};
 
@@ -163,7 +165,7 @@ async fn mounts(run: &Run<'_>) -> anyhow::Result<Mounts> {
 
 /// Pulls through ECR's cache what the grid's next step needs, by tag: the first pull through the cache makes the
 /// repository, and one by digest fails (<https://github.com/aws/containers-roadmap/issues/2837>).
-pub(super) async fn prime(run: &Run<'_>) -> anyhow::Result<Vec<String>> {
+pub(super) async fn prime(run: &Run<'_>) -> anyhow::Result<Vec<Reference>> {
     let mut primed = Vec::new();
     if run.target.account.is_none() {
         return Ok(primed);
@@ -183,9 +185,21 @@ pub(super) async fn prime(run: &Run<'_>) -> anyhow::Result<Vec<String>> {
                 client.manifest(&cached.with_digest(image.digest)).await.exit(Exit::Registry)?;
             }
         }
-        primed.push(cached.to_string());
+        primed.push(cached);
     }
     Ok(primed)
+}
+
+/// The grid's next step builds in the primed images: where the engine was needed anyway, they are left in its store,
+/// as the Makefile did.
+pub(super) async fn pull_primed(run: &Run<'_>, primed: &[Reference]) {
+    for image in primed.iter().filter(|_| run.builder.used_docker()) {
+        if let Err(error) = runtimes::pull(&run.builder, image).await {
+            run.context
+                .printer
+                .warn(format!("{image} was not pulled into the local engine: {}", error.in_full()));
+        }
+    }
 }
 
 /// What is seen of the copies while they run.
@@ -238,7 +252,7 @@ impl Board {
                 ));
             }
             Event::Warning { image, message } => {
-                self.printer.warn(format!("{}: {message}", self.name(*image)))
+                self.printer.warn(format!("{}: {message}", self.name(*image)));
             }
             Event::ImageDone { image, digest } => {
                 lanes.remove(image);

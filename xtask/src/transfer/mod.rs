@@ -64,7 +64,7 @@ struct Plan<'a> {
 struct Done {
     images: Vec<mirror::Outcome>,
     runtimes: Vec<crate::runtimes::Outcome>,
-    primed: Vec<String>,
+    primed: Vec<registry::Reference>,
 }
 
 /// Brings the target to what images.toml says.
@@ -78,7 +78,9 @@ pub async fn run(context: &Context, request: &Request) -> anyhow::Result<()> {
     if request.locked {
         let lock =
             lock.as_ref().ok_or_else(|| failure(Exit::Config, "--locked, and there is no images.lock"));
-        lock.hint(Exit::Config, "`cargo xtask lock` writes it")?.pin(&config).exit(Exit::Config)?;
+        lock.hint(Exit::Config, "`cargo xtask lock` writes it")?
+            .check_complete(&config)
+            .exit(Exit::Config)?;
     }
     let target = context.interrupt.guard(Target::open(context, &config)).await?;
     let run = Run::new(context, request, config, lock, &target)?;
@@ -197,7 +199,9 @@ impl<'a> Run<'a> {
             let copies = images::copy(self, &plan.images);
             let builds = runtimes::build(self, &plan.runtimes);
             let (images, runtimes, primed) = tokio::join!(copies, builds, images::prime(self));
-            anyhow::Ok(Done { images: images?, runtimes: runtimes?, primed: primed? })
+            let primed = primed?;
+            images::pull_primed(self, &primed).await;
+            anyhow::Ok(Done { images: images?, runtimes: runtimes?, primed })
         };
         let done = self
             .context

@@ -1,6 +1,7 @@
 //! The AWS resources in the plan.
 
 use super::Run;
+use crate::aws::registry_settings::SettingsPlan;
 use crate::infrastructure::{Infrastructure, Planned, Survey};
 
 /// The grid's AWS resources, and what terraform would do about them.
@@ -10,12 +11,18 @@ pub struct Resources<'a> {
     /// Whether it was proven, without starting terraform, that it has nothing to do.
     pub proven: bool,
     planned: Option<Planned>,
+    settings: SettingsPlan,
 }
 
 impl Resources<'_> {
     /// Whether terraform has nothing to do.
     pub fn is_empty(&self) -> bool {
-        self.planned.as_ref().is_none_or(|planned| planned.plan.is_empty())
+        self.settings.lines.is_empty() && self.planned.as_ref().is_none_or(|planned| planned.plan.is_empty())
+    }
+
+    /// What would change in the registry's settings, a line each.
+    pub fn settings(&self) -> &[String] {
+        &self.settings.lines
     }
 
     /// What terraform would do, a line each.
@@ -27,6 +34,9 @@ impl Resources<'_> {
     pub(super) async fn apply(&self, run: &Run<'_>) -> anyhow::Result<()> {
         if let Some(planned) = self.planned.as_ref().filter(|planned| !planned.plan.is_empty()) {
             self.infrastructure.apply(planned, &run.config).await?;
+        }
+        if let Some(account) = &run.target.account {
+            self.settings.apply(&account.aws).await?;
         }
         if !self.proven {
             self.infrastructure.mark(&run.config, &self.survey).await?;
@@ -42,13 +52,19 @@ pub(super) async fn plan<'a>(run: &Run<'a>) -> anyhow::Result<Option<Resources<'
     let infrastructure = context.interrupt.guard(Infrastructure::open(context, &account.aws)).await?;
     let survey = context.interrupt.guard(infrastructure.survey()).await?;
     // The resources are those of the whole file, whatever --only says.
-    let variables = infrastructure.variables(&context.config()?, &survey);
+    let config = context.config()?;
+    let settings = context
+        .interrupt
+        .guard(SettingsPlan::new(&account.aws, &config.registry, &config.repositories))
+        .await?;
+    let variables = infrastructure.variables(&config, &survey);
     let proven = !run.request.refresh && infrastructure.is_proven(&variables, &survey)?;
     let planned = if proven {
         None
     } else {
         let terraform = infrastructure.terraform().await?;
+        infrastructure.leave_makefile(&terraform, &survey).await?;
         Some(infrastructure.plan(terraform, &variables).await?)
     };
-    Ok(Some(Resources { infrastructure, survey, proven, planned }))
+    Ok(Some(Resources { infrastructure, survey, proven, planned, settings }))
 }

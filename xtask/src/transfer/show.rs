@@ -188,6 +188,9 @@ fn resources(context: &Context, run: &Run<'_>, plan: &Plan<'_>, report: &Report)
     for line in &report.terraform {
         context.printer.line(format!("terraform: {line}"));
     }
+    for line in resources.settings() {
+        context.printer.line(format!("registry: {line}"));
+    }
     if resources.proven {
         context.printer.detail(format!(
             "terraform: proven to have nothing to do (not looked at: {}; --refresh looks)",
@@ -274,11 +277,11 @@ pub(super) fn closing(
         format!("{failed} of {} failed", units::count(everything, "image"))
     };
     context.printer.line(format!("{verdict}, {} sent to {} ({took})", units::bytes(sent), run.target.host()));
-    for primed in &done.primed {
-        if run.builder.used_docker() {
+    if !run.builder.used_docker() {
+        for primed in &done.primed {
             context
                 .printer
-                .line(format!("the grid's next step builds in {primed}: `docker pull {primed}` fetches it"));
+                .line(format!("the grid's next step builds in {primed}; `docker pull {primed}` fetches it"));
         }
     }
 }

@@ -8,14 +8,13 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 #[derive(Clone, Debug)]
 pub struct Progress {
     bars: MultiProgress,
-    drawn: bool,
 }
 
 impl Progress {
     /// A display that draws, or one that only prints lines.
     pub fn new(drawn: bool) -> Self {
         let target = if drawn { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-        Self { bars: MultiProgress::with_draw_target(target), drawn }
+        Self { bars: MultiProgress::with_draw_target(target) }
     }
 
     /// Prints while the bars step aside.
@@ -29,7 +28,7 @@ impl Progress {
         bar.set_style(style("{spinner} {prefix:<28!} {wide_msg}"));
         bar.set_prefix(name.to_owned());
         bar.enable_steady_tick(Duration::from_millis(120));
-        Lane { bar, drawn: self.drawn }
+        Lane { bar }
     }
 
     /// A line that counts bytes up to `total`.
@@ -40,7 +39,7 @@ impl Progress {
         ));
         bar.set_prefix(name.to_owned());
         bar.enable_steady_tick(Duration::from_millis(120));
-        Lane { bar, drawn: self.drawn }
+        Lane { bar }
     }
 }
 
@@ -52,7 +51,6 @@ fn style(template: &str) -> ProgressStyle {
 #[derive(Debug)]
 pub struct Lane {
     bar: ProgressBar,
-    drawn: bool,
 }
 
 impl Lane {
@@ -64,11 +62,6 @@ impl Lane {
     /// Counts `bytes` more.
     pub fn advance(&self, bytes: u64) {
         self.bar.inc(bytes);
-    }
-
-    /// Whether it is seen.
-    pub fn drawn(&self) -> bool {
-        self.drawn
     }
 }
 

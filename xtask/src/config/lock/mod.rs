@@ -13,7 +13,7 @@ use std::path::Path;
 
 use registry::{Digest, Platform, Reference};
 
-use super::{Config, Image, Platforms, Problems};
+use super::{Config, Platforms, Problems};
 use update::Want;
 
 /// The whole of images.lock.
@@ -124,11 +124,6 @@ impl Lock {
         self.sources.get(source)?.targets.get(&PlatformSet::from(platforms)).copied()
     }
 
-    /// The image for `platform` behind a runtime's base.
-    pub(crate) fn base_digest(&self, base: &Reference, platform: &Platform) -> Option<Digest> {
-        self.sources.get(base)?.base(platform)
-    }
-
     /// The build that a runtime is held at.
     pub(crate) fn hold(&self, runtime: &str) -> Option<&Hold> {
         self.holds.get(runtime)
@@ -139,34 +134,22 @@ impl Lock {
         self.holds.insert(runtime.to_owned(), hold)
     }
 
-    /// Lets a runtime go; gives what held it.
-    pub(crate) fn release(&mut self, runtime: &str) -> Option<Hold> {
-        self.holds.remove(runtime)
-    }
-
-    /// The lock as the one truth about everything that `config` names.
+    /// Checks that everything that `config` names is in the lock, which is what `--locked` works with.
     ///
     /// # Errors
     /// Something that `config` names is not in the lock.
-    pub(crate) fn pin<'a>(&'a self, config: &'a Config) -> Result<Pinned<'a>, Incomplete> {
+    pub(crate) fn check_complete(&self, config: &Config) -> Result<(), Incomplete> {
         let missing: Vec<String> = config
             .wants()
             .into_iter()
             .filter(|want| !self.covers(want))
             .map(|want| want.source.to_string())
             .collect();
-        if missing.is_empty() { Ok(Pinned { lock: self, config }) } else { Err(Incomplete { missing }) }
+        if missing.is_empty() { Ok(()) } else { Err(Incomplete { missing }) }
     }
 
     fn covers(&self, want: &Want) -> bool {
         self.sources.get(&want.source).is_some_and(|locked| want.is_covered_by(locked))
-    }
-}
-
-impl Locked {
-    /// The image for `platform`.
-    pub(crate) fn base(&self, platform: &Platform) -> Option<Digest> {
-        self.platforms.iter().find(|image| image.platform.matches(platform)).map(|image| image.digest)
     }
 }
 
@@ -176,46 +159,6 @@ impl Locked {
 pub(crate) struct Incomplete {
     /// The sources.
     pub(crate) missing: Vec<String>,
-}
-
-/// A lock that knows everything its images.toml names: what `--locked` works with.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Pinned<'a> {
-    lock: &'a Lock,
-    config: &'a Config,
-}
-
-/// A tag that means something else than the lock says.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{name} has moved from {locked} to {upstream}: `cargo xtask lock --update` takes the new one")]
-pub(crate) struct Moved {
-    /// The name.
-    pub(crate) name: String,
-    /// What the lock says.
-    pub(crate) locked: Digest,
-    /// What the registry says.
-    pub(crate) upstream: Digest,
-}
-
-impl<'a> Pinned<'a> {
-    /// Every image with its source's digest and the digest of its copy.
-    pub(crate) fn images(self) -> impl Iterator<Item = (&'a Image, Digest, Digest)> {
-        self.config.images.iter().filter_map(move |image| {
-            let source = self.lock.source_digest(&image.source)?;
-            Some((image, source, self.lock.expected(&image.source, &image.platforms)?))
-        })
-    }
-
-    /// Holds what the registries say against the lock.
-    ///
-    /// # Errors
-    /// The first tag that moved.
-    pub(crate) fn check(self, source: &Reference, upstream: Digest) -> Result<(), Moved> {
-        match self.lock.source_digest(source) {
-            Some(locked) if locked != upstream => Err(Moved { name: source.to_string(), locked, upstream }),
-            _ => Ok(()),
-        }
-    }
 }
 
 #[cfg(test)]
