@@ -29,6 +29,8 @@ pub enum Need {
     DockerRegistry,
     /// Checks the runtimes' entry points.
     ShellCheck,
+    /// A static program, the content of the smallest images that run.
+    Busybox,
     /// Reads the emulated AWS; only named where it is missing.
     AwsCli,
 }
@@ -44,6 +46,7 @@ impl Need {
         Self::Skopeo,
         Self::DockerRegistry,
         Self::ShellCheck,
+        Self::Busybox,
         Self::AwsCli,
     ];
 
@@ -56,6 +59,7 @@ impl Need {
             Self::Skopeo => "skopeo",
             Self::DockerRegistry => "docker-registry",
             Self::ShellCheck => "shellcheck",
+            Self::Busybox => "busybox",
             Self::AwsCli => "aws",
         }
     }
@@ -69,6 +73,7 @@ impl Need {
             Self::Skopeo => &["skopeo"],
             Self::DockerRegistry => &["docker-registry"],
             Self::ShellCheck => &["shellcheck"],
+            Self::Busybox => &["busybox-static"],
             // Neither is in the archives in a version that is new enough.
             Self::Terraform | Self::AwsCli => &[],
         }

@@ -162,8 +162,6 @@ pub enum TerraformError {
     Locked {
         /// Who.
         holder: Box<LockHolder>,
-        /// The command that releases the lock.
-        unlock: String,
     },
     /// A plan was made, and then the state changed.
     #[error("the plan is out of date: somebody changed the state after it was made")]
@@ -274,9 +272,10 @@ impl TerraformError {
             Self::TooOld { .. } => {
                 "install a newer one: https://developer.hashicorp.com/terraform/install".to_owned()
             }
-            Self::Locked { holder, unlock } => format!(
-                "wait until {} is done, or give --lock-timeout; if that run is dead: {unlock}",
-                holder.who
+            Self::Locked { holder } => format!(
+                "wait until {} is done, or give --lock-timeout; if that run is dead: cargo xtask init-images \
+                 --release-lock {}, with the same TAG, REGION and bucket",
+                holder.who, holder.id
             ),
             Self::StalePlan => "run the command again: it makes a new plan".to_owned(),
             Self::BackendChanged { .. } => {
@@ -334,8 +333,7 @@ impl TerraformError {
             .find(|diagnostic| diagnostic.says("Error acquiring the state lock"))
             .and_then(|diagnostic| LockHolder::parse(&diagnostic.detail))
         {
-            let unlock = format!("{} -chdir={} force-unlock {}", program.command(), dir.display(), holder.id);
-            return Self::Locked { holder: Box::new(holder), unlock };
+            return Self::Locked { holder: Box::new(holder) };
         }
         if any("operation canceled") || tail.iter().any(|line| line.contains("Two interrupts received")) {
             return Self::Killed { diagnostics: said };
@@ -453,8 +451,8 @@ mod tests {
         );
         assert_eq!(
             error.hint().unwrap(),
-            "wait until root@vm is done, or give --lock-timeout; if that run is dead: terraform -chdir=/module \
-             force-unlock 44629bb0-98d3-625f-7325-04a07f9df8bc"
+            "wait until root@vm is done, or give --lock-timeout; if that run is dead: cargo xtask init-images \
+             --release-lock 44629bb0-98d3-625f-7325-04a07f9df8bc, with the same TAG, REGION and bucket"
         );
     }
 
@@ -468,10 +466,10 @@ mod tests {
             })
             .collect();
         let error = TerraformError::from_diagnostics(Kind::OpenTofu, Path::new("/m"), said, &[], false);
-        let TerraformError::Locked { holder, unlock } = error else { panic!("{error}") };
+        let TerraformError::Locked { holder } = error else { panic!("{error}") };
         assert_eq!((holder.who.as_str(), holder.operation.as_str()), ("anna@ci-7", "apply"));
         assert_eq!(holder.path, "state/.terraform/terraform.tfstate");
-        assert_eq!(unlock, "tofu -chdir=/m force-unlock 44629bb0-98d3-625f-7325-04a07f9df8bc");
+        assert_eq!(holder.id, "44629bb0-98d3-625f-7325-04a07f9df8bc");
     }
 
     #[test]

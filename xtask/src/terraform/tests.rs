@@ -151,9 +151,9 @@ async fn a_state_from_its_first_plan_to_an_interrupt() {
         }),
     );
     blocked.unwrap();
-    let TerraformError::Locked { holder, unlock } = holding else { panic!("{holding}") };
+    let TerraformError::Locked { holder } = holding else { panic!("{holding}") };
     assert_eq!(holder.operation, "apply");
-    assert!(holder.who.contains('@') && unlock.contains(&holder.id), "{holder:?} {unlock}");
+    assert!(holder.who.contains('@') && !holder.id.is_empty(), "{holder:?}");
     assert!(terraform.force_unlock(&holder.id).await.is_err(), "it is released already");
 
     // SIGTERM reaches this process alone. Terraform hears of it, stops in good order and releases the lock.

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use futures_util::future::join_all;
-use registry::Reference;
-use registry::mirror::{Event, Job, Mirror, Mounts, Outcome, Plan};
+use futures_util::future::try_join_all;
+use registry::mirror::{Event, Job, Mounts, Outcome, Plan};
+use registry::{Client, Reference};
 
 use super::Run;
 use crate::config::lock::Lock;
@@ -121,18 +121,28 @@ pub(super) async fn copy(run: &Run<'_>, plan: &Plan) -> anyhow::Result<Vec<Outco
     let board = Board::new(&run.context.printer, plan);
     let mirror = mirror.on_event(move |event| board.hear(event));
     let outcomes = mirror.apply(plan.clone()).await;
-    Ok(join_all(outcomes.into_iter().map(|outcome| verified(&run.mirror, outcome))).await)
+    try_join_all(outcomes.into_iter().map(|outcome| verified(run.mirror.client(), outcome))).await
 }
 
-/// Looks at a copy with fresh eyes: the tag means what it should, and everything that it names is there.
-async fn verified(mirror: &Mirror, mut outcome: Outcome) -> Outcome {
+/// Looks at a copy with fresh eyes: does the tag mean what it should? That all of its parts are there was checked while
+/// they were sent, and by the registry when it took the manifest.
+async fn verified(client: &Client, mut outcome: Outcome) -> anyhow::Result<Outcome> {
     if let Ok(copied) = &outcome.result
         && !copied.was_up_to_date
-        && let Err(error) = mirror.verify(&outcome.job.target, copied.digest).await
     {
-        outcome.result = Err(error);
+        let target = &outcome.job.target;
+        match client.head(target).await {
+            Ok(Some(found)) if found.digest == copied.digest => {}
+            Ok(found) => {
+                let found = found.map_or_else(|| "nothing".to_owned(), |found| found.digest.to_string());
+                let message = format!("{target} is {found} right after {} was pushed", copied.digest);
+                return Err(failure(Exit::Registry, message))
+                    .hint(Exit::Registry, "does somebody else push there?");
+            }
+            Err(error) => outcome.result = Err(error),
+        }
     }
-    outcome
+    Ok(outcome)
 }
 
 /// A target tag that neither this tool nor upstream put there is somebody's work: it is kept under another tag before

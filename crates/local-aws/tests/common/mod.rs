@@ -301,7 +301,7 @@ pub(crate) async fn oci_error(response: Response) -> (u16, String, String) {
     (status, error["code"].as_str().unwrap().to_owned(), error["message"].as_str().unwrap().to_owned())
 }
 
-/// Rounds of a test in which chance is involved: few, or all with LOCAL_AWS_SOAK=1.
+/// Rounds of a test in which chance is involved: few, or all with SOAK set.
 pub(crate) fn rounds(few: usize, all: usize) -> usize {
-    if std::env::var_os("LOCAL_AWS_SOAK").is_some_and(|value| value == "1") { all } else { few }
+    if std::env::var_os("SOAK").is_some() { all } else { few }
 }

@@ -20,7 +20,9 @@ pub(crate) fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path).map(|dir| dir.join(name)).find(|path| path.is_file());
     if found.is_none() {
-        eprintln!("SKIPPED: this test needs {name}, which is not in PATH");
+        // The aws CLI is a second opinion that not every machine can have; all else `cargo xtask test` sees to.
+        assert!(name == "aws" || std::env::var_os("HTC_GRID_TEST_COMPLETE").is_none(), "{name} is missing");
+        say(&format!("SKIPPED: this test needs {name}, which is not in PATH"));
     }
     found
 }

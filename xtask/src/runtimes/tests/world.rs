@@ -12,8 +12,12 @@ use crate::process::{Cmd, Killer};
 use crate::runtimes::{Action, Context, Options, Outcome, Planned, Progress, Runtime, State, Surroundings};
 use crate::runtimes::{apply, plan};
 
-/// Says what a test did not find here, on the real stderr: the test harness keeps `eprintln!` to itself.
+/// Says what a test did not find here, on the real stderr: the test harness keeps `eprintln!` to itself. Where
+/// `cargo xtask test` has seen to it that nothing is missing, it fails instead; a second container client is a bonus, and an
+/// emulator for arm64 no fault.
 pub(super) fn skipped(test: &str, what: &str) {
+    let complete = std::env::var_os("HTC_GRID_TEST_COMPLETE").is_some();
+    assert!(!complete || what.contains("podman") || what.contains("without"), "{test} needs {what}");
     let _ = writeln!(std::io::stderr(), "SKIPPED {test}: it needs {what}");
 }
 
@@ -186,9 +190,10 @@ impl World {
         let docker = |args: &[&str]| {
             Cmd::new("docker").env("DOCKER_BUILDKIT", "0").args(args.to_vec()).read().unwrap()
         };
-        docker(&["build", "--quiet", "--tag", &image, &files.path().display().to_string()]);
+        // No cache: the engine may find there what another test removes in this moment.
+        docker(&["build", "--quiet", "--no-cache", "--tag", &image, &files.path().display().to_string()]);
         docker(&["push", &image]);
-        docker(&["rmi", &image]);
+        docker(&["rmi", "--no-prune", &image]);
         self.client.head(&image.parse().unwrap()).await.unwrap().unwrap().digest
     }
 
