@@ -1,1 +1,126 @@
-//! End-to-end tests; see `tests/`.
+//! What the end-to-end tests share: a world of its own for each test, the real programs, and clients that read the
+//! result back.
+//!
+//! A [`World`] has its own emulated AWS, cargo target directory (the tool's cache lies there), home, docker configuration
+//! and sample registries, and ends what was started in it. The programs are compiled once and found beside the test's own.
+//! A test that needs a program which is missing says so and does nothing; with [`COMPLETE`] set it fails.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a harness of tests: whatever goes wrong here ends the test with its place"
+)]
+
+mod container;
+mod emulator;
+mod gate;
+mod http;
+mod registry;
+mod run;
+mod world;
+
+pub use container::{Container, LocalBuilds, engine};
+pub use emulator::Aws;
+pub use gate::Gate;
+pub use http::{Response, get, request};
+pub use registry::DebianRegistry;
+pub use run::{Ended, Run, Running};
+pub use world::{Images, World};
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use sha2::{Digest as _, Sha256};
+
+/// Set by `cargo xtask test`: what is missing fails the test that needs it.
+pub const COMPLETE: &str = "HTC_GRID_TEST_COMPLETE";
+
+/// What `path` in HTC-Grid's account emulated here is called.
+pub const ACCOUNT: &str = "123456789012";
+/// The region where nobody says another.
+pub const REGION: &str = "eu-west-1";
+
+/// The workspace.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
+/// `sha256:...` of `bytes`.
+pub fn digest(bytes: &[u8]) -> String {
+    format!("sha256:{}", hex::encode(Sha256::digest(bytes)))
+}
+
+/// Says that something is missing, past the test harness, which keeps what a passing test prints to itself.
+pub fn skip(missing: &str) {
+    assert!(std::env::var_os(COMPLETE).is_none(), "{missing}");
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {missing}");
+}
+
+/// A program by its name in PATH; says so where there is none.
+pub fn program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file());
+    if found.is_none() {
+        skip(&format!("{name} is not in PATH"));
+    }
+    found
+}
+
+/// Whether all of `names` are in PATH.
+pub fn programs(names: &[&str]) -> bool {
+    names.iter().all(|name| program(name).is_some())
+}
+
+/// Whether a docker engine answers.
+pub fn docker() -> bool {
+    static ANSWERS: OnceLock<bool> = OnceLock::new();
+    let Some(docker) = program("docker") else { return false };
+    let answers =
+        *ANSWERS.get_or_init(|| command(docker).arg("info").output().is_ok_and(|out| out.status.success()));
+    if !answers {
+        skip("no docker engine answers (see DOCKER_HOST)");
+    }
+    answers
+}
+
+/// A program that gets this process's environment.
+pub fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the tests are no part of xtask, whose process.rs starts its programs"
+    )]
+    let mut command = Command::new(program);
+    command.stdin(std::process::Stdio::null());
+    command
+}
+
+/// The stdout of a command that succeeds.
+pub fn read(command: &mut Command) -> Vec<u8> {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?} ended with {}:\n{text}", output.status);
+    output.stdout
+}
+
+/// [`read`], as trimmed text.
+pub fn text(command: &mut Command) -> String {
+    String::from_utf8(read(command)).unwrap().trim().to_owned()
+}
+
+/// Where cargo puts the programs of this profile; they are compiled when this is first asked for.
+pub fn built() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let test = std::env::current_exe().unwrap();
+        let profile = test.ancestors().nth(2).unwrap().to_owned();
+        let mut cargo = command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        cargo.args(["build", "--quiet", "--target-dir"]).arg(profile.parent().unwrap()).current_dir(root());
+        for package in ["xtask", "local-aws", "provider-standin", "sample-upstreams"] {
+            cargo.args(["--package", package]);
+        }
+        read(&mut cargo);
+        profile
+    })
+}

@@ -1,0 +1,98 @@
+//! A runtime in a real container, as Kubernetes runs it.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::thread::JoinHandle;
+
+use serde_json::Value;
+
+use crate::{command, request, text};
+
+/// A running container; removed when dropped.
+#[derive(Debug)]
+pub struct Container {
+    id: String,
+    port: String,
+    follow: Child,
+    log: BufReader<ChildStdout>,
+    seen: String,
+}
+
+/// The docker client, with the user's own configuration.
+pub fn engine() -> Command {
+    command("docker")
+}
+
+impl Container {
+    /// Starts the runtime `image` with a handler and waits until it listens.
+    pub fn start(image: &str) -> Self {
+        let id =
+            text(engine().args(["run", "--detach", "--publish", "127.0.0.1::8080", image, "app.handler"]));
+        let port = text(engine().args(["port", &id, "8080/tcp"])).rsplit_once(':').unwrap().1.to_owned();
+        // Both streams in one, as they come.
+        let mut logs = command("sh");
+        logs.args(["-c", "exec docker logs --follow \"$0\" 2>&1", &id]).stdout(Stdio::piped());
+        let mut follow = logs.spawn().unwrap();
+        let log = BufReader::new(follow.stdout.take().unwrap());
+        let mut container = Self { id, port, follow, log, seen: String::new() };
+        container.wait_for("listening on :8080");
+        container
+    }
+
+    /// Reads the log until a line holds `words`.
+    pub fn wait_for(&mut self, words: &str) {
+        let mut line = String::new();
+        while self.log.read_line(&mut line).unwrap() > 0 {
+            self.seen.push_str(&line);
+            if line.contains(words) {
+                return;
+            }
+            line.clear();
+        }
+        panic!("the log ended without {words:?}:\n{}", self.seen);
+    }
+
+    /// Invokes the handler in the background.
+    pub fn invoke(&self, event: &'static str) -> JoinHandle<Value> {
+        let url = format!("http://127.0.0.1:{}/2015-03-31/functions/function/invocations", self.port);
+        std::thread::spawn(move || request("POST", &url, &[], event.as_bytes()).json())
+    }
+
+    /// Runs a shell command inside.
+    pub fn shell(&self, line: &str) -> String {
+        text(engine().args(["exec", &self.id, "/bin/sh", "-c", line]))
+    }
+
+    /// Signals the first process.
+    pub fn signal(&self, name: &str) {
+        text(engine().args(["kill", "--signal", name, &self.id]));
+    }
+
+    /// Whether it still runs.
+    pub fn runs(&self) -> bool {
+        text(engine().args(["inspect", "--format", "{{.State.Running}}", &self.id])) == "true"
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        let _ = engine().args(["rm", "--force", &self.id]).output();
+        let _ = self.follow.kill();
+        let _ = self.follow.wait();
+    }
+}
+
+/// What the tool built for a test's own runtime into the local engine; removed when dropped.
+#[derive(Debug)]
+pub struct LocalBuilds(pub String);
+
+impl Drop for LocalBuilds {
+    fn drop(&mut self) {
+        let listed =
+            engine().args(["image", "ls", "--format", "{{.Repository}}:{{.Tag}}", "lambda"]).output();
+        let listed = listed.map(|output| output.stdout).unwrap_or_default();
+        for image in String::from_utf8_lossy(&listed).lines().filter(|image| image.contains(&self.0)) {
+            let _ = engine().args(["image", "rm", "--force", image]).output();
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! The emulated AWS of a world, asked directly and by the aws CLI.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use base64::Engine as _;
+use rustix::process::Pid;
+use serde_json::{Value, json};
+
+use crate::{REGION, Response, command, get, request};
+
+/// The emulated AWS.
+#[derive(Clone, Debug)]
+pub struct Aws {
+    /// Its process.
+    pub pid: Pid,
+    /// Its host.
+    pub host: String,
+    home: PathBuf,
+}
+
+impl Aws {
+    pub(crate) fn new(pid: Pid, port: u16, home: PathBuf) -> Self {
+        Self { pid, host: format!("127.0.0.1:{port}"), home }
+    }
+
+    /// The requests since the last [`Aws::forget`].
+    pub fn log(&self) -> Vec<Value> {
+        serde_json::from_value(get(&format!("http://{}/_local/log", self.host)).json()).unwrap()
+    }
+
+    /// Starts the log anew.
+    pub fn forget(&self) {
+        self.own("reset-requests", &json!({}));
+    }
+
+    /// Sets the emulator's quirks.
+    pub fn quirks(&self, names: &[&str]) {
+        self.own("quirks", &json!({ "quirks": names }));
+    }
+
+    fn own(&self, path: &str, body: &Value) {
+        let answer =
+            request("POST", &format!("http://{}/_local/{path}", self.host), &[], body.to_string().as_bytes());
+        assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
+    }
+
+    /// What was changed since the last [`Aws::forget`]. Terraform's own lock, which a plan takes and gives back, does not
+    /// count.
+    pub fn changes(&self) -> Vec<String> {
+        let reads =
+            ["Get", "Head", "List", "Describe", "BatchGet", "BatchCheck", "GET", "HEAD", "Decrypt", "Assume"];
+        self.log()
+            .into_iter()
+            .filter(|entry| entry["status"].as_u64().unwrap() < 400)
+            .filter(|entry| !reads.iter().any(|read| entry["action"].as_str().unwrap().starts_with(read)))
+            .filter(|entry| !entry["path"].as_str().unwrap().ends_with(".tflock"))
+            .map(|entry| format!("{} {} {}", entry["service"], entry["action"], entry["path"]))
+            .collect()
+    }
+
+    fn signed(
+        &self,
+        service: &str,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Response {
+        let authorization = format!(
+            "AWS4-HMAC-SHA256 Credential=local/20261122/{REGION}/{service}/aws4_request, SignedHeaders=host, Signature=00"
+        );
+        let all: Vec<_> =
+            [("authorization", authorization.as_str())].into_iter().chain(headers.iter().copied()).collect();
+        request(method, &format!("http://{}/{path}", self.host), &all, body)
+    }
+
+    /// Puts an object into a bucket.
+    pub fn put_object(&self, bucket: &str, key: &str, body: &[u8]) {
+        let answer = self.signed("s3", "PUT", &format!("{bucket}/{key}"), &[], body);
+        assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
+    }
+
+    /// An object of a bucket, if it is there.
+    pub fn object(&self, bucket: &str, key: &str) -> Option<Vec<u8>> {
+        let answer = self.signed("s3", "GET", &format!("{bucket}/{key}"), &[], b"");
+        (answer.status == 200).then_some(answer.body)
+    }
+
+    /// An action of ECR's.
+    pub fn ecr(&self, action: &str, input: &Value) -> Value {
+        let target = format!("AmazonEC2ContainerRegistry_V20150921.{action}");
+        let headers = [("x-amz-target", target.as_str()), ("content-type", "application/x-amz-json-1.1")];
+        let answer = self.signed("ecr", "POST", "", &headers, input.to_string().as_bytes());
+        assert_eq!(answer.status, 200, "{action}: {}", String::from_utf8_lossy(&answer.body));
+        answer.json()
+    }
+
+    /// The names of all repositories.
+    pub fn repositories(&self) -> Vec<String> {
+        let answer = self.ecr("DescribeRepositories", &json!({ "maxResults": 1000 }));
+        let all = answer["repositories"].as_array().unwrap();
+        all.iter().map(|repository| repository["repositoryName"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// User and password of the registry.
+    pub fn login(&self) -> (String, String) {
+        let answer = self.ecr("GetAuthorizationToken", &json!({}));
+        let token = answer["authorizationData"][0]["authorizationToken"].as_str().unwrap();
+        let token = base64::prelude::BASE64_STANDARD.decode(token).unwrap();
+        let token = String::from_utf8(token).unwrap();
+        let (user, password) = token.split_once(':').unwrap();
+        (user.to_owned(), password.to_owned())
+    }
+
+    /// A request to the registry, with its token.
+    pub fn registry(&self, method: &str, path: &str) -> Response {
+        let (user, password) = self.login();
+        let basic =
+            format!("Basic {}", base64::prelude::BASE64_STANDARD.encode(format!("{user}:{password}")));
+        let accept = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
+                      application/vnd.docker.distribution.manifest.list.v2+json, \
+                      application/vnd.docker.distribution.manifest.v2+json";
+        let headers = [("authorization", basic.as_str()), ("accept", accept)];
+        request(method, &format!("http://{}/v2/{path}", self.host), &headers, b"")
+    }
+
+    /// Every tag of every repository, each with the digest of its manifest, after all that it stands on was read whole.
+    pub fn whole_tags(&self) -> Vec<(String, String)> {
+        let mut whole = Vec::new();
+        for repository in self.repositories() {
+            let answer = self.registry("GET", &format!("{repository}/tags/list"));
+            let tags = answer.json()["tags"].as_array().cloned().unwrap_or_default();
+            for tag in tags.iter().map(|tag| tag.as_str().unwrap()) {
+                whole.push((format!("{repository}:{tag}"), self.whole(&repository, tag)));
+            }
+        }
+        whole
+    }
+
+    /// Reads a manifest and all below it, and checks every digest.
+    fn whole(&self, repository: &str, reference: &str) -> String {
+        let answer = self.registry("GET", &format!("{repository}/manifests/{reference}"));
+        assert_eq!(answer.status, 200, "{repository}:{reference}");
+        let manifest = answer.json();
+        for child in manifest["manifests"].as_array().into_iter().flatten() {
+            let child = child["digest"].as_str().unwrap();
+            assert_eq!(self.whole(repository, child), child);
+        }
+        for blob in manifest["layers"].as_array().into_iter().flatten().chain(manifest.get("config")) {
+            let wanted = blob["digest"].as_str().unwrap();
+            assert_eq!(crate::digest(&self.blob(repository, wanted)), wanted, "{repository}:{reference}");
+        }
+        crate::digest(&answer.body)
+    }
+
+    /// A blob, which the registry may keep elsewhere.
+    fn blob(&self, repository: &str, wanted: &str) -> Vec<u8> {
+        let answer = self.registry("GET", &format!("{repository}/blobs/{wanted}"));
+        match answer.header("location") {
+            Some(elsewhere) if answer.status == 307 => get(elsewhere).body,
+            _ => {
+                assert_eq!(answer.status, 200, "{repository} {wanted}");
+                answer.body
+            }
+        }
+    }
+
+    /// The aws CLI, pointed here.
+    pub fn cli(&self, line: &str) -> Command {
+        let mut aws = command("aws");
+        aws.args(line.split_whitespace()).env_clear();
+        if let Some(path) = std::env::var_os("PATH") {
+            aws.env("PATH", path);
+        }
+        aws.env("HOME", &self.home)
+            .env("AWS_ENDPOINT_URL", format!("http://{}", self.host))
+            .env("AWS_ACCESS_KEY_ID", "local")
+            .env("AWS_SECRET_ACCESS_KEY", "local")
+            .env("AWS_REGION", REGION)
+            .env("AWS_DEFAULT_REGION", REGION)
+            .env("AWS_EC2_METADATA_DISABLED", "true")
+            .env("AWS_PAGER", "");
+        aws
+    }
+}

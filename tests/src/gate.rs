@@ -1,0 +1,81 @@
+//! A gate before a server: it lets everything through until a certain request comes, which it holds.
+
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// How long a test waits for what it waits for: a bound for a run that hangs, not a pause.
+pub const BOUND: Duration = Duration::from_secs(300);
+
+type Hold = Box<dyn FnMut(&str) -> bool + Send>;
+
+/// A TCP proxy on 127.0.0.1.
+#[derive(Debug)]
+pub struct Gate {
+    host: String,
+    held: Receiver<String>,
+    open: Arc<AtomicBool>,
+}
+
+impl Gate {
+    /// A gate before `host` (`127.0.0.1:PORT`). `hold` sees the first line of each request that is sent at once, and says
+    /// whether this one is never passed on.
+    pub fn before(host: &str, hold: impl FnMut(&str) -> bool + Send + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let gate = listener.local_addr().unwrap().to_string();
+        let (sender, held) = channel();
+        let open = Arc::new(AtomicBool::new(false));
+        let opened = Arc::clone(&open);
+        let (host, hold): (_, Arc<Mutex<Hold>>) = (host.to_owned(), Arc::new(Mutex::new(Box::new(hold))));
+        std::thread::spawn(move || {
+            for client in listener.incoming().filter_map(Result::ok) {
+                let Ok(server) = TcpStream::connect(&host) else { continue };
+                let (hold, sender, opened) = (Arc::clone(&hold), sender.clone(), Arc::clone(&opened));
+                let mut back = (server.try_clone().unwrap(), client.try_clone().unwrap());
+                std::thread::spawn(move || {
+                    // An error is an end that went away.
+                    let _ = std::io::copy(&mut back.0, &mut back.1);
+                    let _ = back.1.shutdown(Shutdown::Both);
+                });
+                std::thread::spawn(move || {
+                    let (mut client, mut server) = (client, server);
+                    let mut chunk = vec![0; 64 * 1024];
+                    while let Ok(length @ 1..) = client.read(&mut chunk) {
+                        let line = chunk[..length].split(|byte| *byte == b'\r').next().unwrap_or_default();
+                        let line = String::from_utf8_lossy(line);
+                        let shut = line.ends_with(" HTTP/1.1") && !opened.load(Ordering::SeqCst);
+                        if shut && hold.lock().unwrap()(&line) {
+                            let _ = sender.send(line.into_owned());
+                            // Held for as long as the client waits.
+                            while let Ok(1..) = client.read(&mut chunk) {}
+                            break;
+                        }
+                        if server.write_all(&chunk[..length]).is_err() {
+                            break;
+                        }
+                    }
+                    let _ = server.shutdown(Shutdown::Both);
+                });
+            }
+        });
+        Self { host: gate, held, open }
+    }
+
+    /// Where the gate is.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// Lets everything through from here on.
+    pub fn open(&self) {
+        self.open.store(true, Ordering::SeqCst);
+    }
+
+    /// Waits until a request is held, and gives its first line.
+    pub fn wait(&self) -> String {
+        self.held.recv_timeout(BOUND).expect("no such request came")
+    }
+}

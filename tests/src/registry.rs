@@ -1,0 +1,59 @@
+//! Debian's docker-registry: a registry that nobody here wrote.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Stdio};
+
+use tempfile::TempDir;
+
+use crate::{command, get, program};
+
+/// A running registry; ended when dropped.
+#[derive(Debug)]
+pub struct DebianRegistry {
+    child: Child,
+    host: String,
+    _data: TempDir,
+}
+
+impl DebianRegistry {
+    /// Starts one on a port of the kernel's choice, or says that it is not installed.
+    pub fn start() -> Option<Self> {
+        let program = program("docker-registry")?;
+        let data = tempfile::tempdir().unwrap();
+        let config = data.path().join("config.yml");
+        let text = format!(
+            "version: 0.1\nlog:\n  level: info\n  formatter: text\nstorage:\n  filesystem:\n    rootdirectory: {}\n\
+             http:\n  addr: 127.0.0.1:0\n",
+            data.path().join("data").display()
+        );
+        std::fs::write(&config, text).unwrap();
+        let mut serve = command(program);
+        serve.arg("serve").arg(&config).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = serve.spawn().unwrap();
+        // It says where it listens: `msg="listening on 127.0.0.1:40123"`.
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let host = loop {
+            let line = lines.next().expect("docker-registry ended").unwrap();
+            if let Some((_, rest)) = line.split_once("listening on ") {
+                break rest.split(['"', ' ', ',']).next().unwrap().to_owned();
+            }
+        };
+        // A full pipe would stop it.
+        std::thread::spawn(move || lines.for_each(drop));
+        let registry = Self { child, host, _data: data };
+        assert_eq!(get(&format!("http://{}/v2/", registry.host)).status, 200);
+        Some(registry)
+    }
+
+    /// Its host.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+}
+
+impl Drop for DebianRegistry {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

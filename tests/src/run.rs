@@ -1,0 +1,171 @@
+//! The real binary, as a user runs it.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use crate::gate::BOUND;
+
+/// A run that is not started yet.
+#[derive(Debug)]
+pub struct Run {
+    command: Command,
+    stdin: Option<String>,
+}
+
+/// A run that has ended.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    /// The exit code; none where a signal ended it.
+    pub code: Option<i32>,
+    /// What it printed for programs.
+    pub stdout: String,
+    /// What it printed for people.
+    pub stderr: String,
+    /// How long it took.
+    pub took: Duration,
+}
+
+impl Run {
+    pub(crate) fn new(command: Command) -> Self {
+        Self { command, stdin: None }
+    }
+
+    /// Adds arguments, split at spaces.
+    #[must_use]
+    pub fn args(mut self, words: &str) -> Self {
+        self.command.args(words.split_whitespace());
+        self
+    }
+
+    /// Adds an argument as it is.
+    #[must_use]
+    pub fn arg(mut self, word: impl AsRef<std::ffi::OsStr>) -> Self {
+        self.command.arg(word);
+        self
+    }
+
+    /// Sets a variable.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: impl AsRef<std::ffi::OsStr>) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// What is typed; without it nobody is there.
+    #[must_use]
+    pub fn stdin(mut self, text: &str) -> Self {
+        self.stdin = Some(text.to_owned());
+        self
+    }
+
+    /// Runs to the end.
+    pub fn end(self) -> Ended {
+        self.start().end()
+    }
+
+    /// Runs to the end, which has to be a good one.
+    pub fn ok(self) -> Ended {
+        let ended = self.end();
+        assert_eq!(ended.code, Some(0), "{ended}");
+        ended
+    }
+
+    /// Starts it in a process group of its own, as a shell does.
+    pub fn start(mut self) -> Running {
+        self.command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+        self.command.stdin(if self.stdin.is_some() { Stdio::piped() } else { Stdio::null() });
+        let started = Instant::now();
+        let mut child = self.command.spawn().unwrap();
+        if let Some((text, mut pipe)) = self.stdin.zip(child.stdin.take()) {
+            // It may end before it reads.
+            let _ = pipe.write_all(text.as_bytes());
+        }
+        let mut stdout = child.stdout.take().unwrap();
+        let out = std::thread::spawn(move || {
+            let mut text = String::new();
+            stdout.read_to_string(&mut text).map(|_| text).unwrap_or_default()
+        });
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            stderr.lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
+        });
+        Running { child, out: Some(out), lines, seen: String::new(), started }
+    }
+}
+
+/// A run that goes on; killed when dropped.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    out: Option<std::thread::JoinHandle<String>>,
+    lines: Receiver<String>,
+    seen: String,
+    started: Instant,
+}
+
+impl Running {
+    /// Waits until a line of stderr holds `words`.
+    pub fn wait_for(&mut self, words: &str) -> String {
+        loop {
+            let Ok(line) = self.lines.recv_timeout(BOUND) else {
+                panic!("stderr ended without {words:?}:\n{}", self.seen);
+            };
+            self.seen += &format!("{line}\n");
+            if line.contains(words) {
+                return line;
+            }
+        }
+    }
+
+    /// Signals the whole process group, as a terminal does.
+    pub fn signal(&self, signal: Signal) {
+        kill_process_group(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Waits for the end.
+    pub fn end(mut self) -> Ended {
+        while let Ok(line) = self.lines.recv() {
+            self.seen += &format!("{line}\n");
+        }
+        let status = self.child.wait().unwrap();
+        let stdout = self.out.take().unwrap().join().unwrap();
+        let stderr = std::mem::take(&mut self.seen);
+        Ended { code: status.code(), stdout, stderr, took: self.started.elapsed() }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
+            let _ = self.child.wait();
+        }
+    }
+}
+
+impl Ended {
+    /// Stdout's JSON document.
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}\n{self}"))
+    }
+
+    /// Asserts an exit code and words that the user must read.
+    pub fn failed(&self, code: i32, words: &[&str]) {
+        assert_eq!(self.code, Some(code), "{self}");
+        for word in words {
+            assert!(self.stderr.contains(word), "no {word:?} in\n{self}");
+        }
+    }
+}
+
+impl std::fmt::Display for Ended {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "exit code {:?}\nstdout:\n{}\nstderr:\n{}", self.code, self.stdout, self.stderr)
+    }
+}

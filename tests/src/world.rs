@@ -1,0 +1,207 @@
+//! A test's own world.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use rustix::process::{Pid, Signal, kill_process};
+use sample_upstreams::{Config, Options, Scale, Server, Store, build};
+use tempfile::TempDir;
+
+use crate::{Aws, Run, built, command, get, request, root, skip};
+
+/// Every registry that the sample images are named after.
+pub const REGISTRIES: [&str; 5] = ["docker.io", "ghcr.io", "public.ecr.aws", "quay.io", "registry.k8s.io"];
+
+/// Which sample images a test needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Images {
+    /// Tiny ones: neither root nor debootstrap is needed.
+    Small,
+    /// The whole ones, whose bases can be built on.
+    Full,
+}
+
+/// A user's machine with an AWS account and the registries of the world.
+#[derive(Debug)]
+pub struct World {
+    dir: TempDir,
+    store: Store,
+    samples: String,
+    upstreams: BTreeMap<String, String>,
+}
+
+impl World {
+    /// A world, or none where the machine cannot make the images.
+    pub fn new(images: Images) -> Option<Self> {
+        let shared = shared(images)?;
+        let dir = tempfile::Builder::new().prefix("e2e-").tempdir().unwrap();
+        for name in ["home", "docker", "target", "local"] {
+            std::fs::create_dir(dir.path().join(name)).unwrap();
+        }
+        std::os::unix::fs::symlink(built(), dir.path().join("target/debug")).unwrap();
+        let store = shared.copy_to(&dir.path().join("samples")).unwrap();
+        let samples = serve(store.clone());
+        let route = |host: &str| (host.to_owned(), format!("http://{samples}/{host}"));
+        let upstreams = REGISTRIES.iter().map(|host| route(host)).collect();
+        Some(Self { dir, store, samples, upstreams })
+    }
+
+    /// A file or directory of this world.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Writes a file and gives its path.
+    pub fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.path(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// The sample registries' host.
+    pub fn samples(&self) -> &str {
+        &self.samples
+    }
+
+    /// The sample images, which are this world's own.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Reaches a source registry at another address from here on.
+    pub fn route(&mut self, registry: &str, url: String) {
+        self.upstreams.insert(registry.to_owned(), url);
+    }
+
+    /// `xtask` without a word about AWS or sources.
+    pub fn bare(&self) -> Run {
+        let mut command = command(built().join("xtask"));
+        command.current_dir(root()).env_clear();
+        for name in ["PATH", "DOCKER_HOST", "LANG"] {
+            if let Some(value) = std::env::var_os(name) {
+                command.env(name, value);
+            }
+        }
+        command
+            .env("HOME", self.path("home"))
+            .env("DOCKER_CONFIG", self.path("docker"))
+            .env("CARGO_TARGET_DIR", self.path("target"))
+            // What the tool compiles for itself stands there already.
+            .env("CARGO", crate::program("true").expect("every system has it"));
+        Run::new(command)
+    }
+
+    /// `xtask` with the images of `images.toml`, which [`World::write`] wrote, from the sample registries.
+    pub fn sourced(&self) -> Run {
+        let run = self.bare().arg("--images").arg(self.path("images.toml"));
+        self.upstreams.iter().fold(run, |run, (host, url)| run.arg("--upstream").arg(format!("{host}={url}")))
+    }
+
+    /// `xtask --local` with the images of `images.toml`.
+    pub fn xtask(&self, line: &str) -> Run {
+        self.sourced().arg("--local").arg("--local-dir").arg(self.path("local")).args(line)
+    }
+
+    /// The emulated AWS, which runs.
+    pub fn aws(&self) -> Aws {
+        let (pid, port) = server(&self.path("local/local-aws")).expect("the emulated AWS does not run");
+        Aws::new(pid, port, self.path("home"))
+    }
+
+    /// Requests to the sample registries since the last [`World::forget`], by kind (`oci GET blob`).
+    pub fn requests(&self) -> BTreeMap<String, u64> {
+        serde_json::from_value(get(&format!("http://{}/_local/requests", self.samples)).json()).unwrap()
+    }
+
+    /// Starts the counting of requests to the sample registries anew.
+    pub fn forget(&self) {
+        request("POST", &format!("http://{}/_local/reset-requests", self.samples), &[], b"");
+    }
+
+    /// All files below this world's `names` whose content holds `words`.
+    pub fn files_with(&self, names: &[&str], words: &str) -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        let mut open: Vec<PathBuf> = names.iter().map(|name| self.path(name)).collect();
+        while let Some(path) = open.pop() {
+            let Ok(kind) = path.symlink_metadata() else { continue };
+            if kind.is_dir() {
+                open.extend(path.read_dir().unwrap().map(|entry| entry.unwrap().path()));
+            } else if kind.is_file() {
+                let bytes = std::fs::read(&path).unwrap();
+                if bytes.windows(words.len()).any(|window| window == words.as_bytes()) {
+                    found.push(path);
+                }
+            }
+        }
+        found
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        for name in ["local/local-aws", "local/sample-upstreams"] {
+            end(&self.path(name));
+        }
+    }
+}
+
+/// Process and port of a background server, from its `server.json`.
+pub(crate) fn server(data: &Path) -> Option<(Pid, u16)> {
+    let text = std::fs::read(data.join("server.json")).ok()?;
+    let value: serde_json::Value = serde_json::from_slice(&text).ok()?;
+    let pid = Pid::from_raw(i32::try_from(value["pid"].as_i64()?).ok()?)?;
+    Some((pid, u16::try_from(value["port"].as_u64()?).ok()?))
+}
+
+/// Ends the background server of a data directory, if it runs, and waits until it is gone.
+fn end(data: &Path) {
+    let Some((pid, _)) = server(data) else { return };
+    let proc = PathBuf::from(format!("/proc/{}", pid.as_raw_nonzero()));
+    // The process may be another by now: ours names its data directory.
+    let ours = || {
+        let line = std::fs::read(proc.join("cmdline")).unwrap_or_default();
+        line.windows(data.as_os_str().len()).any(|window| window == data.as_os_str().as_encoded_bytes())
+    };
+    let started = std::time::Instant::now();
+    while ours() {
+        let late = started.elapsed().as_secs() > 10;
+        // A test may have stopped it.
+        let _ = kill_process(pid, Signal::CONT);
+        let _ = kill_process(pid, if late { Signal::KILL } else { Signal::TERM });
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}
+
+/// The sample images, made once for all tests; `cargo xtask demo` makes the same.
+fn shared(images: Images) -> Option<&'static Store> {
+    static SMALL: OnceLock<Result<Store, String>> = OnceLock::new();
+    static FULL: OnceLock<Result<Store, String>> = OnceLock::new();
+    let (cell, name, scale) = match images {
+        Images::Small => (&SMALL, "local/sample-upstreams-small", Scale::Small),
+        Images::Full => (&FULL, "local/sample-upstreams", Scale::Full),
+    };
+    let data = built().parent().unwrap().join(name);
+    match cell.get_or_init(|| build(&data, &Options { scale }).map_err(|error| error.to_string())) {
+        Ok(store) => Some(store),
+        Err(missing) => {
+            skip(missing);
+            None
+        }
+    }
+}
+
+/// Serves `store` until the tests end, and gives the host.
+fn serve(store: Store) -> String {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    // A thread of its own keeps the server running.
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let server = Server::start(store, Config::default()).await.unwrap();
+            sender.send(server.address().to_string()).unwrap();
+            std::future::pending::<()>().await;
+        });
+    });
+    receiver.recv().unwrap()
+}

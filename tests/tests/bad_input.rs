@@ -1,0 +1,258 @@
+//! Bad input: a clear error, the documented exit code, and nothing changed.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use e2e::{Ended, Images, World, programs};
+use serde_json::json;
+
+const USAGE: i32 = 2;
+const CONFIG: i32 = 3;
+const MISSING_TOOL: i32 = 4;
+const CREDENTIALS: i32 = 5;
+const REFUSED: i32 = 6;
+const TERRAFORM: i32 = 9;
+
+const BUCKET: &str = "htc-grid-local-state";
+const STATE: &str = ".terraform/terraform.tfstate";
+
+/// One image, no runtime.
+const ONE: &str = r#"schema_version = 1
+[images]
+curl = "curlimages/curl:7.85.0"
+"#;
+
+fn world(images: &str) -> Option<World> {
+    let world = World::new(Images::Small)?;
+    world.write("images.toml", images);
+    Some(world)
+}
+
+/// A world whose state bucket stands and whose terraform is initialised; nothing else does.
+fn initialised(images: &str) -> Option<World> {
+    if !programs(&["terraform"]) {
+        return None;
+    }
+    let world = world(images)?;
+    world.xtask("init-images --create-state-bucket").ok();
+    world.aws().forget();
+    Some(world)
+}
+
+/// Nothing was changed in the account.
+fn unchanged(world: &World, run: &Ended) {
+    assert_eq!(world.aws().changes(), Vec::<String>::new(), "{run}");
+}
+
+/// The emulated AWS was not even started.
+fn untouched(world: &World, run: &Ended) {
+    assert_eq!(world.path("local").read_dir().unwrap().count(), 0, "{run}");
+}
+
+fn hint(run: &Ended) -> &str {
+    let hint = run.stderr.lines().find(|line| line.starts_with("hint: "));
+    hint.unwrap_or_else(|| panic!("no hint in\n{run}"))
+}
+
+#[test]
+fn an_unknown_or_an_empty_variable_is_refused_by_name() {
+    let Some(world) = world(ONE) else { return };
+    for (arguments, words) in [
+        (
+            "transfer-images TAGS=x",
+            &["unknown variable TAGS", "TAG, REGION, HTCGRID_REGION, REBUILD_RUNTIMES"][..],
+        ),
+        ("transfer-images TAG=", &["TAG= is empty", "leave it out for the default"]),
+        ("transfer-images REGION= TAG=x", &["REGION= is empty"]),
+        ("transfer-images REBUILD_RUNTIMES=maybe", &["maybe", "expected true or false"]),
+        ("transfer-images TAG=a/b", &["a/b", "letters, digits"]),
+        ("transfer-imagess", &["transfer-imagess", "transfer-images"]),
+        ("transfer-images --only nothing", &["nothing", "curl"]),
+    ] {
+        let run = world.xtask(arguments).end();
+        run.failed(USAGE, words);
+        untouched(&world, &run);
+    }
+}
+
+#[test]
+fn all_that_is_wrong_with_images_toml_is_said_at_once_with_its_place() {
+    let Some(world) = world(
+        r#"schema_version = 1
+colour = "blue"
+[images]
+curl = "curlimages/curl:7.85.0"
+"curl:7.85.0" = "grafana/grafana:10.1.1"
+keda = "ghcr.io//keda:2"
+Upper = "busybox:1"
+"#,
+    ) else {
+        return;
+    };
+    let run = world.xtask("transfer-images --auto-approve").end();
+    run.failed(
+        CONFIG,
+        &[
+            "images.toml",
+            ":2:",
+            "colour",
+            ":5:",
+            "curl:7.85.0",
+            ":6:8: images.keda",
+            "no repository",
+            ":7:",
+            "Upper",
+        ],
+    );
+    untouched(&world, &run);
+}
+
+#[test]
+fn an_images_toml_that_is_missing_is_named() {
+    let Some(world) = world(ONE) else { return };
+    std::fs::remove_file(world.path("images.toml")).unwrap();
+    let run = world.xtask("transfer-images").end();
+    run.failed(CONFIG, &["images.toml", "No such file"]);
+    untouched(&world, &run);
+}
+
+#[test]
+fn a_missing_state_bucket_is_named_and_not_made_unasked() {
+    let Some(world) = world(ONE) else { return };
+    if !programs(&["terraform"]) {
+        return;
+    }
+    let run = world.xtask("init-images").arg("S3_IMAGE_TFSTATE_HTCGRID_BUCKET_NAME=nobody-made-this").end();
+    run.failed(CONFIG, &["nobody-made-this", "does not exist"]);
+    assert!(hint(&run).contains("--create-state-bucket"), "{run}");
+    unchanged(&world, &run);
+}
+
+#[test]
+fn without_credentials_the_ways_to_get_some_are_named() {
+    let Some(world) = world(ONE) else { return };
+    for command in ["transfer-images", "init-images", "list-images", "ecr-login", "destroy-images"] {
+        let run = world
+            .sourced()
+            .args(command)
+            .env("AWS_CONFIG_FILE", "/dev/null")
+            .env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
+            .env("AWS_EC2_METADATA_DISABLED", "true")
+            .end();
+        run.failed(CREDENTIALS, &["credentials"]);
+        assert!(hint(&run).contains("aws sso login") && hint(&run).contains("--local"), "{run}");
+        untouched(&world, &run);
+    }
+}
+
+#[test]
+fn another_account_than_the_expected_one_is_refused() {
+    let Some(world) = initialised(ONE) else { return };
+    let run = world.xtask("transfer-images --auto-approve --expect-account 210987654321").end();
+    run.failed(CREDENTIALS, &["123456789012", "210987654321"]);
+    assert!(hint(&run).contains("--profile"), "{run}");
+    unchanged(&world, &run);
+
+    world.write("images.toml", &ONE.replace("[images]", "account = \"210987654321\"\n[images]"));
+    let run = world.xtask("transfer-images --auto-approve").end();
+    run.failed(CREDENTIALS, &["123456789012", "210987654321"]);
+    unchanged(&world, &run);
+}
+
+#[test]
+fn a_terraform_that_is_too_old_or_missing_is_found_before_anything_is_changed() {
+    let Some(world) = initialised(ONE) else { return };
+    let bin = world.path("bin");
+    std::fs::create_dir(&bin).unwrap();
+    let run = world.xtask("transfer-images --auto-approve").env("PATH", &bin).end();
+    run.failed(MISSING_TOOL, &["neither terraform nor tofu"]);
+    assert!(hint(&run).contains("1.11"), "{run}");
+    unchanged(&world, &run);
+
+    let old = bin.join("terraform");
+    std::fs::write(&old, "#!/bin/sh\necho '{\"terraform_version\": \"1.9.8\"}'\n").unwrap();
+    std::fs::set_permissions(&old, std::fs::Permissions::from_mode(0o755)).unwrap();
+    for command in ["transfer-images --auto-approve", "init-images"] {
+        let run = world.xtask(command).env("PATH", &bin).end();
+        run.failed(MISSING_TOOL, &["terraform 1.9.8 is too old", "1.11"]);
+        assert!(hint(&run).contains("https://"), "{run}");
+        unchanged(&world, &run);
+    }
+}
+
+#[test]
+fn a_state_that_another_run_has_locked_says_who_and_how_to_release_it() {
+    let Some(world) = initialised(ONE) else { return };
+    let lock = json!({
+        "ID": "11111111-2222-3333-4444-555555555555", "Operation": "OperationTypeApply", "Info": "", "Who": "ada@laptop",
+        "Version": "1.11.4", "Created": "2026-11-22T10:00:00.123456Z", "Path": format!("{BUCKET}/{STATE}"),
+    });
+    world.aws().put_object(BUCKET, &format!("{STATE}.tflock"), lock.to_string().as_bytes());
+    world.aws().forget();
+    let run = world.xtask("transfer-images --auto-approve").end();
+    run.failed(TERRAFORM, &["locked by ada@laptop", "2026-11-22"]);
+    let hint = hint(&run);
+    assert!(hint.contains("force-unlock") && hint.contains("11111111-2222-3333-4444-555555555555"), "{run}");
+    assert!(hint.contains("--lock-timeout"), "{run}");
+    unchanged(&world, &run);
+    let after = world.aws().object(BUCKET, &format!("{STATE}.tflock")).unwrap();
+    assert_eq!(after, lock.to_string().as_bytes(), "the lock is the other run's");
+}
+
+#[test]
+fn a_transfer_that_goes_on_elsewhere_is_named_with_the_end_of_its_lease() {
+    let Some(world) = initialised(ONE) else { return };
+    let lease = json!({
+        "who": "ada on laptop (process 7)", "grid": "mainline", "since": "2026-11-22T10:00:00Z", "expires": "2999-01-01T00:00:00Z",
+    });
+    world.aws().put_object(BUCKET, &format!("{STATE}.transfer.lock"), lease.to_string().as_bytes());
+    world.aws().forget();
+    let run = world.xtask("transfer-images --auto-approve").end();
+    run.failed(TERRAFORM, &["ada on laptop (process 7)", "mainline"]);
+    assert!(hint(&run).contains("2999-01-01"), "{run}");
+    unchanged(&world, &run);
+}
+
+#[test]
+fn any_answer_but_yes_and_no_answer_change_nothing() {
+    let Some(world) = initialised(ONE) else { return };
+    for answer in ["no\n", "y\n", "\n", "YES\n"] {
+        let run = world.xtask("transfer-images").stdin(answer).end();
+        run.failed(REFUSED, &["not confirmed; nothing was changed"]);
+        unchanged(&world, &run);
+    }
+    let run = world.xtask("transfer-images").end();
+    run.failed(REFUSED, &["nobody there to confirm; nothing was changed"]);
+    assert!(hint(&run).contains("--auto-approve"), "{run}");
+    unchanged(&world, &run);
+
+    // The plan was shown before the question, the account first.
+    let (plan, _) = run.stderr.split_once("Only `yes`").unwrap();
+    let first = plan.lines().next().unwrap();
+    assert!(["123456789012", "eu-west-1", "mainline"].iter().all(|word| first.contains(word)), "{run}");
+    assert!(plan.contains("curl:7.85.0"), "{run}");
+
+    let run = world.xtask("transfer-images --dry-run").ok();
+    assert!(run.stderr.contains("nothing was changed"), "{run}");
+    unchanged(&world, &run);
+}
+
+#[test]
+fn another_grids_state_is_not_taken_over() {
+    let Some(world) = initialised(ONE) else { return };
+    let state = json!({
+        "version": 4, "terraform_version": "1.11.4", "serial": 1, "lineage": "11111111-2222-3333-4444-555555555555",
+        "outputs": { "tag": { "value": "prod", "type": "string" } }, "resources": [], "check_results": null,
+    });
+    world.aws().put_object(BUCKET, STATE, state.to_string().as_bytes());
+    world.aws().forget();
+    for command in
+        ["transfer-images TAG=dev --auto-approve", "init-images TAG=dev", "auto-destroy-images TAG=dev"]
+    {
+        let run = world.xtask(command).end();
+        run.failed(CONFIG, &["belongs to the grid prod, not to dev", BUCKET]);
+        assert!(hint(&run).contains("TAG=prod") && hint(&run).contains("--state-key"), "{run}");
+        unchanged(&world, &run);
+    }
+}

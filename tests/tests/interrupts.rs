@@ -1,0 +1,289 @@
+//! Ctrl-C and SIGKILL at points that are observed, not guessed: nothing half-visible stays, and the next run completes.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use e2e::{Aws, DebianRegistry, Gate, Images, LocalBuilds, World, docker, get, programs};
+use rustix::process::{Signal, kill_process};
+use serde_json::Value;
+
+const BUCKET: &str = "htc-grid-local-state";
+const STATE: &str = ".terraform/terraform.tfstate";
+const INTERRUPTED: i32 = 130;
+const TERRAFORM: i32 = 9;
+
+const IMAGES: &str = r#"schema_version = 1
+[images]
+curl = "curlimages/curl:7.85.0"
+"kedacore/keda" = { source = "ghcr.io/kedacore/keda:2.11.2", platforms = "all" }
+[pull_through]
+ecr-public = "public.ecr.aws"
+[repositories]
+extra = ["awshpc", "submitter"]
+"#;
+
+fn initialised() -> Option<World> {
+    if !programs(&["terraform"]) {
+        return None;
+    }
+    let world = World::new(Images::Small)?;
+    world.write("images.toml", IMAGES);
+    world.xtask("init-images --create-state-bucket").ok();
+    Some(world)
+}
+
+fn lock(aws: &Aws, suffix: &str) -> Option<Vec<u8>> {
+    aws.object(BUCKET, &format!("{STATE}.{suffix}"))
+}
+
+/// Whatever was begun: each tag that can be seen stands on all its bytes.
+fn nothing_is_half_visible(world: &World) -> usize {
+    world.aws().whole_tags().len()
+}
+
+/// A killed run cannot give its lease back: the next one says who had it and until when, and takes it over after that.
+fn lease_expires(world: &World) {
+    let aws = world.aws();
+    let mut lease: Value = serde_json::from_slice(&lock(&aws, "transfer.lock").unwrap()).unwrap();
+    let early = world.xtask("transfer-images --auto-approve").end();
+    early.failed(TERRAFORM, &[lease["who"].as_str().unwrap(), "hint: ", lease["expires"].as_str().unwrap()]);
+    // As time will have it.
+    lease["expires"] = "2020-01-01T00:00:00Z".into();
+    aws.put_object(BUCKET, &format!("{STATE}.transfer.lock"), lease.to_string().as_bytes());
+}
+
+/// The next run completes, and the one after it has nothing to do.
+fn the_next_run_completes(world: &World) {
+    world.xtask("transfer-images --auto-approve").ok();
+    let after = world.xtask("transfer-images --format json").ok();
+    assert_eq!(after.json()["changed"], false, "{after}");
+    let tags = world.aws().whole_tags();
+    assert_eq!(
+        tags.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(),
+        ["curl:7.85.0", "kedacore/keda:2.11.2"]
+    );
+    let aws = world.aws();
+    assert!(lock(&aws, "tflock").is_none() && lock(&aws, "transfer.lock").is_none());
+}
+
+#[test]
+fn ctrl_c_during_terraforms_apply_leaves_a_state_that_the_next_run_goes_on_from() {
+    let Some(world) = initialised() else { return };
+    let aws = world.aws();
+    let mut run = world.xtask("transfer-images --auto-approve").start();
+    // The first resource stands; AWS answers nothing more until the signal is there, so the apply cannot have ended.
+    run.wait_for(": done");
+    kill_process(aws.pid, Signal::STOP).unwrap();
+    run.signal(Signal::INT);
+    kill_process(aws.pid, Signal::CONT).unwrap();
+    let run = run.end();
+    run.failed(INTERRUPTED, &["error: interrupted"]);
+    assert!(lock(&aws, "tflock").is_none(), "terraform's lock stays: {run}");
+    assert!(lock(&aws, "transfer.lock").is_none(), "the lease stays: {run}");
+    assert_eq!(nothing_is_half_visible(&world), 0);
+    // What terraform had begun is in its state, and nothing else stands in the account.
+    let state: Value = serde_json::from_slice(&aws.object(BUCKET, STATE).unwrap()).unwrap();
+    let resources = state["resources"].as_array().unwrap().iter();
+    let owned: usize = resources
+        .filter(|resource| resource["type"] == "aws_ecr_repository")
+        .map(|resource| resource["instances"].as_array().unwrap().len())
+        .sum();
+    assert_eq!(owned, aws.repositories().len(), "{state}");
+    the_next_run_completes(&world);
+}
+
+#[test]
+fn ctrl_c_during_a_copy_ends_it_at_once_and_gives_the_locks_back() {
+    let Some(mut world) = initialised() else { return };
+    let blobs = AtomicUsize::new(0);
+    let gate = Gate::before(world.samples(), move |line| {
+        line.contains("/blobs/") && blobs.fetch_add(1, Ordering::Relaxed) >= 2
+    });
+    world.route("ghcr.io", format!("http://{}/ghcr.io", gate.host()));
+    let run = world.xtask("transfer-images --auto-approve").start();
+    gate.wait();
+    run.signal(Signal::INT);
+    let run = run.end();
+    run.failed(INTERRUPTED, &["error: interrupted"]);
+    let aws = world.aws();
+    assert!(lock(&aws, "tflock").is_none() && lock(&aws, "transfer.lock").is_none(), "{run}");
+    assert!(nothing_is_half_visible(&world) <= 1);
+    gate.open();
+    the_next_run_completes(&world);
+}
+
+#[test]
+fn sigkill_during_a_copy_leaves_no_tag_without_its_blobs() {
+    let Some(mut world) = initialised() else { return };
+    let blobs = AtomicUsize::new(0);
+    let gate = Gate::before(world.samples(), move |line| {
+        line.contains("/blobs/") && blobs.fetch_add(1, Ordering::Relaxed) >= 3
+    });
+    world.route("ghcr.io", format!("http://{}/ghcr.io", gate.host()));
+    let run = world.xtask("transfer-images --auto-approve").start();
+    gate.wait();
+    run.signal(Signal::KILL);
+    assert_eq!(run.end().code, None);
+    let tags = world.aws().whole_tags();
+    assert!(!tags.iter().any(|(name, _)| name.starts_with("kedacore")), "{tags:?}");
+    gate.open();
+    lease_expires(&world);
+    world.forget();
+    the_next_run_completes(&world);
+}
+
+#[test]
+fn sigkill_between_push_and_tag_loses_no_blob_and_shows_no_tag() {
+    let Some(world) = initialised() else { return };
+    let aws = world.aws();
+    // ECR shows a finished layer to manifests late, here never: every blob is there, and no manifest can be.
+    aws.quirks(&["blob-unknown-lag=86400000"]);
+    aws.forget();
+    let run = world.xtask("transfer-images --auto-approve").start();
+    let refused =
+        |entry: &Value| entry["action"] == "PUT manifest" && entry["status"].as_u64().unwrap() >= 400;
+    let started = std::time::Instant::now();
+    while !aws.log().iter().any(refused) {
+        assert!(started.elapsed().as_secs() < 300, "no manifest was put");
+        std::thread::yield_now();
+    }
+    run.signal(Signal::KILL);
+    assert_eq!(run.end().code, None);
+    assert_eq!(aws.whole_tags(), []);
+    aws.quirks(&[]);
+    lease_expires(&world);
+    aws.forget();
+    the_next_run_completes(&world);
+}
+
+#[test]
+fn sigkill_between_a_child_and_its_index_shows_no_tag() {
+    let Some(world) = initialised() else { return };
+    let Some(registry) = DebianRegistry::start() else { return };
+    // The tag is the last request of an image: it is held, and the run is killed while it waits for it.
+    let seen = std::sync::Arc::new(Mutex::new(Vec::new()));
+    let noted = std::sync::Arc::clone(&seen);
+    let gate = Gate::before(registry.host(), move |line| {
+        noted.lock().unwrap().push(line.to_owned());
+        line.starts_with("PUT ") && line.contains("/keda/manifests/2.11.2")
+    });
+    let run = world
+        .sourced()
+        .arg("--registry")
+        .arg(format!("{}/htc", gate.host()))
+        .args("transfer-images --auto-approve")
+        .start();
+    gate.wait();
+    run.signal(Signal::KILL);
+    assert_eq!(run.end().code, None);
+    let children = seen
+        .lock()
+        .unwrap()
+        .iter()
+        .filter(|line| line.starts_with("PUT ") && line.contains("/keda/manifests/sha256:"))
+        .count();
+    assert!(children >= 4, "{:?}", seen.lock().unwrap());
+    let tags = get(&format!("http://{}/v2/htc/kedacore/keda/tags/list", registry.host()));
+    assert!(tags.status == 404 || tags.json()["tags"].is_null(), "{tags:?}");
+
+    // The next run sends the tag alone: all else is there.
+    seen.lock().unwrap().clear();
+    world.forget();
+    let next = world
+        .sourced()
+        .arg("--registry")
+        .arg(format!("{}/htc", registry.host()))
+        .args("transfer-images --auto-approve --only kedacore/keda");
+    next.ok();
+    assert_eq!(world.requests().get("oci GET blob"), None, "{:?}", world.requests());
+    let tags = get(&format!("http://{}/v2/htc/kedacore/keda/tags/list", registry.host()));
+    assert_eq!(tags.json()["tags"], serde_json::json!(["2.11.2"]));
+}
+
+/// A runtime that nobody has built before, and its name.
+fn runtime(world: &World) -> String {
+    let name = format!("e2e-{}", world.path("").file_name().unwrap().to_string_lossy().to_lowercase());
+    let toml = format!(
+        "schema_version = 1\n[runtimes]\n\"{name}\" = {{ base = \"public.ecr.aws/lambda/python:3.12\", epoch = \"{name}\" }}\n"
+    );
+    world.write("images.toml", &toml);
+    name
+}
+
+#[test]
+fn sigkill_between_a_runtimes_push_and_its_tag_needs_no_second_build() {
+    if !docker() {
+        return;
+    }
+    let (Some(world), Some(registry)) = (World::new(Images::Full), DebianRegistry::start()) else { return };
+    let name = runtime(&world);
+    let _built = LocalBuilds(name.clone());
+    let tag = format!("/lambda/manifests/{name} ");
+    let gate = Gate::before(registry.host(), move |line| line.starts_with("PUT ") && line.contains(&tag));
+    let transfer = |line: &str| {
+        world.sourced().arg("--registry").arg(gate.host()).args("transfer-images --auto-approve").args(line)
+    };
+    let run = transfer("").start();
+    gate.wait();
+    run.signal(Signal::KILL);
+    assert_eq!(run.end().code, None);
+    let tags = || -> Vec<String> {
+        serde_json::from_value(
+            get(&format!("http://{}/v2/lambda/tags/list", registry.host())).json()["tags"].clone(),
+        )
+        .unwrap()
+    };
+    let before = tags();
+    assert!(!before.contains(&name), "{before:?}");
+    assert!(before.iter().any(|tag| tag.starts_with(&format!("{name}-k1-"))), "{before:?}");
+    assert!(before.iter().any(|tag| tag.starts_with(&format!("{name}-sha256-"))), "{before:?}");
+
+    // The build is found by its key: docker is not even asked.
+    gate.open();
+    let next = transfer("--format json").env("PATH", "/nonexistent").ok();
+    assert_eq!(next.json()["runtimes"][0]["action"], "promote", "{next}");
+    assert!(tags().contains(&name));
+}
+
+#[test]
+fn ctrl_c_during_a_build_leaves_no_credential_and_no_tag_behind() {
+    if !docker() {
+        return;
+    }
+    let (Some(world), Some(registry)) = (World::new(Images::Full), DebianRegistry::start()) else { return };
+    let name = runtime(&world);
+    let _built = LocalBuilds(name);
+    let temporary = world.path("tmp");
+    std::fs::create_dir(&temporary).unwrap();
+    let transfer = || {
+        let run =
+            world.sourced().arg("--registry").arg(registry.host()).args("transfer-images --auto-approve");
+        run.env("TMPDIR", &temporary)
+    };
+    let mut run = transfer().start();
+    run.wait_for("building for linux/amd64");
+    run.signal(Signal::INT);
+    let run = run.end();
+    run.failed(INTERRUPTED, &["error: interrupted"]);
+    assert_eq!(temporary.read_dir().unwrap().count(), 0, "{run}");
+    let scratch = world.path("target/xtask/scratch");
+    assert!(!scratch.exists() || scratch.read_dir().unwrap().count() == 0, "{run}");
+    assert_eq!(get(&format!("http://{}/v2/lambda/tags/list", registry.host())).status, 404, "{run}");
+    transfer().ok();
+    assert_eq!(temporary.read_dir().unwrap().count(), 0);
+}
+
+#[test]
+fn the_emulated_aws_keeps_everything_when_it_is_killed() {
+    let Some(world) = initialised() else { return };
+    world.xtask("transfer-images --auto-approve").ok();
+    let (before, aws) = (world.aws().whole_tags(), world.aws());
+    kill_process(aws.pid, Signal::KILL).unwrap();
+    let after = world.xtask("transfer-images --format json").ok();
+    assert_eq!(after.json()["changed"], false, "{after}");
+    assert_ne!(world.aws().pid, aws.pid);
+    assert_eq!(world.aws().host, aws.host, "the port is kept: images are named by it");
+    assert_eq!(world.aws().whole_tags(), before);
+}

@@ -1,0 +1,153 @@
+//! `--registry`: a registry that is not ECR, here Debian's docker-registry, as the target and as the source.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
+
+use e2e::{DebianRegistry, Images, World, command, digest, programs, read, request};
+use serde_json::Value;
+
+const IMAGES: &str = r#"schema_version = 1
+[images]
+curl = "curlimages/curl:7.85.0"
+"kedacore/keda" = { source = "ghcr.io/kedacore/keda:2.11.2", platforms = "all" }
+"kedacore/keda-metrics-apiserver" = { source = "ghcr.io/kedacore/keda-metrics-apiserver:2.11.2", platforms = ["linux/amd64", "linux/arm64"] }
+"#;
+
+const ACCEPT: (&str, &str) = (
+    "accept",
+    "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
+     application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json",
+);
+
+fn manifest(registry: &str, name: &str) -> Vec<u8> {
+    let (repository, reference) = name
+        .split_once([':', '@'])
+        .map(|(repository, _)| (repository, &name[repository.len() + 1..]))
+        .unwrap();
+    let answer =
+        request("GET", &format!("http://{registry}/v2/{repository}/manifests/{reference}"), &[ACCEPT], b"");
+    assert_eq!(answer.status, 200, "{name}: {}", String::from_utf8_lossy(&answer.body));
+    answer.body
+}
+
+/// A manifest as skopeo reads it, which knows how to get a token.
+fn raw(image: &str) -> Vec<u8> {
+    read(
+        command("skopeo")
+            .args(["inspect", "--raw", "--no-creds", "--tls-verify=false"])
+            .arg(format!("docker://{image}")),
+    )
+}
+
+fn amd64(index: &[u8]) -> String {
+    let index: Value = serde_json::from_slice(index).unwrap();
+    let children = index["manifests"].as_array().unwrap();
+    let child = children.iter().find(|child| child["platform"]["architecture"] == "amd64").unwrap();
+    child["digest"].as_str().unwrap().to_owned()
+}
+
+fn transfer(world: &World, target: &str, line: &str) -> e2e::Run {
+    world.sourced().arg("--registry").arg(target).args("transfer-images").args(line)
+}
+
+#[test]
+fn debians_registry_as_the_target_gets_the_sources_own_bytes() {
+    if !programs(&["skopeo"]) {
+        return;
+    }
+    let (Some(world), Some(registry)) = (World::new(Images::Small), DebianRegistry::start()) else { return };
+    world.write("images.toml", IMAGES);
+    let target = format!("{}/htc", registry.host());
+    let first = transfer(&world, &target, "--auto-approve --format json").ok();
+    assert_eq!(first.json()["changed"], true, "{first}");
+    assert_eq!(first.json()["account"], Value::Null, "neither AWS nor terraform has a part in this: {first}");
+    assert!(!world.path("local/local-aws").exists());
+
+    let samples = world.samples();
+    // One platform: its own manifest. All: the index, byte for byte. Some: an index of theirs.
+    let curl = raw(&format!("{target}/curl:7.85.0"));
+    assert_eq!(digest(&curl), amd64(&raw(&format!("{samples}/docker.io/curlimages/curl:7.85.0"))));
+    let keda = raw(&format!("{target}/kedacore/keda:2.11.2"));
+    assert_eq!(keda, raw(&format!("{samples}/ghcr.io/kedacore/keda:2.11.2")));
+    let some: Value =
+        serde_json::from_slice(&raw(&format!("{target}/kedacore/keda-metrics-apiserver:2.11.2"))).unwrap();
+    let kept: Vec<_> = some["manifests"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|child| child["platform"]["architecture"].clone())
+        .collect();
+    assert!(
+        kept.contains(&"amd64".into()) && kept.contains(&"arm64".into()) && !kept.contains(&"s390x".into()),
+        "{some}"
+    );
+
+    // All that the index stands on is there: skopeo copies it whole into a directory.
+    let copy = world.path("copy");
+    let mut skopeo = command("skopeo");
+    skopeo.args([
+        "copy",
+        "--quiet",
+        "--all",
+        "--src-no-creds",
+        "--src-tls-verify=false",
+        "--insecure-policy",
+    ]);
+    read(
+        skopeo.arg(format!("docker://{target}/kedacore/keda:2.11.2")).arg(format!("dir:{}", copy.display())),
+    );
+
+    world.forget();
+    let second = transfer(&world, &target, "--format json").ok();
+    assert_eq!(second.json()["changed"], false, "{second}");
+    let asked = world.requests();
+    assert!(
+        !asked.keys().any(|kind| kind.contains("GET manifest") || kind.contains("GET blob")),
+        "{asked:?}"
+    );
+
+    let listed = world.sourced().arg("--registry").arg(&target).args("list-images --format json").ok().json();
+    let listed = listed.as_array().unwrap();
+    let curl_line = listed.iter().find(|image| image["repository"] == "curl").unwrap();
+    assert_eq!((&curl_line["digest"], &curl_line["upstream"]), (&digest(&curl).into(), &"same".into()));
+    assert_eq!(curl_line["uri"], format!("{target}/curl"));
+}
+
+#[test]
+fn debians_registry_as_the_source_gives_the_same_bytes_on() {
+    let Some(mut world) = World::new(Images::Small) else { return };
+    let (Some(source), Some(target)) = (DebianRegistry::start(), DebianRegistry::start()) else { return };
+    // The first transfer fills the source under the upstreams' own names, as a company mirror would be.
+    world.write(
+        "images.toml",
+        r#"schema_version = 1
+[images]
+"mirror/curlimages/curl" = { source = "curlimages/curl:7.85.0", platforms = "all" }
+"mirror/kedacore/keda" = { source = "ghcr.io/kedacore/keda:2.11.2", platforms = "all" }
+"mirror/kedacore/keda-metrics-apiserver" = { source = "ghcr.io/kedacore/keda-metrics-apiserver:2.11.2", platforms = "all" }
+"#,
+    );
+    transfer(&world, source.host(), "--auto-approve").ok();
+
+    for registry in ["docker.io", "ghcr.io"] {
+        world.route(registry, format!("http://{}/mirror", source.host()));
+    }
+    world.write("images.toml", IMAGES);
+    world.forget();
+    transfer(&world, &format!("{}/deep/er", target.host()), "--auto-approve").ok();
+    assert!(world.requests().is_empty(), "the upstream itself was asked: {:?}", world.requests());
+    let keda = manifest(source.host(), "mirror/kedacore/keda:2.11.2");
+    assert_eq!(manifest(target.host(), "deep/er/kedacore/keda:2.11.2"), keda);
+    let curl = manifest(source.host(), "mirror/curlimages/curl:7.85.0");
+    assert_eq!(digest(&manifest(target.host(), "deep/er/curl:7.85.0")), amd64(&curl));
+
+    let second = transfer(&world, &format!("{}/deep/er", target.host()), "--format json").ok();
+    assert_eq!(second.json()["changed"], false, "{second}");
+}
+
+#[test]
+fn what_is_no_registry_is_named() {
+    let Some(world) = World::new(Images::Small) else { return };
+    world.write("images.toml", IMAGES);
+    let run = transfer(&world, "Not/A/Registry", "--auto-approve").end();
+    run.failed(2, &["Not/A/Registry", "HOST[/PREFIX]"]);
+}
