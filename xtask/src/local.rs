@@ -40,7 +40,7 @@ impl Running {
 pub struct Background {
     package: &'static str,
     data: PathBuf,
-    target: PathBuf,
+    paths: Paths,
     http: reqwest::Client,
 }
 
@@ -56,12 +56,7 @@ impl Background {
     }
 
     fn new(package: &'static str, paths: &Paths, http: &reqwest::Client) -> Self {
-        Self {
-            package,
-            data: paths.local().join(package),
-            target: paths.target().to_owned(),
-            http: http.clone(),
-        }
+        Self { package, data: paths.local().join(package), paths: paths.clone(), http: http.clone() }
     }
 
     /// Where its data is.
@@ -134,8 +129,8 @@ impl Background {
 
     /// Compiles the server and gives the path of its program.
     pub async fn build(&self, printer: &Printer) -> anyhow::Result<PathBuf> {
-        build(&[self.package], printer).await?;
-        Ok(self.target.join("debug").join(self.package))
+        build(&self.paths, &[self.package], printer).await?;
+        Ok(self.paths.target().join("debug").join(self.package))
     }
 
     fn known(&self) -> Option<Running> {
@@ -170,15 +165,23 @@ impl Background {
 ///
 /// # Errors
 /// cargo is missing or the packages do not compile.
-pub async fn build(packages: &[&str], printer: &Printer) -> anyhow::Result<()> {
+pub async fn build(paths: &Paths, packages: &[&str], printer: &Printer) -> anyhow::Result<()> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Cmd::new(cargo).args(["build", "--quiet"]);
+    let mut command = Cmd::new(cargo).arg("build").cwd(paths.root());
     for package in packages {
         command = command.arg("--package").arg(package);
     }
+    let names = packages.join(", ");
+    if packages.iter().any(|package| !paths.target().join("debug").join(package).exists()) {
+        printer.line(format!("compiling {names}: once, a minute or so"));
+    }
+    let lane = printer.progress().lane("compiling");
     let verbose = printer.clone();
     command
-        .stream(Killer::default(), move |line| verbose.detail(line))
+        .stream(Killer::default(), move |line| {
+            lane.news(line);
+            verbose.detail(line);
+        })
         .await
         .hint(Exit::Unexpected, "the local parts are compiled from this workspace; is it complete?")
 }
@@ -205,6 +208,6 @@ pub fn environment(url: &str, region: &str) -> Vec<(&'static str, String)> {
 /// # Errors
 /// It does not compile.
 pub async fn provider(paths: &Paths, printer: &Printer) -> anyhow::Result<PathBuf> {
-    build(&["provider-standin"], printer).await?;
+    build(paths, &["provider-standin"], printer).await?;
     Ok(paths.target().join("debug").join("provider-standin"))
 }

@@ -24,7 +24,7 @@ impl Bench {
     /// # Errors
     /// The bench does not compile or fails.
     pub async fn run(self, context: &Context) -> anyhow::Result<()> {
-        local::build(&["bench", "xtask"], &context.printer).await?;
+        local::build(&context.paths, &["bench", "xtask"], &context.printer).await?;
         let programs = context.paths.target().join("debug");
         let mut bench = Cmd::new(programs.join("bench")).arg("--xtask").arg(programs.join("xtask"));
         if self.full {

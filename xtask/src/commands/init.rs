@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::Context;
-use crate::aws::bucket::StateBucket;
+use crate::aws::bucket::{Problem, StateBucket};
 use crate::infrastructure::Infrastructure;
 
 /// Check the bucket of the terraform state and initialise terraform with it
@@ -34,8 +34,11 @@ impl InitImages {
         let infrastructure = Infrastructure::open(context, &aws).await?;
         let bucket = StateBucket::new(&aws, infrastructure.bucket());
         if self.create_state_bucket {
-            for mended in bucket.create().await? {
-                context.printer.line(format!("state bucket {}: mended: {mended}", infrastructure.bucket()));
+            for problem in bucket.create().await? {
+                context.printer.line(match problem {
+                    Problem::Missing => format!("created the state bucket {}", infrastructure.bucket()),
+                    other => format!("state bucket {}: mended: {other}", infrastructure.bucket()),
+                });
             }
         } else {
             bucket.check().await?;

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::plan::Refusal;
-use super::program::Kind;
 use crate::process::ProcessError;
 
 /// A warning or an error of terraform's.
@@ -314,7 +313,6 @@ impl TerraformError {
 
     /// Finds out what terraform's words mean.
     pub(super) fn from_diagnostics(
-        program: Kind,
         dir: &Path,
         said: Vec<Diagnostic>,
         tail: &[String],
@@ -431,7 +429,7 @@ mod tests {
     fn explain_with(text: &str, interrupted: bool) -> TerraformError {
         let said = Diagnostic::from_text(text);
         let tail: Vec<String> = text.lines().map(str::to_owned).collect();
-        TerraformError::from_diagnostics(Kind::Terraform, Path::new("/module"), said, &tail, interrupted)
+        TerraformError::from_diagnostics(Path::new("/module"), said, &tail, interrupted)
     }
 
     // Terraform 1.11.4's words, recorded.
@@ -465,7 +463,7 @@ mod tests {
                 _ => None,
             })
             .collect();
-        let error = TerraformError::from_diagnostics(Kind::OpenTofu, Path::new("/m"), said, &[], false);
+        let error = TerraformError::from_diagnostics(Path::new("/m"), said, &[], false);
         let TerraformError::Locked { holder } = error else { panic!("{error}") };
         assert_eq!((holder.who.as_str(), holder.operation.as_str()), ("anna@ci-7", "apply"));
         assert_eq!(holder.path, "state/.terraform/terraform.tfstate");

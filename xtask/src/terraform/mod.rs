@@ -345,11 +345,10 @@ impl Terraform {
     }
 
     fn explain(&self, error: ProcessError, said: Vec<Diagnostic>, interrupted: bool) -> TerraformError {
-        let program = self.program.kind();
         match error {
             ProcessError::Failed { tail, .. } => {
                 let said = if said.is_empty() { Diagnostic::from_text(&tail.join("\n")) } else { said };
-                TerraformError::from_diagnostics(program, &self.dir, said, &tail, interrupted)
+                TerraformError::from_diagnostics(&self.dir, said, &tail, interrupted)
             }
             other => TerraformError::Process(other),
         }

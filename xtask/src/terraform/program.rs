@@ -92,11 +92,6 @@ impl Program {
         super::event::parse::<Answer>(json, "the version").map(|answer| answer.terraform_version)
     }
 
-    /// Which of the two it is.
-    pub fn kind(&self) -> Kind {
-        self.kind
-    }
-
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
