@@ -115,12 +115,15 @@ pub fn built() -> &'static Path {
     BUILT.get_or_init(|| {
         let test = std::env::current_exe().unwrap();
         let profile = test.ancestors().nth(2).unwrap().to_owned();
-        let mut cargo = command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        cargo.args(["build", "--quiet", "--target-dir"]).arg(profile.parent().unwrap()).current_dir(root());
-        for package in ["xtask", "local-aws", "provider-standin", "sample-upstreams"] {
-            cargo.args(["--package", package]);
+        // The selections of packages that the tool itself compiles: another one would compile all dependencies anew.
+        for packages in [&["xtask"][..], &["local-aws", "provider-standin", "sample-upstreams"]] {
+            let mut cargo = command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+            cargo
+                .args(["build", "--quiet", "--target-dir"])
+                .arg(profile.parent().unwrap())
+                .current_dir(root());
+            read(cargo.args(packages.iter().flat_map(|package| ["--package", package])));
         }
-        read(&mut cargo);
         profile
     })
 }

@@ -14,6 +14,8 @@ use crate::ui::Printer;
 
 /// How long the emulator may take to listen; it takes a few milliseconds.
 const START_BOUND: Duration = Duration::from_secs(20);
+/// What `--local` runs. Compiled together, because cargo would compile what they share anew for each selection of packages.
+const PROGRAMS: &[&str] = &["local-aws", "provider-standin", "sample-upstreams"];
 /// The account that is emulated.
 pub const ACCOUNT: &str = "123456789012";
 /// The bucket that `--local` keeps the terraform state in, where none is named.
@@ -129,7 +131,7 @@ impl Background {
 
     /// Compiles the server and gives the path of its program.
     pub async fn build(&self, printer: &Printer) -> anyhow::Result<PathBuf> {
-        build(&self.paths, &[self.package], printer).await?;
+        build(&self.paths, PROGRAMS, printer).await?;
         Ok(self.paths.target().join("debug").join(self.package))
     }
 
@@ -208,6 +210,6 @@ pub fn environment(url: &str, region: &str) -> Vec<(&'static str, String)> {
 /// # Errors
 /// It does not compile.
 pub async fn provider(paths: &Paths, printer: &Printer) -> anyhow::Result<PathBuf> {
-    build(paths, &["provider-standin"], printer).await?;
+    build(paths, PROGRAMS, printer).await?;
     Ok(paths.target().join("debug").join("provider-standin"))
 }

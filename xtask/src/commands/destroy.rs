@@ -168,7 +168,9 @@ fn show(context: &Context, aws: &Aws, fates: &Fates) {
 
 fn confirm(context: &Context) -> anyhow::Result<()> {
     let tag = &context.settings.tag;
-    let answer = context.printer.ask(&format!("Type the grid's name ({tag}) to delete this:"));
+    let question = format!("Type the grid's name ({tag}) to delete this:");
+    let answer = context.printer.ask(&question, &context.interrupt);
+    context.interrupt.check()?;
     match answer {
         Some(answer) if answer == *tag => Ok(()),
         Some(_) => Err(failure(Exit::Refused, "not confirmed; nothing was changed")),

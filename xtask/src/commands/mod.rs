@@ -109,7 +109,9 @@ impl Context {
             state: &self.paths.target().join("local").join("docker"),
             assume_yes: yes,
             ask: &|question| {
-                printer.ask(&format!("{question} [y/N]")).is_some_and(|a| matches!(a.as_str(), "y" | "yes"))
+                printer
+                    .ask(&format!("{question} [y/N]"), &self.interrupt)
+                    .is_some_and(|a| matches!(a.as_str(), "y" | "yes"))
             },
             say: &|line| printer.line(line),
         };

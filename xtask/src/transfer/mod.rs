@@ -164,7 +164,9 @@ impl<'a> Run<'a> {
         if self.request.auto_approve {
             return Ok(());
         }
-        match self.context.printer.ask("Do this? Only `yes` goes on:").as_deref() {
+        let answer = self.context.printer.ask("Do this? Only `yes` goes on:", &self.context.interrupt);
+        self.context.interrupt.check()?;
+        match answer.as_deref() {
             Some("yes") => Ok(()),
             Some(_) => Err(failure(Exit::Refused, "not confirmed; nothing was changed")),
             None => Err(failure(Exit::Refused, "nobody there to confirm; nothing was changed"))

@@ -10,6 +10,10 @@ pub use progress::{Lane, Progress};
 pub use table::Table;
 
 use crate::cli::Format;
+use crate::interrupt::Interrupt;
+
+/// How often a question looks whether Ctrl-C came instead of an answer.
+const ANSWER_POLL: std::time::Duration = std::time::Duration::from_millis(50);
 
 /// Prints an error after which nothing follows, where there may be no [`Printer`] yet.
 pub fn last_words(text: &str) {
@@ -99,20 +103,29 @@ impl Printer {
         &self.progress
     }
 
-    /// Asks `question` on the terminal and gives the answer, or nothing where nobody can answer.
-    pub fn ask(&self, question: &str) -> Option<String> {
+    /// Asks `question` on the terminal and gives the answer, or nothing where nobody can answer or Ctrl-C came instead.
+    pub fn ask(&self, question: &str, interrupt: &Interrupt) -> Option<String> {
         self.progress.suspend(|| {
             let mut stderr = std::io::stderr().lock();
             let _ = write!(stderr, "{question} ");
             let _ = stderr.flush();
-            let mut answer = String::new();
-            match std::io::stdin().read_line(&mut answer) {
-                Ok(0) | Err(_) => {
-                    let _ = writeln!(stderr);
-                    None
+            let (sender, answer) = std::sync::mpsc::channel();
+            // In a thread of its own: a read of the terminal is not ended by a signal that is handled.
+            std::thread::spawn(move || {
+                let mut line = String::new();
+                let read = std::io::stdin().read_line(&mut line);
+                let _ = sender.send(read.ok().filter(|bytes| *bytes > 0).map(|_| line.trim().to_owned()));
+            });
+            while !interrupt.seen() {
+                if let Ok(answer) = answer.recv_timeout(ANSWER_POLL) {
+                    if answer.is_none() {
+                        let _ = writeln!(stderr);
+                    }
+                    return answer;
                 }
-                Ok(_) => Some(answer.trim().to_owned()),
             }
+            let _ = writeln!(stderr);
+            None
         })
     }
 
