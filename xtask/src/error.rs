@@ -63,7 +63,12 @@ impl std::error::Error for Failure {
 
 /// An error with an exit code and without a hint.
 pub fn failure(exit: Exit, message: impl Into<String>) -> anyhow::Error {
-    Failure { exit, hint: None, source: anyhow::Error::msg(message.into()) }.into()
+    ending(exit, None, anyhow::Error::msg(message.into()))
+}
+
+/// `error` with the exit code that it ends a run with and, where there is one, what to do about it.
+pub fn ending(exit: Exit, hint: Option<String>, error: impl Into<anyhow::Error>) -> anyhow::Error {
+    Failure { exit, hint, source: error.into() }.into()
 }
 
 /// Adds the exit code, and the hint, to what went wrong.
@@ -76,11 +81,11 @@ pub trait FailWith<T> {
 
 impl<T, E: Into<anyhow::Error>> FailWith<T> for Result<T, E> {
     fn exit(self, exit: Exit) -> anyhow::Result<T> {
-        self.map_err(|e| Failure { exit, hint: None, source: e.into() }.into())
+        self.map_err(|error| ending(exit, None, error))
     }
 
     fn hint(self, exit: Exit, hint: impl Into<String>) -> anyhow::Result<T> {
-        self.map_err(|e| Failure { exit, hint: Some(hint.into()), source: e.into() }.into())
+        self.map_err(|error| ending(exit, Some(hint.into()), error))
     }
 }
 

@@ -16,7 +16,7 @@ use crate::aws::{self, Aws};
 use crate::commands::{Context, StateBucketName};
 use crate::config::Config;
 use crate::config::tfvars::Existing;
-use crate::error::{Exit, FailWith as _, failure};
+use crate::error::{Exit, FailWith as _, ending, failure};
 use crate::local;
 use crate::terraform::{self, Backend, Event, LocalModule, PlanRequest, Terraform, TerraformError};
 use crate::ui::units;
@@ -459,9 +459,6 @@ fn explain(error: TerraformError) -> anyhow::Error {
         TerraformError::Interrupted | TerraformError::Killed { .. } => Exit::Interrupted,
         _ => Exit::Terraform,
     };
-    let result: Result<(), _> = match error.hint() {
-        Some(hint) => Err(error).hint(exit, hint),
-        None => Err(error).exit(exit),
-    };
-    result.err().unwrap_or_else(|| failure(exit, "terraform failed"))
+    let hint = error.hint();
+    ending(exit, hint, error)
 }

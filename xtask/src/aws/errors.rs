@@ -3,7 +3,7 @@
 use aws_sdk_ecr::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
-use crate::error::{Exit, FailWith as _};
+use crate::error::{Exit, ending};
 
 /// The error of an AWS call as one line, with the exit code and the hint that fit. `action` is the IAM action.
 pub fn explain<E>(error: SdkError<E, HttpResponse>, action: &str) -> anyhow::Error
@@ -13,16 +13,9 @@ where
     let code = error.code().unwrap_or_default().to_owned();
     let status = error.raw_response().map(|response| response.status().as_u16());
     let words = words(&error);
-    let (exit, hint) = advice(&code, status, &words, action);
-    let result: anyhow::Result<()> = Err(anyhow::anyhow!("{action}: {words}"));
-    let result = match hint {
-        Some(hint) => result.hint(exit, hint),
-        None => result.exit(exit),
-    };
-    match result {
-        Err(error) => error,
-        Ok(()) => anyhow::anyhow!("{action} failed"),
-    }
+    // The chain of credential providers hides its reason in the innermost causes.
+    let (exit, hint) = advice(&code, status, &DisplayErrorContext(&error).to_string(), action);
+    ending(exit, hint, anyhow::anyhow!("{action}: {words}"))
 }
 
 /// AWS's own message where it answered, else why it did not.

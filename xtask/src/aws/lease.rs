@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::{Aws, errors::explain};
-use crate::error::{Exit, FailWith as _, failure};
+use crate::error::{Exit, ending, failure};
 
 /// How long a lease is good for without being renewed.
 const TERM: Duration = Duration::from_secs(300);
@@ -189,10 +189,7 @@ fn held(by: Option<&Holder>) -> anyhow::Error {
         ),
         None => "run it again".to_owned(),
     };
-    match Err::<(), _>(failure(Exit::Terraform, message)).hint(Exit::Terraform, hint) {
-        Err(error) => error,
-        Ok(()) => anyhow::anyhow!("the lease is held"),
-    }
+    ending(Exit::Terraform, Some(hint), anyhow::Error::msg(message))
 }
 
 fn who(aws: &Aws) -> String {

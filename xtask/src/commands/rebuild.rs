@@ -12,7 +12,7 @@ use crate::config::{self, Config, RUNTIMES_REPOSITORY};
 use crate::error::{Exit, FailWith as _, failure};
 use crate::runtimes::{self, Action, Options, Outcome, Planned, Runtime, Watch, Why};
 use crate::target::Target;
-use crate::transfer::{Neighbourhood, builder_context, wanted_runtimes};
+use crate::transfer::{Neighbourhood, builder_context, explain_runtime, wanted_runtimes};
 use crate::ui::{Table, units};
 
 /// How long a runtime may take until it answers its first invocation.
@@ -188,17 +188,14 @@ impl RebuildRuntimes {
 
 async fn plan(builder: &runtimes::Context, wanted: &[Runtime], force: bool) -> anyhow::Result<Vec<Planned>> {
     let planned = runtimes::plan(builder, wanted, Options { force }).await.into_iter();
-    planned
-        .map(|planned| {
-            planned.map_err(|f| anyhow::Error::new(f.error).context(format!("runtime {}", f.name)))
-        })
-        .collect()
+    planned.map(|planned| planned.map_err(|failure| explain_runtime(&failure.name, failure.error))).collect()
 }
 
 async fn explain(context: &Context, builder: &runtimes::Context, wanted: &[Runtime]) -> anyhow::Result<()> {
     for runtime in wanted {
-        let inputs =
-            runtimes::explain(builder, runtime).await.with_context(|| format!("runtime {}", runtime.name))?;
+        let inputs = runtimes::explain(builder, runtime)
+            .await
+            .map_err(|error| explain_runtime(&runtime.name, error))?;
         context.printer.out(&format!("{}  key {}\n{}\n", runtime.name, inputs.key(), inputs.explain()))?;
     }
     Ok(())
@@ -208,7 +205,7 @@ async fn why(context: &Context, builder: &runtimes::Context, wanted: &[Runtime])
     for planned in plan(builder, wanted, false).await? {
         let text = match runtimes::why(builder, &planned)
             .await
-            .with_context(|| format!("runtime {}", planned.name))?
+            .map_err(|error| explain_runtime(&planned.name, error))?
         {
             Why::Absent => "there is nothing to compare with: not built yet".to_owned(),
             Why::Foreign => "what is there was not built by this tool".to_owned(),

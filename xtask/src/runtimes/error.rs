@@ -5,6 +5,7 @@ use registry::Digest;
 use super::archive::ArchiveError;
 use super::context::ContextError;
 use crate::docker::DockerError;
+use crate::error::Exit;
 
 /// Why a runtime could not be planned, built or moved.
 #[derive(Debug, thiserror::Error)]
@@ -130,6 +131,42 @@ pub enum RuntimeError {
 }
 
 impl RuntimeError {
+    /// The exit code that it ends a run with.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Docker(DockerError::NotInstalled { .. }) => Exit::MissingTool,
+            Self::Docker(DockerError::UnknownClient { .. }) => Exit::Usage,
+            Self::Context(_) | Self::Name { .. } | Self::BasePlatform { .. } => Exit::Config,
+            Self::BaseUnknown { .. } => Exit::Upstream,
+            Self::Registry(_)
+            | Self::Moved { .. }
+            | Self::ReadBack { .. }
+            | Self::BuildTag { .. }
+            | Self::Gone { .. } => Exit::Registry,
+            _ => Exit::Docker,
+        }
+    }
+
+    /// What to do now.
+    pub fn hint(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Docker(DockerError::NotInstalled { .. }) => {
+                "install docker (https://docs.docker.com/engine/install/), podman, finch or nerdctl; only builds of runtimes need it"
+            }
+            Self::Docker(DockerError::EngineDown { .. }) => {
+                "start the engine, or point DOCKER_HOST at one that runs; only builds of runtimes need it"
+            }
+            Self::Docker(DockerError::EngineDenied { .. }) => {
+                "add this user to the group docker (usermod -aG docker USER) and log in again"
+            }
+            Self::Docker(DockerError::NoEmulator { .. }) => {
+                "`docker run --privileged --rm tonistiigi/binfmt --install all` brings the emulators, or name a --builder that has the platform"
+            }
+            Self::BaseUnknown { .. } => "correct the base in images.toml",
+            _ => return None,
+        })
+    }
+
     /// The error with all its causes; the last lines of a program that failed are the innermost.
     pub fn in_full(&self) -> String {
         let mut text = self.to_string();

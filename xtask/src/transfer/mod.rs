@@ -17,7 +17,7 @@ use crate::error::{Exit, FailWith as _, failure};
 use crate::target::Target;
 
 pub use images::jobs;
-pub use runtimes::{Neighbourhood, builder_context, wanted as wanted_runtimes};
+pub use runtimes::{Neighbourhood, builder_context, explain as explain_runtime, wanted as wanted_runtimes};
 use show::Report;
 
 /// What was asked for.

@@ -9,8 +9,9 @@ use super::Run;
 use crate::commands::Context;
 use crate::config::lock::Lock;
 use crate::config::{Config, RUNTIMES_REPOSITORY};
+use crate::error::ending;
 use crate::process::Cmd;
-use crate::runtimes::{self, Action, Options, Outcome, Planned, Progress, State, Surroundings};
+use crate::runtimes::{self, Action, Options, Outcome, Planned, Progress, RuntimeError, State, Surroundings};
 use crate::settings::Paths;
 use crate::target::Target;
 use crate::ui::{Lane, Printer, units};
@@ -42,10 +43,14 @@ pub(super) async fn plan(
     let planned = runtimes::plan(builder, &wanted, Options { force }).await;
     planned
         .into_iter()
-        .map(|planned| {
-            planned.map_err(|f| anyhow::Error::new(f.error).context(format!("runtime {}", f.name)))
-        })
+        .map(|planned| planned.map_err(|failure| explain(&failure.name, failure.error)))
         .collect()
+}
+
+/// A runtime's error with its name, its exit code and its hint.
+pub fn explain(name: &str, error: RuntimeError) -> anyhow::Error {
+    let (exit, hint) = (error.exit(), error.hint().map(str::to_owned));
+    ending(exit, hint, anyhow::Error::new(error).context(format!("runtime {name}")))
 }
 
 /// The runtimes of images.toml as the builder takes them, in its order and the switched off ones among them: which entry

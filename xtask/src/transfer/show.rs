@@ -10,7 +10,7 @@ use super::{Done, Plan, Run};
 use crate::aws::proof;
 use crate::commands::Context;
 use crate::config::RUNTIMES_REPOSITORY;
-use crate::error::{Exit, FailWith as _, failure, render};
+use crate::error::{Exit, FailWith as _, ending, render};
 use crate::infrastructure::no_longer_wanted;
 use crate::runtimes;
 use crate::ui::{Table, units};
@@ -298,12 +298,17 @@ pub(super) fn failures(run: &Run<'_>, done: &Done) -> anyhow::Result<()> {
     let mut errors: Vec<anyhow::Error> = images
         .map(|(name, error)| {
             let exit = if error.registry() == run.target.host() { Exit::Registry } else { Exit::Upstream };
-            explain(name, exit, error.clone(), registry_hint(error))
+            let hint = registry_hint(error).map(str::to_owned);
+            ending(exit, hint, anyhow::Error::new(error.clone()).context(name))
         })
         .collect();
     errors.extend(done.runtimes.iter().filter_map(|outcome| {
         let error = outcome.result.as_ref().err()?;
-        Some(failure(Exit::Docker, format!("runtime {}: {}", outcome.name, error.in_full())))
+        Some(ending(
+            error.exit(),
+            error.hint().map(str::to_owned),
+            anyhow::anyhow!("runtime {}: {}", outcome.name, error.in_full()),
+        ))
     }));
     let mut errors = errors.into_iter();
     let Some(first) = errors.next() else { return Ok(()) };
@@ -311,15 +316,6 @@ pub(super) fn failures(run: &Run<'_>, done: &Done) -> anyhow::Result<()> {
         run.context.printer.line(render(&error));
     }
     Err(first).hint(Exit::Unexpected, "what succeeded stays; run it again and it goes on from there")
-}
-
-fn explain(name: String, exit: Exit, error: registry::Error, hint: Option<&str>) -> anyhow::Error {
-    let result: anyhow::Result<()> = Err(anyhow::Error::new(error).context(name));
-    let result = match hint {
-        Some(hint) => result.hint(exit, hint),
-        None => result.exit(exit),
-    };
-    result.err().unwrap_or_else(|| failure(exit, "failed"))
 }
 
 /// What a user can do about a registry's refusal.

@@ -29,6 +29,9 @@ impl Table {
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let lines = || std::iter::once(&self.heading).chain(&self.rows);
+        if self.heading.is_empty() {
+            return Ok(());
+        }
         let mut widths = vec![0; self.heading.len()];
         for line in lines() {
             for (width, cell) in widths.iter_mut().zip(line) {
