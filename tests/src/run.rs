@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::process::CommandExt as _;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,7 @@ use crate::gate::BOUND;
 pub struct Run {
     command: Command,
     stdin: Option<String>,
+    thinking: bool,
 }
 
 /// A run that has ended.
@@ -32,7 +33,7 @@ pub struct Ended {
 
 impl Run {
     pub(crate) fn new(command: Command) -> Self {
-        Self { command, stdin: None }
+        Self { command, stdin: None, thinking: false }
     }
 
     /// Adds arguments, split at spaces.
@@ -63,6 +64,13 @@ impl Run {
         self
     }
 
+    /// Somebody is there and types nothing.
+    #[must_use]
+    pub fn thinking(mut self) -> Self {
+        self.thinking = true;
+        self
+    }
+
     /// Runs to the end.
     pub fn end(self) -> Ended {
         self.start().end()
@@ -78,10 +86,15 @@ impl Run {
     /// Starts it in a process group of its own, as a shell does.
     pub fn start(mut self) -> Running {
         self.command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
-        self.command.stdin(if self.stdin.is_some() { Stdio::piped() } else { Stdio::null() });
+        self.command.stdin(if self.stdin.is_some() || self.thinking {
+            Stdio::piped()
+        } else {
+            Stdio::null()
+        });
         let started = Instant::now();
         let mut child = self.command.spawn().unwrap();
-        if let Some((text, mut pipe)) = self.stdin.zip(child.stdin.take()) {
+        let mut stdin = child.stdin.take();
+        if let Some((text, mut pipe)) = self.stdin.zip(stdin.take_if(|_| !self.thinking)) {
             // It may end before it reads.
             let _ = pipe.write_all(text.as_bytes());
         }
@@ -95,7 +108,7 @@ impl Run {
         std::thread::spawn(move || {
             stderr.lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
         });
-        Running { child, out: Some(out), lines, seen: String::new(), started }
+        Running { child, out: Some(out), lines, seen: String::new(), started, _stdin: stdin }
     }
 }
 
@@ -107,6 +120,7 @@ pub struct Running {
     lines: Receiver<String>,
     seen: String,
     started: Instant,
+    _stdin: Option<ChildStdin>,
 }
 
 impl Running {

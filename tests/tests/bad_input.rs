@@ -13,6 +13,7 @@ const MISSING_TOOL: i32 = 4;
 const CREDENTIALS: i32 = 5;
 const REFUSED: i32 = 6;
 const TERRAFORM: i32 = 9;
+const INTERRUPTED: i32 = 130;
 
 const BUCKET: &str = "htc-grid-local-state";
 const STATE: &str = ".terraform/terraform.tfstate";
@@ -193,11 +194,17 @@ fn a_state_that_another_run_has_locked_says_who_and_how_to_release_it() {
     let run = world.xtask("transfer-images --auto-approve").end();
     run.failed(TERRAFORM, &["locked by ada@laptop", "2026-11-22"]);
     let hint = hint(&run);
-    assert!(hint.contains("force-unlock") && hint.contains("11111111-2222-3333-4444-555555555555"), "{run}");
+    let release = "init-images --release-lock 11111111-2222-3333-4444-555555555555";
+    assert!(hint.contains(&format!("cargo xtask {release}")), "{run}");
     assert!(hint.contains("--lock-timeout"), "{run}");
     unchanged(&world, &run);
     let after = world.aws().object(BUCKET, &format!("{STATE}.tflock")).unwrap();
     assert_eq!(after, lock.to_string().as_bytes(), "the lock is the other run's");
+
+    // What the hint says is what helps.
+    world.xtask(release).ok();
+    assert_eq!(world.aws().object(BUCKET, &format!("{STATE}.tflock")), None);
+    world.xtask("transfer-images --auto-approve").ok();
 }
 
 #[test]
@@ -235,6 +242,17 @@ fn any_answer_but_yes_and_no_answer_change_nothing() {
 
     let run = world.xtask("transfer-images --dry-run").ok();
     assert!(run.stderr.contains("nothing was changed"), "{run}");
+    unchanged(&world, &run);
+}
+
+#[test]
+fn ctrl_c_at_the_question_changes_nothing() {
+    let Some(world) = initialised(ONE) else { return };
+    let mut run = world.xtask("transfer-images").thinking().start();
+    run.wait_for("copy 1 image");
+    run.signal(rustix::process::Signal::INT);
+    let run = run.end();
+    run.failed(INTERRUPTED, &["error: interrupted"]);
     unchanged(&world, &run);
 }
 

@@ -38,6 +38,9 @@ fn the_demo_brings_everything_and_a_second_run_has_nothing_to_do() {
 
     let first = demo(&world).ok();
     let listed = table(&first);
+    // Where the project stands is nobody's business.
+    let project = e2e::root().display().to_string();
+    assert!(!first.stdout.contains(&project) && !first.stderr.contains(&project), "{first}");
     let samples: Value =
         serde_json::from_slice(&std::fs::read(world.path("local/sample-upstreams/server.json")).unwrap())
             .unwrap();

@@ -101,6 +101,7 @@ pub enum Command {
     Local(commands::local::Local),
     DestroyImages(commands::destroy::DestroyImages),
     AutoDestroyImages(commands::destroy::AutoDestroyImages),
+    Prune(commands::prune::Prune),
     ResetImagesDeployment(commands::reset::ResetImagesDeployment),
     Doctor(commands::doctor::Doctor),
     Demo(commands::demo::Demo),

@@ -118,9 +118,8 @@ impl<'a> Infrastructure<'a> {
         )
     }
 
-    /// The values of the module's variables. What others created is used and left alone; what this grid created and
-    /// no longer wants stays until `prune`.
-    pub fn variables(&self, config: &Config, survey: &Survey) -> Value {
+    /// The values of the module's variables, as images.toml has it. What others created is used and left alone.
+    pub fn wanted_variables(&self, config: &Config, survey: &Survey) -> Value {
         let foreign = Existing {
             repositories: survey
                 .repositories
@@ -135,7 +134,13 @@ impl<'a> Infrastructure<'a> {
                 .map(|(prefix, upstream)| (prefix.clone(), upstream.clone()))
                 .collect(),
         };
-        let mut variables = config.tfvars(&self.context.settings.tag, self.aws.region(), &foreign);
+        config.tfvars(&self.context.settings.tag, self.aws.region(), &foreign)
+    }
+
+    /// The values of the module's variables under which nothing is deleted: what this grid created and no longer wants
+    /// stays until `prune`.
+    pub fn variables(&self, config: &Config, survey: &Survey) -> Value {
+        let mut variables = self.wanted_variables(config, survey);
         let no_longer_wanted = no_longer_wanted(config, survey);
         if let Some(repositories) = variables["repositories"].as_array_mut() {
             repositories.extend(no_longer_wanted.repositories.iter().map(|name| Value::from(name.as_str())));
@@ -304,6 +309,31 @@ impl<'a> Infrastructure<'a> {
     /// There is no such lock.
     pub async fn release_lock(&self, id: &str) -> anyhow::Result<()> {
         self.terraform().await?.force_unlock(id).await.map_err(explain)
+    }
+
+    /// Deletes what the state owns and `variables` do not name.
+    ///
+    /// # Errors
+    /// Terraform fails, or its plan would delete something else than `repositories` and rules.
+    pub async fn prune(
+        &self,
+        terraform: Terraform,
+        variables: &Value,
+        repositories: &[String],
+    ) -> anyhow::Result<()> {
+        let planned = self.make_plan(terraform, variables, false).await?;
+        if let Err(TerraformError::Refused { refusals }) = terraform::guard(&planned.plan) {
+            let meant = |address: &str| {
+                address.starts_with(RULE)
+                    || repositories.iter().any(|name| address.ends_with(&format!("[\"{name}\"]")))
+            };
+            let (_, other): (Vec<_>, Vec<_>) =
+                refusals.into_iter().partition(|refusal| !refusal.replaced && meant(&refusal.address));
+            if !other.is_empty() {
+                return Err(explain(TerraformError::Refused { refusals: other }));
+            }
+        }
+        self.carry_out(&planned).await
     }
 
     /// Ends everything that the state owns.

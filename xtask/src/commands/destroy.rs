@@ -166,7 +166,11 @@ fn show(context: &Context, aws: &Aws, fates: &Fates) {
     printer.line("repositories that ECR's cache made by itself (ecr-public/..., quay/...) stay");
 }
 
-fn confirm(context: &Context) -> anyhow::Result<()> {
+/// Asks for the grid's name, which nobody types by accident.
+///
+/// # Errors
+/// Another answer, or nobody there to give one.
+pub fn confirm(context: &Context) -> anyhow::Result<()> {
     let tag = &context.settings.tag;
     let question = format!("Type the grid's name ({tag}) to delete this:");
     let answer = context.printer.ask(&question, &context.interrupt);

@@ -10,6 +10,7 @@ pub mod list;
 pub mod local;
 pub mod lock;
 pub mod login;
+pub mod prune;
 pub mod rebuild;
 pub mod reset;
 pub mod test;
@@ -255,6 +256,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Local(command) => command.run(&context).await,
         Command::DestroyImages(command) => command.run(&context).await,
         Command::AutoDestroyImages(command) => command.run(&context).await,
+        Command::Prune(command) => command.run(&context).await,
         Command::ResetImagesDeployment(command) => command.run(&context),
         Command::Doctor(command) => command.run(&context).await,
         Command::Demo(command) => command.run(&context).await,
