@@ -90,6 +90,9 @@ pub async fn run(context: &Context, request: &Request) -> anyhow::Result<()> {
         images::refuse_moved(&plan.images)?;
     }
     images::refuse_exhausted(&plan.images, request.keep_going)?;
+    if !request.keep_going {
+        show::refuse_failed(&run, &plan.images)?;
+    }
     if request.dry_run {
         context.printer.line("dry run: nothing was changed");
         return run.report(&plan, None);

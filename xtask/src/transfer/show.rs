@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use registry::mirror::{Action, Copied, Outcome, Planned};
+use registry::mirror::{Action, Copied, Job, Outcome, Planned};
 use serde::Serialize;
 
 use super::images::short;
@@ -10,7 +10,7 @@ use super::{Done, Plan, Run};
 use crate::aws::proof;
 use crate::commands::Context;
 use crate::config::RUNTIMES_REPOSITORY;
-use crate::error::{Exit, FailWith as _, ending, render};
+use crate::error::{Exit, FailWith as _, ending, exit_of, render};
 use crate::infrastructure::no_longer_wanted;
 use crate::runtimes;
 use crate::ui::{Table, units};
@@ -245,6 +245,11 @@ fn sums(plan: &Plan<'_>) -> String {
             ));
         }
     }
+    let failed =
+        plan.images.images.iter().filter(|planned| matches!(planned.action, Action::Failed(_))).count();
+    if failed > 0 {
+        parts.push(format!("{} cannot be looked up", units::count(failed, "image")));
+    }
     if parts.is_empty() { "nothing to do".to_owned() } else { parts.join("; ") }
 }
 
@@ -291,31 +296,49 @@ fn failed(done: &Done) -> usize {
     images + done.runtimes.iter().filter(|outcome| outcome.result.is_err()).count()
 }
 
-/// All that failed, each with its causes and what to do; the exit code is that of the first.
-pub(super) fn failures(run: &Run<'_>, done: &Done) -> anyhow::Result<()> {
-    let images =
-        done.images.iter().filter_map(|outcome| Some((short(&outcome.job), outcome.result.as_ref().err()?)));
-    let mut errors: Vec<anyhow::Error> = images
-        .map(|(name, error)| {
-            let exit = if error.registry() == run.target.host() { Exit::Registry } else { Exit::Upstream };
-            let hint = registry_hint(error).map(str::to_owned);
-            ending(exit, hint, anyhow::Error::new(error.clone()).context(name))
-        })
-        .collect();
-    errors.extend(done.runtimes.iter().filter_map(|outcome| {
-        let error = outcome.result.as_ref().err()?;
-        Some(ending(
-            error.exit(),
-            error.hint().map(str::to_owned),
-            anyhow::anyhow!("runtime {}: {}", outcome.name, error.in_full()),
-        ))
-    }));
+/// Stops before anything is changed where an image can already be seen to fail.
+pub(super) fn refuse_failed(run: &Run<'_>, plan: &registry::mirror::Plan) -> anyhow::Result<()> {
+    let failed = plan.images.iter().filter_map(|planned| match &planned.action {
+        Action::Failed(error) => Some(image_error(run, &planned.job, error)),
+        _ => None,
+    });
+    first_of(run, failed, "nothing was changed; --keep-going does everything else")
+}
+
+/// An image's error with its name, its exit code and its hint.
+fn image_error(run: &Run<'_>, job: &Job, error: &registry::Error) -> anyhow::Error {
+    let exit = if error.registry() == run.target.host() { Exit::Registry } else { Exit::Upstream };
+    let hint = registry_hint(error).map(str::to_owned);
+    ending(exit, hint, anyhow::Error::new(error.clone()).context(short(job)))
+}
+
+/// Prints all errors but the first, which ends the run.
+fn first_of(
+    run: &Run<'_>,
+    errors: impl IntoIterator<Item = anyhow::Error>,
+    hint: &str,
+) -> anyhow::Result<()> {
     let mut errors = errors.into_iter();
     let Some(first) = errors.next() else { return Ok(()) };
     for error in errors {
         run.context.printer.line(render(&error));
     }
-    Err(first).hint(Exit::Unexpected, "what succeeded stays; run it again and it goes on from there")
+    let exit = exit_of(&first);
+    Err(first).hint(exit, hint)
+}
+
+/// All that failed, each with its causes and what to do; the exit code is that of the first.
+pub(super) fn failures(run: &Run<'_>, done: &Done) -> anyhow::Result<()> {
+    let images = done.images.iter().filter_map(|outcome| {
+        let error = outcome.result.as_ref().err()?;
+        Some(image_error(run, &outcome.job, error))
+    });
+    let runtimes = done.runtimes.iter().filter_map(|outcome| {
+        let error = outcome.result.as_ref().err()?;
+        let message = anyhow::anyhow!("runtime {}: {}", outcome.name, error.in_full());
+        Some(ending(error.exit(), error.hint().map(str::to_owned), message))
+    });
+    first_of(run, images.chain(runtimes), "what succeeded stays; run it again and it goes on from there")
 }
 
 /// What a user can do about a registry's refusal.
