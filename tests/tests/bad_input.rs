@@ -13,6 +13,7 @@ const MISSING_TOOL: i32 = 4;
 const CREDENTIALS: i32 = 5;
 const REFUSED: i32 = 6;
 const TERRAFORM: i32 = 9;
+const DOCKER: i32 = 10;
 const INTERRUPTED: i32 = 130;
 
 const BUCKET: &str = "htc-grid-local-state";
@@ -22,6 +23,12 @@ const STATE: &str = ".terraform/terraform.tfstate";
 const ONE: &str = r#"schema_version = 1
 [images]
 curl = "curlimages/curl:7.85.0"
+"#;
+
+/// A runtime that nobody has built before.
+const RUNTIME: &str = r#"schema_version = 1
+[runtimes]
+"python3.12" = { base = "public.ecr.aws/lambda/python:3.12", epoch = "never built" }
 "#;
 
 fn world(images: &str) -> Option<World> {
@@ -124,10 +131,12 @@ fn a_missing_state_bucket_is_named_and_not_made_unasked() {
     if !programs(&["terraform"]) {
         return;
     }
-    let run = world.xtask("init-images").arg("S3_IMAGE_TFSTATE_HTCGRID_BUCKET_NAME=nobody-made-this").end();
-    run.failed(CONFIG, &["nobody-made-this", "does not exist"]);
-    assert!(hint(&run).contains("--create-state-bucket"), "{run}");
-    unchanged(&world, &run);
+    for command in ["init-images", "transfer-images --auto-approve", "destroy-images"] {
+        let run = world.xtask(command).arg("S3_IMAGE_TFSTATE_HTCGRID_BUCKET_NAME=nobody-made-this").end();
+        run.failed(CONFIG, &["nobody-made-this", "does not exist"]);
+        assert!(hint(&run).contains("--create-state-bucket"), "{run}");
+        unchanged(&world, &run);
+    }
 }
 
 #[test]
@@ -273,4 +282,40 @@ fn another_grids_state_is_not_taken_over() {
         assert!(hint(&run).contains("TAG=prod") && hint(&run).contains("--state-key"), "{run}");
         unchanged(&world, &run);
     }
+}
+
+#[test]
+fn a_docker_engine_that_is_down_is_found_before_anything_is_changed() {
+    if !programs(&["docker"]) {
+        return;
+    }
+    let Some(world) = initialised(RUNTIME) else { return };
+    let run = world
+        .xtask("transfer-images --auto-approve")
+        .env("DOCKER_HOST", "unix:///nonexistent/docker.sock")
+        .end();
+    run.failed(DOCKER, &["python3.12", "engine", "does not answer"]);
+    hint(&run);
+    unchanged(&world, &run);
+}
+
+#[test]
+fn a_missing_docker_is_found_before_anything_is_changed() {
+    let Some(world) = initialised(RUNTIME) else { return };
+    let bin = world.path("bin");
+    std::fs::create_dir(&bin).unwrap();
+    std::os::unix::fs::symlink(e2e::program("terraform").unwrap(), bin.join("terraform")).unwrap();
+    let run = world.xtask("transfer-images --auto-approve").env("PATH", &bin).end();
+    run.failed(MISSING_TOOL, &["docker"]);
+    hint(&run);
+    unchanged(&world, &run);
+}
+
+#[test]
+fn an_upstream_that_lacks_an_image_is_named_before_anything_is_changed() {
+    let Some(world) = initialised(&ONE.replace("7.85.0", "0.0.0")) else { return };
+    let run = world.xtask("transfer-images --auto-approve").end();
+    run.failed(7, &["curlimages/curl:0.0.0"]);
+    hint(&run);
+    unchanged(&world, &run);
 }

@@ -533,3 +533,41 @@ fn local_starts_points_at_and_ends_the_emulated_aws_and_reset_forgets_terraforms
     world.xtask("local up").ok();
     assert_eq!(world.aws().whole_tags().len(), 2);
 }
+
+#[test]
+fn prune_deletes_what_the_list_no_longer_names_and_nobody_else_uses() {
+    let Some(world) = transferred() else { return };
+    let aws = world.aws();
+    let keda = "\"kedacore/keda\" = \"ghcr.io/kedacore/keda:2.11.2\"\n";
+    world.write(
+        "images.toml",
+        &IMAGES
+            .replace(keda, "")
+            .replace("\"awshpc\"", "")
+            .replace("[pull_through]\necr-public = \"public.ecr.aws\"\n", ""),
+    );
+    aws.ecr("CreateRepository", &json!({ "repositoryName": "foreign" }));
+    let arn = |name: &str| format!("arn:aws:ecr:{}:{}:repository/{name}", e2e::REGION, e2e::ACCOUNT);
+    aws.ecr(
+        "TagResource",
+        &json!({ "resourceArn": arn("awshpc"), "tags": [{ "Key": "htc-grid/prod", "Value": "" }] }),
+    );
+    let before = aws.repositories();
+
+    // A transfer only tells of it.
+    let told = world.xtask("transfer-images --auto-approve").ok();
+    assert!(told.stderr.contains("no longer in images.toml, and kept"), "{told}");
+    assert_eq!(aws.repositories(), before);
+    world.xtask("prune --dry-run").ok();
+    world.xtask("prune").stdin("yes\n").end().failed(6, &["nothing was changed"]);
+    assert_eq!(aws.repositories(), before);
+
+    let run = world.xtask("prune").stdin("mainline\n").ok();
+    assert_eq!(aws.repositories(), ["awshpc", "curl", "foreign", "lambda"], "{run}");
+    assert_eq!(aws.whole_tags().len(), 1, "{run}");
+    // Another grid is in the account, and nothing on a rule says who pulls through it.
+    let rules = aws.ecr("DescribePullThroughCacheRules", &json!({}));
+    assert_eq!(rules["pullThroughCacheRules"].as_array().unwrap().len(), 1, "{run}");
+    let nothing = world.xtask("transfer-images --format json").ok();
+    assert_eq!(nothing.json()["images"][0]["action"], "up to date", "{nothing}");
+}

@@ -151,3 +151,14 @@ fn what_is_no_registry_is_named() {
     let run = transfer(&world, "Not/A/Registry", "--auto-approve").end();
     run.failed(2, &["Not/A/Registry", "HOST[/PREFIX]"]);
 }
+
+#[test]
+fn a_registry_that_does_not_answer_is_named() {
+    let Some(world) = World::new(Images::Small) else { return };
+    world.write("images.toml", "schema_version = 1\n[images]\ncurl = \"curlimages/curl:7.85.0\"\n");
+    // A port that was free a moment ago.
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let run = transfer(&world, &nobody, "--auto-approve").end();
+    run.failed(8, &[&nobody, "hint: is the network up"]);
+    assert!(!run.stderr.contains("nothing to do"), "{run}");
+}

@@ -66,11 +66,20 @@ fn manifest_puts_without_a_location() {
 }
 
 #[test]
+fn repositories_that_the_registry_sees_late() {
+    completes_with("eventual-consistency=3");
+}
+
+#[test]
 fn a_permission_that_is_missing_is_named() {
     let Some(world) = initialised() else { return };
-    for action in
-        ["ecr:CreateRepository", "ecr:DescribeRepositories", "s3:GetObject", "sts:GetCallerIdentity"]
-    {
+    for action in [
+        "ecr:CreateRepository",
+        "ecr:PutImage",
+        "ecr:DescribeRepositories",
+        "s3:GetObject",
+        "sts:GetCallerIdentity",
+    ] {
         world.aws().quirks(&[&format!("deny:{action}")]);
         let run = world.xtask("transfer-images --auto-approve").end();
         run.failed(5, &[action, "hint: "]);

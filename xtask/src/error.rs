@@ -68,7 +68,14 @@ pub fn failure(exit: Exit, message: impl Into<String>) -> anyhow::Error {
 
 /// `error` with the exit code that it ends a run with and, where there is one, what to do about it.
 pub fn ending(exit: Exit, hint: Option<String>, error: impl Into<anyhow::Error>) -> anyhow::Error {
-    Failure { exit, hint, source: error.into() }.into()
+    match error.into().downcast::<Failure>() {
+        // Who knew first what failed knows best; what to do adds up.
+        Ok(first) => {
+            let hint = first.hint.into_iter().chain(hint).reduce(|all, next| format!("{all}\n{next}"));
+            Failure { exit: first.exit, hint, source: first.source }.into()
+        }
+        Err(source) => Failure { exit, hint, source }.into(),
+    }
 }
 
 /// Adds the exit code, and the hint, to what went wrong.

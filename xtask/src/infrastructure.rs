@@ -6,10 +6,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use futures_util::future::try_join_all;
+use registry::{Client, Reference};
 use serde_json::Value;
 
 use crate::aws::bucket::StateBucket;
 use crate::aws::ecr::{Ecr, Repository};
+use crate::aws::lease::Lease;
 use crate::aws::proof::{self, Proof};
 use crate::aws::state::State;
 use crate::aws::{self, Aws};
@@ -25,6 +28,9 @@ use crate::ui::units;
 pub const REPOSITORY: &str = "aws_ecr_repository";
 /// The resource type of a pull-through cache rule in the state.
 pub const RULE: &str = "aws_ecr_pull_through_cache_rule";
+
+/// What the Makefile's module did its work with.
+const NULL_RESOURCE: &str = "null_resource";
 
 /// How long AWS may take until it shows a repository that it said it created.
 const VISIBLE_BOUND: Duration = Duration::from_secs(60);
@@ -54,6 +60,27 @@ pub struct Survey {
     /// Every pull-through cache rule: prefix to upstream.
     pub rules: BTreeMap<String, String>,
     proof: Option<Proof>,
+}
+
+impl Survey {
+    /// Whether the Makefile's module wrote the state last: its `null_resource`s are still there.
+    fn is_makefiles(&self) -> bool {
+        self.state.owned.contains_key(NULL_RESOURCE)
+    }
+
+    /// Stops at a state that has to be taken over first, which changes it and so is not done in passing.
+    ///
+    /// # Errors
+    /// The state is the Makefile's.
+    pub fn refuse_makefile(&self) -> anyhow::Result<()> {
+        if !self.is_makefiles() {
+            return Ok(());
+        }
+        Err(failure(Exit::Config, "the terraform state is the Makefile's, with its null_resources")).hint(
+            Exit::Config,
+            "`cargo xtask init-images` takes it over: a copy is put beside it, nothing in AWS changes",
+        )
+    }
 }
 
 /// The grid's AWS resources.
@@ -92,8 +119,12 @@ impl<'a> Infrastructure<'a> {
     /// # Errors
     /// AWS refuses or does not answer, or the state belongs to another grid.
     pub async fn survey(&self) -> anyhow::Result<Survey> {
+        let state = async {
+            let state = State::read(self.aws, &self.bucket, &self.key).await;
+            state.with_context(|| format!("could not read the terraform state in the bucket {}", self.bucket))
+        };
         let (state, repositories, rules, proof) = tokio::try_join!(
-            State::read(self.aws, &self.bucket, &self.key),
+            state,
             self.ecr.repositories(),
             self.ecr.pull_through_rules(),
             Proof::read(self.aws, &self.bucket, &self.key),
@@ -281,23 +312,21 @@ impl<'a> Infrastructure<'a> {
     }
 
     /// Takes what only the Makefile's module needs out of the state: its `null_resource`s, which stand for nothing and
-    /// keep terraform from working without their provider. A copy of the state is put beside it first.
+    /// keep terraform from starting without their provider. A copy of the state is put beside it first.
     ///
     /// # Errors
-    /// S3 or terraform fails.
-    pub async fn leave_makefile(&self, terraform: &Terraform, survey: &Survey) -> anyhow::Result<()> {
-        if !survey.state.owned.contains_key("null_resource") {
+    /// S3 refuses, or somebody else works on the state.
+    pub async fn leave_makefile(&self, survey: &Survey) -> anyhow::Result<()> {
+        if !survey.is_makefiles() {
             return Ok(());
         }
-        let text = terraform.state_pull().await.map_err(explain)?;
-        let copy = format!("{}.before-xtask", self.key);
-        aws::state::put(self.aws, &self.bucket, &copy, text).await?;
-        let mut addresses = terraform.state_list().await.map_err(explain)?;
-        addresses.retain(|address| address.split('.').any(|part| part == "null_resource"));
-        terraform.state_rm(&addresses).await.map_err(explain)?;
+        let lease = Lease::take(self.aws, &self.bucket, &self.key, &self.context.settings.tag).await?;
+        let left = aws::state::forget(self.aws, &self.bucket, &self.key, NULL_RESOURCE).await;
+        lease.release().await?;
+        let (left, copy) = left?;
         self.context.printer.line(format!(
             "took over the Makefile's state: {} left it, nothing in AWS changed; a copy is s3://{}/{copy}",
-            units::count(addresses.len(), "null_resource"),
+            units::count(left, NULL_RESOURCE),
             self.bucket
         ));
         Ok(())
@@ -371,9 +400,26 @@ impl<'a> Infrastructure<'a> {
     ///
     /// # Errors
     /// Terraform fails, or AWS does not show in time what it said it created.
-    pub async fn apply(&self, planned: &Planned, config: &Config) -> anyhow::Result<()> {
+    pub async fn apply(
+        &self,
+        planned: &Planned,
+        config: &Config,
+        registry: &[Reference],
+        client: &Client,
+    ) -> anyhow::Result<()> {
         self.carry_out(planned).await?;
-        self.wait_until_visible(config).await
+        self.wait_until_visible(config).await?;
+        // What ECR's API shows, its registry may not take pushes for yet.
+        try_join_all(registry.iter().map(|repository| self.wait_until_known(repository, client))).await?;
+        Ok(())
+    }
+
+    async fn wait_until_known(&self, repository: &Reference, client: &Client) -> anyhow::Result<()> {
+        let mut wait = Wait::new();
+        while !client.has_repository(repository).await.exit(Exit::Registry)? {
+            wait.again(|| repository.to_string()).await?;
+        }
+        Ok(())
     }
 
     async fn carry_out(&self, planned: &Planned) -> anyhow::Result<()> {
@@ -394,36 +440,20 @@ impl<'a> Infrastructure<'a> {
 
     /// AWS is eventually consistent: asked until it shows every repository and rule, within a bound.
     async fn wait_until_visible(&self, config: &Config) -> anyhow::Result<()> {
-        let asked = tokio::time::Instant::now();
-        let mut pause = Duration::from_millis(50);
+        let mut wait = Wait::new();
         loop {
             let (repositories, rules) =
                 tokio::try_join!(self.ecr.repositories(), self.ecr.pull_through_rules())?;
-            let absent: Vec<&str> = config
-                .repositories
-                .iter()
-                .filter(|name| !repositories.contains_key(*name))
-                .chain(
-                    config
-                        .pull_through
-                        .iter()
-                        .map(|rule| &rule.prefix)
-                        .filter(|prefix| !rules.contains_key(*prefix)),
-                )
+            let names = config.repositories.iter().filter(|name| !repositories.contains_key(*name));
+            let prefixes = config.pull_through.iter().map(|rule| &rule.prefix);
+            let absent: Vec<&str> = names
+                .chain(prefixes.filter(|prefix| !rules.contains_key(*prefix)))
                 .map(String::as_str)
                 .collect();
             if absent.is_empty() {
                 return Ok(());
             }
-            if asked.elapsed() > VISIBLE_BOUND {
-                return Err(failure(
-                    Exit::Registry,
-                    format!("ECR does not show {} after {} s", absent.join(", "), VISIBLE_BOUND.as_secs()),
-                ))
-                .hint(Exit::Registry, "run it again; nothing is done twice");
-            }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(Duration::from_secs(2));
+            wait.again(|| absent.join(", ")).await?;
         }
     }
 
@@ -440,6 +470,30 @@ impl<'a> Infrastructure<'a> {
         for repository in foreign {
             self.ecr.mark(repository, &self.context.settings.tag).await?;
         }
+        Ok(())
+    }
+}
+
+/// Asking again, with growing pauses and within [`VISIBLE_BOUND`].
+struct Wait {
+    since: tokio::time::Instant,
+    pause: Duration,
+}
+
+impl Wait {
+    fn new() -> Self {
+        Self { since: tokio::time::Instant::now(), pause: Duration::from_millis(50) }
+    }
+
+    /// Pauses before the next question, or gives up on what is `absent`.
+    async fn again(&mut self, absent: impl FnOnce() -> String) -> anyhow::Result<()> {
+        if self.since.elapsed() > VISIBLE_BOUND {
+            let message = format!("ECR does not show {} after {} s", absent(), VISIBLE_BOUND.as_secs());
+            return Err(failure(Exit::Registry, message))
+                .hint(Exit::Registry, "run it again; nothing is done twice");
+        }
+        tokio::time::sleep(self.pause).await;
+        self.pause = (self.pause * 2).min(Duration::from_secs(2));
         Ok(())
     }
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::aws::Endpoint;
 use crate::error::{Exit, FailWith as _};
+use crate::prerequisites::has_ended;
 use crate::process::{Cmd, Killer};
 use crate::settings::Paths;
 use crate::ui::Printer;
@@ -117,7 +118,8 @@ impl Background {
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
         }
         let deadline = Instant::now() + START_BOUND;
-        while self.answers(&running).await {
+        // Until the process is gone: it holds its data until then.
+        while !has_ended(running.pid) {
             anyhow::ensure!(
                 Instant::now() < deadline,
                 "{} (process {}) does not end",

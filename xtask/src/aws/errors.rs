@@ -64,6 +64,13 @@ fn advice(code: &str, status: Option<u16>, words: &str, action: &str) -> (Exit, 
         "AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation" => credentials(&format!(
             "the caller needs the permission {action}; docs/iam-policy.json lists them all"
         )),
+        "NoSuchBucket" => (
+            Exit::Config,
+            Some(
+                "is the bucket's name right? `cargo xtask init-images --create-state-bucket` makes it"
+                    .to_owned(),
+            ),
+        ),
         "OptInRequired" => {
             credentials("the region is not enabled in this account: choose another with REGION=")
         }

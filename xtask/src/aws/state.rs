@@ -57,14 +57,71 @@ impl State {
     }
 }
 
-/// Writes an object beside the state.
+/// Takes every resource of a type out of the state, without terraform and so without the type's provider, under
+/// terraform's own lock; a copy is put beside the state first. Gives how many left, and the copy's key.
 ///
 /// # Errors
-/// S3 refuses or does not answer.
-pub async fn put(aws: &Aws, bucket: &str, key: &str, text: String) -> anyhow::Result<()> {
-    let request =
-        Client::new(aws.config()).put_object().bucket(bucket).key(key).body(text.into_bytes().into());
-    request.send().await.map(drop).map_err(|e| explain(e, "s3:PutObject"))
+/// S3 refuses or does not answer, the object is no terraform state, or somebody else works on it.
+pub async fn forget(
+    aws: &Aws,
+    bucket: &str,
+    key: &str,
+    resource_type: &str,
+) -> anyhow::Result<(usize, String)> {
+    let client = Client::new(aws.config());
+    let lock = format!("{key}.tflock");
+    let holder = serde_json::json!({
+        "ID": format!("xtask-{}", std::process::id()), "Operation": "OperationTypeTakeOver", "Info": "",
+        "Who": aws.identity().arn, "Version": "", "Created": jiff::Timestamp::now().to_string(), "Path": format!("{bucket}/{key}"),
+    });
+    let locking = client
+        .put_object()
+        .bucket(bucket)
+        .key(&lock)
+        .if_none_match("*")
+        .body(holder.to_string().into_bytes().into());
+    locking
+        .send()
+        .await
+        .map_err(|e| explain(e, "s3:PutObject"))
+        .context("could not lock the terraform state")?;
+    let result = forget_locked(&client, bucket, key, resource_type).await;
+    let unlocked = client
+        .delete_object()
+        .bucket(bucket)
+        .key(&lock)
+        .send()
+        .await
+        .map_err(|e| explain(e, "s3:DeleteObject"));
+    let result = result?;
+    unlocked?;
+    Ok(result)
+}
+
+async fn forget_locked(
+    client: &Client,
+    bucket: &str,
+    key: &str,
+    resource_type: &str,
+) -> anyhow::Result<(usize, String)> {
+    let answer =
+        client.get_object().bucket(bucket).key(key).send().await.map_err(|e| explain(e, "s3:GetObject"))?;
+    let etag = answer.e_tag.clone().context("S3 gave no ETag")?;
+    let bytes = answer.body.collect().await.context("could not read the terraform state")?.into_bytes();
+    let mut state: serde_json::Value =
+        serde_json::from_slice(&bytes).context("the state object is no terraform state")?;
+    let copy = format!("{key}.before-xtask");
+    let put = |key: &str, body: Vec<u8>| client.put_object().bucket(bucket).key(key).body(body.into());
+    put(&copy, bytes.to_vec()).send().await.map_err(|e| explain(e, "s3:PutObject"))?;
+    let resources = state["resources"].as_array_mut().context("the state object has no resources")?;
+    let before = resources.len();
+    resources.retain(|resource| resource["type"] != resource_type);
+    let left = before - resources.len();
+    let serial = state["serial"].as_u64().context("the state object has no serial")?;
+    state["serial"] = (serial + 1).into();
+    let request = put(key, serde_json::to_vec_pretty(&state)?).if_match(etag);
+    request.send().await.map_err(|e| explain(e, "s3:PutObject"))?;
+    Ok((left, copy))
 }
 
 /// The part of terraform's state format (version 4) that is read here.

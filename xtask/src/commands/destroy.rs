@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use clap::Args;
+use futures_util::future::try_join_all;
 
 use super::Context;
 use crate::aws::Aws;
@@ -98,14 +99,22 @@ async fn destroy(context: &Context, dry_run: bool, ask: bool) -> anyhow::Result<
     context.printer.data(&Table::default(), &fates)
 }
 
+/// Whether any repository of the account is marked by another grid than `tag`.
+///
+/// # Errors
+/// AWS refuses or does not answer.
+pub async fn others_anywhere(ecr: &Ecr, survey: &Survey, tag: &str) -> anyhow::Result<bool> {
+    let marks = try_join_all(survey.repositories.values().map(|repository| ecr.marks(repository))).await?;
+    Ok(marks.iter().flatten().any(|grid| grid != tag))
+}
+
 async fn fates(context: &Context, ecr: &Ecr, survey: &Survey) -> anyhow::Result<Fates> {
-    let mut others_anywhere = false;
+    let keep_rules = others_anywhere(ecr, survey, &context.settings.tag).await?;
     let mut repositories = Vec::new();
     for repository in survey.repositories.values() {
-        let mut used_by = ecr.marks(repository).await?;
-        used_by.remove(&context.settings.tag);
-        others_anywhere |= !used_by.is_empty();
         if survey.state.owns(REPOSITORY, &repository.name) {
+            let mut used_by = ecr.marks(repository).await?;
+            used_by.remove(&context.settings.tag);
             let images = ecr.images(&repository.name).await?;
             let bytes = images.iter().map(|image| image.size).sum();
             repositories.push(Fate {
@@ -126,7 +135,7 @@ async fn fates(context: &Context, ecr: &Ecr, survey: &Survey) -> anyhow::Result<
         .filter_map(|repository| repository.kms_key.as_ref())
         .any(|key| own_keys.iter().any(|own| key == own || key.ends_with(&format!("/{own}"))));
     let rules = survey.state.owned.get(RULE).cloned().unwrap_or_default();
-    Ok(Fates { repositories, rules, keep_rules: others_anywhere, keep_key })
+    Ok(Fates { repositories, rules, keep_rules, keep_key })
 }
 
 fn show(context: &Context, aws: &Aws, fates: &Fates) {

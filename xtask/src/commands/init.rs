@@ -6,7 +6,7 @@ use super::Context;
 use crate::aws::bucket::{Problem, StateBucket};
 use crate::infrastructure::Infrastructure;
 
-/// Check the bucket of the terraform state and initialise terraform with it
+/// Check the bucket of the terraform state, initialise terraform with it, and take over a state of the Makefile's
 #[derive(Debug, Default, Args)]
 #[command(
     after_help = "Examples:\n  cargo xtask init-images TAG=prod REGION=eu-west-1\n  cargo xtask init-images --create-state-bucket --state-bucket my-state"
@@ -43,7 +43,8 @@ impl InitImages {
         } else {
             bucket.check().await?;
         }
-        infrastructure.survey().await?;
+        let survey = infrastructure.survey().await?;
+        infrastructure.leave_makefile(&survey).await?;
         if let Some(id) = &self.release_lock {
             infrastructure.release_lock(id).await?;
             context.printer.line(format!("released the lock {id}"));

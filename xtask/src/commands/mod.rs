@@ -106,6 +106,7 @@ impl Context {
     /// Something is missing and the user said no, or only a person can bring it.
     pub async fn ready(&self, needs: &[Need], yes: bool) -> anyhow::Result<()> {
         let printer = &self.printer;
+        let here = format!("{}/", self.paths.root().display());
         let setup = Setup {
             state: &self.paths.target().join("local").join("docker"),
             assume_yes: yes,
@@ -114,7 +115,8 @@ impl Context {
                     .ask(&format!("{question} [y/N]"), &self.interrupt)
                     .is_some_and(|a| matches!(a.as_str(), "y" | "yes"))
             },
-            say: &|line| printer.line(line),
+            // No output shows where the project stands.
+            say: &|line| printer.line(line.replace(&here, "")),
         };
         let found = prerequisites::ensure(needs, &setup).await.exit(Exit::MissingTool)?;
         found.hints.iter().for_each(|hint| printer.line(hint));

@@ -1,9 +1,11 @@
 //! `prune`.
 
+use std::collections::BTreeMap;
+
 use clap::Args;
 
 use super::Context;
-use super::destroy::confirm;
+use super::destroy::{confirm, others_anywhere};
 use crate::aws::ecr::Ecr;
 use crate::aws::lease::Lease;
 use crate::infrastructure::{Infrastructure, no_longer_wanted};
@@ -47,12 +49,21 @@ impl Prune {
             table.row([name.clone(), images.len().to_string(), size, verdict]);
         }
         unwanted.repositories.retain(|name| !kept.contains(name));
+        // Any other grid of the account may pull through a rule, and nothing on the rule says which does.
+        let kept_rules = if others_anywhere(&ecr, &survey, &context.settings.tag).await? {
+            std::mem::take(&mut unwanted.rules)
+        } else {
+            BTreeMap::new()
+        };
         let rules: Vec<String> = unwanted.rules.keys().cloned().collect();
         if unwanted.repositories.is_empty() && rules.is_empty() {
             context.printer.line("images.toml names everything that this grid created: nothing to prune");
             return Ok(());
         }
         context.printer.table(&table);
+        for rule in kept_rules.keys() {
+            context.printer.line(format!("pull-through rule {rule}: keep: other grids are in this account"));
+        }
         for rule in &rules {
             context.printer.line(format!("pull-through rule {rule}: delete"));
         }
@@ -68,6 +79,11 @@ impl Prune {
             let mut variables = infrastructure.wanted_variables(&config, &survey);
             if let Some(repositories) = variables["repositories"].as_array_mut() {
                 repositories.extend(kept.iter().map(|name| serde_json::Value::from(name.as_str())));
+            }
+            if let Some(rules) = variables["pull_through_cache_rules"].as_object_mut() {
+                rules.extend(kept_rules.iter().map(|(prefix, upstream)| {
+                    (prefix.clone(), serde_json::json!({ "upstream": upstream, "credential_arn": null }))
+                }));
             }
             infrastructure.prune(terraform, &variables, &unwanted.repositories).await
         };

@@ -282,7 +282,7 @@ fn engines() -> Vec<Process> {
 }
 
 /// Whether a process has ended, whether or not its parent has taken note.
-fn has_ended(pid: u32) -> bool {
+pub fn has_ended(pid: u32) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| {
         // The state follows the name, which is in parentheses and may hold anything.
         stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']))

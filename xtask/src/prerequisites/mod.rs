@@ -8,7 +8,7 @@ mod packages;
 
 use std::path::Path;
 
-pub use engine::Engine;
+pub use engine::{Engine, has_ended};
 use packages::System;
 
 use crate::process::{Cmd, ProcessError};

@@ -191,14 +191,6 @@ impl Terraform {
         }
     }
 
-    /// The state as it stands in the bucket, for a copy; empty where there is none.
-    ///
-    /// # Errors
-    /// [`TerraformError`].
-    pub async fn state_pull(&self) -> Result<String, TerraformError> {
-        self.read(self.cmd(["state", "pull", "-no-color"])).await
-    }
-
     /// Forgets resources without touching them, under the lock.
     ///
     /// # Errors

@@ -33,7 +33,9 @@ impl Resources<'_> {
     /// Does it, and marks what others manage and this grid uses.
     pub(super) async fn apply(&self, run: &Run<'_>) -> anyhow::Result<()> {
         if let Some(planned) = self.planned.as_ref().filter(|planned| !planned.plan.is_empty()) {
-            self.infrastructure.apply(planned, &run.config).await?;
+            let names = run.config.repositories.iter().map(|name| run.target.repository(name));
+            let repositories = names.collect::<anyhow::Result<Vec<_>>>()?;
+            self.infrastructure.apply(planned, &run.config, &repositories, run.mirror.client()).await?;
         }
         if let Some(account) = &run.target.account {
             self.settings.apply(&account.aws).await?;
@@ -51,6 +53,7 @@ pub(super) async fn plan<'a>(run: &Run<'a>) -> anyhow::Result<Option<Resources<'
     let context = run.context;
     let infrastructure = context.interrupt.guard(Infrastructure::open(context, &account.aws)).await?;
     let survey = context.interrupt.guard(infrastructure.survey()).await?;
+    survey.refuse_makefile()?;
     // The resources are those of the whole file, whatever --only says.
     let config = context.config()?;
     let settings = context
@@ -63,7 +66,6 @@ pub(super) async fn plan<'a>(run: &Run<'a>) -> anyhow::Result<Option<Resources<'
         None
     } else {
         let terraform = infrastructure.terraform().await?;
-        infrastructure.leave_makefile(&terraform, &survey).await?;
         Some(infrastructure.plan(terraform, &variables).await?)
     };
     Ok(Some(Resources { infrastructure, survey, proven, planned, settings }))

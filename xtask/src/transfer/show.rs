@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use registry::ErrorKind;
 use registry::mirror::{Action, Copied, Job, Outcome, Planned};
 use serde::Serialize;
 
@@ -307,8 +308,17 @@ pub(super) fn refuse_failed(run: &Run<'_>, plan: &registry::mirror::Plan) -> any
 
 /// An image's error with its name, its exit code and its hint.
 fn image_error(run: &Run<'_>, job: &Job, error: &registry::Error) -> anyhow::Error {
-    let exit = if error.registry() == run.target.host() { Exit::Registry } else { Exit::Upstream };
-    let hint = registry_hint(error).map(str::to_owned);
+    let ours = error.registry() == run.target.host();
+    let denied = matches!(error.kind(), ErrorKind::Denied { .. } | ErrorKind::Unauthorized { .. });
+    let (exit, hint) = match (ours, run.target.account.is_some() && denied) {
+        (true, true) => (
+            Exit::Credentials,
+            Some("the caller needs the permission that ECR names; docs/iam-policy.json lists them all"),
+        ),
+        (true, false) => (Exit::Registry, registry_hint(error)),
+        (false, _) => (Exit::Upstream, registry_hint(error)),
+    };
+    let hint = hint.map(str::to_owned);
     ending(exit, hint, anyhow::Error::new(error.clone()).context(short(job)))
 }
 
@@ -343,7 +353,6 @@ pub(super) fn failures(run: &Run<'_>, done: &Done) -> anyhow::Result<()> {
 
 /// What a user can do about a registry's refusal.
 pub fn registry_hint(error: &registry::Error) -> Option<&'static str> {
-    use registry::ErrorKind;
     match error.kind() {
         ErrorKind::Unauthorized { .. } | ErrorKind::Denied { .. } => {
             Some("does the image exist, and are you logged in there (`docker login`)?")
@@ -352,7 +361,7 @@ pub fn registry_hint(error: &registry::Error) -> Option<&'static str> {
             Some("wait, or log in there (`docker login`) for a higher limit")
         }
         ErrorKind::NameUnknown { .. } => {
-            Some("run without --only or --registry once, so that the repository is created")
+            Some("does the repository exist? transfer-images without --registry creates it")
         }
         ErrorKind::Network { .. } | ErrorKind::Stalled { .. } => {
             Some("is the network up, and the registry reachable from here?")

@@ -116,6 +116,17 @@ impl Client {
         ))
     }
 
+    /// Whether the registry knows the repository: one that its owner has just created may not have reached it yet.
+    ///
+    /// # Errors
+    /// When the registry cannot be reached or refuses.
+    pub async fn has_repository(&self, reference: &Reference) -> Result<bool, Error> {
+        let mut url = self.url(reference, "tags/list")?;
+        url.set_query(Some("n=1"));
+        let page = self.retry(|| self.page::<serde::de::IgnoredAny>(reference, url.clone())).await;
+        Ok(absent_as_none(page)?.is_some())
+    }
+
     /// The manifests that are about `reference`'s digest: signatures, attestations. By the referrers API, else by the tag that
     /// stands in for it ([fallback](https://github.com/opencontainers/distribution-spec/blob/main/spec.md#unavailable-referrers-api)).
     ///

@@ -1,0 +1,144 @@
+//! An account that HTC-Grid's Makefile deployed keeps everything.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
+
+use e2e::{Images, World, programs};
+use serde_json::{Value, json};
+
+const BUCKET: &str = "htc-grid-local-state";
+const STATE: &str = ".terraform/terraform.tfstate";
+
+const IMAGES: &str = r#"schema_version = 1
+[images]
+curl = "curlimages/curl:7.85.0"
+[pull_through]
+ecr-public = "public.ecr.aws"
+quay = "quay.io"
+registry-k8s-io = "registry.k8s.io"
+[repositories]
+extra = ["awshpc", "submitter"]
+"#;
+
+/// What stands is the tool's own work; the state then tells it as the Makefile's module does.
+fn deployed_by_the_makefile() -> Option<World> {
+    if !programs(&["terraform"]) {
+        return None;
+    }
+    let world = World::new(Images::Small)?;
+    world.write("images.toml", IMAGES);
+    world.xtask("init-images --create-state-bucket").ok();
+    world.xtask("transfer-images --auto-approve").ok();
+    let aws = world.aws();
+    let mut state: Value = serde_json::from_slice(&aws.object(BUCKET, STATE).unwrap()).unwrap();
+    let mut resources = Vec::new();
+    for mut resource in state["resources"].as_array().unwrap().clone() {
+        match resource["type"].as_str().unwrap() {
+            _ if resource["mode"] != "managed" => continue,
+            "aws_kms_key" => {
+                resource["module"] = "module.ecr_kms_key".into();
+                resource["name"] = "this".into();
+                resource["instances"][0]["index_key"] = 0.into();
+                resource["instances"][0]["dependencies"] = json!([]);
+            }
+            "aws_kms_alias" => {
+                resource["module"] = "module.ecr_kms_key".into();
+                resource["name"] = "this".into();
+            }
+            "aws_ecr_repository" => resource["name"] = "third_party".into(),
+            "aws_ecr_pull_through_cache_rule" => {
+                for mut instance in resource["instances"].as_array().unwrap().clone() {
+                    let name = match instance["index_key"].as_str().unwrap() {
+                        "registry-k8s-io" => "registry_k8s_io".to_owned(),
+                        other => other.to_owned(),
+                    };
+                    instance.as_object_mut().unwrap().remove("index_key");
+                    let mut rule = resource.clone();
+                    rule["name"] = name.into();
+                    rule["instances"] = json!([instance]);
+                    resources.push(rule);
+                }
+                continue;
+            }
+            _ => continue,
+        }
+        resources.push(resource);
+    }
+    for name in ["authenticate_to_ecr_repository", "copy_images", "pull_python_env"] {
+        resources.push(json!({
+            "mode": "managed", "type": "null_resource", "name": name,
+            "provider": "provider[\"registry.terraform.io/hashicorp/null\"]",
+            "instances": [{ "schema_version": 0, "sensitive_attributes": [], "attributes": {
+                "id": "4711", "triggers": { "always_run": "2023-09-01T10:00:00Z" },
+            } }],
+        }));
+    }
+    state["resources"] = resources.into();
+    state["outputs"] = json!({});
+    state["serial"] = (state["serial"].as_u64().unwrap() + 1).into();
+    aws.put_object(BUCKET, STATE, state.to_string().as_bytes());
+    // Another machine: a fresh checkout of this project.
+    std::fs::remove_dir_all(world.path("local/terraform")).unwrap();
+    std::fs::remove_dir_all(world.path("target/xtask")).unwrap();
+    aws.forget();
+    Some(world)
+}
+
+fn addresses(state: &[u8]) -> Vec<String> {
+    let state: Value = serde_json::from_slice(state).unwrap();
+    let managed =
+        state["resources"].as_array().unwrap().iter().filter(|resource| resource["mode"] == "managed");
+    let name = |resource: &Value| {
+        let module = resource["module"].as_str().map(|module| format!("{module}.")).unwrap_or_default();
+        format!("{module}{}.{}", resource["type"].as_str().unwrap(), resource["name"].as_str().unwrap())
+    };
+    managed.map(name).collect()
+}
+
+#[test]
+fn its_resources_are_taken_over_where_they_stand() {
+    let Some(world) = deployed_by_the_makefile() else { return };
+    let aws = world.aws();
+    let (tags, repositories) = (aws.whole_tags(), aws.ecr("DescribeRepositories", &json!({})));
+    let before = aws.object(BUCKET, STATE).unwrap();
+    aws.forget();
+
+    let run = world.xtask("init-images").ok();
+    assert!(run.stderr.contains("Makefile's state") && run.stderr.contains("before-xtask"), "{run}");
+    let run = world.xtask("transfer-images --auto-approve").ok();
+    assert!(!run.stderr.contains("delete aws_") && !run.stderr.contains("replace aws_"), "{run}");
+    let created: Vec<_> = aws
+        .changes()
+        .into_iter()
+        .filter(|change| change.contains("Delete") && change.contains("ecr"))
+        .collect();
+    assert_eq!(created, Vec::<String>::new(), "{run}");
+    assert_eq!(aws.whole_tags(), tags);
+    let after = aws.ecr("DescribeRepositories", &json!({}));
+    assert_eq!(after["repositories"], repositories["repositories"], "{run}");
+    let after = addresses(&aws.object(BUCKET, STATE).unwrap());
+    assert!(
+        !after.iter().any(|address| address.contains("null_resource") || address.contains("module.")),
+        "{after:?}"
+    );
+    let copy = aws.object(BUCKET, &format!("{STATE}.before-xtask")).unwrap();
+    assert_eq!(addresses(&copy), addresses(&before));
+    let second = world.xtask("transfer-images --refresh --format json").ok();
+    assert_eq!(second.json()["changed"], false, "{second}");
+}
+
+#[test]
+fn a_transfer_points_at_the_takeover_and_leaves_the_state_as_it_is() {
+    let Some(world) = deployed_by_the_makefile() else { return };
+    let aws = world.aws();
+    let before = aws.object(BUCKET, STATE).unwrap();
+    for command in ["transfer-images --dry-run", "transfer-images --auto-approve"] {
+        let run = world.xtask(command).end();
+        assert_eq!(run.code, Some(3), "{run}");
+        assert!(run.stderr.contains("`cargo xtask init-images` takes it over"), "{run}");
+    }
+    assert!(
+        aws.object(BUCKET, STATE).unwrap() == before,
+        "the state was changed: {:?}",
+        addresses(&aws.object(BUCKET, STATE).unwrap())
+    );
+}
