@@ -76,6 +76,10 @@ impl<'a> Call<'a> {
     }
 }
 
+/// How often one request may meet a credential that has run out: with many requests under way, the new one may be spent
+/// before this request's turn comes.
+const EXPIRIES: u32 = 3;
+
 impl Core {
     /// Sends `call` and returns its reply if that is a success; credentials that ran out are renewed once.
     pub(crate) async fn send(&self, call: Call<'_>) -> Result<Response, Error> {
@@ -93,7 +97,7 @@ impl Core {
         }
         let mut grant = self.auth.grant(&self.http, registry, &route.origin, &scope).await?;
         // Once for a challenge, and once more for a credential that has run out since it was stored.
-        let mut was_refused = false;
+        let mut refusals = 0;
         loop {
             self.pacer.turn(registry, call.action).await;
             let refusal = match self.exchange(&call, &grant).await? {
@@ -108,10 +112,11 @@ impl Core {
                 return Err(self.refused(&call, refusal));
             }
             let had_header = grant.header.is_some();
-            if had_header && was_refused {
+            let patience = if refusal.failure.is_expired_token() { EXPIRIES } else { 1 };
+            if had_header && refusals >= patience {
                 return Err(self.refused(&call, refusal));
             }
-            was_refused = had_header;
+            refusals += u32::from(had_header);
             let headers = &refusal.failure.headers;
             let renewed =
                 self.auth.renew(&self.http, registry, &route.origin, &scope, &grant, headers).await?;
