@@ -170,8 +170,7 @@ impl Background {
 /// # Errors
 /// cargo is missing or the packages do not compile.
 pub async fn build(paths: &Paths, packages: &[&str], printer: &Printer) -> anyhow::Result<()> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Cmd::new(cargo).arg("build").cwd(paths.root());
+    let mut command = Cmd::cargo().arg("build").cwd(paths.root());
     for package in packages {
         command = command.arg("--package").arg(package);
     }

@@ -144,6 +144,16 @@ impl Cmd {
         Self { program: program.as_ref().into(), args: Vec::new(), env: Vec::new(), cwd: None, stdin: None }
     }
 
+    /// cargo, without what the cargo that started this program says about its package: a build script that looks at those
+    /// variables (ring's does) would make every nested build compile its dependents anew.
+    pub fn cargo() -> Self {
+        const ABOUT_THE_PACKAGE: [&str; 4] = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"];
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+        let about = names.filter(|name| ABOUT_THE_PACKAGE.iter().any(|prefix| name.starts_with(prefix)));
+        about.fold(Self::new(cargo), |command, name| command.env_remove(name))
+    }
+
     /// Adds an argument.
     pub fn arg(mut self, arg: impl Into<OsString>) -> Self {
         self.args.push(arg.into());

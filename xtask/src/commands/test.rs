@@ -86,7 +86,7 @@ impl Test {
     }
 
     fn cargo(&self, arguments: &[&str]) -> Cmd {
-        Cmd::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())).args(arguments.iter().copied())
+        Cmd::cargo().args(arguments.iter().copied())
     }
 
     fn tests(&self) -> Cmd {
