@@ -37,7 +37,7 @@ use crate::settings::{Paths, Settings};
 use crate::ui::Printer;
 
 /// How long the real sources may take to answer, before the demo takes its own.
-const PROBE_BOUND: Duration = Duration::from_secs(5);
+const PROBE_BOUND: Duration = Duration::from_secs(2);
 
 /// Where the terraform state is kept.
 pub struct StateBucketName {
@@ -228,13 +228,17 @@ impl Context {
         Ok(StateBucketName { bucket, kms_key })
     }
 
-    /// Whether the real source registries answer.
+    /// Whether the real source registries answer; asked once, for the demo is to begin at once.
     pub async fn upstreams_answer(&self, config: &Config) -> bool {
-        let Ok(client) = self.registry_client(config) else { return false };
-        let source = config.images.first().map(|image| image.source.clone());
-        let Some(source) = source else { return false };
-        let probe = tokio::time::timeout(PROBE_BOUND, client.head(&source));
-        matches!(probe.await, Ok(Ok(Some(_))))
+        let Some(image) = config.images.first() else { return false };
+        let registry = image.source.registry();
+        let address = match self.routes(config).get(registry) {
+            Some(route) => route.clone(),
+            None if registry == registry::DOCKER_HUB => "https://registry-1.docker.io".to_owned(),
+            None => format!("https://{registry}"),
+        };
+        let probe = self.http.get(format!("{address}/v2/")).timeout(PROBE_BOUND);
+        probe.send().await.is_ok()
     }
 }
 
