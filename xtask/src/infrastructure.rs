@@ -119,15 +119,14 @@ impl<'a> Infrastructure<'a> {
     /// # Errors
     /// AWS refuses or does not answer, or the state belongs to another grid.
     pub async fn survey(&self) -> anyhow::Result<Survey> {
-        let state = async {
-            let state = State::read(self.aws, &self.bucket, &self.key).await;
-            state.with_context(|| format!("could not read the terraform state in the bucket {}", self.bucket))
-        };
+        let in_bucket = |what: &str| format!("could not read the {what} in the bucket {}", self.bucket);
+        let state = State::read(self.aws, &self.bucket, &self.key);
+        let proof = Proof::read(self.aws, &self.bucket, &self.key);
         let (state, repositories, rules, proof) = tokio::try_join!(
-            state,
+            async { state.await.with_context(|| in_bucket("terraform state")) },
             self.ecr.repositories(),
             self.ecr.pull_through_rules(),
-            Proof::read(self.aws, &self.bucket, &self.key),
+            async { proof.await.with_context(|| in_bucket("proof beside the terraform state")) },
         )?;
         let survey = Survey { state, repositories, rules, proof };
         self.check_owner(&survey.state)?;
