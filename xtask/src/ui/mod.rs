@@ -20,6 +20,16 @@ pub fn last_words(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
+/// The table whole, or fit for the terminal that stdout is.
+fn for_stdout(table: &Table) -> String {
+    let stdout = std::io::stdout();
+    let size = stdout.is_terminal().then(|| rustix::termios::tcgetwinsize(&stdout).ok()).flatten();
+    match size.map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0) {
+        Some(columns) => table.fitting(columns),
+        None => table.to_string(),
+    }
+}
+
 /// Prints; every line of the run goes through here.
 #[derive(Clone, Debug)]
 pub struct Printer {
@@ -63,7 +73,7 @@ impl Printer {
     /// stdout is gone, or the value is no JSON.
     pub fn data(&self, table: &Table, document: &impl serde::Serialize) -> anyhow::Result<()> {
         match self.format {
-            Format::Text => self.out(&table.to_string()),
+            Format::Text => self.out(&for_stdout(table)),
             Format::Json => self.out(&(serde_json::to_string_pretty(document)? + "\n")),
         }
     }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use registry::Digest;
+
 /// Rows under a heading.
 #[derive(Clone, Debug, Default)]
 pub struct Table {
@@ -23,6 +25,20 @@ impl Table {
     /// Whether there is no row.
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
+    }
+
+    /// The table for a terminal of `columns`: where a row would wrap, digests are cut to the 12 digits that tell them apart.
+    pub fn fitting(&self, columns: usize) -> String {
+        let whole = self.to_string();
+        if whole.lines().all(|line| line.chars().count() <= columns) {
+            return whole;
+        }
+        let cut = |cell: &String| match cell.parse::<Digest>() {
+            Ok(digest) => format!("sha256:{}", digest.short()),
+            Err(_) => cell.clone(),
+        };
+        let rows = self.rows.iter().map(|row| row.iter().map(cut).collect()).collect();
+        Self { heading: self.heading.clone(), rows }.to_string()
     }
 }
 
@@ -59,5 +75,15 @@ mod tests {
         table.row(["curl".into(), "1 B".into()]);
         table.row(["kedacore/keda".into(), "22 B".into()]);
         assert_eq!(table.to_string(), "IMAGE          SIZE\ncurl           1 B\nkedacore/keda  22 B\n");
+    }
+
+    #[test]
+    fn digests_are_cut_only_where_a_row_would_wrap() {
+        let digest = Digest::of(b"x");
+        let mut table = Table::new(["IMAGE", "DIGEST"]);
+        table.row(["curl".into(), digest.to_string()]);
+        assert_eq!(table.fitting(80), table.to_string());
+        let cut = table.fitting(77);
+        assert_eq!(cut, format!("IMAGE  DIGEST\ncurl   sha256:{}\n", digest.short()));
     }
 }
