@@ -2,7 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
 
-use e2e::{DebianRegistry, Images, World, command, digest, programs, read, request};
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::time::Duration;
+
+use e2e::{DebianRegistry, Gate, Images, World, command, digest, programs, read, request};
 use serde_json::Value;
 
 const IMAGES: &str = r#"schema_version = 1
@@ -157,8 +161,67 @@ fn a_registry_that_does_not_answer_is_named() {
     let Some(world) = World::new(Images::Small) else { return };
     world.write("images.toml", "schema_version = 1\n[images]\ncurl = \"curlimages/curl:7.85.0\"\n");
     // A port that was free a moment ago.
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let run = transfer(&world, &nobody, "--auto-approve").end();
     run.failed(8, &[&nobody, "hint: is the network up"]);
     assert!(!run.stderr.contains("nothing to do"), "{run}");
+}
+
+/// A server that answers everything with `status`; its address.
+fn answering(status: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for mut client in listener.incoming().filter_map(Result::ok) {
+            let _ = client.read(&mut [0; 4096]);
+            let _ = write!(client, "HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+        }
+    });
+    format!("http://{host}")
+}
+
+#[test]
+fn an_upstream_that_is_away_is_a_warning_while_the_target_is_what_the_lock_says() {
+    let (Some(mut world), Some(target)) = (World::new(Images::Small), DebianRegistry::start()) else {
+        return;
+    };
+    world.write("images.toml", IMAGES);
+    transfer(&world, target.host(), "--auto-approve").ok();
+    let real = format!("http://{}/docker.io", world.samples());
+    let silent = Gate::before(world.samples(), |_| true);
+    // A port that was free a moment ago.
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let refused = format!("http://{nobody}");
+    let cases = [
+        ("", vec![refused.clone(), answering("503 Service Unavailable")]),
+        (
+            "--locked",
+            vec![refused.clone(), format!("http://{}", silent.host()), "http://nobody.invalid".into()],
+        ),
+    ];
+    let memory = world.path("target/xtask/mapping.json");
+    // By what the last run learned, then by images.lock alone.
+    for (locked, away) in cases {
+        for url in away {
+            world.route("docker.io", url.clone());
+            let run = transfer(&world, target.host(), &format!("{locked} --format json")).ok();
+            assert_eq!(run.json()["changed"], false, "{url}: {run}");
+            assert!(run.stderr.contains("docker.io does not answer"), "{url}: {run}");
+            assert!(run.stderr.contains("not compared with upstream: curl:7.85.0\n"), "{url}: {run}");
+            assert!(run.took < Duration::from_secs(20), "{url}: {run}");
+        }
+        world.route("docker.io", real.clone());
+        world.sourced().args("lock").ok();
+        let _ = std::fs::remove_file(&memory);
+    }
+
+    // An answer is no silence, and what the target lacks cannot be had.
+    for status in ["404 Not Found", "401 Unauthorized"] {
+        world.route("docker.io", answering(status));
+        let run = transfer(&world, target.host(), "").end();
+        run.failed(7, &["docker.io/curlimages/curl:7.85.0"]);
+    }
+    world.route("docker.io", refused);
+    let run = transfer(&world, &format!("{}/elsewhere", target.host()), "--auto-approve").end();
+    run.failed(7, &["docker.io/curlimages/curl:7.85.0", "hint: is the network up"]);
 }

@@ -24,8 +24,18 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(problem) => return error::exit_with(&problem.into()),
+    };
+    let code = runtime.block_on(run());
+    // A name that is still being looked up is nobody's concern any more.
+    runtime.shutdown_background();
+    code
+}
+
+async fn run() -> ExitCode {
     let arguments = match cli::translate(std::env::args()) {
         Ok(arguments) => arguments,
         Err(problem) => return error::exit_with(&error::failure(error::Exit::Usage, problem)),

@@ -261,6 +261,17 @@ impl Error {
         }
     }
 
+    /// Whether the registry is out of reach, or does not work at the moment: neither its answer nor a refusal came.
+    pub fn is_out_of_reach(&self) -> bool {
+        match self.kind() {
+            ErrorKind::Unavailable { .. } | ErrorKind::Stalled { .. } | ErrorKind::TooManyRequests { .. } => {
+                true
+            }
+            ErrorKind::Network { source } => !is_certificate_problem(source.as_ref()),
+            _ => false,
+        }
+    }
+
     /// Whether the content was not what it should be. It is transient only as long as the way may be to blame.
     pub(crate) fn is_mismatch(&self) -> bool {
         matches!(self.kind(), ErrorKind::DigestMismatch { .. } | ErrorKind::SizeMismatch { .. })

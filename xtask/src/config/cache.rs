@@ -33,6 +33,9 @@ struct Content {
     version: u32,
     /// Source digest, then platforms, to the wanted digest.
     wanted: BTreeMap<String, BTreeMap<String, Digest>>,
+    /// Source to what its name meant when it was last asked.
+    #[serde(default)]
+    meant: BTreeMap<String, Digest>,
     /// Target to what was put there.
     placed: BTreeMap<String, Digest>,
 }
@@ -60,6 +63,7 @@ impl Cache {
         for (source, sets) in std::mem::take(&mut content.wanted) {
             merged.wanted.entry(source).or_default().extend(sets);
         }
+        merged.meant.append(&mut content.meant);
         merged.placed.append(&mut content.placed);
         merged.version = VERSION;
         *content = merged;
@@ -107,6 +111,17 @@ impl Mapping for Cache {
         }
     }
 
+    fn meant(&self, source: &Reference) -> Option<Digest> {
+        self.state().content.meant.get(&source.to_string()).copied()
+    }
+
+    fn mean(&self, source: &Reference, digest: Digest) {
+        let mut state = self.state();
+        if state.content.meant.insert(source.to_string(), digest) != Some(digest) {
+            state.dirty = true;
+        }
+    }
+
     fn placed(&self, target: &Reference) -> Option<Digest> {
         self.state().content.placed.get(&target.to_string()).copied()
     }
@@ -147,13 +162,14 @@ mod tests {
     fn what_one_run_learns_the_next_one_knows() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("below/cache.json");
-        let target: Reference = "h:1/a:b".parse().unwrap();
+        let (source, target): (Reference, Reference) = ("a:b".parse().unwrap(), "h:1/a:b".parse().unwrap());
         let (index, image, other) = (Digest::of(b"index"), Digest::of(b"image"), Digest::of(b"other"));
         {
             let cache = Cache::open(&path);
             assert_eq!(cache.get(index, &amd64()), None);
             cache.put(index, &amd64(), image);
             cache.put(index, &both(["linux/arm64", "linux/amd64"]), other);
+            cache.mean(&source, index);
             assert!(!path.exists(), "learning alone writes nothing yet");
             cache.place(&target, image);
             assert!(path.exists(), "what was put somewhere is written at once");
@@ -168,6 +184,7 @@ mod tests {
         );
         assert_eq!(cache.get(index, &Platforms::All), Some(index));
         assert_eq!(cache.get(image, &Platforms::All), None);
+        assert_eq!((cache.meant(&source), cache.meant(&target)), (Some(index), None));
         assert_eq!(cache.placed(&target), Some(image));
         assert_eq!(cache.placed(&target.with_tag("c").unwrap()), None);
     }

@@ -1,5 +1,6 @@
 //! The plan, the end and the report, as people and programs read them.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use registry::ErrorKind;
@@ -87,7 +88,10 @@ impl Report {
 
 fn image_report(planned: &Planned, outcome: Option<&Outcome>) -> ImageReport {
     let (action, why, digest, bytes, error) = match &planned.action {
-        Action::UpToDate { digest } => ("up to date", String::new(), Some(*digest), 0, None),
+        Action::UpToDate { digest } => {
+            let why = planned.unanswered.as_ref().map(|error| format!("not compared with upstream: {error}"));
+            ("up to date", why.unwrap_or_default(), Some(*digest), 0, None)
+        }
         Action::Copy(content) => {
             ("copy", "not there yet".to_owned(), Some(content.digest), content.bytes, None)
         }
@@ -159,6 +163,9 @@ pub(super) fn plan(context: &Context, run: &Run<'_>, plan: &Plan<'_>) {
     for warning in plan.images.images.iter().flat_map(|planned| &planned.warnings) {
         printer.warn(warning);
     }
+    for warning in unanswered(&plan.images) {
+        printer.warn(warning);
+    }
     for planned in &plan.images.images {
         if let Some((locked, now)) = planned.moved() {
             printer.line(format!(
@@ -168,6 +175,35 @@ pub(super) fn plan(context: &Context, run: &Run<'_>, plan: &Plan<'_>) {
         }
     }
     printer.line(sums(plan));
+}
+
+/// The registries that do not answer, each with its images that are left as they are.
+fn unanswered(plan: &registry::mirror::Plan) -> Vec<String> {
+    let mut silent: BTreeMap<&str, (&registry::Error, Vec<String>)> = BTreeMap::new();
+    for planned in &plan.images {
+        if let Some(error) = &planned.unanswered {
+            let (_, images) = silent.entry(error.registry()).or_insert_with(|| (error, Vec::new()));
+            images.push(short(&planned.job));
+        }
+    }
+    let line = |(registry, (error, images)): (&str, (&registry::Error, Vec<String>))| {
+        format!(
+            "{registry} does not answer ({}); not compared with upstream: {}",
+            cause(error),
+            images.join(", ")
+        )
+    };
+    silent.into_iter().map(line).collect()
+}
+
+/// Why it failed, with the innermost cause.
+fn cause(error: &registry::Error) -> String {
+    let mut innermost: Option<&dyn std::error::Error> = std::error::Error::source(error);
+    while let Some(below) = innermost.and_then(std::error::Error::source) {
+        innermost = Some(below);
+    }
+    let kind = error.kind().to_string();
+    innermost.map_or_else(|| kind.clone(), |innermost| format!("{kind}: {innermost}"))
 }
 
 /// Account, region and grid first: before anything is asked, it is clear where it would happen.

@@ -32,7 +32,16 @@ pub(crate) struct Grant {
 }
 
 /// Held by the first request to a registry, so that a hundred requests at once cost one challenge and not a hundred.
-pub(crate) struct FirstContact(#[expect(dead_code, reason = "held, not read")] OwnedMutexGuard<()>);
+pub(crate) struct FirstContact {
+    registry: Arc<Registry>,
+    _guard: OwnedMutexGuard<()>,
+}
+
+impl Drop for FirstContact {
+    fn drop(&mut self) {
+        self.registry.contacts.fetch_add(1, Ordering::AcqRel);
+    }
+}
 
 /// How a registry wants to be spoken to, as far as we know.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +56,8 @@ struct Registry {
     origin: Url,
     scheme: RwLock<Scheme>,
     first_contact: Arc<tokio::sync::Mutex<()>>,
+    /// Counts first contacts that have ended, well or not.
+    contacts: AtomicU64,
     credential: tokio::sync::Mutex<Option<Option<Credential>>>,
     slots: Mutex<HashMap<String, Arc<Slot>>>,
 }
@@ -89,8 +100,12 @@ impl Broker {
         if registry.scheme() != Scheme::Unknown {
             return None;
         }
+        let contacts = registry.contacts.load(Ordering::Acquire);
         let guard = Arc::clone(&registry.first_contact).lock_owned().await;
-        (registry.scheme() == Scheme::Unknown).then_some(FirstContact(guard))
+        // Whoever was first got no answer: one after the other, all would wait for as long as a dead registry lets them.
+        let in_vain = registry.contacts.load(Ordering::Acquire) != contacts;
+        (registry.scheme() == Scheme::Unknown && !in_vain)
+            .then(|| FirstContact { registry: Arc::clone(&registry), _guard: guard })
     }
 
     /// Notes that a request without authorisation was answered.
@@ -248,6 +263,7 @@ impl Broker {
                 origin: origin.clone(),
                 scheme: RwLock::new(Scheme::Unknown),
                 first_contact: Arc::default(),
+                contacts: AtomicU64::new(0),
                 credential: tokio::sync::Mutex::default(),
                 slots: Mutex::default(),
             })

@@ -49,6 +49,8 @@ pub struct Timeouts {
     pub reply: Duration,
     /// While a blob is transferred: in this time at least [`Timeouts::MIN_BYTES`] must move.
     pub idle: Duration,
+    /// Until a source that can be done without has answered: it is asked for news only.
+    pub news: Duration,
 }
 
 impl Timeouts {
@@ -63,6 +65,7 @@ impl Default for Timeouts {
             // ECR takes its time to commit a layer of gigabytes.
             reply: Duration::from_secs(120),
             idle: Duration::from_secs(30),
+            news: Duration::from_secs(5),
         }
     }
 }

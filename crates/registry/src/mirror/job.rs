@@ -58,6 +58,8 @@ pub struct Planned {
     pub source: Option<Descriptor>,
     /// What is to be done.
     pub action: Action,
+    /// Why the source did not answer, where the target is what it last was known to be: then nothing is to be done.
+    pub unanswered: Option<Error>,
     /// What the user should know, one line each.
     pub warnings: Vec<String>,
 }
@@ -204,8 +206,13 @@ mod tests {
         let previous = Digest::of(b"old");
         let action = |ours| Action::Replace { previous, ours, content: content.clone() };
         let job = Job::new(target.clone(), target.clone());
-        let planned =
-            |ours| Planned { job: job.clone(), source: None, action: action(ours), warnings: Vec::new() };
+        let planned = |ours| Planned {
+            job: job.clone(),
+            source: None,
+            action: action(ours),
+            unanswered: None,
+            warnings: Vec::new(),
+        };
         let (tag, digest) = planned(false).keep_as().unwrap();
         assert!(tag.ends_with(&format!("t-replaced-{}", previous.short())) && tag.len() == 128, "{tag}");
         assert_eq!(digest, previous);

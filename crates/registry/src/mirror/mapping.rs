@@ -18,6 +18,12 @@ pub trait Mapping: Send + Sync {
     /// Remembers it.
     fn put(&self, source: Digest, platforms: &Platforms, wanted: Digest);
 
+    /// What the source's name meant when it was last asked.
+    fn meant(&self, source: &Reference) -> Option<Digest>;
+
+    /// Remembers it.
+    fn mean(&self, source: &Reference, digest: Digest);
+
     /// What the last run left at `target`.
     fn placed(&self, target: &Reference) -> Option<Digest>;
 
@@ -29,6 +35,7 @@ pub trait Mapping: Send + Sync {
 #[derive(Debug, Default)]
 pub struct MemoryMapping {
     wanted: Mutex<HashMap<(Digest, Platforms), Digest>>,
+    meant: Mutex<HashMap<Reference, Digest>>,
     placed: Mutex<HashMap<Reference, Digest>>,
 }
 
@@ -41,6 +48,14 @@ impl Mapping for MemoryMapping {
     fn put(&self, source: Digest, platforms: &Platforms, digest: Digest) {
         let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
         wanted.insert((source, platforms.clone()), digest);
+    }
+
+    fn meant(&self, source: &Reference) -> Option<Digest> {
+        self.meant.lock().unwrap_or_else(PoisonError::into_inner).get(source).copied()
+    }
+
+    fn mean(&self, source: &Reference, digest: Digest) {
+        self.meant.lock().unwrap_or_else(PoisonError::into_inner).insert(source.clone(), digest);
     }
 
     fn placed(&self, target: &Reference) -> Option<Digest> {

@@ -18,7 +18,7 @@ struct Survey {
     job: Job,
     source: Option<Descriptor>,
     target: Option<Digest>,
-    warnings: Vec<String>,
+    unanswered: Option<Error>,
     step: Step,
 }
 
@@ -53,14 +53,19 @@ impl Mirror {
 
     /// One HEAD on each side.
     async fn survey(&self, job: Job) -> Survey {
-        // With a lock the source is asked for news only: that it does not answer at once need not hold anybody up.
-        let client = if job.expected.is_some() { self.client.hasty() } else { self.client.clone() };
-        let (mut source, target) = tokio::join!(head_source(&client, &job), self.client.head(&job.target));
+        let known = self.known(&job);
+        let source = async {
+            match known {
+                Some(_) => self.news(&job).await,
+                None => head_source(&self.client, &job).await,
+            }
+        };
+        let (mut source, target) = tokio::join!(source, self.client.head(&job.target));
         let mut survey = Survey {
             job,
             source: None,
             target: None,
-            warnings: Vec::new(),
+            unanswered: None,
             step: Step::Top { source: Digest::of(b""), wanted: None },
         };
         match target {
@@ -70,7 +75,7 @@ impl Mirror {
                 return survey;
             }
         }
-        if source.is_err() && survey.job.expected.is_some() && survey.target != survey.job.expected {
+        if source.is_err() && known.is_some() && survey.target != known {
             source = head_source(&self.client, &survey.job).await;
         }
         survey.step = match source {
@@ -78,13 +83,34 @@ impl Mirror {
                 survey.source = source;
                 self.compare(&mut survey).await
             }
-            Err(error) => without_source(&mut survey, error),
+            Err(error) => without_source(&mut survey, known, error),
         };
         survey
     }
 
+    /// What the target must be, as far as that is known without the source: by the lock, or by what the source's name meant
+    /// when it was last asked.
+    fn known(&self, job: &Job) -> Option<Digest> {
+        let source = || job.source_digest.or_else(|| self.mapping.meant(&job.source));
+        job.expected.or_else(|| self.wanted(job, source()?, None))
+    }
+
+    /// What the source's name points to, if it says so soon: with [`Mirror::known`] it can be done without, and that it is away
+    /// need not hold anybody up.
+    async fn news(&self, job: &Job) -> Result<Option<Descriptor>, Error> {
+        let after = self.client.timeouts().news;
+        let hasty = self.client.hasty();
+        match tokio::time::timeout(after, head_source(&hasty, job)).await {
+            Ok(found) => found,
+            Err(_) => Err(Error::of(&job.source, ErrorKind::Stalled { what: "the registry's reply", after })),
+        }
+    }
+
     async fn compare(&self, survey: &mut Survey) -> Step {
         let job = &survey.job;
+        if let Some(found) = survey.source.as_ref().filter(|_| job.source.digest().is_none()) {
+            self.mapping.mean(&job.source, found.digest);
+        }
         let Some(source) = job.source_digest.or(survey.source.as_ref().map(|source| source.digest)) else {
             let kind = ErrorKind::NotFound { message: String::new() };
             return Step::Done(Action::Failed(Error::of(&job.source, kind)));
@@ -184,7 +210,7 @@ impl Mirror {
     }
 
     async fn read_children(&self, survey: Survey) -> Planned {
-        let Survey { job, source, target, warnings, step } = survey;
+        let Survey { job, source, target, unanswered, step } = survey;
         let action = match step {
             Step::Done(action) => action,
             Step::Children(root) => match (self.content(&job, root).await, target) {
@@ -200,7 +226,7 @@ impl Mirror {
                 Action::Failed(Error::of(&job.source, kind))
             }
         };
-        Planned { job, source, action, warnings }
+        Planned { job, source, action, unanswered, warnings: Vec::new() }
     }
 }
 
@@ -229,12 +255,13 @@ async fn head_source(client: &Client, job: &Job) -> Result<Option<Descriptor>, E
     }
 }
 
-/// The source does not answer. If the target is what the lock says, that is no failure: nothing would have been copied.
-fn without_source(survey: &mut Survey, error: Error) -> Step {
-    match survey.job.expected {
-        Some(expected) if survey.target == Some(expected) => {
-            survey.warnings.push(format!("not compared with upstream: {error}"));
-            Step::Done(Action::UpToDate { digest: expected })
+/// The source does not answer. If the target is what is wanted as far as anybody knows, that is no failure: nothing would
+/// have been copied. A source that answers and refuses, or lacks the image, is one.
+fn without_source(survey: &mut Survey, known: Option<Digest>, error: Error) -> Step {
+    match known {
+        Some(digest) if survey.target == known && error.is_out_of_reach() => {
+            survey.unanswered = Some(error);
+            Step::Done(Action::UpToDate { digest })
         }
         _ => Step::Done(Action::Failed(error)),
     }

@@ -313,10 +313,78 @@ fn upstream_may_be_out_of_reach_if_the_target_is_what_the_lock_says() {
         target.store(|store| store.seed("r", "1", &image));
         let dead = crate::support::reference("127.0.0.1:1/r:1");
         let job = |expected| Job { expected, ..Job::new(dead.clone(), target.name("r:1")) };
-        let copied = copy(&Mirror::new(client()), job(Some(image.digest()))).await.unwrap();
-        assert!(copied.was_up_to_date && copied.warnings.len() == 1, "{copied:?}");
-        let error = copy(&Mirror::new(client()), job(None)).await.unwrap_err();
-        assert!(matches!(error.kind(), ErrorKind::Network { .. }), "{error}");
+        let plan = Mirror::new(client()).plan(vec![job(Some(image.digest()))]).await;
+        assert!(plan.is_up_to_date(), "{plan:?}");
+        assert_eq!(plan.images[0].unanswered.as_ref().unwrap().registry(), "127.0.0.1:1");
+        for expected in [None, Some(Digest::of(b"something else"))] {
+            let error = copy(&Mirror::new(client()), job(expected)).await.unwrap_err();
+            assert!(matches!(error.kind(), ErrorKind::Network { .. }), "{error}");
+        }
+    });
+}
+
+#[test]
+fn a_source_that_is_away_is_not_waited_for_and_one_that_refuses_is_no_success() {
+    run(async {
+        let image = image("a", &[]);
+        let cases = [
+            (Fault::Hang, true),
+            (Fault::status(503), true),
+            (Fault::too_many(None), true),
+            (Fault::status(404), false),
+            (Fault::status(401), false),
+            (Fault::status(403), false),
+        ];
+        for (fault, is_away) in cases {
+            let (source, target) = pair(&image).await;
+            target.store(|store| store.seed("r", "1", &image));
+            source.on(Rule::new("*", "", fault.clone()).times(999));
+            let job =
+                Job { expected: Some(image.digest()), ..Job::new(source.name("r:1"), target.name("r:1")) };
+            let began = std::time::Instant::now();
+            // A hundred at once: one after the other, those that hang would take half a minute.
+            let plan = Mirror::new(client()).plan(vec![job; 100]).await;
+            assert!(began.elapsed() < Duration::from_secs(5), "{fault:?}: {:?}", began.elapsed());
+            assert_eq!(plan.is_up_to_date(), is_away, "{fault:?}: {:?}", plan.images[0]);
+            assert_eq!(plan.images[0].unanswered.is_some(), is_away, "{fault:?}");
+        }
+    });
+}
+
+#[test]
+fn without_a_lock_it_is_enough_that_the_last_run_asked() {
+    run(async {
+        let index = two_platforms();
+        let (source, target) = pair(&index).await;
+        let mapping = Arc::new(MemoryMapping::default());
+        let mirror = || Mirror::new(client()).mapping(Arc::<MemoryMapping>::clone(&mapping));
+        let job = |platform: &str| Job {
+            platforms: only(&[platform]),
+            ..Job::new(source.name("r:1"), target.name("r:1"))
+        };
+        copy(&mirror(), job("linux/amd64")).await.unwrap();
+        source.on(Rule::new("*", "", Fault::status(503)).times(999));
+        let plan = mirror().plan(vec![job("linux/amd64")]).await;
+        assert!(plan.is_up_to_date() && plan.images[0].unanswered.is_some(), "{plan:?}");
+        // Another platform was never asked for: what it comes to is not known.
+        let plan = mirror().plan(vec![job("linux/arm64")]).await;
+        assert!(matches!(plan.images[0].action, Action::Failed(_)), "{plan:?}");
+    });
+}
+
+#[test]
+fn a_registry_that_never_answers_is_asked_by_all_at_once() {
+    run(async {
+        let (source, target) = (Fake::plain().await, Fake::plain().await);
+        source.on(Rule::new("*", "", Fault::Hang).times(999));
+        let retry = registry::RetryPolicy { attempts: 2, ..registry::RetryPolicy::default() };
+        let client = builder().retry(retry).build().unwrap();
+        let job = Job::new(source.name("r:1"), target.name("r:1"));
+        let began = std::time::Instant::now();
+        let plan = Mirror::new(client).plan(vec![job; 20]).await;
+        assert!(plan.images.iter().all(|planned| matches!(planned.action, Action::Failed(_))));
+        // The first one alone, all others after it, and once more: not 40 times the 1.5 s that a reply may take.
+        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
     });
 }
 

@@ -32,6 +32,7 @@ pub fn builder() -> Builder {
             connect: Duration::from_secs(2),
             reply: Duration::from_millis(1_500),
             idle: Duration::from_millis(400),
+            news: Duration::from_millis(300),
         })
 }
 
