@@ -5,6 +5,9 @@
 //! and with every byte verified. Nothing here knows AWS, docker or a command line: credentials, memory and bulk existence checks
 //! come in by the traits [`Credentials`], [`mirror::Mapping`] and [`mirror::BlobIndex`].
 
+#[cfg(all(feature = "unverified", not(debug_assertions)))]
+compile_error!("`unverified` is for the tests alone");
+
 mod auth;
 mod client;
 mod digest;

@@ -43,7 +43,7 @@ impl Test {
         let mut steps = Table::new(["STEP", "RESULT", "TIME"]);
         let mut failed = Vec::new();
         if self.filter.is_none() {
-            for (name, arguments) in CHECKS {
+            for (name, arguments) in CHECKS.iter().chain(CONTROLS.iter().filter(|_| self.soak)) {
                 let step = Instant::now();
                 let result = self.cargo(arguments).stream(Killer::default(), printing(context)).await;
                 let passed = result.is_ok();
@@ -106,6 +106,12 @@ const CHECKS: &[(&str, &[&str])] = &[
     ("format", &["fmt", "--all", "--check"]),
     ("lints", &["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]),
 ];
+
+/// What must fail, so that what passes means something; a compilation of its own each.
+const CONTROLS: &[(&str, &[&str])] = &[(
+    "control",
+    &["test", "--package", "registry", "--features", "unverified", "--test", "it", "control_"],
+)];
 
 fn printing(context: &Context) -> impl FnMut(&str) + Send + 'static {
     let printer = context.printer.clone();

@@ -230,7 +230,7 @@ impl Reader {
         }
         self.verified = true;
         let (expected, actual) = (self.transfer.blob.digest, std::mem::take(&mut self.hasher).finish());
-        if expected == actual {
+        if expected == actual || cfg!(feature = "unverified") {
             Ok(())
         } else {
             Err(self.error(ErrorKind::DigestMismatch { expected, actual }))

@@ -1,7 +1,8 @@
 //! A fault at a random place of each run, from a seed that is printed. Whatever happens: the copy is whole, or fails with a
 //! name and leaves no tag that lacks a part; and it ends.
 //!
-//! A few rounds by default; `SOAK=1` for a thousand, with every kind at least sixty times.
+//! A few rounds by default; `SOAK=1` for a thousand, in which every kind of fault really happened at least sixty times.
+//! `cargo test -p registry --features unverified control_` runs such rounds with our digests unchecked, and wants them to fail.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,16 +11,18 @@ use std::time::{Duration, Instant};
 use registry::mirror::{Job, Mirror};
 use registry::{Digest, ErrorKind};
 
+use crate::support::fake::Seen;
 use crate::support::faults::Rule;
 use crate::support::images::{self, TestImage, bytes};
 use crate::support::{Auth, Fake, Fault, Passwords, Quirks, builder, copy, copy_all, run};
 
-const KINDS: [&str; 16] = [
+const KINDS: [&str; 17] = [
     "cut reply",
     "cut request",
     "corrupt reply",
     "corrupt request",
     "truncate",
+    "delay",
     "429",
     "429 with wait",
     "500",
@@ -37,13 +40,14 @@ const KINDS: [&str; 16] = [
 const LIMIT: Duration = Duration::from_secs(30);
 
 fn fault(kind: &str, random: &mut fastrand::Rng) -> Fault {
-    let at = random.usize(0..60_000);
+    let at = random.usize(0..1 << 20);
     match kind {
         "cut reply" => Fault::CutReply(at),
         "cut request" => Fault::CutRequest(at),
         "corrupt reply" => Fault::CorruptReply(at),
         "corrupt request" => Fault::CorruptRequest(at),
         "truncate" => Fault::Truncate(random.usize(1..2_000)),
+        "delay" => Fault::Delay(Duration::from_millis(random.u64(1..900))),
         "429" => Fault::too_many(None),
         "429 with wait" => Fault::too_many(Some(random.u64(0..2))),
         "500" => Fault::status(500),
@@ -53,22 +57,48 @@ fn fault(kind: &str, random: &mut fastrand::Rng) -> Fault {
         "trickle" => Fault::Trickle,
         "hang" => Fault::Hang,
         "refused" => Fault::Refuse(Duration::from_millis(random.u64(1..60))),
-        "lost reply" => Fault::LoseReply,
-        _ => Fault::CorruptReply(usize::MAX),
+        _ => Fault::LoseReply,
     }
 }
 
-/// Where a kind of fault can happen: any request, or one with a body that it changes.
-fn place(kind: &str, random: &mut fastrand::Rng) -> (&'static str, &'static str) {
+/// Whether a kind of fault can happen to a request: most to any, some only where there is a body to change.
+fn can_meet(kind: &str, seen: &Seen) -> bool {
     match kind {
-        "redirect" => ("GET", "/blobs/"),
-        "cut request" | "corrupt request" => {
-            *random.choice(&[("PUT", "/blobs/"), ("PUT", "/manifests/")]).unwrap()
-        }
-        "cut reply" | "corrupt reply" | "truncate" | "trickle" => {
-            *random.choice(&[("GET", "/blobs/"), ("GET", "/manifests/")]).unwrap()
-        }
-        _ => ("*", ""),
+        "none" => false,
+        "redirect" => seen.method == "GET" && seen.kind == "blobs",
+        "cut request" | "corrupt request" => seen.method == "PUT",
+        "cut reply" | "corrupt reply" | "truncate" | "trickle" => seen.method == "GET",
+        _ => true,
+    }
+}
+
+/// One of the requests of an undisturbed run: a side, then one of those that this side saw. It is found again by method and
+/// kind, and by how many of these came before.
+fn place(kind: &str, sides: [&[Seen]; 2], random: &mut fastrand::Rng) -> Option<(usize, Rule)> {
+    let fault = fault(kind, random);
+    let able = |side: &usize| sides[*side].iter().any(|seen| can_meet(kind, seen));
+    let side = *random.choice(&[0, 1].into_iter().filter(able).collect::<Vec<usize>>())?;
+    let class = |seen: &Seen| (METHODS.into_iter().find(|method| *method == seen.method), part(seen));
+    let seen = sides[side];
+    let able: Vec<usize> = (0..seen.len()).filter(|at| can_meet(kind, &seen[*at])).collect();
+    let at = *random.choice(&able)?;
+    let before = seen[..at].iter().filter(|other| class(other) == class(&seen[at])).count();
+    let (method, part) = class(&seen[at]);
+    // A credential that is refused as soon as it is new is no accident, and one 401 too many is an answer.
+    let times = if kind == "expired" { 1 } else { random.usize(1..4) };
+    Some((side, Rule::new(method?, part, fault).skip(before).times(times)))
+}
+
+const METHODS: [&str; 4] = ["GET", "HEAD", "POST", "PUT"];
+
+/// What the paths of such requests have in common.
+fn part(seen: &Seen) -> &'static str {
+    match seen.kind {
+        "uploads" => "/blobs/uploads/",
+        "blobs" | "elsewhere" => "/blobs/",
+        "manifests" => "/manifests/",
+        "token" => "/token",
+        _ => "/v2/",
     }
 }
 
@@ -124,21 +154,39 @@ fn client_for(fakes: [&Fake; 2]) -> registry::Client {
     builder().credentials(Arc::new(Known(known))).build().unwrap()
 }
 
-/// One run: `Ok(true)` complete, `Ok(false)` failed by name, `Err` what must not be.
-async fn round(kind: &str, seed: u64) -> Result<bool, String> {
+/// What came of a round that did not do what must not be.
+struct Round {
+    /// Else it failed by name.
+    is_complete: bool,
+    /// Whether the fault happened at all.
+    has_fired: bool,
+}
+
+/// Source and target with an image at the source, the same for the same seed.
+async fn stage(kind: &str, seed: u64) -> (Fake, Fake, TestImage) {
     let random = &mut fastrand::Rng::with_seed(seed);
     let source = Fake::start(some_quirks(random)).await;
     let target = Fake::start(some_quirks(random)).await;
+    // What is wrong at the source is for us alone to notice, where the target believes everything.
+    target.quirks(|quirks| quirks.gullible = kind != "corrupt request" && random.bool());
     let image = some_image(random);
     source.store(|store| store.seed("r", "1", &image));
-    let (method, path) = place(kind, random);
-    let reads = method == "GET";
-    let side = if reads || (method == "*" && random.bool()) { &source } else { &target };
-    // A credential that is refused as soon as it is new is no accident, and one 401 too many is an answer.
-    let times = if kind == "expired" { 1 } else { random.usize(1..4) };
-    let rule = Rule::new(method, path, fault(kind, random)).skip(random.usize(0..4)).times(times);
-    if kind != "none" {
-        side.on(rule);
+    (source, target, image)
+}
+
+/// One run; `Err` is what must not be.
+async fn round(kind: &str, seed: u64) -> Result<Round, String> {
+    let (source, target, _) = stage(kind, seed).await;
+    let mirror = Mirror::new(client_for([&source, &target]));
+    let undisturbed = copy(&mirror, Job::new(source.name("r:1"), target.name("r:1"))).await;
+    undisturbed.map_err(|error| format!("without any fault: {error}"))?;
+    let random = &mut fastrand::Rng::with_seed(seed ^ 0x5eed);
+    let place = place(kind, [&source.seen(), &target.seen()], random);
+
+    let (source, target, image) = stage(kind, seed).await;
+    let side = place.as_ref().map_or(0, |(side, _)| *side);
+    if let Some((_, rule)) = place {
+        [&source, &target][side].on(rule);
     }
     let mirror = Mirror::new(client_for([&source, &target]));
     let job = Job::new(source.name("r:1"), target.name("r:1"));
@@ -148,45 +196,90 @@ async fn round(kind: &str, seed: u64) -> Result<bool, String> {
         return Err(format!("{broken} after {result:?}"));
     }
     let tag = target.store(|store| store.manifest("r", "1").map(registry::Manifest::digest));
+    let has_fired = [&source, &target][side].fired() > 0;
     match result {
-        Ok(_) if tag == Some(image.digest()) => Ok(true),
+        Ok(_) if tag == Some(image.digest()) => Ok(Round { is_complete: true, has_fired }),
         Ok(_) => Err(format!("success, and the tag is {tag:?}")),
         Err(error) if error.to_string().is_empty() => Err("a failure without a name".to_owned()),
         Err(error) => {
             println!("seed {seed}, {kind}: {error} after {:?}", began.elapsed());
-            Ok(false)
+            Ok(Round { is_complete: false, has_fired })
         }
     }
 }
 
+/// Rounds of each of `kinds`, side by side, because most of the time is waiting.
+fn rounds(
+    kinds: &[&'static str],
+    count: usize,
+    seeds: u64,
+) -> Vec<(&'static str, u64, Result<Round, String>)> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let all: Vec<(&str, u64)> =
+        kinds.iter().copied().cycle().zip(seeds..).take(count * kinds.len()).collect();
+    let mut results = Vec::new();
+    for some in all.chunks(64) {
+        let runs = some.iter().map(|(kind, seed)| async { (*kind, *seed, round(kind, *seed).await) });
+        results.extend(runtime.block_on(futures_util::future::join_all(runs)));
+    }
+    results
+}
+
+fn base_seed() -> u64 {
+    let base = std::env::var("FAULT_SEED").ok().and_then(|seed| seed.parse().ok());
+    let base = base.unwrap_or_else(|| fastrand::u64(0..1 << 40));
+    println!("FAULT_SEED={base}");
+    base
+}
+
+#[derive(Debug, Default)]
+struct Count {
+    runs: usize,
+    fired: usize,
+    complete: usize,
+}
+
 #[test]
 fn any_fault_is_survived_or_named() {
-    let soak = std::env::var_os("SOAK").is_some();
-    let rounds = if soak { 63 } else { 2 };
-    let base = match std::env::var("FAULT_SEED").ok().and_then(|seed| seed.parse().ok()) {
-        Some(seed) => seed,
-        None => fastrand::u64(0..1 << 40),
-    };
-    println!("FAULT_SEED={base}: {rounds} rounds of each of {} kinds", KINDS.len());
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let mut complete: BTreeMap<&str, usize> = BTreeMap::new();
-    // Several of each kind side by side: most of the time is waiting.
-    let all: Vec<(&str, u64)> =
-        KINDS.iter().copied().cycle().zip(base..).take(rounds * KINDS.len()).collect();
-    for some in all.chunks(4 * KINDS.len()) {
-        let runs = some.iter().map(|(kind, seed)| async { (*kind, *seed, round(kind, *seed).await) });
-        for (kind, seed, result) in runtime.block_on(futures_util::future::join_all(runs)) {
-            match result {
-                Ok(is_complete) => *complete.entry(kind).or_default() += usize::from(is_complete),
-                Err(what) => panic!("seed {seed}, {kind}: {what}"),
-            }
+    let (wanted, fired_at_least) = if std::env::var_os("SOAK").is_some() { (63, 60) } else { (2, 1) };
+    let began = Instant::now();
+    let mut seeds = base_seed();
+    let mut counts: BTreeMap<&str, Count> = KINDS.iter().map(|kind| (*kind, Count::default())).collect();
+    let mut kinds = KINDS.to_vec();
+    let mut count = wanted;
+    // A fault that found its request under way in another order may not happen: again, for those that are short of some.
+    while !kinds.is_empty() {
+        for (kind, seed, result) in rounds(&kinds, count, seeds) {
+            let round = result.unwrap_or_else(|what| panic!("seed {seed}, {kind}: {what}"));
+            let counted = counts.get_mut(kind).unwrap();
+            counted.runs += 1;
+            counted.fired += usize::from(round.has_fired);
+            counted.complete += usize::from(round.is_complete);
         }
+        seeds += (count * kinds.len()) as u64;
+        kinds.retain(|kind| *kind != "none" && counts[kind].fired < fired_at_least);
+        count = fired_at_least;
+        assert!(counts.values().all(|counted| counted.runs < 5 * wanted + 20), "{counts:?}");
     }
-    println!("complete, of {rounds} each: {complete:?}");
+    let all: usize = counts.values().map(|counted| counted.runs).sum();
+    for (kind, Count { runs, fired, complete }) in &counts {
+        println!("{kind}: {runs} runs, the fault happened in {fired}, {complete} complete");
+    }
+    println!("{all} runs in {:.0?}", began.elapsed());
     // What a retry repairs is repaired: a failure is the exception even under faults.
-    let all: usize = complete.values().sum();
-    assert!(all * 100 >= rounds * KINDS.len() * 90, "{complete:?}");
-    assert_eq!(complete.get("none"), Some(&rounds));
+    let complete: usize = counts.values().map(|counted| counted.complete).sum();
+    assert!(complete * 100 >= all * 90, "{counts:?}");
+    assert_eq!(counts["none"].complete, counts["none"].runs);
+}
+
+/// The control of the test above: a mirror that does not look at its bytes must not come through it.
+#[cfg(feature = "unverified")]
+#[test]
+fn control_rounds_without_verification_fail() {
+    let results = rounds(&["corrupt reply"], 40, base_seed());
+    let told: Vec<&String> = results.iter().filter_map(|(_, _, result)| result.as_ref().err()).collect();
+    println!("{} of {} rounds were told from good ones: {:?}", told.len(), results.len(), told.first());
+    assert!(!told.is_empty());
 }
 
 #[test]

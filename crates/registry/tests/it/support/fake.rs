@@ -64,6 +64,8 @@ pub struct Quirks {
     pub referrers: bool,
     /// Stored bytes are not compared with their digest.
     pub gullible: bool,
+    /// So many of a hundred replies are a 429.
+    pub throttled: u8,
     /// Blobs larger than this are counted and thrown away.
     pub discard_over: Option<u64>,
 }
@@ -76,6 +78,8 @@ pub struct Seen {
     pub kind: &'static str,
     pub at: Instant,
     pub headers: HeaderMap,
+    /// The reply's status, once there was one.
+    pub status: Option<u16>,
 }
 
 /// The server's state.
@@ -89,6 +93,8 @@ pub struct Inner {
     pub tokens: HashSet<String>,
     pub next_token: usize,
     pub refuse: Option<Duration>,
+    /// Decides which replies are throttled.
+    pub random: Option<fastrand::Rng>,
     /// A blob of so many zero bytes, made as it is read.
     pub zeros: HashMap<Digest, u64>,
 }
@@ -125,7 +131,8 @@ impl Fake {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let elsewhere = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let state = Mutex::new(Inner { quirks, ..Inner::default() });
+        let random = Some(fastrand::Rng::with_seed(20_261_122));
+        let state = Mutex::new(Inner { quirks, random, ..Inner::default() });
         let (stop, stopped) = watch::channel(false);
         let inner = Arc::new(Shared {
             state,
@@ -183,10 +190,23 @@ impl Fake {
         self.state().seen.clone()
     }
 
+    /// How often a fault happened.
+    pub fn fired(&self) -> usize {
+        self.state().rules.iter().map(|rule| rule.fired).sum()
+    }
+
     /// How many requests of a kind there were: `count("PUT manifests")`.
     pub fn count(&self, what: &str) -> usize {
         let (method, kind) = what.split_once(' ').unwrap();
         self.state().seen.iter().filter(|seen| seen.method == method && seen.kind == kind).count()
+    }
+
+    /// How many requests of a kind were answered so.
+    pub fn answered(&self, what: &str, status: u16) -> usize {
+        let (method, kind) = what.split_once(' ').unwrap();
+        let state = self.state();
+        let seen = state.seen.iter().filter(|seen| seen.method == method && seen.kind == kind);
+        seen.filter(|seen| seen.status == Some(status)).count()
     }
 
     /// All requests, counted.
@@ -265,6 +285,21 @@ async fn handle(
     request: Request<Incoming>,
     is_elsewhere: bool,
 ) -> Result<Response<Body>, Cut> {
+    let mut number = 0;
+    let reply = handle_numbered(&shared, request, is_elsewhere, &mut number).await?;
+    // A test may have forgotten the requests by now.
+    if let Some(seen) = shared.state.lock().unwrap().seen.get_mut(number) {
+        seen.status = Some(reply.status().as_u16());
+    }
+    Ok(reply)
+}
+
+async fn handle_numbered(
+    shared: &Shared,
+    request: Request<Incoming>,
+    is_elsewhere: bool,
+    number: &mut usize,
+) -> Result<Response<Body>, Cut> {
     let method = request.method().to_string();
     let path = request.uri().path_and_query().map(ToString::to_string).unwrap_or_default();
     let kind = if is_elsewhere { "elsewhere" } else { kind(request.uri().path()) };
@@ -277,17 +312,31 @@ async fn handle(
             kind,
             at: Instant::now(),
             headers,
+            status: None,
         });
-        faults::next(&mut state.rules, &method, &path)
+        *number = state.seen.len() - 1;
+        let Inner { quirks, random, rules, .. } = &mut *state;
+        let hundredth = random.as_mut().map_or(100, |random| random.u8(0..100));
+        if hundredth < quirks.throttled {
+            Some(Fault::too_many(None))
+        } else {
+            faults::next(rules, &method, &path)
+        }
     };
     let (parts, body) = request.into_parts();
     match fault {
-        None => reply(&shared, &parts, read(body, &shared, None).await?, kind),
+        None => reply(shared, &parts, read(body, shared, None).await?, kind),
         Some(Fault::CutRequest(after)) => {
-            read_some(body, after).await;
+            let length =
+                parts.headers.get("content-length").and_then(|length| length.to_str().ok()?.parse().ok());
+            read_some(body, after % length.unwrap_or(usize::MAX).max(1)).await;
             Err(Cut)
         }
-        Some(Fault::CorruptRequest(at)) => reply(&shared, &parts, read(body, &shared, Some(at)).await?, kind),
+        Some(Fault::Delay(by)) => {
+            tokio::time::sleep(by).await;
+            reply(shared, &parts, read(body, shared, None).await?, kind)
+        }
+        Some(Fault::CorruptRequest(at)) => reply(shared, &parts, read(body, shared, Some(at)).await?, kind),
         Some(Fault::Hang) => {
             tokio::time::sleep(Duration::from_secs(60)).await;
             Err(Cut)
@@ -297,8 +346,8 @@ async fn handle(
             Err(Cut)
         }
         Some(Fault::LoseReply) => {
-            let body = read(body, &shared, None).await?;
-            reply(&shared, &parts, body, kind)?;
+            let body = read(body, shared, None).await?;
+            reply(shared, &parts, body, kind)?;
             Err(Cut)
         }
         Some(Fault::Reply { status, headers, body }) => {
@@ -316,7 +365,7 @@ async fn handle(
                     password.push('+');
                 }
             }
-            reply(&shared, &parts, read(body, &shared, None).await?, kind)
+            reply(shared, &parts, read(body, shared, None).await?, kind)
         }
         Some(Fault::Elsewhere) => {
             let address = shared.elsewhere.lock().unwrap().unwrap();
@@ -324,8 +373,8 @@ async fn handle(
             Ok(response(307, &[("location", &there)], ""))
         }
         Some(fault) => {
-            let body = read(body, &shared, None).await?;
-            let reply = reply(&shared, &parts, body, kind)?;
+            let body = read(body, shared, None).await?;
+            let reply = reply(shared, &parts, body, kind)?;
             Ok(spoil(reply, &fault).await)
         }
     }
@@ -344,11 +393,11 @@ async fn spoil(reply: Response<Body>, fault: &Fault) -> Response<Body> {
             full(bytes)
         }
         Fault::Truncate(by) => {
-            bytes.truncate(length.saturating_sub(by.max(1)));
+            bytes.truncate(length.saturating_sub(by));
             full(bytes)
         }
         Fault::CutReply(after) => {
-            let begin = Bytes::from(bytes).slice(..after.min(length.saturating_sub(1)));
+            let begin = Bytes::from(bytes).slice(..after % length.max(1));
             // In pieces with a pause before the cut: what is not flushed by then never leaves the server.
             let frames = stream::unfold(Some(begin), |begin| async {
                 let mut begin = begin?;
@@ -377,7 +426,7 @@ async fn spoil(reply: Response<Body>, fault: &Fault) -> Response<Body> {
     };
     let mut response = Response::from_parts(parts, body);
     let announced = match fault {
-        Fault::Truncate(by) => length.saturating_sub((*by).max(1)),
+        Fault::Truncate(by) => length.saturating_sub(*by),
         _ => length,
     };
     response.headers_mut().insert("content-length", announced.into());

@@ -7,9 +7,9 @@ use std::time::Duration;
 pub enum Fault {
     /// This reply instead of the real one.
     Reply { status: u16, headers: Vec<(&'static str, String)>, body: String },
-    /// The reply's body ends after so many bytes, and the connection with it.
+    /// The reply's body ends after so many bytes (modulo its length), and the connection with it.
     CutReply(usize),
-    /// So many bytes of the request are read, then the connection ends.
+    /// So many bytes of the request (modulo its length) are read, then the connection ends.
     CutRequest(usize),
     /// This byte of the reply's body is another one.
     CorruptReply(usize),
@@ -17,6 +17,8 @@ pub enum Fault {
     CorruptRequest(usize),
     /// The reply is whole and says so, but it is shorter by so many bytes.
     Truncate(usize),
+    /// The reply comes this much later.
+    Delay(Duration),
     /// The reply's body comes a byte at a time.
     Trickle,
     /// No reply at all.
@@ -54,13 +56,14 @@ pub struct Rule {
     pub path: String,
     pub skip: usize,
     pub times: usize,
+    pub fired: usize,
     pub fault: Fault,
 }
 
 impl Rule {
     /// The fault for the first such request.
     pub fn new(method: &'static str, path: &str, fault: Fault) -> Self {
-        Self { method, path: path.to_owned(), skip: 0, times: 1, fault }
+        Self { method, path: path.to_owned(), skip: 0, times: 1, fired: 0, fault }
     }
 
     pub fn times(self, times: usize) -> Self {
@@ -81,6 +84,7 @@ pub fn next(rules: &mut [Rule], method: &str, path: &str) -> Option<Fault> {
             continue;
         }
         rule.times -= 1;
+        rule.fired += 1;
         return Some(rule.fault.clone());
     }
     None
