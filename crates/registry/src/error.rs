@@ -247,6 +247,10 @@ impl Error {
     /// is reported at once.
     pub fn is_transient(&self) -> bool {
         match self.kind() {
+            // Docker Hub's pulls come back over hours, its other limits within a minute.
+            ErrorKind::TooManyRequests { retry_after: None, message } => {
+                !message.to_ascii_lowercase().contains("pull rate limit")
+            }
             ErrorKind::TooManyRequests { .. }
             | ErrorKind::Unavailable { .. }
             | ErrorKind::Expired { .. }

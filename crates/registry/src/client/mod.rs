@@ -21,12 +21,13 @@ use std::time::Duration;
 use url::Url;
 
 use crate::auth::Broker;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::reference::Reference;
 
 pub use builder::Builder;
 pub use pace::Quotas;
 pub use rate_limit::RateLimit;
+pub(crate) use retry::Tries;
 pub use retry::{RetryPolicy, RetryWatcher};
 
 #[cfg(test)]
@@ -131,5 +132,16 @@ impl Client {
         Fut: Future<Output = Result<T, Error>>,
     {
         retry::retry(&self.retry, self.watcher.as_ref(), Error::is_transient, operation).await
+    }
+
+    /// [`Client::retry`], where the registry was asked too often and everything else is somebody else's to repeat.
+    pub(crate) async fn retry_throttled<T, F, Fut>(&self, operation: F) -> Result<T, Error>
+    where
+        F: FnMut() -> Fut,
+        Fut: Future<Output = Result<T, Error>>,
+    {
+        let is_throttled =
+            |error: &Error| matches!(error.kind(), ErrorKind::TooManyRequests { .. }) && error.is_transient();
+        retry::retry(&self.retry, self.watcher.as_ref(), is_throttled, operation).await
     }
 }

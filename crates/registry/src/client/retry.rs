@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 
 /// How often and how patiently an operation is tried.
 #[derive(Clone, Copy, Debug)]
@@ -36,7 +36,7 @@ impl Default for RetryPolicy {
 pub type RetryWatcher = Arc<dyn Fn(&Error, Duration) + Send + Sync>;
 
 impl RetryPolicy {
-    /// The pause before try number `attempt + 1`, or none if that was the last one.
+    /// The pause after so many tries, or none if that was the last one.
     pub(crate) fn pause(&self, attempt: u32, error: &Error) -> Option<Duration> {
         if attempt >= self.attempts {
             return None;
@@ -50,6 +50,27 @@ impl RetryPolicy {
             Some(wait) => Some(wait.max(jittered) + jittered.mul_f64(0.1)),
             None => Some(jittered),
         }
+    }
+}
+
+/// A 429 says that the registry is well and busy: so many of them use up one try.
+const THROTTLES: u32 = 3;
+
+/// Counts what went wrong, as far as it uses up tries.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Tries {
+    failures: u32,
+    throttles: u32,
+}
+
+impl Tries {
+    /// Counts `error`, and says how many tries are used up by now.
+    pub(crate) fn count(&mut self, error: &Error) -> u32 {
+        match error.kind() {
+            ErrorKind::TooManyRequests { .. } => self.throttles += 1,
+            _ => self.failures += 1,
+        }
+        self.failures + self.throttles.div_ceil(THROTTLES)
     }
 }
 
@@ -67,7 +88,7 @@ where
     F: FnMut() -> Fut,
     Fut: Future<Output = Result<T, Error>>,
 {
-    let (mut attempt, mut mismatches) = (1, 0);
+    let (mut tries, mut mismatches) = (Tries::default(), 0);
     loop {
         let error = match operation().await {
             Ok(value) => return Ok(value),
@@ -75,6 +96,7 @@ where
         };
         mismatches += u32::from(error.is_mismatch());
         let is_hopeless = mismatches > MISMATCHES || !is_transient(&error);
+        let attempt = tries.count(&error);
         let Some(pause) = policy.pause(attempt, &error).filter(|_| !is_hopeless) else {
             return Err(error);
         };
@@ -83,14 +105,12 @@ where
             watcher(&error, pause);
         }
         tokio::time::sleep(pause).await;
-        attempt += 1;
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::ErrorKind;
 
     fn error(retry_after: Option<u64>) -> Error {
         let retry_after = retry_after.map(Duration::from_secs);
@@ -112,5 +132,13 @@ mod tests {
         let policy = RetryPolicy::default();
         assert!(policy.pause(1, &error(Some(9))).unwrap() >= Duration::from_secs(9));
         assert_eq!(policy.pause(1, &error(Some(3_600))), None);
+    }
+
+    #[test]
+    fn being_asked_to_come_later_is_less_of_a_failure_than_a_failure() {
+        let lost = Error::new("r", "r", ErrorKind::UploadLost { message: String::new() });
+        let mut tries = Tries::default();
+        assert_eq!([0; 7].map(|_| tries.count(&error(None))), [1, 1, 1, 2, 2, 2, 3]);
+        assert_eq!([0; 3].map(|_| tries.count(&lost)), [4, 5, 6]);
     }
 }

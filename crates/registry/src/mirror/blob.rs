@@ -167,8 +167,13 @@ impl Mirror {
             (Opening::Probe, MountAnswer::NotUnderstood) => way.ledger.probe_failed(registry),
             _ => {}
         };
-        let _permit = self.small.take(&[registry]).await;
-        upload::open(way.client, way.target, blob, opening, answered).await
+        // A 429 is answered here: what is asked for by the way is not asked for again with it.
+        way.client
+            .retry_throttled(|| async {
+                let _permit = self.small.take(&[registry]).await;
+                upload::open(way.client, way.target, blob, opening, &answered).await
+            })
+            .await
     }
 
     async fn transfer(

@@ -11,7 +11,7 @@ use http::StatusCode;
 use reqwest::Response;
 
 use super::event::{Event, Events};
-use crate::client::{Client, Timeouts, response};
+use crate::client::{Client, Timeouts, Tries, response};
 use crate::digest::Hasher;
 use crate::error::{Error, ErrorKind};
 use crate::manifest::Descriptor;
@@ -66,7 +66,7 @@ struct Reader {
     rest: Bytes,
     hasher: Hasher,
     offset: u64,
-    failures: u32,
+    tries: Tries,
     resumed_at: u64,
     verified: bool,
 }
@@ -82,7 +82,7 @@ pub(super) fn body(transfer: Transfer, meter: Arc<Meter>) -> impl Stream<Item = 
         rest: Bytes::new(),
         hasher: Hasher::default(),
         offset: 0,
-        failures: 0,
+        tries: Tries::default(),
         resumed_at: 0,
         verified: false,
     };
@@ -241,11 +241,11 @@ impl Reader {
     async fn broken(&mut self, error: Error) -> Result<(), Error> {
         self.response = None;
         if self.offset - self.resumed_at >= GOOD_PROGRESS {
-            self.failures = 0;
+            self.tries = Tries::default();
         }
         self.resumed_at = self.offset;
-        self.failures += 1;
-        let pause = self.transfer.client.retry_policy().pause(self.failures, &error);
+        let tries = self.tries.count(&error);
+        let pause = self.transfer.client.retry_policy().pause(tries, &error);
         // What went out is wrong or of another length: another range of it does not help.
         let is_content =
             matches!(error.kind(), ErrorKind::DigestMismatch { .. } | ErrorKind::SizeMismatch { .. });

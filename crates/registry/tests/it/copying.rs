@@ -541,17 +541,62 @@ fn images_in_ecr_mode_are_put_no_faster_than_the_quota() {
         for result in copy_all(&Mirror::new(client), jobs).await {
             result.unwrap();
         }
-        let seen = target.seen();
-        let puts: Vec<_> = seen
-            .iter()
-            .filter(|seen| seen.method == "PUT" && seen.kind == "manifests")
-            .map(|seen| seen.at)
-            .collect();
-        for first in &puts {
-            let second = puts.iter().filter(|at| **at >= *first && **at < *first + Duration::from_secs(1));
-            assert!(second.count() <= 10);
-        }
+        assert_never_more_than_ten_images_a_second(&target);
     });
+}
+
+/// Images that share a layer, each to a repository of its own, with three in ten replies of both sides a 429.
+async fn throttled(target: &Fake, images: usize, mirror: &Mirror) -> (Fake, u64) {
+    let source = Fake::start(Quirks { throttled: 30, ..Quirks::default() }).await;
+    target.quirks(|quirks| quirks.throttled = 30);
+    let mut jobs = Vec::new();
+    for number in 0..images {
+        let image = image(&format!("i{number}"), &[bytes("base", 40_000)]);
+        source.store(|store| store.seed(&format!("s{number}"), "1", &image));
+        target.store(|store| {
+            store.repository(&format!("t{number}"));
+        });
+        jobs.push(Job::new(source.name(&format!("s{number}:1")), target.name(&format!("t{number}:1"))));
+    }
+    let results = copy_all(mirror, jobs).await;
+    assert_eq!(target.broken_tag(), None);
+    (source, results.into_iter().map(|result| result.unwrap().bytes).sum())
+}
+
+#[test]
+fn three_in_ten_replies_are_429_and_everything_arrives_as_often_as_it_must() {
+    let images = if std::env::var_os("SOAK").is_some() { 25 } else { 4 };
+    run(async {
+        let cases = [(true, true), (true, false), (false, true), (false, false)];
+        futures_util::future::join_all(cases.map(|(ecr, mounts)| three_in_ten(images, ecr, mounts))).await;
+    });
+}
+
+async fn three_in_ten(images: usize, ecr: bool, mounts: bool) {
+    let target = Fake::start(Quirks { ecr, mounts, ..Quirks::default() }).await;
+    let quotas = if ecr { Quotas::Ecr } else { Quotas::Unknown };
+    let client = builder().quotas(&target.host(), quotas).build().unwrap();
+    let (source, sent) = throttled(&target, images, &Mirror::new(client)).await;
+    let configurations: u64 = (0..images).map(|number| image(&format!("i{number}"), &[]).bytes()).sum();
+    let layers = if mounts { 1 } else { images };
+    assert_eq!(sent, configurations + 40_000 * layers as u64, "ecr {ecr}, mounts {mounts}");
+    // What the target did not take is fetched again; nothing else is.
+    let refused = target.answered("PUT uploads", 429);
+    assert!(source.answered("GET blobs", 200) <= images + layers + refused, "ecr {ecr}, mounts {mounts}");
+    if ecr {
+        assert_never_more_than_ten_images_a_second(&target);
+    }
+}
+
+/// On the server's clock, in every window of a second.
+fn assert_never_more_than_ten_images_a_second(target: &Fake) {
+    let seen = target.seen();
+    let puts = seen.iter().filter(|seen| seen.method == "PUT" && seen.kind == "manifests");
+    let puts: Vec<_> = puts.map(|seen| seen.at).collect();
+    for first in &puts {
+        let second = puts.iter().filter(|at| **at >= *first && **at < *first + Duration::from_secs(1));
+        assert!(second.count() <= 10);
+    }
 }
 
 #[test]
