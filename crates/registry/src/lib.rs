@@ -12,6 +12,8 @@ mod auth;
 mod client;
 mod digest;
 mod error;
+#[cfg(test)]
+mod fuzz;
 pub mod limits;
 mod manifest;
 pub mod mirror;

@@ -170,8 +170,12 @@ fn split_registry(name: &str) -> (&str, &str) {
 
 fn is_registry(text: &str) -> bool {
     let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((address, port)) if address.parse::<std::net::Ipv6Addr>().is_ok() => {
-            ("v6", port.strip_prefix(':'))
+        Some((address, rest)) if address.parse::<std::net::Ipv6Addr>().is_ok() => {
+            match (rest, rest.strip_prefix(':')) {
+                ("", _) => ("v6", None),
+                (_, Some(port)) => ("v6", Some(port)),
+                _ => return false,
+            }
         }
         Some(_) => return false,
         None => text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port))),
@@ -184,10 +188,7 @@ fn is_registry(text: &str) -> bool {
     };
     let port_fits =
         port.is_none_or(|port| port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok());
-    host.len() <= 253
-        && host.split('.').all(label)
-        && port_fits
-        && !(text.starts_with('[') && text.ends_with(':'))
+    host.len() <= 253 && host.split('.').all(label) && port_fits
 }
 
 fn is_repository(text: &str) -> bool {
@@ -287,6 +288,8 @@ mod tests {
             "host:/a:b/c",
             "[::1/a",
             "[::1]:/a",
+            "[::1]x/a",
+            "[::1]@a.b/c",
             "-a.b/c",
             "a:b:c",
             "a?b",
@@ -298,5 +301,21 @@ mod tests {
         }
         assert!(format!("a:{}", "x".repeat(129)).parse::<Reference>().is_err());
         assert!("x".repeat(256).parse::<Reference>().is_err());
+    }
+
+    #[test]
+    fn fuzz_any_reference_is_refused_or_means_the_same_in_its_canonical_form() {
+        crate::fuzz::each("references", |input| {
+            let Ok(text) = std::str::from_utf8(input) else { return false };
+            let Ok(reference) = text.parse::<Reference>() else { return false };
+            assert_eq!(canonical(&reference.to_string()).parse().as_ref(), Ok(&reference));
+            assert!(reference.repository().len() <= MAX_REPOSITORY && reference.registry().len() <= 300);
+            assert!(reference.tag().is_none_or(|tag| tag.len() <= MAX_TAG));
+            // It is put into a URL's path as it is.
+            let path = format!("{}/{}", reference.repository(), reference.identifier());
+            assert!(path.bytes().all(|byte| byte.is_ascii_graphic() && !b"%?#\\".contains(&byte)), "{path}");
+            assert!(path.split('/').all(|part| !part.is_empty() && part != ".." && part != "."), "{path}");
+            true
+        });
     }
 }

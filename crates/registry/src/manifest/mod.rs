@@ -328,4 +328,35 @@ mod tests {
         let manifest = Manifest::new(format!("{IMAGE}; charset=utf-8"), "{}");
         assert_eq!((manifest.media_type(), manifest.kind()), (IMAGE, Kind::Image));
     }
+
+    #[test]
+    fn fuzz_any_manifest_is_refused_or_is_one_thing_and_bounded() {
+        let platform: [Platform; 1] = ["linux/arm64".parse().unwrap()];
+        let types: Vec<&str> = ACCEPTED.split(", ").chain(["application/json"]).collect();
+        crate::fuzz::each("manifests", |input| {
+            let mut taken = false;
+            for media_type in &types {
+                let manifest = Manifest::received(media_type, input.to_vec());
+                assert_eq!(manifest.bytes(), input, "a manifest is its bytes");
+                assert_eq!(
+                    (manifest.digest(), manifest.descriptor().size),
+                    (Digest::of(input), input.len() as u64)
+                );
+                let (image, index) = (manifest.image(), manifest.index());
+                assert!(image.is_err() || index.is_err(), "both an image and an index");
+                taken |= image.is_ok() || index.is_ok();
+                if let Ok(image) = image {
+                    let blobs = image.blobs();
+                    let names: std::collections::HashSet<Digest> =
+                        blobs.iter().map(|blob| blob.digest).collect();
+                    assert!(names.len() == blobs.len() && blobs.len() <= limits::DESCRIPTORS + 1);
+                }
+                let (Ok(index), Ok(trimmed)) = (index, manifest.trim(&platform)) else { continue };
+                let kept = trimmed.index().unwrap_or_else(|error| panic!("{error}: {:?}", trimmed.bytes()));
+                assert!(kept.manifests.iter().all(|child| index.manifests.contains(child)));
+                assert_eq!(trimmed.trim(&platform).map(|again| again.digest()), Ok(trimmed.digest()));
+            }
+            taken
+        });
+    }
 }
