@@ -42,7 +42,7 @@ pub struct Options {
     /// Every set, variant, link and peer, 9 rounds, without a limit of time (the default ends within 20 minutes)
     #[arg(long)]
     pub full: bool,
-    /// Rounds of each comparison [default: 5; with --full 9; docker 3; the 4 GiB layer 2]
+    /// Rounds of each comparison [default: 5; 9 for single manifests on loopback and with --full; docker 3; the 4 GiB layer 2]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub rounds: Option<u32>,
     /// Only these image sets
