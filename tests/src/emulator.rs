@@ -39,6 +39,45 @@ impl Aws {
         self.own("quirks", &json!({ "quirks": names }));
     }
 
+    /// Waits until the emulator keeps an answer back (`hold-answer`), and gives its request; none where `over` says that no
+    /// more requests come.
+    pub fn held(&self, mut over: impl FnMut() -> bool) -> Option<String> {
+        let started = std::time::Instant::now();
+        loop {
+            // Asked before the look: what was held before the end is seen.
+            let last = over();
+            let held: Vec<String> =
+                serde_json::from_value(get(&format!("http://{}/_local/held", self.host)).json()).unwrap();
+            if let Some(request) = held.into_iter().next() {
+                return Some(request);
+            }
+            if last {
+                return None;
+            }
+            assert!(started.elapsed() < crate::gate::BOUND, "no such request came");
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+    }
+
+    /// The ids of the KMS keys of the world's region that are not on their way out, and the aliases of the grid's.
+    pub fn keys(&self) -> (Vec<String>, Vec<String>) {
+        let all = self.kms("ListKeys", &json!({}));
+        let ids = all["Keys"].as_array().unwrap().iter().map(|key| key["KeyId"].as_str().unwrap().to_owned());
+        let lives = |id: &String| {
+            let key = self.kms("DescribeKey", &json!({ "KeyId": id }));
+            key["KeyMetadata"]["KeyState"] == "Enabled"
+        };
+        let aliases = self.kms("ListAliases", &json!({}));
+        let aliases = aliases["Aliases"].as_array().unwrap().iter();
+        let aliases = aliases.map(|alias| alias["AliasName"].as_str().unwrap().to_owned());
+        (ids.filter(lives).collect(), aliases.filter(|name| !name.starts_with("alias/aws/")).collect())
+    }
+
+    /// An action of KMS's.
+    pub fn kms(&self, action: &str, input: &Value) -> Value {
+        self.json("kms", &format!("TrentService.{action}"), input)
+    }
+
     fn own(&self, path: &str, body: &Value) {
         let answer =
             request("POST", &format!("http://{}/_local/{path}", self.host), &[], body.to_string().as_bytes());
@@ -89,10 +128,13 @@ impl Aws {
 
     /// An action of ECR's.
     pub fn ecr(&self, action: &str, input: &Value) -> Value {
-        let target = format!("AmazonEC2ContainerRegistry_V20150921.{action}");
-        let headers = [("x-amz-target", target.as_str()), ("content-type", "application/x-amz-json-1.1")];
-        let answer = self.signed("ecr", "POST", "", &headers, input.to_string().as_bytes());
-        assert_eq!(answer.status, 200, "{action}: {}", String::from_utf8_lossy(&answer.body));
+        self.json("ecr", &format!("AmazonEC2ContainerRegistry_V20150921.{action}"), input)
+    }
+
+    fn json(&self, service: &str, target: &str, input: &Value) -> Value {
+        let headers = [("x-amz-target", target), ("content-type", "application/x-amz-json-1.1")];
+        let answer = self.signed(service, "POST", "", &headers, input.to_string().as_bytes());
+        assert_eq!(answer.status, 200, "{target}: {}", String::from_utf8_lossy(&answer.body));
         answer.json()
     }
 

@@ -42,6 +42,34 @@ pub const ACCOUNT: &str = "123456789012";
 /// The region where nobody says another.
 pub const REGION: &str = "eu-west-1";
 
+/// Tells what a test found out, past the test harness.
+pub fn say(words: &str) {
+    let _ = writeln!(std::io::stderr(), "{words}");
+}
+
+/// The rounds of a loop: few, or all of them under `cargo xtask test --soak`.
+pub fn rounds(few: usize, all: usize) -> usize {
+    if std::env::var_os("SOAK").is_some() { all } else { few }
+}
+
+/// The seed of a test in which chance is involved: `E2E_SEED`, or one that is printed.
+pub fn seed() -> u64 {
+    let given = std::env::var("E2E_SEED").ok().and_then(|seed| seed.parse().ok());
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let seed = given.unwrap_or(now);
+    say(&format!("E2E_SEED={seed}"));
+    seed
+}
+
+/// A number below `bound`, by a generator (<https://prng.di.unimi.it/splitmix64.c>) that `state` goes on with.
+pub fn random(state: &mut u64, bound: usize) -> usize {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut z = *state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    usize::try_from((z ^ (z >> 31)) % u64::try_from(bound).unwrap()).unwrap()
+}
+
 /// The workspace.
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()

@@ -71,6 +71,22 @@ impl Run {
         self
     }
 
+    /// Runs on a terminal of its own: what is printed comes as stdout.
+    #[must_use]
+    pub fn on_a_terminal(mut self) -> Self {
+        let words = std::iter::once(self.command.get_program()).chain(self.command.get_args());
+        let quoted = words.map(|word| format!("'{}'", word.to_string_lossy().replace('\'', r"'\''")));
+        let line = quoted.collect::<Vec<_>>().join(" ");
+        let mut script = crate::command("script");
+        script.args(["--quiet", "--return", "--command", &line, "/dev/null"]).env_clear();
+        for (name, value) in self.command.get_envs() {
+            script.env(name, value.unwrap_or_default());
+        }
+        script.env("TERM", "xterm").current_dir(crate::root());
+        self.command = script;
+        self
+    }
+
     /// Runs to the end.
     pub fn end(self) -> Ended {
         self.start().end()
@@ -140,6 +156,21 @@ impl Running {
     /// Signals the whole process group, as a terminal does.
     pub fn signal(&self, signal: Signal) {
         kill_process_group(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Signals the process alone, as `kill` does.
+    pub fn signal_alone(&self, signal: Signal) {
+        rustix::process::kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Whether it has ended.
+    pub fn is_over(&mut self) -> bool {
+        !matches!(self.child.try_wait(), Ok(None))
     }
 
     /// Waits for the end.

@@ -59,6 +59,7 @@ async fn outcome(app: &Arc<App>, parts: &Parts, body: &mut Incoming) -> Result<V
             Ok(json!({}))
         }
         (&Method::GET, "/_local/quirks") => Ok(json!({ "quirks": app.quirks.names() })),
+        (&Method::GET, "/_local/held") => Ok(json!(app.quirks.held())),
         (&Method::POST, "/_local/quirks") => {
             let wanted: QuirksBody = parse(&bytes)?;
             let quirks: Vec<Quirk> = wanted

@@ -6,6 +6,8 @@ use std::str::FromStr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::sync::watch;
+
 /// One surprise, with its measure where it has one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Quirk {
@@ -30,6 +32,14 @@ pub enum Quirk {
     EventualConsistency(u32),
     /// `deny:ACTION`: that IAM action is refused.
     Deny(String),
+    /// `hold-answer=N:WORDS`: the answer to the Nth request whose `SERVICE ACTION PATH` holds these words is kept back, after
+    /// the request was carried out, until the quirks are set anew.
+    HoldAnswer {
+        /// Which of them.
+        nth: u64,
+        /// What the request is known by.
+        words: String,
+    },
 }
 
 /// A quirk's name that means nothing.
@@ -52,6 +62,7 @@ const KNOWN: &[&str] = &[
     "drop-connection-on-unknown-repo",
     "eventual-consistency=N",
     "deny:SERVICE:ACTION",
+    "hold-answer=N:WORDS",
 ];
 
 impl FromStr for Quirk {
@@ -86,6 +97,10 @@ impl FromStr for Quirk {
             "no-location-on-manifest-put" => Self::NoLocationOnManifestPut,
             "drop-connection-on-unknown-repo" => Self::DropConnectionOnUnknownRepo,
             "eventual-consistency" => Self::EventualConsistency(small(None)?),
+            "hold-answer" => {
+                let (nth, words) = measure.and_then(|measure| measure.split_once(':')).ok_or_else(bad)?;
+                Self::HoldAnswer { nth: nth.parse().map_err(|_| bad())?, words: words.to_owned() }
+            }
             _ => return Err(QuirkError::Unknown(text.to_owned())),
         })
     }
@@ -102,12 +117,13 @@ impl fmt::Display for Quirk {
             Self::DropConnectionOnUnknownRepo => f.write_str("drop-connection-on-unknown-repo"),
             Self::EventualConsistency(requests) => write!(f, "eventual-consistency={requests}"),
             Self::Deny(action) => write!(f, "deny:{action}"),
+            Self::HoldAnswer { nth, words } => write!(f, "hold-answer={nth}:{words}"),
         }
     }
 }
 
 /// The quirks that are on, and what they have counted so far.
-pub(crate) struct Quirks(Mutex<Inner>);
+pub(crate) struct Quirks(Mutex<Inner>, watch::Sender<u64>);
 
 struct Inner {
     on: Vec<Quirk>,
@@ -115,17 +131,29 @@ struct Inner {
     puts: Vec<Instant>,
     token_uses: HashMap<u64, u64>,
     hidden: HashMap<String, u32>,
+    held: Held,
+}
+
+/// The answers that are kept back.
+#[derive(Default)]
+struct Held {
+    seen: u64,
+    requests: Vec<String>,
 }
 
 impl Quirks {
     pub(crate) fn new(on: Vec<Quirk>) -> Self {
-        let quirks = Self(Mutex::new(Inner {
-            on: Vec::new(),
-            generator: fastrand::Rng::with_seed(0),
-            puts: Vec::new(),
-            token_uses: HashMap::new(),
-            hidden: HashMap::new(),
-        }));
+        let quirks = Self(
+            Mutex::new(Inner {
+                on: Vec::new(),
+                generator: fastrand::Rng::with_seed(0),
+                puts: Vec::new(),
+                token_uses: HashMap::new(),
+                hidden: HashMap::new(),
+                held: Held::default(),
+            }),
+            watch::Sender::new(0),
+        );
         quirks.set(on);
         quirks
     }
@@ -147,7 +175,36 @@ impl Quirks {
             puts: Vec::new(),
             token_uses: HashMap::new(),
             hidden: HashMap::new(),
+            held: Held::default(),
         };
+        drop(inner);
+        self.1.send_modify(|sets| *sets += 1);
+    }
+
+    /// Keeps an answer back for as long as the quirks say so.
+    pub(crate) async fn hold(&self, request: &str) {
+        let mut set = self.1.subscribe();
+        {
+            let mut inner = self.inner();
+            let Some(nth) = inner.on.iter().find_map(|quirk| match quirk {
+                Quirk::HoldAnswer { nth, words } => request.contains(words.as_str()).then_some(*nth),
+                _ => None,
+            }) else {
+                return;
+            };
+            inner.held.seen += 1;
+            if inner.held.seen != nth {
+                return;
+            }
+            inner.held.requests.push(request.to_owned());
+        }
+        // An error would be the end of the server.
+        let _ = set.changed().await;
+    }
+
+    /// The requests whose answers are kept back.
+    pub(crate) fn held(&self) -> Vec<String> {
+        self.inner().held.requests.clone()
     }
 
     pub(crate) fn names(&self) -> Vec<String> {
@@ -265,6 +322,7 @@ mod tests {
             "drop-connection-on-unknown-repo",
             "eventual-consistency=2",
             "deny:ecr:PutImage",
+            "hold-answer=2:ecr CreateRepository",
         ] {
             assert_eq!(text.parse::<Quirk>().unwrap().to_string(), text);
         }

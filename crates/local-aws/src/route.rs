@@ -63,6 +63,12 @@ pub(crate) async fn answer(app: Arc<App>, request: Request<Incoming>) -> Result<
         crate::s3::answer(&app, &parts, body, entry).await
     };
     entry.status = answer.status().as_u16();
+    if !entry.service.is_empty() {
+        let request = format!("{} {} {}", entry.service, entry.action, entry.path);
+        // The request was carried out: the journal has it whether anybody still waits for the answer or not.
+        drop(recorder);
+        app.quirks.hold(&request).await;
+    }
     Ok(answer)
 }
 
