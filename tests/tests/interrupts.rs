@@ -5,7 +5,7 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use e2e::{Aws, DebianRegistry, Gate, Images, LocalBuilds, World, docker, get, programs};
+use e2e::{Aws, DebianRegistry, Ended, Gate, Images, LocalBuilds, World, docker, get, programs};
 use rustix::process::{Signal, kill_process};
 use serde_json::Value;
 
@@ -43,20 +43,15 @@ fn nothing_is_half_visible(world: &World) -> usize {
     world.aws().whole_tags().len()
 }
 
-/// A killed run cannot give its lease back: the next one says who had it and until when, and takes it over after that.
-fn lease_expires(world: &World) {
-    let aws = world.aws();
-    let mut lease: Value = serde_json::from_slice(&lock(&aws, "transfer.lock").unwrap()).unwrap();
-    let early = world.xtask("transfer-images --auto-approve").end();
-    early.failed(TERRAFORM, &[lease["who"].as_str().unwrap(), "hint: ", lease["expires"].as_str().unwrap()]);
-    // As time will have it.
-    lease["expires"] = "2020-01-01T00:00:00Z".into();
-    aws.put_object(BUCKET, &format!("{STATE}.transfer.lock"), lease.to_string().as_bytes());
+/// A killed run cannot give its lease back: the next one sees that its process is gone.
+fn lease_is_left(world: &World) -> String {
+    let lease: Value = serde_json::from_slice(&lock(&world.aws(), "transfer.lock").unwrap()).unwrap();
+    lease["who"].as_str().unwrap().to_owned()
 }
 
 /// The next run completes, and the one after it has nothing to do.
-fn the_next_run_completes(world: &World) {
-    world.xtask("transfer-images --auto-approve").ok();
+fn the_next_run_completes(world: &World) -> Ended {
+    let next = world.xtask("transfer-images --auto-approve").ok();
     let after = world.xtask("transfer-images --format json").ok();
     assert_eq!(after.json()["changed"], false, "{after}");
     let tags = world.aws().whole_tags();
@@ -66,6 +61,38 @@ fn the_next_run_completes(world: &World) {
     );
     let aws = world.aws();
     assert!(lock(&aws, "tflock").is_none() && lock(&aws, "transfer.lock").is_none());
+    next
+}
+
+#[test]
+fn a_lease_is_taken_over_from_a_process_that_is_gone_and_from_no_other() {
+    let Some(mut world) = initialised() else { return };
+    let gate = Gate::before(world.samples(), |line| line.contains("/blobs/"));
+    world.route("ghcr.io", format!("http://{}/ghcr.io", gate.host()));
+    let run = world.xtask("transfer-images --auto-approve").start();
+    gate.wait();
+    let who = lease_is_left(&world);
+    assert!(who.contains(&format!("(process {})", run.pid())), "{who}");
+    let early = world.xtask("transfer-images --auto-approve").end();
+    early.failed(TERRAFORM, &[&who, "hint: ", "--lock-timeout"]);
+    let aws = world.aws();
+    let held = lock(&aws, "transfer.lock").unwrap();
+
+    run.signal(Signal::KILL);
+    assert_eq!(run.end().code, None);
+    gate.open();
+    // On another machine nobody knows whether it lives: there it is waited for.
+    let mut elsewhere: Value = serde_json::from_slice(&held).unwrap();
+    elsewhere["process"]["host"] = "elsewhere".into();
+    aws.put_object(BUCKET, &format!("{STATE}.transfer.lock"), elsewhere.to_string().as_bytes());
+    let early = world.xtask("transfer-images --auto-approve").end();
+    early.failed(TERRAFORM, &[&who, "hint: ", elsewhere["expires"].as_str().unwrap()]);
+    // A process that has got the dead one's number since is not it.
+    let mut reused: Value = serde_json::from_slice(&held).unwrap();
+    reused["process"]["pid"] = std::process::id().into();
+    aws.put_object(BUCKET, &format!("{STATE}.transfer.lock"), reused.to_string().as_bytes());
+    let next = the_next_run_completes(&world);
+    assert!(next.stderr.contains(&format!("took over the lease of {who}, whose process is gone")), "{next}");
 }
 
 #[test]
@@ -129,9 +156,10 @@ fn sigkill_during_a_copy_leaves_no_tag_without_its_blobs() {
     let tags = world.aws().whole_tags();
     assert!(!tags.iter().any(|(name, _)| name.starts_with("kedacore")), "{tags:?}");
     gate.open();
-    lease_expires(&world);
+    let who = lease_is_left(&world);
     world.forget();
-    the_next_run_completes(&world);
+    let next = the_next_run_completes(&world);
+    assert!(next.stderr.contains(&who), "{next}");
 }
 
 #[test]
@@ -153,9 +181,10 @@ fn sigkill_between_push_and_tag_loses_no_blob_and_shows_no_tag() {
     assert_eq!(run.end().code, None);
     assert_eq!(aws.whole_tags(), []);
     aws.quirks(&[]);
-    lease_expires(&world);
+    let who = lease_is_left(&world);
     aws.forget();
-    the_next_run_completes(&world);
+    let next = the_next_run_completes(&world);
+    assert!(next.stderr.contains(&who), "{next}");
 }
 
 #[test]

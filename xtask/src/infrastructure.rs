@@ -7,13 +7,15 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use futures_util::future::try_join_all;
+use jiff::Timestamp;
 use registry::{Client, Reference};
 use serde_json::Value;
 
 use crate::aws::bucket::StateBucket;
 use crate::aws::ecr::{Ecr, Repository};
-use crate::aws::lease::Lease;
-use crate::aws::proof::{self, Proof};
+use crate::aws::kms;
+use crate::aws::lease::{Lease, Patience};
+use crate::aws::proof::{self, Begun, Beside, Proof};
 use crate::aws::state::State;
 use crate::aws::{self, Aws};
 use crate::commands::{Context, StateBucketName};
@@ -21,13 +23,21 @@ use crate::config::Config;
 use crate::config::tfvars::Existing;
 use crate::error::{Exit, FailWith as _, ending, failure};
 use crate::local;
-use crate::terraform::{self, Backend, Event, LocalModule, PlanRequest, Terraform, TerraformError};
+use crate::terraform::{self, Action, Backend, Event, LocalModule, PlanRequest, Terraform, TerraformError};
 use crate::ui::units;
 
 /// The resource type of a repository in the state.
 pub const REPOSITORY: &str = "aws_ecr_repository";
 /// The resource type of a pull-through cache rule in the state.
 pub const RULE: &str = "aws_ecr_pull_through_cache_rule";
+
+/// The resource types of the key and its alias in the state.
+const KEY: &str = "aws_kms_key";
+const ALIAS: &str = "aws_kms_alias";
+
+/// How long an apply waits for terraform's own lock at least: the lease keeps other applies away, and a plan of somebody
+/// else's holds the lock for moments only.
+const BRIEF: Duration = Duration::from_secs(60);
 
 /// What the Makefile's module did its work with.
 const NULL_RESOURCE: &str = "null_resource";
@@ -59,7 +69,7 @@ pub struct Survey {
     pub repositories: BTreeMap<String, Repository>,
     /// Every pull-through cache rule: prefix to upstream.
     pub rules: BTreeMap<String, String>,
-    proof: Option<Proof>,
+    beside: Option<Beside>,
 }
 
 impl Survey {
@@ -84,6 +94,7 @@ impl Survey {
 }
 
 /// The grid's AWS resources.
+#[derive(Clone)]
 pub struct Infrastructure<'a> {
     context: &'a Context,
     aws: &'a Aws,
@@ -121,14 +132,14 @@ impl<'a> Infrastructure<'a> {
     pub async fn survey(&self) -> anyhow::Result<Survey> {
         let in_bucket = |what: &str| format!("could not read the {what} in the bucket {}", self.bucket);
         let state = State::read(self.aws, &self.bucket, &self.key);
-        let proof = Proof::read(self.aws, &self.bucket, &self.key);
-        let (state, repositories, rules, proof) = tokio::try_join!(
+        let beside = Beside::read(self.aws, &self.bucket, &self.key);
+        let (state, repositories, rules, beside) = tokio::try_join!(
             async { state.await.with_context(|| in_bucket("terraform state")) },
             self.ecr.repositories(),
             self.ecr.pull_through_rules(),
-            async { proof.await.with_context(|| in_bucket("proof beside the terraform state")) },
+            async { beside.await.with_context(|| in_bucket("proof beside the terraform state")) },
         )?;
-        let survey = Survey { state, repositories, rules, proof };
+        let survey = Survey { state, repositories, rules, beside };
         self.check_owner(&survey.state)?;
         Ok(survey)
     }
@@ -189,7 +200,7 @@ impl<'a> Infrastructure<'a> {
     /// The module cannot be read.
     pub fn is_proven(&self, variables: &Value, survey: &Survey) -> anyhow::Result<bool> {
         let now = self.proof(variables, survey)?;
-        Ok(survey.proof.as_ref().is_some_and(|before| now.holds(before)))
+        Ok(matches!(&survey.beside, Some(Beside::Proof(before)) if now.holds(before)))
     }
 
     /// Writes the proof that terraform, with these variables, has nothing to do.
@@ -199,7 +210,137 @@ impl<'a> Infrastructure<'a> {
     pub async fn prove(&self, config: &Config) -> anyhow::Result<()> {
         let survey = self.survey().await?;
         let proof = self.proof(&self.variables(config, &survey), &survey)?;
-        proof.write(self.aws, &self.bucket, &self.key).await
+        Beside::Proof(proof).write(self.aws, &self.bucket, &self.key).await
+    }
+
+    /// Takes the lease on the grid's images.
+    ///
+    /// # Errors
+    /// Somebody else holds it for longer than `--lock-timeout`, or S3 refuses.
+    pub async fn lease(&self) -> anyhow::Result<Lease> {
+        let printer = &self.context.printer;
+        let tell = |words: String| printer.line(words);
+        let patience = Patience {
+            timeout: self.context.settings.lock_timeout,
+            interrupt: &self.context.interrupt,
+            tell: &tell,
+        };
+        Lease::take(self.aws, &self.bucket, &self.key, &self.context.settings.tag, &patience).await
+    }
+
+    /// Gives the lease back. What is done is done: where that fails, it expires by itself.
+    pub async fn release(&self, lease: Lease) {
+        if let Err(error) = lease.release().await {
+            let words = format!("the lease was not given back and expires in a few minutes: {error:#}");
+            self.context.printer.warn(words);
+        }
+    }
+
+    /// Whether a run has ended its work after `survey`.
+    ///
+    /// # Errors
+    /// S3 refuses or does not answer.
+    pub async fn is_outdated(&self, survey: &Survey) -> anyhow::Result<bool> {
+        let state = State::read(self.aws, &self.bucket, &self.key);
+        let (state, beside) = tokio::try_join!(state, Beside::read(self.aws, &self.bucket, &self.key))?;
+        Ok(state.etag != survey.state.etag || beside != survey.beside)
+    }
+
+    /// Leaves word of a run that changed images and nothing that the proof of `survey` speaks of.
+    ///
+    /// # Errors
+    /// S3 refuses or does not answer.
+    pub async fn worked(&self, survey: &Survey) -> anyhow::Result<()> {
+        let Some(Beside::Proof(proof)) = survey.beside.clone() else { return Ok(()) };
+        Beside::Proof(proof.worked()).write(self.aws, &self.bucket, &self.key).await
+    }
+
+    /// Takes into the state what an apply created that was killed before it could write it down, and gives what stands
+    /// after that. Without this it would be taken for somebody else's, and never be deleted. `leased`: the caller holds the
+    /// lease.
+    ///
+    /// # Errors
+    /// That apply is still at work, AWS refuses, or terraform fails.
+    pub async fn adopt(&self, config: &Config, survey: Survey, leased: bool) -> anyhow::Result<Survey> {
+        if !matches!(survey.beside, Some(Beside::Begun(_))) {
+            return Ok(survey);
+        }
+        if leased {
+            return self.adopt_leased(config).await;
+        }
+        let lease = self.lease().await?;
+        let adopted = self.adopt_leased(config).await;
+        self.release(lease).await;
+        adopted
+    }
+
+    async fn adopt_leased(&self, config: &Config) -> anyhow::Result<Survey> {
+        let mut survey = self.survey().await?;
+        let Some(Beside::Begun(begun)) = survey.beside.clone() else { return Ok(survey) };
+        let lost = self.lost(&begun, config, &survey).await?;
+        if lost.is_empty() {
+            return Ok(survey);
+        }
+        for (address, id) in &lost {
+            survey.state.owned.entry(resource_type(address).to_owned()).or_default().push(id.clone());
+        }
+        let terraform = self.terraform().await?;
+        let room = tempfile::tempdir().context("could not make a directory for the variables")?;
+        let file = room.path().join("grid.tfvars.json");
+        std::fs::write(&file, self.variables(config, &survey).to_string())
+            .context("could not write terraform's variables")?;
+        for (address, id) in &lost {
+            self.context.interrupt.check()?;
+            terraform.import(&file, address, id).await.map_err(explain)?;
+            self.context.printer.line(format!(
+                "{address} was created by a run that was stopped before it could record it: recorded now"
+            ));
+        }
+        self.survey().await
+    }
+
+    /// What `begun` would create, stands, and is not in the state: address and id, the key first.
+    async fn lost(
+        &self,
+        begun: &Begun,
+        config: &Config,
+        survey: &Survey,
+    ) -> anyhow::Result<Vec<(String, String)>> {
+        let tag = &self.context.settings.tag;
+        let mut lost = Vec::new();
+        let known = survey.state.owned.get(KEY).and_then(|keys| keys.first()).cloned();
+        let of = |wanted: &'static str| {
+            begun.creates.iter().filter(move |(address, _)| resource_type(address) == wanted)
+        };
+        let mut key = known.clone();
+        for (address, _) in of(KEY).filter(|_| known.is_none()) {
+            key = kms::created_since(self.aws, &self.context.http, tag, begun.begun.as_second()).await?;
+            lost.extend(key.clone().map(|key| (address.clone(), key)));
+        }
+        for (address, id) in begun.creates.iter().filter_map(|(address, id)| Some((address, id.as_ref()?))) {
+            let kind = resource_type(address);
+            let stands = !survey.state.owns(kind, id)
+                && match kind {
+                    REPOSITORY => match survey.repositories.get(id) {
+                        // Somebody else may have been faster: ours has our mark from its creation on.
+                        Some(repository) => self.ecr.marks(repository).await?.contains(tag),
+                        None => false,
+                    },
+                    RULE => config
+                        .pull_through
+                        .iter()
+                        .any(|rule| rule.prefix == *id && survey.rules.get(id) == Some(&rule.upstream)),
+                    ALIAS => match &key {
+                        Some(key) => kms::has_alias(self.aws, &self.context.http, key, id).await?,
+                        None => false,
+                    },
+                    _ => false,
+                };
+            if stands {
+                lost.push((address.clone(), id.clone()));
+            }
+        }
+        Ok(lost)
     }
 
     fn proof(&self, variables: &Value, survey: &Survey) -> anyhow::Result<Proof> {
@@ -319,9 +460,9 @@ impl<'a> Infrastructure<'a> {
         if !survey.is_makefiles() {
             return Ok(());
         }
-        let lease = Lease::take(self.aws, &self.bucket, &self.key, &self.context.settings.tag).await?;
+        let lease = self.lease().await?;
         let left = aws::state::forget(self.aws, &self.bucket, &self.key, NULL_RESOURCE).await;
-        lease.release().await?;
+        self.release(lease).await;
         let (left, copy) = left?;
         self.context.printer.line(format!(
             "took over the Makefile's state: {} left it, nothing in AWS changed; a copy is s3://{}/{copy}",
@@ -383,15 +524,27 @@ impl<'a> Infrastructure<'a> {
         let room = tempfile::tempdir().context("could not make a directory for the plan")?;
         let (file, out) = (room.path().join("grid.tfvars.json"), room.path().join("plan"));
         std::fs::write(&file, variables.to_string()).context("could not write terraform's variables")?;
-        let lane = self.context.printer.progress().lane("terraform plan");
-        let printer = self.context.printer.clone();
         let request = PlanRequest { variables: &file, out: &out, destroy, targets: &[] };
-        let told = move |event: &Event| {
-            lane.news(&event.to_string());
-            printer.detail(event.to_string());
+        let told = || {
+            let lane = self.context.printer.progress().lane("terraform plan");
+            let printer = self.context.printer.clone();
+            move |event: &Event| {
+                lane.news(&event.to_string());
+                printer.detail(event.to_string());
+            }
         };
-        let plan = terraform.plan(&request, told).await.map_err(explain)?;
         self.context.interrupt.check()?;
+        let (terraform, plan) = match terraform.plan(&request, told()).await {
+            // An init that was stopped in the middle looks as if it were done.
+            Err(TerraformError::NotInitialised { .. }) => {
+                let terraform = self.init(terraform).await?;
+                let plan = terraform.plan(&request, told()).await;
+                (terraform, plan)
+            }
+            plan => (terraform, plan),
+        };
+        self.context.interrupt.check()?;
+        let plan = plan.map_err(explain)?;
         Ok(Planned { terraform, plan, out, _room: room })
     }
 
@@ -422,6 +575,12 @@ impl<'a> Infrastructure<'a> {
     }
 
     async fn carry_out(&self, planned: &Planned) -> anyhow::Result<()> {
+        self.context.interrupt.check()?;
+        let creates = creates(&planned.plan);
+        if !creates.is_empty() {
+            let begun = Beside::Begun(Begun { creates, begun: Timestamp::now() });
+            begun.write(self.aws, &self.bucket, &self.key).await?;
+        }
         let lane = self.context.printer.progress().lane("terraform apply");
         let printer = self.context.printer.clone();
         let told = move |event: &Event| {
@@ -431,10 +590,26 @@ impl<'a> Infrastructure<'a> {
                 printer.line(format!("terraform: {event}"));
             }
         };
-        let applied = planned.terraform.apply(&planned.out, told).await;
+        let patience = self.context.settings.lock_timeout.max(BRIEF);
+        let terraform = planned.terraform.clone().lock_timeout(patience);
+        let applied = self.announcing(terraform.apply(&planned.out, told)).await;
         // Terraform got the Ctrl-C itself and ended in good order; its own words for that help nobody.
         self.context.interrupt.check()?;
         applied.map_err(explain)
+    }
+
+    /// Terraform's work, which a signal does not end at once: the user is told what goes on, and what a second one does.
+    async fn announcing<T>(&self, work: impl Future<Output = T>) -> T {
+        tokio::pin!(work);
+        tokio::select! {
+            done = &mut work => return done,
+            () = self.context.interrupt.comes() => {}
+        }
+        self.context.printer.line(
+            "interrupted: terraform finishes what it has begun and records it; a second Ctrl-C stops it at once, and \
+             the next run then looks for what it could not record",
+        );
+        work.await
     }
 
     /// AWS is eventually consistent: asked until it shows every repository and rule, within a bound.
@@ -471,6 +646,27 @@ impl<'a> Infrastructure<'a> {
         }
         Ok(())
     }
+}
+
+/// The type of the resource at an address of the module, which has no modules of its own.
+fn resource_type(address: &str) -> &str {
+    address.split_once('.').map_or(address, |(kind, _)| kind)
+}
+
+/// What a plan creates that stands for something in AWS: address, and id where that is known.
+fn creates(plan: &terraform::Plan) -> BTreeMap<String, Option<String>> {
+    let created = plan.changes.iter().filter(|change| change.action == Action::Create);
+    let named = created.filter_map(|change| {
+        let attribute = |name: &str| change.after[name].as_str().map(str::to_owned);
+        let id = match change.kind.as_str() {
+            KEY => None,
+            ALIAS | REPOSITORY => Some(attribute("name")?),
+            RULE => Some(attribute("ecr_repository_prefix")?),
+            _ => return None,
+        };
+        Some((change.address.clone(), id))
+    });
+    named.collect()
 }
 
 /// Asking again, with growing pauses and within [`VISIBLE_BOUND`].

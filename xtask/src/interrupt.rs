@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
-use crate::error::{Exit, failure};
+use crate::error::{Exit, exit_of, failure};
 
 /// Whether the run was interrupted.
 #[derive(Clone, Debug, Default)]
@@ -48,20 +48,32 @@ impl Interrupt {
         if self.seen() { Err(interrupted()) } else { Ok(()) }
     }
 
+    /// Waits until a signal comes, or has come.
+    pub async fn comes(&self) {
+        let woken = self.wake.notified();
+        tokio::pin!(woken);
+        // Registered before the flag is read: a signal between the two is not lost.
+        woken.as_mut().enable();
+        if !self.seen() {
+            woken.await;
+        }
+    }
+
     /// Runs `work` until it ends or a signal comes; what is dropped then must leave nothing half-visible.
     ///
     /// # Errors
     /// Those of `work`, or the run was interrupted.
     pub async fn guard<T>(&self, work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-        let woken = self.wake.notified();
-        tokio::pin!(woken);
-        // Registered before the flag is read: a signal between the two is not lost.
-        woken.as_mut().enable();
         self.check()?;
         tokio::select! {
             result = work => result,
-            () = woken => Err(interrupted()),
+            () = self.comes() => Err(interrupted()),
         }
+    }
+
+    /// How a run that failed ended: one that was interrupted has no other reason, whatever the signal made fail.
+    pub fn reason(&self, error: anyhow::Error) -> anyhow::Error {
+        if self.seen() && exit_of(&error) != Exit::Interrupted { interrupted() } else { error }
     }
 }
 
@@ -72,7 +84,6 @@ fn interrupted() -> anyhow::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::exit_of;
 
     #[tokio::test]
     async fn a_signal_ends_guarded_work_and_is_remembered() {

@@ -3,7 +3,7 @@
 //! S3's conditional writes decide who gets it
 //! (<https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html>). Terraform's own lock covers its
 //! plan and apply alone; this one covers everything from there to the last tag. A run that was killed leaves it
-//! behind, and the next one takes it over once it has expired.
+//! behind: the next one takes it over at once where it can see that the process is gone, else once it has expired.
 
 use std::time::Duration;
 
@@ -14,13 +14,17 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use super::process_id::ProcessId;
 use super::{Aws, errors::explain};
 use crate::error::{Exit, ending, failure};
+use crate::interrupt::Interrupt;
 
 /// How long a lease is good for without being renewed.
 const TERM: Duration = Duration::from_secs(300);
 /// How often it is renewed: often enough for one renewal to fail.
 const RENEWAL: Duration = Duration::from_secs(100);
+/// How often a lease that somebody else holds is asked for.
+const ASKING: Duration = Duration::from_millis(500);
 
 /// Who holds the lease, since when, and until when unless it is renewed.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
@@ -29,6 +33,19 @@ struct Holder {
     grid: String,
     since: Timestamp,
     expires: Timestamp,
+    /// The process, where its machine can tell whether it still lives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    process: Option<ProcessId>,
+}
+
+/// What to do where somebody else holds the lease.
+pub struct Patience<'a> {
+    /// How long to wait for it.
+    pub timeout: Duration,
+    /// What ends the waiting.
+    pub interrupt: &'a Interrupt,
+    /// Is told whom the run waits for, or whose lease it took over.
+    pub tell: &'a (dyn Fn(String) + Sync),
 }
 
 /// The lease, held until [`Lease::release`].
@@ -37,28 +54,62 @@ pub struct Lease {
     object: Object,
     renewing: tokio::task::JoinHandle<()>,
     etag: watch::Receiver<Option<String>>,
+    waited: bool,
 }
 
 impl Lease {
     /// Takes the lease beside the state `key` for the grid `tag`.
     ///
     /// # Errors
-    /// Somebody else holds it: the error names them. S3 refuses or does not answer.
-    pub async fn take(aws: &Aws, bucket: &str, key: &str, tag: &str) -> anyhow::Result<Self> {
+    /// Somebody else holds it for longer than the caller's patience: the error names them. S3 refuses or does not answer.
+    pub async fn take(
+        aws: &Aws,
+        bucket: &str,
+        key: &str,
+        tag: &str,
+        patience: &Patience<'_>,
+    ) -> anyhow::Result<Self> {
         let object = Object {
             client: Client::new(aws.config()),
             bucket: bucket.into(),
             key: format!("{key}.transfer.lock"),
         };
-        let now = Timestamp::now();
-        let holder = Holder { who: who(aws), grid: tag.to_owned(), since: now, expires: now + TERM };
-        let etag = match object.put(&holder, None).await? {
-            Some(etag) => etag,
-            None => object.take_over(&holder).await?,
-        };
-        let (sender, receiver) = watch::channel(Some(etag));
-        let renewing = tokio::spawn(object.clone().renew(holder, sender));
-        Ok(Self { object, renewing, etag: receiver })
+        let began = tokio::time::Instant::now();
+        let mut waited = false;
+        loop {
+            let now = Timestamp::now();
+            let (who, process) = (who(aws), ProcessId::own());
+            let holder = Holder { who, grid: tag.to_owned(), since: now, expires: now + TERM, process };
+            let current = match object.acquire(&holder, patience).await? {
+                Ok(etag) => {
+                    let (sender, receiver) = watch::channel(Some(etag));
+                    let renewing = tokio::spawn(object.clone().renew(holder, sender));
+                    return Ok(Self { object, renewing, etag: receiver, waited });
+                }
+                Err(current) => current,
+            };
+            if began.elapsed() >= patience.timeout {
+                return Err(held(current.as_ref()));
+            }
+            if !waited {
+                let whom = current.map_or_else(|| "another run".to_owned(), |current| current.who);
+                (patience.tell)(format!(
+                    "waiting up to {} s for {whom}, who transfers the images of this grid",
+                    patience.timeout.as_secs()
+                ));
+            }
+            waited = true;
+            let pause = async {
+                tokio::time::sleep(ASKING).await;
+                Ok(())
+            };
+            patience.interrupt.guard(pause).await?;
+        }
+    }
+
+    /// Whether somebody else held it first: what they did is not in a plan that was made before.
+    pub fn waited(&self) -> bool {
+        self.waited
     }
 
     /// Waits until the lease is lost, which ends the right to go on; for ever if it is not.
@@ -90,6 +141,9 @@ impl Drop for Lease {
         self.renewing.abort();
     }
 }
+
+/// How often a lease is tried for that changes hands under the caller's eyes.
+const ROUNDS: u32 = 5;
 
 #[derive(Clone, Debug)]
 struct Object {
@@ -123,16 +177,30 @@ impl Object {
         }
     }
 
-    /// Takes an expired lease over.
-    async fn take_over(&self, holder: &Holder) -> anyhow::Result<String> {
-        let Some((current, etag)) = self.get().await? else {
-            // Released in this moment.
-            return self.put(holder, None).await?.ok_or_else(|| held(None));
-        };
-        if current.expires > holder.since {
-            return Err(held(Some(&current)));
+    /// Writes the holder where nobody holds the lease, or nobody does any more; else gives who does, as far as that can be
+    /// read.
+    async fn acquire(
+        &self,
+        holder: &Holder,
+        patience: &Patience<'_>,
+    ) -> anyhow::Result<Result<String, Option<Holder>>> {
+        // Each round lost is a round that somebody else won; who that was stands in the object.
+        for _ in 0..ROUNDS {
+            if let Some(etag) = self.put(holder, None).await? {
+                return Ok(Ok(etag));
+            }
+            let Some((current, etag)) = self.get().await? else { continue };
+            let gone = current.process.as_ref().is_some_and(ProcessId::is_gone);
+            if current.expires > holder.since && !gone {
+                return Ok(Err(Some(current)));
+            }
+            if let Some(etag) = self.put(holder, Some(&etag)).await? {
+                let why = if gone { "whose process is gone" } else { "which has expired" };
+                (patience.tell)(format!("took over the lease of {}, {why}", current.who));
+                return Ok(Ok(etag));
+            }
         }
-        self.put(holder, Some(&etag)).await?.ok_or_else(|| held(None))
+        Ok(Err(None))
     }
 
     async fn get(&self) -> anyhow::Result<Option<(Holder, String)>> {
@@ -184,7 +252,8 @@ fn held(by: Option<&Holder>) -> anyhow::Error {
     };
     let hint = match by {
         Some(holder) => format!(
-            "wait for it; if that run is dead, its lease expires at {} and the next run takes it over",
+            "wait for it, or give --lock-timeout; if that run is dead, its lease expires at {} and the next run takes it \
+             over (on the same machine at once)",
             holder.expires
         ),
         None => "run it again".to_owned(),

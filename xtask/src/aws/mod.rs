@@ -3,7 +3,9 @@
 pub mod bucket;
 pub mod ecr;
 pub mod errors;
+pub mod kms;
 pub mod lease;
+mod process_id;
 pub mod proof;
 pub mod registry_settings;
 pub mod stack;

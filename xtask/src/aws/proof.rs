@@ -21,6 +21,27 @@ const VALID: Duration = Duration::from_secs(24 * 3600);
 /// What may have drifted without the proof noticing.
 pub const UNSEEN: &str = "key policy, tags and scan settings";
 
+/// What an apply that has begun will create: it stands in the proof's place until the apply has ended well. Terraform
+/// writes its state every 20 s and at its end, so one that is killed leaves resources behind that its state does not
+/// know; this knows them.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub struct Begun {
+    /// Addresses in the state, and what AWS calls each resource; the key has no such name before it stands.
+    pub creates: BTreeMap<String, Option<String>>,
+    /// When it began.
+    pub begun: Timestamp,
+}
+
+/// What is beside a state.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Beside {
+    /// The last run ended well.
+    Proof(Proof),
+    /// The last apply has not, or is still at work.
+    Begun(Begun),
+}
+
 /// What terraform would look at.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub struct Proof {
@@ -32,6 +53,9 @@ pub struct Proof {
     seen: String,
     /// When it was written.
     at: Timestamp,
+    /// When a run last changed images without changing any of that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    worked: Option<Timestamp>,
 }
 
 impl Proof {
@@ -51,7 +75,12 @@ impl Proof {
             absorb(&mut seen, prefix);
             absorb(&mut seen, upstream);
         }
-        Self { inputs, state, seen: hex::encode(seen.finalize()), at: Timestamp::now() }
+        Self { inputs, state, seen: hex::encode(seen.finalize()), at: Timestamp::now(), worked: None }
+    }
+
+    /// The same, after a run that changed images: whoever made a plan before sees that it is out of date.
+    pub fn worked(self) -> Self {
+        Self { worked: Some(Timestamp::now()), ..self }
     }
 
     /// Whether `self`, as things stand now, equals what was proven `before`.
@@ -62,8 +91,10 @@ impl Proof {
             && !age.is_negative()
             && age.unsigned_abs() < VALID
     }
+}
 
-    /// The proof beside the state `key`; none where there is none, or one that this version does not understand.
+impl Beside {
+    /// What is beside the state `key`; none where there is nothing, or something that this version does not understand.
     ///
     /// # Errors
     /// S3 refuses or does not answer.
@@ -77,7 +108,7 @@ impl Proof {
         Ok(serde_json::from_slice(&bytes).ok())
     }
 
-    /// Writes the proof beside the state `key`.
+    /// Puts it beside the state `key`.
     ///
     /// # Errors
     /// S3 refuses or does not answer.

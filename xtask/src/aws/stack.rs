@@ -34,7 +34,8 @@ pub async fn outputs(
     let url = endpoint(aws);
     // A grid's tag holds nothing that a form would have to escape.
     let body = format!("Action=DescribeStacks&Version=2010-05-15&StackName={name}");
-    let request = signed(aws.config(), aws.region(), &url, body).await?;
+    let request =
+        signed(aws.config(), aws.region(), "cloudformation", &url, &[("content-type", FORM)], body).await?;
     let answer = http.execute(request).await.context("cloudformation:DescribeStacks").exit(Exit::Registry)?;
     let status = answer.status();
     let text = answer.text().await.context("cloudformation:DescribeStacks")?;
@@ -63,10 +64,16 @@ fn endpoint(aws: &Aws) -> String {
     format!("https://cloudformation.{}.{suffix}/", aws.region())
 }
 
-async fn signed(
+/// A signed POST to a service.
+///
+/// # Errors
+/// No credentials.
+pub(super) async fn signed(
     config: &SdkConfig,
     region: &str,
+    service: &str,
     url: &str,
+    headers: &[(&str, &str)],
     body: String,
 ) -> anyhow::Result<reqwest::Request> {
     let provider = config.credentials_provider().context("no AWS credentials")?;
@@ -74,16 +81,17 @@ async fn signed(
     let parameters = SigningParams::builder()
         .identity(&identity)
         .region(region)
-        .name("cloudformation")
+        .name(service)
         .time(SystemTime::now())
         .settings(SigningSettings::default())
         .build()?
         .into();
-    let headers = [("content-type", FORM)];
-    let signable =
-        SignableRequest::new("POST", url, headers.into_iter(), SignableBody::Bytes(body.as_bytes()))?;
+    let body_bytes = SignableBody::Bytes(body.as_bytes());
+    let signable = SignableRequest::new("POST", url, headers.iter().copied(), body_bytes)?;
     let (instructions, _) = sign(signable, &parameters)?.into_parts();
-    let mut request = http::Request::post(url).header("content-type", FORM).body(body)?;
+    let request =
+        headers.iter().fold(http::Request::post(url), |request, (name, value)| request.header(*name, *value));
+    let mut request = request.body(body)?;
     instructions.apply_to_request_http1x(&mut request);
     Ok(request.try_into()?)
 }

@@ -8,7 +8,6 @@ use futures_util::future::try_join_all;
 use super::Context;
 use crate::aws::Aws;
 use crate::aws::ecr::{Ecr, Repository};
-use crate::aws::lease::Lease;
 use crate::error::{Exit, FailWith as _, failure};
 use crate::infrastructure::{Infrastructure, REPOSITORY, RULE, Survey};
 use crate::terraform::Terraform;
@@ -74,7 +73,10 @@ async fn destroy(context: &Context, dry_run: bool, ask: bool) -> anyhow::Result<
     let aws = context.aws(config.account.as_deref()).await?;
     let ecr = Ecr::new(&aws);
     let infrastructure = Infrastructure::open(context, &aws).await?;
-    let survey = infrastructure.survey().await?;
+    let mut survey = infrastructure.survey().await?;
+    if !dry_run {
+        survey = infrastructure.adopt(&config, survey, false).await?;
+    }
     let fates = fates(context, &ecr, &survey).await?;
     if survey.state.owned.is_empty() {
         context.printer.line(format!(
@@ -91,10 +93,9 @@ async fn destroy(context: &Context, dry_run: bool, ask: bool) -> anyhow::Result<
     if ask {
         confirm(context)?;
     }
-    let lease =
-        Lease::take(&aws, infrastructure.bucket(), infrastructure.key(), &context.settings.tag).await?;
+    let lease = infrastructure.lease().await?;
     let result = carry_out(context, &infrastructure, &ecr, &survey, &fates).await;
-    lease.release().await?;
+    infrastructure.release(lease).await;
     result?;
     context.printer.data(&Table::default(), &fates)
 }

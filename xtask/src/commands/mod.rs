@@ -248,25 +248,30 @@ impl Context {
 /// Those of the command.
 pub async fn run(cli: Cli) -> anyhow::Result<()> {
     let context = Context::new(&cli)?;
-    match cli.command {
-        Command::EcrLogin(command) => command.run(&context).await,
-        Command::PublicEcrLogin(command) => command.run(&context).await,
-        Command::DockerRegistryLogin(command) => command.run(&context).await,
-        Command::InitImages(command) => command.run(&context).await,
-        Command::TransferImages(command) => command.run(&context).await,
-        Command::AutoTransferImages(command) => command.run(&context).await,
-        Command::RebuildRuntimes(command) => command.run(&context).await,
-        Command::ListImages(command) => command.run(&context).await,
-        Command::Lock(command) => command.run(&context).await,
-        Command::ImportConfig(command) => command.run(&context),
-        Command::Local(command) => command.run(&context).await,
-        Command::DestroyImages(command) => command.run(&context).await,
-        Command::AutoDestroyImages(command) => command.run(&context).await,
-        Command::Prune(command) => command.run(&context).await,
-        Command::ResetImagesDeployment(command) => command.run(&context),
-        Command::Doctor(command) => command.run(&context).await,
-        Command::Demo(command) => command.run(&context).await,
-        Command::Test(command) => command.run(&context).await,
-        Command::Bench(command) => command.run(&context).await,
+    let result = dispatch(cli.command, &context).await;
+    result.map_err(|error| context.interrupt.reason(error))
+}
+
+async fn dispatch(command: Command, context: &Context) -> anyhow::Result<()> {
+    match command {
+        Command::EcrLogin(command) => command.run(context).await,
+        Command::PublicEcrLogin(command) => command.run(context).await,
+        Command::DockerRegistryLogin(command) => command.run(context).await,
+        Command::InitImages(command) => command.run(context).await,
+        Command::TransferImages(command) => command.run(context).await,
+        Command::AutoTransferImages(command) => command.run(context).await,
+        Command::RebuildRuntimes(command) => command.run(context).await,
+        Command::ListImages(command) => command.run(context).await,
+        Command::Lock(command) => command.run(context).await,
+        Command::ImportConfig(command) => command.run(context),
+        Command::Local(command) => command.run(context).await,
+        Command::DestroyImages(command) => command.run(context).await,
+        Command::AutoDestroyImages(command) => command.run(context).await,
+        Command::Prune(command) => command.run(context).await,
+        Command::ResetImagesDeployment(command) => command.run(context),
+        Command::Doctor(command) => command.run(context).await,
+        Command::Demo(command) => command.run(context).await,
+        Command::Test(command) => command.run(context).await,
+        Command::Bench(command) => command.run(context).await,
     }
 }

@@ -7,7 +7,6 @@ use clap::Args;
 use super::Context;
 use super::destroy::{confirm, others_anywhere};
 use crate::aws::ecr::Ecr;
-use crate::aws::lease::Lease;
 use crate::infrastructure::{Infrastructure, no_longer_wanted};
 use crate::ui::{Table, units};
 
@@ -72,8 +71,7 @@ impl Prune {
             return context.printer.data(&Table::default(), &document);
         }
         confirm(context)?;
-        let lease =
-            Lease::take(&aws, infrastructure.bucket(), infrastructure.key(), &context.settings.tag).await?;
+        let lease = infrastructure.lease().await?;
         let pruned = async {
             let terraform = infrastructure.terraform().await?;
             let mut variables = infrastructure.wanted_variables(&config, &survey);
@@ -88,7 +86,7 @@ impl Prune {
             infrastructure.prune(terraform, &variables, &unwanted.repositories).await
         };
         let result = pruned.await;
-        lease.release().await?;
+        infrastructure.release(lease).await;
         result?;
         context.printer.data(&Table::default(), &document)
     }

@@ -2,8 +2,8 @@
 //!
 //! A child stays in this process's group. One Ctrl-C on a terminal therefore reaches it directly: it finishes what it
 //! has begun, saves the state and releases the lock, while the parent waits. A second interrupt, forwarded or typed,
-//! makes terraform exit at once and lose what it was creating, so only SIGTERM and SIGHUP, which reach the parent
-//! alone, are passed on. Futures of this module must be awaited to their end and not raced against an interrupt.
+//! makes terraform exit at once and lose what it was creating, so only SIGTERM and SIGHUP are passed on, and only where
+//! terraform does not say by itself that it got them: a service manager signals every process alike. Futures of this module must be awaited to their end and not raced against an interrupt.
 
 mod error;
 mod event;
@@ -28,6 +28,18 @@ pub use event::{Action, Event};
 pub use local::LocalModule;
 pub use plan::{Change, Plan, guard};
 pub use program::Program;
+
+/// How long terraform may take to say that it got a signal.
+const NOTICE: Duration = Duration::from_secs(1);
+
+/// Whether `flag` is set, or comes to be within `bound`.
+async fn is_set(flag: &AtomicBool, bound: Duration) -> bool {
+    let until = tokio::time::Instant::now() + bound;
+    while !flag.load(Ordering::SeqCst) && tokio::time::Instant::now() < until {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    flag.load(Ordering::SeqCst)
+}
 
 /// Where the state is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -203,6 +215,19 @@ impl Terraform {
         self.run_text(cmd, |_| ()).await.map(drop)
     }
 
+    /// Records a resource that stands already.
+    ///
+    /// # Errors
+    /// [`TerraformError`].
+    pub async fn import(&self, variables: &Path, address: &str, id: &str) -> Result<(), TerraformError> {
+        let cmd = self
+            .cmd(["import", "-input=false", "-no-color"])
+            .arg(self.lock_timeout_argument())
+            .arg(format!("-var-file={}", variables.display()))
+            .args([address, id]);
+        self.run_text(cmd, |_| ()).await.map(drop)
+    }
+
     /// Takes back the mark of a resource whose creation failed half-way, so that it is not replaced.
     ///
     /// # Errors
@@ -309,19 +334,22 @@ impl Terraform {
     async fn stream(
         &self,
         cmd: Cmd,
-        on_line: impl FnMut(&str) + Send + 'static,
+        mut on_line: impl FnMut(&str) + Send + 'static,
     ) -> Result<(), (ProcessError, bool)> {
         let interrupted = Arc::new(AtomicBool::new(false));
+        let noticed = Arc::new(AtomicBool::new(false));
         let killer = Killer::default();
         let listeners =
             [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()].map(|kind| {
                 let (seen, killer) = (Arc::clone(&interrupted), killer.clone());
+                let noticed = Arc::clone(&noticed);
                 tokio::spawn(async move {
                     // Without a handler the signal ends this process, which is what it would have done anyway.
                     let Ok(mut signals) = signal(kind) else { return };
                     while signals.recv().await.is_some() {
                         seen.store(true, Ordering::SeqCst);
-                        if kind != SignalKind::interrupt() {
+                        if kind != SignalKind::interrupt() && !is_set(&noticed, NOTICE).await {
+                            noticed.store(true, Ordering::SeqCst);
                             killer.terminate();
                         }
                     }
@@ -329,7 +357,13 @@ impl Terraform {
             });
         // The listeners must have their handlers before there is something to protect.
         tokio::task::yield_now().await;
-        let result = cmd.stream(killer, on_line).await;
+        let result = cmd.stream(killer, move |line| {
+            if line.contains("Interrupt received") {
+                noticed.store(true, Ordering::SeqCst);
+            }
+            on_line(line);
+        });
+        let result = result.await;
         for listener in listeners {
             listener.abort();
         }

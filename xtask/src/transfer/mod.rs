@@ -84,15 +84,8 @@ pub async fn run(context: &Context, request: &Request) -> anyhow::Result<()> {
     }
     let target = context.interrupt.guard(Target::open(context, &config)).await?;
     let run = Run::new(context, request, config, lock, &target)?;
-    let plan = run.plan().await?;
-    show::plan(context, &run, &plan);
-    if request.locked {
-        images::refuse_moved(&plan.images)?;
-    }
-    images::refuse_exhausted(&plan.images, request.keep_going)?;
-    if !request.keep_going {
-        show::refuse_failed(&run, &plan.images)?;
-    }
+    let mut plan = run.plan(false).await?;
+    run.show(&plan)?;
     if request.dry_run {
         context.printer.line("dry run: nothing was changed");
         return run.report(&plan, None);
@@ -103,18 +96,19 @@ pub async fn run(context: &Context, request: &Request) -> anyhow::Result<()> {
         return run.report(&plan, None);
     }
     run.confirm()?;
-    let lease = run.lease(&plan).await?;
-    let outcome = run.carry_out(&plan, lease.as_ref()).await;
-    if let Some(lease) = lease
-        && let Err(error) = lease.release().await
-    {
-        // What was done is done; the lease expires by itself.
-        context.printer.warn(format!("the lease was not given back and expires in a few minutes: {error:#}"));
-    }
-    let done = outcome?;
-    show::closing(context, &run, &plan, Some(&done), started);
-    run.report(&plan, Some(&done))?;
-    show::failures(&run, &done)
+    let done = match &plan.resources {
+        Some(resources) => {
+            let infrastructure = resources.infrastructure.clone();
+            let lease = infrastructure.lease().await?;
+            let done = run.carry_out_leased(&mut plan, &lease).await;
+            infrastructure.release(lease).await;
+            done?
+        }
+        None => Some(run.carry_out(&plan, None).await?),
+    };
+    show::closing(context, &run, &plan, done.as_ref(), started);
+    run.report(&plan, done.as_ref())?;
+    done.map_or(Ok(()), |done| show::failures(&run, &done))
 }
 
 impl Plan<'_> {
@@ -144,18 +138,28 @@ impl<'a> Run<'a> {
     }
 
     /// Looks at everything side by side: resources, images, runtimes.
-    async fn plan(&self) -> anyhow::Result<Plan<'a>> {
+    async fn plan(&self, leased: bool) -> anyhow::Result<Plan<'a>> {
         let _lane = self.context.printer.progress().lane("looking at what there is");
         let images = async { Ok(self.mirror.plan(self.jobs.clone()).await) };
         let runtimes =
             runtimes::plan(&self.builder, &self.config, &self.context.paths, self.request.rebuild_runtimes);
         // Terraform is never dropped in the middle: it got the Ctrl-C itself and is waited for.
         let (resources, images, runtimes) = tokio::try_join!(
-            resources::plan(self),
+            resources::plan(self, leased),
             self.context.interrupt.guard(images),
             self.context.interrupt.guard(runtimes),
         )?;
         Ok(Plan { resources, images, runtimes })
+    }
+
+    /// Shows the plan, and stops at what cannot come to a good end.
+    fn show(&self, plan: &Plan<'_>) -> anyhow::Result<()> {
+        show::plan(self.context, self, plan);
+        if self.request.locked {
+            images::refuse_moved(&plan.images)?;
+        }
+        images::refuse_exhausted(&plan.images, self.request.keep_going)?;
+        if self.request.keep_going { Ok(()) } else { show::refuse_failed(self, &plan.images) }
     }
 
     fn report(&self, plan: &Plan<'_>, done: Option<&Done>) -> anyhow::Result<()> {
@@ -177,15 +181,28 @@ impl<'a> Run<'a> {
         }
     }
 
-    async fn lease(&self, plan: &Plan<'_>) -> anyhow::Result<Option<Lease>> {
-        match (&self.target.account, &plan.resources) {
-            (Some(account), Some(resources)) => {
-                let infrastructure = &resources.infrastructure;
-                let tag = &self.context.settings.tag;
-                Lease::take(&account.aws, infrastructure.bucket(), infrastructure.key(), tag).await.map(Some)
+    /// Does what the plan says, unless somebody else was at work since it was made: then it is made, shown and asked for
+    /// again, and may have come to nothing.
+    async fn carry_out_leased(&self, plan: &mut Plan<'a>, lease: &Lease) -> anyhow::Result<Option<Done>> {
+        let outdated = match &plan.resources {
+            Some(resources) => {
+                lease.waited() || resources.infrastructure.is_outdated(&resources.survey).await?
             }
-            _ => Ok(None),
+            None => false,
+        };
+        if outdated {
+            self.context
+                .printer
+                .line("another run was at work here since this plan was made: planning again");
+            *plan = self.plan(true).await?;
+            self.show(plan)?;
+            if plan.is_empty() {
+                self.prove(plan).await?;
+                return Ok(None);
+            }
+            self.confirm()?;
         }
+        self.carry_out(plan, Some(lease)).await.map(Some)
     }
 
     /// Resources first, because nothing can be pushed or pulled through before they stand; then the copies beside the
@@ -218,7 +235,10 @@ impl<'a> Run<'a> {
                 }
             })
             .await?;
-        self.prove(plan).await?;
+        match &plan.resources {
+            Some(resources) if resources.proven => resources.infrastructure.worked(&resources.survey).await?,
+            _ => self.prove(plan).await?,
+        }
         Ok(done)
     }
 

@@ -48,14 +48,18 @@ impl Resources<'_> {
 }
 
 /// Looks at the account, and starts terraform unless it is proven to have nothing to do. Nothing for `--registry`.
-pub(super) async fn plan<'a>(run: &Run<'a>) -> anyhow::Result<Option<Resources<'a>>> {
+/// `leased`: this run holds the lease already.
+pub(super) async fn plan<'a>(run: &Run<'a>, leased: bool) -> anyhow::Result<Option<Resources<'a>>> {
     let Some(account) = &run.target.account else { return Ok(None) };
     let context = run.context;
     let infrastructure = context.interrupt.guard(Infrastructure::open(context, &account.aws)).await?;
-    let survey = context.interrupt.guard(infrastructure.survey()).await?;
+    let mut survey = context.interrupt.guard(infrastructure.survey()).await?;
     survey.refuse_makefile()?;
     // The resources are those of the whole file, whatever --only says.
     let config = context.config()?;
+    if !run.request.dry_run {
+        survey = infrastructure.adopt(&config, survey, leased).await?;
+    }
     let settings = context
         .interrupt
         .guard(SettingsPlan::new(&account.aws, &config.registry, &config.repositories))

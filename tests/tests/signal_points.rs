@@ -1,0 +1,338 @@
+//! SIGINT, SIGTERM and SIGKILL at points of a run that are observed: an answer of AWS that is kept back, a source's blob that
+//! is asked for, a line of terraform's. The next run completes, and everything that was created is in the state.
+//!
+//! The points are drawn by `E2E_SEED`, in turns through all phases; all of them under `cargo xtask test --soak`.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use e2e::{Aws, Ended, Gate, Images, Running, World, programs, random, rounds, say, seed};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+const BUCKET: &str = "htc-grid-local-state";
+const STATE: &str = ".terraform/terraform.tfstate";
+const INTERRUPTED: i32 = 130;
+const TERRAFORM: i32 = 9;
+
+const IMAGES: &str = r#"schema_version = 1
+[images]
+curl = "curlimages/curl:7.85.0"
+"kedacore/keda" = { source = "ghcr.io/kedacore/keda:2.11.2", platforms = "all" }
+[pull_through]
+ecr-public = "public.ecr.aws"
+[repositories]
+extra = ["awshpc", "submitter"]
+"#;
+
+const INIT: &str = "init-images --create-state-bucket";
+const TRANSFER: &str = "transfer-images --auto-approve";
+const DESTROY: &str = "auto-destroy-images";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    Apply,
+    Destroy,
+    Push,
+    Plan,
+    Copy,
+    Init,
+    Tag,
+}
+
+const PHASES: [Phase; 7] =
+    [Phase::Apply, Phase::Destroy, Phase::Push, Phase::Plan, Phase::Copy, Phase::Init, Phase::Tag];
+
+/// What is waited for before the signal.
+#[derive(Clone, Debug)]
+enum Event {
+    /// The nth answer to a request that holds these words; the request was carried out.
+    Answer(usize, String),
+    /// The nth blob that a source is asked for.
+    Source(usize),
+    /// The nth line that holds these words.
+    Line(usize, &'static str),
+}
+
+fn started() -> Option<World> {
+    if !programs(&["terraform"]) {
+        return None;
+    }
+    let world = World::new(Images::Small)?;
+    world.write("images.toml", IMAGES);
+    world.xtask("local up").ok();
+    Some(world)
+}
+
+/// The requests of a whole life of a grid: init, transfer up to the lease, from there to the end, destroy.
+fn requests() -> &'static [Vec<String>; 4] {
+    static ALL: OnceLock<[Vec<String>; 4]> = OnceLock::new();
+    ALL.get_or_init(|| {
+        let world = started().unwrap();
+        let aws = world.aws();
+        let of = |line: &str| {
+            aws.forget();
+            world.xtask(line).ok();
+            let word = |entry: &Value, name: &str| entry[name].as_str().unwrap().to_owned();
+            let entries = aws.log().into_iter();
+            let text = |entry: Value| {
+                format!("{} {} {}", word(&entry, "service"), word(&entry, "action"), word(&entry, "path"))
+            };
+            entries.map(text).collect::<Vec<_>>()
+        };
+        let (init, mut plan, destroy) = (of(INIT), of(TRANSFER), of(DESTROY));
+        let lease = plan.iter().position(|request| request.ends_with("transfer.lock")).unwrap();
+        let rest = plan.split_off(lease);
+        [init, plan, rest, destroy]
+    })
+}
+
+fn draw(phase: Phase, chance: &mut u64) -> Event {
+    let [init, plan, rest, destroy] = requests();
+    let mut nth = |requests: &[String], words: &str| {
+        let all = requests.iter().filter(|request| request.contains(words)).count();
+        assert!(all > 0, "no {words:?} in {requests:?}");
+        Event::Answer(1 + random(chance, all), words.to_owned())
+    };
+    match phase {
+        Phase::Init => nth(init, ""),
+        Phase::Plan => nth(plan, ""),
+        Phase::Apply => {
+            let words = [
+                "kms CreateKey",
+                "kms CreateAlias",
+                "ecr CreateRepository",
+                "ecr CreateRepository",
+                "ecr CreatePullThroughCacheRule",
+                "terraform.tfstate.tflock",
+                "s3 PutObject",
+                "line",
+            ];
+            match words[random(chance, words.len())] {
+                "line" => Event::Line(1 + random(chance, 8), ": done"),
+                // Terraform's plan has the lock before the lease is there: both counts go on from there.
+                words @ ("terraform.tfstate.tflock" | "s3 PutObject") => {
+                    let before = plan.iter().filter(|request| request.contains(words)).count();
+                    let all = rest.iter().filter(|request| request.contains(words)).count();
+                    Event::Answer(before + 1 + random(chance, all), words.to_owned())
+                }
+                words => {
+                    let all = rest.iter().filter(|request| request.contains(words)).count();
+                    assert!(all > 0, "no {words:?} in {rest:?}");
+                    Event::Answer(1 + random(chance, all), words.to_owned())
+                }
+            }
+        }
+        Phase::Copy => Event::Source(1 + random(chance, 5)),
+        Phase::Push => {
+            let words = ["oci POST upload", "oci PATCH upload", "oci PUT upload", "oci HEAD blob"];
+            let there: Vec<_> =
+                words.iter().filter(|words| rest.iter().any(|request| request.contains(**words))).collect();
+            let words = there[random(chance, there.len())];
+            let all = rest.iter().filter(|request| request.contains(words)).count();
+            Event::Answer(1 + random(chance, all), (*words).to_owned())
+        }
+        Phase::Tag => {
+            let words = ["/curl/manifests/7.85.0", "/kedacore/keda/manifests/2.11.2", "/manifests/sha256:"];
+            let words = format!("oci PUT manifest /v2{}", words[random(chance, 2)]);
+            Event::Answer(1, words)
+        }
+        Phase::Destroy => {
+            let words = [
+                "ecr DeleteRepository",
+                "ecr DeletePullThroughCacheRule",
+                "kms DeleteAlias",
+                "kms ScheduleKeyDeletion",
+                "",
+            ];
+            let words = words[random(chance, words.len())];
+            let all = destroy.iter().filter(|request| request.contains(words)).count();
+            assert!(all > 0, "no {words:?} in {destroy:?}");
+            Event::Answer(1 + random(chance, all), words.to_owned())
+        }
+    }
+}
+
+/// Whether a process of this group still runs: what a run that was killed has left behind.
+fn runs(group: u32) -> bool {
+    let lives = |stat: String| {
+        let fields: Vec<&str> =
+            stat.rsplit_once(") ").map(|(_, rest)| rest.split(' ').collect()).unwrap_or_default();
+        fields.get(2) == Some(&group.to_string().as_str()) && fields.first() != Some(&"Z")
+    };
+    let processes = Path::new("/proc").read_dir().unwrap().flatten();
+    processes.filter_map(|process| std::fs::read_to_string(process.path().join("stat")).ok()).any(lives)
+}
+
+/// Ids of the state's resources, by type.
+fn recorded(aws: &Aws) -> BTreeMap<String, BTreeSet<String>> {
+    let Some(state) = aws.object(BUCKET, STATE) else { return BTreeMap::new() };
+    let state: Value = serde_json::from_slice(&state).unwrap();
+    let mut ids: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for resource in state["resources"].as_array().unwrap() {
+        for instance in resource["instances"].as_array().unwrap() {
+            let id = instance["attributes"]["id"].as_str().unwrap_or_default();
+            ids.entry(resource["type"].as_str().unwrap().to_owned()).or_default().insert(id.to_owned());
+        }
+    }
+    ids
+}
+
+/// What stands in the account and is not in the state.
+fn orphans(aws: &Aws) -> Vec<String> {
+    let rules = aws.ecr("DescribePullThroughCacheRules", &json!({}));
+    let rules = rules["pullThroughCacheRules"].as_array().unwrap().iter();
+    let rules = rules.map(|rule| rule["ecrRepositoryPrefix"].as_str().unwrap().to_owned()).collect();
+    let (keys, aliases) = aws.keys();
+    let recorded = recorded(aws);
+    let standing = [
+        ("aws_ecr_repository", aws.repositories()),
+        ("aws_ecr_pull_through_cache_rule", rules),
+        ("aws_kms_key", keys),
+        ("aws_kms_alias", aliases),
+    ];
+    let missing = |kind: &str, id: &String| !recorded.get(kind).is_some_and(|ids| ids.contains(id));
+    let named = standing.into_iter().flat_map(|(kind, ids)| ids.into_iter().map(move |id| (kind, id)));
+    named.filter(|(kind, id)| missing(kind, id)).map(|(kind, id)| format!("{kind} {id}")).collect()
+}
+
+/// The next run completes. After a SIGKILL terraform's lock may be left: then it says what releases it, and that helps.
+fn completes(world: &World, line: &str, killed: bool, said: &str) -> Ended {
+    let mut run = world.xtask(line).end();
+    if let Some((_, id)) = run.stderr.split_once("--release-lock ").filter(|_| run.code == Some(TERRAFORM)) {
+        assert!(killed, "a lock stays\n{said}\n{run}");
+        let id: String = id.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '-').collect();
+        world.xtask(&format!("init-images --release-lock {id}")).ok();
+        run = world.xtask(line).end();
+    }
+    assert_eq!(run.code, Some(0), "{said}\n{line}: {run}");
+    run
+}
+
+fn strike(phase: Phase, event: &Event, signal: Signal, group: bool) {
+    let Some(mut world) = started() else { return };
+    let mut gate = None;
+    if let Event::Source(nth) = *event {
+        let blobs = AtomicUsize::new(0);
+        let hold =
+            move |line: &str| line.contains("/blobs/") && blobs.fetch_add(1, Ordering::Relaxed) + 1 >= nth;
+        let before = Gate::before(world.samples(), hold);
+        for registry in ["docker.io", "ghcr.io"] {
+            world.route(registry, format!("http://{}/{registry}", before.host()));
+        }
+        gate = Some(before);
+    }
+    let aws = world.aws();
+    let line = match phase {
+        Phase::Init => INIT,
+        Phase::Destroy => DESTROY,
+        _ => TRANSFER,
+    };
+    if phase != Phase::Init {
+        world.xtask(INIT).ok();
+    }
+    if phase == Phase::Destroy {
+        world.xtask(TRANSFER).ok();
+    }
+    if let Event::Answer(nth, words) = event {
+        aws.quirks(&[&format!("hold-answer={nth}:{words}")]);
+    }
+    let mut run: Running = world.xtask(line).start();
+    let pid = run.pid();
+    let at = match event {
+        Event::Answer(..) => aws.held(|| run.is_over()),
+        Event::Source(_) => Some(gate.as_ref().unwrap().wait()),
+        Event::Line(nth, words) => (0..*nth).map(|_| run.wait_for(words)).last(),
+    };
+    let mut said = format!("{phase:?} {event:?} {signal:?} group {group}: {at:?}");
+    if at.is_none() {
+        panic!("{said}: the run ended before: {}", run.end());
+    }
+    if group {
+        run.signal(signal);
+    } else {
+        run.signal_alone(signal);
+    }
+    aws.quirks(&[]);
+    if let Some(gate) = &gate {
+        gate.open();
+    }
+    let ended = run.end();
+    said += &format!("\n{ended}");
+    let killed = signal == Signal::KILL;
+    if !killed {
+        // A signal that comes with the last answer may come too late.
+        assert!(matches!(ended.code, Some(INTERRUPTED | 0)), "{said}");
+        assert!(aws.object(BUCKET, &format!("{STATE}.transfer.lock")).is_none(), "the lease stays: {said}");
+        // Who signals the group takes the provider's process away from terraform, unless it is a terminal.
+        if !group || signal == Signal::INT {
+            assert_eq!(orphans(&aws), Vec::<String>::new(), "{said}");
+            assert!(aws.object(BUCKET, &format!("{STATE}.tflock")).is_none(), "the lock stays: {said}");
+        }
+    }
+    let since = std::time::Instant::now();
+    while runs(pid) {
+        assert!(since.elapsed().as_secs() < 60, "terraform does not end: {said}");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let lenient = killed || group && signal == Signal::TERM;
+    if phase == Phase::Init {
+        completes(&world, INIT, lenient, &said);
+    }
+    if phase == Phase::Destroy {
+        let run = completes(&world, DESTROY, lenient, &said);
+        assert_eq!(aws.repositories(), Vec::<String>::new(), "{said}\n{run}");
+        assert_eq!(aws.keys(), (vec![], vec![]), "{said}\n{run}");
+        assert_eq!(orphans(&aws), Vec::<String>::new(), "{said}\n{run}");
+        return;
+    }
+    let run = completes(&world, TRANSFER, lenient, &said);
+    let tags: Vec<String> = aws.whole_tags().into_iter().map(|(name, _)| name).collect();
+    assert_eq!(tags, ["curl:7.85.0", "kedacore/keda:2.11.2"], "{said}\n{run}");
+    assert_eq!(orphans(&aws), Vec::<String>::new(), "{said}\n{run}");
+    assert_eq!((aws.keys().0.len(), aws.keys().1.len()), (1, 1), "{said}\n{run}");
+    let after = world.xtask("transfer-images --format json").ok();
+    assert_eq!(after.json()["changed"], false, "{said}\n{run}\n{after}");
+    for lock in ["tflock", "transfer.lock"] {
+        assert!(aws.object(BUCKET, &format!("{STATE}.{lock}")).is_none(), "{lock} stays: {said}\n{run}");
+    }
+}
+
+fn points(signal: Signal, first: usize) {
+    if !programs(&["terraform"]) {
+        return;
+    }
+    let mut chance = seed() ^ u64::from(signal.as_raw().unsigned_abs()) << 32;
+    let began = std::time::Instant::now();
+    let mut hit: BTreeMap<Phase, usize> = BTreeMap::new();
+    let all = rounds(1, 3 * PHASES.len());
+    for point in 0..all {
+        let phase = PHASES[(first + point) % PHASES.len()];
+        let event = draw(phase, &mut chance);
+        // A terminal signals the whole group; `kill` and the kernel, short of memory, one process.
+        let group = signal == Signal::INT || random(&mut chance, 2) == 0;
+        say(&format!("{signal:?} {point}: {phase:?} {event:?} {}", if group { "group" } else { "alone" }));
+        strike(phase, &event, signal, group);
+        *hit.entry(phase).or_default() += 1;
+    }
+    say(&format!("{signal:?}: {all} points in {} s: {hit:?}", began.elapsed().as_secs()));
+}
+
+#[test]
+fn sigint_loses_nothing() {
+    points(Signal::INT, 0);
+}
+
+#[test]
+fn sigterm_loses_nothing() {
+    points(Signal::TERM, 1);
+}
+
+#[test]
+fn sigkill_loses_nothing() {
+    points(Signal::KILL, 0);
+}

@@ -1,0 +1,107 @@
+//! Two transfers that are started at the same moment: one works, the other waits or says who works.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
+
+use e2e::{Aws, Ended, Images, World, programs, rounds, say};
+use serde_json::json;
+
+const BUCKET: &str = "htc-grid-local-state";
+const STATE: &str = ".terraform/terraform.tfstate";
+const TERRAFORM: i32 = 9;
+
+const IMAGES: &str = r#"schema_version = 1
+[images]
+curl = "curlimages/curl:7.85.0"
+grafana = "grafana/grafana:10.1.1"
+"#;
+
+/// Whatever is changed is changed under the one lease, the proof and terraform's own lock aside.
+fn all_changes_are_under_a_lease(aws: &Aws, both: &str) {
+    let lease = format!("/{BUCKET}/{STATE}.transfer.lock");
+    let aside = [format!("/{BUCKET}/{STATE}.proof.json"), format!("/{BUCKET}/{STATE}.tflock")];
+    let mut held = false;
+    for entry in aws.log() {
+        let (action, path) = (entry["action"].as_str().unwrap(), entry["path"].as_str().unwrap());
+        let done = entry["status"].as_u64().unwrap() < 400;
+        if path == lease && done {
+            match action {
+                "PutObject" => {
+                    assert!(!held, "two hold the lease\n{both}");
+                    held = true;
+                }
+                "DeleteObject" => held = false,
+                _ => {}
+            }
+            continue;
+        }
+        let reads = ["Get", "Head", "List", "Describe", "BatchGet", "BatchCheck", "GET", "HEAD", "Decrypt"];
+        let read =
+            reads.iter().any(|read| action.starts_with(read)) || aside.iter().any(|aside| path == aside);
+        assert!(held || read || !done, "{action} {path} without the lease\n{both}");
+    }
+}
+
+fn names_the_other(ended: &Ended, other: u32) -> bool {
+    let lease = format!("(process {other}) transfers the images of grid mainline since ");
+    // Terraform's lock names user and machine.
+    ended.stderr.contains(&lease)
+        || ended.stderr.contains("the terraform state") && ended.stderr.contains("is locked by ")
+}
+
+#[test]
+fn one_works_and_the_other_waits_or_refuses_by_name() {
+    if !programs(&["terraform"]) {
+        return;
+    }
+    let Some(world) = World::new(Images::Small) else { return };
+    world.write("images.toml", IMAGES);
+    world.xtask("init-images --create-state-bucket").ok();
+    world.xtask("transfer-images --auto-approve").ok();
+    let aws = world.aws();
+    let tags = aws.whole_tags();
+    let (mut refused, mut waited, mut idle) = (0, 0, 0);
+    for round in 0..rounds(3, 50) {
+        // Work for terraform, or for the copies alone; the other waits, or does not.
+        let (terraforms, patient) = (round % 2 == 0, round % 4 >= 2);
+        let input = if terraforms {
+            json!({ "repositoryName": "curl", "force": true })
+        } else {
+            json!({ "repositoryName": "grafana", "imageIds": [{ "imageTag": "10.1.1" }] })
+        };
+        aws.ecr(if terraforms { "DeleteRepository" } else { "BatchDeleteImage" }, &input);
+        aws.forget();
+        let start = || {
+            let patience = if patient { "--lock-timeout 120" } else { "" };
+            world.xtask(&format!("transfer-images --auto-approve --format json {patience}")).start()
+        };
+        let both = [start(), start()];
+        let pids = [both[1].pid(), both[0].pid()];
+        let both = both.map(e2e::Running::end);
+        let said = format!("round {round}\n{}\n{}", both[0], both[1]);
+        let mut worked = 0;
+        for (ended, other) in both.iter().zip(pids) {
+            match ended.code {
+                Some(0) => {
+                    let changed = ended.json()["changed"] == true;
+                    worked += usize::from(changed);
+                    waited += usize::from(ended.stderr.contains("waiting up to 120 s for"));
+                    idle += usize::from(!changed);
+                }
+                code => {
+                    assert_eq!(code, Some(TERRAFORM), "{said}");
+                    assert!(!patient && names_the_other(ended, other), "{said}");
+                    refused += 1;
+                }
+            }
+        }
+        assert_eq!(worked, 1, "{said}");
+        all_changes_are_under_a_lease(&aws, &said);
+        for lock in ["tflock", "transfer.lock"] {
+            assert!(aws.object(BUCKET, &format!("{STATE}.{lock}")).is_none(), "{lock} stays\n{said}");
+        }
+        assert_eq!(aws.whole_tags(), tags, "{said}");
+        let after = world.xtask("transfer-images --format json").ok();
+        assert_eq!(after.json()["changed"], false, "{said}\n{after}");
+    }
+    say(&format!("{refused} refused, {waited} waited, {idle} found nothing to do"));
+}

@@ -1,0 +1,86 @@
+//! Finding a grid's KMS key again, after a run that was killed before terraform could write it down.
+//!
+//! Three calls of KMS's JSON API instead of an SDK crate, for the same reason as [`super::stack`].
+
+use anyhow::Context as _;
+use serde_json::{Value, json};
+
+use super::{Aws, ecr::MARK_PREFIX, stack::signed};
+use crate::error::{Exit, FailWith as _, failure};
+
+/// The id of the key that the grid `tag` created at or after `since` (seconds since 1970) and still has: the one with its
+/// mark, which is set with the creation.
+/// (<https://docs.aws.amazon.com/kms/latest/APIReference/API_ListKeys.html>)
+///
+/// # Errors
+/// AWS refuses or does not answer.
+pub async fn created_since(
+    aws: &Aws,
+    http: &reqwest::Client,
+    tag: &str,
+    since: i64,
+) -> anyhow::Result<Option<String>> {
+    let mark = format!("{MARK_PREFIX}{tag}");
+    let mut marker = Value::Null;
+    loop {
+        let mut page = json!({ "Limit": 1000 });
+        if !marker.is_null() {
+            page["Marker"] = marker;
+        }
+        let answer = call(aws, http, "ListKeys", page).await?;
+        for key in answer["Keys"].as_array().into_iter().flatten() {
+            let key = key["KeyId"].as_str().unwrap_or_default();
+            let metadata = call(aws, http, "DescribeKey", json!({ "KeyId": key })).await?;
+            let metadata = &metadata["KeyMetadata"];
+            let created = metadata["CreationDate"].as_f64().unwrap_or_default();
+            // A second is what clocks may differ by here, and more than a key of an earlier apply is away.
+            #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 fit")]
+            let young = created + 1.0 >= since as f64;
+            if !young || metadata["KeyState"] != "Enabled" || metadata["KeyManager"] == "AWS" {
+                continue;
+            }
+            let tags = call(aws, http, "ListResourceTags", json!({ "KeyId": key })).await?;
+            if tags["Tags"].as_array().into_iter().flatten().any(|tag| tag["TagKey"] == mark.as_str()) {
+                return Ok(Some(key.to_owned()));
+            }
+        }
+        if answer["Truncated"] != true {
+            return Ok(None);
+        }
+        marker = answer["NextMarker"].clone();
+    }
+}
+
+/// Whether there is the alias (`alias/...`).
+///
+/// # Errors
+/// AWS refuses or does not answer.
+pub async fn has_alias(aws: &Aws, http: &reqwest::Client, key: &str, alias: &str) -> anyhow::Result<bool> {
+    let answer = call(aws, http, "ListAliases", json!({ "KeyId": key, "Limit": 100 })).await?;
+    Ok(answer["Aliases"].as_array().into_iter().flatten().any(|found| found["AliasName"] == alias))
+}
+
+async fn call(aws: &Aws, http: &reqwest::Client, action: &str, input: Value) -> anyhow::Result<Value> {
+    let url = match aws.config().endpoint_url() {
+        Some(url) => url.trim_end_matches('/').to_owned() + "/",
+        None => {
+            let suffix = if aws.region().starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
+            format!("https://kms.{}.{suffix}/", aws.region())
+        }
+    };
+    let target = format!("TrentService.{action}");
+    let headers = [("content-type", "application/x-amz-json-1.1"), ("x-amz-target", target.as_str())];
+    let request = signed(aws.config(), aws.region(), "kms", &url, &headers, input.to_string()).await?;
+    let what = || format!("kms:{action}");
+    let answer = http.execute(request).await.with_context(what).exit(Exit::Registry)?;
+    let status = answer.status();
+    let text = answer.bytes().await.with_context(what).exit(Exit::Registry)?;
+    let body: Value = serde_json::from_slice(&text).unwrap_or_default();
+    if status.is_success() {
+        return Ok(body);
+    }
+    let words = body["message"].as_str().or(body["Message"].as_str()).unwrap_or_default();
+    let error = failure(Exit::Credentials, format!("kms:{action}: HTTP {}: {words}", status.as_u16()));
+    Err(error)
+        .hint(Exit::Credentials, format!("allow kms:{action} (docs/iam-policy.json has all that is needed)"))
+}
