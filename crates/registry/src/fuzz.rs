@@ -18,7 +18,6 @@ const LONGEST: usize = 20_000;
 struct Shown<'a>(&'a [u8], u64);
 
 impl Drop for Shown<'_> {
-    #[expect(clippy::print_stderr, reason = "says which input failed the test")]
     fn drop(&mut self) {
         if std::thread::panicking() {
             let begin = self.0.get(..2_000).unwrap_or(self.0).escape_ascii();
