@@ -186,8 +186,9 @@ fn is_registry(text: &str) -> bool {
             && !label.starts_with('-')
             && !label.ends_with('-')
     };
+    // No sign and no zeros in front.
     let port_fits =
-        port.is_none_or(|port| port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok());
+        port.is_none_or(|port| port.parse::<u16>().is_ok_and(|number| number.to_string() == port));
     host.len() <= 253 && host.split('.').all(label) && port_fits
 }
 
@@ -289,6 +290,8 @@ mod tests {
             "[::1/a",
             "[::1]:/a",
             "[::1]x/a",
+            "host:05000/a",
+            "host:+5000/a",
             "[::1]@a.b/c",
             "-a.b/c",
             "a:b:c",
