@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use registry::ErrorKind;
 use registry::mirror::{Action, Copied, Job, Outcome, Planned};
+use registry::{ErrorKind, ManifestError};
 use serde::Serialize;
 
 use super::images::short;
@@ -398,6 +398,9 @@ pub fn registry_hint(error: &registry::Error) -> Option<&'static str> {
         }
         ErrorKind::NameUnknown { .. } => {
             Some("does the repository exist? transfer-images without --registry creates it")
+        }
+        ErrorKind::Manifest(ManifestError::Platform { .. }) => {
+            Some("`platforms` in images.toml says which ones are wanted; \"all\" takes what there is")
         }
         ErrorKind::Network { .. } | ErrorKind::Stalled { .. } => {
             Some("is the network up, and the registry reachable from here?")

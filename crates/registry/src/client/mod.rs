@@ -5,7 +5,6 @@ mod builder;
 pub(crate) mod location;
 mod manifests;
 pub(crate) mod pace;
-mod push;
 mod rate_limit;
 pub(crate) mod response;
 mod retry;

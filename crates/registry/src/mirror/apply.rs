@@ -6,13 +6,15 @@ use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
 use super::blob::{Tally, Way};
 use super::event::Event;
-use super::job::{Action, Content, Job, Plan, Planned};
+use super::job::{Action, Content, Job, Plan, Planned, Platforms};
 use super::ledger::Ledger;
+use super::source::Kept;
 use super::{IMAGES_AT_ONCE, Mirror};
 use crate::client::Client;
 use crate::digest::Digest;
-use crate::error::Error;
-use crate::manifest::{Descriptor, Manifest};
+use crate::error::{Error, ErrorKind};
+use crate::manifest::{Descriptor, Manifest, ManifestError};
+use crate::platform::Platform;
 use crate::reference::Reference;
 
 /// Manifests of one image that are put at once.
@@ -81,7 +83,15 @@ impl Mirror {
             Action::Replace { previous, content, .. } => (content, Some(previous)),
         };
         let client = self.telling(image);
-        let way = Way { image, client: &client, source: &job.source, target: &job.target, ledger };
+        let kept = Kept::default();
+        let way = Way {
+            image,
+            client: &client,
+            source: &job.source,
+            target: &job.target,
+            ledger,
+            keep: content.config.as_ref().map(|config| (config.digest, &kept)),
+        };
         let result = self.copy(way, &job, &content, replaced, warnings).await;
         for blob in &content.blobs {
             let (registry, repository) = (job.target.registry(), job.target.repository());
@@ -116,6 +126,7 @@ impl Mirror {
         let image = way.image;
         self.events.tell(&Event::ImageStarted { image, blobs: content.blobs.len(), bytes: content.bytes });
         let tally = self.place_blobs(way, &content.blobs).await?;
+        check_platform(way, job, content).await?;
         self.put_tree(way, content).await?;
         self.mapping.place(&job.target, content.digest);
         if job.artifacts {
@@ -160,6 +171,25 @@ impl Mirror {
         let blobs: Vec<Descriptor> = blobs.iter().map(|blob| (*blob).clone()).collect();
         self.place_blobs(way, &blobs).await
     }
+}
+
+/// A source that is no index has no platform but its configuration's. It passed on its way to the target; only if it did not, it
+/// is asked for. What says nothing, an artifact for instance, is what it is wanted for.
+async fn check_platform(way: Way<'_>, job: &Job, content: &Content) -> Result<(), Error> {
+    let (Some(config), Platforms::Only(platforms)) = (&content.config, &job.platforms) else { return Ok(()) };
+    let found: Option<Platform> = match way.keep.and_then(|(_, kept)| kept.get()) {
+        Some(bytes) => serde_json::from_slice(bytes).ok(),
+        None => serde_json::from_slice(&way.client.blob_bytes(way.source, config).await?).ok(),
+    };
+    let Some(found) = found.filter(|found| !found.architecture.is_empty()) else { return Ok(()) };
+    // Variants are rarely in a configuration.
+    let bare = |platform: &Platform| Platform { variant: None, ..platform.clone() };
+    if platforms.iter().any(|wanted| bare(wanted).matches(&bare(&found))) {
+        return Ok(());
+    }
+    let missing = platforms.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let kind = ErrorKind::Manifest(ManifestError::Platform { missing, available: found.to_string() });
+    Err(Error::of(&job.source, kind))
 }
 
 impl Copied {

@@ -9,7 +9,7 @@ use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use super::event::Event;
 use super::ledger::{Ledger, Turn};
 use super::mapping::BlobIndex;
-use super::source::{HighWater, Transfer};
+use super::source::{HighWater, Kept, Transfer};
 use super::upload::{self, MountAnswer, Opened, Opening, Placed};
 use super::{Limits, Mirror};
 use crate::client::Client;
@@ -26,6 +26,8 @@ pub(super) struct Way<'a> {
     pub(super) source: &'a Reference,
     pub(super) target: &'a Reference,
     pub(super) ledger: &'a Ledger,
+    /// The blob whose bytes are wanted, and where.
+    pub(super) keep: Option<(Digest, &'a Kept)>,
 }
 
 /// How many blobs went which way.
@@ -146,6 +148,7 @@ impl Mirror {
             image: way.image,
             events: self.events.clone(),
             high_water: Arc::new(HighWater::default()),
+            keep: way.keep.filter(|(digest, _)| *digest == blob.digest).map(|(_, kept)| Arc::clone(kept)),
         };
         let first = AtomicBool::new(true);
         let attempt = || async {

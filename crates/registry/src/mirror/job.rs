@@ -99,6 +99,8 @@ pub struct Content {
     pub blobs: Vec<Descriptor>,
     /// Manifests that the target already has, with all that they name.
     pub manifests_present: usize,
+    /// The configuration that must say a wanted platform, because no index does.
+    pub(crate) config: Option<Box<Descriptor>>,
     pub(crate) tree: Tree,
 }
 
@@ -201,6 +203,7 @@ mod tests {
             bytes: 0,
             blobs: Vec::new(),
             manifests_present: 0,
+            config: None,
             tree: Tree { top: manifest, children: Vec::new() },
         };
         let previous = Digest::of(b"old");

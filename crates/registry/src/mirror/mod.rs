@@ -11,6 +11,7 @@ mod job;
 mod ledger;
 mod mapping;
 mod plan;
+mod push;
 mod resolve;
 mod slots;
 mod source;

@@ -206,7 +206,7 @@ impl Mirror {
             return Ok(Step::Done(self.up_to_date(job, source, digest)));
         }
         self.learn(job, source, digest);
-        Ok(Step::Children(self.root(job, top).await?))
+        Ok(Step::Children(self.root(job, source, top).await?))
     }
 
     async fn read_children(&self, survey: Survey) -> Planned {

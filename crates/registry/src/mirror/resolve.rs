@@ -19,6 +19,8 @@ pub(super) struct Root {
     pub(super) top: Manifest,
     pub(super) absent: Vec<Descriptor>,
     present: usize,
+    /// Whether the source is this manifest, and no index around it.
+    is_source: bool,
 }
 
 impl Mirror {
@@ -52,14 +54,15 @@ impl Mirror {
 
     /// Which manifests below `top` the target lacks. What it has, it has with all its blobs: a registry takes a manifest only
     /// after its parts.
-    pub(super) async fn root(&self, job: &Job, top: Manifest) -> Result<Root, Error> {
+    pub(super) async fn root(&self, job: &Job, source: Digest, top: Manifest) -> Result<Root, Error> {
+        let is_source = top.digest() == source;
         if top.kind() != Kind::Index {
-            return Ok(Root { top, absent: Vec::new(), present: 0 });
+            return Ok(Root { top, absent: Vec::new(), present: 0, is_source });
         }
         let index = top.index().map_err(|error| Error::of(&job.source, ErrorKind::Manifest(error)))?;
         let all = index.manifests.len();
         let absent = self.absent(&job.target, index.manifests).await?;
-        Ok(Root { top, present: all - absent.len(), absent })
+        Ok(Root { top, present: all - absent.len(), absent, is_source })
     }
 
     async fn absent(&self, target: &Reference, manifests: Vec<Descriptor>) -> Result<Vec<Descriptor>, Error> {
@@ -73,6 +76,8 @@ impl Mirror {
     /// Reads what is missing and sums up.
     pub(super) async fn content(&self, job: &Job, root: Root) -> Result<Content, Error> {
         let children = self.children(job, root.absent, 1).await?;
+        let config = root.top.image().ok().and_then(|image| image.config);
+        let config = config.filter(|config| root.is_source && is_configuration(config)).map(Box::new);
         let tree = Tree { top: root.top, children };
         let mut blobs = blobs(&job.source, &tree)?;
         // The largest first: the run ends when the last one has arrived.
@@ -82,6 +87,7 @@ impl Mirror {
             bytes: blobs.iter().map(|blob| blob.size).sum(),
             blobs,
             manifests_present: root.present,
+            config,
             tree,
         })
     }
@@ -149,6 +155,13 @@ fn fits(source: &Reference, descriptor: &Descriptor, manifest: &Manifest) -> Res
         return Err(Error::of(&source.with_digest(descriptor.digest), kind));
     }
     Ok(())
+}
+
+/// Whether this is an image's configuration, not an artifact's, and of a size that one has.
+fn is_configuration(config: &Descriptor) -> bool {
+    let types =
+        ["application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json"];
+    types.contains(&config.media_type.as_str()) && config.size <= limits::BLOB_IN_MEMORY
 }
 
 /// All blobs of all images in the tree, each once.

@@ -1,7 +1,7 @@
 //! A blob's bytes from its source: hashed, counted, and resumed where the connection broke.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -36,6 +36,15 @@ pub(super) struct Meter {
     pub(super) failure: Mutex<Option<Error>>,
 }
 
+impl Meter {
+    /// Counts bytes of a body of `size`, and gives their sum.
+    pub(super) fn add(&self, bytes: u64, size: u64) -> u64 {
+        let sent = self.sent.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        self.complete.store(sent == size, Ordering::Relaxed);
+        sent
+    }
+}
+
 /// Counts a blob's bytes for the listener over all tries: what is sent again does not count again.
 #[derive(Debug, Default)]
 pub(super) struct HighWater(AtomicU64);
@@ -55,7 +64,12 @@ pub(super) struct Transfer {
     pub(super) image: usize,
     pub(super) events: Events,
     pub(super) high_water: Arc<HighWater>,
+    /// Where the bytes are to be found afterwards, if anybody wants to read them.
+    pub(super) keep: Option<Kept>,
 }
+
+/// A small blob's bytes, verified, from when it passed.
+pub(super) type Kept = Arc<OnceLock<Vec<u8>>>;
 
 struct Reader {
     transfer: Transfer,
@@ -69,6 +83,7 @@ struct Reader {
     tries: Tries,
     resumed_at: u64,
     verified: bool,
+    kept: Vec<u8>,
 }
 
 /// The bytes as an upload's body. It ends with an error instead of the last piece if the digest is wrong, so that no target is
@@ -85,6 +100,7 @@ pub(super) fn body(transfer: Transfer, meter: Arc<Meter>) -> impl Stream<Item = 
         tries: Tries::default(),
         resumed_at: 0,
         verified: false,
+        kept: Vec::new(),
     };
     stream::unfold(Some(reader), |reader| async {
         let mut reader = reader?;
@@ -119,8 +135,7 @@ impl Reader {
     }
 
     fn count(&self, bytes: u64) {
-        let sent = self.meter.sent.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        self.meter.complete.store(sent == self.transfer.blob.size, Ordering::Relaxed);
+        let sent = self.meter.add(bytes, self.transfer.blob.size);
         let new = self.transfer.high_water.advance(sent);
         if new > 0 {
             let (image, digest) = (self.transfer.image, self.transfer.blob.digest);
@@ -217,6 +232,9 @@ impl Reader {
             }));
         }
         self.hasher.update(&bytes);
+        if self.transfer.keep.is_some() {
+            self.kept.extend_from_slice(&bytes);
+        }
         self.offset += bytes.len() as u64;
         if self.offset == size {
             self.verify()?;
@@ -231,6 +249,10 @@ impl Reader {
         self.verified = true;
         let (expected, actual) = (self.transfer.blob.digest, std::mem::take(&mut self.hasher).finish());
         if expected == actual || cfg!(feature = "unverified") {
+            if let Some(keep) = &self.transfer.keep {
+                // Of two that passed, both are the same.
+                let _ = keep.set(std::mem::take(&mut self.kept));
+            }
             Ok(())
         } else {
             Err(self.error(ErrorKind::DigestMismatch { expected, actual }))

@@ -18,19 +18,28 @@ use crate::reference::Reference;
 pub(super) async fn stream(transfer: &Transfer, target: &Reference, session: Url) -> Result<(), Error> {
     let meter = Arc::new(Meter::default());
     let body = Body::wrap_stream(source::body(transfer.clone(), Arc::clone(&meter)));
-    let blob = &transfer.blob;
-    let upload = transfer.client.finish_upload(target, session, blob, body);
-    let result = tokio::select! {
-        result = upload => result,
-        after = stalled(&meter, transfer.client.timeouts()) => {
-            Err(Error::of(target, ErrorKind::Stalled { what: "the upload", after }))
-        }
-    };
+    let upload = transfer.client.finish_upload(target, session, &transfer.blob, body);
+    let result = watched(&transfer.client, target, &meter, upload).await;
     // The upload only sees that its body broke; why is known here.
     let failure = meter.failure.lock().ok().and_then(|mut failure| failure.take());
     match (result, failure) {
         (Err(_), Some(failure)) => Err(failure),
         (result, _) => result,
+    }
+}
+
+/// `upload`, whose body counts into `meter`, as long as something moves.
+pub(super) async fn watched(
+    client: &Client,
+    target: &Reference,
+    meter: &Meter,
+    upload: impl Future<Output = Result<(), Error>>,
+) -> Result<(), Error> {
+    tokio::select! {
+        result = upload => result,
+        after = stalled(meter, client.timeouts()) => {
+            Err(Error::of(target, ErrorKind::Stalled { what: "the upload", after }))
+        }
     }
 }
 

@@ -144,6 +144,25 @@ fn a_platform_that_is_not_there_is_an_error_that_names_those_that_are() {
 }
 
 #[test]
+fn a_single_image_of_another_platform_is_refused_before_its_tag_is_put() {
+    run(async {
+        let arm64 = images::image_for("linux/arm64", &[bytes("l", 100)]);
+        let (source, target) = pair(&arm64).await;
+        let job = |platforms| Job { platforms, ..Job::new(source.name("r:1"), target.name("r:1")) };
+        // The second time the configuration is there, and is asked for.
+        for fetched in [2, 3] {
+            let error = copy(&Mirror::new(client()), job(only(&["linux/amd64"]))).await.unwrap_err();
+            assert!(error.to_string().ends_with("no linux/amd64: it has linux/arm64"), "{error}");
+            assert_eq!((source.count("GET blobs"), target.count("PUT manifests")), (fetched, 0));
+        }
+        copy(&Mirror::new(client()), job(only(&["linux/arm64/v8"]))).await.unwrap();
+        copy(&Mirror::new(client()), Job { target: target.name("all:1"), ..job(Platforms::All) })
+            .await
+            .unwrap();
+    });
+}
+
+#[test]
 fn children_that_the_target_has_are_not_read_again() {
     run(async {
         let index = two_platforms();

@@ -341,6 +341,46 @@ fn a_broken_download_goes_on_inside_the_same_upload() {
 }
 
 #[test]
+fn a_single_blob_is_copied_as_the_mirror_does_it() {
+    run(async {
+        let (source, target) = (Fake::plain().await, Fake::plain().await);
+        let image = images::image("a", &[bytes("l", 500_000)]);
+        source.store(|store| store.seed("r", "1", &image));
+        let blob = registry::Descriptor::new("l", Digest::of(&image.blobs[0]), 500_000);
+        let client = builder().build().unwrap();
+        let (from, to) = (source.name("r"), target.name("t"));
+        source.on(Rule::new("GET", "/blobs/", Fault::CutReply(300_000)));
+        source.on(Rule::new("GET", "/blobs/", Fault::Trickle));
+        client.copy_blob(&from, &to, &blob).await.unwrap();
+        assert_eq!((source.count("GET blobs"), target.count("PUT uploads")), (3, 1), "resumed in one upload");
+        client.copy_blob(&from, &to, &blob).await.unwrap();
+        client.copy_blob(&to, &target.name("u"), &blob).await.unwrap();
+        assert_eq!((source.count("GET blobs"), target.count("PUT uploads")), (3, 1), "there, then mounted");
+        // A target that takes nothing is broken off.
+        let deaf = Fake::plain().await;
+        deaf.on(Rule::new("PUT", "/blobs/", Fault::Hang));
+        let began = Instant::now();
+        client.copy_blob(&from, &deaf.name("t"), &blob).await.unwrap();
+        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    });
+}
+
+#[test]
+fn a_file_whose_upload_stands_still_is_sent_again() {
+    run(async {
+        let target = Fake::plain().await;
+        let content = bytes("f", 400_000);
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), &content).unwrap();
+        let blob = registry::Descriptor::new("l", Digest::of(&content[100..]), 399_900);
+        target.on(Rule::new("PUT", "/blobs/", Fault::Hang));
+        let client = builder().build().unwrap();
+        client.push_file(&target.name("t"), &blob, file.path(), 100).await.unwrap();
+        assert_eq!((target.count("PUT uploads"), target.broken_tag()), (2, None));
+    });
+}
+
+#[test]
 fn a_source_that_knows_no_ranges_begins_anew_inside_the_same_upload() {
     run(async {
         let source = Fake::start(Quirks { no_range: true, ..Quirks::default() }).await;

@@ -34,11 +34,29 @@ pub fn image(name: &str, layers: &[Vec<u8>]) -> TestImage {
 /// An image of a media type, maybe about another manifest.
 pub fn image_of(media_type: &str, name: &str, layers: &[Vec<u8>], subject: Option<&Manifest>) -> TestImage {
     let config = format!(r#"{{"name":"{name}"}}"#).into_bytes();
+    configured(media_type, config, layers, subject)
+}
+
+/// An image whose configuration says what it is for.
+pub fn image_for(platform: &str, layers: &[Vec<u8>]) -> TestImage {
+    let (os, architecture) = platform.split_once('/').unwrap();
+    let config = serde_json::json!({ "os": os, "architecture": architecture }).to_string();
+    configured(OCI_IMAGE, config.into_bytes(), layers, None)
+}
+
+fn configured(
+    media_type: &str,
+    config: Vec<u8>,
+    layers: &[Vec<u8>],
+    subject: Option<&Manifest>,
+) -> TestImage {
     let layer_list: Vec<Descriptor> = layers.iter().map(|layer| descriptor(layer)).collect();
     let mut json = serde_json::json!({
         "schemaVersion": 2,
         "mediaType": media_type,
-        "config": descriptor(&config),
+        "config": Descriptor::new(
+            "application/vnd.oci.image.config.v1+json", Digest::of(&config), config.len() as u64
+        ),
         "layers": layer_list,
     });
     if let Some(subject) = subject {

@@ -4,13 +4,17 @@
 //! its own). A failed body means a new upload session: a byte 0 that is sent twice is refused there.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use reqwest::Body;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 
-use super::Client;
-use super::uploads::Started;
-use crate::digest::{Digest, Hasher};
+use super::event::Events;
+use super::source::{Meter, Transfer};
+use super::upload::{self, Opened, Opening};
+use crate::client::Client;
+use crate::client::uploads::Started;
+use crate::digest::Digest;
 use crate::error::{Error, ErrorKind};
 use crate::manifest::Descriptor;
 use crate::reference::Reference;
@@ -61,7 +65,7 @@ impl Client {
         let unreadable = |error: std::io::Error| {
             Error::of(
                 &to.with_digest(blob.digest),
-                ErrorKind::Helper { what: "reading the blob", source: std::sync::Arc::new(error) },
+                ErrorKind::Helper { what: "reading the blob", source: Arc::new(error) },
             )
         };
         self.retry(|| async {
@@ -71,52 +75,49 @@ impl Client {
             };
             let mut file = tokio::fs::File::open(path).await.map_err(unreadable)?;
             file.seek(std::io::SeekFrom::Start(offset)).await.map_err(unreadable)?;
-            let body = Body::wrap_stream(futures_util::stream::try_unfold(
-                file.take(blob.size),
-                |mut file| async move {
-                    let mut chunk = Vec::with_capacity(CHUNK);
-                    let mut part = (&mut file).take(CHUNK as u64);
-                    let read = part.read_to_end(&mut chunk).await?;
-                    Ok::<_, std::io::Error>((read > 0).then_some((bytes::Bytes::from(chunk), file)))
-                },
-            ));
-            self.finish_upload(to, session, blob, body).await
+            let (meter, size) = (Arc::new(Meter::default()), blob.size);
+            let counted = (file.take(blob.size), Arc::clone(&meter));
+            let body = futures_util::stream::try_unfold(counted, move |(mut file, meter)| async move {
+                let mut chunk = Vec::with_capacity(CHUNK);
+                let mut part = (&mut file).take(CHUNK as u64);
+                let read = part.read_to_end(&mut chunk).await?;
+                meter.add(read as u64, size);
+                Ok::<_, std::io::Error>((read > 0).then_some((bytes::Bytes::from(chunk), (file, meter))))
+            });
+            let sending = self.finish_upload(to, session, blob, Body::wrap_stream(body));
+            upload::watched(self, to, &meter, sending).await
         })
         .await
     }
 
     /// Copies a blob from one repository to another, unless it is there: mounted where both are at one registry and it mounts, else
-    /// streamed, hashed on the way.
+    /// streamed as the mirror does it.
     ///
     /// # Errors
     /// When one of the registries cannot be reached or refuses, or the source's bytes are not what the descriptor says.
     pub async fn copy_blob(&self, from: &Reference, to: &Reference, blob: &Descriptor) -> Result<(), Error> {
-        if self.has_blob(to, blob.digest).await? {
-            return Ok(());
-        }
-        let mount = (from.registry() == to.registry()).then(|| from.repository());
+        let transfer = Transfer {
+            client: self.clone(),
+            source: from.clone(),
+            blob: blob.clone(),
+            image: 0,
+            events: Events::default(),
+            high_water: Arc::default(),
+            keep: None,
+        };
+        let opening = if from.registry() == to.registry() {
+            Opening::Mount(from.repository().to_owned())
+        } else {
+            Opening::Absent
+        };
         self.retry(|| async {
-            let session = match self.start_upload(to, blob.digest, mount).await? {
-                Started::Mounted => return Ok(()),
-                Started::Session(session) => session,
-            };
-            let response = self.open_blob(from, blob.digest, 0).await?;
-            let expected = (blob.digest, blob.size);
-            let body = futures_util::stream::try_unfold(
-                (response, Hasher::default(), 0u64),
-                move |(mut response, mut hasher, mut size)| async move {
-                    match response.chunk().await.map_err(std::io::Error::other)? {
-                        Some(chunk) => {
-                            hasher.update(&chunk);
-                            size += chunk.len() as u64;
-                            Ok::<_, std::io::Error>(Some((chunk, (response, hasher, size))))
-                        }
-                        None if (hasher.finish(), size) == expected => Ok(None),
-                        None => Err(std::io::Error::other("the source sent other bytes than it names")),
-                    }
-                },
-            );
-            self.finish_upload(to, session, blob, Body::wrap_stream(body)).await
+            if self.has_blob_once(to, blob.digest).await? {
+                return Ok(());
+            }
+            match upload::open(self, to, blob, &opening, |_| {}).await? {
+                Opened::Placed(_) => Ok(()),
+                Opened::Session(session) => upload::stream(&transfer, to, session).await,
+            }
         })
         .await
     }
