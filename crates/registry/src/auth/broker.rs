@@ -11,6 +11,7 @@ use url::Url;
 
 use super::challenge::Challenge;
 use super::{Credential, Credentials, Scope, token};
+use crate::client::guard::Guard;
 use crate::client::location;
 use crate::client::response::{self, Failure};
 use crate::error::{Error, ErrorKind};
@@ -21,6 +22,7 @@ pub(crate) struct Broker {
     credentials: Arc<dyn Credentials>,
     /// A token service that does not answer for this long is taken for dead.
     timeout: Duration,
+    guard: Arc<Guard>,
     registries: Mutex<HashMap<String, Arc<Registry>>>,
 }
 
@@ -90,8 +92,8 @@ impl Held {
 }
 
 impl Broker {
-    pub(crate) fn new(credentials: Arc<dyn Credentials>, timeout: Duration) -> Self {
-        Self { credentials, timeout, registries: Mutex::default() }
+    pub(crate) fn new(credentials: Arc<dyn Credentials>, timeout: Duration, guard: Arc<Guard>) -> Self {
+        Self { credentials, timeout, guard, registries: Mutex::default() }
     }
 
     /// Waits until it is known how `registry` wants to be spoken to, or returns the right to be the one who finds out.
@@ -203,6 +205,7 @@ impl Broker {
             }
             Challenge::Bearer { realm, service, .. } => {
                 let realm = location::realm(&registry.origin, realm).map_err(|kind| registry.error(kind))?;
+                self.guard.sent(&registry.origin, &realm);
                 let token = self.token(http, registry, &realm, service.as_deref(), scopes).await?;
                 // A token of Docker Hub's lives for 300 s: a fixed margin of minutes would make each one useless at once.
                 let margin = (token.lifetime / 4).min(Duration::from_secs(30));
@@ -211,7 +214,7 @@ impl Broker {
         }
     }
 
-    /// A token; if the token service refuses the credential, one more try with a newer one.
+    /// A token; if the token service refuses the credential, one more try with a newer one, and one more if it talks nonsense.
     async fn token(
         &self,
         http: &reqwest::Client,
@@ -230,6 +233,8 @@ impl Broker {
                 {
                     credential = self.credential(registry, true).await?;
                 }
+                // Broken on its way; whole the next time.
+                Err(ErrorKind::Protocol(_)) if !last => {}
                 Err(kind) => return Err(registry.error(kind)),
             }
         }

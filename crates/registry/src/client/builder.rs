@@ -3,6 +3,9 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
+use reqwest::dns::Resolve;
+
+use super::guard::{Guard, Guarded, System};
 use super::pace::Pacer;
 use super::route::Routes;
 use super::{Client, Core, Quotas, RetryPolicy, Timeouts};
@@ -19,6 +22,7 @@ pub struct Builder {
     quotas: HashMap<String, Quotas>,
     retry: RetryPolicy,
     timeouts: Timeouts,
+    lookup: Option<Arc<dyn Resolve>>,
 }
 
 impl Builder {
@@ -62,6 +66,13 @@ impl Builder {
         self
     }
 
+    /// How names are looked up, instead of the system's way. Where a registry sends us is looked at either way: not every address
+    /// that such a name leads to is connected to.
+    pub fn lookup(mut self, lookup: Arc<dyn Resolve>) -> Self {
+        self.lookup = Some(lookup);
+        self
+    }
+
     /// The client.
     ///
     /// # Errors
@@ -71,9 +82,11 @@ impl Builder {
         for (registry, url) in &self.routes {
             routes.insert(registry, url).map_err(|kind| Error::new(registry, registry, kind))?;
         }
+        let guard = Guard::new(self.lookup.unwrap_or_else(|| Arc::new(System)));
         let http = self
             .http
             .unwrap_or_default()
+            .dns_resolver(Guarded(Arc::clone(&guard)))
             .redirect(reqwest::redirect::Policy::none())
             .http1_only()
             .connect_timeout(self.timeouts.connect);
@@ -81,7 +94,8 @@ impl Builder {
         let core = Core {
             http: finish(http)?,
             routes,
-            auth: Broker::new(credentials, self.timeouts.reply),
+            auth: Broker::new(credentials, self.timeouts.reply, Arc::clone(&guard)),
+            guard,
             pacer: Pacer::new(self.quotas),
             timeouts: self.timeouts,
             rate_limits: Mutex::default(),

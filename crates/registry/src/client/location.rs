@@ -81,12 +81,16 @@ pub(crate) fn is_loopback(url: &Url) -> bool {
 }
 
 fn is_private(url: &Url) -> bool {
-    let address = match url.host() {
-        Some(Host::Ipv4(address)) => IpAddr::V4(address),
-        Some(Host::Ipv6(address)) => address.to_canonical(),
-        Some(Host::Domain(_)) | None => return is_loopback(url),
-    };
-    match address {
+    match url.host() {
+        Some(Host::Ipv4(address)) => is_private_address(address.into()),
+        Some(Host::Ipv6(address)) => is_private_address(address.into()),
+        Some(Host::Domain(_)) | None => is_loopback(url),
+    }
+}
+
+/// Whether the address is of this machine, of a network, or of nobody.
+pub(crate) fn is_private_address(address: IpAddr) -> bool {
+    match address.to_canonical() {
         IpAddr::V4(address) => is_private_v4(address),
         IpAddr::V6(address) => {
             let embedded = address.to_ipv4().or_else(|| behind_nat64(address)).is_some_and(is_private_v4);

@@ -2,6 +2,7 @@
 
 mod blobs;
 mod builder;
+pub(crate) mod guard;
 pub(crate) mod location;
 mod manifests;
 pub(crate) mod pace;
@@ -75,6 +76,7 @@ pub(crate) struct Core {
     http: reqwest::Client,
     routes: route::Routes,
     auth: Broker,
+    guard: Arc<guard::Guard>,
     pacer: pace::Pacer,
     timeouts: Timeouts,
     rate_limits: Mutex<HashMap<String, RateLimit>>,

@@ -8,6 +8,7 @@ use http::{HeaderMap, StatusCode};
 use reqwest::Response;
 use serde::Deserialize;
 
+use super::guard::Refused;
 use crate::digest::excerpt;
 use crate::error::ErrorKind;
 use crate::limits;
@@ -188,6 +189,14 @@ async fn read_prefix(mut response: Response, limit: usize) -> Vec<u8> {
 
 /// A failure of the network, without the URL: a redirect's has a signature in it.
 pub(crate) fn network(error: reqwest::Error) -> ErrorKind {
+    let mut cause = std::error::Error::source(&error);
+    while let Some(below) = cause {
+        if let Some(refused) = below.downcast_ref::<Refused>() {
+            let reason = "it leads to a private address that the user did not name";
+            return ErrorKind::UnsafeLocation { url: refused.host.clone(), reason };
+        }
+        cause = below.source();
+    }
     ErrorKind::Network { source: Arc::new(error.without_url()) }
 }
 

@@ -85,6 +85,7 @@ impl Core {
     pub(crate) async fn send(&self, call: Call<'_>) -> Result<Response, Error> {
         let registry = call.reference.registry();
         let route = self.routes.get(registry).map_err(|kind| call.error(kind))?;
+        self.guard.named(&route.origin);
         let scope = Scope {
             repository: route.repository(call.reference.repository()),
             push: call.push,
@@ -172,6 +173,9 @@ impl Core {
         let asked = self.routes.get(call.reference.registry()).map_err(|kind| call.error(kind))?.origin;
         for _ in 0..=limits::REDIRECTS {
             let own = location::same_origin(&asked, &url);
+            if !own {
+                self.guard.sent(&asked, &url);
+            }
             let mut request =
                 self.http.request(call.method.clone(), url.clone()).headers(call.headers.clone());
             // Another host never sees it: S3 refuses a presigned request that has one (opa#6580), and anybody else would

@@ -195,6 +195,52 @@ fn a_realm_at_a_private_address_gets_no_credentials() {
     });
 }
 
+/// A name server with two names: the registry's, and one that leads to where clouds keep a machine's credentials.
+struct Names;
+
+impl reqwest::dns::Resolve for Names {
+    fn resolve(&self, name: reqwest::dns::Name) -> reqwest::dns::Resolving {
+        let address = if name.as_str() == "registry.example" { "127.0.0.1:0" } else { "169.254.169.254:0" };
+        let addresses: reqwest::dns::Addrs = Box::new(std::iter::once(address.parse().unwrap()));
+        Box::pin(std::future::ready(Ok(addresses)))
+    }
+}
+
+#[test]
+fn a_name_that_leads_to_a_private_address_is_not_connected_to() {
+    run(async {
+        let there = "https://metadata.example/latest/meta-data".to_owned();
+        let challenge = format!("Bearer realm=\"{there}\",service=\"x\"");
+        let reply = |status, name, value| {
+            let headers = vec![(name, value)];
+            Fault::Reply { status, headers, body: String::new() }
+        };
+        let cases = [
+            ("GET", reply(307, "location", there.clone())),
+            ("GET", reply(401, "www-authenticate", challenge)),
+            ("POST", reply(202, "location", there)),
+        ];
+        for (method, fault) in cases {
+            let fake = Fake::plain().await;
+            fake.on(Rule::new(method, "", fault.clone()).times(9));
+            let route = format!("http://registry.example:{}", fake.address.port());
+            let client = builder().lookup(Arc::new(Names)).route("registry.example", &route);
+            let client = client.credentials(Arc::new(Passwords::new("p"))).build().unwrap();
+            let name = reference("registry.example/r:1");
+            let error = match method {
+                "GET" => client.manifest(&name).await.unwrap_err(),
+                _ => {
+                    let blob = Descriptor::new("x", Digest::of(b"x"), 1);
+                    client.push_bytes(&name, &blob, b"x".to_vec()).await.unwrap_err()
+                }
+            };
+            let ErrorKind::UnsafeLocation { url, .. } = error.kind() else { panic!("{fault:?}: {error}") };
+            assert_eq!(url, "metadata.example");
+            assert_eq!(fake.seen().iter().filter(|seen| seen.method == method).count(), 1, "tried once");
+        }
+    });
+}
+
 #[test]
 fn what_is_too_large_is_not_read() {
     run(async {

@@ -1,0 +1,245 @@
+//! Names that a registry sends us to, looked up with care.
+//!
+//! [`location`](super::location) refuses addresses inside the network that stand in a URL. A name can lead to one as well, and to
+//! another one each time that it is asked for: so addresses are looked at when the connection is made to them, and nowhere else.
+//!
+//! What the user named goes wherever it leads. A registry that itself stands inside a network (a company's, or ECR behind an
+//! interface endpoint) may send us to other hosts there; one outside may not, and none may to link-local addresses, where
+//! clouds keep their machines' credentials. Behind a proxy it is the proxy who looks names up.
+
+use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use url::{Host, Url};
+
+use super::location::is_private_address;
+use super::pace::is_ecr;
+
+/// How far from the world's network an address is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Reach {
+    World,
+    Inside,
+    ThisMachine,
+    /// Where nobody is sent: link-local, multicast, unspecified.
+    Nowhere,
+}
+
+/// The hosts of a client, and how far each may lead.
+#[derive(Default)]
+struct Hosts {
+    named: HashSet<String>,
+    /// Where the named ones were when they were last looked up.
+    reached: HashMap<String, Reach>,
+    /// The others, with the farthest that all who sent us there allow.
+    strangers: HashMap<String, Reach>,
+}
+
+/// Looks up names for the HTTP client.
+pub(crate) struct Guard {
+    lookup: Arc<dyn Resolve>,
+    hosts: Mutex<Hosts>,
+}
+
+/// A name that leads where its sender may not send us.
+#[derive(Debug, thiserror::Error)]
+#[error("{host} leads to {address}")]
+pub(crate) struct Refused {
+    pub(crate) host: String,
+    address: IpAddr,
+}
+
+/// The system's own way.
+pub(crate) struct System;
+
+impl Resolve for System {
+    fn resolve(&self, name: Name) -> Resolving {
+        Box::pin(async move {
+            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
+            let found: Vec<SocketAddr> = found.collect();
+            Ok(Box::new(found.into_iter()) as Addrs)
+        })
+    }
+}
+
+impl Guard {
+    pub(crate) fn new(lookup: Arc<dyn Resolve>) -> Arc<Self> {
+        Arc::new(Self { lookup, hosts: Mutex::default() })
+    }
+
+    /// Notes a host that the user named.
+    pub(crate) fn named(&self, url: &Url) {
+        let Some(Host::Domain(host)) = url.host() else { return };
+        let mut hosts = self.hosts();
+        if !hosts.named.contains(host) {
+            hosts.strangers.remove(host);
+            hosts.named.insert(host.to_owned());
+        }
+    }
+
+    /// Notes that the registry at `from` sends us to `to`.
+    pub(crate) fn sent(&self, from: &Url, to: &Url) {
+        let Some(Host::Domain(host)) = to.host() else { return };
+        let mut hosts = self.hosts();
+        if hosts.named.contains(host) || is_amazons(from, host) {
+            return;
+        }
+        let allowed = hosts.reach_of(from);
+        let allowed = hosts.strangers.get(host).map_or(allowed, |before| allowed.min(*before));
+        hosts.strangers.insert(host.to_owned(), allowed);
+    }
+
+    /// The addresses that may be connected to.
+    fn pass(&self, host: &str, found: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, Refused> {
+        let mut hosts = self.hosts();
+        let Some(allowed) = hosts.strangers.get(host).copied() else {
+            // The nearest one counts: a name with one address inside is not inside.
+            if let Some(nearest) = found.iter().map(|address| reach(address.ip())).min() {
+                hosts.reached.insert(host.to_owned(), nearest);
+            }
+            return Ok(found);
+        };
+        let refused = found.first().map(SocketAddr::ip);
+        let passed: Vec<SocketAddr> =
+            found.into_iter().filter(|address| reach(address.ip()) <= allowed).collect();
+        match refused.filter(|_| passed.is_empty()) {
+            Some(address) => Err(Refused { host: host.to_owned(), address }),
+            None => Ok(passed),
+        }
+    }
+
+    fn hosts(&self) -> MutexGuard<'_, Hosts> {
+        self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Hosts {
+    /// Where a registry stands; in the world, as long as that is not known.
+    fn reach_of(&self, registry: &Url) -> Reach {
+        let reach = match registry.host() {
+            Some(Host::Ipv4(address)) => reach(address.into()),
+            Some(Host::Ipv6(address)) => reach(address.into()),
+            Some(Host::Domain(host)) => self.reached.get(host).copied().unwrap_or(Reach::World),
+            None => Reach::World,
+        };
+        reach.min(Reach::ThisMachine)
+    }
+}
+
+/// ECR keeps layers at S3, which may have an endpoint inside the network where ECR itself has none: Amazon's names, in a network
+/// whose owner decides what they lead to.
+fn is_amazons(from: &Url, host: &str) -> bool {
+    let amazon = [".amazonaws.com", ".amazonaws.com.cn"];
+    from.host_str().is_some_and(is_ecr) && amazon.iter().any(|name| host.ends_with(name))
+}
+
+fn reach(address: IpAddr) -> Reach {
+    let is_nowhere = match address.to_canonical() {
+        IpAddr::V4(address) => {
+            address.is_link_local()
+                || address.is_unspecified()
+                || address.is_multicast()
+                || address.is_broadcast()
+        }
+        IpAddr::V6(address) => {
+            address.is_unicast_link_local() || address.is_unspecified() || address.is_multicast()
+        }
+    };
+    match address {
+        _ if is_nowhere => Reach::Nowhere,
+        address if address.to_canonical().is_loopback() => Reach::ThisMachine,
+        address if is_private_address(address) => Reach::Inside,
+        _ => Reach::World,
+    }
+}
+
+/// [`Guard`] as the HTTP client takes it.
+pub(crate) struct Guarded(pub(crate) Arc<Guard>);
+
+impl Resolve for Guarded {
+    fn resolve(&self, name: Name) -> Resolving {
+        let guard = Arc::clone(&self.0);
+        Box::pin(async move {
+            let host = name.as_str().to_owned();
+            let found: Vec<SocketAddr> = guard.lookup.resolve(name).await?.collect();
+            Ok(Box::new(guard.pass(&host, found)?.into_iter()) as Addrs)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn url(text: &str) -> Url {
+        text.parse().unwrap()
+    }
+
+    /// Whether a name that leads to these addresses is connected to.
+    fn passes(guard: &Guard, host: &str, addresses: &[&str]) -> bool {
+        let found = addresses.iter().map(|address| SocketAddr::new(address.parse().unwrap(), 0));
+        guard.pass(host, found.collect()).is_ok()
+    }
+
+    fn guard(registry: &str, at: &str) -> Arc<Guard> {
+        let guard = Guard::new(Arc::new(System));
+        guard.named(&url(registry));
+        assert!(
+            passes(&guard, url(registry).host_str().unwrap(), &[at]),
+            "what the user named goes anywhere"
+        );
+        guard
+    }
+
+    #[test]
+    fn a_public_registry_sends_us_into_no_network_whatever_the_name_led_to_before() {
+        let registry = "https://registry.example/";
+        let guard = guard(registry, "93.184.216.34");
+        guard.sent(&url(registry), &url("https://cdn.example/x"));
+        assert!(passes(&guard, "cdn.example", &["93.184.216.35"]));
+        for address in ["10.0.0.1", "169.254.169.254", "127.0.0.1", "::1", "fd00::1", "::ffff:192.168.0.1"] {
+            assert!(!passes(&guard, "cdn.example", &[address]), "{address}");
+        }
+        // Of several addresses only the good ones are used.
+        let both = ["10.0.0.1:0", "93.184.216.35:0"].map(|address| address.parse().unwrap());
+        assert_eq!(guard.pass("cdn.example", both.to_vec()).unwrap(), [both[1]]);
+    }
+
+    #[test]
+    fn a_registry_inside_sends_us_inside_and_not_to_the_machines_credentials() {
+        for (registry, at) in [("https://harbor.corp/", "10.1.1.1"), ("https://10.1.1.1:5000/", "10.1.1.1")] {
+            let guard = guard(registry, at);
+            guard.sent(&url(registry), &url("https://minio.corp/x"));
+            assert!(passes(&guard, "minio.corp", &["10.1.1.2"]));
+            assert!(!passes(&guard, "minio.corp", &["169.254.169.254"]));
+            assert!(!passes(&guard, "minio.corp", &["127.0.0.1"]));
+            // The strictest of those who sent us there decides.
+            guard.sent(&url("https://registry-1.docker.io/"), &url("https://minio.corp/x"));
+            assert!(!passes(&guard, "minio.corp", &["10.1.1.2"]));
+        }
+    }
+
+    #[test]
+    fn names_that_nobody_sent_us_to_are_the_users() {
+        // A proxy's, for instance.
+        let guard = guard("https://registry.example/", "93.184.216.34");
+        assert!(passes(&guard, "proxy.corp", &["10.0.0.1"]));
+        guard.sent(&url("https://registry.example/"), &url("https://other.corp/"));
+        assert!(!passes(&guard, "other.corp", &["10.0.0.1"]));
+        guard.named(&url("https://other.corp/"));
+        assert!(passes(&guard, "other.corp", &["10.0.0.1"]));
+    }
+
+    #[test]
+    fn ecrs_layers_may_come_through_an_endpoint_inside() {
+        let ecr = "https://123456789012.dkr.ecr.eu-west-1.amazonaws.com/";
+        let guard = guard(ecr, "54.1.2.3");
+        let bucket = "prod-starport-layer-bucket.s3.eu-west-1.amazonaws.com";
+        guard.sent(&url(ecr), &url(&format!("https://{bucket}/x")));
+        assert!(passes(&guard, bucket, &["10.0.0.1"]));
+        guard.sent(&url("https://registry.example/"), &url(&format!("https://{bucket}/x")));
+        assert!(!passes(&guard, bucket, &["10.0.0.1"]));
+    }
+}
