@@ -41,7 +41,7 @@ impl World {
         }
         std::os::unix::fs::symlink(built(), dir.path().join("target/debug")).unwrap();
         let store = shared.copy_to(&dir.path().join("samples")).unwrap();
-        let samples = serve(store.clone());
+        let samples = serve(store.clone(), Config::default());
         let route = |host: &str| (host.to_owned(), format!("http://{samples}/{host}"));
         let upstreams = REGISTRIES.iter().map(|host| route(host)).collect();
         Some(Self { dir, store, samples, upstreams })
@@ -72,6 +72,12 @@ impl World {
     /// Reaches a source registry at another address from here on.
     pub fn route(&mut self, registry: &str, url: String) {
         self.upstreams.insert(registry.to_owned(), url);
+    }
+
+    /// Docker Hub is from here on as it is to somebody who has so many pulls left.
+    pub fn pulls_left(&mut self, pull_limit: u64) {
+        let hub = serve(self.store.clone(), Config { pull_limit, ..Config::default() });
+        self.route("docker.io", format!("http://{hub}/docker.io"));
     }
 
     /// `xtask` without a word about AWS or sources.
@@ -192,13 +198,13 @@ fn shared(images: Images) -> Option<&'static Store> {
 }
 
 /// Serves `store` until the tests end, and gives the host.
-fn serve(store: Store) -> String {
+fn serve(store: Store, config: Config) -> String {
     let (sender, receiver) = std::sync::mpsc::channel();
     // A thread of its own keeps the server running.
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let server = Server::start(store, Config::default()).await.unwrap();
+            let server = Server::start(store, config).await.unwrap();
             sender.send(server.address().to_string()).unwrap();
             std::future::pending::<()>().await;
         });

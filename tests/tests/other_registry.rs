@@ -225,3 +225,25 @@ fn an_upstream_that_is_away_is_a_warning_while_the_target_is_what_the_lock_says(
     let run = transfer(&world, &format!("{}/elsewhere", target.host()), "--auto-approve").end();
     run.failed(7, &["docker.io/curlimages/curl:7.85.0", "hint: is the network up"]);
 }
+
+#[test]
+fn pulls_that_docker_hub_does_not_allow_are_told_before_any_transfer_and_keep_nobody_else_from_it() {
+    let (Some(mut world), Some(target)) = (World::new(Images::Small), DebianRegistry::start()) else {
+        return;
+    };
+    world.write("images.toml", IMAGES);
+    // The index and the image of one platform.
+    world.pulls_left(1);
+    let run = transfer(&world, target.host(), "--auto-approve").end();
+    run.failed(7, &["docker.io: 2 pulls needed, 1 of 1 left", "docker login docker.io", "or wait up to"]);
+    let tags = |repository: &str| {
+        request("GET", &format!("http://{}/v2/{repository}/tags/list", target.host()), &[], b"").status
+    };
+    assert_eq!((tags("curl"), tags("kedacore/keda")), (404, 404), "{run}");
+    let run = transfer(&world, target.host(), "--auto-approve --keep-going").end();
+    run.failed(7, &["curl:7.85.0"]);
+    assert_eq!((tags("curl"), tags("kedacore/keda")), (404, 200), "{run}");
+    world.pulls_left(2);
+    transfer(&world, target.host(), "--auto-approve").ok();
+    assert_eq!((tags("curl"), tags("kedacore/keda")), (200, 200));
+}
