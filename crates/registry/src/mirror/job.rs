@@ -119,7 +119,7 @@ pub struct Pulls {
     pub registry: String,
     /// Manifests that this run reads from it.
     pub needed: u64,
-    /// What it still allows.
+    /// What it allowed before that.
     pub limit: Option<RateLimit>,
 }
 

@@ -44,11 +44,7 @@ impl Mirror {
         self.reserve_pulls(&mut surveys, &mut needed);
         let images = stream::iter(surveys).map(|survey| self.read_children(survey)).buffered(IMAGES_AT_ONCE);
         let images = images.collect().await;
-        let pulls = needed.into_iter().map(|(registry, needed)| {
-            let limit = self.client.rate_limit(&registry);
-            Pulls { registry, needed, limit }
-        });
-        Plan { images, pulls: pulls.collect() }
+        Plan { images, pulls: needed.into_values().collect() }
     }
 
     /// One HEAD on each side.
@@ -156,7 +152,7 @@ impl Mirror {
     }
 
     /// Counts the manifests that are to be read, and fails the images of a registry that does not allow so many any more.
-    fn reserve_pulls(&self, surveys: &mut [Survey], needed: &mut BTreeMap<String, u64>) {
+    fn reserve_pulls(&self, surveys: &mut [Survey], needed: &mut BTreeMap<String, Pulls>) {
         let mut now: BTreeMap<String, u64> = BTreeMap::new();
         for survey in surveys.iter() {
             let pulls = survey.pulls();
@@ -165,10 +161,10 @@ impl Mirror {
             }
         }
         for (registry, pulls) in now {
-            *needed.entry(registry.clone()).or_default() += pulls;
-            let Some(RateLimit { limit, remaining, window }) = self.client.rate_limit(&registry) else {
-                continue;
-            };
+            let rate_limit = self.client.rate_limit(&registry);
+            let none = || Pulls { registry: registry.clone(), needed: 0, limit: rate_limit };
+            needed.entry(registry.clone()).or_insert_with(none).needed += pulls;
+            let Some(RateLimit { limit, remaining, window }) = rate_limit else { continue };
             if pulls <= remaining {
                 continue;
             }

@@ -449,6 +449,27 @@ fn pulls_that_are_not_left_are_not_begun() {
 }
 
 #[test]
+fn pulls_that_just_suffice_are_enough() {
+    run(async {
+        let index = two_platforms();
+        let hub = Fake::start(Quirks { pulls_left: Some(6), ..Quirks::default() }).await;
+        let target = Fake::plain().await;
+        hub.store(|store| store.seed("r", "1", &index));
+        // The index and its four children; one is left for the image of one platform, which would be two more.
+        let mirror = Mirror::new(client());
+        let plan = mirror.plan(vec![Job::new(hub.name("r:1"), target.name("r:1"))]).await;
+        let [pulls] = plan.pulls.as_slice() else { panic!("{:?}", plan.pulls) };
+        assert_eq!((pulls.needed, pulls.limit.unwrap().remaining), (5, 6));
+        assert_eq!(mirror.apply(plan).await.remove(0).result.unwrap().digest, index.digest());
+        let one =
+            Job { platforms: only(&["linux/amd64"]), ..Job::new(hub.name("r:1"), target.name("one:1")) };
+        let plan = mirror.plan(vec![one]).await;
+        assert_eq!((plan.pulls[0].needed, plan.pulls[0].limit.unwrap().remaining), (2, 1));
+        assert!(matches!(plan.images[0].action, Action::Failed(_)));
+    });
+}
+
+#[test]
 fn a_pull_is_saved_where_the_mapping_knows_the_manifest() {
     run(async {
         let index = two_platforms();
