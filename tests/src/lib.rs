@@ -13,16 +13,20 @@
 
 mod container;
 mod emulator;
+mod engine;
 mod gate;
 mod http;
+mod project;
 mod registry;
 mod run;
 mod world;
 
 pub use container::{Container, LocalBuilds, engine};
 pub use emulator::Aws;
+pub use engine::EngineOfItsOwn;
 pub use gate::Gate;
 pub use http::{Response, get, request};
+pub use project::Project;
 pub use registry::DebianRegistry;
 pub use run::{Ended, Run, Running};
 pub use world::{Images, World};

@@ -269,8 +269,9 @@ fn two_grids_share_an_account_and_destroying_one_leaves_the_other_whole() {
 fn rebuild_runtimes_builds_into_the_local_docker_without_aws() {
     let Some((world, name)) = with_runtime() else { return };
     let _local = LocalBuilds(name.clone());
-    let run = world.sourced().args("rebuild-runtimes --format json").ok();
+    let run = world.sourced().args("rebuild-runtimes --smoke --format json").ok();
     assert_eq!(run.json()[0]["result"], "built", "{run}");
+    assert!(run.stderr.contains(&format!("lambda:{name} answered HTTP 200: ")), "{run}");
     assert!(!world.path("local/local-aws").exists());
     let image = format!("lambda:{name}");
     assert_eq!(
@@ -285,6 +286,12 @@ fn rebuild_runtimes_builds_into_the_local_docker_without_aws() {
         ])),
         "99\n99\n7"
     );
+    let label = "{{index .Config.Labels \"org.opencontainers.image.revision\"}}";
+    let revision = e2e::command("git").args(["rev-parse", "HEAD"]).current_dir(root()).output();
+    if let Some(revision) = revision.ok().filter(|output| output.status.success()) {
+        let said = text(engine().args(["image", "inspect", "--format", label, &image]));
+        assert_eq!(said, String::from_utf8_lossy(&revision.stdout).trim());
+    }
     let id = || text(engine().args(["image", "inspect", "--format", "{{.Id}}", &image]));
     let first = id();
     world.sourced().args("rebuild-runtimes").ok();

@@ -48,6 +48,9 @@ pub struct RebuildRuntimes {
     /// A remote or Kubernetes builder (buildx)
     #[arg(long, value_name = "NAME")]
     builder: Option<String>,
+    /// Keep the builder's cache in the repository, for machines that have none of their own (buildx)
+    #[arg(long, requires = "push")]
+    registry_cache: bool,
     /// Say what each runtime's build key is made of, and stop
     #[arg(long)]
     explain: bool,
@@ -128,6 +131,7 @@ impl RebuildRuntimes {
         let neighbourhood = Neighbourhood::new(context, config, lock, target)?;
         let mut builder = builder_context(context, client, Arc::clone(&credentials), neighbourhood, target)?;
         builder.builder.clone_from(&self.builder);
+        builder.registry_cache = self.registry_cache;
         Ok(builder)
     }
 
@@ -192,29 +196,41 @@ async fn plan(builder: &runtimes::Context, wanted: &[Runtime], force: bool) -> a
 }
 
 async fn explain(context: &Context, builder: &runtimes::Context, wanted: &[Runtime]) -> anyhow::Result<()> {
+    let (mut text, mut documents) = (Vec::new(), Vec::new());
     for runtime in wanted {
         let inputs = runtimes::explain(builder, runtime)
             .await
             .map_err(|error| explain_runtime(&runtime.name, error))?;
-        context.printer.out(&format!("{}  key {}\n{}\n", runtime.name, inputs.key(), inputs.explain()))?;
+        let base = runtime.base.as_ref().map(|base| format!(" on {base}")).unwrap_or_default();
+        text.push(format!("{}{base}\n{}", runtime.name, inputs.explain()));
+        documents.push(serde_json::json!({ "name": runtime.name, "key": inputs.key(), "inputs": inputs }));
     }
-    Ok(())
+    told(context, &text.join("\n"), &documents)
 }
 
 async fn why(context: &Context, builder: &runtimes::Context, wanted: &[Runtime]) -> anyhow::Result<()> {
+    let (mut text, mut documents) = (String::new(), Vec::new());
     for planned in plan(builder, wanted, false).await? {
-        let text = match runtimes::why(builder, &planned)
-            .await
-            .map_err(|error| explain_runtime(&planned.name, error))?
-        {
+        let why =
+            runtimes::why(builder, &planned).await.map_err(|error| explain_runtime(&planned.name, error))?;
+        let said = match &why {
             Why::Absent => "there is nothing to compare with: not built yet".to_owned(),
             Why::Foreign => "what is there was not built by this tool".to_owned(),
             Why::Changes(changes) if changes.is_empty() => "same inputs".to_owned(),
             Why::Changes(changes) => changes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n  "),
         };
-        context.printer.out(&format!("{}\n  {text}\n", planned.name))?;
+        text += &format!("{}\n  {said}\n", planned.name);
+        documents.push(serde_json::json!({ "name": planned.name, "why": why }));
     }
-    Ok(())
+    told(context, &text, &documents)
+}
+
+/// Text for people, or the JSON document that was asked for.
+fn told(context: &Context, text: &str, document: &impl serde::Serialize) -> anyhow::Result<()> {
+    match context.printer.json() {
+        true => context.printer.out(&(serde_json::to_string_pretty(document)? + "\n")),
+        false => context.printer.out(text),
+    }
 }
 
 async fn list_builds(context: &Context, builder: &runtimes::Context, name: &str) -> anyhow::Result<()> {

@@ -49,6 +49,9 @@ pub struct Options {
     /// Start terraform even where it is proven to have nothing to do
     #[arg(long)]
     refresh: bool,
+    /// Pull what images.toml primes into the local container engine, too
+    #[arg(long)]
+    prime: bool,
 }
 
 impl Options {
@@ -67,6 +70,7 @@ impl Options {
             keep_going: self.keep_going,
             only: self.only,
             refresh: self.refresh,
+            prime: self.prime,
             quiet: false,
         })
     }

@@ -34,6 +34,9 @@ pub struct Build {
     pub labels: BTreeMap<String, String>,
     /// Nothing from a cache, and the base asked for anew.
     pub fresh: bool,
+    /// Whether the legacy builder's cache is left out: it looks neither at where a symlink of the context points nor, in a build
+    /// from scratch, at the platform.
+    pub distrust_cache: bool,
     /// The pinned base, as the engine pulls it.
     pub base: Option<String>,
     /// A remote or Kubernetes builder (buildx).
@@ -103,6 +106,8 @@ impl Build {
         }
         if self.fresh {
             command = command.args(["--no-cache", "--pull"]);
+        } else if self.distrust_cache && docker.builder == Builder::Legacy {
+            command = command.arg("--no-cache");
         }
         command = command.arg("--file").arg(&self.dockerfile);
         if let Some(platform) = &self.platform {

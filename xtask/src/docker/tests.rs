@@ -39,6 +39,7 @@ fn build() -> Build {
         target: None,
         labels: [("l".to_owned(), "v w".to_owned())].into(),
         fresh: false,
+        distrust_cache: false,
         base: Some("127.0.0.1:5000/b@sha256:0".into()),
         builder: None,
         cache: None,
@@ -76,6 +77,9 @@ async fn a_client_without_buildx_uses_the_legacy_builder_and_names_what_it_lacks
     assert_eq!(docker.builder(), Builder::Legacy);
     docker.build(&build(), Killer::default(), |_| {}).await.unwrap();
     assert_eq!(log(&room).last().unwrap(), &format!("bk=0 att= build {COMMON}"));
+    let wanted = Build { distrust_cache: true, ..build() };
+    docker.build(&wanted, Killer::default(), |_| {}).await.unwrap();
+    assert_eq!(log(&room).last().unwrap(), &format!("bk=0 att= build --no-cache {COMMON}"));
     let wanted = Build { builder: Some("team".into()), ..build() };
     let error = docker.build(&wanted, Killer::default(), |_| {}).await.unwrap_err();
     assert_eq!(error.to_string(), "docker cannot use a named builder: its `build` has no --builder");

@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use registry::Digest;
+use registry::{Digest, Platform};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
@@ -128,6 +128,17 @@ fn digests<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<Dige
 /// The configuration cannot be read.
 pub fn diff_ids(config: &[u8]) -> Result<Vec<Digest>, serde_json::Error> {
     serde_json::from_slice::<Config>(config).map(|config| config.rootfs.diff_ids)
+}
+
+/// The platform that an image's configuration names, if it does.
+pub fn platform(config: &[u8]) -> Option<Platform> {
+    #[derive(Deserialize)]
+    struct Named {
+        os: String,
+        architecture: String,
+    }
+    let named: Named = serde_json::from_slice(config).ok()?;
+    format!("{}/{}", named.os, named.architecture).parse().ok()
 }
 
 impl Archive {

@@ -140,26 +140,29 @@ async fn apply_one(
 
     let scratch = |source| RuntimeError::Scratch { path: context.scratch.display().to_string(), source };
     std::fs::create_dir_all(&context.scratch).map_err(scratch)?;
-    let room =
-        tempfile::Builder::new().prefix(&planned.name).tempdir_in(&context.scratch).map_err(scratch)?;
+    let prefix = format!("{ROOM_PREFIX}{}-", std::process::id());
+    let room = tempfile::Builder::new().prefix(&prefix).tempdir_in(&context.scratch).map_err(scratch)?;
 
     let from = match &planned.base {
         Some(base) => Some(source(context, &planned.name, base).await),
         None => None,
     };
-    let pinned = from.as_ref().map(|from| context.surroundings.engine_name(from));
-    let mut done = Done { base_from: pinned.clone(), built: forced.is_some(), ..Done::default() };
+    let base_from = from.as_ref().map(|from| context.surroundings.engine_name(from));
+    let bases =
+        planned.runtime.platforms.iter().map(|platform| base_for(context, planned, from.as_ref(), platform));
+    let bases = futures_util::future::try_join_all(bases).await?;
+    let mut done = Done { base_from, built: forced.is_some(), ..Done::default() };
     if let Some(fresh) = forced {
         let staged = planned.context.stage(room.path())?;
-        for platform in &planned.runtime.platforms {
+        for (platform, base) in planned.runtime.platforms.iter().zip(&bases) {
+            let pinned = base.pinned().map(|base| context.surroundings.engine_name(base));
             build_one(context, planned, &engine, platform, &staged, pinned.as_deref(), fresh).await?;
         }
     }
     done.local = local_names(planned);
     match &context.repository {
         Some(repository) => {
-            publish(context, planned, repository, &engine.docker, from.as_ref(), room.path(), &mut done)
-                .await?;
+            publish(context, planned, repository, &engine.docker, bases, room.path(), &mut done).await?;
         }
         None => name_locally(&engine, planned, &done.local).await?,
     }
@@ -180,6 +183,22 @@ async fn name_locally(engine: &Engine, planned: &Planned, local: &[String]) -> R
         engine.docker.tag(image, &format!("{LOCAL_REPOSITORY}:{}", planned.name)).await?;
     }
     Ok(())
+}
+
+/// What the base is for one platform; nothing where the build begins from scratch.
+async fn base_for(
+    context: &Context,
+    planned: &Planned,
+    from: Option<&Reference>,
+    platform: &Platform,
+) -> Result<BaseLayers, RuntimeError> {
+    let (Some(base), Some(from)) = (&planned.base, from) else { return Ok(BaseLayers::default()) };
+    let read = BaseLayers::read(context, base, from, platform).await;
+    // A cache imports an image piece by piece; what it lacks, the upstream has.
+    if read.is_err() && from.registry() != base.name.registry() {
+        return BaseLayers::read(context, base, &base.name, platform).await;
+    }
+    read
 }
 
 /// Where the base is taken from: the pull-through cache if it has this very digest, else the upstream.
@@ -253,6 +272,7 @@ async fn build_one(
         target: runtime.target.clone(),
         labels: labels(context, planned),
         fresh,
+        distrust_cache: planned.context.has_symlinks() || pinned.is_none(),
         base: pinned.map(str::to_owned),
         builder: context.builder.clone(),
         cache,
@@ -284,44 +304,24 @@ async fn publish(
     planned: &Planned,
     repository: &Reference,
     docker: &Docker,
-    from: Option<&Reference>,
+    bases: Vec<BaseLayers>,
     room: &std::path::Path,
     done: &mut Done,
 ) -> Result<(), RuntimeError> {
     context.progress.state(&planned.name, &State::Packing);
-    let (mut images, mut bases) = (Vec::new(), Vec::new());
-    for (platform, local) in planned.runtime.platforms.iter().zip(&done.local) {
+    let mut images = Vec::new();
+    for ((platform, local), base) in planned.runtime.platforms.iter().zip(&done.local).zip(&bases) {
         let saved = push::saved_file(room, platform);
         let killer = Killer::default();
         let leash = Leash(killer.clone());
-        let base = async {
-            match (&planned.base, from) {
-                (Some(base), Some(from)) => {
-                    let read = BaseLayers::read(context, base, from, platform).await;
-                    // A cache imports an image piece by piece; what it lacks, the upstream has.
-                    if read.is_err() && from.registry() != base.name.registry() {
-                        BaseLayers::read(context, base, &base.name, platform).await
-                    } else {
-                        read
-                    }
-                }
-                _ => Ok(BaseLayers::default()),
-            }
-        };
-        let save = async { Ok(docker.save(local, &saved, killer).await?) };
-        let (base, ()) = futures_util::future::try_join(base, save).await?;
+        docker.save(local, &saved, killer).await?;
         drop(leash);
-        let (platform, room) = (platform.clone(), room.to_owned());
-        let packing = tokio::task::spawn_blocking(move || {
-            let packed = push::pack(&saved, &base, &platform, &room);
-            packed.map(|packed| (packed, base))
-        });
-        let (packed, base) = match packing.await {
+        let (platform, room, base) = (platform.clone(), room.to_owned(), base.clone());
+        let packing = tokio::task::spawn_blocking(move || push::pack(&saved, &base, &platform, &room));
+        images.push(match packing.await {
             Ok(result) => result?,
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-        };
-        images.push(packed);
-        bases.push(base);
+        });
     }
     let manifest = match images.as_slice() {
         [image] => image.manifest.clone(),

@@ -127,6 +127,11 @@ impl BuildContext {
         self.entries.iter().map(entry).collect()
     }
 
+    /// Whether a symlink is among them.
+    pub fn has_symlinks(&self) -> bool {
+        self.entries.values().any(|(mode, _)| *mode == Mode::Symlink)
+    }
+
     /// Writes the context into `directory`, which is empty, and the Dockerfile beside it; gives (context, Dockerfile).
     ///
     /// The Dockerfile lies outside of the context's copy, so that one that is ignored stays ignored.

@@ -44,6 +44,16 @@ pub enum RuntimeError {
         /// The wanted platform.
         platform: String,
     },
+    /// The builder made the image for another platform than it was told.
+    #[error("the builder made {image} for {found} in the place of {platform}")]
+    OtherPlatform {
+        /// The file of the image.
+        image: String,
+        /// What it was told.
+        platform: String,
+        /// What it made.
+        found: String,
+    },
     /// Something in the registry that cannot be read.
     #[error("{image} cannot be read: {reason}")]
     Unreadable {

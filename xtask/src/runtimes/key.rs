@@ -151,7 +151,7 @@ impl Inputs {
 
     /// The inputs for people, one a line.
     pub fn explain(&self) -> String {
-        let mut text = String::new();
+        let (mut text, flags) = (String::new(), self.flags.join(" "));
         let mut line = |name: &str, value: &str| {
             // Writing to a string cannot fail.
             let _ = writeln!(text, "{name:<12}{value}");
@@ -164,7 +164,7 @@ impl Inputs {
             line("argument", &format!("{name}={value}"));
         }
         line("target", self.target.as_deref().unwrap_or("(last stage)"));
-        line("flags", &self.flags.join(" "));
+        line("flags", if self.flags.is_empty() { "(none)" } else { &flags });
         if let Some(epoch) = &self.epoch {
             line("epoch", epoch);
         }

@@ -62,10 +62,10 @@ impl Packed {
     }
 }
 
-/// The base's layers for one platform: compressed as upstream has them.
-#[derive(Debug, Default)]
+/// The base for one platform: its manifest, and its layers compressed as upstream has them.
+#[derive(Clone, Debug, Default)]
 pub(super) struct BaseLayers {
-    /// Where they are read.
+    /// Where it is read: the platform's own manifest, by digest.
     from: Option<Reference>,
     layers: Vec<Descriptor>,
     diff_ids: Vec<Digest>,
@@ -73,6 +73,12 @@ pub(super) struct BaseLayers {
 }
 
 impl BaseLayers {
+    /// The platform's own manifest, by digest: what the build is pinned to. By an index's digest the legacy builder would take
+    /// whatever platform it has pulled by that digest before.
+    pub(super) fn pinned(&self) -> Option<&Reference> {
+        self.from.as_ref()
+    }
+
     /// Reads the base's manifest and configuration for a platform.
     pub(super) async fn read(
         context: &Context,
@@ -109,8 +115,13 @@ impl BaseLayers {
         if diff_ids.len() != image.layers.len() {
             return Err(unreadable(format!("{} layers, {} diff_ids", image.layers.len(), diff_ids.len())));
         }
+        if archive::platform(&config).is_some_and(|found| !same_machine(&found, platform)) {
+            let (base, platform) = (base.name.to_string(), platform.to_string());
+            return Err(RuntimeError::BasePlatform { base, platform });
+        }
         let is_oci = manifest.media_type() == OCI.manifest;
-        Ok(Self { from: Some(from.clone()), layers: image.layers, diff_ids, is_oci })
+        let from = from.with_digest(manifest.digest());
+        Ok(Self { from: Some(from), layers: image.layers, diff_ids, is_oci })
     }
 }
 
@@ -155,6 +166,10 @@ pub(super) fn pack(
     scratch: &Path,
 ) -> Result<Packed, RuntimeError> {
     let mut archive = Archive::open(saved)?;
+    if let Some(found) = archive::platform(&archive.config).filter(|found| !same_machine(found, platform)) {
+        let (image, platform) = (saved.display().to_string(), platform.to_string());
+        return Err(RuntimeError::OtherPlatform { image, platform, found: found.to_string() });
+    }
     // A build that squashes has none of the base's layers at its bottom; then all of them are its own.
     let inherited = if archive.diff_ids.starts_with(&base.diff_ids) { base.layers.as_slice() } else { &[] };
     let blobs = (inherited.len()..archive.diff_ids.len())

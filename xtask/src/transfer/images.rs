@@ -10,7 +10,7 @@ use registry::{Client, Reference};
 use super::Run;
 use crate::config::lock::Lock;
 use crate::config::{self, Config};
-use crate::error::{Exit, FailWith as _, failure};
+use crate::error::{Exit, FailWith as _, ending, failure};
 use crate::runtimes;
 use crate::target::Target;
 use crate::ui::{Lane, Printer, units};
@@ -200,16 +200,33 @@ pub(super) async fn prime(run: &Run<'_>) -> anyhow::Result<Vec<Reference>> {
     Ok(primed)
 }
 
-/// The grid's next step builds in the primed images: where the engine was needed anyway, they are left in its store,
-/// as the Makefile did.
-pub(super) async fn pull_primed(run: &Run<'_>, primed: &[Reference]) {
-    for image in primed.iter().filter(|_| run.builder.used_docker()) {
-        if let Err(error) = runtimes::pull(&run.builder, image).await {
-            run.context
-                .printer
-                .warn(format!("{image} was not pulled into the local engine: {}", error.in_full()));
+/// The grid's next step builds in the primed images: where the engine is needed anyway, or with `--prime`, they are left in its
+/// store, as the Makefile did. Gives the commands that fetch those which an engine is there for and lacks.
+pub(super) async fn fetch_primed(run: &Run<'_>, primed: &[Reference]) -> anyhow::Result<Vec<String>> {
+    let mut fetch = Vec::new();
+    let pull = run.request.prime || run.builder.used_docker();
+    for image in primed {
+        if pull {
+            match runtimes::pull(&run.builder, image).await {
+                Ok(()) => continue,
+                Err(error) if run.request.prime => {
+                    let (exit, hint) = (error.exit(), error.hint().map(str::to_owned));
+                    let error = anyhow::Error::new(error).context(format!("{image} was not pulled"));
+                    return Err(ending(exit, hint, error));
+                }
+                Err(error) => {
+                    let why = error.in_full();
+                    run.context.printer.warn(format!("{image} was not pulled into the local engine: {why}"));
+                }
+            }
+        }
+        // Without an engine there is nothing to fetch it into.
+        let Ok(docker) = run.builder.docker().await else { continue };
+        if matches!(docker.image(&run.builder.surroundings.engine_name(image)).await, Ok(None)) {
+            fetch.push(format!("{} pull {image}", docker.name()));
         }
     }
+    Ok(fetch)
 }
 
 /// What is seen of the copies while they run.

@@ -37,6 +37,8 @@ pub struct Request {
     pub only: Vec<String>,
     /// Start terraform even if it is proven to have nothing to do.
     pub refresh: bool,
+    /// Pull what is primed into the local container engine, whether or not it is needed for anything else.
+    pub prime: bool,
     /// No report on stdout: the caller has its own.
     pub quiet: bool,
 }
@@ -64,7 +66,8 @@ struct Plan<'a> {
 struct Done {
     images: Vec<mirror::Outcome>,
     runtimes: Vec<crate::runtimes::Outcome>,
-    primed: Vec<registry::Reference>,
+    /// The commands that fetch what is primed and not in the local engine.
+    fetch: Vec<String>,
 }
 
 /// Brings the target to what images.toml says.
@@ -91,6 +94,10 @@ pub async fn run(context: &Context, request: &Request) -> anyhow::Result<()> {
         return run.report(&plan, None);
     }
     if plan.is_empty() {
+        if request.prime {
+            let prime = async { images::fetch_primed(&run, &images::prime(&run).await?).await };
+            context.interrupt.guard(prime).await?;
+        }
         run.prove(&plan).await?;
         show::closing(context, &run, &plan, None, started);
         return run.report(&plan, None);
@@ -221,9 +228,8 @@ impl<'a> Run<'a> {
             let copies = images::copy(self, &plan.images);
             let builds = runtimes::build(self, &plan.runtimes);
             let (images, runtimes, primed) = tokio::join!(copies, builds, images::prime(self));
-            let primed = primed?;
-            images::pull_primed(self, &primed).await;
-            anyhow::Ok(Done { images: images?, runtimes: runtimes?, primed })
+            let fetch = images::fetch_primed(self, &primed?).await?;
+            anyhow::Ok(Done { images: images?, runtimes: runtimes?, fetch })
         };
         let done = self
             .context

@@ -319,12 +319,10 @@ pub(super) fn closing(
         format!("{failed} of {} failed", units::count(everything, "image"))
     };
     context.printer.line(format!("{verdict}, {} sent to {} ({took})", units::bytes(sent), run.target.host()));
-    if !run.builder.used_docker() {
-        for primed in &done.primed {
-            context
-                .printer
-                .line(format!("the grid's next step builds in {primed}; `docker pull {primed}` fetches it"));
-        }
+    for command in &done.fetch {
+        context.printer.line(format!(
+            "the grid's next step builds in an image that is not here yet: `{command}` fetches it"
+        ));
     }
 }
 

@@ -1,0 +1,80 @@
+//! An engine with nothing in it: another machine's.
+
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::{Pid, Signal, geteuid, kill_process};
+use tempfile::TempDir;
+
+use crate::gate::BOUND;
+use crate::{command, engine, program, skip, text};
+
+/// A docker engine that reaches nothing, images and all in a directory of its own; ended when dropped.
+#[derive(Debug)]
+pub struct EngineOfItsOwn {
+    child: Child,
+    dir: TempDir,
+}
+
+impl EngineOfItsOwn {
+    /// Starts one beside the machine's engine, or says what is missing for that.
+    pub fn start() -> Option<Self> {
+        let (unshare, program) = (program("unshare")?, program("dockerd")?);
+        if !geteuid().is_root() {
+            skip("a second docker engine needs root");
+            return None;
+        }
+        // A socket's address is short.
+        let dir = tempfile::Builder::new().prefix("e2e-").tempdir_in("/tmp").unwrap();
+        let path = |name: &str| dir.path().join(name);
+        std::fs::write(path("daemon.json"), "{}\n").unwrap();
+        let log = std::fs::File::create(path("log")).unwrap();
+        // A network of its own, with nothing in it: two engines on one network take each other's bridge.
+        let mut dockerd = command(unshare);
+        dockerd.arg("--net").arg(program).arg("--iptables=false");
+        for (flag, name) in [
+            ("--data-root", "data"),
+            ("--exec-root", "run"),
+            ("--pidfile", "pid"),
+            ("--config-file", "daemon.json"),
+        ] {
+            dockerd.arg(flag).arg(path(name));
+        }
+        dockerd.arg("--host").arg(format!("unix://{}", path("docker.sock").display()));
+        dockerd.stdout(Stdio::from(log.try_clone().unwrap())).stderr(log);
+        let mut started = Self { child: dockerd.spawn().unwrap(), dir };
+        let since = std::time::Instant::now();
+        while !started.client().arg("version").output().unwrap().status.success() {
+            let ended = started.child.try_wait().unwrap();
+            let log = || std::fs::read_to_string(started.dir.path().join("log")).unwrap_or_default();
+            assert!(ended.is_none() && since.elapsed() < BOUND, "{ended:?}\n{}", log());
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        Some(started)
+    }
+
+    /// Its `DOCKER_HOST`.
+    pub fn host(&self) -> String {
+        format!("unix://{}", self.dir.path().join("docker.sock").display())
+    }
+
+    fn client(&self) -> Command {
+        let mut client = engine();
+        client.env("DOCKER_HOST", self.host()).env_remove("DOCKER_CONTEXT");
+        client
+    }
+
+    /// The images that it has, by their IDs.
+    pub fn images(&self) -> Vec<String> {
+        let listed = text(self.client().args(["image", "ls", "--quiet", "--no-trunc"]));
+        let images: std::collections::BTreeSet<&str> = listed.lines().collect();
+        images.into_iter().map(str::to_owned).collect()
+    }
+}
+
+impl Drop for EngineOfItsOwn {
+    fn drop(&mut self) {
+        // Asked to end, it takes its mounts down.
+        let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,129 @@
+//! A project of its own whose runtimes are built within a second, for tests of what happens around a build.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use crate::{
+    DebianRegistry, Images, LocalBuilds, Run, World, docker, engine, get, read, request, skip, text,
+};
+
+/// What the runtime prints first.
+const ENTRY_POINT: &str = "#!/bin/sh\necho hello\ncat /built\n";
+/// Each build that runs anew gives another content.
+const DOCKERFILE: &str = "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nRUN cat /proc/sys/kernel/random/uuid >/built\n\
+                          ARG ENTRY_POINT\nCOPY ${ENTRY_POINT} /start\nENTRYPOINT [\"/bin/sh\", \"/start\"]\n";
+const STATIC: &str = "/bin/busybox";
+
+/// A project with runtimes on a base from scratch, and Debian's registry for all of its images.
+#[derive(Debug)]
+pub struct Project {
+    /// The world that it stands in.
+    pub world: World,
+    /// Where its base is, and where its runtimes may go.
+    pub registry: DebianRegistry,
+    /// The runtime, which no other test and no earlier run has built.
+    pub name: String,
+    /// The base's own name.
+    pub base: String,
+    _built: LocalBuilds,
+}
+
+impl Project {
+    /// A project, or none where the machine has no engine, registry or static program.
+    pub fn new() -> Option<Self> {
+        if !docker() {
+            return None;
+        }
+        if !std::path::Path::new(STATIC).exists() {
+            skip("/bin/busybox, statically linked, is missing (busybox-static)");
+            return None;
+        }
+        let (world, registry) = (World::new(Images::Small)?, DebianRegistry::start()?);
+        for directory in ["project/xtask", "project/deployment/image_repository", "project/runtimes"] {
+            std::fs::create_dir_all(world.path(directory)).unwrap();
+        }
+        let name = format!("e2e-{}", world.path("").file_name().unwrap().to_string_lossy().to_lowercase());
+        let base = format!("{}/base:1", registry.host());
+        let built = LocalBuilds(name.clone());
+        let project = Self { world, registry, name, base, _built: built };
+        project.push_base(&project.base, "one");
+        project.write("Dockerfile", DOCKERFILE);
+        project.write("start", ENTRY_POINT);
+        project.images(&project.line(""));
+        Some(project)
+    }
+
+    /// Writes a file of the build's context.
+    pub fn write(&self, name: &str, content: &str) -> PathBuf {
+        self.world.write(&format!("project/runtimes/{name}"), content)
+    }
+
+    /// The Dockerfile that the project begins with.
+    pub fn dockerfile(&self) -> &'static str {
+        DOCKERFILE
+    }
+
+    /// The runtime's line of images.toml, with `more` keys.
+    pub fn line(&self, more: &str) -> String {
+        format!("\"{}\" = {{ base = \"{}\", entry_point = \"start\"{more} }}", self.name, self.base)
+    }
+
+    /// Writes images.toml with these `lines` below `[runtimes]`.
+    pub fn images(&self, lines: &str) {
+        self.world.write("images.toml", &format!("schema_version = 1\n[runtimes]\n{lines}\n"));
+    }
+
+    /// Pushes an image with this content that can be built on.
+    pub fn push_base(&self, image: &str, content: &str) {
+        let files = self.world.path("base");
+        std::fs::create_dir_all(&files).unwrap();
+        std::fs::copy(STATIC, files.join("busybox")).unwrap();
+        // What is this test's alone comes first: the engine loses a layer that one build shares and another removes.
+        std::fs::write(files.join("content"), format!("{content} of {}", self.name)).unwrap();
+        let dockerfile = "FROM scratch\nCOPY content /content\nCOPY busybox /bin/sh\nCOPY busybox /bin/cat\n\
+                          COPY busybox /bin/sleep\n";
+        std::fs::write(files.join("Dockerfile"), dockerfile).unwrap();
+        let mut build = engine();
+        build.args(["build", "--quiet", "--no-cache", "--tag", image]).arg(files);
+        read(build.env("DOCKER_BUILDKIT", "0"));
+        read(engine().args(["push", image]));
+        read(engine().args(["image", "rm", "--no-prune", image]));
+    }
+
+    /// `xtask` in this project.
+    pub fn xtask(&self, line: &str) -> Run {
+        self.world.sourced().env("CARGO_MANIFEST_DIR", self.world.path("project/xtask")).args(line)
+    }
+
+    /// `xtask transfer-images` to the registry at `host`, without a question.
+    pub fn transfer(&self, host: &str, line: &str) -> Run {
+        self.xtask("").arg("--registry").arg(host).args("transfer-images --auto-approve").args(line)
+    }
+
+    /// Every tag of the runtimes' repository with its digest; a moved tag shows by it.
+    pub fn tags(&self) -> BTreeMap<String, String> {
+        let host = self.registry.host();
+        let listed = get(&format!("http://{host}/v2/lambda/tags/list"));
+        let names =
+            if listed.status == 200 { listed.json()["tags"].clone() } else { Vec::<String>::new().into() };
+        let digest = |tag: &str| {
+            let accept = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
+                          application/vnd.docker.distribution.manifest.list.v2+json, \
+                          application/vnd.docker.distribution.manifest.v2+json";
+            let url = format!("http://{host}/v2/lambda/manifests/{tag}");
+            let found = request("HEAD", &url, &[("accept", accept)], b"");
+            assert_eq!(found.status, 200, "{tag}");
+            found.header("docker-content-digest").unwrap().to_owned()
+        };
+        let names = names.as_array().unwrap().iter().map(|tag| tag.as_str().unwrap());
+        names.map(|tag| (tag.to_owned(), digest(tag))).collect()
+    }
+
+    /// Pulls an image of the runtimes' repository as the grid does, runs it, and gives what it prints.
+    pub fn run(&self, tag: &str) -> String {
+        let image = format!("{}/lambda:{tag}", self.registry.host());
+        let said = text(engine().args(["run", "--rm", "--pull", "always", &image]));
+        read(engine().args(["image", "rm", &image]));
+        said
+    }
+}

@@ -1,0 +1,539 @@
+//! The runtimes by the real binary: never built twice, never lost.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::sync::{Arc, Mutex};
+
+use e2e::{
+    Ended, EngineOfItsOwn, Gate, Images, Project, World, built, docker, engine, get, programs, read, request,
+    root, text,
+};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+/// A gate before the project's registry, and the words of the request that it holds: none at first.
+fn gate(project: &Project) -> (Gate, Arc<Mutex<String>>) {
+    let held = Arc::new(Mutex::new(String::new()));
+    let words = Arc::clone(&held);
+    let gate = Gate::before(project.registry.host(), move |line| {
+        let words = words.lock().unwrap();
+        !words.is_empty() && line.contains(words.as_str())
+    });
+    (gate, held)
+}
+
+fn action(run: &Ended) -> String {
+    run.json()["runtimes"][0]["action"].as_str().unwrap().to_owned()
+}
+
+/// What is held at which point of a forced rebuild, and what the ordinary run after the SIGKILL then does.
+const POINTS: [(&str, &str, &str); 5] = [
+    ("in the build", "GET /v2/?build ", "up to date"),
+    ("in the push", "PUT /v2/lambda/blobs/uploads/", "up to date"),
+    ("between push and build tag", "PUT /v2/lambda/manifests/NAME-sha256-", "up to date"),
+    ("between build tag and key tag", "PUT /v2/lambda/manifests/NAME-k1-", "up to date"),
+    ("between key tag and runtime tag", "PUT /v2/lambda/manifests/NAME ", "promote"),
+];
+
+#[test]
+fn a_forced_rebuild_that_is_killed_anywhere_leaves_the_old_runtime() {
+    let Some(project) = Project::new() else { return };
+    let (gate, held) = gate(&project);
+    let name = &project.name;
+    // The builder itself asks at the gate, in the middle of the build.
+    project.write(
+        "Dockerfile",
+        &format!("{}ADD http://{}/v2/?build /held\n", project.dockerfile(), gate.host()),
+    );
+    let transfer = |line: &str| project.transfer(gate.host(), line).env("TMPDIR", project.world.path("tmp"));
+    std::fs::create_dir(project.world.path("tmp")).unwrap();
+    transfer("").ok();
+    let left = |name: &str| project.world.path(name).read_dir().unwrap().count();
+    let mut old = (project.tags()[name].clone(), project.run(name));
+    assert!(old.1.starts_with("hello\n"), "{}", old.1);
+
+    for (point, request, next) in POINTS {
+        *held.lock().unwrap() = request.replace("NAME", name);
+        let run = transfer("REBUILD_RUNTIMES=true").start();
+        gate.wait();
+        run.signal(Signal::KILL);
+        assert_eq!(run.end().code, None, "{point}");
+        held.lock().unwrap().clear();
+        // What it left on the disk, credentials among it, is its own alone: that of the one before is gone.
+        assert_eq!((left("tmp"), left("target/xtask/scratch")), (1, 1), "{point}");
+        assert_eq!(project.tags()[name], old.0, "{point}");
+        assert_eq!(project.run(name), old.1, "{point}");
+
+        let run = transfer("--format json").ok();
+        assert_eq!(action(&run), next, "{point}: {run}");
+        let now = (project.tags()[name].clone(), project.run(name));
+        assert_eq!(now == old, next == "up to date", "{point}");
+        old = now;
+        assert_eq!(action(&transfer("--format json").ok()), "up to date", "{point}");
+    }
+
+    transfer("REBUILD_RUNTIMES=true").ok();
+    assert_eq!((left("tmp"), left("target/xtask/scratch")), (0, 0));
+    assert_ne!(project.run(name), old.1);
+}
+
+#[test]
+fn forced_rebuilds_a_failed_one_and_the_way_back_move_nothing_later() {
+    let Some(project) = Project::new() else { return };
+    let (name, host) = (&project.name, project.registry.host());
+    let ordinary = || {
+        let before = project.tags();
+        let run = project.transfer(host, "--format json").env("PATH", "/nonexistent").ok();
+        assert_eq!(
+            (action(&run), run.json()["changed"].as_bool()),
+            ("up to date".to_owned(), Some(false)),
+            "{run}"
+        );
+        assert_eq!(project.tags(), before);
+    };
+    let mut builds = BTreeMap::new();
+    for line in ["", "REBUILD_RUNTIMES=true", "REBUILD_RUNTIMES=true"] {
+        project.transfer(host, line).ok();
+        builds.insert(project.tags()[name].clone(), project.run(name));
+        ordinary();
+    }
+    assert_eq!(builds.len(), 3, "a forced rebuild gives new content");
+    let all_pull = || {
+        for (digest, said) in &builds {
+            let tag = format!("{name}-sha256-{}", &digest["sha256:".len()..][..12]);
+            assert_eq!((project.tags()[&tag].as_str(), project.run(&tag)), (digest.as_str(), said.clone()));
+        }
+    };
+    all_pull();
+
+    // One that fails: the same inputs but for a step that the builder cannot do.
+    let newest = project.tags();
+    project.write("Dockerfile", &format!("{}RUN echo the-reason; exit 3\n", project.dockerfile()));
+    project.transfer(host, "REBUILD_RUNTIMES=true").end().failed(10, &["the-reason", name]);
+    assert_eq!((project.tags(), project.run(name)), (newest.clone(), builds[&newest[name]].clone()));
+    project.write("Dockerfile", project.dockerfile());
+    ordinary();
+
+    // Back to the build before, and held there until the hold is let go.
+    let rebuild =
+        |line: &str| project.xtask("").arg("--registry").arg(host).args("rebuild-runtimes").args(line);
+    rebuild(&format!("--rollback {name}")).ok();
+    let back = project.tags();
+    assert_ne!(back[name], newest[name]);
+    assert_eq!(project.run(name), builds[&back[name]]);
+    ordinary();
+    all_pull();
+    project.xtask(&format!("lock --update {name}")).ok();
+    let run = project.transfer(host, "--format json").env("PATH", "/nonexistent").ok();
+    assert_eq!((action(&run), project.tags()), ("promote".to_owned(), newest), "{run}");
+}
+
+/// Every request that comes to the project's registry, by its first line.
+fn counted(project: &Project) -> (Gate, Arc<Mutex<Vec<String>>>) {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let noted = Arc::clone(&seen);
+    let gate = Gate::before(project.registry.host(), move |line| {
+        noted.lock().unwrap().push(line.to_owned());
+        false
+    });
+    (gate, seen)
+}
+
+#[test]
+fn without_docker_nothing_costs_two_heads_and_a_moved_runtime_one_put() {
+    let Some(project) = Project::new() else { return };
+    let name = &project.name;
+    let second = format!("{name}-second");
+    let line = project.line(", build_args = { A = \"2\" }").replace(name, &second);
+    project.images(&format!("{}\n{line}", project.line("")));
+    let (gate, seen) = counted(&project);
+    project.transfer(gate.host(), "").ok();
+    let tags = project.tags();
+    assert_ne!(tags[name], tags[&second]);
+
+    let without_docker = || {
+        seen.lock().unwrap().clear();
+        project.transfer(gate.host(), "--format json").env("PATH", "/nonexistent").ok()
+    };
+    let key = |name: &str| tags.keys().find(|tag| tag.starts_with(&format!("{name}-k1-"))).unwrap().clone();
+    let run = without_docker();
+    assert_eq!(run.json()["changed"], false, "{run}");
+    let mut heads = seen.lock().unwrap().clone();
+    heads.sort_unstable();
+    let mut wanted = [name.clone(), key(name), second.clone(), key(&second)]
+        .map(|tag| format!("HEAD /v2/lambda/manifests/{tag} HTTP/1.1"));
+    wanted.sort_unstable();
+    assert_eq!(heads, wanted);
+
+    // Somebody moved one of the two.
+    let media_type = "application/vnd.docker.distribution.manifest.v2+json";
+    let manifest = format!("http://{}/v2/lambda/manifests", project.registry.host());
+    let other = request("GET", &format!("{manifest}/{second}"), &[("accept", media_type)], b"").body;
+    let put = request("PUT", &format!("{manifest}/{name}"), &[("content-type", media_type)], &other);
+    assert_eq!((put.status, &project.tags()[name]), (201, &tags[&second]));
+    let run = without_docker();
+    assert_eq!(action(&run), "promote", "{run}");
+    let writes: Vec<String> = seen
+        .lock()
+        .unwrap()
+        .iter()
+        .filter(|line| !line.starts_with("HEAD ") && !line.starts_with("GET "))
+        .cloned()
+        .collect();
+    assert_eq!(writes, [format!("PUT /v2/lambda/manifests/{name} HTTP/1.1")]);
+    assert_eq!(project.tags(), tags);
+}
+
+/// What docker makes of the context by itself: another image where it sees another context.
+fn docker_sees(project: &Project) -> String {
+    let context = project.world.path("project/runtimes");
+    let probe = project.write("probe", "FROM scratch\nCOPY . /\n");
+    text(engine().args(["build", "--quiet", "--file"]).arg(probe).arg(context).env("DOCKER_BUILDKIT", "0"))
+}
+
+#[test]
+fn what_changed_is_built_and_nothing_else() {
+    let Some(project) = Project::new() else { return };
+    let (name, file) = (&project.name, |name: &str| project.world.path(&format!("project/runtimes/{name}")));
+    for name in ["a", "b", "c"] {
+        project.write(name, &format!("#!/bin/sh\necho {name}\n"));
+        std::fs::set_permissions(file(name), std::fs::Permissions::from_mode(0o644)).unwrap();
+    }
+    project.write(
+        "Dockerfile",
+        "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nARG ENTRY_POINT\nCOPY ${ENTRY_POINT} /start\nCOPY d /context/\n",
+    );
+    project.write(".dockerignore", "# not for the image\nnotes\n*.md\n!kept.md\n**/deep\nstart\nprobe\n");
+    std::fs::create_dir_all(file("notes/deep")).unwrap();
+    std::fs::create_dir(file("d")).unwrap();
+    project.write("notes/day", "one");
+    project.write("kept.md", "one");
+    symlink("first", file("d/link")).unwrap();
+    // The third runtime has a base of its own.
+    let other = format!("{}/other:1", project.registry.host());
+    project.push_base(&other, "other");
+    let images = |a: &str, b: &str| {
+        let line = |entry: &str, base: &str, more: &str| {
+            format!("\"{name}-{entry}\" = {{ base = \"{base}\", entry_point = \"{entry}\"{more} }}\n")
+        };
+        project
+            .images(&(line("a", &project.base, a) + &line("b", &project.base, b) + &line("c", &other, "")));
+    };
+    images("", "");
+    let host = project.registry.host();
+    project.transfer(host, "").ok();
+    let changed = || -> String {
+        let run = project.transfer(host, "--dry-run --format json").ok();
+        let runtimes = run.json()["runtimes"].as_array().unwrap().clone();
+        assert_eq!(runtimes.len(), 3, "{run}");
+        let builds = runtimes.iter().filter(|runtime| runtime["action"] == "build");
+        builds
+            .map(|runtime| runtime["name"].as_str().unwrap().rsplit('-').next().unwrap().to_owned())
+            .collect()
+    };
+    let (mut before, mut seen) = (String::new(), docker_sees(&project));
+    assert_eq!(changed(), before);
+
+    // (what is done, the runtimes that it is a build of, how); one upon the other, and undone where the next row needs it.
+    type Step<'a> = &'a dyn Fn();
+    let mode =
+        |mode: u32| std::fs::set_permissions(file("a"), std::fs::Permissions::from_mode(mode)).unwrap();
+    let touch = || {
+        let later = std::time::SystemTime::now() + std::time::Duration::from_secs(3600);
+        std::fs::File::options().write(true).open(file("a")).unwrap().set_modified(later).unwrap();
+    };
+    let table: [(&str, &str, Step<'_>); 10] = [
+        ("touched", "", &touch),
+        ("a file below an ignored path", "", &|| drop(project.write("notes/day", "two"))),
+        ("a new file below an ignored path at any depth", "", &|| drop(project.write("notes/deep/x", ""))),
+        ("a new file that a pattern ignores", "", &|| drop(project.write("new.md", ""))),
+        ("chmod +x", "a", &|| mode(0o755)),
+        ("chmod -x", "", &|| mode(0o644)),
+        ("one byte", "b", &|| drop(project.write("b", "#!/bin/sh\necho B\n"))),
+        ("the byte back", "", &|| drop(project.write("b", "#!/bin/sh\necho b\n"))),
+        ("a file that an exception brings back", "abc", &|| drop(project.write("kept.md", "two"))),
+        ("that file back", "", &|| drop(project.write("kept.md", "one"))),
+    ];
+    for (what, wanted, step) in table {
+        step();
+        assert_eq!(changed(), wanted, "{what}");
+        let now = docker_sees(&project);
+        assert_eq!(now == seen, wanted == before, "{what}: docker sees it otherwise");
+        (before, seen) = (wanted.to_owned(), now);
+    }
+    // A symlink's target, which the legacy builder's own cache does not look at: what is built is what stands there.
+    std::fs::remove_file(file("d/link")).unwrap();
+    symlink("second", file("d/link")).unwrap();
+    assert_eq!(changed(), "abc");
+    project.transfer(host, "").ok();
+    let image = format!("{host}/lambda:{name}-a");
+    let shell = [
+        "run",
+        "--rm",
+        "--pull",
+        "always",
+        "--entrypoint",
+        "/bin/sh",
+        &image,
+        "-c",
+        "readlink /context/link",
+    ];
+    assert_eq!(text(engine().args(shell)), "second");
+    read(engine().args(["image", "rm", &image]));
+    // What no file says.
+    for (what, wanted, a, b) in [
+        ("an argument", "b", "", ", build_args = { A = \"1\" }"),
+        ("the platform", "a", ", platforms = [\"linux/arm64\"]", ""),
+        ("neither", "", "", ""),
+    ] {
+        images(a, b);
+        assert_eq!(changed(), wanted, "{what}");
+    }
+    project.push_base(&other, "moved");
+    assert_eq!(changed(), "c", "the base's digest");
+    let _ = engine().args(["image", "rm", "--force", &seen]).output();
+}
+
+#[test]
+fn a_second_machine_with_an_empty_engine_neither_builds_nor_pushes() {
+    if !programs(&["terraform"]) {
+        return;
+    }
+    let Some(project) = Project::new() else { return };
+    let world = &project.world;
+    let Some(second) = EngineOfItsOwn::start() else { return };
+    let module = "deployment/image_repository/terraform";
+    symlink(root().join(module), world.path("project").join(module)).unwrap();
+    // Another machine: nothing in common but images.toml, the sources and the account.
+    let machine = |home: &str, line: &str| {
+        let target = world.path(home);
+        if !target.exists() {
+            std::fs::create_dir(&target).unwrap();
+            symlink(built(), target.join("debug")).unwrap();
+        }
+        let run = project.xtask("--local --local-dir").arg(world.path("local")).args(line);
+        run.env("CARGO_TARGET_DIR", &target).env("HOME", &target)
+    };
+    machine("one", "init-images --create-state-bucket").ok();
+    let run = machine("one", "transfer-images --auto-approve --format json").ok();
+    assert_eq!(action(&run), "build", "{run}");
+    let aws = world.aws();
+    let tags = aws.whole_tags();
+    assert_eq!(tags.len(), 3);
+
+    aws.forget();
+    let run =
+        machine("two", "transfer-images --auto-approve --format json").env("DOCKER_HOST", second.host()).ok();
+    assert_eq!(
+        (action(&run), run.json()["changed"].as_bool()),
+        ("up to date".to_owned(), Some(false)),
+        "{run}"
+    );
+    assert_eq!(aws.changes(), Vec::<String>::new());
+    let asked: Vec<String> =
+        aws.log().iter().map(|entry| entry["action"].as_str().unwrap().to_owned()).collect();
+    assert!(asked.iter().any(|action| action == "HEAD manifest"), "{asked:?}");
+    assert!(!asked.iter().any(|action| action.contains("blob") || action.contains("upload")), "{asked:?}");
+    assert_eq!((second.images(), aws.whole_tags()), (Vec::<String>::new(), tags));
+}
+
+#[test]
+fn two_platforms_give_an_index_and_one_that_cannot_run_here_is_refused_before_anything_starts() {
+    if !programs(&["skopeo"]) {
+        return;
+    }
+    let Some(project) = Project::new() else { return };
+    let (host, name) = (project.registry.host(), &project.name);
+    // A base for both: files alone, so that no program of the other platform has to run.
+    let accept = "application/vnd.docker.distribution.manifest.v2+json";
+    let mut children = Vec::new();
+    for architecture in ["amd64", "arm64"] {
+        let (image, platform) = (format!("{host}/both:{architecture}"), format!("linux/{architecture}"));
+        let files = project.world.path(architecture);
+        std::fs::create_dir(&files).unwrap();
+        std::fs::write(files.join("static"), format!("{architecture} of {name}")).unwrap();
+        std::fs::write(files.join("Dockerfile"), "FROM scratch\nCOPY static /static\n").unwrap();
+        let mut build = engine();
+        build.args(["build", "--quiet", "--no-cache", "--platform", &platform, "--tag", &image]).arg(&files);
+        read(build.env("DOCKER_BUILDKIT", "0"));
+        read(engine().args(["push", &image]));
+        read(engine().args(["image", "rm", &image]));
+        let url = format!("http://{host}/v2/both/manifests/{architecture}");
+        let manifest = request("GET", &url, &[("accept", accept)], b"").body;
+        children.push(json!({ "mediaType": accept, "digest": e2e::digest(&manifest), "size": manifest.len(),
+            "platform": { "os": "linux", "architecture": architecture } }));
+    }
+    let list = "application/vnd.docker.distribution.manifest.list.v2+json";
+    let index = json!({ "schemaVersion": 2, "mediaType": list, "manifests": children }).to_string();
+    let put = request(
+        "PUT",
+        &format!("http://{host}/v2/both/manifests/1"),
+        &[("content-type", list)],
+        index.as_bytes(),
+    );
+    assert_eq!(put.status, 201);
+
+    let curl = "[images]\ncurl = \"curlimages/curl:7.85.0\"\n";
+    let line = project.line(", platforms = [\"linux/amd64\", \"linux/arm64\"]").replace("/base:1", "/both:1");
+    project.images(&format!("{line}\n{curl}"));
+    let copied = "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nARG ENTRY_POINT\nCOPY ${ENTRY_POINT} /start\n";
+    project.write("Dockerfile", &format!("{copied}RUN [\"/start\"]\n"));
+    if !std::path::Path::new("/proc/sys/fs/binfmt_misc/qemu-aarch64").exists() {
+        let refused = project.transfer(host, "").end();
+        refused.failed(10, &[name, "linux/arm64", "hint: ", "binfmt"]);
+        let catalog = get(&format!("http://{host}/v2/_catalog")).json();
+        assert_eq!(catalog["repositories"], json!(["base", "both"]), "{refused}");
+        let listed = text(engine().args(["image", "ls", "--format", "{{.Tag}}", "lambda"]));
+        assert!(!listed.contains(name.as_str()), "{listed}");
+    }
+
+    project.write("Dockerfile", copied);
+    project.transfer(host, "").ok();
+    let mut skopeo = e2e::command("skopeo");
+    skopeo
+        .args(["inspect", "--raw", "--tls-verify=false", "--no-creds"])
+        .arg(format!("docker://{host}/lambda:{name}"));
+    let raw = read(&mut skopeo);
+    assert_eq!(e2e::digest(&raw), project.tags()[name]);
+    let index: Value = serde_json::from_slice(&raw).unwrap();
+    let platforms = index["manifests"].as_array().unwrap().iter();
+    let platforms: Vec<&str> =
+        platforms.map(|child| child["platform"]["architecture"].as_str().unwrap()).collect();
+    assert_eq!(platforms, ["amd64", "arm64"]);
+    // Each child stands on the base of its own platform.
+    for architecture in platforms {
+        let mut skopeo = e2e::command("skopeo");
+        skopeo.args(["--override-arch", architecture, "inspect", "--tls-verify=false", "--no-creds"]);
+        let found: Value =
+            serde_json::from_slice(&read(skopeo.arg(format!("docker://{host}/lambda:{name}")))).unwrap();
+        let url = format!("http://{host}/v2/both/manifests/{architecture}");
+        let base: Value = request("GET", &url, &[("accept", accept)], b"").json();
+        assert_eq!(
+            (&found["Architecture"], &found["Layers"][0]),
+            (&json!(architecture), &base["layers"][0]["digest"])
+        );
+    }
+    let run = project.transfer(host, "--format json").env("PATH", "/nonexistent").ok();
+    assert_eq!(run.json()["changed"], false, "{run}");
+}
+
+#[test]
+fn what_is_primed_is_named_where_it_is_missing_and_pulled_when_asked_for() {
+    if !programs(&["terraform"]) || !docker() {
+        return;
+    }
+    let Some(world) = World::new(Images::Small) else { return };
+    world.write(
+        "images.toml",
+        "schema_version = 1\nprime = [\"ecr-public/sam/build-python3.11:1\"]\n[images]\ncurl = \"curlimages/curl:7.85.0\"\n\
+         [pull_through]\necr-public = \"public.ecr.aws\"\n",
+    );
+    world.xtask("init-images --create-state-bucket").ok();
+    let transfer = |line: &str| world.xtask("transfer-images --auto-approve").args(line);
+    // Without an engine nothing could fetch it.
+    let run = transfer("").env("DOCKER_HOST", "unix:///nonexistent/docker.sock").ok();
+    assert!(!run.stderr.contains("docker pull"), "{run}");
+    let image = format!("{}/ecr-public/sam/build-python3.11:1", world.aws().host);
+    let is_there = || engine().args(["image", "inspect", &image]).output().unwrap().status.success();
+    let lose_curl = || {
+        let images = json!({ "repositoryName": "curl", "imageIds": [{ "imageTag": "7.85.0" }] });
+        world.aws().ecr("BatchDeleteImage", &images);
+    };
+
+    lose_curl();
+    let run = transfer("").ok();
+    let last = run.stderr.lines().last().unwrap();
+    assert!(last.contains(&format!("`docker pull {image}`")) && !is_there(), "{run}");
+    // With nothing else to do: asked for is asked for.
+    let run = transfer("--prime").ok();
+    assert!(run.stderr.contains("nothing was changed") && is_there(), "{run}");
+    lose_curl();
+    let run = transfer("").ok();
+    assert!(!run.stderr.contains("docker pull"), "{run}");
+    read(engine().args(["image", "rm", &image]));
+}
+
+#[test]
+fn a_team_builds_on_its_own_builder_with_a_cache_in_the_registry() {
+    let Some(project) = Project::new() else { return };
+    let (name, host, calls) = (&project.name, project.registry.host(), project.world.path("calls"));
+    // A client with buildx that notes how it is called, and builds nothing.
+    let script = format!(
+        "#!/bin/sh\ncase \"$*\" in *--help) echo ' --builder x\n --cache-from x\n --cache-to x\n --progress x';; \
+         version*) echo linux/amd64;; *inspect*) echo 'No such image' >&2; exit 1;; 'build '*) echo \"$*\" >>'{}'; exit 1;; esac\n",
+        calls.display()
+    );
+    std::fs::create_dir(project.world.path("bin")).unwrap();
+    let client = project.world.write("bin/docker", &script);
+    std::fs::set_permissions(&client, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let run = project.xtask("").arg("--registry").arg(host).arg("--container-cli").arg(&client);
+    run.args("rebuild-runtimes --push --builder team --registry-cache").end().failed(10, &[name]);
+    let call = std::fs::read_to_string(calls).unwrap();
+    let cache = format!("type=registry,ref={host}/lambda:{name}-cache");
+    let wanted = format!(
+        "build --builder team --progress plain --cache-from {cache} --cache-to {cache},mode=max,image-manifest=true,oci-mediatypes=true "
+    );
+    assert!(call.starts_with(&wanted), "{call}");
+    let alone = project.xtask("rebuild-runtimes --registry-cache").end();
+    alone.failed(2, &["--push"]);
+}
+
+#[test]
+fn the_contributors_loop_explains_builds_on_save_and_names_what_changed() {
+    let Some(project) = Project::new() else { return };
+    let name = &project.name;
+    let json =
+        |line: &str| project.xtask(&format!("rebuild-runtimes {line} --format json")).ok().json()[0].clone();
+    let explained = json("--explain");
+    assert_eq!(
+        (&explained["name"], &explained["inputs"]["args"]["ENTRY_POINT"]),
+        (&json!(name), &json!("start"))
+    );
+    assert_eq!(json("--why"), json!({ "name": name, "why": "absent" }));
+    let shown = project.xtask("rebuild-runtimes --explain").ok().stdout;
+    assert!(
+        shown.starts_with(&format!(
+            "{name} on {}\nkey         k1 {}\n",
+            project.base,
+            explained["key"].as_str().unwrap()
+        )),
+        "{shown}"
+    );
+
+    let mut run = project.xtask("rebuild-runtimes --watch").start();
+    run.wait_for("waiting for a change");
+    let say = || text_of(name);
+    assert!(say().starts_with("hello\n"));
+    project.write("start", "#!/bin/sh\necho changed\n");
+    run.wait_for("waiting for a change");
+    assert_eq!(say(), "changed");
+    // A build that fails is told, and the next save is waited for.
+    project.write("Dockerfile", "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nRUN echo the-reason; exit 3\n");
+    run.wait_for("the-reason");
+    run.wait_for("waiting for a change");
+    assert_eq!(json("--why")["why"]["changes"][0]["what"], "dockerfile");
+    run.signal(Signal::INT);
+    run.end().failed(130, &["error: interrupted"]);
+    let labels = text(engine().args([
+        "image",
+        "inspect",
+        "--format",
+        "{{json .Config.Labels}}",
+        &format!("lambda:{name}"),
+    ]));
+    let labels: Value = serde_json::from_str(&labels).unwrap();
+    assert_eq!(labels["org.opencontainers.image.base.name"], project.base.as_str());
+    assert_eq!(labels["org.opencontainers.image.source"], "https://github.com/finos/htc-grid");
+    assert!(
+        labels["org.opencontainers.image.base.digest"].as_str().unwrap().starts_with("sha256:"),
+        "{labels}"
+    );
+    assert_ne!(labels["io.htc-grid.build-key"], explained["key"]);
+}
+
+/// What a contributor's own build prints.
+fn text_of(name: &str) -> String {
+    text(engine().args(["run", "--rm", &format!("lambda:{name}")]))
+}
