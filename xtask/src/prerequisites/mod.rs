@@ -31,6 +31,8 @@ pub enum Need {
     ShellCheck,
     /// A static program, the content of the smallest images that run.
     Busybox,
+    /// A second container client, which needs no engine.
+    Podman,
     /// Reads the emulated AWS; only named where it is missing.
     AwsCli,
 }
@@ -47,6 +49,7 @@ impl Need {
         Self::DockerRegistry,
         Self::ShellCheck,
         Self::Busybox,
+        Self::Podman,
         Self::AwsCli,
     ];
 
@@ -60,6 +63,7 @@ impl Need {
             Self::DockerRegistry => "docker-registry",
             Self::ShellCheck => "shellcheck",
             Self::Busybox => "busybox",
+            Self::Podman => "podman",
             Self::AwsCli => "aws",
         }
     }
@@ -74,6 +78,8 @@ impl Need {
             Self::DockerRegistry => &["docker-registry"],
             Self::ShellCheck => &["shellcheck"],
             Self::Busybox => &["busybox-static"],
+            // The tests run it with runc: crun wants more of a machine than a container in a container has.
+            Self::Podman => &["podman", "runc"],
             // Neither is in the archives in a version that is new enough.
             Self::Terraform | Self::AwsCli => &[],
         }
@@ -436,7 +442,7 @@ mod tests {
     fn root_on_debian_is_offered_everything_that_apt_has() {
         let plan = plan(Need::TEST, &ROOT, &Client::Missing, machine(ROOT, |need| need == Need::Terraform));
         assert!(plan.start_engine && !plan.by_hand);
-        for package in ["docker.io", "debootstrap", "skopeo", "docker-registry", "shellcheck"] {
+        for package in ["docker.io", "debootstrap", "skopeo", "docker-registry", "shellcheck", "podman"] {
             assert!(plan.install.contains(&package), "{package} in {:?}", plan.install);
         }
         assert!(
