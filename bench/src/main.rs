@@ -13,6 +13,7 @@ mod process;
 mod registry;
 mod report;
 mod run;
+mod runtimes;
 mod sets;
 mod stats;
 mod store;
@@ -45,7 +46,7 @@ pub struct Options {
     /// Rounds of each comparison [default: 5; 9 for single manifests on loopback and with --full; docker 3; the 4 GiB layer 2]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub rounds: Option<u32>,
-    /// Only these image sets
+    /// Only these image sets; `runtimes` builds four runtimes beside plain `docker build` instead, and stands alone
     #[arg(long, value_name = "SET", value_enum)]
     pub only: Vec<sets::Set>,
     /// Only these links

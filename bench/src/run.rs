@@ -18,7 +18,7 @@ use crate::report::{self, CellResult, Phase, Report, Row, Run};
 use crate::sets::{self, Catalog, Set, Variant};
 use crate::store::Store;
 use crate::tools::{Plan, Task, Tool, docker_engine};
-use crate::{Options, say, tell};
+use crate::{Options, runtimes, say, tell};
 
 /// When the default stops beginning anything new, and when it ends what still runs: within 20 minutes.
 const DEFAULT_LIMIT: Duration = Duration::from_secs(18 * 60);
@@ -67,6 +67,10 @@ pub fn run(options: &Options) -> Result<()> {
     let out = fs::canonicalize(out)?;
     let xtask = options.xtask.clone().unwrap_or_else(|| beside.join("xtask"));
     let xtask = fs::canonicalize(&xtask).unwrap_or(xtask);
+    if options.only.contains(&Set::Runtimes) {
+        anyhow::ensure!(options.only.len() == 1, "--only runtimes stands alone");
+        return runtimes::run(options, &out, &xtask);
+    }
     let versions = Tool::ALL.into_iter().map(|tool| (tool, tool.available(&xtask))).collect();
     let mut bench = Bench {
         options,

@@ -34,6 +34,8 @@ pub enum Set {
     Tiny,
     /// Two images of a few KiB: for tests.
     Smoke,
+    /// No images: four runtimes, built.
+    Runtimes,
 }
 
 impl Set {
@@ -45,6 +47,7 @@ impl Set {
             Self::Big => "big",
             Self::Tiny => "tiny",
             Self::Smoke => "smoke",
+            Self::Runtimes => "runtimes",
         }
     }
 }
@@ -162,6 +165,7 @@ fn shape(set: Set) -> Shape {
                 (format!("smoke/image-{n}"), vec![("smoke/shared".to_owned(), 100 * KIB), own])
             })
             .collect(),
+        Set::Runtimes => Vec::new(),
     }
 }
 

@@ -15,6 +15,7 @@ fn set_title(set: Set) -> &'static str {
         Set::Big => "a layer of 4 GiB",
         Set::Tiny => "500 tiny images",
         Set::Smoke => "smoke",
+        Set::Runtimes => "runtimes",
     }
 }
 
