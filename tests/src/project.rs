@@ -127,3 +127,16 @@ impl Project {
         said
     }
 }
+
+impl Drop for Project {
+    fn drop(&mut self) {
+        // The bases, which the engine has pulled by their digests.
+        let format = "{{.Repository}}@{{.Digest}}";
+        let listed = engine().args(["image", "ls", "--digests", "--format", format]).output();
+        let listed = listed.map(|output| output.stdout).unwrap_or_default();
+        let own = format!("{}/", self.registry.host());
+        for image in String::from_utf8_lossy(&listed).lines().filter(|image| image.starts_with(&own)) {
+            let _ = engine().args(["image", "rm", "--force", image]).output();
+        }
+    }
+}

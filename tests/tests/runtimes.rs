@@ -234,6 +234,7 @@ fn what_changed_is_built_and_nothing_else() {
             .collect()
     };
     let (mut before, mut seen) = (String::new(), docker_sees(&project));
+    let mut probes = std::collections::BTreeSet::from([seen.clone()]);
     assert_eq!(changed(), before);
 
     // (what is done, the runtimes that it is a build of, how); one upon the other, and undone where the next row needs it.
@@ -261,6 +262,7 @@ fn what_changed_is_built_and_nothing_else() {
         assert_eq!(changed(), wanted, "{what}");
         let now = docker_sees(&project);
         assert_eq!(now == seen, wanted == before, "{what}: docker sees it otherwise");
+        probes.insert(now.clone());
         (before, seen) = (wanted.to_owned(), now);
     }
     // A symlink's target, which the legacy builder's own cache does not look at: what is built is what stands there.
@@ -293,7 +295,7 @@ fn what_changed_is_built_and_nothing_else() {
     }
     project.push_base(&other, "moved");
     assert_eq!(changed(), "c", "the base's digest");
-    let _ = engine().args(["image", "rm", "--force", &seen]).output();
+    read(engine().args(["image", "rm"]).args(&probes));
 }
 
 #[test]
@@ -507,6 +509,7 @@ fn the_contributors_loop_explains_builds_on_save_and_names_what_changed() {
     let say = || text_of(name);
     assert!(say().starts_with("hello\n"));
     project.write("start", "#!/bin/sh\necho changed\n");
+    run.wait_for("file start changed");
     run.wait_for("waiting for a change");
     assert_eq!(say(), "changed");
     // A build that fails is told, and the next save is waited for.

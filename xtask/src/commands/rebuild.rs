@@ -167,7 +167,15 @@ impl RebuildRuntimes {
     ) -> anyhow::Result<()> {
         let planned = plan(builder, wanted, self.no_cache).await?;
         for runtime in &planned {
-            context.printer.line(format!("{}: {}", runtime.name, runtime.reason));
+            let mut reason = runtime.reason.clone();
+            // What cannot be compared is built for the reason that the plan gives.
+            if runtime.action == (Action::Build { forced: false })
+                && let Ok(Why::Changes(changes)) = runtimes::why(builder, runtime).await
+                && !changes.is_empty()
+            {
+                reason = changes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+            }
+            context.printer.line(format!("{}: {reason}", runtime.name));
         }
         let idle: Vec<String> =
             planned.iter().filter(|p| p.action == Action::Nothing).map(|p| p.name.clone()).collect();
@@ -288,7 +296,7 @@ fn report(context: &Context, idle: &[String], outcomes: &[Outcome]) -> anyhow::R
                     (false, false) => "put in place",
                 };
                 let pushed = done.digest.map(|digest| digest.to_string());
-                (result, pushed.unwrap_or_else(|| done.local.join(" ")))
+                (result, pushed.unwrap_or_else(|| format!("{}:{}", runtimes::LOCAL_REPOSITORY, outcome.name)))
             }
             Err(error) => {
                 failed.push(format!("runtime {}: {}", outcome.name, error.in_full()));
