@@ -1,6 +1,7 @@
 //! Ways in which AWS surprises its callers, one at a time: the first run completes all the same, or says what to do.
 
-use e2e::{Images, World, programs};
+use e2e::{Images, World, programs, rounds};
+use serde_json::{Value, json};
 
 const IMAGES: &str = r#"schema_version = 1
 [images]
@@ -68,6 +69,81 @@ fn manifest_puts_without_a_location() {
 #[test]
 fn repositories_that_the_registry_sees_late() {
     completes_with("eventual-consistency=3");
+}
+
+#[test]
+fn repositories_and_rules_that_are_listed_late() {
+    completes_with("late-listing=3");
+}
+
+/// A minute is the bound: all of it is waited for under `cargo xtask test --soak` alone.
+#[test]
+fn what_is_not_listed_in_time_is_named_and_the_next_run_goes_on() {
+    if rounds(0, 1) == 0 {
+        return;
+    }
+    let Some(world) = initialised() else { return };
+    world.aws().quirks(&["late-listing=1000000"]);
+    let run = world.xtask("transfer-images --auto-approve").end();
+    run.failed(8, &["ECR does not show curl, grafana, ", "ecr-public after 60 s", "hint: run it again"]);
+    assert!((60..90).contains(&run.took.as_secs()), "{run}");
+    assert_eq!(world.aws().whole_tags(), []);
+    world.aws().quirks(&[]);
+    world.xtask("transfer-images --auto-approve").ok();
+    assert_eq!(world.aws().whole_tags().len(), 3);
+}
+
+#[test]
+fn the_registrys_settings_are_shared_and_only_the_own_rule_comes_and_goes() {
+    let Some(world) = initialised() else { return };
+    let aws = world.aws();
+    let foreign = json!({
+        "destinations": [{ "region": "us-west-2", "registryId": e2e::ACCOUNT }],
+        "repositoryFilters": [{ "filter": "team/", "filterType": "PREFIX_MATCH" }],
+    });
+    aws.ecr("PutReplicationConfiguration", &json!({ "replicationConfiguration": { "rules": [foreign] } }));
+    let rules = || -> Vec<Value> {
+        let registry = aws.ecr("DescribeRegistry", &json!({}));
+        registry["replicationConfiguration"]["rules"].as_array().unwrap().clone()
+    };
+    let mounting = || aws.ecr("GetAccountSetting", &json!({ "name": "BLOB_MOUNTING" }))["value"].clone();
+    assert_eq!(mounting(), "DISABLED");
+    let with = |images: &str| {
+        let toml = format!("{images}[registry]\nreplicate_to = [\"us-east-1\"]\nblob_mounting = true\n");
+        world.write("images.toml", &toml);
+    };
+    with(IMAGES);
+    let dry = world.xtask("transfer-images --dry-run").ok();
+    for line in [
+        "replication rules of the whole registry: team/* to us-west-2 (stays); 4 repositories to us-east-1",
+        "switch blob mounting on for the whole registry",
+    ] {
+        assert!(dry.stderr.contains(line), "{line}: {dry}");
+    }
+    assert_eq!((rules(), mounting()), (vec![foreign.clone()], "DISABLED".into()));
+
+    let names = |rule: &Value| {
+        let filters = rule["repositoryFilters"].as_array().unwrap().iter();
+        filters.map(|filter| filter["filter"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    world.xtask("transfer-images --auto-approve").ok();
+    let first = rules();
+    assert_eq!((first.len(), &first[0], mounting()), (2, &foreign, "ENABLED".into()));
+    assert_eq!(first[1]["destinations"][0]["region"], "us-east-1");
+    assert_eq!(names(&first[1]), ["curl", "grafana", "kedacore/keda", "lambda"]);
+    assert_eq!(world.xtask("transfer-images --format json").ok().json()["changed"], false);
+
+    // One image less: the own rule is replaced, not joined by a second.
+    with(&IMAGES.replace("grafana = \"grafana/grafana:10.1.1\"\n", ""));
+    world.xtask("transfer-images --auto-approve").ok();
+    let second = rules();
+    assert_eq!((second.len(), &second[0]), (2, &foreign), "{second:?}");
+    assert_eq!(names(&second[1]), ["curl", "kedacore/keda", "lambda"]);
+
+    let destroyed = world.xtask("auto-destroy-images").ok();
+    let line = "replication rules of the whole registry: team/* to us-west-2 (stays)";
+    assert!(destroyed.stderr.contains(line), "{destroyed}");
+    assert_eq!((rules(), mounting()), (vec![foreign], "ENABLED".into()), "{destroyed}");
 }
 
 #[test]

@@ -30,6 +30,8 @@ pub enum Quirk {
     DropConnectionOnUnknownRepo,
     /// `eventual-consistency=N`: the registry denies a new repository N times.
     EventualConsistency(u32),
+    /// `late-listing=N`: a new repository or rule is left out of the next N listings; asked for by its name it is there.
+    LateListing(u32),
     /// `deny:ACTION`: that IAM action is refused.
     Deny(String),
     /// `hold-answer=N:WORDS`: the answer to the Nth request whose `SERVICE ACTION PATH` holds these words is kept back, after
@@ -61,6 +63,7 @@ const KNOWN: &[&str] = &[
     "no-location-on-manifest-put",
     "drop-connection-on-unknown-repo",
     "eventual-consistency=N",
+    "late-listing=N",
     "deny:SERVICE:ACTION",
     "hold-answer=N:WORDS",
 ];
@@ -97,6 +100,7 @@ impl FromStr for Quirk {
             "no-location-on-manifest-put" => Self::NoLocationOnManifestPut,
             "drop-connection-on-unknown-repo" => Self::DropConnectionOnUnknownRepo,
             "eventual-consistency" => Self::EventualConsistency(small(None)?),
+            "late-listing" => Self::LateListing(small(None)?),
             "hold-answer" => {
                 let (nth, words) = measure.and_then(|measure| measure.split_once(':')).ok_or_else(bad)?;
                 Self::HoldAnswer { nth: nth.parse().map_err(|_| bad())?, words: words.to_owned() }
@@ -116,6 +120,7 @@ impl fmt::Display for Quirk {
             Self::NoLocationOnManifestPut => f.write_str("no-location-on-manifest-put"),
             Self::DropConnectionOnUnknownRepo => f.write_str("drop-connection-on-unknown-repo"),
             Self::EventualConsistency(requests) => write!(f, "eventual-consistency={requests}"),
+            Self::LateListing(listings) => write!(f, "late-listing={listings}"),
             Self::Deny(action) => write!(f, "deny:{action}"),
             Self::HoldAnswer { nth, words } => write!(f, "hold-answer={nth}:{words}"),
         }
@@ -294,6 +299,23 @@ impl Quirks {
         }
     }
 
+    /// A repository or a rule was created: listings will not show it at once.
+    pub(crate) fn listed_late(&self, key: &str) {
+        let mut inner = self.inner();
+        let listings = inner.on.iter().find_map(|quirk| match quirk {
+            Quirk::LateListing(listings) => Some(*listings),
+            _ => None,
+        });
+        if let Some(listings) = listings {
+            inner.hidden.insert(format!("listing {key}"), listings);
+        }
+    }
+
+    /// Whether a listing still leaves it out; each one brings it nearer.
+    pub(crate) fn is_unlisted(&self, key: &str) -> bool {
+        self.repository_hidden(&format!("listing {key}"))
+    }
+
     /// Whether the registry still denies this repository; each asking brings it nearer.
     pub(crate) fn repository_hidden(&self, key: &str) -> bool {
         let mut inner = self.inner();
@@ -321,6 +343,7 @@ mod tests {
             "no-location-on-manifest-put",
             "drop-connection-on-unknown-repo",
             "eventual-consistency=2",
+            "late-listing=2",
             "deny:ecr:PutImage",
             "hold-answer=2:ecr CreateRepository",
         ] {

@@ -1,11 +1,15 @@
 //! Settings of the whole registry, which everybody in the account shares: read, merged, shown as lines of the plan, and
 //! never terraform's, which would take them for its own.
+//!
+//! A replication rule has neither name nor tags, so a record beside the terraform state says which one is this grid's.
 
 use anyhow::Context as _;
 use aws_sdk_ecr::Client;
 use aws_sdk_ecr::types::{
     ReplicationConfiguration, ReplicationDestination, ReplicationRule, RepositoryFilter, RepositoryFilterType,
 };
+use aws_sdk_s3::error::ProvideErrorMetadata as _;
+use serde::{Deserialize, Serialize};
 
 use super::{Aws, errors::explain};
 use crate::config::RegistrySettings;
@@ -14,21 +18,49 @@ use crate::config::RegistrySettings;
 /// <https://docs.aws.amazon.com/AmazonECR/latest/userguide/blob-mounting.html>
 const BLOB_MOUNTING: &str = "BLOB_MOUNTING";
 
+/// A replication rule of this grid's: its repositories to other regions of the same account.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+struct Own {
+    regions: Vec<String>,
+    repositories: Vec<String>,
+}
+
+/// The record of this grid's rules: one, or two while one takes the other's place.
+struct Record {
+    client: aws_sdk_s3::Client,
+    bucket: String,
+    key: String,
+}
+
 /// What would change in the registry's settings.
-#[derive(Clone, Debug, Default)]
+#[derive(Default)]
 pub struct SettingsPlan {
     mounting: Option<bool>,
-    replication: Option<Vec<ReplicationRule>>,
+    replication: Option<Replication>,
     /// One line for each change.
     pub lines: Vec<String>,
 }
 
+/// The rules as they will be, and which of them is this grid's, now and afterwards.
+struct Replication {
+    rules: Vec<ReplicationRule>,
+    before: Vec<Own>,
+    after: Vec<Own>,
+    record: Record,
+}
+
 impl SettingsPlan {
-    /// Compares what is wanted with what is set; asks nothing where nothing is wanted.
+    /// Compares what is wanted with what is set; asks nothing where nothing is wanted. The record is beside the state `key`.
     ///
     /// # Errors
     /// AWS refuses or does not answer.
-    pub async fn new(aws: &Aws, wanted: &RegistrySettings, repositories: &[String]) -> anyhow::Result<Self> {
+    pub async fn new(
+        aws: &Aws,
+        wanted: &RegistrySettings,
+        repositories: &[String],
+        bucket: &str,
+        key: &str,
+    ) -> anyhow::Result<Self> {
         let client = Client::new(aws.config());
         let mut plan = Self::default();
         if let Some(on) = wanted.blob_mounting {
@@ -41,25 +73,54 @@ impl SettingsPlan {
             }
         }
         if !wanted.replicate_to.is_empty() {
-            let answer =
-                client.describe_registry().send().await.map_err(|e| explain(e, "ecr:DescribeRegistry"))?;
-            let present = answer.replication_configuration.map(|c| c.rules).unwrap_or_default();
-            let own = rule(&aws.identity().account, &wanted.replicate_to, repositories)?;
-            if !present.contains(&own) {
-                let mut rules = present;
-                // A rule for just these repositories is an earlier one of ours; all others are somebody else's.
-                rules.retain(|rule| rule.repository_filters != own.repository_filters);
-                plan.lines.push(format!(
-                    "replicate {} repositories to {}; {} other rules stay",
-                    repositories.len(),
-                    wanted.replicate_to.join(", "),
-                    rules.len()
-                ));
-                rules.push(own);
-                plan.replication = Some(rules);
-            }
+            let own = Own { regions: wanted.replicate_to.clone(), repositories: repositories.to_vec() };
+            plan.replace(aws, Record::new(aws, bucket, key), Some(own)).await?;
         }
         Ok(plan)
+    }
+
+    /// The end of this grid's own rule. Whether layers are shared is left as it is: others rely on it.
+    ///
+    /// # Errors
+    /// AWS refuses or does not answer.
+    pub async fn end(aws: &Aws, bucket: &str, key: &str) -> anyhow::Result<Self> {
+        let mut plan = Self::default();
+        plan.replace(aws, Record::new(aws, bucket, key), None).await?;
+        Ok(plan)
+    }
+
+    /// Puts `wanted` in the place of this grid's own rules.
+    async fn replace(&mut self, aws: &Aws, record: Record, wanted: Option<Own>) -> anyhow::Result<()> {
+        let before = record.read().await?;
+        if before.is_empty() && wanted.is_none() {
+            return Ok(());
+        }
+        let client = Client::new(aws.config());
+        let answer =
+            client.describe_registry().send().await.map_err(|e| explain(e, "ecr:DescribeRegistry"))?;
+        let present = answer.replication_configuration.map(|c| c.rules).unwrap_or_default();
+        let account = &aws.identity().account;
+        let earlier = before.iter().map(|own| own.rule(account)).collect::<anyhow::Result<Vec<_>>>()?;
+        let mut rules = present.clone();
+        rules.retain(|rule| !earlier.contains(rule));
+        let stay = rules.iter().map(|rule| format!("{} (stays)", described(rule)));
+        let mut merged: Vec<String> = stay.collect();
+        if let Some(own) = &wanted {
+            let rule = own.rule(account)?;
+            // Somebody else's that says the same is as good.
+            if !rules.contains(&rule) {
+                rules.push(rule);
+            }
+            merged.push(format!("{} repositories to {}", own.repositories.len(), own.regions.join(", ")));
+        }
+        if rules == present {
+            return Ok(());
+        }
+        let merged = if merged.is_empty() { "none".to_owned() } else { merged.join("; ") };
+        self.lines.push(format!("replication rules of the whole registry: {merged}"));
+        let after: Vec<Own> = wanted.into_iter().collect();
+        self.replication = Some(Replication { rules, before, after, record });
+        Ok(())
     }
 
     /// Makes the changes.
@@ -73,30 +134,63 @@ impl SettingsPlan {
             let request = client.put_account_setting().name(BLOB_MOUNTING).value(value);
             request.send().await.map_err(|e| explain(e, "ecr:PutAccountSetting"))?;
         }
-        if let Some(rules) = &self.replication {
+        if let Some(Replication { rules, before, after, record }) = &self.replication {
+            // Stopped between the two, the next run knows both.
+            record.write(&[before.as_slice(), after].concat()).await?;
             let configuration = ReplicationConfiguration::builder().set_rules(Some(rules.clone())).build()?;
             let request = client.put_replication_configuration().replication_configuration(configuration);
             request.send().await.map_err(|e| explain(e, "ecr:PutReplicationConfiguration"))?;
+            record.write(after).await?;
         }
         Ok(())
     }
 }
 
-/// The one rule that is this tool's: the grid's repositories to the wanted regions of the same account.
-fn rule(account: &str, regions: &[String], repositories: &[String]) -> anyhow::Result<ReplicationRule> {
-    let destinations = regions
-        .iter()
-        .map(|region| ReplicationDestination::builder().region(region).registry_id(account).build())
-        .collect::<Result<_, _>>();
-    let filters = repositories
-        .iter()
-        .map(|name| {
+impl Own {
+    fn rule(&self, account: &str) -> anyhow::Result<ReplicationRule> {
+        let to = |region| ReplicationDestination::builder().region(region).registry_id(account).build();
+        let of = |name| {
             RepositoryFilter::builder().filter(name).filter_type(RepositoryFilterType::PrefixMatch).build()
-        })
-        .collect::<Result<_, _>>();
-    ReplicationRule::builder()
-        .set_destinations(Some(destinations?))
-        .set_repository_filters(Some(filters?))
-        .build()
-        .context("could not put the replication rule together")
+        };
+        let destinations = self.regions.iter().map(to).collect::<Result<_, _>>()?;
+        let filters = self.repositories.iter().map(of).collect::<Result<_, _>>()?;
+        ReplicationRule::builder()
+            .set_destinations(Some(destinations))
+            .set_repository_filters(Some(filters))
+            .build()
+            .context("could not put the replication rule together")
+    }
+}
+
+impl Record {
+    fn new(aws: &Aws, bucket: &str, key: &str) -> Self {
+        let client = aws_sdk_s3::Client::new(aws.config());
+        Self { client, bucket: bucket.to_owned(), key: format!("{key}.replication.json") }
+    }
+
+    async fn read(&self) -> anyhow::Result<Vec<Own>> {
+        let answer = match self.client.get_object().bucket(&self.bucket).key(&self.key).send().await {
+            Err(error) if error.code() == Some("NoSuchKey") => return Ok(Vec::new()),
+            other => other.map_err(|e| explain(e, "s3:GetObject"))?,
+        };
+        let bytes = answer.body.collect().await.context("could not read the replication's record")?;
+        serde_json::from_slice(&bytes.into_bytes())
+            .with_context(|| format!("{} is no record of replication rules", self.key))
+    }
+
+    async fn write(&self, own: &[Own]) -> anyhow::Result<()> {
+        let body = serde_json::to_vec(own)?;
+        let request = self.client.put_object().bucket(&self.bucket).key(&self.key).body(body.into());
+        request.send().await.map_err(|e| explain(e, "s3:PutObject"))?;
+        Ok(())
+    }
+}
+
+/// A rule of somebody else's as a plan shows it.
+fn described(rule: &ReplicationRule) -> String {
+    let filters = rule.repository_filters.iter().flatten().map(|filter| format!("{}*", filter.filter));
+    let filters: Vec<String> = filters.collect();
+    let from = if filters.is_empty() { "everything".to_owned() } else { filters.join(", ") };
+    let to: Vec<&str> = rule.destinations.iter().map(|destination| destination.region.as_str()).collect();
+    format!("{from} to {}", to.join(", "))
 }

@@ -8,6 +8,7 @@ use futures_util::future::try_join_all;
 use super::Context;
 use crate::aws::Aws;
 use crate::aws::ecr::{Ecr, Repository};
+use crate::aws::registry_settings::SettingsPlan;
 use crate::error::{Exit, FailWith as _, failure};
 use crate::infrastructure::{Infrastructure, REPOSITORY, RULE, Survey};
 use crate::terraform::Terraform;
@@ -87,6 +88,13 @@ async fn destroy(context: &Context, dry_run: bool, ask: bool) -> anyhow::Result<
         return Ok(());
     }
     show(context, &aws, &fates);
+    // Another grid's repositories may be replicated by this one's rule.
+    let settings = if fates.keep_rules {
+        SettingsPlan::default()
+    } else {
+        SettingsPlan::end(&aws, infrastructure.bucket(), infrastructure.key()).await?
+    };
+    settings.lines.iter().for_each(|line| context.printer.line(line));
     if dry_run {
         return context.printer.data(&Table::default(), &fates);
     }
@@ -94,7 +102,11 @@ async fn destroy(context: &Context, dry_run: bool, ask: bool) -> anyhow::Result<
         confirm(context)?;
     }
     let lease = infrastructure.lease().await?;
-    let result = carry_out(context, &infrastructure, &ecr, &survey, &fates).await;
+    let result = async {
+        carry_out(context, &infrastructure, &ecr, &survey, &fates).await?;
+        settings.apply(&aws).await
+    };
+    let result = result.await;
     infrastructure.release(lease).await;
     result?;
     context.printer.data(&Table::default(), &fates)

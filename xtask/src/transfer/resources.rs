@@ -62,7 +62,13 @@ pub(super) async fn plan<'a>(run: &Run<'a>, leased: bool) -> anyhow::Result<Opti
     }
     let settings = context
         .interrupt
-        .guard(SettingsPlan::new(&account.aws, &config.registry, &config.repositories))
+        .guard(SettingsPlan::new(
+            &account.aws,
+            &config.registry,
+            &config.repositories,
+            infrastructure.bucket(),
+            infrastructure.key(),
+        ))
         .await?;
     let variables = infrastructure.variables(&config, &survey);
     let proven = !run.request.refresh && infrastructure.is_proven(&variables, &survey)?;

@@ -118,7 +118,13 @@ pub(super) fn create_rule(call: &Call<'_>, input: &Input) -> Result<Value, Fault
         settings.rules.insert(prefix.to_owned(), rule);
         Ok(())
     })?;
+    call.app.quirks.listed_late(&listing(call, prefix));
     Ok(view)
+}
+
+/// What a rule is known by among the quirks.
+fn listing(call: &Call<'_>, prefix: &str) -> String {
+    format!("{:?} rule {prefix}", call.scope)
 }
 
 pub(super) fn describe_rules(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
@@ -137,7 +143,8 @@ pub(super) fn describe_rules(call: &Call<'_>, input: &Input) -> Result<Value, Fa
             .collect::<Result<_, _>>()?;
         return Ok(json!({ "pullThroughCacheRules": views }));
     }
-    let all: Vec<&Rule> = settings.rules.values().collect();
+    let late = |rule: &&Rule| !call.app.quirks.is_unlisted(&listing(call, &rule.prefix));
+    let all: Vec<&Rule> = settings.rules.values().filter(late).collect();
     let (page, next) = input.page(&all, 1000)?;
     let views: Vec<Value> = page.iter().map(|rule| rule_view(call, rule)).collect();
     Ok(json!({ "pullThroughCacheRules": views, "nextToken": next }))

@@ -86,6 +86,7 @@ pub(super) fn create(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
         ));
     }
     call.app.quirks.repository_created(&arn(&call.scope, name));
+    call.app.quirks.listed_late(&arn(&call.scope, name));
     Ok(json!({ "repository": shown }))
 }
 
@@ -148,7 +149,8 @@ pub(super) fn describe(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
             .collect::<Result<_, _>>()?;
         return Ok(json!({ "repositories": views }));
     }
-    let all = call.app.store.repositories(&call.scope);
+    let mut all = call.app.store.repositories(&call.scope);
+    all.retain(|repository| !call.app.quirks.is_unlisted(&arn(&call.scope, &repository.name)));
     let (page, next) = input.page(&all, 1000)?;
     let views: Vec<Value> = page.iter().map(|repository| view(call.app, &call.scope, repository)).collect();
     Ok(json!({ "repositories": views, "nextToken": next }))
