@@ -57,6 +57,13 @@ impl Run {
         self
     }
 
+    /// Starts it in another directory.
+    #[must_use]
+    pub fn within(mut self, dir: &std::path::Path) -> Self {
+        self.command.current_dir(dir);
+        self
+    }
+
     /// What is typed; without it nobody is there.
     #[must_use]
     pub fn stdin(mut self, text: &str) -> Self {
@@ -150,6 +157,13 @@ impl Running {
             if line.contains(words) {
                 return line;
             }
+        }
+    }
+
+    /// Waits until stderr holds all of `words`, in any order.
+    pub fn wait_for_all(&mut self, words: &[&str]) {
+        while let Some(missing) = words.iter().find(|words| !self.seen.contains(**words)) {
+            self.wait_for(missing);
         }
     }
 

@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use e2e::{Aws, Ended, Gate, Images, Running, World, programs, random, rounds, say, seed};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Value, json};
 
 const BUCKET: &str = "htc-grid-local-state";
@@ -157,15 +157,21 @@ fn draw(phase: Phase, chance: &mut u64) -> Event {
     }
 }
 
-/// Whether a process of this group still runs: what a run that was killed has left behind.
-fn runs(group: u32) -> bool {
-    let lives = |stat: String| {
-        let fields: Vec<&str> =
-            stat.rsplit_once(") ").map(|(_, rest)| rest.split(' ').collect()).unwrap_or_default();
-        fields.get(2) == Some(&group.to_string().as_str()) && fields.first() != Some(&"Z")
+/// Waits until a run that was killed has left no terraform at work, and ends the provider that such a one leaves behind.
+fn settle(group: u32, said: &str) {
+    let works = |stat: String| {
+        let Some((name, rest)) = stat.rsplit_once(") ") else { return false };
+        let fields: Vec<&str> = rest.split(' ').collect();
+        name.ends_with("(terraform") && fields.get(2) == Some(&group.to_string().as_str()) && fields[0] != "Z"
     };
-    let processes = Path::new("/proc").read_dir().unwrap().flatten();
-    processes.filter_map(|process| std::fs::read_to_string(process.path().join("stat")).ok()).any(lives)
+    let since = std::time::Instant::now();
+    let all = || Path::new("/proc").read_dir().unwrap().flatten();
+    while all().filter_map(|process| std::fs::read_to_string(process.path().join("stat")).ok()).any(works) {
+        assert!(since.elapsed().as_secs() < 60, "terraform does not end: {said}");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let group = Pid::from_raw(i32::try_from(group).unwrap()).unwrap();
+    let _ = kill_process_group(group, Signal::KILL);
 }
 
 /// Ids of the state's resources, by type.
@@ -274,11 +280,7 @@ fn strike(phase: Phase, event: &Event, signal: Signal, group: bool) {
             assert!(aws.object(BUCKET, &format!("{STATE}.tflock")).is_none(), "the lock stays: {said}");
         }
     }
-    let since = std::time::Instant::now();
-    while runs(pid) {
-        assert!(since.elapsed().as_secs() < 60, "terraform does not end: {said}");
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
+    settle(pid, &said);
     let lenient = killed || group && signal == Signal::TERM;
     if phase == Phase::Init {
         completes(&world, INIT, lenient, &said);
@@ -335,4 +337,57 @@ fn sigterm_loses_nothing() {
 #[test]
 fn sigkill_loses_nothing() {
     points(Signal::KILL, 0);
+}
+
+/// An apply that waits for AWS, and the words that the user then reads at Ctrl-C.
+fn interrupted_apply(world: &World) -> Running {
+    world.xtask(INIT).ok();
+    let aws = world.aws();
+    aws.quirks(&["hold-answer=2:ecr CreateRepository"]);
+    let mut run = world.xtask(TRANSFER).arg("--verbose").start();
+    assert!(aws.held(|| run.is_over()).is_some());
+    run.signal(Signal::INT);
+    run.wait_for(
+        "interrupted: terraform finishes what it has begun and records it; a second Ctrl-C stops it at once",
+    );
+    run
+}
+
+#[test]
+fn one_ctrl_c_is_waited_for_and_not_passed_on() {
+    let Some(world) = started() else { return };
+    let run = interrupted_apply(&world);
+    let aws = world.aws();
+    aws.quirks(&[]);
+    let ended = run.end();
+    ended.failed(INTERRUPTED, &["error: interrupted"]);
+    assert!(!ended.stderr.contains("Two interrupts received"), "{ended}");
+    assert_eq!(orphans(&aws), Vec::<String>::new(), "{ended}");
+    assert!(!aws.repositories().is_empty(), "{ended}");
+    completes(&world, TRANSFER, false, &ended.to_string());
+}
+
+#[test]
+fn a_second_ctrl_c_ends_terraform_at_once_and_the_next_run_finds_what_it_lost() {
+    let Some(world) = started() else { return };
+    let run = interrupted_apply(&world);
+    let pid = run.pid();
+    // AWS still does not answer: who waits for it would wait for ever.
+    run.signal(Signal::INT);
+    let ended = run.end();
+    ended.failed(
+        INTERRUPTED,
+        &["terraform was stopped in the middle of its work", "hint: run the command again"],
+    );
+    let aws = world.aws();
+    aws.quirks(&[]);
+    settle(pid, &ended.to_string());
+    let lost = orphans(&aws);
+    assert!(!lost.is_empty(), "{ended}");
+    let next = completes(&world, TRANSFER, true, &ended.to_string());
+    assert!(
+        next.stderr.contains("was created by a run that was stopped before it could record it"),
+        "{next}"
+    );
+    assert_eq!(orphans(&aws), Vec::<String>::new(), "{lost:?}\n{ended}\n{next}");
 }

@@ -9,10 +9,11 @@ const BUCKET: &str = "htc-grid-local-state";
 const STATE: &str = ".terraform/terraform.tfstate";
 const TERRAFORM: i32 = 9;
 
+// From a registry that does not count pulls.
 const IMAGES: &str = r#"schema_version = 1
 [images]
-curl = "curlimages/curl:7.85.0"
-grafana = "grafana/grafana:10.1.1"
+"kedacore/keda" = "ghcr.io/kedacore/keda:2.11.2"
+"kedacore/keda-metrics-apiserver" = "ghcr.io/kedacore/keda-metrics-apiserver:2.11.2"
 "#;
 
 /// Whatever is changed is changed under the one lease, the proof and terraform's own lock aside.
@@ -64,9 +65,9 @@ fn one_works_and_the_other_waits_or_refuses_by_name() {
         // Work for terraform, or for the copies alone; the other waits, or does not.
         let (terraforms, patient) = (round % 2 == 0, round % 4 >= 2);
         let input = if terraforms {
-            json!({ "repositoryName": "curl", "force": true })
+            json!({ "repositoryName": "kedacore/keda", "force": true })
         } else {
-            json!({ "repositoryName": "grafana", "imageIds": [{ "imageTag": "10.1.1" }] })
+            json!({ "repositoryName": "kedacore/keda-metrics-apiserver", "imageIds": [{ "imageTag": "2.11.2" }] })
         };
         aws.ecr(if terraforms { "DeleteRepository" } else { "BatchDeleteImage" }, &input);
         aws.forget();

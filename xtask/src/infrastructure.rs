@@ -593,8 +593,11 @@ impl<'a> Infrastructure<'a> {
         let patience = self.context.settings.lock_timeout.max(BRIEF);
         let terraform = planned.terraform.clone().lock_timeout(patience);
         let applied = self.announcing(terraform.apply(&planned.out, told)).await;
-        // Terraform got the Ctrl-C itself and ended in good order; its own words for that help nobody.
-        self.context.interrupt.check()?;
+        // Terraform got the Ctrl-C itself and ended in good order; its own words for that help nobody. A second one is
+        // another matter.
+        if !matches!(applied, Err(TerraformError::Killed { .. })) {
+            self.context.interrupt.check()?;
+        }
         applied.map_err(explain)
     }
 
