@@ -228,17 +228,47 @@ fn destroy_images_removes_what_it_created_and_nothing_else() {
 fn two_grids_share_an_account_and_destroying_one_leaves_the_other_whole() {
     let Some(world) = transferred() else { return };
     let aws = world.aws();
+    // Other people's, with nobody's mark.
+    aws.ecr("CreateRepository", &json!({ "repositoryName": "team/quay-proxy" }));
+    let rule = json!({ "ecrRepositoryPrefix": "team-quay", "upstreamRegistryUrl": "quay.io" });
+    aws.ecr("CreatePullThroughCacheRule", &rule);
+    let foreign = || {
+        let names = json!({ "repositoryNames": ["team/quay-proxy"] });
+        let prefixes = json!({ "ecrRepositoryPrefixes": ["team-quay"] });
+        (aws.ecr("DescribeRepositories", &names), aws.ecr("DescribePullThroughCacheRules", &prefixes))
+    };
+    let before = foreign();
     let second = "TAG=prod --state-key prod.tfstate";
     let joined = world.xtask(&format!("transfer-images --auto-approve --format json {second}")).ok();
     assert_eq!(joined.json()["tag"], "prod");
     let tags = aws.whole_tags();
 
     let destroyed = world.xtask("auto-destroy-images").ok();
-    assert!(destroyed.stderr.contains("used by prod"), "{destroyed}");
+    // What was kept is listed, each with the reason.
+    for name in ["curl", "kedacore/keda", "awshpc", "lambda"] {
+        let mut lines = destroyed.stderr.lines();
+        let kept = |line: &str| line.starts_with(&format!("{name} ")) && line.contains("keep: used by prod");
+        assert!(lines.any(kept), "{name}: {destroyed}");
+    }
+    for words in ["pull-through rule ecr-public: keep: ", "KMS key ecr/mainline-htc: keep: "] {
+        assert!(destroyed.stderr.contains(words), "{words}: {destroyed}");
+    }
+    assert_eq!(foreign(), before, "{destroyed}");
     assert_eq!(aws.whole_tags(), tags, "{destroyed}");
+    if programs(&["skopeo"]) {
+        let (user, password) = aws.login();
+        for (name, _) in &tags {
+            let to = world.path("pulled").join(name.replace(['/', ':'], "-"));
+            std::fs::create_dir_all(&to).unwrap();
+            let mut pull = e2e::command("skopeo");
+            pull.args(["copy", "--src-tls-verify=false", "--src-creds", &format!("{user}:{password}")]);
+            let image = format!("docker://{}/{name}", aws.host);
+            read(pull.arg(image).arg(format!("dir:{}", to.display())));
+        }
+    }
     assert!(aws.repositories().contains(&"awshpc".to_owned()));
     let rules = aws.ecr("DescribePullThroughCacheRules", &json!({}));
-    assert_eq!(rules["pullThroughCacheRules"].as_array().unwrap().len(), 1, "{rules}");
+    assert_eq!(rules["pullThroughCacheRules"].as_array().unwrap().len(), 2, "{rules}");
     // The key that the repositories are encrypted with still works.
     let keys: Value = serde_json::from_slice(&read(&mut aws.cli("kms list-keys"))).unwrap();
     for key in keys["Keys"].as_array().unwrap() {
