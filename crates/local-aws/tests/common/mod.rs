@@ -111,7 +111,8 @@ impl Caller {
             .await
             .unwrap();
         let status = response.status();
-        (status, serde_json::from_slice(&response.bytes().await.unwrap()).unwrap())
+        // Another server's failure may be a page.
+        (status, serde_json::from_slice(&response.bytes().await.unwrap()).unwrap_or_default())
     }
 
     pub(crate) async fn ecr_any(&self, action: &str, input: Value) -> (StatusCode, Value) {
@@ -128,6 +129,10 @@ impl Caller {
     /// An ECR action that is refused: its code and its message.
     pub(crate) async fn ecr_refused(&self, action: &str, input: Value) -> (String, String) {
         refused(action, self.ecr_any(action, input).await)
+    }
+
+    pub(crate) async fn kms_any(&self, action: &str, input: Value) -> (StatusCode, Value) {
+        self.json("kms", "TrentService", action, input).await
     }
 
     pub(crate) async fn kms(&self, action: &str, input: Value) -> Value {

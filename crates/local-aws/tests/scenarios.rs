@@ -1,0 +1,110 @@
+//! One suite of calls against local-aws and against moto (<https://docs.getmoto.org>), which nobody here wrote.
+//!
+//! `scenarios.md` beside this file is the table of both sides' outcomes, with the reason for each difference. A new or a
+//! vanished difference fails the test; `UPDATE=1` writes the table anew and keeps the reasons. Where moto is missing,
+//! local-aws alone is held against the table.
+
+#![expect(clippy::unwrap_used, reason = "in a test an unwrap is an assertion")]
+
+#[path = "scenarios/calls.rs"]
+mod calls;
+mod common;
+#[path = "scenarios/table.rs"]
+mod table;
+
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use calls::{SCENARIOS, play};
+use common::programs::say;
+use common::{Caller, Local, REGION, client};
+use table::{Row, Table};
+
+/// `moto_server`, which `cargo xtask test` installs below cargo's target directory.
+fn moto_server() -> Option<PathBuf> {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
+    let installed = target.join("moto/bin/moto_server");
+    if installed.is_file() {
+        return Some(installed);
+    }
+    common::programs::find("moto_server")
+}
+
+/// A moto of this test's own, ended when dropped.
+struct Moto {
+    child: Child,
+    url: String,
+}
+
+impl Moto {
+    #[expect(clippy::disallowed_methods, reason = "xtask's way of starting programs is not the server's")]
+    fn start(program: &Path) -> Self {
+        let mut child = Command::new(program)
+            .args(["--host", "127.0.0.1", "--port", "0"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        let url = loop {
+            line.clear();
+            assert_ne!(log.read_line(&mut line).unwrap(), 0, "moto_server ended before it listened");
+            if let Some((_, url)) = line.split_once("Running on ") {
+                break url.trim().to_owned();
+            }
+        };
+        // It writes a line for each request: somebody has to read.
+        std::thread::spawn(move || log.lines().map_while(Result::ok).for_each(drop));
+        Self { child, url }
+    }
+}
+
+impl Drop for Moto {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+fn caller(url: &str) -> Caller {
+    Caller { client: client(), url: url.to_owned(), region: REGION.to_owned(), key: "local".to_owned() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_scenarios_have_the_outcomes_that_are_written_down() {
+    let local = Local::start();
+    let moto = moto_server().map(|program| Moto::start(&program));
+    let other = moto.as_ref().map(|moto| caller(&moto.url));
+    let known = Table::read();
+    let mut found = Table::default();
+    for (scenario, calls) in SCENARIOS {
+        let ours = play(&local.caller(), calls).await;
+        let theirs = match &other {
+            Some(other) => play(other, calls).await,
+            // What was seen when moto was there last.
+            None => calls.iter().map(|call| known.moto(scenario, call.name)).collect(),
+        };
+        for ((call, local), moto) in calls.iter().zip(ours).zip(theirs) {
+            let reason = known.reason(scenario, call.name);
+            found.rows.push(Row {
+                scenario: (*scenario).to_owned(),
+                call: call.name.to_owned(),
+                local,
+                moto,
+                reason,
+            });
+        }
+    }
+    say(&found.summary());
+    if std::env::var_os("UPDATE").is_some() {
+        found.write();
+    }
+    let changed = Table::read().changes(&found);
+    assert!(changed.is_empty(), "not what scenarios.md says (UPDATE=1 writes it):\n{}", changed.join("\n"));
+    let unexplained: Vec<&Row> =
+        found.rows.iter().filter(|row| (row.local != row.moto) == row.reason.is_empty()).collect();
+    assert!(unexplained.is_empty(), "a difference needs a reason, and only a difference: {unexplained:#?}");
+}

@@ -1,0 +1,528 @@
+//! The scenarios: calls as data, and an outcome as text.
+
+use std::collections::BTreeMap;
+
+use reqwest::{Method, StatusCode};
+use serde_json::Value;
+
+use crate::common::Caller;
+
+/// One call and what of its answer is looked at.
+pub(crate) struct Call {
+    pub(crate) name: &'static str,
+    request: Request,
+    /// JSON pointers, names of XML elements, or `header:` names. `name<pointer` keeps the value under a name: it is put into
+    /// later requests as `{name}`, and shown as `{name}`, since it is another one on each side.
+    shown: &'static [&'static str],
+}
+
+enum Request {
+    Ecr(&'static str, &'static str),
+    Kms(&'static str, &'static str),
+    Sts(&'static str),
+    S3 {
+        method: Method,
+        path: &'static str,
+        headers: &'static [(&'static str, &'static str)],
+        body: &'static str,
+    },
+}
+
+const fn ecr(
+    name: &'static str,
+    action: &'static str,
+    input: &'static str,
+    shown: &'static [&'static str],
+) -> Call {
+    Call { name, request: Request::Ecr(action, input), shown }
+}
+
+const fn kms(
+    name: &'static str,
+    action: &'static str,
+    input: &'static str,
+    shown: &'static [&'static str],
+) -> Call {
+    Call { name, request: Request::Kms(action, input), shown }
+}
+
+const fn s3(
+    name: &'static str,
+    method: Method,
+    path: &'static str,
+    headers: &'static [(&'static str, &'static str)],
+    body: &'static str,
+    shown: &'static [&'static str],
+) -> Call {
+    Call { name, request: Request::S3 { method, path, headers, body }, shown }
+}
+
+const GET: Method = Method::GET;
+const PUT: Method = Method::PUT;
+const HEAD: Method = Method::HEAD;
+const DELETE: Method = Method::DELETE;
+
+const TLS_ONLY: &str = r#"{"Version":"2012-10-17","Statement":[{"Sid":"TlsOnly","Effect":"Deny","Principal":"*","Action":"s3:*",
+    "Resource":["arn:aws:s3:::state","arn:aws:s3:::state/*"],"Condition":{"Bool":{"aws:SecureTransport":"false"}}}]}"#;
+const LIFECYCLE: &str = r#"{"repositoryName":"curl","lifecyclePolicyText":"{\"rules\":[{\"rulePriority\":1,\"selection\":{\"tagStatus\":\"untagged\",\"countType\":\"imageCountMoreThan\",\"countNumber\":3},\"action\":{\"type\":\"expire\"}}]}"}"#;
+const PULL: &str = r#"{"repositoryName":"curl","policyText":"{\"Version\":\"2012-10-17\",\"Statement\":[{\"Sid\":\"Pull\",\"Effect\":\"Allow\",\"Principal\":{\"AWS\":[\"arn:aws:iam::210987654321:root\"]},\"Action\":[\"ecr:BatchGetImage\"]}]}"}"#;
+const CONSTRAINT: &str = "<CreateBucketConfiguration><LocationConstraint>eu-west-1</LocationConstraint></CreateBucketConfiguration>";
+const VERSIONED: &str = "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>";
+const KMS_ENCRYPTED: &str = "<ServerSideEncryptionConfiguration><Rule><ApplyServerSideEncryptionByDefault><SSEAlgorithm>aws:kms\
+    </SSEAlgorithm></ApplyServerSideEncryptionByDefault><BucketKeyEnabled>true</BucketKeyEnabled></Rule>\
+    </ServerSideEncryptionConfiguration>";
+const PRIVATE: &str = "<PublicAccessBlockConfiguration><BlockPublicAcls>true</BlockPublicAcls><IgnorePublicAcls>true\
+    </IgnorePublicAcls><BlockPublicPolicy>true</BlockPublicPolicy><RestrictPublicBuckets>true</RestrictPublicBuckets>\
+    </PublicAccessBlockConfiguration>";
+
+/// What terraform's backend, the bucket's check, the provider and this tool ask for.
+pub(crate) const SCENARIOS: &[(&str, &[Call])] = &[
+    (
+        "state bucket",
+        &[
+            s3("look for a bucket that is not there", HEAD, "state", &[], "", &[]),
+            s3("create without a region", PUT, "state", &[], "", &[]),
+            s3("create", PUT, "state", &[], CONSTRAINT, &[]),
+            s3("create again", PUT, "state", &[], CONSTRAINT, &[]),
+            s3("look for it", HEAD, "state", &[], "", &["header:x-amz-bucket-region"]),
+            s3("location", GET, "state?location", &[], "", &["LocationConstraint"]),
+            s3("versioning of a new one", GET, "state?versioning", &[], "", &["Status"]),
+            s3("set versioning", PUT, "state?versioning", &[], VERSIONED, &[]),
+            s3("versioning", GET, "state?versioning", &[], "", &["Status"]),
+            s3("encryption of a new one", GET, "state?encryption", &[], "", &["SSEAlgorithm"]),
+            s3("set encryption", PUT, "state?encryption", &[], KMS_ENCRYPTED, &[]),
+            s3("encryption", GET, "state?encryption", &[], "", &["SSEAlgorithm", "BucketKeyEnabled"]),
+            s3("public access of a new one", GET, "state?publicAccessBlock", &[], "", &["BlockPublicPolicy"]),
+            s3("block public access", PUT, "state?publicAccessBlock", &[], PRIVATE, &[]),
+            s3(
+                "public access",
+                GET,
+                "state?publicAccessBlock",
+                &[],
+                "",
+                &["BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"],
+            ),
+            s3("policy of a new one", GET, "state?policy", &[], "", &[]),
+            s3("set a policy that is no JSON", PUT, "state?policy", &[], "{", &[]),
+            s3("set a policy", PUT, "state?policy", &[], TLS_ONLY, &[]),
+            s3("policy", GET, "state?policy", &[], "", &["/Statement/0/Sid"]),
+            s3("objects of an empty one", GET, "state?list-type=2&prefix=env:/", &[], "", &["KeyCount"]),
+        ],
+    ),
+    (
+        "lock and state",
+        &[
+            s3("create the bucket", PUT, "locks", &[], CONSTRAINT, &[]),
+            s3("version it", PUT, "locks?versioning", &[], VERSIONED, &[]),
+            s3("a state that is not there", GET, "locks/s", &[], "", &[]),
+            s3("head of it", HEAD, "locks/s", &[], "", &[]),
+            s3(
+                "take the lock",
+                PUT,
+                "locks/s.tflock",
+                &[("if-none-match", "*")],
+                "{}",
+                &["lock<header:etag"],
+            ),
+            s3("take it again", PUT, "locks/s.tflock", &[("if-none-match", "*")], "{}", &[]),
+            s3("who has it", GET, "locks/s.tflock", &[], "", &[]),
+            s3("write the state", PUT, "locks/s", &[], "one", &["first<header:etag"]),
+            s3(
+                "replace what was seen",
+                PUT,
+                "locks/s",
+                &[("if-match", "{first}")],
+                "two",
+                &["second<header:etag"],
+            ),
+            s3("replace what is no more", PUT, "locks/s", &[("if-match", "{first}")], "three", &[]),
+            s3("replace what never was", PUT, "locks/none", &[("if-match", "{first}")], "four", &[]),
+            s3("read it if it is another", GET, "locks/s", &[("if-none-match", "{second}")], "", &[]),
+            s3("read it", GET, "locks/s", &[], "", &["header:content-length"]),
+            s3("release the lock", DELETE, "locks/s.tflock", &[], "", &["header:x-amz-delete-marker"]),
+            s3("the lock is gone", GET, "locks/s.tflock", &[], "", &[]),
+            s3("take it once more", PUT, "locks/s.tflock", &[("if-none-match", "*")], "{}", &[]),
+            s3("what stands", GET, "locks?list-type=2", &[], "", &["KeyCount"]),
+        ],
+    ),
+    (
+        "repositories",
+        &[
+            ecr(
+                "create",
+                "CreateRepository",
+                r#"{"repositoryName":"curl","imageScanningConfiguration":{"scanOnPush":true},"tags":[{"Key":"htc-grid/prod","Value":"used"}]}"#,
+                &[
+                    "/repository/repositoryArn",
+                    "/repository/imageTagMutability",
+                    "/repository/imageScanningConfiguration/scanOnPush",
+                    "/repository/encryptionConfiguration/encryptionType",
+                ],
+            ),
+            ecr("create again", "CreateRepository", r#"{"repositoryName":"curl"}"#, &[]),
+            ecr("create with a bad name", "CreateRepository", r#"{"repositoryName":"Curl"}"#, &[]),
+            ecr(
+                "describe",
+                "DescribeRepositories",
+                r#"{"repositoryNames":["curl"]}"#,
+                &["/repositories/0/repositoryName", "/repositories/0/registryId"],
+            ),
+            ecr(
+                "describe one that is not there",
+                "DescribeRepositories",
+                r#"{"repositoryNames":["none"]}"#,
+                &[],
+            ),
+            ecr(
+                "tags",
+                "ListTagsForResource",
+                r#"{"resourceArn":"arn:aws:ecr:eu-west-1:123456789012:repository/curl"}"#,
+                &["/tags/0/Key", "/tags/1/Key"],
+            ),
+            ecr(
+                "tag",
+                "TagResource",
+                r#"{"resourceArn":"arn:aws:ecr:eu-west-1:123456789012:repository/curl","tags":[{"Key":"htc-grid/dev","Value":""}]}"#,
+                &[],
+            ),
+            ecr(
+                "untag",
+                "UntagResource",
+                r#"{"resourceArn":"arn:aws:ecr:eu-west-1:123456789012:repository/curl","tagKeys":["htc-grid/prod"]}"#,
+                &[],
+            ),
+            ecr(
+                "tags after both",
+                "ListTagsForResource",
+                r#"{"resourceArn":"arn:aws:ecr:eu-west-1:123456789012:repository/curl"}"#,
+                &["/tags/0/Key", "/tags/1/Key"],
+            ),
+            ecr(
+                "scan on push off",
+                "PutImageScanningConfiguration",
+                r#"{"repositoryName":"curl","imageScanningConfiguration":{"scanOnPush":false}}"#,
+                &["/imageScanningConfiguration/scanOnPush"],
+            ),
+            ecr(
+                "immutable",
+                "PutImageTagMutability",
+                r#"{"repositoryName":"curl","imageTagMutability":"IMMUTABLE"}"#,
+                &["/imageTagMutability"],
+            ),
+            ecr(
+                "mutable but for build tags",
+                "PutImageTagMutability",
+                r#"{"repositoryName":"curl","imageTagMutability":"MUTABLE_WITH_EXCLUSION","imageTagMutabilityExclusionFilters":[{"filterType":"WILDCARD","filter":"*-sha256-*"}]}"#,
+                &["/imageTagMutability", "/imageTagMutabilityExclusionFilters/0/filter"],
+            ),
+            ecr("policy of a new one", "GetRepositoryPolicy", r#"{"repositoryName":"curl"}"#, &[]),
+            ecr("set a policy", "SetRepositoryPolicy", PULL, &["/repositoryName"]),
+            ecr("policy", "GetRepositoryPolicy", r#"{"repositoryName":"curl"}"#, &["/registryId"]),
+            ecr(
+                "delete the policy",
+                "DeleteRepositoryPolicy",
+                r#"{"repositoryName":"curl"}"#,
+                &["/repositoryName"],
+            ),
+            ecr("lifecycle of a new one", "GetLifecyclePolicy", r#"{"repositoryName":"curl"}"#, &[]),
+            ecr(
+                "set a lifecycle without rules",
+                "PutLifecyclePolicy",
+                r#"{"repositoryName":"curl","lifecyclePolicyText":"{}"}"#,
+                &[],
+            ),
+            ecr("set a lifecycle", "PutLifecyclePolicy", LIFECYCLE, &["/repositoryName"]),
+            ecr("lifecycle", "GetLifecyclePolicy", r#"{"repositoryName":"curl"}"#, &["/registryId"]),
+            ecr(
+                "delete the lifecycle",
+                "DeleteLifecyclePolicy",
+                r#"{"repositoryName":"curl"}"#,
+                &["/repositoryName"],
+            ),
+            ecr(
+                "images of an empty one",
+                "DescribeImages",
+                r#"{"repositoryName":"curl"}"#,
+                &["/imageDetails/0"],
+            ),
+            ecr(
+                "an image that is not there",
+                "DescribeImages",
+                r#"{"repositoryName":"curl","imageIds":[{"imageTag":"1"}]}"#,
+                &[],
+            ),
+            ecr(
+                "fetch one that is not there",
+                "BatchGetImage",
+                r#"{"repositoryName":"curl","imageIds":[{"imageTag":"1"}]}"#,
+                &["/failures/0/failureCode"],
+            ),
+            ecr(
+                "delete",
+                "DeleteRepository",
+                r#"{"repositoryName":"curl"}"#,
+                &["/repository/repositoryName"],
+            ),
+            ecr("delete again", "DeleteRepository", r#"{"repositoryName":"curl"}"#, &[]),
+        ],
+    ),
+    (
+        "registry",
+        &[
+            ecr("token", "GetAuthorizationToken", "{}", &["/authorizationData/0/proxyEndpoint"]),
+            ecr(
+                "settings of a new one",
+                "DescribeRegistry",
+                "{}",
+                &["/registryId", "/replicationConfiguration/rules/0"],
+            ),
+            ecr(
+                "replicate",
+                "PutReplicationConfiguration",
+                r#"{"replicationConfiguration":{"rules":[{"destinations":[{"region":"us-east-1","registryId":"123456789012"}],"repositoryFilters":[{"filter":"curl","filterType":"PREFIX_MATCH"}]}]}}"#,
+                &["/replicationConfiguration/rules/0/destinations/0/region"],
+            ),
+            ecr(
+                "settings",
+                "DescribeRegistry",
+                "{}",
+                &["/replicationConfiguration/rules/0/repositoryFilters/0/filter"],
+            ),
+            ecr("blob mounting", "GetAccountSetting", r#"{"name":"BLOB_MOUNTING"}"#, &["/value"]),
+            ecr(
+                "create a rule",
+                "CreatePullThroughCacheRule",
+                r#"{"ecrRepositoryPrefix":"quay","upstreamRegistryUrl":"quay.io"}"#,
+                &["/upstreamRegistryUrl"],
+            ),
+            ecr(
+                "create it again",
+                "CreatePullThroughCacheRule",
+                r#"{"ecrRepositoryPrefix":"quay","upstreamRegistryUrl":"quay.io"}"#,
+                &[],
+            ),
+            ecr(
+                "rules",
+                "DescribePullThroughCacheRules",
+                "{}",
+                &["/pullThroughCacheRules/0/ecrRepositoryPrefix"],
+            ),
+            ecr(
+                "delete the rule",
+                "DeletePullThroughCacheRule",
+                r#"{"ecrRepositoryPrefix":"quay"}"#,
+                &["/ecrRepositoryPrefix"],
+            ),
+        ],
+    ),
+    (
+        "key",
+        &[
+            kms(
+                "create",
+                "CreateKey",
+                r#"{"Description":"ecr","Tags":[{"TagKey":"a","TagValue":"b"}]}"#,
+                &[
+                    "key</KeyMetadata/KeyId",
+                    "/KeyMetadata/KeyState",
+                    "/KeyMetadata/KeyManager",
+                    "/KeyMetadata/Enabled",
+                ],
+            ),
+            kms(
+                "describe",
+                "DescribeKey",
+                r#"{"KeyId":"{key}"}"#,
+                &["/KeyMetadata/Arn", "/KeyMetadata/Description"],
+            ),
+            kms(
+                "describe one that is not there",
+                "DescribeKey",
+                r#"{"KeyId":"00000000-0000-0000-0000-000000000000"}"#,
+                &[],
+            ),
+            kms("alias", "CreateAlias", r#"{"AliasName":"alias/ecr/prod-htc","TargetKeyId":"{key}"}"#, &[]),
+            kms(
+                "alias again",
+                "CreateAlias",
+                r#"{"AliasName":"alias/ecr/prod-htc","TargetKeyId":"{key}"}"#,
+                &[],
+            ),
+            kms(
+                "describe by alias",
+                "DescribeKey",
+                r#"{"KeyId":"alias/ecr/prod-htc"}"#,
+                &["/KeyMetadata/KeyId"],
+            ),
+            kms(
+                "aliases of the key",
+                "ListAliases",
+                r#"{"KeyId":"{key}"}"#,
+                &["/Aliases/0/AliasName", "/Aliases/0/TargetKeyId"],
+            ),
+            kms(
+                "rotation of a new one",
+                "GetKeyRotationStatus",
+                r#"{"KeyId":"{key}"}"#,
+                &["/KeyRotationEnabled"],
+            ),
+            kms("rotate", "EnableKeyRotation", r#"{"KeyId":"{key}"}"#, &[]),
+            kms("rotation", "GetKeyRotationStatus", r#"{"KeyId":"{key}"}"#, &["/KeyRotationEnabled"]),
+            kms("policy", "GetKeyPolicy", r#"{"KeyId":"{key}","PolicyName":"default"}"#, &["/PolicyName"]),
+            kms("tags", "ListResourceTags", r#"{"KeyId":"{key}"}"#, &["/Tags/0/TagKey"]),
+            kms(
+                "change the description",
+                "UpdateKeyDescription",
+                r#"{"KeyId":"{key}","Description":"more"}"#,
+                &[],
+            ),
+            kms("delete the alias", "DeleteAlias", r#"{"AliasName":"alias/ecr/prod-htc"}"#, &[]),
+            kms("delete the alias again", "DeleteAlias", r#"{"AliasName":"alias/ecr/prod-htc"}"#, &[]),
+            kms(
+                "delete too soon",
+                "ScheduleKeyDeletion",
+                r#"{"KeyId":"{key}","PendingWindowInDays":1}"#,
+                &[],
+            ),
+            kms(
+                "delete in a week",
+                "ScheduleKeyDeletion",
+                r#"{"KeyId":"{key}","PendingWindowInDays":7}"#,
+                &["/KeyState", "/PendingWindowInDays"],
+            ),
+            kms(
+                "what is left",
+                "DescribeKey",
+                r#"{"KeyId":"{key}"}"#,
+                &["/KeyMetadata/KeyState", "/KeyMetadata/Enabled"],
+            ),
+            kms(
+                "delete what is being deleted",
+                "ScheduleKeyDeletion",
+                r#"{"KeyId":"{key}","PendingWindowInDays":7}"#,
+                &[],
+            ),
+            kms("keep it", "CancelKeyDeletion", r#"{"KeyId":"{key}"}"#, &[]),
+            kms("what is kept", "DescribeKey", r#"{"KeyId":"{key}"}"#, &["/KeyMetadata/KeyState"]),
+        ],
+    ),
+    (
+        "caller",
+        &[Call {
+            name: "who calls",
+            request: Request::Sts("Action=GetCallerIdentity&Version=2011-06-15"),
+            shown: &["Account"],
+        }],
+    ),
+];
+
+/// Makes the calls in their order and gives each one's outcome.
+pub(crate) async fn play(caller: &Caller, calls: &[Call]) -> Vec<String> {
+    let mut kept: BTreeMap<&str, String> = BTreeMap::new();
+    let mut outcomes = Vec::new();
+    for call in calls {
+        let answer = ask(caller, &call.request, &kept).await;
+        let mut outcome = vec![answer.status.as_u16().to_string()];
+        if !answer.status.is_success() {
+            outcome.extend(answer.code());
+        }
+        for shown in call.shown {
+            let (name, place) = match shown.split_once('<') {
+                Some((name, place)) => (Some(name), place),
+                None => (None, *shown),
+            };
+            let value = answer.value(place);
+            if let (Some(name), Some(value)) = (name, &value) {
+                kept.insert(name, value.clone());
+            }
+            let short = place.rsplit(['/', ':']).next().unwrap_or(place);
+            let value = kept
+                .iter()
+                .fold(value.unwrap_or_else(|| "-".to_owned()), |text, (name, value)| {
+                    text.replace(value.as_str(), &format!("{{{name}}}"))
+                })
+                .replace(&caller.url, "{url}");
+            outcome.push(format!("{short}={value}"));
+        }
+        outcomes.push(outcome.join(" "));
+    }
+    outcomes
+}
+
+async fn ask(caller: &Caller, request: &Request, kept: &BTreeMap<&str, String>) -> Answer {
+    let fill = |text: &str| {
+        kept.iter().fold(text.to_owned(), |text, (name, value)| text.replace(&format!("{{{name}}}"), value))
+    };
+    let json = |(status, document): (StatusCode, Value)| Answer {
+        status,
+        headers: reqwest::header::HeaderMap::new(),
+        text: document.to_string(),
+    };
+    match request {
+        Request::Ecr(action, input) => {
+            json(caller.ecr_any(action, serde_json::from_str(&fill(input)).unwrap()).await)
+        }
+        Request::Kms(action, input) => {
+            json(caller.kms_any(action, serde_json::from_str(&fill(input)).unwrap()).await)
+        }
+        Request::Sts(form) => {
+            let (status, text) = caller.query("sts", form).await;
+            Answer { status, headers: reqwest::header::HeaderMap::new(), text }
+        }
+        Request::S3 { method, path, headers, body } => {
+            let request = caller.s3(method.clone(), path).body(fill(body));
+            let request =
+                headers.iter().fold(request, |request, (name, value)| request.header(*name, fill(value)));
+            let response = request.send().await.unwrap();
+            Answer {
+                status: response.status(),
+                headers: response.headers().clone(),
+                text: response.text().await.unwrap(),
+            }
+        }
+    }
+}
+
+struct Answer {
+    status: StatusCode,
+    headers: reqwest::header::HeaderMap,
+    text: String,
+}
+
+impl Answer {
+    fn json(&self) -> Option<Value> {
+        serde_json::from_str(&self.text).ok()
+    }
+
+    /// The refusal's code, in whichever protocol.
+    fn code(&self) -> Option<String> {
+        let json = self.json().and_then(|document| {
+            let code = document["__type"].as_str()?.to_owned();
+            Some(code.rsplit('#').next().unwrap_or(&code).to_owned())
+        });
+        json.or_else(|| element(&self.text, "Code"))
+    }
+
+    fn value(&self, place: &str) -> Option<String> {
+        if let Some(name) = place.strip_prefix("header:") {
+            return Some(self.headers.get(name)?.to_str().unwrap().to_owned());
+        }
+        if place.starts_with('/') {
+            return self.json()?.pointer(place).map(|value| match value {
+                Value::String(text) => text.clone(),
+                other => other.to_string(),
+            });
+        }
+        element(&self.text, place)
+    }
+}
+
+/// The text of the first element of this name, with or without attributes.
+fn element(xml: &str, name: &str) -> Option<String> {
+    let (_, rest) = xml.split_once(&format!("<{name}"))?;
+    let (attributes, rest) = rest.split_once('>')?;
+    if attributes.ends_with('/') {
+        return Some(String::new());
+    }
+    rest.split_once(&format!("</{name}>")).map(|(text, _)| text.trim().to_owned())
+}
