@@ -1,6 +1,7 @@
 //! Calls to the emulated AWS: ECR and KMS speak JSON, STS answers in XML.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use serde_json::{Value as Json, json};
 use url::{Host, Url};
@@ -9,6 +10,45 @@ use crate::tags::TagRules;
 
 /// Where the emulator listens.
 const ENDPOINT: &str = "AWS_ENDPOINT_URL";
+
+/// How a call that AWS turns away for now is repeated: as the real provider's SDK does, which tries 25 times
+/// (<https://registry.terraform.io/providers/hashicorp/aws/latest/docs#max_retries-1>), with pauses for a server on this
+/// machine.
+#[derive(Clone, Copy, Debug)]
+struct Patience {
+    attempts: u32,
+    first_pause: Duration,
+    longest_pause: Duration,
+}
+
+impl Patience {
+    const REAL: Self =
+        Self { attempts: 25, first_pause: Duration::from_millis(50), longest_pause: Duration::from_secs(1) };
+
+    /// The pause after so many failed attempts: a random part of a doubling time.
+    fn pause(self, failed: u32) -> Duration {
+        let doubled = self.first_pause.saturating_mul(1 << failed.saturating_sub(1).min(16));
+        doubled.min(self.longest_pause).mul_f64(fastrand::f64())
+    }
+}
+
+/// Whether the same call may succeed a moment later
+/// (<https://docs.aws.amazon.com/sdkref/latest/guide/feature-retry-behavior.html>).
+fn is_transient(status: u16, code: &str) -> bool {
+    let throttled = matches!(
+        code,
+        "Throttling"
+            | "ThrottlingException"
+            | "ThrottledException"
+            | "RequestThrottled"
+            | "RequestThrottledException"
+            | "RequestLimitExceeded"
+            | "TooManyRequestsException"
+            | "PriorRequestNotComplete"
+            | "SlowDown"
+    );
+    throttled || matches!(status, 429 | 500 | 502 | 503 | 504)
+}
 
 /// A service that the emulator has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,9 +91,9 @@ impl Service {
 pub(crate) enum ApiError {
     /// The service refused.
     #[error(
-        "operation error {}: {action}, https response error StatusCode: {status}, RequestID: {request_id}, \
+        "operation error {}: {action}, {}https response error StatusCode: {status}, RequestID: {request_id}, \
          {code}: {message}",
-        service.title()
+        service.title(), exceeded(*attempts)
     )]
     Refused {
         service: Service,
@@ -62,6 +102,8 @@ pub(crate) enum ApiError {
         request_id: String,
         code: String,
         message: String,
+        /// How often it was tried; 1 where trying again would not help.
+        attempts: u32,
     },
     /// There was no answer.
     #[error("operation error {}: {action}, request send failed, {}", service.title(), causes(source))]
@@ -76,6 +118,10 @@ impl ApiError {
     pub(crate) fn is(&self, codes: &[&str]) -> bool {
         matches!(self, Self::Refused { code, .. } if codes.contains(&code.as_str()))
     }
+}
+
+fn exceeded(attempts: u32) -> String {
+    if attempts == 1 { String::new() } else { format!("exceeded maximum number of attempts, {attempts}, ") }
 }
 
 fn causes(error: &reqwest::Error) -> String {
@@ -118,6 +164,7 @@ pub(crate) struct Api {
     endpoint: Url,
     access_key: String,
     session_token: Option<String>,
+    patience: Patience,
     pub(crate) region: String,
     pub(crate) tags: TagRules,
 }
@@ -130,7 +177,7 @@ impl Api {
         let session_token = std::env::var("AWS_SESSION_TOKEN").ok().filter(|token| !token.is_empty());
         // A proxy of the machine has no business between two programs on it.
         let http = reqwest::Client::builder().no_proxy().build().map_err(EndpointError::Client)?;
-        Ok(Self { http, endpoint, access_key, session_token, region, tags })
+        Ok(Self { http, endpoint, access_key, session_token, patience: Patience::REAL, region, tags })
     }
 
     /// A client that nobody answers.
@@ -143,6 +190,7 @@ impl Api {
             endpoint,
             access_key: "local".to_owned(),
             session_token: None,
+            patience: Patience::REAL,
             region: region.to_owned(),
             tags,
         }
@@ -170,23 +218,12 @@ impl Api {
     /// Asks STS who calls.
     pub(crate) async fn identity(&self) -> Result<Identity, ApiError> {
         let (service, action) = (Service::Sts, "GetCallerIdentity");
-        let request = self
-            .request(service)
-            .header("content-type", "application/x-www-form-urlencoded")
-            .body(format!("Action={action}&Version=2011-06-15"));
-        let (status, request_id, text) = send(service, action, request).await?;
-        if status >= 400 {
-            let code = element(&text, "Code").unwrap_or_else(|| "UnknownError".to_owned());
-            let message = element(&text, "Message").unwrap_or_default();
-            return Err(ApiError::Refused {
-                service,
-                action: action.to_owned(),
-                status,
-                request_id,
-                code,
-                message,
-            });
-        }
+        let body = format!("Action={action}&Version=2011-06-15");
+        let text = self
+            .send(service, action, |request| {
+                request.header("content-type", "application/x-www-form-urlencoded").body(body.clone())
+            })
+            .await?;
         let get = |missing: &'static str| {
             element(&text, missing).ok_or(ApiError::Incomplete {
                 service,
@@ -198,27 +235,51 @@ impl Api {
     }
 
     async fn json(&self, service: Service, action: &str, body: Json) -> Result<Json, ApiError> {
-        let request = self
-            .request(service)
-            .header("content-type", "application/x-amz-json-1.1")
-            .header("x-amz-target", format!("{}.{action}", service.target()))
-            .body(without_null(body).to_string());
-        let (status, request_id, text) = send(service, action, request).await?;
-        let answer: Json = serde_json::from_str(&text).unwrap_or(Json::Null);
-        if status < 400 {
-            return Ok(answer);
+        let (target, body) = (format!("{}.{action}", service.target()), without_null(body).to_string());
+        let text = self
+            .send(service, action, |request| {
+                let request = request.header("content-type", "application/x-amz-json-1.1");
+                request.header("x-amz-target", &target).body(body.clone())
+            })
+            .await?;
+        Ok(serde_json::from_str(&text).unwrap_or(Json::Null))
+    }
+
+    /// The text of a good answer. A call that is turned away for now is made again.
+    async fn send(
+        &self,
+        service: Service,
+        action: &str,
+        fill: impl Fn(reqwest::RequestBuilder) -> reqwest::RequestBuilder,
+    ) -> Result<String, ApiError> {
+        let unreachable = |source| ApiError::Unreachable { service, action: action.to_owned(), source };
+        let mut attempts = 1;
+        loop {
+            let response = fill(self.request(service)).send().await.map_err(unreachable)?;
+            let status = response.status().as_u16();
+            let request_id = response.headers().get("x-amzn-requestid").and_then(|id| id.to_str().ok());
+            let request_id = request_id.unwrap_or_default().to_owned();
+            let text = response.text().await.map_err(unreachable)?;
+            if status < 400 {
+                return Ok(text);
+            }
+            let (code, message) = refusal(&text);
+            let again = is_transient(status, &code);
+            if !again || attempts == self.patience.attempts {
+                let action = action.to_owned();
+                return Err(ApiError::Refused {
+                    service,
+                    action,
+                    status,
+                    request_id,
+                    code,
+                    message,
+                    attempts,
+                });
+            }
+            tokio::time::sleep(self.patience.pause(attempts)).await;
+            attempts += 1;
         }
-        let code = answer["__type"].as_str().unwrap_or("UnknownError");
-        let code = code.rsplit('#').next().unwrap_or(code).to_owned();
-        let message = answer["message"].as_str().or_else(|| answer["Message"].as_str()).unwrap_or(&text);
-        Err(ApiError::Refused {
-            service,
-            action: action.to_owned(),
-            status,
-            request_id,
-            code,
-            message: message.to_owned(),
-        })
     }
 
     /// A request with a signature's shape and no signature: the emulator reads region and service from its scope.
@@ -243,17 +304,21 @@ impl Api {
     }
 }
 
-async fn send(
-    service: Service,
-    action: &str,
-    request: reqwest::RequestBuilder,
-) -> Result<(u16, String, String), ApiError> {
-    let unreachable = |source| ApiError::Unreachable { service, action: action.to_owned(), source };
-    let response = request.send().await.map_err(unreachable)?;
-    let status = response.status().as_u16();
-    let request_id = response.headers().get("x-amzn-requestid").and_then(|value| value.to_str().ok());
-    let request_id = request_id.unwrap_or_default().to_owned();
-    Ok((status, request_id, response.text().await.map_err(unreachable)?))
+/// Code and message of a refusal, in JSON or XML.
+fn refusal(text: &str) -> (String, String) {
+    let unknown = || "UnknownError".to_owned();
+    match serde_json::from_str::<Json>(text) {
+        Ok(answer) => {
+            let code = answer["__type"]
+                .as_str()
+                .map_or_else(unknown, |code| code.rsplit('#').next().unwrap_or(code).to_owned());
+            let message = answer["message"].as_str().or_else(|| answer["Message"].as_str()).unwrap_or(text);
+            (code, message.to_owned())
+        }
+        Err(_) => {
+            (element(text, "Code").unwrap_or_else(unknown), element(text, "Message").unwrap_or_default())
+        }
+    }
 }
 
 /// The endpoint, if it is on this machine.
@@ -335,6 +400,7 @@ mod tests {
             request_id: "7d2c".to_owned(),
             code: "RepositoryAlreadyExistsException".to_owned(),
             message: "The repository with name 'curl' already exists".to_owned(),
+            attempts: 1,
         };
         assert_eq!(
             error.to_string(),
@@ -347,5 +413,41 @@ mod tests {
     fn a_request_names_only_what_is_set() {
         let body = json!({ "a": null, "b": { "c": null, "d": false } });
         assert_eq!(without_null(body), json!({ "b": { "d": false } }));
+    }
+
+    #[tokio::test]
+    async fn a_throttled_call_is_made_again_with_a_bound() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let data = tempfile::tempdir().unwrap();
+        let server = local_aws::Server::start(local_aws::Config::new(data.path())).unwrap();
+        let mut api = Api::for_tests("eu-west-1", TagRules::default());
+        api.endpoint = server.url().parse().unwrap();
+        let throttle = |permille: u32| {
+            server.set_quirks(vec![format!("throttle-random=7:{permille}").parse().unwrap()]);
+        };
+        throttle(500);
+        for _ in 0..10 {
+            api.ecr("DescribeRepositories", json!({})).await.unwrap();
+            api.identity().await.unwrap();
+        }
+
+        throttle(1000);
+        api.patience.attempts = 3;
+        let error = api.kms("ListAliases", json!({})).await.unwrap_err();
+        let words = "operation error KMS: ListAliases, exceeded maximum number of attempts, 3, https response error \
+                     StatusCode: 400, RequestID: ";
+        assert!(error.to_string().starts_with(words), "{error}");
+        assert!(error.to_string().ends_with("ThrottlingException: Rate exceeded"), "{error}");
+        // What will be refused again is not asked again.
+        throttle(0);
+        let missing = api.ecr("DeleteRepository", json!({ "repositoryName": "none" })).await.unwrap_err();
+        assert!(!missing.to_string().contains("attempts"), "{missing}");
+    }
+
+    #[test]
+    fn pauses_grow_and_end() {
+        let longest = |failed| (0..200).map(|_| Patience::REAL.pause(failed)).max().unwrap();
+        assert!(longest(1) <= Duration::from_millis(50) && longest(3) > Duration::from_millis(100));
+        assert!(longest(25) <= Duration::from_secs(1));
     }
 }
