@@ -7,8 +7,8 @@ use anyhow::Context as _;
 use registry::mirror::BlobIndex;
 use registry::{BoxError, BoxFuture, Client, Credential, Credentials, Digest, Quotas, Reference};
 
-use crate::aws::Aws;
 use crate::aws::ecr::{Ecr, Token};
+use crate::aws::{Aws, endpoints};
 use crate::commands::Context;
 use crate::config::Config;
 use crate::error::{Exit, FailWith as _};
@@ -105,7 +105,10 @@ impl Target {
     ) -> anyhow::Result<(Client, Arc<dyn Credentials>)> {
         let credentials = self.credentials(context.source_credentials()?);
         let mut builder = context.client_builder(config)?.credentials(Arc::clone(&credentials));
-        if self.account.is_some() {
+        if let Some(Account { aws, .. }) = &self.account {
+            if let Some(reached) = endpoints::registry(&self.host, aws.region(), aws.variant()) {
+                builder = builder.route(&self.host, &format!("https://{reached}"));
+            }
             // Also under --local, whose registry's host does not tell: the emulated ECR counts as the real one does.
             builder = builder.quotas(&self.host, Quotas::Ecr);
         }

@@ -2,6 +2,7 @@
 
 pub mod bucket;
 pub mod ecr;
+pub mod endpoints;
 pub mod errors;
 pub mod kms;
 pub mod lease;
@@ -12,6 +13,8 @@ pub mod stack;
 pub mod state;
 
 use anyhow::Context as _;
+use aws_config::meta::region::ProvideRegion as _;
+use aws_config::profile::ProfileFileRegionProvider;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_ecr::config::Credentials;
 
@@ -31,7 +34,16 @@ pub struct Aws {
     config: SdkConfig,
     region: String,
     identity: Identity,
-    warnings: Vec<String>,
+    other_regions: Vec<OtherRegion>,
+}
+
+/// A region that other tools of this shell would work in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OtherRegion {
+    /// Who says so: a variable, or the profile.
+    pub by: String,
+    /// The region.
+    pub region: String,
 }
 
 /// Who the credentials belong to.
@@ -41,6 +53,13 @@ pub struct Identity {
     pub account: String,
     /// The caller.
     pub arn: String,
+}
+
+impl Identity {
+    /// `aws`, `aws-cn`, `aws-us-gov`: the part of AWS that knows the caller.
+    pub fn partition(&self) -> &str {
+        self.arn.split(':').nth(1).filter(|name| !name.is_empty()).unwrap_or("aws")
+    }
 }
 
 impl Aws {
@@ -54,7 +73,7 @@ impl Aws {
         endpoint: Option<&Endpoint>,
         http: reqwest::Client,
     ) -> anyhow::Result<Self> {
-        let (config, region, warnings) = configure(settings, endpoint, http).await;
+        let (config, region, other_regions) = configure(settings, endpoint, http).await;
         let identity = identify(&config).await?;
         for expected in [settings.expect_account.as_deref(), expected_account].into_iter().flatten() {
             if identity.account != expected {
@@ -68,7 +87,7 @@ impl Aws {
                 );
             }
         }
-        Ok(Self { config, region, identity, warnings })
+        Ok(Self { config, region, identity, other_regions })
     }
 
     /// The SDK's configuration.
@@ -86,9 +105,17 @@ impl Aws {
         &self.identity
     }
 
-    /// What the user should know before agreeing to anything.
-    pub fn warnings(&self) -> &[String] {
-        &self.warnings
+    /// Which of a service's endpoints are wanted.
+    pub fn variant(&self) -> endpoints::Variant {
+        endpoints::Variant {
+            fips: self.config.use_fips().unwrap_or_default(),
+            dual_stack: self.config.use_dual_stack().unwrap_or_default(),
+        }
+    }
+
+    /// Who says another region than the one that this run works in.
+    pub fn other_regions(&self) -> &[OtherRegion] {
+        &self.other_regions
     }
 }
 
@@ -97,7 +124,7 @@ async fn configure(
     settings: &Settings,
     endpoint: Option<&Endpoint>,
     http: reqwest::Client,
-) -> (SdkConfig, String, Vec<String>) {
+) -> (SdkConfig, String, Vec<OtherRegion>) {
     let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(crate::http::for_sdk(http));
     if let Some(profile) = &settings.profile {
         loader = loader.profile_name(profile);
@@ -105,6 +132,7 @@ async fn configure(
     if let Some(region) = &settings.region {
         loader = loader.region(Region::new(region.clone()));
     }
+    let mut profile = None;
     if let Some(endpoint) = endpoint {
         // The emulator takes any key; the user's own must not even be looked for.
         loader = loader
@@ -113,21 +141,40 @@ async fn configure(
         if settings.region.is_none() {
             loader = loader.region(Region::new(DEFAULT_REGION));
         }
+    } else {
+        profile = profile_region(settings).await;
     }
     let config = loader.load().await;
     let region = config.region().map_or_else(|| DEFAULT_REGION.to_owned(), ToString::to_string);
     let config = config.into_builder().region(Region::new(region.clone())).build();
-    (config, region.clone(), region_warnings(&region, |name| std::env::var(name).ok()))
+    let others = other_regions(&region, profile, |name| std::env::var(name).ok());
+    (config, region, others)
+}
+
+/// The region of the profile that is in use.
+async fn profile_region(settings: &Settings) -> Option<OtherRegion> {
+    let mut provider = ProfileFileRegionProvider::builder();
+    if let Some(name) = &settings.profile {
+        provider = provider.profile_name(name);
+    }
+    let region = provider.build().region().await?.to_string();
+    let named = settings.profile.clone().or_else(|| std::env::var("AWS_PROFILE").ok());
+    let by = format!("the AWS profile {}", named.as_deref().unwrap_or("default"));
+    Some(OtherRegion { by, region })
 }
 
 /// The region chosen here and the one that other tools of this shell would use may differ.
-fn region_warnings(region: &str, env: impl Fn(&str) -> Option<String>) -> Vec<String> {
+fn other_regions(
+    region: &str,
+    profile: Option<OtherRegion>,
+    env: impl Fn(&str) -> Option<String>,
+) -> Vec<OtherRegion> {
+    let variable = |name: &str| Some(OtherRegion { by: name.to_owned(), region: env(name)? });
     ["AWS_REGION", "AWS_DEFAULT_REGION"]
         .into_iter()
-        .filter_map(|name| {
-            env(name).filter(|value| !value.is_empty() && value != region).map(|value| (name, value))
-        })
-        .map(|(name, value)| format!("{name} is {value}, this run works in {region}"))
+        .filter_map(variable)
+        .chain(profile)
+        .filter(|other| !other.region.is_empty() && other.region != region)
         .collect()
 }
 
@@ -147,12 +194,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn another_region_in_the_environment_is_worth_a_warning() {
+    fn another_region_in_the_environment_or_the_profile_is_worth_a_warning() {
         let env = |name: &str| (name == "AWS_DEFAULT_REGION").then(|| "us-east-1".to_owned());
+        let profile =
+            |region: &str| Some(OtherRegion { by: "the AWS profile dev".into(), region: region.into() });
+        let by = |others: Vec<OtherRegion>| others.into_iter().map(|other| other.by).collect::<Vec<_>>();
+        assert_eq!(by(other_regions("eu-west-1", None, env)), ["AWS_DEFAULT_REGION"]);
         assert_eq!(
-            region_warnings("eu-west-1", env),
-            ["AWS_DEFAULT_REGION is us-east-1, this run works in eu-west-1"]
+            by(other_regions("eu-west-1", profile("eu-west-2"), env)),
+            ["AWS_DEFAULT_REGION", "the AWS profile dev"]
         );
-        assert!(region_warnings("us-east-1", env).is_empty());
+        assert!(other_regions("us-east-1", profile("us-east-1"), env).is_empty());
     }
 }

@@ -12,7 +12,7 @@ use aws_sdk_ecr::config::ProvideCredentials as _;
 use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
 use aws_sigv4::sign::v4::SigningParams;
 
-use super::Aws;
+use super::{Aws, endpoints};
 use crate::error::{Exit, FailWith as _, failure};
 
 /// The output that names the bucket of the images' terraform state.
@@ -57,11 +57,10 @@ pub async fn outputs(
 }
 
 fn endpoint(aws: &Aws) -> String {
-    if let Some(url) = aws.config().endpoint_url() {
-        return url.trim_end_matches('/').to_owned() + "/";
+    match aws.config().endpoint_url() {
+        Some(url) => url.trim_end_matches('/').to_owned() + "/",
+        None => format!("https://{}/", endpoints::cloudformation(aws.region(), aws.variant())),
     }
-    let suffix = if aws.region().starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
-    format!("https://cloudformation.{}.{suffix}/", aws.region())
 }
 
 /// A signed POST to a service.

@@ -95,7 +95,10 @@ impl Context {
         let endpoint = self.endpoint().await?;
         let aws =
             Aws::connect(&self.settings, expected_account, endpoint.as_ref(), self.http.clone()).await?;
-        aws.warnings().iter().for_each(|warning| self.printer.warn(warning));
+        for other in aws.other_regions() {
+            let told = format!("{} says {}; this run works in {}", other.by, other.region, aws.region());
+            self.printer.warn(told);
+        }
         Ok(aws)
     }
 

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::images::short;
 use super::{Done, Plan, Run};
-use crate::aws::proof;
+use crate::aws::{OtherRegion, proof};
 use crate::commands::Context;
 use crate::config::RUNTIMES_REPOSITORY;
 use crate::error::{Exit, FailWith as _, ending, exit_of, render};
@@ -211,13 +211,21 @@ fn headline(run: &Run<'_>) -> String {
     let tag = &run.context.settings.tag;
     match &run.target.account {
         Some(account) => format!(
-            "account {}, region {}, grid {tag}{}",
+            "account {}, region {}{}, grid {tag}{}",
             account.aws.identity().account,
             account.aws.region(),
+            other_regions(account.aws.other_regions()),
             if run.context.settings.local { " (emulated on this machine)" } else { "" }
         ),
         None => format!("registry {}, grid {tag}; terraform and AWS are left out", run.target.host()),
     }
+}
+
+/// Whoever answers the question has to see it beside the region.
+fn other_regions(others: &[OtherRegion]) -> String {
+    let said: Vec<String> =
+        others.iter().map(|other| format!("{} says {}", other.by, other.region)).collect();
+    if said.is_empty() { String::new() } else { format!(" (warning: {})", said.join(", ")) }
 }
 
 fn resources(context: &Context, run: &Run<'_>, plan: &Plan<'_>, report: &Report) {

@@ -1,0 +1,152 @@
+//! Hosts of AWS that no SDK crate here knows: CloudFormation's, which is asked without one, and the registry's other
+//! names. All else is the SDK's, which knows every partition.
+
+/// Which of a service's endpoints are wanted (AWS_USE_FIPS_ENDPOINT, AWS_USE_DUALSTACK_ENDPOINT, or the profile's
+/// `use_fips_endpoint` and `use_dualstack_endpoint`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Variant {
+    /// Validated cryptography.
+    pub fips: bool,
+    /// IPv6 beside IPv4.
+    pub dual_stack: bool,
+}
+
+/// A part of AWS with names of its own
+/// (<https://github.com/aws/aws-sdk-rust/blob/main/sdk/aws-config/src/endpoint_lib/partition.rs>).
+struct Partition {
+    regions: &'static str,
+    suffix: &'static str,
+    dual_stack: &'static str,
+    /// Where its registries answer over IPv6 too
+    /// (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/ecr-requests.html>).
+    registries: &'static str,
+}
+
+/// By the beginning of their regions' names; the first that fits counts.
+const PARTITIONS: [Partition; 8] = [
+    Partition {
+        regions: "cn-",
+        suffix: "amazonaws.com.cn",
+        dual_stack: "api.amazonwebservices.com.cn",
+        registries: "on.amazonwebservices.com.cn",
+    },
+    Partition { regions: "us-gov-", suffix: "amazonaws.com", dual_stack: "api.aws", registries: "on.aws" },
+    Partition {
+        regions: "us-iso-",
+        suffix: "c2s.ic.gov",
+        dual_stack: "api.aws.ic.gov",
+        registries: "on.aws.ic.gov",
+    },
+    Partition {
+        regions: "us-isob-",
+        suffix: "sc2s.sgov.gov",
+        dual_stack: "api.aws.scloud",
+        registries: "on.aws.scloud",
+    },
+    Partition {
+        regions: "us-isof-",
+        suffix: "csp.hci.ic.gov",
+        dual_stack: "api.aws.hci.ic.gov",
+        registries: "on.aws.hci.ic.gov",
+    },
+    Partition {
+        regions: "eu-isoe-",
+        suffix: "cloud.adc-e.uk",
+        dual_stack: "api.cloud-aws.adc-e.uk",
+        registries: "on.cloud-aws.adc-e.uk",
+    },
+    Partition {
+        regions: "eusc-",
+        suffix: "amazonaws.eu",
+        dual_stack: "api.amazonwebservices.eu",
+        registries: "on.amazonwebservices.eu",
+    },
+    Partition { regions: "", suffix: "amazonaws.com", dual_stack: "api.aws", registries: "on.aws" },
+];
+
+fn partition(region: &str) -> &'static Partition {
+    let [.., all_others] = &PARTITIONS;
+    PARTITIONS.iter().find(|partition| region.starts_with(partition.regions)).unwrap_or(all_others)
+}
+
+/// CloudFormation's host.
+pub fn cloudformation(region: &str, variant: Variant) -> String {
+    let partition = partition(region);
+    // GovCloud's ordinary endpoint is the validated one: https://docs.aws.amazon.com/general/latest/gr/cfn.html
+    let fips = variant.fips && (variant.dual_stack || partition.regions != "us-gov-");
+    let service = if fips { "cloudformation-fips" } else { "cloudformation" };
+    let suffix = if variant.dual_stack { partition.dual_stack } else { partition.suffix };
+    format!("{service}.{region}.{suffix}")
+}
+
+/// Where the account's registry `host` (`123456789012.dkr.ecr.eu-west-1.amazonaws.com`) is reached as `variant` wants it;
+/// none where that is the host itself. Images keep the host in their names, as everything that reads them expects.
+pub fn registry(host: &str, region: &str, variant: Variant) -> Option<String> {
+    let account = host.strip_suffix(&format!(".dkr.ecr.{region}.{}", partition(region).suffix))?;
+    let Partition { suffix, registries, .. } = partition(region);
+    match (variant.dual_stack, variant.fips) {
+        (false, false) => None,
+        (false, true) => Some(format!("{account}.dkr.ecr-fips.{region}.{suffix}")),
+        (true, false) => Some(format!("{account}.dkr-ecr.{region}.{registries}")),
+        (true, true) => Some(format!("{account}.dkr-ecr-fips.{region}.{registries}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLAIN: Variant = Variant { fips: false, dual_stack: false };
+    const FIPS: Variant = Variant { fips: true, dual_stack: false };
+    const DUAL: Variant = Variant { fips: false, dual_stack: true };
+    const BOTH: Variant = Variant { fips: true, dual_stack: true };
+
+    #[test]
+    fn cloudformation_in_every_partition() {
+        for (region, variant, host) in [
+            ("eu-west-1", PLAIN, "cloudformation.eu-west-1.amazonaws.com"),
+            ("us-east-1", FIPS, "cloudformation-fips.us-east-1.amazonaws.com"),
+            ("eu-west-1", DUAL, "cloudformation.eu-west-1.api.aws"),
+            ("us-east-1", BOTH, "cloudformation-fips.us-east-1.api.aws"),
+            ("cn-north-1", PLAIN, "cloudformation.cn-north-1.amazonaws.com.cn"),
+            ("cn-north-1", DUAL, "cloudformation.cn-north-1.api.amazonwebservices.com.cn"),
+            ("us-gov-west-1", PLAIN, "cloudformation.us-gov-west-1.amazonaws.com"),
+            ("us-gov-west-1", FIPS, "cloudformation.us-gov-west-1.amazonaws.com"),
+            ("us-gov-west-1", DUAL, "cloudformation.us-gov-west-1.api.aws"),
+            ("us-iso-east-1", PLAIN, "cloudformation.us-iso-east-1.c2s.ic.gov"),
+            ("us-isob-east-1", PLAIN, "cloudformation.us-isob-east-1.sc2s.sgov.gov"),
+            ("eusc-de-east-1", PLAIN, "cloudformation.eusc-de-east-1.amazonaws.eu"),
+        ] {
+            assert_eq!(cloudformation(region, variant), host);
+        }
+    }
+
+    #[test]
+    fn the_registry_in_every_partition() {
+        let host = |region: &str, suffix: &str| format!("123456789012.dkr.ecr.{region}.{suffix}");
+        for (region, suffix, variant, reached) in [
+            ("eu-west-1", "amazonaws.com", PLAIN, None),
+            ("us-east-1", "amazonaws.com", FIPS, Some("123456789012.dkr.ecr-fips.us-east-1.amazonaws.com")),
+            ("eu-west-1", "amazonaws.com", DUAL, Some("123456789012.dkr-ecr.eu-west-1.on.aws")),
+            (
+                "us-gov-west-1",
+                "amazonaws.com",
+                FIPS,
+                Some("123456789012.dkr.ecr-fips.us-gov-west-1.amazonaws.com"),
+            ),
+            ("us-gov-west-1", "amazonaws.com", BOTH, Some("123456789012.dkr-ecr-fips.us-gov-west-1.on.aws")),
+            ("cn-north-1", "amazonaws.com.cn", PLAIN, None),
+            (
+                "cn-north-1",
+                "amazonaws.com.cn",
+                DUAL,
+                Some("123456789012.dkr-ecr.cn-north-1.on.amazonwebservices.com.cn"),
+            ),
+        ] {
+            assert_eq!(registry(&host(region, suffix), region, variant).as_deref(), reached);
+        }
+        // The emulated one, and any that is not the region's own, is left as it is.
+        assert_eq!(registry("127.0.0.1:4566", "eu-west-1", BOTH), None);
+        assert_eq!(registry(&host("eu-west-1", "amazonaws.com"), "eu-west-2", FIPS), None);
+    }
+}
