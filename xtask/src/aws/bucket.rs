@@ -9,6 +9,8 @@ use aws_sdk_s3::types::{
     ServerSideEncryptionConfiguration, ServerSideEncryptionRule, VersioningConfiguration,
 };
 
+use serde_json::{Value, json};
+
 use super::{Aws, errors::explain};
 use crate::error::{Exit, FailWith as _, failure};
 
@@ -27,12 +29,22 @@ pub enum Problem {
     Unencrypted,
     /// It may be opened to the public.
     Public,
+    /// Requests without TLS are answered.
+    Plain,
+    /// Whether requests without TLS are answered may not be read.
+    PolicyHidden,
 }
 
 impl Problem {
     /// Whether `--create-state-bucket` can mend it.
     pub fn mendable(&self) -> bool {
-        !matches!(self, Self::Foreign | Self::Region(_))
+        !matches!(self, Self::Foreign | Self::Region(_) | Self::PolicyHidden)
+    }
+
+    /// Whether the bucket serves all the same. All that this tool and terraform send goes over TLS anyway, and the bucket that
+    /// HTC-Grid's CloudFormation makes has no policy.
+    fn is_advice(&self) -> bool {
+        matches!(self, Self::Plain | Self::PolicyHidden)
     }
 }
 
@@ -41,12 +53,44 @@ impl std::fmt::Display for Problem {
         match self {
             Self::Missing => f.write_str("it does not exist"),
             Self::Foreign => f.write_str(
-                "it exists and these credentials may not use it: somebody else's, or a permission is missing",
+                "it exists, but not for these credentials: it is somebody else's, or s3:ListBucket on it is not allowed",
             ),
             Self::Region(region) => write!(f, "it stands in {region}"),
             Self::Unversioned => f.write_str("it is not versioned, so a lost state cannot be brought back"),
             Self::Unencrypted => f.write_str("it has no default encryption"),
             Self::Public => f.write_str("public access is not blocked"),
+            Self::Plain => f.write_str("its policy does not refuse requests without TLS (aws:SecureTransport)"),
+            Self::PolicyHidden => {
+                f.write_str("whether it refuses requests without TLS cannot be seen: s3:GetBucketPolicy is not allowed")
+            }
+        }
+    }
+}
+
+/// What one look at the bucket shows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Findings {
+    /// What is wrong with it.
+    pub problems: Vec<Problem>,
+    /// What new objects are encrypted with, where that could be read.
+    pub encryption: Option<Encryption>,
+}
+
+/// What a bucket encrypts new objects with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Encryption {
+    /// S3's own keys.
+    S3,
+    /// A key in KMS: its id, ARN or alias; none for the account's `aws/s3`.
+    Kms(Option<String>),
+}
+
+impl std::fmt::Display for Encryption {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::S3 => f.write_str("S3's own key"),
+            Self::Kms(None) => f.write_str("the KMS key aws/s3"),
+            Self::Kms(Some(key)) => write!(f, "the KMS key {key}"),
         }
     }
 }
@@ -57,43 +101,56 @@ pub struct StateBucket {
     client: Client,
     name: String,
     region: String,
+    partition: String,
 }
 
 impl StateBucket {
     /// The bucket `name` as `aws` sees it.
     pub fn new(aws: &Aws, name: &str) -> Self {
-        Self { client: Client::new(aws.config()), name: name.to_owned(), region: aws.region().to_owned() }
+        Self {
+            client: Client::new(aws.config()),
+            name: name.to_owned(),
+            region: aws.region().to_owned(),
+            partition: aws.identity().partition().to_owned(),
+        }
     }
 
     /// Everything that is wrong with it, in one pass.
     ///
     /// # Errors
     /// AWS does not answer, or refuses for another reason than those that are a [`Problem`].
-    pub async fn problems(&self) -> anyhow::Result<Vec<Problem>> {
+    pub async fn look(&self) -> anyhow::Result<Findings> {
         if let Some(problem) = self.reachable().await? {
-            return Ok(vec![problem]);
+            return Ok(Findings { problems: vec![problem], encryption: None });
         }
-        let (versioned, encrypted, private) =
-            tokio::join!(self.versioned(), self.encrypted(), self.private());
+        let (versioned, encryption, private, policy) =
+            tokio::join!(self.versioned(), self.encryption(), self.private(), self.policy());
+        let encryption = encryption?;
+        let policy = match policy? {
+            Policy::Hidden => Some(Problem::PolicyHidden),
+            Policy::Document(document) => (!refuses_plain(&document)).then_some(Problem::Plain),
+        };
         let checks = [
-            (versioned?, Problem::Unversioned),
-            (encrypted?, Problem::Unencrypted),
-            (private?, Problem::Public),
+            (!versioned?).then_some(Problem::Unversioned),
+            encryption.is_none().then_some(Problem::Unencrypted),
+            (!private?).then_some(Problem::Public),
+            policy,
         ];
-        Ok(checks.into_iter().filter(|(sound, _)| !sound).map(|(_, problem)| problem).collect())
+        Ok(Findings { problems: checks.into_iter().flatten().collect(), encryption })
     }
 
-    /// Ends in an error that lists what is wrong, if anything is.
+    /// Ends in an error that lists what is wrong, if anything is that matters; else gives what was found.
     ///
     /// # Errors
-    /// As [`StateBucket::problems`], or there are problems.
-    pub async fn check(&self) -> anyhow::Result<()> {
-        let problems = self.problems().await?;
-        if problems.is_empty() {
-            return Ok(());
+    /// As [`StateBucket::look`], or there are problems.
+    pub async fn check(&self) -> anyhow::Result<Findings> {
+        let findings = self.look().await?;
+        let problems = &findings.problems;
+        if problems.iter().all(Problem::is_advice) {
+            return Ok(findings);
         }
         let list = problems.iter().map(|p| format!("\n  - {p}")).collect::<String>();
-        let hint = if problems.iter().all(Problem::mendable) {
+        let hint = if problems.iter().all(|p| p.mendable() || p.is_advice()) {
             "`cargo xtask init-images --create-state-bucket` makes it so".to_owned()
         } else {
             format!(
@@ -110,21 +167,30 @@ impl StateBucket {
     /// # Errors
     /// AWS refuses, or there is a problem that only a person can mend.
     pub async fn create(&self) -> anyhow::Result<Vec<Problem>> {
-        let mut problems = self.problems().await?;
+        let mut problems = self.look().await?.problems;
         if let Some(problem) = problems.iter().find(|p| !p.mendable()) {
             let message = format!("the state bucket {} cannot be made fit: {problem}", self.name);
-            return Err(failure(Exit::Config, message)).hint(Exit::Config, "name another bucket or region");
+            let hint = match problem {
+                Problem::PolicyHidden => {
+                    "allow s3:GetBucketPolicy and s3:PutBucketPolicy (docs/iam-policy.json)"
+                }
+                _ => "name another bucket or region",
+            };
+            return Err(failure(Exit::Config, message)).hint(Exit::Config, hint);
         }
         if problems.contains(&Problem::Missing) {
             self.create_bucket().await?;
-            problems.extend(self.problems().await?);
+            // S3 would take its own key; only KMS says who read the state.
+            self.encrypt().await?;
+            problems.extend(self.look().await?.problems);
         }
         for problem in &problems {
             match problem {
                 Problem::Unversioned => self.version().await?,
                 Problem::Unencrypted => self.encrypt().await?,
                 Problem::Public => self.block_public_access().await?,
-                Problem::Missing | Problem::Foreign | Problem::Region(_) => {}
+                Problem::Plain => self.refuse_plain().await?,
+                Problem::Missing | Problem::Foreign | Problem::Region(_) | Problem::PolicyHidden => {}
             }
         }
         self.check().await.context("AWS accepted every setting, but the bucket does not show them")?;
@@ -162,35 +228,43 @@ impl StateBucket {
         Ok(answer.status == Some(BucketVersioningStatus::Enabled))
     }
 
-    async fn encrypted(&self) -> anyhow::Result<bool> {
+    async fn encryption(&self) -> anyhow::Result<Option<Encryption>> {
         let answer = self.client.get_bucket_encryption().bucket(&self.name).send().await;
-        absent_is_false(
-            answer,
-            "ServerSideEncryptionConfigurationNotFoundError",
-            "s3:GetEncryptionConfiguration",
-            |answer| answer.server_side_encryption_configuration.is_some_and(|c| !c.rules.is_empty()),
-        )
+        let absent = "ServerSideEncryptionConfigurationNotFoundError";
+        let answer = if_set(answer, absent, "s3:GetEncryptionConfiguration")?;
+        let rules = answer.and_then(|a| a.server_side_encryption_configuration).map(|c| c.rules);
+        let first = rules.into_iter().flatten().next();
+        let default = first.and_then(|rule| rule.apply_server_side_encryption_by_default);
+        Ok(default.map(|default| match default.sse_algorithm {
+            ServerSideEncryption::Aes256 => Encryption::S3,
+            _ => Encryption::Kms(default.kms_master_key_id),
+        }))
+    }
+
+    async fn policy(&self) -> anyhow::Result<Policy> {
+        let answer = self.client.get_bucket_policy().bucket(&self.name).send().await;
+        match answer {
+            // An account that was allowed what this tool needed before does not stop for a piece of advice.
+            Err(error) if error.code() == Some("AccessDenied") => Ok(Policy::Hidden),
+            answer => {
+                let answer = if_set(answer, "NoSuchBucketPolicy", "s3:GetBucketPolicy")?;
+                let text = answer.and_then(|answer| answer.policy);
+                let document = text.map(|text| serde_json::from_str(&text));
+                Ok(Policy::Document(
+                    document.transpose().context("the bucket's policy is no JSON")?.unwrap_or_default(),
+                ))
+            }
+        }
     }
 
     async fn private(&self) -> anyhow::Result<bool> {
         let answer = self.client.get_public_access_block().bucket(&self.name).send().await;
-        absent_is_false(
-            answer,
-            "NoSuchPublicAccessBlockConfiguration",
-            "s3:GetBucketPublicAccessBlock",
-            |answer| {
-                answer.public_access_block_configuration.is_some_and(|c| {
-                    [
-                        c.block_public_acls,
-                        c.ignore_public_acls,
-                        c.block_public_policy,
-                        c.restrict_public_buckets,
-                    ]
-                    .iter()
-                    .all(|on| *on == Some(true))
-                })
-            },
-        )
+        let answer = if_set(answer, "NoSuchPublicAccessBlockConfiguration", "s3:GetBucketPublicAccessBlock")?;
+        Ok(answer.and_then(|answer| answer.public_access_block_configuration).is_some_and(|c| {
+            [c.block_public_acls, c.ignore_public_acls, c.block_public_policy, c.restrict_public_buckets]
+                .iter()
+                .all(|on| *on == Some(true))
+        }))
     }
 
     async fn create_bucket(&self) -> anyhow::Result<()> {
@@ -247,21 +321,121 @@ impl StateBucket {
         request.send().await.map_err(|e| explain(e, "s3:PutBucketPublicAccessBlock"))?;
         Ok(())
     }
+
+    /// Adds the refusal to the policy that is there.
+    async fn refuse_plain(&self) -> anyhow::Result<()> {
+        let Policy::Document(mut document) = self.policy().await? else { return Ok(()) };
+        let statement = tls_only(&self.partition, &self.name);
+        match &mut document["Statement"] {
+            Value::Array(statements) => statements.push(statement),
+            Value::Null => document = json!({ "Version": "2012-10-17", "Statement": [statement] }),
+            one => *one = json!([one.take(), statement]),
+        }
+        let request = self.client.put_bucket_policy().bucket(&self.name).policy(document.to_string());
+        request.send().await.map_err(|e| explain(e, "s3:PutBucketPolicy"))?;
+        Ok(())
+    }
+}
+
+/// A bucket's policy.
+enum Policy {
+    /// The caller may not read it.
+    Hidden,
+    /// `null` where there is none.
+    Document(Value),
+}
+
+/// AWS's own words for it:
+/// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/security-best-practices.html#transit>.
+fn tls_only(partition: &str, bucket: &str) -> Value {
+    let arn = format!("arn:{partition}:s3:::{bucket}");
+    json!({
+        "Sid": "TlsOnly",
+        "Effect": "Deny",
+        "Principal": "*",
+        "Action": "s3:*",
+        "Resource": [arn, format!("{arn}/*")],
+        "Condition": { "Bool": { "aws:SecureTransport": "false" } },
+    })
+}
+
+/// Whether a policy refuses everybody everything that comes without TLS.
+fn refuses_plain(policy: &Value) -> bool {
+    let one_of = |value: &Value, wanted: &dyn Fn(&str) -> bool| match value {
+        Value::String(one) => wanted(one),
+        Value::Array(all) => all.iter().filter_map(Value::as_str).any(wanted),
+        _ => false,
+    };
+    let statements = match &policy["Statement"] {
+        Value::Array(all) => all.as_slice(),
+        one => std::slice::from_ref(one),
+    };
+    statements.iter().any(|statement| {
+        let principal = &statement["Principal"];
+        let conditions = statement["Condition"].as_object();
+        statement["Effect"] == "Deny"
+            && (principal == "*" || one_of(&principal["AWS"], &|who| who == "*"))
+            && one_of(&statement["Action"], &|action| matches!(action, "*" | "s3:*"))
+            && one_of(&statement["Resource"], &|resource| resource == "*" || resource.ends_with("/*"))
+            // Another condition beside it would narrow the refusal.
+            && conditions.is_some_and(|conditions| conditions.len() == 1)
+            && statement["Condition"]["Bool"].as_object().is_some_and(|keys| {
+                let insecure = keys.get("aws:SecureTransport");
+                keys.len() == 1
+                    && insecure.is_some_and(|value| *value == false || one_of(value, &|text| text == "false"))
+            })
+    })
 }
 
 /// S3 answers an error where a setting was never made.
-fn absent_is_false<T, E>(
+fn if_set<T, E>(
     answer: Result<T, SdkError<E, aws_smithy_runtime_api::client::orchestrator::HttpResponse>>,
     absent: &str,
     action: &str,
-    sound: impl FnOnce(T) -> bool,
-) -> anyhow::Result<bool>
+) -> anyhow::Result<Option<T>>
 where
     E: aws_sdk_s3::error::ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {
     match answer {
-        Ok(answer) => Ok(sound(answer)),
-        Err(error) if error.code() == Some(absent) => Ok(false),
+        Ok(answer) => Ok(Some(answer)),
+        Err(error) if error.code() == Some(absent) => Ok(None),
         Err(error) => Err(explain(error, action)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_created_refuses_plain_requests_and_less_does_not() {
+        let policy = |statement: Value| json!({ "Version": "2012-10-17", "Statement": statement });
+        let ours = tls_only("aws-cn", "state");
+        assert_eq!(ours["Resource"][1], "arn:aws-cn:s3:::state/*");
+        assert!(refuses_plain(&policy(ours.clone())));
+        assert!(refuses_plain(&policy(json!([{ "Effect": "Allow" }, ours]))));
+        let mut other = ours.clone();
+        other["Principal"] = json!({ "AWS": ["*"] });
+        other["Action"] = json!(["s3:*"]);
+        other["Condition"]["Bool"]["aws:SecureTransport"] = json!(false);
+        assert!(refuses_plain(&policy(other)));
+
+        assert!(!refuses_plain(&Value::Null));
+        for (member, less) in [
+            ("Effect", json!("Allow")),
+            ("Principal", json!({ "AWS": "arn:aws:iam::123456789012:root" })),
+            ("Action", json!("s3:GetObject")),
+            ("Resource", json!("arn:aws:s3:::state")),
+            ("Condition", json!({ "Bool": { "aws:SecureTransport": "true" } })),
+            (
+                "Condition",
+                json!({ "Bool": { "aws:SecureTransport": "false" }, "StringEquals": { "aws:SourceVpc": "vpc-1" } }),
+            ),
+            ("Condition", Value::Null),
+        ] {
+            let mut weaker = ours.clone();
+            weaker[member] = less;
+            assert!(!refuses_plain(&policy(weaker.clone())), "{weaker}");
+        }
     }
 }

@@ -134,7 +134,11 @@ async fn account(context: &Context, aws: &Aws) -> Vec<Check> {
     });
     checks.push(match context.state_bucket(aws).await {
         Ok(StateBucketName { bucket, .. }) => match StateBucket::new(aws, &bucket).check().await {
-            Ok(()) => Check::good("state bucket", bucket),
+            Ok(found) => {
+                let encryption = found.encryption.map(|key| format!(", encrypted with {key}"));
+                let advice = found.problems.iter().map(|problem| format!("; {problem}")).collect::<String>();
+                Check::good("state bucket", format!("{bucket}{}{advice}", encryption.unwrap_or_default()))
+            }
             Err(error) => Check::from_error("state bucket", &error),
         },
         Err(error) => Check::from_error("state bucket", &error),

@@ -12,7 +12,7 @@ use crate::infrastructure::Infrastructure;
     after_help = "Examples:\n  cargo xtask init-images TAG=prod REGION=eu-west-1\n  cargo xtask init-images --create-state-bucket --state-bucket my-state"
 )]
 pub struct InitImages {
-    /// Create the bucket, or mend what is wrong with it: versioned, encrypted with KMS, no public access
+    /// Create the bucket, or mend what is wrong with it: versioned, encrypted with KMS, no public access, TLS only
     #[arg(long)]
     pub create_state_bucket: bool,
     /// Release a lock on the state that a dead run left behind; its error named the ID
@@ -40,8 +40,21 @@ impl InitImages {
                     other => format!("state bucket {}: mended: {other}", infrastructure.bucket()),
                 });
             }
-        } else {
-            bucket.check().await?;
+        }
+        let found = bucket.check().await?;
+        for problem in &found.problems {
+            let step = match problem {
+                Problem::Plain => "; `cargo xtask init-images --create-state-bucket` adds that",
+                _ => "",
+            };
+            context.printer.warn(format!("state bucket {}: {problem}{step}", infrastructure.bucket()));
+        }
+        if let Some(encryption) = &found.encryption {
+            context.printer.line(format!(
+                "state bucket {}: in {}, versioned, closed to the public, encrypted with {encryption}",
+                infrastructure.bucket(),
+                aws.region(),
+            ));
         }
         let survey = infrastructure.survey().await?;
         infrastructure.leave_makefile(&survey).await?;
