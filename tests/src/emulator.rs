@@ -78,6 +78,11 @@ impl Aws {
         self.json("kms", &format!("TrentService.{action}"), input)
     }
 
+    /// Puts a CloudFormation stack into the account: `name`, `region`, `outputs`.
+    pub fn stack(&self, stack: &Value) {
+        self.own("stacks", stack);
+    }
+
     fn own(&self, path: &str, body: &Value) {
         let answer =
             request("POST", &format!("http://{}/_local/{path}", self.host), &[], body.to_string().as_bytes());
@@ -112,6 +117,16 @@ impl Aws {
         let all: Vec<_> =
             [("authorization", authorization.as_str())].into_iter().chain(headers.iter().copied()).collect();
         request(method, &format!("http://{}/{path}", self.host), &all, body)
+    }
+
+    /// A request about a bucket, as `DELETE bucket?publicAccessBlock`, by the account itself or by another.
+    pub fn bucket(&self, account: &str, method: &str, path: &str, body: &str) {
+        let authorization = format!(
+            "AWS4-HMAC-SHA256 Credential={account}/20261122/{REGION}/s3/aws4_request, SignedHeaders=host, Signature=00"
+        );
+        let url = format!("http://{}/{path}", self.host);
+        let answer = request(method, &url, &[("authorization", &authorization)], body.as_bytes());
+        assert!(answer.status < 300, "{}", String::from_utf8_lossy(&answer.body));
     }
 
     /// Puts an object into a bucket.

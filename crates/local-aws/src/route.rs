@@ -122,7 +122,7 @@ async fn json_outcome(
 ) -> Result<serde_json::Value, Fault> {
     // A layer part of 20 MiB is 27 MiB in base64.
     let bytes = read(body, 40 * 1024 * 1024).await?;
-    let caller = Caller::of(parts, &app.config.account).map_err(|none| none.fault())?;
+    let caller = Caller::of(parts, app).map_err(|none| none.fault())?;
     note_caller(entry, &caller);
     let document = if bytes.is_empty() { Ok(serde_json::json!({})) } else { serde_json::from_slice(&bytes) };
     let input = Input(document.map_err(|error| Fault::client("SerializationException", error.to_string()))?);
@@ -178,9 +178,14 @@ async fn query_api(
         Err(fault) => {
             entry.error.clone_from(&fault.code);
             // The query services drop the suffix and answer authentication's failures with 403.
-            let code = fault.code.trim_end_matches("Exception");
+            let code = match fault.code.trim_end_matches("Exception") {
+                "InvalidSignature" => "SignatureDoesNotMatch",
+                code => code,
+            };
             let status = match code {
-                "ExpiredToken" | "AccessDenied" | "MissingAuthenticationToken" => StatusCode::FORBIDDEN,
+                "ExpiredToken" | "SignatureDoesNotMatch" | "AccessDenied" | "MissingAuthenticationToken" => {
+                    StatusCode::FORBIDDEN
+                }
                 _ => fault.status,
             };
             let document = format!(
@@ -204,7 +209,7 @@ async fn query_outcome(
     let mut form: Vec<(String, String)> = url::form_urlencoded::parse(&bytes).into_owned().collect();
     form.extend(query(parts));
     let action = value(&form, "Action").unwrap_or_default().to_owned();
-    let caller = Caller::of(parts, &app.config.account);
+    let caller = Caller::of(parts, app);
     entry.service = match &caller {
         Ok(caller) => caller.service.clone(),
         // An expired key's header still says the service; it was read no further.
@@ -215,9 +220,12 @@ async fn query_outcome(
     "*".clone_into(&mut entry.resource);
     let caller = caller.map_err(|none: NoCaller| none.fault())?;
     note_caller(entry, &caller);
+    if let Some(stack) = value(&form, "StackName") {
+        entry.resource = caller.scope.arn("cloudformation", &format!("stack/{stack}/*"));
+    }
     let iam = format!("{}:{action}", caller.service);
     if app.quirks.denies(&iam) {
-        return Err(Fault::access_denied(&caller.principal, &iam, "*"));
+        return Err(Fault::access_denied(&caller.principal, &iam, &entry.resource));
     }
     if app.quirks.throttles_at_random() {
         return Err(Fault::client("Throttling", "Rate exceeded"));

@@ -1,5 +1,6 @@
 //! The module of `deployment/image_repository/terraform`, judged by real terraform with the real provider's schema.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::workspace::{Workspace, module};
@@ -91,4 +92,27 @@ fn the_module_runs_no_program_and_knows_no_time() {
         }
     }
     assert!(files >= 6, "the module has {files} files");
+}
+
+/// The names in the first column of the table below a heading of the module's README.
+fn documented(heading: &str) -> BTreeSet<String> {
+    let readme = std::fs::read_to_string(module().join("README.md")).unwrap();
+    let (_, section) = readme.split_once(&format!("\n## {heading}\n")).unwrap();
+    let section = section.split("\n## ").next().unwrap();
+    let cells = section.lines().filter_map(|line| line.strip_prefix("| `")?.split(" | ").next());
+    cells.flat_map(|cell| cell.split(", ").map(|name| name.trim_matches('`').to_owned())).collect()
+}
+
+/// The names of a file's blocks of one kind.
+fn declared(file: &str, kind: &str) -> BTreeSet<String> {
+    let text = std::fs::read_to_string(module().join(file)).unwrap();
+    let names = text.lines().filter_map(|line| line.strip_prefix(&format!("{kind} \""))?.split('"').next());
+    names.map(str::to_owned).collect()
+}
+
+#[test]
+fn the_readme_s_tables_name_every_variable_and_output() {
+    assert_eq!(documented("Variables"), declared("variables.tf", "variable"));
+    assert_eq!(documented("Outputs"), declared("outputs.tf", "output"));
+    assert!(documented("Variables").len() > 10 && documented("Outputs").len() > 5);
 }
