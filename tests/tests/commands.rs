@@ -329,56 +329,6 @@ fn rebuild_runtimes_builds_into_the_local_docker_without_aws() {
     world.sourced().args("rebuild-runtimes nothing").end().failed(2, &["nothing", &name]);
 }
 
-#[test]
-fn a_forced_rebuild_moves_the_runtime_and_keeps_the_old_build_and_a_failed_one_keeps_the_runtime() {
-    if !programs(&["terraform"]) {
-        return;
-    }
-    let Some((world, name)) = with_runtime() else { return };
-    let _local = LocalBuilds(name.clone());
-    world.xtask("init-images --create-state-bucket").ok();
-    world.xtask("transfer-images --auto-approve").ok();
-    let aws = world.aws();
-    let tags = || -> BTreeMap<String, String> {
-        let all = aws.whole_tags().into_iter();
-        all.filter_map(|(tag, digest)| Some((tag.strip_prefix("lambda:")?.to_owned(), digest))).collect()
-    };
-    let first = tags();
-    let build = |digest: &str| format!("{name}-sha256-{}", &digest.trim_start_matches("sha256:")[..12]);
-    let key = first.keys().find(|tag| tag.starts_with(&format!("{name}-k1-"))).unwrap().clone();
-    assert_eq!(
-        (first.len(), &first[&name], &first[&key]),
-        (3, &first[&build(&first[&name])], &first[&name]),
-        "{first:?}"
-    );
-
-    let down = world
-        .xtask("transfer-images --auto-approve REBUILD_RUNTIMES=true")
-        .env("DOCKER_HOST", "unix:///nonexistent/docker.sock");
-    assert_ne!(down.end().code, Some(0));
-    assert_eq!(tags(), first, "a rebuild that fails changes nothing");
-
-    world.xtask("transfer-images --auto-approve REBUILD_RUNTIMES=true").ok();
-    let second = tags();
-    assert_ne!(second[&name], first[&name]);
-    assert_eq!(second[&key], second[&name], "the key says which build these inputs mean now");
-    assert_eq!(second[&build(&second[&name])], second[&name]);
-    assert_eq!(second[&build(&first[&name])], first[&name], "the old build stays");
-    let after = world.xtask("transfer-images --format json").ok();
-    assert_eq!(after.json()["changed"], false, "{after}");
-
-    // Docker can still pull the old one by its name.
-    let (user, password) = aws.login();
-    let (client, old) = (world.path("client"), format!("{}/lambda:{}", aws.host, build(&first[&name])));
-    read(
-        engine()
-            .args(["login", "--username", &user, "--password", &password, &aws.host])
-            .env("DOCKER_CONFIG", &client),
-    );
-    read(engine().args(["pull", "--quiet", &old]).env("DOCKER_CONFIG", &client));
-    let _ = engine().args(["image", "rm", "--force", &old]).output();
-}
-
 /// What no output and no file may hold.
 fn secrets(world: &World) -> Vec<String> {
     let (user, password) = world.aws().login();

@@ -242,41 +242,6 @@ fn runtime(world: &World) -> String {
 }
 
 #[test]
-fn sigkill_between_a_runtimes_push_and_its_tag_needs_no_second_build() {
-    if !docker() {
-        return;
-    }
-    let (Some(world), Some(registry)) = (World::new(Images::Full), DebianRegistry::start()) else { return };
-    let name = runtime(&world);
-    let _built = LocalBuilds(name.clone());
-    let tag = format!("/lambda/manifests/{name} ");
-    let gate = Gate::before(registry.host(), move |line| line.starts_with("PUT ") && line.contains(&tag));
-    let transfer = |line: &str| {
-        world.sourced().arg("--registry").arg(gate.host()).args("transfer-images --auto-approve").args(line)
-    };
-    let run = transfer("").start();
-    gate.wait();
-    run.signal(Signal::KILL);
-    assert_eq!(run.end().code, None);
-    let tags = || -> Vec<String> {
-        serde_json::from_value(
-            get(&format!("http://{}/v2/lambda/tags/list", registry.host())).json()["tags"].clone(),
-        )
-        .unwrap()
-    };
-    let before = tags();
-    assert!(!before.contains(&name), "{before:?}");
-    assert!(before.iter().any(|tag| tag.starts_with(&format!("{name}-k1-"))), "{before:?}");
-    assert!(before.iter().any(|tag| tag.starts_with(&format!("{name}-sha256-"))), "{before:?}");
-
-    // The build is found by its key: docker is not even asked.
-    gate.open();
-    let next = transfer("--format json").env("PATH", "/nonexistent").ok();
-    assert_eq!(next.json()["runtimes"][0]["action"], "promote", "{next}");
-    assert!(tags().contains(&name));
-}
-
-#[test]
 fn ctrl_c_during_a_build_leaves_no_credential_and_no_tag_behind() {
     if !docker() {
         return;
