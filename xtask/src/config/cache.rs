@@ -1,7 +1,7 @@
 //! What earlier runs learned, where there is no images.lock: which digest a source's platforms come to, and what was last put
 //! where. It lives under target/; losing it costs one GET per image, nothing else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -36,6 +36,9 @@ struct Content {
     /// Source to what its name meant when it was last asked.
     #[serde(default)]
     meant: BTreeMap<String, Digest>,
+    /// Manifest to the blobs that it stands on, for those that were put somewhere.
+    #[serde(default)]
+    blobs: BTreeMap<String, Vec<Digest>>,
     /// Target to what was put there.
     placed: BTreeMap<String, Digest>,
 }
@@ -65,6 +68,9 @@ impl Cache {
         }
         merged.meant.append(&mut content.meant);
         merged.placed.append(&mut content.placed);
+        merged.blobs.append(&mut content.blobs);
+        let placed: BTreeSet<String> = merged.placed.values().map(ToString::to_string).collect();
+        merged.blobs.retain(|manifest, _| placed.contains(manifest));
         merged.version = VERSION;
         *content = merged;
         let written = serde_json::to_vec_pretty(&content)
@@ -122,6 +128,15 @@ impl Mapping for Cache {
         }
     }
 
+    fn blobs(&self, digest: Digest) -> Vec<Digest> {
+        self.state().content.blobs.get(&digest.to_string()).cloned().unwrap_or_default()
+    }
+
+    /// Written with the next [`Mapping::place`], which follows.
+    fn stand_on(&self, digest: Digest, blobs: Vec<Digest>) {
+        self.state().content.blobs.insert(digest.to_string(), blobs);
+    }
+
     fn placed(&self, target: &Reference) -> Option<Digest> {
         self.state().content.placed.get(&target.to_string()).copied()
     }
@@ -171,6 +186,8 @@ mod tests {
             cache.put(index, &both(["linux/arm64", "linux/amd64"]), other);
             cache.mean(&source, index);
             assert!(!path.exists(), "learning alone writes nothing yet");
+            cache.stand_on(image, vec![other]);
+            cache.stand_on(other, vec![index]);
             cache.place(&target, image);
             assert!(path.exists(), "what was put somewhere is written at once");
             cache.put(index, &Platforms::All, index);
@@ -185,6 +202,8 @@ mod tests {
         assert_eq!(cache.get(index, &Platforms::All), Some(index));
         assert_eq!(cache.get(image, &Platforms::All), None);
         assert_eq!((cache.meant(&source), cache.meant(&target)), (Some(index), None));
+        assert_eq!(cache.blobs(image), [other]);
+        assert_eq!(cache.blobs(other), [], "it was put nowhere");
         assert_eq!(cache.placed(&target), Some(image));
         assert_eq!(cache.placed(&target.with_tag("c").unwrap()), None);
     }

@@ -128,6 +128,7 @@ impl Mirror {
         let tally = self.place_blobs(way, &content.blobs).await?;
         check_platform(way, job, content).await?;
         self.put_tree(way, content).await?;
+        self.mapping.stand_on(content.digest, content.blobs.iter().map(|blob| blob.digest).collect());
         self.mapping.place(&job.target, content.digest);
         if job.artifacts {
             warnings.extend(self.copy_artifacts(way, content).await);

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use tokio::sync::watch;
 
-use super::{Mirror, Mounts, Plan};
+use super::{Action, Mirror, Mounts, Plan};
 use crate::digest::Digest;
 
 /// Refused mounts after which a registry that never took one is not asked again.
@@ -58,6 +58,8 @@ struct Habit {
 #[derive(Debug)]
 pub(super) struct Ledger {
     claims: HashMap<(String, Digest), Vec<Claim>>,
+    /// Repositories whose tags are what they should be, and stand on the blob.
+    standing: HashMap<(String, Digest), Vec<String>>,
     habits: HashMap<String, Habit>,
     /// Registries that refused a mount from a blob's own repository, by which existence is asked.
     no_probe: Mutex<Vec<String>>,
@@ -66,6 +68,7 @@ pub(super) struct Ledger {
 impl Ledger {
     pub(super) fn new(mirror: &Mirror, plan: &Plan) -> Self {
         let mut claims: HashMap<(String, Digest), Vec<Claim>> = HashMap::new();
+        let mut standing: HashMap<(String, Digest), Vec<String>> = HashMap::new();
         let mut habits = HashMap::new();
         for (image, planned) in plan.images.iter().enumerate() {
             let target = &planned.job.target;
@@ -76,10 +79,16 @@ impl Ledger {
                     claims.push(Claim { repository: target.repository().to_owned(), state });
                 }
             }
+            if let Action::UpToDate { digest } = planned.action {
+                for blob in mirror.mapping.blobs(digest) {
+                    let repositories = standing.entry((target.registry().to_owned(), blob)).or_default();
+                    repositories.push(target.repository().to_owned());
+                }
+            }
             let habit = || Habit::new(mirror.mounts_at(target.registry()));
             habits.entry(target.registry().to_owned()).or_insert_with(habit);
         }
-        Self { claims, habits, no_probe: Mutex::default() }
+        Self { claims, standing, habits, no_probe: Mutex::default() }
     }
 
     /// What `image` has to do for `digest` in `repository`, as soon as that is clear.
@@ -94,7 +103,7 @@ impl Ledger {
                 State::Present | State::Committed => return Turn::Present,
                 State::Lost => own.take_over(image),
                 State::Pending if owner != image => own.changed(owner, state).await,
-                State::Pending => match self.source_of_mount(image, registry, own, claims) {
+                State::Pending => match self.source_of_mount(image, (registry, digest), own, claims) {
                     Source::Ready(from) => return Turn::Mount(from),
                     Source::None => return Turn::Bring,
                     Source::Later(claim, owner, state) => tokio::select! {
@@ -110,11 +119,20 @@ impl Ledger {
     fn source_of_mount<'a>(
         &self,
         image: usize,
-        registry: &str,
+        (registry, digest): (&str, Digest),
         own: &Claim,
         claims: &'a [Claim],
     ) -> Source<'a> {
         let mounts = self.mounts(registry);
+        let standing =
+            self.standing.get(&(registry.to_owned(), digest)).map(Vec::as_slice).unwrap_or_default();
+        // What its own repository should have is asked for there.
+        if mounts != Mounts::Never
+            && !standing.contains(&own.repository)
+            && let Some(from) = standing.first()
+        {
+            return Source::Ready(from.clone());
+        }
         let mut later = Source::None;
         for claim in claims.iter().filter(|claim| claim.repository != own.repository) {
             let (owner, state) = *claim.state.borrow();

@@ -24,6 +24,12 @@ pub trait Mapping: Send + Sync {
     /// Remembers it.
     fn mean(&self, source: &Reference, digest: Digest);
 
+    /// Blobs that the manifest `digest` stands on, as far as they were ever copied: where it is, they are.
+    fn blobs(&self, digest: Digest) -> Vec<Digest>;
+
+    /// Remembers them.
+    fn stand_on(&self, digest: Digest, blobs: Vec<Digest>);
+
     /// What the last run left at `target`.
     fn placed(&self, target: &Reference) -> Option<Digest>;
 
@@ -36,6 +42,7 @@ pub trait Mapping: Send + Sync {
 pub struct MemoryMapping {
     wanted: Mutex<HashMap<(Digest, Platforms), Digest>>,
     meant: Mutex<HashMap<Reference, Digest>>,
+    blobs: Mutex<HashMap<Digest, Vec<Digest>>>,
     placed: Mutex<HashMap<Reference, Digest>>,
 }
 
@@ -56,6 +63,14 @@ impl Mapping for MemoryMapping {
 
     fn mean(&self, source: &Reference, digest: Digest) {
         self.meant.lock().unwrap_or_else(PoisonError::into_inner).insert(source.clone(), digest);
+    }
+
+    fn blobs(&self, digest: Digest) -> Vec<Digest> {
+        self.blobs.lock().unwrap_or_else(PoisonError::into_inner).get(&digest).cloned().unwrap_or_default()
+    }
+
+    fn stand_on(&self, digest: Digest, blobs: Vec<Digest>) {
+        self.blobs.lock().unwrap_or_else(PoisonError::into_inner).insert(digest, blobs);
     }
 
     fn placed(&self, target: &Reference) -> Option<Digest> {

@@ -201,6 +201,40 @@ fn shared_blobs_are_fetched_once_and_mounted() {
 }
 
 #[test]
+fn what_an_earlier_run_brought_is_mounted_by_a_later_one() {
+    run(async {
+        for ecr in [false, true] {
+            let source = Fake::plain().await;
+            let target = Fake::start(Quirks { mounts: true, ecr, ..Quirks::default() }).await;
+            let quotas = if ecr { Quotas::Ecr } else { Quotas::Unknown };
+            let client = builder().quotas(&target.host(), quotas).build().unwrap();
+            let mapping = Arc::new(MemoryMapping::default());
+            let mut jobs = Vec::new();
+            for (number, repository) in ["t", "u", "t"].into_iter().enumerate() {
+                let image = image(&format!("i{number}"), &[bytes("base", 40_000)]);
+                source.store(|store| store.seed("s", &number.to_string(), &image));
+                target.store(|store| {
+                    store.repository(repository);
+                });
+                let name = format!("{repository}:{number}");
+                jobs.push(Job::new(source.name(&format!("s:{number}")), target.name(&name)));
+            }
+            for (count, run) in [1, 2, 3].into_iter().enumerate() {
+                let mirror = Mirror::new(client.clone()).mapping(Arc::<MemoryMapping>::clone(&mapping));
+                target.forget();
+                let results = copy_all(&mirror, jobs[..run].to_vec()).await;
+                let copied = results[count].as_ref().unwrap();
+                // The layer is sent, then mounted from the other repository, then found in its own.
+                let ways = (copied.sent, copied.mounted, copied.skipped);
+                assert_eq!(ways, [(2, 0, 0), (1, 1, 0), (1, 0, 1)][count], "ecr {ecr}");
+                assert_eq!(target.count("POST uploads"), [2, 2, if ecr { 1 } else { 2 }][count], "ecr {ecr}");
+            }
+            assert_eq!((source.count("GET blobs"), target.broken_tag()), (4, None));
+        }
+    });
+}
+
+#[test]
 fn without_mounts_each_repository_gets_a_blob_once() {
     run(async {
         let source = Fake::plain().await;
