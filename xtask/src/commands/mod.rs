@@ -111,6 +111,7 @@ impl Context {
         let printer = &self.printer;
         let here = format!("{}/", self.paths.root().display());
         let setup = Setup {
+            moto: &self.paths.target().join("moto"),
             state: &self.paths.target().join("local").join("docker"),
             assume_yes: yes,
             ask: &|question| {

@@ -377,7 +377,7 @@ mod tests {
             asked.lock().unwrap().push(question.to_owned());
             answer.load(std::sync::atomic::Ordering::Relaxed)
         };
-        let setup = Setup { state: dir.path(), assume_yes: false, ask: &ask, say: &|_| {} };
+        let setup = Setup { moto: dir.path(), state: dir.path(), assume_yes: false, ask: &ask, say: &|_| {} };
         let needs = [Need::Docker];
 
         let refused = ensure(&needs, &setup).await.unwrap_err();

@@ -4,6 +4,7 @@
 //! else each missing thing is named with the step that brings it.
 
 mod engine;
+mod moto;
 mod packages;
 
 use std::path::Path;
@@ -35,6 +36,8 @@ pub enum Need {
     Podman,
     /// Reads the emulated AWS; only named where it is missing.
     AwsCli,
+    /// Another emulated AWS, which the one here is compared with; installed below the target directory.
+    Moto,
 }
 
 impl Need {
@@ -51,6 +54,7 @@ impl Need {
         Self::Busybox,
         Self::Podman,
         Self::AwsCli,
+        Self::Moto,
     ];
 
     /// The program that is looked for in PATH.
@@ -65,6 +69,7 @@ impl Need {
             Self::Busybox => "busybox",
             Self::Podman => "podman",
             Self::AwsCli => "aws",
+            Self::Moto => "moto_server",
         }
     }
 
@@ -80,6 +85,7 @@ impl Need {
             Self::Busybox => &["busybox-static"],
             // The tests run it with runc: crun wants more of a machine than a container in a container has.
             Self::Podman => &["podman", "runc"],
+            Self::Moto => &["python3-venv"],
             // Neither is in the archives in a version that is new enough.
             Self::Terraform | Self::AwsCli => &[],
         }
@@ -95,6 +101,8 @@ impl Need {
         let packages = self.packages();
         match (self, system) {
             (Self::Terraform, _) => TerraformError::Missing.hint().unwrap_or_default(),
+            (Self::Moto, System::Debian { .. }) => "as root: apt-get install python3-venv".to_owned(),
+            (Self::Moto, _) => format!("pip install '{}'", moto::PACKAGE),
             (Self::AwsCli, _) => "install the AWS CLI \
                                   (https://docs.aws.amazon.com/cli/latest/userguide/getting-started-install.html)"
                 .to_owned(),
@@ -121,6 +129,8 @@ impl Need {
 
 /// How [`ensure`] may change the machine, and how it talks.
 pub struct Setup<'a> {
+    /// Where moto is installed; `target/moto`, where the tests look.
+    pub moto: &'a Path,
     /// Where an engine that it starts keeps everything: images, socket, log. Something like `target/local/docker`.
     pub state: &'a Path,
     /// `--yes`; `CI=true` means the same.
@@ -229,6 +239,7 @@ fn other_text(pid: u32, address: Option<&str>) -> String {
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Plan {
     install: Vec<&'static str>,
+    install_moto: bool,
     start_engine: bool,
     /// An engine that runs where docker does not look for it.
     use_engine: Option<String>,
@@ -243,6 +254,9 @@ impl Plan {
         let mut parts = Vec::new();
         if !self.install.is_empty() {
             parts.push(format!("install {} with apt-get", self.install.join(", ")));
+        }
+        if self.install_moto {
+            parts.push(format!("install {} with pip below the target directory", moto::PACKAGE));
         }
         if self.start_engine {
             parts.push("start a docker engine".to_owned());
@@ -301,7 +315,12 @@ fn plan(needs: &[Need], system: &System, client: &Client, look: impl Fn(Need) ->
             continue;
         }
         plan.steps.push(step);
-        if able && !need.packages().is_empty() {
+        if *need == Need::Moto {
+            plan.install_moto = true;
+            if able {
+                plan.install.extend(need.packages());
+            }
+        } else if able && !need.packages().is_empty() {
             plan.install.extend(need.packages());
         } else {
             plan.by_hand = true;
@@ -336,7 +355,7 @@ pub async fn ensure(needs: &[Need], setup: &Setup<'_>) -> Result<Environment, Pr
             client = Client::Elsewhere(address);
         }
     }
-    let plan = plan(needs, &system, &client, |need| look(need, &system));
+    let plan = plan(needs, &system, &client, |need| look(need, &system, setup.moto));
     environment.hints.clone_from(&plan.hints);
     if plan.steps.is_empty() {
         return Ok(environment);
@@ -354,6 +373,9 @@ pub async fn ensure(needs: &[Need], setup: &Setup<'_>) -> Result<Environment, Pr
     }
     if !plan.install.is_empty() {
         packages::install(&plan.install, setup.say).await?;
+    }
+    if plan.install_moto {
+        moto::install(setup.moto, setup.say).await?;
     }
     if plan.use_engine.is_some() {
         environment.docker_host.clone_from(&plan.use_engine);
@@ -408,8 +430,10 @@ fn chosen_engine() -> Option<String> {
 }
 
 /// Whether a need other than docker is there; else the step that brings it.
-fn look(need: Need, system: &System) -> Result<(), String> {
+fn look(need: Need, system: &System, moto: &Path) -> Result<(), String> {
     match need {
+        Need::Moto if moto::is_there(moto) => Ok(()),
+        Need::Moto => Err(need.step(system)),
         Need::Terraform => Program::find().map(|_| ()).map_err(|error| match error.hint() {
             Some(hint) => format!("{error}; {hint}"),
             None => error.to_string(),
@@ -446,7 +470,10 @@ mod tests {
             assert!(plan.install.contains(&package), "{package} in {:?}", plan.install);
         }
         assert!(
-            plan.question().ends_with("with apt-get and start a docker engine first. Go on?"),
+            plan.question().ends_with(
+                "with apt-get and install moto[server]==5.2.5 with pip below the target directory and start a docker \
+                 engine first. Go on?"
+            ),
             "{}",
             plan.question()
         );
