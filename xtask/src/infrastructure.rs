@@ -1,6 +1,8 @@
 //! The AWS resources of a grid, which terraform owns: what stands, what would change, and the proof that nothing
 //! would.
 
+mod recovery;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,7 +15,6 @@ use serde_json::Value;
 
 use crate::aws::bucket::StateBucket;
 use crate::aws::ecr::{Ecr, Repository};
-use crate::aws::kms;
 use crate::aws::lease::{Lease, Patience};
 use crate::aws::proof::{self, Begun, Beside, Proof};
 use crate::aws::state::State;
@@ -23,17 +24,13 @@ use crate::config::Config;
 use crate::config::tfvars::Existing;
 use crate::error::{Exit, FailWith as _, ending, failure};
 use crate::local;
-use crate::terraform::{self, Action, Backend, Event, LocalModule, PlanRequest, Terraform, TerraformError};
+use crate::terraform::{self, Backend, Event, LocalModule, PlanRequest, Terraform, TerraformError};
 use crate::ui::units;
 
 /// The resource type of a repository in the state.
 pub const REPOSITORY: &str = "aws_ecr_repository";
 /// The resource type of a pull-through cache rule in the state.
 pub const RULE: &str = "aws_ecr_pull_through_cache_rule";
-
-/// The resource types of the key and its alias in the state.
-const KEY: &str = "aws_kms_key";
-const ALIAS: &str = "aws_kms_alias";
 
 /// How long an apply waits for terraform's own lock at least: the lease keeps other applies away, and a plan of somebody
 /// else's holds the lock for moments only.
@@ -253,94 +250,6 @@ impl<'a> Infrastructure<'a> {
     pub async fn worked(&self, survey: &Survey) -> anyhow::Result<()> {
         let Some(Beside::Proof(proof)) = survey.beside.clone() else { return Ok(()) };
         Beside::Proof(proof.worked()).write(self.aws, &self.bucket, &self.key).await
-    }
-
-    /// Takes into the state what an apply created that was killed before it could write it down, and gives what stands
-    /// after that. Without this it would be taken for somebody else's, and never be deleted. `leased`: the caller holds the
-    /// lease.
-    ///
-    /// # Errors
-    /// That apply is still at work, AWS refuses, or terraform fails.
-    pub async fn adopt(&self, config: &Config, survey: Survey, leased: bool) -> anyhow::Result<Survey> {
-        if !matches!(survey.beside, Some(Beside::Begun(_))) {
-            return Ok(survey);
-        }
-        if leased {
-            return self.adopt_leased(config).await;
-        }
-        let lease = self.lease().await?;
-        let adopted = self.adopt_leased(config).await;
-        self.release(lease).await;
-        adopted
-    }
-
-    async fn adopt_leased(&self, config: &Config) -> anyhow::Result<Survey> {
-        let mut survey = self.survey().await?;
-        let Some(Beside::Begun(begun)) = survey.beside.clone() else { return Ok(survey) };
-        let lost = self.lost(&begun, config, &survey).await?;
-        if lost.is_empty() {
-            return Ok(survey);
-        }
-        for (address, id) in &lost {
-            survey.state.owned.entry(resource_type(address).to_owned()).or_default().push(id.clone());
-        }
-        let terraform = self.terraform().await?;
-        let room = tempfile::tempdir().context("could not make a directory for the variables")?;
-        let file = room.path().join("grid.tfvars.json");
-        std::fs::write(&file, self.variables(config, &survey).to_string())
-            .context("could not write terraform's variables")?;
-        for (address, id) in &lost {
-            self.context.interrupt.check()?;
-            terraform.import(&file, address, id).await.map_err(explain)?;
-            self.context.printer.line(format!(
-                "{address} was created by a run that was stopped before it could record it: recorded now"
-            ));
-        }
-        self.survey().await
-    }
-
-    /// What `begun` would create, stands, and is not in the state: address and id, the key first.
-    async fn lost(
-        &self,
-        begun: &Begun,
-        config: &Config,
-        survey: &Survey,
-    ) -> anyhow::Result<Vec<(String, String)>> {
-        let tag = &self.context.settings.tag;
-        let mut lost = Vec::new();
-        let known = survey.state.owned.get(KEY).and_then(|keys| keys.first()).cloned();
-        let of = |wanted: &'static str| {
-            begun.creates.iter().filter(move |(address, _)| resource_type(address) == wanted)
-        };
-        let mut key = known.clone();
-        for (address, _) in of(KEY).filter(|_| known.is_none()) {
-            key = kms::created_since(self.aws, &self.context.http, tag, begun.begun.as_second()).await?;
-            lost.extend(key.clone().map(|key| (address.clone(), key)));
-        }
-        for (address, id) in begun.creates.iter().filter_map(|(address, id)| Some((address, id.as_ref()?))) {
-            let kind = resource_type(address);
-            let stands = !survey.state.owns(kind, id)
-                && match kind {
-                    REPOSITORY => match survey.repositories.get(id) {
-                        // Somebody else may have been faster: ours has our mark from its creation on.
-                        Some(repository) => self.ecr.marks(repository).await?.contains(tag),
-                        None => false,
-                    },
-                    RULE => config
-                        .pull_through
-                        .iter()
-                        .any(|rule| rule.prefix == *id && survey.rules.get(id) == Some(&rule.upstream)),
-                    ALIAS => match &key {
-                        Some(key) => kms::has_alias(self.aws, &self.context.http, key, id).await?,
-                        None => false,
-                    },
-                    _ => false,
-                };
-            if stands {
-                lost.push((address.clone(), id.clone()));
-            }
-        }
-        Ok(lost)
     }
 
     fn proof(&self, variables: &Value, survey: &Survey) -> anyhow::Result<Proof> {
@@ -576,7 +485,7 @@ impl<'a> Infrastructure<'a> {
 
     async fn carry_out(&self, planned: &Planned) -> anyhow::Result<()> {
         self.context.interrupt.check()?;
-        let creates = creates(&planned.plan);
+        let creates = recovery::creates(&planned.plan);
         if !creates.is_empty() {
             let begun = Beside::Begun(Begun { creates, begun: Timestamp::now() });
             begun.write(self.aws, &self.bucket, &self.key).await?;
@@ -649,27 +558,6 @@ impl<'a> Infrastructure<'a> {
         }
         Ok(())
     }
-}
-
-/// The type of the resource at an address of the module, which has no modules of its own.
-fn resource_type(address: &str) -> &str {
-    address.split_once('.').map_or(address, |(kind, _)| kind)
-}
-
-/// What a plan creates that stands for something in AWS: address, and id where that is known.
-fn creates(plan: &terraform::Plan) -> BTreeMap<String, Option<String>> {
-    let created = plan.changes.iter().filter(|change| change.action == Action::Create);
-    let named = created.filter_map(|change| {
-        let attribute = |name: &str| change.after[name].as_str().map(str::to_owned);
-        let id = match change.kind.as_str() {
-            KEY => None,
-            ALIAS | REPOSITORY => Some(attribute("name")?),
-            RULE => Some(attribute("ecr_repository_prefix")?),
-            _ => return None,
-        };
-        Some((change.address.clone(), id))
-    });
-    named.collect()
 }
 
 /// Asking again, with growing pauses and within [`VISIBLE_BOUND`].

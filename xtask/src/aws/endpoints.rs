@@ -79,6 +79,14 @@ pub fn cloudformation(region: &str, variant: Variant) -> String {
     format!("{service}.{region}.{suffix}")
 }
 
+/// KMS's host (<https://docs.aws.amazon.com/general/latest/gr/kms.html>).
+pub fn kms(region: &str, variant: Variant) -> String {
+    let partition = partition(region);
+    let service = if variant.fips { "kms-fips" } else { "kms" };
+    let suffix = if variant.dual_stack { partition.dual_stack } else { partition.suffix };
+    format!("{service}.{region}.{suffix}")
+}
+
 /// Where the account's registry `host` (`123456789012.dkr.ecr.eu-west-1.amazonaws.com`) is reached as `variant` wants it;
 /// none where that is the host itself. Images keep the host in their names, as everything that reads them expects.
 pub fn registry(host: &str, region: &str, variant: Variant) -> Option<String> {

@@ -5,7 +5,7 @@
 use anyhow::Context as _;
 use serde_json::{Value, json};
 
-use super::{Aws, ecr::MARK_PREFIX, stack::signed};
+use super::{Aws, ecr::MARK_PREFIX, endpoints, stack::signed};
 use crate::error::{Exit, FailWith as _, failure};
 
 /// The id of the key that the grid `tag` created at or after `since` (seconds since 1970) and still has: the one with its
@@ -30,7 +30,10 @@ pub async fn created_since(
         let answer = call(aws, http, "ListKeys", page).await?;
         for key in answer["Keys"].as_array().into_iter().flatten() {
             let key = key["KeyId"].as_str().unwrap_or_default();
-            let metadata = call(aws, http, "DescribeKey", json!({ "KeyId": key })).await?;
+            // Of other people's keys some are closed to everybody else.
+            let Ok(metadata) = call(aws, http, "DescribeKey", json!({ "KeyId": key })).await else {
+                continue;
+            };
             let metadata = &metadata["KeyMetadata"];
             let created = metadata["CreationDate"].as_f64().unwrap_or_default();
             // A second is what clocks may differ by here, and more than a key of an earlier apply is away.
@@ -63,10 +66,7 @@ pub async fn has_alias(aws: &Aws, http: &reqwest::Client, key: &str, alias: &str
 async fn call(aws: &Aws, http: &reqwest::Client, action: &str, input: Value) -> anyhow::Result<Value> {
     let url = match aws.config().endpoint_url() {
         Some(url) => url.trim_end_matches('/').to_owned() + "/",
-        None => {
-            let suffix = if aws.region().starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
-            format!("https://kms.{}.{suffix}/", aws.region())
-        }
+        None => format!("https://{}/", endpoints::kms(aws.region(), aws.variant())),
     };
     let target = format!("TrentService.{action}");
     let headers = [("content-type", "application/x-amz-json-1.1"), ("x-amz-target", target.as_str())];
