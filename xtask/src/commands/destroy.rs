@@ -1,16 +1,13 @@
 //! `destroy-images` and `auto-destroy-images`.
 
-use std::collections::BTreeSet;
-
 use clap::Args;
-use futures_util::future::try_join_all;
 
 use super::Context;
 use crate::aws::Aws;
-use crate::aws::ecr::{Ecr, Repository};
+use crate::aws::ecr::Ecr;
 use crate::aws::registry_settings::SettingsPlan;
 use crate::error::{Exit, FailWith as _, failure};
-use crate::infrastructure::{Infrastructure, REPOSITORY, RULE, Survey};
+use crate::infrastructure::{Holding, Holdings, Infrastructure, REPOSITORY, RULE, Survey, holdings_table};
 use crate::terraform::Terraform;
 use crate::ui::{Table, units};
 
@@ -48,20 +45,13 @@ impl AutoDestroyImages {
     }
 }
 
-/// A repository of the state, and what becomes of it.
-#[derive(serde::Serialize)]
-struct Fate {
-    repository: String,
-    images: usize,
-    bytes: u64,
-    /// The other grids that mark it as used: it is kept for them.
-    used_by: BTreeSet<String>,
-}
-
 /// What becomes of everything that the state owns.
-#[derive(serde::Serialize)]
+#[derive(PartialEq, Eq, serde::Serialize)]
 struct Fates {
-    repositories: Vec<Fate>,
+    repositories: Vec<Holding>,
+    /// The repositories that stay and bear this grid's mark.
+    #[serde(skip)]
+    marked: Vec<String>,
     rules: Vec<String>,
     /// Whether the rules are kept: any other grid may pull through them, and nothing on them says which does.
     keep_rules: bool,
@@ -78,7 +68,7 @@ async fn destroy(context: &Context, dry_run: bool, ask: bool) -> anyhow::Result<
     if !dry_run {
         survey = infrastructure.adopt(&config, survey, false).await?;
     }
-    let fates = fates(context, &ecr, &survey).await?;
+    let shown = fates(context, &infrastructure, &survey).await?;
     if survey.state.owned.is_empty() {
         context.printer.line(format!(
             "the grid {} owns nothing in {}: nothing to destroy",
@@ -87,68 +77,67 @@ async fn destroy(context: &Context, dry_run: bool, ask: bool) -> anyhow::Result<
         ));
         return Ok(());
     }
-    show(context, &aws, &fates);
+    show(context, &aws, &shown);
     // Another grid's repositories may be replicated by this one's rule.
-    let settings = if fates.keep_rules {
+    let settings = if shown.keep_rules {
         SettingsPlan::default()
     } else {
         SettingsPlan::end(&aws, infrastructure.bucket(), infrastructure.key()).await?
     };
     settings.lines.iter().for_each(|line| context.printer.line(line));
     if dry_run {
-        return context.printer.data(&Table::default(), &fates);
+        return context.printer.data(&Table::default(), &shown);
     }
     if ask {
         confirm(context)?;
     }
     let lease = infrastructure.lease().await?;
     let result = async {
-        carry_out(context, &infrastructure, &ecr, &survey, &fates).await?;
+        let survey = infrastructure.survey().await?;
+        unchanged(&fates(context, &infrastructure, &survey).await?, &shown)?;
+        carry_out(context, &infrastructure, &ecr, &survey, &shown).await?;
         settings.apply(&aws).await
     };
     let result = result.await;
     infrastructure.release(lease).await;
     result?;
-    context.printer.data(&Table::default(), &fates)
+    context.printer.data(&Table::default(), &shown)
 }
 
-/// Whether any repository of the account is marked by another grid than `tag`.
+/// Holds what is deleted against what was shown: only that was agreed to.
 ///
 /// # Errors
-/// AWS refuses or does not answer.
-pub async fn others_anywhere(ecr: &Ecr, survey: &Survey, tag: &str) -> anyhow::Result<bool> {
-    let marks = try_join_all(survey.repositories.values().map(|repository| ecr.marks(repository))).await?;
-    Ok(marks.iter().flatten().any(|grid| grid != tag))
+/// They differ.
+pub fn unchanged<T: PartialEq>(now: &T, shown: &T) -> anyhow::Result<()> {
+    if now == shown {
+        return Ok(());
+    }
+    Err(failure(Exit::Refused, "what would be deleted has changed since it was shown; nothing was deleted"))
+        .hint(Exit::Refused, "run it again")
 }
 
-async fn fates(context: &Context, ecr: &Ecr, survey: &Survey) -> anyhow::Result<Fates> {
-    let keep_rules = others_anywhere(ecr, survey, &context.settings.tag).await?;
-    let mut repositories = Vec::new();
-    for repository in survey.repositories.values() {
-        if survey.state.owns(REPOSITORY, &repository.name) {
-            let mut used_by = ecr.marks(repository).await?;
-            used_by.remove(&context.settings.tag);
-            let images = ecr.images(&repository.name).await?;
-            let bytes = images.iter().map(|image| image.size).sum();
-            repositories.push(Fate {
-                repository: repository.name.clone(),
-                images: images.len(),
-                bytes,
-                used_by,
-            });
-        }
-    }
-    let deleted =
-        |r: &Repository| repositories.iter().any(|fate| fate.repository == r.name && fate.used_by.is_empty());
+async fn fates(
+    context: &Context,
+    infrastructure: &Infrastructure<'_>,
+    survey: &Survey,
+) -> anyhow::Result<Fates> {
+    let owned = |name: &str| survey.state.owns(REPOSITORY, name);
+    let Holdings { repositories, marks, others } = infrastructure.holdings(survey, owned).await?;
+    let stays = |name: &str| !repositories.iter().any(|held| held.repository == name && held.is_free());
     let own_keys = survey.state.owned.get("aws_kms_key").cloned().unwrap_or_default();
     let keep_key = survey
         .repositories
         .values()
-        .filter(|repository| !deleted(repository))
+        .filter(|repository| stays(&repository.name))
         .filter_map(|repository| repository.kms_key.as_ref())
         .any(|key| own_keys.iter().any(|own| key == own || key.ends_with(&format!("/{own}"))));
+    let marked = marks
+        .into_iter()
+        .filter(|(name, grids)| stays(name) && grids.contains(&context.settings.tag))
+        .map(|(name, _)| name)
+        .collect();
     let rules = survey.state.owned.get(RULE).cloned().unwrap_or_default();
-    Ok(Fates { repositories, rules, keep_rules, keep_key })
+    Ok(Fates { repositories, marked, rules, keep_rules: others, keep_key })
 }
 
 fn show(context: &Context, aws: &Aws, fates: &Fates) {
@@ -159,20 +148,7 @@ fn show(context: &Context, aws: &Aws, fates: &Fates) {
         aws.region(),
         context.settings.tag
     ));
-    let mut table = Table::new(["REPOSITORY", "IMAGES", "SIZE", ""]);
-    for fate in &fates.repositories {
-        let verdict = if fate.used_by.is_empty() {
-            "delete".to_owned()
-        } else {
-            let grids = fate.used_by.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
-            format!(
-                "keep: used by {grids}; `aws ecr delete-repository --force --repository-name {}` deletes it",
-                fate.repository
-            )
-        };
-        table.row([fate.repository.clone(), fate.images.to_string(), units::bytes(fate.bytes), verdict]);
-    }
-    printer.table(&table);
+    printer.table(&holdings_table(&fates.repositories));
     for rule in &fates.rules {
         let verdict = if fates.keep_rules {
             format!(
@@ -222,14 +198,10 @@ async fn carry_out(
             .line(format!("{} left the state and stay in the account", units::count(kept.len(), "resource")));
     }
     let config = context.config()?;
-    let variables = infrastructure.variables(&config, survey);
+    let variables = infrastructure.sparing_variables(&config, survey);
     infrastructure.destroy(terraform, &variables).await?;
-    for repository in survey.repositories.values() {
-        let deleted =
-            fates.repositories.iter().any(|f| f.repository == repository.name && f.used_by.is_empty());
-        if !deleted && ecr.marks(repository).await?.contains(&context.settings.tag) {
-            ecr.unmark(repository, &context.settings.tag).await?;
-        }
+    for repository in fates.marked.iter().filter_map(|name| survey.repositories.get(name)) {
+        ecr.unmark(repository, &context.settings.tag).await?;
     }
     context.printer.line(format!("destroyed what the grid {} had created", context.settings.tag));
     Ok(())
@@ -240,8 +212,8 @@ async fn kept_addresses(terraform: &Terraform, fates: &Fates) -> anyhow::Result<
     let kept: Vec<String> = fates
         .repositories
         .iter()
-        .filter(|f| !f.used_by.is_empty())
-        .map(|f| format!("[\"{}\"]", f.repository))
+        .filter(|held| !held.is_free())
+        .map(|held| format!("[\"{}\"]", held.repository))
         .collect();
     let stays = |address: &String| {
         (address.starts_with("aws_ecr_repository") || address.starts_with("aws_ecr_lifecycle_policy"))

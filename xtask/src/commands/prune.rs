@@ -1,14 +1,12 @@
 //! `prune`.
 
-use std::collections::BTreeMap;
-
 use clap::Args;
 
 use super::Context;
-use super::destroy::{confirm, others_anywhere};
-use crate::aws::ecr::Ecr;
-use crate::infrastructure::{Infrastructure, no_longer_wanted};
-use crate::ui::{Table, units};
+use super::destroy::{confirm, unchanged};
+use crate::config::Config;
+use crate::infrastructure::{Holding, Holdings, Infrastructure, NoLongerWanted, Survey, holdings_table};
+use crate::ui::Table;
 
 /// Delete the repositories and rules that this grid created and images.toml no longer names; asks for the grid's name
 #[derive(Debug, Args)]
@@ -27,45 +25,21 @@ impl Prune {
     pub async fn run(self, context: &Context) -> anyhow::Result<()> {
         let config = context.config()?;
         let aws = context.aws(config.account.as_deref()).await?;
-        let ecr = Ecr::new(&aws);
         let infrastructure = Infrastructure::open(context, &aws).await?;
         let survey = infrastructure.survey().await?;
-        let mut unwanted = no_longer_wanted(&config, &survey);
-        let mut table = Table::new(["REPOSITORY", "IMAGES", "SIZE", ""]);
-        let mut kept = Vec::new();
-        for name in &unwanted.repositories {
-            let Some(repository) = survey.repositories.get(name) else { continue };
-            let images = ecr.images(name).await?;
-            let size = units::bytes(images.iter().map(|image| image.size).sum());
-            let mut others = ecr.marks(repository).await?;
-            others.remove(&context.settings.tag);
-            let verdict = if others.is_empty() {
-                "delete".to_owned()
-            } else {
-                kept.push(name.clone());
-                format!("keep: used by {}", others.into_iter().collect::<Vec<_>>().join(", "))
-            };
-            table.row([name.clone(), images.len().to_string(), size, verdict]);
-        }
-        unwanted.repositories.retain(|name| !kept.contains(name));
-        // Any other grid of the account may pull through a rule, and nothing on the rule says which does.
-        let kept_rules = if others_anywhere(&ecr, &survey, &context.settings.tag).await? {
-            std::mem::take(&mut unwanted.rules)
-        } else {
-            BTreeMap::new()
-        };
-        let rules: Vec<String> = unwanted.rules.keys().cloned().collect();
-        if unwanted.repositories.is_empty() && rules.is_empty() {
+        let (holdings, unwanted, kept) = look(&infrastructure, &config, &survey).await?;
+        if unwanted.is_empty() {
             context.printer.line("images.toml names everything that this grid created: nothing to prune");
             return Ok(());
         }
-        context.printer.table(&table);
-        for rule in kept_rules.keys() {
+        context.printer.table(&holdings_table(&holdings));
+        for rule in kept.rules.keys() {
             context.printer.line(format!("pull-through rule {rule}: keep: other grids are in this account"));
         }
-        for rule in &rules {
+        for rule in unwanted.rules.keys() {
             context.printer.line(format!("pull-through rule {rule}: delete"));
         }
+        let rules: Vec<&String> = unwanted.rules.keys().collect();
         let document = serde_json::json!({ "repositories": unwanted.repositories, "rules": rules });
         if self.dry_run {
             return context.printer.data(&Table::default(), &document);
@@ -73,16 +47,11 @@ impl Prune {
         confirm(context)?;
         let lease = infrastructure.lease().await?;
         let pruned = async {
+            let survey = infrastructure.survey().await?;
+            let now = look(&infrastructure, &config, &survey).await?;
+            unchanged(&now, &(holdings, unwanted.clone(), kept.clone()))?;
             let terraform = infrastructure.terraform().await?;
-            let mut variables = infrastructure.wanted_variables(&config, &survey);
-            if let Some(repositories) = variables["repositories"].as_array_mut() {
-                repositories.extend(kept.iter().map(|name| serde_json::Value::from(name.as_str())));
-            }
-            if let Some(rules) = variables["pull_through_cache_rules"].as_object_mut() {
-                rules.extend(kept_rules.iter().map(|(prefix, upstream)| {
-                    (prefix.clone(), serde_json::json!({ "upstream": upstream, "credential_arn": null }))
-                }));
-            }
+            let variables = infrastructure.variables(&config, &survey, &kept);
             infrastructure.prune(terraform, &variables, &unwanted.repositories).await
         };
         let result = pruned.await;
@@ -90,4 +59,27 @@ impl Prune {
         result?;
         context.printer.data(&Table::default(), &document)
     }
+}
+
+/// What is no longer wanted: all the repositories with what they hold, then what goes, then what others keep here.
+async fn look(
+    infrastructure: &Infrastructure<'_>,
+    config: &Config,
+    survey: &Survey,
+) -> anyhow::Result<(Vec<Holding>, NoLongerWanted, NoLongerWanted)> {
+    let mut unwanted = survey.no_longer_wanted(config);
+    let is_unwanted = |name: &str| unwanted.repositories.iter().any(|unwanted| unwanted == name);
+    let Holdings { repositories, others, .. } = infrastructure.holdings(survey, is_unwanted).await?;
+    let mut kept = NoLongerWanted::default();
+    (unwanted.repositories, kept.repositories) = {
+        let names = |free| {
+            let held = repositories.iter().filter(move |held| held.is_free() == free);
+            held.map(|held| held.repository.clone()).collect()
+        };
+        (names(true), names(false))
+    };
+    if others {
+        std::mem::swap(&mut unwanted.rules, &mut kept.rules);
+    }
+    Ok((repositories, unwanted, kept))
 }

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 
 use anyhow::Context as _;
 
-use super::{Infrastructure, REPOSITORY, RULE, Survey, explain};
+use super::workplace::explain;
+use super::{Infrastructure, REPOSITORY, RULE, Survey};
 use crate::aws::kms;
 use crate::aws::proof::{Begun, Beside};
 use crate::config::Config;
@@ -50,7 +51,7 @@ impl Infrastructure<'_> {
         let terraform = self.terraform().await?;
         let room = tempfile::tempdir().context("could not make a directory for the variables")?;
         let file = room.path().join("grid.tfvars.json");
-        std::fs::write(&file, self.variables(config, &survey).to_string())
+        std::fs::write(&file, self.sparing_variables(config, &survey).to_string())
             .context("could not write terraform's variables")?;
         for (address, id) in &lost {
             self.context.interrupt.check()?;

@@ -70,7 +70,7 @@ pub(super) async fn plan<'a>(run: &Run<'a>, leased: bool) -> anyhow::Result<Opti
             infrastructure.key(),
         ))
         .await?;
-    let variables = infrastructure.variables(&config, &survey);
+    let variables = infrastructure.sparing_variables(&config, &survey);
     let proven = !run.request.refresh && infrastructure.is_proven(&variables, &survey)?;
     let planned = if proven {
         None

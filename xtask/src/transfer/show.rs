@@ -13,7 +13,6 @@ use crate::aws::{OtherRegion, proof};
 use crate::commands::Context;
 use crate::config::RUNTIMES_REPOSITORY;
 use crate::error::{Exit, FailWith as _, ending, exit_of, render};
-use crate::infrastructure::no_longer_wanted;
 use crate::runtimes;
 use crate::ui::{Table, units};
 
@@ -242,7 +241,7 @@ fn resources(context: &Context, run: &Run<'_>, plan: &Plan<'_>, report: &Report)
             proof::UNSEEN
         ));
     }
-    let forgotten = no_longer_wanted(&run.config, &resources.survey);
+    let forgotten = resources.survey.no_longer_wanted(&run.config);
     // With --only, what is not named is still wanted.
     if run.request.only.is_empty() && !forgotten.repositories.is_empty() {
         let names = forgotten.repositories.join(", ");

@@ -1,9 +1,13 @@
 //! The AWS resources of a grid, which terraform owns: what stands, what would change, and the proof that nothing
 //! would.
 
+mod holdings;
 mod recovery;
+mod survey;
+mod visible;
+mod workplace;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,40 +17,27 @@ use jiff::Timestamp;
 use registry::{Client, Reference};
 use serde_json::Value;
 
-use crate::aws::bucket::StateBucket;
-use crate::aws::ecr::{Ecr, Repository};
+use crate::aws::ecr::Ecr;
 use crate::aws::lease::{Lease, Patience};
 use crate::aws::proof::{self, Begun, Beside, Proof};
 use crate::aws::state::State;
 use crate::aws::{self, Aws};
 use crate::commands::{Context, StateBucketName};
 use crate::config::Config;
-use crate::config::tfvars::Existing;
-use crate::error::{Exit, FailWith as _, ending, failure};
-use crate::local;
-use crate::terraform::{self, Backend, Event, LocalModule, PlanRequest, Terraform, TerraformError};
+use crate::error::{Exit, FailWith as _, failure};
+use crate::terraform::{self, Event, PlanRequest, Terraform, TerraformError};
 use crate::ui::units;
 
-/// The resource type of a repository in the state.
-pub const REPOSITORY: &str = "aws_ecr_repository";
-/// The resource type of a pull-through cache rule in the state.
-pub const RULE: &str = "aws_ecr_pull_through_cache_rule";
+pub use holdings::{Holding, Holdings, table as holdings_table};
+pub use survey::{NoLongerWanted, REPOSITORY, RULE, Survey};
+pub use workplace::terraform_data;
+
+use survey::NULL_RESOURCE;
+use workplace::explain;
 
 /// How long an apply waits for terraform's own lock at least: the lease keeps other applies away, and a plan of somebody
 /// else's holds the lock for moments only.
 const BRIEF: Duration = Duration::from_secs(60);
-
-/// What the Makefile's module did its work with.
-const NULL_RESOURCE: &str = "null_resource";
-
-/// How long AWS may take until it shows a repository that it said it created.
-const VISIBLE_BOUND: Duration = Duration::from_secs(60);
-
-/// Terraform, ready to run.
-struct Workplace {
-    terraform: Terraform,
-    init_needed: bool,
-}
 
 /// A plan, and the file that holds it as long as this lives.
 pub struct Planned {
@@ -55,39 +46,6 @@ pub struct Planned {
     terraform: Terraform,
     out: PathBuf,
     _room: tempfile::TempDir,
-}
-
-/// What stands in the account, read without terraform.
-#[derive(Clone, Debug)]
-pub struct Survey {
-    /// What the terraform state owns.
-    pub state: State,
-    /// Every repository of the account and region.
-    pub repositories: BTreeMap<String, Repository>,
-    /// Every pull-through cache rule: prefix to upstream.
-    pub rules: BTreeMap<String, String>,
-    beside: Option<Beside>,
-}
-
-impl Survey {
-    /// Whether the Makefile's module wrote the state last: its `null_resource`s are still there.
-    fn is_makefiles(&self) -> bool {
-        self.state.owned.contains_key(NULL_RESOURCE)
-    }
-
-    /// Stops at a state that has to be taken over first, which changes it and so is not done in passing.
-    ///
-    /// # Errors
-    /// The state is the Makefile's.
-    pub fn refuse_makefile(&self) -> anyhow::Result<()> {
-        if !self.is_makefiles() {
-            return Ok(());
-        }
-        Err(failure(Exit::Config, "the terraform state is the Makefile's, with its null_resources")).hint(
-            Exit::Config,
-            "`cargo xtask init-images` takes it over: a copy is put beside it, nothing in AWS changes",
-        )
-    }
 }
 
 /// The grid's AWS resources.
@@ -156,39 +114,27 @@ impl<'a> Infrastructure<'a> {
         )
     }
 
-    /// The values of the module's variables, as images.toml has it. What others created is used and left alone.
-    pub fn wanted_variables(&self, config: &Config, survey: &Survey) -> Value {
-        let foreign = Existing {
-            repositories: survey
-                .repositories
-                .values()
-                .filter(|repository| !survey.state.owns(REPOSITORY, &repository.name))
-                .map(|repository| (repository.name.clone(), repository.uri.clone()))
-                .collect(),
-            pull_through: survey
-                .rules
-                .iter()
-                .filter(|(prefix, _)| !survey.state.owns(RULE, prefix))
-                .map(|(prefix, upstream)| (prefix.clone(), upstream.clone()))
-                .collect(),
-        };
-        config.tfvars(&self.context.settings.tag, self.aws.region(), &foreign)
-    }
-
-    /// The values of the module's variables under which nothing is deleted: what this grid created and no longer wants
-    /// stays until `prune`.
-    pub fn variables(&self, config: &Config, survey: &Survey) -> Value {
-        let mut variables = self.wanted_variables(config, survey);
-        let no_longer_wanted = no_longer_wanted(config, survey);
+    /// The values of the module's variables: what images.toml wants, and `kept` of what it no longer does. What others created
+    /// is used and left alone.
+    pub fn variables(&self, config: &Config, survey: &Survey, kept: &NoLongerWanted) -> Value {
+        let mut variables = config.tfvars(&self.context.settings.tag, self.aws.region(), &survey.foreign());
         if let Some(repositories) = variables["repositories"].as_array_mut() {
-            repositories.extend(no_longer_wanted.repositories.iter().map(|name| Value::from(name.as_str())));
+            repositories.extend(kept.repositories.iter().map(|name| Value::from(name.as_str())));
         }
         if let Some(rules) = variables["pull_through_cache_rules"].as_object_mut() {
-            for (prefix, upstream) in no_longer_wanted.rules {
-                rules.insert(prefix, serde_json::json!({ "upstream": upstream, "credential_arn": null }));
+            for (prefix, upstream) in &kept.rules {
+                rules.insert(
+                    prefix.clone(),
+                    serde_json::json!({ "upstream": upstream, "credential_arn": null }),
+                );
             }
         }
         variables
+    }
+
+    /// The variables under which nothing is deleted: what this grid created and no longer wants stays until `prune`.
+    pub fn sparing_variables(&self, config: &Config, survey: &Survey) -> Value {
+        self.variables(config, survey, &survey.no_longer_wanted(config))
     }
 
     /// Whether what stands was proven to be what is wanted, so that a plan would be empty.
@@ -206,7 +152,7 @@ impl<'a> Infrastructure<'a> {
     /// AWS refuses or does not answer.
     pub async fn prove(&self, config: &Config) -> anyhow::Result<()> {
         let survey = self.survey().await?;
-        let proof = self.proof(&self.variables(config, &survey), &survey)?;
+        let proof = self.proof(&self.sparing_variables(config, &survey), &survey)?;
         Beside::Proof(proof).write(self.aws, &self.bucket, &self.key).await
     }
 
@@ -255,88 +201,6 @@ impl<'a> Infrastructure<'a> {
     fn proof(&self, variables: &Value, survey: &Survey) -> anyhow::Result<Proof> {
         let inputs = proof::inputs(&self.context.paths.module(), &variables.to_string())?;
         Ok(Proof::now(inputs, survey.state.etag.clone(), &survey.repositories, &survey.rules))
-    }
-
-    /// Terraform in its directory, connected with this state; `terraform init` is run where that was not done.
-    ///
-    /// # Errors
-    /// Terraform is missing, the bucket will not do, or the initialisation fails.
-    pub async fn terraform(&self) -> anyhow::Result<Terraform> {
-        let workplace = self.workplace().await?;
-        if !workplace.init_needed && self.is_connected(&workplace.terraform) {
-            return Ok(workplace.terraform);
-        }
-        StateBucket::new(self.aws, &self.bucket).check().await?;
-        self.init(workplace.terraform).await
-    }
-
-    /// Runs `terraform init`, whatever was done before.
-    ///
-    /// # Errors
-    /// Terraform is missing or fails.
-    pub async fn initialise(&self) -> anyhow::Result<()> {
-        self.init(self.workplace().await?.terraform).await.map(drop)
-    }
-
-    async fn init(&self, terraform: Terraform) -> anyhow::Result<Terraform> {
-        let lane = self.context.printer.progress().lane("terraform init");
-        let printer = self.context.printer.clone();
-        let backend = Backend {
-            bucket: self.bucket.clone(),
-            region: self.aws.region().to_owned(),
-            key: Some(self.key.clone()),
-            kms_key_id: self.kms_key.clone(),
-        };
-        let told = move |line: &str| {
-            lane.news(line);
-            printer.detail(line);
-        };
-        terraform.init(&backend, true, told).await.map_err(explain)?;
-        Ok(terraform)
-    }
-
-    /// Whether the last `terraform init` here was for this very state.
-    fn is_connected(&self, terraform: &Terraform) -> bool {
-        #[derive(serde::Deserialize)]
-        struct Connected {
-            backend: Inner,
-        }
-        #[derive(serde::Deserialize)]
-        struct Inner {
-            config: BTreeMap<String, Value>,
-        }
-        let file = terraform.dir().join(".terraform/terraform.tfstate");
-        let Ok(bytes) = std::fs::read(file) else { return false };
-        let Ok(connected) = serde_json::from_slice::<Connected>(&bytes) else { return false };
-        let is = |name: &str, value: &str| {
-            connected.backend.config.get(name).and_then(Value::as_str) == Some(value)
-        };
-        terraform.is_initialised()
-            && is("bucket", &self.bucket)
-            && is("key", &self.key)
-            && is("region", self.aws.region())
-    }
-
-    /// The module's directory and what terraform has to be told there: on AWS the module itself, under `--local` a copy
-    /// with the stand-in provider.
-    async fn workplace(&self) -> anyhow::Result<Workplace> {
-        let program = Terraform::find().map_err(explain)?;
-        let context = self.context;
-        let mut workplace = if context.settings.local {
-            let provider = local::provider(&context.paths, &context.printer).await?;
-            let laid = LocalModule::lay_out(&context.paths.module(), &directory(context), &provider)
-                .map_err(explain)?;
-            let terraform = Terraform::new(program, laid.dir)
-                .env("TF_CLI_CONFIG_FILE", laid.cli_config.display().to_string());
-            Workplace { terraform, init_needed: laid.init_needed }
-        } else {
-            Workplace { terraform: Terraform::new(program, context.paths.module()), init_needed: false }
-        };
-        for (name, value) in context.aws_environment(self.aws) {
-            workplace.terraform = workplace.terraform.env(name, value);
-        }
-        workplace.terraform = workplace.terraform.lock_timeout(context.settings.lock_timeout);
-        Ok(workplace)
     }
 
     /// What terraform would do.
@@ -475,14 +339,6 @@ impl<'a> Infrastructure<'a> {
         Ok(())
     }
 
-    async fn wait_until_known(&self, repository: &Reference, client: &Client) -> anyhow::Result<()> {
-        let mut wait = Wait::new();
-        while !client.has_repository(repository).await.exit(Exit::Registry)? {
-            wait.again(|| repository.to_string()).await?;
-        }
-        Ok(())
-    }
-
     async fn carry_out(&self, planned: &Planned) -> anyhow::Result<()> {
         self.context.interrupt.check()?;
         let creates = recovery::creates(&planned.plan);
@@ -524,25 +380,6 @@ impl<'a> Infrastructure<'a> {
         work.await
     }
 
-    /// AWS is eventually consistent: asked until it shows every repository and rule, within a bound.
-    async fn wait_until_visible(&self, config: &Config) -> anyhow::Result<()> {
-        let mut wait = Wait::new();
-        loop {
-            let (repositories, rules) =
-                tokio::try_join!(self.ecr.repositories(), self.ecr.pull_through_rules())?;
-            let names = config.repositories.iter().filter(|name| !repositories.contains_key(*name));
-            let prefixes = config.pull_through.iter().map(|rule| &rule.prefix);
-            let absent: Vec<&str> = names
-                .chain(prefixes.filter(|prefix| !rules.contains_key(*prefix)))
-                .map(String::as_str)
-                .collect();
-            if absent.is_empty() {
-                return Ok(());
-            }
-            wait.again(|| absent.join(", ")).await?;
-        }
-    }
-
     /// Marks every repository that the grid uses and does not manage; its own are marked by terraform.
     ///
     /// # Errors
@@ -558,77 +395,4 @@ impl<'a> Infrastructure<'a> {
         }
         Ok(())
     }
-}
-
-/// Asking again, with growing pauses and within [`VISIBLE_BOUND`].
-struct Wait {
-    since: tokio::time::Instant,
-    pause: Duration,
-}
-
-impl Wait {
-    fn new() -> Self {
-        Self { since: tokio::time::Instant::now(), pause: Duration::from_millis(50) }
-    }
-
-    /// Pauses before the next question, or gives up on what is `absent`.
-    async fn again(&mut self, absent: impl FnOnce() -> String) -> anyhow::Result<()> {
-        if self.since.elapsed() > VISIBLE_BOUND {
-            let message = format!("ECR does not show {} after {} s", absent(), VISIBLE_BOUND.as_secs());
-            return Err(failure(Exit::Registry, message))
-                .hint(Exit::Registry, "run it again; nothing is done twice");
-        }
-        tokio::time::sleep(self.pause).await;
-        self.pause = (self.pause * 2).min(Duration::from_secs(2));
-        Ok(())
-    }
-}
-
-/// What this grid created and images.toml no longer names.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct NoLongerWanted {
-    /// Repositories.
-    pub repositories: Vec<String>,
-    /// Rules: prefix to upstream.
-    pub rules: BTreeMap<String, String>,
-}
-
-/// What the state owns, still stands, and is not in images.toml.
-pub fn no_longer_wanted(config: &Config, survey: &Survey) -> NoLongerWanted {
-    let owned = |resource| survey.state.owned.get(resource).into_iter().flatten();
-    NoLongerWanted {
-        repositories: owned(REPOSITORY)
-            .filter(|name| !config.repositories.contains(name) && survey.repositories.contains_key(*name))
-            .cloned()
-            .collect(),
-        rules: owned(RULE)
-            .filter(|prefix| !config.pull_through.iter().any(|rule| rule.prefix == **prefix))
-            .filter_map(|prefix| Some((prefix.clone(), survey.rules.get(prefix)?.clone())))
-            .collect(),
-    }
-}
-
-/// Where terraform works: in the module itself, or under `--local` beside a copy of it, because the emulated AWS has
-/// another provider.
-pub fn directory(context: &Context) -> PathBuf {
-    if context.settings.local { context.paths.local().join("terraform") } else { context.paths.module() }
-}
-
-/// What `terraform init` left: the connection with the state, and the provider.
-pub fn terraform_data(context: &Context) -> PathBuf {
-    let module = if context.settings.local { directory(context).join("module") } else { directory(context) };
-    module.join(".terraform")
-}
-
-/// Terraform's errors with their exit code and hint.
-fn explain(error: TerraformError) -> anyhow::Error {
-    let exit = match &error {
-        TerraformError::Missing | TerraformError::TooOld { .. } => Exit::MissingTool,
-        TerraformError::Credentials { .. } | TerraformError::Denied { .. } => Exit::Credentials,
-        TerraformError::Refused { .. } => Exit::Refused,
-        TerraformError::Interrupted | TerraformError::Killed { .. } => Exit::Interrupted,
-        _ => Exit::Terraform,
-    };
-    let hint = error.hint();
-    ending(exit, hint, error)
 }

@@ -1,0 +1,82 @@
+//! What repositories hold and who else uses them, read before anything is deleted.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures_util::future::try_join_all;
+
+use super::{Infrastructure, Survey};
+use crate::ui::{Table, units};
+
+/// A repository, and what deleting it would take along.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Holding {
+    /// Its name.
+    pub repository: String,
+    /// Images in it.
+    pub images: usize,
+    /// Their size in bytes.
+    pub bytes: u64,
+    /// The other grids that mark it as used: it is kept for them.
+    pub used_by: BTreeSet<String>,
+}
+
+/// Who uses what in the account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holdings {
+    /// Those that were asked for.
+    pub repositories: Vec<Holding>,
+    /// Every repository of the account with the grids that mark it as used.
+    pub marks: BTreeMap<String, BTreeSet<String>>,
+    /// Whether another grid is in the account. Any may pull through a rule, and nothing on a rule says which does.
+    pub others: bool,
+}
+
+impl Infrastructure<'_> {
+    /// What the repositories hold that `wanted` says yes to, and who uses which repository of the account.
+    ///
+    /// # Errors
+    /// AWS refuses or does not answer.
+    pub async fn holdings(&self, survey: &Survey, wanted: impl Fn(&str) -> bool) -> anyhow::Result<Holdings> {
+        let tag = &self.context.settings.tag;
+        let marks = survey.repositories.values().map(|repository| async move {
+            anyhow::Ok((repository.name.clone(), self.ecr.marks(repository).await?))
+        });
+        let marks: BTreeMap<String, BTreeSet<String>> = try_join_all(marks).await?.into_iter().collect();
+        let wanted = marks.iter().filter(|(name, _)| wanted(name)).map(|(name, marks)| async move {
+            let images = self.ecr.images(name).await?;
+            anyhow::Ok(Holding {
+                repository: name.clone(),
+                images: images.len(),
+                bytes: images.iter().map(|image| image.size).sum(),
+                used_by: marks.iter().filter(|grid| *grid != tag).cloned().collect(),
+            })
+        });
+        let repositories = try_join_all(wanted).await?;
+        let others = marks.values().flatten().any(|grid| grid != tag);
+        Ok(Holdings { repositories, marks, others })
+    }
+}
+
+impl Holding {
+    /// Whether nobody else uses it.
+    pub fn is_free(&self) -> bool {
+        self.used_by.is_empty()
+    }
+}
+
+/// The repositories as a person is asked about them.
+pub fn table(holdings: &[Holding]) -> Table {
+    let mut table = Table::new(["REPOSITORY", "IMAGES", "SIZE", ""]);
+    for Holding { repository, images, bytes, used_by } in holdings {
+        let verdict = if used_by.is_empty() {
+            "delete".to_owned()
+        } else {
+            let grids = used_by.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+            format!(
+                "keep: used by {grids}; `aws ecr delete-repository --force --repository-name {repository}` deletes it"
+            )
+        };
+        table.row([repository.clone(), images.to_string(), units::bytes(*bytes), verdict]);
+    }
+    table
+}

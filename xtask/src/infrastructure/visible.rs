@@ -1,0 +1,70 @@
+//! AWS is eventually consistent: what it said it created is asked for until it shows.
+
+use std::time::Duration;
+
+use registry::{Client, Reference};
+
+use super::Infrastructure;
+use crate::config::Config;
+use crate::error::{Exit, FailWith as _, failure};
+
+/// How long AWS may take until it shows a repository that it said it created.
+const VISIBLE_BOUND: Duration = Duration::from_secs(60);
+
+impl Infrastructure<'_> {
+    /// Waits until ECR's API shows every repository and rule.
+    pub(super) async fn wait_until_visible(&self, config: &Config) -> anyhow::Result<()> {
+        let mut wait = Wait::new();
+        loop {
+            let (repositories, rules) =
+                tokio::try_join!(self.ecr.repositories(), self.ecr.pull_through_rules())?;
+            let names = config.repositories.iter().filter(|name| !repositories.contains_key(*name));
+            let prefixes = config.pull_through.iter().map(|rule| &rule.prefix);
+            let absent: Vec<&str> = names
+                .chain(prefixes.filter(|prefix| !rules.contains_key(*prefix)))
+                .map(String::as_str)
+                .collect();
+            if absent.is_empty() {
+                return Ok(());
+            }
+            wait.again(|| absent.join(", ")).await?;
+        }
+    }
+
+    /// Waits until the registry takes pushes for what ECR's API shows.
+    pub(super) async fn wait_until_known(
+        &self,
+        repository: &Reference,
+        client: &Client,
+    ) -> anyhow::Result<()> {
+        let mut wait = Wait::new();
+        while !client.has_repository(repository).await.exit(Exit::Registry)? {
+            wait.again(|| repository.to_string()).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Asking again, with growing pauses and within [`VISIBLE_BOUND`].
+struct Wait {
+    since: tokio::time::Instant,
+    pause: Duration,
+}
+
+impl Wait {
+    fn new() -> Self {
+        Self { since: tokio::time::Instant::now(), pause: Duration::from_millis(50) }
+    }
+
+    /// Pauses before the next question, or gives up on what is `absent`.
+    async fn again(&mut self, absent: impl FnOnce() -> String) -> anyhow::Result<()> {
+        if self.since.elapsed() > VISIBLE_BOUND {
+            let message = format!("ECR does not show {} after {} s", absent(), VISIBLE_BOUND.as_secs());
+            return Err(failure(Exit::Registry, message))
+                .hint(Exit::Registry, "run it again; nothing is done twice");
+        }
+        tokio::time::sleep(self.pause).await;
+        self.pause = (self.pause * 2).min(Duration::from_secs(2));
+        Ok(())
+    }
+}

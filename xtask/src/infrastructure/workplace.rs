@@ -1,0 +1,128 @@
+//! Terraform's directory: connected with the grid's state, or about to be.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use super::Infrastructure;
+use crate::aws::bucket::StateBucket;
+use crate::commands::Context;
+use crate::error::{Exit, ending};
+use crate::local;
+use crate::terraform::{Backend, LocalModule, Terraform, TerraformError};
+
+/// Terraform, ready to run.
+struct Workplace {
+    terraform: Terraform,
+    init_needed: bool,
+}
+
+impl Infrastructure<'_> {
+    /// Terraform in its directory, connected with this state; `terraform init` is run where that was not done.
+    ///
+    /// # Errors
+    /// Terraform is missing, the bucket will not do, or the initialisation fails.
+    pub async fn terraform(&self) -> anyhow::Result<Terraform> {
+        let workplace = self.workplace().await?;
+        if !workplace.init_needed && self.is_connected(&workplace.terraform) {
+            return Ok(workplace.terraform);
+        }
+        StateBucket::new(self.aws, &self.bucket).check().await?;
+        self.init(workplace.terraform).await
+    }
+
+    /// Runs `terraform init`, whatever was done before.
+    ///
+    /// # Errors
+    /// Terraform is missing or fails.
+    pub async fn initialise(&self) -> anyhow::Result<()> {
+        self.init(self.workplace().await?.terraform).await.map(drop)
+    }
+
+    pub(super) async fn init(&self, terraform: Terraform) -> anyhow::Result<Terraform> {
+        let lane = self.context.printer.progress().lane("terraform init");
+        let printer = self.context.printer.clone();
+        let backend = Backend {
+            bucket: self.bucket.clone(),
+            region: self.aws.region().to_owned(),
+            key: Some(self.key.clone()),
+            kms_key_id: self.kms_key.clone(),
+        };
+        let told = move |line: &str| {
+            lane.news(line);
+            printer.detail(line);
+        };
+        terraform.init(&backend, true, told).await.map_err(explain)?;
+        Ok(terraform)
+    }
+
+    /// Whether the last `terraform init` here was for this very state.
+    fn is_connected(&self, terraform: &Terraform) -> bool {
+        #[derive(serde::Deserialize)]
+        struct Connected {
+            backend: Inner,
+        }
+        #[derive(serde::Deserialize)]
+        struct Inner {
+            config: BTreeMap<String, Value>,
+        }
+        let file = terraform.dir().join(".terraform/terraform.tfstate");
+        let Ok(bytes) = std::fs::read(file) else { return false };
+        let Ok(connected) = serde_json::from_slice::<Connected>(&bytes) else { return false };
+        let is = |name: &str, value: &str| {
+            connected.backend.config.get(name).and_then(Value::as_str) == Some(value)
+        };
+        terraform.is_initialised()
+            && is("bucket", &self.bucket)
+            && is("key", &self.key)
+            && is("region", self.aws.region())
+    }
+
+    /// The module's directory and what terraform has to be told there: on AWS the module itself, under `--local` a copy
+    /// with the stand-in provider.
+    async fn workplace(&self) -> anyhow::Result<Workplace> {
+        let program = Terraform::find().map_err(explain)?;
+        let context = self.context;
+        let mut workplace = if context.settings.local {
+            let provider = local::provider(&context.paths, &context.printer).await?;
+            let laid = LocalModule::lay_out(&context.paths.module(), &directory(context), &provider)
+                .map_err(explain)?;
+            let terraform = Terraform::new(program, laid.dir)
+                .env("TF_CLI_CONFIG_FILE", laid.cli_config.display().to_string());
+            Workplace { terraform, init_needed: laid.init_needed }
+        } else {
+            Workplace { terraform: Terraform::new(program, context.paths.module()), init_needed: false }
+        };
+        for (name, value) in context.aws_environment(self.aws) {
+            workplace.terraform = workplace.terraform.env(name, value);
+        }
+        workplace.terraform = workplace.terraform.lock_timeout(context.settings.lock_timeout);
+        Ok(workplace)
+    }
+}
+
+/// Where terraform works: in the module itself, or under `--local` beside a copy of it, because the emulated AWS has
+/// another provider.
+pub fn directory(context: &Context) -> PathBuf {
+    if context.settings.local { context.paths.local().join("terraform") } else { context.paths.module() }
+}
+
+/// What `terraform init` left: the connection with the state, and the provider.
+pub fn terraform_data(context: &Context) -> PathBuf {
+    let module = if context.settings.local { directory(context).join("module") } else { directory(context) };
+    module.join(".terraform")
+}
+
+/// Terraform's errors with their exit code and hint.
+pub(super) fn explain(error: TerraformError) -> anyhow::Error {
+    let exit = match &error {
+        TerraformError::Missing | TerraformError::TooOld { .. } => Exit::MissingTool,
+        TerraformError::Credentials { .. } | TerraformError::Denied { .. } => Exit::Credentials,
+        TerraformError::Refused { .. } => Exit::Refused,
+        TerraformError::Interrupted | TerraformError::Killed { .. } => Exit::Interrupted,
+        _ => Exit::Terraform,
+    };
+    let hint = error.hint();
+    ending(exit, hint, error)
+}
