@@ -18,6 +18,7 @@ pub struct Gate {
     host: String,
     held: Receiver<String>,
     open: Arc<AtomicBool>,
+    waiting: Arc<Mutex<Vec<TcpStream>>>,
 }
 
 impl Gate {
@@ -29,11 +30,14 @@ impl Gate {
         let (sender, held) = channel();
         let open = Arc::new(AtomicBool::new(false));
         let opened = Arc::clone(&open);
+        let waiting = Arc::<Mutex<Vec<TcpStream>>>::default();
+        let held_here = Arc::clone(&waiting);
         let (host, hold): (_, Arc<Mutex<Hold>>) = (host.to_owned(), Arc::new(Mutex::new(Box::new(hold))));
         std::thread::spawn(move || {
             for client in listener.incoming().filter_map(Result::ok) {
                 let Ok(server) = TcpStream::connect(&host) else { continue };
                 let (hold, sender, opened) = (Arc::clone(&hold), sender.clone(), Arc::clone(&opened));
+                let held_here = Arc::clone(&held_here);
                 let mut back = (server.try_clone().unwrap(), client.try_clone().unwrap());
                 std::thread::spawn(move || {
                     // An error is an end that went away.
@@ -48,6 +52,7 @@ impl Gate {
                         let line = String::from_utf8_lossy(line);
                         let shut = line.ends_with(" HTTP/1.1") && !opened.load(Ordering::SeqCst);
                         if shut && hold.lock().unwrap()(&line) {
+                            held_here.lock().unwrap().push(client.try_clone().unwrap());
                             let _ = sender.send(line.into_owned());
                             // Held for as long as the client waits.
                             while let Ok(1..) = client.read(&mut chunk) {}
@@ -61,7 +66,7 @@ impl Gate {
                 });
             }
         });
-        Self { host: gate, held, open }
+        Self { host: gate, held, open, waiting }
     }
 
     /// Where the gate is.
@@ -72,6 +77,15 @@ impl Gate {
     /// Lets everything through from here on.
     pub fn open(&self) {
         self.open.store(true, Ordering::SeqCst);
+    }
+
+    /// Lets everything through from here on, and hangs up on those that wait.
+    pub fn cut(&self) {
+        self.open();
+        for client in self.waiting.lock().unwrap().drain(..) {
+            // It may have gone by itself.
+            let _ = client.shutdown(Shutdown::Both);
+        }
     }
 
     /// Waits until a request is held, and gives its first line.

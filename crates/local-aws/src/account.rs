@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::fault::Fault;
 use crate::http::{header, query, value};
+use crate::server::App;
 use crate::time::now_millis;
 
 /// One account in one region: what ECR and KMS keep apart.
@@ -53,6 +54,8 @@ pub(crate) enum NoCaller {
     Unsigned,
     Malformed,
     Expired,
+    /// The signature is of another time than now.
+    Skewed,
 }
 
 impl Caller {
@@ -60,7 +63,15 @@ impl Caller {
     ///
     /// An access key of twelve digits is that account's; `ROLE.name.session` is an assumed role's; one beginning with
     /// `expired` has expired.
-    pub(crate) fn of(parts: &Parts, default_account: &str) -> Result<Self, NoCaller> {
+    pub(crate) fn of(parts: &Parts, app: &App) -> Result<Self, NoCaller> {
+        let caller = Self::signed(parts, &app.config.account)?;
+        if app.quirks.session_expired() {
+            return Err(NoCaller::Expired);
+        }
+        if app.quirks.clock_skew() { Err(NoCaller::Skewed) } else { Ok(caller) }
+    }
+
+    fn signed(parts: &Parts, default_account: &str) -> Result<Self, NoCaller> {
         let credential = match header(parts, "authorization") {
             Some(text) => {
                 let fields = text.strip_prefix("AWS4-HMAC-SHA256").ok_or(NoCaller::Malformed)?;
@@ -128,6 +139,10 @@ impl NoCaller {
             Self::Expired => Fault::client(
                 "ExpiredTokenException",
                 "The security token included in the request is expired",
+            ),
+            Self::Skewed => Fault::client(
+                "InvalidSignatureException",
+                "Signature expired: 20261122T094400Z is now earlier than 20261122T095900Z (20261122T101400Z - 15 min.)",
             ),
         }
     }
@@ -198,7 +213,7 @@ mod tests {
 
     #[test]
     fn the_caller_comes_from_the_header() {
-        let caller = Caller::of(
+        let caller = Caller::signed(
             &parts("AWS4-HMAC-SHA256 Credential=local/20261122/eu-west-1/ecr/aws4_request, SignedHeaders=host, Signature=0"),
             "123456789012",
         )
@@ -217,7 +232,7 @@ mod tests {
 
     #[test]
     fn a_damaged_header_is_refused() {
-        let refused = |text| matches!(Caller::of(&parts(text), "1"), Err(NoCaller::Malformed));
+        let refused = |text| matches!(Caller::signed(&parts(text), "1"), Err(NoCaller::Malformed));
         assert!(refused("AWS4-HMAC-SHA256 Credential=local/20261122/eu-west-1/ecr/aws4_request"));
         assert!(refused("AWS4-HMAC-SHA256 Credential=local, SignedHeaders=host, Signature=0"));
         assert!(refused("Bearer x"));

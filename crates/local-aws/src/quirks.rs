@@ -32,6 +32,10 @@ pub enum Quirk {
     EventualConsistency(u32),
     /// `late-listing=N`: a new repository or rule is left out of the next N listings; asked for by its name it is there.
     LateListing(u32),
+    /// `session-expired`: whoever signs a request does it with a session that is over.
+    SessionExpired,
+    /// `clock-skew`: every signature is too old.
+    ClockSkew,
     /// `deny:ACTION`: that IAM action is refused.
     Deny(String),
     /// `hold-answer=N:WORDS`: the answer to the Nth request whose `SERVICE ACTION PATH` holds these words is kept back, after
@@ -64,6 +68,8 @@ const KNOWN: &[&str] = &[
     "drop-connection-on-unknown-repo",
     "eventual-consistency=N",
     "late-listing=N",
+    "session-expired",
+    "clock-skew",
     "deny:SERVICE:ACTION",
     "hold-answer=N:WORDS",
 ];
@@ -99,6 +105,8 @@ impl FromStr for Quirk {
             "expire-tokens-after-n-requests" => Self::ExpireTokensAfter(number(None)?),
             "no-location-on-manifest-put" => Self::NoLocationOnManifestPut,
             "drop-connection-on-unknown-repo" => Self::DropConnectionOnUnknownRepo,
+            "session-expired" => Self::SessionExpired,
+            "clock-skew" => Self::ClockSkew,
             "eventual-consistency" => Self::EventualConsistency(small(None)?),
             "late-listing" => Self::LateListing(small(None)?),
             "hold-answer" => {
@@ -121,6 +129,8 @@ impl fmt::Display for Quirk {
             Self::DropConnectionOnUnknownRepo => f.write_str("drop-connection-on-unknown-repo"),
             Self::EventualConsistency(requests) => write!(f, "eventual-consistency={requests}"),
             Self::LateListing(listings) => write!(f, "late-listing={listings}"),
+            Self::SessionExpired => f.write_str("session-expired"),
+            Self::ClockSkew => f.write_str("clock-skew"),
             Self::Deny(action) => write!(f, "deny:{action}"),
             Self::HoldAnswer { nth, words } => write!(f, "hold-answer={nth}:{words}"),
         }
@@ -229,6 +239,14 @@ impl Quirks {
 
     pub(crate) fn no_location(&self) -> bool {
         self.find(|quirk| (*quirk == Quirk::NoLocationOnManifestPut).then_some(())).is_some()
+    }
+
+    pub(crate) fn session_expired(&self) -> bool {
+        self.find(|quirk| (*quirk == Quirk::SessionExpired).then_some(())).is_some()
+    }
+
+    pub(crate) fn clock_skew(&self) -> bool {
+        self.find(|quirk| (*quirk == Quirk::ClockSkew).then_some(())).is_some()
     }
 
     pub(crate) fn drops_connection(&self) -> bool {
@@ -344,6 +362,8 @@ mod tests {
             "drop-connection-on-unknown-repo",
             "eventual-consistency=2",
             "late-listing=2",
+            "session-expired",
+            "clock-skew",
             "deny:ecr:PutImage",
             "hold-answer=2:ecr CreateRepository",
         ] {

@@ -149,8 +149,13 @@ async fn outcome(
         entry.iam = vec![format!("{}Version", action.iam)];
     }
     let bytes = read(body, MOST_BYTES).await?;
-    let caller = Caller::of(parts, &app.config.account).map_err(|none| match none {
+    let caller = Caller::of(parts, app).map_err(|none| match none {
         NoCaller::Expired => Fault::client("ExpiredToken", "The provided token has expired."),
+        NoCaller::Skewed => Fault::new(
+            StatusCode::FORBIDDEN,
+            "RequestTimeTooSkewed",
+            "The difference between the request time and the current time is too large.",
+        ),
         NoCaller::Unsigned => Fault::new(StatusCode::FORBIDDEN, "AccessDenied", "Access Denied"),
         NoCaller::Malformed => Fault::client(
             "AuthorizationHeaderMalformed",

@@ -1,0 +1,201 @@
+//! What an operator reads when AWS says no, word by word: `messages/NAME.txt`. `UPDATE=1` writes them anew; read them as
+//! somebody does who was woken up.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
+
+use std::path::PathBuf;
+
+use e2e::{ACCOUNT, Ended, Gate, Images, Run, World, programs, root};
+use serde_json::json;
+
+const BUCKET: &str = "htc-grid-local-state";
+const TRANSFER: &str = "transfer-images --auto-approve";
+
+const IMAGES: &str = r#"schema_version = 1
+[images]
+curl = "curlimages/curl:7.85.0"
+"#;
+
+fn world() -> Option<World> {
+    let world = World::new(Images::Small)?;
+    world.write("images.toml", IMAGES);
+    Some(world)
+}
+
+fn initialised() -> Option<World> {
+    if !programs(&["terraform"]) {
+        return None;
+    }
+    let world = world()?;
+    world.xtask("init-images --create-state-bucket").ok();
+    Some(world)
+}
+
+/// `xtask` as it meets AWS itself: the emulated one by its address alone, with keys, and no profile but those of `config`.
+fn outside(world: &World, line: &str, config: &str) -> Run {
+    let config = world.write("aws-config", config);
+    world
+        .sourced()
+        .args(line)
+        .env("AWS_ENDPOINT_URL", format!("http://{}", world.aws().host))
+        .env("AWS_EC2_METADATA_DISABLED", "true")
+        .env("AWS_CONFIG_FILE", config)
+        .env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
+}
+
+fn with_keys(run: Run, key: &str) -> Run {
+    run.env("AWS_ACCESS_KEY_ID", key).env("AWS_SECRET_ACCESS_KEY", "local")
+}
+
+/// The error, its causes and its hints, without what is another on each machine.
+fn message(world: &World, run: &Ended) -> String {
+    let lines = run.stderr.lines().skip_while(|line| !line.starts_with("error: ")).collect::<Vec<_>>();
+    assert!(!lines.is_empty(), "no error in\n{run}");
+    let mut text = lines.join("\n").replace(&world.path("").display().to_string(), "DIR/");
+    text = text.replace(&root().display().to_string(), "PROJECT");
+    if world.path("local/local-aws/server.json").exists() {
+        text = text.replace(&world.aws().host, "HOST");
+    }
+    // What AWS numbers its answers with.
+    let words = text.split_inclusive([' ', '\n']).scan(false, |id, word| {
+        let shown = if *id { "ID, ".to_owned() } else { word.to_owned() };
+        *id = word.trim_end() == "RequestID:";
+        Some(shown)
+    });
+    format!("exit code {}\n{}\n", run.code.unwrap(), words.collect::<String>())
+}
+
+#[track_caller]
+fn reads(world: &World, name: &str, run: &Ended) {
+    let path: PathBuf = root().join("tests/tests/messages").join(format!("{name}.txt"));
+    let found = message(world, run);
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(&path, &found).unwrap();
+    }
+    let wanted = std::fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(found, wanted, "{name} reads otherwise than written down; all of it:\n{run}");
+}
+
+#[test]
+fn a_missing_permission() {
+    let Some(world) = initialised() else { return };
+    for (name, denied, command) in [
+        ("denied-token", "ecr:GetAuthorizationToken", TRANSFER),
+        ("denied-state", "s3:GetObject", TRANSFER),
+        ("denied-bucket", "s3:GetBucketVersioning", "init-images"),
+        ("denied-repository", "ecr:CreateRepository", TRANSFER),
+        ("denied-push", "ecr:PutImage", TRANSFER),
+    ] {
+        world.aws().quirks(&[&format!("deny:{denied}")]);
+        let run = world.xtask(command).end();
+        reads(&world, name, &run);
+        assert!(run.stderr.contains(denied), "the IAM action is named: {run}");
+    }
+    world.aws().quirks(&[]);
+    world.xtask(TRANSFER).ok();
+}
+
+#[test]
+fn a_session_that_ends_in_the_middle_of_a_transfer() {
+    if !programs(&["terraform"]) {
+        return;
+    }
+    let Some(mut world) = world() else { return };
+    world.xtask("init-images --create-state-bucket").ok();
+    let gate = Gate::before(world.samples(), |line| line.starts_with("GET") && line.contains("/blobs/"));
+    world.route("docker.io", format!("http://{}/docker.io", gate.host()));
+    let mut run = world.xtask(TRANSFER).start();
+    run.wait_for("terraform");
+    gate.wait();
+    // Terraform is done, and bytes are on their way.
+    world.aws().quirks(&["session-expired"]);
+    gate.cut();
+    reads(&world, "session-ended-in-transfer", &run.end());
+
+    world.aws().quirks(&[]);
+    let after = world.xtask(TRANSFER).end();
+    assert!(after.code == Some(0) || after.stderr.contains("lease"), "{after}");
+}
+
+#[test]
+fn a_session_that_is_over_and_a_clock_that_is_wrong() {
+    let Some(world) = initialised() else { return };
+    world.aws().quirks(&["session-expired"]);
+    reads(&world, "session-over", &world.xtask(TRANSFER).end());
+    world.aws().quirks(&["clock-skew"]);
+    reads(&world, "clock-skew", &world.xtask(TRANSFER).end());
+}
+
+#[test]
+fn a_single_sign_on_that_has_expired() {
+    let Some(world) = world() else { return };
+    world.xtask("local up").ok();
+    let config = "[profile bank]\nsso_session = bank\nsso_account_id = 123456789012\nsso_role_name = ops\nregion = eu-west-1\n\
+                  [sso-session bank]\nsso_region = eu-west-1\nsso_start_url = https://bank.awsapps.com/start\n";
+    let run = outside(&world, "list-images --profile bank", config).end();
+    reads(&world, "sso-expired", &run);
+}
+
+#[test]
+fn a_bucket_that_will_not_do() {
+    let Some(world) = initialised() else { return };
+    let aws = world.aws();
+    let named = |line: &str, bucket: &str| {
+        world.xtask(line).arg(format!("S3_IMAGE_TFSTATE_HTCGRID_BUCKET_NAME={bucket}")).end()
+    };
+    let place = "<CreateBucketConfiguration><LocationConstraint>eu-west-1</LocationConstraint></CreateBucketConfiguration>";
+    aws.bucket("210987654321", "PUT", "somebody-elses", place);
+    aws.bucket(ACCOUNT, "PUT", "plain", place);
+    aws.bucket(ACCOUNT, "PUT", "open", place);
+    aws.bucket(ACCOUNT, "DELETE", "open?publicAccessBlock", "");
+    reads(&world, "bucket-missing", &named("init-images", "nobody-made-this"));
+    reads(&world, "bucket-of-somebody-else", &named("init-images", "somebody-elses"));
+    reads(&world, "bucket-in-another-region", &named("init-images REGION=eu-central-1", BUCKET));
+    reads(&world, "bucket-without-versioning", &named("init-images", "plain"));
+    reads(&world, "bucket-with-many-faults", &named("init-images", "open"));
+
+    // What the hint says is what helps, and a policy that is missing is no reason to stop.
+    named("init-images --create-state-bucket", "plain");
+    aws.bucket(ACCOUNT, "DELETE", "plain?policy", "");
+    let run = named("init-images", "plain");
+    assert_eq!(run.code, Some(0), "{run}");
+    let warning = "warning: state bucket plain: its policy does not refuse requests without TLS (aws:SecureTransport); \
+                   `cargo xtask init-images --create-state-bucket` adds that";
+    assert!(run.stderr.lines().any(|line| line == warning), "{run}");
+    let run = named("init-images --create-state-bucket", "plain");
+    assert!(run.stderr.contains("mended: its policy does not refuse"), "{run}");
+    let run = named("init-images", "plain");
+    assert!(!run.stderr.contains("warning") && run.stderr.contains("encrypted with S3's own key"), "{run}");
+    // A policy that may not be read is worth a word, and no more.
+    aws.quirks(&["deny:s3:GetBucketPolicy"]);
+    let run = named("init-images", "plain");
+    assert!(run.code == Some(0) && run.stderr.contains("s3:GetBucketPolicy is not allowed"), "{run}");
+}
+
+#[test]
+fn another_account_and_another_region_than_expected() {
+    let Some(world) = initialised() else { return };
+    let aws = world.aws();
+    aws.forget();
+    reads(
+        &world,
+        "another-account",
+        &world.xtask(TRANSFER).arg("--expect-account").arg("210987654321").end(),
+    );
+    world.write("images.toml", &IMAGES.replace("[images]", "account = \"210987654321\"\n[images]"));
+    for command in [TRANSFER, "init-images --create-state-bucket", "auto-destroy-images", "prune"] {
+        reads(&world, "another-account", &world.xtask(command).end());
+    }
+    let actions: Vec<_> = aws.log().into_iter().map(|entry| entry["action"].clone()).collect();
+    assert_eq!(actions, vec![json!("GetCallerIdentity"); 5], "nothing else was asked");
+
+    world.write("images.toml", IMAGES);
+    let run =
+        world.xtask("transfer-images --dry-run REGION=eu-west-1").env("AWS_DEFAULT_REGION", "us-east-1").ok();
+    let headline = run.stderr.lines().find(|line| line.starts_with("account ")).unwrap();
+    assert!(headline.contains("region eu-west-1 (warning: AWS_DEFAULT_REGION says us-east-1)"), "{headline}");
+    let config = "[profile far]\nregion = ap-south-1\n";
+    let run = with_keys(outside(&world, "list-images --profile far REGION=eu-west-1", config), "local").ok();
+    let first = run.stderr.lines().next().unwrap();
+    assert_eq!(first, "warning: the AWS profile far says ap-south-1; this run works in eu-west-1");
+}
