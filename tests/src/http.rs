@@ -3,6 +3,8 @@
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
+use crate::gate::BOUND;
+
 /// An answer.
 #[derive(Clone, Debug)]
 pub struct Response {
@@ -38,6 +40,7 @@ pub fn request(method: &str, url: &str, headers: &[(&str, &str)], body: &[u8]) -
     let rest = url.strip_prefix("http://").expect("plain HTTP on loopback");
     let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
     let mut stream = TcpStream::connect(host).unwrap_or_else(|error| panic!("{url}: {error}"));
+    stream.set_read_timeout(Some(BOUND)).unwrap();
     let mut head = format!(
         "{method} /{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Length: {}\r\n",
         body.len()
@@ -49,7 +52,7 @@ pub fn request(method: &str, url: &str, headers: &[(&str, &str)], body: &[u8]) -
     stream.write_all(head.as_bytes()).unwrap();
     stream.write_all(body).unwrap();
     let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).unwrap();
+    stream.read_to_end(&mut answer).unwrap_or_else(|error| panic!("{url}: {error}"));
     let end =
         answer.windows(4).position(|four| four == b"\r\n\r\n").unwrap_or_else(|| panic!("{url}: no answer"));
     let head = String::from_utf8_lossy(&answer[..end]).into_owned();

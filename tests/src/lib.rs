@@ -24,7 +24,7 @@ mod world;
 pub use container::{Container, LocalBuilds, engine};
 pub use emulator::Aws;
 pub use engine::EngineOfItsOwn;
-pub use gate::Gate;
+pub use gate::{BOUND, Gate};
 pub use http::{Response, get, request};
 pub use project::Project;
 pub use registry::DebianRegistry;

@@ -3,12 +3,15 @@
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::gate::BOUND;
+
+/// How long a run may take that a test waits for: a demo that makes its images from packages is the longest.
+const LONGEST: Duration = Duration::from_secs(1800);
 
 /// A run that is not started yet.
 #[derive(Debug)]
@@ -122,16 +125,18 @@ impl Run {
             let _ = pipe.write_all(text.as_bytes());
         }
         let mut stdout = child.stdout.take().unwrap();
-        let out = std::thread::spawn(move || {
+        let (whole, out) = channel();
+        std::thread::spawn(move || {
             let mut text = String::new();
-            stdout.read_to_string(&mut text).map(|_| text).unwrap_or_default()
+            // Nobody listens where the test has failed.
+            let _ = whole.send(stdout.read_to_string(&mut text).map(|_| text).unwrap_or_default());
         });
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let (sender, lines) = channel();
         std::thread::spawn(move || {
             stderr.lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
         });
-        Running { child, out: Some(out), lines, seen: String::new(), started, _stdin: stdin }
+        Running { child, out, lines, seen: String::new(), started, _stdin: stdin }
     }
 }
 
@@ -139,7 +144,7 @@ impl Run {
 #[derive(Debug)]
 pub struct Running {
     child: Child,
-    out: Option<std::thread::JoinHandle<String>>,
+    out: Receiver<String>,
     lines: Receiver<String>,
     seen: String,
     started: Instant,
@@ -149,14 +154,26 @@ pub struct Running {
 impl Running {
     /// Waits until a line of stderr holds `words`.
     pub fn wait_for(&mut self, words: &str) -> String {
+        let until = Instant::now() + BOUND;
         loop {
-            let Ok(line) = self.lines.recv_timeout(BOUND) else {
+            let Some(line) = self.line(until, words) else {
                 panic!("stderr ended without {words:?}:\n{}", self.seen);
             };
-            self.seen += &format!("{line}\n");
             if line.contains(words) {
                 return line;
             }
+        }
+    }
+
+    /// The next line of stderr while `what` is waited for; none at its end.
+    fn line(&mut self, until: Instant, what: &str) -> Option<String> {
+        match self.lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            Ok(line) => {
+                self.seen += &format!("{line}\n");
+                Some(line)
+            }
+            Err(RecvTimeoutError::Disconnected) => None,
+            Err(RecvTimeoutError::Timeout) => panic!("no {what:?} in time:\n{}", self.seen),
         }
     }
 
@@ -188,14 +205,27 @@ impl Running {
     }
 
     /// Waits for the end.
-    pub fn end(mut self) -> Ended {
-        while let Ok(line) = self.lines.recv() {
-            self.seen += &format!("{line}\n");
-        }
-        let status = self.child.wait().unwrap();
-        let stdout = self.out.take().unwrap().join().unwrap();
+    pub fn end(self) -> Ended {
+        self.end_within(LONGEST)
+    }
+
+    /// Waits for the end, which has to come within `bound`.
+    pub fn end_within(mut self, bound: Duration) -> Ended {
+        let until = Instant::now() + bound;
+        while self.line(until, "end").is_some() {}
+        // It has closed its stderr and is about to end.
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(Instant::now() < until, "it does not end:\n{}", self.seen);
+            std::thread::yield_now();
+        };
+        let took = self.started.elapsed();
+        let stdout = self.out.recv_timeout(until.saturating_duration_since(Instant::now()));
+        let stdout = stdout.unwrap_or_else(|error| panic!("stdout does not end: {error}\n{}", self.seen));
         let stderr = std::mem::take(&mut self.seen);
-        Ended { code: status.code(), stdout, stderr, took: self.started.elapsed() }
+        Ended { code: status.code(), stdout, stderr, took }
     }
 }
 

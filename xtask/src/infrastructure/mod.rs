@@ -358,15 +358,15 @@ impl<'a> Infrastructure<'a> {
         let patience = self.context.settings.lock_timeout.max(BRIEF);
         let terraform = planned.terraform.clone().lock_timeout(patience);
         let applied = self.announcing(terraform.apply(&planned.out, told)).await;
-        // Terraform got the Ctrl-C itself and ended in good order; its own words for that help nobody. A second one is
-        // another matter.
+        // Terraform got the Ctrl-C itself and ended in good order; its own words for that help nobody. Another one that
+        // stopped it in the middle is another matter.
         if !matches!(applied, Err(TerraformError::Killed { .. })) {
             self.context.interrupt.check()?;
         }
         applied.map_err(explain)
     }
 
-    /// Terraform's work, which a signal does not end at once: the user is told what goes on, and what a second one does.
+    /// Terraform's work, which a signal does not end at once: the user is told what goes on, and what another one does.
     async fn announcing<T>(&self, work: impl Future<Output = T>) -> T {
         tokio::pin!(work);
         tokio::select! {
@@ -374,8 +374,8 @@ impl<'a> Infrastructure<'a> {
             () = self.context.interrupt.comes() => {}
         }
         self.context.printer.line(
-            "interrupted: terraform finishes what it has begun and records it; a second Ctrl-C stops it at once, and \
-             the next run then looks for what it could not record",
+            "interrupted: terraform finishes what it has begun and records it; another Ctrl-C stops it in the middle, \
+             and the next run then looks for what it could not record",
         );
         work.await
     }
