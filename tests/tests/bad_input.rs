@@ -4,7 +4,7 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
-use e2e::{Ended, Images, World, programs};
+use e2e::{BUCKET, Ended, INTERRUPTED, Images, STATE, TERRAFORM, World, programs};
 use serde_json::json;
 
 const USAGE: i32 = 2;
@@ -12,12 +12,7 @@ const CONFIG: i32 = 3;
 const MISSING_TOOL: i32 = 4;
 const CREDENTIALS: i32 = 5;
 const REFUSED: i32 = 6;
-const TERRAFORM: i32 = 9;
 const DOCKER: i32 = 10;
-const INTERRUPTED: i32 = 130;
-
-const BUCKET: &str = "htc-grid-local-state";
-const STATE: &str = ".terraform/terraform.tfstate";
 
 /// One image, no runtime.
 const ONE: &str = r#"schema_version = 1

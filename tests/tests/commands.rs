@@ -6,12 +6,10 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use e2e::{
-    DebianRegistry, Ended, Images, LocalBuilds, World, digest, docker, engine, get, programs, read, root,
-    text,
+    BUCKET, DebianRegistry, Ended, Images, LocalBuilds, World, digest, docker, engine, get, programs, read,
+    root, text,
 };
 use serde_json::{Value, json};
-
-const BUCKET: &str = "htc-grid-local-state";
 
 const IMAGES: &str = r#"schema_version = 1
 [images]

@@ -9,10 +9,9 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
-use e2e::{Images, REGION, Run, World, programs, root, rounds, say};
+use e2e::{BUCKET, Images, REGION, Run, World, programs, root, rounds, say};
 use serde_json::json;
 
-const BUCKET: &str = "htc-grid-local-state";
 const CALLS: [&str; 6] = [
     "ecr DescribePullThroughCacheRules",
     "ecr DescribeRepositories",

@@ -5,10 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::PermissionsExt as _;
 
-use e2e::{ACCOUNT, Images, REGION, World, programs, root};
+use e2e::{ACCOUNT, BUCKET, Images, REGION, World, programs, root};
 use serde_json::{Value, json};
 
-const BUCKET: &str = "htc-grid-local-state";
 const TAG: &str = "prod";
 
 /// Every option that has calls of its own.

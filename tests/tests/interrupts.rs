@@ -5,37 +5,17 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use e2e::{Aws, DebianRegistry, Ended, Gate, Images, LocalBuilds, World, docker, get, programs};
+use e2e::{
+    BUCKET, DebianRegistry, Ended, Gate, INIT, INTERRUPTED, Images, LocalBuilds, STATE, TERRAFORM, World,
+    docker, get,
+};
 use rustix::process::{Signal, kill_process};
 use serde_json::Value;
 
-const BUCKET: &str = "htc-grid-local-state";
-const STATE: &str = ".terraform/terraform.tfstate";
-const INTERRUPTED: i32 = 130;
-const TERRAFORM: i32 = 9;
-
-const IMAGES: &str = r#"schema_version = 1
-[images]
-curl = "curlimages/curl:7.85.0"
-"kedacore/keda" = { source = "ghcr.io/kedacore/keda:2.11.2", platforms = "all" }
-[pull_through]
-ecr-public = "public.ecr.aws"
-[repositories]
-extra = ["awshpc", "submitter"]
-"#;
-
 fn initialised() -> Option<World> {
-    if !programs(&["terraform"]) {
-        return None;
-    }
-    let world = World::new(Images::Small)?;
-    world.write("images.toml", IMAGES);
-    world.xtask("init-images --create-state-bucket").ok();
+    let world = World::small_grid()?;
+    world.xtask(INIT).ok();
     Some(world)
-}
-
-fn lock(aws: &Aws, suffix: &str) -> Option<Vec<u8>> {
-    aws.object(BUCKET, &format!("{STATE}.{suffix}"))
 }
 
 /// Whatever was begun: each tag that can be seen stands on all its bytes.
@@ -45,7 +25,7 @@ fn nothing_is_half_visible(world: &World) -> usize {
 
 /// A killed run cannot give its lease back: the next one sees that its process is gone.
 fn lease_is_left(world: &World) -> String {
-    let lease: Value = serde_json::from_slice(&lock(&world.aws(), "transfer.lock").unwrap()).unwrap();
+    let lease: Value = serde_json::from_slice(&world.aws().lock("transfer.lock").unwrap()).unwrap();
     lease["who"].as_str().unwrap().to_owned()
 }
 
@@ -60,7 +40,7 @@ fn the_next_run_completes(world: &World) -> Ended {
         ["curl:7.85.0", "kedacore/keda:2.11.2"]
     );
     let aws = world.aws();
-    assert!(lock(&aws, "tflock").is_none() && lock(&aws, "transfer.lock").is_none());
+    assert!(aws.lock("tflock").is_none() && aws.lock("transfer.lock").is_none());
     next
 }
 
@@ -76,7 +56,7 @@ fn a_lease_is_taken_over_from_a_process_that_is_gone_and_from_no_other() {
     let early = world.xtask("transfer-images --auto-approve").end();
     early.failed(TERRAFORM, &[&who, "hint: ", "--lock-timeout"]);
     let aws = world.aws();
-    let held = lock(&aws, "transfer.lock").unwrap();
+    let held = aws.lock("transfer.lock").unwrap();
 
     run.signal(Signal::KILL);
     assert_eq!(run.end().code, None);
@@ -107,8 +87,8 @@ fn ctrl_c_during_terraforms_apply_leaves_a_state_that_the_next_run_goes_on_from(
     kill_process(aws.pid, Signal::CONT).unwrap();
     let run = run.end();
     run.failed(INTERRUPTED, &["error: interrupted"]);
-    assert!(lock(&aws, "tflock").is_none(), "terraform's lock stays: {run}");
-    assert!(lock(&aws, "transfer.lock").is_none(), "the lease stays: {run}");
+    assert!(aws.lock("tflock").is_none(), "terraform's lock stays: {run}");
+    assert!(aws.lock("transfer.lock").is_none(), "the lease stays: {run}");
     assert_eq!(nothing_is_half_visible(&world), 0);
     // What terraform had begun is in its state, and nothing else stands in the account.
     let state: Value = serde_json::from_slice(&aws.object(BUCKET, STATE).unwrap()).unwrap();
@@ -135,7 +115,7 @@ fn ctrl_c_during_a_copy_ends_it_at_once_and_gives_the_locks_back() {
     let run = run.end();
     run.failed(INTERRUPTED, &["error: interrupted"]);
     let aws = world.aws();
-    assert!(lock(&aws, "tflock").is_none() && lock(&aws, "transfer.lock").is_none(), "{run}");
+    assert!(aws.lock("tflock").is_none() && aws.lock("transfer.lock").is_none(), "{run}");
     assert!(nothing_is_half_visible(&world) <= 1);
     gate.open();
     the_next_run_completes(&world);

@@ -2,11 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
 
-use e2e::{Images, World, programs};
+use e2e::{BUCKET, Images, STATE, World, programs};
 use serde_json::{Value, json};
-
-const BUCKET: &str = "htc-grid-local-state";
-const STATE: &str = ".terraform/terraform.tfstate";
 
 const IMAGES: &str = r#"schema_version = 1
 [images]

@@ -5,10 +5,9 @@
 
 use std::path::PathBuf;
 
-use e2e::{ACCOUNT, Ended, Gate, Images, Run, World, programs, root};
+use e2e::{ACCOUNT, BUCKET, Ended, Gate, Images, Run, World, programs, root};
 use serde_json::json;
 
-const BUCKET: &str = "htc-grid-local-state";
 const TRANSFER: &str = "transfer-images --auto-approve";
 
 const IMAGES: &str = r#"schema_version = 1

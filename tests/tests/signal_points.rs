@@ -10,26 +10,13 @@ use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use e2e::{Aws, BOUND, Ended, Gate, Images, Running, World, programs, random, rounds, say, seed};
+use e2e::{
+    Aws, BOUND, BUCKET, Ended, Gate, INIT, INTERRUPTED, Running, STATE, TERRAFORM, World, programs, random,
+    rounds, say, seed,
+};
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Value, json};
 
-const BUCKET: &str = "htc-grid-local-state";
-const STATE: &str = ".terraform/terraform.tfstate";
-const INTERRUPTED: i32 = 130;
-const TERRAFORM: i32 = 9;
-
-const IMAGES: &str = r#"schema_version = 1
-[images]
-curl = "curlimages/curl:7.85.0"
-"kedacore/keda" = { source = "ghcr.io/kedacore/keda:2.11.2", platforms = "all" }
-[pull_through]
-ecr-public = "public.ecr.aws"
-[repositories]
-extra = ["awshpc", "submitter"]
-"#;
-
-const INIT: &str = "init-images --create-state-bucket";
 const TRANSFER: &str = "transfer-images --auto-approve";
 const DESTROY: &str = "auto-destroy-images";
 
@@ -59,11 +46,7 @@ enum Event {
 }
 
 fn started() -> Option<World> {
-    if !programs(&["terraform"]) {
-        return None;
-    }
-    let world = World::new(Images::Small)?;
-    world.write("images.toml", IMAGES);
+    let world = World::small_grid()?;
     world.xtask("local up").ok();
     Some(world)
 }
@@ -273,11 +256,11 @@ fn strike(phase: Phase, event: &Event, signal: Signal, group: bool) {
     if !killed {
         // A signal that comes with the last answer may come too late.
         assert!(matches!(ended.code, Some(INTERRUPTED | 0)), "{said}");
-        assert!(aws.object(BUCKET, &format!("{STATE}.transfer.lock")).is_none(), "the lease stays: {said}");
+        assert!(aws.lock("transfer.lock").is_none(), "the lease stays: {said}");
         // Who signals the group takes the provider's process away from terraform, unless it is a terminal.
         if !group || signal == Signal::INT {
             assert_eq!(orphans(&aws), Vec::<String>::new(), "{said}");
-            assert!(aws.object(BUCKET, &format!("{STATE}.tflock")).is_none(), "the lock stays: {said}");
+            assert!(aws.lock("tflock").is_none(), "the lock stays: {said}");
         }
     }
     settle(pid, &said);
@@ -300,7 +283,7 @@ fn strike(phase: Phase, event: &Event, signal: Signal, group: bool) {
     let after = world.xtask("transfer-images --format json").ok();
     assert_eq!(after.json()["changed"], false, "{said}\n{run}\n{after}");
     for lock in ["tflock", "transfer.lock"] {
-        assert!(aws.object(BUCKET, &format!("{STATE}.{lock}")).is_none(), "{lock} stays: {said}\n{run}");
+        assert!(aws.lock(lock).is_none(), "{lock} stays: {said}\n{run}");
     }
 }
 

@@ -2,12 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
 
-use e2e::{Aws, Ended, Images, World, programs, rounds, say};
+use e2e::{Aws, BUCKET, Ended, Images, STATE, TERRAFORM, World, programs, rounds, say};
 use serde_json::json;
-
-const BUCKET: &str = "htc-grid-local-state";
-const STATE: &str = ".terraform/terraform.tfstate";
-const TERRAFORM: i32 = 9;
 
 // From a registry that does not count pulls.
 const IMAGES: &str = r#"schema_version = 1
@@ -98,7 +94,7 @@ fn one_works_and_the_other_waits_or_refuses_by_name() {
         assert_eq!(worked, 1, "{said}");
         all_changes_are_under_a_lease(&aws, &said);
         for lock in ["tflock", "transfer.lock"] {
-            assert!(aws.object(BUCKET, &format!("{STATE}.{lock}")).is_none(), "{lock} stays\n{said}");
+            assert!(aws.lock(lock).is_none(), "{lock} stays\n{said}");
         }
         assert_eq!(aws.whole_tags(), tags, "{said}");
         let after = world.xtask("transfer-images --format json").ok();
