@@ -64,7 +64,6 @@ fn a_forced_rebuild_that_is_killed_anywhere_leaves_the_old_runtime() {
         // What it left on the disk, credentials among it, is its own alone: that of the one before is gone.
         assert_eq!((left("tmp"), left("target/xtask/scratch")), (1, 1), "{point}");
         assert_eq!(project.tags()[name], old.0, "{point}");
-        assert_eq!(project.run(name), old.1, "{point}");
 
         // Nothing is built a second time: no docker is there.
         let ordinary = || transfer("--format json").env("PATH", "/nonexistent").ok();
@@ -102,19 +101,12 @@ fn forced_rebuilds_a_failed_one_and_the_way_back_move_nothing_later() {
         ordinary();
     }
     assert_eq!(builds.len(), 3, "a forced rebuild gives new content");
-    let all_pull = || {
-        for (digest, said) in &builds {
-            let tag = format!("{name}-sha256-{}", &digest["sha256:".len()..][..12]);
-            assert_eq!((project.tags()[&tag].as_str(), project.run(&tag)), (digest.as_str(), said.clone()));
-        }
-    };
-    all_pull();
 
     // One that fails: the same inputs but for a step that the builder cannot do.
     let newest = project.tags();
     project.write("Dockerfile", &format!("{}RUN echo the-reason; exit 3\n", project.dockerfile()));
     project.transfer(host, "REBUILD_RUNTIMES=true").end().failed(10, &["the-reason", name]);
-    assert_eq!((project.tags(), project.run(name)), (newest.clone(), builds[&newest[name]].clone()));
+    assert_eq!(project.tags(), newest);
     project.write("Dockerfile", project.dockerfile());
     ordinary();
 
@@ -126,7 +118,10 @@ fn forced_rebuilds_a_failed_one_and_the_way_back_move_nothing_later() {
     assert_ne!(back[name], newest[name]);
     assert_eq!(project.run(name), builds[&back[name]]);
     ordinary();
-    all_pull();
+    for (digest, said) in &builds {
+        let tag = format!("{name}-sha256-{}", &digest["sha256:".len()..][..12]);
+        assert_eq!((project.tags()[&tag].as_str(), project.run(&tag)), (digest.as_str(), said.clone()));
+    }
     project.xtask(&format!("lock --update {name}")).ok();
     let run = project.transfer(host, "--format json").env("PATH", "/nonexistent").ok();
     assert_eq!((action(&run), project.tags()), ("promote".to_owned(), newest), "{run}");

@@ -1,7 +1,7 @@
 //! SIGINT, SIGTERM and SIGKILL at points of a run that are observed: an answer of AWS that is kept back, a source's blob that
 //! is asked for, a line of terraform's. The next run completes, and everything that was created is in the state.
 //!
-//! The points are drawn by `E2E_SEED`, in turns through all phases; all of them under `cargo xtask test --soak`.
+//! The points are drawn by `E2E_SEED`: one for each signal, and in turns through all phases under `cargo xtask test --soak`.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
 
@@ -287,7 +287,9 @@ fn strike(phase: Phase, event: &Event, signal: Signal, group: bool) {
     }
 }
 
-fn points(signal: Signal, first: usize) {
+/// Strikes at points of all phases under `cargo xtask test --soak`, and otherwise at one of `phase`, for which no life has to be
+/// recorded first: `sure` has the words of a request, and how many of them every life has.
+fn points(signal: Signal, phase: Phase, sure: &[(&str, usize)]) {
     if !programs(&["terraform"]) {
         return;
     }
@@ -296,8 +298,13 @@ fn points(signal: Signal, first: usize) {
     let mut hit: BTreeMap<Phase, usize> = BTreeMap::new();
     let all = rounds(1, 3 * PHASES.len());
     for point in 0..all {
-        let phase = PHASES[(first + point) % PHASES.len()];
-        let event = draw(phase, &mut chance);
+        let (phase, event) = if all == 1 {
+            let (words, count) = sure[random(&mut chance, sure.len())];
+            (phase, Event::Answer(1 + random(&mut chance, count), words.to_owned()))
+        } else {
+            let phase = PHASES[point % PHASES.len()];
+            (phase, draw(phase, &mut chance))
+        };
         // A terminal signals the whole group; `kill` and the kernel, short of memory, one process.
         let group = signal == Signal::INT || random(&mut chance, 2) == 0;
         say(&format!("{signal:?} {point}: {phase:?} {event:?} {}", if group { "group" } else { "alone" }));
@@ -309,17 +316,29 @@ fn points(signal: Signal, first: usize) {
 
 #[test]
 fn sigint_loses_nothing() {
-    points(Signal::INT, 0);
+    points(Signal::INT, Phase::Init, &[("", 6)]);
 }
 
 #[test]
 fn sigterm_loses_nothing() {
-    points(Signal::TERM, 1);
+    let deletes = [
+        ("ecr DeleteRepository", 4),
+        ("ecr DeletePullThroughCacheRule", 1),
+        ("kms DeleteAlias", 1),
+        ("kms ScheduleKeyDeletion", 1),
+    ];
+    points(Signal::TERM, Phase::Destroy, &deletes);
 }
 
 #[test]
 fn sigkill_loses_nothing() {
-    points(Signal::KILL, 0);
+    let creates = [
+        ("kms CreateKey", 1),
+        ("kms CreateAlias", 1),
+        ("ecr CreateRepository", 4),
+        ("ecr CreatePullThroughCacheRule", 1),
+    ];
+    points(Signal::KILL, Phase::Apply, &creates);
 }
 
 /// An apply that waits for AWS, and the words that the user then reads at Ctrl-C.
