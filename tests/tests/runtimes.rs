@@ -95,9 +95,12 @@ fn forced_rebuilds_a_failed_one_and_the_way_back_move_nothing_later() {
         assert_eq!(project.tags(), before);
     };
     let mut builds = BTreeMap::new();
-    for line in ["", "REBUILD_RUNTIMES=true", "REBUILD_RUNTIMES=true"] {
-        project.transfer(host, line).ok();
-        builds.insert(project.tags()[name].clone(), project.run(name));
+    for (line, terminal) in [("", false), ("REBUILD_RUNTIMES=true", false), ("REBUILD_RUNTIMES=true", true)] {
+        let run = project.transfer(host, line);
+        let run = if terminal { run.on_a_terminal().ok().stdout } else { run.ok().stderr };
+        let digest = project.tags()[name].clone();
+        assert!(run.contains(&format!("lambda:{name}: built and pushed, {digest}")), "{run}");
+        builds.insert(digest, project.run(name));
         ordinary();
     }
     assert_eq!(builds.len(), 3, "a forced rebuild gives new content");
@@ -124,6 +127,7 @@ fn forced_rebuilds_a_failed_one_and_the_way_back_move_nothing_later() {
     }
     project.xtask(&format!("lock --update {name}")).ok();
     let run = project.transfer(host, "--format json").env("PATH", "/nonexistent").ok();
+    assert!(run.stderr.contains(&format!("lambda:{name}: promoted, {}", newest[name])), "{run}");
     assert_eq!((action(&run), project.tags()), ("promote".to_owned(), newest), "{run}");
 }
 

@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::decide::{Action, Base, Planned, same_machine, tagged};
 use super::key::{INPUTS_LABEL, KEY_LABEL};
 use super::push::{self, BaseLayers};
-use super::{Context, Engine, LOCAL_REPOSITORY, RuntimeError, State, build_tag, key_tag, local_name};
+use super::{Context, Engine, How, LOCAL_REPOSITORY, RuntimeError, State, build_tag, key_tag, local_name};
 use crate::docker::{self, Cache, Docker, PrivateConfig, RegistryAuth};
 use crate::process::{Killer, Secret};
 
@@ -352,6 +352,8 @@ async fn publish(
         Some(held) => done.digest = planned.seen.or(Some(held)),
         None => move_runtime(context, planned, repository, &chosen, done).await?,
     }
+    let how = if done.built { How::Built } else { How::Pushed };
+    context.progress.state(&planned.name, &State::Done { how, digest: chosen.digest() });
     Ok(())
 }
 
@@ -386,6 +388,7 @@ async fn promote(context: &Context, planned: &Planned, digest: Digest) -> Result
     };
     let mut done = Done::default();
     move_runtime(context, planned, repository, &manifest, &mut done).await?;
+    context.progress.state(&planned.name, &State::Done { how: How::Promoted, digest });
     Ok(done)
 }
 

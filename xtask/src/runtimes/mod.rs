@@ -112,6 +112,24 @@ pub enum State {
     Verifying,
     /// Its tags are being put.
     Tagging,
+    /// It is where it should be.
+    Done {
+        /// What that took.
+        how: How,
+        /// The build that was put there.
+        digest: Digest,
+    },
+}
+
+/// What brought a runtime to where it should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// A build.
+    Built,
+    /// A push of what this machine had built before.
+    Pushed,
+    /// A tag, put on what the registry had.
+    Promoted,
 }
 
 /// Who hears how it goes.

@@ -11,7 +11,9 @@ use crate::config::lock::Lock;
 use crate::config::{Config, RUNTIMES_REPOSITORY};
 use crate::error::ending;
 use crate::process::Cmd;
-use crate::runtimes::{self, Action, Options, Outcome, Planned, Progress, RuntimeError, State, Surroundings};
+use crate::runtimes::{
+    self, Action, How, Options, Outcome, Planned, Progress, RuntimeError, State, Surroundings,
+};
 use crate::settings::Paths;
 use crate::target::Target;
 use crate::ui::{Lane, Printer, units};
@@ -182,6 +184,11 @@ impl Lanes {
         let lane = lanes.entry(runtime.to_owned()).or_insert_with(|| self.printer.progress().lane(runtime));
         lane.news(text);
     }
+
+    /// Takes the runtime's line away.
+    fn end(&self, runtime: &str) {
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner).remove(runtime);
+    }
 }
 
 impl Progress for Lanes {
@@ -200,6 +207,16 @@ impl Progress for Lanes {
             State::Pushing { bytes } => format!("pushing {}", units::bytes(*bytes)),
             State::Verifying => "verifying what was pushed".to_owned(),
             State::Tagging => "moving its tags".to_owned(),
+            State::Done { how, digest } => {
+                let how = match how {
+                    How::Built => "built and pushed",
+                    How::Pushed => "pushed",
+                    How::Promoted => "promoted",
+                };
+                self.end(runtime);
+                self.printer.line(format!("{RUNTIMES_REPOSITORY}:{runtime}: {how}, {digest}"));
+                return;
+            }
         };
         self.line(runtime, &text);
     }

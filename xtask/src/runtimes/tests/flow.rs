@@ -7,7 +7,7 @@ use registry::{Digest, Platform};
 use super::world::{World, plan_one, run_one, skipped};
 use crate::docker::Builder;
 use crate::process::Cmd;
-use crate::runtimes::{Action, Options, Runtime, RuntimeError, State, Why};
+use crate::runtimes::{Action, How, Options, Runtime, RuntimeError, State, Why};
 use crate::runtimes::{apply, builds, plan, rollback, smoke, why};
 
 /// No container client at all: whatever needs one fails.
@@ -65,6 +65,8 @@ async fn a_build_reaches_the_registry_once_and_is_never_done_again() {
     let context = emptied.context("docker");
     let (action, outcome) = run_one(&context, &runtime, false).await;
     assert_eq!((action, outcome.result.unwrap().digest), (Action::Push, Some(digest)));
+    let last = emptied.fake.states.lock().unwrap().last().cloned();
+    assert_eq!(last, Some(State::Done { how: How::Pushed, digest }));
 }
 
 #[tokio::test(flavor = "multi_thread")]
