@@ -15,13 +15,14 @@ pub fn bytes(count: u64) -> String {
     if unit == 0 { format!("{count} B") } else { format!("{value:.1} {}", UNITS[unit]) }
 }
 
-/// A duration: `0.4 s`, `12 s`, `3 min 5 s`.
+/// A duration: `0.4 s`, `12 s`, `3 min 5 s`, `6 h 0 min`.
 pub fn duration(time: Duration) -> String {
     let seconds = time.as_secs();
     match seconds {
         0..=9 => format!("{:.1} s", time.as_secs_f64()),
         10..=119 => format!("{seconds} s"),
-        _ => format!("{} min {} s", seconds / 60, seconds % 60),
+        120..=7_199 => format!("{} min {} s", seconds / 60, seconds % 60),
+        _ => format!("{} h {} min", seconds / 3_600, seconds % 3_600 / 60),
     }
 }
 
@@ -55,6 +56,9 @@ mod tests {
         assert_eq!(bytes(203_423_744), "194.0 MiB");
         assert_eq!(duration(Duration::from_millis(420)), "0.4 s");
         assert_eq!(duration(Duration::from_secs(185)), "3 min 5 s");
+        assert_eq!(duration(Duration::from_secs(7_199)), "119 min 59 s");
+        assert_eq!(duration(Duration::from_secs(7_200)), "2 h 0 min");
+        assert_eq!(duration(Duration::from_secs(6 * 3_600 + 299)), "6 h 4 min");
         assert_eq!(age(Duration::from_secs(3 * 86_400)), "3 d");
         assert_eq!(
             (count(1, "image"), count(11, "repository")),
