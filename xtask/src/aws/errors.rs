@@ -75,6 +75,10 @@ fn advice(code: &str, status: Option<u16>, words: &str, action: &str) -> (Exit, 
             credentials("the region is not enabled in this account: choose another with REGION=")
         }
         _ if status == Some(403) => credentials(&format!("the caller needs the permission {action}")),
+        _ if code.is_empty() && words.contains("certificate") => (
+            Exit::Registry,
+            Some("where a company's proxy opens TLS, AWS_CA_BUNDLE names the file (PEM) with its CA".to_owned()),
+        ),
         _ if code.is_empty() && words.contains("credential") => credentials(
             "no AWS credentials were found: set AWS_PROFILE, run `aws sso login` or `aws configure`, or use --local",
         ),
@@ -97,6 +101,7 @@ mod tests {
         assert!(hint("RequestTimeTooSkewed", Some(403), "").contains("clock"));
         assert!(hint("", None, "no providers in chain provided credentials").contains("--local"));
         assert!(hint("", None, "dns error").contains("network"));
+        assert!(hint("", None, "invalid peer certificate: UnknownIssuer").contains("AWS_CA_BUNDLE"));
         assert_eq!(advice("ServerException", Some(500), "", "x").0, Exit::Registry);
     }
 }

@@ -4,9 +4,10 @@ use anyhow::Context as _;
 use clap::Args;
 
 use super::Context;
-use crate::config::lock::resolve::resolve_all;
+use crate::config::lock::resolve::{ResolveError, resolve_all};
 use crate::config::lock::update::Select;
-use crate::error::{Exit, FailWith as _, failure, render};
+use crate::error::{Exit, FailWith as _, ending, failure, render};
+use crate::transfer::registry_hint;
 
 /// Write images.lock: which digests the names in images.toml mean
 #[derive(Debug, Args)]
@@ -46,7 +47,12 @@ impl Lock {
         let mut failed = failed.into_iter();
         if let Some(first) = failed.next() {
             failed.for_each(|error| context.printer.line(render(&error.into())));
-            return Err(first).hint(Exit::Upstream, "images.lock was not touched");
+            let hint = match &first {
+                ResolveError::Registry { source, .. } => registry_hint(source).map(str::to_owned),
+                _ => None,
+            };
+            return Err(ending(Exit::Upstream, hint, first))
+                .hint(Exit::Upstream, "images.lock was not touched");
         }
         let after = before.merged(&config, &select, resolved);
         let diff = before.diff(&after);

@@ -19,6 +19,7 @@ use crate::target::Target;
 pub use images::jobs;
 pub use runtimes::{Neighbourhood, builder_context, explain as explain_runtime, wanted as wanted_runtimes};
 use show::Report;
+pub use show::registry_hint;
 
 /// What was asked for.
 #[derive(Clone, Debug, Default)]

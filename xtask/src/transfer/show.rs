@@ -407,6 +407,10 @@ pub fn registry_hint(error: &registry::Error) -> Option<&'static str> {
         ErrorKind::Manifest(ManifestError::Platform { .. }) => {
             Some("`platforms` in images.toml says which ones are wanted; \"all\" takes what there is")
         }
+        // Of the network's failures only a certificate's does not pass by itself.
+        ErrorKind::Network { .. } if !error.is_transient() => {
+            Some("where a company's proxy opens TLS, AWS_CA_BUNDLE names the file (PEM) with its CA")
+        }
         ErrorKind::Network { .. } | ErrorKind::Stalled { .. } => {
             Some("is the network up, and the registry reachable from here?")
         }

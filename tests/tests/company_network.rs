@@ -1,0 +1,254 @@
+//! A company's network: the only way out is a proxy that wants a password and opens TLS with the company's own CA. Every
+//! client of the process goes by the same variables.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
+
+use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+
+use base64::Engine as _;
+use e2e::{Images, REGION, Run, World};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+
+const USER: &str = "clerk:hush-hush";
+
+const IDENTITY: &str = "<GetCallerIdentityResponse><GetCallerIdentityResult><Arn>arn:aws:iam::123456789012:user/ops</Arn>\
+    <UserId>AIDA</UserId><Account>123456789012</Account></GetCallerIdentityResult></GetCallerIdentityResponse>";
+
+const IMAGES: &str = r#"schema_version = 1
+[images]
+curl = "curlimages/curl:7.85.0"
+keda = "ghcr.io/kedacore/keda:2.11.2"
+"#;
+
+/// Each command, and the hosts that its clients ask: the AWS SDK's, the ones of our own signed queries, the registries'.
+const ASKED: [(&str, &[&str]); 4] = [
+    ("init-images", &["sts.eu-west-1.amazonaws.com", "cloudformation.eu-west-1.amazonaws.com"]),
+    (
+        "init-images --state-bucket grid-state",
+        &["sts.eu-west-1.amazonaws.com", "grid-state.s3.eu-west-1.amazonaws.com"],
+    ),
+    ("list-images", &["sts.eu-west-1.amazonaws.com", "api.ecr.eu-west-1.amazonaws.com"]),
+    ("lock", &["registry-1.docker.io", "ghcr.io"]),
+];
+
+/// A proxy that opens what goes through it, and a server of its own for who comes without. It says whose keys these are, and
+/// forbids all else.
+struct Company {
+    port: u16,
+    ca: String,
+    noted: Arc<Mutex<Vec<String>>>,
+}
+
+impl Company {
+    fn start() -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, "the company");
+        let ca = params.self_signed(&key).unwrap().pem();
+        let issuer = Arc::new(Issuer::new(params, key));
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let company = Self { port: listener.local_addr().unwrap().port(), ca, noted: Arc::default() };
+        let noted = Arc::clone(&company.noted);
+        std::thread::spawn(move || {
+            for client in listener.incoming().filter_map(Result::ok) {
+                let (noted, issuer) = (Arc::clone(&noted), Arc::clone(&issuer));
+                // An error is a client that went away, or does not trust the certificate.
+                std::thread::spawn(move || serve(client, &issuer, &|line| noted.lock().unwrap().push(line)));
+            }
+        });
+        company
+    }
+
+    fn proxy(&self) -> String {
+        format!("http://{USER}@127.0.0.1:{}", self.port)
+    }
+
+    /// What came since this was last asked.
+    fn noted(&self) -> Vec<String> {
+        std::mem::take(&mut *self.noted.lock().unwrap())
+    }
+}
+
+fn serve(mut client: TcpStream, issuer: &Issuer<'_, KeyPair>, note: &dyn Fn(String)) -> std::io::Result<()> {
+    const HANDSHAKE: u8 = 22;
+    let mut first = [0];
+    client.peek(&mut first)?;
+    if first == [HANDSHAKE] {
+        return open(client, "0.0.0.0", issuer, note);
+    }
+    let head = head(&mut client)?;
+    let line = head.lines().next().unwrap_or_default().trim_end_matches(" HTTP/1.1");
+    let password =
+        format!("proxy-authorization: Basic {}", base64::engine::general_purpose::STANDARD.encode(USER));
+    let knows = head.lines().any(|line| line.eq_ignore_ascii_case(&password));
+    let is_for_proxy = !line.contains(" /");
+    note(if is_for_proxy && !knows { format!("{line} without the password") } else { line.to_owned() });
+    let Some(host) = line.strip_prefix("CONNECT ").and_then(|to| to.rsplit_once(':')) else {
+        return forbid(&mut client, &head);
+    };
+    client.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
+    open(client, host.0, issuer, note)
+}
+
+/// TLS with a client that believes to speak with `host`.
+fn open(
+    client: TcpStream,
+    host: &str,
+    issuer: &Issuer<'_, KeyPair>,
+    note: &dyn Fn(String),
+) -> std::io::Result<()> {
+    let key = KeyPair::generate().unwrap();
+    let certificate = CertificateParams::new([host.to_owned()]).unwrap().signed_by(&key, issuer).unwrap();
+    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let ring = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(ring)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], key)
+        .unwrap();
+    let connection = rustls::ServerConnection::new(Arc::new(config)).unwrap();
+    let mut client = rustls::StreamOwned::new(connection, client);
+    let head = head(&mut client)?;
+    note(host.to_owned());
+    if !host.starts_with("sts.") {
+        return forbid(&mut client, &head);
+    }
+    answer(&mut client, &head, "200 OK", IDENTITY)
+}
+
+fn forbid(client: &mut (impl Read + Write), head: &str) -> std::io::Result<()> {
+    answer(client, head, "403 Forbidden", "")
+}
+
+fn answer(client: &mut (impl Read + Write), head: &str, status: &str, body: &str) -> std::io::Result<()> {
+    let fields = head.lines().filter_map(|line| line.split_once(':'));
+    let length = fields.filter(|(name, _)| name.eq_ignore_ascii_case("content-length")).next_back();
+    let length = length.map_or(0, |(_, value)| value.trim().parse().unwrap());
+    std::io::copy(&mut Read::by_ref(client).take(length), &mut std::io::sink())?;
+    write!(
+        client,
+        "HTTP/1.1 {status}\r\ncontent-type: text/xml\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+        body.len()
+    )?;
+    client.flush()
+}
+
+fn head(client: &mut impl Read) -> std::io::Result<String> {
+    let (mut head, mut byte) = (Vec::new(), [0]);
+    while !head.ends_with(b"\r\n\r\n") {
+        client.read_exact(&mut byte)?;
+        head.push(byte[0]);
+    }
+    Ok(String::from_utf8_lossy(&head).into_owned())
+}
+
+/// The tool with keys, and without any word about where AWS or the registries are.
+fn run(world: &World, line: &str) -> Run {
+    let images = world.path("images.toml");
+    let run = world.bare().arg("--images").arg(images).args(line);
+    run.env("AWS_ACCESS_KEY_ID", "AKIA").env("AWS_SECRET_ACCESS_KEY", "key")
+}
+
+#[test]
+fn every_client_takes_the_proxy_and_trusts_its_ca() {
+    let Some(world) = World::new(Images::Small) else { return };
+    world.write("images.toml", IMAGES);
+    let company = Company::start();
+    let ca = world.write("ca.pem", &company.ca);
+    for (line, hosts) in ASKED {
+        let hosts: BTreeSet<String> = hosts.iter().map(|host| (*host).to_owned()).collect();
+        let tunnels: BTreeSet<String> = hosts.iter().map(|host| format!("CONNECT {host}:443")).collect();
+        for variable in ["AWS_CA_BUNDLE", "SSL_CERT_FILE"] {
+            let run = run(&world, line).env("AWS_REGION", REGION);
+            let ended = run.env("HTTPS_PROXY", company.proxy()).env(variable, &ca).end();
+            let noted = company.noted().into_iter().collect::<BTreeSet<_>>();
+            assert_eq!(noted, &hosts | &tunnels, "{line} with {variable}: {ended}");
+            assert!(!ended.to_string().contains("hush-hush"), "{ended}");
+        }
+        // Without the CA nothing is said to anybody, and the user learns why.
+        let run = run(&world, line).env("AWS_REGION", REGION);
+        let ended = run.env("HTTPS_PROXY", company.proxy()).end();
+        let noted = company.noted();
+        assert!(!noted.is_empty() && noted.iter().all(|line| tunnels.contains(line)), "{noted:?}: {ended}");
+        ended.failed(ended.code.unwrap(), &["UnknownIssuer", "AWS_CA_BUNDLE"]);
+        assert!(!ended.to_string().contains("hush-hush"), "{ended}");
+    }
+}
+
+#[test]
+fn no_proxy_and_this_machine_are_reached_without_the_proxy() {
+    let Some(world) = World::new(Images::Small) else { return };
+    world.write("images.toml", IMAGES);
+    let (company, server) = (Company::start(), Company::start());
+    let ca = world.write("ca.pem", &format!("{}{}", company.ca, server.ca));
+    let port = server.port;
+    // 0.0.0.0 leads to this machine, too, and no list says so.
+    for (scheme, host, no_proxy, direct) in [
+        ("http", "0.0.0.0", "", false),
+        ("http", "0.0.0.0", "example.com, 0.0.0.0", true),
+        ("http", "localhost", "", true),
+        ("http", "127.0.0.1", "example.com", true),
+        ("https", "0.0.0.0", "127.0.0.1", false),
+        ("https", "0.0.0.0", "0.0.0.0/8", true),
+        ("https", "0.0.0.0", "*", true),
+    ] {
+        let address = format!("{scheme}://{host}:{port}");
+        for line in ["list-images", "lock --upstream docker.io=URL --upstream ghcr.io=URL"] {
+            let ended = run(&world, &line.replace("URL", &address))
+                .env("AWS_REGION", REGION)
+                .env("AWS_ENDPOINT_URL", &address)
+                .env("AWS_CA_BUNDLE", &ca)
+                .env("HTTP_PROXY", company.proxy())
+                .env("https_proxy", company.proxy())
+                .env("NO_PROXY", no_proxy)
+                .end();
+            let (by_proxy, by_itself) = (company.noted(), server.noted());
+            let about =
+                format!("{line} at {address}, NO_PROXY={no_proxy}: {by_proxy:?} {by_itself:?} {ended}");
+            assert_eq!((by_proxy.is_empty(), by_itself.is_empty()), (direct, !direct), "{about}");
+            assert!(!by_proxy.iter().any(|line| line.contains("password")), "{about}");
+        }
+    }
+    // Without a region the machine is asked for its own, which a proxy does not know.
+    let run = run(&world, "list-images").env("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{port}"));
+    let ended = run.env("HTTP_PROXY", company.proxy()).end();
+    assert_eq!((company.noted(), server.noted().len()), (vec![], 1), "{ended}");
+}
+
+#[test]
+fn a_variable_that_leads_nowhere_is_named_and_its_password_is_not() {
+    let Some(world) = World::new(Images::Small) else { return };
+    world.write("images.toml", IMAGES);
+    let junk = world.write("junk.pem", "-----BEGIN CERTIFICATE-----\nno base64\n-----END CERTIFICATE-----\n");
+    let missing = world.path("nobody-made-this.pem");
+    let nothing = world.write("nothing.pem", "");
+    for (variable, value, words) in [
+        ("AWS_CA_BUNDLE", missing.to_str().unwrap(), "could not read the file that AWS_CA_BUNDLE names"),
+        (
+            "AWS_CA_BUNDLE",
+            nothing.to_str().unwrap(),
+            "the file that AWS_CA_BUNDLE names holds no PEM certificates",
+        ),
+        (
+            "AWS_CA_BUNDLE",
+            junk.to_str().unwrap(),
+            "hint: do the files of AWS_CA_BUNDLE and SSL_CERT_FILE hold sound",
+        ),
+        (
+            "SSL_CERT_FILE",
+            missing.to_str().unwrap(),
+            "hint: do the files of AWS_CA_BUNDLE and SSL_CERT_FILE hold sound",
+        ),
+        ("HTTPS_PROXY", "http://clerk:hush-hush@[proxy", "HTTPS_PROXY or ALL_PROXY is no proxy's address"),
+    ] {
+        let ended = run(&world, "lock").env(variable, value).end();
+        ended.failed(3, &[words]);
+        assert!(!ended.to_string().contains("hush-hush"), "{ended}");
+    }
+}
