@@ -126,13 +126,32 @@ fn a_session_that_is_over_and_a_clock_that_is_wrong() {
 }
 
 #[test]
-fn a_single_sign_on_that_has_expired() {
+fn a_single_sign_on_that_is_missing_or_over() {
     let Some(world) = world() else { return };
     world.xtask("local up").ok();
-    let config = "[profile bank]\nsso_session = bank\nsso_account_id = 123456789012\nsso_role_name = ops\nregion = eu-west-1\n\
-                  [sso-session bank]\nsso_region = eu-west-1\nsso_start_url = https://bank.awsapps.com/start\n";
-    let run = outside(&world, "list-images --profile bank", config).end();
+    let account =
+        "sso_session = bank\nsso_account_id = 123456789012\nsso_role_name = ops\nregion = eu-west-1\n";
+    let config = format!(
+        "[profile bank]\n{account}[default]\n{account}[sso-session bank]\nsso_region = eu-west-1\n\
+         sso_start_url = https://bank.awsapps.com/start\n"
+    );
+    let listed = |line: &str| outside(&world, line, &config).end();
+    reads(&world, "sso-missing", &listed("list-images --profile bank"));
+
+    // The file is named by the SHA-1 of the session's name.
+    let cache = world.path("home/.aws/sso/cache");
+    std::fs::create_dir_all(&cache).unwrap();
+    let token = cache.join("bdd240c8fe7174e6ac1cfdd5282de76eb7ad6815.json");
+    std::fs::write(token, r#"{"accessToken":"hush-hush","expiresAt":"2026-01-01T00:00:00Z"}"#).unwrap();
+    reads(&world, "sso-expired", &listed("list-images --profile bank"));
+    let run = outside(&world, "list-images", &config).env("AWS_PROFILE", "bank").end();
     reads(&world, "sso-expired", &run);
+    reads(&world, "sso-expired-default", &listed("list-images"));
+
+    // From before there were sessions.
+    let older = "[profile old]\nsso_account_id = 123456789012\nsso_role_name = ops\nregion = eu-west-1\n\
+                 sso_region = eu-west-1\nsso_start_url = https://bank.awsapps.com/start\n";
+    reads(&world, "sso-missing-older", &outside(&world, "list-images --profile old", older).end());
 }
 
 #[test]

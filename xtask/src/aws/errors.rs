@@ -10,11 +10,24 @@ pub fn explain<E>(error: SdkError<E, HttpResponse>, action: &str) -> anyhow::Err
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {
+    explain_with(error, action, std::env::var("AWS_PROFILE").ok().as_deref())
+}
+
+/// [`explain`], for the credentials of `profile`.
+pub fn explain_with<E>(error: SdkError<E, HttpResponse>, action: &str, profile: Option<&str>) -> anyhow::Error
+where
+    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+{
     let code = error.code().unwrap_or_default().to_owned();
     let status = error.raw_response().map(|response| response.status().as_u16());
     let words = words(&error);
     // The chain of credential providers hides its reason in the innermost causes.
-    let (exit, hint) = advice(&code, status, &DisplayErrorContext(&error).to_string(), action);
+    let told = DisplayErrorContext(&error).to_string();
+    let (exit, hint) = if code.is_empty() && is_about_sso(&told) {
+        (Exit::Credentials, Some(sso_login(profile)))
+    } else {
+        advice(&code, status, &told, action)
+    };
     ending(exit, hint, anyhow::anyhow!("{action}: {words}"))
 }
 
@@ -49,6 +62,21 @@ fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
     }
 }
 
+/// Whether the provider of credentials failed for want of a single sign-on: its token is missing, has ended or is refused
+/// (<https://github.com/smithy-lang/smithy-rs/tree/main/aws/rust-runtime/aws-config/src/sso>).
+fn is_about_sso(words: &str) -> bool {
+    ["SSO token", "/sso/cache/", "UnauthorizedException"].iter().any(|sign| words.contains(sign))
+}
+
+fn sso_login(profile: Option<&str>) -> String {
+    let profile = match profile.filter(|name| !name.is_empty()) {
+        Some(name) if name.contains(char::is_whitespace) => format!(" --profile {name:?}"),
+        Some(name) => format!(" --profile {name}"),
+        None => String::new(),
+    };
+    format!("nobody is signed in, or no longer: `aws sso login{profile}`, then re-run")
+}
+
 fn advice(code: &str, status: Option<u16>, words: &str, action: &str) -> (Exit, Option<String>) {
     let credentials = |hint: &str| (Exit::Credentials, Some(hint.to_owned()));
     match code {
@@ -77,7 +105,10 @@ fn advice(code: &str, status: Option<u16>, words: &str, action: &str) -> (Exit, 
         _ if status == Some(403) => credentials(&format!("the caller needs the permission {action}")),
         _ if code.is_empty() && words.contains("certificate") => (
             Exit::Registry,
-            Some("where a company's proxy opens TLS, AWS_CA_BUNDLE names the file (PEM) with its CA".to_owned()),
+            Some(
+                "where a company's proxy opens TLS, AWS_CA_BUNDLE names the file (PEM) with its CA"
+                    .to_owned(),
+            ),
         ),
         _ if code.is_empty() && words.contains("credential") => credentials(
             "no AWS credentials were found: set AWS_PROFILE, run `aws sso login` or `aws configure`, or use --local",
@@ -103,5 +134,20 @@ mod tests {
         assert!(hint("", None, "dns error").contains("network"));
         assert!(hint("", None, "invalid peer certificate: UnknownIssuer").contains("AWS_CA_BUNDLE"));
         assert_eq!(advice("ServerException", Some(500), "", "x").0, Exit::Registry);
+    }
+
+    #[test]
+    fn a_single_sign_on_that_is_over_names_the_login_of_its_profile() {
+        for words in [
+            "failed to load the cached SSO token",
+            "the SSO token has expired and cannot be refreshed",
+            "failed to read `/home/anna/.aws/sso/cache/bdd240c8.json`",
+        ] {
+            assert!(is_about_sso(words), "{words}");
+        }
+        assert!(!is_about_sso("no providers in chain provided credentials"));
+        assert!(sso_login(Some("bank")).contains("`aws sso login --profile bank`"));
+        assert!(sso_login(Some("my bank")).contains("`aws sso login --profile \"my bank\"`"));
+        assert!(sso_login(None).contains("`aws sso login`"));
     }
 }

@@ -74,7 +74,7 @@ impl Aws {
         http: reqwest::Client,
     ) -> anyhow::Result<Self> {
         let (config, region, other_regions) = configure(settings, endpoint, http).await;
-        let identity = identify(&config).await?;
+        let identity = identify(&config, profile_name(settings).as_deref()).await?;
         for expected in [settings.expect_account.as_deref(), expected_account].into_iter().flatten() {
             if identity.account != expected {
                 return Err(failure(
@@ -151,6 +151,11 @@ async fn configure(
     (config, region, others)
 }
 
+/// The profile that the user chose; the default one otherwise.
+fn profile_name(settings: &Settings) -> Option<String> {
+    settings.profile.clone().or_else(|| std::env::var("AWS_PROFILE").ok())
+}
+
 /// The region of the profile that is in use.
 async fn profile_region(settings: &Settings) -> Option<OtherRegion> {
     let mut provider = ProfileFileRegionProvider::builder();
@@ -158,8 +163,7 @@ async fn profile_region(settings: &Settings) -> Option<OtherRegion> {
         provider = provider.profile_name(name);
     }
     let region = provider.build().region().await?.to_string();
-    let named = settings.profile.clone().or_else(|| std::env::var("AWS_PROFILE").ok());
-    let by = format!("the AWS profile {}", named.as_deref().unwrap_or("default"));
+    let by = format!("the AWS profile {}", profile_name(settings).as_deref().unwrap_or("default"));
     Some(OtherRegion { by, region })
 }
 
@@ -178,12 +182,12 @@ fn other_regions(
         .collect()
 }
 
-async fn identify(config: &SdkConfig) -> anyhow::Result<Identity> {
+async fn identify(config: &SdkConfig, profile: Option<&str>) -> anyhow::Result<Identity> {
     let answer = aws_sdk_sts::Client::new(config)
         .get_caller_identity()
         .send()
         .await
-        .map_err(|error| errors::explain(error, "sts:GetCallerIdentity"))
+        .map_err(|error| errors::explain_with(error, "sts:GetCallerIdentity", profile))
         .context("could not find out whose AWS credentials these are")?;
     let account = answer.account.context("sts:GetCallerIdentity named no account")?;
     Ok(Identity { account, arn: answer.arn.unwrap_or_default() })
