@@ -296,8 +296,10 @@ impl TerraformError {
             Self::Credentials { .. } => {
                 "log in again (aws sso login), or name a profile with --profile".to_owned()
             }
-            Self::Refused { .. } => {
-                "only cargo xtask destroy-images deletes; images are safe as long as this plan is not applied".to_owned()
+            Self::Refused { refusals } => {
+                let safe = "only cargo xtask destroy-images deletes; images are safe as long as this plan is not applied";
+                let owners = refusals.iter().filter_map(|refusal| owner(refusal.alias.as_deref()?));
+                owners.fold(safe.to_owned(), |hint, owner| hint + "\n" + &owner)
             }
             Self::Interrupted => "run the command again: it goes on where it was stopped".to_owned(),
             Self::Killed { .. } => "run the command again; if it names a lock that nobody holds, release that as it \
@@ -394,6 +396,22 @@ impl TerraformError {
         }
         Self::Failed { diagnostics: said }
     }
+}
+
+/// Whose state has this alias of a key: HTC-Grid calls it `ecr/<TAG>-htc`; older ones, `ecr/htc`.
+fn owner(alias: &str) -> Option<String> {
+    let name = alias.strip_prefix("alias/").unwrap_or(alias);
+    if name == "ecr/htc" {
+        return Some(
+            "the alias ecr/htc is an older HTC-Grid's, which put no tag into it: leave its state as it is and give this \
+             grid its own with --state-key NAME.tfstate; repositories that exist are used where they are"
+                .to_owned(),
+        );
+    }
+    let tag = name.strip_prefix("ecr/")?.strip_suffix("-htc")?;
+    Some(format!(
+        "the state is the grid {tag}'s: say TAG={tag}, name another bucket, or keep both grids in this one with --state-key"
+    ))
 }
 
 /// The directory as people in the working directory call it.

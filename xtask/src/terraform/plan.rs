@@ -71,6 +71,8 @@ pub struct Refusal {
     pub reason: String,
     /// Whether its creation failed half-way: then `untaint` is all it needs.
     pub tainted: bool,
+    /// The name that would be no more, where it is an alias of a key (`alias/ecr/mainline-htc`).
+    pub alias: Option<String>,
 }
 
 impl std::fmt::Display for Refusal {
@@ -241,6 +243,10 @@ fn refusal(change: &Change) -> Option<Refusal> {
         replaced: change.action == Action::Replace,
         reason: reason(change),
         tainted: change.reason.as_deref() == Some("replace_because_tainted"),
+        alias: change.before["name"]
+            .as_str()
+            .filter(|name| change.kind == "aws_kms_alias" && change.after["name"] != **name)
+            .map(str::to_owned),
     })
 }
 
@@ -316,6 +322,22 @@ mod tests {
         let TerraformError::Refused { refusals } = guard(&plan).unwrap_err() else { panic!("not refused") };
         let tainted: Vec<bool> = refusals.iter().map(|refusal| refusal.tainted).collect();
         assert_eq!(tainted, [false, false, false, true]);
+        let aliases: Vec<_> = refusals.iter().filter_map(|refusal| refusal.alias.as_deref()).collect();
+        assert_eq!(aliases, ["alias/ecr/mainline-htc"]);
+    }
+
+    #[test]
+    fn the_alias_that_would_end_tells_whose_state_it_is() {
+        let hint = |name: &str| {
+            let text = REFUSED.replace("ecr/mainline-htc", name);
+            guard(&Plan::parse(&text).unwrap()).unwrap_err().hint().unwrap()
+        };
+        assert!(hint("ecr/prod-htc").contains("the grid prod's: say TAG=prod"), "{}", hint("ecr/prod-htc"));
+        let older = hint("ecr/htc");
+        assert!(older.contains("an older HTC-Grid") && older.contains("--state-key"), "{older}");
+        assert!(!older.contains("TAG="), "{older}");
+        let foreign = hint("team/key");
+        assert!(foreign.starts_with("only cargo xtask destroy-images deletes") && !foreign.contains('\n'));
     }
 
     #[test]
