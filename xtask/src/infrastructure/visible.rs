@@ -68,3 +68,28 @@ impl Wait {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::exit_of;
+
+    #[tokio::test]
+    async fn what_does_not_show_is_given_up_by_name() {
+        let left = Duration::from_millis(200);
+        let since = tokio::time::Instant::now().checked_sub(VISIBLE_BOUND - left).unwrap();
+        let mut wait = Wait { since, ..Wait::new() };
+        let mut asked = 0;
+        let error = loop {
+            match wait.again(|| "kedacore/keda, ecr-public".to_owned()).await {
+                Ok(()) => asked += 1,
+                Err(error) => break error,
+            }
+        };
+        assert!(since.elapsed() > VISIBLE_BOUND && asked > 1, "given up after {asked}");
+        let text = crate::error::render(&error);
+        assert!(text.contains("ECR does not show kedacore/keda, ecr-public after 60 s"), "{text}");
+        assert!(text.contains("hint: run it again"), "{text}");
+        assert_eq!(exit_of(&error), Exit::Registry);
+    }
+}
