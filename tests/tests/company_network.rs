@@ -127,8 +127,8 @@ fn forbid(client: &mut (impl Read + Write), head: &str) -> std::io::Result<()> {
 }
 
 fn answer(client: &mut (impl Read + Write), head: &str, status: &str, body: &str) -> std::io::Result<()> {
-    let fields = head.lines().filter_map(|line| line.split_once(':'));
-    let length = fields.filter(|(name, _)| name.eq_ignore_ascii_case("content-length")).next_back();
+    let mut fields = head.lines().filter_map(|line| line.split_once(':'));
+    let length = fields.rfind(|(name, _)| name.eq_ignore_ascii_case("content-length"));
     let length = length.map_or(0, |(_, value)| value.trim().parse().unwrap());
     std::io::copy(&mut Read::by_ref(client).take(length), &mut std::io::sink())?;
     write!(
