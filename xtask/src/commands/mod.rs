@@ -64,10 +64,12 @@ pub struct Context {
 
 impl Context {
     fn new(cli: &Cli) -> anyhow::Result<Self> {
+        let printer = Printer::new(cli.global.format, cli.global.verbose);
+        crate::ui::listen(&printer);
         Ok(Self {
             settings: Settings::resolve(&cli.global, |name| std::env::var(name).ok())?,
             paths: Paths::find(&cli.global)?,
-            printer: Printer::new(cli.global.format, cli.global.verbose),
+            printer,
             http: crate::http::client()?,
             interrupt: Interrupt::listen()?,
         })

@@ -1,11 +1,13 @@
 //! All that is printed: text for people on stderr, data on stdout.
 
+mod notes;
 mod progress;
 mod table;
 pub mod units;
 
 use std::io::{IsTerminal as _, Write as _};
 
+pub use notes::listen;
 pub use progress::{Lane, Progress};
 pub use table::Table;
 

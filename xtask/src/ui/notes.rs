@@ -1,0 +1,91 @@
+//! What code below says by `tracing`, printed as the run's own lines.
+
+use std::fmt::Write as _;
+
+use tracing::field::{Field, Visit};
+use tracing::level_filters::LevelFilter;
+use tracing::span;
+use tracing::{Event, Level, Metadata, Subscriber};
+
+use super::Printer;
+
+/// Prints this tool's warnings from here on, and its smaller steps where every step is shown. Libraries stay silent: what they
+/// say is not written for the user, and may hold secrets.
+pub fn listen(printer: &Printer) {
+    let most = if printer.verbose() { LevelFilter::DEBUG } else { LevelFilter::WARN };
+    let printer = printer.clone();
+    let print = move |level: Level, text: String| match level {
+        Level::ERROR | Level::WARN => printer.warn(text),
+        _ => printer.detail(text),
+    };
+    // The first one listens for the whole process.
+    let _ = tracing::subscriber::set_global_default(Notes { most, print });
+}
+
+struct Notes<F> {
+    most: LevelFilter,
+    print: F,
+}
+
+impl<F: Fn(Level, String) + Send + Sync + 'static> Subscriber for Notes<F> {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        let own = metadata.target().split("::").next() == Some(env!("CARGO_CRATE_NAME"));
+        own && metadata.is_event() && *metadata.level() <= self.most
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(self.most)
+    }
+
+    fn event(&self, event: &Event<'_>) {
+        let mut text = Text::default();
+        event.record(&mut text);
+        (self.print)(*event.metadata().level(), text.0);
+    }
+
+    // Nothing here makes spans.
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+    fn enter(&self, _: &span::Id) {}
+
+    fn exit(&self, _: &span::Id) {}
+}
+
+/// An event's message.
+#[derive(Default)]
+struct Text(String);
+
+impl Visit for Text {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        if field.name() == "message" {
+            // Writing to a string does not fail.
+            let _ = write!(self.0, "{value:?}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[test]
+    fn own_warnings_are_printed_and_nothing_of_a_librarys() {
+        let printed = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&printed);
+        let print = move |level: Level, text: String| seen.lock().unwrap().push((level, text));
+        tracing::subscriber::with_default(Notes { most: LevelFilter::WARN, print }, || {
+            tracing::warn!("could not renew the lease: {}", "why");
+            tracing::debug!("a small step");
+            tracing::error!(target: "hyper::proto", "authorization: Bearer 1234");
+        });
+        assert_eq!(*printed.lock().unwrap(), [(Level::WARN, "could not renew the lease: why".to_owned())]);
+    }
+}
