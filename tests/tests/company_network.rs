@@ -171,6 +171,10 @@ fn every_client_takes_the_proxy_and_trusts_its_ca() {
             assert_eq!(noted, &hosts | &tunnels, "{line} with {variable}: {ended}");
             assert!(!ended.to_string().contains("hush-hush"), "{ended}");
         }
+        // Once for the SDK, which tries again for seconds, and once for the registries.
+        if !["init-images", "lock"].contains(&line) {
+            continue;
+        }
         // Without the CA nothing is said to anybody, and the user learns why.
         let run = run(&world, line).env("AWS_REGION", REGION);
         let ended = run.env("HTTPS_PROXY", company.proxy()).end();
