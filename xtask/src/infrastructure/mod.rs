@@ -88,13 +88,15 @@ impl<'a> Infrastructure<'a> {
         let in_bucket = |what: &str| format!("could not read the {what} in the bucket {}", self.bucket);
         let state = State::read(self.aws, &self.bucket, &self.key);
         let beside = Beside::read(self.aws, &self.bucket, &self.key);
-        let (state, repositories, rules, beside) = tokio::try_join!(
-            async { state.await.with_context(|| in_bucket("terraform state")) },
-            self.ecr.repositories(),
-            self.ecr.pull_through_rules(),
-            async { beside.await.with_context(|| in_bucket("proof beside the terraform state")) },
-        )?;
-        let survey = Survey { state, repositories, rules, beside };
+        // All to their end: where several fail, the user reads the same one each time.
+        let (state, repositories, rules, beside) =
+            tokio::join!(state, self.ecr.repositories(), self.ecr.pull_through_rules(), beside);
+        let survey = Survey {
+            state: state.with_context(|| in_bucket("terraform state"))?,
+            repositories: repositories?,
+            rules: rules?,
+            beside: beside.with_context(|| in_bucket("proof beside the terraform state"))?,
+        };
         self.check_owner(&survey.state)?;
         Ok(survey)
     }
