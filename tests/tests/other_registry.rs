@@ -112,7 +112,10 @@ fn debians_registry_as_the_target_gets_the_sources_own_bytes() {
     // What earlier runs learned is a help and no need.
     world.write("target/xtask/mapping.json", "{");
     let third = transfer(&world, &target, "--format json").ok();
-    assert!(third.stderr.contains("warning: mapping.json, what earlier runs learned, is begun anew: "), "{third}");
+    assert!(
+        third.stderr.contains("warning: mapping.json, what earlier runs learned, is begun anew: "),
+        "{third}"
+    );
     assert_eq!(third.json()["changed"], false, "{third}");
 
     let listed = world.sourced().arg("--registry").arg(&target).args("list-images --format json").ok().json();

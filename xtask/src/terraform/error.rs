@@ -370,7 +370,9 @@ impl TerraformError {
         if let Some(workspace) = said.iter().find_map(missing_workspace) {
             return Self::MissingWorkspace { workspace };
         }
-        if let Some(words) = first("is not authorized to perform: ") {
+        // Resources are created side by side: which refusal comes first is chance, which one is told is not.
+        let denied = said.iter().filter(|diagnostic| diagnostic.says("is not authorized to perform: "));
+        if let Some(words) = denied.map(ToString::to_string).min() {
             let action =
                 words.split("is not authorized to perform: ").nth(1).and_then(|rest| rest.split(' ').next());
             return Self::Denied { action: action.unwrap_or_default().to_owned(), words };
