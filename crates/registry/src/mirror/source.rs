@@ -28,8 +28,9 @@ const GOOD_PROGRESS: u64 = 1 << 20;
 pub(super) struct Meter {
     /// Bytes handed to the upload.
     pub(super) sent: AtomicU64,
-    /// Whether the source is being waited for: then the target is not to blame.
-    pub(super) at_source: AtomicBool,
+    /// Whether the target has what it asked for. Until it asks, the request waits for its turn; while the source is being
+    /// waited for, the target is not to blame.
+    pub(super) at_target: AtomicBool,
     /// Whether all bytes were handed over.
     pub(super) complete: AtomicBool,
     /// Why the source ended early. The upload knows only that its body broke.
@@ -41,6 +42,7 @@ impl Meter {
     pub(super) fn add(&self, bytes: u64, size: u64) -> u64 {
         let sent = self.sent.fetch_add(bytes, Ordering::Relaxed) + bytes;
         self.complete.store(sent == size, Ordering::Relaxed);
+        self.at_target.store(true, Ordering::Relaxed);
         sent
     }
 }
@@ -121,9 +123,9 @@ impl Reader {
     /// The next piece, none at the end.
     async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         if self.rest.is_empty() {
-            self.meter.at_source.store(true, Ordering::Relaxed);
+            self.meter.at_target.store(false, Ordering::Relaxed);
             let chunk = self.chunk().await;
-            self.meter.at_source.store(false, Ordering::Relaxed);
+            self.meter.at_target.store(true, Ordering::Relaxed);
             match chunk? {
                 Some(chunk) => self.rest = chunk,
                 None => return Ok(None),

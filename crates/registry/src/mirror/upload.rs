@@ -51,7 +51,7 @@ async fn stalled(meter: &Meter, timeouts: Timeouts) -> Duration {
     loop {
         tokio::time::sleep(tick).await;
         let sent = meter.sent.load(Ordering::Relaxed);
-        let moved = sent >= seen + Timeouts::MIN_BYTES || meter.at_source.load(Ordering::Relaxed);
+        let moved = sent >= seen + Timeouts::MIN_BYTES || !meter.at_target.load(Ordering::Relaxed);
         idle = if moved { Duration::ZERO } else { idle + tick };
         seen = if moved { sent } else { seen };
         let complete = meter.complete.load(Ordering::Relaxed);

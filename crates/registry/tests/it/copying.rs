@@ -593,6 +593,33 @@ fn one_slot_is_enough_for_everything() {
 }
 
 #[test]
+fn an_upload_that_waits_for_its_turn_does_not_stall() {
+    run(async {
+        let layers: Vec<Vec<u8>> = (0..3).map(|layer| bytes(&format!("l{layer}"), 1_000)).collect();
+        let (source, target) = pair(&image("a", &layers)).await;
+        // All further uploads wait for longer than a target may take to take a byte.
+        target.on(Rule::new("PUT", "/uploads/", Fault::too_many(Some(1))));
+        let events = Arc::new(Mutex::new(Vec::new()));
+        let heard = Arc::clone(&events);
+        let limits = Limits { requests: 1, requests_per_host: 1, ..Limits::default() };
+        let mirror = Mirror::new(client())
+            .limits(limits)
+            .on_event(move |event| heard.lock().unwrap().push(event.clone()));
+        copy(&mirror, Job::new(source.name("r:1"), target.name("r:1"))).await.unwrap();
+        let retried: Vec<_> = events
+            .lock()
+            .unwrap()
+            .iter()
+            .filter_map(|event| match event {
+                Event::Retried { error, .. } => Some(error.to_string()),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(retried.len(), 1, "{retried:?}");
+    });
+}
+
+#[test]
 fn images_in_ecr_mode_are_put_no_faster_than_the_quota() {
     run(async {
         let (source, target) = (Fake::plain().await, Fake::ecr().await);
