@@ -74,17 +74,20 @@ pub fn cloudformation(region: &str, variant: Variant) -> String {
     let partition = partition(region);
     // GovCloud's ordinary endpoint is the validated one: https://docs.aws.amazon.com/general/latest/gr/cfn.html
     let fips = variant.fips && (variant.dual_stack || partition.regions != "us-gov-");
-    let service = if fips { "cloudformation-fips" } else { "cloudformation" };
-    let suffix = if variant.dual_stack { partition.dual_stack } else { partition.suffix };
-    format!("{service}.{region}.{suffix}")
+    host("cloudformation", region, Variant { fips, ..variant })
 }
 
 /// KMS's host (<https://docs.aws.amazon.com/general/latest/gr/kms.html>).
 pub fn kms(region: &str, variant: Variant) -> String {
+    host("kms", region, variant)
+}
+
+/// A service's host, as most of them are named.
+fn host(service: &str, region: &str, variant: Variant) -> String {
     let partition = partition(region);
-    let service = if variant.fips { "kms-fips" } else { "kms" };
+    let fips = if variant.fips { "-fips" } else { "" };
     let suffix = if variant.dual_stack { partition.dual_stack } else { partition.suffix };
-    format!("{service}.{region}.{suffix}")
+    format!("{service}{fips}.{region}.{suffix}")
 }
 
 /// Where the account's registry `host` (`123456789012.dkr.ecr.eu-west-1.amazonaws.com`) is reached as `variant` wants it;

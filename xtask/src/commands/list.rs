@@ -81,10 +81,7 @@ async fn uris(context: &Context, config: &Config, target: &Target) -> anyhow::Re
         }
         None => config.repositories.iter().map(|name| target.name(name)).collect::<Result<_, _>>()?,
     };
-    if context.printer.json() {
-        return context.printer.out(&(serde_json::to_string_pretty(&uris)? + "\n"));
-    }
-    context.printer.out(&uris.iter().map(|uri| format!("{uri}\n")).collect::<String>())
+    context.printer.either(|| uris.iter().map(|uri| format!("{uri}\n")).collect(), &uris)
 }
 
 /// `repository:tag` of each mirrored image, and how it stands to upstream.

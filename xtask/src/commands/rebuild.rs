@@ -213,7 +213,7 @@ async fn explain(context: &Context, builder: &runtimes::Context, wanted: &[Runti
         text.push(format!("{}{base}\n{}", runtime.name, inputs.explain()));
         documents.push(serde_json::json!({ "name": runtime.name, "key": inputs.key(), "inputs": inputs }));
     }
-    told(context, &text.join("\n"), &documents)
+    context.printer.either(|| text.join("\n"), &documents)
 }
 
 async fn why(context: &Context, builder: &runtimes::Context, wanted: &[Runtime]) -> anyhow::Result<()> {
@@ -230,15 +230,7 @@ async fn why(context: &Context, builder: &runtimes::Context, wanted: &[Runtime])
         text += &format!("{}\n  {said}\n", planned.name);
         documents.push(serde_json::json!({ "name": planned.name, "why": why }));
     }
-    told(context, &text, &documents)
-}
-
-/// Text for people, or the JSON document that was asked for.
-fn told(context: &Context, text: &str, document: &impl serde::Serialize) -> anyhow::Result<()> {
-    match context.printer.json() {
-        true => context.printer.out(&(serde_json::to_string_pretty(document)? + "\n")),
-        false => context.printer.out(text),
-    }
+    context.printer.either(|| text, &documents)
 }
 
 async fn list_builds(context: &Context, builder: &runtimes::Context, name: &str) -> anyhow::Result<()> {

@@ -74,8 +74,20 @@ impl Printer {
     /// # Errors
     /// stdout is gone, or the value is no JSON.
     pub fn data(&self, table: &Table, document: &impl serde::Serialize) -> anyhow::Result<()> {
+        self.either(|| for_stdout(table), document)
+    }
+
+    /// Data that is no table: the text on stdout, or the document where JSON was asked for.
+    ///
+    /// # Errors
+    /// As [`Printer::data`].
+    pub fn either(
+        &self,
+        text: impl FnOnce() -> String,
+        document: &impl serde::Serialize,
+    ) -> anyhow::Result<()> {
         match self.format {
-            Format::Text => self.out(&for_stdout(table)),
+            Format::Text => self.out(&text()),
             Format::Json => self.out(&(serde_json::to_string_pretty(document)? + "\n")),
         }
     }
@@ -98,11 +110,6 @@ impl Printer {
                 other => other.map_err(Into::into),
             }
         })
-    }
-
-    /// Whether stdout carries JSON.
-    pub fn json(&self) -> bool {
-        self.format == Format::Json
     }
 
     /// Whether every step is shown.
