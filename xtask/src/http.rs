@@ -1,5 +1,6 @@
-//! One HTTP client for everything in the process: registries and AWS see the same proxies and company CAs.
+//! HTTP for everything in the process: registries and AWS see the same proxies and company CAs.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -10,57 +11,72 @@ use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_types::body::SdkBody;
 use reqwest::{ClientBuilder, NoProxy, Proxy};
+use rustls::ClientConfig;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use rustls_platform_verifier::Verifier;
 
 use crate::error::{Exit, FailWith as _, failure};
 
 /// How long a connection may take to come up.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The process's HTTP client: rustls on ring; HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE and AWS_CA_BUNDLE honoured.
+/// How every client of the process speaks TLS: rustls on ring, with the system's own authorities and those of AWS_CA_BUNDLE;
+/// SSL_CERT_FILE stands for the system's. Made once: to read the authorities takes longer than the rest of a start.
 ///
 /// # Errors
-/// AWS_CA_BUNDLE names a file that cannot be read or holds no certificate, or a variable holds no proxy's address.
-pub fn client() -> anyhow::Result<reqwest::Client> {
-    builder()?
-        .build()
+/// A variable names a file that cannot be read or holds no sound certificate.
+pub fn tls() -> anyhow::Result<ClientConfig> {
+    let authorities = authorities()?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    // The process's own, for whoever asks for it; a second installation would change nothing.
+    let _ = CryptoProvider::clone(&provider).install_default();
+    let verified = |provider: Arc<CryptoProvider>| {
+        let verifier = Verifier::new_with_extra_roots(authorities, Arc::clone(&provider))?;
+        let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+        anyhow::Ok(builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)))
+    };
+    let builder = verified(provider)
         .context("could not set up TLS")
-        .hint(Exit::Config, "do the files of AWS_CA_BUNDLE and SSL_CERT_FILE hold sound certificates?")
+        .hint(Exit::Config, "do the files of AWS_CA_BUNDLE and SSL_CERT_FILE hold sound certificates?")?;
+    Ok(builder.with_no_client_auth())
 }
 
-/// The settings of [`client`], for the registry client, which adds its own.
+/// The settings of every HTTP client of the process: proxies as HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY say.
 ///
 /// # Errors
-/// As [`client`].
-pub fn builder() -> anyhow::Result<ClientBuilder> {
-    // Fails only where a provider is installed already, which is what is wanted.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+/// A variable holds no proxy's address.
+pub fn builder(tls: &ClientConfig) -> anyhow::Result<ClientBuilder> {
     let builder = reqwest::Client::builder()
+        .tls_backend_preconfigured(tls.clone())
         .user_agent(concat!("htc-grid-images/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(CONNECT_TIMEOUT)
         // The registry client decides where Authorization may go; AWS APIs do not redirect.
         .redirect(reqwest::redirect::Policy::none());
-    authorities(proxies(builder)?)
+    proxies(builder)
 }
 
-/// Trusts what AWS_CA_BUNDLE holds, beside the system's own authorities; SSL_CERT_FILE stands for those.
-fn authorities(mut builder: ClientBuilder) -> anyhow::Result<ClientBuilder> {
-    // macOS verifies by its keychain, which does not know the variable.
+/// What AWS_CA_BUNDLE holds; on macOS, whose keychain does not know the variable, SSL_CERT_FILE's as well.
+fn authorities() -> anyhow::Result<Vec<CertificateDer<'static>>> {
     let system = cfg!(target_vendor = "apple").then_some("SSL_CERT_FILE");
+    let mut authorities = Vec::new();
     for variable in ["AWS_CA_BUNDLE"].into_iter().chain(system) {
         let Some(bundle) = std::env::var_os(variable).filter(|path| !path.is_empty()) else { continue };
         let pem = std::fs::read(&bundle)
             .with_context(|| format!("could not read the file that {variable} names"))
             .exit(Exit::Config)?;
-        let certificates = reqwest::Certificate::from_pem_bundle(&pem).unwrap_or_default();
-        if certificates.is_empty() {
+        let found: Vec<_> =
+            CertificateDer::pem_slice_iter(&pem).collect::<Result<_, _>>().unwrap_or_default();
+        if found.is_empty() {
             return Err(failure(
                 Exit::Config,
                 format!("the file that {variable} names holds no PEM certificates"),
             ));
         }
-        builder = builder.tls_certs_merge(certificates);
+        authorities.extend(found);
     }
-    Ok(builder)
+    Ok(authorities)
 }
 
 /// Where no proxy is asked: this machine itself, as docker and terraform have it

@@ -20,6 +20,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use registry::Credentials;
 
 use crate::aws::{Aws, Endpoint, stack};
@@ -56,7 +57,9 @@ pub struct Context {
     pub paths: Paths,
     /// All printing.
     pub printer: Printer,
-    /// The one HTTP client.
+    /// How every client speaks TLS.
+    tls: rustls::ClientConfig,
+    /// For AWS, and for all that is no registry.
     pub http: reqwest::Client,
     /// Whether the run was interrupted.
     pub interrupt: Interrupt,
@@ -66,11 +69,13 @@ impl Context {
     fn new(cli: &Cli) -> anyhow::Result<Self> {
         let printer = Printer::new(cli.global.format, cli.global.verbose);
         crate::ui::listen(&printer);
+        let tls = crate::http::tls()?;
         Ok(Self {
             settings: Settings::resolve(&cli.global, |name| std::env::var(name).ok())?,
             paths: Paths::find(&cli.global)?,
             printer,
-            http: crate::http::client()?,
+            http: crate::http::builder(&tls)?.build().context("could not set up HTTP")?,
+            tls,
             interrupt: Interrupt::listen()?,
         })
     }
@@ -191,9 +196,9 @@ impl Context {
     /// A registry client's settings: the process's TLS and proxies, the routes of `config`.
     ///
     /// # Errors
-    /// The CA bundle cannot be read.
+    /// A proxy's address is none.
     pub fn client_builder(&self, config: &Config) -> anyhow::Result<registry::Builder> {
-        let builder = registry::Client::builder().http(crate::http::builder()?);
+        let builder = registry::Client::builder().http(crate::http::builder(&self.tls)?);
         Ok(self.routes(config).iter().fold(builder, |builder, (host, url)| builder.route(host, url)))
     }
 

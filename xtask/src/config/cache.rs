@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use registry::mirror::Mapping;
 use registry::{Digest, Reference};
@@ -14,6 +15,9 @@ use super::lock::PlatformSet;
 
 /// The form of the file; another one is ignored.
 const VERSION: u32 = 1;
+
+/// Between two writes while images come in one after another: the whole file is written each time.
+const PAUSE: Duration = Duration::from_millis(250);
 
 /// A memory in a file.
 #[derive(Debug)]
@@ -26,6 +30,7 @@ pub(crate) struct Cache {
 struct State {
     content: Content,
     dirty: bool,
+    written: Option<Instant>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,15 +53,15 @@ impl Cache {
     pub(crate) fn open(path: impl Into<PathBuf>) -> Self {
         let path = path.into();
         let content = read(&path);
-        Self { path, state: Mutex::new(State { content, dirty: false }) }
+        Self { path, state: Mutex::new(State { content, ..State::default() }) }
     }
 
-    /// Writes what is new, beside what other runs wrote in the meantime. Also done when the cache is dropped.
-    pub(crate) fn save(&self) {
-        let mut state = self.state();
+    /// Writes what is new, beside what other runs wrote in the meantime.
+    fn save(&self, state: &mut State) {
         if state.dirty {
             // Tried once: a folder that cannot be written to is warned of once.
             state.dirty = false;
+            state.written = Some(Instant::now());
             self.write(&mut state.content);
         }
     }
@@ -132,7 +137,7 @@ impl Mapping for Cache {
         self.state().content.blobs.get(&digest.to_string()).cloned().unwrap_or_default()
     }
 
-    /// Written with the next [`Mapping::place`], which follows.
+    /// Written with [`Mapping::place`], which follows.
     fn stand_on(&self, digest: Digest, blobs: Vec<Digest>) {
         self.state().content.blobs.insert(digest.to_string(), blobs);
     }
@@ -141,23 +146,27 @@ impl Mapping for Cache {
         self.state().content.placed.get(&target.to_string()).copied()
     }
 
-    /// At once: a run that is killed must not take its own work for somebody else's when it starts again.
+    /// Written soon: a run that is killed should not take its own work for somebody else's when upstream has moved by the time
+    /// that it starts again.
     fn place(&self, target: &Reference, digest: Digest) {
-        let new = {
-            let mut state = self.state();
-            let new = state.content.placed.insert(target.to_string(), digest) != Some(digest);
-            state.dirty |= new;
-            new
-        };
-        if new {
-            self.save();
+        let mut state = self.state();
+        if state.content.placed.insert(target.to_string(), digest) == Some(digest) {
+            return;
         }
+        state.dirty = true;
+        if state.written.is_none_or(|written| written.elapsed() >= PAUSE) {
+            self.save(&mut state);
+        }
+    }
+
+    fn flush(&self) {
+        self.save(&mut self.state());
     }
 }
 
 impl Drop for Cache {
     fn drop(&mut self) {
-        self.save();
+        self.flush();
     }
 }
 
@@ -189,7 +198,10 @@ mod tests {
             cache.stand_on(image, vec![other]);
             cache.stand_on(other, vec![index]);
             cache.place(&target, image);
-            assert!(path.exists(), "what was put somewhere is written at once");
+            assert_eq!(Cache::open(&path).placed(&target), Some(image), "the first is written at once");
+            cache.place(&target.with_tag("d").unwrap(), image);
+            cache.flush();
+            assert_eq!(Cache::open(&path).placed(&target.with_tag("d").unwrap()), Some(image));
             cache.put(index, &Platforms::All, index);
         }
         let cache = Cache::open(&path);

@@ -13,7 +13,7 @@ use super::key::{INPUTS_LABEL, KEY_LABEL};
 use super::push::{self, BaseLayers};
 use super::{Context, Engine, How, LOCAL_REPOSITORY, RuntimeError, State, build_tag, key_tag, local_name};
 use crate::docker::{self, Cache, Docker, PrivateConfig, RegistryAuth};
-use crate::process::{Killer, Secret};
+use crate::process::{Cmd, Killer, Secret};
 
 /// What the names of the directories for images on their way begin with; the process's number follows.
 const ROOM_PREFIX: &str = "build-";
@@ -287,13 +287,15 @@ async fn build_one(
 /// What is kept with the image. None of it is in the key.
 fn labels(context: &Context, planned: &Planned) -> BTreeMap<String, String> {
     let base = planned.base.as_ref();
+    // Without git, or outside a checkout, the image carries no revision.
+    let commit = |checkout| Cmd::new("git").args(["rev-parse", "HEAD"]).cwd(checkout).read().ok();
     let labels = [
         (KEY_LABEL, Some(planned.key.clone())),
         (INPUTS_LABEL, Some(planned.inputs.to_label())),
         ("org.opencontainers.image.base.name", base.map(|base| base.name.to_string())),
         ("org.opencontainers.image.base.digest", base.map(|base| base.digest.to_string())),
         ("org.opencontainers.image.source", context.source.clone()),
-        ("org.opencontainers.image.revision", context.revision.clone()),
+        ("org.opencontainers.image.revision", context.checkout.as_deref().and_then(commit)),
     ];
     labels.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
 }

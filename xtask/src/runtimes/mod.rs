@@ -163,8 +163,8 @@ pub struct Context {
     pub scratch: PathBuf,
     /// `org.opencontainers.image.source`.
     pub source: Option<String>,
-    /// `org.opencontainers.image.revision`.
-    pub revision: Option<String>,
+    /// The checkout whose commit is `org.opencontainers.image.revision`.
+    pub checkout: Option<PathBuf>,
     /// How many builds run side by side.
     pub parallel: usize,
     docker: OnceCell<Engine>,
@@ -199,7 +199,7 @@ impl Context {
             progress,
             scratch,
             source: None,
-            revision: None,
+            checkout: None,
             // A build waits for packages about as long as it computes.
             parallel: (2 * cpus).clamp(2, 4),
             docker: OnceCell::new(),

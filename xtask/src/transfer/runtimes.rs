@@ -10,7 +10,6 @@ use crate::commands::Context;
 use crate::config::lock::Lock;
 use crate::config::{Config, RUNTIMES_REPOSITORY};
 use crate::error::ending;
-use crate::process::Cmd;
 use crate::runtimes::{
     self, Action, How, Options, Outcome, Planned, Progress, RuntimeError, State, Surroundings,
 };
@@ -110,8 +109,7 @@ pub fn builder_context(
     builder.repository = target.map(|target| target.repository(RUNTIMES_REPOSITORY)).transpose()?;
     builder.container_cli.clone_from(&context.settings.container_cli);
     builder.source = Some(SOURCE.to_owned());
-    // Without git, or outside a checkout, the image carries no revision.
-    builder.revision = Cmd::new("git").args(["rev-parse", "HEAD"]).cwd(context.paths.root()).read().ok();
+    builder.checkout = Some(context.paths.root().to_owned());
     Ok(builder)
 }
 

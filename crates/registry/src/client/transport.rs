@@ -12,6 +12,7 @@ use super::pace::Action;
 use super::rate_limit::RateLimit;
 use super::response::{self, Failure};
 use super::{Core, location};
+use crate::BoxFuture;
 use crate::auth::{Grant, Scope};
 use crate::error::{Error, ErrorKind};
 use crate::limits;
@@ -82,7 +83,13 @@ const EXPIRIES: u32 = 3;
 
 impl Core {
     /// Sends `call` and returns its reply if that is a success; credentials that ran out are renewed once.
-    pub(crate) async fn send(&self, call: Call<'_>) -> Result<Response, Error> {
+    ///
+    /// Boxed: the future is kilobytes large, and those around it are moved often, a download's with each piece.
+    pub(crate) fn send<'a>(&'a self, call: Call<'a>) -> BoxFuture<'a, Result<Response, Error>> {
+        Box::pin(self.send_unboxed(call))
+    }
+
+    async fn send_unboxed(&self, call: Call<'_>) -> Result<Response, Error> {
         let registry = call.reference.registry();
         let route = self.routes.get(registry).map_err(|kind| call.error(kind))?;
         self.guard.named(&route.origin);

@@ -10,6 +10,7 @@ use super::job::{Action, Content, Job, Plan, Planned, Platforms};
 use super::ledger::Ledger;
 use super::source::Kept;
 use super::{IMAGES_AT_ONCE, Mirror};
+use crate::BoxFuture;
 use crate::client::Client;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind};
@@ -57,16 +58,20 @@ pub struct Copied {
 impl Mirror {
     /// Does what `plan` says. An image that fails does not keep the others from being copied; the outcomes are in the plan's
     /// order.
-    pub async fn apply(&self, plan: Plan) -> Vec<Outcome> {
-        let ledger = Ledger::new(self, &plan);
-        let ledger = &ledger;
-        // In order: an image waits only for those before it, so those have to be under way.
-        let images = stream::iter(plan.images.into_iter().enumerate());
-        images
-            .map(|(image, planned)| self.finish(image, planned, ledger))
-            .buffered(IMAGES_AT_ONCE)
-            .collect()
-            .await
+    ///
+    /// Boxed, as [`Mirror::plan`] is: the code of a bare future is made in the crate that awaits it, and where that is not optimised,
+    /// nor is this.
+    pub fn apply(&self, plan: Plan) -> BoxFuture<'_, Vec<Outcome>> {
+        Box::pin(async move {
+            let ledger = Ledger::new(self, &plan);
+            let ledger = &ledger;
+            // In order: an image waits only for those before it, so those have to be under way.
+            let images = stream::iter(plan.images.into_iter().enumerate());
+            let images = images.map(|(image, planned)| self.finish(image, planned, ledger));
+            let outcomes = images.buffered(IMAGES_AT_ONCE).collect().await;
+            self.mapping.flush();
+            outcomes
+        })
     }
 
     async fn finish(&self, image: usize, planned: Planned, ledger: &Ledger) -> Outcome {

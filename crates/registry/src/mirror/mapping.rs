@@ -35,6 +35,9 @@ pub trait Mapping: Send + Sync {
 
     /// Remembers it.
     fn place(&self, target: &Reference, digest: Digest);
+
+    /// No more comes for now: what is remembered is to outlive the process.
+    fn flush(&self) {}
 }
 
 /// A [`Mapping`] that ends with the process.

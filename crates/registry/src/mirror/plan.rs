@@ -8,6 +8,7 @@ use futures_util::stream::{self, StreamExt as _};
 use super::job::{Action, Job, Plan, Planned, Platforms, Pulls};
 use super::resolve::Root;
 use super::{IMAGES_AT_ONCE, Mirror};
+use crate::BoxFuture;
 use crate::client::{Client, RateLimit};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind};
@@ -34,17 +35,20 @@ enum Step {
 
 impl Mirror {
     /// Decides what is to be done for each of `jobs`. What fails is in the plan, beside what does not.
-    pub async fn plan(&self, jobs: Vec<Job>) -> Plan {
-        let surveys = stream::iter(jobs).map(|job| self.survey(job)).buffered(IMAGES_AT_ONCE);
-        let mut surveys: Vec<Survey> = surveys.collect().await;
-        let mut needed = BTreeMap::new();
-        self.reserve_pulls(&mut surveys, &mut needed);
-        let surveys = stream::iter(surveys).map(|survey| self.read_top(survey)).buffered(IMAGES_AT_ONCE);
-        let mut surveys: Vec<Survey> = surveys.collect().await;
-        self.reserve_pulls(&mut surveys, &mut needed);
-        let images = stream::iter(surveys).map(|survey| self.read_children(survey)).buffered(IMAGES_AT_ONCE);
-        let images = images.collect().await;
-        Plan { images, pulls: needed.into_values().collect() }
+    pub fn plan(&self, jobs: Vec<Job>) -> BoxFuture<'_, Plan> {
+        Box::pin(async move {
+            let surveys = stream::iter(jobs).map(|job| self.survey(job)).buffered(IMAGES_AT_ONCE);
+            let mut surveys: Vec<Survey> = surveys.collect().await;
+            let mut needed = BTreeMap::new();
+            self.reserve_pulls(&mut surveys, &mut needed);
+            let surveys = stream::iter(surveys).map(|survey| self.read_top(survey)).buffered(IMAGES_AT_ONCE);
+            let mut surveys: Vec<Survey> = surveys.collect().await;
+            self.reserve_pulls(&mut surveys, &mut needed);
+            let images =
+                stream::iter(surveys).map(|survey| self.read_children(survey)).buffered(IMAGES_AT_ONCE);
+            let images = images.collect().await;
+            Plan { images, pulls: needed.into_values().collect() }
+        })
     }
 
     /// One HEAD on each side.

@@ -138,7 +138,7 @@ impl World {
         );
         context.repository = Some(self.repository());
         context.container_cli = Some(cli.to_owned());
-        context.revision = Some("abc".to_owned());
+        context.checkout = Some(env!("CARGO_MANIFEST_DIR").into());
         context
     }
 
