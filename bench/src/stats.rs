@@ -24,6 +24,30 @@ pub fn pairwise(a: &[(usize, f64)], b: &[(usize, f64)]) -> Option<f64> {
     median(&ratios)
 }
 
+/// In how many rounds `b` was less than `a`, and of how many.
+pub fn lost(a: &[(usize, f64)], b: &[(usize, f64)]) -> (u32, u32) {
+    let pairs = a.iter().filter_map(|(round, value)| {
+        let (_, other) = b.iter().find(|(other, _)| other == round)?;
+        Some(other < value)
+    });
+    pairs.fold((0, 0), |(lost, rounds), is_less| (lost + u32::from(is_less), rounds + 1))
+}
+
+/// How many of `rounds` the slower of two may win before that is more than noise: to win more often happens to one of two equals
+/// in at most 5 of 100 comparisons (the [sign test](https://en.wikipedia.org/wiki/Sign_test), one-sided). Of fewer than five
+/// rounds even all are no proof.
+pub fn noise(rounds: u32) -> u32 {
+    let all = 2_f64.powi(i32::try_from(rounds).unwrap_or(i32::MAX));
+    let (mut wins, mut ways, mut more_often) = (rounds, 1.0, 0.0);
+    // From the rarest outcome down: `ways` is how many there are with so many wins.
+    while wins > 0 && (more_often + ways) / all <= 0.05 {
+        more_often += ways;
+        ways *= f64::from(wins) / f64::from(rounds - wins + 1);
+        wins -= 1;
+    }
+    wins
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -42,5 +66,17 @@ mod tests {
         assert_eq!(pairwise(&a, &b), Some(2.5));
         assert_eq!(pairwise(&a, &[]), None);
         assert_eq!(pairwise(&[(0, 1.0)], &[(0, 0.0)]), None);
+    }
+
+    #[test]
+    fn rounds_are_compared_each_with_its_own() {
+        assert_eq!(lost(&[(0, 2.0), (1, 2.0), (2, 2.0)], &[(0, 1.0), (1, 3.0), (3, 1.0)]), (1, 2));
+        assert_eq!(lost(&[], &[(0, 1.0)]), (0, 0));
+    }
+
+    #[test]
+    fn noise_is_what_a_fair_coin_does() {
+        // 8 of 9 or more: 10 of 512; 7 or more: 46 of 512. 5 of 5: 1 of 32.
+        assert_eq!([0, 1, 4, 5, 9, 20].map(noise), [0, 1, 4, 4, 7, 14]);
     }
 }

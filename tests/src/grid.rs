@@ -25,14 +25,19 @@ extra = ["awshpc", "submitter"]
 "#;
 
 impl World {
-    /// A world with a small grid's images.toml and an account that has nothing of it; none without terraform.
-    pub fn small_grid() -> Option<Self> {
+    /// A world with this images.toml and an account that has nothing of it; none without terraform.
+    pub fn grid(images: &str) -> Option<Self> {
         if !programs(&["terraform"]) {
             return None;
         }
         let world = Self::new(Images::Small)?;
-        world.write("images.toml", IMAGES);
+        world.write("images.toml", images);
         Some(world)
+    }
+
+    /// The same with a small grid's.
+    pub fn small_grid() -> Option<Self> {
+        Self::grid(IMAGES)
     }
 }
 

@@ -23,11 +23,7 @@ extra = ["awshpc"]
 
 /// A grid of two images that was transferred.
 fn transferred() -> Option<World> {
-    if !programs(&["terraform"]) {
-        return None;
-    }
-    let world = World::new(Images::Small)?;
-    world.write("images.toml", IMAGES);
+    let world = World::grid(IMAGES)?;
     world.xtask("init-images --create-state-bucket").ok();
     world.xtask("transfer-images --auto-approve").ok();
     Some(world)
@@ -347,11 +343,10 @@ fn tells_none(world: &World, run: &Ended) {
 
 #[test]
 fn only_the_login_writes_dockers_configuration_and_nothing_tells_a_secret() {
-    if !programs(&["terraform"]) || !docker() {
+    if !docker() {
         return;
     }
-    let Some(world) = World::new(Images::Small) else { return };
-    world.write("images.toml", IMAGES);
+    let Some(world) = World::grid(IMAGES) else { return };
     let files = || world.path("docker").read_dir().unwrap().count();
     for line in [
         "init-images --create-state-bucket",
@@ -436,11 +431,7 @@ fn the_logins_hand_docker_the_token_through_stdin_alone() {
 
 #[test]
 fn the_makefiles_variables_reach_the_grid_by_argument_and_by_environment() {
-    if !programs(&["terraform"]) {
-        return;
-    }
-    let Some(world) = World::new(Images::Small) else { return };
-    world.write("images.toml", IMAGES);
+    let Some(world) = World::grid(IMAGES) else { return };
     let bucket = "S3_IMAGE_TFSTATE_HTCGRID_BUCKET_NAME";
     let by_argument = world
         .xtask("init-images --create-state-bucket TAG=dev REGION=eu-west-2")

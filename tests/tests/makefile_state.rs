@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
 
-use e2e::{BUCKET, Images, STATE, World, programs};
+use e2e::{BUCKET, STATE, World};
 use serde_json::{Value, json};
 
 const IMAGES: &str = r#"schema_version = 1
@@ -20,11 +20,7 @@ extra = ["awshpc", "submitter"]
 
 /// What stands is the tool's own work; the state then tells it as the Makefile's module does.
 fn deployed_by_the_makefile() -> Option<World> {
-    if !programs(&["terraform"]) {
-        return None;
-    }
-    let world = World::new(Images::Small)?;
-    world.write("images.toml", IMAGES);
+    let world = World::grid(IMAGES)?;
     world.xtask("init-images --create-state-bucket").ok();
     world.xtask("transfer-images --auto-approve").ok();
     let aws = world.aws();

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use base64::Engine as _;
-use e2e::{Aws, Images, REGION, Run, World, programs, root};
+use e2e::{Aws, REGION, Run, World, root};
 
 const BUCKET: &str = "a-bank-of-its-own";
 const SECRET_KEY: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCY4711SECRET";
@@ -106,11 +106,7 @@ fn arguments_of_all(group: u32) -> Vec<u8> {
 
 #[test]
 fn a_whole_life_of_a_grid_tells_no_secret() {
-    if !programs(&["terraform"]) {
-        return;
-    }
-    let Some(world) = World::new(Images::Small) else { return };
-    world.write("images.toml", IMAGES);
+    let Some(world) = World::grid(IMAGES) else { return };
     // The emulated AWS, and the way to the stand-in provider.
     world.xtask("init-images --create-state-bucket").ok();
     let aws = world.aws();

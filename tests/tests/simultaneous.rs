@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
 
-use e2e::{Aws, BUCKET, Ended, Images, STATE, TERRAFORM, World, programs, rounds, say};
+use e2e::{Aws, BUCKET, Ended, STATE, TERRAFORM, World, rounds, say};
 use serde_json::json;
 
 // From a registry that does not count pulls.
@@ -47,11 +47,7 @@ fn names_the_other(ended: &Ended, other: u32) -> bool {
 
 #[test]
 fn one_works_and_the_other_waits_or_refuses_by_name() {
-    if !programs(&["terraform"]) {
-        return;
-    }
-    let Some(world) = World::new(Images::Small) else { return };
-    world.write("images.toml", IMAGES);
+    let Some(world) = World::grid(IMAGES) else { return };
     world.xtask("init-images --create-state-bucket").ok();
     world.xtask("transfer-images --auto-approve").ok();
     let aws = world.aws();

@@ -1,6 +1,6 @@
 //! Ways in which AWS surprises its callers, one at a time: the first run completes all the same, or says what to do.
 
-use e2e::{Images, World, programs, rounds};
+use e2e::{World, rounds};
 use serde_json::{Value, json};
 
 const IMAGES: &str = r#"schema_version = 1
@@ -13,11 +13,7 @@ ecr-public = "public.ecr.aws"
 "#;
 
 fn initialised() -> Option<World> {
-    if !programs(&["terraform"]) {
-        return None;
-    }
-    let world = World::new(Images::Small)?;
-    world.write("images.toml", IMAGES);
+    let world = World::grid(IMAGES)?;
     world.xtask("init-images --create-state-bucket").ok();
     Some(world)
 }

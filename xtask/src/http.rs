@@ -12,7 +12,6 @@ use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_types::body::SdkBody;
 use reqwest::{ClientBuilder, NoProxy, Proxy};
 use rustls::ClientConfig;
-use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls_platform_verifier::Verifier;
@@ -30,17 +29,11 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 pub fn tls() -> anyhow::Result<ClientConfig> {
     let authorities = authorities()?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    // The process's own, for whoever asks for it; a second installation would change nothing.
-    let _ = CryptoProvider::clone(&provider).install_default();
-    let verified = |provider: Arc<CryptoProvider>| {
-        let verifier = Verifier::new_with_extra_roots(authorities, Arc::clone(&provider))?;
-        let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-        anyhow::Ok(builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)))
-    };
-    let builder = verified(provider)
+    let verifier = Verifier::new_with_extra_roots(authorities, Arc::clone(&provider))
         .context("could not set up TLS")
         .hint(Exit::Config, "do the files of AWS_CA_BUNDLE and SSL_CERT_FILE hold sound certificates?")?;
-    Ok(builder.with_no_client_auth())
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    Ok(builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth())
 }
 
 /// The settings of every HTTP client of the process: proxies as HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY say.

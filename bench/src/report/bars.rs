@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{CellResult, Phase};
 use crate::link::Kind;
 use crate::sets::{Set, Variant};
-use crate::stats::pairwise;
+use crate::stats::{lost, noise, pairwise};
 use crate::tools::Tool;
 
 /// One demand.
@@ -85,13 +85,18 @@ pub fn bars(cells: &[CellResult]) -> Vec<Bar> {
             }
             _ => {}
         }
-        // The floor is no peer: it copies nothing.
-        let peers = cell.rows.iter().filter(|row| !matches!(row.tool, Tool::Ours | Tool::Floor));
-        let fastest = peers
-            .filter_map(|row| Some((row.tool, pairwise(&ours.walls(Phase::Cold), &row.walls(Phase::Cold))?)))
-            .max_by(|(_, a), (_, b)| a.total_cmp(b));
-        if let Some((tool, ratio)) = fastest {
-            add(format!("wall by the fastest peer's ({})", tool.short()), Some(ratio), 1.0);
+        for (phase, title) in [(Phase::Cold, "cold"), (Phase::Idle, "nothing to do")] {
+            // The floor is no peer: it copies nothing.
+            let peers = cell.rows.iter().filter(|row| !matches!(row.tool, Tool::Ours | Tool::Floor));
+            let best = peers
+                .map(|row| (row.tool, lost(&ours.walls(phase), &row.walls(phase))))
+                .filter(|(_, (_, rounds))| *rounds > 0)
+                .max_by_key(|(_, (won, _))| *won);
+            if let Some((peer, (won, rounds))) = best {
+                let text =
+                    format!("{title}, rounds of {rounds} that {} won (more is beyond noise)", peer.short());
+                add(text, Some(f64::from(won)), f64::from(noise(rounds)));
+            }
         }
         if let Some(idle) = idle {
             for (side, requests) in [("source", &idle.source), ("target", &idle.target)] {

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::{CellResult, Phase, Report, Summary};
 use crate::link::Kind;
-use crate::sets::Set;
+use crate::sets::{Set, Variant};
 use crate::tools::Tool;
 
 const WIDTH: u32 = 820;
@@ -39,8 +39,9 @@ pub fn svg(report: &Report) -> String {
 fn wanted(cell: &CellResult, phase: Phase) -> bool {
     let ran = cell.rows.iter().filter(|row| summary(cell, row.tool, phase).is_some()).count();
     let asked = match (phase, cell.set) {
-        (Phase::Cold, Set::Grid | Set::Small | Set::Smoke) => true,
-        (Phase::Idle, Set::Grid) => cell.link == Kind::Loopback,
+        (Phase::Cold, Set::Grid | Set::Small) => cell.variant == Variant::Single && cell.link != Kind::Slow,
+        (Phase::Cold, Set::Smoke) => true,
+        (Phase::Idle, Set::Grid) => cell.variant == Variant::Single && cell.link == Kind::Loopback,
         (Phase::Idle, Set::Tiny) => cell.link == Kind::Gigabit,
         _ => false,
     };

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::{CellResult, Phase, Report, Row, Run, Summary, mib};
 use crate::cells::Cell;
-use crate::link::Probe;
+use crate::link::{Kind, Probe};
 use crate::sets::{Set, Variant};
 use crate::tools::Tool;
 
@@ -26,14 +26,20 @@ fn variant_title(variant: Variant) -> &'static str {
     }
 }
 
-/// `the grid's shape, single manifests, loopback`.
+/// `the grid's shape, single manifests, loopback`; docker has a comparison of its own.
+fn title(set: Set, variant: Variant, link: Kind, beside_docker: bool) -> String {
+    let docker = if beside_docker { ", beside docker" } else { "" };
+    format!("{}, {}, {}{docker}", set_title(set), variant_title(variant), link.title())
+}
+
+/// What a comparison is called.
 pub fn cell_title(cell: &Cell) -> String {
-    format!("{}, {}, {}", set_title(cell.set), variant_title(cell.variant), cell.link.title())
+    title(cell.set, cell.variant, cell.link, cell.tools.contains(&Tool::Docker))
 }
 
 /// The same of a result.
 pub fn result_title(cell: &CellResult) -> String {
-    format!("{}, {}, {}", set_title(cell.set), variant_title(cell.variant), cell.link.title())
+    title(cell.set, cell.variant, cell.link, cell.row(Tool::Docker).is_some())
 }
 
 /// What one curl got.

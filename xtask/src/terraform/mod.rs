@@ -3,7 +3,8 @@
 //! A child stays in this process's group. One Ctrl-C on a terminal therefore reaches it directly: it finishes what it
 //! has begun, saves the state and releases the lock, while the parent waits. A second interrupt, forwarded or typed,
 //! makes terraform exit at once and lose what it was creating, so only SIGTERM and SIGHUP are passed on, and only where
-//! terraform does not say by itself that it got them: a service manager signals every process alike. Futures of this module must be awaited to their end and not raced against an interrupt.
+//! terraform does not say by itself that it got them: a service manager signals every process alike. Futures of this
+//! module must be awaited to their end and not raced against an interrupt.
 
 mod error;
 mod event;
@@ -20,6 +21,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::time::timeout;
 
 use crate::process::{Cmd, Killer, ProcessError};
 
@@ -31,15 +34,6 @@ pub use program::Program;
 
 /// How long terraform may take to say that it got a signal.
 const NOTICE: Duration = Duration::from_secs(1);
-
-/// Whether `flag` is set, or comes to be within `bound`.
-async fn is_set(flag: &AtomicBool, bound: Duration) -> bool {
-    let until = tokio::time::Instant::now() + bound;
-    while !flag.load(Ordering::SeqCst) && tokio::time::Instant::now() < until {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    flag.load(Ordering::SeqCst)
-}
 
 /// Where the state is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -337,19 +331,23 @@ impl Terraform {
         mut on_line: impl FnMut(&str) + Send + 'static,
     ) -> Result<(), (ProcessError, bool)> {
         let interrupted = Arc::new(AtomicBool::new(false));
-        let noticed = Arc::new(AtomicBool::new(false));
+        let notice = Arc::new(watch::Sender::new(false));
         let killer = Killer::default();
         let listeners =
             [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()].map(|kind| {
                 let (seen, killer) = (Arc::clone(&interrupted), killer.clone());
-                let noticed = Arc::clone(&noticed);
+                let notice = Arc::clone(&notice);
                 tokio::spawn(async move {
                     // Without a handler the signal ends this process, which is what it would have done anyway.
                     let Ok(mut signals) = signal(kind) else { return };
                     while signals.recv().await.is_some() {
                         seen.store(true, Ordering::SeqCst);
-                        if kind != SignalKind::interrupt() && !is_set(&noticed, NOTICE).await {
-                            noticed.store(true, Ordering::SeqCst);
+                        if kind == SignalKind::interrupt() {
+                            continue;
+                        }
+                        let mut noticed = notice.subscribe();
+                        if timeout(NOTICE, noticed.wait_for(|noticed| *noticed)).await.is_err() {
+                            notice.send_replace(true);
                             killer.terminate();
                         }
                     }
@@ -359,7 +357,7 @@ impl Terraform {
         tokio::task::yield_now().await;
         let result = cmd.stream(killer, move |line| {
             if line.contains("Interrupt received") {
-                noticed.store(true, Ordering::SeqCst);
+                notice.send_replace(true);
             }
             on_line(line);
         });
