@@ -36,7 +36,7 @@ impl Cell {
         if options.full || options.rounds.is_some() {
             return self.rounds;
         }
-        let is_slow = matches!(tool, Tool::SkopeoX4 | Tool::CraneX4 | Tool::OrasX4 | Tool::RegctlX4);
+        let is_slow = !matches!(tool, Tool::Ours | Tool::Ocync);
         match tool {
             _ if self.set == Set::Tiny && is_slow => 1,
             Tool::Ours | Tool::Floor | Tool::SkopeoX4 => self.rounds,
@@ -55,17 +55,13 @@ pub fn cells(options: &Options) -> Vec<Cell> {
     };
     // One by one takes minutes over 40 ms or of many images, and tells nothing that four at once does not.
     let far = without(&[Tool::Skopeo]);
-    // Nor does every client that is one process for each image, where many small ones are far away.
-    let far_small = without(&[Tool::Skopeo, Tool::CraneX4, Tool::RegctlX4, Tool::OrasX4]);
-    // At 100 Mbit/s the link decides, for each that does not send anything twice.
-    let slow: Vec<Tool> = if options.full { far.clone() } else { vec![Tool::Ours, Tool::SkopeoX4] };
-    // The floor has no run with nothing to do. 500 images one process each over 40 ms take two minutes a turn.
+    // Nor does a client that takes one image after another, or a process for each, where many small ones are far away.
+    let far_small = without(&[Tool::Skopeo, Tool::CraneX4, Tool::RegctlX4, Tool::OrasX4, Tool::Regsync]);
+    // At 100 Mbit/s the link decides for everybody.
+    let slow = if options.full { far.clone() } else { vec![Tool::Ours] };
+    // The floor has no run with nothing to do. 500 images take the others up to two minutes a turn over 40 ms.
     let near: Vec<Tool> = far.iter().copied().filter(|tool| *tool != Tool::Floor).collect();
-    let idle: Vec<Tool> = far_small
-        .iter()
-        .copied()
-        .filter(|tool| *tool != Tool::Floor && (options.full || *tool != Tool::SkopeoX4))
-        .collect();
+    let idle = if options.full { near.clone() } else { vec![Tool::Ours, Tool::Regsync] };
     let rounds = options.rounds.unwrap_or(if options.full { 9 } else { 5 });
     // What is asked of ours on loopback is a matter of tenths.
     let many_rounds = options.rounds.unwrap_or(9);

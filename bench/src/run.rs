@@ -21,7 +21,7 @@ use crate::tools::{Plan, Task, Tool, docker_engine};
 use crate::{Options, runtimes, say, tell};
 
 /// When the default stops beginning anything new, and when it ends what still runs: within 20 minutes.
-const DEFAULT_LIMIT: Duration = Duration::from_secs(18 * 60);
+const DEFAULT_LIMIT: Duration = Duration::from_secs(18 * 60 + 30);
 const DEFAULT_END: Duration = Duration::from_secs(19 * 60 + 30);
 /// After so long a single run counts as failed.
 const RUN_LIMIT: Duration = Duration::from_secs(600);
