@@ -12,25 +12,24 @@ pub fn median(values: &[f64]) -> Option<f64> {
     }
 }
 
+/// The values of `a` and `b` in the rounds that both had.
+fn pairs(a: &[(usize, f64)], b: &[(usize, f64)]) -> impl Iterator<Item = (f64, f64)> {
+    a.iter().filter_map(|(round, value)| {
+        let (_, other) = b.iter().find(|(other, _)| other == round)?;
+        Some((*value, *other))
+    })
+}
+
 /// The median of `a / b`, round by round: what drifts over a session falls out of it.
 pub fn pairwise(a: &[(usize, f64)], b: &[(usize, f64)]) -> Option<f64> {
-    let ratios: Vec<f64> = a
-        .iter()
-        .filter_map(|(round, value)| {
-            let (_, other) = b.iter().find(|(other, _)| other == round)?;
-            (*other > 0.0).then(|| value / other)
-        })
-        .collect();
+    let ratios: Vec<f64> =
+        pairs(a, b).filter(|(_, other)| *other > 0.0).map(|(value, other)| value / other).collect();
     median(&ratios)
 }
 
 /// In how many rounds `b` was less than `a`, and of how many.
 pub fn lost(a: &[(usize, f64)], b: &[(usize, f64)]) -> (u32, u32) {
-    let pairs = a.iter().filter_map(|(round, value)| {
-        let (_, other) = b.iter().find(|(other, _)| other == round)?;
-        Some(other < value)
-    });
-    pairs.fold((0, 0), |(lost, rounds), is_less| (lost + u32::from(is_less), rounds + 1))
+    pairs(a, b).fold((0, 0), |(lost, rounds), (value, other)| (lost + u32::from(other < value), rounds + 1))
 }
 
 /// How many of `rounds` the slower of two may win before that is more than noise: to win more often happens to one of two equals

@@ -21,6 +21,10 @@ use crate::error::{Exit, FailWith as _, failure};
 /// How long a connection may take to come up.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// What to do about a certificate that nobody here vouches for.
+pub const UNKNOWN_CA: &str =
+    "where a company's proxy opens TLS, AWS_CA_BUNDLE names the file (PEM) with its CA";
+
 /// How every client of the process speaks TLS: rustls on ring, with the system's own authorities and those of AWS_CA_BUNDLE;
 /// SSL_CERT_FILE stands for the system's. Made once: to read the authorities takes longer than the rest of a start.
 ///

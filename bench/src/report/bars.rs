@@ -85,7 +85,7 @@ pub fn bars(cells: &[CellResult]) -> Vec<Bar> {
             }
             _ => {}
         }
-        for (phase, title) in [(Phase::Cold, "cold"), (Phase::Idle, "nothing to do")] {
+        for phase in [Phase::Cold, Phase::Idle] {
             // The floor is no peer: it copies nothing.
             let peers = cell.rows.iter().filter(|row| !matches!(row.tool, Tool::Ours | Tool::Floor));
             let best = peers
@@ -93,8 +93,8 @@ pub fn bars(cells: &[CellResult]) -> Vec<Bar> {
                 .filter(|(_, (_, rounds))| *rounds > 0)
                 .max_by_key(|(_, (won, _))| *won);
             if let Some((peer, (won, rounds))) = best {
-                let text =
-                    format!("{title}, rounds of {rounds} that {} won (more is beyond noise)", peer.short());
+                let (phase, peer) = (phase.title(), peer.short());
+                let text = format!("{phase}, rounds of {rounds} that {peer} won (more is beyond noise)");
                 add(text, Some(f64::from(won)), f64::from(noise(rounds)));
             }
         }

@@ -103,6 +103,16 @@ pub enum Phase {
     Idle,
 }
 
+impl Phase {
+    /// For tables.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Cold => "cold",
+            Self::Idle => "nothing to do",
+        }
+    }
+}
+
 /// One run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Run {

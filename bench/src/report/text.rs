@@ -56,13 +56,10 @@ pub fn probe_line(probe: &Probe) -> String {
 
 /// One run, for progress.
 pub fn run_line(tool: Tool, run: &Run) -> String {
-    let phase = match run.phase {
-        Phase::Cold => "cold",
-        Phase::Idle => "nothing to do",
-    };
     let mut line = format!(
-        "{} ({phase}): {:.3} s, CPU {:.2} s, {:.1} MiB; source {}; target {}",
+        "{} ({}): {:.3} s, CPU {:.2} s, {:.1} MiB; source {}; target {}",
         tool.short(),
+        run.phase.title(),
         run.cost.wall_s,
         run.cost.cpu_s,
         run.cost.peak_kib as f64 / 1024.0,

@@ -4,6 +4,7 @@ use aws_sdk_ecr::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
 use crate::error::{Exit, ending};
+use crate::http::UNKNOWN_CA;
 
 /// The error of an AWS call as one line, with the exit code and the hint that fit. `action` is the IAM action.
 pub fn explain<E>(error: SdkError<E, HttpResponse>, action: &str) -> anyhow::Error
@@ -103,13 +104,9 @@ fn advice(code: &str, status: Option<u16>, words: &str, action: &str) -> (Exit, 
             credentials("the region is not enabled in this account: choose another with REGION=")
         }
         _ if status == Some(403) => credentials(&format!("the caller needs the permission {action}")),
-        _ if code.is_empty() && words.contains("certificate") => (
-            Exit::Registry,
-            Some(
-                "where a company's proxy opens TLS, AWS_CA_BUNDLE names the file (PEM) with its CA"
-                    .to_owned(),
-            ),
-        ),
+        _ if code.is_empty() && words.contains("certificate") => {
+            (Exit::Registry, Some(UNKNOWN_CA.to_owned()))
+        }
         _ if code.is_empty() && words.contains("credential") => credentials(
             "no AWS credentials were found: set AWS_PROFILE, run `aws sso login` or `aws configure`, or use --local",
         ),

@@ -13,6 +13,7 @@ use crate::aws::{OtherRegion, proof};
 use crate::commands::Context;
 use crate::config::RUNTIMES_REPOSITORY;
 use crate::error::{Exit, FailWith as _, ending, exit_of, render};
+use crate::http::UNKNOWN_CA;
 use crate::runtimes;
 use crate::ui::{Table, units};
 
@@ -408,9 +409,7 @@ pub fn registry_hint(error: &registry::Error) -> Option<&'static str> {
             Some("`platforms` in images.toml says which ones are wanted; \"all\" takes what there is")
         }
         // Of the network's failures only a certificate's does not pass by itself.
-        ErrorKind::Network { .. } if !error.is_transient() => {
-            Some("where a company's proxy opens TLS, AWS_CA_BUNDLE names the file (PEM) with its CA")
-        }
+        ErrorKind::Network { .. } if !error.is_transient() => Some(UNKNOWN_CA),
         ErrorKind::Network { .. } | ErrorKind::Stalled { .. } => {
             Some("is the network up, and the registry reachable from here?")
         }
