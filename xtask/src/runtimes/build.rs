@@ -1,17 +1,18 @@
-//! Carrying a plan out: build, push, verify, and the tags in their order.
+//! Carrying a plan out, as far as the image: what is done for each runtime, its base, its build.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
-use registry::{Credential, Digest, Manifest, Platform, Reference};
+use registry::{Credential, Digest, Platform, Reference};
 use serde::Serialize;
 
-use super::decide::{Action, Base, Planned, same_machine, tagged};
+use super::decide::{Action, Base, Planned, same_machine};
 use super::key::{INPUTS_LABEL, KEY_LABEL};
-use super::push::{self, BaseLayers};
-use super::{Context, Engine, How, LOCAL_REPOSITORY, RuntimeError, State, build_tag, key_tag, local_name};
+use super::publish::{promote, publish};
+use super::push::{self, BaseLayers, Packed};
+use super::{Context, Engine, LOCAL_REPOSITORY, RuntimeError, State, local_name};
 use crate::docker::{self, Cache, Docker, PrivateConfig, RegistryAuth};
 use crate::process::{Cmd, Killer, Secret};
 
@@ -162,7 +163,8 @@ async fn apply_one(
     done.local = local_names(planned);
     match &context.repository {
         Some(repository) => {
-            publish(context, planned, repository, &engine.docker, bases, room.path(), &mut done).await?;
+            let images = pack(context, planned, &engine.docker, &done.local, &bases, room.path()).await?;
+            publish(context, planned, repository, &images, &bases, &mut done).await?;
         }
         None => name_locally(&engine, planned, &done.local).await?,
     }
@@ -300,19 +302,18 @@ fn labels(context: &Context, planned: &Planned) -> BTreeMap<String, String> {
     labels.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
 }
 
-/// Build tag, read back, key tag, runtime tag.
-async fn publish(
+/// Takes each platform's image out of the container client's store.
+async fn pack(
     context: &Context,
     planned: &Planned,
-    repository: &Reference,
     docker: &Docker,
-    bases: Vec<BaseLayers>,
+    local: &[String],
+    bases: &[BaseLayers],
     room: &std::path::Path,
-    done: &mut Done,
-) -> Result<(), RuntimeError> {
+) -> Result<Vec<Packed>, RuntimeError> {
     context.progress.state(&planned.name, &State::Packing);
     let mut images = Vec::new();
-    for ((platform, local), base) in planned.runtime.platforms.iter().zip(&done.local).zip(&bases) {
+    for ((platform, local), base) in planned.runtime.platforms.iter().zip(local).zip(bases) {
         let saved = push::saved_file(room, platform);
         let killer = Killer::default();
         let leash = Leash(killer.clone());
@@ -325,104 +326,5 @@ async fn publish(
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),
         });
     }
-    let manifest = match images.as_slice() {
-        [image] => image.manifest.clone(),
-        images => push::index(images)?,
-    };
-    push::push(context, &planned.name, repository, &images, &bases).await?;
-
-    let digest = manifest.digest();
-    let name = build_tag(&planned.name, &digest);
-    let by_build = tagged(repository, &planned.name, &name)?;
-    match context.client.head(&by_build).await? {
-        // Put once: a registry that protects build tags takes not even the same bytes again.
-        Some(found) if found.digest == digest => {}
-        Some(found) => {
-            let image = by_build.to_string();
-            return Err(RuntimeError::BuildTag { image, found: found.digest, pushed: digest });
-        }
-        None => context.client.put_manifest(&by_build, &manifest).await?,
-    }
-    context.progress.state(&planned.name, &State::Verifying);
-    push::verify(context, &by_build, &manifest, &images).await?;
-
-    context.progress.state(&planned.name, &State::Tagging);
-    done.build_tag = Some(name);
-    let chosen = put_key_tag(context, planned, repository, manifest).await?;
-    // A hold outlives a forced rebuild: the new build waits under its own two tags.
-    match planned.held {
-        Some(held) => done.digest = planned.seen.or(Some(held)),
-        None => move_runtime(context, planned, repository, &chosen, done).await?,
-    }
-    let how = if done.built { How::Built } else { How::Pushed };
-    context.progress.state(&planned.name, &State::Done { how, digest: chosen.digest() });
-    Ok(())
-}
-
-/// Puts the key tag, unless somebody else was first: then theirs is what these inputs mean, and only a forced rebuild moves it.
-async fn put_key_tag(
-    context: &Context,
-    planned: &Planned,
-    repository: &Reference,
-    manifest: Manifest,
-) -> Result<Manifest, RuntimeError> {
-    let by_key = tagged(repository, &planned.name, &key_tag(&planned.name, &planned.key))?;
-    let forced = planned.action == Action::Build { forced: true };
-    if !forced && let Some(theirs) = context.client.manifest(&by_key).await? {
-        if theirs.digest() != manifest.digest() {
-            let line =
-                format!("somebody else built the same inputs as {}: that build is used", theirs.digest());
-            context.progress.line(&planned.name, &line);
-        }
-        return Ok(theirs);
-    }
-    context.client.put_manifest(&by_key, &manifest).await?;
-    Ok(manifest)
-}
-
-async fn promote(context: &Context, planned: &Planned, digest: Digest) -> Result<Done, RuntimeError> {
-    let Some(repository) = &context.repository else { return Ok(Done::default()) };
-    context.progress.state(&planned.name, &State::Tagging);
-    let by_digest = repository.with_digest(digest);
-    let Some(manifest) = context.client.manifest(&by_digest).await? else {
-        let image = tagged(repository, &planned.name, &planned.name)?.to_string();
-        return Err(RuntimeError::Gone { image, digest });
-    };
-    let mut done = Done::default();
-    move_runtime(context, planned, repository, &manifest, &mut done).await?;
-    context.progress.state(&planned.name, &State::Done { how: How::Promoted, digest });
-    Ok(done)
-}
-
-async fn move_runtime(
-    context: &Context,
-    planned: &Planned,
-    repository: &Reference,
-    manifest: &Manifest,
-    done: &mut Done,
-) -> Result<(), RuntimeError> {
-    done.moved = move_tag(context, repository, &planned.name, planned.seen, manifest).await?;
-    done.digest = Some(manifest.digest());
-    done.replaced = planned.seen.filter(|_| done.moved);
-    Ok(())
-}
-
-/// Moves the runtime tag by putting the same bytes, if it still is what the plan saw; `false` if it is there already.
-pub(super) async fn move_tag(
-    context: &Context,
-    repository: &Reference,
-    runtime: &str,
-    seen: Option<Digest>,
-    manifest: &Manifest,
-) -> Result<bool, RuntimeError> {
-    let by_name = tagged(repository, runtime, runtime)?;
-    let found = context.client.head(&by_name).await?.map(|found| found.digest);
-    if found == Some(manifest.digest()) {
-        return Ok(false);
-    }
-    if found != seen {
-        return Err(RuntimeError::Moved { image: by_name.to_string(), expected: seen, found });
-    }
-    context.client.put_manifest(&by_name, manifest).await?;
-    Ok(true)
+    Ok(images)
 }

@@ -5,9 +5,9 @@ use jiff::Timestamp;
 use registry::{Digest, Kind, Manifest, Reference};
 use serde::{Deserialize, Serialize};
 
-use super::build::move_tag;
 use super::decide::{Planned, tagged};
 use super::key::{Change, INPUTS_LABEL, Inputs, KEY_LABEL};
+use super::publish::move_tag;
 use super::{Context, LOCAL_REPOSITORY, RuntimeError, key_tag};
 
 /// How many builds are read side by side.

@@ -27,6 +27,7 @@ mod dockerfile;
 mod error;
 mod ignore;
 mod key;
+mod publish;
 mod push;
 mod smoke;
 #[cfg(test)]

@@ -1,0 +1,124 @@
+//! From an image to what the grid runs: push, verify, and the tags in their order.
+
+use registry::{Digest, Manifest, Reference};
+
+use super::build::Done;
+use super::decide::{Action, Planned, tagged};
+use super::push::{self, BaseLayers, Packed};
+use super::{Context, How, RuntimeError, State, build_tag, key_tag};
+
+/// Build tag, read back, key tag, runtime tag.
+pub(super) async fn publish(
+    context: &Context,
+    planned: &Planned,
+    repository: &Reference,
+    images: &[Packed],
+    bases: &[BaseLayers],
+    done: &mut Done,
+) -> Result<(), RuntimeError> {
+    let manifest = match images {
+        [image] => image.manifest.clone(),
+        images => push::index(images)?,
+    };
+    push::push(context, &planned.name, repository, images, bases).await?;
+
+    let digest = manifest.digest();
+    let name = build_tag(&planned.name, &digest);
+    let by_build = tagged(repository, &planned.name, &name)?;
+    match context.client.head(&by_build).await? {
+        // Put once: a registry that protects build tags takes not even the same bytes again.
+        Some(found) if found.digest == digest => {}
+        Some(found) => {
+            let image = by_build.to_string();
+            return Err(RuntimeError::BuildTag { image, found: found.digest, pushed: digest });
+        }
+        None => context.client.put_manifest(&by_build, &manifest).await?,
+    }
+    context.progress.state(&planned.name, &State::Verifying);
+    push::verify(context, &by_build, &manifest, images).await?;
+
+    context.progress.state(&planned.name, &State::Tagging);
+    done.build_tag = Some(name);
+    let chosen = put_key_tag(context, planned, repository, manifest).await?;
+    // A hold outlives a forced rebuild: the new build waits under its own two tags.
+    match planned.held {
+        Some(held) => done.digest = planned.seen.or(Some(held)),
+        None => move_runtime(context, planned, repository, &chosen, done).await?,
+    }
+    let how = if done.built { How::Built } else { How::Pushed };
+    context.progress.state(&planned.name, &State::Done { how, digest: chosen.digest() });
+    Ok(())
+}
+
+/// Puts the key tag, unless somebody else was first: then theirs is what these inputs mean, and only a forced rebuild moves it.
+async fn put_key_tag(
+    context: &Context,
+    planned: &Planned,
+    repository: &Reference,
+    manifest: Manifest,
+) -> Result<Manifest, RuntimeError> {
+    let by_key = tagged(repository, &planned.name, &key_tag(&planned.name, &planned.key))?;
+    let forced = planned.action == Action::Build { forced: true };
+    if !forced && let Some(theirs) = context.client.manifest(&by_key).await? {
+        if theirs.digest() != manifest.digest() {
+            let line =
+                format!("somebody else built the same inputs as {}: that build is used", theirs.digest());
+            context.progress.line(&planned.name, &line);
+        }
+        return Ok(theirs);
+    }
+    context.client.put_manifest(&by_key, &manifest).await?;
+    Ok(manifest)
+}
+
+/// Moves the runtime tag to a build that the registry has.
+pub(super) async fn promote(
+    context: &Context,
+    planned: &Planned,
+    digest: Digest,
+) -> Result<Done, RuntimeError> {
+    let Some(repository) = &context.repository else { return Ok(Done::default()) };
+    context.progress.state(&planned.name, &State::Tagging);
+    let by_digest = repository.with_digest(digest);
+    let Some(manifest) = context.client.manifest(&by_digest).await? else {
+        let image = tagged(repository, &planned.name, &planned.name)?.to_string();
+        return Err(RuntimeError::Gone { image, digest });
+    };
+    let mut done = Done::default();
+    move_runtime(context, planned, repository, &manifest, &mut done).await?;
+    context.progress.state(&planned.name, &State::Done { how: How::Promoted, digest });
+    Ok(done)
+}
+
+async fn move_runtime(
+    context: &Context,
+    planned: &Planned,
+    repository: &Reference,
+    manifest: &Manifest,
+    done: &mut Done,
+) -> Result<(), RuntimeError> {
+    done.moved = move_tag(context, repository, &planned.name, planned.seen, manifest).await?;
+    done.digest = Some(manifest.digest());
+    done.replaced = planned.seen.filter(|_| done.moved);
+    Ok(())
+}
+
+/// Moves the runtime tag by putting the same bytes, if it still is what the plan saw; `false` if it is there already.
+pub(super) async fn move_tag(
+    context: &Context,
+    repository: &Reference,
+    runtime: &str,
+    seen: Option<Digest>,
+    manifest: &Manifest,
+) -> Result<bool, RuntimeError> {
+    let by_name = tagged(repository, runtime, runtime)?;
+    let found = context.client.head(&by_name).await?.map(|found| found.digest);
+    if found == Some(manifest.digest()) {
+        return Ok(false);
+    }
+    if found != seen {
+        return Err(RuntimeError::Moved { image: by_name.to_string(), expected: seen, found });
+    }
+    context.client.put_manifest(&by_name, manifest).await?;
+    Ok(true)
+}
