@@ -187,7 +187,11 @@ fn destroy_images_removes_what_it_created_and_nothing_else() {
         run.failed(6, &["nothing was changed"]);
         assert_eq!(aws.repositories(), before, "{run}");
     }
-    world.xtask("destroy-images").end().failed(6, &["nobody there to confirm", "hint: "]);
+    world
+        .xtask("destroy-images")
+        .end()
+        .failed(6, &["nobody there to confirm", "hint: `auto-destroy-images`"]);
+    world.xtask("auto-destroy-images --dry-run").ok();
     let dry = world.xtask("destroy-images --dry-run").ok();
     assert_eq!(aws.repositories(), before, "{dry}");
 
@@ -211,8 +215,9 @@ fn destroy_images_removes_what_it_created_and_nothing_else() {
         );
     }
 
-    let nothing = world.xtask("auto-destroy-images").ok();
+    let nothing = world.xtask("auto-destroy-images --format json").ok();
     assert!(nothing.stderr.contains("nothing to destroy"), "{nothing}");
+    assert_eq!(nothing.json()["repositories"], json!([]), "{nothing}");
     // And it can all come back.
     world.xtask("transfer-images --auto-approve").ok();
     assert_eq!(aws.whole_tags().iter().filter(|(name, _)| !name.starts_with("ecr-public/")).count(), 2);
@@ -536,14 +541,19 @@ fn prune_deletes_what_the_list_no_longer_names_and_nobody_else_uses() {
     assert_eq!(aws.repositories(), before);
     world.xtask("prune --dry-run").ok();
     world.xtask("prune").stdin("yes\n").end().failed(6, &["nothing was changed"]);
+    let silent = world.xtask("prune").end();
+    silent.failed(6, &["nothing was changed", "hint: `prune --yes`"]);
+    assert!(!silent.stderr.contains("auto-destroy-images"), "{silent}");
     assert_eq!(aws.repositories(), before);
 
-    let run = world.xtask("prune").stdin("mainline\n").ok();
+    let run = world.xtask("prune --yes").ok();
     assert_eq!(aws.repositories(), ["awshpc", "curl", "foreign", "lambda"], "{run}");
     assert_eq!(aws.whole_tags().len(), 1, "{run}");
     // Another grid is in the account, and nothing on a rule says who pulls through it.
     let rules = aws.ecr("DescribePullThroughCacheRules", &json!({}));
     assert_eq!(rules["pullThroughCacheRules"].as_array().unwrap().len(), 1, "{run}");
+    let nothing = world.xtask("prune --format json").ok();
+    assert_eq!(nothing.json(), json!({ "repositories": [], "rules": [] }), "{nothing}");
     let nothing = world.xtask("transfer-images --format json").ok();
     assert_eq!(nothing.json()["images"][0]["action"], "up to date", "{nothing}");
 }

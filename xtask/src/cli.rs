@@ -1,5 +1,6 @@
 //! The command tree, and the Makefile's `KEY=VALUE` arguments on top of it.
 
+use clap::error::{ContextKind, ContextValue};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::commands;
@@ -118,10 +119,10 @@ const KEYS: [(&str, &str); 5] = [
     ("S3_IMAGE_TFSTATE_HTCGRID_BUCKET_NAME", "--state-bucket"),
 ];
 
-/// Turns the Makefile's `KEY=VALUE` arguments into flags; a flag given as well wins.
+/// Turns the Makefile's `KEY=VALUE` arguments into flags.
 ///
 /// # Errors
-/// An unknown KEY (the text names the known ones), or a KEY without a value.
+/// An unknown KEY (the text names the known ones), a KEY without a value, or two different values for one option.
 pub fn translate(args: impl IntoIterator<Item = String>) -> Result<Vec<String>, String> {
     let args: Vec<String> = args.into_iter().collect();
     let mut translated = Vec::with_capacity(args.len());
@@ -143,15 +144,59 @@ pub fn translate(args: impl IntoIterator<Item = String>) -> Result<Vec<String>, 
             }
             return Err(format!("{key}= is empty: is the shell variable set? leave it out for the default"));
         }
-        let flag_given =
-            |a: &String| a == flag || a.strip_prefix(flag).is_some_and(|rest| rest.starts_with('='));
-        // `REGION=` wins over `HTCGRID_REGION=`, which stands in for it.
-        let outranked = key == "HTCGRID_REGION" && args.iter().any(|a| a.starts_with("REGION="));
-        if !outranked && !args.iter().any(flag_given) {
-            translated.push(format!("{flag}={value}"));
+        match values(&args, flag).find(|(_, other)| *other != value) {
+            Some((other, _)) => {
+                return Err(format!("{arg} and {other} contradict each other: give one of them"));
+            }
+            // The same value twice would be an error of clap's own.
+            None if translated.iter().any(|before| given(before, flag)) => {}
+            None if args.iter().any(|other| given(other, flag)) => {}
+            None => translated.push(format!("{flag}={value}")),
         }
     }
     Ok(translated)
+}
+
+/// Every value that the arguments have for `flag`, with the words that say it.
+fn values<'a>(args: &'a [String], flag: &'a str) -> impl Iterator<Item = (String, &'a str)> {
+    let keys = KEYS.iter().filter(move |(_, stands_for)| *stands_for == flag).map(|(key, _)| *key);
+    args.iter().enumerate().filter_map(move |(index, arg)| {
+        if arg == flag {
+            let value = args.get(index + 1)?;
+            return Some((format!("{flag} {value}"), value.as_str()));
+        }
+        let (name, value) = arg.split_once('=')?;
+        (name == flag || keys.clone().any(|key| key == name)).then(|| (arg.clone(), value))
+    })
+}
+
+/// Whether `arg` is `flag`, or `flag=...`.
+fn given(arg: &str, flag: &str) -> bool {
+    arg.strip_prefix(flag).is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
+}
+
+/// Commands that delete something. A mistyped name never suggests one of them.
+const DESTRUCTIVE: [&str; 4] = ["destroy-images", "auto-destroy-images", "prune", "reset-images-deployment"];
+
+/// The command line, or clap's own message and exit code where it is wrong.
+pub fn parse(arguments: Vec<String>) -> Cli {
+    Cli::try_parse_from(arguments).unwrap_or_else(|error| with_safe_suggestions(error).exit())
+}
+
+/// Takes destructive commands out of what clap suggests for a mistyped one, and puts the most similar first.
+fn with_safe_suggestions(mut error: clap::Error) -> clap::Error {
+    let suggested = match error.remove(ContextKind::SuggestedSubcommand) {
+        Some(ContextValue::Strings(names)) => names,
+        Some(ContextValue::String(name)) => vec![name],
+        _ => return error,
+    };
+    // clap sorts by similarity, the most similar last.
+    let safe: Vec<String> =
+        suggested.into_iter().rev().filter(|name| !DESTRUCTIVE.contains(&name.as_str())).collect();
+    if !safe.is_empty() {
+        error.insert(ContextKind::SuggestedSubcommand, ContextValue::Strings(safe));
+    }
+    error
 }
 
 fn is_key(word: &str) -> bool {
@@ -206,13 +251,50 @@ mod tests {
     }
 
     #[test]
-    fn a_flag_wins_over_a_key() {
-        assert_eq!(
-            translate(words("xtask init-images TAG=x --tag y")).unwrap(),
-            words("xtask init-images --tag y")
-        );
-        let both = translate(words("xtask init-images HTCGRID_REGION=a REGION=b")).unwrap();
-        assert_eq!(both, words("xtask init-images --region=b"));
+    fn one_option_has_one_value() {
+        for line in [
+            "TAG=x --tag y",
+            "--tag=y TAG=x",
+            "TAG=x TAG=y",
+            "HTCGRID_REGION=a REGION=b",
+            "REGION=b --region a",
+        ] {
+            let error = translate(words(&format!("xtask init-images {line}"))).unwrap_err();
+            assert!(error.ends_with("contradict each other: give one of them"), "{line}: {error}");
+        }
+        let error = translate(words("xtask init-images TAG=x --tag y")).unwrap_err();
+        assert!(error.starts_with("TAG=x and --tag y "), "{error}");
+        for (line, flags) in [
+            ("TAG=x --tag x", "--tag x"),
+            ("TAG=x TAG=x", "--tag=x"),
+            ("HTCGRID_REGION=a REGION=a", "--region=a"),
+        ] {
+            let translated = translate(words(&format!("xtask init-images {line}"))).unwrap();
+            assert_eq!(translated, words(&format!("xtask init-images {flags}")), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_mistyped_command_suggests_nothing_that_deletes() {
+        for (typed, suggested) in [
+            ("transfer-image", Some("transfer-images")),
+            ("destroy-image", None),
+            ("auto-destroy", None),
+            ("prun", None),
+            ("reset-images", None),
+            ("list-image", Some("list-images")),
+        ] {
+            let error = Cli::try_parse_from(["cargo xtask", typed]).unwrap_err();
+            let text = with_safe_suggestions(error).to_string();
+            for name in DESTRUCTIVE {
+                assert!(!text.contains(&format!("'{name}'")), "{typed}: {text}");
+            }
+            if let Some(suggested) = suggested {
+                let tip = text.lines().find(|line| line.trim_start().starts_with("tip:")).unwrap_or_default();
+                let first = tip.split('\'').nth(1);
+                assert_eq!(first, Some(suggested), "{typed}: {text}");
+            }
+        }
     }
 
     #[test]

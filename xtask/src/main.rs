@@ -22,8 +22,6 @@ mod ui;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
 fn main() -> ExitCode {
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
@@ -40,7 +38,7 @@ async fn run() -> ExitCode {
         Ok(arguments) => arguments,
         Err(problem) => return error::exit_with(&error::failure(error::Exit::Usage, problem)),
     };
-    match commands::run(cli::Cli::parse_from(arguments)).await {
+    match commands::run(cli::parse(arguments)).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => error::exit_with(&error),
     }

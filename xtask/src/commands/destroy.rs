@@ -23,7 +23,11 @@ pub struct DestroyImages {
 /// destroy-images without the question
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  cargo xtask auto-destroy-images TAG=dev REGION=eu-west-1")]
-pub struct AutoDestroyImages {}
+pub struct AutoDestroyImages {
+    /// Show what would be deleted and kept, and stop
+    #[arg(long)]
+    dry_run: bool,
+}
 
 impl DestroyImages {
     /// Runs the command.
@@ -41,7 +45,7 @@ impl AutoDestroyImages {
     /// # Errors
     /// AWS refuses, or terraform fails.
     pub async fn run(self, context: &Context) -> anyhow::Result<()> {
-        destroy(context, false, false).await
+        destroy(context, self.dry_run, false).await
     }
 }
 
@@ -75,7 +79,7 @@ async fn destroy(context: &Context, dry_run: bool, ask: bool) -> anyhow::Result<
             context.settings.tag,
             aws.region()
         ));
-        return Ok(());
+        return context.printer.data(&Table::default(), &shown);
     }
     show(context, &aws, &shown);
     // Another grid's repositories may be replicated by this one's rule.
@@ -89,7 +93,7 @@ async fn destroy(context: &Context, dry_run: bool, ask: bool) -> anyhow::Result<
         return context.printer.data(&Table::default(), &shown);
     }
     if ask {
-        confirm(context)?;
+        confirm(context, "`auto-destroy-images` does not ask: it deletes the grid's images")?;
     }
     let lease = infrastructure.lease().await?;
     let result = async {
@@ -164,11 +168,11 @@ fn show(context: &Context, aws: &Aws, fates: &Fates) {
     printer.line("repositories that ECR's cache made by itself (ecr-public/..., quay/...) stay");
 }
 
-/// Asks for the grid's name, which nobody types by accident.
+/// Asks for the grid's name, which nobody types by accident. `unattended` says how to run this where nobody can answer.
 ///
 /// # Errors
-/// Another answer, or nobody there to give one.
-pub fn confirm(context: &Context) -> anyhow::Result<()> {
+/// Another answer, or no terminal to ask on.
+pub fn confirm(context: &Context, unattended: &str) -> anyhow::Result<()> {
     let tag = &context.settings.tag;
     let question = format!("Type the grid's name ({tag}) to delete this:");
     let answer = context.printer.ask(&question, &context.interrupt);
@@ -177,7 +181,7 @@ pub fn confirm(context: &Context) -> anyhow::Result<()> {
         Some(answer) if answer == *tag => Ok(()),
         Some(_) => Err(failure(Exit::Refused, "not confirmed; nothing was changed")),
         None => Err(failure(Exit::Refused, "nobody there to confirm; nothing was changed"))
-            .hint(Exit::Refused, "auto-destroy-images does not ask"),
+            .hint(Exit::Refused, unattended),
     }
 }
 

@@ -15,6 +15,9 @@ pub struct Prune {
     /// Show what would be deleted, and stop
     #[arg(long)]
     dry_run: bool,
+    /// Do not ask
+    #[arg(long)]
+    yes: bool,
 }
 
 impl Prune {
@@ -28,9 +31,11 @@ impl Prune {
         let infrastructure = Infrastructure::open(context, &aws).await?;
         let survey = infrastructure.survey().await?;
         let (holdings, unwanted, kept) = look(&infrastructure, &config, &survey).await?;
+        let rules: Vec<&String> = unwanted.rules.keys().collect();
+        let document = serde_json::json!({ "repositories": unwanted.repositories, "rules": rules });
         if unwanted.is_empty() {
             context.printer.line("images.toml names everything that this grid created: nothing to prune");
-            return Ok(());
+            return context.printer.data(&Table::default(), &document);
         }
         context.printer.table(&holdings_table(&holdings));
         for rule in kept.rules.keys() {
@@ -39,12 +44,12 @@ impl Prune {
         for rule in unwanted.rules.keys() {
             context.printer.line(format!("pull-through rule {rule}: delete"));
         }
-        let rules: Vec<&String> = unwanted.rules.keys().collect();
-        let document = serde_json::json!({ "repositories": unwanted.repositories, "rules": rules });
         if self.dry_run {
             return context.printer.data(&Table::default(), &document);
         }
-        confirm(context)?;
+        if !self.yes {
+            confirm(context, "`prune --yes` does not ask; `prune --dry-run` shows what it would delete")?;
+        }
         let lease = infrastructure.lease().await?;
         let pruned = async {
             let survey = infrastructure.survey().await?;
