@@ -36,6 +36,23 @@ pub enum Quirk {
     SessionExpired,
     /// `clock-skew`: every signature is too old.
     ClockSkew,
+    /// `plain-http`: requests to S3 count as what they are, without TLS.
+    PlainHttp,
+    /// `young-bucket=N`: the first N requests about a new bucket's settings are refused, by OperationAborted and NoSuchBucket in
+    /// turns, and so are the first N requests for its objects after versioning was switched on, by NoSuchKey.
+    YoungBucket(u32),
+    /// `conflict=N`: the next N conditional requests to S3 meet another one.
+    Conflict(u32),
+    /// `clock=SECONDS`: AWS's clock is ahead of this machine's by so much, or behind (a number below 0).
+    Clock(i64),
+    /// `drop-answer=N:WORDS`: the Nth request whose `SERVICE ACTION PATH` holds these words is carried out, and the connection
+    /// closed without an answer.
+    DropAnswer {
+        /// Which of them.
+        nth: u64,
+        /// What the request is known by.
+        words: String,
+    },
     /// `deny:ACTION`: that IAM action is refused.
     Deny(String),
     /// `hold-answer=N:WORDS`: the answer to the Nth request whose `SERVICE ACTION PATH` holds these words is kept back, after
@@ -70,6 +87,11 @@ const KNOWN: &[&str] = &[
     "late-listing=N",
     "session-expired",
     "clock-skew",
+    "plain-http",
+    "young-bucket=N",
+    "conflict=N",
+    "clock=SECONDS",
+    "drop-answer=N:WORDS",
     "deny:SERVICE:ACTION",
     "hold-answer=N:WORDS",
 ];
@@ -109,6 +131,14 @@ impl FromStr for Quirk {
             "clock-skew" => Self::ClockSkew,
             "eventual-consistency" => Self::EventualConsistency(small(None)?),
             "late-listing" => Self::LateListing(small(None)?),
+            "plain-http" => Self::PlainHttp,
+            "young-bucket" => Self::YoungBucket(small(None)?),
+            "conflict" => Self::Conflict(small(None)?),
+            "clock" => Self::Clock(measure.and_then(|measure| measure.parse().ok()).ok_or_else(bad)?),
+            "drop-answer" => {
+                let (nth, words) = measure.and_then(|measure| measure.split_once(':')).ok_or_else(bad)?;
+                Self::DropAnswer { nth: nth.parse().map_err(|_| bad())?, words: words.to_owned() }
+            }
             "hold-answer" => {
                 let (nth, words) = measure.and_then(|measure| measure.split_once(':')).ok_or_else(bad)?;
                 Self::HoldAnswer { nth: nth.parse().map_err(|_| bad())?, words: words.to_owned() }
@@ -131,6 +161,11 @@ impl fmt::Display for Quirk {
             Self::LateListing(listings) => write!(f, "late-listing={listings}"),
             Self::SessionExpired => f.write_str("session-expired"),
             Self::ClockSkew => f.write_str("clock-skew"),
+            Self::PlainHttp => f.write_str("plain-http"),
+            Self::YoungBucket(requests) => write!(f, "young-bucket={requests}"),
+            Self::Conflict(requests) => write!(f, "conflict={requests}"),
+            Self::Clock(seconds) => write!(f, "clock={seconds}"),
+            Self::DropAnswer { nth, words } => write!(f, "drop-answer={nth}:{words}"),
             Self::Deny(action) => write!(f, "deny:{action}"),
             Self::HoldAnswer { nth, words } => write!(f, "hold-answer={nth}:{words}"),
         }
@@ -146,6 +181,8 @@ struct Inner {
     puts: Vec<Instant>,
     token_uses: HashMap<u64, u64>,
     hidden: HashMap<String, u32>,
+    conflicts: u32,
+    dropped: u64,
     held: Held,
 }
 
@@ -165,6 +202,8 @@ impl Quirks {
                 puts: Vec::new(),
                 token_uses: HashMap::new(),
                 hidden: HashMap::new(),
+                conflicts: 0,
+                dropped: 0,
                 held: Held::default(),
             }),
             watch::Sender::new(0),
@@ -184,8 +223,19 @@ impl Quirks {
             Quirk::ThrottleRandom { seed, .. } => Some(*seed),
             _ => None,
         });
+        let conflicts = on.iter().find_map(|quirk| match quirk {
+            Quirk::Conflict(requests) => Some(*requests),
+            _ => None,
+        });
+        let ahead = on.iter().find_map(|quirk| match quirk {
+            Quirk::Clock(seconds) => Some(*seconds),
+            _ => None,
+        });
+        crate::time::set_ahead(ahead.unwrap_or(0));
         *inner = Inner {
             on,
+            conflicts: conflicts.unwrap_or(0),
+            dropped: 0,
             generator: fastrand::Rng::with_seed(seed.unwrap_or(0)),
             puts: Vec::new(),
             token_uses: HashMap::new(),
@@ -251,6 +301,65 @@ impl Quirks {
 
     pub(crate) fn drops_connection(&self) -> bool {
         self.find(|quirk| (*quirk == Quirk::DropConnectionOnUnknownRepo).then_some(())).is_some()
+    }
+
+    pub(crate) fn plain_http(&self) -> bool {
+        self.find(|quirk| (*quirk == Quirk::PlainHttp).then_some(())).is_some()
+    }
+
+    /// Counts one request; true: it is carried out and not answered.
+    pub(crate) fn drops_answer(&self, request: &str) -> bool {
+        let mut inner = self.inner();
+        let Some(nth) = inner.on.iter().find_map(|quirk| match quirk {
+            Quirk::DropAnswer { nth, words } => request.contains(words.as_str()).then_some(*nth),
+            _ => None,
+        }) else {
+            return false;
+        };
+        inner.dropped += 1;
+        inner.dropped == nth
+    }
+
+    fn young(&self) -> Option<u32> {
+        self.find(|quirk| match quirk {
+            Quirk::YoungBucket(requests) => Some(*requests),
+            _ => None,
+        })
+    }
+
+    /// A bucket was created: its settings will be refused for a while.
+    pub(crate) fn bucket_created(&self, name: &str) {
+        if let Some(requests) = self.young() {
+            self.inner().hidden.insert(format!("bucket {name}"), requests);
+        }
+    }
+
+    /// Versioning was switched on for the first time: objects will not be found for a while.
+    pub(crate) fn versions_begin(&self, name: &str) {
+        if let Some(requests) = self.young() {
+            self.inner().hidden.insert(format!("versions {name}"), requests);
+        }
+    }
+
+    /// Whether a request about a bucket's settings comes too early, and how many more do.
+    pub(crate) fn young_bucket(&self, name: &str) -> Option<u32> {
+        let mut inner = self.inner();
+        let left = inner.hidden.get_mut(&format!("bucket {name}")).filter(|left| **left > 0)?;
+        *left -= 1;
+        Some(*left)
+    }
+
+    /// Whether a request for an object comes too early.
+    pub(crate) fn young_versions(&self, name: &str) -> bool {
+        self.repository_hidden(&format!("versions {name}"))
+    }
+
+    /// Counts one conditional request; true: it meets another one.
+    pub(crate) fn conflicts(&self) -> bool {
+        let mut inner = self.inner();
+        let met = inner.conflicts > 0;
+        inner.conflicts = inner.conflicts.saturating_sub(1);
+        met
     }
 
     pub(crate) fn denies(&self, action: &str) -> bool {
@@ -364,6 +473,11 @@ mod tests {
             "late-listing=2",
             "session-expired",
             "clock-skew",
+            "plain-http",
+            "young-bucket=3",
+            "conflict=2",
+            "clock=-600",
+            "drop-answer=1:s3 PutObject",
             "deny:ecr:PutImage",
             "hold-answer=2:ecr CreateRepository",
         ] {

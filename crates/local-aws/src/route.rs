@@ -11,6 +11,7 @@ use crate::http::{Answer, header, query, read, set, value, with_body};
 use crate::input::Input;
 use crate::journal::Entry;
 use crate::server::App;
+use crate::time::{http_date, now_millis};
 use crate::xml::element;
 
 /// The connection is to be closed without an answer.
@@ -51,7 +52,7 @@ pub(crate) async fn answer(app: Arc<App>, request: Request<Incoming>) -> Result<
     let path = parts.uri.path();
     let mut recorder = Recorder::new(&app, &parts);
     let entry = &mut recorder.entry;
-    let answer = if path.starts_with("/_local/") {
+    let mut answer = if path.starts_with("/_local/") {
         crate::local::answer(&app, &parts, body).await
     } else if path == "/v2" || path.starts_with("/v2/") {
         crate::oci::answer(&app, &parts, body, entry).await?
@@ -68,7 +69,11 @@ pub(crate) async fn answer(app: Arc<App>, request: Request<Incoming>) -> Result<
         // The request was carried out: the journal has it whether anybody still waits for the answer or not.
         drop(recorder);
         app.quirks.hold(&request).await;
+        if app.quirks.drops_answer(&request) {
+            return Err(HangUp);
+        }
     }
+    set(&mut answer, "date", http_date(now_millis()));
     Ok(answer)
 }
 

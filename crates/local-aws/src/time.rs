@@ -1,11 +1,21 @@
 //! The server's clock and the ways AWS writes a moment.
 
+use std::sync::atomic::{AtomicI64, Ordering};
+
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+/// How far AWS's clock is ahead of this machine's, in seconds (the quirk `clock`).
+static AHEAD: AtomicI64 = AtomicI64::new(0);
+
+/// Sets AWS's clock, for every server of the process.
+pub(crate) fn set_ahead(seconds: i64) {
+    AHEAD.store(seconds, Ordering::Relaxed);
+}
+
 /// Now, in milliseconds since the epoch: what the state keeps.
 pub(crate) fn now_millis() -> i64 {
-    Timestamp::now().as_millisecond()
+    Timestamp::now().as_millisecond() + AHEAD.load(Ordering::Relaxed) * 1000
 }
 
 /// The JSON services write moments as seconds with a fraction.

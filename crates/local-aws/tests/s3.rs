@@ -267,3 +267,64 @@ async fn listing_by_prefix_delimiter_and_page() {
     assert!(get(&caller, "state?list-type=2").await.1.contains("<KeyCount>3</KeyCount>"));
     assert!(get(&caller, "").await.1.contains("<Name>state</Name>"));
 }
+
+#[tokio::test]
+async fn a_bucket_policy_is_enforced() {
+    let local = Local::start();
+    let caller = local.caller();
+    caller.create_bucket("state").await;
+    let policy = r#"{ "Statement": [
+        { "Sid": "Header", "Effect": "Deny", "Principal": "*", "Action": "s3:PutObject", "Resource": "arn:aws:s3:::state/*",
+          "Condition": { "Null": { "s3:x-amz-server-side-encryption": true } } },
+        { "Sid": "Kms", "Effect": "Deny", "Principal": "*", "Action": "s3:PutObject", "Resource": "arn:aws:s3:::state/*",
+          "Condition": { "StringNotEquals": { "s3:x-amz-server-side-encryption": "aws:kms" } } },
+        { "Sid": "Tls", "Effect": "Deny", "Principal": "*", "Action": ["s3:GetObject", "s3:PutObject"],
+          "Resource": "arn:aws:s3:::state/*", "Condition": { "Bool": { "aws:SecureTransport": false } } },
+        { "Sid": "Guest", "Effect": "Allow", "Principal": { "AWS": "210987654321" }, "Action": "s3:GetObject",
+          "Resource": "arn:aws:s3:::state/*" } ] }"#;
+    assert_eq!(put(&caller, "state?policy", policy, &[]).await.status(), 204);
+    const SSE: &str = "x-amz-server-side-encryption";
+    for headers in [&[][..], &[(SSE, "AES256")][..]] {
+        let refused = put(&caller, "state/a", "x", headers).await;
+        assert_eq!(refused.status(), 403);
+        let words = refused.text().await.unwrap();
+        assert!(
+            words.contains("s3:PutObject") && words.contains("explicit deny in a resource-based policy"),
+            "{words}"
+        );
+    }
+    assert_eq!(put(&caller, "state/a", "x", &[(SSE, "aws:kms")]).await.status(), 200);
+    assert_eq!(get(&caller, "state/a").await, (StatusCode::OK, "x".to_owned()));
+    // Another account reads what the policy opens, and no more.
+    let guest = caller.key("210987654321");
+    assert_eq!(get(&guest, "state/a").await, (StatusCode::OK, "x".to_owned()));
+    assert_eq!(put(&guest, "state/a", "y", &[(SSE, "aws:kms")]).await.status(), 403);
+    assert_eq!(get(&guest, "state?policy").await.0, 403);
+    local.quirks(&["plain-http"]);
+    assert_eq!(get(&caller, "state/a").await.0, 403);
+    local.quirks(&[]);
+
+    let unknown = policy.replace("aws:SecureTransport", "aws:SourceVpce");
+    let refused = put(&caller, "state?policy", &unknown, &[]).await;
+    assert_eq!(refused.status(), 501);
+    assert!(refused.text().await.unwrap().contains("aws:SourceVpce"));
+    assert_eq!(get(&caller, "state?policy").await.1, policy);
+}
+
+#[tokio::test]
+async fn a_young_bucket_refuses_for_a_while() {
+    let local = Local::start();
+    let caller = local.caller();
+    local.quirks(&["young-bucket=2", "conflict=1"]);
+    caller.create_bucket("state").await;
+    let enabled = "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>";
+    let statuses = [404, 409, 200];
+    for status in statuses {
+        assert_eq!(put(&caller, "state?versioning", enabled, &[]).await.status(), status);
+    }
+    assert_eq!(put(&caller, "state/a", "x", &[("if-none-match", "*")]).await.status(), 409);
+    assert_eq!(put(&caller, "state/a", "x", &[("if-none-match", "*")]).await.status(), 200);
+    for status in [404, 404, 200] {
+        assert_eq!(get(&caller, "state/a").await.0, status);
+    }
+}

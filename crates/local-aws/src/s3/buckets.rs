@@ -133,6 +133,7 @@ pub(super) fn create(call: &Call<'_>) -> Result<Answer, Fault> {
             },
         )),
     })?;
+    call.app.quirks.bucket_created(call.bucket);
     let mut answer = empty(StatusCode::OK);
     set(&mut answer, "location", format!("/{}", call.bucket));
     set(&mut answer, "content-length", "0");
@@ -190,6 +191,9 @@ pub(super) fn put_document(call: &Call<'_>, name: &str) -> Result<Answer, Fault>
     let bucket = call.bucket()?;
     let text = String::from_utf8_lossy(&call.body).into_owned();
     check_document(&bucket, name, &text)?;
+    if name == "versioning" && !bucket.documents.contains_key(name) {
+        call.app.quirks.versions_begin(call.bucket);
+    }
     change_documents(call, |documents| {
         documents.insert(name.to_owned(), text);
     })?;
@@ -206,12 +210,7 @@ fn check_document(bucket: &Bucket, name: &str, text: &str) -> Result<(), Fault> 
     };
     match name {
         "policy" => {
-            let parsed: Value = serde_json::from_str(text).map_err(|_| {
-                Fault::client("MalformedPolicy", "Policies must be valid JSON and the first byte must be '{'")
-            })?;
-            if parsed["Statement"].is_null() {
-                return Err(Fault::client("MalformedPolicy", "Missing required field Statement"));
-            }
+            super::policy::check(text)?;
             let blocked = bucket
                 .documents
                 .get("publicAccessBlock")

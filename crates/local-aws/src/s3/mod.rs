@@ -7,6 +7,7 @@ mod body;
 mod buckets;
 mod list;
 mod objects;
+mod policy;
 
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ use http::{Method, StatusCode};
 use hyper::body::Incoming;
 
 use actions::{ACTIONS, Place, SUB_RESOURCES};
+use policy::{Question, Verdict};
 
 use crate::account::{Caller, NoCaller};
 use crate::fault::Fault;
@@ -38,6 +40,7 @@ struct Call<'a> {
     key: &'a str,
     query: &'a [(String, String)],
     body: Bytes,
+    verdict: Verdict,
 }
 
 impl Call<'_> {
@@ -49,10 +52,11 @@ impl Call<'_> {
         value(self.query, name)
     }
 
-    /// The bucket, if it exists, is the caller's, and lies in the region that the request was signed for.
+    /// The bucket, if it exists, is the caller's or opened to the caller by its policy, and lies in the region that the request
+    /// was signed for.
     fn bucket(&self) -> Result<Arc<Bucket>, Fault> {
         let bucket = self.app.store.bucket(self.bucket).ok_or_else(no_such_bucket)?;
-        if bucket.account != self.caller.scope.account {
+        if bucket.account != self.caller.scope.account && self.verdict != Verdict::Allowed {
             return Err(Fault::new(StatusCode::FORBIDDEN, "AccessDenied", "Access Denied"));
         }
         if bucket.region != self.caller.scope.region {
@@ -172,6 +176,10 @@ async fn outcome(
         );
         return Err(Fault::new(StatusCode::FORBIDDEN, "AccessDenied", message));
     }
+    let verdict = verdict(app, parts, &caller, action.iam, bucket, &entry.resource)?;
+    if let Some(fault) = surprise(app, parts, sub, place, bucket, key) {
+        return Err(fault);
+    }
     if app.quirks.throttles_at_random() {
         return Err(Fault::new(
             StatusCode::SERVICE_UNAVAILABLE,
@@ -191,11 +199,73 @@ async fn outcome(
             key: &key,
             query: &pairs,
             body,
+            verdict,
         };
         handler(&call)
     })
     .await
     .unwrap_or_else(|error| Err(Fault::from(std::io::Error::other(error))))
+}
+
+/// What the bucket's policy says; a Deny is the end. A request to this machine counts as one over TLS, which is how clients
+/// reach AWS, unless the quirk `plain-http` is on.
+fn verdict(
+    app: &App,
+    parts: &Parts,
+    caller: &Caller,
+    action: &str,
+    bucket: &str,
+    resource: &str,
+) -> Result<Verdict, Fault> {
+    let bucket = app.store.bucket(bucket);
+    let Some(policy) = bucket.as_ref().and_then(|bucket| bucket.documents.get("policy")) else {
+        return Ok(Verdict::Silent);
+    };
+    let question = Question {
+        action,
+        resource,
+        principal: &caller.principal,
+        account: &caller.scope.account,
+        secure: !app.quirks.plain_http(),
+        header: &|name| header(parts, name),
+    };
+    let verdict = policy::judge(policy, &question);
+    if verdict == Verdict::Denied {
+        let message = format!(
+            "User: {} is not authorized to perform: {action} on resource: \"{resource}\" with an explicit deny in a \
+             resource-based policy",
+            caller.principal
+        );
+        return Err(Fault::new(StatusCode::FORBIDDEN, "AccessDenied", message));
+    }
+    Ok(verdict)
+}
+
+/// What S3 may answer for a while, by the quirks that are on.
+fn surprise(app: &App, parts: &Parts, sub: &str, place: Place, bucket: &str, key: &str) -> Option<Fault> {
+    let conditional = header(parts, "if-match").or_else(|| header(parts, "if-none-match")).is_some();
+    match place {
+        Place::Bucket if !sub.is_empty() && parts.method != Method::POST => {
+            app.quirks.young_bucket(bucket).map(|refusal| match refusal % 2 {
+                0 => Fault::new(
+                    StatusCode::CONFLICT,
+                    "OperationAborted",
+                    "A conflicting conditional operation is currently in progress against this resource. Please try again.",
+                ),
+                _ => no_such_bucket(),
+            })
+        }
+        Place::Object if conditional && app.quirks.conflicts() => Some(Fault::new(
+            StatusCode::CONFLICT,
+            "ConditionalRequestConflict",
+            "The conditional request cannot succeed due to a conflicting operation against this resource.",
+        )),
+        Place::Object if parts.method != Method::PUT || header(parts, "if-match").is_some() => {
+            let stands = app.store.bucket(bucket).is_some_and(|bucket| bucket.objects.contains_key(key));
+            (stands && app.quirks.young_versions(bucket)).then(objects::no_such_key)
+        }
+        _ => None,
+    }
 }
 
 /// What an object under a KMS key needs beside S3's own permission.

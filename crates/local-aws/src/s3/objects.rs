@@ -34,7 +34,7 @@ fn current(versions: &[Version]) -> Option<(&Version, &Content)> {
     versions.last().and_then(|version| Some((version, version.content.as_ref()?)))
 }
 
-fn no_such_key() -> Fault {
+pub(super) fn no_such_key() -> Fault {
     Fault::not_found("NoSuchKey", "The specified key does not exist.")
 }
 
