@@ -89,12 +89,12 @@ pub struct Ended {
 }
 
 /// Variables that every program started from here gets beside this process's own.
-static HANDED_DOWN: std::sync::Mutex<Vec<(String, String)>> = std::sync::Mutex::new(Vec::new());
+static HANDED_DOWN: std::sync::Mutex<Vec<(String, OsString)>> = std::sync::Mutex::new(Vec::new());
 
 /// Gives a variable to every program that is started from here on: changing this process's own environment is unsafe.
-pub fn hand_down(name: &str, value: &str) {
+pub fn hand_down(name: &str, value: impl Into<OsString>) {
     if let Ok(mut variables) = HANDED_DOWN.lock() {
-        variables.push((name.to_owned(), value.to_owned()));
+        variables.push((name.to_owned(), value.into()));
     }
 }
 

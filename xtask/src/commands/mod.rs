@@ -129,10 +129,12 @@ impl Context {
             // No output shows where the project stands.
             say: &|line| printer.line(line.replace(&here, "")),
         };
+        // What is found there is started from there.
+        process::hand_down("PATH", prerequisites::search_path());
         let found = prerequisites::ensure(needs, &setup).await.exit(Exit::MissingTool)?;
         found.hints.iter().for_each(|hint| printer.line(hint));
         if let Some(host) = found.docker_host {
-            process::hand_down("DOCKER_HOST", &host);
+            process::hand_down("DOCKER_HOST", host);
         }
         Ok(())
     }

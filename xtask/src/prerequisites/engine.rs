@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal};
 use sha2::Digest as _;
 
-use super::PrerequisiteError;
+use super::{PrerequisiteError, search_path};
 use crate::process::Cmd;
 
 /// How long an engine may take until it answers or ends. The first start of all makes its directories and its bridge.
@@ -140,6 +140,7 @@ impl Engine {
             // No configuration of the system's: it may name the same options, which dockerd refuses.
             .arg("--config-file")
             .arg(self.empty_configuration()?)
+            .env("PATH", search_path())
             .spawn_detached(&self.log());
         let pid = process.map_err(|source| PrerequisiteError::Program {
             action: "start a docker engine".into(),

@@ -3,16 +3,19 @@
 //! On Debian and Ubuntu, as root, missing packages are installed and a docker engine is started, after a question. Anywhere
 //! else each missing thing is named with the step that brings it.
 
+mod docker;
 mod engine;
 mod moto;
 mod packages;
 
-use std::path::Path;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 
+use docker::{Docker, Reached};
 pub use engine::{Engine, has_ended};
 use packages::System;
 
-use crate::process::{Cmd, ProcessError};
+use crate::process::ProcessError;
 use crate::terraform::{Program, TerraformError};
 
 /// Something that a command needs on the machine.
@@ -73,11 +76,10 @@ impl Need {
         }
     }
 
-    /// Debian's and Ubuntu's packages for it. Newer releases split docker's client and its BuildKit plugin off: those that
-    /// apt does not know are left out.
+    /// Debian's and Ubuntu's packages for it; what docker needs is decided in [`docker`].
     fn packages(self) -> &'static [&'static str] {
         match self {
-            Self::Docker => &["docker.io", "docker-cli", "docker-buildx", "ca-certificates"],
+            Self::Docker => &["docker.io"],
             Self::Debootstrap => &["debootstrap"],
             Self::Skopeo => &["skopeo"],
             Self::DockerRegistry => &["docker-registry"],
@@ -268,46 +270,20 @@ impl Plan {
     }
 }
 
-/// Whether what the environment says about docker leads to an engine.
-#[derive(Debug, PartialEq, Eq)]
-enum Client {
-    Missing,
-    NoEngine,
-    /// One answers at another address, which this process found.
-    Elsewhere(String),
-    Answers,
-}
-
-/// `look` gives the step that brings a need where it is missing.
-fn plan(needs: &[Need], system: &System, client: &Client, look: impl Fn(Need) -> Result<(), String>) -> Plan {
+/// `docker` is what there is of it, `look` gives the step that brings another need where it is missing.
+fn plan(
+    needs: &[Need],
+    system: &System,
+    docker: Option<&Docker>,
+    look: impl Fn(Need) -> Result<(), String>,
+) -> Plan {
     let mut plan = Plan::default();
     let able = matches!(system, System::Debian { root: true });
-    for need in needs {
-        let looked = match need {
-            Need::Docker if *client == Client::Missing => Err(need.step(system)),
-            Need::Docker => Ok(()),
-            need => look(*need),
-        };
-        if *need == Need::Docker {
-            match client {
-                Client::Answers => {}
-                Client::Missing => plan.start_engine = able,
-                Client::NoEngine if able => {
-                    plan.start_engine = true;
-                    plan.steps.push("start a docker engine: as root, dockerd &".to_owned());
-                }
-                Client::NoEngine => {
-                    plan.steps.push(
-                        "start the docker engine (systemctl start docker, or Docker Desktop)".to_owned(),
-                    );
-                    plan.by_hand = true;
-                }
-                Client::Elsewhere(address) => {
-                    plan.use_engine = Some(address.clone());
-                    plan.steps.push(format!("use the docker engine that runs: export DOCKER_HOST={address}"));
-                }
-            }
-        }
+    if let Some(docker) = docker {
+        docker.plan(system, &mut plan);
+    }
+    for need in needs.iter().filter(|need| **need != Need::Docker) {
+        let looked = look(*need);
         let Err(step) = looked else { continue };
         let step = format!("{}: {step}", need.program());
         if need.is_optional() {
@@ -336,7 +312,8 @@ fn plan(needs: &[Need], system: &System, client: &Client, look: impl Fn(Need) ->
 /// Makes sure that everything in `needs` is there: finds out, asks, installs, starts.
 ///
 /// An engine that was started by an earlier run, and still answers, is used again; a new one is left running, its
-/// address in [`Environment::docker_host`]; so is that of one which runs where docker does not look for it. The user's own engine always comes first; where `DOCKER_HOST` or a context
+/// address in [`Environment::docker_host`]; so is that of one which runs where docker does not look for it. The user's own
+/// engine always comes first; where `DOCKER_HOST` or a context
 /// names one that does not answer, none is started behind the user's back.
 ///
 /// # Errors
@@ -345,17 +322,11 @@ pub async fn ensure(needs: &[Need], setup: &Setup<'_>) -> Result<Environment, Pr
     let system = System::detect();
     let engine = Engine::at(setup.state);
     let mut environment = Environment::default();
-    let mut client = Client::Answers;
-    if needs.contains(&Need::Docker) {
-        (client, environment.docker_host) = find_engine(&engine).await?;
-        if client == Client::NoEngine
-            && let Some(address) = engine.other_address()
-            && engine::answers(Some(&address)).await.is_ok()
-        {
-            client = Client::Elsewhere(address);
-        }
+    let docker = if needs.contains(&Need::Docker) { Some(Docker::look(&engine).await?) } else { None };
+    if let Some(Docker { engine: Reached::At(host), .. }) = &docker {
+        environment.docker_host.clone_from(host);
     }
-    let plan = plan(needs, &system, &client, |need| look(need, &system, setup.moto));
+    let plan = plan(needs, &system, docker.as_ref(), |need| look(need, &system, setup.moto));
     environment.hints.clone_from(&plan.hints);
     if plan.steps.is_empty() {
         return Ok(environment);
@@ -377,56 +348,29 @@ pub async fn ensure(needs: &[Need], setup: &Setup<'_>) -> Result<Environment, Pr
     if plan.install_moto {
         moto::install(setup.moto, setup.say).await?;
     }
-    if plan.use_engine.is_some() {
-        environment.docker_host.clone_from(&plan.use_engine);
-    }
-    if plan.start_engine {
-        // Installing docker may have started its service, which then takes a moment.
-        let (mut client, host) = find_engine(&engine).await?;
-        environment.docker_host = host;
-        if !plan.install.is_empty() && client != Client::Answers && engine.check_alone().is_err() {
-            client = if engine::comes_up().await { Client::Answers } else { client };
-        }
-        if client != Client::Answers {
-            (setup.say)(&format!("starting a docker engine in {}", setup.state.display()));
-            environment.docker_host = engine.start().await?;
-        }
+    if needs.contains(&Need::Docker) {
+        environment.docker_host = docker::bring_up(&engine, &plan, setup).await?;
     }
     Ok(environment)
 }
 
-/// The engine that the environment names, else the one that an earlier run started.
-async fn find_engine(engine: &Engine) -> Result<(Client, Option<String>), PrerequisiteError> {
-    if which::which("docker").is_err() {
-        return Ok((Client::Missing, None));
+/// Where programs are looked for: PATH, and the directories of a system's own programs, which `su` leaves out of it
+/// (`dockerd`, `debootstrap` and what apt itself starts are there).
+pub fn search_path() -> OsString {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut dirs: Vec<PathBuf> = std::env::split_paths(&path).collect();
+    for dir in ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from) {
+        if !dirs.contains(&dir) {
+            dirs.push(dir);
+        }
     }
-    let reason = match engine::answers(None).await {
-        Ok(()) => return Ok((Client::Answers, None)),
-        Err(reason) => reason,
-    };
-    if let Some(address) = chosen_engine() {
-        return Err(PrerequisiteError::EngineSilent { address, reason });
-    }
-    let host = engine.host();
-    if engine.is_running() && engine::answers(Some(&host)).await.is_ok() {
-        return Ok((Client::Answers, Some(host)));
-    }
-    if reason.contains("permission denied") {
-        return Err(PrerequisiteError::EngineForbidden);
-    }
-    Ok((Client::NoEngine, None))
+    // A directory of PATH has no colon in it.
+    std::env::join_paths(dirs).unwrap_or(path)
 }
 
-/// Where the user told docker to look, if not at its default.
-fn chosen_engine() -> Option<String> {
-    let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
-    if let Some(host) = variable("DOCKER_HOST") {
-        return Some(host);
-    }
-    let context = variable("DOCKER_CONTEXT")
-        .or_else(|| Cmd::new("docker").args(["context", "show"]).read().ok())
-        .filter(|context| context != "default")?;
-    Some(format!("context {context}"))
+/// Whether a program is installed.
+fn is_there(program: &str) -> bool {
+    which::which_in_global(program, Some(search_path())).is_ok_and(|mut found| found.next().is_some())
 }
 
 /// Whether a need other than docker is there; else the step that brings it.
@@ -438,7 +382,8 @@ fn look(need: Need, system: &System, moto: &Path) -> Result<(), String> {
             Some(hint) => format!("{error}; {hint}"),
             None => error.to_string(),
         }),
-        need => which::which(need.program()).map(|_| ()).map_err(|_| need.step(system)),
+        need if is_there(need.program()) => Ok(()),
+        need => Err(need.step(system)),
     }
 }
 
@@ -453,18 +398,26 @@ mod tests {
         move |need| if there(need) { Ok(()) } else { Err(need.step(&system)) }
     }
 
+    fn docker(engine: Reached) -> Docker {
+        Docker { client: engine != Reached::Nowhere, dockerd: engine != Reached::Nowhere, engine }
+    }
+
     #[test]
     fn nothing_is_done_where_nothing_is_missing() {
-        assert_eq!(plan(Need::TEST, &ROOT, &Client::Answers, machine(ROOT, |_| true)), Plan::default());
-        assert_eq!(
-            plan(Need::DEMO, &System::MacOs, &Client::Answers, machine(System::MacOs, |_| true)),
-            Plan::default()
-        );
+        for (needs, system) in [(Need::TEST, ROOT), (Need::DEMO, System::MacOs)] {
+            let there = docker(Reached::At(None));
+            assert_eq!(plan(needs, &system, Some(&there), machine(system, |_| true)), Plan::default());
+        }
     }
 
     #[test]
     fn root_on_debian_is_offered_everything_that_apt_has() {
-        let plan = plan(Need::TEST, &ROOT, &Client::Missing, machine(ROOT, |need| need == Need::Terraform));
+        let plan = plan(
+            Need::TEST,
+            &ROOT,
+            Some(&docker(Reached::Nowhere)),
+            machine(ROOT, |need| need == Need::Terraform),
+        );
         assert!(plan.start_engine && !plan.by_hand);
         for package in ["docker.io", "debootstrap", "skopeo", "docker-registry", "shellcheck", "podman"] {
             assert!(plan.install.contains(&package), "{package} in {:?}", plan.install);
@@ -481,26 +434,9 @@ mod tests {
     }
 
     #[test]
-    fn a_stopped_engine_alone_needs_no_package() {
-        let plan = plan(Need::DEMO, &ROOT, &Client::NoEngine, machine(ROOT, |_| true));
-        assert_eq!((plan.install.len(), plan.start_engine, plan.by_hand), (0, true, false));
-        assert_eq!(plan.steps.len(), 1);
-    }
-
-    #[test]
-    fn an_engine_at_another_address_is_offered_not_doubled() {
-        let client = Client::Elsewhere("unix:///a.sock".to_owned());
-        for system in [ROOT, System::Debian { root: false }] {
-            let plan = plan(&[Need::Docker], &system, &client, machine(system, |_| true));
-            assert!(!plan.start_engine && !plan.by_hand && plan.question().contains("unix:///a.sock"));
-            assert_eq!(plan.steps, ["use the docker engine that runs: export DOCKER_HOST=unix:///a.sock"]);
-        }
-    }
-
-    #[test]
     fn elsewhere_each_missing_thing_has_its_step() {
         for system in [System::MacOs, System::Other, System::Debian { root: false }] {
-            let plan = plan(Need::TEST, &system, &Client::Missing, machine(system, |_| false));
+            let plan = plan(Need::TEST, &system, Some(&docker(Reached::Nowhere)), machine(system, |_| false));
             assert!(plan.by_hand && plan.install.is_empty() && !plan.start_engine, "{system:?}");
             for need in Need::TEST.iter().filter(|need| !need.is_optional()) {
                 let name = format!("{}: ", need.program());
@@ -513,7 +449,12 @@ mod tests {
 
     #[test]
     fn terraform_is_never_offered_but_always_explained() {
-        let plan = plan(Need::DEMO, &ROOT, &Client::Answers, machine(ROOT, |need| need != Need::Terraform));
+        let plan = plan(
+            Need::DEMO,
+            &ROOT,
+            Some(&docker(Reached::At(None))),
+            machine(ROOT, |need| need != Need::Terraform),
+        );
         assert!(plan.by_hand && plan.install.is_empty());
         assert!(plan.steps[0].contains("1.11") && plan.steps[0].contains("1.10"), "{:?}", plan.steps);
     }

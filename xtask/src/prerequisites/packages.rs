@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::PrerequisiteError;
+use super::{PrerequisiteError, search_path};
 use crate::process::{Cmd, Killer, ProcessError};
 
 /// What can be installed here, and by whom.
@@ -32,34 +32,50 @@ impl System {
     }
 }
 
-/// Installs those of `packages` that apt knows and that are not there yet; its lists are only brought up to date where that is needed.
+/// What only newer releases have, and the package that brings it elsewhere, if any other than those that are asked for does.
+const NEWER: &[(&str, Option<&str>)] = &[("docker-cli", Some("docker.io")), ("docker-buildx", None)];
+
+/// Installs those of `packages` that are not there yet; apt's lists are only brought up to date where that is needed.
 pub(super) async fn install(packages: &[&str], say: &(dyn Fn(&str) + Sync)) -> Result<(), PrerequisiteError> {
-    let mut known = candidates(packages)?;
-    // The first of a need's packages is the one that every release has.
+    let mut chosen = choose(packages, &policy(packages)?);
     let mut updated = false;
-    if packages.iter().any(|package| is_everywhere(package) && !known.contains(package)) {
+    if chosen.is_none() {
         update(say).await?;
         updated = true;
-        known = candidates(packages)?;
+        chosen = choose(packages, &policy(packages)?);
     }
-    say(&format!("installing {}", known.join(", ")));
-    match apt_get(&["install", "--no-install-recommends"], &known).await {
+    // What apt does not know now either, it says by itself.
+    let chosen = chosen.unwrap_or_else(|| packages.to_vec());
+    say(&format!("installing {}", chosen.join(", ")));
+    match apt_get(&["install", "--no-install-recommends"], &chosen).await {
         // Lists that are too old name files that the archive has replaced.
         Err(ProcessError::Failed { tail, .. })
             if !updated
                 && tail.iter().any(|line| line.contains("404") || line.contains("apt-get update")) =>
         {
             update(say).await?;
-            apt_get(&["install", "--no-install-recommends"], &known).await
+            apt_get(&["install", "--no-install-recommends"], &chosen).await
         }
         result => result,
     }
-    .map_err(|source| PrerequisiteError::Program { action: format!("install {}", known.join(", ")), source })
+    .map_err(|source| PrerequisiteError::Program { action: format!("install {}", chosen.join(", ")), source })
 }
 
-/// Packages that only newer releases have are taken where they are.
-fn is_everywhere(package: &str) -> bool {
-    !matches!(package, "docker-cli" | "docker-buildx")
+/// The packages to install by what apt knows; none where its lists know too little.
+fn choose<'a>(packages: &[&'a str], policy: &str) -> Option<Vec<&'a str>> {
+    let mut chosen = Vec::new();
+    for package in packages {
+        let newer = NEWER.iter().find(|(name, _)| name == package);
+        match newer {
+            _ if has_candidate(policy, package) => chosen.push(*package),
+            Some((_, Some(other))) if has_candidate(policy, other) => chosen.push(*other),
+            Some((_, None)) => {}
+            _ => return None,
+        }
+    }
+    chosen.sort_unstable();
+    chosen.dedup();
+    Some(chosen)
 }
 
 async fn update(say: &(dyn Fn(&str) + Sync)) -> Result<(), PrerequisiteError> {
@@ -75,18 +91,20 @@ async fn apt_get(command: &[&str], packages: &[&str]) -> Result<(), ProcessError
         .args(command)
         .args(packages)
         .env("DEBIAN_FRONTEND", "noninteractive")
+        .env("PATH", search_path())
         // Errors are recognised by their words.
         .env("LC_ALL", "C.UTF-8")
         .stream(Killer::default(), |line| tracing::debug!("apt-get: {line}"))
         .await
 }
 
-/// Those of `packages` that apt could install.
-fn candidates<'a>(packages: &[&'a str]) -> Result<Vec<&'a str>, PrerequisiteError> {
-    let policy = Cmd::new("apt-cache").arg("policy").args(packages).env("LC_ALL", "C.UTF-8").read();
-    let policy = policy
-        .map_err(|source| PrerequisiteError::Program { action: "ask apt for its packages".into(), source })?;
-    Ok(packages.iter().copied().filter(|package| has_candidate(&policy, package)).collect())
+/// What apt knows of `packages`, and of those that may take their place.
+fn policy(packages: &[&str]) -> Result<String, PrerequisiteError> {
+    let others = NEWER.iter().filter(|(name, _)| packages.contains(name)).filter_map(|(_, other)| *other);
+    let asked = Cmd::new("apt-cache").arg("policy").args(packages).args(others).env("LC_ALL", "C.UTF-8");
+    asked
+        .read()
+        .map_err(|source| PrerequisiteError::Program { action: "ask apt for its packages".into(), source })
 }
 
 fn has_candidate(policy: &str, package: &str) -> bool {
@@ -102,10 +120,24 @@ mod tests {
 
     #[test]
     fn a_package_without_a_candidate_is_left_out() {
-        let policy = "docker.io:\n  Installed: (none)\n  Candidate: 20.10.24\n  Version table:\n\
-                      old:\n  Installed: (none)\n  Candidate: (none)\n  Version table:\n";
-        assert!(has_candidate(policy, "docker.io"));
-        assert!(!has_candidate(policy, "old"));
-        assert!(!has_candidate(policy, "docker-buildx"));
+        assert!(has_candidate(BOOKWORM, "docker.io"));
+        assert!(!has_candidate(BOOKWORM, "old"));
+        assert!(!has_candidate(BOOKWORM, "docker-buildx"));
+    }
+
+    const BOOKWORM: &str = "docker.io:\n  Installed: (none)\n  Candidate: 20.10.24\n  Version table:\n\
+                            old:\n  Installed: (none)\n  Candidate: (none)\n  Version table:\n";
+    const TRIXIE: &str = "docker-cli:\n  Candidate: 26.1.5\ndocker-buildx:\n  Candidate: 0.13.1\n\
+                          docker.io:\n  Candidate: 26.1.5\n";
+
+    #[test]
+    fn the_client_is_the_package_that_the_release_has_it_in() {
+        let client = ["docker-cli", "docker-buildx"];
+        assert_eq!(choose(&client, TRIXIE), Some(vec!["docker-buildx", "docker-cli"]));
+        assert_eq!(choose(&client, BOOKWORM), Some(vec!["docker.io"]));
+        assert_eq!(choose(&["docker-cli", "docker-buildx", "docker.io"], BOOKWORM), Some(vec!["docker.io"]));
+        // Empty lists: they have to be brought up to date first.
+        assert_eq!(choose(&client, ""), None);
+        assert_eq!(choose(&["docker.io"], ""), None);
     }
 }

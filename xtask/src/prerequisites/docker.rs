@@ -1,0 +1,205 @@
+//! What there is of docker: client and engine are looked for apart, because they are installed apart.
+
+use super::engine::{self, Engine};
+use super::packages::System;
+use super::{Need, Plan, PrerequisiteError, Setup, is_there};
+use crate::process::Cmd;
+
+/// Debian's and Ubuntu's packages for the client. Newer releases have it, and its BuildKit plugin, in packages of their
+/// own; where apt does not know them, `docker.io` brings the client too.
+const CLIENT: &[&str] = &["docker-cli", "docker-buildx"];
+/// The package of the engine, and what it needs to pull over TLS.
+const ENGINE: &[&str] = &["docker.io", "ca-certificates"];
+
+/// What there is of docker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Docker {
+    /// The client is installed.
+    pub(super) client: bool,
+    /// The engine's program is installed.
+    pub(super) dockerd: bool,
+    /// Where the client's requests go.
+    pub(super) engine: Reached,
+}
+
+/// Whether the client reaches an engine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Reached {
+    /// One answers: at the given `DOCKER_HOST`, or where the client looks by itself.
+    At(Option<String>),
+    /// One answers at this address, where the client does not look.
+    Elsewhere(String),
+    /// There is one, but no client yet that could ask it.
+    Unasked,
+    /// There is none.
+    Nowhere,
+}
+
+impl Docker {
+    /// Looks for client and engine. `own` is the engine that an earlier run may have started.
+    ///
+    /// # Errors
+    /// The engine that the user chose does not answer, or is there for others only.
+    pub(super) async fn look(own: &Engine) -> Result<Self, PrerequisiteError> {
+        let (client, dockerd) = (is_there("docker"), is_there("dockerd"));
+        let engine = if client {
+            reach(own).await?
+        } else if chosen_by_variable().is_some() || own.check_alone().is_err() {
+            Reached::Unasked
+        } else {
+            Reached::Nowhere
+        };
+        Ok(Self { client, dockerd, engine })
+    }
+
+    /// Adds to `plan` what brings client and engine where they are missing.
+    pub(super) fn plan(&self, system: &System, plan: &mut Plan) {
+        let able = matches!(system, System::Debian { root: true });
+        let needs_engine = self.engine == Reached::Nowhere;
+        let needs_dockerd = needs_engine && !self.dockerd && matches!(system, System::Debian { .. });
+        if !self.client || needs_dockerd {
+            let missing = if self.client { "dockerd" } else { "docker" };
+            plan.steps.push(format!("{missing}: {}", Need::Docker.step(system)));
+        }
+        if able {
+            plan.install.extend(CLIENT.iter().filter(|_| !self.client));
+            plan.install.extend(ENGINE.iter().filter(|_| needs_dockerd));
+            plan.start_engine = needs_engine;
+        }
+        match &self.engine {
+            Reached::Elsewhere(address) => {
+                plan.use_engine = Some(address.clone());
+                plan.steps.push(format!("use the docker engine that runs: export DOCKER_HOST={address}"));
+            }
+            Reached::Nowhere if able && self.dockerd => {
+                plan.steps.push("start a docker engine: as root, dockerd &".to_owned());
+            }
+            Reached::Nowhere if !able && self.client && !needs_dockerd => {
+                plan.steps
+                    .push("start the docker engine (systemctl start docker, or Docker Desktop)".to_owned());
+            }
+            Reached::Nowhere | Reached::Unasked | Reached::At(_) => {}
+        }
+        plan.by_hand |= !able && (!self.client || needs_engine);
+    }
+}
+
+/// Brings an engine up after what was missing is installed, if none answers; gives `DOCKER_HOST` for it, or nothing where the
+/// client finds it by itself.
+///
+/// # Errors
+/// An engine that is there does not answer, or a new one does not start.
+pub(super) async fn bring_up(
+    own: &Engine,
+    plan: &Plan,
+    setup: &Setup<'_>,
+) -> Result<Option<String>, PrerequisiteError> {
+    match reach(own).await? {
+        Reached::At(host) => return Ok(host),
+        Reached::Elsewhere(address) => return Ok(Some(address)),
+        Reached::Unasked | Reached::Nowhere => {}
+    }
+    // Installing docker may have started its service, which then takes a moment.
+    if !plan.install.is_empty() && own.check_alone().is_err() && engine::comes_up().await {
+        return Ok(None);
+    }
+    (setup.say)(&format!("starting a docker engine in {}", setup.state.display()));
+    own.start().await
+}
+
+/// The engine that the environment names, else the one that an earlier run started, else one that runs where the client does
+/// not look.
+async fn reach(own: &Engine) -> Result<Reached, PrerequisiteError> {
+    let reason = match engine::answers(None).await {
+        Ok(()) => return Ok(Reached::At(None)),
+        Err(reason) => reason,
+    };
+    if let Some(address) = chosen() {
+        return Err(PrerequisiteError::EngineSilent { address, reason });
+    }
+    let host = own.host();
+    if own.is_running() && engine::answers(Some(&host)).await.is_ok() {
+        return Ok(Reached::At(Some(host)));
+    }
+    if reason.contains("permission denied") {
+        return Err(PrerequisiteError::EngineForbidden);
+    }
+    match own.other_address() {
+        Some(address) if engine::answers(Some(&address)).await.is_ok() => Ok(Reached::Elsewhere(address)),
+        _ => Ok(Reached::Nowhere),
+    }
+}
+
+/// Where the user told docker to look, if not at its default.
+fn chosen() -> Option<String> {
+    let context = || Cmd::new("docker").args(["context", "show"]).read().ok();
+    chosen_by_variable()
+        .or_else(|| context().filter(|name| name != "default").map(|name| format!("context {name}")))
+}
+
+fn chosen_by_variable() -> Option<String> {
+    let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let context = || variable("DOCKER_CONTEXT").filter(|name| name != "default");
+    variable("DOCKER_HOST").or_else(|| context().map(|name| format!("context {name}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROOT: System = System::Debian { root: true };
+
+    fn plan(client: bool, dockerd: bool, engine: Reached, system: &System) -> Plan {
+        let mut plan = Plan::default();
+        Docker { client, dockerd, engine }.plan(system, &mut plan);
+        plan
+    }
+
+    #[test]
+    fn client_and_engine_are_installed_apart_and_only_where_they_are_missing() {
+        let all = ["docker-cli", "docker-buildx", "docker.io", "ca-certificates"];
+        for (client, dockerd, engine, install, start) in [
+            (false, false, Reached::Nowhere, &all[..], true),
+            (true, false, Reached::Nowhere, ENGINE, true),
+            (true, true, Reached::Nowhere, &[], true),
+            (false, true, Reached::Nowhere, CLIENT, true),
+            (true, false, Reached::At(None), &[], false),
+            (true, false, Reached::At(Some("unix:///a.sock".into())), &[], false),
+            // DOCKER_HOST, or an engine of another's: there is no need for a second one.
+            (false, false, Reached::Unasked, CLIENT, false),
+            (false, true, Reached::Unasked, CLIENT, false),
+        ] {
+            let case = format!("client {client}, dockerd {dockerd}, {engine:?}");
+            let plan = plan(client, dockerd, engine, &ROOT);
+            assert_eq!(
+                (&plan.install[..], plan.start_engine, plan.by_hand),
+                (install, start, false),
+                "{case}"
+            );
+            assert_eq!(plan.steps.is_empty(), install.is_empty() && !start, "{case}: {:?}", plan.steps);
+        }
+    }
+
+    #[test]
+    fn an_engine_at_another_address_is_offered_not_doubled() {
+        for system in [ROOT, System::Debian { root: false }] {
+            let plan = plan(true, false, Reached::Elsewhere("unix:///a.sock".to_owned()), &system);
+            assert!(!plan.start_engine && !plan.by_hand && plan.install.is_empty());
+            assert!(plan.question().contains("unix:///a.sock"));
+            assert_eq!(plan.steps, ["use the docker engine that runs: export DOCKER_HOST=unix:///a.sock"]);
+        }
+    }
+
+    #[test]
+    fn without_root_each_missing_part_has_its_step() {
+        for (client, system, step) in [
+            (true, System::Debian { root: false }, "dockerd: as root: apt-get install docker.io"),
+            (false, System::Debian { root: false }, "docker: as root: apt-get install docker.io"),
+            (true, System::MacOs, "start the docker engine (systemctl start docker, or Docker Desktop)"),
+        ] {
+            let plan = plan(client, false, Reached::Nowhere, &system);
+            assert!(plan.by_hand && plan.install.is_empty() && !plan.start_engine, "{system:?}");
+            assert_eq!(plan.steps, [step], "{system:?}");
+        }
+    }
+}
