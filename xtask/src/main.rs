@@ -11,6 +11,7 @@ mod http;
 mod infrastructure;
 mod interrupt;
 mod local;
+mod plain;
 mod prerequisites;
 mod process;
 mod runtimes;

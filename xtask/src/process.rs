@@ -8,6 +8,8 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::plain::plain;
+
 /// How much of a program's output an error keeps, in lines.
 const TAIL_LINES: usize = 40;
 
@@ -209,7 +211,8 @@ impl Cmd {
     pub fn read(&self) -> Result<String, ProcessError> {
         let output = self.capture()?;
         if !output.status.success() {
-            let tail = String::from_utf8_lossy(&output.stderr).lines().map(str::to_owned).collect::<Vec<_>>();
+            let tail: Vec<String> =
+                plain(&String::from_utf8_lossy(&output.stderr)).lines().map(str::to_owned).collect();
             return Err(self.failed(output.status, last(tail)));
         }
         Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
@@ -225,12 +228,12 @@ impl Cmd {
         Ok(Ended {
             success: output.status.success(),
             stdout: text(&output.stdout),
-            stderr: text(&output.stderr),
+            stderr: plain(&text(&output.stderr)).into_owned(),
         })
     }
 
-    /// Runs a long command, hands each line of its stdout and stderr to `on_line` as it comes, and keeps the last
-    /// lines for the error.
+    /// Runs a long command, hands each line of its stdout and stderr to `on_line` as it comes, without control sequences, and
+    /// keeps the last lines for the error.
     ///
     /// # Errors
     /// As [`Cmd::read`].
@@ -252,12 +255,12 @@ impl Cmd {
             // By bytes, not by `lines()`: a build may print what is not UTF-8.
             while lines.read_until(b'\n', &mut raw).map_err(|e| self.start_error(e))? > 0 {
                 let text = String::from_utf8_lossy(&raw);
-                let line = text.trim_end_matches(['\n', '\r']);
-                on_line(line);
+                let line = plain(text.trim_end_matches(['\n', '\r']));
+                on_line(&line);
                 if tail.len() == TAIL_LINES {
                     tail.pop_front();
                 }
-                tail.push_back(line.to_owned());
+                tail.push_back(line.into_owned());
                 raw.clear();
             }
             let output = reader.try_wait().map_err(|e| self.start_error(e))?;
@@ -376,6 +379,20 @@ mod tests {
             .unwrap_err();
         assert_eq!(*lines.lock().unwrap(), ["7", "two"]);
         assert!(!format!("{error} {error:?}").contains("hunter2"));
+    }
+
+    #[tokio::test]
+    async fn what_a_terminal_would_obey_reaches_neither_lines_nor_errors() {
+        let lines = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let seen = Arc::clone(&lines);
+        let script = r"printf '\033[31mred\033[0m\r\n\033]0;title\007\n10%%\r100%%\n'; exit 3";
+        let command = Cmd::new("sh").args(["-c", script]);
+        let error = command.stream(Killer::default(), move |line| seen.lock().unwrap().push(line.to_owned()));
+        assert_eq!(error.await.unwrap_err().tail(), ["red", "", "100%"]);
+        assert_eq!(*lines.lock().unwrap(), ["red", "", "100%"]);
+        let error = Cmd::new("sh").args(["-c", &format!("({script}) >&2")]);
+        assert_eq!(error.read().unwrap_err().tail(), ["red", "", "100%"]);
+        assert_eq!(error.end().unwrap().stderr, "red\n\n100%");
     }
 
     #[tokio::test]

@@ -1,4 +1,5 @@
-//! All that is printed: text for people on stderr, data on stdout.
+//! All that is printed: text for people on stderr, data on stdout. What a terminal would obey is left out of both: words of
+//! registries, images and programs are among it.
 
 mod notes;
 mod progress;
@@ -13,13 +14,14 @@ pub use table::Table;
 
 use crate::cli::Format;
 use crate::interrupt::Interrupt;
+use crate::plain::plain;
 
 /// How often a question looks whether Ctrl-C came instead of an answer.
 const ANSWER_POLL: std::time::Duration = std::time::Duration::from_millis(50);
 
 /// Prints an error after which nothing follows, where there may be no [`Printer`] yet.
 pub fn last_words(text: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{text}");
+    let _ = writeln!(std::io::stderr().lock(), "{}", plain(text));
 }
 
 /// The table whole, or fit for the terminal that stdout is.
@@ -53,7 +55,7 @@ impl Printer {
     pub fn line(&self, text: impl AsRef<str>) {
         self.progress.suspend(|| {
             // A closed stderr is no reason to stop the work.
-            let _ = writeln!(std::io::stderr().lock(), "{}", text.as_ref());
+            let _ = writeln!(std::io::stderr().lock(), "{}", plain(text.as_ref()));
         });
     }
 
@@ -97,14 +99,14 @@ impl Printer {
         self.line(table.to_string().trim_end());
     }
 
-    /// Text on stdout as it is.
+    /// Text on stdout as it is, but for control sequences.
     ///
     /// # Errors
     /// stdout is gone.
     pub fn out(&self, text: &str) -> anyhow::Result<()> {
         self.progress.suspend(|| {
             let mut stdout = std::io::stdout().lock();
-            match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+            match stdout.write_all(plain(text).as_bytes()).and_then(|()| stdout.flush()) {
                 // `cargo xtask list-images | head` is no error.
                 Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
                 other => other.map_err(Into::into),

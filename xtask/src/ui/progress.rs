@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::plain::plain;
+
 /// The lines at the terminal's foot that are redrawn in place.
 #[derive(Clone, Debug)]
 pub struct Progress {
@@ -56,7 +58,7 @@ pub struct Lane {
 impl Lane {
     /// Shows the latest news, folded to the terminal's width.
     pub fn news(&self, text: &str) {
-        self.bar.set_message(text.trim().to_owned());
+        self.bar.set_message(plain(text.trim()).into_owned());
     }
 
     /// Counts `bytes` more.
