@@ -237,7 +237,7 @@ fn two_grids_share_an_account_and_destroying_one_leaves_the_other_whole() {
         (aws.ecr("DescribeRepositories", &names), aws.ecr("DescribePullThroughCacheRules", &prefixes))
     };
     let before = foreign();
-    let second = "TAG=prod --state-key prod.tfstate";
+    let second = "TAG=prod --state-key .terraform/prod.tfstate";
     let joined = world.xtask(&format!("transfer-images --auto-approve --format json {second}")).ok();
     assert_eq!(joined.json()["tag"], "prod");
     let tags = aws.whole_tags();
