@@ -11,6 +11,7 @@
     reason = "a harness of tests: whatever goes wrong here ends the test with its place"
 )]
 
+mod builders;
 mod container;
 mod emulator;
 mod engine;
@@ -22,6 +23,7 @@ mod registry;
 mod run;
 mod world;
 
+pub use builders::{Builder, Engine};
 pub use container::{Container, LocalBuilds, engine};
 pub use emulator::Aws;
 pub use engine::EngineOfItsOwn;
