@@ -43,7 +43,7 @@ const POINTS: [(&str, &str, &str); 5] = [
     ("in the build", "GET /v2/?build ", "up to date"),
     ("in the push", "PUT /v2/lambda/blobs/uploads/", "up to date"),
     ("between push and build tag", "PUT /v2/lambda/manifests/NAME-sha256-", "up to date"),
-    ("between build tag and key tag", "PUT /v2/lambda/manifests/NAME-k1-", "up to date"),
+    ("between build tag and key tag", "PUT /v2/lambda/manifests/NAME-k2-", "up to date"),
     ("between key tag and runtime tag", "PUT /v2/lambda/manifests/NAME ", "promote"),
 ];
 
@@ -167,7 +167,7 @@ fn without_docker_nothing_costs_two_heads_and_a_moved_runtime_one_put(builder: B
         seen.lock().unwrap().clear();
         project.transfer(gate.host(), "--format json").env("PATH", "/nonexistent").ok()
     };
-    let key = |name: &str| tags.keys().find(|tag| tag.starts_with(&format!("{name}-k1-"))).unwrap().clone();
+    let key = |name: &str| tags.keys().find(|tag| tag.starts_with(&format!("{name}-k2-"))).unwrap().clone();
     let run = without_docker();
     assert_eq!(run.json()["changed"], false, "{run}");
     let mut heads = seen.lock().unwrap().clone();
@@ -515,7 +515,7 @@ fn the_contributors_loop_explains_builds_on_save_and_names_what_changed(builder:
     let shown = project.xtask("rebuild-runtimes --explain").ok().stdout;
     assert!(
         shown.starts_with(&format!(
-            "{name} on {}\nkey         k1 {}\n",
+            "{name} on {}\nkey         k2 {}\n",
             project.base,
             explained["key"].as_str().unwrap()
         )),

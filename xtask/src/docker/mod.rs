@@ -274,6 +274,16 @@ impl Docker {
         self.read(self.command().args(["tag", image, name])).await.map(drop)
     }
 
+    /// Takes a name away from an image of the local store; without any name the image goes. Not a future, so that it can be
+    /// done where nobody waits any more.
+    ///
+    /// # Errors
+    /// There is no such image, a container uses it, or the engine is down.
+    pub fn untag(&self, image: &str) -> Result<(), DockerError> {
+        let removed = self.command().args(["image", "rm", image]).read();
+        removed.map(drop).map_err(|error| DockerError::from_process(self, error))
+    }
+
     /// Pulls an image into the local store, line by line.
     ///
     /// # Errors

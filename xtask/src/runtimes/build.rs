@@ -1,6 +1,7 @@
 //! Carrying a plan out, as far as the image: what is done for each runtime, its base, its build.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,12 +9,14 @@ use futures_util::StreamExt as _;
 use registry::{Credential, Digest, Platform, Reference};
 use serde::Serialize;
 
+use super::context::{Staged, Staging};
 use super::decide::{Action, Base, Planned, same_machine};
 use super::key::{INPUTS_LABEL, KEY_LABEL};
 use super::publish::{promote, publish};
 use super::push::{self, BaseLayers, Packed};
+use super::saved::{Provisional, save_and_compare};
 use super::{Context, Engine, LOCAL_REPOSITORY, RuntimeError, State, local_name};
-use crate::docker::{self, Cache, Docker, PrivateConfig, RegistryAuth};
+use crate::docker::{self, Cache, PrivateConfig, RegistryAuth};
 use crate::process::{Cmd, Killer, Secret};
 
 /// What the names of the directories for images on their way begin with; the process's number follows.
@@ -52,18 +55,46 @@ pub struct Done {
 /// Carries a plan out, several runtimes side by side. One that fails does not stop the others, and leaves the runtime as it was.
 pub async fn apply(context: &Context, planned: Vec<Planned>) -> Vec<Outcome> {
     docker::sweep(&context.scratch, ROOM_PREFIX);
-    // One configuration for all: credentials of every registry that a base comes from.
-    let config = tokio::sync::OnceCell::new();
-    let hosts = pull_hosts(context, &planned);
+    let shared = Shared {
+        config: tokio::sync::OnceCell::new(),
+        hosts: pull_hosts(context, &planned),
+        room: tokio::sync::OnceCell::new(),
+    };
     let each = planned.into_iter().map(|planned| {
-        let (config, hosts) = (&config, &hosts);
+        let shared = &shared;
         async move {
             let started = Instant::now();
-            let result = apply_one(context, &planned, config, hosts).await;
+            let result = apply_one(context, &planned, shared).await;
             Outcome { name: planned.name, result, took: started.elapsed() }
         }
     });
     futures_util::stream::iter(each).buffered(context.parallel.max(1)).collect().await
+}
+
+/// What all runtimes of a run have in common, made at the first need.
+struct Shared {
+    /// One configuration for all: credentials of every registry that a base comes from.
+    config: tokio::sync::OnceCell<Arc<PrivateConfig>>,
+    hosts: BTreeMap<String, String>,
+    room: tokio::sync::OnceCell<Room>,
+}
+
+/// Where images and contexts lie on their way; removed with this value.
+struct Room {
+    directory: tempfile::TempDir,
+    staging: Arc<Staging>,
+}
+
+impl Room {
+    fn new(context: &Context) -> Result<Self, RuntimeError> {
+        let scratch = |source| RuntimeError::Scratch { path: context.scratch.display().to_string(), source };
+        std::fs::create_dir_all(&context.scratch).map_err(scratch)?;
+        let prefix = format!("{ROOM_PREFIX}{}-", std::process::id());
+        let directory =
+            tempfile::Builder::new().prefix(&prefix).tempdir_in(&context.scratch).map_err(scratch)?;
+        let staging = Arc::new(Staging::new(directory.path().join("files")));
+        Ok(Self { directory, staging })
+    }
 }
 
 /// The hosts that the engine pulls from, and the registry under whose name each one's credential is known: a route gives a
@@ -115,12 +146,7 @@ async fn private_config(
     Ok(Arc::new(PrivateConfig::create(&auths)?))
 }
 
-async fn apply_one(
-    context: &Context,
-    planned: &Planned,
-    config: &tokio::sync::OnceCell<Arc<PrivateConfig>>,
-    hosts: &BTreeMap<String, String>,
-) -> Result<Done, RuntimeError> {
+async fn apply_one(context: &Context, planned: &Planned, shared: &Shared) -> Result<Done, RuntimeError> {
     let forced = match planned.action {
         Action::Nothing if context.repository.is_some() => {
             return Ok(Done { digest: planned.seen, ..Done::default() });
@@ -135,14 +161,14 @@ async fn apply_one(
         Action::Build { forced } => Some(forced),
     };
     let engine = context.engine().await?;
-    let config = config.get_or_try_init(|| private_config(context, hosts)).await?;
+    let config = shared.config.get_or_try_init(|| private_config(context, &shared.hosts)).await?;
     let engine =
         Engine { docker: engine.docker.clone().with_config(config), platform: engine.platform.clone() };
-
-    let scratch = |source| RuntimeError::Scratch { path: context.scratch.display().to_string(), source };
-    std::fs::create_dir_all(&context.scratch).map_err(scratch)?;
-    let prefix = format!("{ROOM_PREFIX}{}-", std::process::id());
-    let room = tempfile::Builder::new().prefix(&prefix).tempdir_in(&context.scratch).map_err(scratch)?;
+    let whole = shared.room.get_or_try_init(|| async { Room::new(context) }).await?;
+    let room = tempfile::tempdir_in(whole.directory.path()).map_err(|source| RuntimeError::Scratch {
+        path: whole.directory.path().display().to_string(),
+        source,
+    })?;
 
     let from = match &planned.base {
         Some(base) => Some(source(context, &planned.name, base).await),
@@ -153,22 +179,55 @@ async fn apply_one(
         planned.runtime.platforms.iter().map(|platform| base_for(context, planned, from.as_ref(), platform));
     let bases = futures_util::future::try_join_all(bases).await?;
     let mut done = Done { base_from, built: forced.is_some(), ..Done::default() };
-    if let Some(fresh) = forced {
-        let staged = planned.context.stage(room.path())?;
-        for (platform, base) in planned.runtime.platforms.iter().zip(&bases) {
-            let pinned = base.pinned().map(|base| context.surroundings.engine_name(base));
-            build_one(context, planned, &engine, platform, &staged, pinned.as_deref(), fresh).await?;
-        }
-    }
     done.local = local_names(planned);
+    let built = match forced {
+        Some(fresh) => {
+            let (staging, files) = (Arc::clone(&whole.staging), planned.context.clone());
+            let directory = room.path().to_owned();
+            let staged = blocking(move || staging.stage(&files, &directory)).await?;
+            build_all(context, planned, &engine, &bases, &staged, fresh).await?
+        }
+        None => Vec::new(),
+    };
+    let saved = save_and_compare(context, planned, &engine.docker, &done.local, built, room.path()).await?;
     match &context.repository {
         Some(repository) => {
-            let images = pack(context, planned, &engine.docker, &done.local, &bases, room.path()).await?;
+            let images = pack(planned, saved, &bases, room.path()).await?;
             publish(context, planned, repository, &images, &bases, &mut done).await?;
         }
         None => name_locally(&engine, planned, &done.local).await?,
     }
     Ok(done)
+}
+
+/// Builds for each platform. The images have provisional names: what they are called in the end, they are called once they have
+/// been compared with their inputs.
+async fn build_all(
+    context: &Context,
+    planned: &Planned,
+    engine: &Engine,
+    bases: &[BaseLayers],
+    staged: &Staged,
+    fresh: bool,
+) -> Result<Vec<Provisional>, RuntimeError> {
+    let mut built = Vec::new();
+    for (platform, base) in planned.runtime.platforms.iter().zip(bases) {
+        let pinned = base.pinned().map(|base| context.surroundings.engine_name(base));
+        let name = Provisional::new(&engine.docker, &planned.name, platform);
+        build_one(context, planned, engine, platform, staged, pinned.as_deref(), fresh, &name).await?;
+        built.push(name);
+    }
+    Ok(built)
+}
+
+/// Runs what takes long and waits for the disk where it holds up nobody else.
+pub(super) async fn blocking<T: Send + 'static, E: Send + 'static>(
+    work: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Result<T, E> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+    }
 }
 
 /// The build's names in the container client's store, one a platform.
@@ -235,7 +294,7 @@ async fn source(context: &Context, runtime: &str, base: &Base) -> Reference {
 }
 
 /// Ends a program if whoever waits for it is gone.
-struct Leash(Killer);
+pub(super) struct Leash(pub(super) Killer);
 
 impl Drop for Leash {
     fn drop(&mut self) {
@@ -243,14 +302,16 @@ impl Drop for Leash {
     }
 }
 
+#[expect(clippy::too_many_arguments, reason = "what one build of one platform is")]
 async fn build_one(
     context: &Context,
     planned: &Planned,
     engine: &Engine,
     platform: &Platform,
-    (root, dockerfile): &(std::path::PathBuf, std::path::PathBuf),
+    staged: &Staged,
     pinned: Option<&str>,
     fresh: bool,
+    name: &Provisional,
 ) -> Result<(), RuntimeError> {
     let runtime = &planned.runtime;
     let state =
@@ -266,9 +327,9 @@ async fn build_one(
         write: true,
     });
     let build = docker::Build {
-        context: root.clone(),
-        dockerfile: dockerfile.clone(),
-        tags: vec![local_name(runtime, &planned.key, platform)],
+        context: staged.root.clone(),
+        dockerfile: staged.dockerfile.clone(),
+        tags: vec![name.name().to_owned()],
         platform: named.then(|| platform.to_string()),
         args,
         target: runtime.target.clone(),
@@ -302,29 +363,17 @@ fn labels(context: &Context, planned: &Planned) -> BTreeMap<String, String> {
     labels.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
 }
 
-/// Takes each platform's image out of the container client's store.
+/// Makes of each platform's saved image what goes to the registry.
 async fn pack(
-    context: &Context,
     planned: &Planned,
-    docker: &Docker,
-    local: &[String],
+    saved: Vec<PathBuf>,
     bases: &[BaseLayers],
-    room: &std::path::Path,
+    room: &Path,
 ) -> Result<Vec<Packed>, RuntimeError> {
-    context.progress.state(&planned.name, &State::Packing);
     let mut images = Vec::new();
-    for ((platform, local), base) in planned.runtime.platforms.iter().zip(local).zip(bases) {
-        let saved = push::saved_file(room, platform);
-        let killer = Killer::default();
-        let leash = Leash(killer.clone());
-        docker.save(local, &saved, killer).await?;
-        drop(leash);
+    for ((platform, saved), base) in planned.runtime.platforms.iter().zip(saved).zip(bases) {
         let (platform, room, base) = (platform.clone(), room.to_owned(), base.clone());
-        let packing = tokio::task::spawn_blocking(move || push::pack(&saved, &base, &platform, &room));
-        images.push(match packing.await {
-            Ok(result) => result?,
-            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-        });
+        images.push(blocking(move || push::pack(&saved, &base, &platform, &room)).await?);
     }
     Ok(images)
 }

@@ -1,10 +1,13 @@
 //! What has to be done for each runtime: two HEADs each, and the container client only where something is to be built.
 
+use std::sync::Arc;
+
 use futures_util::future::try_join;
 use registry::{Digest, Platform, Reference};
 use serde::Serialize;
 
-use super::context::BuildContext;
+use super::build::blocking;
+use super::context::{BuildContext, Reads};
 use super::key::{INPUTS_LABEL, Inputs, KEY_LABEL};
 use super::{Context, Runtime, RuntimeError, dockerfile, key_tag, local_name};
 use crate::docker::{Docker, DockerError};
@@ -122,8 +125,9 @@ pub async fn plan(
     runtimes: &[Runtime],
     options: Options,
 ) -> Vec<Result<Planned, Failure>> {
+    let reads = Arc::new(Reads::default());
     let each = runtimes.iter().map(|runtime| async {
-        let planned = plan_one(context, runtime, options).await;
+        let planned = plan_one(context, runtime, options, &reads).await;
         planned.map_err(|error| Failure { name: runtime.name.clone(), error })
     });
     futures_util::future::join_all(each).await
@@ -135,14 +139,17 @@ pub async fn plan(
 /// # Errors
 /// The context cannot be read, or the base not resolved.
 pub async fn explain(context: &Context, runtime: &Runtime) -> Result<Inputs, RuntimeError> {
-    inputs(context, runtime).await.map(|(inputs, _, _)| inputs)
+    inputs(context, runtime, &Arc::default()).await.map(|(inputs, _, _)| inputs)
 }
 
 async fn inputs(
     context: &Context,
     runtime: &Runtime,
+    reads: &Arc<Reads>,
 ) -> Result<(Inputs, Option<Base>, BuildContext), RuntimeError> {
-    let mut files = BuildContext::read(&runtime.context, &runtime.dockerfile)?;
+    let (root, dockerfile) = (runtime.context.clone(), runtime.dockerfile.clone());
+    let reads = Arc::clone(reads);
+    let mut files = blocking(move || BuildContext::read(&root, &dockerfile, &reads)).await?;
     files.leave_out(&runtime.leave_out);
     let base = resolve(context, runtime).await?;
     let mut platforms: Vec<String> = runtime.platforms.iter().map(Platform::to_string).collect();
@@ -173,8 +180,13 @@ async fn resolve(context: &Context, runtime: &Runtime) -> Result<Option<Base>, R
     Ok(Some(Base { name, digest, locked: locked.is_some() }))
 }
 
-async fn plan_one(context: &Context, runtime: &Runtime, options: Options) -> Result<Planned, RuntimeError> {
-    let (inputs, base, files) = inputs(context, runtime).await?;
+async fn plan_one(
+    context: &Context,
+    runtime: &Runtime,
+    options: Options,
+    reads: &Arc<Reads>,
+) -> Result<Planned, RuntimeError> {
+    let (inputs, base, files) = inputs(context, runtime, reads).await?;
     let key = inputs.key();
     let mut planned = Planned {
         name: runtime.name.clone(),

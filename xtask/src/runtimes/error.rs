@@ -3,6 +3,7 @@
 use registry::Digest;
 
 use super::archive::ArchiveError;
+use super::compare::CompareError;
 use super::context::ContextError;
 use crate::docker::DockerError;
 use crate::error::Exit;
@@ -22,6 +23,14 @@ pub enum RuntimeError {
     /// The image that the container client saved.
     #[error(transparent)]
     Archive(#[from] ArchiveError),
+    /// An image that has not the files that it was to be built from.
+    #[error("{image} was not built from its inputs")]
+    NotItsInputs {
+        /// The image.
+        image: String,
+        /// What differs.
+        source: CompareError,
+    },
     /// A name or tag that breaks the grammar.
     #[error("runtime {runtime} gives a name that no registry takes")]
     Name {
@@ -173,6 +182,10 @@ impl RuntimeError {
                 "`docker run --privileged --rm tonistiigi/binfmt --install all` brings the emulators, or name a --builder that has the platform"
             }
             Self::BaseUnknown { .. } => "correct the base in images.toml",
+            Self::NotItsInputs { .. } => {
+                "the builder used other files than it was given; nothing was pushed, and the image is no longer used: run again, it is built anew (REBUILD_RUNTIMES=true leaves out the builder's cache)"
+            }
+            Self::Context(ContextError::Changed { .. }) => "run again when nothing writes to it any more",
             _ => return None,
         })
     }

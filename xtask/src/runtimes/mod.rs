@@ -4,7 +4,7 @@
 //! ([`plan`]). Three tags in one repository:
 //!
 //! - `<runtime>-sha256-<digest12>` names one build and never moves;
-//! - `<runtime>-k1-<key>` says which build these inputs mean, and moves only by a forced rebuild;
+//! - `<runtime>-k2-<key>` says which build these inputs mean, and moves only by a forced rebuild;
 //! - `<runtime>` is what the grid runs.
 //!
 //! They are put in this order, each by the same manifest bytes, the last one only after what was pushed has been read back
@@ -21,7 +21,9 @@
 mod archive;
 mod build;
 mod builds;
+mod compare;
 mod context;
+mod copies;
 mod decide;
 mod dockerfile;
 mod error;
@@ -29,6 +31,7 @@ mod ignore;
 mod key;
 mod publish;
 mod push;
+mod saved;
 mod smoke;
 #[cfg(test)]
 mod tests;
@@ -102,7 +105,7 @@ pub enum State {
         /// Where the base comes from.
         base: String,
     },
-    /// Its image is taken out of the engine and compressed.
+    /// Its image is taken out of the engine, compared with its inputs, and compressed.
     Packing,
     /// Its bytes are on their way to the registry.
     Pushing {

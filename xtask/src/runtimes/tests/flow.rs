@@ -28,7 +28,7 @@ async fn a_build_reaches_the_registry_once_and_is_never_done_again() {
     assert!(first.built && first.moved && first.replaced.is_none());
     assert_eq!(first.base_from.unwrap(), format!("{}/upstream/lambda/base@{base}", world.registry));
     let key = plan_one(&context, &runtime, false).await.key;
-    for tag in [format!("{name}-sha256-{}", digest.short()), format!("{name}-k1-{key}"), name.clone()] {
+    for tag in [format!("{name}-sha256-{}", digest.short()), format!("{name}-k2-{key}"), name.clone()] {
         assert_eq!(world.tag(&tag).await, Some(digest), "{tag}");
     }
     assert_eq!(world.tag_count().await, 3, "no stray tag");
@@ -113,7 +113,7 @@ async fn forced_rebuilds_holds_and_the_way_back() {
     let done = outcome.result.unwrap();
     assert!(done.built && !done.moved && done.digest == Some(digests[1]));
     assert_eq!(world.tag(&name).await, Some(digests[1]));
-    let newest = world.tag(&format!("{name}-k1-{key}")).await.unwrap();
+    let newest = world.tag(&format!("{name}-k2-{key}")).await.unwrap();
     assert!(
         !digests.contains(&newest) && done.build_tag == Some(format!("{name}-sha256-{}", newest.short()))
     );
