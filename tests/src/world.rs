@@ -30,6 +30,7 @@ pub struct World {
     samples: String,
     upstreams: BTreeMap<String, String>,
     engine: Engine,
+    program: PathBuf,
 }
 
 impl World {
@@ -51,7 +52,13 @@ impl World {
         let route = |host: &str| (host.to_owned(), format!("http://{samples}/{host}"));
         let upstreams = REGISTRIES.iter().map(|host| route(host)).collect();
         engine.configure(&dir.path().join("docker"));
-        Some(Self { dir, store, samples, upstreams, engine: engine.clone() })
+        let program = built().join("xtask");
+        Some(Self { dir, store, samples, upstreams, engine: engine.clone(), program })
+    }
+
+    /// Runs this program in the place of the real one from here on ([`crate::control`]).
+    pub fn run_program(&mut self, program: PathBuf) {
+        self.program = program;
     }
 
     /// Its docker.
@@ -94,7 +101,7 @@ impl World {
 
     /// `xtask` without a word about AWS or sources.
     pub fn bare(&self) -> Run {
-        let mut command = command(built().join("xtask"));
+        let mut command = command(&self.program);
         command.current_dir(root()).env_clear();
         if let Some(value) = std::env::var_os("LANG") {
             command.env("LANG", value);

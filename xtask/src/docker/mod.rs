@@ -10,7 +10,7 @@ mod error;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-pub use args::{Build, Cache};
+pub use args::{Build, BuildContext, Cache};
 pub use config::{PrivateConfig, RegistryAuth, sweep};
 pub use error::DockerError;
 use serde::Deserialize;

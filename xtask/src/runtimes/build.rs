@@ -9,14 +9,14 @@ use futures_util::StreamExt as _;
 use registry::{Credential, Digest, Platform, Reference};
 use serde::Serialize;
 
-use super::context::{Staged, Staging};
+use super::context::{ContextError, Staged, Staging};
 use super::decide::{Action, Base, Planned, same_machine};
 use super::key::{INPUTS_LABEL, KEY_LABEL};
 use super::publish::{promote, publish};
 use super::push::{self, BaseLayers, Packed};
 use super::saved::{Provisional, save_and_compare};
 use super::{Context, Engine, LOCAL_REPOSITORY, RuntimeError, State, local_name};
-use crate::docker::{self, Cache, PrivateConfig, RegistryAuth};
+use crate::docker::{self, Builder, Cache, PrivateConfig, RegistryAuth};
 use crate::process::{Cmd, Killer, Secret};
 
 /// What the names of the directories for images on their way begin with; the process's number follows.
@@ -184,8 +184,16 @@ async fn apply_one(context: &Context, planned: &Planned, shared: &Shared) -> Res
         Some(fresh) => {
             let (staging, files) = (Arc::clone(&whole.staging), planned.context.clone());
             let directory = room.path().to_owned();
-            let staged = blocking(move || staging.stage(&files, &directory)).await?;
-            build_all(context, planned, &engine, &bases, &staged, fresh).await?
+            // docker's legacy builder alone needs a tar file, and only of some contexts.
+            let legacy = engine.docker.builder() == Builder::Legacy;
+            let name = planned.runtime.dockerfile.clone();
+            let (staged, tar) = blocking(move || {
+                let staged = staging.stage(&files, &directory)?;
+                let tar = (legacy && staged.has_ignore_file()).then(|| staged.tar(&name)).transpose()?;
+                Ok::<_, ContextError>((staged, tar))
+            })
+            .await?;
+            build_all(context, planned, &engine, &bases, &(staged, tar), fresh).await?
         }
         None => Vec::new(),
     };
@@ -207,7 +215,7 @@ async fn build_all(
     planned: &Planned,
     engine: &Engine,
     bases: &[BaseLayers],
-    staged: &Staged,
+    staged: &(Staged, Option<PathBuf>),
     fresh: bool,
 ) -> Result<Vec<Provisional>, RuntimeError> {
     let mut built = Vec::new();
@@ -308,7 +316,7 @@ async fn build_one(
     planned: &Planned,
     engine: &Engine,
     platform: &Platform,
-    staged: &Staged,
+    (staged, tar): &(Staged, Option<PathBuf>),
     pinned: Option<&str>,
     fresh: bool,
     name: &Provisional,
@@ -327,8 +335,12 @@ async fn build_one(
         write: true,
     });
     let build = docker::Build {
-        context: staged.root.clone(),
-        dockerfile: staged.dockerfile.clone(),
+        context: match tar {
+            Some(tar) => docker::BuildContext::Tar(tar.clone()),
+            None => docker::BuildContext::Directory(staged.root.clone()),
+        },
+        dockerfile: if tar.is_some() { runtime.dockerfile.clone().into() } else { staged.dockerfile.clone() },
+        ignore: staged.ignore.clone(),
         tags: vec![name.name().to_owned()],
         platform: named.then(|| platform.to_string()),
         args,

@@ -18,6 +18,9 @@ use super::dockerfile::{self, DockerfileError};
 use super::ignore::{Ignore, IgnoreError};
 use super::key::{ContextFile, Mode, sha256};
 
+/// The ignore file at a context's root.
+const IGNORE_FILE: &str = ".dockerignore";
+
 /// How much of a file is in memory at a time, in bytes.
 const PIECE: usize = 256 * 1024;
 
@@ -129,7 +132,7 @@ impl BuildContext {
             .map_err(|source| ContextError::Read { path: path.display().to_string(), source })?;
         dockerfile::check(&path, &bytes)?;
         let own = root.join(format!("{dockerfile}.dockerignore"));
-        let ignore = Ignore::read(&if own.is_file() { own } else { root.join(".dockerignore") })?;
+        let ignore = Ignore::read(&if own.is_file() { own } else { root.join(IGNORE_FILE) })?;
         let mut context = Self { dockerfile: bytes, entries: BTreeMap::new(), root: root.to_owned() };
         context.walk("", &ignore, reads)?;
         Ok(context)
@@ -199,6 +202,39 @@ pub struct Staged {
     pub root: PathBuf,
     /// The Dockerfile, outside of the context, so that one that is ignored stays ignored.
     pub dockerfile: PathBuf,
+    /// An ignore file that ignores nothing. It is called as BuildKit prefers it to the context's own, which has been applied
+    /// (<https://docs.docker.com/build/concepts/context/#filename-and-location>).
+    pub ignore: PathBuf,
+}
+
+impl Staged {
+    /// Whether a builder would find an ignore file in the context.
+    pub fn has_ignore_file(&self) -> bool {
+        self.root.join(IGNORE_FILE).symlink_metadata().is_ok()
+    }
+
+    /// Writes the context and the Dockerfile, under `name`, as one tar file beside them.
+    ///
+    /// For docker's legacy builder where the context has an ignore file. Of a directory its client leaves out what the file
+    /// ignores, and then sends another one, which names the Dockerfile as well
+    /// (<https://github.com/docker/cli/blob/v20.10.24/cli/command/image/build/context.go>, `AddDockerfileToBuildContext`); a tar
+    /// file it sends as it is. What of it the engine then leaves out is the Dockerfile alone, if it is ignored.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn tar(&self, name: &str) -> Result<PathBuf, ContextError> {
+        let path = self.dockerfile.with_file_name("context.tar");
+        make(&path, || {
+            let mut tar = tar::Builder::new(std::io::BufWriter::new(std::fs::File::create(&path)?));
+            tar.follow_symlinks(false);
+            tar.append_dir_all("", &self.root)?;
+            if !self.root.join(name).exists() {
+                tar.append_path_with_name(&self.dockerfile, name)?;
+            }
+            std::io::Write::flush(&mut tar.into_inner()?)
+        })?;
+        Ok(path)
+    }
 }
 
 /// Lays contexts out for the builders of one run. A file that several contexts share is copied once and linked.
@@ -253,7 +289,9 @@ impl Staging {
         let dockerfile = directory.join("Dockerfile");
         make(&dockerfile, || std::fs::write(&dockerfile, &context.dockerfile))?;
         set_time(&dockerfile, time_of(&sha256(&context.dockerfile)))?;
-        Ok(Staged { root, dockerfile })
+        let ignore = directory.join("Dockerfile.dockerignore");
+        make(&ignore, || std::fs::write(&ignore, "# The context is complete: nothing of it is left out.\n"))?;
+        Ok(Staged { root, dockerfile, ignore })
     }
 
     /// The one copy of a file, with its mode and time.
@@ -390,7 +428,7 @@ pub(super) mod tests {
         });
         assert_ne!(staged[0].root.file_name(), staged[1].root.file_name(), "a builder would know it again");
         assert_eq!(staging.copied.lock().unwrap().len(), 3, "each file is copied once");
-        for Staged { root, dockerfile } in &staged {
+        for Staged { root, dockerfile, .. } in &staged {
             assert_eq!(std::fs::read(dockerfile).unwrap(), context.dockerfile);
             assert!(!root.join("Dockerfile").exists() && !root.join("empty").exists());
             let times: BTreeSet<i64> = [("a/b/run.sh", 0o755), ("keep.md", 0o644), ("a/link", 0o777)]
