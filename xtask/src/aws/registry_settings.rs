@@ -8,9 +8,9 @@ use aws_sdk_ecr::Client;
 use aws_sdk_ecr::types::{
     ReplicationConfiguration, ReplicationDestination, ReplicationRule, RepositoryFilter, RepositoryFilterType,
 };
+use aws_sdk_s3::error::ProvideErrorMetadata as _;
 use serde::{Deserialize, Serialize};
 
-use super::store::{If, StateStore};
 use super::{Aws, errors::explain};
 use crate::config::RegistrySettings;
 
@@ -27,7 +27,8 @@ struct Own {
 
 /// The record of this grid's rules: one, or two while one takes the other's place.
 struct Record {
-    store: StateStore,
+    client: aws_sdk_s3::Client,
+    bucket: String,
     key: String,
 }
 
@@ -49,7 +50,7 @@ struct Replication {
 }
 
 impl SettingsPlan {
-    /// Compares what is wanted with what is set; asks nothing where nothing is wanted. The record is beside the state.
+    /// Compares what is wanted with what is set; asks nothing where nothing is wanted. The record is beside the state `key`.
     ///
     /// # Errors
     /// AWS refuses or does not answer.
@@ -57,7 +58,8 @@ impl SettingsPlan {
         aws: &Aws,
         wanted: &RegistrySettings,
         repositories: &[String],
-        store: &StateStore,
+        bucket: &str,
+        key: &str,
     ) -> anyhow::Result<Self> {
         let client = Client::new(aws.config());
         let mut plan = Self::default();
@@ -72,7 +74,7 @@ impl SettingsPlan {
         }
         if !wanted.replicate_to.is_empty() {
             let own = Own { regions: wanted.replicate_to.clone(), repositories: repositories.to_vec() };
-            plan.replace(aws, Record::new(store), Some(own)).await?;
+            plan.replace(aws, Record::new(aws, bucket, key), Some(own)).await?;
         }
         Ok(plan)
     }
@@ -81,9 +83,9 @@ impl SettingsPlan {
     ///
     /// # Errors
     /// AWS refuses or does not answer.
-    pub async fn end(aws: &Aws, store: &StateStore) -> anyhow::Result<Self> {
+    pub async fn end(aws: &Aws, bucket: &str, key: &str) -> anyhow::Result<Self> {
         let mut plan = Self::default();
-        plan.replace(aws, Record::new(store), None).await?;
+        plan.replace(aws, Record::new(aws, bucket, key), None).await?;
         Ok(plan)
     }
 
@@ -161,18 +163,26 @@ impl Own {
 }
 
 impl Record {
-    fn new(store: &StateStore) -> Self {
-        Self { store: store.clone(), key: store.beside("replication.json") }
+    fn new(aws: &Aws, bucket: &str, key: &str) -> Self {
+        let client = aws_sdk_s3::Client::new(aws.config());
+        Self { client, bucket: bucket.to_owned(), key: format!("{key}.replication.json") }
     }
 
     async fn read(&self) -> anyhow::Result<Vec<Own>> {
-        let Some(object) = self.store.get(&self.key).await? else { return Ok(Vec::new()) };
-        serde_json::from_slice(&object.bytes)
+        let answer = match self.client.get_object().bucket(&self.bucket).key(&self.key).send().await {
+            Err(error) if error.code() == Some("NoSuchKey") => return Ok(Vec::new()),
+            other => other.map_err(|e| explain(e, "s3:GetObject"))?,
+        };
+        let bytes = answer.body.collect().await.context("could not read the replication's record")?;
+        serde_json::from_slice(&bytes.into_bytes())
             .with_context(|| format!("{} is no record of replication rules", self.key))
     }
 
     async fn write(&self, own: &[Own]) -> anyhow::Result<()> {
-        self.store.put(&self.key, serde_json::to_vec(own)?, If::Always).await.map(drop)
+        let body = serde_json::to_vec(own)?;
+        let request = self.client.put_object().bucket(&self.bucket).key(&self.key).body(body.into());
+        request.send().await.map_err(|e| explain(e, "s3:PutObject"))?;
+        Ok(())
     }
 }
 

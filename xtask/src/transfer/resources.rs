@@ -66,7 +66,8 @@ pub(super) async fn plan<'a>(run: &Run<'a>, leased: bool) -> anyhow::Result<Opti
             &account.aws,
             &config.registry,
             &config.repositories,
-            infrastructure.store(),
+            infrastructure.bucket(),
+            infrastructure.key(),
         ))
         .await?;
     let variables = infrastructure.sparing_variables(&config, &survey);

@@ -2,4 +2,5 @@
 
 mod context;
 mod flow;
+mod tags;
 mod world;
