@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 
 use serde_json::Value;
 
-use crate::{command, request, text};
+use crate::{Engine, command, request, text};
 
 /// A running container; removed when dropped.
 #[derive(Debug)]
@@ -82,17 +82,25 @@ impl Drop for Container {
     }
 }
 
-/// What the tool built for a test's own runtime into the local engine; removed when dropped.
+/// What the tool built for a test's own runtime into an engine; removed when dropped.
 #[derive(Debug)]
-pub struct LocalBuilds(pub String);
+pub struct LocalBuilds {
+    /// The engine.
+    pub engine: Engine,
+    /// The runtime, or what its builds' names have in common.
+    pub name: String,
+}
 
 impl Drop for LocalBuilds {
     fn drop(&mut self) {
-        let listed =
-            engine().args(["image", "ls", "--format", "{{.Repository}}:{{.Tag}}", "lambda"]).output();
+        let listed = self
+            .engine
+            .client()
+            .args(["image", "ls", "--format", "{{.Repository}}:{{.Tag}}", "lambda"])
+            .output();
         let listed = listed.map(|output| output.stdout).unwrap_or_default();
-        for image in String::from_utf8_lossy(&listed).lines().filter(|image| image.contains(&self.0)) {
-            let _ = engine().args(["image", "rm", "--force", image]).output();
+        for image in String::from_utf8_lossy(&listed).lines().filter(|image| image.contains(&self.name)) {
+            let _ = self.engine.client().args(["image", "rm", "--force", image]).output();
         }
     }
 }

@@ -141,6 +141,15 @@ impl Aws {
         (answer.status == 200).then_some(answer.body)
     }
 
+    /// What an object of a bucket is encrypted with: the algorithm, and the key in KMS.
+    pub fn encryption(&self, bucket: &str, key: &str) -> (String, Option<String>) {
+        let answer = self.signed("s3", "GET", &format!("{bucket}/{key}"), &[], b"");
+        assert_eq!(answer.status, 200, "{key}");
+        let header = |name: &str| answer.header(name).map(str::to_owned);
+        let key = header("x-amz-server-side-encryption-aws-kms-key-id");
+        (header("x-amz-server-side-encryption").unwrap(), key)
+    }
+
     /// An action of ECR's.
     pub fn ecr(&self, action: &str, input: &Value) -> Value {
         self.json("ecr", &format!("AmazonEC2ContainerRegistry_V20150921.{action}"), input)

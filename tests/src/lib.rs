@@ -11,6 +11,7 @@
     reason = "a harness of tests: whatever goes wrong here ends the test with its place"
 )]
 
+mod builders;
 mod container;
 mod emulator;
 mod engine;
@@ -22,6 +23,7 @@ mod registry;
 mod run;
 mod world;
 
+pub use builders::{Builder, Engine};
 pub use container::{Container, LocalBuilds, engine};
 pub use emulator::Aws;
 pub use engine::EngineOfItsOwn;
@@ -143,6 +145,31 @@ pub fn text(command: &mut Command) -> String {
     String::from_utf8(read(command)).unwrap().trim().to_owned()
 }
 
+/// The tool with something switched off that a test wants to see missed, by features of its package that no program has. Of
+/// what the real one is compiled of, the tool alone is compiled anew.
+pub fn control(features: &str) -> PathBuf {
+    let target = built().parent().unwrap();
+    let directory = target.join(format!("control-{features}"));
+    let mut cargo = cargo();
+    cargo
+        .args(["build", "--quiet", "--package", "xtask", "--features", features, "--target-dir"])
+        .arg(&directory);
+    read(cargo.env("CARGO_BUILD_BUILD_DIR", target));
+    directory.join("debug/xtask")
+}
+
+/// cargo in this workspace, without what it says about this package: that would make it compile what looks at it (ring) anew.
+fn cargo() -> Command {
+    let mut cargo = command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    for (name, _) in std::env::vars_os() {
+        if ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|about| name.to_string_lossy().starts_with(about)) {
+            cargo.env_remove(name);
+        }
+    }
+    cargo.current_dir(root());
+    cargo
+}
+
 /// Where cargo puts the programs of this profile; they are compiled when this is first asked for.
 pub fn built() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
@@ -151,20 +178,8 @@ pub fn built() -> &'static Path {
         let profile = test.ancestors().nth(2).unwrap().to_owned();
         // The selections of packages that the tool itself compiles: another one would compile all dependencies anew.
         for packages in [&["xtask"][..], &["local-aws", "provider-standin", "sample-upstreams"]] {
-            let mut cargo = command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-            // What cargo says about this package would make it compile what looks at that (ring) anew.
-            for (name, _) in std::env::vars_os() {
-                if ["CARGO_PKG_", "CARGO_MANIFEST_"]
-                    .iter()
-                    .any(|about| name.to_string_lossy().starts_with(about))
-                {
-                    cargo.env_remove(name);
-                }
-            }
-            cargo
-                .args(["build", "--quiet", "--target-dir"])
-                .arg(profile.parent().unwrap())
-                .current_dir(root());
+            let mut cargo = cargo();
+            cargo.args(["build", "--quiet", "--target-dir"]).arg(profile.parent().unwrap());
             read(cargo.args(packages.iter().flat_map(|package| ["--package", package])));
         }
         profile

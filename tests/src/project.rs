@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::process::Command;
 
 use crate::{
-    DebianRegistry, Images, LocalBuilds, Run, World, docker, engine, get, read, request, skip, text,
+    Builder, DebianRegistry, Engine, Images, LocalBuilds, Run, World, docker, engine, get, read, request,
+    skip, text,
 };
 
 /// What the runtime prints first.
@@ -29,8 +31,18 @@ pub struct Project {
 }
 
 impl Project {
-    /// A project, or none where the machine has no engine, registry or static program.
+    /// A project that is built by the machine's own client and engine, or none where the machine lacks what it needs.
     pub fn new() -> Option<Self> {
+        docker().then(|| Self::on(&Engine::machine()))?
+    }
+
+    /// A project that this builder builds, or none where the machine has no such engine, no registry or no static program.
+    pub fn with(builder: Builder) -> Option<Self> {
+        Self::on(&builder.engine()?)
+    }
+
+    fn on(engine: &Engine) -> Option<Self> {
+        // The base comes from the machine's own engine, so that all builders have the same.
         if !docker() {
             return None;
         }
@@ -38,13 +50,13 @@ impl Project {
             skip("/bin/busybox, statically linked, is missing (busybox-static)");
             return None;
         }
-        let (world, registry) = (World::new(Images::Small)?, DebianRegistry::start()?);
+        let (world, registry) = (World::on(Images::Small, engine)?, DebianRegistry::start()?);
         for directory in ["project/xtask", "project/deployment/image_repository", "project/runtimes"] {
             std::fs::create_dir_all(world.path(directory)).unwrap();
         }
         let name = format!("e2e-{}", world.path("").file_name().unwrap().to_string_lossy().to_lowercase());
         let base = format!("{}/base:1", registry.host());
-        let built = LocalBuilds(name.clone());
+        let built = LocalBuilds { engine: engine.clone(), name: name.clone() };
         let project = Self { world, registry, name, base, _built: built };
         project.push_base(&project.base, "one");
         project.write("Dockerfile", DOCKERFILE);
@@ -90,6 +102,11 @@ impl Project {
         read(engine().args(["image", "rm", "--no-prune", image]));
     }
 
+    /// The docker client of this project's engine.
+    pub fn docker(&self) -> Command {
+        self.world.engine().client()
+    }
+
     /// `xtask` in this project.
     pub fn xtask(&self, line: &str) -> Run {
         self.world.sourced().env("CARGO_MANIFEST_DIR", self.world.path("project/xtask")).args(line)
@@ -122,8 +139,8 @@ impl Project {
     /// Pulls an image of the runtimes' repository as the grid does, runs it, and gives what it prints.
     pub fn run(&self, tag: &str) -> String {
         let image = format!("{}/lambda:{tag}", self.registry.host());
-        let said = text(engine().args(["run", "--rm", "--pull", "always", &image]));
-        read(engine().args(["image", "rm", &image]));
+        let said = text(self.docker().args(["run", "--rm", "--pull", "always", &image]));
+        read(self.docker().args(["image", "rm", &image]));
         said
     }
 }
@@ -132,11 +149,11 @@ impl Drop for Project {
     fn drop(&mut self) {
         // The bases, which the engine has pulled by their digests.
         let format = "{{.Repository}}@{{.Digest}}";
-        let listed = engine().args(["image", "ls", "--digests", "--format", format]).output();
+        let listed = self.docker().args(["image", "ls", "--digests", "--format", format]).output();
         let listed = listed.map(|output| output.stdout).unwrap_or_default();
         let own = format!("{}/", self.registry.host());
         for image in String::from_utf8_lossy(&listed).lines().filter(|image| image.starts_with(&own)) {
-            let _ = engine().args(["image", "rm", "--force", image]).output();
+            let _ = self.docker().args(["image", "rm", "--force", image]).output();
         }
     }
 }

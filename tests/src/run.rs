@@ -165,6 +165,11 @@ impl Running {
         }
     }
 
+    /// The next line of stderr; none at its end.
+    pub fn next_line(&mut self) -> Option<String> {
+        self.line(Instant::now() + BOUND, "line")
+    }
+
     /// The next line of stderr while `what` is waited for; none at its end.
     fn line(&mut self, until: Instant, what: &str) -> Option<String> {
         match self.lines.recv_timeout(until.saturating_duration_since(Instant::now())) {

@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use sample_upstreams::{Config, Options, Scale, Server, Store, build};
 use tempfile::TempDir;
 
-use crate::{Aws, Run, built, command, get, request, root, skip};
+use crate::{Aws, Engine, Run, built, command, get, request, root, skip};
 
 /// Every registry that the sample images are named after.
 pub const REGISTRIES: [&str; 5] = ["docker.io", "ghcr.io", "public.ecr.aws", "quay.io", "registry.k8s.io"];
@@ -29,11 +29,18 @@ pub struct World {
     store: Store,
     samples: String,
     upstreams: BTreeMap<String, String>,
+    engine: Engine,
+    program: PathBuf,
 }
 
 impl World {
-    /// A world, or none where the machine cannot make the images.
+    /// A world with the machine's own docker, or none where the machine cannot make the images.
     pub fn new(images: Images) -> Option<Self> {
+        Self::on(images, &Engine::machine())
+    }
+
+    /// A world with this docker.
+    pub fn on(images: Images, engine: &Engine) -> Option<Self> {
         let shared = shared(images)?;
         let dir = tempfile::Builder::new().prefix("e2e-").tempdir().unwrap();
         for name in ["home", "docker", "target", "local"] {
@@ -44,7 +51,19 @@ impl World {
         let samples = serve(store.clone(), Config::default());
         let route = |host: &str| (host.to_owned(), format!("http://{samples}/{host}"));
         let upstreams = REGISTRIES.iter().map(|host| route(host)).collect();
-        Some(Self { dir, store, samples, upstreams })
+        engine.configure(&dir.path().join("docker"));
+        let program = built().join("xtask");
+        Some(Self { dir, store, samples, upstreams, engine: engine.clone(), program })
+    }
+
+    /// Runs this program in the place of the real one from here on ([`crate::control`]).
+    pub fn run_program(&mut self, program: PathBuf) {
+        self.program = program;
+    }
+
+    /// Its docker.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
     }
 
     /// A file or directory of this world.
@@ -82,14 +101,13 @@ impl World {
 
     /// `xtask` without a word about AWS or sources.
     pub fn bare(&self) -> Run {
-        let mut command = command(built().join("xtask"));
+        let mut command = command(&self.program);
         command.current_dir(root()).env_clear();
-        for name in ["PATH", "DOCKER_HOST", "LANG"] {
-            if let Some(value) = std::env::var_os(name) {
-                command.env(name, value);
-            }
+        if let Some(value) = std::env::var_os("LANG") {
+            command.env("LANG", value);
         }
         command
+            .envs(self.engine.environment())
             .env("HOME", self.path("home"))
             .env("DOCKER_CONFIG", self.path("docker"))
             .env("CARGO_TARGET_DIR", self.path("target"))

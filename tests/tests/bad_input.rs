@@ -274,7 +274,7 @@ fn another_grids_state_is_not_taken_over() {
     {
         let run = world.xtask(command).end();
         run.failed(CONFIG, &["belongs to the grid prod, not to dev", BUCKET]);
-        assert!(hint(&run).contains("TAG=prod") && hint(&run).contains("--state-key"), "{run}");
+        assert!(hint(&run).contains("TAG=prod") && hint(&run).contains("--state-key .terraform/"), "{run}");
         unchanged(&world, &run);
     }
 }

@@ -237,7 +237,7 @@ fn two_grids_share_an_account_and_destroying_one_leaves_the_other_whole() {
         (aws.ecr("DescribeRepositories", &names), aws.ecr("DescribePullThroughCacheRules", &prefixes))
     };
     let before = foreign();
-    let second = "TAG=prod --state-key prod.tfstate";
+    let second = "TAG=prod --state-key .terraform/prod.tfstate";
     let joined = world.xtask(&format!("transfer-images --auto-approve --format json {second}")).ok();
     assert_eq!(joined.json()["tag"], "prod");
     let tags = aws.whole_tags();
@@ -297,7 +297,7 @@ fn two_grids_share_an_account_and_destroying_one_leaves_the_other_whole() {
 #[test]
 fn rebuild_runtimes_builds_into_the_local_docker_without_aws() {
     let Some((world, name)) = with_runtime() else { return };
-    let _local = LocalBuilds(name.clone());
+    let _local = LocalBuilds { engine: world.engine().clone(), name: name.clone() };
     let run = world.sourced().args("rebuild-runtimes --smoke --format json").ok();
     assert_eq!(run.json()[0]["result"], "built", "{run}");
     assert!(run.stderr.contains(&format!("lambda:{name} answered HTTP 200: ")), "{run}");

@@ -228,7 +228,7 @@ fn ctrl_c_during_a_build_leaves_no_credential_and_no_tag_behind() {
     }
     let (Some(world), Some(registry)) = (World::new(Images::Full), DebianRegistry::start()) else { return };
     let name = runtime(&world);
-    let _built = LocalBuilds(name);
+    let _built = LocalBuilds { engine: world.engine().clone(), name };
     let temporary = world.path("tmp");
     std::fs::create_dir(&temporary).unwrap();
     let transfer = || {

@@ -1,5 +1,8 @@
 //! `cargo xtask`: puts every container image an HTC-Grid needs into the operator's own Amazon ECR.
 
+#[cfg(all(any(feature = "uncompared", feature = "same-staging"), not(debug_assertions)))]
+compile_error!("`uncompared` and `same-staging` are for the tests alone");
+
 mod aws;
 mod cli;
 mod commands;

@@ -107,7 +107,14 @@ pub struct Cmd {
     args: Vec<OsString>,
     env: Vec<(OsString, Option<OsString>)>,
     cwd: Option<PathBuf>,
-    stdin: Option<Secret>,
+    stdin: Option<Stdin>,
+}
+
+/// What a program reads on its standard input.
+#[derive(Clone, Debug)]
+enum Stdin {
+    Text(Secret),
+    File(PathBuf),
 }
 
 /// A handle that ends a running program from another task.
@@ -188,7 +195,13 @@ impl Cmd {
 
     /// Sends `text` to the program's standard input, which is otherwise empty.
     pub fn stdin(mut self, text: Secret) -> Self {
-        self.stdin = Some(text);
+        self.stdin = Some(Stdin::Text(text));
+        self
+    }
+
+    /// Lets the program read a file on its standard input.
+    pub fn stdin_file(mut self, file: impl AsRef<Path>) -> Self {
+        self.stdin = Some(Stdin::File(file.as_ref().into()));
         self
     }
 
@@ -316,7 +329,8 @@ impl Cmd {
             expression = expression.dir(dir);
         }
         match &self.stdin {
-            Some(secret) => expression.stdin_bytes(secret.reveal()),
+            Some(Stdin::Text(secret)) => expression.stdin_bytes(secret.reveal()),
+            Some(Stdin::File(file)) => expression.stdin_path(file),
             None => expression.stdin_null(),
         }
     }

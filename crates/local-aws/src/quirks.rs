@@ -41,7 +41,7 @@ pub enum Quirk {
     /// `young-bucket=N`: the first N requests about a new bucket's settings are refused, by OperationAborted and NoSuchBucket in
     /// turns, and so are the first N requests for its objects after versioning was switched on, by NoSuchKey.
     YoungBucket(u32),
-    /// `conflict=N`: the next N conditional requests to S3 meet another one.
+    /// `conflict=N`: the next N conditional deletions in S3 meet another request.
     Conflict(u32),
     /// `clock=SECONDS`: AWS's clock is ahead of this machine's by so much, or behind (a number below 0).
     Clock(i64),
@@ -354,7 +354,7 @@ impl Quirks {
         self.repository_hidden(&format!("versions {name}"))
     }
 
-    /// Counts one conditional request; true: it meets another one.
+    /// Counts one conditional deletion; true: it meets another request.
     pub(crate) fn conflicts(&self) -> bool {
         let mut inner = self.inner();
         let met = inner.conflicts > 0;

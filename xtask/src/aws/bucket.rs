@@ -1,5 +1,7 @@
 //! The bucket of the terraform state: what it must be, what is wrong with it, and making it so.
 
+use std::time::Duration;
+
 use anyhow::Context as _;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::error::{ProvideErrorMetadata as _, SdkError};
@@ -11,8 +13,14 @@ use aws_sdk_s3::types::{
 
 use serde_json::{Value, json};
 
+use super::encryption::Encryption;
+use super::patience;
+use super::store::Pauses;
 use super::{Aws, errors::explain};
 use crate::error::{Exit, FailWith as _, failure};
+
+/// How long a new bucket may take to show.
+const VISIBLE: Duration = Duration::from_secs(60);
 
 /// One thing that is wrong with the bucket, and what it means.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +35,8 @@ pub enum Problem {
     Unversioned,
     /// Nothing is said about encryption.
     Unencrypted,
+    /// S3's own key encrypts, in a bucket whose creation was cut off.
+    Unfinished,
     /// It may be opened to the public.
     Public,
     /// Requests without TLS are answered.
@@ -58,6 +68,9 @@ impl std::fmt::Display for Problem {
             Self::Region(region) => write!(f, "it stands in {region}"),
             Self::Unversioned => f.write_str("it is not versioned, so a lost state cannot be brought back"),
             Self::Unencrypted => f.write_str("it has no default encryption"),
+            Self::Unfinished => {
+                f.write_str("its creation was cut off: it has neither versions nor a key of KMS")
+            }
             Self::Public => f.write_str("public access is not blocked"),
             Self::Plain => f.write_str("its policy does not refuse requests without TLS (aws:SecureTransport)"),
             Self::PolicyHidden => {
@@ -76,29 +89,12 @@ pub struct Findings {
     pub encryption: Option<Encryption>,
 }
 
-/// What a bucket encrypts new objects with.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Encryption {
-    /// S3's own keys.
-    S3,
-    /// A key in KMS: its id, ARN or alias; none for the account's `aws/s3`.
-    Kms(Option<String>),
-}
-
-impl std::fmt::Display for Encryption {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::S3 => f.write_str("S3's own key"),
-            Self::Kms(None) => f.write_str("the KMS key aws/s3"),
-            Self::Kms(Some(key)) => write!(f, "the KMS key {key}"),
-        }
-    }
-}
-
 /// The bucket of the terraform state.
 #[derive(Clone, Debug)]
 pub struct StateBucket {
     client: Client,
+    /// The same for a bucket that was created just now.
+    patient: Client,
     name: String,
     region: String,
     partition: String,
@@ -109,6 +105,7 @@ impl StateBucket {
     pub fn new(aws: &Aws, name: &str) -> Self {
         Self {
             client: Client::new(aws.config()),
+            patient: patience::for_new_bucket(aws),
             name: name.to_owned(),
             region: aws.region().to_owned(),
             partition: aws.identity().partition().to_owned(),
@@ -123,8 +120,12 @@ impl StateBucket {
         if let Some(problem) = self.reachable().await? {
             return Ok(Findings { problems: vec![problem], encryption: None });
         }
-        let (versioned, encryption, private, policy) =
-            tokio::join!(self.versioned(), self.encryption(), self.private(), self.policy());
+        let (versioned, encryption, private, policy) = tokio::join!(
+            self.versioned(),
+            Encryption::of_bucket(&self.client, &self.name),
+            self.private(),
+            self.policy()
+        );
         let encryption = encryption?;
         let policy = match policy? {
             Policy::Hidden => Some(Problem::PolicyHidden),
@@ -167,8 +168,12 @@ impl StateBucket {
     /// # Errors
     /// AWS refuses, or there is a problem that only a person can mend.
     pub async fn create(&self) -> anyhow::Result<Vec<Problem>> {
-        let mut problems = self.look().await?.problems;
-        if let Some(problem) = problems.iter().find(|p| !p.mendable()) {
+        Self { client: self.patient.clone(), ..self.clone() }.create_patiently().await
+    }
+
+    async fn create_patiently(&self) -> anyhow::Result<Vec<Problem>> {
+        let mut found = self.look().await?;
+        if let Some(problem) = found.problems.iter().find(|p| !p.mendable()) {
             let message = format!("the state bucket {} cannot be made fit: {problem}", self.name);
             let hint = match problem {
                 Problem::PolicyHidden => {
@@ -178,23 +183,40 @@ impl StateBucket {
             };
             return Err(failure(Exit::Config, message)).hint(Exit::Config, hint);
         }
-        if problems.contains(&Problem::Missing) {
+        let is_new = found.problems == [Problem::Missing];
+        if is_new {
             self.create_bucket().await?;
-            // S3 would take its own key; only KMS says who read the state.
-            self.encrypt().await?;
-            problems.extend(self.look().await?.problems);
+            found = self.look_at_new().await?;
         }
+        let mut problems = found.problems;
+        // S3 takes its own key by itself; only KMS says who read the state. Versions come last below: a bucket that has them was
+        // finished, and its owner may have chosen S3's key since.
+        if found.encryption == Some(Encryption::S3) && problems.contains(&Problem::Unversioned) {
+            problems.push(Problem::Unfinished);
+        }
+        problems.sort_by_key(|problem| *problem == Problem::Unversioned);
         for problem in &problems {
             match problem {
                 Problem::Unversioned => self.version().await?,
-                Problem::Unencrypted => self.encrypt().await?,
+                Problem::Unencrypted | Problem::Unfinished => self.encrypt().await?,
                 Problem::Public => self.block_public_access().await?,
                 Problem::Plain => self.refuse_plain().await?,
                 Problem::Missing | Problem::Foreign | Problem::Region(_) | Problem::PolicyHidden => {}
             }
         }
         self.check().await.context("AWS accepted every setting, but the bucket does not show them")?;
-        Ok(problems)
+        Ok(if is_new { vec![Problem::Missing] } else { problems })
+    }
+
+    /// Looks at a bucket that was created just now, which may not show at once.
+    async fn look_at_new(&self) -> anyhow::Result<Findings> {
+        let mut pauses = Pauses::new(VISIBLE);
+        loop {
+            let found = self.look().await?;
+            if found.problems != [Problem::Missing] || !pauses.next().await {
+                return Ok(found);
+            }
+        }
     }
 
     async fn reachable(&self) -> anyhow::Result<Option<Problem>> {
@@ -226,19 +248,6 @@ impl StateBucket {
         let request = self.client.get_bucket_versioning().bucket(&self.name);
         let answer = request.send().await.map_err(|e| explain(e, "s3:GetBucketVersioning"))?;
         Ok(answer.status == Some(BucketVersioningStatus::Enabled))
-    }
-
-    async fn encryption(&self) -> anyhow::Result<Option<Encryption>> {
-        let answer = self.client.get_bucket_encryption().bucket(&self.name).send().await;
-        let absent = "ServerSideEncryptionConfigurationNotFoundError";
-        let answer = if_set(answer, absent, "s3:GetEncryptionConfiguration")?;
-        let rules = answer.and_then(|a| a.server_side_encryption_configuration).map(|c| c.rules);
-        let first = rules.into_iter().flatten().next();
-        let default = first.and_then(|rule| rule.apply_server_side_encryption_by_default);
-        Ok(default.map(|default| match default.sse_algorithm {
-            ServerSideEncryption::Aes256 => Encryption::S3,
-            _ => Encryption::Kms(default.kms_master_key_id),
-        }))
     }
 
     async fn policy(&self) -> anyhow::Result<Policy> {
@@ -276,8 +285,11 @@ impl StateBucket {
             let configuration = CreateBucketConfiguration::builder().location_constraint(place).build();
             request = request.create_bucket_configuration(configuration);
         }
-        request.send().await.map_err(|e| explain(e, "s3:CreateBucket"))?;
-        Ok(())
+        match request.send().await {
+            // An earlier try created it, and its answer was lost.
+            Err(error) if error.code() == Some("BucketAlreadyOwnedByYou") => Ok(()),
+            other => other.map(drop).map_err(|e| explain(e, "s3:CreateBucket")),
+        }
     }
 
     async fn version(&self) -> anyhow::Result<()> {

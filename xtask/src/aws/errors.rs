@@ -78,6 +78,35 @@ fn sso_login(profile: Option<&str>) -> String {
     format!("nobody is signed in, or no longer: `aws sso login{profile}`, then re-run")
 }
 
+/// What to do about the refusal of an action: AWS says in its message whose policy it was that refused
+/// (<https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_access-denied.html>).
+pub fn permission(action: &str, words: &str) -> String {
+    // Terraform breaks the message into lines.
+    let words = words.split_whitespace().collect::<Vec<_>>().join(" ");
+    let Some((_, policy)) = words.split_once("with an explicit deny in a") else {
+        return format!("the caller needs the permission {action}; docs/iam-policy.json lists them all");
+    };
+    let whose = match policy.trim_start_matches('n').trim_start() {
+        resource if resource.starts_with("resource-based policy") => match action.split(':').next() {
+            Some("s3") => "the bucket's own policy denies this (`aws s3api get-bucket-policy`)",
+            Some("kms") => "the key's own policy denies this (`aws kms get-key-policy`)",
+            Some("ecr") => "the repository's or the registry's own policy denies this",
+            _ => "the resource's own policy denies this",
+        },
+        scp if scp.starts_with("service control policy") => "a policy of the organization (SCP) denies this",
+        rcp if rcp.starts_with("resource control policy") => "a policy of the organization (RCP) denies this",
+        boundary if boundary.starts_with("permissions boundary") => {
+            "the caller's permissions boundary denies this"
+        }
+        session if session.starts_with("session policy") => "the policy of the caller's session denies this",
+        endpoint if endpoint.starts_with("VPC endpoint policy") => {
+            "the policy of the VPC endpoint denies this"
+        }
+        _ => "a policy of the caller's own denies this",
+    };
+    format!("{whose}: {action} has to be let through there, and allowing it to the caller does not help")
+}
+
 fn advice(code: &str, status: Option<u16>, words: &str, action: &str) -> (Exit, Option<String>) {
     let credentials = |hint: &str| (Exit::Credentials, Some(hint.to_owned()));
     match code {
@@ -90,9 +119,9 @@ fn advice(code: &str, status: Option<u16>, words: &str, action: &str) -> (Exit, 
         "SignatureDoesNotMatch" | "RequestTimeTooSkewed" | "InvalidSignatureException" => credentials(
             "AWS refuses the signature: is this machine's clock right, and the secret key the access key's own?",
         ),
-        "AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation" => credentials(&format!(
-            "the caller needs the permission {action}; docs/iam-policy.json lists them all"
-        )),
+        "AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation" => {
+            credentials(&permission(action, words))
+        }
         "NoSuchBucket" => (
             Exit::Config,
             Some(
@@ -131,6 +160,27 @@ mod tests {
         assert!(hint("", None, "dns error").contains("network"));
         assert!(hint("", None, "invalid peer certificate: UnknownIssuer").contains("AWS_CA_BUNDLE"));
         assert_eq!(advice("ServerException", Some(500), "", "x").0, Exit::Registry);
+    }
+
+    #[test]
+    fn a_denial_names_whose_policy_it_is() {
+        let words = |policy: &str| {
+            format!(
+                "User: x is not authorized to perform: s3:PutObject on resource: y with an explicit\n  deny in a{policy}"
+            )
+        };
+        for (policy, hint) in [
+            (" resource-based policy", "the bucket's own policy denies this"),
+            (" service control policy", "organization (SCP)"),
+            ("n identity-based policy", "a policy of the caller's own"),
+            (" VPC endpoint policy", "VPC endpoint"),
+        ] {
+            let said = permission("s3:PutObject", &words(policy));
+            assert!(said.contains(hint) && said.contains("s3:PutObject"), "{said}");
+        }
+        let allowed =
+            permission("s3:PutObject", "because no identity-based policy allows the s3:PutObject action");
+        assert!(allowed.contains("the caller needs the permission s3:PutObject"), "{allowed}");
     }
 
     #[test]

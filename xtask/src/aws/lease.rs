@@ -3,19 +3,19 @@
 //! S3's conditional writes decide who gets it
 //! (<https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html>). Terraform's own lock covers its
 //! plan and apply alone; this one covers everything from there to the last tag. A run that was killed leaves it
-//! behind: the next one takes it over at once where it can see that the process is gone, else once it has expired.
+//! behind: the next one takes it over at once where it can see that the process is gone, else once it has expired. Its age
+//! is told by S3's clock alone: those of two machines may differ by more than a lease lasts.
 
 use std::time::Duration;
 
 use anyhow::Context as _;
-use aws_sdk_s3::Client;
-use aws_sdk_s3::error::ProvideErrorMetadata as _;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use super::Aws;
 use super::process_id::ProcessId;
-use super::{Aws, errors::explain};
+use super::store::{If, StateStore};
 use crate::error::{Exit, ending, failure};
 use crate::interrupt::Interrupt;
 
@@ -58,22 +58,17 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// Takes the lease beside the state `key` for the grid `tag`.
+    /// Takes the lease beside the state for the grid `tag`.
     ///
     /// # Errors
     /// Somebody else holds it for longer than the caller's patience: the error names them. S3 refuses or does not answer.
     pub async fn take(
         aws: &Aws,
-        bucket: &str,
-        key: &str,
+        store: &StateStore,
         tag: &str,
         patience: &Patience<'_>,
     ) -> anyhow::Result<Self> {
-        let object = Object {
-            client: Client::new(aws.config()),
-            bucket: bucket.into(),
-            key: format!("{key}.transfer.lock"),
-        };
+        let object = Object { key: store.beside("transfer.lock"), store: store.clone() };
         let began = tokio::time::Instant::now();
         let mut waited = false;
         loop {
@@ -130,7 +125,7 @@ impl Lease {
         self.renewing.abort();
         let etag = self.etag.borrow().clone();
         match etag {
-            Some(etag) => self.object.delete(&etag).await,
+            Some(etag) => self.object.store.delete(&self.object.key, Some(&etag)).await,
             None => Ok(()),
         }
     }
@@ -147,36 +142,18 @@ const ROUNDS: u32 = 5;
 
 #[derive(Clone, Debug)]
 struct Object {
-    client: Client,
-    bucket: String,
+    store: StateStore,
     key: String,
 }
 
-impl Object {
-    /// Writes the holder if the object is still the one with `etag` (none: if there is no object). Nothing where it
-    /// is not.
-    async fn put(&self, holder: &Holder, etag: Option<&str>) -> anyhow::Result<Option<String>> {
-        let body = serde_json::to_vec(holder)?;
-        let request = self.client.put_object().bucket(&self.bucket).key(&self.key).body(body.into());
-        let request = match etag {
-            Some(etag) => request.if_match(etag),
-            None => request.if_none_match("*"),
-        };
-        match request.send().await {
-            Ok(answer) => Ok(Some(answer.e_tag.context("S3 gave no ETag")?)),
-            // 409: another conditional write was under way at the same moment; 404: the object of `If-Match` is gone.
-            Err(error)
-                if matches!(
-                    error.code(),
-                    Some("PreconditionFailed" | "ConditionalRequestConflict" | "NoSuchKey")
-                ) =>
-            {
-                Ok(None)
-            }
-            Err(error) => Err(explain(error, "s3:PutObject")),
-        }
+impl Holder {
+    /// Whether both are the same run.
+    fn is(&self, other: &Self) -> bool {
+        (&self.who, self.since) == (&other.who, other.since)
     }
+}
 
+impl Object {
     /// Writes the holder where nobody holds the lease, or nobody does any more; else gives who does, as far as that can be
     /// read.
     async fn acquire(
@@ -184,17 +161,23 @@ impl Object {
         holder: &Holder,
         patience: &Patience<'_>,
     ) -> anyhow::Result<Result<String, Option<Holder>>> {
+        let body = || serde_json::to_vec(holder);
         // Each round lost is a round that somebody else won; who that was stands in the object.
         for _ in 0..ROUNDS {
-            if let Some(etag) = self.put(holder, None).await? {
+            let now = match self.store.put(&self.key, body()?, If::Absent).await? {
+                Ok(etag) => return Ok(Ok(etag)),
+                Err(refusal) => refusal.at,
+            };
+            let Some((current, etag, renewed)) = self.get().await? else { continue };
+            // The answer to the first try was lost, and the SDK tried again.
+            if current.is(holder) {
                 return Ok(Ok(etag));
             }
-            let Some((current, etag)) = self.get().await? else { continue };
             let gone = current.process.as_ref().is_some_and(ProcessId::is_gone);
-            if current.expires > holder.since && !gone {
+            if !gone && !is_over(renewed, now) {
                 return Ok(Err(Some(current)));
             }
-            if let Some(etag) = self.put(holder, Some(&etag)).await? {
+            if let Ok(etag) = self.store.put(&self.key, body()?, If::Is(&etag)).await? {
                 let why = if gone { "whose process is gone" } else { "which has expired" };
                 (patience.tell)(format!("took over the lease of {}, {why}", current.who));
                 return Ok(Ok(etag));
@@ -203,24 +186,12 @@ impl Object {
         Ok(Err(None))
     }
 
-    async fn get(&self) -> anyhow::Result<Option<(Holder, String)>> {
-        let answer = match self.client.get_object().bucket(&self.bucket).key(&self.key).send().await {
-            Err(error) if error.code() == Some("NoSuchKey") => return Ok(None),
-            other => other.map_err(|e| explain(e, "s3:GetObject"))?,
-        };
-        let etag = answer.e_tag.clone().context("S3 gave no ETag")?;
-        let bytes = answer.body.collect().await.context("could not read the lease")?.into_bytes();
+    /// Who holds the lease, its ETag, and when it was renewed.
+    async fn get(&self) -> anyhow::Result<Option<(Holder, String, Option<i64>)>> {
+        let Some(object) = self.store.get(&self.key).await? else { return Ok(None) };
         let holder =
-            serde_json::from_slice(&bytes).with_context(|| format!("{} is not a lease", self.key))?;
-        Ok(Some((holder, etag)))
-    }
-
-    async fn delete(&self, etag: &str) -> anyhow::Result<()> {
-        let request = self.client.delete_object().bucket(&self.bucket).key(&self.key).if_match(etag);
-        match request.send().await {
-            Err(error) if matches!(error.code(), Some("PreconditionFailed" | "NoSuchKey")) => Ok(()),
-            other => other.map(|_| ()).map_err(|e| explain(e, "s3:DeleteObject")),
-        }
+            serde_json::from_slice(&object.bytes).with_context(|| format!("{} is not a lease", self.key))?;
+        Ok(Some((holder, object.etag, object.modified)))
     }
 
     async fn renew(self, mut holder: Holder, etag: watch::Sender<Option<String>>) {
@@ -228,19 +199,45 @@ impl Object {
             tokio::time::sleep(RENEWAL).await;
             holder.expires = Timestamp::now() + TERM;
             let current = etag.borrow().clone();
-            match self.put(&holder, current.as_deref()).await {
-                Ok(None) => {
-                    let _ = etag.send(None);
-                    return;
-                }
+            match self.renewed(&holder, current.as_deref()).await {
                 Ok(renewed) => {
+                    let lost = renewed.is_none();
                     let _ = etag.send(renewed);
+                    if lost {
+                        return;
+                    }
                 }
                 // There is another renewal before it expires.
                 Err(error) => tracing::warn!("could not renew the lease: {error:#}"),
             }
         }
     }
+
+    /// Renews the lease and gives its new ETag; none where another run holds it. That is not believed before its name was read:
+    /// S3 also says no where its first answer was lost, where another request was under way, and, for a while after versioning
+    /// was switched on, where it has forgotten an object.
+    async fn renewed(&self, holder: &Holder, etag: Option<&str>) -> anyhow::Result<Option<String>> {
+        let body = serde_json::to_vec(holder)?;
+        let mut condition = etag.map(str::to_owned);
+        for _ in 0..ROUNDS {
+            let on = condition.as_deref().map_or(If::Absent, If::Is);
+            if let Ok(etag) = self.store.put(&self.key, body.clone(), on).await? {
+                return Ok(Some(etag));
+            }
+            condition = match self.get().await? {
+                Some((current, _, _)) if !current.is(holder) => return Ok(None),
+                Some((_, etag, _)) => Some(etag),
+                None => None,
+            };
+        }
+        anyhow::bail!("S3 refuses it and names nobody else")
+    }
+}
+
+/// Whether a lease that was renewed at one time is over at another, both by S3's clock. What S3 does not say is not over.
+fn is_over(renewed: Option<i64>, now: Option<i64>) -> bool {
+    let term = i64::try_from(TERM.as_secs()).unwrap_or(i64::MAX);
+    renewed.zip(now).is_some_and(|(renewed, now)| now.saturating_sub(renewed) > term)
 }
 
 fn held(by: Option<&Holder>) -> anyhow::Error {
@@ -262,10 +259,67 @@ fn held(by: Option<&Holder>) -> anyhow::Error {
 }
 
 fn who(aws: &Aws) -> String {
-    format!("{} (process {})", on_this_machine(&aws.identity().arn), std::process::id())
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    format!("{} on {host} (process {})", aws.identity().arn, std::process::id())
 }
 
-/// Somebody at work here, as others are told of them.
-pub fn on_this_machine(who: &str) -> String {
-    format!("{who} on {}", rustix::system::uname().nodename().to_string_lossy())
+#[cfg(test)]
+mod tests {
+    use super::super::store::tests::{Answer, given, listed, refused, scripted};
+    use super::*;
+
+    fn holder(who: &str) -> Holder {
+        let since: Timestamp = "2026-11-27T07:00:00Z".parse().unwrap();
+        Holder { who: who.into(), grid: "mainline".into(), since, expires: since + TERM, process: None }
+    }
+
+    fn held_by(who: &str) -> Answer {
+        given(&serde_json::to_string(&holder(who)).unwrap())
+    }
+
+    const RENEWED: Answer = (200, &[("etag", "\"e2\"")], String::new());
+    const ABSENT: fn() -> [Answer; 2] = || [refused(404, "NoSuchKey"), listed("another")];
+
+    async fn renewal(answers: Vec<Answer>) -> (anyhow::Result<Option<String>>, Vec<String>) {
+        let (store, asked) = scripted(answers);
+        let object = Object { store, key: "t.transfer.lock".into() };
+        let renewed = object.renewed(&holder("anna"), Some("\"e1\"")).await;
+        (renewed, asked())
+    }
+
+    #[tokio::test]
+    async fn only_another_run_s_name_ends_a_lease() {
+        let e2 = Some("\"e2\"".to_owned());
+        // Its own write, whose answer was lost.
+        let (renewed, asked) =
+            renewal(vec![refused(412, "PreconditionFailed"), held_by("anna"), RENEWED]).await;
+        assert_eq!(renewed.unwrap(), e2);
+        assert_eq!(asked[2], "PUT t.transfer.lock \"e1\"");
+        // Forgotten by S3.
+        let [none, nothing] = ABSENT();
+        let (renewed, asked) = renewal(vec![refused(404, "NoSuchKey"), none, nothing, RENEWED]).await;
+        assert_eq!(renewed.unwrap(), e2);
+        assert_eq!(asked[3], "PUT t.transfer.lock *");
+        // Not shown for a while.
+        let hidden = vec![
+            refused(404, "NoSuchKey"),
+            refused(404, "NoSuchKey"),
+            listed("t.transfer.lock"),
+            held_by("anna"),
+            RENEWED,
+        ];
+        assert_eq!(renewal(hidden).await.0.unwrap(), e2);
+        // Somebody else's.
+        let (renewed, _) = renewal(vec![refused(412, "PreconditionFailed"), held_by("ben")]).await;
+        assert_eq!(renewed.unwrap(), None);
+    }
+
+    #[test]
+    fn a_lease_is_over_by_the_service_s_clock_alone() {
+        assert!(!is_over(Some(1000), Some(1300)));
+        assert!(is_over(Some(1000), Some(1301)));
+        // Renewed between the refusal and the reading.
+        assert!(!is_over(Some(1301), Some(1000)));
+        assert!(!is_over(None, Some(1000)) && !is_over(Some(1000), None));
+    }
 }

@@ -2,15 +2,18 @@
 
 pub mod bucket;
 pub mod ecr;
+pub mod encryption;
 pub mod endpoints;
 pub mod errors;
 pub mod kms;
 pub mod lease;
+mod patience;
 mod process_id;
 pub mod proof;
 pub mod registry_settings;
 pub mod stack;
 pub mod state;
+pub mod store;
 
 use anyhow::Context as _;
 use aws_config::meta::region::ProvideRegion as _;

@@ -7,17 +7,17 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use aws_sdk_s3::Client;
-use aws_sdk_s3::error::ProvideErrorMetadata as _;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::ecr::Repository;
-use super::{Aws, errors::explain};
+use super::store::{If, StateStore};
 
 /// How long a proof is believed.
 const VALID: Duration = Duration::from_secs(24 * 3600);
+/// What its object's key adds to the state's.
+const SUFFIX: &str = "proof.json";
 /// What may have drifted without the proof noticing.
 pub const UNSEEN: &str = "key policy, tags and scan settings";
 
@@ -28,8 +28,11 @@ pub const UNSEEN: &str = "key policy, tags and scan settings";
 pub struct Begun {
     /// Addresses in the state, and what AWS calls each resource; the key has no such name before it stands.
     pub creates: BTreeMap<String, Option<String>>,
-    /// When it began.
+    /// When it began, by the machine's clock.
     pub begun: Timestamp,
+    /// When it began, in seconds since 1970 by S3's clock; known to who reads it.
+    #[serde(skip)]
+    pub written: Option<i64>,
 }
 
 /// What is beside a state.
@@ -94,30 +97,27 @@ impl Proof {
 }
 
 impl Beside {
-    /// What is beside the state `key`; none where there is nothing, or something that this version does not understand.
+    /// What is beside the state; none where there is nothing, or something that this version does not understand.
     ///
     /// # Errors
     /// S3 refuses or does not answer.
-    pub async fn read(aws: &Aws, bucket: &str, key: &str) -> anyhow::Result<Option<Self>> {
-        let request = Client::new(aws.config()).get_object().bucket(bucket).key(object(key));
-        let answer = match request.send().await {
-            Err(error) if error.code() == Some("NoSuchKey") => return Ok(None),
-            other => other.map_err(|e| explain(e, "s3:GetObject"))?,
-        };
-        let bytes = answer.body.collect().await?.into_bytes();
-        Ok(serde_json::from_slice(&bytes).ok())
+    pub async fn read(store: &StateStore) -> anyhow::Result<Option<Self>> {
+        let Some(object) = store.get(&store.beside(SUFFIX)).await? else { return Ok(None) };
+        let beside = serde_json::from_slice(&object.bytes).ok();
+        Ok(beside.map(|beside| match beside {
+            // The key's creation is told by AWS's clock, and so is this; the machine's own may be any.
+            Self::Begun(begun) => Self::Begun(Begun { written: object.modified, ..begun }),
+            proof @ Self::Proof(_) => proof,
+        }))
     }
 
-    /// Puts it beside the state `key`.
+    /// Puts it beside the state.
     ///
     /// # Errors
     /// S3 refuses or does not answer.
-    pub async fn write(&self, aws: &Aws, bucket: &str, key: &str) -> anyhow::Result<()> {
-        let body = serde_json::to_vec(self)?;
-        let request =
-            Client::new(aws.config()).put_object().bucket(bucket).key(object(key)).body(body.into());
-        request.send().await.map_err(|e| explain(e, "s3:PutObject"))?;
-        Ok(())
+    pub async fn write(&self, store: &StateStore) -> anyhow::Result<()> {
+        // Nothing is asked of what is there.
+        store.put(&store.beside(SUFFIX), serde_json::to_vec(self)?, If::Always).await.map(drop)
     }
 }
 
@@ -146,10 +146,6 @@ pub fn inputs(module: &std::path::Path, variables: &str) -> anyhow::Result<Strin
 fn absorb(hash: &mut Sha256, text: &str) {
     hash.update(text.len().to_be_bytes());
     hash.update(text);
-}
-
-fn object(key: &str) -> String {
-    format!("{key}.proof.json")
 }
 
 #[cfg(test)]

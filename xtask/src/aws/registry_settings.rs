@@ -8,9 +8,9 @@ use aws_sdk_ecr::Client;
 use aws_sdk_ecr::types::{
     ReplicationConfiguration, ReplicationDestination, ReplicationRule, RepositoryFilter, RepositoryFilterType,
 };
-use aws_sdk_s3::error::ProvideErrorMetadata as _;
 use serde::{Deserialize, Serialize};
 
+use super::store::{If, StateStore};
 use super::{Aws, errors::explain};
 use crate::config::RegistrySettings;
 
@@ -27,8 +27,7 @@ struct Own {
 
 /// The record of this grid's rules: one, or two while one takes the other's place.
 struct Record {
-    client: aws_sdk_s3::Client,
-    bucket: String,
+    store: StateStore,
     key: String,
 }
 
@@ -50,7 +49,7 @@ struct Replication {
 }
 
 impl SettingsPlan {
-    /// Compares what is wanted with what is set; asks nothing where nothing is wanted. The record is beside the state `key`.
+    /// Compares what is wanted with what is set; asks nothing where nothing is wanted. The record is beside the state.
     ///
     /// # Errors
     /// AWS refuses or does not answer.
@@ -58,8 +57,7 @@ impl SettingsPlan {
         aws: &Aws,
         wanted: &RegistrySettings,
         repositories: &[String],
-        bucket: &str,
-        key: &str,
+        store: &StateStore,
     ) -> anyhow::Result<Self> {
         let client = Client::new(aws.config());
         let mut plan = Self::default();
@@ -74,7 +72,7 @@ impl SettingsPlan {
         }
         if !wanted.replicate_to.is_empty() {
             let own = Own { regions: wanted.replicate_to.clone(), repositories: repositories.to_vec() };
-            plan.replace(aws, Record::new(aws, bucket, key), Some(own)).await?;
+            plan.replace(aws, Record::new(store), Some(own)).await?;
         }
         Ok(plan)
     }
@@ -83,9 +81,9 @@ impl SettingsPlan {
     ///
     /// # Errors
     /// AWS refuses or does not answer.
-    pub async fn end(aws: &Aws, bucket: &str, key: &str) -> anyhow::Result<Self> {
+    pub async fn end(aws: &Aws, store: &StateStore) -> anyhow::Result<Self> {
         let mut plan = Self::default();
-        plan.replace(aws, Record::new(aws, bucket, key), None).await?;
+        plan.replace(aws, Record::new(store), None).await?;
         Ok(plan)
     }
 
@@ -163,26 +161,18 @@ impl Own {
 }
 
 impl Record {
-    fn new(aws: &Aws, bucket: &str, key: &str) -> Self {
-        let client = aws_sdk_s3::Client::new(aws.config());
-        Self { client, bucket: bucket.to_owned(), key: format!("{key}.replication.json") }
+    fn new(store: &StateStore) -> Self {
+        Self { store: store.clone(), key: store.beside("replication.json") }
     }
 
     async fn read(&self) -> anyhow::Result<Vec<Own>> {
-        let answer = match self.client.get_object().bucket(&self.bucket).key(&self.key).send().await {
-            Err(error) if error.code() == Some("NoSuchKey") => return Ok(Vec::new()),
-            other => other.map_err(|e| explain(e, "s3:GetObject"))?,
-        };
-        let bytes = answer.body.collect().await.context("could not read the replication's record")?;
-        serde_json::from_slice(&bytes.into_bytes())
+        let Some(object) = self.store.get(&self.key).await? else { return Ok(Vec::new()) };
+        serde_json::from_slice(&object.bytes)
             .with_context(|| format!("{} is no record of replication rules", self.key))
     }
 
     async fn write(&self, own: &[Own]) -> anyhow::Result<()> {
-        let body = serde_json::to_vec(own)?;
-        let request = self.client.put_object().bucket(&self.bucket).key(&self.key).body(body.into());
-        request.send().await.map_err(|e| explain(e, "s3:PutObject"))?;
-        Ok(())
+        self.store.put(&self.key, serde_json::to_vec(own)?, If::Always).await.map(drop)
     }
 }
 

@@ -3,13 +3,19 @@
 use std::collections::BTreeMap;
 
 use anyhow::Context as _;
-use aws_sdk_s3::Client;
 use serde::Deserialize;
 
-use super::{Aws, errors::explain};
+use super::Aws;
+use super::store::{If, StateStore};
+use crate::error::{Exit, failure};
 
 /// The state's key in its bucket; HTC-Grid's own, so that an account which its Makefile deployed keeps its state.
 pub const STATE_KEY: &str = ".terraform/terraform.tfstate";
+
+/// A state's key for a grid that shares the bucket with another one, at a place that docs/iam-policy.json opens, too.
+pub fn own_key(tag: &str) -> String {
+    format!(".terraform/{tag}.tfstate")
+}
 
 /// What a state owns.
 #[derive(Clone, Debug, Default)]
@@ -32,16 +38,9 @@ impl State {
     ///
     /// # Errors
     /// S3 refuses or does not answer, or the object is no terraform state.
-    pub async fn read(aws: &Aws, bucket: &str, key: &str) -> anyhow::Result<Self> {
-        let answer = match Client::new(aws.config()).get_object().bucket(bucket).key(key).send().await {
-            Err(error) if error.as_service_error().is_some_and(|e| e.is_no_such_key()) => {
-                return Ok(Self::default());
-            }
-            other => other.map_err(|e| explain(e, "s3:GetObject"))?,
-        };
-        let etag = answer.e_tag.clone();
-        let bytes = answer.body.collect().await.context("could not read the terraform state")?.into_bytes();
-        Ok(Self { etag, ..Self::parse(&bytes)? })
+    pub async fn read(store: &StateStore) -> anyhow::Result<Self> {
+        let Some(object) = store.get(store.key()).await? else { return Ok(Self::default()) };
+        Ok(Self { etag: Some(object.etag), ..Self::parse(&object.bytes)? })
     }
 
     fn parse(bytes: &[u8]) -> anyhow::Result<Self> {
@@ -62,65 +61,38 @@ impl State {
 ///
 /// # Errors
 /// S3 refuses or does not answer, the object is no terraform state, or somebody else works on it.
-pub async fn forget(
-    aws: &Aws,
-    bucket: &str,
-    key: &str,
-    resource_type: &str,
-) -> anyhow::Result<(usize, String)> {
-    let client = Client::new(aws.config());
-    let lock = format!("{key}.tflock");
+pub async fn forget(aws: &Aws, store: &StateStore, resource_type: &str) -> anyhow::Result<(usize, String)> {
+    let lock = store.beside("tflock");
     let holder = serde_json::json!({
         "ID": format!("xtask-{}", std::process::id()), "Operation": "OperationTypeTakeOver", "Info": "",
-        "Who": aws.identity().arn, "Version": "", "Created": jiff::Timestamp::now().to_string(), "Path": format!("{bucket}/{key}"),
+        "Who": aws.identity().arn, "Version": "", "Created": jiff::Timestamp::now().to_string(),
+        "Path": format!("{}/{}", store.bucket(), store.key()),
     });
-    let locking = client
-        .put_object()
-        .bucket(bucket)
-        .key(&lock)
-        .if_none_match("*")
-        .body(holder.to_string().into_bytes().into());
-    locking
-        .send()
-        .await
-        .map_err(|e| explain(e, "s3:PutObject"))
+    let locked = store.put(&lock, holder.to_string().into_bytes(), If::Absent).await;
+    let etag = locked
+        .and_then(|done| done.map_err(|_| failure(Exit::Terraform, "somebody else has locked it")))
         .context("could not lock the terraform state")?;
-    let result = forget_locked(&client, bucket, key, resource_type).await;
-    let unlocked = client
-        .delete_object()
-        .bucket(bucket)
-        .key(&lock)
-        .send()
-        .await
-        .map_err(|e| explain(e, "s3:DeleteObject"));
+    let result = forget_locked(store, resource_type).await;
+    let unlocked = store.delete(&lock, Some(&etag)).await;
     let result = result?;
     unlocked?;
     Ok(result)
 }
 
-async fn forget_locked(
-    client: &Client,
-    bucket: &str,
-    key: &str,
-    resource_type: &str,
-) -> anyhow::Result<(usize, String)> {
-    let answer =
-        client.get_object().bucket(bucket).key(key).send().await.map_err(|e| explain(e, "s3:GetObject"))?;
-    let etag = answer.e_tag.clone().context("S3 gave no ETag")?;
-    let bytes = answer.body.collect().await.context("could not read the terraform state")?.into_bytes();
+async fn forget_locked(store: &StateStore, resource_type: &str) -> anyhow::Result<(usize, String)> {
+    let object = store.get(store.key()).await?.context("the terraform state is gone")?;
     let mut state: serde_json::Value =
-        serde_json::from_slice(&bytes).context("the state object is no terraform state")?;
-    let copy = format!("{key}.before-xtask");
-    let put = |key: &str, body: Vec<u8>| client.put_object().bucket(bucket).key(key).body(body.into());
-    put(&copy, bytes.to_vec()).send().await.map_err(|e| explain(e, "s3:PutObject"))?;
+        serde_json::from_slice(&object.bytes).context("the state object is no terraform state")?;
+    let copy = store.beside("before-xtask");
+    let _ = store.put(&copy, object.bytes, If::Always).await?;
     let resources = state["resources"].as_array_mut().context("the state object has no resources")?;
     let before = resources.len();
     resources.retain(|resource| resource["type"] != resource_type);
     let left = before - resources.len();
     let serial = state["serial"].as_u64().context("the state object has no serial")?;
     state["serial"] = (serial + 1).into();
-    let request = put(key, serde_json::to_vec_pretty(&state)?).if_match(etag);
-    request.send().await.map_err(|e| explain(e, "s3:PutObject"))?;
+    let written = store.put(store.key(), serde_json::to_vec_pretty(&state)?, If::Is(&object.etag)).await?;
+    written.map_err(|_| failure(Exit::Terraform, "the terraform state changed in this moment"))?;
     Ok((left, copy))
 }
 

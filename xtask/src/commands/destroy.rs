@@ -86,7 +86,7 @@ async fn destroy(context: &Context, dry_run: bool, ask: bool) -> anyhow::Result<
     let settings = if shown.keep_rules {
         SettingsPlan::default()
     } else {
-        SettingsPlan::end(&aws, infrastructure.bucket(), infrastructure.key()).await?
+        SettingsPlan::end(&aws, infrastructure.store()).await?
     };
     settings.lines.iter().for_each(|line| context.printer.line(line));
     if dry_run {

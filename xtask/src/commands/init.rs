@@ -32,12 +32,14 @@ impl InitImages {
         let config = context.config()?;
         let aws = context.aws(config.account.as_deref()).await?;
         let infrastructure = Infrastructure::open(context, &aws).await?;
-        let bucket = StateBucket::new(&aws, infrastructure.bucket());
+        let bucket = StateBucket::new(&aws, infrastructure.store().bucket());
         if self.create_state_bucket {
             for problem in bucket.create().await? {
                 context.printer.line(match problem {
-                    Problem::Missing => format!("created the state bucket {}", infrastructure.bucket()),
-                    other => format!("state bucket {}: mended: {other}", infrastructure.bucket()),
+                    Problem::Missing => {
+                        format!("created the state bucket {}", infrastructure.store().bucket())
+                    }
+                    other => format!("state bucket {}: mended: {other}", infrastructure.store().bucket()),
                 });
             }
         }
@@ -47,12 +49,14 @@ impl InitImages {
                 Problem::Plain => "; `cargo xtask init-images --create-state-bucket` adds that",
                 _ => "",
             };
-            context.printer.warn(format!("state bucket {}: {problem}{step}", infrastructure.bucket()));
+            context
+                .printer
+                .warn(format!("state bucket {}: {problem}{step}", infrastructure.store().bucket()));
         }
         if let Some(encryption) = &found.encryption {
             context.printer.line(format!(
                 "state bucket {}: in {}, versioned, closed to the public, encrypted with {encryption}",
-                infrastructure.bucket(),
+                infrastructure.store().bucket(),
                 aws.region(),
             ));
         }
@@ -72,8 +76,8 @@ impl InitImages {
             aws.identity().account,
             aws.region(),
             context.settings.tag,
-            infrastructure.bucket(),
-            infrastructure.key(),
+            infrastructure.store().bucket(),
+            infrastructure.store().key(),
         ));
         Ok(())
     }

@@ -10,13 +10,9 @@ use serde::Serialize;
 use super::Context;
 use crate::config::{Config, RUNTIMES_REPOSITORY};
 use crate::error::{Exit, FailWith as _};
-use crate::runtimes::Hold;
 use crate::target::Target;
-use crate::transfer::{held, hold, jobs};
+use crate::transfer::jobs;
 use crate::ui::{Table, units};
-
-/// How a runtime stands to its upstream: it has none.
-const BUILT_HERE: &str = "built here";
 
 /// List every repository and image with digest, size and age, and whether it still equals upstream
 #[derive(Debug, Default, Args)]
@@ -44,9 +40,6 @@ struct Listed {
     age: Option<u64>,
     /// `same`, `behind`, `absent`, `built here`, or empty where there is no upstream.
     upstream: String,
-    /// On which build images.lock holds a runtime.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    held: Option<Hold>,
 }
 
 impl ListImages {
@@ -61,15 +54,10 @@ impl ListImages {
             return uris(context, &config, &target).await;
         }
         let upstream = context.interrupt.guard(compare(context, &config, &target)).await?;
-        let mut listed = match &target.account {
+        let listed = match &target.account {
             Some(_) => in_account(&config, &target, &upstream, self.all).await?,
             None => in_registry(context, &config, &target, &upstream).await?,
         };
-        let lock = context.lock()?;
-        let runtimes = listed.iter_mut().filter(|image| image.repository == RUNTIMES_REPOSITORY);
-        for image in runtimes.filter(|image| image.upstream == BUILT_HERE) {
-            image.held = image.tag.as_ref().and_then(|tag| hold(lock.as_ref(), tag));
-        }
         let mut table = Table::new(["REPOSITORY", "TAG", "SIZE", "AGE", "UPSTREAM", "DIGEST"]);
         let dash = || "-".to_owned();
         for image in &listed {
@@ -78,21 +66,11 @@ impl ListImages {
                 image.tag.clone().unwrap_or_else(dash),
                 image.size.map_or_else(dash, units::bytes),
                 image.age.map_or_else(dash, |age| units::age(Duration::from_secs(age))),
-                match (image.upstream.as_str(), &image.held) {
-                    ("", _) => dash(),
-                    (upstream, None) => upstream.to_owned(),
-                    (upstream, Some(_)) => format!("{upstream}, held"),
-                },
+                if image.upstream.is_empty() { dash() } else { image.upstream.clone() },
                 image.digest.clone().unwrap_or_else(dash),
             ]);
         }
-        context.printer.data(&table, &listed)?;
-        for (image, hold) in
-            listed.iter().filter_map(|image| Some((image.tag.as_ref()?, image.held.as_ref()?)))
-        {
-            context.printer.line(held(image, hold));
-        }
-        Ok(())
+        context.printer.data(&table, &listed)
     }
 }
 
@@ -156,7 +134,7 @@ async fn in_account(
                     repository.name == RUNTIMES_REPOSITORY && config.runtimes.iter().any(|r| r.name == *tag);
                 let verdict = match upstream.get(&full) {
                     Some((verdict, _)) => verdict.clone(),
-                    None if runtime => BUILT_HERE.to_owned(),
+                    None if runtime => "built here".to_owned(),
                     None => String::new(),
                 };
                 if verdict.is_empty() && !all && repository.name == RUNTIMES_REPOSITORY {
@@ -170,7 +148,6 @@ async fn in_account(
                     size: Some(image.size),
                     age: u64::try_from(image.pushed).ok().map(|pushed| now.saturating_sub(pushed)),
                     upstream: verdict,
-                    held: None,
                 });
             }
         }
@@ -183,7 +160,6 @@ async fn in_account(
                 size: None,
                 age: None,
                 upstream: String::new(),
-                held: None,
             });
         }
         listed[before..].sort_by(|a, b| a.tag.cmp(&b.tag));
@@ -218,8 +194,7 @@ async fn in_registry(
                 tag: Some(tag),
                 size: None,
                 age: None,
-                upstream: verdict.unwrap_or_else(|| BUILT_HERE.to_owned()),
-                held: None,
+                upstream: verdict.unwrap_or_else(|| "built here".to_owned()),
             });
         }
     }

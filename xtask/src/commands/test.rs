@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::Context;
 use crate::error::{Exit, FailWith as _, failure};
-use crate::prerequisites::Need;
+use crate::prerequisites::{Need, TestEngines};
 use crate::process::{Cmd, Killer};
 use crate::ui::{Table, units};
 
@@ -59,7 +59,11 @@ impl Test {
         }
         let step = Instant::now();
         let counts = Arc::new(Mutex::new(Counts::default()));
-        let tests = self.tests();
+        let engines = engines(context).await?;
+        let tests = engines
+            .environment()
+            .into_iter()
+            .fold(self.tests(), |tests, (name, value)| tests.env(name, value));
         let result = {
             let (counts, print) = (Arc::clone(&counts), context.printer.clone());
             let count = move |line: &str| {
@@ -70,6 +74,7 @@ impl Test {
             };
             tests.stream(Killer::default(), count).await
         };
+        drop(engines);
         let counts = counts.lock().map(|counts| *counts).unwrap_or_default();
         steps.row(["tests".into(), counts.to_string(), units::duration(step.elapsed())]);
         if result.is_err() || counts.failed > 0 || counts.passed == 0 {
@@ -112,6 +117,14 @@ const CONTROLS: &[(&str, &[&str])] = &[(
     "control",
     &["test", "--package", "registry", "--features", "unverified", "--test", "it", "control_"],
 )];
+
+/// The engines that the tests have beside the machine's own.
+async fn engines(context: &Context) -> anyhow::Result<TestEngines> {
+    // No output shows where the project stands.
+    let here = format!("{}/", context.paths.root().display());
+    let say = |line: &str| context.printer.line(line.replace(&here, ""));
+    TestEngines::start(context.paths.target(), &say).await.exit(Exit::MissingTool)
+}
 
 fn printing(context: &Context) -> impl FnMut(&str) + Send + 'static {
     let printer = context.printer.clone();

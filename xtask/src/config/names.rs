@@ -71,26 +71,14 @@ pub(super) fn runtime(name: &str) -> Result<(), String> {
         ));
     }
     if is_build_tag(name) {
-        return Err(format!(
-            "`{name}` looks like a tag that belongs to another runtime (`-sha256-`, `-k1-`, `-cache` and `-history` name its \
-             builds, their keys, the builder's cache and the record of its moves)"
-        ));
+        return Err(format!("`{name}` looks like the tag of a build (`-sha256-` and `-k1-` name those)"));
     }
     Ok(())
 }
 
-/// Whether `tag` has the form of those that stand beside a runtime's own: of builds, their keys (of any version), the builder's
-/// cache (`-cache` alone in earlier versions), and the record of moves.
+/// Whether `tag` has the form that the tags of builds have.
 pub(super) fn is_build_tag(tag: &str) -> bool {
-    let is_key = |rest: &str| {
-        let version = rest.trim_start_matches(|c: char| c.is_ascii_digit());
-        version.len() < rest.len() && version.starts_with('-')
-    };
-    tag.contains("-sha256-")
-        || tag.split("-k").skip(1).any(is_key)
-        || tag.contains("-cache-")
-        || tag.ends_with("-cache")
-        || tag.ends_with("-history")
+    tag.contains("-sha256-") || tag.contains("-k1-")
 }
 
 /// An AWS account's number.

@@ -15,13 +15,24 @@ pub struct Cache {
     pub write: bool,
 }
 
+/// What a builder gets its files from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BuildContext {
+    /// A directory.
+    Directory(PathBuf),
+    /// A tar file, on the client's standard input.
+    Tar(PathBuf),
+}
+
 /// One build of one platform.
 #[derive(Clone, Debug)]
 pub struct Build {
-    /// The context's directory.
-    pub context: PathBuf,
-    /// The Dockerfile.
+    /// The context.
+    pub context: BuildContext,
+    /// The Dockerfile; with a tar file, its name in that.
     pub dockerfile: PathBuf,
+    /// An ignore file to be used in the place of the context's own, by clients that take one.
+    pub ignore: PathBuf,
     /// The local names that the image gets.
     pub tags: Vec<String>,
     /// `os/architecture`; `None` leaves it to the engine.
@@ -110,6 +121,10 @@ impl Build {
             command = command.arg("--no-cache");
         }
         command = command.arg("--file").arg(&self.dockerfile);
+        // podman's: the others know the file by its name, beside the Dockerfile.
+        if docker.has_flag("--ignorefile") {
+            command = command.arg("--ignorefile").arg(&self.ignore);
+        }
         if let Some(platform) = &self.platform {
             command = command.arg(wants("build for a platform", "--platform")?).arg(platform);
         }
@@ -125,6 +140,9 @@ impl Build {
         for tag in &self.tags {
             command = command.args(["--tag", tag]);
         }
-        Ok(command.arg(&self.context))
+        Ok(match &self.context {
+            BuildContext::Directory(directory) => command.arg(directory),
+            BuildContext::Tar(file) => command.arg("-").stdin_file(file),
+        })
     }
 }

@@ -10,7 +10,7 @@ mod error;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-pub use args::{Build, Cache};
+pub use args::{Build, BuildContext, Cache};
 pub use config::{PrivateConfig, RegistryAuth, sweep};
 pub use error::DockerError;
 use serde::Deserialize;
@@ -274,12 +274,14 @@ impl Docker {
         self.read(self.command().args(["tag", image, name])).await.map(drop)
     }
 
-    /// Takes a name off an image of the local store; the image goes with its last one.
+    /// Takes a name away from an image of the local store; without any name the image goes. Not a future, so that it can be
+    /// done where nobody waits any more.
     ///
     /// # Errors
     /// There is no such image, a container uses it, or the engine is down.
-    pub async fn remove_image(&self, image: &str) -> Result<(), DockerError> {
-        self.read(self.command().args(["rmi", image])).await.map(drop)
+    pub fn untag(&self, image: &str) -> Result<(), DockerError> {
+        let removed = self.command().args(["image", "rm", image]).read();
+        removed.map(drop).map_err(|error| DockerError::from_process(self, error))
     }
 
     /// Pulls an image into the local store, line by line.

@@ -31,8 +31,9 @@ fn log(room: &tempfile::TempDir) -> Vec<String> {
 
 fn build() -> Build {
     Build {
-        context: "/ctx".into(),
+        context: BuildContext::Directory("/ctx".into()),
         dockerfile: "/Dockerfile".into(),
+        ignore: "/Dockerfile.dockerignore".into(),
         tags: vec!["lambda:x".into()],
         platform: Some("linux/amd64".into()),
         args: [("A".to_owned(), "1".to_owned())].into(),

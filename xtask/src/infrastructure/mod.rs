@@ -20,7 +20,8 @@ use serde_json::Value;
 use crate::aws::ecr::Ecr;
 use crate::aws::lease::{Lease, Patience};
 use crate::aws::proof::{self, Begun, Beside, Proof};
-use crate::aws::state::State;
+use crate::aws::state::{State, own_key};
+use crate::aws::store::StateStore;
 use crate::aws::{self, Aws};
 use crate::commands::{Context, StateBucketName};
 use crate::config::Config;
@@ -54,9 +55,7 @@ pub struct Infrastructure<'a> {
     context: &'a Context,
     aws: &'a Aws,
     ecr: Ecr,
-    bucket: String,
-    kms_key: Option<String>,
-    key: String,
+    store: StateStore,
 }
 
 impl<'a> Infrastructure<'a> {
@@ -66,18 +65,13 @@ impl<'a> Infrastructure<'a> {
     /// Nobody names a bucket.
     pub async fn open(context: &'a Context, aws: &'a Aws) -> anyhow::Result<Self> {
         let StateBucketName { bucket, kms_key } = context.state_bucket(aws).await?;
-        let key = context.settings.state_key.clone();
-        Ok(Self { context, aws, ecr: Ecr::new(aws), bucket, kms_key, key })
+        let store = StateStore::new(aws, &bucket, &context.settings.state_key, kms_key);
+        Ok(Self { context, aws, ecr: Ecr::new(aws), store })
     }
 
-    /// The bucket of the state.
-    pub fn bucket(&self) -> &str {
-        &self.bucket
-    }
-
-    /// The key of the state.
-    pub fn key(&self) -> &str {
-        &self.key
+    /// Where the state is, and what is beside it.
+    pub fn store(&self) -> &StateStore {
+        &self.store
     }
 
     /// Reads what stands, in as few calls as there can be.
@@ -85,9 +79,10 @@ impl<'a> Infrastructure<'a> {
     /// # Errors
     /// AWS refuses or does not answer, or the state belongs to another grid.
     pub async fn survey(&self) -> anyhow::Result<Survey> {
-        let in_bucket = |what: &str| format!("could not read the {what} in the bucket {}", self.bucket);
-        let state = State::read(self.aws, &self.bucket, &self.key);
-        let beside = Beside::read(self.aws, &self.bucket, &self.key);
+        let in_bucket =
+            |what: &str| format!("could not read the {what} in the bucket {}", self.store.bucket());
+        let state = State::read(&self.store);
+        let beside = Beside::read(&self.store);
         // All to their end: where several fail, the user reads the same one each time.
         let (state, repositories, rules, beside) =
             tokio::join!(state, self.ecr.repositories(), self.ecr.pull_through_rules(), beside);
@@ -108,11 +103,16 @@ impl<'a> Infrastructure<'a> {
         };
         let message = format!(
             "the state {} in bucket {} belongs to the grid {owner}, not to {}",
-            self.key, self.bucket, self.context.settings.tag
+            self.store.key(),
+            self.store.bucket(),
+            self.context.settings.tag
         );
         Err(failure(Exit::Config, message)).hint(
             Exit::Config,
-            format!("say TAG={owner}, name another bucket, or keep both grids in this one with --state-key {}.tfstate", self.context.settings.tag),
+            format!(
+                "say TAG={owner}, name another bucket, or keep both grids in this one with --state-key {}",
+                own_key(&self.context.settings.tag)
+            ),
         )
     }
 
@@ -155,7 +155,7 @@ impl<'a> Infrastructure<'a> {
     pub async fn prove(&self, config: &Config) -> anyhow::Result<()> {
         let survey = self.survey().await?;
         let proof = self.proof(&self.sparing_variables(config, &survey), &survey)?;
-        Beside::Proof(proof).write(self.aws, &self.bucket, &self.key).await
+        Beside::Proof(proof).write(&self.store).await
     }
 
     /// Takes the lease on the grid's images.
@@ -170,7 +170,7 @@ impl<'a> Infrastructure<'a> {
             interrupt: &self.context.interrupt,
             tell: &tell,
         };
-        Lease::take(self.aws, &self.bucket, &self.key, &self.context.settings.tag, &patience).await
+        Lease::take(self.aws, &self.store, &self.context.settings.tag, &patience).await
     }
 
     /// Gives the lease back. What is done is done: where that fails, it expires by itself.
@@ -186,8 +186,8 @@ impl<'a> Infrastructure<'a> {
     /// # Errors
     /// S3 refuses or does not answer.
     pub async fn is_outdated(&self, survey: &Survey) -> anyhow::Result<bool> {
-        let state = State::read(self.aws, &self.bucket, &self.key);
-        let (state, beside) = tokio::try_join!(state, Beside::read(self.aws, &self.bucket, &self.key))?;
+        let state = State::read(&self.store);
+        let (state, beside) = tokio::try_join!(state, Beside::read(&self.store))?;
         Ok(state.etag != survey.state.etag || beside != survey.beside)
     }
 
@@ -197,20 +197,7 @@ impl<'a> Infrastructure<'a> {
     /// S3 refuses or does not answer.
     pub async fn worked(&self, survey: &Survey) -> anyhow::Result<()> {
         let Some(Beside::Proof(proof)) = survey.beside.clone() else { return Ok(()) };
-        Beside::Proof(proof.worked()).write(self.aws, &self.bucket, &self.key).await
-    }
-
-    /// The same of a run that did not look at the resources.
-    ///
-    /// # Errors
-    /// S3 refuses or does not answer.
-    pub async fn worked_on_images(&self) -> anyhow::Result<()> {
-        match Beside::read(self.aws, &self.bucket, &self.key).await? {
-            Some(Beside::Proof(proof)) => {
-                Beside::Proof(proof.worked()).write(self.aws, &self.bucket, &self.key).await
-            }
-            _ => Ok(()),
-        }
+        Beside::Proof(proof.worked()).write(&self.store).await
     }
 
     fn proof(&self, variables: &Value, survey: &Survey) -> anyhow::Result<Proof> {
@@ -249,13 +236,13 @@ impl<'a> Infrastructure<'a> {
             return Ok(());
         }
         let lease = self.lease().await?;
-        let left = aws::state::forget(self.aws, &self.bucket, &self.key, NULL_RESOURCE).await;
+        let left = aws::state::forget(self.aws, &self.store, NULL_RESOURCE).await;
         self.release(lease).await;
         let (left, copy) = left?;
         self.context.printer.line(format!(
             "took over the Makefile's state: {} left it, nothing in AWS changed; a copy is s3://{}/{copy}",
             units::count(left, NULL_RESOURCE),
-            self.bucket
+            self.store.bucket()
         ));
         Ok(())
     }
@@ -358,8 +345,8 @@ impl<'a> Infrastructure<'a> {
         self.context.interrupt.check()?;
         let creates = recovery::creates(&planned.plan);
         if !creates.is_empty() {
-            let begun = Beside::Begun(Begun { creates, begun: Timestamp::now() });
-            begun.write(self.aws, &self.bucket, &self.key).await?;
+            let begun = Beside::Begun(Begun { creates, begun: Timestamp::now(), written: None });
+            begun.write(&self.store).await?;
         }
         let lane = self.context.printer.progress().lane("terraform apply");
         let printer = self.context.printer.clone();

@@ -76,9 +76,10 @@ impl Infrastructure<'_> {
         let of = |wanted: &'static str| {
             begun.creates.iter().filter(move |(address, _)| resource_type(address) == wanted)
         };
+        let since = begun.written.unwrap_or(begun.begun.as_second());
         let mut key = known.clone();
         for (address, _) in of(KEY).filter(|_| known.is_none()) {
-            key = kms::created_since(self.aws, &self.context.http, tag, begun.begun.as_second()).await?;
+            key = kms::created_since(self.aws, &self.context.http, tag, since).await?;
             lost.extend(key.clone().map(|key| (address.clone(), key)));
         }
         for (address, id) in begun.creates.iter().filter_map(|(address, id)| Some((address, id.as_ref()?))) {

@@ -7,6 +7,8 @@ use serde_json::Value;
 
 use super::Infrastructure;
 use crate::aws::bucket::StateBucket;
+use crate::aws::encryption::Encryption;
+use crate::aws::errors::permission;
 use crate::commands::Context;
 use crate::error::{Exit, ending};
 use crate::local;
@@ -25,10 +27,10 @@ impl Infrastructure<'_> {
     /// Terraform is missing, the bucket will not do, or the initialisation fails.
     pub async fn terraform(&self) -> anyhow::Result<Terraform> {
         let workplace = self.workplace().await?;
-        if !workplace.init_needed && self.is_connected(&workplace.terraform) {
+        if !workplace.init_needed && self.is_connected(&workplace.terraform).await? {
             return Ok(workplace.terraform);
         }
-        StateBucket::new(self.aws, &self.bucket).check().await?;
+        StateBucket::new(self.aws, self.store.bucket()).check().await?;
         self.init(workplace.terraform).await
     }
 
@@ -44,10 +46,10 @@ impl Infrastructure<'_> {
         let lane = self.context.printer.progress().lane("terraform init");
         let printer = self.context.printer.clone();
         let backend = Backend {
-            bucket: self.bucket.clone(),
+            bucket: self.store.bucket().to_owned(),
             region: self.aws.region().to_owned(),
-            key: Some(self.key.clone()),
-            kms_key_id: self.kms_key.clone(),
+            key: Some(self.store.key().to_owned()),
+            kms_key_id: self.kms_key().await?,
         };
         let told = move |line: &str| {
             lane.news(line);
@@ -57,8 +59,14 @@ impl Infrastructure<'_> {
         Ok(terraform)
     }
 
+    /// The key that terraform is told to encrypt the state and its lock with.
+    async fn kms_key(&self) -> anyhow::Result<Option<String>> {
+        let encryption = self.store.encryption().await?;
+        Ok(encryption.and_then(Encryption::terraform_key).map(str::to_owned))
+    }
+
     /// Whether the last `terraform init` here was for this very state.
-    fn is_connected(&self, terraform: &Terraform) -> bool {
+    async fn is_connected(&self, terraform: &Terraform) -> anyhow::Result<bool> {
         #[derive(serde::Deserialize)]
         struct Connected {
             backend: Inner,
@@ -68,15 +76,17 @@ impl Infrastructure<'_> {
             config: BTreeMap<String, Value>,
         }
         let file = terraform.dir().join(".terraform/terraform.tfstate");
-        let Ok(bytes) = std::fs::read(file) else { return false };
-        let Ok(connected) = serde_json::from_slice::<Connected>(&bytes) else { return false };
-        let is = |name: &str, value: &str| {
-            connected.backend.config.get(name).and_then(Value::as_str) == Some(value)
+        let Ok(bytes) = std::fs::read(file) else { return Ok(false) };
+        let Ok(connected) = serde_json::from_slice::<Connected>(&bytes) else { return Ok(false) };
+        let key = self.kms_key().await?;
+        let is = |name: &str, value: Option<&str>| {
+            connected.backend.config.get(name).and_then(Value::as_str) == value
         };
-        terraform.is_initialised()
-            && is("bucket", &self.bucket)
-            && is("key", &self.key)
-            && is("region", self.aws.region())
+        Ok(terraform.is_initialised()
+            && is("bucket", Some(self.store.bucket()))
+            && is("key", Some(self.store.key()))
+            && is("region", Some(self.aws.region()))
+            && is("kms_key_id", key.as_deref()))
     }
 
     /// The module's directory and what terraform has to be told there: on AWS the module itself, under `--local` a copy
@@ -123,6 +133,9 @@ pub(super) fn explain(error: TerraformError) -> anyhow::Error {
         TerraformError::Interrupted | TerraformError::Killed { .. } => Exit::Interrupted,
         _ => Exit::Terraform,
     };
-    let hint = error.hint();
+    let hint = match &error {
+        TerraformError::Denied { action, words } => Some(permission(action, words)),
+        other => other.hint(),
+    };
     ending(exit, hint, error)
 }

@@ -14,13 +14,13 @@ use super::{PrerequisiteError, search_path};
 use crate::process::Cmd;
 
 /// How long an engine may take until it answers or ends. The first start of all makes its directories and its bridge.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long a client may take to say that there is no engine: one behind ssh may never say it.
 const CLIENT_PATIENCE: Duration = Duration::from_secs(20);
 
 /// How often an engine is looked after while it starts or ends.
-const LOOK: Duration = Duration::from_millis(100);
+pub(super) const LOOK: Duration = Duration::from_millis(100);
 
 /// The longest directory whose sockets still have room: an address holds 107 bytes, and containerd's socket is
 /// `run/containerd/containerd-debug.sock.ttrpc` below it.
@@ -59,11 +59,21 @@ impl Engine {
         self.state.join("dockerd.log")
     }
 
+    /// Where its images and its log are.
+    pub(super) fn state(&self) -> &Path {
+        &self.state
+    }
+
+    /// Where its socket is, and what lives as long as the engine.
+    pub(super) fn runtime(&self) -> &Path {
+        &self.runtime
+    }
+
     fn socket(&self) -> PathBuf {
         self.runtime.join("docker.sock")
     }
 
-    fn pid_file(&self) -> PathBuf {
+    pub(super) fn pid_file(&self) -> PathBuf {
         self.runtime.join("dockerd.pid")
     }
 
@@ -73,7 +83,7 @@ impl Engine {
     }
 
     /// Its process. The pid file alone would not do: after a crash the number may be another process's.
-    fn pid(&self) -> Option<u32> {
+    pub(super) fn pid(&self) -> Option<u32> {
         engines().into_iter().find(|engine| self.is_this(engine)).map(|engine| engine.pid)
     }
 
@@ -103,7 +113,9 @@ impl Engine {
     fn other(&self) -> Option<Process> {
         let network = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/net")).ok();
         let here = network("self");
-        engines().into_iter().find(|engine| !self.is_this(engine) && network(&engine.pid.to_string()) == here)
+        engines().into_iter().find(|engine| {
+            !self.is_this(engine) && !engine.keeps_to_itself() && network(&engine.pid.to_string()) == here
+        })
     }
 
     /// Starts it, unless it runs, and waits until it answers. Gives `DOCKER_HOST` for it, or nothing where the system's own
@@ -128,7 +140,21 @@ impl Engine {
             std::fs::create_dir_all(dir)
                 .map_err(|source| PrerequisiteError::File { path: dir.display().to_string(), source })?;
         }
-        let process = Cmd::new("dockerd")
+        let configuration = self.empty_configuration()?;
+        self.launch(Cmd::new("dockerd").env("PATH", search_path()), &configuration, &Cmd::new("docker"))
+            .await?;
+        Ok(Some(host))
+    }
+
+    /// Starts `dockerd` with this engine's directories and waits until it answers `client`.
+    pub(super) async fn launch(
+        &self,
+        dockerd: Cmd,
+        configuration: &Path,
+        client: &Cmd,
+    ) -> Result<(), PrerequisiteError> {
+        let host = self.host();
+        let process = dockerd
             .arg("--data-root")
             .arg(self.state.join("data"))
             .arg("--exec-root")
@@ -139,15 +165,14 @@ impl Engine {
             .arg(&host)
             // No configuration of the system's: it may name the same options, which dockerd refuses.
             .arg("--config-file")
-            .arg(self.empty_configuration()?)
-            .env("PATH", search_path())
+            .arg(configuration)
             .spawn_detached(&self.log());
         let pid = process.map_err(|source| PrerequisiteError::Program {
             action: "start a docker engine".into(),
             source,
         })?;
         let deadline = Instant::now() + PATIENCE;
-        while answers(Some(&host)).await.is_err() {
+        while answers_to(client.clone(), Some(&host)).await.is_err() {
             if has_ended(pid) {
                 return Err(PrerequisiteError::EngineFailed {
                     log: self.log().display().to_string(),
@@ -159,7 +184,7 @@ impl Engine {
             }
             tokio::time::sleep(LOOK).await;
         }
-        Ok(Some(host))
+        Ok(())
     }
 
     /// Ends it and waits until it is gone. Its images stay. Nothing happens where it does not run.
@@ -209,7 +234,11 @@ impl Engine {
 
 /// Whether an engine answers the client: the given one, or the environment's. The error is what the client said.
 pub(super) async fn answers(host: Option<&str>) -> Result<(), String> {
-    let mut client = Cmd::new("docker").args(["version", "--format", "{{.Server.Version}}"]);
+    answers_to(Cmd::new("docker"), host).await
+}
+
+async fn answers_to(client: Cmd, host: Option<&str>) -> Result<(), String> {
+    let mut client = client.args(["version", "--format", "{{.Server.Version}}"]);
     if let Some(host) = host {
         client = client.env("DOCKER_HOST", host).env_remove("DOCKER_CONTEXT");
     }
@@ -249,6 +278,13 @@ struct Process {
 }
 
 impl Process {
+    /// Whether it can run beside another engine: it has a bridge of its own and leaves the firewall alone, as the engines
+    /// of the tests do.
+    fn keeps_to_itself(&self) -> bool {
+        let has = |wanted: &str| self.arguments.iter().any(|argument| argument == wanted);
+        has("--bridge") && has("--iptables=false")
+    }
+
     /// The first address on its command line.
     fn address(&self) -> Option<String> {
         let mut arguments = self.arguments.iter();

@@ -5,15 +5,19 @@
 
 mod docker;
 mod engine;
+mod modern_docker;
 mod moto;
 mod packages;
+mod test_engines;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use docker::{Docker, Reached};
 pub use engine::{Engine, has_ended};
+pub use modern_docker::ModernDockerError;
 use packages::System;
+pub use test_engines::TestEngines;
 
 use crate::process::ProcessError;
 use crate::terraform::{Program, TerraformError};
@@ -37,6 +41,8 @@ pub enum Need {
     Busybox,
     /// A second container client, which needs no engine.
     Podman,
+    /// Makes the bridges of the tests' own engines.
+    Ip,
     /// Reads the emulated AWS; only named where it is missing.
     AwsCli,
     /// Another emulated AWS, which the one here is compared with; installed below the target directory.
@@ -56,6 +62,7 @@ impl Need {
         Self::ShellCheck,
         Self::Busybox,
         Self::Podman,
+        Self::Ip,
         Self::AwsCli,
         Self::Moto,
     ];
@@ -71,6 +78,7 @@ impl Need {
             Self::ShellCheck => "shellcheck",
             Self::Busybox => "busybox",
             Self::Podman => "podman",
+            Self::Ip => "ip",
             Self::AwsCli => "aws",
             Self::Moto => "moto_server",
         }
@@ -87,6 +95,7 @@ impl Need {
             Self::Busybox => &["busybox-static"],
             // The tests run it with runc: crun wants more of a machine than a container in a container has.
             Self::Podman => &["podman", "runc"],
+            Self::Ip => &["iproute2"],
             Self::Moto => &["python3-venv"],
             // Neither is in the archives in a version that is new enough.
             Self::Terraform | Self::AwsCli => &[],
@@ -109,6 +118,7 @@ impl Need {
                                   (https://docs.aws.amazon.com/cli/latest/userguide/getting-started-install.html)"
                 .to_owned(),
             (_, System::Debian { .. }) => format!("as root: apt-get install {}", packages[0]),
+            (Self::Ip, System::MacOs) => "the tests' own engines run on Linux only".to_owned(),
             (Self::Docker, System::MacOs) => {
                 "install and start Docker Desktop, or: brew install colima docker && colima start".to_owned()
             }
@@ -214,6 +224,9 @@ pub enum PrerequisiteError {
         /// How it failed.
         source: ProcessError,
     },
+    /// No docker for the tests' own engines.
+    #[error("could not set up docker for the tests")]
+    ModernDocker(#[from] ModernDockerError),
     /// A file of the engine's could not be written.
     #[error("could not write {path}")]
     File {

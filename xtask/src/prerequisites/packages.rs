@@ -67,8 +67,8 @@ fn choose<'a>(packages: &[&'a str], policy: &str) -> Option<Vec<&'a str>> {
     for package in packages {
         let newer = NEWER.iter().find(|(name, _)| name == package);
         match newer {
-            _ if has_candidate(policy, package) => chosen.push(*package),
-            Some((_, Some(other))) if has_candidate(policy, other) => chosen.push(*other),
+            _ if candidate(policy, package).is_some() => chosen.push(*package),
+            Some((_, Some(other))) if candidate(policy, other).is_some() => chosen.push(*other),
             Some((_, None)) => {}
             _ => return None,
         }
@@ -107,11 +107,14 @@ fn policy(packages: &[&str]) -> Result<String, PrerequisiteError> {
         .map_err(|source| PrerequisiteError::Program { action: "ask apt for its packages".into(), source })
 }
 
-fn has_candidate(policy: &str, package: &str) -> bool {
+/// The version of a package that apt would install, as `apt-cache policy` tells it.
+pub(super) fn candidate<'a>(policy: &'a str, package: &str) -> Option<&'a str> {
     let heading = format!("{package}:");
-    let mut lines = policy.lines().skip_while(|line| **line != heading).skip(1);
+    let of_package = policy.lines().skip_while(|line| **line != heading).skip(1);
+    // What follows with a heading of its own is another package.
+    let mut lines = of_package.take_while(|line| line.starts_with(' '));
     let candidate = lines.find_map(|line| line.trim_start().strip_prefix("Candidate: "));
-    candidate.is_some_and(|candidate| candidate != "(none)")
+    candidate.filter(|candidate| *candidate != "(none)")
 }
 
 #[cfg(test)]
@@ -120,9 +123,9 @@ mod tests {
 
     #[test]
     fn a_package_without_a_candidate_is_left_out() {
-        assert!(has_candidate(BOOKWORM, "docker.io"));
-        assert!(!has_candidate(BOOKWORM, "old"));
-        assert!(!has_candidate(BOOKWORM, "docker-buildx"));
+        assert_eq!(candidate(BOOKWORM, "docker.io"), Some("20.10.24"));
+        assert_eq!(candidate(BOOKWORM, "old"), None);
+        assert_eq!(candidate(BOOKWORM, "docker-buildx"), None);
     }
 
     const BOOKWORM: &str = "docker.io:\n  Installed: (none)\n  Candidate: 20.10.24\n  Version table:\n\

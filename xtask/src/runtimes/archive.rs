@@ -86,6 +86,36 @@ pub struct Blob {
     pub compression: Compression,
 }
 
+/// A step of an image's history.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Step {
+    /// The instruction, as the builder writes it.
+    #[serde(default)]
+    pub created_by: String,
+    /// Whether it made no layer.
+    #[serde(default)]
+    pub empty_layer: bool,
+}
+
+/// A file or symlink of a layer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LayerFile {
+    /// Whether it is a symlink.
+    pub is_symlink: bool,
+    /// Its permission bits.
+    pub bits: u32,
+    /// Of the content, or of a symlink's target, in hex.
+    pub sha256: String,
+}
+
+impl LayerFile {
+    /// Its mode as git writes it.
+    pub fn mode(&self) -> String {
+        let kind = if self.is_symlink { 0o120_000 } else { 0o100_000 | self.bits };
+        format!("{kind:o}")
+    }
+}
+
 /// A saved image.
 #[derive(Debug)]
 pub struct Archive {
@@ -173,14 +203,7 @@ impl Archive {
     pub fn compressed(&mut self, index: usize, scratch: &Path) -> Result<Blob, ArchiveError> {
         let (offset, size) = self.layers[index];
         let expected = self.diff_ids[index];
-        let mut magic = [0; 4];
-        let head = usize::try_from(size.min(4)).unwrap_or(4);
-        self.at(offset)?.read_exact(&mut magic[..head]).map_err(ArchiveError::Read)?;
-        let compression = match magic {
-            [0x1f, 0x8b, ..] => Some(Compression::Gzip),
-            [0x28, 0xb5, 0x2f, 0xfd] => Some(Compression::Zstd),
-            _ => None,
-        };
+        let compression = self.compression(index)?;
         let mut layer = self.at(offset)?.take(size);
         let check = |found: Digest| match found == expected {
             true => Ok(()),
@@ -211,10 +234,86 @@ impl Archive {
         Ok(Blob { path: self.path.clone(), offset, size, digest, compression })
     }
 
+    /// The image's history, lowest layer first.
+    ///
+    /// # Errors
+    /// The configuration cannot be read.
+    pub fn history(&self) -> Result<Vec<Step>, ArchiveError> {
+        #[derive(Deserialize)]
+        struct Kept {
+            #[serde(default)]
+            history: Vec<Step>,
+        }
+        let kept: Kept = serde_json::from_slice(&self.config)
+            .map_err(|source| ArchiveError::Json { what: "configuration", source })?;
+        Ok(kept.history)
+    }
+
+    /// The files and symlinks of layer `index`, by path; not what it takes away from the layers below.
+    ///
+    /// # Errors
+    /// The layer cannot be read, or is compressed with what is not read here.
+    pub fn files(&mut self, index: usize) -> Result<BTreeMap<String, LayerFile>, ArchiveError> {
+        let (offset, size) = self.layers[index];
+        let compression = self.compression(index)?;
+        let layer = self.at(offset)?.take(size);
+        match compression {
+            None => files(layer),
+            Some(Compression::Gzip) => files(flate2::read::MultiGzDecoder::new(layer)),
+            Some(Compression::Zstd) => {
+                Err(ArchiveError::Missing { what: "layer that is not zstd".to_owned() })
+            }
+        }
+    }
+
+    fn compression(&mut self, index: usize) -> Result<Option<Compression>, ArchiveError> {
+        let (offset, size) = self.layers[index];
+        let mut magic = [0; 4];
+        let head = usize::try_from(size.min(4)).unwrap_or(4);
+        self.at(offset)?.read_exact(&mut magic[..head]).map_err(ArchiveError::Read)?;
+        Ok(match magic {
+            [0x1f, 0x8b, ..] => Some(Compression::Gzip),
+            [0x28, 0xb5, 0x2f, 0xfd] => Some(Compression::Zstd),
+            _ => None,
+        })
+    }
+
     fn at(&mut self, offset: u64) -> Result<&mut File, ArchiveError> {
         self.file.seek(SeekFrom::Start(offset)).map_err(ArchiveError::Read)?;
         Ok(&mut self.file)
     }
+}
+
+/// The files and symlinks of a layer, by path.
+fn files(layer: impl Read) -> Result<BTreeMap<String, LayerFile>, ArchiveError> {
+    let mut found: BTreeMap<String, LayerFile> = BTreeMap::new();
+    for entry in tar::Archive::new(layer).entries().map_err(ArchiveError::Read)? {
+        let mut entry = entry.map_err(ArchiveError::Read)?;
+        let name = |bytes: &[u8]| {
+            String::from_utf8_lossy(bytes).trim_start_matches("./").trim_start_matches('/').to_owned()
+        };
+        let path = name(&entry.path_bytes());
+        let kind = entry.header().entry_type();
+        let bits = entry.header().mode().map_err(ArchiveError::Read)? & 0o7777;
+        // What begins so takes a file of the layers below away:
+        // https://github.com/opencontainers/image-spec/blob/main/layer.md#whiteouts
+        if path.rsplit('/').next().is_some_and(|name| name.starts_with(".wh.")) {
+            continue;
+        }
+        let target = entry.link_name_bytes().map(|target| target.into_owned()).unwrap_or_default();
+        if kind.is_symlink() {
+            let sha256 = hex::encode(Sha256::digest(&target));
+            found.insert(path, LayerFile { is_symlink: true, bits, sha256 });
+        } else if kind.is_hard_link() {
+            if let Some(file) = found.get(&name(&target)).cloned() {
+                found.insert(path, file);
+            }
+        } else if kind.is_file() || kind.is_contiguous() || kind.is_gnu_sparse() {
+            let digest = hash(&mut entry, |_| Ok(()))?;
+            found.insert(path, LayerFile { is_symlink: false, bits, sha256: digest.hex() });
+        }
+    }
+    Ok(found)
 }
 
 /// Where each entry of a tar file lies.

@@ -1,6 +1,7 @@
 //! Carrying a plan out, as far as the image: what is done for each runtime, its base, its build.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,13 +9,14 @@ use futures_util::StreamExt as _;
 use registry::{Credential, Digest, Platform, Reference};
 use serde::Serialize;
 
+use super::context::{ContextError, Staged, Staging};
 use super::decide::{Action, Base, Planned, same_machine};
 use super::key::{INPUTS_LABEL, KEY_LABEL};
 use super::publish::{promote, publish};
 use super::push::{self, BaseLayers, Packed};
-use super::smoke::{self, Smoke};
-use super::{Context, Engine, LOCAL_REPOSITORY, RuntimeError, State, cache_tag, local_name};
-use crate::docker::{self, Cache, Docker, PrivateConfig, RegistryAuth};
+use super::saved::{Provisional, save_and_compare};
+use super::{Context, Engine, LOCAL_REPOSITORY, RuntimeError, State, local_name};
+use crate::docker::{self, Builder, Cache, PrivateConfig, RegistryAuth};
 use crate::process::{Cmd, Killer, Secret};
 
 /// What the names of the directories for images on their way begin with; the process's number follows.
@@ -48,25 +50,51 @@ pub struct Done {
     pub base_from: Option<String>,
     /// Its names in the container client's store, one a platform.
     pub local: Vec<String>,
-    /// What it answered, where it was tried.
-    pub smoke: Option<Smoke>,
 }
 
 /// Carries a plan out, several runtimes side by side. One that fails does not stop the others, and leaves the runtime as it was.
 pub async fn apply(context: &Context, planned: Vec<Planned>) -> Vec<Outcome> {
     docker::sweep(&context.scratch, ROOM_PREFIX);
-    // One configuration for all: credentials of every registry that a base comes from.
-    let config = tokio::sync::OnceCell::new();
-    let hosts = pull_hosts(context, &planned);
+    let shared = Shared {
+        config: tokio::sync::OnceCell::new(),
+        hosts: pull_hosts(context, &planned),
+        room: tokio::sync::OnceCell::new(),
+    };
     let each = planned.into_iter().map(|planned| {
-        let (config, hosts) = (&config, &hosts);
+        let shared = &shared;
         async move {
             let started = Instant::now();
-            let result = apply_one(context, &planned, config, hosts).await;
+            let result = apply_one(context, &planned, shared).await;
             Outcome { name: planned.name, result, took: started.elapsed() }
         }
     });
     futures_util::stream::iter(each).buffered(context.parallel.max(1)).collect().await
+}
+
+/// What all runtimes of a run have in common, made at the first need.
+struct Shared {
+    /// One configuration for all: credentials of every registry that a base comes from.
+    config: tokio::sync::OnceCell<Arc<PrivateConfig>>,
+    hosts: BTreeMap<String, String>,
+    room: tokio::sync::OnceCell<Room>,
+}
+
+/// Where images and contexts lie on their way; removed with this value.
+struct Room {
+    directory: tempfile::TempDir,
+    staging: Arc<Staging>,
+}
+
+impl Room {
+    fn new(context: &Context) -> Result<Self, RuntimeError> {
+        let scratch = |source| RuntimeError::Scratch { path: context.scratch.display().to_string(), source };
+        std::fs::create_dir_all(&context.scratch).map_err(scratch)?;
+        let prefix = format!("{ROOM_PREFIX}{}-", std::process::id());
+        let directory =
+            tempfile::Builder::new().prefix(&prefix).tempdir_in(&context.scratch).map_err(scratch)?;
+        let staging = Arc::new(Staging::new(directory.path().join("files")));
+        Ok(Self { directory, staging })
+    }
 }
 
 /// The hosts that the engine pulls from, and the registry under whose name each one's credential is known: a route gives a
@@ -118,41 +146,29 @@ async fn private_config(
     Ok(Arc::new(PrivateConfig::create(&auths)?))
 }
 
-async fn apply_one(
-    context: &Context,
-    planned: &Planned,
-    config: &tokio::sync::OnceCell<Arc<PrivateConfig>>,
-    hosts: &BTreeMap<String, String>,
-) -> Result<Done, RuntimeError> {
+async fn apply_one(context: &Context, planned: &Planned, shared: &Shared) -> Result<Done, RuntimeError> {
     let forced = match planned.action {
-        Action::Nothing => match &context.repository {
-            Some(repository) => {
-                let smoke = match planned.seen {
-                    Some(seen) => smoke::at_registry(context, &repository.with_digest(seen)).await?,
-                    None => None,
-                };
-                return Ok(Done { digest: planned.seen, smoke, ..Done::default() });
-            }
-            None => {
-                let (engine, local) = (context.engine().await?, local_names(planned));
-                name_locally(engine, planned, &local).await?;
-                let smoke = smoke::local(context, for_here(engine, planned, &local)).await?;
-                return Ok(Done { local, smoke, ..Done::default() });
-            }
-        },
+        Action::Nothing if context.repository.is_some() => {
+            return Ok(Done { digest: planned.seen, ..Done::default() });
+        }
+        Action::Nothing => {
+            let local = local_names(planned);
+            name_locally(context.engine().await?, planned, &local).await?;
+            return Ok(Done { local, ..Done::default() });
+        }
         Action::Promote { digest } => return promote(context, planned, digest).await,
         Action::Push => None,
         Action::Build { forced } => Some(forced),
     };
     let engine = context.engine().await?;
-    let config = config.get_or_try_init(|| private_config(context, hosts)).await?;
+    let config = shared.config.get_or_try_init(|| private_config(context, &shared.hosts)).await?;
     let engine =
         Engine { docker: engine.docker.clone().with_config(config), platform: engine.platform.clone() };
-
-    let scratch = |source| RuntimeError::Scratch { path: context.scratch.display().to_string(), source };
-    std::fs::create_dir_all(&context.scratch).map_err(scratch)?;
-    let prefix = format!("{ROOM_PREFIX}{}-", std::process::id());
-    let room = tempfile::Builder::new().prefix(&prefix).tempdir_in(&context.scratch).map_err(scratch)?;
+    let whole = shared.room.get_or_try_init(|| async { Room::new(context) }).await?;
+    let room = tempfile::tempdir_in(whole.directory.path()).map_err(|source| RuntimeError::Scratch {
+        path: whole.directory.path().display().to_string(),
+        source,
+    })?;
 
     let from = match &planned.base {
         Some(base) => Some(source(context, &planned.name, base).await),
@@ -163,24 +179,63 @@ async fn apply_one(
         planned.runtime.platforms.iter().map(|platform| base_for(context, planned, from.as_ref(), platform));
     let bases = futures_util::future::try_join_all(bases).await?;
     let mut done = Done { base_from, built: forced.is_some(), ..Done::default() };
-    if let Some(fresh) = forced {
-        let staged = planned.context.stage(room.path())?;
-        for (platform, base) in planned.runtime.platforms.iter().zip(&bases) {
-            let pinned = base.pinned().map(|base| context.surroundings.engine_name(base));
-            build_one(context, planned, &engine, platform, &staged, pinned.as_deref(), fresh).await?;
-        }
-    }
     done.local = local_names(planned);
-    if context.repository.is_none() {
-        name_locally(&engine, planned, &done.local).await?;
-    }
-    // Nothing is at the registry yet, not even a tag that another run would take up.
-    done.smoke = smoke::local(context, for_here(&engine, planned, &done.local)).await?;
-    if let Some(repository) = &context.repository {
-        let images = pack(context, planned, &engine.docker, &done.local, &bases, room.path()).await?;
-        publish(context, planned, repository, &images, &bases, &mut done).await?;
+    let built = match forced {
+        Some(fresh) => {
+            let (staging, files) = (Arc::clone(&whole.staging), planned.context.clone());
+            let directory = room.path().to_owned();
+            // docker's legacy builder alone needs a tar file, and only of some contexts.
+            let legacy = engine.docker.builder() == Builder::Legacy;
+            let name = planned.runtime.dockerfile.clone();
+            let (staged, tar) = blocking(move || {
+                let staged = staging.stage(&files, &directory)?;
+                let tar = (legacy && staged.has_ignore_file()).then(|| staged.tar(&name)).transpose()?;
+                Ok::<_, ContextError>((staged, tar))
+            })
+            .await?;
+            build_all(context, planned, &engine, &bases, &(staged, tar), fresh).await?
+        }
+        None => Vec::new(),
+    };
+    let saved = save_and_compare(context, planned, &engine.docker, &done.local, built, room.path()).await?;
+    match &context.repository {
+        Some(repository) => {
+            let images = pack(planned, saved, &bases, room.path()).await?;
+            publish(context, planned, repository, &images, &bases, &mut done).await?;
+        }
+        None => name_locally(&engine, planned, &done.local).await?,
     }
     Ok(done)
+}
+
+/// Builds for each platform. The images have provisional names: what they are called in the end, they are called once they have
+/// been compared with their inputs.
+async fn build_all(
+    context: &Context,
+    planned: &Planned,
+    engine: &Engine,
+    bases: &[BaseLayers],
+    staged: &(Staged, Option<PathBuf>),
+    fresh: bool,
+) -> Result<Vec<Provisional>, RuntimeError> {
+    let mut built = Vec::new();
+    for (platform, base) in planned.runtime.platforms.iter().zip(bases) {
+        let pinned = base.pinned().map(|base| context.surroundings.engine_name(base));
+        let name = Provisional::new(&engine.docker, &planned.name, platform);
+        build_one(context, planned, engine, platform, staged, pinned.as_deref(), fresh, &name).await?;
+        built.push(name);
+    }
+    Ok(built)
+}
+
+/// Runs what takes long and waits for the disk where it holds up nobody else.
+pub(super) async fn blocking<T: Send + 'static, E: Send + 'static>(
+    work: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Result<T, E> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+    }
 }
 
 /// The build's names in the container client's store, one a platform.
@@ -189,17 +244,13 @@ fn local_names(planned: &Planned) -> Vec<String> {
     platforms.map(|platform| local_name(&planned.runtime, &planned.key, platform)).collect()
 }
 
-/// The build for this machine's engine, or the only one there is.
-fn for_here<'a>(engine: &Engine, planned: &Planned, local: &'a [String]) -> &'a str {
+/// Gives the name that a contributor types to the build for this machine, or to the only one there is.
+async fn name_locally(engine: &Engine, planned: &Planned, local: &[String]) -> Result<(), RuntimeError> {
     let platforms = &planned.runtime.platforms;
     let here = platforms.iter().position(|platform| same_machine(platform, &engine.platform));
-    local.get(here.unwrap_or_default()).map_or("", String::as_str)
-}
-
-/// Gives the name that a contributor types to the build for this machine.
-async fn name_locally(engine: &Engine, planned: &Planned, local: &[String]) -> Result<(), RuntimeError> {
-    let image = for_here(engine, planned, local);
-    engine.docker.tag(image, &format!("{LOCAL_REPOSITORY}:{}", planned.name)).await?;
+    if let Some(image) = local.get(here.unwrap_or_default()) {
+        engine.docker.tag(image, &format!("{LOCAL_REPOSITORY}:{}", planned.name)).await?;
+    }
     Ok(())
 }
 
@@ -211,15 +262,12 @@ async fn base_for(
     platform: &Platform,
 ) -> Result<BaseLayers, RuntimeError> {
     let (Some(base), Some(from)) = (&planned.base, from) else { return Ok(BaseLayers::default()) };
-    let mut read = BaseLayers::read(context, base, from, platform).await;
+    let read = BaseLayers::read(context, base, from, platform).await;
     // A cache imports an image piece by piece; what it lacks, the upstream has.
     if read.is_err() && from.registry() != base.name.registry() {
-        read = BaseLayers::read(context, base, &base.name, platform).await;
+        return BaseLayers::read(context, base, &base.name, platform).await;
     }
-    read.map_err(|error| match error {
-        RuntimeError::Registry(source) => RuntimeError::Base { base: base.name.to_string(), source },
-        other => other,
-    })
+    read
 }
 
 /// Where the base is taken from: the pull-through cache if it has this very digest, else the upstream.
@@ -254,7 +302,7 @@ async fn source(context: &Context, runtime: &str, base: &Base) -> Reference {
 }
 
 /// Ends a program if whoever waits for it is gone.
-struct Leash(Killer);
+pub(super) struct Leash(pub(super) Killer);
 
 impl Drop for Leash {
     fn drop(&mut self) {
@@ -262,14 +310,16 @@ impl Drop for Leash {
     }
 }
 
+#[expect(clippy::too_many_arguments, reason = "what one build of one platform is")]
 async fn build_one(
     context: &Context,
     planned: &Planned,
     engine: &Engine,
     platform: &Platform,
-    (root, dockerfile): &(std::path::PathBuf, std::path::PathBuf),
+    (staged, tar): &(Staged, Option<PathBuf>),
     pinned: Option<&str>,
     fresh: bool,
+    name: &Provisional,
 ) -> Result<(), RuntimeError> {
     let runtime = &planned.runtime;
     let state =
@@ -281,17 +331,17 @@ async fn build_one(
     let here = same_machine(platform, &engine.platform);
     let named = !here || engine.docker.has_flag("--platform");
     let cache = context.repository.as_ref().filter(|_| context.registry_cache).map(|repository| Cache {
-        reference: format!(
-            "{}:{}",
-            context.surroundings.engine_name(repository),
-            cache_tag(&planned.name, platform)
-        ),
+        reference: format!("{}:{}-cache", context.surroundings.engine_name(repository), planned.name),
         write: true,
     });
     let build = docker::Build {
-        context: root.clone(),
-        dockerfile: dockerfile.clone(),
-        tags: vec![local_name(runtime, &planned.key, platform)],
+        context: match tar {
+            Some(tar) => docker::BuildContext::Tar(tar.clone()),
+            None => docker::BuildContext::Directory(staged.root.clone()),
+        },
+        dockerfile: if tar.is_some() { runtime.dockerfile.clone().into() } else { staged.dockerfile.clone() },
+        ignore: staged.ignore.clone(),
+        tags: vec![name.name().to_owned()],
         platform: named.then(|| platform.to_string()),
         args,
         target: runtime.target.clone(),
@@ -325,29 +375,17 @@ fn labels(context: &Context, planned: &Planned) -> BTreeMap<String, String> {
     labels.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
 }
 
-/// Takes each platform's image out of the container client's store.
+/// Makes of each platform's saved image what goes to the registry.
 async fn pack(
-    context: &Context,
     planned: &Planned,
-    docker: &Docker,
-    local: &[String],
+    saved: Vec<PathBuf>,
     bases: &[BaseLayers],
-    room: &std::path::Path,
+    room: &Path,
 ) -> Result<Vec<Packed>, RuntimeError> {
-    context.progress.state(&planned.name, &State::Packing);
     let mut images = Vec::new();
-    for ((platform, local), base) in planned.runtime.platforms.iter().zip(local).zip(bases) {
-        let saved = push::saved_file(room, platform);
-        let killer = Killer::default();
-        let leash = Leash(killer.clone());
-        docker.save(local, &saved, killer).await?;
-        drop(leash);
+    for ((platform, saved), base) in planned.runtime.platforms.iter().zip(saved).zip(bases) {
         let (platform, room, base) = (platform.clone(), room.to_owned(), base.clone());
-        let packing = tokio::task::spawn_blocking(move || push::pack(&saved, &base, &platform, &room));
-        images.push(match packing.await {
-            Ok(result) => result?,
-            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-        });
+        images.push(blocking(move || push::pack(&saved, &base, &platform, &room)).await?);
     }
     Ok(images)
 }

@@ -86,7 +86,7 @@ fn rsplit_as(instruction: &str) -> Option<(&str, &str)> {
 }
 
 /// The logical lines: comments dropped, continued lines joined.
-fn instructions(text: &str) -> Vec<(usize, String)> {
+pub(super) fn instructions(text: &str) -> Vec<(usize, String)> {
     let mut found: Vec<(usize, String)> = Vec::new();
     let mut open = false;
     for (index, line) in text.lines().enumerate() {

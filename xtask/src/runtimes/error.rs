@@ -3,6 +3,7 @@
 use registry::Digest;
 
 use super::archive::ArchiveError;
+use super::compare::CompareError;
 use super::context::ContextError;
 use crate::docker::DockerError;
 use crate::error::Exit;
@@ -22,6 +23,14 @@ pub enum RuntimeError {
     /// The image that the container client saved.
     #[error(transparent)]
     Archive(#[from] ArchiveError),
+    /// An image that has not the files that it was to be built from.
+    #[error("{image} was not built from its inputs")]
+    NotItsInputs {
+        /// The image.
+        image: String,
+        /// What differs.
+        source: CompareError,
+    },
     /// A name or tag that breaks the grammar.
     #[error("runtime {runtime} gives a name that no registry takes")]
     Name {
@@ -29,14 +38,6 @@ pub enum RuntimeError {
         runtime: String,
         /// What is wrong with it.
         source: registry::ReferenceError,
-    },
-    /// The base's registry refuses or does not answer.
-    #[error("the base {base} cannot be looked up")]
-    Base {
-        /// The base.
-        base: String,
-        /// What the registry said.
-        source: registry::Error,
     },
     /// The upstream has no such base.
     #[error("the base {base} does not exist upstream")]
@@ -120,12 +121,6 @@ pub enum RuntimeError {
         /// What was asked for.
         wanted: String,
     },
-    /// Nothing is known of what the runtime was before.
-    #[error("nothing is recorded of what {runtime} was before its present build")]
-    NoWayBack {
-        /// The runtime.
-        runtime: String,
-    },
     /// A build that is held or keyed and no longer at the registry.
     #[error("{image} is no longer at the registry as {digest}")]
     Gone {
@@ -161,13 +156,11 @@ impl RuntimeError {
             Self::Docker(DockerError::NotInstalled { .. }) => Exit::MissingTool,
             Self::Docker(DockerError::UnknownClient { .. }) => Exit::Usage,
             Self::Context(_) | Self::Name { .. } | Self::BasePlatform { .. } => Exit::Config,
-            Self::Base { .. } | Self::BaseUnknown { .. } => Exit::Upstream,
-            Self::NoBuild { .. } => Exit::Usage,
+            Self::BaseUnknown { .. } => Exit::Upstream,
             Self::Registry(_)
             | Self::Moved { .. }
             | Self::ReadBack { .. }
             | Self::BuildTag { .. }
-            | Self::NoWayBack { .. }
             | Self::Gone { .. } => Exit::Registry,
             _ => Exit::Docker,
         }
@@ -189,19 +182,12 @@ impl RuntimeError {
                 "`docker run --privileged --rm tonistiigi/binfmt --install all` brings the emulators, or name a --builder that has the platform"
             }
             Self::BaseUnknown { .. } => "correct the base in images.toml",
-            Self::NoWayBack { .. } => {
-                "name the build: `rebuild-runtimes --builds NAME` lists those that the registry has, `--rollback NAME BUILD` takes one"
+            Self::NotItsInputs { .. } => {
+                "the builder used other files than it was given; nothing was pushed, and the image is no longer used: run again, it is built anew (REBUILD_RUNTIMES=true leaves out the builder's cache)"
             }
+            Self::Context(ContextError::Changed { .. }) => "run again when nothing writes to it any more",
             _ => return None,
         })
-    }
-
-    /// What a registry said, where that is what went wrong.
-    pub fn registry(&self) -> Option<&registry::Error> {
-        match self {
-            Self::Registry(error) | Self::Base { source: error, .. } => Some(error),
-            _ => None,
-        }
     }
 
     /// The error with all its causes; the last lines of a program that failed are the innermost.

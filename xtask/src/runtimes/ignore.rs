@@ -173,6 +173,36 @@ impl Pattern {
     }
 }
 
+/// A pattern of `COPY` and `ADD`: Go's `filepath.Match`, which knows no `**`.
+#[derive(Clone, Debug)]
+pub(super) struct Glob(Vec<Token>);
+
+impl Glob {
+    /// Reads a pattern.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(super) fn new(pattern: &str) -> Result<Self, &'static str> {
+        let mut tokens = Vec::new();
+        let mut chars = pattern.chars().peekable();
+        while let Some(c) = chars.next() {
+            tokens.push(match c {
+                '*' => Token::Star,
+                '?' => Token::One,
+                '[' => class(&mut chars)?,
+                '\\' => Token::Char(chars.next().ok_or("it ends in a backslash")?),
+                c => Token::Char(c),
+            });
+        }
+        Ok(Self(tokens))
+    }
+
+    /// Whether the whole of `path` matches.
+    pub(super) fn matches(&self, path: &str) -> bool {
+        matches_tokens(&self.0, &path.chars().collect::<Vec<_>>())
+    }
+}
+
 /// Go's `filepath.Clean` for `/` paths, which is what docker cleans its patterns with.
 fn clean(path: &str) -> String {
     let rooted = path.starts_with('/');

@@ -9,8 +9,10 @@ use std::fmt::Write as _;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-/// The version of the encoding; it stands in the key tag (`<runtime>-k1-<key>`).
-pub const VERSION: u64 = 1;
+/// The version of the encoding; it stands in the key tag (`<runtime>-k2-<key>`).
+///
+/// 2: builds under 1 may have other files than their key says (BuildKit took an edited file for the one that it was sent before).
+pub const VERSION: u64 = 2;
 
 /// The label that names an image's build key.
 pub const KEY_LABEL: &str = "io.htc-grid.build-key";
@@ -22,7 +24,7 @@ pub const INPUTS_LABEL: &str = "io.htc-grid.build-inputs";
 const LABEL_LIMIT: usize = 32 * 1024;
 
 /// git's mode of a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Mode {
     /// An ordinary file.
     #[serde(rename = "100644")]

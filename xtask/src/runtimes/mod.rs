@@ -4,11 +4,8 @@
 //! ([`plan`]). Three tags in one repository:
 //!
 //! - `<runtime>-sha256-<digest12>` names one build and never moves;
-//! - `<runtime>-k1-<key>` says which build these inputs mean, and moves only by a forced rebuild;
+//! - `<runtime>-k2-<key>` says which build these inputs mean, and moves only by a forced rebuild;
 //! - `<runtime>` is what the grid runs.
-//!
-//! Beside them `<runtime>-history` records how the runtime's tag moved ([`history`]), and `<runtime>-cache-<platform>` keeps a
-//! builder's cache where one is asked for.
 //!
 //! They are put in this order, each by the same manifest bytes, the last one only after what was pushed has been read back
 //! and only if it still is what the plan saw. Whatever ends a run in between leaves the old runtime where it was.
@@ -24,15 +21,17 @@
 mod archive;
 mod build;
 mod builds;
+mod compare;
 mod context;
+mod copies;
 mod decide;
 mod dockerfile;
 mod error;
-mod history;
 mod ignore;
 mod key;
 mod publish;
 mod push;
+mod saved;
 mod smoke;
 #[cfg(test)]
 mod tests;
@@ -41,16 +40,13 @@ mod watch;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 pub use build::{Outcome, apply, pull};
-pub use builds::{WayBack, Why, builds, history, roll_back, way_back, why};
-pub use decide::{Action, Failure, Options, Planned, explain, plan};
+pub use builds::{Why, builds, rollback, why};
+pub use decide::{Action, Options, Planned, explain, plan};
 pub use error::RuntimeError;
-pub use history::Cause;
-use jiff::Timestamp;
 use registry::{Client, Credentials, Digest, Platform, Reference};
-use serde::Serialize;
+pub use smoke::smoke;
 use tokio::sync::OnceCell;
 pub use watch::Watch;
 
@@ -89,34 +85,14 @@ pub trait Surroundings: Send + Sync {
     /// The digest that `images.lock` has for a base.
     fn locked_base(&self, base: &Reference) -> Option<Digest>;
 
-    /// What `images.lock` says of a runtime that is held after a rollback.
-    fn hold(&self, runtime: &str) -> Option<Hold>;
+    /// The build on which `images.lock` holds a runtime after a rollback.
+    fn hold(&self, runtime: &str) -> Option<Digest>;
 
     /// Where the pull-through cache has a base, by tag; `None` without a cache for its registry.
     fn cached(&self, base: &Reference) -> Option<Reference>;
 
     /// An image's name for the container engine, which knows none of our routes: under one, the route's host and path.
     fn engine_name(&self, image: &Reference) -> String;
-}
-
-/// A runtime that stays on one build until it is let go.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Hold {
-    /// The build.
-    pub build: Digest,
-    /// Since when.
-    pub since: Timestamp,
-    /// Who put it there.
-    pub by: String,
-}
-
-/// How a runtime is tried out (`--smoke`).
-#[derive(Clone, Debug)]
-pub struct Trial {
-    /// The handler that its container is started with.
-    pub handler: String,
-    /// How long it may take to answer.
-    pub patience: Duration,
 }
 
 /// How far a runtime is.
@@ -129,7 +105,7 @@ pub enum State {
         /// Where the base comes from.
         base: String,
     },
-    /// Its image is taken out of the engine and compressed.
+    /// Its image is taken out of the engine, compared with its inputs, and compressed.
     Packing,
     /// Its bytes are on their way to the registry.
     Pushing {
@@ -165,9 +141,6 @@ pub trait Progress: Send + Sync {
     /// A line of a build.
     fn line(&self, runtime: &str, line: &str);
 
-    /// What the user has to know whatever is shown.
-    fn warn(&self, runtime: &str, line: &str);
-
     /// A runtime has come to a new state.
     fn state(&self, runtime: &str, state: &State);
 }
@@ -198,10 +171,6 @@ pub struct Context {
     pub checkout: Option<PathBuf>,
     /// How many builds run side by side.
     pub parallel: usize,
-    /// Try each runtime before its tag moves.
-    pub trial: Option<Trial>,
-    /// Who moves tags, for the record.
-    pub who: String,
     docker: OnceCell<Engine>,
     transfers: push::Transfers,
 }
@@ -237,8 +206,6 @@ impl Context {
             checkout: None,
             // A build waits for packages about as long as it computes.
             parallel: (2 * cpus).clamp(2, 4),
-            trial: None,
-            who: "unknown".to_owned(),
             docker: OnceCell::new(),
             transfers: push::Transfers::default(),
         }
@@ -277,11 +244,6 @@ fn build_tag(runtime: &str, digest: &Digest) -> String {
 /// The tag that says which build a key means.
 fn key_tag(runtime: &str, key: &str) -> String {
     format!("{runtime}-k{}-{key}", key::VERSION)
-}
-
-/// The tag of a builder's cache; one for each platform, as each is built by itself.
-fn cache_tag(runtime: &str, platform: &Platform) -> String {
-    format!("{runtime}-cache-{}", platform.to_string().replace('/', "-"))
 }
 
 /// What a build is called in the container client's store. A classic store keeps one platform under a name.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Runtime;
-use super::context::BuildContext;
+use super::context::{BuildContext, Reads};
 use super::key::Inputs;
 
 /// How often the files are read: they are few and small.
@@ -21,7 +21,8 @@ pub struct Watch {
 impl Watch {
     /// Begins with the files as they are now.
     pub fn new(runtimes: &[Runtime]) -> Self {
-        Self { runtimes: runtimes.iter().map(|runtime| (runtime.clone(), state(runtime))).collect() }
+        let reads = Reads::default();
+        Self { runtimes: runtimes.iter().map(|runtime| (runtime.clone(), state(runtime, &reads))).collect() }
     }
 
     /// Waits for a change and gives the runtimes that it is about. A change counts once it has held for a moment, so that a
@@ -30,7 +31,8 @@ impl Watch {
         let mut before: Vec<String> = Vec::new();
         loop {
             tokio::time::sleep(EVERY).await;
-            let now: Vec<String> = self.runtimes.iter().map(|(runtime, _)| state(runtime)).collect();
+            let reads = Reads::default();
+            let now: Vec<String> = self.runtimes.iter().map(|(runtime, _)| state(runtime, &reads)).collect();
             let is_stable = now == before;
             let mut changed = Vec::new();
             if is_stable {
@@ -49,8 +51,8 @@ impl Watch {
     }
 }
 
-fn state(runtime: &Runtime) -> String {
-    match BuildContext::read(&runtime.context, &runtime.dockerfile) {
+fn state(runtime: &Runtime, reads: &Reads) -> String {
+    match BuildContext::read(&runtime.context, &runtime.dockerfile, reads) {
         Ok(mut context) => {
             context.leave_out(&runtime.leave_out);
             let inputs = Inputs::new(&context.dockerfile, context.files());

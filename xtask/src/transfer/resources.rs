@@ -66,8 +66,7 @@ pub(super) async fn plan<'a>(run: &Run<'a>, leased: bool) -> anyhow::Result<Opti
             &account.aws,
             &config.registry,
             &config.repositories,
-            infrastructure.bucket(),
-            infrastructure.key(),
+            infrastructure.store(),
         ))
         .await?;
     let variables = infrastructure.sparing_variables(&config, &survey);

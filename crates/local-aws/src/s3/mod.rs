@@ -243,7 +243,7 @@ fn verdict(
 
 /// What S3 may answer for a while, by the quirks that are on.
 fn surprise(app: &App, parts: &Parts, sub: &str, place: Place, bucket: &str, key: &str) -> Option<Fault> {
-    let conditional = header(parts, "if-match").or_else(|| header(parts, "if-none-match")).is_some();
+    let conditional = parts.method == Method::DELETE && header(parts, "if-match").is_some();
     match place {
         Place::Bucket if !sub.is_empty() && parts.method != Method::POST => {
             app.quirks.young_bucket(bucket).map(|refusal| match refusal % 2 {

@@ -94,7 +94,7 @@ impl Client {
     }
 
     /// The same client, which tries at most twice: for what can be done without.
-    fn hasty(&self) -> Self {
+    pub(crate) fn hasty(&self) -> Self {
         let retry = RetryPolicy { attempts: self.retry.attempts.min(2), ..self.retry };
         Self { retry, ..self.clone() }
     }
@@ -104,13 +104,13 @@ impl Client {
         self.core.rate_limits.lock().ok()?.get(registry).copied()
     }
 
-    pub(crate) fn timeouts(&self) -> Timeouts {
-        self.core.timeouts
-    }
-
     /// The quotas that `registry` is asked by.
     pub fn quotas(&self, registry: &str) -> Quotas {
         self.core.pacer.quotas(registry)
+    }
+
+    pub(crate) fn timeouts(&self) -> Timeouts {
+        self.core.timeouts
     }
 
     pub(crate) fn retry_policy(&self) -> RetryPolicy {

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use super::world::skipped;
 use crate::process::Cmd;
-use crate::runtimes::context::BuildContext;
 use crate::runtimes::context::tests::directory;
+use crate::runtimes::context::{BuildContext, Reads, Staging};
 use crate::runtimes::ignore::Ignore;
 
 /// A client that can build with BuildKit, and one with the legacy builder.
@@ -111,16 +111,16 @@ fn the_context_is_what_docker_takes() {
         ]);
         std::os::unix::fs::symlink("run.sh", root.path().join("link")).unwrap();
         // At least one file has to be left, or the builders refuse the COPY; the Dockerfile itself does not count for all of them.
-        let context = BuildContext::read(root.path(), "Dockerfile").unwrap();
+        let context = BuildContext::read(root.path(), "Dockerfile", &Reads::default()).unwrap();
         let ours: BTreeSet<String> = context.files().into_iter().map(|file| file.path).collect();
         let staged = tempfile::tempdir().unwrap();
-        let (copy, dockerfile) = context.stage(staged.path()).unwrap();
+        let copy = Staging::new(staged.path().join("store")).stage(&context, staged.path()).unwrap();
         for (buildkit, client) in &clients {
             let docker = taken(client, buildkit, root.path(), &root.path().join("Dockerfile"));
             if *may_see_less {
                 assert!(docker.is_subset(&ours), "{ignore:?}: {docker:?} {ours:?}");
                 // Of the copy every builder takes all.
-                let docker = taken(client, buildkit, &copy, &dockerfile);
+                let docker = taken(client, buildkit, &copy.root, &copy.dockerfile);
                 assert_eq!(docker, ours, "the copy of {ignore:?} with DOCKER_BUILDKIT={buildkit}");
             } else {
                 assert_eq!(docker, ours, "{ignore:?} with DOCKER_BUILDKIT={buildkit}");

@@ -2,5 +2,4 @@
 
 mod context;
 mod flow;
-mod tags;
 mod world;

@@ -1,0 +1,147 @@
+//! The builders that people have, each with a client and an engine.
+
+use std::ffi::OsString;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use crate::{built, command, docker, program, skip};
+
+/// Set by `cargo xtask test`: the directory of a present-day client.
+const CLIENT: &str = "HTC_GRID_TEST_DOCKER";
+/// Set by `cargo xtask test`: its buildx plugin.
+const BUILDX: &str = "HTC_GRID_TEST_BUILDX";
+
+/// What builds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Builder {
+    /// Docker's first builder, on the machine's own engine (on Debian bookworm docker 20.10).
+    Legacy,
+    /// docker 28 with buildx, images in docker's own store.
+    Buildx,
+    /// docker 28 with buildx, images in containerd's store: docker 29's default.
+    BuildxContainerd,
+}
+
+impl Builder {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Legacy, Self::Buildx, Self::BuildxContainerd];
+
+    /// Its client and engine, or none where the machine lacks them, which is said.
+    pub fn engine(self) -> Option<Engine> {
+        let host = match self {
+            Self::Legacy => return docker().then(Engine::legacy),
+            Self::Buildx => "HTC_GRID_TEST_CLASSIC",
+            Self::BuildxContainerd => "HTC_GRID_TEST_CONTAINERD",
+        };
+        let given = |name: &str| {
+            let value = std::env::var_os(name);
+            if value.is_none() {
+                skip(&format!("no docker 28 with buildx: {name} is set by `cargo xtask test` only"));
+            }
+            value
+        };
+        let (client, plugin, host) = (given(CLIENT)?, given(BUILDX)?, given(host)?);
+        Some(Engine { client: client.into(), plugin: Some(plugin.into()), host: Some(host) })
+    }
+}
+
+/// Makes of each of these functions, which take a [`Builder`], one test for each builder, so that they have names and run side
+/// by side.
+#[macro_export]
+macro_rules! on_each_builder {
+    ($($name:ident),+ $(,)?) => {$(
+        mod $name {
+            #[test]
+            fn legacy() {
+                super::$name($crate::Builder::Legacy);
+            }
+            #[test]
+            fn buildx() {
+                super::$name($crate::Builder::Buildx);
+            }
+            #[test]
+            fn buildx_containerd() {
+                super::$name($crate::Builder::BuildxContainerd);
+            }
+        }
+    )+};
+}
+
+/// A docker client and the engine that it speaks to.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    /// Its directory, for PATH; the program is called `docker`.
+    client: PathBuf,
+    plugin: Option<PathBuf>,
+    host: Option<OsString>,
+}
+
+impl Engine {
+    /// The machine's own client and engine, whether they are there or not.
+    pub fn machine() -> Self {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let client = std::env::split_paths(&path).find(|dir| dir.join("docker").is_file());
+        Self { client: client.unwrap_or_default(), plugin: None, host: std::env::var_os("DOCKER_HOST") }
+    }
+
+    /// The machine's own engine by a client that has no BuildKit.
+    fn legacy() -> Self {
+        static CLIENT: OnceLock<PathBuf> = OnceLock::new();
+        let client = CLIENT.get_or_init(|| {
+            // What a client without the plugin says. Where it is not told to use BuildKit it takes the legacy builder.
+            let script = format!(
+                "#!/bin/sh\nif [ \"$DOCKER_BUILDKIT\" = 1 ]; then\n    \
+                 echo 'ERROR: BuildKit is enabled but the buildx component is missing or broken.' >&2\n    exit 1\nfi\n\
+                 export DOCKER_BUILDKIT=0\nexec '{}' \"$@\"\n",
+                program("docker").unwrap().display()
+            );
+            let dir = built().parent().unwrap().join("legacy-client");
+            std::fs::create_dir_all(&dir).unwrap();
+            // Several tests write the same: each whole, by a rename.
+            let new = tempfile::NamedTempFile::new_in(&dir).unwrap();
+            std::fs::write(new.path(), script).unwrap();
+            std::fs::set_permissions(new.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+            // Closed before it is started: a program that is open for writing cannot be.
+            new.into_temp_path().persist(dir.join("docker")).unwrap();
+            dir
+        });
+        Self { client: client.clone(), ..Self::machine() }
+    }
+
+    /// The client with this process's environment. It has no plugin: what it builds, it builds with the legacy builder.
+    pub fn client(&self) -> Command {
+        let mut client = command(self.program());
+        client.env_remove("DOCKER_CONTEXT");
+        if let Some(host) = &self.host {
+            client.env("DOCKER_HOST", host);
+        }
+        client
+    }
+
+    /// The client's file.
+    pub fn program(&self) -> PathBuf {
+        self.client.join("docker")
+    }
+
+    /// `DOCKER_HOST` and `PATH` for a run of the real binary.
+    pub fn environment(&self) -> Vec<(&'static str, OsString)> {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let path = std::iter::once(self.client.clone()).chain(std::env::split_paths(&path));
+        let path = std::env::join_paths(path.filter(|dir| !dir.as_os_str().is_empty())).unwrap();
+        let host = self.host.clone().map(|host| ("DOCKER_HOST", host));
+        host.into_iter().chain([("PATH", path)]).collect()
+    }
+
+    /// Makes a `DOCKER_CONFIG` directory one in which this client has its plugin and somebody has run `docker build` before:
+    /// buildx gives each user a name for what the engine keeps of a context.
+    pub fn configure(&self, directory: &Path) {
+        let Some(plugin) = &self.plugin else { return };
+        for name in ["cli-plugins", "buildx"] {
+            std::fs::create_dir_all(directory.join(name)).unwrap();
+        }
+        symlink(plugin, directory.join("cli-plugins/docker-buildx")).unwrap();
+        std::fs::write(directory.join("buildx/.buildNodeID"), "0123456789abcdef").unwrap();
+    }
+}

@@ -1,0 +1,310 @@
+//! What is in a pushed runtime is what was hashed, whatever the builder remembers of earlier contexts.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+
+use e2e::{
+    Builder, Ended, Project, command, control, on_each_builder, programs, random, read, rounds, say, seed,
+};
+use rustix::process::Signal;
+
+on_each_builder!(every_edit_is_in_the_image, an_ignore_file_is_applied_once_and_copied_as_it_is);
+
+/// Everything is copied twice: whole, and one file under another name.
+const DOCKERFILE: &str =
+    "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nARG ENTRY_POINT\nCOPY ${ENTRY_POINT} /start\nCOPY . /all/\n";
+
+/// What may be edited. All contents are of one length, all symlinks too, and no time tells one from the other.
+const NAMES: [&str; 7] = ["a", "b", "c", "d/a", "d/b", "d/e/a", "n"];
+const ENTRY_POINTS: [&str; 2] = ["one", "two"];
+
+/// A file, as (mode, content or target).
+type File = (u32, Vec<u8>);
+
+/// The files below a directory; directories are no part of it.
+fn files(root: &Path) -> BTreeMap<String, File> {
+    let mut found = BTreeMap::new();
+    let mut open = vec![root.to_owned()];
+    while let Some(directory) = open.pop() {
+        for entry in directory.read_dir().unwrap() {
+            let path = entry.unwrap().path();
+            let metadata = path.symlink_metadata().unwrap();
+            if metadata.is_dir() {
+                open.push(path);
+                continue;
+            }
+            let file = if metadata.is_symlink() {
+                (0o120_000, path.read_link().unwrap().into_os_string().into_encoded_bytes())
+            } else {
+                (metadata.mode() & 0o777, std::fs::read(&path).unwrap())
+            };
+            found.insert(path.strip_prefix(root).unwrap().to_str().unwrap().to_owned(), file);
+        }
+    }
+    found
+}
+
+/// Two runtimes that share a context, on one builder.
+struct Shared {
+    project: Project,
+    state: u64,
+    edits: usize,
+}
+
+impl Shared {
+    fn new(builder: Builder, seed: u64) -> Option<Self> {
+        if !programs(&["skopeo", "tar"]) {
+            return None;
+        }
+        let project = Project::with(builder)?;
+        let lines = ENTRY_POINTS.map(|entry| {
+            format!(
+                "\"{}-{entry}\" = {{ base = \"{}\", entry_point = \"{entry}\" }}",
+                project.name, project.base
+            )
+        });
+        project.images(&lines.join("\n"));
+        std::fs::remove_file(project.world.path("project/runtimes/start")).unwrap();
+        project.write("Dockerfile", DOCKERFILE);
+        project.write(".dockerignore", "# for both\nignored\n");
+        project.write("ignored", "never");
+        std::fs::create_dir_all(project.world.path("project/runtimes/d/e")).unwrap();
+        let mut shared = Self { project, state: seed, edits: 0 };
+        for name in NAMES.iter().chain(&ENTRY_POINTS) {
+            shared.change(name);
+        }
+        Some(shared)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.project.world.path(&format!("project/runtimes/{name}"))
+    }
+
+    fn pick(&mut self, bound: usize) -> usize {
+        random(&mut self.state, bound)
+    }
+
+    /// New content of the length that all have; an entry point can be run.
+    fn change(&mut self, name: &str) {
+        let _ = std::fs::remove_file(self.path(name));
+        self.edits += 1;
+        self.project.write(name, &format!("#!/bin/sh\n# {:08}\n", self.edits));
+    }
+
+    /// One edit; gives what it was.
+    fn edit(&mut self) -> String {
+        let all: Vec<&str> = NAMES.iter().chain(&ENTRY_POINTS).copied().collect();
+        let name = all[self.pick(all.len())];
+        let other = NAMES[self.pick(NAMES.len())];
+        let (path, other_path) = (self.path(name), self.path(other));
+        let what = self.pick(8);
+        let is_link = |path: &Path| path.symlink_metadata().is_ok_and(|found| found.is_symlink());
+        // An entry point stays a file.
+        let free = NAMES.contains(&name);
+        match what {
+            1 if path.exists() && other_path.exists() && !is_link(&other_path) && !is_link(&path) => {
+                let (one, two) = (std::fs::read(&path).unwrap(), std::fs::read(&other_path).unwrap());
+                std::fs::write(&path, two).unwrap();
+                std::fs::write(&other_path, one).unwrap();
+                format!("{name} and {other} swapped")
+            }
+            2 if free && path.symlink_metadata().is_ok() && name != other => {
+                std::fs::rename(&path, &other_path).unwrap();
+                format!("{name} renamed to {other}")
+            }
+            3 if free && path.symlink_metadata().is_ok() => {
+                std::fs::remove_file(&path).unwrap();
+                format!("{name} deleted")
+            }
+            4 if free => {
+                let _ = std::fs::remove_file(&path);
+                let target = ["a", "b", "c", "x", "y"][self.pick(5)];
+                symlink(target, &path).unwrap();
+                format!("{name} -> {target}")
+            }
+            5 if path.exists() && !is_link(&path) => {
+                let mode = path.metadata().unwrap().mode() ^ 0o111;
+                std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+                format!("{name} has mode {:o}", mode & 0o777)
+            }
+            _ => {
+                self.change(name);
+                format!("{name} changed")
+            }
+        }
+    }
+
+    fn transfer(&self) -> Ended {
+        self.project.transfer(self.project.registry.host(), "").end()
+    }
+
+    /// Kills a run once it has said a few lines.
+    fn killed(&mut self) {
+        let mut run = self.project.transfer(self.project.registry.host(), "-v").start();
+        for _ in 0..=self.pick(12) {
+            if run.next_line().is_none() {
+                break;
+            }
+        }
+        if !run.is_over() {
+            run.signal(Signal::KILL);
+        }
+        run.end();
+    }
+
+    /// What differs between the pushed runtimes, read by skopeo, and the files as they are.
+    fn wrong(&self) -> Vec<String> {
+        let mut wrong = Vec::new();
+        let mut wanted = files(&self.path(""));
+        wanted.remove("ignored");
+        for (_, file) in wanted.iter_mut().filter(|(_, (mode, _))| *mode != 0o120_000) {
+            // git's two modes.
+            file.0 = if file.0 & 0o100 == 0 { 0o644 } else { 0o755 };
+        }
+        for (entry, other) in [("one", "two"), ("two", "one")] {
+            let image = format!("{}/lambda:{}-{entry}", self.project.registry.host(), self.project.name);
+            let root = unpacked(&image);
+            let mut wanted = wanted.clone();
+            // The other runtime's own.
+            wanted.remove(other);
+            let all = files(&root.path().join("all"));
+            for name in wanted.keys().chain(all.keys()) {
+                if wanted.get(name) != all.get(name) {
+                    wrong.push(format!("{entry}: /all/{name}"));
+                }
+            }
+            if std::fs::read(root.path().join("start")).unwrap() != wanted[entry].1 {
+                wrong.push(format!("{entry}: /start"));
+            }
+        }
+        wrong.sort();
+        wrong.dedup();
+        wrong
+    }
+}
+
+/// An image of a registry, as skopeo reads it, layer upon layer.
+fn unpacked(image: &str) -> tempfile::TempDir {
+    let room = tempfile::tempdir().unwrap();
+    let (copy, root) = (room.path().join("copy"), tempfile::tempdir().unwrap());
+    let mut skopeo = command("skopeo");
+    skopeo.args(["copy", "--quiet", "--src-tls-verify=false"]).arg(format!("docker://{image}"));
+    read(skopeo.arg(format!("dir:{}", copy.display())));
+    let manifest: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(copy.join("manifest.json")).unwrap()).unwrap();
+    for layer in manifest["layers"].as_array().unwrap() {
+        let blob = copy.join(layer["digest"].as_str().unwrap().trim_start_matches("sha256:"));
+        read(
+            command("tar")
+                .args(["--extract", "--no-same-owner", "--file"])
+                .arg(blob)
+                .arg("-C")
+                .arg(root.path()),
+        );
+    }
+    root
+}
+
+fn every_edit_is_in_the_image(builder: Builder) {
+    let seed = seed();
+    let Some(mut shared) = Shared::new(builder, seed) else { return };
+    let run = shared.transfer();
+    assert_eq!(run.code, Some(0), "{run}");
+    assert_eq!(shared.wrong(), [""; 0]);
+    for round in 0..rounds(20, 300) {
+        let what = shared.edit();
+        if shared.pick(6) == 0 {
+            shared.killed();
+        }
+        let run = shared.transfer();
+        assert_eq!(run.code, Some(0), "{builder:?}, edit {round}: {what}: {run}");
+        assert_eq!(shared.wrong(), [""; 0], "{builder:?}, edit {round}: {what}");
+    }
+}
+
+/// The same with one of our two defences down, and with both: a builder that everybody has builds old files then.
+#[test]
+fn control_a_builder_that_has_seen_the_context_builds_old_files() {
+    if std::env::var_os("SOAK").is_none() {
+        return;
+    }
+    for (features, may_be_wrong) in [("same-staging", false), ("same-staging,uncompared", true)] {
+        let program = control(features);
+        for builder in [Builder::Buildx, Builder::BuildxContainerd] {
+            let Some(mut shared) = Shared::new(builder, seed()) else { return };
+            shared.project.world.run_program(program.clone());
+            let run = shared.transfer();
+            assert_eq!(run.code, Some(0), "{run}");
+            let (mut wrong, mut refused, all) = (0, 0, rounds(20, 300));
+            for _ in 0..all {
+                shared.edit();
+                let run = shared.transfer();
+                if run.code == Some(0) {
+                    wrong += usize::from(!shared.wrong().is_empty());
+                } else {
+                    run.failed(10, &["was not built from its inputs"]);
+                    refused += 1;
+                }
+            }
+            say(&format!("{builder:?}, {features}: {wrong} wrong and {refused} refused of {all} edits"));
+            assert_eq!((wrong > 0, refused > 0), (may_be_wrong, !may_be_wrong));
+        }
+    }
+}
+
+fn an_ignore_file_is_applied_once_and_copied_as_it_is(builder: Builder) {
+    let Some(shared) = Shared::new(builder, 1) else { return };
+    // (the ignore file, how many files are left of the context besides it)
+    for ignore in [
+        "# nothing\n",
+        "ignored\n",
+        "Dockerfile\nignored\n",
+        // What docker's older builders do not find again.
+        "d\n!**/b\n",
+        "**\n!**/b\n!.dockerignore\n!one\n!two\n",
+    ] {
+        shared.project.write(".dockerignore", ignore);
+        let run = shared.transfer();
+        assert_eq!(run.code, Some(0), "{builder:?}, {ignore:?}: {run}");
+        let image = format!("{}/lambda:{}-one", shared.project.registry.host(), shared.project.name);
+        let all = files(&unpacked(&image).path().join("all"));
+        assert_eq!(all[".dockerignore"].1, ignore.as_bytes(), "{builder:?}");
+        for (name, wanted) in [
+            ("ignored", !ignore.contains("ignored\n") && !ignore.starts_with("**")),
+            ("Dockerfile", !ignore.starts_with("Dockerfile") && !ignore.starts_with("**")),
+            ("d/a", !ignore.starts_with('d') && !ignore.starts_with("**")),
+            ("d/b", true),
+        ] {
+            assert_eq!(all.contains_key(name), wanted, "{builder:?}, {ignore:?}: {name}");
+        }
+    }
+}
+
+/// Ten runtimes over a context with a file of 1 GiB.
+#[test]
+fn a_large_file_is_read_once_and_piece_by_piece() {
+    let Some(project) = Project::new() else { return };
+    let large = std::fs::File::create(project.world.path("project/runtimes/large")).unwrap();
+    large.set_len(1 << 30).unwrap();
+    let line = |n: usize| project.line("").replace(&project.name, &format!("{}-{n}", project.name));
+    project.images(&(0..10).map(line).collect::<Vec<_>>().join("\n"));
+    let mut run = project.transfer(project.registry.host(), "--dry-run --format json").start();
+    let status = format!("/proc/{}/status", run.pid());
+    let mut peak = 0;
+    while !run.is_over() {
+        // Gone when it has ended: what was seen last is the most.
+        let text = std::fs::read_to_string(&status).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:")?.split_whitespace().next());
+        peak = peak.max(line.and_then(|kib| kib.parse::<u64>().ok()).unwrap_or_default());
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let run = run.end();
+    assert_eq!(run.code, Some(0), "{run}");
+    let runtimes = run.json()["runtimes"].as_array().unwrap().clone();
+    assert_eq!((runtimes.len(), &runtimes[9]["action"]), (10, &"build".into()), "{run}");
+    say(&format!("ten runtimes over 1 GiB: {} MiB at most, {:?}", peak / 1024, run.took));
+    assert!(peak > 0 && peak < 100 * 1024, "{peak} KiB");
+}

@@ -1,0 +1,179 @@
+//! The bucket of the terraform state: HTC-Grid's own, with its policy, and one that this tool creates while S3 is slow.
+
+use e2e::{ACCOUNT, Aws, BUCKET, REGION, STATE, World};
+use serde_json::json;
+
+const ALIAS: &str = "alias/htc/mainline-htc-state-s3";
+const IMAGES: &str = r#"schema_version = 1
+[images]
+"kedacore/keda" = "ghcr.io/kedacore/keda:2.11.2"
+"kedacore/keda-metrics-apiserver" = "ghcr.io/kedacore/keda-metrics-apiserver:2.11.2"
+[pull_through]
+ecr-public = "public.ecr.aws"
+"#;
+
+/// A small grid, and an AWS that runs and has nothing.
+fn world() -> Option<World> {
+    let world = World::grid(IMAGES)?;
+    world.xtask("list-images").ok();
+    Some(world)
+}
+
+fn alias() -> String {
+    format!("arn:aws:kms:{REGION}:{ACCOUNT}:{ALIAS}")
+}
+
+/// A bucket as HTC-Grid's CloudFormation makes it: encrypted with a key of its own that is named by its alias, versioned, closed,
+/// and no object is taken whose request does not say aws:kms.
+fn as_cloudformation_makes_it(aws: &Aws) {
+    let key = aws.kms("CreateKey", &json!({}))["KeyMetadata"]["KeyId"].clone();
+    aws.kms("CreateAlias", &json!({ "AliasName": ALIAS, "TargetKeyId": key }));
+    let location = format!(
+        "<CreateBucketConfiguration><LocationConstraint>{REGION}</LocationConstraint></CreateBucketConfiguration>"
+    );
+    aws.bucket(ACCOUNT, "PUT", BUCKET, &location);
+    let encryption = format!(
+        "<ServerSideEncryptionConfiguration><Rule><ApplyServerSideEncryptionByDefault><SSEAlgorithm>aws:kms</SSEAlgorithm>\
+         <KMSMasterKeyID>{}</KMSMasterKeyID></ApplyServerSideEncryptionByDefault><BucketKeyEnabled>true</BucketKeyEnabled></Rule>\
+         </ServerSideEncryptionConfiguration>",
+        alias()
+    );
+    aws.bucket(ACCOUNT, "PUT", &format!("{BUCKET}?encryption"), &encryption);
+    let versioning = "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>";
+    aws.bucket(ACCOUNT, "PUT", &format!("{BUCKET}?versioning"), versioning);
+    let objects = format!("arn:aws:s3:::{BUCKET}/*");
+    let deny = |sid: &str, condition: serde_json::Value| {
+        json!({
+            "Sid": sid, "Effect": "Deny", "Principal": "*", "Action": "s3:PutObject", "Resource": objects,
+            "Condition": condition,
+        })
+    };
+    let policy = json!({ "Statement": [
+        deny("WithoutAnyEncryption", json!({ "Null": { "s3:x-amz-server-side-encryption": true } })),
+        deny("WithAnotherEncryption", json!({ "StringNotEquals": { "s3:x-amz-server-side-encryption": "aws:kms" } })),
+        deny("WithoutTls", json!({ "Bool": { "aws:SecureTransport": false } })),
+        deny("ForEverybody", json!({ "StringEquals": { "s3:x-amz-acl": ["public-read", "public-read-write"] } })),
+    ] });
+    aws.bucket(ACCOUNT, "PUT", &format!("{BUCKET}?policy"), &policy.to_string());
+}
+
+/// Every write of the log that S3 refused.
+fn refused_writes(aws: &Aws) -> Vec<String> {
+    let log = aws.log().into_iter();
+    let refused = log.filter(|entry| entry["action"] == "PutObject" && entry["status"] == 403);
+    refused.map(|entry| entry["path"].to_string()).collect()
+}
+
+#[test]
+fn the_whole_job_on_htc_grid_s_own_bucket() {
+    let Some(world) = world() else { return };
+    let aws = world.aws();
+    as_cloudformation_makes_it(&aws);
+    let init = world.xtask("init-images").ok();
+    assert!(init.stderr.contains(&format!("encrypted with the KMS key {}", alias())), "{init}");
+    world.xtask("auto-transfer-images").ok();
+    assert_eq!(world.xtask("auto-transfer-images --format json").ok().json()["changed"], false);
+    // The state, the proof, and what is there for a moment alone.
+    for object in [STATE, &format!("{STATE}.proof.json")] {
+        assert_eq!(aws.encryption(BUCKET, object), ("aws:kms".to_owned(), Some(alias())), "{object}");
+    }
+    // Another option of the registry's leaves its own record.
+    let fewer = IMAGES.replace("\"kedacore/keda\" = \"ghcr.io/kedacore/keda:2.11.2\"\n", "");
+    world.write("images.toml", &format!("{fewer}[registry]\nreplicate_to = [\"us-east-1\"]\n"));
+    world.xtask("auto-transfer-images").ok();
+    assert_eq!(aws.encryption(BUCKET, &format!("{STATE}.replication.json")).0, "aws:kms");
+    world.xtask("prune").stdin("mainline\n").ok();
+    assert!(!aws.repositories().contains(&"kedacore/keda".to_owned()));
+    world.xtask("auto-destroy-images").ok();
+    assert_eq!(aws.repositories(), Vec::<String>::new());
+    for lock in ["tflock", "transfer.lock"] {
+        assert!(aws.lock(lock).is_none(), "{lock} stays");
+    }
+    assert_eq!(refused_writes(&aws), Vec::<String>::new());
+}
+
+#[test]
+fn a_bucket_that_denies_all_the_same_is_named_as_who_denies() {
+    let Some(world) = world() else { return };
+    let aws = world.aws();
+    as_cloudformation_makes_it(&aws);
+    world.xtask("init-images").ok();
+    let policy = json!({ "Statement": {
+        "Effect": "Deny", "Principal": "*", "Action": "s3:PutObject", "Resource": format!("arn:aws:s3:::{BUCKET}/*"),
+    } });
+    aws.bucket(ACCOUNT, "PUT", &format!("{BUCKET}?policy"), &policy.to_string());
+    let run = world.xtask("auto-transfer-images").end();
+    run.failed(5, &["explicit deny in a resource-based policy", "hint: the bucket's own policy denies this"]);
+    // Terraform's own words mean the same: its lock is refused before ours where nothing else is written first.
+    assert!(!run.stderr.contains("the caller needs the permission"), "{run}");
+}
+
+#[test]
+fn a_bucket_is_created_while_s3_is_slow() {
+    let Some(world) = world() else { return };
+    let aws = world.aws();
+    aws.quirks(&["young-bucket=5"]);
+    let init = world.xtask("init-images --create-state-bucket").ok();
+    assert!(init.stderr.contains("created the state bucket"), "{init}");
+    // Terraform has no patience of its own.
+    aws.quirks(&[]);
+    world.xtask("auto-transfer-images").ok();
+    assert_eq!(world.xtask("auto-transfer-images --format json").ok().json()["changed"], false);
+    // What init-images says of the key holds for terraform's objects too.
+    assert_eq!(aws.encryption(BUCKET, STATE), ("aws:kms".to_owned(), Some("alias/aws/s3".to_owned())));
+}
+
+#[test]
+fn a_creation_that_was_cut_off_is_brought_to_its_end() {
+    let Some(world) = world() else { return };
+    let aws = world.aws();
+    let location = format!(
+        "<CreateBucketConfiguration><LocationConstraint>{REGION}</LocationConstraint></CreateBucketConfiguration>"
+    );
+    aws.bucket(ACCOUNT, "PUT", BUCKET, &location);
+    let init = world.xtask("init-images --create-state-bucket").ok();
+    assert!(init.stderr.contains("encrypted with the KMS key aws/s3"), "{init}");
+    // With versions it is somebody's choice.
+    let s3 = "<ServerSideEncryptionConfiguration><Rule><ApplyServerSideEncryptionByDefault><SSEAlgorithm>AES256</SSEAlgorithm>\
+              </ApplyServerSideEncryptionByDefault></Rule></ServerSideEncryptionConfiguration>";
+    aws.bucket(ACCOUNT, "PUT", &format!("{BUCKET}?encryption"), s3);
+    let init = world.xtask("init-images --create-state-bucket").ok();
+    assert!(init.stderr.contains("encrypted with S3's own key"), "{init}");
+    world.xtask("auto-transfer-images").ok();
+    assert_eq!(aws.encryption(BUCKET, STATE), ("AES256".to_owned(), None));
+}
+
+#[test]
+fn a_lease_is_given_back_through_a_conflict_and_lost_answers_are_no_other_run() {
+    let Some(world) = world() else { return };
+    let aws = world.aws();
+    world.xtask("init-images --create-state-bucket").ok();
+    aws.quirks(&["conflict=2", &format!("drop-answer=1:s3 PutObject /{BUCKET}/{STATE}.transfer.lock")]);
+    let run = world.xtask("auto-transfer-images").ok();
+    assert!(!run.stderr.contains("was not given back") && !run.stderr.contains("took over"), "{run}");
+    assert!(aws.lock("transfer.lock").is_none(), "{run}");
+}
+
+#[test]
+fn a_lease_lasts_by_aws_s_clock_whatever_the_own_one_says() {
+    let Some(world) = world() else { return };
+    let aws = world.aws();
+    world.xtask("init-images --create-state-bucket").ok();
+    let lease = json!({
+        "who": "ada on laptop (process 7)", "grid": "mainline", "since": "2026-11-22T10:00:00Z", "expires": "2026-11-22T10:05:00Z",
+    });
+    let key = format!("{STATE}.transfer.lock");
+    // Its holder's clock is years behind.
+    for clock in ["clock=-600", "clock=600"] {
+        aws.quirks(&[clock]);
+        aws.put_object(BUCKET, &key, lease.to_string().as_bytes());
+        world.xtask("auto-transfer-images").end().failed(9, &["ada on laptop"]);
+    }
+    // Left behind by a run that was killed five minutes ago.
+    aws.quirks(&["clock=300"]);
+    let run = world.xtask("auto-transfer-images").end();
+    assert!(run.stderr.contains("ada on laptop") && run.code == Some(9), "{run}");
+    aws.quirks(&["clock=1000"]);
+    let run = world.xtask("auto-transfer-images").ok();
+    assert!(run.stderr.contains("took over the lease of ada on laptop"), "{run}");
+}

@@ -1,0 +1,366 @@
+//! The terraform state and the objects beside it: the lease, the proof, the records. Every one of them is read, written and
+//! deleted here.
+//!
+//! A bucket's policy may refuse what does not say how it is to be encrypted: the bucket's default does not count as said
+//! (<https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingKMSEncryption.html#require-sse-kms>), and HTC-Grid's own bucket has
+//! such a policy. So each write says what the bucket's default is.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use aws_sdk_s3::Client;
+use aws_sdk_s3::error::{ProvideErrorMetadata as _, SdkError};
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use tokio::sync::OnceCell;
+
+use super::encryption::Encryption;
+use super::{Aws, errors::explain};
+use crate::error::{Exit, ending, exit_of, failure};
+
+/// How long an object may stay away that S3 lists. After versioning is switched on for the first time, S3 may answer NoSuchKey
+/// for up to 15 minutes (<https://docs.aws.amazon.com/AmazonS3/latest/userguide/manage-versioning-examples.html>); nobody waits
+/// that long unasked.
+const PROPAGATION: Duration = Duration::from_secs(120);
+/// How often a deletion is tried that meets another conditional request.
+const CONFLICTS: u32 = 8;
+
+/// The bucket and the key of the terraform state.
+#[derive(Clone, Debug)]
+pub struct StateStore {
+    client: Client,
+    bucket: String,
+    key: String,
+    /// The key that HTC-Grid's stack names.
+    stack_key: Option<String>,
+    /// How long S3 may contradict itself.
+    patience: Duration,
+    encryption: Arc<OnceCell<Option<Encryption>>>,
+}
+
+/// An object as it was read.
+#[derive(Clone, Debug)]
+pub struct Object {
+    /// Its content.
+    pub bytes: Vec<u8>,
+    /// Its version, as conditions name it.
+    pub etag: String,
+    /// When it was written, in seconds since 1970 by S3's clock.
+    pub modified: Option<i64>,
+}
+
+/// On what a write depends.
+#[derive(Clone, Copy, Debug)]
+pub enum If<'a> {
+    /// On nothing.
+    Always,
+    /// There is no such object.
+    Absent,
+    /// The object is the one with this ETag.
+    Is(&'a str),
+}
+
+/// A write that was not made, because what it depended on was not so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotMet {
+    /// The time of the refusal, in seconds since 1970 by S3's clock.
+    pub at: Option<i64>,
+}
+
+impl StateStore {
+    /// The state `key` in `bucket`.
+    pub fn new(aws: &Aws, bucket: &str, key: &str, stack_key: Option<String>) -> Self {
+        Self {
+            client: Client::new(aws.config()),
+            bucket: bucket.to_owned(),
+            key: key.to_owned(),
+            stack_key,
+            patience: PROPAGATION,
+            encryption: Arc::default(),
+        }
+    }
+
+    /// The bucket.
+    pub fn bucket(&self) -> &str {
+        &self.bucket
+    }
+
+    /// The state's key.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// The key of an object beside the state.
+    pub fn beside(&self, suffix: &str) -> String {
+        format!("{}.{suffix}", self.key)
+    }
+
+    /// What each object is encrypted with: the bucket's default, and the key of HTC-Grid's stack where the bucket has no key;
+    /// nothing where the caller may not see that, and S3 decides. Asked once.
+    ///
+    /// # Errors
+    /// S3 does not answer, or refuses for another reason.
+    pub async fn encryption(&self) -> anyhow::Result<Option<&Encryption>> {
+        let ask = || async {
+            let found = match Encryption::of_bucket(&self.client, &self.bucket).await {
+                // Before there was a reason to ask, nobody had to allow it.
+                Err(error) if exit_of(&error) == Exit::Credentials => None,
+                found => found?,
+            };
+            anyhow::Ok(match (found, &self.stack_key) {
+                (None | Some(Encryption::S3), Some(key)) => Some(Encryption::Kms(Some(key.clone()))),
+                (found, _) => found,
+            })
+        };
+        Ok(self.encryption.get_or_try_init(ask).await?.as_ref())
+    }
+
+    /// The object `key`; none where there is none.
+    ///
+    /// # Errors
+    /// S3 refuses or does not answer, or lists the object and does not give it.
+    pub async fn get(&self, key: &str) -> anyhow::Result<Option<Object>> {
+        let mut pauses = Pauses::new(self.patience);
+        loop {
+            let answer = match self.client.get_object().bucket(&self.bucket).key(key).send().await {
+                Err(error) if error.code() == Some("NoSuchKey") => {
+                    if !self.lists(key).await? {
+                        return Ok(None);
+                    }
+                    if pauses.next().await { continue } else { return Err(hidden(key)) }
+                }
+                other => other.map_err(|e| explain(e, "s3:GetObject"))?,
+            };
+            let etag = answer.e_tag.clone().context("S3 gave no ETag")?;
+            let modified = answer.last_modified.map(|time| time.secs());
+            let read = answer.body.collect().await.with_context(|| format!("could not read {key}"))?;
+            return Ok(Some(Object { bytes: read.to_vec(), etag, modified }));
+        }
+    }
+
+    /// Whether S3 lists an object with exactly this key.
+    async fn lists(&self, key: &str) -> anyhow::Result<bool> {
+        let request = self.client.list_objects_v2().bucket(&self.bucket).prefix(key).max_keys(1);
+        let listed = request.send().await.map_err(|e| explain(e, "s3:ListBucket"))?;
+        Ok(listed.contents().iter().any(|object| object.key() == Some(key)))
+    }
+
+    /// Writes the object `key` and gives its ETag; or nothing is written, because `condition` was not met.
+    ///
+    /// # Errors
+    /// S3 refuses or does not answer.
+    pub async fn put(
+        &self,
+        key: &str,
+        body: Vec<u8>,
+        condition: If<'_>,
+    ) -> anyhow::Result<Result<String, NotMet>> {
+        let mut request = self.client.put_object().bucket(&self.bucket).key(key).body(body.into());
+        if let Some(encryption) = self.encryption().await? {
+            request = request
+                .server_side_encryption(encryption.algorithm())
+                .set_ssekms_key_id(encryption.key().map(str::to_owned));
+        }
+        request = match condition {
+            If::Always => request,
+            If::Absent => request.if_none_match("*"),
+            If::Is(etag) => request.if_match(etag),
+        };
+        match request.send().await {
+            Ok(answer) => Ok(Ok(answer.e_tag.context("S3 gave no ETag")?)),
+            // 409: another conditional write was under way at the same moment; 404: the object of `If-Match` is gone.
+            Err(error)
+                if !matches!(condition, If::Always)
+                    && matches!(
+                        error.code(),
+                        Some("PreconditionFailed" | "ConditionalRequestConflict" | "NoSuchKey")
+                    ) =>
+            {
+                Ok(Err(NotMet { at: date(&error) }))
+            }
+            Err(error) => Err(explain(error, "s3:PutObject")),
+        }
+    }
+
+    /// Deletes the object `key`, if it still is the one with `etag`.
+    ///
+    /// # Errors
+    /// S3 refuses or does not answer.
+    pub async fn delete(&self, key: &str, etag: Option<&str>) -> anyhow::Result<()> {
+        let mut pauses = Pauses::new(self.patience);
+        for round in 1.. {
+            let request = self.client.delete_object().bucket(&self.bucket).key(key);
+            match request.set_if_match(etag.map(str::to_owned)).send().await {
+                Err(error) if matches!(error.code(), Some("PreconditionFailed" | "NoSuchKey")) => break,
+                // Another conditional request was under way at the same moment.
+                Err(error)
+                    if round < CONFLICTS
+                        && matches!(
+                            error.code(),
+                            Some("ConditionalRequestConflict" | "OperationAborted")
+                        )
+                        && pauses.next().await => {}
+                other => return other.map(drop).map_err(|e| explain(e, "s3:DeleteObject")),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn hidden(key: &str) -> anyhow::Error {
+    let hint = "where versioning was switched on just now, S3 may take up to 15 minutes: run it again then"
+        .to_owned();
+    let error =
+        failure(Exit::Registry, format!("S3 lists {key} and answers NoSuchKey when it is asked for it"));
+    ending(Exit::Registry, Some(hint), error)
+}
+
+/// The time of an answer, by the service's clock.
+fn date<E>(error: &SdkError<E, HttpResponse>) -> Option<i64> {
+    use aws_smithy_types::date_time::{DateTime, Format};
+    let date = error.raw_response()?.headers().get("date")?;
+    DateTime::from_str(date, Format::HttpDate).ok().map(|time| time.secs())
+}
+
+/// Growing pauses within a bound.
+#[derive(Debug)]
+pub(super) struct Pauses {
+    until: tokio::time::Instant,
+    pause: Duration,
+}
+
+impl Pauses {
+    pub(super) fn new(bound: Duration) -> Self {
+        Self { until: tokio::time::Instant::now() + bound, pause: Duration::from_millis(100) }
+    }
+
+    /// Waits for the next try; `false` where there is none any more.
+    pub(super) async fn next(&mut self) -> bool {
+        if tokio::time::Instant::now() >= self.until {
+            return false;
+        }
+        tokio::time::sleep(self.pause).await;
+        self.pause = (self.pause * 2).min(Duration::from_secs(5));
+        true
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::collections::VecDeque;
+    use std::sync::Mutex;
+
+    use aws_config::{BehaviorVersion, Region, SdkConfig};
+    use aws_sdk_ecr::config::{Credentials, SharedCredentialsProvider};
+    use aws_smithy_runtime_api::client::http::{
+        HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn,
+    };
+    use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+    use aws_smithy_types::body::SdkBody;
+
+    use super::*;
+
+    /// An answer of S3's: status, headers, body.
+    pub(in crate::aws) type Answer = (u16, &'static [(&'static str, &'static str)], String);
+
+    /// S3 that gives these answers, in this order.
+    #[derive(Clone, Debug)]
+    struct Script(Arc<Mutex<(VecDeque<Answer>, Vec<String>)>>);
+
+    impl HttpConnector for Script {
+        fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+            let mut script = self.0.lock().unwrap();
+            let path =
+                request.uri().split('?').next().unwrap_or_default().rsplit('/').next().unwrap_or_default();
+            let on = ["if-match", "if-none-match"].iter().find_map(|name| request.headers().get(*name));
+            script.1.push(
+                format!("{} {path} {}", request.method(), on.unwrap_or("-"))
+                    .trim_end_matches(" -")
+                    .to_owned(),
+            );
+            let (status, headers, body) = script.0.pop_front().expect("no more requests");
+            let mut answer = HttpResponse::new(status.try_into().unwrap(), SdkBody::from(body));
+            for (name, value) in headers {
+                answer.headers_mut().insert(*name, *value);
+            }
+            HttpConnectorFuture::ready(Ok(answer))
+        }
+    }
+
+    /// A store whose bucket answers so, and what it was asked.
+    pub(in crate::aws) fn scripted(answers: Vec<Answer>) -> (StateStore, impl Fn() -> Vec<String>) {
+        let script = Script(Arc::new(Mutex::new((answers.into(), Vec::new()))));
+        let connector = SharedHttpConnector::new(script.clone());
+        let config = SdkConfig::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new("eu-west-1"))
+            .credentials_provider(SharedCredentialsProvider::new(Credentials::new(
+                "k", "s", None, None, "test",
+            )))
+            .http_client(http_client_fn(move |_, _| connector.clone()))
+            .build();
+        let store = StateStore {
+            client: Client::new(&config),
+            bucket: "state".to_owned(),
+            key: "t".to_owned(),
+            stack_key: None,
+            patience: Duration::from_millis(400),
+            encryption: Arc::new(OnceCell::new_with(Some(Some(Encryption::Kms(None))))),
+        };
+        (store, move || script.0.lock().unwrap().1.clone())
+    }
+
+    pub(in crate::aws) fn refused(status: u16, code: &str) -> Answer {
+        let date = &[("date", "Fri, 27 Nov 2026 08:00:00 GMT")];
+        (status, date, format!("<Error><Code>{code}</Code><Message>x</Message></Error>"))
+    }
+
+    pub(in crate::aws) fn listed(key: &str) -> Answer {
+        let contents = format!("<Contents><Key>{key}</Key><Size>1</Size></Contents>");
+        (200, &[], format!("<ListBucketResult><KeyCount>1</KeyCount>{contents}</ListBucketResult>"))
+    }
+
+    pub(in crate::aws) fn given(body: &str) -> Answer {
+        (200, &[("etag", "\"e1\""), ("last-modified", "Fri, 27 Nov 2026 07:59:00 GMT")], body.to_owned())
+    }
+
+    #[tokio::test]
+    async fn an_object_that_s3_lists_is_asked_for_until_it_comes() {
+        let answers =
+            vec![refused(404, "NoSuchKey"), listed("t"), refused(404, "NoSuchKey"), listed("t"), given("x")];
+        let (store, _) = scripted(answers);
+        let object = store.get("t").await.unwrap().unwrap();
+        assert_eq!((object.bytes.as_slice(), object.modified), (&b"x"[..], Some(1_795_766_340)));
+
+        // Another key that begins alike is not it.
+        let (store, _) = scripted(vec![refused(404, "NoSuchKey"), listed("t.proof.json")]);
+        assert!(store.get("t").await.unwrap().is_none());
+
+        let ever = || [refused(404, "NoSuchKey"), listed("t")];
+        let (store, _) = scripted((0..100).flat_map(|_| ever()).collect());
+        let error = crate::error::render(&store.get("t").await.unwrap_err());
+        assert!(
+            error.contains("S3 lists t and answers NoSuchKey") && error.contains("15 minutes"),
+            "{error}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_deletion_that_meets_another_request_is_tried_again() {
+        let conflict = || refused(409, "ConditionalRequestConflict");
+        let (store, asked) = scripted(vec![conflict(), conflict(), (204, &[], String::new())]);
+        store.delete("t.lock", Some("e1")).await.unwrap();
+        assert_eq!(asked(), ["DELETE t.lock e1"; 3]);
+        let (store, _) = scripted((0..100).map(|_| conflict()).collect());
+        assert!(store.delete("t.lock", Some("e1")).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_condition_that_is_not_met_is_an_answer_with_the_service_s_time() {
+        let (store, asked) = scripted(vec![refused(412, "PreconditionFailed"), refused(404, "NoSuchBucket")]);
+        let refusal = store.put("t.lock", b"x".to_vec(), If::Absent).await.unwrap().unwrap_err();
+        assert_eq!(refusal, NotMet { at: Some(1_795_766_400) });
+        assert!(store.put("t.lock", b"x".to_vec(), If::Absent).await.is_err());
+        assert_eq!(asked(), ["PUT t.lock *"; 2]);
+    }
+}

@@ -1,0 +1,253 @@
+//! Docker engines for the tests: one for each image store of a present-day docker, for as long as the tests run.
+//!
+//! They run on this machine's network, so that a base from a registry on loopback can be pulled, and beside the machine's own
+//! engine: each has a bridge of its own and leaves the firewall alone. Each is the first process of a process namespace, and
+//! its mounts are in a mount namespace: once it is killed, nothing of it is left but its directory.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::path::Path;
+use std::time::Instant;
+
+use rustix::process::{Pid, Signal};
+use sha2::Digest as _;
+
+use super::engine::{Engine, LOOK, PATIENCE, has_ended};
+use super::modern_docker::ModernDocker;
+use super::{PrerequisiteError, search_path};
+use crate::process::Cmd;
+
+/// The client's directory, for PATH.
+const CLIENT: &str = "HTC_GRID_TEST_DOCKER";
+/// Its buildx plugin.
+const BUILDX: &str = "HTC_GRID_TEST_BUILDX";
+
+/// Where an engine keeps images. Docker 29 has containerd's by default.
+#[derive(Clone, Copy, Debug)]
+enum Store {
+    Classic,
+    Containerd,
+}
+
+impl Store {
+    const ALL: [Self; 2] = [Self::Classic, Self::Containerd];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Classic => "classic",
+            Self::Containerd => "containerd",
+        }
+    }
+
+    /// The variable with its engine's address.
+    fn variable(self) -> &'static str {
+        match self {
+            Self::Classic => "HTC_GRID_TEST_CLASSIC",
+            Self::Containerd => "HTC_GRID_TEST_CONTAINERD",
+        }
+    }
+
+    fn configuration(self) -> String {
+        let containerd = matches!(self, Self::Containerd);
+        serde_json::json!({ "features": { "containerd-snapshotter": containerd } }).to_string()
+    }
+}
+
+/// The engines of a run of the tests; ended when dropped.
+pub struct TestEngines {
+    docker: ModernDocker,
+    running: Vec<TestEngine>,
+    /// Held until they are ended, against another run of the tests in this checkout.
+    _lock: File,
+}
+
+impl TestEngines {
+    /// Starts them below `target`, once the engines of an earlier run that was killed are ended.
+    ///
+    /// # Errors
+    /// There is no present-day docker for this machine, or an engine does not start.
+    pub async fn start(target: &Path, say: &(dyn Fn(&str) + Sync)) -> Result<Self, PrerequisiteError> {
+        let dir = target.join("engines");
+        std::fs::create_dir_all(&dir).map_err(|source| file(&dir, source))?;
+        let lock = lock(&dir.join("lock"), say).await?;
+        let docker = ModernDocker::unpack(target, say).await?;
+        let mut engines = Self { docker, running: Vec::new(), _lock: lock };
+        // One after another: each takes addresses that no other has.
+        for store in Store::ALL {
+            let engine = TestEngine::at(&dir.join(store.name()), store);
+            engine.end();
+            engine.start(&engines.docker).await?;
+            engines.running.push(engine);
+        }
+        Ok(engines)
+    }
+
+    /// What the tests find them by.
+    pub fn environment(&self) -> Vec<(&'static str, String)> {
+        let client = self.docker.client();
+        let client = client.parent().unwrap_or(&client);
+        let mut variables = vec![
+            (CLIENT, client.display().to_string()),
+            (BUILDX, self.docker.buildx().display().to_string()),
+        ];
+        variables.extend(self.running.iter().map(|engine| (engine.store.variable(), engine.engine.host())));
+        variables
+    }
+}
+
+impl Drop for TestEngines {
+    fn drop(&mut self) {
+        self.running.iter().for_each(TestEngine::end);
+    }
+}
+
+/// Waits until no other run of the tests has engines in this directory.
+async fn lock(path: &Path, say: &(dyn Fn(&str) + Sync)) -> Result<File, PrerequisiteError> {
+    let lock = File::create(path).map_err(|source| file(path, source))?;
+    if lock.try_lock().is_ok() {
+        return Ok(lock);
+    }
+    say("waiting for another `cargo xtask test` of this checkout");
+    let waited = tokio::task::spawn_blocking(move || lock.lock().map(|()| lock));
+    match waited.await {
+        Ok(lock) => lock.map_err(|source| file(path, source)),
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+    }
+}
+
+struct TestEngine {
+    store: Store,
+    engine: Engine,
+    bridge: String,
+}
+
+impl TestEngine {
+    fn at(dir: &Path, store: Store) -> Self {
+        // A name has 15 characters at most.
+        let name = hex::encode(&sha2::Sha256::digest(dir.as_os_str().as_encoded_bytes())[..5]);
+        Self { store, engine: Engine::at(dir), bridge: format!("htc{name}") }
+    }
+
+    async fn start(&self, docker: &ModernDocker) -> Result<(), PrerequisiteError> {
+        let (state, runtime) = (self.engine.state(), self.engine.runtime());
+        for dir in [state, runtime] {
+            std::fs::create_dir_all(dir).map_err(|source| file(dir, source))?;
+        }
+        let configuration = state.join("daemon.json");
+        std::fs::write(&configuration, self.store.configuration())
+            .map_err(|source| file(&configuration, source))?;
+        for arguments in [&["add", &self.bridge, "type", "bridge"][..], &["set", &self.bridge, "up"]] {
+            ip(arguments).read().map_err(|source| failed("make a bridge for a docker engine", source))?;
+        }
+        let dockerd = Cmd::new("unshare")
+            .args(["--pid", "--fork", "--kill-child", "--mount", "--propagation", "private", "--mount-proc"])
+            .arg(docker.engine().join("dockerd"))
+            .args(["--bridge", &self.bridge])
+            .args(["--iptables=false", "--ip6tables=false", "--ip-masq=false"])
+            // systemd would look for the containers' processes by the numbers that they have in here.
+            .args(["--exec-opt", "native.cgroupdriver=cgroupfs"])
+            .env("PATH", path(&docker.engine()));
+        self.engine.launch(dockerd, &configuration, &Cmd::new(docker.client())).await
+    }
+
+    /// Ends it, if it runs, and removes what it has: nobody needs it any more.
+    fn end(&self) {
+        if let Some(pid) = self.engine.pid() {
+            if let Some(process) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+                // It may have ended in the meantime: that is what was wanted.
+                let _ = rustix::process::kill_process(process, Signal::KILL);
+            }
+            let deadline = Instant::now() + PATIENCE;
+            while !has_ended(pid) && Instant::now() < deadline {
+                std::thread::sleep(LOOK);
+            }
+        }
+        for dir in [self.engine.state().join("data"), self.engine.runtime().join("run")] {
+            if let Err(error) = std::fs::remove_dir_all(&dir)
+                && error.kind() != std::io::ErrorKind::NotFound
+            {
+                tracing::debug!("could not remove {}: {error}", dir.display());
+            }
+        }
+        // The next engine is process 1 of its namespace too and would take the number in there for a running one's.
+        let _ = std::fs::remove_file(self.engine.pid_file());
+        // There is none after an engine that was ended in good order.
+        if let Err(error) = ip(&["del", &self.bridge]).read() {
+            tracing::debug!("{error}");
+        }
+    }
+}
+
+/// Where an engine looks for programs: its own come first.
+fn path(engine: &Path) -> OsString {
+    let system = search_path();
+    let dirs = std::iter::once(engine.to_owned()).chain(std::env::split_paths(&system));
+    // Below a directory with a colon in its name cargo does not work either.
+    std::env::join_paths(dirs).unwrap_or(system)
+}
+
+fn ip(arguments: &[&str]) -> Cmd {
+    Cmd::new("ip").arg("link").args(arguments.iter().copied()).env("PATH", search_path())
+}
+
+fn file(path: &Path, source: std::io::Error) -> PrerequisiteError {
+    PrerequisiteError::File { path: path.display().to_string(), source }
+}
+
+fn failed(action: &str, source: crate::process::ProcessError) -> PrerequisiteError {
+    PrerequisiteError::Program { action: action.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The engines answer, each with its store; those that a killed run has left make room, and nothing stays behind.
+    #[tokio::test]
+    async fn test_engines_are_ended_even_where_an_earlier_run_was_killed() {
+        let Some(client) = std::env::var_os(CLIENT) else {
+            assert!(std::env::var_os(crate::commands::test::COMPLETE).is_none(), "{CLIENT} is not set");
+            let words = format!("SKIPPED: {CLIENT} is not set: run by `cargo xtask test`\n");
+            let _ = std::io::Write::write_all(&mut std::io::stderr(), words.as_bytes());
+            return;
+        };
+        let target = tempfile::tempdir().unwrap();
+        // Unpacked once for all.
+        let docker = ModernDocker::in_target(target.path());
+        let unpacked = Path::new(&client).parent().unwrap();
+        std::os::unix::fs::symlink(unpacked, docker.client().ancestors().nth(2).unwrap()).unwrap();
+        let start = || TestEngines::start(target.path(), &|line| panic!("{line}"));
+        let pids = |engines: &TestEngines| -> Vec<u32> {
+            engines.running.iter().map(|engine| engine.engine.pid().unwrap()).collect()
+        };
+
+        let mut engines = start().await.unwrap();
+        let left = pids(&engines);
+        // Killed, a run ends none, and its lock is gone.
+        std::mem::forget(std::mem::take(&mut engines.running));
+        drop(engines);
+        assert!(left.iter().all(|pid| !has_ended(*pid)));
+
+        let engines = start().await.unwrap();
+        let running = pids(&engines);
+        assert!(left.iter().all(|pid| has_ended(*pid)) && running.iter().all(|pid| !left.contains(pid)));
+        let mut drivers = Vec::new();
+        for engine in &engines.running {
+            let info = Cmd::new(docker.client()).args(["info", "--format", "{{.DriverStatus}}"]);
+            drivers.push(info.env("DOCKER_HOST", engine.engine.host()).read().unwrap());
+            // To everybody else they are no engine of this machine's.
+            assert_ne!(Engine::at(target.path()).other_address(), Some(engine.engine.host()));
+        }
+        assert!(!drivers[0].contains("containerd") && drivers[1].contains("containerd"), "{drivers:?}");
+
+        let bridges: Vec<String> = engines.running.iter().map(|engine| engine.bridge.clone()).collect();
+        drop(engines);
+        assert!(running.iter().all(|pid| has_ended(*pid)));
+        for bridge in bridges {
+            assert!(!Path::new("/sys/class/net").join(bridge).exists());
+        }
+        for store in Store::ALL {
+            assert!(!target.path().join("engines").join(store.name()).join("data").exists());
+        }
+    }
+}
