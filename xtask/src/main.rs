@@ -9,6 +9,7 @@ mod commands;
 mod config;
 mod credentials;
 mod docker;
+mod dockerfile;
 mod error;
 mod http;
 mod infrastructure;

@@ -127,10 +127,6 @@ impl Paths {
     pub fn module(&self) -> PathBuf {
         self.root.join("deployment/image_repository/terraform")
     }
-    /// The runtimes' Dockerfile and entry points.
-    pub fn runtimes(&self) -> PathBuf {
-        self.root.join("runtimes")
-    }
     /// cargo's target directory.
     pub fn target(&self) -> &Path {
         &self.target

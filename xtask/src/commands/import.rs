@@ -32,7 +32,7 @@ impl ImportConfig {
         let json = std::fs::read_to_string(&self.file)
             .with_context(|| format!("could not read {shown}"))
             .exit(Exit::Config)?;
-        let text = import_config(&json, &self.file).exit(Exit::Config)?;
+        let text = import_config(&json, &self.file, context.paths.root()).exit(Exit::Config)?;
         let Some(output) = self.output else { return context.printer.out(&text) };
         let shown = output.display();
         if output.exists() {

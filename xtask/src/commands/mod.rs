@@ -25,9 +25,9 @@ use registry::Credentials;
 
 use crate::aws::{Aws, Endpoint, stack};
 use crate::cli::{Cli, Command};
-use crate::config::Config;
 use crate::config::cache::Cache;
 use crate::config::lock::Lock;
+use crate::config::{Config, Sources};
 use crate::credentials::DockerCredentials;
 use crate::error::{Exit, FailWith as _, failure};
 use crate::interrupt::Interrupt;
@@ -160,8 +160,9 @@ impl Context {
     /// # Errors
     /// All that is wrong with it.
     pub fn config(&self) -> anyhow::Result<Config> {
-        let (path, runtimes) = (self.paths.images(), self.paths.runtimes());
-        Config::load(path, &self.paths.relative(path), &runtimes).exit(Exit::Config)
+        let path = self.paths.images();
+        let sources = Sources::of(path, self.paths.root());
+        Config::load(path, &self.paths.relative(path), &sources).exit(Exit::Config)
     }
 
     /// images.lock, if there is one.

@@ -77,7 +77,7 @@ impl RebuildRuntimes {
         let target = if needs_registry { Some(Target::open(context, &config).await?) } else { None };
         let lock = context.lock()?;
         let builder = self.builder(context, &config, lock.clone(), target.as_ref())?;
-        let wanted = self.wanted(&config, context);
+        let wanted = self.wanted(&config);
         let work = async {
             if let Some(name) = &self.builds {
                 return list_builds(context, &builder, name).await;
@@ -108,8 +108,8 @@ impl RebuildRuntimes {
     }
 
     /// The runtimes to work on. Naming one is reason enough to build it, even if it is switched off.
-    fn wanted(&self, config: &Config, context: &Context) -> Vec<Runtime> {
-        let all = wanted_runtimes(config, &context.paths);
+    fn wanted(&self, config: &Config) -> Vec<Runtime> {
+        let all = wanted_runtimes(config);
         let chosen = |(listed, _): &(&config::Runtime, Runtime)| match self.names.as_slice() {
             [] => listed.enabled,
             names => names.contains(&listed.name),
@@ -151,7 +151,7 @@ impl RebuildRuntimes {
             context.printer.line(crate::error::render(&error));
         }
         loop {
-            context.printer.line("waiting for a change in runtimes/ (Ctrl-C ends)");
+            context.printer.line("waiting for a change of their files (Ctrl-C ends)");
             let changed = watch.changed().await;
             if let Err(error) = self.round(context, builder, &changed).await {
                 context.printer.line(crate::error::render(&error));

@@ -10,7 +10,7 @@
 //! | `platforms` | list, default `["linux/amd64"]` | for images and runtimes that name none |
 //! | `prime` | list of `prefix/name:tag` | pulled through ECR's cache by transfer-images |
 //! | `[images]` | `"repository[:tag]" = "source"` or `{ source, platforms, artifacts }` | what is copied; the tag is the source's unless given; `platforms` may be `"all"`; `artifacts` brings signatures along |
-//! | `[runtimes]` | `tag = "base"` or `{ base, entry_point, platforms, enabled, build_args, epoch }` | what is built into the repository `lambda` |
+//! | `[runtimes]` | `tag = "base"` or `{ base, entry_point, platforms, enabled, build_args, epoch, dockerfile, context, target, base_argument, entry_point_argument }` | what is built into the repository `lambda` ([docs/dockerfiles.md](../../../docs/dockerfiles.md)) |
 //! | `[pull_through]` | `prefix = "registry"` or `{ upstream, credential_arn }` | ECR's pull-through cache rules |
 //! | `[repositories]` | `extra`, `scan_on_push`, `force_delete`, `protect_build_tags`, `keep_builds`, `pull_accounts` | repositories that other parts of HTC-Grid push to, and options for all |
 //! | `[kms]` | `deletion_window`, `admin_roles` | the key of the repositories |
@@ -28,16 +28,18 @@ mod names;
 mod parse;
 pub(crate) mod problem;
 mod reader;
+mod sources;
 pub(crate) mod tfvars;
 pub(crate) mod values;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use registry::{Platform, Reference};
 
 pub(crate) use problem::Problems;
 pub(crate) use registry::mirror::Platforms;
+pub(crate) use sources::{Sources, top_of};
 
 /// The newest form of images.toml and images.lock that this program reads, and the one that it writes.
 pub(crate) const SCHEMA_VERSION: u64 = 1;
@@ -99,8 +101,16 @@ pub(crate) struct Runtime {
     pub(crate) name: String,
     /// What it is built from; has a tag or a digest.
     pub(crate) base: Reference,
-    /// The file in runtimes/ that becomes its entry point.
-    pub(crate) entry_point: String,
+    /// The build argument that takes the base; none where the Dockerfile names its base itself.
+    pub(crate) base_argument: Option<String>,
+    /// What becomes its entry point, where the Dockerfile takes one.
+    pub(crate) entry_point: Option<EntryPoint>,
+    /// The folder that it is built from.
+    pub(crate) context: PathBuf,
+    /// What it is built by.
+    pub(crate) dockerfile: PathBuf,
+    /// The stage that is built; the last one where none is named.
+    pub(crate) target: Option<String>,
     /// What it is built for; never empty.
     pub(crate) platforms: Vec<Platform>,
     /// Whether it is built at all.
@@ -111,6 +121,15 @@ pub(crate) struct Runtime {
     pub(crate) epoch: Option<String>,
     /// Its line in images.toml.
     pub(crate) line: usize,
+}
+
+/// An entry point.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct EntryPoint {
+    /// Its file in the context.
+    pub(crate) file: String,
+    /// The build argument that takes the file's name.
+    pub(crate) argument: String,
 }
 
 /// A pull-through cache rule.
@@ -194,27 +213,23 @@ pub(crate) struct RegistrySettings {
 }
 
 impl Config {
-    /// Reads and checks images.toml. `runtimes` is the folder with the entry points; `shown` is the file's name in errors.
+    /// Reads and checks images.toml and what it says of the files of `sources`; `shown` is its name in errors.
     ///
     /// # Errors
     /// The file cannot be read, or everything that is wrong with it.
-    pub(crate) fn load(path: &Path, shown: &Path, runtimes: &Path) -> Result<Self, Problems> {
+    pub(crate) fn load(path: &Path, shown: &Path, sources: &Sources) -> Result<Self, Problems> {
         let text = read_text(path, shown)?;
-        Self::parse(&text, shown, &|name| runtimes.join(name).is_file())
+        Self::parse(&text, shown, Some(sources))
     }
 
-    /// Checks the text of images.toml. `has_entry_point` says whether runtimes/ holds a file of that name.
+    /// Checks the text of images.toml; without `sources` the files that it names are not looked at.
     ///
     /// # Errors
     /// Everything that is wrong with it.
-    pub(crate) fn parse(
-        text: &str,
-        shown: &Path,
-        has_entry_point: &dyn Fn(&str) -> bool,
-    ) -> Result<Self, Problems> {
+    pub(crate) fn parse(text: &str, shown: &Path, sources: Option<&Sources>) -> Result<Self, Problems> {
         let sink = problem::Sink::new(text);
         let config = reader::document(text, &sink)
-            .and_then(|document| parse::config(reader::Fields::root(&document, &sink), has_entry_point));
+            .and_then(|document| parse::config(reader::Fields::root(&document, &sink), sources));
         sink.finish(shown, config)
     }
 

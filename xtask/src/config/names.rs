@@ -121,6 +121,16 @@ pub(super) fn build_arg(name: &str) -> Result<(), String> {
     if OWN.contains(&name) {
         return Err(format!("`{name}` is given by the tool itself"));
     }
+    if name == "BUILDKIT_SYNTAX" {
+        return Err(format!(
+            "`{name}` brings an image that is in no build key: write `# syntax=` into the Dockerfile"
+        ));
+    }
+    argument(name)
+}
+
+/// The name of an argument of a Dockerfile.
+pub(super) fn argument(name: &str) -> Result<(), String> {
     let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
     if name.chars().all(word) && name.chars().next().is_some_and(|c| !c.is_ascii_digit()) {
         return Ok(());
@@ -131,7 +141,7 @@ pub(super) fn build_arg(name: &str) -> Result<(), String> {
 /// A file name alone, without folders.
 pub(super) fn file(name: &str) -> Result<(), String> {
     if name.contains(['/', '\\', '\0']) || [".", "..", "Dockerfile"].contains(&name) {
-        return Err(format!("`{name}` has to be the name of an entry point in runtimes/, without folders"));
+        return Err(format!("`{name}` has to be the name of an entry point's file, without folders"));
     }
     Ok(())
 }
@@ -260,7 +270,7 @@ mod tests {
         assert_eq!(file("lambda_entry_point.sh"), Ok(()));
         assert!(file("../x").is_err() && file("..").is_err());
         assert_eq!(build_arg("HTTP_PROXY"), Ok(()));
-        assert!(build_arg("BASE_IMAGE").is_err());
+        assert!(build_arg("BASE_IMAGE").is_err() && build_arg("BUILDKIT_SYNTAX").is_err());
         assert!(build_arg("1A").is_err() && build_arg("A B").is_err() && build_arg("").is_err());
     }
 

@@ -6,12 +6,14 @@ use super::*;
 
 const SHIPPED: &str = include_str!("../../../deployment/image_repository/images.toml");
 
-fn has_file(name: &str) -> bool {
-    ["lambda_entry_point.sh", "lambda_entry_point_provided.sh"].contains(&name)
+/// This project's own files.
+fn sources() -> Sources {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    Sources::of(&root.join("deployment/image_repository/images.toml"), root)
 }
 
 fn parse(text: &str) -> Result<Config, Problems> {
-    Config::parse(text, Path::new("images.toml"), &has_file)
+    Config::parse(text, Path::new("images.toml"), Some(&sources()))
 }
 
 /// The errors of a file whose first line is the version.
@@ -66,7 +68,9 @@ fn the_shipped_file_is_the_whole_contract() {
     let runtimes: Vec<String> = config
         .runtimes
         .iter()
-        .map(|runtime| format!("{} {} {}", runtime.name, runtime.base, runtime.entry_point))
+        .map(|runtime| {
+            format!("{} {} {}", runtime.name, runtime.base, runtime.entry_point.as_ref().unwrap().file)
+        })
         .collect();
     let lambda = "public.ecr.aws/lambda";
     assert_eq!(
@@ -276,7 +280,11 @@ fn upstreams_never_show_a_password() {
 fn a_file_that_is_not_there_or_not_text_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("images.toml");
-    let load = || Config::load(&path, Path::new("images.toml"), dir.path()).unwrap_err().to_string();
+    let load = || {
+        Config::load(&path, Path::new("images.toml"), &Sources::of(&path, dir.path()))
+            .unwrap_err()
+            .to_string()
+    };
     assert!(load().contains("images.toml:1:1: cannot be read: No such file"), "{}", load());
     std::fs::write(&path, b"a = \"\xff\"").unwrap();
     assert!(load().contains("is not UTF-8 text at byte 5"), "{}", load());
@@ -325,10 +333,8 @@ fn terraform_has_exactly_these_variables() {
 
 #[test]
 fn the_shipped_file_finds_its_entry_points() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let file = root.join("deployment/image_repository/images.toml");
-    Config::load(&file, Path::new("images.toml"), &root.join("runtimes"))
-        .unwrap_or_else(|problems| panic!("{problems}"));
+    let file = sources().top.join("deployment/image_repository/images.toml");
+    Config::load(&file, Path::new("images.toml"), &sources()).unwrap_or_else(|problems| panic!("{problems}"));
 }
 
 /// Whatever is in the file, there is an answer: broken at any place, with any line ends.

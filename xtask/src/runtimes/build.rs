@@ -9,14 +9,14 @@ use futures_util::StreamExt as _;
 use registry::{Credential, Digest, Platform, Reference};
 use serde::Serialize;
 
-use super::context::{ContextError, Staged, Staging};
+use super::context::{Staged, Staging};
 use super::decide::{Action, Base, Planned, same_machine};
 use super::key::{INPUTS_LABEL, KEY_LABEL};
 use super::publish::{promote, publish};
 use super::push::{self, BaseLayers, Packed};
 use super::saved::{Provisional, save_and_compare};
-use super::{Context, Engine, LOCAL_REPOSITORY, RuntimeError, State, local_name};
-use crate::docker::{self, Builder, Cache, PrivateConfig, RegistryAuth};
+use super::{Context, Engine, LOCAL_REPOSITORY, RuntimeError, State, local_name, triggers};
+use crate::docker::{self, Builder, Cache, Docker, PrivateConfig, RegistryAuth};
 use crate::process::{Cmd, Killer, Secret};
 
 /// What the names of the directories for images on their way begin with; the process's number follows.
@@ -182,18 +182,14 @@ async fn apply_one(context: &Context, planned: &Planned, shared: &Shared) -> Res
     done.local = local_names(planned);
     let built = match forced {
         Some(fresh) => {
+            check_builder(planned, &engine.docker)?;
+            for pinned in bases.iter().filter_map(BaseLayers::pinned).chain(&planned.needs.stages) {
+                triggers::check(context, pinned).await?;
+            }
             let (staging, files) = (Arc::clone(&whole.staging), planned.context.clone());
             let directory = room.path().to_owned();
-            // docker's legacy builder alone needs a tar file, and only of some contexts.
-            let legacy = engine.docker.builder() == Builder::Legacy;
-            let name = planned.runtime.dockerfile.clone();
-            let (staged, tar) = blocking(move || {
-                let staged = staging.stage(&files, &directory)?;
-                let tar = (legacy && staged.has_ignore_file()).then(|| staged.tar(&name)).transpose()?;
-                Ok::<_, ContextError>((staged, tar))
-            })
-            .await?;
-            build_all(context, planned, &engine, &bases, &(staged, tar), fresh).await?
+            let staged = blocking(move || staging.stage(&files, &directory)).await?;
+            build_all(context, planned, &engine, &bases, &staged, fresh).await?
         }
         None => Vec::new(),
     };
@@ -215,7 +211,7 @@ async fn build_all(
     planned: &Planned,
     engine: &Engine,
     bases: &[BaseLayers],
-    staged: &(Staged, Option<PathBuf>),
+    staged: &Staged,
     fresh: bool,
 ) -> Result<Vec<Provisional>, RuntimeError> {
     let mut built = Vec::new();
@@ -236,6 +232,22 @@ pub(super) async fn blocking<T: Send + 'static, E: Send + 'static>(
         Ok(result) => result,
         Err(panic) => std::panic::resume_unwind(panic.into_panic()),
     }
+}
+
+/// Refuses a Dockerfile with here-documents where the builder takes their lines for instructions.
+fn check_builder(planned: &Planned, docker: &Docker) -> Result<(), RuntimeError> {
+    let Some(line) = planned.dockerfile.heredoc() else { return Ok(()) };
+    let knows = match docker.builder() {
+        Builder::Buildx | Builder::Own => true,
+        // Only clients before docker 23 build with BuildKit without buildx, and bring a BuildKit of that time.
+        Builder::BuildKit => planned.dockerfile.has_syntax(),
+        Builder::Legacy => false,
+    };
+    if knows {
+        return Ok(());
+    }
+    let builder = docker.builder().to_string();
+    Err(RuntimeError::Heredoc { dockerfile: planned.runtime.dockerfile.clone(), line, builder })
 }
 
 /// The build's names in the container client's store, one a platform.
@@ -316,7 +328,7 @@ async fn build_one(
     planned: &Planned,
     engine: &Engine,
     platform: &Platform,
-    (staged, tar): &(Staged, Option<PathBuf>),
+    staged: &Staged,
     pinned: Option<&str>,
     fresh: bool,
     name: &Provisional,
@@ -326,7 +338,27 @@ async fn build_one(
         State::Building { platform: platform.to_string(), base: pinned.unwrap_or("scratch").to_owned() };
     context.progress.state(&planned.name, &state);
     let mut args = runtime.args.clone();
-    args.extend(pinned.map(|pinned| (runtime.base_argument.clone(), pinned.to_owned())));
+    let mut staged = staged.clone();
+    match (pinned, &runtime.base_argument) {
+        (Some(pinned), Some(argument)) => {
+            args.insert(argument.clone(), pinned.to_owned());
+        }
+        // The user's file stays as it is: the builder gets a copy whose FROM names what the base's name was resolved to.
+        (Some(pinned), None) => {
+            let text = planned.dockerfile.pin(&planned.needs, pinned);
+            staged = staged.with_dockerfile(&platform.to_string().replace('/', "-"), text.as_bytes())?;
+        }
+        (None, _) => {}
+    }
+    // docker's legacy builder alone needs a tar file, and only of some contexts.
+    let legacy = engine.docker.builder() == Builder::Legacy;
+    let (tar, dockerfile) = match legacy && staged.has_ignore_file() {
+        true => {
+            let (staged, name) = (staged.clone(), runtime.dockerfile.clone());
+            blocking(move || staged.tar(&name)).await.map(|(tar, name)| (Some(tar), PathBuf::from(name)))?
+        }
+        false => (None, staged.dockerfile.clone()),
+    };
     // A client without `--platform` builds for its engine, which is what was wanted if the two are equal.
     let here = same_machine(platform, &engine.platform);
     let named = !here || engine.docker.has_flag("--platform");
@@ -336,10 +368,10 @@ async fn build_one(
     });
     let build = docker::Build {
         context: match tar {
-            Some(tar) => docker::BuildContext::Tar(tar.clone()),
+            Some(tar) => docker::BuildContext::Tar(tar),
             None => docker::BuildContext::Directory(staged.root.clone()),
         },
-        dockerfile: if tar.is_some() { runtime.dockerfile.clone().into() } else { staged.dockerfile.clone() },
+        dockerfile,
         ignore: staged.ignore.clone(),
         tags: vec![name.name().to_owned()],
         platform: named.then(|| platform.to_string()),

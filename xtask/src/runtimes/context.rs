@@ -14,7 +14,6 @@ use std::sync::{Mutex, PoisonError};
 
 use sha2::{Digest as _, Sha256};
 
-use super::dockerfile::{self, DockerfileError};
 use super::ignore::{Ignore, IgnoreError};
 use super::key::{ContextFile, Mode, sha256};
 
@@ -26,6 +25,9 @@ const PIECE: usize = 256 * 1024;
 
 /// How many of a file's first bytes say whether `ADD` unpacks it: a tar header is as long.
 const MAGIC: usize = 512;
+
+/// What a Dockerfile from outside of its context is called in a tar file.
+const OUTSIDE: &str = ".htc-grid.Dockerfile";
 
 /// Why a context cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -63,9 +65,6 @@ pub enum ContextError {
     /// The ignore file is wrong.
     #[error(transparent)]
     Ignore(#[from] IgnoreError),
-    /// The Dockerfile is missing or names an image that the key would not see.
-    #[error(transparent)]
-    Dockerfile(#[from] DockerfileError),
 }
 
 /// A file or symlink of a context.
@@ -125,12 +124,11 @@ impl BuildContext {
     /// `<dockerfile>.dockerignore` is preferred to `.dockerignore`, as BuildKit prefers it.
     ///
     /// # Errors
-    /// Something cannot be read, is neither file, directory nor symlink, or the ignore file or the Dockerfile is wrong.
+    /// Something cannot be read, is neither file, directory nor symlink, or the ignore file is wrong.
     pub fn read(root: &Path, dockerfile: &str, reads: &Reads) -> Result<Self, ContextError> {
         let path = root.join(dockerfile);
         let bytes = std::fs::read(&path)
             .map_err(|source| ContextError::Read { path: path.display().to_string(), source })?;
-        dockerfile::check(&path, &bytes)?;
         let own = root.join(format!("{dockerfile}.dockerignore"));
         let ignore = Ignore::read(&if own.is_file() { own } else { root.join(IGNORE_FILE) })?;
         let mut context = Self { dockerfile: bytes, entries: BTreeMap::new(), root: root.to_owned() };
@@ -208,12 +206,23 @@ pub struct Staged {
 }
 
 impl Staged {
+    /// The same files with another Dockerfile, whose name ends with `suffix`.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn with_dockerfile(&self, suffix: &str, bytes: &[u8]) -> Result<Self, ContextError> {
+        let dockerfile = self.dockerfile.with_extension(suffix);
+        let ignore = write_dockerfile(&dockerfile, bytes)?;
+        Ok(Self { root: self.root.clone(), dockerfile, ignore })
+    }
+
     /// Whether a builder would find an ignore file in the context.
     pub fn has_ignore_file(&self) -> bool {
         self.root.join(IGNORE_FILE).symlink_metadata().is_ok()
     }
 
-    /// Writes the context and the Dockerfile, under `name`, as one tar file beside them.
+    /// Writes the context and the Dockerfile, under `name`, as one tar file beside them; gives the file and the Dockerfile's name in
+    /// it, which is another one where the Dockerfile stands outside of its context.
     ///
     /// For docker's legacy builder where the context has an ignore file. Of a directory its client leaves out what the file
     /// ignores, and then sends another one, which names the Dockerfile as well
@@ -222,19 +231,34 @@ impl Staged {
     ///
     /// # Errors
     /// It cannot be written.
-    pub fn tar(&self, name: &str) -> Result<PathBuf, ContextError> {
-        let path = self.dockerfile.with_file_name("context.tar");
+    pub fn tar(&self, name: &str) -> Result<(PathBuf, String), ContextError> {
+        let name = if Path::new(name).is_absolute() { OUTSIDE } else { name };
+        let path = self.dockerfile.with_extension("tar");
+        let own = std::fs::read(&self.dockerfile).ok();
         make(&path, || {
             let mut tar = tar::Builder::new(std::io::BufWriter::new(std::fs::File::create(&path)?));
             tar.follow_symlinks(false);
             tar.append_dir_all("", &self.root)?;
-            if !self.root.join(name).exists() {
+            // Of two files with one name the later one counts: a Dockerfile whose FROM is pinned takes the first one's place.
+            let same = std::fs::read(self.root.join(name)).is_ok_and(|bytes| Some(bytes) == own);
+            if !same {
                 tar.append_path_with_name(&self.dockerfile, name)?;
             }
             std::io::Write::flush(&mut tar.into_inner()?)
         })?;
-        Ok(path)
+        Ok((path, name.to_owned()))
     }
+}
+
+/// Writes a Dockerfile, and an ignore file that belongs to it alone and ignores nothing; gives the latter.
+fn write_dockerfile(path: &Path, bytes: &[u8]) -> Result<PathBuf, ContextError> {
+    make(path, || std::fs::write(path, bytes))?;
+    set_time(path, time_of(&sha256(bytes)))?;
+    let mut ignore = path.as_os_str().to_owned();
+    ignore.push(".dockerignore");
+    let ignore = PathBuf::from(ignore);
+    make(&ignore, || std::fs::write(&ignore, "# The context is complete: nothing of it is left out.\n"))?;
+    Ok(ignore)
 }
 
 /// Lays contexts out for the builders of one run. A file that several contexts share is copied once and linked.
@@ -287,10 +311,7 @@ impl Staging {
             set_time(&path, FIRST_TIME)?;
         }
         let dockerfile = directory.join("Dockerfile");
-        make(&dockerfile, || std::fs::write(&dockerfile, &context.dockerfile))?;
-        set_time(&dockerfile, time_of(&sha256(&context.dockerfile)))?;
-        let ignore = directory.join("Dockerfile.dockerignore");
-        make(&ignore, || std::fs::write(&ignore, "# The context is complete: nothing of it is left out.\n"))?;
+        let ignore = write_dockerfile(&dockerfile, &context.dockerfile)?;
         Ok(Staged { root, dockerfile, ignore })
     }
 

@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 
 use super::context::{BuildContext, Entry};
-use super::dockerfile::instructions;
 use super::ignore;
 use super::key::Mode;
+use crate::dockerfile::Dockerfile;
 
 /// How far one symlink leads to another before it is a circle.
 const LINK_LIMIT: usize = 16;
@@ -83,10 +83,12 @@ pub fn copies(
     args: &BTreeMap<String, String>,
     platform: &str,
 ) -> Vec<Copy> {
-    let text = String::from_utf8_lossy(&context.dockerfile);
+    // The plan has read it already.
+    let dockerfile = Dockerfile::parse("Dockerfile", &context.dockerfile);
+    let instructions = dockerfile.map(|dockerfile| dockerfile.instructions()).unwrap_or_default();
     let mut variables = Variables::default();
     let mut stages: Vec<Stage> = Vec::new();
-    for (line, instruction) in instructions(&text) {
+    for (line, instruction) in instructions {
         let (keyword, rest) = split(&instruction);
         match keyword.as_str() {
             "FROM" => {

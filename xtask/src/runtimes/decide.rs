@@ -9,8 +9,9 @@ use serde::Serialize;
 use super::build::blocking;
 use super::context::{BuildContext, Reads};
 use super::key::{INPUTS_LABEL, Inputs, KEY_LABEL};
-use super::{Context, Runtime, RuntimeError, dockerfile, key_tag, local_name};
+use super::{Context, Runtime, RuntimeError, entry_point, key_tag, local_name};
 use crate::docker::{Docker, DockerError};
+use crate::dockerfile::{self, Dockerfile, Needs};
 
 /// How a plan is made.
 #[derive(Clone, Copy, Debug, Default)]
@@ -71,6 +72,8 @@ pub struct Planned {
     pub held: Option<Digest>,
     pub(super) runtime: Runtime,
     pub(super) context: BuildContext,
+    pub(super) dockerfile: Arc<Dockerfile>,
+    pub(super) needs: Needs,
 }
 
 /// A runtime that could not be planned.
@@ -139,18 +142,30 @@ pub async fn plan(
 /// # Errors
 /// The context cannot be read, or the base not resolved.
 pub async fn explain(context: &Context, runtime: &Runtime) -> Result<Inputs, RuntimeError> {
-    inputs(context, runtime, &Arc::default()).await.map(|(inputs, _, _)| inputs)
+    inputs(context, runtime, &Arc::default()).await.map(|read| read.inputs)
 }
 
-async fn inputs(
-    context: &Context,
-    runtime: &Runtime,
-    reads: &Arc<Reads>,
-) -> Result<(Inputs, Option<Base>, BuildContext), RuntimeError> {
-    let (root, dockerfile) = (runtime.context.clone(), runtime.dockerfile.clone());
+/// A runtime's files, read and understood.
+struct Read {
+    inputs: Inputs,
+    base: Option<Base>,
+    files: BuildContext,
+    dockerfile: Dockerfile,
+    needs: Needs,
+}
+
+async fn inputs(context: &Context, runtime: &Runtime, reads: &Arc<Reads>) -> Result<Read, RuntimeError> {
+    let (root, path) = (runtime.context.clone(), runtime.dockerfile.clone());
     let reads = Arc::clone(reads);
-    let mut files = blocking(move || BuildContext::read(&root, &dockerfile, &reads)).await?;
-    files.leave_out(&runtime.leave_out);
+    let mut files = blocking(move || BuildContext::read(&root, &path, &reads)).await?;
+    let shown = context.shown(&runtime.context.join(&runtime.dockerfile));
+    let dockerfile = Dockerfile::parse(&shown, &files.dockerfile)?;
+    let needs = needs(&dockerfile, runtime, &shown)?;
+    if let Some(file) = &runtime.entry_point {
+        let path = runtime.context.join(file);
+        entry_point::check(&path, &context.shown(&path))?;
+    }
+    files.leave_out(&runtime.left_out(&dockerfile));
     let base = resolve(context, runtime).await?;
     let mut platforms: Vec<String> = runtime.platforms.iter().map(Platform::to_string).collect();
     platforms.sort();
@@ -163,7 +178,25 @@ async fn inputs(
         epoch: runtime.epoch.clone(),
         ..Inputs::new(&files.dockerfile, files.files())
     };
-    Ok((inputs, base, files))
+    Ok(Read { inputs, base, files, dockerfile, needs })
+}
+
+/// What the Dockerfile takes from elsewhere: all of it is pinned, or is the base.
+fn needs(dockerfile: &Dockerfile, runtime: &Runtime, shown: &str) -> Result<Needs, RuntimeError> {
+    let needs = dockerfile.needs(&runtime.given())?;
+    let found = match (&needs.base, &runtime.base_argument) {
+        (dockerfile::Base::Argument(_), Some(_)) => return Ok(needs),
+        (dockerfile::Base::Own(own), None) if runtime.base.as_ref() == Some(own) => return Ok(needs),
+        (dockerfile::Base::Scratch, None) if runtime.base.is_none() => return Ok(needs),
+        (dockerfile::Base::Own(own), _) => own.to_string(),
+        (dockerfile::Base::Scratch | dockerfile::Base::Argument(_), _) => "scratch".to_owned(),
+    };
+    let expected = match (&runtime.base_argument, &runtime.base) {
+        (Some(argument), _) => format!("the argument {argument}"),
+        (None, Some(base)) => base.to_string(),
+        (None, None) => "scratch".to_owned(),
+    };
+    Err(RuntimeError::OtherBase { dockerfile: shown.to_owned(), expected, found })
 }
 
 /// A base's digest: its own, else the lock's, else what the upstream says now; never a cache's, which may be a day old.
@@ -186,7 +219,7 @@ async fn plan_one(
     options: Options,
     reads: &Arc<Reads>,
 ) -> Result<Planned, RuntimeError> {
-    let (inputs, base, files) = inputs(context, runtime, reads).await?;
+    let Read { inputs, base, files, dockerfile, needs } = inputs(context, runtime, reads).await?;
     let key = inputs.key();
     let mut planned = Planned {
         name: runtime.name.clone(),
@@ -199,6 +232,8 @@ async fn plan_one(
         held: None,
         runtime: runtime.clone(),
         context: files,
+        dockerfile: Arc::new(dockerfile),
+        needs,
     };
     let decision = match &context.repository {
         Some(repository) => {
@@ -281,7 +316,7 @@ async fn check_platforms(context: &Context, planned: &Planned) -> Result<(), Run
         .iter()
         .filter(|platform| !same_machine(platform, &engine.platform))
         .collect();
-    if foreign.is_empty() || !dockerfile::runs_programs(&planned.context.dockerfile) {
+    if foreign.is_empty() || !planned.dockerfile.runs_programs() {
         return Ok(());
     }
     let named = engine.docker.builder_platforms(context.builder.as_deref()).await?;

@@ -5,7 +5,9 @@ use registry::Digest;
 use super::archive::ArchiveError;
 use super::compare::CompareError;
 use super::context::ContextError;
+use super::entry_point::EntryPointError;
 use crate::docker::DockerError;
+use crate::dockerfile::DockerfileError;
 use crate::error::Exit;
 
 /// Why a runtime could not be planned, built or moved.
@@ -14,6 +16,12 @@ pub enum RuntimeError {
     /// The build context.
     #[error(transparent)]
     Context(#[from] ContextError),
+    /// The Dockerfile.
+    #[error(transparent)]
+    Dockerfile(#[from] DockerfileError),
+    /// The entry point.
+    #[error(transparent)]
+    EntryPoint(#[from] EntryPointError),
     /// The container client or its engine.
     #[error(transparent)]
     Docker(#[from] DockerError),
@@ -38,6 +46,30 @@ pub enum RuntimeError {
         runtime: String,
         /// What is wrong with it.
         source: registry::ReferenceError,
+    },
+    /// The Dockerfile has here-documents, and the builder is older than they are.
+    #[error(
+        "{dockerfile}:{line}: {builder} knows no here-documents and would take their lines for instructions"
+    )]
+    Heredoc {
+        /// The Dockerfile.
+        dockerfile: String,
+        /// The line of the first, from 1.
+        line: usize,
+        /// What builds.
+        builder: String,
+    },
+    /// The Dockerfile names another base than when images.toml was read.
+    #[error(
+        "{dockerfile} builds on {found} now, and built on {expected} when this run began: start it again"
+    )]
+    OtherBase {
+        /// The Dockerfile.
+        dockerfile: String,
+        /// The base that this run works with.
+        expected: String,
+        /// The base now.
+        found: String,
     },
     /// The upstream has no such base.
     #[error("the base {base} does not exist upstream")]
@@ -155,7 +187,12 @@ impl RuntimeError {
         match self {
             Self::Docker(DockerError::NotInstalled { .. }) => Exit::MissingTool,
             Self::Docker(DockerError::UnknownClient { .. }) => Exit::Usage,
-            Self::Context(_) | Self::Name { .. } | Self::BasePlatform { .. } => Exit::Config,
+            Self::Context(_)
+            | Self::Dockerfile(_)
+            | Self::EntryPoint(_)
+            | Self::OtherBase { .. }
+            | Self::Name { .. }
+            | Self::BasePlatform { .. } => Exit::Config,
             Self::BaseUnknown { .. } => Exit::Upstream,
             Self::Registry(_)
             | Self::Moved { .. }
@@ -186,6 +223,9 @@ impl RuntimeError {
                 "the builder used other files than it was given; nothing was pushed, and the image is no longer used: run again, it is built anew (REBUILD_RUNTIMES=true leaves out the builder's cache)"
             }
             Self::Context(ContextError::Changed { .. }) => "run again when nothing writes to it any more",
+            Self::Heredoc { .. } => {
+                "install docker's buildx plugin (docker 23 or newer), or write the lines as one RUN joined by `&&`"
+            }
             _ => return None,
         })
     }

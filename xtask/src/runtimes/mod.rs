@@ -25,7 +25,7 @@ mod compare;
 mod context;
 mod copies;
 mod decide;
-mod dockerfile;
+mod entry_point;
 mod error;
 mod ignore;
 mod key;
@@ -35,10 +35,11 @@ mod saved;
 mod smoke;
 #[cfg(test)]
 mod tests;
+mod triggers;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use build::{Outcome, apply, pull};
@@ -51,6 +52,7 @@ use tokio::sync::OnceCell;
 pub use watch::Watch;
 
 use crate::docker::Docker;
+use crate::dockerfile::{Dockerfile, Given};
 
 /// The local repository's name: what a build is called in the container client's own store.
 pub const LOCAL_REPOSITORY: &str = "lambda";
@@ -62,13 +64,16 @@ pub struct Runtime {
     pub name: String,
     /// The base by its upstream name; `None` for one from scratch.
     pub base: Option<Reference>,
-    /// The build argument that takes the pinned base.
-    pub base_argument: String,
+    /// The build argument that takes the pinned base; `None` where the Dockerfile names its base itself.
+    pub base_argument: Option<String>,
+    /// The file of the context that becomes the entry point, where the Dockerfile takes one.
+    pub entry_point: Option<String>,
     /// The context's directory.
     pub context: PathBuf,
     /// The Dockerfile, relative to the context.
     pub dockerfile: String,
-    /// Files of the context that are other runtimes' alone, so that editing one of them does not rebuild this one.
+    /// Files of the context that are other runtimes' alone, so that editing one of them does not rebuild this one; what the
+    /// Dockerfile may copy stays.
     pub leave_out: BTreeSet<String>,
     /// Build arguments by their logical values.
     pub args: BTreeMap<String, String>,
@@ -78,6 +83,26 @@ pub struct Runtime {
     pub platforms: Vec<Platform>,
     /// Set to build anew although nothing else changed.
     pub epoch: Option<String>,
+}
+
+impl Runtime {
+    /// What the build gives to its Dockerfile.
+    fn given(&self) -> Given<'_> {
+        Given {
+            base: self.base_argument.is_some(),
+            base_argument: self.base_argument.as_deref(),
+            entry_point_argument: None,
+            args: &self.args,
+            target: self.target.as_deref(),
+            platforms: &self.platforms,
+        }
+    }
+
+    /// The files that the build does not see: those of others that its Dockerfile copies nowhere.
+    fn left_out(&self, dockerfile: &Dockerfile) -> BTreeSet<String> {
+        let others = self.leave_out.iter().filter(|file| !dockerfile.may_copy(file, &self.args));
+        others.cloned().collect()
+    }
 }
 
 /// What the builder asks of those who know the configuration, the lock and the account.
@@ -228,6 +253,12 @@ impl Context {
     /// None is installed, or its engine does not answer.
     pub async fn docker(&self) -> Result<&Docker, RuntimeError> {
         self.engine().await.map(|engine| &engine.docker)
+    }
+
+    /// A file's name in errors, which never show where the checkout stands.
+    fn shown(&self, path: &Path) -> String {
+        let below = self.checkout.as_deref().and_then(|top| path.strip_prefix(top).ok());
+        below.unwrap_or(path).display().to_string()
     }
 
     /// Whether a container client was needed so far.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::Runtime;
 use super::context::{BuildContext, Reads};
 use super::key::Inputs;
+use crate::dockerfile::Dockerfile;
 
 /// How often the files are read: they are few and small.
 const EVERY: Duration = Duration::from_millis(250);
@@ -54,7 +55,10 @@ impl Watch {
 fn state(runtime: &Runtime, reads: &Reads) -> String {
     match BuildContext::read(&runtime.context, &runtime.dockerfile, reads) {
         Ok(mut context) => {
-            context.leave_out(&runtime.leave_out);
+            let dockerfile = Dockerfile::parse(&runtime.dockerfile, &context.dockerfile);
+            // One that cannot be read changes nothing here: building it says why.
+            let left_out = dockerfile.map(|dockerfile| runtime.left_out(&dockerfile));
+            context.leave_out(&left_out.unwrap_or_default());
             let inputs = Inputs::new(&context.dockerfile, context.files());
             format!("{} {}", inputs.dockerfile, inputs.context)
         }
@@ -71,7 +75,8 @@ mod tests {
         Runtime {
             name: name.to_owned(),
             base: None,
-            base_argument: "BASE_IMAGE".to_owned(),
+            base_argument: None,
+            entry_point: None,
             context: root.to_owned(),
             dockerfile: "Dockerfile".to_owned(),
             leave_out: [leave_out.to_owned()].into(),

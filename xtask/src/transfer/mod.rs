@@ -149,8 +149,7 @@ impl<'a> Run<'a> {
     async fn plan(&self, leased: bool) -> anyhow::Result<Plan<'a>> {
         let _lane = self.context.printer.progress().lane("looking at what there is");
         let images = async { Ok(self.mirror.plan(self.jobs.clone()).await) };
-        let runtimes =
-            runtimes::plan(&self.builder, &self.config, &self.context.paths, self.request.rebuild_runtimes);
+        let runtimes = runtimes::plan(&self.builder, &self.config, self.request.rebuild_runtimes);
         // Terraform is never dropped in the middle: it got the Ctrl-C itself and is waited for.
         let (resources, images, runtimes) = tokio::try_join!(
             resources::plan(self, leased),

@@ -1,6 +1,7 @@
 //! The runtimes: from images.toml to the builder, and what is seen while it builds.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use registry::{Client, Credentials, Digest, Reference};
@@ -8,21 +9,16 @@ use registry::{Client, Credentials, Digest, Reference};
 use super::Run;
 use crate::commands::Context;
 use crate::config::lock::Lock;
-use crate::config::{Config, RUNTIMES_REPOSITORY};
+use crate::config::{self, Config, RUNTIMES_REPOSITORY};
 use crate::error::ending;
 use crate::runtimes::{
     self, Action, How, Options, Outcome, Planned, Progress, RuntimeError, State, Surroundings,
 };
-use crate::settings::Paths;
 use crate::target::Target;
 use crate::ui::{Lane, Printer, units};
 
 /// `org.opencontainers.image.source`: where the grid that runs the runtimes is at home.
 const SOURCE: &str = "https://github.com/finos/htc-grid";
-/// The Dockerfile's argument that takes the pinned base.
-const BASE_ARGUMENT: &str = "BASE_IMAGE";
-/// The Dockerfile's argument that takes the entry point's file.
-const ENTRY_POINT_ARGUMENT: &str = "ENTRY_POINT";
 
 /// Whether nothing is to be done for a runtime.
 pub(super) fn is_up_to_date(planned: &Planned) -> bool {
@@ -36,10 +32,9 @@ pub(super) fn is_up_to_date(planned: &Planned) -> bool {
 pub(super) async fn plan(
     builder: &runtimes::Context,
     config: &Config,
-    paths: &Paths,
     force: bool,
 ) -> anyhow::Result<Vec<Planned>> {
-    let wanted = config.runtimes.iter().zip(wanted(config, paths)).filter(|(listed, _)| listed.enabled);
+    let wanted = config.runtimes.iter().zip(wanted(config)).filter(|(listed, _)| listed.enabled);
     let wanted: Vec<runtimes::Runtime> = wanted.map(|(_, runtime)| runtime).collect();
     let planned = runtimes::plan(builder, &wanted, Options { force }).await;
     planned
@@ -54,35 +49,48 @@ pub fn explain(name: &str, error: RuntimeError) -> anyhow::Error {
     ending(exit, hint, anyhow::Error::new(error).context(format!("runtime {name}")))
 }
 
-/// The runtimes of images.toml as the builder takes them, in its order and the switched off ones among them: which entry
-/// points there are is part of what each one leaves out.
-pub fn wanted(config: &Config, paths: &Paths) -> Vec<runtimes::Runtime> {
-    let entry_points: BTreeSet<String> =
-        config.runtimes.iter().map(|runtime| runtime.entry_point.clone()).collect();
+/// The runtimes of images.toml as the builder takes them, in its order and the switched off ones among them: what there is of
+/// others in the same context is part of what each one leaves out.
+pub fn wanted(config: &Config) -> Vec<runtimes::Runtime> {
     config
         .runtimes
         .iter()
         .map(|runtime| {
             let mut args = runtime.build_args.clone();
-            args.insert(ENTRY_POINT_ARGUMENT.to_owned(), runtime.entry_point.clone());
+            let entry_point = runtime.entry_point.as_ref();
+            args.extend(entry_point.map(|taken| (taken.argument.clone(), taken.file.clone())));
             runtimes::Runtime {
                 name: runtime.name.clone(),
                 base: Some(runtime.base.clone()),
-                base_argument: BASE_ARGUMENT.to_owned(),
-                context: paths.runtimes(),
-                dockerfile: "Dockerfile".to_owned(),
-                leave_out: entry_points
-                    .iter()
-                    .filter(|file| **file != runtime.entry_point)
-                    .cloned()
-                    .collect(),
+                base_argument: runtime.base_argument.clone(),
+                entry_point: entry_point.map(|taken| taken.file.clone()),
+                context: runtime.context.clone(),
+                dockerfile: below(&runtime.context, &runtime.dockerfile),
+                leave_out: of_others(config, runtime),
                 args,
-                target: None,
+                target: runtime.target.clone(),
                 platforms: runtime.platforms.clone(),
                 epoch: runtime.epoch.clone(),
             }
         })
         .collect()
+}
+
+/// A file's path from the context; its whole path where it stands elsewhere.
+fn below(context: &Path, file: &Path) -> String {
+    file.strip_prefix(context).unwrap_or(file).display().to_string()
+}
+
+/// Entry points and Dockerfiles of the other runtimes in the same context.
+fn of_others(config: &Config, runtime: &config::Runtime) -> BTreeSet<String> {
+    let files = |runtime: &config::Runtime| {
+        let entry_point = runtime.entry_point.as_ref().map(|taken| taken.file.clone());
+        let dockerfile = below(&runtime.context, &runtime.dockerfile);
+        entry_point.into_iter().chain(Some(dockerfile)).collect::<BTreeSet<String>>()
+    };
+    let others = config.runtimes.iter().filter(|other| other.context == runtime.context).flat_map(files);
+    let own = files(runtime);
+    others.filter(|file| !own.contains(file)).collect()
 }
 
 /// Builds, pushes and promotes what the plan says.

@@ -5,6 +5,7 @@
 
 mod json;
 mod template;
+mod tree;
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -39,6 +40,8 @@ struct Wanted {
     deletion_window: Option<u64>,
     admin_roles: Option<Vec<String>>,
     lambda_runtime: Option<String>,
+    /// The runtimes' Dockerfile of the tree that the JSON stands in.
+    dockerfile: Option<tree::Runtimes>,
     notes: Vec<String>,
 }
 
@@ -52,18 +55,22 @@ struct Copy {
     explicit: bool,
 }
 
-/// The images.toml that says what `text`, an images_config.json of any age, says. `shown` is its name in errors.
+/// The images.toml that says what `text`, an images_config.json of any age, says. `shown` is its name in errors. Where it
+/// stands in a tree laid out as HTC-Grid's, with `project` elsewhere, the runtimes are built by that tree's own Dockerfile.
 ///
 /// # Errors
-/// Everything that is wrong with it.
-pub(crate) fn import_config(text: &str, shown: &Path) -> Result<String, Problems> {
+/// Everything that is wrong with it, or with that Dockerfile.
+pub(crate) fn import_config(text: &str, shown: &Path, project: &Path) -> Result<String, Problems> {
+    let tree = tree::of(shown, project)?;
+    let sources = tree.as_ref().map(|(_, sources)| sources.clone());
     let sink = Sink::new(text);
     let wanted = json::parse(text, &sink).map(|members| read(&members, &sink));
-    let wanted = sink.finish(shown, wanted)?;
+    let mut wanted = sink.finish(shown, wanted)?;
+    wanted.dockerfile = tree.map(|(runtimes, _)| runtimes);
     let toml = template::fill(SHIPPED, &wanted)
         .ok_or_else(|| Problems::of_file(shown, "cannot be put into this repository's images.toml"))?;
     // Whatever was overlooked above is found by the one parser that matters.
-    Config::parse(&toml, Path::new("the images.toml made of it"), &|_| true)?;
+    Config::parse(&toml, Path::new("the images.toml made of it"), sources.as_ref())?;
     Ok(toml)
 }
 

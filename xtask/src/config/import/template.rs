@@ -43,7 +43,12 @@ pub(super) fn fill(template: &str, wanted: &Wanted) -> Option<String> {
     };
     for entry in root.table("runtimes").map(|table| table.entries()).unwrap_or_default() {
         if copied(entry.name) {
-            edits.switch_off(&entry);
+            edits.switch_off(&entry, &format!("`{}` is among the images above.", entry.name));
+        } else if let Some(runtimes) = &wanted.dockerfile {
+            match runtimes.entry(&entry) {
+                Some(value) => edits.edits.push((entry.value.place().range(), value)),
+                None => edits.switch_off(&entry, "Not one of HTC-Grid's four: switched off."),
+            }
         }
     }
     if !wanted.notes.is_empty() {
@@ -120,7 +125,7 @@ impl Edits<'_> {
     }
 
     /// Makes a runtime one that is not built.
-    fn switch_off(&mut self, entry: &Entry<'_>) {
+    fn switch_off(&mut self, entry: &Entry<'_>, why: &str) {
         let range = entry.value.place().range();
         let value = self.text.get(range.clone()).unwrap_or_default();
         let off = match value.strip_suffix('}') {
@@ -128,7 +133,7 @@ impl Edits<'_> {
             None => format!("{{ base = {value}, enabled = false }}"),
         };
         let start = self.line_start(range.start);
-        self.edits.push((start..start, format!("# `{}` is among the images above.\n", entry.name)));
+        self.edits.push((start..start, format!("# {why}\n")));
         self.edits.push((range, off));
     }
 

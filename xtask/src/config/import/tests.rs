@@ -26,12 +26,13 @@ const TODAY: &str = r#"{
 const OLD: &str = include_str!("../testdata/images_config_2021.json");
 
 fn import(text: &str) -> Result<String, String> {
-    import_config(text, Path::new("images_config.json")).map_err(|problems| problems.to_string())
+    import_config(text, Path::new("images_config.json"), Path::new("/"))
+        .map_err(|problems| problems.to_string())
 }
 
 fn config(text: &str) -> Config {
     let toml = import(text).unwrap_or_else(|errors| panic!("{errors}"));
-    Config::parse(&toml, Path::new("images.toml"), &|_| true)
+    Config::parse(&toml, Path::new("images.toml"), None)
         .unwrap_or_else(|problems| panic!("{problems}\n{toml}"))
 }
 
@@ -98,7 +99,7 @@ fn the_shape_of_2021() {
 
 #[test]
 fn what_is_shipped_comes_back_as_it_is() {
-    let shipped = Config::parse(SHIPPED, Path::new("images.toml"), &|_| true).unwrap();
+    let shipped = Config::parse(SHIPPED, Path::new("images.toml"), None).unwrap();
     let mut by_line: Vec<_> = shipped.images.iter().collect();
     by_line.sort_by_key(|image| image.line);
     let sources: Vec<String> = by_line

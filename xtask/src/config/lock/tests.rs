@@ -7,7 +7,7 @@ use crate::config::Config;
 const SHIPPED: &str = include_str!("../../../../deployment/image_repository/images.toml");
 
 fn config(text: &str) -> Config {
-    Config::parse(text, Path::new("images.toml"), &|_| true).unwrap_or_else(|problems| panic!("{problems}"))
+    Config::parse(text, Path::new("images.toml"), None).unwrap_or_else(|problems| panic!("{problems}"))
 }
 
 fn reference(text: &str) -> Reference {

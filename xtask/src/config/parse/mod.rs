@@ -11,13 +11,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::reader::{Fields, Node, Place};
 use super::values::platforms;
-use super::{Config, Kms, RUNTIMES_REPOSITORY, RegistrySettings, Repositories, SCHEMA_VERSION, names};
+use super::{
+    Config, Kms, RUNTIMES_REPOSITORY, RegistrySettings, Repositories, SCHEMA_VERSION, Sources, names,
+};
 
 /// ECR takes 50 lifecycle rules to a repository, and each runtime needs two.
 const MAX_RUNTIMES: usize = 24;
 
-/// Reads the whole file; `has_file` says whether runtimes/ holds a file of that name.
-pub(in crate::config) fn config(mut root: Fields<'_>, has_file: &dyn Fn(&str) -> bool) -> Option<Config> {
+/// Reads the whole file; without `sources` the files that it names are not looked at.
+pub(in crate::config) fn config(mut root: Fields<'_>, sources: Option<&Sources>) -> Option<Config> {
     version(&mut root, "images.toml")?;
     let account = root.take("account").and_then(|node| checked(&node, names::account));
     let default_platforms = match root.take("platforms") {
@@ -31,7 +33,7 @@ pub(in crate::config) fn config(mut root: Fields<'_>, has_file: &dyn Fn(&str) ->
         root.table("images").map(|table| images::images(&table, &default_platforms)).unwrap_or_default();
     let runtimes = root
         .table("runtimes")
-        .map(|table| runtimes::runtimes(&table, &default_platforms, has_file))
+        .map(|table| runtimes::runtimes(&table, &default_platforms, sources))
         .unwrap_or_default();
     let prime = upstreams::primes(&mut root, &pull_through);
     let options = repositories(root.table("repositories"));

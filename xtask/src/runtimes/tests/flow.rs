@@ -202,7 +202,7 @@ async fn a_cache_that_is_a_version_behind_is_not_used() {
 async fn several_platforms_give_an_index_and_a_foreign_one_needs_an_emulator_only_to_run() {
     let Some(world) = World::new("platforms").await else { return };
     let mut runtime = world.runtime();
-    runtime.base = None;
+    (runtime.base, runtime.base_argument) = (None, None);
     runtime.platforms = ["linux/amd64", "linux/arm64"].map(|name| name.parse::<Platform>().unwrap()).to_vec();
     let dockerfile = world.files().join("Dockerfile");
     std::fs::write(&dockerfile, "FROM scratch\nCOPY say /say\n").unwrap();

@@ -164,7 +164,8 @@ impl World {
         Runtime {
             name: self.name.clone(),
             base: Some("upstream.example/lambda/base:1".parse().unwrap()),
-            base_argument: "BASE_IMAGE".to_owned(),
+            base_argument: Some("BASE_IMAGE".to_owned()),
+            entry_point: None,
             context: self.files(),
             dockerfile: "Dockerfile".to_owned(),
             leave_out: [].into(),

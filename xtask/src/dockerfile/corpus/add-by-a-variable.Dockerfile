@@ -1,0 +1,4 @@
+ARG BASE_IMAGE
+FROM ${BASE_IMAGE}
+ENV PLACE={{http}} NAME=one
+ADD f $PLACE/$NAME /dir/

@@ -1,0 +1,4 @@
+ARG BASE_IMAGE
+FROM ${BASE_IMAGE}
+ARG NAME=f
+ADD f $NAME dir/${NAME} /dir/

@@ -1,0 +1,3 @@
+﻿FROM {{tools:1}} AS tools
+FROM {{base@}}
+COPY --from=tools /content /content

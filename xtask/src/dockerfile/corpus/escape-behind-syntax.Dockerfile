@@ -1,0 +1,6 @@
+# syntax={{docker/dockerfile@}}
+# escape=`
+ARG BASE_IMAGE
+FROM ${BASE_IMAGE}
+RUN true `
+  && true

@@ -1,0 +1,1 @@
+FROM {{host}}/base:${BUILDARCH}

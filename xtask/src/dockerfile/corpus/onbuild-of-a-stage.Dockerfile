@@ -1,0 +1,5 @@
+ARG BASE_IMAGE
+FROM ${BASE_IMAGE} AS one
+ONBUILD ADD {{http}}/one /one
+FROM one
+COPY f /f

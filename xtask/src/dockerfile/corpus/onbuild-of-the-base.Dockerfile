@@ -1,0 +1,2 @@
+FROM {{triggers@}}
+COPY f /f

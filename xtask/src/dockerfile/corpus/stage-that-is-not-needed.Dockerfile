@@ -1,0 +1,4 @@
+ARG BASE_IMAGE
+FROM {{tools:1}} AS unused
+FROM ${BASE_IMAGE}
+COPY f /f

@@ -1,0 +1,3 @@
+FROM {{base@}} AS amd64
+COPY f /f
+FROM ${TARGETARCH:-{{tools:1}}}

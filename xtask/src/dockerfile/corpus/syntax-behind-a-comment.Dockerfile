@@ -1,0 +1,5 @@
+# This is a comment
+# syntax={{docker/dockerfile:1}}
+ARG BASE_IMAGE
+FROM ${BASE_IMAGE}
+COPY f /f

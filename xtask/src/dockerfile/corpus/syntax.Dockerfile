@@ -1,0 +1,4 @@
+# syntax={{docker/dockerfile:1}}
+ARG BASE_IMAGE
+FROM ${BASE_IMAGE}
+COPY f /f

@@ -1,0 +1,52 @@
+//! The `ONBUILD` triggers of the images that a build begins with: they run with the build, and no line of the Dockerfile shows them.
+//!
+//! Their text is pinned with the image. What they take from elsewhere is not, so it is looked at before the build starts.
+
+use registry::{Kind, Manifest, Reference};
+use serde::Deserialize;
+
+use super::{Context, RuntimeError};
+use crate::dockerfile::check_triggers;
+
+/// The part of an image's configuration that keeps them
+/// (<https://github.com/moby/docker-image-spec/blob/main/spec.md>; OCI's has none).
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Config {
+    config: Option<Process>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+struct Process {
+    on_build: Option<Vec<String>>,
+}
+
+/// Checks the triggers of a pinned image, of every platform that it has.
+///
+/// # Errors
+/// The image cannot be read, or a trigger takes something from elsewhere that is not pinned.
+pub(super) async fn check(context: &Context, image: &Reference) -> Result<(), RuntimeError> {
+    let unreadable = |reason: String| RuntimeError::Unreadable { image: image.to_string(), reason };
+    let get = async |reference: &Reference| {
+        let found = context.client.manifest(reference).await?;
+        found.ok_or_else(|| unreadable("it is not there".to_owned()))
+    };
+    let mut manifests: Vec<Manifest> = vec![get(image).await?];
+    if manifests[0].kind() == Kind::Index {
+        let index = manifests[0].index().map_err(|error| unreadable(error.to_string()))?;
+        manifests.clear();
+        for child in index.manifests.iter().filter(|child| child.attests().is_none()) {
+            manifests.push(get(&image.with_digest(child.digest)).await?);
+        }
+    }
+    for manifest in &manifests {
+        let found = manifest.image().map_err(|error| unreadable(error.to_string()))?;
+        let Some(config) = found.config else { continue };
+        let bytes = context.client.blob_bytes(image, &config).await?;
+        let config: Config = serde_json::from_slice(&bytes).map_err(|error| unreadable(error.to_string()))?;
+        let triggers = config.config.and_then(|process| process.on_build).unwrap_or_default();
+        check_triggers(&image.to_string(), &triggers)?;
+    }
+    Ok(())
+}
