@@ -13,7 +13,7 @@ use e2e::{
 use sample_upstreams::MIRRORED;
 use serde_json::Value;
 
-const RUNTIMES: [&str; 10] = [
+const RUNTIMES: [&str; 15] = [
     "provided",
     "python3.8",
     "dotnet5.0",
@@ -24,6 +24,11 @@ const RUNTIMES: [&str; 10] = [
     "java21",
     "dotnet8",
     "nodejs22",
+    "python3.14",
+    "java25",
+    "nodejs24",
+    "dotnet10",
+    "java17.al2023",
 ];
 
 #[test]

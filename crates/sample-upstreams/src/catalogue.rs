@@ -142,7 +142,7 @@ const fn base(
 }
 
 /// The bases of the Lambda runtimes, and the image that Lambda functions are built in.
-pub const RUNTIME_BASES: [Image; 11] = [
+pub const RUNTIME_BASES: [Image; 16] = [
     base("lambda/provided", "al2", Format::Docker, &[Content::RootFs, Content::Provided]),
     base(
         "lambda/provided",
@@ -198,6 +198,36 @@ pub const RUNTIME_BASES: [Image; 11] = [
         Format::Oci,
         &[Content::RootFs, Content::Managed, Content::Noise("nodejs 22", 2 * MIB)],
     ),
+    base(
+        "lambda/python",
+        "3.14",
+        Format::Oci,
+        &[Content::RootFs, Content::Managed, Content::Noise("python 3.14", 2 * MIB)],
+    ),
+    base(
+        "lambda/java",
+        "25",
+        Format::Oci,
+        &[Content::RootFs, Content::Managed, Content::Noise("java 25", 4 * MIB)],
+    ),
+    base(
+        "lambda/nodejs",
+        "24",
+        Format::Oci,
+        &[Content::RootFs, Content::Managed, Content::Noise("nodejs 24", 2 * MIB)],
+    ),
+    base(
+        "lambda/dotnet",
+        "10",
+        Format::Oci,
+        &[Content::RootFs, Content::Managed, Content::Noise("dotnet 10", 3 * MIB)],
+    ),
+    base(
+        "lambda/java",
+        "17.al2023",
+        Format::Oci,
+        &[Content::RootFs, Content::Managed, Content::Noise("java 17 al2023", 4 * MIB)],
+    ),
     Image {
         registry: "public.ecr.aws",
         repository: "sam/build-python3.11",
@@ -235,7 +265,7 @@ mod tests {
     #[test]
     fn no_two_images_have_the_same_name_and_both_formats_occur() {
         let names: std::collections::BTreeSet<_> = images().map(|image| (image.path(), image.tag)).collect();
-        assert_eq!(names.len(), 16);
+        assert_eq!(names.len(), 21);
         for format in [Format::Oci, Format::Docker] {
             assert!(MIRRORED.iter().any(|image| image.format == format));
             assert!(RUNTIME_BASES.iter().any(|image| image.format == format));

@@ -8,7 +8,7 @@ use registry::mirror::{Job, Mirror};
 use serde::Serialize;
 
 use super::Context;
-use crate::config::{Config, RUNTIMES_REPOSITORY};
+use crate::config::{Config, RUNTIMES_REPOSITORY, support};
 use crate::error::{Exit, FailWith as _};
 use crate::target::Target;
 use crate::transfer::jobs;
@@ -40,6 +40,9 @@ struct Listed {
     age: Option<u64>,
     /// `same`, `behind`, `absent`, `built here`, or empty where there is no upstream.
     upstream: String,
+    /// The day on which the support of a runtime's base ended, where it has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    base_support_ended: Option<String>,
 }
 
 impl ListImages {
@@ -54,10 +57,16 @@ impl ListImages {
             return uris(context, &config, &target).await;
         }
         let upstream = context.interrupt.guard(compare(context, &config, &target)).await?;
-        let listed = match &target.account {
+        let mut listed = match &target.account {
             Some(_) => in_account(&config, &target, &upstream, self.all).await?,
             None => in_registry(context, &config, &target, &upstream).await?,
         };
+        let today = support::today();
+        for image in listed.iter_mut().filter(|image| image.repository == RUNTIMES_REPOSITORY) {
+            let runtime = config.runtimes.iter().find(|runtime| Some(&runtime.name) == image.tag.as_ref());
+            let day = runtime.and_then(|runtime| support::ended(&runtime.base, today));
+            image.base_support_ended = day.map(|day| day.to_string());
+        }
         let mut table = Table::new(["REPOSITORY", "TAG", "SIZE", "AGE", "UPSTREAM", "DIGEST"]);
         let dash = || "-".to_owned();
         for image in &listed {
@@ -66,7 +75,11 @@ impl ListImages {
                 image.tag.clone().unwrap_or_else(dash),
                 image.size.map_or_else(dash, units::bytes),
                 image.age.map_or_else(dash, |age| units::age(Duration::from_secs(age))),
-                if image.upstream.is_empty() { dash() } else { image.upstream.clone() },
+                match (&image.base_support_ended, image.upstream.as_str()) {
+                    (Some(day), upstream) => format!("{upstream}, base's support ended {day}"),
+                    (None, "") => dash(),
+                    (None, upstream) => upstream.to_owned(),
+                },
                 image.digest.clone().unwrap_or_else(dash),
             ]);
         }
@@ -148,6 +161,7 @@ async fn in_account(
                     size: Some(image.size),
                     age: u64::try_from(image.pushed).ok().map(|pushed| now.saturating_sub(pushed)),
                     upstream: verdict,
+                    base_support_ended: None,
                 });
             }
         }
@@ -160,6 +174,7 @@ async fn in_account(
                 size: None,
                 age: None,
                 upstream: String::new(),
+                base_support_ended: None,
             });
         }
         listed[before..].sort_by(|a, b| a.tag.cmp(&b.tag));
@@ -195,6 +210,7 @@ async fn in_registry(
                 size: None,
                 age: None,
                 upstream: verdict.unwrap_or_else(|| "built here".to_owned()),
+                base_support_ended: None,
             });
         }
     }

@@ -29,6 +29,7 @@ mod parse;
 pub(crate) mod problem;
 mod reader;
 mod sources;
+pub(crate) mod support;
 pub(crate) mod tfvars;
 pub(crate) mod values;
 

@@ -86,9 +86,14 @@ fn the_shipped_file_is_the_whole_contract() {
             format!("java21 {lambda}/java:21 lambda_entry_point.sh"),
             format!("dotnet8 {lambda}/dotnet:8 lambda_entry_point.sh"),
             format!("nodejs22 {lambda}/nodejs:22 lambda_entry_point.sh"),
+            format!("python3.14 {lambda}/python:3.14 lambda_entry_point.sh"),
+            format!("java25 {lambda}/java:25 lambda_entry_point.sh"),
+            format!("nodejs24 {lambda}/nodejs:24 lambda_entry_point.sh"),
+            format!("dotnet10 {lambda}/dotnet:10 lambda_entry_point.sh"),
+            format!("java17.al2023 {lambda}/java:17.al2023 lambda_entry_point.sh"),
         ]
     );
-    assert_eq!(config.enabled_runtimes().count(), 10);
+    assert_eq!(config.enabled_runtimes().count(), 15);
     assert_eq!(config.prime.len(), 1);
     assert_eq!(config.prime[0].repository, "ecr-public/sam/build-python3.11");
     assert_eq!(config.prime[0].upstream.to_string(), "public.ecr.aws/sam/build-python3.11:1");
@@ -119,7 +124,7 @@ fn the_examples_in_the_comments_work() {
     assert_eq!(config.registry.blob_mounting, Some(true));
     assert_eq!(config.upstreams["docker.io"], "https://artifactory.example.com/docker-remote");
     assert_eq!(config.tags["cost-centre"], "risk");
-    assert_eq!((config.images.len(), config.runtimes.len(), config.pull_through.len()), (6, 11, 4));
+    assert_eq!((config.images.len(), config.runtimes.len(), config.pull_through.len()), (6, 16, 4));
 }
 
 #[test]
@@ -314,7 +319,7 @@ fn terraform_gets_what_is_not_there_yet() {
         })
     );
     assert_eq!(vars["existing_pull_through_cache_rules"], serde_json::json!({ "quay": "quay.io" }));
-    assert_eq!(vars["runtimes"]["tags"].as_array().map(Vec::len), Some(10));
+    assert_eq!(vars["runtimes"]["tags"].as_array().map(Vec::len), Some(15));
     assert_eq!((&vars["tag"], &vars["region"]), (&"mainline".into(), &"eu-west-1".into()));
 }
 

@@ -306,3 +306,21 @@ impl Board {
 pub(super) fn short(job: &Job) -> String {
     format!("{}:{}", job.target.repository(), job.target.tag().unwrap_or_default())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_runtime_alone_brings_no_image_and_primes_nothing() {
+        let shipped = include_str!("../../../deployment/image_repository/images.toml");
+        let config = Config::parse(shipped, std::path::Path::new("images.toml"), None).unwrap();
+        for name in ["provided", "lambda:provided"] {
+            let config = only(config.clone(), &[name.to_owned()]).unwrap();
+            let enabled: Vec<&str> = config.enabled_runtimes().map(|runtime| runtime.name.as_str()).collect();
+            assert_eq!(enabled, ["provided"]);
+            assert!(config.images.is_empty() && config.prime.is_empty(), "{name}");
+        }
+        assert!(only(config, &["lambda:none".to_owned()]).is_err());
+    }
+}

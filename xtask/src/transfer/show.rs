@@ -11,7 +11,7 @@ use super::images::short;
 use super::{Done, Plan, Run};
 use crate::aws::{OtherRegion, proof};
 use crate::commands::Context;
-use crate::config::RUNTIMES_REPOSITORY;
+use crate::config::{Config, RUNTIMES_REPOSITORY, support};
 use crate::error::{Exit, FailWith as _, ending, exit_of, render};
 use crate::http::UNKNOWN_CA;
 use crate::runtimes;
@@ -174,7 +174,23 @@ pub(super) fn plan(context: &Context, run: &Run<'_>, plan: &Plan<'_>) {
             ));
         }
     }
+    if let Some(warning) = unsupported(&run.config) {
+        printer.warn(warning);
+    }
     printer.line(sums(plan));
+}
+
+/// The bases whose support has ended, in one line.
+fn unsupported(config: &Config) -> Option<String> {
+    let today = support::today();
+    let ended: Vec<String> = config
+        .enabled_runtimes()
+        .filter_map(|runtime| {
+            let day = support::ended(&runtime.base, today)?;
+            Some(format!("{} ({}, {day})", runtime.name, runtime.base))
+        })
+        .collect();
+    (!ended.is_empty()).then(|| format!("the support of these bases has ended: {}", ended.join(", ")))
 }
 
 /// The registries that do not answer, each with its images that are left as they are.

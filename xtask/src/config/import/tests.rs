@@ -58,7 +58,7 @@ fn the_shape_of_today() {
         (14, &["Admin".to_owned()][..])
     );
     assert_eq!(config.prime[0].repository, "ecr-public/sam/build-python3.12");
-    assert_eq!((config.pull_through.len(), config.enabled_runtimes().count()), (3, 10));
+    assert_eq!((config.pull_through.len(), config.enabled_runtimes().count()), (3, 15));
     let toml = import(TODAY).unwrap();
     assert!(
         toml.contains("# region is not kept here: give it by REGION=... on the command line.\n"),
@@ -92,7 +92,7 @@ fn the_shape_of_2021() {
         .map(|runtime| runtime.name.as_str())
         .collect();
     assert_eq!(off, ["provided", "python3.8"], "their tags belong to images");
-    assert_eq!(config.runtimes.len(), 10);
+    assert_eq!(config.runtimes.len(), 15);
     assert!(config.repositories.contains(&"aws-balancer".to_owned()), "a repository without an image");
     assert!(import(OLD).unwrap().contains("# k8s.gcr.io gets nothing new"));
 }
