@@ -20,6 +20,7 @@ mod grid;
 mod http;
 mod project;
 mod registry;
+mod relay;
 mod run;
 mod world;
 
@@ -32,6 +33,7 @@ pub use grid::{BUCKET, INIT, INTERRUPTED, STATE, TERRAFORM};
 pub use http::{Response, get, request};
 pub use project::Project;
 pub use registry::DebianRegistry;
+pub use relay::Relay;
 pub use run::{Ended, Run, Running};
 pub use world::{Images, World};
 

@@ -100,6 +100,23 @@ pub fn hand_down(name: &str, value: impl Into<OsString>) {
     }
 }
 
+/// What programs that are started from here get in the place of all variables whose names begin so.
+static IN_PLACE_OF: std::sync::Mutex<Option<(&'static str, Vec<(String, String)>)>> =
+    std::sync::Mutex::new(None);
+
+/// Gives these variables, and no other whose name begins with `prefix`, to every program that is started from here on.
+pub fn hand_down_in_place_of(prefix: &'static str, variables: Vec<(String, String)>) {
+    if let Ok(mut place) = IN_PLACE_OF.lock() {
+        *place = Some((prefix, variables));
+    }
+}
+
+/// The names of this process's own variables that begin so.
+fn names_with(prefix: &str) -> impl Iterator<Item = OsString> {
+    let prefix = prefix.as_bytes().to_vec();
+    std::env::vars_os().map(|(name, _)| name).filter(move |name| name.as_encoded_bytes().starts_with(&prefix))
+}
+
 /// A program with its arguments, environment and input.
 #[derive(Clone, Debug)]
 pub struct Cmd {
@@ -185,6 +202,11 @@ impl Cmd {
     pub fn env_remove(mut self, key: impl Into<OsString>) -> Self {
         self.env.push((key.into(), None));
         self
+    }
+
+    /// Removes every inherited environment variable whose name begins so.
+    pub fn env_remove_all(self, prefix: &str) -> Self {
+        names_with(prefix).fold(self, |command, name| command.env_remove(name))
     }
 
     /// Sets the working directory.
@@ -319,6 +341,14 @@ impl Cmd {
         for (key, value) in HANDED_DOWN.lock().map(|variables| variables.clone()).unwrap_or_default() {
             expression = expression.env(key, value);
         }
+        if let Some((prefix, variables)) = IN_PLACE_OF.lock().ok().and_then(|place| place.clone()) {
+            // Of two words about one variable duct takes the first.
+            let others =
+                names_with(prefix).filter(|name| !variables.iter().any(|(known, _)| *name == **known));
+            expression = others.fold(expression, |expression, name| expression.env_remove(name));
+            expression =
+                variables.into_iter().fold(expression, |expression, (key, value)| expression.env(key, value));
+        }
         for (key, value) in &self.env {
             expression = match value {
                 Some(value) => expression.env(key, value),
@@ -366,6 +396,14 @@ mod tests {
         let error = Cmd::new("sh").args(["-c", "echo why >&2; exit 3"]).read().unwrap_err();
         assert_eq!(error.tail(), ["why"]);
         assert!(error.to_string().contains("exit status: 3"), "{error}");
+    }
+
+    #[test]
+    fn variables_are_taken_by_their_beginning() {
+        let seen = Cmd::new("env").env_remove_all("CARGO").read().unwrap();
+        assert!(std::env::vars().any(|(name, _)| name.starts_with("CARGO")), "cargo runs this");
+        assert!(!seen.lines().any(|line| line.starts_with("CARGO")), "{seen}");
+        assert!(seen.contains("PATH="), "{seen}");
     }
 
     #[test]

@@ -51,11 +51,18 @@ impl Settings {
         let tag = global.tag.clone().or_else(|| env("TAG")).unwrap_or_else(|| DEFAULT_TAG.into());
         check_tag(&tag)?;
         let upstreams = global.upstream.clone();
+        let region = global.region.clone().or_else(|| env("REGION")).or_else(|| env("HTCGRID_REGION"));
+        region.as_deref().map_or(Ok(()), check_region)?;
+        let state_bucket =
+            global.state_bucket.clone().or_else(|| env("S3_IMAGE_TFSTATE_HTCGRID_BUCKET_NAME"));
+        state_bucket.as_deref().map_or(Ok(()), check_bucket)?;
+        let state_key = global.state_key.clone().unwrap_or_else(|| STATE_KEY.into());
+        check_key(&state_key)?;
         Ok(Self {
             tag,
-            region: global.region.clone().or_else(|| env("REGION")).or_else(|| env("HTCGRID_REGION")),
-            state_bucket: global.state_bucket.clone().or_else(|| env("S3_IMAGE_TFSTATE_HTCGRID_BUCKET_NAME")),
-            state_key: global.state_key.clone().unwrap_or_else(|| STATE_KEY.into()),
+            region,
+            state_bucket,
+            state_key,
             lock_timeout: std::time::Duration::from_secs(global.lock_timeout),
             profile: global.profile.clone(),
             expect_account: global.expect_account.clone(),
@@ -75,6 +82,56 @@ fn check_tag(tag: &str) -> anyhow::Result<()> {
         return Ok(());
     }
     Err(failure(Exit::Usage, format!("TAG {tag:?} is not 1 to 100 letters, digits, `-` or `_`")))
+}
+
+/// The shape of a region's name in every partition
+/// (<https://github.com/boto/botocore/blob/develop/botocore/data/partitions.json>, `regionRegex`). One that is not known yet is
+/// tried.
+fn check_region(region: &str) -> anyhow::Result<()> {
+    let parts: Vec<&str> = region.split('-').collect();
+    let is_word = |part: &&str| !part.is_empty() && part.chars().all(|c| c.is_ascii_lowercase());
+    if let [names @ .., number] = parts.as_slice()
+        && names.len() >= 2
+        && names.iter().all(is_word)
+    {
+        if !number.is_empty() && number.chars().all(|c| c.is_ascii_digit()) {
+            return Ok(());
+        }
+        let zone = number.trim_end_matches(|c: char| c.is_ascii_lowercase());
+        if zone != *number && !zone.is_empty() && zone.chars().all(|c| c.is_ascii_digit()) {
+            let of = region.trim_end_matches(|c: char| c.is_ascii_lowercase());
+            return Err(failure(
+                Exit::Usage,
+                format!("REGION {region:?} is an availability zone: its region is {of}"),
+            ));
+        }
+    }
+    Err(failure(Exit::Usage, format!("REGION {region:?} is no region's name, as in eu-west-1")))
+}
+
+/// A bucket is named, not addressed.
+fn check_bucket(bucket: &str) -> anyhow::Result<()> {
+    if !bucket.contains([':', '/']) {
+        return Ok(());
+    }
+    let rest = bucket.strip_prefix("s3://").or_else(|| bucket.rsplit_once(":::").map(|(_, rest)| rest));
+    let name = rest.and_then(|rest| rest.split('/').next()).filter(|name| !name.is_empty());
+    let message = format!("the state bucket {bucket:?} is an address: the bucket's name alone is wanted");
+    let error = Err(failure(Exit::Usage, message));
+    match name {
+        Some(name) => error.hint(Exit::Usage, format!("say {name}; --state-key names the object in it")),
+        None => error.exit(Exit::Usage),
+    }
+}
+
+/// What terraform's backend would refuse later (<https://developer.hashicorp.com/terraform/language/backend/s3#key>).
+fn check_key(key: &str) -> anyhow::Result<()> {
+    if key.is_empty() || key.starts_with('/') || key.ends_with('/') {
+        let message =
+            format!("--state-key {key:?} is no key of a state: it neither begins nor ends with `/`");
+        return Err(failure(Exit::Usage, message));
+    }
+    Ok(())
 }
 
 /// Where this project's files are.
@@ -177,6 +234,36 @@ mod tests {
         let both = both.unwrap();
         assert_eq!((both.tag.as_str(), both.region.as_deref()), ("dev", Some("us-east-1")));
         assert_eq!(resolve("xtask init-images", &[("TAG", "")]).unwrap().tag, "mainline");
+    }
+
+    #[test]
+    fn regions_buckets_and_keys_are_names() {
+        for region in
+            ["eu-west-1", "us-gov-west-1", "cn-north-1", "us-isob-east-1", "eusc-de-east-1", "xx-new-12"]
+        {
+            assert_eq!(
+                resolve(&format!("xtask init-images --region {region}"), &[]).unwrap().region.as_deref(),
+                Some(region)
+            );
+        }
+        for (line, words) in [
+            ("--region eu-west-1a", "\"eu-west-1a\" is an availability zone: its region is eu-west-1"),
+            ("--region Ireland", "no region's name"),
+            ("--region eu-west", "no region's name"),
+            ("--region eu-west-1.", "no region's name"),
+            ("--state-bucket s3://grid/x", "\"s3://grid/x\" is an address"),
+            ("--state-bucket arn:aws:s3:::grid", "is an address"),
+            ("--state-key /x", "neither begins nor ends"),
+            ("--state-key x/", "neither begins nor ends"),
+        ] {
+            let error = resolve(&format!("xtask init-images {line}"), &[]).unwrap_err().to_string();
+            assert!(error.contains(words), "{line}: {error}");
+        }
+        let hint = crate::error::render(
+            &resolve("xtask init-images --state-bucket arn:aws:s3:::grid", &[]).unwrap_err(),
+        );
+        assert!(hint.contains("hint: say grid;"), "{hint}");
+        assert!(resolve("xtask init-images", &[("REGION", "eu-west-1a")]).is_err());
     }
 
     #[test]

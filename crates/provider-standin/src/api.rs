@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Value as Json, json};
 use url::{Host, Url};
 
+use crate::keys::Keys;
 use crate::tags::TagRules;
 
 /// Where the emulator listens.
@@ -162,8 +163,7 @@ pub(crate) struct Identity {
 pub(crate) struct Api {
     http: reqwest::Client,
     endpoint: Url,
-    access_key: String,
-    session_token: Option<String>,
+    keys: Keys,
     patience: Patience,
     pub(crate) region: String,
     pub(crate) tags: TagRules,
@@ -173,11 +173,10 @@ impl Api {
     /// A client for the emulator that the environment names.
     pub(crate) fn from_env(region: String, tags: TagRules) -> Result<Self, EndpointError> {
         let endpoint = loopback(std::env::var(ENDPOINT).ok().as_deref())?;
-        let access_key = std::env::var("AWS_ACCESS_KEY_ID").unwrap_or_else(|_| "local".to_owned());
-        let session_token = std::env::var("AWS_SESSION_TOKEN").ok().filter(|token| !token.is_empty());
+        let keys = Keys::from_env();
         // A proxy of the machine has no business between two programs on it.
         let http = reqwest::Client::builder().no_proxy().build().map_err(EndpointError::Client)?;
-        Ok(Self { http, endpoint, access_key, session_token, patience: Patience::REAL, region, tags })
+        Ok(Self { http, endpoint, keys, patience: Patience::REAL, region, tags })
     }
 
     /// A client that nobody answers.
@@ -188,8 +187,7 @@ impl Api {
         Self {
             http,
             endpoint,
-            access_key: "local".to_owned(),
-            session_token: None,
+            keys: Keys::Static { access_key: "local".to_owned(), session_token: None },
             patience: Patience::REAL,
             region: region.to_owned(),
             tags,
@@ -255,7 +253,9 @@ impl Api {
         let unreachable = |source| ApiError::Unreachable { service, action: action.to_owned(), source };
         let mut attempts = 1;
         loop {
-            let response = fill(self.request(service)).send().await.map_err(unreachable)?;
+            let (access_key, session_token) = self.keys.current(&self.http).await.map_err(unreachable)?;
+            let request = self.request(service, &access_key, session_token.as_deref());
+            let response = fill(request).send().await.map_err(unreachable)?;
             let status = response.status().as_u16();
             let request_id = response.headers().get("x-amzn-requestid").and_then(|id| id.to_str().ok());
             let request_id = request_id.unwrap_or_default().to_owned();
@@ -283,18 +283,23 @@ impl Api {
     }
 
     /// A request with a signature's shape and no signature: the emulator reads region and service from its scope.
-    fn request(&self, service: Service) -> reqwest::RequestBuilder {
+    fn request(
+        &self,
+        service: Service,
+        access_key: &str,
+        session_token: Option<&str>,
+    ) -> reqwest::RequestBuilder {
         let now = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
         let authorization = format!(
             "AWS4-HMAC-SHA256 Credential={}/{}/{}/{}/aws4_request, SignedHeaders=host;x-amz-date, Signature={:064}",
-            self.access_key,
+            access_key,
             &now[..8],
             self.region,
             service.scope(),
             0
         );
         let mut request = self.http.post(self.endpoint.clone());
-        if let Some(token) = &self.session_token {
+        if let Some(token) = session_token {
             request = request.header("x-amz-security-token", token);
         }
         request

@@ -7,6 +7,7 @@
 mod api;
 mod data;
 mod handshake;
+mod keys;
 mod plan;
 mod protocol;
 mod resources;

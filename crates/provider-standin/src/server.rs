@@ -99,7 +99,7 @@ impl StandIn {
         Ok(self.api()?.in_region(text(object, "region")))
     }
 
-    fn configure(&self, config: Option<DynamicValue>) -> anyhow::Result<Api> {
+    async fn configure(&self, config: Option<DynamicValue>) -> anyhow::Result<Api> {
         let config = object(config)?.unwrap_or_default();
         let from_env = || std::env::var("AWS_REGION").or_else(|_| std::env::var("AWS_DEFAULT_REGION")).ok();
         let region = text(&config, "region").map(str::to_owned).or_else(from_env);
@@ -117,6 +117,12 @@ impl StandIn {
             rules.ignored_prefixes = strings("key_prefixes");
         }
         let api = Api::from_env(region, rules)?;
+        let allowed = config.get("allowed_account_ids").map(Value::elements).unwrap_or_default();
+        if !allowed.is_empty() {
+            let account = api.identity().await?.account;
+            let is_allowed = allowed.iter().filter_map(Value::as_str).any(|allowed| allowed == account);
+            anyhow::ensure!(is_allowed, "AWS account ID not allowed: {account}");
+        }
         let mut slot = self.api.write().map_err(|_| anyhow!("the provider's configuration is lost"))?;
         *slot = Some(Arc::new(api.clone()));
         Ok(api)
@@ -290,7 +296,7 @@ impl Provider for StandIn {
         &self,
         request: Request<configure_provider::Request>,
     ) -> Result<Response<configure_provider::Response>, Status> {
-        let diagnostic = match self.configure(request.into_inner().config) {
+        let diagnostic = match self.configure(request.into_inner().config).await {
             Ok(api) => warning(
                 "AWS is emulated on this machine",
                 format!(

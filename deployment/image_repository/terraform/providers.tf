@@ -27,6 +27,9 @@ locals {
 provider "aws" {
   region = var.region
 
+  # Credentials of another account than the one that was planned for are refused before anything is read.
+  allowed_account_ids = var.account_id == null ? null : [var.account_id]
+
   default_tags {
     tags = merge(var.tags, { "${local.mark_prefix}${var.tag}" = "used" })
   }

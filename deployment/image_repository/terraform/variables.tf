@@ -4,6 +4,17 @@ variable "region" {
   default     = "eu-west-1"
 }
 
+variable "account_id" {
+  description = "The account that the resources belong to; null takes whichever the credentials belong to."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.account_id == null ? true : can(regex("^[0-9]{12}$", var.account_id))
+    error_message = "An AWS account's ID has 12 digits."
+  }
+}
+
 variable "tag" {
   description = "The grid's TAG: it names the key's alias and the mark on what this grid uses."
   type        = string

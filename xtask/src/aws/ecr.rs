@@ -221,6 +221,9 @@ impl Ecr {
     }
 }
 
+/// The one part of AWS whose credentials ECR Public knows.
+pub const PUBLIC_PARTITION: &str = "aws";
+
 /// A token for ECR Public, whose API lives in us-east-1 alone:
 /// <https://docs.aws.amazon.com/AmazonECR/latest/public/public-registry-auth.html>
 ///

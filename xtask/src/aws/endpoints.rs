@@ -1,6 +1,9 @@
 //! Hosts of AWS that no SDK crate here knows: CloudFormation's, which is asked without one, and the registry's other
 //! names. All else is the SDK's, which knows every partition.
 
+use aws_config::SdkConfig;
+use aws_types::service_config::ServiceConfigKey;
+
 /// Which of a service's endpoints are wanted (AWS_USE_FIPS_ENDPOINT, AWS_USE_DUALSTACK_ENDPOINT, or the profile's
 /// `use_fips_endpoint` and `use_dualstack_endpoint`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,6 +66,16 @@ const PARTITIONS: [Partition; 8] = [
     },
     Partition { regions: "", suffix: "amazonaws.com", dual_stack: "api.aws", registries: "on.aws" },
 ];
+
+/// Where the user says that a service is, as the SDK's own clients read it: AWS_ENDPOINT_URL_<SERVICE>, the profile's `services`,
+/// AWS_ENDPOINT_URL, `endpoint_url`; nowhere with AWS_IGNORE_CONFIGURED_ENDPOINT_URLS
+/// (<https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html>).
+pub fn configured(config: &SdkConfig, service: &str) -> Option<String> {
+    let key = ServiceConfigKey::builder().service_id(service).env("AWS_ENDPOINT_URL").profile("endpoint_url");
+    let key = key.build().ok()?;
+    let own = config.service_config().and_then(|of_user| of_user.load_config(key));
+    own.or_else(|| config.endpoint_url().map(str::to_owned))
+}
 
 fn partition(region: &str) -> &'static Partition {
     let [.., all_others] = &PARTITIONS;

@@ -1,8 +1,10 @@
 //! What AWS's errors mean for the user.
 
+use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_ecr::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
+use super::profile::Source;
 use crate::error::{Exit, ending};
 use crate::http::UNKNOWN_CA;
 
@@ -11,25 +13,53 @@ pub fn explain<E>(error: SdkError<E, HttpResponse>, action: &str) -> anyhow::Err
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {
-    explain_with(error, action, std::env::var("AWS_PROFILE").ok().as_deref())
-}
-
-/// [`explain`], for the credentials of `profile`.
-pub fn explain_with<E>(error: SdkError<E, HttpResponse>, action: &str, profile: Option<&str>) -> anyhow::Error
-where
-    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
-{
     let code = error.code().unwrap_or_default().to_owned();
     let status = error.raw_response().map(|response| response.status().as_u16());
     let words = words(&error);
-    // The chain of credential providers hides its reason in the innermost causes.
-    let told = DisplayErrorContext(&error).to_string();
-    let (exit, hint) = if code.is_empty() && is_about_sso(&told) {
-        (Exit::Credentials, Some(sso_login(profile)))
-    } else {
-        advice(&code, status, &told, action)
+    let (exit, hint) = match provider_error(&error) {
+        Some(_) => (Exit::Credentials, Some(OVER.to_owned())),
+        None => advice(&code, status, &DisplayErrorContext(&error).to_string(), action),
     };
     ending(exit, hint, anyhow::anyhow!("{action}: {words}"))
+}
+
+/// What to do where there were credentials, and are none any more.
+const OVER: &str = "the credentials of this run have ended: log in again and re-run; nothing is lost";
+
+/// The error of who gives the credentials, where a request was not even sent for want of them.
+fn provider_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a CredentialsError> {
+    std::iter::successors(Some(error), |error| error.source()).find_map(|cause| cause.downcast_ref())
+}
+
+/// Why there are no credentials, and what to do about it: by what the profile says and by the kind of the error.
+pub(super) fn no_credentials(
+    error: CredentialsError,
+    profile: Option<&str>,
+    source: &Source,
+) -> anyhow::Error {
+    let words = innermost(&error);
+    let name = profile.unwrap_or("default");
+    let found = DisplayErrorContext(&error).to_string();
+    let hint = match (source, &error) {
+        _ if found.contains("certificate") => UNKNOWN_CA.to_owned(),
+        (Source::Sso, _) => sign_in("aws sso login", profile),
+        (Source::Login, _) => sign_in("aws login", profile),
+        (Source::Process, _) => format!(
+            "the credential_process of the AWS profile {name} failed: run it by hand, or take another profile with --profile"
+        ),
+        (Source::Role { .. }, _) => format!(
+            "the role of the AWS profile {name} could not be assumed: look at its source_profile, and at whom the role trusts"
+        ),
+        (Source::Other, CredentialsError::InvalidConfiguration(_)) => {
+            format!("correct the AWS profile {name} in ~/.aws/config or ~/.aws/credentials")
+        }
+        (Source::Other, CredentialsError::CredentialsNotLoaded(_)) => {
+            "no AWS credentials were found: set AWS_PROFILE, run `aws sso login` or `aws configure`, or use --local".to_owned()
+        }
+        (Source::Other, _) => format!("look at the AWS profile {name} and at the AWS_* variables, or take another profile with --profile"),
+    };
+    let error = anyhow::anyhow!("no AWS credentials: {words}");
+    ending(Exit::Credentials, Some(hint), error)
 }
 
 /// AWS's own message where it answered, else why it did not.
@@ -63,19 +93,13 @@ fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
     }
 }
 
-/// Whether the provider of credentials failed for want of a single sign-on: its token is missing, has ended or is refused
-/// (<https://github.com/smithy-lang/smithy-rs/tree/main/aws/rust-runtime/aws-config/src/sso>).
-fn is_about_sso(words: &str) -> bool {
-    ["SSO token", "/sso/cache/", "UnauthorizedException"].iter().any(|sign| words.contains(sign))
-}
-
-fn sso_login(profile: Option<&str>) -> String {
+fn sign_in(command: &str, profile: Option<&str>) -> String {
     let profile = match profile.filter(|name| !name.is_empty()) {
         Some(name) if name.contains(char::is_whitespace) => format!(" --profile {name:?}"),
         Some(name) => format!(" --profile {name}"),
         None => String::new(),
     };
-    format!("nobody is signed in, or no longer: `aws sso login{profile}`, then re-run")
+    format!("nobody is signed in, or no longer: `{command}{profile}`, then re-run")
 }
 
 /// What to do about the refusal of an action: AWS says in its message whose policy it was that refused
@@ -114,7 +138,10 @@ fn advice(code: &str, status: Option<u16>, words: &str, action: &str) -> (Exit, 
             "the session has expired: log in again (for SSO: `aws sso login`) and re-run; nothing is lost",
         ),
         "InvalidClientTokenId" | "UnrecognizedClientException" | "InvalidAccessKeyId" | "InvalidToken" => {
-            credentials("AWS does not know this access key: check AWS_PROFILE and the AWS_* variables")
+            credentials(
+                "AWS does not know this access key here: check AWS_PROFILE and the AWS_* variables; a region that is not enabled \
+                 in the account answers the same (REGION=)",
+            )
         }
         "SignatureDoesNotMatch" | "RequestTimeTooSkewed" | "InvalidSignatureException" => credentials(
             "AWS refuses the signature: is this machine's clock right, and the secret key the access key's own?",
@@ -136,9 +163,6 @@ fn advice(code: &str, status: Option<u16>, words: &str, action: &str) -> (Exit, 
         _ if code.is_empty() && words.contains("certificate") => {
             (Exit::Registry, Some(UNKNOWN_CA.to_owned()))
         }
-        _ if code.is_empty() && words.contains("credential") => credentials(
-            "no AWS credentials were found: set AWS_PROFILE, run `aws sso login` or `aws configure`, or use --local",
-        ),
         _ if code.is_empty() && status.is_none() => {
             (Exit::Registry, Some("is the network up, and is REGION a region of AWS?".to_owned()))
         }
@@ -156,7 +180,7 @@ mod tests {
         assert!(hint("ExpiredTokenException", Some(400), "").contains("aws sso login"));
         assert!(hint("AccessDeniedException", Some(400), "").contains("ecr:PutImage"));
         assert!(hint("RequestTimeTooSkewed", Some(403), "").contains("clock"));
-        assert!(hint("", None, "no providers in chain provided credentials").contains("--local"));
+        assert!(hint("InvalidClientTokenId", Some(403), "").contains("not enabled"));
         assert!(hint("", None, "dns error").contains("network"));
         assert!(hint("", None, "invalid peer certificate: UnknownIssuer").contains("AWS_CA_BUNDLE"));
         assert_eq!(advice("ServerException", Some(500), "", "x").0, Exit::Registry);
@@ -184,17 +208,33 @@ mod tests {
     }
 
     #[test]
-    fn a_single_sign_on_that_is_over_names_the_login_of_its_profile() {
-        for words in [
-            "failed to load the cached SSO token",
-            "the SSO token has expired and cannot be refreshed",
-            "failed to read `/home/anna/.aws/sso/cache/bdd240c8.json`",
+    fn who_gives_no_credentials_is_told_by_the_profile_and_the_kind_of_the_error() {
+        let not_loaded = || CredentialsError::not_loaded("nothing");
+        let failed = || CredentialsError::provider_error("exit status: 3");
+        let role = Source::Role { mfa: None };
+        for (error, profile, source, hint) in [
+            (not_loaded(), None, &Source::Other, "no AWS credentials were found"),
+            (failed(), Some("bank"), &Source::Other, "look at the AWS profile bank"),
+            (
+                CredentialsError::invalid_configuration("loop"),
+                Some("bank"),
+                &Source::Other,
+                "correct the AWS profile bank",
+            ),
+            (failed(), Some("bank"), &Source::Process, "credential_process of the AWS profile bank"),
+            (failed(), Some("bank"), &role, "role of the AWS profile bank"),
+            (failed(), Some("bank"), &Source::Sso, "`aws sso login --profile bank`"),
+            (failed(), Some("my bank"), &Source::Sso, "`aws sso login --profile \"my bank\"`"),
+            (failed(), None, &Source::Login, "`aws login`"),
+            (
+                CredentialsError::provider_error("invalid peer certificate"),
+                None,
+                &Source::Sso,
+                "AWS_CA_BUNDLE",
+            ),
         ] {
-            assert!(is_about_sso(words), "{words}");
+            let said = crate::error::render(&no_credentials(error, profile, source));
+            assert!(said.contains("no AWS credentials: ") && said.contains(hint), "{said}");
         }
-        assert!(!is_about_sso("no providers in chain provided credentials"));
-        assert!(sso_login(Some("bank")).contains("`aws sso login --profile bank`"));
-        assert!(sso_login(Some("my bank")).contains("`aws sso login --profile \"my bank\"`"));
-        assert!(sso_login(None).contains("`aws sso login`"));
     }
 }

@@ -64,7 +64,7 @@ pub async fn has_alias(aws: &Aws, http: &reqwest::Client, key: &str, alias: &str
 }
 
 async fn call(aws: &Aws, http: &reqwest::Client, action: &str, input: Value) -> anyhow::Result<Value> {
-    let url = match aws.config().endpoint_url() {
+    let url = match endpoints::configured(aws.config(), "KMS") {
         Some(url) => url.trim_end_matches('/').to_owned() + "/",
         None => format!("https://{}/", endpoints::kms(aws.region(), aws.variant())),
     };

@@ -5,24 +5,39 @@ pub mod ecr;
 pub mod encryption;
 pub mod endpoints;
 pub mod errors;
+mod handout;
 pub mod kms;
 pub mod lease;
+mod mfa;
 mod patience;
 mod process_id;
+mod profile;
 pub mod proof;
 pub mod registry_settings;
+mod resolved;
 pub mod stack;
 pub mod state;
 pub mod store;
 
+use std::sync::Arc;
+
 use anyhow::Context as _;
+use aws_config::default_provider::{use_dual_stack, use_fips};
 use aws_config::meta::region::ProvideRegion as _;
-use aws_config::profile::ProfileFileRegionProvider;
+use aws_config::profile::{ProfileFileCredentialsProvider, ProfileFileRegionProvider};
+use aws_config::provider_config::ProviderConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
-use aws_sdk_ecr::config::Credentials;
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::{ProvideCredentials as _, SharedCredentialsProvider};
 
 use crate::error::{Exit, FailWith as _, failure};
 use crate::settings::{DEFAULT_REGION, Settings};
+use handout::Handout;
+use profile::{Chosen, Profiles, Source};
+use resolved::Resolved;
+
+/// Services whose endpoints the programs that are started here ask for, by the SDKs' names for them.
+const SERVICES: [&str; 5] = ["S3", "STS", "ECR", "KMS", "IAM"];
 
 /// Where AWS is, where that is not AWS itself.
 #[derive(Clone, Debug)]
@@ -38,6 +53,8 @@ pub struct Aws {
     region: String,
     identity: Identity,
     other_regions: Vec<OtherRegion>,
+    /// None where AWS is emulated.
+    handout: Option<Arc<Handout>>,
 }
 
 /// A region that other tools of this shell would work in.
@@ -75,9 +92,16 @@ impl Aws {
         expected_account: Option<&str>,
         endpoint: Option<&Endpoint>,
         http: reqwest::Client,
+        ask: Ask<'_>,
     ) -> anyhow::Result<Self> {
-        let (config, region, other_regions) = configure(settings, endpoint, http).await;
-        let identity = identify(&config, profile_name(settings).as_deref()).await?;
+        let Configured { config, region, other_regions, profile, source } = match endpoint {
+            Some(endpoint) => emulated(settings, endpoint, http),
+            None => configure(settings, http, ask).await?,
+        };
+        let provider = config.credentials_provider().context("no AWS credentials")?;
+        let given = provider.provide_credentials().await;
+        given.map_err(|error| errors::no_credentials(error, profile.as_deref(), &source))?;
+        let identity = identify(&config).await?;
         for expected in [settings.expect_account.as_deref(), expected_account].into_iter().flatten() {
             if identity.account != expected {
                 return Err(failure(
@@ -90,7 +114,55 @@ impl Aws {
                 );
             }
         }
-        Ok(Self { config, region, identity, other_regions })
+        let handout = match endpoint {
+            Some(_) => None,
+            None => Some(Arc::new(Handout::start(provider).await?)),
+        };
+        Ok(Self { config, region, identity, other_regions, handout })
+    }
+
+    /// What stands in the place of every AWS_* variable for a program that is started here: it finds this run's credentials and
+    /// endpoints, and nothing else that this machine has to say about AWS.
+    pub fn environment(&self) -> Vec<(String, String)> {
+        let mut variables: Vec<(String, String)> = [
+            ("AWS_REGION", self.region.as_str()),
+            ("AWS_DEFAULT_REGION", self.region.as_str()),
+            ("AWS_CONFIG_FILE", "/dev/null"),
+            ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null"),
+            ("AWS_EC2_METADATA_DISABLED", "true"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into();
+        let mut set = |name: &str, value: String| variables.push((name.to_owned(), value));
+        if let Some(url) = self.config.endpoint_url() {
+            set("AWS_ENDPOINT_URL", url.to_owned());
+        }
+        let Some(handout) = &self.handout else {
+            set("AWS_ACCESS_KEY_ID", EMULATED_KEY.to_owned());
+            set("AWS_SECRET_ACCESS_KEY", EMULATED_KEY.to_owned());
+            return variables;
+        };
+        for (name, value) in handout.environment() {
+            set(name, value);
+        }
+        for service in SERVICES {
+            let own = endpoints::configured(&self.config, service);
+            if let Some(url) = own.filter(|url| self.config.endpoint_url() != Some(url)) {
+                set(&format!("AWS_ENDPOINT_URL_{service}"), url);
+            }
+        }
+        let variant = self.variant();
+        for (name, on) in
+            [("AWS_USE_FIPS_ENDPOINT", variant.fips), ("AWS_USE_DUALSTACK_ENDPOINT", variant.dual_stack)]
+        {
+            if on {
+                set(name, "true".to_owned());
+            }
+        }
+        if let Some(bundle) = std::env::var("AWS_CA_BUNDLE").ok().filter(|bundle| !bundle.is_empty()) {
+            set("AWS_CA_BUNDLE", bundle);
+        }
+        variables
     }
 
     /// The SDK's configuration.
@@ -122,52 +194,100 @@ impl Aws {
     }
 }
 
-/// The chain of aws-config, with our HTTP client, and the region by our precedence.
-async fn configure(
-    settings: &Settings,
-    endpoint: Option<&Endpoint>,
-    http: reqwest::Client,
-) -> (SdkConfig, String, Vec<OtherRegion>) {
-    let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(crate::http::for_sdk(http));
-    if let Some(profile) = &settings.profile {
-        loader = loader.profile_name(profile);
+/// Asks the user something; none where nobody is there to answer.
+pub type Ask<'a> = &'a (dyn Fn(&str) -> Option<String> + Sync);
+
+/// The keys under which the emulated AWS is called.
+const EMULATED_KEY: &str = "local";
+
+/// What the user's settings, the environment and the profiles come to.
+struct Configured {
+    config: SdkConfig,
+    region: String,
+    other_regions: Vec<OtherRegion>,
+    /// The profile that the user named.
+    profile: Option<String>,
+    source: Source,
+}
+
+/// The emulated AWS. Nothing of AWS is read from the shell, from files or from the machine: a word there about endpoints,
+/// credentials or signatures would be about another AWS.
+fn emulated(settings: &Settings, endpoint: &Endpoint, http: reqwest::Client) -> Configured {
+    let region = settings.region.clone().unwrap_or_else(|| DEFAULT_REGION.to_owned());
+    let keys = Credentials::new(EMULATED_KEY, EMULATED_KEY, None, None, "--local");
+    let config = SdkConfig::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .http_client(crate::http::for_sdk(http))
+        .region(Region::new(region.clone()))
+        .endpoint_url(&endpoint.url)
+        .credentials_provider(SharedCredentialsProvider::new(keys))
+        .build();
+    Configured { config, region, other_regions: Vec::new(), profile: None, source: Source::Other }
+}
+
+/// The chain of aws-config, with our HTTP client, the profile that the aws CLI would take, and the region by our precedence.
+async fn configure(settings: &Settings, http: reqwest::Client, ask: Ask<'_>) -> anyhow::Result<Configured> {
+    let env = |name: &str| std::env::var(name).ok();
+    let chosen = profile::chosen(settings.profile.as_deref(), env);
+    let profiles = Profiles::read().await?;
+    if let Some(chosen) = &chosen {
+        profiles.check(chosen)?;
+    }
+    let client = crate::http::for_sdk(http);
+    let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(client.clone());
+    let name = chosen.as_ref().map_or("default", |chosen| chosen.name.as_str());
+    match &chosen {
+        Some(chosen) => loader = loader.profile_name(&chosen.name),
+        None if env("AWS_PROFILE").is_some() => {
+            loader = loader.profile_name("default").profile_files(profile::with_a_default());
+        }
+        None => {}
     }
     if let Some(region) = &settings.region {
         loader = loader.region(Region::new(region.clone()));
     }
-    let mut profile = None;
-    if let Some(endpoint) = endpoint {
-        // The emulator takes any key; the user's own must not even be looked for.
-        loader = loader
-            .endpoint_url(&endpoint.url)
-            .credentials_provider(Credentials::new("local", "local", None, None, "--local"));
-        if settings.region.is_none() {
-            loader = loader.region(Region::new(DEFAULT_REGION));
-        }
-    } else {
-        profile = profile_region(settings).await;
+    let profile_region = profile_region(chosen.as_ref()).await;
+    let region = settings.region.clone().or_else(|| env("AWS_REGION")).filter(|region| !region.is_empty());
+    let region = region.or_else(|| profile_region.as_ref().map(|by| by.region.clone()));
+    let region = Region::new(region.unwrap_or_else(|| DEFAULT_REGION.to_owned()));
+
+    let by_flag = chosen.as_ref().is_some_and(Chosen::by_flag);
+    let keys_in_shell = env("AWS_ACCESS_KEY_ID").is_some_and(|key| !key.is_empty());
+    let source = if keys_in_shell && !by_flag { Source::Other } else { profiles.source(name) };
+    let provider =
+        ProviderConfig::without_region().with_region(Some(region.clone())).with_http_client(client.clone());
+    let (fips, dual_stack) = (
+        use_fips::use_fips_provider(&provider).await,
+        use_dual_stack::use_dual_stack_provider(&provider).await,
+    );
+    let provider = provider.with_use_fips(fips).with_use_dual_stack(dual_stack);
+    if let Source::Role { mfa: Some(serial) } = &source {
+        let role = mfa::Role::new(&profiles, name, serial)?;
+        loader = loader.credentials_provider(role.assume(&provider, region, client, ask).await?);
+    } else if by_flag {
+        // Of what stands in the shell and in the files, the flag is the latest word: keys in the shell do not overrule it.
+        let named = ProfileFileCredentialsProvider::builder().configure(&provider).profile_name(name).build();
+        loader = loader.credentials_provider(named);
     }
     let config = loader.load().await;
     let region = config.region().map_or_else(|| DEFAULT_REGION.to_owned(), ToString::to_string);
-    let config = config.into_builder().region(Region::new(region.clone())).build();
-    let others = other_regions(&region, profile, |name| std::env::var(name).ok());
-    (config, region, others)
-}
-
-/// The profile that the user chose; the default one otherwise.
-fn profile_name(settings: &Settings) -> Option<String> {
-    settings.profile.clone().or_else(|| std::env::var("AWS_PROFILE").ok())
+    let provider = config.credentials_provider();
+    let mut config = config.into_builder().region(Region::new(region.clone()));
+    if let Some(source) = provider {
+        config = config.credentials_provider(SharedCredentialsProvider::new(Resolved::new(source)));
+    }
+    let other_regions = other_regions(&region, profile_region, env);
+    let profile = chosen.map(|chosen| chosen.name);
+    Ok(Configured { config: config.build(), region, other_regions, profile, source })
 }
 
 /// The region of the profile that is in use.
-async fn profile_region(settings: &Settings) -> Option<OtherRegion> {
+async fn profile_region(chosen: Option<&Chosen>) -> Option<OtherRegion> {
     let mut provider = ProfileFileRegionProvider::builder();
-    if let Some(name) = &settings.profile {
-        provider = provider.profile_name(name);
-    }
+    let name = chosen.map_or("default", |chosen| &chosen.name);
+    provider = provider.profile_name(name);
     let region = provider.build().region().await?.to_string();
-    let by = format!("the AWS profile {}", profile_name(settings).as_deref().unwrap_or("default"));
-    Some(OtherRegion { by, region })
+    Some(OtherRegion { by: format!("the AWS profile {name}"), region })
 }
 
 /// The region chosen here and the one that other tools of this shell would use may differ.
@@ -185,12 +305,12 @@ fn other_regions(
         .collect()
 }
 
-async fn identify(config: &SdkConfig, profile: Option<&str>) -> anyhow::Result<Identity> {
+async fn identify(config: &SdkConfig) -> anyhow::Result<Identity> {
     let answer = aws_sdk_sts::Client::new(config)
         .get_caller_identity()
         .send()
         .await
-        .map_err(|error| errors::explain_with(error, "sts:GetCallerIdentity", profile))
+        .map_err(|error| errors::explain(error, "sts:GetCallerIdentity"))
         .context("could not find out whose AWS credentials these are")?;
     let account = answer.account.context("sts:GetCallerIdentity named no account")?;
     Ok(Identity { account, arn: answer.arn.unwrap_or_default() })

@@ -12,7 +12,8 @@ use aws_sdk_ecr::config::ProvideCredentials as _;
 use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
 use aws_sigv4::sign::v4::SigningParams;
 
-use super::{Aws, endpoints};
+use super::profile::Source;
+use super::{Aws, endpoints, errors};
 use crate::error::{Exit, FailWith as _, failure};
 
 /// The output that names the bucket of the images' terraform state.
@@ -57,7 +58,7 @@ pub async fn outputs(
 }
 
 fn endpoint(aws: &Aws) -> String {
-    match aws.config().endpoint_url() {
+    match endpoints::configured(aws.config(), "CloudFormation") {
         Some(url) => url.trim_end_matches('/').to_owned() + "/",
         None => format!("https://{}/", endpoints::cloudformation(aws.region(), aws.variant())),
     }
@@ -76,7 +77,11 @@ pub(super) async fn signed(
     body: String,
 ) -> anyhow::Result<reqwest::Request> {
     let provider = config.credentials_provider().context("no AWS credentials")?;
-    let identity = provider.provide_credentials().await.context("no AWS credentials")?.into();
+    let identity = provider
+        .provide_credentials()
+        .await
+        .map_err(|error| errors::no_credentials(error, None, &Source::Other))?
+        .into();
     let parameters = SigningParams::builder()
         .identity(&identity)
         .region(region)

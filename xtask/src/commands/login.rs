@@ -5,8 +5,9 @@ use clap::Args;
 
 use super::Context;
 use crate::aws::ecr::{self, Ecr, Token};
+use crate::credentials::DockerCredentials;
 use crate::docker::Docker;
-use crate::error::{Exit, FailWith as _};
+use crate::error::{Exit, FailWith as _, failure};
 
 /// Log docker in to the account's ECR; not needed before transfer-images, which has its own token
 #[derive(Debug, Args)]
@@ -30,7 +31,18 @@ impl EcrLogin {
     /// AWS gives no token or docker refuses it.
     pub async fn run(self, context: &Context) -> anyhow::Result<()> {
         let aws = context.aws(None).await?;
-        login(context, &Ecr::new(&aws).token().await?).await
+        let token = Ecr::new(&aws).token().await?;
+        // It asks AWS itself whenever docker wants a token, and refuses to keep one.
+        if DockerCredentials::from_env().helper(&token.host).exit(Exit::Credentials)?.as_deref()
+            == Some(ECR_HELPER)
+        {
+            context.printer.line(format!(
+                "no login is needed: docker's configuration names docker-credential-{ECR_HELPER} for {}",
+                token.host
+            ));
+            return Ok(());
+        }
+        login(context, &token).await
     }
 }
 
@@ -41,6 +53,17 @@ impl PublicEcrLogin {
     /// AWS gives no token or docker refuses it.
     pub async fn run(self, context: &Context) -> anyhow::Result<()> {
         let aws = context.aws(None).await?;
+        let partition = aws.identity().partition();
+        if partition != ecr::PUBLIC_PARTITION {
+            return Err(failure(
+                Exit::Credentials,
+                format!("ECR Public is of the partition {}, and these credentials are of {partition}", ecr::PUBLIC_PARTITION),
+            ))
+            .hint(
+                Exit::Credentials,
+                "take credentials of an account in the partition aws, or do without: public.ecr.aws needs no login",
+            );
+        }
         login(context, &ecr::public_token(&aws).await?).await
     }
 }
@@ -55,6 +78,9 @@ impl DockerRegistryLogin {
         PublicEcrLogin {}.run(context).await
     }
 }
+
+/// The name of Amazon's own credential helper (<https://github.com/awslabs/amazon-ecr-credential-helper>).
+const ECR_HELPER: &str = "ecr-login";
 
 /// `docker login` for the user's own configuration.
 async fn login(context: &Context, token: &Token) -> anyhow::Result<()> {

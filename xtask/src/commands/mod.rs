@@ -17,6 +17,7 @@ pub mod test;
 pub mod transfer;
 
 use std::collections::BTreeMap;
+use std::io::IsTerminal as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,6 +40,9 @@ use crate::ui::Printer;
 
 /// How long the real sources may take to answer, before the demo takes its own.
 const PROBE_BOUND: Duration = Duration::from_secs(2);
+
+/// How every variable of AWS's begins.
+const AWS_VARIABLES: &str = "AWS_";
 
 /// Where the terraform state is kept.
 pub struct StateBucketName {
@@ -67,6 +71,9 @@ pub struct Context {
 
 impl Context {
     fn new(cli: &Cli) -> anyhow::Result<Self> {
+        if cli.global.local {
+            process::hand_down_in_place_of(AWS_VARIABLES, Vec::new());
+        }
         let printer = Printer::new(cli.global.format, cli.global.verbose);
         crate::ui::listen(&printer);
         let tls = crate::http::tls()?;
@@ -100,8 +107,14 @@ impl Context {
     /// As [`Aws::connect`].
     pub async fn aws(&self, expected_account: Option<&str>) -> anyhow::Result<Aws> {
         let endpoint = self.endpoint().await?;
-        let aws =
-            Aws::connect(&self.settings, expected_account, endpoint.as_ref(), self.http.clone()).await?;
+        // A code is typed by a person: what a script hands to this program's input is meant for another question.
+        let ask = |question: &str| {
+            let terminal = std::io::stdin().is_terminal();
+            terminal.then(|| self.printer.ask(question, &self.interrupt)).flatten()
+        };
+        let http = self.http.clone();
+        let aws = Aws::connect(&self.settings, expected_account, endpoint.as_ref(), http, &ask).await?;
+        process::hand_down_in_place_of(AWS_VARIABLES, aws.environment());
         for other in aws.other_regions() {
             let told = format!("{} says {}; this run works in {}", other.by, other.region, aws.region());
             self.printer.warn(told);
@@ -143,16 +156,6 @@ impl Context {
     pub fn upstream_arguments(&self) -> Vec<String> {
         let pairs = self.settings.upstreams.iter();
         pairs.flat_map(|(host, url)| ["--upstream".to_owned(), format!("{host}={url}")]).collect()
-    }
-
-    /// The environment of a program that works with the same AWS.
-    pub fn aws_environment(&self, aws: &Aws) -> Vec<(&'static str, String)> {
-        let mut variables = match aws.config().endpoint_url() {
-            Some(url) if self.settings.local => emulated::environment(url, aws.region()),
-            _ => vec![("AWS_REGION", aws.region().to_owned())],
-        };
-        variables.extend(self.settings.profile.clone().map(|profile| ("AWS_PROFILE", profile)));
-        variables
     }
 
     /// images.toml.

@@ -305,7 +305,7 @@ fn terraform_gets_what_is_not_there_yet() {
         ]),
         pull_through: BTreeMap::from([("quay".into(), "quay.io".into()), ("other".into(), "ghcr.io".into())]),
     };
-    let vars = config.tfvars("mainline", "eu-west-1", &existing);
+    let vars = config.tfvars("mainline", "eu-west-1", "123456789012", &existing);
     assert_eq!(vars["repositories"].as_array().map(Vec::len), Some(10));
     assert_eq!(
         vars["existing_repositories"],
@@ -330,7 +330,7 @@ fn terraform_has_exactly_these_variables() {
     let mut declared: Vec<&str> =
         module.lines().filter_map(|line| line.strip_prefix("variable \"")?.strip_suffix("\" {")).collect();
     declared.sort_unstable();
-    let vars = parse(SHIPPED).unwrap().tfvars("t", "eu-west-1", &Existing::default());
+    let vars = parse(SHIPPED).unwrap().tfvars("t", "eu-west-1", "123456789012", &Existing::default());
     let mut given: Vec<&str> = vars.as_object().unwrap().keys().map(String::as_str).collect();
     given.sort_unstable();
     assert_eq!(given, declared);

@@ -18,7 +18,7 @@ pub(crate) struct Existing {
 impl Config {
     /// The variables file. Of what exists only that is handed on which the grid uses, so that somebody else's new
     /// repository does not change the plan.
-    pub(crate) fn tfvars(&self, tag: &str, region: &str, existing: &Existing) -> Value {
+    pub(crate) fn tfvars(&self, tag: &str, region: &str, account: &str, existing: &Existing) -> Value {
         let created: Vec<&String> =
             self.repositories.iter().filter(|name| !existing.repositories.contains_key(*name)).collect();
         let used: BTreeMap<&String, &String> =
@@ -42,6 +42,7 @@ impl Config {
         json!({
             "tag": tag,
             "region": region,
+            "account_id": account,
             "repositories": created,
             "existing_repositories": used,
             "pull_through_cache_rules": rules,

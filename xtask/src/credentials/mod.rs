@@ -9,6 +9,7 @@
 
 mod file;
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -120,9 +121,19 @@ impl DockerCredentials {
         Ok(config.stored(registry))
     }
 
+    /// The helper that knows a registry, by its name without `docker-credential-`.
+    ///
+    /// # Errors
+    /// The file is broken.
+    pub(crate) fn helper(&self, registry: &str) -> Result<Option<String>, CredentialError> {
+        Ok(self.config()?.and_then(|config| config.helper(registry).map(str::to_owned)))
+    }
+
     fn config(&self) -> Result<Option<DockerConfig>, CredentialError> {
         let Some(path) = self.dir.as_ref().map(|dir| dir.join("config.json")) else { return Ok(None) };
         let text = match std::fs::read(path) {
+            // Docker takes an empty file for none.
+            Ok(bytes) if bytes.is_empty() => return Ok(None),
             Ok(bytes) => bytes,
             Err(why) if why.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(CredentialError::Unreadable { shown: self.shown.clone(), source }),
@@ -140,11 +151,18 @@ impl DockerCredentials {
         if let Some(path) = &self.path {
             command = command.env("PATH", path);
         }
-        let ended = command.end().map_err(|source| CredentialError::HelperMissing {
-            registry: registry.to_owned(),
-            shown: self.shown.clone(),
-            source: Box::new(source),
-        })?;
+        let ended = match command.end() {
+            Ok(ended) => ended,
+            // Whatever needs no credentials goes on without it, as a public image does.
+            Err(ProcessError::Missing { program }) => {
+                warn_once(&program, &self.shown);
+                return Ok(None);
+            }
+            Err(source) => {
+                let (registry, shown) = (registry.to_owned(), self.shown.clone());
+                return Err(CredentialError::HelperMissing { registry, shown, source: Box::new(source) });
+            }
+        };
         if !ended.success {
             if ended.stdout.contains(NOT_FOUND) || ended.stderr.contains(NOT_FOUND) {
                 return Ok(None);
@@ -174,6 +192,16 @@ impl DockerCredentials {
             (TOKEN_USER, false) => Some(Credential::IdentityToken(secret)),
             (_, false) => Some(Credential::Basic { username, password: secret }),
         })
+    }
+}
+
+/// Says that a helper is missing, once for each.
+fn warn_once(program: &str, shown: &str) {
+    static SAID: std::sync::Mutex<BTreeSet<String>> = std::sync::Mutex::new(BTreeSet::new());
+    if SAID.lock().is_ok_and(|mut said| said.insert(program.to_owned())) {
+        tracing::warn!(
+            "{shown} names {program}, which is not in PATH: registries are asked without its credentials"
+        );
     }
 }
 

@@ -132,7 +132,7 @@ fn broken_files_are_clear_errors_without_what_stands_in_them() {
         ),
         ("{\"credsStore\": \"../hunter2\"}", "credsStore is not the name of a credential helper"),
         ("{\"credHelpers\": {\"x\": 1}}", "credHelpers.\"x\" is not the name of a credential helper"),
-        ("", "is not JSON from line 1, column 0 on"),
+        (" ", "is not JSON from line 1, column 1 on"),
     ] {
         let fixture = Fixture::new(text);
         assert_eq!(
@@ -146,12 +146,6 @@ fn broken_files_are_clear_errors_without_what_stands_in_them() {
 #[test]
 fn a_helper_that_breaks_is_named_and_never_quoted() {
     let config = |name: &str| format!("{{\"credsStore\": \"{name}\"}}");
-    let missing = Fixture::new(&config("no-such-helper")).error("ghcr.io");
-    assert_eq!(
-        missing,
-        "the credential helper for ghcr.io that ~/.docker/config.json names does not run | \
-         docker-credential-no-such-helper is not installed or not in PATH"
-    );
     let run = |script: &str| Fixture::new(&config("x")).helper("x", script).error("ghcr.io");
     assert_eq!(
         run("echo 'the keychain is locked'; exit 1"),
@@ -188,4 +182,13 @@ fn nobody_has_to_have_a_file() {
     std::fs::create_dir(dir.path().join("config.json")).unwrap();
     let broken = DockerCredentials::of(Some(dir.path().into()), "$DOCKER_CONFIG/config.json");
     assert_eq!(broken.check().unwrap_err().to_string(), "$DOCKER_CONFIG/config.json cannot be read");
+}
+
+#[test]
+fn an_empty_file_is_none_and_a_helper_that_is_missing_stops_nobody() {
+    assert_eq!(Fixture::new("").find("ghcr.io"), None);
+    let fixture = Fixture::new(r#"{"credsStore": "nowhere.exe", "auths": {"ghcr.io": {"auth": "YTpi"}}}"#);
+    assert_eq!(fixture.find("quay.io"), None);
+    assert_eq!(fixture.find("ghcr.io"), basic("a", "b"));
+    assert_eq!(fixture.credentials().helper("ghcr.io").unwrap().as_deref(), Some("nowhere.exe"));
 }

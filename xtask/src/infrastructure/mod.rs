@@ -119,7 +119,8 @@ impl<'a> Infrastructure<'a> {
     /// The values of the module's variables: what images.toml wants, and `kept` of what it no longer does. What others created
     /// is used and left alone.
     pub fn variables(&self, config: &Config, survey: &Survey, kept: &NoLongerWanted) -> Value {
-        let mut variables = config.tfvars(&self.context.settings.tag, self.aws.region(), &survey.foreign());
+        let (tag, account) = (&self.context.settings.tag, &self.aws.identity().account);
+        let mut variables = config.tfvars(tag, self.aws.region(), account, &survey.foreign());
         if let Some(repositories) = variables["repositories"].as_array_mut() {
             repositories.extend(kept.repositories.iter().map(|name| Value::from(name.as_str())));
         }

@@ -104,9 +104,6 @@ impl Infrastructure<'_> {
         } else {
             Workplace { terraform: Terraform::new(program, context.paths.module()), init_needed: false }
         };
-        for (name, value) in context.aws_environment(self.aws) {
-            workplace.terraform = workplace.terraform.env(name, value);
-        }
         workplace.terraform = workplace.terraform.lock_timeout(context.settings.lock_timeout);
         Ok(workplace)
     }

@@ -253,11 +253,7 @@ impl Terraform {
             // A workspace that is not there would be an empty state, without a word.
             .env("TF_WORKSPACE", "default")
             .env("CHECKPOINT_DISABLE", "1");
-        for name in
-            ["TF_CLI_ARGS", "TF_CLI_ARGS_init", "TF_CLI_ARGS_plan", "TF_CLI_ARGS_apply", "TF_DATA_DIR"]
-        {
-            cmd = cmd.env_remove(name);
-        }
+        cmd = cmd.env_remove_all("TF_CLI_ARGS").env_remove("TF_DATA_DIR");
         for (name, value) in &self.env {
             cmd = match value {
                 Some(value) => cmd.env(name, value),

@@ -1,0 +1,183 @@
+//! Credentials for the programs that this one starts.
+//!
+//! They ask at an address of this machine, as programs in a container do
+//! (<https://docs.aws.amazon.com/sdkref/latest/guide/feature-container-credentials.html>), with a token that only they have. So a
+//! run may outlast a session, no secret stands in an environment, and nothing else that a program would look for its
+//! credentials in can lead it to another account.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use aws_credential_types::provider::{ProvideCredentials as _, SharedCredentialsProvider};
+use aws_smithy_types::date_time::{DateTime, Format};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+
+const PATH: &str = "/credentials";
+/// More than a request for credentials is long.
+const LONGEST_REQUEST: usize = 8 * 1024;
+/// How long a client may take to say what it wants.
+const SLOWEST_REQUEST: Duration = Duration::from_secs(10);
+
+/// The address, served until this is dropped.
+#[derive(Debug)]
+pub(super) struct Handout {
+    url: String,
+    token: String,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Handout {
+    /// Starts to hand out what `provider` gives.
+    pub(super) async fn start(provider: SharedCredentialsProvider) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0")
+            .await
+            .context("could not listen on this machine's own address")?;
+        let url = format!("http://{}{PATH}", listener.local_addr()?);
+        let token = token()?;
+        let expected: Arc<str> = token.as_str().into();
+        let task = tokio::spawn(async move {
+            loop {
+                let Ok((client, _)) = listener.accept().await else {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    continue;
+                };
+                let (provider, expected) = (provider.clone(), Arc::clone(&expected));
+                tokio::spawn(async move {
+                    // An error is a client that went away.
+                    let _ = serve(client, &expected, &provider).await;
+                });
+            }
+        });
+        Ok(Self { url, token, task })
+    }
+
+    /// What leads a program to the address.
+    pub(super) fn environment(&self) -> [(&'static str, String); 2] {
+        [
+            ("AWS_CONTAINER_CREDENTIALS_FULL_URI", self.url.clone()),
+            ("AWS_CONTAINER_AUTHORIZATION_TOKEN", self.token.clone()),
+        ]
+    }
+}
+
+impl Drop for Handout {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// 256 bits that nobody guesses.
+fn token() -> anyhow::Result<String> {
+    let mut bytes = [0; 32];
+    let random = rustls::crypto::ring::default_provider().secure_random;
+    random.fill(&mut bytes).ok().context("this machine has no randomness")?;
+    Ok(hex::encode(bytes))
+}
+
+async fn serve(
+    mut client: TcpStream,
+    token: &str,
+    provider: &SharedCredentialsProvider,
+) -> std::io::Result<()> {
+    let head = tokio::time::timeout(SLOWEST_REQUEST, read_head(&mut client)).await??;
+    let (status, document) = answer(&head, token, provider).await;
+    let body = document.to_string();
+    let answer = format!(
+        "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+        body.len()
+    );
+    client.write_all(answer.as_bytes()).await?;
+    client.shutdown().await
+}
+
+async fn read_head(client: &mut TcpStream) -> std::io::Result<String> {
+    let (mut head, mut part) = (Vec::new(), [0; 1024]);
+    while !head.windows(4).any(|end| end == b"\r\n\r\n") && head.len() < LONGEST_REQUEST {
+        match client.read(&mut part).await? {
+            0 => break,
+            length => head.extend_from_slice(&part[..length]),
+        }
+    }
+    Ok(String::from_utf8_lossy(&head).into_owned())
+}
+
+async fn answer(head: &str, token: &str, provider: &SharedCredentialsProvider) -> (&'static str, Value) {
+    let refusal = |code: &str, message: &str| json!({ "code": code, "message": message });
+    let fields = head.lines().skip(1).filter_map(|line| line.split_once(':'));
+    let given = fields.filter(|(name, _)| name.eq_ignore_ascii_case("authorization")).map(|(_, v)| v.trim());
+    if !given.into_iter().any(|given| is_same(given, token)) {
+        return ("403 Forbidden", refusal("AccessDenied", "the token is missing or wrong"));
+    }
+    let mut words = head.split_whitespace();
+    if (words.next(), words.next()) != (Some("GET"), Some(PATH)) {
+        return ("404 Not Found", refusal("NotFound", "only credentials are here"));
+    }
+    match provider.provide_credentials().await {
+        Ok(credentials) => {
+            let mut document = json!({
+                "AccessKeyId": credentials.access_key_id(),
+                "SecretAccessKey": credentials.secret_access_key(),
+                "Token": credentials.session_token().unwrap_or_default(),
+            });
+            let end = credentials.expiry().map(DateTime::from);
+            if let Some(end) = end.and_then(|end| end.fmt(Format::DateTime).ok()) {
+                document["Expiration"] = end.into();
+            }
+            ("200 OK", document)
+        }
+        Err(_) => {
+            ("500 Internal Server Error", refusal("NoCredentials", "the credentials of this run have ended"))
+        }
+    }
+}
+
+/// Compares without telling by the time how much of it was right.
+fn is_same(given: &str, wanted: &str) -> bool {
+    given.len() == wanted.len()
+        && given.bytes().zip(wanted.bytes()).fold(0, |different, (a, b)| different | (a ^ b)) == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_credential_types::Credentials;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn only_who_has_the_token_is_given_credentials() {
+        let end = std::time::UNIX_EPOCH + Duration::from_secs(4_000_000_000);
+        let keys = Credentials::new("AKIA1", "hush", Some("session".into()), Some(end), "test");
+        let handout = Handout::start(SharedCredentialsProvider::new(keys)).await.unwrap();
+        let [(_, url), (_, token)] = handout.environment();
+        assert!(url.starts_with("http://127.0.0.1:") && token.len() == 64);
+        let ask = |path: &str, authorization: String| {
+            let address = url.trim_start_matches("http://").trim_end_matches(PATH).to_owned();
+            let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\n{authorization}\r\n\r\n");
+            async move {
+                let mut stream = TcpStream::connect(address).await.unwrap();
+                stream.write_all(request.as_bytes()).await.unwrap();
+                let mut text = String::new();
+                stream.read_to_string(&mut text).await.unwrap();
+                text
+            }
+        };
+        let good = ask(PATH, format!("authorization: {token}")).await;
+        let (_, body) = good.split_once("\r\n\r\n").unwrap();
+        let expected = json!({
+            "AccessKeyId": "AKIA1", "SecretAccessKey": "hush", "Token": "session", "Expiration": "2096-10-02T07:06:40Z",
+        });
+        assert_eq!(serde_json::from_str::<Value>(body).unwrap(), expected);
+        let mut wrong = token.clone();
+        wrong.replace_range(63.., if token.ends_with('0') { "1" } else { "0" });
+        for authorization in
+            ["x: y".to_owned(), format!("Authorization: {wrong}"), "Authorization: ".to_owned()]
+        {
+            let refused = ask(PATH, authorization).await;
+            assert!(refused.starts_with("HTTP/1.1 403") && !refused.contains("hush"), "{refused}");
+        }
+        assert!(ask("/", format!("Authorization: {token}")).await.starts_with("HTTP/1.1 404"));
+    }
+}

@@ -1,0 +1,174 @@
+//! Which AWS profile a run is by, as the aws CLI chooses it, and what is in it.
+
+use std::collections::BTreeSet;
+
+use anyhow::Context as _;
+use aws_config::profile::ProfileSet;
+use aws_runtime::env_config::file::{EnvConfigFileKind, EnvConfigFiles};
+use aws_types::os_shim_internal::{Env, Fs};
+
+use crate::error::{Exit, FailWith as _, failure};
+
+/// The variables that name a profile, the first one first, as botocore has it
+/// (<https://github.com/boto/botocore/blob/develop/botocore/configprovider.py>, `profile`).
+const VARIABLES: [&str; 2] = ["AWS_DEFAULT_PROFILE", "AWS_PROFILE"];
+
+/// The files of profiles below ~/.aws, and the variables that name others.
+const FILES: [(&str, &str); 2] =
+    [("AWS_CONFIG_FILE", "config"), ("AWS_SHARED_CREDENTIALS_FILE", "credentials")];
+
+/// A profile that the user named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Chosen {
+    /// Its name.
+    pub(super) name: String,
+    /// Who says so: the flag, or a variable.
+    pub(super) by: &'static str,
+}
+
+impl Chosen {
+    /// Whether the flag says so, which no key in the environment overrules.
+    pub(super) fn by_flag(&self) -> bool {
+        self.by == FLAG
+    }
+}
+
+const FLAG: &str = "--profile";
+
+/// The profile that is named by the flag, else by a variable; an empty variable names none.
+pub(super) fn chosen(flag: Option<&str>, env: impl Fn(&str) -> Option<String>) -> Option<Chosen> {
+    let by_flag = flag.map(|name| Chosen { name: name.to_owned(), by: FLAG });
+    by_flag.or_else(|| {
+        VARIABLES
+            .into_iter()
+            .find_map(|by| env(by).filter(|name| !name.is_empty()).map(|name| Chosen { name, by }))
+    })
+}
+
+/// How a profile comes to its credentials.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// A program gives them.
+    Process,
+    /// A single sign-on.
+    Sso,
+    /// `aws login`.
+    Login,
+    /// An assumed role; with the serial number of the MFA device that it wants.
+    Role { mfa: Option<String> },
+    /// Keys in the file, or nothing.
+    Other,
+}
+
+/// The profiles of this machine.
+#[derive(Clone, Debug)]
+pub(super) struct Profiles(ProfileSet);
+
+impl Profiles {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// A file cannot be read, or is none.
+    pub(super) async fn read() -> anyhow::Result<Self> {
+        for (variable, file) in FILES {
+            let named =
+                std::env::var_os(variable).filter(|path| !path.is_empty()).map(std::path::PathBuf::from);
+            let default = || std::env::home_dir().map(|home| home.join(".aws").join(file));
+            let Some(path) = named.clone().or_else(default) else { continue };
+            // The SDK would take what it cannot read for empty, and go on with other credentials.
+            match std::fs::read(path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    let shown = named.map_or_else(
+                        || format!("~/.aws/{file}"),
+                        |_| format!("the file that {variable} names"),
+                    );
+                    return Err(error).with_context(|| format!("could not read {shown}")).hint(
+                        Exit::Credentials,
+                        "let this user read it, or name another file with AWS_CONFIG_FILE and AWS_SHARED_CREDENTIALS_FILE",
+                    );
+                }
+                _ => {}
+            }
+        }
+        let read =
+            aws_config::profile::load(&Fs::real(), &Env::real(), &EnvConfigFiles::default(), None).await;
+        let set = read.context("could not read the AWS profiles").hint(
+            Exit::Credentials,
+            "look at ~/.aws/config and ~/.aws/credentials, or what AWS_CONFIG_FILE and AWS_SHARED_CREDENTIALS_FILE name",
+        )?;
+        Ok(Self(set))
+    }
+
+    /// Refuses a profile that is not there, by name: otherwise other credentials would be looked for.
+    ///
+    /// # Errors
+    /// There is no such profile.
+    pub(super) fn check(&self, chosen: &Chosen) -> anyhow::Result<()> {
+        if self.0.get_profile(&chosen.name).is_some() {
+            return Ok(());
+        }
+        let known: BTreeSet<&str> = self.0.profiles().collect();
+        let known = match known.len() {
+            0 => "~/.aws/config and ~/.aws/credentials name none".to_owned(),
+            _ => format!("there are {}", known.into_iter().collect::<Vec<_>>().join(", ")),
+        };
+        Err(failure(
+            Exit::Credentials,
+            format!("{} says the AWS profile {}, which does not exist", chosen.by, chosen.name),
+        ))
+        .hint(Exit::Credentials, format!("no profile is called {}: {known}", chosen.name))
+    }
+
+    /// A value of a profile.
+    pub(super) fn get(&self, profile: &str, key: &str) -> Option<&str> {
+        self.0.get_profile(profile)?.get(key)
+    }
+
+    /// How a profile comes to its credentials, in the SDK's order.
+    pub(super) fn source(&self, profile: &str) -> Source {
+        let has = |key: &str| self.get(profile, key).is_some();
+        if has("role_arn") && !has("web_identity_token_file") {
+            return Source::Role { mfa: self.get(profile, "mfa_serial").map(str::to_owned) };
+        }
+        match () {
+            () if has("sso_session") || has("sso_start_url") => Source::Sso,
+            () if has("login_session") => Source::Login,
+            () if has("credential_process") => Source::Process,
+            () => Source::Other,
+        }
+    }
+}
+
+/// Files of profiles for a shell that says AWS_PROFILE="": the default profile, which is empty where there is none. Without this
+/// the SDK would look for a profile without a name.
+pub(super) fn with_a_default() -> EnvConfigFiles {
+    EnvConfigFiles::builder()
+        .with_contents(EnvConfigFileKind::Config, "[default]\n")
+        .include_default_config_file(true)
+        .include_default_credentials_file(true)
+        .build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_profile_is_chosen_as_the_aws_cli_chooses_it() {
+        let by = |flag: Option<&str>, env: &[(&str, &str)]| {
+            let get =
+                |name: &str| env.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+            chosen(flag, get).map(|chosen| (chosen.name, chosen.by))
+        };
+        let is = |name: &str, by| Some((name.to_owned(), by));
+        assert_eq!(by(None, &[]), None);
+        assert_eq!(by(None, &[("AWS_PROFILE", "")]), None);
+        assert_eq!(by(None, &[("AWS_PROFILE", "a")]), is("a", "AWS_PROFILE"));
+        assert_eq!(
+            by(None, &[("AWS_PROFILE", "a"), ("AWS_DEFAULT_PROFILE", "b")]),
+            is("b", "AWS_DEFAULT_PROFILE")
+        );
+        assert_eq!(by(None, &[("AWS_PROFILE", "a"), ("AWS_DEFAULT_PROFILE", "")]), is("a", "AWS_PROFILE"));
+        assert_eq!(by(Some("c"), &[("AWS_PROFILE", "a")]), is("c", "--profile"));
+    }
+}
