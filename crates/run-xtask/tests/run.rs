@@ -1,0 +1,44 @@
+//! The program, with a cargo that only says what cargo says, and beside a tool that tells how it was called.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn script(path: &Path, lines: &str) {
+    std::fs::write(path, format!("#!/bin/sh\n{lines}\n")).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// Runs it with two arguments beside an `xtask`, with a cargo that does `lines`.
+fn run(lines: &str) -> Output {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let program = dir.path().join("run-xtask");
+    std::fs::hard_link(env!("CARGO_BIN_EXE_run-xtask"), &program).unwrap();
+    script(&dir.path().join("xtask"), "echo \"xtask: $*\"; exit 9");
+    script(&dir.path().join("cargo"), lines);
+    #[expect(clippy::disallowed_methods, reason = "the test of a program that is no part of xtask")]
+    let mut command = Command::new(program);
+    command.args(["list-images", "a b"]).env("CARGO", dir.path().join("cargo")).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+// One test: a program that is written while another thread starts one cannot be run ("text file busy").
+#[test]
+fn what_is_compiled_is_seen_and_nothing_else_and_what_does_not_compile_does_not_run() {
+    let ran = run("[ \"$*\" = 'build --package xtask' ] && echo '    Finished `dev` profile in 0.1s' >&2");
+    assert_eq!((text(&ran.stdout), text(&ran.stderr)), ("xtask: list-images a b\n", ""));
+    assert_eq!(ran.status.code(), Some(9));
+
+    let ran = run("echo '   Compiling hex v0.4.3' >&2; echo '    Finished `dev` profile in 0.1s' >&2");
+    assert_eq!(text(&ran.stderr), "   Compiling hex v0.4.3\n    Finished `dev` profile in 0.1s\n");
+    assert_eq!(text(&ran.stdout), "xtask: list-images a b\n");
+
+    let ran = run("echo 'error: could not compile' >&2; exit 101");
+    assert_eq!((text(&ran.stdout), text(&ran.stderr)), ("", "error: could not compile\n"));
+    assert_eq!(ran.status.code(), Some(101));
+}
