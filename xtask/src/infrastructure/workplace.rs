@@ -12,7 +12,7 @@ use crate::aws::errors::permission;
 use crate::commands::Context;
 use crate::error::{Exit, ending};
 use crate::local;
-use crate::terraform::{Backend, LocalModule, Terraform, TerraformError};
+use crate::terraform::{Backend, LocalModule, Terraform, TerraformError, copy_module, keep_lock};
 
 /// Terraform, ready to run.
 struct Workplace {
@@ -56,6 +56,9 @@ impl Infrastructure<'_> {
             printer.detail(line);
         };
         terraform.init(&backend, true, told).await.map_err(explain)?;
+        if !self.context.settings.local {
+            keep_lock(&self.context.paths.module(), terraform.dir());
+        }
         Ok(terraform)
     }
 
@@ -89,8 +92,7 @@ impl Infrastructure<'_> {
             && is("kms_key_id", key.as_deref()))
     }
 
-    /// The module's directory and what terraform has to be told there: on AWS the module itself, under `--local` a copy
-    /// with the stand-in provider.
+    /// A copy of the module, and what terraform has to be told there: under `--local` also where the stand-in provider is.
     async fn workplace(&self) -> anyhow::Result<Workplace> {
         let program = Terraform::find().map_err(explain)?;
         let context = self.context;
@@ -102,23 +104,25 @@ impl Infrastructure<'_> {
                 .env("TF_CLI_CONFIG_FILE", laid.cli_config.display().to_string());
             Workplace { terraform, init_needed: laid.init_needed }
         } else {
-            Workplace { terraform: Terraform::new(program, context.paths.module()), init_needed: false }
+            let copy = copy_module(&context.paths.module(), &directory(context)).map_err(explain)?;
+            Workplace { terraform: Terraform::new(program, copy), init_needed: false }
         };
         workplace.terraform = workplace.terraform.lock_timeout(context.settings.lock_timeout);
         Ok(workplace)
     }
 }
 
-/// Where terraform works: in the module itself, or under `--local` beside a copy of it, because the emulated AWS has
+/// Where terraform works: beside a copy of the module. Under `--local` it is another one, because the emulated AWS has
 /// another provider.
 pub fn directory(context: &Context) -> PathBuf {
-    if context.settings.local { context.paths.local().join("terraform") } else { context.paths.module() }
+    let paths = &context.paths;
+    let parent = if context.settings.local { paths.local().to_owned() } else { paths.cache() };
+    parent.join("terraform")
 }
 
 /// What `terraform init` left: the connection with the state, and the provider.
 pub fn terraform_data(context: &Context) -> PathBuf {
-    let module = if context.settings.local { directory(context).join("module") } else { directory(context) };
-    module.join(".terraform")
+    directory(context).join("module/.terraform")
 }
 
 /// Terraform's errors with their exit code and hint.

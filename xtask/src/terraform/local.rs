@@ -1,4 +1,5 @@
-//! The module on a machine that emulates AWS: a copy of it, and a terraform that installs the stand-in provider.
+//! The copy of the module that terraform works in: the checkout may be read-only, and another grid's. On a machine that
+//! emulates AWS there is a terraform beside it that installs the stand-in provider.
 
 use std::path::{Path, PathBuf};
 
@@ -9,6 +10,61 @@ pub const PROVIDER_VERSION: &str = "6.66.0+standin";
 
 /// Terraform and OpenTofu ask for the same provider at different hosts.
 const HOSTS: [&str; 2] = ["registry.terraform.io", "registry.opentofu.org"];
+
+/// The file by which `init` knows a provider again.
+const LOCK: &str = ".terraform.lock.hcl";
+
+/// Brings the copy of `module` below `work` up to date, with the lock file of its providers, and gives its directory.
+///
+/// # Errors
+/// A file cannot be read or written.
+pub fn copy_module(module: &Path, work: &Path) -> Result<PathBuf, TerraformError> {
+    let dir = follow(module, work)?;
+    // What `init` adds to the lock file stays until the module's own changes.
+    let (own, seen) = (module.join(LOCK), work.join("lock"));
+    match std::fs::read(&own) {
+        Ok(text) if std::fs::read(&seen).ok().as_ref() != Some(&text) => {
+            let copy = dir.join(LOCK);
+            at(&copy, std::fs::write(&copy, &text))?;
+            at(&seen, std::fs::write(&seen, &text))?;
+        }
+        _ => {}
+    }
+    Ok(dir)
+}
+
+/// Puts the lock file that `init` wrote beside the module, where it can be committed; a read-only checkout stays as it is.
+pub fn keep_lock(module: &Path, copy: &Path) {
+    let written = std::fs::read(copy.join(LOCK));
+    if let Ok(text) = written
+        && std::fs::read(module.join(LOCK)).ok().as_ref() != Some(&text)
+        && let Err(error) = std::fs::write(module.join(LOCK), text)
+    {
+        tracing::debug!("{LOCK} stays in terraform's own directory alone: {error}");
+    }
+}
+
+/// Makes the `*.tf` of the directory `module` below `work` those of `module`.
+fn follow(module: &Path, work: &Path) -> Result<PathBuf, TerraformError> {
+    let dir = work.join("module");
+    at(&dir, std::fs::create_dir_all(&dir))?;
+    let wanted = configuration_files(module)?;
+    for stale in configuration_files(&dir)? {
+        let path = dir.join(&stale);
+        if !wanted.contains(&stale) {
+            at(&path, std::fs::remove_file(&path))?;
+        }
+    }
+    for name in &wanted {
+        let (from, to) = (module.join(name), dir.join(name));
+        let text = at(&from, std::fs::read(&from))?;
+        // A file that did not change keeps its time: nothing is to be done again for it.
+        if std::fs::read(&to).ok().as_ref() != Some(&text) {
+            at(&to, std::fs::write(&to, &text))?;
+        }
+    }
+    Ok(dir)
+}
 
 /// A copy of the module beside a mirror with the stand-in provider.
 #[derive(Clone, Debug)]
@@ -28,24 +84,7 @@ impl LocalModule {
     /// # Errors
     /// A file cannot be read or written.
     pub fn lay_out(module: &Path, work: &Path, provider: &Path) -> Result<Self, TerraformError> {
-        let dir = work.join("module");
-        at(&dir, std::fs::create_dir_all(&dir))?;
-        let wanted = configuration_files(module)?;
-        for stale in configuration_files(&dir)? {
-            let path = dir.join(&stale);
-            if !wanted.contains(&stale) {
-                at(&path, std::fs::remove_file(&path))?;
-            }
-        }
-        for name in &wanted {
-            let (from, to) = (module.join(name), dir.join(name));
-            let text = at(&from, std::fs::read(&from))?;
-            // A file that did not change keeps its time: nothing is to be done again for it.
-            if std::fs::read(&to).ok().as_ref() != Some(&text) {
-                at(&to, std::fs::write(&to, &text))?;
-            }
-        }
-
+        let dir = follow(module, work)?;
         let mirror = work.join("mirror");
         for host in HOSTS {
             let place = mirror.join(host).join("hashicorp/aws").join(PROVIDER_VERSION).join(platform());
@@ -60,7 +99,7 @@ impl LocalModule {
         at(&cli_config, std::fs::write(&cli_config, configuration(&mirror)))?;
 
         // The lock file of the copy knows the provider by its checksum. Another build is another provider.
-        let (stamp, lock) = (work.join("provider"), dir.join(".terraform.lock.hcl"));
+        let (stamp, lock) = (work.join("provider"), dir.join(LOCK));
         let build = at(provider, fingerprint(provider))?;
         let init_needed = std::fs::read_to_string(&stamp).ok().as_ref() != Some(&build)
             || !lock.is_file()
@@ -150,5 +189,34 @@ mod tests {
         let third = LocalModule::lay_out(&module, &place, &provider).unwrap();
         assert!(third.init_needed);
         assert!(!third.dir.join(".terraform.lock.hcl").exists());
+    }
+
+    #[test]
+    fn a_lock_file_goes_both_ways_and_a_read_only_checkout_is_left_alone() {
+        let work = tempfile::tempdir().unwrap();
+        let (module, place) = (work.path().join("source"), work.path().join("work"));
+        std::fs::create_dir(&module).unwrap();
+        std::fs::write(module.join("a.tf"), "a").unwrap();
+        let dir = copy_module(&module, &place).unwrap();
+        assert!(!dir.join(LOCK).exists());
+
+        std::fs::write(dir.join(LOCK), "by init").unwrap();
+        keep_lock(&module, &dir);
+        assert_eq!(std::fs::read_to_string(module.join(LOCK)).unwrap(), "by init");
+        copy_module(&module, &place).unwrap();
+        // Nobody can write there, not even root.
+        std::fs::remove_file(module.join(LOCK)).unwrap();
+        std::fs::create_dir(module.join(LOCK)).unwrap();
+        keep_lock(&module, &dir);
+        copy_module(&module, &place).unwrap();
+        assert_eq!(std::fs::read_to_string(dir.join(LOCK)).unwrap(), "by init");
+
+        std::fs::remove_dir(module.join(LOCK)).unwrap();
+        std::fs::write(module.join(LOCK), "by hand").unwrap();
+        copy_module(&module, &place).unwrap();
+        assert_eq!(std::fs::read_to_string(dir.join(LOCK)).unwrap(), "by hand");
+        std::fs::write(dir.join(LOCK), "by hand, and more by init").unwrap();
+        copy_module(&module, &place).unwrap();
+        assert_eq!(std::fs::read_to_string(dir.join(LOCK)).unwrap(), "by hand, and more by init");
     }
 }

@@ -28,7 +28,7 @@ use crate::process::{Cmd, Killer, ProcessError};
 
 pub use error::{Diagnostic, Severity, TerraformError};
 pub use event::{Action, Event};
-pub use local::LocalModule;
+pub use local::{LocalModule, copy_module, keep_lock};
 pub use plan::{Change, Plan, guard};
 pub use program::Program;
 
