@@ -11,9 +11,11 @@ use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_types::body::SdkBody;
 use reqwest::{ClientBuilder, NoProxy, Proxy};
-use rustls::ClientConfig;
-use rustls::pki_types::CertificateDer;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use rustls_platform_verifier::Verifier;
 
 use crate::error::{Exit, FailWith as _, failure};
@@ -33,11 +35,66 @@ pub const UNKNOWN_CA: &str =
 pub fn tls() -> anyhow::Result<ClientConfig> {
     let authorities = authorities()?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier = Verifier::new_with_extra_roots(authorities, Arc::clone(&provider))
-        .context("could not set up TLS")
-        .hint(Exit::Config, "do the files of AWS_CA_BUNDLE and SSL_CERT_FILE hold sound certificates?")?;
+    let named = ["AWS_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR"];
+    let verifier = match Verifier::new_with_extra_roots(authorities, Arc::clone(&provider)) {
+        Ok(verifier) => Arc::new(verifier) as Arc<dyn ServerCertVerifier>,
+        // A fresh machine may have none. What needs no TLS works all the same: all that `--local` and `demo` do.
+        Err(_) if named.iter().all(|name| std::env::var_os(name).is_none()) => {
+            Arc::new(NoAuthorities(Arc::clone(&provider)))
+        }
+        Err(error) => Err(error)
+            .context("could not set up TLS")
+            .hint(Exit::Config, "do the files of AWS_CA_BUNDLE and SSL_CERT_FILE hold sound certificates?")?,
+    };
     let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    Ok(builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth())
+    Ok(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
+}
+
+/// The verifier of a machine that knows no authorities: it trusts nobody, and says why.
+#[derive(Debug)]
+struct NoAuthorities(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for NoAuthorities {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Err(self.refusal())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Err(self.refusal())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Err(self.refusal())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+impl NoAuthorities {
+    fn refusal(&self) -> rustls::Error {
+        let step =
+            "this machine has no CA certificates: on Debian and Ubuntu, apt-get install ca-certificates";
+        rustls::Error::General(step.to_owned())
+    }
 }
 
 /// The settings of every HTTP client of the process: proxies as HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY say.
