@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use crate::{built, command, docker, program, skip};
+use crate::{command, docker, program, skip, target};
 
 /// Set by `cargo xtask test`: the directory of a present-day client.
 const CLIENT: &str = "HTC_GRID_TEST_DOCKER";
@@ -97,7 +97,7 @@ impl Engine {
                  export DOCKER_BUILDKIT=0\nexec '{}' \"$@\"\n",
                 program("docker").unwrap().display()
             );
-            let dir = built().parent().unwrap().join("legacy-client");
+            let dir = target().join("legacy-client");
             std::fs::create_dir_all(&dir).unwrap();
             // Several tests write the same: each whole, by a rename.
             let new = tempfile::NamedTempFile::new_in(&dir).unwrap();

@@ -1,5 +1,6 @@
 //! An engine with nothing in it: another machine's.
 
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, geteuid, kill_process};
@@ -12,25 +13,41 @@ use crate::{command, engine, program, skip, text};
 #[derive(Debug)]
 pub struct EngineOfItsOwn {
     child: Child,
-    dir: TempDir,
+    dir: PathBuf,
+    /// Removed with it.
+    own: Option<TempDir>,
 }
 
 impl EngineOfItsOwn {
     /// Starts one beside the machine's engine, or says what is missing for that.
     pub fn start() -> Option<Self> {
-        let (unshare, program) = (program("unshare")?, program("dockerd")?);
+        // A socket's address is short.
+        let dir = tempfile::Builder::new().prefix("e2e-").tempdir_in("/tmp").unwrap();
+        let mut started = Self::at(dir.path(), None)?;
+        started.own = Some(dir);
+        Some(started)
+    }
+
+    /// Starts one in the directory `dir`: in a network of its own with nothing in it, because two engines on one network take
+    /// each other's bridge, or in the one of the process `network`, where no other is.
+    pub(crate) fn at(dir: &Path, network: Option<&str>) -> Option<Self> {
+        let (unshare, nsenter, program) = (program("unshare")?, program("nsenter")?, program("dockerd")?);
         if !geteuid().is_root() {
             skip("a second docker engine needs root");
             return None;
         }
-        // A socket's address is short.
-        let dir = tempfile::Builder::new().prefix("e2e-").tempdir_in("/tmp").unwrap();
-        let path = |name: &str| dir.path().join(name);
+        std::fs::create_dir_all(dir).unwrap();
+        let path = |name: &str| dir.join(name);
         std::fs::write(path("daemon.json"), "{}\n").unwrap();
         let log = std::fs::File::create(path("log")).unwrap();
-        // A network of its own, with nothing in it: two engines on one network take each other's bridge.
-        let mut dockerd = command(unshare);
-        dockerd.arg("--net").arg(program).arg("--iptables=false");
+        let mut dockerd;
+        if let Some(process) = network {
+            dockerd = command(nsenter);
+            dockerd.args(["--target", process, "--net"]).arg(program);
+        } else {
+            dockerd = command(unshare);
+            dockerd.arg("--net").arg(program).arg("--iptables=false");
+        }
         for (flag, name) in [
             ("--data-root", "data"),
             ("--exec-root", "run"),
@@ -41,11 +58,11 @@ impl EngineOfItsOwn {
         }
         dockerd.arg("--host").arg(format!("unix://{}", path("docker.sock").display()));
         dockerd.stdout(Stdio::from(log.try_clone().unwrap())).stderr(log);
-        let mut started = Self { child: dockerd.spawn().unwrap(), dir };
+        let mut started = Self { child: dockerd.spawn().unwrap(), dir: dir.to_owned(), own: None };
         let since = std::time::Instant::now();
         while !started.client().arg("version").output().unwrap().status.success() {
             let ended = started.child.try_wait().unwrap();
-            let log = || std::fs::read_to_string(started.dir.path().join("log")).unwrap_or_default();
+            let log = || std::fs::read_to_string(started.dir.join("log")).unwrap_or_default();
             assert!(ended.is_none() && since.elapsed() < BOUND, "{ended:?}\n{}", log());
             std::thread::sleep(std::time::Duration::from_millis(50));
         }
@@ -54,7 +71,7 @@ impl EngineOfItsOwn {
 
     /// Its `DOCKER_HOST`.
     pub fn host(&self) -> String {
-        format!("unix://{}", self.dir.path().join("docker.sock").display())
+        format!("unix://{}", self.dir.join("docker.sock").display())
     }
 
     fn client(&self) -> Command {

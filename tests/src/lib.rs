@@ -18,6 +18,7 @@ mod engine;
 mod gate;
 mod grid;
 mod http;
+mod machine;
 mod project;
 mod registry;
 mod relay;
@@ -31,6 +32,7 @@ pub use engine::EngineOfItsOwn;
 pub use gate::{BOUND, Gate};
 pub use grid::{BUCKET, INIT, INTERRUPTED, STATE, TERRAFORM};
 pub use http::{Response, get, request};
+pub use machine::{Docker, Machine};
 pub use project::Project;
 pub use registry::DebianRegistry;
 pub use relay::Relay;
@@ -150,18 +152,24 @@ pub fn text(command: &mut Command) -> String {
 /// The tool with something switched off that a test wants to see missed, by features of its package that no program has. Of
 /// what the real one is compiled of, the tool alone is compiled anew.
 pub fn control(features: &str) -> PathBuf {
-    let target = built().parent().unwrap();
-    let directory = target.join(format!("control-{features}"));
     let mut cargo = cargo();
-    cargo
-        .args(["build", "--quiet", "--package", "xtask", "--features", features, "--target-dir"])
-        .arg(&directory);
-    read(cargo.env("CARGO_BUILD_BUILD_DIR", target));
-    directory.join("debug/xtask")
+    cargo.args(["build", "--features", features]).env("CARGO_BUILD_BUILD_DIR", target());
+    compile(cargo, &["xtask"], &target().join(format!("control-{features}")))
+}
+
+/// cargo's target directory, where these tests were built: the nearest directory above them that cargo has marked.
+pub fn target() -> &'static Path {
+    static TARGET: OnceLock<PathBuf> = OnceLock::new();
+    TARGET.get_or_init(|| {
+        let test = std::env::current_exe().unwrap();
+        // target/debug/deps/NAME, or target/TRIPLE/debug/deps/NAME.
+        let marked = test.ancestors().skip(3).take(2).find(|dir| dir.join("CACHEDIR.TAG").is_file());
+        marked.or(test.ancestors().nth(3)).unwrap().to_owned()
+    })
 }
 
 /// cargo in this workspace, without what it says about this package: that would make it compile what looks at it (ring) anew.
-fn cargo() -> Command {
+pub fn cargo() -> Command {
     let mut cargo = command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     for (name, _) in std::env::vars_os() {
         if ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|about| name.to_string_lossy().starts_with(about)) {
@@ -172,18 +180,27 @@ fn cargo() -> Command {
     cargo
 }
 
-/// Where cargo puts the programs of this profile; they are compiled when this is first asked for.
+/// Where cargo puts the programs; they are compiled when this is first asked for.
 pub fn built() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
-        let test = std::env::current_exe().unwrap();
-        let profile = test.ancestors().nth(2).unwrap().to_owned();
+        let mut program = PathBuf::new();
         // The selections of packages that the tool itself compiles: another one would compile all dependencies anew.
         for packages in [&["xtask"][..], &["local-aws", "provider-standin", "sample-upstreams"]] {
             let mut cargo = cargo();
-            cargo.args(["build", "--quiet", "--target-dir"]).arg(profile.parent().unwrap());
-            read(cargo.args(packages.iter().flat_map(|package| ["--package", package])));
+            cargo.arg("build");
+            program = compile(cargo, packages, target());
         }
-        profile
+        program.parent().unwrap().to_owned()
     })
+}
+
+/// Has cargo compile `packages` into `target`, and gives the program of the last of them, from where cargo says it is.
+fn compile(mut cargo: Command, packages: &[&str], target: &Path) -> PathBuf {
+    cargo.args(["--quiet", "--message-format", "json", "--target-dir"]).arg(target);
+    let said = text(cargo.args(packages.iter().flat_map(|package| ["--package", package])));
+    let messages = said.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let mut programs = messages.filter(|message| message["target"]["name"] == **packages.last().unwrap());
+    let program = programs.find_map(|message| Some(PathBuf::from(message["executable"].as_str()?)));
+    program.unwrap_or_else(|| panic!("cargo says nothing of a program of {packages:?}"))
 }

@@ -1,6 +1,7 @@
 //! A test's own world.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -8,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use sample_upstreams::{Config, Options, Scale, Server, Store, build};
 use tempfile::TempDir;
 
-use crate::{Aws, Engine, Run, built, command, get, request, root, skip};
+use crate::{Aws, Engine, Run, built, command, get, request, root, skip, target};
 
 /// Every registry that the sample images are named after.
 pub const REGISTRIES: [&str; 5] = ["docker.io", "ghcr.io", "public.ecr.aws", "quay.io", "registry.k8s.io"];
@@ -46,7 +47,9 @@ impl World {
         for name in ["home", "docker", "target", "local"] {
             std::fs::create_dir(dir.path().join(name)).unwrap();
         }
-        std::os::unix::fs::symlink(built(), dir.path().join("target/debug")).unwrap();
+        let cargo = dir.path().join("cargo");
+        std::fs::write(&cargo, built_cargo()).unwrap();
+        std::fs::set_permissions(&cargo, std::fs::Permissions::from_mode(0o755)).unwrap();
         let store = shared.copy_to(&dir.path().join("samples")).unwrap();
         let samples = serve(store.clone(), Config::default());
         let route = |host: &str| (host.to_owned(), format!("http://{samples}/{host}"));
@@ -112,7 +115,7 @@ impl World {
             .env("DOCKER_CONFIG", self.path("docker"))
             .env("CARGO_TARGET_DIR", self.path("target"))
             // What the tool compiles for itself stands there already.
-            .env("CARGO", crate::program("true").expect("every system has it"));
+            .env("CARGO", self.path("cargo"));
         Run::new(command)
     }
 
@@ -170,6 +173,17 @@ impl Drop for World {
     }
 }
 
+/// A cargo that has everything built, and says where.
+fn built_cargo() -> String {
+    let mut script = String::from("#!/bin/sh\n");
+    for name in ["xtask", "local-aws", "provider-standin", "sample-upstreams"] {
+        let target = serde_json::json!({ "name": name, "kind": ["bin"] });
+        let artifact = serde_json::json!({ "target": target, "executable": built().join(name) });
+        script += &format!("echo '{artifact}'\n");
+    }
+    script
+}
+
 /// Process and port of a background server, from its `server.json`.
 pub(crate) fn server(data: &Path) -> Option<(Pid, u16)> {
     let text = std::fs::read(data.join("server.json")).ok()?;
@@ -205,7 +219,7 @@ fn shared(images: Images) -> Option<&'static Store> {
         Images::Small => (&SMALL, "local/sample-upstreams-small", Scale::Small),
         Images::Full => (&FULL, "local/sample-upstreams", Scale::Full),
     };
-    let data = built().parent().unwrap().join(name);
+    let data = target().join(name);
     match cell.get_or_init(|| build(&data, &Options { scale }).map_err(|error| error.to_string())) {
         Ok(store) => Some(store),
         Err(missing) => {

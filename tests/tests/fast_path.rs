@@ -83,7 +83,6 @@ fn nothing_to_do_costs_six_calls_and_no_terraform_until_something_changes() {
     let fresh = |name: &str| {
         let target = world.path(name);
         std::fs::create_dir(&target).unwrap();
-        std::os::unix::fs::symlink(e2e::built(), target.join("debug")).unwrap();
         target
     };
     let terraforms = world.path("local/terraform");

@@ -7,7 +7,7 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::sync::{Arc, Mutex};
 
 use e2e::{
-    Builder, Ended, EngineOfItsOwn, Gate, Images, Project, World, built, docker, engine, get, programs, read,
+    Builder, Ended, EngineOfItsOwn, Gate, Images, Project, World, docker, engine, get, programs, read,
     request, root, text,
 };
 use rustix::process::Signal;
@@ -331,7 +331,6 @@ fn a_second_machine_with_an_empty_engine_neither_builds_nor_pushes(builder: Buil
         let target = world.path(home);
         if !target.exists() {
             std::fs::create_dir(&target).unwrap();
-            symlink(built(), target.join("debug")).unwrap();
         }
         let run = project.xtask("--local --local-dir").arg(world.path("local")).args(line);
         run.env("CARGO_TARGET_DIR", &target).env("HOME", &target)

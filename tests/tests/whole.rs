@@ -58,6 +58,19 @@ fn the_demo_brings_everything_and_a_second_run_has_nothing_to_do() {
     the_aws_cli_agrees(&world, &listed);
     the_runtimes_keep_the_contract(&world);
     again(&world, &samples, &calls);
+
+    // What it printed at last ends all that it started.
+    let dir = world.path("local").display().to_string();
+    for line in ["local env", "transfer-images --local", "local down"] {
+        assert!(first.stderr.contains(&format!("cargo xtask {line} --local-dir {dir}")), "{line}: {first}");
+    }
+    let down = world.bare().args("local down --local-dir").arg(&dir).ok();
+    assert!(down.stderr.contains("emulated AWS") && down.stderr.contains("sample upstreams"), "{down}");
+    let status = world.bare().args("local status --format json --local-dir").arg(&dir).ok().json();
+    for server in [&status, &status["samples"], &status["engine"]] {
+        assert_eq!(server["running"], false, "{status}");
+    }
+    assert!(!world.path("local/setup.json").exists());
 }
 
 fn demo(world: &World) -> Run {
@@ -297,12 +310,9 @@ fn again(world: &World, samples: &str, calls: &Path) {
     }
     assert!(fastest < Duration::from_secs(3), "a demo with nothing to do takes {fastest:?}");
 
-    // The command itself needs no program at all for that, and says so to programs.
+    // The command itself needs no program at all for that, nor a word about the sources that the demo chose.
     let transfer = |line: &str| {
         let run = world.bare().arg("--local").arg("--local-dir").arg(world.path("local"));
-        let run = ["docker.io", "ghcr.io", "public.ecr.aws", "quay.io", "registry.k8s.io"]
-            .iter()
-            .fold(run, |run, host| run.arg("--upstream").arg(format!("{host}=http://{samples}/{host}")));
         run.args(line).env("PATH", "/nonexistent")
     };
     forget();
@@ -313,10 +323,13 @@ fn again(world: &World, samples: &str, calls: &Path) {
     assert_eq!(world.aws().changes(), Vec::<String>::new());
     assert_eq!(spent(samples), BTreeMap::new());
 
+    let doctor = world.bare().args("doctor --local --format json --local-dir").arg(world.path("local"));
+    let checks = doctor.ok().json();
+    assert!(checks.as_array().unwrap().iter().all(|check| check["ok"] == true), "{checks}");
+
     // Somebody else, who has no cache: an image costs one GET of its index at most.
     let target = world.path("second-operator");
     std::fs::create_dir(&target).unwrap();
-    std::os::unix::fs::symlink(e2e::built(), target.join("debug")).unwrap();
     forget();
     let other = transfer("transfer-images --format json").env("CARGO_TARGET_DIR", &target).ok();
     assert_eq!(other.json()["changed"], false, "{other}");

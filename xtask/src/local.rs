@@ -1,15 +1,19 @@
 //! The AWS that is emulated on this machine: a process of its own, started when it is needed and left running.
 
+mod setup;
+
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
+pub use setup::LocalSetup;
+
 use crate::aws::Endpoint;
-use crate::error::{Exit, FailWith as _};
+use crate::cargo;
 use crate::prerequisites::has_ended;
-use crate::process::{Cmd, Killer};
+use crate::process::Cmd;
 use crate::settings::Paths;
 use crate::ui::Printer;
 
@@ -132,9 +136,11 @@ impl Background {
     }
 
     /// Compiles the server and gives the path of its program.
+    ///
+    /// # Errors
+    /// cargo is missing or the server does not compile.
     pub async fn build(&self, printer: &Printer) -> anyhow::Result<PathBuf> {
-        build(&self.paths, PROGRAMS, printer).await?;
-        Ok(self.paths.target().join("debug").join(self.package))
+        program(&self.paths, self.package, printer).await
     }
 
     fn known(&self) -> Option<Running> {
@@ -165,28 +171,10 @@ impl Background {
     }
 }
 
-/// Compiles packages of this workspace.
-///
-/// # Errors
-/// cargo is missing or the packages do not compile.
-pub async fn build(paths: &Paths, packages: &[&str], printer: &Printer) -> anyhow::Result<()> {
-    let mut command = Cmd::cargo().arg("build").cwd(paths.root());
-    for package in packages {
-        command = command.arg("--package").arg(package);
-    }
-    let names = packages.join(", ");
-    if packages.iter().any(|package| !paths.target().join("debug").join(package).exists()) {
-        printer.line(format!("compiling {names}: once, a minute or so"));
-    }
-    let lane = printer.progress().lane("compiling");
-    let verbose = printer.clone();
-    command
-        .stream(Killer::default(), move |line| {
-            lane.news(line);
-            verbose.detail(line);
-        })
-        .await
-        .hint(Exit::Unexpected, "the local parts are compiled from this workspace; is it complete?")
+/// Compiles what `--local` runs, and gives the path of one of its programs.
+async fn program(paths: &Paths, name: &str, printer: &Printer) -> anyhow::Result<PathBuf> {
+    let programs = cargo::build(paths.root(), PROGRAMS, printer).await?;
+    programs.get(name).cloned().with_context(|| format!("cargo built no program {name}"))
 }
 
 impl From<&Running> for Endpoint {
@@ -211,6 +199,5 @@ pub fn environment(url: &str, region: &str) -> Vec<(&'static str, String)> {
 /// # Errors
 /// It does not compile.
 pub async fn provider(paths: &Paths, printer: &Printer) -> anyhow::Result<PathBuf> {
-    build(paths, PROGRAMS, printer).await?;
-    Ok(paths.target().join("debug").join("provider-standin"))
+    program(paths, "provider-standin", printer).await
 }

@@ -4,6 +4,7 @@
 compile_error!("`uncompared` and `same-staging` are for the tests alone");
 
 mod aws;
+mod cargo;
 mod cli;
 mod commands;
 mod config;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 
 use crate::aws::state::STATE_KEY;
+use crate::cargo;
 use crate::cli::Global;
 use crate::error::{Exit, FailWith as _, failure};
 
@@ -32,6 +33,10 @@ pub struct Settings {
     pub expect_account: Option<String>,
     /// Whether AWS is emulated.
     pub local: bool,
+    /// Where the emulated AWS keeps its data, as it was typed.
+    pub local_dir: Option<PathBuf>,
+    /// images.toml, as it was typed.
+    pub images: Option<PathBuf>,
     /// Another registry in the place of ECR.
     pub registry: Option<String>,
     /// Source registries and where to reach them.
@@ -67,6 +72,8 @@ impl Settings {
             profile: global.profile.clone(),
             expect_account: global.expect_account.clone(),
             local: global.local,
+            local_dir: global.local_dir.clone(),
+            images: global.images.clone(),
             registry: global.registry.clone(),
             upstreams,
             container_cli: global.container_cli.clone(),
@@ -150,16 +157,16 @@ impl Paths {
     /// The working directory is not inside the project.
     pub fn find(global: &Global) -> anyhow::Result<Self> {
         let cwd = std::env::current_dir().context("could not read the working directory")?;
-        let by_cargo = std::env::var_os("CARGO_MANIFEST_DIR")
-            .and_then(|dir| Path::new(&dir).parent().map(Path::to_owned));
+        let by_cargo = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from).unwrap_or_default();
         let root = by_cargo
-            .into_iter()
-            .chain(cwd.ancestors().map(Path::to_owned))
+            .ancestors()
+            .skip(1)
+            .chain(cwd.ancestors())
             .find(|dir| dir.join("deployment/image_repository").is_dir() && dir.join("xtask").is_dir())
             .context("no deployment/image_repository here or above")
-            .hint(Exit::Usage, "run this inside the project")?;
-        let target =
-            std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |dir| root.join(dir));
+            .hint(Exit::Usage, "run this inside the project")?
+            .to_owned();
+        let target = cargo::target_directory(&root);
         let images = match &global.images {
             Some(file) => cwd.join(file),
             None => root.join("deployment/image_repository/images.toml"),

@@ -1,9 +1,10 @@
 //! `bench`.
 
+use anyhow::Context as _;
 use clap::Args;
 
 use super::Context;
-use crate::local;
+use crate::cargo;
 use crate::process::{Cmd, Killer};
 
 /// Measure this tool side by side with skopeo, docker and whatever other copier is in PATH
@@ -24,9 +25,9 @@ impl Bench {
     /// # Errors
     /// The bench does not compile or fails.
     pub async fn run(self, context: &Context) -> anyhow::Result<()> {
-        local::build(&context.paths, &["bench", "xtask"], &context.printer).await?;
-        let programs = context.paths.target().join("debug");
-        let mut bench = Cmd::new(programs.join("bench")).arg("--xtask").arg(programs.join("xtask"));
+        let programs = cargo::build(context.paths.root(), &["bench", "xtask"], &context.printer).await?;
+        let program = |name| programs.get(name).with_context(|| format!("cargo built no program {name}"));
+        let mut bench = Cmd::new(program("bench")?).arg("--xtask").arg(program("xtask")?);
         if self.full {
             bench = bench.arg("--full");
         }

@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 
 use clap::Args;
 
-use super::Context;
 use super::init::InitImages;
 use super::list::ListImages;
+use super::{Context, environment_variable, shell_word};
 use crate::config::Config;
-use crate::local::Background;
+use crate::local::{Background, LocalSetup};
 use crate::prerequisites::Need;
 use crate::process::{Cmd, Killer};
+use crate::settings::DEFAULT_TAG;
 use crate::transfer::{self, Request};
 
 /// Run init-images and transfer-images for real on this machine, with the AWS that is emulated here
@@ -41,18 +42,27 @@ impl Demo {
     pub async fn run(self, context: &Context) -> anyhow::Result<()> {
         let printer = &context.printer;
         printer.line(EMULATED);
-        context.ready(Need::DEMO, self.yes).await?;
+        let engine = context.ready(Need::DEMO, self.yes).await?;
         let mut context = context.clone();
         context.settings.local = true;
         let config = context.config()?;
+        let mut setup = LocalSetup {
+            engine: LocalSetup::engine_in_use(engine, environment_variable),
+            upstreams: context.settings.upstreams.iter().cloned().collect(),
+            ..LocalSetup::default()
+        };
         if context.settings.upstreams.is_empty()
             && (self.sample_upstreams || !context.upstreams_answer(&config).await)
         {
-            context.settings.upstreams = samples(&context, &sources(&config)).await?;
+            setup.samples = sources(&config);
+            let samples = samples(&context).await?;
+            context.settings.upstreams = setup.routes(Some(&samples), &[]);
             printer.line("  upstreams: sample images under the real ones' names, served by this machine (crates/sample-upstreams)");
         } else {
             printer.line("  upstreams: the real ones");
         }
+        // Before anything is done: what another command or `local down` needs to know then stands there, whatever happens.
+        setup.save(context.paths.local())?;
         printer.line("");
         InitImages { create_state_bucket: true, if_needed: true, release_lock: None }.run(&context).await?;
         // The list at the end is the demo's result; the transfer's own report would say the same before it.
@@ -60,13 +70,29 @@ impl Demo {
         printer.line("");
         ListImages::default().run(&context).await?;
         printer.line("");
-        printer.line("the emulated AWS goes on running: `eval \"$(cargo xtask local env)\"` points your own tools at it, `cargo xtask local down` ends it");
+        printer.line(format!(
+            "what was started goes on running: `eval \"$({})\"` points your own tools at the emulated AWS, `{}` goes on with \
+             it, `{}` ends it all",
+            context.local_command("local env"),
+            context.local_command(&format!("transfer-images --local{}", same_grid(&context))),
+            context.local_command("local down"),
+        ));
         Ok(())
     }
 }
 
-/// Builds the sample images once, serves them, and gives where each registry is reached.
-async fn samples(context: &Context, registries: &[String]) -> anyhow::Result<Vec<(String, String)>> {
+/// The options, as they can be typed again, that say which grid it is.
+fn same_grid(context: &Context) -> String {
+    let settings = &context.settings;
+    let images =
+        settings.images.as_ref().map(|file| format!(" --images {}", shell_word(&file.to_string_lossy())));
+    let tag = (settings.tag != DEFAULT_TAG).then(|| format!(" TAG={}", settings.tag));
+    let region = settings.region.as_ref().map(|region| format!(" REGION={region}"));
+    [images, tag, region].into_iter().flatten().collect()
+}
+
+/// Builds the sample images once, serves them, and gives the server's address.
+async fn samples(context: &Context) -> anyhow::Result<String> {
     let background = Background::samples(&context.paths, &context.http);
     if background.running().await.is_none() {
         let program = background.build(&context.printer).await?;
@@ -79,8 +105,7 @@ async fn samples(context: &Context, registries: &[String]) -> anyhow::Result<Vec
         })
         .await?;
     }
-    let url = background.ensure(&[], &context.printer).await?.url();
-    Ok(registries.iter().map(|registry| (registry.clone(), format!("{url}/{registry}"))).collect())
+    Ok(background.ensure(&[], &context.printer).await?.url())
 }
 
 /// Every registry that images.toml takes something from.

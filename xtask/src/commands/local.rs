@@ -2,13 +2,14 @@
 
 use clap::{Args, Subcommand};
 
-use super::Context;
+use super::{Context, environment_variable};
 use crate::error::{Exit, FailWith as _, failure};
-use crate::local::{self, Background, Running};
+use crate::local::{self, Background, LocalSetup, Running};
+use crate::prerequisites::Engine;
 use crate::settings::DEFAULT_REGION;
 use crate::ui::Table;
 
-/// Start, stop and use the AWS that is emulated on this machine
+/// Start, stop and use the AWS that is emulated on this machine, and what `demo` started beside it
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  eval \"$(cargo xtask local env)\" && aws ecr describe-repositories")]
 pub struct Local {
@@ -18,11 +19,11 @@ pub struct Local {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Start it, if it does not run
+    /// Start it, if it does not run, and the sample upstreams that `demo` used
     Up,
-    /// End it; its data stays
+    /// End it, the sample upstreams and the docker engine that `demo` or `test` started; the data stays
     Down,
-    /// Say whether it runs, where, and with what data
+    /// Say what runs, where, and with what data
     Status,
     /// Print the shell lines that point the aws CLI, docker and terraform at it
     Env,
@@ -32,31 +33,24 @@ impl Local {
     /// Runs the command.
     ///
     /// # Errors
-    /// The emulator cannot be started or stopped; `env` where it does not run.
+    /// A server cannot be started or stopped; `env` where the emulated AWS does not run.
     pub async fn run(self, context: &Context) -> anyhow::Result<()> {
-        let background = Background::aws(&context.paths, &context.http);
         match self.action {
             Action::Up => {
-                let running = background.ensure(&context.upstream_arguments(), &context.printer).await?;
-                report(context, &background, Some(&running))
+                let context = context.clone().with_local_setup().await?;
+                let aws = Background::aws(&context.paths, &context.http);
+                aws.ensure(&context.upstream_arguments(), &context.printer).await?;
+                Servers::look(&context).await?.report(&context)
             }
-            Action::Down => match background.stop().await? {
-                Some(running) => {
-                    context.printer.line(format!("ended the emulated AWS (process {})", running.pid));
-                    Ok(())
-                }
-                None => {
-                    context.printer.line("the emulated AWS does not run");
-                    Ok(())
-                }
-            },
-            Action::Status => report(context, &background, background.running().await.as_ref()),
+            Action::Down => down(context).await,
+            Action::Status => Servers::look(context).await?.report(context),
             Action::Env => {
-                let running = background
+                let running = Background::aws(&context.paths, &context.http)
                     .running()
                     .await
                     .ok_or_else(|| failure(Exit::Config, "the emulated AWS does not run"));
-                let running = running.hint(Exit::Config, "start it with `cargo xtask local up`")?;
+                let step = format!("start it with `{}`", context.local_command("local up"));
+                let running = running.hint(Exit::Config, step)?;
                 let region = context.settings.region.as_deref().unwrap_or(DEFAULT_REGION);
                 let lines = local::environment(&running.url(), region).into_iter();
                 context
@@ -67,19 +61,87 @@ impl Local {
     }
 }
 
-fn report(context: &Context, background: &Background, running: Option<&Running>) -> anyhow::Result<()> {
-    let data = context.paths.show(background.data()).to_string();
-    let mut table = Table::new(["EMULATED AWS", "URL", "PROCESS", "DATA"]);
-    table.row(match running {
-        Some(running) => ["running".into(), running.url(), running.pid.to_string(), data.clone()],
-        None => ["stopped".into(), "-".into(), "-".into(), data.clone()],
-    });
-    let document = serde_json::json!({
-        "running": running.is_some(),
-        "url": running.map(Running::url),
-        "pid": running.map(|r| r.pid),
-        "account": local::ACCOUNT,
-        "data": data,
-    });
-    context.printer.data(&table, &document)
+/// Ends all that runs, whatever of it does.
+async fn down(context: &Context) -> anyhow::Result<()> {
+    let printer = &context.printer;
+    for (name, server) in [
+        ("the emulated AWS", Background::aws(&context.paths, &context.http)),
+        ("the sample upstreams", Background::samples(&context.paths, &context.http)),
+    ] {
+        if let Some(running) = server.stop().await? {
+            printer.line(format!("ended {name} (process {})", running.pid));
+        } else if name == "the emulated AWS" {
+            printer.line(format!("{name} does not run"));
+        }
+    }
+    let engine = engine(context);
+    if let Some(pid) = engine.pid() {
+        engine.stop().await?;
+        printer
+            .line(format!("ended the docker engine that was started here (process {pid}); its images stay"));
+    }
+    LocalSetup::forget(context.paths.local())
+}
+
+/// The docker engine that `demo` or `test` starts where none runs.
+fn engine(context: &Context) -> Engine {
+    Engine::at(&context.paths.local().join("docker"))
+}
+
+/// What belongs to the local directory.
+struct Servers {
+    aws: (Background, Option<Running>),
+    samples: (Background, Option<Running>),
+    engine: Engine,
+    /// Where docker is told to find its engine, if that is another than the one started here.
+    elsewhere: Option<String>,
+}
+
+impl Servers {
+    async fn look(context: &Context) -> anyhow::Result<Self> {
+        let aws = Background::aws(&context.paths, &context.http);
+        let samples = Background::samples(&context.paths, &context.http);
+        let setup = LocalSetup::load(context.paths.local())?;
+        let engine = engine(context);
+        let mut named = setup.engine_variables(environment_variable).into_values();
+        let elsewhere = named.find(|address| *address != engine.host());
+        let running = (aws.running().await, samples.running().await);
+        Ok(Self { aws: (aws, running.0), samples: (samples, running.1), engine, elsewhere })
+    }
+
+    fn report(&self, context: &Context) -> anyhow::Result<()> {
+        let mut table = Table::new(["SERVER", "", "ADDRESS", "PROCESS", "DATA"]);
+        let mut add = |name: &str, pid: Option<u32>, address: Option<String>, data: String| {
+            let state = if pid.is_some() { "running" } else { "stopped" };
+            let pid = pid.map_or_else(|| "-".into(), |pid| pid.to_string());
+            table.row([name.into(), state.into(), address.unwrap_or_else(|| "-".into()), pid, data]);
+        };
+        let mut document = serde_json::json!({ "account": local::ACCOUNT });
+        for (name, key, (server, running)) in
+            [("emulated AWS", None, &self.aws), ("sample upstreams", Some("samples"), &self.samples)]
+        {
+            let data = context.paths.show(server.data()).to_string();
+            let (pid, url) = (running.as_ref().map(|r| r.pid), running.as_ref().map(Running::url));
+            let told = serde_json::json!({ "running": pid.is_some(), "url": url, "pid": pid, "data": data });
+            match (key, &mut document, told) {
+                (Some(key), document, told) => document[key] = told,
+                (None, serde_json::Value::Object(document), serde_json::Value::Object(told)) => {
+                    document.extend(told);
+                }
+                _ => {}
+            }
+            add(name, pid, url, data);
+        }
+        let pid = self.engine.pid();
+        let data = context.paths.show(self.engine.state()).to_string();
+        let host = pid.map(|_| self.engine.host());
+        document["engine"] = serde_json::json!({
+            "running": pid.is_some(), "host": host, "pid": pid, "data": data, "elsewhere": self.elsewhere,
+        });
+        add("docker engine", pid, host, data);
+        if let Some(address) = &self.elsewhere {
+            table.row(["docker engine".into(), "elsewhere".into(), address.clone(), "-".into(), "-".into()]);
+        }
+        context.printer.data(&table, &document)
+    }
 }

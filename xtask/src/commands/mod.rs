@@ -32,7 +32,7 @@ use crate::config::{Config, Sources};
 use crate::credentials::DockerCredentials;
 use crate::error::{Exit, FailWith as _, failure};
 use crate::interrupt::Interrupt;
-use crate::local::{self as emulated, Background};
+use crate::local::{self as emulated, Background, LocalSetup};
 use crate::prerequisites::{self, Need, Setup};
 use crate::process;
 use crate::settings::{Paths, Settings};
@@ -123,16 +123,17 @@ impl Context {
     }
 
     /// Finds out what this machine lacks for a command, brings it where the user agrees, and hands the container
-    /// engine's address down to every program that is started.
+    /// engine's address down to every program that is started; gives that address, where the client does not find the
+    /// engine by itself.
     ///
     /// # Errors
     /// Something is missing and the user said no, or only a person can bring it.
-    pub async fn ready(&self, needs: &[Need], yes: bool) -> anyhow::Result<()> {
+    pub async fn ready(&self, needs: &[Need], yes: bool) -> anyhow::Result<Option<String>> {
         let printer = &self.printer;
         let here = format!("{}/", self.paths.root().display());
         let setup = Setup {
             moto: &self.paths.target().join("moto"),
-            state: &self.paths.target().join("local").join("docker"),
+            state: &self.paths.local().join("docker"),
             assume_yes: yes,
             ask: &|question| {
                 printer
@@ -146,10 +147,37 @@ impl Context {
         process::hand_down("PATH", prerequisites::search_path());
         let found = prerequisites::ensure(needs, &setup).await.exit(Exit::MissingTool)?;
         found.hints.iter().for_each(|hint| printer.line(hint));
-        if let Some(host) = found.docker_host {
+        if let Some(host) = &found.docker_host {
             process::hand_down("DOCKER_HOST", host);
         }
-        Ok(())
+        Ok(found.docker_host)
+    }
+
+    /// This run with what `demo` set up in the local directory, as far as the user says nothing else: the same upstreams,
+    /// the sample ones started if they do not run, and the same container engine.
+    ///
+    /// # Errors
+    /// The file of the setup is broken, or the sample upstreams cannot be started.
+    pub async fn with_local_setup(mut self) -> anyhow::Result<Self> {
+        let setup = LocalSetup::load(self.paths.local())?;
+        let samples = if setup.samples.is_empty() {
+            None
+        } else {
+            Some(Background::samples(&self.paths, &self.http).ensure(&[], &self.printer).await?.url())
+        };
+        self.settings.upstreams = setup.routes(samples.as_deref(), &self.settings.upstreams);
+        for (name, value) in setup.engine_variables(environment_variable) {
+            process::hand_down(&name, value);
+        }
+        Ok(self)
+    }
+
+    /// The line that runs `command` of this tool on the same local directory.
+    pub fn local_command(&self, command: &str) -> String {
+        match &self.settings.local_dir {
+            None => format!("cargo xtask {command}"),
+            Some(dir) => format!("cargo xtask {command} --local-dir {}", shell_word(&dir.to_string_lossy())),
+        }
     }
 
     /// What the emulated AWS is told of the sources, so that its pull-through cache reaches them the same way.
@@ -259,12 +287,30 @@ impl Context {
     }
 }
 
+/// A variable of this process's environment; an empty one counts as none.
+pub fn environment_variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// `text` as one word of a shell's command line.
+fn shell_word(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,=".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
 /// Runs the command that was asked for.
 ///
 /// # Errors
 /// Those of the command.
 pub async fn run(cli: Cli) -> anyhow::Result<()> {
-    let context = Context::new(&cli)?;
+    let mut context = Context::new(&cli)?;
+    // `demo` and `local` look at the setup themselves.
+    if context.settings.local && !matches!(cli.command, Command::Demo(_) | Command::Local(_)) {
+        context = context.with_local_setup().await?;
+    }
     let result = dispatch(cli.command, &context).await;
     result.map_err(|error| context.interrupt.reason(error))
 }
@@ -290,5 +336,17 @@ async fn dispatch(command: Command, context: &Context) -> anyhow::Result<()> {
         Command::Demo(command) => command.run(context).await,
         Command::Test(command) => command.run(context).await,
         Command::Bench(command) => command.run(context).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shell_word;
+
+    #[test]
+    fn a_word_is_quoted_where_a_shell_would_take_it_apart() {
+        assert_eq!(shell_word("../a-b/c.d"), "../a-b/c.d");
+        assert_eq!(shell_word("a b"), "'a b'");
+        assert_eq!(shell_word("it's"), r"'it'\''s'");
     }
 }

@@ -20,7 +20,7 @@
 //!
 //! Unknown keys are errors, and all errors are reported at once.
 
-mod atomic;
+pub(crate) mod atomic;
 pub(crate) mod cache;
 pub(crate) mod import;
 pub(crate) mod lock;

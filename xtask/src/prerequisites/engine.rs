@@ -60,7 +60,7 @@ impl Engine {
     }
 
     /// Where its images and its log are.
-    pub(super) fn state(&self) -> &Path {
+    pub fn state(&self) -> &Path {
         &self.state
     }
 
@@ -82,8 +82,8 @@ impl Engine {
         self.pid().is_some()
     }
 
-    /// Its process. The pid file alone would not do: after a crash the number may be another process's.
-    pub(super) fn pid(&self) -> Option<u32> {
+    /// Its process, while it lives. The pid file alone would not do: after a crash the number may be another process's.
+    pub fn pid(&self) -> Option<u32> {
         engines().into_iter().find(|engine| self.is_this(engine)).map(|engine| engine.pid)
     }
 

@@ -1,0 +1,256 @@
+//! A machine of its own: this one's files, copy-on-write, without docker.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard};
+
+use rustix::process::geteuid;
+use tempfile::TempDir;
+
+use crate::{COMPLETE, EngineOfItsOwn, Run, cargo, command, programs, read, root, skip, target, text};
+
+/// What a machine begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Docker {
+    /// Neither client nor engine.
+    None,
+    /// The client alone.
+    Client,
+    /// Client and engine as this machine has them; the engine does not run.
+    Stopped,
+}
+
+/// Puts the machine together in its own mount namespace, then waits: the first process, whose end is the machine's.
+/// Arguments: the machine's directory, the root file system below it, the project's target directory.
+const BOOT: &str = r#"set -e
+dir=$1 base=$2 target=$3 root=$1/root
+mount -t overlay overlay -o "lowerdir=$base,upperdir=$dir/up,workdir=$dir/work" "$root"
+mount -t proc proc "$root/proc"
+mount -t sysfs sysfs "$root/sys"
+mount --rbind /sys/fs/cgroup "$root/sys/fs/cgroup"
+mount --rbind /dev "$root/dev"
+mount -t tmpfs -o mode=755 tmpfs "$root/run"
+mount -t tmpfs -o mode=1777 tmpfs "$root/tmp"
+# An engine keeps no images on an overlay.
+mkdir -p "$root/var/lib/docker" "$root$target/local" "$root$target/engines" "$root/home/user"
+mount --bind "$dir/docker" "$root/var/lib/docker"
+mount --bind "$dir/local" "$root$target/local"
+mount --bind "$dir/engines" "$root$target/engines"
+rm -f "$root/etc/resolv.conf"
+cp "$dir/resolv.conf" "$root/etc/resolv.conf"
+exec chroot "$root" sh -c 'echo ready; exec sleep infinity'
+"#;
+
+/// Removes docker's packages, and what else of it is in PATH; runc stays, which podman has too.
+const PURGE: &str = r#"set -e
+packages=$(dpkg-query -W -f '${db:Status-Abbrev} ${Package}\n' 'docker*' 'moby*' 'containerd*' 2>/dev/null |
+    awk '/^i/ && !/docker-registry/ {print $2}')
+if [ -n "$packages" ]; then apt-get -q -y purge $packages >/dev/null; fi
+for program in docker dockerd docker-proxy containerd containerd-shim containerd-shim-runc-v2 ctr; do
+    rm -f $(which -a $program) || true
+done
+"#;
+
+/// A machine that shares nothing with this one but the files that nobody changes: mounts, processes and network are its own,
+/// and what is written goes to a directory that is removed with it.
+///
+/// Its network is a link to this machine, which passes on what goes further. Everything in it ends when it is dropped.
+#[derive(Debug)]
+pub struct Machine {
+    first: Child,
+    /// The first process as this machine sees it.
+    pid: String,
+    dir: TempDir,
+    _link: Link,
+    _alone: MutexGuard<'static, ()>,
+}
+
+impl Machine {
+    /// A machine whose root is this one's, with as much of docker as `docker` says; none where that cannot be made here.
+    pub fn new(docker: Docker) -> Option<Self> {
+        let machine = Self::boot(Path::new("/"))?;
+        let client = std::env::var_os("PATH").and_then(|path| {
+            std::env::split_paths(&path).map(|dir| dir.join("docker")).find(|file| file.is_file())
+        });
+        if docker == Docker::Client && client.is_none() {
+            skip("docker is not in PATH");
+            return None;
+        }
+        if docker != Docker::Stopped {
+            read(machine.command("sh").args(["-c", PURGE]));
+        }
+        if let Some(client) = client.filter(|_| docker == Docker::Client) {
+            read(machine.command("mkdir").args(["-p", "/usr/local/bin"]));
+            // Through the copy's upper layer: the overlay would not see a file that is put there behind its back.
+            let place = machine.dir.path().join("local/docker-client");
+            std::fs::copy(client, &place).unwrap();
+            let here = target().join("local/docker-client");
+            read(machine.command("mv").arg(here).arg("/usr/local/bin/docker"));
+        }
+        Some(machine)
+    }
+
+    /// A machine with the root file system at `base`.
+    pub fn boot(base: &Path) -> Option<Self> {
+        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+        let alone = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if !programs(&["unshare", "nsenter", "ip", "iptables", "apt-get", "dpkg-query"]) {
+            return None;
+        }
+        if !geteuid().is_root() {
+            skip("a machine of its own needs root");
+            return None;
+        }
+        // A socket's address is short, and an overlay's upper layer lies on no overlay.
+        let dir = tempfile::Builder::new().prefix("hg-").tempdir_in("/var/tmp").unwrap();
+        for name in ["up", "work", "root", "local", "docker", "engines"] {
+            std::fs::create_dir(dir.path().join(name)).unwrap();
+        }
+        // A resolver on this machine's own loopback does not answer there.
+        let resolver = ["/run/systemd/resolve/resolv.conf", "/etc/resolv.conf"];
+        let resolver = resolver.iter().find_map(|path| std::fs::read(path).ok()).unwrap_or_default();
+        std::fs::write(dir.path().join("resolv.conf"), resolver).unwrap();
+
+        let mut boot = command("unshare");
+        boot.args(["--net", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child"])
+            .args(["sh", "-c", BOOT, "sh"])
+            .arg(dir.path())
+            .arg(base)
+            .arg(target());
+        let mut first = boot.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(first.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        if line.trim() != "ready" {
+            let output = first.wait_with_output().unwrap();
+            skip(&format!("no machine of its own: {}", String::from_utf8_lossy(&output.stderr).trim()));
+            return None;
+        }
+        let unshare = first.id();
+        let children = std::fs::read_to_string(format!("/proc/{unshare}/task/{unshare}/children")).unwrap();
+        let pid = children.trim().to_owned();
+        let link = Link::new(&pid);
+        Some(Self { first, pid, dir, _link: link, _alone: alone })
+    }
+
+    /// A directory of this machine's that the other one sees as `target/local`.
+    pub fn local(&self) -> PathBuf {
+        self.dir.path().join("local")
+    }
+
+    /// A program in the machine, in the project's directory, with this process's environment as far as it is about cargo.
+    pub fn command(&self, program: &str) -> Command {
+        let mut inside = cargo();
+        for name in [COMPLETE, "SOAK", "CI", "DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG", "CARGO"] {
+            inside.env_remove(name);
+        }
+        let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
+        for (name, dir) in [("CARGO_HOME", ".cargo"), ("RUSTUP_HOME", ".rustup")] {
+            if std::env::var_os(name).is_none() {
+                inside.env(name, home.join(dir));
+            }
+        }
+        inside.env("HOME", "/home/user").env("DEBIAN_FRONTEND", "noninteractive");
+        let mut enter = command("nsenter");
+        enter.args(["--target", &self.pid, "--mount", "--net", "--pid", "--root"]);
+        // `--wd` would be the directory outside.
+        enter.args(["env", "--chdir"]).arg(root()).arg(program);
+        for (name, value) in inside.get_envs() {
+            match value {
+                Some(value) => enter.env(name, value),
+                None => enter.env_remove(name),
+            };
+        }
+        enter
+    }
+
+    /// `cargo xtask LINE` in the machine.
+    pub fn xtask(&self, line: &str) -> Run {
+        let mut cargo = self.command("cargo");
+        cargo.arg("xtask");
+        Run::new(cargo).args(line)
+    }
+
+    /// The command lines of all that runs in the machine.
+    pub fn processes(&self) -> Vec<String> {
+        let shown = text(self.command("ps").args(["-e", "-o", "pid=,stat=,args="]));
+        let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        let rest = shown.lines().map(words).filter(|words| {
+            // The first process takes no note of what has ended below it; `ps` is this question itself.
+            words[0] != "1" && !words[1].starts_with('Z') && words[2] != "ps"
+        });
+        rest.map(|words| words[2..].join(" ")).collect()
+    }
+
+    /// An engine of this machine's, on the other one's network and at an address where no client looks by itself.
+    pub fn engine_elsewhere(&self) -> Option<EngineOfItsOwn> {
+        EngineOfItsOwn::at(&self.local().join("elsewhere"), Some(&self.pid))
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        // An engine is asked to end first, so that it takes its mounts down.
+        let _ = self.command("sh").args(["-c", "kill $(pidof dockerd) 2>/dev/null"]).output();
+        let started = std::time::Instant::now();
+        while started.elapsed().as_secs() < 10
+            && self.command("pidof").arg("dockerd").output().is_ok_and(|found| found.status.success())
+        {
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+        let _ = self.first.kill();
+        let _ = self.first.wait();
+        // Its mounts are gone when its first process is: only then can its directory be removed.
+        while Path::new("/proc").join(&self.pid).exists() && started.elapsed().as_secs() < 20 {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+    }
+}
+
+/// A link between this machine's network and another's, and the rules by which this one passes packets on.
+#[derive(Debug)]
+struct Link {
+    rules: Vec<Vec<String>>,
+}
+
+impl Link {
+    fn new(pid: &str) -> Self {
+        // A network of four addresses that nobody else here has.
+        let number: u32 = pid.parse().unwrap();
+        let [_, b, c, d] = (number % (1 << 21) * 4).to_be_bytes();
+        let address = |host: u8| format!("10.{}.{c}.{}", 128 + (b & 0x7f), d + host);
+        let (name, network) = (format!("hg{number}"), format!("{}/30", address(0)));
+        let ip = |line: &str| read(command("ip").args(line.split(' ')));
+        let inside = |line: &str| {
+            let mut enter = command("nsenter");
+            read(enter.args(["--target", pid, "--net", "ip"]).args(line.split(' ')));
+        };
+        ip(&format!("link add {name} type veth peer name eth0 netns {pid}"));
+        ip(&format!("addr add {}/30 dev {name}", address(1)));
+        ip(&format!("link set {name} up"));
+        inside("link set lo up");
+        inside(&format!("addr add {}/30 dev eth0", address(2)));
+        inside("link set eth0 up");
+        inside(&format!("route add default via {}", address(1)));
+        std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
+        let mut link = Self { rules: Vec::new() };
+        link.rule(&format!("-t nat POSTROUTING -s {network} ! -o {name} -j MASQUERADE"));
+        link.rule(&format!("-t filter FORWARD -i {name} -j ACCEPT"));
+        link.rule(&format!("-t filter FORWARD -o {name} -j ACCEPT"));
+        link
+    }
+
+    fn rule(&mut self, rule: &str) {
+        let words: Vec<String> = rule.split(' ').map(str::to_owned).collect();
+        read(command("iptables").arg("-w").args(&words[..2]).arg("-I").args(&words[2..]));
+        self.rules.push(words);
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        for words in &self.rules {
+            let _ = command("iptables").arg("-w").args(&words[..2]).arg("-D").args(&words[2..]).output();
+        }
+    }
+}

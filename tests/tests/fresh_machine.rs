@@ -1,0 +1,210 @@
+//! From a fresh machine to images: the README's commands where docker is missing, in part or as a whole, does not run, or
+//! runs elsewhere.
+//!
+//! Each machine is a copy-on-write root with mounts, processes and network of its own ([`Machine`]).
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
+
+use std::path::Path;
+use std::time::Duration;
+
+use e2e::{Docker, Ended, Images, Machine, Run, World, built, programs, say};
+use serde_json::Value;
+
+/// Two images and a runtime: what a machine lacks does not depend on how many there are.
+const SHORT: &str = r#"schema_version = 1
+[images]
+curl = "curlimages/curl:7.85.0"
+"kedacore/keda" = "ghcr.io/kedacore/keda:2.11.2"
+[runtimes]
+"python3.12" = { base = "public.ecr.aws/lambda/python:3.12" }
+[pull_through]
+ecr-public = "public.ecr.aws"
+"#;
+
+/// A user of a machine: how the commands are typed, and what is said in the environment.
+struct User<'a> {
+    machine: &'a Machine,
+    images: &'a str,
+    env: Vec<(&'a str, String)>,
+}
+
+impl User<'_> {
+    fn types(&self, line: &str) -> Run {
+        let run = self.machine.xtask(line).args(self.images);
+        self.env.iter().fold(run, |run, (name, value)| run.env(name, value))
+    }
+
+    /// The demo, and what the README and the demo itself say to do next; gives what the demo said.
+    fn does_it_all(&self) -> Ended {
+        let demo = self.types("demo --yes").ok();
+        assert!(demo.stdout.contains("sha256:"), "{demo}");
+        // Without a word about sources and engine, and without what the environment said then.
+        let again = || self.machine.xtask("transfer-images --local").args(self.images).ok();
+        let mut run = again();
+        assert!(run.stderr.contains("nothing to do"), "{run}");
+        // A machine that does other things as well is no slow tool: the best of five counts.
+        for _ in 0..4 {
+            if run.took >= Duration::from_secs(1) {
+                run = again();
+            }
+        }
+        assert!(run.took < Duration::from_secs(1), "{:?}: {run}", run.took);
+
+        let doctor = self.machine.xtask("doctor --local --format json").args(self.images).ok().json();
+        assert!(doctor.as_array().unwrap().iter().all(|check| check["ok"] == true), "{doctor}");
+        // It is the same engine that builds.
+        let build = self.machine.xtask("rebuild-runtimes --local").args(self.images).ok();
+        assert!(build.stderr.contains("python3.12"), "{build}");
+        demo
+    }
+
+    fn status(&self) -> Value {
+        self.machine.xtask("local status --format json").ok().json()
+    }
+
+    /// Ends what the demo started: nothing is left of it.
+    fn ends_it(&self) {
+        let down = self.machine.xtask("local down").ok();
+        assert_eq!(self.machine.processes(), Vec::<String>::new(), "{down}");
+        let status = self.status();
+        for server in [&status, &status["samples"], &status["engine"]] {
+            assert_eq!(server["running"], false, "{status}");
+        }
+    }
+}
+
+/// A machine with the sample images made already; none where something is missing for that.
+fn machine(docker: Docker) -> Option<Machine> {
+    if !programs(&["terraform", "cargo"]) {
+        return None;
+    }
+    // Both compile and make what the machine then finds.
+    let (_, world) = (built(), World::new(Images::Full)?);
+    let machine = Machine::new(docker)?;
+    world.store().copy_to(&machine.local().join("sample-upstreams")).unwrap();
+    std::fs::write(machine.local().join("images.toml"), SHORT).unwrap();
+    Some(machine)
+}
+
+fn user<'a>(machine: &'a Machine, env: &[(&'a str, &str)]) -> User<'a> {
+    let env = env.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+    User { machine, images: "--images target/local/images.toml", env }
+}
+
+fn has(machine: &Machine, program: &str) -> bool {
+    machine.command("sh").args(["-c", &format!("command -v {program}")]).output().unwrap().status.success()
+}
+
+/// Whether all is to be run, or what `cargo xtask test` has time for.
+fn soak(what: &str) -> bool {
+    let all = std::env::var_os("SOAK").is_some();
+    if !all {
+        say(&format!("only with SOAK=1: {what}"));
+    }
+    all
+}
+
+#[test]
+fn without_docker_client_and_engine_are_installed_and_the_engine_is_ended_with_the_rest() {
+    let Some(machine) = machine(Docker::None) else { return };
+    assert!(!has(&machine, "docker") && !has(&machine, "dockerd"));
+    let user = user(&machine, &[]);
+    // Nobody there who could say yes: nothing is installed.
+    user.types("demo").end().failed(4, &["docker: as root: apt-get install docker.io"]);
+    assert!(!has(&machine, "dockerd"));
+    let demo = user.does_it_all();
+    assert!(demo.stderr.contains("installing"), "{demo}");
+    let status = user.status();
+    assert_eq!((&status["engine"]["running"], &status["samples"]["running"]), (&true.into(), &true.into()));
+    user.ends_it();
+    // And once more, from what is there by now.
+    let demo = user.types("demo --yes").ok();
+    assert!(
+        !demo.stderr.contains("installing") && demo.stderr.contains("starting a docker engine"),
+        "{demo}"
+    );
+    user.ends_it();
+}
+
+#[test]
+fn with_the_client_alone_the_engine_is_installed() {
+    let Some(machine) = machine(Docker::Client) else { return };
+    assert!(has(&machine, "docker") && !has(&machine, "dockerd"));
+    let user = user(&machine, &[]);
+    user.types("demo").end().failed(4, &["dockerd: as root: apt-get install docker.io"]);
+    let demo = user.does_it_all();
+    assert!(demo.stderr.contains("docker.io"), "{demo}");
+    user.ends_it();
+}
+
+#[test]
+fn a_stopped_engine_is_started_even_where_path_lacks_the_systems_own_programs() {
+    if !soak("docker.io installed and stopped") {
+        return;
+    }
+    let Some(machine) = machine(Docker::Stopped) else { return };
+    // As after `su` without a dash.
+    let path = std::env::var("PATH").unwrap();
+    let path: Vec<&str> = path.split(':').filter(|dir| !dir.ends_with("sbin")).collect();
+    let user = user(&machine, &[("PATH", &path.join(":"))]);
+    let demo = user.does_it_all();
+    assert!(!demo.stderr.contains("installing"), "{demo}");
+    user.ends_it();
+}
+
+#[test]
+fn an_engine_elsewhere_is_used_and_left_running() {
+    if !soak("an engine at DOCKER_HOST, at a context, and without a client") {
+        return;
+    }
+    for (case, docker) in [("host", Docker::Client), ("context", Docker::Client), ("no client", Docker::None)]
+    {
+        let Some(machine) = machine(docker) else { return };
+        let Some(engine) = machine.engine_elsewhere() else { return };
+        let address = format!("unix://{}", e2e::target().join("local/elsewhere/docker.sock").display());
+        let env: &[(&str, &str)] = if case == "context" {
+            let create = ["context", "create", "there", "--docker", &format!("host={address}")];
+            e2e::read(machine.command("docker").args(create));
+            e2e::read(machine.command("docker").args(["context", "use", "there"]));
+            &[]
+        } else {
+            &[("DOCKER_HOST", &address)]
+        };
+        let user = user(&machine, env);
+        user.does_it_all();
+        if docker == Docker::Client {
+            assert!(!has(&machine, "dockerd"), "{case}");
+        }
+        assert!(!engine.images().is_empty(), "{case}");
+        user.ends_it();
+        assert!(!engine.images().is_empty(), "{case}");
+    }
+}
+
+#[test]
+fn the_tests_themselves_run_where_docker_was_missing() {
+    if std::env::var_os(e2e::COMPLETE).is_none() {
+        // Inside, the whole workspace's tests are compiled: `cargo xtask test` has done that already.
+        say("only under `cargo xtask test`: the tests on a machine without docker");
+        return;
+    }
+    for docker in [Docker::None, Docker::Client] {
+        let Some(machine) = machine(docker) else { return };
+        let name = "what_changed_is_built_and_nothing_else";
+        let run = machine.xtask("test --yes").arg(name).ok();
+        assert!(run.stderr.contains("0 failed"), "{run}");
+        machine.xtask("local down").ok();
+        assert_eq!(machine.processes(), Vec::<String>::new(), "{run}");
+    }
+}
+
+#[test]
+fn the_machine_itself_is_left_as_it_was() {
+    let Some(machine) = Machine::new(Docker::None) else { return };
+    assert!(!has(&machine, "docker"));
+    let dir = machine.local().parent().unwrap().to_owned();
+    drop(machine);
+    assert!(!dir.exists() && !Path::new("/var/tmp").join(dir.file_name().unwrap()).exists());
+    assert!(programs(&["docker"]));
+}
