@@ -109,23 +109,29 @@ pub(super) fn follow(
     let mut known: BTreeMap<String, Value> = BTreeMap::new();
     let declared = |known: &BTreeMap<String, Value>, name: &str| match (known.get(name), platform) {
         (Some(value), _) => value.clone(),
-        (None, Some(_)) if OF_THE_BUILDER.contains(&name) => Value::Unknown,
-        (None, platform) => {
-            platform.and_then(|p| of_the_target(name, p, given)).map_or(Value::Unset, Value::Known)
-        }
+        (None, Some(_)) if OF_THE_BUILDER.contains(&name) => given_or(name, given, Value::Unknown),
+        (None, platform) => match platform.and_then(|platform| of_the_target(name, platform, given)) {
+            Some(value) => given_or(name, given, Value::Known(value)),
+            None => Value::Unset,
+        },
     };
     for found in &file.instructions[..first] {
         if found.keyword != "ARG" {
             return Err(Fault::new(found.line, format!("{} stands before the first FROM", found.keyword)));
         }
-        for (name, default) in pairs(found)? {
+        let all = pairs(found)?;
+        for (name, default) in all.clone() {
             let value = match (given.args.get(&name), default) {
                 _ if given.base && is_base_argument(&name, given) => {
                     Value::Known(format!("{PLACEHOLDER}/{name}"))
                 }
                 (Some(value), _) => Value::Known(value.clone()),
                 (None, Some(default)) => {
-                    let value = expand(&default, file.escape, &|name| declared(&known, name));
+                    let value =
+                        expand(&default, file.escape, &|other| match is_sibling(other, &name, &all) {
+                            true => Value::Unknown,
+                            false => declared(&known, other),
+                        });
                     Value::Known(value.map_err(|stuck| explain(&stuck, found.line))?)
                 }
                 (None, None) => continue,
@@ -189,6 +195,16 @@ pub(super) fn of_triggers(triggers: &[String]) -> Result<Vec<Outside>, Fault> {
         step(&file, &instruction(trigger, index + 1)?, &[], &mut scope, &mut outside)?;
     }
     Ok(outside)
+}
+
+/// An argument takes the place of one of BuildKit's own variables.
+fn given_or(name: &str, given: &Given<'_>, value: Value) -> Value {
+    given.args.get(name).map_or(value, |given| Value::Known(given.clone()))
+}
+
+/// Whether a variable is set by the same instruction: builders disagree on which of its values counts there.
+fn is_sibling(name: &str, own: &str, all: &[(String, Option<String>)]) -> bool {
+    name != own && all.iter().any(|(other, _)| other == name)
 }
 
 /// The variables of BuildKit that name what is built.
@@ -340,10 +356,15 @@ fn step(
     };
     match found.keyword.as_str() {
         "ARG" => {
-            for (name, default) in pairs(found)? {
+            let all = pairs(found)?;
+            for (name, default) in all.clone() {
+                let lookup = |other: &str| match is_sibling(other, &name, &all) {
+                    true => Value::Unknown,
+                    false => scope.lookup(other),
+                };
                 let value = match (scope.given.get(&name), default) {
                     (Some(value), _) => Value::Known(value.clone()),
-                    (None, Some(default)) => value(&default, file, scope, line)?,
+                    (None, Some(default)) => value(&default, file, &lookup, line)?,
                     (None, None) => match (scope.global)(&name) {
                         // Nothing is given: the base's own variable of that name shows through.
                         Value::Unset => Value::Unknown,
@@ -354,10 +375,13 @@ fn step(
             }
         }
         "ENV" => {
-            for (name, text) in pairs(found)? {
-                let value = value(&text.unwrap_or_default(), file, scope, line)?;
-                scope.env.insert(name, value);
-            }
+            // All values of one instruction see the variables as they were before it.
+            let set = |(name, text): (String, Option<String>)| {
+                let value = value(&text.unwrap_or_default(), file, &|name| scope.lookup(name), line)?;
+                Ok((name, value))
+            };
+            let set = pairs(found)?.into_iter().map(set).collect::<Result<Vec<_>, Fault>>()?;
+            scope.env.extend(set);
         }
         "COPY" => {
             for flag in &found.flags {
@@ -475,8 +499,8 @@ fn is_hash(text: &str) -> bool {
 }
 
 /// The value of a word, which may be that nobody knows it: that matters only where it is used.
-fn value(word: &str, file: &Dockerfile, scope: &Scope<'_>, line: usize) -> Result<Value, Fault> {
-    match expand(word, file.escape, &|name| scope.lookup(name)) {
+fn value(word: &str, file: &Dockerfile, lookup: &dyn Fn(&str) -> Value, line: usize) -> Result<Value, Fault> {
+    match expand(word, file.escape, lookup) {
         Ok(value) => Ok(Value::Known(value)),
         Err(Stuck::Variable(_)) => Ok(Value::Unknown),
         // A form that newer builders know: a value that is used nowhere may have it.

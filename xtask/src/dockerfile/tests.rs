@@ -104,7 +104,8 @@ fn shown_error(said: &str) -> String {
 }
 
 fn needs(text: &str, target: Option<&str>, base: bool) -> Result<Needs, String> {
-    let args = BTreeMap::from([("HOST".to_owned(), HOST.to_owned())]);
+    let args = BTreeMap::from([("HOST", HOST), ("TARGETOS", "c/d:1")]);
+    let args = args.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     let platforms = ["linux/amd64".parse().unwrap(), "linux/arm64".parse().unwrap()];
     let file = Dockerfile::parse("D", text.as_bytes()).map_err(|error| error.to_string())?;
     let given = Given {
@@ -161,6 +162,14 @@ fn base_and_entry_point_go_where_the_dockerfile_takes_them() {
         ("FROM a:1 AS x\nFROM b:1 AS X\n", None, false, "D:2: two stages are called x"),
         ("FROM a:1\nRUN <<EOF\ntrue\n", None, false, "D:2: the here-document EOF has no end"),
         ("", None, false, "D:1: it has no FROM"),
+        ("ARG A=a/b:1 B=$A\nFROM $B\n", None, false, "D:1: the value of A is not known"),
+        (
+            "FROM a/b:1\nENV U=http://x.test/a\nENV U=f V=$U\nADD $V /\n",
+            None,
+            false,
+            "D:4: http://x.test/a is not pinned",
+        ),
+        ("FROM a/b:1 AS linux\nFROM $TARGETOS\n", None, false, "D:1: a/b:1 is not pinned"),
     ] {
         let found = needs(text, target, base).unwrap_err();
         assert!(found.starts_with(error), "{found} for {text:?}");
