@@ -101,8 +101,10 @@ pub fn hand_down(name: &str, value: impl Into<OsString>) {
 }
 
 /// What programs that are started from here get in the place of all variables whose names begin so.
-static IN_PLACE_OF: std::sync::Mutex<Option<(&'static str, Vec<(String, String)>)>> =
-    std::sync::Mutex::new(None);
+static IN_PLACE_OF: std::sync::Mutex<Option<Replacement>> = std::sync::Mutex::new(None);
+
+/// The beginning of the names, and the variables that are set in their place.
+type Replacement = (&'static str, Vec<(String, String)>);
 
 /// Gives these variables, and no other whose name begins with `prefix`, to every program that is started from here on.
 pub fn hand_down_in_place_of(prefix: &'static str, variables: Vec<(String, String)>) {
