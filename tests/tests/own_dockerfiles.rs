@@ -6,7 +6,11 @@ use std::path::Path;
 
 use e2e::{Builder, Project, Run, on_each_builder};
 
-on_each_builder!(htc_grids_own_tree_is_built_without_an_edit, each_runtime_has_its_dockerfile_and_context);
+on_each_builder!(
+    htc_grids_own_tree_is_built_without_an_edit,
+    each_runtime_has_its_dockerfile_and_context,
+    what_the_base_and_the_builder_bring_is_looked_at_before_the_build,
+);
 
 /// The interface of HTC-Grid's Dockerfile: its arguments' names, its user, where the entry point goes.
 const HTC_GRID: &str = "\
@@ -200,6 +204,70 @@ fn each_runtime_has_its_dockerfile_and_context(builder: Builder) {
         write(&tree, "a/Dockerfile", "FROM public.ecr.aws/lambda/python:3.8\n");
     }
     forget(&project);
+}
+
+/// What only the base or the builder tells is looked at before a build starts, and nothing is pushed.
+fn what_the_base_and_the_builder_bring_is_looked_at_before_the_build(builder: Builder) {
+    let Some(project) = Project::with(builder) else { return };
+    let (host, name) = (project.registry.host(), &project.name);
+    let refused = |code: i32, words: &[&str]| {
+        project.transfer(host, "").end().failed(code, words);
+        assert!(project.tags().is_empty(), "nothing is pushed");
+    };
+
+    // A base whose trigger fetches what no key covers.
+    let trigger = project.world.path("trigger");
+    write(&trigger, "Dockerfile", &format!("FROM {}\nONBUILD ADD https://example.test/x /x\n", project.base));
+    let image = format!("{host}/triggers:1");
+    let mut build = e2e::engine();
+    build.args(["build", "--quiet", "--tag", &image]).arg(&trigger);
+    e2e::read(build.env("DOCKER_BUILDKIT", "0"));
+    e2e::read(e2e::engine().args(["push", &image]));
+    e2e::read(e2e::engine().args(["image", "rm", &image]));
+    project.images(&project.line("").replace(&project.base, &image));
+    refused(3, &["ONBUILD:1: https://example.test/x is not pinned"]);
+
+    // A file of the context that is ignored makes the legacy builder take a tar file, which the pinned Dockerfile is in.
+    project.write(
+        "Dockerfile",
+        &format!("FROM {}\nCOPY . /all/\nCMD [\"cat\", \"/all/start\"]\n", project.base),
+    );
+    project.write(".dockerignore", "notes\n");
+    project.write("notes", "not for the image");
+    project.images(&format!("\"{name}\" = {{ dockerfile = \"project/runtimes/Dockerfile\" }}"));
+    if builder == Builder::Legacy {
+        refused(10, &["copies itself into the image", "name the Dockerfile in .dockerignore"]);
+    }
+    project.write(".dockerignore", "notes\nDockerfile\n");
+    project.transfer(host, "").ok();
+    assert!(project.run(name).contains("echo hello"));
+
+    // Here-documents, which docker's legacy builder takes for instructions.
+    let heredoc = format!(
+        "FROM {}\nRUN cat <<EOF >/said\nFROM nothing:1\nEOF\nCMD [\"cat\", \"/said\"]\n",
+        project.base
+    );
+    project.write("Dockerfile", &heredoc);
+    let run = project.transfer(host, "").end();
+    if builder == Builder::Legacy {
+        run.failed(10, &["Dockerfile:2: the legacy builder knows no here-documents", "buildx"]);
+    } else {
+        assert_eq!(run.code, Some(0), "{run}");
+        assert_eq!(project.run(name), "FROM nothing:1");
+    }
+}
+
+/// A checkout by git has LF everywhere, whatever core.autocrlf says.
+#[test]
+fn what_goes_into_images_has_lf_in_every_checkout() {
+    let Some(git) = e2e::program("git") else { return };
+    let mut asked = e2e::command(git);
+    asked.arg("-C").arg(e2e::root()).args(["check-attr", "eol", "--"]);
+    let files =
+        ["runtimes/Dockerfile", "runtimes/lambda_entry_point.sh", "runtimes/lambda_entry_point_provided.sh"];
+    let said = e2e::text(asked.args(files));
+    let expected: Vec<String> = files.iter().map(|file| format!("{file}: eol: lf")).collect();
+    assert_eq!(said, expected.join("\n"));
 }
 
 /// Removes from the engine what these runtimes left there: their names are not the project's own.

@@ -354,6 +354,12 @@ async fn build_one(
     let legacy = engine.docker.builder() == Builder::Legacy;
     let (tar, dockerfile) = match legacy && staged.has_ignore_file() {
         true => {
+            let pins = pinned.is_some() && runtime.base_argument.is_none();
+            let is_copied = planned.context.entries.contains_key(&runtime.dockerfile)
+                && planned.dockerfile.may_copy(&runtime.dockerfile, &runtime.args);
+            if pins && is_copied {
+                return Err(RuntimeError::CopiesItself { dockerfile: runtime.dockerfile.clone() });
+            }
             let (staged, name) = (staged.clone(), runtime.dockerfile.clone());
             blocking(move || staged.tar(&name)).await.map(|(tar, name)| (Some(tar), PathBuf::from(name)))?
         }

@@ -59,6 +59,14 @@ pub enum RuntimeError {
         /// What builds.
         builder: String,
     },
+    /// The Dockerfile names its base itself and goes into the image.
+    #[error(
+        "{dockerfile} names its base itself and copies itself into the image: the legacy builder would copy the one with the pinned base"
+    )]
+    CopiesItself {
+        /// The Dockerfile.
+        dockerfile: String,
+    },
     /// The Dockerfile names another base than when images.toml was read.
     #[error(
         "{dockerfile} builds on {found} now, and built on {expected} when this run began: start it again"
@@ -223,6 +231,9 @@ impl RuntimeError {
                 "the builder used other files than it was given; nothing was pushed, and the image is no longer used: run again, it is built anew (REBUILD_RUNTIMES=true leaves out the builder's cache)"
             }
             Self::Context(ContextError::Changed { .. }) => "run again when nothing writes to it any more",
+            Self::CopiesItself { .. } => {
+                "name the Dockerfile in .dockerignore, or install docker's buildx plugin"
+            }
             Self::Heredoc { .. } => {
                 "install docker's buildx plugin (docker 23 or newer), or write the lines as one RUN joined by `&&`"
             }
