@@ -1,7 +1,10 @@
 //! The builders that people have, each with a client and an engine.
 
 use std::ffi::OsString;
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, TcpListener};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -132,6 +135,40 @@ impl Engine {
         let path = std::env::join_paths(path.filter(|dir| !dir.as_os_str().is_empty())).unwrap();
         let host = self.host.clone().map(|host| ("DOCKER_HOST", host));
         host.into_iter().chain([("PATH", path)]).collect()
+    }
+
+    /// The address of its own BuildKit for buildx's `remote` driver, for as long as this process lives.
+    pub fn buildkit(&self) -> String {
+        let host = self.host.as_ref().expect("an engine at a socket of its own");
+        let socket = PathBuf::from(host.to_str().unwrap().strip_prefix("unix://").unwrap());
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("tcp://{}", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                let mut server = UnixStream::connect(&socket).unwrap();
+                // https://docs.docker.com/reference/api/engine/version/v1.51/#tag/Session
+                let upgrade =
+                    b"POST /grpc HTTP/1.1\r\nHost: docker\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n";
+                server.write_all(upgrade).unwrap();
+                // No byte more than the answer's head: what follows is BuildKit's.
+                let (mut head, mut byte) = (Vec::new(), [0]);
+                while !head.ends_with(b"\r\n\r\n") && server.read(&mut byte).is_ok_and(|read| read == 1) {
+                    head.push(byte[0]);
+                }
+                let (mut from, mut to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+                std::thread::spawn(move || {
+                    // An error is an end that went away.
+                    let _ = std::io::copy(&mut from, &mut to);
+                    let _ = to.shutdown(Shutdown::Both);
+                });
+                let mut client = client;
+                std::thread::spawn(move || {
+                    let _ = std::io::copy(&mut server, &mut client);
+                    let _ = client.shutdown(Shutdown::Both);
+                });
+            }
+        });
+        address
     }
 
     /// Makes a `DOCKER_CONFIG` directory one in which this client has its plugin and somebody has run `docker build` before:

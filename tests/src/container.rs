@@ -11,6 +11,7 @@ use crate::{Engine, command, request, text};
 /// A running container; removed when dropped.
 #[derive(Debug)]
 pub struct Container {
+    engine: Engine,
     id: String,
     port: String,
     follow: Child,
@@ -24,17 +25,27 @@ pub fn engine() -> Command {
 }
 
 impl Container {
-    /// Starts the runtime `image` with a handler and waits until it listens.
-    pub fn start(image: &str) -> Self {
-        let id =
-            text(engine().args(["run", "--detach", "--publish", "127.0.0.1::8080", image, "app.handler"]));
-        let port = text(engine().args(["port", &id, "8080/tcp"])).rsplit_once(':').unwrap().1.to_owned();
+    /// Starts the runtime `image` of an engine with a handler and waits until it listens.
+    pub fn start(engine: &Engine, image: &str) -> Self {
+        let id = text(engine.client().args([
+            "run",
+            "--detach",
+            "--publish",
+            "127.0.0.1::8080",
+            image,
+            "app.handler",
+        ]));
+        let port = text(engine.client().args(["port", &id, "8080/tcp"]));
+        let port = port.rsplit_once(':').unwrap().1.to_owned();
         // Both streams in one, as they come.
         let mut logs = command("sh");
-        logs.args(["-c", "exec docker logs --follow \"$0\" 2>&1", &id]).stdout(Stdio::piped());
+        logs.args(["-c", "exec \"$1\" logs --follow \"$0\" 2>&1", &id])
+            .arg(engine.program())
+            .envs(engine.environment())
+            .stdout(Stdio::piped());
         let mut follow = logs.spawn().unwrap();
         let log = BufReader::new(follow.stdout.take().unwrap());
-        let mut container = Self { id, port, follow, log, seen: String::new() };
+        let mut container = Self { engine: engine.clone(), id, port, follow, log, seen: String::new() };
         container.wait_for("listening on :8080");
         container
     }
@@ -60,23 +71,23 @@ impl Container {
 
     /// Runs a shell command inside.
     pub fn shell(&self, line: &str) -> String {
-        text(engine().args(["exec", &self.id, "/bin/sh", "-c", line]))
+        text(self.engine.client().args(["exec", &self.id, "/bin/sh", "-c", line]))
     }
 
     /// Signals the first process.
     pub fn signal(&self, name: &str) {
-        text(engine().args(["kill", "--signal", name, &self.id]));
+        text(self.engine.client().args(["kill", "--signal", name, &self.id]));
     }
 
     /// Whether it still runs.
     pub fn runs(&self) -> bool {
-        text(engine().args(["inspect", "--format", "{{.State.Running}}", &self.id])) == "true"
+        text(self.engine.client().args(["inspect", "--format", "{{.State.Running}}", &self.id])) == "true"
     }
 }
 
 impl Drop for Container {
     fn drop(&mut self) {
-        let _ = engine().args(["rm", "--force", &self.id]).output();
+        let _ = self.engine.client().args(["rm", "--force", &self.id]).output();
         let _ = self.follow.kill();
         let _ = self.follow.wait();
     }

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use e2e::{
-    BUCKET, DebianRegistry, Ended, Images, LocalBuilds, World, digest, docker, engine, get, programs, read,
-    root, text,
+    BUCKET, Builder, DebianRegistry, Ended, Engine, Images, LocalBuilds, World, digest, docker, engine, get,
+    programs, read, root, text,
 };
 use serde_json::{Value, json};
 
@@ -30,11 +30,8 @@ fn transferred() -> Option<World> {
 }
 
 /// A world with one runtime, that no other test and no earlier run has built.
-fn with_runtime() -> Option<(World, String)> {
-    if !docker() {
-        return None;
-    }
-    let world = World::new(Images::Full)?;
+fn with_runtime(engine: &Engine) -> Option<(World, String)> {
+    let world = World::on(Images::Full, engine)?;
     let name = format!("e2e-{}", world.path("").file_name().unwrap().to_string_lossy().to_lowercase());
     let toml = format!(
         "schema_version = 1\n[runtimes]\n\"{name}\" = {{ base = \"public.ecr.aws/lambda/python:3.12\", epoch = \"{name}\" }}\n\
@@ -294,10 +291,13 @@ fn two_grids_share_an_account_and_destroying_one_leaves_the_other_whole() {
     assert_eq!(still.json()["images"][0]["action"], "up to date", "{still}");
 }
 
-#[test]
-fn rebuild_runtimes_builds_into_the_local_docker_without_aws() {
-    let Some((world, name)) = with_runtime() else { return };
-    let _local = LocalBuilds { engine: world.engine().clone(), name: name.clone() };
+e2e::on_each_builder!(rebuild_runtimes_builds_into_the_local_docker_without_aws);
+
+fn rebuild_runtimes_builds_into_the_local_docker_without_aws(builder: Builder) {
+    let Some(engine) = builder.engine() else { return };
+    let Some((world, name)) = with_runtime(&engine) else { return };
+    let _local = LocalBuilds { engine: engine.clone(), name: name.clone() };
+    let engine = || engine.client();
     let run = world.sourced().args("rebuild-runtimes --smoke --format json").ok();
     assert_eq!(run.json()[0]["result"], "built", "{run}");
     assert!(run.stderr.contains(&format!("lambda:{name} answered HTTP 200: ")), "{run}");

@@ -6,8 +6,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use e2e::{
-    BUCKET, DebianRegistry, Ended, Gate, INIT, INTERRUPTED, Images, LocalBuilds, STATE, TERRAFORM, World,
-    docker, get,
+    BUCKET, Builder, DebianRegistry, Ended, Gate, INIT, INTERRUPTED, Images, LocalBuilds, STATE, TERRAFORM,
+    World, get,
 };
 use rustix::process::{Signal, kill_process};
 use serde_json::Value;
@@ -221,14 +221,14 @@ fn runtime(world: &World) -> String {
     name
 }
 
-#[test]
-fn ctrl_c_during_a_build_leaves_no_credential_and_no_tag_behind() {
-    if !docker() {
+e2e::on_each_builder!(ctrl_c_during_a_build_leaves_no_credential_and_no_tag_behind);
+
+fn ctrl_c_during_a_build_leaves_no_credential_and_no_tag_behind(builder: Builder) {
+    let Some(engine) = builder.engine() else { return };
+    let (Some(world), Some(registry)) = (World::on(Images::Full, &engine), DebianRegistry::start()) else {
         return;
-    }
-    let (Some(world), Some(registry)) = (World::new(Images::Full), DebianRegistry::start()) else { return };
-    let name = runtime(&world);
-    let _built = LocalBuilds { engine: world.engine().clone(), name };
+    };
+    let _built = LocalBuilds { engine, name: runtime(&world) };
     let temporary = world.path("tmp");
     std::fs::create_dir(&temporary).unwrap();
     let transfer = || {

@@ -500,6 +500,31 @@ fn a_team_builds_on_its_own_builder_with_a_cache_in_the_registry() {
     alone.failed(2, &["--push"]);
 }
 
+#[test]
+fn a_remote_builder_builds_with_a_cache_in_the_registry() {
+    let Some(project) = Project::with(Builder::BuildxContainerd) else { return };
+    let (name, host) = (&project.name, project.registry.host());
+    let config = project.world.path("docker");
+    let buildx = |line: &[&str]| {
+        read(project.docker().arg("buildx").args(line).env("DOCKER_CONFIG", &config));
+    };
+    buildx(&["create", "--name", "team", "--driver", "remote", &project.world.engine().buildkit()]);
+    let push = || {
+        let run = project.xtask("").arg("--registry").arg(host).args("rebuild-runtimes --push -v");
+        run.args("--builder team --registry-cache").ok()
+    };
+    push();
+    let first = project.run(name);
+    assert!(first.starts_with("hello\n"), "{first}");
+    let cache = format!("{name}-cache");
+    let kept = project.tags()[&cache].clone();
+    // Only the entry point is another: the first step, which would print another number, is not run again.
+    project.write("start", "#!/bin/sh\necho another\ncat /built\n");
+    push();
+    assert_ne!(project.tags()[&cache], kept);
+    assert_eq!(project.run(name), first.replacen("hello", "another", 1));
+}
+
 fn the_contributors_loop_explains_builds_on_save_and_names_what_changed(builder: Builder) {
     let Some(project) = Project::with(builder) else { return };
     let name = &project.name;

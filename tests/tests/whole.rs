@@ -8,7 +8,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use e2e::{
-    Container, Ended, Images, Run, World, command, digest, docker, engine, get, programs, read, request, text,
+    Builder, Container, Ended, Engine, Images, LocalBuilds, Run, World, command, digest, docker, get,
+    programs, read, request, text,
 };
 use sample_upstreams::MIRRORED;
 use serde_json::Value;
@@ -207,72 +208,96 @@ fn the_aws_cli_agrees(world: &World, listed: &BTreeMap<String, String>) {
 }
 
 /// A runtime, pulled from the emulated ECR as the grid does; removed when dropped.
-struct Pulled(String);
+struct Pulled(Engine, String);
 
 impl Pulled {
     fn new(world: &World, tag: &str) -> Self {
         let (aws, name) = (world.aws(), format!("{}/lambda:{tag}", world.aws().host));
         let (user, password) = aws.login();
         let config = world.path("client");
-        let mut login = engine();
+        let client = || world.engine().client();
+        let mut login = client();
         login
             .args(["login", "--username", &user, "--password", &password, &aws.host])
             .env("DOCKER_CONFIG", &config);
         read(&mut login);
-        read(engine().args(["pull", "--quiet", &name]).env("DOCKER_CONFIG", &config));
-        Self(name)
-    }
-
-    fn shell(&self, line: &str) -> String {
-        text(engine().args(["run", "--rm", "--entrypoint", "/bin/sh", &self.0, "-c", line]))
-    }
-
-    fn run(&self, arguments: &[&str]) -> (Option<i32>, String) {
-        let output = engine().args(["run", "--rm", &self.0]).args(arguments).output().unwrap();
-        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+        read(client().args(["pull", "--quiet", &name]).env("DOCKER_CONFIG", &config));
+        Self(world.engine().clone(), name)
     }
 }
 
 impl Drop for Pulled {
     fn drop(&mut self) {
-        let _ = engine().args(["image", "rm", "--force", &self.0]).output();
+        let _ = self.0.client().args(["image", "rm", "--force", &self.1]).output();
+    }
+}
+
+fn shell(engine: &Engine, image: &str, line: &str) -> String {
+    text(engine.client().args(["run", "--rm", "--entrypoint", "/bin/sh", image, "-c", line]))
+}
+
+/// What every runtime does in a container; `provided` is one whose entry point forwards signals.
+fn keeps_the_contract(engine: &Engine, image: &str, provided: bool) {
+    assert_eq!(shell(engine, image, "id -u; id -g"), "99\n99", "{image}");
+    assert_eq!(shell(engine, image, r#"echo '{"a": [7]}' | jq '.a[0]'"#), "7", "{image}");
+    assert_eq!(shell(engine, image, "ps -p 1 -o pid=").trim(), "1", "{image}");
+    assert_eq!(shell(engine, image, "stat -c '%a' /lambda_entrypoint_signal.sh"), "755", "{image}");
+
+    let mut worker = Container::start(engine, image);
+    let task = worker.invoke(r#"{"until": "/tmp/go"}"#);
+    worker.wait_for("task started");
+    let signals: &[&str] = if provided { &["TERM", "INT", "HUP", "QUIT", "ALRM"] } else { &["TERM"] };
+    for signal in signals {
+        worker.signal(signal);
+        if provided {
+            worker.wait_for(&format!("SIG{signal}"));
+        }
+    }
+    assert!(worker.runs() && !task.is_finished(), "{image}: a signal ended the task");
+    worker.shell("touch /tmp/go");
+    let answer = task.join().unwrap();
+    assert_eq!(
+        (&answer["handler"], &answer["uid"]),
+        (&Value::from("app.handler"), &Value::from(99)),
+        "{image}"
+    );
+    worker.wait_for("task finished");
+    for arguments in [&[][..], &["a", "b"]].into_iter().filter(|_| provided) {
+        let output = engine.client().args(["run", "--rm", image]).args(arguments).output().unwrap();
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(142), "{message}");
+        assert!(message.contains("argument"), "{message}");
     }
 }
 
 fn the_runtimes_keep_the_contract(world: &World) {
     for tag in ["python3.12", "provided"] {
         let runtime = Pulled::new(world, tag);
-        assert_eq!(runtime.shell("id -u; id -g"), "99\n99", "{tag}");
-        assert_eq!(runtime.shell(r#"echo '{"a": [7]}' | jq '.a[0]'"#), "7", "{tag}");
-        assert_eq!(runtime.shell("ps -p 1 -o pid=").trim(), "1", "{tag}");
-        assert_eq!(runtime.shell("stat -c '%a' /lambda_entrypoint_signal.sh"), "755", "{tag}");
-
-        let mut worker = Container::start(&runtime.0);
-        let task = worker.invoke(r#"{"until": "/tmp/go"}"#);
-        worker.wait_for("task started");
-        let signals: &[&str] =
-            if tag == "provided" { &["TERM", "INT", "HUP", "QUIT", "ALRM"] } else { &["TERM"] };
-        for signal in signals {
-            worker.signal(signal);
-            if tag == "provided" {
-                worker.wait_for(&format!("SIG{signal}"));
-            }
-        }
-        assert!(worker.runs() && !task.is_finished(), "{tag}: a signal ended the task");
-        worker.shell("touch /tmp/go");
-        let answer = task.join().unwrap();
-        assert_eq!(
-            (&answer["handler"], &answer["uid"]),
-            (&Value::from("app.handler"), &Value::from(99)),
-            "{tag}"
-        );
-        worker.wait_for("task finished");
+        keeps_the_contract(world.engine(), &runtime.1, tag == "provided");
     }
-    let provided = Pulled::new(world, "provided");
-    for arguments in [&[][..], &["a", "b"]] {
-        let (code, message) = provided.run(arguments);
-        assert_eq!(code, Some(142), "{message}");
-        assert!(message.contains("argument"), "{message}");
+}
+
+e2e::on_each_builder!(runtimes_keep_the_contract_whatever_builds_them);
+
+fn runtimes_keep_the_contract_whatever_builds_them(builder: Builder) {
+    let Some(engine) = builder.engine() else { return };
+    let Some(world) = World::on(Images::Full, &engine) else { return };
+    let name = format!("e2e-{}", world.path("").file_name().unwrap().to_string_lossy().to_lowercase());
+    let _built = LocalBuilds { engine: engine.clone(), name: name.clone() };
+    let mut toml = "schema_version = 1\n[runtimes]\n".to_owned();
+    for (base, entry_point) in
+        [("python:3.12", "lambda_entry_point.sh"), ("provided:al2", "lambda_entry_point_provided.sh")]
+    {
+        let runtime = base.split(':').next().unwrap();
+        toml += &format!(
+            "\"{name}-{runtime}\" = {{ base = \"public.ecr.aws/lambda/{base}\", entry_point = \"{entry_point}\", \
+             epoch = \"{name}\" }}\n"
+        );
+    }
+    world.write("images.toml", &toml);
+    world.sourced().args("rebuild-runtimes").ok();
+    for runtime in ["python", "provided"] {
+        keeps_the_contract(&engine, &format!("lambda:{name}-{runtime}"), runtime == "provided");
     }
 }
 

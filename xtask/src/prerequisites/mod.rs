@@ -43,6 +43,8 @@ pub enum Need {
     Podman,
     /// Makes the bridges of the tests' own engines.
     Ip,
+    /// Connects those bridges with the network.
+    Iptables,
     /// Reads the emulated AWS; only named where it is missing.
     AwsCli,
     /// Another emulated AWS, which the one here is compared with; installed below the target directory.
@@ -63,6 +65,7 @@ impl Need {
         Self::Busybox,
         Self::Podman,
         Self::Ip,
+        Self::Iptables,
         Self::AwsCli,
         Self::Moto,
     ];
@@ -79,6 +82,7 @@ impl Need {
             Self::Busybox => "busybox",
             Self::Podman => "podman",
             Self::Ip => "ip",
+            Self::Iptables => "iptables",
             Self::AwsCli => "aws",
             Self::Moto => "moto_server",
         }
@@ -96,6 +100,7 @@ impl Need {
             // The tests run it with runc: crun wants more of a machine than a container in a container has.
             Self::Podman => &["podman", "runc"],
             Self::Ip => &["iproute2"],
+            Self::Iptables => &["iptables"],
             Self::Moto => &["python3-venv"],
             // Neither is in the archives in a version that is new enough.
             Self::Terraform | Self::AwsCli => &[],
@@ -118,7 +123,7 @@ impl Need {
                                   (https://docs.aws.amazon.com/cli/latest/userguide/getting-started-install.html)"
                 .to_owned(),
             (_, System::Debian { .. }) => format!("as root: apt-get install {}", packages[0]),
-            (Self::Ip, System::MacOs) => "the tests' own engines run on Linux only".to_owned(),
+            (Self::Ip | Self::Iptables, System::MacOs) => "the tests' own engines run on Linux only".to_owned(),
             (Self::Docker, System::MacOs) => {
                 "install and start Docker Desktop, or: brew install colima docker && colima start".to_owned()
             }

@@ -1,7 +1,7 @@
 //! Docker engines for the tests: one for each image store of a present-day docker, for as long as the tests run.
 //!
 //! They run on this machine's network, so that a base from a registry on loopback can be pulled, and beside the machine's own
-//! engine: each has a bridge of its own and leaves the firewall alone. Each is the first process of a process namespace, and
+//! engine: each has a bridge of its own and leaves the firewall to us, so that it does not touch the other's rules. Each is the first process of a process namespace, and
 //! its mounts are in a mount namespace: once it is killed, nothing of it is left but its directory.
 
 use std::ffi::OsString;
@@ -21,6 +21,9 @@ use crate::process::Cmd;
 const CLIENT: &str = "HTC_GRID_TEST_DOCKER";
 /// Its buildx plugin.
 const BUILDX: &str = "HTC_GRID_TEST_BUILDX";
+
+/// What packets from the tests' containers are marked with on their way out.
+const MARK: &str = "0x487463";
 
 /// Where an engine keeps images. Docker 29 has containerd's by default.
 #[derive(Clone, Copy, Debug)]
@@ -139,6 +142,12 @@ impl TestEngine {
         for arguments in [&["add", &self.bridge, "type", "bridge"][..], &["set", &self.bridge, "up"]] {
             ip(arguments).read().map_err(|source| failed("make a bridge for a docker engine", source))?;
         }
+        for rule in self.rules() {
+            let added = iptables("-I", &rule).read();
+            added.map_err(|source| {
+                failed("let the containers of a docker engine reach the network", source)
+            })?;
+        }
         let dockerd = Cmd::new("unshare")
             .args(["--pid", "--fork", "--kill-child", "--mount", "--propagation", "private", "--mount-proc"])
             .arg(docker.engine().join("dockerd"))
@@ -148,6 +157,18 @@ impl TestEngine {
             .args(["--exec-opt", "native.cgroupdriver=cgroupfs"])
             .env("PATH", path(&docker.engine()));
         self.engine.launch(dockerd, &configuration, &Cmd::new(docker.client())).await
+    }
+
+    /// What lets its containers reach the network, with table and chain: the bridge's name is all that has to be known to take
+    /// it back.
+    fn rules(&self) -> [Vec<&str>; 4] {
+        let bridge = self.bridge.as_str();
+        [
+            vec!["mangle", "PREROUTING", "-i", bridge, "-j", "MARK", "--set-mark", MARK],
+            vec!["nat", "POSTROUTING", "!", "-o", bridge, "-m", "mark", "--mark", MARK, "-j", "MASQUERADE"],
+            vec!["filter", "FORWARD", "-i", bridge, "-j", "ACCEPT"],
+            vec!["filter", "FORWARD", "-o", bridge, "-j", "ACCEPT"],
+        ]
     }
 
     /// Ends it, if it runs, and removes what it has: nobody needs it any more.
@@ -171,7 +192,10 @@ impl TestEngine {
         }
         // The next engine is process 1 of its namespace too and would take the number in there for a running one's.
         let _ = std::fs::remove_file(self.engine.pid_file());
-        // There is none after an engine that was ended in good order.
+        // There are none after an engine that was ended in good order.
+        for rule in self.rules() {
+            while iptables("-D", &rule).read().is_ok() {}
+        }
         if let Err(error) = ip(&["del", &self.bridge]).read() {
             tracing::debug!("{error}");
         }
@@ -188,6 +212,13 @@ fn path(engine: &Path) -> OsString {
 
 fn ip(arguments: &[&str]) -> Cmd {
     Cmd::new("ip").arg("link").args(arguments.iter().copied()).env("PATH", search_path())
+}
+
+/// `rule` begins with table and chain.
+fn iptables(action: &str, rule: &[&str]) -> Cmd {
+    let (table, rest) = rule.split_first().unwrap_or((&"filter", &[]));
+    let command = Cmd::new("iptables").args(["--wait", "--table", table, action]);
+    command.args(rest.iter().copied()).env("PATH", search_path())
 }
 
 fn file(path: &Path, source: std::io::Error) -> PrerequisiteError {
@@ -244,7 +275,11 @@ mod tests {
         drop(engines);
         assert!(running.iter().all(|pid| has_ended(*pid)));
         for bridge in bridges {
-            assert!(!Path::new("/sys/class/net").join(bridge).exists());
+            assert!(!Path::new("/sys/class/net").join(&bridge).exists());
+            for table in ["mangle", "nat", "filter"] {
+                let rules = Cmd::new("iptables").args(["--wait", "--table", table, "-S"]).read().unwrap();
+                assert!(!rules.contains(&bridge), "{rules}");
+            }
         }
         for store in Store::ALL {
             assert!(!target.path().join("engines").join(store.name()).join("data").exists());
