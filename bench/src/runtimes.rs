@@ -1,13 +1,16 @@
 //! Four runtimes built cold: side by side by ours, and one after another by plain `docker build`.
 //!
-//! Both build the project's own Dockerfile on the same pinned bases with the same client, engine and flags (`--no-cache
-//! --pull`), and before each turn everything that either has left in the engine is removed, the bases too. A client in front of
+//! `cargo xtask bench` starts a present-day docker with buildx for it; there `docker buildx bake`, which builds side by side as
+//! well, takes turns with them. Otherwise it is the machine's own docker.
+//!
+//! All build the project's own Dockerfile on the same pinned bases with the same client, engine and flags (`--no-cache
+//! --pull`), and before each turn everything that any has left in the engine is removed, the bases too. A client in front of
 //! docker's own notes when each `docker build` begins and ends: what ours adds is the part of its wall time in which none runs.
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::net::{IpAddr, Ipv4Addr};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -47,6 +50,8 @@ struct Turn {
 enum Way {
     /// `docker build`, four times.
     Plain,
+    /// `docker buildx bake`, once.
+    Bake,
     /// `rebuild-runtimes`.
     Ours,
     /// `transfer-images`: built, pushed, read back and tagged.
@@ -54,11 +59,12 @@ enum Way {
 }
 
 impl Way {
-    const ALL: [Self; 3] = [Self::Plain, Self::Ours, Self::Pushed];
+    const ALL: [Self; 4] = [Self::Plain, Self::Bake, Self::Ours, Self::Pushed];
 
     fn title(self) -> &'static str {
         match self {
             Self::Plain => "`docker build`, one after another",
+            Self::Bake => "`docker buildx bake` of the same targets",
             Self::Ours => "ours, `rebuild-runtimes`",
             Self::Pushed => "ours, `transfer-images`: with push, read back, tags",
         }
@@ -69,7 +75,7 @@ struct Site {
     out: PathBuf,
     xtask: PathBuf,
     project: PathBuf,
-    client: PathBuf,
+    docker: Docker,
     samples: Samples,
     upstream: String,
     registry: Registry,
@@ -88,7 +94,7 @@ pub fn run(options: &Options, out: &Path, xtask: &Path) -> Result<()> {
     let store = Store::new(out.join("runtimes"));
     store.wipe()?;
     let site = Site {
-        client: recorder(out)?,
+        docker: Docker::new(out)?,
         upstream: serve(samples.clone())?,
         registry: Registry::start(
             "runtimes",
@@ -102,7 +108,8 @@ pub fn run(options: &Options, out: &Path, xtask: &Path) -> Result<()> {
         samples,
     };
     site.images_toml()?;
-    let mut turns: Vec<(Way, Vec<Turn>)> = Way::ALL.into_iter().map(|way| (way, Vec::new())).collect();
+    let ways = Way::ALL.into_iter().filter(|way| *way != Way::Bake || site.docker.has_buildx());
+    let mut turns: Vec<(Way, Vec<Turn>)> = ways.map(|way| (way, Vec::new())).collect();
     let rounds = options.rounds.unwrap_or(ROUNDS);
     for round in 0..rounds {
         for (way, done) in &mut turns {
@@ -116,7 +123,7 @@ pub fn run(options: &Options, out: &Path, xtask: &Path) -> Result<()> {
     }
     site.forget();
     store.wipe()?;
-    let table = table(&turns, &versions()?);
+    let table = table(&turns, &site.docker.versions()?);
     fs::write(out.join("runtimes.md"), &table)?;
     fs::write(out.join("runtimes.json"), serde_json::to_vec_pretty(&turns)?)?;
     say(&table);
@@ -141,13 +148,69 @@ fn serve(samples: Samples) -> Result<String> {
     receiver.recv().context("the sample registries did not start")
 }
 
+/// The client that all builds go through.
+struct Docker {
+    /// Notes when its builds begin and end.
+    client: PathBuf,
+    /// `DOCKER_CONFIG`, where the client has buildx in a directory of its own.
+    config: Option<PathBuf>,
+}
+
+impl Docker {
+    fn new(out: &Path) -> Result<Self> {
+        let dir = out.join("client");
+        fs::create_dir_all(&dir)?;
+        let given = |name: &str| std::env::var_os(name).map(PathBuf::from);
+        // Set by `cargo xtask bench`, as for the tests.
+        let present = given("HTC_GRID_TEST_DOCKER")
+            .zip(given("HTC_GRID_TEST_BUILDX"))
+            .zip(given("HTC_GRID_TEST_CLASSIC"));
+        let Some(((programs, plugin), host)) = present else {
+            let docker = which::which("docker").context("docker is not in PATH")?;
+            return Ok(Self { client: recorder(&dir, &docker, "")?, config: None });
+        };
+        let config = out.join("docker");
+        match fs::remove_dir_all(&config) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+            _ => fs::create_dir_all(config.join("cli-plugins"))?,
+        }
+        symlink(plugin, config.join("cli-plugins/docker-buildx"))?;
+        // Ours has a configuration of its own for each run.
+        let environment = format!(
+            "export DOCKER_HOST='{}' DOCKER_CONFIG=\"${{DOCKER_CONFIG:-{}}}\"\n",
+            host.display(),
+            config.display()
+        );
+        let client = recorder(&dir, &programs.join("docker"), &environment)?;
+        Ok(Self { client, config: Some(config) })
+    }
+
+    fn has_buildx(&self) -> bool {
+        self.config.is_some()
+    }
+
+    fn name(&self) -> String {
+        self.client.display().to_string()
+    }
+
+    fn versions(&self) -> Result<String> {
+        let client = self.name();
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).trim().to_owned();
+        let format = "client {{.Client.Version}}, engine {{.Server.Version}}";
+        let mut versions = text(read(&client, &["version", "--format", format])?);
+        if self.has_buildx() {
+            let buildx = text(read(&client, &["buildx", "version"])?);
+            write!(versions, ", buildx {}", buildx.split(' ').nth(1).unwrap_or_default())?;
+        }
+        Ok(versions)
+    }
+}
+
 /// A docker client that notes when its builds begin and end.
-fn recorder(out: &Path) -> Result<PathBuf> {
-    let docker = which::which("docker").context("docker is not in PATH")?;
-    let dir = out.join("client");
-    fs::create_dir_all(&dir)?;
+fn recorder(dir: &Path, docker: &Path, environment: &str) -> Result<PathBuf> {
     let script = format!(
-        "#!/bin/sh\nbuild=\nfor word; do case \"$word\" in build) build=1; break;; -*) ;; *) break;; esac; done\n\
+        "#!/bin/sh\n{environment}build=\nfor word; do case \"$word\" in build) build=1; break;; -*) ;; *) break;; esac; done\n\
+         [ \"$1 $2\" != 'buildx bake' ] || build=1\n\
          case \"$*\" in *--help*) build=;; esac\nbegun=$(date +%s%N)\n'{}' \"$@\"\nstatus=$?\n\
          [ -z \"$build\" ] || echo \"$begun $(date +%s%N)\" >>'{}'\nexit $status\n",
         docker.display(),
@@ -157,11 +220,6 @@ fn recorder(out: &Path) -> Result<PathBuf> {
     fs::write(&client, script)?;
     fs::set_permissions(&client, fs::Permissions::from_mode(0o755))?;
     Ok(client)
-}
-
-fn versions() -> Result<String> {
-    let format = "client {{.Client.Version}}, engine {{.Server.Version}}";
-    Ok(String::from_utf8_lossy(&read("docker", &["version", "--format", format])?).trim().to_owned())
 }
 
 impl Site {
@@ -178,9 +236,10 @@ impl Site {
 
     /// Removes from the engine what a turn has left there.
     fn forget(&self) {
-        let remove = |image: &str| attempt("docker", &["image", "rm", "--force", image], &[]);
+        let client = self.docker.name();
+        let remove = |image: &str| attempt(&client, &["image", "rm", "--force", image], &[]);
         let format = "{{.Repository}}:{{.Tag}} {{.Repository}}@{{.Digest}}";
-        let listed = read("docker", &["image", "ls", "--digests", "--format", format]).unwrap_or_default();
+        let listed = read(&client, &["image", "ls", "--digests", "--format", format]).unwrap_or_default();
         let listed = String::from_utf8_lossy(&listed).into_owned();
         for line in listed.lines() {
             let (name, digest) = line.split_once(' ').unwrap_or((line, line));
@@ -190,6 +249,10 @@ impl Site {
                 remove(digest);
             }
         }
+        if self.docker.has_buildx() {
+            // BuildKit has the bases here, and what it built.
+            attempt(&client, &["buildx", "prune", "--all", "--force"], &[]);
+        }
     }
 
     fn turn(&self, way: Way) -> Result<Turn> {
@@ -198,11 +261,13 @@ impl Site {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
             _ => fs::create_dir_all(&home)?,
         }
-        let builds = self.client.with_file_name("builds");
+        let builds = self.docker.client.with_file_name("builds");
         fs::write(&builds, "")?;
         let log = File::create(self.out.join("runtimes.log"))?;
         let programs = self.programs(way)?;
-        let env = [("CARGO_TARGET_DIR".to_owned(), home.display().to_string())];
+        let mut env = vec![("CARGO_TARGET_DIR".to_owned(), home.display().to_string())];
+        let config = self.docker.config.as_ref().map(|config| config.display().to_string());
+        env.extend(config.map(|config| ("DOCKER_CONFIG".to_owned(), config)));
         let started = Instant::now();
         for argv in &programs {
             let status = start_measured(argv, &env, &self.project, &log)?.wait()?;
@@ -210,26 +275,48 @@ impl Site {
         }
         let wall_s = started.elapsed().as_secs_f64();
         let intervals = intervals(&fs::read_to_string(&builds)?)?;
-        ensure!(
-            intervals.len() == RUNTIMES.len(),
-            "{} builds in the place of {}",
-            intervals.len(),
-            RUNTIMES.len()
-        );
+        let builds = if way == Way::Bake { 1 } else { RUNTIMES.len() };
+        ensure!(intervals.len() == builds, "{} builds in the place of {builds}", intervals.len());
         Ok(Turn { wall_s, outside_s: wall_s - covered(intervals) })
+    }
+
+    /// A base, pinned, as the engine pulls it.
+    fn base(&self, base: &str, tag: &str) -> Result<String> {
+        let repository = format!("{UPSTREAM}/{base}");
+        let Some(digest) = self.samples.digest(&repository, tag)? else {
+            bail!("the samples have no {repository}:{tag}")
+        };
+        Ok(format!("{}/{repository}@{digest}", self.upstream))
+    }
+
+    /// The same builds as a file for bake.
+    fn bake(&self) -> Result<PathBuf> {
+        let mut targets = serde_json::Map::new();
+        for (name, base, tag, entry_point) in RUNTIMES {
+            let target = serde_json::json!({
+                "context": self.project.join("runtimes"),
+                "args": { "BASE_IMAGE": self.base(base, tag)?, "ENTRY_POINT": entry_point },
+                "tags": [format!("lambda:{name}")],
+                "no-cache": true,
+                "pull": true,
+            });
+            // A dot is no part of a target's name.
+            targets.insert(name.replace('.', "-"), target);
+        }
+        let names: Vec<&String> = targets.keys().collect();
+        let bake = serde_json::json!({ "group": { "default": { "targets": names } }, "target": targets });
+        let file = self.out.join("docker-bake.json");
+        fs::write(&file, serde_json::to_vec_pretty(&bake)?)?;
+        Ok(file)
     }
 
     /// The command lines of a turn, run one after another.
     fn programs(&self, way: Way) -> Result<Vec<Vec<String>>> {
-        let (client, images) = (self.client.display().to_string(), self.out.join("images.toml"));
+        let (client, images) = (self.docker.name(), self.out.join("images.toml"));
         let words = |line: &[&str]| line.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
         if way == Way::Plain {
             let build = |(name, base, tag, entry_point): (&str, &str, &str, &str)| {
-                let repository = format!("{UPSTREAM}/{base}");
-                let Some(digest) = self.samples.digest(&repository, tag)? else {
-                    bail!("the samples have no {repository}:{tag}")
-                };
-                let base = format!("BASE_IMAGE={}/{repository}@{digest}", self.upstream);
+                let base = format!("BASE_IMAGE={}", self.base(base, tag)?);
                 let entry_point = format!("ENTRY_POINT={entry_point}");
                 let context = self.project.join("runtimes").display().to_string();
                 let name = format!("lambda:{name}");
@@ -238,6 +325,10 @@ impl Site {
                 Ok([words(&[&client]), words(&line), words(&["--tag", &name, &context])].concat())
             };
             return RUNTIMES.into_iter().map(build).collect();
+        }
+        if way == Way::Bake {
+            let file = self.bake()?.display().to_string();
+            return Ok(vec![words(&[&client, "buildx", "bake", "--file", &file])]);
         }
         let upstream = format!("{UPSTREAM}=http://{}/{UPSTREAM}", self.upstream);
         let (xtask, images) = (self.xtask.display().to_string(), images.display().to_string());

@@ -4,7 +4,9 @@ use anyhow::Context as _;
 use clap::Args;
 
 use super::Context;
+use super::test::test_engines;
 use crate::cargo;
+use crate::prerequisites::TestEngines;
 use crate::process::{Cmd, Killer};
 
 /// Measure this tool side by side with skopeo, docker and whatever other copier is in PATH
@@ -31,6 +33,15 @@ impl Bench {
         if self.full {
             bench = bench.arg("--full");
         }
+        // Runtimes are built with a present-day docker where it can be had, else with the machine's own.
+        let engines = match self.arguments.iter().any(|argument| argument == "runtimes") {
+            true => {
+                test_engines(context).await.map_err(|error| context.printer.warn(format!("{error:#}"))).ok()
+            }
+            false => None,
+        };
+        let variables = engines.as_ref().map(TestEngines::environment).unwrap_or_default();
+        bench = variables.into_iter().fold(bench, |bench, (name, value)| bench.env(name, value));
         let printer = context.printer.clone();
         bench
             .args(self.arguments)

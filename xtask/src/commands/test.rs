@@ -59,7 +59,7 @@ impl Test {
         }
         let step = Instant::now();
         let counts = Arc::new(Mutex::new(Counts::default()));
-        let engines = engines(context).await?;
+        let engines = test_engines(context).await?;
         let tests = engines
             .environment()
             .into_iter()
@@ -119,7 +119,10 @@ const CONTROLS: &[(&str, &[&str])] = &[(
 )];
 
 /// The engines that the tests have beside the machine's own.
-async fn engines(context: &Context) -> anyhow::Result<TestEngines> {
+///
+/// # Errors
+/// They cannot be had on this machine, or do not start.
+pub async fn test_engines(context: &Context) -> anyhow::Result<TestEngines> {
     // No output shows where the project stands.
     let here = format!("{}/", context.paths.root().display());
     let say = |line: &str| context.printer.line(line.replace(&here, ""));

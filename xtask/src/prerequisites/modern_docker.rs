@@ -167,7 +167,8 @@ impl Archive {
             if let Some(line) = &line {
                 std::fs::write(&list, line).map_err(|source| file(&list, source))?;
             }
-            archive.run("update apt's package lists", archive.apt("apt-get").args(["-q", "update"])).await?;
+            let update = archive.apt("apt-get").args(["-q", "update"]);
+            let updated = archive.run("update apt's package lists", update).await;
             let policy = archive.apt("apt-cache").arg("policy").args(PACKAGES).read();
             let policy = policy.map_err(|source| failed("ask apt for its packages", source))?;
             let version = candidate(&policy, "docker.io");
@@ -178,6 +179,8 @@ impl Archive {
             {
                 return Ok(archive);
             }
+            // Another source of the system's may be broken; it matters where the packages are not found.
+            updated?;
             tried.push(format!("{suite} has {}", version.unwrap_or("none")));
         }
         Err(ModernDockerError::TooOld { tried }.into())
