@@ -21,6 +21,8 @@ e2e::on_each_builder!(
     a_second_machine_with_an_empty_engine_neither_builds_nor_pushes,
     two_platforms_give_an_index_and_one_that_cannot_run_here_is_refused_before_anything_starts,
     the_contributors_loop_explains_builds_on_save_and_names_what_changed,
+    two_failed_builds_are_told_on_one_screen_in_their_programs_own_words,
+    older_local_builds_go_unless_a_container_uses_them,
 );
 
 /// A gate before the project's registry, and the words of the request that it holds: none at first.
@@ -473,6 +475,86 @@ fn what_is_primed_is_named_where_it_is_missing_and_pulled_when_asked_for() {
     let run = transfer("").ok();
     assert!(!run.stderr.contains("docker pull"), "{run}");
     read(engine().args(["image", "rm", &image]));
+}
+
+/// The rows that a text takes at 80 columns.
+fn rows(text: &str) -> usize {
+    text.lines().map(|line| line.chars().count().div_ceil(80).max(1)).sum()
+}
+
+fn two_failed_builds_are_told_on_one_screen_in_their_programs_own_words(builder: Builder) {
+    let Some(project) = Project::with(builder) else { return };
+    let (host, second) = (project.registry.host(), format!("{}-second", project.name));
+    let line = project.line(", build_args = { A = \"2\" }").replace(&project.name, &second);
+    project.images(&format!("{}\n{line}", project.line("")));
+    // A step as long as that of the real runtimes, with as much to say.
+    let long = "[ ! -e /nothing ] || rm -rf /var/cache/this-and-that; \\\n    ".repeat(30);
+    let step = format!(
+        "RUN {long}n=0; while [ $n -lt 99 ]; do n=$((n+1)); echo \"Setting up package-$n\"; done; \\\n    \
+         printf '\\033[32mgreen\\033[0m\\n\\n'; cat --nosuch-option\n"
+    );
+    project.write("Dockerfile", &format!("{}{step}", project.dockerfile()));
+    let run = project.transfer(host, "").end();
+    run.failed(10, &[&project.name, &second]);
+    let (before, error) = run.stderr.split_at(run.stderr.find("error: ").unwrap());
+    assert!(rows(error) <= 30, "{} rows:\n{error}", rows(error));
+    let count = |words: &str| error.matches(words).count();
+    assert_eq!(count("cat: unrecognized option '--nosuch-option'"), 2, "{error}");
+    assert_eq!((count(" of the build failed with exit code 1"), count("/bin/sh -c")), (2, 0), "{error}");
+    assert!(
+        !error.contains("scratch") && !error.contains("--build-arg") && !error.contains('\u{1b}'),
+        "{error}"
+    );
+    // While it ran: a line for each step.
+    assert!(before.contains(&format!("{second}: step ")) && !before.contains("package-1"), "{before}");
+    assert!(before.lines().all(|line| line.chars().count() < 200), "{before}");
+
+    let logs: Vec<&str> =
+        error.lines().filter_map(|line| line.trim().strip_prefix("the whole output: ")).collect();
+    assert_eq!(logs.len(), 2, "{error}");
+    for log in logs {
+        let text = std::fs::read_to_string(project.world.path("project").join(log)).unwrap();
+        assert!(text.contains("\nSetting up package-1\n") && text.contains("\ngreen\n"), "{text}");
+        assert!(text.contains("cat: unrecognized option"), "{text}");
+    }
+    let run = project.transfer(host, "--verbose").end();
+    assert!(run.stderr.contains(&format!("{second}: Setting up package-99\n")), "{run}");
+    assert!(!run.stderr.contains(&format!("{second}: \n")) && !run.stderr.contains('\u{1b}'), "{run}");
+
+    // What is pushed is counted.
+    project.write("Dockerfile", project.dockerfile());
+    let run = project.transfer(host, "--format json").ok();
+    let sent = run.json()["runtimes"][0]["bytes"].as_u64().unwrap();
+    // The base's layers are mounted.
+    assert!(sent > 1000 && !run.stderr.contains(", 0 B sent to"), "{run}");
+    assert!(run.stderr.contains("pushing, at most "), "{run}");
+}
+
+fn older_local_builds_go_unless_a_container_uses_them(builder: Builder) {
+    let Some(project) = Project::with(builder) else { return };
+    let name = &project.name;
+    let local = || {
+        let listed = text(project.docker().args(["image", "ls", "--format", "{{.Tag}}", "lambda"]));
+        let tags = listed.lines().filter(|tag| tag.starts_with(&format!("{name}-k"))).map(str::to_owned);
+        tags.collect::<std::collections::BTreeSet<String>>()
+    };
+    let (mut builds, mut container) = (Vec::new(), String::new());
+    for round in 1..=5 {
+        project.images(&project.line(&format!(", epoch = \"{round}\"")));
+        let before = local();
+        project.xtask("rebuild-runtimes").ok();
+        builds.push(local().difference(&before).next().unwrap().clone());
+        if round == 2 {
+            container = text(project.docker().args(["create", &format!("lambda:{}", builds[1])]));
+        }
+    }
+    let wanted = [1, 2, 3, 4].map(|kept| builds[kept].clone());
+    assert_eq!(local(), wanted.into());
+    read(project.docker().args(["rm", &container]));
+    project.images(&project.line(", epoch = \"6\""));
+    let run = project.xtask("rebuild-runtimes").ok();
+    assert!(run.stderr.contains(&format!("{name}: 2 older builds removed from the local engine")), "{run}");
+    assert!(local().len() == 3 && local().contains(&builds[4]) && !local().contains(&builds[1]));
 }
 
 #[test]

@@ -97,7 +97,7 @@ impl Build {
             }
         }
         if docker.has_flag("--progress") {
-            command = command.args(["--progress", "plain"]);
+            command = command.args(["--progress", if docker.raw_json { "rawjson" } else { "plain" }]);
         }
         if docker.has_flag("--load") {
             command = command.arg("--load");

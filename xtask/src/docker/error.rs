@@ -1,6 +1,7 @@
 //! What can go wrong with a container client.
 
 use super::Docker;
+use super::progress::BuildFailure;
 use crate::process::ProcessError;
 
 /// What an engine that cannot be reached makes its client say (docker 20 to 29, podman's remote client, nerdctl, finch).
@@ -17,6 +18,13 @@ const DOWN: [&str; 7] = [
 /// What an engine that may not be reached makes its client say.
 const DENIED: [&str; 2] =
     ["permission denied while trying to connect", "got permission denied while trying to connect"];
+
+/// What docker says where client and engine speak no common version of the API (engine 29 takes 1.44 and newer).
+const TOO_OLD: &str = "is too old. minimum supported api version is";
+const TOO_NEW: &str = "is too new. maximum supported api version is";
+
+/// What an engine says that asks by https at a registry that speaks plain http.
+const PLAIN_HTTP: &str = "server gave http response to https client";
 
 /// Why the container client did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +57,27 @@ pub enum DockerError {
         /// What the client said.
         said: String,
     },
+    /// The client speaks no version of the API that the engine takes.
+    #[error("{program} and its engine do not understand each other: {said}")]
+    ApiVersion {
+        /// The client.
+        program: String,
+        /// What the engine said.
+        said: String,
+        /// Whether the client is the older of the two.
+        old_client: bool,
+    },
+    /// The engine speaks https only to a registry that speaks plain http.
+    #[error("the engine behind {program} speaks only https to {registry}, which speaks plain http")]
+    PlainHttp {
+        /// The client.
+        program: String,
+        /// The registry's host and port.
+        registry: String,
+    },
+    /// A build failed.
+    #[error(transparent)]
+    Build(Box<BuildFailure>),
     /// The client cannot do something that was asked for.
     #[error("{program} cannot {what}: its `build` has no {flag}")]
     Feature {
@@ -97,17 +126,29 @@ pub enum DockerError {
 impl DockerError {
     /// Tells an engine that is down from a command that failed.
     pub(super) fn from_process(docker: &Docker, error: ProcessError) -> Self {
+        Self::of_words(docker, error.tail()).unwrap_or(Self::Process(error))
+    }
+
+    /// What the words of the client and its engine are known to mean.
+    pub(super) fn of_words(docker: &Docker, words: &[String]) -> Option<Self> {
+        let program = docker.name();
         let find = |signs: &[&str]| {
             let is_sign = |line: &&String| signs.iter().any(|sign| line.to_lowercase().contains(sign));
-            error.tail().iter().find(is_sign).map(|line| line.trim().to_owned())
+            words.iter().find(is_sign).map(|line| line.trim().to_owned())
         };
         if let Some(said) = find(&DENIED) {
-            return Self::EngineDenied { program: docker.name(), said };
+            return Some(Self::EngineDenied { program, said });
         }
-        match find(&DOWN) {
-            Some(said) => Self::EngineDown { program: docker.name(), said },
-            None => Self::Process(error),
+        if let Some(said) = find(&[TOO_OLD, TOO_NEW]) {
+            let old_client = said.to_lowercase().contains(TOO_OLD);
+            return Some(Self::ApiVersion { program, said, old_client });
         }
+        if let Some(said) = find(&[PLAIN_HTTP]) {
+            // `Get "https://127.0.0.1:5000/v2/": http: server gave HTTP response to HTTPS client`
+            let host = said.split_once("https://").and_then(|(_, rest)| rest.split(['/', '"']).next());
+            return Some(Self::PlainHttp { program, registry: host.unwrap_or("a registry").to_owned() });
+        }
+        find(&DOWN).map(|said| Self::EngineDown { program, said })
     }
 
     /// Whether the local store has no such image.

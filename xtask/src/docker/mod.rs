@@ -4,8 +4,11 @@
 //! a login runs with a private, temporary configuration directory ([`PrivateConfig`]).
 
 mod args;
+mod builder;
 mod config;
 mod error;
+mod progress;
+mod store;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -13,7 +16,9 @@ use std::path::{Path, PathBuf};
 pub use args::{Build, BuildContext, Cache};
 pub use config::{PrivateConfig, RegistryAuth, sweep};
 pub use error::DockerError;
+pub use progress::{Logs, News, Step};
 use serde::Deserialize;
+pub use store::LocalName;
 
 use crate::process::{Cmd, Killer, Secret};
 
@@ -87,6 +92,8 @@ pub struct Docker {
     kind: Kind,
     builder: Builder,
     flags: BTreeSet<String>,
+    /// Whether `build` can print BuildKit's own events.
+    raw_json: bool,
     config: Option<PathBuf>,
 }
 
@@ -107,23 +114,34 @@ impl Docker {
                 let program = which::which(choice)
                     .map_err(|_| DockerError::NotInstalled { looked_for: choice.to_owned() })?;
                 let kind = Kind::of(&program)
+                    .filter(|kind| !is_pidgins(&program, *kind))
                     .ok_or_else(|| DockerError::UnknownClient { program: choice.to_owned() })?;
                 (program, kind)
             }
             None => CLIENTS
                 .iter()
                 .filter_map(|name| which::which(name).ok())
-                .find_map(|program| Kind::of(&program).map(|kind| (program, kind)))
+                .filter_map(|program| Kind::of(&program).map(|kind| (program, kind)))
+                .find(|(program, kind)| !is_pidgins(program, *kind))
                 .ok_or_else(|| DockerError::NotInstalled { looked_for: CLIENTS.join(", ") })?,
         };
-        let mut found = Self { program, kind, builder: Builder::Own, flags: BTreeSet::new(), config: None };
+        let mut found = Self {
+            program,
+            kind,
+            builder: Builder::Own,
+            flags: BTreeSet::new(),
+            raw_json: false,
+            config: None,
+        };
         if kind == Kind::Docker {
             // A client with buildx, or an older one that speaks BuildKit itself, lists BuildKit's flags when it is switched
             // on; one that has lost the plugin refuses to.
             let with_buildkit =
                 Cmd::new(&found.program).args(["build", "--help"]).env("DOCKER_BUILDKIT", "1").read();
-            let flags = with_buildkit.map(|help| flags_of(&help)).unwrap_or_default();
+            let help = with_buildkit.unwrap_or_default();
+            let flags = flags_of(&help);
             if flags.contains("--progress") {
+                found.raw_json = help.contains("\"rawjson\"");
                 let buildx = Cmd::new(&found.program).args(["buildx", "version"]).read().is_ok();
                 found.builder = if buildx { Builder::Buildx } else { Builder::BuildKit };
                 found.flags = flags;
@@ -188,37 +206,6 @@ impl Docker {
         Ok(text.replace("x86_64", "amd64").replace("aarch64", "arm64"))
     }
 
-    /// The platforms that the builder names itself; `None` where it has no way to say.
-    ///
-    /// # Errors
-    /// The builder does not answer.
-    pub async fn builder_platforms(&self, builder: Option<&str>) -> Result<Option<Vec<String>>, DockerError> {
-        if self.builder != Builder::Buildx {
-            return Ok(None);
-        }
-        let text = self.read(self.command().args(["buildx", "inspect"]).args(builder)).await?;
-        let named = text.lines().filter_map(|line| line.trim().strip_prefix("Platforms:"));
-        let platforms: Vec<String> = named
-            .flat_map(|list| list.split(','))
-            .map(|item| item.trim().trim_end_matches('*').to_owned())
-            .collect();
-        Ok((!platforms.is_empty()).then_some(platforms))
-    }
-
-    /// Builds an image, line by line.
-    ///
-    /// # Errors
-    /// The client lacks something that was asked for, the engine is down, or the build failed (with its last lines).
-    pub async fn build(
-        &self,
-        build: &Build,
-        killer: Killer,
-        on_line: impl FnMut(&str) + Send + 'static,
-    ) -> Result<(), DockerError> {
-        let command = build.command(self)?;
-        command.stream(killer, on_line).await.map_err(|error| DockerError::from_process(self, error))
-    }
-
     /// Writes an image of the local store to a file, as `docker save` does.
     ///
     /// # Errors
@@ -274,13 +261,18 @@ impl Docker {
         self.read(self.command().args(["tag", image, name])).await.map(drop)
     }
 
-    /// Takes a name away from an image of the local store; without any name the image goes. Not a future, so that it can be
-    /// done where nobody waits any more.
+    /// Takes a name away from an image of the local store; without any name the image goes. Intermediate images of docker's first
+    /// builder stay: another build may be using them as its cache. Not a future, so that it can be done where nobody waits any
+    /// more.
     ///
     /// # Errors
     /// There is no such image, a container uses it, or the engine is down.
     pub fn untag(&self, image: &str) -> Result<(), DockerError> {
-        let removed = self.command().args(["image", "rm", image]).read();
+        let mut command = self.command().args(["image", "rm"]);
+        if matches!(self.kind, Kind::Docker | Kind::Podman) {
+            command = command.arg("--no-prune");
+        }
+        let removed = command.arg(image).read();
         removed.map(drop).map_err(|error| DockerError::from_process(self, error))
     }
 
@@ -375,8 +367,14 @@ impl Docker {
     }
 }
 
+/// Whether this is the other program of that name: Debian's finch is Pidgin's messenger for terminals (`Finch 2.14.12 (...)`).
+fn is_pidgins(program: &Path, kind: Kind) -> bool {
+    let said = || Cmd::new(program).arg("--version").read().unwrap_or_default();
+    kind == Kind::Finch && said().starts_with("Finch ")
+}
+
 /// Whether an image's registry is on this machine.
-fn is_loopback(image: &str) -> bool {
+pub fn is_loopback(image: &str) -> bool {
     ["127.", "localhost:", "[::1]:"].iter().any(|prefix| image.starts_with(prefix))
 }
 

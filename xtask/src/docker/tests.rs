@@ -58,7 +58,7 @@ async fn buildx_gets_its_flags_and_no_attestations() {
     assert_eq!(docker.builder(), Builder::Buildx);
     let cache = Cache { reference: "r/lambda:cache".into(), write: true };
     let wanted = Build { builder: Some("team".into()), cache: Some(cache), fresh: true, ..build() };
-    docker.build(&wanted, Killer::default(), |_| {}).await.unwrap();
+    docker.build(&wanted, None, Killer::default(), |_| {}).await.unwrap();
     let expected = format!(
         "bk=1 att=1 build --builder team --provenance=false --sbom=false --progress plain --load \
          --cache-from type=registry,ref=r/lambda:cache --cache-to \
@@ -76,13 +76,13 @@ async fn a_client_without_buildx_uses_the_legacy_builder_and_names_what_it_lacks
     let (room, program) = client("docker", &script);
     let docker = Docker::find(Some(&program)).await.unwrap();
     assert_eq!(docker.builder(), Builder::Legacy);
-    docker.build(&build(), Killer::default(), |_| {}).await.unwrap();
+    docker.build(&build(), None, Killer::default(), |_| {}).await.unwrap();
     assert_eq!(log(&room).last().unwrap(), &format!("bk=0 att= build {COMMON}"));
     let wanted = Build { distrust_cache: true, ..build() };
-    docker.build(&wanted, Killer::default(), |_| {}).await.unwrap();
+    docker.build(&wanted, None, Killer::default(), |_| {}).await.unwrap();
     assert_eq!(log(&room).last().unwrap(), &format!("bk=0 att= build --no-cache {COMMON}"));
     let wanted = Build { builder: Some("team".into()), ..build() };
-    let error = docker.build(&wanted, Killer::default(), |_| {}).await.unwrap_err();
+    let error = docker.build(&wanted, None, Killer::default(), |_| {}).await.unwrap_err();
     assert_eq!(error.to_string(), "docker cannot use a named builder: its `build` has no --builder");
 }
 
@@ -97,7 +97,7 @@ async fn podman_nerdctl_and_finch_are_told_about_plain_http_on_loopback() {
         let (room, program) = client(name, &script);
         let docker = Docker::find(Some(&program)).await.unwrap();
         assert_eq!(docker.builder(), Builder::Own);
-        docker.build(&build(), Killer::default(), |_| {}).await.unwrap();
+        docker.build(&build(), None, Killer::default(), |_| {}).await.unwrap();
         assert_eq!(log(&room).last().unwrap(), &format!("bk= att= {before}{COMMON}"));
     }
 }
@@ -146,4 +146,94 @@ async fn an_unknown_or_missing_client_is_named() {
     assert!(error.ends_with("/crictl is none of docker, podman, finch and nerdctl"), "{error}");
     let error = Docker::find(Some("no-such-client")).await.unwrap_err().to_string();
     assert_eq!(error, "no container client in PATH (looked for no-such-client)");
+}
+
+#[tokio::test]
+async fn pidgins_finch_is_no_container_client() {
+    let (_room, program) = client("finch", "echo 'Finch 2.14.12 (2fc862e230a7d64799e614a49ee49ef9d54f89a9)'");
+    let error = Docker::find(Some(&program)).await.unwrap_err().to_string();
+    assert!(error.ends_with("/finch is none of docker, podman, finch and nerdctl"), "{error}");
+}
+
+#[tokio::test]
+async fn the_builder_that_is_asked_for_platforms_is_the_one_that_builds() {
+    // `docker buildx use other` has been run: `inspect` alone would ask that one.
+    let script = format!(
+        "case \"$*\" in 'build --help') printf '%s' '{BUILDX_HELP}';; 'context show') echo rootless;; \
+         'buildx inspect rootless') echo 'Platforms: linux/amd64*, linux/386';; \
+         'buildx inspect team') echo 'Platforms: linux/arm64';; *inspect*) echo 'no such builder' >&2; exit 1;; esac"
+    );
+    let (_room, program) = client("docker", &script);
+    let docker = Docker::find(Some(&program)).await.unwrap();
+    let platforms = async |builder| docker.builder_platforms(builder).await.unwrap().unwrap();
+    assert_eq!(platforms(None).await, ["linux/amd64", "linux/386"]);
+    assert_eq!(platforms(Some("team")).await, ["linux/arm64"]);
+}
+
+/// A client whose build prints what a real one has printed, and fails.
+async fn failing(help: &str, recorded: &str) -> DockerError {
+    let room = tempfile::tempdir().unwrap();
+    std::fs::write(room.path().join("help"), help).unwrap();
+    std::fs::write(room.path().join("recorded"), recorded).unwrap();
+    let at = room.path().display();
+    let script = format!(
+        "case \"$*\" in 'build --help') cat '{at}/help';; build*) cat '{at}/recorded'; exit 1;; esac"
+    );
+    let (_room, program) = client("docker", &script);
+    let docker = Docker::find(Some(&program)).await.unwrap();
+    docker.build(&build(), None, Killer::default(), |_| {}).await.unwrap_err()
+}
+
+#[tokio::test]
+async fn a_failed_build_is_told_by_its_step_and_not_by_its_command_line() {
+    let recorded = include_str!("progress/recorded/buildx-rawjson-fail.txt");
+    let help = BUILDX_HELP
+        .replace("--progress string", "--progress string (\"auto\", \"plain\",\n  \"rawjson\", \"tty\")");
+    let error = failing(&help, recorded).await;
+    assert!(matches!(error, DockerError::Build(_)), "{error}");
+    let text = error.to_string();
+    assert!(text.starts_with("step 2 of 3 of the build failed with exit code 1\n"), "{text}");
+    assert!(text.contains("seq: unrecognized option") && !text.contains("--build-arg"), "{text}");
+
+    // What a program says is not the engine's word.
+    let recorded = "#1 [1/1] RUN x\n#1 0.1 Is the docker daemon running?\n#1 ERROR: process \"x\" did not complete successfully: exit code: 1\n";
+    let error = failing(BUILDX_HELP, recorded).await;
+    assert!(matches!(error, DockerError::Build(_)), "{error}");
+    let error =
+        failing(BUILDX_HELP, "ERROR: Cannot connect to the Docker daemon at unix:///x. Is it running?\n")
+            .await;
+    assert!(matches!(error, DockerError::EngineDown { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn an_engine_that_asks_a_plain_registry_by_https_and_one_of_another_age_are_named() {
+    let recorded = include_str!("progress/recorded/buildx-rawjson-http.txt");
+    let help = BUILDX_HELP.replace("--progress string", "--progress string \"rawjson\"");
+    let error = failing(&help, recorded).await;
+    let legacy = "Step 1/2 : ARG BASE_IMAGE\nStep 2/2 : FROM ${BASE_IMAGE}\n\
+                  Get \"https://172.31.105.2:5000/v2/\": http: server gave HTTP response to HTTPS client\n";
+    for error in
+        [error, failing(BUILDX_HELP, &recorded_plain(recorded)).await, failing(CLASSIC_HELP, legacy).await]
+    {
+        let DockerError::PlainHttp { registry, .. } = &error else { panic!("{error}") };
+        assert_eq!(registry, "172.31.105.2:5000");
+    }
+    for (said, old) in [
+        (
+            "client version 1.43 is too old. Minimum supported API version is 1.44, please upgrade your client to a newer version",
+            true,
+        ),
+        ("client version 1.60 is too new. Maximum supported API version is 1.51", false),
+    ] {
+        let error = failing(BUILDX_HELP, &format!("Error response from daemon: {said}\n")).await;
+        assert!(
+            matches!(&error, DockerError::ApiVersion { old_client, .. } if *old_client == old),
+            "{error}"
+        );
+    }
+}
+
+/// The client's last words alone.
+fn recorded_plain(recorded: &str) -> String {
+    recorded.lines().filter(|line| !line.starts_with('{')).map(|line| format!("{line}\n")).collect()
 }

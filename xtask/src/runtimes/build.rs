@@ -15,8 +15,8 @@ use super::key::{INPUTS_LABEL, KEY_LABEL};
 use super::publish::{promote, publish};
 use super::push::{self, BaseLayers, Packed};
 use super::saved::{Provisional, save_and_compare};
-use super::{Context, Engine, LOCAL_REPOSITORY, RuntimeError, State, local_name, triggers};
-use crate::docker::{self, Builder, Cache, Docker, PrivateConfig, RegistryAuth};
+use super::{Context, Engine, LOCAL_REPOSITORY, RuntimeError, State, local_name, tidy, triggers};
+use crate::docker::{self, Builder, Cache, Docker, News, PrivateConfig, RegistryAuth};
 use crate::process::{Cmd, Killer, Secret};
 
 /// What the names of the directories for images on their way begin with; the process's number follows.
@@ -44,6 +44,8 @@ pub struct Done {
     pub build_tag: Option<String>,
     /// Whether it was built.
     pub built: bool,
+    /// Bytes that were sent to the registry.
+    pub sent: u64,
     /// Whether the runtime tag was moved.
     pub moved: bool,
     /// The pinned base, as the engine pulled it.
@@ -55,6 +57,8 @@ pub struct Done {
 /// Carries a plan out, several runtimes side by side. One that fails does not stop the others, and leaves the runtime as it was.
 pub async fn apply(context: &Context, planned: Vec<Planned>) -> Vec<Outcome> {
     docker::sweep(&context.scratch, ROOM_PREFIX);
+    context.logs.tidy();
+    let built = tidy::current(&planned);
     let shared = Shared {
         config: tokio::sync::OnceCell::new(),
         hosts: pull_hosts(context, &planned),
@@ -68,7 +72,11 @@ pub async fn apply(context: &Context, planned: Vec<Planned>) -> Vec<Outcome> {
             Outcome { name: planned.name, result, took: started.elapsed() }
         }
     });
-    futures_util::stream::iter(each).buffered(context.parallel.max(1)).collect().await
+    let outcomes: Vec<Outcome> =
+        futures_util::stream::iter(each).buffered(context.parallel.max(1)).collect().await;
+    // Not while a build runs: docker's first builder loses what it took from its cache.
+    tidy::tidy(context, &built, &outcomes).await;
+    outcomes
 }
 
 /// What all runtimes of a run have in common, made at the first need.
@@ -393,7 +401,15 @@ async fn build_one(
     let killer = Killer::default();
     let _leash = Leash(killer.clone());
     let (progress, name) = (Arc::clone(&context.progress), planned.name.clone());
-    engine.docker.build(&build, killer, move |line| progress.line(&name, line)).await?;
+    let log = context.logs.open(&match planned.runtime.platforms.len() {
+        0 | 1 => name.clone(),
+        _ => format!("{name}-{platform}"),
+    });
+    let tell = move |news: News<'_>| match news {
+        News::Step(step) => progress.state(&name, &State::Step(step.clone())),
+        News::Line(line) => progress.output(&name, line),
+    };
+    engine.docker.build(&build, log, killer, tell).await?;
     Ok(())
 }
 

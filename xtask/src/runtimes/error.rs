@@ -6,7 +6,7 @@ use super::archive::ArchiveError;
 use super::compare::CompareError;
 use super::context::ContextError;
 use super::entry_point::EntryPointError;
-use crate::docker::DockerError;
+use crate::docker::{DockerError, is_loopback};
 use crate::dockerfile::DockerfileError;
 use crate::error::Exit;
 
@@ -225,6 +225,18 @@ impl RuntimeError {
             }
             Self::Docker(DockerError::NoEmulator { .. }) => {
                 "`docker run --privileged --rm tonistiigi/binfmt --install all` brings the emulators, or name a --builder that has the platform"
+            }
+            Self::Docker(DockerError::ApiVersion { old_client: true, .. }) => {
+                "the engine is newer than the client: install a newer client (engine 29 takes those of docker 25 and later), and unset DOCKER_API_VERSION if it is set"
+            }
+            Self::Docker(DockerError::ApiVersion { .. }) => {
+                "the engine is older than the client: unset DOCKER_API_VERSION if it is set, or bring the engine up to date"
+            }
+            Self::Docker(DockerError::PlainHttp { registry, .. }) if is_loopback(registry) => {
+                "docker's engine does this from 29.10 on, where its daemon.json has any `insecure-registries`: add \"127.0.0.0/8\" to that list and restart it"
+            }
+            Self::Docker(DockerError::PlainHttp { .. }) => {
+                "add the registry to `insecure-registries` in the engine's daemon.json and restart it (podman: `insecure = true` in registries.conf)"
             }
             Self::BaseUnknown { .. } => "correct the base in images.toml",
             Self::NotItsInputs { .. } => {

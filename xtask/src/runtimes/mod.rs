@@ -35,6 +35,7 @@ mod saved;
 mod smoke;
 #[cfg(test)]
 mod tests;
+mod tidy;
 mod triggers;
 mod watch;
 
@@ -51,7 +52,7 @@ pub use smoke::smoke;
 use tokio::sync::OnceCell;
 pub use watch::Watch;
 
-use crate::docker::Docker;
+use crate::docker::{Docker, Logs, Step};
 use crate::dockerfile::{Dockerfile, Given};
 
 /// The local repository's name: what a build is called in the container client's own store.
@@ -130,11 +131,15 @@ pub enum State {
         /// Where the base comes from.
         base: String,
     },
+    /// A step of the build has begun.
+    Step(Step),
     /// Its image is taken out of the engine, compared with its inputs, and compressed.
     Packing,
     /// Its bytes are on their way to the registry.
     Pushing {
-        /// Bytes that are to go there.
+        /// Bytes that are there by now.
+        done: u64,
+        /// Bytes that are to be there; what is there already is not sent.
         bytes: u64,
     },
     /// It is at the registry and being read back.
@@ -163,8 +168,11 @@ pub enum How {
 
 /// Who hears how it goes.
 pub trait Progress: Send + Sync {
-    /// A line of a build.
+    /// Something that the user should know.
     fn line(&self, runtime: &str, line: &str);
+
+    /// A line of a builder's output, for those who want to see every one.
+    fn output(&self, runtime: &str, line: &str);
 
     /// A runtime has come to a new state.
     fn state(&self, runtime: &str, state: &State);
@@ -190,6 +198,8 @@ pub struct Context {
     pub progress: Arc<dyn Progress>,
     /// A directory for what an image takes on its way (its size, while it is pushed).
     pub scratch: PathBuf,
+    /// Where the builds' whole output is kept.
+    pub logs: Logs,
     /// `org.opencontainers.image.source`.
     pub source: Option<String>,
     /// The checkout whose commit is `org.opencontainers.image.revision`.
@@ -216,6 +226,8 @@ impl Context {
         progress: Arc<dyn Progress>,
         scratch: PathBuf,
     ) -> Self {
+        let logs = scratch.with_file_name("logs");
+        let logs = Logs::new(logs.clone(), logs.display().to_string());
         let cpus = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
         Self {
             client,
@@ -226,6 +238,7 @@ impl Context {
             registry_cache: false,
             surroundings,
             progress,
+            logs,
             scratch,
             source: None,
             checkout: None,

@@ -20,7 +20,7 @@ pub(super) async fn publish(
         [image] => image.manifest.clone(),
         images => push::index(images)?,
     };
-    push::push(context, &planned.name, repository, images, bases).await?;
+    done.sent = push::push(context, &planned.name, repository, images, bases).await?;
 
     let digest = manifest.digest();
     let name = build_tag(&planned.name, &digest);

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use registry::{Descriptor, Digest, Kind, Manifest, Platform, Reference};
@@ -56,9 +57,10 @@ pub(super) struct Packed {
 }
 
 impl Packed {
-    /// Bytes that are made here; what the base brought may be at the registry already.
-    pub(super) fn own_bytes(&self) -> u64 {
-        self.own.iter().map(|(descriptor, _)| descriptor.size).sum::<u64>() + self.config.0.size
+    /// Bytes that go to the registry at most: what the base brought may be there already.
+    pub(super) fn bytes(&self) -> u64 {
+        let layers = self.own.iter().map(|(layer, _)| layer).chain(&self.inherited);
+        layers.map(|layer| layer.size).sum::<u64>() + self.config.0.size
     }
 }
 
@@ -244,25 +246,33 @@ fn to_manifest(media_type: &str, shape: &impl Serialize) -> Result<Manifest, Run
 }
 
 /// Pushes everything that `images` name, then the manifest of each platform by digest where there are several. The tag is the
-/// caller's.
+/// caller's. Gives the bytes that were sent.
 pub(super) async fn push(
     context: &Context,
     runtime: &str,
     repository: &Reference,
     images: &[Packed],
     bases: &[BaseLayers],
-) -> Result<(), RuntimeError> {
-    let bytes = images.iter().map(Packed::own_bytes).sum();
-    context.progress.state(runtime, &State::Pushing { bytes });
+) -> Result<u64, RuntimeError> {
+    let bytes = images.iter().map(Packed::bytes).sum();
+    let (sent, done) = (AtomicU64::new(0), AtomicU64::new(0));
+    context.progress.state(runtime, &State::Pushing { done: 0, bytes });
+    let count = &|size: u64, went: u64| {
+        sent.fetch_add(went, Ordering::Relaxed);
+        let done = done.fetch_add(size, Ordering::Relaxed) + size;
+        context.progress.state(runtime, &State::Pushing { done, bytes });
+    };
     for (image, base) in images.iter().zip(bases) {
         let own = image.own.iter().map(|(layer, blob)| async move {
             let _turn = context.transfers.turn(layer.digest).await;
-            context.client.push_file(repository, layer, &blob.path, blob.offset).await
+            count(layer.size, context.client.push_file(repository, layer, &blob.path, blob.offset).await?);
+            Ok::<_, registry::Error>(())
         });
         let inherited = image.inherited.iter().map(|layer| async move {
             let Some(from) = &base.from else { return Ok(()) };
             let _turn = context.transfers.turn(layer.digest).await;
-            context.client.copy_blob(from, repository, layer).await
+            count(layer.size, context.client.copy_blob(from, repository, layer).await?);
+            Ok(())
         });
         futures_util::future::try_join(
             futures_util::future::try_join_all(own),
@@ -270,7 +280,7 @@ pub(super) async fn push(
         )
         .await?;
         let (config, content) = &image.config;
-        context.client.push_bytes(repository, config, content.clone()).await?;
+        count(config.size, context.client.push_bytes(repository, config, content.clone()).await?);
     }
     if images.len() > 1 {
         for image in images {
@@ -278,7 +288,7 @@ pub(super) async fn push(
             context.client.put_manifest(&child, &image.manifest).await?;
         }
     }
-    Ok(())
+    Ok(sent.into_inner())
 }
 
 /// Reads back what was put under `tag`: the manifest's bytes, those of its children, and that every blob is there.

@@ -10,6 +10,7 @@ use super::Run;
 use crate::commands::Context;
 use crate::config::lock::Lock;
 use crate::config::{self, Config, RUNTIMES_REPOSITORY};
+use crate::docker::Logs;
 use crate::error::ending;
 use crate::runtimes::{
     self, Action, How, Options, Outcome, Planned, Progress, RuntimeError, State, Surroundings,
@@ -115,6 +116,8 @@ pub fn builder_context(
     let lanes = Arc::new(Lanes::new(&context.printer));
     let mut builder = runtimes::Context::new(client, credentials, Arc::new(neighbourhood), lanes, scratch);
     builder.repository = target.map(|target| target.repository(RUNTIMES_REPOSITORY)).transpose()?;
+    let logs = context.paths.cache().join("logs");
+    builder.logs = Logs::new(logs.clone(), context.paths.show(&logs).to_string());
     builder.container_cli.clone_from(&context.settings.container_cli);
     builder.source = Some(SOURCE.to_owned());
     builder.checkout = Some(context.paths.root().to_owned());
@@ -199,18 +202,33 @@ impl Lanes {
 
 impl Progress for Lanes {
     fn line(&self, runtime: &str, line: &str) {
-        if self.printer.is_terminal() && !self.printer.verbose() {
+        if self.printer.is_redrawn() {
             self.news(runtime, line);
         } else {
             self.printer.line(format!("{runtime}: {line}"));
         }
     }
 
+    fn output(&self, runtime: &str, line: &str) {
+        self.printer.detail(format!("{runtime}: {line}"));
+    }
+
     fn state(&self, runtime: &str, state: &State) {
         let text = match state {
+            State::Step(step) => step.to_string(),
             State::Building { platform, base } => format!("building for {platform} from {base}"),
             State::Packing => "packing".to_owned(),
-            State::Pushing { bytes } => format!("pushing {}", units::bytes(*bytes)),
+            State::Pushing { done: 0, bytes } => format!("pushing, at most {}", units::bytes(*bytes)),
+            State::Pushing { done, bytes } => {
+                // One line of a log is enough.
+                if self.printer.is_redrawn() {
+                    self.news(
+                        runtime,
+                        &format!("pushing, {} of {}", units::bytes(*done), units::bytes(*bytes)),
+                    );
+                }
+                return;
+            }
             State::Verifying => "verifying what was pushed".to_owned(),
             State::Tagging => "moving its tags".to_owned(),
             State::Done { how, digest } => {

@@ -132,14 +132,15 @@ fn runtime_report(planned: &runtimes::Planned, outcome: Option<&runtimes::Outcom
     };
     let result = outcome.map(|outcome| &outcome.result);
     let error = result.and_then(|result| result.as_ref().err());
-    let built = result.and_then(|result| result.as_ref().ok()).and_then(|done| done.digest);
+    let done = result.and_then(|result| result.as_ref().ok());
+    let built = done.and_then(|done| done.digest);
     ImageReport {
         name: format!("{RUNTIMES_REPOSITORY}:{}", planned.name),
         from: planned.base.as_ref().map(|base| base.name.to_string()).unwrap_or_default(),
         action: if error.is_some() { "failed" } else { action }.into(),
         why: planned.reason.clone(),
         digest: built.or(planned.seen.filter(|_| outcome.is_none())).map(|digest| digest.to_string()),
-        bytes: 0,
+        bytes: done.map_or(0, |done| done.sent),
         error: error.map(ToString::to_string),
     }
 }
@@ -330,12 +331,10 @@ pub(super) fn closing(
             .line(format!("{} in place, nothing was changed ({took})", units::count(everything, "image")));
         return;
     };
-    let sent: u64 = done
-        .images
-        .iter()
-        .filter_map(|outcome| outcome.result.as_ref().ok())
-        .map(|copied| copied.bytes)
-        .sum();
+    let copied = done.images.iter().filter_map(|outcome| outcome.result.as_ref().ok()).map(|done| done.bytes);
+    let pushed =
+        done.runtimes.iter().filter_map(|outcome| outcome.result.as_ref().ok()).map(|done| done.sent);
+    let sent: u64 = copied.chain(pushed).sum();
     let failed = failed(done);
     let verdict = if failed == 0 {
         format!("{} in place and verified", units::count(everything, "image"))

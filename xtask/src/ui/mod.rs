@@ -150,8 +150,8 @@ impl Printer {
         })
     }
 
-    /// Whether the display is redrawn in place.
-    pub fn is_terminal(&self) -> bool {
-        self.terminal
+    /// Whether a line that is redrawn takes the place of one line for each step.
+    pub fn is_redrawn(&self) -> bool {
+        self.terminal && !self.verbose
     }
 }

@@ -23,11 +23,11 @@ use crate::reference::Reference;
 const CHUNK: usize = 256 * 1024;
 
 impl Client {
-    /// Pushes a blob from memory, unless the repository has it.
+    /// Pushes a blob from memory, unless the repository has it. Gives the bytes that were sent.
     ///
     /// # Errors
     /// When the registry cannot be reached or refuses, or the bytes are not what the descriptor says.
-    pub async fn push_bytes(&self, to: &Reference, blob: &Descriptor, bytes: Vec<u8>) -> Result<(), Error> {
+    pub async fn push_bytes(&self, to: &Reference, blob: &Descriptor, bytes: Vec<u8>) -> Result<u64, Error> {
         let bytes = bytes::Bytes::from(bytes);
         let actual = Digest::of(&bytes);
         if actual != blob.digest {
@@ -35,20 +35,22 @@ impl Client {
             return Err(Error::of(&to.with_digest(blob.digest), kind));
         }
         if self.has_blob(to, blob.digest).await? {
-            return Ok(());
+            return Ok(0);
         }
         self.retry(|| async {
             match self.start_upload(to, blob.digest, None).await? {
-                Started::Mounted => Ok(()),
+                Started::Mounted => Ok(0),
                 Started::Session(session) => {
-                    self.finish_upload(to, session, blob, bytes.clone().into()).await
+                    self.finish_upload(to, session, blob, bytes.clone().into()).await?;
+                    Ok(blob.size)
                 }
             }
         })
         .await
     }
 
-    /// Pushes a blob that lies in a file at `offset`, unless the repository has it. The registry compares the digest.
+    /// Pushes a blob that lies in a file at `offset`, unless the repository has it. The registry compares the digest. Gives
+    /// the bytes that were sent.
     ///
     /// # Errors
     /// When the file cannot be read, or the registry cannot be reached or refuses.
@@ -58,9 +60,9 @@ impl Client {
         blob: &Descriptor,
         path: &Path,
         offset: u64,
-    ) -> Result<(), Error> {
+    ) -> Result<u64, Error> {
         if self.has_blob(to, blob.digest).await? {
-            return Ok(());
+            return Ok(0);
         }
         let unreadable = |error: std::io::Error| {
             Error::of(
@@ -70,7 +72,7 @@ impl Client {
         };
         self.retry(|| async {
             let session = match self.start_upload(to, blob.digest, None).await? {
-                Started::Mounted => return Ok(()),
+                Started::Mounted => return Ok(0),
                 Started::Session(session) => session,
             };
             let mut file = tokio::fs::File::open(path).await.map_err(unreadable)?;
@@ -85,17 +87,18 @@ impl Client {
                 Ok::<_, std::io::Error>((read > 0).then_some((bytes::Bytes::from(chunk), (file, meter))))
             });
             let sending = self.finish_upload(to, session, blob, Body::wrap_stream(body));
-            upload::watched(self, to, &meter, sending).await
+            upload::watched(self, to, &meter, sending).await?;
+            Ok(size)
         })
         .await
     }
 
     /// Copies a blob from one repository to another, unless it is there: mounted where both are at one registry and it mounts, else
-    /// streamed as the mirror does it.
+    /// streamed as the mirror does it. Gives the bytes that were sent.
     ///
     /// # Errors
     /// When one of the registries cannot be reached or refuses, or the source's bytes are not what the descriptor says.
-    pub async fn copy_blob(&self, from: &Reference, to: &Reference, blob: &Descriptor) -> Result<(), Error> {
+    pub async fn copy_blob(&self, from: &Reference, to: &Reference, blob: &Descriptor) -> Result<u64, Error> {
         let transfer = Transfer {
             client: self.clone(),
             source: from.clone(),
@@ -112,11 +115,14 @@ impl Client {
         };
         self.retry(|| async {
             if self.has_blob_once(to, blob.digest).await? {
-                return Ok(());
+                return Ok(0);
             }
             match upload::open(self, to, blob, &opening, |_| {}).await? {
-                Opened::Placed(_) => Ok(()),
-                Opened::Session(session) => upload::stream(&transfer, to, session).await,
+                Opened::Placed(_) => Ok(0),
+                Opened::Session(session) => {
+                    upload::stream(&transfer, to, session).await?;
+                    Ok(blob.size)
+                }
             }
         })
         .await

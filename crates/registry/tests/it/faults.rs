@@ -351,10 +351,11 @@ fn a_single_blob_is_copied_as_the_mirror_does_it() {
         let (from, to) = (source.name("r"), target.name("t"));
         source.on(Rule::new("GET", "/blobs/", Fault::CutReply(300_000)));
         source.on(Rule::new("GET", "/blobs/", Fault::Trickle));
-        client.copy_blob(&from, &to, &blob).await.unwrap();
+        let mut sent = vec![client.copy_blob(&from, &to, &blob).await.unwrap()];
         assert_eq!((source.count("GET blobs"), target.count("PUT uploads")), (3, 1), "resumed in one upload");
-        client.copy_blob(&from, &to, &blob).await.unwrap();
-        client.copy_blob(&to, &target.name("u"), &blob).await.unwrap();
+        sent.push(client.copy_blob(&from, &to, &blob).await.unwrap());
+        sent.push(client.copy_blob(&to, &target.name("u"), &blob).await.unwrap());
+        assert_eq!(sent, [500_000, 0, 0]);
         assert_eq!((source.count("GET blobs"), target.count("PUT uploads")), (3, 1), "there, then mounted");
         // A target that takes nothing is broken off.
         let deaf = Fake::plain().await;
@@ -375,7 +376,9 @@ fn a_file_whose_upload_stands_still_is_sent_again() {
         let blob = registry::Descriptor::new("l", Digest::of(&content[100..]), 399_900);
         target.on(Rule::new("PUT", "/blobs/", Fault::Hang));
         let client = builder().build().unwrap();
-        client.push_file(&target.name("t"), &blob, file.path(), 100).await.unwrap();
+        let sent = client.push_file(&target.name("t"), &blob, file.path(), 100).await.unwrap();
+        let again = client.push_file(&target.name("t"), &blob, file.path(), 100).await.unwrap();
+        assert_eq!((sent, again), (399_900, 0));
         assert_eq!((target.count("PUT uploads"), target.broken_tag()), (2, None));
     });
 }

@@ -2,4 +2,5 @@
 
 mod context;
 mod flow;
+mod tidy;
 mod world;

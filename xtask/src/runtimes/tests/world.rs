@@ -60,6 +60,10 @@ impl Progress for Fake {
         self.lines.lock().unwrap().push(line.to_owned());
     }
 
+    fn output(&self, runtime: &str, line: &str) {
+        self.line(runtime, line);
+    }
+
     fn state(&self, _runtime: &str, state: &State) {
         self.states.lock().unwrap().push(state.clone());
     }

@@ -1,0 +1,83 @@
+//! Which builder a build uses, and following one.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::progress::{Follower, Form, Log, News};
+use super::{Build, Builder, Docker, DockerError, Kind};
+use crate::process::{Killer, ProcessError};
+
+impl Docker {
+    /// The form in which `build` prints.
+    fn form(&self) -> Form {
+        match (self.builder, self.kind) {
+            (Builder::Legacy, _) => Form::Legacy,
+            (Builder::Own, Kind::Podman) => Form::Podman,
+            _ if self.raw_json => Form::RawJson,
+            _ => Form::Plain,
+        }
+    }
+
+    /// Builds an image; `log` gets the whole output, `tell` hears of the steps and their lines.
+    ///
+    /// # Errors
+    /// The client lacks something that was asked for, the engine is down, or the build failed: with the step, its last lines and
+    /// the log.
+    pub async fn build(
+        &self,
+        build: &Build,
+        log: Option<Log>,
+        killer: Killer,
+        mut tell: impl FnMut(News<'_>) + Send + 'static,
+    ) -> Result<(), DockerError> {
+        let command = build.command(self)?;
+        let mut log = log;
+        if let Some(log) = &mut log {
+            log.write(&format!("$ {}", command.display()));
+        }
+        let follower = Arc::new(Mutex::new(Follower::new(self.form(), log)));
+        let listener = Arc::clone(&follower);
+        let hear = move |line: &str| {
+            listener.lock().unwrap_or_else(PoisonError::into_inner).hear(line, &mut tell);
+        };
+        match command.stream(killer, hear).await {
+            Ok(()) => Ok(()),
+            Err(ProcessError::Failed { .. }) => {
+                let follower = follower.lock().unwrap_or_else(PoisonError::into_inner);
+                let told = DockerError::of_words(self, &follower.said());
+                Err(told.unwrap_or_else(|| DockerError::Build(Box::new(follower.failure()))))
+            }
+            Err(error) => Err(DockerError::Process(error)),
+        }
+    }
+
+    /// The platforms that the builder names itself; `None` where it has no way to say.
+    ///
+    /// # Errors
+    /// The builder does not answer.
+    pub async fn builder_platforms(&self, builder: Option<&str>) -> Result<Option<Vec<String>>, DockerError> {
+        if self.builder != Builder::Buildx {
+            return Ok(None);
+        }
+        let builder = self.builder_name(builder).await?;
+        let text = self.read(self.command().args(["buildx", "inspect", &builder])).await?;
+        let named = text.lines().filter_map(|line| line.trim().strip_prefix("Platforms:"));
+        let platforms: Vec<String> = named
+            .flat_map(|list| list.split(','))
+            .map(|item| item.trim().trim_end_matches('*').to_owned())
+            .collect();
+        Ok((!platforms.is_empty()).then_some(platforms))
+    }
+
+    /// The builder that `docker build` uses: the one that is named, by `--builder` or BUILDX_BUILDER, else that of the current
+    /// context. What `docker buildx use` has chosen counts for `docker buildx build` and for `docker buildx inspect` alone
+    /// (`processBuilder` in <https://github.com/docker/cli/blob/master/cmd/docker/builder.go>).
+    async fn builder_name(&self, named: Option<&str>) -> Result<String, DockerError> {
+        if let Some(named) = named {
+            return Ok(named.to_owned());
+        }
+        match std::env::var("BUILDX_BUILDER") {
+            Ok(named) if !named.is_empty() => Ok(named),
+            _ => self.read(self.command().args(["context", "show"])).await,
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! Following a build line by line.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::failure::CANCELED;
+use super::{BuildFailure, Event, Form, Log, Parser, Step};
+
+/// How many lines are kept of each step, and of what belongs to none. Docker's first builder reads a program's two outputs apart: what
+/// it says on stderr may come long before the end of its stdout.
+const KEPT: usize = 500;
+
+/// What those hear who watch a build.
+#[derive(Clone, Copy, Debug)]
+pub enum News<'a> {
+    /// A step of the Dockerfile has begun.
+    Step(&'a Step),
+    /// A line of the output, as the log has it.
+    Line(&'a str),
+}
+
+/// Reads a build's output.
+#[derive(Debug)]
+pub struct Follower {
+    form: Form,
+    parser: Parser,
+    steps: BTreeMap<usize, Running>,
+    pub(super) failed: Vec<(usize, String)>,
+    said: VecDeque<String>,
+    /// The step whose lines the log is in.
+    written: Option<usize>,
+    log: Option<Log>,
+}
+
+#[derive(Debug)]
+pub(super) struct Running {
+    step: Step,
+    tail: VecDeque<String>,
+    is_over: bool,
+}
+
+impl Running {
+    /// Whether the build goes on without it: a cache that does not exist yet, as before the first build.
+    fn is_optional(&self) -> bool {
+        self.step.instruction.starts_with("importing cache manifest from ")
+    }
+}
+
+impl Follower {
+    /// Reads output of this form, and writes all of it to `log`.
+    pub fn new(form: Form, log: Option<Log>) -> Self {
+        Self {
+            form,
+            parser: Parser::new(form),
+            steps: BTreeMap::new(),
+            failed: Vec::new(),
+            said: VecDeque::new(),
+            written: None,
+            log,
+        }
+    }
+
+    /// Takes the next line, and tells what there is to tell.
+    pub fn hear(&mut self, line: &str, tell: &mut impl FnMut(News<'_>)) {
+        for event in self.parser.line(line) {
+            self.take(event, tell);
+        }
+    }
+
+    fn take(&mut self, event: Event, tell: &mut impl FnMut(News<'_>)) {
+        match event {
+            Event::Began { id, step } => {
+                if step.place.is_some() {
+                    tell(News::Step(&step));
+                }
+                self.steps.insert(id, Running { step, tail: VecDeque::new(), is_over: false });
+                self.head(id);
+            }
+            Event::Line { id, text } => {
+                self.head(id);
+                self.write(&text, tell);
+                if let Some(running) = self.steps.get_mut(&id) {
+                    keep(&mut running.tail, text);
+                }
+            }
+            Event::Ended { id, cached } => {
+                let Some(running) = self.steps.get_mut(&id) else { return };
+                running.is_over = true;
+                if cached {
+                    self.head(id);
+                    self.write("(cached)", tell);
+                }
+            }
+            Event::Failed { id, reason } => {
+                let Some(running) = self.steps.get_mut(&id) else { return };
+                running.is_over = true;
+                let is_optional = running.is_optional();
+                self.head(id);
+                if is_optional {
+                    self.write(&format!("not used: {reason}"), tell);
+                } else {
+                    self.write(&reason, tell);
+                    self.failed.push((id, reason));
+                }
+            }
+            Event::Said(text) => {
+                self.written = None;
+                self.write(&text, tell);
+                keep(&mut self.said, text);
+            }
+        }
+    }
+
+    /// Writes the step's name where another step's lines went before.
+    fn head(&mut self, id: usize) {
+        if self.written == Some(id) {
+            return;
+        }
+        self.written = Some(id);
+        let Some(running) = self.steps.get(&id) else { return };
+        let counted = running.step.counted().map(|counted| format!("{counted}  ")).unwrap_or_default();
+        if let Some(log) = &mut self.log {
+            log.write(&format!("{counted}{}", running.step.instruction));
+        }
+    }
+
+    fn write(&mut self, text: &str, tell: &mut impl FnMut(News<'_>)) {
+        if let Some(log) = &mut self.log {
+            log.write(text);
+        }
+        if !text.trim().is_empty() {
+            tell(News::Line(text));
+        }
+    }
+
+    /// What the client and the engine said outside of any program: where one tells an engine that is down from a build that failed.
+    pub fn said(&self) -> Vec<String> {
+        let reasons = self.failed.iter().filter(|(_, reason)| super::exit_code(reason).is_none());
+        let mut said: Vec<String> =
+            self.said.iter().chain(reasons.map(|(_, reason)| reason)).cloned().collect();
+        // The first builder and podman say in a step why it could not begin.
+        if self.failed.is_empty()
+            && let Some(running) = self.unfinished()
+        {
+            said.extend(running.tail.back().cloned());
+        }
+        said
+    }
+
+    /// The step that runs when the output ends.
+    pub(super) fn unfinished(&self) -> Option<&Running> {
+        self.steps.values().rev().find(|running| !running.is_over && running.step.place.is_some())
+    }
+
+    /// Why the build failed, now that its client has ended.
+    pub fn failure(&self) -> BuildFailure {
+        // One failure stops the steps beside it: theirs is not the reason.
+        let first = self.failed.iter().find(|(_, reason)| !reason.contains(CANCELED)).or(self.failed.first());
+        let said: Vec<String> = self.said.iter().cloned().collect();
+        let mut failure = match first.and_then(|(id, reason)| Some((self.steps.get(id)?, reason))) {
+            Some((running, reason)) => {
+                BuildFailure::of_step(running.step.clone(), running.lines(), Some(reason.clone()))
+            }
+            None => match self.unfinished() {
+                Some(running) => {
+                    let reason = match self.form {
+                        Form::RawJson | Form::Plain => BuildFailure::of_client(&said).reason,
+                        Form::Legacy | Form::Podman => None,
+                    };
+                    BuildFailure::of_step(running.step.clone(), running.lines(), reason)
+                }
+                None => BuildFailure::of_client(&said),
+            },
+        };
+        failure.log = self.log.as_ref().map(|log| log.shown().to_owned());
+        failure
+    }
+}
+
+impl Running {
+    fn lines(&self) -> Vec<String> {
+        self.tail.iter().cloned().collect()
+    }
+}
+
+fn keep(lines: &mut VecDeque<String>, line: String) {
+    if lines.len() == KEPT {
+        lines.pop_front();
+    }
+    lines.push_back(line);
+}
