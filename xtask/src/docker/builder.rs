@@ -58,7 +58,7 @@ impl Docker {
         if self.builder != Builder::Buildx {
             return Ok(None);
         }
-        let builder = self.builder_name(builder).await?;
+        let builder = self.builder_name(builder).await;
         let text = self.read(self.command().args(["buildx", "inspect", &builder])).await?;
         let named = text.lines().filter_map(|line| line.trim().strip_prefix("Platforms:"));
         let platforms: Vec<String> = named
@@ -71,13 +71,17 @@ impl Docker {
     /// The builder that `docker build` uses: the one that is named, by `--builder` or BUILDX_BUILDER, else that of the current
     /// context. What `docker buildx use` has chosen counts for `docker buildx build` and for `docker buildx inspect` alone
     /// (`processBuilder` in <https://github.com/docker/cli/blob/master/cmd/docker/builder.go>).
-    async fn builder_name(&self, named: Option<&str>) -> Result<String, DockerError> {
+    async fn builder_name(&self, named: Option<&str>) -> String {
         if let Some(named) = named {
-            return Ok(named.to_owned());
+            return named.to_owned();
         }
         match std::env::var("BUILDX_BUILDER") {
-            Ok(named) if !named.is_empty() => Ok(named),
-            _ => self.read(self.command().args(["context", "show"])).await,
+            Ok(named) if !named.is_empty() => named,
+            _ => {
+                let shown = self.read(self.command().args(["context", "show"])).await;
+                // Clients before 20.10.10 cannot say.
+                shown.unwrap_or_else(|_| "default".to_owned())
+            }
         }
     }
 }

@@ -132,7 +132,8 @@ pub async fn pull(context: &Context, image: &Reference) -> Result<(), RuntimeErr
     let config = private_config(context, &BTreeMap::from([(host, image.registry().to_owned())])).await?;
     let docker = context.engine().await?.docker.clone().with_config(&config);
     let (progress, subject) = (Arc::clone(&context.progress), image.repository().to_owned());
-    docker.pull(&name, Killer::default(), move |line| progress.line(&subject, line)).await?;
+    progress.line(&subject, &format!("pulling {name} into the local engine"));
+    docker.pull(&name, Killer::default(), move |line| progress.output(&subject, line)).await?;
     Ok(())
 }
 

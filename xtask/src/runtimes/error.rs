@@ -233,7 +233,7 @@ impl RuntimeError {
                 "the engine is older than the client: unset DOCKER_API_VERSION if it is set, or bring the engine up to date"
             }
             Self::Docker(DockerError::PlainHttp { registry, .. }) if is_loopback(registry) => {
-                "docker's engine does this from 29.10 on, where its daemon.json has any `insecure-registries`: add \"127.0.0.0/8\" to that list and restart it"
+                "docker's engine does this from 29.10 on, where its daemon.json has any `insecure-registries`: add \"127.0.0.0/8\" to that list and restart it (a builder of its own: `http = true` for the registry in its buildkitd.toml)"
             }
             Self::Docker(DockerError::PlainHttp { .. }) => {
                 "add the registry to `insecure-registries` in the engine's daemon.json and restart it (podman: `insecure = true` in registries.conf)"

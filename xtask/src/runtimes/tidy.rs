@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::build::{Outcome, blocking};
 use super::key::KEY_LABEL;
@@ -12,6 +12,9 @@ use crate::docker::{Docker, DockerError, LocalName};
 /// How many builds of each runtime stay in the local store, the one in use among them: going back to the last two edits builds
 /// nothing.
 const KEPT: usize = 3;
+
+/// After this time a name that a build has while nobody has looked into its image is one that a killed run left.
+const UNCHECKED: SignedDuration = SignedDuration::from_hours(24);
 
 /// The key that each runtime has now.
 pub(super) fn current(planned: &[Planned]) -> BTreeMap<String, String> {
@@ -34,7 +37,7 @@ pub(super) async fn tidy(context: &Context, current: &BTreeMap<String, String>, 
     for runtime in built {
         let Some(key) = current.get(runtime) else { continue };
         let mut removed = 0;
-        for name in superseded(runtime, key, &names) {
+        for name in superseded(runtime, key, &names, Timestamp::now()) {
             match remove(&engine.docker, &name).await {
                 Ok(true) => removed += 1,
                 Ok(false) => {}
@@ -58,8 +61,9 @@ async fn remove(docker: &Docker, name: &str) -> Result<bool, DockerError> {
     blocking(move || docker.untag(&name)).await.map(|()| true)
 }
 
-/// The names of a runtime's builds that are neither current nor among the newest, nor what the runtime's own name means.
-fn superseded(runtime: &str, current: &str, names: &[LocalName]) -> Vec<String> {
+/// The names of a runtime's builds that are neither current nor among the newest, nor what the runtime's own name means; and what
+/// killed runs left.
+fn superseded(runtime: &str, current: &str, names: &[LocalName], now: Timestamp) -> Vec<String> {
     let mut builds: BTreeMap<&str, (Timestamp, Vec<&LocalName>)> = BTreeMap::new();
     let in_use: BTreeSet<&str> = names
         .iter()
@@ -76,7 +80,15 @@ fn superseded(runtime: &str, current: &str, names: &[LocalName]) -> Vec<String> 
     let mut builds: Vec<_> = builds.into_values().collect();
     builds.sort_by_key(|(newest, _)| std::cmp::Reverse(*newest));
     let old = builds.into_iter().skip(KEPT - 1).flat_map(|(_, all)| all);
-    old.filter(|found| !in_use.contains(found.id.as_str())).map(|found| found.name.clone()).collect()
+    let unchecked = format!("{runtime}-unchecked-");
+    let left = names.iter().filter(|found| {
+        tag(&found.name).is_some_and(|tag| tag.starts_with(&unchecked))
+            && now.duration_since(found.since) > UNCHECKED
+    });
+    old.chain(left)
+        .filter(|found| !in_use.contains(found.id.as_str()))
+        .map(|found| found.name.clone())
+        .collect()
 }
 
 /// The tag of a name in the local repository; podman puts `localhost/` before it.
@@ -119,15 +131,18 @@ mod tests {
             named(format!("java17-al2023-k2-{}", key('a')), "8", 0),
             named("java17-k2-mine".into(), "9", 0),
             named(format!("java17-kx-{}", key('a')), "10", 0),
+            named("java17-unchecked-7-linux-amd64".into(), "12", 1),
+            named("java17-unchecked-8-linux-amd64".into(), "13", 90_000),
             LocalName { name: format!("other:java17-k2-{}", key('0')), id: "11".into(), since: second(0) },
         ];
-        let old = superseded("java17", &key('f'), &names);
+        let old = superseded("java17", &key('f'), &names, second(100_000));
         let wanted = [
             format!("lambda:java17-k2-{}-linux-amd64", key('b')),
             format!("lambda:java17-k2-{}-linux-arm64", key('b')),
             format!("lambda:java17-k1-{}", key('a')),
+            "lambda:java17-unchecked-7-linux-amd64".to_owned(),
         ];
         assert_eq!(old, wanted);
-        assert!(superseded("java21", &key('f'), &names).is_empty());
+        assert!(superseded("java21", &key('f'), &names, second(100_000)).is_empty());
     }
 }
