@@ -216,10 +216,17 @@ fn every_edit_is_in_the_image(builder: Builder) {
     assert_eq!(shared.wrong(), [""; 0]);
     for round in 0..rounds(20, 300) {
         let what = shared.edit();
-        if shared.pick(6) == 0 {
+        let killed = shared.pick(6) == 0;
+        if killed {
             shared.killed();
         }
-        let run = shared.transfer();
+        let mut run = shared.transfer();
+        // BuildKit on containerd's store loses a snapshot now and then where another build of the same step has ended or been
+        // killed in this moment (https://github.com/moby/buildkit/issues/6977): it fails then, once.
+        if run.code == Some(10) && run.stderr.contains("does not exist: not found") {
+            say(&format!("{builder:?}, edit {round}: the builder lost a snapshot, killed before: {killed}"));
+            run = shared.transfer();
+        }
         assert_eq!(run.code, Some(0), "{builder:?}, edit {round}: {what}: {run}");
         assert_eq!(shared.wrong(), [""; 0], "{builder:?}, edit {round}: {what}");
     }
@@ -234,11 +241,11 @@ fn control_a_builder_that_has_seen_the_context_builds_old_files() {
     for (features, may_be_wrong) in [("same-staging", false), ("same-staging,uncompared", true)] {
         let program = control(features);
         for builder in [Builder::Buildx, Builder::BuildxContainerd] {
-            let Some(mut shared) = Shared::new(builder, seed()) else { return };
+            let Some(mut shared) = Shared::new(builder, seed()) else { continue };
             shared.project.world.run_program(program.clone());
             let run = shared.transfer();
             assert_eq!(run.code, Some(0), "{run}");
-            let (mut wrong, mut refused, all) = (0, 0, rounds(20, 300));
+            let (mut wrong, mut refused, all) = (0, 0, 60);
             for _ in 0..all {
                 shared.edit();
                 let run = shared.transfer();
