@@ -20,6 +20,11 @@ extra = ["awshpc", "submitter"]
 
 /// What stands is the tool's own work; the state then tells it as the Makefile's module does.
 fn deployed_by_the_makefile() -> Option<World> {
+    deployed_with_alias("ecr/mainline-htc")
+}
+
+/// The same by an HTC-Grid that called the key so.
+fn deployed_with_alias(alias: &str) -> Option<World> {
     let world = World::grid(IMAGES)?;
     world.xtask("init-images --create-state-bucket").ok();
     world.xtask("transfer-images --auto-approve").ok();
@@ -44,6 +49,19 @@ fn deployed_by_the_makefile() -> Option<World> {
             "aws_kms_alias" => {
                 resource["module"] = "module.ecr_kms_key".into();
                 resource["name"] = "this".into();
+                let instance = &mut resource["instances"][0];
+                instance["index_key"] = alias.into();
+                let name = format!("alias/{alias}");
+                if instance["attributes"]["name"] != name.as_str() {
+                    let key = instance["attributes"]["target_key_id"].clone();
+                    aws.kms("DeleteAlias", &json!({ "AliasName": instance["attributes"]["name"] }));
+                    aws.kms("CreateAlias", &json!({ "AliasName": name, "TargetKeyId": key }));
+                    for attribute in ["id", "name"] {
+                        instance["attributes"][attribute] = name.as_str().into();
+                    }
+                    instance["attributes"]["arn"] =
+                        format!("arn:aws:kms:{}:{}:{name}", e2e::REGION, e2e::ACCOUNT).into();
+                }
             }
             "aws_ecr_repository" => resource["name"] = "third_party".into(),
             "aws_ecr_pull_through_cache_rule" => {
@@ -146,4 +164,25 @@ fn a_transfer_points_at_the_takeover_and_leaves_the_state_as_it_is() {
         "the state was changed: {:?}",
         addresses(&aws.object(BUCKET, STATE).unwrap())
     );
+}
+
+#[test]
+fn the_alias_of_an_older_grid_stays_beside_the_grid_s_own() {
+    let Some(world) = deployed_with_alias("ecr/htc") else { return };
+    let aws = world.aws();
+    let (tags, (keys, aliases)) = (aws.whole_tags(), aws.keys());
+    assert_eq!(aliases, ["alias/ecr/htc"]);
+    world.xtask("init-images").ok();
+    let run = world.xtask("transfer-images --auto-approve").ok();
+    assert!(!run.stderr.contains("delete aws_") && !run.stderr.contains("replace aws_"), "{run}");
+    assert_eq!(
+        aws.keys(),
+        (keys, vec!["alias/ecr/htc".to_owned(), "alias/ecr/mainline-htc".to_owned()]),
+        "{run}"
+    );
+    assert_eq!(aws.whole_tags(), tags, "{run}");
+    let second = world.xtask("transfer-images --refresh --format json").ok();
+    assert_eq!(second.json()["changed"], false, "{second}");
+    world.xtask("auto-destroy-images").ok();
+    assert_eq!(aws.keys(), (Vec::new(), Vec::new()));
 }

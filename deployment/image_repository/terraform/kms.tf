@@ -19,6 +19,8 @@ resource "terraform_data" "key_creator" {
 }
 
 locals {
+  alias = "ecr/${var.tag}-htc"
+
   account_root = "arn:${local.partition}:iam::${local.account_id}:root"
 
   key_administrators = distinct(concat(
@@ -85,9 +87,10 @@ resource "aws_kms_key" "ecr" {
   policy                  = jsonencode(local.key_policy)
 }
 
-# One alias. It has the key that HTC-Grid's state knows it by, since a `moved` block cannot name an instance by a variable.
+# The grid's alias, and what its state had before. Each has the key that HTC-Grid's state knows it by, since a `moved` block
+# cannot name an instance by a variable.
 resource "aws_kms_alias" "ecr" {
-  for_each = toset(["ecr/${var.tag}-htc"])
+  for_each = setunion([local.alias], var.older_aliases)
 
   name          = "alias/${each.value}"
   target_key_id = aws_kms_key.ecr.key_id

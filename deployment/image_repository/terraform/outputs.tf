@@ -57,5 +57,5 @@ output "kms_key_arn" {
 
 output "kms_key_alias" {
   description = "The key's alias."
-  value       = one(values(aws_kms_alias.ecr)).name
+  value       = aws_kms_alias.ecr[local.alias].name
 }

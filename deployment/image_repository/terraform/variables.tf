@@ -26,6 +26,12 @@ variable "tag" {
   }
 }
 
+variable "older_aliases" {
+  description = "Aliases of the key that an older HTC-Grid made, without `alias/`: they stay until the key goes."
+  type        = set(string)
+  default     = []
+}
+
 variable "repositories" {
   description = "The repositories that this grid creates and manages."
   type        = set(string)

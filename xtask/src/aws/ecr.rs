@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Context as _;
 use aws_sdk_ecr::Client;
+use aws_sdk_ecr::types::ImageTagMutability;
 use base64::Engine as _;
 
 use super::{Aws, errors::explain};
@@ -35,6 +36,40 @@ pub struct Repository {
     pub arn: String,
     /// The KMS key that encrypts it, where that is not ECR's own.
     pub kms_key: Option<String>,
+    /// Which of its tags may move.
+    pub moving: Moving,
+}
+
+/// Which tags of a repository may move to another image
+/// (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/image-tag-mutability.html>).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Moving {
+    /// All of them.
+    #[default]
+    All,
+    /// All but those that fit one of these patterns.
+    AllBut(Vec<String>),
+    /// Those alone that fit one of these patterns.
+    Only(Vec<String>),
+}
+
+impl Moving {
+    /// Whether a tag may move.
+    pub fn may(&self, tag: &str) -> bool {
+        let fits = |patterns: &[String]| patterns.iter().any(|pattern| fits(pattern, tag));
+        match self {
+            Self::All => true,
+            Self::AllBut(patterns) => !fits(patterns),
+            Self::Only(patterns) => fits(patterns),
+        }
+    }
+}
+
+/// ECR's wildcard: `*` is any text.
+fn fits(pattern: &str, text: &str) -> bool {
+    let Some((head, rest)) = pattern.split_once('*') else { return pattern == text };
+    let Some(after) = text.strip_prefix(head) else { return false };
+    (0..=after.len()).any(|at| after.is_char_boundary(at) && fits(rest, &after[at..]))
 }
 
 /// An image in a repository.
@@ -92,6 +127,14 @@ impl Ecr {
             let page = page.map_err(|e| explain(e, "ecr:DescribeRepositories"))?;
             for repository in page.repositories.unwrap_or_default() {
                 let name = repository.repository_name.context("ECR listed a repository without a name")?;
+                let filters = repository.image_tag_mutability_exclusion_filters.unwrap_or_default();
+                let filters = filters.into_iter().map(|filter| filter.filter).collect();
+                let moving = match repository.image_tag_mutability {
+                    Some(ImageTagMutability::Immutable) => Moving::Only(Vec::new()),
+                    Some(ImageTagMutability::ImmutableWithExclusion) => Moving::Only(filters),
+                    Some(ImageTagMutability::MutableWithExclusion) => Moving::AllBut(filters),
+                    _ => Moving::All,
+                };
                 found.insert(
                     name.clone(),
                     Repository {
@@ -99,6 +142,7 @@ impl Ecr {
                         uri: repository.repository_uri.unwrap_or_default(),
                         arn: repository.repository_arn.unwrap_or_default(),
                         kms_key: repository.encryption_configuration.and_then(|e| e.kms_key),
+                        moving,
                     },
                 );
             }
@@ -250,6 +294,16 @@ fn decode_token(token: &str) -> anyhow::Result<(String, Secret)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn which_tags_may_move() {
+        let builds = || vec!["*-sha256-*".to_owned(), "v1".to_owned()];
+        assert!(Moving::All.may("v1"));
+        assert!(!Moving::AllBut(builds()).may("python-sha256-0123") && !Moving::AllBut(builds()).may("v1"));
+        assert!(Moving::AllBut(builds()).may("python") && Moving::AllBut(builds()).may("v10"));
+        assert!(!Moving::Only(Vec::new()).may("v1"));
+        assert!(Moving::Only(builds()).may("v1") && !Moving::Only(builds()).may("latest"));
+    }
 
     #[test]
     fn a_token_is_user_and_password() {

@@ -37,7 +37,10 @@ pub(super) fn no_credentials(
     profile: Option<&str>,
     source: &Source,
 ) -> anyhow::Error {
-    let words = innermost(&error);
+    let words = match &error {
+        CredentialsError::CredentialsNotLoaded(_) => "none are configured".to_owned(),
+        other => innermost(other),
+    };
     let name = profile.unwrap_or("default");
     let found = DisplayErrorContext(&error).to_string();
     let hint = match (source, &error) {

@@ -63,6 +63,37 @@ pub async fn has_alias(aws: &Aws, http: &reqwest::Client, key: &str, alias: &str
     Ok(answer["Aliases"].as_array().into_iter().flatten().any(|found| found["AliasName"] == alias))
 }
 
+/// The id of the key that an alias (`alias/...`) points at; none where there is no such alias.
+///
+/// # Errors
+/// AWS refuses or does not answer.
+pub async fn target(aws: &Aws, http: &reqwest::Client, alias: &str) -> anyhow::Result<Option<String>> {
+    let mut page = json!({ "Limit": 100 });
+    loop {
+        let answer = call(aws, http, "ListAliases", page).await?;
+        let mut found = answer["Aliases"].as_array().into_iter().flatten();
+        if let Some(found) = found.find(|found| found["AliasName"] == alias) {
+            return Ok(found["TargetKeyId"].as_str().map(str::to_owned));
+        }
+        if answer["Truncated"] != true {
+            return Ok(None);
+        }
+        page = json!({ "Limit": 100, "Marker": answer["NextMarker"] });
+    }
+}
+
+/// Whether a key can be used and has the mark of the grid `tag`.
+///
+/// # Errors
+/// AWS refuses or does not answer.
+pub async fn is_marked(aws: &Aws, http: &reqwest::Client, key: &str, tag: &str) -> anyhow::Result<bool> {
+    let mark = format!("{MARK_PREFIX}{tag}");
+    let metadata = call(aws, http, "DescribeKey", json!({ "KeyId": key })).await?;
+    let tags = call(aws, http, "ListResourceTags", json!({ "KeyId": key })).await?;
+    let marked = tags["Tags"].as_array().into_iter().flatten().any(|tag| tag["TagKey"] == mark.as_str());
+    Ok(marked && metadata["KeyMetadata"]["KeyState"] == "Enabled")
+}
+
 async fn call(aws: &Aws, http: &reqwest::Client, action: &str, input: Value) -> anyhow::Result<Value> {
     let url = match endpoints::configured(aws.config(), "KMS") {
         Some(url) => url.trim_end_matches('/').to_owned() + "/",

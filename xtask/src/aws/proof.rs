@@ -150,11 +150,17 @@ fn absorb(hash: &mut Sha256, text: &str) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::ecr::Moving;
     use super::*;
 
     fn repository(name: &str) -> (String, Repository) {
-        let repository =
-            Repository { name: name.into(), uri: String::new(), arn: String::new(), kms_key: None };
+        let repository = Repository {
+            name: name.into(),
+            uri: String::new(),
+            arn: String::new(),
+            kms_key: None,
+            moving: Moving::All,
+        };
         (name.to_owned(), repository)
     }
 

@@ -22,6 +22,7 @@
 
 pub(crate) mod atomic;
 pub(crate) mod cache;
+pub(crate) mod cached_registries;
 pub(crate) mod import;
 pub(crate) mod lock;
 mod names;
@@ -142,6 +143,8 @@ pub(crate) struct PullThrough {
     pub(crate) upstream: String,
     /// The secret that holds the login, for registries that want one.
     pub(crate) credential_arn: Option<String>,
+    /// Its line in images.toml.
+    pub(crate) line: usize,
 }
 
 impl PullThrough {

@@ -255,7 +255,11 @@ fn a_file_of_the_future_is_not_read_any_further() {
 
 #[test]
 fn primes_need_their_rule() {
-    let rules = "[pull_through]\nhub = \"registry-1.docker.io\"\n\"hub/x\" = \"ghcr.io\"\n";
+    let secret =
+        "credential_arn = \"arn:aws:secretsmanager:eu-west-1:123456789012:secret:ecr-pullthroughcache/x\"";
+    let rules = &format!(
+        "[pull_through]\nhub = {{ upstream = \"registry-1.docker.io\", {secret} }}\n\"hub/x\" = {{ upstream = \"ghcr.io\", {secret} }}\n"
+    );
     let text = |prime: &str| format!("schema_version = 1\nprime = [{prime}]\n{rules}");
     let config =
         parse(&text("\"hub/curl:1\", \"hub/x/y/z:2\"")).unwrap_or_else(|problems| panic!("{problems}"));
@@ -304,6 +308,7 @@ fn terraform_gets_what_is_not_there_yet() {
             ("foreign".into(), "123456789012.dkr.ecr.eu-west-1.amazonaws.com/foreign".into()),
         ]),
         pull_through: BTreeMap::from([("quay".into(), "quay.io".into()), ("other".into(), "ghcr.io".into())]),
+        older_aliases: Vec::new(),
     };
     let vars = config.tfvars("mainline", "eu-west-1", "123456789012", &existing);
     assert_eq!(vars["repositories"].as_array().map(Vec::len), Some(10));
@@ -371,5 +376,39 @@ fn an_upstream_of_the_command_line_takes_the_place_of_the_files() {
     assert_eq!(config.upstreams["docker.io"], "http://127.0.0.1:5000/docker.io");
     for wrong in ["docker.io", "=http://x", "docker.io=", "quay=http://127.0.0.1", "quay.io=m.example"] {
         assert!(upstream_option(wrong).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn rules_that_ecr_would_refuse_are_refused_with_their_lines() {
+    let text = r#"schema_version = 1
+account = "123456789012"
+[pull_through]
+public = "public.ecr.aws"
+own = "123456789012.dkr.ecr.eu-west-2.amazonaws.com"
+mcr = "mcr.microsoft.com"
+dockerhub = "docker.io"
+hub = "registry-1.docker.io"
+gitlab = "registry.gitlab.com"
+azure = { upstream = "team.azurecr.io" }
+chain = { upstream = "cgr.dev", credential_arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:team/cgr" }
+other = { upstream = "ghcr.io", credential_arn = "arn:aws:secretsmanager:eu-west-1:210987654321:secret:ecr-pullthroughcache/x" }
+param = { upstream = "ghcr.io", credential_arn = "arn:aws:ssm:eu-west-1:123456789012:parameter/x" }
+good = { upstream = "ghcr.io", credential_arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:ecr-pullthroughcache/x" }
+"#;
+    let problems = parse(text).unwrap_err().to_string();
+    for line in [
+        "images.toml has 8 errors",
+        "images.toml:6:7: pull_through.mcr: ECR's cache does not know `mcr.microsoft.com`",
+        "images.toml:7:13: pull_through.dockerhub: ECR does not know `docker.io`",
+        "images.toml:8:7: pull_through.hub: ECR wants a login for `registry-1.docker.io`",
+        "images.toml:9:10: pull_through.gitlab: ECR wants a login for `registry.gitlab.com`",
+        "pull_through.azure.upstream: ECR wants a login for `team.azurecr.io`",
+        "pull_through.chain.credential_arn: the secret `team/cgr` is not called `ecr-pullthroughcache/...`",
+        "pull_through.other.credential_arn: the secret is of account 210987654321",
+        "pull_through.param.credential_arn: `arn:aws:ssm:eu-west-1:123456789012:parameter/x` is no ARN",
+        "it knows public.ecr.aws, quay.io, ",
+    ] {
+        assert!(problems.contains(line), "{line}:\n{problems}");
     }
 }

@@ -13,6 +13,8 @@ pub(crate) struct Existing {
     pub(crate) repositories: BTreeMap<String, String>,
     /// Pull-through cache rules: prefix to upstream registry.
     pub(crate) pull_through: BTreeMap<String, String>,
+    /// Aliases that an older HTC-Grid gave to the grid's own key.
+    pub(crate) older_aliases: Vec<&'static str>,
 }
 
 impl Config {
@@ -45,6 +47,7 @@ impl Config {
             "account_id": account,
             "repositories": created,
             "existing_repositories": used,
+            "older_aliases": existing.older_aliases,
             "pull_through_cache_rules": rules,
             "existing_pull_through_cache_rules": used_rules,
             "runtimes": { "repository": RUNTIMES_REPOSITORY, "tags": runtimes },

@@ -24,7 +24,7 @@ use crate::aws::state::{State, own_key};
 use crate::aws::store::StateStore;
 use crate::aws::{self, Aws};
 use crate::commands::{Context, StateBucketName};
-use crate::config::Config;
+use crate::config::{Config, cached_registries};
 use crate::error::{Exit, FailWith as _, failure};
 use crate::terraform::{self, Event, PlanRequest, Terraform, TerraformError};
 use crate::ui::units;
@@ -204,6 +204,35 @@ impl<'a> Infrastructure<'a> {
     fn proof(&self, variables: &Value, survey: &Survey) -> anyhow::Result<Proof> {
         let inputs = proof::inputs(&self.context.paths.module(), &variables.to_string())?;
         Ok(Proof::now(inputs, survey.state.etag.clone(), &survey.repositories, &survey.rules))
+    }
+
+    /// Refuses what ECR would refuse in this account and region, in the middle of an apply.
+    ///
+    /// # Errors
+    /// A secret of another account or region, or a replication to the region itself.
+    pub fn refuse_misplaced(&self, config: &Config) -> anyhow::Result<()> {
+        let here = (self.aws.identity().account.as_str(), self.aws.region());
+        for rule in &config.pull_through {
+            let place = rule.credential_arn.as_deref().and_then(cached_registries::owner);
+            if let Some((account, region)) = place.filter(|place| *place != here) {
+                return Err(failure(
+                    Exit::Config,
+                    format!(
+                        "images.toml:{}: pull_through.{}: the secret is in account {account}, {region}; ECR in {}, {} reads its own \
+                         alone",
+                        rule.line, rule.prefix, here.0, here.1
+                    ),
+                ));
+            }
+        }
+        if config.registry.replicate_to.iter().any(|region| region == here.1) {
+            let message = format!(
+                "images.toml: registry.replicate_to: {} is the region of the images themselves",
+                here.1
+            );
+            return Err(failure(Exit::Config, message));
+        }
+        Ok(())
     }
 
     /// What terraform would do.

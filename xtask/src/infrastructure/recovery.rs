@@ -12,6 +12,7 @@ use super::{Infrastructure, REPOSITORY, RULE, Survey};
 use crate::aws::kms;
 use crate::aws::proof::{Begun, Beside};
 use crate::config::Config;
+use crate::error::{Exit, FailWith as _, failure};
 use crate::terraform::{self, Action};
 
 /// The resource types of the key and its alias in the state.
@@ -38,14 +39,66 @@ impl Infrastructure<'_> {
         adopted
     }
 
+    /// Takes the grid's key back into the state that `destroy-images` left in the account, because other grids' images need it:
+    /// its alias is taken, and a second key could not have it. `leased`: the caller holds the lease.
+    ///
+    /// # Errors
+    /// The alias points at a key that is not this grid's, AWS refuses, or terraform fails.
+    pub async fn take_key_back(
+        &self,
+        config: &Config,
+        survey: Survey,
+        leased: bool,
+    ) -> anyhow::Result<Survey> {
+        if survey.state.owned.contains_key(KEY) || survey.state.owned.contains_key(ALIAS) {
+            return Ok(survey);
+        }
+        let tag = &self.context.settings.tag;
+        let alias = format!("alias/ecr/{tag}-htc");
+        let Some(key) = kms::target(self.aws, &self.context.http, &alias).await? else { return Ok(survey) };
+        if !kms::is_marked(self.aws, &self.context.http, &key, tag).await? {
+            let message = format!(
+                "{alias} points at the key {key}, which is not a key of this grid's that can be used"
+            );
+            return Err(failure(Exit::Refused, message)).hint(
+                Exit::Refused,
+                format!("take another TAG; `aws kms delete-alias --alias-name {alias}` deletes an alias that nobody needs"),
+            );
+        }
+        let found = vec![
+            ("aws_kms_key.ecr".to_owned(), key),
+            (format!("aws_kms_alias.ecr[\"ecr/{tag}-htc\"]"), alias),
+        ];
+        let why = "was left by destroy-images for other grids";
+        if leased {
+            return self.record(config, survey, &found, why).await;
+        }
+        let lease = self.lease().await?;
+        let recorded = self.record(config, survey, &found, why).await;
+        self.release(lease).await;
+        recorded
+    }
+
     async fn adopt_leased(&self, config: &Config) -> anyhow::Result<Survey> {
-        let mut survey = self.survey().await?;
+        let survey = self.survey().await?;
         let Some(Beside::Begun(begun)) = survey.beside.clone() else { return Ok(survey) };
         let lost = self.lost(&begun, config, &survey).await?;
         if lost.is_empty() {
             return Ok(survey);
         }
-        for (address, id) in &lost {
+        self.record(config, survey, &lost, "was created by a run that was stopped before it could record it")
+            .await
+    }
+
+    /// Imports resources (address and id) into the state, and gives what stands after that.
+    async fn record(
+        &self,
+        config: &Config,
+        mut survey: Survey,
+        lost: &[(String, String)],
+        why: &str,
+    ) -> anyhow::Result<Survey> {
+        for (address, id) in lost {
             survey.state.owned.entry(resource_type(address).to_owned()).or_default().push(id.clone());
         }
         let terraform = self.terraform().await?;
@@ -53,12 +106,10 @@ impl Infrastructure<'_> {
         let file = room.path().join("grid.tfvars.json");
         std::fs::write(&file, self.sparing_variables(config, &survey).to_string())
             .context("could not write terraform's variables")?;
-        for (address, id) in &lost {
+        for (address, id) in lost {
             self.context.interrupt.check()?;
             terraform.import(&file, address, id).await.map_err(explain)?;
-            self.context.printer.line(format!(
-                "{address} was created by a run that was stopped before it could record it: recorded now"
-            ));
+            self.context.printer.line(format!("{address} {why}: recorded now"));
         }
         self.survey().await
     }

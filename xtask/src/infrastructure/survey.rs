@@ -5,14 +5,18 @@ use std::collections::BTreeMap;
 use crate::aws::ecr::Repository;
 use crate::aws::proof::Beside;
 use crate::aws::state::State;
-use crate::config::Config;
 use crate::config::tfvars::Existing;
+use crate::config::{Config, PullThrough};
 use crate::error::{Exit, FailWith as _, failure};
 
 /// The resource type of a repository in the state.
 pub const REPOSITORY: &str = "aws_ecr_repository";
 /// The resource type of a pull-through cache rule in the state.
 pub const RULE: &str = "aws_ecr_pull_through_cache_rule";
+/// The resource type of an alias of a key in the state.
+const ALIAS: &str = "aws_kms_alias";
+/// The alias of every HTC-Grid before June 2026, which had no tag in it.
+const OLDER_ALIAS: &str = "ecr/htc";
 /// What the Makefile's module did its work with.
 pub(super) const NULL_RESOURCE: &str = "null_resource";
 
@@ -48,6 +52,33 @@ impl Survey {
         )
     }
 
+    /// Stops at a rule that stands under a prefix of images.toml and leads to another registry: the grid would pull from there.
+    ///
+    /// # Errors
+    /// There is one, which somebody else made.
+    pub fn refuse_clashes(&self, config: &Config) -> anyhow::Result<()> {
+        let others = config.pull_through.iter().filter(|rule| !self.state.owns(RULE, &rule.prefix));
+        let clashes: Vec<String> = others
+            .filter_map(|rule| {
+                let found = self.rules.get(&rule.prefix).filter(|found| **found != rule.upstream)?;
+                let PullThrough { prefix, upstream, line, .. } = rule;
+                Some(format!(
+                    "\n  {prefix} is {found} in this account, and {upstream} on line {line} of images.toml"
+                ))
+            })
+            .collect();
+        if clashes.is_empty() {
+            return Ok(());
+        }
+        let message =
+            format!("pull-through rules that somebody else made lead elsewhere:{}", clashes.concat());
+        Err(failure(Exit::Refused, message)).hint(
+            Exit::Refused,
+            "take another prefix in images.toml; `aws ecr delete-pull-through-cache-rule --ecr-repository-prefix ...` deletes a \
+             rule that nobody needs",
+        )
+    }
+
     /// What the state owns, still stands, and is not in images.toml.
     pub fn no_longer_wanted(&self, config: &Config) -> NoLongerWanted {
         let owned = |resource| self.state.owned.get(resource).into_iter().flatten();
@@ -61,6 +92,12 @@ impl Survey {
                 .filter_map(|prefix| Some((prefix.clone(), self.rules.get(prefix)?.clone())))
                 .collect(),
         }
+    }
+
+    /// The aliases of older HTC-Grids that the state owns: they stay, beside the grid's own.
+    fn older_aliases(&self) -> Vec<&'static str> {
+        let owned = self.state.owns(ALIAS, &format!("alias/{OLDER_ALIAS}"));
+        owned.then_some(OLDER_ALIAS).into_iter().collect()
     }
 
     /// What stands and is not in the state: it is used, and left alone.
@@ -79,6 +116,7 @@ impl Survey {
                 .filter(|(prefix, _)| foreign(RULE, prefix))
                 .map(|(prefix, upstream)| (prefix.clone(), upstream.clone()))
                 .collect(),
+            older_aliases: self.older_aliases(),
         }
     }
 }

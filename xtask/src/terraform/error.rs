@@ -400,16 +400,9 @@ impl TerraformError {
     }
 }
 
-/// Whose state has this alias of a key: HTC-Grid calls it `ecr/<TAG>-htc`; older ones, `ecr/htc`.
+/// Whose state has this alias of a key: HTC-Grid calls it `ecr/<TAG>-htc`.
 fn owner(alias: &str) -> Option<String> {
     let name = alias.strip_prefix("alias/").unwrap_or(alias);
-    if name == "ecr/htc" {
-        return Some(
-            "the alias ecr/htc is an older HTC-Grid's, which put no tag into it: leave its state as it is and give this \
-             grid its own with --state-key .terraform/NAME.tfstate; repositories that exist are used where they are"
-                .to_owned(),
-        );
-    }
     let tag = name.strip_prefix("ecr/")?.strip_suffix("-htc")?;
     Some(format!(
         "the state is the grid {tag}'s: say TAG={tag}, name another bucket, or keep both grids in this one with --state-key .terraform/NAME.tfstate"

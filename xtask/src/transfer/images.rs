@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use futures_util::future::try_join_all;
-use registry::mirror::{Event, Job, Mounts, Outcome, Plan};
+use registry::mirror::{Action, Event, Job, Mounts, Outcome, Plan, Planned};
 use registry::{Client, Reference};
 
 use super::Run;
+use super::resources::Resources;
 use crate::config::lock::Lock;
 use crate::config::{self, Config};
 use crate::error::{Exit, FailWith as _, ending, failure};
@@ -84,6 +85,38 @@ pub(super) fn refuse_moved(plan: &Plan) -> anyhow::Result<()> {
     }
     Err(failure(Exit::Upstream, format!("--locked, and upstream has moved:{moved}")))
         .hint(Exit::Upstream, "`cargo xtask lock --update` takes what upstream has now; without --locked, the locked digests are copied")
+}
+
+/// Stops where a tag would have to move that its repository does not let move.
+pub(super) fn refuse_fixed(plan: &Plan, resources: &Resources<'_>) -> anyhow::Result<()> {
+    let fixed = |planned: &&Planned| {
+        let target = &planned.job.target;
+        matches!(planned.action, Action::Replace { .. })
+            && resources.is_fixed(target.repository(), target.tag().unwrap_or_default())
+    };
+    let list: String = plan
+        .images
+        .iter()
+        .filter(fixed)
+        .map(|planned| {
+            format!(
+                "\n  {}:{}",
+                planned.job.target.repository(),
+                planned.job.target.tag().unwrap_or_default()
+            )
+        })
+        .collect();
+    if list.is_empty() {
+        return Ok(());
+    }
+    Err(failure(
+        Exit::Refused,
+        format!("these tags name another image, and their repositories let no tag move:{list}"),
+    ))
+    .hint(
+        Exit::Refused,
+        "give the image another tag in images.toml, or let the tag move (`aws ecr put-image-tag-mutability`)",
+    )
 }
 
 /// Stops before any transfer where a registry allows fewer pulls than the run needs.

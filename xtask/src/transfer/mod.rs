@@ -165,6 +165,9 @@ impl<'a> Run<'a> {
         if self.request.locked {
             images::refuse_moved(&plan.images)?;
         }
+        if let Some(resources) = &plan.resources {
+            images::refuse_fixed(&plan.images, resources)?;
+        }
         images::refuse_exhausted(&plan.images, self.request.keep_going)?;
         if self.request.keep_going { Ok(()) } else { show::refuse_failed(self, &plan.images) }
     }

@@ -2,7 +2,7 @@
 
 use super::Run;
 use crate::aws::registry_settings::SettingsPlan;
-use crate::infrastructure::{Infrastructure, Planned, Survey};
+use crate::infrastructure::{Infrastructure, Planned, REPOSITORY, Survey};
 
 /// The grid's AWS resources, and what terraform would do about them.
 pub struct Resources<'a> {
@@ -28,6 +28,16 @@ impl Resources<'_> {
     /// What terraform would do, a line each.
     pub fn lines(&self) -> Vec<String> {
         self.planned.iter().flat_map(|planned| planned.plan.effective()).map(ToString::to_string).collect()
+    }
+
+    /// Whether a tag that stands may not move, and terraform is not about to change that.
+    pub(super) fn is_fixed(&self, repository: &str, tag: &str) -> bool {
+        let found = self.survey.repositories.get(repository);
+        let changes = self.planned.iter().flat_map(|planned| planned.plan.effective());
+        found.is_some_and(|found| !found.moving.may(tag))
+            && !changes
+                .into_iter()
+                .any(|change| change.kind == REPOSITORY && change.index.as_deref() == Some(repository))
     }
 
     /// Does it, and marks what others manage and this grid uses.
@@ -57,8 +67,11 @@ pub(super) async fn plan<'a>(run: &Run<'a>, leased: bool) -> anyhow::Result<Opti
     survey.refuse_makefile()?;
     // The resources are those of the whole file, whatever --only says.
     let config = context.config()?;
+    infrastructure.refuse_misplaced(&config)?;
+    survey.refuse_clashes(&config)?;
     if !run.request.dry_run {
         survey = infrastructure.adopt(&config, survey, leased).await?;
+        survey = infrastructure.take_key_back(&config, survey, leased).await?;
     }
     let settings = context
         .interrupt

@@ -27,8 +27,10 @@ pub(in crate::config) fn config(mut root: Fields<'_>, sources: Option<&Sources>)
         None => vec![super::default_platform()],
     };
 
-    let pull_through =
-        root.table("pull_through").map(|table| upstreams::pull_through(&table)).unwrap_or_default();
+    let pull_through = root
+        .table("pull_through")
+        .map(|table| upstreams::pull_through(&table, account.as_deref()))
+        .unwrap_or_default();
     let images =
         root.table("images").map(|table| images::images(&table, &default_platforms)).unwrap_or_default();
     let runtimes = root

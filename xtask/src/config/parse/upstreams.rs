@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use registry::Reference;
 
 use super::checked;
+use crate::config::cached_registries::{self, Login};
 use crate::config::reader::Fields;
 use crate::config::values::{dotted, route};
 use crate::config::{Prime, PullThrough, names};
 
-pub(super) fn pull_through(table: &Fields<'_>) -> Vec<PullThrough> {
+/// The rules; `account` is the one that images.toml names.
+pub(super) fn pull_through(table: &Fields<'_>, account: Option<&str>) -> Vec<PullThrough> {
     let mut rules = Vec::new();
     for entry in table.entries() {
         if dotted(&entry, &["upstream", "credential_arn"]) {
@@ -27,21 +29,30 @@ pub(super) fn pull_through(table: &Fields<'_>) -> Vec<PullThrough> {
         } else {
             (Some(entry.value.clone()), None)
         };
-        let credential_arn = credential_arn.and_then(|node| {
-            checked(&node, |arn| {
-                let fits = arn.starts_with("arn:") && arn.contains(":secretsmanager:");
-                if fits { Ok(()) } else { Err(format!("`{arn}` is no ARN of a Secrets Manager secret")) }
-            })
-        });
+        let has_secret = credential_arn.is_some();
+        let credential_arn = credential_arn
+            .and_then(|node| checked(&node, |arn| cached_registries::check_secret(arn, account)));
         let Some(node) = upstream else { continue };
         let Some(upstream) = checked(&node, names::registry_host) else { continue };
-        if ["docker.io", "index.docker.io", "hub.docker.com"].contains(&upstream.as_str()) {
-            node.fail_with(
-                format!("ECR does not know `{upstream}`"),
-                "Docker Hub is `registry-1.docker.io` to ECR",
-            );
+        match cached_registries::login(&upstream) {
+            None if ["docker.io", "index.docker.io", "hub.docker.com"].contains(&upstream.as_str()) => {
+                node.fail_with(
+                    format!("ECR does not know `{upstream}`"),
+                    "Docker Hub is `registry-1.docker.io` to ECR",
+                );
+            }
+            None => node.fail_with(
+                format!("ECR's cache does not know `{upstream}`"),
+                format!("it knows {}", cached_registries::hosts()),
+            ),
+            Some(Login::Secret) if !has_secret => node.fail_with(
+                format!("ECR wants a login for `{upstream}`"),
+                "{ upstream = \"...\", credential_arn = \"...:secret:ecr-pullthroughcache/...\" } names the secret that holds it",
+            ),
+            Some(_) => {}
         }
-        rules.push(PullThrough { prefix: entry.name.to_owned(), upstream, credential_arn });
+        let line = entry.value.place().line();
+        rules.push(PullThrough { prefix: entry.name.to_owned(), upstream, credential_arn, line });
     }
     rules
 }

@@ -1,0 +1,68 @@
+//! The registries that ECR's pull-through cache knows, and what it wants for each
+//! (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/pull-through-cache.html>): a rule that ECR would refuse in the middle
+//! of an apply is refused with its line.
+
+/// What ECR wants in order to read from a registry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Login {
+    /// Nothing.
+    None,
+    /// A secret with a login.
+    Secret,
+}
+
+/// The registries by their hosts.
+const KNOWN: [(&str, Login); 7] = [
+    ("public.ecr.aws", Login::None),
+    ("quay.io", Login::None),
+    ("registry.k8s.io", Login::None),
+    ("registry-1.docker.io", Login::Secret),
+    ("ghcr.io", Login::Secret),
+    ("registry.gitlab.com", Login::Secret),
+    ("cgr.dev", Login::Secret),
+];
+
+/// What ECR wants for a registry; none where it does not know it.
+pub(super) fn login(host: &str) -> Option<Login> {
+    let known = KNOWN.iter().find(|(known, _)| *known == host).map(|(_, login)| *login);
+    known.or_else(|| {
+        let azure =
+            host.ends_with(".azurecr.io") || host.ends_with(".azurecr.cn") || host.ends_with(".azurecr.us");
+        // Another ECR: in the same account, or by its own policy.
+        let ecr = host.contains(".dkr.ecr.") && host.contains(".amazonaws.com");
+        if azure { Some(Login::Secret) } else { ecr.then_some(Login::None) }
+    })
+}
+
+/// The hosts, for who named another one.
+pub(super) fn hosts() -> String {
+    let hosts: Vec<&str> = KNOWN.iter().map(|(host, _)| *host).collect();
+    format!("{}, NAME.azurecr.io, and ACCOUNT.dkr.ecr.REGION.amazonaws.com", hosts.join(", "))
+}
+
+/// Checks the ARN of a secret, which has to be called so that ECR may read it
+/// (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/pull-through-cache-creating-secret.html>), and in the account that
+/// images.toml names, where it names one.
+pub(super) fn check_secret(arn: &str, account: Option<&str>) -> Result<(), String> {
+    let fields: Vec<&str> = arn.splitn(7, ':').collect();
+    let [_, _, "secretsmanager", _, owner, "secret", name] = fields.as_slice() else {
+        return Err(format!("`{arn}` is no ARN of a Secrets Manager secret"));
+    };
+    if !name.starts_with("ecr-pullthroughcache/") {
+        return Err(format!(
+            "the secret `{name}` is not called `ecr-pullthroughcache/...`: ECR reads no other"
+        ));
+    }
+    match account {
+        Some(account) if account != *owner => {
+            Err(format!("the secret is of account {owner}, and ECR reads those of its own, {account}, alone"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The account and the region of a secret.
+pub(crate) fn owner(arn: &str) -> Option<(&str, &str)> {
+    let fields: Vec<&str> = arn.splitn(7, ':').collect();
+    Some((*fields.get(4)?, *fields.get(3)?))
+}
