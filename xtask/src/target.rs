@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use registry::mirror::BlobIndex;
-use registry::{BoxError, BoxFuture, Client, Credential, Credentials, Digest, Quotas, Reference};
+use registry::{BoxError, BoxFuture, Client, Credential, Credentials, Digest, Quotas, Reference, Server};
 
 use crate::aws::ecr::{Ecr, Token};
 use crate::aws::{Aws, endpoints};
@@ -85,13 +85,19 @@ impl Target {
     pub fn credentials(&self, sources: Arc<dyn Credentials>) -> Arc<dyn Credentials> {
         match (&self.account, &self.token) {
             (Some(account), Some(token)) => Arc::new(EcrCredentials {
-                host: self.host.clone(),
+                hosts: std::iter::once(self.host.clone()).chain(self.endpoint()).collect(),
                 ecr: account.ecr.clone(),
                 first: token.clone(),
                 sources,
             }),
             _ => sources,
         }
+    }
+
+    /// The account's registry under another name, where its endpoint is a FIPS or a dual-stack one.
+    fn endpoint(&self) -> Option<String> {
+        let Account { aws, .. } = self.account.as_ref()?;
+        endpoints::registry(&self.host, aws.region(), aws.variant())
     }
 
     /// The registry client for this target and the sources of `config`.
@@ -105,8 +111,8 @@ impl Target {
     ) -> anyhow::Result<(Client, Arc<dyn Credentials>)> {
         let credentials = self.credentials(context.source_credentials()?);
         let mut builder = context.client_builder(config)?.credentials(Arc::clone(&credentials));
-        if let Some(Account { aws, .. }) = &self.account {
-            if let Some(reached) = endpoints::registry(&self.host, aws.region(), aws.variant()) {
+        if self.account.is_some() {
+            if let Some(reached) = self.endpoint() {
                 builder = builder.route(&self.host, &format!("https://{reached}"));
             }
             // Also under --local, whose registry's host does not tell: the emulated ECR counts as the real one does.
@@ -124,7 +130,8 @@ impl Target {
 
 /// The account's token for its registry, what docker knows for all others.
 struct EcrCredentials {
-    host: String,
+    /// The names of the account's registry.
+    hosts: Vec<String>,
     ecr: Ecr,
     first: Token,
     sources: Arc<dyn Credentials>,
@@ -133,11 +140,12 @@ struct EcrCredentials {
 impl Credentials for EcrCredentials {
     fn get<'a>(
         &'a self,
-        registry: &'a str,
+        server: &'a Server,
         stale: Option<&'a Credential>,
     ) -> BoxFuture<'a, Result<Option<Credential>, BoxError>> {
-        if registry != self.host {
-            return self.sources.get(registry, stale);
+        let is_ecr = self.hosts.iter().any(|host| host == server.host());
+        if !is_ecr || server.is_exposed() {
+            return self.sources.get(server, stale);
         }
         Box::pin(async move {
             // A token lives for twelve hours, which a very slow link can outlast.

@@ -19,6 +19,8 @@ pub struct Error(Arc<Inner>);
 struct Inner {
     registry: String,
     subject: String,
+    /// Who answered, where it is not the registry under its own name.
+    server: Option<String>,
     kind: ErrorKind,
 }
 
@@ -221,7 +223,14 @@ fn window_text(window: Option<Duration>) -> String {
 
 impl Error {
     pub(crate) fn new(registry: &str, subject: impl fmt::Display, kind: ErrorKind) -> Self {
-        Self(Arc::new(Inner { registry: registry.to_owned(), subject: subject.to_string(), kind }))
+        let (registry, subject) = (registry.to_owned(), subject.to_string());
+        Self(Arc::new(Inner { registry, subject, server: None, kind }))
+    }
+
+    /// [`Error::of`], as `server` answered: a mirror, or whom the registry sent us to.
+    pub(crate) fn answered(reference: &Reference, server: Option<String>, kind: ErrorKind) -> Self {
+        let (registry, subject) = (reference.registry().to_owned(), reference.to_string());
+        Self(Arc::new(Inner { registry, subject, server, kind }))
     }
 
     pub(crate) fn of(reference: &Reference, kind: ErrorKind) -> Self {
@@ -236,6 +245,12 @@ impl Error {
     /// The registry that it failed at.
     pub fn registry(&self) -> &str {
         &self.0.registry
+    }
+
+    /// The host that answered: a mirror's, or that of whom the registry sent us to, else the registry's own. A login that is
+    /// missing is missing there.
+    pub fn server(&self) -> &str {
+        self.0.server.as_deref().unwrap_or(&self.0.registry)
     }
 
     /// What it was about: an image's name, or the registry itself.
@@ -311,7 +326,10 @@ fn is_certificate_problem(error: &(dyn std::error::Error + 'static)) -> bool {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.0.subject, self.0.kind)
+        match &self.0.server {
+            Some(server) => write!(f, "{} at {server}: {}", self.0.subject, self.0.kind),
+            None => write!(f, "{}: {}", self.0.subject, self.0.kind),
+        }
     }
 }
 

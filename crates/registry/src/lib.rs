@@ -20,7 +20,7 @@ pub mod mirror;
 mod platform;
 mod reference;
 
-pub use auth::{Anonymous, Credential, Credentials};
+pub use auth::{Anonymous, Credential, Credentials, Server};
 pub use client::{Builder, Client, Quotas, RateLimit, RetryPolicy, RetryWatcher, Timeouts};
 pub use digest::{Digest, DigestError};
 pub use error::{BoxError, Error, ErrorKind};

@@ -2,6 +2,7 @@
 //! configuration.
 
 use clap::Args;
+use registry::Server;
 
 use super::Context;
 use crate::aws::ecr::{self, Ecr, Token};
@@ -33,9 +34,12 @@ impl EcrLogin {
         let aws = context.aws(None).await?;
         let token = Ecr::new(&aws).token().await?;
         // It asks AWS itself whenever docker wants a token, and refuses to keep one.
-        if DockerCredentials::from_env().helper(&token.host).exit(Exit::Credentials)?.as_deref()
-            == Some(ECR_HELPER)
-        {
+        let docker = DockerCredentials::from_env(context.settings.container_cli.as_deref());
+        let helper = match Server::of(&format!("https://{}", token.host)) {
+            Some(server) => docker.helper(&server).exit(Exit::Credentials)?,
+            None => None,
+        };
+        if helper.as_deref() == Some(ECR_HELPER) {
             context.printer.line(format!(
                 "no login is needed: docker's configuration names docker-credential-{ECR_HELPER} for {}",
                 token.host

@@ -215,7 +215,7 @@ impl Context {
     /// # Errors
     /// Docker's configuration is broken.
     pub fn source_credentials(&self) -> anyhow::Result<Arc<dyn Credentials>> {
-        let docker = DockerCredentials::from_env();
+        let docker = DockerCredentials::from_env(self.settings.container_cli.as_deref());
         docker.check().exit(Exit::Credentials)?;
         Ok(Arc::new(docker))
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use registry::Credential;
+use registry::{Credential, Server};
 use serde_json::{Map, Value};
 
 /// How docker calls Docker Hub in its file:
@@ -48,47 +48,51 @@ impl DockerConfig {
         Ok(config)
     }
 
-    /// The helper that knows a registry.
-    pub(super) fn helper(&self, registry: &str) -> Option<&str> {
-        find(&self.helpers, registry).or(self.store.as_ref()).map(String::as_str)
+    /// The helper that knows a server.
+    pub(super) fn helper(&self, server: &Server) -> Option<&str> {
+        find(&self.helpers, server).or(self.store.as_ref()).map(String::as_str)
     }
 
-    /// What the file itself holds for a registry.
-    pub(super) fn stored(&self, registry: &str) -> Option<Credential> {
-        find(&self.auths, registry).cloned()
+    /// What the file itself holds for a server.
+    pub(super) fn stored(&self, server: &Server) -> Option<Credential> {
+        find(&self.auths, server).cloned()
     }
 }
 
-/// The name by which a registry is known to helpers.
-pub(super) fn server_address(registry: &str) -> String {
-    if is_docker_hub(registry) { DOCKER_HUB_KEY.to_owned() } else { registry.to_owned() }
+/// The name by which a server is known to helpers.
+pub(super) fn server_address(server: &Server) -> String {
+    if server.is_docker_hub() { DOCKER_HUB_KEY.to_owned() } else { server.host().to_owned() }
 }
 
-/// The entry for a registry: by its name, else by any key that means the same host.
-fn find<'m, T>(entries: &'m BTreeMap<String, T>, registry: &str) -> Option<&'m T> {
-    let wanted = host(registry);
-    entries
-        .get(&server_address(registry))
-        .or_else(|| entries.get(registry))
+/// The entry for a server: by its name, else by any key that means the same host.
+fn find<'m, T>(entries: &'m BTreeMap<String, T>, server: &Server) -> Option<&'m T> {
+    let own = if server.is_docker_hub() { Some(DOCKER_HUB_KEY) } else { None };
+    own.and_then(|key| entries.get(key))
+        .or_else(|| entries.get(server.host()))
         // A bare host before a URL, a URL before a host with a path.
         .or_else(|| {
             entries
                 .iter()
-                .filter(|(key, _)| host(key) == wanted)
+                .filter(|(key, _)| is_for(key, server))
                 .min_by_key(|(key, _)| key.len())
                 .map(|(_, value)| value)
         })
 }
 
-/// A key without scheme and path, Docker Hub under one name.
-fn host(key: &str) -> String {
-    let bare = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://")).unwrap_or(key);
-    let host = bare.split('/').next().unwrap_or_default().to_ascii_lowercase();
-    if is_docker_hub(&host) { "docker.io".to_owned() } else { host }
-}
-
-fn is_docker_hub(host: &str) -> bool {
-    ["docker.io", "index.docker.io", "registry-1.docker.io"].contains(&host)
+/// Whether a key means this server. Where everybody on the way reads along, only a key without `https://` and without a
+/// namespace does.
+fn is_for(key: &str, server: &Server) -> bool {
+    let (scheme, bare) = key.split_once("://").map_or(("", key), |(scheme, bare)| (scheme, bare));
+    let (host, path) = bare.split_once('/').unwrap_or((bare, ""));
+    let host = host.to_ascii_lowercase();
+    if server.is_exposed() {
+        let is_whole = matches!(path.trim_end_matches('/'), "" | "v1" | "v2");
+        return scheme != "https" && is_whole && host.strip_suffix(":80").unwrap_or(&host) == server.host();
+    }
+    let own = |host: &str| Server::of(&format!("https://{host}"));
+    own(&host).is_some_and(|known| {
+        known.host() == server.host() || (known.is_docker_hub() && server.is_docker_hub())
+    })
 }
 
 fn object<'v>(

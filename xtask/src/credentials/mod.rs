@@ -1,19 +1,24 @@
-//! Credentials for source registries, from docker's own config.json: what `docker login` stored is what is used here.
+//! Credentials for source registries, from docker's own config.json: what `docker login` stored is what is used here. Where it
+//! has nothing, podman's auth.json is asked, which has the same form; where podman is the engine, podman's comes first.
+//!
+//! A credential belongs to an address. Behind a mirror it is the mirror's, and over plain http it is only one that was stored
+//! for exactly that address ([`registry::Server`]).
 //!
 //! The order is docker's: the registry's own helper (`credHelpers`), else the store of all (`credsStore`), else the file
 //! (`auths`), which also stands in where a helper has nothing. No secret reaches an error, a log or `Debug`; a secret goes to a
 //! helper only through its standard input, and comes back only through its standard output.
 //!
 //! Sources: <https://docs.docker.com/reference/cli/docker/login/#credential-stores>,
-//! <https://github.com/docker/docker-credential-helpers#development>.
+//! <https://github.com/docker/docker-credential-helpers#development>,
+//! <https://github.com/containers/image/blob/main/docs/containers-auth.json.5.md>.
 
 mod file;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use registry::{BoxError, BoxFuture, Credential, Credentials};
+use registry::{BoxError, BoxFuture, Credential, Credentials, Server};
 
 use crate::process::{Cmd, ProcessError, Secret};
 use file::DockerConfig;
@@ -25,14 +30,22 @@ const NOT_FOUND: &str = "credentials not found in native keychain";
 /// The user name by which a helper says that its secret is an identity token.
 const TOKEN_USER: &str = "<token>";
 
-/// Docker's config.json, read anew for each registry, so that a `docker login` in between counts.
+/// Docker's config.json and podman's auth.json, read anew for each registry, so that a login in between counts.
 #[derive(Clone, Debug)]
 pub(crate) struct DockerCredentials {
-    dir: Option<PathBuf>,
-    /// The file's name in errors: no path of this machine.
-    shown: String,
+    files: Vec<AuthFile>,
     /// Where helpers are looked for, where it is not the process's own PATH.
     path: Option<OsString>,
+}
+
+/// A file with logins.
+#[derive(Clone, Debug)]
+struct AuthFile {
+    path: PathBuf,
+    /// Its name in errors: no path of this machine.
+    shown: String,
+    /// What writes it.
+    login: &'static str,
 }
 
 /// Why there is no telling what the credentials are.
@@ -47,12 +60,14 @@ pub(crate) enum CredentialError {
         source: std::io::Error,
     },
     /// The file is not what docker writes. What it says instead is not repeated: it may be a secret.
-    #[error("{shown}: {problem}; `docker login` writes it anew")]
+    #[error("{shown}: {problem}; `{login}` writes it anew")]
     Malformed {
         /// The file.
         shown: String,
         /// What is wrong with it.
         problem: String,
+        /// The command that writes it.
+        login: &'static str,
     },
     /// The helper that the file names cannot be started.
     #[error("the credential helper for {registry} that {shown} names does not run")]
@@ -87,67 +102,63 @@ pub(crate) enum CredentialError {
 }
 
 impl DockerCredentials {
-    /// The user's: `$DOCKER_CONFIG/config.json`, else `~/.docker/config.json`.
-    pub(crate) fn from_env() -> Self {
-        match std::env::var_os("DOCKER_CONFIG").filter(|dir| !dir.is_empty()) {
-            Some(dir) => Self::of(Some(dir.into()), "$DOCKER_CONFIG/config.json"),
-            None => Self::of(std::env::home_dir().map(|home| home.join(".docker")), "~/.docker/config.json"),
+    /// The user's: `$DOCKER_CONFIG/config.json`, else `~/.docker/config.json`, and podman's beside it. `engine` is the container
+    /// client that the user named.
+    pub(crate) fn from_env(engine: Option<&str>) -> Self {
+        let mut files: Vec<AuthFile> = docker_file().into_iter().chain(podman_file()).collect();
+        let name = engine.map(Path::new).and_then(Path::file_name).unwrap_or_default();
+        if name.to_string_lossy().starts_with("podman") {
+            files.reverse();
         }
+        Self { files, path: None }
     }
 
-    fn of(dir: Option<PathBuf>, shown: &str) -> Self {
-        Self { dir, shown: shown.to_owned(), path: None }
-    }
-
-    /// Whether the file can be read, for commands that want to know before they start.
+    /// Whether the files can be read, for commands that want to know before they start.
     ///
     /// # Errors
-    /// It cannot be read, or is not what docker writes.
+    /// One cannot be read, or is not what docker or podman writes.
     pub(crate) fn check(&self) -> Result<(), CredentialError> {
-        self.config().map(drop)
+        self.files.iter().try_for_each(|file| file.read().map(drop))
     }
 
-    /// The credential for a registry; none where nobody logged in.
+    /// The credential for a server; none where nobody logged in.
     ///
     /// # Errors
-    /// The file or the helper that it names is broken.
-    pub(crate) fn find(&self, registry: &str) -> Result<Option<Credential>, CredentialError> {
-        let Some(config) = self.config()? else { return Ok(None) };
-        if let Some(helper) = config.helper(registry)
-            && let Some(found) = self.ask(helper, registry)?
-        {
-            return Ok(Some(found));
+    /// A file or the helper that it names is broken.
+    pub(crate) fn find(&self, server: &Server) -> Result<Option<Credential>, CredentialError> {
+        for file in &self.files {
+            let Some(config) = file.read()? else { continue };
+            if let Some(helper) = config.helper(server)
+                && let Some(found) = self.ask(file, helper, server)?
+            {
+                return Ok(Some(found));
+            }
+            if let Some(found) = config.stored(server) {
+                return Ok(Some(found));
+            }
         }
-        Ok(config.stored(registry))
+        Ok(None)
     }
 
-    /// The helper that knows a registry, by its name without `docker-credential-`.
+    /// The helper that knows a server, by its name without `docker-credential-`.
     ///
     /// # Errors
-    /// The file is broken.
-    pub(crate) fn helper(&self, registry: &str) -> Result<Option<String>, CredentialError> {
-        Ok(self.config()?.and_then(|config| config.helper(registry).map(str::to_owned)))
+    /// A file is broken.
+    pub(crate) fn helper(&self, server: &Server) -> Result<Option<String>, CredentialError> {
+        // The engine's own file, which its login writes.
+        let Some(file) = self.files.first() else { return Ok(None) };
+        Ok(file.read()?.and_then(|config| config.helper(server).map(str::to_owned)))
     }
 
-    fn config(&self) -> Result<Option<DockerConfig>, CredentialError> {
-        let Some(path) = self.dir.as_ref().map(|dir| dir.join("config.json")) else { return Ok(None) };
-        let text = match std::fs::read(path) {
-            // Docker takes an empty file for none.
-            Ok(bytes) if bytes.is_empty() => return Ok(None),
-            Ok(bytes) => bytes,
-            Err(why) if why.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(CredentialError::Unreadable { shown: self.shown.clone(), source }),
-        };
-        match DockerConfig::parse(&text) {
-            Ok(config) => Ok(Some(config)),
-            Err(problem) => Err(CredentialError::Malformed { shown: self.shown.clone(), problem }),
-        }
-    }
-
-    fn ask(&self, helper: &str, registry: &str) -> Result<Option<Credential>, CredentialError> {
+    fn ask(
+        &self,
+        file: &AuthFile,
+        helper: &str,
+        server: &Server,
+    ) -> Result<Option<Credential>, CredentialError> {
         let mut command = Cmd::new(format!("docker-credential-{helper}"))
             .arg("get")
-            .stdin(Secret::new(file::server_address(registry)));
+            .stdin(Secret::new(file::server_address(server)));
         if let Some(path) = &self.path {
             command = command.env("PATH", path);
         }
@@ -155,11 +166,11 @@ impl DockerCredentials {
             Ok(ended) => ended,
             // Whatever needs no credentials goes on without it, as a public image does.
             Err(ProcessError::Missing { program }) => {
-                warn_once(&program, &self.shown);
+                warn_once(&program, &file.shown);
                 return Ok(None);
             }
             Err(source) => {
-                let (registry, shown) = (registry.to_owned(), self.shown.clone());
+                let (registry, shown) = (server.to_string(), file.shown.clone());
                 return Err(CredentialError::HelperMissing { registry, shown, source: Box::new(source) });
             }
         };
@@ -176,7 +187,7 @@ impl DockerCredentials {
             let line = reason.lines().next().unwrap_or("it failed without a word");
             return Err(CredentialError::HelperFailed {
                 helper: helper.to_owned(),
-                registry: registry.to_owned(),
+                registry: server.to_string(),
                 message: line.chars().take(200).collect(),
             });
         }
@@ -184,7 +195,7 @@ impl DockerCredentials {
         let Some(Answer { username, secret }) = answer else {
             return Err(CredentialError::HelperAnswer {
                 helper: helper.to_owned(),
-                registry: registry.to_owned(),
+                registry: server.to_string(),
             });
         };
         Ok(match (username.as_str(), secret.is_empty()) {
@@ -205,6 +216,49 @@ fn warn_once(program: &str, shown: &str) {
     }
 }
 
+impl AuthFile {
+    fn read(&self) -> Result<Option<DockerConfig>, CredentialError> {
+        let text = match std::fs::read(&self.path) {
+            // Docker takes an empty file for none.
+            Ok(bytes) if bytes.is_empty() => return Ok(None),
+            Ok(bytes) => bytes,
+            Err(why) if why.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(CredentialError::Unreadable { shown: self.shown.clone(), source }),
+        };
+        DockerConfig::parse(&text).map(Some).map_err(|problem| CredentialError::Malformed {
+            shown: self.shown.clone(),
+            problem,
+            login: self.login,
+        })
+    }
+}
+
+fn variable(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
+fn docker_file() -> Option<AuthFile> {
+    let (dir, shown) = match variable("DOCKER_CONFIG") {
+        Some(dir) => (dir, "$DOCKER_CONFIG/config.json"),
+        None => (std::env::home_dir()?.join(".docker"), "~/.docker/config.json"),
+    };
+    Some(AuthFile { path: dir.join("config.json"), shown: shown.to_owned(), login: "docker login" })
+}
+
+/// Where podman keeps its logins: the named file, else one that ends with the session, else one that stays.
+fn podman_file() -> Option<AuthFile> {
+    let file = |path, shown: &str| AuthFile { path, shown: shown.to_owned(), login: "podman login" };
+    if let Some(named) = variable("REGISTRY_AUTH_FILE") {
+        return Some(file(named, "$REGISTRY_AUTH_FILE"));
+    }
+    let of_session = variable("XDG_RUNTIME_DIR").map(|dir| dir.join("containers/auth.json"));
+    if let Some(path) = of_session.filter(|path| path.exists()) {
+        return Some(file(path, "$XDG_RUNTIME_DIR/containers/auth.json"));
+    }
+    let config = variable("XDG_CONFIG_HOME").or_else(|| Some(std::env::home_dir()?.join(".config")))?;
+    Some(file(config.join("containers/auth.json"), "~/.config/containers/auth.json"))
+}
+
 /// What a helper prints; it may say more.
 #[derive(serde::Deserialize)]
 struct Answer {
@@ -217,13 +271,13 @@ struct Answer {
 impl Credentials for DockerCredentials {
     fn get<'a>(
         &'a self,
-        registry: &'a str,
+        server: &'a Server,
         _stale: Option<&'a Credential>,
     ) -> BoxFuture<'a, Result<Option<Credential>, BoxError>> {
-        let (this, registry) = (self.clone(), registry.to_owned());
+        let (this, server) = (self.clone(), server.clone());
         Box::pin(async move {
             // A helper may take its time, or ask a person.
-            let found = tokio::task::spawn_blocking(move || this.find(&registry)).await?;
+            let found = tokio::task::spawn_blocking(move || this.find(&server)).await?;
             Ok(found?)
         })
     }

@@ -35,17 +35,16 @@ impl Fixture {
         let mut path = self.dir.path().as_os_str().to_owned();
         path.push(":");
         path.push(std::env::var_os("PATH").unwrap_or_default());
-        let mut credentials = DockerCredentials::of(Some(self.dir.path().into()), "~/.docker/config.json");
-        credentials.path = Some(path);
-        credentials
+        let files = vec![docker(&self.dir.path().join("config.json"))];
+        DockerCredentials { files, path: Some(path) }
     }
 
     fn find(&self, registry: &str) -> Option<Credential> {
-        self.credentials().find(registry).unwrap()
+        self.credentials().find(&server(registry)).unwrap()
     }
 
     fn error(&self, registry: &str) -> String {
-        let error = self.credentials().find(registry).unwrap_err();
+        let error = self.credentials().find(&server(registry)).unwrap_err();
         let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
         assert!(!format!("{error:?} {error} {cause}").contains(SECRET), "{error:?}");
         [error.to_string(), cause].join(" | ")
@@ -54,6 +53,16 @@ impl Fixture {
     fn asked(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("asked")).unwrap_or_default()
     }
+}
+
+fn docker(path: &Path) -> AuthFile {
+    AuthFile { path: path.into(), shown: "~/.docker/config.json".into(), login: "docker login" }
+}
+
+/// A host by https, or an address.
+fn server(text: &str) -> Server {
+    let address = if text.contains("://") { text.to_owned() } else { format!("https://{text}") };
+    Server::of(&address).unwrap()
 }
 
 fn basic(username: &str, password: &str) -> Option<Credential> {
@@ -165,23 +174,83 @@ fn a_helper_that_breaks_is_named_and_never_quoted() {
 async fn the_registry_crate_gets_what_is_logged_in_by_then() {
     let fixture = Fixture::new("{}");
     let credentials = fixture.credentials();
-    assert_eq!(Credentials::get(&credentials, "quay.io", None).await.unwrap(), None);
+    assert_eq!(Credentials::get(&credentials, &server("quay.io"), None).await.unwrap(), None);
     let login = r#"{"auths": {"quay.io": {"auth": "bWU6aHVudGVyMg=="}}}"#;
     std::fs::write(fixture.dir.path().join("config.json"), login).unwrap();
-    assert_eq!(Credentials::get(&credentials, "quay.io", None).await.unwrap(), basic("me", SECRET));
+    assert_eq!(Credentials::get(&credentials, &server("quay.io"), None).await.unwrap(), basic("me", SECRET));
     assert!(!format!("{credentials:?}").contains(SECRET));
 }
 
 #[test]
 fn nobody_has_to_have_a_file() {
     let dir = tempfile::tempdir().unwrap();
-    let none = DockerCredentials::of(Some(dir.path().join("absent")), "x");
-    assert!(none.find("quay.io").unwrap().is_none());
-    assert!(DockerCredentials::of(None, "x").find("quay.io").unwrap().is_none());
+    let credentials = |path: &Path| DockerCredentials { files: vec![docker(path)], path: None };
+    assert!(credentials(&dir.path().join("absent")).find(&server("quay.io")).unwrap().is_none());
+    let nothing = DockerCredentials { files: Vec::new(), path: None };
+    assert!(nothing.find(&server("quay.io")).unwrap().is_none());
     // A folder in the place of the file is there and cannot be read.
-    std::fs::create_dir(dir.path().join("config.json")).unwrap();
-    let broken = DockerCredentials::of(Some(dir.path().into()), "$DOCKER_CONFIG/config.json");
-    assert_eq!(broken.check().unwrap_err().to_string(), "$DOCKER_CONFIG/config.json cannot be read");
+    let broken = credentials(dir.path());
+    assert_eq!(broken.check().unwrap_err().to_string(), "~/.docker/config.json cannot be read");
+}
+
+#[test]
+fn over_plain_http_only_what_was_stored_for_that_address_is_used() {
+    // me:hunter2
+    let keys = |keys: &[&str]| {
+        let entries = keys.iter().map(|key| format!("\"{key}\": {{\"auth\": \"bWU6aHVudGVyMg==\"}}"));
+        Fixture::new(&format!("{{\"auths\": {{{}}}}}", entries.collect::<Vec<_>>().join(",")))
+    };
+    for (key, address, is_used) in [
+        ("mirror.corp", "http://mirror.corp", true),
+        ("MIRROR.corp", "http://mirror.corp", true),
+        ("mirror.corp:80", "http://mirror.corp", true),
+        ("http://mirror.corp/v2/", "http://mirror.corp", true),
+        ("mirror.corp:5000", "http://mirror.corp:5000", true),
+        ("https://mirror.corp", "http://mirror.corp", false),
+        ("mirror.corp/team", "http://mirror.corp", false),
+        ("mirror.corp", "http://mirror.corp:5000", false),
+        ("mirror.corp:443", "http://mirror.corp", false),
+        ("corp", "http://mirror.corp", false),
+        ("https://index.docker.io/v1/", "http://mirror.corp", false),
+        ("https://index.docker.io/v1/", "http://registry-1.docker.io", false),
+        ("https://index.docker.io/v1/", "https://mirror.corp", false),
+        ("https://mirror.corp", "https://mirror.corp", true),
+        ("mirror.corp:443", "https://mirror.corp", true),
+        ("mirror.corp:8443", "https://mirror.corp", false),
+        ("127.0.0.1:5000", "http://127.0.0.1:5000", true),
+    ] {
+        let found = keys(&[key]).find(address);
+        assert_eq!(found, basic("me", SECRET).filter(|_| is_used), "{key} at {address}");
+    }
+}
+
+#[test]
+fn a_helper_is_asked_for_the_address_that_is_reached() {
+    let fixture = Fixture::new(r#"{"credsStore": "store"}"#)
+        .helper("store", r#"echo "credentials not found in native keychain"; exit 1"#);
+    for address in ["http://mirror.corp:5000/hub", "https://mirror.corp", "http://registry-1.docker.io"] {
+        assert_eq!(fixture.find(address), None);
+    }
+    assert_eq!(fixture.asked(), "get mirror.corp:5000\nget mirror.corp\nget registry-1.docker.io\n");
+}
+
+#[test]
+fn podmans_logins_stand_in_for_dockers() {
+    let fixture = Fixture::new(r#"{"auths": {"quay.io": {"auth": "bWU6aHVudGVyMg=="}}}"#);
+    let path = fixture.dir.path().join("auth.json");
+    let theirs =
+        r#"{"auths": {"quay.io": {"auth": "eW91Omh1bnRlcjI="}, "ghcr.io": {"auth": "eW91Omh1bnRlcjI="}}}"#;
+    std::fs::write(&path, theirs).unwrap();
+    let podman = AuthFile { path: path.clone(), shown: "auth.json".into(), login: "podman login" };
+    let mut credentials = fixture.credentials();
+    credentials.files.push(podman);
+    assert_eq!(credentials.find(&server("quay.io")).unwrap(), basic("me", SECRET));
+    assert_eq!(credentials.find(&server("ghcr.io")).unwrap(), basic("you", SECRET));
+    credentials.files.reverse();
+    assert_eq!(credentials.find(&server("quay.io")).unwrap(), basic("you", SECRET));
+    std::fs::write(&path, "hunter2").unwrap();
+    let error = credentials.check().unwrap_err().to_string();
+    assert_eq!(error, "auth.json: is not JSON from line 1, column 1 on; `podman login` writes it anew");
 }
 
 #[test]

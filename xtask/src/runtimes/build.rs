@@ -1,12 +1,12 @@
 //! Carrying a plan out, as far as the image: what is done for each runtime, its base, its build.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
-use registry::{Credential, Digest, Platform, Reference};
+use registry::{Credential, Digest, Platform, Reference, Server};
 use serde::Serialize;
 
 use super::context::{Staged, Staging};
@@ -83,7 +83,7 @@ pub async fn apply(context: &Context, planned: Vec<Planned>) -> Vec<Outcome> {
 struct Shared {
     /// One configuration for all: credentials of every registry that a base comes from.
     config: tokio::sync::OnceCell<Arc<PrivateConfig>>,
-    hosts: BTreeMap<String, String>,
+    hosts: HashSet<Server>,
     room: tokio::sync::OnceCell<Room>,
 }
 
@@ -105,21 +105,12 @@ impl Room {
     }
 }
 
-/// The hosts that the engine pulls from, and the registry under whose name each one's credential is known: a route gives a
-/// registry another host.
-fn pull_hosts(context: &Context, planned: &[Planned]) -> BTreeMap<String, String> {
+/// The servers that the engine pulls from: a route gives a registry another host.
+fn pull_hosts(context: &Context, planned: &[Planned]) -> HashSet<Server> {
     let bases = planned.iter().filter_map(|planned| planned.base.as_ref());
     let images = bases.flat_map(|base| [Some(base.name.clone()), context.surroundings.cached(&base.name)]);
     let cache = context.repository.clone().filter(|_| context.registry_cache);
-    images
-        .flatten()
-        .chain(cache)
-        .map(|image| {
-            let name = context.surroundings.engine_name(&image);
-            let host = name.parse::<Reference>().map(|name| name.registry().to_owned());
-            (host.unwrap_or_else(|_| image.registry().to_owned()), image.registry().to_owned())
-        })
-        .collect()
+    images.flatten().chain(cache).filter_map(|image| context.surroundings.server(&image)).collect()
 }
 
 /// Pulls an image into the container client's store, with the run's own credentials.
@@ -128,8 +119,8 @@ fn pull_hosts(context: &Context, planned: &[Planned]) -> BTreeMap<String, String
 /// The engine is down, or the registry refuses.
 pub async fn pull(context: &Context, image: &Reference) -> Result<(), RuntimeError> {
     let name = context.surroundings.engine_name(image);
-    let host = name.split('/').next().unwrap_or_default().to_owned();
-    let config = private_config(context, &BTreeMap::from([(host, image.registry().to_owned())])).await?;
+    let servers = context.surroundings.server(image).into_iter().collect();
+    let config = private_config(context, &servers).await?;
     let docker = context.engine().await?.docker.clone().with_config(&config);
     let (progress, subject) = (Arc::clone(&context.progress), image.repository().to_owned());
     progress.line(&subject, &format!("pulling {name} into the local engine"));
@@ -139,18 +130,22 @@ pub async fn pull(context: &Context, image: &Reference) -> Result<(), RuntimeErr
 
 async fn private_config(
     context: &Context,
-    hosts: &BTreeMap<String, String>,
+    servers: &HashSet<Server>,
 ) -> Result<Arc<PrivateConfig>, RuntimeError> {
     let mut auths = Vec::new();
-    for (host, registry) in hosts {
-        let credential = context.credentials.get(registry, None).await;
+    for server in servers {
+        let credential = context.credentials.get(server, None).await;
         // Without a credential a public base can still be pulled; whether it can, the engine says.
         let (username, password) = match credential {
             Ok(Some(Credential::Basic { username, password })) => (username, password),
             Ok(Some(Credential::IdentityToken(token))) => (String::new(), token),
             Ok(None) | Err(_) => continue,
         };
-        auths.push(RegistryAuth { registry: host.clone(), username, password: Secret::new(password) });
+        auths.push(RegistryAuth {
+            registry: server.host().to_owned(),
+            username,
+            password: Secret::new(password),
+        });
     }
     Ok(Arc::new(PrivateConfig::create(&auths)?))
 }

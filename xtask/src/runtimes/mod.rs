@@ -47,7 +47,7 @@ pub use build::{Outcome, apply, pull};
 pub use builds::{Why, builds, rollback, why};
 pub use decide::{Action, Options, Planned, explain, plan};
 pub use error::RuntimeError;
-use registry::{Client, Credentials, Digest, Platform, Reference};
+use registry::{Client, Credentials, Digest, Platform, Reference, Server};
 pub use smoke::smoke;
 use tokio::sync::OnceCell;
 pub use watch::Watch;
@@ -119,6 +119,12 @@ pub trait Surroundings: Send + Sync {
 
     /// An image's name for the container engine, which knows none of our routes: under one, the route's host and path.
     fn engine_name(&self, image: &Reference) -> String;
+
+    /// The server that the container engine asks for an image: its credential is the one that the engine needs.
+    fn server(&self, image: &Reference) -> Option<Server> {
+        let name = self.engine_name(image);
+        Server::of(&format!("https://{}", name.parse::<Reference>().ok()?.registry()))
+    }
 }
 
 /// How far a runtime is.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use registry::{Client, Credentials, Digest, Reference};
+use registry::{Client, Credentials, Digest, Reference, Server};
 
 use super::Run;
 use crate::commands::Context;
@@ -173,6 +173,13 @@ impl Surroundings for Neighbourhood {
         let Some(route) = self.routes.get(image.registry()) else { return image.to_string() };
         let route = route.trim_start_matches("https://").trim_start_matches("http://").trim_end_matches('/');
         image.to_string().replacen(image.registry(), route, 1)
+    }
+
+    fn server(&self, image: &Reference) -> Option<Server> {
+        match self.routes.get(image.registry()) {
+            Some(route) => Server::of(route),
+            None => Server::of(&format!("https://{}", image.registry())),
+        }
     }
 }
 

@@ -5,12 +5,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use http::header::LOCATION;
 use http::{HeaderMap, HeaderValue};
 use tokio::sync::OwnedMutexGuard;
 use url::Url;
 
 use super::challenge::Challenge;
-use super::{Credential, Credentials, Scope, token};
+use super::server::is_shown_to;
+use super::{Credential, Credentials, Scope, Server, token};
 use crate::client::guard::Guard;
 use crate::client::location;
 use crate::client::response::{self, Failure};
@@ -223,10 +225,11 @@ impl Broker {
         service: Option<&str>,
         scopes: &[String],
     ) -> Result<token::Token, Error> {
-        let mut credential = self.credential(registry, false).await?;
+        let is_shown = is_shown_to(&registry.origin, realm);
+        let mut credential = if is_shown { self.credential(registry, false).await? } else { None };
         for last in [false, true] {
-            let request = token::request(http, realm, service, scopes, credential.as_ref());
-            match request_token(request, self.timeout).await {
+            let request = |realm: &Url| token::request(http, realm, service, scopes, credential.as_ref());
+            match request_token(realm, request, self.timeout).await {
                 Ok(token) => return Ok(token),
                 Err(ErrorKind::Unauthorized { .. } | ErrorKind::Denied { .. })
                     if !last && credential.is_some() =>
@@ -249,7 +252,8 @@ impl Broker {
             Some(known) => known.clone(),
             None => None,
         };
-        let fetched = self.credentials.get(&registry.name, stale.as_ref()).await;
+        let server = Server::at(&registry.origin);
+        let fetched = self.credentials.get(&server, stale.as_ref()).await;
         let fetched =
             fetched.map_err(|error| registry.error(ErrorKind::Credentials { source: error.into() }))?;
         if stale.is_some() && (fetched.is_none() || fetched == stale) {
@@ -308,16 +312,47 @@ fn scopes_for(challenge: &Challenge, scope: &Scope) -> Vec<String> {
     }
 }
 
-async fn request_token(request: reqwest::RequestBuilder, after: Duration) -> Result<token::Token, ErrorKind> {
+async fn request_token(
+    realm: &Url,
+    request: impl Fn(&Url) -> reqwest::RequestBuilder,
+    after: Duration,
+) -> Result<token::Token, ErrorKind> {
     let stalled = |_| ErrorKind::Stalled { what: "the token service", after };
     let exchange = async {
-        let reply = request.send().await.map_err(response::network)?;
-        let status = reply.status();
-        if !status.is_success() {
-            return Err(Failure::read(reply).await.into_kind());
+        let mut realm = realm.clone();
+        for _ in 0..=limits::REDIRECTS {
+            let reply = request(&realm).send().await.map_err(response::network)?;
+            let status = reply.status();
+            if status.is_redirection() {
+                realm = next_realm(&realm, reply.headers())?;
+                continue;
+            }
+            if !status.is_success() {
+                return Err(Failure::read(reply).await.into_kind());
+            }
+            let body = response::read_bounded(reply, "the token service's reply", limits::TOKEN_BODY).await?;
+            return token::read(&body);
         }
-        let body = response::read_bounded(reply, "the token service's reply", limits::TOKEN_BODY).await?;
-        token::read(&body)
+        Err(ErrorKind::Protocol(format!(
+            "the token service sends us on more than {} times",
+            limits::REDIRECTS
+        )))
     };
     tokio::time::timeout(after, exchange).await.map_err(stalled)?
+}
+
+/// Where a token service sends us on: a slash at the end, http to https. It is shown the same credential, so it has to be the same
+/// server, or the same host by https. The query is ours and is put there anew.
+fn next_realm(realm: &Url, headers: &HeaderMap) -> Result<Url, ErrorKind> {
+    let missing = || ErrorKind::Protocol("the token service's redirect leads nowhere".to_owned());
+    let text = response::header(headers, LOCATION.as_str()).ok_or_else(missing)?;
+    let mut next = location::resolve(realm, text)?;
+    let is_better = next.host() == realm.host() && (realm.scheme(), next.scheme()) == ("http", "https");
+    if !location::same_origin(realm, &next) && !is_better {
+        let reason = "a token service may send us to its own host only";
+        return Err(ErrorKind::UnsafeLocation { url: location::shown(text), reason });
+    }
+    // What the redirect repeats of our own parameters would be there twice.
+    next.set_query(realm.query());
+    Ok(next)
 }

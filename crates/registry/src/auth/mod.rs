@@ -2,6 +2,7 @@
 
 mod broker;
 mod challenge;
+mod server;
 mod token;
 
 use std::fmt;
@@ -11,6 +12,7 @@ use futures_util::future::BoxFuture;
 use crate::error::BoxError;
 
 pub(crate) use broker::{Broker, Grant};
+pub use server::Server;
 
 /// What a registry is shown.
 #[derive(Clone, PartialEq, Eq)]
@@ -37,13 +39,14 @@ impl fmt::Debug for Credential {
 
 /// Where credentials come from: docker's configuration, an AWS call, a test.
 pub trait Credentials: Send + Sync {
-    /// The credential for `registry` (a host, with its port where it has one), or none to go without.
+    /// The credential for `server`, or none to go without. A credential belongs to the address that is reached, whatever the
+    /// image's name says: behind a mirror, `server` is the mirror.
     ///
-    /// Asked once per registry and kept. `stale` is the one that the registry refuses by now: a new one is wanted, and the
+    /// Asked once per registry and kept. `stale` is the one that the server refuses by now: a new one is wanted, and the
     /// same one again means that there is none. Never called twice at the same time for one registry.
     fn get<'a>(
         &'a self,
-        registry: &'a str,
+        server: &'a Server,
         stale: Option<&'a Credential>,
     ) -> BoxFuture<'a, Result<Option<Credential>, BoxError>>;
 }
@@ -55,7 +58,7 @@ pub struct Anonymous;
 impl Credentials for Anonymous {
     fn get<'a>(
         &'a self,
-        _registry: &'a str,
+        _server: &'a Server,
         _stale: Option<&'a Credential>,
     ) -> BoxFuture<'a, Result<Option<Credential>, BoxError>> {
         Box::pin(async { Ok(None) })

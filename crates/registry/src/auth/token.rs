@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderValue, Method};
 use serde::Deserialize;
+use serde_json::Value;
 use url::Url;
 use url::form_urlencoded::Serializer;
 
@@ -71,20 +72,42 @@ pub(super) fn basic_header(credential: &Credential) -> Option<HeaderValue> {
     sensitive(&format!("Basic {}", STANDARD.encode(format!("{username}:{password}"))))
 }
 
-/// The token in a token service's reply, which calls it `token` or `access_token`.
+/// The longest that a token is kept: none that is good for longer was ever seen.
+const LONGEST_LIFETIME: u64 = 24 * 3_600;
+
+/// The token in a token service's reply, which calls it `token` or `access_token`. Services write the rest in many ways: a number
+/// as a text ([distribution#1746](https://github.com/distribution/distribution/issues/1746)), with a point, as null.
 pub(super) fn read(body: &[u8]) -> Result<Token, ErrorKind> {
     #[derive(Deserialize)]
     struct Body {
-        token: Option<String>,
-        access_token: Option<String>,
-        expires_in: Option<u64>,
+        #[serde(default)]
+        token: Value,
+        #[serde(default)]
+        access_token: Value,
+        #[serde(default)]
+        expires_in: Value,
     }
     let malformed = |what: &str| ErrorKind::Protocol(format!("the token service's reply {what}"));
     let body: Body = serde_json::from_slice(body).map_err(|_| malformed("is no JSON of a token"))?;
-    let token = body.token.or(body.access_token).filter(|token| !token.is_empty());
+    let token = [&body.token, &body.access_token];
+    let token = token.into_iter().filter_map(Value::as_str).find(|token| !token.is_empty());
     let token = token.ok_or_else(|| malformed("has no token"))?;
     let header = sensitive(&format!("Bearer {token}")).ok_or_else(|| malformed("has an unusable token"))?;
-    Ok(Token { header, lifetime: Duration::from_secs(body.expires_in.unwrap_or(DEFAULT_LIFETIME)) })
+    Ok(Token { header, lifetime: Duration::from_secs(lifetime(&body.expires_in)) })
+}
+
+/// Seconds; the default for what says nothing, or that the token is over already.
+fn lifetime(expires_in: &Value) -> u64 {
+    let seconds = match expires_in {
+        Value::Number(number) => number.as_f64(),
+        Value::String(text) => text.trim().parse().ok(),
+        _ => None,
+    };
+    match seconds {
+        // A float's conversion saturates.
+        Some(seconds) if seconds >= 1.0 => (seconds as u64).min(LONGEST_LIFETIME),
+        _ => DEFAULT_LIFETIME,
+    }
 }
 
 fn sensitive(text: &str) -> Option<HeaderValue> {
@@ -110,6 +133,51 @@ mod tests {
         for body in ["", "{}", r#"{"token":""}"#, r#"{"token":"a\nb"}"#, "[]"] {
             assert!(matches!(read(body.as_bytes()), Err(ErrorKind::Protocol(_))), "{body}");
         }
+    }
+
+    #[test]
+    fn lifetimes_of_every_spelling_are_read_and_bounded() {
+        for (expires_in, seconds) in [
+            ("300", 300),
+            ("\"3600\"", 3_600),
+            ("\" 300 \"", 300),
+            ("299.9", 299),
+            ("\"1e3\"", 1_000),
+            ("0", 60),
+            ("-1", 60),
+            ("0.5", 60),
+            ("null", 60),
+            ("\"soon\"", 60),
+            ("\"NaN\"", 60),
+            ("[300]", 60),
+            ("true", 60),
+            ("9223372036854775807", LONGEST_LIFETIME),
+            ("18446744073709551615", LONGEST_LIFETIME),
+            ("1e300", LONGEST_LIFETIME),
+            ("\"inf\"", LONGEST_LIFETIME),
+        ] {
+            let body = format!(r#"{{"token":"","access_token":"t","expires_in":{expires_in}}}"#);
+            let token = read(body.as_bytes()).ok().unwrap();
+            assert_eq!(
+                (token.header.to_str().unwrap(), token.lifetime.as_secs()),
+                ("Bearer t", seconds),
+                "{body}"
+            );
+        }
+        for body in [r#"{"token":null,"access_token":"t"}"#, r#"{"token":7,"access_token":"t"}"#] {
+            assert_eq!(read(body.as_bytes()).ok().unwrap().header.to_str().unwrap(), "Bearer t");
+        }
+    }
+
+    #[test]
+    fn fuzz_any_token_is_refused_or_can_be_sent_and_ends() {
+        crate::fuzz::each("tokens", |input| {
+            let Ok(token) = read(input) else { return false };
+            assert!(token.header.is_sensitive() && token.header.as_bytes().starts_with(b"Bearer "));
+            assert!((1..=LONGEST_LIFETIME).contains(&token.lifetime.as_secs()));
+            assert!(std::time::Instant::now().checked_add(token.lifetime).is_some());
+            true
+        });
     }
 
     #[test]

@@ -18,6 +18,7 @@ pub(crate) fn resolve(asked: &Url, text: &str) -> Result<Url, ErrorKind> {
         return Err(refused("it is too long"));
     }
     let url = asked.join(text).map_err(|_| refused("it is no URL"))?;
+    let url = encrypted(asked, url);
     check(asked, &url).map_err(refused)?;
     Ok(url)
 }
@@ -29,12 +30,24 @@ pub(crate) fn realm(origin: &Url, text: &str) -> Result<Url, ErrorKind> {
         return Err(refused("it is too long"));
     }
     let url = Url::parse(text).map_err(|_| refused("a realm is an absolute URL"))?;
+    let url = encrypted(origin, url);
     check(origin, &url).map_err(refused)?;
     Ok(url)
 }
 
+/// A registry behind a proxy that does its TLS may call itself http, by its own port. It is asked where we reached it: by https
+/// (Harbor and Artifactory without `X-Forwarded-Proto`).
+fn encrypted(asked: &Url, mut url: Url) -> Url {
+    if (asked.scheme(), url.scheme()) == ("https", "http") && same_host(asked, &url) {
+        // Neither can fail: both URLs are of the same kind.
+        let changed = url.set_scheme("https").and_then(|()| url.set_port(asked.port()));
+        debug_assert!(changed.is_ok());
+    }
+    url
+}
+
 /// Without the query, which may hold a signature.
-fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     excerpt(text.split(['?', '#']).next().unwrap_or_default())
 }
 
@@ -132,18 +145,32 @@ mod tests {
         assert!(goes(from, "https://bucket.s3.amazonaws.com/x?sig=1"));
         assert!(goes(from, "/v2/a/blobs/uploads/1?_state=2"));
         assert!(goes(from, "uploads/1"));
-        for to in [
-            "http://registry.example/",
-            "http://other.example/",
-            "file:///etc/passwd",
-            "ftp://a/",
-            "https://u:p@a/",
-        ] {
+        for to in ["http://other.example/", "file:///etc/passwd", "ftp://a/", "https://u:p@a/"] {
             assert!(!goes(from, to), "{to}");
         }
         assert!(goes("http://named.example:5000/", "http://named.example:5001/"));
         assert!(goes("http://named.example:5000/", "https://other.example/"));
         assert!(!goes("http://named.example:5000/", "http://other.example/"));
+    }
+
+    #[test]
+    fn a_registry_that_calls_itself_http_is_asked_by_https() {
+        let resolved = |from: &str, to: &str| resolve(&from.parse().unwrap(), to).unwrap().to_string();
+        assert_eq!(
+            resolved("https://harbor.corp/v2/", "http://harbor.corp/v2/u?x=1"),
+            "https://harbor.corp/v2/u?x=1"
+        );
+        assert_eq!(
+            resolved("https://harbor.corp:8443/v2/", "http://harbor.corp/token"),
+            "https://harbor.corp:8443/token"
+        );
+        assert_eq!(
+            resolved("https://harbor.corp/v2/", "http://harbor.corp:8080/token"),
+            "https://harbor.corp/token"
+        );
+        let realm =
+            realm(&"https://harbor.corp/".parse().unwrap(), "http://harbor.corp/service/token").unwrap();
+        assert_eq!(realm.as_str(), "https://harbor.corp/service/token");
     }
 
     #[test]

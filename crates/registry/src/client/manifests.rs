@@ -314,4 +314,14 @@ mod tests {
         assert_eq!(next_link("<a>; rel=prev"), None);
         assert_eq!(next_link("a; rel=next"), None);
     }
+
+    #[test]
+    fn fuzz_any_link_is_a_part_of_its_header() {
+        crate::fuzz::each("links", |input| {
+            let Some(text) = std::str::from_utf8(input).ok() else { return false };
+            let Some(next) = next_link(text) else { return false };
+            assert!(text.contains(&format!("<{next}>")) && !next.contains('>'));
+            true
+        });
+    }
 }

@@ -55,4 +55,21 @@ mod tests {
         assert_eq!(RateLimit::from_headers(&headers("many", "76")), None);
         assert_eq!(RateLimit::from_headers(&HeaderMap::new()), None);
     }
+
+    #[test]
+    fn fuzz_any_rate_limit_is_read_or_left() {
+        crate::fuzz::each("rate-limits", |input| {
+            let Ok(value) = http::HeaderValue::from_bytes(input) else { return false };
+            let mut headers = HeaderMap::new();
+            headers.insert("ratelimit-limit", value.clone());
+            headers.insert("ratelimit-remaining", value);
+            let Some(RateLimit { limit, remaining, window }) = RateLimit::from_headers(&headers) else {
+                return false;
+            };
+            assert_eq!(limit, remaining);
+            let kind = crate::ErrorKind::PullsExhausted { needed: u64::MAX, remaining, limit, window };
+            assert!(!kind.to_string().is_empty());
+            true
+        });
+    }
 }

@@ -48,7 +48,11 @@ impl Failure {
             (429, _) | (400, "ThrottlingException" | "TOOMANYREQUESTS" | "RequestLimitExceeded") => {
                 ErrorKind::TooManyRequests { retry_after, message }
             }
-            (500 | 502 | 503 | 504 | 522 | 408, _) => ErrorKind::Unavailable { status, retry_after, message },
+            // What is not done (501) or not spoken (505) today is not tomorrow either; all else, the codes of proxies and CDNs
+            // among it, passes.
+            (408 | 425 | 500 | 502..=504 | 506..=599, _) => {
+                ErrorKind::Unavailable { status, retry_after, message }
+            }
             (401, _) => ErrorKind::Unauthorized { message },
             (416, _)
             | (_, "BLOB_UPLOAD_UNKNOWN" | "BLOB_UPLOAD_INVALID" | "DIGEST_INVALID" | "SIZE_INVALID") => {
@@ -266,6 +270,19 @@ mod tests {
     }
 
     #[test]
+    fn every_5xx_passes_but_what_is_not_spoken() {
+        for status in
+            [408, 425, 500, 502, 503, 504, 507, 508, 511, 520, 521, 523, 524, 525, 527, 530, 598, 599]
+        {
+            assert!(matches!(kind(status, ""), ErrorKind::Unavailable { .. }), "{status}");
+        }
+        assert!(matches!(kind(429, ""), ErrorKind::TooManyRequests { .. }));
+        for status in [400, 405, 409, 412, 417, 501, 505] {
+            assert!(matches!(kind(status, ""), ErrorKind::Refused { .. }), "{status}");
+        }
+    }
+
+    #[test]
     fn messages_are_one_clean_line() {
         let error = kind(403, "{\"errors\":[{\"code\":\"DENIED\",\"message\":\"no\\u001b[31m\\nsecond\"}]}");
         assert_eq!(error.to_string(), "access denied: no[31m");
@@ -283,8 +300,31 @@ mod tests {
         assert_eq!(date.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs(), 784_111_777);
         let leap = httpdate("Thu, 29 Feb 2024 00:00:00 GMT").unwrap();
         assert_eq!(leap.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs(), 1_709_164_800);
+        assert_eq!(wait("18446744073709551616"), None);
         for text in ["", "soon", "Sun, 99 Nov 1994 08:49:37 GMT", "Sun, 06 Foo 1994 08:49:37 GMT", "-1"] {
             assert_eq!(wait(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn fuzz_any_retry_after_is_a_wait_that_can_be_reckoned_with() {
+        let policy = crate::RetryPolicy::default();
+        crate::fuzz::each("waits", |input| {
+            let Some(wait) = std::str::from_utf8(input).ok().and_then(wait) else { return false };
+            let kind = ErrorKind::TooManyRequests { retry_after: Some(wait), message: String::new() };
+            let pause = policy.pause(1, &crate::Error::new("r", "r", kind));
+            assert!(pause.is_none_or(|pause| pause < policy.max_wait * 2));
+            true
+        });
+    }
+
+    #[test]
+    fn fuzz_any_error_body_becomes_one_clean_line() {
+        crate::fuzz::each("errors", |input| {
+            let (code, message) = read_error(input);
+            let is_clean = |text: &str| text.chars().count() <= 1_000 && !text.contains(char::is_control);
+            assert!(is_clean(&code) && is_clean(&message), "{code} {message}");
+            !message.is_empty()
+        });
     }
 }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use url::Url;
 
 use super::location;
+use crate::auth::Server;
 use crate::error::ErrorKind;
 use crate::reference::{DOCKER_HUB, Reference};
 
@@ -39,6 +40,12 @@ impl Routes {
         origin.set_path("/");
         self.0.insert(registry.to_owned(), Route { origin, prefix });
         Ok(())
+    }
+
+    /// The host of the user's route to `registry`, where it is another one.
+    pub(crate) fn mirror(&self, registry: &str) -> Option<String> {
+        let server = Server::at(&self.0.get(registry)?.origin);
+        (server.host() != registry).then(|| server.host().to_owned())
     }
 
     /// The route to `registry`: the user's, else https, else (on this machine alone) http.

@@ -13,7 +13,7 @@ use super::rate_limit::RateLimit;
 use super::response::{self, Failure};
 use super::{Core, location};
 use crate::BoxFuture;
-use crate::auth::{Grant, Scope};
+use crate::auth::{Grant, Scope, Server};
 use crate::error::{Error, ErrorKind};
 use crate::limits;
 use crate::reference::Reference;
@@ -158,8 +158,8 @@ impl Core {
     fn refused(&self, call: &Call<'_>, refusal: Refusal) -> Error {
         let registry = call.reference.registry();
         self.note_rate_limit(registry, &refusal.failure.headers);
-        let is_foreign = refusal.is_foreign;
-        let kind = match refusal.failure.into_kind() {
+        let Refusal { failure, is_foreign, server } = refusal;
+        let kind = match failure.into_kind() {
             // A presigned address that ran out while we queued: the next try gets a new one.
             ErrorKind::Denied { message }
                 if is_foreign && message.to_ascii_lowercase().contains("expired") =>
@@ -171,7 +171,7 @@ impl Core {
         if let ErrorKind::TooManyRequests { retry_after, .. } = &kind {
             self.pacer.slow_down(registry, call.action, *retry_after);
         }
-        call.error(kind)
+        Error::answered(call.reference, server, kind)
     }
 
     /// One round trip, or one for each redirect.
@@ -207,7 +207,9 @@ impl Core {
                 return Err(call.error(ErrorKind::Protocol(message)));
             }
             let failure = Failure::read(response).await;
-            return Ok(Err(Refusal { failure, is_foreign: !own }));
+            let server = if own { self.routes.mirror(call.reference.registry()) } else { None };
+            let server = server.or_else(|| (!own).then(|| format!("{} (redirected)", Server::at(&url))));
+            return Ok(Err(Refusal { failure, is_foreign: !own, server }));
         }
         Err(call.error(ErrorKind::Protocol(format!("more than {} redirects", limits::REDIRECTS))))
     }
@@ -229,6 +231,8 @@ impl Core {
 struct Refusal {
     failure: Failure,
     is_foreign: bool,
+    /// Who it came from, where that is not the registry under its own name.
+    server: Option<String>,
 }
 
 impl Refusal {

@@ -46,7 +46,7 @@ impl Tally {
             Placed::Skipped => &mut self.skipped,
         };
         *count += 1;
-        *bytes += size;
+        *bytes = bytes.saturating_add(size);
         self
     }
 }

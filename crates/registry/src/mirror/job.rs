@@ -168,7 +168,8 @@ impl Plan {
                 content.blobs.iter().map(move |blob| (registry, blob.digest, blob.size))
             })
         });
-        blobs.filter(|(registry, digest, _)| seen.insert((*registry, *digest))).map(|(_, _, size)| size).sum()
+        let blobs = blobs.filter(|(registry, digest, _)| seen.insert((*registry, *digest)));
+        total(blobs.map(|(_, _, size)| size))
     }
 
     /// Bytes of all blobs that are to be copied, each counted once per destination repository: what has to be fetched where
@@ -181,13 +182,19 @@ impl Plan {
                 content.blobs.iter().map(move |blob| (target, blob.digest, blob.size))
             })
         });
-        blobs.filter(|(target, digest, _)| seen.insert((*target, *digest))).map(|(_, _, size)| size).sum()
+        let blobs = blobs.filter(|(target, digest, _)| seen.insert((*target, *digest)));
+        total(blobs.map(|(_, _, size)| size))
     }
 
     /// Whether nothing is to be done.
     pub fn is_up_to_date(&self) -> bool {
         self.images.iter().all(|planned| matches!(planned.action, Action::UpToDate { .. }))
     }
+}
+
+/// The sum of sizes that servers name: whatever they are, it does not overflow.
+pub(super) fn total(sizes: impl Iterator<Item = u64>) -> u64 {
+    sizes.fold(0, u64::saturating_add)
 }
 
 #[cfg(test)]

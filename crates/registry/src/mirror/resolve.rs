@@ -3,7 +3,7 @@
 use futures_util::future::{BoxFuture, FutureExt as _};
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
-use super::job::{Content, Tree};
+use super::job::{Content, Tree, total};
 use super::{Job, Mirror, Platforms};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind};
@@ -84,7 +84,7 @@ impl Mirror {
         blobs.sort_by_key(|blob| std::cmp::Reverse(blob.size));
         Ok(Content {
             digest: tree.top.digest(),
-            bytes: blobs.iter().map(|blob| blob.size).sum(),
+            bytes: total(blobs.iter().map(|blob| blob.size)),
             blobs,
             manifests_present: root.present,
             config,

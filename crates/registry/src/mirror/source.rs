@@ -210,7 +210,8 @@ impl Reader {
             // The server knows no ranges and begins anew.
             _ => self.offset,
         };
-        let announced = response.content_length().map(|length| length + self.offset - self.to_skip);
+        let announced = response.content_length();
+        let announced = announced.map(|length| whole_length(length, self.offset, self.to_skip));
         if let Some(actual) = announced.filter(|actual| *actual != blob.size) {
             return Err(self.error(ErrorKind::SizeMismatch { expected: blob.size, actual }));
         }
@@ -299,10 +300,49 @@ fn is_enough(bytes: u64, offset: u64, blob: &Descriptor) -> bool {
     bytes >= Timeouts::MIN_BYTES || offset + bytes >= blob.size
 }
 
-/// Whether `Content-Range: bytes 5-9/10` begins where we left off.
+/// Whether the part begins where we left off.
 fn starts_at(response: &Response, offset: u64) -> bool {
-    let range =
-        response::header(response.headers(), "content-range").and_then(|range| range.strip_prefix("bytes "));
-    range.and_then(|range| range.split('-').next()).and_then(|start| start.trim().parse().ok())
-        == Some(offset)
+    response::header(response.headers(), "content-range").and_then(range_start) == Some(offset)
+}
+
+/// The first byte of `Content-Range: bytes 5-9/10`.
+fn range_start(text: &str) -> Option<u64> {
+    text.strip_prefix("bytes ")?.split('-').next()?.trim().parse().ok()
+}
+
+/// The length of the whole blob, by the length of a reply that begins so far from its start.
+fn whole_length(length: u64, offset: u64, to_skip: u64) -> u64 {
+    length.saturating_add(offset).saturating_sub(to_skip)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_is_known_by_its_first_byte() {
+        assert_eq!(range_start("bytes 5-9/10"), Some(5));
+        assert_eq!(range_start("bytes 18446744073709551615-9/*"), Some(u64::MAX));
+        for text in
+            ["", "bytes", "bytes -5", "items 5-9/10", "bytes x-9/10", "bytes 18446744073709551616-9/10"]
+        {
+            assert_eq!(range_start(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_length_that_cannot_be_is_another_length() {
+        assert_eq!(whole_length(5, 5, 0), 10);
+        assert_eq!(whole_length(10, 5, 5), 10);
+        assert_eq!(whole_length(u64::MAX - 2, 5, 0), u64::MAX);
+    }
+
+    #[test]
+    fn fuzz_any_content_range_begins_somewhere_or_nowhere() {
+        crate::fuzz::each("ranges", |input| {
+            let Some(start) = std::str::from_utf8(input).ok().and_then(range_start) else { return false };
+            assert!(whole_length(u64::MAX, start, start) >= u64::MAX - start);
+            true
+        });
+    }
 }

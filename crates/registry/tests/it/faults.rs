@@ -138,16 +138,16 @@ fn client_for(fakes: [&Fake; 2]) -> registry::Client {
     impl registry::Credentials for Known {
         fn get<'a>(
             &'a self,
-            registry: &'a str,
+            server: &'a registry::Server,
             stale: Option<&'a registry::Credential>,
         ) -> registry::BoxFuture<'a, Result<Option<registry::Credential>, registry::BoxError>> {
-            let known = self.0.iter().find(|(host, _)| host == registry).map(|(_, known)| known);
+            let known = self.0.iter().find(|(host, _)| host == server.host()).map(|(_, known)| known);
             match (known, stale) {
                 (Some(known), Some(_)) => known.current.lock().unwrap().push('+'),
                 (Some(_), None) => {}
                 (None, _) => return Box::pin(async { Ok(None) }),
             }
-            known.unwrap().get(registry, stale)
+            known.unwrap().get(server, stale)
         }
     }
     let known = fakes.into_iter().map(|fake| (fake.host(), Passwords::new("p"))).collect();

@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use registry::mirror::{Copied, Job, Mirror, Plan};
 use registry::{
-    BoxError, BoxFuture, Builder, Client, Credential, Credentials, Error, Reference, RetryPolicy, Timeouts,
+    BoxError, BoxFuture, Builder, Client, Credential, Credentials, Error, Reference, RetryPolicy, Server,
+    Timeouts,
 };
 
 pub use fake::{Auth, Fake, Quirks};
@@ -75,7 +76,7 @@ impl Passwords {
 impl Credentials for Passwords {
     fn get<'a>(
         &'a self,
-        _registry: &'a str,
+        _server: &'a Server,
         _stale: Option<&'a Credential>,
     ) -> BoxFuture<'a, Result<Option<Credential>, BoxError>> {
         self.asked.fetch_add(1, Ordering::SeqCst);

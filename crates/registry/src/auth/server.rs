@@ -1,0 +1,121 @@
+//! Whom a credential is for.
+
+use std::fmt;
+
+use url::Url;
+
+use crate::client::location;
+
+/// Docker Hub's token service. It has a host of its own, and knows Docker Hub's logins alone.
+const DOCKER_HUB_TOKENS: &str = "auth.docker.io";
+
+/// The names of Docker Hub's registry.
+const DOCKER_HUB: [&str; 3] = ["docker.io", "index.docker.io", "registry-1.docker.io"];
+
+/// The address that a request really goes to: what `[upstream]` says, not the image's name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Server {
+    host: String,
+    is_exposed: bool,
+}
+
+impl Server {
+    /// The server of an address; none without a host.
+    pub fn of(address: &str) -> Option<Self> {
+        let url = Url::parse(address).ok()?;
+        url.host_str()?;
+        Some(Self::at(&url))
+    }
+
+    pub(crate) fn at(url: &Url) -> Self {
+        let host = url.host_str().unwrap_or_default();
+        let host = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
+        Self { host, is_exposed: url.scheme() == "http" && !location::is_loopback(url) }
+    }
+
+    /// The host, with its port where that is not the scheme's own.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// Whether everybody on the way reads along: plain http to another machine. Only a credential that was stored for exactly
+    /// this address may go there.
+    pub fn is_exposed(&self) -> bool {
+        self.is_exposed
+    }
+
+    /// Whether this is Docker Hub, under one of its names.
+    pub fn is_docker_hub(&self) -> bool {
+        DOCKER_HUB.contains(&self.host.as_str()) && !self.is_exposed
+    }
+}
+
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.host)
+    }
+}
+
+/// Whose credential a token service is shown.
+///
+/// A registry names its token service, and over an encrypted connection that word counts: it gets the registry's credential,
+/// which the registry could ask for itself. Where anybody on the way may have written the word, only the registry's own address
+/// is shown its credential; and Docker Hub's token service knows no other login than Docker Hub's: a mirror that hands its
+/// challenge through is asked without one.
+pub(super) fn is_shown_to(registry: &Url, realm: &Url) -> bool {
+    let server = Server::at(registry);
+    let is_better = registry.host() == realm.host() && realm.scheme() == "https";
+    if location::same_origin(registry, realm) || is_better {
+        return true;
+    }
+    if realm.host_str() == Some(DOCKER_HUB_TOKENS) {
+        return server.is_docker_hub() && realm.scheme() == "https";
+    }
+    let is_local = location::is_loopback(registry) && location::is_loopback(realm);
+    !server.is_exposed && (realm.scheme() == "https" || is_local)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_its_host_and_port_and_exposed_by_plain_http() {
+        for (address, host, is_exposed) in [
+            ("https://mirror.corp/hub", "mirror.corp", false),
+            ("https://mirror.corp:443/hub", "mirror.corp", false),
+            ("https://mirror.corp:8443", "mirror.corp:8443", false),
+            ("http://mirror.corp", "mirror.corp", true),
+            ("http://mirror.corp:80", "mirror.corp", true),
+            ("http://10.1.2.3:5000", "10.1.2.3:5000", true),
+            ("http://127.0.0.1:5000", "127.0.0.1:5000", false),
+            ("http://[::1]:5000", "[::1]:5000", false),
+        ] {
+            let server = Server::of(address).unwrap();
+            assert_eq!((server.host(), server.is_exposed()), (host, is_exposed), "{address}");
+        }
+        assert_eq!(Server::of("mirror.corp"), None);
+    }
+
+    #[test]
+    fn a_token_service_is_shown_what_its_registry_is_shown() {
+        for (registry, realm, is_shown) in [
+            ("https://registry-1.docker.io", "https://auth.docker.io/token", true),
+            ("https://registry.gitlab.example", "https://gitlab.example/jwt/auth", true),
+            ("https://harbor.corp", "https://harbor.corp/service/token", true),
+            ("http://harbor.corp", "http://harbor.corp/service/token", true),
+            ("http://harbor.corp", "https://harbor.corp/service/token", true),
+            ("http://127.0.0.1:5000", "http://127.0.0.1:5001/token", true),
+            // A mirror that hands Docker Hub's challenge through.
+            ("https://mirror.corp", "https://auth.docker.io/token", false),
+            ("http://registry-1.docker.io", "https://auth.docker.io/token", false),
+            // Anybody may have written this realm.
+            ("http://harbor.corp", "https://elsewhere.example/token", false),
+            ("http://harbor.corp", "http://harbor.corp:81/token", false),
+            ("http://127.0.0.1:5000", "http://harbor.corp/token", false),
+        ] {
+            let url = |text: &str| text.parse::<Url>().unwrap();
+            assert_eq!(is_shown_to(&url(registry), &url(realm)), is_shown, "{registry} {realm}");
+        }
+    }
+}
