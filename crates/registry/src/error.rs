@@ -162,11 +162,37 @@ pub enum ErrorKind {
         /// Why we do not go there.
         reason: &'static str,
     },
+    /// The index that is wanted names an attestation that the source does not have, and cannot be had without it.
+    #[error("attestation {digest}, which the index names, is not at the source")]
+    AttestationGone {
+        /// The attestation.
+        digest: Digest,
+    },
+    /// The registry's blobs lie at a host by plain http that the user did not allow.
+    #[error("the registry sends its blobs from http://{host}, which is not encrypted")]
+    PlainBlobs {
+        /// The host, with its port where it has one.
+        host: String,
+    },
     /// The target takes no blob of zero bytes (Amazon ECR).
     #[error("blob {digest} is empty, and Amazon ECR takes no empty blob")]
     EmptyBlob {
         /// The blob.
         digest: Digest,
+    },
+    /// There is no connection to be had: it is told at once, or, where a server may be about to start, after a moment.
+    #[error("no connection{}", why.text())]
+    NoConnection {
+        /// Why.
+        why: NoConnection,
+        /// What failed, where that is not all that is known.
+        source: Option<Arc<dyn std::error::Error + Send + Sync>>,
+    },
+    /// A web page in the place of a registry's answer: a proxy's, or that of a server that is no registry.
+    #[error("a web page answers (HTTP {status}), not a registry")]
+    Page {
+        /// The HTTP status.
+        status: u16,
     },
     /// The network failed.
     #[error("no connection")]
@@ -202,6 +228,43 @@ pub enum ErrorKind {
         /// What failed.
         source: Arc<dyn std::error::Error + Send + Sync>,
     },
+}
+
+/// Why a server cannot be spoken with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NoConnection {
+    /// Nobody here vouches for the server's certificate.
+    UnknownCa,
+    /// The certificate is for other names.
+    WrongName,
+    /// The certificate has ended, or has not begun.
+    NotValidNow,
+    /// The server wants a certificate of ours, or another one.
+    ClientCertificate,
+    /// The server speaks plain http.
+    PlainHttp,
+    /// Both sides speak TLS and find no common way.
+    Tls,
+    /// No name server knows the name.
+    UnknownName,
+    /// Nothing listens there.
+    Refused,
+    /// The proxy wants a login, or another one.
+    ProxyLogin,
+    /// The proxy does not let us through.
+    ProxyRefuses,
+}
+
+impl NoConnection {
+    fn text(self) -> &'static str {
+        match self {
+            Self::ProxyLogin => ": the proxy wants a login (HTTP 407)",
+            Self::ProxyRefuses => ": the proxy does not let us through",
+            Self::PlainHttp => ": the server speaks plain http",
+            _ => "",
+        }
+    }
 }
 
 fn said(message: &str) -> String {
@@ -275,9 +338,17 @@ impl Error {
             // A corrupted transfer is repaired by another one; bytes that are wrong at their source fail each time.
             | ErrorKind::DigestMismatch { .. }
             | ErrorKind::SizeMismatch { .. } => true,
-            ErrorKind::Network { source } => !is_certificate_problem(source.as_ref()),
+            ErrorKind::Network { .. } => true,
+            ErrorKind::NoConnection { .. } => self.is_brief(),
             _ => false,
         }
+    }
+
+    /// Whether it is worth a moment and no more: a server that nobody has heard of yet is more likely to be named wrongly than to
+    /// be about to start.
+    pub(crate) fn is_brief(&self) -> bool {
+        use NoConnection::{Refused, UnknownName};
+        matches!(self.kind(), ErrorKind::NoConnection { why: Refused | UnknownName, .. })
     }
 
     /// Whether the registry is out of reach, or does not work at the moment: neither its answer nor a refusal came.
@@ -286,7 +357,8 @@ impl Error {
             ErrorKind::Unavailable { .. } | ErrorKind::Stalled { .. } | ErrorKind::TooManyRequests { .. } => {
                 true
             }
-            ErrorKind::Network { source } => !is_certificate_problem(source.as_ref()),
+            ErrorKind::Network { .. } => true,
+            ErrorKind::NoConnection { .. } => self.is_brief(),
             _ => false,
         }
     }
@@ -305,23 +377,6 @@ impl Error {
             _ => None,
         }
     }
-}
-
-/// A certificate that is wrong now is wrong in a second.
-fn is_certificate_problem(error: &(dyn std::error::Error + 'static)) -> bool {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        if error.is::<rustls::Error>() {
-            return true;
-        }
-        if let Some(inner) = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref)
-            && inner.is::<rustls::Error>()
-        {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
 }
 
 impl fmt::Display for Error {

@@ -23,7 +23,7 @@ mod reference;
 pub use auth::{Anonymous, Credential, Credentials, Server};
 pub use client::{Builder, Client, Quotas, RateLimit, RetryPolicy, RetryWatcher, Timeouts};
 pub use digest::{Digest, DigestError};
-pub use error::{BoxError, Error, ErrorKind};
+pub use error::{BoxError, Error, ErrorKind, NoConnection};
 pub use futures_util::future::BoxFuture;
 pub use manifest::{
     ACCEPTED, Descriptor, Image, Index, Kind, Manifest, ManifestError, SOURCE_DIGEST_ANNOTATION,

@@ -13,6 +13,7 @@ use url::Url;
 use super::challenge::Challenge;
 use super::server::is_shown_to;
 use super::{Credential, Credentials, Scope, Server, token};
+use crate::client::contact::Contacts;
 use crate::client::guard::Guard;
 use crate::client::location;
 use crate::client::response::{self, Failure};
@@ -25,6 +26,7 @@ pub(crate) struct Broker {
     /// A token service that does not answer for this long is taken for dead.
     timeout: Duration,
     guard: Arc<Guard>,
+    contacts: Arc<Contacts>,
     registries: Mutex<HashMap<String, Arc<Registry>>>,
 }
 
@@ -94,8 +96,13 @@ impl Held {
 }
 
 impl Broker {
-    pub(crate) fn new(credentials: Arc<dyn Credentials>, timeout: Duration, guard: Arc<Guard>) -> Self {
-        Self { credentials, timeout, guard, registries: Mutex::default() }
+    pub(crate) fn new(
+        credentials: Arc<dyn Credentials>,
+        timeout: Duration,
+        guard: Arc<Guard>,
+        contacts: Arc<Contacts>,
+    ) -> Self {
+        Self { credentials, timeout, guard, contacts, registries: Mutex::default() }
     }
 
     /// Waits until it is known how `registry` wants to be spoken to, or returns the right to be the one who finds out.
@@ -229,7 +236,7 @@ impl Broker {
         let mut credential = if is_shown { self.credential(registry, false).await? } else { None };
         for last in [false, true] {
             let request = |realm: &Url| token::request(http, realm, service, scopes, credential.as_ref());
-            match request_token(realm, request, self.timeout).await {
+            match request_token(realm, request, self.timeout, &self.contacts).await {
                 Ok(token) => return Ok(token),
                 Err(ErrorKind::Unauthorized { .. } | ErrorKind::Denied { .. })
                     if !last && credential.is_some() =>
@@ -316,12 +323,14 @@ async fn request_token(
     realm: &Url,
     request: impl Fn(&Url) -> reqwest::RequestBuilder,
     after: Duration,
+    contacts: &Contacts,
 ) -> Result<token::Token, ErrorKind> {
     let stalled = |_| ErrorKind::Stalled { what: "the token service", after };
     let exchange = async {
         let mut realm = realm.clone();
         for _ in 0..=limits::REDIRECTS {
-            let reply = request(&realm).send().await.map_err(response::network)?;
+            let reply = request(&realm).send().await.map_err(|error| contacts.failure(&realm, error))?;
+            contacts.answered(&realm);
             let status = reply.status();
             if status.is_redirection() {
                 realm = next_realm(&realm, reply.headers())?;

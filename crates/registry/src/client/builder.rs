@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use reqwest::dns::Resolve;
 
+use super::contact::Contacts;
 use super::guard::{Guard, Guarded, System};
 use super::pace::Pacer;
 use super::route::Routes;
@@ -19,6 +20,8 @@ pub struct Builder {
     http: Option<reqwest::ClientBuilder>,
     credentials: Option<Arc<dyn Credentials>>,
     routes: Vec<(String, String)>,
+    counting: Vec<String>,
+    blob_hosts: Vec<(String, String)>,
     quotas: HashMap<String, Quotas>,
     retry: RetryPolicy,
     timeouts: Timeouts,
@@ -54,6 +57,18 @@ impl Builder {
         self
     }
 
+    /// Believes what `registry`, a mirror of Docker Hub, says of the pulls that are left.
+    pub fn counts_pulls(mut self, registry: &str) -> Self {
+        self.counting.push(registry.to_owned());
+        self
+    }
+
+    /// Takes blobs of `registry` from `host` (with its port where it has one) by plain http too: an object store in the same network.
+    pub fn blob_host(mut self, registry: &str, host: &str) -> Self {
+        self.blob_hosts.push((registry.to_owned(), host.to_ascii_lowercase()));
+        self
+    }
+
     /// How often and how patiently is tried.
     pub fn retry(mut self, retry: RetryPolicy) -> Self {
         self.retry = retry;
@@ -82,6 +97,8 @@ impl Builder {
         for (registry, url) in &self.routes {
             routes.insert(registry, url).map_err(|kind| Error::new(registry, registry, kind))?;
         }
+        routes.counting(self.counting);
+        routes.blob_hosts(self.blob_hosts);
         let guard = Guard::new(self.lookup.unwrap_or_else(|| Arc::new(System)));
         let http = self
             .http
@@ -91,11 +108,13 @@ impl Builder {
             .http1_only()
             .connect_timeout(self.timeouts.connect);
         let credentials = self.credentials.unwrap_or_else(|| Arc::new(Anonymous));
+        let contacts = Arc::new(Contacts::default());
         let core = Core {
             http: finish(http)?,
             routes,
-            auth: Broker::new(credentials, self.timeouts.reply, Arc::clone(&guard)),
+            auth: Broker::new(credentials, self.timeouts.reply, Arc::clone(&guard), Arc::clone(&contacts)),
             guard,
+            contacts,
             pacer: Pacer::new(self.quotas),
             timeouts: self.timeouts,
             rate_limits: Mutex::default(),

@@ -23,6 +23,60 @@ pub(crate) fn resolve(asked: &Url, text: &str) -> Result<Url, ErrorKind> {
     Ok(url)
 }
 
+/// Where a registry's blobs may be had by plain http.
+#[derive(Debug, Default)]
+pub(crate) struct Plain<'a> {
+    /// The user named the registry by plain http: its object store beside it is no less safe.
+    pub(crate) is_plain: bool,
+    /// Hosts that the user named, each with its port where it has one.
+    pub(crate) hosts: Vec<&'a str>,
+}
+
+impl Plain<'_> {
+    pub(crate) fn names(&self, url: &Url) -> bool {
+        self.hosts.iter().any(|host| *host == url.authority() || Some(*host) == url.host_str())
+    }
+
+    /// Whether blobs may come from `url`. Digests tell whether they are the right ones, and nobody there learns who we are; but no
+    /// registry sends us to this machine or to where clouds keep their machines' credentials.
+    fn allows(&self, url: &Url) -> bool {
+        let is_sound = url.scheme() == "http" && url.username().is_empty() && url.password().is_none();
+        is_sound && (self.names(url) || (self.is_plain && !is_never_reached(url)))
+    }
+}
+
+/// [`resolve`] for the bytes of a blob. An object store that is refused is named, so that the user can allow it.
+pub(crate) fn resolve_blob(asked: &Url, text: &str, plain: &Plain<'_>) -> Result<Url, ErrorKind> {
+    resolve(asked, text).or_else(|refused| match asked.join(text) {
+        Ok(url) if text.len() <= limits::HEADER && plain.allows(&url) => Ok(url),
+        Ok(url) if url.scheme() == "http" && !is_never_reached(&url) => {
+            Err(ErrorKind::PlainBlobs { host: url.authority().to_owned() })
+        }
+        _ => Err(refused),
+    })
+}
+
+/// This machine, link-local addresses, and those of nobody.
+fn is_never_reached(url: &Url) -> bool {
+    let address: Option<IpAddr> = match url.host() {
+        Some(Host::Ipv4(address)) => Some(address.into()),
+        Some(Host::Ipv6(address)) => Some(address.to_canonical()),
+        Some(Host::Domain(_)) | None => None,
+    };
+    let is_special = match address {
+        Some(IpAddr::V4(address)) => {
+            address.is_link_local()
+                || address.is_unspecified()
+                || address.is_multicast()
+                || address.is_broadcast()
+        }
+        // AWS keeps its machines' credentials at a unique local address as well.
+        Some(IpAddr::V6(address)) => !matches!(address.octets(), [0x20..=0x3f, ..]),
+        None => false,
+    };
+    is_special || is_loopback(url)
+}
+
 /// A token service's address: absolute, and as safe as any other.
 pub(crate) fn realm(origin: &Url, text: &str) -> Result<Url, ErrorKind> {
     let refused = |reason| ErrorKind::UnsafeLocation { url: shown(text), reason };
@@ -199,6 +253,40 @@ mod tests {
         assert!(goes("https://10.0.0.1:5000/", "https://10.0.0.1/other"));
         assert!(goes("http://127.0.0.1:5000/", "http://localhost:5001/other"));
         assert!(goes("https://registry.example/", "https://8.8.8.8/"));
+    }
+
+    #[test]
+    fn an_object_store_beside_a_registry_by_http_may_speak_http_too() {
+        let from: Url = "http://harbor.corp/v2/a/blobs/x".parse().unwrap();
+        let goes = |to: &str, is_plain, hosts: &[&str]| {
+            resolve_blob(&from, to, &Plain { is_plain, hosts: hosts.to_vec() })
+        };
+        for to in ["http://minio.corp:9000/b?sig=1", "http://10.0.0.5:9000/b"] {
+            assert!(goes(to, true, &[]).is_ok(), "{to}");
+            let Err(ErrorKind::PlainBlobs { host }) = goes(to, false, &[]) else { panic!("{to}") };
+            assert!(to.contains(&host) && !host.contains('/'), "{host}");
+            assert!(goes(to, false, &[&host]).is_ok(), "{to}");
+            assert!(goes(to, false, &[host.split(':').next().unwrap()]).is_ok(), "{to}");
+            assert!(goes(to, false, &["other.corp:9000"]).is_err(), "{to}");
+        }
+        for to in [
+            "http://169.254.169.254/latest",
+            "http://127.0.0.1/x",
+            "http://localhost/x",
+            "http://[::1]/x",
+            "http://[fd00:ec2::254]/latest",
+            "http://[::ffff:169.254.169.254]/x",
+            "http://0.0.0.0/x",
+            "http://u:p@minio.corp/x",
+            "file:///etc/passwd",
+        ] {
+            assert!(goes(to, true, &[]).is_err(), "{to}");
+        }
+        // From https, plain http is a step down that the user has to allow.
+        let from: Url = "https://harbor.corp/v2/".parse().unwrap();
+        let to = "http://minio.corp:9000/b";
+        assert!(matches!(resolve_blob(&from, to, &Plain::default()), Err(ErrorKind::PlainBlobs { .. })));
+        assert!(resolve_blob(&from, to, &Plain { is_plain: false, hosts: vec!["minio.corp:9000"] }).is_ok());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use url::Url;
 use super::pace::Action;
 use super::response::{self, read_bounded};
 use super::transport::{Call, Payload};
-use super::{Client, location, retry};
+use super::{Client, Quotas, encoding, location, retry};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind};
 use crate::limits;
@@ -22,11 +22,45 @@ impl Client {
     /// # Errors
     /// When the registry cannot be reached, or refuses. A refused HEAD has no body that says why, so a GET is asked for it.
     pub async fn head(&self, reference: &Reference) -> Result<Option<Descriptor>, Error> {
-        let result = self.retry(|| self.read_manifest(reference, Method::HEAD)).await;
+        self.head_for(reference, false).await
+    }
+
+    /// [`Client::head`] at a source: one that says by HEAD that there is nothing may have it for a GET
+    /// ([Nexus, diun#1614](https://github.com/crazy-max/diun/issues/1614)). So before that is believed it is asked once more.
+    ///
+    /// # Errors
+    /// As [`Client::head`].
+    pub async fn find(&self, reference: &Reference) -> Result<Option<Descriptor>, Error> {
+        match self.head(reference).await? {
+            Some(found) => Ok(Some(found)),
+            None => self.explain(reference, false).await,
+        }
+    }
+
+    /// [`Client::head`] at a target, where it is advice: the push decides. Quay and GitLab refuse whoever looks for a repository that
+    /// is not there yet and may be pushed to ([helm#31567](https://github.com/helm/helm/issues/31567),
+    /// [skopeo#2484](https://github.com/containers/skopeo/issues/2484)); asked with the rights of a push, they say more. ECR, whose
+    /// repositories exist before, means what it says.
+    ///
+    /// # Errors
+    /// When the registry cannot be reached, or refuses otherwise than for want of rights.
+    pub async fn look_up(&self, reference: &Reference) -> Result<Option<Descriptor>, Error> {
+        let is_advice = self.quotas(reference.registry()) == Quotas::Unknown;
+        match self.head(reference).await {
+            Err(error) if is_advice && is_refusal(&error) => match self.head_for(reference, true).await {
+                Err(error) if is_refusal(&error) => Ok(None),
+                other => other,
+            },
+            other => other,
+        }
+    }
+
+    async fn head_for(&self, reference: &Reference, push: bool) -> Result<Option<Descriptor>, Error> {
+        let result = self.retry(|| self.read_manifest(reference, Method::HEAD, push)).await;
         let response = match result {
             Ok(response) => response,
             Err(error) if is_absent(&error) => return Ok(None),
-            Err(error) if deserves_explanation(&error) => return self.explain(reference).await,
+            Err(error) if deserves_explanation(&error) => return self.explain(reference, push).await,
             Err(error) => return Err(error),
         };
         match described(reference, &response)? {
@@ -42,7 +76,7 @@ impl Client {
     /// When the registry cannot be reached or refuses, or sends something else than it announces.
     pub async fn manifest(&self, reference: &Reference) -> Result<Option<Manifest>, Error> {
         let result = self.retry(|| async {
-            let response = self.read_manifest(reference, Method::GET).await?;
+            let response = self.read_manifest(reference, Method::GET, false).await?;
             self.read_verified(reference, response).await
         });
         absent_as_none(result.await)
@@ -66,7 +100,7 @@ impl Client {
         let result = retry::retry(&self.retry, self.watcher.as_ref(), is_transient, put).await;
         match result {
             Err(error) if matches!(error.kind(), ErrorKind::TagImmutable { .. }) => {
-                let there = self.head(reference).await?;
+                let there = self.look_up(reference).await?;
                 let same = there.is_some_and(|there| there.digest == manifest.digest());
                 if same { Ok(()) } else { Err(error) }
             }
@@ -166,13 +200,23 @@ impl Client {
         let tag =
             reference.with_tag(&format!("sha256-{}", digest.hex())).map_err(|error| malformed(&error))?;
         let Some(manifest) = self.manifest(&tag).await? else { return Ok(Vec::new()) };
+        // Some registries read this tag as the digest that it is made of, and give the image itself.
+        if manifest.digest() == digest {
+            return Ok(Vec::new());
+        }
         let index = manifest.index().map_err(|error| Error::of(&tag, ErrorKind::Manifest(error)))?;
         Ok(index.manifests)
     }
 
-    async fn read_manifest(&self, reference: &Reference, method: Method) -> Result<Response, Error> {
+    async fn read_manifest(
+        &self,
+        reference: &Reference,
+        method: Method,
+        push: bool,
+    ) -> Result<Response, Error> {
         let url = self.url(reference, &format!("manifests/{}", reference.identifier()))?;
         let mut call = Call::read(reference, Action::ManifestRead, method, url);
+        call.push = push;
         call.headers.insert(ACCEPT, HeaderValue::from_static(ACCEPTED));
         self.core.send(call).await
     }
@@ -180,12 +224,21 @@ impl Client {
     async fn read_verified(&self, reference: &Reference, response: Response) -> Result<Manifest, Error> {
         let announced = response::content_digest(response.headers());
         let media_type = response::content_type(response.headers());
+        let headers = response.headers().clone();
+        let status = response.status().as_u16();
         let after = self.core.timeouts.reply;
         let reading = read_bounded(response, "the manifest", limits::MANIFEST);
         let body = match tokio::time::timeout(after, reading).await {
             Ok(body) => body.map_err(|kind| Error::of(reference, kind))?,
             Err(_) => return Err(Error::of(reference, ErrorKind::Stalled { what: "the manifest", after })),
         };
+        let expected = reference.digest().or(announced);
+        let body = encoding::decoded(&headers, body, limits::MANIFEST, |body| {
+            expected.map_or_else(|| encoding::is_json(body), |expected| Digest::of(body) == expected)
+        });
+        if response::is_page(&headers, &body) {
+            return Err(Error::of(reference, ErrorKind::Page { status }));
+        }
         let manifest = Manifest::received(&media_type, body);
         match reference.digest().or(announced).filter(|expected| *expected != manifest.digest()) {
             None => Ok(manifest),
@@ -216,9 +269,9 @@ impl Client {
     }
 
     /// What a refused HEAD would have said with a body. A registry that knows GET alone answers here.
-    async fn explain(&self, reference: &Reference) -> Result<Option<Descriptor>, Error> {
+    async fn explain(&self, reference: &Reference, push: bool) -> Result<Option<Descriptor>, Error> {
         let result = self.retry(|| async {
-            let response = self.read_manifest(reference, Method::GET).await?;
+            let response = self.read_manifest(reference, Method::GET, push).await?;
             match described(reference, &response)? {
                 Some(descriptor) => Ok(descriptor),
                 None => Ok(self.read_verified(reference, response).await?.descriptor()),
@@ -263,6 +316,10 @@ pub(super) fn is_absent(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::NotFound { .. } | ErrorKind::NameUnknown { .. })
 }
 
+pub(super) fn is_refusal(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Unauthorized { .. } | ErrorKind::Denied { .. })
+}
+
 fn absent_as_none<T>(result: Result<T, Error>) -> Result<Option<T>, Error> {
     match result {
         Ok(value) => Ok(Some(value)),
@@ -275,7 +332,7 @@ fn absent_as_none<T>(result: Result<T, Error>) -> Result<Option<T>, Error> {
 fn deserves_explanation(error: &Error) -> bool {
     match error.kind() {
         ErrorKind::Denied { message } => message.is_empty(),
-        ErrorKind::Refused { status, message, .. } => message.is_empty() || *status == 405,
+        ErrorKind::Refused { status, message, .. } => message.is_empty() || matches!(status, 405 | 501),
         _ => false,
     }
 }
@@ -283,7 +340,7 @@ fn deserves_explanation(error: &Error) -> bool {
 fn knows_no_referrers(error: &Error) -> bool {
     match error.kind() {
         ErrorKind::NotFound { .. } | ErrorKind::NameUnknown { .. } => true,
-        ErrorKind::Refused { status, .. } => matches!(status, 400 | 405 | 406),
+        ErrorKind::Refused { status, .. } => matches!(status, 400 | 405 | 406 | 501),
         _ => false,
     }
 }

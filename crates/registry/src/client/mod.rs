@@ -2,6 +2,8 @@
 
 mod blobs;
 mod builder;
+pub(crate) mod contact;
+pub(crate) mod encoding;
 pub(crate) mod guard;
 pub(crate) mod location;
 mod manifests;
@@ -77,6 +79,7 @@ pub(crate) struct Core {
     routes: route::Routes,
     auth: Broker,
     guard: Arc<guard::Guard>,
+    contacts: Arc<contact::Contacts>,
     pacer: pace::Pacer,
     timeouts: Timeouts,
     rate_limits: Mutex<HashMap<String, RateLimit>>,
@@ -99,7 +102,9 @@ impl Client {
         Self { retry, ..self.clone() }
     }
 
-    /// The pulls that `registry` still allows, as the last reply about a manifest showed them; none where it does not count.
+    /// The pulls that `registry` still allows, as its last reply about a manifest showed them; none where it does not count. Believed
+    /// of Docker Hub and of mirrors that are known to count ([`Builder::counts_pulls`]): other servers use the same headers for
+    /// limits of their own.
     pub fn rate_limit(&self, registry: &str) -> Option<RateLimit> {
         self.core.rate_limits.lock().ok()?.get(registry).copied()
     }

@@ -1,16 +1,15 @@
 //! Reading replies: bounded bodies, and errors that say what a registry meant.
 
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use http::header::RETRY_AFTER;
+use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, StatusCode};
 use reqwest::Response;
 use serde::Deserialize;
 
-use super::guard::Refused;
+pub(crate) use super::contact::network;
 use crate::digest::excerpt;
-use crate::error::ErrorKind;
+use crate::error::{ErrorKind, NoConnection};
 use crate::limits;
 
 /// An error reply, read.
@@ -20,6 +19,8 @@ pub(crate) struct Failure {
     pub(crate) headers: HeaderMap,
     code: String,
     message: String,
+    /// A page of HTML, which no registry sends.
+    is_page: bool,
 }
 
 impl Failure {
@@ -30,7 +31,8 @@ impl Failure {
         let reading = read_prefix(response, limits::ERROR_BODY);
         let body = tokio::time::timeout(Duration::from_secs(10), reading).await.unwrap_or_default();
         let (code, message) = read_error(&body);
-        Self { status, headers, code, message }
+        let is_page = is_page(&headers, &body);
+        Self { status, headers, code, message, is_page }
     }
 
     /// ECR's refusal of a token that is older than 12 hours is a 403, not a 401
@@ -42,9 +44,11 @@ impl Failure {
     pub(crate) fn into_kind(self) -> ErrorKind {
         let retry_after = self.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()).and_then(wait);
         let status = self.status.as_u16();
-        let Self { code, message, .. } = self;
+        let is_challenge = status == 401 && self.headers.contains_key(WWW_AUTHENTICATE);
+        let Self { code, message, is_page, .. } = self;
         let lower = message.to_ascii_lowercase();
         match (status, code.as_str()) {
+            (407, _) => ErrorKind::NoConnection { why: NoConnection::ProxyLogin, source: None },
             (429, _) | (400, "ThrottlingException" | "TOOMANYREQUESTS" | "RequestLimitExceeded") => {
                 ErrorKind::TooManyRequests { retry_after, message }
             }
@@ -53,6 +57,8 @@ impl Failure {
             (408 | 425 | 500 | 502..=504 | 506..=599, _) => {
                 ErrorKind::Unavailable { status, retry_after, message }
             }
+            // Registries have a page for a path that they do not know, and for nothing else.
+            (400..500, _) if is_page && status != 404 && !is_challenge => ErrorKind::Page { status },
             (401, _) => ErrorKind::Unauthorized { message },
             (416, _)
             | (_, "BLOB_UPLOAD_UNKNOWN" | "BLOB_UPLOAD_INVALID" | "DIGEST_INVALID" | "SIZE_INVALID") => {
@@ -61,14 +67,31 @@ impl Failure {
             (_, "BLOB_UNKNOWN" | "MANIFEST_BLOB_UNKNOWN") => ErrorKind::PartUnknown { message },
             _ if lower.contains("required for pushing image") => ErrorKind::PartUnknown { message },
             (_, "NAME_UNKNOWN" | "RepositoryNotFoundException") => ErrorKind::NameUnknown { message },
-            _ if lower.contains("cannot be overwritten") || lower.contains("immutable") => {
-                ErrorKind::TagImmutable { message }
-            }
+            _ if is_immutable(&code, &lower) => ErrorKind::TagImmutable { message },
             (403, _) => ErrorKind::Denied { message },
             (404, _) => ErrorKind::NotFound { message },
             _ => ErrorKind::Refused { status, code, message },
         }
     }
+}
+
+/// The ways to say that a tag cannot be moved: ECR's and Quay's, Harbor's (412, "configured as immutable"), Artifact Registry's
+/// ("has enabled tag immutability"), ACR's (405, for whatever is locked), Nexus's ("cannot be updated"), GitLab's ("protected").
+fn is_immutable(code: &str, message: &str) -> bool {
+    let words =
+        ["cannot be overwritten", "immutab", "operation is disallowed on this registry, repository or image"];
+    let tag_words = ["cannot be updated", "protected", "already exists"];
+    ["TAG_EXISTS", "TAG_IMMUTABLE", "IMMUTABLE_TAG"].contains(&code)
+        || words.iter().any(|words| message.contains(words))
+        || (message.contains("tag") && tag_words.iter().any(|words| message.contains(words)))
+}
+
+/// Whether this is a page for people: by its type, or by how it begins.
+pub(crate) fn is_page(headers: &HeaderMap, body: &[u8]) -> bool {
+    let begin = body.trim_ascii_start();
+    let begins = |with: &[u8]| begin.get(..with.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(with));
+    let is_html = content_type(headers).to_ascii_lowercase().starts_with("text/html");
+    begins(b"<!doctype html") || begins(b"<html") || (is_html && begin.first() != Some(&b'{'))
 }
 
 /// Code and message of an error body: the distribution specification's `errors`, or AWS's `__type`; else its first line.
@@ -191,19 +214,6 @@ async fn read_prefix(mut response: Response, limit: usize) -> Vec<u8> {
     body
 }
 
-/// A failure of the network, without the URL: a redirect's has a signature in it.
-pub(crate) fn network(error: reqwest::Error) -> ErrorKind {
-    let mut cause = std::error::Error::source(&error);
-    while let Some(below) = cause {
-        if let Some(refused) = below.downcast_ref::<Refused>() {
-            let reason = "it leads to a private address that the user did not name";
-            return ErrorKind::UnsafeLocation { url: refused.host.clone(), reason };
-        }
-        cause = below.source();
-    }
-    ErrorKind::Network { source: Arc::new(error.without_url()) }
-}
-
 /// A header as text, if it is short enough to be one.
 pub(crate) fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).filter(|value| value.len() <= limits::HEADER)?.to_str().ok()
@@ -229,7 +239,9 @@ mod tests {
     fn kind(status: u16, body: &str) -> ErrorKind {
         let (code, message) = read_error(body.as_bytes());
         let status = StatusCode::from_u16(status).unwrap();
-        Failure { status, headers: HeaderMap::new(), code, message }.into_kind()
+        let headers = HeaderMap::new();
+        let is_page = is_page(&headers, body.as_bytes());
+        Failure { status, headers, code, message, is_page }.into_kind()
     }
 
     #[test]
@@ -280,6 +292,42 @@ mod tests {
         for status in [400, 405, 409, 412, 417, 501, 505] {
             assert!(matches!(kind(status, ""), ErrorKind::Refused { .. }), "{status}");
         }
+    }
+
+    #[test]
+    fn a_tag_that_cannot_be_moved_is_known_by_each_registrys_words() {
+        let error = |code: &str, message: &str| {
+            format!(r#"{{"errors":[{{"code":"{code}","message":"{message}"}}]}}"#)
+        };
+        for (status, code, message) in [
+            (412, "PRECONDITION", "Failed to process request due to 'img:1' configured as immutable."),
+            (400, "MANIFEST_INVALID", "Cannot update tag 1. The repository has enabled tag immutability"),
+            (405, "UNSUPPORTED", "The operation is disallowed on this registry, repository or image."),
+            (409, "TAG_EXISTS", ""),
+            (400, "TAG_IMMUTABLE", ""),
+            (403, "DENIED", "Cannot push to a protected container tag: tag 1"),
+            (400, "UNKNOWN", "image tag 1 cannot be updated"),
+        ] {
+            let kind = kind(status, &error(code, message));
+            assert!(matches!(kind, ErrorKind::TagImmutable { .. }), "{message}: {kind}");
+        }
+        assert!(matches!(kind(409, &error("CONFLICT", "try later")), ErrorKind::Refused { .. }));
+    }
+
+    #[test]
+    fn a_page_is_no_registrys_answer() {
+        let page = "\n<!DOCTYPE html><p>blocked by policy</p>";
+        for status in [400, 401, 403, 405, 451] {
+            assert!(matches!(kind(status, page), ErrorKind::Page { .. }), "{status}");
+        }
+        assert!(matches!(kind(404, page), ErrorKind::NotFound { .. }));
+        assert!(matches!(kind(503, page), ErrorKind::Unavailable { .. }));
+        assert!(matches!(
+            kind(407, page),
+            ErrorKind::NoConnection { why: NoConnection::ProxyLogin, source: None }
+        ));
+        let s3 = "<?xml version=\"1.0\"?><Error><Code>AccessDenied</Code><Message>no</Message></Error>";
+        assert!(matches!(kind(403, s3), ErrorKind::Denied { .. }));
     }
 
     #[test]

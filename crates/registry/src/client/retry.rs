@@ -4,6 +4,8 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::error::{Error, ErrorKind};
 
 /// How often and how patiently an operation is tried.
@@ -77,6 +79,9 @@ impl Tries {
 /// Content that was wrong so often is wrong at its source, and each look at it may be a pull.
 const MISMATCHES: u32 = 2;
 
+/// How long a server is waited for that does not listen and never did.
+const BRIEFLY: Duration = Duration::from_secs(2);
+
 /// Tries `operation` until it succeeds, fails for good, or has been tried often enough.
 pub(crate) async fn retry<T, F, Fut>(
     policy: &RetryPolicy,
@@ -88,7 +93,7 @@ where
     F: FnMut() -> Fut,
     Fut: Future<Output = Result<T, Error>>,
 {
-    let (mut tries, mut mismatches) = (Tries::default(), 0);
+    let (mut tries, mut mismatches, mut unheard_since) = (Tries::default(), 0, None);
     loop {
         let error = match operation().await {
             Ok(value) => return Ok(value),
@@ -100,6 +105,9 @@ where
         let Some(pause) = policy.pause(attempt, &error).filter(|_| !is_hopeless) else {
             return Err(error);
         };
+        if error.is_brief() && unheard_since.get_or_insert_with(Instant::now).elapsed() + pause > BRIEFLY {
+            return Err(error);
+        }
         tracing::debug!(%error, ?pause, attempt, "trying again");
         if let Some(watcher) = watcher {
             watcher(&error, pause);

@@ -23,7 +23,13 @@ pub(crate) struct Route {
 
 /// The routes that the user named; any other registry is its own address.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Routes(HashMap<String, Route>);
+pub(crate) struct Routes {
+    named: HashMap<String, Route>,
+    /// Registries whose route leads to a mirror that counts Docker Hub's pulls.
+    counting: Vec<String>,
+    /// Registries, and hosts that may send their blobs by plain http.
+    blob_hosts: Vec<(String, String)>,
+}
 
 impl Routes {
     pub(crate) fn insert(&mut self, registry: &str, url: &str) -> Result<(), ErrorKind> {
@@ -38,19 +44,46 @@ impl Routes {
         let prefix = url.path().trim_matches('/').to_owned();
         let mut origin = url;
         origin.set_path("/");
-        self.0.insert(registry.to_owned(), Route { origin, prefix });
+        self.named.insert(registry.to_owned(), Route { origin, prefix });
         Ok(())
+    }
+
+    pub(crate) fn counting(&mut self, registries: Vec<String>) {
+        self.counting = registries;
+    }
+
+    pub(crate) fn blob_hosts(&mut self, hosts: Vec<(String, String)>) {
+        self.blob_hosts = hosts;
+    }
+
+    /// Whether what the registry says of pulls is Docker Hub's own word.
+    pub(crate) fn counts_pulls(&self, registry: &str) -> bool {
+        let is_known = || self.counting.iter().any(|counting| counting == registry);
+        match self.named.get(registry) {
+            Some(route) => Server::at(&route.origin).is_docker_hub() || is_known(),
+            None => registry == DOCKER_HUB || is_known(),
+        }
+    }
+
+    /// Where blobs of `registry` may come from by plain http.
+    pub(crate) fn plain_hosts(&self, registry: &str) -> location::Plain<'_> {
+        let named = self.named.get(registry).map(|route| &route.origin);
+        let hosts = self.blob_hosts.iter().filter(|(of, _)| of == registry).map(|(_, host)| host.as_str());
+        location::Plain {
+            is_plain: named.is_some_and(|origin| origin.scheme() == "http"),
+            hosts: hosts.collect(),
+        }
     }
 
     /// The host of the user's route to `registry`, where it is another one.
     pub(crate) fn mirror(&self, registry: &str) -> Option<String> {
-        let server = Server::at(&self.0.get(registry)?.origin);
+        let server = Server::at(&self.named.get(registry)?.origin);
         (server.host() != registry).then(|| server.host().to_owned())
     }
 
     /// The route to `registry`: the user's, else https, else (on this machine alone) http.
     pub(crate) fn get(&self, registry: &str) -> Result<Route, ErrorKind> {
-        if let Some(route) = self.0.get(registry) {
+        if let Some(route) = self.named.get(registry) {
             return Ok(route.clone());
         }
         let address = if registry == DOCKER_HUB { DOCKER_HUB_ADDRESS } else { registry };

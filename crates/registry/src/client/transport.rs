@@ -144,21 +144,30 @@ impl Core {
         let registry = call.reference.registry();
         self.auth.answered(registry, origin);
         self.pacer.went_well(registry, call.action);
-        self.note_rate_limit(registry, response.headers());
+        if call.action == Action::ManifestRead {
+            self.note_rate_limit(registry, response.headers(), true);
+        }
     }
 
-    fn note_rate_limit(&self, registry: &str, headers: &HeaderMap) {
-        if let Some(limit) = RateLimit::from_headers(headers)
-            && let Ok(mut limits) = self.rate_limits.lock()
-        {
-            limits.insert(registry.to_owned(), limit);
+    /// The last answer counts: a success that says nothing of a limit has none.
+    fn note_rate_limit(&self, registry: &str, headers: &HeaderMap, is_success: bool) {
+        if !self.routes.counts_pulls(registry) {
+            return;
+        }
+        let Ok(mut limits) = self.rate_limits.lock() else { return };
+        match RateLimit::from_headers(headers) {
+            Some(limit) => drop(limits.insert(registry.to_owned(), limit)),
+            None if is_success => drop(limits.remove(registry)),
+            None => {}
         }
     }
 
     fn refused(&self, call: &Call<'_>, refusal: Refusal) -> Error {
         let registry = call.reference.registry();
-        self.note_rate_limit(registry, &refusal.failure.headers);
         let Refusal { failure, is_foreign, server } = refusal;
+        if !is_foreign {
+            self.note_rate_limit(registry, &failure.headers, false);
+        }
         let kind = match failure.into_kind() {
             // A presigned address that ran out while we queued: the next try gets a new one.
             ErrorKind::Denied { message }
@@ -193,10 +202,11 @@ impl Core {
             if let Some(body) = call.body.take() {
                 request = request.body(body);
             }
-            let response = self.patiently(call, request).await?;
+            let response = self.patiently(call, &url, request).await?;
+            self.contacts.answered(&url);
             let status = response.status();
             if let Some(next) = redirect(call, &response) {
-                url = location::resolve(&url, &next).map_err(|kind| call.error(kind))?;
+                url = self.next(call, &url, &next)?;
                 continue;
             }
             if status.is_success() {
@@ -214,8 +224,28 @@ impl Core {
         Err(call.error(ErrorKind::Protocol(format!("more than {} redirects", limits::REDIRECTS))))
     }
 
-    async fn patiently(&self, call: &Call<'_>, request: reqwest::RequestBuilder) -> Result<Response, Error> {
-        let network = |error| call.error(response::network(error));
+    /// Where a redirect leads.
+    fn next(&self, call: &Call<'_>, url: &Url, next: &str) -> Result<Url, Error> {
+        let next = if call.action == Action::BlobGet {
+            let plain = self.routes.plain_hosts(call.reference.registry());
+            let next = location::resolve_blob(url, next, &plain);
+            if let Some(next) = next.as_ref().ok().filter(|next| plain.names(next)) {
+                self.guard.named(next);
+            }
+            next
+        } else {
+            location::resolve(url, next)
+        };
+        next.map_err(|kind| call.error(kind))
+    }
+
+    async fn patiently(
+        &self,
+        call: &Call<'_>,
+        url: &Url,
+        request: reqwest::RequestBuilder,
+    ) -> Result<Response, Error> {
+        let network = |error| call.error(self.contacts.failure(url, error));
         if !call.body.is_repeatable() {
             return request.send().await.map_err(network);
         }

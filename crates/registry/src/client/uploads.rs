@@ -67,7 +67,14 @@ impl Client {
         }
         match response::header(response.headers(), LOCATION.as_str()) {
             Some(address) => {
-                let session = location::resolve(&url, address).map_err(|kind| Error::of(target, kind))?;
+                let plain = self.core.routes.plain_hosts(target.registry());
+                // What is sent there is ours: only a host that the user named may have it by plain http.
+                let plain = location::Plain { is_plain: false, ..plain };
+                let session = location::resolve_blob(&url, address, &plain);
+                let session = session.map_err(|kind| Error::of(target, kind))?;
+                if plain.names(&session) {
+                    self.core.guard.named(&session);
+                }
                 Ok(Started::Session(session))
             }
             None => Err(Error::of(target, ErrorKind::Protocol("an upload without a `Location`".to_owned()))),

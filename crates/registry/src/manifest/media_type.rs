@@ -22,7 +22,7 @@ impl Kind {
     /// The kind that `media_type` names.
     pub fn of(media_type: &str) -> Self {
         match media_type {
-            "application/vnd.oci.image.manifest.v1+json"
+            OCI_IMAGE
             | "application/vnd.docker.distribution.manifest.v2+json"
             | "application/vnd.oci.artifact.manifest.v1+json" => Self::Image,
             OCI_INDEX | "application/vnd.docker.distribution.manifest.list.v2+json" => Self::Index,
@@ -30,6 +30,14 @@ impl Kind {
         }
     }
 }
+
+/// Whether `media_type` names a manifest, one that is not taken among them: then it is not for the manifest to say otherwise.
+pub(crate) fn is_manifest(media_type: &str) -> bool {
+    Kind::of(media_type) != Kind::Other
+        || media_type.starts_with("application/vnd.docker.distribution.manifest.")
+}
+
+pub(crate) const OCI_IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
 
 pub(crate) const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 

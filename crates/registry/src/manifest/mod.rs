@@ -1,5 +1,6 @@
 //! Manifests: kept as the bytes they came in, so that digests survive, with parsed views for those who look inside.
 
+pub(crate) mod lenient;
 mod media_type;
 mod trim;
 
@@ -7,8 +8,9 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
-use crate::digest::Digest;
+use crate::digest::{Digest, DigestError, excerpt};
 use crate::limits;
 use crate::platform::Platform;
 
@@ -21,7 +23,7 @@ pub use trim::SOURCE_DIGEST_ANNOTATION;
 #[serde(rename_all = "camelCase")]
 pub struct Descriptor {
     /// The content's media type; empty where a registry did not say.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::or_default")]
     pub media_type: String,
     /// The content's digest.
     pub digest: Digest,
@@ -31,7 +33,7 @@ pub struct Descriptor {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform: Option<Platform>,
     /// Free annotations.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "lenient::texts")]
     pub annotations: Option<BTreeMap<String, String>>,
     /// What kind of artifact it is, in a referrers list.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -96,6 +98,51 @@ pub struct Image {
 pub struct Index {
     /// The manifests in order.
     pub manifests: Vec<Descriptor>,
+    /// The position of each of them among all entries.
+    positions: Vec<usize>,
+    /// Entries whose digest is of an algorithm that no registry of ours takes. Nobody may want them.
+    pub(crate) foreign: Vec<Foreign>,
+}
+
+/// An entry of an index that can only be left out.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct Foreign {
+    pub(crate) digest: String,
+    platform: Option<Platform>,
+}
+
+impl Index {
+    /// How many entries there are.
+    fn len(&self) -> usize {
+        self.manifests.len() + self.foreign.len()
+    }
+
+    fn read(entries: &[&RawValue]) -> Result<Self, ManifestError> {
+        let mut index = Self { manifests: Vec::new(), positions: Vec::new(), foreign: Vec::new() };
+        for (position, entry) in entries.iter().enumerate() {
+            match serde_json::from_str::<Descriptor>(entry.get()) {
+                Ok(descriptor) => {
+                    index.manifests.push(descriptor);
+                    index.positions.push(position);
+                }
+                Err(error) => match serde_json::from_str::<Foreign>(entry.get()) {
+                    Ok(foreign) if foreign.is_of_another_algorithm() => index.foreign.push(foreign),
+                    _ => return Err(ManifestError::Json(error.to_string())),
+                },
+            }
+        }
+        Ok(index)
+    }
+}
+
+impl Foreign {
+    fn is_of_another_algorithm(&self) -> bool {
+        matches!(self.digest.parse::<Digest>(), Err(DigestError::Algorithm(_)))
+    }
+
+    pub(crate) fn error(&self) -> ManifestError {
+        ManifestError::Algorithm(excerpt(&self.digest))
+    }
 }
 
 /// Why bytes are no manifest that this crate can read.
@@ -116,6 +163,9 @@ pub enum ManifestError {
         /// What the manifest's `mediaType` says.
         inside: String,
     },
+    /// A part that is wanted is named by another algorithm than sha256.
+    #[error("`{0}` is named by an algorithm that is not taken: sha256 is")]
+    Algorithm(String),
     /// More descriptors than any image has.
     #[error("{0} descriptors, more than the {max} that are taken", max = limits::DESCRIPTORS)]
     TooMany(usize),
@@ -131,14 +181,15 @@ pub enum ManifestError {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Shape {
+struct Shape<'a> {
     media_type: Option<String>,
-    manifests: Option<Vec<Descriptor>>,
+    #[serde(borrow)]
+    manifests: Option<Vec<&'a RawValue>>,
     config: Option<Descriptor>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::or_default")]
     layers: Vec<Descriptor>,
     /// The artifact manifest of OCI 1.1's release candidates called its layers so.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::or_default")]
     blobs: Vec<Descriptor>,
     subject: Option<Descriptor>,
 }
@@ -147,30 +198,25 @@ impl Manifest {
     /// Wraps `bytes` of the media type that the registry's `Content-Type` named.
     pub fn new(media_type: impl Into<String>, bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
-        let media_type = media_type.into();
-        let media_type = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-        Self { media_type, digest: Digest::of(&bytes), bytes }
+        Self { media_type: bare(&media_type.into()), digest: Digest::of(&bytes), bytes }
     }
 
-    /// A manifest from a server that does not know manifests' media types (a plain file server says `application/json`): then
-    /// the manifest's own word for itself counts.
+    /// A manifest from a server that does not know manifests' media types (a plain store says `binary/octet-stream`, a file server
+    /// `text/plain`): then the manifest's own word for itself counts.
     pub(crate) fn received(media_type: &str, bytes: Vec<u8>) -> Self {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Inside {
-            media_type: String,
-        }
         let manifest = Self::new(media_type, bytes);
-        let says_nothing = ["", "application/json", "application/octet-stream", "text/plain"];
-        if !says_nothing.contains(&manifest.media_type()) {
+        if media_type::is_manifest(&manifest.media_type) {
             return manifest;
         }
-        match serde_json::from_slice::<Inside>(&manifest.bytes) {
-            Ok(inside) if Kind::of(&inside.media_type) != Kind::Other => {
-                Self { media_type: inside.media_type, ..manifest }
-            }
-            _ => manifest,
+        match lenient::own_type(&manifest.bytes) {
+            Some(own) => Self { media_type: own, ..manifest },
+            None => manifest,
         }
+    }
+
+    /// The manifest that this one is about, if it says so.
+    pub(crate) fn subject(&self) -> Option<Digest> {
+        Some(self.shape().ok()?.subject?.digest)
     }
 
     /// The media type, without parameters.
@@ -223,21 +269,22 @@ impl Manifest {
         }
         let manifests = shape.manifests.ok_or_else(|| ManifestError::Json("no `manifests`".to_owned()))?;
         bounded(manifests.len())?;
-        Ok(Index { manifests })
+        Index::read(&manifests)
     }
 
     /// A manifest that contradicts its reply's media type is refused: one reader would take it for an image, the next for
     /// an index ([CVE-2021-41190](https://github.com/opencontainers/distribution-spec/security/advisories/GHSA-mc8v-mgrf-8f4m)).
-    fn shape(&self) -> Result<Shape, ManifestError> {
-        let shape: Shape =
+    fn shape(&self) -> Result<Shape<'_>, ManifestError> {
+        let shape: Shape<'_> =
             serde_json::from_slice(&self.bytes).map_err(|error| ManifestError::Json(error.to_string()))?;
-        let inside = shape.media_type.as_deref().unwrap_or(&self.media_type);
+        let inside = shape.media_type.as_deref().map(bare).filter(|inside| !inside.is_empty());
+        let inside = inside.as_deref().unwrap_or(&self.media_type);
         let both_kinds = shape.manifests.is_some() && (shape.config.is_some() || !shape.layers.is_empty());
         if inside != self.media_type || both_kinds {
             let inside = if both_kinds { "both an image and an index" } else { inside };
             return Err(ManifestError::Contradiction {
                 outside: self.media_type.clone(),
-                inside: crate::digest::excerpt(inside),
+                inside: excerpt(inside),
             });
         }
         Ok(shape)
@@ -251,6 +298,11 @@ impl Image {
         let all = self.config.iter().chain(&self.layers);
         all.filter(|blob| !blob.is_foreign() && seen.insert(blob.digest)).collect()
     }
+}
+
+/// A media type without parameters, in lower case.
+fn bare(media_type: &str) -> String {
+    media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
 fn bounded(count: usize) -> Result<(), ManifestError> {
@@ -321,6 +373,88 @@ mod tests {
             "a contradiction is not hidden"
         );
         assert_eq!(Manifest::received("", b"{}".to_vec()).kind(), Kind::Other);
+    }
+
+    #[test]
+    fn types_that_say_nothing_leave_it_to_the_manifest_and_two_that_contradict_are_refused() {
+        let config = serde_json::json!({ "mediaType": "c", "digest": Digest::of(b"c"), "size": 1 });
+        let image = |own: serde_json::Value| {
+            let mut image = serde_json::json!({ "schemaVersion": 2, "config": config, "layers": null });
+            if own != "none" {
+                image["mediaType"] = own;
+            }
+            image.to_string()
+        };
+        for outside in [
+            "",
+            "application/json",
+            "binary/octet-stream",
+            "text/plain; charset=utf-8",
+            "text/html",
+            "application/x-tar",
+            "application/vnd.oci.image.manifest.v1+json; charset=UTF-8",
+            "Application/Vnd.OCI.Image.Manifest.V1+JSON",
+        ] {
+            for own in [IMAGE.into(), "none".into(), "".into(), serde_json::Value::Null] {
+                let manifest = Manifest::received(outside, image(own).into());
+                assert!(manifest.image().is_ok(), "{outside}: {:?}", manifest.image());
+                assert_eq!(manifest.media_type(), IMAGE);
+            }
+        }
+        let docker = "application/vnd.docker.distribution.manifest.v2+json";
+        let signed = "application/vnd.docker.distribution.manifest.v1+prettyjws";
+        for outside in [docker, signed, INDEX] {
+            let manifest = Manifest::received(outside, image(IMAGE.into()).into());
+            assert!(manifest.image().is_err() && manifest.index().is_err(), "{outside}");
+        }
+        // What does not say what it is is not guessed where both readings are there.
+        let both = serde_json::json!({ "schemaVersion": 2, "config": config, "manifests": [] }).to_string();
+        assert_eq!(Manifest::received("", both.into()).kind(), Kind::Other);
+        let list = Manifest::received("text/plain", br#"{"schemaVersion":2,"manifests":[]}"#.to_vec());
+        assert_eq!(list.media_type(), INDEX);
+    }
+
+    #[test]
+    fn what_gos_encoder_leaves_empty_is_read_as_empty() {
+        let digest = Digest::of(b"x");
+        let text = format!(
+            r#"{{"schemaVersion":2,"mediaType":"","config":{{"mediaType":null,"digest":"{digest}","size":1,"annotations":{{"n":1,"a":"b"}},"urls":null,"platform":{{"os":null,"architecture":"amd64"}}}},"layers":null,"annotations":{{"n":1}},"subject":null,"blobs":null}}"#
+        );
+        let image = Manifest::new(IMAGE, text).image().unwrap();
+        let config = image.config.unwrap();
+        assert_eq!((image.layers.len(), image.subject), (0, None));
+        assert_eq!(config.annotations.unwrap().into_iter().collect::<Vec<_>>(), [("a".into(), "b".into())]);
+        assert_eq!(config.platform.unwrap().to_string(), "/amd64");
+    }
+
+    #[test]
+    fn an_entry_of_another_algorithm_may_stand_in_an_index_and_not_be_wanted() {
+        let good = Digest::of(b"x");
+        let entry = |digest: &str, architecture: &str| {
+            serde_json::json!({ "mediaType": IMAGE, "digest": digest, "size": 1,
+                "platform": { "os": "linux", "architecture": architecture } })
+        };
+        let other = format!("sha512:{}", "a".repeat(128));
+        let blake = "blake3:abc".to_owned();
+        let list = |entries: Vec<serde_json::Value>| {
+            Manifest::new(INDEX, serde_json::json!({ "schemaVersion": 2, "manifests": entries }).to_string())
+        };
+        for foreign in [&other, &blake] {
+            let index = list(vec![entry(foreign, "s390x"), entry(&good.to_string(), "amd64")]);
+            assert_eq!(index.index().unwrap().manifests.len(), 1, "{foreign}");
+            assert_eq!(index.select(&"linux/amd64".parse().unwrap()).unwrap().digest, good);
+            let trimmed = index.trim(&["linux/amd64".parse().unwrap()]).unwrap();
+            assert_eq!(trimmed.index().unwrap().foreign, []);
+            assert_eq!(trimmed.index().unwrap().manifests[0].digest, good);
+            let error = index.select(&"linux/s390x".parse().unwrap()).unwrap_err();
+            assert!(matches!(error, ManifestError::Algorithm(_)), "{error}");
+            assert!(matches!(
+                index.trim(&["linux/amd64".parse().unwrap(), "linux/s390x".parse().unwrap()]),
+                Err(ManifestError::Algorithm(_))
+            ));
+        }
+        assert!(list(vec![entry("sha256:short", "amd64")]).index().is_err(), "a broken digest is none");
+        assert!(list(vec![entry("nothing", "amd64")]).index().is_err());
     }
 
     #[test]

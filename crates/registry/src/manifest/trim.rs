@@ -4,10 +4,11 @@ use std::collections::HashSet;
 
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::media_type::OCI_INDEX;
-use super::{Descriptor, Manifest, ManifestError};
+use super::{Descriptor, Foreign, Index, Manifest, ManifestError};
 use crate::digest::Digest;
 use crate::platform::Platform;
 
@@ -49,7 +50,7 @@ impl Manifest {
         let position = find(&index.manifests, platform);
         match position.and_then(|position| index.manifests.get(position)) {
             Some(descriptor) => Ok(descriptor.clone()),
-            None => Err(missing(std::slice::from_ref(platform), &index.manifests)),
+            None => Err(missing(std::slice::from_ref(platform), &index)),
         }
     }
 
@@ -61,10 +62,29 @@ impl Manifest {
     /// When this is no index, or lacks one of the platforms.
     pub fn trim(&self, platforms: &[Platform]) -> Result<Self, ManifestError> {
         let index = self.index()?;
-        let kept = keep(&index.manifests, platforms)?;
-        if kept.len() == index.manifests.len() {
+        let kept = keep(&index, platforms)?;
+        self.with_entries(&index, &kept)
+    }
+
+    /// The index without these manifests.
+    ///
+    /// # Errors
+    /// When this is no index.
+    pub(crate) fn without(&self, gone: &[Digest]) -> Result<Self, ManifestError> {
+        let index = self.index()?;
+        let stays = |position: &usize| {
+            index.manifests.get(*position).is_some_and(|manifest| !gone.contains(&manifest.digest))
+        };
+        let kept: Vec<usize> = (0..index.manifests.len()).filter(stays).collect();
+        self.with_entries(&index, &kept)
+    }
+
+    /// The index with only these of its manifests; itself, if these are all.
+    fn with_entries(&self, index: &Index, kept: &[usize]) -> Result<Self, ManifestError> {
+        if kept.len() == index.len() {
             return Ok(self.clone());
         }
+        let kept: Vec<usize> = kept.iter().filter_map(|&at| index.positions.get(at).copied()).collect();
         let text = self.rewrite(&kept).map_err(|error| ManifestError::Json(error.to_string()))?;
         Ok(Self::new(self.media_type(), text))
     }
@@ -99,22 +119,24 @@ fn pick(manifests: &RawValue, kept: &[usize]) -> Result<String, serde_json::Erro
 }
 
 fn annotated(annotations: Option<&RawValue>, source: Digest) -> Result<String, serde_json::Error> {
-    let mut map: std::collections::BTreeMap<String, String> = match annotations {
+    // Not every value is the text that it should be; whatever it is, it stays.
+    let mut map: std::collections::BTreeMap<String, Value> = match annotations {
         Some(value) => serde_json::from_str::<Option<_>>(value.get())?.unwrap_or_default(),
         None => std::collections::BTreeMap::new(),
     };
     // An index that was trimmed before keeps its first origin: that is the one that upstream signed.
-    map.entry(SOURCE_DIGEST_ANNOTATION.to_owned()).or_insert_with(|| source.to_string());
+    map.entry(SOURCE_DIGEST_ANNOTATION.to_owned()).or_insert_with(|| source.to_string().into());
     serde_json::to_string(&map)
 }
 
 /// Positions of the wanted platforms' images and of the attestations about them, in the index's order.
-fn keep(manifests: &[Descriptor], platforms: &[Platform]) -> Result<Vec<usize>, ManifestError> {
+fn keep(index: &Index, platforms: &[Platform]) -> Result<Vec<usize>, ManifestError> {
+    let manifests = &index.manifests;
     let found: Vec<Option<usize>> = platforms.iter().map(|platform| find(manifests, platform)).collect();
     if found.contains(&None) {
         let absent = platforms.iter().zip(&found).filter(|(_, found)| found.is_none());
         let absent: Vec<Platform> = absent.map(|(platform, _)| platform.clone()).collect();
-        return Err(missing(&absent, manifests));
+        return Err(missing(&absent, index));
     }
     let images: HashSet<usize> = found.into_iter().flatten().collect();
     let digests: HashSet<Digest> =
@@ -135,7 +157,15 @@ fn find(manifests: &[Descriptor], platform: &Platform) -> Option<usize> {
     })
 }
 
-fn missing(platforms: &[Platform], manifests: &[Descriptor]) -> ManifestError {
+fn missing(platforms: &[Platform], index: &Index) -> ManifestError {
+    let is_wanted = |foreign: &&Foreign| {
+        let offered = foreign.platform.as_ref();
+        offered.is_some_and(|offered| platforms.iter().any(|wanted| offered.matches(wanted)))
+    };
+    if let Some(foreign) = index.foreign.iter().find(is_wanted) {
+        return foreign.error();
+    }
+    let manifests = &index.manifests;
     let list = |platforms: Vec<String>| platforms.join(", ");
     let mut available: Vec<String> = manifests
         .iter()

@@ -152,7 +152,18 @@ impl Mirror {
             }
             stream::iter(puts).buffer_unordered(MANIFESTS_AT_ONCE).try_collect::<()>().await?;
         }
-        self.put(way, way.target, &content.tree.top).await
+        let Some(digest) = content.tree.gone.first() else {
+            return self.put(way, way.target, &content.tree.top).await;
+        };
+        // An index whose attestation is gone: some registries take it, and those that do not will not in a minute either.
+        let client = way.client.hasty();
+        let put = self.put(Way { client: &client, ..way }, way.target, &content.tree.top).await;
+        put.map_err(|error| match error.kind() {
+            ErrorKind::PartUnknown { .. } => {
+                Error::of(way.source, ErrorKind::AttestationGone { digest: *digest })
+            }
+            _ => error,
+        })
     }
 
     async fn put_child(&self, way: Way<'_>, manifest: &Manifest) -> Result<(), Error> {

@@ -55,7 +55,11 @@ impl Mirror {
             let tag = format!("sha256-{}.{suffix}", subject.hex());
             let (source, target) = (tagged(way.source, &tag)?, tagged(way.target, &tag)?);
             let Some(there) = way.client.head(&source).await? else { continue };
-            let here = way.client.head(&target).await?;
+            // A registry that reads the tag as the digest in it.
+            if there.digest == subject {
+                continue;
+            }
+            let here = way.client.look_up(&target).await?;
             if here.is_some_and(|here| here.digest == there.digest) {
                 continue;
             }
@@ -74,12 +78,17 @@ impl Mirror {
         seen: &mut HashSet<Digest>,
     ) -> Result<Vec<Digest>, Error> {
         let mut copied: Vec<Descriptor> = Vec::new();
-        for descriptor in way.client.referrers(way.source, subject).await? {
-            if seen.len() >= MAX_ARTIFACTS || !seen.insert(descriptor.digest) {
+        for descriptor in way.client.referrers(way.source, subject).await?.into_iter().take(MAX_ARTIFACTS) {
+            if seen.len() >= MAX_ARTIFACTS || seen.contains(&descriptor.digest) {
                 continue;
             }
             let source = way.source.with_digest(descriptor.digest);
             let Some(manifest) = way.client.manifest(&source).await? else { continue };
+            // Lists are what somebody wrote down; what an artifact is about, it says itself.
+            if manifest.subject() != Some(subject) {
+                continue;
+            }
+            seen.insert(descriptor.digest);
             self.copy_one(way, &manifest, &way.target.with_digest(descriptor.digest)).await?;
             copied.push(descriptor);
         }

@@ -110,6 +110,8 @@ pub(crate) struct Tree {
     pub(crate) top: Manifest,
     /// Those below it that the target lacks, with their depth.
     pub(crate) children: Vec<(usize, Manifest)>,
+    /// Attestations that the source does not have.
+    pub(crate) gone: Vec<Digest>,
 }
 
 /// What a registry that counts pulls is asked for.
@@ -211,7 +213,7 @@ mod tests {
             blobs: Vec::new(),
             manifests_present: 0,
             config: None,
-            tree: Tree { top: manifest, children: Vec::new() },
+            tree: Tree { top: manifest, children: Vec::new(), gone: Vec::new() },
         };
         let previous = Digest::of(b"old");
         let action = |ours| Action::Replace { previous, ours, content: content.clone() };

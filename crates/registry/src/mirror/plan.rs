@@ -60,7 +60,7 @@ impl Mirror {
                 None => head_source(&self.client, &job).await,
             }
         };
-        let (mut source, target) = tokio::join!(source, self.client.head(&job.target));
+        let (mut source, target) = tokio::join!(source, self.client.look_up(&job.target));
         let mut survey = Survey {
             job,
             source: None,
@@ -147,7 +147,7 @@ impl Mirror {
         Action::UpToDate { digest }
     }
 
-    fn learn(&self, job: &Job, source: Digest, wanted: Digest) {
+    pub(super) fn learn(&self, job: &Job, source: Digest, wanted: Digest) {
         let is_news =
             job.platforms != Platforms::All && self.mapping.get(source, &job.platforms) != Some(wanted);
         if is_news {
@@ -215,6 +215,9 @@ impl Mirror {
             Step::Done(action) => action,
             Step::Children(root) => match (self.content(&job, root).await, target) {
                 (Err(error), _) => Action::Failed(error),
+                (Ok(content), Some(there)) if there == content.digest => {
+                    Action::UpToDate { digest: content.digest }
+                }
                 (Ok(content), None) => Action::Copy(content),
                 (Ok(content), Some(previous)) => {
                     let ours = self.mapping.placed(&job.target) == Some(previous);
@@ -226,7 +229,13 @@ impl Mirror {
                 Action::Failed(Error::of(&job.source, kind))
             }
         };
-        Planned { job, source, action, unanswered, warnings: Vec::new() }
+        let planned = Planned { job, source, action, unanswered, warnings: Vec::new() };
+        let gone = planned.content().into_iter().flat_map(|content| &content.tree.gone);
+        let left_out = |digest| {
+            format!("{}: attestation {digest} is not at the source and is left out", planned.job.source)
+        };
+        let warnings = gone.map(left_out).collect();
+        Planned { warnings, ..planned }
     }
 }
 
@@ -249,7 +258,7 @@ async fn head_source(client: &Client, job: &Job) -> Result<Option<Descriptor>, E
     if let Some(digest) = job.source.digest() {
         return Ok(Some(Descriptor::new("", digest, 0)));
     }
-    match client.head(&job.source).await? {
+    match client.find(&job.source).await? {
         Some(source) => Ok(Some(source)),
         None => Err(Error::of(&job.source, ErrorKind::NotFound { message: String::new() })),
     }

@@ -34,7 +34,7 @@ impl Client {
             let kind = ErrorKind::DigestMismatch { expected: blob.digest, actual };
             return Err(Error::of(&to.with_digest(blob.digest), kind));
         }
-        if self.has_blob(to, blob.digest).await? {
+        if self.retry(|| self.shows_blob(to, blob.digest)).await? {
             return Ok(0);
         }
         self.retry(|| async {
@@ -61,7 +61,7 @@ impl Client {
         path: &Path,
         offset: u64,
     ) -> Result<u64, Error> {
-        if self.has_blob(to, blob.digest).await? {
+        if self.retry(|| self.shows_blob(to, blob.digest)).await? {
             return Ok(0);
         }
         let unreadable = |error: std::io::Error| {
@@ -114,7 +114,7 @@ impl Client {
             Opening::Absent
         };
         self.retry(|| async {
-            if self.has_blob_once(to, blob.digest).await? {
+            if self.shows_blob(to, blob.digest).await? {
                 return Ok(0);
             }
             match upload::open(self, to, blob, &opening, |_| {}).await? {

@@ -19,8 +19,16 @@ pub(super) struct Root {
     pub(super) top: Manifest,
     pub(super) absent: Vec<Descriptor>,
     present: usize,
-    /// Whether the source is this manifest, and no index around it.
-    is_source: bool,
+    /// What it was made from.
+    source: Digest,
+}
+
+/// A manifest below the top one.
+enum Child {
+    Found(usize, Manifest),
+    /// An attestation that the source does not have: proxies keep images and leave them behind
+    /// ([oc-mirror#1526](https://github.com/openshift/oc-mirror/pull/1526)).
+    Gone(Digest),
 }
 
 impl Mirror {
@@ -55,19 +63,22 @@ impl Mirror {
     /// Which manifests below `top` the target lacks. What it has, it has with all its blobs: a registry takes a manifest only
     /// after its parts.
     pub(super) async fn root(&self, job: &Job, source: Digest, top: Manifest) -> Result<Root, Error> {
-        let is_source = top.digest() == source;
         if top.kind() != Kind::Index {
-            return Ok(Root { top, absent: Vec::new(), present: 0, is_source });
+            return Ok(Root { top, absent: Vec::new(), present: 0, source });
         }
-        let index = top.index().map_err(|error| Error::of(&job.source, ErrorKind::Manifest(error)))?;
+        let fail = |error: ManifestError| Error::of(&job.source, ErrorKind::Manifest(error));
+        let index = top.index().map_err(fail)?;
+        if let Some(foreign) = index.foreign.first() {
+            return Err(fail(foreign.error()));
+        }
         let all = index.manifests.len();
         let absent = self.absent(&job.target, index.manifests).await?;
-        Ok(Root { top, present: all - absent.len(), absent, is_source })
+        Ok(Root { top, present: all - absent.len(), absent, source })
     }
 
     async fn absent(&self, target: &Reference, manifests: Vec<Descriptor>) -> Result<Vec<Descriptor>, Error> {
         let asked = stream::iter(manifests).map(|child| async move {
-            let there = self.client.head(&target.with_digest(child.digest)).await?;
+            let there = self.client.look_up(&target.with_digest(child.digest)).await?;
             Ok(there.is_none().then_some(child))
         });
         asked.buffered(CHILDREN_AT_ONCE).try_filter_map(|child| async move { Ok(child) }).try_collect().await
@@ -75,10 +86,27 @@ impl Mirror {
 
     /// Reads what is missing and sums up.
     pub(super) async fn content(&self, job: &Job, root: Root) -> Result<Content, Error> {
-        let children = self.children(job, root.absent, 1).await?;
-        let config = root.top.image().ok().and_then(|image| image.config);
-        let config = config.filter(|config| root.is_source && is_configuration(config)).map(Box::new);
-        let tree = Tree { top: root.top, children };
+        let Root { mut top, absent, present, source } = root;
+        let (mut children, mut gone) = (Vec::new(), Vec::new());
+        for child in self.children(job, absent, 1).await? {
+            match child {
+                Child::Found(depth, manifest) => children.push((depth, manifest)),
+                Child::Gone(digest) => gone.push(digest),
+            }
+        }
+        if let (Some(digest), Platforms::Only(_)) = (gone.first(), &job.platforms) {
+            // The lock's index names it.
+            if job.expected.is_some() {
+                return Err(Error::of(&job.source, ErrorKind::AttestationGone { digest: *digest }));
+            }
+            let fail = |error| Error::of(&job.source, ErrorKind::Manifest(error));
+            top = top.without(&gone).map_err(fail)?;
+            self.learn(job, source, top.digest());
+        }
+        let config = top.image().ok().and_then(|image| image.config);
+        let is_source = top.digest() == source;
+        let config = config.filter(|config| is_source && is_configuration(config)).map(Box::new);
+        let tree = Tree { top, children, gone };
         let mut blobs = blobs(&job.source, &tree)?;
         // The largest first: the run ends when the last one has arrived.
         blobs.sort_by_key(|blob| std::cmp::Reverse(blob.size));
@@ -86,7 +114,7 @@ impl Mirror {
             digest: tree.top.digest(),
             bytes: total(blobs.iter().map(|blob| blob.size)),
             blobs,
-            manifests_present: root.present,
+            manifests_present: present,
             config,
             tree,
         })
@@ -97,7 +125,7 @@ impl Mirror {
         job: &'a Job,
         descriptors: Vec<Descriptor>,
         depth: usize,
-    ) -> BoxFuture<'a, Result<Vec<(usize, Manifest)>, Error>> {
+    ) -> BoxFuture<'a, Result<Vec<Child>, Error>> {
         async move {
             if depth > limits::INDEX_DEPTH {
                 let message = format!("indexes inside indexes, more than {} deep", limits::INDEX_DEPTH);
@@ -110,22 +138,26 @@ impl Mirror {
         .boxed()
     }
 
-    async fn child(
-        &self,
-        job: &Job,
-        descriptor: Descriptor,
-        depth: usize,
-    ) -> Result<Vec<(usize, Manifest)>, Error> {
-        let manifest = self.read(job, descriptor.digest).await?;
+    async fn child(&self, job: &Job, descriptor: Descriptor, depth: usize) -> Result<Vec<Child>, Error> {
+        let manifest = match self.read(job, descriptor.digest).await {
+            Err(error) if descriptor.attests().is_some() && is_absent(&error) => {
+                return Ok(vec![Child::Gone(descriptor.digest)]);
+            }
+            manifest => manifest?,
+        };
         fits(&job.source, &descriptor, &manifest)?;
         let mut all = Vec::new();
         if manifest.kind() == Kind::Index {
             let fail = |error| Error::of(&job.source, ErrorKind::Manifest(error));
-            let below = manifest.index().map_err(fail)?.manifests;
+            let below = manifest.index().map_err(fail)?;
+            if let Some(foreign) = below.foreign.first() {
+                return Err(fail(foreign.error()));
+            }
+            let below = below.manifests;
             let below = self.absent(&job.target, below).await?;
             all = self.children(job, below, depth + 1).await?;
         }
-        all.push((depth, manifest));
+        all.push(Child::Found(depth, manifest));
         Ok(all)
     }
 
@@ -145,6 +177,10 @@ impl Mirror {
         }
         Err(Error::of(&by_digest, ErrorKind::NotFound { message: String::new() }))
     }
+}
+
+fn is_absent(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound { .. } | ErrorKind::NameUnknown { .. })
 }
 
 /// Whether the manifest is what its index says.

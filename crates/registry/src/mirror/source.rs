@@ -11,9 +11,10 @@ use http::StatusCode;
 use reqwest::Response;
 
 use super::event::{Event, Events};
-use crate::client::{Client, Timeouts, Tries, response};
+use crate::client::{Client, Timeouts, Tries, encoding, response};
 use crate::digest::Hasher;
 use crate::error::{Error, ErrorKind};
+use crate::limits;
 use crate::manifest::Descriptor;
 use crate::reference::Reference;
 
@@ -77,6 +78,8 @@ struct Reader {
     transfer: Transfer,
     meter: Arc<Meter>,
     response: Option<Response>,
+    /// A blob that the server compressed on its way, as it was before.
+    unpacked: Option<Bytes>,
     /// Of a reply that ignored the range: bytes that are known already.
     to_skip: u64,
     rest: Bytes,
@@ -95,6 +98,7 @@ pub(super) fn body(transfer: Transfer, meter: Arc<Meter>) -> impl Stream<Item = 
         transfer,
         meter,
         response: None,
+        unpacked: None,
         to_skip: 0,
         rest: Bytes::new(),
         hasher: Hasher::default(),
@@ -169,6 +173,9 @@ impl Reader {
         if self.response.is_none() {
             self.open().await?;
         }
+        if let Some(bytes) = self.unpacked.take() {
+            return Ok(Some(bytes));
+        }
         let after = self.transfer.client.timeouts().idle;
         let stalled = self.error(ErrorKind::Stalled { what: "the download", after });
         let Some(response) = self.response.as_mut() else { return Err(stalled) };
@@ -212,6 +219,13 @@ impl Reader {
         };
         let announced = response.content_length();
         let announced = announced.map(|length| whole_length(length, self.offset, self.to_skip));
+        let is_small = blob.size <= limits::BLOB_IN_MEMORY;
+        if announced != Some(blob.size) && is_small && encoding::is_compressed(response.headers()) {
+            drop(response);
+            self.unpacked = Some(client.blob_bytes(source, blob).await?.into());
+            self.to_skip = self.offset;
+            return Ok(());
+        }
         if let Some(actual) = announced.filter(|actual| *actual != blob.size) {
             return Err(self.error(ErrorKind::SizeMismatch { expected: blob.size, actual }));
         }
@@ -271,6 +285,9 @@ impl Reader {
         self.resumed_at = self.offset;
         let tries = self.tries.count(&error);
         let pause = self.transfer.client.retry_policy().pause(tries, &error);
+        if error.is_brief() {
+            return Err(error);
+        }
         // What went out is wrong or of another length: another range of it does not help.
         let is_content =
             matches!(error.kind(), ErrorKind::DigestMismatch { .. } | ErrorKind::SizeMismatch { .. });

@@ -102,7 +102,7 @@ pub(super) async fn open(
     mount_answered: impl Fn(MountAnswer),
 ) -> Result<Opened, Error> {
     let (from, placed) = match opening {
-        Opening::Head if client.has_blob_once(target, blob.digest).await? => {
+        Opening::Head if client.shows_blob(target, blob.digest).await? => {
             return Ok(Opened::Placed(Placed::Skipped));
         }
         Opening::Head | Opening::Absent => (None, Placed::Sent),
@@ -133,7 +133,7 @@ async fn without_mount(
     blob: &Descriptor,
     opening: &Opening,
 ) -> Result<Opened, Error> {
-    if *opening == Opening::Probe && client.has_blob_once(target, blob.digest).await? {
+    if *opening == Opening::Probe && client.shows_blob(target, blob.digest).await? {
         return Ok(Opened::Placed(Placed::Skipped));
     }
     match client.start_upload(target, blob.digest, None).await? {

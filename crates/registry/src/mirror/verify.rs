@@ -34,19 +34,24 @@ impl Mirror {
             let kind = ErrorKind::DigestMismatch { expected: digest, actual: there.digest };
             return Err(Error::of(target, kind));
         }
-        self.verify_manifest(target, digest, 0).await
+        self.verify_manifest(target, digest, false, 0).await
     }
 
     fn verify_manifest<'a>(
         &'a self,
         target: &'a Reference,
         digest: Digest,
+        is_attestation: bool,
         depth: usize,
     ) -> BoxFuture<'a, Result<Verified, Error>> {
         async move {
             let reference = target.with_digest(digest);
             let missing = || Error::of(&reference, ErrorKind::NotFound { message: String::new() });
-            let manifest = self.client.manifest(&reference).await?.ok_or_else(missing)?;
+            let manifest = match self.client.manifest(&reference).await? {
+                // Left out where the source does not have it; no image needs it.
+                None if is_attestation => return Ok(Verified::default()),
+                manifest => manifest.ok_or_else(missing)?,
+            };
             let below = match manifest.kind() {
                 Kind::Index if depth < limits::INDEX_DEPTH => {
                     self.verify_children(target, &manifest, depth).await?
@@ -66,8 +71,9 @@ impl Mirror {
     ) -> Result<Verified, Error> {
         let index = manifest.index().map_err(|error| Error::of(target, ErrorKind::Manifest(error)))?;
         let children = index.manifests.iter();
-        let children: Vec<_> =
-            children.map(|child| self.verify_manifest(target, child.digest, depth + 1)).collect();
+        let children = children
+            .map(|child| self.verify_manifest(target, child.digest, child.attests().is_some(), depth + 1));
+        let children: Vec<_> = children.collect();
         stream::iter(children)
             .buffer_unordered(AT_ONCE)
             .try_fold(Verified::default(), |sum, one| async move {

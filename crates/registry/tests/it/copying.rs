@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use registry::mirror::{Action, Event, Job, Limits, Mapping, MemoryMapping, Mirror, Platforms};
-use registry::{Digest, ErrorKind, Manifest, Quotas, SOURCE_DIGEST_ANNOTATION};
+use registry::{Digest, ErrorKind, Manifest, NoConnection, Quotas, SOURCE_DIGEST_ANNOTATION};
 
 use crate::support::faults::Rule;
 use crate::support::images::{self, TestImage, bytes, image, index};
@@ -371,7 +371,11 @@ fn upstream_may_be_out_of_reach_if_the_target_is_what_the_lock_says() {
         assert_eq!(plan.images[0].unanswered.as_ref().unwrap().registry(), "127.0.0.1:1");
         for expected in [None, Some(Digest::of(b"something else"))] {
             let error = copy(&Mirror::new(client()), job(expected)).await.unwrap_err();
-            assert!(matches!(error.kind(), ErrorKind::Network { .. }), "{error}");
+            let why = NoConnection::Refused;
+            assert!(
+                matches!(error.kind(), ErrorKind::NoConnection { why: found, .. } if *found == why),
+                "{error}"
+            );
         }
     });
 }
@@ -466,7 +470,7 @@ fn pulls_that_are_not_left_are_not_begun() {
             Job::new(hub.name("b:1"), target.name("b:1")),
             Job::new(other.name("c:1"), target.name("c:1")),
         ];
-        let mirror = Mirror::new(client());
+        let mirror = Mirror::new(builder().counts_pulls(&hub.host()).build().unwrap());
         let plan = mirror.plan(jobs).await;
         assert_eq!((hub.count("GET manifests"), hub.count("HEAD manifests")), (0, 2));
         let pulls = plan.pulls.iter().find(|pulls| pulls.registry == hub.host()).unwrap();
@@ -490,7 +494,7 @@ fn pulls_that_just_suffice_are_enough() {
         let target = Fake::plain().await;
         hub.store(|store| store.seed("r", "1", &index));
         // The index and its four children; one is left for the image of one platform, which would be two more.
-        let mirror = Mirror::new(client());
+        let mirror = Mirror::new(builder().counts_pulls(&hub.host()).build().unwrap());
         let plan = mirror.plan(vec![Job::new(hub.name("r:1"), target.name("r:1"))]).await;
         let [pulls] = plan.pulls.as_slice() else { panic!("{:?}", plan.pulls) };
         assert_eq!((pulls.needed, pulls.limit.unwrap().remaining), (5, 6));

@@ -14,4 +14,5 @@ mod faults;
 mod memory;
 mod parsers;
 mod quirks;
+mod strangers;
 mod support;

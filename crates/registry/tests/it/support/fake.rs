@@ -384,12 +384,19 @@ async fn handle_numbered(
 async fn spoil(reply: Response<Body>, fault: &Fault) -> Response<Body> {
     let (parts, body) = reply.into_parts();
     let mut bytes = body.collect().await.map(|body| body.to_bytes().to_vec()).unwrap_or_default();
-    let length = bytes.len();
+    let mut length = bytes.len();
     let body = match *fault {
         Fault::CorruptReply(at) => {
             if let Some(byte) = bytes.get_mut(at % length.max(1)) {
                 *byte ^= 0x40;
             }
+            full(bytes)
+        }
+        Fault::Pack => {
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            io::Write::write_all(&mut encoder, &bytes).unwrap();
+            bytes = encoder.finish().unwrap();
+            length = bytes.len();
             full(bytes)
         }
         Fault::Truncate(by) => {
@@ -430,6 +437,11 @@ async fn spoil(reply: Response<Body>, fault: &Fault) -> Response<Body> {
         _ => length,
     };
     response.headers_mut().insert("content-length", announced.into());
+    match fault {
+        Fault::Pack => drop(response.headers_mut().insert("content-encoding", "gzip".parse().unwrap())),
+        Fault::Label => drop(response.headers_mut().insert("content-encoding", "x-gzip".parse().unwrap())),
+        _ => {}
+    }
     response
 }
 

@@ -15,6 +15,10 @@ pub enum Fault {
     CorruptReply(usize),
     /// This byte of the request's body is another one by the time it is stored.
     CorruptRequest(usize),
+    /// The reply's body is compressed, and a header says so.
+    Pack,
+    /// A header says that the body is compressed, and nobody compressed it.
+    Label,
     /// The reply is whole and says so, but it is shorter by so many bytes.
     Truncate(usize),
     /// The reply comes this much later.
