@@ -1,5 +1,8 @@
 //! HTTP for everything in the process: registries and AWS see the same proxies and company CAs.
 
+mod certs_d;
+mod trust;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,11 +14,12 @@ use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_types::body::SdkBody;
 use reqwest::{ClientBuilder, NoProxy, Proxy};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::WantsClientCert;
+use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::CryptoProvider;
+use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use rustls::{ClientConfig, ConfigBuilder};
 use rustls_platform_verifier::Verifier;
 
 use crate::error::{Exit, FailWith as _, failure};
@@ -24,77 +28,78 @@ use crate::error::{Exit, FailWith as _, failure};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What to do about a certificate that nobody here vouches for.
-pub const UNKNOWN_CA: &str =
-    "where a company's proxy opens TLS, AWS_CA_BUNDLE names the file (PEM) with its CA";
+pub const UNKNOWN_CA: &str = "where a company's proxy opens TLS, or the server has a CA of its own, AWS_CA_BUNDLE or \
+                              SSL_CERT_FILE names the file (PEM) with that CA";
+
+/// How every client of the process speaks TLS.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    /// With every server.
+    pub config: ClientConfig,
+    verifier: Arc<trust::Named>,
+    provider: Arc<CryptoProvider>,
+}
 
 /// How every client of the process speaks TLS: rustls on ring, with the system's own authorities and those of AWS_CA_BUNDLE;
 /// SSL_CERT_FILE stands for the system's. Made once: to read the authorities takes longer than the rest of a start.
 ///
 /// # Errors
 /// A variable names a file that cannot be read or holds no sound certificate.
-pub fn tls() -> anyhow::Result<ClientConfig> {
-    let authorities = authorities()?;
+pub fn tls() -> anyhow::Result<Tls> {
+    let mut named = authorities()?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let named = ["AWS_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR"];
-    let verifier = match Verifier::new_with_extra_roots(authorities, Arc::clone(&provider)) {
+    let variables = ["AWS_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR"];
+    let verifier = match Verifier::new_with_extra_roots(named.clone(), Arc::clone(&provider)) {
         Ok(verifier) => Arc::new(verifier) as Arc<dyn ServerCertVerifier>,
         // A fresh machine may have none. What needs no TLS works all the same: all that `--local` and `demo` do.
-        Err(_) if named.iter().all(|name| std::env::var_os(name).is_none()) => {
-            Arc::new(NoAuthorities(Arc::clone(&provider)))
+        Err(_) if variables.iter().all(|name| std::env::var_os(name).is_none()) => {
+            Arc::new(trust::NoAuthorities(Arc::clone(&provider)))
         }
         Err(error) => Err(error)
             .context("could not set up TLS")
             .hint(Exit::Config, "do the files of AWS_CA_BUNDLE and SSL_CERT_FILE hold sound certificates?")?,
     };
-    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    Ok(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
+    // What is wrong with that file, the verifier said.
+    named.extend(certificates("SSL_CERT_FILE").unwrap_or_default());
+    let verifier = Arc::new(trust::Named::new(verifier, named));
+    let config = speaking(&provider, Arc::clone(&verifier))?.with_no_client_auth();
+    Ok(Tls { config, verifier, provider })
 }
 
-/// The verifier of a machine that knows no authorities: it trusts nobody, and says why.
-#[derive(Debug)]
-struct NoAuthorities(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for NoAuthorities {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Err(self.refusal())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _cert: &CertificateDer<'_>,
-        _dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Err(self.refusal())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _message: &[u8],
-        _cert: &CertificateDer<'_>,
-        _dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Err(self.refusal())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
+fn speaking(
+    provider: &Arc<CryptoProvider>,
+    verifier: Arc<trust::Named>,
+) -> anyhow::Result<ConfigBuilder<ClientConfig, WantsClientCert>> {
+    let builder = ClientConfig::builder_with_provider(Arc::clone(provider));
+    let builder = builder.with_safe_default_protocol_versions()?;
+    Ok(builder.dangerous().with_custom_certificate_verifier(verifier))
 }
 
-impl NoAuthorities {
-    fn refusal(&self) -> rustls::Error {
-        let step =
-            "this machine has no CA certificates: on Debian and Ubuntu, apt-get install ca-certificates";
-        rustls::Error::General(step.to_owned())
+/// How TLS is spoken with the hosts that docker or podman have certificates for. What cannot be used is a warning: the host may not
+/// be asked at all.
+pub fn own_certificates(tls: &Tls) -> Vec<(String, ClientConfig)> {
+    let mut all = Vec::new();
+    for own in certs_d::read(&certs_d::directories()) {
+        let host = own.host.clone();
+        match own_config(tls, own) {
+            Ok(config) => all.push((host, config)),
+            Err(why) => tracing::warn!("the certificates for {host} are not used: {why:#}"),
+        }
     }
+    all
+}
+
+fn own_config(tls: &Tls, own: certs_d::Own) -> anyhow::Result<ClientConfig> {
+    let certs_d::Own { authorities, identity, problem, .. } = own;
+    if let Some(problem) = problem {
+        anyhow::bail!(problem);
+    }
+    let verifier = Arc::new(tls.verifier.with(authorities, &tls.provider)?);
+    let config = speaking(&tls.provider, verifier)?;
+    Ok(match identity {
+        Some((chain, key)) => config.with_client_auth_cert(chain, key)?,
+        None => config.with_no_client_auth(),
+    })
 }
 
 /// The settings of every HTTP client of the process: proxies as HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY say.
@@ -116,21 +121,25 @@ fn authorities() -> anyhow::Result<Vec<CertificateDer<'static>>> {
     let system = cfg!(target_vendor = "apple").then_some("SSL_CERT_FILE");
     let mut authorities = Vec::new();
     for variable in ["AWS_CA_BUNDLE"].into_iter().chain(system) {
-        let Some(bundle) = std::env::var_os(variable).filter(|path| !path.is_empty()) else { continue };
-        let pem = std::fs::read(&bundle)
-            .with_context(|| format!("could not read the file that {variable} names"))
-            .exit(Exit::Config)?;
-        let found: Vec<_> =
-            CertificateDer::pem_slice_iter(&pem).collect::<Result<_, _>>().unwrap_or_default();
-        if found.is_empty() {
-            return Err(failure(
-                Exit::Config,
-                format!("the file that {variable} names holds no PEM certificates"),
-            ));
-        }
-        authorities.extend(found);
+        authorities.extend(certificates(variable)?);
     }
     Ok(authorities)
+}
+
+/// The certificates of the file that a variable names; none where it names none.
+fn certificates(variable: &str) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+    let Some(bundle) = std::env::var_os(variable).filter(|path| !path.is_empty()) else {
+        return Ok(Vec::new());
+    };
+    let pem = std::fs::read(&bundle)
+        .with_context(|| format!("could not read the file that {variable} names"))
+        .exit(Exit::Config)?;
+    let found: Vec<_> = CertificateDer::pem_slice_iter(&pem).collect::<Result<_, _>>().unwrap_or_default();
+    if found.is_empty() {
+        let message = format!("the file that {variable} names holds no PEM certificates");
+        return Err(failure(Exit::Config, message));
+    }
+    Ok(found)
 }
 
 /// Where no proxy is asked: this machine itself, as docker and terraform have it

@@ -20,8 +20,17 @@ struct Inner {
     registry: String,
     subject: String,
     /// Who answered, where it is not the registry under its own name.
-    server: Option<String>,
+    server: Option<Answerer>,
     kind: ErrorKind,
+}
+
+/// A server that answered in a registry's place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Answerer {
+    /// Where the user says that the registry is reached.
+    Mirror(String),
+    /// Where the registry sent us.
+    Redirected(String),
 }
 
 /// Why an operation failed.
@@ -290,9 +299,14 @@ impl Error {
         Self(Arc::new(Inner { registry, subject, server: None, kind }))
     }
 
-    /// [`Error::of`], as `server` answered: a mirror, or whom the registry sent us to.
-    pub(crate) fn answered(reference: &Reference, server: Option<String>, kind: ErrorKind) -> Self {
-        let (registry, subject) = (reference.registry().to_owned(), reference.to_string());
+    /// [`Error::new`], as `server` answered: a mirror, or whom the registry sent us to.
+    pub(crate) fn answered(
+        registry: &str,
+        subject: impl fmt::Display,
+        server: Option<Answerer>,
+        kind: ErrorKind,
+    ) -> Self {
+        let (registry, subject) = (registry.to_owned(), subject.to_string());
         Self(Arc::new(Inner { registry, subject, server, kind }))
     }
 
@@ -313,7 +327,15 @@ impl Error {
     /// The host that answered: a mirror's, or that of whom the registry sent us to, else the registry's own. A login that is
     /// missing is missing there.
     pub fn server(&self) -> &str {
-        self.0.server.as_deref().unwrap_or(&self.0.registry)
+        match &self.0.server {
+            Some(Answerer::Mirror(host) | Answerer::Redirected(host)) => host,
+            None => &self.0.registry,
+        }
+    }
+
+    /// Whether the registry sent us to whom answered.
+    pub fn is_redirected(&self) -> bool {
+        matches!(self.0.server, Some(Answerer::Redirected(_)))
     }
 
     /// What it was about: an image's name, or the registry itself.
@@ -382,7 +404,10 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0.server {
-            Some(server) => write!(f, "{} at {server}: {}", self.0.subject, self.0.kind),
+            Some(Answerer::Mirror(host)) => write!(f, "{} at {host}: {}", self.0.subject, self.0.kind),
+            Some(Answerer::Redirected(host)) => {
+                write!(f, "{}, redirected to {host}: {}", self.0.subject, self.0.kind)
+            }
             None => write!(f, "{}: {}", self.0.subject, self.0.kind),
         }
     }

@@ -158,7 +158,7 @@ async fn upstreams(context: &Context) -> Vec<Check> {
         if checks.iter().any(|check| check.subject == subject) {
             continue;
         }
-        checks.push(match client.head(source).await {
+        checks.push(match client.find(source).await {
             Ok(Some(_)) => match client.rate_limit(source.registry()) {
                 Some(limit) => Check::good(
                     &subject,

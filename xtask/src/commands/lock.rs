@@ -48,7 +48,7 @@ impl Lock {
         if let Some(first) = failed.next() {
             failed.for_each(|error| context.printer.line(render(&error.into())));
             let hint = match &first {
-                ResolveError::Registry { source, .. } => registry_hint(source).map(str::to_owned),
+                ResolveError::Registry { source, .. } => registry_hint(source),
                 _ => None,
             };
             return Err(ending(Exit::Upstream, hint, first))

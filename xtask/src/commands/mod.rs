@@ -62,7 +62,7 @@ pub struct Context {
     /// All printing.
     pub printer: Printer,
     /// How every client speaks TLS.
-    tls: rustls::ClientConfig,
+    tls: crate::http::Tls,
     /// For AWS, and for all that is no registry.
     pub http: reqwest::Client,
     /// Whether the run was interrupted.
@@ -81,7 +81,7 @@ impl Context {
             settings: Settings::resolve(&cli.global, |name| std::env::var(name).ok())?,
             paths: Paths::find(&cli.global)?,
             printer,
-            http: crate::http::builder(&tls)?.build().context("could not set up HTTP")?,
+            http: crate::http::builder(&tls.config)?.build().context("could not set up HTTP")?,
             tls,
             interrupt: Interrupt::listen()?,
         })
@@ -232,8 +232,20 @@ impl Context {
     /// # Errors
     /// A proxy's address is none.
     pub fn client_builder(&self, config: &Config) -> anyhow::Result<registry::Builder> {
-        let builder = registry::Client::builder().http(crate::http::builder(&self.tls)?);
-        Ok(self.routes(config).iter().fold(builder, |builder, (host, url)| builder.route(host, url)))
+        let mut builder = registry::Client::builder().http(crate::http::builder(&self.tls.config)?);
+        for (host, tls) in crate::http::own_certificates(&self.tls) {
+            builder = builder.http_for(&host, crate::http::builder(&tls)?);
+        }
+        for (host, url) in self.routes(config) {
+            builder = builder.route(&host, &url);
+        }
+        for (host, mirror) in &config.mirrors {
+            if mirror.counts_pulls {
+                builder = builder.counts_pulls(host);
+            }
+            builder = mirror.blob_hosts.iter().fold(builder, |builder, blobs| builder.blob_host(host, blobs));
+        }
+        Ok(builder)
     }
 
     /// A client for the sources alone.

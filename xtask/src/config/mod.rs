@@ -69,6 +69,8 @@ pub(crate) struct Config {
     pub(crate) prime: Vec<Prime>,
     /// Where a registry is really reached: host to URL, without a slash at the end.
     pub(crate) upstreams: BTreeMap<String, String>,
+    /// What else is said of these mirrors.
+    pub(crate) mirrors: BTreeMap<String, Mirror>,
     /// Options of all repositories.
     pub(crate) options: Repositories,
     /// The key of the repositories.
@@ -77,6 +79,15 @@ pub(crate) struct Config {
     pub(crate) registry: RegistrySettings,
     /// Tags on everything that terraform creates.
     pub(crate) tags: BTreeMap<String, String>,
+}
+
+/// What is said of a mirror, beside where it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Mirror {
+    /// Its `RateLimit-*` headers are Docker Hub's own.
+    pub(crate) counts_pulls: bool,
+    /// Hosts that may send its blobs by plain http.
+    pub(crate) blob_hosts: Vec<String>,
 }
 
 /// An image that is copied.

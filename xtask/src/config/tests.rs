@@ -123,6 +123,8 @@ fn the_examples_in_the_comments_work() {
     assert_eq!(config.registry.replicate_to, ["us-east-1"]);
     assert_eq!(config.registry.blob_mounting, Some(true));
     assert_eq!(config.upstreams["docker.io"], "https://artifactory.example.com/docker-remote");
+    assert!(config.mirrors["docker.io"].counts_pulls);
+    assert_eq!(config.mirrors["docker.io"].blob_hosts, ["minio.example.com:9000"]);
     assert_eq!(config.tags["cost-centre"], "risk");
     assert_eq!((config.images.len(), config.runtimes.len(), config.pull_through.len()), (6, 16, 4));
 }

@@ -205,7 +205,7 @@ async fn resolve(context: &Context, runtime: &Runtime) -> Result<Option<Base>, R
     let locked = name.digest().or_else(|| context.surroundings.locked_base(&name));
     let digest = match locked {
         Some(digest) => digest,
-        None => match context.client.head(&name).await? {
+        None => match context.client.find(&name).await? {
             Some(found) => found.digest,
             None => return Err(RuntimeError::BaseUnknown { base: name.to_string() }),
         },
@@ -241,7 +241,7 @@ async fn plan_one(
             let key_tag = tagged(&key_tag(&runtime.name, &planned.key))?;
             let runtime_tag = tagged(&runtime.name)?;
             let (by_key, by_name) =
-                try_join(context.client.head(&key_tag), context.client.head(&runtime_tag)).await?;
+                try_join(context.client.look_up(&key_tag), context.client.look_up(&runtime_tag)).await?;
             planned.seen = by_name.map(|found| found.digest);
             planned.held = context.surroundings.hold(&runtime.name);
             decide(Facts {

@@ -25,7 +25,7 @@ pub(super) async fn publish(
     let digest = manifest.digest();
     let name = build_tag(&planned.name, &digest);
     let by_build = tagged(repository, &planned.name, &name)?;
-    match context.client.head(&by_build).await? {
+    match context.client.look_up(&by_build).await? {
         // Put once: a registry that protects build tags takes not even the same bytes again.
         Some(found) if found.digest == digest => {}
         Some(found) => {
@@ -112,7 +112,7 @@ pub(super) async fn move_tag(
     manifest: &Manifest,
 ) -> Result<bool, RuntimeError> {
     let by_name = tagged(repository, runtime, runtime)?;
-    let found = context.client.head(&by_name).await?.map(|found| found.digest);
+    let found = context.client.look_up(&by_name).await?.map(|found| found.digest);
     if found == Some(manifest.digest()) {
         return Ok(false);
     }

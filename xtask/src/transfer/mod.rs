@@ -1,5 +1,6 @@
 //! transfer-images: plan, show, ask once, act, verify. The dry run is the same path, cut after the plan.
 
+mod hints;
 mod images;
 mod resources;
 mod runtimes;
@@ -16,10 +17,10 @@ use crate::config::lock::Lock;
 use crate::error::{Exit, FailWith as _, failure};
 use crate::target::Target;
 
+pub use hints::registry_hint;
 pub use images::jobs;
 pub use runtimes::{Neighbourhood, builder_context, explain as explain_runtime, wanted as wanted_runtimes};
 use show::Report;
-pub use show::registry_hint;
 
 /// What was asked for.
 #[derive(Clone, Debug, Default)]

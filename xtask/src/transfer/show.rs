@@ -3,17 +3,17 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use registry::ErrorKind;
 use registry::mirror::{Action, Copied, Job, Outcome, Planned};
-use registry::{ErrorKind, ManifestError};
 use serde::Serialize;
 
+use super::hints::registry_hint;
 use super::images::short;
 use super::{Done, Plan, Run};
 use crate::aws::{OtherRegion, proof};
 use crate::commands::Context;
 use crate::config::{Config, RUNTIMES_REPOSITORY, support};
 use crate::error::{Exit, FailWith as _, ending, exit_of, render};
-use crate::http::UNKNOWN_CA;
 use crate::runtimes;
 use crate::ui::{Table, units};
 
@@ -370,12 +370,14 @@ fn image_error(run: &Run<'_>, job: &Job, error: &registry::Error) -> anyhow::Err
     let (exit, hint) = match (ours, run.target.account.is_some() && denied) {
         (true, true) => (
             Exit::Credentials,
-            Some("the caller needs the permission that ECR names; docs/iam-policy.json lists them all"),
+            Some(
+                "the caller needs the permission that ECR names; docs/iam-policy.json lists them all"
+                    .to_owned(),
+            ),
         ),
         (true, false) => (Exit::Registry, registry_hint(error)),
         (false, _) => (Exit::Upstream, registry_hint(error)),
     };
-    let hint = hint.map(str::to_owned);
     ending(exit, hint, anyhow::Error::new(error.clone()).context(short(job)))
 }
 
@@ -405,29 +407,12 @@ pub(super) fn failures(run: &Run<'_>, done: &Done) -> anyhow::Result<()> {
         let message = anyhow::anyhow!("runtime {}: {}", outcome.name, error.in_full());
         Some(ending(error.exit(), error.hint().map(str::to_owned), message))
     });
-    first_of(run, images.chain(runtimes), "what succeeded stays; run it again and it goes on from there")
-}
-
-/// What a user can do about a registry's refusal.
-pub fn registry_hint(error: &registry::Error) -> Option<&'static str> {
-    match error.kind() {
-        ErrorKind::Unauthorized { .. } | ErrorKind::Denied { .. } => {
-            Some("does the image exist, and are you logged in there (`docker login`)?")
-        }
-        ErrorKind::TooManyRequests { .. } => {
-            Some("wait, or log in there (`docker login`) for a higher limit")
-        }
-        ErrorKind::NameUnknown { .. } => {
-            Some("does the repository exist? transfer-images without --registry creates it")
-        }
-        ErrorKind::Manifest(ManifestError::Platform { .. }) => {
-            Some("`platforms` in images.toml says which ones are wanted; \"all\" takes what there is")
-        }
-        // Of the network's failures only a certificate's does not pass by itself.
-        ErrorKind::Network { .. } if !error.is_transient() => Some(UNKNOWN_CA),
-        ErrorKind::Network { .. } | ErrorKind::Stalled { .. } => {
-            Some("is the network up, and the registry reachable from here?")
-        }
-        _ => None,
-    }
+    // A tag that the target does not let us move will not move in another run.
+    let is_final = |outcome: &Outcome| match &outcome.result {
+        Ok(_) => true,
+        Err(error) => matches!(error.kind(), ErrorKind::TagImmutable { .. }),
+    };
+    let is_over = done.images.iter().all(is_final) && done.runtimes.iter().all(|done| done.result.is_ok());
+    let again = if is_over { "" } else { "; run it again and it goes on from there" };
+    first_of(run, images.chain(runtimes), &format!("what succeeded stays{again}"))
 }

@@ -13,11 +13,12 @@ use url::Url;
 use super::challenge::Challenge;
 use super::server::is_shown_to;
 use super::{Credential, Credentials, Scope, Server, token};
+use crate::client::clients::Clients;
 use crate::client::contact::Contacts;
 use crate::client::guard::Guard;
 use crate::client::location;
 use crate::client::response::{self, Failure};
-use crate::error::{Error, ErrorKind};
+use crate::error::{Answerer, Error, ErrorKind};
 use crate::limits;
 
 /// Hands out `Authorization` headers.
@@ -130,7 +131,7 @@ impl Broker {
     /// The header for a request, as far as one is needed.
     pub(crate) async fn grant(
         &self,
-        http: &reqwest::Client,
+        http: &Clients,
         registry: &str,
         origin: &Url,
         scope: &Scope,
@@ -145,7 +146,7 @@ impl Broker {
     /// A new header after the registry refused `used`. `headers` are those of the refusal.
     pub(crate) async fn renew(
         &self,
-        http: &reqwest::Client,
+        http: &Clients,
         registry: &str,
         origin: &Url,
         scope: &Scope,
@@ -164,7 +165,7 @@ impl Broker {
     /// Fills the scope's slot where it is empty, too old, or still holds what was refused.
     async fn fill(
         &self,
-        http: &reqwest::Client,
+        http: &Clients,
         registry: &Registry,
         challenge: &Challenge,
         scope: &Scope,
@@ -201,7 +202,7 @@ impl Broker {
 
     async fn fetch(
         &self,
-        http: &reqwest::Client,
+        http: &Clients,
         registry: &Registry,
         challenge: &Challenge,
         scopes: &[String],
@@ -226,7 +227,7 @@ impl Broker {
     /// A token; if the token service refuses the credential, one more try with a newer one, and one more if it talks nonsense.
     async fn token(
         &self,
-        http: &reqwest::Client,
+        http: &Clients,
         registry: &Registry,
         realm: &Url,
         service: Option<&str>,
@@ -235,7 +236,8 @@ impl Broker {
         let is_shown = is_shown_to(&registry.origin, realm);
         let mut credential = if is_shown { self.credential(registry, false).await? } else { None };
         for last in [false, true] {
-            let request = |realm: &Url| token::request(http, realm, service, scopes, credential.as_ref());
+            let request =
+                |realm: &Url| token::request(http.at(realm), realm, service, scopes, credential.as_ref());
             match request_token(realm, request, self.timeout, &self.contacts).await {
                 Ok(token) => return Ok(token),
                 Err(ErrorKind::Unauthorized { .. } | ErrorKind::Denied { .. })
@@ -303,7 +305,8 @@ impl Registry {
     }
 
     fn error(&self, kind: ErrorKind) -> Error {
-        Error::new(&self.name, &self.name, kind)
+        let server = Server::at(&self.origin).in_place_of(&self.name).map(Answerer::Mirror);
+        Error::answered(&self.name, &self.name, server, kind)
     }
 }
 

@@ -44,6 +44,12 @@ impl Server {
         self.is_exposed
     }
 
+    /// The host, if it is another one than that of `registry`.
+    pub(crate) fn in_place_of(&self, registry: &str) -> Option<String> {
+        let is_itself = self.host == registry || (self.is_docker_hub() && DOCKER_HUB.contains(&registry));
+        (!is_itself).then(|| self.host.clone())
+    }
+
     /// Whether this is Docker Hub, under one of its names.
     pub fn is_docker_hub(&self) -> bool {
         DOCKER_HUB.contains(&self.host.as_str()) && !self.is_exposed

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use reqwest::dns::Resolve;
 
+use super::clients::Clients;
 use super::contact::Contacts;
 use super::guard::{Guard, Guarded, System};
 use super::pace::Pacer;
@@ -18,6 +19,7 @@ use crate::error::{Error, ErrorKind};
 #[derive(Default)]
 pub struct Builder {
     http: Option<reqwest::ClientBuilder>,
+    own_http: Vec<(String, reqwest::ClientBuilder)>,
     credentials: Option<Arc<dyn Credentials>>,
     routes: Vec<(String, String)>,
     counting: Vec<String>,
@@ -35,6 +37,12 @@ impl Builder {
     /// ([ocync's finding](https://github.com/clowdhaus/ocync/pull/104)).
     pub fn http(mut self, http: reqwest::ClientBuilder) -> Self {
         self.http = Some(http);
+        self
+    }
+
+    /// Settings of its own for `host` (with its port where it has one): its CA, a certificate of ours that is for it alone.
+    pub fn http_for(mut self, host: &str, http: reqwest::ClientBuilder) -> Self {
+        self.own_http.push((host.to_ascii_lowercase(), http));
         self
     }
 
@@ -100,17 +108,18 @@ impl Builder {
         routes.counting(self.counting);
         routes.blob_hosts(self.blob_hosts);
         let guard = Guard::new(self.lookup.unwrap_or_else(|| Arc::new(System)));
-        let http = self
-            .http
-            .unwrap_or_default()
-            .dns_resolver(Guarded(Arc::clone(&guard)))
-            .redirect(reqwest::redirect::Policy::none())
-            .http1_only()
-            .connect_timeout(self.timeouts.connect);
+        let finished = |http: reqwest::ClientBuilder| {
+            let http = http.dns_resolver(Guarded(Arc::clone(&guard)));
+            let http = http.redirect(reqwest::redirect::Policy::none()).http1_only();
+            finish(http.connect_timeout(self.timeouts.connect))
+        };
+        let own = self.own_http.into_iter().map(|(host, http)| Ok((host, finished(http)?)));
+        let own = own.collect::<Result<_, Error>>()?;
+        let http = Clients { all: finished(self.http.unwrap_or_default())?, own };
         let credentials = self.credentials.unwrap_or_else(|| Arc::new(Anonymous));
         let contacts = Arc::new(Contacts::default());
         let core = Core {
-            http: finish(http)?,
+            http,
             routes,
             auth: Broker::new(credentials, self.timeouts.reply, Arc::clone(&guard), Arc::clone(&contacts)),
             guard,

@@ -81,6 +81,8 @@ fn tls(error: &rustls::Error) -> Option<NoConnection> {
     use rustls::Error as Tls;
     match error {
         Tls::InvalidCertificate(error) => Some(certificate(error)),
+        // A verifier that knows no authorities.
+        Tls::General(_) => Some(NoConnection::UnknownCa),
         Tls::AlertReceived(alert) => alert_of(*alert),
         // A reply in plain text begins with no record's type.
         Tls::InvalidMessage(InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion) => {

@@ -2,6 +2,7 @@
 
 mod blobs;
 mod builder;
+pub(crate) mod clients;
 pub(crate) mod contact;
 pub(crate) mod encoding;
 pub(crate) mod guard;
@@ -75,7 +76,7 @@ impl Default for Timeouts {
 
 /// What all clones share.
 pub(crate) struct Core {
-    http: reqwest::Client,
+    http: clients::Clients,
     routes: route::Routes,
     auth: Broker,
     guard: Arc<guard::Guard>,

@@ -75,12 +75,6 @@ impl Routes {
         }
     }
 
-    /// The host of the user's route to `registry`, where it is another one.
-    pub(crate) fn mirror(&self, registry: &str) -> Option<String> {
-        let server = Server::at(&self.named.get(registry)?.origin);
-        (server.host() != registry).then(|| server.host().to_owned())
-    }
-
     /// The route to `registry`: the user's, else https, else (on this machine alone) http.
     pub(crate) fn get(&self, registry: &str) -> Result<Route, ErrorKind> {
         if let Some(route) = self.named.get(registry) {

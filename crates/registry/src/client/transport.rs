@@ -14,7 +14,7 @@ use super::response::{self, Failure};
 use super::{Core, location};
 use crate::BoxFuture;
 use crate::auth::{Grant, Scope, Server};
-use crate::error::{Error, ErrorKind};
+use crate::error::{Answerer, Error, ErrorKind};
 use crate::limits;
 use crate::reference::Reference;
 
@@ -180,7 +180,7 @@ impl Core {
         if let ErrorKind::TooManyRequests { retry_after, .. } = &kind {
             self.pacer.slow_down(registry, call.action, *retry_after);
         }
-        Error::answered(call.reference, server, kind)
+        Error::answered(registry, call.reference, server, kind)
     }
 
     /// One round trip, or one for each redirect.
@@ -193,7 +193,7 @@ impl Core {
                 self.guard.sent(&asked, &url);
             }
             let mut request =
-                self.http.request(call.method.clone(), url.clone()).headers(call.headers.clone());
+                self.http.at(&url).request(call.method.clone(), url.clone()).headers(call.headers.clone());
             // Another host never sees it: S3 refuses a presigned request that has one (opa#6580), and anybody else would
             // learn our credentials.
             if let Some(header) = grant.header.clone().filter(|_| own) {
@@ -217,8 +217,11 @@ impl Core {
                 return Err(call.error(ErrorKind::Protocol(message)));
             }
             let failure = Failure::read(response).await;
-            let server = if own { self.routes.mirror(call.reference.registry()) } else { None };
-            let server = server.or_else(|| (!own).then(|| format!("{} (redirected)", Server::at(&url))));
+            let server = if own {
+                Server::at(&asked).in_place_of(call.reference.registry()).map(Answerer::Mirror)
+            } else {
+                Some(Answerer::Redirected(Server::at(&url).to_string()))
+            };
             return Ok(Err(Refusal { failure, is_foreign: !own, server }));
         }
         Err(call.error(ErrorKind::Protocol(format!("more than {} redirects", limits::REDIRECTS))))
@@ -245,7 +248,11 @@ impl Core {
         url: &Url,
         request: reqwest::RequestBuilder,
     ) -> Result<Response, Error> {
-        let network = |error| call.error(self.contacts.failure(url, error));
+        let network = |error| {
+            let registry = call.reference.registry();
+            let server = Server::at(url).in_place_of(registry).map(Answerer::Mirror);
+            Error::answered(registry, call.reference, server, self.contacts.failure(url, error))
+        };
         if !call.body.is_repeatable() {
             return request.send().await.map_err(network);
         }
@@ -262,7 +269,7 @@ struct Refusal {
     failure: Failure,
     is_foreign: bool,
     /// Who it came from, where that is not the registry under its own name.
-    server: Option<String>,
+    server: Option<Answerer>,
 }
 
 impl Refusal {

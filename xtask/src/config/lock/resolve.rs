@@ -85,7 +85,7 @@ pub(crate) async fn resolve(
     now: jiff::Timestamp,
 ) -> Result<Locked, ResolveError> {
     let resolver = Resolver { client, source: &want.source };
-    let head = client.head(&want.source).await.map_err(|why| resolver.registry(why))?;
+    let head = client.find(&want.source).await.map_err(|why| resolver.registry(why))?;
     let head = head.ok_or_else(|| resolver.missing())?;
     if let Some(known) = known.filter(|known| known.digest == head.digest && want.is_covered_by(known)) {
         return Ok(known.clone());

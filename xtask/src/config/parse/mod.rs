@@ -41,7 +41,8 @@ pub(in crate::config) fn config(mut root: Fields<'_>, sources: Option<&Sources>)
     let options = repositories(root.table("repositories"));
     let kms = kms(root.table("kms"));
     let registry = registry_settings(root.table("registry"));
-    let upstreams = root.table("upstream").map(|table| upstreams::upstreams(&table)).unwrap_or_default();
+    let (upstreams, mirrors) =
+        root.table("upstream").map(|table| upstreams::upstreams(&table)).unwrap_or_default();
     let tags = root.table("tags").map(|table| tags(&table)).unwrap_or_default();
     root.finish();
 
@@ -72,6 +73,7 @@ pub(in crate::config) fn config(mut root: Fields<'_>, sources: Option<&Sources>)
         runtimes: runtimes.into_iter().map(|(runtime, _)| runtime).collect(),
         prime,
         upstreams,
+        mirrors,
         options: options.options,
         kms,
         registry,

@@ -8,7 +8,7 @@ use super::checked;
 use crate::config::cached_registries::{self, Login};
 use crate::config::reader::Fields;
 use crate::config::values::{dotted, route};
-use crate::config::{Prime, PullThrough, names};
+use crate::config::{Mirror, Prime, PullThrough, names};
 
 /// The rules; `account` is the one that images.toml names.
 pub(super) fn pull_through(table: &Fields<'_>, account: Option<&str>) -> Vec<PullThrough> {
@@ -96,10 +96,11 @@ pub(super) fn primes(root: &mut Fields<'_>, rules: &[PullThrough]) -> Vec<Prime>
     primes
 }
 
-pub(super) fn upstreams(table: &Fields<'_>) -> BTreeMap<String, String> {
-    let mut routes = BTreeMap::new();
+/// Where registries are reached, and what else is known of the mirrors that stand for them.
+pub(super) fn upstreams(table: &Fields<'_>) -> (BTreeMap<String, String>, BTreeMap<String, Mirror>) {
+    let (mut routes, mut mirrors) = (BTreeMap::new(), BTreeMap::new());
     for entry in table.entries() {
-        if dotted(&entry, &["url"]) {
+        if dotted(&entry, &["url", "counts_pulls", "blob_hosts"]) {
             continue;
         }
         if let Err(why) = names::registry_host(entry.name) {
@@ -111,6 +112,7 @@ pub(super) fn upstreams(table: &Fields<'_>) -> BTreeMap<String, String> {
         let url = if entry.value.is_table() {
             let Some(mut fields) = entry.value.table() else { continue };
             let url = fields.require("url");
+            mirrors.insert(entry.name.to_owned(), mirror(&mut fields));
             fields.finish();
             url
         } else {
@@ -119,5 +121,17 @@ pub(super) fn upstreams(table: &Fields<'_>) -> BTreeMap<String, String> {
         let Some(url) = url.and_then(|node| checked(&node, route)) else { continue };
         routes.insert(entry.name.to_owned(), url.trim_end_matches('/').to_owned());
     }
-    routes
+    (routes, mirrors)
+}
+
+fn mirror(fields: &mut Fields<'_>) -> Mirror {
+    let counts_pulls = fields.take("counts_pulls").and_then(|node| node.boolean()).unwrap_or_default();
+    let mut blob_hosts = Vec::new();
+    for (host, node) in fields.texts("blob_hosts") {
+        match names::registry_host(host) {
+            Ok(()) => blob_hosts.push(host.to_owned()),
+            Err(why) => node.fail(why),
+        }
+    }
+    Mirror { counts_pulls, blob_hosts }
 }

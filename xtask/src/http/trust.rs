@@ -1,0 +1,232 @@
+//! Which servers are believed: those that the system's authorities vouch for, and those whose own certificate the user named.
+//!
+//! A registry that signed its certificate itself often says in it that it is an authority, for that is what `openssl req -x509`
+//! writes. No authority may stand for a server, says [RFC 5280](https://www.rfc-editor.org/rfc/rfc5280#section-4.2.1.9), and
+//! curl, docker and git take it all the same where the user named that very certificate. So do we, for its own names and its own
+//! time.
+
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+
+/// The verifiers, asked one after the other, and the certificates that the user named.
+#[derive(Debug)]
+pub(super) struct Named {
+    verifiers: Vec<Arc<dyn ServerCertVerifier>>,
+    certificates: Vec<CertificateDer<'static>>,
+}
+
+impl Named {
+    pub(super) fn new(
+        verifier: Arc<dyn ServerCertVerifier>,
+        certificates: Vec<CertificateDer<'static>>,
+    ) -> Self {
+        Self { verifiers: vec![verifier], certificates }
+    }
+
+    /// The same with these authorities before all others.
+    ///
+    /// # Errors
+    /// One of them is no sound certificate.
+    pub(super) fn with(
+        &self,
+        authorities: Vec<CertificateDer<'static>>,
+        provider: &Arc<CryptoProvider>,
+    ) -> anyhow::Result<Self> {
+        let mut verifiers = self.verifiers.clone();
+        if !authorities.is_empty() {
+            let mut roots = RootCertStore::empty();
+            for authority in &authorities {
+                roots.add(authority.clone())?;
+            }
+            let own = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
+            verifiers.insert(0, own.build()?);
+        }
+        let certificates = [authorities, self.certificates.clone()].concat();
+        Ok(Self { verifiers, certificates })
+    }
+
+    fn any<T>(&self, ask: impl Fn(&dyn ServerCertVerifier) -> Result<T, Error>) -> Result<T, Error> {
+        let mut last = Err(Error::General("no verifier".to_owned()));
+        for verifier in &self.verifiers {
+            last = ask(&**verifier);
+            if last.is_ok() {
+                break;
+            }
+        }
+        last
+    }
+}
+
+/// What is wrong with a certificate of which all is right but who signed it. A certificate's time is looked at before.
+/// webpki's own error has no public type here.
+fn is_about_the_signer(error: &Error) -> bool {
+    match error {
+        Error::InvalidCertificate(CertificateError::UnknownIssuer) => true,
+        Error::InvalidCertificate(CertificateError::Other(other)) => {
+            format!("{other:?}").contains("CaUsedAsEndEntity")
+        }
+        _ => false,
+    }
+}
+
+impl ServerCertVerifier for Named {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let asked = self.any(|verifier| {
+            verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+        });
+        match asked {
+            Err(error)
+                if is_about_the_signer(&error) && self.certificates.iter().any(|one| one == end_entity) =>
+            {
+                verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+                Ok(ServerCertVerified::assertion())
+            }
+            other => other,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.any(|verifier| verifier.verify_tls12_signature(message, cert, dss))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.any(|verifier| verifier.verify_tls13_signature(message, cert, dss))
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.verifiers.first().map(|verifier| verifier.supported_verify_schemes()).unwrap_or_default()
+    }
+}
+
+/// The verifier of a machine that knows no authorities: it trusts nobody, and says why.
+#[derive(Debug)]
+pub(super) struct NoAuthorities(pub(super) Arc<CryptoProvider>);
+
+impl ServerCertVerifier for NoAuthorities {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Err(self.refusal())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Err(self.refusal())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Err(self.refusal())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+impl NoAuthorities {
+    fn refusal(&self) -> Error {
+        let step =
+            "this machine has no CA certificates: on Debian and Ubuntu, apt-get install ca-certificates";
+        Error::General(step.to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
+
+    use super::*;
+
+    const YEARS: [i32; 2] = [2020, 2090];
+
+    fn params(name: &str, is_ca: bool, years: [i32; 2]) -> CertificateParams {
+        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        if is_ca {
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        }
+        let [from, to] = years;
+        (params.not_before, params.not_after) = (date_time_ymd(from, 1, 1), date_time_ymd(to, 1, 1));
+        params
+    }
+
+    fn own(name: &str, is_ca: bool, years: [i32; 2]) -> CertificateDer<'static> {
+        params(name, is_ca, years).self_signed(&KeyPair::generate().unwrap()).unwrap().der().clone()
+    }
+
+    /// What a client makes of a server that shows `shown`, whose user named `named`.
+    fn verdict(shown: &CertificateDer<'static>, named: &[&CertificateDer<'static>]) -> Result<(), Error> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut roots = RootCertStore::empty();
+        roots.add(own("somebody.example", true, YEARS)).unwrap();
+        let system = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
+        let named = named.iter().map(|named| (*named).clone()).collect();
+        let verifier = Named::new(system.build().unwrap(), Vec::new()).with(named, &provider).unwrap();
+        let name = ServerName::try_from("reg.corp").unwrap();
+        verifier.verify_server_cert(shown, &[], &name, &[], UnixTime::now()).map(drop)
+    }
+
+    #[test]
+    fn a_servers_own_certificate_is_believed_where_the_user_named_it() {
+        for is_ca in [true, false] {
+            let shown = own("reg.corp", is_ca, YEARS);
+            assert_eq!(verdict(&shown, &[&shown]), Ok(()), "CA:{is_ca}");
+            assert!(verdict(&shown, &[]).is_err(), "CA:{is_ca}");
+            assert!(verdict(&shown, &[&own("reg.corp", is_ca, YEARS)]).is_err(), "another key, CA:{is_ca}");
+            let expired = own("reg.corp", is_ca, [2010, 2011]);
+            assert!(verdict(&expired, &[&expired]).is_err(), "CA:{is_ca}");
+            let other = own("other.corp", is_ca, YEARS);
+            assert!(verdict(&other, &[&other]).is_err(), "CA:{is_ca}");
+        }
+    }
+
+    #[test]
+    fn an_authoritys_servers_are_believed_and_a_named_server_without_its_authority_too() {
+        let key = KeyPair::generate().unwrap();
+        let authority = params("the company", true, YEARS);
+        let root = authority.self_signed(&key).unwrap().der().clone();
+        let issuer = Issuer::new(authority, key);
+        let leaf = params("reg.corp", false, YEARS).signed_by(&KeyPair::generate().unwrap(), &issuer);
+        let leaf = leaf.unwrap().der().clone();
+        assert_eq!(verdict(&leaf, &[&root]), Ok(()));
+        assert_eq!(verdict(&leaf, &[&leaf]), Ok(()));
+        assert!(verdict(&leaf, &[&own("reg.corp", true, YEARS)]).is_err());
+    }
+}

@@ -1,0 +1,94 @@
+//! What a user can do about a registry's error.
+
+use registry::{ErrorKind, ManifestError, NoConnection};
+
+use crate::http::UNKNOWN_CA;
+
+/// What a user can do about a registry's refusal.
+pub fn registry_hint(error: &registry::Error) -> Option<String> {
+    let (registry, host) = (error.registry(), error.server());
+    let route = |url: String| format!("[upstream.\"{registry}\"] url = \"{url}\" in images.toml");
+    let hint = match error.kind() {
+        ErrorKind::Unauthorized { .. } if error.is_redirected() => format!(
+            "{registry} sends us on to {host}, which wants a login of its own: {} and `docker login {host}`",
+            route(format!("https://{host}"))
+        ),
+        ErrorKind::Unauthorized { .. } | ErrorKind::Denied { .. } => {
+            format!("does the image exist, and are you logged in there ({})?", login(host))
+        }
+        ErrorKind::TooManyRequests { .. } => {
+            format!("wait, or log in there ({}) for a higher limit", login(host))
+        }
+        ErrorKind::NameUnknown { .. } => {
+            "does the repository exist? transfer-images without --registry creates it".to_owned()
+        }
+        ErrorKind::Manifest(ManifestError::Platform { .. }) => {
+            "`platforms` in images.toml says which ones are wanted; \"all\" takes what there is".to_owned()
+        }
+        ErrorKind::TagImmutable { .. } => "the target forbids to move this tag: give the image another one in \
+             images.toml (\"repository:tag\" = \"source\"), or allow it there"
+            .to_owned(),
+        ErrorKind::AttestationGone { .. } => {
+            "attestations are left out where `platforms` in images.toml lists the platforms and images.lock does not name them"
+                .to_owned()
+        }
+        ErrorKind::PlainBlobs { host } => format!(
+            "blob_hosts = [\"{host}\"] beside the url of [upstream.\"{registry}\"] in images.toml allows it"
+        ),
+        ErrorKind::Page { .. } => format!(
+            "is {host} the registry's address, and does a proxy stand in between? HTTPS_PROXY and NO_PROXY say how it is \
+             reached"
+        ),
+        ErrorKind::Refused { message, .. } if message.contains("HTTP request to an HTTPS server") => {
+            format!("the server speaks https: {}", route(format!("https://{host}")))
+        }
+        ErrorKind::NoConnection { why, .. } => no_connection(*why, registry, host)?,
+        ErrorKind::Network { .. } | ErrorKind::Stalled { .. } => {
+            "is the network up, and the registry reachable from here?".to_owned()
+        }
+        _ => return None,
+    };
+    Some(hint)
+}
+
+fn login(host: &str) -> String {
+    format!("`docker login {host}`, or podman's")
+}
+
+fn no_connection(why: NoConnection, registry: &str, host: &str) -> Option<String> {
+    let hint = match why {
+        NoConnection::UnknownCa => {
+            format!("{UNKNOWN_CA}; docker's own /etc/docker/certs.d/{host}/ca.crt counts too")
+        }
+        NoConnection::WrongName => format!(
+            "the certificate that {host} shows is for other names: is that its address? [upstream.\"{registry}\"] in \
+             images.toml names another one"
+        ),
+        NoConnection::NotValidNow => format!(
+            "the certificate of {host} is not valid now: is this machine's clock right? Else its owner has to renew it"
+        ),
+        NoConnection::ClientCertificate => format!(
+            "{host} wants a certificate of yours: client.cert and client.key in /etc/docker/certs.d/{host}/"
+        ),
+        NoConnection::PlainHttp => {
+            format!("if that is meant: [upstream.\"{registry}\"] url = \"http://{host}\" in images.toml")
+        }
+        NoConnection::Tls => format!("{host} speaks no TLS that is spoken here (1.2 and 1.3)"),
+        NoConnection::UnknownName => format!(
+            "is the network up, and is `{host}` spelled right? Behind a proxy, HTTPS_PROXY names the proxy"
+        ),
+        NoConnection::Refused => format!(
+            "is the network up, and does the registry listen at {host}? Behind a proxy, HTTPS_PROXY names the proxy"
+        ),
+        NoConnection::ProxyLogin => {
+            "HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT (and HTTP_PROXY) say who you are to the proxy"
+                .to_owned()
+        }
+        NoConnection::ProxyRefuses => format!(
+            "the proxy (HTTPS_PROXY) may forbid {host}: ask its owner, or name the host in NO_PROXY where it is reached \
+             without"
+        ),
+        _ => return None,
+    };
+    Some(hint)
+}
