@@ -1,50 +1,50 @@
 //! What earlier runs learned, where there is no images.lock: which digest a source's platforms come to, and what was last put
 //! where. It lives under target/; losing it costs one GET per image, nothing else.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+mod journal;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use registry::mirror::Mapping;
 use registry::{Digest, Reference};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::Platforms;
 use super::lock::PlatformSet;
+use journal::{Journal, Kind, Unread};
 
-/// The form of the file; another one is ignored.
-const VERSION: u32 = 1;
+/// The form that was one JSON document, written anew each time. It is read once and taken over.
+const OLD_VERSION: u32 = 1;
 
-/// Between two writes while images come in one after another: the whole file is written each time.
+/// Between two writes while images come in one after another.
 const PAUSE: Duration = Duration::from_millis(250);
 
 /// A memory in a file.
 #[derive(Debug)]
 pub(crate) struct Cache {
-    path: PathBuf,
     state: Mutex<State>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
-    content: Content,
-    dirty: bool,
+    journal: Journal,
+    /// Blobs of manifests that were put nowhere yet.
+    standing: HashMap<Digest, Vec<Digest>>,
     written: Option<Instant>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Content {
+/// The old form.
+#[derive(Debug, Deserialize)]
+struct Old {
     version: u32,
-    /// Source digest, then platforms, to the wanted digest.
     wanted: BTreeMap<String, BTreeMap<String, Digest>>,
-    /// Source to what its name meant when it was last asked.
     #[serde(default)]
     meant: BTreeMap<String, Digest>,
-    /// Manifest to the blobs that it stands on, for those that were put somewhere.
     #[serde(default)]
     blobs: BTreeMap<String, Vec<Digest>>,
-    /// Target to what was put there.
     placed: BTreeMap<String, Digest>,
 }
 
@@ -52,38 +52,17 @@ impl Cache {
     /// Opens the cache. A file that cannot be read is named in a warning and begun anew.
     pub(crate) fn open(path: impl Into<PathBuf>) -> Self {
         let path = path.into();
-        let content = read(&path);
-        Self { path, state: Mutex::new(State { content, ..State::default() }) }
-    }
-
-    /// Writes what is new, beside what other runs wrote in the meantime.
-    fn save(&self, state: &mut State) {
-        if state.dirty {
-            // Tried once: a folder that cannot be written to is warned of once.
-            state.dirty = false;
-            state.written = Some(Instant::now());
-            self.write(&mut state.content);
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let (mut journal, unread) = Journal::open(path, today());
+        let problem = match unread {
+            None => None,
+            Some(Unread::Io(why)) => Some(why.to_string()),
+            Some(Unread::Form(bytes)) => take_over(&mut journal, &bytes).err(),
+        };
+        if let Some(problem) = problem {
+            tracing::warn!("{name}, what earlier runs learned, is begun anew: {problem}");
         }
-    }
-
-    fn write(&self, content: &mut Content) {
-        let mut merged = read(&self.path);
-        for (source, sets) in std::mem::take(&mut content.wanted) {
-            merged.wanted.entry(source).or_default().extend(sets);
-        }
-        merged.meant.append(&mut content.meant);
-        merged.placed.append(&mut content.placed);
-        merged.blobs.append(&mut content.blobs);
-        let placed: BTreeSet<String> = merged.placed.values().map(ToString::to_string).collect();
-        merged.blobs.retain(|manifest, _| placed.contains(manifest));
-        merged.version = VERSION;
-        *content = merged;
-        let written = serde_json::to_vec_pretty(&content)
-            .map_err(std::io::Error::from)
-            .and_then(|text| super::atomic::write_soon(&self.path, &text));
-        if let Err(why) = written {
-            tracing::warn!("what this run learned cannot be kept for the next one: {why}");
-        }
+        Self { state: Mutex::new(State { journal, standing: HashMap::new(), written: None }) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -91,76 +70,118 @@ impl Cache {
     }
 }
 
-/// The content of a file; nothing where it is missing or not ours.
-fn read(path: &Path) -> Content {
-    let problem = match std::fs::read(path) {
-        Err(why) if why.kind() == std::io::ErrorKind::NotFound => return Content::default(),
-        Err(why) => why.to_string(),
-        Ok(bytes) => match serde_json::from_slice::<Content>(&bytes) {
-            Ok(content) if content.version == VERSION => return content,
-            Ok(content) => format!("it has version {}, not {VERSION}", content.version),
-            Err(why) => why.to_string(),
-        },
-    };
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    tracing::warn!("{name}, what earlier runs learned, is begun anew: {problem}");
-    Content::default()
+impl State {
+    fn digest(&mut self, kind: Kind, key: &str) -> Option<Digest> {
+        self.journal.get(kind, key)?.parse().ok()
+    }
+
+    /// Writes what is new; what other runs write in the meantime stays.
+    fn save(&mut self) {
+        self.written = Some(Instant::now());
+        if let Err(why) = self.journal.append() {
+            tracing::warn!("what this run learned cannot be kept for the next one: {why}");
+        }
+    }
+}
+
+/// Days since 1970.
+fn today() -> u32 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u32::try_from(since.as_secs() / 86_400).unwrap_or(u32::MAX)
+}
+
+/// Source and platforms as one key.
+fn wanted_key(source: &str, set: &str) -> String {
+    format!("{source} {set}")
+}
+
+fn joined(blobs: &[Digest]) -> String {
+    blobs.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+}
+
+fn take_over(journal: &mut Journal, bytes: &[u8]) -> Result<(), String> {
+    let old: Old = serde_json::from_slice(bytes).map_err(|why| why.to_string())?;
+    if old.version != OLD_VERSION {
+        return Err(format!("it has version {}, which is not known", old.version));
+    }
+    for (source, sets) in &old.wanted {
+        for (set, wanted) in sets {
+            journal.put(Kind::Wanted, &wanted_key(source, set), wanted.to_string());
+        }
+    }
+    for (source, digest) in &old.meant {
+        journal.put(Kind::Meant, source, digest.to_string());
+    }
+    for (target, digest) in &old.placed {
+        journal.put(Kind::Placed, target, digest.to_string());
+    }
+    for (manifest, blobs) in &old.blobs {
+        journal.put(Kind::Blobs, manifest, joined(blobs));
+    }
+    // Where that is not possible, the next write says so.
+    journal.append().or(Ok(()))
 }
 
 impl Mapping for Cache {
     fn get(&self, source: Digest, platforms: &Platforms) -> Option<Digest> {
         let set = PlatformSet::from(platforms).to_string();
-        self.state().content.wanted.get(&source.to_string())?.get(&set).copied()
+        self.state().digest(Kind::Wanted, &wanted_key(&source.to_string(), &set))
     }
 
     fn put(&self, source: Digest, platforms: &Platforms, wanted: Digest) {
         let set = PlatformSet::from(platforms).to_string();
-        let mut state = self.state();
-        let sets = state.content.wanted.entry(source.to_string()).or_default();
-        if sets.insert(set, wanted) != Some(wanted) {
-            state.dirty = true;
-        }
+        let key = wanted_key(&source.to_string(), &set);
+        self.state().journal.put(Kind::Wanted, &key, wanted.to_string());
     }
 
     fn meant(&self, source: &Reference) -> Option<Digest> {
-        self.state().content.meant.get(&source.to_string()).copied()
+        self.state().digest(Kind::Meant, &source.to_string())
     }
 
     fn mean(&self, source: &Reference, digest: Digest) {
-        let mut state = self.state();
-        if state.content.meant.insert(source.to_string(), digest) != Some(digest) {
-            state.dirty = true;
-        }
+        self.state().journal.put(Kind::Meant, &source.to_string(), digest.to_string());
     }
 
     fn blobs(&self, digest: Digest) -> Vec<Digest> {
-        self.state().content.blobs.get(&digest.to_string()).cloned().unwrap_or_default()
+        let mut state = self.state();
+        if let Some(blobs) = state.standing.get(&digest) {
+            return blobs.clone();
+        }
+        let blobs = state.journal.get(Kind::Blobs, &digest.to_string()).unwrap_or_default();
+        blobs.split(',').filter_map(|blob| blob.parse().ok()).collect()
     }
 
     /// Written with [`Mapping::place`], which follows.
     fn stand_on(&self, digest: Digest, blobs: Vec<Digest>) {
-        self.state().content.blobs.insert(digest.to_string(), blobs);
+        self.state().standing.insert(digest, blobs);
     }
 
     fn placed(&self, target: &Reference) -> Option<Digest> {
-        self.state().content.placed.get(&target.to_string()).copied()
+        self.state().digest(Kind::Placed, &target.to_string())
     }
 
     /// Written soon: a run that is killed should not take its own work for somebody else's when upstream has moved by the time
     /// that it starts again.
     fn place(&self, target: &Reference, digest: Digest) {
         let mut state = self.state();
-        if state.content.placed.insert(target.to_string(), digest) == Some(digest) {
-            return;
+        if let Some(blobs) = state.standing.remove(&digest) {
+            state.journal.put(Kind::Blobs, &digest.to_string(), joined(&blobs));
         }
-        state.dirty = true;
-        if state.written.is_none_or(|written| written.elapsed() >= PAUSE) {
-            self.save(&mut state);
+        let is_news = state.journal.put(Kind::Placed, &target.to_string(), digest.to_string());
+        if is_news && state.written.is_none_or(|written| written.elapsed() >= PAUSE) {
+            state.save();
         }
     }
 
     fn flush(&self) {
-        self.save(&mut self.state());
+        let mut state = self.state();
+        if !state.journal.is_dirty() {
+            return;
+        }
+        state.save();
+        if let Err(why) = state.journal.tidy() {
+            tracing::debug!("what earlier runs learned stays unsorted: {why}");
+        }
     }
 }
 
@@ -250,6 +271,29 @@ mod tests {
         }
         use std::os::unix::fs::MetadataExt as _;
         assert_eq!(std::fs::metadata(&path).unwrap().ino(), before.ino());
+    }
+
+    #[test]
+    fn the_old_form_is_read_once_and_taken_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("mapping.json");
+        let (source, target): (Reference, Reference) = ("a:b".parse().unwrap(), "h:1/a:b".parse().unwrap());
+        let (index, image, layer) = (Digest::of(b"index"), Digest::of(b"image"), Digest::of(b"layer"));
+        let old = serde_json::json!({
+            "version": 1,
+            "wanted": { index.to_string(): { "linux/amd64": image } },
+            "meant": { source.to_string(): index },
+            "blobs": { image.to_string(): [layer, index] },
+            "placed": { target.to_string(): image },
+        });
+        std::fs::write(&path, serde_json::to_vec_pretty(&old).unwrap()).unwrap();
+        for _ in 0..2 {
+            let cache = Cache::open(&path);
+            assert_eq!(cache.get(index, &amd64()), Some(image));
+            assert_eq!((cache.meant(&source), cache.placed(&target)), (Some(index), Some(image)));
+            assert_eq!(cache.blobs(image), [layer, index]);
+            assert!(std::fs::read_to_string(&path).unwrap().starts_with("{\"version\":2,"));
+        }
     }
 
     #[test]

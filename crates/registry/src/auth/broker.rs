@@ -60,6 +60,8 @@ enum Scheme {
 
 struct Registry {
     name: String,
+    /// Whether a registry sent us there: then nobody there learns who we are.
+    is_stranger: bool,
     origin: Url,
     scheme: RwLock<Scheme>,
     first_contact: Arc<tokio::sync::Mutex<()>>,
@@ -162,6 +164,36 @@ impl Broker {
         Ok(grant.header.is_some().then_some(grant))
     }
 
+    /// A header for another registry that `name` sent us to, and that wants a token of its own: one that anybody gets
+    /// ([ggcr#2333](https://github.com/google/go-containerregistry/issues/2333)). Without `refused`, only what is known of it.
+    pub(crate) async fn stranger(
+        &self,
+        http: &Clients,
+        name: &str,
+        url: &Url,
+        refused: Option<(&Grant, &HeaderMap)>,
+    ) -> Result<Grant, Error> {
+        let mut origin = url.clone();
+        origin.set_path("/");
+        origin.set_query(None);
+        let key = format!("{name} {}", origin.as_str());
+        if refused.is_none() && !self.knows(&key) {
+            return Ok(Grant::default());
+        }
+        let registry = self.entry(key, name, &origin, true);
+        let challenge = refused.and_then(|(_, headers)| Challenge::from_headers(headers));
+        if let Some(challenge) = challenge {
+            registry.set_scheme(Scheme::Challenged(challenge));
+        }
+        let Scheme::Challenged(challenge) = registry.scheme() else { return Ok(Grant::default()) };
+        let scope = Scope { repository: repository_of(url), push: false, mount_from: None };
+        self.fill(http, &registry, &challenge, &scope, refused.map(|(used, _)| used)).await
+    }
+
+    fn knows(&self, key: &str) -> bool {
+        self.registries.lock().unwrap_or_else(PoisonError::into_inner).contains_key(key)
+    }
+
     /// Fills the scope's slot where it is empty, too old, or still holds what was refused.
     async fn fill(
         &self,
@@ -255,6 +287,9 @@ impl Broker {
 
     /// The caller's credential; with `refused`, one that is not the one we have.
     async fn credential(&self, registry: &Registry, refused: bool) -> Result<Option<Credential>, Error> {
+        if registry.is_stranger {
+            return Ok(None);
+        }
         let mut held = registry.credential.lock().await;
         let stale = match held.as_ref() {
             Some(known) if !refused => return Ok(known.clone()),
@@ -274,10 +309,15 @@ impl Broker {
     }
 
     fn registry(&self, name: &str, origin: &Url) -> Arc<Registry> {
+        self.entry(name.to_owned(), name, origin, false)
+    }
+
+    fn entry(&self, key: String, name: &str, origin: &Url, is_stranger: bool) -> Arc<Registry> {
         let mut registries = self.registries.lock().unwrap_or_else(PoisonError::into_inner);
-        let registry = registries.entry(name.to_owned()).or_insert_with(|| {
+        let registry = registries.entry(key).or_insert_with(|| {
             Arc::new(Registry {
                 name: name.to_owned(),
+                is_stranger,
                 origin: origin.clone(),
                 scheme: RwLock::new(Scheme::Unknown),
                 first_contact: Arc::default(),
@@ -305,9 +345,17 @@ impl Registry {
     }
 
     fn error(&self, kind: ErrorKind) -> Error {
-        let server = Server::at(&self.origin).in_place_of(&self.name).map(Answerer::Mirror);
+        let host = Server::at(&self.origin).in_place_of(&self.name);
+        let server = host.map(if self.is_stranger { Answerer::Redirected } else { Answerer::Mirror });
         Error::answered(&self.name, &self.name, server, kind)
     }
+}
+
+/// The repository in `/v2/<repository>/manifests/...` or `.../blobs/...`.
+fn repository_of(url: &Url) -> String {
+    let path = url.path().strip_prefix("/v2/").unwrap_or_default();
+    let end = ["/manifests/", "/blobs/"].iter().filter_map(|part| path.rfind(part)).max();
+    path.get(..end.unwrap_or_default()).unwrap_or_default().to_owned()
 }
 
 /// What to ask a token for. A registry whose challenge names something other than a repository (public.ecr.aws: `aws`) has one

@@ -187,6 +187,7 @@ impl Core {
     async fn exchange(&self, call: &Call<'_>, grant: &Grant) -> Result<Result<Response, Refusal>, Error> {
         let mut url = call.url.clone();
         let asked = self.routes.get(call.reference.registry()).map_err(|kind| call.error(kind))?.origin;
+        let mut stranger: Option<Grant> = None;
         for _ in 0..=limits::REDIRECTS {
             let own = location::same_origin(&asked, &url);
             if !own {
@@ -196,7 +197,12 @@ impl Core {
                 self.http.at(&url).request(call.method.clone(), url.clone()).headers(call.headers.clone());
             // Another host never sees it: S3 refuses a presigned request that has one (opa#6580), and anybody else would
             // learn our credentials.
-            if let Some(header) = grant.header.clone().filter(|_| own) {
+            let header = match (own, &stranger) {
+                (true, _) => grant.header.clone(),
+                (false, Some(stranger)) => stranger.header.clone(),
+                (false, None) => None,
+            };
+            if let Some(header) = header {
                 request = request.header(AUTHORIZATION, header);
             }
             if let Some(body) = call.body.take() {
@@ -207,6 +213,11 @@ impl Core {
             let status = response.status();
             if let Some(next) = redirect(call, &response) {
                 url = self.next(call, &url, &next)?;
+                stranger = None;
+                if is_read(call) && !location::same_origin(&asked, &url) {
+                    let registry = call.reference.registry();
+                    stranger = Some(self.auth.stranger(&self.http, registry, &url, None).await?);
+                }
                 continue;
             }
             if status.is_success() {
@@ -217,6 +228,16 @@ impl Core {
                 return Err(call.error(ErrorKind::Protocol(message)));
             }
             let failure = Failure::read(response).await;
+            if !own && status == StatusCode::UNAUTHORIZED && is_read(call) {
+                let used = stranger.take().unwrap_or_default();
+                let registry = call.reference.registry();
+                let refused = Some((&used, &failure.headers));
+                let granted = self.auth.stranger(&self.http, registry, &url, refused).await?;
+                if granted.header.is_some() && used.header.is_none() {
+                    stranger = Some(granted);
+                    continue;
+                }
+            }
             let server = if own {
                 Server::at(&asked).in_place_of(call.reference.registry()).map(Answerer::Mirror)
             } else {
@@ -280,9 +301,13 @@ impl Refusal {
     }
 }
 
+fn is_read(call: &Call<'_>) -> bool {
+    matches!(call.method, Method::GET | Method::HEAD)
+}
+
 /// Where to go on, if the reply is a redirect that may be followed: not with a body that is gone, and 303 only for reading.
 fn redirect(call: &Call<'_>, response: &Response) -> Option<String> {
-    let reads = matches!(call.method, Method::GET | Method::HEAD);
+    let reads = is_read(call);
     let follows = match response.status() {
         StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT => call.body.is_repeatable(),
         StatusCode::MOVED_PERMANENTLY | StatusCode::FOUND | StatusCode::SEE_OTHER => reads,

@@ -143,22 +143,38 @@ fn a_token_service_may_send_us_on_within_its_host() {
 }
 
 #[test]
-fn a_registry_that_is_redirected_to_and_wants_a_login_is_named() {
+fn a_registry_that_is_redirected_to_is_read_as_anybody_and_named_where_it_wants_a_login() {
     run(async {
-        let (gateway, other, target) = (Fake::plain().await, Fake::plain().await, Fake::plain().await);
-        for auth in [Auth::Bearer(None), Auth::Basic("p".to_owned())] {
+        let image = image("a", &[bytes("l", 100)]);
+        for auth in [Auth::Bearer(None), Auth::Bearer(Some("aws")), Auth::Basic("p".to_owned())] {
+            let is_for_all = matches!(auth, Auth::Bearer(_));
+            let (gateway, target) = pair(&image).await;
+            let other = Fake::plain().await;
+            other.store(|store| store.seed("r", "1", &image));
             other.quirks(|quirks| quirks.auth = auth);
-            let there = format!("http://{}/v2/r/manifests/1", other.host());
-            gateway.on(Rule::new("*", "/manifests/1", reply(307, &[("location", &there)], "")).times(9));
+            let paths = image.blobs.iter().map(|blob| format!("/v2/r/blobs/{}", Digest::of(blob)));
+            let manifests = ["1".to_owned(), image.digest().to_string()];
+            let manifests = manifests.iter().map(|name| format!("/v2/r/manifests/{name}"));
+            for path in paths.chain(manifests) {
+                let there = format!("http://{}{path}", other.host());
+                gateway.on(Rule::new("*", &path, reply(307, &[("location", &there)], "")).times(9));
+            }
             let client = builder().credentials(Arc::new(Passwords::new("p"))).build().unwrap();
             let job = Job::new(gateway.name("r:1"), target.name("r:1"));
-            let error = copy(&Mirror::new(client), job).await.unwrap_err();
+            let result = copy(&Mirror::new(client), job).await;
+            let shown = |seen: &crate::support::fake::Seen| {
+                seen.headers.get("authorization").is_some_and(|shown| shown.as_bytes().starts_with(b"Basic"))
+            };
+            assert!(!other.seen().iter().any(shown), "nobody there learns who we are");
+            if is_for_all {
+                assert_eq!(result.unwrap().digest, image.digest());
+                assert!(other.count("GET token") <= 2, "{}", other.counts());
+                continue;
+            }
+            let error = result.unwrap_err();
             assert!(matches!(error.kind(), ErrorKind::Unauthorized { .. }), "{error}");
-            assert!(
-                error.server().contains(&other.host()) && error.to_string().contains(&other.host()),
-                "{error}"
-            );
-            assert!(other.seen().iter().all(|seen| !seen.headers.contains_key("authorization")));
+            assert!(error.is_redirected() && error.server() == other.host(), "{error}");
+            assert!(error.to_string().contains(&other.host()), "{error}");
         }
     });
 }
