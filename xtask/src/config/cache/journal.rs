@@ -385,23 +385,23 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("mapping.json");
         let mut journal = open(&path, TODAY);
-        journal.put(Kind::Blobs, "first", "one,two".to_owned());
+        journal.put(Kind::Meant, "first", "one,two".to_owned());
         journal.append().unwrap();
         let whole = std::fs::read(&path).unwrap();
-        journal.put(Kind::Blobs, "second", "three,four".to_owned());
+        journal.put(Kind::Meant, "second", "three,four".to_owned());
         journal.append().unwrap();
         let longer = std::fs::read(&path).unwrap();
         for end in whole.len()..longer.len() {
             std::fs::write(&path, &longer[..end]).unwrap();
             let mut journal = open(&path, TODAY);
-            assert_eq!(journal.get(Kind::Blobs, "first").unwrap(), "one,two");
-            let second = journal.get(Kind::Blobs, "second");
+            assert_eq!(journal.get(Kind::Meant, "first").unwrap(), "one,two");
+            let second = journal.get(Kind::Meant, "second");
             assert!(second.is_none() || second.as_deref() == Some("three,four"), "{end}: {second:?}");
-            journal.put(Kind::Blobs, "third", "five".to_owned());
+            journal.put(Kind::Meant, "third", "five".to_owned());
             journal.append().unwrap();
             let mut journal = open(&path, TODAY);
-            assert_eq!(journal.get(Kind::Blobs, "third").unwrap(), "five", "{end}");
-            assert_eq!(journal.get(Kind::Blobs, "first").unwrap(), "one,two");
+            assert_eq!(journal.get(Kind::Meant, "third").unwrap(), "five", "{end}");
+            assert_eq!(journal.get(Kind::Meant, "first").unwrap(), "one,two");
         }
     }
 
