@@ -259,5 +259,5 @@ fn an_empty_file_is_none_and_a_helper_that_is_missing_stops_nobody() {
     let fixture = Fixture::new(r#"{"credsStore": "nowhere.exe", "auths": {"ghcr.io": {"auth": "YTpi"}}}"#);
     assert_eq!(fixture.find("quay.io"), None);
     assert_eq!(fixture.find("ghcr.io"), basic("a", "b"));
-    assert_eq!(fixture.credentials().helper("ghcr.io").unwrap().as_deref(), Some("nowhere.exe"));
+    assert_eq!(fixture.credentials().helper(&server("ghcr.io")).unwrap().as_deref(), Some("nowhere.exe"));
 }
