@@ -323,35 +323,45 @@ impl Dockerfile {
         Some((name, default))
     }
 
-    /// Whether a `COPY` or `ADD` may name a file of the context, by itself or by a folder that it is in. What cannot be told
-    /// counts as yes.
+    /// Whether a `COPY` or `ADD` names a file of the context by itself. What cannot be told counts as yes.
+    pub fn names(&self, file: &str, args: &BTreeMap<String, String>) -> bool {
+        self.sources(args).any(|source| source.is_none_or(|path| path == file))
+    }
+
+    /// Whether a `COPY` or `ADD` may bring a file of the context into the image, also by a pattern or by a folder that it is in.
+    /// What cannot be told counts as yes.
     pub fn may_copy(&self, file: &str, args: &BTreeMap<String, String>) -> bool {
-        let mut known: BTreeMap<String, String> = BTreeMap::new();
-        for (name, default) in self
-            .instructions
-            .iter()
-            .filter(|found| found.keyword == "ARG")
-            .flat_map(|found| stages::pairs(found).unwrap_or_default())
-        {
-            known.extend(default.map(|default| (name, default)));
-        }
-        let lookup = |name: &str| match args.get(name).or_else(|| known.get(name)) {
-            Some(value) => expand::Value::Known(value.clone()),
-            None => expand::Value::Unknown,
+        let may_bring = |path: String| {
+            let is_above = path.is_empty() || path == "." || file.starts_with(&format!("{path}/"));
+            is_above || path == file || path.contains(['*', '?', '['])
         };
-        let may_name = |word: String| match expand::expand(&word, self.escape, &lookup) {
-            Ok(path) if !path.contains(['*', '?', '[', '$']) => {
-                let path = path.trim_start_matches("./").trim_matches('/');
-                path.is_empty() || path == "." || file == path || file.starts_with(&format!("{path}/"))
-            }
-            _ => true,
+        self.sources(args).any(|source| source.is_none_or(may_bring))
+    }
+
+    /// The paths that `COPY` and `ADD` take from the context; none for one that is not known before the build.
+    fn sources<'a>(
+        &'a self,
+        args: &'a BTreeMap<String, String>,
+    ) -> impl Iterator<Item = Option<String>> + use<'a> {
+        let arguments = self.instructions.iter().filter(|found| found.keyword == "ARG");
+        let known: BTreeMap<String, String> = arguments
+            .flat_map(|found| stages::pairs(found).unwrap_or_default())
+            .filter_map(|(name, default)| Some((name, default?)))
+            .collect();
+        let path = move |word: String| {
+            let lookup = |name: &str| match args.get(name).or_else(|| known.get(name)) {
+                Some(value) => expand::Value::Known(value.clone()),
+                None => expand::Value::Unknown,
+            };
+            let path = expand::expand(&word, self.escape, &lookup).ok().filter(|path| !path.contains('$'))?;
+            Some(path.trim_start_matches("./").trim_matches('/').to_owned())
         };
         self.instructions
             .iter()
             .filter(|found| matches!(found.keyword.as_str(), "ADD" | "COPY" | "ONBUILD"))
             .filter(|found| !found.flags.iter().any(|flag| flag.starts_with("--from=")))
             .flat_map(stages::sources)
-            .any(may_name)
+            .map(path)
     }
 
     /// The text with the base's `FROM`s naming `pinned` in the place of what stands there, line for line.

@@ -177,6 +177,26 @@ fn base_and_entry_point_go_where_the_dockerfile_takes_them() {
 }
 
 #[test]
+fn a_file_is_named_by_itself_and_copied_by_what_is_above_it_too() {
+    let args = BTreeMap::from([("F".to_owned(), "a.sh".to_owned())]);
+    for (text, names, copies) in [
+        ("COPY . /", false, true),
+        ("COPY *.sh /", false, true),
+        ("COPY ./a.sh /", true, true),
+        ("ARG F=b.sh\nCOPY ${F} /", true, true),
+        ("ARG G=b.sh\nCOPY ${G} /", false, false),
+        ("ADD [\"a.sh\", \"/\"]", true, true),
+        ("COPY $OF_THE_BASE /", true, true),
+        ("COPY --from=x a.sh /", false, false),
+        ("RUN cat a.sh", false, false),
+    ] {
+        let text = format!("FROM scratch AS x\nFROM scratch\n{text}\n");
+        let file = Dockerfile::parse("D", text.as_bytes()).unwrap();
+        assert_eq!((file.names("a.sh", &args), file.may_copy("a.sh", &args)), (names, copies), "{text}");
+    }
+}
+
+#[test]
 fn a_pinned_copy_differs_in_its_froms_alone() {
     let text = "# c\nFROM --platform=$TARGETPLATFORM \\\n  a/b:1 \\\n # why\n AS one\r\nRUN true\nFROM a/b:1\nFROM one\n";
     let file = Dockerfile::parse("D", text.as_bytes()).unwrap();

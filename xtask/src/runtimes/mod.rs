@@ -74,7 +74,7 @@ pub struct Runtime {
     /// The Dockerfile, relative to the context.
     pub dockerfile: String,
     /// Files of the context that are other runtimes' alone, so that editing one of them does not rebuild this one; what the
-    /// Dockerfile may copy stays.
+    /// Dockerfile names stays.
     pub leave_out: BTreeSet<String>,
     /// Build arguments by their logical values.
     pub args: BTreeMap<String, String>,
@@ -99,9 +99,9 @@ impl Runtime {
         }
     }
 
-    /// The files that the build does not see: those of others that its Dockerfile copies nowhere.
+    /// The files that the build does not see: those of others that its Dockerfile does not name.
     fn left_out(&self, dockerfile: &Dockerfile) -> BTreeSet<String> {
-        let others = self.leave_out.iter().filter(|file| !dockerfile.may_copy(file, &self.args));
+        let others = self.leave_out.iter().filter(|file| !dockerfile.names(file, &self.args));
         others.cloned().collect()
     }
 }
