@@ -76,13 +76,13 @@ fn runtime(
         platforms: default_platforms.to_vec(),
         build_args: BTreeMap::new(),
     };
-    let (mut enabled, mut epoch, mut files) = (true, None, Some(None));
+    let (mut enabled, mut epoch, mut files, mut has_own) = (true, None, Some(None), false);
     if entry.value.is_string() {
         written.base = Some(entry.value.clone());
     } else if entry.value.is_table() {
         let mut fields = entry.value.table()?;
         let (dockerfile, context) = (fields.take("dockerfile"), fields.take("context"));
-        let has_own = dockerfile.is_some() || context.is_some();
+        has_own = dockerfile.is_some() || context.is_some();
         // Only a Dockerfile of its own can name its base itself.
         written.base = if has_own { fields.take("base") } else { fields.require("base") };
         written.entry_point = fields.take("entry_point");
@@ -128,7 +128,11 @@ fn runtime(
             return None;
         }
     };
-    let entry_point = entry_point(entry, &written, sources, &context, found.entry_point);
+    let entry_point = match found.entry_point {
+        // The Dockerfile that runtimes share may be edited to take none.
+        None if !has_own && written.entry_point_argument.is_none() => Some(None),
+        taken => entry_point(entry, &written, sources, &context, taken),
+    };
     if let Some(argument) = base_argument.as_ref().filter(|name| written.build_args.contains_key(*name)) {
         entry.key.fail(format!("the argument {argument} takes the base: leave it out of build_args"));
     }
