@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::Error;
 
 /// Raised whenever the same options would give other images: a store of an older recipe is built again.
-const RECIPE: u32 = 3;
+const RECIPE: u32 = 4;
 
 /// How large the images are.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
