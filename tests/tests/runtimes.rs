@@ -642,7 +642,10 @@ fn the_contributors_loop_explains_builds_on_save_and_names_what_changed(builder:
     run.wait_for("waiting for a change");
     assert_eq!(say(), "changed");
     // A build that fails is told, and the next save is waited for.
-    project.write("Dockerfile", "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nRUN echo the-reason; exit 3\n");
+    project.write(
+        "Dockerfile",
+        "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nRUN echo the-reason; exit 3\nARG ENTRY_POINT\n",
+    );
     run.wait_for("the-reason");
     run.wait_for("waiting for a change");
     assert_eq!(json("--why")["why"]["changes"][0]["what"], "dockerfile");

@@ -1,5 +1,7 @@
 //! Names in the client's local store.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use serde::Deserialize;
 
@@ -17,11 +19,16 @@ pub struct LocalName {
 }
 
 impl Docker {
-    /// The names of all images that carry a label.
+    /// The names that are wanted of the images that carry a label. Nothing else is looked at: another image may be gone in the
+    /// next moment.
     ///
     /// # Errors
     /// The engine is down, or the client knows no filter by label.
-    pub async fn names_with(&self, label: &str) -> Result<Vec<LocalName>, DockerError> {
+    pub async fn names_with(
+        &self,
+        label: &str,
+        is_wanted: impl Fn(&str) -> bool,
+    ) -> Result<Vec<LocalName>, DockerError> {
         #[derive(Deserialize)]
         #[serde(rename_all = "PascalCase")]
         struct Raw {
@@ -37,9 +44,11 @@ impl Docker {
             last_tag_time: Option<Timestamp>,
         }
         let filter = format!("label={label}");
-        let listed = self.command().args(["image", "ls", "--quiet", "--no-trunc", "--filter", &filter]);
-        let listed = self.read(listed).await?;
-        let ids: std::collections::BTreeSet<&str> = listed.lines().collect();
+        let format = "{{.ID}} {{.Repository}}:{{.Tag}}";
+        let list = ["image", "ls", "--no-trunc", "--filter", &filter, "--format", format];
+        let listed = self.read(self.command().args(list)).await?;
+        let named = listed.lines().filter_map(|line| line.split_once(' '));
+        let ids: BTreeSet<&str> = named.filter(|(_, name)| is_wanted(name)).map(|(id, _)| id).collect();
         if ids.is_empty() {
             return Ok(Vec::new());
         }
@@ -51,7 +60,7 @@ impl Docker {
             let since = tagged.max(image.created).unwrap_or(Timestamp::MIN);
             let id = image.id;
             let names = image.repo_tags.unwrap_or_default().into_iter();
-            names.map(move |name| LocalName { name, id: id.clone(), since })
+            names.filter(|name| is_wanted(name)).map(move |name| LocalName { name, id: id.clone(), since })
         });
         Ok(names.collect())
     }

@@ -30,12 +30,13 @@ pub(super) async fn tidy(context: &Context, current: &BTreeMap<String, String>, 
         return;
     }
     let Ok(engine) = context.engine().await else { return };
-    let names = match engine.docker.names_with(KEY_LABEL).await {
+    let ours = |name: &str| tag(name).is_some_and(|tag| built.iter().any(|runtime| tag.starts_with(runtime)));
+    let names = match engine.docker.names_with(KEY_LABEL, ours).await {
         Ok(names) => names,
         Err(error) => return tracing::debug!("older local builds cannot be listed: {error}"),
     };
-    for runtime in built {
-        let Some(key) = current.get(runtime) else { continue };
+    for runtime in &built {
+        let Some(key) = current.get(*runtime) else { continue };
         let mut removed = 0;
         for name in superseded(runtime, key, &names, Timestamp::now()) {
             match remove(&engine.docker, &name).await {
