@@ -142,7 +142,7 @@ fn serve(mut stream: TcpStream, host: &str, layer: &[u8], asked: &Mutex<Vec<Stri
 
 fn answer(path: &str, host: &str, layer: &[u8]) -> Option<(String, Vec<u8>)> {
     if path.starts_with("/files/") {
-        return Some(("text/plain".to_owned(), path.as_bytes().to_vec()));
+        return Some(("text/plain".to_owned(), format!("{host}{path}").into_bytes()));
     }
     let rest = path.strip_prefix("/v2/")?;
     if rest.is_empty() {
@@ -260,7 +260,7 @@ fn rendered(text: &str, group: &str, double: &Double) -> String {
             "host" => format!("{host}/{group}"),
             "http" => format!("http://{host}/files/{group}"),
             // A builder that has the content already asks for nothing: each Dockerfile gets another.
-            "sum" => sha256(format!("/files/{group}/one").as_bytes()),
+            "sum" => sha256(format!("{host}/files/{group}/one").as_bytes()),
             name => match name.strip_suffix('@') {
                 Some(name) => {
                     format!("{host}/{group}/{name}@{}", double.manifest(&format!("{group}/{name}")))
