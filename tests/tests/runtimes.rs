@@ -7,7 +7,7 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::sync::{Arc, Mutex};
 
 use e2e::{
-    Builder, Ended, EngineOfItsOwn, Gate, Images, Project, World, docker, engine, get, programs, read,
+    Builder, Ended, EngineOfItsOwn, Gate, Images, Project, Run, World, docker, engine, get, programs, read,
     request, root, text,
 };
 use rustix::process::Signal;
@@ -40,12 +40,31 @@ fn action(run: &Ended) -> String {
     run.json()["runtimes"][0]["action"].as_str().unwrap().to_owned()
 }
 
+/// How the project's runtime moved.
+fn moves(project: &Project) -> Vec<Value> {
+    let run = rebuild(project, &format!("--builds {} --format json", project.name)).ok();
+    run.json()["moves"].as_array().unwrap().clone()
+}
+
+/// The tags without the record of their moves, which each move changes.
+fn without_record(mut tags: BTreeMap<String, String>) -> BTreeMap<String, String> {
+    tags.retain(|tag, _| !tag.ends_with("-history"));
+    tags
+}
+
+/// `rebuild-runtimes` at the project's registry.
+fn rebuild(project: &Project, line: &str) -> Run {
+    let run = project.xtask("").arg("--registry").arg(project.registry.host());
+    run.args("rebuild-runtimes").args(line)
+}
+
 /// What is held at which point of a forced rebuild, and what the ordinary run after the SIGKILL then does.
-const POINTS: [(&str, &str, &str); 4] = [
+const POINTS: [(&str, &str, &str); 5] = [
     ("in the push", "PUT /v2/lambda/blobs/uploads/", "up to date"),
     ("between push and build tag", "PUT /v2/lambda/manifests/NAME-sha256-", "up to date"),
     ("between build tag and key tag", "PUT /v2/lambda/manifests/NAME-k2-", "up to date"),
-    ("between key tag and runtime tag", "PUT /v2/lambda/manifests/NAME ", "promote"),
+    ("between key tag and the move's record", "PUT /v2/lambda/manifests/NAME-history ", "promote"),
+    ("between the record and runtime tag", "PUT /v2/lambda/manifests/NAME ", "promote"),
 ];
 
 fn a_forced_rebuild_that_is_killed_anywhere_leaves_the_old_runtime(builder: Builder) {
@@ -92,6 +111,12 @@ fn a_forced_rebuild_that_is_killed_anywhere_leaves_the_old_runtime(builder: Buil
 
     let promoted = project.run(name);
     assert!(promoted.starts_with("hello\n") && promoted != first, "{promoted}");
+    // Each move is on record, once and whole, whatever ended the runs: the first build and two promotions.
+    let moves = moves(&project);
+    assert_eq!(moves.iter().map(|made| &made["to"]).next_back(), Some(&json!(old)), "{moves:?}");
+    assert!(moves.windows(2).all(|pair| pair[0]["to"] == pair[1]["from"]), "{moves:?}");
+    let causes: Vec<&Value> = moves.iter().map(|made| &made["cause"]).collect();
+    assert_eq!(causes, ["built", "promoted", "promoted"], "{moves:?}");
     transfer("REBUILD_RUNTIMES=true").ok();
     assert_eq!((left("tmp"), left("target/xtask/scratch")), (0, 0));
     assert_ne!(project.tags()[name], old);
@@ -129,12 +154,28 @@ fn forced_rebuilds_a_failed_one_and_the_way_back_move_nothing_later(builder: Bui
     project.write("Dockerfile", project.dockerfile());
     ordinary();
 
-    // Back to the build before, and held there until the hold is let go.
-    let rebuild =
-        |line: &str| project.xtask("").arg("--registry").arg(host).args("rebuild-runtimes").args(line);
-    rebuild(&format!("--rollback {name}")).ok();
+    // Back to the build before, and held there until the hold is let go. It is asked for first.
+    let run = rebuild(&project, &format!("--rollback {name}")).end();
+    run.failed(6, &["nobody there to confirm; nothing was changed", "--yes does not ask"]);
+    let run = rebuild(&project, &format!("--rollback {name}")).stdin("no\n").end();
+    run.failed(6, &["not confirmed; nothing was changed"]);
+    assert_eq!((project.tags(), project.world.path("images.lock").exists()), (newest.clone(), false));
+    rebuild(&project, &format!("--rollback {name}")).stdin("yes\n").ok();
     let back = project.tags();
     assert_ne!(back[name], newest[name]);
+    let held = format!("lambda:{name} is held on {} since 20", back[name]);
+    for run in [
+        project.transfer(host, "").ok(),
+        project.transfer(host, "--dry-run").ok(),
+        rebuild(&project, &format!("--builds {name}")).ok(),
+        project.xtask("").arg("--registry").arg(host).args("list-images").ok(),
+    ] {
+        assert!(
+            run.stderr.contains(&held) && run.stderr.contains(&format!("lock --update {name}`")),
+            "{run}"
+        );
+        assert!(run.stdout.contains("held"), "{run}");
+    }
     assert_eq!(project.run(name), builds[&back[name]]);
     ordinary();
     for (digest, said) in &builds {
@@ -144,7 +185,11 @@ fn forced_rebuilds_a_failed_one_and_the_way_back_move_nothing_later(builder: Bui
     project.xtask(&format!("lock --update {name}")).ok();
     let run = project.transfer(host, "--format json").env("PATH", "/nonexistent").ok();
     assert!(run.stderr.contains(&format!("lambda:{name}: promoted, {}", newest[name])), "{run}");
-    assert_eq!((action(&run), project.tags()), ("promote".to_owned(), newest), "{run}");
+    assert_eq!(
+        (action(&run), without_record(project.tags())),
+        ("promote".to_owned(), without_record(newest)),
+        "{run}"
+    );
 }
 
 /// Every request that comes to the project's registry, by its first line.
@@ -198,8 +243,13 @@ fn without_docker_nothing_costs_two_heads_and_a_moved_runtime_one_put(builder: B
         .filter(|line| !line.starts_with("HEAD ") && !line.starts_with("GET "))
         .cloned()
         .collect();
-    assert_eq!(writes, [format!("PUT /v2/lambda/manifests/{name} HTTP/1.1")]);
-    assert_eq!(project.tags(), tags);
+    // What was moved, what somebody else had put there, and the move itself between its record's two lines.
+    let kept = format!("{name}-sha256-{}", &tags[&second]["sha256:".len()..][..12]);
+    let wanted = [format!("{name}-history"), kept.clone(), name.clone(), format!("{name}-history")];
+    assert_eq!(writes, wanted.map(|tag| format!("PUT /v2/lambda/manifests/{tag} HTTP/1.1")));
+    let mut now = project.tags();
+    assert_eq!(now.remove(&kept).as_ref(), tags.get(&second));
+    assert_eq!(without_record(now), without_record(tags));
 }
 
 /// What docker makes of the context by itself: another image where it sees another context.
@@ -346,7 +396,7 @@ fn a_second_machine_with_an_empty_engine_neither_builds_nor_pushes(builder: Buil
     assert_eq!(action(&run), "build", "{run}");
     let aws = world.aws();
     let tags = aws.whole_tags();
-    assert_eq!(tags.len(), 3);
+    assert_eq!(tags.len(), 4);
 
     aws.forget();
     let run =
@@ -575,9 +625,9 @@ fn a_team_builds_on_its_own_builder_with_a_cache_in_the_registry() {
     let client = project.world.write("bin/docker", &script);
     std::fs::set_permissions(&client, std::fs::Permissions::from_mode(0o755)).unwrap();
     let run = project.xtask("").arg("--registry").arg(host).arg("--container-cli").arg(&client);
-    run.args("rebuild-runtimes --push --builder team --registry-cache").end().failed(10, &[name]);
+    run.args("rebuild-runtimes --push --yes --builder team --registry-cache").end().failed(10, &[name]);
     let call = std::fs::read_to_string(calls).unwrap();
-    let cache = format!("type=registry,ref={host}/lambda:{name}-cache");
+    let cache = format!("type=registry,ref={host}/lambda:{name}-cache-linux-amd64");
     let wanted = format!(
         "build --builder team --progress plain --cache-from {cache} --cache-to {cache},mode=max,image-manifest=true,oci-mediatypes=true "
     );
@@ -666,4 +716,168 @@ fn the_contributors_loop_explains_builds_on_save_and_names_what_changed(builder:
         "{labels}"
     );
     assert_ne!(labels["io.htc-grid.build-key"], explained["key"]);
+}
+
+#[test]
+fn a_rollback_whose_hold_cannot_be_written_says_what_is_in_place_and_what_to_write() {
+    let Some(project) = Project::new() else { return };
+    let (name, host) = (&project.name, project.registry.host());
+    project.transfer(host, "").ok();
+    let first = project.tags()[name].clone();
+    project.transfer(host, "REBUILD_RUNTIMES=true").ok();
+    let (gate, held) = gate(&project);
+    *held.lock().unwrap() = format!("PUT /v2/lambda/manifests/{name} ");
+    let run = project.xtask("").arg("--registry").arg(gate.host());
+    let run = run.args("rebuild-runtimes --yes --rollback").arg(name).start();
+    gate.wait();
+    // While the tag is on its way, the file becomes one that nobody can write.
+    let lock = project.world.path("images.lock");
+    std::fs::create_dir(&lock).unwrap();
+    gate.cut();
+    let run = run.end();
+    run.failed(3, &[&format!("lambda:{name} is {name}-sha256-"), "images.lock could not be written"]);
+    assert_eq!(project.tags()[name], first, "{run}");
+    // The lines that the hint gives are what helps.
+    let lines: Vec<&str> =
+        run.stderr.lines().skip_while(|line| !line.contains("put these lines into")).collect();
+    let lines: String = lines[1..].iter().map(|line| format!("{}\n", line.trim_start())).collect();
+    std::fs::remove_dir(&lock).unwrap();
+    std::fs::write(&lock, format!("schema_version = 1\n{lines}")).unwrap();
+    let run = project.transfer(host, "").ok();
+    assert!(run.stderr.contains(&format!("lambda:{name} is held on {first}")), "{run}");
+    assert_eq!(project.tags()[name], first, "{run}");
+}
+
+#[test]
+fn a_pushed_build_is_asked_for_and_tried_before_the_tag_moves() {
+    let Some(project) = Project::new() else { return };
+    let name = &project.name;
+    let answers =
+        "#!/bin/sh\nexec nc -ll -p 8080 -e sh -c 'read line; printf \"HTTP/1.0 200 OK\\r\\n\\r\\n{}\"'\n";
+    project.write("start", answers);
+    let push = |line: &str| rebuild(&project, &format!("--push {line}"));
+    push("").end().failed(6, &["nobody there to confirm; nothing was changed", "--yes does not ask"]);
+    assert!(project.tags().is_empty());
+    let run = push("--yes --smoke").ok();
+    assert!(run.stderr.contains(&format!("{name} answered HTTP 200: {{}}")), "{run}");
+    let before = project.tags();
+    project.write("start", "#!/bin/sh\necho the-reason\nexit 3\n");
+    let run = push("--yes --smoke").end();
+    run.failed(
+        10,
+        &[name, "it ended before it answered", "the-reason", "the grid has the runtime that it had"],
+    );
+    assert_eq!(project.tags(), before, "{run}");
+    // Nothing to do, and nobody is asked: what is in place is tried.
+    project.write("start", answers);
+    let run = push("--smoke").ok();
+    assert!(run.stderr.contains(&format!("{name} answered HTTP 200: {{}}")), "{run}");
+    assert_eq!(project.tags(), before, "{run}");
+}
+
+/// What a run with this environment and these arguments comes to: its exit code, and what is in place afterwards.
+type Row<'a> = (&'a str, &'a str, i32, bool, [bool; 3]);
+
+#[test]
+fn what_is_done_and_which_exit_code_comes_where_a_base_an_upstream_or_the_engine_is_away() {
+    let Some(mut project) = Project::new() else { return };
+    let host = project.registry.host().to_owned();
+    // A port that was free a moment ago.
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let names = ["good", "other"].map(|end| format!("{}-{end}", project.name));
+    let [good, other] = &names;
+    let images = |project: &Project, base: &str| {
+        let line = |name: &str, base: &str| {
+            format!("\"{name}\" = {{ base = \"{base}\", entry_point = \"start\" }}\n")
+        };
+        let runtimes = line(good, &project.base) + &line(other, base);
+        let curl = "[images]\ncurl = \"curlimages/curl:7.85.0\"\n";
+        project.world.write("images.toml", &format!("schema_version = 1\n{curl}[runtimes]\n{runtimes}"));
+    };
+    let absent = format!("{host}/base:none");
+    let dead = "upstream.example/base:1".to_owned();
+    project.world.route("upstream.example", format!("http://{nobody}"));
+    // (what is wrong, the option, the exit code, whether anything was changed, whether curl, the good runtime and the other one
+    // are in place), each from nothing.
+    let table: [(Row<'_>, &str, bool); 7] = [
+        (("nothing", "", 0, true, [true, true, true]), &project.base, false),
+        (("one bad base", "", 7, false, [false, false, false]), &absent, false),
+        (("one bad base", "--keep-going", 7, true, [true, true, false]), &absent, false),
+        (("a dead upstream", "", 7, false, [false, false, false]), &dead, false),
+        (("a dead upstream", "--keep-going", 7, true, [true, true, false]), &dead, false),
+        (("a dead engine", "", 10, false, [false, false, false]), &project.base, true),
+        (("a dead engine", "--keep-going", 10, true, [true, false, false]), &project.base, true),
+    ];
+    for (number, ((what, option, code, changed, in_place), base, dead_engine)) in
+        table.into_iter().enumerate()
+    {
+        images(&project, base);
+        let target = format!("{host}/t{number}");
+        let transfer = |line: &str| {
+            let run = project.transfer(&target, &format!("{line} --format json"));
+            if dead_engine { run.env("DOCKER_HOST", "unix:///nonexistent/docker.sock") } else { run }
+        };
+        let run = transfer(option).end();
+        assert_eq!(run.code, Some(code), "{what} {option}: {run}");
+        let there = |image: &str| {
+            let (repository, tag) = image.split_once(':').unwrap();
+            let url = format!("http://{host}/v2/t{number}/{repository}/manifests/{tag}");
+            let accept = "application/vnd.docker.distribution.manifest.v2+json, application/vnd.oci.image.manifest.v1+json";
+            request("HEAD", &url, &[("accept", accept)], b"").status == 200
+        };
+        let found =
+            [there("curl:7.85.0"), there(&format!("lambda:{good}")), there(&format!("lambda:{other}"))];
+        assert_eq!(found, in_place, "{what} {option}: {run}");
+        if changed {
+            let runtimes = run.json()["runtimes"].as_array().unwrap().clone();
+            let failed: Vec<bool> = runtimes.iter().map(|runtime| runtime["action"] == "failed").collect();
+            assert_eq!(failed, [!in_place[1], !in_place[2]], "{what} {option}: {run}");
+        } else {
+            assert!(run.stderr.contains("--keep-going does everything else"), "{what} {option}: {run}");
+        }
+        // A second run with nothing more to do fails as the first one did, and asks nobody.
+        if option == "--keep-going" {
+            let again = project.xtask("").arg("--registry").arg(&target).args("transfer-images --keep-going");
+            let again =
+                if dead_engine { again.env("DOCKER_HOST", "unix:///nonexistent/docker.sock") } else { again };
+            let again = again.end();
+            assert_eq!(again.code, Some(code), "{what}: {again}");
+            assert!(again.stderr.contains("nothing was changed"), "{what}: {again}");
+        }
+    }
+}
+
+#[test]
+fn a_base_that_cannot_be_looked_up_is_a_warning_where_the_runtime_is_what_the_last_run_made_of_it() {
+    let Some(mut project) = Project::new() else { return };
+    let (host, name) = (project.registry.host().to_owned(), project.name.clone());
+    // A port that was free a moment ago.
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    project.images(&project.line("").replace(&project.base, "upstream.example/base:1"));
+    project.world.route("upstream.example", format!("http://{host}"));
+    project.transfer(&host, "").ok();
+    project.world.route("upstream.example", format!("http://{nobody}"));
+    let run = |project: &Project| project.transfer(&host, "--format json").env("PATH", "/nonexistent");
+    let away = run(&project).ok();
+    assert_eq!(away.json()["changed"], false, "{away}");
+    let warning = format!("not compared with upstream: lambda:{name}\n");
+    assert!(
+        away.stderr.contains("upstream.example does not answer") && away.stderr.contains(&warning),
+        "{away}"
+    );
+    assert!(away.took < std::time::Duration::from_secs(20), "{away}");
+    // With a lock it is not even asked, unless --locked wants to know.
+    project.world.route("upstream.example", format!("http://{host}"));
+    project.xtask("lock").ok();
+    project.world.route("upstream.example", format!("http://{nobody}"));
+    let locked = run(&project).ok();
+    assert!(!locked.stderr.contains("does not answer"), "{locked}");
+    let locked = run(&project).args("--locked").ok();
+    assert!(locked.stderr.contains(&warning), "{locked}");
+    project.world.route("upstream.example", format!("http://{host}"));
+    run(&project).args("--locked").ok();
+    project.push_base(&project.base, "moved");
+    let moved = run(&project).args("--locked").end();
+    moved.failed(7, &["--locked, and upstream has moved:", "upstream.example/base:1 from sha256:"]);
+    assert_eq!(run(&project).ok().json()["changed"], false);
 }

@@ -259,8 +259,12 @@ fn held(by: Option<&Holder>) -> anyhow::Error {
 }
 
 fn who(aws: &Aws) -> String {
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    format!("{} on {host} (process {})", aws.identity().arn, std::process::id())
+    format!("{} (process {})", on_this_machine(&aws.identity().arn), std::process::id())
+}
+
+/// Somebody at work here, as others are told of them.
+pub fn on_this_machine(who: &str) -> String {
+    format!("{who} on {}", rustix::system::uname().nodename().to_string_lossy())
 }
 
 #[cfg(test)]

@@ -10,9 +10,13 @@ use serde::Serialize;
 use super::Context;
 use crate::config::{Config, RUNTIMES_REPOSITORY, support};
 use crate::error::{Exit, FailWith as _};
+use crate::runtimes::Hold;
 use crate::target::Target;
-use crate::transfer::jobs;
+use crate::transfer::{held, hold, jobs};
 use crate::ui::{Table, units};
+
+/// How a runtime stands to its upstream: it has none.
+const BUILT_HERE: &str = "built here";
 
 /// List every repository and image with digest, size and age, and whether it still equals upstream
 #[derive(Debug, Default, Args)]
@@ -43,6 +47,20 @@ struct Listed {
     /// The day on which the support of a runtime's base ended, where it has.
     #[serde(skip_serializing_if = "Option::is_none")]
     base_support_ended: Option<String>,
+    /// On which build images.lock holds a runtime.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    held: Option<Hold>,
+}
+
+impl Listed {
+    /// How it stands to its upstream, and what else is to be known of it.
+    fn standing(&self) -> String {
+        let upstream = Some(self.upstream.clone()).filter(|upstream| !upstream.is_empty());
+        let held = self.held.as_ref().map(|_| "held".to_owned());
+        let ended = self.base_support_ended.as_ref().map(|day| format!("base's support ended {day}"));
+        let said: Vec<String> = upstream.into_iter().chain(held).chain(ended).collect();
+        if said.is_empty() { "-".to_owned() } else { said.join(", ") }
+    }
 }
 
 impl ListImages {
@@ -67,6 +85,11 @@ impl ListImages {
             let day = runtime.and_then(|runtime| support::ended(&runtime.base, today));
             image.base_support_ended = day.map(|day| day.to_string());
         }
+        let lock = context.lock()?;
+        let runtimes = listed.iter_mut().filter(|image| image.repository == RUNTIMES_REPOSITORY);
+        for image in runtimes.filter(|image| image.upstream == BUILT_HERE) {
+            image.held = image.tag.as_ref().and_then(|tag| hold(lock.as_ref(), tag));
+        }
         let mut table = Table::new(["REPOSITORY", "TAG", "SIZE", "AGE", "UPSTREAM", "DIGEST"]);
         let dash = || "-".to_owned();
         for image in &listed {
@@ -75,15 +98,17 @@ impl ListImages {
                 image.tag.clone().unwrap_or_else(dash),
                 image.size.map_or_else(dash, units::bytes),
                 image.age.map_or_else(dash, |age| units::age(Duration::from_secs(age))),
-                match (&image.base_support_ended, image.upstream.as_str()) {
-                    (Some(day), upstream) => format!("{upstream}, base's support ended {day}"),
-                    (None, "") => dash(),
-                    (None, upstream) => upstream.to_owned(),
-                },
+                image.standing(),
                 image.digest.clone().unwrap_or_else(dash),
             ]);
         }
-        context.printer.data(&table, &listed)
+        context.printer.data(&table, &listed)?;
+        for (image, hold) in
+            listed.iter().filter_map(|image| Some((image.tag.as_ref()?, image.held.as_ref()?)))
+        {
+            context.printer.line(held(image, hold));
+        }
+        Ok(())
     }
 }
 
@@ -147,7 +172,7 @@ async fn in_account(
                     repository.name == RUNTIMES_REPOSITORY && config.runtimes.iter().any(|r| r.name == *tag);
                 let verdict = match upstream.get(&full) {
                     Some((verdict, _)) => verdict.clone(),
-                    None if runtime => "built here".to_owned(),
+                    None if runtime => BUILT_HERE.to_owned(),
                     None => String::new(),
                 };
                 if verdict.is_empty() && !all && repository.name == RUNTIMES_REPOSITORY {
@@ -162,6 +187,7 @@ async fn in_account(
                     age: u64::try_from(image.pushed).ok().map(|pushed| now.saturating_sub(pushed)),
                     upstream: verdict,
                     base_support_ended: None,
+                    held: None,
                 });
             }
         }
@@ -175,6 +201,7 @@ async fn in_account(
                 age: None,
                 upstream: String::new(),
                 base_support_ended: None,
+                held: None,
             });
         }
         listed[before..].sort_by(|a, b| a.tag.cmp(&b.tag));
@@ -209,8 +236,9 @@ async fn in_registry(
                 tag: Some(tag),
                 size: None,
                 age: None,
-                upstream: verdict.unwrap_or_else(|| "built here".to_owned()),
+                upstream: verdict.unwrap_or_else(|| BUILT_HERE.to_owned()),
                 base_support_ended: None,
+                held: None,
             });
         }
     }

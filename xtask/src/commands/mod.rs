@@ -180,6 +180,21 @@ impl Context {
         }
     }
 
+    /// Asks once. Only `yes` goes on, as terraform has taught everybody. `without`: what does not ask.
+    ///
+    /// # Errors
+    /// The answer is another one, or nobody is there to give it.
+    pub fn confirm(&self, without: &str) -> anyhow::Result<()> {
+        let answer = self.printer.ask("Do this? Only `yes` goes on:", &self.interrupt);
+        self.interrupt.check()?;
+        match answer.as_deref() {
+            Some("yes") => Ok(()),
+            Some(_) => Err(failure(Exit::Refused, "not confirmed; nothing was changed")),
+            None => Err(failure(Exit::Refused, "nobody there to confirm; nothing was changed"))
+                .hint(Exit::Refused, without),
+        }
+    }
+
     /// What the emulated AWS is told of the sources, so that its pull-through cache reaches them the same way.
     pub fn upstream_arguments(&self) -> Vec<String> {
         let pairs = self.settings.upstreams.iter();

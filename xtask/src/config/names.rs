@@ -3,8 +3,8 @@
 
 use super::problem::nearest;
 
-/// Longest runtime name: a build tag adds `-k1-` and up to 64 hex digits, and a tag has 128 characters at most.
-const RUNTIME_NAME_MAX: usize = 128 - "-k1-".len() - 64;
+/// Longest runtime name: a build tag adds `-k2-` and up to 64 hex digits, and a tag has 128 characters at most.
+const RUNTIME_NAME_MAX: usize = 128 - "-k2-".len() - 64;
 
 /// A repository name as ECR takes it: <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_CreateRepository.html>.
 pub(super) fn repository(name: &str) -> Result<(), String> {
@@ -71,14 +71,26 @@ pub(super) fn runtime(name: &str) -> Result<(), String> {
         ));
     }
     if is_build_tag(name) {
-        return Err(format!("`{name}` looks like the tag of a build (`-sha256-` and `-k1-` name those)"));
+        return Err(format!(
+            "`{name}` looks like a tag that belongs to another runtime (`-sha256-`, `-k2-`, `-cache` and `-history` name its \
+             builds, their keys, the builder's cache and the record of its moves)"
+        ));
     }
     Ok(())
 }
 
-/// Whether `tag` has the form that the tags of builds have.
+/// Whether `tag` has the form of those that stand beside a runtime's own: of builds, their keys (of any version), the builder's
+/// cache (`-cache` alone in earlier versions), and the record of moves.
 pub(super) fn is_build_tag(tag: &str) -> bool {
-    tag.contains("-sha256-") || tag.contains("-k1-")
+    let is_key = |rest: &str| {
+        let version = rest.trim_start_matches(|c: char| c.is_ascii_digit());
+        version.len() < rest.len() && version.starts_with('-')
+    };
+    tag.contains("-sha256-")
+        || tag.split("-k").skip(1).any(is_key)
+        || tag.contains("-cache-")
+        || tag.ends_with("-cache")
+        || tag.ends_with("-history")
 }
 
 /// An AWS account's number.

@@ -244,6 +244,23 @@ fn an_image_and_a_runtime_cannot_share_a_tag() {
 }
 
 #[test]
+fn no_runtime_is_called_as_a_tag_beside_anothers() {
+    let ours = ["x-cache", "x-cache-linux-amd64", "x-history", "x-k2-0", "x-k1-y", "x-sha256-0123"];
+    let lines: String = ours.iter().map(|name| format!("{name} = \"a/b:1\"\n")).collect();
+    let said = errors(&format!("[runtimes]\n{lines}"));
+    for (at, name) in ours.iter().enumerate() {
+        let wanted = format!(
+            "images.toml:{}:1: runtimes.{name}: `{name}` looks like a tag that belongs to another",
+            at + 3
+        );
+        assert!(said.contains(&wanted), "{wanted}\n{said}");
+    }
+    let others =
+        "schema_version = 1\n[runtimes]\ncache = \"a/b:1\"\nx-k8s = \"a/b:1\"\nhistory-x = \"a/b:1\"\n";
+    assert!(parse(others).is_ok());
+}
+
+#[test]
 fn a_file_of_the_future_is_not_read_any_further() {
     let text = "schema_version = 2\nsomething = \"new\"\n";
     assert_eq!(

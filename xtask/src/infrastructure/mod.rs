@@ -201,6 +201,17 @@ impl<'a> Infrastructure<'a> {
         Beside::Proof(proof.worked()).write(&self.store).await
     }
 
+    /// The same of a run that did not look at the resources.
+    ///
+    /// # Errors
+    /// S3 refuses or does not answer.
+    pub async fn worked_on_images(&self) -> anyhow::Result<()> {
+        match Beside::read(&self.store).await? {
+            Some(Beside::Proof(proof)) => Beside::Proof(proof.worked()).write(&self.store).await,
+            _ => Ok(()),
+        }
+    }
+
     fn proof(&self, variables: &Value, survey: &Survey) -> anyhow::Result<Proof> {
         let inputs = proof::inputs(&self.context.paths.module(), &variables.to_string())?;
         Ok(Proof::now(inputs, survey.state.etag.clone(), &survey.repositories, &survey.rules))

@@ -15,7 +15,8 @@ use super::key::{INPUTS_LABEL, KEY_LABEL};
 use super::publish::{promote, publish};
 use super::push::{self, BaseLayers, Packed};
 use super::saved::{Provisional, save_and_compare};
-use super::{Context, Engine, LOCAL_REPOSITORY, RuntimeError, State, local_name, tidy, triggers};
+use super::smoke::{self, Smoke};
+use super::{Context, Engine, LOCAL_REPOSITORY, RuntimeError, State, cache_tag, local_name, tidy, triggers};
 use crate::docker::{self, Builder, Cache, Docker, News, PrivateConfig, RegistryAuth};
 use crate::process::{Cmd, Killer, Secret};
 
@@ -52,6 +53,8 @@ pub struct Done {
     pub base_from: Option<String>,
     /// Its names in the container client's store, one a platform.
     pub local: Vec<String>,
+    /// What it answered, where it was tried.
+    pub smoke: Option<Smoke>,
 }
 
 /// Carries a plan out, several runtimes side by side. One that fails does not stop the others, and leaves the runtime as it was.
@@ -152,14 +155,21 @@ async fn private_config(
 
 async fn apply_one(context: &Context, planned: &Planned, shared: &Shared) -> Result<Done, RuntimeError> {
     let forced = match planned.action {
-        Action::Nothing if context.repository.is_some() => {
-            return Ok(Done { digest: planned.seen, ..Done::default() });
-        }
-        Action::Nothing => {
-            let local = local_names(planned);
-            name_locally(context.engine().await?, planned, &local).await?;
-            return Ok(Done { local, ..Done::default() });
-        }
+        Action::Nothing => match &context.repository {
+            Some(repository) => {
+                let smoke = match planned.seen {
+                    Some(seen) => smoke::at_registry(context, &repository.with_digest(seen)).await?,
+                    None => None,
+                };
+                return Ok(Done { digest: planned.seen, smoke, ..Done::default() });
+            }
+            None => {
+                let (engine, local) = (context.engine().await?, local_names(planned));
+                name_locally(engine, planned, &local).await?;
+                let smoke = smoke::local(context, for_here(engine, planned, &local)).await?;
+                return Ok(Done { local, smoke, ..Done::default() });
+            }
+        },
         Action::Promote { digest } => return promote(context, planned, digest).await,
         Action::Push => None,
         Action::Build { forced } => Some(forced),
@@ -198,12 +208,14 @@ async fn apply_one(context: &Context, planned: &Planned, shared: &Shared) -> Res
         None => Vec::new(),
     };
     let saved = save_and_compare(context, planned, &engine.docker, &done.local, built, room.path()).await?;
-    match &context.repository {
-        Some(repository) => {
-            let images = pack(planned, saved, &bases, room.path()).await?;
-            publish(context, planned, repository, &images, &bases, &mut done).await?;
-        }
-        None => name_locally(&engine, planned, &done.local).await?,
+    if context.repository.is_none() {
+        name_locally(&engine, planned, &done.local).await?;
+    }
+    // Nothing is at the registry yet, not even a tag that another run would take up.
+    done.smoke = smoke::local(context, for_here(&engine, planned, &done.local)).await?;
+    if let Some(repository) = &context.repository {
+        let images = pack(planned, saved, &bases, room.path()).await?;
+        publish(context, planned, repository, &images, &bases, &mut done).await?;
     }
     Ok(done)
 }
@@ -260,13 +272,17 @@ fn local_names(planned: &Planned) -> Vec<String> {
     platforms.map(|platform| local_name(&planned.runtime, &planned.key, platform)).collect()
 }
 
-/// Gives the name that a contributor types to the build for this machine, or to the only one there is.
-async fn name_locally(engine: &Engine, planned: &Planned, local: &[String]) -> Result<(), RuntimeError> {
+/// The build for this machine's engine, or the only one there is.
+fn for_here<'a>(engine: &Engine, planned: &Planned, local: &'a [String]) -> &'a str {
     let platforms = &planned.runtime.platforms;
     let here = platforms.iter().position(|platform| same_machine(platform, &engine.platform));
-    if let Some(image) = local.get(here.unwrap_or_default()) {
-        engine.docker.tag(image, &format!("{LOCAL_REPOSITORY}:{}", planned.name)).await?;
-    }
+    local.get(here.unwrap_or_default()).map_or("", String::as_str)
+}
+
+/// Gives the name that a contributor types to the build for this machine.
+async fn name_locally(engine: &Engine, planned: &Planned, local: &[String]) -> Result<(), RuntimeError> {
+    let image = for_here(engine, planned, local);
+    engine.docker.tag(image, &format!("{LOCAL_REPOSITORY}:{}", planned.name)).await?;
     Ok(())
 }
 
@@ -278,12 +294,15 @@ async fn base_for(
     platform: &Platform,
 ) -> Result<BaseLayers, RuntimeError> {
     let (Some(base), Some(from)) = (&planned.base, from) else { return Ok(BaseLayers::default()) };
-    let read = BaseLayers::read(context, base, from, platform).await;
+    let mut read = BaseLayers::read(context, base, from, platform).await;
     // A cache imports an image piece by piece; what it lacks, the upstream has.
     if read.is_err() && from.registry() != base.name.registry() {
-        return BaseLayers::read(context, base, &base.name, platform).await;
+        read = BaseLayers::read(context, base, &base.name, platform).await;
     }
-    read
+    read.map_err(|error| match error {
+        RuntimeError::Registry(source) => RuntimeError::Base { base: base.name.to_string(), source },
+        other => other,
+    })
 }
 
 /// Where the base is taken from: the pull-through cache if it has this very digest, else the upstream.
@@ -373,7 +392,11 @@ async fn build_one(
     let here = same_machine(platform, &engine.platform);
     let named = !here || engine.docker.has_flag("--platform");
     let cache = context.repository.as_ref().filter(|_| context.registry_cache).map(|repository| Cache {
-        reference: format!("{}:{}-cache", context.surroundings.engine_name(repository), planned.name),
+        reference: format!(
+            "{}:{}",
+            context.surroundings.engine_name(repository),
+            cache_tag(&planned.name, platform)
+        ),
         write: true,
     });
     let build = docker::Build {

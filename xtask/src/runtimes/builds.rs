@@ -6,9 +6,10 @@ use registry::{Digest, Kind, Manifest, Reference};
 use serde::{Deserialize, Serialize};
 
 use super::decide::{Planned, tagged};
-use super::key::{Change, INPUTS_LABEL, Inputs, KEY_LABEL};
+use super::history::{Cause, History};
+use super::key::{Change, INPUTS_LABEL, Inputs, KEY_LABEL, What};
 use super::publish::move_tag;
-use super::{Context, LOCAL_REPOSITORY, RuntimeError, key_tag};
+use super::{Context, LOCAL_REPOSITORY, RuntimeError, build_tag, key_tag};
 
 /// How many builds are read side by side.
 const PARALLEL: usize = 8;
@@ -34,19 +35,17 @@ pub struct Build {
     pub is_keyed: bool,
 }
 
-/// A runtime tag that was moved back.
+/// Where a runtime tag goes back to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct RolledBack {
+pub struct WayBack {
     /// The runtime.
     pub name: String,
-    /// What it was before.
+    /// What its tag means now.
     pub from: Option<Digest>,
-    /// What it is now, and what `images.lock` has to hold it on.
+    /// The build that it goes back to, and on which `images.lock` has to hold it.
     pub to: Digest,
-    /// The build's tag.
+    /// That build's tag.
     pub build_tag: String,
-    /// Whether the tag was moved; it may have been there already.
-    pub moved: bool,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -131,52 +130,65 @@ pub async fn builds(context: &Context, runtime: &str) -> Result<Vec<Build>, Runt
     Ok(builds)
 }
 
-/// Moves a runtime back by one manifest PUT: to `build` (its tag, its digest or the digest's first characters), else to the
-/// build before the present one. The caller writes the hold into `images.lock`.
+/// How a runtime's tag moved, as far as it is recorded or can be seen.
 ///
 /// # Errors
-/// There is no such build, somebody else moved the tag meanwhile, or the registry cannot be reached.
-pub async fn rollback(
+/// The registry cannot be reached, or the record cannot be read.
+pub async fn history(context: &Context, runtime: &str) -> Result<History, RuntimeError> {
+    let Some(repository) = &context.repository else { return Ok(History::default()) };
+    let by_name = tagged(repository, runtime, runtime)?;
+    let (found, recorded) =
+        tokio::join!(context.client.head(&by_name), History::read(context, repository, runtime));
+    Ok(recorded?.now(found?.map(|found| found.digest)))
+}
+
+/// Where a runtime goes back to: `build` (its tag, its digest or the digest's first characters), else what its tag meant
+/// before its last move.
+///
+/// # Errors
+/// There is no such build, nothing is recorded, or the registry cannot be reached.
+pub async fn way_back(
     context: &Context,
     runtime: &str,
     build: Option<&str>,
-) -> Result<RolledBack, RuntimeError> {
+) -> Result<WayBack, RuntimeError> {
     let no_build =
         |wanted: &str| RuntimeError::NoBuild { runtime: runtime.to_owned(), wanted: wanted.to_owned() };
     let Some(repository) = &context.repository else { return Err(no_build("without a registry")) };
-    let seen = context.client.head(&tagged(repository, runtime, runtime)?).await?.map(|found| found.digest);
+    let way = |from, to: Digest, build_tag| WayBack { name: runtime.to_owned(), from, to, build_tag };
+    let Some(wanted) = build else {
+        let history = history(context, runtime).await?;
+        let from = history.moves().last().and_then(|last| last.to);
+        let to = history.before().ok_or_else(|| RuntimeError::NoWayBack { runtime: runtime.to_owned() })?;
+        return Ok(way(from, to, build_tag(runtime, &to)));
+    };
+    let by_name = tagged(repository, runtime, runtime)?;
+    let from = context.client.head(&by_name).await?.map(|found| found.digest);
     let builds = builds(context, runtime).await?;
-    let chosen =
-        choose(&builds, seen, build).ok_or_else(|| no_build(build.unwrap_or("before the present one")))?;
-    let manifest = context.client.manifest(&repository.with_digest(chosen.digest)).await?;
-    let manifest = manifest.ok_or_else(|| no_build(&chosen.tag))?;
-    let moved = move_tag(context, repository, runtime, seen, &manifest).await?;
-    Ok(RolledBack {
-        name: runtime.to_owned(),
-        from: seen,
-        to: chosen.digest,
-        build_tag: chosen.tag.clone(),
-        moved,
-    })
+    let chosen = choose(&builds, wanted).ok_or_else(|| no_build(wanted))?;
+    Ok(way(from, chosen.digest, chosen.tag.clone()))
 }
 
-/// `builds` are newest first.
-fn choose<'a>(builds: &'a [Build], current: Option<Digest>, wanted: Option<&str>) -> Option<&'a Build> {
-    match wanted {
-        Some(wanted) => {
-            let hex = wanted.strip_prefix("sha256:").unwrap_or(wanted);
-            let is_it = |build: &&Build| {
-                build.tag == wanted || (hex.len() >= 4 && build.digest.hex().starts_with(hex))
-            };
-            let mut found = builds.iter().filter(is_it);
-            // Two builds that begin alike are no answer.
-            found.next().filter(|_| found.next().is_none())
-        }
-        None => {
-            let at = builds.iter().position(|build| Some(build.digest) == current);
-            builds.get(at.map_or(0, |at| at + 1))
-        }
-    }
+/// Moves a runtime back by one manifest PUT; `false` if it is there already. The caller writes the hold into `images.lock`.
+///
+/// # Errors
+/// The build is no longer there, somebody else moved the tag meanwhile, or the registry cannot be reached.
+pub async fn roll_back(context: &Context, way: &WayBack) -> Result<bool, RuntimeError> {
+    let Some(repository) = &context.repository else { return Ok(false) };
+    let Some(manifest) = context.client.manifest(&repository.with_digest(way.to)).await? else {
+        let image = tagged(repository, &way.name, &way.name)?.to_string();
+        return Err(RuntimeError::Gone { image, digest: way.to });
+    };
+    move_tag(context, repository, &way.name, way.from, &manifest, Cause::RolledBack).await
+}
+
+/// The build that `wanted` names: two builds that begin alike are no answer.
+fn choose<'a>(builds: &'a [Build], wanted: &str) -> Option<&'a Build> {
+    let hex = wanted.strip_prefix("sha256:").unwrap_or(wanted);
+    let is_it =
+        |build: &&Build| build.tag == wanted || (hex.len() >= 4 && build.digest.hex().starts_with(hex));
+    let mut found = builds.iter().filter(is_it);
+    found.next().filter(|_| found.next().is_none())
 }
 
 /// Why a runtime is not what it was.
@@ -189,6 +201,56 @@ pub enum Why {
     Foreign,
     /// What changed; nothing if the inputs are the same.
     Changes(Vec<Change>),
+}
+
+/// How many changes a reason names.
+const NAMED: usize = 3;
+
+/// What changed, for the plan's line: digests by their first 12 digits, the first few changes. `--why` shows all.
+pub(super) fn brief(changes: &[Change]) -> String {
+    let short = |value: &Option<String>| {
+        let digest = value.as_deref().and_then(|value| value.parse::<Digest>().ok());
+        digest.map(|digest| format!("sha256:{}", digest.short())).or_else(|| value.clone())
+    };
+    // The Dockerfile is a file of its context, too.
+    let dockerfile = changes.iter().find(|change| change.what == What::Dockerfile);
+    let is_again = |change: &&Change| match (&change.what, &change.new, dockerfile.map(|change| &change.new))
+    {
+        (What::File(_), Some(file), Some(Some(dockerfile))) => file.ends_with(dockerfile.as_str()),
+        _ => false,
+    };
+    let changes: Vec<&Change> = changes.iter().filter(|change| !is_again(change)).collect();
+    let said = changes.iter().take(NAMED).map(|change| {
+        Change { old: short(&change.old), new: short(&change.new), what: change.what.clone() }.to_string()
+    });
+    let mut said: Vec<String> = said.collect();
+    match changes.len().saturating_sub(NAMED) {
+        0 if changes.is_empty() => "the tag of its build key is gone".to_owned(),
+        0 => said.join("; "),
+        more => {
+            said.push(format!("and {more} more"));
+            said.join("; ")
+        }
+    }
+}
+
+/// The base of what the runtime tag means, if that was built on `base`: what the last run took that name for.
+///
+/// # Errors
+/// The registry cannot be reached, or what is there cannot be read.
+pub(super) async fn last_base(
+    context: &Context,
+    runtime: &str,
+    base: &Reference,
+) -> Result<Option<Digest>, RuntimeError> {
+    let Some(repository) = &context.repository else { return Ok(None) };
+    let image = tagged(repository, runtime, runtime)?;
+    let Some(manifest) = context.client.manifest(&image).await? else { return Ok(None) };
+    let config = config(context, &image, manifest).await?;
+    if config.label("org.opencontainers.image.base.name") != Some(&base.to_string()) {
+        return Ok(None);
+    }
+    Ok(config.label("org.opencontainers.image.base.digest").and_then(|digest| digest.parse().ok()))
 }
 
 /// Compares the inputs of a plan with those of what the runtime tag means: at the registry, else in the container client's
@@ -232,20 +294,37 @@ mod tests {
     }
 
     #[test]
-    fn the_way_back_goes_to_the_build_before_or_to_the_named_one() {
+    fn a_build_is_named_by_its_tag_or_the_beginning_of_its_digest() {
         let builds = [build("c", 3), build("b", 2), build("a", 1)];
-        let pick = |current: Option<usize>, wanted: Option<&str>| {
-            choose(&builds, current.map(|at| builds[at].digest), wanted)
-                .map(|build| build.created.unwrap().as_second())
+        let pick = |wanted: &str| choose(&builds, wanted).map(|build| build.created.unwrap().as_second());
+        assert_eq!(pick(&builds[2].tag), Some(1));
+        assert_eq!(pick(&builds[2].digest.to_string()), Some(1));
+        assert_eq!(pick(&builds[2].digest.short()), Some(1));
+        assert_eq!((pick(""), pick("0000")), (None, None));
+    }
+
+    #[test]
+    fn a_reason_names_what_changed_and_is_no_longer_than_a_line() {
+        let change = |what, old: Option<&str>, new: Option<&str>| Change {
+            what,
+            old: old.map(str::to_owned),
+            new: new.map(str::to_owned),
         };
-        assert_eq!(pick(Some(0), None), Some(2));
-        assert_eq!(pick(Some(1), None), Some(1));
-        assert_eq!(pick(Some(2), None), None);
-        assert_eq!(pick(None, None), Some(3), "the present one is no build of ours");
-        assert_eq!(pick(Some(0), Some(&builds[2].tag)), Some(1));
-        assert_eq!(pick(Some(0), Some(&builds[2].digest.to_string())), Some(1));
-        assert_eq!(pick(Some(0), Some(&builds[2].digest.short())), Some(1));
-        assert_eq!(pick(Some(0), Some("")), None);
-        assert_eq!(pick(Some(0), Some("0000")), None);
+        let (old, new) = (Digest::of(b"a").to_string(), Digest::of(b"b").to_string());
+        let base = change(What::Base, Some(&old), Some(&new));
+        assert_eq!(
+            brief(std::slice::from_ref(&base)),
+            format!("base moved from {} to {}", &old[..19], &new[..19])
+        );
+        let file = |name: &str| change(What::File(name.to_owned()), Some("100644 x"), Some("100644 y"));
+        assert_eq!(
+            brief(&[base, file("a"), file("b"), file("c"), file("d")]),
+            format!(
+                "base moved from {} to {}; file a changed; file b changed; and 2 more",
+                &old[..19],
+                &new[..19]
+            )
+        );
+        assert_eq!(brief(&[]), "the tag of its build key is gone");
     }
 }

@@ -7,9 +7,10 @@ use registry::{Digest, Platform, Reference};
 use serde::Serialize;
 
 use super::build::blocking;
+use super::builds::{Why, brief, last_base, why};
 use super::context::{BuildContext, Reads};
 use super::key::{INPUTS_LABEL, Inputs, KEY_LABEL};
-use super::{Context, Runtime, RuntimeError, entry_point, key_tag, local_name};
+use super::{Context, Hold, Runtime, RuntimeError, entry_point, key_tag, local_name};
 use crate::docker::{Docker, DockerError};
 use crate::dockerfile::{self, Dockerfile, Needs};
 
@@ -18,6 +19,8 @@ use crate::dockerfile::{self, Dockerfile, Needs};
 pub struct Options {
     /// REBUILD_RUNTIMES: build whatever there is, without any cache.
     pub force: bool,
+    /// `--locked`: ask the upstreams whether they still have what `images.lock` says.
+    pub compare: bool,
 }
 
 /// A base that is resolved.
@@ -68,12 +71,24 @@ pub struct Planned {
     pub base: Option<Base>,
     /// What the runtime tag means now.
     pub seen: Option<Digest>,
-    /// The build on which the runtime is held.
-    pub held: Option<Digest>,
+    /// On which build the runtime is held.
+    pub held: Option<Hold>,
+    /// Why the base's registry could not be asked, where the runtime is what the last run made of it, or is held: then nothing
+    /// is to be done.
+    pub unanswered: Option<registry::Error>,
+    /// From what to what the base has moved away from `images.lock`, where that was asked.
+    pub base_moved: Option<(Digest, Digest)>,
     pub(super) runtime: Runtime,
     pub(super) context: BuildContext,
     pub(super) dockerfile: Arc<Dockerfile>,
     pub(super) needs: Needs,
+}
+
+impl Planned {
+    /// The base's name, also where nobody could say what it means.
+    pub fn base_name(&self) -> Option<&Reference> {
+        self.runtime.base.as_ref()
+    }
 }
 
 /// A runtime that could not be planned.
@@ -81,6 +96,8 @@ pub struct Planned {
 pub struct Failure {
     /// The runtime's name.
     pub name: String,
+    /// Its base.
+    pub base: Option<Reference>,
     /// Why.
     pub error: RuntimeError,
 }
@@ -131,7 +148,7 @@ pub async fn plan(
     let reads = Arc::new(Reads::default());
     let each = runtimes.iter().map(|runtime| async {
         let planned = plan_one(context, runtime, options, &reads).await;
-        planned.map_err(|error| Failure { name: runtime.name.clone(), error })
+        planned.map_err(|error| Failure { name: runtime.name.clone(), base: runtime.base.clone(), error })
     });
     futures_util::future::join_all(each).await
 }
@@ -142,19 +159,19 @@ pub async fn plan(
 /// # Errors
 /// The context cannot be read, or the base not resolved.
 pub async fn explain(context: &Context, runtime: &Runtime) -> Result<Inputs, RuntimeError> {
-    inputs(context, runtime, &Arc::default()).await.map(|read| read.inputs)
+    let read = read(context, runtime, &Arc::default()).await?;
+    let base = resolve(context, runtime, Patience::Full).await?;
+    Ok(inputs(runtime, &read.files, base.as_ref()))
 }
 
 /// A runtime's files, read and understood.
 struct Read {
-    inputs: Inputs,
-    base: Option<Base>,
     files: BuildContext,
-    dockerfile: Dockerfile,
+    dockerfile: Arc<Dockerfile>,
     needs: Needs,
 }
 
-async fn inputs(context: &Context, runtime: &Runtime, reads: &Arc<Reads>) -> Result<Read, RuntimeError> {
+async fn read(context: &Context, runtime: &Runtime, reads: &Arc<Reads>) -> Result<Read, RuntimeError> {
     let (root, path) = (runtime.context.clone(), runtime.dockerfile.clone());
     let reads = Arc::clone(reads);
     let mut files = blocking(move || BuildContext::read(&root, &path, &reads)).await?;
@@ -166,19 +183,41 @@ async fn inputs(context: &Context, runtime: &Runtime, reads: &Arc<Reads>) -> Res
         entry_point::check(&path, &context.shown(&path))?;
     }
     files.leave_out(&runtime.left_out(&dockerfile));
-    let base = resolve(context, runtime).await?;
+    Ok(Read { files, dockerfile: Arc::new(dockerfile), needs })
+}
+
+fn inputs(runtime: &Runtime, files: &BuildContext, base: Option<&Base>) -> Inputs {
     let mut platforms: Vec<String> = runtime.platforms.iter().map(Platform::to_string).collect();
     platforms.sort();
     platforms.dedup();
-    let inputs = Inputs {
+    Inputs {
         args: runtime.args.clone(),
         target: runtime.target.clone(),
         platforms,
-        base: base.as_ref().map(|base| base.digest.to_string()),
+        base: base.map(|base| base.digest.to_string()),
         epoch: runtime.epoch.clone(),
         ..Inputs::new(&files.dockerfile, files.files())
+    }
+}
+
+/// How long a base's registry is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Patience {
+    /// As long as it takes: nothing can be done without its answer.
+    Full,
+    /// Not long: the answer can perhaps be done without.
+    Little,
+}
+
+/// What the upstream has under a base's name.
+async fn ask(context: &Context, base: &Reference, patience: Patience) -> Result<Digest, RuntimeError> {
+    let found = match patience {
+        Patience::Full => context.client.find(base).await,
+        Patience::Little => context.client.find_soon(base).await,
     };
-    Ok(Read { inputs, base, files, dockerfile, needs })
+    let failed = |source| RuntimeError::Base { base: base.to_string(), source };
+    let unknown = || RuntimeError::BaseUnknown { base: base.to_string() };
+    Ok(found.map_err(failed)?.ok_or_else(unknown)?.digest)
 }
 
 /// What the Dockerfile takes from elsewhere: all of it is pinned, or is the base.
@@ -200,17 +239,18 @@ fn needs(dockerfile: &Dockerfile, runtime: &Runtime, shown: &str) -> Result<Need
 }
 
 /// A base's digest: its own, else the lock's, else what the upstream says now; never a cache's, which may be a day old.
-async fn resolve(context: &Context, runtime: &Runtime) -> Result<Option<Base>, RuntimeError> {
+async fn resolve(
+    context: &Context,
+    runtime: &Runtime,
+    patience: Patience,
+) -> Result<Option<Base>, RuntimeError> {
     let Some(name) = runtime.base.clone() else { return Ok(None) };
-    let locked = name.digest().or_else(|| context.surroundings.locked_base(&name));
-    let digest = match locked {
+    let known = name.digest().or_else(|| context.surroundings.locked_base(&name));
+    let digest = match known {
         Some(digest) => digest,
-        None => match context.client.find(&name).await? {
-            Some(found) => found.digest,
-            None => return Err(RuntimeError::BaseUnknown { base: name.to_string() }),
-        },
+        None => ask(context, &name, patience).await?,
     };
-    Ok(Some(Base { name, digest, locked: locked.is_some() }))
+    Ok(Some(Base { name, digest, locked: known.is_some() }))
 }
 
 async fn plan_one(
@@ -219,41 +259,101 @@ async fn plan_one(
     options: Options,
     reads: &Arc<Reads>,
 ) -> Result<Planned, RuntimeError> {
-    let Read { inputs, base, files, dockerfile, needs } = inputs(context, runtime, reads).await?;
-    let key = inputs.key();
+    let read = read(context, runtime, reads).await?;
+    let (mut planned, decision) = match resolve(context, runtime, Patience::Little).await {
+        Ok(base) => look(context, runtime, &read, base, options).await?,
+        Err(RuntimeError::Base { source, .. }) if source.is_out_of_reach() => {
+            // Without the upstream: if the runtime is what the last run made of this base, nothing would have been done.
+            let last = match &runtime.base {
+                Some(base) => last_base(context, &runtime.name, base).await.unwrap_or_default(),
+                None => None,
+            };
+            let base_then = runtime.base.clone().zip(last);
+            let base_then = base_then.map(|(name, digest)| Base { name, digest, locked: false });
+            let (mut planned, decision) = look(context, runtime, &read, base_then, options).await?;
+            if matches!(decision, Decision::Nothing(_)) {
+                planned.unanswered = Some(source);
+                (planned, decision)
+            } else {
+                let base = resolve(context, runtime, Patience::Full).await?;
+                look(context, runtime, &read, base, options).await?
+            }
+        }
+        Err(error) => return Err(error),
+    };
+    if options.compare {
+        compare(context, &mut planned).await?;
+    }
+    settle(context, planned, decision).await
+}
+
+/// `--locked`: whether the base's name still means what the lock says.
+async fn compare(context: &Context, planned: &mut Planned) -> Result<(), RuntimeError> {
+    let Some(base) = planned.base.as_ref().filter(|base| base.locked && base.name.digest().is_none()) else {
+        return Ok(());
+    };
+    match ask(context, &base.name, Patience::Little).await {
+        Ok(now) => planned.base_moved = (now != base.digest).then_some((base.digest, now)),
+        // The lock says what is to be used.
+        Err(RuntimeError::Base { source, .. }) if source.is_out_of_reach() => {
+            planned.unanswered = Some(source);
+        }
+        Err(error) => return Err(error),
+    }
+    Ok(())
+}
+
+/// Two HEADs, and what they come to.
+async fn look(
+    context: &Context,
+    runtime: &Runtime,
+    read: &Read,
+    base: Option<Base>,
+    options: Options,
+) -> Result<(Planned, Decision), RuntimeError> {
+    let inputs = inputs(runtime, &read.files, base.as_ref());
     let mut planned = Planned {
         name: runtime.name.clone(),
         action: Action::Nothing,
         reason: String::new(),
-        key,
+        key: inputs.key(),
         inputs,
         base,
         seen: None,
         held: None,
+        unanswered: None,
+        base_moved: None,
         runtime: runtime.clone(),
-        context: files,
-        dockerfile: Arc::new(dockerfile),
-        needs,
+        context: read.files.clone(),
+        dockerfile: Arc::clone(&read.dockerfile),
+        needs: read.needs.clone(),
     };
-    let decision = match &context.repository {
-        Some(repository) => {
-            let tagged = |tag: &str| tagged(repository, &runtime.name, tag);
-            let key_tag = tagged(&key_tag(&runtime.name, &planned.key))?;
-            let runtime_tag = tagged(&runtime.name)?;
-            let (by_key, by_name) =
-                try_join(context.client.look_up(&key_tag), context.client.look_up(&runtime_tag)).await?;
-            planned.seen = by_name.map(|found| found.digest);
-            planned.held = context.surroundings.hold(&runtime.name);
-            decide(Facts {
-                key: by_key.map(|found| found.digest),
-                runtime: planned.seen,
-                hold: planned.held,
-                force: options.force,
-            })
-        }
-        None if options.force => Decision::Force,
-        None => Decision::Missing,
+    let Some(repository) = &context.repository else {
+        let decision = if options.force { Decision::Force } else { Decision::Missing };
+        return Ok((planned, decision));
     };
+    let tagged = |tag: &str| tagged(repository, &runtime.name, tag);
+    let key_tag = tagged(&key_tag(&runtime.name, &planned.key))?;
+    let runtime_tag = tagged(&runtime.name)?;
+    let (by_key, by_name) =
+        try_join(context.client.look_up(&key_tag), context.client.look_up(&runtime_tag)).await?;
+    planned.seen = by_name.map(|found| found.digest);
+    planned.held = context.surroundings.hold(&runtime.name);
+    let decision = decide(Facts {
+        key: by_key.map(|found| found.digest),
+        runtime: planned.seen,
+        hold: planned.held.as_ref().map(|hold| hold.build),
+        force: options.force,
+    });
+    Ok((planned, decision))
+}
+
+/// From the decision to what is done, which may need the container client.
+async fn settle(
+    context: &Context,
+    mut planned: Planned,
+    decision: Decision,
+) -> Result<Planned, RuntimeError> {
     (planned.action, planned.reason) = match decision {
         Decision::Nothing(reason) => (Action::Nothing, reason.to_owned()),
         Decision::Promote(digest, reason) => (Action::Promote { digest }, reason.to_owned()),
@@ -265,16 +365,24 @@ async fn plan_one(
         Decision::Missing => match (is_local(context, &planned).await?, &context.repository) {
             (true, Some(_)) => (Action::Push, "built on this machine, and not at the registry".to_owned()),
             (true, None) => (Action::Nothing, "built on this machine".to_owned()),
-            (false, Some(_)) if planned.seen.is_some() => {
-                (Action::Build { forced: false }, "its inputs changed".to_owned())
-            }
-            (false, _) => (Action::Build { forced: false }, "not built yet".to_owned()),
+            (false, _) => (Action::Build { forced: false }, changed(context, &planned).await),
         },
     };
     if matches!(planned.action, Action::Build { .. }) {
         check_platforms(context, &planned).await?;
     }
     Ok(planned)
+}
+
+/// What changed since the build that is in place.
+async fn changed(context: &Context, planned: &Planned) -> String {
+    match why(context, planned).await {
+        Ok(Why::Absent) => "not built yet".to_owned(),
+        Ok(Why::Foreign) => "what is there was not built by this version of the tool".to_owned(),
+        Ok(Why::Changes(changes)) => brief(&changes),
+        // It is built all the same.
+        Err(_) => "its inputs changed".to_owned(),
+    }
 }
 
 /// `repository:tag`.

@@ -79,6 +79,14 @@ pub enum RuntimeError {
         /// The base now.
         found: String,
     },
+    /// The base's registry refuses or does not answer.
+    #[error("the base {base} cannot be looked up")]
+    Base {
+        /// The base.
+        base: String,
+        /// What the registry said.
+        source: registry::Error,
+    },
     /// The upstream has no such base.
     #[error("the base {base} does not exist upstream")]
     BaseUnknown {
@@ -161,6 +169,12 @@ pub enum RuntimeError {
         /// What was asked for.
         wanted: String,
     },
+    /// Nothing is known of what the runtime was before.
+    #[error("nothing is recorded of what {runtime} was before its present build")]
+    NoWayBack {
+        /// The runtime.
+        runtime: String,
+    },
     /// A build that is held or keyed and no longer at the registry.
     #[error("{image} is no longer at the registry as {digest}")]
     Gone {
@@ -201,11 +215,13 @@ impl RuntimeError {
             | Self::OtherBase { .. }
             | Self::Name { .. }
             | Self::BasePlatform { .. } => Exit::Config,
-            Self::BaseUnknown { .. } => Exit::Upstream,
+            Self::Base { .. } | Self::BaseUnknown { .. } => Exit::Upstream,
+            Self::NoBuild { .. } => Exit::Usage,
             Self::Registry(_)
             | Self::Moved { .. }
             | Self::ReadBack { .. }
             | Self::BuildTag { .. }
+            | Self::NoWayBack { .. }
             | Self::Gone { .. } => Exit::Registry,
             _ => Exit::Docker,
         }
@@ -249,8 +265,19 @@ impl RuntimeError {
             Self::Heredoc { .. } => {
                 "install docker's buildx plugin (docker 23 or newer), or write the lines as one RUN joined by `&&`"
             }
+            Self::NoWayBack { .. } => {
+                "name the build: `rebuild-runtimes --builds NAME` lists those that the registry has, `--rollback NAME BUILD` takes one"
+            }
             _ => return None,
         })
+    }
+
+    /// What a registry said, where that is what went wrong.
+    pub fn registry(&self) -> Option<&registry::Error> {
+        match self {
+            Self::Registry(error) | Self::Base { source: error, .. } => Some(error),
+            _ => None,
+        }
     }
 
     /// The error with all its causes; the last lines of a program that failed are the innermost.

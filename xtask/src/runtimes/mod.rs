@@ -7,6 +7,9 @@
 //! - `<runtime>-k2-<key>` says which build these inputs mean, and moves only by a forced rebuild;
 //! - `<runtime>` is what the grid runs.
 //!
+//! Beside them `<runtime>-history` records how the runtime's tag moved ([`history`]), and `<runtime>-cache-<platform>` keeps a
+//! builder's cache where one is asked for.
+//!
 //! They are put in this order, each by the same manifest bytes, the last one only after what was pushed has been read back
 //! and only if it still is what the plan saw. Whatever ends a run in between leaves the old runtime where it was.
 //!
@@ -27,6 +30,7 @@ mod copies;
 mod decide;
 mod entry_point;
 mod error;
+mod history;
 mod ignore;
 mod key;
 mod publish;
@@ -42,13 +46,16 @@ mod watch;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use build::{Outcome, apply, pull};
-pub use builds::{Why, builds, rollback, why};
-pub use decide::{Action, Options, Planned, explain, plan};
+pub use builds::{WayBack, Why, builds, history, roll_back, way_back, why};
+pub use decide::{Action, Failure, Options, Planned, explain, plan};
 pub use error::RuntimeError;
+pub use history::Cause;
+use jiff::Timestamp;
 use registry::{Client, Credentials, Digest, Platform, Reference, Server};
-pub use smoke::smoke;
+use serde::Serialize;
 use tokio::sync::OnceCell;
 pub use watch::Watch;
 
@@ -111,8 +118,8 @@ pub trait Surroundings: Send + Sync {
     /// The digest that `images.lock` has for a base.
     fn locked_base(&self, base: &Reference) -> Option<Digest>;
 
-    /// The build on which `images.lock` holds a runtime after a rollback.
-    fn hold(&self, runtime: &str) -> Option<Digest>;
+    /// What `images.lock` says of a runtime that is held after a rollback.
+    fn hold(&self, runtime: &str) -> Option<Hold>;
 
     /// Where the pull-through cache has a base, by tag; `None` without a cache for its registry.
     fn cached(&self, base: &Reference) -> Option<Reference>;
@@ -125,6 +132,26 @@ pub trait Surroundings: Send + Sync {
         let name = self.engine_name(image);
         Server::of(&format!("https://{}", name.parse::<Reference>().ok()?.registry()))
     }
+}
+
+/// A runtime that stays on one build until it is let go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Hold {
+    /// The build.
+    pub build: Digest,
+    /// Since when.
+    pub since: Timestamp,
+    /// Who put it there.
+    pub by: String,
+}
+
+/// How a runtime is tried out (`--smoke`).
+#[derive(Clone, Debug)]
+pub struct Trial {
+    /// The handler that its container is started with.
+    pub handler: String,
+    /// How long it may take to answer.
+    pub patience: Duration,
 }
 
 /// How far a runtime is.
@@ -180,6 +207,9 @@ pub trait Progress: Send + Sync {
     /// A line of a builder's output, for those who want to see every one.
     fn output(&self, runtime: &str, line: &str);
 
+    /// What the user has to know whatever is shown.
+    fn warn(&self, runtime: &str, line: &str);
+
     /// A runtime has come to a new state.
     fn state(&self, runtime: &str, state: &State);
 }
@@ -212,6 +242,10 @@ pub struct Context {
     pub checkout: Option<PathBuf>,
     /// How many builds run side by side.
     pub parallel: usize,
+    /// Try each runtime before its tag moves.
+    pub trial: Option<Trial>,
+    /// Who moves tags, for the record.
+    pub who: String,
     docker: OnceCell<Engine>,
     transfers: push::Transfers,
 }
@@ -250,6 +284,8 @@ impl Context {
             checkout: None,
             // A build waits for packages about as long as it computes.
             parallel: (2 * cpus).clamp(2, 4),
+            trial: None,
+            who: "unknown".to_owned(),
             docker: OnceCell::new(),
             transfers: push::Transfers::default(),
         }
@@ -294,6 +330,11 @@ fn build_tag(runtime: &str, digest: &Digest) -> String {
 /// The tag that says which build a key means.
 fn key_tag(runtime: &str, key: &str) -> String {
     format!("{runtime}-k{}-{key}", key::VERSION)
+}
+
+/// The tag of a builder's cache; one for each platform, as each is built by itself.
+fn cache_tag(runtime: &str, platform: &Platform) -> String {
+    format!("{runtime}-cache-{}", platform.to_string().replace('/', "-"))
 }
 
 /// What a build is called in the container client's store. A classic store keeps one platform under a name.

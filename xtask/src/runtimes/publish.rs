@@ -4,8 +4,9 @@ use registry::{Digest, Manifest, Reference};
 
 use super::build::Done;
 use super::decide::{Action, Planned, tagged};
+use super::history::{Cause, Move, Record};
 use super::push::{self, BaseLayers, Packed};
-use super::{Context, How, RuntimeError, State, build_tag, key_tag};
+use super::{Context, How, RuntimeError, State, build_tag, key_tag, smoke};
 
 /// Build tag, read back, key tag, runtime tag.
 pub(super) async fn publish(
@@ -40,10 +41,13 @@ pub(super) async fn publish(
     context.progress.state(&planned.name, &State::Tagging);
     done.build_tag = Some(name);
     let chosen = put_key_tag(context, planned, repository, manifest).await?;
+    if chosen.digest() != digest {
+        done.smoke = smoke::at_registry(context, &repository.with_digest(chosen.digest())).await?;
+    }
     // A hold outlives a forced rebuild: the new build waits under its own two tags.
-    match planned.held {
-        Some(held) => done.digest = planned.seen.or(Some(held)),
-        None => move_runtime(context, planned, repository, &chosen, done).await?,
+    match &planned.held {
+        Some(held) => done.digest = planned.seen.or(Some(held.build)),
+        None => move_runtime(context, planned, repository, &chosen, Cause::Built, done).await?,
     }
     let how = if done.built { How::Built } else { How::Pushed };
     context.progress.state(&planned.name, &State::Done { how, digest: chosen.digest() });
@@ -84,8 +88,8 @@ pub(super) async fn promote(
         let image = tagged(repository, &planned.name, &planned.name)?.to_string();
         return Err(RuntimeError::Gone { image, digest });
     };
-    let mut done = Done::default();
-    move_runtime(context, planned, repository, &manifest, &mut done).await?;
+    let mut done = Done { smoke: smoke::at_registry(context, &by_digest).await?, ..Done::default() };
+    move_runtime(context, planned, repository, &manifest, Cause::Promoted, &mut done).await?;
     context.progress.state(&planned.name, &State::Done { how: How::Promoted, digest });
     Ok(done)
 }
@@ -95,30 +99,59 @@ async fn move_runtime(
     planned: &Planned,
     repository: &Reference,
     manifest: &Manifest,
+    cause: Cause,
     done: &mut Done,
 ) -> Result<(), RuntimeError> {
-    done.moved = move_tag(context, repository, &planned.name, planned.seen, manifest).await?;
+    done.moved = move_tag(context, repository, &planned.name, planned.seen, manifest, cause).await?;
     done.digest = Some(manifest.digest());
     done.replaced = planned.seen.filter(|_| done.moved);
     Ok(())
 }
 
-/// Moves the runtime tag by putting the same bytes, if it still is what the plan saw; `false` if it is there already.
+/// Moves the runtime tag by putting the same bytes, if it still is what the plan saw; `false` if it is there already. The
+/// move is in the runtime's record before it is made.
 pub(super) async fn move_tag(
     context: &Context,
     repository: &Reference,
     runtime: &str,
     seen: Option<Digest>,
     manifest: &Manifest,
+    cause: Cause,
 ) -> Result<bool, RuntimeError> {
     let by_name = tagged(repository, runtime, runtime)?;
-    let found = context.client.look_up(&by_name).await?.map(|found| found.digest);
-    if found == Some(manifest.digest()) {
+    let expect = async || {
+        let found = context.client.look_up(&by_name).await?.map(|found| found.digest);
+        if found == seen || found == Some(manifest.digest()) {
+            return Ok(found);
+        }
+        Err(RuntimeError::Moved { image: by_name.to_string(), expected: seen, found })
+    };
+    if expect().await? == Some(manifest.digest()) {
         return Ok(false);
     }
-    if found != seen {
-        return Err(RuntimeError::Moved { image: by_name.to_string(), expected: seen, found });
+    let planned = Move::new(context, seen, manifest.digest(), cause);
+    // A move without a record is found out by the next one that has one: it is no reason to keep the grid waiting.
+    let record = match Record::begin(context, repository, runtime, planned).await {
+        Ok(record) => Some(record),
+        Err(error) => {
+            unrecorded(context, runtime, &error);
+            None
+        }
+    };
+    // Writing takes its time: once more, so that nobody else's move of this moment is undone.
+    if expect().await? == Some(manifest.digest()) {
+        return Ok(false);
     }
     context.client.put_manifest(&by_name, manifest).await?;
+    if let Some(record) = record
+        && let Err(error) = record.made().await
+    {
+        unrecorded(context, runtime, &error);
+    }
     Ok(true)
+}
+
+fn unrecorded(context: &Context, runtime: &str, error: &RuntimeError) {
+    let why = error.in_full();
+    context.progress.warn(runtime, &format!("the move of its tag was not recorded: {why}"));
 }

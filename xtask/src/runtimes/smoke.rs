@@ -1,8 +1,11 @@
-//! `--smoke`: starts a runtime once and has it answer.
+//! `--smoke`: starts a runtime once and has it answer, before its tag moves.
 
 use std::time::Duration;
 
-use super::{Context, RuntimeError};
+use registry::Reference;
+use serde::Serialize;
+
+use super::{Context, RuntimeError, Trial};
 use crate::docker::Docker;
 
 /// Where the runtime interface emulator listens, and what it is asked
@@ -17,7 +20,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 const TAIL: usize = 20;
 
 /// What a runtime answered.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Smoke {
     /// The HTTP status.
     pub status: u16,
@@ -38,28 +41,44 @@ impl Drop for Container<'_> {
     }
 }
 
-/// Starts `image` of the container client's store with `handler` and invokes it once through the emulator.
-///
-/// # Errors
-/// The container ends, or does not answer within `patience`; its last lines are in the error.
-pub async fn smoke(
-    context: &Context,
-    image: &str,
-    handler: &str,
-    patience: Duration,
-) -> Result<Smoke, RuntimeError> {
+/// Tries a build of the container client's store, where the run asks for it. By the image's own ID: a name may mean another
+/// image in the next moment.
+pub(super) async fn local(context: &Context, name: &str) -> Result<Option<Smoke>, RuntimeError> {
+    let Some(trial) = &context.trial else { return Ok(None) };
     let docker = context.docker().await?;
-    let id = docker.start(image, PORT, &[handler.to_owned()]).await?;
+    let gone = || RuntimeError::Unreadable { image: name.to_owned(), reason: "it is gone".to_owned() };
+    let image = docker.image(name).await?.ok_or_else(gone)?;
+    smoke(context, &image.id, name, trial).await.map(Some)
+}
+
+/// Tries a build of the registry, where the run asks for it: pulled by its digest, and gone from the container client's store
+/// afterwards if it was not there before.
+pub(super) async fn at_registry(context: &Context, build: &Reference) -> Result<Option<Smoke>, RuntimeError> {
+    let Some(trial) = &context.trial else { return Ok(None) };
+    let (docker, name) = (context.docker().await?, context.surroundings.engine_name(build));
+    let was_there = docker.image(&name).await?.is_some();
+    super::pull(context, build).await?;
+    let answer = smoke(context, &name, &name, trial).await;
+    if !was_there && let Err(error) = docker.untag(&name) {
+        context.progress.line(build.repository(), &format!("{name} was left in the local engine: {error}"));
+    }
+    answer.map(Some)
+}
+
+/// Starts `image` and invokes it once through the emulator; `name` is what errors call it.
+async fn smoke(context: &Context, image: &str, name: &str, trial: &Trial) -> Result<Smoke, RuntimeError> {
+    let docker = context.docker().await?;
+    let id = docker.start(image, PORT, std::slice::from_ref(&trial.handler)).await?;
     let container = Container { docker, id };
-    let answer = tokio::time::timeout(patience, invoke(docker, &container.id)).await;
+    let answer = tokio::time::timeout(trial.patience, invoke(docker, &container.id)).await;
     let reason = match answer {
         Ok(Ok(answer)) => return Ok(answer),
         Ok(Err(reason)) => reason,
-        Err(_) => format!("no answer within {} s", patience.as_secs()),
+        Err(_) => format!("no answer within {} s", trial.patience.as_secs()),
     };
     let mut tail = docker.logs(&container.id).await.unwrap_or_default();
     let tail = tail.split_off(tail.len().saturating_sub(TAIL));
-    Err(RuntimeError::Smoke { image: image.to_owned(), reason, tail })
+    Err(RuntimeError::Smoke { image: name.to_owned(), reason, tail })
 }
 
 /// Asks until it answers: an open port is docker's proxy, and says nothing about what is behind it.

@@ -1,6 +1,6 @@
 //! The mirrored images: jobs from images.toml and images.lock, the copies, the priming of the cache.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
 use futures_util::future::try_join_all;
@@ -71,20 +71,23 @@ pub fn jobs(config: &Config, lock: Option<&Lock>, target: &Target) -> anyhow::Re
         .collect()
 }
 
-/// Stops where an upstream tag has moved away from images.lock.
-pub(super) fn refuse_moved(plan: &Plan) -> anyhow::Result<()> {
-    let moved: String = plan
-        .images
-        .iter()
-        .filter_map(|planned| {
-            planned.moved().map(|(from, to)| format!("\n  {} from {from} to {to}", planned.job.source))
-        })
-        .collect();
+/// Stops where an upstream tag, an image's or a base's, has moved away from images.lock.
+pub(super) fn refuse_moved(plan: &super::Plan<'_>) -> anyhow::Result<()> {
+    let images =
+        plan.images.images.iter().filter_map(|planned| Some((&planned.job.source, planned.moved()?)));
+    let bases = plan.planned_runtimes().filter_map(|planned| {
+        let base = planned.base.as_ref()?;
+        Some((&base.name, planned.base_moved?))
+    });
+    // Several runtimes may stand on one base.
+    let moved: BTreeSet<String> =
+        images.chain(bases).map(|(name, (from, to))| format!("\n  {name} from {from} to {to}")).collect();
     if moved.is_empty() {
         return Ok(());
     }
+    let moved: String = moved.into_iter().collect();
     Err(failure(Exit::Upstream, format!("--locked, and upstream has moved:{moved}")))
-        .hint(Exit::Upstream, "`cargo xtask lock --update` takes what upstream has now; without --locked, the locked digests are copied")
+        .hint(Exit::Upstream, "`cargo xtask lock --update` takes what upstream has now; without --locked, the locked digests are used")
 }
 
 /// Stops where a tag would have to move that its repository does not let move.

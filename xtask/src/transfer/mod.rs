@@ -19,8 +19,11 @@ use crate::target::Target;
 
 pub use hints::registry_hint;
 pub use images::jobs;
-pub use runtimes::{Neighbourhood, builder_context, explain as explain_runtime, wanted as wanted_runtimes};
+pub use runtimes::{
+    Neighbourhood, builder_context, explain as explain_runtime, hold, wanted as wanted_runtimes, who,
+};
 use show::Report;
+pub use show::held;
 
 /// What was asked for.
 #[derive(Clone, Debug, Default)]
@@ -60,7 +63,7 @@ struct Run<'a> {
 struct Plan<'a> {
     resources: Option<resources::Resources<'a>>,
     images: mirror::Plan,
-    runtimes: Vec<crate::runtimes::Planned>,
+    runtimes: Vec<Result<crate::runtimes::Planned, crate::runtimes::Failure>>,
 }
 
 /// What a run did.
@@ -102,7 +105,8 @@ pub async fn run(context: &Context, request: &Request) -> anyhow::Result<()> {
         }
         run.prove(&plan).await?;
         show::closing(context, &run, &plan, None, started);
-        return run.report(&plan, None);
+        run.report(&plan, None)?;
+        return show::failures(&run, &plan, None);
     }
     run.confirm()?;
     let done = match &plan.resources {
@@ -117,13 +121,20 @@ pub async fn run(context: &Context, request: &Request) -> anyhow::Result<()> {
     };
     show::closing(context, &run, &plan, done.as_ref(), started);
     run.report(&plan, done.as_ref())?;
-    done.map_or(Ok(()), |done| show::failures(&run, &done))
+    show::failures(&run, &plan, done.as_ref())
 }
 
 impl Plan<'_> {
+    /// Whether nothing can be done: what there is to do is done, or has failed already.
     fn is_empty(&self) -> bool {
         let resources = self.resources.as_ref().is_none_or(resources::Resources::is_empty);
-        resources && self.images.is_up_to_date() && self.runtimes.iter().all(runtimes::is_up_to_date)
+        let images = self.images.images.iter().all(|planned| planned.content().is_none());
+        resources && images && self.planned_runtimes().all(runtimes::is_up_to_date)
+    }
+
+    /// The runtimes that could be planned.
+    fn planned_runtimes(&self) -> impl Iterator<Item = &crate::runtimes::Planned> {
+        self.runtimes.iter().filter_map(|planned| planned.as_ref().ok())
     }
 }
 
@@ -150,7 +161,7 @@ impl<'a> Run<'a> {
     async fn plan(&self, leased: bool) -> anyhow::Result<Plan<'a>> {
         let _lane = self.context.printer.progress().lane("looking at what there is");
         let images = async { Ok(self.mirror.plan(self.jobs.clone()).await) };
-        let runtimes = runtimes::plan(&self.builder, &self.config, self.request.rebuild_runtimes);
+        let runtimes = async { Ok(runtimes::plan(self).await) };
         // Terraform is never dropped in the middle: it got the Ctrl-C itself and is waited for.
         let (resources, images, runtimes) = tokio::try_join!(
             resources::plan(self, leased),
@@ -164,32 +175,25 @@ impl<'a> Run<'a> {
     fn show(&self, plan: &Plan<'_>) -> anyhow::Result<()> {
         show::plan(self.context, self, plan);
         if self.request.locked {
-            images::refuse_moved(&plan.images)?;
+            images::refuse_moved(plan)?;
         }
         if let Some(resources) = &plan.resources {
             images::refuse_fixed(&plan.images, resources)?;
         }
         images::refuse_exhausted(&plan.images, self.request.keep_going)?;
-        if self.request.keep_going { Ok(()) } else { show::refuse_failed(self, &plan.images) }
+        if self.request.keep_going { Ok(()) } else { show::refuse_failed(self, plan) }
     }
 
     fn report(&self, plan: &Plan<'_>, done: Option<&Done>) -> anyhow::Result<()> {
         if self.request.quiet { Ok(()) } else { Report::new(self, plan, done).print(self.context) }
     }
 
-    /// Asks once. Only `yes` goes on, as terraform has taught everybody.
+    /// Asks once, unless told not to.
     fn confirm(&self) -> anyhow::Result<()> {
         if self.request.auto_approve {
             return Ok(());
         }
-        let answer = self.context.printer.ask("Do this? Only `yes` goes on:", &self.context.interrupt);
-        self.context.interrupt.check()?;
-        match answer.as_deref() {
-            Some("yes") => Ok(()),
-            Some(_) => Err(failure(Exit::Refused, "not confirmed; nothing was changed")),
-            None => Err(failure(Exit::Refused, "nobody there to confirm; nothing was changed"))
-                .hint(Exit::Refused, "auto-transfer-images, or --auto-approve, does not ask"),
-        }
+        self.context.confirm("auto-transfer-images, or --auto-approve, does not ask")
     }
 
     /// Does what the plan says, unless somebody else was at work since it was made: then it is made, shown and asked for
@@ -233,7 +237,7 @@ impl<'a> Run<'a> {
             let builds = runtimes::build(self, &plan.runtimes);
             let (images, runtimes, primed) = tokio::join!(copies, builds, images::prime(self));
             let fetch = images::fetch_primed(self, &primed?).await?;
-            anyhow::Ok(Done { images: images?, runtimes: runtimes?, fetch })
+            anyhow::Ok(Done { images: images?, runtimes, fetch })
         };
         let done = self
             .context

@@ -7,13 +7,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use registry::{Client, Credentials, Digest, Reference, Server};
 
 use super::Run;
+use super::hints::registry_hint;
+use crate::aws::lease::on_this_machine;
 use crate::commands::Context;
 use crate::config::lock::Lock;
 use crate::config::{self, Config, RUNTIMES_REPOSITORY};
 use crate::docker::Logs;
 use crate::error::ending;
 use crate::runtimes::{
-    self, Action, How, Options, Outcome, Planned, Progress, RuntimeError, State, Surroundings,
+    self, Action, Failure, Hold, How, Options, Outcome, Planned, Progress, RuntimeError, State, Surroundings,
 };
 use crate::target::Target;
 use crate::ui::{Lane, Printer, units};
@@ -26,28 +28,21 @@ pub(super) fn is_up_to_date(planned: &Planned) -> bool {
     planned.action == Action::Nothing
 }
 
-/// Plans every runtime that is switched on.
-///
-/// # Errors
-/// The first one that cannot be planned.
-pub(super) async fn plan(
-    builder: &runtimes::Context,
-    config: &Config,
-    force: bool,
-) -> anyhow::Result<Vec<Planned>> {
-    let wanted = config.runtimes.iter().zip(wanted(config)).filter(|(listed, _)| listed.enabled);
-    let wanted: Vec<runtimes::Runtime> = wanted.map(|(_, runtime)| runtime).collect();
-    let planned = runtimes::plan(builder, &wanted, Options { force }).await;
-    planned
-        .into_iter()
-        .map(|planned| planned.map_err(|failure| explain(&failure.name, failure.error)))
-        .collect()
+/// Plans every runtime that is switched on. One that cannot be planned is in the plan, beside those that can.
+pub(super) async fn plan(run: &Run<'_>) -> Vec<Result<Planned, Failure>> {
+    let config = &run.config;
+    let wanted = config.runtimes.iter().zip(wanted(config));
+    let wanted: Vec<runtimes::Runtime> =
+        wanted.filter(|(listed, _)| listed.enabled).map(|(_, runtime)| runtime).collect();
+    let options = Options { force: run.request.rebuild_runtimes, compare: run.request.locked };
+    runtimes::plan(&run.builder, &wanted, options).await
 }
 
-/// A runtime's error with its name, its exit code and its hint.
-pub fn explain(name: &str, error: RuntimeError) -> anyhow::Error {
-    let (exit, hint) = (error.exit(), error.hint().map(str::to_owned));
-    ending(exit, hint, anyhow::Error::new(error).context(format!("runtime {name}")))
+/// A runtime's error with its name, its causes, its exit code and its hint.
+pub fn explain(name: &str, error: &RuntimeError) -> anyhow::Error {
+    let hint = error.hint().map(str::to_owned).or_else(|| error.registry().and_then(registry_hint));
+    let message = anyhow::anyhow!("runtime {name}: {}", error.in_full());
+    ending(error.exit(), hint, message)
 }
 
 /// The runtimes of images.toml as the builder takes them, in its order and the switched off ones among them: what there is of
@@ -95,9 +90,10 @@ fn of_others(config: &Config, runtime: &config::Runtime) -> BTreeSet<String> {
 }
 
 /// Builds, pushes and promotes what the plan says.
-pub(super) async fn build(run: &Run<'_>, planned: &[Planned]) -> anyhow::Result<Vec<Outcome>> {
-    let work: Vec<Planned> = planned.iter().filter(|planned| !is_up_to_date(planned)).cloned().collect();
-    Ok(runtimes::apply(&run.builder, work).await)
+pub(super) async fn build(run: &Run<'_>, planned: &[Result<Planned, Failure>]) -> Vec<Outcome> {
+    let can = planned.iter().filter_map(|planned| planned.as_ref().ok());
+    let work: Vec<Planned> = can.filter(|planned| !is_up_to_date(planned)).cloned().collect();
+    runtimes::apply(&run.builder, work).await
 }
 
 /// The builder's context for this run; without a target it builds into the container client's store alone.
@@ -121,7 +117,22 @@ pub fn builder_context(
     builder.container_cli.clone_from(&context.settings.container_cli);
     builder.source = Some(SOURCE.to_owned());
     builder.checkout = Some(context.paths.root().to_owned());
+    builder.who = who(target);
     Ok(builder)
+}
+
+/// Who moves tags, for those who come later.
+pub fn who(target: Option<&Target>) -> String {
+    let account = target.and_then(|target| target.account.as_ref());
+    let user = || std::env::var("USER").or_else(|_| std::env::var("LOGNAME"));
+    let name = account.map(|account| account.aws.identity().arn.clone());
+    on_this_machine(&name.unwrap_or_else(|| user().unwrap_or_else(|_| "somebody".to_owned())))
+}
+
+/// What images.lock says of a runtime that is held.
+pub fn hold(lock: Option<&Lock>, runtime: &str) -> Option<Hold> {
+    let hold = lock?.hold(runtime)?;
+    Some(Hold { build: hold.build, since: hold.since, by: hold.by.clone() })
 }
 
 /// What the builder asks of the configuration, the lock and the account.
@@ -159,8 +170,8 @@ impl Surroundings for Neighbourhood {
         self.lock.as_ref()?.source_digest(base)
     }
 
-    fn hold(&self, runtime: &str) -> Option<Digest> {
-        self.lock.as_ref()?.hold(runtime).map(|hold| hold.build)
+    fn hold(&self, runtime: &str) -> Option<Hold> {
+        hold(self.lock.as_ref(), runtime)
     }
 
     fn cached(&self, base: &Reference) -> Option<Reference> {
@@ -208,6 +219,10 @@ impl Lanes {
 }
 
 impl Progress for Lanes {
+    fn warn(&self, runtime: &str, line: &str) {
+        self.printer.warn(format!("{RUNTIMES_REPOSITORY}:{runtime}: {line}"));
+    }
+
     fn line(&self, runtime: &str, line: &str) {
         if self.printer.is_redrawn() {
             self.news(runtime, line);

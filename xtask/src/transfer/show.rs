@@ -9,12 +9,13 @@ use serde::Serialize;
 
 use super::hints::registry_hint;
 use super::images::short;
+use super::runtimes::explain;
 use super::{Done, Plan, Run};
 use crate::aws::{OtherRegion, proof};
 use crate::commands::Context;
 use crate::config::{Config, RUNTIMES_REPOSITORY, support};
 use crate::error::{Exit, FailWith as _, ending, exit_of, render};
-use crate::runtimes;
+use crate::runtimes::{self, Hold};
 use crate::ui::{Table, units};
 
 /// The run as `--format json` gives it.
@@ -44,6 +45,9 @@ struct ImageReport {
     /// Bytes that were sent, or would be at most.
     bytes: u64,
     error: Option<String>,
+    /// The build on which images.lock holds a runtime.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    held: Option<Hold>,
 }
 
 impl Report {
@@ -56,11 +60,12 @@ impl Report {
             .iter()
             .enumerate()
             .map(|(index, planned)| image_report(planned, done.and_then(|done| done.images.get(index))));
-        let runtimes = plan.runtimes.iter().map(|planned| {
-            runtime_report(
-                planned,
-                done.and_then(|done| done.runtimes.iter().find(|o| o.name == planned.name)),
-            )
+        let runtimes = plan.runtimes.iter().map(|planned| match planned {
+            Ok(planned) => {
+                let outcomes = done.map(|done| done.runtimes.as_slice()).unwrap_or_default();
+                runtime_report(planned, outcomes.iter().find(|outcome| outcome.name == planned.name))
+            }
+            Err(failure) => failed_runtime(failure),
         });
         Self {
             account: account.map(|account| account.aws.identity().account.clone()),
@@ -80,7 +85,8 @@ impl Report {
         for image in self.images.iter().chain(&self.runtimes) {
             let digest = image.digest.clone().unwrap_or_else(|| "-".into());
             let size = if image.bytes == 0 { "-".into() } else { units::bytes(image.bytes) };
-            table.row([image.name.clone(), image.action.clone(), size, digest]);
+            let held = if image.held.is_some() { ", held" } else { "" };
+            table.row([image.name.clone(), format!("{}{held}", image.action), size, digest]);
         }
         context.printer.data(&table, self)
     }
@@ -120,6 +126,20 @@ fn image_report(planned: &Planned, outcome: Option<&Outcome>) -> ImageReport {
         digest: digest.map(|digest| digest.to_string()),
         bytes,
         error: error.map(|error| error.to_string()),
+        held: None,
+    }
+}
+
+fn failed_runtime(failure: &runtimes::Failure) -> ImageReport {
+    ImageReport {
+        name: format!("{RUNTIMES_REPOSITORY}:{}", failure.name),
+        from: failure.base.as_ref().map(ToString::to_string).unwrap_or_default(),
+        action: "failed".into(),
+        why: String::new(),
+        digest: None,
+        bytes: 0,
+        error: Some(failure.error.in_full()),
+        held: None,
     }
 }
 
@@ -136,12 +156,16 @@ fn runtime_report(planned: &runtimes::Planned, outcome: Option<&runtimes::Outcom
     let built = done.and_then(|done| done.digest);
     ImageReport {
         name: format!("{RUNTIMES_REPOSITORY}:{}", planned.name),
-        from: planned.base.as_ref().map(|base| base.name.to_string()).unwrap_or_default(),
+        from: planned.base_name().map(ToString::to_string).unwrap_or_default(),
         action: if error.is_some() { "failed" } else { action }.into(),
-        why: planned.reason.clone(),
+        why: match &planned.unanswered {
+            Some(error) => format!("{}; not compared with upstream: {error}", planned.reason),
+            None => planned.reason.clone(),
+        },
         digest: built.or(planned.seen.filter(|_| outcome.is_none())).map(|digest| digest.to_string()),
         bytes: done.map_or(0, |done| done.sent),
         error: error.map(ToString::to_string),
+        held: planned.held.clone(),
     }
 }
 
@@ -164,8 +188,13 @@ pub(super) fn plan(context: &Context, run: &Run<'_>, plan: &Plan<'_>) {
     for warning in plan.images.images.iter().flat_map(|planned| &planned.warnings) {
         printer.warn(warning);
     }
-    for warning in unanswered(&plan.images) {
+    for warning in unanswered(plan) {
         printer.warn(warning);
+    }
+    for planned in plan.planned_runtimes() {
+        if let Some(hold) = &planned.held {
+            printer.line(held(&planned.name, hold));
+        }
     }
     for planned in &plan.images.images {
         if let Some((locked, now)) = planned.moved() {
@@ -194,13 +223,25 @@ fn unsupported(config: &Config) -> Option<String> {
     (!ended.is_empty()).then(|| format!("the support of these bases has ended: {}", ended.join(", ")))
 }
 
+/// What is to be known of a runtime that is held.
+pub fn held(name: &str, hold: &Hold) -> String {
+    format!(
+        "{RUNTIMES_REPOSITORY}:{name} is held on {} since {} by images.lock ({}); `cargo xtask lock --update {name}` ends it",
+        hold.build, hold.since, hold.by
+    )
+}
+
 /// The registries that do not answer, each with its images that are left as they are.
-fn unanswered(plan: &registry::mirror::Plan) -> Vec<String> {
+fn unanswered(plan: &Plan<'_>) -> Vec<String> {
     let mut silent: BTreeMap<&str, (&registry::Error, Vec<String>)> = BTreeMap::new();
-    for planned in &plan.images {
-        if let Some(error) = &planned.unanswered {
+    let images = plan.images.images.iter().map(|planned| (planned.unanswered.as_ref(), short(&planned.job)));
+    let runtimes = plan
+        .planned_runtimes()
+        .map(|planned| (planned.unanswered.as_ref(), format!("{RUNTIMES_REPOSITORY}:{}", planned.name)));
+    for (error, name) in images.chain(runtimes) {
+        if let Some(error) = error {
             let (_, images) = silent.entry(error.registry()).or_insert_with(|| (error, Vec::new()));
-            images.push(short(&planned.job));
+            images.push(name);
         }
     }
     let line = |(registry, (error, images)): (&str, (&registry::Error, Vec<String>))| {
@@ -284,13 +325,13 @@ fn sums(plan: &Plan<'_>) -> String {
         };
         parts.push(format!("copy {}, at most {}{saved}", units::count(copies, "image"), units::bytes(bytes)));
     }
-    let builds = plan.runtimes.iter().filter(|p| matches!(p.action, runtimes::Action::Build { .. })).count();
+    let builds =
+        plan.planned_runtimes().filter(|p| matches!(p.action, runtimes::Action::Build { .. })).count();
     if builds > 0 {
         parts.push(format!("build {}", units::count(builds, "runtime")));
     }
     let moves = plan
-        .runtimes
-        .iter()
+        .planned_runtimes()
         .filter(|p| matches!(p.action, runtimes::Action::Promote { .. } | runtimes::Action::Push))
         .count();
     if moves > 0 {
@@ -312,6 +353,10 @@ fn sums(plan: &Plan<'_>) -> String {
     if failed > 0 {
         parts.push(format!("{} cannot be looked up", units::count(failed, "image")));
     }
+    let failed = plan.runtimes.iter().filter(|planned| planned.is_err()).count();
+    if failed > 0 {
+        parts.push(format!("{} cannot be planned", units::count(failed, "runtime")));
+    }
     if parts.is_empty() { "nothing to do".to_owned() } else { parts.join("; ") }
 }
 
@@ -325,22 +370,23 @@ pub(super) fn closing(
 ) {
     let took = units::duration(started.elapsed());
     let everything = plan.images.images.len() + plan.runtimes.len();
+    let failed = errors(run, plan, done).len();
+    let in_place = |how: &str| {
+        if failed == 0 {
+            format!("{} in place{how}", units::count(everything, "image"))
+        } else {
+            format!("{failed} of {} failed", units::count(everything, "image"))
+        }
+    };
     let Some(done) = done else {
-        context
-            .printer
-            .line(format!("{} in place, nothing was changed ({took})", units::count(everything, "image")));
+        context.printer.line(format!("{}, nothing was changed ({took})", in_place("")));
         return;
     };
     let copied = done.images.iter().filter_map(|outcome| outcome.result.as_ref().ok()).map(|done| done.bytes);
     let pushed =
         done.runtimes.iter().filter_map(|outcome| outcome.result.as_ref().ok()).map(|done| done.sent);
     let sent: u64 = copied.chain(pushed).sum();
-    let failed = failed(done);
-    let verdict = if failed == 0 {
-        format!("{} in place and verified", units::count(everything, "image"))
-    } else {
-        format!("{failed} of {} failed", units::count(everything, "image"))
-    };
+    let verdict = in_place(" and verified");
     context.printer.line(format!("{verdict}, {} sent to {} ({took})", units::bytes(sent), run.target.host()));
     for command in &done.fetch {
         context.printer.line(format!(
@@ -349,18 +395,28 @@ pub(super) fn closing(
     }
 }
 
-fn failed(done: &Done) -> usize {
-    let images = done.images.iter().filter(|outcome| outcome.result.is_err()).count();
-    images + done.runtimes.iter().filter(|outcome| outcome.result.is_err()).count()
+/// Stops before anything is changed where an image or a runtime can already be seen to fail.
+pub(super) fn refuse_failed(run: &Run<'_>, plan: &Plan<'_>) -> anyhow::Result<()> {
+    first_of(run, errors(run, plan, None), "nothing was changed; --keep-going does everything else")
 }
 
-/// Stops before anything is changed where an image can already be seen to fail.
-pub(super) fn refuse_failed(run: &Run<'_>, plan: &registry::mirror::Plan) -> anyhow::Result<()> {
-    let failed = plan.images.iter().filter_map(|planned| match &planned.action {
-        Action::Failed(error) => Some(image_error(run, &planned.job, error)),
-        _ => None,
+/// What failed: in the plan, and of what was `done`.
+fn errors(run: &Run<'_>, plan: &Plan<'_>, done: Option<&Done>) -> Vec<anyhow::Error> {
+    let copied = done.map(|done| done.images.as_slice()).unwrap_or_default();
+    let images = plan.images.images.iter().enumerate().filter_map(|(index, planned)| {
+        // What failed in the plan comes back as an outcome, where anything was copied.
+        match (copied.get(index).map(|outcome| &outcome.result), &planned.action) {
+            (Some(Err(error)), _) | (None, Action::Failed(error)) => {
+                Some(image_error(run, &planned.job, error))
+            }
+            _ => None,
+        }
     });
-    first_of(run, failed, "nothing was changed; --keep-going does everything else")
+    let planned = plan.runtimes.iter().filter_map(|planned| planned.as_ref().err());
+    let planned = planned.map(|failure| explain(&failure.name, &failure.error));
+    let built = done.map(|done| done.runtimes.as_slice()).unwrap_or_default().iter();
+    let built = built.filter_map(|outcome| Some(explain(&outcome.name, outcome.result.as_ref().err()?)));
+    images.chain(planned).chain(built).collect()
 }
 
 /// An image's error with its name, its exit code and its hint.
@@ -397,22 +453,16 @@ fn first_of(
 }
 
 /// All that failed, each with its causes and what to do; the exit code is that of the first.
-pub(super) fn failures(run: &Run<'_>, done: &Done) -> anyhow::Result<()> {
-    let images = done.images.iter().filter_map(|outcome| {
-        let error = outcome.result.as_ref().err()?;
-        Some(image_error(run, &outcome.job, error))
-    });
-    let runtimes = done.runtimes.iter().filter_map(|outcome| {
-        let error = outcome.result.as_ref().err()?;
-        let message = anyhow::anyhow!("runtime {}: {}", outcome.name, error.in_full());
-        Some(ending(error.exit(), error.hint().map(str::to_owned), message))
-    });
+pub(super) fn failures(run: &Run<'_>, plan: &Plan<'_>, done: Option<&Done>) -> anyhow::Result<()> {
+    let errors = errors(run, plan, done);
     // A tag that the target does not let us move will not move in another run.
     let is_final = |outcome: &Outcome| match &outcome.result {
         Ok(_) => true,
         Err(error) => matches!(error.kind(), ErrorKind::TagImmutable { .. }),
     };
-    let is_over = done.images.iter().all(is_final) && done.runtimes.iter().all(|done| done.result.is_ok());
+    let is_over = done.is_some_and(|done| {
+        done.images.iter().all(is_final) && done.runtimes.iter().all(|done| done.result.is_ok())
+    }) && plan.runtimes.iter().all(Result::is_ok);
     let again = if is_over { "" } else { "; run it again and it goes on from there" };
-    first_of(run, images.chain(runtimes), &format!("what succeeded stays{again}"))
+    first_of(run, errors, &format!("what succeeded stays{again}"))
 }

@@ -70,6 +70,18 @@ impl Client {
         }
     }
 
+    /// [`Client::find`] for what can be done without: tried twice at most, and given up after [`Timeouts::news`](crate::Timeouts).
+    ///
+    /// # Errors
+    /// As [`Client::find`], and where no answer came in that time.
+    pub async fn find_soon(&self, reference: &Reference) -> Result<Option<Descriptor>, Error> {
+        let after = self.core.timeouts.news;
+        match tokio::time::timeout(after, self.hasty().find(reference)).await {
+            Ok(found) => found,
+            Err(_) => Err(Error::of(reference, ErrorKind::Stalled { what: "the registry's reply", after })),
+        }
+    }
+
     /// The manifest of `reference`, its digest verified, or none if it is not there. Docker Hub counts it as a pull.
     ///
     /// # Errors

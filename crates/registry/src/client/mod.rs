@@ -110,13 +110,13 @@ impl Client {
         self.core.rate_limits.lock().ok()?.get(registry).copied()
     }
 
+    pub(crate) fn timeouts(&self) -> Timeouts {
+        self.core.timeouts
+    }
+
     /// The quotas that `registry` is asked by.
     pub fn quotas(&self, registry: &str) -> Quotas {
         self.core.pacer.quotas(registry)
-    }
-
-    pub(crate) fn timeouts(&self) -> Timeouts {
-        self.core.timeouts
     }
 
     pub(crate) fn retry_policy(&self) -> RetryPolicy {

@@ -9,7 +9,7 @@ use super::job::{Action, Job, Plan, Planned, Platforms, Pulls};
 use super::resolve::Root;
 use super::{IMAGES_AT_ONCE, Mirror};
 use crate::BoxFuture;
-use crate::client::{Client, RateLimit};
+use crate::client::RateLimit;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind};
 use crate::manifest::{Descriptor, Kind};
@@ -56,8 +56,9 @@ impl Mirror {
         let known = self.known(&job);
         let source = async {
             match known {
-                Some(_) => self.news(&job).await,
-                None => head_source(&self.client, &job).await,
+                // It can be done without: that it is away need not hold anybody up.
+                Some(_) => head_source(&job, self.client.find_soon(&job.source)).await,
+                None => head_source(&job, self.client.find(&job.source)).await,
             }
         };
         let (mut source, target) = tokio::join!(source, self.client.look_up(&job.target));
@@ -76,7 +77,7 @@ impl Mirror {
             }
         }
         if source.is_err() && known.is_some() && survey.target != known {
-            source = head_source(&self.client, &survey.job).await;
+            source = head_source(&survey.job, self.client.find(&survey.job.source)).await;
         }
         survey.step = match source {
             Ok(source) => {
@@ -93,17 +94,6 @@ impl Mirror {
     fn known(&self, job: &Job) -> Option<Digest> {
         let source = || job.source_digest.or_else(|| self.mapping.meant(&job.source));
         job.expected.or_else(|| self.wanted(job, source()?, None))
-    }
-
-    /// What the source's name points to, if it says so soon: with [`Mirror::known`] it can be done without, and that it is away
-    /// need not hold anybody up.
-    async fn news(&self, job: &Job) -> Result<Option<Descriptor>, Error> {
-        let after = self.client.timeouts().news;
-        let hasty = self.client.hasty();
-        match tokio::time::timeout(after, head_source(&hasty, job)).await {
-            Ok(found) => found,
-            Err(_) => Err(Error::of(&job.source, ErrorKind::Stalled { what: "the registry's reply", after })),
-        }
     }
 
     async fn compare(&self, survey: &mut Survey) -> Step {
@@ -254,11 +244,14 @@ impl Survey {
 }
 
 /// What the source's name points to. A digest points to itself: nothing is asked.
-async fn head_source(client: &Client, job: &Job) -> Result<Option<Descriptor>, Error> {
+async fn head_source(
+    job: &Job,
+    asked: impl Future<Output = Result<Option<Descriptor>, Error>>,
+) -> Result<Option<Descriptor>, Error> {
     if let Some(digest) = job.source.digest() {
         return Ok(Some(Descriptor::new("", digest, 0)));
     }
-    match client.find(&job.source).await? {
+    match asked.await? {
         Some(source) => Ok(Some(source)),
         None => Err(Error::of(&job.source, ErrorKind::NotFound { message: String::new() })),
     }

@@ -35,12 +35,18 @@ impl fmt::Display for Lock {
             }
         }
         for (runtime, hold) in &self.holds {
-            writeln!(f, "\n[holds.{}]", quoted(runtime))?;
-            writeln!(f, "build = \"{}\"", hold.build)?;
-            writeln!(f, "since = {}", seconds(hold.since))?;
-            writeln!(f, "by = {}", quoted(&hold.by))?;
+            write!(f, "\n{}", Self::hold_text(runtime, hold))?;
         }
         Ok(())
+    }
+}
+
+impl Lock {
+    /// The lines that hold a runtime at a build.
+    pub(crate) fn hold_text(runtime: &str, hold: &Hold) -> String {
+        let Hold { build, since, by } = hold;
+        let (runtime, since, by) = (quoted(runtime), seconds(*since), quoted(by));
+        format!("[holds.{runtime}]\nbuild = \"{build}\"\nsince = {since}\nby = {by}\n")
     }
 }
 

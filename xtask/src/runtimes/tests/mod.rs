@@ -2,5 +2,6 @@
 
 mod context;
 mod flow;
+mod tags;
 mod tidy;
 mod world;

@@ -9,7 +9,9 @@ use registry::{Anonymous, Client, Digest, Reference};
 
 use crate::docker::Docker;
 use crate::process::{Cmd, Killer};
-use crate::runtimes::{Action, Context, Options, Outcome, Planned, Progress, Runtime, State, Surroundings};
+use crate::runtimes::{
+    Action, Context, Hold, Options, Outcome, Planned, Progress, Runtime, State, Surroundings,
+};
 use crate::runtimes::{apply, plan};
 
 /// Says what a test did not find here, on the real stderr: the test harness keeps `eprintln!` to itself. Where
@@ -32,6 +34,7 @@ pub(super) struct Facts {
 pub(super) struct Fake {
     pub(super) facts: Mutex<Facts>,
     pub(super) lines: Mutex<Vec<String>>,
+    pub(super) warnings: Mutex<Vec<String>>,
     pub(super) states: Mutex<Vec<State>>,
     registry: String,
 }
@@ -41,8 +44,9 @@ impl Surroundings for Fake {
         self.facts.lock().unwrap().locked.get(&base.to_string()).copied()
     }
 
-    fn hold(&self, runtime: &str) -> Option<Digest> {
-        self.facts.lock().unwrap().holds.get(runtime).copied()
+    fn hold(&self, runtime: &str) -> Option<Hold> {
+        let build = self.facts.lock().unwrap().holds.get(runtime).copied()?;
+        Some(Hold { build, since: jiff::Timestamp::UNIX_EPOCH, by: "a test".to_owned() })
     }
 
     fn cached(&self, base: &Reference) -> Option<Reference> {
@@ -62,6 +66,10 @@ impl Progress for Fake {
 
     fn output(&self, runtime: &str, line: &str) {
         self.line(runtime, line);
+    }
+
+    fn warn(&self, _runtime: &str, line: &str) {
+        self.warnings.lock().unwrap().push(line.to_owned());
     }
 
     fn state(&self, _runtime: &str, state: &State) {
@@ -124,6 +132,7 @@ impl World {
         let fake = Arc::new(Fake {
             facts: Mutex::default(),
             lines: Mutex::default(),
+            warnings: Mutex::default(),
             states: Mutex::default(),
             registry: registry.clone(),
         });
@@ -143,6 +152,7 @@ impl World {
         context.repository = Some(self.repository());
         context.container_cli = Some(cli.to_owned());
         context.checkout = Some(env!("CARGO_MANIFEST_DIR").into());
+        context.who = "a test".to_owned();
         context
     }
 
@@ -248,7 +258,7 @@ impl Drop for World {
 
 /// Plans one runtime.
 pub(super) async fn plan_one(context: &Context, runtime: &Runtime, force: bool) -> Planned {
-    let mut planned = plan(context, std::slice::from_ref(runtime), Options { force }).await;
+    let mut planned = plan(context, std::slice::from_ref(runtime), Options { force, compare: false }).await;
     planned.remove(0).map_err(|failure| failure.error).unwrap()
 }
 

@@ -1,0 +1,103 @@
+//! What there is to know of runtimes, without building one.
+
+use super::plan;
+use crate::commands::Context;
+use crate::config::RUNTIMES_REPOSITORY;
+use crate::runtimes::{self, Cause, Runtime, Why};
+use crate::transfer::{explain_runtime, held};
+use crate::ui::Table;
+
+/// What each runtime's build key is made of.
+pub(super) async fn explain(
+    context: &Context,
+    builder: &runtimes::Context,
+    wanted: &[Runtime],
+) -> anyhow::Result<()> {
+    let (mut text, mut documents) = (Vec::new(), Vec::new());
+    for runtime in wanted {
+        let inputs = runtimes::explain(builder, runtime)
+            .await
+            .map_err(|error| explain_runtime(&runtime.name, &error))?;
+        let base = runtime.base.as_ref().map(|base| format!(" on {base}")).unwrap_or_default();
+        text.push(format!("{}{base}\n{}", runtime.name, inputs.explain()));
+        documents.push(serde_json::json!({ "name": runtime.name, "key": inputs.key(), "inputs": inputs }));
+    }
+    context.printer.either(|| text.join("\n"), &documents)
+}
+
+/// Which input differs from what is there.
+pub(super) async fn why(
+    context: &Context,
+    builder: &runtimes::Context,
+    wanted: &[Runtime],
+) -> anyhow::Result<()> {
+    let (mut text, mut documents) = (String::new(), Vec::new());
+    for planned in plan(context, builder, wanted, false).await? {
+        let why =
+            runtimes::why(builder, &planned).await.map_err(|error| explain_runtime(&planned.name, &error))?;
+        let said = match &why {
+            Why::Absent => "there is nothing to compare with: not built yet".to_owned(),
+            Why::Foreign => "what is there was not built by this tool".to_owned(),
+            Why::Changes(changes) if changes.is_empty() => "same inputs".to_owned(),
+            Why::Changes(changes) => changes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n  "),
+        };
+        text += &format!("{}\n  {said}\n", planned.name);
+        documents.push(serde_json::json!({ "name": planned.name, "why": why }));
+    }
+    context.printer.either(|| text, &documents)
+}
+
+/// The builds of a runtime, and how its tag moved from one to the other.
+pub(super) async fn builds(context: &Context, builder: &runtimes::Context, name: &str) -> anyhow::Result<()> {
+    let found = tokio::try_join!(runtimes::builds(builder, name), runtimes::history(builder, name));
+    let (builds, history) = found.map_err(|error| explain_runtime(name, &error))?;
+    let hold = builder.surroundings.hold(name);
+    let dash = || "-".to_owned();
+    let mut table = Table::new(["BUILD", "BUILT", "RUNS", "KEY", "BASE", "DIGEST"]);
+    for build in &builds {
+        let base = match (&build.base_name, &build.base_digest) {
+            (Some(name), Some(digest)) => format!("{name}@{digest}"),
+            (name, _) => name.clone().unwrap_or_else(dash),
+        };
+        let is_held = hold.as_ref().is_some_and(|hold| hold.build == build.digest);
+        let runs = match (build.is_current, is_held) {
+            (true, true) => "yes, held",
+            (true, false) => "yes",
+            (false, true) => "held",
+            (false, false) => "-",
+        };
+        table.row([
+            build.tag.clone(),
+            build.created.map_or_else(dash, |time| time.to_string()),
+            runs.to_owned(),
+            build.key.clone().unwrap_or_else(dash),
+            base,
+            build.digest.to_string(),
+        ]);
+    }
+    let mut moves = Table::new(["MOVED", "FROM", "TO", "HOW", "BY"]);
+    for made in history.moves() {
+        let short = |digest: Option<registry::Digest>| digest.map_or_else(dash, |digest| digest.short());
+        let how = match made.cause {
+            Cause::Built => "built",
+            Cause::Promoted => "promoted",
+            Cause::RolledBack => "rolled back",
+            Cause::Elsewhere => "not by this tool; seen then",
+        };
+        moves.row([
+            made.at.to_string(),
+            short(made.from),
+            short(made.to),
+            how.to_owned(),
+            made.by.clone().unwrap_or_else(dash),
+        ]);
+    }
+    let document = serde_json::json!({ "builds": builds, "moves": history.moves(), "held": hold });
+    context
+        .printer
+        .either(|| format!("{table}\nHow {RUNTIMES_REPOSITORY}:{name} moved:\n{moves}"), &document)?;
+    if let Some(hold) = &hold {
+        context.printer.line(held(name, hold));
+    }
+    Ok(())
+}

@@ -1,0 +1,305 @@
+//! `rebuild-runtimes`: the contributor's loop.
+
+mod inspect;
+mod tags;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::Context;
+use crate::config::lock::Lock;
+use crate::config::{self, Config};
+use crate::error::{Exit, FailWith as _, exit_of, failure, render};
+use crate::runtimes::{self, Action, Options, Outcome, Planned, Runtime, Trial, Watch};
+use crate::target::Target;
+use crate::transfer::{Neighbourhood, builder_context, explain_runtime, held, wanted_runtimes};
+use crate::ui::{Table, units};
+
+/// How long a runtime may take until it answers its first invocation.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// The handler that `--smoke` names; bases without a function answer that it is missing, which is an answer.
+const SMOKE_HANDLER: &str = "app.handler";
+
+/// Build the Lambda runtimes into the local container engine, no AWS needed
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  cargo xtask rebuild-runtimes
+  cargo xtask rebuild-runtimes python3.12 --smoke --watch
+  cargo xtask rebuild-runtimes --push TAG=dev REGION=eu-west-1
+  cargo xtask rebuild-runtimes --builds python3.12
+  cargo xtask rebuild-runtimes --rollback python3.12")]
+pub struct RebuildRuntimes {
+    /// Runtimes; all that are switched on where none is named
+    #[arg(value_name = "NAME")]
+    names: Vec<String>,
+    /// Push what was built, and move the runtimes' tags to it
+    #[arg(long)]
+    push: bool,
+    /// Build without any cache, on a fresh base
+    #[arg(long)]
+    no_cache: bool,
+    /// Run each runtime once and have it answer an invocation, before its tag moves
+    #[arg(long)]
+    smoke: bool,
+    /// Do not ask before tags move that the grid runs (--push, --rollback)
+    #[arg(long, visible_alias = "auto-approve")]
+    yes: bool,
+    /// Build again whenever a file changes
+    #[arg(long, conflicts_with = "push")]
+    watch: bool,
+    /// A remote or Kubernetes builder (buildx)
+    #[arg(long, value_name = "NAME")]
+    builder: Option<String>,
+    /// Keep the builder's cache in the repository, for machines that have none of their own (buildx)
+    #[arg(long, requires = "push")]
+    registry_cache: bool,
+    /// Say what each runtime's build key is made of, and stop
+    #[arg(long)]
+    explain: bool,
+    /// Say which input differs from what the registry runs (with --push) or the local engine has, and stop
+    #[arg(long)]
+    why: bool,
+    /// List the builds of a runtime that the registry has, and how its tag moved, and stop
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["names", "push", "watch"])]
+    builds: Option<String>,
+    /// Move a runtime's tag back to an earlier build (what it was before, if none is named) and hold it there
+    #[arg(long, value_names = ["NAME", "BUILD"], num_args = 1..=2, conflicts_with_all = ["names", "push", "watch", "builds"])]
+    rollback: Vec<String>,
+}
+
+impl RebuildRuntimes {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// An unknown name, no container engine, a build that fails, or, with a registry, what transfer-images can run into.
+    pub async fn run(self, context: &Context) -> anyhow::Result<()> {
+        let config = context.config()?;
+        self.check_names(&config)?;
+        let needs_registry = self.push || self.builds.is_some() || !self.rollback.is_empty();
+        let target = if needs_registry {
+            Some(context.interrupt.guard(Target::open(context, &config)).await?)
+        } else {
+            None
+        };
+        let builder = self.builder(context, &config, context.lock()?, target.as_ref())?;
+        let wanted = self.wanted(&config);
+        if let (Some(target), [name, build @ ..]) = (&target, self.rollback.as_slice()) {
+            let build = build.first().map(String::as_str);
+            return tags::roll_back(context, &builder, target, name, build, self.yes).await;
+        }
+        let looks = self.builds.is_some() || self.explain || self.why;
+        if let Some(target) = target.as_ref().filter(|_| self.push && !looks) {
+            return self.push(context, &builder, target, &wanted).await;
+        }
+        let work = async {
+            if let Some(name) = &self.builds {
+                return inspect::builds(context, &builder, name).await;
+            }
+            if self.explain {
+                return inspect::explain(context, &builder, &wanted).await;
+            }
+            if self.why {
+                return inspect::why(context, &builder, &wanted).await;
+            }
+            self.rounds(context, &builder, &wanted).await
+        };
+        context.interrupt.guard(work).await
+    }
+
+    /// Refuses a name that images.toml does not have.
+    fn check_names(&self, config: &Config) -> anyhow::Result<()> {
+        let mut named = self.names.iter().chain(&self.builds).chain(self.rollback.first());
+        let Some(unknown) = named.find(|name| !config.runtimes.iter().any(|r| r.name == **name)) else {
+            return Ok(());
+        };
+        let known = config.runtimes.iter().map(|r| r.name.as_str()).collect::<Vec<_>>().join(", ");
+        Err(failure(Exit::Usage, format!("images.toml has no runtime {unknown}")))
+            .hint(Exit::Usage, format!("it has {known}"))
+    }
+
+    /// The runtimes to work on. Naming one is reason enough to build it, even if it is switched off.
+    fn wanted(&self, config: &Config) -> Vec<Runtime> {
+        let all = wanted_runtimes(config);
+        let chosen = |(listed, _): &(&config::Runtime, Runtime)| match self.names.as_slice() {
+            [] => listed.enabled,
+            names => names.contains(&listed.name),
+        };
+        config.runtimes.iter().zip(all).filter(chosen).map(|(_, runtime)| runtime).collect()
+    }
+
+    fn builder(
+        &self,
+        context: &Context,
+        config: &Config,
+        lock: Option<Lock>,
+        target: Option<&Target>,
+    ) -> anyhow::Result<runtimes::Context> {
+        let (client, credentials) = match target {
+            Some(target) => target.client(context, config)?,
+            None => (context.registry_client(config)?, context.source_credentials()?),
+        };
+        let neighbourhood = Neighbourhood::new(context, config, lock, target)?;
+        let mut builder = builder_context(context, client, Arc::clone(&credentials), neighbourhood, target)?;
+        builder.builder.clone_from(&self.builder);
+        builder.registry_cache = self.registry_cache;
+        builder.trial = self.smoke.then(|| Trial { handler: SMOKE_HANDLER.to_owned(), patience: PATIENCE });
+        Ok(builder)
+    }
+
+    /// One round; with `--watch` another one after each change, until Ctrl-C.
+    async fn rounds(
+        &self,
+        context: &Context,
+        builder: &runtimes::Context,
+        wanted: &[Runtime],
+    ) -> anyhow::Result<()> {
+        let mut watch = Watch::new(wanted);
+        let result = self.round(context, builder, wanted).await;
+        if !self.watch {
+            return result;
+        }
+        if let Err(error) = result {
+            context.printer.line(render(&error));
+        }
+        loop {
+            context.printer.line("waiting for a change of their files (Ctrl-C ends)");
+            let changed = watch.changed().await;
+            if let Err(error) = self.round(context, builder, &changed).await {
+                context.printer.line(render(&error));
+            }
+        }
+    }
+
+    async fn round(
+        &self,
+        context: &Context,
+        builder: &runtimes::Context,
+        wanted: &[Runtime],
+    ) -> anyhow::Result<()> {
+        let planned = plan(context, builder, wanted, self.no_cache).await?;
+        carry_out(context, builder, planned).await
+    }
+
+    /// Brings what is planned to the registry: asks before a tag moves that the grid runs, and works under the grid's lease.
+    async fn push(
+        &self,
+        context: &Context,
+        builder: &runtimes::Context,
+        target: &Target,
+        wanted: &[Runtime],
+    ) -> anyhow::Result<()> {
+        let plan = || plan(context, builder, wanted, self.no_cache);
+        let mut planned = context.interrupt.guard(plan()).await?;
+        if planned.iter().all(|planned| planned.action == Action::Nothing) {
+            return context.interrupt.guard(carry_out(context, builder, planned)).await;
+        }
+        tags::confirm(context, self.yes)?;
+        tags::leased(context, target, async |waited| {
+            if waited {
+                let now = plan().await?;
+                if summary(&now) != summary(&planned) {
+                    tags::confirm(context, self.yes)?;
+                }
+                planned = now;
+            }
+            carry_out(context, builder, planned).await
+        })
+        .await
+    }
+}
+
+/// What a plan does to which tags.
+fn summary(planned: &[Planned]) -> Vec<(&str, Action, Option<registry::Digest>)> {
+    planned.iter().map(|planned| (planned.name.as_str(), planned.action, planned.seen)).collect()
+}
+
+/// Plans all of them and says what would be done; nothing where one of them cannot be planned.
+async fn plan(
+    context: &Context,
+    builder: &runtimes::Context,
+    wanted: &[Runtime],
+    force: bool,
+) -> anyhow::Result<Vec<Planned>> {
+    let planned = runtimes::plan(builder, wanted, Options { force, compare: false }).await;
+    let (mut good, mut bad) = (Vec::new(), Vec::new());
+    for planned in planned {
+        match planned {
+            Ok(planned) => good.push(planned),
+            Err(failure) => bad.push(explain_runtime(&failure.name, &failure.error)),
+        }
+    }
+    let mut bad = bad.into_iter();
+    if let Some(first) = bad.next() {
+        bad.for_each(|error| context.printer.line(render(&error)));
+        let exit = exit_of(&first);
+        return Err(first).hint(exit, "nothing was built");
+    }
+    for runtime in &good {
+        context.printer.line(format!("{}: {}", runtime.name, runtime.reason));
+        if let Some(error) = &runtime.unanswered {
+            context.printer.warn(format!("{}: not compared with upstream: {error}", runtime.name));
+        }
+        if let Some(hold) = &runtime.held {
+            context.printer.line(held(&runtime.name, hold));
+        }
+    }
+    Ok(good)
+}
+
+/// Does what is planned, and reports it.
+async fn carry_out(
+    context: &Context,
+    builder: &runtimes::Context,
+    planned: Vec<Planned>,
+) -> anyhow::Result<()> {
+    let idle: Vec<String> =
+        planned.iter().filter(|p| p.action == Action::Nothing).map(|p| p.name.clone()).collect();
+    // What is built already goes along: its local name is moved back to that build.
+    let outcomes = runtimes::apply(builder, planned).await;
+    report(context, &idle, &outcomes)
+}
+
+fn report(context: &Context, idle: &[String], outcomes: &[Outcome]) -> anyhow::Result<()> {
+    let mut table = Table::new(["RUNTIME", "RESULT", "TIME", "IMAGE"]);
+    let mut documents = Vec::new();
+    let mut failed = Vec::new();
+    for outcome in outcomes {
+        let (result, image, smoke) = match &outcome.result {
+            Ok(done) => {
+                let result = match (done.built, idle.contains(&outcome.name)) {
+                    (true, _) => "built",
+                    (false, true) => "up to date",
+                    (false, false) => "put in place",
+                };
+                let pushed = done.digest.map(|digest| digest.to_string());
+                let local = || format!("{}:{}", runtimes::LOCAL_REPOSITORY, outcome.name);
+                (result, pushed.unwrap_or_else(local), done.smoke.as_ref())
+            }
+            Err(error) => {
+                failed.push(explain_runtime(&outcome.name, error));
+                ("FAILED", "-".into(), None)
+            }
+        };
+        if let Some(answer) = smoke {
+            context.printer.line(format!(
+                "{} answered HTTP {}: {}",
+                outcome.name,
+                answer.status,
+                answer.body.trim()
+            ));
+        }
+        table.row([outcome.name.clone(), result.into(), units::duration(outcome.took), image.clone()]);
+        documents.push(serde_json::json!({
+            "name": outcome.name, "result": result, "image": image, "smoke": smoke,
+        }));
+    }
+    context.printer.data(&table, &documents)?;
+    let mut failed = failed.into_iter();
+    let Some(first) = failed.next() else { return Ok(()) };
+    failed.for_each(|error| context.printer.line(render(&error)));
+    let exit = exit_of(&first);
+    Err(first).hint(exit, "the grid has the runtime that it had")
+}

@@ -1,0 +1,97 @@
+//! What moves a tag that the grid runs: asked for first, under the grid's lease, told where it went wrong.
+
+use crate::commands::Context;
+use crate::config::RUNTIMES_REPOSITORY;
+use crate::config::lock::{Hold, Lock};
+use crate::error::{Exit, ending};
+use crate::infrastructure::Infrastructure;
+use crate::runtimes::{self, WayBack};
+use crate::target::Target;
+use crate::transfer::{explain_runtime, who};
+
+/// Does `work` under the grid's lease, which is given back whatever comes of it. `work` is told whether somebody else held
+/// it first: what they did is in no plan that was made before. Without AWS there is no lease to take.
+pub(super) async fn leased<T>(
+    context: &Context,
+    target: &Target,
+    work: impl AsyncFnOnce(bool) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    let Some(account) = &target.account else { return context.interrupt.guard(work(false)).await };
+    let infrastructure = context.interrupt.guard(Infrastructure::open(context, &account.aws)).await?;
+    let lease = infrastructure.lease().await?;
+    let done = async {
+        tokio::select! {
+            done = work(lease.waited()) => done,
+            error = lease.lost() => Err(error),
+        }
+    };
+    let done = context.interrupt.guard(done).await;
+    if let Err(error) = infrastructure.worked_on_images().await {
+        context.printer.warn(format!("a run that was planned before this one will not notice it: {error:#}"));
+    }
+    infrastructure.release(lease).await;
+    done
+}
+
+/// Asks before the tags move that the grid runs.
+pub(super) fn confirm(context: &Context, yes: bool) -> anyhow::Result<()> {
+    if yes { Ok(()) } else { context.confirm("--yes does not ask") }
+}
+
+/// Moves a runtime's tag back, then writes the hold: without it the next run would move the tag forward again.
+pub(super) async fn roll_back(
+    context: &Context,
+    builder: &runtimes::Context,
+    target: &Target,
+    name: &str,
+    build: Option<&str>,
+    yes: bool,
+) -> anyhow::Result<()> {
+    let plan = async || -> anyhow::Result<WayBack> {
+        let way = runtimes::way_back(builder, name, build).await;
+        let way = way.map_err(|error| explain_runtime(name, &error))?;
+        let from = way.from.map_or_else(|| "absent".to_owned(), |from| from.to_string());
+        context.printer.line(format!(
+            "{RUNTIMES_REPOSITORY}:{name} is {from}; it would go back to {} ({}) and be held there",
+            way.build_tag, way.to
+        ));
+        Ok(way)
+    };
+    let mut way = context.interrupt.guard(plan()).await?;
+    confirm(context, yes)?;
+    leased(context, target, async |waited| {
+        if waited {
+            let now = plan().await?;
+            if now != way {
+                confirm(context, yes)?;
+                way = now;
+            }
+        }
+        runtimes::roll_back(builder, &way).await.map_err(|error| explain_runtime(name, &error))?;
+        hold(context, target, &way)
+    })
+    .await
+}
+
+/// Writes the hold into images.lock as it is by now.
+fn hold(context: &Context, target: &Target, way: &WayBack) -> anyhow::Result<()> {
+    let (name, path) = (&way.name, context.paths.lock());
+    let shown = context.paths.show(&path).to_string();
+    let is_now = format!("{RUNTIMES_REPOSITORY}:{name} is {} now ({})", way.build_tag, way.to);
+    let hold = Hold { build: way.to, since: jiff::Timestamp::now(), by: who(Some(target)) };
+    let written = context.lock().and_then(|lock| {
+        let mut lock = lock.unwrap_or_default();
+        lock.set_hold(name, hold.clone());
+        Ok(lock.save(&path)?)
+    });
+    if let Err(error) = written {
+        let message =
+            format!("{is_now}, but {shown} could not be written: the next run moves it forward again");
+        let hint = format!("put these lines into {shown}:\n{}", Lock::hold_text(name, &hold).trim());
+        return Err(ending(Exit::Config, Some(hint), error).context(message));
+    }
+    context.printer.line(format!(
+        "{is_now} and stays there: commit {shown}; `cargo xtask lock --update {name}` lets it go"
+    ));
+    Ok(())
+}

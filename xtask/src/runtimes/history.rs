@@ -1,0 +1,352 @@
+//! The record of how a runtime's tag moved: when, by whom, from which build to which.
+//!
+//! A registry does not tell what a tag meant before, and the builds' own times do not either: a cached build and a return
+//! to earlier inputs are older than what they replace. So each move is written down where the tag itself is, as an OCI
+//! artifact under `<runtime>-history`: it is the same with and without AWS, and the grids that share a repository share it.
+//!
+//! A move is written before it is made and confirmed after it. Whatever ends a run in between, what the tag means then says
+//! whether the move was made ([`History::now`]). A tag that means something else than the last move made of it was
+//! moved by somebody who keeps no record (`docker push`): that is noticed and recorded too.
+
+use jiff::Timestamp;
+use registry::{Descriptor, Digest, Manifest, Reference};
+use serde::{Deserialize, Serialize};
+
+use super::decide::tagged;
+use super::{Context, RuntimeError, build_tag};
+
+/// The artifact's type.
+const KIND: &str = "application/vnd.htc-grid.runtime-history.v1+json";
+/// The annotation that holds the moves, as JSON.
+const MOVES: &str = "io.htc-grid.runtime-history";
+/// An artifact's content, where its annotations say it all:
+/// <https://github.com/opencontainers/image-spec/blob/main/manifest.md#guidance-for-an-empty-descriptor>.
+const EMPTY: (&str, &[u8]) = ("application/vnd.oci.empty.v1+json", b"{}");
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+
+/// How many moves are kept.
+const KEPT: usize = 100;
+/// How often a record that somebody else overwrites is written again.
+const ROUNDS: u32 = 5;
+
+/// How a runtime's tag came to mean another build.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// A build was put in place.
+    Built,
+    /// A build that the registry had was put in place.
+    Promoted,
+    /// `--rollback`.
+    RolledBack,
+    /// Somebody else moved it, or it was there before there was a record.
+    Elsewhere,
+}
+
+/// One move of a runtime's tag.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Move {
+    /// When; where somebody else did it, when it was noticed.
+    pub at: Timestamp,
+    /// Who; none where nobody wrote it down.
+    pub by: Option<String>,
+    /// What the tag meant before.
+    pub from: Option<Digest>,
+    /// What it means since.
+    pub to: Option<Digest>,
+    /// How.
+    pub cause: Cause,
+    /// Whether it is known to have been made.
+    made: bool,
+}
+
+impl Move {
+    /// A move that is about to be made.
+    pub(super) fn new(context: &Context, from: Option<Digest>, to: Digest, cause: Cause) -> Self {
+        Self { at: Timestamp::now(), by: Some(context.who.clone()), from, to: Some(to), cause, made: false }
+    }
+
+    fn is(&self, other: &Self) -> bool {
+        (self.at, &self.by, self.to) == (other.at, &other.by, other.to)
+    }
+}
+
+/// The moves of one runtime's tag, oldest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct History(Vec<Move>);
+
+impl History {
+    /// Reads the record; an empty one where there is none.
+    ///
+    /// # Errors
+    /// The registry cannot be reached, or the tag of the record is something else.
+    pub(super) async fn read(
+        context: &Context,
+        repository: &Reference,
+        runtime: &str,
+    ) -> Result<Self, RuntimeError> {
+        let image = tagged(repository, runtime, &history_tag(runtime))?;
+        Ok(Self::stored(context, &image).await?.0)
+    }
+
+    /// The record, and the digest of the artifact that it was read from.
+    async fn stored(context: &Context, image: &Reference) -> Result<(Self, Option<Digest>), RuntimeError> {
+        let Some(manifest) = context.client.manifest(image).await? else {
+            return Ok((Self::default(), None));
+        };
+        let found = Self::from_manifest(&manifest).map_err(|reason| RuntimeError::Unreadable {
+            image: image.to_string(),
+            reason: format!("it is no record of a runtime's builds: {reason}"),
+        })?;
+        Ok((found, Some(manifest.digest())))
+    }
+
+    fn from_manifest(manifest: &Manifest) -> Result<Self, String> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Shape {
+            artifact_type: Option<String>,
+            #[serde(default)]
+            annotations: std::collections::BTreeMap<String, String>,
+        }
+        let shape: Shape = serde_json::from_slice(manifest.bytes()).map_err(|error| error.to_string())?;
+        let moves = shape.annotations.get(MOVES).filter(|_| shape.artifact_type.as_deref() == Some(KIND));
+        let moves = moves.ok_or_else(|| format!("it has not the type {KIND}"))?;
+        serde_json::from_str(moves).map(Self).map_err(|error| error.to_string())
+    }
+
+    fn to_manifest(&self) -> Result<Manifest, serde_json::Error> {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Shape<'a> {
+            schema_version: u8,
+            media_type: &'a str,
+            artifact_type: &'a str,
+            config: &'a Descriptor,
+            layers: [&'a Descriptor; 1],
+            annotations: std::collections::BTreeMap<&'a str, String>,
+        }
+        let (config, kept) = (empty(), &self.0[self.0.len().saturating_sub(KEPT)..]);
+        let shape = Shape {
+            schema_version: 2,
+            media_type: MANIFEST,
+            artifact_type: KIND,
+            config: &config,
+            layers: [&config],
+            annotations: [(MOVES, serde_json::to_string(kept)?)].into(),
+        };
+        Ok(Manifest::new(MANIFEST, serde_json::to_vec(&shape)?))
+    }
+
+    /// The record read with what the tag means `now`: a last move that was not confirmed was made if it leads there; and if no
+    /// move leads there, somebody else's does.
+    #[must_use]
+    pub fn now(mut self, now: Option<Digest>) -> Self {
+        if let Some(last) = self.0.last_mut() {
+            last.made |= last.to == now;
+        }
+        // What may never have been in place is nothing to go back to.
+        self.0.retain(|made| made.made);
+        let last = self.0.last().and_then(|last| last.to);
+        if last != now {
+            let cause = Cause::Elsewhere;
+            self.0.push(Move { at: Timestamp::now(), by: None, from: last, to: now, cause, made: true });
+        }
+        self
+    }
+
+    /// The moves, oldest first.
+    pub fn moves(&self) -> &[Move] {
+        &self.0
+    }
+
+    /// The build to go back to: what the tag meant before it came to mean what it means now. A rollback takes back what it
+    /// goes over, so that the next one goes further back.
+    pub fn before(&self) -> Option<Digest> {
+        let mut way: Vec<Option<Digest>> = self.0.first().map(|first| first.from).into_iter().collect();
+        for made in &self.0 {
+            let earlier = way.iter().rposition(|build| *build == made.to);
+            match earlier.filter(|_| made.cause == Cause::RolledBack) {
+                Some(at) => way.truncate(at + 1),
+                None => way.push(made.to),
+            }
+        }
+        way.pop();
+        way.into_iter().rev().flatten().next()
+    }
+
+    /// Puts `made` in: in its own place if it is there already, else as the last one known to be made.
+    fn put(&mut self, made: &Move) {
+        match self.0.iter_mut().find(|known| known.is(made)) {
+            Some(known) => known.made |= made.made,
+            None if made.made => {
+                let at = self.0.iter().rposition(|known| known.made).map_or(0, |at| at + 1);
+                self.0.insert(at, made.clone());
+            }
+            None => self.0.push(made.clone()),
+        }
+    }
+}
+
+fn empty() -> Descriptor {
+    Descriptor::new(EMPTY.0, Digest::of(EMPTY.1), EMPTY.1.len() as u64)
+}
+
+/// The tag of a runtime's record.
+pub(super) fn history_tag(runtime: &str) -> String {
+    format!("{runtime}-history")
+}
+
+/// A move's record, for the time that it takes.
+pub(super) struct Record<'a> {
+    context: &'a Context,
+    image: Reference,
+    planned: Move,
+}
+
+impl<'a> Record<'a> {
+    /// Writes down that `planned` is about to be made, and everything that is noticed on the occasion.
+    ///
+    /// # Errors
+    /// The registry cannot be reached, or takes no such artifact.
+    pub(super) async fn begin(
+        context: &'a Context,
+        repository: &Reference,
+        runtime: &str,
+        planned: Move,
+    ) -> Result<Self, RuntimeError> {
+        let image = tagged(repository, runtime, &history_tag(runtime))?;
+        let record = Self { context, image, planned };
+        record.write(Some(record.planned.from)).await?;
+        keep(context, repository, runtime, record.planned.from).await?;
+        Ok(record)
+    }
+
+    /// Writes down that the move was made.
+    ///
+    /// # Errors
+    /// The registry cannot be reached.
+    pub(super) async fn made(mut self) -> Result<(), RuntimeError> {
+        self.planned.made = true;
+        self.write(None).await
+    }
+
+    /// Puts this move into the record. A registry has no conditional write: what was written is read back, and written again
+    /// where somebody else wrote at the same moment. `now`: read the record with what the tag means before the move.
+    async fn write(&self, now: Option<Option<Digest>>) -> Result<(), RuntimeError> {
+        let client = &self.context.client;
+        for _ in 0..ROUNDS {
+            let (mut history, before) = History::stored(self.context, &self.image).await?;
+            if let Some(now) = now {
+                history = history.now(now);
+            }
+            history.put(&self.planned);
+            let manifest = history.to_manifest().map_err(|error| RuntimeError::Unreadable {
+                image: self.image.to_string(),
+                reason: error.to_string(),
+            })?;
+            if before == Some(manifest.digest()) {
+                return Ok(());
+            }
+            client.push_bytes(&self.image, &empty(), EMPTY.1.to_vec()).await?;
+            client.put_manifest(&self.image, &manifest).await?;
+            if client.head(&self.image).await?.is_some_and(|found| found.digest == manifest.digest()) {
+                return Ok(());
+            }
+        }
+        let reason = "somebody else writes it all the time".to_owned();
+        Err(RuntimeError::Unreadable { image: self.image.to_string(), reason })
+    }
+}
+
+/// A build that somebody else put in place has no tag but the runtime's own: it gets one before that moves on.
+async fn keep(
+    context: &Context,
+    repository: &Reference,
+    runtime: &str,
+    build: Option<Digest>,
+) -> Result<(), RuntimeError> {
+    let Some(build) = build else { return Ok(()) };
+    let name = build_tag(runtime, &build);
+    if context.client.head(&tagged(repository, runtime, &name)?).await?.is_none() {
+        context.client.retag(&repository.with_digest(build), &name).await?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn digest(name: &str) -> Option<Digest> {
+        (!name.is_empty()).then(|| Digest::of(name.as_bytes()))
+    }
+
+    fn step(from: &str, to: &str, cause: Cause, made: bool) -> Move {
+        let (from, to) = (digest(from), digest(to));
+        Move { at: Timestamp::now(), by: Some("me".into()), from, to, cause, made }
+    }
+
+    /// What a record of these moves says of a tag that means `now`: the builds that it meant, and the one to go back to.
+    fn read(moves: &[Move], now: &str) -> (Vec<Option<Digest>>, Option<Digest>) {
+        let history = History(moves.to_vec()).now(digest(now));
+        (history.0.iter().map(|made| made.to).collect(), history.before())
+    }
+
+    #[test]
+    fn what_a_tag_means_says_which_moves_were_made() {
+        use Cause::{Built, RolledBack};
+        let (ab, bc) = (step("a", "b", Built, true), step("b", "c", Built, false));
+        let (a, b, c, x) = (digest("a"), digest("b"), digest("c"), digest("x"));
+        // (the record, what the tag means, what it meant in turn, the build to go back to)
+        let table = [
+            (vec![], "", vec![], None),
+            (vec![], "a", vec![a], None),
+            (vec![ab.clone()], "b", vec![b], a),
+            // Killed before the move, after it, and after it was confirmed.
+            (vec![ab.clone(), bc.clone()], "b", vec![b], a),
+            (vec![ab.clone(), bc.clone()], "c", vec![b, c], b),
+            (vec![ab.clone(), Move { made: true, ..bc.clone() }], "c", vec![b, c], b),
+            // Moved by hand: to something new, back to where it was, away.
+            (vec![ab.clone()], "x", vec![b, x], b),
+            (vec![ab.clone()], "a", vec![b, a], b),
+            (vec![ab.clone()], "", vec![b, None], b),
+            (vec![ab.clone(), bc.clone()], "x", vec![b, x], b),
+            // Back, and further back; a return to earlier inputs is a move like any other.
+            (vec![ab.clone(), step("b", "a", Cause::Promoted, true)], "a", vec![b, a], b),
+            (vec![ab.clone(), step("b", "a", RolledBack, true)], "a", vec![b, a], None),
+            (vec![ab, Move { made: true, ..bc }, step("c", "b", RolledBack, true)], "b", vec![b, c, b], a),
+        ];
+        for (moves, now, meant, back) in table {
+            assert_eq!(read(&moves, now), (meant, back), "{moves:?} and {now:?}");
+        }
+    }
+
+    #[test]
+    fn a_move_that_somebody_elses_record_lost_is_put_back_before_what_was_not_made() {
+        let (ab, bc) = (step("a", "b", Cause::Built, true), step("b", "c", Cause::Built, true));
+        let theirs = step("b", "d", Cause::Built, false);
+        let mut history = History(vec![ab.clone(), theirs.clone()]);
+        history.put(&bc);
+        assert_eq!(history.0, [ab, bc.clone(), theirs]);
+        history.put(&bc);
+        assert_eq!(history.0.len(), 3);
+        assert_eq!(History::from_manifest(&history.to_manifest().unwrap()).unwrap(), history);
+    }
+
+    #[test]
+    fn only_the_last_moves_are_kept() {
+        let all: Vec<Move> = (0..KEPT + 5).map(|n| step("a", &n.to_string(), Cause::Built, true)).collect();
+        let read = History::from_manifest(&History(all.clone()).to_manifest().unwrap()).unwrap();
+        assert_eq!(read.0, all[5..]);
+    }
+
+    #[test]
+    fn what_is_no_record_is_not_taken_for_one() {
+        for text in
+            ["{}", "[]", "{\"artifactType\":\"x\",\"annotations\":{\"io.htc-grid.runtime-history\":\"[]\"}}"]
+        {
+            assert!(History::from_manifest(&Manifest::new(MANIFEST, text)).is_err(), "{text}");
+        }
+    }
+}
