@@ -300,7 +300,7 @@ fn rebuild_runtimes_builds_into_the_local_docker_without_aws(builder: Builder) {
     let engine = || engine.client();
     let run = world.sourced().args("rebuild-runtimes --smoke --format json").ok();
     assert_eq!(run.json()[0]["result"], "built", "{run}");
-    assert!(run.stderr.contains(&format!("lambda:{name} answered HTTP 200: ")), "{run}");
+    assert!(run.stderr.contains(&format!("{name} answered HTTP 200: ")), "{run}");
     assert!(!world.path("local/local-aws").exists());
     let image = format!("lambda:{name}");
     assert_eq!(

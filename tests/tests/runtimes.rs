@@ -646,13 +646,14 @@ fn a_remote_builder_builds_with_a_cache_in_the_registry() {
     };
     buildx(&["create", "--name", "team", "--driver", "remote", &project.world.engine().buildkit()]);
     let push = || {
-        let run = project.xtask("").arg("--registry").arg(host).args("rebuild-runtimes --push -v");
+        let run = project.xtask("").arg("--registry").arg(host).args("rebuild-runtimes --push --yes -v");
         run.args("--builder team --registry-cache").ok()
     };
     push();
     let first = project.run(name);
     assert!(first.starts_with("hello\n"), "{first}");
-    let cache = format!("{name}-cache");
+    let of_cache = format!("{name}-cache-");
+    let cache = project.tags().into_keys().find(|tag| tag.starts_with(&of_cache)).expect("a cache's tag");
     let kept = project.tags()[&cache].clone();
     // Only the entry point is another: the first step, which would print another number, is not run again.
     project.write("start", "#!/bin/sh\necho another\ncat /built\n");

@@ -340,11 +340,9 @@ impl Cmd {
 
     fn expression(&self) -> duct::Expression {
         let mut expression = duct::cmd(&self.program, &self.args);
-        for (key, value) in HANDED_DOWN.lock().map(|variables| variables.clone()).unwrap_or_default() {
-            expression = expression.env(key, value);
-        }
+        // duct takes the first value that a variable gets. So the run's identity comes first, then the command's own variables,
+        // then what every program gets.
         if let Some((prefix, variables)) = IN_PLACE_OF.lock().ok().and_then(|place| place.clone()) {
-            // Of two words about one variable duct takes the first.
             let others =
                 names_with(prefix).filter(|name| !variables.iter().any(|(known, _)| *name == **known));
             expression = others.fold(expression, |expression, name| expression.env_remove(name));
@@ -356,6 +354,9 @@ impl Cmd {
                 Some(value) => expression.env(key, value),
                 None => expression.env_remove(key),
             };
+        }
+        for (key, value) in HANDED_DOWN.lock().map(|variables| variables.clone()).unwrap_or_default() {
+            expression = expression.env(key, value);
         }
         if let Some(dir) = &self.cwd {
             expression = expression.dir(dir);
@@ -398,6 +399,15 @@ mod tests {
         let error = Cmd::new("sh").args(["-c", "echo why >&2; exit 3"]).read().unwrap_err();
         assert_eq!(error.tail(), ["why"]);
         assert!(error.to_string().contains("exit status: 3"), "{error}");
+    }
+
+    #[test]
+    fn a_commands_own_variables_win_over_those_that_every_program_gets() {
+        hand_down("HTC_GRID_HANDED_DOWN", "every program's");
+        let seen = |command: Cmd| command.args(["-c", "echo $HTC_GRID_HANDED_DOWN"]).read().unwrap();
+        assert_eq!(seen(Cmd::new("sh")), "every program's");
+        assert_eq!(seen(Cmd::new("sh").env("HTC_GRID_HANDED_DOWN", "its own")), "its own");
+        assert_eq!(seen(Cmd::new("sh").env_remove("HTC_GRID_HANDED_DOWN")), "");
     }
 
     #[test]
