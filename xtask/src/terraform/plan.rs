@@ -333,9 +333,6 @@ mod tests {
             guard(&Plan::parse(&text).unwrap()).unwrap_err().hint().unwrap()
         };
         assert!(hint("ecr/prod-htc").contains("the grid prod's: say TAG=prod"), "{}", hint("ecr/prod-htc"));
-        let older = hint("ecr/htc");
-        assert!(older.contains("an older HTC-Grid") && older.contains("--state-key"), "{older}");
-        assert!(!older.contains("TAG="), "{older}");
         let foreign = hint("team/key");
         assert!(foreign.starts_with("only cargo xtask destroy-images deletes") && !foreign.contains('\n'));
     }
