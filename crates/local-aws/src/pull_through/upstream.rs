@@ -76,8 +76,11 @@ impl Upstreams {
                 Url::parse(text)
                     .ok()
                     .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+                    // A login in an address would go wherever the address goes.
+                    .filter(|url| url.username().is_empty() && url.password().is_none())
                     .map(|url| (canonical(host).to_owned(), url))
-                    .ok_or_else(|| StartError::Upstream(format!("{host}={text}")))
+                    // Not the address: it may hold a password.
+                    .ok_or_else(|| StartError::Upstream(format!("{host}=...")))
             })
             .collect::<Result<_, _>>()?;
         Ok(Self {
@@ -103,12 +106,7 @@ impl Upstreams {
 
     /// The client, made when first needed: most servers never ask an upstream. Loopback is never behind a proxy.
     fn client(&self, url: &Url) -> Result<&Client, UpstreamError> {
-        let loopback = match url.host() {
-            Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
-            Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
-            Some(url::Host::Domain(name)) => name == "localhost",
-            None => false,
-        };
+        let loopback = is_loopback(url);
         let place = if loopback { &self.direct } else { &self.client };
         if let Some(client) = place.get() {
             return Ok(client);
@@ -191,6 +189,14 @@ impl Upstreams {
         let Some(mut realm) = parameter("realm").and_then(|realm| Url::parse(&realm).ok()) else {
             return Ok(None);
         };
+        // As careful as a client with a login: never down to plain http at another host, never with somebody's name.
+        let origin = refused.url();
+        let stays = realm.host() == origin.host() || (is_loopback(&realm) && is_loopback(origin));
+        let is_safe =
+            realm.scheme() == "https" || (realm.scheme() == "http" && origin.scheme() == "http" && stays);
+        if !is_safe || !realm.username().is_empty() || realm.password().is_some() {
+            return Ok(None);
+        }
         let scope = parameter("scope").unwrap_or_else(|| format!("repository:{}:pull", source.repository));
         realm.query_pairs_mut().append_pair("scope", &scope);
         if let Some(service) = parameter("service") {
@@ -198,14 +204,14 @@ impl Upstreams {
         }
         let response = client.get(realm.clone()).send().await?;
         if !response.status().is_success() {
-            realm.set_query(None);
-            return Err(UpstreamError::Status { url: realm.to_string(), status: response.status() });
+            return Err(UpstreamError::Status { url: shown(&realm), status: response.status() });
         }
         let document: serde_json::Value =
             serde_json::from_slice(&response.bytes().await?).map_err(|error| {
                 UpstreamError::Client(format!("the token's document cannot be read: {error}"))
             })?;
-        Ok(document["token"].as_str().or_else(|| document["access_token"].as_str()).map(str::to_owned))
+        let named = ["token", "access_token"].map(|name| document[name].as_str().unwrap_or_default());
+        Ok(named.into_iter().find(|token| !token.is_empty()).map(str::to_owned))
     }
 
     /// The digest that a tag means at the upstream, by HEAD; `None`: no such image.
@@ -214,7 +220,7 @@ impl Upstreams {
         if response.status() == StatusCode::NOT_FOUND {
             return Ok(None);
         }
-        let url = response.url().to_string();
+        let url = shown(response.url());
         if !response.status().is_success() {
             return Err(UpstreamError::Status { url, status: response.status() });
         }
@@ -235,7 +241,7 @@ impl Upstreams {
         if response.status() == StatusCode::NOT_FOUND {
             return Ok(None);
         }
-        let url = response.url().to_string();
+        let url = shown(response.url());
         if !response.status().is_success() {
             return Err(UpstreamError::Status { url, status: response.status() });
         }
@@ -306,10 +312,7 @@ impl Upstreams {
             StatusCode::OK if incoming.size() > 0 => *incoming = contents.begin()?,
             StatusCode::OK => {}
             status => {
-                // Without the query, which may be a signature.
-                let mut url = response.url().clone();
-                url.set_query(None);
-                return Err(UpstreamError::Status { url: url.to_string(), status });
+                return Err(UpstreamError::Status { url: shown(response.url()), status });
             }
         }
         let mut chunks = response.bytes_stream();
@@ -318,6 +321,22 @@ impl Upstreams {
         }
         Ok(())
     }
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
+        Some(url::Host::Domain(name)) => name == "localhost",
+        None => false,
+    }
+}
+
+/// An address without its query, which may hold a signature.
+fn shown(url: &Url) -> String {
+    let mut url = url.clone();
+    url.set_query(None);
+    url.to_string()
 }
 
 fn accept() -> [(&'static str, String); 1] {
@@ -351,6 +370,8 @@ mod tests {
             "http://127.0.0.1:5000/v2/library/x/manifests/1"
         );
         assert_eq!(url("quay.io", "a/b"), "https://quay.io/v2/a/b/manifests/1");
-        assert!(Upstreams::new(&[("x".to_owned(), "ftp://x".to_owned())]).is_err());
+        for text in ["ftp://x", "http://me:hunter2@x", "x"] {
+            assert!(Upstreams::new(&[("x".to_owned(), text.to_owned())]).is_err(), "{text}");
+        }
     }
 }
