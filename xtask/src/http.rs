@@ -13,6 +13,7 @@ use aws_smithy_runtime_api::client::http::{
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_types::body::SdkBody;
+use registry::Proxies;
 use reqwest::{ClientBuilder, NoProxy, Proxy};
 use rustls::client::WantsClientCert;
 use rustls::client::danger::ServerCertVerifier;
@@ -23,6 +24,9 @@ use rustls::{ClientConfig, ConfigBuilder};
 use rustls_platform_verifier::Verifier;
 
 use crate::error::{Exit, FailWith as _, failure};
+
+/// How we name ourselves.
+const USER_AGENT: &str = concat!("htc-grid-images/", env!("CARGO_PKG_VERSION"));
 
 /// How long a connection may take to come up.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -107,13 +111,33 @@ fn own_config(tls: &Tls, own: certs_d::Own) -> anyhow::Result<ClientConfig> {
 /// # Errors
 /// A variable holds no proxy's address.
 pub fn builder(tls: &ClientConfig) -> anyhow::Result<ClientBuilder> {
-    let builder = reqwest::Client::builder()
+    let mut builder = reqwest::Client::builder()
         .tls_backend_preconfigured(tls.clone())
-        .user_agent(concat!("htc-grid-images/", env!("CARGO_PKG_VERSION")))
+        .user_agent(USER_AGENT)
         .connect_timeout(CONNECT_TIMEOUT)
-        // The registry client decides where Authorization may go; AWS APIs do not redirect.
+        // AWS APIs do not redirect.
         .redirect(reqwest::redirect::Policy::none());
-    proxies(builder)
+    let Proxies::Named { http, https, direct } = proxies() else {
+        return Ok(if matches!(proxies(), Proxies::None) { builder.no_proxy() } else { builder });
+    };
+    for (variable, address, proxy) in [
+        ("HTTP_PROXY", http, Proxy::http as fn(String) -> reqwest::Result<Proxy>),
+        ("HTTPS_PROXY", https, Proxy::https),
+    ] {
+        let Some(address) = address else { continue };
+        // Not the address itself: it may hold a password.
+        let proxy = proxy(address)
+            .map_err(reqwest::Error::without_url)
+            .with_context(|| format!("{variable} or ALL_PROXY is no proxy's address"))
+            .exit(Exit::Config)?;
+        builder = builder.proxy(proxy.no_proxy(NoProxy::from_string(&direct)));
+    }
+    Ok(builder)
+}
+
+/// The same settings for the registry client, which decides itself where an `Authorization` may go.
+pub fn for_registries(tls: &ClientConfig) -> registry::Http {
+    registry::Http::default().tls(tls.clone()).user_agent(USER_AGENT).proxies(proxies())
 }
 
 /// What AWS_CA_BUNDLE holds; on macOS, whose keychain does not know the variable, SSL_CERT_FILE's as well.
@@ -149,7 +173,7 @@ fn certificates(variable: &str) -> anyhow::Result<Vec<CertificateDer<'static>>> 
 const DIRECT: &str = "localhost,127.0.0.0/8,::1,169.254.0.0/16,fd00:ec2::/32";
 
 /// The environment's proxies; where there are none, the system's settings.
-fn proxies(mut builder: ClientBuilder) -> anyhow::Result<ClientBuilder> {
+fn proxies() -> Proxies {
     let env = |name: &str| {
         let names = [name.to_owned(), name.to_ascii_lowercase()];
         names.iter().filter_map(|name| std::env::var(name).ok()).find(|value| !value.is_empty())
@@ -157,20 +181,13 @@ fn proxies(mut builder: ClientBuilder) -> anyhow::Result<ClientBuilder> {
     let direct = format!("{},{DIRECT}", env("NO_PROXY").unwrap_or_default());
     // Otherwise it would stand for every name and for no address.
     if direct.split(',').any(|host| host.trim() == "*") {
-        return Ok(builder.no_proxy());
+        return Proxies::None;
     }
-    for (variable, proxy) in
-        [("HTTP_PROXY", Proxy::http as fn(String) -> reqwest::Result<Proxy>), ("HTTPS_PROXY", Proxy::https)]
-    {
-        let Some(address) = env(variable).or_else(|| env("ALL_PROXY")) else { continue };
-        // Not the address itself: it may hold a password.
-        let proxy = proxy(address)
-            .map_err(reqwest::Error::without_url)
-            .with_context(|| format!("{variable} or ALL_PROXY is no proxy's address"))
-            .exit(Exit::Config)?;
-        builder = builder.proxy(proxy.no_proxy(NoProxy::from_string(&direct)));
+    let [http, https] = ["HTTP_PROXY", "HTTPS_PROXY"].map(|name| env(name).or_else(|| env("ALL_PROXY")));
+    if http.is_none() && https.is_none() {
+        return Proxies::System;
     }
-    Ok(builder)
+    Proxies::Named { http, https, direct }
 }
 
 /// The same client for the AWS SDK.

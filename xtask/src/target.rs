@@ -110,7 +110,7 @@ impl Target {
         config: &Config,
     ) -> anyhow::Result<(Client, Arc<dyn Credentials>)> {
         let credentials = self.credentials(context.source_credentials()?);
-        let mut builder = context.client_builder(config)?.credentials(Arc::clone(&credentials));
+        let mut builder = context.client_builder(config).credentials(Arc::clone(&credentials));
         if self.account.is_some() {
             if let Some(reached) = self.endpoint() {
                 builder = builder.route(&self.host, &format!("https://{reached}"));

@@ -21,7 +21,10 @@ mod platform;
 mod reference;
 
 pub use auth::{Anonymous, Credential, Credentials, Server};
-pub use client::{Builder, Client, Quotas, RateLimit, RetryPolicy, RetryWatcher, Timeouts};
+pub use client::{
+    Body, Builder, Client, Http, Lookup, Proxies, Quotas, RateLimit, Request, Response, RetryPolicy,
+    RetryWatcher, Timeouts, Transport,
+};
 pub use digest::{Digest, DigestError};
 pub use error::{BoxError, Error, ErrorKind, NoConnection};
 pub use futures_util::future::BoxFuture;

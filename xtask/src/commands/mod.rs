@@ -243,13 +243,10 @@ impl Context {
     }
 
     /// A registry client's settings: the process's TLS and proxies, the routes of `config`.
-    ///
-    /// # Errors
-    /// A proxy's address is none.
-    pub fn client_builder(&self, config: &Config) -> anyhow::Result<registry::Builder> {
-        let mut builder = registry::Client::builder().http(crate::http::builder(&self.tls.config)?);
+    pub fn client_builder(&self, config: &Config) -> registry::Builder {
+        let mut builder = registry::Client::builder().http(crate::http::for_registries(&self.tls.config));
         for (host, tls) in crate::http::own_certificates(&self.tls) {
-            builder = builder.http_for(&host, crate::http::builder(&tls)?);
+            builder = builder.http_for(&host, crate::http::for_registries(&tls));
         }
         for (host, url) in self.routes(config) {
             builder = builder.route(&host, &url);
@@ -260,7 +257,7 @@ impl Context {
             }
             builder = mirror.blob_hosts.iter().fold(builder, |builder, blobs| builder.blob_host(host, blobs));
         }
-        Ok(builder)
+        builder
     }
 
     /// A client for the sources alone.
@@ -268,7 +265,7 @@ impl Context {
     /// # Errors
     /// Docker's configuration is broken, or a route is no address.
     pub fn registry_client(&self, config: &Config) -> anyhow::Result<registry::Client> {
-        self.client_builder(config)?.credentials(self.source_credentials()?).build().exit(Exit::Config)
+        self.client_builder(config).credentials(self.source_credentials()?).build().exit(Exit::Config)
     }
 
     /// The bucket of the terraform state: the user's, the emulated one, or the one that HTC-Grid's stack names.

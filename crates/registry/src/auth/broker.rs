@@ -3,19 +3,20 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::header::LOCATION;
 use http::{HeaderMap, HeaderValue};
 use tokio::sync::OwnedMutexGuard;
+use tokio::time::Instant;
 use url::Url;
 
 use super::challenge::Challenge;
 use super::server::is_shown_to;
 use super::{Credential, Credentials, Scope, Server, token};
-use crate::client::clients::Clients;
 use crate::client::contact::Contacts;
 use crate::client::guard::Guard;
+use crate::client::http::{Request, Transport};
 use crate::client::location;
 use crate::client::response::{self, Failure};
 use crate::error::{Answerer, Error, ErrorKind};
@@ -133,7 +134,7 @@ impl Broker {
     /// The header for a request, as far as one is needed.
     pub(crate) async fn grant(
         &self,
-        http: &Clients,
+        http: &dyn Transport,
         registry: &str,
         origin: &Url,
         scope: &Scope,
@@ -148,7 +149,7 @@ impl Broker {
     /// A new header after the registry refused `used`. `headers` are those of the refusal.
     pub(crate) async fn renew(
         &self,
-        http: &Clients,
+        http: &dyn Transport,
         registry: &str,
         origin: &Url,
         scope: &Scope,
@@ -168,7 +169,7 @@ impl Broker {
     /// ([ggcr#2333](https://github.com/google/go-containerregistry/issues/2333)). Without `refused`, only what is known of it.
     pub(crate) async fn stranger(
         &self,
-        http: &Clients,
+        http: &dyn Transport,
         name: &str,
         url: &Url,
         refused: Option<(&Grant, &HeaderMap)>,
@@ -197,7 +198,7 @@ impl Broker {
     /// Fills the scope's slot where it is empty, too old, or still holds what was refused.
     async fn fill(
         &self,
-        http: &Clients,
+        http: &dyn Transport,
         registry: &Registry,
         challenge: &Challenge,
         scope: &Scope,
@@ -234,7 +235,7 @@ impl Broker {
 
     async fn fetch(
         &self,
-        http: &Clients,
+        http: &dyn Transport,
         registry: &Registry,
         challenge: &Challenge,
         scopes: &[String],
@@ -259,7 +260,7 @@ impl Broker {
     /// A token; if the token service refuses the credential, one more try with a newer one, and one more if it talks nonsense.
     async fn token(
         &self,
-        http: &Clients,
+        http: &dyn Transport,
         registry: &Registry,
         realm: &Url,
         service: Option<&str>,
@@ -268,9 +269,8 @@ impl Broker {
         let is_shown = is_shown_to(&registry.origin, realm);
         let mut credential = if is_shown { self.credential(registry, false).await? } else { None };
         for last in [false, true] {
-            let request =
-                |realm: &Url| token::request(http.at(realm), realm, service, scopes, credential.as_ref());
-            match request_token(realm, request, self.timeout, &self.contacts).await {
+            let request = |realm: &Url| token::request(realm, service, scopes, credential.as_ref());
+            match self.request_token(http, realm, request).await {
                 Ok(token) => return Ok(token),
                 Err(ErrorKind::Unauthorized { .. } | ErrorKind::Denied { .. })
                     if !last && credential.is_some() =>
@@ -283,6 +283,37 @@ impl Broker {
             }
         }
         Err(registry.error(ErrorKind::Unauthorized { message: String::new() }))
+    }
+
+    async fn request_token(
+        &self,
+        http: &dyn Transport,
+        realm: &Url,
+        request: impl Fn(&Url) -> Request,
+    ) -> Result<token::Token, ErrorKind> {
+        let (after, contacts) = (self.timeout, &self.contacts);
+        let stalled = |_| ErrorKind::Stalled { what: "the token service", after };
+        let exchange = async {
+            let mut realm = realm.clone();
+            for _ in 0..=limits::REDIRECTS {
+                let reply = http.send(request(&realm)).await;
+                let reply = reply.map_err(|kind| contacts.failure(&realm, kind))?;
+                contacts.answered(&realm);
+                let status = reply.status();
+                if status.is_redirection() {
+                    realm = next_realm(&realm, reply.headers())?;
+                    continue;
+                }
+                if !status.is_success() {
+                    return Err(Failure::read(reply).await.into_kind());
+                }
+                let body = response::read_bounded(reply, "the token service's reply", limits::TOKEN_BODY);
+                return token::read(&body.await?);
+            }
+            let message = format!("the token service sends us on more than {} times", limits::REDIRECTS);
+            Err(ErrorKind::Protocol(message))
+        };
+        tokio::time::timeout(after, exchange).await.map_err(stalled)?
     }
 
     /// The caller's credential; with `refused`, one that is not the one we have.
@@ -368,37 +399,6 @@ fn scopes_for(challenge: &Challenge, scope: &Scope) -> Vec<String> {
         }
         Challenge::Bearer { .. } => scope.parameters(),
     }
-}
-
-async fn request_token(
-    realm: &Url,
-    request: impl Fn(&Url) -> reqwest::RequestBuilder,
-    after: Duration,
-    contacts: &Contacts,
-) -> Result<token::Token, ErrorKind> {
-    let stalled = |_| ErrorKind::Stalled { what: "the token service", after };
-    let exchange = async {
-        let mut realm = realm.clone();
-        for _ in 0..=limits::REDIRECTS {
-            let reply = request(&realm).send().await.map_err(|error| contacts.failure(&realm, error))?;
-            contacts.answered(&realm);
-            let status = reply.status();
-            if status.is_redirection() {
-                realm = next_realm(&realm, reply.headers())?;
-                continue;
-            }
-            if !status.is_success() {
-                return Err(Failure::read(reply).await.into_kind());
-            }
-            let body = response::read_bounded(reply, "the token service's reply", limits::TOKEN_BODY).await?;
-            return token::read(&body);
-        }
-        Err(ErrorKind::Protocol(format!(
-            "the token service sends us on more than {} times",
-            limits::REDIRECTS
-        )))
-    };
-    tokio::time::timeout(after, exchange).await.map_err(stalled)?
 }
 
 /// Where a token service sends us on: a slash at the end, http to https. It is shown the same credential, so it has to be the same

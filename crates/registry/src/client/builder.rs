@@ -3,23 +3,24 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use reqwest::dns::Resolve;
-
-use super::clients::Clients;
 use super::contact::Contacts;
-use super::guard::{Guard, Guarded, System};
+use super::guard::{Guard, System};
+use super::http::{Http, Lookup, Transport};
+use super::network::Network;
 use super::pace::Pacer;
+use super::retry::Jitter;
 use super::route::Routes;
 use super::{Client, Core, Quotas, RetryPolicy, Timeouts};
 use crate::auth::{Anonymous, Broker, Credentials};
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 
 /// Settings of a [`Client`].
 #[must_use]
 #[derive(Default)]
 pub struct Builder {
-    http: Option<reqwest::ClientBuilder>,
-    own_http: Vec<(String, reqwest::ClientBuilder)>,
+    http: Http,
+    own_http: Vec<(String, Http)>,
+    transport: Option<Arc<dyn Transport>>,
     credentials: Option<Arc<dyn Credentials>>,
     routes: Vec<(String, String)>,
     counting: Vec<String>,
@@ -27,22 +28,32 @@ pub struct Builder {
     quotas: HashMap<String, Quotas>,
     retry: RetryPolicy,
     timeouts: Timeouts,
-    lookup: Option<Arc<dyn Resolve>>,
+    lookup: Option<Arc<dyn Lookup>>,
+    jitter: Jitter,
 }
 
 impl Builder {
-    /// The HTTP client's own settings: proxies, root certificates, user agent. Redirects and HTTP's version are set here,
-    /// whatever it says: the first because nobody else keeps an `Authorization` from another host as strictly, the second
-    /// because one HTTP/2 connection would carry all transfers and its stream limit stall them
-    /// ([ocync's finding](https://github.com/clowdhaus/ocync/pull/104)).
-    pub fn http(mut self, http: reqwest::ClientBuilder) -> Self {
-        self.http = Some(http);
+    /// How servers are reached: proxies, root certificates, user agent.
+    pub fn http(mut self, http: Http) -> Self {
+        self.http = http;
         self
     }
 
     /// Settings of its own for `host` (with its port where it has one): its CA, a certificate of ours that is for it alone.
-    pub fn http_for(mut self, host: &str, http: reqwest::ClientBuilder) -> Self {
+    pub fn http_for(mut self, host: &str, http: Http) -> Self {
         self.own_http.push((host.to_ascii_lowercase(), http));
+        self
+    }
+
+    /// Sends all requests by `transport` instead of the network. Then it is the transport's to look at where a name leads.
+    pub fn transport(mut self, transport: Arc<dyn Transport>) -> Self {
+        self.transport = Some(transport);
+        self
+    }
+
+    /// Draws the length of pauses from `seed`, so that a run can be repeated.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.jitter = Jitter::from_seed(seed);
         self
     }
 
@@ -91,7 +102,7 @@ impl Builder {
 
     /// How names are looked up, instead of the system's way. Where a registry sends us is looked at either way: not every address
     /// that such a name leads to is connected to.
-    pub fn lookup(mut self, lookup: Arc<dyn Resolve>) -> Self {
+    pub fn lookup(mut self, lookup: Arc<dyn Lookup>) -> Self {
         self.lookup = Some(lookup);
         self
     }
@@ -108,14 +119,10 @@ impl Builder {
         routes.counting(self.counting);
         routes.blob_hosts(self.blob_hosts);
         let guard = Guard::new(self.lookup.unwrap_or_else(|| Arc::new(System)));
-        let finished = |http: reqwest::ClientBuilder| {
-            let http = http.dns_resolver(Guarded(Arc::clone(&guard)));
-            let http = http.redirect(reqwest::redirect::Policy::none()).http1_only();
-            finish(http.connect_timeout(self.timeouts.connect))
+        let http: Arc<dyn Transport> = match self.transport {
+            Some(transport) => transport,
+            None => Arc::new(Network::new(self.http, self.own_http, self.timeouts.connect, &guard)?),
         };
-        let own = self.own_http.into_iter().map(|(host, http)| Ok((host, finished(http)?)));
-        let own = own.collect::<Result<_, Error>>()?;
-        let http = Clients { all: finished(self.http.unwrap_or_default())?, own };
         let credentials = self.credentials.unwrap_or_else(|| Arc::new(Anonymous));
         let contacts = Arc::new(Contacts::default());
         let core = Core {
@@ -127,20 +134,8 @@ impl Builder {
             pacer: Pacer::new(self.quotas),
             timeouts: self.timeouts,
             rate_limits: Mutex::default(),
+            jitter: self.jitter,
         };
         Ok(Client { core: Arc::new(core), retry: self.retry, watcher: None })
     }
-}
-
-fn finish(http: reqwest::ClientBuilder) -> Result<reqwest::Client, Error> {
-    if rustls::crypto::CryptoProvider::get_default().is_none() {
-        // Somebody else may have been faster; then there is one, which is all that is wanted.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-    }
-    http.build().map_err(|error| Error::new("", "HTTP client", ErrorKind::Setup { source: Arc::new(error) }))
-}
-
-#[cfg(test)]
-pub(crate) fn test_http() -> reqwest::Client {
-    finish(reqwest::Client::builder()).unwrap()
 }

@@ -8,14 +8,16 @@
 //! clouds keep their machines' credentials. Behind a proxy it is the proxy who looks names up.
 
 use std::collections::{HashMap, HashSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use url::{Host, Url};
 
+use super::http::Lookup;
 use super::location::is_private_address;
 use super::pace::is_ecr;
+use crate::BoxFuture;
+use crate::error::BoxError;
 
 /// How far from the world's network an address is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,7 +41,7 @@ struct Hosts {
 
 /// Looks up names for the HTTP client.
 pub(crate) struct Guard {
-    lookup: Arc<dyn Resolve>,
+    lookup: Arc<dyn Lookup>,
     hosts: Mutex<Hosts>,
 }
 
@@ -54,18 +56,17 @@ pub(crate) struct Refused {
 /// The system's own way.
 pub(crate) struct System;
 
-impl Resolve for System {
-    fn resolve(&self, name: Name) -> Resolving {
+impl Lookup for System {
+    fn lookup<'a>(&'a self, host: &'a str) -> BoxFuture<'a, Result<Vec<IpAddr>, BoxError>> {
         Box::pin(async move {
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            let found: Vec<SocketAddr> = found.collect();
-            Ok(Box::new(found.into_iter()) as Addrs)
+            let found = tokio::net::lookup_host((host, 0)).await?;
+            Ok(found.map(|address| address.ip()).collect())
         })
     }
 }
 
 impl Guard {
-    pub(crate) fn new(lookup: Arc<dyn Resolve>) -> Arc<Self> {
+    pub(crate) fn new(lookup: Arc<dyn Lookup>) -> Arc<Self> {
         Arc::new(Self { lookup, hosts: Mutex::default() })
     }
 
@@ -91,19 +92,22 @@ impl Guard {
         hosts.strangers.insert(host.to_owned(), allowed);
     }
 
-    /// The addresses that may be connected to.
-    fn pass(&self, host: &str, found: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, Refused> {
+    /// The addresses of `host` that may be connected to.
+    pub(super) async fn find(&self, host: &str) -> Result<Vec<IpAddr>, BoxError> {
+        Ok(self.pass(host, self.lookup.lookup(host).await?)?)
+    }
+
+    fn pass(&self, host: &str, found: Vec<IpAddr>) -> Result<Vec<IpAddr>, Refused> {
         let mut hosts = self.hosts();
         let Some(allowed) = hosts.strangers.get(host).copied() else {
             // The nearest one counts: a name with one address inside is not inside.
-            if let Some(nearest) = found.iter().map(|address| reach(address.ip())).min() {
+            if let Some(nearest) = found.iter().map(|address| reach(*address)).min() {
                 hosts.reached.insert(host.to_owned(), nearest);
             }
             return Ok(found);
         };
-        let refused = found.first().map(SocketAddr::ip);
-        let passed: Vec<SocketAddr> =
-            found.into_iter().filter(|address| reach(address.ip()) <= allowed).collect();
+        let refused = found.first().copied();
+        let passed: Vec<IpAddr> = found.into_iter().filter(|address| reach(*address) <= allowed).collect();
         match refused.filter(|_| passed.is_empty()) {
             Some(address) => Err(Refused { host: host.to_owned(), address }),
             None => Ok(passed),
@@ -155,20 +159,6 @@ fn reach(address: IpAddr) -> Reach {
     }
 }
 
-/// [`Guard`] as the HTTP client takes it.
-pub(crate) struct Guarded(pub(crate) Arc<Guard>);
-
-impl Resolve for Guarded {
-    fn resolve(&self, name: Name) -> Resolving {
-        let guard = Arc::clone(&self.0);
-        Box::pin(async move {
-            let host = name.as_str().to_owned();
-            let found: Vec<SocketAddr> = guard.lookup.resolve(name).await?.collect();
-            Ok(Box::new(guard.pass(&host, found)?.into_iter()) as Addrs)
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -179,7 +169,7 @@ mod tests {
 
     /// Whether a name that leads to these addresses is connected to.
     fn passes(guard: &Guard, host: &str, addresses: &[&str]) -> bool {
-        let found = addresses.iter().map(|address| SocketAddr::new(address.parse().unwrap(), 0));
+        let found = addresses.iter().map(|address| address.parse().unwrap());
         guard.pass(host, found.collect()).is_ok()
     }
 
@@ -203,7 +193,7 @@ mod tests {
             assert!(!passes(&guard, "cdn.example", &[address]), "{address}");
         }
         // Of several addresses only the good ones are used.
-        let both = ["10.0.0.1:0", "93.184.216.35:0"].map(|address| address.parse().unwrap());
+        let both = ["10.0.0.1", "93.184.216.35"].map(|address| address.parse().unwrap());
         assert_eq!(guard.pass("cdn.example", both.to_vec()).unwrap(), [both[1]]);
     }
 

@@ -2,14 +2,14 @@
 
 use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, LINK};
 use http::{HeaderValue, Method};
-use reqwest::Response;
 use serde::Deserialize;
 use url::Url;
 
+use super::http::Response;
 use super::pace::Action;
 use super::response::{self, read_bounded};
 use super::transport::{Call, Payload};
-use super::{Client, Quotas, encoding, location, retry};
+use super::{Client, Quotas, encoding, location};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind};
 use crate::limits;
@@ -109,7 +109,7 @@ impl Client {
         let is_transient =
             |error: &Error| error.is_transient() || matches!(error.kind(), ErrorKind::PartUnknown { .. });
         let put = || self.put_once(reference, manifest);
-        let result = retry::retry(&self.retry, self.watcher.as_ref(), is_transient, put).await;
+        let result = self.retry_if(is_transient, put).await;
         match result {
             Err(error) if matches!(error.kind(), ErrorKind::TagImmutable { .. }) => {
                 let there = self.look_up(reference).await?;

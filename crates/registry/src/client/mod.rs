@@ -2,12 +2,13 @@
 
 mod blobs;
 mod builder;
-pub(crate) mod clients;
 pub(crate) mod contact;
 pub(crate) mod encoding;
 pub(crate) mod guard;
+pub(crate) mod http;
 pub(crate) mod location;
 mod manifests;
+mod network;
 pub(crate) mod pace;
 mod rate_limit;
 pub(crate) mod response;
@@ -28,13 +29,11 @@ use crate::error::{Error, ErrorKind};
 use crate::reference::Reference;
 
 pub use builder::Builder;
+pub use http::{Body, Http, Lookup, Proxies, Request, Response, Transport};
 pub use pace::Quotas;
 pub use rate_limit::RateLimit;
 pub(crate) use retry::Tries;
 pub use retry::{RetryPolicy, RetryWatcher};
-
-#[cfg(test)]
-pub(crate) use builder::test_http;
 
 /// A client of all registries.
 #[derive(Clone)]
@@ -76,7 +75,7 @@ impl Default for Timeouts {
 
 /// What all clones share.
 pub(crate) struct Core {
-    http: clients::Clients,
+    http: Arc<dyn Transport>,
     routes: route::Routes,
     auth: Broker,
     guard: Arc<guard::Guard>,
@@ -84,6 +83,7 @@ pub(crate) struct Core {
     pacer: pace::Pacer,
     timeouts: Timeouts,
     rate_limits: Mutex<HashMap<String, RateLimit>>,
+    jitter: retry::Jitter,
 }
 
 impl Client {
@@ -119,10 +119,6 @@ impl Client {
         self.core.pacer.quotas(registry)
     }
 
-    pub(crate) fn retry_policy(&self) -> RetryPolicy {
-        self.retry
-    }
-
     pub(crate) fn watcher(&self) -> Option<&RetryWatcher> {
         self.watcher.as_ref()
     }
@@ -138,7 +134,7 @@ impl Client {
         F: FnMut() -> Fut,
         Fut: Future<Output = Result<T, Error>>,
     {
-        retry::retry(&self.retry, self.watcher.as_ref(), Error::is_transient, operation).await
+        self.retry_if(Error::is_transient, operation).await
     }
 
     /// [`Client::retry`], where the registry was asked too often and everything else is somebody else's to repeat.
@@ -149,6 +145,24 @@ impl Client {
     {
         let is_throttled =
             |error: &Error| matches!(error.kind(), ErrorKind::TooManyRequests { .. }) && error.is_transient();
-        retry::retry(&self.retry, self.watcher.as_ref(), is_throttled, operation).await
+        self.retry_if(is_throttled, operation).await
+    }
+
+    async fn retry_if<T, F, Fut>(
+        &self,
+        is_transient: impl Fn(&Error) -> bool,
+        operation: F,
+    ) -> Result<T, Error>
+    where
+        F: FnMut() -> Fut,
+        Fut: Future<Output = Result<T, Error>>,
+    {
+        let pause = |attempt, error: &Error| self.pause(attempt, error);
+        retry::retry(pause, self.watcher.as_ref(), is_transient, operation).await
+    }
+
+    /// The pause after so many tries, or none if that was the last one.
+    pub(crate) fn pause(&self, attempt: u32, error: &Error) -> Option<Duration> {
+        self.retry.pause(attempt, error, self.core.jitter.draw())
     }
 }

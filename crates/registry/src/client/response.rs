@@ -4,10 +4,9 @@ use std::time::{Duration, SystemTime};
 
 use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, StatusCode};
-use reqwest::Response;
 use serde::Deserialize;
 
-pub(crate) use super::contact::network;
+use super::http::Response;
 use crate::digest::excerpt;
 use crate::error::{ErrorKind, NoConnection};
 use crate::limits;
@@ -187,12 +186,12 @@ pub(crate) async fn read_bounded(
     limit: usize,
 ) -> Result<Vec<u8>, ErrorKind> {
     let too_large = ErrorKind::TooLarge { what, limit: limit as u64 };
-    let announced = response.content_length();
+    let announced = response.body().length();
     if announced.is_some_and(|length| length > limit as u64) {
         return Err(too_large);
     }
     let mut body = Vec::with_capacity(announced.unwrap_or_default() as usize);
-    while let Some(chunk) = response.chunk().await.map_err(network)? {
+    while let Some(chunk) = response.body_mut().chunk().await? {
         if body.len() + chunk.len() > limit {
             return Err(too_large);
         }
@@ -204,7 +203,7 @@ pub(crate) async fn read_bounded(
 /// What comes of the body, at most `limit` bytes.
 async fn read_prefix(mut response: Response, limit: usize) -> Vec<u8> {
     let mut body = Vec::new();
-    while let Ok(Some(chunk)) = response.chunk().await {
+    while let Ok(Some(chunk)) = response.body_mut().chunk().await {
         let room = limit - body.len();
         body.extend_from_slice(chunk.get(..room.min(chunk.len())).unwrap_or_default());
         if body.len() >= limit {
@@ -360,7 +359,7 @@ mod tests {
         crate::fuzz::each("waits", |input| {
             let Some(wait) = std::str::from_utf8(input).ok().and_then(wait) else { return false };
             let kind = ErrorKind::TooManyRequests { retry_after: Some(wait), message: String::new() };
-            let pause = policy.pause(1, &crate::Error::new("r", "r", kind));
+            let pause = policy.pause(1, &crate::Error::new("r", "r", kind), 0.5);
             assert!(pause.is_none_or(|pause| pause < policy.max_wait * 2));
             true
         });

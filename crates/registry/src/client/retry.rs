@@ -1,7 +1,7 @@
 //! The one retry layer: exponential with jitter, bounded, and told to whoever watches.
 
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -39,19 +39,35 @@ pub type RetryWatcher = Arc<dyn Fn(&Error, Duration) + Send + Sync>;
 
 impl RetryPolicy {
     /// The pause after so many tries, or none if that was the last one.
-    pub(crate) fn pause(&self, attempt: u32, error: &Error) -> Option<Duration> {
+    /// `jitter` is between 0 and 1.
+    pub(super) fn pause(&self, attempt: u32, error: &Error, jitter: f64) -> Option<Duration> {
         if attempt >= self.attempts {
             return None;
         }
         let factor = 2_u32.saturating_pow(attempt.saturating_sub(1));
         let full = self.base.saturating_mul(factor).min(self.max_pause);
-        let jittered = full.mul_f64(fastrand::f64().mul_add(0.5, 0.5));
+        let jittered = full.mul_f64(jitter.mul_add(0.5, 0.5));
         match error.retry_after() {
             Some(wait) if wait > self.max_wait => None,
             // A little more than asked for: the clocks of a quota and of ours are not the same.
             Some(wait) => Some(wait.max(jittered) + jittered.mul_f64(0.1)),
             None => Some(jittered),
         }
+    }
+}
+
+/// Where the chance in pauses comes from.
+#[derive(Debug, Default)]
+pub(super) struct Jitter(Mutex<fastrand::Rng>);
+
+impl Jitter {
+    pub(super) fn from_seed(seed: u64) -> Self {
+        Self(Mutex::new(fastrand::Rng::with_seed(seed)))
+    }
+
+    /// A number between 0 and 1.
+    pub(super) fn draw(&self) -> f64 {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).f64()
     }
 }
 
@@ -84,7 +100,7 @@ const BRIEFLY: Duration = Duration::from_secs(2);
 
 /// Tries `operation` until it succeeds, fails for good, or has been tried often enough.
 pub(crate) async fn retry<T, F, Fut>(
-    policy: &RetryPolicy,
+    pause: impl Fn(u32, &Error) -> Option<Duration>,
     watcher: Option<&RetryWatcher>,
     is_transient: impl Fn(&Error) -> bool,
     mut operation: F,
@@ -102,7 +118,7 @@ where
         mismatches += u32::from(error.is_mismatch());
         let is_hopeless = mismatches > MISMATCHES || !is_transient(&error);
         let attempt = tries.count(&error);
-        let Some(pause) = policy.pause(attempt, &error).filter(|_| !is_hopeless) else {
+        let Some(pause) = pause(attempt, &error).filter(|_| !is_hopeless) else {
             return Err(error);
         };
         if error.is_brief() && unheard_since.get_or_insert_with(Instant::now).elapsed() + pause > BRIEFLY {
@@ -128,18 +144,18 @@ mod tests {
     #[test]
     fn pauses_grow_and_end() {
         let policy = RetryPolicy { attempts: 3, ..RetryPolicy::default() };
-        let first = policy.pause(1, &error(None)).unwrap();
-        let second = policy.pause(2, &error(None)).unwrap();
+        let first = policy.pause(1, &error(None), 0.5).unwrap();
+        let second = policy.pause(2, &error(None), 0.5).unwrap();
         assert!((250..=500).contains(&first.as_millis()), "{first:?}");
         assert!((500..=1000).contains(&second.as_millis()), "{second:?}");
-        assert_eq!(policy.pause(3, &error(None)), None);
+        assert_eq!(policy.pause(3, &error(None), 0.5), None);
     }
 
     #[test]
     fn a_registry_is_waited_for_as_it_asks_and_not_for_hours() {
         let policy = RetryPolicy::default();
-        assert!(policy.pause(1, &error(Some(9))).unwrap() >= Duration::from_secs(9));
-        assert_eq!(policy.pause(1, &error(Some(3_600))), None);
+        assert!(policy.pause(1, &error(Some(9)), 0.0).unwrap() >= Duration::from_secs(9));
+        assert_eq!(policy.pause(1, &error(Some(3_600)), 0.0), None);
     }
 
     #[test]

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use http::header::{AUTHORIZATION, LOCATION};
 use http::{HeaderMap, Method, StatusCode};
-use reqwest::{Body, Response};
 use url::Url;
 
+use super::http::{Body, Request, Response};
 use super::pace::Action;
 use super::rate_limit::RateLimit;
 use super::response::{self, Failure};
@@ -48,11 +48,11 @@ impl Payload {
         !matches!(self, Self::Stream(_))
     }
 
-    fn take(&self) -> Option<Body> {
+    fn take(&self) -> Body {
         match self {
-            Self::Empty => None,
-            Self::Bytes(bytes) => Some(bytes.clone().into()),
-            Self::Stream(body) => body.lock().ok().and_then(|mut body| body.take()),
+            Self::Empty => Body::default(),
+            Self::Bytes(bytes) => bytes.clone().into(),
+            Self::Stream(body) => body.lock().ok().and_then(|mut body| body.take()).unwrap_or_default(),
         }
     }
 }
@@ -103,7 +103,7 @@ impl Core {
         if call.body.is_repeatable() {
             first_contact = self.auth.first_contact(registry, &route.origin).await;
         }
-        let mut grant = self.auth.grant(&self.http, registry, &route.origin, &scope).await?;
+        let mut grant = self.auth.grant(&*self.http, registry, &route.origin, &scope).await?;
         // Once for a challenge, and once more for a credential that has run out since it was stored.
         let mut refusals = 0;
         loop {
@@ -127,7 +127,7 @@ impl Core {
             refusals += u32::from(had_header);
             let headers = &refusal.failure.headers;
             let renewed =
-                self.auth.renew(&self.http, registry, &route.origin, &scope, &grant, headers).await?;
+                self.auth.renew(&*self.http, registry, &route.origin, &scope, &grant, headers).await?;
             drop(first_contact.take());
             match renewed {
                 None => return Err(self.refused(&call, refusal)),
@@ -193,8 +193,7 @@ impl Core {
             if !own {
                 self.guard.sent(&asked, &url);
             }
-            let mut request =
-                self.http.at(&url).request(call.method.clone(), url.clone()).headers(call.headers.clone());
+            let mut headers = call.headers.clone();
             // Another host never sees it: S3 refuses a presigned request that has one (opa#6580), and anybody else would
             // learn our credentials.
             let header = match (own, &stranger) {
@@ -203,11 +202,10 @@ impl Core {
                 (false, None) => None,
             };
             if let Some(header) = header {
-                request = request.header(AUTHORIZATION, header);
+                headers.insert(AUTHORIZATION, header);
             }
-            if let Some(body) = call.body.take() {
-                request = request.body(body);
-            }
+            let body = call.body.take();
+            let request = Request { method: call.method.clone(), url: url.clone(), headers, body };
             let response = self.patiently(call, &url, request).await?;
             self.contacts.answered(&url);
             let status = response.status();
@@ -216,7 +214,7 @@ impl Core {
                 stranger = None;
                 if is_read(call) && !location::same_origin(&asked, &url) {
                     let registry = call.reference.registry();
-                    stranger = Some(self.auth.stranger(&self.http, registry, &url, None).await?);
+                    stranger = Some(self.auth.stranger(&*self.http, registry, &url, None).await?);
                 }
                 continue;
             }
@@ -232,7 +230,7 @@ impl Core {
                 let used = stranger.take().unwrap_or_default();
                 let registry = call.reference.registry();
                 let refused = Some((&used, &failure.headers));
-                let granted = self.auth.stranger(&self.http, registry, &url, refused).await?;
+                let granted = self.auth.stranger(&*self.http, registry, &url, refused).await?;
                 if granted.header.is_some() && used.header.is_none() {
                     stranger = Some(granted);
                     continue;
@@ -263,22 +261,17 @@ impl Core {
         next.map_err(|kind| call.error(kind))
     }
 
-    async fn patiently(
-        &self,
-        call: &Call<'_>,
-        url: &Url,
-        request: reqwest::RequestBuilder,
-    ) -> Result<Response, Error> {
+    async fn patiently(&self, call: &Call<'_>, url: &Url, request: Request) -> Result<Response, Error> {
         let network = |error| {
             let registry = call.reference.registry();
             let server = Server::at(url).in_place_of(registry).map(Answerer::Mirror);
             Error::answered(registry, call.reference, server, self.contacts.failure(url, error))
         };
         if !call.body.is_repeatable() {
-            return request.send().await.map_err(network);
+            return self.http.send(request).await.map_err(network);
         }
         let after: Duration = self.timeouts.reply;
-        match tokio::time::timeout(after, request.send()).await {
+        match tokio::time::timeout(after, self.http.send(request)).await {
             Ok(result) => result.map_err(network),
             Err(_) => Err(call.error(ErrorKind::Stalled { what: "the registry's reply", after })),
         }

@@ -2,9 +2,9 @@
 
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION, RANGE};
 use http::{HeaderValue, Method, StatusCode};
-use reqwest::{Body, Response};
 use url::Url;
 
+use super::http::{Body, Response};
 use super::pace::Action;
 use super::transport::{Call, Payload};
 use super::{Client, location, response};

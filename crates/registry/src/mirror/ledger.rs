@@ -3,10 +3,10 @@
 //! Waiting never goes in a circle: an image waits only for images before it in the plan.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use super::{Action, Mirror, Mounts, Plan};
 use crate::digest::Digest;
@@ -41,7 +41,7 @@ enum State {
 #[derive(Debug)]
 struct Claim {
     repository: String,
-    state: watch::Sender<(usize, State)>,
+    state: Watched<(usize, State)>,
 }
 
 /// How a registry mounts, as far as the run has shown.
@@ -51,7 +51,7 @@ struct Habit {
     taken: AtomicU32,
     refused: AtomicU32,
     /// Nobody needs to wait for a mount any more.
-    off: watch::Sender<bool>,
+    off: Watched<bool>,
 }
 
 /// All claims of a run.
@@ -75,7 +75,7 @@ impl Ledger {
             for blob in planned.content().into_iter().flat_map(|content| &content.blobs) {
                 let claims = claims.entry((target.registry().to_owned(), blob.digest)).or_default();
                 if claims.iter().all(|claim| claim.repository != target.repository()) {
-                    let state = watch::Sender::new((image, State::Pending));
+                    let state = Watched::new((image, State::Pending));
                     claims.push(Claim { repository: target.repository().to_owned(), state });
                 }
             }
@@ -98,7 +98,7 @@ impl Ledger {
             return Turn::Bring;
         };
         loop {
-            let (owner, state) = *own.state.borrow();
+            let (owner, state) = own.state.get();
             match state {
                 State::Present | State::Committed => return Turn::Present,
                 State::Lost => own.take_over(image),
@@ -107,6 +107,7 @@ impl Ledger {
                     Source::Ready(from) => return Turn::Mount(from),
                     Source::None => return Turn::Bring,
                     Source::Later(claim, owner, state) => tokio::select! {
+                        biased;
                         () = claim.changed(owner, state) => {}
                         () = self.mounts_end(registry) => {}
                     },
@@ -135,7 +136,7 @@ impl Ledger {
         }
         let mut later = Source::None;
         for claim in claims.iter().filter(|claim| claim.repository != own.repository) {
-            let (owner, state) = *claim.state.borrow();
+            let (owner, state) = claim.state.get();
             match (mounts, state) {
                 (Mounts::Never, _) | (_, State::Lost) => {}
                 (_, State::Committed) | (Mounts::Anytime, State::Present) => {
@@ -152,7 +153,7 @@ impl Ledger {
 
     fn mounts(&self, registry: &str) -> Mounts {
         match self.habits.get(registry) {
-            Some(habit) if !*habit.off.borrow() => habit.mounts,
+            Some(habit) if !habit.off.get() => habit.mounts,
             Some(_) | None => Mounts::Never,
         }
     }
@@ -160,8 +161,7 @@ impl Ledger {
     /// Ends when the registry has shown that it takes no mounts.
     async fn mounts_end(&self, registry: &str) {
         if let Some(habit) = self.habits.get(registry) {
-            // The sender lives as long as the ledger: there is no error to wait for.
-            let _ = habit.off.subscribe().wait_for(|off| *off).await;
+            habit.off.wait_for(|off| off).await;
         }
     }
 
@@ -171,7 +171,7 @@ impl Ledger {
         let count = if taken { &habit.taken } else { &habit.refused };
         let count = count.fetch_add(1, Ordering::Relaxed) + 1;
         if !taken && count >= REFUSALS && habit.taken.load(Ordering::Relaxed) == 0 {
-            habit.off.send_replace(true);
+            habit.off.change(|_| Some(true));
         }
     }
 
@@ -216,20 +216,14 @@ impl Ledger {
         let claims = self.claims.get(&(registry.to_owned(), digest));
         let claim = claims.and_then(|claims| claims.iter().find(|claim| claim.repository == repository));
         if let Some(claim) = claim {
-            claim.state.send_if_modified(|(owner, state)| match next(*owner, *state) {
-                Some(next) => {
-                    *state = next;
-                    true
-                }
-                None => false,
-            });
+            claim.state.change(|(owner, state)| next(owner, state).map(|next| (owner, next)));
         }
     }
 }
 
 impl Habit {
     fn new(mounts: Mounts) -> Self {
-        Self { mounts, taken: AtomicU32::new(0), refused: AtomicU32::new(0), off: watch::Sender::new(false) }
+        Self { mounts, taken: AtomicU32::new(0), refused: AtomicU32::new(0), off: Watched::new(false) }
     }
 }
 
@@ -242,18 +236,49 @@ enum Source<'a> {
 impl Claim {
     /// Makes `image` the owner if the last one failed and nobody else was faster.
     fn take_over(&self, image: usize) {
-        self.state.send_if_modified(|(owner, state)| {
-            let is_lost = *state == State::Lost;
-            if is_lost {
-                (*owner, *state) = (image, State::Pending);
-            }
-            is_lost
-        });
+        self.state.change(|(_, state)| (state == State::Lost).then_some((image, State::Pending)));
     }
 
     /// Waits until owner or state are not those any more.
     async fn changed(&self, owner: usize, state: State) {
-        // The sender lives as long as the claim: there is no error to wait for.
-        let _ = self.state.subscribe().wait_for(|now| *now != (owner, state)).await;
+        self.state.wait_for(|now| now != (owner, state)).await;
+    }
+}
+
+/// A value that can be waited for. Who waits is woken in the order of coming: tokio's own `watch` wakes by chance, and a run of the
+/// simulation could not be repeated.
+#[derive(Debug)]
+struct Watched<T> {
+    value: Mutex<T>,
+    changed: Notify,
+}
+
+impl<T: Copy> Watched<T> {
+    fn new(value: T) -> Self {
+        Self { value: Mutex::new(value), changed: Notify::new() }
+    }
+
+    fn get(&self) -> T {
+        *self.value.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts another value there, if there is one.
+    fn change(&self, next: impl FnOnce(T) -> Option<T>) {
+        let mut value = self.value.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(next) = next(*value) else { return };
+        *value = next;
+        drop(value);
+        self.changed.notify_waiters();
+    }
+
+    async fn wait_for(&self, is_it: impl Fn(T) -> bool) {
+        loop {
+            // Before the look: what changes after it wakes this one.
+            let changed = self.changed.notified();
+            if is_it(self.get()) {
+                return;
+            }
+            changed.await;
+        }
     }
 }

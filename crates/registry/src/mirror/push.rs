@@ -6,14 +6,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use reqwest::Body;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 
 use super::event::Events;
 use super::source::{Meter, Transfer};
 use super::upload::{self, Opened, Opening};
-use crate::client::Client;
 use crate::client::uploads::Started;
+use crate::client::{Body, Client};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind};
 use crate::manifest::Descriptor;
@@ -86,7 +85,7 @@ impl Client {
                 meter.add(read as u64, size);
                 Ok::<_, std::io::Error>((read > 0).then_some((bytes::Bytes::from(chunk), (file, meter))))
             });
-            let sending = self.finish_upload(to, session, blob, Body::wrap_stream(body));
+            let sending = self.finish_upload(to, session, blob, Body::stream(body, Some(size)));
             upload::watched(self, to, &meter, sending).await?;
             Ok(size)
         })

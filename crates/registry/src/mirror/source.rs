@@ -2,16 +2,15 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::Stream;
 use futures_util::stream;
 use http::StatusCode;
-use reqwest::Response;
+use tokio::time::Instant;
 
 use super::event::{Event, Events};
-use crate::client::{Client, Timeouts, Tries, encoding, response};
+use crate::client::{Client, Response, Timeouts, Tries, encoding, response};
 use crate::digest::Hasher;
 use crate::error::{Error, ErrorKind};
 use crate::limits;
@@ -184,8 +183,8 @@ impl Reader {
         // A trickle is collected until it is worth a piece or has been too little for too long.
         loop {
             let left = after.saturating_sub(began.elapsed());
-            let chunk = match tokio::time::timeout(left, response.chunk()).await {
-                Ok(chunk) => chunk.map_err(|error| fail(&self.transfer, response::network(error)))?,
+            let chunk = match tokio::time::timeout(left, response.body_mut().chunk()).await {
+                Ok(chunk) => chunk.map_err(|kind| fail(&self.transfer, kind))?,
                 Err(_) => return Err(stalled),
             };
             let have = collected.as_ref().map_or(0, bytes::BytesMut::len) as u64;
@@ -217,7 +216,7 @@ impl Reader {
             // The server knows no ranges and begins anew.
             _ => self.offset,
         };
-        let announced = response.content_length();
+        let announced = response.body().length();
         let announced = announced.map(|length| whole_length(length, self.offset, self.to_skip));
         let is_small = blob.size <= limits::BLOB_IN_MEMORY;
         if announced != Some(blob.size) && is_small && encoding::is_compressed(response.headers()) {
@@ -284,7 +283,7 @@ impl Reader {
         }
         self.resumed_at = self.offset;
         let tries = self.tries.count(&error);
-        let pause = self.transfer.client.retry_policy().pause(tries, &error);
+        let pause = self.transfer.client.pause(tries, &error);
         if error.is_brief() {
             return Err(error);
         }

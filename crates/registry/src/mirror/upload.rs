@@ -4,12 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use reqwest::Body;
 use url::Url;
 
 use super::source::{self, Meter, Transfer};
 use crate::client::uploads::Started;
-use crate::client::{Client, Timeouts};
+use crate::client::{Body, Client, Timeouts};
 use crate::error::{Error, ErrorKind};
 use crate::manifest::Descriptor;
 use crate::reference::Reference;
@@ -17,7 +16,7 @@ use crate::reference::Reference;
 /// Sends the blob to `session`: the source's reply is the body.
 pub(super) async fn stream(transfer: &Transfer, target: &Reference, session: Url) -> Result<(), Error> {
     let meter = Arc::new(Meter::default());
-    let body = Body::wrap_stream(source::body(transfer.clone(), Arc::clone(&meter)));
+    let body = Body::stream(source::body(transfer.clone(), Arc::clone(&meter)), Some(transfer.blob.size));
     let upload = transfer.client.finish_upload(target, session, &transfer.blob, body);
     let result = watched(&transfer.client, target, &meter, upload).await;
     // The upload only sees that its body broke; why is known here.
@@ -36,6 +35,7 @@ pub(super) async fn watched(
     upload: impl Future<Output = Result<(), Error>>,
 ) -> Result<(), Error> {
     tokio::select! {
+        biased;
         result = upload => result,
         after = stalled(meter, client.timeouts()) => {
             Err(Error::of(target, ErrorKind::Stalled { what: "the upload", after }))

@@ -1,5 +1,6 @@
 //! One request at a time: who is asked, with what, and what is believed.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -198,11 +199,13 @@ fn a_realm_at_a_private_address_gets_no_credentials() {
 /// A name server with two names: the registry's, and one that leads to where clouds keep a machine's credentials.
 struct Names;
 
-impl reqwest::dns::Resolve for Names {
-    fn resolve(&self, name: reqwest::dns::Name) -> reqwest::dns::Resolving {
-        let address = if name.as_str() == "registry.example" { "127.0.0.1:0" } else { "169.254.169.254:0" };
-        let addresses: reqwest::dns::Addrs = Box::new(std::iter::once(address.parse().unwrap()));
-        Box::pin(std::future::ready(Ok(addresses)))
+impl registry::Lookup for Names {
+    fn lookup<'a>(
+        &'a self,
+        host: &'a str,
+    ) -> registry::BoxFuture<'a, Result<Vec<IpAddr>, registry::BoxError>> {
+        let address = if host == "registry.example" { "127.0.0.1" } else { "169.254.169.254" };
+        Box::pin(std::future::ready(Ok(vec![address.parse().unwrap()])))
     }
 }
 

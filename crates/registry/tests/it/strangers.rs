@@ -1,12 +1,13 @@
 //! Other people's registries, proxies and stores: what users of other copiers report of them.
 
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use registry::mirror::{Action, Job, Mirror, Platforms};
 use registry::{
-    Builder, Client, Digest, Error, ErrorKind, Manifest, ManifestError, NoConnection, Quotas, RateLimit,
+    BoxError, BoxFuture, Builder, Client, Digest, Error, ErrorKind, Lookup, Manifest, ManifestError,
+    NoConnection, Quotas, RateLimit,
 };
 
 use crate::support::faults::Rule;
@@ -32,11 +33,9 @@ async fn copied(source: &Fake, target: &Fake) -> Result<Digest, Error> {
 /// Every name leads to this machine.
 struct Here;
 
-impl reqwest::dns::Resolve for Here {
-    fn resolve(&self, _: reqwest::dns::Name) -> reqwest::dns::Resolving {
-        let address: SocketAddr = "127.0.0.1:0".parse().unwrap();
-        let addresses: reqwest::dns::Addrs = Box::new(std::iter::once(address));
-        Box::pin(std::future::ready(Ok(addresses)))
+impl Lookup for Here {
+    fn lookup<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Vec<IpAddr>, BoxError>> {
+        Box::pin(std::future::ready(Ok(vec!["127.0.0.1".parse().unwrap()])))
     }
 }
 
@@ -427,8 +426,8 @@ fn what_no_wait_mends_is_told_at_once() {
 /// A name server that knows no name.
 struct Nobody;
 
-impl reqwest::dns::Resolve for Nobody {
-    fn resolve(&self, _: reqwest::dns::Name) -> reqwest::dns::Resolving {
+impl Lookup for Nobody {
+    fn lookup<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Vec<IpAddr>, BoxError>> {
         Box::pin(std::future::ready(Err("no such host".into())))
     }
 }

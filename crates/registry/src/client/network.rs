@@ -1,0 +1,295 @@
+//! The network's own [`Transport`]: reqwest. No type of it leaves this file and [`Body`](super::http::Body).
+
+use std::collections::HashMap;
+use std::error::Error as StdError;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use reqwest::{NoProxy, Proxy};
+use rustls::{AlertDescription, CertificateError, InvalidMessage};
+use url::Url;
+
+use super::guard::{Guard, Refused};
+use super::http::{Body, Content, Http, Proxies, Request, Response, Transport};
+use crate::BoxFuture;
+use crate::error::{Error, ErrorKind, NoConnection};
+
+/// The HTTP clients: one for all servers, and one for each that has certificates of its own. A connection is never shared between
+/// two of them, nor is a certificate.
+pub(super) struct Network {
+    all: reqwest::Client,
+    /// By host, with its port where it has one.
+    own: HashMap<String, reqwest::Client>,
+}
+
+impl Network {
+    /// Redirects and HTTP's version are set here: the first because nobody else keeps an `Authorization` from another host as
+    /// strictly, the second because one HTTP/2 connection would carry all transfers and its stream limit stall them
+    /// ([ocync's finding](https://github.com/clowdhaus/ocync/pull/104)).
+    pub(super) fn new(
+        all: Http,
+        own: Vec<(String, Http)>,
+        connect: Duration,
+        guard: &Arc<Guard>,
+    ) -> Result<Self, Error> {
+        let client = |http| {
+            let client = builder(http).map(|builder| {
+                let builder = builder.dns_resolver(Guarded(Arc::clone(guard))).connect_timeout(connect);
+                builder.redirect(reqwest::redirect::Policy::none()).http1_only()
+            });
+            let client = client.and_then(reqwest::ClientBuilder::build);
+            client.map_err(|error| {
+                // The address of a proxy may hold a password.
+                let source = Arc::new(error.without_url());
+                Error::new("", "HTTP client", ErrorKind::Setup { source })
+            })
+        };
+        if rustls::crypto::CryptoProvider::get_default().is_none() {
+            // Somebody else may have been faster; then there is one, which is all that is wanted.
+            let _ = rustls::crypto::ring::default_provider().install_default();
+        }
+        let own = own.into_iter().map(|(host, http)| Ok((host, client(http)?)));
+        Ok(Self { own: own.collect::<Result<_, Error>>()?, all: client(all)? })
+    }
+
+    /// The client for a server.
+    fn at(&self, url: &Url) -> &reqwest::Client {
+        if self.own.is_empty() || url.scheme() != "https" {
+            return &self.all;
+        }
+        let with_port = || {
+            let (host, port) = (url.host_str()?, url.port_or_known_default()?);
+            self.own.get(&format!("{host}:{port}"))
+        };
+        self.own.get(url.authority()).or_else(with_port).unwrap_or(&self.all)
+    }
+}
+
+fn builder(settings: Http) -> reqwest::Result<reqwest::ClientBuilder> {
+    let Http { tls, user_agent, proxies } = settings;
+    let mut builder = reqwest::Client::builder();
+    if let Some(tls) = tls {
+        builder = builder.tls_backend_preconfigured(tls);
+    }
+    if let Some(user_agent) = user_agent {
+        builder = builder.user_agent(user_agent);
+    }
+    let Proxies::Named { http, https, direct } = proxies else {
+        return Ok(if matches!(proxies, Proxies::None) { builder.no_proxy() } else { builder });
+    };
+    for (address, proxy) in
+        [(http, Proxy::http as fn(String) -> reqwest::Result<Proxy>), (https, Proxy::https)]
+    {
+        if let Some(address) = address {
+            builder = builder.proxy(proxy(address)?.no_proxy(NoProxy::from_string(&direct)));
+        }
+    }
+    Ok(builder)
+}
+
+impl Transport for Network {
+    fn send(&self, request: Request) -> BoxFuture<'_, Result<Response, ErrorKind>> {
+        Box::pin(async move {
+            let Request { method, url, headers, body } = request;
+            let client = self.at(&url);
+            let mut request = reqwest::Request::new(method, url);
+            *request.headers_mut() = headers;
+            *request.body_mut() = sent(body);
+            let mut reply = client.execute(request).await.map_err(failure)?;
+            let mut response = Response::default();
+            *response.status_mut() = reply.status();
+            *response.headers_mut() = std::mem::take(reply.headers_mut());
+            *response.body_mut() = Body(Content::Reply(reply));
+            Ok(response)
+        })
+    }
+}
+
+fn sent(body: Body) -> Option<reqwest::Body> {
+    match body.0 {
+        Content::Nothing => None,
+        Content::Bytes(bytes) => Some(bytes.into()),
+        Content::Stream { stream, .. } => Some(reqwest::Body::wrap_stream(stream)),
+        Content::Reply(reply) => Some(reply.into()),
+    }
+}
+
+/// The [`Guard`] as the HTTP client takes it.
+struct Guarded(Arc<Guard>);
+
+impl Resolve for Guarded {
+    fn resolve(&self, name: Name) -> Resolving {
+        let guard = Arc::clone(&self.0);
+        Box::pin(async move {
+            let found = guard.find(name.as_str()).await?;
+            Ok(Box::new(found.into_iter().map(|address| SocketAddr::new(address, 0))) as Addrs)
+        })
+    }
+}
+
+/// A failure of the network, without the URL: a redirect's has a signature in it.
+pub(super) fn failure(error: reqwest::Error) -> ErrorKind {
+    if let Some(refused) = find::<Refused>(&error) {
+        let reason = "it leads to a private address that the user did not name";
+        return ErrorKind::UnsafeLocation { url: refused.host.clone(), reason };
+    }
+    let why = why(&error);
+    let source = Arc::new(error.without_url());
+    match why {
+        Some(why) => ErrorKind::NoConnection { why, source: Some(source) },
+        None => ErrorKind::Network { source },
+    }
+}
+
+fn why(error: &reqwest::Error) -> Option<NoConnection> {
+    if let Some(error) = find::<rustls::Error>(error) {
+        return tls(error);
+    }
+    if !error.is_connect() {
+        return None;
+    }
+    if let Some(why) = tunnel(error) {
+        return Some(why);
+    }
+    let is_refused = find_where(error, &|error| {
+        error
+            .downcast_ref::<io::Error>()
+            .is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+    });
+    if is_refused {
+        return Some(NoConnection::Refused);
+    }
+    error.is_dns().then_some(NoConnection::UnknownName)
+}
+
+/// Of TLS's errors, those that the next try meets again. Others are a connection that was disturbed.
+fn tls(error: &rustls::Error) -> Option<NoConnection> {
+    use rustls::Error as Tls;
+    match error {
+        Tls::InvalidCertificate(error) => Some(certificate(error)),
+        // A verifier that knows no authorities.
+        Tls::General(_) => Some(NoConnection::UnknownCa),
+        Tls::AlertReceived(alert) => alert_of(*alert),
+        // A reply in plain text begins with no record's type.
+        Tls::InvalidMessage(InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion) => {
+            Some(NoConnection::PlainHttp)
+        }
+        Tls::PeerIncompatible(_) | Tls::NoCertificatesPresented | Tls::UnsupportedNameType => {
+            Some(NoConnection::Tls)
+        }
+        _ => None,
+    }
+}
+
+fn certificate(error: &CertificateError) -> NoConnection {
+    match error {
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            NoConnection::WrongName
+        }
+        CertificateError::Expired
+        | CertificateError::ExpiredContext { .. }
+        | CertificateError::NotValidYet
+        | CertificateError::NotValidYetContext { .. } => NoConnection::NotValidNow,
+        _ => NoConnection::UnknownCa,
+    }
+}
+
+fn alert_of(alert: AlertDescription) -> Option<NoConnection> {
+    match alert {
+        AlertDescription::CertificateRequired
+        | AlertDescription::BadCertificate
+        | AlertDescription::UnsupportedCertificate
+        | AlertDescription::CertificateRevoked
+        | AlertDescription::CertificateExpired
+        | AlertDescription::CertificateUnknown
+        | AlertDescription::UnknownCA
+        | AlertDescription::AccessDenied => Some(NoConnection::ClientCertificate),
+        AlertDescription::HandshakeFailure
+        | AlertDescription::ProtocolVersion
+        | AlertDescription::InsufficientSecurity
+        | AlertDescription::UnrecognisedName
+        | AlertDescription::NoApplicationProtocol => Some(NoConnection::Tls),
+        _ => None,
+    }
+}
+
+/// What a proxy said to CONNECT. The connector's type is not public, its words are
+/// ([hyper-util](https://github.com/hyperium/hyper-util/blob/master/src/client/legacy/connect/proxy/tunnel.rs)).
+fn tunnel(error: &reqwest::Error) -> Option<NoConnection> {
+    let says = |words: &str| find_where(error, &|error| error.to_string() == words);
+    if says("tunnel error: proxy authorization required") {
+        return Some(NoConnection::ProxyLogin);
+    }
+    says("tunnel error: unsuccessful").then_some(NoConnection::ProxyRefuses)
+}
+
+/// An error of this type among the causes, however deep.
+fn find<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a T> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(found) = error.downcast_ref::<T>() {
+            return Some(found);
+        }
+        cause = below(error);
+    }
+    None
+}
+
+fn find_where(error: &(dyn StdError + 'static), is_it: &dyn Fn(&(dyn StdError + 'static)) -> bool) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if is_it(error) {
+            return true;
+        }
+        cause = below(error);
+    }
+    false
+}
+
+/// The next cause. An [`io::Error`] around another error gives that one's cause as its own and hides the error itself.
+fn below<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
+    match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        Some(inner) => Some(inner),
+        None => error.source(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_found_however_often_it_is_wrapped() {
+        let mut error: Box<dyn StdError + Send + Sync> =
+            Box::new(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer));
+        for _ in 0..4 {
+            assert!(find::<rustls::Error>(&*error as &(dyn StdError + 'static)).is_some());
+            error = Box::new(io::Error::other(error));
+        }
+        assert!(find::<Refused>(&*error as &(dyn StdError + 'static)).is_none());
+    }
+
+    #[test]
+    fn what_stays_wrong_is_told_from_what_was_disturbed() {
+        use rustls::Error as Tls;
+        for (error, why) in [
+            (Tls::InvalidCertificate(CertificateError::UnknownIssuer), Some(NoConnection::UnknownCa)),
+            (Tls::InvalidCertificate(CertificateError::NotValidForName), Some(NoConnection::WrongName)),
+            (Tls::InvalidCertificate(CertificateError::Expired), Some(NoConnection::NotValidNow)),
+            (Tls::InvalidMessage(InvalidMessage::InvalidContentType), Some(NoConnection::PlainHttp)),
+            (
+                Tls::AlertReceived(AlertDescription::CertificateRequired),
+                Some(NoConnection::ClientCertificate),
+            ),
+            (Tls::AlertReceived(AlertDescription::HandshakeFailure), Some(NoConnection::Tls)),
+            (Tls::AlertReceived(AlertDescription::InternalError), None),
+            (Tls::AlertReceived(AlertDescription::BadRecordMac), None),
+            (Tls::DecryptError, None),
+        ] {
+            assert_eq!(tls(&error), why, "{error}");
+        }
+    }
+}
