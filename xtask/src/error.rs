@@ -67,12 +67,20 @@ pub fn failure(exit: Exit, message: impl Into<String>) -> anyhow::Error {
 }
 
 /// `error` with the exit code that it ends a run with and, where there is one, what to do about it.
+///
+/// Who knew first what failed knows best: an exit code that is there already stays. What to do adds up.
 pub fn ending(exit: Exit, hint: Option<String>, error: impl Into<anyhow::Error>) -> anyhow::Error {
-    match error.into().downcast::<Failure>() {
-        // Who knew first what failed knows best; what to do adds up.
+    let error = error.into();
+    let first = error.chain().find_map(|cause| cause.downcast_ref::<Failure>());
+    let exit = first.map_or(exit, |first| first.exit);
+    // anyhow's `downcast` also finds what a context was put around, and drops the context.
+    if !error.chain().next().is_some_and(|outermost| outermost.is::<Failure>()) {
+        return Failure { exit, hint, source: error }.into();
+    }
+    match error.downcast::<Failure>() {
         Ok(first) => {
             let hint = first.hint.into_iter().chain(hint).reduce(|all, next| format!("{all}\n{next}"));
-            Failure { exit: first.exit, hint, source: first.source }.into()
+            Failure { exit, hint, source: first.source }.into()
         }
         Err(source) => Failure { exit, hint, source }.into(),
     }
@@ -129,7 +137,10 @@ pub fn render(error: &anyhow::Error) -> String {
         text += &if said.is_empty() { format!("error: {words}") } else { format!("\n  caused by: {words}") };
         said.push(words);
     }
-    for hint in error.chain().filter_map(|c| c.downcast_ref::<Failure>()).filter_map(|f| f.hint.as_ref()) {
+    // The innermost first: it was there first, and is the nearest to what failed.
+    let failures = error.chain().filter_map(|cause| cause.downcast_ref::<Failure>());
+    let hints: Vec<&str> = failures.filter_map(|failure| failure.hint.as_deref()).collect();
+    for hint in hints.into_iter().rev() {
         text += &format!("\nhint: {}", hint.replace('\n', "\n      "));
     }
     text
@@ -154,6 +165,23 @@ mod tests {
             "error: init-images failed\n  caused by: could not read the state bucket\n  caused by: connection refused\nhint: is the network up?"
         );
         assert_eq!(exit_of(&error), Exit::Terraform);
+    }
+
+    #[test]
+    fn words_that_were_put_around_a_failure_stay_whatever_is_added_to_it() {
+        let error = failure(Exit::Upstream, "no answer").context("curl cannot be looked up");
+        let error = ending(Exit::Config, None, error);
+        assert_eq!(render(&error), "error: curl cannot be looked up\n  caused by: no answer");
+        assert_eq!(exit_of(&error), Exit::Upstream);
+
+        let error: anyhow::Result<()> = Err(failure(Exit::Upstream, "no answer"));
+        let error = error.hint(Exit::Config, "first").hint(Exit::Docker, "second").context("outside");
+        let error = error.hint(Exit::Usage, "third").unwrap_err();
+        assert_eq!(
+            render(&error),
+            "error: outside\n  caused by: no answer\nhint: first\n      second\nhint: third"
+        );
+        assert_eq!(exit_of(&error), Exit::Upstream);
     }
 
     #[test]
