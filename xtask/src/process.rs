@@ -3,6 +3,7 @@
 //! Children stay in this process's group, so one Ctrl-C on the terminal reaches them directly and is never
 //! forwarded a second time: terraform takes two interrupts as "exit at once and lose the state".
 
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -338,25 +339,31 @@ impl Cmd {
         expression.run().map_err(|source| self.start_error(source))
     }
 
+    /// What is changed in the variables that the program inherits: set, or taken away. What every program gets comes first, this
+    /// command's own variables win over it, and the run's identity over both.
+    fn variables(&self) -> BTreeMap<OsString, Option<OsString>> {
+        let mut variables = BTreeMap::new();
+        if let Ok(handed_down) = HANDED_DOWN.lock() {
+            variables.extend(handed_down.iter().map(|(name, value)| (name.into(), Some(value.clone()))));
+        }
+        variables.extend(self.env.iter().cloned());
+        if let Some((prefix, own)) = IN_PLACE_OF.lock().ok().and_then(|place| place.clone()) {
+            let taken = |name: &OsString| name.as_encoded_bytes().starts_with(prefix.as_bytes());
+            variables.retain(|name, _| !taken(name));
+            variables
+                .extend(std::env::vars_os().map(|(name, _)| (name, None)).filter(|(name, _)| taken(name)));
+            variables.extend(own.into_iter().map(|(name, value)| (name.into(), Some(value.into()))));
+        }
+        variables
+    }
+
     fn expression(&self) -> duct::Expression {
         let mut expression = duct::cmd(&self.program, &self.args);
-        // duct takes the first value that a variable gets. So the run's identity comes first, then the command's own variables,
-        // then what every program gets.
-        if let Some((prefix, variables)) = IN_PLACE_OF.lock().ok().and_then(|place| place.clone()) {
-            let others =
-                names_with(prefix).filter(|name| !variables.iter().any(|(known, _)| *name == **known));
-            expression = others.fold(expression, |expression, name| expression.env_remove(name));
-            expression =
-                variables.into_iter().fold(expression, |expression, (key, value)| expression.env(key, value));
-        }
-        for (key, value) in &self.env {
+        for (name, value) in self.variables() {
             expression = match value {
-                Some(value) => expression.env(key, value),
-                None => expression.env_remove(key),
+                Some(value) => expression.env(name, value),
+                None => expression.env_remove(name),
             };
-        }
-        for (key, value) in HANDED_DOWN.lock().map(|variables| variables.clone()).unwrap_or_default() {
-            expression = expression.env(key, value);
         }
         if let Some(dir) = &self.cwd {
             expression = expression.dir(dir);
@@ -408,6 +415,26 @@ mod tests {
         assert_eq!(seen(Cmd::new("sh")), "every program's");
         assert_eq!(seen(Cmd::new("sh").env("HTC_GRID_HANDED_DOWN", "its own")), "its own");
         assert_eq!(seen(Cmd::new("sh").env_remove("HTC_GRID_HANDED_DOWN")), "");
+        // Of a command's own, the last counts.
+        assert_eq!(
+            seen(Cmd::new("sh").env_remove("HTC_GRID_HANDED_DOWN").env("HTC_GRID_HANDED_DOWN", "x")),
+            "x"
+        );
+        hand_down("HTC_GRID_HANDED_DOWN", "another");
+        assert_eq!(seen(Cmd::new("sh")), "another");
+    }
+
+    #[test]
+    fn the_runs_identity_wins_over_a_commands_own_variables_and_takes_the_rest_away() {
+        const PREFIX: &str = "HTC_GRID_IDENTITY_";
+        hand_down_in_place_of(PREFIX, vec![(format!("{PREFIX}A"), "the run's".to_owned())]);
+        hand_down("HTC_GRID_IDENTITY_C", "every program's");
+        let own = ["A", "B"].map(|end| format!("{PREFIX}{end}"));
+        let seen =
+            own.iter().fold(Cmd::new("env"), |command, name| command.env(name, "its own")).read().unwrap();
+        IN_PLACE_OF.lock().unwrap().take();
+        let seen: Vec<&str> = seen.lines().filter(|line| line.starts_with(PREFIX)).collect();
+        assert_eq!(seen, ["HTC_GRID_IDENTITY_A=the run's"]);
     }
 
     #[test]

@@ -20,6 +20,9 @@ const PATH: &str = "/credentials";
 const LONGEST_REQUEST: usize = 8 * 1024;
 /// How long a client may take to say what it wants.
 const SLOWEST_REQUEST: Duration = Duration::from_secs(10);
+/// How often a client is waited for in a row where that fails, and how long between two times: 30 seconds.
+const ACCEPTS: u32 = 1_500;
+const BETWEEN_ACCEPTS: Duration = Duration::from_millis(20);
 
 /// The address, served until this is dropped.
 #[derive(Debug)]
@@ -39,11 +42,8 @@ impl Handout {
         let token = token()?;
         let expected: Arc<str> = token.as_str().into();
         let task = tokio::spawn(async move {
-            loop {
-                let Ok((client, _)) = listener.accept().await else {
-                    tokio::time::sleep(Duration::from_millis(20)).await;
-                    continue;
-                };
+            // Whoever asks after the end of this is refused at once, and says so.
+            while let Ok((client, _)) = accepted(BETWEEN_ACCEPTS, || listener.accept()).await {
                 let (provider, expected) = (provider.clone(), Arc::clone(&expected));
                 tokio::spawn(async move {
                     // An error is a client that went away.
@@ -67,6 +67,21 @@ impl Drop for Handout {
     fn drop(&mut self) {
         self.task.abort();
     }
+}
+
+/// The next client. A client that goes away in this moment makes `accept` fail once; a machine without a free file descriptor
+/// makes it fail until it has one, which is waited for, but not for ever.
+async fn accepted<T, F: Future<Output = std::io::Result<T>>>(
+    between: Duration,
+    mut accept: impl FnMut() -> F,
+) -> std::io::Result<T> {
+    for _ in 1..ACCEPTS {
+        if let Ok(client) = accept().await {
+            return Ok(client);
+        }
+        tokio::time::sleep(between).await;
+    }
+    accept().await
 }
 
 /// 256 bits that nobody guesses.
@@ -145,6 +160,22 @@ mod tests {
     use aws_credential_types::Credentials;
 
     use super::*;
+
+    #[tokio::test]
+    async fn a_client_is_waited_for_and_not_for_ever() {
+        let failing = async |times: u32| {
+            let mut asked = 0;
+            let accepted = accepted(Duration::ZERO, || {
+                asked += 1;
+                let no_room = || std::io::Error::other("no file descriptor");
+                std::future::ready(if asked > times { Ok(asked) } else { Err(no_room()) })
+            });
+            (accepted.await.ok(), asked)
+        };
+        assert_eq!(failing(0).await, (Some(1), 1));
+        assert_eq!(failing(ACCEPTS - 1).await, (Some(ACCEPTS), ACCEPTS));
+        assert_eq!(failing(ACCEPTS).await, (None, ACCEPTS));
+    }
 
     #[tokio::test]
     async fn only_who_has_the_token_is_given_credentials() {
