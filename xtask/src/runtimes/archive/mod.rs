@@ -1,26 +1,21 @@
 //! What `docker save` writes, read in place: the image's configuration and its layers.
 //!
-//! Two layouts are in use, and `manifest.json` is in both: docker's own (`<id>/layer.tar`, a layer that occurs twice is a symlink)
-//! and the OCI layout of docker 25 and later (`blobs/sha256/<hex>`). An engine on containerd's image store and nerdctl keep layers
-//! compressed; those go out as they are.
+//! An engine on containerd's image store and nerdctl keep layers compressed; those go out as they are.
+
+mod layout;
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{Read, Seek as _, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use layout::Found;
 use registry::{Digest, Platform};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
-/// The most that is read of a configuration or of `manifest.json`: a registry takes no more than 4 MiB either.
-const JSON_LIMIT: u64 = 4 * 1024 * 1024;
-
 /// gzip's default, named because the digest of what is pushed depends on it.
 const GZIP_LEVEL: u32 = 6;
-
-/// How far one links to another before it is a circle.
-const LINK_LIMIT: usize = 8;
 
 /// Why an archive cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +44,20 @@ pub enum ArchiveError {
         what: &'static str,
         /// What is wrong with it.
         source: serde_json::Error,
+    },
+    /// There is more than one image, and nothing says which is meant.
+    #[error("the container client saved {count} images in the place of one")]
+    Several {
+        /// How many.
+        count: usize,
+    },
+    /// A part is not what its name says.
+    #[error("the image that the container client saved has {found} under the name of {expected}")]
+    Blob {
+        /// Its name.
+        expected: Digest,
+        /// As it was found.
+        found: Digest,
     },
     /// A layer is not what the configuration says.
     #[error(
@@ -130,13 +139,6 @@ pub struct Archive {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Listed {
-    config: String,
-    layers: Vec<String>,
-}
-
-#[derive(Deserialize)]
 struct Config {
     rootfs: RootFs,
 }
@@ -178,16 +180,9 @@ impl Archive {
     /// It cannot be read, or lacks what the format promises.
     pub fn open(path: &Path) -> Result<Self, ArchiveError> {
         let mut file = File::open(path).map_err(ArchiveError::Read)?;
-        let mut index = Index::read(&mut file)?;
-        let listed = index.bytes(&mut file, "manifest.json")?;
-        let listed: Vec<Listed> = serde_json::from_slice(&listed)
-            .map_err(|source| ArchiveError::Json { what: "manifest.json", source })?;
-        let listed =
-            listed.into_iter().next().ok_or_else(|| ArchiveError::Missing { what: "image".to_owned() })?;
-        let config = index.bytes(&mut file, &listed.config)?;
+        let Found { config, layers } = layout::find(&mut file)?;
         let diff_ids =
             diff_ids(&config).map_err(|source| ArchiveError::Json { what: "configuration", source })?;
-        let layers = listed.layers.iter().map(|name| index.place(name)).collect::<Result<Vec<_>, _>>()?;
         if layers.len() != diff_ids.len() {
             let what = format!("{} layers but {}", diff_ids.len(), layers.len());
             return Err(ArchiveError::Missing { what });
@@ -316,76 +311,6 @@ fn files(layer: impl Read) -> Result<BTreeMap<String, LayerFile>, ArchiveError> 
     Ok(found)
 }
 
-/// Where each entry of a tar file lies.
-#[derive(Default)]
-struct Index {
-    files: BTreeMap<String, (u64, u64)>,
-    links: BTreeMap<String, String>,
-}
-
-impl Index {
-    fn read(file: &mut File) -> Result<Self, ArchiveError> {
-        let mut index = Self::default();
-        let mut archive = tar::Archive::new(file);
-        for entry in archive.entries_with_seek().map_err(ArchiveError::Read)? {
-            let entry = entry.map_err(ArchiveError::Read)?;
-            let name = String::from_utf8_lossy(&entry.path_bytes()).trim_start_matches("./").to_owned();
-            let kind = entry.header().entry_type();
-            if kind.is_symlink() || kind.is_hard_link() {
-                if let Some(target) = entry.link_name_bytes() {
-                    let target = String::from_utf8_lossy(&target).into_owned();
-                    index.links.insert(
-                        name.clone(),
-                        if kind.is_symlink() { beside(&name, &target) } else { target },
-                    );
-                }
-            } else if kind.is_file() {
-                index.files.insert(name, (entry.raw_file_position(), entry.size()));
-            }
-        }
-        Ok(index)
-    }
-
-    fn place(&self, name: &str) -> Result<(u64, u64), ArchiveError> {
-        let mut at = name;
-        for _ in 0..LINK_LIMIT {
-            if let Some(place) = self.files.get(at) {
-                return Ok(*place);
-            }
-            match self.links.get(at) {
-                Some(target) => at = target,
-                None => break,
-            }
-        }
-        Err(ArchiveError::Missing { what: name.to_owned() })
-    }
-
-    fn bytes(&mut self, file: &mut File, name: &str) -> Result<Vec<u8>, ArchiveError> {
-        let (offset, size) = self.place(name)?;
-        if size > JSON_LIMIT {
-            return Err(ArchiveError::Missing { what: format!("{name} of less than {JSON_LIMIT} bytes") });
-        }
-        file.seek(SeekFrom::Start(offset)).map_err(ArchiveError::Read)?;
-        let mut bytes = Vec::new();
-        file.take(size).read_to_end(&mut bytes).map_err(ArchiveError::Read)?;
-        Ok(bytes)
-    }
-}
-
-/// A symlink's target as a path from the archive's root.
-fn beside(link: &str, target: &str) -> String {
-    let mut parts: Vec<&str> = link.split('/').collect();
-    parts.pop();
-    for part in target.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => drop(parts.pop()),
-            part => parts.push(part),
-        }
-    }
-    parts.join("/")
-}
-
 /// Hashes what is read and hands it on.
 fn hash(
     from: &mut impl Read,
@@ -453,109 +378,4 @@ impl<R: Read, W: Write> Read for Tee<R, W> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn tar(entries: &[(&str, &[u8])], links: &[(&str, &str)]) -> tempfile::NamedTempFile {
-        let out = tempfile::NamedTempFile::new().unwrap();
-        let mut tar = tar::Builder::new(out.as_file());
-        for (name, target) in links {
-            let mut header = tar::Header::new_gnu();
-            header.set_entry_type(tar::EntryType::Symlink);
-            header.set_size(0);
-            tar.append_link(&mut header, name, target).unwrap();
-        }
-        for (name, bytes) in entries {
-            let mut header = tar::Header::new_gnu();
-            header.set_size(bytes.len() as u64);
-            tar.append_data(&mut header, name, *bytes).unwrap();
-        }
-        tar.finish().unwrap();
-        drop(tar);
-        out
-    }
-
-    fn gzip(bytes: &[u8]) -> Vec<u8> {
-        let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        out.write_all(bytes).unwrap();
-        out.finish().unwrap()
-    }
-
-    fn config(layers: &[&[u8]]) -> Vec<u8> {
-        let ids: Vec<String> = layers.iter().map(|layer| Digest::of(layer).to_string()).collect();
-        serde_json::json!({ "rootfs": { "type": "layers", "diff_ids": ids } }).to_string().into_bytes()
-    }
-
-    #[test]
-    fn dockers_layout_with_a_layer_that_links_to_another() {
-        let config = config(&[b"one", b"two", b"one"]);
-        let manifest = br#"[{"Config":"c.json","Layers":["a/layer.tar","b/layer.tar","c/layer.tar"]}]"#;
-        let file = tar(
-            &[
-                ("a/layer.tar", b"one"),
-                ("b/layer.tar", b"two"),
-                ("c.json", &config),
-                ("manifest.json", manifest),
-            ],
-            &[("c/layer.tar", "../a/layer.tar")],
-        );
-        let scratch = tempfile::tempdir().unwrap();
-        let mut archive = Archive::open(file.path()).unwrap();
-        let blobs: Vec<Blob> = (0..3).map(|n| archive.compressed(n, scratch.path()).unwrap()).collect();
-        assert_eq!(blobs[0].digest, blobs[2].digest);
-        for (blob, content) in blobs.iter().zip(["one", "two", "one"]) {
-            let bytes = std::fs::read(&blob.path).unwrap();
-            assert_eq!((Digest::of(&bytes), bytes.len() as u64), (blob.digest, blob.size));
-            let mut text = String::new();
-            flate2::read::GzDecoder::new(&*bytes).read_to_string(&mut text).unwrap();
-            assert_eq!(text, content);
-        }
-    }
-
-    #[test]
-    fn a_compressed_layer_goes_out_as_it_is() {
-        let blob = gzip(b"content");
-        let name = format!("blobs/sha256/{}", Digest::of(&blob).hex());
-        let config = config(&[b"content"]);
-        let manifest = format!(r#"[{{"Config":"c","Layers":["{name}"]}}]"#);
-        let file = tar(&[(&name, &blob), ("c", &config), ("manifest.json", manifest.as_bytes())], &[]);
-        let mut archive = Archive::open(file.path()).unwrap();
-        let found = archive.compressed(0, Path::new("/nonexistent")).unwrap();
-        assert_eq!((found.digest, found.size), (Digest::of(&blob), blob.len() as u64));
-        let whole = std::fs::read(file.path()).unwrap();
-        let start = usize::try_from(found.offset).unwrap();
-        assert_eq!(&whole[start..start + blob.len()], blob);
-    }
-
-    #[test]
-    fn a_layer_that_is_not_what_the_configuration_says_is_refused() {
-        for layer in [b"other".to_vec(), gzip(b"other")] {
-            let config = config(&[b"content"]);
-            let manifest = br#"[{"Config":"c","Layers":["l"]}]"#;
-            let file = tar(&[("l", &layer), ("c", &config), ("manifest.json", manifest)], &[]);
-            let scratch = tempfile::tempdir().unwrap();
-            let error = Archive::open(file.path()).unwrap().compressed(0, scratch.path()).unwrap_err();
-            assert!(
-                matches!(error, ArchiveError::Layer { found, .. } if found == Digest::of(b"other")),
-                "{error}"
-            );
-        }
-    }
-
-    #[test]
-    fn what_is_missing_is_named() {
-        let manifest: &[u8] = br#"[{"Config":"c","Layers":["l"]}]"#;
-        let one = config(&[b"1"]);
-        let two = config(&[b"1", b"2"]);
-        for (entries, what) in [
-            (vec![("c", &b"{}"[..])], "manifest.json"),
-            (vec![("manifest.json", b"[]")], "image"),
-            (vec![("manifest.json", manifest)], "c"),
-            (vec![("manifest.json", manifest), ("c", &one)], "l"),
-            (vec![("manifest.json", manifest), ("c", &two), ("l", b"1")], "2 layers but 1"),
-        ] {
-            let error = Archive::open(tar(&entries, &[]).path()).unwrap_err().to_string();
-            assert_eq!(error, format!("the image that the container client saved has no {what}"));
-        }
-    }
-}
+mod tests;
