@@ -43,8 +43,7 @@ impl Docker {
             Ok(()) => Ok(()),
             Err(ProcessError::Failed { .. }) => {
                 let follower = follower.lock().unwrap_or_else(PoisonError::into_inner);
-                let told = DockerError::of_words(self, &follower.said());
-                Err(told.unwrap_or_else(|| DockerError::Build(Box::new(follower.failure()))))
+                Err(DockerError::of_build(self, &follower.said(), follower.failure()))
             }
             Err(error) => Err(DockerError::Process(error)),
         }

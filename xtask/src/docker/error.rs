@@ -26,6 +26,12 @@ const TOO_NEW: &str = "is too new. maximum supported api version is";
 /// What an engine says that asks by https at a registry that speaks plain http.
 const PLAIN_HTTP: &str = "server gave http response to https client";
 
+/// What BuildKit on containerd's store says, now and then, where another build of the same step has ended or been killed in this
+/// moment: `failed to stat lower snapshot X: snapshot X does not exist: not found`
+/// (<https://github.com/moby/buildkit/issues/6977>, <https://github.com/moby/buildkit/issues/6521>).
+const SNAPSHOT: &str = "snapshot ";
+const NOT_THERE: &str = " does not exist: not found";
+
 /// Why the container client did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum DockerError {
@@ -78,6 +84,9 @@ pub enum DockerError {
     /// A build failed.
     #[error(transparent)]
     Build(Box<BuildFailure>),
+    /// The builder has lost what an earlier build had left in its store; the same build once more succeeds.
+    #[error(transparent)]
+    LostSnapshot(Box<BuildFailure>),
     /// The client cannot do something that was asked for.
     #[error("{program} cannot {what}: its `build` has no {flag}")]
     Feature {
@@ -149,6 +158,15 @@ impl DockerError {
             return Some(Self::PlainHttp { program, registry: host.unwrap_or("a registry").to_owned() });
         }
         find(&DOWN).map(|said| Self::EngineDown { program, said })
+    }
+
+    /// What a build that failed is: `words` are those of the builder, without any program's.
+    pub(super) fn of_build(docker: &Docker, words: &[String], failure: BuildFailure) -> Self {
+        let is_lost = |line: &String| line.contains(SNAPSHOT) && line.contains(NOT_THERE);
+        Self::of_words(docker, words).unwrap_or_else(|| match words.iter().any(is_lost) {
+            true => Self::LostSnapshot(Box::new(failure)),
+            false => Self::Build(Box::new(failure)),
+        })
     }
 
     /// Whether the local store has no such image.

@@ -9,6 +9,7 @@ use futures_util::StreamExt as _;
 use registry::{Credential, Digest, Platform, Reference, Server};
 use serde::Serialize;
 
+use super::attempt;
 use super::context::{Staged, Staging};
 use super::decide::{Action, Base, Planned, same_machine};
 use super::key::{INPUTS_LABEL, KEY_LABEL};
@@ -17,7 +18,7 @@ use super::push::{self, BaseLayers, Packed};
 use super::saved::{Provisional, save_and_compare};
 use super::smoke::{self, Smoke};
 use super::{Context, Engine, LOCAL_REPOSITORY, RuntimeError, State, cache_tag, local_name, tidy, triggers};
-use crate::docker::{self, Builder, Cache, Docker, News, PrivateConfig, RegistryAuth};
+use crate::docker::{self, Builder, Cache, Docker, PrivateConfig, RegistryAuth};
 use crate::process::{Cmd, Killer, Secret};
 
 /// What the names of the directories for images on their way begin with; the process's number follows.
@@ -336,15 +337,6 @@ async fn source(context: &Context, runtime: &str, base: &Base) -> Reference {
     }
 }
 
-/// Ends a program if whoever waits for it is gone.
-pub(super) struct Leash(pub(super) Killer);
-
-impl Drop for Leash {
-    fn drop(&mut self) {
-        self.0.kill();
-    }
-}
-
 #[expect(clippy::too_many_arguments, reason = "what one build of one platform is")]
 async fn build_one(
     context: &Context,
@@ -417,19 +409,11 @@ async fn build_one(
         builder: context.builder.clone(),
         cache,
     };
-    let killer = Killer::default();
-    let _leash = Leash(killer.clone());
-    let (progress, name) = (Arc::clone(&context.progress), planned.name.clone());
-    let log = context.logs.open(&match planned.runtime.platforms.len() {
-        0 | 1 => name.clone(),
-        _ => format!("{name}-{platform}"),
-    });
-    let tell = move |news: News<'_>| match news {
-        News::Step(step) => progress.state(&name, &State::Step(step.clone())),
-        News::Line(line) => progress.output(&name, line),
+    let log = match planned.runtime.platforms.len() {
+        0 | 1 => planned.name.clone(),
+        _ => format!("{}-{platform}", planned.name),
     };
-    engine.docker.build(&build, log, killer, tell).await?;
-    Ok(())
+    attempt::build(context, &engine.docker, &build, &planned.name, &log).await
 }
 
 /// What is kept with the image. None of it is in the key.

@@ -145,6 +145,8 @@ pub async fn plan(
     runtimes: &[Runtime],
     options: Options,
 ) -> Vec<Result<Planned, Failure>> {
+    // Who plans again, after a change of a file, may have started the engine meanwhile.
+    context.forget_engine_failure().await;
     let reads = Arc::new(Reads::default());
     let each = runtimes.iter().map(|runtime| async {
         let planned = plan_one(context, runtime, options, &reads).await;

@@ -1,5 +1,7 @@
 //! What can go wrong with a runtime.
 
+use std::sync::Arc;
+
 use registry::Digest;
 
 use super::archive::ArchiveError;
@@ -25,6 +27,9 @@ pub enum RuntimeError {
     /// The container client or its engine.
     #[error(transparent)]
     Docker(#[from] DockerError),
+    /// There is no engine, which one of the runtimes has found out for all.
+    #[error(transparent)]
+    Engine(Arc<Self>),
     /// A registry.
     #[error(transparent)]
     Registry(#[from] registry::Error),
@@ -207,6 +212,7 @@ impl RuntimeError {
     /// The exit code that it ends a run with.
     pub fn exit(&self) -> Exit {
         match self {
+            Self::Engine(error) => error.exit(),
             Self::Docker(DockerError::NotInstalled { .. }) => Exit::MissingTool,
             Self::Docker(DockerError::UnknownClient { .. }) => Exit::Usage,
             Self::Context(_)
@@ -230,6 +236,7 @@ impl RuntimeError {
     /// What to do now.
     pub fn hint(&self) -> Option<&'static str> {
         Some(match self {
+            Self::Engine(error) => return error.hint(),
             Self::Docker(DockerError::NotInstalled { .. }) => {
                 "install docker (https://docs.docker.com/engine/install/), podman, finch or nerdctl; only builds of runtimes need it"
             }
@@ -253,6 +260,9 @@ impl RuntimeError {
             }
             Self::Docker(DockerError::PlainHttp { .. }) => {
                 "add the registry to `insecure-registries` in the engine's daemon.json and restart it (podman: `insecure = true` in registries.conf)"
+            }
+            Self::Docker(DockerError::LostSnapshot(_)) => {
+                "run again; if it comes back, `docker builder prune` empties the builder's store (https://github.com/moby/buildkit/issues/6977)"
             }
             Self::BaseUnknown { .. } => "correct the base in images.toml",
             Self::NotItsInputs { .. } => {

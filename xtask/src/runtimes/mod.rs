@@ -22,6 +22,7 @@
 //! alike; and the container client never sees a credential that can write.
 
 mod archive;
+mod attempt;
 mod build;
 mod builds;
 mod compare;
@@ -247,6 +248,8 @@ pub struct Context {
     /// Who moves tags, for the record.
     pub who: String,
     docker: OnceCell<Engine>,
+    /// Why there is no engine: it is asked once for all runtimes of a plan.
+    engine_failure: tokio::sync::Mutex<Option<Arc<RuntimeError>>>,
     transfers: push::Transfers,
 }
 
@@ -287,19 +290,34 @@ impl Context {
             trial: None,
             who: "unknown".to_owned(),
             docker: OnceCell::new(),
+            engine_failure: tokio::sync::Mutex::default(),
             transfers: push::Transfers::default(),
         }
     }
 
     /// The container client, found and asked at the first need: a run with nothing to build starts no program.
     async fn engine(&self) -> Result<&Engine, RuntimeError> {
+        if let Some(engine) = self.docker.get() {
+            return Ok(engine);
+        }
+        // Kept locked while one asks: who comes meanwhile takes the same answer.
+        let mut failed = self.engine_failure.lock().await;
+        if let Some(error) = failed.as_ref() {
+            return Err(RuntimeError::Engine(Arc::clone(error)));
+        }
         let find = || async {
             let docker = Docker::find(self.container_cli.as_deref()).await?;
             let platform = docker.engine_platform().await?;
             let platform = platform.parse().map_err(|_| RuntimeError::EnginePlatform { platform })?;
             Ok(Engine { docker, platform })
         };
-        self.docker.get_or_try_init(find).await
+        let found = self.docker.get_or_try_init(find).await;
+        found.map_err(|error| RuntimeError::Engine(Arc::clone(failed.insert(Arc::new(error)))))
+    }
+
+    /// Lets an engine that did not answer be asked again.
+    async fn forget_engine_failure(&self) {
+        self.engine_failure.lock().await.take();
     }
 
     /// The container client, for commands of their own (the priming pull): found at the first need.

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use registry::Platform;
 
 use super::archive::Archive;
-use super::build::{Leash, blocking};
+use super::attempt::Leash;
+use super::build::blocking;
 use super::compare::{CompareError, compare};
 use super::copies::copies;
 use super::decide::Planned;

@@ -39,6 +39,19 @@ pub(super) struct Fake {
     registry: String,
 }
 
+impl Fake {
+    /// Surroundings whose engine reaches the upstream at `registry`.
+    pub(super) fn new(registry: &str) -> Arc<Self> {
+        Arc::new(Self {
+            facts: Mutex::default(),
+            lines: Mutex::default(),
+            warnings: Mutex::default(),
+            states: Mutex::default(),
+            registry: registry.to_owned(),
+        })
+    }
+}
+
 impl Surroundings for Fake {
     fn locked_base(&self, base: &Reference) -> Option<Digest> {
         self.facts.lock().unwrap().locked.get(&base.to_string()).copied()
@@ -129,13 +142,7 @@ impl World {
             .route("upstream.example", &format!("http://{registry}/upstream"))
             .build()
             .unwrap();
-        let fake = Arc::new(Fake {
-            facts: Mutex::default(),
-            lines: Mutex::default(),
-            warnings: Mutex::default(),
-            states: Mutex::default(),
-            registry: registry.clone(),
-        });
+        let fake = Fake::new(&registry);
         let name = format!("t{}-{name}", std::process::id());
         Some(Self { registry, client, room, fake, docker, name, killer })
     }
