@@ -91,20 +91,19 @@ fn same_grid(context: &Context) -> String {
     [images, tag, region].into_iter().flatten().collect()
 }
 
-/// Builds the sample images once, serves them, and gives the server's address.
+/// Builds the sample images, unless this version's are there, serves them, and gives the server's address. A server that runs already
+/// may have been started by an earlier version, on its images.
 async fn samples(context: &Context) -> anyhow::Result<String> {
     let background = Background::samples(&context.paths, &context.http);
-    if background.running().await.is_none() {
-        let program = background.build(&context.printer).await?;
-        let lane = context.printer.progress().lane("sample images");
-        let printer = context.printer.clone();
-        let make = Cmd::new(program).args(["build", "--data"]).arg(background.data());
-        make.stream(Killer::default(), move |line| {
-            lane.news(line);
-            printer.detail(line);
-        })
-        .await?;
-    }
+    let program = background.build(&context.printer).await?;
+    let lane = context.printer.progress().lane("sample images");
+    let printer = context.printer.clone();
+    let make = Cmd::new(program).args(["build", "--data"]).arg(background.data());
+    make.stream(Killer::default(), move |line| {
+        lane.news(line);
+        printer.detail(line);
+    })
+    .await?;
     Ok(background.ensure(&[], &context.printer).await?.url())
 }
 
