@@ -144,6 +144,26 @@ fn a_creation_that_was_cut_off_is_brought_to_its_end() {
 }
 
 #[test]
+fn what_a_shell_has_set_for_terraform_is_neither_used_nor_written_to() {
+    let Some(world) = world() else { return };
+    // A directory that a run by hand works in, with a backend of its own that nothing can be read from.
+    std::fs::create_dir(world.path("by-hand")).unwrap();
+    let backend = world.write("by-hand/terraform.tfstate", "by hand");
+    let typed = |line: &str| {
+        let run = world.xtask(line).env("TF_DATA_DIR", world.path("by-hand")).env("TF_WORKSPACE", "by-hand");
+        run.env("TF_CLI_ARGS", "-no-such-flag").ok()
+    };
+    typed("init-images --create-state-bucket");
+    typed("auto-transfer-images");
+    let again = typed("transfer-images --refresh --format json");
+    assert_eq!(again.json()["changed"], false, "{again}");
+    assert!(world.aws().object(BUCKET, STATE).is_some(), "{again}");
+    typed("auto-destroy-images");
+    assert_eq!(world.path("by-hand").read_dir().unwrap().count(), 1);
+    assert_eq!(std::fs::read_to_string(backend).unwrap(), "by hand");
+}
+
+#[test]
 fn a_lease_is_given_back_through_a_conflict_and_lost_answers_are_no_other_run() {
     let Some(world) = world() else { return };
     let aws = world.aws();
