@@ -68,10 +68,7 @@ async fn destroy(context: &Context, dry_run: bool, ask: bool) -> anyhow::Result<
     let aws = context.aws(config.account.as_deref()).await?;
     let ecr = Ecr::new(&aws);
     let infrastructure = Infrastructure::open(context, &aws).await?;
-    let mut survey = infrastructure.survey().await?;
-    if !dry_run {
-        survey = infrastructure.adopt(&config, survey, false).await?;
-    }
+    let survey = infrastructure.with_unrecorded(&config, infrastructure.survey().await?).await?;
     let shown = fates(context, &infrastructure, &survey).await?;
     if survey.state.owned.is_empty() {
         context.printer.line(format!(
@@ -82,6 +79,7 @@ async fn destroy(context: &Context, dry_run: bool, ask: bool) -> anyhow::Result<
         return context.printer.data(&Table::default(), &shown);
     }
     show(context, &aws, &shown);
+    survey.unrecorded.iter().for_each(|found| context.printer.line(format!("terraform: {found}")));
     // Another grid's repositories may be replicated by this one's rule.
     let settings = if shown.keep_rules {
         SettingsPlan::default()
@@ -97,8 +95,11 @@ async fn destroy(context: &Context, dry_run: bool, ask: bool) -> anyhow::Result<
     }
     let lease = infrastructure.lease().await?;
     let result = async {
-        let survey = infrastructure.survey().await?;
+        let mut survey = infrastructure.with_unrecorded(&config, infrastructure.survey().await?).await?;
         unchanged(&fates(context, &infrastructure, &survey).await?, &shown)?;
+        if !survey.unrecorded.is_empty() {
+            survey = infrastructure.put_right(&config, &survey, &[]).await?;
+        }
         carry_out(context, &infrastructure, &ecr, &survey, &shown).await?;
         settings.apply(&aws).await
     };

@@ -30,6 +30,7 @@ use crate::terraform::{self, Event, PlanRequest, Terraform, TerraformError};
 use crate::ui::units;
 
 pub use holdings::{Holding, Holdings, table as holdings_table};
+pub use recovery::Unrecorded;
 pub use survey::{NoLongerWanted, REPOSITORY, RULE, Survey};
 pub use workplace::terraform_data;
 
@@ -44,9 +45,21 @@ const BRIEF: Duration = Duration::from_secs(60);
 pub struct Planned {
     /// What it says.
     pub plan: terraform::Plan,
+    /// What stands, and is marked in the state because its creation was cut off: the plan would replace it, and is not
+    /// applied before [`Infrastructure::put_right`] has taken the marks away.
+    pub cut_off: Vec<String>,
     terraform: Terraform,
     out: PathBuf,
     _room: tempfile::TempDir,
+}
+
+/// What a plan is made for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// To bring about what the module says; without terraform's lock where nobody applies it.
+    Apply { lock: bool },
+    /// To end everything.
+    Destroy,
 }
 
 /// The grid's AWS resources.
@@ -91,6 +104,7 @@ impl<'a> Infrastructure<'a> {
             repositories: repositories?,
             rules: rules?,
             beside: beside.with_context(|| in_bucket("proof beside the terraform state"))?,
+            unrecorded: Vec::new(),
         };
         self.check_owner(&survey.state)?;
         Ok(survey)
@@ -145,6 +159,9 @@ impl<'a> Infrastructure<'a> {
     /// # Errors
     /// The module cannot be read.
     pub fn is_proven(&self, variables: &Value, survey: &Survey) -> anyhow::Result<bool> {
+        if !survey.unrecorded.is_empty() {
+            return Ok(false);
+        }
         let now = self.proof(variables, survey)?;
         Ok(matches!(&survey.beside, Some(Beside::Proof(before)) if now.holds(before)))
     }
@@ -246,12 +263,12 @@ impl<'a> Infrastructure<'a> {
         Ok(())
     }
 
-    /// What terraform would do.
+    /// What terraform would do. `lock`: under its own lock, which is written beside the state.
     ///
     /// # Errors
     /// It fails, or would delete or replace what holds images.
-    pub async fn plan(&self, terraform: Terraform, variables: &Value) -> anyhow::Result<Planned> {
-        let planned = self.make_plan(terraform, variables, false).await?;
+    pub async fn plan(&self, terraform: Terraform, variables: &Value, lock: bool) -> anyhow::Result<Planned> {
+        let mut planned = self.make_plan(terraform, variables, Purpose::Apply { lock }).await?;
         let Err(TerraformError::Refused { refusals }) = terraform::guard(&planned.plan) else {
             return Ok(planned);
         };
@@ -259,11 +276,7 @@ impl<'a> Infrastructure<'a> {
         if !refusals.iter().all(|refusal| refusal.tainted) {
             return Err(explain(TerraformError::Refused { refusals }));
         }
-        for refusal in &refusals {
-            planned.terraform.untaint(&refusal.address).await.map_err(explain)?;
-        }
-        let planned = self.make_plan(planned.terraform, variables, false).await?;
-        terraform::guard(&planned.plan).map_err(explain)?;
+        planned.cut_off = refusals.into_iter().map(|refusal| refusal.address).collect();
         Ok(planned)
     }
 
@@ -306,7 +319,7 @@ impl<'a> Infrastructure<'a> {
         variables: &Value,
         repositories: &[String],
     ) -> anyhow::Result<()> {
-        let planned = self.make_plan(terraform, variables, false).await?;
+        let planned = self.make_plan(terraform, variables, Purpose::Apply { lock: true }).await?;
         if let Err(TerraformError::Refused { refusals }) = terraform::guard(&planned.plan) {
             let meant = |address: &str| {
                 address.starts_with(RULE)
@@ -326,7 +339,7 @@ impl<'a> Infrastructure<'a> {
     /// # Errors
     /// Terraform fails.
     pub async fn destroy(&self, terraform: Terraform, variables: &Value) -> anyhow::Result<()> {
-        let planned = self.make_plan(terraform, variables, true).await?;
+        let planned = self.make_plan(terraform, variables, Purpose::Destroy).await?;
         self.carry_out(&planned).await
     }
 
@@ -334,13 +347,19 @@ impl<'a> Infrastructure<'a> {
         &self,
         terraform: Terraform,
         variables: &Value,
-        destroy: bool,
+        purpose: Purpose,
     ) -> anyhow::Result<Planned> {
         // Of its own, so that two runs in one checkout do not take each other's plan.
         let room = tempfile::tempdir().context("could not make a directory for the plan")?;
         let (file, out) = (room.path().join("grid.tfvars.json"), room.path().join("plan"));
         std::fs::write(&file, variables.to_string()).context("could not write terraform's variables")?;
-        let request = PlanRequest { variables: &file, out: &out, destroy, targets: &[] };
+        let request = PlanRequest {
+            variables: &file,
+            out: &out,
+            destroy: purpose == Purpose::Destroy,
+            targets: &[],
+            lock: purpose != Purpose::Apply { lock: false },
+        };
         let told = || {
             let lane = self.context.printer.progress().lane("terraform plan");
             let printer = self.context.printer.clone();
@@ -361,7 +380,7 @@ impl<'a> Infrastructure<'a> {
         };
         self.context.interrupt.check()?;
         let plan = plan.map_err(explain)?;
-        Ok(Planned { terraform, plan, out, _room: room })
+        Ok(Planned { terraform, plan, cut_off: Vec::new(), out, _room: room })
     }
 
     /// Does what the plan says, and waits until AWS shows it.

@@ -19,37 +19,43 @@ use crate::terraform::{self, Action};
 const KEY: &str = "aws_kms_key";
 const ALIAS: &str = "aws_kms_alias";
 
+/// A resource that is the grid's and stands, and that the state does not name yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unrecorded {
+    /// Its address in the module.
+    pub address: String,
+    /// What AWS calls it.
+    pub id: String,
+    why: &'static str,
+}
+
+impl std::fmt::Display for Unrecorded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "record {}, which stands: it {}", self.address, self.why)
+    }
+}
+
 impl Infrastructure<'_> {
-    /// Takes into the state what an apply created that was killed before it could write it down, and gives what stands
-    /// after that. Without this it would be taken for somebody else's, and never be deleted. `leased`: the caller holds the
-    /// lease.
+    /// The survey, with what an apply created that was killed before it could write it down. Without this it would be taken
+    /// for somebody else's, and never be deleted. Only [`Infrastructure::put_right`] writes it into the state.
     ///
     /// # Errors
-    /// That apply is still at work, AWS refuses, or terraform fails.
-    pub async fn adopt(&self, config: &Config, survey: Survey, leased: bool) -> anyhow::Result<Survey> {
-        if !matches!(survey.beside, Some(Beside::Begun(_))) {
-            return Ok(survey);
+    /// AWS refuses or does not answer.
+    pub async fn with_unrecorded(&self, config: &Config, mut survey: Survey) -> anyhow::Result<Survey> {
+        if let Some(Beside::Begun(begun)) = survey.beside.clone() {
+            let why = "was created by a run that was stopped before it could record it";
+            let lost = self.lost(&begun, config, &survey).await?;
+            survey.expect(lost.into_iter().map(|(address, id)| Unrecorded { address, id, why }));
         }
-        if leased {
-            return self.adopt_leased(config).await;
-        }
-        let lease = self.lease().await?;
-        let adopted = self.adopt_leased(config).await;
-        self.release(lease).await;
-        adopted
+        Ok(survey)
     }
 
-    /// Takes the grid's key back into the state that `destroy-images` left in the account, because other grids' images need it:
-    /// its alias is taken, and a second key could not have it. `leased`: the caller holds the lease.
+    /// The survey, with the grid's key that `destroy-images` left in the account, because other grids' images need it: its
+    /// alias is taken, and a second key could not have it.
     ///
     /// # Errors
-    /// The alias points at a key that is not this grid's, AWS refuses, or terraform fails.
-    pub async fn take_key_back(
-        &self,
-        config: &Config,
-        survey: Survey,
-        leased: bool,
-    ) -> anyhow::Result<Survey> {
+    /// The alias points at a key that is not this grid's, or AWS refuses.
+    pub async fn with_left_key(&self, mut survey: Survey) -> anyhow::Result<Survey> {
         if survey.state.owned.contains_key(KEY) || survey.state.owned.contains_key(ALIAS) {
             return Ok(survey);
         }
@@ -65,51 +71,38 @@ impl Infrastructure<'_> {
                 format!("take another TAG; `aws kms delete-alias --alias-name {alias}` deletes an alias that nobody needs"),
             );
         }
-        let found = vec![
-            ("aws_kms_key.ecr".to_owned(), key),
-            (format!("aws_kms_alias.ecr[\"ecr/{tag}-htc\"]"), alias),
-        ];
         let why = "was left by destroy-images for other grids";
-        if leased {
-            return self.record(config, survey, &found, why).await;
-        }
-        let lease = self.lease().await?;
-        let recorded = self.record(config, survey, &found, why).await;
-        self.release(lease).await;
-        recorded
+        survey.expect([
+            Unrecorded { address: "aws_kms_key.ecr".to_owned(), id: key, why },
+            Unrecorded { address: format!("aws_kms_alias.ecr[\"ecr/{tag}-htc\"]"), id: alias, why },
+        ]);
+        Ok(survey)
     }
 
-    async fn adopt_leased(&self, config: &Config) -> anyhow::Result<Survey> {
-        let survey = self.survey().await?;
-        let Some(Beside::Begun(begun)) = survey.beside.clone() else { return Ok(survey) };
-        let lost = self.lost(&begun, config, &survey).await?;
-        if lost.is_empty() {
-            return Ok(survey);
-        }
-        self.record(config, survey, &lost, "was created by a run that was stopped before it could record it")
-            .await
-    }
-
-    /// Imports resources (address and id) into the state, and gives what stands after that.
-    async fn record(
+    /// Writes into the state what the survey found to be the grid's, and takes the marks of creations that were cut off away.
+    /// The caller holds the lease. Gives what stands after that.
+    ///
+    /// # Errors
+    /// AWS refuses, or terraform fails.
+    pub async fn put_right(
         &self,
         config: &Config,
-        mut survey: Survey,
-        lost: &[(String, String)],
-        why: &str,
+        survey: &Survey,
+        cut_off: &[String],
     ) -> anyhow::Result<Survey> {
-        for (address, id) in lost {
-            survey.state.owned.entry(resource_type(address).to_owned()).or_default().push(id.clone());
-        }
         let terraform = self.terraform().await?;
         let room = tempfile::tempdir().context("could not make a directory for the variables")?;
         let file = room.path().join("grid.tfvars.json");
-        std::fs::write(&file, self.sparing_variables(config, &survey).to_string())
+        std::fs::write(&file, self.sparing_variables(config, survey).to_string())
             .context("could not write terraform's variables")?;
-        for (address, id) in lost {
+        for Unrecorded { address, id, why } in &survey.unrecorded {
             self.context.interrupt.check()?;
             terraform.import(&file, address, id).await.map_err(explain)?;
             self.context.printer.line(format!("{address} {why}: recorded now"));
+        }
+        for address in cut_off {
+            self.context.interrupt.check()?;
+            terraform.untaint(address).await.map_err(explain)?;
         }
         self.survey().await
     }
@@ -157,6 +150,17 @@ impl Infrastructure<'_> {
             }
         }
         Ok(lost)
+    }
+}
+
+impl Survey {
+    /// Counts resources as owned that are not recorded yet.
+    fn expect(&mut self, found: impl IntoIterator<Item = Unrecorded>) {
+        for resource in found {
+            let kind = resource_type(&resource.address).to_owned();
+            self.state.owned.entry(kind).or_default().push(resource.id.clone());
+            self.unrecorded.push(resource);
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::Unrecorded;
 use crate::aws::ecr::Repository;
 use crate::aws::proof::Beside;
 use crate::aws::state::State;
@@ -30,6 +31,8 @@ pub struct Survey {
     /// Every pull-through cache rule: prefix to upstream.
     pub rules: BTreeMap<String, String>,
     pub(super) beside: Option<Beside>,
+    /// What is this grid's and stands, and what the state object does not name yet; `state` counts it as owned.
+    pub unrecorded: Vec<Unrecorded>,
 }
 
 impl Survey {

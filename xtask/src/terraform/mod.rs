@@ -68,6 +68,8 @@ pub struct PlanRequest<'a> {
     pub destroy: bool,
     /// Plan these addresses and what they need alone; none: everything.
     pub targets: &'a [String],
+    /// Hold terraform's lock meanwhile, which is an object beside the state. A plan that nobody applies needs none.
+    pub lock: bool,
 }
 
 /// A module with the program that runs it.
@@ -148,7 +150,7 @@ impl Terraform {
     ) -> Result<Plan, TerraformError> {
         let mut cmd = self
             .cmd(["plan", "-json", "-input=false"])
-            .arg(self.lock_timeout_argument())
+            .arg(if request.lock { self.lock_timeout_argument() } else { "-lock=false".to_owned() })
             .arg(format!("-var-file={}", request.variables.display()))
             .arg(format!("-out={}", request.out.display()));
         if request.destroy {

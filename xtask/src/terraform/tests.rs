@@ -59,7 +59,8 @@ impl Fixture {
 
     async fn plan(&self, names: &[&str], gate: &str, out: &str) -> Result<Plan, TerraformError> {
         let (variables, out) = (self.variables(names, gate), self.dir.path().join(out));
-        let request = PlanRequest { variables: &variables, out: &out, destroy: false, targets: &[] };
+        let request =
+            PlanRequest { variables: &variables, out: &out, destroy: false, targets: &[], lock: true };
         self.terraform.plan(&request, |_| ()).await
     }
 

@@ -92,7 +92,7 @@ pub async fn run(context: &Context, request: &Request) -> anyhow::Result<()> {
     }
     let target = context.interrupt.guard(Target::open(context, &config)).await?;
     let run = Run::new(context, request, config, lock, &target)?;
-    let mut plan = run.plan(false).await?;
+    let mut plan = run.plan().await?;
     run.show(&plan)?;
     if request.dry_run {
         context.printer.line("dry run: nothing was changed");
@@ -158,13 +158,13 @@ impl<'a> Run<'a> {
     }
 
     /// Looks at everything side by side: resources, images, runtimes.
-    async fn plan(&self, leased: bool) -> anyhow::Result<Plan<'a>> {
+    async fn plan(&self) -> anyhow::Result<Plan<'a>> {
         let _lane = self.context.printer.progress().lane("looking at what there is");
         let images = async { Ok(self.mirror.plan(self.jobs.clone()).await) };
         let runtimes = async { Ok(runtimes::plan(self).await) };
         // Terraform is never dropped in the middle: it got the Ctrl-C itself and is waited for.
         let (resources, images, runtimes) = tokio::try_join!(
-            resources::plan(self, leased),
+            resources::plan(self),
             self.context.interrupt.guard(images),
             self.context.interrupt.guard(runtimes),
         )?;
@@ -209,7 +209,7 @@ impl<'a> Run<'a> {
             self.context
                 .printer
                 .line("another run was at work here since this plan was made: planning again");
-            *plan = self.plan(true).await?;
+            *plan = self.plan().await?;
             self.show(plan)?;
             if plan.is_empty() {
                 self.prove(plan).await?;

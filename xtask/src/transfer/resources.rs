@@ -2,6 +2,7 @@
 
 use super::Run;
 use crate::aws::registry_settings::SettingsPlan;
+use crate::error::{Exit, FailWith as _, failure};
 use crate::infrastructure::{Infrastructure, Planned, REPOSITORY, Survey};
 
 /// The grid's AWS resources, and what terraform would do about them.
@@ -17,7 +18,9 @@ pub struct Resources<'a> {
 impl Resources<'_> {
     /// Whether terraform has nothing to do.
     pub fn is_empty(&self) -> bool {
-        self.settings.lines.is_empty() && self.planned.as_ref().is_none_or(|planned| planned.plan.is_empty())
+        self.settings.lines.is_empty()
+            && self.survey.unrecorded.is_empty()
+            && self.planned.as_ref().is_none_or(|planned| planned.plan.is_empty())
     }
 
     /// What would change in the registry's settings, a line each.
@@ -27,7 +30,20 @@ impl Resources<'_> {
 
     /// What terraform would do, a line each.
     pub fn lines(&self) -> Vec<String> {
-        self.planned.iter().flat_map(|planned| planned.plan.effective()).map(ToString::to_string).collect()
+        let unrecorded = &self.survey.unrecorded;
+        let mut lines: Vec<String> = unrecorded.iter().map(ToString::to_string).collect();
+        if let Some(planned) = &self.planned {
+            let kept = planned.cut_off.iter();
+            lines.extend(kept.map(|address| {
+                format!("{address}: its creation was cut off; it stands, and is kept as it is")
+            }));
+            let known = |address: &String| {
+                planned.cut_off.contains(address) || unrecorded.iter().any(|found| found.address == *address)
+            };
+            let others = planned.plan.effective().filter(|change| !known(&change.address));
+            lines.extend(others.map(ToString::to_string));
+        }
+        lines
     }
 
     /// Whether a tag that stands may not move, and terraform is not about to change that.
@@ -42,7 +58,9 @@ impl Resources<'_> {
 
     /// Does it, and marks what others manage and this grid uses.
     pub(super) async fn apply(&self, run: &Run<'_>) -> anyhow::Result<()> {
-        if let Some(planned) = self.planned.as_ref().filter(|planned| !planned.plan.is_empty()) {
+        let righted = self.put_right(run).await?;
+        let planned = righted.as_ref().or(self.planned.as_ref());
+        if let Some(planned) = planned.filter(|planned| !planned.plan.is_empty()) {
             let names = run.config.repositories.iter().map(|name| run.target.repository(name));
             let repositories = names.collect::<anyhow::Result<Vec<_>>>()?;
             self.infrastructure.apply(planned, &run.config, &repositories, run.mirror.client()).await?;
@@ -55,11 +73,30 @@ impl Resources<'_> {
         }
         Ok(())
     }
+
+    /// Puts the state right where the plan was made as if it were, and plans what is then left to do.
+    async fn put_right(&self, run: &Run<'_>) -> anyhow::Result<Option<Planned>> {
+        let cut_off = self.planned.as_ref().map_or(&[][..], |planned| &planned.cut_off);
+        if self.survey.unrecorded.is_empty() && cut_off.is_empty() {
+            return Ok(None);
+        }
+        // The resources are those of the whole file, whatever --only says.
+        let config = run.context.config()?;
+        let infrastructure = &self.infrastructure;
+        let survey = infrastructure.put_right(&config, &self.survey, cut_off).await?;
+        let variables = infrastructure.sparing_variables(&config, &survey);
+        let planned = infrastructure.plan(infrastructure.terraform().await?, &variables, true).await?;
+        if let Some(address) = planned.cut_off.first() {
+            let message =
+                format!("{address} is marked for replacement again: somebody else works on this state");
+            return Err(failure(Exit::Terraform, message)).hint(Exit::Terraform, "run it again");
+        }
+        Ok(Some(planned))
+    }
 }
 
 /// Looks at the account, and starts terraform unless it is proven to have nothing to do. Nothing for `--registry`.
-/// `leased`: this run holds the lease already.
-pub(super) async fn plan<'a>(run: &Run<'a>, leased: bool) -> anyhow::Result<Option<Resources<'a>>> {
+pub(super) async fn plan<'a>(run: &Run<'a>) -> anyhow::Result<Option<Resources<'a>>> {
     let Some(account) = &run.target.account else { return Ok(None) };
     let context = run.context;
     let infrastructure = context.interrupt.guard(Infrastructure::open(context, &account.aws)).await?;
@@ -69,10 +106,8 @@ pub(super) async fn plan<'a>(run: &Run<'a>, leased: bool) -> anyhow::Result<Opti
     let config = context.config()?;
     infrastructure.refuse_misplaced(&config)?;
     survey.refuse_clashes(&config)?;
-    if !run.request.dry_run {
-        survey = infrastructure.adopt(&config, survey, leased).await?;
-        survey = infrastructure.take_key_back(&config, survey, leased).await?;
-    }
+    survey = infrastructure.with_unrecorded(&config, survey).await?;
+    survey = infrastructure.with_left_key(survey).await?;
     let settings = context
         .interrupt
         .guard(SettingsPlan::new(
@@ -88,7 +123,7 @@ pub(super) async fn plan<'a>(run: &Run<'a>, leased: bool) -> anyhow::Result<Opti
         None
     } else {
         let terraform = infrastructure.terraform().await?;
-        Some(infrastructure.plan(terraform, &variables).await?)
+        Some(infrastructure.plan(terraform, &variables, !run.request.dry_run).await?)
     };
     Ok(Some(Resources { infrastructure, survey, proven, planned, settings }))
 }
