@@ -1,12 +1,13 @@
 terraform {
-  # OpenTofu's numbers count here too: 1.10 is its first release that locks the state in S3 itself. Terraform needs
-  # 1.11 for that; cargo xtask checks which of the two it runs.
-  required_version = ">= 1.10.0"
+  # OpenTofu's numbers count here too: 1.10.2 is its first release that locks the state in S3 itself and encrypts that lock.
+  # Terraform needs 1.11 for that; cargo xtask checks which of the two it runs.
+  required_version = ">= 1.10.2"
 
   required_providers {
     aws = {
-      source  = "hashicorp/aws"
-      version = "~> 6.0"
+      source = "hashicorp/aws"
+      # 6.8.0 is the first with image_tag_mutability_exclusion_filter; all else that is used here came before.
+      version = "~> 6.8"
     }
   }
 

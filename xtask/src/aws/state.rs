@@ -7,10 +7,14 @@ use serde::Deserialize;
 
 use super::Aws;
 use super::store::{If, StateStore};
-use crate::error::{Exit, failure};
+use crate::error::{Exit, FailWith as _, failure};
 
 /// The state's key in its bucket; HTC-Grid's own, so that an account which its Makefile deployed keeps its state.
 pub const STATE_KEY: &str = ".terraform/terraform.tfstate";
+
+/// The version of terraform's state format that is read here.
+const VERSION: u64 = 4;
+const NO_STATE: &str = "the state object is no terraform state";
 
 /// A state's key for a grid that shares the bucket with another one, at a place that docs/iam-policy.json opens, too.
 pub fn own_key(tag: &str) -> String {
@@ -44,8 +48,8 @@ impl State {
     }
 
     fn parse(bytes: &[u8]) -> anyhow::Result<Self> {
-        let raw: RawState =
-            serde_json::from_slice(bytes).context("the state object is no terraform state")?;
+        check_form(bytes)?;
+        let raw: RawState = serde_json::from_slice(bytes).context(NO_STATE).exit(Exit::Config)?;
         let mut owned: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for resource in raw.resources.into_iter().filter(|r| r.mode == "managed") {
             let ids = resource.instances.into_iter().filter_map(|i| i.attributes?.id);
@@ -53,6 +57,35 @@ impl State {
         }
         let tag = raw.outputs.get("tag").and_then(|o| o.value.as_str()).map(str::to_owned);
         Ok(Self { etag: None, owned, tag })
+    }
+}
+
+/// Stops at an object that is no state in plain JSON of the version that is read here: whatever else it is, it would be taken
+/// for a state that owns nothing, and the grid's own resources for somebody else's.
+fn check_form(bytes: &[u8]) -> anyhow::Result<()> {
+    let form: Form = serde_json::from_slice(bytes).context(NO_STATE).exit(Exit::Config)?;
+    if form.encrypted_data.is_some() {
+        let error =
+            failure(Exit::Config, "the terraform state is encrypted by OpenTofu, and cannot be read here");
+        return Err(error).hint(
+            Exit::Config,
+            "take the state's encryption back (https://opentofu.org/docs/language/state/encryption/, under \"Rolling back \
+             encryption\"); the bucket encrypts it already",
+        );
+    }
+    match form.version {
+        Some(VERSION) => Ok(()),
+        Some(other) => {
+            let words = format!("the terraform state has version {other} of its format, and {VERSION} is read here");
+            Err(failure(Exit::Config, words)).hint(
+                Exit::Config,
+                "terraform 0.12 and newer, and OpenTofu, write version 4: apply once with one of them",
+            )
+        }
+        None => Err(failure(Exit::Config, NO_STATE)).hint(
+            Exit::Config,
+            "is the key another program's? --state-key names another one; the bucket's versions have what was there before",
+        ),
     }
 }
 
@@ -81,8 +114,8 @@ pub async fn forget(aws: &Aws, store: &StateStore, resource_type: &str) -> anyho
 
 async fn forget_locked(store: &StateStore, resource_type: &str) -> anyhow::Result<(usize, String)> {
     let object = store.get(store.key()).await?.context("the terraform state is gone")?;
-    let mut state: serde_json::Value =
-        serde_json::from_slice(&object.bytes).context("the state object is no terraform state")?;
+    check_form(&object.bytes)?;
+    let mut state: serde_json::Value = serde_json::from_slice(&object.bytes).context(NO_STATE)?;
     let copy = store.beside("before-xtask");
     let _ = store.put(&copy, object.bytes, If::Always).await?;
     let resources = state["resources"].as_array_mut().context("the state object has no resources")?;
@@ -94,6 +127,14 @@ async fn forget_locked(store: &StateStore, resource_type: &str) -> anyhow::Resul
     let written = store.put(store.key(), serde_json::to_vec_pretty(&state)?, If::Is(&object.etag)).await?;
     written.map_err(|_| failure(Exit::Terraform, "the terraform state changed in this moment"))?;
     Ok((left, copy))
+}
+
+/// What an object is at all: a state in plain JSON names its version, an encrypted one has its content in one text
+/// (<https://github.com/opentofu/opentofu/blob/main/internal/encryption/base.go>).
+#[derive(Deserialize)]
+struct Form {
+    version: Option<u64>,
+    encrypted_data: Option<serde::de::IgnoredAny>,
 }
 
 /// The part of terraform's state format (version 4) that is read here.
@@ -143,6 +184,27 @@ mod tests {
         assert!(state.owns("aws_ecr_repository", "curl"));
         assert!(!state.owns("aws_caller_identity", "1"));
         assert_eq!(state.tag.as_deref(), Some("prod"));
-        assert!(State::parse(b"<xml>").is_err());
+    }
+
+    #[test]
+    fn what_is_no_plain_state_is_refused_by_name() {
+        let refused = |text: &str| {
+            let error = State::parse(text.as_bytes()).unwrap_err();
+            assert_eq!(crate::error::exit_of(&error), Exit::Config, "{text}");
+            crate::error::render(&error)
+        };
+        // As OpenTofu writes it: what it adds outside of the encrypted part may grow.
+        let tofu = r#"{"serial":1,"lineage":"l","meta":{"key_provider.pbkdf2.k":"eyJ9"},"encrypted_data":"b64","encryption_version":"v0"}"#;
+        let said = refused(tofu);
+        assert!(
+            said.contains("is encrypted by OpenTofu")
+                && said.contains("hint: take the state's encryption back"),
+            "{said}"
+        );
+        let said = refused(r#"{"version":3,"modules":[]}"#);
+        assert!(said.contains("has version 3 of its format"), "{said}");
+        for text in ["{}", "[]", "<xml>", "", r#"{"version":4,"resources":{}}"#] {
+            assert!(refused(text).contains("is no terraform state"), "{text}");
+        }
     }
 }

@@ -198,6 +198,22 @@ pub enum TerraformError {
         /// Terraform's words.
         words: String,
     },
+    /// The lock file of the providers has no checksum that the provider here fits.
+    #[error("the terraform provider is not what .terraform.lock.hcl says: {words}")]
+    Checksums {
+        /// The program whose provider it is.
+        program: &'static str,
+        /// Terraform's words.
+        words: String,
+    },
+    /// A plan does what nobody here knows the meaning of.
+    #[error("the plan has an action that is not known here: {address}: {actions}")]
+    UnknownAction {
+        /// The resource, or the output.
+        address: String,
+        /// What would be done, in terraform's words.
+        actions: String,
+    },
     /// AWS refuses for want of a permission.
     #[error("AWS refuses {action}: {words}")]
     Denied {
@@ -263,10 +279,12 @@ impl TerraformError {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::Missing => "install terraform 1.11 or newer (https://developer.hashicorp.com/terraform/install) or \
-                              OpenTofu 1.10 or newer (https://opentofu.org/docs/intro/install)"
+                              OpenTofu 1.10.2 or newer (https://opentofu.org/docs/intro/install)"
                 .to_owned(),
             Self::TooOld { program: "tofu", .. } => {
-                "install a newer one: https://opentofu.org/docs/intro/install".to_owned()
+                "install a newer one (https://opentofu.org/docs/intro/install): 1.10.0 and 1.10.1 write the lock of the state \
+                 without encryption, which many buckets refuse, and older ones lock nothing in S3"
+                    .to_owned()
             }
             Self::TooOld { .. } => {
                 "install a newer one: https://developer.hashicorp.com/terraform/install".to_owned()
@@ -292,6 +310,15 @@ impl TerraformError {
             Self::Provider { .. } => "terraform fetches hashicorp/aws from registry.terraform.io: check the network \
                                       and its proxy, or set up a mirror in the file that TF_CLI_CONFIG_FILE names"
                 .to_owned(),
+            Self::Checksums { program, .. } => format!(
+                "`{program} -chdir=deployment/image_repository/terraform providers lock -platform={}` adds the checksums of this \
+                 platform to .terraform.lock.hcl (-platform=... once for each that you use); where the file is of another build of \
+                 the provider, delete it and run init-images again",
+                super::local::platform()
+            ),
+            Self::UnknownAction { .. } => {
+                "nothing was changed; use an older terraform, or a newer version of this tool".to_owned()
+            }
             Self::Denied { action, .. } => format!("allow {action} (docs/iam-policy.json has all that is needed)"),
             Self::Credentials { .. } => {
                 "log in again (aws sso login), or name a profile with --profile".to_owned()
@@ -387,6 +414,12 @@ impl TerraformError {
             if let Some(words) = first(sign) {
                 return Self::Credentials { words };
             }
+        }
+        if let Some(words) = first("checksums previously recorded in the dependency lock file") {
+            return Self::Checksums {
+                program: if words.contains("registry.opentofu.org") { "tofu" } else { "terraform" },
+                words,
+            };
         }
         for sign in ["Failed to query available provider packages", "Failed to install provider"] {
             if let Some(words) = first(sign) {
@@ -543,6 +576,26 @@ mod tests {
         let error = explain(offline);
         assert!(matches!(error, TerraformError::Provider { .. }), "{error}");
         assert!(error.hint().unwrap().contains("TF_CLI_CONFIG_FILE"));
+    }
+
+    // Terraform's words, from its source (internal/providercache/installer.go).
+    #[test]
+    fn a_lock_file_of_another_platform_says_what_adds_this_one() {
+        for (host, program) in [("registry.terraform.io", "terraform"), ("registry.opentofu.org", "tofu")] {
+            let other = format!(
+                "Error: Failed to install provider\n\nError while installing hashicorp/aws v6.66.0: the local package for\n\
+                 {host}/hashicorp/aws 6.66.0 doesn't match any of the\nchecksums previously recorded in the dependency lock file \
+                 (this might be because\nthe available checksums are for packages targeting different platforms); for\nmore information: \
+                 https://developer.hashicorp.com/terraform/language/provider-checksum-verification\n"
+            );
+            let error = explain(&other);
+            assert!(matches!(error, TerraformError::Checksums { .. }), "{error}");
+            let hint = error.hint().unwrap();
+            let platform = super::super::local::platform();
+            assert!(hint.starts_with(&format!("`{program} -chdir=")), "{hint}");
+            assert!(hint.contains(&format!("providers lock -platform={platform}`")), "{hint}");
+            assert!(!hint.contains("network"), "{hint}");
+        }
     }
 
     #[test]

@@ -115,7 +115,7 @@ impl LocalModule {
 }
 
 /// Terraform's name for this machine's platform.
-fn platform() -> String {
+pub(super) fn platform() -> String {
     let os = if cfg!(target_os = "macos") { "darwin" } else { std::env::consts::OS };
     let arch = match std::env::consts::ARCH {
         "x86_64" => "amd64",

@@ -24,11 +24,13 @@ impl Kind {
         }
     }
 
-    /// The first version that locks the state in S3 itself.
-    fn least(self) -> (u32, u32) {
+    /// The first version that locks the state in S3 itself, and encrypts that lock as the state: OpenTofu 1.10.0 and 1.10.1 leave
+    /// the header out, and a bucket like HTC-Grid's refuses the lock
+    /// (<https://github.com/opentofu/opentofu/blob/v1.10/CHANGELOG.md>).
+    fn least(self) -> (u32, u32, u32) {
         match self {
-            Self::Terraform => (1, 11),
-            Self::OpenTofu => (1, 10),
+            Self::Terraform => (1, 11, 0),
+            Self::OpenTofu => (1, 10, 2),
         }
     }
 }
@@ -80,7 +82,7 @@ impl Program {
             return Err(TerraformError::TooOld {
                 program: kind.command(),
                 version,
-                least: format!("{}.{}", least.0, least.1),
+                least: format!("{}.{}.{}", least.0, least.1, least.2),
             });
         }
         Ok(Self { kind, path, version })
@@ -101,9 +103,12 @@ impl Program {
     }
 }
 
-fn numbers(version: &str) -> Option<(u32, u32)> {
-    let mut parts = version.split('.');
-    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+fn numbers(version: &str) -> Option<(u32, u32, u32)> {
+    let mut parts = version.split('.').map(|part| {
+        let digits = part.find(|c: char| !c.is_ascii_digit()).map_or(part, |end| &part[..end]);
+        digits.parse().ok()
+    });
+    Some((parts.next()??, parts.next()??, parts.next()??))
 }
 
 #[cfg(test)]
@@ -130,7 +135,17 @@ mod tests {
         let (_dir, path) = fake("1.10.9");
         assert_eq!(Program::at(Kind::OpenTofu, path.clone()).unwrap().to_string(), "tofu 1.10.9");
         let error = Program::at(Kind::Terraform, path).unwrap_err();
-        assert_eq!(error.to_string(), "terraform 1.10.9 is too old: 1.11 is needed");
+        assert_eq!(error.to_string(), "terraform 1.10.9 is too old: 1.11.0 is needed");
         assert!(error.hint().unwrap().contains("https://"), "{error}");
+        for (version, new) in [("1.10.0", false), ("1.10.1", false), ("1.10.2", true), ("1.12.0-rc1", true)] {
+            let (_dir, path) = fake(version);
+            let found = Program::at(Kind::OpenTofu, path);
+            assert_eq!(found.is_ok(), new, "{version}");
+            if let Err(error) = found {
+                assert_eq!(error.to_string(), format!("tofu {version} is too old: 1.10.2 is needed"));
+                assert!(error.hint().unwrap().contains("lock of the state without encryption"), "{error}");
+            }
+        }
+        assert_eq!([numbers("2"), numbers("1.x.0"), numbers("1.11.0+x")], [None, None, Some((1, 11, 0))]);
     }
 }
