@@ -12,6 +12,7 @@ mod ledger;
 mod mapping;
 mod plan;
 mod push;
+mod reads;
 mod resolve;
 mod slots;
 mod source;
@@ -30,6 +31,7 @@ pub use mapping::{BlobIndex, Mapping, MemoryMapping};
 pub use verify::Verified;
 
 use event::Events;
+use reads::Reads;
 use slots::Slots;
 
 /// Images that are worked on at once. Each costs a few requests' worth of memory; what they transfer has limits of its own.
@@ -82,6 +84,8 @@ pub struct Mirror {
     mounts: HashMap<String, Mounts>,
     small: Arc<Slots>,
     large: Arc<Slots>,
+    /// The manifests that one plan reads, each once.
+    reads: Arc<Reads>,
 }
 
 impl Mirror {
@@ -95,6 +99,7 @@ impl Mirror {
             mounts: HashMap::new(),
             small: Slots::new(0, 0),
             large: Slots::new(0, 0),
+            reads: Arc::default(),
         };
         mirror.limits(Limits::default())
     }

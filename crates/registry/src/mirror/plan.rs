@@ -1,7 +1,8 @@
 //! What is to be done: decided by HEAD, which costs no pull; manifests are read only of what is to be copied, and only if the
 //! pulls that are left suffice.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 use futures_util::stream::{self, StreamExt as _};
 
@@ -13,6 +14,7 @@ use crate::client::RateLimit;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind};
 use crate::manifest::{Descriptor, Kind};
+use crate::platform::Platform;
 
 /// What the HEADs of an image said.
 struct Survey {
@@ -21,6 +23,23 @@ struct Survey {
     target: Option<Digest>,
     unanswered: Option<Error>,
     step: Step,
+}
+
+/// A manifest that is read from a source.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Read {
+    registry: String,
+    repository: String,
+    digest: Digest,
+    /// Of the index `digest` the image for this, whose own digest is not known yet.
+    platform: Option<Platform>,
+}
+
+/// What was counted.
+#[derive(Default)]
+struct Reserved {
+    needed: BTreeMap<String, Pulls>,
+    reads: HashSet<Read>,
 }
 
 /// How far an image's plan has come.
@@ -37,17 +56,19 @@ impl Mirror {
     /// Decides what is to be done for each of `jobs`. What fails is in the plan, beside what does not.
     pub fn plan(&self, jobs: Vec<Job>) -> BoxFuture<'_, Plan> {
         Box::pin(async move {
-            let surveys = stream::iter(jobs).map(|job| self.survey(job)).buffered(IMAGES_AT_ONCE);
+            let mirror = Self { reads: Arc::default(), ..self.clone() };
+            let surveys = stream::iter(jobs).map(|job| mirror.survey(job)).buffered(IMAGES_AT_ONCE);
             let mut surveys: Vec<Survey> = surveys.collect().await;
-            let mut needed = BTreeMap::new();
-            self.reserve_pulls(&mut surveys, &mut needed);
-            let surveys = stream::iter(surveys).map(|survey| self.read_top(survey)).buffered(IMAGES_AT_ONCE);
+            let mut pulls = Reserved::default();
+            mirror.reserve_pulls(&mut surveys, &mut pulls);
+            let surveys =
+                stream::iter(surveys).map(|survey| mirror.read_top(survey)).buffered(IMAGES_AT_ONCE);
             let mut surveys: Vec<Survey> = surveys.collect().await;
-            self.reserve_pulls(&mut surveys, &mut needed);
+            mirror.reserve_pulls(&mut surveys, &mut pulls);
             let images =
-                stream::iter(surveys).map(|survey| self.read_children(survey)).buffered(IMAGES_AT_ONCE);
+                stream::iter(surveys).map(|survey| mirror.read_children(survey)).buffered(IMAGES_AT_ONCE);
             let images = images.collect().await;
-            Plan { images, pulls: needed.into_values().collect() }
+            Plan { images, pulls: pulls.needed.into_values().collect() }
         })
     }
 
@@ -145,28 +166,29 @@ impl Mirror {
         }
     }
 
-    /// Counts the manifests that are to be read, and fails the images of a registry that does not allow so many any more.
-    fn reserve_pulls(&self, surveys: &mut [Survey], needed: &mut BTreeMap<String, Pulls>) {
-        let mut now: BTreeMap<String, u64> = BTreeMap::new();
+    /// Counts the manifests that are to be read, each once, and fails the images of a registry that does not allow so many any
+    /// more.
+    fn reserve_pulls(&self, surveys: &mut [Survey], reserved: &mut Reserved) {
+        let mut now: BTreeMap<String, HashSet<Read>> = BTreeMap::new();
         for survey in surveys.iter() {
-            let pulls = survey.pulls();
-            if pulls > 0 {
-                *now.entry(survey.job.source.registry().to_owned()).or_default() += pulls;
+            let new = survey.reads().into_iter().filter(|read| !reserved.reads.contains(read));
+            for read in new {
+                now.entry(survey.job.source.registry().to_owned()).or_default().insert(read);
             }
         }
-        for (registry, pulls) in now {
+        for (registry, reads) in now {
+            let pulls = reads.len() as u64;
             let rate_limit = self.client.rate_limit(&registry);
             let none = || Pulls { registry: registry.clone(), needed: 0, limit: rate_limit };
-            needed.entry(registry.clone()).or_insert_with(none).needed += pulls;
-            let Some(RateLimit { limit, remaining, window }) = rate_limit else { continue };
-            if pulls <= remaining {
-                continue;
+            reserved.needed.entry(registry.clone()).or_insert_with(none).needed += pulls;
+            if let Some(RateLimit { limit, remaining, window }) = rate_limit.filter(|r| pulls > r.remaining) {
+                let waits = |survey: &Survey| survey.reads().iter().any(|read| reads.contains(read));
+                for survey in surveys.iter_mut().filter(|survey| waits(survey)) {
+                    let kind = ErrorKind::PullsExhausted { needed: pulls, remaining, limit, window };
+                    survey.step = Step::Done(Action::Failed(Error::of(&survey.job.source, kind)));
+                }
             }
-            let waiting = surveys.iter_mut().filter(|survey| survey.pulls() > 0);
-            for survey in waiting.filter(|survey| survey.job.source.registry() == registry) {
-                let kind = ErrorKind::PullsExhausted { needed: pulls, remaining, limit, window };
-                survey.step = Step::Done(Action::Failed(Error::of(&survey.job.source, kind)));
-            }
+            reserved.reads.extend(reads);
         }
     }
 
@@ -230,15 +252,26 @@ impl Mirror {
 }
 
 impl Survey {
-    /// Manifests that the next step reads from the source.
-    fn pulls(&self) -> u64 {
+    /// The manifests that the next step reads from the source.
+    fn reads(&self) -> Vec<Read> {
+        let read = |digest, platform| Read {
+            registry: self.job.source.registry().to_owned(),
+            repository: self.job.source.repository().to_owned(),
+            digest,
+            platform,
+        };
         match &self.step {
-            Step::Done(_) => 0,
-            Step::Top { wanted, .. } => match &self.job.platforms {
-                Platforms::Only(platforms) if platforms.len() == 1 && wanted.is_none() => 2,
-                _ => 1,
+            Step::Done(_) => Vec::new(),
+            Step::Top { source, wanted } => match (&self.job.platforms, wanted) {
+                (Platforms::Only(platforms), None) if platforms.len() == 1 => {
+                    vec![read(*source, None), read(*source, platforms.first().cloned())]
+                }
+                (Platforms::Only(platforms), Some(wanted)) if platforms.len() == 1 => {
+                    vec![read(*wanted, None)]
+                }
+                _ => vec![read(*source, None)],
             },
-            Step::Children(root) => root.absent.len() as u64,
+            Step::Children(root) => root.absent.iter().map(|child| read(child.digest, None)).collect(),
         }
     }
 }

@@ -161,9 +161,14 @@ impl Mirror {
         Ok(all)
     }
 
-    /// The source's manifest `digest`. A pull-through cache may know it only after it was asked for the tag
-    /// ([containers-roadmap#2837](https://github.com/aws/containers-roadmap/issues/2837)).
+    /// The source's manifest `digest`, once for all images of a plan.
     async fn read(&self, job: &Job, digest: Digest) -> Result<Manifest, Error> {
+        self.reads.read(&job.source, digest, self.read_anew(job, digest)).await
+    }
+
+    /// A pull-through cache may know a digest only after it was asked for the tag
+    /// ([containers-roadmap#2837](https://github.com/aws/containers-roadmap/issues/2837)).
+    async fn read_anew(&self, job: &Job, digest: Digest) -> Result<Manifest, Error> {
         let by_digest = job.source.with_digest(digest);
         if let Some(manifest) = self.client.manifest(&by_digest).await? {
             return Ok(manifest);

@@ -487,6 +487,40 @@ fn pulls_that_are_not_left_are_not_begun() {
 }
 
 #[test]
+fn one_image_under_many_names_is_one_pull() {
+    run(async {
+        // Three names at the source, and more at the target: one image, and one platform of an index.
+        let hub = Fake::start(Quirks { pulls_left: Some(4), ..Quirks::default() }).await;
+        let target = Fake::plain().await;
+        let (single, index) = (image("single", &[bytes("layer", 10)]), two_platforms());
+        for tag in ["1", "1.2", "latest"] {
+            hub.store(|store| store.seed("single", tag, &single));
+            hub.store(|store| store.seed("index", tag, &index));
+        }
+        let names = |source: &'static str| {
+            let tags = ["1", "1.2", "latest"].into_iter().cycle().take(40).enumerate();
+            tags.map(move |(at, tag)| (format!("{source}:{tag}"), format!("{source}-{at}:1")))
+                .collect::<Vec<_>>()
+        };
+        let jobs = [("single", Platforms::All), ("index", only(&["linux/amd64"]))].into_iter().flat_map(
+            |(name, platforms)| names(name).into_iter().map(move |(from, to)| (from, to, platforms.clone())),
+        );
+        let jobs: Vec<Job> = jobs
+            .map(|(from, to, platforms)| Job { platforms, ..Job::new(hub.name(&from), target.name(&to)) })
+            .collect();
+        let mirror = Mirror::new(builder().counts_pulls(&hub.host()).build().unwrap());
+        let plan = mirror.plan(jobs).await;
+        let [pulls] = plan.pulls.as_slice() else { panic!("{:?}", plan.pulls) };
+        assert_eq!((pulls.needed, pulls.limit.unwrap().remaining), (3, 4));
+        let outcomes = mirror.apply(plan).await;
+        assert!(outcomes.iter().all(|outcome| outcome.result.is_ok()), "{outcomes:?}");
+        assert_eq!(hub.count("GET manifests"), 3);
+        // A blob is fetched once, and mounted by all others: two of the one, three of the other.
+        assert_eq!(hub.count("GET blobs"), 5);
+    });
+}
+
+#[test]
 fn pulls_that_just_suffice_are_enough() {
     run(async {
         let index = two_platforms();
