@@ -11,6 +11,7 @@ use crate::aws::ecr::{Ecr, Token};
 use crate::aws::{Aws, endpoints};
 use crate::commands::Context;
 use crate::config::Config;
+use crate::credentials::other_names;
 use crate::error::{Exit, FailWith as _};
 
 /// The account's ECR in one region.
@@ -85,7 +86,10 @@ impl Target {
     pub fn credentials(&self, sources: Arc<dyn Credentials>) -> Arc<dyn Credentials> {
         match (&self.account, &self.token) {
             (Some(account), Some(token)) => Arc::new(EcrCredentials {
-                hosts: std::iter::once(self.host.clone()).chain(self.endpoint()).collect(),
+                hosts: std::iter::once(self.host.clone())
+                    .chain(other_names(&self.host))
+                    .chain(self.endpoint())
+                    .collect(),
                 ecr: account.ecr.clone(),
                 first: token.clone(),
                 sources,

@@ -6,7 +6,8 @@ use registry::Server;
 
 use super::Context;
 use crate::aws::ecr::{self, Ecr, Token};
-use crate::credentials::DockerCredentials;
+use crate::aws::endpoints;
+use crate::credentials::{DockerCredentials, PUBLIC};
 use crate::docker::Docker;
 use crate::error::{Exit, FailWith as _, failure};
 
@@ -46,7 +47,12 @@ impl EcrLogin {
             ));
             return Ok(());
         }
-        login(context, &token).await
+        login(context, &token).await?;
+        // Where the user's settings want FIPS or dual-stack endpoints, images are named by those.
+        match endpoints::registry(&token.host, aws.region(), aws.variant()) {
+            Some(host) => login(context, &Token { host, ..token }).await,
+            None => Ok(()),
+        }
     }
 }
 
@@ -68,7 +74,12 @@ impl PublicEcrLogin {
                 "take credentials of an account in the partition aws, or do without: public.ecr.aws needs no login",
             );
         }
-        login(context, &ecr::public_token(&aws).await?).await
+        let token = ecr::public_token(&aws).await?;
+        login(context, &token).await?;
+        match PUBLIC.iter().find(|name| aws.variant().dual_stack && **name != token.host) {
+            Some(host) => login(context, &Token { host: (*host).to_owned(), ..token }).await,
+            None => Ok(()),
+        }
     }
 }
 

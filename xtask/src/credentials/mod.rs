@@ -13,6 +13,7 @@
 //! <https://github.com/containers/image/blob/main/docs/containers-auth.json.5.md>.
 
 mod file;
+mod same;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -22,6 +23,8 @@ use registry::{BoxError, BoxFuture, Credential, Credentials, Server};
 
 use crate::process::{Cmd, ProcessError, Secret};
 use file::DockerConfig;
+
+pub(crate) use same::{PUBLIC, others as other_names};
 
 /// What docker-credential-helpers say when they have nothing:
 /// <https://github.com/docker/docker-credential-helpers/blob/master/credentials/error.go>.
@@ -126,6 +129,19 @@ impl DockerCredentials {
     /// # Errors
     /// A file or the helper that it names is broken.
     pub(crate) fn find(&self, server: &Server) -> Result<Option<Credential>, CredentialError> {
+        if let Some(found) = self.find_by(server)? {
+            return Ok(Some(found));
+        }
+        for other in same::other_names(server) {
+            if let Some(found) = self.find_by(&other)? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The credential that was stored under this very address.
+    fn find_by(&self, server: &Server) -> Result<Option<Credential>, CredentialError> {
         for file in &self.files {
             let Some(config) = file.read()? else { continue };
             if let Some(helper) = config.helper(server)

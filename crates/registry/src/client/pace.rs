@@ -46,7 +46,8 @@ const EPOCH: Duration = Duration::from_millis(250);
 impl Quotas {
     /// The quotas of the registry at `host`, by its name.
     pub(crate) fn of(host: &str) -> Self {
-        if host == "public.ecr.aws" {
+        // Its name for IPv4 alone, and the one for IPv6 as well.
+        if ["public.ecr.aws", "ecr-public.aws.com"].contains(&host) {
             return Self::EcrPublic;
         }
         if is_ecr(host) { Self::Ecr } else { Self::Unknown }
@@ -194,6 +195,7 @@ mod tests {
         assert!(is_ecr("123456789012.dkr.ecr.cn-north-1.amazonaws.com.cn"));
         assert!(is_ecr("123456789012.dkr-ecr.eu-west-1.on.aws"));
         assert!(!is_ecr("public.ecr.aws"));
+        assert_eq!(Quotas::of("ecr-public.aws.com"), Quotas::of("public.ecr.aws"));
         assert!(!is_ecr("123456789012.dkr.ecr.eu-west-1.amazonaws.com.evil.example"));
         assert!(!is_ecr("evil.dkr.ecr.eu-west-1.amazonaws.com"));
     }
