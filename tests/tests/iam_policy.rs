@@ -30,10 +30,7 @@ blob_mounting = true
 
 /// What nothing recorded here asks for, and who does.
 const NOT_RECORDED: [(&str, &str); 8] = [
-    (
-        "iam:GetRole",
-        "hashicorp/aws: the role behind a session (aws_iam_session_context), and kms_key_admin_roles",
-    ),
+    ("iam:GetRole", "hashicorp/aws: the roles of kms.admin_roles"),
     ("iam:CreateServiceLinkedRole", "ECR, in the caller's name, at an account's first rule"),
     ("sts:GetServiceBearerToken", "ECR Public, in the caller's name: its tokens are bearer tokens"),
     ("ecr:UpdatePullThroughCacheRule", "hashicorp/aws: another credential_arn for a rule"),

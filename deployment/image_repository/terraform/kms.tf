@@ -1,21 +1,7 @@
-# The caller may be a session of an assumed role (SSO, CI): its own ARN is another one at every run, the role's is not.
-data "aws_iam_session_context" "current" {
-  arn = data.aws_caller_identity.current.arn
-}
-
 data "aws_iam_role" "key_administrator" {
   for_each = toset(var.kms_key_admin_roles)
 
   name = each.value
-}
-
-# Who created the key stays its administrator, whoever runs the next plan.
-resource "terraform_data" "key_creator" {
-  input = data.aws_iam_session_context.current.issuer_arn
-
-  lifecycle {
-    ignore_changes = [input]
-  }
 }
 
 locals {
@@ -23,10 +9,12 @@ locals {
 
   account_root = "arn:${local.partition}:iam::${local.account_id}:root"
 
-  key_administrators = distinct(concat(
-    [local.account_root, terraform_data.key_creator.output],
+  # The root stands for whomever the account's own IAM policies let: nobody is named who may be gone tomorrow, since KMS refuses a
+  # policy that names a principal that is no more.
+  key_administrators = concat(
+    [local.account_root],
     [for role in data.aws_iam_role.key_administrator : role.arn],
-  ))
+  )
 
   key_policy = {
     Version = "2012-10-17"
