@@ -8,7 +8,9 @@ use std::sync::{Mutex, MutexGuard};
 use rustix::process::geteuid;
 use tempfile::TempDir;
 
-use crate::{COMPLETE, EngineOfItsOwn, Run, cargo, command, programs, read, root, skip, target, text};
+use crate::{
+    COMPLETE, EngineOfItsOwn, Run, cargo, command, program, programs, read, root, skip, target, text,
+};
 
 /// What a machine begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,9 +24,11 @@ pub enum Docker {
 }
 
 /// Puts the machine together in its own mount namespace, then waits: the first process, whose end is the machine's.
-/// Arguments: the machine's directory, the root file system below it, the project's target directory.
+/// Arguments: the machine's directory, the root file system below it, the project's target directory; then those of this machine's
+/// directories that the root file system lacks, copy-on-write as well.
 const BOOT: &str = r#"set -e
 dir=$1 base=$2 target=$3 root=$1/root
+shift 3
 mount -t overlay overlay -o "lowerdir=$base,upperdir=$dir/up,workdir=$dir/work" "$root"
 mount -t proc proc "$root/proc"
 mount -t sysfs sysfs "$root/sys"
@@ -32,6 +36,12 @@ mount --rbind /sys/fs/cgroup "$root/sys/fs/cgroup"
 mount --rbind /dev "$root/dev"
 mount -t tmpfs -o mode=755 tmpfs "$root/run"
 mount -t tmpfs -o mode=1777 tmpfs "$root/tmp"
+number=0
+for lacked in "$@"; do
+    number=$((number + 1))
+    mkdir -p "$root$lacked" "$dir/lacked/$number/up" "$dir/lacked/$number/work"
+    mount -t overlay overlay -o "lowerdir=$lacked,upperdir=$dir/lacked/$number/up,workdir=$dir/lacked/$number/work" "$root$lacked"
+done
 # An engine keeps no images on an overlay.
 mkdir -p "$root/var/lib/docker" "$root$target/local" "$root$target/engines" "$root/home/user"
 mount --bind "$dir/docker" "$root/var/lib/docker"
@@ -69,7 +79,7 @@ pub struct Machine {
 impl Machine {
     /// A machine whose root is this one's, with as much of docker as `docker` says; none where that cannot be made here.
     pub fn new(docker: Docker) -> Option<Self> {
-        let machine = Self::boot(Path::new("/"))?;
+        let machine = Self::boot(Path::new("/"), &[])?;
         let client = std::env::var_os("PATH").and_then(|path| {
             std::env::split_paths(&path).map(|dir| dir.join("docker")).find(|file| file.is_file())
         });
@@ -91,8 +101,25 @@ impl Machine {
         Some(machine)
     }
 
-    /// A machine with the root file system at `base`.
-    pub fn boot(base: &Path) -> Option<Self> {
+    /// A machine with this release of Debian, as debootstrap makes it from this machine's own archive, and with this machine's Rust
+    /// and terraform; none where that cannot be made here. A linker belongs to Rust.
+    pub fn debian(release: &str) -> Option<Self> {
+        if !geteuid().is_root() || !programs(&["debootstrap", "terraform"]) {
+            skip("a Debian of its own needs root, debootstrap and terraform");
+            return None;
+        }
+        let base = new_debian(release)?;
+        let lacked = [root().to_owned(), cargo_home(), rustup_home()];
+        let machine = Self::boot(&base, &lacked)?;
+        let terraform = machine.dir.path().join("local/terraform");
+        std::fs::copy(program("terraform")?, &terraform).unwrap();
+        read(machine.command("mkdir").args(["-p", "/usr/local/bin"]));
+        read(machine.command("mv").arg(target().join("local/terraform")).arg("/usr/local/bin/terraform"));
+        Some(machine)
+    }
+
+    /// A machine with the root file system at `base`, and those of this machine's directories that it lacks.
+    fn boot(base: &Path, lacked: &[PathBuf]) -> Option<Self> {
         static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
         let alone = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if !programs(&["unshare", "nsenter", "ip", "iptables", "apt-get", "dpkg-query"]) {
@@ -117,7 +144,8 @@ impl Machine {
             .args(["sh", "-c", BOOT, "sh"])
             .arg(dir.path())
             .arg(base)
-            .arg(target());
+            .arg(target())
+            .args(lacked);
         let mut first = boot.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(first.stdout.take().unwrap()).read_line(&mut line).unwrap();
@@ -141,15 +169,14 @@ impl Machine {
     /// A program in the machine, in the project's directory, with this process's environment as far as it is about cargo.
     pub fn command(&self, program: &str) -> Command {
         let mut inside = cargo();
-        for name in [COMPLETE, "SOAK", "CI", "DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG", "CARGO"] {
+        let of_tests = [COMPLETE, "SOAK", "CI", "CARGO"];
+        let of_docker = ["DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG"];
+        // They name files that the other machine need not have.
+        let of_certificates = ["SSL_CERT_FILE", "SSL_CERT_DIR", "AWS_CA_BUNDLE"];
+        for name in of_tests.iter().chain(&of_docker).chain(&of_certificates) {
             inside.env_remove(name);
         }
-        let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
-        for (name, dir) in [("CARGO_HOME", ".cargo"), ("RUSTUP_HOME", ".rustup")] {
-            if std::env::var_os(name).is_none() {
-                inside.env(name, home.join(dir));
-            }
-        }
+        inside.env("CARGO_HOME", cargo_home()).env("RUSTUP_HOME", rustup_home());
         inside.env("HOME", "/home/user").env("DEBIAN_FRONTEND", "noninteractive");
         let mut enter = command("nsenter");
         enter.args(["--target", &self.pid, "--mount", "--net", "--pid", "--root"]);
@@ -171,21 +198,82 @@ impl Machine {
         Run::new(cargo).args(line)
     }
 
-    /// The command lines of all that runs in the machine.
+    /// The same, with the processors' time in the last line of stderr, as the shell's `times` tells it.
+    pub fn timed_xtask(&self, line: &str) -> Run {
+        let mut shell = self.command("sh");
+        shell.args(["-c", "\"$@\"; code=$?; times >&2; exit $code", "sh", "cargo", "xtask"]);
+        Run::new(shell).args(line)
+    }
+
+    /// The command lines of all that runs in the machine, but for its first process: that takes no note of what has ended below it.
     pub fn processes(&self) -> Vec<String> {
-        let shown = text(self.command("ps").args(["-e", "-o", "pid=,stat=,args="]));
-        let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-        let rest = shown.lines().map(words).filter(|words| {
-            // The first process takes no note of what has ended below it; `ps` is this question itself.
-            words[0] != "1" && !words[1].starts_with('Z') && words[2] != "ps"
-        });
-        rest.map(|words| words[2..].join(" ")).collect()
+        let namespace = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+        let own = namespace(&self.pid);
+        assert!(own.is_some(), "the machine is gone");
+        let all = Path::new("/proc")
+            .read_dir()
+            .unwrap()
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let inside = all.filter(|pid| *pid != self.pid && namespace(pid) == own);
+        inside.filter_map(|pid| running(&pid)).collect()
     }
 
     /// An engine of this machine's, on the other one's network and at an address where no client looks by itself.
     pub fn engine_elsewhere(&self) -> Option<EngineOfItsOwn> {
         EngineOfItsOwn::at(&self.local().join("elsewhere"), Some(&self.pid))
     }
+}
+
+/// A process's command line; none where it has ended, or is about to be taken note of.
+fn running(pid: &str) -> Option<String> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?;
+    let (_, state) = stat.rsplit_once(") ")?;
+    (!state.starts_with('Z')).then(|| line.replace('\0', " ").trim_end().to_owned())
+}
+
+fn home(variable: &str, directory: &str) -> PathBuf {
+    let default = || Path::new(&std::env::var_os("HOME").unwrap_or_default()).join(directory);
+    std::env::var_os(variable).map_or_else(default, PathBuf::from)
+}
+
+fn cargo_home() -> PathBuf {
+    home("CARGO_HOME", ".cargo")
+}
+
+fn rustup_home() -> PathBuf {
+    home("RUSTUP_HOME", ".rustup")
+}
+
+/// The root file system of a Debian release, made once: what debootstrap installs at the least, and a linker.
+fn new_debian(release: &str) -> Option<PathBuf> {
+    let base = target().join("debian").join(release);
+    if base.exists() {
+        return Some(base);
+    }
+    let targets =
+        text(command("apt-get").args(["indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"]));
+    // The security archive has no whole release.
+    let Some(archive) = targets.lines().find(|uri| !uri.trim_end_matches('/').ends_with("security")) else {
+        skip("apt names no archive");
+        return None;
+    };
+    let making = base.with_extension("making");
+    let _ = std::fs::remove_dir_all(&making);
+    std::fs::create_dir_all(making.parent().unwrap()).unwrap();
+    let mut make = command("unshare");
+    make.args([
+        "--mount",
+        "--pid",
+        "--fork",
+        "--kill-child",
+        "--mount-proc",
+        "debootstrap",
+        "--variant=minbase",
+    ]);
+    read(make.args(["--include=gcc,libc6-dev", release]).arg(&making).arg(archive));
+    std::fs::rename(&making, &base).unwrap();
+    Some(base)
 }
 
 impl Drop for Machine {

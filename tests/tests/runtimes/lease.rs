@@ -120,7 +120,8 @@ fn a_lease_that_is_lost_ends_a_way_back_before_the_tag_moves() {
     let Some(grid) = Grid::new() else { return };
     let before = grid.live();
     // The move is recorded, and the tag comes next.
-    grid.aws().quirks(&[&format!("hold-answer=1:manifests/{}-history", grid.project.name)]);
+    grid.aws()
+        .quirks(&[&format!("hold-answer=1:PUT manifest /v2/lambda/manifests/{}-history", grid.project.name)]);
     let mut run = grid.rebuild("--rollback NAME").start();
     let held = grid.aws().held(|| run.is_over()).expect("no record of the move was written");
     grid.take();
