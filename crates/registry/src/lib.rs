@@ -5,10 +5,14 @@
 //! and with every byte verified. Nothing here knows AWS, docker or a command line: credentials, memory and bulk existence checks
 //! come in by the traits [`Credentials`], [`mirror::Mapping`] and [`mirror::BlobIndex`].
 
-#[cfg(all(feature = "unverified", not(debug_assertions)))]
-compile_error!("`unverified` is for the tests alone");
+#[cfg(all(any(feature = "unverified", feature = "bugs"), not(debug_assertions)))]
+compile_error!("`unverified` and `bugs` are for the tests alone");
 
 mod auth;
+#[cfg(feature = "bugs")]
+pub mod bugs;
+#[cfg(not(feature = "bugs"))]
+mod bugs;
 mod client;
 mod digest;
 mod error;

@@ -14,6 +14,7 @@ use url::Url;
 use super::challenge::Challenge;
 use super::server::is_shown_to;
 use super::{Credential, Credentials, Scope, Server, token};
+use crate::bugs::{self, Bug};
 use crate::client::contact::Contacts;
 use crate::client::guard::Guard;
 use crate::client::http::{Request, Transport};
@@ -209,7 +210,8 @@ impl Broker {
         let attempts = slot.attempts.load(Ordering::Acquire);
         let mut held = slot.state.lock().await;
         let is_refused = refused.is_some_and(|grant| grant.generation == held.generation);
-        if held.usable() && !is_refused {
+        let is_stale = held.header.is_some() && bugs::is_in(Bug::StaleToken);
+        if (held.usable() && !is_refused) || is_stale {
             return Ok(held.grant());
         }
         // Somebody tried while we waited and failed: trying again for each waiter would be a stampede.
@@ -243,7 +245,8 @@ impl Broker {
     ) -> Result<(Option<HeaderValue>, Option<Instant>), Error> {
         match challenge {
             Challenge::Basic => {
-                let credential = self.credential(registry, refused).await?;
+                let used = if refused { registry.credential.lock().await.clone().flatten() } else { None };
+                let credential = self.credential(registry, used.as_ref()).await?;
                 Ok((credential.as_ref().and_then(token::basic_header), None))
             }
             Challenge::Bearer { realm, service, .. } => {
@@ -267,7 +270,7 @@ impl Broker {
         scopes: &[String],
     ) -> Result<token::Token, Error> {
         let is_shown = is_shown_to(&registry.origin, realm);
-        let mut credential = if is_shown { self.credential(registry, false).await? } else { None };
+        let mut credential = if is_shown { self.credential(registry, None).await? } else { None };
         for last in [false, true] {
             let request = |realm: &Url| token::request(realm, service, scopes, credential.as_ref());
             match self.request_token(http, realm, request).await {
@@ -275,7 +278,7 @@ impl Broker {
                 Err(ErrorKind::Unauthorized { .. } | ErrorKind::Denied { .. })
                     if !last && credential.is_some() =>
                 {
-                    credential = self.credential(registry, true).await?;
+                    credential = self.credential(registry, credential.as_ref()).await?;
                 }
                 // Broken on its way; whole the next time.
                 Err(ErrorKind::Protocol(_)) if !last => {}
@@ -316,14 +319,19 @@ impl Broker {
         tokio::time::timeout(after, exchange).await.map_err(stalled)?
     }
 
-    /// The caller's credential; with `refused`, one that is not the one we have.
-    async fn credential(&self, registry: &Registry, refused: bool) -> Result<Option<Credential>, Error> {
+    /// The caller's credential; another one than `refused`. Tokens for several repositories are asked for at once: the first whose
+    /// credential is refused gets the new one for all.
+    async fn credential(
+        &self,
+        registry: &Registry,
+        refused: Option<&Credential>,
+    ) -> Result<Option<Credential>, Error> {
         if registry.is_stranger {
             return Ok(None);
         }
         let mut held = registry.credential.lock().await;
         let stale = match held.as_ref() {
-            Some(known) if !refused => return Ok(known.clone()),
+            Some(known) if refused.is_none() || known.as_ref() != refused => return Ok(known.clone()),
             Some(known) => known.clone(),
             None => None,
         };

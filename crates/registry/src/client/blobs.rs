@@ -28,6 +28,13 @@ impl Client {
     pub(crate) async fn has_blob_once(&self, reference: &Reference, digest: Digest) -> Result<bool, Error> {
         let url = self.url(reference, &format!("blobs/{digest}"))?;
         let result = self.core.send(Call::read(reference, Action::BlobHead, Method::HEAD, url)).await;
+        // ECR answers an expired token so, and without a body nobody knows: by GET it says more.
+        let result = match result {
+            Err(error) if matches!(error.kind(), ErrorKind::Denied { message } if message.is_empty()) => {
+                self.open_blob(reference, digest, 0).await
+            }
+            result => result,
+        };
         match result {
             Ok(_) => Ok(true),
             Err(error) if is_absent(&error) || matches!(error.kind(), ErrorKind::PartUnknown { .. }) => {

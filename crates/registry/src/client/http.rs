@@ -66,7 +66,7 @@ impl Body {
         stream: impl Stream<Item = Result<Bytes, E>> + Send + 'static,
         length: Option<u64>,
     ) -> Self {
-        Self(Content::Stream { stream: stream.map(|piece| piece.map_err(Into::into)).boxed(), length })
+        Self(Content::Stream { stream: stream.map(|piece| piece.map_err(Into::into)).fuse().boxed(), length })
     }
 
     /// The bytes that are still to come, where that is known.

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::bugs::{self, Bug};
+
 /// What a registry counts separately.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Action {
@@ -100,6 +102,8 @@ struct Lane {
     count: u32,
     counted_from: Instant,
     last_cut: Option<Instant>,
+    /// Until then the registry wants to hear nothing.
+    quiet_until: Option<Instant>,
 }
 
 impl Pacer {
@@ -113,14 +117,22 @@ impl Pacer {
 
     /// Waits for this request's turn.
     pub(crate) async fn turn(&self, registry: &str, action: Action) {
-        let at = self.with_lane(registry, action, |lane| lane.book(Instant::now()));
-        if at > Instant::now() {
+        loop {
+            let at = self.with_lane(registry, action, |lane| lane.book(Instant::now()));
+            if at <= Instant::now() || bugs::is_in(Bug::NoQuota) {
+                return;
+            }
             tokio::time::sleep_until(at).await;
+            // Who waited for a slot that a 429 has taken away meanwhile waits for another one.
+            if !self.with_lane(registry, action, |lane| lane.is_quiet(Instant::now())) {
+                return;
+            }
         }
     }
 
     /// A 429 came.
     pub(crate) fn slow_down(&self, registry: &str, action: Action, retry_after: Option<Duration>) {
+        let retry_after = retry_after.filter(|_| !bugs::is_in(Bug::Impatient));
         self.with_lane(registry, action, |lane| lane.cut(Instant::now(), retry_after));
     }
 
@@ -141,7 +153,15 @@ impl Pacer {
 
 impl Lane {
     fn new(ceiling: Option<f64>, now: Instant) -> Self {
-        Self { ceiling, rate: ceiling, next: now, count: 0, counted_from: now, last_cut: None }
+        Self {
+            ceiling,
+            rate: ceiling,
+            next: now,
+            count: 0,
+            counted_from: now,
+            last_cut: None,
+            quiet_until: None,
+        }
     }
 
     /// The time of the next free slot. Slots are evenly spaced: a burst at a second's start would meet the next one's in the
@@ -159,9 +179,14 @@ impl Lane {
         at
     }
 
+    fn is_quiet(&self, now: Instant) -> bool {
+        self.quiet_until.is_some_and(|until| now < until)
+    }
+
     fn cut(&mut self, now: Instant, retry_after: Option<Duration>) {
         if let Some(wait) = retry_after.filter(|wait| *wait < Duration::from_secs(120)) {
             self.next = self.next.max(now + wait);
+            self.quiet_until = self.quiet_until.max(Some(now + wait));
         }
         if self.last_cut.is_some_and(|last| now.duration_since(last) < EPOCH) {
             return;
@@ -226,6 +251,20 @@ mod tests {
             lane.grow(later);
         }
         assert_eq!(lane.rate, Some(9.0));
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_a_slot_obeys_a_429_that_came_meanwhile() {
+        let pacer = Pacer::new(HashMap::from([("r".to_owned(), Quotas::Ecr)]));
+        let began = Instant::now();
+        pacer.turn("r", Action::ManifestPut).await;
+        let waiting = futures_util::future::join_all((0..3).map(|_| async {
+            pacer.turn("r", Action::ManifestPut).await;
+            began.elapsed()
+        }));
+        let refusal = async { pacer.slow_down("r", Action::ManifestPut, Some(Duration::from_millis(700))) };
+        let (times, ()) = tokio::join!(waiting, refusal);
+        assert!(times.iter().all(|time| *time >= Duration::from_millis(700)), "{times:?}");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::bugs::{self, Bug};
 use crate::error::{Error, ErrorKind};
 
 /// How often and how patiently an operation is tried.
@@ -47,7 +48,7 @@ impl RetryPolicy {
         let factor = 2_u32.saturating_pow(attempt.saturating_sub(1));
         let full = self.base.saturating_mul(factor).min(self.max_pause);
         let jittered = full.mul_f64(jitter.mul_add(0.5, 0.5));
-        match error.retry_after() {
+        match error.retry_after().filter(|_| !bugs::is_in(Bug::Impatient)) {
             Some(wait) if wait > self.max_wait => None,
             // A little more than asked for: the clocks of a quota and of ours are not the same.
             Some(wait) => Some(wait.max(jittered) + jittered.mul_f64(0.1)),

@@ -8,6 +8,7 @@ use super::http::{Body, Response};
 use super::pace::Action;
 use super::transport::{Call, Payload};
 use super::{Client, location, response};
+use crate::bugs::{self, Bug};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind};
 use crate::manifest::Descriptor;
@@ -32,8 +33,9 @@ impl Client {
     ) -> Result<Response, Error> {
         let url = self.url(reference, &format!("blobs/{digest}"))?;
         let mut call = Call::read(reference, Action::BlobGet, Method::GET, url);
+        let first = offset + u64::from(bugs::is_in(Bug::WrongResume));
         if offset > 0
-            && let Ok(range) = HeaderValue::from_str(&format!("bytes={offset}-"))
+            && let Ok(range) = HeaderValue::from_str(&format!("bytes={first}-"))
         {
             call.headers.insert(RANGE, range);
         }

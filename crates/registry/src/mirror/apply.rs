@@ -11,6 +11,7 @@ use super::ledger::Ledger;
 use super::source::Kept;
 use super::{IMAGES_AT_ONCE, Mirror};
 use crate::BoxFuture;
+use crate::bugs::{self, Bug};
 use crate::client::Client;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind};
@@ -130,6 +131,9 @@ impl Mirror {
     ) -> Result<Copied, Error> {
         let image = way.image;
         self.events.tell(&Event::ImageStarted { image, blobs: content.blobs.len(), bytes: content.bytes });
+        if bugs::is_in(Bug::TagFirst) {
+            self.put_tree(way, content).await?;
+        }
         let tally = self.place_blobs(way, &content.blobs).await?;
         check_platform(way, job, content).await?;
         self.put_tree(way, content).await?;

@@ -10,6 +10,7 @@ use http::StatusCode;
 use tokio::time::Instant;
 
 use super::event::{Event, Events};
+use crate::bugs::{self, Bug};
 use crate::client::{Client, Response, Timeouts, Tries, encoding, response};
 use crate::digest::Hasher;
 use crate::error::{Error, ErrorKind};
@@ -208,7 +209,11 @@ impl Reader {
         let Transfer { client, source, blob, .. } = &self.transfer;
         let response = client.open_blob(source, blob.digest, self.offset).await?;
         self.to_skip = match response.status() {
-            StatusCode::PARTIAL_CONTENT if starts_at(&response, self.offset) => 0,
+            StatusCode::PARTIAL_CONTENT
+                if starts_at(&response, self.offset) || bugs::is_in(Bug::WrongResume) =>
+            {
+                0
+            }
             StatusCode::PARTIAL_CONTENT => {
                 let message = format!("a part of the blob that does not begin at byte {}", self.offset);
                 return Err(self.error(ErrorKind::Protocol(message)));
@@ -225,6 +230,7 @@ impl Reader {
             self.to_skip = self.offset;
             return Ok(());
         }
+        let announced = announced.filter(|_| !bugs::is_in(Bug::WrongResume));
         if let Some(actual) = announced.filter(|actual| *actual != blob.size) {
             return Err(self.error(ErrorKind::SizeMismatch { expected: blob.size, actual }));
         }
@@ -264,7 +270,7 @@ impl Reader {
         }
         self.verified = true;
         let (expected, actual) = (self.transfer.blob.digest, std::mem::take(&mut self.hasher).finish());
-        if expected == actual || cfg!(feature = "unverified") {
+        if expected == actual || cfg!(feature = "unverified") || bugs::is_in(Bug::Unverified) {
             if let Some(keep) = &self.transfer.keep {
                 // Of two that passed, both are the same.
                 let _ = keep.set(std::mem::take(&mut self.kept));

@@ -196,6 +196,43 @@ fn a_realm_at_a_private_address_gets_no_credentials() {
     });
 }
 
+#[test]
+fn a_new_password_serves_all_repositories_that_ask_for_it_at_once() {
+    run(async {
+        let quirks =
+            Quirks { auth: Auth::Bearer(None), token_password: Some("old".to_owned()), ..Quirks::default() };
+        let fake = Fake::start(quirks).await;
+        let passwords = Passwords::new("old");
+        let client = builder().credentials(Arc::new(passwords.clone())).build().unwrap();
+        assert!(client.manifest(&fake.name("a:1")).await.unwrap().is_none());
+        "new".clone_into(&mut passwords.current.lock().unwrap());
+        fake.quirks(|quirks| quirks.token_password = Some("new".to_owned()));
+        let names = ["b:1", "c:1", "d:1"].map(|name| fake.name(name));
+        for found in join_all(names.iter().map(|name| client.manifest(name))).await {
+            assert!(found.unwrap().is_none());
+        }
+        assert_eq!(passwords.asked(), 2, "once for all");
+    });
+}
+
+#[test]
+fn a_password_that_ends_while_blobs_are_looked_for_is_renewed() {
+    run(async {
+        let fake = Fake::start(Quirks { auth: Auth::Basic("old".to_owned()), ..Quirks::default() }).await;
+        let image = images::image("a", &[bytes("l", 10)]);
+        fake.store(|store| store.seed("r", "1", &image));
+        let passwords = Passwords::new("old");
+        let client = builder().credentials(Arc::new(passwords.clone())).build().unwrap();
+        let blob = Digest::of(&image.blobs[0]);
+        assert!(client.has_blob(&fake.name("r"), blob).await.unwrap());
+        for (password, digest) in [("new", blob), ("newer", Digest::of(b"not there"))] {
+            password.clone_into(&mut passwords.current.lock().unwrap());
+            fake.quirks(|quirks| quirks.auth = Auth::Basic(password.to_owned()));
+            assert_eq!(client.has_blob(&fake.name("r"), digest).await.unwrap(), digest == blob);
+        }
+    });
+}
+
 /// A name server with two names: the registry's, and one that leads to where clouds keep a machine's credentials.
 struct Names;
 

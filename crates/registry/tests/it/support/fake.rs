@@ -40,6 +40,8 @@ pub enum Auth {
 #[derive(Clone, Debug, Default)]
 pub struct Quirks {
     pub auth: Auth,
+    /// The token service wants this password.
+    pub token_password: Option<String>,
     /// The ways of Amazon ECR, all at once.
     pub ecr: bool,
     /// Mounts are taken once a manifest names the blob (`ecr`), or at once.

@@ -84,7 +84,12 @@ fn elsewhere(state: &mut Inner, parts: &Parts, authorization: &str) -> Response<
 }
 
 fn token(state: &mut Inner, authorization: &str) -> Response<Body> {
-    let _ = authorization;
+    if let Some(password) = &state.quirks.token_password {
+        let right = base64::engine::general_purpose::STANDARD.encode(format!("AWS:{password}"));
+        if authorization != format!("Basic {right}") {
+            return error(401, "UNAUTHORIZED", "another login is wanted");
+        }
+    }
     state.next_token += 1;
     let token = format!("token-{}", state.next_token);
     state.tokens.insert(token.clone());
