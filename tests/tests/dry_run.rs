@@ -1,5 +1,7 @@
 //! `--dry-run`, and a question that is answered with no: nothing is written, not even what puts the state right.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
+
 use e2e::{Aws, BUCKET, INIT, STATE, World};
 use serde_json::{Value, json};
 

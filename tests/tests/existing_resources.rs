@@ -37,6 +37,131 @@ fn a_rule_that_leads_elsewhere_is_refused_before_anything_is_done() {
     aws.ecr("DeletePullThroughCacheRule", &json!({ "ecrRepositoryPrefix": "clash" }));
     aws.ecr("CreatePullThroughCacheRule", &rule("quay.io"));
     world.xtask("auto-transfer-images").ok();
+
+    // Another part of the same ECR is another place, too.
+    let ecr = "210987654321.dkr.ecr.eu-west-1.amazonaws.com";
+    let role = "arn:aws:iam::123456789012:role/cache";
+    let other = json!({ "ecrRepositoryPrefix": "team", "upstreamRegistryUrl": ecr, "customRoleArn": role,
+        "upstreamRepositoryPrefix": "aa" });
+    aws.ecr("CreatePullThroughCacheRule", &other);
+    let wanted = |part: &str, role: &str| {
+        format!(
+            "{IMAGES}team = {{ upstream = \"{ecr}\", custom_role_arn = \"{role}\", upstream_repository_prefix = \"{part}\" }}\n"
+        )
+    };
+    world.write("images.toml", &wanted("bb", role));
+    let words = format!("team is {ecr}/aa in this account, and {ecr}/bb on line 6");
+    world.xtask("transfer-images --dry-run").end().failed(REFUSED, &[&words]);
+    // Who reads is shown, and no reason to stop.
+    world.write("images.toml", &wanted("aa", "arn:aws:iam::123456789012:role/mine"));
+    let run = world.xtask("transfer-images --dry-run").ok();
+    let words =
+        "pull-through rule team: it reads as arn:aws:iam::123456789012:role/cache, and images.toml says";
+    assert!(run.stderr.contains(words), "{run}");
+    // A rule of one's own has all of it.
+    world.write("images.toml", &wanted("aa", role).replace("team =", "ours ="));
+    world.xtask("auto-transfer-images").ok();
+    let rule = aws.ecr("DescribePullThroughCacheRules", &json!({ "ecrRepositoryPrefixes": ["ours"] }));
+    let rule = &rule["pullThroughCacheRules"][0];
+    assert_eq!((&rule["customRoleArn"], &rule["upstreamRepositoryPrefix"]), (&role.into(), &"aa".into()));
+    // What is no longer in images.toml stays as it is.
+    world.write("images.toml", IMAGES);
+    assert_eq!(world.xtask("auto-transfer-images --format json").ok().json()["terraform"], json!([]));
+}
+
+#[test]
+fn repositories_of_somebody_else_s_are_shown_as_they_are_and_a_dead_key_stops_the_run() {
+    let images = format!(
+        "{IMAGES}[repositories]\nextra = [\"awshpc\", \"submitter\"]\npull_accounts = [\"210987654321\"]\n"
+    );
+    let Some(world) = initialised(&images) else { return };
+    let aws = world.aws();
+    let key = aws.kms("CreateKey", &json!({}))["KeyMetadata"].clone();
+    let arn = key["Arn"].as_str().unwrap();
+    for (name, more) in [
+        ("awshpc", json!({ "imageTagMutability": "IMMUTABLE" })),
+        ("submitter", json!({ "encryptionConfiguration": { "encryptionType": "KMS", "kmsKey": arn } })),
+    ] {
+        let mut input = json!({ "repositoryName": name });
+        input.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        aws.ecr("CreateRepository", &input);
+    }
+    let run = world.xtask("transfer-images --dry-run").ok();
+    for words in [
+        "repositories awshpc: encrypted with AES256, not with this grid's key",
+        "repositories awshpc: no tag may move",
+        &format!("repositories submitter: encrypted with {arn}, not with this grid's key"),
+        "repositories awshpc, submitter: not scanned on push",
+        "repositories awshpc, submitter: the policy does not name 210987654321 of pull_accounts",
+    ] {
+        assert!(
+            run.stderr.contains(&format!("used as it is, somebody else made it: {words}\n")),
+            "{words}: {run}"
+        );
+    }
+    let report = world.xtask("transfer-images --dry-run --format json").ok().json();
+    assert_eq!(report["differences"].as_array().unwrap().len(), 5, "{report}");
+
+    aws.kms("ScheduleKeyDeletion", &json!({ "KeyId": arn, "PendingWindowInDays": 7 }));
+    aws.forget();
+    let words = format!("submitter: {arn} is PendingDeletion");
+    for command in ["transfer-images --dry-run", "auto-transfer-images"] {
+        world
+            .xtask(command)
+            .end()
+            .failed(REFUSED, &["with a key that cannot be used", &words, "hint: `aws kms enable-key`"]);
+    }
+    assert_eq!(aws.changes(), Vec::<String>::new());
+}
+
+#[test]
+fn a_policy_that_somebody_else_wrote_is_not_overwritten() {
+    let Some(world) = initialised(IMAGES) else { return };
+    let aws = world.aws();
+    world.xtask("auto-transfer-images").ok();
+    let statement = |sid: &str, action: &str| json!({ "Sid": sid, "Effect": "Allow", "Principal": { "AWS": "arn:aws:iam::333333333333:root" }, "Action": action });
+    let policy = || {
+        aws.ecr("GetRepositoryPolicy", &json!({ "repositoryName": "kedacore/keda" }))["policyText"].clone()
+    };
+    let set = |text: &str| {
+        aws.ecr("SetRepositoryPolicy", &json!({ "repositoryName": "kedacore/keda", "policyText": text }));
+    };
+    let theirs = json!({ "Version": "2012-10-17", "Statement": [statement("Audit", "ecr:DescribeImages")] });
+    set(&theirs.to_string());
+    let pulled = format!("{IMAGES}[repositories]\npull_accounts = [\"210987654321\"]\n");
+    world.write("images.toml", &pulled);
+    let refused = || {
+        aws.forget();
+        let before = policy();
+        for command in ["transfer-images --dry-run", "auto-transfer-images"] {
+            let words = [
+                "statements that somebody else wrote, and would lose them:\n  kedacore/keda\n",
+                "hint: `aws ecr get",
+            ];
+            world.xtask(command).end().failed(REFUSED, &words);
+        }
+        assert_eq!((aws.changes(), policy()), (Vec::<String>::new(), before));
+    };
+    refused();
+    aws.ecr("DeleteRepositoryPolicy", &json!({ "repositoryName": "kedacore/keda" }));
+    world.xtask("auto-transfer-images").ok();
+    let own = policy();
+    assert!(own.as_str().unwrap().contains("210987654321"));
+    // Another account is nobody else's statement.
+    world.write("images.toml", &pulled.replace("210987654321", "444455556666"));
+    world.xtask("auto-transfer-images").ok();
+    assert!(policy().as_str().unwrap().contains("444455556666"));
+    // Somebody adds to it; then it may neither be written nor end.
+    let mut mixed: serde_json::Value = serde_json::from_str(policy().as_str().unwrap()).unwrap();
+    mixed["Statement"].as_array_mut().unwrap().push(statement("Audit", "ecr:DescribeImages"));
+    set(&mixed.to_string());
+    world.write("images.toml", &pulled);
+    refused();
+    world.write("images.toml", IMAGES);
+    refused();
+    // With its repository it goes.
+    world.xtask("auto-destroy-images").ok();
+    assert_eq!(aws.repositories(), Vec::<String>::new());
 }
 
 #[test]

@@ -60,8 +60,10 @@ variable "existing_repositories" {
 variable "pull_through_cache_rules" {
   description = "The pull-through cache rules that this grid creates and manages: prefix to upstream registry."
   type = map(object({
-    upstream       = string
-    credential_arn = optional(string)
+    upstream                   = string
+    credential_arn             = optional(string)
+    custom_role_arn            = optional(string)
+    upstream_repository_prefix = optional(string)
   }))
 
   validation {
@@ -153,7 +155,7 @@ variable "kms_deletion_window" {
 }
 
 variable "kms_key_admin_roles" {
-  description = "Names of IAM roles that administer the key, beside the account's root and the key's creator."
+  description = "Names of IAM roles that administer the key, beside whom the account's IAM policies let."
   type        = list(string)
   default     = []
 }

@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Context as _;
 use aws_sdk_ecr::Client;
-use aws_sdk_ecr::types::ImageTagMutability;
+use aws_sdk_ecr::types::{
+    DescribeImagesFilter, ImageStatus, ImageStatusFilter, ImageTagMutability,
+    ImageTagMutabilityExclusionFilter, RctAppliedFor,
+};
 use base64::Engine as _;
 
 use super::{Aws, errors::explain};
@@ -38,6 +41,51 @@ pub struct Repository {
     pub kms_key: Option<String>,
     /// Which of its tags may move.
     pub moving: Moving,
+    /// Whether ECR scans what is pushed there.
+    pub scan_on_push: bool,
+}
+
+/// A pull-through cache rule as it stands. It serialises as the module's variable has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Rule {
+    /// The registry behind it.
+    pub upstream: String,
+    /// The secret with the login there.
+    pub credential_arn: Option<String>,
+    /// The role by which another ECR is read.
+    pub custom_role_arn: Option<String>,
+    /// What the names of the repositories there begin with; none where all of the registry is behind the rule.
+    pub upstream_repository_prefix: Option<String>,
+}
+
+/// What ECR calls the whole of a registry.
+const ROOT: &str = "ROOT";
+
+/// What ECR gives to the repositories that its pull-through cache makes
+/// (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/repository-creation-templates.html>).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Template {
+    /// What the names of these repositories begin with; `ROOT` for all that no other template is for.
+    pub prefix: String,
+    /// The KMS key that they are encrypted with, where that is not ECR's own.
+    pub kms_key: Option<String>,
+    /// Which of their tags may move.
+    pub moving: Moving,
+    /// Whether images expire there.
+    pub expires: bool,
+}
+
+impl Template {
+    /// The template for the repositories below `prefix`.
+    pub fn of<'a>(all: &'a [Self], prefix: &str) -> Option<&'a Self> {
+        let below = |template: &&Self| {
+            prefix
+                .strip_prefix(template.prefix.as_str())
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        let found = all.iter().filter(below).max_by_key(|template| template.prefix.len());
+        found.or_else(|| all.iter().find(|template| template.prefix == ROOT))
+    }
 }
 
 /// Which tags of a repository may move to another image
@@ -54,6 +102,19 @@ pub enum Moving {
 }
 
 impl Moving {
+    fn of(
+        mode: Option<&ImageTagMutability>,
+        filters: Option<Vec<ImageTagMutabilityExclusionFilter>>,
+    ) -> Self {
+        let filters = filters.unwrap_or_default().into_iter().map(|filter| filter.filter).collect();
+        match mode {
+            Some(ImageTagMutability::Immutable) => Self::Only(Vec::new()),
+            Some(ImageTagMutability::ImmutableWithExclusion) => Self::Only(filters),
+            Some(ImageTagMutability::MutableWithExclusion) => Self::AllBut(filters),
+            _ => Self::All,
+        }
+    }
+
     /// Whether a tag may move.
     pub fn may(&self, tag: &str) -> bool {
         let fits = |patterns: &[String]| patterns.iter().any(|pattern| fits(pattern, tag));
@@ -83,6 +144,9 @@ pub struct Image {
     pub size: u64,
     /// When it was pushed, in seconds since 1970.
     pub pushed: i64,
+    /// Whether it is in the storage class ARCHIVE, or on its way back: it is listed, and pulls do not find it
+    /// (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/archive_restore_image.html>).
+    pub archived: bool,
 }
 
 /// The account's ECR in one region.
@@ -127,14 +191,8 @@ impl Ecr {
             let page = page.map_err(|e| explain(e, "ecr:DescribeRepositories"))?;
             for repository in page.repositories.unwrap_or_default() {
                 let name = repository.repository_name.context("ECR listed a repository without a name")?;
-                let filters = repository.image_tag_mutability_exclusion_filters.unwrap_or_default();
-                let filters = filters.into_iter().map(|filter| filter.filter).collect();
-                let moving = match repository.image_tag_mutability {
-                    Some(ImageTagMutability::Immutable) => Moving::Only(Vec::new()),
-                    Some(ImageTagMutability::ImmutableWithExclusion) => Moving::Only(filters),
-                    Some(ImageTagMutability::MutableWithExclusion) => Moving::AllBut(filters),
-                    _ => Moving::All,
-                };
+                let filters = repository.image_tag_mutability_exclusion_filters;
+                let moving = Moving::of(repository.image_tag_mutability.as_ref(), filters);
                 found.insert(
                     name.clone(),
                     Repository {
@@ -143,6 +201,7 @@ impl Ecr {
                         arn: repository.repository_arn.unwrap_or_default(),
                         kms_key: repository.encryption_configuration.and_then(|e| e.kms_key),
                         moving,
+                        scan_on_push: repository.image_scanning_configuration.is_some_and(|c| c.scan_on_push),
                     },
                 );
             }
@@ -150,11 +209,11 @@ impl Ecr {
         Ok(found)
     }
 
-    /// The prefixes of the pull-through cache rules and their upstream registries.
+    /// The pull-through cache rules by their prefixes.
     ///
     /// # Errors
     /// AWS refuses or does not answer.
-    pub async fn pull_through_rules(&self) -> anyhow::Result<BTreeMap<String, String>> {
+    pub async fn pull_through_rules(&self) -> anyhow::Result<BTreeMap<String, Rule>> {
         let mut pages =
             self.client.describe_pull_through_cache_rules().into_paginator().page_size(1000).send();
         let mut found = BTreeMap::new();
@@ -162,19 +221,62 @@ impl Ecr {
             let page = page.map_err(|e| explain(e, "ecr:DescribePullThroughCacheRules"))?;
             for rule in page.pull_through_cache_rules.unwrap_or_default() {
                 let prefix = rule.ecr_repository_prefix.unwrap_or_default();
-                found.insert(prefix, rule.upstream_registry_url.unwrap_or_default());
+                let rule = Rule {
+                    upstream: rule.upstream_registry_url.unwrap_or_default(),
+                    credential_arn: rule.credential_arn,
+                    custom_role_arn: rule.custom_role_arn,
+                    upstream_repository_prefix: rule
+                        .upstream_repository_prefix
+                        .filter(|prefix| prefix != ROOT),
+                };
+                found.insert(prefix, rule);
             }
         }
         Ok(found)
     }
 
-    /// The images of a repository; none where the repository does not exist.
+    /// What the account's templates say of the repositories that the pull-through cache makes.
+    ///
+    /// # Errors
+    /// AWS refuses or does not answer.
+    pub async fn cache_templates(&self) -> anyhow::Result<Vec<Template>> {
+        let pages = self.client.describe_repository_creation_templates().into_paginator();
+        let mut pages = pages.page_size(1000).send();
+        let mut found = Vec::new();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|e| explain(e, "ecr:DescribeRepositoryCreationTemplates"))?;
+            let of_cache = page.repository_creation_templates.unwrap_or_default().into_iter();
+            let of_cache = of_cache.filter(|template| {
+                template.applied_for.iter().flatten().any(|reason| *reason == RctAppliedFor::PullThroughCache)
+            });
+            found.extend(of_cache.map(|template| Template {
+                moving: Moving::of(
+                    template.image_tag_mutability.as_ref(),
+                    template.image_tag_mutability_exclusion_filters,
+                ),
+                prefix: template.prefix.unwrap_or_default(),
+                kms_key: template.encryption_configuration.and_then(|e| e.kms_key),
+                expires: template.lifecycle_policy.is_some(),
+            }));
+        }
+        Ok(found)
+    }
+
+    /// The images of a repository, the archived ones among them; none where the repository does not exist.
     ///
     /// # Errors
     /// AWS refuses or does not answer.
     pub async fn images(&self, repository: &str) -> anyhow::Result<Vec<Image>> {
-        let mut pages =
-            self.client.describe_images().repository_name(repository).into_paginator().page_size(1000).send();
+        // Without this ECR leaves the archived ones out.
+        let any = DescribeImagesFilter::builder().image_status(ImageStatusFilter::Any).build();
+        let mut pages = self
+            .client
+            .describe_images()
+            .repository_name(repository)
+            .filter(any)
+            .into_paginator()
+            .page_size(1000)
+            .send();
         let mut found = Vec::new();
         while let Some(page) = pages.next().await {
             let page = match page {
@@ -190,9 +292,25 @@ impl Ecr {
                 tags: image.image_tags.unwrap_or_default(),
                 size: image.image_size_in_bytes.and_then(|size| u64::try_from(size).ok()).unwrap_or(0),
                 pushed: image.image_pushed_at.map_or(0, |time| time.secs()),
+                archived: matches!(image.image_status, Some(ImageStatus::Archived | ImageStatus::Activating)),
             }));
         }
         Ok(found)
+    }
+
+    /// The policy of a repository, where it has one.
+    ///
+    /// # Errors
+    /// AWS refuses or does not answer.
+    pub async fn policy(&self, repository: &str) -> anyhow::Result<Option<String>> {
+        match self.client.get_repository_policy().repository_name(repository).send().await {
+            Err(error)
+                if error.as_service_error().is_some_and(|e| e.is_repository_policy_not_found_exception()) =>
+            {
+                Ok(None)
+            }
+            other => Ok(other.map_err(|e| explain(e, "ecr:GetRepositoryPolicy"))?.policy_text),
+        }
     }
 
     /// The grids that mark a repository as used.
@@ -303,6 +421,22 @@ mod tests {
         assert!(Moving::AllBut(builds()).may("python") && Moving::AllBut(builds()).may("v10"));
         assert!(!Moving::Only(Vec::new()).may("v1"));
         assert!(Moving::Only(builds()).may("v1") && !Moving::Only(builds()).may("latest"));
+    }
+
+    #[test]
+    fn the_longest_prefix_has_the_template() {
+        let template = |prefix: &str| Template {
+            prefix: prefix.to_owned(),
+            kms_key: None,
+            moving: Moving::All,
+            expires: false,
+        };
+        let all = ["ROOT", "quay", "quay/team"].map(template);
+        let of = |all: &[Template], prefix: &str| Template::of(all, prefix).map(|found| found.prefix.clone());
+        assert_eq!(of(&all, "quay").as_deref(), Some("quay"));
+        assert_eq!(of(&all, "quay/team").as_deref(), Some("quay/team"));
+        assert_eq!(of(&all, "quayx").as_deref(), Some("ROOT"));
+        assert_eq!(of(&all[1..], "ecr-public"), None);
     }
 
     #[test]

@@ -82,6 +82,15 @@ pub async fn target(aws: &Aws, http: &reqwest::Client, alias: &str) -> anyhow::R
     }
 }
 
+/// The state of a key (`Enabled`, `Disabled`, `PendingDeletion` ...) by its id or ARN.
+///
+/// # Errors
+/// AWS refuses or does not answer; other people's keys are often closed to everybody else.
+pub async fn state(aws: &Aws, http: &reqwest::Client, key: &str) -> anyhow::Result<Option<String>> {
+    let answer = call(aws, http, "DescribeKey", json!({ "KeyId": key })).await?;
+    Ok(answer["KeyMetadata"]["KeyState"].as_str().map(str::to_owned))
+}
+
 /// Whether a key can be used and has the mark of the grid `tag`.
 ///
 /// # Errors

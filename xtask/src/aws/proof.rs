@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::ecr::Repository;
+use super::ecr::{Repository, Rule};
 use super::store::{If, StateStore};
 
 /// How long a proof is believed.
@@ -52,7 +52,7 @@ pub struct Proof {
     inputs: String,
     /// The version of the state object.
     state: Option<String>,
-    /// Hash of the repositories (name, key) and rules (prefix, upstream) that stand in the account.
+    /// Hash of the repositories (name, key) and rules that stand in the account.
     seen: String,
     /// When it was written.
     at: Timestamp,
@@ -67,16 +67,20 @@ impl Proof {
         inputs: String,
         state: Option<String>,
         repositories: &BTreeMap<String, Repository>,
-        rules: &BTreeMap<String, String>,
+        rules: &BTreeMap<String, Rule>,
     ) -> Self {
         let mut seen = Sha256::new();
         for repository in repositories.values() {
             absorb(&mut seen, &repository.name);
             absorb(&mut seen, repository.kms_key.as_deref().unwrap_or_default());
         }
-        for (prefix, upstream) in rules {
+        for (prefix, Rule { upstream, credential_arn, custom_role_arn, upstream_repository_prefix }) in rules
+        {
             absorb(&mut seen, prefix);
             absorb(&mut seen, upstream);
+            for detail in [credential_arn, custom_role_arn, upstream_repository_prefix] {
+                absorb(&mut seen, detail.as_deref().unwrap_or_default());
+            }
         }
         Self { inputs, state, seen: hex::encode(seen.finalize()), at: Timestamp::now(), worked: None }
     }
@@ -160,6 +164,7 @@ mod tests {
             arn: String::new(),
             kms_key: None,
             moving: Moving::All,
+            scan_on_push: true,
         };
         (name.to_owned(), repository)
     }
@@ -167,7 +172,9 @@ mod tests {
     #[test]
     fn a_proof_holds_until_something_it_sees_changes() {
         let none = BTreeMap::new();
-        let rules = BTreeMap::from([("quay".to_owned(), "quay.io".to_owned())]);
+        let rule = Rule { upstream: "quay.io".to_owned(), ..Rule::default() };
+        let secret = Rule { credential_arn: Some("arn".to_owned()), ..rule.clone() };
+        let rules = BTreeMap::from([("quay".to_owned(), rule)]);
         let both = BTreeMap::from([repository("curl"), repository("lambda")]);
         let one = BTreeMap::from([repository("curl")]);
         let before = Proof::now("in".into(), Some("etag".into()), &both, &rules);
@@ -179,6 +186,8 @@ mod tests {
         assert!(!now("in", "other", &both, &rules).holds(&before));
         assert!(!now("in", "etag", &one, &rules).holds(&before));
         assert!(!now("in", "etag", &both, &none).holds(&before));
+        let with_secret = BTreeMap::from([("quay".to_owned(), secret)]);
+        assert!(!now("in", "etag", &both, &with_secret).holds(&before));
         let old = Proof { at: before.at - VALID, ..before };
         assert!(!now("in", "etag", &both, &rules).holds(&old));
         let stateless = Proof::now("in".into(), None, &both, &rules);

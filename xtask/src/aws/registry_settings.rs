@@ -5,6 +5,7 @@
 
 use anyhow::Context as _;
 use aws_sdk_ecr::Client;
+use aws_sdk_ecr::error::ProvideErrorMetadata as _;
 use aws_sdk_ecr::types::{
     ReplicationConfiguration, ReplicationDestination, ReplicationRule, RepositoryFilter, RepositoryFilterType,
 };
@@ -36,6 +37,8 @@ struct Record {
 pub struct SettingsPlan {
     mounting: Option<bool>,
     replication: Option<Replication>,
+    /// The regions that are new to this grid, to which ECR does not copy by itself what is there already.
+    backfill: Vec<String>,
     /// One line for each change.
     pub lines: Vec<String>,
 }
@@ -114,8 +117,17 @@ impl SettingsPlan {
         if rules == present {
             return Ok(());
         }
+        let known: Vec<&String> = before.iter().flat_map(|own| &own.regions).collect();
+        let regions = wanted.iter().flat_map(|own| &own.regions);
+        self.backfill = regions.filter(|region| !known.contains(region)).cloned().collect();
         let merged = if merged.is_empty() { "none".to_owned() } else { merged.join("; ") };
         self.lines.push(format!("replication rules of the whole registry: {merged}"));
+        if !self.backfill.is_empty() {
+            let regions = self.backfill.join(", ");
+            self.lines.push(format!(
+                "copy what the rules name and is there already to {regions} (replication backfill)"
+            ));
+        }
         let after: Vec<Own> = wanted.into_iter().collect();
         self.replication = Some(Replication { rules, before, after, record });
         Ok(())
@@ -139,6 +151,17 @@ impl SettingsPlan {
             let request = client.put_replication_configuration().replication_configuration(configuration);
             request.send().await.map_err(|e| explain(e, "ecr:PutReplicationConfiguration"))?;
             record.write(after).await?;
+        }
+        for region in &self.backfill {
+            let to = ReplicationDestination::builder()
+                .region(region)
+                .registry_id(&aws.identity().account)
+                .build()?;
+            match client.start_replication_backfill().destination(to).send().await {
+                // One that runs already brings the same.
+                Err(error) if error.code() == Some("ReplicationBackfillInProgressException") => {}
+                other => drop(other.map_err(|e| explain(e, "ecr:StartReplicationBackfill"))?),
+            }
         }
         Ok(())
     }

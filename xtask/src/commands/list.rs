@@ -17,6 +17,8 @@ use crate::ui::{Table, units};
 
 /// How a runtime stands to its upstream: it has none.
 const BUILT_HERE: &str = "built here";
+/// How an image stands to its upstream that is not there.
+const ABSENT: &str = "absent";
 
 /// List every repository and image with digest, size and age, and whether it still equals upstream
 #[derive(Debug, Default, Args)]
@@ -44,6 +46,9 @@ struct Listed {
     age: Option<u64>,
     /// `same`, `behind`, `absent`, `built here`, or empty where there is no upstream.
     upstream: String,
+    /// Whether it is archived: pulls do not find it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    archived: bool,
     /// The day on which the support of a runtime's base ended, where it has.
     #[serde(skip_serializing_if = "Option::is_none")]
     base_support_ended: Option<String>,
@@ -56,9 +61,10 @@ impl Listed {
     /// How it stands to its upstream, and what else is to be known of it.
     fn standing(&self) -> String {
         let upstream = Some(self.upstream.clone()).filter(|upstream| !upstream.is_empty());
+        let archived = self.archived.then(|| "archived: pulls do not find it".to_owned());
         let held = self.held.as_ref().map(|_| "held".to_owned());
         let ended = self.base_support_ended.as_ref().map(|day| format!("base's support ended {day}"));
-        let said: Vec<String> = upstream.into_iter().chain(held).chain(ended).collect();
+        let said: Vec<String> = upstream.into_iter().chain(archived).chain(held).chain(ended).collect();
         if said.is_empty() { "-".to_owned() } else { said.join(", ") }
     }
 }
@@ -138,7 +144,7 @@ async fn compare(
             use registry::mirror::Action;
             let (verdict, digest) = match &planned.action {
                 Action::UpToDate { digest } => ("same", Some(*digest)),
-                Action::Copy(_) => ("absent", None),
+                Action::Copy(_) => (ABSENT, None),
                 Action::Replace { previous, .. } => ("behind", Some(*previous)),
                 Action::Failed(_) => ("unknown", None),
             };
@@ -185,7 +191,9 @@ async fn in_account(
                     digest: Some(image.digest.clone()),
                     size: Some(image.size),
                     age: u64::try_from(image.pushed).ok().map(|pushed| now.saturating_sub(pushed)),
-                    upstream: verdict,
+                    // The look at upstream does not see what is archived.
+                    upstream: if image.archived && verdict == ABSENT { String::new() } else { verdict },
+                    archived: image.archived,
                     base_support_ended: None,
                     held: None,
                 });
@@ -200,6 +208,7 @@ async fn in_account(
                 size: None,
                 age: None,
                 upstream: String::new(),
+                archived: false,
                 base_support_ended: None,
                 held: None,
             });
@@ -237,6 +246,7 @@ async fn in_registry(
                 size: None,
                 age: None,
                 upstream: verdict.unwrap_or_else(|| BUILT_HERE.to_owned()),
+                archived: false,
                 base_support_ended: None,
                 held: None,
             });

@@ -28,10 +28,31 @@ pub(super) fn login(host: &str) -> Option<Login> {
     known.or_else(|| {
         let azure =
             host.ends_with(".azurecr.io") || host.ends_with(".azurecr.cn") || host.ends_with(".azurecr.us");
-        // Another ECR: in the same account, or by its own policy.
-        let ecr = host.contains(".dkr.ecr.") && host.contains(".amazonaws.com");
-        if azure { Some(Login::Secret) } else { ecr.then_some(Login::None) }
+        if azure { Some(Login::Secret) } else { is_ecr(host).then_some(Login::None) }
     })
+}
+
+/// Whether it is an ECR: of the same account in another region, or of another account, which is read by a role
+/// (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/pull-through-cache-private.html>).
+pub(super) fn is_ecr(host: &str) -> bool {
+    host.contains(".dkr.ecr.") && host.contains(".amazonaws.com")
+}
+
+/// Checks the ARN of the role by which ECR reads another ECR: it is in the account of the rule.
+pub(super) fn check_role(arn: &str, account: Option<&str>) -> Result<(), String> {
+    let fields: Vec<&str> = arn.splitn(6, ':').collect();
+    let ["arn", _, "iam", "", owner, name] = fields.as_slice() else {
+        return Err(format!("`{arn}` is no ARN of an IAM role"));
+    };
+    if !name.starts_with("role/") || owner.len() != 12 {
+        return Err(format!("`{arn}` is no ARN of an IAM role"));
+    }
+    match account {
+        Some(account) if account != *owner => {
+            Err(format!("the role is of account {owner}, and ECR takes one of its own, {account}, alone"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The hosts, for who named another one.

@@ -154,6 +154,10 @@ pub(crate) struct PullThrough {
     pub(crate) upstream: String,
     /// The secret that holds the login, for registries that want one.
     pub(crate) credential_arn: Option<String>,
+    /// The role by which another account's ECR is read.
+    pub(crate) custom_role_arn: Option<String>,
+    /// What the names of the repositories there begin with.
+    pub(crate) upstream_repository_prefix: Option<String>,
     /// Its line in images.toml.
     pub(crate) line: usize,
 }
@@ -162,6 +166,18 @@ impl PullThrough {
     /// The registry as image names call it: ECR's `registry-1.docker.io` is `docker.io`.
     pub(crate) fn registry(&self) -> &str {
         if self.upstream == "registry-1.docker.io" { "docker.io" } else { &self.upstream }
+    }
+
+    /// What an image's repository is called below the prefix; none where the rule does not lead there.
+    pub(crate) fn below<'a>(&self, image: &'a Reference) -> Option<&'a str> {
+        let same = |names: [&str; 2]| names.contains(&image.registry()) && names.contains(&self.registry());
+        if image.registry() != self.registry() && !same(["public.ecr.aws", "ecr-public.aws.com"]) {
+            return None;
+        }
+        match &self.upstream_repository_prefix {
+            Some(part) => image.repository().strip_prefix(part.as_str())?.strip_prefix('/'),
+            None => Some(image.repository()),
+        }
     }
 }
 
@@ -208,7 +224,7 @@ impl Default for Repositories {
 pub(crate) struct Kms {
     /// Days between the key's destruction and the moment when it cannot be had back.
     pub(crate) deletion_window: u8,
-    /// Names of IAM roles that administer it, beside the account's root and its creator.
+    /// Names of IAM roles that administer it, beside whom the account's IAM policies let.
     pub(crate) admin_roles: Vec<String>,
 }
 

@@ -126,7 +126,7 @@ fn the_examples_in_the_comments_work() {
     assert!(config.mirrors["docker.io"].counts_pulls);
     assert_eq!(config.mirrors["docker.io"].blob_hosts, ["minio.example.com:9000"]);
     assert_eq!(config.tags["cost-centre"], "risk");
-    assert_eq!((config.images.len(), config.runtimes.len(), config.pull_through.len()), (6, 16, 4));
+    assert_eq!((config.images.len(), config.runtimes.len(), config.pull_through.len()), (6, 16, 5));
 }
 
 #[test]
@@ -338,8 +338,12 @@ fn terraform_gets_what_is_not_there_yet() {
     assert_eq!(
         vars["pull_through_cache_rules"],
         serde_json::json!({
-            "ecr-public": { "upstream": "public.ecr.aws", "credential_arn": null },
-            "registry-k8s-io": { "upstream": "registry.k8s.io", "credential_arn": null },
+            "ecr-public": {
+                "upstream": "public.ecr.aws", "credential_arn": null, "custom_role_arn": null, "upstream_repository_prefix": null
+            },
+            "registry-k8s-io": {
+                "upstream": "registry.k8s.io", "credential_arn": null, "custom_role_arn": null, "upstream_repository_prefix": null
+            },
         })
     );
     assert_eq!(vars["existing_pull_through_cache_rules"], serde_json::json!({ "quay": "quay.io" }));
@@ -414,10 +418,19 @@ chain = { upstream = "cgr.dev", credential_arn = "arn:aws:secretsmanager:eu-west
 other = { upstream = "ghcr.io", credential_arn = "arn:aws:secretsmanager:eu-west-1:210987654321:secret:ecr-pullthroughcache/x" }
 param = { upstream = "ghcr.io", credential_arn = "arn:aws:ssm:eu-west-1:123456789012:parameter/x" }
 good = { upstream = "ghcr.io", credential_arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:ecr-pullthroughcache/x" }
+role = { upstream = "quay.io", custom_role_arn = "arn:aws:iam::123456789012:role/cache" }
+part = { upstream = "quay.io", upstream_repository_prefix = "team" }
+user = { upstream = "210987654321.dkr.ecr.eu-west-1.amazonaws.com", custom_role_arn = "arn:aws:iam::123456789012:user/cache" }
+away = { upstream = "210987654321.dkr.ecr.eu-west-1.amazonaws.com", custom_role_arn = "arn:aws:iam::210987654321:role/cache" }
+fine = { upstream = "210987654321.dkr.ecr.eu-west-1.amazonaws.com", custom_role_arn = "arn:aws:iam::123456789012:role/cache", upstream_repository_prefix = "team" }
 "#;
     let problems = parse(text).unwrap_err().to_string();
     for line in [
-        "images.toml has 8 errors",
+        "images.toml has 12 errors",
+        "pull_through.role.custom_role_arn: this is for another ECR as upstream alone",
+        "pull_through.part.upstream_repository_prefix: this is for another ECR as upstream alone",
+        "pull_through.user.custom_role_arn: `arn:aws:iam::123456789012:user/cache` is no ARN of an IAM role",
+        "pull_through.away.custom_role_arn: the role is of account 210987654321",
         "images.toml:6:7: pull_through.mcr: ECR's cache does not know `mcr.microsoft.com`",
         "images.toml:7:13: pull_through.dockerhub: ECR does not know `docker.io`",
         "images.toml:8:7: pull_through.hub: ECR wants a login for `registry-1.docker.io`",

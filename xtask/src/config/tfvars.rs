@@ -30,7 +30,12 @@ impl Config {
             .iter()
             .filter(|rule| !existing.pull_through.contains_key(&rule.prefix))
             .map(|rule| {
-                let value = json!({ "upstream": rule.upstream, "credential_arn": rule.credential_arn });
+                let value = json!({
+                    "upstream": rule.upstream,
+                    "credential_arn": rule.credential_arn,
+                    "custom_role_arn": rule.custom_role_arn,
+                    "upstream_repository_prefix": rule.upstream_repository_prefix,
+                });
                 (rule.prefix.as_str(), value)
             })
             .collect();

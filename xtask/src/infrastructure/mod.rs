@@ -4,6 +4,7 @@
 mod holdings;
 mod recovery;
 mod survey;
+mod used;
 mod visible;
 mod workplace;
 
@@ -139,11 +140,8 @@ impl<'a> Infrastructure<'a> {
             repositories.extend(kept.repositories.iter().map(|name| Value::from(name.as_str())));
         }
         if let Some(rules) = variables["pull_through_cache_rules"].as_object_mut() {
-            for (prefix, upstream) in &kept.rules {
-                rules.insert(
-                    prefix.clone(),
-                    serde_json::json!({ "upstream": upstream, "credential_arn": null }),
-                );
+            for (prefix, rule) in &kept.rules {
+                rules.insert(prefix.clone(), serde_json::json!(rule));
             }
         }
         variables
@@ -263,12 +261,19 @@ impl<'a> Infrastructure<'a> {
         Ok(())
     }
 
-    /// What terraform would do. `lock`: under its own lock, which is written beside the state.
+    /// What terraform would do about what `survey` found. `lock`: under its own lock, which is written beside the state.
     ///
     /// # Errors
-    /// It fails, or would delete or replace what holds images.
-    pub async fn plan(&self, terraform: Terraform, variables: &Value, lock: bool) -> anyhow::Result<Planned> {
+    /// It fails, or would delete or replace what holds images, or somebody else's policy.
+    pub async fn plan(
+        &self,
+        terraform: Terraform,
+        survey: &Survey,
+        variables: &Value,
+        lock: bool,
+    ) -> anyhow::Result<Planned> {
         let mut planned = self.make_plan(terraform, variables, Purpose::Apply { lock }).await?;
+        self.refuse_policies(&planned.plan, survey).await?;
         let Err(TerraformError::Refused { refusals }) = terraform::guard(&planned.plan) else {
             return Ok(planned);
         };

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Context as _;
 
+use super::used::leads_there;
 use super::workplace::explain;
 use super::{Infrastructure, REPOSITORY, RULE, Survey};
 use crate::aws::kms;
@@ -135,10 +136,10 @@ impl Infrastructure<'_> {
                         Some(repository) => self.ecr.marks(repository).await?.contains(tag),
                         None => false,
                     },
-                    RULE => config
-                        .pull_through
-                        .iter()
-                        .any(|rule| rule.prefix == *id && survey.rules.get(id) == Some(&rule.upstream)),
+                    RULE => config.pull_through.iter().any(|rule| {
+                        rule.prefix == *id
+                            && survey.rules.get(id).is_some_and(|found| leads_there(rule, found))
+                    }),
                     ALIAS => match &key {
                         Some(key) => kms::has_alias(self.aws, &self.context.http, key, id).await?,
                         None => false,

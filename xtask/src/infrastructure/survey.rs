@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::Unrecorded;
-use crate::aws::ecr::Repository;
+use crate::aws::ecr::{Repository, Rule};
 use crate::aws::proof::Beside;
 use crate::aws::state::State;
+use crate::config::Config;
 use crate::config::tfvars::Existing;
-use crate::config::{Config, PullThrough};
 use crate::error::{Exit, FailWith as _, failure};
 
 /// The resource type of a repository in the state.
@@ -28,8 +28,8 @@ pub struct Survey {
     pub state: State,
     /// Every repository of the account and region.
     pub repositories: BTreeMap<String, Repository>,
-    /// Every pull-through cache rule: prefix to upstream.
-    pub rules: BTreeMap<String, String>,
+    /// Every pull-through cache rule, by prefix.
+    pub rules: BTreeMap<String, Rule>,
     pub(super) beside: Option<Beside>,
     /// What is this grid's and stands, and what the state object does not name yet; `state` counts it as owned.
     pub unrecorded: Vec<Unrecorded>,
@@ -52,33 +52,6 @@ impl Survey {
         Err(failure(Exit::Config, "the terraform state is the Makefile's, with its null_resources")).hint(
             Exit::Config,
             "`cargo xtask init-images` takes it over: a copy is put beside it, nothing in AWS changes",
-        )
-    }
-
-    /// Stops at a rule that stands under a prefix of images.toml and leads to another registry: the grid would pull from there.
-    ///
-    /// # Errors
-    /// There is one, which somebody else made.
-    pub fn refuse_clashes(&self, config: &Config) -> anyhow::Result<()> {
-        let others = config.pull_through.iter().filter(|rule| !self.state.owns(RULE, &rule.prefix));
-        let clashes: Vec<String> = others
-            .filter_map(|rule| {
-                let found = self.rules.get(&rule.prefix).filter(|found| **found != rule.upstream)?;
-                let PullThrough { prefix, upstream, line, .. } = rule;
-                Some(format!(
-                    "\n  {prefix} is {found} in this account, and {upstream} on line {line} of images.toml"
-                ))
-            })
-            .collect();
-        if clashes.is_empty() {
-            return Ok(());
-        }
-        let message =
-            format!("pull-through rules that somebody else made lead elsewhere:{}", clashes.concat());
-        Err(failure(Exit::Refused, message)).hint(
-            Exit::Refused,
-            "take another prefix in images.toml; `aws ecr delete-pull-through-cache-rule --ecr-repository-prefix ...` deletes a \
-             rule that nobody needs",
         )
     }
 
@@ -117,7 +90,7 @@ impl Survey {
                 .rules
                 .iter()
                 .filter(|(prefix, _)| foreign(RULE, prefix))
-                .map(|(prefix, upstream)| (prefix.clone(), upstream.clone()))
+                .map(|(prefix, rule)| (prefix.clone(), rule.upstream.clone()))
                 .collect(),
             older_aliases: self.older_aliases(),
         }
@@ -129,8 +102,8 @@ impl Survey {
 pub struct NoLongerWanted {
     /// Repositories.
     pub repositories: Vec<String>,
-    /// Rules: prefix to upstream.
-    pub rules: BTreeMap<String, String>,
+    /// Rules, by prefix.
+    pub rules: BTreeMap<String, Rule>,
 }
 
 impl NoLongerWanted {

@@ -278,6 +278,10 @@ impl RuntimeError {
             Self::NoWayBack { .. } => {
                 "name the build: `rebuild-runtimes --builds NAME` lists those that the registry has, `--rollback NAME BUILD` takes one"
             }
+            Self::Gone { .. } => {
+                "deleted, or archived by ECR: `aws ecr describe-images --repository-name lambda --filter imageStatus=ARCHIVED` shows the \
+                 archived ones, and `aws ecr update-image-storage-class` with --target-storage-class STANDARD restores one"
+            }
             _ => return None,
         })
     }

@@ -193,7 +193,7 @@ fn empty() -> Descriptor {
 }
 
 /// The tag of a runtime's record.
-pub(super) fn history_tag(runtime: &str) -> String {
+pub fn history_tag(runtime: &str) -> String {
     format!("{runtime}-history")
 }
 

@@ -53,7 +53,7 @@ pub use build::{Outcome, apply, pull};
 pub use builds::{WayBack, Why, builds, history, roll_back, way_back, why};
 pub use decide::{Action, Failure, Options, Planned, explain, plan};
 pub use error::RuntimeError;
-pub use history::Cause;
+pub use history::{Cause, history_tag};
 use jiff::Timestamp;
 use registry::{Client, Credentials, Digest, Platform, Reference, Server};
 use serde::Serialize;
@@ -346,7 +346,7 @@ fn build_tag(runtime: &str, digest: &Digest) -> String {
 }
 
 /// The tag that says which build a key means.
-fn key_tag(runtime: &str, key: &str) -> String {
+pub fn key_tag(runtime: &str, key: &str) -> String {
     format!("{runtime}-k{}-{key}", key::VERSION)
 }
 

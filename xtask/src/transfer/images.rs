@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
 use futures_util::future::try_join_all;
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use registry::mirror::{Action, Event, Job, Mounts, Outcome, Plan, Planned};
 use registry::{Client, Reference};
 
 use super::Run;
 use super::resources::Resources;
 use crate::config::lock::Lock;
-use crate::config::{self, Config};
+use crate::config::{self, Config, RUNTIMES_REPOSITORY};
 use crate::error::{Exit, FailWith as _, ending, failure};
 use crate::runtimes;
 use crate::target::Target;
@@ -91,30 +92,26 @@ pub(super) fn refuse_moved(plan: &super::Plan<'_>) -> anyhow::Result<()> {
 }
 
 /// Stops where a tag would have to move that its repository does not let move.
-pub(super) fn refuse_fixed(plan: &Plan, resources: &Resources<'_>) -> anyhow::Result<()> {
+pub(super) fn refuse_fixed(plan: &super::Plan<'_>, resources: &Resources<'_>) -> anyhow::Result<()> {
     let fixed = |planned: &&Planned| {
         let target = &planned.job.target;
         matches!(planned.action, Action::Replace { .. })
             && resources.is_fixed(target.repository(), target.tag().unwrap_or_default())
     };
-    let list: String = plan
-        .images
-        .iter()
-        .filter(fixed)
-        .map(|planned| {
-            format!(
-                "\n  {}:{}",
-                planned.job.target.repository(),
-                planned.job.target.tag().unwrap_or_default()
-            )
-        })
-        .collect();
+    let images = plan.images.images.iter().filter(fixed).map(|planned| short(&planned.job));
+    // A runtime's tag moves with each build, and the record of its moves with each move.
+    let work = plan.planned_runtimes().filter(|planned| !super::runtimes::is_up_to_date(planned));
+    let runtimes = work
+        .flat_map(|planned| [planned.name.clone(), runtimes::history_tag(&planned.name)])
+        .filter(|tag| resources.is_fixed(RUNTIMES_REPOSITORY, tag))
+        .map(|tag| format!("{RUNTIMES_REPOSITORY}:{tag}"));
+    let list: String = images.chain(runtimes).map(|name| format!("\n  {name}")).collect();
     if list.is_empty() {
         return Ok(());
     }
     Err(failure(
         Exit::Refused,
-        format!("these tags name another image, and their repositories let no tag move:{list}"),
+        format!("these tags would name another image, and their repositories let no tag move:{list}"),
     ))
     .hint(
         Exit::Refused,
@@ -145,6 +142,47 @@ pub(super) fn refuse_exhausted(plan: &Plan, keep_going: bool) -> anyhow::Result<
         );
     }
     Ok(())
+}
+
+/// What would be copied or built because the registry has archived it: pulls, and so the looks by tag, do not find that. A line
+/// each; a repository is asked only where something is absent from it.
+pub(super) async fn archived(
+    run: &Run<'_>,
+    images: &Plan,
+    runtimes: &[Result<runtimes::Planned, runtimes::Failure>],
+) -> anyhow::Result<Vec<String>> {
+    let Some(account) = &run.target.account else { return Ok(Vec::new()) };
+    let copies = images.images.iter().filter(|planned| matches!(planned.action, Action::Copy(_)));
+    let copies = copies.map(|planned| {
+        let (repository, tag) =
+            (planned.job.target.repository(), planned.job.target.tag().unwrap_or_default());
+        (repository.to_owned(), tag.to_owned(), "copying it restores it".to_owned())
+    });
+    let builds =
+        runtimes.iter().flatten().filter(|planned| matches!(planned.action, runtimes::Action::Build { .. }));
+    let builds = builds.map(|planned| {
+        let tag = runtimes::key_tag(&planned.name, &planned.key);
+        let restore = format!(
+            "`aws ecr update-image-storage-class --repository-name {RUNTIMES_REPOSITORY} --image-id imageTag={tag} \
+             --target-storage-class STANDARD` restores it; else {} is built anew",
+            planned.name
+        );
+        (RUNTIMES_REPOSITORY.to_owned(), tag, restore)
+    });
+    let mut absent: BTreeMap<String, Vec<(String, String)>> = BTreeMap::new();
+    for (repository, tag, words) in copies.chain(builds) {
+        absent.entry(repository).or_default().push((tag, words));
+    }
+    let asked = absent.into_iter().map(|(repository, tags)| async move {
+        let found = account.ecr.images(&repository).await?;
+        let of = |tag: &str| found.iter().any(|image| image.archived && image.tags.iter().any(|t| t == tag));
+        let lines = tags
+            .iter()
+            .filter(|(tag, _)| of(tag))
+            .map(|(tag, words)| format!("{repository}:{tag} is archived, and pulls do not find it: {words}"));
+        anyhow::Ok(lines.collect::<Vec<_>>())
+    });
+    Ok(try_join_all(asked).await?.concat())
 }
 
 /// Copies what the plan says, and looks at the result with fresh eyes.
@@ -209,31 +247,48 @@ async fn mounts(run: &Run<'_>) -> anyhow::Result<Mounts> {
     }
 }
 
-/// Pulls through ECR's cache what the grid's next step needs, by tag: the first pull through the cache makes the
-/// repository, and one by digest fails (<https://github.com/aws/containers-roadmap/issues/2837>).
+/// Images that are primed at once.
+const PRIMED_AT_ONCE: usize = 8;
+
+/// Pulls through ECR's cache what the grid's next step and its charts need, by tag: the first pull through the cache makes the
+/// repository, and one by digest fails (<https://github.com/aws/containers-roadmap/issues/2837>). Nothing comes here: ECR imports the
+/// layers that it is asked for by HEAD, and the grid's nodes find them in the account.
 pub(super) async fn prime(run: &Run<'_>) -> anyhow::Result<Vec<Reference>> {
-    let mut primed = Vec::new();
     if run.target.account.is_none() {
-        return Ok(primed);
+        return Ok(Vec::new());
     }
-    for prime in &run.config.prime {
-        let cached = run.target.repository(&prime.repository)?.with_tag(&prime.tag)?;
-        let client = run.mirror.client();
-        if client.head(&cached).await.ok().flatten().is_none() {
-            let pulled = client.manifest(&cached).await.exit(Exit::Registry)?;
-            let pulled = pulled.ok_or_else(|| {
-                failure(Exit::Upstream, format!("{cached}: the cache does not find {}", prime.upstream))
-            });
-            let pulled = pulled
-                .hint(Exit::Upstream, "is the pull-through rule right, and does upstream have the tag?")?;
-            // The cache takes from an index only the images that are asked for.
-            if let Ok(image) = pulled.select(&config::default_platform()) {
-                client.manifest(&cached.with_digest(image.digest)).await.exit(Exit::Registry)?;
-            }
-        }
-        primed.push(cached);
+    let primed = run.config.prime.iter().map(|prime| prime_one(run, prime));
+    stream::iter(primed).buffered(PRIMED_AT_ONCE).try_collect().await
+}
+
+async fn prime_one(run: &Run<'_>, prime: &config::Prime) -> anyhow::Result<Reference> {
+    let cached = run.target.repository(&prime.repository)?.with_tag(&prime.tag)?;
+    let client = run.mirror.client();
+    // That the manifest is there says nothing of the layers: a look at it by HEAD imports it alone.
+    let pulled = client.manifest(&cached).await.exit(Exit::Registry)?;
+    let pulled = pulled.ok_or_else(|| {
+        failure(Exit::Upstream, format!("{cached}: the cache does not find {}", prime.upstream))
+    });
+    let pulled =
+        pulled.hint(Exit::Upstream, "is the pull-through rule right, and does upstream have the tag?")?;
+    let locked = run.lock.as_ref().and_then(|lock| lock.source_digest(&prime.upstream));
+    if let Some(locked) = locked.filter(|locked| *locked != pulled.digest()) {
+        run.context.printer.warn(format!(
+            "{cached}: the cache has {} of {}, and images.lock says {locked}",
+            pulled.digest(),
+            prime.upstream
+        ));
     }
-    Ok(primed)
+    // The cache takes from an index only the images that are asked for.
+    let image = match pulled.select(&config::default_platform()) {
+        Ok(child) => client.manifest(&cached.with_digest(child.digest)).await.exit(Exit::Registry)?,
+        Err(_) => Some(pulled),
+    };
+    let image = image.and_then(|image| image.image().ok());
+    for blob in image.iter().flat_map(registry::Image::blobs) {
+        client.has_blob(&cached, blob.digest).await.exit(Exit::Registry)?;
+    }
+    Ok(cached)
 }
 
 /// The grid's next step builds in the primed images: where the engine is needed anyway, or with `--prime`, they are left in its

@@ -57,6 +57,7 @@ struct Run<'a> {
     jobs: Vec<mirror::Job>,
     mirror: Mirror,
     builder: crate::runtimes::Context,
+    lock: Option<Lock>,
 }
 
 /// What a run would do.
@@ -64,6 +65,8 @@ struct Plan<'a> {
     resources: Option<resources::Resources<'a>>,
     images: mirror::Plan,
     runtimes: Vec<Result<crate::runtimes::Planned, crate::runtimes::Failure>>,
+    /// What is absent because the registry has archived it, a line each.
+    archived: Vec<String>,
 }
 
 /// What a run did.
@@ -152,9 +155,9 @@ impl<'a> Run<'a> {
         if let Some(index) = target.blob_index() {
             mirror = mirror.blob_index(index);
         }
-        let neighbourhood = Neighbourhood::new(context, &config, lock, Some(target))?;
+        let neighbourhood = Neighbourhood::new(context, &config, lock.clone(), Some(target))?;
         let builder = builder_context(context, client, credentials, neighbourhood, Some(target))?;
-        Ok(Self { context, request, config, target, jobs, mirror, builder })
+        Ok(Self { context, request, config, target, jobs, mirror, builder, lock })
     }
 
     /// Looks at everything side by side: resources, images, runtimes.
@@ -168,7 +171,9 @@ impl<'a> Run<'a> {
             self.context.interrupt.guard(images),
             self.context.interrupt.guard(runtimes),
         )?;
-        Ok(Plan { resources, images, runtimes })
+        let archived = images::archived(self, &images, &runtimes);
+        let archived = self.context.interrupt.guard(archived).await?;
+        Ok(Plan { resources, images, runtimes, archived })
     }
 
     /// Shows the plan, and stops at what cannot come to a good end.
@@ -178,7 +183,7 @@ impl<'a> Run<'a> {
             images::refuse_moved(plan)?;
         }
         if let Some(resources) = &plan.resources {
-            images::refuse_fixed(&plan.images, resources)?;
+            images::refuse_fixed(plan, resources)?;
         }
         images::refuse_exhausted(&plan.images, self.request.keep_going)?;
         if self.request.keep_going { Ok(()) } else { show::refuse_failed(self, plan) }

@@ -11,6 +11,10 @@ pub struct Resources<'a> {
     pub survey: Survey,
     /// Whether it was proven, without starting terraform, that it has nothing to do.
     pub proven: bool,
+    /// Where what somebody else made is not what images.toml says, a line each.
+    pub differences: Vec<String>,
+    /// What the pull-through cache's own repositories get, a line each.
+    pub of_the_cache: Vec<String>,
     planned: Option<Planned>,
     settings: SettingsPlan,
 }
@@ -85,7 +89,8 @@ impl Resources<'_> {
         let infrastructure = &self.infrastructure;
         let survey = infrastructure.put_right(&config, &self.survey, cut_off).await?;
         let variables = infrastructure.sparing_variables(&config, &survey);
-        let planned = infrastructure.plan(infrastructure.terraform().await?, &variables, true).await?;
+        let planned =
+            infrastructure.plan(infrastructure.terraform().await?, &survey, &variables, true).await?;
         if let Some(address) = planned.cut_off.first() {
             let message =
                 format!("{address} is marked for replacement again: somebody else works on this state");
@@ -119,11 +124,19 @@ pub(super) async fn plan<'a>(run: &Run<'a>) -> anyhow::Result<Option<Resources<'
         .await?;
     let variables = infrastructure.sparing_variables(&config, &survey);
     let proven = !run.request.refresh && infrastructure.is_proven(&variables, &survey)?;
+    let (mut differences, mut of_the_cache) = (Vec::new(), Vec::new());
     let planned = if proven {
         None
     } else {
+        let looks = async {
+            tokio::try_join!(
+                infrastructure.differences(&config, &survey),
+                infrastructure.of_the_cache(&config)
+            )
+        };
+        (differences, of_the_cache) = context.interrupt.guard(looks).await?;
         let terraform = infrastructure.terraform().await?;
-        Some(infrastructure.plan(terraform, &variables, !run.request.dry_run).await?)
+        Some(infrastructure.plan(terraform, &survey, &variables, !run.request.dry_run).await?)
     };
-    Ok(Some(Resources { infrastructure, survey, proven, planned, settings }))
+    Ok(Some(Resources { infrastructure, survey, proven, differences, of_the_cache, planned, settings }))
 }

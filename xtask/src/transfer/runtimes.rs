@@ -11,7 +11,7 @@ use super::hints::registry_hint;
 use crate::aws::lease::on_this_machine;
 use crate::commands::Context;
 use crate::config::lock::Lock;
-use crate::config::{self, Config, RUNTIMES_REPOSITORY};
+use crate::config::{self, Config, PullThrough, RUNTIMES_REPOSITORY};
 use crate::docker::Logs;
 use crate::error::ending;
 use crate::runtimes::{
@@ -138,8 +138,8 @@ pub fn hold(lock: Option<&Lock>, runtime: &str) -> Option<Hold> {
 /// What the builder asks of the configuration, the lock and the account.
 pub struct Neighbourhood {
     lock: Option<Lock>,
-    /// Prefix and registry of each pull-through rule, at this target.
-    caches: Vec<(Reference, String)>,
+    /// Each pull-through rule with its prefix at this target.
+    caches: Vec<(Reference, PullThrough)>,
     routes: BTreeMap<String, String>,
 }
 
@@ -156,10 +156,7 @@ impl Neighbourhood {
     ) -> anyhow::Result<Self> {
         let account = target.filter(|target| target.account.is_some());
         let caches = account.into_iter().flat_map(|target| {
-            config
-                .pull_through
-                .iter()
-                .map(|rule| Ok((target.repository(&rule.prefix)?, rule.registry().to_owned())))
+            config.pull_through.iter().map(|rule| Ok((target.repository(&rule.prefix)?, rule.clone())))
         });
         Ok(Self { lock, caches: caches.collect::<anyhow::Result<_>>()?, routes: context.routes(config) })
     }
@@ -175,8 +172,9 @@ impl Surroundings for Neighbourhood {
     }
 
     fn cached(&self, base: &Reference) -> Option<Reference> {
-        let (prefix, _) = self.caches.iter().find(|(_, registry)| registry == base.registry())?;
-        let repository = format!("{}/{}", prefix.repository(), base.repository());
+        let (prefix, below) =
+            self.caches.iter().find_map(|(prefix, rule)| Some((prefix, rule.below(base)?)))?;
+        let repository = format!("{}/{below}", prefix.repository());
         Reference::new(prefix.registry(), &repository).ok()?.with_tag(base.tag()?).ok()
     }
 

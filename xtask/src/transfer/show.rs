@@ -29,6 +29,12 @@ pub struct Report {
     changed: bool,
     /// What terraform does, a line each.
     terraform: Vec<String>,
+    /// What the pull-through cache's own repositories get, a line each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    cache: Vec<String>,
+    /// Where what somebody else made is not what images.toml says, a line each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    differences: Vec<String>,
     images: Vec<ImageReport>,
     runtimes: Vec<ImageReport>,
 }
@@ -74,6 +80,8 @@ impl Report {
             registry: run.target.host().to_owned(),
             changed: done.is_some(),
             terraform: plan.resources.as_ref().map(super::resources::Resources::lines).unwrap_or_default(),
+            cache: plan.resources.as_ref().map(|found| found.of_the_cache.clone()).unwrap_or_default(),
+            differences: plan.resources.as_ref().map(|found| found.differences.clone()).unwrap_or_default(),
             images: images.collect(),
             runtimes: runtimes.collect(),
         }
@@ -188,6 +196,9 @@ pub(super) fn plan(context: &Context, run: &Run<'_>, plan: &Plan<'_>) {
     for warning in plan.images.images.iter().flat_map(|planned| &planned.warnings) {
         printer.warn(warning);
     }
+    for warning in &plan.archived {
+        printer.warn(warning);
+    }
     for warning in unanswered(plan) {
         printer.warn(warning);
     }
@@ -293,6 +304,12 @@ fn resources(context: &Context, run: &Run<'_>, plan: &Plan<'_>, report: &Report)
     }
     for line in resources.settings() {
         context.printer.line(format!("registry: {line}"));
+    }
+    for line in &resources.of_the_cache {
+        context.printer.line(line);
+    }
+    for line in &resources.differences {
+        context.printer.line(format!("used as it is, somebody else made it: {line}"));
     }
     if resources.proven {
         context.printer.detail(format!(

@@ -11,7 +11,7 @@ use crate::fault::Fault;
 use crate::input::Input;
 use crate::kms;
 use crate::store::model::{Image, Repository};
-use crate::time::epoch_seconds;
+use crate::time::{epoch_seconds, now_millis};
 
 pub(super) fn put(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
     let name = input.text("repositoryName")?;
@@ -141,6 +141,9 @@ pub(super) fn batch_get(call: &Call<'_>, input: &Input) -> Result<Value, Fault> 
     let (mut images, mut failures) = (Vec::new(), Vec::new());
     for want in &wanted {
         match want.find(&repository) {
+            Ok((_, image)) if image.archived.is_some() => {
+                failures.push(want.failure(("ImageNotFound", "Requested image not found")));
+            }
             Ok((digest, image)) => {
                 let bytes = call.app.store.contents.read(digest)?;
                 note_pull(call.app, &call.scope, name, digest, image)?;
@@ -162,6 +165,45 @@ fn status_filter(input: &Input) -> &str {
     input.value("filter").and_then(|filter| filter["tagStatus"].as_str()).unwrap_or("ANY")
 }
 
+/// Whether an image has the status that is asked for: ACTIVE where nothing is said.
+fn has_status(input: &Input, image: &Image) -> bool {
+    let wanted = input.value("filter").and_then(|filter| filter["imageStatus"].as_str());
+    match wanted.unwrap_or("ACTIVE") {
+        "ANY" => true,
+        wanted => wanted == status(image),
+    }
+}
+
+fn status(image: &Image) -> &'static str {
+    if image.archived.is_some() { "ARCHIVED" } else { "ACTIVE" }
+}
+
+/// The other storage class. ECR restores within minutes; here it is done at once
+/// (<https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_UpdateImageStorageClass.html>).
+pub(super) fn update_storage_class(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
+    let name = input.text("repositoryName")?;
+    let id = input.value("imageId").cloned().unwrap_or_default();
+    let want = Wanted { digest: id["imageDigest"].as_str(), tag: id["imageTag"].as_str() };
+    let archived = match input.text("targetStorageClass")? {
+        "ARCHIVE" => Some(now_millis()),
+        "STANDARD" => None,
+        _ => return Err(Fault::invalid_parameter("Invalid parameter at 'targetStorageClass'")),
+    };
+    repositories::change(call.app, &call.scope, name, |repository| {
+        let found = want.find(repository).map(|(digest, _)| digest.clone());
+        let digest = found.map_err(|_| not_found(&call.scope, name, want.digest, want.tag))?;
+        if let Some(image) = repository.images.get_mut(&digest) {
+            image.archived = archived;
+        }
+        Ok(json!({
+            "registryId": call.scope.account,
+            "repositoryName": name,
+            "imageId": image_id(&digest, want.tag),
+            "imageStatus": if archived.is_some() { "ARCHIVED" } else { "ACTIVE" },
+        }))
+    })
+}
+
 fn passes(filter: &str, tagged: bool) -> bool {
     match filter {
         "TAGGED" => tagged,
@@ -174,9 +216,9 @@ pub(super) fn list(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
     let repository = repositories::find(call.app, &call.scope, input.text("repositoryName")?)?;
     let filter = status_filter(input);
     let mut all = Vec::new();
-    for digest in repository.images.keys() {
+    for (digest, image) in &repository.images {
         let tags = tags_of(&repository, digest);
-        if !passes(filter, !tags.is_empty()) {
+        if !passes(filter, !tags.is_empty()) || !has_status(input, image) {
             continue;
         }
         if tags.is_empty() {
@@ -208,8 +250,11 @@ fn detail(call: &Call<'_>, repository: &Repository, digest: &str, image: &Image)
         "imageSizeInBytes": size,
         "imagePushedAt": epoch_seconds(image.pushed),
         "imageManifestMediaType": image.media_type,
-        "imageStatus": "ACTIVE",
+        "imageStatus": status(image),
     });
+    if let Some(archived) = image.archived {
+        view["lastArchivedAt"] = epoch_seconds(archived);
+    }
     let tags = tags_of(repository, digest);
     if !tags.is_empty() {
         view["imageTags"] = json!(tags);
@@ -245,7 +290,10 @@ pub(super) fn describe(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
     let all: Vec<(&String, &Image)> = repository
         .images
         .iter()
-        .filter(|(digest, _)| passes(filter, repository.tags.values().any(|tagged| tagged == *digest)))
+        .filter(|(digest, image)| {
+            passes(filter, repository.tags.values().any(|tagged| tagged == *digest))
+                && has_status(input, image)
+        })
         .collect();
     let (page, next) = input.page(&all, 1000)?;
     let details: Vec<Value> =

@@ -64,12 +64,17 @@ pub(crate) fn store(app: &App, scope: &Scope, name: &str, put: &Put<'_>) -> Resu
     let stored = repositories::change(app, scope, name, |repository| {
         check(repository)?;
         let known = repository.images.contains_key(&digest);
+        let archived = repository.images.get(&digest).is_some_and(|image| image.archived.is_some());
         let unchanged = known
+            && !archived
             && match put.tag {
                 Some(tag) => repository.tags.get(tag) == Some(&digest),
                 None => true,
             };
-        if !known {
+        // A push restores what is archived.
+        if let Some(image) = repository.images.get_mut(&digest) {
+            image.archived = None;
+        } else {
             repository.images.insert(digest.clone(), parsed.image.clone());
         }
         if let Some(tag) = put.tag {
@@ -134,7 +139,7 @@ fn check_tag(repository: &Repository, tag: Option<&str>) -> Result<(), Fault> {
 /// The digest that a tag or a digest means, if its image is here.
 pub(crate) fn resolve<'a>(repository: &'a Repository, reference: &str) -> Option<(&'a String, &'a Image)> {
     let digest = repository.tags.get(reference).map_or(reference, String::as_str);
-    repository.images.get_key_value(digest)
+    repository.images.get_key_value(digest).filter(|(_, image)| image.archived.is_none())
 }
 
 /// ECR notes pulls, at most once a day.

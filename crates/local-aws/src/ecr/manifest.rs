@@ -54,6 +54,7 @@ pub(crate) fn parse(bytes: &[u8], declared: Option<&str>) -> Result<Parsed, Faul
         image_size: 0,
         pushed: now_millis(),
         pulled: None,
+        archived: None,
         blobs: Vec::new(),
         children: Vec::new(),
         subject: None,

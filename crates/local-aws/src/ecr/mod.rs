@@ -11,6 +11,7 @@ pub(crate) mod registry;
 mod replication;
 pub(crate) mod repositories;
 mod settings;
+pub(crate) mod templates;
 pub(crate) mod uploads;
 mod wildcard;
 
@@ -41,15 +42,18 @@ pub(crate) const ACTIONS: &[(&str, Handler)] = &[
     ("CompleteLayerUpload", layers::complete),
     ("CreatePullThroughCacheRule", registry::create_rule),
     ("CreateRepository", repositories::create),
+    ("CreateRepositoryCreationTemplate", templates::create),
     ("DeleteLifecyclePolicy", lifecycle_actions::delete),
     ("DeletePullThroughCacheRule", registry::delete_rule),
     ("DeleteRegistryPolicy", registry::delete_policy),
     ("DeleteRepository", repositories::delete),
+    ("DeleteRepositoryCreationTemplate", templates::delete),
     ("DeleteRepositoryPolicy", settings::delete_policy),
     ("DescribeImages", image_actions::describe),
     ("DescribePullThroughCacheRules", registry::describe_rules),
     ("DescribeRegistry", registry::describe),
     ("DescribeRepositories", repositories::describe),
+    ("DescribeRepositoryCreationTemplates", templates::describe),
     ("GetAccountSetting", registry::get_account_setting),
     ("GetAuthorizationToken", registry::get_authorization_token),
     ("GetDownloadUrlForLayer", layers::download_url),
@@ -72,8 +76,10 @@ pub(crate) const ACTIONS: &[(&str, Handler)] = &[
     ("PutReplicationConfiguration", registry::put_replication),
     ("SetRepositoryPolicy", settings::set_policy),
     ("StartLifecyclePolicyPreview", lifecycle_actions::start_preview),
+    ("StartReplicationBackfill", replication::backfill),
     ("TagResource", settings::tag),
     ("UntagResource", settings::untag),
+    ("UpdateImageStorageClass", image_actions::update_storage_class),
     ("UpdatePullThroughCacheRule", registry::update_rule),
     ("UploadLayerPart", layers::upload_part),
 ];

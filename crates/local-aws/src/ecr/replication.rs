@@ -6,11 +6,12 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::{repositories, settings};
+use super::{Call, repositories, settings};
 use crate::account::Scope;
 use crate::fault::Fault;
+use crate::input::Input;
 use crate::server::App;
 use crate::store::model::{Image, Layer, Repository};
 
@@ -35,6 +36,37 @@ pub(super) fn replicate(
         }
     }
     Ok(())
+}
+
+/// Passes on to one destination what is there already and the rules send there, as `StartReplicationBackfill` asks for it; done at
+/// once here.
+pub(super) fn backfill(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
+    let destination = input.value("destination").cloned().unwrap_or_default();
+    let rules = call.app.store.settings(&call.scope).replication.clone();
+    let leads =
+        |rule: &&Value| rule["destinations"].as_array().into_iter().flatten().any(|to| *to == destination);
+    let rules: Vec<&Value> = rules.iter().filter(leads).collect();
+    let (Some(region), Some(account)) = (destination["region"].as_str(), destination["registryId"].as_str())
+    else {
+        return Err(Fault::invalid_parameter(
+            "Invalid parameter at 'destination': region and registryId are required",
+        ));
+    };
+    let there = Scope { account: account.to_owned(), region: region.to_owned() };
+    for repository in call.app.store.repositories(&call.scope) {
+        if !rules.iter().any(|rule| applies(rule, &repository.name)) {
+            continue;
+        }
+        for digest in repository.images.keys() {
+            let tags = super::images::tags_of(&repository, digest);
+            for tag in tags.iter().map(|tag| Some(*tag)).chain(tags.is_empty().then_some(None)) {
+                copy(call.app, &call.scope, &there, &repository.name, digest, tag)?;
+            }
+        }
+    }
+    Ok(json!({
+        "registryId": call.scope.account, "replicationBackfillId": "backfill", "destination": destination, "status": "PREPARING",
+    }))
 }
 
 /// A rule without filters is for every repository.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crate::account::Scope;
 use crate::digest;
-use crate::ecr::{manifest, repositories};
+use crate::ecr::{manifest, repositories, templates};
 use crate::fault::Fault;
 use crate::journal::Entry;
 use crate::server::App;
@@ -136,7 +136,7 @@ fn store(
                 repository: source.repository.clone(),
                 checked: BTreeMap::new(),
             }),
-            ..Repository::new(name)
+            ..templates::for_cache(app, scope, name)
         };
         // Two first pulls at once: the other one's repository is as good.
         app.store.add_repository(scope, repository)?;

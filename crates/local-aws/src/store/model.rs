@@ -80,6 +80,9 @@ pub(crate) struct Image {
     pub(crate) pushed: i64,
     #[serde(default)]
     pub(crate) pulled: Option<i64>,
+    /// Since when it is in the storage class ARCHIVE.
+    #[serde(default)]
+    pub(crate) archived: Option<i64>,
     /// Configuration and layers.
     #[serde(default)]
     pub(crate) blobs: Vec<String>,
@@ -129,6 +132,9 @@ pub(crate) struct Settings {
     pub(crate) replication: Vec<Value>,
     #[serde(default)]
     pub(crate) account: BTreeMap<String, String>,
+    /// Repository creation templates as the API shows them, by prefix.
+    #[serde(default)]
+    pub(crate) templates: BTreeMap<String, Value>,
     #[serde(default)]
     pub(crate) scanning: Option<Value>,
     #[serde(default)]

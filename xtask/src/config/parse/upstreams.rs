@@ -14,26 +14,33 @@ use crate::config::{Mirror, Prime, PullThrough, names};
 pub(super) fn pull_through(table: &Fields<'_>, account: Option<&str>) -> Vec<PullThrough> {
     let mut rules = Vec::new();
     for entry in table.entries() {
-        if dotted(&entry, &["upstream", "credential_arn"]) {
+        if dotted(&entry, &["upstream", "credential_arn", "custom_role_arn", "upstream_repository_prefix"]) {
             continue;
         }
         if let Err(why) = names::prefix(entry.name) {
             entry.key.fail(why);
         }
-        let (upstream, credential_arn) = if entry.value.is_table() {
+        let [upstream, credential_arn, role, part] = if entry.value.is_table() {
             let Some(mut fields) = entry.value.table() else { continue };
             let upstream = fields.require("upstream");
-            let arn = fields.take("credential_arn");
+            let rest = ["credential_arn", "custom_role_arn", "upstream_repository_prefix"];
+            let [arn, role, part] = rest.map(|name| fields.take(name));
             fields.finish();
-            (upstream, arn)
+            [upstream, arn, role, part]
         } else {
-            (Some(entry.value.clone()), None)
+            [Some(entry.value.clone()), None, None, None]
         };
         let has_secret = credential_arn.is_some();
         let credential_arn = credential_arn
             .and_then(|node| checked(&node, |arn| cached_registries::check_secret(arn, account)));
         let Some(node) = upstream else { continue };
         let Some(upstream) = checked(&node, names::registry_host) else { continue };
+        for only in [&role, &part].into_iter().flatten().filter(|_| !cached_registries::is_ecr(&upstream)) {
+            only.fail("this is for another ECR as upstream alone");
+        }
+        let custom_role_arn =
+            role.and_then(|node| checked(&node, |arn| cached_registries::check_role(arn, account)));
+        let upstream_repository_prefix = part.and_then(|node| checked(&node, names::repository));
         match cached_registries::login(&upstream) {
             None if ["docker.io", "index.docker.io", "hub.docker.com"].contains(&upstream.as_str()) => {
                 node.fail_with(
@@ -52,7 +59,14 @@ pub(super) fn pull_through(table: &Fields<'_>, account: Option<&str>) -> Vec<Pul
             Some(_) => {}
         }
         let line = entry.value.place().line();
-        rules.push(PullThrough { prefix: entry.name.to_owned(), upstream, credential_arn, line });
+        rules.push(PullThrough {
+            prefix: entry.name.to_owned(),
+            upstream,
+            credential_arn,
+            custom_role_arn,
+            upstream_repository_prefix,
+            line,
+        });
     }
     rules
 }
@@ -82,7 +96,9 @@ pub(super) fn primes(root: &mut Fields<'_>, rules: &[PullThrough]) -> Vec<Prime>
             );
             continue;
         };
-        let upstream = format!("{}/{rest}:{tag}", rule.registry());
+        let part =
+            rule.upstream_repository_prefix.as_ref().map_or_else(String::new, |part| format!("{part}/"));
+        let upstream = format!("{}/{part}{rest}:{tag}", rule.registry());
         match upstream.parse::<Reference>() {
             Ok(upstream) if primes.iter().any(|prime| prime.upstream == upstream) => {
                 node.fail(format!("`{text}` is listed twice"));

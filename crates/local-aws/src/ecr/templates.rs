@@ -1,0 +1,132 @@
+//! Repository creation templates: what ECR gives to the repositories that it makes by itself
+//! (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/repository-creation-templates.html>).
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::{Call, settings};
+use crate::account::Scope;
+use crate::fault::Fault;
+use crate::input::Input;
+use crate::server::App;
+use crate::store::model::{Encryption, Repository};
+use crate::time::{epoch_seconds, now_millis};
+
+/// The prefix of the template for what no other one is for.
+const ROOT: &str = "ROOT";
+
+fn missing(call: &Call<'_>, prefix: &str) -> Fault {
+    Fault::client(
+        "TemplateNotFoundException",
+        format!(
+            "The repository creation template with prefix '{prefix}' does not exist in registry with id '{}'",
+            call.scope.account
+        ),
+    )
+}
+
+fn answer(call: &Call<'_>, template: &Value) -> Value {
+    json!({ "registryId": call.scope.account, "repositoryCreationTemplate": template })
+}
+
+pub(super) fn create(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
+    let prefix = input.text("prefix")?;
+    if input.list("appliedFor").is_empty() {
+        return Err(Fault::invalid_parameter("Invalid parameter at 'appliedFor': at least one is required"));
+    }
+    let (mode, filters) = settings::mutability(input)?;
+    let mut template = json!({
+        "prefix": prefix,
+        "appliedFor": input.list("appliedFor"),
+        "imageTagMutability": mode,
+        "encryptionConfiguration": { "encryptionType": "AES256" },
+        "createdAt": epoch_seconds(now_millis()),
+        "updatedAt": epoch_seconds(now_millis()),
+    });
+    if !filters.is_empty() {
+        template["imageTagMutabilityExclusionFilters"] = settings::filters_view(&filters);
+    }
+    let optional = [
+        "description",
+        "encryptionConfiguration",
+        "resourceTags",
+        "repositoryPolicy",
+        "lifecyclePolicy",
+        "customRoleArn",
+    ];
+    for (name, value) in optional.into_iter().filter_map(|name| Some((name, input.value(name)?))) {
+        template[name] = value.clone();
+    }
+    let encrypted = template["encryptionConfiguration"]["encryptionType"] != "AES256";
+    if template["customRoleArn"].is_null() && (encrypted || !template["resourceTags"].is_null()) {
+        return Err(Fault::invalid_parameter(
+            "Invalid parameter at 'customRoleArn': required with a KMS key or with tags",
+        ));
+    }
+    call.app.store.change_settings(&call.scope, |settings| {
+        if settings.templates.contains_key(prefix) {
+            return Err(Fault::client(
+                "TemplateAlreadyExistsException",
+                format!("The repository creation template with prefix '{prefix}' already exists"),
+            ));
+        }
+        settings.templates.insert(prefix.to_owned(), template.clone());
+        Ok(())
+    })?;
+    Ok(answer(call, &template))
+}
+
+pub(super) fn describe(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
+    let settings = call.app.store.settings(&call.scope);
+    let prefixes = input.texts("prefixes");
+    if !prefixes.is_empty() {
+        let found = prefixes
+            .iter()
+            .map(|prefix| settings.templates.get(*prefix).cloned().ok_or_else(|| missing(call, prefix)));
+        let found: Vec<Value> = found.collect::<Result<_, _>>()?;
+        return Ok(json!({ "registryId": call.scope.account, "repositoryCreationTemplates": found }));
+    }
+    let all: Vec<&Value> = settings.templates.values().collect();
+    let (page, next) = input.page(&all, 1000)?;
+    Ok(json!({ "registryId": call.scope.account, "repositoryCreationTemplates": page, "nextToken": next }))
+}
+
+pub(super) fn delete(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
+    let prefix = input.text("prefix")?;
+    let template = call.app.store.change_settings(&call.scope, |settings| {
+        settings.templates.remove(prefix).ok_or_else(|| missing(call, prefix))
+    })?;
+    Ok(answer(call, &template))
+}
+
+/// The repository `name` as the account's templates make it for the pull-through cache: by the longest prefix, else by `ROOT`.
+pub(crate) fn for_cache(app: &App, scope: &Scope, name: &str) -> Repository {
+    let settings = app.store.settings(scope);
+    let applies =
+        |prefix: &str| prefix == ROOT || name.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('/'));
+    let for_cache = |template: &Value| {
+        let reasons = template["appliedFor"].as_array();
+        reasons.into_iter().flatten().any(|reason| reason == "PULL_THROUGH_CACHE")
+    };
+    let found = settings.templates.iter().filter(|(prefix, template)| applies(prefix) && for_cache(template));
+    let found = found.max_by_key(|(prefix, _)| if *prefix == ROOT { 0 } else { prefix.len() });
+    let Some((_, template)) = found else { return Repository::new(name) };
+    let encryption = &template["encryptionConfiguration"];
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    let filters = template["imageTagMutabilityExclusionFilters"].as_array();
+    let tags = template["resourceTags"].as_array().into_iter().flatten();
+    let tags: BTreeMap<String, String> =
+        tags.filter_map(|tag| Some((text(&tag["Key"])?, text(&tag["Value"]).unwrap_or_default()))).collect();
+    Repository {
+        encryption: Encryption {
+            kind: text(&encryption["encryptionType"]).unwrap_or_else(|| "AES256".to_owned()),
+            key: text(&encryption["kmsKey"]),
+        },
+        mutability: text(&template["imageTagMutability"]).unwrap_or_else(|| "MUTABLE".to_owned()),
+        filters: filters.into_iter().flatten().filter_map(|filter| text(&filter["filter"])).collect(),
+        resource_tags: tags,
+        policy: text(&template["repositoryPolicy"]),
+        ..Repository::new(name)
+    }
+}

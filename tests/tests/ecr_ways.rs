@@ -1,0 +1,82 @@
+//! What ECR has beside pushes and pulls: storage classes, replication of what was there before, and what a pull through the cache
+//! imports.
+
+use e2e::{INIT, World};
+use serde_json::json;
+
+const IMAGES: &str = r#"schema_version = 1
+[images]
+"kedacore/keda" = "ghcr.io/kedacore/keda:2.11.2"
+"#;
+
+fn transferred(images: &str) -> Option<World> {
+    let world = World::grid(images)?;
+    world.xtask(INIT).ok();
+    world.xtask("auto-transfer-images").ok();
+    Some(world)
+}
+
+#[test]
+fn an_archived_image_is_told_and_a_copy_restores_it() {
+    let Some(world) = transferred(IMAGES) else { return };
+    let aws = world.aws();
+    let id = json!({ "imageTag": "2.11.2" });
+    aws.ecr(
+        "UpdateImageStorageClass",
+        &json!({ "repositoryName": "kedacore/keda", "imageId": id, "targetStorageClass": "ARCHIVE" }),
+    );
+    let keda = || {
+        let listed = world.xtask("list-images --format json").ok().json();
+        let all = listed.as_array().unwrap().clone();
+        all.into_iter().find(|image| image["repository"] == "kedacore/keda").unwrap()
+    };
+    assert_eq!((&keda()["archived"], &keda()["upstream"]), (&true.into(), &"".into()));
+    let words = "kedacore/keda:2.11.2 is archived, and pulls do not find it: copying it restores it";
+    let run = world.xtask("transfer-images --dry-run").ok();
+    assert!(run.stderr.contains(words), "{run}");
+    // What is archived goes with its repository, and is counted.
+    let run = world.xtask("destroy-images --dry-run").ok();
+    let line = run.stderr.lines().find(|line| line.starts_with("kedacore/keda ")).unwrap();
+    assert_eq!(line.split_whitespace().nth(1), Some("1"), "{run}");
+
+    world.xtask("auto-transfer-images").ok();
+    assert_eq!((&keda()["archived"], &keda()["upstream"]), (&json!(null), &"same".into()));
+    let run = world.xtask("transfer-images --dry-run").ok();
+    assert!(!run.stderr.contains("archived"), "{run}");
+}
+
+#[test]
+fn a_new_region_gets_what_is_there_already() {
+    let Some(world) = transferred(IMAGES) else { return };
+    let aws = world.aws();
+    let started = || aws.log().iter().filter(|entry| entry["action"] == "StartReplicationBackfill").count();
+    world.write("images.toml", &format!("{IMAGES}[registry]\nreplicate_to = [\"us-east-1\"]\n"));
+    let words = "copy what the rules name and is there already to us-east-1 (replication backfill)";
+    let run = world.xtask("transfer-images --dry-run").ok();
+    assert!(run.stderr.contains(words), "{run}");
+    assert_eq!(started(), 0);
+    world.xtask("auto-transfer-images").ok();
+    assert_eq!(started(), 1);
+    assert_eq!(world.xtask("transfer-images --format json").ok().json()["changed"], false);
+    assert_eq!(started(), 1);
+}
+
+#[test]
+fn what_is_primed_is_imported_with_its_layers() {
+    let primed = "prime = [\"ecr-public/sam/build-python3.11:1\"]\n";
+    let images = IMAGES.replacen('\n', &format!("\n{primed}"), 1);
+    let Some(world) = transferred(&format!("{images}[pull_through]\necr-public = \"public.ecr.aws\"\n"))
+    else {
+        return;
+    };
+    let log = world.aws().log();
+    let asked = |part: &str, method: &str| {
+        let path = format!("/v2/ecr-public/sam/build-python3.11/{part}/");
+        let by = |entry: &&serde_json::Value| {
+            entry["method"] == method && entry["path"].as_str().unwrap().starts_with(&path)
+        };
+        log.iter().filter(by).count()
+    };
+    assert!(asked("manifests", "GET") > 0 && asked("blobs", "HEAD") > 0, "{log:?}");
+    assert_eq!(asked("blobs", "GET"), 0, "the layers stay at ECR");
+}

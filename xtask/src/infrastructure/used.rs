@@ -1,0 +1,295 @@
+//! What the grid uses and somebody else made: where it is not what images.toml says, and what of that no grid can work with.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures_util::future::join_all;
+use serde_json::Value;
+
+use super::{Infrastructure, REPOSITORY, RULE, Survey};
+use crate::aws::ecr::{Moving, Repository, Rule, Template};
+use crate::aws::kms;
+use crate::config::{Config, PullThrough};
+use crate::error::{Exit, FailWith as _, failure};
+use crate::terraform::{Action, Plan};
+
+/// The resource type of a repository's policy in the state.
+const POLICY: &str = "aws_ecr_repository_policy";
+/// What the module's own statement in a repository's policy is called, and what it allows.
+const OWN_STATEMENT: &str = "Pull";
+const OWN_ACTIONS: [&str; 3] =
+    ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"];
+/// What the module's filter fixes under `protect_build_tags`.
+const BUILD_TAGS: &str = "*-sha256-*";
+
+impl Survey {
+    /// Stops at a rule that stands under a prefix of images.toml and leads to another registry, or into another part of it: the
+    /// grid would pull from there.
+    ///
+    /// # Errors
+    /// There is one, which somebody else made.
+    pub fn refuse_clashes(&self, config: &Config) -> anyhow::Result<()> {
+        let clashes: Vec<String> = self
+            .used_rules(config)
+            .filter(|(rule, found)| !leads_there(rule, found))
+            .map(|(rule, found)| {
+                let PullThrough { prefix, line, .. } = rule;
+                let (found, wanted) = (
+                    place(&found.upstream, &found.upstream_repository_prefix),
+                    place(&rule.upstream, &rule.upstream_repository_prefix),
+                );
+                format!("\n  {prefix} is {found} in this account, and {wanted} on line {line} of images.toml")
+            })
+            .collect();
+        if clashes.is_empty() {
+            return Ok(());
+        }
+        let message =
+            format!("pull-through rules that somebody else made lead elsewhere:{}", clashes.concat());
+        Err(failure(Exit::Refused, message)).hint(
+            Exit::Refused,
+            "take another prefix in images.toml; `aws ecr delete-pull-through-cache-rule --ecr-repository-prefix ...` deletes a \
+             rule that nobody needs",
+        )
+    }
+
+    /// The rules that somebody else made, each beside what images.toml says of its prefix.
+    fn used_rules<'a>(&'a self, config: &'a Config) -> impl Iterator<Item = (&'a PullThrough, &'a Rule)> {
+        let others = config.pull_through.iter().filter(|rule| !self.state.owns(RULE, &rule.prefix));
+        others.filter_map(|rule| Some((rule, self.rules.get(&rule.prefix)?)))
+    }
+
+    /// The repositories of images.toml that somebody else made.
+    fn used_repositories(&self, config: &Config) -> Vec<&Repository> {
+        let found = config.repositories.iter().filter_map(|name| self.repositories.get(name));
+        found.filter(|repository| !self.state.owns(REPOSITORY, &repository.name)).collect()
+    }
+}
+
+impl Infrastructure<'_> {
+    /// Where what somebody else made, and this grid uses, is not what images.toml says; a line each.
+    ///
+    /// # Errors
+    /// A key that repositories are encrypted with cannot be used, or AWS refuses.
+    pub async fn differences(&self, config: &Config, survey: &Survey) -> anyhow::Result<Vec<String>> {
+        let repositories = survey.used_repositories(config);
+        self.refuse_dead_keys(&repositories).await?;
+        // What several have in common is one line.
+        let mut common: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+        for repository in repositories {
+            let mut found = differing(repository, config);
+            if let Some(kept_out) = self.kept_out(repository, config).await? {
+                found.push(kept_out);
+            }
+            for words in found {
+                common.entry(words).or_default().push(&repository.name);
+            }
+        }
+        let repositories =
+            common.into_iter().map(|(words, names)| format!("repositories {}: {words}", names.join(", ")));
+        let secret = |arn: &Option<String>| arn.clone().unwrap_or_else(|| "no secret".to_owned());
+        let role = |arn: &Option<String>| arn.clone().unwrap_or_else(|| "no role".to_owned());
+        let rules = survey.used_rules(config).flat_map(|(wanted, found)| {
+            let prefix = &wanted.prefix;
+            let credential = (wanted.credential_arn != found.credential_arn).then(|| {
+                let (found, wanted) = (secret(&found.credential_arn), secret(&wanted.credential_arn));
+                format!("pull-through rule {prefix}: it reads with {found}, and images.toml says {wanted}")
+            });
+            let role = (wanted.custom_role_arn != found.custom_role_arn).then(|| {
+                let (found, wanted) = (role(&found.custom_role_arn), role(&wanted.custom_role_arn));
+                format!("pull-through rule {prefix}: it reads as {found}, and images.toml says {wanted}")
+            });
+            credential.into_iter().chain(role)
+        });
+        Ok(repositories.chain(rules).collect())
+    }
+
+    /// What the repositories get that the pull-through cache makes by itself: they are ECR's, made at a node's first pull, and
+    /// neither key nor settings of images.toml are theirs. A line each.
+    ///
+    /// # Errors
+    /// AWS refuses.
+    pub async fn of_the_cache(&self, config: &Config) -> anyhow::Result<Vec<String>> {
+        if config.pull_through.is_empty() {
+            return Ok(Vec::new());
+        }
+        let templates = self.ecr.cache_templates().await?;
+        let mut alike: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for rule in &config.pull_through {
+            let words = Template::of(&templates, &rule.prefix).map_or_else(
+                || "ECR's defaults: AES256, all tags may move, nothing expires (no creation template is for them)".to_owned(),
+                templated,
+            );
+            alike.entry(words).or_default().push(format!("{}/...", rule.prefix));
+        }
+        Ok(alike
+            .into_iter()
+            .map(|(words, prefixes)| {
+                format!("repositories that the cache makes ({}) get {words}", prefixes.join(", "))
+            })
+            .collect())
+    }
+
+    /// Stops at repositories whose key is disabled or on its way out: whatever is pushed there or pulled from there fails. A key
+    /// that may not be looked at is another account's or a careful team's, and no reason to stop.
+    async fn refuse_dead_keys(&self, repositories: &[&Repository]) -> anyhow::Result<()> {
+        let keys: BTreeSet<&String> =
+            repositories.iter().filter_map(|repository| repository.kms_key.as_ref()).collect();
+        let states = keys.into_iter().map(|key| async move {
+            let state = kms::state(self.aws, &self.context.http, key).await.ok().flatten();
+            state.filter(|state| state != "Enabled").map(|state| (key, state))
+        });
+        let dead: String = join_all(states)
+            .await
+            .into_iter()
+            .flatten()
+            .map(|(key, state)| {
+                let of = repositories.iter().filter(|repository| repository.kms_key.as_ref() == Some(key));
+                let names: Vec<&str> = of.map(|repository| repository.name.as_str()).collect();
+                format!("\n  {}: {key} is {state}", names.join(", "))
+            })
+            .collect();
+        if dead.is_empty() {
+            return Ok(());
+        }
+        let message = format!(
+            "repositories that somebody else made are encrypted with a key that cannot be used:{dead}"
+        );
+        Err(failure(Exit::Refused, message)).hint(
+            Exit::Refused,
+            "`aws kms enable-key`, or `aws kms cancel-key-deletion` and then that, brings the key back, and what it encrypts",
+        )
+    }
+
+    /// The accounts that images.toml lets pull and the repository's policy does not.
+    async fn kept_out(&self, repository: &Repository, config: &Config) -> anyhow::Result<Option<String>> {
+        if config.options.pull_accounts.is_empty() {
+            return Ok(None);
+        }
+        let policy = self.ecr.policy(&repository.name).await?.unwrap_or_default();
+        let out = config.options.pull_accounts.iter().filter(|account| !policy.contains(account.as_str()));
+        let out: Vec<&str> = out.map(String::as_str).collect();
+        Ok((!out.is_empty()).then(|| format!("the policy does not name {} of pull_accounts", out.join(", "))))
+    }
+
+    /// Stops at a plan that would overwrite, or end, what somebody else wrote into a repository's policy: ECR has one policy for
+    /// each, and terraform writes it whole.
+    ///
+    /// # Errors
+    /// There is such a policy, or AWS refuses.
+    pub(super) async fn refuse_policies(&self, plan: &Plan, survey: &Survey) -> anyhow::Result<()> {
+        let mut theirs = String::new();
+        for change in plan.effective().filter(|change| change.kind == POLICY) {
+            let Some(name) = change.index.as_deref() else { continue };
+            // With the repository goes its policy.
+            let ends = |other: &&crate::terraform::Change| {
+                other.kind == REPOSITORY
+                    && other.index.as_deref() == Some(name)
+                    && other.action == Action::Delete
+            };
+            if plan.effective().any(|other| ends(&other)) {
+                continue;
+            }
+            // Asked of ECR: terraform does not say of what it is about to delete how it is now.
+            let stands = survey.repositories.contains_key(name);
+            let policy = if stands { self.ecr.policy(name).await? } else { None };
+            if policy.is_some_and(|policy| !is_own(&policy)) {
+                theirs += &format!("\n  {name}");
+            }
+        }
+        if theirs.is_empty() {
+            return Ok(());
+        }
+        let message = format!(
+            "the policies of these repositories have statements that somebody else wrote, and would lose them:{theirs}"
+        );
+        Err(failure(Exit::Refused, message)).hint(
+            Exit::Refused,
+            "`aws ecr get-repository-policy --repository-name ...` shows them; accounts that may pull belong into pull_accounts of \
+             images.toml, and what else is in there has to leave the policy (`aws ecr delete-repository-policy`)",
+        )
+    }
+}
+
+/// What a template gives.
+fn templated(template: &Template) -> String {
+    let key = template.kms_key.as_ref().map_or_else(|| "AES256".to_owned(), |key| format!("the key {key}"));
+    let tags = match &template.moving {
+        Moving::All => "all tags may move".to_owned(),
+        Moving::AllBut(fixed) => format!("tags like {} may not move", fixed.join(", ")),
+        Moving::Only(free) if free.is_empty() => {
+            "no tag may move, so that the cache takes nothing new under a tag that it has".to_owned()
+        }
+        Moving::Only(free) => format!("no tag may move but those like {}", free.join(", ")),
+    };
+    let expires = if template.expires { "images expire" } else { "nothing expires" };
+    format!("what the creation template {} says: {key}, {tags}, {expires}", template.prefix)
+}
+
+/// Whether a rule leads where images.toml wants it to.
+pub(super) fn leads_there(wanted: &PullThrough, found: &Rule) -> bool {
+    (&wanted.upstream, &wanted.upstream_repository_prefix)
+        == (&found.upstream, &found.upstream_repository_prefix)
+}
+
+/// A registry, or a part of it, as people write it.
+fn place(upstream: &str, part: &Option<String>) -> String {
+    part.as_ref().map_or_else(|| upstream.to_owned(), |part| format!("{upstream}/{part}"))
+}
+
+/// What of a repository is not as the module would make it.
+fn differing(repository: &Repository, config: &Config) -> Vec<String> {
+    let mut found = Vec::new();
+    found.push(match &repository.kms_key {
+        Some(key) => format!("encrypted with {key}, not with this grid's key"),
+        None => "encrypted with AES256, not with this grid's key".to_owned(),
+    });
+    match &repository.moving {
+        Moving::All => {}
+        Moving::AllBut(fixed) if config.options.protect_build_tags && *fixed == [BUILD_TAGS] => {}
+        Moving::AllBut(fixed) => found.push(format!("tags like {} may not move", fixed.join(", "))),
+        Moving::Only(free) if free.is_empty() => found.push("no tag may move".to_owned()),
+        Moving::Only(free) => found.push(format!("no tag may move but those like {}", free.join(", "))),
+    }
+    if repository.scan_on_push != config.options.scan_on_push {
+        found
+            .push(if repository.scan_on_push { "scanned on push" } else { "not scanned on push" }.to_owned());
+    }
+    found
+}
+
+/// Whether all of a policy is what the module writes.
+fn is_own(policy: &str) -> bool {
+    let Ok(policy) = serde_json::from_str::<Value>(policy) else { return false };
+    let statements = match &policy["Statement"] {
+        Value::Array(statements) => statements.as_slice(),
+        one => std::slice::from_ref(one),
+    };
+    statements.iter().all(|statement| {
+        let actions: BTreeSet<&str> =
+            statement["Action"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        statement["Sid"] == OWN_STATEMENT
+            && statement["Effect"] == "Allow"
+            && statement["Condition"].is_null()
+            && actions == BTreeSet::from(OWN_ACTIONS)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_module_s_own_policy_is_overwritten() {
+        let own = |extra: &str| {
+            format!(
+                r#"{{"Version":"2012-10-17","Statement":[{{"Sid":"Pull","Effect":"Allow","Principal":{{"AWS":"arn:aws:iam::2:root"}},"Action":["ecr:GetDownloadUrlForLayer","ecr:BatchGetImage","ecr:BatchCheckLayerAvailability"]}}{extra}]}}"#
+            )
+        };
+        assert!(is_own(&own("")));
+        assert!(!is_own(&own(r#",{"Sid":"Push","Effect":"Allow","Principal":"*","Action":"ecr:PutImage"}"#)));
+        assert!(!is_own(&own("").replace("\"Allow\"", "\"Deny\"")));
+        assert!(!is_own(&own("").replace("ecr:BatchGetImage", "ecr:*")));
+        assert!(!is_own(r#"{"Statement":{"Sid":"Pull","Effect":"Allow","Principal":"*","Action":"ecr:*"}}"#));
+        assert!(!is_own("no JSON"));
+    }
+}
