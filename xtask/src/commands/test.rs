@@ -113,10 +113,10 @@ const CHECKS: &[(&str, &[&str])] = &[
 ];
 
 /// What must fail, so that what passes means something; a compilation of its own each.
-const CONTROLS: &[(&str, &[&str])] = &[(
-    "control",
-    &["test", "--package", "registry", "--features", "unverified", "--test", "it", "control_"],
-)];
+const CONTROLS: &[(&str, &[&str])] = &[
+    ("control", &["test", "--package", "registry", "--features", "unverified", "--test", "it", "control_"]),
+    ("bugs", &["test", "--package", "registry", "--features", "bugs", "--test", "sim", "control_"]),
+];
 
 /// The engines that the tests have beside the machine's own.
 ///

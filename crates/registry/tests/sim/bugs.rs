@@ -1,0 +1,31 @@
+//! Which bugs the simulation finds, and how soon.
+
+use std::time::Instant;
+
+use registry::bugs::{Bug, put_in};
+
+use crate::{Counts, alone, search};
+
+/// So many seeds a bug may need.
+const SEEDS: u64 = 3_000;
+
+#[test]
+fn control_each_bug_is_found() {
+    let _alone = alone();
+    let mut missed = Vec::new();
+    println!("| bug | runs until found | seconds | found by |\n|---|---|---|---|");
+    for bug in Bug::ALL {
+        put_in(Some(bug));
+        let (began, mut counts) = (Instant::now(), Counts::default());
+        let found = search(1, SEEDS, &mut counts);
+        put_in(None);
+        match found {
+            Err(failure) => {
+                let seconds = began.elapsed().as_secs_f64();
+                println!("| {bug:?} | {} | {seconds:.1} | {} |", counts.runs, failure.why);
+            }
+            Ok(()) => missed.push(bug),
+        }
+    }
+    assert!(missed.is_empty(), "{missed:?} were not found in {SEEDS} runs");
+}

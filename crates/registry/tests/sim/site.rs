@@ -1,0 +1,350 @@
+//! A registry's answers.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use fastrand::Rng;
+use http::{HeaderMap, Method};
+use registry::mirror::Mounts;
+use registry::{Digest, Manifest};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::time::Instant;
+use url::Url;
+
+use crate::plan::{Auth, Ways};
+use crate::store::{Store, Upload};
+
+/// A request, as far as a registry sees it.
+pub struct Asked {
+    pub method: Method,
+    pub url: Url,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+/// A reply.
+#[derive(Clone, Debug, Default)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: Vec<(&'static str, String)>,
+    pub body: Bytes,
+}
+
+impl Answer {
+    pub fn new(status: u16) -> Self {
+        Self { status, ..Self::default() }
+    }
+
+    pub fn with(mut self, name: &'static str, value: impl ToString) -> Self {
+        self.headers.push((name, value.to_string()));
+        self
+    }
+
+    pub fn body(mut self, body: impl Into<Bytes>) -> Self {
+        self.body = body.into();
+        self
+    }
+
+    pub fn error(status: u16, code: &str, message: &str) -> Self {
+        let body = serde_json::json!({ "errors": [{ "code": code, "message": message }] });
+        Self::new(status).body(body.to_string())
+    }
+}
+
+/// A token, and what it is good for.
+struct Token {
+    until: Instant,
+    scopes: Vec<String>,
+}
+
+/// A registry with its token service and its blob store.
+pub struct Site {
+    /// `source` or `target`.
+    pub name: &'static str,
+    pub ways: Ways,
+    pub store: Store,
+    tokens: BTreeMap<String, Token>,
+    next: usize,
+    /// Counts changes of the password.
+    pub password: usize,
+}
+
+impl Site {
+    pub fn new(name: &'static str, ways: Ways) -> Self {
+        Self { name, ways, store: Store::default(), tokens: BTreeMap::new(), next: 0, password: 0 }
+    }
+
+    pub fn host(&self) -> String {
+        format!("{}.example", self.name)
+    }
+
+    pub fn login(&self) -> (String, String) {
+        (self.name.to_owned(), format!("password-{}", self.password))
+    }
+
+    /// Nothing that was given out is worth anything any more.
+    pub fn expire(&mut self) {
+        self.tokens.clear();
+        self.password += 1;
+    }
+
+    /// The answer, and what it did wrong: the client, that is.
+    pub fn answer(&mut self, asked: &Asked, random: &mut Rng) -> Result<Answer, String> {
+        let host = asked.url.host_str().unwrap_or_default();
+        if host.starts_with("auth.") {
+            return Ok(self.token(asked));
+        }
+        if host.starts_with("blobs.") {
+            return match asked.method {
+                Method::GET => Ok(self.blob_bytes(asked)),
+                _ => self.finish_upload(asked, random),
+            };
+        }
+        if let Some(refusal) = self.refusal(asked) {
+            return Ok(refusal);
+        }
+        let (_, kind, name) = parts(asked.url.path());
+        match (asked.method.as_str(), kind) {
+            ("HEAD" | "GET", "manifests") => Ok(self.manifest(asked)),
+            ("PUT", "manifests") => self.put_manifest(asked, random),
+            ("HEAD", "blobs") => Ok(self.has_blob(asked)),
+            ("GET", "blobs") if self.ways.elsewhere => {
+                let (repository, _, digest) = parts(asked.url.path());
+                let there =
+                    format!("https://blobs.{}/v2/{repository}/blobs/{digest}?signature=1", self.host());
+                Ok(Answer::new(307).with("location", there))
+            }
+            ("GET", "blobs") => Ok(self.blob_bytes(asked)),
+            ("POST", "uploads") => self.start_upload(asked, random),
+            ("PUT", "uploads") => self.finish_upload(asked, random),
+            ("GET", "referrers") => Ok(self.referrers(asked)),
+            (method, _) => Err(format!("nobody knows {method} {name}")),
+        }
+    }
+
+    fn seen_from(&self, random: &mut Rng) -> Instant {
+        Instant::now() + self.ways.lag.mul_f64(random.f64())
+    }
+
+    fn token(&mut self, asked: &Asked) -> Answer {
+        let Auth::Bearer { lifetime } = self.ways.auth else { return Answer::new(404) };
+        let (user, password) = self.login();
+        let right = format!("Basic {}", STANDARD.encode(format!("{user}:{password}")));
+        if authorization(asked) != right {
+            return Answer::error(401, "UNAUTHORIZED", "a login is wanted");
+        }
+        self.next += 1;
+        let token = format!("{}-{}", self.name, self.next);
+        let scopes = asked.url.query_pairs().filter(|(name, _)| name == "scope");
+        let scopes = scopes.map(|(_, value)| value.into_owned()).collect();
+        self.tokens
+            .insert(token.clone(), Token { until: Instant::now() + Duration::from_secs(lifetime), scopes });
+        Answer::new(200).body(serde_json::json!({ "token": token, "expires_in": lifetime }).to_string())
+    }
+
+    fn refusal(&self, asked: &Asked) -> Option<Answer> {
+        let (repository, ..) = parts(asked.url.path());
+        let given = authorization(asked);
+        match self.ways.auth {
+            Auth::Open => None,
+            Auth::Basic => {
+                let (user, password) = self.login();
+                let right = format!("Basic {}", STANDARD.encode(format!("{user}:{password}")));
+                let refusal = match given.is_empty() {
+                    true => {
+                        Answer::error(401, "UNAUTHORIZED", "").with("www-authenticate", "Basic realm=\"x\"")
+                    }
+                    // ECR's own way.
+                    false => Answer::error(403, "DENIED", "Your authorization token has expired."),
+                };
+                (given != right).then_some(refusal)
+            }
+            Auth::Bearer { .. } => {
+                let token = given.strip_prefix("Bearer ").and_then(|token| self.tokens.get(token));
+                let action =
+                    if asked.method == Method::GET || asked.method == Method::HEAD { "pull" } else { "push" };
+                let is_good = token.is_some_and(|token| {
+                    let allows = |scope: &String| {
+                        scope
+                            .strip_prefix(&format!("repository:{repository}:"))
+                            .is_some_and(|to| to.contains(action))
+                    };
+                    Instant::now() < token.until && token.scopes.iter().any(allows)
+                });
+                let challenge =
+                    format!("Bearer realm=\"https://auth.{0}/token\",service=\"{0}\"", self.host());
+                let refusal = Answer::error(401, "UNAUTHORIZED", "").with("www-authenticate", challenge);
+                (!is_good).then_some(refusal)
+            }
+        }
+    }
+
+    fn manifest(&self, asked: &Asked) -> Answer {
+        let (repository, _, identifier) = parts(asked.url.path());
+        match self.store.seen(repository, identifier) {
+            None => Answer::error(404, "MANIFEST_UNKNOWN", ""),
+            Some(manifest) => Answer::new(200)
+                .with("content-type", manifest.media_type())
+                .with("docker-content-digest", manifest.digest())
+                .with("content-length", manifest.bytes().len())
+                .body(manifest.bytes().clone()),
+        }
+    }
+
+    fn put_manifest(&mut self, asked: &Asked, random: &mut Rng) -> Result<Answer, String> {
+        let (repository, _, identifier) = parts(asked.url.path());
+        let media_type =
+            asked.headers.get("content-type").and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let manifest = Manifest::new(media_type, asked.body.clone());
+        let digest = manifest.digest();
+        if identifier.parse().is_ok_and(|named: Digest| named != digest) {
+            return Err(format!("{digest} under the name {identifier}"));
+        }
+        let is_list = identifier.starts_with("sha256-") && manifest.index().is_ok();
+        if self.ways.is_strict && !is_list {
+            let lacking = self.store.lacking(repository, &manifest, Some(Instant::now()));
+            if let Some(part) = lacking.first() {
+                return Ok(Answer::error(404, "MANIFEST_BLOB_UNKNOWN", &part.to_string()));
+            }
+        }
+        let seen = self.seen_from(random);
+        let lost = self.lost_referrer(repository, identifier, &manifest);
+        self.store.repository(repository).manifests.entry(digest).or_insert((manifest, seen));
+        if identifier.parse::<Digest>().is_err() {
+            self.store.tag(repository, identifier, digest, seen);
+        }
+        match lost.or_else(|| self.store.broken(repository, identifier)) {
+            Some(what) => Err(what),
+            None => Ok(Answer::new(201).with("docker-content-digest", digest)),
+        }
+    }
+
+    /// An artifact that a list of referrers named and its successor does not.
+    fn lost_referrer(&self, repository: &str, tag: &str, next: &Manifest) -> Option<String> {
+        let before = self.store.seen(repository, tag).filter(|_| tag.starts_with("sha256-"))?.index().ok()?;
+        let next = next.index().ok()?;
+        let lost =
+            before.manifests.iter().find(|old| next.manifests.iter().all(|new| new.digest != old.digest))?;
+        Some(format!("{repository}:{tag} does not list {} any more", lost.digest))
+    }
+
+    fn has_blob(&self, asked: &Asked) -> Answer {
+        let (repository, _, digest) = parts(asked.url.path());
+        let digest = digest.parse::<Digest>().ok();
+        let seen = digest.and_then(|digest| self.store.repositories.get(repository)?.blobs.get(&digest));
+        match seen {
+            Some(seen) if *seen <= Instant::now() => Answer::new(200),
+            _ => Answer::new(404),
+        }
+    }
+
+    fn blob_bytes(&self, asked: &Asked) -> Answer {
+        let (_, _, digest) = parts(asked.url.path());
+        let content = digest.parse::<Digest>().ok().and_then(|digest| self.store.contents.get(&digest));
+        let Some(content) = content else { return Answer::error(404, "BLOB_UNKNOWN", "") };
+        let range = asked.headers.get("range").and_then(|range| range.to_str().ok());
+        let start =
+            range.and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse::<usize>().ok());
+        match start.filter(|_| self.ways.knows_ranges) {
+            Some(start) if start < content.len() => Answer::new(206)
+                .with("content-range", format!("bytes {start}-{}/{}", content.len() - 1, content.len()))
+                .body(content.slice(start..)),
+            Some(_) => Answer::new(416),
+            None => Answer::new(200).body(content.clone()),
+        }
+    }
+
+    fn start_upload(&mut self, asked: &Asked, random: &mut Rng) -> Result<Answer, String> {
+        let (repository, ..) = parts(asked.url.path());
+        let query: BTreeMap<String, String> = asked.url.query_pairs().into_owned().collect();
+        if let (Some(digest), Some(from)) =
+            (query.get("mount").and_then(|text| text.parse().ok()), query.get("from"))
+        {
+            let is_committed = self.store.is_committed(from, digest);
+            if self.ways.mounts == Mounts::Committed && from != repository && !is_committed {
+                return Err(format!("a mount of {digest} from {from}, where no manifest names it"));
+            }
+            let now = Instant::now();
+            let blobs = self.store.repositories.get(from).map(|from| &from.blobs);
+            let has = blobs.and_then(|blobs| blobs.get(&digest)).is_some_and(|seen| *seen <= now);
+            if has && self.ways.mounts != Mounts::Never {
+                let seen = self.seen_from(random);
+                self.store.repository(repository).blobs.entry(digest).or_insert(seen);
+                return Ok(Answer::new(201));
+            }
+            if let Some(status) = self.ways.mount_error {
+                return Ok(Answer::error(status, "UNSUPPORTED", "no mounts here"));
+            }
+        }
+        self.next += 1;
+        let id = format!("upload-{}", self.next);
+        self.store.uploads.insert(id.clone(), Upload { repository: repository.to_owned(), is_used: false });
+        let path = format!("/v2/{repository}/blobs/uploads/{id}?_state=x");
+        let location =
+            if self.ways.elsewhere { format!("https://blobs.{}{path}", self.host()) } else { path };
+        Ok(Answer::new(202).with("location", location))
+    }
+
+    fn finish_upload(&mut self, asked: &Asked, random: &mut Rng) -> Result<Answer, String> {
+        let (_, _, id) = parts(asked.url.path());
+        let seen = self.seen_from(random);
+        let Some(upload) = self.store.uploads.get_mut(id) else {
+            return Ok(Answer::error(404, "BLOB_UPLOAD_UNKNOWN", ""));
+        };
+        if std::mem::replace(&mut upload.is_used, true) {
+            return Err(format!("{id} is sent to again"));
+        }
+        let repository = upload.repository.clone();
+        let digest = asked.url.query_pairs().find(|(name, _)| name == "digest");
+        let Some(digest) = digest.and_then(|(_, digest)| digest.parse::<Digest>().ok()) else {
+            return Ok(Answer::error(400, "DIGEST_INVALID", ""));
+        };
+        if Digest::of(&asked.body) != digest {
+            if self.ways.is_strict {
+                return Ok(Answer::error(400, "DIGEST_INVALID", ""));
+            }
+            return Err(format!("other bytes than {digest} under its name"));
+        }
+        self.store.contents.insert(digest, asked.body.clone());
+        self.store.repository(&repository).blobs.entry(digest).or_insert(seen);
+        Ok(Answer::new(201).with("docker-content-digest", digest))
+    }
+
+    fn referrers(&self, asked: &Asked) -> Answer {
+        let (repository, _, subject) = parts(asked.url.path());
+        if !self.ways.has_referrers {
+            return Answer::new(404).body("404 page not found");
+        }
+        let now = Instant::now();
+        let all =
+            self.store.repositories.get(repository).into_iter().flat_map(|found| found.manifests.values());
+        let about = all.filter(|(manifest, seen)| {
+            let named = manifest.image().ok().and_then(|image| image.subject);
+            *seen <= now && named.is_some_and(|named| named.digest.to_string() == subject)
+        });
+        let list: Vec<_> = about.map(|(manifest, _)| manifest.descriptor()).collect();
+        let body = serde_json::json!({ "schemaVersion": 2, "mediaType": crate::images::OCI_INDEX, "manifests": list });
+        Answer::new(200).body(body.to_string())
+    }
+}
+
+pub fn authorization(asked: &Asked) -> &str {
+    asked.headers.get("authorization").and_then(|value| value.to_str().ok()).unwrap_or_default()
+}
+
+/// Repository, kind and name: `/v2/<repository>/<kind>/<name>`.
+pub fn parts(path: &str) -> (&str, &str, &str) {
+    let path = path.strip_prefix("/v2/").unwrap_or_default();
+    for (at, kind) in [
+        ("/blobs/uploads/", "uploads"),
+        ("/blobs/", "blobs"),
+        ("/manifests/", "manifests"),
+        ("/referrers/", "referrers"),
+    ] {
+        if let Some((repository, name)) = path.split_once(at) {
+            return (repository, kind, name);
+        }
+    }
+    ("", "", "")
+}
