@@ -7,7 +7,10 @@ use base64::Engine as _;
 use rustix::process::Pid;
 use serde_json::{Value, json};
 
-use crate::{REGION, Response, command, get, request};
+use crate::{ACCOUNT, BUCKET, REGION, Response, command, get, request};
+
+/// The alias of the key that HTC-Grid's template encrypts its bucket with.
+pub const STATE_ALIAS: &str = "alias/htc/mainline-htc-state-s3";
 
 /// The emulated AWS.
 #[derive(Clone, Debug)]
@@ -78,6 +81,13 @@ impl Aws {
         self.json("kms", &format!("TrentService.{action}"), input)
     }
 
+    /// Whoever runs commands is from here on this user, with this as the only policy.
+    pub fn caller(&self, user: &str, policy: &Value) {
+        self.own("users", &json!({ "access_key": "local", "user": user }));
+        let principal = format!("arn:aws:iam::{ACCOUNT}:user/{user}");
+        self.own("policies", &json!({ "principal": principal, "policy": policy }));
+    }
+
     /// Puts a CloudFormation stack into the account: `name`, `region`, `outputs`.
     pub fn stack(&self, stack: &Value) {
         self.own("stacks", stack);
@@ -112,7 +122,7 @@ impl Aws {
         body: &[u8],
     ) -> Response {
         let authorization = format!(
-            "AWS4-HMAC-SHA256 Credential=local/20261122/{REGION}/{service}/aws4_request, SignedHeaders=host, Signature=00"
+            "AWS4-HMAC-SHA256 Credential=admin/20261122/{REGION}/{service}/aws4_request, SignedHeaders=host, Signature=00"
         );
         let all: Vec<_> =
             [("authorization", authorization.as_str())].into_iter().chain(headers.iter().copied()).collect();
@@ -121,12 +131,43 @@ impl Aws {
 
     /// A request about a bucket, as `DELETE bucket?publicAccessBlock`, by the account itself or by another.
     pub fn bucket(&self, account: &str, method: &str, path: &str, body: &str) {
+        // The account's own is an administrator, whatever policy its user `local` has.
+        let key = if account == ACCOUNT { "admin" } else { account };
         let authorization = format!(
-            "AWS4-HMAC-SHA256 Credential={account}/20261122/{REGION}/s3/aws4_request, SignedHeaders=host, Signature=00"
+            "AWS4-HMAC-SHA256 Credential={key}/20261122/{REGION}/s3/aws4_request, SignedHeaders=host, Signature=00"
         );
         let url = format!("http://{}/{path}", self.host);
         let answer = request(method, &url, &[("authorization", &authorization)], body.as_bytes());
         assert!(answer.status < 300, "{}", String::from_utf8_lossy(&answer.body));
+    }
+
+    /// The settings that HTC-Grid's CloudFormation template gives a bucket: encrypted with a key of its own that is named by its
+    /// alias, versioned, and no object is taken whose request does not say aws:kms.
+    pub fn as_cloudformation_sets_it(&self) {
+        let key = self.kms("CreateKey", &json!({}))["KeyMetadata"]["KeyId"].clone();
+        self.kms("CreateAlias", &json!({ "AliasName": STATE_ALIAS, "TargetKeyId": key }));
+        let encryption = format!(
+            "<ServerSideEncryptionConfiguration><Rule><ApplyServerSideEncryptionByDefault><SSEAlgorithm>aws:kms</SSEAlgorithm>\
+             <KMSMasterKeyID>arn:aws:kms:{REGION}:{ACCOUNT}:{STATE_ALIAS}</KMSMasterKeyID></ApplyServerSideEncryptionByDefault>\
+             <BucketKeyEnabled>true</BucketKeyEnabled></Rule></ServerSideEncryptionConfiguration>"
+        );
+        self.bucket(ACCOUNT, "PUT", &format!("{BUCKET}?encryption"), &encryption);
+        let versioning = "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>";
+        self.bucket(ACCOUNT, "PUT", &format!("{BUCKET}?versioning"), versioning);
+        let objects = format!("arn:aws:s3:::{BUCKET}/*");
+        let deny = |sid: &str, condition: Value| {
+            json!({
+                "Sid": sid, "Effect": "Deny", "Principal": "*", "Action": "s3:PutObject", "Resource": objects,
+                "Condition": condition,
+            })
+        };
+        let policy = json!({ "Statement": [
+            deny("WithoutAnyEncryption", json!({ "Null": { "s3:x-amz-server-side-encryption": true } })),
+            deny("WithAnotherEncryption", json!({ "StringNotEquals": { "s3:x-amz-server-side-encryption": "aws:kms" } })),
+            deny("WithoutTls", json!({ "Bool": { "aws:SecureTransport": false } })),
+            deny("ForEverybody", json!({ "StringEquals": { "s3:x-amz-acl": ["public-read", "public-read-write"] } })),
+        ] });
+        self.bucket(ACCOUNT, "PUT", &format!("{BUCKET}?policy"), &policy.to_string());
     }
 
     /// Puts an object into a bucket.

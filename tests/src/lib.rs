@@ -27,7 +27,7 @@ mod world;
 
 pub use builders::{Builder, Engine};
 pub use container::{Container, LocalBuilds, engine};
-pub use emulator::Aws;
+pub use emulator::{Aws, STATE_ALIAS};
 pub use engine::EngineOfItsOwn;
 pub use gate::{BOUND, Gate};
 pub use grid::{BUCKET, INIT, INTERRUPTED, STATE, TERRAFORM};

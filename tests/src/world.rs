@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use sample_upstreams::{Config, Options, Scale, Server, Store, build};
 use tempfile::TempDir;
 
-use crate::{Aws, Engine, Run, built, command, get, request, root, skip, target};
+use crate::{Aws, Engine, Run, built, command, get, read, request, root, skip, target};
 
 /// Every registry that the sample images are named after.
 pub const REGISTRIES: [&str; 5] = ["docker.io", "ghcr.io", "public.ecr.aws", "quay.io", "registry.k8s.io"];
@@ -22,6 +22,9 @@ pub enum Images {
     /// The whole ones, whose bases can be built on.
     Full,
 }
+
+/// What a world can be set back to.
+const SAVED: [&str; 3] = ["local", "target", "images.toml"];
 
 /// A user's machine with an AWS account and the registries of the world.
 #[derive(Debug)]
@@ -134,6 +137,28 @@ impl World {
     pub fn aws(&self) -> Aws {
         let (pid, port) = server(&self.path("local/local-aws")).expect("the emulated AWS does not run");
         Aws::new(pid, port, self.path("home"))
+    }
+
+    /// Keeps the account, what the tool remembers and images.toml as they are, under this name.
+    pub fn save(&self, name: &str) {
+        let saved = self.path("saved").join(name);
+        if saved.exists() {
+            std::fs::remove_dir_all(&saved).unwrap();
+        }
+        std::fs::create_dir_all(&saved).unwrap();
+        for name in SAVED {
+            read(command("cp").arg("-a").arg(self.path(name)).arg(&saved));
+        }
+    }
+
+    /// Makes all that [`World::save`] kept under this name what it was; the emulated AWS runs, and no caller has a policy.
+    pub fn restore(&self, name: &str) {
+        end(&self.path("local/local-aws"));
+        for file in SAVED {
+            read(command("rm").arg("-rf").arg(self.path(file)));
+            read(command("cp").arg("-a").arg(self.path("saved").join(name).join(file)).arg(self.path(file)));
+        }
+        self.xtask("local up").ok();
     }
 
     /// Requests to the sample registries since the last [`World::forget`], by kind (`oci GET blob`).

@@ -1,11 +1,12 @@
-//! `docs/iam-policy.json` allows what the tool does, and nothing that it does not do.
+//! `docs/iam-policy.json` is enough for the whole job, and each of its actions is needed: the emulated AWS judges by it as the
+//! caller's only policy, with the policies of HTC-Grid's bucket and of the grid's key.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt as _;
 
-use e2e::{ACCOUNT, BUCKET, Images, REGION, World, programs, root};
+use e2e::{ACCOUNT, BUCKET, Ended, Images, REGION, Run, World, programs, root};
 use serde_json::{Value, json};
 
 const TAG: &str = "prod";
@@ -28,216 +29,238 @@ replicate_to = ["us-east-1"]
 blob_mounting = true
 "#;
 
-/// What nothing recorded here asks for, and who does.
-const NOT_RECORDED: [(&str, &str); 8] = [
+/// One of so many actions is tried where there is no SOAK.
+const PART: usize = 10;
+
+/// What nothing asks the emulated AWS for, and who asks AWS.
+const NOT_ASKED: [(&str, &str); 5] = [
     ("iam:GetRole", "hashicorp/aws: the roles of kms.admin_roles"),
-    ("iam:CreateServiceLinkedRole", "ECR, in the caller's name, at an account's first rule"),
-    ("sts:GetServiceBearerToken", "ECR Public, in the caller's name: its tokens are bearer tokens"),
-    ("ecr:UpdatePullThroughCacheRule", "hashicorp/aws: another credential_arn for a rule"),
     (
         "ecr:GetDownloadUrlForLayer",
-        "layers that are mounted from another repository, and what `--why` and builds read",
+        "layers that are mounted, what `--why` and builds read, the record of a runtime's tag",
     ),
+    ("ecr:UpdatePullThroughCacheRule", "hashicorp/aws: another credential_arn for a rule"),
     ("kms:ListKeys", "the key that a run created which was killed before terraform recorded it"),
     ("kms:UpdateAlias", "hashicorp/aws: somebody made the alias another key's"),
-    ("kms:UpdateKeyDescription", "hashicorp/aws: somebody changed the description"),
 ];
 
-/// One thing that was asked of AWS: the IAM action, the resource, and the service that asked for the caller.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Asked {
-    action: String,
-    resource: String,
-    via: Option<String>,
+/// Who makes the key.
+const CREATOR: &str = "anna";
+/// Who goes on, and has nothing that is the creator's alone.
+const COLLEAGUE: &str = "bea";
+
+/// One command of the job, and what the account has changed before it.
+struct Step {
+    name: &'static str,
+    before: fn(&World),
+    run: fn(&World) -> Run,
 }
 
-/// The whole job, with what the account has changed under it, as the emulated AWS wrote it down.
-fn recorded() -> Option<BTreeSet<Asked>> {
+const fn step(name: &'static str, before: fn(&World), run: fn(&World) -> Run) -> Step {
+    Step { name, before, run }
+}
+
+fn xtask(world: &World, line: &str) -> Run {
+    world.xtask(line).arg(format!("TAG={TAG}"))
+}
+
+fn transfer(world: &World) -> Run {
+    xtask(world, "auto-transfer-images")
+}
+
+/// The step that makes the key.
+const CREATED: usize = 4;
+
+/// The job, with every option of images.toml switched on, changed and off again.
+const JOB: [Step; 12] = [
+    step("create the bucket", |_| {}, |world| xtask(world, "init-images --create-state-bucket")),
+    step(
+        "mend the bucket",
+        |world| world.aws().bucket(ACCOUNT, "DELETE", &format!("{BUCKET}?publicAccessBlock"), ""),
+        |world| xtask(world, "init-images --create-state-bucket"),
+    ),
+    step("init", |world| world.aws().as_cloudformation_sets_it(), |world| xtask(world, "init-images")),
+    step(
+        "log in",
+        |_| {},
+        |world| {
+            let path = format!("{}:{}", world.path("bin").display(), std::env::var("PATH").unwrap());
+            world.xtask("docker-registry-login").env("PATH", path)
+        },
+    ),
+    step("transfer", |_| {}, transfer),
+    step("transfer again", |_| {}, transfer),
+    step(
+        "doctor",
+        |world| {
+            let outputs = json!({ "ImageTFStateBucketID": BUCKET });
+            world.aws().stack(&json!({ "name": TAG, "region": REGION, "outputs": outputs }));
+        },
+        |world| {
+            let run = world.sourced().args("transfer-images --dry-run");
+            let run = run.arg(format!("TAG={TAG}")).arg(format!("REGION={REGION}"));
+            let run = run.env("AWS_ENDPOINT_URL", format!("http://{}", world.aws().host));
+            run.env("AWS_ACCESS_KEY_ID", "local").env("AWS_SECRET_ACCESS_KEY", "local")
+        },
+    ),
+    step(
+        "transfer with other options and a repository of somebody else's",
+        |world| {
+            let aws = world.aws();
+            aws.ecr("CreateRepository", &json!({ "repositoryName": "shared" }));
+            // Somebody has changed the key.
+            let id = json!({ "KeyId": format!("alias/ecr/{TAG}-htc") });
+            let id = aws.kms("DescribeKey", &id)["KeyMetadata"]["KeyId"].clone();
+            aws.kms("DisableKeyRotation", &json!({ "KeyId": id }));
+            aws.kms("UpdateKeyDescription", &json!({ "KeyId": id, "Description": "no" }));
+            let more = IMAGES
+                .replace("\"awshpc\"", "\"awshpc\", \"shared\"")
+                .replace("keep_builds = 2", "keep_builds = 3\nscan_on_push = false");
+            let more = format!("{more}[tags]\ncost-centre = \"risk\"\n[kms]\nadmin_roles = [\"ops\"]\n");
+            world.write("images.toml", &more);
+        },
+        transfer,
+    ),
+    step("transfer with other options again", |_| {}, transfer),
+    step(
+        "transfer with options off",
+        |world| {
+            let fewer = IMAGES.replace("\"kedacore/keda\" = \"ghcr.io/kedacore/keda:2.11.2\"\n", "");
+            let options = "protect_build_tags = true\nkeep_builds = 2\npull_accounts = [\"210987654321\"]\n";
+            world.write("images.toml", &fewer.replace(options, ""));
+        },
+        transfer,
+    ),
+    step("prune", |_| {}, |world| xtask(world, "prune").stdin(&format!("{TAG}\n"))),
+    step("destroy", |_| {}, |world| xtask(world, "auto-destroy-images")),
+];
+
+/// A world whose AWS runs and has nothing, and a docker client that takes the password and keeps nothing.
+fn world() -> Option<World> {
     if !programs(&["terraform"]) {
         return None;
     }
     let world = World::new(Images::Small)?;
-    let run = |line: &str| world.xtask(line).arg(format!("TAG={TAG}")).ok();
-    let bin = world.path("bin");
-    std::fs::create_dir(&bin).unwrap();
-    // A client that takes the password and keeps nothing.
+    std::fs::create_dir(world.path("bin")).unwrap();
     let docker = world.write("bin/docker", "#!/bin/sh\ncat >/dev/null\n");
     std::fs::set_permissions(&docker, std::fs::Permissions::from_mode(0o755)).unwrap();
-    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
     world.write("images.toml", IMAGES);
-
-    run("init-images --create-state-bucket");
-    let aws = world.aws();
-    // A bucket that has to be mended.
-    aws.bucket(ACCOUNT, "DELETE", &format!("{BUCKET}?publicAccessBlock"), "");
-    run("init-images --create-state-bucket");
-    run("init-images");
-    world.xtask("docker-registry-login").env("PATH", &path).ok();
-    run("auto-transfer-images");
-    // Without --local the bucket is the one that HTC-Grid's stack names.
-    let stack = json!({ "name": TAG, "region": REGION, "outputs": { "ImageTFStateBucketID": BUCKET } });
-    aws.stack(&stack);
-    let doctor = world.sourced().args("doctor").arg(format!("TAG={TAG}")).arg(format!("REGION={REGION}"));
-    let url = format!("http://{}", aws.host);
-    let doctor = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"]
-        .iter()
-        .fold(doctor, |run, name| run.env(name, "local"));
-    let doctor = doctor.env("AWS_ENDPOINT_URL", url).end();
-    assert!(doctor.stdout.contains(BUCKET), "{doctor}");
-    // Somebody else's repository is marked and then used.
-    aws.ecr("CreateRepository", &json!({ "repositoryName": "shared" }));
-    let more = IMAGES
-        .replace("\"awshpc\"", "\"awshpc\", \"shared\"")
-        .replace("keep_builds = 2", "keep_builds = 3\nscan_on_push = false");
-    world.write(
-        "images.toml",
-        &format!("{more}[tags]\ncost-centre = \"risk\"\n[kms]\nadmin_roles = [\"ops\"]\n"),
-    );
-    run("auto-transfer-images");
-    run("auto-transfer-images");
-    run("list-images");
-    // Options that are switched off again, and an image that is wanted no more.
-    let fewer = IMAGES.replace("\"kedacore/keda\" = \"ghcr.io/kedacore/keda:2.11.2\"\n", "");
-    let fewer =
-        fewer.replace("protect_build_tags = true\nkeep_builds = 2\npull_accounts = [\"210987654321\"]\n", "");
-    world.write("images.toml", &fewer);
-    run("auto-transfer-images");
-    let prune = world.xtask("prune").arg(format!("TAG={TAG}")).stdin(&format!("{TAG}\n"));
-    prune.ok();
-    run("auto-destroy-images");
-
-    let log = aws.log();
-    assert!(log.len() < 20_000, "the log is bounded: its beginning is lost");
-    Some(log.iter().flat_map(asked).collect())
-}
-
-/// What one entry of the log asked for.
-fn asked(entry: &Value) -> Vec<Asked> {
-    // A registry is asked without a token first, to hear where tokens are.
-    if entry["error"] == "Unauthorized" {
-        return Vec::new();
-    }
-    let service = entry["service"].as_str().unwrap();
-    let resource = entry["resource"].as_str().unwrap();
-    let actions = entry["iam"].as_array().unwrap().iter().map(|action| action.as_str().unwrap().to_owned());
-    let kms = |name: &str| format!("arn:aws:kms:{REGION}:{ACCOUNT}:{name}");
-    let one = |action: String| {
-        let of = action.split(':').next().unwrap().to_owned();
-        match (service, of.as_str()) {
-            // What is tagged at its creation has no name yet.
-            ("kms", _) if action == "kms:TagResource" && resource == "*" => {
-                Asked { action, resource: kms("key/new"), via: None }
-            }
-            ("kms", _) if resource == "*" || resource.starts_with("arn:") => {
-                Asked { action, resource: resource.to_owned(), via: None }
-            }
-            ("kms", _) if resource.starts_with("alias/") => {
-                Asked { action, resource: kms(resource), via: None }
-            }
-            ("kms", _) => Asked { action, resource: kms(&format!("key/{resource}")), via: None },
-            // S3 and ECR use the key in the caller's name.
-            (service, "kms") => {
-                let via = if service == "oci" { "ecr" } else { service };
-                Asked { action, resource: kms("key/any"), via: Some(via.to_owned()) }
-            }
-            _ => Asked { action, resource: resource.to_owned(), via: None },
-        }
-    };
-    // An alias is made for a key: AWS asks for both.
-    let alias = (service == "kms" && entry["action"].as_str().unwrap().ends_with("Alias"))
-        .then(|| kms(&format!("alias/ecr/{TAG}-htc")));
-    let mut all: Vec<Asked> = actions.map(one).collect();
-    all.extend(alias.map(|resource| Asked { resource, ..all[0].clone() }));
-    all
-}
-
-/// A statement of the policy, for one grid.
-struct Statement {
-    sid: String,
-    actions: Vec<String>,
-    resources: Vec<String>,
-    conditions: BTreeMap<String, String>,
-}
-
-impl Statement {
-    fn allows(&self, asked: &Asked) -> bool {
-        let suffix = "amazonaws.com";
-        let met = |(key, value): (&String, &String)| match key.as_str() {
-            "kms:ViaService" => {
-                asked.via.as_ref().is_some_and(|via| *value == format!("{via}.{REGION}.{suffix}"))
-            }
-            _ => false,
-        };
-        self.actions.contains(&asked.action)
-            && self.resources.iter().any(|pattern| matches(pattern, &asked.resource))
-            && self.conditions.iter().all(met)
-    }
-}
-
-/// IAM's `*`.
-fn matches(pattern: &str, text: &str) -> bool {
-    let Some((head, rest)) = pattern.split_once('*') else { return pattern == text };
-    let Some(after) = text.strip_prefix(head) else { return false };
-    (0..=after.len()).any(|at| after.is_char_boundary(at) && matches(rest, &after[at..]))
+    world.xtask("local up").ok();
+    Some(world)
 }
 
 /// The policy as an administrator fills it in.
-fn policy() -> Vec<Statement> {
+fn policy() -> Value {
     let text = std::fs::read_to_string(root().join("docs/iam-policy.json")).unwrap();
-    let text = ["STATE_BUCKET", "ACCOUNT", "REGION", "TAG"]
-        .iter()
-        .zip([BUCKET, ACCOUNT, REGION, TAG])
-        .fold(text, |text, (name, value)| text.replace(name, value));
-    let policy: Value = serde_json::from_str(&text).unwrap();
-    let strings = |value: &Value| -> Vec<String> {
-        match value {
-            Value::Array(all) => all.iter().map(|one| one.as_str().unwrap().to_owned()).collect(),
-            one => vec![one.as_str().unwrap().to_owned()],
-        }
-    };
-    let statement = |value: &Value| {
-        assert_eq!(value["Effect"], "Allow");
-        let conditions = value["Condition"]["StringEquals"].as_object().cloned().unwrap_or_default();
-        assert_eq!(
-            value["Condition"].as_object().map_or(0, |all| all.len()),
-            usize::from(!conditions.is_empty())
-        );
-        Statement {
-            sid: value["Sid"].as_str().unwrap().to_owned(),
-            actions: strings(&value["Action"]),
-            resources: strings(&value["Resource"]),
-            conditions: conditions.iter().map(|(k, v)| (k.clone(), v.as_str().unwrap().to_owned())).collect(),
-        }
-    };
-    policy["Statement"].as_array().unwrap().iter().map(statement).collect()
+    let names = ["STATE_BUCKET", "ACCOUNT", "REGION", "TAG"].into_iter().zip([BUCKET, ACCOUNT, REGION, TAG]);
+    serde_json::from_str(&names.fold(text, |text, (name, value)| text.replace(name, value))).unwrap()
 }
 
-#[test]
-fn the_policy_allows_what_was_recorded_and_no_more() {
-    let Some(recorded) = recorded() else { return };
-    let policy = policy();
-    let refused: Vec<&Asked> =
-        recorded.iter().filter(|asked| !policy.iter().any(|statement| statement.allows(asked))).collect();
-    assert!(refused.is_empty(), "docs/iam-policy.json does not allow {refused:#?}");
+fn actions(statement: &Value) -> Vec<&str> {
+    match &statement["Action"] {
+        Value::Array(all) => all.iter().map(|one| one.as_str().unwrap()).collect(),
+        one => vec![one.as_str().unwrap()],
+    }
+}
 
-    let mut wrong = Vec::new();
-    for statement in &policy {
-        for action in &statement.actions {
-            let used = recorded.iter().any(|asked| asked.action == *action && statement.allows(asked));
-            let explained = NOT_RECORDED.iter().any(|(known, _)| known == action);
-            match (used, explained) {
-                (false, false) => wrong.push(format!("{}: nothing asked for {action}", statement.sid)),
-                (true, true) => wrong.push(format!("{action} is recorded: it needs no explanation")),
-                _ => {}
+/// An action of one statement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Allowed {
+    sid: String,
+    action: String,
+}
+
+fn allowed(policy: &Value) -> Vec<Allowed> {
+    let statements = policy["Statement"].as_array().unwrap().iter();
+    let all = statements.flat_map(|statement| {
+        let sid = statement["Sid"].as_str().unwrap();
+        actions(statement)
+            .into_iter()
+            .map(|action| Allowed { sid: sid.to_owned(), action: action.to_owned() })
+    });
+    all.collect()
+}
+
+/// The policy without one action of one statement.
+fn without(policy: &Value, removed: &Allowed) -> Value {
+    let mut policy = policy.clone();
+    let statements = policy["Statement"].as_array_mut().unwrap();
+    for statement in statements.iter_mut().filter(|statement| statement["Sid"] == removed.sid.as_str()) {
+        let left: Vec<&str> =
+            actions(statement).into_iter().filter(|action| *action != removed.action).collect();
+        statement["Action"] = json!(left);
+    }
+    statements.retain(|statement| statement["Action"] != json!([]));
+    policy
+}
+
+/// The actions that a step's requests needed, in the order of the first need of each.
+fn needed(world: &World) -> Vec<String> {
+    let log = world.aws().log();
+    assert!(log.len() < 20_000, "the log is bounded: its beginning is lost");
+    let own = log.iter().filter(|entry| !entry["principal"].as_str().unwrap().ends_with(":user/admin"));
+    let mut seen = BTreeSet::new();
+    let all = own.flat_map(|entry| entry["iam"].as_array().unwrap());
+    let all = all.map(|action| action.as_str().unwrap().to_owned());
+    all.filter(|action| seen.insert(action.clone())).collect()
+}
+
+/// Whether a run missed an action, or what is wrong with how it missed it.
+fn missed(run: &Ended, removed: &str) -> Result<bool, String> {
+    match run.code {
+        Some(0) => Ok(false),
+        // A panic's code is 101.
+        Some(1..100) if run.stderr.contains(removed) => Ok(true),
+        _ => Err(run.to_string()),
+    }
+}
+
+/// Runs the job once under the whole policy. Before that each step is tried without the actions that it is the first to need,
+/// each time from the same account: all of them under SOAK, else a part.
+#[test]
+fn the_whole_job_needs_the_policy_and_each_action_of_it() {
+    let Some(world) = world() else { return };
+    let policy = policy();
+    let mut left = allowed(&policy);
+    let (mut faults, mut seed) = (Vec::new(), e2e::seed());
+    for (number, step) in JOB.iter().enumerate() {
+        let caller = if number <= CREATED { CREATOR } else { COLLEAGUE };
+        (step.before)(&world);
+        world.save("before");
+        world.aws().caller(caller, &policy);
+        world.aws().forget();
+        let run = (step.run)(&world).end();
+        assert_eq!(run.code, Some(0), "{}: {run}", step.name);
+        let needed = needed(&world);
+        let mut tried = left.clone();
+        tried.retain(|allowed| needed.contains(&allowed.action));
+        if std::env::var_os("SOAK").is_none() {
+            left.retain(|allowed| !tried.contains(allowed));
+            tried.retain(|_| e2e::random(&mut seed, PART) == 0);
+        }
+        if tried.is_empty() {
+            continue;
+        }
+        world.save("after");
+        for removed in &tried {
+            world.restore("before");
+            world.aws().caller(caller, &without(&policy, removed));
+            let run = (step.run)(&world).end();
+            e2e::say(&format!("{}, without {}: exit code {:?}", step.name, removed.action, run.code));
+            match missed(&run, &removed.action) {
+                Ok(true) => left.retain(|allowed| allowed != removed),
+                // A later step may need it.
+                Ok(false) => {}
+                Err(run) => faults.push(format!("{}, without {removed:?}: {run}", step.name)),
             }
         }
+        world.restore("after");
     }
-    let allowed = |action: &str| policy.iter().any(|statement| statement.actions.iter().any(|a| a == action));
-    wrong.extend(
-        NOT_RECORDED
-            .iter()
-            .filter(|(action, _)| !allowed(action))
-            .map(|(action, reason)| format!("the policy has no {action}, which is needed: {reason}")),
-    );
-    assert!(wrong.is_empty(), "docs/iam-policy.json: {wrong:#?}");
+    for (action, _) in NOT_ASKED {
+        let known = left.iter().any(|allowed| allowed.action == action);
+        assert!(known, "{action} is asked for, or the policy does not have it");
+    }
+    left.retain(|allowed| NOT_ASKED.iter().all(|(action, _)| *action != allowed.action));
+    assert_eq!(faults, Vec::<String>::new(), "runs that do not name what they miss");
+    assert!(left.is_empty(), "docs/iam-policy.json: nothing needs {left:#?}");
 }

@@ -1,9 +1,8 @@
 //! The bucket of the terraform state: HTC-Grid's own, with its policy, and one that this tool creates while S3 is slow.
 
-use e2e::{ACCOUNT, Aws, BUCKET, REGION, STATE, World};
+use e2e::{ACCOUNT, Aws, BUCKET, REGION, STATE, STATE_ALIAS, World};
 use serde_json::json;
 
-const ALIAS: &str = "alias/htc/mainline-htc-state-s3";
 const IMAGES: &str = r#"schema_version = 1
 [images]
 "kedacore/keda" = "ghcr.io/kedacore/keda:2.11.2"
@@ -20,41 +19,16 @@ fn world() -> Option<World> {
 }
 
 fn alias() -> String {
-    format!("arn:aws:kms:{REGION}:{ACCOUNT}:{ALIAS}")
+    format!("arn:aws:kms:{REGION}:{ACCOUNT}:{STATE_ALIAS}")
 }
 
-/// A bucket as HTC-Grid's CloudFormation makes it: encrypted with a key of its own that is named by its alias, versioned, closed,
-/// and no object is taken whose request does not say aws:kms.
+/// A bucket as HTC-Grid's CloudFormation makes it.
 fn as_cloudformation_makes_it(aws: &Aws) {
-    let key = aws.kms("CreateKey", &json!({}))["KeyMetadata"]["KeyId"].clone();
-    aws.kms("CreateAlias", &json!({ "AliasName": ALIAS, "TargetKeyId": key }));
     let location = format!(
         "<CreateBucketConfiguration><LocationConstraint>{REGION}</LocationConstraint></CreateBucketConfiguration>"
     );
     aws.bucket(ACCOUNT, "PUT", BUCKET, &location);
-    let encryption = format!(
-        "<ServerSideEncryptionConfiguration><Rule><ApplyServerSideEncryptionByDefault><SSEAlgorithm>aws:kms</SSEAlgorithm>\
-         <KMSMasterKeyID>{}</KMSMasterKeyID></ApplyServerSideEncryptionByDefault><BucketKeyEnabled>true</BucketKeyEnabled></Rule>\
-         </ServerSideEncryptionConfiguration>",
-        alias()
-    );
-    aws.bucket(ACCOUNT, "PUT", &format!("{BUCKET}?encryption"), &encryption);
-    let versioning = "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>";
-    aws.bucket(ACCOUNT, "PUT", &format!("{BUCKET}?versioning"), versioning);
-    let objects = format!("arn:aws:s3:::{BUCKET}/*");
-    let deny = |sid: &str, condition: serde_json::Value| {
-        json!({
-            "Sid": sid, "Effect": "Deny", "Principal": "*", "Action": "s3:PutObject", "Resource": objects,
-            "Condition": condition,
-        })
-    };
-    let policy = json!({ "Statement": [
-        deny("WithoutAnyEncryption", json!({ "Null": { "s3:x-amz-server-side-encryption": true } })),
-        deny("WithAnotherEncryption", json!({ "StringNotEquals": { "s3:x-amz-server-side-encryption": "aws:kms" } })),
-        deny("WithoutTls", json!({ "Bool": { "aws:SecureTransport": false } })),
-        deny("ForEverybody", json!({ "StringEquals": { "s3:x-amz-acl": ["public-read", "public-read-write"] } })),
-    ] });
-    aws.bucket(ACCOUNT, "PUT", &format!("{BUCKET}?policy"), &policy.to_string());
+    aws.as_cloudformation_sets_it();
 }
 
 /// Every write of the log that S3 refused.

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::fault::Fault;
 use crate::http::{header, query, value};
+use crate::iam::Principal;
 use crate::server::App;
 use crate::time::now_millis;
 
@@ -64,7 +65,11 @@ impl Caller {
     /// An access key of twelve digits is that account's; `ROLE.name.session` is an assumed role's; one beginning with
     /// `expired` has expired.
     pub(crate) fn of(parts: &Parts, app: &App) -> Result<Self, NoCaller> {
-        let caller = Self::signed(parts, &app.config.account)?;
+        let mut caller = Self::signed(parts, &app.config.account)?;
+        if let Some(user) = app.identities.user(&caller.access_key) {
+            caller.principal =
+                format!("arn:{}:iam::{}:user/{user}", caller.scope.partition(), caller.scope.account);
+        }
         if app.quirks.session_expired() {
             return Err(NoCaller::Expired);
         }
@@ -113,6 +118,11 @@ impl Caller {
             scope: Scope { account, region: region.to_owned() },
             principal,
         }
+    }
+
+    /// Whom policies name.
+    pub(crate) fn principal(&self) -> Principal {
+        Principal { arn: self.principal.clone(), account: self.scope.account.clone() }
     }
 
     /// `AIDA…` or `AROA…:session`, stable for an access key.
@@ -172,6 +182,11 @@ impl RegistryToken {
         };
         token.check = token.checksum();
         token
+    }
+
+    /// Whom policies name.
+    pub(crate) fn principal(&self) -> Principal {
+        Principal { arn: self.principal.clone(), account: self.scope.account.clone() }
     }
 
     /// Not a signature, and on loopback none is needed: it tells a token from a typing error.

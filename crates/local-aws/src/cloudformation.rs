@@ -3,24 +3,28 @@
 use crate::account::Caller;
 use crate::fault::Fault;
 use crate::http::value;
+use crate::iam::Need;
 use crate::server::App;
 use crate::store::model::Stack;
-use crate::sts::Handler;
+use crate::sts::{Handler, Needs};
 use crate::time::iso8601;
 use crate::xml::element;
 
-/// Every action that is implemented.
-const ACTIONS: &[(&str, Handler)] = &[("DescribeStacks", describe_stacks)];
+/// Every action that is implemented, with what it needs
+/// (<https://docs.aws.amazon.com/service-authorization/latest/reference/list_awscloudformation.html>).
+const ACTIONS: &[(&str, (Needs, Handler))] = &[("DescribeStacks", (on_stack, describe_stacks))];
 
-pub(crate) fn dispatch(
-    app: &App,
-    caller: &Caller,
-    action: &str,
-    form: &[(String, String)],
-) -> Result<String, Fault> {
-    crate::route::find(ACTIONS, action).ok_or_else(|| Fault::not_implemented("cloudformation", action))?(
-        app, caller, form,
-    )
+pub(crate) fn find(action: &str) -> Result<(Needs, Handler), Fault> {
+    crate::route::find(ACTIONS, action).ok_or_else(|| Fault::not_implemented("cloudformation", action))
+}
+
+fn on_stack(caller: &Caller, form: &[(String, String)]) -> Vec<Need> {
+    let stack = match value(form, "StackName") {
+        Some(arn) if arn.starts_with("arn:") => arn.to_owned(),
+        Some(name) => caller.scope.arn("cloudformation", &format!("stack/{name}/*")),
+        None => "*".to_owned(),
+    };
+    vec![Need::new("cloudformation:DescribeStacks", stack)]
 }
 
 fn describe_stacks(app: &App, caller: &Caller, form: &[(String, String)]) -> Result<String, Fault> {

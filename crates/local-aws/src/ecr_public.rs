@@ -4,14 +4,25 @@ use serde_json::{Value, json};
 
 use crate::account::{Caller, RegistryToken};
 use crate::fault::Fault;
+use crate::iam::Need;
 use crate::input::Input;
 use crate::server::App;
 use crate::time::epoch_seconds;
 
 type Handler = fn(&App, &Caller, &Input) -> Result<Value, Fault>;
 
-/// Every action that is implemented.
+/// Every action that is implemented. Each needs its own permission
+/// (<https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonelasticcontainerregistrypublic.html>).
 const ACTIONS: &[(&str, Handler)] = &[("GetAuthorizationToken", get_authorization_token)];
+
+/// What the caller needs for an action. A token is a bearer token of STS's, made in the caller's name
+/// (<https://docs.aws.amazon.com/AmazonECR/latest/public/public-registry-auth.html>).
+pub(crate) fn needs(action: &str) -> Result<Vec<Need>, Fault> {
+    crate::route::find(ACTIONS, action).ok_or_else(|| Fault::not_implemented("ecr-public", action))?;
+    let own = Need::new(format!("ecr-public:{action}"), "*");
+    let token = action == "GetAuthorizationToken";
+    Ok([own].into_iter().chain(token.then(|| Need::new("sts:GetServiceBearerToken", "*"))).collect())
+}
 
 pub(crate) fn dispatch(app: &App, caller: &Caller, action: &str, input: &Input) -> Result<Value, Fault> {
     let handler =

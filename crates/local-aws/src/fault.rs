@@ -37,16 +37,6 @@ impl Fault {
             format!("local-aws does not implement {service}:{action}"),
         )
     }
-
-    pub(crate) fn access_denied(principal: &str, action: &str, resource: &str) -> Self {
-        Self::client(
-            "AccessDeniedException",
-            format!(
-                "User: {principal} is not authorized to perform: {action} on resource: {resource} because no identity-based \
-                 policy allows the {action} action"
-            ),
-        )
-    }
 }
 
 /// The disk refused: AWS calls that an internal failure. The cause goes to the log, where its owner looks.

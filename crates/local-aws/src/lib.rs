@@ -14,6 +14,7 @@ mod ecr;
 mod ecr_public;
 mod fault;
 mod http;
+mod iam;
 mod input;
 mod journal;
 mod kms;

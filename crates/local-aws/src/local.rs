@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use crate::account::Scope;
 use crate::fault::Fault;
 use crate::http::{Answer, query, read, value, with_body};
+use crate::iam::{Kind, Policy};
 use crate::quirks::Quirk;
 use crate::server::App;
 use crate::store::model::Stack;
@@ -29,6 +30,22 @@ pub(crate) async fn answer(app: &Arc<App>, parts: &Parts, mut body: Incoming) ->
 #[serde(deny_unknown_fields)]
 struct QuirksBody {
     quirks: Vec<String>,
+}
+
+/// The only policy of a user or role; null takes it away.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PolicyBody {
+    principal: String,
+    policy: Option<Value>,
+}
+
+/// Whose access key it is from here on.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct UserBody {
+    access_key: String,
+    user: String,
 }
 
 #[derive(Deserialize)]
@@ -72,6 +89,18 @@ async fn outcome(app: &Arc<App>, parts: &Parts, body: &mut Incoming) -> Result<V
                 .collect::<Result<_, _>>()?;
             app.quirks.set(quirks);
             Ok(json!({ "quirks": app.quirks.names() }))
+        }
+        (&Method::POST, "/_local/policies") => {
+            let wanted: PolicyBody = parse(&bytes)?;
+            let policy = wanted.policy.map(|policy| Policy::parse(&policy.to_string(), Kind::Identity));
+            let policy = policy.transpose().map_err(|error| Fault::client("Invalid", error.to_string()))?;
+            app.identities.set(&wanted.principal, policy);
+            Ok(json!({}))
+        }
+        (&Method::POST, "/_local/users") => {
+            let wanted: UserBody = parse(&bytes)?;
+            app.identities.set_user(&wanted.access_key, &wanted.user);
+            Ok(json!({}))
         }
         (&Method::POST, "/_local/stacks") => {
             let stack: StackBody = parse(&bytes)?;

@@ -8,6 +8,7 @@ use hyper::body::Incoming;
 use crate::account::{Caller, NoCaller};
 use crate::fault::Fault;
 use crate::http::{Answer, header, query, read, set, value, with_body};
+use crate::iam::{self, Need};
 use crate::input::Input;
 use crate::journal::Entry;
 use crate::server::App;
@@ -77,6 +78,15 @@ pub(crate) async fn answer(app: Arc<App>, request: Request<Incoming>) -> Result<
     Ok(answer)
 }
 
+/// Fills in what the caller needs.
+pub(crate) fn note_needs(entry: &mut Entry, needs: &[Need]) {
+    if let Some(first) = needs.first() {
+        entry.resource.clone_from(&first.resource);
+    }
+    entry.iam = needs.iter().map(|need| need.action.clone()).collect();
+    entry.iam.dedup();
+}
+
 /// Fills in who calls.
 pub(crate) fn note_caller(entry: &mut Entry, caller: &Caller) {
     entry.region.clone_from(&caller.scope.region);
@@ -99,7 +109,6 @@ async fn json(
     };
     entry.service = service.to_owned();
     entry.action = action.to_owned();
-    entry.iam = vec![format!("{service}:{action}")];
     let outcome = json_outcome(app, parts, &mut body, service, action, entry).await;
     let (status, document) = match outcome {
         Ok(document) => (StatusCode::OK, without_nulls(document)),
@@ -131,21 +140,14 @@ async fn json_outcome(
     note_caller(entry, &caller);
     let document = if bytes.is_empty() { Ok(serde_json::json!({})) } else { serde_json::from_slice(&bytes) };
     let input = Input(document.map_err(|error| Fault::client("SerializationException", error.to_string()))?);
-    entry.resource = match service {
-        "ecr" => crate::ecr::resource(&caller.scope, &input),
-        "kms" => crate::kms::resource(&input),
-        _ => "*".to_owned(),
+    let needs = match service {
+        "ecr" => crate::ecr::needs(app, &caller, action, &input)?,
+        "ecr-public" => crate::ecr_public::needs(action)?,
+        "kms" => crate::kms::needs(app, &caller, action, &input)?,
+        other => return Err(Fault::not_implemented(other, action)),
     };
-    match service {
-        "ecr" => entry.iam.extend(crate::ecr::further_permissions(app, &caller.scope, action, &input)),
-        "kms" if action == "CreateKey" && !input.list("Tags").is_empty() => {
-            entry.iam.push("kms:TagResource".to_owned());
-        }
-        _ => {}
-    }
-    if let Some(denied) = entry.iam.iter().find(|permission| app.quirks.denies(permission)) {
-        return Err(Fault::access_denied(&caller.principal, denied, &entry.resource));
-    }
+    note_needs(entry, &needs);
+    iam::authorize(app, &caller.principal(), &needs)?;
     if app.quirks.throttles_at_random() {
         return Err(Fault::client("ThrottlingException", "Rate exceeded"));
     }
@@ -221,23 +223,18 @@ async fn query_outcome(
         Err(_) => "sts".to_owned(),
     };
     entry.action.clone_from(&action);
-    entry.iam = vec![format!("{}:{action}", entry.service)];
-    "*".clone_into(&mut entry.resource);
     let caller = caller.map_err(|none: NoCaller| none.fault())?;
     note_caller(entry, &caller);
-    if let Some(stack) = value(&form, "StackName") {
-        entry.resource = caller.scope.arn("cloudformation", &format!("stack/{stack}/*"));
-    }
-    let iam = format!("{}:{action}", caller.service);
-    if app.quirks.denies(&iam) {
-        return Err(Fault::access_denied(&caller.principal, &iam, &entry.resource));
-    }
+    let (needs, handler) = match caller.service.as_str() {
+        "sts" => crate::sts::find(&action)?,
+        "cloudformation" => crate::cloudformation::find(&action)?,
+        other => return Err(Fault::not_implemented(other, &action)),
+    };
+    let needs = needs(&caller, &form);
+    note_needs(entry, &needs);
+    iam::authorize(app, &caller.principal(), &needs)?;
     if app.quirks.throttles_at_random() {
         return Err(Fault::client("Throttling", "Rate exceeded"));
     }
-    match caller.service.as_str() {
-        "sts" => crate::sts::dispatch(app, &caller, &action, &form),
-        "cloudformation" => crate::cloudformation::dispatch(app, &caller, &action, &form),
-        other => Err(Fault::not_implemented(other, &action)),
-    }
+    handler(app, &caller, &form)
 }

@@ -13,6 +13,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::watch;
 
 use crate::ecr::uploads::Uploads;
+use crate::iam::Identities;
 use crate::journal::Journal;
 use crate::pull_through::Upstreams;
 use crate::quirks::{Quirk, Quirks};
@@ -78,6 +79,7 @@ pub(crate) struct App {
     pub(crate) config: Config,
     pub(crate) store: Store,
     pub(crate) quirks: Quirks,
+    pub(crate) identities: Identities,
     pub(crate) journal: Journal,
     pub(crate) uploads: Uploads,
     pub(crate) upstreams: Upstreams,
@@ -126,6 +128,7 @@ impl Server {
         let upstreams = Upstreams::new(&config.upstreams)?;
         let app = Arc::new(App {
             quirks: Quirks::new(config.quirks.clone()),
+            identities: Identities::default(),
             store,
             journal: Journal::default(),
             uploads: Uploads::default(),

@@ -3,25 +3,30 @@
 use crate::account::Caller;
 use crate::fault::Fault;
 use crate::http::value;
+use crate::iam::Need;
 use crate::server::App;
 use crate::time::{iso8601, now_millis};
 use crate::xml::element;
 
 pub(crate) type Handler = fn(&App, &Caller, &[(String, String)]) -> Result<String, Fault>;
 
-/// Every action that is implemented.
-const ACTIONS: &[(&str, Handler)] =
-    &[("AssumeRole", assume_role), ("GetCallerIdentity", get_caller_identity)];
+/// What the caller of a query API needs.
+pub(crate) type Needs = fn(&Caller, &[(String, String)]) -> Vec<Need>;
 
-pub(crate) fn dispatch(
-    app: &App,
-    caller: &Caller,
-    action: &str,
-    form: &[(String, String)],
-) -> Result<String, Fault> {
-    crate::route::find(ACTIONS, action).ok_or_else(|| Fault::not_implemented("sts", action))?(
-        app, caller, form,
-    )
+/// Every action that is implemented, with what it needs
+/// (<https://docs.aws.amazon.com/service-authorization/latest/reference/list_awssecuritytokenservice.html>).
+const ACTIONS: &[(&str, (Needs, Handler))] = &[
+    (
+        "AssumeRole",
+        (|_, form| vec![Need::new("sts:AssumeRole", value(form, "RoleArn").unwrap_or("*"))], assume_role),
+    ),
+    // Nothing: not even a Deny keeps anybody from it
+    // (<https://docs.aws.amazon.com/STS/latest/APIReference/API_GetCallerIdentity.html>).
+    ("GetCallerIdentity", (|_, _| Vec::new(), get_caller_identity)),
+];
+
+pub(crate) fn find(action: &str) -> Result<(Needs, Handler), Fault> {
+    crate::route::find(ACTIONS, action).ok_or_else(|| Fault::not_implemented("sts", action))
 }
 
 fn answer(action: &str, result: &str) -> String {

@@ -26,7 +26,11 @@ async fn the_life_of_a_key() {
         caller.kms("ListResourceTags", key.clone()).await["Tags"],
         json!([{ "TagKey": "a", "TagValue": "b" }])
     );
-    let policy = json!({ "Version": "2012-10-17", "Statement": [] }).to_string();
+    let owner = json!({ "AWS": "arn:aws:iam::123456789012:root" });
+    let policy = json!({ "Version": "2012-10-17", "Statement": [
+        { "Effect": "Allow", "Principal": owner, "Action": ["kms:*"], "Resource": "*" },
+    ] });
+    let policy = policy.to_string();
     caller
         .kms("PutKeyPolicy", json!({ "KeyId": created["Arn"], "PolicyName": "default", "Policy": policy }))
         .await;
@@ -94,8 +98,11 @@ async fn who_one_is() {
     assert_eq!(status, 200);
     let key = text.split("<AccessKeyId>").nth(1).unwrap().split('<').next().unwrap();
     assert!(ask(key, "eu-west-1").await.contains("arn:aws:sts::123456789012:assumed-role/ops/ann"));
-    local.quirks(&["deny:sts:GetCallerIdentity"]);
-    assert!(ask("local", "eu-west-1").await.contains("<Code>AccessDenied</Code>"));
+    // Who one is, one may always ask.
+    local.quirks(&["deny:sts:GetCallerIdentity", "deny:sts:AssumeRole"]);
+    assert!(ask("local", "eu-west-1").await.contains("<Arn>arn:aws:iam::123456789012:user/local</Arn>"));
+    let (status, text) = local.caller().query("sts", form).await;
+    assert!(status == 403 && text.contains("<Code>AccessDenied</Code>"), "{text}");
 }
 
 #[tokio::test]

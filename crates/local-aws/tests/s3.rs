@@ -282,6 +282,7 @@ async fn a_bucket_policy_is_enforced() {
           "Resource": "arn:aws:s3:::state/*", "Condition": { "Bool": { "aws:SecureTransport": false } } },
         { "Sid": "Guest", "Effect": "Allow", "Principal": { "AWS": "210987654321" }, "Action": "s3:GetObject",
           "Resource": "arn:aws:s3:::state/*" } ] }"#;
+    assert_eq!(put(&caller, "state/open", "x", &[]).await.status(), 200);
     assert_eq!(put(&caller, "state?policy", policy, &[]).await.status(), 204);
     const SSE: &str = "x-amz-server-side-encryption";
     for headers in [&[][..], &[(SSE, "AES256")][..]] {
@@ -297,7 +298,10 @@ async fn a_bucket_policy_is_enforced() {
     assert_eq!(get(&caller, "state/a").await, (StatusCode::OK, "x".to_owned()));
     // Another account reads what the policy opens, and no more.
     let guest = caller.key("210987654321");
-    assert_eq!(get(&guest, "state/a").await, (StatusCode::OK, "x".to_owned()));
+    assert_eq!(get(&guest, "state/open").await, (StatusCode::OK, "x".to_owned()));
+    // The key that AWS made for S3 is no other account's.
+    let (status, words) = get(&guest, "state/a").await;
+    assert!(status == 403 && words.contains("no resource-based policy allows the kms:Decrypt"), "{words}");
     assert_eq!(put(&guest, "state/a", "y", &[(SSE, "aws:kms")]).await.status(), 403);
     assert_eq!(get(&guest, "state?policy").await.0, 403);
     local.quirks(&["plain-http"]);

@@ -10,6 +10,7 @@ pub(crate) mod manifest;
 pub(crate) mod registry;
 mod replication;
 pub(crate) mod repositories;
+mod roles;
 mod settings;
 pub(crate) mod templates;
 pub(crate) mod uploads;
@@ -21,7 +22,9 @@ use serde_json::Value;
 
 use crate::account::{Caller, Scope};
 use crate::fault::Fault;
+use crate::iam::Need;
 use crate::input::Input;
+use crate::kms;
 use crate::server::App;
 
 /// One request: for whom, and with what.
@@ -34,114 +37,145 @@ pub(crate) struct Call<'a> {
 
 type Handler = fn(&Call<'_>, &Input) -> Result<Value, Fault>;
 
-/// Every action that is implemented. What is not here answers 501 with its name.
-pub(crate) const ACTIONS: &[(&str, Handler)] = &[
-    ("BatchCheckLayerAvailability", layers::batch_check),
-    ("BatchDeleteImage", image_actions::batch_delete),
-    ("BatchGetImage", image_actions::batch_get),
-    ("CompleteLayerUpload", layers::complete),
-    ("CreatePullThroughCacheRule", registry::create_rule),
-    ("CreateRepository", repositories::create),
-    ("CreateRepositoryCreationTemplate", templates::create),
-    ("DeleteLifecyclePolicy", lifecycle_actions::delete),
-    ("DeletePullThroughCacheRule", registry::delete_rule),
-    ("DeleteRegistryPolicy", registry::delete_policy),
-    ("DeleteRepository", repositories::delete),
-    ("DeleteRepositoryCreationTemplate", templates::delete),
-    ("DeleteRepositoryPolicy", settings::delete_policy),
-    ("DescribeImages", image_actions::describe),
-    ("DescribePullThroughCacheRules", registry::describe_rules),
-    ("DescribeRegistry", registry::describe),
-    ("DescribeRepositories", repositories::describe),
-    ("DescribeRepositoryCreationTemplates", templates::describe),
-    ("GetAccountSetting", registry::get_account_setting),
-    ("GetAuthorizationToken", registry::get_authorization_token),
-    ("GetDownloadUrlForLayer", layers::download_url),
-    ("GetLifecyclePolicy", lifecycle_actions::get),
-    ("GetLifecyclePolicyPreview", lifecycle_actions::get_preview),
-    ("GetRegistryPolicy", registry::get_policy),
-    ("GetRegistryScanningConfiguration", registry::get_scanning),
-    ("GetRepositoryPolicy", settings::get_policy),
-    ("InitiateLayerUpload", layers::initiate),
-    ("ListImageReferrers", image_actions::list_referrers),
-    ("ListImages", image_actions::list),
-    ("ListTagsForResource", settings::list_tags),
-    ("PutAccountSetting", registry::put_account_setting),
-    ("PutImage", image_actions::put),
-    ("PutImageScanningConfiguration", settings::put_scanning),
-    ("PutImageTagMutability", settings::put_mutability),
-    ("PutLifecyclePolicy", lifecycle_actions::put),
-    ("PutRegistryPolicy", registry::put_policy),
-    ("PutRegistryScanningConfiguration", registry::put_scanning),
-    ("PutReplicationConfiguration", registry::put_replication),
-    ("SetRepositoryPolicy", settings::set_policy),
-    ("StartLifecyclePolicyPreview", lifecycle_actions::start_preview),
-    ("StartReplicationBackfill", replication::backfill),
-    ("TagResource", settings::tag),
-    ("UntagResource", settings::untag),
-    ("UpdateImageStorageClass", image_actions::update_storage_class),
-    ("UpdatePullThroughCacheRule", registry::update_rule),
-    ("UploadLayerPart", layers::upload_part),
+/// What an action's permission, `ecr:` and its name, is for, and what is needed beside it.
+#[derive(Clone, Copy)]
+enum On {
+    /// `repositoryName`.
+    Repository,
+    /// Each of `repositoryNames`, or all.
+    Repositories,
+    /// `resourceArn`.
+    Tagged,
+    /// Nothing that has an ARN.
+    Registry,
+    /// A repository with its tags, and the grant by which ECR uses its key
+    /// (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/encryption-at-rest.html>).
+    NewRepository,
+    /// A repository, and the end of that grant.
+    OldRepository,
+    /// The registry, and at the account's first rule the role that pulls for it
+    /// (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/slr-pullthroughcache.html>).
+    FirstRule,
+    /// The registry, and at the account's first replication the role that replicates
+    /// (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/slr-replication.html>).
+    Replication,
+}
+
+/// Every action that is implemented, with what it needs
+/// (<https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonelasticcontainerregistry.html>). What is not
+/// here answers 501 with its name.
+const ACTIONS: &[(&str, On, Handler)] = &[
+    ("BatchCheckLayerAvailability", On::Repository, layers::batch_check),
+    ("BatchDeleteImage", On::Repository, image_actions::batch_delete),
+    ("BatchGetImage", On::Repository, image_actions::batch_get),
+    ("CompleteLayerUpload", On::Repository, layers::complete),
+    ("CreatePullThroughCacheRule", On::FirstRule, registry::create_rule),
+    ("CreateRepository", On::NewRepository, repositories::create),
+    ("CreateRepositoryCreationTemplate", On::Registry, templates::create),
+    ("DeleteLifecyclePolicy", On::Repository, lifecycle_actions::delete),
+    ("DeletePullThroughCacheRule", On::Registry, registry::delete_rule),
+    ("DeleteRegistryPolicy", On::Registry, registry::delete_policy),
+    ("DeleteRepository", On::OldRepository, repositories::delete),
+    ("DeleteRepositoryCreationTemplate", On::Registry, templates::delete),
+    ("DeleteRepositoryPolicy", On::Repository, settings::delete_policy),
+    ("DescribeImages", On::Repository, image_actions::describe),
+    ("DescribePullThroughCacheRules", On::Registry, registry::describe_rules),
+    ("DescribeRegistry", On::Registry, registry::describe),
+    ("DescribeRepositories", On::Repositories, repositories::describe),
+    ("DescribeRepositoryCreationTemplates", On::Registry, templates::describe),
+    ("GetAccountSetting", On::Registry, registry::get_account_setting),
+    ("GetAuthorizationToken", On::Registry, registry::get_authorization_token),
+    ("GetDownloadUrlForLayer", On::Repository, layers::download_url),
+    ("GetLifecyclePolicy", On::Repository, lifecycle_actions::get),
+    ("GetLifecyclePolicyPreview", On::Repository, lifecycle_actions::get_preview),
+    ("GetRegistryPolicy", On::Registry, registry::get_policy),
+    ("GetRegistryScanningConfiguration", On::Registry, registry::get_scanning),
+    ("GetRepositoryPolicy", On::Repository, settings::get_policy),
+    ("InitiateLayerUpload", On::Repository, layers::initiate),
+    ("ListImageReferrers", On::Repository, image_actions::list_referrers),
+    ("ListImages", On::Repository, image_actions::list),
+    ("ListTagsForResource", On::Tagged, settings::list_tags),
+    ("PutAccountSetting", On::Registry, registry::put_account_setting),
+    ("PutImage", On::Repository, image_actions::put),
+    ("PutImageScanningConfiguration", On::Repository, settings::put_scanning),
+    ("PutImageTagMutability", On::Repository, settings::put_mutability),
+    ("PutLifecyclePolicy", On::Repository, lifecycle_actions::put),
+    ("PutRegistryPolicy", On::Registry, registry::put_policy),
+    ("PutRegistryScanningConfiguration", On::Registry, registry::put_scanning),
+    ("PutReplicationConfiguration", On::Replication, registry::put_replication),
+    ("SetRepositoryPolicy", On::Repository, settings::set_policy),
+    ("StartLifecyclePolicyPreview", On::Repository, lifecycle_actions::start_preview),
+    ("StartReplicationBackfill", On::Registry, replication::backfill),
+    ("TagResource", On::Tagged, settings::tag),
+    ("UntagResource", On::Tagged, settings::untag),
+    ("UpdateImageStorageClass", On::Repository, image_actions::update_storage_class),
+    ("UpdatePullThroughCacheRule", On::Registry, registry::update_rule),
+    ("UploadLayerPart", On::Repository, layers::upload_part),
 ];
 
 /// Answers one action.
 pub(crate) fn dispatch(app: &App, caller: &Caller, action: &str, input: &Input) -> Result<Value, Fault> {
-    let handler = crate::route::find(ACTIONS, action).ok_or_else(|| Fault::not_implemented("ecr", action))?;
-    let mut scope = caller.scope.clone();
-    if let Some(registry) = input.opt("registryId").filter(|registry| *registry != scope.account) {
-        scope.account = registry.to_owned();
-        let name = input.opt("repositoryName").unwrap_or("*");
-        // Another account's registry needs its repository's policy; none that exists names its readers yet.
-        let repository = app.store.repository(&scope, name);
-        let allowed = repository.as_ref().is_none_or(|repository| {
-            repository.policy.as_deref().is_some_and(|policy| settings::policy_allows(policy, caller, action))
-        });
-        if !allowed {
-            return Err(Fault::client(
-                "AccessDeniedException",
-                format!(
-                    "User: {} is not authorized to perform: ecr:{action} on resource: {} because no resource-based policy \
-                     allows the ecr:{action} action",
-                    caller.principal,
-                    repositories::arn(&scope, name)
-                ),
-            ));
-        }
-    }
-    handler(&Call { app, scope, caller }, input)
+    let (_, _, handler) = find(action)?;
+    handler(&Call { app, scope: registry_of(caller, input), caller }, input)
 }
 
-/// The journal's resource, and the one a refusal names.
-pub(crate) fn resource(scope: &Scope, input: &Input) -> String {
-    match (input.opt("repositoryName"), input.opt("resourceArn")) {
-        (Some(name), _) => repositories::arn(scope, name),
-        (None, Some(arn)) => arn.to_owned(),
-        (None, None) => "*".to_owned(),
-    }
+fn find(action: &str) -> Result<&'static (&'static str, On, Handler), Fault> {
+    ACTIONS.iter().find(|(name, _, _)| *name == action).ok_or_else(|| Fault::not_implemented("ecr", action))
 }
 
-/// What the caller needs beside the action's own permission: tags at creation, and the grant that lets ECR use a key
-/// (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/encryption-at-rest.html>).
-pub(crate) fn further_permissions(app: &App, scope: &Scope, action: &str, input: &Input) -> Vec<String> {
-    let mut permissions: Vec<&str> = Vec::new();
-    match action {
-        "CreateRepository" => {
-            if !input.list("tags").is_empty() {
-                permissions.push("ecr:TagResource");
-            }
-            let kind =
-                input.value("encryptionConfiguration").and_then(|wanted| wanted["encryptionType"].as_str());
-            if kind.is_some_and(|kind| kind.starts_with("KMS")) {
-                permissions.extend(["kms:DescribeKey", "kms:CreateGrant"]);
-            }
+/// The caller's own registry, or the one that `registryId` names.
+fn registry_of(caller: &Caller, input: &Input) -> Scope {
+    let account = input.opt("registryId").unwrap_or(&caller.scope.account).to_owned();
+    Scope { account, region: caller.scope.region.clone() }
+}
+
+/// What the caller needs for an action.
+pub(crate) fn needs(app: &App, caller: &Caller, action: &str, input: &Input) -> Result<Vec<Need>, Fault> {
+    let (name, on, _) = find(action)?;
+    let scope = registry_of(caller, input);
+    let own = |resource: String| Need::new(format!("ecr:{name}"), resource);
+    let repository = || repositories::arn(&scope, input.opt("repositoryName").unwrap_or("*"));
+    let key = |action: &str, arn: String| Need::new(action, arn).via("ecr", &scope);
+    let first = |service: &str, role: &str| {
+        let needed = !roles::stands(app, &scope, service);
+        needed.then(|| Need::service_role(&scope, service, role))
+    };
+    Ok(match on {
+        On::Repository => vec![own(repository())],
+        On::Repositories => {
+            let names = input.texts("repositoryNames");
+            let names = if names.is_empty() { vec!["*"] } else { names };
+            names.into_iter().map(|name| own(repositories::arn(&scope, name))).collect()
         }
-        "DeleteRepository" => {
-            let repository = input.opt("repositoryName").and_then(|name| app.store.repository(scope, name));
-            if repository.is_some_and(|repository| repository.encryption.key.is_some()) {
-                permissions.push("kms:RetireGrant");
-            }
+        On::Tagged => vec![own(input.opt("resourceArn").unwrap_or("*").to_owned())],
+        On::Registry => vec![own("*".to_owned())],
+        On::NewRepository => {
+            let tags = !input.list("tags").is_empty();
+            let tags = tags.then(|| Need::new("ecr:TagResource", repository()));
+            let encryption = input.value("encryptionConfiguration");
+            let encrypted = encryption.filter(|wanted| {
+                wanted["encryptionType"].as_str().is_some_and(|kind| kind.starts_with("KMS"))
+            });
+            let grant = encrypted.map(|wanted| kms::key_arn(app, &scope, wanted["kmsKey"].as_str(), "ecr"));
+            let grant = grant.transpose()?.into_iter();
+            let grant =
+                grant.flat_map(|arn| ["kms:DescribeKey", "kms:CreateGrant"].map(|a| key(a, arn.clone())));
+            [own(repository())].into_iter().chain(tags).chain(grant).collect()
         }
-        _ => {}
-    }
-    permissions.into_iter().map(str::to_owned).collect()
+        On::OldRepository => {
+            let stands = input.opt("repositoryName").and_then(|name| app.store.repository(&scope, name));
+            let arn = stands.and_then(|repository| repository.encryption.key.clone());
+            [own(repository())].into_iter().chain(arn.map(|arn| key("kms:RetireGrant", arn))).collect()
+        }
+        On::FirstRule => {
+            let role = first(roles::PULL_THROUGH, "AWSServiceRoleForECRPullThroughCache");
+            [own("*".to_owned())].into_iter().chain(role).collect()
+        }
+        On::Replication => {
+            let rules = input.value("replicationConfiguration").and_then(|wanted| wanted["rules"].as_array());
+            let some = rules.is_some_and(|rules| !rules.is_empty());
+            let role = some.then(|| first(roles::REPLICATION, "AWSServiceRoleForECRReplication")).flatten();
+            [own("*".to_owned())].into_iter().chain(role).collect()
+        }
+    })
 }

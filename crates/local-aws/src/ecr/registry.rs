@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::Call;
+use super::{Call, roles};
 use crate::account::RegistryToken;
 use crate::fault::Fault;
 use crate::input::Input;
@@ -118,6 +118,7 @@ pub(super) fn create_rule(call: &Call<'_>, input: &Input) -> Result<Value, Fault
         settings.rules.insert(prefix.to_owned(), rule);
         Ok(())
     })?;
+    roles::make(call.app, &call.scope, roles::PULL_THROUGH)?;
     call.app.quirks.listed_late(&listing(call, prefix));
     Ok(view)
 }
@@ -207,6 +208,9 @@ pub(super) fn put_replication(call: &Call<'_>, input: &Input) -> Result<Value, F
         ));
     }
     let view = json!({ "replicationConfiguration": { "rules": rules } });
+    if !rules.is_empty() {
+        roles::make(call.app, &call.scope, roles::REPLICATION)?;
+    }
     call.app.store.change_settings(&call.scope, |settings| {
         settings.replication = rules;
         Ok(())

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::{Call, repositories, wildcard};
-use crate::account::{Caller, Scope};
+use crate::account::Scope;
 use crate::fault::Fault;
+use crate::iam::{Kind, Policy, PolicyError};
 use crate::input::Input;
 use crate::store::model::Repository;
 
@@ -186,12 +187,12 @@ fn no_policy(call: &Call<'_>, name: &str) -> Fault {
 pub(super) fn set_policy(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
     let name = input.text("repositoryName")?;
     let text = input.text("policyText")?;
-    let parsed = serde_json::from_str::<Value>(text).ok();
-    if parsed.is_none_or(|policy| !policy["Statement"].is_array() && !policy["Statement"].is_object()) {
-        return Err(Fault::invalid_parameter(
+    Policy::parse(text, Kind::Repository).map_err(|error| match error {
+        PolicyError::Malformed(_) => Fault::invalid_parameter(
             "Invalid parameter at 'PolicyText' failed to satisfy constraint: 'Invalid repository policy provided'",
-        ));
-    }
+        ),
+        unknown @ PolicyError::Unknown(_) => Fault::not_implemented("ecr", &format!("SetRepositoryPolicy: {unknown}")),
+    })?;
     repositories::change(call.app, &call.scope, name, |repository| {
         repository.policy = Some(text.to_owned());
         Ok(())
@@ -212,35 +213,4 @@ pub(super) fn delete_policy(call: &Call<'_>, input: &Input) -> Result<Value, Fau
         repository.policy.take().ok_or_else(|| no_policy(call, name))
     })?;
     Ok(policy_view(call, name, &text))
-}
-
-/// Whether a repository's policy lets another account's caller do this. Conditions are not evaluated: a statement that has one
-/// allows nothing here, so that a test cannot pass by a condition's being overlooked.
-pub(crate) fn policy_allows(policy: &str, caller: &Caller, action: &str) -> bool {
-    let Ok(policy) = serde_json::from_str::<Value>(policy) else { return false };
-    let one_or_many = |value: &Value| match value {
-        Value::Array(many) => many.clone(),
-        Value::Null => Vec::new(),
-        one => vec![one.clone()],
-    };
-    let statements = one_or_many(&policy["Statement"]);
-    let applies = |statement: &Value, effect: &str| {
-        let principals = match &statement["Principal"] {
-            Value::Object(by_kind) => by_kind.get("AWS").map(one_or_many).unwrap_or_default(),
-            other => one_or_many(other),
-        };
-        let account = &caller.scope.account;
-        statement["Effect"] == effect
-            && principals.iter().filter_map(Value::as_str).any(|principal| {
-                principal == "*"
-                    || principal == account
-                    || principal == caller.principal
-                    || principal.ends_with(&format!(":iam::{account}:root"))
-            })
-            && one_or_many(&statement["Action"]).iter().filter_map(Value::as_str).any(|pattern| {
-                wildcard::matches(&pattern.to_lowercase(), &format!("ecr:{action}").to_lowercase())
-            })
-    };
-    statements.iter().any(|statement| applies(statement, "Allow") && statement["Condition"].is_null())
-        && !statements.iter().any(|statement| applies(statement, "Deny"))
 }

@@ -8,19 +8,19 @@ use super::{
     Call, arn, aws_managed_key, metadata, new_key, not_found, not_pending, page, paged, resolve, usable,
 };
 use crate::fault::Fault;
+use crate::iam::{Kind, Policy, PolicyError};
 use crate::input::Input;
 use crate::store::model::Key;
 use crate::time::{epoch_seconds, now_millis};
 
 pub(super) fn policy_of(input: &Input) -> Result<Option<String>, Fault> {
     let Some(text) = input.opt("Policy").filter(|text| !text.is_empty()) else { return Ok(None) };
-    let parsed = serde_json::from_str::<Value>(text).ok();
-    if parsed.is_none_or(|policy| policy["Statement"].is_null()) {
-        return Err(Fault::client(
-            "MalformedPolicyDocumentException",
-            "Policy contains a syntax error or has no statement",
-        ));
-    }
+    Policy::parse(text, Kind::Resource).map_err(|error| match error {
+        PolicyError::Malformed(words) => Fault::client("MalformedPolicyDocumentException", words),
+        unknown @ PolicyError::Unknown(_) => {
+            Fault::not_implemented("kms", &format!("PutKeyPolicy: {unknown}"))
+        }
+    })?;
     Ok(Some(text.to_owned()))
 }
 

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::account::{Caller, Scope};
 use crate::fault::Fault;
+use crate::iam::Need;
 use crate::input::Input;
 use crate::server::App;
 use crate::store::model::{Alias, Key, Kms};
@@ -21,43 +22,95 @@ struct Call<'a> {
 
 type Handler = fn(&Call<'_>, &Input) -> Result<Value, Fault>;
 
-/// Every action that is implemented.
-const ACTIONS: &[(&str, Handler)] = &[
-    ("CancelKeyDeletion", keys::cancel_deletion),
-    ("CreateAlias", aliases::create_alias),
-    ("CreateKey", keys::create_key),
-    ("DeleteAlias", aliases::delete_alias),
-    ("DescribeKey", keys::describe_key),
-    ("DisableKey", |call, input| keys::set_enabled(call, input, false)),
-    ("DisableKeyRotation", |call, input| keys::set_rotation(call, input, false)),
-    ("EnableKey", |call, input| keys::set_enabled(call, input, true)),
-    ("EnableKeyRotation", |call, input| keys::set_rotation(call, input, true)),
-    ("GetKeyPolicy", keys::get_policy),
-    ("GetKeyRotationStatus", keys::rotation_status),
-    ("ListAliases", aliases::list_aliases),
-    ("ListKeyPolicies", keys::list_policies),
-    ("ListKeys", keys::list_keys),
-    ("ListResourceTags", keys::list_tags),
-    ("PutKeyPolicy", keys::put_policy),
-    ("ScheduleKeyDeletion", keys::schedule_deletion),
-    ("TagResource", keys::tag),
-    ("UntagResource", keys::untag),
-    ("UpdateAlias", aliases::update_alias),
-    ("UpdateKeyDescription", keys::update_description),
+/// What an action's permission, `kms:` and its name, is for, and what is needed beside it.
+#[derive(Clone, Copy)]
+enum On {
+    /// `KeyId`, which may be an alias: the permission is for the key.
+    Key,
+    /// The alias, the key that it means and the one that it is to mean.
+    Alias,
+    /// Nothing that has an ARN.
+    All,
+    /// A key with its tags.
+    NewKey,
+}
+
+/// Every action that is implemented, with what it needs
+/// (<https://docs.aws.amazon.com/service-authorization/latest/reference/list_awskeymanagementservice.html>).
+const ACTIONS: &[(&str, On, Handler)] = &[
+    ("CancelKeyDeletion", On::Key, keys::cancel_deletion),
+    ("CreateAlias", On::Alias, aliases::create_alias),
+    ("CreateKey", On::NewKey, keys::create_key),
+    ("DeleteAlias", On::Alias, aliases::delete_alias),
+    ("DescribeKey", On::Key, keys::describe_key),
+    ("DisableKey", On::Key, |call, input| keys::set_enabled(call, input, false)),
+    ("DisableKeyRotation", On::Key, |call, input| keys::set_rotation(call, input, false)),
+    ("EnableKey", On::Key, |call, input| keys::set_enabled(call, input, true)),
+    ("EnableKeyRotation", On::Key, |call, input| keys::set_rotation(call, input, true)),
+    ("GetKeyPolicy", On::Key, keys::get_policy),
+    ("GetKeyRotationStatus", On::Key, keys::rotation_status),
+    ("ListAliases", On::All, aliases::list_aliases),
+    ("ListKeyPolicies", On::Key, keys::list_policies),
+    ("ListKeys", On::All, keys::list_keys),
+    ("ListResourceTags", On::Key, keys::list_tags),
+    ("PutKeyPolicy", On::Key, keys::put_policy),
+    ("ScheduleKeyDeletion", On::Key, keys::schedule_deletion),
+    ("TagResource", On::Key, keys::tag),
+    ("UntagResource", On::Key, keys::untag),
+    ("UpdateAlias", On::Alias, aliases::update_alias),
+    ("UpdateKeyDescription", On::Key, keys::update_description),
 ];
 
+fn find(action: &str) -> Result<&'static (&'static str, On, Handler), Fault> {
+    ACTIONS.iter().find(|(name, _, _)| *name == action).ok_or_else(|| Fault::not_implemented("kms", action))
+}
+
 pub(crate) fn dispatch(app: &App, caller: &Caller, action: &str, input: &Input) -> Result<Value, Fault> {
-    let handler = crate::route::find(ACTIONS, action).ok_or_else(|| Fault::not_implemented("kms", action))?;
+    let (_, _, handler) = find(action)?;
     handler(&Call { app, scope: &caller.scope }, input)
 }
 
-/// The journal's resource.
-pub(crate) fn resource(input: &Input) -> String {
-    ["KeyId", "TargetKeyId", "AliasName"]
-        .iter()
-        .find_map(|member| input.opt(member))
-        .unwrap_or("*")
-        .to_owned()
+/// What the caller needs for an action.
+pub(crate) fn needs(app: &App, caller: &Caller, action: &str, input: &Input) -> Result<Vec<Need>, Fault> {
+    let (name, on, _) = find(action)?;
+    let (scope, own) = (&caller.scope, |resource: String| Need::new(format!("kms:{name}"), resource));
+    let key = |member: &str| Some(key_arn(app, scope, Some(input.opt(member)?), "kms"));
+    Ok(match on {
+        On::Key => vec![own(key("KeyId").transpose()?.unwrap_or_else(|| arn(scope, "*")))],
+        On::Alias => {
+            let alias = scope.arn("kms", input.opt("AliasName").unwrap_or("alias/*"));
+            let meant = app.store.kms(scope).aliases.get(input.opt("AliasName").unwrap_or_default()).cloned();
+            let keys = [meant.map(|alias| arn(scope, &alias.target)), key("TargetKeyId").transpose()?];
+            [own(alias)].into_iter().chain(keys.into_iter().flatten().map(own)).collect()
+        }
+        On::All => vec![own("*".to_owned())],
+        On::NewKey => {
+            // It has no name yet.
+            let tags = !input.list("Tags").is_empty();
+            let tags = tags.then(|| Need::new("kms:TagResource", arn(scope, "*")));
+            [own("*".to_owned())].into_iter().chain(tags).collect()
+        }
+    })
+}
+
+/// The ARN of the key that `name` means, or the key that AWS makes for `service` where there is no name. What means no key is
+/// taken for a key's own id: its handler says that there is none.
+pub(crate) fn key_arn(app: &App, scope: &Scope, name: Option<&str>, service: &str) -> Result<String, Fault> {
+    let Some(name) = name else { return aws_managed_key(app, scope, service) };
+    if let Some((_, service)) = name.rsplit_once("alias/aws/") {
+        return aws_managed_key(app, scope, service);
+    }
+    Ok(match resolve(scope, &app.store.kms(scope), name) {
+        Ok(id) => arn(scope, &id),
+        Err(_) if name.starts_with("arn:") => name.to_owned(),
+        Err(_) if name.starts_with("alias/") => scope.arn("kms", name),
+        Err(_) => arn(scope, name),
+    })
+}
+
+/// The policy of a key.
+pub(crate) fn policy(app: &App, scope: &Scope, id: &str) -> Option<String> {
+    app.store.kms(scope).keys.get(id).map(|key| key.policy.clone())
 }
 
 fn arn(scope: &Scope, id: &str) -> String {
@@ -144,6 +197,7 @@ pub(crate) fn aws_managed_key(app: &App, scope: &Scope, service: &str) -> Result
             service.to_uppercase()
         );
         key.aws_managed = true;
+        key.policy = managed_policy(scope, service);
         key.rotation_days = Some(365);
         let (id, now) = (key.id.clone(), now_millis());
         kms.keys.insert(id.clone(), key);
@@ -180,6 +234,40 @@ fn default_policy(scope: &Scope) -> String {
             "Action": "kms:*",
             "Resource": "*",
         }],
+    })
+    .to_string()
+}
+
+/// Whoever may use the service may use its key through it, and look at it
+/// (<https://docs.aws.amazon.com/kms/latest/developerguide/key-policies.html>).
+fn managed_policy(scope: &Scope, service: &str) -> String {
+    let suffix = if scope.partition() == "aws-cn" { "amazonaws.com.cn" } else { "amazonaws.com" };
+    let root = format!("arn:{}:iam::{}:root", scope.partition(), scope.account);
+    json!({
+        "Version": "2012-10-17",
+        "Id": format!("auto-{service}-2"),
+        "Statement": [
+            {
+                "Sid": "Allow access through the service for all principals in the account that are authorized to use it",
+                "Effect": "Allow",
+                "Principal": { "AWS": "*" },
+                "Action": [
+                    "kms:Encrypt", "kms:Decrypt", "kms:ReEncrypt*", "kms:GenerateDataKey*", "kms:CreateGrant",
+                    "kms:RetireGrant", "kms:DescribeKey",
+                ],
+                "Resource": "*",
+                "Condition": { "StringEquals": {
+                    "kms:CallerAccount": scope.account, "kms:ViaService": format!("{service}.{}.{suffix}", scope.region),
+                } },
+            },
+            {
+                "Sid": "Allow direct access to key metadata to the account",
+                "Effect": "Allow",
+                "Principal": { "AWS": root },
+                "Action": ["kms:Describe*", "kms:Get*", "kms:List*", "kms:RevokeGrant"],
+                "Resource": "*",
+            },
+        ],
     })
     .to_string()
 }

@@ -18,8 +18,9 @@ use crate::account::{RegistryToken, Scope};
 use crate::ecr::{images, repositories};
 use crate::fault::Fault;
 use crate::http::{Answer, header, query, set, value, with_body, without_body};
+use crate::iam::{self, Need, Principal};
 use crate::journal::Entry;
-use crate::route::HangUp;
+use crate::route::{HangUp, note_needs};
 use crate::server::App;
 use crate::time::now_millis;
 
@@ -80,22 +81,22 @@ fn parse(path: &str) -> (String, Kind) {
     (rest.to_owned(), Kind::Unknown)
 }
 
-/// The IAM actions AWS asks for
-/// (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/image-push-iam.html>).
-fn iam(method: &Method, kind: &Kind) -> Vec<String> {
-    let actions: &[&str] = match (method.as_str(), kind) {
-        ("GET" | "HEAD", Kind::Manifest(_)) => &["BatchGetImage"],
-        ("PUT", Kind::Manifest(_)) => &["PutImage"],
-        ("GET", Kind::Blob(_)) => &["GetDownloadUrlForLayer"],
-        ("HEAD", Kind::Blob(_)) => &["BatchCheckLayerAvailability"],
-        ("POST", Kind::Uploads) => &["InitiateLayerUpload"],
-        ("PATCH" | "GET", Kind::Upload(_)) => &["UploadLayerPart"],
-        ("PUT", Kind::Upload(_)) => &["UploadLayerPart", "CompleteLayerUpload"],
-        ("GET", Kind::Tags) => &["ListImages"],
-        ("GET", Kind::Referrers(_)) => &["ListImageReferrers"],
-        _ => &[],
-    };
-    actions.iter().map(|action| format!("ecr:{action}")).collect()
+/// The actions of ECR's that AWS asks for, all on the repository
+/// (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/image-push-iam.html>). Methods that are none are refused later.
+fn actions(method: &Method, kind: &Kind) -> &'static [&'static str] {
+    match kind {
+        // The token is enough.
+        Kind::Ping | Kind::Unknown => &[],
+        Kind::Manifest(_) if method == Method::PUT => &["ecr:PutImage"],
+        Kind::Manifest(_) => &["ecr:BatchGetImage"],
+        Kind::Blob(_) if method == Method::HEAD => &["ecr:BatchCheckLayerAvailability"],
+        Kind::Blob(_) => &["ecr:GetDownloadUrlForLayer"],
+        Kind::Uploads => &["ecr:InitiateLayerUpload"],
+        Kind::Upload(_) if method == Method::PUT => &["ecr:UploadLayerPart", "ecr:CompleteLayerUpload"],
+        Kind::Upload(_) => &["ecr:UploadLayerPart"],
+        Kind::Tags => &["ecr:ListImages"],
+        Kind::Referrers(_) => &["ecr:ListImageReferrers"],
+    }
 }
 
 /// One authenticated request.
@@ -103,6 +104,7 @@ struct Call<'a> {
     app: &'a Arc<App>,
     parts: &'a Parts,
     scope: Scope,
+    principal: Principal,
     name: String,
     query: Vec<(String, String)>,
 }
@@ -129,7 +131,6 @@ pub(crate) async fn answer(
     let (name, kind) = parse(parts.uri.path());
     "oci".clone_into(&mut entry.service);
     entry.action = format!("{} {}", parts.method, kind.name());
-    entry.iam = iam(&parts.method, &kind);
     let mut answer = match outcome(app, parts, &mut body, name, kind, entry).await {
         Ok(answer) => answer,
         Err(Refusal::Fault(fault)) => {
@@ -186,11 +187,13 @@ async fn outcome(
         let message = "Your authorization token has expired. Reauthenticate and try again.";
         return Err(Fault::client("ExpiredTokenException", message).into());
     }
-    let call = Call { app, parts, scope: token.scope, name, query: query(parts) };
+    let principal = token.principal();
+    let call = Call { app, parts, scope: token.scope, principal, name, query: query(parts) };
+    let needs: Vec<Need> =
+        actions(&parts.method, &kind).iter().map(|action| Need::new(*action, call.arn())).collect();
     entry.resource = call.arn();
-    if let Some(denied) = entry.iam.iter().find(|action| app.quirks.denies(action)) {
-        return Err(Fault::access_denied(&token.principal, denied, &entry.resource).into());
-    }
+    note_needs(entry, &needs);
+    iam::authorize(app, &call.principal, &needs)?;
     if !matches!(kind, Kind::Ping) {
         if app.quirks.throttles_at_random() {
             return Err(Fault::client("ThrottlingException", "Rate exceeded").into());

@@ -12,6 +12,7 @@ use crate::ecr::repositories;
 use crate::ecr::uploads::{Upload, Uploads};
 use crate::fault::Fault;
 use crate::http::{Answer, empty, header, set, value};
+use crate::iam::{self, Need};
 use crate::journal::Entry;
 use crate::store::model::Layer;
 use crate::time::now_millis;
@@ -20,8 +21,10 @@ use crate::time::now_millis;
 pub(super) async fn begin(call: &Call<'_>, entry: &mut Entry) -> Result<Answer, Fault> {
     if let (Some(wanted), Some(from)) = (value(&call.query, "mount"), value(&call.query, "from")) {
         entry.action.push_str(" mount");
-        entry.iam.push("ecr:GetDownloadUrlForLayer".to_owned());
-        if mount(call, wanted, from)? {
+        let read = Need::new("ecr:GetDownloadUrlForLayer", repositories::arn(&call.scope, from));
+        entry.iam.push(read.action.clone());
+        // Whoever may not read it there sends it.
+        if iam::authorize(call.app, &call.principal, &[read]).is_ok() && mount(call, wanted, from)? {
             let mut answer = empty(StatusCode::CREATED);
             set(&mut answer, "location", call.location(&format!("blobs/{wanted}")));
             set(&mut answer, "docker-content-digest", wanted);

@@ -12,6 +12,7 @@ use crate::account::Scope;
 use crate::digest;
 use crate::ecr::{manifest, repositories, templates};
 use crate::fault::Fault;
+use crate::iam::{self, Need, Principal};
 use crate::journal::Entry;
 use crate::server::App;
 use crate::store::model::{Layer, PullThrough, Repository, Rule};
@@ -54,7 +55,7 @@ pub(crate) async fn manifest(
     scope: &Scope,
     name: &str,
     reference: &str,
-    entry: &mut Entry,
+    (principal, entry): (&Principal, &mut Entry),
 ) -> Result<(), Fault> {
     let Some(source) = source(app, scope, name) else { return Ok(()) };
     let key = format!("manifest {}/{} {name} {reference}", scope.account, scope.region);
@@ -95,10 +96,8 @@ pub(crate) async fn manifest(
         needed.push("ecr:CreateRepository");
     }
     for permission in needed {
-        if app.quirks.denies(permission) {
-            return Err(Fault::access_denied(&entry.principal, permission, &entry.resource));
-        }
         entry.iam.push(permission.to_owned());
+        iam::authorize(app, principal, &[Need::new(permission, repositories::arn(scope, name))])?;
     }
     let (bytes, media_type) = match app.upstreams.manifest(&source, reference).await {
         Ok(Some(found)) => found,

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use http::StatusCode;
-use serde_json::Value;
 
 use super::{Call, no_such_bucket};
 use crate::fault::Fault;
 use crate::http::{Answer, empty, set, with_body};
+use crate::iam::{Kind, Policy, PolicyError};
 use crate::store::model::Bucket;
 use crate::time::{iso8601, now_millis};
 use crate::xml::{self, element};
@@ -154,9 +154,6 @@ pub(super) fn delete(call: &Call<'_>) -> Result<Answer, Fault> {
 /// The one question about a bucket that any region answers.
 pub(super) fn location(call: &Call<'_>) -> Result<Answer, Fault> {
     let bucket = call.app.store.bucket(call.bucket).ok_or_else(no_such_bucket)?;
-    if bucket.account != call.caller.scope.account {
-        return Err(Fault::new(StatusCode::FORBIDDEN, "AccessDenied", "Access Denied"));
-    }
     let region = if bucket.region == "us-east-1" { "" } else { &bucket.region };
     Ok(document("LocationConstraint", &xml::escape(region)))
 }
@@ -210,13 +207,18 @@ fn check_document(bucket: &Bucket, name: &str, text: &str) -> Result<(), Fault> 
     };
     match name {
         "policy" => {
-            super::policy::check(text)?;
+            let policy = Policy::parse(text, Kind::Resource).map_err(|error| match error {
+                PolicyError::Malformed(words) => Fault::client("MalformedPolicy", words),
+                unknown @ PolicyError::Unknown(_) => {
+                    Fault::not_implemented("s3", &format!("PutBucketPolicy: {unknown}"))
+                }
+            })?;
             let blocked = bucket
                 .documents
                 .get("publicAccessBlock")
                 .and_then(|text| xml::text(text, "BlockPublicPolicy"))
                 .is_some_and(|text| text == "true");
-            if blocked && is_public(text) {
+            if blocked && policy.is_public() {
                 return Err(Fault::new(
                     StatusCode::FORBIDDEN,
                     "AccessDenied",
@@ -239,28 +241,11 @@ fn check_document(bucket: &Bucket, name: &str, text: &str) -> Result<(), Fault> 
     }
 }
 
-/// Whether a policy allows everybody something without a condition.
-fn is_public(policy: &str) -> bool {
-    let Ok(policy) = serde_json::from_str::<Value>(policy) else { return false };
-    let statements = match &policy["Statement"] {
-        Value::Array(many) => many.clone(),
-        one => vec![one.clone()],
-    };
-    statements.iter().any(|statement| {
-        let everybody = match &statement["Principal"] {
-            Value::Object(by_kind) => by_kind.values().any(|value| {
-                value == "*" || value.as_array().is_some_and(|all| all.iter().any(|one| one == "*"))
-            }),
-            principal => principal == "*",
-        };
-        statement["Effect"] == "Allow" && everybody && statement["Condition"].is_null()
-    })
-}
-
 pub(super) fn policy_status(call: &Call<'_>) -> Result<Answer, Fault> {
     let bucket = call.bucket()?;
     let policy = bucket.documents.get("policy").ok_or_else(|| missing("policy"))?;
-    Ok(document("PolicyStatus", &element("IsPublic", if is_public(policy) { "true" } else { "false" })))
+    let public = Policy::parse(policy, Kind::Resource).is_ok_and(|policy| policy.is_public());
+    Ok(document("PolicyStatus", &element("IsPublic", if public { "true" } else { "false" })))
 }
 
 pub(super) fn delete_document(call: &Call<'_>, name: &str) -> Result<Answer, Fault> {

@@ -6,8 +6,8 @@ mod actions;
 mod body;
 mod buckets;
 mod list;
+mod needs;
 mod objects;
-mod policy;
 
 use std::sync::Arc;
 
@@ -17,13 +17,14 @@ use http::{Method, StatusCode};
 use hyper::body::Incoming;
 
 use actions::{ACTIONS, Place, SUB_RESOURCES};
-use policy::{Question, Verdict};
+use needs::Asked;
 
 use crate::account::{Caller, NoCaller};
 use crate::fault::Fault;
 use crate::http::{Answer, header, percent_decode, query, read, set, value, with_body, without_body};
+use crate::iam;
 use crate::journal::Entry;
-use crate::route::note_caller;
+use crate::route::{note_caller, note_needs};
 use crate::server::App;
 use crate::store::model::Bucket;
 use crate::xml::element;
@@ -40,7 +41,6 @@ struct Call<'a> {
     key: &'a str,
     query: &'a [(String, String)],
     body: Bytes,
-    verdict: Verdict,
 }
 
 impl Call<'_> {
@@ -52,13 +52,9 @@ impl Call<'_> {
         value(self.query, name)
     }
 
-    /// The bucket, if it exists, is the caller's or opened to the caller by its policy, and lies in the region that the request
-    /// was signed for.
+    /// The bucket, if it exists and lies in the region that the request was signed for. Whose it is has been looked at before.
     fn bucket(&self) -> Result<Arc<Bucket>, Fault> {
         let bucket = self.app.store.bucket(self.bucket).ok_or_else(no_such_bucket)?;
-        if bucket.account != self.caller.scope.account && self.verdict != Verdict::Allowed {
-            return Err(Fault::new(StatusCode::FORBIDDEN, "AccessDenied", "Access Denied"));
-        }
         if bucket.region != self.caller.scope.region {
             return Err(Fault::new(
                 StatusCode::MOVED_PERMANENTLY,
@@ -147,11 +143,6 @@ async fn outcome(
         return Err(Fault::not_implemented("s3", &entry.action));
     };
     action.name.clone_into(&mut entry.action);
-    entry.iam = vec![action.iam.to_owned()];
-    // With a version AWS asks for another permission.
-    if value(&pairs, "versionId").is_some() && place == Place::Object {
-        entry.iam = vec![format!("{}Version", action.iam)];
-    }
     let bytes = read(body, MOST_BYTES).await?;
     let caller = Caller::of(parts, app).map_err(|none| match none {
         NoCaller::Expired => Fault::client("ExpiredToken", "The provided token has expired."),
@@ -167,16 +158,16 @@ async fn outcome(
         ),
     })?;
     note_caller(entry, &caller);
-    entry.iam.extend(key_permission(app, parts, action.name, bucket, key).map(str::to_owned));
-    if let Some(denied) = entry.iam.iter().find(|action| app.quirks.denies(action)) {
-        let message = format!(
-            "User: {} is not authorized to perform: {denied} on resource: \"{}\" because no identity-based policy allows the \
-             {denied} action",
-            caller.principal, entry.resource
-        );
-        return Err(Fault::new(StatusCode::FORBIDDEN, "AccessDenied", message));
-    }
-    let verdict = verdict(app, parts, &caller, action.iam, bucket, &entry.resource)?;
+    let needs = {
+        let (caller, query, body) = (&caller, &pairs, &bytes);
+        Asked { app, parts, caller, place, bucket, key, query, body }.needs(action)?
+    };
+    note_needs(entry, &needs);
+    iam::authorize(app, &caller.principal(), &needs).map_err(|fault| Fault {
+        status: StatusCode::FORBIDDEN,
+        code: fault.code.trim_end_matches("Exception").to_owned(),
+        ..fault
+    })?;
     if let Some(fault) = surprise(app, parts, sub, place, bucket, key) {
         return Err(fault);
     }
@@ -199,46 +190,11 @@ async fn outcome(
             key: &key,
             query: &pairs,
             body,
-            verdict,
         };
         handler(&call)
     })
     .await
     .unwrap_or_else(|error| Err(Fault::from(std::io::Error::other(error))))
-}
-
-/// What the bucket's policy says; a Deny is the end. A request to this machine counts as one over TLS, which is how clients
-/// reach AWS, unless the quirk `plain-http` is on.
-fn verdict(
-    app: &App,
-    parts: &Parts,
-    caller: &Caller,
-    action: &str,
-    bucket: &str,
-    resource: &str,
-) -> Result<Verdict, Fault> {
-    let bucket = app.store.bucket(bucket);
-    let Some(policy) = bucket.as_ref().and_then(|bucket| bucket.documents.get("policy")) else {
-        return Ok(Verdict::Silent);
-    };
-    let question = Question {
-        action,
-        resource,
-        principal: &caller.principal,
-        account: &caller.scope.account,
-        secure: !app.quirks.plain_http(),
-        header: &|name| header(parts, name),
-    };
-    let verdict = policy::judge(policy, &question);
-    if verdict == Verdict::Denied {
-        let message = format!(
-            "User: {} is not authorized to perform: {action} on resource: \"{resource}\" with an explicit deny in a \
-             resource-based policy",
-            caller.principal
-        );
-        return Err(Fault::new(StatusCode::FORBIDDEN, "AccessDenied", message));
-    }
-    Ok(verdict)
 }
 
 /// What S3 may answer for a while, by the quirks that are on.
@@ -263,24 +219,6 @@ fn surprise(app: &App, parts: &Parts, sub: &str, place: Place, bucket: &str, key
         Place::Object if parts.method != Method::PUT || header(parts, "if-match").is_some() => {
             let stands = app.store.bucket(bucket).is_some_and(|bucket| bucket.objects.contains_key(key));
             (stands && app.quirks.young_versions(bucket)).then(objects::no_such_key)
-        }
-        _ => None,
-    }
-}
-
-/// What an object under a KMS key needs beside S3's own permission.
-fn key_permission(app: &App, parts: &Parts, action: &str, bucket: &str, key: &str) -> Option<&'static str> {
-    let bucket = app.store.bucket(bucket)?;
-    match action {
-        "PutObject" => {
-            let asked = header(parts, "x-amz-server-side-encryption").map(str::to_owned);
-            let default = || crate::xml::text(bucket.documents.get("encryption")?, "SSEAlgorithm");
-            asked.or_else(default)?.starts_with("aws:kms").then_some("kms:GenerateDataKey")
-        }
-        "GetObject" => {
-            let content = bucket.objects.get(key)?.last()?.content.as_ref()?;
-            let algorithm = content.headers.get("x-amz-server-side-encryption")?;
-            algorithm.starts_with("aws:kms").then_some("kms:Decrypt")
         }
         _ => None,
     }

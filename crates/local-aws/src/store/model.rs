@@ -1,6 +1,6 @@
 //! What is kept, in the shape in which it lies on the disk.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -139,6 +139,9 @@ pub(crate) struct Settings {
     pub(crate) scanning: Option<Value>,
     #[serde(default)]
     pub(crate) policy: Option<String>,
+    /// Services of AWS's that have a role of their own in the account.
+    #[serde(default)]
+    pub(crate) service_roles: BTreeSet<String>,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]

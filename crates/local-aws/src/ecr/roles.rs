@@ -1,0 +1,30 @@
+//! The roles that ECR makes for itself in an account, once for all regions
+//! (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/using-service-linked-roles.html>).
+
+use crate::account::Scope;
+use crate::fault::Fault;
+use crate::server::App;
+
+pub(super) const PULL_THROUGH: &str = "pullthroughcache.ecr.amazonaws.com";
+pub(super) const REPLICATION: &str = "replication.ecr.amazonaws.com";
+
+/// IAM has no regions.
+fn everywhere(scope: &Scope) -> Scope {
+    Scope { account: scope.account.clone(), region: format!("{}-global", scope.partition()) }
+}
+
+/// Whether the account has the role of this service.
+pub(super) fn stands(app: &App, scope: &Scope, service: &str) -> bool {
+    app.store.settings(&everywhere(scope)).service_roles.contains(service)
+}
+
+/// Makes the role of this service, if the account lacks it.
+pub(super) fn make(app: &App, scope: &Scope, service: &str) -> Result<(), Fault> {
+    if stands(app, scope, service) {
+        return Ok(());
+    }
+    app.store.change_settings(&everywhere(scope), |settings| {
+        settings.service_roles.insert(service.to_owned());
+        Ok(())
+    })
+}
