@@ -1,5 +1,6 @@
 //! `test`: everything that CI runs, in one command, with a count at the end.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -28,7 +29,7 @@ pub struct Test {
     /// Install and start what is missing without asking (CI=true means the same)
     #[arg(long, short)]
     yes: bool,
-    /// Only the tests whose name contains this
+    /// Only the tests whose name contains this, or, where it names a file or directory of tests/tests, those in it
     filter: Option<String>,
 }
 
@@ -63,7 +64,7 @@ impl Test {
         let tests = engines
             .environment()
             .into_iter()
-            .fold(self.tests(), |tests, (name, value)| tests.env(name, value));
+            .fold(self.tests(context.paths.root()), |tests, (name, value)| tests.env(name, value));
         let result = {
             let (counts, print) = (Arc::clone(&counts), context.printer.clone());
             let count = move |line: &str| {
@@ -86,7 +87,12 @@ impl Test {
         if failed.is_empty() {
             return Ok(());
         }
-        Err(failure(Exit::Unexpected, format!("failed: {}", failed.join(", "))))
+        let none = self.filter.as_ref().filter(|_| result.is_ok() && counts == Counts::default());
+        let message = match none {
+            Some(filter) => format!("no test's name contains {filter}, and tests/tests has no {filter}.rs"),
+            None => format!("failed: {}", failed.join(", ")),
+        };
+        Err(failure(Exit::Unexpected, message))
             .hint(Exit::Unexpected, "`cargo xtask test NAME` runs the tests whose name contains NAME")
     }
 
@@ -94,16 +100,23 @@ impl Test {
         Cmd::cargo().args(arguments.iter().copied())
     }
 
-    fn tests(&self) -> Cmd {
+    fn tests(&self, root: &Path) -> Cmd {
         let mut tests = self.cargo(&["test", "--workspace", "--no-fail-fast"]).env(COMPLETE, "1");
         if self.soak {
             tests = tests.env(SOAK, "1");
         }
         match &self.filter {
+            Some(file) if has_file(root, file) => tests.args(["--test", file]),
             Some(filter) => tests.arg(filter),
             None => tests,
         }
     }
+}
+
+/// Whether there is a file or directory of end-to-end tests of this name.
+fn has_file(root: &Path, name: &str) -> bool {
+    let tests = root.join("tests/tests");
+    tests.join(format!("{name}.rs")).is_file() || tests.join(name).join("main.rs").is_file()
 }
 
 /// What is checked before the tests run.
@@ -135,7 +148,7 @@ fn printing(context: &Context) -> impl FnMut(&str) + Send + 'static {
 }
 
 /// How many tests there were, read from cargo's own closing lines.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Counts {
     passed: u32,
     failed: u32,
@@ -171,6 +184,14 @@ impl std::fmt::Display for Counts {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_is_that_of_a_file_of_tests_or_part_of_a_test_s_name() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        for (name, is_file) in [("fresh_machine", true), ("runtimes", true), ("fresh", false), ("", false)] {
+            assert_eq!(has_file(root, name), is_file, "{name}");
+        }
+    }
 
     #[test]
     fn cargo_s_closing_lines_are_counted() {
