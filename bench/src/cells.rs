@@ -91,18 +91,23 @@ pub fn cells(options: &Options) -> Vec<Cell> {
             Cell::new(Set::Big, Index, Loopback, &[Tool::Ours, Tool::Skopeo], few(2)),
         ]);
     }
+    if options.soak || options.only.contains(&Set::Scale) {
+        let alone = [Tool::Ours, Tool::Floor];
+        cells.extend(Set::SCALE.map(|set| Cell::new(set, Single, Loopback, &alone, few(3))));
+    }
     if options.only.contains(&Set::Smoke) {
         cells.push(Cell::new(Set::Smoke, Single, Loopback, &many, rounds));
         cells.push(Cell::new(Set::Smoke, Index, Loopback, &many, rounds));
         cells.push(Cell::new(Set::Smoke, Single, Gigabit, &far, rounds));
     }
+    let wanted = if options.soak { &[Set::Scale][..] } else { &options.only };
     let is_asked = |tool: &Tool| options.tool.is_empty() || options.tool.contains(tool);
     cells.retain_mut(|cell| {
         // Docker has a comparison of its own, which without it is none.
         let has_point = is_asked(&Tool::Docker) || !cell.tools.contains(&Tool::Docker);
         cell.tools.retain(is_asked);
         has_point
-            && (options.only.is_empty() || options.only.contains(&cell.set))
+            && (wanted.is_empty() || wanted.contains(&cell.set.named()))
             && (options.link.is_empty() || options.link.contains(&cell.link))
             && !cell.tools.is_empty()
     });
@@ -116,6 +121,7 @@ mod tests {
     fn options() -> Options {
         Options {
             full: false,
+            soak: false,
             rounds: None,
             only: vec![],
             link: vec![],
@@ -137,6 +143,14 @@ mod tests {
         assert_eq!(only.len(), 1);
         assert_eq!((only[0].tools.as_slice(), only[0].rounds), (&[Tool::Ours][..], 2));
         assert!(cells(&Options { only: vec![Set::Big], link: vec![Kind::Slow], ..options() }).is_empty());
+    }
+
+    #[test]
+    fn scale_is_measured_where_it_is_asked_for() {
+        let sizes = |options: &Options| cells(options).iter().map(|cell| cell.set).collect::<Vec<_>>();
+        assert!(sizes(&options()).iter().all(|set| !Set::SCALE.contains(set)));
+        assert_eq!(sizes(&Options { soak: true, ..options() }), Set::SCALE);
+        assert_eq!(sizes(&Options { only: vec![Set::Scale], ..options() }), Set::SCALE);
     }
 
     #[test]

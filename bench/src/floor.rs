@@ -14,7 +14,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use reqwest::{Client, Response, StatusCode, Url, header};
 
 use crate::content::Blob;
-use crate::sets::{Catalog, Variant};
+use crate::sets::{Catalog, Image, Variant};
 use crate::store::Store;
 
 /// Small blobs and requests without one at a time, and up to where a blob is small: the mirror's own limits.
@@ -71,9 +71,7 @@ impl Floor {
         )?;
         let mounts = stream::iter(mounts.into_iter().map(|(to, from, blob)| self.mount(to, from, blob)));
         mounts.buffer_unordered(REQUESTS).try_collect::<()>().await?;
-        let manifests = stream::iter(
-            catalog.images.iter().map(|image| self.manifest(&image.repository, variant, &image.manifest)),
-        );
+        let manifests = stream::iter(catalog.images.iter().map(|image| self.manifest(image, variant)));
         manifests.buffer_unordered(REQUESTS).try_collect::<()>().await
     }
 
@@ -106,9 +104,10 @@ impl Floor {
         expect(self.client.post(url).send().await?, StatusCode::CREATED).map(drop)
     }
 
-    async fn manifest(&self, repository: &str, variant: Variant, manifest: &Blob) -> Result<()> {
-        let url = self.base.join(&format!("/v2/{repository}/manifests/{}", variant.tag()))?;
-        let bytes = std::fs::read(self.store.blob_path(&manifest.digest))?;
+    async fn manifest(&self, image: &Image, variant: Variant) -> Result<()> {
+        let (repository, tag) = (&image.repository, image.tag(variant));
+        let url = self.base.join(&format!("/v2/{repository}/manifests/{tag}"))?;
+        let bytes = std::fs::read(self.store.blob_path(&image.manifest.digest))?;
         let put = self
             .client
             .put(url)

@@ -43,7 +43,10 @@ pub struct Options {
     /// Every set, variant, link and peer, 9 rounds, without a limit of time (the default ends within 20 minutes)
     #[arg(long)]
     pub full: bool,
-    /// Rounds of each comparison [default: 5; 9 for single manifests on loopback and with --full; docker 3; the 4 GiB layer 2]
+    /// Only how the cost of an image grows with their number (`--only scale`); fails where it is more than is asked
+    #[arg(long, conflicts_with_all = ["only", "full"])]
+    pub soak: bool,
+    /// Rounds of each comparison [default: 5; 9 for single manifests on loopback and with --full; docker and scale 3; the 4 GiB layer 2]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub rounds: Option<u32>,
     /// Only these image sets; `runtimes` builds four runtimes beside plain `docker build` instead, and stands alone

@@ -34,12 +34,31 @@ pub enum Set {
     Tiny,
     /// Two images of a few KiB: for tests.
     Smoke,
+    /// 100, 1,000 and 10,000 images of one small layer: what an image costs must not depend on how many there are.
+    Scale,
+    /// 100 of them.
+    #[value(skip)]
+    Scale100,
+    /// 1,000 of them.
+    #[value(skip)]
+    Scale1000,
+    /// 10,000 of them.
+    #[value(skip)]
+    Scale10000,
     /// No images: four runtimes, built.
     Runtimes,
 }
 
 impl Set {
-    /// The word on the command line.
+    /// The sets that [`Set::Scale`] stands for.
+    pub const SCALE: [Self; 3] = [Self::Scale100, Self::Scale1000, Self::Scale10000];
+
+    /// The set that is named on the command line for this one.
+    pub fn named(self) -> Self {
+        if Self::SCALE.contains(&self) { Self::Scale } else { self }
+    }
+
+    /// Its name in files, and but for the parts of `scale` the word on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::Grid => "grid",
@@ -47,6 +66,10 @@ impl Set {
             Self::Big => "big",
             Self::Tiny => "tiny",
             Self::Smoke => "smoke",
+            Self::Scale => "scale",
+            Self::Scale100 => "scale-100",
+            Self::Scale1000 => "scale-1000",
+            Self::Scale10000 => "scale-10000",
             Self::Runtimes => "runtimes",
         }
     }
@@ -85,6 +108,9 @@ impl Variant {
 pub struct Image {
     /// Its repository.
     pub repository: String,
+    /// Its tag, where it is one of many in its repository.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    own_tag: Option<String>,
     /// The manifest of linux/amd64: what the target must have.
     pub manifest: Blob,
     /// The index.
@@ -96,6 +122,11 @@ pub struct Image {
 }
 
 impl Image {
+    /// The tag under which the source has it.
+    pub fn tag(&self, variant: Variant) -> &str {
+        self.own_tag.as_deref().unwrap_or(variant.tag())
+    }
+
     /// Configuration and layers.
     pub fn blobs(&self) -> impl Iterator<Item = &Blob> {
         std::iter::once(&self.config).chain(&self.layers)
@@ -138,7 +169,7 @@ impl Catalog {
                 sizes.insert(blob.digest.clone(), blob.size);
             }
             for variant in [Variant::Single, Variant::Index] {
-                sizes.insert(format!("{}:{}", image.repository, variant.tag()), image.manifest.size);
+                sizes.insert(format!("{}:{}", image.repository, image.tag(variant)), image.manifest.size);
             }
         }
         sizes
@@ -165,7 +196,7 @@ fn shape(set: Set) -> Shape {
                 (format!("smoke/image-{n}"), vec![("smoke/shared".to_owned(), 100 * KIB), own])
             })
             .collect(),
-        Set::Runtimes => Vec::new(),
+        Set::Scale100 | Set::Scale1000 | Set::Scale10000 | Set::Scale | Set::Runtimes => Vec::new(),
     }
 }
 
@@ -229,12 +260,12 @@ pub fn make(set: Set, store: &Store, catalogs: &std::path::Path) -> Result<Catal
     if let Ok(bytes) = std::fs::read(&path)
         && let Ok(catalog) = serde_json::from_slice::<Catalog>(&bytes)
         && catalog.version == VERSION
-        && catalog.images.iter().all(|image| store.has_tag(&image.repository, Variant::Index.tag()))
+        && catalog.images.iter().all(|image| store.has_tag(&image.repository, image.tag(Variant::Index)))
     {
         return Ok(catalog);
     }
     let mut layers: BTreeMap<String, Layer> = BTreeMap::new();
-    let mut images = Vec::new();
+    let mut images = many(set, store)?;
     for (repository, names) in shape(set) {
         let mut of_image = Vec::new();
         for (name, size) in names {
@@ -298,7 +329,28 @@ fn image(store: &Store, repository: &str, layers: &[Layer], other: &Layer) -> Re
     let index = store.put_manifest(repository, &serde_json::to_vec_pretty(&index)?)?;
     store.tag(repository, Variant::Index.tag(), &index.digest)?;
     let layers = layers.iter().map(|layer| layer.blob.clone()).collect();
-    Ok(Image { repository: repository.to_owned(), manifest, index, config, layers })
+    Ok(Image { repository: repository.to_owned(), own_tag: None, manifest, index, config, layers })
+}
+
+/// Images of one small layer each, 100 in a repository.
+fn many(set: Set, store: &Store) -> Result<Vec<Image>> {
+    let count = match set {
+        Set::Scale100 => 100,
+        Set::Scale1000 => 1_000,
+        Set::Scale10000 => 10_000,
+        _ => 0,
+    };
+    (0..count)
+        .map(|n| {
+            let (repository, tag) = (format!("scale/team-{:03}", n / 100), format!("1.{}", n % 100));
+            let layer = store.put_layer(&format!("scale/layer-{n:05}"), 2 * KIB)?;
+            let platform_of = ("linux", "amd64", None);
+            let (manifest, config) = platform(store, &repository, platform_of, std::slice::from_ref(&layer))?;
+            store.tag(&repository, &tag, &manifest.digest)?;
+            let index = manifest.clone();
+            Ok(Image { repository, own_tag: Some(tag), manifest, index, config, layers: vec![layer.blob] })
+        })
+        .collect()
 }
 
 /// One platform's manifest and configuration, put into the store.

@@ -142,7 +142,7 @@ impl Store {
                 self.link(&image.repository, &blob.digest)?;
             }
             self.put_manifest(&image.repository, &fs::read(source.blob_path(&image.manifest.digest))?)?;
-            self.tag(&image.repository, variant.tag(), &image.manifest.digest)?;
+            self.tag(&image.repository, image.tag(variant), &image.manifest.digest)?;
         }
         Ok(())
     }
@@ -150,8 +150,8 @@ impl Store {
     /// Why what stands here is not a copy of `catalog`; `exact` asks for the very manifest.
     pub fn fault(&self, catalog: &Catalog, variant: Variant, exact: bool) -> Option<String> {
         for image in &catalog.images {
-            let name = format!("{}:{}", image.repository, variant.tag());
-            let Some(digest) = self.tagged(&image.repository, variant.tag()) else {
+            let name = format!("{}:{}", image.repository, image.tag(variant));
+            let Some(digest) = self.tagged(&image.repository, image.tag(variant)) else {
                 return Some(format!("{name} is not there"));
             };
             if !exact {

@@ -188,9 +188,8 @@ pub struct Plan {
 
 impl Task<'_> {
     fn references(&self) -> impl Iterator<Item = (String, String)> {
-        let tag = self.variant.tag();
         self.catalog.images.iter().map(move |image| {
-            let name = format!("{}:{tag}", image.repository);
+            let name = format!("{}:{}", image.repository, image.tag(self.variant));
             (format!("{}/{name}", self.source), format!("{}/{name}", self.target))
         })
     }
@@ -287,8 +286,8 @@ impl Task<'_> {
     fn ours(&self) -> Result<Plan> {
         let mut text = String::from("schema_version = 1\nplatforms = [\"linux/amd64\"]\n\n[images]\n");
         for image in &self.catalog.images {
-            let source = format!("{SOURCE_HOST}/{}:{}", image.repository, self.variant.tag());
-            writeln!(text, "\"{}\" = \"{source}\"", image.repository)?;
+            let (repository, tag) = (&image.repository, image.tag(self.variant));
+            writeln!(text, "\"{repository}:{tag}\" = \"{SOURCE_HOST}/{repository}:{tag}\"")?;
         }
         let images = self.file("images.toml", &text)?;
         let xtask = self.xtask.display().to_string();

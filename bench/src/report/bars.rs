@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{CellResult, Phase};
+use super::{CellResult, Phase, Summary};
 use crate::link::Kind;
 use crate::sets::{Set, Variant};
 use crate::stats::{lost, noise, pairwise};
@@ -80,6 +80,17 @@ pub fn bars(cells: &[CellResult]) -> Vec<Bar> {
                 let written = ours.runs.iter().map(|run| run.cost.written_bytes).max();
                 add("MiB written to disk".to_owned(), written.map(super::mib), 1.0);
             }
+            (Set::Scale100 | Set::Scale1000 | Set::Scale10000, _) => {
+                add("wall by the floor".to_owned(), by(Tool::Floor), 1.30);
+                add("peak memory, MiB".to_owned(), cold.map(|cold| cold.peak_mib), 100.0);
+                let thousands = cell.images as f64 / 1_000.0;
+                add("CPU, s".to_owned(), cold.map(|cold| cold.cpu_s), (2.5 * thousands).max(1.0));
+                add(
+                    "nothing to do, CPU, s".to_owned(),
+                    idle.map(|idle| idle.cpu_s),
+                    (0.5 * thousands).max(0.5),
+                );
+            }
             (Set::Tiny, Kind::Gigabit) => {
                 add("500 images with nothing to do, s".to_owned(), idle.map(|idle| idle.wall_s), 3.0);
             }
@@ -151,6 +162,36 @@ pub fn bars(cells: &[CellResult]) -> Vec<Bar> {
             add("GET of blobs and manifests at the target".to_owned(), Some(read), 0.0);
         }
     }
+    bars.extend(slope(cells));
+    bars
+}
+
+/// What an image costs among 10,000 by what one costs among 1,000: it does not depend on how many others there are.
+fn slope(cells: &[CellResult]) -> Vec<Bar> {
+    let ours = |set: Set, phase: Phase| -> Option<(f64, &Summary)> {
+        let cell = cells.iter().find(|cell| cell.set == set)?;
+        let row = cell.row(Tool::Ours)?;
+        let summary = if phase == Phase::Cold { &row.cold } else { &row.idle };
+        Some((cell.images as f64, summary.as_ref()?))
+    };
+    let mut bars = Vec::new();
+    for phase in [Phase::Cold, Phase::Idle] {
+        let (Some((few, less)), Some((many, more))) =
+            (ours(Set::Scale1000, phase), ours(Set::Scale10000, phase))
+        else {
+            continue;
+        };
+        type Value = fn(&Summary) -> f64;
+        let values: [(&str, Value); 3] = [
+            ("wall", |summary| summary.wall_s),
+            ("CPU", |summary| summary.cpu_s),
+            ("peak memory", |summary| summary.peak_mib),
+        ];
+        for (name, value) in values {
+            let text = format!("{}: {name} an image, among 10,000 by among 1,000", phase.title());
+            bars.push(Bar { text, measured: value(more) / many / (value(less) / few), at_most: 1.3 });
+        }
+    }
     bars
 }
 
@@ -163,7 +204,32 @@ fn is_record(path: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use crate::report::tests::report;
+    use super::*;
+    use crate::report::tests::{cell, report};
+
+    #[test]
+    fn a_cost_that_grows_with_the_list_misses_its_bar() {
+        let mut cells = vec![cell(Kind::Loopback), cell(Kind::Loopback)];
+        for (cell, (set, images)) in
+            cells.iter_mut().zip([(Set::Scale1000, 1_000), (Set::Scale10000, 10_000)])
+        {
+            (cell.set, cell.images) = (set, images);
+            cell.finish();
+        }
+        let wall = |cells: &[CellResult]| {
+            let bars = slope(cells);
+            assert_eq!(bars.len(), 6);
+            bars.into_iter().find(|bar| bar.text.starts_with("cold: wall")).unwrap()
+        };
+        // Both took as long: an image of ten thousand took a tenth.
+        assert!((wall(&cells).measured - 0.1).abs() < 1e-9);
+        for run in &mut cells[1].rows[0].runs {
+            run.cost.wall_s *= 14.0;
+        }
+        cells[1].finish();
+        assert!((wall(&cells).measured - 1.4).abs() < 1e-9 && !wall(&cells).met());
+        assert!(slope(&cells[..1]).is_empty(), "one alone has no slope");
+    }
 
     #[test]
     fn bars_are_held_against_figures() {
@@ -176,6 +242,6 @@ mod tests {
         let link = find("what the link needs for the unique bytes, plus");
         assert!((link.measured - 1.2 / 2.227_4).abs() < 0.01, "{}", link.measured);
         assert!(find("HEADs at the source").met());
-        assert!(super::is_record("/a/mapping.json") && !super::is_record("/a/blob"));
+        assert!(is_record("/a/mapping.json") && !is_record("/a/blob"));
     }
 }

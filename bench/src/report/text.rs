@@ -15,6 +15,10 @@ fn set_title(set: Set) -> &'static str {
         Set::Big => "a layer of 4 GiB",
         Set::Tiny => "500 tiny images",
         Set::Smoke => "smoke",
+        Set::Scale => "scale",
+        Set::Scale100 => "100 images of one small layer",
+        Set::Scale1000 => "1,000 images of one small layer",
+        Set::Scale10000 => "10,000 images of one small layer",
         Set::Runtimes => "runtimes",
     }
 }
