@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::attempt;
 use super::context::{Staged, Staging};
+use super::copies::layers;
 use super::decide::{Action, Base, Planned, same_machine};
 use super::key::{INPUTS_LABEL, KEY_LABEL};
 use super::publish::{promote, publish};
@@ -441,8 +442,10 @@ async fn pack(
 ) -> Result<Vec<Packed>, RuntimeError> {
     let mut images = Vec::new();
     for ((platform, saved), base) in planned.runtime.platforms.iter().zip(saved).zip(bases) {
+        let (runtime, name) = (&planned.runtime, platform.to_string());
+        let instructions = layers(&planned.context, runtime.target.as_deref(), &runtime.args, &name);
         let (platform, room, base) = (platform.clone(), room.to_owned(), base.clone());
-        images.push(blocking(move || push::pack(&saved, &base, &platform, &room)).await?);
+        images.push(blocking(move || push::pack(&saved, &base, &platform, &instructions, &room)).await?);
     }
     Ok(images)
 }

@@ -21,8 +21,8 @@ pub struct Build {
     pub tag: String,
     /// The manifest's or index's digest.
     pub digest: Digest,
-    /// When it was built.
-    pub created: Option<Timestamp>,
+    /// When its runtime's tag first moved to it; `None` before [`dated`], and where no such move is on record.
+    pub first_run: Option<Timestamp>,
     /// Its build key.
     pub key: Option<String>,
     /// Its base's upstream name.
@@ -50,7 +50,6 @@ pub struct WayBack {
 
 #[derive(Debug, Default, Deserialize)]
 struct Config {
-    created: Option<String>,
     #[serde(default)]
     config: Inner,
 }
@@ -85,7 +84,7 @@ async fn config(context: &Context, image: &Reference, manifest: Manifest) -> Res
     serde_json::from_slice(&bytes).map_err(|error| unreadable(error.to_string()))
 }
 
-/// The builds of a runtime at the registry, newest first.
+/// The builds of a runtime at the registry. An image does not say when it was made: that would be another digest each time.
 ///
 /// # Errors
 /// The registry cannot be reached, or holds something under a build tag that is no image.
@@ -116,7 +115,7 @@ pub async fn builds(context: &Context, runtime: &str) -> Result<Vec<Build>, Runt
         Ok::<_, RuntimeError>(Some(Build {
             tag,
             digest,
-            created: config.created.as_deref().and_then(|text| text.parse().ok()),
+            first_run: None,
             key,
             base_name: config.label("org.opencontainers.image.base.name").cloned(),
             base_digest: config.label("org.opencontainers.image.base.digest").cloned(),
@@ -126,8 +125,18 @@ pub async fn builds(context: &Context, runtime: &str) -> Result<Vec<Build>, Runt
     });
     let found: Vec<_> = futures_util::stream::iter(each).buffered(PARALLEL).collect().await;
     let mut builds = found.into_iter().filter_map(Result::transpose).collect::<Result<Vec<_>, _>>()?;
-    builds.sort_by(|a, b| b.created.cmp(&a.created).then_with(|| a.tag.cmp(&b.tag)));
+    builds.sort_by(|a, b| a.tag.cmp(&b.tag));
     Ok(builds)
+}
+
+/// Says of each build when the runtime's tag first moved to it; the newest comes first, what never ran last.
+pub fn dated(mut builds: Vec<Build>, history: &History) -> Vec<Build> {
+    for build in &mut builds {
+        let moves = history.moves().iter().filter(|made| made.to == Some(build.digest));
+        build.first_run = moves.map(|made| made.at).min();
+    }
+    builds.sort_by(|a, b| b.first_run.cmp(&a.first_run).then_with(|| a.tag.cmp(&b.tag)));
+    builds
 }
 
 /// How a runtime's tag moved, as far as it is recorded or can be seen.
@@ -279,12 +288,12 @@ pub async fn why(context: &Context, planned: &Planned) -> Result<Why, RuntimeErr
 mod tests {
     use super::*;
 
-    fn build(content: &str, created: i64) -> Build {
+    fn build(content: &str, first_run: i64) -> Build {
         let digest = Digest::of(content.as_bytes());
         Build {
             tag: format!("x-sha256-{}", digest.short()),
             digest,
-            created: Timestamp::from_second(created).ok(),
+            first_run: Timestamp::from_second(first_run).ok(),
             key: None,
             base_name: None,
             base_digest: None,
@@ -296,7 +305,7 @@ mod tests {
     #[test]
     fn a_build_is_named_by_its_tag_or_the_beginning_of_its_digest() {
         let builds = [build("c", 3), build("b", 2), build("a", 1)];
-        let pick = |wanted: &str| choose(&builds, wanted).map(|build| build.created.unwrap().as_second());
+        let pick = |wanted: &str| choose(&builds, wanted).map(|build| build.first_run.unwrap().as_second());
         assert_eq!(pick(&builds[2].tag), Some(1));
         assert_eq!(pick(&builds[2].digest.to_string()), Some(1));
         assert_eq!(pick(&builds[2].digest.short()), Some(1));

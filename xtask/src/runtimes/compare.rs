@@ -57,7 +57,7 @@ pub enum CompareError {
 ///
 /// # Errors
 /// The first file that is not what was hashed, or an image that cannot be read.
-pub fn compare(archive: &mut Archive, copies: &[Copy]) -> Result<(), CompareError> {
+pub fn compare(archive: &Archive, copies: &[Copy]) -> Result<(), CompareError> {
     let layers = layers(archive, copies.len())?;
     // What the layers below have, by its path: a builder may leave out of a layer what is there already.
     let mut below = BTreeMap::new();

@@ -75,6 +75,27 @@ impl Variables {
     }
 }
 
+/// An instruction of the stages that the image is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Instruction {
+    /// `RUN`, `COPY`, `ADD` or `WORKDIR`.
+    pub keyword: String,
+    /// As written, on one line.
+    pub text: String,
+}
+
+/// The instructions that can make a layer of the image, lowest layer first.
+pub fn layers(
+    context: &BuildContext,
+    target: Option<&str>,
+    args: &BTreeMap<String, String>,
+    platform: &str,
+) -> Vec<Instruction> {
+    let (chain, _) = chain(context, target, args, platform);
+    let all = chain.into_iter().map(|(_, text)| Instruction { keyword: split(&text).0, text });
+    all.filter(|found| ["RUN", "COPY", "ADD", "WORKDIR"].contains(&found.keyword.as_str())).collect()
+}
+
 /// The instructions that copy into the image, lowest layer first. `args` are the build arguments by their values, `platform` is
 /// `os/architecture[/variant]`.
 pub fn copies(
@@ -83,6 +104,31 @@ pub fn copies(
     args: &BTreeMap<String, String>,
     platform: &str,
 ) -> Vec<Copy> {
+    let (chain, global) = chain(context, target, args, platform);
+    let mut variables = Variables::default();
+    let mut found = Vec::new();
+    for (line, instruction) in &chain {
+        let (keyword, rest) = split(instruction);
+        match keyword.as_str() {
+            "ARG" => declare(&rest, args, platform, &global, &mut variables),
+            "ENV" => set(&rest, &mut variables),
+            "COPY" | "ADD" => {
+                let (chmod, sources) = sources(context, keyword == "ADD", &rest, &variables);
+                found.push(Copy { line: *line, text: instruction.clone(), chmod, sources });
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+/// The instructions of the stages that the image is made of, each with its line, and the variables that all stages see.
+fn chain(
+    context: &BuildContext,
+    target: Option<&str>,
+    args: &BTreeMap<String, String>,
+    platform: &str,
+) -> (Vec<(usize, String)>, Variables) {
     // The plan has read it already.
     let dockerfile = Dockerfile::parse("Dockerfile", &context.dockerfile);
     let instructions = dockerfile.map(|dockerfile| dockerfile.instructions()).unwrap_or_default();
@@ -119,22 +165,8 @@ pub fn copies(
         chain.push(stage);
         at = stage.parent;
     }
-    let global = variables;
-    let mut variables = Variables::default();
-    let mut found = Vec::new();
-    for (line, instruction) in chain.into_iter().rev().flat_map(|stage| &stage.instructions) {
-        let (keyword, rest) = split(instruction);
-        match keyword.as_str() {
-            "ARG" => declare(&rest, args, platform, &global, &mut variables),
-            "ENV" => set(&rest, &mut variables),
-            "COPY" | "ADD" => {
-                let (chmod, sources) = sources(context, keyword == "ADD", &rest, &variables);
-                found.push(Copy { line: *line, text: instruction.clone(), chmod, sources });
-            }
-            _ => {}
-        }
-    }
-    found
+    let instructions = chain.into_iter().rev().flat_map(|stage| stage.instructions.clone()).collect();
+    (instructions, variables)
 }
 
 /// An instruction's keyword in capitals, and the rest of it.

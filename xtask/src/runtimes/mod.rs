@@ -18,7 +18,7 @@
 //! tag behind for each build (ECR removes tags only together with the permission to delete images). So the saved image
 //! is pushed by the registry client ([`push`]). That gives more than the name: layers of the base keep upstream's compressed bytes and digests
 //! (`docker push` compresses them anew, and scanners and signatures no longer recognise them); every byte is checked against the image's
-//! configuration; the same build gives the same digest; retries, limits and resumption are those of the mirror; docker, podman, finch and nerdctl behave
+//! configuration; the same inputs give the same digest, whatever built them ([`normal`]); retries, limits and resumption are those of the mirror; docker, podman, finch and nerdctl behave
 //! alike; and the container client never sees a credential that can write.
 
 mod archive;
@@ -34,6 +34,7 @@ mod error;
 mod history;
 mod ignore;
 mod key;
+mod normal;
 mod publish;
 mod push;
 mod saved;
@@ -50,7 +51,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use build::{Outcome, apply, pull};
-pub use builds::{WayBack, Why, builds, history, roll_back, way_back, why};
+pub use builds::{WayBack, Why, builds, dated, history, roll_back, way_back, why};
 pub use decide::{Action, Failure, Options, Planned, explain, plan};
 pub use error::RuntimeError;
 pub use history::{Cause, history_tag};

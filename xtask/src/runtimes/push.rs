@@ -1,7 +1,7 @@
 //! From the container client's store to the registry, with the digest known before the first byte goes.
 //!
-//! The image's configuration goes out as it is, so the image keeps its ID. Layers that the base brought are named by the base's
-//! own descriptors and copied from where the base was taken; the others are compressed here. The order is that of the mirror:
+//! Layers that the base brought are named by the base's own descriptors and copied from where the base was taken; the others, and
+//! the image's configuration, go out in one form, whatever built them ([`super::normal`]). The order is that of the mirror:
 //! blobs, then the manifests of the platforms, then the index, the tag last.
 
 use std::collections::HashMap;
@@ -13,8 +13,10 @@ use registry::{Descriptor, Digest, Kind, Manifest, Platform, Reference};
 use serde::Serialize;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::archive::{self, Archive, Blob, Compression};
+use super::archive::{self, Archive};
+use super::copies::Instruction;
 use super::decide::{Base, same_machine};
+use super::normal::{self, Blob, normal};
 use super::{Context, RuntimeError, State};
 
 /// How many blobs are sent side by side, over all runtimes.
@@ -26,7 +28,6 @@ struct Family {
     index: &'static str,
     config: &'static str,
     gzip: &'static str,
-    zstd: &'static str,
 }
 
 const OCI: Family = Family {
@@ -34,7 +35,6 @@ const OCI: Family = Family {
     index: "application/vnd.oci.image.index.v1+json",
     config: "application/vnd.oci.image.config.v1+json",
     gzip: "application/vnd.oci.image.layer.v1.tar+gzip",
-    zstd: "application/vnd.oci.image.layer.v1.tar+zstd",
 };
 
 const DOCKER: Family = Family {
@@ -42,8 +42,6 @@ const DOCKER: Family = Family {
     index: "application/vnd.docker.distribution.manifest.list.v2+json",
     config: "application/vnd.docker.container.image.v1+json",
     gzip: "application/vnd.docker.image.rootfs.diff.tar.gzip",
-    // Docker's types know no zstd: an image with such a layer is made in OCI's.
-    zstd: "",
 };
 
 /// An image as it will stand at the registry.
@@ -72,6 +70,7 @@ pub(super) struct BaseLayers {
     layers: Vec<Descriptor>,
     diff_ids: Vec<Digest>,
     is_oci: bool,
+    own: normal::Base,
 }
 
 impl BaseLayers {
@@ -121,9 +120,10 @@ impl BaseLayers {
             let (base, platform) = (base.name.to_string(), platform.to_string());
             return Err(RuntimeError::BasePlatform { base, platform });
         }
+        let own = normal::Base::read(&config).map_err(|error| unreadable(error.to_string()))?;
         let is_oci = manifest.media_type() == OCI.manifest;
         let from = from.with_digest(manifest.digest());
-        Ok(Self { from: Some(from), layers: image.layers, diff_ids, is_oci })
+        Ok(Self { from: Some(from), layers: image.layers, diff_ids, is_oci, own })
     }
 }
 
@@ -160,38 +160,35 @@ impl Transfers {
     }
 }
 
-/// Takes an image apart: `saved` is what the container client wrote, `scratch` takes the compressed layers.
+/// Takes an image apart: `saved` is what the container client wrote, `scratch` takes the compressed layers. `instructions` are
+/// those of the Dockerfile that make layers.
 pub(super) fn pack(
     saved: &Path,
     base: &BaseLayers,
     platform: &Platform,
+    instructions: &[Instruction],
     scratch: &Path,
 ) -> Result<Packed, RuntimeError> {
-    let mut archive = Archive::open(saved)?;
+    let archive = Archive::open(saved)?;
     if let Some(found) = archive::platform(&archive.config).filter(|found| !same_machine(found, platform)) {
         let (image, platform) = (saved.display().to_string(), platform.to_string());
         return Err(RuntimeError::OtherPlatform { image, platform, found: found.to_string() });
     }
     // A build that squashes has none of the base's layers at its bottom; then all of them are its own.
     let inherited = if archive.diff_ids.starts_with(&base.diff_ids) { base.layers.as_slice() } else { &[] };
-    let blobs = (inherited.len()..archive.diff_ids.len())
-        .map(|index| archive.compressed(index, scratch))
-        .collect::<Result<Vec<_>, _>>()?;
-    let zstd = blobs.iter().any(|blob| blob.compression == Compression::Zstd);
-    let family = if base.is_oci || zstd { &OCI } else { &DOCKER };
-    let own: Vec<(Descriptor, Blob)> = blobs
+    let image = normal(&archive, inherited.len(), &base.own, instructions, scratch)?;
+    let family = if base.is_oci { &OCI } else { &DOCKER };
+    let own: Vec<(Descriptor, Blob)> = image
+        .layers
         .into_iter()
-        .map(|blob| {
-            let media_type = if blob.compression == Compression::Zstd { family.zstd } else { family.gzip };
-            (Descriptor::new(media_type, blob.digest, blob.size), blob)
-        })
+        .map(|blob| (Descriptor::new(family.gzip, blob.digest, blob.size), blob))
         .collect();
     let inherited: Vec<Descriptor> = inherited.iter().map(|layer| in_family(layer, family)).collect();
-    let config = Descriptor::new(family.config, Digest::of(&archive.config), archive.config.len() as u64);
+    let config = Descriptor::new(family.config, Digest::of(&image.config), image.config.len() as u64);
     let layers: Vec<&Descriptor> = inherited.iter().chain(own.iter().map(|(layer, _)| layer)).collect();
     let manifest = image_manifest(family, &config, &layers)?;
     let platform = platform.clone();
-    Ok(Packed { manifest, platform, config: (config, archive.config), own, inherited })
+    Ok(Packed { manifest, platform, config: (config, image.config), own, inherited })
 }
 
 /// A base's layer in the words of the family that the manifest is written in.
@@ -265,7 +262,7 @@ pub(super) async fn push(
     for (image, base) in images.iter().zip(bases) {
         let own = image.own.iter().map(|(layer, blob)| async move {
             let _turn = context.transfers.turn(layer.digest).await;
-            count(layer.size, context.client.push_file(repository, layer, &blob.path, blob.offset).await?);
+            count(layer.size, context.client.push_file(repository, layer, &blob.path, 0).await?);
             Ok::<_, registry::Error>(())
         });
         let inherited = image.inherited.iter().map(|layer| async move {

@@ -90,5 +90,5 @@ async fn compare_with_inputs(
     let runtime = &planned.runtime;
     let copies = copies(&planned.context, runtime.target.as_deref(), &runtime.args, &platform.to_string());
     let saved = saved.to_owned();
-    blocking(move || compare(&mut Archive::open(&saved)?, &copies)).await
+    blocking(move || compare(&Archive::open(&saved)?, &copies)).await
 }

@@ -51,9 +51,10 @@ pub(super) async fn why(
 pub(super) async fn builds(context: &Context, builder: &runtimes::Context, name: &str) -> anyhow::Result<()> {
     let found = tokio::try_join!(runtimes::builds(builder, name), runtimes::history(builder, name));
     let (builds, history) = found.map_err(|error| explain_runtime(name, &error))?;
+    let builds = runtimes::dated(builds, &history);
     let hold = builder.surroundings.hold(name);
     let dash = || "-".to_owned();
-    let mut table = Table::new(["BUILD", "BUILT", "RUNS", "KEY", "BASE", "DIGEST"]);
+    let mut table = Table::new(["BUILD", "FIRST RAN", "RUNS", "KEY", "BASE", "DIGEST"]);
     for build in &builds {
         let base = match (&build.base_name, &build.base_digest) {
             (Some(name), Some(digest)) => format!("{name}@{digest}"),
@@ -68,7 +69,7 @@ pub(super) async fn builds(context: &Context, builder: &runtimes::Context, name:
         };
         table.row([
             build.tag.clone(),
-            build.created.map_or_else(dash, |time| time.to_string()),
+            build.first_run.map_or_else(dash, |time| time.to_string()),
             runs.to_owned(),
             build.key.clone().unwrap_or_else(dash),
             base,

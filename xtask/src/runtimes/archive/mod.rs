@@ -1,21 +1,26 @@
 //! What `docker save` writes, read in place: the image's configuration and its layers.
 //!
-//! An engine on containerd's image store and nerdctl keep layers compressed; those go out as they are.
+//! An engine on containerd's image store and nerdctl keep layers compressed.
 
+mod files;
+pub(super) mod hashing;
 mod layout;
+mod section;
+#[cfg(test)]
+pub(super) mod tests;
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{Read, Seek as _, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::io::{Read, Write as _};
+use std::path::Path;
+use std::sync::Arc;
 
+pub use files::LayerFile;
+use hashing::hash;
 use layout::Found;
 use registry::{Digest, Platform};
+pub use section::Section;
 use serde::Deserialize;
-use sha2::{Digest as _, Sha256};
-
-/// gzip's default, named because the digest of what is pushed depends on it.
-const GZIP_LEVEL: u32 = 6;
 
 /// Why an archive cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -23,8 +28,8 @@ pub enum ArchiveError {
     /// It cannot be read.
     #[error("could not read the image that the container client saved")]
     Read(#[source] std::io::Error),
-    /// A compressed layer cannot be written.
-    #[error("could not write a compressed layer to {path}")]
+    /// A layer cannot be written.
+    #[error("could not write a layer to {path}")]
     Write {
         /// The file.
         path: String,
@@ -73,26 +78,9 @@ pub enum ArchiveError {
 
 /// How a layer is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Compression {
-    /// gzip.
+enum Compression {
     Gzip,
-    /// zstd, which docker's own manifest cannot name.
     Zstd,
-}
-
-/// A layer, compressed, in a file.
-#[derive(Debug)]
-pub struct Blob {
-    /// The file that holds it.
-    pub path: PathBuf,
-    /// Where in the file it begins.
-    pub offset: u64,
-    /// Its length in bytes.
-    pub size: u64,
-    /// Of these bytes.
-    pub digest: Digest,
-    /// How it is compressed.
-    pub compression: Compression,
 }
 
 /// A step of an image's history.
@@ -106,36 +94,15 @@ pub struct Step {
     pub empty_layer: bool,
 }
 
-/// A file or symlink of a layer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LayerFile {
-    /// Whether it is a symlink.
-    pub is_symlink: bool,
-    /// Its permission bits.
-    pub bits: u32,
-    /// Of the content, or of a symlink's target, in hex.
-    pub sha256: String,
-}
-
-impl LayerFile {
-    /// Its mode as git writes it.
-    pub fn mode(&self) -> String {
-        let kind = if self.is_symlink { 0o120_000 } else { 0o100_000 | self.bits };
-        format!("{kind:o}")
-    }
-}
-
 /// A saved image.
 #[derive(Debug)]
 pub struct Archive {
-    path: PathBuf,
-    file: File,
     /// The configuration's bytes, whose digest is the image's ID.
     pub config: Vec<u8>,
     /// The layers' uncompressed digests, lowest first.
     pub diff_ids: Vec<Digest>,
-    /// Where each layer lies (offset, size), lowest first.
-    layers: Vec<(u64, u64)>,
+    /// The layers as they lie there, lowest first.
+    layers: Vec<Section>,
 }
 
 #[derive(Deserialize)]
@@ -180,53 +147,63 @@ impl Archive {
     /// It cannot be read, or lacks what the format promises.
     pub fn open(path: &Path) -> Result<Self, ArchiveError> {
         let mut file = File::open(path).map_err(ArchiveError::Read)?;
+        let size = file.metadata().map_err(ArchiveError::Read)?.len();
         let Found { config, layers } = layout::find(&mut file)?;
+        let whole = Section::new(Arc::new(file), 0, size);
         let diff_ids =
             diff_ids(&config).map_err(|source| ArchiveError::Json { what: "configuration", source })?;
         if layers.len() != diff_ids.len() {
             let what = format!("{} layers but {}", diff_ids.len(), layers.len());
             return Err(ArchiveError::Missing { what });
         }
-        Ok(Self { path: path.to_owned(), file, config, diff_ids, layers })
+        let layers = layers.into_iter().map(|(start, size)| whole.part(start, size)).collect();
+        Ok(Self { config, diff_ids, layers })
     }
 
-    /// Layer `index`, compressed: as it lies there if the engine kept it so, else compressed now into `scratch`. The bytes are
-    /// checked against the configuration on the way.
+    /// Layer `index`, uncompressed: where it lies if the engine kept it so, else in a new file below `scratch`. Its bytes are
+    /// what the configuration says.
     ///
     /// # Errors
     /// The layer is not what the configuration says, or a file cannot be read or written.
-    pub fn compressed(&mut self, index: usize, scratch: &Path) -> Result<Blob, ArchiveError> {
-        let (offset, size) = self.layers[index];
+    pub fn plain(&self, index: usize, scratch: &Path) -> Result<Section, ArchiveError> {
         let expected = self.diff_ids[index];
-        let compression = self.compression(index)?;
-        let mut layer = self.at(offset)?.take(size);
+        let mut layer = self.layers[index].clone();
         let check = |found: Digest| match found == expected {
             true => Ok(()),
             false => Err(ArchiveError::Layer { expected, found }),
         };
-        let Some(compression) = compression else {
-            let path = scratch.join(format!("{}.gz", expected.hex()));
-            let failed = |source| ArchiveError::Write { path: path.display().to_string(), source };
-            let out = Hashing::new(File::create(&path).map_err(failed)?);
-            // No name and no time in the header: the same layer gives the same bytes.
-            let mut gzip = flate2::GzBuilder::new().mtime(0).write(out, flate2::Compression::new(GZIP_LEVEL));
-            let found = hash(&mut layer, |bytes| gzip.write_all(bytes).map_err(failed))?;
-            let (digest, size) = gzip.finish().and_then(Hashing::finish).map_err(failed)?;
-            check(found)?;
-            return Ok(Blob { path, offset: 0, size, digest, compression: Compression::Gzip });
-        };
-        let mut outer = Hashing::new(std::io::sink());
-        if compression == Compression::Gzip {
-            let tee = Tee { from: &mut layer, to: &mut outer };
-            let mut inner = flate2::read::MultiGzDecoder::new(tee);
-            check(hash(&mut inner, |_| Ok(()))?)?;
-            // What the decoder left, so that the digest is that of the whole blob.
-            std::io::copy(&mut layer, &mut outer).map_err(ArchiveError::Read)?;
-        } else {
-            std::io::copy(&mut layer, &mut outer).map_err(ArchiveError::Read)?;
+        match compression(&layer)? {
+            None => {
+                check(hash(&mut layer.clone(), |_| Ok(()))?)?;
+                Ok(layer)
+            }
+            Some(Compression::Gzip) => {
+                let failed = |source| ArchiveError::Write { path: scratch.display().to_string(), source };
+                let mut out = tempfile::tempfile_in(scratch).map_err(failed)?;
+                let mut inner = flate2::read::MultiGzDecoder::new(&mut layer);
+                let mut size = 0;
+                let found = hash(&mut inner, |bytes| {
+                    size += bytes.len() as u64;
+                    out.write_all(bytes).map_err(failed)
+                })?;
+                check(found)?;
+                Ok(Section::new(Arc::new(out), 0, size))
+            }
+            Some(Compression::Zstd) => Err(zstd()),
         }
-        let (digest, _) = outer.finish().map_err(ArchiveError::Read)?;
-        Ok(Blob { path: self.path.clone(), offset, size, digest, compression })
+    }
+
+    /// The uncompressed bytes of layer `index`, one after the other; none where they are compressed with what is not read here.
+    ///
+    /// # Errors
+    /// The layer cannot be read.
+    pub fn bytes(&self, index: usize) -> Result<Option<Bytes>, ArchiveError> {
+        let layer = self.layers[index].clone();
+        Ok(match compression(&layer)? {
+            None => Some(Bytes::Plain(layer)),
+            Some(Compression::Gzip) => Some(Bytes::Gzip(Box::new(flate2::read::MultiGzDecoder::new(layer)))),
+            Some(Compression::Zstd) => None,
+        })
     }
 
     /// The image's history, lowest layer first.
@@ -248,134 +225,38 @@ impl Archive {
     ///
     /// # Errors
     /// The layer cannot be read, or is compressed with what is not read here.
-    pub fn files(&mut self, index: usize) -> Result<BTreeMap<String, LayerFile>, ArchiveError> {
-        let (offset, size) = self.layers[index];
-        let compression = self.compression(index)?;
-        let layer = self.at(offset)?.take(size);
-        match compression {
-            None => files(layer),
-            Some(Compression::Gzip) => files(flate2::read::MultiGzDecoder::new(layer)),
-            Some(Compression::Zstd) => {
-                Err(ArchiveError::Missing { what: "layer that is not zstd".to_owned() })
-            }
-        }
-    }
-
-    fn compression(&mut self, index: usize) -> Result<Option<Compression>, ArchiveError> {
-        let (offset, size) = self.layers[index];
-        let mut magic = [0; 4];
-        let head = usize::try_from(size.min(4)).unwrap_or(4);
-        self.at(offset)?.read_exact(&mut magic[..head]).map_err(ArchiveError::Read)?;
-        Ok(match magic {
-            [0x1f, 0x8b, ..] => Some(Compression::Gzip),
-            [0x28, 0xb5, 0x2f, 0xfd] => Some(Compression::Zstd),
-            _ => None,
-        })
-    }
-
-    fn at(&mut self, offset: u64) -> Result<&mut File, ArchiveError> {
-        self.file.seek(SeekFrom::Start(offset)).map_err(ArchiveError::Read)?;
-        Ok(&mut self.file)
+    pub fn files(&self, index: usize) -> Result<BTreeMap<String, LayerFile>, ArchiveError> {
+        files::files(self.bytes(index)?.ok_or_else(zstd)?)
     }
 }
 
-/// The files and symlinks of a layer, by path.
-fn files(layer: impl Read) -> Result<BTreeMap<String, LayerFile>, ArchiveError> {
-    let mut found: BTreeMap<String, LayerFile> = BTreeMap::new();
-    for entry in tar::Archive::new(layer).entries().map_err(ArchiveError::Read)? {
-        let mut entry = entry.map_err(ArchiveError::Read)?;
-        let name = |bytes: &[u8]| {
-            String::from_utf8_lossy(bytes).trim_start_matches("./").trim_start_matches('/').to_owned()
-        };
-        let path = name(&entry.path_bytes());
-        let kind = entry.header().entry_type();
-        let bits = entry.header().mode().map_err(ArchiveError::Read)? & 0o7777;
-        // What begins so takes a file of the layers below away:
-        // https://github.com/opencontainers/image-spec/blob/main/layer.md#whiteouts
-        if path.rsplit('/').next().is_some_and(|name| name.starts_with(".wh.")) {
-            continue;
-        }
-        let target = entry.link_name_bytes().map(|target| target.into_owned()).unwrap_or_default();
-        if kind.is_symlink() {
-            let sha256 = hex::encode(Sha256::digest(&target));
-            found.insert(path, LayerFile { is_symlink: true, bits, sha256 });
-        } else if kind.is_hard_link() {
-            if let Some(file) = found.get(&name(&target)).cloned() {
-                found.insert(path, file);
-            }
-        } else if kind.is_file() || kind.is_contiguous() || kind.is_gnu_sparse() {
-            let digest = hash(&mut entry, |_| Ok(()))?;
-            found.insert(path, LayerFile { is_symlink: false, bits, sha256: digest.hex() });
-        }
-    }
-    Ok(found)
+/// A layer's uncompressed bytes.
+pub enum Bytes {
+    /// As they lie in the file.
+    Plain(Section),
+    /// Uncompressed on the way.
+    Gzip(Box<flate2::read::MultiGzDecoder<Section>>),
 }
 
-/// Hashes what is read and hands it on.
-fn hash(
-    from: &mut impl Read,
-    mut on_bytes: impl FnMut(&[u8]) -> Result<(), ArchiveError>,
-) -> Result<Digest, ArchiveError> {
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0; 256 * 1024];
-    loop {
-        match from.read(&mut buffer).map_err(ArchiveError::Read)? {
-            0 => return to_digest(hasher).map_err(ArchiveError::Read),
-            read => {
-                hasher.update(&buffer[..read]);
-                on_bytes(&buffer[..read])?;
-            }
-        }
-    }
-}
-
-fn to_digest(hasher: Sha256) -> std::io::Result<Digest> {
-    format!("sha256:{}", hex::encode(hasher.finalize())).parse().map_err(std::io::Error::other)
-}
-
-/// A writer that hashes and counts.
-struct Hashing<W> {
-    to: W,
-    hasher: Sha256,
-    size: u64,
-}
-
-impl<W> Hashing<W> {
-    fn new(to: W) -> Self {
-        Self { to, hasher: Sha256::new(), size: 0 }
-    }
-
-    fn finish(self) -> std::io::Result<(Digest, u64)> {
-        Ok((to_digest(self.hasher)?, self.size))
-    }
-}
-
-impl<W: Write> Write for Hashing<W> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let written = self.to.write(bytes)?;
-        self.hasher.update(&bytes[..written]);
-        self.size += written as u64;
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        self.to.flush()
-    }
-}
-
-/// A reader that also writes what it reads.
-struct Tee<R, W> {
-    from: R,
-    to: W,
-}
-
-impl<R: Read, W: Write> Read for Tee<R, W> {
+impl Read for Bytes {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let read = self.from.read(buffer)?;
-        self.to.write_all(&buffer[..read])?;
-        Ok(read)
+        match self {
+            Self::Plain(plain) => plain.read(buffer),
+            Self::Gzip(gzip) => gzip.read(buffer),
+        }
     }
 }
 
-#[cfg(test)]
-mod tests;
+fn zstd() -> ArchiveError {
+    ArchiveError::Missing { what: "layer that is not zstd".to_owned() }
+}
+
+fn compression(layer: &Section) -> Result<Option<Compression>, ArchiveError> {
+    let mut magic = Vec::new();
+    layer.clone().take(4).read_to_end(&mut magic).map_err(ArchiveError::Read)?;
+    Ok(match magic[..] {
+        [0x1f, 0x8b, ..] => Some(Compression::Gzip),
+        [0x28, 0xb5, 0x2f, 0xfd] => Some(Compression::Zstd),
+        _ => None,
+    })
+}
