@@ -23,6 +23,7 @@ mod project;
 mod registry;
 mod relay;
 mod run;
+mod slow_link;
 mod world;
 
 pub use builders::{Builder, Engine};
@@ -37,6 +38,7 @@ pub use project::Project;
 pub use registry::DebianRegistry;
 pub use relay::Relay;
 pub use run::{Ended, Run, Running};
+pub use slow_link::SlowLink;
 pub use world::{Images, World};
 
 use std::io::Write as _;

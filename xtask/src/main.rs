@@ -21,6 +21,7 @@ mod prerequisites;
 mod process;
 mod runtimes;
 mod settings;
+mod shard;
 mod target;
 mod terraform;
 mod transfer;

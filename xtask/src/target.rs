@@ -1,10 +1,10 @@
 //! Where the grid's images go: the account's ECR, or any other registry.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use registry::mirror::BlobIndex;
+use registry::mirror::{BlobIndex, TagIndex};
 use registry::{BoxError, BoxFuture, Client, Credential, Credentials, Digest, Quotas, Reference, Server};
 
 use crate::aws::ecr::{Ecr, Token};
@@ -127,8 +127,16 @@ impl Target {
 
     /// ECR's bulk form of asking for blobs.
     pub fn blob_index(&self) -> Option<Arc<dyn BlobIndex>> {
-        let account = self.account.as_ref()?;
-        Some(Arc::new(EcrBlobs { host: self.host.clone(), ecr: account.ecr.clone() }))
+        Some(Arc::new(self.bulk()?))
+    }
+
+    /// The same for tags.
+    pub fn tag_index(&self) -> Option<Arc<dyn TagIndex>> {
+        Some(Arc::new(self.bulk()?))
+    }
+
+    fn bulk(&self) -> Option<EcrBulk> {
+        Some(EcrBulk { host: self.host.clone(), ecr: self.account.as_ref()?.ecr.clone() })
     }
 }
 
@@ -166,13 +174,35 @@ impl Credentials for EcrCredentials {
     }
 }
 
-/// BatchCheckLayerAvailability.
-struct EcrBlobs {
+/// ECR's API where it answers for many at once: BatchCheckLayerAvailability, ListImages and BatchGetImage.
+struct EcrBulk {
     host: String,
     ecr: Ecr,
 }
 
-impl BlobIndex for EcrBlobs {
+impl TagIndex for EcrBulk {
+    fn tags<'a>(
+        &'a self,
+        repository: &'a Reference,
+        tags: &'a [String],
+    ) -> BoxFuture<'a, Option<HashMap<String, Option<Digest>>>> {
+        Box::pin(async move {
+            if repository.registry() != self.host {
+                return None;
+            }
+            match self.ecr.tags(repository.repository(), tags).await {
+                Ok(known) => Some(known),
+                // Tag by tag needs another permission, and says what is wrong if that is refused too.
+                Err(error) => {
+                    tracing::debug!("{}: tags are asked for one by one: {error:#}", repository.repository());
+                    None
+                }
+            }
+        })
+    }
+}
+
+impl BlobIndex for EcrBulk {
     fn present<'a>(
         &'a self,
         repository: &'a Reference,

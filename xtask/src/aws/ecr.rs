@@ -1,14 +1,15 @@
 //! ECR: the registry's address and token, what exists, and which blobs it holds.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use anyhow::Context as _;
 use aws_sdk_ecr::Client;
 use aws_sdk_ecr::types::{
-    DescribeImagesFilter, ImageStatus, ImageStatusFilter, ImageTagMutability,
-    ImageTagMutabilityExclusionFilter, RctAppliedFor,
+    DescribeImagesFilter, ImageFailureCode, ImageIdentifier, ImageStatus, ImageStatusFilter,
+    ImageTagMutability, ImageTagMutabilityExclusionFilter, ListImagesFilter, RctAppliedFor, TagStatus,
 };
 use base64::Engine as _;
+use registry::Digest;
 
 use super::{Aws, errors::explain};
 use crate::process::Secret;
@@ -313,6 +314,51 @@ impl Ecr {
         }
     }
 
+    /// What `wanted` tags of a repository mean; none inside for one that is not there, and left out what ECR did not tell.
+    ///
+    /// The first page of ListImages has up to 1,000 tags, and often that is all of them. What is missing in a longer list is asked
+    /// for by name, 100 tags a call: how long the list is does not matter then.
+    ///
+    /// # Errors
+    /// AWS refuses or does not answer.
+    pub async fn tags(
+        &self,
+        repository: &str,
+        wanted: &[String],
+    ) -> anyhow::Result<HashMap<String, Option<Digest>>> {
+        let tagged = ListImagesFilter::builder().tag_status(TagStatus::Tagged).build();
+        let first = self.client.list_images().repository_name(repository).filter(tagged).max_results(1000);
+        let first = match first.send().await {
+            Err(error) if error.as_service_error().is_some_and(|e| e.is_repository_not_found_exception()) => {
+                return Ok(wanted.iter().map(|tag| (tag.clone(), None)).collect());
+            }
+            other => other.map_err(|e| explain(e, "ecr:ListImages"))?,
+        };
+        let mut found = HashMap::new();
+        found.extend(first.image_ids.unwrap_or_default().into_iter().filter_map(meaning));
+        let mut known: HashMap<String, Option<Digest>> = HashMap::new();
+        let (listed, missing): (Vec<&String>, Vec<&String>) =
+            wanted.iter().partition(|tag| found.contains_key(*tag));
+        known.extend(listed.into_iter().map(|tag| (tag.clone(), found.get(tag).copied())));
+        if first.next_token.is_none() {
+            known.extend(missing.into_iter().map(|tag| (tag.clone(), None)));
+            return Ok(known);
+        }
+        for batch in missing.chunks(100) {
+            let ids = batch.iter().map(|tag| ImageIdentifier::builder().image_tag(*tag).build()).collect();
+            let request = self.client.batch_get_image().repository_name(repository).set_image_ids(Some(ids));
+            let answer = request.send().await.map_err(|e| explain(e, "ecr:BatchGetImage"))?;
+            let images = answer.images.unwrap_or_default().into_iter();
+            let there = images.filter_map(|image| meaning(image.image_id?));
+            known.extend(there.map(|(tag, digest)| (tag, Some(digest))));
+            let absent = answer.failures.unwrap_or_default().into_iter();
+            let absent =
+                absent.filter(|failure| failure.failure_code == Some(ImageFailureCode::ImageNotFound));
+            known.extend(absent.filter_map(|failure| Some((failure.image_id?.image_tag?, None))));
+        }
+        Ok(known)
+    }
+
     /// The grids that mark a repository as used.
     ///
     /// # Errors
@@ -399,6 +445,11 @@ pub async fn public_token(aws: &Aws) -> anyhow::Result<Token> {
         answer.authorization_data.and_then(|d| d.authorization_token).context("ECR Public gave no token")?;
     let (username, password) = decode_token(&token)?;
     Ok(Token { host: "public.ecr.aws".into(), username, password })
+}
+
+/// A tag and the digest that it means.
+fn meaning(id: ImageIdentifier) -> Option<(String, Digest)> {
+    Some((id.image_tag?, id.image_digest?.parse().ok()?))
 }
 
 fn decode_token(token: &str) -> anyhow::Result<(String, Secret)> {

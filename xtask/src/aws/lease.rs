@@ -5,6 +5,9 @@
 //! plan and apply alone; this one covers everything from there to the last tag. A run that was killed leaves it
 //! behind: the next one takes it over at once where it can see that the process is gone, else once it has expired. Its age
 //! is told by S3's clock alone: those of two machines may differ by more than a lease lasts.
+//!
+//! A shard of a run holds a lease of its own beside that one. Shards work side by side; a whole run and a shard do not: each takes
+//! its own lease first and looks at the other's then, so that of two at the same moment at least one sees the other and gives way.
 
 use std::time::Duration;
 
@@ -18,11 +21,14 @@ use super::process_id::ProcessId;
 use super::store::{If, StateStore};
 use crate::error::{Exit, ending, failure};
 use crate::interrupt::Interrupt;
+use crate::shard::Shard;
 
 /// How long a lease is good for without being renewed.
 const TERM: Duration = Duration::from_secs(300);
 /// How often it is renewed: often enough for one renewal to fail.
 const RENEWAL: Duration = Duration::from_secs(100);
+/// What the whole lease's name ends with.
+const WHOLE: &str = "transfer.lock";
 /// How often a lease that somebody else holds is asked for.
 const ASKING: Duration = Duration::from_millis(500);
 
@@ -31,11 +37,35 @@ const ASKING: Duration = Duration::from_millis(500);
 struct Holder {
     who: String,
     grid: String,
+    /// The share of the images, where it is not all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    shard: Option<String>,
     since: Timestamp,
     expires: Timestamp,
     /// The process, where its machine can tell whether it still lives.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     process: Option<ProcessId>,
+}
+
+/// What a lease is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The grid's images, all of them: nobody else works on any.
+    Whole,
+    /// The grid's resources alone: shards may copy beside it.
+    Resources,
+    /// A share of the images.
+    Shard(Shard),
+}
+
+impl Part {
+    /// What its object's name ends with.
+    fn suffix(self) -> String {
+        match self {
+            Self::Whole | Self::Resources => WHOLE.to_owned(),
+            Self::Shard(shard) => format!("{WHOLE}.{}", shard.slug()),
+        }
+    }
 }
 
 /// What to do where somebody else holds the lease.
@@ -58,7 +88,7 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// Takes the lease beside the state for the grid `tag`.
+    /// Takes the lease on `part` beside the state for the grid `tag`.
     ///
     /// # Errors
     /// Somebody else holds it for longer than the caller's patience: the error names them. S3 refuses or does not answer.
@@ -66,30 +96,43 @@ impl Lease {
         aws: &Aws,
         store: &StateStore,
         tag: &str,
+        part: Part,
         patience: &Patience<'_>,
     ) -> anyhow::Result<Self> {
-        let object = Object { key: store.beside("transfer.lock"), store: store.clone() };
+        let object = Object { key: store.beside(&part.suffix()), store: store.clone() };
         let began = tokio::time::Instant::now();
         let mut waited = false;
         loop {
             let now = Timestamp::now();
             let (who, process) = (who(aws), ProcessId::own());
-            let holder = Holder { who, grid: tag.to_owned(), since: now, expires: now + TERM, process };
+            let shard = if let Part::Shard(shard) = part { Some(shard.to_string()) } else { None };
+            let holder =
+                Holder { who, grid: tag.to_owned(), shard, since: now, expires: now + TERM, process };
             let current = match object.acquire(&holder, patience).await? {
-                Ok(etag) => {
-                    let (sender, receiver) = watch::channel(Some(etag));
-                    let renewing = tokio::spawn(object.clone().renew(holder, sender));
-                    return Ok(Self { object, renewing, etag: receiver, waited });
-                }
+                Ok(etag) => match object.elsewhere(part, &holder, patience).await {
+                    Ok(None) => {
+                        let (sender, receiver) = watch::channel(Some(etag));
+                        let renewing = tokio::spawn(object.clone().renew(holder, sender));
+                        return Ok(Self { object, renewing, etag: receiver, waited });
+                    }
+                    other => {
+                        // Nobody else is to wait for it while this one waits.
+                        store.delete(&object.key, Some(&etag)).await?;
+                        other?.flatten()
+                    }
+                },
                 Err(current) => current,
             };
             if began.elapsed() >= patience.timeout {
                 return Err(held(current.as_ref()));
             }
             if !waited {
-                let whom = current.map_or_else(|| "another run".to_owned(), |current| current.who);
+                let whom =
+                    current.as_ref().map_or_else(|| "another run".to_owned(), |current| current.who.clone());
+                let what = current.and_then(|current| current.shard);
+                let what = what.map_or_else(String::new, |shard| format!("shard {shard} of "));
                 (patience.tell)(format!(
-                    "waiting up to {} s for {whom}, who transfers the images of this grid",
+                    "waiting up to {} s for {whom}, who transfers {what}the images of this grid",
                     patience.timeout.as_secs()
                 ));
             }
@@ -186,6 +229,33 @@ impl Object {
         Ok(Err(None))
     }
 
+    /// Who holds a lease that goes with this one not at all, where somebody does. Dead ones are taken away.
+    async fn elsewhere(
+        &self,
+        part: Part,
+        own: &Holder,
+        patience: &Patience<'_>,
+    ) -> anyhow::Result<Option<Option<Holder>>> {
+        let whole = || self.store.beside(WHOLE);
+        let keys = match part {
+            Part::Resources => return Ok(None),
+            Part::Whole => self.store.list(&format!("{}.", whole())).await?,
+            Part::Shard(_) => match self.store.get(&whole()).await? {
+                Some(_) => vec![whole()],
+                None => return Ok(None),
+            },
+        };
+        for key in keys {
+            let other = Self { store: self.store.clone(), key };
+            // To be able to take it is the one proof that nobody holds it.
+            match other.acquire(own, patience).await? {
+                Ok(etag) => other.store.delete(&other.key, Some(&etag)).await?,
+                Err(holder) => return Ok(Some(holder)),
+            }
+        }
+        Ok(None)
+    }
+
     /// Who holds the lease, its ETag, and when it was renewed.
     async fn get(&self) -> anyhow::Result<Option<(Holder, String, Option<i64>)>> {
         let Some(object) = self.store.get(&self.key).await? else { return Ok(None) };
@@ -243,7 +313,11 @@ fn is_over(renewed: Option<i64>, now: Option<i64>) -> bool {
 fn held(by: Option<&Holder>) -> anyhow::Error {
     let message = match by {
         Some(holder) => {
-            format!("{} transfers the images of grid {} since {}", holder.who, holder.grid, holder.since)
+            let what = holder.shard.as_ref().map_or_else(String::new, |shard| format!("shard {shard} of "));
+            format!(
+                "{} transfers {what}the images of grid {} since {}",
+                holder.who, holder.grid, holder.since
+            )
         }
         None => "another run took the lease on this grid's images in this moment".to_owned(),
     };
@@ -274,7 +348,8 @@ mod tests {
 
     fn holder(who: &str) -> Holder {
         let since: Timestamp = "2026-11-27T07:00:00Z".parse().unwrap();
-        Holder { who: who.into(), grid: "mainline".into(), since, expires: since + TERM, process: None }
+        let (who, grid) = (who.into(), "mainline".into());
+        Holder { who, grid, shard: None, since, expires: since + TERM, process: None }
     }
 
     fn held_by(who: &str) -> Answer {

@@ -145,6 +145,21 @@ impl StateStore {
         Ok(listed.contents().iter().any(|object| object.key() == Some(key)))
     }
 
+    /// The keys that begin with `prefix`.
+    ///
+    /// # Errors
+    /// S3 refuses or does not answer.
+    pub async fn list(&self, prefix: &str) -> anyhow::Result<Vec<String>> {
+        let request = self.client.list_objects_v2().bucket(&self.bucket).prefix(prefix);
+        let mut pages = request.into_paginator().send();
+        let mut keys = Vec::new();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|e| explain(e, "s3:ListBucket"))?;
+            keys.extend(page.contents.unwrap_or_default().into_iter().filter_map(|object| object.key));
+        }
+        Ok(keys)
+    }
+
     /// Writes the object `key` and gives its ETag; or nothing is written, because `condition` was not met.
     ///
     /// # Errors

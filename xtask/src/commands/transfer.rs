@@ -4,6 +4,8 @@ use clap::Args;
 
 use super::Context;
 use crate::cli::parse_bool;
+use crate::error::{Exit, failure};
+use crate::shard::Shard;
 use crate::transfer::{self, Request};
 
 /// Bring every image that the grid needs into the account's ECR: shows the plan, asks once, acts, verifies
@@ -46,6 +48,9 @@ pub struct Options {
     /// Only these images and runtimes: repository, repository:tag or runtime
     #[arg(long, value_name = "NAME", num_args = 1..)]
     only: Vec<String>,
+    /// Only this share of images and runtimes, 1 of N: `2/4`, or `auto[/N]` where AWS Batch, Kubernetes or GitLab say which
+    #[arg(long, value_name = "I/N")]
+    shard: Option<String>,
     /// Start terraform even where it is proven to have nothing to do
     #[arg(long)]
     refresh: bool,
@@ -57,12 +62,14 @@ pub struct Options {
 impl Options {
     fn request(self, auto_approve: bool) -> anyhow::Result<Request> {
         let from_environment = || match std::env::var("REBUILD_RUNTIMES") {
-            Ok(text) if !text.is_empty() => parse_bool(&text).map_err(|why| {
-                crate::error::failure(crate::error::Exit::Usage, format!("REBUILD_RUNTIMES={text}: {why}"))
-            }),
+            Ok(text) if !text.is_empty() => parse_bool(&text)
+                .map_err(|why| failure(Exit::Usage, format!("REBUILD_RUNTIMES={text}: {why}"))),
             _ => Ok(false),
         };
+        let shard = self.shard.map(|text| Shard::parse(&text, |name| std::env::var(name).ok()));
+        let shard = shard.transpose().map_err(|why| failure(Exit::Usage, format!("--shard: {why}")))?;
         Ok(Request {
+            shard,
             dry_run: self.dry_run,
             auto_approve,
             rebuild_runtimes: self.rebuild_runtimes.map_or_else(from_environment, Ok)?,

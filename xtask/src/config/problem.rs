@@ -64,16 +64,24 @@ impl fmt::Display for Problems {
 /// Collects the problems of one text.
 pub(super) struct Sink<'a> {
     text: &'a str,
+    /// Where each line but the first begins.
+    starts: Vec<usize>,
     found: RefCell<Vec<Problem>>,
 }
 
 impl<'a> Sink<'a> {
     pub(super) fn new(text: &'a str) -> Self {
-        Self { text, found: RefCell::default() }
+        let starts = text.match_indices('\n').map(|(at, _)| at + 1).collect();
+        Self { text, starts, found: RefCell::default() }
     }
 
     pub(super) fn text(&self) -> &'a str {
         self.text
+    }
+
+    /// The line of a byte offset, from 1. Asked for each entry, so it does not count them all each time.
+    pub(super) fn line(&self, offset: usize) -> usize {
+        self.starts.partition_point(|start| *start <= offset) + 1
     }
 
     /// Notes a problem at a byte range of the text.

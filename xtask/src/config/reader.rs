@@ -70,7 +70,7 @@ impl Place<'_> {
 
     /// The line, from 1.
     pub(super) fn line(&self) -> usize {
-        position(self.sink.text(), self.span.start).0
+        self.sink.line(self.span.start)
     }
 }
 

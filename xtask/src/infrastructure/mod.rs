@@ -19,7 +19,7 @@ use registry::{Client, Reference};
 use serde_json::Value;
 
 use crate::aws::ecr::Ecr;
-use crate::aws::lease::{Lease, Patience};
+use crate::aws::lease::{Lease, Part, Patience};
 use crate::aws::proof::{self, Begun, Beside, Proof};
 use crate::aws::state::{State, own_key};
 use crate::aws::store::StateStore;
@@ -179,14 +179,22 @@ impl<'a> Infrastructure<'a> {
     /// # Errors
     /// Somebody else holds it for longer than `--lock-timeout`, or S3 refuses.
     pub async fn lease(&self) -> anyhow::Result<Lease> {
+        self.lease_on(Part::Whole, Duration::ZERO).await
+    }
+
+    /// Takes the lease on a part of them, and waits at least so long for whoever holds what does not go with it.
+    ///
+    /// # Errors
+    /// Somebody else holds it for longer, or S3 refuses.
+    pub async fn lease_on(&self, part: Part, at_least: Duration) -> anyhow::Result<Lease> {
         let printer = &self.context.printer;
         let tell = |words: String| printer.line(words);
         let patience = Patience {
-            timeout: self.context.settings.lock_timeout,
+            timeout: self.context.settings.lock_timeout.max(at_least),
             interrupt: &self.context.interrupt,
             tell: &tell,
         };
-        Lease::take(self.aws, &self.store, &self.context.settings.tag, &patience).await
+        Lease::take(self.aws, &self.store, &self.context.settings.tag, part, &patience).await
     }
 
     /// Gives the lease back. What is done is done: where that fails, it expires by itself.

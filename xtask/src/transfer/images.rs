@@ -14,8 +14,15 @@ use crate::config::lock::Lock;
 use crate::config::{self, Config, RUNTIMES_REPOSITORY};
 use crate::error::{Exit, FailWith as _, ending, failure};
 use crate::runtimes;
+use crate::shard::Shard;
 use crate::target::Target;
 use crate::ui::{Lane, Printer, units};
+
+/// Copies that are looked at at once.
+const LOOKS_AT_ONCE: usize = 64;
+
+/// Images up to which each has a line of its own while it is copied.
+const LINES: usize = 16;
 
 /// The part of images.toml that `--only` names: repositories, `repository:tag`, or runtimes.
 ///
@@ -49,6 +56,29 @@ pub(super) fn only(mut config: Config, names: &[String]) -> anyhow::Result<Confi
     }
     config.prime.clear();
     Ok(config)
+}
+
+/// The part of images.toml that is a shard's: images by their repository, so that one process sees all that can be mounted within
+/// it, and each runtime by itself. What is primed is the first shard's.
+pub(super) fn share(mut config: Config, shard: Shard) -> Config {
+    config.images.retain(|image| shard.has(&image.repository));
+    for runtime in &mut config.runtimes {
+        runtime.enabled &= shard.has(&format!("{RUNTIMES_REPOSITORY}/{}", runtime.name));
+    }
+    if !shard.is_first() {
+        config.prime.clear();
+    }
+    config
+}
+
+/// No image and no runtime of images.toml: its resources alone.
+pub(super) fn none(mut config: Config) -> Config {
+    config.images.clear();
+    config.prime.clear();
+    for runtime in &mut config.runtimes {
+        runtime.enabled = false;
+    }
+    config
 }
 
 /// What is to be mirrored.
@@ -194,8 +224,9 @@ pub(super) async fn copy(run: &Run<'_>, plan: &Plan) -> anyhow::Result<Vec<Outco
     let mirror = run.mirror.clone().mounts(run.target.host(), mounts(run).await?);
     let board = Board::new(&run.context.printer, plan);
     let mirror = mirror.on_event(move |event| board.hear(event));
-    let outcomes = mirror.apply(plan.clone()).await;
-    try_join_all(outcomes.into_iter().map(|outcome| verified(run.mirror.client(), outcome))).await
+    let outcomes = mirror.apply(plan).await;
+    let looks = outcomes.into_iter().map(|outcome| verified(run.mirror.client(), outcome));
+    stream::iter(looks).buffered(LOOKS_AT_ONCE).try_collect().await
 }
 
 /// Looks at a copy with fresh eyes: does the tag mean what it should? That all of its parts are there was checked while
@@ -324,13 +355,39 @@ pub(super) async fn fetch_primed(run: &Run<'_>, primed: &[Reference]) -> anyhow:
 struct Board {
     printer: Printer,
     names: Vec<String>,
-    lanes: Mutex<BTreeMap<usize, Lane>>,
+    lanes: Mutex<Lanes>,
+}
+
+/// A line for each image, or one for all where they are many.
+struct Lanes {
+    each: BTreeMap<usize, Lane>,
+    all: Option<Lane>,
+    done: usize,
+    copies: usize,
+}
+
+impl Lanes {
+    fn of(&self, image: usize) -> Option<&Lane> {
+        self.all.as_ref().or_else(|| self.each.get(&image))
+    }
+
+    fn end(&mut self, image: usize) {
+        self.each.remove(&image);
+        self.done += 1;
+        if let Some(all) = &self.all {
+            all.news(&format!("{} of {}", self.done, units::count(self.copies, "image")));
+        }
+    }
 }
 
 impl Board {
     fn new(printer: &Printer, plan: &Plan) -> Self {
         let names = plan.images.iter().map(|planned| short(&planned.job)).collect();
-        Self { printer: printer.clone(), names, lanes: Mutex::default() }
+        let contents = || plan.images.iter().filter_map(Planned::content);
+        let (copies, bytes) = (contents().count(), contents().map(|content| content.bytes).sum());
+        let all = (copies > LINES).then(|| printer.progress().bytes("copying", bytes));
+        let lanes = Lanes { each: BTreeMap::new(), all, done: 0, copies };
+        Self { printer: printer.clone(), names, lanes: Mutex::new(lanes) }
     }
 
     fn name(&self, image: usize) -> &str {
@@ -341,7 +398,9 @@ impl Board {
         let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
             Event::ImageStarted { image, bytes, blobs } => {
-                lanes.insert(*image, self.printer.progress().bytes(self.name(*image), *bytes));
+                if lanes.all.is_none() {
+                    lanes.each.insert(*image, self.printer.progress().bytes(self.name(*image), *bytes));
+                }
                 self.printer.detail(format!(
                     "{}: {}, {}",
                     self.name(*image),
@@ -350,7 +409,7 @@ impl Board {
                 ));
             }
             Event::BlobSkipped { image, digest, size } | Event::BlobMounted { image, digest, size, .. } => {
-                if let Some(lane) = lanes.get(image) {
+                if let Some(lane) = lanes.of(*image) {
                     lane.advance(*size);
                 }
                 let how =
@@ -358,7 +417,7 @@ impl Board {
                 self.printer.detail(format!("{}: blob {} {how}", self.name(*image), digest.short()));
             }
             Event::BlobProgress { image, bytes, .. } => {
-                if let Some(lane) = lanes.get(image) {
+                if let Some(lane) = lanes.of(*image) {
                     lane.advance(*bytes);
                 }
             }
@@ -373,11 +432,11 @@ impl Board {
                 self.printer.warn(format!("{}: {message}", self.name(*image)));
             }
             Event::ImageDone { image, digest } => {
-                lanes.remove(image);
+                lanes.end(*image);
                 self.printer.line(format!("{}: copied, {digest}", self.name(*image)));
             }
             Event::ImageFailed { image, error } => {
-                lanes.remove(image);
+                lanes.end(*image);
                 self.printer.line(format!("{}: failed: {error}", self.name(*image)));
             }
             Event::BlobDone { image, digest, size } => {

@@ -4,6 +4,7 @@ mod hints;
 mod images;
 mod resources;
 mod runtimes;
+mod shards;
 mod show;
 
 use std::time::Instant;
@@ -15,6 +16,7 @@ use crate::commands::Context;
 use crate::config::Config;
 use crate::config::lock::Lock;
 use crate::error::{Exit, FailWith as _, failure};
+use crate::shard::Shard;
 use crate::target::Target;
 
 pub use hints::registry_hint;
@@ -40,6 +42,8 @@ pub struct Request {
     pub keep_going: bool,
     /// Only these images and runtimes.
     pub only: Vec<String>,
+    /// Only this share.
+    pub shard: Option<Shard>,
     /// Start terraform even if it is proven to have nothing to do.
     pub refresh: bool,
     /// Pull what is primed into the local container engine, whether or not it is needed for anything else.
@@ -94,12 +98,22 @@ pub async fn run(context: &Context, request: &Request) -> anyhow::Result<()> {
             .exit(Exit::Config)?;
     }
     let target = context.interrupt.guard(Target::open(context, &config)).await?;
+    let list = shards::list(&config, lock.as_ref());
+    let config = match request.shard {
+        Some(shard) => {
+            if !request.dry_run {
+                shards::resources_first(context, request, &config, &target).await?;
+            }
+            images::share(config, shard)
+        }
+        None => config,
+    };
     let run = Run::new(context, request, config, lock, &target)?;
     let mut plan = run.plan().await?;
     run.show(&plan)?;
     if request.dry_run {
         context.printer.line("dry run: nothing was changed");
-        return run.report(&plan, None);
+        return run.report(&plan, None, None);
     }
     if plan.is_empty() {
         if request.prime {
@@ -108,14 +122,15 @@ pub async fn run(context: &Context, request: &Request) -> anyhow::Result<()> {
         }
         run.prove(&plan).await?;
         show::closing(context, &run, &plan, None, started);
-        run.report(&plan, None)?;
+        let joined = shards::join(&run, &plan, None, &list).await?;
+        run.report(&plan, None, joined)?;
         return show::failures(&run, &plan, None);
     }
     run.confirm()?;
     let done = match &plan.resources {
         Some(resources) => {
             let infrastructure = resources.infrastructure.clone();
-            let lease = infrastructure.lease().await?;
+            let lease = shards::lease(&run, &infrastructure).await?;
             let done = run.carry_out_leased(&mut plan, &lease).await;
             infrastructure.release(lease).await;
             done?
@@ -123,7 +138,8 @@ pub async fn run(context: &Context, request: &Request) -> anyhow::Result<()> {
         None => Some(run.carry_out(&plan, None).await?),
     };
     show::closing(context, &run, &plan, done.as_ref(), started);
-    run.report(&plan, done.as_ref())?;
+    let joined = shards::join(&run, &plan, done.as_ref(), &list).await?;
+    run.report(&plan, done.as_ref(), joined)?;
     show::failures(&run, &plan, done.as_ref())
 }
 
@@ -154,6 +170,9 @@ impl<'a> Run<'a> {
         let mut mirror = Mirror::new(client.clone()).mapping(context.mapping());
         if let Some(index) = target.blob_index() {
             mirror = mirror.blob_index(index);
+        }
+        if let Some(index) = target.tag_index() {
+            mirror = mirror.tag_index(index);
         }
         let neighbourhood = Neighbourhood::new(context, &config, lock.clone(), Some(target))?;
         let builder = builder_context(context, client, credentials, neighbourhood, Some(target))?;
@@ -189,8 +208,17 @@ impl<'a> Run<'a> {
         if self.request.keep_going { Ok(()) } else { show::refuse_failed(self, plan) }
     }
 
-    fn report(&self, plan: &Plan<'_>, done: Option<&Done>) -> anyhow::Result<()> {
-        if self.request.quiet { Ok(()) } else { Report::new(self, plan, done).print(self.context) }
+    fn report(
+        &self,
+        plan: &Plan<'_>,
+        done: Option<&Done>,
+        joined: Option<shards::Joined>,
+    ) -> anyhow::Result<()> {
+        if self.request.quiet {
+            Ok(())
+        } else {
+            Report::new(self, plan, done).with(joined).print(self.context)
+        }
     }
 
     /// Asks once, unless told not to.
@@ -205,6 +233,8 @@ impl<'a> Run<'a> {
     /// again, and may have come to nothing.
     async fn carry_out_leased(&self, plan: &mut Plan<'a>, lease: &Lease) -> anyhow::Result<Option<Done>> {
         let outdated = match &plan.resources {
+            // Other shards work on other repositories.
+            Some(_) if self.request.shard.is_some() => lease.waited(),
             Some(resources) => {
                 lease.waited() || resources.infrastructure.is_outdated(&resources.survey).await?
             }

@@ -1,6 +1,6 @@
 //! The plan, the end and the report, as people and programs read them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use registry::ErrorKind;
@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::hints::registry_hint;
 use super::images::short;
 use super::runtimes::explain;
+use super::shards::Joined;
 use super::{Done, Plan, Run};
 use crate::aws::{OtherRegion, proof};
 use crate::commands::Context;
@@ -37,6 +38,12 @@ pub struct Report {
     differences: Vec<String>,
     images: Vec<ImageReport>,
     runtimes: Vec<ImageReport>,
+    /// The share that this run had of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shard: Option<String>,
+    /// What all shards have reported, this one last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shards: Option<Joined>,
 }
 
 /// One image or runtime.
@@ -84,7 +91,14 @@ impl Report {
             differences: plan.resources.as_ref().map(|found| found.differences.clone()).unwrap_or_default(),
             images: images.collect(),
             runtimes: runtimes.collect(),
+            shard: run.request.shard.map(|shard| shard.to_string()),
+            shards: None,
         }
+    }
+
+    /// The same with what the other shards have reported.
+    pub(super) fn with(self, shards: Option<Joined>) -> Self {
+        Self { shards, ..self }
     }
 
     /// The table, or the JSON document, on stdout.
@@ -199,6 +213,9 @@ pub(super) fn plan(context: &Context, run: &Run<'_>, plan: &Plan<'_>) {
     for warning in &plan.archived {
         printer.warn(warning);
     }
+    for line in redirected(run, plan) {
+        printer.line(line);
+    }
     for warning in unanswered(plan) {
         printer.warn(warning);
     }
@@ -242,6 +259,18 @@ pub fn held(name: &str, hold: &Hold) -> String {
     )
 }
 
+/// The registries whose images come from another server: a gateway sends its readers there.
+fn redirected(run: &Run<'_>, plan: &Plan<'_>) -> Vec<String> {
+    let copied = plan.images.images.iter().filter(|planned| planned.content().is_some());
+    let registries: BTreeSet<&str> = copied.map(|planned| planned.job.source.registry()).collect();
+    let client = run.mirror.client();
+    let line = |registry| {
+        let there = client.redirected_to(registry)?;
+        Some(format!("{registry} redirects to {there}: its images are read there"))
+    };
+    registries.into_iter().filter_map(line).collect()
+}
+
 /// The registries that do not answer, each with its images that are left as they are.
 fn unanswered(plan: &Plan<'_>) -> Vec<String> {
     let mut silent: BTreeMap<&str, (&registry::Error, Vec<String>)> = BTreeMap::new();
@@ -278,15 +307,16 @@ fn cause(error: &registry::Error) -> String {
 /// Account, region and grid first: before anything is asked, it is clear where it would happen.
 fn headline(run: &Run<'_>) -> String {
     let tag = &run.context.settings.tag;
+    let shard = run.request.shard.map_or_else(String::new, |shard| format!(", shard {shard}"));
     match &run.target.account {
         Some(account) => format!(
-            "account {}, region {}{}, grid {tag}{}",
+            "account {}, region {}{}, grid {tag}{shard}{}",
             account.aws.identity().account,
             account.aws.region(),
             other_regions(account.aws.other_regions()),
             if run.context.settings.local { " (emulated on this machine)" } else { "" }
         ),
-        None => format!("registry {}, grid {tag}; terraform and AWS are left out", run.target.host()),
+        None => format!("registry {}, grid {tag}{shard}; terraform and AWS are left out", run.target.host()),
     }
 }
 
@@ -418,7 +448,7 @@ pub(super) fn refuse_failed(run: &Run<'_>, plan: &Plan<'_>) -> anyhow::Result<()
 }
 
 /// What failed: in the plan, and of what was `done`.
-fn errors(run: &Run<'_>, plan: &Plan<'_>, done: Option<&Done>) -> Vec<anyhow::Error> {
+pub(super) fn errors(run: &Run<'_>, plan: &Plan<'_>, done: Option<&Done>) -> Vec<anyhow::Error> {
     let copied = done.map(|done| done.images.as_slice()).unwrap_or_default();
     let images = plan.images.images.iter().enumerate().filter_map(|(index, planned)| {
         // What failed in the plan comes back as an outcome, where anything was copied.

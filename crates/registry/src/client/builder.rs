@@ -135,6 +135,7 @@ impl Builder {
             timeouts: self.timeouts,
             rate_limits: Mutex::default(),
             jitter: self.jitter,
+            elsewhere: Mutex::default(),
         };
         Ok(Client { core: Arc::new(core), retry: self.retry, watcher: None })
     }

@@ -84,6 +84,8 @@ pub(crate) struct Core {
     timeouts: Timeouts,
     rate_limits: Mutex<HashMap<String, RateLimit>>,
     jitter: retry::Jitter,
+    /// Registries that send readers of manifests to another server, and which.
+    elsewhere: Mutex<HashMap<String, String>>,
 }
 
 impl Client {
@@ -108,6 +110,11 @@ impl Client {
     /// limits of their own.
     pub fn rate_limit(&self, registry: &str) -> Option<RateLimit> {
         self.core.rate_limits.lock().ok()?.get(registry).copied()
+    }
+
+    /// The server that `registry`'s manifests were last read from, where that is another one: gateways redirect there.
+    pub fn redirected_to(&self, registry: &str) -> Option<String> {
+        self.core.elsewhere.lock().ok()?.get(registry).cloned()
     }
 
     pub(crate) fn timeouts(&self) -> Timeouts {

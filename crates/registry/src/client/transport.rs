@@ -163,6 +163,19 @@ impl Core {
         }
     }
 
+    /// Notes where a manifest was read, if not at its registry.
+    fn note_elsewhere(&self, call: &Call<'_>, there: Option<&Url>) {
+        let Ok(mut elsewhere) = self.elsewhere.lock() else { return };
+        let registry = call.reference.registry();
+        match there {
+            Some(there) if call.action == Action::ManifestRead => {
+                elsewhere.insert(registry.to_owned(), Server::at(there).to_string());
+            }
+            None if call.action == Action::ManifestRead => drop(elsewhere.remove(registry)),
+            _ => {}
+        }
+    }
+
     fn refused(&self, call: &Call<'_>, refusal: Refusal) -> Error {
         let registry = call.reference.registry();
         let Refusal { failure, is_foreign, server } = refusal;
@@ -221,6 +234,7 @@ impl Core {
                 continue;
             }
             if status.is_success() {
+                self.note_elsewhere(call, (!own).then_some(&url));
                 return Ok(Ok(response));
             }
             if status.is_redirection() {

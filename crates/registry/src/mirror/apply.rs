@@ -8,6 +8,7 @@ use super::blob::{Tally, Way};
 use super::event::Event;
 use super::job::{Action, Content, Job, Plan, Planned, Platforms};
 use super::ledger::Ledger;
+use super::plan::gather;
 use super::source::Kept;
 use super::{IMAGES_AT_ONCE, Mirror};
 use crate::BoxFuture;
@@ -62,31 +63,32 @@ impl Mirror {
     ///
     /// Boxed, as [`Mirror::plan`] is: the code of a bare future is made in the crate that awaits it, and where that is not optimised,
     /// nor is this.
-    pub fn apply(&self, plan: Plan) -> BoxFuture<'_, Vec<Outcome>> {
+    pub fn apply<'a>(&'a self, plan: &'a Plan) -> BoxFuture<'a, Vec<Outcome>> {
         Box::pin(async move {
-            let ledger = Ledger::new(self, &plan);
+            let ledger = Ledger::new(self, plan);
             let ledger = &ledger;
             // In order: an image waits only for those before it, so those have to be under way.
-            let images = stream::iter(plan.images.into_iter().enumerate());
-            let images = images.map(|(image, planned)| self.finish(image, planned, ledger));
-            let outcomes = images.buffered(IMAGES_AT_ONCE).collect().await;
+            let images = stream::iter(0..plan.images.len())
+                .map(|image| self.finish(image, &plan.images[image], ledger));
+            let outcomes = gather(images.buffered(IMAGES_AT_ONCE), plan.images.len()).await;
             self.mapping.flush();
             outcomes
         })
     }
 
-    async fn finish(&self, image: usize, planned: Planned, ledger: &Ledger) -> Outcome {
+    async fn finish(&self, image: usize, planned: &Planned, ledger: &Ledger) -> Outcome {
         let Planned { job, action, warnings, .. } = planned;
+        let (job, warnings) = (job.clone(), warnings.clone());
         let (content, replaced) = match action {
             Action::UpToDate { digest } => {
-                return Outcome { result: Ok(Copied::up_to_date(digest, warnings)), job };
+                return Outcome { result: Ok(Copied::up_to_date(*digest, warnings)), job };
             }
             Action::Failed(error) => {
                 self.events.tell(&Event::ImageFailed { image, error: error.clone() });
-                return Outcome { job, result: Err(error) };
+                return Outcome { job, result: Err(error.clone()) };
             }
             Action::Copy(content) => (content, None),
-            Action::Replace { previous, content, .. } => (content, Some(previous)),
+            Action::Replace { previous, content, .. } => (content, Some(*previous)),
         };
         let client = self.telling(image);
         let kept = Kept::default();
@@ -98,7 +100,7 @@ impl Mirror {
             ledger,
             keep: content.config.as_ref().map(|config| (config.digest, &kept)),
         };
-        let result = self.copy(way, &job, &content, replaced, warnings).await;
+        let result = self.copy(way, &job, content, replaced, warnings).await;
         for blob in &content.blobs {
             let (registry, repository) = (job.target.registry(), job.target.repository());
             match &result {

@@ -2,8 +2,8 @@
 //!
 //! Waiting never goes in a circle: an image waits only for images before it in the plan.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::Notify;
@@ -55,12 +55,32 @@ struct Habit {
     off: Watched<bool>,
 }
 
-/// All claims of a run.
+/// A blob that more than one image of the run has at one registry, and who sees to it in which repository.
+#[derive(Debug, Default)]
+struct Shared {
+    /// In the order of the plan.
+    claims: Vec<Claim>,
+    /// Their positions.
+    by_repository: HashMap<String, usize>,
+    /// One of them that was lately placed, and one more than its position; a blob may be in thousands of repositories.
+    placed: AtomicUsize,
+    /// The same of one that a manifest names: that stays so.
+    committed: AtomicUsize,
+}
+
+/// Where a blob is known to be from earlier runs.
+#[derive(Debug, Default)]
+struct Standing {
+    first: Option<String>,
+    repositories: HashSet<String>,
+}
+
+/// All claims of a run. A blob of one image alone is in none of the maps, and needs nobody's attention.
 #[derive(Debug)]
 pub(super) struct Ledger {
-    claims: HashMap<(String, Digest), Vec<Claim>>,
-    /// Repositories whose tags are what they should be, and stand on the blob.
-    standing: HashMap<(String, Digest), Vec<String>>,
+    claims: HashMap<(String, Digest), Shared>,
+    /// Repositories whose tags are what they should be, and stand on a blob that is to be copied.
+    standing: HashMap<(String, Digest), Standing>,
     habits: HashMap<String, Habit>,
     /// Registries that refused a mount from a blob's own repository, by which existence is asked.
     no_probe: Mutex<Vec<String>>,
@@ -68,35 +88,40 @@ pub(super) struct Ledger {
 
 impl Ledger {
     pub(super) fn new(mirror: &Mirror, plan: &Plan) -> Self {
-        let mut claims: HashMap<(String, Digest), Vec<Claim>> = HashMap::new();
-        let mut standing: HashMap<(String, Digest), Vec<String>> = HashMap::new();
+        let wanted = wanted(plan);
+        let mut claims: HashMap<(String, Digest), Shared> = HashMap::new();
+        let mut standing: HashMap<(String, Digest), Standing> = HashMap::new();
         let mut habits = HashMap::new();
         for (image, planned) in plan.images.iter().enumerate() {
             let target = &planned.job.target;
+            let (registry, repository) = (target.registry(), target.repository());
             for blob in planned.content().into_iter().flat_map(|content| &content.blobs) {
-                let claims = claims.entry((target.registry().to_owned(), blob.digest)).or_default();
-                if claims.iter().all(|claim| claim.repository != target.repository()) {
-                    let state = Watched::new((image, State::Pending));
-                    claims.push(Claim { repository: target.repository().to_owned(), state });
+                if wanted.get(&(registry, blob.digest)).is_some_and(|images| *images > 1) {
+                    claims.entry((registry.to_owned(), blob.digest)).or_default().claim(image, repository);
                 }
             }
-            if let Action::UpToDate { digest } = planned.action {
-                for blob in mirror.mapping.blobs(digest) {
-                    let repositories = standing.entry((target.registry().to_owned(), blob)).or_default();
-                    repositories.push(target.repository().to_owned());
+            if let Action::UpToDate { digest } = planned.action
+                && !wanted.is_empty()
+            {
+                let blobs = mirror.mapping.blobs(digest).into_iter();
+                for blob in blobs.filter(|blob| wanted.contains_key(&(registry, *blob))) {
+                    standing.entry((registry.to_owned(), blob)).or_default().add(repository);
                 }
             }
-            let habit = || Habit::new(mirror.mounts_at(target.registry()));
-            habits.entry(target.registry().to_owned()).or_insert_with(habit);
+            let habit = || Habit::new(mirror.mounts_at(registry));
+            if !habits.contains_key(registry) {
+                habits.insert(registry.to_owned(), habit());
+            }
         }
         Self { claims, standing, habits, no_probe: Mutex::default() }
     }
 
     /// What `image` has to do for `digest` in `repository`, as soon as that is clear.
     pub(super) async fn turn(&self, image: usize, registry: &str, repository: &str, digest: Digest) -> Turn {
-        let Some(claims) = self.claims.get(&(registry.to_owned(), digest)) else { return Turn::Bring };
-        let Some(own) = claims.iter().find(|claim| claim.repository == repository) else {
-            return Turn::Bring;
+        let key = (registry.to_owned(), digest);
+        let own = self.claims.get(&key).and_then(|shared| Some((shared, shared.of(repository)?)));
+        let Some((shared, own)) = own else {
+            return self.standing_elsewhere(&key, repository).map_or(Turn::Bring, Turn::Mount);
         };
         loop {
             let (owner, state) = own.state.get();
@@ -104,7 +129,7 @@ impl Ledger {
                 State::Present | State::Committed => return Turn::Present,
                 State::Lost => own.take_over(image),
                 State::Pending if owner != image => own.changed(owner, state).await,
-                State::Pending => match self.source_of_mount(image, (registry, digest), own, claims) {
+                State::Pending => match self.source_of_mount(image, &key, own, shared) {
                     Source::Ready(from) => return Turn::Mount(from),
                     Source::None => return Turn::Bring,
                     Source::Later(claim, owner, state) => tokio::select! {
@@ -117,42 +142,38 @@ impl Ledger {
         }
     }
 
+    /// A repository that had the blob before this run, where the registry mounts and the image's own should not have it: what that
+    /// should have is asked for there.
+    fn standing_elsewhere(&self, key: &(String, Digest), repository: &str) -> Option<String> {
+        let standing = self.standing.get(key).filter(|_| self.mounts(&key.0) != Mounts::Never)?;
+        standing.first.clone().filter(|_| !standing.repositories.contains(repository))
+    }
+
     /// The repository to mount from, now or after another image's work.
     fn source_of_mount<'a>(
         &self,
         image: usize,
-        (registry, digest): (&str, Digest),
+        key: &(String, Digest),
         own: &Claim,
-        claims: &'a [Claim],
+        shared: &'a Shared,
     ) -> Source<'a> {
-        let mounts = self.mounts(registry);
-        let standing =
-            self.standing.get(&(registry.to_owned(), digest)).map(Vec::as_slice).unwrap_or_default();
-        // What its own repository should have is asked for there.
-        if mounts != Mounts::Never
-            && !standing.contains(&own.repository)
-            && let Some(from) = standing.first()
-        {
-            return Source::Ready(from.clone());
+        let mounts = self.mounts(&key.0);
+        if let Some(from) = self.standing_elsewhere(key, &own.repository) {
+            return Source::Ready(from);
         }
-        let mut later = Source::None;
-        for claim in claims.iter().filter(|claim| claim.repository != own.repository) {
+        if mounts == Mounts::Never {
+            return Source::None;
+        }
+        if let Some(ready) = shared.ready(mounts).filter(|ready| ready.repository != own.repository) {
+            return Source::Ready(ready.repository.clone());
+        }
+        // Those that are not lost come first as a rule: nobody has to look at thousands.
+        let waiting = shared.claims.iter().find_map(|claim| {
             let (owner, state) = claim.state.get();
-            match (mounts, state) {
-                (Mounts::Never, _) | (_, State::Lost) => {}
-                (Mounts::Committed, State::Present) if bugs::is_in(Bug::EarlyMount) => {
-                    return Source::Ready(claim.repository.clone());
-                }
-                (_, State::Committed) | (Mounts::Anytime, State::Present) => {
-                    return Source::Ready(claim.repository.clone());
-                }
-                (_, State::Pending | State::Present) if owner < image && matches!(later, Source::None) => {
-                    later = Source::Later(claim, owner, state);
-                }
-                (_, State::Pending | State::Present) => {}
-            }
-        }
-        later
+            let is_other = claim.repository != own.repository;
+            (is_other && state != State::Lost && owner < image).then_some((claim, owner, state))
+        });
+        waiting.map_or(Source::None, |(claim, owner, state)| Source::Later(claim, owner, state))
     }
 
     fn mounts(&self, registry: &str) -> Mounts {
@@ -217,11 +238,70 @@ impl Ledger {
         digest: Digest,
         next: impl Fn(usize, State) -> Option<State>,
     ) {
-        let claims = self.claims.get(&(registry.to_owned(), digest));
-        let claim = claims.and_then(|claims| claims.iter().find(|claim| claim.repository == repository));
-        if let Some(claim) = claim {
-            claim.state.change(|(owner, state)| next(owner, state).map(|next| (owner, next)));
+        if let Some(shared) = self.claims.get(&(registry.to_owned(), digest)) {
+            shared.advance(repository, next);
         }
+    }
+}
+
+/// How many images want each blob that is to be copied.
+fn wanted(plan: &Plan) -> HashMap<(&str, Digest), u32> {
+    let mut wanted = HashMap::new();
+    for planned in &plan.images {
+        let registry = planned.job.target.registry();
+        for blob in planned.content().into_iter().flat_map(|content| &content.blobs) {
+            *wanted.entry((registry, blob.digest)).or_default() += 1;
+        }
+    }
+    wanted
+}
+
+impl Standing {
+    fn add(&mut self, repository: &str) {
+        if self.first.is_none() {
+            self.first = Some(repository.to_owned());
+        }
+        if !self.repositories.contains(repository) {
+            self.repositories.insert(repository.to_owned());
+        }
+    }
+}
+
+impl Shared {
+    fn claim(&mut self, image: usize, repository: &str) {
+        if !self.by_repository.contains_key(repository) {
+            self.by_repository.insert(repository.to_owned(), self.claims.len());
+            let state = Watched::new((image, State::Pending));
+            self.claims.push(Claim { repository: repository.to_owned(), state });
+        }
+    }
+
+    fn of(&self, repository: &str) -> Option<&Claim> {
+        self.claims.get(*self.by_repository.get(repository)?)
+    }
+
+    /// A claim that can be mounted from now.
+    fn ready(&self, mounts: Mounts) -> Option<&Claim> {
+        let at = |noted: &AtomicUsize| self.claims.get(noted.load(Ordering::Acquire).checked_sub(1)?);
+        // It may have been lost since, and be somebody else's to bring by now.
+        let placed = || at(&self.placed).filter(|claim| claim.state.get().1 == State::Present);
+        let early = mounts == Mounts::Anytime || bugs::is_in(Bug::EarlyMount);
+        at(&self.committed).or_else(|| if early { placed() } else { None })
+    }
+
+    fn advance(&self, repository: &str, next: impl Fn(usize, State) -> Option<State>) {
+        let Some(position) = self.by_repository.get(repository) else { return };
+        let Some(claim) = self.claims.get(*position) else { return };
+        claim.state.change(|(owner, state)| {
+            let next = next(owner, state)?;
+            // Before those who wait are woken.
+            match next {
+                State::Present => self.placed.store(position + 1, Ordering::Release),
+                State::Committed => self.committed.store(position + 1, Ordering::Release),
+                State::Pending | State::Lost => {}
+            }
+            Some((owner, next))
+        });
     }
 }
 
@@ -287,5 +367,100 @@ impl<T: Copy> Watched<T> {
             }
             changed.await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+    use crate::client::Client;
+    use crate::manifest::{Descriptor, Manifest};
+    use crate::mirror::job::{Content, Job, Planned, Tree};
+
+    const REGISTRY: &str = "h:1";
+
+    fn planned(repository: &str, action: impl FnOnce(Content) -> Action, blobs: &[Digest]) -> Planned {
+        let target: crate::Reference = format!("{REGISTRY}/{repository}:1").parse().unwrap();
+        let top = Manifest::new("m", repository.to_owned());
+        let content = Content {
+            digest: top.digest(),
+            bytes: 0,
+            blobs: blobs.iter().map(|blob| Descriptor::new("", *blob, 1)).collect(),
+            manifests_present: 0,
+            config: None,
+            tree: Tree { top, children: Vec::new(), gone: Vec::new() },
+        };
+        let job = Job::new(target.clone(), target);
+        Planned { job, source: None, action: action(content), unanswered: None, warnings: Vec::new() }
+    }
+
+    fn ledger(mirror: &Mirror, images: Vec<Planned>) -> Ledger {
+        Ledger::new(mirror, &Plan { images, pulls: Vec::new() })
+    }
+
+    fn mirror(mounts: Mounts) -> Mirror {
+        Mirror::new(Client::builder().build().unwrap()).mounts(REGISTRY, mounts)
+    }
+
+    fn turn(ledger: &Ledger, image: usize, repository: &str, blob: Digest) -> Option<Turn> {
+        ledger.turn(image, REGISTRY, repository, blob).now_or_never()
+    }
+
+    #[test]
+    fn a_blob_of_thousands_of_repositories_is_brought_once_and_mounted_from_whoever_has_it() {
+        let (base, own) = (Digest::of(b"base"), |image: usize| Digest::of(&image.to_be_bytes()));
+        let name = |image: usize| format!("r{image}");
+        for mounts in [Mounts::Anytime, Mounts::Committed] {
+            let images =
+                (0..5_000).map(|image| planned(&name(image), Action::Copy, &[base, own(image)])).collect();
+            let ledger = ledger(&mirror(mounts), images);
+            assert_eq!(ledger.claims.len(), 1, "a blob of one image needs no claim");
+            assert_eq!(turn(&ledger, 0, "r0", base), Some(Turn::Bring));
+            assert_eq!(turn(&ledger, 1, "r1", base), None, "it waits for the first");
+            assert_eq!(turn(&ledger, 1, "r1", own(1)), Some(Turn::Bring));
+            ledger.present(REGISTRY, "r0", base);
+            let early = (mounts == Mounts::Anytime).then(|| Turn::Mount("r0".to_owned()));
+            assert_eq!(turn(&ledger, 1, "r1", base), early);
+            ledger.committed(REGISTRY, "r0", base);
+            for image in 1..5_000 {
+                let mount = turn(&ledger, image, &name(image), base);
+                assert!(matches!(mount, Some(Turn::Mount(_))), "{image}: {mount:?}");
+                ledger.present(REGISTRY, &name(image), base);
+                assert_eq!(turn(&ledger, image, &name(image), base), Some(Turn::Present));
+                ledger.committed(REGISTRY, &name(image), base);
+            }
+        }
+    }
+
+    #[test]
+    fn whoever_waits_for_an_image_that_fails_brings_the_blob() {
+        let blob = Digest::of(b"blob");
+        let images = (0..3).map(|image| planned(&format!("r{image}"), Action::Copy, &[blob])).collect();
+        let ledger = ledger(&mirror(Mounts::Anytime), images);
+        assert_eq!(turn(&ledger, 0, "r0", blob), Some(Turn::Bring));
+        ledger.present(REGISTRY, "r0", blob);
+        ledger.lost(0, REGISTRY, "r0", blob);
+        assert_eq!(turn(&ledger, 1, "r1", blob), Some(Turn::Bring));
+        assert_eq!(turn(&ledger, 2, "r2", blob), None, "it waits for the second");
+        ledger.present(REGISTRY, "r1", blob);
+        assert_eq!(turn(&ledger, 2, "r2", blob), Some(Turn::Mount("r1".to_owned())));
+    }
+
+    #[test]
+    fn a_blob_of_one_image_is_mounted_from_where_an_earlier_run_left_it() {
+        let (blob, other) = (Digest::of(b"blob"), Digest::of(b"other"));
+        let there = Digest::of(b"there");
+        let mirror = mirror(Mounts::Committed);
+        mirror.mapping.stand_on(there, vec![blob, other]);
+        let up_to_date = || planned("old", |_| Action::UpToDate { digest: there }, &[]);
+        let images = vec![up_to_date(), planned("new", Action::Copy, &[blob]), up_to_date()];
+        let ledger = ledger(&mirror, images);
+        assert_eq!(turn(&ledger, 1, "new", blob), Some(Turn::Mount("old".to_owned())));
+        // What its own repository should have is asked for there.
+        assert_eq!(turn(&ledger, 1, "old", blob), Some(Turn::Bring));
+        assert_eq!(ledger.standing.len(), 1, "of {other} nobody asks");
+        assert_eq!(ledger.standing.values().map(|standing| standing.repositories.len()).sum::<usize>(), 1);
     }
 }

@@ -97,6 +97,19 @@ pub trait BlobIndex: Send + Sync {
     ) -> BoxFuture<'a, Result<Option<HashSet<Digest>>, BoxError>>;
 }
 
+/// A registry's bulk form of asking what tags mean; ECR's are
+/// [ListImages](https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_ListImages.html) and
+/// [BatchGetImage](https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_BatchGetImage.html).
+pub trait TagIndex: Send + Sync {
+    /// What `tags` of the repository mean; none inside for one that is not there. What is left out is not known, and the mirror
+    /// asks in the protocol's own way; none at all where this registry cannot be asked so.
+    fn tags<'a>(
+        &'a self,
+        repository: &'a Reference,
+        tags: &'a [String],
+    ) -> BoxFuture<'a, Option<HashMap<String, Option<Digest>>>>;
+}
+
 impl dyn BlobIndex {
     /// Digests in one question: ECR's limit.
     pub const BATCH: usize = 100;

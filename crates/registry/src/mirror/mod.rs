@@ -16,6 +16,7 @@ mod reads;
 mod resolve;
 mod slots;
 mod source;
+mod tags;
 mod upload;
 mod verify;
 
@@ -27,7 +28,7 @@ use crate::client::{Client, Quotas};
 pub use apply::{Copied, Outcome};
 pub use event::Event;
 pub use job::{Action, Content, Job, Plan, Planned, Platforms, Pulls};
-pub use mapping::{BlobIndex, Mapping, MemoryMapping};
+pub use mapping::{BlobIndex, Mapping, MemoryMapping, TagIndex};
 pub use verify::Verified;
 
 use event::Events;
@@ -80,6 +81,7 @@ pub struct Mirror {
     client: Client,
     mapping: Arc<dyn Mapping>,
     blob_index: Option<Arc<dyn BlobIndex>>,
+    tag_index: Option<Arc<dyn TagIndex>>,
     events: Events,
     mounts: HashMap<String, Mounts>,
     small: Arc<Slots>,
@@ -95,6 +97,7 @@ impl Mirror {
             client,
             mapping: Arc::new(MemoryMapping::default()),
             blob_index: None,
+            tag_index: None,
             events: Events::default(),
             mounts: HashMap::new(),
             small: Slots::new(0, 0),
@@ -115,6 +118,13 @@ impl Mirror {
     #[must_use]
     pub fn blob_index(mut self, blob_index: Arc<dyn BlobIndex>) -> Self {
         self.blob_index = Some(blob_index);
+        self
+    }
+
+    /// A cheaper way to ask a registry for many tags at once.
+    #[must_use]
+    pub fn tag_index(mut self, tag_index: Arc<dyn TagIndex>) -> Self {
+        self.tag_index = Some(tag_index);
         self
     }
 
@@ -169,7 +179,7 @@ mod tests {
         let mirror = Mirror::new(Client::builder().build().unwrap());
         let target = "h:1/a:b".parse().unwrap();
         is_send(mirror.plan(Vec::new()));
-        is_send(mirror.apply(Plan { images: Vec::new(), pulls: Vec::new() }));
+        is_send(mirror.apply(&Plan { images: Vec::new(), pulls: Vec::new() }));
         is_send(mirror.verify(&target, Digest::of(b"")));
     }
 }

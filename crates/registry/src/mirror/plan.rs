@@ -4,10 +4,11 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use futures_util::stream::{self, StreamExt as _};
+use futures_util::stream::{self, Stream, StreamExt as _};
 
 use super::job::{Action, Job, Plan, Planned, Platforms, Pulls};
 use super::resolve::Root;
+use super::tags::Tags;
 use super::{IMAGES_AT_ONCE, Mirror};
 use crate::BoxFuture;
 use crate::client::RateLimit;
@@ -57,23 +58,25 @@ impl Mirror {
     pub fn plan(&self, jobs: Vec<Job>) -> BoxFuture<'_, Plan> {
         Box::pin(async move {
             let mirror = Self { reads: Arc::default(), ..self.clone() };
-            let surveys = stream::iter(jobs).map(|job| mirror.survey(job)).buffered(IMAGES_AT_ONCE);
-            let mut surveys: Vec<Survey> = surveys.collect().await;
+            let (tags, count) = (&Tags::of(&jobs), jobs.len());
+            let surveys = stream::iter(jobs).map(|job| mirror.survey(job, tags)).buffered(IMAGES_AT_ONCE);
+            // Boxed: of one step's, each goes as the next step's comes.
+            let mut surveys: Vec<Box<Survey>> = gather(surveys.map(Box::new), count).await;
             let mut pulls = Reserved::default();
             mirror.reserve_pulls(&mut surveys, &mut pulls);
             let surveys =
-                stream::iter(surveys).map(|survey| mirror.read_top(survey)).buffered(IMAGES_AT_ONCE);
-            let mut surveys: Vec<Survey> = surveys.collect().await;
+                stream::iter(surveys).map(|survey| mirror.read_top(*survey)).buffered(IMAGES_AT_ONCE);
+            let mut surveys: Vec<Box<Survey>> = gather(surveys.map(Box::new), count).await;
             mirror.reserve_pulls(&mut surveys, &mut pulls);
             let images =
-                stream::iter(surveys).map(|survey| mirror.read_children(survey)).buffered(IMAGES_AT_ONCE);
-            let images = images.collect().await;
+                stream::iter(surveys).map(|survey| mirror.read_children(*survey)).buffered(IMAGES_AT_ONCE);
+            let images = gather(images, count).await;
             Plan { images, pulls: pulls.needed.into_values().collect() }
         })
     }
 
-    /// One HEAD on each side.
-    async fn survey(&self, job: Job) -> Survey {
+    /// One HEAD on each side, at the target for many tags together where that can be.
+    async fn survey(&self, job: Job, tags: &Tags) -> Survey {
         let known = self.known(&job);
         let source = async {
             match known {
@@ -82,7 +85,7 @@ impl Mirror {
                 None => head_source(&job, self.client.find(&job.source)).await,
             }
         };
-        let (mut source, target) = tokio::join!(source, self.client.look_up(&job.target));
+        let (mut source, target) = tokio::join!(source, self.target_digest(tags, &job.target));
         let mut survey = Survey {
             job,
             source: None,
@@ -91,7 +94,7 @@ impl Mirror {
             step: Step::Top { source: Digest::of(b""), wanted: None },
         };
         match target {
-            Ok(target) => survey.target = target.map(|target| target.digest),
+            Ok(target) => survey.target = target,
             Err(error) => {
                 survey.step = Step::Done(Action::Failed(error));
                 return survey;
@@ -168,7 +171,7 @@ impl Mirror {
 
     /// Counts the manifests that are to be read, each once, and fails the images of a registry that does not allow so many any
     /// more.
-    fn reserve_pulls(&self, surveys: &mut [Survey], reserved: &mut Reserved) {
+    fn reserve_pulls(&self, surveys: &mut [Box<Survey>], reserved: &mut Reserved) {
         let mut now: BTreeMap<String, HashSet<Read>> = BTreeMap::new();
         for survey in surveys.iter() {
             let new = survey.reads().into_iter().filter(|read| !reserved.reads.contains(read));
@@ -249,6 +252,16 @@ impl Mirror {
         let warnings = gone.map(left_out).collect();
         Planned { warnings, ..planned }
     }
+}
+
+/// All of a list of a known length, in no more room than they need.
+pub(super) async fn gather<T>(stream: impl Stream<Item = T>, count: usize) -> Vec<T> {
+    let mut all = Vec::with_capacity(count);
+    let mut stream = std::pin::pin!(stream);
+    while let Some(next) = stream.next().await {
+        all.push(next);
+    }
+    all
 }
 
 impl Survey {

@@ -191,7 +191,7 @@ fn shared_blobs_are_fetched_once_and_mounted() {
         let plan = mirror.plan(jobs).await;
         assert_eq!(plan.repository_bytes() - plan.unique_bytes(), 11 * 400_300);
         let results: Vec<_> =
-            mirror.apply(plan).await.into_iter().map(|outcome| outcome.result.unwrap()).collect();
+            mirror.apply(&plan).await.into_iter().map(|outcome| outcome.result.unwrap()).collect();
         assert_eq!(source.count("GET blobs"), 2 + 12);
         assert_eq!(results.iter().map(|copied| copied.mounted).sum::<usize>(), 22);
         assert_eq!(target.count("POST uploads"), 36, "one POST a blob, sent or mounted");
@@ -312,7 +312,7 @@ fn a_tag_that_somebody_else_moved_is_shown_and_can_be_kept() {
         let (tag, previous) = plan.images[0].keep_as().unwrap();
         assert_eq!(previous, other.digest());
         mirror.client().retag(&target.name("r:1"), &tag).await.unwrap();
-        let copied = mirror.apply(plan).await.remove(0).result.unwrap();
+        let copied = mirror.apply(&plan).await.remove(0).result.unwrap();
         assert_eq!((copied.digest, copied.replaced), (image.digest(), Some(other.digest())));
         let kept = target.name("r").with_tag(&tag).unwrap();
         mirror.verify(&kept, other.digest()).await.unwrap();
@@ -338,7 +338,7 @@ fn a_lock_decides_and_a_moved_tag_is_reported() {
         let mirror = Mirror::new(client());
         let plan = mirror.plan(vec![job]).await;
         assert_eq!(plan.images[0].moved(), Some((old.digest(), new.digest())));
-        assert_eq!(mirror.apply(plan).await.remove(0).result.unwrap().digest, old.digest());
+        assert_eq!(mirror.apply(&plan).await.remove(0).result.unwrap().digest, old.digest());
     });
 }
 
@@ -475,7 +475,7 @@ fn pulls_that_are_not_left_are_not_begun() {
         assert_eq!((hub.count("GET manifests"), hub.count("HEAD manifests")), (0, 2));
         let pulls = plan.pulls.iter().find(|pulls| pulls.registry == hub.host()).unwrap();
         assert_eq!((pulls.needed, pulls.limit.unwrap().remaining), (2, 1));
-        let results: Vec<_> = mirror.apply(plan).await.into_iter().map(|outcome| outcome.result).collect();
+        let results: Vec<_> = mirror.apply(&plan).await.into_iter().map(|outcome| outcome.result).collect();
         let ErrorKind::PullsExhausted { needed: 2, remaining: 1, limit: 100, window } =
             results[0].as_ref().unwrap_err().kind()
         else {
@@ -512,7 +512,7 @@ fn one_image_under_many_names_is_one_pull() {
         let plan = mirror.plan(jobs).await;
         let [pulls] = plan.pulls.as_slice() else { panic!("{:?}", plan.pulls) };
         assert_eq!((pulls.needed, pulls.limit.unwrap().remaining), (3, 4));
-        let outcomes = mirror.apply(plan).await;
+        let outcomes = mirror.apply(&plan).await;
         assert!(outcomes.iter().all(|outcome| outcome.result.is_ok()), "{outcomes:?}");
         assert_eq!(hub.count("GET manifests"), 3);
         // A blob is fetched once, and mounted by all others: two of the one, three of the other.
@@ -532,7 +532,7 @@ fn pulls_that_just_suffice_are_enough() {
         let plan = mirror.plan(vec![Job::new(hub.name("r:1"), target.name("r:1"))]).await;
         let [pulls] = plan.pulls.as_slice() else { panic!("{:?}", plan.pulls) };
         assert_eq!((pulls.needed, pulls.limit.unwrap().remaining), (5, 6));
-        assert_eq!(mirror.apply(plan).await.remove(0).result.unwrap().digest, index.digest());
+        assert_eq!(mirror.apply(&plan).await.remove(0).result.unwrap().digest, index.digest());
         let one =
             Job { platforms: only(&["linux/amd64"]), ..Job::new(hub.name("r:1"), target.name("one:1")) };
         let plan = mirror.plan(vec![one]).await;

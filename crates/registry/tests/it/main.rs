@@ -7,6 +7,7 @@
     reason = "all of it is a test: what fails may panic, and what is skipped is said aloud"
 )]
 
+mod bulk_tags;
 mod client;
 mod copying;
 mod cross_check;

@@ -160,7 +160,7 @@ fn a_registry_that_is_redirected_to_is_read_as_anybody_and_named_where_it_wants_
             }
             let client = builder().credentials(Arc::new(Passwords::new("p"))).build().unwrap();
             let job = Job::new(gateway.name("r:1"), target.name("r:1"));
-            let result = copy(&Mirror::new(client), job).await;
+            let result = copy(&Mirror::new(client.clone()), job).await;
             let shown = |seen: &crate::support::fake::Seen| {
                 seen.headers.get("authorization").is_some_and(|shown| shown.as_bytes().starts_with(b"Basic"))
             };
@@ -168,6 +168,8 @@ fn a_registry_that_is_redirected_to_is_read_as_anybody_and_named_where_it_wants_
             if is_for_all {
                 assert_eq!(result.unwrap().digest, image.digest());
                 assert!(other.count("GET token") <= 2, "{}", other.counts());
+                assert_eq!(client.redirected_to(&gateway.host()), Some(other.host()));
+                assert_eq!(client.redirected_to(&target.host()), None);
                 continue;
             }
             let error = result.unwrap_err();

@@ -182,7 +182,7 @@ async fn process(
                 tracing::debug!(%error, "not planned");
             }
         }
-        mirror.apply(plan).await
+        mirror.apply(&plan).await
     };
     timeout(BOUND, work).await.map_err(|_| format!("process {number} did not end within {BOUND:?}"))
 }

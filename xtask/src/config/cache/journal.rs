@@ -201,16 +201,15 @@ impl Journal {
             .filter(|(name, (day, _))| name.starts_with("p\t") && is_kept(*day))
             .map(|(_, (_, value))| *value)
             .collect();
-        let mut body = String::new();
-        for (name, (day, value)) in &facts {
-            // The blobs of what stands nowhere any more help nobody.
-            let is_lost = name.strip_prefix("b\t").is_some_and(|manifest| !placed.contains(manifest));
-            if is_kept(*day) && !is_lost {
-                body += &line(name, *day, value);
-            }
-        }
-        let head = format!("{{\"version\":{VERSION},\"sorted\":{}}}\n", body.len());
-        atomic::write_soon(&self.path, (head + &body).as_bytes())
+        // The blobs of what stands nowhere any more help nobody.
+        let is_lost =
+            |name: &str| name.strip_prefix("b\t").is_some_and(|manifest| !placed.contains(manifest));
+        let kept = || facts.iter().filter(|(name, (day, _))| is_kept(*day) && !is_lost(name));
+        let length: usize = kept().map(|(name, (day, value))| line(name, *day, value).len()).sum();
+        let mut whole = format!("{{\"version\":{VERSION},\"sorted\":{length}}}\n");
+        whole.reserve_exact(length);
+        whole.extend(kept().map(|(name, (day, value))| line(name, *day, value)));
+        atomic::write_soon(&self.path, whole.as_bytes())
     }
 
     fn lock(&self) -> io::Result<File> {
@@ -280,11 +279,16 @@ fn parts(bytes: Vec<u8>) -> Result<(String, String), Vec<u8>> {
         let parsed: Head = serde_json::from_str(head).ok()?;
         (parsed.version == VERSION).then_some((head.len() + 1, parsed.sorted))
     });
-    let whole = head.and_then(|(begin, sorted)| {
+    let bounds = head.and_then(|(begin, sorted)| {
         let end = begin.checked_add(sorted)?;
-        Some((text.get(begin..end)?.to_owned(), text.get(end..)?.to_owned()))
+        (end <= text.len()).then_some((begin, end))
     });
-    whole.ok_or_else(|| text.into_bytes())
+    let Some((begin, end)) = bounds else { return Err(text.into_bytes()) };
+    // The sorted part stays where it is: it may be large.
+    let mut sorted = text;
+    let loose = sorted.split_off(end);
+    sorted.drain(..begin);
+    Ok((sorted, loose))
 }
 
 /// Whether lines can be appended.

@@ -53,7 +53,7 @@ pub async fn copy(mirror: &Mirror, job: Job) -> Result<Copied, Error> {
 /// Plans and applies jobs.
 pub async fn copy_all(mirror: &Mirror, jobs: Vec<Job>) -> Vec<Result<Copied, Error>> {
     let plan: Plan = mirror.plan(jobs).await;
-    mirror.apply(plan).await.into_iter().map(|outcome| outcome.result).collect()
+    mirror.apply(&plan).await.into_iter().map(|outcome| outcome.result).collect()
 }
 
 /// One password after the other, counted.

@@ -1,0 +1,249 @@
+//! One transfer by several processes: the resources once, a lease for each share, and a report that the last one joins.
+
+use std::time::Duration;
+
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use jiff::Timestamp;
+use registry::Digest;
+use serde::{Deserialize, Serialize};
+
+use super::{Done, Plan, Request, Run, images, show};
+use crate::aws::lease::{Lease, Part};
+use crate::aws::store::{If, StateStore};
+use crate::commands::Context;
+use crate::config::Config;
+use crate::config::lock::Lock;
+use crate::infrastructure::Infrastructure;
+use crate::shard::Shard;
+use crate::target::Target;
+use crate::ui::{Table, units};
+
+/// How long a shard waits at least for whoever makes the resources, or does the whole work: it was started to be left alone.
+const PATIENCE: Duration = Duration::from_secs(15 * 60);
+/// After so long, what a shard reported is no longer news of this run.
+const NEWS: Duration = Duration::from_secs(24 * 3600);
+/// Parts of the report that are read at once.
+const AT_ONCE: usize = 16;
+
+/// What one shard has to report.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+struct Share {
+    shard: String,
+    /// The list that it is a share of.
+    list: Digest,
+    at: Timestamp,
+    /// Images and runtimes of the share.
+    images: usize,
+    /// Those that this run brought.
+    brought: usize,
+    bytes: u64,
+    /// What failed, with its causes.
+    failed: Vec<String>,
+}
+
+/// What all shards have reported.
+#[derive(Debug, Serialize)]
+pub(super) struct Joined {
+    /// Whether each of them has, and without a failure.
+    complete: bool,
+    images: usize,
+    brought: usize,
+    bytes: u64,
+    done: Vec<Share>,
+    /// Shards of which there is no report of this list and day.
+    missing: Vec<String>,
+}
+
+/// What the whole list is, for parts of reports to be told from those of another one.
+pub(super) fn list(config: &Config, lock: Option<&Lock>) -> Digest {
+    let image = |image: &crate::config::Image| {
+        let locked = lock.and_then(|lock| lock.source_digest(&image.source));
+        format!("{} {}:{} {:?} {locked:?}\n", image.source, image.repository, image.tag, image.platforms)
+    };
+    let runtime = |runtime: &crate::config::Runtime| format!("{} {}\n", runtime.name, runtime.base);
+    let lines = config.images.iter().map(image).chain(config.enabled_runtimes().map(runtime));
+    Digest::of(lines.collect::<String>().as_bytes())
+}
+
+/// The lease on what the run is about to do.
+pub(super) async fn lease(run: &Run<'_>, infrastructure: &Infrastructure<'_>) -> anyhow::Result<Lease> {
+    match run.request.shard {
+        Some(shard) => infrastructure.lease_on(Part::Shard(shard), PATIENCE).await,
+        None => infrastructure.lease().await,
+    }
+}
+
+/// Sees to the account's resources, unless they are proven to be there: whoever comes first does it, and the others wait. A first
+/// shard that all have to wait for would be one that may never come.
+pub(super) async fn resources_first(
+    context: &Context,
+    request: &Request,
+    config: &Config,
+    target: &Target,
+) -> anyhow::Result<()> {
+    let Some(account) = &target.account else { return Ok(()) };
+    let look = async {
+        let infrastructure = Infrastructure::open(context, &account.aws).await?;
+        let survey = infrastructure.survey().await?;
+        let whole = context.config()?;
+        let variables = infrastructure.sparing_variables(&whole, &survey);
+        let proven = infrastructure.is_proven(&variables, &survey)?;
+        anyhow::Ok((infrastructure, proven))
+    };
+    let (infrastructure, proven) = context.interrupt.guard(look).await?;
+    if proven && !request.refresh {
+        return Ok(());
+    }
+    let lease = infrastructure.lease_on(Part::Resources, PATIENCE).await?;
+    let work = async {
+        let run = Run::new(context, request, images::none(config.clone()), None, target)?;
+        let plan = run.plan().await?;
+        run.show(&plan)?;
+        if plan.is_empty() {
+            return run.prove(&plan).await;
+        }
+        run.confirm()?;
+        run.carry_out(&plan, Some(&lease)).await.map(drop)
+    };
+    let done = work.await;
+    infrastructure.release(lease).await;
+    done
+}
+
+/// Leaves what this shard has done beside the state, and reads what the others have: whoever ends last sees all of it. Nothing for a
+/// run that is no shard, or has no state's bucket.
+pub(super) async fn join(
+    run: &Run<'_>,
+    plan: &Plan<'_>,
+    done: Option<&Done>,
+    list: &Digest,
+) -> anyhow::Result<Option<Joined>> {
+    let (Some(shard), Some(resources)) = (run.request.shard, &plan.resources) else { return Ok(None) };
+    let store = resources.infrastructure.store();
+    let part = part(run, plan, done, (shard, list));
+    let written = store.put(&key(store, shard), serde_json::to_vec(&part)?, If::Always).await?;
+    debug_assert!(written.is_ok(), "it has no condition");
+    let others =
+        stream::iter(shard.all()).map(|other| async move { anyhow::Ok((other, read(store, other).await?)) });
+    let parts: Vec<(Shard, Option<Share>)> = others.buffered(AT_ONCE).try_collect().await?;
+    let joined = Joined::of(parts, list, Timestamp::now());
+    joined.show(run.context);
+    Ok(Some(joined))
+}
+
+fn key(store: &StateStore, shard: Shard) -> String {
+    store.beside(&format!("transfer.report.{}", shard.slug()))
+}
+
+async fn read(store: &StateStore, shard: Shard) -> anyhow::Result<Option<Share>> {
+    // What another version wrote is no report.
+    Ok(store.get(&key(store, shard)).await?.and_then(|object| serde_json::from_slice(&object.bytes).ok()))
+}
+
+fn part(run: &Run<'_>, plan: &Plan<'_>, done: Option<&Done>, (shard, list): (Shard, &Digest)) -> Share {
+    let copied =
+        done.into_iter().flat_map(|done| &done.images).filter_map(|outcome| outcome.result.as_ref().ok());
+    let copied = copied.filter(|copied| !copied.was_up_to_date).map(|copied| copied.bytes);
+    let built =
+        done.into_iter().flat_map(|done| &done.runtimes).filter_map(|outcome| outcome.result.as_ref().ok());
+    let brought: Vec<u64> = copied.chain(built.map(|built| built.sent)).collect();
+    let errors = show::errors(run, plan, done);
+    Share {
+        shard: shard.to_string(),
+        list: *list,
+        at: Timestamp::now(),
+        images: plan.images.images.len() + plan.runtimes.len(),
+        brought: brought.len(),
+        bytes: brought.iter().fold(0, |sum, bytes| sum.saturating_add(*bytes)),
+        failed: errors.iter().map(|error| format!("{error:#}")).collect(),
+    }
+}
+
+impl Joined {
+    fn of(parts: Vec<(Shard, Option<Share>)>, list: &Digest, now: Timestamp) -> Self {
+        let is_news = |part: &Share| part.list == *list && now.duration_since(part.at).unsigned_abs() < NEWS;
+        let (mut done, mut missing) = (Vec::new(), Vec::new());
+        for (shard, part) in parts {
+            match part.filter(is_news) {
+                Some(part) => done.push(part),
+                None => missing.push(shard.to_string()),
+            }
+        }
+        Self {
+            complete: missing.is_empty() && done.iter().all(|part| part.failed.is_empty()),
+            images: done.iter().map(|part| part.images).sum(),
+            brought: done.iter().map(|part| part.brought).sum(),
+            bytes: done.iter().fold(0, |sum, part| sum.saturating_add(part.bytes)),
+            done,
+            missing,
+        }
+    }
+
+    fn show(&self, context: &Context) {
+        if !self.missing.is_empty() {
+            context.printer.line(format!("not reported yet: shard {}", self.missing.join(", ")));
+            return;
+        }
+        let mut table = Table::new(["SHARD", "IMAGES", "BROUGHT", "SENT", "FAILED", "ENDED"]);
+        for part in &self.done {
+            table.row([
+                part.shard.clone(),
+                part.images.to_string(),
+                part.brought.to_string(),
+                units::bytes(part.bytes),
+                part.failed.len().to_string(),
+                part.at.strftime("%FT%TZ").to_string(),
+            ]);
+        }
+        context.printer.table(&table);
+        for part in &self.done {
+            for error in &part.failed {
+                context.printer.line(format!("shard {}: {error}", part.shard));
+            }
+        }
+        let failed: usize = self.done.iter().map(|part| part.failed.len()).sum();
+        let verdict = if failed == 0 { "in place".to_owned() } else { format!("of which {failed} failed") };
+        context.printer.line(format!(
+            "all {} have reported: {} {verdict}, {} sent",
+            units::count(self.done.len(), "shard"),
+            units::count(self.images, "image"),
+            units::bytes(self.bytes)
+        ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shards() -> Vec<Shard> {
+        Shard::parse("1/3", |_| None).unwrap().all().collect()
+    }
+
+    fn part(shard: Shard, list: &[u8], at: &str, failed: &[&str]) -> (Shard, Option<Share>) {
+        let failed = failed.iter().map(|error| (*error).to_owned()).collect();
+        let (list, at) = (Digest::of(list), at.parse().unwrap());
+        let part = Share { shard: shard.to_string(), list, at, images: 10, brought: 4, bytes: 100, failed };
+        (shard, Some(part))
+    }
+
+    #[test]
+    fn a_report_is_of_this_list_and_day_or_missing() {
+        let now = "2026-11-27T12:00:00Z".parse().unwrap();
+        let (today, before) = ("2026-11-27T11:00:00Z", "2026-11-26T11:59:00Z");
+        let all = shards();
+        let joined = |parts| Joined::of(parts, &Digest::of(b"list"), now);
+        let whole = joined(all.iter().map(|shard| part(*shard, b"list", today, &[])).collect());
+        assert!(whole.complete && whole.missing.is_empty());
+        assert_eq!((whole.images, whole.brought, whole.bytes), (30, 12, 300));
+        let open = joined(vec![
+            part(all[0], b"list", before, &[]),
+            part(all[1], b"another", today, &[]),
+            (all[2], None),
+        ]);
+        assert!(!open.complete && open.done.is_empty());
+        assert_eq!(open.missing, ["1/3", "2/3", "3/3"]);
+        let failed = joined(all.iter().map(|shard| part(*shard, b"list", today, &["curl"])).collect());
+        assert!(!failed.complete && failed.missing.is_empty());
+    }
+}
