@@ -12,7 +12,7 @@ use crate::process::Server;
 use crate::store::Store;
 
 /// How long a registry may take to listen, and a line to reach its log.
-const PATIENCE: Duration = Duration::from_secs(20);
+const START_TIMEOUT: Duration = Duration::from_secs(20);
 /// Between two looks at a condition that is waited for.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -52,7 +52,7 @@ impl Registry {
             if let Some(port) = listening_port(server.id(), ip) {
                 break port;
             }
-            if server.ended() || started.elapsed() > PATIENCE {
+            if server.ended() || started.elapsed() > START_TIMEOUT {
                 let said = fs::read_to_string(&errors).unwrap_or_default();
                 bail!("docker-registry did not start: {}", said.lines().last().unwrap_or("it said nothing"));
             }
@@ -93,7 +93,7 @@ impl Registry {
         self.markers += 1;
         let marker = format!("bench-marker-{}-", self.markers);
         let mut stream = TcpStream::connect(self.addr)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(START_TIMEOUT))?;
         write!(
             stream,
             "GET /v2/?{marker} HTTP/1.1\r\nHost: {}\r\nUser-Agent: bench\r\nConnection: close\r\n\r\n",
@@ -113,7 +113,7 @@ impl Registry {
                 let end = start + bytes.len() as u64;
                 return Ok((text.lines().filter(|other| *other != line).collect::<Vec<_>>().join("\n"), end));
             }
-            if started.elapsed() > PATIENCE {
+            if started.elapsed() > START_TIMEOUT {
                 bail!("{} does not log its requests", self.log.display());
             }
             std::thread::sleep(LOOK);

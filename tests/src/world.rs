@@ -135,7 +135,7 @@ impl World {
 
     /// The emulated AWS, which runs.
     pub fn aws(&self) -> Aws {
-        let (pid, port) = server(&self.path("local/local-aws")).expect("the emulated AWS does not run");
+        let (pid, port) = server(&self.path("local/local-aws")).expect("the emulated AWS is not running");
         Aws::new(pid, port, self.path("home"))
     }
 

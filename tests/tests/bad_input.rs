@@ -234,7 +234,7 @@ fn any_answer_but_yes_and_no_answer_change_nothing() {
         unchanged(&world, &run);
     }
     let run = world.xtask("transfer-images").end();
-    run.failed(REFUSED, &["nobody there to confirm; nothing was changed"]);
+    run.failed(REFUSED, &["this needs a confirmation and there is no terminal; nothing was changed"]);
     assert!(hint(&run).contains("--auto-approve"), "{run}");
     unchanged(&world, &run);
 

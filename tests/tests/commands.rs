@@ -187,7 +187,7 @@ fn destroy_images_removes_what_it_created_and_nothing_else() {
     world
         .xtask("destroy-images")
         .end()
-        .failed(6, &["nobody there to confirm", "hint: `auto-destroy-images`"]);
+        .failed(6, &["this needs a confirmation and there is no terminal", "hint: `auto-destroy-images`"]);
     world.xtask("auto-destroy-images --dry-run").ok();
     let dry = world.xtask("destroy-images --dry-run").ok();
     assert_eq!(aws.repositories(), before, "{dry}");

@@ -237,19 +237,23 @@ fn a_variable_that_leads_nowhere_is_named_and_its_password_is_not() {
         (
             "AWS_CA_BUNDLE",
             nothing.to_str().unwrap(),
-            "the file that AWS_CA_BUNDLE names holds no PEM certificates",
+            "the file of AWS_CA_BUNDLE contains no PEM certificates",
         ),
         (
             "AWS_CA_BUNDLE",
             junk.to_str().unwrap(),
-            "hint: do the files of AWS_CA_BUNDLE and SSL_CERT_FILE hold sound",
+            "hint: do the files of AWS_CA_BUNDLE and SSL_CERT_FILE contain valid",
         ),
         (
             "SSL_CERT_FILE",
             missing.to_str().unwrap(),
-            "hint: do the files of AWS_CA_BUNDLE and SSL_CERT_FILE hold sound",
+            "hint: do the files of AWS_CA_BUNDLE and SSL_CERT_FILE contain valid",
         ),
-        ("HTTPS_PROXY", "http://clerk:hush-hush@[proxy", "HTTPS_PROXY or ALL_PROXY is no proxy's address"),
+        (
+            "HTTPS_PROXY",
+            "http://clerk:hush-hush@[proxy",
+            "HTTPS_PROXY or ALL_PROXY is not the address of a proxy",
+        ),
     ] {
         let ended = run(&world, "lock").env(variable, value).end();
         ended.failed(3, &[words]);

@@ -212,7 +212,7 @@ fn a_tag_that_may_not_move_is_told_with_the_plan() {
         let run = world.xtask(command).end();
         run.failed(
             REFUSED,
-            &["let no tag move:", "kedacore/keda:2.11.2", "hint: give the image another tag"],
+            &["repositories are immutable:", "kedacore/keda:2.11.2", "hint: give the image another tag"],
         );
     }
     assert_eq!(aws.changes(), Vec::<String>::new());

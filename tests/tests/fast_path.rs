@@ -2,7 +2,7 @@
 //!
 //! The calls to AWS, beside one HEAD for each image, are six: `sts:GetCallerIdentity`, `ecr:GetAuthorizationToken`,
 //! `ecr:DescribeRepositories`, `ecr:DescribePullThroughCacheRules`, and `s3:GetObject` for the terraform state and for the
-//! proof beside it.
+//! plan cache beside it.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
 

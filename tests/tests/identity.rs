@@ -213,7 +213,7 @@ fn each_way_to_have_no_credentials_has_its_own_hint() {
         (
             "",
             &[("AWS_PROFILE", "nobody")][..],
-            &["AWS_PROFILE says the AWS profile nobody", "hint: no profile is called nobody"][..],
+            &["AWS_PROFILE says the AWS profile nobody", "hint: there is no profile nobody"][..],
         ),
         ("--profile nobody", KEYS, &["--profile says the AWS profile nobody", "there are ", "bank"]),
         (

@@ -185,8 +185,8 @@ fn each_runtime_has_its_dockerfile_and_context(builder: Builder) {
         .replace("runtime\"", "none\"");
     std::fs::write(&images, wrong).unwrap();
     let refusals = [
-        "leads out of the checkout",
-        "has to begin at the top of the checkout",
+        "is outside of the checkout",
+        "must be relative to the top of the checkout",
         "c/Dockerfile:1: it has no stage none",
     ];
     transfer("").end().failed(3, &refusals);

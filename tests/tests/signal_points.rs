@@ -377,10 +377,7 @@ fn another_ctrl_c_ends_terraform_in_the_middle_and_the_next_run_finds_what_it_lo
     // AWS still does not answer: who waits for it would wait for ever.
     run.signal(Signal::INT);
     let ended = run.end_within(BOUND);
-    ended.failed(
-        INTERRUPTED,
-        &["terraform was stopped in the middle of its work", "hint: run the command again"],
-    );
+    ended.failed(INTERRUPTED, &["terraform was killed before it finished", "hint: run the command again"]);
     let aws = world.aws();
     aws.quirks(&[]);
     settle(pid, &ended.to_string());

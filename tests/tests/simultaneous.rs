@@ -12,7 +12,7 @@ const IMAGES: &str = r#"schema_version = 1
 "kedacore/keda-metrics-apiserver" = "ghcr.io/kedacore/keda-metrics-apiserver:2.11.2"
 "#;
 
-/// Whatever is changed is changed under the one lease, the proof and terraform's own lock aside.
+/// Whatever is changed is changed under the one lease, the plan cache and terraform's own lock aside.
 fn all_changes_are_under_a_lease(aws: &Aws, both: &str) {
     let lease = format!("/{BUCKET}/{STATE}.transfer.lock");
     let aside = [format!("/{BUCKET}/{STATE}.proof.json"), format!("/{BUCKET}/{STATE}.tflock")];
@@ -39,7 +39,7 @@ fn all_changes_are_under_a_lease(aws: &Aws, both: &str) {
 }
 
 fn names_the_other(ended: &Ended, other: u32) -> bool {
-    let lease = format!("(process {other}) transfers the images of grid mainline since ");
+    let lease = format!("(process {other}) has been working on the images of grid mainline since ");
     // Terraform's lock names user and machine.
     ended.stderr.contains(&lease)
         || ended.stderr.contains("the terraform state") && ended.stderr.contains("is locked by ")

@@ -47,7 +47,7 @@ fn the_whole_job_on_htc_grid_s_own_bucket() {
     assert!(init.stderr.contains(&format!("encrypted with the KMS key {}", alias())), "{init}");
     world.xtask("auto-transfer-images").ok();
     assert_eq!(world.xtask("auto-transfer-images --format json").ok().json()["changed"], false);
-    // The state, the proof, and what is there for a moment alone.
+    // The state, the plan cache, and what is there for a moment alone.
     for object in [STATE, &format!("{STATE}.proof.json")] {
         assert_eq!(aws.encryption(BUCKET, object), ("aws:kms".to_owned(), Some(alias())), "{object}");
     }
@@ -144,7 +144,7 @@ fn a_lease_is_given_back_through_a_conflict_and_lost_answers_are_no_other_run() 
     world.xtask("init-images --create-state-bucket").ok();
     aws.quirks(&["conflict=2", &format!("drop-answer=1:s3 PutObject /{BUCKET}/{STATE}.transfer.lock")]);
     let run = world.xtask("auto-transfer-images").ok();
-    assert!(!run.stderr.contains("was not given back") && !run.stderr.contains("took over"), "{run}");
+    assert!(!run.stderr.contains("could not be released") && !run.stderr.contains("took over"), "{run}");
     assert!(aws.lock("transfer.lock").is_none(), "{run}");
 }
 

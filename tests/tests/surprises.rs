@@ -81,7 +81,10 @@ fn what_is_not_listed_in_time_is_named_and_the_next_run_goes_on() {
     let Some(world) = initialised() else { return };
     world.aws().quirks(&["late-listing=1000000"]);
     let run = world.xtask("transfer-images --auto-approve").end();
-    run.failed(8, &["ECR does not show curl, grafana, ", "ecr-public after 60 s", "hint: run it again"]);
+    run.failed(
+        8,
+        &["ECR does not show curl, grafana, ", "ecr-public after 60 s", "hint: run the command again"],
+    );
     assert!((60..90).contains(&run.took.as_secs()), "{run}");
     assert_eq!(world.aws().whole_tags(), []);
     world.aws().quirks(&[]);

@@ -59,9 +59,10 @@ pub fn tls() -> anyhow::Result<Tls> {
         Err(_) if variables.iter().all(|name| std::env::var_os(name).is_none()) => {
             Arc::new(trust::NoAuthorities(Arc::clone(&provider)))
         }
-        Err(error) => Err(error)
-            .context("could not set up TLS")
-            .hint(Exit::Config, "do the files of AWS_CA_BUNDLE and SSL_CERT_FILE hold sound certificates?")?,
+        Err(error) => Err(error).context("could not set up TLS").hint(
+            Exit::Config,
+            "do the files of AWS_CA_BUNDLE and SSL_CERT_FILE contain valid certificates?",
+        )?,
     };
     // What is wrong with that file, the verifier said.
     named.extend(certificates("SSL_CERT_FILE").unwrap_or_default());
@@ -128,7 +129,7 @@ pub fn builder(tls: &ClientConfig) -> anyhow::Result<ClientBuilder> {
         // Not the address itself: it may hold a password.
         let proxy = proxy(address)
             .map_err(reqwest::Error::without_url)
-            .with_context(|| format!("{variable} or ALL_PROXY is no proxy's address"))
+            .with_context(|| format!("{variable} or ALL_PROXY is not the address of a proxy"))
             .exit(Exit::Config)?;
         builder = builder.proxy(proxy.no_proxy(NoProxy::from_string(&direct)));
     }
@@ -160,7 +161,7 @@ fn certificates(variable: &str) -> anyhow::Result<Vec<CertificateDer<'static>>> 
         .exit(Exit::Config)?;
     let found: Vec<_> = CertificateDer::pem_slice_iter(&pem).collect::<Result<_, _>>().unwrap_or_default();
     if found.is_empty() {
-        let message = format!("the file that {variable} names holds no PEM certificates");
+        let message = format!("the file of {variable} contains no PEM certificates");
         return Err(failure(Exit::Config, message));
     }
     Ok(found)

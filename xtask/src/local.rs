@@ -126,7 +126,7 @@ impl Background {
         while !has_ended(running.pid) {
             anyhow::ensure!(
                 Instant::now() < deadline,
-                "{} (process {}) does not end",
+                "{} (process {}) does not stop",
                 self.package,
                 running.pid
             );

@@ -113,7 +113,7 @@ fn check_region(region: &str) -> anyhow::Result<()> {
             ));
         }
     }
-    Err(failure(Exit::Usage, format!("REGION {region:?} is no region's name, as in eu-west-1")))
+    Err(failure(Exit::Usage, format!("REGION {region:?} is not a region such as eu-west-1")))
 }
 
 /// A bucket is named, not addressed.
@@ -123,7 +123,7 @@ fn check_bucket(bucket: &str) -> anyhow::Result<()> {
     }
     let rest = bucket.strip_prefix("s3://").or_else(|| bucket.rsplit_once(":::").map(|(_, rest)| rest));
     let name = rest.and_then(|rest| rest.split('/').next()).filter(|name| !name.is_empty());
-    let message = format!("the state bucket {bucket:?} is an address: the bucket's name alone is wanted");
+    let message = format!("the state bucket {bucket:?} is an address: give only the name of the bucket");
     let error = Err(failure(Exit::Usage, message));
     match name {
         Some(name) => error.hint(Exit::Usage, format!("say {name}; --state-key names the object in it")),
@@ -135,7 +135,7 @@ fn check_bucket(bucket: &str) -> anyhow::Result<()> {
 fn check_key(key: &str) -> anyhow::Result<()> {
     if key.is_empty() || key.starts_with('/') || key.ends_with('/') {
         let message =
-            format!("--state-key {key:?} is no key of a state: it neither begins nor ends with `/`");
+            format!("--state-key {key:?} is not a key for a state: it must not begin or end with `/`");
         return Err(failure(Exit::Usage, message));
     }
     Ok(())
@@ -163,8 +163,8 @@ impl Paths {
             .skip(1)
             .chain(cwd.ancestors())
             .find(|dir| dir.join("deployment/image_repository").is_dir() && dir.join("xtask").is_dir())
-            .context("no deployment/image_repository here or above")
-            .hint(Exit::Usage, "run this inside the project")?
+            .context("there is no deployment/image_repository here or in a parent directory")
+            .hint(Exit::Usage, "run this command in the project")?
             .to_owned();
         let target = cargo::target_directory(&root);
         let images = match &global.images {
@@ -255,13 +255,13 @@ mod tests {
         }
         for (line, words) in [
             ("--region eu-west-1a", "\"eu-west-1a\" is an availability zone: its region is eu-west-1"),
-            ("--region Ireland", "no region's name"),
-            ("--region eu-west", "no region's name"),
-            ("--region eu-west-1.", "no region's name"),
+            ("--region Ireland", "is not a region such as"),
+            ("--region eu-west", "is not a region such as"),
+            ("--region eu-west-1.", "is not a region such as"),
             ("--state-bucket s3://grid/x", "\"s3://grid/x\" is an address"),
             ("--state-bucket arn:aws:s3:::grid", "is an address"),
-            ("--state-key /x", "neither begins nor ends"),
-            ("--state-key x/", "neither begins nor ends"),
+            ("--state-key /x", "must not begin or end"),
+            ("--state-key x/", "must not begin or end"),
         ] {
             let error = resolve(&format!("xtask init-images {line}"), &[]).unwrap_err().to_string();
             assert!(error.contains(words), "{line}: {error}");

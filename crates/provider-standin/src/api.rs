@@ -16,13 +16,13 @@ const ENDPOINT: &str = "AWS_ENDPOINT_URL";
 /// (<https://registry.terraform.io/providers/hashicorp/aws/latest/docs#max_retries-1>), with pauses for a server on this
 /// machine.
 #[derive(Clone, Copy, Debug)]
-struct Patience {
+struct Retries {
     attempts: u32,
     first_pause: Duration,
     longest_pause: Duration,
 }
 
-impl Patience {
+impl Retries {
     const REAL: Self =
         Self { attempts: 25, first_pause: Duration::from_millis(50), longest_pause: Duration::from_secs(1) };
 
@@ -164,7 +164,7 @@ pub(crate) struct Api {
     http: reqwest::Client,
     endpoint: Url,
     keys: Keys,
-    patience: Patience,
+    retries: Retries,
     pub(crate) region: String,
     pub(crate) tags: TagRules,
 }
@@ -176,7 +176,7 @@ impl Api {
         let keys = Keys::from_env();
         // A proxy of the machine has no business between two programs on it.
         let http = reqwest::Client::builder().no_proxy().build().map_err(EndpointError::Client)?;
-        Ok(Self { http, endpoint, keys, patience: Patience::REAL, region, tags })
+        Ok(Self { http, endpoint, keys, retries: Retries::REAL, region, tags })
     }
 
     /// A client that nobody answers.
@@ -188,7 +188,7 @@ impl Api {
             http,
             endpoint,
             keys: Keys::Static { access_key: "local".to_owned(), session_token: None },
-            patience: Patience::REAL,
+            retries: Retries::REAL,
             region: region.to_owned(),
             tags,
         }
@@ -265,7 +265,7 @@ impl Api {
             }
             let (code, message) = refusal(&text);
             let again = is_transient(status, &code);
-            if !again || attempts == self.patience.attempts {
+            if !again || attempts == self.retries.attempts {
                 let action = action.to_owned();
                 return Err(ApiError::Refused {
                     service,
@@ -277,7 +277,7 @@ impl Api {
                     attempts,
                 });
             }
-            tokio::time::sleep(self.patience.pause(attempts)).await;
+            tokio::time::sleep(self.retries.pause(attempts)).await;
             attempts += 1;
         }
     }
@@ -437,7 +437,7 @@ mod tests {
         }
 
         throttle(1000);
-        api.patience.attempts = 3;
+        api.retries.attempts = 3;
         let error = api.kms("ListAliases", json!({})).await.unwrap_err();
         let words = "operation error KMS: ListAliases, exceeded maximum number of attempts, 3, https response error \
                      StatusCode: 400, RequestID: ";
@@ -451,7 +451,7 @@ mod tests {
 
     #[test]
     fn pauses_grow_and_end() {
-        let longest = |failed| (0..200).map(|_| Patience::REAL.pause(failed)).max().unwrap();
+        let longest = |failed| (0..200).map(|_| Retries::REAL.pause(failed)).max().unwrap();
         assert!(longest(1) <= Duration::from_millis(50) && longest(3) > Duration::from_millis(100));
         assert!(longest(25) <= Duration::from_secs(1));
     }

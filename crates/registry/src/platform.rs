@@ -23,7 +23,7 @@ pub struct Platform {
 
 /// A text that is no platform.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no platform: os/architecture or os/architecture/variant is wanted, like linux/amd64")]
+#[error("`{0}` is not a platform: os/architecture or os/architecture/variant is wanted, like linux/amd64")]
 pub struct PlatformError(String);
 
 impl Platform {

@@ -38,7 +38,7 @@ pub enum ReferenceError {
     #[error("`{0}` is no registry: a host, or host:port, is wanted")]
     Registry(String),
     /// The repository has characters that no registry takes.
-    #[error("`{0}` is no repository: lower-case letters and digits, separated by . _ - and /, are wanted")]
+    #[error("`{0}` is not a repository: it must be lower-case letters and digits, separated by . _ - and /")]
     Repository(String),
     /// The tag has characters that no registry takes, or is too long.
     #[error("`{0}` is no tag: up to {MAX_TAG} of A-Z a-z 0-9 _ . - are wanted, the first neither . nor -")]

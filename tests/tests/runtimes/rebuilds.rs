@@ -111,7 +111,10 @@ fn forced_rebuilds_a_failed_one_and_the_way_back_move_nothing_later(builder: Bui
 
     // Back to the build before, and held there until the hold is let go. It is asked for first.
     let run = rebuild(&project, &format!("--rollback {name}")).end();
-    run.failed(6, &["nobody there to confirm; nothing was changed", "--yes does not ask"]);
+    run.failed(
+        6,
+        &["this needs a confirmation and there is no terminal; nothing was changed", "--yes does not ask"],
+    );
     let run = rebuild(&project, &format!("--rollback {name}")).stdin("no\n").end();
     run.failed(6, &["not confirmed; nothing was changed"]);
     assert_eq!((project.tags(), project.world.path("images.lock").exists()), (newest.clone(), false));

@@ -42,7 +42,10 @@ fn a_pushed_build_is_asked_for_and_tried_before_the_tag_moves() {
         "#!/bin/sh\nexec nc -ll -p 8080 -e sh -c 'read line; printf \"HTTP/1.0 200 OK\\r\\n\\r\\n{}\"'\n";
     project.write("start", answers);
     let push = |line: &str| rebuild(&project, &format!("--push {line}"));
-    push("").end().failed(6, &["nobody there to confirm; nothing was changed", "--yes does not ask"]);
+    push("").end().failed(
+        6,
+        &["this needs a confirmation and there is no terminal; nothing was changed", "--yes does not ask"],
+    );
     assert!(project.tags().is_empty());
     let run = push("--yes --smoke").ok();
     assert!(run.stderr.contains(&format!("{name} answered HTTP 200: {{}}")), "{run}");
@@ -51,7 +54,7 @@ fn a_pushed_build_is_asked_for_and_tried_before_the_tag_moves() {
     let run = push("--yes --smoke").end();
     run.failed(
         10,
-        &[name, "it ended before it answered", "the-reason", "the grid has the runtime that it had"],
+        &[name, "it ended before it answered", "the-reason", "the grid keeps its present runtime"],
     );
     assert_eq!(project.tags(), before, "{run}");
     // Nothing to do, and nobody is asked: what is in place is tried.

@@ -14,7 +14,7 @@ use aws_sdk_s3::types::{
 use serde_json::{Value, json};
 
 use super::encryption::Encryption;
-use super::patience;
+use super::new_bucket;
 use super::store::Pauses;
 use super::{Aws, errors::explain};
 use crate::error::{Exit, FailWith as _, failure};
@@ -63,13 +63,13 @@ impl std::fmt::Display for Problem {
         match self {
             Self::Missing => f.write_str("it does not exist"),
             Self::Foreign => f.write_str(
-                "it exists, but not for these credentials: it is somebody else's, or s3:ListBucket on it is not allowed",
+                "it exists, but these credentials cannot read it: it belongs to another account, or s3:ListBucket is not allowed",
             ),
             Self::Region(region) => write!(f, "it stands in {region}"),
             Self::Unversioned => f.write_str("it is not versioned, so a lost state cannot be brought back"),
             Self::Unencrypted => f.write_str("it has no default encryption"),
             Self::Unfinished => {
-                f.write_str("its creation was cut off: it has neither versions nor a key of KMS")
+                f.write_str("its creation was interrupted: it has neither versioning nor a KMS key")
             }
             Self::Public => f.write_str("public access is not blocked"),
             Self::Plain => f.write_str("its policy does not refuse requests without TLS (aws:SecureTransport)"),
@@ -94,7 +94,7 @@ pub struct Findings {
 pub struct StateBucket {
     client: Client,
     /// The same for a bucket that was created just now.
-    patient: Client,
+    retrying: Client,
     name: String,
     region: String,
     partition: String,
@@ -105,7 +105,7 @@ impl StateBucket {
     pub fn new(aws: &Aws, name: &str) -> Self {
         Self {
             client: Client::new(aws.config()),
-            patient: patience::for_new_bucket(aws),
+            retrying: new_bucket::client(aws),
             name: name.to_owned(),
             region: aws.region().to_owned(),
             partition: aws.identity().partition().to_owned(),
@@ -159,7 +159,7 @@ impl StateBucket {
                 self.region
             )
         };
-        Err(failure(Exit::Config, format!("the state bucket {} will not do:{list}", self.name)))
+        Err(failure(Exit::Config, format!("the state bucket {} cannot be used:{list}", self.name)))
             .hint(Exit::Config, hint)
     }
 
@@ -168,13 +168,13 @@ impl StateBucket {
     /// # Errors
     /// AWS refuses, or there is a problem that only a person can mend.
     pub async fn create(&self) -> anyhow::Result<Vec<Problem>> {
-        Self { client: self.patient.clone(), ..self.clone() }.create_patiently().await
+        Self { client: self.retrying.clone(), ..self.clone() }.create_patiently().await
     }
 
     async fn create_patiently(&self) -> anyhow::Result<Vec<Problem>> {
         let mut found = self.look().await?;
         if let Some(problem) = found.problems.iter().find(|p| !p.mendable()) {
-            let message = format!("the state bucket {} cannot be made fit: {problem}", self.name);
+            let message = format!("the state bucket {} cannot be corrected: {problem}", self.name);
             let hint = match problem {
                 Problem::PolicyHidden => {
                     "allow s3:GetBucketPolicy and s3:PutBucketPolicy (docs/iam-policy.json)"

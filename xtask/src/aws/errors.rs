@@ -24,7 +24,8 @@ where
 }
 
 /// What to do where there were credentials, and are none any more.
-const OVER: &str = "the credentials of this run have ended: log in again and re-run; nothing is lost";
+const OVER: &str =
+    "the credentials of this run have expired: log in again and run the command again; nothing is lost";
 
 /// The error of who gives the credentials, where a request was not even sent for want of them.
 fn provider_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a CredentialsError> {
@@ -48,10 +49,10 @@ pub(super) fn no_credentials(
         (Source::Sso, _) => sign_in("aws sso login", profile),
         (Source::Login, _) => sign_in("aws login", profile),
         (Source::Process, _) => format!(
-            "the credential_process of the AWS profile {name} failed: run it by hand, or take another profile with --profile"
+            "the credential_process of the AWS profile {name} failed: run it by hand, or use another profile with --profile"
         ),
         (Source::Role { .. }, _) => format!(
-            "the role of the AWS profile {name} could not be assumed: look at its source_profile, and at whom the role trusts"
+            "the role of the AWS profile {name} could not be assumed: check its source_profile and the trust policy of the role"
         ),
         (Source::Other, CredentialsError::InvalidConfiguration(_)) => {
             format!("correct the AWS profile {name} in ~/.aws/config or ~/.aws/credentials")
@@ -59,7 +60,7 @@ pub(super) fn no_credentials(
         (Source::Other, CredentialsError::CredentialsNotLoaded(_)) => {
             "no AWS credentials were found: set AWS_PROFILE, run `aws sso login` or `aws configure`, or use --local".to_owned()
         }
-        (Source::Other, _) => format!("look at the AWS profile {name} and at the AWS_* variables, or take another profile with --profile"),
+        (Source::Other, _) => format!("check the AWS profile {name} and the AWS_* variables, or use another profile with --profile"),
     };
     let error = anyhow::anyhow!("no AWS credentials: {words}");
     ending(Exit::Credentials, Some(hint), error)
@@ -102,7 +103,7 @@ fn sign_in(command: &str, profile: Option<&str>) -> String {
         Some(name) => format!(" --profile {name}"),
         None => String::new(),
     };
-    format!("nobody is signed in, or no longer: `{command}{profile}`, then re-run")
+    format!("the sign-in has expired or is missing: run `{command}{profile}`, then run this command again")
 }
 
 /// What to do about the refusal of an action: AWS says in its message whose policy it was that refused
@@ -131,14 +132,14 @@ pub fn permission(action: &str, words: &str) -> String {
         }
         _ => "a policy of the caller's own denies this",
     };
-    format!("{whose}: {action} has to be let through there, and allowing it to the caller does not help")
+    format!("{whose}: {action} must be allowed there; allowing it to the caller does not help")
 }
 
 fn advice(code: &str, status: Option<u16>, words: &str, action: &str) -> (Exit, Option<String>) {
     let credentials = |hint: &str| (Exit::Credentials, Some(hint.to_owned()));
     match code {
         "ExpiredToken" | "ExpiredTokenException" | "RequestExpired" => credentials(
-            "the session has expired: log in again (for SSO: `aws sso login`) and re-run; nothing is lost",
+            "the session has expired: log in again (for SSO: `aws sso login`) and run the command again; nothing is lost",
         ),
         "InvalidClientTokenId" | "UnrecognizedClientException" | "InvalidAccessKeyId" | "InvalidToken" => {
             credentials(
@@ -147,7 +148,7 @@ fn advice(code: &str, status: Option<u16>, words: &str, action: &str) -> (Exit, 
             )
         }
         "SignatureDoesNotMatch" | "RequestTimeTooSkewed" | "InvalidSignatureException" => credentials(
-            "AWS refuses the signature: is this machine's clock right, and the secret key the access key's own?",
+            "AWS refuses the signature: is this machine's clock right, and does the secret key belong to the access key?",
         ),
         "AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation" => {
             credentials(&permission(action, words))
@@ -167,7 +168,7 @@ fn advice(code: &str, status: Option<u16>, words: &str, action: &str) -> (Exit, 
             (Exit::Registry, Some(UNKNOWN_CA.to_owned()))
         }
         _ if code.is_empty() && status.is_none() => {
-            (Exit::Registry, Some("is the network up, and is REGION a region of AWS?".to_owned()))
+            (Exit::Registry, Some("is the network up, and is REGION an AWS region?".to_owned()))
         }
         _ => (Exit::Registry, None),
     }
@@ -217,7 +218,7 @@ mod tests {
         let role = Source::Role { mfa: None };
         for (error, profile, source, hint) in [
             (not_loaded(), None, &Source::Other, "no AWS credentials were found"),
-            (failed(), Some("bank"), &Source::Other, "look at the AWS profile bank"),
+            (failed(), Some("bank"), &Source::Other, "check the AWS profile bank"),
             (
                 CredentialsError::invalid_configuration("loop"),
                 Some("bank"),

@@ -143,9 +143,10 @@ async fn answer(head: &str, token: &str, provider: &SharedCredentialsProvider) -
             }
             ("200 OK", document)
         }
-        Err(_) => {
-            ("500 Internal Server Error", refusal("NoCredentials", "the credentials of this run have ended"))
-        }
+        Err(_) => (
+            "500 Internal Server Error",
+            refusal("NoCredentials", "the credentials of this run have expired"),
+        ),
     }
 }
 

@@ -122,5 +122,5 @@ async fn call(aws: &Aws, http: &reqwest::Client, action: &str, input: Value) -> 
     let words = body["message"].as_str().or(body["Message"].as_str()).unwrap_or_default();
     let error = failure(Exit::Credentials, format!("kms:{action}: HTTP {}: {words}", status.as_u16()));
     Err(error)
-        .hint(Exit::Credentials, format!("allow kms:{action} (docs/iam-policy.json has all that is needed)"))
+        .hint(Exit::Credentials, format!("allow kms:{action} (docs/iam-policy.json lists every permission)"))
 }

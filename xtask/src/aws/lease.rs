@@ -69,7 +69,7 @@ impl Part {
 }
 
 /// What to do where somebody else holds the lease.
-pub struct Patience<'a> {
+pub struct LockWait<'a> {
     /// How long to wait for it.
     pub timeout: Duration,
     /// What ends the waiting.
@@ -97,9 +97,9 @@ impl Lease {
         store: &StateStore,
         tag: &str,
         part: Part,
-        patience: &Patience<'_>,
+        lock_wait: &LockWait<'_>,
     ) -> anyhow::Result<Self> {
-        let object = Object { key: store.beside(&part.suffix()), store: store.clone() };
+        let object = Object { key: store.sidecar(&part.suffix()), store: store.clone() };
         let began = tokio::time::Instant::now();
         let mut waited = false;
         loop {
@@ -108,8 +108,8 @@ impl Lease {
             let shard = if let Part::Shard(shard) = part { Some(shard.to_string()) } else { None };
             let holder =
                 Holder { who, grid: tag.to_owned(), shard, since: now, expires: now + TERM, process };
-            let current = match object.acquire(&holder, patience).await? {
-                Ok(etag) => match object.elsewhere(part, &holder, patience).await {
+            let current = match object.acquire(&holder, lock_wait).await? {
+                Ok(etag) => match object.elsewhere(part, &holder, lock_wait).await {
                     Ok(None) => {
                         let (sender, receiver) = watch::channel(Some(etag));
                         let renewing = tokio::spawn(object.clone().renew(holder, sender));
@@ -123,7 +123,7 @@ impl Lease {
                 },
                 Err(current) => current,
             };
-            if began.elapsed() >= patience.timeout {
+            if began.elapsed() >= lock_wait.timeout {
                 return Err(held(current.as_ref()));
             }
             if !waited {
@@ -131,9 +131,9 @@ impl Lease {
                     current.as_ref().map_or_else(|| "another run".to_owned(), |current| current.who.clone());
                 let what = current.and_then(|current| current.shard);
                 let what = what.map_or_else(String::new, |shard| format!("shard {shard} of "));
-                (patience.tell)(format!(
-                    "waiting up to {} s for {whom}, who transfers {what}the images of this grid",
-                    patience.timeout.as_secs()
+                (lock_wait.tell)(format!(
+                    "waiting up to {} s for {whom}, whose run works on {what}the images of this grid",
+                    lock_wait.timeout.as_secs()
                 ));
             }
             waited = true;
@@ -141,7 +141,7 @@ impl Lease {
                 tokio::time::sleep(ASKING).await;
                 Ok(())
             };
-            patience.interrupt.guard(pause).await?;
+            lock_wait.interrupt.guard(pause).await?;
         }
     }
 
@@ -202,7 +202,7 @@ impl Object {
     async fn acquire(
         &self,
         holder: &Holder,
-        patience: &Patience<'_>,
+        lock_wait: &LockWait<'_>,
     ) -> anyhow::Result<Result<String, Option<Holder>>> {
         let body = || serde_json::to_vec(holder);
         // Each round lost is a round that somebody else won; who that was stands in the object.
@@ -222,7 +222,7 @@ impl Object {
             }
             if let Ok(etag) = self.store.put(&self.key, body()?, If::Is(&etag)).await? {
                 let why = if gone { "whose process is gone" } else { "which has expired" };
-                (patience.tell)(format!("took over the lease of {}, {why}", current.who));
+                (lock_wait.tell)(format!("took over the lease of {}, {why}", current.who));
                 return Ok(Ok(etag));
             }
         }
@@ -234,9 +234,9 @@ impl Object {
         &self,
         part: Part,
         own: &Holder,
-        patience: &Patience<'_>,
+        lock_wait: &LockWait<'_>,
     ) -> anyhow::Result<Option<Option<Holder>>> {
-        let whole = || self.store.beside(WHOLE);
+        let whole = || self.store.sidecar(WHOLE);
         let keys = match part {
             Part::Resources => return Ok(None),
             Part::Whole => self.store.list(&format!("{}.", whole())).await?,
@@ -247,8 +247,8 @@ impl Object {
         };
         for key in keys {
             let other = Self { store: self.store.clone(), key };
-            // To be able to take it is the one proof that nobody holds it.
-            match other.acquire(own, patience).await? {
+            // To be able to take it is the one plan cache that nobody holds it.
+            match other.acquire(own, lock_wait).await? {
                 Ok(etag) => other.store.delete(&other.key, Some(&etag)).await?,
                 Err(holder) => return Ok(Some(holder)),
             }
@@ -300,7 +300,7 @@ impl Object {
                 None => None,
             };
         }
-        anyhow::bail!("S3 refuses it and names nobody else")
+        anyhow::bail!("S3 refuses it and names no other holder")
     }
 }
 
@@ -315,11 +315,11 @@ fn held(by: Option<&Holder>) -> anyhow::Error {
         Some(holder) => {
             let what = holder.shard.as_ref().map_or_else(String::new, |shard| format!("shard {shard} of "));
             format!(
-                "{} transfers {what}the images of grid {} since {}",
+                "{} has been working on {what}the images of grid {} since {}",
                 holder.who, holder.grid, holder.since
             )
         }
-        None => "another run took the lease on this grid's images in this moment".to_owned(),
+        None => "another run has just taken the lease on this grid's images".to_owned(),
     };
     let hint = match by {
         Some(holder) => format!(

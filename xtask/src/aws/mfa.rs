@@ -89,7 +89,7 @@ impl Role {
             return Err(failure(
                 Exit::Credentials,
                 format!(
-                    "the AWS profile {} wants a code of the MFA device {}, and nobody is there to type it",
+                    "the AWS profile {} wants a code of the MFA device {}, and there is no terminal to type it on",
                     self.profile, self.serial
                 ),
             ))

@@ -9,12 +9,12 @@ mod handout;
 pub mod kms;
 pub mod lease;
 mod mfa;
-mod patience;
+mod new_bucket;
 mod process_id;
 mod profile;
-pub mod proof;
 pub mod registry_settings;
 mod resolved;
+pub mod sidecar;
 pub mod stack;
 pub mod state;
 pub mod store;
@@ -311,7 +311,7 @@ async fn identify(config: &SdkConfig) -> anyhow::Result<Identity> {
         .send()
         .await
         .map_err(|error| errors::explain(error, "sts:GetCallerIdentity"))
-        .context("could not find out whose AWS credentials these are")?;
+        .context("could not look up the account of these AWS credentials")?;
     let account = answer.account.context("sts:GetCallerIdentity named no account")?;
     Ok(Identity { account, arn: answer.arn.unwrap_or_default() })
 }

@@ -94,7 +94,7 @@ impl Profiles {
             aws_config::profile::load(&Fs::real(), &Env::real(), &EnvConfigFiles::default(), None).await;
         let set = read.context("could not read the AWS profiles").hint(
             Exit::Credentials,
-            "look at ~/.aws/config and ~/.aws/credentials, or what AWS_CONFIG_FILE and AWS_SHARED_CREDENTIALS_FILE name",
+            "check ~/.aws/config and ~/.aws/credentials, or the files of AWS_CONFIG_FILE and AWS_SHARED_CREDENTIALS_FILE",
         )?;
         Ok(Self(set))
     }
@@ -116,7 +116,7 @@ impl Profiles {
             Exit::Credentials,
             format!("{} says the AWS profile {}, which does not exist", chosen.by, chosen.name),
         ))
-        .hint(Exit::Credentials, format!("no profile is called {}: {known}", chosen.name))
+        .hint(Exit::Credentials, format!("there is no profile {}: {known}", chosen.name))
     }
 
     /// A value of a profile.

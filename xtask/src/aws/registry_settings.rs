@@ -185,13 +185,13 @@ impl Own {
 
 impl Record {
     fn new(store: &StateStore) -> Self {
-        Self { store: store.clone(), key: store.beside("replication.json") }
+        Self { store: store.clone(), key: store.sidecar("replication.json") }
     }
 
     async fn read(&self) -> anyhow::Result<Vec<Own>> {
         let Some(object) = self.store.get(&self.key).await? else { return Ok(Vec::new()) };
         serde_json::from_slice(&object.bytes)
-            .with_context(|| format!("{} is no record of replication rules", self.key))
+            .with_context(|| format!("{} is not a record of replication rules", self.key))
     }
 
     async fn write(&self, own: &[Own]) -> anyhow::Result<()> {

@@ -95,7 +95,7 @@ fn check_form(bytes: &[u8]) -> anyhow::Result<()> {
 /// # Errors
 /// S3 refuses or does not answer, the object is no terraform state, or somebody else works on it.
 pub async fn forget(aws: &Aws, store: &StateStore, resource_type: &str) -> anyhow::Result<(usize, String)> {
-    let lock = store.beside("tflock");
+    let lock = store.sidecar("tflock");
     let holder = serde_json::json!({
         "ID": format!("xtask-{}", std::process::id()), "Operation": "OperationTypeTakeOver", "Info": "",
         "Who": aws.identity().arn, "Version": "", "Created": jiff::Timestamp::now().to_string(),
@@ -116,7 +116,7 @@ async fn forget_locked(store: &StateStore, resource_type: &str) -> anyhow::Resul
     let object = store.get(store.key()).await?.context("the terraform state is gone")?;
     check_form(&object.bytes)?;
     let mut state: serde_json::Value = serde_json::from_slice(&object.bytes).context(NO_STATE)?;
-    let copy = store.beside("before-xtask");
+    let copy = store.sidecar("before-xtask");
     let _ = store.put(&copy, object.bytes, If::Always).await?;
     let resources = state["resources"].as_array_mut().context("the state object has no resources")?;
     let before = resources.len();
@@ -125,7 +125,7 @@ async fn forget_locked(store: &StateStore, resource_type: &str) -> anyhow::Resul
     let serial = state["serial"].as_u64().context("the state object has no serial")?;
     state["serial"] = (serial + 1).into();
     let written = store.put(store.key(), serde_json::to_vec_pretty(&state)?, If::Is(&object.etag)).await?;
-    written.map_err(|_| failure(Exit::Terraform, "the terraform state changed in this moment"))?;
+    written.map_err(|_| failure(Exit::Terraform, "the terraform state has just changed"))?;
     Ok((left, copy))
 }
 

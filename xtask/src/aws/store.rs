@@ -1,4 +1,4 @@
-//! The terraform state and the objects beside it: the lease, the proof, the records. Every one of them is read, written and
+//! The terraform state and the objects beside it: the lease, the plan cache, the records. Every one of them is read, written and
 //! deleted here.
 //!
 //! A bucket's policy may refuse what does not say how it is to be encrypted: the bucket's default does not count as said
@@ -34,7 +34,7 @@ pub struct StateStore {
     /// The key that HTC-Grid's stack names.
     stack_key: Option<String>,
     /// How long S3 may contradict itself.
-    patience: Duration,
+    retry_for: Duration,
     encryption: Arc<OnceCell<Option<Encryption>>>,
 }
 
@@ -75,7 +75,7 @@ impl StateStore {
             bucket: bucket.to_owned(),
             key: key.to_owned(),
             stack_key,
-            patience: PROPAGATION,
+            retry_for: PROPAGATION,
             encryption: Arc::default(),
         }
     }
@@ -91,7 +91,7 @@ impl StateStore {
     }
 
     /// The key of an object beside the state.
-    pub fn beside(&self, suffix: &str) -> String {
+    pub fn sidecar(&self, suffix: &str) -> String {
         format!("{}.{suffix}", self.key)
     }
 
@@ -120,7 +120,7 @@ impl StateStore {
     /// # Errors
     /// S3 refuses or does not answer, or lists the object and does not give it.
     pub async fn get(&self, key: &str) -> anyhow::Result<Option<Object>> {
-        let mut pauses = Pauses::new(self.patience);
+        let mut pauses = Pauses::new(self.retry_for);
         loop {
             let answer = match self.client.get_object().bucket(&self.bucket).key(key).send().await {
                 Err(error) if error.code() == Some("NoSuchKey") => {
@@ -202,7 +202,7 @@ impl StateStore {
     /// # Errors
     /// S3 refuses or does not answer.
     pub async fn delete(&self, key: &str, etag: Option<&str>) -> anyhow::Result<()> {
-        let mut pauses = Pauses::new(self.patience);
+        let mut pauses = Pauses::new(self.retry_for);
         for round in 1.. {
             let request = self.client.delete_object().bucket(&self.bucket).key(key);
             match request.set_if_match(etag.map(str::to_owned)).send().await {
@@ -223,7 +223,7 @@ impl StateStore {
 }
 
 fn hidden(key: &str) -> anyhow::Error {
-    let hint = "where versioning was switched on just now, S3 may take up to 15 minutes: run it again then"
+    let hint = "if versioning was enabled just now, S3 may need up to 15 minutes: run the command again then"
         .to_owned();
     let error =
         failure(Exit::Registry, format!("S3 lists {key} and answers NoSuchKey when it is asked for it"));
@@ -319,7 +319,7 @@ pub(super) mod tests {
             bucket: "state".to_owned(),
             key: "t".to_owned(),
             stack_key: None,
-            patience: Duration::from_millis(400),
+            retry_for: Duration::from_millis(400),
             encryption: Arc::new(OnceCell::new_with(Some(Some(Encryption::Kms(None))))),
         };
         (store, move || script.0.lock().unwrap().1.clone())

@@ -57,7 +57,7 @@ impl Demo {
             setup.samples = sources(&config);
             let samples = samples(&context).await?;
             context.settings.upstreams = setup.routes(Some(&samples), &[]);
-            printer.line("  upstreams: sample images under the real ones' names, served by this machine (crates/sample-upstreams)");
+            printer.line("  upstreams: sample images under the real names, served by this machine (crates/sample-upstreams)");
         } else {
             printer.line("  upstreams: the real ones");
         }

@@ -7,7 +7,9 @@ use crate::aws::Aws;
 use crate::aws::ecr::Ecr;
 use crate::aws::registry_settings::SettingsPlan;
 use crate::error::{Exit, FailWith as _, failure};
-use crate::infrastructure::{Holding, Holdings, Infrastructure, REPOSITORY, RULE, Survey, holdings_table};
+use crate::infrastructure::{
+    Infrastructure, Inventory, REPOSITORY, RULE, RepositoryUsage, Usage, usage_table,
+};
 use crate::terraform::Terraform;
 use crate::ui::{Table, units};
 
@@ -51,8 +53,8 @@ impl AutoDestroyImages {
 
 /// What becomes of everything that the state owns.
 #[derive(PartialEq, Eq, serde::Serialize)]
-struct Fates {
-    repositories: Vec<Holding>,
+struct DestroyPlan {
+    repositories: Vec<RepositoryUsage>,
     /// The repositories that stay and bear this grid's mark.
     #[serde(skip)]
     marked: Vec<String>,
@@ -68,9 +70,9 @@ async fn destroy(context: &Context, dry_run: bool, ask: bool) -> anyhow::Result<
     let aws = context.aws(config.account.as_deref()).await?;
     let ecr = Ecr::new(&aws);
     let infrastructure = Infrastructure::open(context, &aws).await?;
-    let survey = infrastructure.with_unrecorded(&config, infrastructure.survey().await?).await?;
-    let shown = fates(context, &infrastructure, &survey).await?;
-    if survey.state.owned.is_empty() {
+    let inventory = infrastructure.with_unrecorded(&config, infrastructure.inventory().await?).await?;
+    let shown = destroy_plan(context, &infrastructure, &inventory).await?;
+    if inventory.state.owned.is_empty() {
         context.printer.line(format!(
             "the grid {} owns nothing in {}: nothing to destroy",
             context.settings.tag,
@@ -79,7 +81,7 @@ async fn destroy(context: &Context, dry_run: bool, ask: bool) -> anyhow::Result<
         return context.printer.data(&Table::default(), &shown);
     }
     show(context, &aws, &shown);
-    survey.unrecorded.iter().for_each(|found| context.printer.line(format!("terraform: {found}")));
+    inventory.unrecorded.iter().for_each(|found| context.printer.line(format!("terraform: {found}")));
     // Another grid's repositories may be replicated by this one's rule.
     let settings = if shown.keep_rules {
         SettingsPlan::default()
@@ -95,12 +97,13 @@ async fn destroy(context: &Context, dry_run: bool, ask: bool) -> anyhow::Result<
     }
     let lease = infrastructure.lease().await?;
     let result = async {
-        let mut survey = infrastructure.with_unrecorded(&config, infrastructure.survey().await?).await?;
-        unchanged(&fates(context, &infrastructure, &survey).await?, &shown)?;
-        if !survey.unrecorded.is_empty() {
-            survey = infrastructure.put_right(&config, &survey, &[]).await?;
+        let mut inventory =
+            infrastructure.with_unrecorded(&config, infrastructure.inventory().await?).await?;
+        unchanged(&destroy_plan(context, &infrastructure, &inventory).await?, &shown)?;
+        if !inventory.unrecorded.is_empty() {
+            inventory = infrastructure.put_right(&config, &inventory, &[]).await?;
         }
-        carry_out(context, &infrastructure, &ecr, &survey, &shown).await?;
+        carry_out(context, &infrastructure, &ecr, &inventory, &shown).await?;
         settings.apply(&aws).await
     };
     let result = result.await;
@@ -121,16 +124,16 @@ pub fn unchanged<T: PartialEq>(now: &T, shown: &T) -> anyhow::Result<()> {
         .hint(Exit::Refused, "run it again")
 }
 
-async fn fates(
+async fn destroy_plan(
     context: &Context,
     infrastructure: &Infrastructure<'_>,
-    survey: &Survey,
-) -> anyhow::Result<Fates> {
-    let owned = |name: &str| survey.state.owns(REPOSITORY, name);
-    let Holdings { repositories, marks, others } = infrastructure.holdings(survey, owned).await?;
+    inventory: &Inventory,
+) -> anyhow::Result<DestroyPlan> {
+    let owned = |name: &str| inventory.state.owns(REPOSITORY, name);
+    let Usage { repositories, marks, others } = infrastructure.usage(inventory, owned).await?;
     let stays = |name: &str| !repositories.iter().any(|held| held.repository == name && held.is_free());
-    let own_keys = survey.state.owned.get("aws_kms_key").cloned().unwrap_or_default();
-    let keep_key = survey
+    let own_keys = inventory.state.owned.get("aws_kms_key").cloned().unwrap_or_default();
+    let keep_key = inventory
         .repositories
         .values()
         .filter(|repository| stays(&repository.name))
@@ -141,11 +144,11 @@ async fn fates(
         .filter(|(name, grids)| stays(name) && grids.contains(&context.settings.tag))
         .map(|(name, _)| name)
         .collect();
-    let rules = survey.state.owned.get(RULE).cloned().unwrap_or_default();
-    Ok(Fates { repositories, marked, rules, keep_rules: others, keep_key })
+    let rules = inventory.state.owned.get(RULE).cloned().unwrap_or_default();
+    Ok(DestroyPlan { repositories, marked, rules, keep_rules: others, keep_key })
 }
 
-fn show(context: &Context, aws: &Aws, fates: &Fates) {
+fn show(context: &Context, aws: &Aws, destroy_plan: &DestroyPlan) {
     let printer = &context.printer;
     printer.line(format!(
         "account {}, region {}, grid {}",
@@ -153,9 +156,9 @@ fn show(context: &Context, aws: &Aws, fates: &Fates) {
         aws.region(),
         context.settings.tag
     ));
-    printer.table(&holdings_table(&fates.repositories));
-    for rule in &fates.rules {
-        let verdict = if fates.keep_rules {
+    printer.table(&usage_table(&destroy_plan.repositories));
+    for rule in &destroy_plan.rules {
+        let verdict = if destroy_plan.keep_rules {
             format!(
                 "keep: other grids are in this account; `aws ecr delete-pull-through-cache-rule --ecr-repository-prefix {rule}` deletes it"
             )
@@ -164,9 +167,10 @@ fn show(context: &Context, aws: &Aws, fates: &Fates) {
         };
         printer.line(format!("pull-through rule {rule}: {verdict}"));
     }
-    let key = if fates.keep_key { "keep: repositories that stay are encrypted with it" } else { "delete" };
+    let key =
+        if destroy_plan.keep_key { "keep: repositories that stay are encrypted with it" } else { "delete" };
     printer.line(format!("KMS key ecr/{}-htc: {key}", context.settings.tag));
-    printer.line("repositories that ECR's cache made by itself (ecr-public/..., quay/...) stay");
+    printer.line("repositories that ECR's cache created (ecr-public/..., quay/...) are kept");
 }
 
 /// Asks for the grid's name, which nobody types by accident. `unattended` says how to run this where nobody can answer.
@@ -181,8 +185,11 @@ pub fn confirm(context: &Context, unattended: &str) -> anyhow::Result<()> {
     match answer {
         Some(answer) if answer == *tag => Ok(()),
         Some(_) => Err(failure(Exit::Refused, "not confirmed; nothing was changed")),
-        None => Err(failure(Exit::Refused, "nobody there to confirm; nothing was changed"))
-            .hint(Exit::Refused, unattended),
+        None => Err(failure(
+            Exit::Refused,
+            "this needs a confirmation and there is no terminal; nothing was changed",
+        ))
+        .hint(Exit::Refused, unattended),
     }
 }
 
@@ -191,21 +198,22 @@ async fn carry_out(
     context: &Context,
     infrastructure: &Infrastructure<'_>,
     ecr: &Ecr,
-    survey: &Survey,
-    fates: &Fates,
+    inventory: &Inventory,
+    destroy_plan: &DestroyPlan,
 ) -> anyhow::Result<()> {
     let terraform = infrastructure.terraform().await?;
-    let kept = kept_addresses(&terraform, fates).await?;
+    let kept = kept_addresses(&terraform, destroy_plan).await?;
     if !kept.is_empty() {
         terraform.state_rm(&kept).await.exit(Exit::Terraform)?;
-        context
-            .printer
-            .line(format!("{} left the state and stay in the account", units::count(kept.len(), "resource")));
+        context.printer.line(format!(
+            "{} removed from the state and kept in the account",
+            units::count(kept.len(), "resource")
+        ));
     }
     let config = context.config()?;
-    let variables = infrastructure.sparing_variables(&config, survey);
+    let variables = infrastructure.sparing_variables(&config, inventory);
     infrastructure.destroy(terraform, &variables).await?;
-    for repository in fates.marked.iter().filter_map(|name| survey.repositories.get(name)) {
+    for repository in destroy_plan.marked.iter().filter_map(|name| inventory.repositories.get(name)) {
         ecr.unmark(repository, &context.settings.tag).await?;
     }
     context.printer.line(format!("destroyed what the grid {} had created", context.settings.tag));
@@ -213,8 +221,8 @@ async fn carry_out(
 }
 
 /// The state's addresses of everything that stays, with what hangs on it (policies of a kept repository).
-async fn kept_addresses(terraform: &Terraform, fates: &Fates) -> anyhow::Result<Vec<String>> {
-    let kept: Vec<String> = fates
+async fn kept_addresses(terraform: &Terraform, destroy_plan: &DestroyPlan) -> anyhow::Result<Vec<String>> {
+    let kept: Vec<String> = destroy_plan
         .repositories
         .iter()
         .filter(|held| !held.is_free())
@@ -223,8 +231,8 @@ async fn kept_addresses(terraform: &Terraform, fates: &Fates) -> anyhow::Result<
     let stays = |address: &String| {
         (address.starts_with("aws_ecr_repository") || address.starts_with("aws_ecr_lifecycle_policy"))
             && kept.iter().any(|index| address.ends_with(index))
-            || fates.keep_rules && address.starts_with(RULE)
-            || fates.keep_key && address.starts_with("aws_kms_")
+            || destroy_plan.keep_rules && address.starts_with(RULE)
+            || destroy_plan.keep_key && address.starts_with("aws_kms_")
     };
     Ok(terraform.state_list().await.exit(Exit::Terraform)?.into_iter().filter(stays).collect())
 }

@@ -186,7 +186,7 @@ fn disk(dir: &Path) -> Check {
             Check::bad(
                 "disk",
                 format!("{free} free"),
-                "builds of runtimes want about 5 GiB: `docker system prune` frees some",
+                "builds of runtimes need about 5 GiB: `docker system prune` frees some",
             )
         }
         Err(error) => Check::bad("disk", error.to_string(), "is the disk mounted?"),

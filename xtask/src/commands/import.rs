@@ -38,15 +38,15 @@ impl ImportConfig {
         if output.exists() {
             return Err(failure(Exit::Config, format!("{shown} is there already"))).hint(
                 Exit::Config,
-                "name another file with --output, or move that one away; nothing was changed",
+                "choose another file with --output, or move the existing one; nothing was changed",
             );
         }
         std::fs::write(&output, text)
             .with_context(|| format!("could not write {shown}"))
             .exit(Exit::Config)?;
-        context.printer.line(format!(
-            "wrote {shown}; use it with --images {shown}, or put it in the place of images.toml"
-        ));
+        context
+            .printer
+            .line(format!("wrote {shown}; use it with --images {shown}, or replace images.toml with it"));
         Ok(())
     }
 }

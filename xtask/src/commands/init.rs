@@ -6,7 +6,7 @@ use super::Context;
 use crate::aws::bucket::{Problem, StateBucket};
 use crate::infrastructure::Infrastructure;
 
-/// Check the bucket of the terraform state, initialise terraform with it, and take over a state of the Makefile's
+/// Check the bucket of the terraform state, initialise terraform with it, and import the terraform state of the Makefile
 #[derive(Debug, Default, Args)]
 #[command(
     after_help = "Examples:\n  cargo xtask init-images TAG=prod REGION=eu-west-1\n  cargo xtask init-images --create-state-bucket --state-bucket my-state"
@@ -39,7 +39,7 @@ impl InitImages {
                     Problem::Missing => {
                         format!("created the state bucket {}", infrastructure.store().bucket())
                     }
-                    other => format!("state bucket {}: mended: {other}", infrastructure.store().bucket()),
+                    other => format!("state bucket {}: corrected: {other}", infrastructure.store().bucket()),
                 });
             }
         }
@@ -60,8 +60,8 @@ impl InitImages {
                 aws.region(),
             ));
         }
-        let survey = infrastructure.survey().await?;
-        infrastructure.leave_makefile(&survey).await?;
+        let inventory = infrastructure.inventory().await?;
+        infrastructure.leave_makefile(&inventory).await?;
         if let Some(id) = &self.release_lock {
             infrastructure.release_lock(id).await?;
             context.printer.line(format!("released the lock {id}"));

@@ -33,7 +33,7 @@ impl Local {
     /// Runs the command.
     ///
     /// # Errors
-    /// A server cannot be started or stopped; `env` where the emulated AWS does not run.
+    /// A server cannot be started or stopped; `env` where the emulated AWS is not running.
     pub async fn run(self, context: &Context) -> anyhow::Result<()> {
         match self.action {
             Action::Up => {
@@ -48,7 +48,7 @@ impl Local {
                 let running = Background::aws(&context.paths, &context.http)
                     .running()
                     .await
-                    .ok_or_else(|| failure(Exit::Config, "the emulated AWS does not run"));
+                    .ok_or_else(|| failure(Exit::Config, "the emulated AWS is not running"));
                 let step = format!("start it with `{}`", context.local_command("local up"));
                 let running = running.hint(Exit::Config, step)?;
                 let region = context.settings.region.as_deref().unwrap_or(DEFAULT_REGION);
@@ -69,7 +69,7 @@ async fn down(context: &Context) -> anyhow::Result<()> {
         ("the sample upstreams", Background::samples(&context.paths, &context.http)),
     ] {
         if let Some(running) = server.stop().await? {
-            printer.line(format!("ended {name} (process {})", running.pid));
+            printer.line(format!("stopped {name} (process {})", running.pid));
         } else if name == "the emulated AWS" {
             printer.line(format!("{name} does not run"));
         }
@@ -77,8 +77,9 @@ async fn down(context: &Context) -> anyhow::Result<()> {
     let engine = engine(context);
     if let Some(pid) = engine.pid() {
         engine.stop().await?;
-        printer
-            .line(format!("ended the docker engine that was started here (process {pid}); its images stay"));
+        printer.line(format!(
+            "stopped the docker engine that was started here (process {pid}); its images are kept"
+        ));
     }
     LocalSetup::forget(context.paths.local())
 }

@@ -70,7 +70,7 @@ impl Lock {
                 .hint(Exit::Upstream, "`cargo xtask lock --update` writes it");
         }
         after.save(&context.paths.lock()).with_context(|| format!("could not write {shown}"))?;
-        context.printer.line(format!("wrote {shown}; commit it, so that everybody copies the same digests"));
+        context.printer.line(format!("wrote {shown}; commit it, so that every run copies the same digests"));
         Ok(())
     }
 }

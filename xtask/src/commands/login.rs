@@ -71,7 +71,7 @@ impl PublicEcrLogin {
             ))
             .hint(
                 Exit::Credentials,
-                "take credentials of an account in the partition aws, or do without: public.ecr.aws needs no login",
+                "use credentials of an account in the partition aws, or no login: public.ecr.aws can be read without one",
             );
         }
         let token = ecr::public_token(&aws).await?;

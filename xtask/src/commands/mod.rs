@@ -185,13 +185,16 @@ impl Context {
     /// # Errors
     /// The answer is another one, or nobody is there to give it.
     pub fn confirm(&self, without: &str) -> anyhow::Result<()> {
-        let answer = self.printer.ask("Do this? Only `yes` goes on:", &self.interrupt);
+        let answer = self.printer.ask("Do you want to continue? Only `yes` is accepted:", &self.interrupt);
         self.interrupt.check()?;
         match answer.as_deref() {
             Some("yes") => Ok(()),
             Some(_) => Err(failure(Exit::Refused, "not confirmed; nothing was changed")),
-            None => Err(failure(Exit::Refused, "nobody there to confirm; nothing was changed"))
-                .hint(Exit::Refused, without),
+            None => Err(failure(
+                Exit::Refused,
+                "this needs a confirmation and there is no terminal; nothing was changed",
+            ))
+            .hint(Exit::Refused, without),
         }
     }
 

@@ -5,7 +5,7 @@ use clap::Args;
 use super::Context;
 use super::destroy::{confirm, unchanged};
 use crate::config::Config;
-use crate::infrastructure::{Holding, Holdings, Infrastructure, NoLongerWanted, Survey, holdings_table};
+use crate::infrastructure::{Infrastructure, Inventory, NoLongerWanted, RepositoryUsage, Usage, usage_table};
 use crate::ui::Table;
 
 /// Delete the repositories and rules that this grid created and images.toml no longer names; asks for the grid's name
@@ -29,15 +29,15 @@ impl Prune {
         let config = context.config()?;
         let aws = context.aws(config.account.as_deref()).await?;
         let infrastructure = Infrastructure::open(context, &aws).await?;
-        let survey = infrastructure.survey().await?;
-        let (holdings, unwanted, kept) = look(&infrastructure, &config, &survey).await?;
+        let inventory = infrastructure.inventory().await?;
+        let (usage, unwanted, kept) = look(&infrastructure, &config, &inventory).await?;
         let rules: Vec<&String> = unwanted.rules.keys().collect();
         let document = serde_json::json!({ "repositories": unwanted.repositories, "rules": rules });
         if unwanted.is_empty() {
-            context.printer.line("images.toml names everything that this grid created: nothing to prune");
+            context.printer.line("nothing to prune: images.toml names everything that this grid created");
             return context.printer.data(&Table::default(), &document);
         }
-        context.printer.table(&holdings_table(&holdings));
+        context.printer.table(&usage_table(&usage));
         for rule in kept.rules.keys() {
             context.printer.line(format!("pull-through rule {rule}: keep: other grids are in this account"));
         }
@@ -52,11 +52,11 @@ impl Prune {
         }
         let lease = infrastructure.lease().await?;
         let pruned = async {
-            let survey = infrastructure.survey().await?;
-            let now = look(&infrastructure, &config, &survey).await?;
-            unchanged(&now, &(holdings, unwanted.clone(), kept.clone()))?;
+            let inventory = infrastructure.inventory().await?;
+            let now = look(&infrastructure, &config, &inventory).await?;
+            unchanged(&now, &(usage, unwanted.clone(), kept.clone()))?;
             let terraform = infrastructure.terraform().await?;
-            let variables = infrastructure.variables(&config, &survey, &kept);
+            let variables = infrastructure.variables(&config, &inventory, &kept);
             infrastructure.prune(terraform, &variables, &unwanted.repositories).await
         };
         let result = pruned.await;
@@ -70,11 +70,11 @@ impl Prune {
 async fn look(
     infrastructure: &Infrastructure<'_>,
     config: &Config,
-    survey: &Survey,
-) -> anyhow::Result<(Vec<Holding>, NoLongerWanted, NoLongerWanted)> {
-    let mut unwanted = survey.no_longer_wanted(config);
+    inventory: &Inventory,
+) -> anyhow::Result<(Vec<RepositoryUsage>, NoLongerWanted, NoLongerWanted)> {
+    let mut unwanted = inventory.no_longer_wanted(config);
     let is_unwanted = |name: &str| unwanted.repositories.iter().any(|unwanted| unwanted == name);
-    let Holdings { repositories, others, .. } = infrastructure.holdings(survey, is_unwanted).await?;
+    let Usage { repositories, others, .. } = infrastructure.usage(inventory, is_unwanted).await?;
     let mut kept = NoLongerWanted::default();
     (unwanted.repositories, kept.repositories) = {
         let names = |free| {

@@ -21,10 +21,10 @@ impl ResetImagesDeployment {
         let shown = context.paths.show(&dir).to_string();
         match std::fs::remove_dir_all(&dir) {
             Ok(()) => {
-                context.printer.line(format!("removed {shown}; `cargo xtask init-images` makes it anew"));
+                context.printer.line(format!("removed {shown}; `cargo xtask init-images` creates it again"));
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                context.printer.line(format!("{shown} is not there: nothing to forget"));
+                context.printer.line(format!("{shown} does not exist: nothing to reset"));
             }
             Err(error) => return Err(error).with_context(|| format!("could not remove {shown}")),
         }

@@ -51,7 +51,7 @@ pub struct Options {
     /// Only this share of images and runtimes, 1 of N: `2/4`, or `auto[/N]` where AWS Batch, Kubernetes or GitLab say which
     #[arg(long, value_name = "I/N")]
     shard: Option<String>,
-    /// Start terraform even where it is proven to have nothing to do
+    /// Start terraform even where it is known to have nothing to do
     #[arg(long)]
     refresh: bool,
     /// Pull what images.toml primes into the local container engine, too

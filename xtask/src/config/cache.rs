@@ -60,7 +60,7 @@ impl Cache {
             Some(Unread::Form(bytes)) => take_over(&mut journal, &bytes).err(),
         };
         if let Some(problem) = problem {
-            tracing::warn!("{name}, what earlier runs learned, is begun anew: {problem}");
+            tracing::warn!("the cache {name} is unreadable and starts empty: {problem}");
         }
         Self { state: Mutex::new(State { journal, standing: HashMap::new(), written: None }) }
     }
@@ -79,7 +79,7 @@ impl State {
     fn save(&mut self) {
         self.written = Some(Instant::now());
         if let Err(why) = self.journal.append() {
-            tracing::warn!("what this run learned cannot be kept for the next one: {why}");
+            tracing::warn!("the cache of this run cannot be saved: {why}");
         }
     }
 }
@@ -152,7 +152,7 @@ impl Mapping for Cache {
     }
 
     /// Written with [`Mapping::place`], which follows.
-    fn stand_on(&self, digest: Digest, blobs: Vec<Digest>) {
+    fn record_blobs(&self, digest: Digest, blobs: Vec<Digest>) {
         self.state().standing.insert(digest, blobs);
     }
 
@@ -180,7 +180,7 @@ impl Mapping for Cache {
         }
         state.save();
         if let Err(why) = state.journal.tidy() {
-            tracing::debug!("what earlier runs learned stays unsorted: {why}");
+            tracing::debug!("the cache of earlier runs cannot be compacted: {why}");
         }
     }
 }
@@ -216,8 +216,8 @@ mod tests {
             cache.put(index, &both(["linux/arm64", "linux/amd64"]), other);
             cache.mean(&source, index);
             assert!(!path.exists(), "learning alone writes nothing yet");
-            cache.stand_on(image, vec![other]);
-            cache.stand_on(other, vec![index]);
+            cache.record_blobs(image, vec![other]);
+            cache.record_blobs(other, vec![index]);
             cache.place(&target, image);
             assert_eq!(Cache::open(&path).placed(&target), Some(image), "the first is written at once");
             cache.place(&target.with_tag("d").unwrap(), image);

@@ -67,17 +67,17 @@ pub(super) fn hosts() -> String {
 pub(super) fn check_secret(arn: &str, account: Option<&str>) -> Result<(), String> {
     let fields: Vec<&str> = arn.splitn(7, ':').collect();
     let [_, _, "secretsmanager", _, owner, "secret", name] = fields.as_slice() else {
-        return Err(format!("`{arn}` is no ARN of a Secrets Manager secret"));
+        return Err(format!("`{arn}` is not the ARN of a Secrets Manager secret"));
     };
     if !name.starts_with("ecr-pullthroughcache/") {
         return Err(format!(
-            "the secret `{name}` is not called `ecr-pullthroughcache/...`: ECR reads no other"
+            "the secret `{name}` must be named `ecr-pullthroughcache/...`: ECR reads no other secret"
         ));
     }
     match account {
-        Some(account) if account != *owner => {
-            Err(format!("the secret is of account {owner}, and ECR reads those of its own, {account}, alone"))
-        }
+        Some(account) if account != *owner => Err(format!(
+            "the secret belongs to account {owner}, but ECR only reads secrets of its own account, {account}"
+        )),
         _ => Ok(()),
     }
 }

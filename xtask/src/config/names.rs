@@ -10,20 +10,20 @@ const RUNTIME_NAME_MAX: usize = 128 - "-k2-".len() - 64;
 pub(super) fn repository(name: &str) -> Result<(), String> {
     if !(2..=256).contains(&name.len()) {
         return Err(format!(
-            "`{name}` is no repository name: it has {} characters, ECR takes 2 to 256",
+            "`{name}` is not a repository name: it has {} characters, ECR takes 2 to 256",
             name.len()
         ));
     }
-    path(name).map_err(|why| format!("`{name}` is no repository name: {why}"))
+    path(name).map_err(|why| format!("`{name}` is not a repository name: {why}"))
 }
 
 /// A pull-through prefix:
 /// <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_CreatePullThroughCacheRule.html>.
 pub(super) fn prefix(name: &str) -> Result<(), String> {
     if !(2..=30).contains(&name.len()) {
-        return Err(format!("`{name}` is no prefix: it has {} characters, ECR takes 2 to 30", name.len()));
+        return Err(format!("`{name}` is not a prefix: it has {} characters, ECR takes 2 to 30", name.len()));
     }
-    path(name).map_err(|why| format!("`{name}` is no prefix: {why}"))
+    path(name).map_err(|why| format!("`{name}` is not a prefix: {why}"))
 }
 
 /// ECR's `[a-z0-9]+([._-][a-z0-9]+)*`, joined by slashes.
@@ -39,10 +39,10 @@ fn path(name: &str) -> Result<(), String> {
             return Err("a part between slashes is empty".to_owned());
         }
         if bytes.first().is_some_and(sign) || bytes.last().is_some_and(sign) {
-            return Err(format!("`{part}` has to begin and end with a letter or a digit"));
+            return Err(format!("`{part}` must begin and end with a letter or a digit"));
         }
         if bytes.windows(2).any(|pair| pair.iter().all(sign)) {
-            return Err(format!("`{part}` has two signs in a row"));
+            return Err(format!("`{part}` has two separators in a row"));
         }
     }
     Ok(())
@@ -58,7 +58,7 @@ pub(super) fn tag(tag: &str) -> Result<(), String> {
         return Ok(());
     }
     Err(format!(
-        "`{tag}` is no tag: 1 to 128 letters, digits, `.`, `_` and `-`, the first a letter, digit or `_`"
+        "`{tag}` is not a tag: 1 to 128 letters, digits, `.`, `_` and `-`, the first a letter, digit or `_`"
     ))
 }
 
@@ -67,7 +67,7 @@ pub(super) fn runtime(name: &str) -> Result<(), String> {
     tag(name)?;
     if name.len() > RUNTIME_NAME_MAX {
         return Err(format!(
-            "`{name}` is too long: {RUNTIME_NAME_MAX} characters at most, for its builds add their digest"
+            "`{name}` is too long: {RUNTIME_NAME_MAX} characters at most, because builds add their digest to it"
         ));
     }
     if is_build_tag(name) {
@@ -98,7 +98,7 @@ pub(super) fn account(number: &str) -> Result<(), String> {
     if number.len() == 12 && number.bytes().all(|byte| byte.is_ascii_digit()) {
         return Ok(());
     }
-    Err(format!("`{number}` is no AWS account: 12 digits in quotes"))
+    Err(format!("`{number}` is not an AWS account: 12 digits in quotes"))
 }
 
 /// A region's name, such as `eu-west-1` or `us-gov-east-1`.
@@ -110,7 +110,7 @@ pub(super) fn region(name: &str) -> Result<(), String> {
     if number && words.len() >= 2 && words.iter().all(lower) {
         return Ok(());
     }
-    Err(format!("`{name}` is no AWS region such as eu-west-1"))
+    Err(format!("`{name}` is not an AWS region such as eu-west-1"))
 }
 
 /// An IAM role's name: <https://docs.aws.amazon.com/IAM/latest/APIReference/API_CreateRole.html>.
@@ -122,7 +122,7 @@ pub(super) fn role(name: &str) -> Result<(), String> {
     if (1..=64).contains(&name.len()) && name.chars().all(fits) {
         return Ok(());
     }
-    Err(format!("`{name}` is no role name: 1 to 64 letters, digits and `_+=,.@-`"))
+    Err(format!("`{name}` is not a role name: 1 to 64 letters, digits and `_+=,.@-`"))
 }
 
 /// A build argument's name.
@@ -147,13 +147,13 @@ pub(super) fn argument(name: &str) -> Result<(), String> {
     if name.chars().all(word) && name.chars().next().is_some_and(|c| !c.is_ascii_digit()) {
         return Ok(());
     }
-    Err(format!("`{name}` is no name of a build argument: letters, digits and `_`, no digit first"))
+    Err(format!("`{name}` is not a name of a build argument: letters, digits and `_`, no digit first"))
 }
 
 /// A file name alone, without folders.
 pub(super) fn file(name: &str) -> Result<(), String> {
     if name.contains(['/', '\\', '\0']) || [".", "..", "Dockerfile"].contains(&name) {
-        return Err(format!("`{name}` has to be the name of an entry point's file, without folders"));
+        return Err(format!("`{name}` must be the file name of an entry point, without folders"));
     }
     Ok(())
 }
@@ -161,10 +161,10 @@ pub(super) fn file(name: &str) -> Result<(), String> {
 /// A registry's host, with its port where it has one.
 pub(super) fn registry_host(host: &str) -> Result<(), String> {
     if host.contains("://") {
-        return Err(format!("`{host}` has to be a host alone, without `https://`"));
+        return Err(format!("`{host}` must be a host without `https://`"));
     }
     if host.contains('/') {
-        return Err(format!("`{host}` has to be a host alone, without a path"));
+        return Err(format!("`{host}` must be a host without a path"));
     }
     let (name, port) = match host.rsplit_once(':') {
         Some((name, port)) => (name, Some(port)),
@@ -183,7 +183,7 @@ pub(super) fn registry_host(host: &str) -> Result<(), String> {
     if port_fits && known {
         return Ok(());
     }
-    Err(format!("`{host}` is no registry's host, such as ghcr.io or localhost:5000"))
+    Err(format!("`{host}` is not a registry host such as ghcr.io or localhost:5000"))
 }
 
 /// A platform as `os/architecture[/variant]`: the words of Go's ports, which all registries use.
@@ -195,7 +195,7 @@ pub(super) fn platform(text: &str) -> Result<(), (String, Option<String>)> {
         "mips64", "mipsle", "wasm",
     ];
     let parts: Vec<&str> = text.split('/').collect();
-    let shape = || format!("`{text}` is no platform: os/architecture or os/architecture/variant");
+    let shape = || format!("`{text}` is not a platform: os/architecture or os/architecture/variant");
     let (os, architecture) = match parts[..] {
         [os, architecture] => (os, architecture),
         [os, architecture, variant] if !variant.is_empty() => (os, architecture),
@@ -216,11 +216,11 @@ pub(super) fn platform(text: &str) -> Result<(), (String, Option<String>)> {
     };
     if !SYSTEMS.contains(&os) {
         let help = meant(&format!("{{}}/{architecture}"), nearest(os, SYSTEMS));
-        return Err((format!("`{text}`: no system is called `{os}`"), help));
+        return Err((format!("`{text}`: there is no system `{os}`"), help));
     }
     if !ARCHITECTURES.contains(&architecture) {
         let help = meant(&format!("{os}/{{}}"), alias.or_else(|| nearest(architecture, ARCHITECTURES)));
-        return Err((format!("`{text}`: no architecture is called `{architecture}`"), help));
+        return Err((format!("`{text}`: there is no architecture `{architecture}`"), help));
     }
     Ok(())
 }
@@ -241,7 +241,7 @@ mod tests {
         assert!(repository(&"a".repeat(257)).is_err());
         assert_eq!(
             repository("Ab").unwrap_err(),
-            "`Ab` is no repository name: `A`: ECR does not take upper case"
+            "`Ab` is not a repository name: `A`: ECR does not take upper case"
         );
     }
 

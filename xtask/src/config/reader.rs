@@ -136,7 +136,7 @@ impl<'a> Node<'a> {
         match u64::from_str_radix(number.as_str(), number.radix()) {
             Ok(value) if range.contains(&value) => Some(value),
             _ => {
-                self.fail(format!("is {number}, but has to be {wanted}"));
+                self.fail(format!("is {number}, but must be {wanted}"));
                 None
             }
         }
@@ -157,7 +157,7 @@ impl<'a> Node<'a> {
             _ => None,
         };
         if moment.is_none() {
-            self.fail("has to be a moment such as 2026-11-22T12:00:00Z");
+            self.fail("must be a time such as 2026-11-22T12:00:00Z");
         }
         moment
     }
@@ -199,7 +199,7 @@ impl<'a> Node<'a> {
             DeValue::Array(_) => "a list",
             DeValue::Table(_) => "a table",
         };
-        self.fail(format!("is {found}, but has to be {wanted}"));
+        self.fail(format!("is {found}, but must be {wanted}"));
         None
     }
 }
@@ -292,7 +292,7 @@ pub(super) fn document<'t>(text: &'t str, sink: &Sink<'_>) -> Option<Spanned<DeT
     if let Some(start) =
         text.match_indices("<<<<<<< ").map(|(at, _)| at).find(|&at| position(text, at).1 == 1)
     {
-        let help = "take either side; what a lock then lacks, `cargo xtask lock` adds";
+        let help = "take either side; `cargo xtask lock` adds what is missing then";
         sink.report(&(start..start), "", "has a merge conflict", Some(help.to_owned()));
         return None;
     }
@@ -307,7 +307,7 @@ pub(super) fn document<'t>(text: &'t str, sink: &Sink<'_>) -> Option<Spanned<DeT
             find_before(document.get_ref(), "", name, span.start, &mut first);
             let (key, help) = match first {
                 Some((start, key)) => {
-                    (key, Some(format!("it stands on line {} already", position(text, start).0)))
+                    (key, Some(format!("it is already on line {}", position(text, start).0)))
                 }
                 // A second `[header]` takes the first one's place in the tree: half of the file would seem to be missing.
                 None => {
@@ -374,11 +374,11 @@ mod tests {
             errors_of(text),
             "f has 7 errors
   f:1:1: `name` is missing
-  f:1:9: count: is 12, but has to be a whole number from 1 to 9
+  f:1:9: count: is 12, but must be a whole number from 1 to 9
   f:2:1: nmae: unknown key
       help: did you mean `name`?
-  f:4:8: inner.flag: is a string, but has to be true or false
-  f:5:15: inner.words[1]: is a whole number, but has to be a string
+  f:4:8: inner.flag: is a string, but must be true or false
+  f:5:15: inner.words[1]: is a whole number, but must be a string
   f:5:18: inner.words[2]: is empty
   f:6:1: inner.\"od d\": unknown key
       help: known here: flag, words"
@@ -392,7 +392,7 @@ mod tests {
             errors_of("name = \"x\"\n[inner]\nflag = true\n\"flag\" = false\n[iner]\n"),
             "f has 2 errors
   f:4:1: inner.flag: is given twice
-      help: it stands on line 3 already
+      help: it is already on line 3
   f:5:2: iner: unknown key
       help: did you mean `inner`?"
         );

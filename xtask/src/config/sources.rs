@@ -25,7 +25,7 @@ impl Sources {
     /// # Errors
     /// Why it does not, as a lowercase fragment.
     pub(super) fn resolve(&self, text: &str) -> Result<PathBuf, String> {
-        let outside = || format!("`{text}` leads out of the checkout");
+        let outside = || format!("`{text}` is outside of the checkout");
         let mut path = PathBuf::new();
         for part in Path::new(text).components() {
             match part {
@@ -34,9 +34,7 @@ impl Sources {
                 Component::ParentDir if path.pop() => {}
                 Component::ParentDir => return Err(outside()),
                 Component::RootDir | Component::Prefix(_) => {
-                    return Err(format!(
-                        "`{text}` has to begin at the top of the checkout, not with a slash"
-                    ));
+                    return Err(format!("`{text}` must be relative to the top of the checkout"));
                 }
             }
         }

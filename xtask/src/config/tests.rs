@@ -288,7 +288,7 @@ fn primes_need_their_rule() {
     assert_eq!(
         wrong,
         "images.toml has 3 errors
-  images.toml:2:10: prime[0]: `quay/x:1` begins with no prefix of [pull_through]
+  images.toml:2:10: prime[0]: `quay/x:1` does not begin with a prefix of [pull_through]
       help: prefixes: hub, hub/x
   images.toml:2:22: prime[1]: `hub/curl` has no tag
   images.toml:2:45: prime[3]: `hub/a:1` is listed twice"
@@ -431,14 +431,14 @@ fine = { upstream = "210987654321.dkr.ecr.eu-west-1.amazonaws.com", custom_role_
         "pull_through.part.upstream_repository_prefix: this is for another ECR as upstream alone",
         "pull_through.user.custom_role_arn: `arn:aws:iam::123456789012:user/cache` is no ARN of an IAM role",
         "pull_through.away.custom_role_arn: the role is of account 210987654321",
-        "images.toml:6:7: pull_through.mcr: ECR's cache does not know `mcr.microsoft.com`",
+        "images.toml:6:7: pull_through.mcr: ECR's pull-through cache does not support `mcr.microsoft.com`",
         "images.toml:7:13: pull_through.dockerhub: ECR does not know `docker.io`",
-        "images.toml:8:7: pull_through.hub: ECR wants a login for `registry-1.docker.io`",
-        "images.toml:9:10: pull_through.gitlab: ECR wants a login for `registry.gitlab.com`",
-        "pull_through.azure.upstream: ECR wants a login for `team.azurecr.io`",
-        "pull_through.chain.credential_arn: the secret `team/cgr` is not called `ecr-pullthroughcache/...`",
-        "pull_through.other.credential_arn: the secret is of account 210987654321",
-        "pull_through.param.credential_arn: `arn:aws:ssm:eu-west-1:123456789012:parameter/x` is no ARN",
+        "images.toml:8:7: pull_through.hub: ECR needs credentials for `registry-1.docker.io`",
+        "images.toml:9:10: pull_through.gitlab: ECR needs credentials for `registry.gitlab.com`",
+        "pull_through.azure.upstream: ECR needs credentials for `team.azurecr.io`",
+        "pull_through.chain.credential_arn: the secret `team/cgr` must be named `ecr-pullthroughcache/...`",
+        "pull_through.other.credential_arn: the secret belongs to account 210987654321",
+        "pull_through.param.credential_arn: `arn:aws:ssm:eu-west-1:123456789012:parameter/x` is not the ARN",
         "it knows public.ecr.aws, quay.io, ",
     ] {
         assert!(problems.contains(line), "{line}:\n{problems}");

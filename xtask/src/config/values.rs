@@ -66,7 +66,7 @@ pub(super) fn platforms(node: &Node<'_>) -> Option<Vec<Platform>> {
 
 /// Where a registry is really reached: a URL that may carry a path, and nothing else.
 pub(super) fn route(text: &str) -> Result<(), String> {
-    let url = reqwest::Url::parse(text).map_err(|why| format!("`{text}` is no URL: {why}"))?;
+    let url = reqwest::Url::parse(text).map_err(|why| format!("`{text}` is not a URL: {why}"))?;
     if !["http", "https"].contains(&url.scheme()) || url.host_str().is_none() {
         return Err(format!("`{text}` has to begin with https:// or http://"));
     }
@@ -75,7 +75,7 @@ pub(super) fn route(text: &str) -> Result<(), String> {
         return Err("carries a user name or password: log in with `docker login` instead".to_owned());
     }
     if url.query().is_some() || url.fragment().is_some() {
-        return Err(format!("`{text}` may have a path, but no `?` and no `#`"));
+        return Err(format!("`{text}` can have a path, but not `?` or `#`"));
     }
     Ok(())
 }

@@ -110,7 +110,7 @@ fn helper_name(key: &str, value: &Value) -> Result<String, String> {
     match value.as_str() {
         // It becomes the name of a program: nothing that leads out of PATH.
         Some(name) if !name.is_empty() && !name.contains(['/', '\\']) => Ok(name.to_owned()),
-        _ => Err(format!("{key} is not the name of a credential helper")),
+        _ => Err(format!("{key} is not a valid name of a credential helper")),
     }
 }
 

@@ -63,7 +63,7 @@ pub(crate) enum CredentialError {
         source: std::io::Error,
     },
     /// The file is not what docker writes. What it says instead is not repeated: it may be a secret.
-    #[error("{shown}: {problem}; `{login}` writes it anew")]
+    #[error("{shown}: {problem}; `{login}` writes a new one")]
     Malformed {
         /// The file.
         shown: String,
@@ -73,7 +73,7 @@ pub(crate) enum CredentialError {
         login: &'static str,
     },
     /// The helper that the file names cannot be started.
-    #[error("the credential helper for {registry} that {shown} names does not run")]
+    #[error("the credential helper for {registry} that {shown} names cannot be run")]
     HelperMissing {
         /// The registry.
         registry: String,

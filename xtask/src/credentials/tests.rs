@@ -139,14 +139,14 @@ fn broken_files_are_clear_errors_without_what_stands_in_them() {
             "{\"auths\": {\"a.b\": {\"identitytoken\": [\"hunter2\"]}}}",
             "auths.\"a.b\".identitytoken is not a string",
         ),
-        ("{\"credsStore\": \"../hunter2\"}", "credsStore is not the name of a credential helper"),
-        ("{\"credHelpers\": {\"x\": 1}}", "credHelpers.\"x\" is not the name of a credential helper"),
+        ("{\"credsStore\": \"../hunter2\"}", "credsStore is not a valid name of a credential helper"),
+        ("{\"credHelpers\": {\"x\": 1}}", "credHelpers.\"x\" is not a valid name of a credential helper"),
         (" ", "is not JSON from line 1, column 1 on"),
     ] {
         let fixture = Fixture::new(text);
         assert_eq!(
             fixture.error("a.b"),
-            format!("~/.docker/config.json: {problem}; `docker login` writes it anew | ")
+            format!("~/.docker/config.json: {problem}; `docker login` writes a new one | ")
         );
         assert!(fixture.credentials().check().is_err());
     }
@@ -250,7 +250,7 @@ fn podmans_logins_stand_in_for_dockers() {
     assert_eq!(credentials.find(&server("quay.io")).unwrap(), basic("you", SECRET));
     std::fs::write(&path, "hunter2").unwrap();
     let error = credentials.check().unwrap_err().to_string();
-    assert_eq!(error, "auth.json: is not JSON from line 1, column 1 on; `podman login` writes it anew");
+    assert_eq!(error, "auth.json: is not JSON from line 1, column 1 on; `podman login` writes a new one");
 }
 
 #[test]

@@ -42,7 +42,7 @@ pub enum DockerError {
         looked_for: String,
     },
     /// A program that is none of the four.
-    #[error("{program} is none of docker, podman, finch and nerdctl")]
+    #[error("{program} is not docker, podman, finch or nerdctl")]
     UnknownClient {
         /// As it was given.
         program: String,
@@ -64,7 +64,7 @@ pub enum DockerError {
         said: String,
     },
     /// The client speaks no version of the API that the engine takes.
-    #[error("{program} and its engine do not understand each other: {said}")]
+    #[error("{program} and its engine support different API versions: {said}")]
     ApiVersion {
         /// The client.
         program: String,
@@ -120,7 +120,7 @@ pub enum DockerError {
         source: std::io::Error,
     },
     /// The client's answer is not what it documents.
-    #[error("{program} gave an answer that cannot be read")]
+    #[error("the output of {program} cannot be read")]
     Answer {
         /// The client.
         program: String,

@@ -143,7 +143,7 @@ async fn an_engine_that_is_down_or_closed_is_told_from_a_failure() {
 async fn an_unknown_or_missing_client_is_named() {
     let (_room, program) = client("crictl", "");
     let error = Docker::find(Some(&program)).await.unwrap_err().to_string();
-    assert!(error.ends_with("/crictl is none of docker, podman, finch and nerdctl"), "{error}");
+    assert!(error.ends_with("/crictl is not docker, podman, finch or nerdctl"), "{error}");
     let error = Docker::find(Some("no-such-client")).await.unwrap_err().to_string();
     assert_eq!(error, "no container client in PATH (looked for no-such-client)");
 }
@@ -152,7 +152,7 @@ async fn an_unknown_or_missing_client_is_named() {
 async fn pidgins_finch_is_no_container_client() {
     let (_room, program) = client("finch", "echo 'Finch 2.14.12 (2fc862e230a7d64799e614a49ee49ef9d54f89a9)'");
     let error = Docker::find(Some(&program)).await.unwrap_err().to_string();
-    assert!(error.ends_with("/finch is none of docker, podman, finch and nerdctl"), "{error}");
+    assert!(error.ends_with("/finch is not docker, podman, finch or nerdctl"), "{error}");
 }
 
 #[tokio::test]

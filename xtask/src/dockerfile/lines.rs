@@ -147,7 +147,7 @@ fn directives<'t>(lines: impl Iterator<Item = &'t str>) -> Result<(char, Option<
             "escape" if index > 0 => {
                 return Err(Fault::new(
                     number,
-                    "`# escape=` has to be the first line: the legacy builder reads it nowhere else",
+                    "`# escape=` must be the first line: the legacy builder reads it nowhere else",
                 ));
             }
             "escape" if value == "\\" || value == "`" => escape = value.chars().next(),

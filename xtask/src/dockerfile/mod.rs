@@ -35,10 +35,7 @@ const SYNTAXES: [&str; 2] = ["docker/dockerfile", "docker/dockerfile-upstream"];
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DockerfileError {
     /// Something that may change while the key stays.
-    #[error(
-        "{path}:{line}: {what} is not pinned{}, or the build key would not notice when it changes",
-        pin(what)
-    )]
+    #[error("{path}:{line}: {what} is not pinned{}: the build key cannot notice when it changes", pin(what))]
     Unpinned {
         /// The Dockerfile, or the image whose trigger it is.
         path: String,
@@ -157,7 +154,7 @@ impl Dockerfile {
             let is_known =
                 name.is_ok_and(|name| SYNTAXES.iter().any(|known| name.repository().ends_with(known)));
             if !is_known {
-                return Err(refused(Fault::new(*line, format!("the syntax {image} is not understood"))));
+                return Err(refused(Fault::new(*line, format!("the syntax {image} is not supported"))));
             }
         }
         Ok(file)
@@ -224,7 +221,7 @@ impl Dockerfile {
                     }
                 }
                 Some(all) => {
-                    let reason = "the base is another one on each platform or builder".to_owned();
+                    let reason = "the base differs between platforms or builders".to_owned();
                     return Err(refuse(&self.path, Fault { line: all.root_line, reason }));
                 }
             }

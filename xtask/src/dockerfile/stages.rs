@@ -117,7 +117,7 @@ pub(super) fn follow(
     };
     for found in &file.instructions[..first] {
         if found.keyword != "ARG" {
-            return Err(Fault::new(found.line, format!("{} stands before the first FROM", found.keyword)));
+            return Err(Fault::new(found.line, format!("{} is before the first FROM", found.keyword)));
         }
         let all = pairs(found)?;
         for (name, default) in all.clone() {
@@ -262,7 +262,7 @@ fn from_words(found: &Instruction) -> Result<(String, Option<String>), Fault> {
         [image, keyword, name] if keyword.eq_ignore_ascii_case("as") => {
             Ok((image.to_owned(), Some(name.to_ascii_lowercase())))
         }
-        _ => Err(Fault::new(found.line, "FROM takes an image, and may name a stage: FROM image [AS name]")),
+        _ => Err(Fault::new(found.line, "FROM needs an image and can name a stage: FROM image [AS name]")),
     }
 }
 
@@ -333,7 +333,7 @@ fn other_platform(
         Ok(text) if text.is_empty() => None,
         Ok(text) => match text.parse::<Platform>() {
             Ok(named) if named.matches(platform) => None,
-            Ok(_) => fault(format!("--platform={word} is another platform than {platform}, which is built")),
+            Ok(_) => fault(format!("--platform={word} is not the platform that is built, {platform}")),
             Err(why) => fault(why.to_string()),
         },
     }
@@ -393,7 +393,7 @@ fn step(
         "RUN" => {
             for mount in found.flags.iter().filter_map(|flag| flag.strip_prefix("--mount=")) {
                 if mount.contains('"') {
-                    return Err(Fault::new(line, "quotes within --mount are not understood"));
+                    return Err(Fault::new(line, "quotes in --mount are not supported"));
                 }
                 for option in mount.split(',') {
                     if let Some((key, name)) = option.split_once('=')
@@ -529,7 +529,7 @@ fn explain(stuck: &Stuck, line: usize) -> Fault {
     match stuck {
         Stuck::Variable(name) if OF_THE_BUILDER.contains(&name.as_str()) => Fault::new(
             line,
-            format!("{name} is another on each machine that builds, and no part of the build key"),
+            format!("{name} differs between build machines and is not part of the build key"),
         ),
         Stuck::Variable(name) => Fault::new(
             line,

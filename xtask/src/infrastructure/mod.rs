@@ -1,12 +1,12 @@
-//! The AWS resources of a grid, which terraform owns: what stands, what would change, and the proof that nothing
+//! The AWS resources of a grid, which terraform owns: what stands, what would change, and the plan cache that nothing
 //! would.
 
-mod holdings;
+mod inventory;
 mod recovery;
-mod survey;
+mod usage;
 mod used;
 mod visible;
-mod workplace;
+mod working_directory;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -19,8 +19,8 @@ use registry::{Client, Reference};
 use serde_json::Value;
 
 use crate::aws::ecr::Ecr;
-use crate::aws::lease::{Lease, Part, Patience};
-use crate::aws::proof::{self, Begun, Beside, Proof};
+use crate::aws::lease::{Lease, LockWait, Part};
+use crate::aws::sidecar::{self, PendingApply, PlanCache, Sidecar};
 use crate::aws::state::{State, own_key};
 use crate::aws::store::StateStore;
 use crate::aws::{self, Aws};
@@ -30,13 +30,13 @@ use crate::error::{Exit, FailWith as _, failure};
 use crate::terraform::{self, Event, PlanRequest, Terraform, TerraformError};
 use crate::ui::units;
 
-pub use holdings::{Holding, Holdings, table as holdings_table};
+pub use inventory::{Inventory, NoLongerWanted, REPOSITORY, RULE};
 pub use recovery::Unrecorded;
-pub use survey::{NoLongerWanted, REPOSITORY, RULE, Survey};
-pub use workplace::terraform_data;
+pub use usage::{RepositoryUsage, Usage, table as usage_table};
+pub use working_directory::terraform_data;
 
-use survey::NULL_RESOURCE;
-use workplace::explain;
+use inventory::NULL_RESOURCE;
+use working_directory::explain;
 
 /// How long an apply waits for terraform's own lock at least: the lease keeps other applies away, and a plan of somebody
 /// else's holds the lock for moments only.
@@ -92,23 +92,23 @@ impl<'a> Infrastructure<'a> {
     ///
     /// # Errors
     /// AWS refuses or does not answer, or the state belongs to another grid.
-    pub async fn survey(&self) -> anyhow::Result<Survey> {
+    pub async fn inventory(&self) -> anyhow::Result<Inventory> {
         let in_bucket =
             |what: &str| format!("could not read the {what} in the bucket {}", self.store.bucket());
         let state = State::read(&self.store);
-        let beside = Beside::read(&self.store);
+        let sidecar = Sidecar::read(&self.store);
         // All to their end: where several fail, the user reads the same one each time.
-        let (state, repositories, rules, beside) =
-            tokio::join!(state, self.ecr.repositories(), self.ecr.pull_through_rules(), beside);
-        let survey = Survey {
+        let (state, repositories, rules, sidecar) =
+            tokio::join!(state, self.ecr.repositories(), self.ecr.pull_through_rules(), sidecar);
+        let inventory = Inventory {
             state: state.with_context(|| in_bucket("terraform state"))?,
             repositories: repositories?,
             rules: rules?,
-            beside: beside.with_context(|| in_bucket("proof beside the terraform state"))?,
+            sidecar: sidecar.with_context(|| in_bucket("plan cache beside the terraform state"))?,
             unrecorded: Vec::new(),
         };
-        self.check_owner(&survey.state)?;
-        Ok(survey)
+        self.check_owner(&inventory.state)?;
+        Ok(inventory)
     }
 
     /// One state belongs to one grid: another's would be turned into this one's, key and all.
@@ -133,9 +133,9 @@ impl<'a> Infrastructure<'a> {
 
     /// The values of the module's variables: what images.toml wants, and `kept` of what it no longer does. What others created
     /// is used and left alone.
-    pub fn variables(&self, config: &Config, survey: &Survey, kept: &NoLongerWanted) -> Value {
+    pub fn variables(&self, config: &Config, inventory: &Inventory, kept: &NoLongerWanted) -> Value {
         let (tag, account) = (&self.context.settings.tag, &self.aws.identity().account);
-        let mut variables = config.tfvars(tag, self.aws.region(), account, &survey.foreign());
+        let mut variables = config.tfvars(tag, self.aws.region(), account, &inventory.foreign());
         if let Some(repositories) = variables["repositories"].as_array_mut() {
             repositories.extend(kept.repositories.iter().map(|name| Value::from(name.as_str())));
         }
@@ -148,30 +148,30 @@ impl<'a> Infrastructure<'a> {
     }
 
     /// The variables under which nothing is deleted: what this grid created and no longer wants stays until `prune`.
-    pub fn sparing_variables(&self, config: &Config, survey: &Survey) -> Value {
-        self.variables(config, survey, &survey.no_longer_wanted(config))
+    pub fn sparing_variables(&self, config: &Config, inventory: &Inventory) -> Value {
+        self.variables(config, inventory, &inventory.no_longer_wanted(config))
     }
 
-    /// Whether what stands was proven to be what is wanted, so that a plan would be empty.
+    /// Whether what stands is known to be what is wanted, so that a plan would be empty.
     ///
     /// # Errors
     /// The module cannot be read.
-    pub fn is_proven(&self, variables: &Value, survey: &Survey) -> anyhow::Result<bool> {
-        if !survey.unrecorded.is_empty() {
+    pub fn is_up_to_date(&self, variables: &Value, inventory: &Inventory) -> anyhow::Result<bool> {
+        if !inventory.unrecorded.is_empty() {
             return Ok(false);
         }
-        let now = self.proof(variables, survey)?;
-        Ok(matches!(&survey.beside, Some(Beside::Proof(before)) if now.holds(before)))
+        let now = self.plan_cache(variables, inventory)?;
+        Ok(matches!(&inventory.sidecar, Some(Sidecar::PlanCache(before)) if now.holds(before)))
     }
 
-    /// Writes the proof that terraform, with these variables, has nothing to do.
+    /// Writes the plan cache that terraform, with these variables, has nothing to do.
     ///
     /// # Errors
     /// AWS refuses or does not answer.
-    pub async fn prove(&self, config: &Config) -> anyhow::Result<()> {
-        let survey = self.survey().await?;
-        let proof = self.proof(&self.sparing_variables(config, &survey), &survey)?;
-        Beside::Proof(proof).write(&self.store).await
+    pub async fn write_plan_cache(&self, config: &Config) -> anyhow::Result<()> {
+        let inventory = self.inventory().await?;
+        let plan_cache = self.plan_cache(&self.sparing_variables(config, &inventory), &inventory)?;
+        Sidecar::PlanCache(plan_cache).write(&self.store).await
     }
 
     /// Takes the lease on the grid's images.
@@ -189,39 +189,39 @@ impl<'a> Infrastructure<'a> {
     pub async fn lease_on(&self, part: Part, at_least: Duration) -> anyhow::Result<Lease> {
         let printer = &self.context.printer;
         let tell = |words: String| printer.line(words);
-        let patience = Patience {
+        let lock_wait = LockWait {
             timeout: self.context.settings.lock_timeout.max(at_least),
             interrupt: &self.context.interrupt,
             tell: &tell,
         };
-        Lease::take(self.aws, &self.store, &self.context.settings.tag, part, &patience).await
+        Lease::take(self.aws, &self.store, &self.context.settings.tag, part, &lock_wait).await
     }
 
     /// Gives the lease back. What is done is done: where that fails, it expires by itself.
     pub async fn release(&self, lease: Lease) {
         if let Err(error) = lease.release().await {
-            let words = format!("the lease was not given back and expires in a few minutes: {error:#}");
+            let words = format!("the lease could not be released and expires in a few minutes: {error:#}");
             self.context.printer.warn(words);
         }
     }
 
-    /// Whether a run has ended its work after `survey`.
+    /// Whether a run has ended its work after `inventory`.
     ///
     /// # Errors
     /// S3 refuses or does not answer.
-    pub async fn is_outdated(&self, survey: &Survey) -> anyhow::Result<bool> {
+    pub async fn is_outdated(&self, inventory: &Inventory) -> anyhow::Result<bool> {
         let state = State::read(&self.store);
-        let (state, beside) = tokio::try_join!(state, Beside::read(&self.store))?;
-        Ok(state.etag != survey.state.etag || beside != survey.beside)
+        let (state, sidecar) = tokio::try_join!(state, Sidecar::read(&self.store))?;
+        Ok(state.etag != inventory.state.etag || sidecar != inventory.sidecar)
     }
 
-    /// Leaves word of a run that changed images and nothing that the proof of `survey` speaks of.
+    /// Leaves word of a run that changed images and nothing that the plan cache of `inventory` speaks of.
     ///
     /// # Errors
     /// S3 refuses or does not answer.
-    pub async fn worked(&self, survey: &Survey) -> anyhow::Result<()> {
-        let Some(Beside::Proof(proof)) = survey.beside.clone() else { return Ok(()) };
-        Beside::Proof(proof.worked()).write(&self.store).await
+    pub async fn worked(&self, inventory: &Inventory) -> anyhow::Result<()> {
+        let Some(Sidecar::PlanCache(plan_cache)) = inventory.sidecar.clone() else { return Ok(()) };
+        Sidecar::PlanCache(plan_cache.worked()).write(&self.store).await
     }
 
     /// The same of a run that did not look at the resources.
@@ -229,15 +229,17 @@ impl<'a> Infrastructure<'a> {
     /// # Errors
     /// S3 refuses or does not answer.
     pub async fn worked_on_images(&self) -> anyhow::Result<()> {
-        match Beside::read(&self.store).await? {
-            Some(Beside::Proof(proof)) => Beside::Proof(proof.worked()).write(&self.store).await,
+        match Sidecar::read(&self.store).await? {
+            Some(Sidecar::PlanCache(plan_cache)) => {
+                Sidecar::PlanCache(plan_cache.worked()).write(&self.store).await
+            }
             _ => Ok(()),
         }
     }
 
-    fn proof(&self, variables: &Value, survey: &Survey) -> anyhow::Result<Proof> {
-        let inputs = proof::inputs(&self.context.paths.module(), &variables.to_string())?;
-        Ok(Proof::now(inputs, survey.state.etag.clone(), &survey.repositories, &survey.rules))
+    fn plan_cache(&self, variables: &Value, inventory: &Inventory) -> anyhow::Result<PlanCache> {
+        let inputs = sidecar::inputs(&self.context.paths.module(), &variables.to_string())?;
+        Ok(PlanCache::now(inputs, inventory.state.etag.clone(), &inventory.repositories, &inventory.rules))
     }
 
     /// Refuses what ECR would refuse in this account and region, in the middle of an apply.
@@ -269,19 +271,19 @@ impl<'a> Infrastructure<'a> {
         Ok(())
     }
 
-    /// What terraform would do about what `survey` found. `lock`: under its own lock, which is written beside the state.
+    /// What terraform would do about what `inventory` found. `lock`: under its own lock, which is written beside the state.
     ///
     /// # Errors
     /// It fails, or would delete or replace what holds images, or somebody else's policy.
     pub async fn plan(
         &self,
         terraform: Terraform,
-        survey: &Survey,
+        inventory: &Inventory,
         variables: &Value,
         lock: bool,
     ) -> anyhow::Result<Planned> {
         let mut planned = self.make_plan(terraform, variables, Purpose::Apply { lock }).await?;
-        self.refuse_policies(&planned.plan, survey).await?;
+        self.refuse_policies(&planned.plan, inventory).await?;
         let Err(TerraformError::Refused { refusals }) = terraform::guard(&planned.plan) else {
             return Ok(planned);
         };
@@ -298,8 +300,8 @@ impl<'a> Infrastructure<'a> {
     ///
     /// # Errors
     /// S3 refuses, or somebody else works on the state.
-    pub async fn leave_makefile(&self, survey: &Survey) -> anyhow::Result<()> {
-        if !survey.is_makefiles() {
+    pub async fn leave_makefile(&self, inventory: &Inventory) -> anyhow::Result<()> {
+        if !inventory.is_makefiles() {
             return Ok(());
         }
         let lease = self.lease().await?;
@@ -307,7 +309,7 @@ impl<'a> Infrastructure<'a> {
         self.release(lease).await;
         let (left, copy) = left?;
         self.context.printer.line(format!(
-            "took over the Makefile's state: {} left it, nothing in AWS changed; a copy is s3://{}/{copy}",
+            "imported the Makefile's state: {} removed from it, nothing in AWS changed; a copy is s3://{}/{copy}",
             units::count(left, NULL_RESOURCE),
             self.store.bucket()
         ));
@@ -418,7 +420,8 @@ impl<'a> Infrastructure<'a> {
         self.context.interrupt.check()?;
         let creates = recovery::creates(&planned.plan);
         if !creates.is_empty() {
-            let begun = Beside::Begun(Begun { creates, begun: Timestamp::now(), written: None });
+            let begun =
+                Sidecar::PendingApply(PendingApply { creates, begun: Timestamp::now(), written: None });
             begun.write(&self.store).await?;
         }
         let lane = self.context.printer.progress().lane("terraform apply");
@@ -430,8 +433,8 @@ impl<'a> Infrastructure<'a> {
                 printer.line(format!("terraform: {event}"));
             }
         };
-        let patience = self.context.settings.lock_timeout.max(BRIEF);
-        let terraform = planned.terraform.clone().lock_timeout(patience);
+        let lock_wait = self.context.settings.lock_timeout.max(BRIEF);
+        let terraform = planned.terraform.clone().lock_timeout(lock_wait);
         let applied = self.announcing(terraform.apply(&planned.out, told)).await;
         // Terraform got the Ctrl-C itself and ended in good order; its own words for that help nobody. Another one that
         // stopped it in the middle is another matter.
@@ -459,12 +462,12 @@ impl<'a> Infrastructure<'a> {
     ///
     /// # Errors
     /// AWS refuses or does not answer.
-    pub async fn mark(&self, config: &Config, survey: &Survey) -> anyhow::Result<()> {
+    pub async fn mark(&self, config: &Config, inventory: &Inventory) -> anyhow::Result<()> {
         let wanted: BTreeSet<&String> = config.repositories.iter().collect();
-        let foreign = survey
+        let foreign = inventory
             .repositories
             .values()
-            .filter(|r| wanted.contains(&r.name) && !survey.state.owns(REPOSITORY, &r.name));
+            .filter(|r| wanted.contains(&r.name) && !inventory.state.owns(REPOSITORY, &r.name));
         for repository in foreign {
             self.ecr.mark(repository, &self.context.settings.tag).await?;
         }

@@ -1,17 +1,17 @@
 //! What an apply created that was killed before it could write it down, and how it gets into the state.
 //!
 //! Terraform writes its state every 20 s and at its end. Before an apply, what it will create is written beside the state
-//! ([`Begun`]); while that stands there, the last apply has not ended well, and this looks for what it left.
+//! ([`PendingApply`]); while that stands there, the last apply has not ended well, and this looks for what it left.
 
 use std::collections::BTreeMap;
 
 use anyhow::Context as _;
 
 use super::used::leads_there;
-use super::workplace::explain;
-use super::{Infrastructure, REPOSITORY, RULE, Survey};
+use super::working_directory::explain;
+use super::{Infrastructure, Inventory, REPOSITORY, RULE};
 use crate::aws::kms;
-use crate::aws::proof::{Begun, Beside};
+use crate::aws::sidecar::{PendingApply, Sidecar};
 use crate::config::Config;
 use crate::error::{Exit, FailWith as _, failure};
 use crate::terraform::{self, Action};
@@ -37,32 +37,38 @@ impl std::fmt::Display for Unrecorded {
 }
 
 impl Infrastructure<'_> {
-    /// The survey, with what an apply created that was killed before it could write it down. Without this it would be taken
+    /// The inventory, with what an apply created that was killed before it could write it down. Without this it would be taken
     /// for somebody else's, and never be deleted. Only [`Infrastructure::put_right`] writes it into the state.
     ///
     /// # Errors
     /// AWS refuses or does not answer.
-    pub async fn with_unrecorded(&self, config: &Config, mut survey: Survey) -> anyhow::Result<Survey> {
-        if let Some(Beside::Begun(begun)) = survey.beside.clone() {
+    pub async fn with_unrecorded(
+        &self,
+        config: &Config,
+        mut inventory: Inventory,
+    ) -> anyhow::Result<Inventory> {
+        if let Some(Sidecar::PendingApply(begun)) = inventory.sidecar.clone() {
             let why = "was created by a run that was stopped before it could record it";
-            let lost = self.lost(&begun, config, &survey).await?;
-            survey.expect(lost.into_iter().map(|(address, id)| Unrecorded { address, id, why }));
+            let lost = self.lost(&begun, config, &inventory).await?;
+            inventory.expect(lost.into_iter().map(|(address, id)| Unrecorded { address, id, why }));
         }
-        Ok(survey)
+        Ok(inventory)
     }
 
-    /// The survey, with the grid's key that `destroy-images` left in the account, because other grids' images need it: its
+    /// The inventory, with the grid's key that `destroy-images` left in the account, because other grids' images need it: its
     /// alias is taken, and a second key could not have it.
     ///
     /// # Errors
     /// The alias points at a key that is not this grid's, or AWS refuses.
-    pub async fn with_left_key(&self, mut survey: Survey) -> anyhow::Result<Survey> {
-        if survey.state.owned.contains_key(KEY) || survey.state.owned.contains_key(ALIAS) {
-            return Ok(survey);
+    pub async fn with_left_key(&self, mut inventory: Inventory) -> anyhow::Result<Inventory> {
+        if inventory.state.owned.contains_key(KEY) || inventory.state.owned.contains_key(ALIAS) {
+            return Ok(inventory);
         }
         let tag = &self.context.settings.tag;
         let alias = format!("alias/ecr/{tag}-htc");
-        let Some(key) = kms::target(self.aws, &self.context.http, &alias).await? else { return Ok(survey) };
+        let Some(key) = kms::target(self.aws, &self.context.http, &alias).await? else {
+            return Ok(inventory);
+        };
         if !kms::is_marked(self.aws, &self.context.http, &key, tag).await? {
             let message = format!(
                 "{alias} points at the key {key}, which is not a key of this grid's that can be used"
@@ -73,14 +79,14 @@ impl Infrastructure<'_> {
             );
         }
         let why = "was left by destroy-images for other grids";
-        survey.expect([
+        inventory.expect([
             Unrecorded { address: "aws_kms_key.ecr".to_owned(), id: key, why },
             Unrecorded { address: format!("aws_kms_alias.ecr[\"ecr/{tag}-htc\"]"), id: alias, why },
         ]);
-        Ok(survey)
+        Ok(inventory)
     }
 
-    /// Writes into the state what the survey found to be the grid's, and takes the marks of creations that were cut off away.
+    /// Writes into the state what the inventory found to be the grid's, and takes the marks of creations that were cut off away.
     /// The caller holds the lease. Gives what stands after that.
     ///
     /// # Errors
@@ -88,36 +94,36 @@ impl Infrastructure<'_> {
     pub async fn put_right(
         &self,
         config: &Config,
-        survey: &Survey,
+        inventory: &Inventory,
         cut_off: &[String],
-    ) -> anyhow::Result<Survey> {
+    ) -> anyhow::Result<Inventory> {
         let terraform = self.terraform().await?;
         let room = tempfile::tempdir().context("could not make a directory for the variables")?;
         let file = room.path().join("grid.tfvars.json");
-        std::fs::write(&file, self.sparing_variables(config, survey).to_string())
+        std::fs::write(&file, self.sparing_variables(config, inventory).to_string())
             .context("could not write terraform's variables")?;
-        for Unrecorded { address, id, why } in &survey.unrecorded {
+        for Unrecorded { address, id, why } in &inventory.unrecorded {
             self.context.interrupt.check()?;
             terraform.import(&file, address, id).await.map_err(explain)?;
-            self.context.printer.line(format!("{address} {why}: recorded now"));
+            self.context.printer.line(format!("{address} {why}: it is in the state now"));
         }
         for address in cut_off {
             self.context.interrupt.check()?;
             terraform.untaint(address).await.map_err(explain)?;
         }
-        self.survey().await
+        self.inventory().await
     }
 
     /// What `begun` would create, stands, and is not in the state: address and id, the key first.
     async fn lost(
         &self,
-        begun: &Begun,
+        begun: &PendingApply,
         config: &Config,
-        survey: &Survey,
+        inventory: &Inventory,
     ) -> anyhow::Result<Vec<(String, String)>> {
         let tag = &self.context.settings.tag;
         let mut lost = Vec::new();
-        let known = survey.state.owned.get(KEY).and_then(|keys| keys.first()).cloned();
+        let known = inventory.state.owned.get(KEY).and_then(|keys| keys.first()).cloned();
         let of = |wanted: &'static str| {
             begun.creates.iter().filter(move |(address, _)| resource_type(address) == wanted)
         };
@@ -129,16 +135,16 @@ impl Infrastructure<'_> {
         }
         for (address, id) in begun.creates.iter().filter_map(|(address, id)| Some((address, id.as_ref()?))) {
             let kind = resource_type(address);
-            let stands = !survey.state.owns(kind, id)
+            let stands = !inventory.state.owns(kind, id)
                 && match kind {
-                    REPOSITORY => match survey.repositories.get(id) {
+                    REPOSITORY => match inventory.repositories.get(id) {
                         // Somebody else may have been faster: ours has our mark from its creation on.
                         Some(repository) => self.ecr.marks(repository).await?.contains(tag),
                         None => false,
                     },
                     RULE => config.pull_through.iter().any(|rule| {
                         rule.prefix == *id
-                            && survey.rules.get(id).is_some_and(|found| leads_there(rule, found))
+                            && inventory.rules.get(id).is_some_and(|found| leads_there(rule, found))
                     }),
                     ALIAS => match &key {
                         Some(key) => kms::has_alias(self.aws, &self.context.http, key, id).await?,
@@ -154,7 +160,7 @@ impl Infrastructure<'_> {
     }
 }
 
-impl Survey {
+impl Inventory {
     /// Counts resources as owned that are not recorded yet.
     fn expect(&mut self, found: impl IntoIterator<Item = Unrecorded>) {
         for resource in found {

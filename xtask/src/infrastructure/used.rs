@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures_util::future::join_all;
 use serde_json::Value;
 
-use super::{Infrastructure, REPOSITORY, RULE, Survey};
+use super::{Infrastructure, Inventory, REPOSITORY, RULE};
 use crate::aws::ecr::{Moving, Repository, Rule, Template};
 use crate::aws::kms;
 use crate::config::{Config, PullThrough};
@@ -21,7 +21,7 @@ const OWN_ACTIONS: [&str; 3] =
 /// What the module's filter fixes under `protect_build_tags`.
 const BUILD_TAGS: &str = "*-sha256-*";
 
-impl Survey {
+impl Inventory {
     /// Stops at a rule that stands under a prefix of images.toml and leads to another registry, or into another part of it: the
     /// grid would pull from there.
     ///
@@ -43,8 +43,7 @@ impl Survey {
         if clashes.is_empty() {
             return Ok(());
         }
-        let message =
-            format!("pull-through rules that somebody else made lead elsewhere:{}", clashes.concat());
+        let message = format!("existing pull-through rules point to other registries:{}", clashes.concat());
         Err(failure(Exit::Refused, message)).hint(
             Exit::Refused,
             "take another prefix in images.toml; `aws ecr delete-pull-through-cache-rule --ecr-repository-prefix ...` deletes a \
@@ -70,8 +69,8 @@ impl Infrastructure<'_> {
     ///
     /// # Errors
     /// A key that repositories are encrypted with cannot be used, or AWS refuses.
-    pub async fn differences(&self, config: &Config, survey: &Survey) -> anyhow::Result<Vec<String>> {
-        let repositories = survey.used_repositories(config);
+    pub async fn differences(&self, config: &Config, inventory: &Inventory) -> anyhow::Result<Vec<String>> {
+        let repositories = inventory.used_repositories(config);
         self.refuse_dead_keys(&repositories).await?;
         // What several have in common is one line.
         let mut common: BTreeMap<String, Vec<&str>> = BTreeMap::new();
@@ -88,7 +87,7 @@ impl Infrastructure<'_> {
             common.into_iter().map(|(words, names)| format!("repositories {}: {words}", names.join(", ")));
         let secret = |arn: &Option<String>| arn.clone().unwrap_or_else(|| "no secret".to_owned());
         let role = |arn: &Option<String>| arn.clone().unwrap_or_else(|| "no role".to_owned());
-        let rules = survey.used_rules(config).flat_map(|(wanted, found)| {
+        let rules = inventory.used_rules(config).flat_map(|(wanted, found)| {
             let prefix = &wanted.prefix;
             let credential = (wanted.credential_arn != found.credential_arn).then(|| {
                 let (found, wanted) = (secret(&found.credential_arn), secret(&wanted.credential_arn));
@@ -176,7 +175,7 @@ impl Infrastructure<'_> {
     ///
     /// # Errors
     /// There is such a policy, or AWS refuses.
-    pub(super) async fn refuse_policies(&self, plan: &Plan, survey: &Survey) -> anyhow::Result<()> {
+    pub(super) async fn refuse_policies(&self, plan: &Plan, inventory: &Inventory) -> anyhow::Result<()> {
         let mut theirs = String::new();
         for change in plan.effective().filter(|change| change.kind == POLICY) {
             let Some(name) = change.index.as_deref() else { continue };
@@ -190,7 +189,7 @@ impl Infrastructure<'_> {
                 continue;
             }
             // Asked of ECR: terraform does not say of what it is about to delete how it is now.
-            let stands = survey.repositories.contains_key(name);
+            let stands = inventory.repositories.contains_key(name);
             let policy = if stands { self.ecr.policy(name).await? } else { None };
             if policy.is_some_and(|policy| !is_own(&policy)) {
                 theirs += &format!("\n  {name}");

@@ -61,7 +61,7 @@ impl Wait {
         if self.since.elapsed() > VISIBLE_BOUND {
             let message = format!("ECR does not show {} after {} s", absent(), VISIBLE_BOUND.as_secs());
             return Err(failure(Exit::Registry, message))
-                .hint(Exit::Registry, "run it again; nothing is done twice");
+                .hint(Exit::Registry, "run the command again; it continues where it stopped");
         }
         tokio::time::sleep(self.pause).await;
         self.pause = (self.pause * 2).min(Duration::from_secs(2));
@@ -89,7 +89,7 @@ mod tests {
         assert!(since.elapsed() > VISIBLE_BOUND && asked > 1, "given up after {asked}");
         let text = crate::error::render(&error);
         assert!(text.contains("ECR does not show kedacore/keda, ecr-public after 60 s"), "{text}");
-        assert!(text.contains("hint: run it again"), "{text}");
+        assert!(text.contains("hint: run the command again"), "{text}");
         assert_eq!(exit_of(&error), Exit::Registry);
     }
 }

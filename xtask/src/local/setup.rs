@@ -41,7 +41,7 @@ impl LocalSetup {
         };
         serde_json::from_slice(&text)
             .with_context(|| format!("{} is not what `demo` writes", path.display()))
-            .hint(Exit::Config, "remove it; `cargo xtask demo` writes it anew")
+            .hint(Exit::Config, "remove it; `cargo xtask demo` writes a new one")
     }
 
     /// Writes it, whole.

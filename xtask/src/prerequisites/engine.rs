@@ -14,7 +14,7 @@ use super::{PrerequisiteError, search_path};
 use crate::process::Cmd;
 
 /// How long an engine may take until it answers or ends. The first start of all makes its directories and its bridge.
-pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const START_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long a client may take to say that there is no engine: one behind ssh may never say it.
 const CLIENT_PATIENCE: Duration = Duration::from_secs(20);
@@ -171,7 +171,7 @@ impl Engine {
             action: "start a docker engine".into(),
             source,
         })?;
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + START_TIMEOUT;
         while answers_to(client.clone(), Some(&host)).await.is_err() {
             if has_ended(pid) {
                 return Err(PrerequisiteError::EngineFailed {
@@ -198,7 +198,7 @@ impl Engine {
             // It may have ended in the meantime: that is what was wanted.
             let _ = rustix::process::kill_process(process, Signal::TERM);
         }
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + START_TIMEOUT;
         while !has_ended(pid) {
             if Instant::now() > deadline {
                 return Err(self.slow("end"));
@@ -219,7 +219,7 @@ impl Engine {
     fn slow(&self, what: &'static str) -> PrerequisiteError {
         PrerequisiteError::EngineSlow {
             what,
-            seconds: PATIENCE.as_secs(),
+            seconds: START_TIMEOUT.as_secs(),
             log: self.log().display().to_string(),
         }
     }
@@ -255,7 +255,7 @@ async fn answers_to(client: Cmd, host: Option<&str>) -> Result<(), String> {
 
 /// Waits for the environment's own engine, which is starting.
 pub(super) async fn comes_up() -> bool {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + START_TIMEOUT;
     while Instant::now() < deadline {
         if answers(None).await.is_ok() {
             return true;

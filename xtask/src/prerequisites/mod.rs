@@ -284,7 +284,7 @@ impl Plan {
         if let Some(address) = &self.use_engine {
             parts.push(format!("use the docker engine at {address}"));
         }
-        format!("This has to {} first. Go on?", parts.join(" and "))
+        format!("This needs to {} first. Continue?", parts.join(" and "))
     }
 }
 
@@ -443,7 +443,7 @@ mod tests {
         assert!(
             plan.question().ends_with(
                 "with apt-get and install moto[server]==5.2.5 with pip below the target directory and start a docker \
-                 engine first. Go on?"
+                 engine first. Continue?"
             ),
             "{}",
             plan.question()

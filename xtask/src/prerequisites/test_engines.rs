@@ -12,7 +12,7 @@ use std::time::Instant;
 use rustix::process::{Pid, Signal};
 use sha2::Digest as _;
 
-use super::engine::{Engine, LOOK, PATIENCE, has_ended};
+use super::engine::{Engine, LOOK, START_TIMEOUT, has_ended};
 use super::modern_docker::ModernDocker;
 use super::{PrerequisiteError, search_path};
 use crate::process::Cmd;
@@ -178,7 +178,7 @@ impl TestEngine {
                 // It may have ended in the meantime: that is what was wanted.
                 let _ = rustix::process::kill_process(process, Signal::KILL);
             }
-            let deadline = Instant::now() + PATIENCE;
+            let deadline = Instant::now() + START_TIMEOUT;
             while !has_ended(pid) && Instant::now() < deadline {
                 std::thread::sleep(LOOK);
             }

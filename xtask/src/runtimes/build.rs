@@ -113,9 +113,9 @@ impl Room {
 /// The servers that the engine pulls from: a route gives a registry another host.
 fn pull_hosts(context: &Context, planned: &[Planned]) -> HashSet<Server> {
     let bases = planned.iter().filter_map(|planned| planned.base.as_ref());
-    let images = bases.flat_map(|base| [Some(base.name.clone()), context.surroundings.cached(&base.name)]);
+    let images = bases.flat_map(|base| [Some(base.name.clone()), context.grid_settings.cached(&base.name)]);
     let cache = context.repository.clone().filter(|_| context.registry_cache);
-    images.flatten().chain(cache).filter_map(|image| context.surroundings.server(&image)).collect()
+    images.flatten().chain(cache).filter_map(|image| context.grid_settings.server(&image)).collect()
 }
 
 /// Pulls an image into the container client's store, with the run's own credentials.
@@ -123,8 +123,8 @@ fn pull_hosts(context: &Context, planned: &[Planned]) -> HashSet<Server> {
 /// # Errors
 /// The engine is down, or the registry refuses.
 pub async fn pull(context: &Context, image: &Reference) -> Result<(), RuntimeError> {
-    let name = context.surroundings.engine_name(image);
-    let servers = context.surroundings.server(image).into_iter().collect();
+    let name = context.grid_settings.engine_name(image);
+    let servers = context.grid_settings.server(image).into_iter().collect();
     let config = private_config(context, &servers).await?;
     let docker = context.engine().await?.docker.clone().with_config(&config);
     let (progress, subject) = (Arc::clone(&context.progress), image.repository().to_owned());
@@ -190,7 +190,7 @@ async fn apply_one(context: &Context, planned: &Planned, shared: &Shared) -> Res
         Some(base) => Some(source(context, &planned.name, base).await),
         None => None,
     };
-    let base_from = from.as_ref().map(|from| context.surroundings.engine_name(from));
+    let base_from = from.as_ref().map(|from| context.grid_settings.engine_name(from));
     let bases =
         planned.runtime.platforms.iter().map(|platform| base_for(context, planned, from.as_ref(), platform));
     let bases = futures_util::future::try_join_all(bases).await?;
@@ -234,7 +234,7 @@ async fn build_all(
 ) -> Result<Vec<Provisional>, RuntimeError> {
     let mut built = Vec::new();
     for (platform, base) in planned.runtime.platforms.iter().zip(bases) {
-        let pinned = base.pinned().map(|base| context.surroundings.engine_name(base));
+        let pinned = base.pinned().map(|base| context.grid_settings.engine_name(base));
         let name = Provisional::new(&engine.docker, &planned.name, platform);
         build_one(context, planned, engine, platform, staged, pinned.as_deref(), fresh, &name).await?;
         built.push(name);
@@ -313,7 +313,7 @@ async fn base_for(
 /// (<https://github.com/aws/containers-roadmap/issues/2837>), and may be a day behind.
 async fn source(context: &Context, runtime: &str, base: &Base) -> Reference {
     let upstream = base.name.with_digest(base.digest);
-    let Some(cached) = context.surroundings.cached(&base.name) else { return upstream };
+    let Some(cached) = context.grid_settings.cached(&base.name) else { return upstream };
     let say = |line: String| context.progress.line(runtime, &line);
     match context.client.manifest(&cached).await {
         Ok(Some(found)) if found.digest() == base.digest => {
@@ -387,7 +387,7 @@ async fn build_one(
     let cache = context.repository.as_ref().filter(|_| context.registry_cache).map(|repository| Cache {
         reference: format!(
             "{}:{}",
-            context.surroundings.engine_name(repository),
+            context.grid_settings.engine_name(repository),
             cache_tag(&planned.name, platform)
         ),
         write: true,

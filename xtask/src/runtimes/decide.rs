@@ -162,7 +162,7 @@ pub async fn plan(
 /// The context cannot be read, or the base not resolved.
 pub async fn explain(context: &Context, runtime: &Runtime) -> Result<Inputs, RuntimeError> {
     let read = read(context, runtime, &Arc::default()).await?;
-    let base = resolve(context, runtime, Patience::Full).await?;
+    let base = resolve(context, runtime, Wait::Full).await?;
     Ok(inputs(runtime, &read.files, base.as_ref()))
 }
 
@@ -204,7 +204,7 @@ fn inputs(runtime: &Runtime, files: &BuildContext, base: Option<&Base>) -> Input
 
 /// How long a base's registry is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Patience {
+enum Wait {
     /// As long as it takes: nothing can be done without its answer.
     Full,
     /// Not long: the answer can perhaps be done without.
@@ -212,10 +212,10 @@ enum Patience {
 }
 
 /// What the upstream has under a base's name.
-async fn ask(context: &Context, base: &Reference, patience: Patience) -> Result<Digest, RuntimeError> {
-    let found = match patience {
-        Patience::Full => context.client.find(base).await,
-        Patience::Little => context.client.find_soon(base).await,
+async fn ask(context: &Context, base: &Reference, wait: Wait) -> Result<Digest, RuntimeError> {
+    let found = match wait {
+        Wait::Full => context.client.find(base).await,
+        Wait::Little => context.client.find_soon(base).await,
     };
     let failed = |source| RuntimeError::Base { base: base.to_string(), source };
     let unknown = || RuntimeError::BaseUnknown { base: base.to_string() };
@@ -241,16 +241,12 @@ fn needs(dockerfile: &Dockerfile, runtime: &Runtime, shown: &str) -> Result<Need
 }
 
 /// A base's digest: its own, else the lock's, else what the upstream says now; never a cache's, which may be a day old.
-async fn resolve(
-    context: &Context,
-    runtime: &Runtime,
-    patience: Patience,
-) -> Result<Option<Base>, RuntimeError> {
+async fn resolve(context: &Context, runtime: &Runtime, wait: Wait) -> Result<Option<Base>, RuntimeError> {
     let Some(name) = runtime.base.clone() else { return Ok(None) };
-    let known = name.digest().or_else(|| context.surroundings.locked_base(&name));
+    let known = name.digest().or_else(|| context.grid_settings.locked_base(&name));
     let digest = match known {
         Some(digest) => digest,
-        None => ask(context, &name, patience).await?,
+        None => ask(context, &name, wait).await?,
     };
     Ok(Some(Base { name, digest, locked: known.is_some() }))
 }
@@ -262,7 +258,7 @@ async fn plan_one(
     reads: &Arc<Reads>,
 ) -> Result<Planned, RuntimeError> {
     let read = read(context, runtime, reads).await?;
-    let (mut planned, decision) = match resolve(context, runtime, Patience::Little).await {
+    let (mut planned, decision) = match resolve(context, runtime, Wait::Little).await {
         Ok(base) => look(context, runtime, &read, base, options).await?,
         Err(RuntimeError::Base { source, .. }) if source.is_out_of_reach() => {
             // Without the upstream: if the runtime is what the last run made of this base, nothing would have been done.
@@ -277,7 +273,7 @@ async fn plan_one(
                 planned.unanswered = Some(source);
                 (planned, decision)
             } else {
-                let base = resolve(context, runtime, Patience::Full).await?;
+                let base = resolve(context, runtime, Wait::Full).await?;
                 look(context, runtime, &read, base, options).await?
             }
         }
@@ -294,7 +290,7 @@ async fn compare(context: &Context, planned: &mut Planned) -> Result<(), Runtime
     let Some(base) = planned.base.as_ref().filter(|base| base.locked && base.name.digest().is_none()) else {
         return Ok(());
     };
-    match ask(context, &base.name, Patience::Little).await {
+    match ask(context, &base.name, Wait::Little).await {
         Ok(now) => planned.base_moved = (now != base.digest).then_some((base.digest, now)),
         // The lock says what is to be used.
         Err(RuntimeError::Base { source, .. }) if source.is_out_of_reach() => {
@@ -340,7 +336,7 @@ async fn look(
     let (by_key, by_name) =
         try_join(context.client.look_up(&key_tag), context.client.look_up(&runtime_tag)).await?;
     planned.seen = by_name.map(|found| found.digest);
-    planned.held = context.surroundings.hold(&runtime.name);
+    planned.held = context.grid_settings.hold(&runtime.name);
     let decision = decide(Facts {
         key: by_key.map(|found| found.digest),
         runtime: planned.seen,
@@ -380,7 +376,7 @@ async fn settle(
 async fn changed(context: &Context, planned: &Planned) -> String {
     match why(context, planned).await {
         Ok(Why::Absent) => "not built yet".to_owned(),
-        Ok(Why::Foreign) => "what is there was not built by this version of the tool".to_owned(),
+        Ok(Why::Foreign) => "the registry's runtime was not built by this version of the tool".to_owned(),
         Ok(Why::Changes(changes)) => brief(&changes),
         // It is built all the same.
         Err(_) => "its inputs changed".to_owned(),

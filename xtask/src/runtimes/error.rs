@@ -74,7 +74,7 @@ pub enum RuntimeError {
     },
     /// The Dockerfile names another base than when images.toml was read.
     #[error(
-        "{dockerfile} builds on {found} now, and built on {expected} when this run began: start it again"
+        "{dockerfile} now builds on {found}, but built on {expected} when this run started: run the command again"
     )]
     OtherBase {
         /// The Dockerfile.
@@ -99,7 +99,7 @@ pub enum RuntimeError {
         base: String,
     },
     /// The base is there and not for this platform.
-    #[error("the base {base} is not made for {platform}")]
+    #[error("the base {base} has no image for {platform}")]
     BasePlatform {
         /// The base.
         base: String,
@@ -107,7 +107,7 @@ pub enum RuntimeError {
         platform: String,
     },
     /// The builder made the image for another platform than it was told.
-    #[error("the builder made {image} for {found} in the place of {platform}")]
+    #[error("the builder made {image} for {found} instead of {platform}")]
     OtherPlatform {
         /// The file of the image.
         image: String,
@@ -132,7 +132,7 @@ pub enum RuntimeError {
     },
     /// The runtime tag was moved by somebody else since the plan.
     #[error(
-        "{image} was moved by somebody else since the plan: it was {}, and is {} now. Nothing was overwritten; run again",
+        "{image} was changed by somebody else since the plan: it was {} and is now {}. Nothing was overwritten; run the command again",
         shown(expected),
         shown(found)
     )]
@@ -155,9 +155,7 @@ pub enum RuntimeError {
         found: Option<Digest>,
     },
     /// A build tag that stands for another build.
-    #[error(
-        "{image} names another build, {found}, than the one to be pushed, {pushed}: a build tag never moves"
-    )]
+    #[error("{image} names another build, {found}, not the one to push, {pushed}: a build tag never moves")]
     BuildTag {
         /// The tag.
         image: String,
@@ -175,7 +173,7 @@ pub enum RuntimeError {
         wanted: String,
     },
     /// Nothing is known of what the runtime was before.
-    #[error("nothing is recorded of what {runtime} was before its present build")]
+    #[error("no earlier build of {runtime} is recorded")]
     NoWayBack {
         /// The runtime.
         runtime: String,
@@ -266,9 +264,11 @@ impl RuntimeError {
             }
             Self::BaseUnknown { .. } => "correct the base in images.toml",
             Self::NotItsInputs { .. } => {
-                "the builder used other files than it was given; nothing was pushed, and the image is no longer used: run again, it is built anew (REBUILD_RUNTIMES=true leaves out the builder's cache)"
+                "the builder used other files than it was given; nothing was pushed and the image is not used: run the command again to build a new one (REBUILD_RUNTIMES=true ignores the builder's cache)"
             }
-            Self::Context(ContextError::Changed { .. }) => "run again when nothing writes to it any more",
+            Self::Context(ContextError::Changed { .. }) => {
+                "run the command again when nothing changes it any more"
+            }
             Self::CopiesItself { .. } => {
                 "name the Dockerfile in .dockerignore, or install docker's buildx plugin"
             }

@@ -96,7 +96,7 @@ impl History {
         };
         let found = Self::from_manifest(&manifest).map_err(|reason| RuntimeError::Unreadable {
             image: image.to_string(),
-            reason: format!("it is no record of a runtime's builds: {reason}"),
+            reason: format!("it is not a record of a runtime's builds: {reason}"),
         })?;
         Ok((found, Some(manifest.digest())))
     }
@@ -111,7 +111,7 @@ impl History {
         }
         let shape: Shape = serde_json::from_slice(manifest.bytes()).map_err(|error| error.to_string())?;
         let moves = shape.annotations.get(MOVES).filter(|_| shape.artifact_type.as_deref() == Some(KIND));
-        let moves = moves.ok_or_else(|| format!("it has not the type {KIND}"))?;
+        let moves = moves.ok_or_else(|| format!("its type is not {KIND}"))?;
         serde_json::from_str(moves).map(Self).map_err(|error| error.to_string())
     }
 
@@ -254,7 +254,7 @@ impl<'a> Record<'a> {
                 return Ok(());
             }
         }
-        let reason = "somebody else writes it all the time".to_owned();
+        let reason = "another run keeps changing it".to_owned();
         Err(RuntimeError::Unreadable { image: self.image.to_string(), reason })
     }
 }

@@ -116,7 +116,7 @@ impl Runtime {
 }
 
 /// What the builder asks of those who know the configuration, the lock and the account.
-pub trait Surroundings: Send + Sync {
+pub trait GridSettings: Send + Sync {
     /// The digest that `images.lock` has for a base.
     fn locked_base(&self, base: &Reference) -> Option<Digest>;
 
@@ -153,7 +153,7 @@ pub struct Trial {
     /// The handler that its container is started with.
     pub handler: String,
     /// How long it may take to answer.
-    pub patience: Duration,
+    pub timeout: Duration,
 }
 
 /// How far a runtime is.
@@ -231,7 +231,7 @@ pub struct Context {
     /// Keep a build cache in the repository (BuildKit with `--cache-to`).
     pub registry_cache: bool,
     /// What the configuration, the lock and the account say.
-    pub surroundings: Arc<dyn Surroundings>,
+    pub grid_settings: Arc<dyn GridSettings>,
     /// Who hears how it goes.
     pub progress: Arc<dyn Progress>,
     /// A directory for what an image takes on its way (its size, while it is pushed).
@@ -266,7 +266,7 @@ impl Context {
     pub fn new(
         client: Client,
         credentials: Arc<dyn Credentials>,
-        surroundings: Arc<dyn Surroundings>,
+        grid_settings: Arc<dyn GridSettings>,
         progress: Arc<dyn Progress>,
         scratch: PathBuf,
     ) -> Self {
@@ -280,7 +280,7 @@ impl Context {
             container_cli: None,
             builder: None,
             registry_cache: false,
-            surroundings,
+            grid_settings,
             progress,
             logs,
             scratch,

@@ -66,7 +66,7 @@ async fn put_key_tag(
     if !forced && let Some(theirs) = context.client.manifest(&by_key).await? {
         if theirs.digest() != manifest.digest() {
             let line =
-                format!("somebody else built the same inputs as {}: that build is used", theirs.digest());
+                format!("another run built the same inputs as {}: that build is used", theirs.digest());
             context.progress.line(&planned.name, &line);
         }
         return Ok(theirs);

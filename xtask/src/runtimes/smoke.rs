@@ -55,7 +55,7 @@ pub(super) async fn local(context: &Context, name: &str) -> Result<Option<Smoke>
 /// afterwards if it was not there before.
 pub(super) async fn at_registry(context: &Context, build: &Reference) -> Result<Option<Smoke>, RuntimeError> {
     let Some(trial) = &context.trial else { return Ok(None) };
-    let (docker, name) = (context.docker().await?, context.surroundings.engine_name(build));
+    let (docker, name) = (context.docker().await?, context.grid_settings.engine_name(build));
     let was_there = docker.image(&name).await?.is_some();
     super::pull(context, build).await?;
     let answer = smoke(context, &name, &name, trial).await;
@@ -70,11 +70,11 @@ async fn smoke(context: &Context, image: &str, name: &str, trial: &Trial) -> Res
     let docker = context.docker().await?;
     let id = docker.start(image, PORT, std::slice::from_ref(&trial.handler)).await?;
     let container = Container { docker, id };
-    let answer = tokio::time::timeout(trial.patience, invoke(docker, &container.id)).await;
+    let answer = tokio::time::timeout(trial.timeout, invoke(docker, &container.id)).await;
     let reason = match answer {
         Ok(Ok(answer)) => return Ok(answer),
         Ok(Err(reason)) => reason,
-        Err(_) => format!("no answer within {} s", trial.patience.as_secs()),
+        Err(_) => format!("no answer within {} s", trial.timeout.as_secs()),
     };
     let mut tail = docker.logs(&container.id).await.unwrap_or_default();
     let tail = tail.split_off(tail.len().saturating_sub(TAIL));

@@ -235,10 +235,10 @@ pub enum TerraformError {
         refusals: Vec<Refusal>,
     },
     /// A signal came. What was begun was finished and is in the state.
-    #[error("terraform was interrupted; what it had begun is done and recorded")]
+    #[error("terraform was interrupted; it finished and recorded what it had started")]
     Interrupted,
     /// Terraform was interrupted twice, or killed.
-    #[error("terraform was stopped in the middle of its work{}", listed(diagnostics))]
+    #[error("terraform was killed before it finished{}", listed(diagnostics))]
     Killed {
         /// What it said.
         diagnostics: Vec<Diagnostic>,
@@ -250,7 +250,7 @@ pub enum TerraformError {
         diagnostics: Vec<Diagnostic>,
     },
     /// Terraform wrote what this program cannot read.
-    #[error("terraform wrote {what} in a form that is not known here")]
+    #[error("terraform wrote {what} in an unknown format")]
     Unreadable {
         /// What it was.
         what: &'static str,
@@ -296,7 +296,7 @@ impl TerraformError {
             ),
             Self::StalePlan => "run the command again: it makes a new plan".to_owned(),
             Self::BackendChanged { .. } => {
-                "cargo xtask reset-images-deployment, then cargo xtask init-images; nothing in AWS changes by that"
+                "run cargo xtask reset-images-deployment, then cargo xtask init-images; this changes nothing in AWS"
                     .to_owned()
             }
             Self::NotInitialised { .. } => "run cargo xtask init-images".to_owned(),
@@ -319,7 +319,7 @@ impl TerraformError {
             Self::UnknownAction { .. } => {
                 "nothing was changed; use an older terraform, or a newer version of this tool".to_owned()
             }
-            Self::Denied { action, .. } => format!("allow {action} (docs/iam-policy.json has all that is needed)"),
+            Self::Denied { action, .. } => format!("allow {action} (docs/iam-policy.json lists every permission)"),
             Self::Credentials { .. } => {
                 "log in again (aws sso login), or name a profile with --profile".to_owned()
             }
@@ -328,7 +328,7 @@ impl TerraformError {
                 let owners = refusals.iter().filter_map(|refusal| owner(refusal.alias.as_deref()?));
                 owners.fold(safe.to_owned(), |hint, owner| hint + "\n" + &owner)
             }
-            Self::Interrupted => "run the command again: it goes on where it was stopped".to_owned(),
+            Self::Interrupted => "run the command again: it continues where it stopped".to_owned(),
             Self::Killed { .. } => "run the command again; if it names a lock that nobody holds, release that as it \
                                     says"
                 .to_owned(),

@@ -40,7 +40,7 @@ pub fn keep_lock(module: &Path, copy: &Path) {
         && std::fs::read(module.join(LOCK)).ok().as_ref() != Some(&text)
         && let Err(error) = std::fs::write(module.join(LOCK), text)
     {
-        tracing::debug!("{LOCK} stays in terraform's own directory alone: {error}");
+        tracing::debug!("{LOCK} could not be copied beside images.toml: {error}");
     }
 }
 

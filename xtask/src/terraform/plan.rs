@@ -264,7 +264,7 @@ fn reason(change: &Change) -> String {
             format!("{paths} cannot be changed on a resource that exists")
         }
         Some("replace_because_cannot_update") => "the change cannot be made in place".to_owned(),
-        Some("replace_because_tainted") => "its creation failed half-way in an earlier run".to_owned(),
+        Some("replace_because_tainted") => "its creation failed in an earlier run".to_owned(),
         Some("replace_by_request" | "replace_by_triggers") => "the configuration asks for it".to_owned(),
         Some("delete_because_no_resource_config" | "delete_because_no_module") => {
             "the module no longer has it".to_owned()
@@ -322,7 +322,7 @@ mod tests {
                 r#"aws_ecr_pull_through_cache_rule.managed["ecr-public"] would be replaced: upstream_registry_url cannot be changed on a resource that exists"#,
                 r#"aws_ecr_repository.managed["curl"] would be deleted: the configuration no longer lists "curl""#,
                 r#"aws_kms_alias.ecr["ecr/mainline-htc"] would be deleted: the configuration no longer lists "ecr/mainline-htc""#,
-                "aws_kms_key.ecr would be replaced: its creation failed half-way in an earlier run",
+                "aws_kms_key.ecr would be replaced: its creation failed in an earlier run",
             ]
             .join("\n  ")
         );

@@ -10,7 +10,7 @@ pub fn registry_hint(error: &registry::Error) -> Option<String> {
     let route = |url: String| format!("[upstream.\"{registry}\"] url = \"{url}\" in images.toml");
     let hint = match error.kind() {
         ErrorKind::Unauthorized { .. } if error.is_redirected() => format!(
-            "{registry} sends us on to {host}, which wants a login of its own: {} and `docker login {host}`",
+            "{registry} redirects to {host}, which needs its own login: {} and `docker login {host}`",
             route(format!("https://{host}"))
         ),
         ErrorKind::Unauthorized { .. } | ErrorKind::Denied { .. } => {
@@ -61,19 +61,19 @@ fn no_connection(why: NoConnection, registry: &str, host: &str) -> Option<String
             format!("{UNKNOWN_CA}; docker's own /etc/docker/certs.d/{host}/ca.crt counts too")
         }
         NoConnection::WrongName => format!(
-            "the certificate that {host} shows is for other names: is that its address? [upstream.\"{registry}\"] in \
+            "the certificate of {host} is for other names: is this its address? [upstream.\"{registry}\"] in \
              images.toml names another one"
         ),
         NoConnection::NotValidNow => format!(
-            "the certificate of {host} is not valid now: is this machine's clock right? Else its owner has to renew it"
+            "the certificate of {host} is not valid now: is this machine's clock right? If it is, its owner must renew the certificate"
         ),
         NoConnection::ClientCertificate => format!(
-            "{host} wants a certificate of yours: client.cert and client.key in /etc/docker/certs.d/{host}/"
+            "{host} needs a client certificate: client.cert and client.key in /etc/docker/certs.d/{host}/"
         ),
         NoConnection::PlainHttp => {
             format!("if that is meant: [upstream.\"{registry}\"] url = \"http://{host}\" in images.toml")
         }
-        NoConnection::Tls => format!("{host} speaks no TLS that is spoken here (1.2 and 1.3)"),
+        NoConnection::Tls => format!("{host} does not support TLS 1.2 or 1.3"),
         NoConnection::UnknownName => format!(
             "is the network up, and is `{host}` spelled right? Behind a proxy, HTTPS_PROXY names the proxy"
         ),

@@ -117,8 +117,10 @@ pub(super) fn refuse_moved(plan: &super::Plan<'_>) -> anyhow::Result<()> {
         return Ok(());
     }
     let moved: String = moved.into_iter().collect();
-    Err(failure(Exit::Upstream, format!("--locked, and upstream has moved:{moved}")))
-        .hint(Exit::Upstream, "`cargo xtask lock --update` takes what upstream has now; without --locked, the locked digests are used")
+    Err(failure(Exit::Upstream, format!("--locked, and upstream has moved:{moved}"))).hint(
+        Exit::Upstream,
+        "`cargo xtask lock --update` updates the lock; without --locked, the locked digests are used",
+    )
 }
 
 /// Stops where a tag would have to move that its repository does not let move.
@@ -141,11 +143,11 @@ pub(super) fn refuse_fixed(plan: &super::Plan<'_>, resources: &Resources<'_>) ->
     }
     Err(failure(
         Exit::Refused,
-        format!("these tags would name another image, and their repositories let no tag move:{list}"),
+        format!("these tags would name another image, and their repositories are immutable:{list}"),
     ))
     .hint(
         Exit::Refused,
-        "give the image another tag in images.toml, or let the tag move (`aws ecr put-image-tag-mutability`)",
+        "give the image another tag in images.toml, or make the repository mutable (`aws ecr put-image-tag-mutability`)",
     )
 }
 
@@ -168,7 +170,7 @@ pub(super) fn refuse_exhausted(plan: &Plan, keep_going: bool) -> anyhow::Result<
         });
         return Err(failure(Exit::Upstream, message)).hint(
             Exit::Upstream,
-            format!("log in (`docker login {}`) for more pulls{wait}; --keep-going does everything that needs none", pulls.registry),
+            format!("log in (`docker login {}`) for more pulls{wait}; --keep-going does everything that needs no pull", pulls.registry),
         );
     }
     Ok(())
@@ -242,7 +244,7 @@ async fn verified(client: &Client, mut outcome: Outcome) -> anyhow::Result<Outco
                 let found = found.map_or_else(|| "nothing".to_owned(), |found| found.digest.to_string());
                 let message = format!("{target} is {found} right after {} was pushed", copied.digest);
                 return Err(failure(Exit::Registry, message))
-                    .hint(Exit::Registry, "does somebody else push there?");
+                    .hint(Exit::Registry, "does another tool push there?");
             }
             Err(error) => outcome.result = Err(error),
         }
@@ -260,9 +262,10 @@ async fn keep_replaced(run: &Run<'_>, plan: &Plan) -> anyhow::Result<()> {
             .retag(&planned.job.target.with_digest(digest), &tag)
             .await
             .exit(Exit::Registry)?;
-        run.context
-            .printer
-            .warn(format!("{} was changed by somebody; what it was is kept as {tag}", planned.job.target));
+        run.context.printer.warn(format!(
+            "{} was changed by somebody else; the previous image is kept as {tag}",
+            planned.job.target
+        ));
     }
     Ok(())
 }
@@ -344,7 +347,7 @@ pub(super) async fn fetch_primed(run: &Run<'_>, primed: &[Reference]) -> anyhow:
         }
         // Without an engine there is nothing to fetch it into.
         let Ok(docker) = run.builder.docker().await else { continue };
-        if matches!(docker.image(&run.builder.surroundings.engine_name(image)).await, Ok(None)) {
+        if matches!(docker.image(&run.builder.grid_settings.engine_name(image)).await, Ok(None)) {
             fetch.push(format!("{} pull {image}", docker.name()));
         }
     }

@@ -22,7 +22,7 @@ use crate::target::Target;
 pub use hints::registry_hint;
 pub use images::jobs;
 pub use runtimes::{
-    Neighbourhood, builder_context, explain as explain_runtime, hold, wanted as wanted_runtimes, who,
+    ConfiguredGrid, builder_context, explain as explain_runtime, hold, wanted as wanted_runtimes, who,
 };
 use show::Report;
 pub use show::held;
@@ -44,7 +44,7 @@ pub struct Request {
     pub only: Vec<String>,
     /// Only this share.
     pub shard: Option<Shard>,
-    /// Start terraform even if it is proven to have nothing to do.
+    /// Start terraform even if it is known to have nothing to do.
     pub refresh: bool,
     /// Pull what is primed into the local container engine, whether or not it is needed for anything else.
     pub prime: bool,
@@ -120,7 +120,7 @@ pub async fn run(context: &Context, request: &Request) -> anyhow::Result<()> {
             let prime = async { images::fetch_primed(&run, &images::prime(&run).await?).await };
             context.interrupt.guard(prime).await?;
         }
-        run.prove(&plan).await?;
+        run.write_plan_cache(&plan).await?;
         show::closing(context, &run, &plan, None, started);
         let joined = shards::join(&run, &plan, None, &list).await?;
         run.report(&plan, None, joined)?;
@@ -174,8 +174,8 @@ impl<'a> Run<'a> {
         if let Some(index) = target.tag_index() {
             mirror = mirror.tag_index(index);
         }
-        let neighbourhood = Neighbourhood::new(context, &config, lock.clone(), Some(target))?;
-        let builder = builder_context(context, client, credentials, neighbourhood, Some(target))?;
+        let configured = ConfiguredGrid::new(context, &config, lock.clone(), Some(target))?;
+        let builder = builder_context(context, client, credentials, configured, Some(target))?;
         Ok(Self { context, request, config, target, jobs, mirror, builder, lock })
     }
 
@@ -236,18 +236,18 @@ impl<'a> Run<'a> {
             // Other shards work on other repositories.
             Some(_) if self.request.shard.is_some() => lease.waited(),
             Some(resources) => {
-                lease.waited() || resources.infrastructure.is_outdated(&resources.survey).await?
+                lease.waited() || resources.infrastructure.is_outdated(&resources.inventory).await?
             }
             None => false,
         };
         if outdated {
             self.context
                 .printer
-                .line("another run was at work here since this plan was made: planning again");
+                .line("another run has changed something since this plan was made: planning again");
             *plan = self.plan().await?;
             self.show(plan)?;
             if plan.is_empty() {
-                self.prove(plan).await?;
+                self.write_plan_cache(plan).await?;
                 return Ok(None);
             }
             self.confirm()?;
@@ -285,16 +285,20 @@ impl<'a> Run<'a> {
             })
             .await?;
         match &plan.resources {
-            Some(resources) if resources.proven => resources.infrastructure.worked(&resources.survey).await?,
-            _ => self.prove(plan).await?,
+            Some(resources) if resources.up_to_date => {
+                resources.infrastructure.worked(&resources.inventory).await?
+            }
+            _ => self.write_plan_cache(plan).await?,
         }
         Ok(done)
     }
 
-    /// Leaves the proof for the next run that terraform has nothing to do, where this run has found it out anew.
-    async fn prove(&self, plan: &Plan<'_>) -> anyhow::Result<()> {
+    /// Leaves the plan cache for the next run that terraform has nothing to do, where this run has found it out anew.
+    async fn write_plan_cache(&self, plan: &Plan<'_>) -> anyhow::Result<()> {
         match &plan.resources {
-            Some(resources) if !resources.proven => resources.infrastructure.prove(&self.config).await,
+            Some(resources) if !resources.up_to_date => {
+                resources.infrastructure.write_plan_cache(&self.config).await
+            }
             _ => Ok(()),
         }
     }

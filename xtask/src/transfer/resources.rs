@@ -3,14 +3,14 @@
 use super::Run;
 use crate::aws::registry_settings::SettingsPlan;
 use crate::error::{Exit, FailWith as _, failure};
-use crate::infrastructure::{Infrastructure, Planned, REPOSITORY, Survey};
+use crate::infrastructure::{Infrastructure, Inventory, Planned, REPOSITORY};
 
 /// The grid's AWS resources, and what terraform would do about them.
 pub struct Resources<'a> {
     pub infrastructure: Infrastructure<'a>,
-    pub survey: Survey,
-    /// Whether it was proven, without starting terraform, that it has nothing to do.
-    pub proven: bool,
+    pub inventory: Inventory,
+    /// Whether it is known, without starting terraform, that it has nothing to do.
+    pub up_to_date: bool,
     /// Where what somebody else made is not what images.toml says, a line each.
     pub differences: Vec<String>,
     /// What the pull-through cache's own repositories get, a line each.
@@ -23,7 +23,7 @@ impl Resources<'_> {
     /// Whether terraform has nothing to do.
     pub fn is_empty(&self) -> bool {
         self.settings.lines.is_empty()
-            && self.survey.unrecorded.is_empty()
+            && self.inventory.unrecorded.is_empty()
             && self.planned.as_ref().is_none_or(|planned| planned.plan.is_empty())
     }
 
@@ -34,7 +34,7 @@ impl Resources<'_> {
 
     /// What terraform would do, a line each.
     pub fn lines(&self) -> Vec<String> {
-        let unrecorded = &self.survey.unrecorded;
+        let unrecorded = &self.inventory.unrecorded;
         let mut lines: Vec<String> = unrecorded.iter().map(ToString::to_string).collect();
         if let Some(planned) = &self.planned {
             let kept = planned.cut_off.iter();
@@ -52,7 +52,7 @@ impl Resources<'_> {
 
     /// Whether a tag that stands may not move, and terraform is not about to change that.
     pub(super) fn is_fixed(&self, repository: &str, tag: &str) -> bool {
-        let found = self.survey.repositories.get(repository);
+        let found = self.inventory.repositories.get(repository);
         let changes = self.planned.iter().flat_map(|planned| planned.plan.effective());
         found.is_some_and(|found| !found.moving.may(tag))
             && !changes
@@ -72,8 +72,8 @@ impl Resources<'_> {
         if let Some(account) = &run.target.account {
             self.settings.apply(&account.aws).await?;
         }
-        if !self.proven {
-            self.infrastructure.mark(&run.config, &self.survey).await?;
+        if !self.up_to_date {
+            self.infrastructure.mark(&run.config, &self.inventory).await?;
         }
         Ok(())
     }
@@ -81,16 +81,16 @@ impl Resources<'_> {
     /// Puts the state right where the plan was made as if it were, and plans what is then left to do.
     async fn put_right(&self, run: &Run<'_>) -> anyhow::Result<Option<Planned>> {
         let cut_off = self.planned.as_ref().map_or(&[][..], |planned| &planned.cut_off);
-        if self.survey.unrecorded.is_empty() && cut_off.is_empty() {
+        if self.inventory.unrecorded.is_empty() && cut_off.is_empty() {
             return Ok(None);
         }
         // The resources are those of the whole file, whatever --only says.
         let config = run.context.config()?;
         let infrastructure = &self.infrastructure;
-        let survey = infrastructure.put_right(&config, &self.survey, cut_off).await?;
-        let variables = infrastructure.sparing_variables(&config, &survey);
+        let inventory = infrastructure.put_right(&config, &self.inventory, cut_off).await?;
+        let variables = infrastructure.sparing_variables(&config, &inventory);
         let planned =
-            infrastructure.plan(infrastructure.terraform().await?, &survey, &variables, true).await?;
+            infrastructure.plan(infrastructure.terraform().await?, &inventory, &variables, true).await?;
         if let Some(address) = planned.cut_off.first() {
             let message =
                 format!("{address} is marked for replacement again: somebody else works on this state");
@@ -100,19 +100,19 @@ impl Resources<'_> {
     }
 }
 
-/// Looks at the account, and starts terraform unless it is proven to have nothing to do. Nothing for `--registry`.
+/// Looks at the account, and starts terraform unless it is known to have nothing to do. Nothing for `--registry`.
 pub(super) async fn plan<'a>(run: &Run<'a>) -> anyhow::Result<Option<Resources<'a>>> {
     let Some(account) = &run.target.account else { return Ok(None) };
     let context = run.context;
     let infrastructure = context.interrupt.guard(Infrastructure::open(context, &account.aws)).await?;
-    let mut survey = context.interrupt.guard(infrastructure.survey()).await?;
-    survey.refuse_makefile()?;
+    let mut inventory = context.interrupt.guard(infrastructure.inventory()).await?;
+    inventory.refuse_makefile()?;
     // The resources are those of the whole file, whatever --only says.
     let config = context.config()?;
     infrastructure.refuse_misplaced(&config)?;
-    survey.refuse_clashes(&config)?;
-    survey = infrastructure.with_unrecorded(&config, survey).await?;
-    survey = infrastructure.with_left_key(survey).await?;
+    inventory.refuse_clashes(&config)?;
+    inventory = infrastructure.with_unrecorded(&config, inventory).await?;
+    inventory = infrastructure.with_left_key(inventory).await?;
     let settings = context
         .interrupt
         .guard(SettingsPlan::new(
@@ -122,21 +122,29 @@ pub(super) async fn plan<'a>(run: &Run<'a>) -> anyhow::Result<Option<Resources<'
             infrastructure.store(),
         ))
         .await?;
-    let variables = infrastructure.sparing_variables(&config, &survey);
-    let proven = !run.request.refresh && infrastructure.is_proven(&variables, &survey)?;
+    let variables = infrastructure.sparing_variables(&config, &inventory);
+    let up_to_date = !run.request.refresh && infrastructure.is_up_to_date(&variables, &inventory)?;
     let (mut differences, mut of_the_cache) = (Vec::new(), Vec::new());
-    let planned = if proven {
+    let planned = if up_to_date {
         None
     } else {
         let looks = async {
             tokio::try_join!(
-                infrastructure.differences(&config, &survey),
+                infrastructure.differences(&config, &inventory),
                 infrastructure.of_the_cache(&config)
             )
         };
         (differences, of_the_cache) = context.interrupt.guard(looks).await?;
         let terraform = infrastructure.terraform().await?;
-        Some(infrastructure.plan(terraform, &survey, &variables, !run.request.dry_run).await?)
+        Some(infrastructure.plan(terraform, &inventory, &variables, !run.request.dry_run).await?)
     };
-    Ok(Some(Resources { infrastructure, survey, proven, differences, of_the_cache, planned, settings }))
+    Ok(Some(Resources {
+        infrastructure,
+        inventory,
+        up_to_date,
+        differences,
+        of_the_cache,
+        planned,
+        settings,
+    }))
 }

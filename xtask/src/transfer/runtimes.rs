@@ -15,7 +15,7 @@ use crate::config::{self, Config, PullThrough, RUNTIMES_REPOSITORY};
 use crate::docker::Logs;
 use crate::error::ending;
 use crate::runtimes::{
-    self, Action, Failure, Hold, How, Options, Outcome, Planned, Progress, RuntimeError, State, Surroundings,
+    self, Action, Failure, GridSettings, Hold, How, Options, Outcome, Planned, Progress, RuntimeError, State,
 };
 use crate::target::Target;
 use crate::ui::{Lane, Printer, units};
@@ -104,13 +104,13 @@ pub fn builder_context(
     context: &Context,
     client: Client,
     credentials: Arc<dyn Credentials>,
-    neighbourhood: Neighbourhood,
+    configured: ConfiguredGrid,
     target: Option<&Target>,
 ) -> anyhow::Result<runtimes::Context> {
     let scratch = context.paths.cache().join("scratch");
     std::fs::create_dir_all(&scratch)?;
     let lanes = Arc::new(Lanes::new(&context.printer));
-    let mut builder = runtimes::Context::new(client, credentials, Arc::new(neighbourhood), lanes, scratch);
+    let mut builder = runtimes::Context::new(client, credentials, Arc::new(configured), lanes, scratch);
     builder.repository = target.map(|target| target.repository(RUNTIMES_REPOSITORY)).transpose()?;
     let logs = context.paths.cache().join("logs");
     builder.logs = Logs::new(logs.clone(), context.paths.show(&logs).to_string());
@@ -136,15 +136,15 @@ pub fn hold(lock: Option<&Lock>, runtime: &str) -> Option<Hold> {
 }
 
 /// What the builder asks of the configuration, the lock and the account.
-pub struct Neighbourhood {
+pub struct ConfiguredGrid {
     lock: Option<Lock>,
     /// Each pull-through rule with its prefix at this target.
     caches: Vec<(Reference, PullThrough)>,
     routes: BTreeMap<String, String>,
 }
 
-impl Neighbourhood {
-    /// The neighbourhood of a run.
+impl ConfiguredGrid {
+    /// The settings of a run.
     ///
     /// # Errors
     /// A rule's prefix is none that a repository can have.
@@ -162,7 +162,7 @@ impl Neighbourhood {
     }
 }
 
-impl Surroundings for Neighbourhood {
+impl GridSettings for ConfiguredGrid {
     fn locked_base(&self, base: &Reference) -> Option<Digest> {
         self.lock.as_ref()?.source_digest(base)
     }

@@ -84,14 +84,14 @@ pub(super) async fn resources_first(
     let Some(account) = &target.account else { return Ok(()) };
     let look = async {
         let infrastructure = Infrastructure::open(context, &account.aws).await?;
-        let survey = infrastructure.survey().await?;
+        let inventory = infrastructure.inventory().await?;
         let whole = context.config()?;
-        let variables = infrastructure.sparing_variables(&whole, &survey);
-        let proven = infrastructure.is_proven(&variables, &survey)?;
-        anyhow::Ok((infrastructure, proven))
+        let variables = infrastructure.sparing_variables(&whole, &inventory);
+        let up_to_date = infrastructure.is_up_to_date(&variables, &inventory)?;
+        anyhow::Ok((infrastructure, up_to_date))
     };
-    let (infrastructure, proven) = context.interrupt.guard(look).await?;
-    if proven && !request.refresh {
+    let (infrastructure, up_to_date) = context.interrupt.guard(look).await?;
+    if up_to_date && !request.refresh {
         return Ok(());
     }
     let lease = infrastructure.lease_on(Part::Resources, PATIENCE).await?;
@@ -100,7 +100,7 @@ pub(super) async fn resources_first(
         let plan = run.plan().await?;
         run.show(&plan)?;
         if plan.is_empty() {
-            return run.prove(&plan).await;
+            return run.write_plan_cache(&plan).await;
         }
         run.confirm()?;
         run.carry_out(&plan, Some(&lease)).await.map(drop)
@@ -132,7 +132,7 @@ pub(super) async fn join(
 }
 
 fn key(store: &StateStore, shard: Shard) -> String {
-    store.beside(&format!("transfer.report.{}", shard.slug()))
+    store.sidecar(&format!("transfer.report.{}", shard.slug()))
 }
 
 async fn read(store: &StateStore, shard: Shard) -> anyhow::Result<Option<Share>> {

@@ -12,7 +12,7 @@ use super::images::short;
 use super::runtimes::explain;
 use super::shards::Joined;
 use super::{Done, Plan, Run};
-use crate::aws::{OtherRegion, proof};
+use crate::aws::{OtherRegion, sidecar};
 use crate::commands::Context;
 use crate::config::{Config, RUNTIMES_REPOSITORY, support};
 use crate::error::{Exit, FailWith as _, ending, exit_of, render};
@@ -124,11 +124,8 @@ fn image_report(planned: &Planned, outcome: Option<&Outcome>) -> ImageReport {
             ("copy", "not there yet".to_owned(), Some(content.digest), content.bytes, None)
         }
         Action::Replace { previous, ours, content } => {
-            let whose = if *ours {
-                "upstream has moved"
-            } else {
-                "changed by somebody, who keeps it under another tag"
-            };
+            let whose =
+                if *ours { "upstream has moved" } else { "changed by somebody else; kept under another tag" };
             ("replace", format!("{whose}: was {previous}"), Some(content.digest), content.bytes, None)
         }
         Action::Failed(error) => ("failed", String::new(), None, 0, Some(error.clone())),
@@ -341,13 +338,13 @@ fn resources(context: &Context, run: &Run<'_>, plan: &Plan<'_>, report: &Report)
     for line in &resources.differences {
         context.printer.line(format!("used as it is, somebody else made it: {line}"));
     }
-    if resources.proven {
+    if resources.up_to_date {
         context.printer.detail(format!(
-            "terraform: proven to have nothing to do (not looked at: {}; --refresh looks)",
-            proof::UNSEEN
+            "terraform: nothing to do since the last plan (not checked again: {}; --refresh does)",
+            sidecar::UNSEEN
         ));
     }
-    let forgotten = resources.survey.no_longer_wanted(&run.config);
+    let forgotten = resources.inventory.no_longer_wanted(&run.config);
     // With --only, what is not named is still wanted.
     if run.request.only.is_empty() && !forgotten.repositories.is_empty() {
         let names = forgotten.repositories.join(", ");
@@ -437,7 +434,7 @@ pub(super) fn closing(
     context.printer.line(format!("{verdict}, {} sent to {} ({took})", units::bytes(sent), run.target.host()));
     for command in &done.fetch {
         context.printer.line(format!(
-            "the grid's next step builds in an image that is not here yet: `{command}` fetches it"
+            "the next step of HTC-Grid builds in an image that is not here yet: `{command}` pulls it"
         ));
     }
 }
@@ -510,6 +507,6 @@ pub(super) fn failures(run: &Run<'_>, plan: &Plan<'_>, done: Option<&Done>) -> a
     let is_over = done.is_some_and(|done| {
         done.images.iter().all(is_final) && done.runtimes.iter().all(|done| done.result.is_ok())
     }) && plan.runtimes.iter().all(Result::is_ok);
-    let again = if is_over { "" } else { "; run it again and it goes on from there" };
-    first_of(run, errors, &format!("what succeeded stays{again}"))
+    let again = if is_over { "" } else { "; run the command again and it continues from there" };
+    first_of(run, errors, &format!("what succeeded is kept{again}"))
 }

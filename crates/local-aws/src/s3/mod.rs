@@ -29,7 +29,7 @@ use crate::server::App;
 use crate::store::model::Bucket;
 use crate::xml::element;
 
-/// The largest object: a state, a plan, a proof; nobody keeps images here.
+/// The largest object: a state, a plan, a plan cache; nobody keeps images here.
 const MOST_BYTES: usize = 256 * 1024 * 1024;
 
 /// One request, its body read.

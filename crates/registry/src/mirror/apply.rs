@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
-use super::blob::{Tally, Way};
+use super::blob::{Totals, Way};
 use super::event::Event;
 use super::job::{Action, Content, Job, Plan, Planned, Platforms};
-use super::ledger::Ledger;
 use super::plan::gather;
+use super::shared_blobs::SharedBlobs;
 use super::source::Kept;
 use super::{IMAGES_AT_ONCE, Mirror};
 use crate::BoxFuture;
@@ -65,18 +65,18 @@ impl Mirror {
     /// nor is this.
     pub fn apply<'a>(&'a self, plan: &'a Plan) -> BoxFuture<'a, Vec<Outcome>> {
         Box::pin(async move {
-            let ledger = Ledger::new(self, plan);
-            let ledger = &ledger;
+            let shared_blobs = SharedBlobs::new(self, plan);
+            let shared_blobs = &shared_blobs;
             // In order: an image waits only for those before it, so those have to be under way.
             let images = stream::iter(0..plan.images.len())
-                .map(|image| self.finish(image, &plan.images[image], ledger));
+                .map(|image| self.finish(image, &plan.images[image], shared_blobs));
             let outcomes = gather(images.buffered(IMAGES_AT_ONCE), plan.images.len()).await;
             self.mapping.flush();
             outcomes
         })
     }
 
-    async fn finish(&self, image: usize, planned: &Planned, ledger: &Ledger) -> Outcome {
+    async fn finish(&self, image: usize, planned: &Planned, shared_blobs: &SharedBlobs) -> Outcome {
         let Planned { job, action, warnings, .. } = planned;
         let (job, warnings) = (job.clone(), warnings.clone());
         let (content, replaced) = match action {
@@ -97,15 +97,15 @@ impl Mirror {
             client: &client,
             source: &job.source,
             target: &job.target,
-            ledger,
+            shared_blobs,
             keep: content.config.as_ref().map(|config| (config.digest, &kept)),
         };
         let result = self.copy(way, &job, content, replaced, warnings).await;
         for blob in &content.blobs {
             let (registry, repository) = (job.target.registry(), job.target.repository());
             match &result {
-                Ok(_) => ledger.committed(registry, repository, blob.digest),
-                Err(_) => ledger.lost(image, registry, repository, blob.digest),
+                Ok(_) => shared_blobs.committed(registry, repository, blob.digest),
+                Err(_) => shared_blobs.lost(image, registry, repository, blob.digest),
             }
         }
         match &result {
@@ -136,15 +136,15 @@ impl Mirror {
         if bugs::is_in(Bug::TagFirst) {
             self.put_tree(way, content).await?;
         }
-        let tally = self.place_blobs(way, &content.blobs).await?;
+        let totals = self.place_blobs(way, &content.blobs).await?;
         check_platform(way, job, content).await?;
         self.put_tree(way, content).await?;
-        self.mapping.stand_on(content.digest, content.blobs.iter().map(|blob| blob.digest).collect());
+        self.mapping.record_blobs(content.digest, content.blobs.iter().map(|blob| blob.digest).collect());
         self.mapping.place(&job.target, content.digest);
         if job.artifacts {
             warnings.extend(self.copy_artifacts(way, content).await);
         }
-        Ok(Copied::new(content.digest, replaced, tally, warnings))
+        Ok(Copied::new(content.digest, replaced, totals, warnings))
     }
 
     /// Children before the index that names them, each by digest; then the top by the target's tag.
@@ -190,7 +190,7 @@ impl Mirror {
     }
 
     /// The blobs of one more manifest, which no plan knew of.
-    pub(super) async fn place_more(&self, way: Way<'_>, blobs: &[&Descriptor]) -> Result<Tally, Error> {
+    pub(super) async fn place_more(&self, way: Way<'_>, blobs: &[&Descriptor]) -> Result<Totals, Error> {
         let blobs: Vec<Descriptor> = blobs.iter().map(|blob| (*blob).clone()).collect();
         self.place_blobs(way, &blobs).await
     }
@@ -217,20 +217,20 @@ async fn check_platform(way: Way<'_>, job: &Job, content: &Content) -> Result<()
 
 impl Copied {
     fn up_to_date(digest: Digest, warnings: Vec<String>) -> Self {
-        Self { was_up_to_date: true, ..Self::new(digest, None, Tally::default(), warnings) }
+        Self { was_up_to_date: true, ..Self::new(digest, None, Totals::default(), warnings) }
     }
 
-    fn new(digest: Digest, replaced: Option<Digest>, tally: Tally, warnings: Vec<String>) -> Self {
+    fn new(digest: Digest, replaced: Option<Digest>, totals: Totals, warnings: Vec<String>) -> Self {
         Self {
             digest,
             was_up_to_date: false,
             replaced,
-            bytes: tally.sent.1,
-            sent: tally.sent.0,
-            mounted: tally.mounted.0,
-            mounted_bytes: tally.mounted.1,
-            skipped: tally.skipped.0,
-            skipped_bytes: tally.skipped.1,
+            bytes: totals.sent.1,
+            sent: totals.sent.0,
+            mounted: totals.mounted.0,
+            mounted_bytes: totals.mounted.1,
+            skipped: totals.skipped.0,
+            skipped_bytes: totals.skipped.1,
             warnings,
         }
     }

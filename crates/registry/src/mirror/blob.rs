@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
 use super::event::Event;
-use super::ledger::{Ledger, Turn};
 use super::mapping::BlobIndex;
+use super::shared_blobs::{BlobTask, SharedBlobs};
 use super::source::{HighWater, Kept, Transfer};
 use super::upload::{self, MountAnswer, Opened, Opening, Placed};
 use super::{Limits, Mirror};
@@ -26,20 +26,20 @@ pub(super) struct Way<'a> {
     pub(super) client: &'a Client,
     pub(super) source: &'a Reference,
     pub(super) target: &'a Reference,
-    pub(super) ledger: &'a Ledger,
+    pub(super) shared_blobs: &'a SharedBlobs,
     /// The blob whose bytes are wanted, and where.
     pub(super) keep: Option<(Digest, &'a Kept)>,
 }
 
 /// How many blobs went which way.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Tally {
+pub(super) struct Totals {
     pub(super) sent: (usize, u64),
     pub(super) mounted: (usize, u64),
     pub(super) skipped: (usize, u64),
 }
 
-impl Tally {
+impl Totals {
     fn add(mut self, placed: Placed, size: u64) -> Self {
         let (count, bytes) = match placed {
             Placed::Sent => &mut self.sent,
@@ -54,13 +54,13 @@ impl Tally {
 
 impl Mirror {
     /// Brings all `blobs` to the target, and says how.
-    pub(super) async fn place_blobs(&self, way: Way<'_>, blobs: &[Descriptor]) -> Result<Tally, Error> {
+    pub(super) async fn place_blobs(&self, way: Way<'_>, blobs: &[Descriptor]) -> Result<Totals, Error> {
         let known = self.known_blobs(way.target, blobs).await?;
         let is_there = |blob: &Descriptor| known.as_ref().map(|known| known.contains(&blob.digest));
         let all: Vec<_> = blobs.iter().map(|blob| self.place_and_note(way, blob, is_there(blob))).collect();
         // What is transferred at once is limited by slots; here it only has to be bounded.
         let all = stream::iter(all).buffer_unordered(256);
-        all.try_fold(Tally::default(), |tally, (placed, size)| async move { Ok(tally.add(placed, size)) })
+        all.try_fold(Totals::default(), |totals, (placed, size)| async move { Ok(totals.add(placed, size)) })
             .await
     }
 
@@ -71,7 +71,7 @@ impl Mirror {
         is_there: Option<bool>,
     ) -> Result<(Placed, u64), Error> {
         let placed = self.place_blob(way, blob, is_there).await?;
-        way.ledger.present(way.target.registry(), way.target.repository(), blob.digest);
+        way.shared_blobs.present(way.target.registry(), way.target.repository(), blob.digest);
         Ok((placed, blob.size))
     }
 
@@ -109,13 +109,14 @@ impl Mirror {
             self.events.tell(&Event::BlobSkipped { image, digest, size });
             return Ok(Placed::Skipped);
         }
-        let opening = match way.ledger.turn(image, target.registry(), target.repository(), digest).await {
-            Turn::Present => {
+        let opening = match way.shared_blobs.task(image, target.registry(), target.repository(), digest).await
+        {
+            BlobTask::Present => {
                 self.events.tell(&Event::BlobSkipped { image, digest, size });
                 return Ok(Placed::Skipped);
             }
-            Turn::Mount(from) => Opening::Mount(from),
-            Turn::Bring => self.opening(way, is_there),
+            BlobTask::Mount(from) => Opening::Mount(from),
+            BlobTask::Bring => self.opening(way, is_there),
         };
         let placed = self.bring(way, blob, &opening).await?;
         match (placed, opening) {
@@ -134,7 +135,7 @@ impl Mirror {
         match is_there {
             Some(_) => Opening::Absent,
             // ECR without its bulk form: what it makes of a mount from the same repository is not documented.
-            None if self.is_ecr(registry) || !way.ledger.probes_by_mount(registry) => Opening::Head,
+            None if self.is_ecr(registry) || !way.shared_blobs.probes_by_mount(registry) => Opening::Head,
             None => Opening::Probe,
         }
     }
@@ -178,9 +179,9 @@ impl Mirror {
         let registry = way.target.registry();
         let answered = |answer| match (opening, answer) {
             (Opening::Mount(_), answer) => {
-                way.ledger.mount_answered(registry, answer == MountAnswer::Taken);
+                way.shared_blobs.mount_answered(registry, answer == MountAnswer::Taken);
             }
-            (Opening::Probe, MountAnswer::NotUnderstood) => way.ledger.probe_failed(registry),
+            (Opening::Probe, MountAnswer::NotUnderstood) => way.shared_blobs.probe_failed(registry),
             _ => {}
         };
         // A 429 is answered here: what is asked for by the way is not asked for again with it.

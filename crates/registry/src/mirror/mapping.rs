@@ -28,7 +28,7 @@ pub trait Mapping: Send + Sync {
     fn blobs(&self, digest: Digest) -> Vec<Digest>;
 
     /// Remembers them.
-    fn stand_on(&self, digest: Digest, blobs: Vec<Digest>);
+    fn record_blobs(&self, digest: Digest, blobs: Vec<Digest>);
 
     /// What the last run left at `target`.
     fn placed(&self, target: &Reference) -> Option<Digest>;
@@ -72,7 +72,7 @@ impl Mapping for MemoryMapping {
         self.blobs.lock().unwrap_or_else(PoisonError::into_inner).get(&digest).cloned().unwrap_or_default()
     }
 
-    fn stand_on(&self, digest: Digest, blobs: Vec<Digest>) {
+    fn record_blobs(&self, digest: Digest, blobs: Vec<Digest>) {
         self.blobs.lock().unwrap_or_else(PoisonError::into_inner).insert(digest, blobs);
     }
 

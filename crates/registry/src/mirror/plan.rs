@@ -18,7 +18,7 @@ use crate::manifest::{Descriptor, Kind};
 use crate::platform::Platform;
 
 /// What the HEADs of an image said.
-struct Survey {
+struct Inspection {
     job: Job,
     source: Option<Descriptor>,
     target: Option<Digest>,
@@ -59,24 +59,27 @@ impl Mirror {
         Box::pin(async move {
             let mirror = Self { reads: Arc::default(), ..self.clone() };
             let (tags, count) = (&Tags::of(&jobs), jobs.len());
-            let surveys = stream::iter(jobs).map(|job| mirror.survey(job, tags)).buffered(IMAGES_AT_ONCE);
+            let inspections =
+                stream::iter(jobs).map(|job| mirror.inspect(job, tags)).buffered(IMAGES_AT_ONCE);
             // Boxed: of one step's, each goes as the next step's comes.
-            let mut surveys: Vec<Box<Survey>> = gather(surveys.map(Box::new), count).await;
+            let mut inspections: Vec<Box<Inspection>> = gather(inspections.map(Box::new), count).await;
             let mut pulls = Reserved::default();
-            mirror.reserve_pulls(&mut surveys, &mut pulls);
-            let surveys =
-                stream::iter(surveys).map(|survey| mirror.read_top(*survey)).buffered(IMAGES_AT_ONCE);
-            let mut surveys: Vec<Box<Survey>> = gather(surveys.map(Box::new), count).await;
-            mirror.reserve_pulls(&mut surveys, &mut pulls);
-            let images =
-                stream::iter(surveys).map(|survey| mirror.read_children(*survey)).buffered(IMAGES_AT_ONCE);
+            mirror.reserve_pulls(&mut inspections, &mut pulls);
+            let inspections = stream::iter(inspections)
+                .map(|inspection| mirror.read_top(*inspection))
+                .buffered(IMAGES_AT_ONCE);
+            let mut inspections: Vec<Box<Inspection>> = gather(inspections.map(Box::new), count).await;
+            mirror.reserve_pulls(&mut inspections, &mut pulls);
+            let images = stream::iter(inspections)
+                .map(|inspection| mirror.read_children(*inspection))
+                .buffered(IMAGES_AT_ONCE);
             let images = gather(images, count).await;
             Plan { images, pulls: pulls.needed.into_values().collect() }
         })
     }
 
     /// One HEAD on each side, at the target for many tags together where that can be.
-    async fn survey(&self, job: Job, tags: &Tags) -> Survey {
+    async fn inspect(&self, job: Job, tags: &Tags) -> Inspection {
         let known = self.known(&job);
         let source = async {
             match known {
@@ -86,7 +89,7 @@ impl Mirror {
             }
         };
         let (mut source, target) = tokio::join!(source, self.target_digest(tags, &job.target));
-        let mut survey = Survey {
+        let mut inspection = Inspection {
             job,
             source: None,
             target: None,
@@ -94,23 +97,23 @@ impl Mirror {
             step: Step::Top { source: Digest::of(b""), wanted: None },
         };
         match target {
-            Ok(target) => survey.target = target,
+            Ok(target) => inspection.target = target,
             Err(error) => {
-                survey.step = Step::Done(Action::Failed(error));
-                return survey;
+                inspection.step = Step::Done(Action::Failed(error));
+                return inspection;
             }
         }
-        if source.is_err() && known.is_some() && survey.target != known {
-            source = head_source(&survey.job, self.client.find(&survey.job.source)).await;
+        if source.is_err() && known.is_some() && inspection.target != known {
+            source = head_source(&inspection.job, self.client.find(&inspection.job.source)).await;
         }
-        survey.step = match source {
+        inspection.step = match source {
             Ok(source) => {
-                survey.source = source;
-                self.compare(&mut survey).await
+                inspection.source = source;
+                self.compare(&mut inspection).await
             }
-            Err(error) => without_source(&mut survey, known, error),
+            Err(error) => without_source(&mut inspection, known, error),
         };
-        survey
+        inspection
     }
 
     /// What the target must be, as far as that is known without the source: by the lock, or by what the source's name meant
@@ -120,24 +123,25 @@ impl Mirror {
         job.expected.or_else(|| self.wanted(job, source()?, None))
     }
 
-    async fn compare(&self, survey: &mut Survey) -> Step {
-        let job = &survey.job;
-        if let Some(found) = survey.source.as_ref().filter(|_| job.source.digest().is_none()) {
+    async fn compare(&self, inspection: &mut Inspection) -> Step {
+        let job = &inspection.job;
+        if let Some(found) = inspection.source.as_ref().filter(|_| job.source.digest().is_none()) {
             self.mapping.mean(&job.source, found.digest);
         }
-        let Some(source) = job.source_digest.or(survey.source.as_ref().map(|source| source.digest)) else {
+        let Some(source) = job.source_digest.or(inspection.source.as_ref().map(|source| source.digest))
+        else {
             let kind = ErrorKind::NotFound { message: String::new() };
             return Step::Done(Action::Failed(Error::of(&job.source, kind)));
         };
-        let wanted = job.expected.or_else(|| self.wanted(job, source, survey.source.as_ref()));
-        if wanted.is_some() && wanted == survey.target {
+        let wanted = job.expected.or_else(|| self.wanted(job, source, inspection.source.as_ref()));
+        if wanted.is_some() && wanted == inspection.target {
             return Step::Done(self.up_to_date(job, source, wanted.unwrap_or(source)));
         }
         if job.source.digest().is_some() {
             // It was not asked above, and now it matters: this shows the pulls that are left.
             // If it fails, reading the manifest says why.
             if let Ok(Some(found)) = self.client.head(&job.source).await {
-                survey.source = Some(found);
+                inspection.source = Some(found);
             }
         }
         Step::Top { source, wanted }
@@ -171,12 +175,12 @@ impl Mirror {
 
     /// Counts the manifests that are to be read, each once, and fails the images of a registry that does not allow so many any
     /// more.
-    fn reserve_pulls(&self, surveys: &mut [Box<Survey>], reserved: &mut Reserved) {
+    fn reserve_pulls(&self, inspections: &mut [Box<Inspection>], reserved: &mut Reserved) {
         let mut now: BTreeMap<String, HashSet<Read>> = BTreeMap::new();
-        for survey in surveys.iter() {
-            let new = survey.reads().into_iter().filter(|read| !reserved.reads.contains(read));
+        for inspection in inspections.iter() {
+            let new = inspection.reads().into_iter().filter(|read| !reserved.reads.contains(read));
             for read in new {
-                now.entry(survey.job.source.registry().to_owned()).or_default().insert(read);
+                now.entry(inspection.job.source.registry().to_owned()).or_default().insert(read);
             }
         }
         for (registry, reads) in now {
@@ -185,47 +189,48 @@ impl Mirror {
             let none = || Pulls { registry: registry.clone(), needed: 0, limit: rate_limit };
             reserved.needed.entry(registry.clone()).or_insert_with(none).needed += pulls;
             if let Some(RateLimit { limit, remaining, window }) = rate_limit.filter(|r| pulls > r.remaining) {
-                let waits = |survey: &Survey| survey.reads().iter().any(|read| reads.contains(read));
-                for survey in surveys.iter_mut().filter(|survey| waits(survey)) {
+                let waits =
+                    |inspection: &Inspection| inspection.reads().iter().any(|read| reads.contains(read));
+                for inspection in inspections.iter_mut().filter(|inspection| waits(inspection)) {
                     let kind = ErrorKind::PullsExhausted { needed: pulls, remaining, limit, window };
-                    survey.step = Step::Done(Action::Failed(Error::of(&survey.job.source, kind)));
+                    inspection.step = Step::Done(Action::Failed(Error::of(&inspection.job.source, kind)));
                 }
             }
             reserved.reads.extend(reads);
         }
     }
 
-    async fn read_top(&self, mut survey: Survey) -> Survey {
-        if let Step::Top { source, wanted } = survey.step {
-            survey.step = match self.decide_top(&survey, source, wanted).await {
+    async fn read_top(&self, mut inspection: Inspection) -> Inspection {
+        if let Step::Top { source, wanted } = inspection.step {
+            inspection.step = match self.decide_top(&inspection, source, wanted).await {
                 Ok(step) => step,
                 Err(error) => Step::Done(Action::Failed(error)),
             };
         }
-        survey
+        inspection
     }
 
     async fn decide_top(
         &self,
-        survey: &Survey,
+        inspection: &Inspection,
         source: Digest,
         wanted: Option<Digest>,
     ) -> Result<Step, Error> {
-        let job = &survey.job;
+        let job = &inspection.job;
         let top = self.top(job, source, wanted).await?;
         let digest = top.digest();
         if let Some(expected) = job.expected.filter(|expected| *expected != digest) {
             return Err(Error::of(&job.source, ErrorKind::DigestMismatch { expected, actual: digest }));
         }
-        if survey.target == Some(digest) {
+        if inspection.target == Some(digest) {
             return Ok(Step::Done(self.up_to_date(job, source, digest)));
         }
         self.learn(job, source, digest);
         Ok(Step::Children(self.root(job, source, top).await?))
     }
 
-    async fn read_children(&self, survey: Survey) -> Planned {
-        let Survey { job, source, target, unanswered, step } = survey;
+    async fn read_children(&self, inspection: Inspection) -> Planned {
+        let Inspection { job, source, target, unanswered, step } = inspection;
         let action = match step {
             Step::Done(action) => action,
             Step::Children(root) => match (self.content(&job, root).await, target) {
@@ -264,7 +269,7 @@ pub(super) async fn gather<T>(stream: impl Stream<Item = T>, count: usize) -> Ve
     all
 }
 
-impl Survey {
+impl Inspection {
     /// The manifests that the next step reads from the source.
     fn reads(&self) -> Vec<Read> {
         let read = |digest, platform| Read {
@@ -305,10 +310,10 @@ async fn head_source(
 
 /// The source does not answer. If the target is what is wanted as far as anybody knows, that is no failure: nothing would
 /// have been copied. A source that answers and refuses, or lacks the image, is one.
-fn without_source(survey: &mut Survey, known: Option<Digest>, error: Error) -> Step {
+fn without_source(inspection: &mut Inspection, known: Option<Digest>, error: Error) -> Step {
     match known {
-        Some(digest) if survey.target == known && error.is_out_of_reach() => {
-            survey.unanswered = Some(error);
+        Some(digest) if inspection.target == known && error.is_out_of_reach() => {
+            inspection.unanswered = Some(error);
             Step::Done(Action::UpToDate { digest })
         }
         _ => Step::Done(Action::Failed(error)),

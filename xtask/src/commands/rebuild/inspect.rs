@@ -52,7 +52,7 @@ pub(super) async fn builds(context: &Context, builder: &runtimes::Context, name:
     let found = tokio::try_join!(runtimes::builds(builder, name), runtimes::history(builder, name));
     let (builds, history) = found.map_err(|error| explain_runtime(name, &error))?;
     let builds = runtimes::dated(builds, &history);
-    let hold = builder.surroundings.hold(name);
+    let hold = builder.grid_settings.hold(name);
     let dash = || "-".to_owned();
     let mut table = Table::new(["BUILD", "FIRST RAN", "RUNS", "KEY", "BASE", "DIGEST"]);
     for build in &builds {
@@ -83,7 +83,7 @@ pub(super) async fn builds(context: &Context, builder: &runtimes::Context, name:
             Cause::Built => "built",
             Cause::Promoted => "promoted",
             Cause::RolledBack => "rolled back",
-            Cause::Elsewhere => "not by this tool; seen then",
+            Cause::Elsewhere => "not by this tool; seen at that time",
         };
         moves.row([
             made.at.to_string(),
@@ -96,7 +96,7 @@ pub(super) async fn builds(context: &Context, builder: &runtimes::Context, name:
     let document = serde_json::json!({ "builds": builds, "moves": history.moves(), "held": hold });
     context
         .printer
-        .either(|| format!("{table}\nHow {RUNTIMES_REPOSITORY}:{name} moved:\n{moves}"), &document)?;
+        .either(|| format!("{table}\nHistory of {RUNTIMES_REPOSITORY}:{name}:\n{moves}"), &document)?;
     if let Some(hold) = &hold {
         context.printer.line(held(name, hold));
     }

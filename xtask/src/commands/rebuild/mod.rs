@@ -14,11 +14,11 @@ use crate::config::{self, Config};
 use crate::error::{Exit, FailWith as _, exit_of, failure, render};
 use crate::runtimes::{self, Action, Options, Outcome, Planned, Runtime, Trial, Watch};
 use crate::target::Target;
-use crate::transfer::{Neighbourhood, builder_context, explain_runtime, held, wanted_runtimes};
+use crate::transfer::{ConfiguredGrid, builder_context, explain_runtime, held, wanted_runtimes};
 use crate::ui::{Table, units};
 
 /// How long a runtime may take until it answers its first invocation.
-const PATIENCE: Duration = Duration::from_secs(30);
+const SMOKE_TIMEOUT: Duration = Duration::from_secs(30);
 /// The handler that `--smoke` names; bases without a function answer that it is missing, which is an answer.
 const SMOKE_HANDLER: &str = "app.handler";
 
@@ -141,11 +141,12 @@ impl RebuildRuntimes {
             Some(target) => target.client(context, config)?,
             None => (context.registry_client(config)?, context.source_credentials()?),
         };
-        let neighbourhood = Neighbourhood::new(context, config, lock, target)?;
-        let mut builder = builder_context(context, client, Arc::clone(&credentials), neighbourhood, target)?;
+        let configured = ConfiguredGrid::new(context, config, lock, target)?;
+        let mut builder = builder_context(context, client, Arc::clone(&credentials), configured, target)?;
         builder.builder.clone_from(&self.builder);
         builder.registry_cache = self.registry_cache;
-        builder.trial = self.smoke.then(|| Trial { handler: SMOKE_HANDLER.to_owned(), patience: PATIENCE });
+        builder.trial =
+            self.smoke.then(|| Trial { handler: SMOKE_HANDLER.to_owned(), timeout: SMOKE_TIMEOUT });
         Ok(builder)
     }
 
@@ -301,5 +302,5 @@ fn report(context: &Context, idle: &[String], outcomes: &[Outcome]) -> anyhow::R
     let Some(first) = failed.next() else { return Ok(()) };
     failed.for_each(|error| context.printer.line(render(&error)));
     let exit = exit_of(&first);
-    Err(first).hint(exit, "the grid has the runtime that it had")
+    Err(first).hint(exit, "the grid keeps its present runtime")
 }

@@ -27,7 +27,9 @@ pub(super) async fn leased<T>(
     };
     let done = context.interrupt.guard(done).await;
     if let Err(error) = infrastructure.worked_on_images().await {
-        context.printer.warn(format!("a run that was planned before this one will not notice it: {error:#}"));
+        context
+            .printer
+            .warn(format!("a run that was planned earlier will not notice this change: {error:#}"));
     }
     infrastructure.release(lease).await;
     done
@@ -86,12 +88,12 @@ fn hold(context: &Context, target: &Target, way: &WayBack) -> anyhow::Result<()>
     });
     if let Err(error) = written {
         let message =
-            format!("{is_now}, but {shown} could not be written: the next run moves it forward again");
+            format!("{is_now}, but {shown} could not be written: the next run will move it forward again");
         let hint = format!("put these lines into {shown}:\n{}", Lock::hold_text(name, &hold).trim());
         return Err(ending(Exit::Config, Some(hint), error).context(message));
     }
     context.printer.line(format!(
-        "{is_now} and stays there: commit {shown}; `cargo xtask lock --update {name}` lets it go"
+        "{is_now} and is held there: commit {shown}; `cargo xtask lock --update {name}` ends the hold"
     ));
     Ok(())
 }

@@ -45,7 +45,7 @@ pub(super) fn parse(text: &str, sink: &Sink<'_>) -> Option<Vec<Member>> {
     match node {
         Node::Object(members) => Some(members),
         Node::Array(_) | Node::Other(_) => {
-            sink.report(&(0..0), "", "has to be an object", None);
+            sink.report(&(0..0), "", "must be an object", None);
             None
         }
     }

@@ -82,16 +82,16 @@ fn read(members: &[Member], sink: &Sink<'_>) -> Wanted {
         let fail = |message: String| sink.report(span, key, message, None);
         match (key.as_str(), value) {
             ("image_to_copy", json::Node::Object(images)) => wanted.images = copies(images, sink),
-            ("image_to_copy", _) => fail("has to be an object: source to repository".to_owned()),
+            ("image_to_copy", _) => fail("must be an object: source to repository".to_owned()),
             ("repository", json::Node::Array(list)) => repositories = strings(key, list, sink),
-            ("repository", _) => fail("has to be a list of repositories".to_owned()),
+            ("repository", _) => fail("must be a list of repositories".to_owned()),
             ("kms_deletion_window", json::Node::Other(Value::Number(days))) => {
                 wanted.deletion_window = days.as_u64().filter(|days| (7..=30).contains(days));
                 if wanted.deletion_window.is_none() {
-                    fail(format!("is {days}, but has to be a whole number from 7 to 30"));
+                    fail(format!("is {days}, but must be a whole number from 7 to 30"));
                 }
             }
-            ("kms_deletion_window", _) => fail("has to be a whole number from 7 to 30".to_owned()),
+            ("kms_deletion_window", _) => fail("must be a whole number from 7 to 30".to_owned()),
             ("kms_key_admin_roles", json::Node::Array(list)) => {
                 let roles = strings(key, list, sink);
                 for (role, span) in &roles {
@@ -99,13 +99,15 @@ fn read(members: &[Member], sink: &Sink<'_>) -> Wanted {
                 }
                 wanted.admin_roles = Some(roles.into_iter().map(|(role, _)| role).collect());
             }
-            ("kms_key_admin_roles", _) => fail("has to be a list of role names".to_owned()),
+            ("kms_key_admin_roles", _) => fail("must be a list of role names".to_owned()),
             ("lambda_runtime", json::Node::Other(Value::String(runtime))) => {
                 wanted.lambda_runtime = Some(runtime.clone());
             }
-            ("lambda_runtime", _) => fail("has to be a string such as \"python3.11\"".to_owned()),
+            ("lambda_runtime", _) => fail("must be a string such as \"python3.11\"".to_owned()),
             _ => match ELSEWHERE.iter().find(|(name, _)| name == key) {
-                Some((name, now)) => wanted.notes.push(format!("{name} is not kept here: give it by {now}")),
+                Some((name, now)) => {
+                    wanted.notes.push(format!("{name} is not set in this file: set it with {now}"))
+                }
                 None => {
                     let help = nearest(key, KEYS).map(|known| format!("did you mean `{known}`?"));
                     sink.report(span, key, "unknown key", help);
@@ -145,7 +147,7 @@ fn copies(images: &[Member], sink: &Sink<'_>) -> Vec<Copy> {
         }
         let source = member.key.parse::<Reference>().map_err(|why| fail(why.to_string())).ok();
         let json::Node::Other(Value::String(destination)) = &member.value else {
-            fail("has to be a repository, or a repository and a tag".to_owned());
+            fail("must be a repository, or a repository and a tag".to_owned());
             continue;
         };
         let (repository, tag) = match destination.split_once(':') {
@@ -166,7 +168,7 @@ fn copies(images: &[Member], sink: &Sink<'_>) -> Vec<Copy> {
             continue;
         };
         if let Some(other) = copies.iter().find(|copy| copy.repository == repository && copy.tag == to_tag) {
-            fail(format!("goes to `{repository}:{to_tag}`, and so does {}", other.source));
+            fail(format!("has the destination `{repository}:{to_tag}`, as {} has", other.source));
             continue;
         }
         copies.push(Copy {
@@ -184,7 +186,7 @@ fn strings(key: &str, list: &[(json::Node, Range<usize>)], sink: &Sink<'_>) -> V
     for (node, span) in list {
         match node {
             json::Node::Other(Value::String(text)) => found.push((text.clone(), span.clone())),
-            _ => sink.report(span, key, "has to hold strings", None),
+            _ => sink.report(span, key, "must contain strings", None),
         }
     }
     found

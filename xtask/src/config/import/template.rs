@@ -47,7 +47,7 @@ pub(super) fn fill(template: &str, wanted: &Wanted) -> Option<String> {
         } else if let Some(runtimes) = &wanted.dockerfile {
             match runtimes.entry(&entry) {
                 Some(value) => edits.edits.push((entry.value.place().range(), value)),
-                None => edits.switch_off(&entry, "Not one of HTC-Grid's four: switched off."),
+                None => edits.switch_off(&entry, "Not one of HTC-Grid's four runtimes: disabled."),
             }
         }
     }
@@ -68,7 +68,7 @@ fn image_lines(images: &[Copy]) -> String {
         };
         if copy.source.starts_with("k8s.gcr.io/") {
             lines.push_str(
-                "# k8s.gcr.io gets nothing new since April 2023; registry.k8s.io has the same images.\n",
+                "# k8s.gcr.io has had no new images since April 2023; registry.k8s.io has the same images.\n",
             );
         }
         lines.push_str(&format!("{} = {}\n", key_part(&key), quoted(&copy.source)));

@@ -61,7 +61,7 @@ fn the_shape_of_today() {
     assert_eq!((config.pull_through.len(), config.enabled_runtimes().count()), (3, 15));
     let toml = import(TODAY).unwrap();
     assert!(
-        toml.contains("# region is not kept here: give it by REGION=... on the command line.\n"),
+        toml.contains("# region is not set in this file: set it with REGION=... on the command line.\n"),
         "{toml}"
     );
     assert!(toml.contains("# With platforms = \"all\" the index"), "the comments stay");
@@ -94,7 +94,7 @@ fn the_shape_of_2021() {
     assert_eq!(off, ["provided", "python3.8"], "their tags belong to images");
     assert_eq!(config.runtimes.len(), 15);
     assert!(config.repositories.contains(&"aws-balancer".to_owned()), "a repository without an image");
-    assert!(import(OLD).unwrap().contains("# k8s.gcr.io gets nothing new"));
+    assert!(import(OLD).unwrap().contains("# k8s.gcr.io has had no new images"));
 }
 
 #[test]
@@ -140,18 +140,18 @@ fn all_errors_come_at_once() {
         import(text).unwrap_err(),
         "images_config.json has 12 errors
   images_config.json:1:1: `repository` is missing
-  images_config.json:3:9: image_to_copy.\"x/bad name:1\": `x/bad name` is no repository: lower-case letters and digits, separated by . _ - and /, are wanted
+  images_config.json:3:9: image_to_copy.\"x/bad name:1\": `x/bad name` is not a repository: it must be lower-case letters and digits, separated by . _ - and /
   images_config.json:4:9: image_to_copy.\"x/y\": has neither tag nor digest
-  images_config.json:6:9: image_to_copy.\"x/z:1\": goes to `c1:1`, and so does x/y:1
+  images_config.json:6:9: image_to_copy.\"x/z:1\": has the destination `c1:1`, as x/y:1 has
   images_config.json:7:9: image_to_copy.\"x/y:1\": is given twice
-  images_config.json:8:9: image_to_copy.\"x/v:1\": has to be a repository, or a repository and a tag
-  images_config.json:9:9: image_to_copy.\"x/w:1\": `Up` is no repository name: `U`: ECR does not take upper case
-  images_config.json:10:9: image_to_copy.\"x/u:1\": `-` is no tag: 1 to 128 letters, digits, `.`, `_` and `-`, the first a letter, digit or `_`
+  images_config.json:8:9: image_to_copy.\"x/v:1\": must be a repository, or a repository and a tag
+  images_config.json:9:9: image_to_copy.\"x/w:1\": `Up` is not a repository name: `U`: ECR does not take upper case
+  images_config.json:10:9: image_to_copy.\"x/u:1\": `-` is not a tag: 1 to 128 letters, digits, `.`, `_` and `-`, the first a letter, digit or `_`
   images_config.json:12:5: repositroy: unknown key
       help: did you mean `repository`?
-  images_config.json:13:5: kms_deletion_window: is 3, but has to be a whole number from 7 to 30
+  images_config.json:13:5: kms_deletion_window: is 3, but must be a whole number from 7 to 30
   images_config.json:14:29: kms_key_admin_roles: `arn:aws:iam::1:role/x` is an ARN: give the role's name alone
-  images_config.json:14:52: kms_key_admin_roles: has to hold strings"
+  images_config.json:14:52: kms_key_admin_roles: must contain strings"
     );
 }
 
@@ -161,7 +161,7 @@ fn what_is_not_json_is_said_with_its_place() {
         import("{\n  \"image_to_copy\": {,}\n}").unwrap_err(),
         "images_config.json has an error\n  images_config.json:2:21: not JSON: key must be a string"
     );
-    assert!(import("[]").unwrap_err().contains("has to be an object"));
+    assert!(import("[]").unwrap_err().contains("must be an object"));
     assert!(import("").unwrap_err().contains("not JSON: EOF while parsing a value"));
 }
 

@@ -111,7 +111,7 @@ fn a_merge_conflict_is_called_one() {
     assert_eq!(
         errors,
         "images.lock has an error\n  images.lock:2:1: has a merge conflict\n      \
-         help: take either side; what a lock then lacks, `cargo xtask lock` adds"
+         help: take either side; `cargo xtask lock` adds what is missing then"
     );
 }
 

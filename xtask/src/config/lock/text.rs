@@ -69,7 +69,7 @@ fn lock(mut root: Fields<'_>) -> Option<Lock> {
         match entry.name.parse::<Reference>() {
             // The same name in two spellings would be two entries, one of them never found.
             Ok(source) if source.to_string() != entry.name => {
-                entry.key.fail(format!("has to be written in full: `{source}`"));
+                entry.key.fail(format!("must be written in full: `{source}`"));
             }
             Ok(source) => lock.sources.extend(locked.map(|locked| (source, locked))),
             Err(why) => entry.key.fail(why.to_string()),
@@ -141,7 +141,7 @@ fn set(entry: &Entry<'_>) -> Option<PlatformSet> {
     };
     let set = PlatformSet::from(&platforms);
     if set.0 != entry.name {
-        entry.key.fail(format!("has to be sorted: `{set}`"));
+        entry.key.fail(format!("must be sorted: `{set}`"));
         return None;
     }
     Some(set)

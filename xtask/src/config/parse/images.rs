@@ -55,7 +55,7 @@ fn image(entry: &Entry<'_>, default_platforms: &[Platform]) -> Option<Image> {
     if source.tag().is_none() && source.digest().is_none() {
         source_node.fail_with(
             format!("`{}` has neither tag nor digest", source_node.string().unwrap_or_default()),
-            "name the version: a grid that runs on whatever is newest cannot be rebuilt",
+            "name the version: a grid that runs on the newest version cannot be rebuilt",
         );
         return None;
     }

@@ -124,7 +124,7 @@ fn runtime(
             return None;
         }
         (Base::Scratch | Base::Argument(_), _) => {
-            entry.key.fail("the runtime's Dockerfile builds upon nothing (FROM scratch)");
+            entry.key.fail("the runtime's Dockerfile has no base (FROM scratch)");
             return None;
         }
     };

@@ -49,11 +49,11 @@ pub(super) fn pull_through(table: &Fields<'_>, account: Option<&str>) -> Vec<Pul
                 );
             }
             None => node.fail_with(
-                format!("ECR's cache does not know `{upstream}`"),
+                format!("ECR's pull-through cache does not support `{upstream}`"),
                 format!("it knows {}", cached_registries::hosts()),
             ),
             Some(Login::Secret) if !has_secret => node.fail_with(
-                format!("ECR wants a login for `{upstream}`"),
+                format!("ECR needs credentials for `{upstream}`"),
                 "{ upstream = \"...\", credential_arn = \"...:secret:ecr-pullthroughcache/...\" } names the secret that holds it",
             ),
             Some(_) => {}
@@ -91,7 +91,7 @@ pub(super) fn primes(root: &mut Fields<'_>, rules: &[PullThrough]) -> Vec<Prime>
         let Some((rule, rest)) = rule else {
             let known: Vec<&str> = rules.iter().map(|rule| rule.prefix.as_str()).collect();
             node.fail_with(
-                format!("`{text}` begins with no prefix of [pull_through]"),
+                format!("`{text}` does not begin with a prefix of [pull_through]"),
                 format!("prefixes: {}", known.join(", ")),
             );
             continue;

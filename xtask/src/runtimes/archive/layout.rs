@@ -175,7 +175,7 @@ impl Index {
                     let target = String::from_utf8_lossy(&target).into_owned();
                     index.links.insert(
                         name.clone(),
-                        if kind.is_symlink() { beside(&name, &target) } else { target },
+                        if kind.is_symlink() { sidecar(&name, &target) } else { target },
                     );
                 }
             } else if kind.is_file() {
@@ -216,7 +216,7 @@ impl Index {
 }
 
 /// A symlink's target as a path from the archive's root.
-fn beside(link: &str, target: &str) -> String {
+fn sidecar(link: &str, target: &str) -> String {
     let mut parts: Vec<&str> = link.split('/').collect();
     parts.pop();
     for part in target.split('/') {

@@ -26,7 +26,7 @@ use serde::Deserialize;
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
     /// It cannot be read.
-    #[error("could not read the image that the container client saved")]
+    #[error("could not read the saved image")]
     Read(#[source] std::io::Error),
     /// A layer cannot be written.
     #[error("could not write a layer to {path}")]
@@ -37,13 +37,13 @@ pub enum ArchiveError {
         source: std::io::Error,
     },
     /// A part that the format promises is missing.
-    #[error("the image that the container client saved has no {what}")]
+    #[error("the saved image has no {what}")]
     Missing {
         /// The part.
         what: String,
     },
     /// JSON that cannot be read.
-    #[error("the image that the container client saved has a {what} that cannot be read")]
+    #[error("the saved image has a {what} that cannot be read")]
     Json {
         /// The part.
         what: &'static str,
@@ -57,7 +57,7 @@ pub enum ArchiveError {
         count: usize,
     },
     /// A part is not what its name says.
-    #[error("the image that the container client saved has {found} under the name of {expected}")]
+    #[error("the saved image has {found} under the name of {expected}")]
     Blob {
         /// Its name.
         expected: Digest,

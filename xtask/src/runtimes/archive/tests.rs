@@ -97,7 +97,7 @@ fn what_is_missing_is_named() {
         (vec![("manifest.json", manifest), ("c", &two), ("l", b"1")], "2 layers but 1"),
     ] {
         let error = Archive::open(tar(&entries, &[]).path()).unwrap_err().to_string();
-        assert_eq!(error, format!("the image that the container client saved has no {what}"));
+        assert_eq!(error, format!("the saved image has no {what}"));
     }
 }
 
@@ -163,7 +163,7 @@ fn an_index_in_an_index_without_dockers_list_leads_to_the_one_image_that_is_ther
     let error = layout.open(&[image, other]).unwrap_err();
     assert_eq!(error.to_string(), "the container client saved 2 images in the place of one");
     let error = layout.open(&[]).unwrap_err();
-    assert_eq!(error.to_string(), "the image that the container client saved has no image");
+    assert_eq!(error.to_string(), "the saved image has no image");
 }
 
 #[test]
@@ -185,5 +185,5 @@ fn what_an_index_lacks_is_named() {
     let image = layout.image(b"content");
     let layer = layout.blobs.remove(1).0;
     let error = layout.open(&[image]).unwrap_err();
-    assert_eq!(error.to_string(), format!("the image that the container client saved has no {layer}"));
+    assert_eq!(error.to_string(), format!("the saved image has no {layer}"));
 }

@@ -9,7 +9,7 @@ use registry::{Anonymous, Client};
 use super::world::Fake;
 use crate::docker::{Build, BuildContext, Docker, DockerError};
 use crate::error::Exit;
-use crate::runtimes::{Context, Options, Progress, Runtime, RuntimeError, Surroundings, attempt, plan};
+use crate::runtimes::{Context, GridSettings, Options, Progress, Runtime, RuntimeError, attempt, plan};
 
 /// A client with buildx that notes each call in `calls` and answers `script`.
 fn client(room: &Path, script: &str) -> String {
@@ -29,11 +29,11 @@ fn calls(room: &Path, of: &str) -> usize {
 }
 
 fn context(room: &Path, fake: &Arc<Fake>, cli: String) -> Context {
-    let (surroundings, progress) = (Arc::clone(fake), Arc::clone(fake));
+    let (grid_settings, progress) = (Arc::clone(fake), Arc::clone(fake));
     let mut context = Context::new(
         Client::builder().build().unwrap(),
         Arc::new(Anonymous),
-        surroundings as Arc<dyn Surroundings>,
+        grid_settings as Arc<dyn GridSettings>,
         progress as Arc<dyn Progress>,
         room.join("scratch"),
     );

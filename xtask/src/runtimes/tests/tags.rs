@@ -28,7 +28,7 @@ fn runtime(world: &World) -> Runtime {
 }
 
 fn trial(handler: &str, seconds: u64) -> Option<Trial> {
-    Some(Trial { handler: handler.to_owned(), patience: Duration::from_secs(seconds) })
+    Some(Trial { handler: handler.to_owned(), timeout: Duration::from_secs(seconds) })
 }
 
 /// The containers that were made of this test's images.
@@ -192,7 +192,10 @@ async fn a_record_that_is_something_else_is_left_alone_and_keeps_no_move_from_be
     assert!(done.moved);
     assert_eq!(world.tag(&format!("{name}-history")).await, theirs);
     let warnings = world.fake.warnings.lock().unwrap().clone();
-    assert!(warnings.len() == 1 && warnings[0].contains("no record of a runtime's builds"), "{warnings:?}");
+    assert!(
+        warnings.len() == 1 && warnings[0].contains("not a record of a runtime's builds"),
+        "{warnings:?}"
+    );
     let error = way_back(&context, &name, None).await.unwrap_err().in_full();
     assert!(error.contains(&format!("{name}-history")), "{error}");
 

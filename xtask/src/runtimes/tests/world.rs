@@ -10,7 +10,7 @@ use registry::{Anonymous, Client, Digest, Reference};
 use crate::docker::Docker;
 use crate::process::{Cmd, Killer};
 use crate::runtimes::{
-    Action, Context, Hold, Options, Outcome, Planned, Progress, Runtime, State, Surroundings,
+    Action, Context, GridSettings, Hold, Options, Outcome, Planned, Progress, Runtime, State,
 };
 use crate::runtimes::{apply, plan};
 
@@ -52,7 +52,7 @@ impl Fake {
     }
 }
 
-impl Surroundings for Fake {
+impl GridSettings for Fake {
     fn locked_base(&self, base: &Reference) -> Option<Digest> {
         self.facts.lock().unwrap().locked.get(&base.to_string()).copied()
     }
@@ -152,7 +152,7 @@ impl World {
         let mut context = Context::new(
             self.client.clone(),
             Arc::new(Anonymous),
-            Arc::clone(&self.fake) as Arc<dyn Surroundings>,
+            Arc::clone(&self.fake) as Arc<dyn GridSettings>,
             Arc::clone(&self.fake) as Arc<dyn Progress>,
             self.room.path().join("scratch"),
         );

@@ -1,8 +1,8 @@
-//! The proof that terraform has nothing to do: an object beside the state.
+//! The plan cache that terraform has nothing to do: an object beside the state.
 //!
 //! Starting terraform costs seconds, and most runs change nothing. After an apply (or a plan without changes) the
-//! proof is written: what went in (module, variables), the state's version, and what was seen in the account. While
-//! all of that is the same, a plan would be empty, except for what the proof does not see: [`UNSEEN`].
+//! plan cache is written: what went in (module, variables), the state's version, and what was seen in the account. While
+//! all of that is the same, a plan would be empty, except for what the plan cache does not see: [`UNSEEN`].
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,18 +14,18 @@ use sha2::{Digest as _, Sha256};
 use super::ecr::{Repository, Rule};
 use super::store::{If, StateStore};
 
-/// How long a proof is believed.
+/// How long a plan cache is believed.
 const VALID: Duration = Duration::from_secs(24 * 3600);
 /// What its object's key adds to the state's.
 const SUFFIX: &str = "proof.json";
-/// What may have drifted without the proof noticing.
+/// What may have drifted without the plan cache noticing.
 pub const UNSEEN: &str = "key policy, tags and scan settings";
 
-/// What an apply that has begun will create: it stands in the proof's place until the apply has ended well. Terraform
+/// What an apply that has begun will create: it stands in the plan cache's place until the apply has ended well. Terraform
 /// writes its state every 20 s and at its end, so one that is killed leaves resources behind that its state does not
 /// know; this knows them.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
-pub struct Begun {
+pub struct PendingApply {
     /// Addresses in the state, and what AWS calls each resource; the key has no such name before it stands.
     pub creates: BTreeMap<String, Option<String>>,
     /// When it began, by the machine's clock.
@@ -38,16 +38,16 @@ pub struct Begun {
 /// What is beside a state.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
-pub enum Beside {
+pub enum Sidecar {
     /// The last run ended well.
-    Proof(Proof),
+    PlanCache(PlanCache),
     /// The last apply has not, or is still at work.
-    Begun(Begun),
+    PendingApply(PendingApply),
 }
 
 /// What terraform would look at.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
-pub struct Proof {
+pub struct PlanCache {
     /// Hash of the module's files, its variables and this tool's version.
     inputs: String,
     /// The version of the state object.
@@ -61,8 +61,8 @@ pub struct Proof {
     worked: Option<Timestamp>,
 }
 
-impl Proof {
-    /// The proof as things stand now.
+impl PlanCache {
+    /// The plan cache as things stand now.
     pub fn now(
         inputs: String,
         state: Option<String>,
@@ -90,7 +90,7 @@ impl Proof {
         Self { worked: Some(Timestamp::now()), ..self }
     }
 
-    /// Whether `self`, as things stand now, equals what was proven `before`.
+    /// Whether `self`, as things stand now, equals what is known `before`.
     pub fn holds(&self, before: &Self) -> bool {
         let age = self.at.duration_since(before.at);
         self.state.is_some()
@@ -100,18 +100,20 @@ impl Proof {
     }
 }
 
-impl Beside {
+impl Sidecar {
     /// What is beside the state; none where there is nothing, or something that this version does not understand.
     ///
     /// # Errors
     /// S3 refuses or does not answer.
     pub async fn read(store: &StateStore) -> anyhow::Result<Option<Self>> {
-        let Some(object) = store.get(&store.beside(SUFFIX)).await? else { return Ok(None) };
-        let beside = serde_json::from_slice(&object.bytes).ok();
-        Ok(beside.map(|beside| match beside {
+        let Some(object) = store.get(&store.sidecar(SUFFIX)).await? else { return Ok(None) };
+        let sidecar = serde_json::from_slice(&object.bytes).ok();
+        Ok(sidecar.map(|sidecar| match sidecar {
             // The key's creation is told by AWS's clock, and so is this; the machine's own may be any.
-            Self::Begun(begun) => Self::Begun(Begun { written: object.modified, ..begun }),
-            proof @ Self::Proof(_) => proof,
+            Self::PendingApply(begun) => {
+                Self::PendingApply(PendingApply { written: object.modified, ..begun })
+            }
+            plan_cache @ Self::PlanCache(_) => plan_cache,
         }))
     }
 
@@ -121,7 +123,7 @@ impl Beside {
     /// S3 refuses or does not answer.
     pub async fn write(&self, store: &StateStore) -> anyhow::Result<()> {
         // Nothing is asked of what is there.
-        store.put(&store.beside(SUFFIX), serde_json::to_vec(self)?, If::Always).await.map(drop)
+        store.put(&store.sidecar(SUFFIX), serde_json::to_vec(self)?, If::Always).await.map(drop)
     }
 }
 
@@ -177,9 +179,9 @@ mod tests {
         let rules = BTreeMap::from([("quay".to_owned(), rule)]);
         let both = BTreeMap::from([repository("curl"), repository("lambda")]);
         let one = BTreeMap::from([repository("curl")]);
-        let before = Proof::now("in".into(), Some("etag".into()), &both, &rules);
+        let before = PlanCache::now("in".into(), Some("etag".into()), &both, &rules);
         let now = |inputs: &str, state: &str, repositories, rules| {
-            Proof::now(inputs.into(), Some(state.into()), repositories, rules)
+            PlanCache::now(inputs.into(), Some(state.into()), repositories, rules)
         };
         assert!(now("in", "etag", &both, &rules).holds(&before));
         assert!(!now("other", "etag", &both, &rules).holds(&before));
@@ -188,9 +190,9 @@ mod tests {
         assert!(!now("in", "etag", &both, &none).holds(&before));
         let with_secret = BTreeMap::from([("quay".to_owned(), secret)]);
         assert!(!now("in", "etag", &both, &with_secret).holds(&before));
-        let old = Proof { at: before.at - VALID, ..before };
+        let old = PlanCache { at: before.at - VALID, ..before };
         assert!(!now("in", "etag", &both, &rules).holds(&old));
-        let stateless = Proof::now("in".into(), None, &both, &rules);
+        let stateless = PlanCache::now("in".into(), None, &both, &rules);
         assert!(!stateless.holds(&stateless));
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::Unrecorded;
 use crate::aws::ecr::{Repository, Rule};
-use crate::aws::proof::Beside;
+use crate::aws::sidecar::Sidecar;
 use crate::aws::state::State;
 use crate::config::Config;
 use crate::config::tfvars::Existing;
@@ -23,19 +23,19 @@ pub(super) const NULL_RESOURCE: &str = "null_resource";
 
 /// What stands in the account, read without terraform.
 #[derive(Clone, Debug)]
-pub struct Survey {
+pub struct Inventory {
     /// What the terraform state owns.
     pub state: State,
     /// Every repository of the account and region.
     pub repositories: BTreeMap<String, Repository>,
     /// Every pull-through cache rule, by prefix.
     pub rules: BTreeMap<String, Rule>,
-    pub(super) beside: Option<Beside>,
+    pub(super) sidecar: Option<Sidecar>,
     /// What is this grid's and stands, and what the state object does not name yet; `state` counts it as owned.
     pub unrecorded: Vec<Unrecorded>,
 }
 
-impl Survey {
+impl Inventory {
     /// Whether the Makefile's module wrote the state last: its `null_resource`s are still there.
     pub(super) fn is_makefiles(&self) -> bool {
         self.state.owned.contains_key(NULL_RESOURCE)
@@ -51,7 +51,7 @@ impl Survey {
         }
         Err(failure(Exit::Config, "the terraform state is the Makefile's, with its null_resources")).hint(
             Exit::Config,
-            "`cargo xtask init-images` takes it over: a copy is put beside it, nothing in AWS changes",
+            "`cargo xtask init-images` imports it and keeps a copy of it; nothing in AWS changes",
         )
     }
 

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::future::try_join_all;
 
-use super::{Infrastructure, Survey};
+use super::{Infrastructure, Inventory};
 use crate::ui::{Table, units};
 
 /// A repository, and what deleting it would take along.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct Holding {
+pub struct RepositoryUsage {
     /// Its name.
     pub repository: String,
     /// Images in it.
@@ -22,9 +22,9 @@ pub struct Holding {
 
 /// Who uses what in the account.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Holdings {
+pub struct Usage {
     /// Those that were asked for.
-    pub repositories: Vec<Holding>,
+    pub repositories: Vec<RepositoryUsage>,
     /// Every repository of the account with the grids that mark it as used.
     pub marks: BTreeMap<String, BTreeSet<String>>,
     /// Whether another grid is in the account. Any may pull through a rule, and nothing on a rule says which does.
@@ -36,15 +36,15 @@ impl Infrastructure<'_> {
     ///
     /// # Errors
     /// AWS refuses or does not answer.
-    pub async fn holdings(&self, survey: &Survey, wanted: impl Fn(&str) -> bool) -> anyhow::Result<Holdings> {
+    pub async fn usage(&self, inventory: &Inventory, wanted: impl Fn(&str) -> bool) -> anyhow::Result<Usage> {
         let tag = &self.context.settings.tag;
-        let marks = survey.repositories.values().map(|repository| async move {
+        let marks = inventory.repositories.values().map(|repository| async move {
             anyhow::Ok((repository.name.clone(), self.ecr.marks(repository).await?))
         });
         let marks: BTreeMap<String, BTreeSet<String>> = try_join_all(marks).await?.into_iter().collect();
         let wanted = marks.iter().filter(|(name, _)| wanted(name)).map(|(name, marks)| async move {
             let images = self.ecr.images(name).await?;
-            anyhow::Ok(Holding {
+            anyhow::Ok(RepositoryUsage {
                 repository: name.clone(),
                 images: images.len(),
                 bytes: images.iter().map(|image| image.size).sum(),
@@ -53,11 +53,11 @@ impl Infrastructure<'_> {
         });
         let repositories = try_join_all(wanted).await?;
         let others = marks.values().flatten().any(|grid| grid != tag);
-        Ok(Holdings { repositories, marks, others })
+        Ok(Usage { repositories, marks, others })
     }
 }
 
-impl Holding {
+impl RepositoryUsage {
     /// Whether nobody else uses it.
     pub fn is_free(&self) -> bool {
         self.used_by.is_empty()
@@ -65,9 +65,9 @@ impl Holding {
 }
 
 /// The repositories as a person is asked about them.
-pub fn table(holdings: &[Holding]) -> Table {
+pub fn table(usage: &[RepositoryUsage]) -> Table {
     let mut table = Table::new(["REPOSITORY", "IMAGES", "SIZE", ""]);
-    for Holding { repository, images, bytes, used_by } in holdings {
+    for RepositoryUsage { repository, images, bytes, used_by } in usage {
         let verdict = if used_by.is_empty() {
             "delete".to_owned()
         } else {

@@ -16,7 +16,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 
 /// A client that asks again where S3 does not know a new bucket yet, or is still at work on it
 /// (<https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html#ErrorCodeList>).
-pub(super) fn for_new_bucket(aws: &Aws) -> Client {
+pub(super) fn client(aws: &Aws) -> Client {
     let retries = RetryConfig::standard()
         .with_max_attempts(ATTEMPTS)
         .with_initial_backoff(FIRST_PAUSE)

@@ -15,7 +15,7 @@ use crate::local;
 use crate::terraform::{Backend, LocalModule, Terraform, TerraformError, copy_module, keep_lock};
 
 /// Terraform, ready to run.
-struct Workplace {
+struct WorkingDirectory {
     terraform: Terraform,
     init_needed: bool,
 }
@@ -26,12 +26,12 @@ impl Infrastructure<'_> {
     /// # Errors
     /// Terraform is missing, the bucket will not do, or the initialisation fails.
     pub async fn terraform(&self) -> anyhow::Result<Terraform> {
-        let workplace = self.workplace().await?;
-        if !workplace.init_needed && self.is_connected(&workplace.terraform).await? {
-            return Ok(workplace.terraform);
+        let working_directory = self.working_directory().await?;
+        if !working_directory.init_needed && self.is_connected(&working_directory.terraform).await? {
+            return Ok(working_directory.terraform);
         }
         StateBucket::new(self.aws, self.store.bucket()).check().await?;
-        self.init(workplace.terraform).await
+        self.init(working_directory.terraform).await
     }
 
     /// Runs `terraform init`, whatever was done before.
@@ -39,7 +39,7 @@ impl Infrastructure<'_> {
     /// # Errors
     /// Terraform is missing or fails.
     pub async fn initialise(&self) -> anyhow::Result<()> {
-        self.init(self.workplace().await?.terraform).await.map(drop)
+        self.init(self.working_directory().await?.terraform).await.map(drop)
     }
 
     pub(super) async fn init(&self, terraform: Terraform) -> anyhow::Result<Terraform> {
@@ -93,22 +93,22 @@ impl Infrastructure<'_> {
     }
 
     /// A copy of the module, and what terraform has to be told there: under `--local` also where the stand-in provider is.
-    async fn workplace(&self) -> anyhow::Result<Workplace> {
+    async fn working_directory(&self) -> anyhow::Result<WorkingDirectory> {
         let program = Terraform::find().map_err(explain)?;
         let context = self.context;
-        let mut workplace = if context.settings.local {
+        let mut working_directory = if context.settings.local {
             let provider = local::provider(&context.paths, &context.printer).await?;
             let laid = LocalModule::lay_out(&context.paths.module(), &directory(context), &provider)
                 .map_err(explain)?;
             let terraform = Terraform::new(program, laid.dir)
                 .env("TF_CLI_CONFIG_FILE", laid.cli_config.display().to_string());
-            Workplace { terraform, init_needed: laid.init_needed }
+            WorkingDirectory { terraform, init_needed: laid.init_needed }
         } else {
             let copy = copy_module(&context.paths.module(), &directory(context)).map_err(explain)?;
-            Workplace { terraform: Terraform::new(program, copy), init_needed: false }
+            WorkingDirectory { terraform: Terraform::new(program, copy), init_needed: false }
         };
-        workplace.terraform = workplace.terraform.lock_timeout(context.settings.lock_timeout);
-        Ok(workplace)
+        working_directory.terraform = working_directory.terraform.lock_timeout(context.settings.lock_timeout);
+        Ok(working_directory)
     }
 }
 

@@ -17,7 +17,7 @@ const REFUSALS: u32 = 2;
 
 /// What an image has to do for a blob.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Turn {
+pub(super) enum BlobTask {
     /// Nothing: it came with another image of the same repository.
     Present,
     /// Mount it from this repository.
@@ -47,7 +47,7 @@ struct Claim {
 
 /// How a registry mounts, as far as the run has shown.
 #[derive(Debug)]
-struct Habit {
+struct MountSupport {
     mounts: Mounts,
     taken: AtomicU32,
     refused: AtomicU32,
@@ -77,21 +77,21 @@ struct Standing {
 
 /// All claims of a run. A blob of one image alone is in none of the maps, and needs nobody's attention.
 #[derive(Debug)]
-pub(super) struct Ledger {
+pub(super) struct SharedBlobs {
     claims: HashMap<(String, Digest), Shared>,
     /// Repositories whose tags are what they should be, and stand on a blob that is to be copied.
     standing: HashMap<(String, Digest), Standing>,
-    habits: HashMap<String, Habit>,
+    mount_supports: HashMap<String, MountSupport>,
     /// Registries that refused a mount from a blob's own repository, by which existence is asked.
     no_probe: Mutex<Vec<String>>,
 }
 
-impl Ledger {
+impl SharedBlobs {
     pub(super) fn new(mirror: &Mirror, plan: &Plan) -> Self {
         let wanted = wanted(plan);
         let mut claims: HashMap<(String, Digest), Shared> = HashMap::new();
         let mut standing: HashMap<(String, Digest), Standing> = HashMap::new();
-        let mut habits = HashMap::new();
+        let mut mount_supports = HashMap::new();
         for (image, planned) in plan.images.iter().enumerate() {
             let target = &planned.job.target;
             let (registry, repository) = (target.registry(), target.repository());
@@ -108,30 +108,36 @@ impl Ledger {
                     standing.entry((registry.to_owned(), blob)).or_default().add(repository);
                 }
             }
-            let habit = || Habit::new(mirror.mounts_at(registry));
-            if !habits.contains_key(registry) {
-                habits.insert(registry.to_owned(), habit());
+            let mount_support = || MountSupport::new(mirror.mounts_at(registry));
+            if !mount_supports.contains_key(registry) {
+                mount_supports.insert(registry.to_owned(), mount_support());
             }
         }
-        Self { claims, standing, habits, no_probe: Mutex::default() }
+        Self { claims, standing, mount_supports, no_probe: Mutex::default() }
     }
 
     /// What `image` has to do for `digest` in `repository`, as soon as that is clear.
-    pub(super) async fn turn(&self, image: usize, registry: &str, repository: &str, digest: Digest) -> Turn {
+    pub(super) async fn task(
+        &self,
+        image: usize,
+        registry: &str,
+        repository: &str,
+        digest: Digest,
+    ) -> BlobTask {
         let key = (registry.to_owned(), digest);
         let own = self.claims.get(&key).and_then(|shared| Some((shared, shared.of(repository)?)));
         let Some((shared, own)) = own else {
-            return self.standing_elsewhere(&key, repository).map_or(Turn::Bring, Turn::Mount);
+            return self.standing_elsewhere(&key, repository).map_or(BlobTask::Bring, BlobTask::Mount);
         };
         loop {
             let (owner, state) = own.state.get();
             match state {
-                State::Present | State::Committed => return Turn::Present,
+                State::Present | State::Committed => return BlobTask::Present,
                 State::Lost => own.take_over(image),
                 State::Pending if owner != image => own.changed(owner, state).await,
                 State::Pending => match self.source_of_mount(image, &key, own, shared) {
-                    Source::Ready(from) => return Turn::Mount(from),
-                    Source::None => return Turn::Bring,
+                    Source::Ready(from) => return BlobTask::Mount(from),
+                    Source::None => return BlobTask::Bring,
                     Source::Later(claim, owner, state) => tokio::select! {
                         biased;
                         () = claim.changed(owner, state) => {}
@@ -177,26 +183,26 @@ impl Ledger {
     }
 
     fn mounts(&self, registry: &str) -> Mounts {
-        match self.habits.get(registry) {
-            Some(habit) if !habit.off.get() => habit.mounts,
+        match self.mount_supports.get(registry) {
+            Some(mount_support) if !mount_support.off.get() => mount_support.mounts,
             Some(_) | None => Mounts::Never,
         }
     }
 
     /// Ends when the registry has shown that it takes no mounts.
     async fn mounts_end(&self, registry: &str) {
-        if let Some(habit) = self.habits.get(registry) {
-            habit.off.wait_for(|off| off).await;
+        if let Some(mount_support) = self.mount_supports.get(registry) {
+            mount_support.off.wait_for(|off| off).await;
         }
     }
 
     /// Notes how the registry answered a mount from another repository.
     pub(super) fn mount_answered(&self, registry: &str, taken: bool) {
-        let Some(habit) = self.habits.get(registry) else { return };
-        let count = if taken { &habit.taken } else { &habit.refused };
+        let Some(mount_support) = self.mount_supports.get(registry) else { return };
+        let count = if taken { &mount_support.taken } else { &mount_support.refused };
         let count = count.fetch_add(1, Ordering::Relaxed) + 1;
-        if !taken && count >= REFUSALS && habit.taken.load(Ordering::Relaxed) == 0 {
-            habit.off.change(|_| Some(true));
+        if !taken && count >= REFUSALS && mount_support.taken.load(Ordering::Relaxed) == 0 {
+            mount_support.off.change(|_| Some(true));
         }
     }
 
@@ -305,7 +311,7 @@ impl Shared {
     }
 }
 
-impl Habit {
+impl MountSupport {
     fn new(mounts: Mounts) -> Self {
         Self { mounts, taken: AtomicU32::new(0), refused: AtomicU32::new(0), off: Watched::new(false) }
     }
@@ -396,16 +402,16 @@ mod tests {
         Planned { job, source: None, action: action(content), unanswered: None, warnings: Vec::new() }
     }
 
-    fn ledger(mirror: &Mirror, images: Vec<Planned>) -> Ledger {
-        Ledger::new(mirror, &Plan { images, pulls: Vec::new() })
+    fn shared_blobs(mirror: &Mirror, images: Vec<Planned>) -> SharedBlobs {
+        SharedBlobs::new(mirror, &Plan { images, pulls: Vec::new() })
     }
 
     fn mirror(mounts: Mounts) -> Mirror {
         Mirror::new(Client::builder().build().unwrap()).mounts(REGISTRY, mounts)
     }
 
-    fn turn(ledger: &Ledger, image: usize, repository: &str, blob: Digest) -> Option<Turn> {
-        ledger.turn(image, REGISTRY, repository, blob).now_or_never()
+    fn task(shared_blobs: &SharedBlobs, image: usize, repository: &str, blob: Digest) -> Option<BlobTask> {
+        shared_blobs.task(image, REGISTRY, repository, blob).now_or_never()
     }
 
     #[test]
@@ -415,21 +421,21 @@ mod tests {
         for mounts in [Mounts::Anytime, Mounts::Committed] {
             let images =
                 (0..5_000).map(|image| planned(&name(image), Action::Copy, &[base, own(image)])).collect();
-            let ledger = ledger(&mirror(mounts), images);
-            assert_eq!(ledger.claims.len(), 1, "a blob of one image needs no claim");
-            assert_eq!(turn(&ledger, 0, "r0", base), Some(Turn::Bring));
-            assert_eq!(turn(&ledger, 1, "r1", base), None, "it waits for the first");
-            assert_eq!(turn(&ledger, 1, "r1", own(1)), Some(Turn::Bring));
-            ledger.present(REGISTRY, "r0", base);
-            let early = (mounts == Mounts::Anytime).then(|| Turn::Mount("r0".to_owned()));
-            assert_eq!(turn(&ledger, 1, "r1", base), early);
-            ledger.committed(REGISTRY, "r0", base);
+            let shared_blobs = shared_blobs(&mirror(mounts), images);
+            assert_eq!(shared_blobs.claims.len(), 1, "a blob of one image needs no claim");
+            assert_eq!(task(&shared_blobs, 0, "r0", base), Some(BlobTask::Bring));
+            assert_eq!(task(&shared_blobs, 1, "r1", base), None, "it waits for the first");
+            assert_eq!(task(&shared_blobs, 1, "r1", own(1)), Some(BlobTask::Bring));
+            shared_blobs.present(REGISTRY, "r0", base);
+            let early = (mounts == Mounts::Anytime).then(|| BlobTask::Mount("r0".to_owned()));
+            assert_eq!(task(&shared_blobs, 1, "r1", base), early);
+            shared_blobs.committed(REGISTRY, "r0", base);
             for image in 1..5_000 {
-                let mount = turn(&ledger, image, &name(image), base);
-                assert!(matches!(mount, Some(Turn::Mount(_))), "{image}: {mount:?}");
-                ledger.present(REGISTRY, &name(image), base);
-                assert_eq!(turn(&ledger, image, &name(image), base), Some(Turn::Present));
-                ledger.committed(REGISTRY, &name(image), base);
+                let mount = task(&shared_blobs, image, &name(image), base);
+                assert!(matches!(mount, Some(BlobTask::Mount(_))), "{image}: {mount:?}");
+                shared_blobs.present(REGISTRY, &name(image), base);
+                assert_eq!(task(&shared_blobs, image, &name(image), base), Some(BlobTask::Present));
+                shared_blobs.committed(REGISTRY, &name(image), base);
             }
         }
     }
@@ -438,14 +444,14 @@ mod tests {
     fn whoever_waits_for_an_image_that_fails_brings_the_blob() {
         let blob = Digest::of(b"blob");
         let images = (0..3).map(|image| planned(&format!("r{image}"), Action::Copy, &[blob])).collect();
-        let ledger = ledger(&mirror(Mounts::Anytime), images);
-        assert_eq!(turn(&ledger, 0, "r0", blob), Some(Turn::Bring));
-        ledger.present(REGISTRY, "r0", blob);
-        ledger.lost(0, REGISTRY, "r0", blob);
-        assert_eq!(turn(&ledger, 1, "r1", blob), Some(Turn::Bring));
-        assert_eq!(turn(&ledger, 2, "r2", blob), None, "it waits for the second");
-        ledger.present(REGISTRY, "r1", blob);
-        assert_eq!(turn(&ledger, 2, "r2", blob), Some(Turn::Mount("r1".to_owned())));
+        let shared_blobs = shared_blobs(&mirror(Mounts::Anytime), images);
+        assert_eq!(task(&shared_blobs, 0, "r0", blob), Some(BlobTask::Bring));
+        shared_blobs.present(REGISTRY, "r0", blob);
+        shared_blobs.lost(0, REGISTRY, "r0", blob);
+        assert_eq!(task(&shared_blobs, 1, "r1", blob), Some(BlobTask::Bring));
+        assert_eq!(task(&shared_blobs, 2, "r2", blob), None, "it waits for the second");
+        shared_blobs.present(REGISTRY, "r1", blob);
+        assert_eq!(task(&shared_blobs, 2, "r2", blob), Some(BlobTask::Mount("r1".to_owned())));
     }
 
     #[test]
@@ -453,14 +459,17 @@ mod tests {
         let (blob, other) = (Digest::of(b"blob"), Digest::of(b"other"));
         let there = Digest::of(b"there");
         let mirror = mirror(Mounts::Committed);
-        mirror.mapping.stand_on(there, vec![blob, other]);
+        mirror.mapping.record_blobs(there, vec![blob, other]);
         let up_to_date = || planned("old", |_| Action::UpToDate { digest: there }, &[]);
         let images = vec![up_to_date(), planned("new", Action::Copy, &[blob]), up_to_date()];
-        let ledger = ledger(&mirror, images);
-        assert_eq!(turn(&ledger, 1, "new", blob), Some(Turn::Mount("old".to_owned())));
+        let shared_blobs = shared_blobs(&mirror, images);
+        assert_eq!(task(&shared_blobs, 1, "new", blob), Some(BlobTask::Mount("old".to_owned())));
         // What its own repository should have is asked for there.
-        assert_eq!(turn(&ledger, 1, "old", blob), Some(Turn::Bring));
-        assert_eq!(ledger.standing.len(), 1, "of {other} nobody asks");
-        assert_eq!(ledger.standing.values().map(|standing| standing.repositories.len()).sum::<usize>(), 1);
+        assert_eq!(task(&shared_blobs, 1, "old", blob), Some(BlobTask::Bring));
+        assert_eq!(shared_blobs.standing.len(), 1, "of {other} nobody asks");
+        assert_eq!(
+            shared_blobs.standing.values().map(|standing| standing.repositories.len()).sum::<usize>(),
+            1
+        );
     }
 }
