@@ -23,8 +23,10 @@ struct Way {
 impl Way {
     fn of(world: &World, name: &str, engine: &Engine, runtime: &str) -> Self {
         let config = world.path(&format!("docker-{name}"));
-        std::fs::create_dir_all(&config).unwrap();
-        engine.configure(&config);
+        if !config.exists() {
+            std::fs::create_dir_all(&config).unwrap();
+            engine.configure(&config);
+        }
         let mut environment = engine.environment();
         environment.push(("DOCKER_CONFIG", config.into()));
         let builds = LocalBuilds { engine: engine.clone(), name: runtime.to_owned() };

@@ -129,7 +129,7 @@ impl Reader<'_> {
             }
         }
         let header = entry.header();
-        let read = |number: std::io::Result<u64>| number.map_err(ArchiveError::Read);
+        let old = header.as_old();
         let kind = header.entry_type();
         let size = entry.size();
         let found = Entry {
@@ -165,10 +165,10 @@ impl Reader<'_> {
                 }
             },
             // A symlink has no mode that counts.
-            mode: if kind.is_symlink() { 0o777 } else { header.mode().map_err(ArchiveError::Read)? & 0o7777 },
-            uid: read(header.uid())?,
-            gid: read(header.gid())?,
-            time: time.map_or_else(|| read(header.mtime()), Ok)?,
+            mode: if kind.is_symlink() { 0o777 } else { number(&old.mode, header.mode())? & 0o7777 },
+            uid: number(&old.uid, header.uid())?,
+            gid: number(&old.gid, header.gid())?,
+            time: time.map_or_else(|| number(&old.mtime, header.mtime()), Ok)?,
             xattrs,
         };
         self.layer.entries.insert(path.clone(), found);
@@ -187,6 +187,14 @@ impl Reader<'_> {
             }
         }
         Ok(())
+    }
+}
+
+/// A number of a header; what is left empty counts as zero, as Go's reader has it, which all engines use.
+fn number<T: Default>(field: &[u8], read: std::io::Result<T>) -> Result<T, ArchiveError> {
+    match field.iter().all(|byte| [0, b' '].contains(byte)) {
+        true => Ok(T::default()),
+        false => read.map_err(ArchiveError::Read),
     }
 }
 

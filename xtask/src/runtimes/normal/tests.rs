@@ -332,6 +332,17 @@ fn above_a_base_that_cannot_be_read_every_mark_stays() {
 }
 
 #[test]
+fn a_number_that_a_header_leaves_empty_is_zero() {
+    let empty = |header: &mut tar::Header| {
+        let old = header.as_old_mut();
+        (old.uid, old.gid, old.mtime, old.mode) = ([0; 8], [b' '; 8], [0; 12], [0; 8]);
+    };
+    let base = Tar::default().with(tar::EntryType::Directory, "d/", 1, b"", empty);
+    let layer = Tar::default().with(tar::EntryType::Regular, "d/f", 1, b"", empty);
+    assert_eq!(added(&base.0, &layer.0), ["d/f Regular 0 0:0 0 "]);
+}
+
+#[test]
 fn a_layer_of_what_is_not_understood_is_refused() {
     let layer = Tar::default().entry(tar::EntryType::new(b'M'), "s", 1);
     let (file, scratch) = (image(&[&layer.0]), tempfile::tempdir().unwrap());
