@@ -134,10 +134,13 @@ fn a_shard_that_is_killed_keeps_no_other_from_its_work_and_goes_on_when_it_is_st
 
     // Nobody does the whole work beside it, and it is named.
     let whole = world.xtask("transfer-images --auto-approve").end();
-    whole.failed(TERRAFORM, &["has been working on shard 2/4 of the images of grid mainline since", "--lock-timeout"]);
+    whole.failed(
+        TERRAFORM,
+        &["has been working on shard 2/4 of the images of grid mainline since", "--lock-timeout"],
+    );
     // Nor the same share.
     let mut twice = shard(&world, 2).start();
-    twice.wait_for("who has been working on shard 2/4 of the images of this grid");
+    twice.wait_for("whose run works on shard 2/4 of the images of this grid");
     twice.signal(Signal::INT);
     twice.end();
 

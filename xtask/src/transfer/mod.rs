@@ -286,7 +286,7 @@ impl<'a> Run<'a> {
             .await?;
         match &plan.resources {
             Some(resources) if resources.up_to_date => {
-                resources.infrastructure.worked(&resources.inventory).await?
+                resources.infrastructure.worked(&resources.inventory).await?;
             }
             _ => self.write_plan_cache(plan).await?,
         }

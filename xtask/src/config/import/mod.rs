@@ -106,7 +106,7 @@ fn read(members: &[Member], sink: &Sink<'_>) -> Wanted {
             ("lambda_runtime", _) => fail("must be a string such as \"python3.11\"".to_owned()),
             _ => match ELSEWHERE.iter().find(|(name, _)| name == key) {
                 Some((name, now)) => {
-                    wanted.notes.push(format!("{name} is not set in this file: set it with {now}"))
+                    wanted.notes.push(format!("{name} is not set in this file: set it with {now}"));
                 }
                 None => {
                     let help = nearest(key, KEYS).map(|known| format!("did you mean `{known}`?"));
