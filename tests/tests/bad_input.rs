@@ -103,7 +103,7 @@ Upper = "busybox:1"
             ":5:",
             "curl:7.85.0",
             ":6:8: images.keda",
-            "no repository",
+            "is not a repository",
             ":7:",
             "Upper",
         ],

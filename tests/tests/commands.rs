@@ -510,7 +510,7 @@ fn local_starts_points_at_and_ends_the_emulated_aws_and_reset_forgets_terraforms
 
     world.xtask("local down").ok();
     assert_eq!(world.xtask("local status --format json").ok().json()["running"], false);
-    world.xtask("local env").end().failed(3, &["does not run", "hint: "]);
+    world.xtask("local env").end().failed(3, &["is not running", "hint: "]);
     world.xtask("local up").ok();
     assert_eq!(world.aws().whole_tags().len(), 2);
 }

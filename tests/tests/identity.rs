@@ -237,7 +237,7 @@ fn each_way_to_have_no_credentials_has_its_own_hint() {
         (
             "",
             &[("AWS_CONFIG_FILE", "HOME/torn.config")],
-            &["could not read the AWS profiles", "hint: look at ~/.aws/config"],
+            &["could not read the AWS profiles", "hint: check ~/.aws/config"],
         ),
     ] {
         let run = machine.run(&format!("list-images {arguments}"), &[shell]).end();

@@ -157,7 +157,7 @@ fn a_transfer_points_at_the_takeover_and_leaves_the_state_as_it_is() {
     for command in ["transfer-images --dry-run", "transfer-images --auto-approve"] {
         let run = world.xtask(command).end();
         assert_eq!(run.code, Some(3), "{run}");
-        assert!(run.stderr.contains("`cargo xtask init-images` takes it over"), "{run}");
+        assert!(run.stderr.contains("`cargo xtask init-images` imports it"), "{run}");
     }
     assert!(
         aws.object(BUCKET, STATE).unwrap() == before,

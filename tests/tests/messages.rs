@@ -181,7 +181,7 @@ fn a_bucket_that_will_not_do() {
                    `cargo xtask init-images --create-state-bucket` adds that";
     assert!(run.stderr.lines().any(|line| line == warning), "{run}");
     let run = named("init-images --create-state-bucket", "plain");
-    assert!(run.stderr.contains("mended: its policy does not refuse"), "{run}");
+    assert!(run.stderr.contains("corrected: its policy does not refuse"), "{run}");
     let run = named("init-images", "plain");
     assert!(
         !run.stderr.contains("warning") && run.stderr.contains("encrypted with the KMS key aws/s3"),

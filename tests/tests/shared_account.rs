@@ -117,7 +117,10 @@ fn two_lives(ahead: &str) {
 
     // Built again, it takes its own key back.
     let again = run("auto-transfer-images", A);
-    assert!(again.stderr.contains("was left by destroy-images for other grids: recorded now"), "{again}");
+    assert!(
+        again.stderr.contains("was left by destroy-images for other grids: it is in the state now"),
+        "{again}"
+    );
     assert_eq!(run("transfer-images --refresh --format json", A).json()["changed"], false);
     assert_eq!(aws.whole_tags(), both);
 
