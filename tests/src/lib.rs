@@ -11,6 +11,7 @@
     reason = "a harness of tests: whatever goes wrong here ends the test with its place"
 )]
 
+mod authority;
 mod builders;
 mod container;
 mod emulator;
@@ -26,6 +27,7 @@ mod run;
 mod slow_link;
 mod world;
 
+pub use authority::{Authority, request_head};
 pub use builders::{Builder, Engine};
 pub use container::{Container, LocalBuilds, engine};
 pub use emulator::{Aws, STATE_ALIAS};

@@ -9,9 +9,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
 use base64::Engine as _;
-use e2e::{Images, REGION, Run, World};
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use e2e::{Authority, Images, REGION, Run, World, request_head};
 
 const USER: &str = "clerk:hush-hush";
 
@@ -45,20 +43,21 @@ struct Company {
 
 impl Company {
     fn start() -> Self {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(DnType::CommonName, "the company");
-        let ca = params.self_signed(&key).unwrap().pem();
-        let issuer = Arc::new(Issuer::new(params, key));
+        let authority = Arc::new(Authority::new());
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let company = Self { port: listener.local_addr().unwrap().port(), ca, noted: Arc::default() };
+        let company = Self {
+            port: listener.local_addr().unwrap().port(),
+            ca: authority.pem.clone(),
+            noted: Arc::default(),
+        };
         let noted = Arc::clone(&company.noted);
         std::thread::spawn(move || {
             for client in listener.incoming().filter_map(Result::ok) {
-                let (noted, issuer) = (Arc::clone(&noted), Arc::clone(&issuer));
+                let (noted, authority) = (Arc::clone(&noted), Arc::clone(&authority));
                 // An error is a client that went away, or does not trust the certificate.
-                std::thread::spawn(move || serve(client, &issuer, &|line| noted.lock().unwrap().push(line)));
+                std::thread::spawn(move || {
+                    serve(client, &authority, &|line| noted.lock().unwrap().push(line))
+                });
             }
         });
         company
@@ -74,14 +73,14 @@ impl Company {
     }
 }
 
-fn serve(mut client: TcpStream, issuer: &Issuer<'_, KeyPair>, note: &dyn Fn(String)) -> std::io::Result<()> {
+fn serve(mut client: TcpStream, authority: &Authority, note: &dyn Fn(String)) -> std::io::Result<()> {
     const HANDSHAKE: u8 = 22;
     let mut first = [0];
     client.peek(&mut first)?;
     if first == [HANDSHAKE] {
-        return open(client, "0.0.0.0", issuer, note);
+        return open(client, "0.0.0.0", authority, note);
     }
-    let head = head(&mut client)?;
+    let head = request_head(&mut client)?;
     let line = head.lines().next().unwrap_or_default().trim_end_matches(" HTTP/1.1");
     let password =
         format!("proxy-authorization: Basic {}", base64::engine::general_purpose::STANDARD.encode(USER));
@@ -92,29 +91,13 @@ fn serve(mut client: TcpStream, issuer: &Issuer<'_, KeyPair>, note: &dyn Fn(Stri
         return forbid(&mut client, &head);
     };
     client.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
-    open(client, host.0, issuer, note)
+    open(client, host.0, authority, note)
 }
 
 /// TLS with a client that believes to speak with `host`.
-fn open(
-    client: TcpStream,
-    host: &str,
-    issuer: &Issuer<'_, KeyPair>,
-    note: &dyn Fn(String),
-) -> std::io::Result<()> {
-    let key = KeyPair::generate().unwrap();
-    let certificate = CertificateParams::new([host.to_owned()]).unwrap().signed_by(&key, issuer).unwrap();
-    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    let ring = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(ring)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate.der().clone()], key)
-        .unwrap();
-    let connection = rustls::ServerConnection::new(Arc::new(config)).unwrap();
-    let mut client = rustls::StreamOwned::new(connection, client);
-    let head = head(&mut client)?;
+fn open(client: TcpStream, host: &str, authority: &Authority, note: &dyn Fn(String)) -> std::io::Result<()> {
+    let mut client = authority.serve(client, host);
+    let head = request_head(&mut client)?;
     note(host.to_owned());
     if !host.starts_with("sts.") {
         return forbid(&mut client, &head);
@@ -137,15 +120,6 @@ fn answer(client: &mut (impl Read + Write), head: &str, status: &str, body: &str
         body.len()
     )?;
     client.flush()
-}
-
-fn head(client: &mut impl Read) -> std::io::Result<String> {
-    let (mut head, mut byte) = (Vec::new(), [0]);
-    while !head.ends_with(b"\r\n\r\n") {
-        client.read_exact(&mut byte)?;
-        head.push(byte[0]);
-    }
-    Ok(String::from_utf8_lossy(&head).into_owned())
 }
 
 /// The tool with keys, and without any word about where AWS or the registries are.

@@ -10,9 +10,7 @@ use std::sync::{Arc, Mutex};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use e2e::{Images, World, digest};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use e2e::{Authority, Images, World, digest, request_head};
 
 /// One way to a registry. `LOOP` in an address is a port of this machine.
 struct Row {
@@ -199,23 +197,17 @@ const ROWS: [Row; 29] = [
 /// Every server of the world, behind one proxy.
 struct Network {
     port: u16,
-    ca: String,
-    issuer: Issuer<'static, KeyPair>,
+    authority: Authority,
     row: Mutex<Row>,
     sent: Mutex<BTreeSet<String>>,
 }
 
 impl Network {
     fn start() -> Arc<Self> {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let ca = params.self_signed(&key).unwrap().pem();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let network = Arc::new(Self {
             port: listener.local_addr().unwrap().port(),
-            ca,
-            issuer: Issuer::new(params, key),
+            authority: Authority::new(),
             row: Mutex::new(PLAIN),
             sent: Mutex::default(),
         });
@@ -235,38 +227,19 @@ impl Network {
     }
 
     fn serve(&self, mut client: TcpStream) -> std::io::Result<()> {
-        let request = head(&mut client)?;
+        let request = request_head(&mut client)?;
         let line = request.lines().next().unwrap_or_default().to_owned();
         if let Some(to) = line.strip_prefix("CONNECT ") {
             let authority = to.split(' ').next().unwrap();
             let host = authority.split(':').next().unwrap();
             client.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
             let origin = format!("https://{}", authority.strip_suffix(":443").unwrap_or(authority));
-            let mut client = self.open(client, host);
-            let request = head(&mut client)?;
+            let mut client = self.authority.serve(client, host);
+            let request = request_head(&mut client)?;
             return self.answer(&mut client, &origin, &request);
         }
         let host = field(&request, "host").unwrap_or_default();
         self.answer(&mut client, &format!("http://{host}"), &request)
-    }
-
-    fn open(
-        &self,
-        client: TcpStream,
-        host: &str,
-    ) -> rustls::StreamOwned<rustls::ServerConnection, TcpStream> {
-        let key = KeyPair::generate().unwrap();
-        let certificate =
-            CertificateParams::new([host.to_owned()]).unwrap().signed_by(&key, &self.issuer).unwrap();
-        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let ring = Arc::new(rustls::crypto::ring::default_provider());
-        let config = rustls::ServerConfig::builder_with_provider(ring)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.der().clone()], key)
-            .unwrap();
-        rustls::StreamOwned::new(rustls::ServerConnection::new(Arc::new(config)).unwrap(), client)
     }
 
     /// The user that a request shows, as the notes have it.
@@ -325,15 +298,6 @@ fn reply(client: &mut impl Write, status: &str, headers: &str, body: &str) -> st
     client.flush()
 }
 
-fn head(client: &mut impl Read) -> std::io::Result<String> {
-    let (mut head, mut byte) = (Vec::new(), [0]);
-    while !head.ends_with(b"\r\n\r\n") {
-        client.read_exact(&mut byte)?;
-        head.push(byte[0]);
-    }
-    Ok(String::from_utf8_lossy(&head).into_owned())
-}
-
 fn field<'a>(request: &'a str, name: &str) -> Option<&'a str> {
     let mut fields = request.lines().filter_map(|line| line.split_once(':'));
     fields.find(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
@@ -343,7 +307,7 @@ fn field<'a>(request: &'a str, name: &str) -> Option<&'a str> {
 fn a_login_goes_where_it_was_stored_for_and_nowhere_else() {
     let Some(world) = World::new(Images::Small) else { return };
     let network = Network::start();
-    let ca = world.write("ca.pem", &network.ca);
+    let ca = world.write("ca.pem", &network.authority.pem);
     let images = world.path("images.toml");
     for (number, row) in ROWS.into_iter().enumerate() {
         let registry = row.source.split('/').next().unwrap();
