@@ -72,41 +72,85 @@ pub async fn build(
     Ok(programs.lock().map(|programs| programs.clone()).unwrap_or_default())
 }
 
-/// Name and path of the program that a message of cargo's is about, if it is about one
+/// An executable that cargo built
 /// (<https://doc.rust-lang.org/cargo/reference/external-tools.html#artifact-messages>).
+#[derive(Deserialize)]
+struct Artifact {
+    manifest_path: PathBuf,
+    target: Target,
+    profile: Profile,
+    executable: PathBuf,
+}
+
+#[derive(Deserialize)]
+struct Target {
+    name: String,
+    kind: Vec<String>,
+    src_path: PathBuf,
+}
+
+#[derive(Deserialize)]
+struct Profile {
+    test: bool,
+}
+
+/// Name and path of the program that a message of cargo's is about, if it is about one.
 fn program(message: &str) -> Option<(String, PathBuf)> {
-    #[derive(Deserialize)]
-    struct Artifact {
-        target: Target,
-        executable: PathBuf,
-    }
-    #[derive(Deserialize)]
-    struct Target {
-        name: String,
-        kind: Vec<String>,
-    }
     let artifact: Artifact = serde_json::from_str(message).ok()?;
-    let is_program = artifact.target.kind.iter().any(|kind| kind == "bin");
+    let is_program = artifact.target.kind.iter().any(|kind| kind == "bin") && !artifact.profile.test;
     is_program.then_some((artifact.target.name, artifact.executable))
+}
+
+/// A program of tests: cargo makes one of each file in a package's `tests`, and one of each library's or program's own tests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TestProgram {
+    /// The first file of its source.
+    pub source: PathBuf,
+    /// The folder of its package, which cargo makes its working directory.
+    pub package: PathBuf,
+    /// Where it is.
+    pub path: PathBuf,
+}
+
+/// The program of tests that a message of cargo's is about, if it is about one.
+pub fn test_program(message: &str) -> Option<TestProgram> {
+    let artifact: Artifact = serde_json::from_str(message).ok()?;
+    let package = artifact.manifest_path.parent()?.to_owned();
+    let found = TestProgram { source: artifact.target.src_path, package, path: artifact.executable };
+    artifact.profile.test.then_some(found)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// What cargo says of one artifact.
+    fn message(kind: &str, executable: &str, test: bool) -> String {
+        let target = serde_json::json!({ "kind": [kind], "name": "x", "src_path": "/w/x/tests/x.rs" });
+        serde_json::json!({ "reason": "compiler-artifact", "manifest_path": "/w/x/Cargo.toml", "target": target,
+            "profile": { "test": test, "opt_level": "0" }, "executable": executable, "fresh": true })
+        .to_string()
+    }
+
     #[test]
     fn a_program_is_where_cargo_says() {
-        let message = r#"{"reason":"compiler-artifact","target":{"kind":["bin"],"name":"local-aws"},
-            "filenames":["/t/x86_64-unknown-linux-gnu/debug/local-aws"],
-            "executable":"/t/x86_64-unknown-linux-gnu/debug/local-aws","fresh":true}"#;
-        let path = PathBuf::from("/t/x86_64-unknown-linux-gnu/debug/local-aws");
-        assert_eq!(program(message), Some(("local-aws".to_owned(), path)));
-        for other in [
-            r#"{"reason":"compiler-artifact","target":{"kind":["lib"],"name":"hex"},"executable":null}"#,
-            r#"{"reason":"compiler-artifact","target":{"kind":["test"],"name":"it"},"executable":"/t/it"}"#,
-            r#"{"reason":"build-finished","success":true}"#,
-        ] {
-            assert_eq!(program(other), None, "{other}");
+        let path = "/t/x86_64-unknown-linux-gnu/debug/x";
+        assert_eq!(program(&message("bin", path, false)), Some(("x".to_owned(), path.into())));
+        let library = message("lib", path, false).replace(&format!("\"{path}\""), "null");
+        let of_no_interest = [library, message("bin", path, true), message("test", path, true)];
+        for other in
+            of_no_interest.into_iter().chain([r#"{"reason":"build-finished","success":true}"#.into()])
+        {
+            assert_eq!(program(&other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn programs_of_tests_are_told_from_others() {
+        let found = test_program(&message("test", "/t/it-1", true)).unwrap();
+        let (source, package) = ("/w/x/tests/x.rs".into(), "/w/x".into());
+        assert_eq!(found, TestProgram { source, package, path: "/t/it-1".into() });
+        assert!(test_program(&message("bin", "/t/x-1", true)).is_some());
+        assert_eq!(test_program(&message("bin", "/t/x", false)), None);
     }
 }

@@ -1,11 +1,14 @@
 //! `test`: everything that CI runs, in one command, with a count at the end.
 
+mod counts;
+mod programs;
+
 use std::path::Path;
-use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use clap::Args;
 
+use self::programs::Outcome;
 use super::Context;
 use crate::error::{Exit, FailWith as _, failure};
 use crate::prerequisites::{Need, TestEngines};
@@ -16,6 +19,9 @@ use crate::ui::{Table, units};
 pub const COMPLETE: &str = "HTC_GRID_TEST_COMPLETE";
 /// Set for the tests by `--soak`: loops run at their full numbers.
 pub const SOAK: &str = "SOAK";
+
+/// How many programs are named at the end, of those that took longest.
+const LONGEST: usize = 10;
 
 /// Run everything that CI runs: format, lints, unit tests, and the real binary end to end
 #[derive(Debug, Args)]
@@ -54,32 +60,26 @@ impl Test {
                     units::duration(step.elapsed()),
                 ]);
                 if !passed {
-                    failed.push(*name);
+                    failed.push((*name).to_owned());
                 }
             }
         }
         let step = Instant::now();
-        let counts = Arc::new(Mutex::new(Counts::default()));
-        let engines = test_engines(context).await?;
-        let tests = engines
-            .environment()
-            .into_iter()
-            .fold(self.tests(context.paths.root()), |tests, (name, value)| tests.env(name, value));
-        let result = {
-            let (counts, print) = (Arc::clone(&counts), context.printer.clone());
-            let count = move |line: &str| {
-                print.line(line);
-                if let Ok(mut counts) = counts.lock() {
-                    counts.add(line);
-                }
-            };
-            tests.stream(Killer::default(), count).await
-        };
-        drop(engines);
-        let counts = counts.lock().map(|counts| *counts).unwrap_or_default();
+        let outcome = self.tests(context).await;
+        let counts = outcome.as_ref().map(|outcome| outcome.counts).unwrap_or_default();
         steps.row(["tests".into(), counts.to_string(), units::duration(step.elapsed())]);
-        if result.is_err() || counts.failed > 0 || counts.passed == 0 {
-            failed.push("tests");
+        match outcome {
+            Ok(outcome) if counts.passed == 0 && outcome.failed.is_empty() => failed.push("tests".to_owned()),
+            Ok(outcome) => {
+                for (name, took) in outcome.took.iter().take(LONGEST) {
+                    steps.row([format!("  {name}"), String::new(), units::duration(*took)]);
+                }
+                failed.extend(outcome.failed);
+            }
+            Err(error) => {
+                context.printer.line(format!("{error:#}"));
+                failed.push("tests".to_owned());
+            }
         }
         context.printer.line("");
         context.printer.table(&steps);
@@ -87,7 +87,7 @@ impl Test {
         if failed.is_empty() {
             return Ok(());
         }
-        let none = self.filter.as_ref().filter(|_| result.is_ok() && counts == Counts::default());
+        let none = self.filter.as_ref().filter(|_| failed == ["tests"] && counts.is_empty());
         let message = match none {
             Some(filter) => format!("no test's name contains {filter}, and tests/tests has no {filter}.rs"),
             None => format!("failed: {}", failed.join(", ")),
@@ -100,16 +100,29 @@ impl Test {
         Cmd::cargo().args(arguments.iter().copied())
     }
 
-    fn tests(&self, root: &Path) -> Cmd {
-        let mut tests = self.cargo(&["test", "--workspace", "--no-fail-fast"]).env(COMPLETE, "1");
+    /// Compiles and runs the tests, beside the engines that they need.
+    async fn tests(&self, context: &Context) -> anyhow::Result<Outcome> {
+        let file = self.filter.as_deref().filter(|name| has_file(context.paths.root(), name));
+        let selection: Vec<String> = match file {
+            Some(file) => ["--workspace", "--test", file].map(str::to_owned).into(),
+            None => ["--workspace".to_owned()].into(),
+        };
+        let compiled = programs::compile(&selection, &context.printer).await?;
+        let engines = test_engines(context).await?;
+        let mut environment: Vec<(String, String)> =
+            engines.environment().into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        environment.push((COMPLETE.to_owned(), "1".to_owned()));
         if self.soak {
-            tests = tests.env(SOAK, "1");
+            environment.push((SOAK.to_owned(), "1".to_owned()));
         }
-        match &self.filter {
-            Some(file) if has_file(root, file) => tests.args(["--test", file]),
-            Some(filter) => tests.arg(filter),
-            None => tests,
+        let filter = self.filter.as_deref().filter(|_| file.is_none());
+        let mut outcome = programs::run(compiled, filter, &environment, context).await?;
+        if file.is_none() {
+            let (counts, passed) = programs::examples(filter, &context.printer).await;
+            outcome.counts += counts;
+            outcome.failed.extend((!passed).then(|| "the documentation's examples".to_owned()));
         }
+        Ok(outcome)
     }
 }
 
@@ -147,40 +160,6 @@ fn printing(context: &Context) -> impl FnMut(&str) + Send + 'static {
     move |line| printer.line(line)
 }
 
-/// How many tests there were, read from cargo's own closing lines.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Counts {
-    passed: u32,
-    failed: u32,
-    ignored: u32,
-}
-
-impl Counts {
-    /// Adds `test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; ...`.
-    fn add(&mut self, line: &str) {
-        let Some(result) = line.trim().strip_prefix("test result:") else { return };
-        for part in result.split([';', '.']) {
-            let mut words = part.split_whitespace();
-            if let (Some(number), Some(word)) =
-                (words.next().and_then(|n| n.parse::<u32>().ok()), words.next())
-            {
-                match word {
-                    "passed" => self.passed += number,
-                    "failed" => self.failed += number,
-                    "ignored" => self.ignored += number,
-                    _ => {}
-                }
-            }
-        }
-    }
-}
-
-impl std::fmt::Display for Counts {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} tests passed, {} failed, {} ignored", self.passed, self.failed, self.ignored)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -191,16 +170,5 @@ mod tests {
         for (name, is_file) in [("fresh_machine", true), ("runtimes", true), ("fresh", false), ("", false)] {
             assert_eq!(has_file(root, name), is_file, "{name}");
         }
-    }
-
-    #[test]
-    fn cargo_s_closing_lines_are_counted() {
-        let mut counts = Counts::default();
-        counts.add(
-            "test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.08s",
-        );
-        counts.add("test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.00s");
-        counts.add("test tests::x ... ok");
-        assert_eq!(counts.to_string(), "15 tests passed, 2 failed, 1 ignored");
     }
 }

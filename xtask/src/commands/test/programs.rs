@@ -1,0 +1,191 @@
+//! The programs of tests: compiled by cargo, then as many at once as there are cores.
+//!
+//! cargo itself runs one program after another, and many a test waits for a builder, for terraform or for a bound to pass.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt as _;
+
+use super::counts::Counts;
+use crate::cargo::{self, TestProgram};
+use crate::commands::Context;
+use crate::config::atomic;
+use crate::process::{Cmd, Killer};
+use crate::ui::{Printer, units};
+
+/// What a run of tests came to.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// The tests, counted.
+    pub counts: Counts,
+    /// The files of tests that failed, or ended without a result.
+    pub failed: Vec<String>,
+    /// How long each file took, the longest first.
+    pub took: Vec<(String, Duration)>,
+}
+
+/// One program's part of it.
+struct Ended {
+    name: String,
+    counts: Counts,
+    passed: bool,
+    took: Duration,
+}
+
+/// Compiles the programs of tests that `selection`, arguments of `cargo test`, names.
+///
+/// # Errors
+/// They do not compile.
+pub async fn compile(selection: &[String], printer: &Printer) -> anyhow::Result<Vec<TestProgram>> {
+    let mut command = Cmd::cargo().args(["test", "--no-run", "--message-format", "json-render-diagnostics"]);
+    command = command.args(selection.iter().cloned());
+    let programs = Arc::new(Mutex::new(Vec::new()));
+    let (found, print) = (Arc::clone(&programs), printer.clone());
+    let compiled = command.stream(Killer::default(), move |line| {
+        if !line.starts_with('{') {
+            print.line(line);
+        } else if let (Some(program), Ok(mut found)) = (cargo::test_program(line), found.lock()) {
+            found.push(program);
+        }
+    });
+    compiled.await?;
+    Ok(programs.lock().map(|programs| programs.clone()).unwrap_or_default())
+}
+
+/// Runs them, those first that took longest the last time.
+///
+/// # Errors
+/// How long each took cannot be written down.
+pub async fn run(
+    mut programs: Vec<TestProgram>,
+    filter: Option<&str>,
+    environment: &[(String, String)],
+    context: &Context,
+) -> anyhow::Result<Outcome> {
+    let times = context.paths.target().join("xtask/test-times.json");
+    let mut took: BTreeMap<String, u64> =
+        std::fs::read(&times).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+    let name = |program: &TestProgram| name(context.paths.root(), program);
+    // What has never run comes first as well: it may be long.
+    programs.sort_by_key(|program| std::cmp::Reverse(took.get(&name(program)).copied().unwrap_or(u64::MAX)));
+    let at_once = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut running = futures_util::stream::iter(&programs)
+        .map(|program| one(name(program), program, filter, environment, &context.printer))
+        .buffer_unordered(at_once);
+    let mut outcome = Outcome::default();
+    while let Some(ended) = running.next().await {
+        outcome.counts += ended.counts;
+        if filter.is_none() {
+            took.insert(ended.name.clone(), u64::try_from(ended.took.as_millis()).unwrap_or(u64::MAX));
+        }
+        if !ended.passed {
+            outcome.failed.push(ended.name.clone());
+        }
+        outcome.took.push((ended.name, ended.took));
+    }
+    outcome.took.sort_by_key(|(_, took)| std::cmp::Reverse(*took));
+    atomic::write(&times, &serde_json::to_vec_pretty(&took)?)?;
+    Ok(outcome)
+}
+
+/// The documentation's own examples, which cargo alone can run.
+///
+/// # Errors
+/// One fails.
+pub async fn examples(filter: Option<&str>, printer: &Printer) -> (Counts, bool) {
+    let command =
+        Cmd::cargo().args(["test", "--quiet", "--workspace", "--doc"]).args(filter.map(str::to_owned));
+    let (counts, kept) = (Arc::new(Mutex::new(Counts::default())), Arc::new(Mutex::new(Vec::new())));
+    let (count, keep) = (Arc::clone(&counts), Arc::clone(&kept));
+    let result = command.stream(Killer::default(), move |line| {
+        if let (Ok(mut counts), Ok(mut kept)) = (count.lock(), keep.lock()) {
+            counts.add(line);
+            kept.push(line.to_owned());
+        }
+    });
+    let passed = result.await.is_ok();
+    if !passed && let Ok(kept) = kept.lock() {
+        kept.iter().for_each(|line| printer.line(line));
+    }
+    (counts.lock().map(|counts| *counts).unwrap_or_default(), passed)
+}
+
+/// Runs one program as `cargo test` would. Each test is told as it ends; what failing tests print, when all of them have ended.
+async fn one(
+    name: String,
+    program: &TestProgram,
+    filter: Option<&str>,
+    environment: &[(String, String)],
+    printer: &Printer,
+) -> Ended {
+    let begun = Instant::now();
+    let command = Cmd::new(&program.path).args(filter.map(str::to_owned)).cwd(&program.package);
+    let command = environment.iter().fold(command, |command, (name, value)| command.env(name, value));
+    let command = command.env("CARGO_MANIFEST_DIR", &program.package);
+    let lane = printer.progress().lane(&name);
+    let seen = Arc::new(Mutex::new((Counts::default(), Vec::new())));
+    let (keep, print, file) = (Arc::clone(&seen), printer.clone(), name.clone());
+    let result = command.stream(Killer::default(), move |line| {
+        let Ok(mut seen) = keep.lock() else { return };
+        seen.0.add(line);
+        lane.news(line);
+        match line.strip_prefix("test ") {
+            Some(test) if is_told(test) => print.line(format!("{file}: {test}")),
+            _ if is_of_the_harness(line) => {}
+            _ => seen.1.push(line.to_owned()),
+        }
+    });
+    let result = result.await;
+    let took = begun.elapsed();
+    let (counts, kept) = seen.lock().map(|seen| seen.clone()).unwrap_or_default();
+    kept.iter().for_each(|line| printer.line(line));
+    if !counts.is_empty() || result.is_err() {
+        printer.line(format!("{name}: {counts} in {}", units::duration(took)));
+    }
+    if let Err(error) = &result
+        && counts.failed == 0
+    {
+        printer.line(format!("{name}: {error}"));
+    }
+    Ended { name, counts, passed: result.is_ok(), took }
+}
+
+/// Whether this is one test's line: `name ... ok`.
+fn is_told(test: &str) -> bool {
+    [" ... ok", " ... FAILED"].iter().any(|end| test.ends_with(end)) || test.contains(" ... ignored")
+}
+
+/// Whether only the harness's own count or an empty line is here.
+fn is_of_the_harness(line: &str) -> bool {
+    line.is_empty() || line.starts_with("test result:") || line.starts_with("running ")
+}
+
+/// A program's name: the first file of its source, from the root of the workspace on.
+fn name(root: &Path, program: &TestProgram) -> String {
+    let path: PathBuf = program.source.strip_prefix(root).unwrap_or(&program.source).into();
+    path.display().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_test_s_line_is_told_from_all_others() {
+        assert!(is_told("a::b ... ok") && is_told("a ... FAILED") && is_told("a ... ignored, only by hand"));
+        assert!(!is_told("a has been running for over 60 seconds") && !is_told("result: ok. 1 passed"));
+        assert!(is_of_the_harness("running 3 tests") && is_of_the_harness("test result: ok. 3 passed"));
+        assert!(!is_of_the_harness("SKIPPED: no docker"));
+    }
+
+    #[test]
+    fn a_program_is_named_by_its_source_in_the_workspace() {
+        let program =
+            |source: &str| TestProgram { source: source.into(), package: "/w/x".into(), path: "/t/x".into() };
+        assert_eq!(name(Path::new("/w"), &program("/w/tests/tests/whole.rs")), "tests/tests/whole.rs");
+        assert_eq!(name(Path::new("/w"), &program("/v/x.rs")), "/v/x.rs");
+    }
+}
