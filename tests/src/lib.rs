@@ -133,7 +133,7 @@ pub fn docker() -> bool {
 pub fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
     #[expect(
         clippy::disallowed_methods,
-        reason = "the tests are no part of xtask, whose process.rs starts its programs"
+        reason = "the tests are no part of xtask, whose crate `process` starts its programs"
     )]
     let mut command = Command::new(program);
     command.stdin(std::process::Stdio::null());

@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use process::{Cmd, Killer};
 use serde::Deserialize;
 
 use crate::error::{Exit, FailWith as _};
-use crate::process::{Cmd, Killer};
 use crate::ui::Printer;
 
 /// cargo's target directory for the workspace at `root`.

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use crate::process::ProcessError;
+use process::ProcessError;
 
 /// The documented, stable exit codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
+use process::Cmd;
 pub use setup::LocalSetup;
 
 use crate::aws::Endpoint;
 use crate::cargo;
 use crate::prerequisites::has_ended;
-use crate::process::Cmd;
 use crate::settings::Paths;
 use crate::ui::Printer;
 

@@ -80,7 +80,7 @@ fn columns() -> Option<String> {
 fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
     #[expect(
         clippy::disallowed_methods,
-        reason = "this program runs before xtask, whose process.rs starts all others"
+        reason = "this program runs before xtask, whose crate `process` starts all others"
     )]
     Command::new(program)
 }

@@ -9,10 +9,10 @@ use aws_sdk_ecr::types::{
     ImageTagMutability, ImageTagMutabilityExclusionFilter, ListImagesFilter, RctAppliedFor, TagStatus,
 };
 use base64::Engine as _;
+use process::Secret;
 use registry::Digest;
 
 use super::{Aws, errors::explain};
-use crate::process::Secret;
 
 /// The tag that says which grids use a repository: `htc-grid/<TAG>`.
 /// (Repositories are one per account and region, and grids share them.)

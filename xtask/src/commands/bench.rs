@@ -2,12 +2,12 @@
 
 use anyhow::Context as _;
 use clap::Args;
+use process::{Cmd, Killer};
 
 use super::Context;
 use super::test::test_engines;
 use crate::cargo;
 use crate::prerequisites::TestEngines;
-use crate::process::{Cmd, Killer};
 
 /// Measure this tool side by side with skopeo, docker and whatever other copier is in PATH
 #[derive(Debug, Args)]

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use clap::Args;
+use process::{Cmd, Killer};
 
 use super::init::InitImages;
 use super::list::ListImages;
@@ -10,7 +11,6 @@ use super::{Context, environment_variable, shell_word};
 use crate::config::Config;
 use crate::local::{Background, LocalSetup};
 use crate::prerequisites::Need;
-use crate::process::{Cmd, Killer};
 use crate::settings::DEFAULT_TAG;
 use crate::transfer::{self, Request};
 

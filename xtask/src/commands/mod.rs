@@ -34,7 +34,6 @@ use crate::error::{Exit, FailWith as _, failure};
 use crate::interrupt::Interrupt;
 use crate::local::{self as emulated, Background, LocalSetup};
 use crate::prerequisites::{self, Need, Setup};
-use crate::process;
 use crate::settings::{Paths, Settings};
 use crate::ui::Printer;
 

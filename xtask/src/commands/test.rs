@@ -7,12 +7,12 @@ use std::path::Path;
 use std::time::Instant;
 
 use clap::Args;
+use process::{Cmd, Killer};
 
 use self::programs::Outcome;
 use super::Context;
 use crate::error::{Exit, FailWith as _, failure};
 use crate::prerequisites::{Need, TestEngines};
-use crate::process::{Cmd, Killer};
 use crate::ui::{Table, units};
 
 /// Set for the tests: a program or an engine that is missing fails the test that needs it instead of skipping it.

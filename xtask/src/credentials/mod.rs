@@ -21,8 +21,8 @@ use std::path::{Path, PathBuf};
 
 use registry::{BoxError, BoxFuture, Credential, Credentials, Server};
 
-use crate::process::{Cmd, ProcessError, Secret};
 use file::DockerConfig;
+use process::{Cmd, ProcessError, Secret};
 
 pub(crate) use same::{PUBLIC, others as other_names};
 

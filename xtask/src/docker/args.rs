@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use process::Cmd;
+
 use super::{Builder, Docker, DockerError, Kind, is_loopback};
-use crate::process::Cmd;
 
 /// A build cache in a registry, for builders that keep none of their own.
 #[derive(Clone, Debug, PartialEq, Eq)]

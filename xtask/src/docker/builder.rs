@@ -2,9 +2,10 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use process::{Killer, ProcessError};
+
 use super::progress::{Follower, Form, Log, News};
 use super::{Build, Builder, Docker, DockerError, Kind};
-use crate::process::{Killer, ProcessError};
 
 impl Docker {
     /// The form in which `build` prints.

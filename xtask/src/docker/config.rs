@@ -9,10 +9,10 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
+use process::Secret;
 use serde_json::{Map, Value, json};
 
 use super::DockerError;
-use crate::process::Secret;
 
 /// What of the user's directory is reachable through the private one. `buildx` holds the builders.
 const LINKED: [&str; 4] = ["contexts", "buildx", "cli-plugins", "scan"];

@@ -1,8 +1,9 @@
 //! What can go wrong with a container client.
 
+use process::ProcessError;
+
 use super::Docker;
 use super::progress::BuildFailure;
-use crate::process::ProcessError;
 
 /// What an engine that cannot be reached makes its client say (docker 20 to 29, podman's remote client, nerdctl, finch).
 const DOWN: [&str; 7] = [

@@ -20,7 +20,7 @@ pub use progress::{Logs, News, Step};
 use serde::Deserialize;
 pub use store::LocalName;
 
-use crate::process::{Cmd, Killer, Secret};
+use process::{Cmd, Killer, Secret};
 
 /// The clients that are looked for, in this order.
 const CLIENTS: [&str; 4] = ["docker", "podman", "finch", "nerdctl"];

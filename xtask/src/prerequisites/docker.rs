@@ -1,9 +1,10 @@
 //! What there is of docker: client and engine are looked for apart, because they are installed apart.
 
+use process::Cmd;
+
 use super::engine::{self, Engine};
 use super::packages::System;
 use super::{Need, Plan, PrerequisiteError, Setup, is_there};
-use crate::process::Cmd;
 
 /// Debian's and Ubuntu's packages for the client. Newer releases have it, and its BuildKit plugin, in packages of their
 /// own; where apt does not know them, `docker.io` brings the client too.

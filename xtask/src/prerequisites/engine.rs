@@ -7,11 +7,11 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use process::Cmd;
 use rustix::process::{Pid, Signal};
 use sha2::Digest as _;
 
 use super::{PrerequisiteError, search_path};
-use crate::process::Cmd;
 
 /// How long an engine may take until it answers or ends. The first start of all makes its directories and its bridge.
 pub(super) const START_TIMEOUT: Duration = Duration::from_secs(60);

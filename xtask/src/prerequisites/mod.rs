@@ -17,9 +17,9 @@ use docker::{Docker, Reached};
 pub use engine::{Engine, has_ended};
 pub use modern_docker::ModernDockerError;
 use packages::System;
+use process::ProcessError;
 pub use test_engines::TestEngines;
 
-use crate::process::ProcessError;
 use crate::terraform::{Program, TerraformError};
 
 /// Something that a command needs on the machine.

@@ -8,9 +8,10 @@
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
+use process::{Cmd, Killer, ProcessError};
+
 use super::PrerequisiteError;
 use super::packages::{System, candidate};
-use crate::process::{Cmd, Killer, ProcessError};
 
 /// The oldest release that will do.
 const LEAST: u32 = 28;

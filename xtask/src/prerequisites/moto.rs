@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
+use process::{Cmd, Killer};
+
 use super::PrerequisiteError;
-use crate::process::{Cmd, Killer};
 
 /// What pip is asked for. `crates/local-aws/tests/scenarios.md` says what this version answers.
 pub(super) const PACKAGE: &str = "moto[server]==5.2.5";

@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
+use process::{Cmd, Killer, ProcessError};
+
 use super::{PrerequisiteError, search_path};
-use crate::process::{Cmd, Killer, ProcessError};
 
 /// What can be installed here, and by whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

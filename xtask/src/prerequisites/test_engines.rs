@@ -9,13 +9,13 @@ use std::fs::File;
 use std::path::Path;
 use std::time::Instant;
 
+use process::Cmd;
 use rustix::process::{Pid, Signal};
 use sha2::Digest as _;
 
 use super::engine::{Engine, LOOK, START_TIMEOUT, has_ended};
 use super::modern_docker::ModernDocker;
 use super::{PrerequisiteError, search_path};
-use crate::process::Cmd;
 
 /// The client's directory, for PATH.
 const CLIENT: &str = "HTC_GRID_TEST_DOCKER";
@@ -225,7 +225,7 @@ fn file(path: &Path, source: std::io::Error) -> PrerequisiteError {
     PrerequisiteError::File { path: path.display().to_string(), source }
 }
 
-fn failed(action: &str, source: crate::process::ProcessError) -> PrerequisiteError {
+fn failed(action: &str, source: process::ProcessError) -> PrerequisiteError {
     PrerequisiteError::Program { action: action.to_owned(), source }
 }
 

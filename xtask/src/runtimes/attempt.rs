@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use process::Killer;
+
 use super::{Context, RuntimeError, State};
 use crate::docker::{Build, Docker, DockerError, News};
-use crate::process::Killer;
 
 /// Ends a program if whoever waits for it is gone.
 pub(super) struct Leash(pub(super) Killer);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
+use process::{Cmd, Killer, Secret};
 use registry::{Credential, Digest, Platform, Reference, Server};
 use serde::Serialize;
 
@@ -20,7 +21,6 @@ use super::saved::{Provisional, save_and_compare};
 use super::smoke::{self, Smoke};
 use super::{Context, Engine, LOCAL_REPOSITORY, RuntimeError, State, cache_tag, local_name, tidy, triggers};
 use crate::docker::{self, Builder, Cache, Docker, PrivateConfig, RegistryAuth};
-use crate::process::{Cmd, Killer, Secret};
 
 /// What the names of the directories for images on their way begin with; the process's number follows.
 const ROOM_PREFIX: &str = "build-";

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use process::Killer;
 use registry::Platform;
 
 use super::archive::Archive;
@@ -13,7 +14,6 @@ use super::decide::Planned;
 use super::push;
 use super::{Context, LOCAL_REPOSITORY, RuntimeError, State};
 use crate::docker::Docker;
-use crate::process::Killer;
 
 /// The name of an image that nobody has looked into yet; taken away again with this value.
 #[derive(Debug)]

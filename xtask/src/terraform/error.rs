@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use process::ProcessError;
 use serde::Deserialize;
 
 use super::plan::Refusal;
-use crate::process::ProcessError;
 
 /// A warning or an error of terraform's.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]

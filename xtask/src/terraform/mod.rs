@@ -24,7 +24,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::process::{Cmd, Killer, ProcessError};
+use process::{Cmd, Killer, ProcessError};
 
 pub use error::{Diagnostic, Severity, TerraformError};
 pub use event::{Action, Event};

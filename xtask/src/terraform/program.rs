@@ -3,8 +3,9 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use process::Cmd;
+
 use super::TerraformError;
-use crate::process::Cmd;
 
 /// The two that speak the module's language.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::plain::plain;
+use process::plain;
 
 /// The lines at the terminal's foot that are redrawn in place; none where nothing is drawn: each would have a thread and stay in
 /// memory to the end.

@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 
 use base64::Engine as _;
+use process::plain;
 use serde::Deserialize;
 
 use super::{Event, Step};
-use crate::plain::plain;
 
 #[derive(Deserialize)]
 struct Status {

@@ -14,7 +14,7 @@ fn hear(form: Form, recorded: &str) -> Heard {
     let mut follower = Follower::new(form, None);
     // As `Cmd::stream` hands lines over.
     for line in recorded.split_terminator('\n') {
-        let line = crate::plain::plain(line.trim_end_matches('\r'));
+        let line = process::plain(line.trim_end_matches('\r'));
         follower.hear(&line, &mut |news| match news {
             News::Step(step) => steps.push(step.to_string()),
             News::Line(line) => lines.push(line.to_owned()),

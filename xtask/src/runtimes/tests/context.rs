@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use process::Cmd;
+
 use super::world::skipped;
-use crate::process::Cmd;
 use crate::runtimes::context::tests::directory;
 use crate::runtimes::context::{BuildContext, Reads, Staging};
 use crate::runtimes::ignore::Ignore;

@@ -2,11 +2,11 @@
 
 use std::future::Future as _;
 
+use process::Cmd;
 use registry::{Digest, Platform};
 
 use super::world::{World, plan_one, run_one, skipped};
 use crate::docker::Builder;
-use crate::process::Cmd;
 use crate::runtimes::{Action, How, Options, Runtime, RuntimeError, State, Why};
 use crate::runtimes::{apply, builds, dated, history, plan, roll_back, way_back, why};
 

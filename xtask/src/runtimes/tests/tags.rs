@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use process::Cmd;
 use registry::Digest;
 
 use super::world::{World, plan_one, run_one};
-use crate::process::Cmd;
 use crate::runtimes::{
     Action, Cause, Context, Options, Runtime, RuntimeError, Trial, builds, history, plan, roll_back, way_back,
 };

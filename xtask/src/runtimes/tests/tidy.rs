@@ -1,7 +1,8 @@
 //! The local store does not fill up with builds that nobody needs any more.
 
+use process::Cmd;
+
 use super::world::{World, run_one};
-use crate::process::Cmd;
 use crate::runtimes::Action;
 
 #[tokio::test]

@@ -5,10 +5,10 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use process::{Cmd, Killer};
 use registry::{Anonymous, Client, Digest, Reference};
 
 use crate::docker::Docker;
-use crate::process::{Cmd, Killer};
 use crate::runtimes::{
     Action, Context, GridSettings, Hold, Options, Outcome, Planned, Progress, Runtime, State,
 };

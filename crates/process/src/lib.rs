@@ -3,13 +3,15 @@
 //! Children stay in this process's group, so one Ctrl-C on the terminal reaches them directly and is never
 //! forwarded a second time: terraform takes two interrupts as "exit at once and lose the state".
 
+mod plain;
+
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::plain::plain;
+pub use plain::plain;
 
 /// How much of a program's output an error keeps, in lines.
 const TAIL_LINES: usize = 40;
