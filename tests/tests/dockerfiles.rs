@@ -194,7 +194,7 @@ fn docker_takes_from_elsewhere_what_the_build_key_covers(builder: Builder) {
     let Some(engine) = builder.engine() else { return };
     let dir = tempfile::tempdir().unwrap();
     let double = Double::start(layer(dir.path()));
-    let folder = root().join("xtask/src/dockerfile/corpus");
+    let folder = root().join("crates/dockerfile/corpus");
     let table = std::fs::read_to_string(folder.join("table.txt")).unwrap();
     let mut wrong = Vec::new();
     let (context, config) = (dir.path().join("context"), dir.path().join("config"));

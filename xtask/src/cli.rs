@@ -2,9 +2,9 @@
 
 use clap::error::{ContextKind, ContextValue};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use images_config::values::upstream_option;
 
 use crate::commands;
-use crate::config::values::upstream_option;
 use crate::error::EXIT_CODES;
 
 /// Puts every container image an HTC-Grid needs into your own Amazon ECR.

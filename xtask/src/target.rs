@@ -4,13 +4,13 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use images_config::Config;
 use registry::mirror::{BlobIndex, TagIndex};
 use registry::{BoxError, BoxFuture, Client, Credential, Credentials, Digest, Quotas, Reference, Server};
 
 use crate::aws::ecr::{Ecr, Token};
 use crate::aws::{Aws, endpoints};
 use crate::commands::Context;
-use crate::config::Config;
 use crate::credentials::other_names;
 use crate::error::{Exit, FailWith as _};
 

@@ -9,11 +9,11 @@ use aws_sdk_ecr::error::ProvideErrorMetadata as _;
 use aws_sdk_ecr::types::{
     ReplicationConfiguration, ReplicationDestination, ReplicationRule, RepositoryFilter, RepositoryFilterType,
 };
+use images_config::RegistrySettings;
 use serde::{Deserialize, Serialize};
 
 use super::store::{If, StateStore};
 use super::{Aws, errors::explain};
-use crate::config::RegistrySettings;
 
 /// The account's switch for layers that are shared between repositories:
 /// <https://docs.aws.amazon.com/AmazonECR/latest/userguide/blob-mounting.html>

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 
 use clap::Args;
+use images_config::Config;
 use process::{Cmd, Killer};
 
 use super::init::InitImages;
 use super::list::ListImages;
 use super::{Context, environment_variable, shell_word};
-use crate::config::Config;
 use crate::local::{Background, LocalSetup};
 use crate::prerequisites::Need;
 use crate::settings::DEFAULT_TAG;

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Args;
+use images_config::import::import_config;
 
 use super::Context;
-use crate::config::import::import_config;
 use crate::error::{Exit, FailWith as _, failure};
 
 /// Convert HTC-Grid's images_config.json into an images.toml

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
+use images_config::{Config, RUNTIMES_REPOSITORY, support};
 use registry::mirror::{Job, Mirror};
 use serde::Serialize;
 
 use super::Context;
-use crate::config::{Config, RUNTIMES_REPOSITORY, support};
 use crate::error::{Exit, FailWith as _};
 use crate::runtimes::Hold;
 use crate::target::Target;

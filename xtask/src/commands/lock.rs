@@ -2,10 +2,10 @@
 
 use anyhow::Context as _;
 use clap::Args;
+use images_config::lock::resolve::{ResolveError, resolve_all};
+use images_config::lock::update::Select;
 
 use super::Context;
-use crate::config::lock::resolve::{ResolveError, resolve_all};
-use crate::config::lock::update::Select;
 use crate::error::{Exit, FailWith as _, ending, failure, render};
 use crate::transfer::registry_hint;
 

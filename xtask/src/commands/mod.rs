@@ -22,13 +22,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use images_config::cache::Cache;
+use images_config::lock::Lock;
+use images_config::{Config, Sources};
 use registry::Credentials;
 
 use crate::aws::{Aws, Endpoint, stack};
 use crate::cli::{Cli, Command};
-use crate::config::cache::Cache;
-use crate::config::lock::Lock;
-use crate::config::{Config, Sources};
 use crate::credentials::DockerCredentials;
 use crate::error::{Exit, FailWith as _, failure};
 use crate::interrupt::Interrupt;

@@ -1,10 +1,10 @@
 //! `prune`.
 
 use clap::Args;
+use images_config::Config;
 
 use super::Context;
 use super::destroy::{confirm, unchanged};
-use crate::config::Config;
 use crate::infrastructure::{Infrastructure, Inventory, NoLongerWanted, RepositoryUsage, Usage, usage_table};
 use crate::ui::Table;
 

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use images_config::Config;
+use images_config::tfvars::Existing;
+
 use super::Unrecorded;
 use crate::aws::ecr::{Repository, Rule};
 use crate::aws::sidecar::Sidecar;
 use crate::aws::state::State;
-use crate::config::Config;
-use crate::config::tfvars::Existing;
 use crate::error::{Exit, FailWith as _, failure};
 
 /// The resource type of a repository in the state.

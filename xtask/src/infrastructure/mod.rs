@@ -25,7 +25,6 @@ use crate::aws::state::{State, own_key};
 use crate::aws::store::StateStore;
 use crate::aws::{self, Aws};
 use crate::commands::{Context, StateBucketName};
-use crate::config::{Config, cached_registries};
 use crate::error::{Exit, FailWith as _, failure};
 use crate::terraform::{self, Event, PlanRequest, Terraform, TerraformError};
 use crate::ui::units;
@@ -35,6 +34,7 @@ pub use recovery::Unrecorded;
 pub use usage::{RepositoryUsage, Usage, table as usage_table};
 pub use working_directory::terraform_data;
 
+use images_config::{Config, cached_registries};
 use inventory::NULL_RESOURCE;
 use working_directory::explain;
 

@@ -6,13 +6,13 @@
 use std::collections::BTreeMap;
 
 use anyhow::Context as _;
+use images_config::Config;
 
 use super::used::leads_there;
 use super::working_directory::explain;
 use super::{Infrastructure, Inventory, REPOSITORY, RULE};
 use crate::aws::kms;
 use crate::aws::sidecar::{PendingApply, Sidecar};
-use crate::config::Config;
 use crate::error::{Exit, FailWith as _, failure};
 use crate::terraform::{self, Action};
 

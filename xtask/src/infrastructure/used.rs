@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::future::join_all;
+use images_config::{Config, PullThrough};
 use serde_json::Value;
 
 use super::{Infrastructure, Inventory, REPOSITORY, RULE};
 use crate::aws::ecr::{Moving, Repository, Rule, Template};
 use crate::aws::kms;
-use crate::config::{Config, PullThrough};
 use crate::error::{Exit, FailWith as _, failure};
 use crate::terraform::{Action, Plan};
 

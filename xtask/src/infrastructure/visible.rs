@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use images_config::Config;
 use registry::{Client, Reference};
 
 use super::Infrastructure;
-use crate::config::Config;
 use crate::error::{Exit, FailWith as _, failure};
 
 /// How long AWS may take until it shows a repository that it said it created.

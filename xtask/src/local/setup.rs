@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use images_config::atomic;
 use serde::{Deserialize, Serialize};
 
-use crate::config::atomic;
 use crate::error::{Exit, FailWith as _};
 
 /// The variables by which a docker client finds its engine.

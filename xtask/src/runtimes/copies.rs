@@ -5,10 +5,11 @@
 
 use std::collections::BTreeMap;
 
+use dockerfile::Dockerfile;
+
 use super::context::{BuildContext, Entry};
 use super::ignore;
 use super::key::Mode;
-use crate::dockerfile::Dockerfile;
 
 /// How far one symlink leads to another before it is a circle.
 const LINK_LIMIT: usize = 16;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use dockerfile::{Dockerfile, Needs};
 use futures_util::future::try_join;
 use registry::{Digest, Platform, Reference};
 use serde::Serialize;
@@ -12,7 +13,6 @@ use super::context::{BuildContext, Reads};
 use super::key::{INPUTS_LABEL, Inputs, KEY_LABEL};
 use super::{Context, Hold, Runtime, RuntimeError, entry_point, key_tag, local_name};
 use crate::docker::{Docker, DockerError};
-use crate::dockerfile::{self, Dockerfile, Needs};
 
 /// How a plan is made.
 #[derive(Clone, Copy, Debug, Default)]

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use dockerfile::DockerfileError;
 use registry::Digest;
 
 use super::archive::ArchiveError;
@@ -9,7 +10,6 @@ use super::compare::CompareError;
 use super::context::ContextError;
 use super::entry_point::EntryPointError;
 use crate::docker::{DockerError, is_loopback};
-use crate::dockerfile::DockerfileError;
 use crate::error::Exit;
 
 /// Why a runtime could not be planned, built or moved.

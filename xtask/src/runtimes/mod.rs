@@ -62,7 +62,7 @@ use tokio::sync::OnceCell;
 pub use watch::Watch;
 
 use crate::docker::{Docker, Logs, Step};
-use crate::dockerfile::{Dockerfile, Given};
+use dockerfile::{Dockerfile, Given};
 
 /// The local repository's name: what a build is called in the container client's own store.
 pub const LOCAL_REPOSITORY: &str = "lambda";

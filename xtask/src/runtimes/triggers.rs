@@ -2,11 +2,11 @@
 //!
 //! Their text is pinned with the image. What they take from elsewhere is not, so it is looked at before the build starts.
 
+use dockerfile::check_triggers;
 use registry::{Kind, Manifest, Reference};
 use serde::Deserialize;
 
 use super::{Context, RuntimeError};
-use crate::dockerfile::check_triggers;
 
 /// The part of an image's configuration that keeps them
 /// (<https://github.com/moby/docker-image-spec/blob/main/spec.md>; OCI's has none).

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use dockerfile::Dockerfile;
+
 use super::Runtime;
 use super::context::{BuildContext, Reads};
 use super::key::Inputs;
-use crate::dockerfile::Dockerfile;
 
 /// How often the files are read: they are few and small.
 const EVERY: Duration = Duration::from_millis(250);

@@ -5,13 +5,13 @@ use std::sync::{Mutex, PoisonError};
 
 use futures_util::future::try_join_all;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use images_config::lock::Lock;
+use images_config::{Config, RUNTIMES_REPOSITORY};
 use registry::mirror::{Action, Event, Job, Mounts, Outcome, Plan, Planned};
 use registry::{Client, Reference};
 
 use super::Run;
 use super::resources::Resources;
-use crate::config::lock::Lock;
-use crate::config::{self, Config, RUNTIMES_REPOSITORY};
 use crate::error::{Exit, FailWith as _, ending, failure};
 use crate::runtimes;
 use crate::shard::Shard;
@@ -32,10 +32,11 @@ pub(super) fn only(mut config: Config, names: &[String]) -> anyhow::Result<Confi
     if names.is_empty() {
         return Ok(config);
     }
-    let image_names =
-        |image: &config::Image| [image.repository.clone(), format!("{}:{}", image.repository, image.tag)];
+    let image_names = |image: &images_config::Image| {
+        [image.repository.clone(), format!("{}:{}", image.repository, image.tag)]
+    };
     let runtime_names =
-        |runtime: &config::Runtime| [runtime.name.clone(), format!("lambda:{}", runtime.name)];
+        |runtime: &images_config::Runtime| [runtime.name.clone(), format!("lambda:{}", runtime.name)];
     let known: Vec<String> = config
         .images
         .iter()
@@ -295,7 +296,7 @@ pub(super) async fn prime(run: &Run<'_>) -> anyhow::Result<Vec<Reference>> {
     stream::iter(primed).buffered(PRIMED_AT_ONCE).try_collect().await
 }
 
-async fn prime_one(run: &Run<'_>, prime: &config::Prime) -> anyhow::Result<Reference> {
+async fn prime_one(run: &Run<'_>, prime: &images_config::Prime) -> anyhow::Result<Reference> {
     let cached = run.target.repository(&prime.repository)?.with_tag(&prime.tag)?;
     let client = run.mirror.client();
     // That the manifest is there says nothing of the layers: a look at it by HEAD imports it alone.
@@ -314,7 +315,7 @@ async fn prime_one(run: &Run<'_>, prime: &config::Prime) -> anyhow::Result<Refer
         ));
     }
     // The cache takes from an index only the images that are asked for.
-    let image = match pulled.select(&config::default_platform()) {
+    let image = match pulled.select(&images_config::default_platform()) {
         Ok(child) => client.manifest(&cached.with_digest(child.digest)).await.exit(Exit::Registry)?,
         Err(_) => Some(pulled),
     };

@@ -13,14 +13,14 @@ use registry::mirror::{self, Mirror};
 
 use crate::aws::lease::Lease;
 use crate::commands::Context;
-use crate::config::Config;
-use crate::config::lock::Lock;
 use crate::error::{Exit, FailWith as _, failure};
 use crate::shard::Shard;
 use crate::target::Target;
 
 pub use hints::registry_hint;
 pub use images::jobs;
+use images_config::Config;
+use images_config::lock::Lock;
 pub use runtimes::{
     ConfiguredGrid, builder_context, explain as explain_runtime, hold, wanted as wanted_runtimes, who,
 };

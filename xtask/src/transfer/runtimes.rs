@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use images_config::lock::Lock;
+use images_config::{Config, PullThrough, RUNTIMES_REPOSITORY};
 use registry::{Client, Credentials, Digest, Reference, Server};
 
 use super::Run;
 use super::hints::registry_hint;
 use crate::aws::lease::on_this_machine;
 use crate::commands::Context;
-use crate::config::lock::Lock;
-use crate::config::{self, Config, PullThrough, RUNTIMES_REPOSITORY};
 use crate::docker::Logs;
 use crate::error::ending;
 use crate::runtimes::{
@@ -78,8 +78,8 @@ fn below(context: &Path, file: &Path) -> String {
 }
 
 /// Entry points and Dockerfiles of the other runtimes in the same context.
-fn of_others(config: &Config, runtime: &config::Runtime) -> BTreeSet<String> {
-    let files = |runtime: &config::Runtime| {
+fn of_others(config: &Config, runtime: &images_config::Runtime) -> BTreeSet<String> {
+    let files = |runtime: &images_config::Runtime| {
         let entry_point = runtime.entry_point.as_ref().map(|taken| taken.file.clone());
         let dockerfile = below(&runtime.context, &runtime.dockerfile);
         entry_point.into_iter().chain(Some(dockerfile)).collect::<BTreeSet<String>>()

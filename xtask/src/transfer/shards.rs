@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use images_config::Config;
+use images_config::lock::Lock;
 use jiff::Timestamp;
 use registry::Digest;
 use serde::{Deserialize, Serialize};
@@ -11,8 +13,6 @@ use super::{Done, Plan, Request, Run, images, show};
 use crate::aws::lease::{Lease, Part};
 use crate::aws::store::{If, StateStore};
 use crate::commands::Context;
-use crate::config::Config;
-use crate::config::lock::Lock;
 use crate::infrastructure::Infrastructure;
 use crate::shard::Shard;
 use crate::target::Target;
@@ -56,11 +56,11 @@ pub(super) struct Joined {
 
 /// What the whole list is, for parts of reports to be told from those of another one.
 pub(super) fn list(config: &Config, lock: Option<&Lock>) -> Digest {
-    let image = |image: &crate::config::Image| {
+    let image = |image: &images_config::Image| {
         let locked = lock.and_then(|lock| lock.source_digest(&image.source));
         format!("{} {}:{} {:?} {locked:?}\n", image.source, image.repository, image.tag, image.platforms)
     };
-    let runtime = |runtime: &crate::config::Runtime| format!("{} {}\n", runtime.name, runtime.base);
+    let runtime = |runtime: &images_config::Runtime| format!("{} {}\n", runtime.name, runtime.base);
     let lines = config.images.iter().map(image).chain(config.enabled_runtimes().map(runtime));
     Digest::of(lines.collect::<String>().as_bytes())
 }

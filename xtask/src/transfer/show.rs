@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
+use images_config::{Config, RUNTIMES_REPOSITORY, support};
 use registry::ErrorKind;
 use registry::mirror::{Action, Copied, Job, Outcome, Planned};
 use serde::Serialize;
@@ -14,7 +15,6 @@ use super::shards::Joined;
 use super::{Done, Plan, Run};
 use crate::aws::{OtherRegion, sidecar};
 use crate::commands::Context;
-use crate::config::{Config, RUNTIMES_REPOSITORY, support};
 use crate::error::{Exit, FailWith as _, ending, exit_of, render};
 use crate::runtimes::{self, Hold};
 use crate::ui::{Table, units};

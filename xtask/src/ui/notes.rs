@@ -22,6 +22,9 @@ pub fn listen(printer: &Printer) {
     let _ = tracing::subscriber::set_global_default(Notes { most, print });
 }
 
+/// The crates whose events are written for the user.
+const OWN: [&str; 2] = [env!("CARGO_CRATE_NAME"), "images_config"];
+
 struct Notes<F> {
     most: LevelFilter,
     print: F,
@@ -29,7 +32,7 @@ struct Notes<F> {
 
 impl<F: Fn(Level, String) + Send + Sync + 'static> Subscriber for Notes<F> {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        let own = metadata.target().split("::").next() == Some(env!("CARGO_CRATE_NAME"));
+        let own = metadata.target().split("::").next().is_some_and(|name| OWN.contains(&name));
         own && metadata.is_event() && *metadata.level() <= self.most
     }
 
@@ -83,9 +86,11 @@ mod tests {
         let print = move |level: Level, text: String| seen.lock().unwrap().push((level, text));
         tracing::subscriber::with_default(Notes { most: LevelFilter::WARN, print }, || {
             tracing::warn!("could not renew the lease: {}", "why");
+            tracing::warn!(target: "images_config::cache", "what was learned is not kept");
             tracing::debug!("a small step");
             tracing::error!(target: "hyper::proto", "authorization: Bearer 1234");
         });
-        assert_eq!(*printed.lock().unwrap(), [(Level::WARN, "could not renew the lease: why".to_owned())]);
+        let wanted = ["could not renew the lease: why", "what was learned is not kept"];
+        assert_eq!(*printed.lock().unwrap(), wanted.map(|text| (Level::WARN, text.to_owned())));
     }
 }

@@ -1,8 +1,9 @@
 //! What there is to know of runtimes, without building one.
 
+use images_config::RUNTIMES_REPOSITORY;
+
 use super::plan;
 use crate::commands::Context;
-use crate::config::RUNTIMES_REPOSITORY;
 use crate::runtimes::{self, Cause, Runtime, Why};
 use crate::transfer::{explain_runtime, held};
 use crate::ui::Table;

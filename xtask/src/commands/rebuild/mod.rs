@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use images_config::Config;
+use images_config::lock::Lock;
 
 use super::Context;
-use crate::config::lock::Lock;
-use crate::config::{self, Config};
 use crate::error::{Exit, FailWith as _, exit_of, failure, render};
 use crate::runtimes::{self, Action, Options, Outcome, Planned, Runtime, Trial, Watch};
 use crate::target::Target;
@@ -123,7 +123,7 @@ impl RebuildRuntimes {
     /// The runtimes to work on. Naming one is reason enough to build it, even if it is switched off.
     fn wanted(&self, config: &Config) -> Vec<Runtime> {
         let all = wanted_runtimes(config);
-        let chosen = |(listed, _): &(&config::Runtime, Runtime)| match self.names.as_slice() {
+        let chosen = |(listed, _): &(&images_config::Runtime, Runtime)| match self.names.as_slice() {
             [] => listed.enabled,
             names => names.contains(&listed.name),
         };

@@ -1,8 +1,9 @@
 //! What moves a tag that the grid runs: asked for first, under the grid's lease, told where it went wrong.
 
+use images_config::RUNTIMES_REPOSITORY;
+use images_config::lock::{Hold, Lock};
+
 use crate::commands::Context;
-use crate::config::RUNTIMES_REPOSITORY;
-use crate::config::lock::{Hold, Lock};
 use crate::error::{Exit, ending};
 use crate::infrastructure::Infrastructure;
 use crate::runtimes::{self, WayBack};

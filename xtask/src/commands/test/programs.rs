@@ -8,12 +8,12 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
+use images_config::atomic;
+use process::{Cmd, Killer};
 
 use super::counts::Counts;
 use crate::cargo::{self, TestProgram};
 use crate::commands::Context;
-use crate::config::atomic;
-use crate::process::{Cmd, Killer};
 use crate::ui::{Printer, units};
 
 /// What a run of tests came to.

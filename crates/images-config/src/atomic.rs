@@ -1,0 +1,83 @@
+//! Files that are whole or not there: written beside their place, flushed, then renamed into it.
+
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
+
+/// Puts `bytes` at `path`: whoever reads it sees the old file or the new one, after a power cut too.
+///
+/// # Errors
+/// The folder cannot be made or written to; then the old file is as it was.
+pub fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let (path, file) = beside(path, bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(&path)?;
+    // The rename itself lives in the folder.
+    std::fs::File::open(folder(&path))?.sync_all()
+}
+
+/// The same for what may be lost with the power, but not with the process: it does not wait for the disk.
+///
+/// # Errors
+/// As [`write`].
+pub fn write_soon(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let (path, file) = beside(path, bytes)?;
+    file.persist(path)?;
+    Ok(())
+}
+
+/// A file with `bytes` in the folder of `path`, and where it really goes: a link (a lock kept elsewhere) stays a link.
+fn beside(path: &Path, bytes: &[u8]) -> std::io::Result<(PathBuf, NamedTempFile)> {
+    let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    std::fs::create_dir_all(folder(&path))?;
+    // The umask applies, as for any file that a program creates; the crate's default is 0600.
+    let permissions = std::fs::Permissions::from_mode(0o666);
+    let mut file =
+        tempfile::Builder::new().prefix(".xtask-").permissions(permissions).tempfile_in(folder(&path))?;
+    file.write_all(bytes)?;
+    Ok((path, file))
+}
+
+fn folder(path: &Path) -> &Path {
+    path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_whole_and_leaves_nothing_beside_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("new/images.lock");
+        write_soon(&path, b"one").unwrap();
+        write(&path, b"two").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"two");
+        assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_ne!(mode & 0o600, 0, "{mode:o}");
+        assert_eq!(mode & 0o111, 0, "{mode:o}");
+    }
+
+    #[test]
+    fn a_link_stays_a_link() {
+        let dir = tempfile::tempdir().unwrap();
+        let (real, link) = (dir.path().join("real"), dir.path().join("link"));
+        std::fs::write(&real, "one").unwrap();
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        write(&link, b"two").unwrap();
+        assert_eq!(std::fs::read(&real).unwrap(), b"two");
+        assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_made_is_an_error_and_the_old_file_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        std::fs::write(&file, "old").unwrap();
+        assert!(write(&file.join("below"), b"x").is_err());
+        assert_eq!(std::fs::read(&file).unwrap(), b"old");
+    }
+}

@@ -1,0 +1,329 @@
+//! What earlier runs learned, where there is no images.lock: which digest a source's platforms come to, and what was last put
+//! where. It lives under target/; losing it costs one GET per image, nothing else.
+
+mod journal;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use registry::mirror::Mapping;
+use registry::{Digest, Reference};
+use serde::Deserialize;
+
+use super::Platforms;
+use super::lock::PlatformSet;
+use journal::{Journal, Kind, Unread};
+
+/// The form that was one JSON document, written anew each time. It is read once and taken over.
+const OLD_VERSION: u32 = 1;
+
+/// Between two writes while images come in one after another.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// A memory in a file.
+#[derive(Debug)]
+pub struct Cache {
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    journal: Journal,
+    /// Blobs of manifests that were put nowhere yet.
+    standing: HashMap<Digest, Vec<Digest>>,
+    written: Option<Instant>,
+}
+
+/// The old form.
+#[derive(Debug, Deserialize)]
+struct Old {
+    version: u32,
+    wanted: BTreeMap<String, BTreeMap<String, Digest>>,
+    #[serde(default)]
+    meant: BTreeMap<String, Digest>,
+    #[serde(default)]
+    blobs: BTreeMap<String, Vec<Digest>>,
+    placed: BTreeMap<String, Digest>,
+}
+
+impl Cache {
+    /// Opens the cache. A file that cannot be read is named in a warning and begun anew.
+    pub fn open(path: impl Into<PathBuf>) -> Self {
+        let path = path.into();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let (mut journal, unread) = Journal::open(path, today());
+        let problem = match unread {
+            None => None,
+            Some(Unread::Io(why)) => Some(why.to_string()),
+            Some(Unread::Form(bytes)) => take_over(&mut journal, &bytes).err(),
+        };
+        if let Some(problem) = problem {
+            tracing::warn!("the cache {name} is unreadable and starts empty: {problem}");
+        }
+        Self { state: Mutex::new(State { journal, standing: HashMap::new(), written: None }) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn digest(&mut self, kind: Kind, key: &str) -> Option<Digest> {
+        self.journal.get(kind, key)?.parse().ok()
+    }
+
+    /// Writes what is new; what other runs write in the meantime stays.
+    fn save(&mut self) {
+        self.written = Some(Instant::now());
+        if let Err(why) = self.journal.append() {
+            tracing::warn!("the cache of this run cannot be saved: {why}");
+        }
+    }
+}
+
+/// Days since 1970.
+fn today() -> u32 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u32::try_from(since.as_secs() / 86_400).unwrap_or(u32::MAX)
+}
+
+/// Source and platforms as one key.
+fn wanted_key(source: &str, set: &str) -> String {
+    format!("{source} {set}")
+}
+
+fn joined(blobs: &[Digest]) -> String {
+    blobs.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+}
+
+fn take_over(journal: &mut Journal, bytes: &[u8]) -> Result<(), String> {
+    let old: Old = serde_json::from_slice(bytes).map_err(|why| why.to_string())?;
+    if old.version != OLD_VERSION {
+        return Err(format!("it has version {}, which is not known", old.version));
+    }
+    for (source, sets) in &old.wanted {
+        for (set, wanted) in sets {
+            journal.put(Kind::Wanted, &wanted_key(source, set), wanted.to_string());
+        }
+    }
+    for (source, digest) in &old.meant {
+        journal.put(Kind::Meant, source, digest.to_string());
+    }
+    for (target, digest) in &old.placed {
+        journal.put(Kind::Placed, target, digest.to_string());
+    }
+    for (manifest, blobs) in &old.blobs {
+        journal.put(Kind::Blobs, manifest, joined(blobs));
+    }
+    // Where that is not possible, the next write says so.
+    journal.append().or(Ok(()))
+}
+
+impl Mapping for Cache {
+    fn get(&self, source: Digest, platforms: &Platforms) -> Option<Digest> {
+        let set = PlatformSet::from(platforms).to_string();
+        self.state().digest(Kind::Wanted, &wanted_key(&source.to_string(), &set))
+    }
+
+    fn put(&self, source: Digest, platforms: &Platforms, wanted: Digest) {
+        let set = PlatformSet::from(platforms).to_string();
+        let key = wanted_key(&source.to_string(), &set);
+        self.state().journal.put(Kind::Wanted, &key, wanted.to_string());
+    }
+
+    fn meant(&self, source: &Reference) -> Option<Digest> {
+        self.state().digest(Kind::Meant, &source.to_string())
+    }
+
+    fn mean(&self, source: &Reference, digest: Digest) {
+        self.state().journal.put(Kind::Meant, &source.to_string(), digest.to_string());
+    }
+
+    fn blobs(&self, digest: Digest) -> Vec<Digest> {
+        let mut state = self.state();
+        if let Some(blobs) = state.standing.get(&digest) {
+            return blobs.clone();
+        }
+        let blobs = state.journal.get(Kind::Blobs, &digest.to_string()).unwrap_or_default();
+        blobs.split(',').filter_map(|blob| blob.parse().ok()).collect()
+    }
+
+    /// Written with [`Mapping::place`], which follows.
+    fn record_blobs(&self, digest: Digest, blobs: Vec<Digest>) {
+        self.state().standing.insert(digest, blobs);
+    }
+
+    fn placed(&self, target: &Reference) -> Option<Digest> {
+        self.state().digest(Kind::Placed, &target.to_string())
+    }
+
+    /// Written soon: a run that is killed should not take its own work for somebody else's when upstream has moved by the time
+    /// that it starts again.
+    fn place(&self, target: &Reference, digest: Digest) {
+        let mut state = self.state();
+        if let Some(blobs) = state.standing.remove(&digest) {
+            state.journal.put(Kind::Blobs, &digest.to_string(), joined(&blobs));
+        }
+        let is_news = state.journal.put(Kind::Placed, &target.to_string(), digest.to_string());
+        if is_news && state.written.is_none_or(|written| written.elapsed() >= PAUSE) {
+            state.save();
+        }
+    }
+
+    fn flush(&self) {
+        let mut state = self.state();
+        if !state.journal.is_dirty() {
+            return;
+        }
+        state.save();
+        if let Err(why) = state.journal.tidy() {
+            tracing::debug!("the cache of earlier runs cannot be compacted: {why}");
+        }
+    }
+}
+
+impl Drop for Cache {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn amd64() -> Platforms {
+        Platforms::Only(vec!["linux/amd64".parse().unwrap()])
+    }
+
+    fn both(order: [&str; 2]) -> Platforms {
+        Platforms::Only(order.iter().map(|platform| platform.parse().unwrap()).collect())
+    }
+
+    #[test]
+    fn what_one_run_learns_the_next_one_knows() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("below/cache.json");
+        let (source, target): (Reference, Reference) = ("a:b".parse().unwrap(), "h:1/a:b".parse().unwrap());
+        let (index, image, other) = (Digest::of(b"index"), Digest::of(b"image"), Digest::of(b"other"));
+        {
+            let cache = Cache::open(&path);
+            assert_eq!(cache.get(index, &amd64()), None);
+            cache.put(index, &amd64(), image);
+            cache.put(index, &both(["linux/arm64", "linux/amd64"]), other);
+            cache.mean(&source, index);
+            assert!(!path.exists(), "learning alone writes nothing yet");
+            cache.record_blobs(image, vec![other]);
+            cache.record_blobs(other, vec![index]);
+            cache.place(&target, image);
+            assert_eq!(Cache::open(&path).placed(&target), Some(image), "the first is written at once");
+            cache.place(&target.with_tag("d").unwrap(), image);
+            cache.flush();
+            assert_eq!(Cache::open(&path).placed(&target.with_tag("d").unwrap()), Some(image));
+            cache.put(index, &Platforms::All, index);
+        }
+        let cache = Cache::open(&path);
+        assert_eq!(cache.get(index, &amd64()), Some(image));
+        assert_eq!(
+            cache.get(index, &both(["linux/amd64", "linux/arm64"])),
+            Some(other),
+            "the order is nothing"
+        );
+        assert_eq!(cache.get(index, &Platforms::All), Some(index));
+        assert_eq!(cache.get(image, &Platforms::All), None);
+        assert_eq!((cache.meant(&source), cache.meant(&target)), (Some(index), None));
+        assert_eq!(cache.blobs(image), [other]);
+        assert_eq!(cache.blobs(other), [], "it was put nowhere");
+        assert_eq!(cache.placed(&target), Some(image));
+        assert_eq!(cache.placed(&target.with_tag("c").unwrap()), None);
+    }
+
+    #[test]
+    fn two_runs_at_once_keep_both_their_memories() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("cache.json");
+        let (one, two) = (Cache::open(&path), Cache::open(&path));
+        one.put(Digest::of(b"1"), &amd64(), Digest::of(b"one"));
+        two.put(Digest::of(b"2"), &amd64(), Digest::of(b"two"));
+        drop(one);
+        drop(two);
+        let cache = Cache::open(&path);
+        assert_eq!(cache.get(Digest::of(b"1"), &amd64()), Some(Digest::of(b"one")));
+        assert_eq!(cache.get(Digest::of(b"2"), &amd64()), Some(Digest::of(b"two")));
+    }
+
+    #[test]
+    fn a_run_that_learns_nothing_writes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("cache.json");
+        let target: Reference = "h:1/a:b".parse().unwrap();
+        {
+            let cache = Cache::open(&path);
+            cache.place(&target, Digest::of(b"x"));
+        }
+        let before = std::fs::metadata(&path).unwrap();
+        {
+            let cache = Cache::open(&path);
+            cache.place(&target, Digest::of(b"x"));
+        }
+        use std::os::unix::fs::MetadataExt as _;
+        assert_eq!(std::fs::metadata(&path).unwrap().ino(), before.ino());
+    }
+
+    #[test]
+    fn the_old_form_is_read_once_and_taken_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("mapping.json");
+        let (source, target): (Reference, Reference) = ("a:b".parse().unwrap(), "h:1/a:b".parse().unwrap());
+        let (index, image, layer) = (Digest::of(b"index"), Digest::of(b"image"), Digest::of(b"layer"));
+        let old = serde_json::json!({
+            "version": 1,
+            "wanted": { index.to_string(): { "linux/amd64": image } },
+            "meant": { source.to_string(): index },
+            "blobs": { image.to_string(): [layer, index] },
+            "placed": { target.to_string(): image },
+        });
+        std::fs::write(&path, serde_json::to_vec_pretty(&old).unwrap()).unwrap();
+        for _ in 0..2 {
+            let cache = Cache::open(&path);
+            assert_eq!(cache.get(index, &amd64()), Some(image));
+            assert_eq!((cache.meant(&source), cache.placed(&target)), (Some(index), Some(image)));
+            assert_eq!(cache.blobs(image), [layer, index]);
+            assert!(std::fs::read_to_string(&path).unwrap().starts_with("{\"version\":2,"));
+        }
+    }
+
+    #[test]
+    fn broken_files_are_begun_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("cache.json");
+        let long = format!(
+            "{{\"version\": 2, \"wanted\": {{}}, \"placed\": {{\"h:1/a:b\": \"{}\"}}}}",
+            Digest::of(b"x")
+        );
+        let target: Reference = "h:1/a:b".parse().unwrap();
+        for text in
+            ["", "{", "[]", "\u{0}", "{\"version\": 1, \"wanted\": {}, \"placed\": {\"a\": \"b\"}}", &long]
+        {
+            std::fs::write(&path, text).unwrap();
+            let cache = Cache::open(&path);
+            assert_eq!(cache.placed(&target), None, "{text}");
+            cache.place(&target, Digest::of(b"y"));
+            assert_eq!(Cache::open(&path).placed(&target), Some(Digest::of(b"y")), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_place_that_cannot_be_written_to_stops_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let target: Reference = "h:1/a:b".parse().unwrap();
+        let cache = Cache::open(file.join("cache.json"));
+        cache.place(&target, Digest::of(b"x"));
+        assert_eq!(cache.placed(&target), Some(Digest::of(b"x")));
+    }
+}

@@ -1,0 +1,290 @@
+//! What changed from one lock to the next: as data, and as lines for a reviewer.
+
+use std::collections::BTreeMap;
+
+use registry::{Platform, Reference};
+
+use super::{Hold, Lock, Locked, LockedPlatform};
+
+/// Everything that differs between two locks, by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LockDiff {
+    /// The differences.
+    pub changes: Vec<Change>,
+}
+
+/// One difference.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A name that was not there.
+    Added {
+        /// The name.
+        source: Reference,
+        /// What it means.
+        new: Locked,
+    },
+    /// A name that images.toml no longer has.
+    Removed {
+        /// The name.
+        source: Reference,
+        /// What it meant.
+        old: Locked,
+    },
+    /// A name that means something else now.
+    Moved {
+        /// The name.
+        source: Reference,
+        /// What it meant.
+        old: Locked,
+        /// What it means.
+        new: Locked,
+    },
+    /// Another tag of the same repository took the place of the old one.
+    Version {
+        /// The name that went.
+        from: Reference,
+        /// The name that came.
+        to: Reference,
+        /// What the old one meant.
+        old: Locked,
+        /// What the new one means.
+        new: Locked,
+    },
+    /// The same source, copied or known for other platforms.
+    Platforms {
+        /// The name.
+        source: Reference,
+        /// What was known.
+        old: Locked,
+        /// What is known.
+        new: Locked,
+    },
+    /// A runtime that is held at a build now, or at another one.
+    Held {
+        /// The runtime.
+        runtime: String,
+        /// At which build.
+        hold: Hold,
+    },
+    /// A runtime that is held no longer.
+    Released {
+        /// The runtime.
+        runtime: String,
+        /// What held it.
+        hold: Hold,
+    },
+}
+
+impl Change {
+    /// The name that it is sorted by and shown under.
+    fn name(&self) -> String {
+        match self {
+            Self::Added { source, .. }
+            | Self::Removed { source, .. }
+            | Self::Moved { source, .. }
+            | Self::Platforms { source, .. }
+            | Self::Version { to: source, .. } => source.to_string(),
+            Self::Held { runtime, .. } | Self::Released { runtime, .. } => runtime.clone(),
+        }
+    }
+}
+
+impl Lock {
+    /// What `new` changes about this lock.
+    pub fn diff(&self, new: &Self) -> LockDiff {
+        let mut changes = Vec::new();
+        let removed: Vec<_> =
+            self.sources.iter().filter(|(source, _)| !new.sources.contains_key(*source)).collect();
+        let added: Vec<_> =
+            new.sources.iter().filter(|(source, _)| !self.sources.contains_key(*source)).collect();
+        let same_place =
+            |a: &Reference, b: &Reference| a.registry() == b.registry() && a.repository() == b.repository();
+        // Only where it is plain: one tag went, one came.
+        let partner = |of: &Reference, among: &[(&Reference, &Locked)]| {
+            let mut found = among.iter().filter(|(other, _)| same_place(of, other));
+            found.next().filter(|_| found.next().is_none()).map(|(source, _)| (*source).clone())
+        };
+        let replaced_by: BTreeMap<Reference, Reference> = removed
+            .iter()
+            .filter_map(|(old, _)| {
+                let new = partner(old, &added)?;
+                (partner(&new, &removed)? == **old).then(|| ((*old).clone(), new))
+            })
+            .collect();
+        for (source, old) in removed {
+            let new = replaced_by.get(source).and_then(|to| Some((to.clone(), new.sources.get(to)?.clone())));
+            changes.push(match new {
+                Some((to, new)) => Change::Version { from: source.clone(), to, old: old.clone(), new },
+                None => Change::Removed { source: source.clone(), old: old.clone() },
+            });
+        }
+        for (source, new) in added {
+            if !replaced_by.values().any(|to| to == source) {
+                changes.push(Change::Added { source: source.clone(), new: new.clone() });
+            }
+        }
+        for (source, old) in &self.sources {
+            let Some(new) = new.sources.get(source) else { continue };
+            let (source, old, new) = (source.clone(), old.clone(), new.clone());
+            if old.digest != new.digest {
+                changes.push(Change::Moved { source, old, new });
+            } else if (&old.platforms, &old.targets) != (&new.platforms, &new.targets) {
+                changes.push(Change::Platforms { source, old, new });
+            }
+        }
+        for (runtime, hold) in &new.holds {
+            if self.hold(runtime).is_none_or(|old| old.build != hold.build) {
+                changes.push(Change::Held { runtime: runtime.clone(), hold: hold.clone() });
+            }
+        }
+        for (runtime, hold) in &self.holds {
+            if new.hold(runtime).is_none() {
+                changes.push(Change::Released { runtime: runtime.clone(), hold: hold.clone() });
+            }
+        }
+        changes.sort_by_key(Change::name);
+        LockDiff { changes }
+    }
+}
+
+impl LockDiff {
+    /// Whether nothing changed.
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+
+    /// Lines for people: `+` came, `-` went, `~` means something else. Digests are cut to 12 digits; the file has them whole.
+    pub fn lines(&self) -> Vec<String> {
+        self.changes.iter().flat_map(lines).collect()
+    }
+}
+
+fn lines(change: &Change) -> Vec<String> {
+    match change {
+        Change::Added { source, new } => {
+            let mut lines = vec![format!("+ {source}  {}", new.digest.short())];
+            lines.extend(new.platforms.iter().map(|image| platform_line(&image.platform, None, Some(image))));
+            lines
+        }
+        Change::Removed { source, old } => vec![format!("- {source}  {}", old.digest.short())],
+        Change::Moved { source, old, new } => with_platforms(
+            format!("~ {source}  {} -> {}  (since {})", old.digest.short(), new.digest.short(), day(old)),
+            old,
+            new,
+        ),
+        Change::Version { from, to, old, new } => {
+            let heading = format!(
+                "~ {}/{}  {} -> {}  {} -> {}",
+                to.registry(),
+                to.repository(),
+                version(from),
+                version(to),
+                old.digest.short(),
+                new.digest.short()
+            );
+            with_platforms(heading, old, new)
+        }
+        Change::Platforms { source, old, new } => {
+            let mut lines = with_platforms(format!("~ {source}  {}", new.digest.short()), old, new);
+            for (set, digest) in &new.targets {
+                if old.targets.get(set) != Some(digest) {
+                    lines.push(format!("    copies for {set} become {}", digest.short()));
+                }
+            }
+            for set in old.targets.keys().filter(|set| !new.targets.contains_key(*set)) {
+                lines.push(format!("    no more copies for {set}"));
+            }
+            lines
+        }
+        Change::Held { runtime, hold } => {
+            vec![format!("~ {runtime}  held at {} by {}", hold.build.short(), hold.by)]
+        }
+        Change::Released { runtime, hold } => {
+            vec![format!("~ {runtime}  no longer held at {}", hold.build.short())]
+        }
+    }
+}
+
+fn with_platforms(heading: String, old: &Locked, new: &Locked) -> Vec<String> {
+    let mut lines = vec![heading];
+    let find = |among: &'_ Locked, platform: &Platform| {
+        among.platforms.iter().find(|image| image.platform.matches(platform)).cloned()
+    };
+    for image in &new.platforms {
+        let before = find(old, &image.platform);
+        if before.as_ref().is_none_or(|before| before.digest != image.digest) {
+            lines.push(platform_line(&image.platform, before.as_ref(), Some(image)));
+        }
+    }
+    for image in &old.platforms {
+        if find(new, &image.platform).is_none() {
+            lines.push(platform_line(&image.platform, Some(image), None));
+        }
+    }
+    lines
+}
+
+fn platform_line(platform: &Platform, old: Option<&LockedPlatform>, new: Option<&LockedPlatform>) -> String {
+    let short = |image: &LockedPlatform| image.digest.short();
+    let size = |image: &LockedPlatform| size(image.size);
+    match (old, new) {
+        (Some(old), Some(new)) if old.size == new.size => {
+            format!("    {platform}  {} -> {}  {}", short(old), short(new), size(new))
+        }
+        (Some(old), Some(new)) => {
+            format!("    {platform}  {} -> {}  {} -> {}", short(old), short(new), size(old), size(new))
+        }
+        (None, Some(new)) => format!("    {platform}  {}  {}", short(new), size(new)),
+        (Some(old), None) => format!("    {platform}  {} is gone", short(old)),
+        (None, None) => format!("    {platform}"),
+    }
+}
+
+fn day(locked: &Locked) -> String {
+    let text = locked.resolved_at.to_string();
+    text.split('T').next().unwrap_or_default().to_owned()
+}
+
+/// Bytes in binary units with one decimal.
+fn size(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let mut tenths = bytes.saturating_mul(10) / 1024;
+    let mut unit = 0;
+    while tenths >= 10_240 && unit + 1 < UNITS.len() {
+        tenths /= 1024;
+        unit += 1;
+    }
+    format!("{}.{} {}", tenths / 10, tenths % 10, UNITS.get(unit).copied().unwrap_or_default())
+}
+
+/// Tag and digest for people, as they stand in a name.
+fn version(source: &Reference) -> String {
+    match (source.tag(), source.digest()) {
+        (Some(tag), Some(digest)) => format!("{tag}@{}", digest.short()),
+        (Some(tag), None) => tag.to_owned(),
+        (None, Some(digest)) => digest.short(),
+        (None, None) => "latest".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_binary() {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.0 KiB"),
+            (1_048_575, "1023.9 KiB"),
+            (5 * 1_048_576 + 524_288, "5.5 MiB"),
+            (u64::MAX, "1677721.5 TiB"),
+        ] {
+            assert_eq!(size(bytes), text, "{bytes}");
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! What `lock` has to ask the registries for, and how the answers become the new lock.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use registry::{Platform, Reference};
+
+use super::{Lock, Locked, PlatformSet};
+use crate::problem::nearest;
+use crate::{Config, Platforms, RUNTIMES_REPOSITORY};
+
+/// A source that the lock has to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Want {
+    /// The name.
+    pub source: Reference,
+    /// What copies of it are made, for which the result has to be known.
+    pub targets: BTreeSet<PlatformSet>,
+    /// The same as the registry crate takes it.
+    pub copies: Vec<Platforms>,
+    /// The platforms whose own digest has to be known: those of runtimes built upon it.
+    pub platforms: Vec<Platform>,
+    /// What it is called on the command line: repositories, tags with them, runtimes, the source itself.
+    pub names: BTreeSet<String>,
+}
+
+impl Want {
+    /// Whether `locked` knows everything that is wanted.
+    pub fn is_covered_by(&self, locked: &Locked) -> bool {
+        let has = |platform: &Platform| locked.platforms.iter().any(|image| image.platform.matches(platform));
+        self.targets.iter().all(|set| locked.targets.contains_key(set)) && self.platforms.iter().all(has)
+    }
+
+    /// Every platform that is wanted by name, each once; none where everything is.
+    pub(super) fn wanted_platforms(&self) -> Option<Vec<&Platform>> {
+        let mut wanted: Vec<&Platform> = self.platforms.iter().collect();
+        for copy in &self.copies {
+            match copy {
+                Platforms::All => return None,
+                Platforms::Only(platforms) => wanted.extend(platforms),
+            }
+        }
+        let mut each: Vec<&Platform> = Vec::new();
+        for platform in wanted {
+            if !each.iter().any(|known| known.matches(platform)) {
+                each.push(platform);
+            }
+        }
+        Some(each)
+    }
+}
+
+/// Which names are asked for anew.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Select {
+    /// Only what the lock does not know yet: `lock`.
+    Missing,
+    /// Everything: `lock --update`.
+    All,
+    /// These and what the lock does not know yet: `lock --update NAME...`.
+    Named(Vec<String>),
+}
+
+/// Names that images.toml does not have, each with the one that was probably meant.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("images.toml has no {}", describe(names))]
+pub struct UnknownNames {
+    /// The names.
+    pub names: Vec<(String, Option<String>)>,
+}
+
+fn describe(names: &[(String, Option<String>)]) -> String {
+    let one = |(name, meant): &(String, Option<String>)| match meant {
+        Some(meant) => format!("`{name}` (did you mean `{meant}`?)"),
+        None => format!("`{name}`"),
+    };
+    names.iter().map(one).collect::<Vec<_>>().join(", no ")
+}
+
+impl Config {
+    /// Every source that the lock has to know, each once, sorted.
+    pub fn wants(&self) -> Vec<Want> {
+        let mut wants: BTreeMap<Reference, Want> = BTreeMap::new();
+        for image in &self.images {
+            let entry = entry(&mut wants, &image.source);
+            if entry.targets.insert(PlatformSet::from(&image.platforms)) {
+                entry.copies.push(image.platforms.clone());
+            }
+            entry.names.extend([image.repository.clone(), format!("{}:{}", image.repository, image.tag)]);
+        }
+        for runtime in self.enabled_runtimes() {
+            let entry = entry(&mut wants, &runtime.base);
+            for platform in &runtime.platforms {
+                if !entry.platforms.iter().any(|known| known.matches(platform)) {
+                    entry.platforms.push(platform.clone());
+                }
+            }
+            entry.names.extend([runtime.name.clone(), format!("{RUNTIMES_REPOSITORY}:{}", runtime.name)]);
+        }
+        for prime in &self.prime {
+            let entry = entry(&mut wants, &prime.upstream);
+            entry.names.extend([prime.repository.clone(), format!("{}:{}", prime.repository, prime.tag)]);
+        }
+        wants.into_values().collect()
+    }
+}
+
+fn entry<'m>(wants: &'m mut BTreeMap<Reference, Want>, source: &Reference) -> &'m mut Want {
+    wants.entry(source.clone()).or_insert_with(|| Want {
+        source: source.clone(),
+        targets: BTreeSet::new(),
+        copies: Vec::new(),
+        platforms: Vec::new(),
+        names: BTreeSet::from([source.to_string()]),
+    })
+}
+
+impl Lock {
+    /// What has to be asked of the registries.
+    ///
+    /// # Errors
+    /// A name that images.toml does not have; all of them at once.
+    pub fn to_resolve(&self, config: &Config, select: &Select) -> Result<Vec<Want>, UnknownNames> {
+        let wants = config.wants();
+        let named: &[String] = if let Select::Named(names) = select { names } else { &[] };
+        // A source may be named as it is written in images.toml, without Docker Hub's defaults.
+        let is = |want: &Want, name: &String| {
+            want.names.contains(name) || name.parse::<Reference>().is_ok_and(|source| source == want.source)
+        };
+        let unknown: Vec<(String, Option<String>)> = named
+            .iter()
+            .filter(|name| !wants.iter().any(|want| is(want, name)))
+            .map(|name| {
+                let known = wants.iter().flat_map(|want| &want.names).map(String::as_str);
+                (name.clone(), nearest(name, known).map(str::to_owned))
+            })
+            .collect();
+        if !unknown.is_empty() {
+            return Err(UnknownNames { names: unknown });
+        }
+        let asked = |want: &Want| match select {
+            Select::All => true,
+            Select::Missing | Select::Named(_) => {
+                !self.covers(want) || named.iter().any(|name| is(want, name))
+            }
+        };
+        Ok(wants.into_iter().filter(asked).collect())
+    }
+
+    /// The new lock: what was resolved takes the place of what was known, everything else that `config` still names stays,
+    /// the rest goes. A source that means what it meant keeps its time. Holds stay unless their runtime is named.
+    pub fn merged(
+        &self,
+        config: &Config,
+        select: &Select,
+        resolved: impl IntoIterator<Item = (Reference, Locked)>,
+    ) -> Self {
+        let mut resolved: BTreeMap<Reference, Locked> = resolved.into_iter().collect();
+        let mut lock = Self::default();
+        for want in config.wants() {
+            let known = self.sources.get(&want.source);
+            let Some(mut locked) = resolved.remove(&want.source).or_else(|| known.cloned()) else { continue };
+            locked.targets.retain(|set, _| want.targets.contains(set));
+            locked.platforms.sort_unstable();
+            if let Some(known) = known.filter(|known| known.digest == locked.digest) {
+                locked.resolved_at = known.resolved_at;
+            }
+            lock.sources.insert(want.source, locked);
+        }
+        let named = |runtime: &str| match select {
+            Select::Named(names) => names.iter().any(|name| {
+                name == runtime || name.strip_prefix(RUNTIMES_REPOSITORY) == Some(&format!(":{runtime}"))
+            }),
+            Select::Missing | Select::All => false,
+        };
+        let listed = |name: &str| config.runtimes.iter().any(|runtime| runtime.name == name);
+        let holds = self.holds.iter().filter(|(runtime, _)| listed(runtime) && !named(runtime));
+        lock.holds = holds.map(|(runtime, hold)| (runtime.clone(), hold.clone())).collect();
+        lock
+    }
+}

@@ -1,0 +1,198 @@
+//! From the text of images.toml to plain, validated structs.
+//!
+//! Reading never stops at a mistake: a part that cannot be read is noted and left out, and the whole is thrown away at
+//! the end if anything was noted.
+
+mod images;
+mod runtimes;
+mod upstreams;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::reader::{Fields, Node, Place};
+use super::values::platforms;
+use super::{
+    Config, Kms, RUNTIMES_REPOSITORY, RegistrySettings, Repositories, SCHEMA_VERSION, Sources, names,
+};
+
+/// ECR takes 50 lifecycle rules to a repository, and each runtime needs two.
+const MAX_RUNTIMES: usize = 24;
+
+/// Reads the whole file; without `sources` the files that it names are not looked at.
+pub(crate) fn config(mut root: Fields<'_>, sources: Option<&Sources>) -> Option<Config> {
+    version(&mut root, "images.toml")?;
+    let account = root.take("account").and_then(|node| checked(&node, names::account));
+    let default_platforms = match root.take("platforms") {
+        Some(node) => platforms(&node).unwrap_or_default(),
+        None => vec![super::default_platform()],
+    };
+
+    let pull_through = root
+        .table("pull_through")
+        .map(|table| upstreams::pull_through(&table, account.as_deref()))
+        .unwrap_or_default();
+    let images =
+        root.table("images").map(|table| images::images(&table, &default_platforms)).unwrap_or_default();
+    let runtimes = root
+        .table("runtimes")
+        .map(|table| runtimes::runtimes(&table, &default_platforms, sources))
+        .unwrap_or_default();
+    let prime = upstreams::primes(&mut root, &pull_through);
+    let options = repositories(root.table("repositories"));
+    let kms = kms(root.table("kms"));
+    let registry = registry_settings(root.table("registry"));
+    let (upstreams, mirrors) =
+        root.table("upstream").map(|table| upstreams::upstreams(&table)).unwrap_or_default();
+    let tags = root.table("tags").map(|table| tags(&table)).unwrap_or_default();
+    root.finish();
+
+    images::check_destinations(&images, &runtimes);
+    let mut names: BTreeSet<String> = options.extra.iter().map(|(name, _)| name.clone()).collect();
+    names.insert(RUNTIMES_REPOSITORY.to_owned());
+    names.extend(images.iter().map(|(image, _)| image.repository.clone()));
+    for (repository, place) in options
+        .extra
+        .iter()
+        .map(|(name, place)| (name, place))
+        .chain(images.iter().map(|(image, place)| (&image.repository, place)))
+    {
+        images::check_prefix(repository, place, &pull_through);
+    }
+    if let Some((_, place)) = runtimes.iter().filter(|(runtime, _)| runtime.enabled).nth(MAX_RUNTIMES) {
+        place.fail(format!(
+            "is runtime number {}: ECR's lifecycle rules have room for {MAX_RUNTIMES}",
+            MAX_RUNTIMES + 1
+        ));
+    }
+
+    Some(Config {
+        account,
+        images: images.into_iter().map(|(image, _)| image).collect(),
+        repositories: names.into_iter().collect(),
+        pull_through,
+        runtimes: runtimes.into_iter().map(|(runtime, _)| runtime).collect(),
+        prime,
+        upstreams,
+        mirrors,
+        options: options.options,
+        kms,
+        registry,
+        tags,
+    })
+}
+
+/// Checks `schema_version`; a file of the future is not read any further, for all else in it may have changed.
+pub(crate) fn version(root: &mut Fields<'_>, file: &str) -> Option<()> {
+    let node = root.require("schema_version")?;
+    let found = node.integer(1..=u64::MAX)?;
+    if found > SCHEMA_VERSION {
+        node.fail_with(
+            format!(
+                "this {file} is written for schema version {found}, this xtask reads up to {SCHEMA_VERSION}"
+            ),
+            "take the xtask that came with the file: `git pull`, or the branch that it was written on",
+        );
+        return None;
+    }
+    Some(())
+}
+
+/// A string that passes a rule of [`names`].
+fn checked(node: &Node<'_>, rule: impl Fn(&str) -> Result<(), String>) -> Option<String> {
+    let text = node.text()?;
+    match rule(text) {
+        Ok(()) => Some(text.to_owned()),
+        Err(why) => {
+            node.fail(why);
+            None
+        }
+    }
+}
+
+/// The strings of a list that pass a rule, each once, in the order of the file.
+fn checked_list(
+    fields: &mut Fields<'_>,
+    name: &'static str,
+    rule: impl Fn(&str) -> Result<(), String>,
+) -> Vec<String> {
+    let mut found: Vec<String> = Vec::new();
+    for (text, node) in fields.texts(name) {
+        if let Err(why) = rule(text) {
+            node.fail(why);
+        } else if found.iter().any(|known| known == text) {
+            node.fail(format!("`{text}` is listed twice"));
+        } else {
+            found.push(text.to_owned());
+        }
+    }
+    found
+}
+
+/// `[repositories]`: the options, and the extra ones with their places.
+#[derive(Default)]
+struct RepositoriesTable<'a> {
+    extra: Vec<(String, Place<'a>)>,
+    options: Repositories,
+}
+
+fn repositories(table: Option<Fields<'_>>) -> RepositoriesTable<'_> {
+    let Some(mut fields) = table else { return RepositoriesTable::default() };
+    let mut extra: Vec<(String, Place<'_>)> = Vec::new();
+    for (name, node) in fields.texts("extra") {
+        if let Err(why) = names::repository(name) {
+            node.fail(why);
+        } else if extra.iter().any(|(known, _)| known == name) {
+            node.fail(format!("`{name}` is listed twice"));
+        } else {
+            extra.push((name.to_owned(), node.place()));
+        }
+    }
+    let default = Repositories::default();
+    let mut flag = |name, default| fields.take(name).and_then(|node| node.boolean()).unwrap_or(default);
+    let mut options = Repositories {
+        scan_on_push: flag("scan_on_push", default.scan_on_push),
+        force_delete: flag("force_delete", default.force_delete),
+        protect_build_tags: flag("protect_build_tags", default.protect_build_tags),
+        ..default
+    };
+    options.keep_builds = fields
+        .take("keep_builds")
+        .and_then(|node| node.integer(1..=1000))
+        .and_then(|builds| u32::try_from(builds).ok());
+    options.pull_accounts = checked_list(&mut fields, "pull_accounts", names::account);
+    fields.finish();
+    RepositoriesTable { extra, options }
+}
+
+fn kms(table: Option<Fields<'_>>) -> Kms {
+    let mut kms = Kms::default();
+    let Some(mut fields) = table else { return kms };
+    if let Some(days) = fields.take("deletion_window").and_then(|node| node.integer(7..=30)) {
+        kms.deletion_window = u8::try_from(days).unwrap_or(kms.deletion_window);
+    }
+    kms.admin_roles = checked_list(&mut fields, "admin_roles", names::role);
+    fields.finish();
+    kms
+}
+
+fn registry_settings(table: Option<Fields<'_>>) -> RegistrySettings {
+    let Some(mut fields) = table else { return RegistrySettings::default() };
+    let replicate_to = checked_list(&mut fields, "replicate_to", names::region);
+    let blob_mounting = fields.take("blob_mounting").and_then(|node| node.boolean());
+    fields.finish();
+    RegistrySettings { replicate_to, blob_mounting }
+}
+
+fn tags(table: &Fields<'_>) -> BTreeMap<String, String> {
+    let mut tags = BTreeMap::new();
+    for entry in table.entries() {
+        if entry.name.starts_with("aws:") || entry.name.starts_with("htc-grid/") {
+            entry.key.fail("tags that begin with `aws:` or `htc-grid/` are taken");
+        }
+        if !(1..=128).contains(&entry.name.chars().count()) {
+            entry.key.fail("the name of a tag has 1 to 128 characters");
+        }
+        tags.extend(entry.value.string().map(|value| (entry.name.to_owned(), value.to_owned())));
+    }
+    tags
+}

@@ -1,0 +1,446 @@
+//! The shipped images.toml, and every way to get it wrong.
+
+use super::tfvars::Existing;
+use super::values::upstream_option;
+use super::*;
+
+const SHIPPED: &str = include_str!("../../../deployment/image_repository/images.toml");
+
+/// This project's own files.
+fn sources() -> Sources {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().and_then(Path::parent).unwrap();
+    Sources::of(&root.join("deployment/image_repository/images.toml"), root)
+}
+
+fn parse(text: &str) -> Result<Config, Problems> {
+    Config::parse(text, Path::new("images.toml"), Some(&sources()))
+}
+
+/// The errors of a file whose first line is the version.
+fn errors(text: &str) -> String {
+    match parse(&format!("schema_version = 1\n{text}")) {
+        Ok(config) => panic!("it was taken: {config:#?}"),
+        Err(problems) => problems.to_string(),
+    }
+}
+
+#[test]
+fn the_shipped_file_is_the_whole_contract() {
+    let config = parse(SHIPPED).unwrap_or_else(|problems| panic!("{problems}"));
+    let images: Vec<String> = config
+        .images
+        .iter()
+        .map(|image| format!("{} -> {}:{}", image.source, image.repository, image.tag))
+        .collect();
+    assert_eq!(
+        images,
+        [
+            "docker.io/curlimages/curl:7.85.0 -> curl:7.85.0",
+            "docker.io/grafana/grafana:10.1.1 -> grafana:10.1.1",
+            "ghcr.io/kedacore/keda:2.11.2 -> kedacore/keda:2.11.2",
+            "ghcr.io/kedacore/keda-admission-webhooks:2.11.2 -> kedacore/keda-admission-webhooks:2.11.2",
+            "ghcr.io/kedacore/keda-metrics-apiserver:2.11.2 -> kedacore/keda-metrics-apiserver:2.11.2",
+        ]
+    );
+    assert!(config.images.iter().all(|image| image.platforms == Platforms::Only(vec![default_platform()])));
+    assert_eq!(
+        config.repositories,
+        [
+            "awshpc",
+            "awshpc-lambda",
+            "awshpc-local",
+            "curl",
+            "grafana",
+            "kedacore/keda",
+            "kedacore/keda-admission-webhooks",
+            "kedacore/keda-metrics-apiserver",
+            "lambda",
+            "lambda-init",
+            "submitter",
+        ]
+    );
+    let rules: Vec<(&str, &str)> =
+        config.pull_through.iter().map(|rule| (rule.prefix.as_str(), rule.upstream.as_str())).collect();
+    assert_eq!(
+        rules,
+        [("ecr-public", "public.ecr.aws"), ("quay", "quay.io"), ("registry-k8s-io", "registry.k8s.io")]
+    );
+    let runtimes: Vec<String> = config
+        .runtimes
+        .iter()
+        .map(|runtime| {
+            format!("{} {} {}", runtime.name, runtime.base, runtime.entry_point.as_ref().unwrap().file)
+        })
+        .collect();
+    let lambda = "public.ecr.aws/lambda";
+    assert_eq!(
+        runtimes,
+        [
+            format!("provided {lambda}/provided:al2 lambda_entry_point_provided.sh"),
+            format!("python3.8 {lambda}/python:3.8 lambda_entry_point.sh"),
+            format!("dotnet5.0 {lambda}/dotnet:5.0 lambda_entry_point.sh"),
+            format!("java17 {lambda}/java:17 lambda_entry_point.sh"),
+            format!("provided.al2023 {lambda}/provided:al2023 lambda_entry_point_provided.sh"),
+            format!("python3.12 {lambda}/python:3.12 lambda_entry_point.sh"),
+            format!("python3.13 {lambda}/python:3.13 lambda_entry_point.sh"),
+            format!("java21 {lambda}/java:21 lambda_entry_point.sh"),
+            format!("dotnet8 {lambda}/dotnet:8 lambda_entry_point.sh"),
+            format!("nodejs22 {lambda}/nodejs:22 lambda_entry_point.sh"),
+            format!("python3.14 {lambda}/python:3.14 lambda_entry_point.sh"),
+            format!("java25 {lambda}/java:25 lambda_entry_point.sh"),
+            format!("nodejs24 {lambda}/nodejs:24 lambda_entry_point.sh"),
+            format!("dotnet10 {lambda}/dotnet:10 lambda_entry_point.sh"),
+            format!("java17.al2023 {lambda}/java:17.al2023 lambda_entry_point.sh"),
+        ]
+    );
+    assert_eq!(config.enabled_runtimes().count(), 15);
+    assert_eq!(config.prime.len(), 1);
+    assert_eq!(config.prime[0].repository, "ecr-public/sam/build-python3.11");
+    assert_eq!(config.prime[0].upstream.to_string(), "public.ecr.aws/sam/build-python3.11:1");
+    assert_eq!(config.options, Repositories::default());
+    assert_eq!((config.kms, config.registry), (Kms::default(), RegistrySettings::default()));
+    assert!(config.account.is_none() && config.upstreams.is_empty() && config.tags.is_empty());
+}
+
+/// Every key that the file's comments offer is one that the parser takes: the examples are read too.
+#[test]
+fn the_examples_in_the_comments_work() {
+    // An example is a comment that begins with a table, with one word and an equals sign, or with an indented quote.
+    let uncommented = |line: &'static str| {
+        let rest = line.strip_prefix("# ")?;
+        let first = rest.split_whitespace().next()?;
+        let example =
+            rest.starts_with('[') || rest.starts_with("    \"") || rest[first.len()..].starts_with(" = ");
+        example.then(|| rest.trim_start().split("   ").next())?
+    };
+    let text: Vec<&str> = SHIPPED.lines().map(|line| uncommented(line).unwrap_or(line)).collect();
+    let text = text.join("\n");
+    let config = parse(&text).unwrap_or_else(|problems| panic!("{problems}\n{text}"));
+    assert_eq!(config.account.as_deref(), Some("123456789012"));
+    assert_eq!(config.options.keep_builds, Some(20));
+    assert!(config.options.protect_build_tags);
+    assert_eq!(config.options.pull_accounts, ["210987654321"]);
+    assert_eq!(config.registry.replicate_to, ["us-east-1"]);
+    assert_eq!(config.registry.blob_mounting, Some(true));
+    assert_eq!(config.upstreams["docker.io"], "https://artifactory.example.com/docker-remote");
+    assert!(config.mirrors["docker.io"].counts_pulls);
+    assert_eq!(config.mirrors["docker.io"].blob_hosts, ["minio.example.com:9000"]);
+    assert_eq!(config.tags["cost-centre"], "risk");
+    assert_eq!((config.images.len(), config.runtimes.len(), config.pull_through.len()), (6, 16, 5));
+}
+
+#[test]
+fn every_form_of_an_image() {
+    let digest = registry::Digest::of(b"x");
+    let text = format!(
+        "schema_version = 1\nplatforms = [\"linux/arm64\"]\n[images]\n\
+         busybox = \"busybox:latest\"\n\
+         \"tools/a:one\" = \"host:5000/a/b:tag\"\n\
+         pinned = \"ghcr.io/x/y:1@{digest}\"\n\
+         \"bare:2\" = \"ghcr.io/x/y@{digest}\"\n\
+         all = {{ source = \"a/b:1\", platforms = \"all\", artifacts = true }}\n\
+         one = {{ source = \"a/b:1\", platforms = \"linux/arm/v7\" }}\n"
+    );
+    let config = parse(&text).unwrap_or_else(|problems| panic!("{problems}"));
+    let shown: Vec<String> = config
+        .images
+        .iter()
+        .map(|image| {
+            let platforms = match &image.platforms {
+                Platforms::All => "all".to_owned(),
+                Platforms::Only(list) => list.iter().map(ToString::to_string).collect(),
+            };
+            format!(
+                "{}:{} {} {platforms} {} {}",
+                image.repository, image.tag, image.source, image.artifacts, image.line
+            )
+        })
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            "all:1 docker.io/a/b:1 all true 8".to_owned(),
+            format!("bare:2 ghcr.io/x/y@{digest} linux/arm64 false 7"),
+            "busybox:latest docker.io/library/busybox:latest linux/arm64 false 4".to_owned(),
+            "one:1 docker.io/a/b:1 linux/arm/v7 false 9".to_owned(),
+            format!("pinned:1 ghcr.io/x/y:1@{digest} linux/arm64 false 6"),
+            "tools/a:one host:5000/a/b:tag linux/arm64 false 5".to_owned(),
+        ]
+    );
+    assert_eq!(config.repositories, ["all", "bare", "busybox", "lambda", "one", "pinned", "tools/a"]);
+}
+
+#[test]
+fn every_form_of_a_runtime() {
+    let config = parse(
+        "schema_version = 1\n[runtimes]\na = { base = \"x/y:1\", platforms = [\"linux/amd64\", \"linux/arm64\"], \
+         build_args = { B = \"1\", A = \"\" }, epoch = 7, enabled = false }\nb = \"x/y:2\"\n",
+    )
+    .unwrap_or_else(|problems| panic!("{problems}"));
+    let runtime = &config.runtimes[0];
+    assert_eq!(runtime.platforms.len(), 2);
+    assert_eq!(runtime.build_args, BTreeMap::from([("A".into(), String::new()), ("B".into(), "1".into())]));
+    assert_eq!((runtime.epoch.as_deref(), runtime.enabled, runtime.line), (Some("7"), false, 3));
+    assert_eq!(config.enabled_runtimes().map(|runtime| &runtime.name).collect::<Vec<_>>(), ["b"]);
+}
+
+#[test]
+fn all_errors_come_at_once() {
+    let text = "accuont = \"1\"
+[images]
+curl = \"curlimages/curl:7.85.0\"
+\"curl:7.85.0\" = \"other/curl:1\"
+curl = \"curlimages/curl:8\"
+Bad = \"https://docker.io/x/y:1\"
+a = \"x/y\"
+b = { sorce = \"x/y:1\", platforms = [\"linux/x86_64\", \"linux/amd64\", \"linux/amd64/v1\"] }
+\"quay/mine\" = \"x/y:1\"
+c = 3
+[runtimes]
+python3.8 = \"public.ecr.aws/lambda/python:3.8\"
+java17 = { base = \"public.ecr.aws/lambda/java\", entry_point = \"none.sh\", enabled = \"no\" }
+\"x-sha256-1\" = { base = \"x/y:1\", entry_point = \"../x\", build_args = { \"1A\" = \"\" } }
+[pull_through]
+quay = \"quay.io\"
+other = \"https://ghcr.io\"
+hub = \"docker.io\"
+[repositories]
+extra = [\"ok\", \"ok\", \"-no\"]
+keep_builds = 0
+[kms]
+deletion_window = 3
+";
+    assert_eq!(errors(text), include_str!("../testdata/all_errors.txt").trim_end());
+}
+
+#[test]
+fn names_that_lost_their_quotes_are_recognised() {
+    assert_eq!(
+        errors(
+            "[runtimes]\nprovided.base = \"x/y:1\"\npython3.12 = \"x/y:1\"\npython3.13 = \"x/y:1\"\n\
+             [upstream.docker.io]\nurl = \"https://m.example\"\n[upstream]\n\"ghcr.io\".url = \"https://m.example\"\n"
+        ),
+        "images.toml has 3 errors
+  images.toml:4:9: runtimes.python3.12: `python3.12` has a dot and needs quotes
+      help: write \"python3.12\"
+  images.toml:5:9: runtimes.python3.13: `python3.13` has a dot and needs quotes
+      help: write \"python3.13\"
+  images.toml:6:18: upstream.docker.io: `docker.io` has a dot and needs quotes
+      help: write \"docker.io\""
+    );
+}
+
+#[test]
+fn an_image_and_a_runtime_cannot_share_a_tag() {
+    assert_eq!(
+        errors("[images]\n\"lambda:a\" = \"x/y:1\"\n\"lambda:b-k1-0\" = \"x/y:1\"\n[runtimes]\na = \"x/y:1\"\n"),
+        "images.toml has 2 errors
+  images.toml:4:1: images.\"lambda:b-k1-0\": `lambda:b-k1-0` looks like the build of a runtime
+  images.toml:6:1: runtimes.a: `lambda:a` is the destination of a runtime and of an image
+      help: the image is images.\"lambda:a\" on line 3: give it another tag, or the runtime `enabled = false`"
+    );
+    let off = "schema_version = 1\n[images]\n\"lambda:a\" = \"x/y:1\"\n[runtimes]\na = { base = \"x/y:1\", enabled = false }\n";
+    assert!(parse(off).is_ok());
+}
+
+#[test]
+fn no_runtime_is_called_as_a_tag_beside_anothers() {
+    let ours = ["x-cache", "x-cache-linux-amd64", "x-history", "x-k2-0", "x-k1-y", "x-sha256-0123"];
+    let lines: String = ours.iter().map(|name| format!("{name} = \"a/b:1\"\n")).collect();
+    let said = errors(&format!("[runtimes]\n{lines}"));
+    for (at, name) in ours.iter().enumerate() {
+        let wanted = format!(
+            "images.toml:{}:1: runtimes.{name}: `{name}` looks like a tag that belongs to another",
+            at + 3
+        );
+        assert!(said.contains(&wanted), "{wanted}\n{said}");
+    }
+    let others =
+        "schema_version = 1\n[runtimes]\ncache = \"a/b:1\"\nx-k8s = \"a/b:1\"\nhistory-x = \"a/b:1\"\n";
+    assert!(parse(others).is_ok());
+}
+
+#[test]
+fn a_file_of_the_future_is_not_read_any_further() {
+    let text = "schema_version = 2\nsomething = \"new\"\n";
+    assert_eq!(
+        parse(text).unwrap_err().to_string(),
+        "images.toml has an error
+  images.toml:1:18: schema_version: this images.toml is written for schema version 2, this xtask reads up to 1
+      help: take the xtask that came with the file: `git pull`, or the branch that it was written on"
+    );
+    assert!(parse("[images]\n").unwrap_err().to_string().contains("`schema_version` is missing"));
+}
+
+#[test]
+fn primes_need_their_rule() {
+    let secret =
+        "credential_arn = \"arn:aws:secretsmanager:eu-west-1:123456789012:secret:ecr-pullthroughcache/x\"";
+    let rules = &format!(
+        "[pull_through]\nhub = {{ upstream = \"registry-1.docker.io\", {secret} }}\n\"hub/x\" = {{ upstream = \"ghcr.io\", {secret} }}\n"
+    );
+    let text = |prime: &str| format!("schema_version = 1\nprime = [{prime}]\n{rules}");
+    let config =
+        parse(&text("\"hub/curl:1\", \"hub/x/y/z:2\"")).unwrap_or_else(|problems| panic!("{problems}"));
+    let upstreams: Vec<String> = config.prime.iter().map(|prime| prime.upstream.to_string()).collect();
+    assert_eq!(upstreams, ["docker.io/library/curl:1", "ghcr.io/y/z:2"]);
+    let wrong = parse(&text("\"quay/x:1\", \"hub/curl\", \"hub/a:1\", \"hub/a:1\"")).unwrap_err().to_string();
+    assert_eq!(
+        wrong,
+        "images.toml has 3 errors
+  images.toml:2:10: prime[0]: `quay/x:1` does not begin with a prefix of [pull_through]
+      help: prefixes: hub, hub/x
+  images.toml:2:22: prime[1]: `hub/curl` has no tag
+  images.toml:2:45: prime[3]: `hub/a:1` is listed twice"
+    );
+}
+
+#[test]
+fn upstreams_never_show_a_password() {
+    let text = errors(
+        "[upstream]\n\"docker.io\" = \"https://me:hunter2@m.example\"\n\"index.docker.io\".url = \"x\"\n",
+    );
+    assert!(!text.contains("hunter2"), "{text}");
+    assert!(text.contains("docker login") && text.contains("is called `docker.io` here"), "{text}");
+}
+
+#[test]
+fn a_file_that_is_not_there_or_not_text_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("images.toml");
+    let load = || {
+        Config::load(&path, Path::new("images.toml"), &Sources::of(&path, dir.path()))
+            .unwrap_err()
+            .to_string()
+    };
+    assert!(load().contains("images.toml:1:1: cannot be read: No such file"), "{}", load());
+    std::fs::write(&path, b"a = \"\xff\"").unwrap();
+    assert!(load().contains("is not UTF-8 text at byte 5"), "{}", load());
+}
+
+#[test]
+fn terraform_gets_what_is_not_there_yet() {
+    let config = parse(SHIPPED).unwrap();
+    let existing = Existing {
+        repositories: BTreeMap::from([
+            ("curl".into(), "123456789012.dkr.ecr.eu-west-1.amazonaws.com/curl".into()),
+            ("foreign".into(), "123456789012.dkr.ecr.eu-west-1.amazonaws.com/foreign".into()),
+        ]),
+        pull_through: BTreeMap::from([("quay".into(), "quay.io".into()), ("other".into(), "ghcr.io".into())]),
+        older_aliases: Vec::new(),
+    };
+    let vars = config.tfvars("mainline", "eu-west-1", "123456789012", &existing);
+    assert_eq!(vars["repositories"].as_array().map(Vec::len), Some(10));
+    assert_eq!(
+        vars["existing_repositories"],
+        serde_json::json!({ "curl": "123456789012.dkr.ecr.eu-west-1.amazonaws.com/curl" })
+    );
+    assert_eq!(
+        vars["pull_through_cache_rules"],
+        serde_json::json!({
+            "ecr-public": {
+                "upstream": "public.ecr.aws", "credential_arn": null, "custom_role_arn": null, "upstream_repository_prefix": null
+            },
+            "registry-k8s-io": {
+                "upstream": "registry.k8s.io", "credential_arn": null, "custom_role_arn": null, "upstream_repository_prefix": null
+            },
+        })
+    );
+    assert_eq!(vars["existing_pull_through_cache_rules"], serde_json::json!({ "quay": "quay.io" }));
+    assert_eq!(vars["runtimes"]["tags"].as_array().map(Vec::len), Some(15));
+    assert_eq!((&vars["tag"], &vars["region"]), (&"mainline".into(), &"eu-west-1".into()));
+}
+
+/// Terraform only warns of a variable that it does not have, and would run with the default of the one that was meant.
+#[test]
+fn terraform_has_exactly_these_variables() {
+    let module = include_str!("../../../deployment/image_repository/terraform/variables.tf");
+    let mut declared: Vec<&str> =
+        module.lines().filter_map(|line| line.strip_prefix("variable \"")?.strip_suffix("\" {")).collect();
+    declared.sort_unstable();
+    let vars = parse(SHIPPED).unwrap().tfvars("t", "eu-west-1", "123456789012", &Existing::default());
+    let mut given: Vec<&str> = vars.as_object().unwrap().keys().map(String::as_str).collect();
+    given.sort_unstable();
+    assert_eq!(given, declared);
+}
+
+#[test]
+fn the_shipped_file_finds_its_entry_points() {
+    let file = sources().top.join("deployment/image_repository/images.toml");
+    Config::load(&file, Path::new("images.toml"), &sources()).unwrap_or_else(|problems| panic!("{problems}"));
+}
+
+/// Whatever is in the file, there is an answer: broken at any place, with any line ends.
+#[test]
+fn no_text_brings_the_parser_down() {
+    let answered = |text: &str| {
+        if let Err(problems) = parse(text) {
+            assert!(!problems.all().is_empty() && problems.to_string().starts_with("images.toml"));
+            assert!(problems.all().iter().all(|problem| problem.line >= 1 && problem.column >= 1));
+        }
+    };
+    let places = SHIPPED.char_indices().map(|(at, _)| at).step_by(29);
+    for at in places {
+        answered(&SHIPPED[..at]);
+        for strange in ["\"", "]", "é", "\0", "=", "."] {
+            answered(&format!("{}{strange}{}", &SHIPPED[..at], &SHIPPED[at..]));
+        }
+    }
+    let windows = parse(&SHIPPED.replace('\n', "\r\n")).unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(windows.images, parse(SHIPPED).unwrap().images);
+}
+
+#[test]
+fn an_upstream_of_the_command_line_takes_the_place_of_the_files() {
+    let mut config =
+        parse("schema_version = 1\n[upstream]\n\"docker.io\" = \"https://m.example/hub/\"\n").unwrap();
+    assert_eq!(config.upstreams["docker.io"], "https://m.example/hub");
+    config.upstreams.extend(upstream_option("docker.io=http://127.0.0.1:5000/docker.io/"));
+    assert_eq!(config.upstreams["docker.io"], "http://127.0.0.1:5000/docker.io");
+    for wrong in ["docker.io", "=http://x", "docker.io=", "quay=http://127.0.0.1", "quay.io=m.example"] {
+        assert!(upstream_option(wrong).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn rules_that_ecr_would_refuse_are_refused_with_their_lines() {
+    let text = r#"schema_version = 1
+account = "123456789012"
+[pull_through]
+public = "public.ecr.aws"
+own = "123456789012.dkr.ecr.eu-west-2.amazonaws.com"
+mcr = "mcr.microsoft.com"
+dockerhub = "docker.io"
+hub = "registry-1.docker.io"
+gitlab = "registry.gitlab.com"
+azure = { upstream = "team.azurecr.io" }
+chain = { upstream = "cgr.dev", credential_arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:team/cgr" }
+other = { upstream = "ghcr.io", credential_arn = "arn:aws:secretsmanager:eu-west-1:210987654321:secret:ecr-pullthroughcache/x" }
+param = { upstream = "ghcr.io", credential_arn = "arn:aws:ssm:eu-west-1:123456789012:parameter/x" }
+good = { upstream = "ghcr.io", credential_arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:ecr-pullthroughcache/x" }
+role = { upstream = "quay.io", custom_role_arn = "arn:aws:iam::123456789012:role/cache" }
+part = { upstream = "quay.io", upstream_repository_prefix = "team" }
+user = { upstream = "210987654321.dkr.ecr.eu-west-1.amazonaws.com", custom_role_arn = "arn:aws:iam::123456789012:user/cache" }
+away = { upstream = "210987654321.dkr.ecr.eu-west-1.amazonaws.com", custom_role_arn = "arn:aws:iam::210987654321:role/cache" }
+fine = { upstream = "210987654321.dkr.ecr.eu-west-1.amazonaws.com", custom_role_arn = "arn:aws:iam::123456789012:role/cache", upstream_repository_prefix = "team" }
+"#;
+    let problems = parse(text).unwrap_err().to_string();
+    for line in [
+        "images.toml has 12 errors",
+        "pull_through.role.custom_role_arn: this is for another ECR as upstream alone",
+        "pull_through.part.upstream_repository_prefix: this is for another ECR as upstream alone",
+        "pull_through.user.custom_role_arn: `arn:aws:iam::123456789012:user/cache` is no ARN of an IAM role",
+        "pull_through.away.custom_role_arn: the role is of account 210987654321",
+        "images.toml:6:7: pull_through.mcr: ECR's pull-through cache does not support `mcr.microsoft.com`",
+        "images.toml:7:13: pull_through.dockerhub: ECR does not know `docker.io`",
+        "images.toml:8:7: pull_through.hub: ECR needs credentials for `registry-1.docker.io`",
+        "images.toml:9:10: pull_through.gitlab: ECR needs credentials for `registry.gitlab.com`",
+        "pull_through.azure.upstream: ECR needs credentials for `team.azurecr.io`",
+        "pull_through.chain.credential_arn: the secret `team/cgr` must be named `ecr-pullthroughcache/...`",
+        "pull_through.other.credential_arn: the secret belongs to account 210987654321",
+        "pull_through.param.credential_arn: `arn:aws:ssm:eu-west-1:123456789012:parameter/x` is not the ARN",
+        "it knows public.ecr.aws, quay.io, ",
+    ] {
+        assert!(problems.contains(line), "{line}:\n{problems}");
+    }
+}
