@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use failure::{FailWith as _, Kind};
 use process::{Cmd, Killer};
 use serde::Deserialize;
 
-use crate::error::{Exit, FailWith as _};
 use crate::ui::Printer;
 
 /// cargo's target directory for the workspace at `root`.
@@ -68,7 +68,7 @@ pub async fn build(
     });
     result
         .await
-        .hint(Exit::Unexpected, "the local parts are compiled from this workspace; is it complete?")?;
+        .hint(Kind::Unexpected, "the local parts are compiled from this workspace; is it complete?")?;
     Ok(programs.lock().map(|programs| programs.clone()).unwrap_or_default())
 }
 

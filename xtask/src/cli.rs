@@ -13,7 +13,7 @@ use crate::error::EXIT_CODES;
 #[command(after_long_help = concat!(
     "The Makefile's arguments keep working: `make transfer-images TAG=x REGION=y` is\n",
     "`cargo xtask transfer-images TAG=x REGION=y`.\n\n",
-    "Exit codes: 0 done, 1 unexpected, 2 usage, 3 bad configuration, 4 missing tool, 5 credentials, 6 refused,\n",
+    "Kind codes: 0 done, 1 unexpected, 2 usage, 3 bad configuration, 4 missing tool, 5 credentials, 6 refused,\n",
     "7 upstream, 8 registry, 9 terraform, 10 docker, 130 interrupted."
 ))]
 pub struct Cli {

@@ -23,7 +23,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, ConfigBuilder};
 use rustls_platform_verifier::Verifier;
 
-use crate::error::{Exit, FailWith as _, failure};
+use failure::{FailWith as _, Kind, failure};
 
 /// How we name ourselves.
 const USER_AGENT: &str = concat!("htc-grid-images/", env!("CARGO_PKG_VERSION"));
@@ -60,7 +60,7 @@ pub fn tls() -> anyhow::Result<Tls> {
             Arc::new(trust::NoAuthorities(Arc::clone(&provider)))
         }
         Err(error) => Err(error).context("could not set up TLS").hint(
-            Exit::Config,
+            Kind::Config,
             "do the files of AWS_CA_BUNDLE and SSL_CERT_FILE contain valid certificates?",
         )?,
     };
@@ -130,7 +130,7 @@ pub fn builder(tls: &ClientConfig) -> anyhow::Result<ClientBuilder> {
         let proxy = proxy(address)
             .map_err(reqwest::Error::without_url)
             .with_context(|| format!("{variable} or ALL_PROXY is not the address of a proxy"))
-            .exit(Exit::Config)?;
+            .kind(Kind::Config)?;
         builder = builder.proxy(proxy.no_proxy(NoProxy::from_string(&direct)));
     }
     Ok(builder)
@@ -158,11 +158,11 @@ fn certificates(variable: &str) -> anyhow::Result<Vec<CertificateDer<'static>>> 
     };
     let pem = std::fs::read(&bundle)
         .with_context(|| format!("could not read the file that {variable} names"))
-        .exit(Exit::Config)?;
+        .kind(Kind::Config)?;
     let found: Vec<_> = CertificateDer::pem_slice_iter(&pem).collect::<Result<_, _>>().unwrap_or_default();
     if found.is_empty() {
         let message = format!("the file of {variable} contains no PEM certificates");
-        return Err(failure(Exit::Config, message));
+        return Err(failure(Kind::Config, message));
     }
     Ok(found)
 }

@@ -7,15 +7,11 @@ mod aws;
 mod cargo;
 mod cli;
 mod commands;
-mod credentials;
-mod docker;
 mod error;
 mod http;
 mod infrastructure;
-mod interrupt;
 mod local;
 mod prerequisites;
-mod runtimes;
 mod settings;
 mod shard;
 mod target;
@@ -24,6 +20,8 @@ mod transfer;
 mod ui;
 
 use std::process::ExitCode;
+
+use failure::{Kind, failure};
 
 fn main() -> ExitCode {
     let runtime = match tokio::runtime::Runtime::new() {
@@ -39,7 +37,7 @@ fn main() -> ExitCode {
 async fn run() -> ExitCode {
     let arguments = match cli::translate(std::env::args()) {
         Ok(arguments) => arguments,
-        Err(problem) => return error::exit_with(&error::failure(error::Exit::Usage, problem)),
+        Err(problem) => return error::exit_with(&failure(Kind::Usage, problem)),
     };
     match commands::run(cli::parse(arguments)).await {
         Ok(()) => ExitCode::SUCCESS,

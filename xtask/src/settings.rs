@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use failure::{FailWith as _, Kind, failure};
 
 use crate::aws::state::STATE_KEY;
 use crate::cargo;
 use crate::cli::Global;
-use crate::error::{Exit, FailWith as _, failure};
 
 /// The grid's name where nobody says another.
 pub const DEFAULT_TAG: &str = "mainline";
@@ -88,7 +88,7 @@ fn check_tag(tag: &str) -> anyhow::Result<()> {
     if sound {
         return Ok(());
     }
-    Err(failure(Exit::Usage, format!("TAG {tag:?} is not 1 to 100 letters, digits, `-` or `_`")))
+    Err(failure(Kind::Usage, format!("TAG {tag:?} is not 1 to 100 letters, digits, `-` or `_`")))
 }
 
 /// The shape of a region's name in every partition
@@ -108,12 +108,12 @@ fn check_region(region: &str) -> anyhow::Result<()> {
         if zone != *number && !zone.is_empty() && zone.chars().all(|c| c.is_ascii_digit()) {
             let of = region.trim_end_matches(|c: char| c.is_ascii_lowercase());
             return Err(failure(
-                Exit::Usage,
+                Kind::Usage,
                 format!("REGION {region:?} is an availability zone: its region is {of}"),
             ));
         }
     }
-    Err(failure(Exit::Usage, format!("REGION {region:?} is not a region such as eu-west-1")))
+    Err(failure(Kind::Usage, format!("REGION {region:?} is not a region such as eu-west-1")))
 }
 
 /// A bucket is named, not addressed.
@@ -124,10 +124,10 @@ fn check_bucket(bucket: &str) -> anyhow::Result<()> {
     let rest = bucket.strip_prefix("s3://").or_else(|| bucket.rsplit_once(":::").map(|(_, rest)| rest));
     let name = rest.and_then(|rest| rest.split('/').next()).filter(|name| !name.is_empty());
     let message = format!("the state bucket {bucket:?} is an address: give only the name of the bucket");
-    let error = Err(failure(Exit::Usage, message));
+    let error = Err(failure(Kind::Usage, message));
     match name {
-        Some(name) => error.hint(Exit::Usage, format!("say {name}; --state-key names the object in it")),
-        None => error.exit(Exit::Usage),
+        Some(name) => error.hint(Kind::Usage, format!("say {name}; --state-key names the object in it")),
+        None => error.kind(Kind::Usage),
     }
 }
 
@@ -136,7 +136,7 @@ fn check_key(key: &str) -> anyhow::Result<()> {
     if key.is_empty() || key.starts_with('/') || key.ends_with('/') {
         let message =
             format!("--state-key {key:?} is not a key for a state: it must not begin or end with `/`");
-        return Err(failure(Exit::Usage, message));
+        return Err(failure(Kind::Usage, message));
     }
     Ok(())
 }
@@ -164,7 +164,7 @@ impl Paths {
             .chain(cwd.ancestors())
             .find(|dir| dir.join("deployment/image_repository").is_dir() && dir.join("xtask").is_dir())
             .context("there is no deployment/image_repository here or in a parent directory")
-            .hint(Exit::Usage, "run this command in the project")?
+            .hint(Kind::Usage, "run this command in the project")?
             .to_owned();
         let target = cargo::target_directory(&root);
         let images = match &global.images {
@@ -266,9 +266,8 @@ mod tests {
             let error = resolve(&format!("xtask init-images {line}"), &[]).unwrap_err().to_string();
             assert!(error.contains(words), "{line}: {error}");
         }
-        let hint = crate::error::render(
-            &resolve("xtask init-images --state-bucket arn:aws:s3:::grid", &[]).unwrap_err(),
-        );
+        let hint =
+            failure::render(&resolve("xtask init-images --state-bucket arn:aws:s3:::grid", &[]).unwrap_err());
         assert!(hint.contains("hint: say grid;"), "{hint}");
         assert!(resolve("xtask init-images", &[("REGION", "eu-west-1a")]).is_err());
     }

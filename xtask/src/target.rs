@@ -4,6 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use docker_credentials::other_names;
+use failure::{FailWith as _, Kind};
 use images_config::Config;
 use registry::mirror::{BlobIndex, TagIndex};
 use registry::{BoxError, BoxFuture, Client, Credential, Credentials, Digest, Quotas, Reference, Server};
@@ -11,8 +13,6 @@ use registry::{BoxError, BoxFuture, Client, Credential, Credentials, Digest, Quo
 use crate::aws::ecr::{Ecr, Token};
 use crate::aws::{Aws, endpoints};
 use crate::commands::Context;
-use crate::credentials::other_names;
-use crate::error::{Exit, FailWith as _};
 
 /// The account's ECR in one region.
 #[derive(Clone, Debug)]
@@ -47,7 +47,7 @@ impl Target {
             target
                 .repository("probe")
                 .with_context(|| format!("--registry {registry:?} is not HOST[/PREFIX]"))
-                .exit(Exit::Usage)?;
+                .kind(Kind::Usage)?;
             return Ok(target);
         }
         let aws = context.aws(config.account.as_deref()).await?;
@@ -122,7 +122,7 @@ impl Target {
             // Also under --local, whose registry's host does not tell: the emulated ECR counts as the real one does.
             builder = builder.quotas(&self.host, Quotas::Ecr);
         }
-        Ok((builder.build().exit(Exit::Config)?, credentials))
+        Ok((builder.build().kind(Kind::Config)?, credentials))
     }
 
     /// ECR's bulk form of asking for blobs.

@@ -11,13 +11,13 @@ use aws_sdk_s3::types::{
     ServerSideEncryptionConfiguration, ServerSideEncryptionRule, VersioningConfiguration,
 };
 
+use failure::{FailWith as _, Kind, failure};
 use serde_json::{Value, json};
 
 use super::encryption::Encryption;
 use super::new_bucket;
 use super::store::Pauses;
 use super::{Aws, errors::explain};
-use crate::error::{Exit, FailWith as _, failure};
 
 /// How long a new bucket may take to show.
 const VISIBLE: Duration = Duration::from_secs(60);
@@ -159,8 +159,8 @@ impl StateBucket {
                 self.region
             )
         };
-        Err(failure(Exit::Config, format!("the state bucket {} cannot be used:{list}", self.name)))
-            .hint(Exit::Config, hint)
+        Err(failure(Kind::Config, format!("the state bucket {} cannot be used:{list}", self.name)))
+            .hint(Kind::Config, hint)
     }
 
     /// Creates it, or mends what is wrong with it.
@@ -181,7 +181,7 @@ impl StateBucket {
                 }
                 _ => "name another bucket or region",
             };
-            return Err(failure(Exit::Config, message)).hint(Exit::Config, hint);
+            return Err(failure(Kind::Config, message)).hint(Kind::Config, hint);
         }
         let is_new = found.problems == [Problem::Missing];
         if is_new {

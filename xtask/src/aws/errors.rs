@@ -3,9 +3,9 @@
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_ecr::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use failure::{Kind, ending};
 
 use super::profile::Source;
-use crate::error::{Exit, ending};
 use crate::http::UNKNOWN_CA;
 
 /// The error of an AWS call as one line, with the exit code and the hint that fit. `action` is the IAM action.
@@ -16,11 +16,11 @@ where
     let code = error.code().unwrap_or_default().to_owned();
     let status = error.raw_response().map(|response| response.status().as_u16());
     let words = words(&error);
-    let (exit, hint) = match provider_error(&error) {
-        Some(_) => (Exit::Credentials, Some(OVER.to_owned())),
+    let (kind, hint) = match provider_error(&error) {
+        Some(_) => (Kind::Credentials, Some(OVER.to_owned())),
         None => advice(&code, status, &DisplayErrorContext(&error).to_string(), action),
     };
-    ending(exit, hint, anyhow::anyhow!("{action}: {words}"))
+    ending(kind, hint, anyhow::anyhow!("{action}: {words}"))
 }
 
 /// What to do where there were credentials, and are none any more.
@@ -63,7 +63,7 @@ pub(super) fn no_credentials(
         (Source::Other, _) => format!("check the AWS profile {name} and the AWS_* variables, or use another profile with --profile"),
     };
     let error = anyhow::anyhow!("no AWS credentials: {words}");
-    ending(Exit::Credentials, Some(hint), error)
+    ending(Kind::Credentials, Some(hint), error)
 }
 
 /// AWS's own message where it answered, else why it did not.
@@ -135,8 +135,8 @@ pub fn permission(action: &str, words: &str) -> String {
     format!("{whose}: {action} must be allowed there; allowing it to the caller does not help")
 }
 
-fn advice(code: &str, status: Option<u16>, words: &str, action: &str) -> (Exit, Option<String>) {
-    let credentials = |hint: &str| (Exit::Credentials, Some(hint.to_owned()));
+fn advice(code: &str, status: Option<u16>, words: &str, action: &str) -> (Kind, Option<String>) {
+    let credentials = |hint: &str| (Kind::Credentials, Some(hint.to_owned()));
     match code {
         "ExpiredToken" | "ExpiredTokenException" | "RequestExpired" => credentials(
             "the session has expired: log in again (for SSO: `aws sso login`) and run the command again; nothing is lost",
@@ -154,7 +154,7 @@ fn advice(code: &str, status: Option<u16>, words: &str, action: &str) -> (Exit, 
             credentials(&permission(action, words))
         }
         "NoSuchBucket" => (
-            Exit::Config,
+            Kind::Config,
             Some(
                 "is the bucket's name right? `cargo xtask init-images --create-state-bucket` makes it"
                     .to_owned(),
@@ -165,12 +165,12 @@ fn advice(code: &str, status: Option<u16>, words: &str, action: &str) -> (Exit, 
         }
         _ if status == Some(403) => credentials(&format!("the caller needs the permission {action}")),
         _ if code.is_empty() && words.contains("certificate") => {
-            (Exit::Registry, Some(UNKNOWN_CA.to_owned()))
+            (Kind::Registry, Some(UNKNOWN_CA.to_owned()))
         }
         _ if code.is_empty() && status.is_none() => {
-            (Exit::Registry, Some("is the network up, and is REGION an AWS region?".to_owned()))
+            (Kind::Registry, Some("is the network up, and is REGION an AWS region?".to_owned()))
         }
-        _ => (Exit::Registry, None),
+        _ => (Kind::Registry, None),
     }
 }
 
@@ -187,7 +187,7 @@ mod tests {
         assert!(hint("InvalidClientTokenId", Some(403), "").contains("not enabled"));
         assert!(hint("", None, "dns error").contains("network"));
         assert!(hint("", None, "invalid peer certificate: UnknownIssuer").contains("AWS_CA_BUNDLE"));
-        assert_eq!(advice("ServerException", Some(500), "", "x").0, Exit::Registry);
+        assert_eq!(advice("ServerException", Some(500), "", "x").0, Kind::Registry);
     }
 
     #[test]
@@ -237,7 +237,7 @@ mod tests {
                 "AWS_CA_BUNDLE",
             ),
         ] {
-            let said = crate::error::render(&no_credentials(error, profile, source));
+            let said = failure::render(&no_credentials(error, profile, source));
             assert!(said.contains("no AWS credentials: ") && said.contains(hint), "{said}");
         }
     }

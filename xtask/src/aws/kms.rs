@@ -3,10 +3,10 @@
 //! Three calls of KMS's JSON API instead of an SDK crate, for the same reason as [`super::stack`].
 
 use anyhow::Context as _;
+use failure::{FailWith as _, Kind, failure};
 use serde_json::{Value, json};
 
 use super::{Aws, ecr::MARK_PREFIX, endpoints, stack::signed};
-use crate::error::{Exit, FailWith as _, failure};
 
 /// The id of the key that the grid `tag` created at or after `since` (seconds since 1970) and still has: the one with its
 /// mark, which is set with the creation.
@@ -112,15 +112,15 @@ async fn call(aws: &Aws, http: &reqwest::Client, action: &str, input: Value) -> 
     let headers = [("content-type", "application/x-amz-json-1.1"), ("x-amz-target", target.as_str())];
     let request = signed(aws.config(), aws.region(), "kms", &url, &headers, input.to_string()).await?;
     let what = || format!("kms:{action}");
-    let answer = http.execute(request).await.with_context(what).exit(Exit::Registry)?;
+    let answer = http.execute(request).await.with_context(what).kind(Kind::Registry)?;
     let status = answer.status();
-    let text = answer.bytes().await.with_context(what).exit(Exit::Registry)?;
+    let text = answer.bytes().await.with_context(what).kind(Kind::Registry)?;
     let body: Value = serde_json::from_slice(&text).unwrap_or_default();
     if status.is_success() {
         return Ok(body);
     }
     let words = body["message"].as_str().or(body["Message"].as_str()).unwrap_or_default();
-    let error = failure(Exit::Credentials, format!("kms:{action}: HTTP {}: {words}", status.as_u16()));
+    let error = failure(Kind::Credentials, format!("kms:{action}: HTTP {}: {words}", status.as_u16()));
     Err(error)
-        .hint(Exit::Credentials, format!("allow kms:{action} (docs/iam-policy.json lists every permission)"))
+        .hint(Kind::Credentials, format!("allow kms:{action} (docs/iam-policy.json lists every permission)"))
 }

@@ -12,6 +12,7 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
+use failure::{Interrupt, Kind, ending, failure};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -19,8 +20,6 @@ use tokio::sync::watch;
 use super::Aws;
 use super::process_id::ProcessId;
 use super::store::{If, StateStore};
-use crate::error::{Exit, ending, failure};
-use crate::interrupt::Interrupt;
 use crate::shard::Shard;
 
 /// How long a lease is good for without being renewed.
@@ -157,7 +156,7 @@ impl Lease {
         if etag.wait_for(Option::is_none).await.is_err() {
             std::future::pending::<()>().await;
         }
-        failure(Exit::Terraform, "the lease on this grid's images was taken over by another run")
+        failure(Kind::Terraform, "the lease on this grid's images was taken over by another run")
     }
 
     /// Gives the lease back.
@@ -329,7 +328,7 @@ fn held(by: Option<&Holder>) -> anyhow::Error {
         ),
         None => "run it again".to_owned(),
     };
-    ending(Exit::Terraform, Some(hint), anyhow::Error::msg(message))
+    ending(Kind::Terraform, Some(hint), anyhow::Error::msg(message))
 }
 
 fn who(aws: &Aws) -> String {

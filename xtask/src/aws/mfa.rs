@@ -8,11 +8,11 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::{ProvideCredentials as _, SharedCredentialsProvider};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use failure::{FailWith as _, Kind, failure};
 
 use super::errors::explain;
 use super::profile::{Profiles, Source};
 use super::{Ask, errors};
-use crate::error::{Exit, FailWith as _, failure};
 
 /// A role of a profile, and what it is assumed with
 /// (<https://docs.aws.amazon.com/cli/latest/userguide/cli-configure-role.html#cli-configure-role-mfa>).
@@ -41,8 +41,8 @@ impl Role {
     pub(super) fn new(profiles: &Profiles, profile: &str, serial: &str) -> anyhow::Result<Self> {
         let get = |key: &str| profiles.get(profile, key).map(str::to_owned);
         let unusable = |why: String| {
-            Err(failure(Exit::Credentials, format!("the AWS profile {profile} wants an MFA code, and {why}")))
-                .hint(Exit::Credentials, handing_over(profile))
+            Err(failure(Kind::Credentials, format!("the AWS profile {profile} wants an MFA code, and {why}")))
+                .hint(Kind::Credentials, handing_over(profile))
         };
         let base = match (get("source_profile"), get("credential_source").as_deref()) {
             (Some(source), _) if source == profile => {
@@ -87,13 +87,13 @@ impl Role {
         let question = format!("MFA code of {} for the AWS profile {}:", self.serial, self.profile);
         let Some(code) = ask(&question).filter(|code| !code.is_empty()) else {
             return Err(failure(
-                Exit::Credentials,
+                Kind::Credentials,
                 format!(
                     "the AWS profile {} wants a code of the MFA device {}, and there is no terminal to type it on",
                     self.profile, self.serial
                 ),
             ))
-            .hint(Exit::Credentials, handing_over(&self.profile));
+            .hint(Kind::Credentials, handing_over(&self.profile));
         };
         let base = match &self.base {
             Base::Keys(keys) => SharedCredentialsProvider::new(keys.clone()),

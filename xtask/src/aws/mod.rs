@@ -29,8 +29,8 @@ use aws_config::provider_config::ProviderConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::{ProvideCredentials as _, SharedCredentialsProvider};
+use failure::{FailWith as _, Kind, failure};
 
-use crate::error::{Exit, FailWith as _, failure};
 use crate::settings::{DEFAULT_REGION, Settings};
 use handout::Handout;
 use profile::{Chosen, Profiles, Source};
@@ -105,11 +105,11 @@ impl Aws {
         for expected in [settings.expect_account.as_deref(), expected_account].into_iter().flatten() {
             if identity.account != expected {
                 return Err(failure(
-                    Exit::Credentials,
+                    Kind::Credentials,
                     format!("the credentials belong to account {}, not to {expected}", identity.account),
                 ))
                 .hint(
-                    Exit::Credentials,
+                    Kind::Credentials,
                     "choose other credentials with --profile or AWS_PROFILE; nothing was changed",
                 );
             }

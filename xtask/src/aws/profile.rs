@@ -7,7 +7,7 @@ use aws_config::profile::ProfileSet;
 use aws_runtime::env_config::file::{EnvConfigFileKind, EnvConfigFiles};
 use aws_types::os_shim_internal::{Env, Fs};
 
-use crate::error::{Exit, FailWith as _, failure};
+use failure::{FailWith as _, Kind, failure};
 
 /// The variables that name a profile, the first one first, as botocore has it
 /// (<https://github.com/boto/botocore/blob/develop/botocore/configprovider.py>, `profile`).
@@ -83,7 +83,7 @@ impl Profiles {
                         |_| format!("the file that {variable} names"),
                     );
                     return Err(error).with_context(|| format!("could not read {shown}")).hint(
-                        Exit::Credentials,
+                        Kind::Credentials,
                         "let this user read it, or name another file with AWS_CONFIG_FILE and AWS_SHARED_CREDENTIALS_FILE",
                     );
                 }
@@ -93,7 +93,7 @@ impl Profiles {
         let read =
             aws_config::profile::load(&Fs::real(), &Env::real(), &EnvConfigFiles::default(), None).await;
         let set = read.context("could not read the AWS profiles").hint(
-            Exit::Credentials,
+            Kind::Credentials,
             "check ~/.aws/config and ~/.aws/credentials, or the files of AWS_CONFIG_FILE and AWS_SHARED_CREDENTIALS_FILE",
         )?;
         Ok(Self(set))
@@ -113,10 +113,10 @@ impl Profiles {
             _ => format!("there are {}", known.into_iter().collect::<Vec<_>>().join(", ")),
         };
         Err(failure(
-            Exit::Credentials,
+            Kind::Credentials,
             format!("{} says the AWS profile {}, which does not exist", chosen.by, chosen.name),
         ))
-        .hint(Exit::Credentials, format!("there is no profile {}: {known}", chosen.name))
+        .hint(Kind::Credentials, format!("there is no profile {}: {known}", chosen.name))
     }
 
     /// A value of a profile.

@@ -11,10 +11,10 @@ use aws_config::SdkConfig;
 use aws_sdk_ecr::config::ProvideCredentials as _;
 use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
 use aws_sigv4::sign::v4::SigningParams;
+use failure::{FailWith as _, Kind, failure};
 
 use super::profile::Source;
 use super::{Aws, endpoints, errors};
-use crate::error::{Exit, FailWith as _, failure};
 
 /// The output that names the bucket of the images' terraform state.
 pub const BUCKET_OUTPUT: &str = "ImageTFStateBucketID";
@@ -37,7 +37,7 @@ pub async fn outputs(
     let body = format!("Action=DescribeStacks&Version=2010-05-15&StackName={name}");
     let request =
         signed(aws.config(), aws.region(), "cloudformation", &url, &[("content-type", FORM)], body).await?;
-    let answer = http.execute(request).await.context("cloudformation:DescribeStacks").exit(Exit::Registry)?;
+    let answer = http.execute(request).await.context("cloudformation:DescribeStacks").kind(Kind::Registry)?;
     let status = answer.status();
     let text = answer.text().await.context("cloudformation:DescribeStacks")?;
     if status.is_success() {
@@ -48,11 +48,11 @@ pub async fn outputs(
         return Ok(None);
     }
     Err(failure(
-        Exit::Credentials,
+        Kind::Credentials,
         format!("cloudformation:DescribeStacks: HTTP {}: {message}", status.as_u16()),
     ))
     .hint(
-        Exit::Credentials,
+        Kind::Credentials,
         "name the bucket with S3_IMAGE_TFSTATE_HTCGRID_BUCKET_NAME= and the stack is not asked",
     )
 }

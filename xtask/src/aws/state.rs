@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use anyhow::Context as _;
+use failure::{FailWith as _, Kind, failure};
 use serde::Deserialize;
 
 use super::Aws;
 use super::store::{If, StateStore};
-use crate::error::{Exit, FailWith as _, failure};
 
 /// The state's key in its bucket; HTC-Grid's own, so that an account which its Makefile deployed keeps its state.
 pub const STATE_KEY: &str = ".terraform/terraform.tfstate";
@@ -49,7 +49,7 @@ impl State {
 
     fn parse(bytes: &[u8]) -> anyhow::Result<Self> {
         check_form(bytes)?;
-        let raw: RawState = serde_json::from_slice(bytes).context(NO_STATE).exit(Exit::Config)?;
+        let raw: RawState = serde_json::from_slice(bytes).context(NO_STATE).kind(Kind::Config)?;
         let mut owned: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for resource in raw.resources.into_iter().filter(|r| r.mode == "managed") {
             let ids = resource.instances.into_iter().filter_map(|i| i.attributes?.id);
@@ -63,12 +63,12 @@ impl State {
 /// Stops at an object that is no state in plain JSON of the version that is read here: whatever else it is, it would be taken
 /// for a state that owns nothing, and the grid's own resources for somebody else's.
 fn check_form(bytes: &[u8]) -> anyhow::Result<()> {
-    let form: Form = serde_json::from_slice(bytes).context(NO_STATE).exit(Exit::Config)?;
+    let form: Form = serde_json::from_slice(bytes).context(NO_STATE).kind(Kind::Config)?;
     if form.encrypted_data.is_some() {
         let error =
-            failure(Exit::Config, "the terraform state is encrypted by OpenTofu, and cannot be read here");
+            failure(Kind::Config, "the terraform state is encrypted by OpenTofu, and cannot be read here");
         return Err(error).hint(
-            Exit::Config,
+            Kind::Config,
             "take the state's encryption back (https://opentofu.org/docs/language/state/encryption/, under \"Rolling back \
              encryption\"); the bucket encrypts it already",
         );
@@ -77,13 +77,13 @@ fn check_form(bytes: &[u8]) -> anyhow::Result<()> {
         Some(VERSION) => Ok(()),
         Some(other) => {
             let words = format!("the terraform state has version {other} of its format, and {VERSION} is read here");
-            Err(failure(Exit::Config, words)).hint(
-                Exit::Config,
+            Err(failure(Kind::Config, words)).hint(
+                Kind::Config,
                 "terraform 0.12 and newer, and OpenTofu, write version 4: apply once with one of them",
             )
         }
-        None => Err(failure(Exit::Config, NO_STATE)).hint(
-            Exit::Config,
+        None => Err(failure(Kind::Config, NO_STATE)).hint(
+            Kind::Config,
             "is the key another program's? --state-key names another one; the bucket's versions have what was there before",
         ),
     }
@@ -103,7 +103,7 @@ pub async fn forget(aws: &Aws, store: &StateStore, resource_type: &str) -> anyho
     });
     let locked = store.put(&lock, holder.to_string().into_bytes(), If::Absent).await;
     let etag = locked
-        .and_then(|done| done.map_err(|_| failure(Exit::Terraform, "somebody else has locked it")))
+        .and_then(|done| done.map_err(|_| failure(Kind::Terraform, "somebody else has locked it")))
         .context("could not lock the terraform state")?;
     let result = forget_locked(store, resource_type).await;
     let unlocked = store.delete(&lock, Some(&etag)).await;
@@ -125,7 +125,7 @@ async fn forget_locked(store: &StateStore, resource_type: &str) -> anyhow::Resul
     let serial = state["serial"].as_u64().context("the state object has no serial")?;
     state["serial"] = (serial + 1).into();
     let written = store.put(store.key(), serde_json::to_vec_pretty(&state)?, If::Is(&object.etag)).await?;
-    written.map_err(|_| failure(Exit::Terraform, "the terraform state has just changed"))?;
+    written.map_err(|_| failure(Kind::Terraform, "the terraform state has just changed"))?;
     Ok((left, copy))
 }
 
@@ -190,8 +190,8 @@ mod tests {
     fn what_is_no_plain_state_is_refused_by_name() {
         let refused = |text: &str| {
             let error = State::parse(text.as_bytes()).unwrap_err();
-            assert_eq!(crate::error::exit_of(&error), Exit::Config, "{text}");
-            crate::error::render(&error)
+            assert_eq!(failure::kind_of(&error), Kind::Config, "{text}");
+            failure::render(&error)
         };
         // As OpenTofu writes it: what it adds outside of the encrypted part may grow.
         let tofu = r#"{"serial":1,"lineage":"l","meta":{"key_provider.pbkdf2.k":"eyJ9"},"encrypted_data":"b64","encryption_version":"v0"}"#;

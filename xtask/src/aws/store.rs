@@ -12,11 +12,11 @@ use anyhow::Context as _;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::error::{ProvideErrorMetadata as _, SdkError};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use failure::{Kind, ending, failure, kind_of};
 use tokio::sync::OnceCell;
 
 use super::encryption::Encryption;
 use super::{Aws, errors::explain};
-use crate::error::{Exit, ending, exit_of, failure};
 
 /// How long an object may stay away that S3 lists. After versioning is switched on for the first time, S3 may answer NoSuchKey
 /// for up to 15 minutes (<https://docs.aws.amazon.com/AmazonS3/latest/userguide/manage-versioning-examples.html>); nobody waits
@@ -104,7 +104,7 @@ impl StateStore {
         let ask = || async {
             let found = match Encryption::of_bucket(&self.client, &self.bucket).await {
                 // Before there was a reason to ask, nobody had to allow it.
-                Err(error) if exit_of(&error) == Exit::Credentials => None,
+                Err(error) if kind_of(&error) == Kind::Credentials => None,
                 found => found?,
             };
             anyhow::Ok(match (found, &self.stack_key) {
@@ -226,8 +226,8 @@ fn hidden(key: &str) -> anyhow::Error {
     let hint = "if versioning was enabled just now, S3 may need up to 15 minutes: run the command again then"
         .to_owned();
     let error =
-        failure(Exit::Registry, format!("S3 lists {key} and answers NoSuchKey when it is asked for it"));
-    ending(Exit::Registry, Some(hint), error)
+        failure(Kind::Registry, format!("S3 lists {key} and answers NoSuchKey when it is asked for it"));
+    ending(Kind::Registry, Some(hint), error)
 }
 
 /// The time of an answer, by the service's clock.
@@ -353,7 +353,7 @@ pub(super) mod tests {
 
         let ever = || [refused(404, "NoSuchKey"), listed("t")];
         let (store, _) = scripted((0..100).flat_map(|_| ever()).collect());
-        let error = crate::error::render(&store.get("t").await.unwrap_err());
+        let error = failure::render(&store.get("t").await.unwrap_err());
         assert!(
             error.contains("S3 lists t and answers NoSuchKey") && error.contains("15 minutes"),
             "{error}"

@@ -1,12 +1,12 @@
 //! `destroy-images` and `auto-destroy-images`.
 
 use clap::Args;
+use failure::{FailWith as _, Kind, failure};
 
 use super::Context;
 use crate::aws::Aws;
 use crate::aws::ecr::Ecr;
 use crate::aws::registry_settings::SettingsPlan;
-use crate::error::{Exit, FailWith as _, failure};
 use crate::infrastructure::{
     Infrastructure, Inventory, REPOSITORY, RULE, RepositoryUsage, Usage, usage_table,
 };
@@ -120,8 +120,8 @@ pub fn unchanged<T: PartialEq>(now: &T, shown: &T) -> anyhow::Result<()> {
     if now == shown {
         return Ok(());
     }
-    Err(failure(Exit::Refused, "what would be deleted has changed since it was shown; nothing was deleted"))
-        .hint(Exit::Refused, "run it again")
+    Err(failure(Kind::Refused, "what would be deleted has changed since it was shown; nothing was deleted"))
+        .hint(Kind::Refused, "run it again")
 }
 
 async fn destroy_plan(
@@ -184,12 +184,12 @@ pub fn confirm(context: &Context, unattended: &str) -> anyhow::Result<()> {
     context.interrupt.check()?;
     match answer {
         Some(answer) if answer == *tag => Ok(()),
-        Some(_) => Err(failure(Exit::Refused, "not confirmed; nothing was changed")),
+        Some(_) => Err(failure(Kind::Refused, "not confirmed; nothing was changed")),
         None => Err(failure(
-            Exit::Refused,
+            Kind::Refused,
             "this needs a confirmation and there is no terminal; nothing was changed",
         ))
-        .hint(Exit::Refused, unattended),
+        .hint(Kind::Refused, unattended),
     }
 }
 
@@ -204,7 +204,7 @@ async fn carry_out(
     let terraform = infrastructure.terraform().await?;
     let kept = kept_addresses(&terraform, destroy_plan).await?;
     if !kept.is_empty() {
-        terraform.state_rm(&kept).await.exit(Exit::Terraform)?;
+        terraform.state_rm(&kept).await.kind(Kind::Terraform)?;
         context.printer.line(format!(
             "{} removed from the state and kept in the account",
             units::count(kept.len(), "resource")
@@ -234,5 +234,5 @@ async fn kept_addresses(terraform: &Terraform, destroy_plan: &DestroyPlan) -> an
             || destroy_plan.keep_rules && address.starts_with(RULE)
             || destroy_plan.keep_key && address.starts_with("aws_kms_")
     };
-    Ok(terraform.state_list().await.exit(Exit::Terraform)?.into_iter().filter(stays).collect())
+    Ok(terraform.state_list().await.kind(Kind::Terraform)?.into_iter().filter(stays).collect())
 }

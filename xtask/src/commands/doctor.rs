@@ -3,13 +3,13 @@
 use std::path::Path;
 
 use clap::Args;
+use docker::Docker;
+use failure::{Kind, failure, render};
 
 use super::{Context, StateBucketName};
 use crate::aws::Aws;
 use crate::aws::bucket::StateBucket;
 use crate::aws::ecr::Ecr;
-use crate::docker::Docker;
-use crate::error::{Exit, failure, render};
 use crate::terraform::Terraform;
 use crate::ui::{Table, units};
 
@@ -78,7 +78,7 @@ impl Doctor {
         match checks.iter().filter(|check| !check.ok).count() {
             0 => Ok(()),
             problems => {
-                Err(failure(Exit::Unexpected, format!("{} found", units::count(problems, "problem"))))
+                Err(failure(Kind::Unexpected, format!("{} found", units::count(problems, "problem"))))
             }
         }
     }

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Args;
+use failure::{FailWith as _, Kind, failure};
 use images_config::import::import_config;
 
 use super::Context;
-use crate::error::{Exit, FailWith as _, failure};
 
 /// Convert HTC-Grid's images_config.json into an images.toml
 #[derive(Debug, Args)]
@@ -31,19 +31,19 @@ impl ImportConfig {
         let shown = self.file.display();
         let json = std::fs::read_to_string(&self.file)
             .with_context(|| format!("could not read {shown}"))
-            .exit(Exit::Config)?;
-        let text = import_config(&json, &self.file, context.paths.root()).exit(Exit::Config)?;
+            .kind(Kind::Config)?;
+        let text = import_config(&json, &self.file, context.paths.root()).kind(Kind::Config)?;
         let Some(output) = self.output else { return context.printer.out(&text) };
         let shown = output.display();
         if output.exists() {
-            return Err(failure(Exit::Config, format!("{shown} is there already"))).hint(
-                Exit::Config,
+            return Err(failure(Kind::Config, format!("{shown} is there already"))).hint(
+                Kind::Config,
                 "choose another file with --output, or move the existing one; nothing was changed",
             );
         }
         std::fs::write(&output, text)
             .with_context(|| format!("could not write {shown}"))
-            .exit(Exit::Config)?;
+            .kind(Kind::Config)?;
         context
             .printer
             .line(format!("wrote {shown}; use it with --images {shown}, or replace images.toml with it"));

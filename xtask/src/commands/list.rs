@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
+use failure::{FailWith as _, Kind};
 use images_config::{Config, RUNTIMES_REPOSITORY, support};
 use registry::mirror::{Job, Mirror};
+use runtimes::Hold;
 use serde::Serialize;
 
 use super::Context;
-use crate::error::{Exit, FailWith as _};
-use crate::runtimes::Hold;
 use crate::target::Target;
 use crate::transfer::{held, hold, jobs};
 use crate::ui::{Table, units};
@@ -234,7 +234,7 @@ async fn in_registry(
         let runtimes =
             config.enabled_runtimes().filter(|_| name == RUNTIMES_REPOSITORY).map(|r| r.name.clone());
         for tag in wanted.chain(runtimes) {
-            let found = client.head(&repository.with_tag(&tag)?).await.exit(Exit::Registry)?;
+            let found = client.head(&repository.with_tag(&tag)?).await.kind(Kind::Registry)?;
             let verdict = upstream
                 .get(&format!("{}:{tag}", repository.repository()))
                 .map(|(verdict, _)| verdict.clone());

@@ -1,9 +1,9 @@
 //! `local up|down|status|env`.
 
 use clap::{Args, Subcommand};
+use failure::{FailWith as _, Kind, failure};
 
 use super::{Context, environment_variable};
-use crate::error::{Exit, FailWith as _, failure};
 use crate::local::{self, Background, LocalSetup, Running};
 use crate::prerequisites::Engine;
 use crate::settings::DEFAULT_REGION;
@@ -48,9 +48,9 @@ impl Local {
                 let running = Background::aws(&context.paths, &context.http)
                     .running()
                     .await
-                    .ok_or_else(|| failure(Exit::Config, "the emulated AWS is not running"));
+                    .ok_or_else(|| failure(Kind::Config, "the emulated AWS is not running"));
                 let step = format!("start it with `{}`", context.local_command("local up"));
-                let running = running.hint(Exit::Config, step)?;
+                let running = running.hint(Kind::Config, step)?;
                 let region = context.settings.region.as_deref().unwrap_or(DEFAULT_REGION);
                 let lines = local::environment(&running.url(), region).into_iter();
                 context

@@ -2,11 +2,13 @@
 
 use anyhow::Context as _;
 use clap::Args;
-use images_config::lock::resolve::{ResolveError, resolve_all};
-use images_config::lock::update::Select;
+use failure::{FailWith as _, Kind, ending, failure, render};
+use images_config::{
+    lock::resolve::{ResolveError, resolve_all},
+    lock::update::Select,
+};
 
 use super::Context;
-use crate::error::{Exit, FailWith as _, ending, failure, render};
 use crate::transfer::registry_hint;
 
 /// Write images.lock: which digests the names in images.toml mean
@@ -39,7 +41,7 @@ impl Lock {
             (true, true) => Select::All,
             (true, false) => Select::Named(self.names),
         };
-        let wants = before.to_resolve(&config, &select).exit(Exit::Usage)?;
+        let wants = before.to_resolve(&config, &select).kind(Kind::Usage)?;
         let client = context.registry_client(&config)?;
         let asked = async { Ok(resolve_all(&client, &wants, &before, jiff::Timestamp::now()).await) };
         let (resolved, failed) = context.interrupt.guard(asked).await?;
@@ -51,8 +53,8 @@ impl Lock {
                 ResolveError::Registry { source, .. } => registry_hint(source),
                 _ => None,
             };
-            return Err(ending(Exit::Upstream, hint, first))
-                .hint(Exit::Upstream, "images.lock was not touched");
+            return Err(ending(Kind::Upstream, hint, first))
+                .hint(Kind::Upstream, "images.lock was not touched");
         }
         let after = before.merged(&config, &select, resolved);
         let diff = before.diff(&after);
@@ -66,8 +68,8 @@ impl Lock {
             return Ok(());
         }
         if self.check {
-            return Err(failure(Exit::Upstream, format!("{shown} is not what upstream has")))
-                .hint(Exit::Upstream, "`cargo xtask lock --update` writes it");
+            return Err(failure(Kind::Upstream, format!("{shown} is not what upstream has")))
+                .hint(Kind::Upstream, "`cargo xtask lock --update` writes it");
         }
         after.save(&context.paths.lock()).with_context(|| format!("could not write {shown}"))?;
         context.printer.line(format!("wrote {shown}; commit it, so that every run copies the same digests"));

@@ -2,14 +2,14 @@
 //! configuration.
 
 use clap::Args;
+use docker::Docker;
+use docker_credentials::{DockerCredentials, PUBLIC};
+use failure::{FailWith as _, Kind, failure};
 use registry::Server;
 
 use super::Context;
 use crate::aws::ecr::{self, Ecr, Token};
 use crate::aws::endpoints;
-use crate::credentials::{DockerCredentials, PUBLIC};
-use crate::docker::Docker;
-use crate::error::{Exit, FailWith as _, failure};
 
 /// Log docker in to the account's ECR; not needed before transfer-images, which has its own token
 #[derive(Debug, Args)]
@@ -37,7 +37,7 @@ impl EcrLogin {
         // It asks AWS itself whenever docker wants a token, and refuses to keep one.
         let docker = DockerCredentials::from_env(context.settings.container_cli.as_deref());
         let helper = match Server::of(&format!("https://{}", token.host)) {
-            Some(server) => docker.helper(&server).exit(Exit::Credentials)?,
+            Some(server) => docker.helper(&server).kind(Kind::Credentials)?,
             None => None,
         };
         if helper.as_deref() == Some(ECR_HELPER) {
@@ -66,11 +66,11 @@ impl PublicEcrLogin {
         let partition = aws.identity().partition();
         if partition != ecr::PUBLIC_PARTITION {
             return Err(failure(
-                Exit::Credentials,
+                Kind::Credentials,
                 format!("ECR Public is of the partition {}, and these credentials are of {partition}", ecr::PUBLIC_PARTITION),
             ))
             .hint(
-                Exit::Credentials,
+                Kind::Credentials,
                 "use credentials of an account in the partition aws, or no login: public.ecr.aws can be read without one",
             );
         }
@@ -99,8 +99,8 @@ const ECR_HELPER: &str = "ecr-login";
 
 /// `docker login` for the user's own configuration.
 async fn login(context: &Context, token: &Token) -> anyhow::Result<()> {
-    let docker = Docker::find(context.settings.container_cli.as_deref()).await.exit(Exit::Docker)?;
-    docker.login(&token.host, &token.username, token.password.clone()).await.exit(Exit::Docker)?;
+    let docker = Docker::find(context.settings.container_cli.as_deref()).await.kind(Kind::Docker)?;
+    docker.login(&token.host, &token.username, token.password.clone()).await.kind(Kind::Docker)?;
     context.printer.line(format!("{} is logged in to {}", docker.name(), token.host));
     Ok(())
 }

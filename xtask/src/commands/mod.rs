@@ -22,6 +22,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use docker_credentials::DockerCredentials;
+use failure::{FailWith as _, Interrupt, Kind, failure};
 use images_config::cache::Cache;
 use images_config::lock::Lock;
 use images_config::{Config, Sources};
@@ -29,9 +31,6 @@ use registry::Credentials;
 
 use crate::aws::{Aws, Endpoint, stack};
 use crate::cli::{Cli, Command};
-use crate::credentials::DockerCredentials;
-use crate::error::{Exit, FailWith as _, failure};
-use crate::interrupt::Interrupt;
 use crate::local::{self as emulated, Background, LocalSetup};
 use crate::prerequisites::{self, Need, Setup};
 use crate::settings::{Paths, Settings};
@@ -144,7 +143,7 @@ impl Context {
         };
         // What is found there is started from there.
         process::hand_down("PATH", prerequisites::search_path());
-        let found = prerequisites::ensure(needs, &setup).await.exit(Exit::MissingTool)?;
+        let found = prerequisites::ensure(needs, &setup).await.kind(Kind::MissingTool)?;
         found.hints.iter().for_each(|hint| printer.line(hint));
         if let Some(host) = &found.docker_host {
             process::hand_down("DOCKER_HOST", host);
@@ -188,12 +187,12 @@ impl Context {
         self.interrupt.check()?;
         match answer.as_deref() {
             Some("yes") => Ok(()),
-            Some(_) => Err(failure(Exit::Refused, "not confirmed; nothing was changed")),
+            Some(_) => Err(failure(Kind::Refused, "not confirmed; nothing was changed")),
             None => Err(failure(
-                Exit::Refused,
+                Kind::Refused,
                 "this needs a confirmation and there is no terminal; nothing was changed",
             ))
-            .hint(Exit::Refused, without),
+            .hint(Kind::Refused, without),
         }
     }
 
@@ -210,7 +209,7 @@ impl Context {
     pub fn config(&self) -> anyhow::Result<Config> {
         let path = self.paths.images();
         let sources = Sources::of(path, self.paths.root());
-        Config::load(path, &self.paths.relative(path), &sources).exit(Exit::Config)
+        Config::load(path, &self.paths.relative(path), &sources).kind(Kind::Config)
     }
 
     /// images.lock, if there is one.
@@ -219,7 +218,7 @@ impl Context {
     /// All that is wrong with it.
     pub fn lock(&self) -> anyhow::Result<Option<Lock>> {
         let path = self.paths.lock();
-        Lock::load(&path, &self.paths.relative(&path)).exit(Exit::Config)
+        Lock::load(&path, &self.paths.relative(&path)).kind(Kind::Config)
     }
 
     /// What earlier runs learned of the sources.
@@ -233,7 +232,7 @@ impl Context {
     /// Docker's configuration is broken.
     pub fn source_credentials(&self) -> anyhow::Result<Arc<dyn Credentials>> {
         let docker = DockerCredentials::from_env(self.settings.container_cli.as_deref());
-        docker.check().exit(Exit::Credentials)?;
+        docker.check().kind(Kind::Credentials)?;
         Ok(Arc::new(docker))
     }
 
@@ -267,7 +266,7 @@ impl Context {
     /// # Errors
     /// Docker's configuration is broken, or a route is no address.
     pub fn registry_client(&self, config: &Config) -> anyhow::Result<registry::Client> {
-        self.client_builder(config).credentials(self.source_credentials()?).build().exit(Exit::Config)
+        self.client_builder(config).credentials(self.source_credentials()?).build().kind(Kind::Config)
     }
 
     /// The bucket of the terraform state: the user's, the emulated one, or the one that HTC-Grid's stack names.
@@ -283,7 +282,7 @@ impl Context {
         let kms_key = outputs.get(stack::KEY_OUTPUT).cloned();
         let bucket = outputs.get(stack::BUCKET_OUTPUT).cloned().ok_or_else(|| {
             failure(
-                Exit::Config,
+                Kind::Config,
                 format!(
                     "no state bucket is named, and there is no stack {} with the output {}",
                     self.settings.tag,
@@ -292,7 +291,7 @@ impl Context {
             )
         });
         let bucket = bucket.hint(
-            Exit::Config,
+            Kind::Config,
             "say S3_IMAGE_TFSTATE_HTCGRID_BUCKET_NAME=..., as an argument or in the environment; \
              `init-images --create-state-bucket` makes the bucket",
         )?;

@@ -7,11 +7,11 @@ use std::path::Path;
 use std::time::Instant;
 
 use clap::Args;
+use failure::{FailWith as _, Kind, failure};
 use process::{Cmd, Killer};
 
 use self::programs::Outcome;
 use super::Context;
-use crate::error::{Exit, FailWith as _, failure};
 use crate::prerequisites::{Need, TestEngines};
 use crate::ui::{Table, units};
 
@@ -92,8 +92,8 @@ impl Test {
             Some(filter) => format!("no test's name contains {filter}, and tests/tests has no {filter}.rs"),
             None => format!("failed: {}", failed.join(", ")),
         };
-        Err(failure(Exit::Unexpected, message))
-            .hint(Exit::Unexpected, "`cargo xtask test NAME` runs the tests whose name contains NAME")
+        Err(failure(Kind::Unexpected, message))
+            .hint(Kind::Unexpected, "`cargo xtask test NAME` runs the tests whose name contains NAME")
     }
 
     fn cargo(&self, arguments: &[&str]) -> Cmd {
@@ -152,7 +152,7 @@ pub async fn test_engines(context: &Context) -> anyhow::Result<TestEngines> {
     // No output shows where the project stands.
     let here = format!("{}/", context.paths.root().display());
     let say = |line: &str| context.printer.line(line.replace(&here, ""));
-    TestEngines::start(context.paths.target(), &say).await.exit(Exit::MissingTool)
+    TestEngines::start(context.paths.target(), &say).await.kind(Kind::MissingTool)
 }
 
 fn printing(context: &Context) -> impl FnMut(&str) + Send + 'static {

@@ -1,10 +1,10 @@
 //! `transfer-images` and `auto-transfer-images`.
 
 use clap::Args;
+use failure::{Kind, failure};
 
 use super::Context;
 use crate::cli::parse_bool;
-use crate::error::{Exit, failure};
 use crate::shard::Shard;
 use crate::transfer::{self, Request};
 
@@ -63,11 +63,11 @@ impl Options {
     fn request(self, auto_approve: bool) -> anyhow::Result<Request> {
         let from_environment = || match std::env::var("REBUILD_RUNTIMES") {
             Ok(text) if !text.is_empty() => parse_bool(&text)
-                .map_err(|why| failure(Exit::Usage, format!("REBUILD_RUNTIMES={text}: {why}"))),
+                .map_err(|why| failure(Kind::Usage, format!("REBUILD_RUNTIMES={text}: {why}"))),
             _ => Ok(false),
         };
         let shard = self.shard.map(|text| Shard::parse(&text, |name| std::env::var(name).ok()));
-        let shard = shard.transpose().map_err(|why| failure(Exit::Usage, format!("--shard: {why}")))?;
+        let shard = shard.transpose().map_err(|why| failure(Kind::Usage, format!("--shard: {why}")))?;
         Ok(Request {
             shard,
             dry_run: self.dry_run,

@@ -2,14 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use images_config::Config;
-use images_config::tfvars::Existing;
+use failure::{FailWith as _, Kind, failure};
+use images_config::{Config, tfvars::Existing};
 
 use super::Unrecorded;
 use crate::aws::ecr::{Repository, Rule};
 use crate::aws::sidecar::Sidecar;
 use crate::aws::state::State;
-use crate::error::{Exit, FailWith as _, failure};
 
 /// The resource type of a repository in the state.
 pub const REPOSITORY: &str = "aws_ecr_repository";
@@ -50,8 +49,8 @@ impl Inventory {
         if !self.is_makefiles() {
             return Ok(());
         }
-        Err(failure(Exit::Config, "the terraform state is the Makefile's, with its null_resources")).hint(
-            Exit::Config,
+        Err(failure(Kind::Config, "the terraform state is the Makefile's, with its null_resources")).hint(
+            Kind::Config,
             "`cargo xtask init-images` imports it and keeps a copy of it; nothing in AWS changes",
         )
     }

@@ -25,7 +25,6 @@ use crate::aws::state::{State, own_key};
 use crate::aws::store::StateStore;
 use crate::aws::{self, Aws};
 use crate::commands::{Context, StateBucketName};
-use crate::error::{Exit, FailWith as _, failure};
 use crate::terraform::{self, Event, PlanRequest, Terraform, TerraformError};
 use crate::ui::units;
 
@@ -34,6 +33,7 @@ pub use recovery::Unrecorded;
 pub use usage::{RepositoryUsage, Usage, table as usage_table};
 pub use working_directory::terraform_data;
 
+use failure::{FailWith as _, Kind, failure};
 use images_config::{Config, cached_registries};
 use inventory::NULL_RESOURCE;
 use working_directory::explain;
@@ -122,8 +122,8 @@ impl<'a> Infrastructure<'a> {
             self.store.bucket(),
             self.context.settings.tag
         );
-        Err(failure(Exit::Config, message)).hint(
-            Exit::Config,
+        Err(failure(Kind::Config, message)).hint(
+            Kind::Config,
             format!(
                 "say TAG={owner}, name another bucket, or keep both grids in this one with --state-key {}",
                 own_key(&self.context.settings.tag)
@@ -252,7 +252,7 @@ impl<'a> Infrastructure<'a> {
             let place = rule.credential_arn.as_deref().and_then(cached_registries::owner);
             if let Some((account, region)) = place.filter(|place| *place != here) {
                 return Err(failure(
-                    Exit::Config,
+                    Kind::Config,
                     format!(
                         "images.toml:{}: pull_through.{}: the secret is in account {account}, {region}; ECR in {}, {} reads its own \
                          alone",
@@ -266,7 +266,7 @@ impl<'a> Infrastructure<'a> {
                 "images.toml: registry.replicate_to: {} is the region of the images themselves",
                 here.1
             );
-            return Err(failure(Exit::Config, message));
+            return Err(failure(Kind::Config, message));
         }
         Ok(())
     }

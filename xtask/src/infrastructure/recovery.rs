@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Context as _;
+use failure::{FailWith as _, Kind, failure};
 use images_config::Config;
 
 use super::used::leads_there;
@@ -13,7 +14,6 @@ use super::working_directory::explain;
 use super::{Infrastructure, Inventory, REPOSITORY, RULE};
 use crate::aws::kms;
 use crate::aws::sidecar::{PendingApply, Sidecar};
-use crate::error::{Exit, FailWith as _, failure};
 use crate::terraform::{self, Action};
 
 /// The resource types of the key and its alias in the state.
@@ -73,8 +73,8 @@ impl Infrastructure<'_> {
             let message = format!(
                 "{alias} points at the key {key}, which is not a key of this grid's that can be used"
             );
-            return Err(failure(Exit::Refused, message)).hint(
-                Exit::Refused,
+            return Err(failure(Kind::Refused, message)).hint(
+                Kind::Refused,
                 format!("take another TAG; `aws kms delete-alias --alias-name {alias}` deletes an alias that nobody needs"),
             );
         }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use failure::{FailWith as _, Kind, failure};
 use futures_util::future::join_all;
 use images_config::{Config, PullThrough};
 use serde_json::Value;
@@ -9,7 +10,6 @@ use serde_json::Value;
 use super::{Infrastructure, Inventory, REPOSITORY, RULE};
 use crate::aws::ecr::{Moving, Repository, Rule, Template};
 use crate::aws::kms;
-use crate::error::{Exit, FailWith as _, failure};
 use crate::terraform::{Action, Plan};
 
 /// The resource type of a repository's policy in the state.
@@ -44,8 +44,8 @@ impl Inventory {
             return Ok(());
         }
         let message = format!("existing pull-through rules point to other registries:{}", clashes.concat());
-        Err(failure(Exit::Refused, message)).hint(
-            Exit::Refused,
+        Err(failure(Kind::Refused, message)).hint(
+            Kind::Refused,
             "take another prefix in images.toml; `aws ecr delete-pull-through-cache-rule --ecr-repository-prefix ...` deletes a \
              rule that nobody needs",
         )
@@ -153,8 +153,8 @@ impl Infrastructure<'_> {
         let message = format!(
             "repositories that somebody else made are encrypted with a key that cannot be used:{dead}"
         );
-        Err(failure(Exit::Refused, message)).hint(
-            Exit::Refused,
+        Err(failure(Kind::Refused, message)).hint(
+            Kind::Refused,
             "`aws kms enable-key`, or `aws kms cancel-key-deletion` and then that, brings the key back, and what it encrypts",
         )
     }
@@ -201,8 +201,8 @@ impl Infrastructure<'_> {
         let message = format!(
             "the policies of these repositories have statements that somebody else wrote, and would lose them:{theirs}"
         );
-        Err(failure(Exit::Refused, message)).hint(
-            Exit::Refused,
+        Err(failure(Kind::Refused, message)).hint(
+            Kind::Refused,
             "`aws ecr get-repository-policy --repository-name ...` shows them; accounts that may pull belong into pull_accounts of \
              images.toml, and what else is in there has to leave the policy (`aws ecr delete-repository-policy`)",
         )

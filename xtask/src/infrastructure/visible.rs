@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use failure::{FailWith as _, Kind, failure};
 use images_config::Config;
 use registry::{Client, Reference};
 
 use super::Infrastructure;
-use crate::error::{Exit, FailWith as _, failure};
 
 /// How long AWS may take until it shows a repository that it said it created.
 const VISIBLE_BOUND: Duration = Duration::from_secs(60);
@@ -38,7 +38,7 @@ impl Infrastructure<'_> {
         client: &Client,
     ) -> anyhow::Result<()> {
         let mut wait = Wait::new();
-        while !client.has_repository(repository).await.exit(Exit::Registry)? {
+        while !client.has_repository(repository).await.kind(Kind::Registry)? {
             wait.again(|| repository.to_string()).await?;
         }
         Ok(())
@@ -60,8 +60,8 @@ impl Wait {
     async fn again(&mut self, absent: impl FnOnce() -> String) -> anyhow::Result<()> {
         if self.since.elapsed() > VISIBLE_BOUND {
             let message = format!("ECR does not show {} after {} s", absent(), VISIBLE_BOUND.as_secs());
-            return Err(failure(Exit::Registry, message))
-                .hint(Exit::Registry, "run the command again; it continues where it stopped");
+            return Err(failure(Kind::Registry, message))
+                .hint(Kind::Registry, "run the command again; it continues where it stopped");
         }
         tokio::time::sleep(self.pause).await;
         self.pause = (self.pause * 2).min(Duration::from_secs(2));
@@ -72,7 +72,7 @@ impl Wait {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::exit_of;
+    use failure::kind_of;
 
     #[tokio::test]
     async fn what_does_not_show_is_given_up_by_name() {
@@ -87,9 +87,9 @@ mod tests {
             }
         };
         assert!(since.elapsed() > VISIBLE_BOUND && asked > 1, "given up after {asked}");
-        let text = crate::error::render(&error);
+        let text = failure::render(&error);
         assert!(text.contains("ECR does not show kedacore/keda, ecr-public after 60 s"), "{text}");
         assert!(text.contains("hint: run the command again"), "{text}");
-        assert_eq!(exit_of(&error), Exit::Registry);
+        assert_eq!(kind_of(&error), Kind::Registry);
     }
 }

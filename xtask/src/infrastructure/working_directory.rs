@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use failure::{Kind, ending};
 use serde_json::Value;
 
 use super::Infrastructure;
@@ -10,7 +11,6 @@ use crate::aws::bucket::StateBucket;
 use crate::aws::encryption::Encryption;
 use crate::aws::errors::permission;
 use crate::commands::Context;
-use crate::error::{Exit, ending};
 use crate::local;
 use crate::terraform::{Backend, LocalModule, Terraform, TerraformError, copy_module, keep_lock};
 
@@ -127,16 +127,16 @@ pub fn terraform_data(context: &Context) -> PathBuf {
 
 /// Terraform's errors with their exit code and hint.
 pub(super) fn explain(error: TerraformError) -> anyhow::Error {
-    let exit = match &error {
-        TerraformError::Missing | TerraformError::TooOld { .. } => Exit::MissingTool,
-        TerraformError::Credentials { .. } | TerraformError::Denied { .. } => Exit::Credentials,
-        TerraformError::Refused { .. } => Exit::Refused,
-        TerraformError::Interrupted | TerraformError::Killed { .. } => Exit::Interrupted,
-        _ => Exit::Terraform,
+    let kind = match &error {
+        TerraformError::Missing | TerraformError::TooOld { .. } => Kind::MissingTool,
+        TerraformError::Credentials { .. } | TerraformError::Denied { .. } => Kind::Credentials,
+        TerraformError::Refused { .. } => Kind::Refused,
+        TerraformError::Interrupted | TerraformError::Killed { .. } => Kind::Interrupted,
+        _ => Kind::Terraform,
     };
     let hint = match &error {
         TerraformError::Denied { action, words } => Some(permission(action, words)),
         other => other.hint(),
     };
-    ending(exit, hint, error)
+    ending(kind, hint, error)
 }

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use images_config::atomic;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Exit, FailWith as _};
+use failure::{FailWith as _, Kind};
 
 /// The variables by which a docker client finds its engine.
 const ENGINE: [&str; 2] = ["DOCKER_HOST", "DOCKER_CONTEXT"];
@@ -41,7 +41,7 @@ impl LocalSetup {
         };
         serde_json::from_slice(&text)
             .with_context(|| format!("{} is not what `demo` writes", path.display()))
-            .hint(Exit::Config, "remove it; `cargo xtask demo` writes a new one")
+            .hint(Kind::Config, "remove it; `cargo xtask demo` writes a new one")
     }
 
     /// Writes it, whole.

@@ -13,7 +13,7 @@ mod test_engines;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use docker::{Docker, Reached};
+use self::docker::{Docker, Reached};
 pub use engine::{Engine, has_ended};
 pub use modern_docker::ModernDockerError;
 use packages::System;

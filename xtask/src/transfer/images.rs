@@ -3,17 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
+use failure::{FailWith as _, Kind, ending, failure};
 use futures_util::future::try_join_all;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
-use images_config::lock::Lock;
-use images_config::{Config, RUNTIMES_REPOSITORY};
+use images_config::{Config, RUNTIMES_REPOSITORY, lock::Lock};
 use registry::mirror::{Action, Event, Job, Mounts, Outcome, Plan, Planned};
 use registry::{Client, Reference};
 
 use super::Run;
 use super::resources::Resources;
-use crate::error::{Exit, FailWith as _, ending, failure};
-use crate::runtimes;
 use crate::shard::Shard;
 use crate::target::Target;
 use crate::ui::{Lane, Printer, units};
@@ -45,10 +43,10 @@ pub(super) fn only(mut config: Config, names: &[String]) -> anyhow::Result<Confi
         .collect();
     if let Some(unknown) = names.iter().find(|name| !known.contains(name)) {
         return Err(failure(
-            Exit::Usage,
+            Kind::Usage,
             format!("--only {unknown}: images.toml has no such image or runtime"),
         ))
-        .hint(Exit::Usage, format!("it has {}", known.join(", ")));
+        .hint(Kind::Usage, format!("it has {}", known.join(", ")));
     }
     config.images.retain(|image| image_names(image).iter().any(|name| names.contains(name)));
     // Switched off, not taken away: which entry points there are is part of each runtime's build key.
@@ -118,8 +116,8 @@ pub(super) fn refuse_moved(plan: &super::Plan<'_>) -> anyhow::Result<()> {
         return Ok(());
     }
     let moved: String = moved.into_iter().collect();
-    Err(failure(Exit::Upstream, format!("--locked, and upstream has moved:{moved}"))).hint(
-        Exit::Upstream,
+    Err(failure(Kind::Upstream, format!("--locked, and upstream has moved:{moved}"))).hint(
+        Kind::Upstream,
         "`cargo xtask lock --update` updates the lock; without --locked, the locked digests are used",
     )
 }
@@ -143,11 +141,11 @@ pub(super) fn refuse_fixed(plan: &super::Plan<'_>, resources: &Resources<'_>) ->
         return Ok(());
     }
     Err(failure(
-        Exit::Refused,
+        Kind::Refused,
         format!("these tags would name another image, and their repositories are immutable:{list}"),
     ))
     .hint(
-        Exit::Refused,
+        Kind::Refused,
         "give the image another tag in images.toml, or make the repository mutable (`aws ecr put-image-tag-mutability`)",
     )
 }
@@ -169,8 +167,8 @@ pub(super) fn refuse_exhausted(plan: &Plan, keep_going: bool) -> anyhow::Result<
         let wait = limit.window.map_or_else(String::new, |window| {
             format!(", or wait up to {} until they are back", units::duration(window))
         });
-        return Err(failure(Exit::Upstream, message)).hint(
-            Exit::Upstream,
+        return Err(failure(Kind::Upstream, message)).hint(
+            Kind::Upstream,
             format!("log in (`docker login {}`) for more pulls{wait}; --keep-going does everything that needs no pull", pulls.registry),
         );
     }
@@ -244,8 +242,8 @@ async fn verified(client: &Client, mut outcome: Outcome) -> anyhow::Result<Outco
             Ok(found) => {
                 let found = found.map_or_else(|| "nothing".to_owned(), |found| found.digest.to_string());
                 let message = format!("{target} is {found} right after {} was pushed", copied.digest);
-                return Err(failure(Exit::Registry, message))
-                    .hint(Exit::Registry, "does another tool push there?");
+                return Err(failure(Kind::Registry, message))
+                    .hint(Kind::Registry, "does another tool push there?");
             }
             Err(error) => outcome.result = Err(error),
         }
@@ -262,7 +260,7 @@ async fn keep_replaced(run: &Run<'_>, plan: &Plan) -> anyhow::Result<()> {
             .client()
             .retag(&planned.job.target.with_digest(digest), &tag)
             .await
-            .exit(Exit::Registry)?;
+            .kind(Kind::Registry)?;
         run.context.printer.warn(format!(
             "{} was changed by somebody else; the previous image is kept as {tag}",
             planned.job.target
@@ -300,12 +298,12 @@ async fn prime_one(run: &Run<'_>, prime: &images_config::Prime) -> anyhow::Resul
     let cached = run.target.repository(&prime.repository)?.with_tag(&prime.tag)?;
     let client = run.mirror.client();
     // That the manifest is there says nothing of the layers: a look at it by HEAD imports it alone.
-    let pulled = client.manifest(&cached).await.exit(Exit::Registry)?;
+    let pulled = client.manifest(&cached).await.kind(Kind::Registry)?;
     let pulled = pulled.ok_or_else(|| {
-        failure(Exit::Upstream, format!("{cached}: the cache does not find {}", prime.upstream))
+        failure(Kind::Upstream, format!("{cached}: the cache does not find {}", prime.upstream))
     });
     let pulled =
-        pulled.hint(Exit::Upstream, "is the pull-through rule right, and does upstream have the tag?")?;
+        pulled.hint(Kind::Upstream, "is the pull-through rule right, and does upstream have the tag?")?;
     let locked = run.lock.as_ref().and_then(|lock| lock.source_digest(&prime.upstream));
     if let Some(locked) = locked.filter(|locked| *locked != pulled.digest()) {
         run.context.printer.warn(format!(
@@ -316,12 +314,12 @@ async fn prime_one(run: &Run<'_>, prime: &images_config::Prime) -> anyhow::Resul
     }
     // The cache takes from an index only the images that are asked for.
     let image = match pulled.select(&images_config::default_platform()) {
-        Ok(child) => client.manifest(&cached.with_digest(child.digest)).await.exit(Exit::Registry)?,
+        Ok(child) => client.manifest(&cached.with_digest(child.digest)).await.kind(Kind::Registry)?,
         Err(_) => Some(pulled),
     };
     let image = image.and_then(|image| image.image().ok());
     for blob in image.iter().flat_map(registry::Image::blobs) {
-        client.has_blob(&cached, blob.digest).await.exit(Exit::Registry)?;
+        client.has_blob(&cached, blob.digest).await.kind(Kind::Registry)?;
     }
     Ok(cached)
 }
@@ -336,9 +334,9 @@ pub(super) async fn fetch_primed(run: &Run<'_>, primed: &[Reference]) -> anyhow:
             match runtimes::pull(&run.builder, image).await {
                 Ok(()) => continue,
                 Err(error) if run.request.prime => {
-                    let (exit, hint) = (error.exit(), error.hint().map(str::to_owned));
+                    let (kind, hint) = (error.kind(), error.hint().map(str::to_owned));
                     let error = anyhow::Error::new(error).context(format!("{image} was not pulled"));
-                    return Err(ending(exit, hint, error));
+                    return Err(ending(kind, hint, error));
                 }
                 Err(error) => {
                     let why = error.in_full();

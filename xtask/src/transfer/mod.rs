@@ -13,17 +13,16 @@ use registry::mirror::{self, Mirror};
 
 use crate::aws::lease::Lease;
 use crate::commands::Context;
-use crate::error::{Exit, FailWith as _, failure};
 use crate::shard::Shard;
 use crate::target::Target;
 
-pub use hints::registry_hint;
-pub use images::jobs;
-use images_config::Config;
-use images_config::lock::Lock;
-pub use runtimes::{
+pub use self::runtimes::{
     ConfiguredGrid, builder_context, explain as explain_runtime, hold, wanted as wanted_runtimes, who,
 };
+use failure::{FailWith as _, Kind, failure};
+pub use hints::registry_hint;
+pub use images::jobs;
+use images_config::{Config, lock::Lock};
 use show::Report;
 pub use show::held;
 
@@ -60,7 +59,7 @@ struct Run<'a> {
     target: &'a Target,
     jobs: Vec<mirror::Job>,
     mirror: Mirror,
-    builder: crate::runtimes::Context,
+    builder: ::runtimes::Context,
     lock: Option<Lock>,
 }
 
@@ -68,7 +67,7 @@ struct Run<'a> {
 struct Plan<'a> {
     resources: Option<resources::Resources<'a>>,
     images: mirror::Plan,
-    runtimes: Vec<Result<crate::runtimes::Planned, crate::runtimes::Failure>>,
+    runtimes: Vec<Result<::runtimes::Planned, ::runtimes::Failure>>,
     /// What is absent because the registry has archived it, a line each.
     archived: Vec<String>,
 }
@@ -77,7 +76,7 @@ struct Plan<'a> {
 #[derive(Default)]
 struct Done {
     images: Vec<mirror::Outcome>,
-    runtimes: Vec<crate::runtimes::Outcome>,
+    runtimes: Vec<::runtimes::Outcome>,
     /// The commands that fetch what is primed and not in the local engine.
     fetch: Vec<String>,
 }
@@ -92,10 +91,10 @@ pub async fn run(context: &Context, request: &Request) -> anyhow::Result<()> {
     let lock = context.lock()?;
     if request.locked {
         let lock =
-            lock.as_ref().ok_or_else(|| failure(Exit::Config, "--locked, and there is no images.lock"));
-        lock.hint(Exit::Config, "`cargo xtask lock` writes it")?
+            lock.as_ref().ok_or_else(|| failure(Kind::Config, "--locked, and there is no images.lock"));
+        lock.hint(Kind::Config, "`cargo xtask lock` writes it")?
             .check_complete(&config)
-            .exit(Exit::Config)?;
+            .kind(Kind::Config)?;
     }
     let target = context.interrupt.guard(Target::open(context, &config)).await?;
     let list = shards::list(&config, lock.as_ref());
@@ -152,7 +151,7 @@ impl Plan<'_> {
     }
 
     /// The runtimes that could be planned.
-    fn planned_runtimes(&self) -> impl Iterator<Item = &crate::runtimes::Planned> {
+    fn planned_runtimes(&self) -> impl Iterator<Item = &::runtimes::Planned> {
         self.runtimes.iter().filter_map(|planned| planned.as_ref().ok())
     }
 }

@@ -1,8 +1,9 @@
 //! The AWS resources in the plan.
 
+use failure::{FailWith as _, Kind, failure};
+
 use super::Run;
 use crate::aws::registry_settings::SettingsPlan;
-use crate::error::{Exit, FailWith as _, failure};
 use crate::infrastructure::{Infrastructure, Inventory, Planned, REPOSITORY};
 
 /// The grid's AWS resources, and what terraform would do about them.
@@ -94,7 +95,7 @@ impl Resources<'_> {
         if let Some(address) = planned.cut_off.first() {
             let message =
                 format!("{address} is marked for replacement again: somebody else works on this state");
-            return Err(failure(Exit::Terraform, message)).hint(Exit::Terraform, "run it again");
+            return Err(failure(Kind::Terraform, message)).hint(Kind::Terraform, "run it again");
         }
         Ok(Some(planned))
     }

@@ -4,19 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use images_config::lock::Lock;
-use images_config::{Config, PullThrough, RUNTIMES_REPOSITORY};
+use docker::Logs;
+use failure::ending;
+use images_config::{Config, PullThrough, RUNTIMES_REPOSITORY, lock::Lock};
 use registry::{Client, Credentials, Digest, Reference, Server};
+use runtimes::{
+    Action, Failure, GridSettings, Hold, How, Options, Outcome, Planned, Progress, RuntimeError, State,
+};
 
 use super::Run;
 use super::hints::registry_hint;
 use crate::aws::lease::on_this_machine;
 use crate::commands::Context;
-use crate::docker::Logs;
-use crate::error::ending;
-use crate::runtimes::{
-    self, Action, Failure, GridSettings, Hold, How, Options, Outcome, Planned, Progress, RuntimeError, State,
-};
 use crate::target::Target;
 use crate::ui::{Lane, Printer, units};
 
@@ -42,7 +41,7 @@ pub(super) async fn plan(run: &Run<'_>) -> Vec<Result<Planned, Failure>> {
 pub fn explain(name: &str, error: &RuntimeError) -> anyhow::Error {
     let hint = error.hint().map(str::to_owned).or_else(|| error.registry().and_then(registry_hint));
     let message = anyhow::anyhow!("runtime {name}: {}", error.in_full());
-    ending(error.exit(), hint, message)
+    ending(error.kind(), hint, message)
 }
 
 /// The runtimes of images.toml as the builder takes them, in its order and the switched off ones among them: what there is of

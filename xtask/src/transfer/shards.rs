@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
-use images_config::Config;
-use images_config::lock::Lock;
+use images_config::{Config, lock::Lock};
 use jiff::Timestamp;
 use registry::Digest;
 use serde::{Deserialize, Serialize};

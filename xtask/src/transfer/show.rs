@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
+use failure::{FailWith as _, Kind, ending, kind_of, render};
 use images_config::{Config, RUNTIMES_REPOSITORY, support};
 use registry::ErrorKind;
 use registry::mirror::{Action, Copied, Job, Outcome, Planned};
+use runtimes::Hold;
 use serde::Serialize;
 
 use super::hints::registry_hint;
@@ -15,8 +17,6 @@ use super::shards::Joined;
 use super::{Done, Plan, Run};
 use crate::aws::{OtherRegion, sidecar};
 use crate::commands::Context;
-use crate::error::{Exit, FailWith as _, ending, exit_of, render};
-use crate::runtimes::{self, Hold};
 use crate::ui::{Table, units};
 
 /// The run as `--format json` gives it.
@@ -467,18 +467,18 @@ pub(super) fn errors(run: &Run<'_>, plan: &Plan<'_>, done: Option<&Done>) -> Vec
 fn image_error(run: &Run<'_>, job: &Job, error: &registry::Error) -> anyhow::Error {
     let ours = error.registry() == run.target.host();
     let denied = matches!(error.kind(), ErrorKind::Denied { .. } | ErrorKind::Unauthorized { .. });
-    let (exit, hint) = match (ours, run.target.account.is_some() && denied) {
+    let (kind, hint) = match (ours, run.target.account.is_some() && denied) {
         (true, true) => (
-            Exit::Credentials,
+            Kind::Credentials,
             Some(
                 "the caller needs the permission that ECR names; docs/iam-policy.json lists them all"
                     .to_owned(),
             ),
         ),
-        (true, false) => (Exit::Registry, registry_hint(error)),
-        (false, _) => (Exit::Upstream, registry_hint(error)),
+        (true, false) => (Kind::Registry, registry_hint(error)),
+        (false, _) => (Kind::Upstream, registry_hint(error)),
     };
-    ending(exit, hint, anyhow::Error::new(error.clone()).context(short(job)))
+    ending(kind, hint, anyhow::Error::new(error.clone()).context(short(job)))
 }
 
 /// Prints all errors but the first, which ends the run.
@@ -492,8 +492,8 @@ fn first_of(
     for error in errors {
         run.context.printer.line(render(&error));
     }
-    let exit = exit_of(&first);
-    Err(first).hint(exit, hint)
+    let kind = kind_of(&first);
+    Err(first).hint(kind, hint)
 }
 
 /// All that failed, each with its causes and what to do; the exit code is that of the first.

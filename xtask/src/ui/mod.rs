@@ -8,13 +8,13 @@ pub mod units;
 
 use std::io::{IsTerminal as _, Write as _};
 
+use failure::Interrupt;
 pub use notes::listen;
 use process::plain;
 pub use progress::{Lane, Progress};
 pub use table::Table;
 
 use crate::cli::Format;
-use crate::interrupt::Interrupt;
 
 /// How often a question looks whether Ctrl-C came instead of an answer.
 const ANSWER_POLL: std::time::Duration = std::time::Duration::from_millis(50);

@@ -23,7 +23,7 @@ pub fn listen(printer: &Printer) {
 }
 
 /// The crates whose events are written for the user.
-const OWN: [&str; 2] = [env!("CARGO_CRATE_NAME"), "images_config"];
+const OWN: [&str; 4] = [env!("CARGO_CRATE_NAME"), "docker_credentials", "images_config", "runtimes"];
 
 struct Notes<F> {
     most: LevelFilter,

@@ -1,10 +1,10 @@
 //! What there is to know of runtimes, without building one.
 
 use images_config::RUNTIMES_REPOSITORY;
+use runtimes::{Cause, Runtime, Why};
 
 use super::plan;
 use crate::commands::Context;
-use crate::runtimes::{self, Cause, Runtime, Why};
 use crate::transfer::{explain_runtime, held};
 use crate::ui::Table;
 

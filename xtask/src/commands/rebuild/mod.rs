@@ -7,12 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use images_config::Config;
-use images_config::lock::Lock;
+use failure::{FailWith as _, Kind, failure, kind_of, render};
+use images_config::{Config, lock::Lock};
+use runtimes::{Action, Options, Outcome, Planned, Runtime, Trial, Watch};
 
 use super::Context;
-use crate::error::{Exit, FailWith as _, exit_of, failure, render};
-use crate::runtimes::{self, Action, Options, Outcome, Planned, Runtime, Trial, Watch};
 use crate::target::Target;
 use crate::transfer::{ConfiguredGrid, builder_context, explain_runtime, held, wanted_runtimes};
 use crate::ui::{Table, units};
@@ -116,8 +115,8 @@ impl RebuildRuntimes {
             return Ok(());
         };
         let known = config.runtimes.iter().map(|r| r.name.as_str()).collect::<Vec<_>>().join(", ");
-        Err(failure(Exit::Usage, format!("images.toml has no runtime {unknown}")))
-            .hint(Exit::Usage, format!("it has {known}"))
+        Err(failure(Kind::Usage, format!("images.toml has no runtime {unknown}")))
+            .hint(Kind::Usage, format!("it has {known}"))
     }
 
     /// The runtimes to work on. Naming one is reason enough to build it, even if it is switched off.
@@ -235,8 +234,8 @@ async fn plan(
     let mut bad = bad.into_iter();
     if let Some(first) = bad.next() {
         bad.for_each(|error| context.printer.line(render(&error)));
-        let exit = exit_of(&first);
-        return Err(first).hint(exit, "nothing was built");
+        let kind = kind_of(&first);
+        return Err(first).hint(kind, "nothing was built");
     }
     for runtime in &good {
         context.printer.line(format!("{}: {}", runtime.name, runtime.reason));
@@ -301,6 +300,6 @@ fn report(context: &Context, idle: &[String], outcomes: &[Outcome]) -> anyhow::R
     let mut failed = failed.into_iter();
     let Some(first) = failed.next() else { return Ok(()) };
     failed.for_each(|error| context.printer.line(render(&error)));
-    let exit = exit_of(&first);
-    Err(first).hint(exit, "the grid keeps its present runtime")
+    let kind = kind_of(&first);
+    Err(first).hint(kind, "the grid keeps its present runtime")
 }

@@ -1,12 +1,14 @@
 //! What moves a tag that the grid runs: asked for first, under the grid's lease, told where it went wrong.
 
-use images_config::RUNTIMES_REPOSITORY;
-use images_config::lock::{Hold, Lock};
+use failure::{Kind, ending};
+use images_config::{
+    RUNTIMES_REPOSITORY,
+    lock::{Hold, Lock},
+};
+use runtimes::WayBack;
 
 use crate::commands::Context;
-use crate::error::{Exit, ending};
 use crate::infrastructure::Infrastructure;
-use crate::runtimes::{self, WayBack};
 use crate::target::Target;
 use crate::transfer::{explain_runtime, who};
 
@@ -91,7 +93,7 @@ fn hold(context: &Context, target: &Target, way: &WayBack) -> anyhow::Result<()>
         let message =
             format!("{is_now}, but {shown} could not be written: the next run will move it forward again");
         let hint = format!("put these lines into {shown}:\n{}", Lock::hold_text(name, &hold).trim());
-        return Err(ending(Exit::Config, Some(hint), error).context(message));
+        return Err(ending(Kind::Config, Some(hint), error).context(message));
     }
     context.printer.line(format!(
         "{is_now} and is held there: commit {shown}; `cargo xtask lock --update {name}` ends the hold"

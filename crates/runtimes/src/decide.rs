@@ -1,0 +1,509 @@
+//! What has to be done for each runtime: two HEADs each, and the container client only where something is to be built.
+
+use std::sync::Arc;
+
+use docker::{Docker, DockerError};
+use dockerfile::{Dockerfile, Needs};
+use futures_util::future::try_join;
+use registry::{Digest, Platform, Reference};
+use serde::Serialize;
+
+use super::build::blocking;
+use super::builds::{Why, brief, last_base, why};
+use super::context::{BuildContext, Reads};
+use super::key::{INPUTS_LABEL, Inputs, KEY_LABEL};
+use super::{Context, Hold, Runtime, RuntimeError, entry_point, key_tag, local_name};
+
+/// How a plan is made.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// REBUILD_RUNTIMES: build whatever there is, without any cache.
+    pub force: bool,
+    /// `--locked`: ask the upstreams whether they still have what `images.lock` says.
+    pub compare: bool,
+}
+
+/// A base that is resolved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Base {
+    /// By its upstream name.
+    pub name: Reference,
+    /// What the name means.
+    pub digest: Digest,
+    /// Whether `images.lock` said so; else the upstream did.
+    pub locked: bool,
+}
+
+/// What is done for one runtime.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "do")]
+pub enum Action {
+    /// It is as it should be.
+    Nothing,
+    /// The build is at the registry; the runtime tag is moved to it.
+    Promote {
+        /// The build.
+        digest: Digest,
+    },
+    /// The build is in the container client's store; it is pushed.
+    Push,
+    /// It is built.
+    Build {
+        /// Without any cache.
+        forced: bool,
+    },
+}
+
+/// One runtime of a plan.
+#[derive(Clone, Debug)]
+pub struct Planned {
+    /// The runtime's name.
+    pub name: String,
+    /// What is done.
+    pub action: Action,
+    /// Why, for people.
+    pub reason: String,
+    /// The build key.
+    pub key: String,
+    /// What the key is made of.
+    pub inputs: Inputs,
+    /// The base.
+    pub base: Option<Base>,
+    /// What the runtime tag means now.
+    pub seen: Option<Digest>,
+    /// On which build the runtime is held.
+    pub held: Option<Hold>,
+    /// Why the base's registry could not be asked, where the runtime is what the last run made of it, or is held: then nothing
+    /// is to be done.
+    pub unanswered: Option<registry::Error>,
+    /// From what to what the base has moved away from `images.lock`, where that was asked.
+    pub base_moved: Option<(Digest, Digest)>,
+    pub(super) runtime: Runtime,
+    pub(super) context: BuildContext,
+    pub(super) dockerfile: Arc<Dockerfile>,
+    pub(super) needs: Needs,
+}
+
+impl Planned {
+    /// The base's name, also where nobody could say what it means.
+    pub fn base_name(&self) -> Option<&Reference> {
+        self.runtime.base.as_ref()
+    }
+}
+
+/// A runtime that could not be planned.
+#[derive(Debug)]
+pub struct Failure {
+    /// The runtime's name.
+    pub name: String,
+    /// Its base.
+    pub base: Option<Reference>,
+    /// Why.
+    pub error: RuntimeError,
+}
+
+/// What two HEADs, the lock and the user say.
+#[derive(Clone, Copy, Debug, Default)]
+struct Facts {
+    key: Option<Digest>,
+    runtime: Option<Digest>,
+    hold: Option<Digest>,
+    force: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Decision {
+    Nothing(&'static str),
+    Promote(Digest, &'static str),
+    /// No registry has it: the container client's store may.
+    Missing,
+    Force,
+}
+
+/// The whole decision, apart from what the container client's store says.
+fn decide(facts: Facts) -> Decision {
+    match facts {
+        Facts { force: true, .. } => Decision::Force,
+        Facts { hold: Some(hold), runtime, .. } if runtime == Some(hold) => {
+            Decision::Nothing("held by images.lock after a rollback")
+        }
+        Facts { hold: Some(hold), .. } => Decision::Promote(hold, "images.lock holds it on another build"),
+        Facts { key: Some(key), runtime, .. } if runtime == Some(key) => Decision::Nothing("up to date"),
+        Facts { key: Some(key), runtime: Some(_), .. } => {
+            Decision::Promote(key, "built before, and the runtime is another build")
+        }
+        Facts { key: Some(key), runtime: None, .. } => {
+            Decision::Promote(key, "built before, and the runtime is absent")
+        }
+        Facts { key: None, .. } => Decision::Missing,
+    }
+}
+
+/// Plans each runtime, side by side. What cannot be planned is told beside what can.
+pub async fn plan(
+    context: &Context,
+    runtimes: &[Runtime],
+    options: Options,
+) -> Vec<Result<Planned, Failure>> {
+    // Who plans again, after a change of a file, may have started the engine meanwhile.
+    context.forget_engine_failure().await;
+    let reads = Arc::new(Reads::default());
+    let each = runtimes.iter().map(|runtime| async {
+        let planned = plan_one(context, runtime, options, &reads).await;
+        planned.map_err(|error| Failure { name: runtime.name.clone(), base: runtime.base.clone(), error })
+    });
+    futures_util::future::join_all(each).await
+}
+
+/// The key's inputs of one runtime as its files are now, for `--explain`: asks nobody but, for a base that is not locked, its
+/// upstream.
+///
+/// # Errors
+/// The context cannot be read, or the base not resolved.
+pub async fn explain(context: &Context, runtime: &Runtime) -> Result<Inputs, RuntimeError> {
+    let read = read(context, runtime, &Arc::default()).await?;
+    let base = resolve(context, runtime, Wait::Full).await?;
+    Ok(inputs(runtime, &read.files, base.as_ref()))
+}
+
+/// A runtime's files, read and understood.
+struct Read {
+    files: BuildContext,
+    dockerfile: Arc<Dockerfile>,
+    needs: Needs,
+}
+
+async fn read(context: &Context, runtime: &Runtime, reads: &Arc<Reads>) -> Result<Read, RuntimeError> {
+    let (root, path) = (runtime.context.clone(), runtime.dockerfile.clone());
+    let reads = Arc::clone(reads);
+    let mut files = blocking(move || BuildContext::read(&root, &path, &reads)).await?;
+    let shown = context.shown(&runtime.context.join(&runtime.dockerfile));
+    let dockerfile = Dockerfile::parse(&shown, &files.dockerfile)?;
+    let needs = needs(&dockerfile, runtime, &shown)?;
+    if let Some(file) = &runtime.entry_point {
+        let path = runtime.context.join(file);
+        entry_point::check(&path, &context.shown(&path))?;
+    }
+    files.leave_out(&runtime.left_out(&dockerfile));
+    Ok(Read { files, dockerfile: Arc::new(dockerfile), needs })
+}
+
+fn inputs(runtime: &Runtime, files: &BuildContext, base: Option<&Base>) -> Inputs {
+    let mut platforms: Vec<String> = runtime.platforms.iter().map(Platform::to_string).collect();
+    platforms.sort();
+    platforms.dedup();
+    Inputs {
+        args: runtime.args.clone(),
+        target: runtime.target.clone(),
+        platforms,
+        base: base.map(|base| base.digest.to_string()),
+        epoch: runtime.epoch.clone(),
+        ..Inputs::new(&files.dockerfile, files.files())
+    }
+}
+
+/// How long a base's registry is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wait {
+    /// As long as it takes: nothing can be done without its answer.
+    Full,
+    /// Not long: the answer can perhaps be done without.
+    Little,
+}
+
+/// What the upstream has under a base's name.
+async fn ask(context: &Context, base: &Reference, wait: Wait) -> Result<Digest, RuntimeError> {
+    let found = match wait {
+        Wait::Full => context.client.find(base).await,
+        Wait::Little => context.client.find_soon(base).await,
+    };
+    let failed = |source| RuntimeError::Base { base: base.to_string(), source };
+    let unknown = || RuntimeError::BaseUnknown { base: base.to_string() };
+    Ok(found.map_err(failed)?.ok_or_else(unknown)?.digest)
+}
+
+/// What the Dockerfile takes from elsewhere: all of it is pinned, or is the base.
+fn needs(dockerfile: &Dockerfile, runtime: &Runtime, shown: &str) -> Result<Needs, RuntimeError> {
+    let needs = dockerfile.needs(&runtime.given())?;
+    let found = match (&needs.base, &runtime.base_argument) {
+        (dockerfile::Base::Argument(_), Some(_)) => return Ok(needs),
+        (dockerfile::Base::Own(own), None) if runtime.base.as_ref() == Some(own) => return Ok(needs),
+        (dockerfile::Base::Scratch, None) if runtime.base.is_none() => return Ok(needs),
+        (dockerfile::Base::Own(own), _) => own.to_string(),
+        (dockerfile::Base::Scratch | dockerfile::Base::Argument(_), _) => "scratch".to_owned(),
+    };
+    let expected = match (&runtime.base_argument, &runtime.base) {
+        (Some(argument), _) => format!("the argument {argument}"),
+        (None, Some(base)) => base.to_string(),
+        (None, None) => "scratch".to_owned(),
+    };
+    Err(RuntimeError::OtherBase { dockerfile: shown.to_owned(), expected, found })
+}
+
+/// A base's digest: its own, else the lock's, else what the upstream says now; never a cache's, which may be a day old.
+async fn resolve(context: &Context, runtime: &Runtime, wait: Wait) -> Result<Option<Base>, RuntimeError> {
+    let Some(name) = runtime.base.clone() else { return Ok(None) };
+    let known = name.digest().or_else(|| context.grid_settings.locked_base(&name));
+    let digest = match known {
+        Some(digest) => digest,
+        None => ask(context, &name, wait).await?,
+    };
+    Ok(Some(Base { name, digest, locked: known.is_some() }))
+}
+
+async fn plan_one(
+    context: &Context,
+    runtime: &Runtime,
+    options: Options,
+    reads: &Arc<Reads>,
+) -> Result<Planned, RuntimeError> {
+    let read = read(context, runtime, reads).await?;
+    let (mut planned, decision) = match resolve(context, runtime, Wait::Little).await {
+        Ok(base) => look(context, runtime, &read, base, options).await?,
+        Err(RuntimeError::Base { source, .. }) if source.is_out_of_reach() => {
+            // Without the upstream: if the runtime is what the last run made of this base, nothing would have been done.
+            let last = match &runtime.base {
+                Some(base) => last_base(context, &runtime.name, base).await.unwrap_or_default(),
+                None => None,
+            };
+            let base_then = runtime.base.clone().zip(last);
+            let base_then = base_then.map(|(name, digest)| Base { name, digest, locked: false });
+            let (mut planned, decision) = look(context, runtime, &read, base_then, options).await?;
+            if matches!(decision, Decision::Nothing(_)) {
+                planned.unanswered = Some(source);
+                (planned, decision)
+            } else {
+                let base = resolve(context, runtime, Wait::Full).await?;
+                look(context, runtime, &read, base, options).await?
+            }
+        }
+        Err(error) => return Err(error),
+    };
+    if options.compare {
+        compare(context, &mut planned).await?;
+    }
+    settle(context, planned, decision).await
+}
+
+/// `--locked`: whether the base's name still means what the lock says.
+async fn compare(context: &Context, planned: &mut Planned) -> Result<(), RuntimeError> {
+    let Some(base) = planned.base.as_ref().filter(|base| base.locked && base.name.digest().is_none()) else {
+        return Ok(());
+    };
+    match ask(context, &base.name, Wait::Little).await {
+        Ok(now) => planned.base_moved = (now != base.digest).then_some((base.digest, now)),
+        // The lock says what is to be used.
+        Err(RuntimeError::Base { source, .. }) if source.is_out_of_reach() => {
+            planned.unanswered = Some(source);
+        }
+        Err(error) => return Err(error),
+    }
+    Ok(())
+}
+
+/// Two HEADs, and what they come to.
+async fn look(
+    context: &Context,
+    runtime: &Runtime,
+    read: &Read,
+    base: Option<Base>,
+    options: Options,
+) -> Result<(Planned, Decision), RuntimeError> {
+    let inputs = inputs(runtime, &read.files, base.as_ref());
+    let mut planned = Planned {
+        name: runtime.name.clone(),
+        action: Action::Nothing,
+        reason: String::new(),
+        key: inputs.key(),
+        inputs,
+        base,
+        seen: None,
+        held: None,
+        unanswered: None,
+        base_moved: None,
+        runtime: runtime.clone(),
+        context: read.files.clone(),
+        dockerfile: Arc::clone(&read.dockerfile),
+        needs: read.needs.clone(),
+    };
+    let Some(repository) = &context.repository else {
+        let decision = if options.force { Decision::Force } else { Decision::Missing };
+        return Ok((planned, decision));
+    };
+    let tagged = |tag: &str| tagged(repository, &runtime.name, tag);
+    let key_tag = tagged(&key_tag(&runtime.name, &planned.key))?;
+    let runtime_tag = tagged(&runtime.name)?;
+    let (by_key, by_name) =
+        try_join(context.client.look_up(&key_tag), context.client.look_up(&runtime_tag)).await?;
+    planned.seen = by_name.map(|found| found.digest);
+    planned.held = context.grid_settings.hold(&runtime.name);
+    let decision = decide(Facts {
+        key: by_key.map(|found| found.digest),
+        runtime: planned.seen,
+        hold: planned.held.as_ref().map(|hold| hold.build),
+        force: options.force,
+    });
+    Ok((planned, decision))
+}
+
+/// From the decision to what is done, which may need the container client.
+async fn settle(
+    context: &Context,
+    mut planned: Planned,
+    decision: Decision,
+) -> Result<Planned, RuntimeError> {
+    (planned.action, planned.reason) = match decision {
+        Decision::Nothing(reason) => (Action::Nothing, reason.to_owned()),
+        Decision::Promote(digest, reason) => (Action::Promote { digest }, reason.to_owned()),
+        Decision::Force => {
+            let held =
+                if planned.held.is_some() { "; images.lock holds the runtime on another build" } else { "" };
+            (Action::Build { forced: true }, format!("rebuild is forced{held}"))
+        }
+        Decision::Missing => match (is_local(context, &planned).await?, &context.repository) {
+            (true, Some(_)) => (Action::Push, "built on this machine, and not at the registry".to_owned()),
+            (true, None) => (Action::Nothing, "built on this machine".to_owned()),
+            (false, _) => (Action::Build { forced: false }, changed(context, &planned).await),
+        },
+    };
+    if matches!(planned.action, Action::Build { .. }) {
+        check_platforms(context, &planned).await?;
+    }
+    Ok(planned)
+}
+
+/// What changed since the build that is in place.
+async fn changed(context: &Context, planned: &Planned) -> String {
+    match why(context, planned).await {
+        Ok(Why::Absent) => "not built yet".to_owned(),
+        Ok(Why::Foreign) => "the registry's runtime was not built by this version of the tool".to_owned(),
+        Ok(Why::Changes(changes)) => brief(&changes),
+        // It is built all the same.
+        Err(_) => "its inputs changed".to_owned(),
+    }
+}
+
+/// `repository:tag`.
+pub(super) fn tagged(repository: &Reference, runtime: &str, tag: &str) -> Result<Reference, RuntimeError> {
+    let named = |source| RuntimeError::Name { runtime: runtime.to_owned(), source };
+    repository.with_tag(tag).map_err(named)
+}
+
+/// Whether the container client's store has the build for every platform.
+async fn is_local(context: &Context, planned: &Planned) -> Result<bool, RuntimeError> {
+    let docker = &context.engine().await?.docker;
+    for platform in &planned.runtime.platforms {
+        // The label as well as the name: a name can be given to anything.
+        let found = docker.image(&local_name(&planned.runtime, &planned.key, platform)).await?;
+        let is_it = found.is_some_and(|image| {
+            image.labels.get(KEY_LABEL) == Some(&planned.key)
+                && image.labels.contains_key(INPUTS_LABEL)
+                && image.platform.parse::<Platform>().is_ok_and(|found| same_machine(&found, platform))
+        });
+        if !is_it {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Compares without the variant, which not every client reports.
+pub(super) fn same_machine(one: &Platform, other: &Platform) -> bool {
+    let bare = |platform: &Platform| Platform { variant: None, ..platform.clone() };
+    bare(one).matches(&bare(other))
+}
+
+/// Says before anything starts that a platform's programs cannot run here. A Dockerfile without `RUN` runs none.
+async fn check_platforms(context: &Context, planned: &Planned) -> Result<(), RuntimeError> {
+    let engine = context.engine().await?;
+    let foreign: Vec<&Platform> = planned
+        .runtime
+        .platforms
+        .iter()
+        .filter(|platform| !same_machine(platform, &engine.platform))
+        .collect();
+    if foreign.is_empty() || !planned.dockerfile.runs_programs() {
+        return Ok(());
+    }
+    let named = engine.docker.builder_platforms(context.builder.as_deref()).await?;
+    for platform in foreign {
+        let can = match &named {
+            Some(named) => named
+                .iter()
+                .filter_map(|name| name.parse().ok())
+                .any(|found: Platform| same_machine(&found, platform)),
+            None => emulated(&platform.architecture, std::path::Path::new("/proc/sys/fs/binfmt_misc")),
+        };
+        if !can {
+            return Err(no_emulator(&engine.docker, platform));
+        }
+    }
+    Ok(())
+}
+
+fn no_emulator(docker: &Docker, platform: &Platform) -> RuntimeError {
+    RuntimeError::Docker(DockerError::NoEmulator {
+        program: docker.name(),
+        platform: platform.to_string(),
+        architecture: platform.architecture.clone(),
+    })
+}
+
+/// Whether the kernel hands another architecture's programs to an emulator. An engine on another machine (a remote one, or the
+/// virtual machine of macOS) is not ours to look into: it is believed, and its own error is shown.
+fn emulated(architecture: &str, registered: &std::path::Path) -> bool {
+    let remote =
+        std::env::var("DOCKER_HOST").is_ok_and(|host| !host.is_empty() && !host.starts_with("unix://"));
+    if remote || !cfg!(target_os = "linux") {
+        return true;
+    }
+    is_registered(architecture, registered)
+}
+
+fn is_registered(architecture: &str, registered: &std::path::Path) -> bool {
+    let qemu = match architecture {
+        "amd64" => "qemu-x86_64",
+        "arm64" => "qemu-aarch64",
+        "386" => "qemu-i386",
+        other => &format!("qemu-{other}"),
+    };
+    std::fs::read_to_string(registered.join(qemu)).is_ok_and(|text| text.starts_with("enabled"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_decision_table() {
+        let a = Some(Digest::of(b"a"));
+        let b = Some(Digest::of(b"b"));
+        let facts = |key, runtime, hold, force| decide(Facts { key, runtime, hold, force });
+        let promote = |found: Decision, to: Option<Digest>| {
+            assert!(matches!(found, Decision::Promote(digest, _) if Some(digest) == to), "{found:?}");
+        };
+        assert_eq!(facts(a, a, None, false), Decision::Nothing("up to date"));
+        promote(facts(a, b, None, false), a);
+        promote(facts(a, None, None, false), a);
+        assert_eq!(facts(None, None, None, false), Decision::Missing);
+        assert_eq!(facts(None, b, None, false), Decision::Missing);
+        assert!(matches!(facts(a, b, b, false), Decision::Nothing(_)));
+        assert!(matches!(facts(None, b, b, false), Decision::Nothing(_)), "a held runtime is not built anew");
+        promote(facts(a, a, b, false), b);
+        promote(facts(a, None, b, false), b);
+        for (key, runtime, hold) in [(None, None, None), (a, a, None), (a, b, None), (a, b, b), (None, a, a)]
+        {
+            assert_eq!(facts(key, runtime, hold, true), Decision::Force);
+        }
+    }
+
+    #[test]
+    fn an_emulator_is_there_only_while_it_is_enabled() {
+        let room = tempfile::tempdir().unwrap();
+        assert!(!is_registered("arm64", room.path()));
+        std::fs::write(room.path().join("qemu-aarch64"), "enabled\ninterpreter /x\n").unwrap();
+        assert!(is_registered("arm64", room.path()));
+        std::fs::write(room.path().join("qemu-aarch64"), "disabled\n").unwrap();
+        assert!(!is_registered("arm64", room.path()));
+    }
+}

@@ -1,0 +1,311 @@
+//! What can go wrong with a runtime.
+
+use std::sync::Arc;
+
+use docker::{DockerError, is_loopback};
+use dockerfile::DockerfileError;
+use failure::Kind;
+use registry::Digest;
+
+use super::archive::ArchiveError;
+use super::compare::CompareError;
+use super::context::ContextError;
+use super::entry_point::EntryPointError;
+
+/// Why a runtime could not be planned, built or moved.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    /// The build context.
+    #[error(transparent)]
+    Context(#[from] ContextError),
+    /// The Dockerfile.
+    #[error(transparent)]
+    Dockerfile(#[from] DockerfileError),
+    /// The entry point.
+    #[error(transparent)]
+    EntryPoint(#[from] EntryPointError),
+    /// The container client or its engine.
+    #[error(transparent)]
+    Docker(#[from] DockerError),
+    /// There is no engine, which one of the runtimes has found out for all.
+    #[error(transparent)]
+    Engine(Arc<Self>),
+    /// A registry.
+    #[error(transparent)]
+    Registry(#[from] registry::Error),
+    /// The image that the container client saved.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    /// An image that has not the files that it was to be built from.
+    #[error("{image} was not built from its inputs")]
+    NotItsInputs {
+        /// The image.
+        image: String,
+        /// What differs.
+        source: CompareError,
+    },
+    /// A name or tag that breaks the grammar.
+    #[error("runtime {runtime} gives a name that no registry takes")]
+    Name {
+        /// The runtime.
+        runtime: String,
+        /// What is wrong with it.
+        source: registry::ReferenceError,
+    },
+    /// The Dockerfile has here-documents, and the builder is older than they are.
+    #[error(
+        "{dockerfile}:{line}: {builder} knows no here-documents and would take their lines for instructions"
+    )]
+    Heredoc {
+        /// The Dockerfile.
+        dockerfile: String,
+        /// The line of the first, from 1.
+        line: usize,
+        /// What builds.
+        builder: String,
+    },
+    /// The Dockerfile names its base itself and goes into the image.
+    #[error(
+        "{dockerfile} names its base itself and copies itself into the image: the legacy builder would copy the one with the pinned base"
+    )]
+    CopiesItself {
+        /// The Dockerfile.
+        dockerfile: String,
+    },
+    /// The Dockerfile names another base than when images.toml was read.
+    #[error(
+        "{dockerfile} now builds on {found}, but built on {expected} when this run started: run the command again"
+    )]
+    OtherBase {
+        /// The Dockerfile.
+        dockerfile: String,
+        /// The base that this run works with.
+        expected: String,
+        /// The base now.
+        found: String,
+    },
+    /// The base's registry refuses or does not answer.
+    #[error("the base {base} cannot be looked up")]
+    Base {
+        /// The base.
+        base: String,
+        /// What the registry said.
+        source: registry::Error,
+    },
+    /// The upstream has no such base.
+    #[error("the base {base} does not exist upstream")]
+    BaseUnknown {
+        /// The base.
+        base: String,
+    },
+    /// The base is there and not for this platform.
+    #[error("the base {base} has no image for {platform}")]
+    BasePlatform {
+        /// The base.
+        base: String,
+        /// The wanted platform.
+        platform: String,
+    },
+    /// The builder made the image for another platform than it was told.
+    #[error("the builder made {image} for {found} instead of {platform}")]
+    OtherPlatform {
+        /// The file of the image.
+        image: String,
+        /// What it was told.
+        platform: String,
+        /// What it made.
+        found: String,
+    },
+    /// Something in the registry that cannot be read.
+    #[error("{image} cannot be read: {reason}")]
+    Unreadable {
+        /// What was read.
+        image: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The engine names a platform that is none.
+    #[error("the container engine says that its platform is `{platform}`")]
+    EnginePlatform {
+        /// As it said.
+        platform: String,
+    },
+    /// The runtime tag was moved by somebody else since the plan.
+    #[error(
+        "{image} was changed by somebody else since the plan: it was {} and is now {}. Nothing was overwritten; run the command again",
+        shown(expected),
+        shown(found)
+    )]
+    Moved {
+        /// The tag.
+        image: String,
+        /// What the plan saw.
+        expected: Option<Digest>,
+        /// What is there now.
+        found: Option<Digest>,
+    },
+    /// What was read back is not what was pushed.
+    #[error("{image} was pushed as {pushed} and read back as {}", shown(found))]
+    ReadBack {
+        /// The tag.
+        image: String,
+        /// What was pushed.
+        pushed: Digest,
+        /// What came back.
+        found: Option<Digest>,
+    },
+    /// A build tag that stands for another build.
+    #[error("{image} names another build, {found}, not the one to push, {pushed}: a build tag never moves")]
+    BuildTag {
+        /// The tag.
+        image: String,
+        /// What is there.
+        found: Digest,
+        /// What was to be put there.
+        pushed: Digest,
+    },
+    /// There is no such build.
+    #[error("{runtime} has no build {wanted}; `rebuild-runtimes --builds {runtime}` lists what there is")]
+    NoBuild {
+        /// The runtime.
+        runtime: String,
+        /// What was asked for.
+        wanted: String,
+    },
+    /// Nothing is known of what the runtime was before.
+    #[error("no earlier build of {runtime} is recorded")]
+    NoWayBack {
+        /// The runtime.
+        runtime: String,
+    },
+    /// A build that is held or keyed and no longer at the registry.
+    #[error("{image} is no longer at the registry as {digest}")]
+    Gone {
+        /// The runtime's tag.
+        image: String,
+        /// The build that is wanted.
+        digest: Digest,
+    },
+    /// A directory for what an image takes on its way cannot be made.
+    #[error("could not make a directory in {path}")]
+    Scratch {
+        /// Where.
+        path: String,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// The container did not answer as a runtime does.
+    #[error("{image} did not pass: {reason}{}", tail.iter().map(|line| format!("\n    {line}")).collect::<String>())]
+    Smoke {
+        /// The image.
+        image: String,
+        /// What went wrong.
+        reason: String,
+        /// The container's last lines.
+        tail: Vec<String>,
+    },
+}
+
+impl RuntimeError {
+    /// The kind of failure that it is.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Engine(error) => error.kind(),
+            Self::Docker(DockerError::NotInstalled { .. }) => Kind::MissingTool,
+            Self::Docker(DockerError::UnknownClient { .. }) => Kind::Usage,
+            Self::Context(_)
+            | Self::Dockerfile(_)
+            | Self::EntryPoint(_)
+            | Self::OtherBase { .. }
+            | Self::Name { .. }
+            | Self::BasePlatform { .. } => Kind::Config,
+            Self::Base { .. } | Self::BaseUnknown { .. } => Kind::Upstream,
+            Self::NoBuild { .. } => Kind::Usage,
+            Self::Registry(_)
+            | Self::Moved { .. }
+            | Self::ReadBack { .. }
+            | Self::BuildTag { .. }
+            | Self::NoWayBack { .. }
+            | Self::Gone { .. } => Kind::Registry,
+            _ => Kind::Docker,
+        }
+    }
+
+    /// What to do now.
+    pub fn hint(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Engine(error) => return error.hint(),
+            Self::Docker(DockerError::NotInstalled { .. }) => {
+                "install docker (https://docs.docker.com/engine/install/), podman, finch or nerdctl; only builds of runtimes need it"
+            }
+            Self::Docker(DockerError::EngineDown { .. }) => {
+                "start the engine, or point DOCKER_HOST at one that runs; only builds of runtimes need it"
+            }
+            Self::Docker(DockerError::EngineDenied { .. }) => {
+                "add this user to the group docker (usermod -aG docker USER) and log in again"
+            }
+            Self::Docker(DockerError::NoEmulator { .. }) => {
+                "`docker run --privileged --rm tonistiigi/binfmt --install all` brings the emulators, or name a --builder that has the platform"
+            }
+            Self::Docker(DockerError::ApiVersion { old_client: true, .. }) => {
+                "the engine is newer than the client: install a newer client (engine 29 takes those of docker 25 and later), and unset DOCKER_API_VERSION if it is set"
+            }
+            Self::Docker(DockerError::ApiVersion { .. }) => {
+                "the engine is older than the client: unset DOCKER_API_VERSION if it is set, or bring the engine up to date"
+            }
+            Self::Docker(DockerError::PlainHttp { registry, .. }) if is_loopback(registry) => {
+                "docker's engine does this from 29.10 on, where its daemon.json has any `insecure-registries`: add \"127.0.0.0/8\" to that list and restart it (a builder of its own: `http = true` for the registry in its buildkitd.toml)"
+            }
+            Self::Docker(DockerError::PlainHttp { .. }) => {
+                "add the registry to `insecure-registries` in the engine's daemon.json and restart it (podman: `insecure = true` in registries.conf)"
+            }
+            Self::Docker(DockerError::LostSnapshot(_)) => {
+                "run again; if it comes back, `docker builder prune` empties the builder's store (https://github.com/moby/buildkit/issues/6977)"
+            }
+            Self::BaseUnknown { .. } => "correct the base in images.toml",
+            Self::NotItsInputs { .. } => {
+                "the builder used other files than it was given; nothing was pushed and the image is not used: run the command again to build a new one (REBUILD_RUNTIMES=true ignores the builder's cache)"
+            }
+            Self::Context(ContextError::Changed { .. }) => {
+                "run the command again when nothing changes it any more"
+            }
+            Self::CopiesItself { .. } => {
+                "name the Dockerfile in .dockerignore, or install docker's buildx plugin"
+            }
+            Self::Heredoc { .. } => {
+                "install docker's buildx plugin (docker 23 or newer), or write the lines as one RUN joined by `&&`"
+            }
+            Self::NoWayBack { .. } => {
+                "name the build: `rebuild-runtimes --builds NAME` lists those that the registry has, `--rollback NAME BUILD` takes one"
+            }
+            Self::Gone { .. } => {
+                "deleted, or archived by ECR: `aws ecr describe-images --repository-name lambda --filter imageStatus=ARCHIVED` shows the \
+                 archived ones, and `aws ecr update-image-storage-class` with --target-storage-class STANDARD restores one"
+            }
+            _ => return None,
+        })
+    }
+
+    /// What a registry said, where that is what went wrong.
+    pub fn registry(&self) -> Option<&registry::Error> {
+        match self {
+            Self::Registry(error) | Self::Base { source: error, .. } => Some(error),
+            _ => None,
+        }
+    }
+
+    /// The error with all its causes; the last lines of a program that failed are the innermost.
+    pub fn in_full(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(source) = cause {
+            text += &format!(": {source}");
+            cause = source.source();
+        }
+        text
+    }
+}
+
+fn shown(digest: &Option<Digest>) -> String {
+    digest.as_ref().map_or_else(|| "absent".to_owned(), Digest::to_string)
+}

@@ -1,0 +1,94 @@
+//! A build's way out of the container client's store: saved, compared with its inputs, and only then given its name.
+
+use std::path::{Path, PathBuf};
+
+use docker::Docker;
+use process::Killer;
+use registry::Platform;
+
+use super::archive::Archive;
+use super::attempt::Leash;
+use super::build::blocking;
+use super::compare::{CompareError, compare};
+use super::copies::copies;
+use super::decide::Planned;
+use super::push;
+use super::{Context, LOCAL_REPOSITORY, RuntimeError, State};
+
+/// The name of an image that nobody has looked into yet; taken away again with this value.
+#[derive(Debug)]
+pub(super) struct Provisional {
+    docker: Docker,
+    name: String,
+}
+
+impl Provisional {
+    /// A name of this process's own.
+    pub(super) fn new(docker: &Docker, runtime: &str, platform: &Platform) -> Self {
+        let (process, platform) = (std::process::id(), platform.to_string().replace('/', "-"));
+        let name = format!("{LOCAL_REPOSITORY}:{runtime}-unchecked-{process}-{platform}");
+        Self { docker: docker.clone(), name }
+    }
+
+    /// The name.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl Drop for Provisional {
+    fn drop(&mut self) {
+        // A build that failed or was ended has none.
+        let _ = self.docker.untag(&self.name);
+    }
+}
+
+/// Saves each platform's image and compares it with its inputs. `built` are images that this run has built, which get their
+/// names in the store, `local`, once they have passed; without them what the store has under these names is taken. An image
+/// that does not pass loses its name there, so that no later run takes it for the build.
+pub(super) async fn save_and_compare(
+    context: &Context,
+    planned: &Planned,
+    docker: &Docker,
+    local: &[String],
+    built: Vec<Provisional>,
+    room: &Path,
+) -> Result<Vec<PathBuf>, RuntimeError> {
+    context.progress.state(&planned.name, &State::Packing);
+    let mut all = Vec::new();
+    for (at, (platform, local)) in planned.runtime.platforms.iter().zip(local).enumerate() {
+        let provisional = built.get(at);
+        let name = provisional.map_or(local.as_str(), Provisional::name);
+        let saved = push::saved_file(room, platform);
+        let killer = Killer::default();
+        let leash = Leash(killer.clone());
+        docker.save(name, &saved, killer).await?;
+        drop(leash);
+        if let Err(source) = compare_with_inputs(planned, platform, &saved).await {
+            if provisional.is_none() {
+                // It may be in use by a container: the error is the one that matters.
+                let _ = docker.untag(local);
+            }
+            return Err(RuntimeError::NotItsInputs { image: local.clone(), source });
+        }
+        all.push(saved);
+    }
+    for (name, local) in built.iter().zip(local) {
+        docker.tag(name.name(), local).await?;
+    }
+    Ok(all)
+}
+
+async fn compare_with_inputs(
+    planned: &Planned,
+    platform: &Platform,
+    saved: &Path,
+) -> Result<(), CompareError> {
+    if cfg!(feature = "uncompared") {
+        return Ok(());
+    }
+    let runtime = &planned.runtime;
+    let copies = copies(&planned.context, runtime.target.as_deref(), &runtime.args, &platform.to_string());
+    let saved = saved.to_owned();
+    blocking(move || compare(&Archive::open(&saved)?, &copies)).await
+}

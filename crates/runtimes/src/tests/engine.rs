@@ -1,0 +1,169 @@
+//! Engines that fail, by clients that say what real ones said.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use docker::{Build, BuildContext, Docker, DockerError};
+use failure::Kind;
+use registry::{Anonymous, Client};
+
+use super::world::Fake;
+use crate::{Context, GridSettings, Options, Progress, Runtime, RuntimeError, attempt, plan};
+
+/// A client with buildx that notes each call in `calls` and answers `script`.
+fn client(room: &Path, script: &str) -> String {
+    let program = room.join("docker");
+    let text = format!(
+        "#!/bin/sh\ncalls='{}'\necho \"$*\" >>\"$calls\"\ncase \"$*\" in *--help) echo ' --progress x'; exit;; esac\n{script}\n",
+        room.join("calls").display()
+    );
+    std::fs::write(&program, text).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    program.display().to_string()
+}
+
+fn calls(room: &Path, of: &str) -> usize {
+    let calls = std::fs::read_to_string(room.join("calls")).unwrap_or_default();
+    calls.lines().filter(|line| line.starts_with(of)).count()
+}
+
+fn context(room: &Path, fake: &Arc<Fake>, cli: String) -> Context {
+    let (grid_settings, progress) = (Arc::clone(fake), Arc::clone(fake));
+    let mut context = Context::new(
+        Client::builder().build().unwrap(),
+        Arc::new(Anonymous),
+        grid_settings as Arc<dyn GridSettings>,
+        progress as Arc<dyn Progress>,
+        room.join("scratch"),
+    );
+    context.container_cli = Some(cli);
+    context
+}
+
+#[tokio::test]
+async fn an_engine_that_is_down_is_asked_once_for_all_runtimes_and_anew_by_the_next_plan() {
+    let room = tempfile::tempdir().unwrap();
+    let down =
+        "echo 'Cannot connect to the Docker daemon at unix:///x. Is the docker daemon running?' >&2; exit 1";
+    let context = context(room.path(), &Fake::new(""), client(room.path(), down));
+    std::fs::write(room.path().join("Dockerfile"), "FROM scratch\nCOPY a /\n").unwrap();
+    std::fs::write(room.path().join("a"), "a").unwrap();
+    let runtimes = ["one", "two", "three"].map(|name| Runtime {
+        name: name.to_owned(),
+        base: None,
+        base_argument: None,
+        entry_point: None,
+        context: room.path().to_owned(),
+        dockerfile: "Dockerfile".to_owned(),
+        leave_out: ["calls", "docker"].map(str::to_owned).into(),
+        args: [].into(),
+        target: None,
+        platforms: vec!["linux/amd64".parse().unwrap()],
+        epoch: None,
+    });
+    for plans in 1..=2 {
+        let planned = plan(&context, &runtimes, Options::default()).await;
+        for planned in planned {
+            let error = planned.unwrap_err().error;
+            let message = "the engine behind docker does not answer: Cannot connect to the Docker daemon at unix:///x. \
+                           Is the docker daemon running?";
+            assert_eq!((error.in_full().as_str(), error.kind()), (message, Kind::Docker));
+            assert!(error.hint().unwrap().starts_with("start the engine"), "{error}");
+        }
+        assert_eq!(calls(room.path(), "version"), plans);
+    }
+}
+
+fn build(room: &Path) -> Build {
+    Build {
+        context: BuildContext::Directory(room.to_owned()),
+        dockerfile: room.join("Dockerfile"),
+        ignore: room.join("Dockerfile.dockerignore"),
+        tags: vec!["lambda:x".into()],
+        platform: None,
+        args: [].into(),
+        target: None,
+        labels: [].into(),
+        fresh: false,
+        distrust_cache: false,
+        base: None,
+        builder: None,
+        cache: None,
+    }
+}
+
+/// Runs a build that fails with these words the first `times`, and then succeeds.
+async fn builds(words: &str, times: usize) -> (Result<(), RuntimeError>, usize, Vec<String>) {
+    let room = tempfile::tempdir().unwrap();
+    let script = format!(
+        "case \"$1\" in build) [ $(grep -c '^build .*--tag' \"$calls\") -gt {times} ] || {{ cat >&2 <<'END'\n{words}\nEND\nexit 1; }};; esac"
+    );
+    let fake = Fake::new("");
+    let cli = client(room.path(), &script);
+    let context = context(room.path(), &fake, cli.clone());
+    let docker = Docker::find(Some(&cli)).await.unwrap();
+    let ended = attempt::build(&context, &docker, &build(room.path()), "x", "x").await;
+    let builds = std::fs::read_to_string(room.path().join("calls")).unwrap();
+    let builds = builds.lines().filter(|line| line.starts_with("build ") && line.contains("--tag")).count();
+    let warnings = fake.warnings.lock().unwrap().clone();
+    (ended, builds, warnings)
+}
+
+/// As BuildKit said it in the issue, in buildx's plain form.
+const LOST: &str = "#6 [2/3] RUN true\n#6 ERROR: failed to apply diffs: failed to stat lower snapshot oqp2tt: snapshot oqp2tt does not exist: not found\nERROR: failed to build: failed to solve: failed to apply diffs: failed to stat lower snapshot oqp2tt: snapshot oqp2tt does not exist: not found";
+
+#[tokio::test]
+async fn a_builder_that_lost_a_snapshot_is_asked_once_more_and_the_user_is_told() {
+    let (ended, builds_made, warnings) = builds(LOST, 1).await;
+    ended.unwrap();
+    assert_eq!((builds_made, warnings.len()), (2, 1), "{warnings:?}");
+    assert!(
+        warnings[0].starts_with("the builder lost a part of its store, and builds once more: ")
+            && warnings[0].contains("snapshot oqp2tt does not exist"),
+        "{warnings:?}"
+    );
+
+    let (ended, builds_made, warnings) = builds(LOST, 2).await;
+    let error = ended.unwrap_err();
+    assert!(matches!(error, RuntimeError::Docker(DockerError::LostSnapshot(_))), "{error}");
+    assert_eq!((builds_made, warnings.len(), error.kind()), (2, 1, Kind::Docker));
+    assert!(error.hint().unwrap().contains("docker builder prune"));
+}
+
+#[tokio::test]
+async fn a_program_that_says_the_same_words_and_any_other_failure_are_told_at_once() {
+    let of_a_program = "#6 [2/3] RUN restore\n#6 0.1 snapshot x does not exist: not found\n#6 ERROR: process \"/bin/sh -c restore\" did not complete successfully: exit code: 1\nERROR: failed to solve: process \"/bin/sh -c restore\" did not complete successfully: exit code: 1";
+    for words in [of_a_program, "ERROR: failed to solve: file with no instructions"] {
+        let (ended, builds_made, warnings) = builds(words, 1).await;
+        let error = ended.unwrap_err();
+        assert!(matches!(error, RuntimeError::Docker(DockerError::Build(_))), "{error}");
+        assert_eq!((builds_made, warnings.len()), (1, 0));
+    }
+}
+
+#[tokio::test]
+async fn an_engine_that_takes_loopback_for_https_is_told_which_line_of_daemon_json_helps() {
+    // docker 29.10 and newer, with other `insecure-registries`: by BuildKit and by the engine's own pull.
+    let by_buildkit = "#2 [internal] load metadata for 127.0.0.1:5000/lambda/base@sha256:00\n#2 ERROR: failed to do request: Head \"https://127.0.0.1:5000/v2/lambda/base/manifests/sha256:00\": http: server gave HTTP response to HTTPS client\nERROR: failed to build: failed to solve: 127.0.0.1:5000/lambda/base@sha256:00: failed to resolve source metadata: failed to do request: Head \"https://127.0.0.1:5000/v2/lambda/base/manifests/sha256:00\": http: server gave HTTP response to HTTPS client";
+    let by_engine = "Error response from daemon: failed to resolve reference \"127.0.0.1:5000/lambda/base:1\": failed to do request: Head \"https://127.0.0.1:5000/v2/lambda/base/manifests/1\": http: server gave HTTP response to HTTPS client";
+    for words in [by_buildkit, by_engine] {
+        let error = builds(words, 1).await.0.unwrap_err();
+        let message = "the engine behind docker speaks only https to 127.0.0.1:5000, which speaks plain http";
+        assert_eq!(error.to_string(), message);
+        let hint = error.hint().unwrap();
+        assert!(
+            hint.contains("daemon.json")
+                && hint.contains("insecure-registries")
+                && hint.contains("\"127.0.0.0/8\""),
+            "{hint}"
+        );
+    }
+    let elsewhere = by_engine.replace("127.0.0.1:5000", "registry.example:5000");
+    let error = builds(&elsewhere, 1).await.0.unwrap_err();
+    let hint = error.hint().unwrap();
+    assert!(
+        hint.contains("add the registry to `insecure-registries`") && !hint.contains("127.0.0.0/8"),
+        "{hint}"
+    );
+}

@@ -1,0 +1,275 @@
+//! A registry, an engine and a context for one test.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use docker::Docker;
+use process::{Cmd, Killer};
+use registry::{Anonymous, Client, Digest, Reference};
+
+use crate::{Action, Context, GridSettings, Hold, Options, Outcome, Planned, Progress, Runtime, State};
+use crate::{apply, plan};
+
+/// Says what a test did not find here, on the real stderr: the test harness keeps `eprintln!` to itself. Where
+/// `cargo xtask test` has seen to it that nothing is missing, it fails instead; an emulator for arm64 is no fault.
+pub(super) fn skipped(test: &str, what: &str) {
+    let complete = std::env::var_os("HTC_GRID_TEST_COMPLETE").is_some();
+    assert!(!complete || what.contains("without"), "{test} needs {what}");
+    let _ = writeln!(std::io::stderr(), "SKIPPED {test}: it needs {what}");
+}
+
+/// Everything that a test changes between two runs.
+#[derive(Default)]
+pub(super) struct Facts {
+    pub(super) locked: BTreeMap<String, Digest>,
+    pub(super) holds: BTreeMap<String, Digest>,
+    /// The pull-through cache's repository.
+    pub(super) cached: Option<Reference>,
+}
+
+pub(super) struct Fake {
+    pub(super) facts: Mutex<Facts>,
+    pub(super) lines: Mutex<Vec<String>>,
+    pub(super) warnings: Mutex<Vec<String>>,
+    pub(super) states: Mutex<Vec<State>>,
+    registry: String,
+}
+
+impl Fake {
+    /// Surroundings whose engine reaches the upstream at `registry`.
+    pub(super) fn new(registry: &str) -> Arc<Self> {
+        Arc::new(Self {
+            facts: Mutex::default(),
+            lines: Mutex::default(),
+            warnings: Mutex::default(),
+            states: Mutex::default(),
+            registry: registry.to_owned(),
+        })
+    }
+}
+
+impl GridSettings for Fake {
+    fn locked_base(&self, base: &Reference) -> Option<Digest> {
+        self.facts.lock().unwrap().locked.get(&base.to_string()).copied()
+    }
+
+    fn hold(&self, runtime: &str) -> Option<Hold> {
+        let build = self.facts.lock().unwrap().holds.get(runtime).copied()?;
+        Some(Hold { build, since: jiff::Timestamp::UNIX_EPOCH, by: "a test".to_owned() })
+    }
+
+    fn cached(&self, base: &Reference) -> Option<Reference> {
+        let cached = self.facts.lock().unwrap().cached.clone()?;
+        Some(cached.with_tag(base.tag()?).unwrap())
+    }
+
+    fn engine_name(&self, image: &Reference) -> String {
+        image.to_string().replace("upstream.example/", &format!("{}/upstream/", self.registry))
+    }
+}
+
+impl Progress for Fake {
+    fn line(&self, _runtime: &str, line: &str) {
+        self.lines.lock().unwrap().push(line.to_owned());
+    }
+
+    fn output(&self, runtime: &str, line: &str) {
+        self.line(runtime, line);
+    }
+
+    fn warn(&self, _runtime: &str, line: &str) {
+        self.warnings.lock().unwrap().push(line.to_owned());
+    }
+
+    fn state(&self, _runtime: &str, state: &State) {
+        self.states.lock().unwrap().push(state.clone());
+    }
+}
+
+/// A registry of its own, and names in the engine that are nobody else's.
+pub(super) struct World {
+    pub(super) registry: String,
+    pub(super) client: Client,
+    pub(super) room: tempfile::TempDir,
+    pub(super) fake: Arc<Fake>,
+    pub(super) docker: Docker,
+    name: String,
+    killer: Killer,
+}
+
+impl World {
+    /// A world, or `None` where this machine has no engine or no docker-registry, which is said.
+    pub(super) async fn new(name: &str) -> Option<Self> {
+        let missing = |what: &str| {
+            skipped(name, what);
+            None
+        };
+        let docker = match Docker::find(Some("docker")).await {
+            Ok(docker) => docker,
+            Err(error) => return missing(&format!("docker ({error})")),
+        };
+        if let Err(error) = docker.engine_platform().await {
+            return missing(&format!("a docker engine ({error})"));
+        }
+        if which::which("docker-registry").is_err() {
+            return missing("docker-registry (apt-get install docker-registry)");
+        }
+        if !Path::new("/bin/busybox").exists() {
+            return missing("/bin/busybox, statically linked (apt-get install busybox-static)");
+        }
+        let room = tempfile::tempdir().unwrap();
+        let config = room.path().join("registry.yml");
+        let text = format!(
+            "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: 127.0.0.1:0}}\n",
+            room.path().join("registry").display()
+        );
+        std::fs::write(&config, text).unwrap();
+        let killer = Killer::default();
+        let (tell, told) = std::sync::mpsc::channel();
+        let server =
+            Cmd::new("docker-registry").arg("serve").arg(&config).stream(killer.clone(), move |line| {
+                if let Some((_, rest)) = line.split_once("listening on ") {
+                    let _ = tell.send(rest.split(['"', ' ']).next().unwrap_or_default().to_owned());
+                }
+            });
+        tokio::spawn(server);
+        let registry = tokio::task::spawn_blocking(move || told.recv().unwrap()).await.unwrap();
+        let client = Client::builder()
+            .route("upstream.example", &format!("http://{registry}/upstream"))
+            .build()
+            .unwrap();
+        let fake = Fake::new(&registry);
+        let name = format!("t{}-{name}", std::process::id());
+        Some(Self { registry, client, room, fake, docker, name, killer })
+    }
+
+    /// A context whose container client is this one's, or `cli`.
+    pub(super) fn context(&self, cli: &str) -> Context {
+        let mut context = Context::new(
+            self.client.clone(),
+            Arc::new(Anonymous),
+            Arc::clone(&self.fake) as Arc<dyn GridSettings>,
+            Arc::clone(&self.fake) as Arc<dyn Progress>,
+            self.room.path().join("scratch"),
+        );
+        context.repository = Some(self.repository());
+        context.container_cli = Some(cli.to_owned());
+        context.checkout = Some(env!("CARGO_MANIFEST_DIR").into());
+        context.who = "a test".to_owned();
+        context
+    }
+
+    pub(super) fn repository(&self) -> Reference {
+        Reference::new(&self.registry, "lambda").unwrap()
+    }
+
+    /// The files of a runtime: a base with busybox from the upstream, and one file of its own.
+    pub(super) fn files(&self) -> PathBuf {
+        let files = self.room.path().join("files");
+        if !files.exists() {
+            std::fs::create_dir(&files).unwrap();
+            let dockerfile = "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nARG SAY\nCOPY say /say\n\
+                              RUN echo \"$SAY $(cat /say)\" > /said && date +%N%s >> /said\nCMD [\"cat\", \"/said\"]\n";
+            std::fs::write(files.join("Dockerfile"), dockerfile).unwrap();
+            std::fs::write(files.join("say"), "hello\n").unwrap();
+        }
+        files
+    }
+
+    /// The runtime of this test.
+    pub(super) fn runtime(&self) -> Runtime {
+        Runtime {
+            name: self.name.clone(),
+            base: Some("upstream.example/lambda/base:1".parse().unwrap()),
+            base_argument: Some("BASE_IMAGE".to_owned()),
+            entry_point: None,
+            context: self.files(),
+            dockerfile: "Dockerfile".to_owned(),
+            leave_out: [].into(),
+            args: [("SAY".to_owned(), "well:".to_owned())].into(),
+            target: None,
+            platforms: vec!["linux/amd64".parse().unwrap()],
+            epoch: None,
+        }
+    }
+
+    /// Pushes a base with `content` to a repository by docker's own push, and gives its digest.
+    pub(super) async fn push_base(&self, repository: &str, content: &str) -> Digest {
+        let files = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(files.path().join("bin")).unwrap();
+        std::fs::copy("/bin/busybox", files.path().join("bin/busybox")).unwrap();
+        std::fs::write(files.path().join("content"), format!("{content} of {}", self.name)).unwrap();
+        // What is this test's alone comes first: the engine loses a layer that one build shares and another removes.
+        let dockerfile = "FROM scratch\nCOPY content /content\nCOPY bin/busybox /bin/sh\nCOPY bin/busybox /bin/cat\n\
+                          COPY bin/busybox /bin/date\n";
+        std::fs::write(files.path().join("Dockerfile"), dockerfile).unwrap();
+        let image = format!("{}/{repository}:1", self.registry);
+        let docker = |args: &[&str]| {
+            Cmd::new("docker").env("DOCKER_BUILDKIT", "0").args(args.to_vec()).read().unwrap()
+        };
+        // No cache: the engine may find there what another test removes in this moment.
+        docker(&["build", "--quiet", "--no-cache", "--tag", &image, &files.path().display().to_string()]);
+        docker(&["push", &image]);
+        docker(&["rmi", "--no-prune", &image]);
+        self.client.head(&image.parse().unwrap()).await.unwrap().unwrap().digest
+    }
+
+    /// What a tag of the repository means.
+    pub(super) async fn tag(&self, tag: &str) -> Option<Digest> {
+        let image = self.repository().with_tag(tag).unwrap();
+        self.client.head(&image).await.unwrap().map(|found| found.digest)
+    }
+
+    /// How many tags the repository has.
+    pub(super) async fn tag_count(&self) -> usize {
+        self.client.tags(&self.repository()).await.unwrap().len()
+    }
+
+    /// Copies the base of another world into this one's upstream.
+    pub(super) async fn copy_base(&self, other: &Self, digest: Digest) {
+        let from: Reference = format!("{}/upstream/lambda/base@{digest}", other.registry).parse().unwrap();
+        let to: Reference = format!("{}/upstream/lambda/base:1", self.registry).parse().unwrap();
+        let manifest = other.client.manifest(&from).await.unwrap().unwrap();
+        for blob in manifest.image().unwrap().blobs() {
+            self.client.copy_blob(&from, &to, blob).await.unwrap();
+        }
+        self.client.put_manifest(&to, &manifest).await.unwrap();
+    }
+
+    /// Runs the runtime from the registry, as a grid would, and gives what it prints.
+    pub(super) fn run(&self, tag: &str) -> String {
+        let image = format!("{}/lambda:{tag}", self.registry);
+        let said = Cmd::new("docker").args(["run", "--rm", "--pull", "always", &image]).read().unwrap();
+        Cmd::new("docker").args(["rmi", &image]).read().unwrap();
+        said
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.killer.kill();
+        let names = Cmd::new("docker")
+            .args(["images", "--format", "{{.Repository}}:{{.Tag}}"])
+            .read()
+            .unwrap_or_default();
+        for name in names.lines().filter(|name| name.contains(&self.name) || name.starts_with(&self.registry))
+        {
+            let _ = Cmd::new("docker").args(["rmi", "--force", name]).read();
+        }
+    }
+}
+
+/// Plans one runtime.
+pub(super) async fn plan_one(context: &Context, runtime: &Runtime, force: bool) -> Planned {
+    let mut planned = plan(context, std::slice::from_ref(runtime), Options { force, compare: false }).await;
+    planned.remove(0).map_err(|failure| failure.error).unwrap()
+}
+
+/// Plans and applies one runtime; gives the action and the outcome.
+pub(super) async fn run_one(context: &Context, runtime: &Runtime, force: bool) -> (Action, Outcome) {
+    let planned = plan_one(context, runtime, force).await;
+    let action = planned.action;
+    (action, apply(context, vec![planned]).await.remove(0))
+}

@@ -1,0 +1,149 @@
+//! Local builds that newer ones have superseded: each edit gives a new key, and with it a new name in the local store.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use docker::{Docker, DockerError, LocalName};
+use jiff::{SignedDuration, Timestamp};
+
+use super::build::{Outcome, blocking};
+use super::key::KEY_LABEL;
+use super::{Context, LOCAL_REPOSITORY, Planned};
+
+/// How many builds of each runtime stay in the local store, the one in use among them: going back to the last two edits builds
+/// nothing.
+const KEPT: usize = 3;
+
+/// After this time a name that a build has while nobody has looked into its image is one that a killed run left.
+const UNCHECKED: SignedDuration = SignedDuration::from_hours(24);
+
+/// The key that each runtime has now.
+pub(super) fn current(planned: &[Planned]) -> BTreeMap<String, String> {
+    planned.iter().map(|planned| (planned.name.clone(), planned.key.clone())).collect()
+}
+
+/// Takes the names of superseded builds of what was just built out of the local store. What cannot be removed stays: no run fails
+/// by it.
+pub(super) async fn tidy(context: &Context, current: &BTreeMap<String, String>, outcomes: &[Outcome]) {
+    let built = |outcome: &&Outcome| outcome.result.as_ref().is_ok_and(|done| done.built);
+    let built: Vec<&str> = outcomes.iter().filter(built).map(|outcome| outcome.name.as_str()).collect();
+    if built.is_empty() {
+        return;
+    }
+    let Ok(engine) = context.engine().await else { return };
+    let ours = |name: &str| tag(name).is_some_and(|tag| built.iter().any(|runtime| tag.starts_with(runtime)));
+    let names = match engine.docker.names_with(KEY_LABEL, ours).await {
+        Ok(names) => names,
+        Err(error) => return tracing::debug!("older local builds cannot be listed: {error}"),
+    };
+    for runtime in &built {
+        let Some(key) = current.get(*runtime) else { continue };
+        let mut removed = 0;
+        for name in superseded(runtime, key, &names, Timestamp::now()) {
+            match remove(&engine.docker, &name).await {
+                Ok(true) => removed += 1,
+                Ok(false) => {}
+                Err(error) => tracing::debug!("{name} stays: {error}"),
+            }
+        }
+        if removed > 0 {
+            let builds = if removed == 1 { "build" } else { "builds" };
+            let line = format!("{removed} older {builds} removed from the local engine");
+            context.progress.line(runtime, &line);
+        }
+    }
+}
+
+/// Removes a name, unless a container uses its image.
+async fn remove(docker: &Docker, name: &str) -> Result<bool, DockerError> {
+    if docker.has_container(name).await? {
+        return Ok(false);
+    }
+    let (docker, name) = (docker.clone(), name.to_owned());
+    blocking(move || docker.untag(&name)).await.map(|()| true)
+}
+
+/// The names of a runtime's builds that are neither current nor among the newest, nor what the runtime's own name means; and what
+/// killed runs left.
+fn superseded(runtime: &str, current: &str, names: &[LocalName], now: Timestamp) -> Vec<String> {
+    let mut builds: BTreeMap<&str, (Timestamp, Vec<&LocalName>)> = BTreeMap::new();
+    let in_use: BTreeSet<&str> = names
+        .iter()
+        .filter(|found| tag(&found.name) == Some(runtime))
+        .map(|found| found.id.as_str())
+        .collect();
+    for found in names {
+        let Some(key) = tag(&found.name).and_then(|tag| key_of(runtime, tag)) else { continue };
+        let (newest, all) = builds.entry(key).or_insert((Timestamp::MIN, Vec::new()));
+        *newest = found.since.max(*newest);
+        all.push(found);
+    }
+    builds.remove(current);
+    let mut builds: Vec<_> = builds.into_values().collect();
+    builds.sort_by_key(|(newest, _)| std::cmp::Reverse(*newest));
+    let old = builds.into_iter().skip(KEPT - 1).flat_map(|(_, all)| all);
+    let unchecked = format!("{runtime}-unchecked-");
+    let left = names.iter().filter(|found| {
+        tag(&found.name).is_some_and(|tag| tag.starts_with(&unchecked))
+            && now.duration_since(found.since) > UNCHECKED
+    });
+    old.chain(left)
+        .filter(|found| !in_use.contains(found.id.as_str()))
+        .map(|found| found.name.clone())
+        .collect()
+}
+
+/// The tag of a name in the local repository; podman puts `localhost/` before it.
+fn tag(name: &str) -> Option<&str> {
+    name.strip_prefix("localhost/").unwrap_or(name).strip_prefix(LOCAL_REPOSITORY)?.strip_prefix(':')
+}
+
+/// The key in `<runtime>-k2-<key>` or `<runtime>-k2-<key>-linux-arm64`, of whatever version.
+fn key_of<'a>(runtime: &str, tag: &'a str) -> Option<&'a str> {
+    let (version, rest) = tag.strip_prefix(runtime)?.strip_prefix("-k")?.split_once('-')?;
+    let key = rest.split('-').next()?;
+    let is_key = key.len() == 64 && key.bytes().all(|byte| byte.is_ascii_hexdigit());
+    (is_key && version.parse::<u32>().is_ok()).then_some(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_ours_and_old_is_superseded() {
+        let key = |letter: char| letter.to_string().repeat(64);
+        let second = |second: i64| Timestamp::from_second(second).unwrap();
+        let named = |tag: String, id: &str, at: i64| LocalName {
+            name: format!("lambda:{tag}"),
+            id: id.to_owned(),
+            since: second(at),
+        };
+        let names = [
+            named(format!("java17-k1-{}", key('a')), "1", 1),
+            named(format!("java17-k2-{}-linux-amd64", key('b')), "2", 2),
+            named(format!("java17-k2-{}-linux-arm64", key('b')), "3", 2),
+            named(format!("java17-k2-{}", key('c')), "4", 3),
+            named(format!("java17-k2-{}", key('d')), "5", 4),
+            named(format!("java17-k2-{}", key('e')), "6", 5),
+            // The current one, cached and therefore the oldest by its date.
+            named(format!("java17-k2-{}", key('f')), "7", 0),
+            // What the contributor's own name means, another runtime's, and names of somebody else.
+            named("java17".into(), "4", 3),
+            named(format!("java17-al2023-k2-{}", key('a')), "8", 0),
+            named("java17-k2-mine".into(), "9", 0),
+            named(format!("java17-kx-{}", key('a')), "10", 0),
+            named("java17-unchecked-7-linux-amd64".into(), "12", 1),
+            named("java17-unchecked-8-linux-amd64".into(), "13", 90_000),
+            LocalName { name: format!("other:java17-k2-{}", key('0')), id: "11".into(), since: second(0) },
+        ];
+        let old = superseded("java17", &key('f'), &names, second(100_000));
+        let wanted = [
+            format!("lambda:java17-k2-{}-linux-amd64", key('b')),
+            format!("lambda:java17-k2-{}-linux-arm64", key('b')),
+            format!("lambda:java17-k1-{}", key('a')),
+            "lambda:java17-unchecked-7-linux-amd64".to_owned(),
+        ];
+        assert_eq!(old, wanted);
+        assert!(superseded("java21", &key('f'), &names, second(100_000)).is_empty());
+    }
+}
