@@ -15,7 +15,6 @@ mod prerequisites;
 mod settings;
 mod shard;
 mod target;
-mod terraform;
 mod transfer;
 mod ui;
 

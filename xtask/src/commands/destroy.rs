@@ -2,6 +2,7 @@
 
 use clap::Args;
 use failure::{FailWith as _, Kind, failure};
+use terraform::Terraform;
 
 use super::Context;
 use crate::aws::Aws;
@@ -10,7 +11,6 @@ use crate::aws::registry_settings::SettingsPlan;
 use crate::infrastructure::{
     Infrastructure, Inventory, REPOSITORY, RULE, RepositoryUsage, Usage, usage_table,
 };
-use crate::terraform::Terraform;
 use crate::ui::{Table, units};
 
 /// Remove what this tool created for the grid, and nothing else: shows it first and asks for the grid's name

@@ -5,12 +5,12 @@ use std::path::Path;
 use clap::Args;
 use docker::Docker;
 use failure::{Kind, failure, render};
+use terraform::Terraform;
 
 use super::{Context, StateBucketName};
 use crate::aws::Aws;
 use crate::aws::bucket::StateBucket;
 use crate::aws::ecr::Ecr;
-use crate::terraform::Terraform;
 use crate::ui::{Table, units};
 
 /// Check tools, credentials, account, state bucket, source registries and disk; one fix for each problem

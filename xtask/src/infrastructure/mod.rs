@@ -25,7 +25,6 @@ use crate::aws::state::{State, own_key};
 use crate::aws::store::StateStore;
 use crate::aws::{self, Aws};
 use crate::commands::{Context, StateBucketName};
-use crate::terraform::{self, Event, PlanRequest, Terraform, TerraformError};
 use crate::ui::units;
 
 pub use inventory::{Inventory, NoLongerWanted, REPOSITORY, RULE};
@@ -36,6 +35,7 @@ pub use working_directory::terraform_data;
 use failure::{FailWith as _, Kind, failure};
 use images_config::{Config, cached_registries};
 use inventory::NULL_RESOURCE;
+use terraform::{Event, PlanRequest, Terraform, TerraformError};
 use working_directory::explain;
 
 /// How long an apply waits for terraform's own lock at least: the lease keeps other applies away, and a plan of somebody

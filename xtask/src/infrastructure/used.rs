@@ -6,11 +6,11 @@ use failure::{FailWith as _, Kind, failure};
 use futures_util::future::join_all;
 use images_config::{Config, PullThrough};
 use serde_json::Value;
+use terraform::{Action, Plan};
 
 use super::{Infrastructure, Inventory, REPOSITORY, RULE};
 use crate::aws::ecr::{Moving, Repository, Rule, Template};
 use crate::aws::kms;
-use crate::terraform::{Action, Plan};
 
 /// The resource type of a repository's policy in the state.
 const POLICY: &str = "aws_ecr_repository_policy";
@@ -180,7 +180,7 @@ impl Infrastructure<'_> {
         for change in plan.effective().filter(|change| change.kind == POLICY) {
             let Some(name) = change.index.as_deref() else { continue };
             // With the repository goes its policy.
-            let ends = |other: &&crate::terraform::Change| {
+            let ends = |other: &&terraform::Change| {
                 other.kind == REPOSITORY
                     && other.index.as_deref() == Some(name)
                     && other.action == Action::Delete

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use failure::{Kind, ending};
 use serde_json::Value;
+use terraform::{Backend, LocalModule, Terraform, TerraformError, copy_module, keep_lock};
 
 use super::Infrastructure;
 use crate::aws::bucket::StateBucket;
@@ -12,7 +13,6 @@ use crate::aws::encryption::Encryption;
 use crate::aws::errors::permission;
 use crate::commands::Context;
 use crate::local;
-use crate::terraform::{Backend, LocalModule, Terraform, TerraformError, copy_module, keep_lock};
 
 /// Terraform, ready to run.
 struct WorkingDirectory {

@@ -20,7 +20,7 @@ use packages::System;
 use process::ProcessError;
 pub use test_engines::TestEngines;
 
-use crate::terraform::{Program, TerraformError};
+use terraform::{Program, TerraformError};
 
 /// Something that a command needs on the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

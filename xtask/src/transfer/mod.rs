@@ -9,6 +9,7 @@ mod show;
 
 use std::time::Instant;
 
+use failure::{FailWith as _, Kind, failure};
 use registry::mirror::{self, Mirror};
 
 use crate::aws::lease::Lease;
@@ -19,7 +20,6 @@ use crate::target::Target;
 pub use self::runtimes::{
     ConfiguredGrid, builder_context, explain as explain_runtime, hold, wanted as wanted_runtimes, who,
 };
-use failure::{FailWith as _, Kind, failure};
 pub use hints::registry_hint;
 pub use images::jobs;
 use images_config::{Config, lock::Lock};

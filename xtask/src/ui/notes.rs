@@ -23,7 +23,8 @@ pub fn listen(printer: &Printer) {
 }
 
 /// The crates whose events are written for the user.
-const OWN: [&str; 4] = [env!("CARGO_CRATE_NAME"), "docker_credentials", "images_config", "runtimes"];
+const OWN: [&str; 5] =
+    [env!("CARGO_CRATE_NAME"), "docker_credentials", "images_config", "runtimes", "terraform"];
 
 struct Notes<F> {
     most: LevelFilter,

@@ -230,7 +230,7 @@ pub(super) fn parse<'a, T: Deserialize<'a>>(text: &'a str, what: &'static str) -
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::terraform::Severity;
+    use crate::Severity;
 
     // Lines of terraform 1.11.4, recorded.
     #[test]

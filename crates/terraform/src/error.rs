@@ -504,8 +504,8 @@ mod tests {
     fn the_same_lock_is_read_from_an_event() {
         let said: Vec<_> = include_str!("recorded/locked.jsonl")
             .lines()
-            .filter_map(|line| match crate::terraform::Event::parse(line) {
-                crate::terraform::Event::Diagnostic(diagnostic) => Some(diagnostic),
+            .filter_map(|line| match crate::Event::parse(line) {
+                crate::Event::Diagnostic(diagnostic) => Some(diagnostic),
                 _ => None,
             })
             .collect();

@@ -182,7 +182,7 @@ fn ctrl_c_lets_terraform_finish() {
     // A signal to the group of the test run would end cargo and the shell: the test runs itself in its own session.
     let itself = std::env::current_exe().unwrap();
     let said = Cmd::new(itself)
-        .args(["--ignored", "--exact", "terraform::tests::ctrl_c_in_a_session_of_its_own", "--nocapture"])
+        .args(["--ignored", "--exact", "tests::ctrl_c_in_a_session_of_its_own", "--nocapture"])
         .read()
         .unwrap();
     assert!(said.contains("1 passed"), "{said}");
