@@ -7,12 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use aws_smithy_runtime_api::client::http::{
-    HttpConnector, HttpConnectorFuture, SharedHttpClient, SharedHttpConnector, http_client_fn,
-};
-use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
-use aws_smithy_runtime_api::client::result::ConnectorError;
-use aws_smithy_types::body::SdkBody;
 use registry::Proxies;
 use reqwest::{ClientBuilder, NoProxy, Proxy};
 use rustls::client::WantsClientCert;
@@ -30,10 +24,6 @@ const USER_AGENT: &str = concat!("htc-grid-images/", env!("CARGO_PKG_VERSION"));
 
 /// How long a connection may take to come up.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// What to do about a certificate that nobody here vouches for.
-pub const UNKNOWN_CA: &str = "where a company's proxy opens TLS, or the server has a CA of its own, AWS_CA_BUNDLE or \
-                              SSL_CERT_FILE names the file (PEM) with that CA";
 
 /// How every client of the process speaks TLS.
 #[derive(Clone, Debug)]
@@ -189,44 +179,4 @@ fn proxies() -> Proxies {
         return Proxies::System;
     }
     Proxies::Named { http, https, direct }
-}
-
-/// The same client for the AWS SDK.
-pub fn for_sdk(client: reqwest::Client) -> SharedHttpClient {
-    http_client_fn(move |settings, _| {
-        SharedHttpConnector::new(Connector { client: client.clone(), read_timeout: settings.read_timeout() })
-    })
-}
-
-#[derive(Debug)]
-struct Connector {
-    client: reqwest::Client,
-    read_timeout: Option<Duration>,
-}
-
-impl HttpConnector for Connector {
-    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let client = self.client.clone();
-        let read_timeout = self.read_timeout;
-        HttpConnectorFuture::new(async move {
-            let request = request.try_into_http1x().map_err(|e| ConnectorError::user(e.into()))?;
-            let request = request.map(reqwest::Body::wrap);
-            let mut request =
-                reqwest::Request::try_from(request).map_err(|e| ConnectorError::user(e.into()))?;
-            *request.timeout_mut() = read_timeout;
-            let response = client.execute(request).await.map_err(connector_error)?;
-            let response = http::Response::<reqwest::Body>::from(response).map(SdkBody::from_body_1_x);
-            HttpResponse::try_from(response).map_err(|e| ConnectorError::other(e.into(), None))
-        })
-    }
-}
-
-fn connector_error(error: reqwest::Error) -> ConnectorError {
-    if error.is_timeout() {
-        ConnectorError::timeout(error.into())
-    } else if error.is_builder() {
-        ConnectorError::user(error.into())
-    } else {
-        ConnectorError::io(error.into())
-    }
 }

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
+use aws::Endpoint;
 use process::Cmd;
 pub use setup::LocalSetup;
 
-use crate::aws::Endpoint;
 use crate::cargo;
 use crate::prerequisites::has_ended;
 use crate::settings::Paths;

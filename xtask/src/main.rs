@@ -3,7 +3,6 @@
 #[cfg(all(any(feature = "uncompared", feature = "same-staging"), not(debug_assertions)))]
 compile_error!("`uncompared` and `same-staging` are for the tests alone");
 
-mod aws;
 mod cargo;
 mod cli;
 mod commands;
@@ -13,7 +12,6 @@ mod infrastructure;
 mod local;
 mod prerequisites;
 mod settings;
-mod shard;
 mod target;
 mod transfer;
 mod ui;

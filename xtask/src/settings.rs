@@ -3,16 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use aws::state::STATE_KEY;
 use failure::{FailWith as _, Kind, failure};
 
-use crate::aws::state::STATE_KEY;
 use crate::cargo;
 use crate::cli::Global;
 
 /// The grid's name where nobody says another.
 pub const DEFAULT_TAG: &str = "mainline";
-/// The region where neither the user nor the AWS profile says another.
-pub const DEFAULT_REGION: &str = "eu-west-1";
 
 /// The options of a run, resolved: flag, then KEY=VALUE (which became a flag), then environment.
 #[derive(Clone, Debug)]

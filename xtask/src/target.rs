@@ -4,14 +4,17 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use aws::{
+    Aws,
+    ecr::{Ecr, Token},
+    endpoints,
+};
 use docker_credentials::other_names;
 use failure::{FailWith as _, Kind};
 use images_config::Config;
 use registry::mirror::{BlobIndex, TagIndex};
 use registry::{BoxError, BoxFuture, Client, Credential, Credentials, Digest, Quotas, Reference, Server};
 
-use crate::aws::ecr::{Ecr, Token};
-use crate::aws::{Aws, endpoints};
 use crate::commands::Context;
 
 /// The account's ECR in one region.

@@ -1,13 +1,13 @@
 //! `destroy-images` and `auto-destroy-images`.
 
+use aws::Aws;
+use aws::ecr::Ecr;
+use aws::registry_settings::SettingsPlan;
 use clap::Args;
 use failure::{FailWith as _, Kind, failure};
 use terraform::Terraform;
 
 use super::Context;
-use crate::aws::Aws;
-use crate::aws::ecr::Ecr;
-use crate::aws::registry_settings::SettingsPlan;
 use crate::infrastructure::{
     Infrastructure, Inventory, REPOSITORY, RULE, RepositoryUsage, Usage, usage_table,
 };

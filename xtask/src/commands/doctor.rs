@@ -2,15 +2,15 @@
 
 use std::path::Path;
 
+use aws::Aws;
+use aws::bucket::StateBucket;
+use aws::ecr::Ecr;
 use clap::Args;
 use docker::Docker;
 use failure::{Kind, failure, render};
 use terraform::Terraform;
 
 use super::{Context, StateBucketName};
-use crate::aws::Aws;
-use crate::aws::bucket::StateBucket;
-use crate::aws::ecr::Ecr;
 use crate::ui::{Table, units};
 
 /// Check tools, credentials, account, state bucket, source registries and disk; one fix for each problem

@@ -1,9 +1,9 @@
 //! `init-images`.
 
+use aws::bucket::{Problem, StateBucket};
 use clap::Args;
 
 use super::Context;
-use crate::aws::bucket::{Problem, StateBucket};
 use crate::infrastructure::Infrastructure;
 
 /// Check the bucket of the terraform state, initialise terraform with it, and import the terraform state of the Makefile

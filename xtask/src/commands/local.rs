@@ -1,12 +1,12 @@
 //! `local up|down|status|env`.
 
+use aws::DEFAULT_REGION;
 use clap::{Args, Subcommand};
 use failure::{FailWith as _, Kind, failure};
 
 use super::{Context, environment_variable};
 use crate::local::{self, Background, LocalSetup, Running};
 use crate::prerequisites::Engine;
-use crate::settings::DEFAULT_REGION;
 use crate::ui::Table;
 
 /// Start, stop and use the AWS that is emulated on this machine, and what `demo` started beside it

@@ -1,6 +1,10 @@
 //! `ecr-login`, `public-ecr-login`, `docker-registry-login`: the only commands that write the user's docker
 //! configuration.
 
+use aws::{
+    ecr::{self, Ecr, Token},
+    endpoints,
+};
 use clap::Args;
 use docker::Docker;
 use docker_credentials::{DockerCredentials, PUBLIC};
@@ -8,8 +12,6 @@ use failure::{FailWith as _, Kind, failure};
 use registry::Server;
 
 use super::Context;
-use crate::aws::ecr::{self, Ecr, Token};
-use crate::aws::endpoints;
 
 /// Log docker in to the account's ECR; not needed before transfer-images, which has its own token
 #[derive(Debug, Args)]

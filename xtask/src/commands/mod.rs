@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use aws::{Aws, Endpoint, Wanted, stack};
 use docker_credentials::DockerCredentials;
 use failure::{FailWith as _, Interrupt, Kind, failure};
 use images_config::cache::Cache;
@@ -29,7 +30,6 @@ use images_config::lock::Lock;
 use images_config::{Config, Sources};
 use registry::Credentials;
 
-use crate::aws::{Aws, Endpoint, stack};
 use crate::cli::{Cli, Command};
 use crate::local::{self as emulated, Background, LocalSetup};
 use crate::prerequisites::{self, Need, Setup};
@@ -111,7 +111,12 @@ impl Context {
             terminal.then(|| self.printer.ask(question, &self.interrupt)).flatten()
         };
         let http = self.http.clone();
-        let aws = Aws::connect(&self.settings, expected_account, endpoint.as_ref(), http, &ask).await?;
+        let wanted = Wanted {
+            region: self.settings.region.as_deref(),
+            profile: self.settings.profile.as_deref(),
+            accounts: self.settings.expect_account.as_deref().into_iter().chain(expected_account).collect(),
+        };
+        let aws = Aws::connect(&wanted, endpoint.as_ref(), http, &ask).await?;
         process::hand_down_in_place_of(AWS_VARIABLES, aws.environment());
         for other in aws.other_regions() {
             let told = format!("{} says {}; this run works in {}", other.by, other.region, aws.region());

@@ -1,11 +1,11 @@
 //! `transfer-images` and `auto-transfer-images`.
 
+use aws::shard::Shard;
 use clap::Args;
 use failure::{Kind, failure};
 
 use super::Context;
 use crate::cli::parse_bool;
-use crate::shard::Shard;
 use crate::transfer::{self, Request};
 
 /// Bring every image that the grid needs into the account's ECR: shows the plan, asks once, acts, verifies

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use aws::ecr::{Repository, Rule};
+use aws::sidecar::Sidecar;
+use aws::state::State;
 use failure::{FailWith as _, Kind, failure};
 use images_config::{Config, tfvars::Existing};
 
 use super::Unrecorded;
-use crate::aws::ecr::{Repository, Rule};
-use crate::aws::sidecar::Sidecar;
-use crate::aws::state::State;
 
 /// The resource type of a repository in the state.
 pub const REPOSITORY: &str = "aws_ecr_repository";

@@ -18,12 +18,6 @@ use jiff::Timestamp;
 use registry::{Client, Reference};
 use serde_json::Value;
 
-use crate::aws::ecr::Ecr;
-use crate::aws::lease::{Lease, LockWait, Part};
-use crate::aws::sidecar::{self, PendingApply, PlanCache, Sidecar};
-use crate::aws::state::{State, own_key};
-use crate::aws::store::StateStore;
-use crate::aws::{self, Aws};
 use crate::commands::{Context, StateBucketName};
 use crate::ui::units;
 
@@ -32,6 +26,12 @@ pub use recovery::Unrecorded;
 pub use usage::{RepositoryUsage, Usage, table as usage_table};
 pub use working_directory::terraform_data;
 
+use aws::Aws;
+use aws::ecr::Ecr;
+use aws::lease::{Lease, LockWait, News, Part};
+use aws::sidecar::{self, PendingApply, PlanCache, Sidecar};
+use aws::state::{State, own_key};
+use aws::store::StateStore;
 use failure::{FailWith as _, Kind, failure};
 use images_config::{Config, cached_registries};
 use inventory::NULL_RESOURCE;
@@ -188,7 +188,7 @@ impl<'a> Infrastructure<'a> {
     /// Somebody else holds it for longer, or S3 refuses.
     pub async fn lease_on(&self, part: Part, at_least: Duration) -> anyhow::Result<Lease> {
         let printer = &self.context.printer;
-        let tell = |words: String| printer.line(words);
+        let tell = |news: News| printer.line(news.to_string());
         let lock_wait = LockWait {
             timeout: self.context.settings.lock_timeout.max(at_least),
             interrupt: &self.context.interrupt,

@@ -6,6 +6,10 @@
 use std::collections::BTreeMap;
 
 use anyhow::Context as _;
+use aws::{
+    kms,
+    sidecar::{PendingApply, Sidecar},
+};
 use failure::{FailWith as _, Kind, failure};
 use images_config::Config;
 use terraform::Action;
@@ -13,8 +17,6 @@ use terraform::Action;
 use super::used::leads_there;
 use super::working_directory::explain;
 use super::{Infrastructure, Inventory, REPOSITORY, RULE};
-use crate::aws::kms;
-use crate::aws::sidecar::{PendingApply, Sidecar};
 
 /// The resource types of the key and its alias in the state.
 const KEY: &str = "aws_kms_key";

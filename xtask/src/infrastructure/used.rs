@@ -2,6 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use aws::{
+    ecr::{Moving, Repository, Rule, Template},
+    kms,
+};
 use failure::{FailWith as _, Kind, failure};
 use futures_util::future::join_all;
 use images_config::{Config, PullThrough};
@@ -9,8 +13,6 @@ use serde_json::Value;
 use terraform::{Action, Plan};
 
 use super::{Infrastructure, Inventory, REPOSITORY, RULE};
-use crate::aws::ecr::{Moving, Repository, Rule, Template};
-use crate::aws::kms;
 
 /// The resource type of a repository's policy in the state.
 const POLICY: &str = "aws_ecr_repository_policy";

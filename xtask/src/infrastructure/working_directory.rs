@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use aws::bucket::StateBucket;
+use aws::encryption::Encryption;
+use aws::errors::permission;
 use failure::{Kind, ending};
 use serde_json::Value;
 use terraform::{Backend, LocalModule, Terraform, TerraformError, copy_module, keep_lock};
 
 use super::Infrastructure;
-use crate::aws::bucket::StateBucket;
-use crate::aws::encryption::Encryption;
-use crate::aws::errors::permission;
 use crate::commands::Context;
 use crate::local;
 

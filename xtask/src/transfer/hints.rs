@@ -2,7 +2,7 @@
 
 use registry::{ErrorKind, ManifestError, NoConnection};
 
-use crate::http::UNKNOWN_CA;
+use aws::http::UNKNOWN_CA;
 
 /// What a user can do about a registry's refusal.
 pub fn registry_hint(error: &registry::Error) -> Option<String> {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
+use aws::shard::Shard;
 use failure::{FailWith as _, Kind, ending, failure};
 use futures_util::future::try_join_all;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
@@ -12,7 +13,6 @@ use registry::{Client, Reference};
 
 use super::Run;
 use super::resources::Resources;
-use crate::shard::Shard;
 use crate::target::Target;
 use crate::ui::{Lane, Printer, units};
 

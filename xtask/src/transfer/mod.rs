@@ -9,12 +9,11 @@ mod show;
 
 use std::time::Instant;
 
+use aws::{lease::Lease, shard::Shard};
 use failure::{FailWith as _, Kind, failure};
 use registry::mirror::{self, Mirror};
 
-use crate::aws::lease::Lease;
 use crate::commands::Context;
-use crate::shard::Shard;
 use crate::target::Target;
 
 pub use self::runtimes::{

@@ -1,9 +1,9 @@
 //! The AWS resources in the plan.
 
+use aws::registry_settings::SettingsPlan;
 use failure::{FailWith as _, Kind, failure};
 
 use super::Run;
-use crate::aws::registry_settings::SettingsPlan;
 use crate::infrastructure::{Infrastructure, Inventory, Planned, REPOSITORY};
 
 /// The grid's AWS resources, and what terraform would do about them.

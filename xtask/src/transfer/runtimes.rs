@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use aws::lease::on_this_machine;
 use docker::Logs;
 use failure::ending;
 use images_config::{Config, PullThrough, RUNTIMES_REPOSITORY, lock::Lock};
@@ -14,7 +15,6 @@ use runtimes::{
 
 use super::Run;
 use super::hints::registry_hint;
-use crate::aws::lease::on_this_machine;
 use crate::commands::Context;
 use crate::target::Target;
 use crate::ui::{Lane, Printer, units};

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use aws::lease::{Lease, Part};
+use aws::shard::Shard;
+use aws::store::{If, StateStore};
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use images_config::{Config, lock::Lock};
 use jiff::Timestamp;
@@ -9,11 +12,8 @@ use registry::Digest;
 use serde::{Deserialize, Serialize};
 
 use super::{Done, Plan, Request, Run, images, show};
-use crate::aws::lease::{Lease, Part};
-use crate::aws::store::{If, StateStore};
 use crate::commands::Context;
 use crate::infrastructure::Infrastructure;
-use crate::shard::Shard;
 use crate::target::Target;
 use crate::ui::{Table, units};
 

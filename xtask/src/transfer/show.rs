@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
+use aws::{OtherRegion, sidecar};
 use failure::{FailWith as _, Kind, ending, kind_of, render};
 use images_config::{Config, RUNTIMES_REPOSITORY, support};
 use registry::ErrorKind;
@@ -15,7 +16,6 @@ use super::images::short;
 use super::runtimes::explain;
 use super::shards::Joined;
 use super::{Done, Plan, Run};
-use crate::aws::{OtherRegion, sidecar};
 use crate::commands::Context;
 use crate::ui::{Table, units};
 

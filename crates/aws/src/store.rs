@@ -276,7 +276,7 @@ pub(super) mod tests {
     use super::*;
 
     /// An answer of S3's: status, headers, body.
-    pub(in crate::aws) type Answer = (u16, &'static [(&'static str, &'static str)], String);
+    pub(crate) type Answer = (u16, &'static [(&'static str, &'static str)], String);
 
     /// S3 that gives these answers, in this order.
     #[derive(Clone, Debug)]
@@ -303,7 +303,7 @@ pub(super) mod tests {
     }
 
     /// A store whose bucket answers so, and what it was asked.
-    pub(in crate::aws) fn scripted(answers: Vec<Answer>) -> (StateStore, impl Fn() -> Vec<String>) {
+    pub(crate) fn scripted(answers: Vec<Answer>) -> (StateStore, impl Fn() -> Vec<String>) {
         let script = Script(Arc::new(Mutex::new((answers.into(), Vec::new()))));
         let connector = SharedHttpConnector::new(script.clone());
         let config = SdkConfig::builder()
@@ -325,17 +325,17 @@ pub(super) mod tests {
         (store, move || script.0.lock().unwrap().1.clone())
     }
 
-    pub(in crate::aws) fn refused(status: u16, code: &str) -> Answer {
+    pub(crate) fn refused(status: u16, code: &str) -> Answer {
         let date = &[("date", "Fri, 27 Nov 2026 08:00:00 GMT")];
         (status, date, format!("<Error><Code>{code}</Code><Message>x</Message></Error>"))
     }
 
-    pub(in crate::aws) fn listed(key: &str) -> Answer {
+    pub(crate) fn listed(key: &str) -> Answer {
         let contents = format!("<Contents><Key>{key}</Key><Size>1</Size></Contents>");
         (200, &[], format!("<ListBucketResult><KeyCount>1</KeyCount>{contents}</ListBucketResult>"))
     }
 
-    pub(in crate::aws) fn given(body: &str) -> Answer {
+    pub(crate) fn given(body: &str) -> Answer {
         (200, &[("etag", "\"e1\""), ("last-modified", "Fri, 27 Nov 2026 07:59:00 GMT")], body.to_owned())
     }
 

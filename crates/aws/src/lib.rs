@@ -6,6 +6,7 @@ pub mod encryption;
 pub mod endpoints;
 pub mod errors;
 mod handout;
+pub mod http;
 pub mod kms;
 pub mod lease;
 mod mfa;
@@ -14,6 +15,7 @@ mod process_id;
 mod profile;
 pub mod registry_settings;
 mod resolved;
+pub mod shard;
 pub mod sidecar;
 pub mod stack;
 pub mod state;
@@ -31,13 +33,26 @@ use aws_credential_types::Credentials;
 use aws_credential_types::provider::{ProvideCredentials as _, SharedCredentialsProvider};
 use failure::{FailWith as _, Kind, failure};
 
-use crate::settings::{DEFAULT_REGION, Settings};
 use handout::Handout;
 use profile::{Chosen, Profiles, Source};
 use resolved::Resolved;
 
 /// Services whose endpoints the programs that are started here ask for, by the SDKs' names for them.
 const SERVICES: [&str; 5] = ["S3", "STS", "ECR", "KMS", "IAM"];
+
+/// The region where neither the user nor the AWS profile says another.
+pub const DEFAULT_REGION: &str = "eu-west-1";
+
+/// What the user chose of AWS, beside what the environment and the profiles say.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted<'a> {
+    /// The region.
+    pub region: Option<&'a str>,
+    /// The profile.
+    pub profile: Option<&'a str>,
+    /// The credentials must belong to each of these accounts.
+    pub accounts: Vec<&'a str>,
+}
 
 /// Where AWS is, where that is not AWS itself.
 #[derive(Clone, Debug)]
@@ -86,24 +101,23 @@ impl Aws {
     /// Resolves credentials and region, and asks STS whose they are.
     ///
     /// # Errors
-    /// No credentials, expired ones, STS out of reach, or another account than `--expect-account` says.
+    /// No credentials, expired ones, STS out of reach, or another account than is wanted.
     pub async fn connect(
-        settings: &Settings,
-        expected_account: Option<&str>,
+        wanted: &Wanted<'_>,
         endpoint: Option<&Endpoint>,
         http: reqwest::Client,
         ask: Ask<'_>,
     ) -> anyhow::Result<Self> {
         let Configured { config, region, other_regions, profile, source } = match endpoint {
-            Some(endpoint) => emulated(settings, endpoint, http),
-            None => configure(settings, http, ask).await?,
+            Some(endpoint) => emulated(wanted, endpoint, http),
+            None => configure(wanted, http, ask).await?,
         };
         let provider = config.credentials_provider().context("no AWS credentials")?;
         let given = provider.provide_credentials().await;
         given.map_err(|error| errors::no_credentials(error, profile.as_deref(), &source))?;
         let identity = identify(&config).await?;
-        for expected in [settings.expect_account.as_deref(), expected_account].into_iter().flatten() {
-            if identity.account != expected {
+        for expected in &wanted.accounts {
+            if identity.account != *expected {
                 return Err(failure(
                     Kind::Credentials,
                     format!("the credentials belong to account {}, not to {expected}", identity.account),
@@ -212,12 +226,12 @@ struct Configured {
 
 /// The emulated AWS. Nothing of AWS is read from the shell, from files or from the machine: a word there about endpoints,
 /// credentials or signatures would be about another AWS.
-fn emulated(settings: &Settings, endpoint: &Endpoint, http: reqwest::Client) -> Configured {
-    let region = settings.region.clone().unwrap_or_else(|| DEFAULT_REGION.to_owned());
+fn emulated(wanted: &Wanted<'_>, endpoint: &Endpoint, http: reqwest::Client) -> Configured {
+    let region = wanted.region.unwrap_or(DEFAULT_REGION).to_owned();
     let keys = Credentials::new(EMULATED_KEY, EMULATED_KEY, None, None, "--local");
     let config = SdkConfig::builder()
         .behavior_version(BehaviorVersion::latest())
-        .http_client(crate::http::for_sdk(http))
+        .http_client(http::for_sdk(http))
         .region(Region::new(region.clone()))
         .endpoint_url(&endpoint.url)
         .credentials_provider(SharedCredentialsProvider::new(keys))
@@ -226,14 +240,14 @@ fn emulated(settings: &Settings, endpoint: &Endpoint, http: reqwest::Client) -> 
 }
 
 /// The chain of aws-config, with our HTTP client, the profile that the aws CLI would take, and the region by our precedence.
-async fn configure(settings: &Settings, http: reqwest::Client, ask: Ask<'_>) -> anyhow::Result<Configured> {
+async fn configure(wanted: &Wanted<'_>, http: reqwest::Client, ask: Ask<'_>) -> anyhow::Result<Configured> {
     let env = |name: &str| std::env::var(name).ok();
-    let chosen = profile::chosen(settings.profile.as_deref(), env);
+    let chosen = profile::chosen(wanted.profile, env);
     let profiles = Profiles::read().await?;
     if let Some(chosen) = &chosen {
         profiles.check(chosen)?;
     }
-    let client = crate::http::for_sdk(http);
+    let client = http::for_sdk(http);
     let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(client.clone());
     let name = chosen.as_ref().map_or("default", |chosen| chosen.name.as_str());
     match &chosen {
@@ -243,11 +257,12 @@ async fn configure(settings: &Settings, http: reqwest::Client, ask: Ask<'_>) -> 
         }
         None => {}
     }
-    if let Some(region) = &settings.region {
-        loader = loader.region(Region::new(region.clone()));
+    if let Some(region) = wanted.region {
+        loader = loader.region(Region::new(region.to_owned()));
     }
     let profile_region = profile_region(chosen.as_ref()).await;
-    let region = settings.region.clone().or_else(|| env("AWS_REGION")).filter(|region| !region.is_empty());
+    let region =
+        wanted.region.map(str::to_owned).or_else(|| env("AWS_REGION")).filter(|region| !region.is_empty());
     let region = region.or_else(|| profile_region.as_ref().map(|by| by.region.clone()));
     let region = Region::new(region.unwrap_or_else(|| DEFAULT_REGION.to_owned()));
 

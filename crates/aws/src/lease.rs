@@ -9,6 +9,7 @@
 //! A shard of a run holds a lease of its own beside that one. Shards work side by side; a whole run and a shard do not: each takes
 //! its own lease first and looks at the other's then, so that of two at the same moment at least one sees the other and gives way.
 
+use std::fmt;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -73,8 +74,49 @@ pub struct LockWait<'a> {
     pub timeout: Duration,
     /// What ends the waiting.
     pub interrupt: &'a Interrupt,
-    /// Is told whom the run waits for, or whose lease it took over.
-    pub tell: &'a (dyn Fn(String) + Sync),
+    /// Is told what happens meanwhile.
+    pub tell: &'a (dyn Fn(News) + Sync),
+}
+
+/// What happens while a lease is taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// Somebody else holds it, and this run waits.
+    Waiting {
+        /// Who holds it, where that is known.
+        holder: Option<String>,
+        /// The shard that they work on, where it is one.
+        shard: Option<String>,
+        /// How long this run waits at most.
+        timeout: Duration,
+    },
+    /// It was taken over.
+    TakenOver {
+        /// Who held it.
+        holder: String,
+        /// Whether their process is known to be gone; else the lease had expired.
+        gone: bool,
+    },
+}
+
+impl fmt::Display for News {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Waiting { holder, shard, timeout } => {
+                let whom = holder.as_deref().unwrap_or("another run");
+                let what = shard.as_ref().map_or_else(String::new, |shard| format!("shard {shard} of "));
+                let seconds = timeout.as_secs();
+                write!(
+                    f,
+                    "waiting up to {seconds} s for {whom}, whose run works on {what}the images of this grid"
+                )
+            }
+            Self::TakenOver { holder, gone } => {
+                let why = if *gone { "whose process is gone" } else { "which has expired" };
+                write!(f, "took over the lease of {holder}, {why}")
+            }
+        }
+    }
 }
 
 /// The lease, held until [`Lease::release`].
@@ -126,14 +168,9 @@ impl Lease {
                 return Err(held(current.as_ref()));
             }
             if !waited {
-                let whom =
-                    current.as_ref().map_or_else(|| "another run".to_owned(), |current| current.who.clone());
-                let what = current.and_then(|current| current.shard);
-                let what = what.map_or_else(String::new, |shard| format!("shard {shard} of "));
-                (lock_wait.tell)(format!(
-                    "waiting up to {} s for {whom}, whose run works on {what}the images of this grid",
-                    lock_wait.timeout.as_secs()
-                ));
+                let (holder, shard) = current.map(|current| (current.who, current.shard)).unzip();
+                let shard = shard.flatten();
+                (lock_wait.tell)(News::Waiting { holder, shard, timeout: lock_wait.timeout });
             }
             waited = true;
             let pause = async {
@@ -220,8 +257,7 @@ impl Object {
                 return Ok(Err(Some(current)));
             }
             if let Ok(etag) = self.store.put(&self.key, body()?, If::Is(&etag)).await? {
-                let why = if gone { "whose process is gone" } else { "which has expired" };
-                (lock_wait.tell)(format!("took over the lease of {}, {why}", current.who));
+                (lock_wait.tell)(News::TakenOver { holder: current.who, gone });
                 return Ok(Ok(etag));
             }
         }

@@ -1,0 +1,54 @@
+//! The process's own HTTP client for the AWS SDK.
+
+use std::time::Duration;
+
+use aws_smithy_runtime_api::client::http::{
+    HttpConnector, HttpConnectorFuture, SharedHttpClient, SharedHttpConnector, http_client_fn,
+};
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+use aws_smithy_runtime_api::client::result::ConnectorError;
+use aws_smithy_types::body::SdkBody;
+
+/// What to do about a certificate that nobody here vouches for.
+pub const UNKNOWN_CA: &str = "where a company's proxy opens TLS, or the server has a CA of its own, AWS_CA_BUNDLE or \
+                              SSL_CERT_FILE names the file (PEM) with that CA";
+
+/// `client` as the AWS SDK takes it.
+pub(crate) fn for_sdk(client: reqwest::Client) -> SharedHttpClient {
+    http_client_fn(move |settings, _| {
+        SharedHttpConnector::new(Connector { client: client.clone(), read_timeout: settings.read_timeout() })
+    })
+}
+
+#[derive(Debug)]
+struct Connector {
+    client: reqwest::Client,
+    read_timeout: Option<Duration>,
+}
+
+impl HttpConnector for Connector {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let client = self.client.clone();
+        let read_timeout = self.read_timeout;
+        HttpConnectorFuture::new(async move {
+            let request = request.try_into_http1x().map_err(|e| ConnectorError::user(e.into()))?;
+            let request = request.map(reqwest::Body::wrap);
+            let mut request =
+                reqwest::Request::try_from(request).map_err(|e| ConnectorError::user(e.into()))?;
+            *request.timeout_mut() = read_timeout;
+            let response = client.execute(request).await.map_err(connector_error)?;
+            let response = http::Response::<reqwest::Body>::from(response).map(SdkBody::from_body_1_x);
+            HttpResponse::try_from(response).map_err(|e| ConnectorError::other(e.into(), None))
+        })
+    }
+}
+
+fn connector_error(error: reqwest::Error) -> ConnectorError {
+    if error.is_timeout() {
+        ConnectorError::timeout(error.into())
+    } else if error.is_builder() {
+        ConnectorError::user(error.into())
+    } else {
+        ConnectorError::io(error.into())
+    }
+}
