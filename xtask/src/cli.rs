@@ -1,11 +1,11 @@
 //! The command tree, and the Makefile's `KEY=VALUE` arguments on top of it.
 
+use clap::Parser;
 use clap::error::{ContextKind, ContextValue};
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use images_config::values::upstream_option;
 
-use crate::commands;
+use crate::commands::Command;
 use crate::error::EXIT_CODES;
+use crate::settings::Global;
 
 /// Puts every container image an HTC-Grid needs into your own Amazon ECR.
 #[derive(Debug, Parser)]
@@ -13,7 +13,7 @@ use crate::error::EXIT_CODES;
 #[command(after_long_help = concat!(
     "The Makefile's arguments keep working: `make transfer-images TAG=x REGION=y` is\n",
     "`cargo xtask transfer-images TAG=x REGION=y`.\n\n",
-    "Kind codes: 0 done, 1 unexpected, 2 usage, 3 bad configuration, 4 missing tool, 5 credentials, 6 refused,\n",
+    "Exit codes: 0 done, 1 unexpected, 2 usage, 3 bad configuration, 4 missing tool, 5 credentials, 6 refused,\n",
     "7 upstream, 8 registry, 9 terraform, 10 docker, 130 interrupted."
 ))]
 pub struct Cli {
@@ -23,91 +23,6 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
-}
-
-/// How results reach stdout.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// For people.
-    #[default]
-    Text,
-    /// One JSON document.
-    Json,
-}
-
-/// Options of every command.
-#[derive(Clone, Debug, Args)]
-#[command(next_help_heading = "Options of every command")]
-pub struct Global {
-    /// The grid's name [TAG=..., environment TAG; default: mainline]
-    #[arg(long, global = true, value_name = "TAG")]
-    pub tag: Option<String>,
-    /// The AWS region [REGION=..., environment REGION or HTCGRID_REGION, AWS profile; default: eu-west-1]
-    #[arg(long, global = true, value_name = "REGION")]
-    pub region: Option<String>,
-    /// The bucket of the terraform state [S3_IMAGE_TFSTATE_HTCGRID_BUCKET_NAME=..., or the environment]
-    #[arg(long, global = true, value_name = "BUCKET")]
-    pub state_bucket: Option<String>,
-    /// The key of the terraform state in its bucket [default: .terraform/terraform.tfstate]
-    #[arg(long, global = true, value_name = "KEY")]
-    pub state_key: Option<String>,
-    /// Seconds to wait for somebody else's lock on the terraform state
-    #[arg(long, global = true, value_name = "SECONDS", default_value_t = 0)]
-    pub lock_timeout: u64,
-    /// The AWS profile
-    #[arg(long, global = true, value_name = "NAME")]
-    pub profile: Option<String>,
-    /// Stop before the first write unless the credentials belong to this AWS account
-    #[arg(long, global = true, value_name = "ID")]
-    pub expect_account: Option<String>,
-    /// Use the AWS that is emulated on this machine
-    #[arg(long, global = true)]
-    pub local: bool,
-    /// Where the emulated AWS keeps its data [default: target/local]
-    #[arg(long, global = true, value_name = "DIR")]
-    pub local_dir: Option<std::path::PathBuf>,
-    /// Use this OCI registry in the place of the account's ECR; terraform and AWS are left out
-    #[arg(long, global = true, value_name = "HOST[/PREFIX]", conflicts_with = "local")]
-    pub registry: Option<String>,
-    /// Reach a source registry through another address, as `docker.io=https://mirror.example/hub`
-    #[arg(long, global = true, value_name = "HOST=URL", value_parser = upstream_option)]
-    pub upstream: Vec<(String, String)>,
-    /// The list of what the grid needs [default: deployment/image_repository/images.toml]
-    #[arg(long, global = true, value_name = "FILE")]
-    pub images: Option<std::path::PathBuf>,
-    /// The container client: docker, podman, finch or nerdctl [default: the first one in PATH]
-    #[arg(long, global = true, value_name = "NAME")]
-    pub container_cli: Option<String>,
-    /// What stdout carries
-    #[arg(long, global = true, value_enum, default_value_t)]
-    pub format: Format,
-    /// Show every step, and the programs' own words
-    #[arg(long, short, global = true)]
-    pub verbose: bool,
-}
-
-/// The commands.
-#[derive(Debug, Subcommand)]
-pub enum Command {
-    EcrLogin(commands::login::EcrLogin),
-    PublicEcrLogin(commands::login::PublicEcrLogin),
-    DockerRegistryLogin(commands::login::DockerRegistryLogin),
-    InitImages(commands::init::InitImages),
-    TransferImages(commands::transfer::TransferImages),
-    AutoTransferImages(commands::transfer::AutoTransferImages),
-    RebuildRuntimes(commands::rebuild::RebuildRuntimes),
-    ListImages(commands::list::ListImages),
-    Lock(commands::lock::Lock),
-    ImportConfig(commands::import::ImportConfig),
-    Local(commands::local::Local),
-    DestroyImages(commands::destroy::DestroyImages),
-    AutoDestroyImages(commands::destroy::AutoDestroyImages),
-    Prune(commands::prune::Prune),
-    ResetImagesDeployment(commands::reset::ResetImagesDeployment),
-    Doctor(commands::doctor::Doctor),
-    Demo(commands::demo::Demo),
-    Test(commands::test::Test),
-    Bench(commands::bench::Bench),
 }
 
 /// The Makefile's variables and the flags that they stand for.
@@ -202,18 +117,6 @@ fn with_safe_suggestions(mut error: clap::Error) -> clap::Error {
 fn is_key(word: &str) -> bool {
     word.starts_with(|c: char| c.is_ascii_uppercase())
         && word.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
-}
-
-/// `true`, `false` and what people write for them in a Makefile's variable.
-///
-/// # Errors
-/// The text is neither.
-pub fn parse_bool(text: &str) -> Result<bool, String> {
-    match text.to_ascii_lowercase().as_str() {
-        "true" | "yes" | "1" => Ok(true),
-        "false" | "no" | "0" => Ok(false),
-        _ => Err("expected true or false".into()),
-    }
 }
 
 #[cfg(test)]

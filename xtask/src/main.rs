@@ -6,6 +6,7 @@ compile_error!("`uncompared` and `same-staging` are for the tests alone");
 mod cargo;
 mod cli;
 mod commands;
+mod context;
 mod error;
 mod http;
 mod infrastructure;
@@ -19,6 +20,10 @@ mod ui;
 use std::process::ExitCode;
 
 use failure::{Kind, failure};
+
+use cli::Cli;
+use commands::Command;
+use context::Context;
 
 fn main() -> ExitCode {
     let runtime = match tokio::runtime::Runtime::new() {
@@ -36,8 +41,19 @@ async fn run() -> ExitCode {
         Ok(arguments) => arguments,
         Err(problem) => return error::exit_with(&failure(Kind::Usage, problem)),
     };
-    match commands::run(cli::parse(arguments)).await {
+    match work(cli::parse(arguments)).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => error::exit_with(&error),
     }
+}
+
+/// Runs the command that was asked for.
+async fn work(Cli { global, command }: Cli) -> anyhow::Result<()> {
+    let mut context = Context::new(&global)?;
+    // `demo` and `local` look at the setup themselves.
+    if context.settings.local && !matches!(command, Command::Demo(_) | Command::Local(_)) {
+        context = context.with_local_setup().await?;
+    }
+    let result = command.run(&context).await;
+    result.map_err(|error| context.interrupt.reason(error))
 }

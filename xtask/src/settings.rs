@@ -4,13 +4,66 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use aws::state::STATE_KEY;
+use clap::Args;
 use failure::{FailWith as _, Kind, failure};
+use images_config::values::upstream_option;
 
 use crate::cargo;
-use crate::cli::Global;
+use crate::ui::Format;
 
 /// The grid's name where nobody says another.
 pub const DEFAULT_TAG: &str = "mainline";
+
+/// Options of every command.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Options of every command")]
+pub struct Global {
+    /// The grid's name [TAG=..., environment TAG; default: mainline]
+    #[arg(long, global = true, value_name = "TAG")]
+    pub tag: Option<String>,
+    /// The AWS region [REGION=..., environment REGION or HTCGRID_REGION, AWS profile; default: eu-west-1]
+    #[arg(long, global = true, value_name = "REGION")]
+    pub region: Option<String>,
+    /// The bucket of the terraform state [S3_IMAGE_TFSTATE_HTCGRID_BUCKET_NAME=..., or the environment]
+    #[arg(long, global = true, value_name = "BUCKET")]
+    pub state_bucket: Option<String>,
+    /// The key of the terraform state in its bucket [default: .terraform/terraform.tfstate]
+    #[arg(long, global = true, value_name = "KEY")]
+    pub state_key: Option<String>,
+    /// Seconds to wait for somebody else's lock on the terraform state
+    #[arg(long, global = true, value_name = "SECONDS", default_value_t = 0)]
+    pub lock_timeout: u64,
+    /// The AWS profile
+    #[arg(long, global = true, value_name = "NAME")]
+    pub profile: Option<String>,
+    /// Stop before the first write unless the credentials belong to this AWS account
+    #[arg(long, global = true, value_name = "ID")]
+    pub expect_account: Option<String>,
+    /// Use the AWS that is emulated on this machine
+    #[arg(long, global = true)]
+    pub local: bool,
+    /// Where the emulated AWS keeps its data [default: target/local]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub local_dir: Option<PathBuf>,
+    /// Use this OCI registry in the place of the account's ECR; terraform and AWS are left out
+    #[arg(long, global = true, value_name = "HOST[/PREFIX]", conflicts_with = "local")]
+    pub registry: Option<String>,
+    /// Reach a source registry through another address, as `docker.io=https://mirror.example/hub`
+    #[arg(long, global = true, value_name = "HOST=URL", value_parser = upstream_option)]
+    pub upstream: Vec<(String, String)>,
+    /// The list of what the grid needs [default: deployment/image_repository/images.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub images: Option<PathBuf>,
+    /// The container client: docker, podman, finch or nerdctl [default: the first one in PATH]
+    #[arg(long, global = true, value_name = "NAME")]
+    pub container_cli: Option<String>,
+    /// What stdout carries
+    #[arg(long, global = true, value_enum, default_value_t)]
+    pub format: Format,
+    /// Show every step, and the programs' own words
+    #[arg(long, short, global = true)]
+    pub verbose: bool,
+}
 
 /// The options of a run, resolved: flag, then KEY=VALUE (which became a flag), then environment.
 #[derive(Clone, Debug)]
@@ -216,10 +269,17 @@ mod tests {
     use clap::Parser as _;
 
     use super::*;
-    use crate::cli::Cli;
+
+    /// A command line with a command of any name.
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        global: Global,
+        _command: String,
+    }
 
     fn resolve(line: &str, env: &[(&str, &str)]) -> anyhow::Result<Settings> {
-        let cli = Cli::try_parse_from(line.split_whitespace())?;
+        let cli = Line::try_parse_from(line.split_whitespace())?;
         let lookup =
             |name: &str| env.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
         Settings::resolve(&cli.global, lookup)

@@ -15,7 +15,7 @@ use images_config::Config;
 use registry::mirror::{BlobIndex, TagIndex};
 use registry::{BoxError, BoxFuture, Client, Credential, Credentials, Digest, Quotas, Reference, Server};
 
-use crate::commands::Context;
+use crate::context::Context;
 
 /// The account's ECR in one region.
 #[derive(Clone, Debug)]

@@ -6,9 +6,10 @@ use clap::Args;
 use images_config::Config;
 use process::{Cmd, Killer};
 
+use super::Context;
 use super::init::InitImages;
 use super::list::ListImages;
-use super::{Context, environment_variable, shell_word};
+use crate::context::{environment_variable, shell_word};
 use crate::local::{Background, LocalSetup};
 use crate::prerequisites::Need;
 use crate::settings::DEFAULT_TAG;

@@ -5,12 +5,11 @@ use aws::ecr::Ecr;
 use aws::registry_settings::SettingsPlan;
 use clap::Args;
 use failure::{FailWith as _, Kind, failure};
+use grid::{Infrastructure, Inventory, REPOSITORY, RULE, RepositoryUsage, Usage};
 use terraform::Terraform;
 
 use super::Context;
-use crate::infrastructure::{
-    Infrastructure, Inventory, REPOSITORY, RULE, RepositoryUsage, Usage, usage_table,
-};
+use crate::infrastructure::{self, usage_table};
 use crate::ui::{Table, units};
 
 /// Remove what this tool created for the grid, and nothing else: shows it first and asks for the grid's name
@@ -69,7 +68,7 @@ async fn destroy(context: &Context, dry_run: bool, ask: bool) -> anyhow::Result<
     let config = context.config()?;
     let aws = context.aws(config.account.as_deref()).await?;
     let ecr = Ecr::new(&aws);
-    let infrastructure = Infrastructure::open(context, &aws).await?;
+    let infrastructure = infrastructure::open(context, &aws).await?;
     let inventory = infrastructure.with_unrecorded(&config, infrastructure.inventory().await?).await?;
     let shown = destroy_plan(context, &infrastructure, &inventory).await?;
     if inventory.state.owned.is_empty() {

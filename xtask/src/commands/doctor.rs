@@ -10,7 +10,8 @@ use docker::Docker;
 use failure::{Kind, failure, render};
 use terraform::Terraform;
 
-use super::{Context, StateBucketName};
+use super::Context;
+use crate::infrastructure::{StateBucketName, state_bucket};
 use crate::ui::{Table, units};
 
 /// Check tools, credentials, account, state bucket, source registries and disk; one fix for each problem
@@ -132,7 +133,7 @@ async fn account(context: &Context, aws: &Aws) -> Vec<Check> {
         ),
         Err(error) => Check::from_error("blob mounting", &error),
     });
-    checks.push(match context.state_bucket(aws).await {
+    checks.push(match state_bucket(context, aws).await {
         Ok(StateBucketName { bucket, .. }) => match StateBucket::new(aws, &bucket).check().await {
             Ok(found) => {
                 let encryption = found.encryption.map(|key| format!(", encrypted with {key}"));

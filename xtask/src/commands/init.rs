@@ -4,7 +4,7 @@ use aws::bucket::{Problem, StateBucket};
 use clap::Args;
 
 use super::Context;
-use crate::infrastructure::Infrastructure;
+use crate::infrastructure;
 
 /// Check the bucket of the terraform state, initialise terraform with it, and import the terraform state of the Makefile
 #[derive(Debug, Default, Args)]
@@ -31,7 +31,7 @@ impl InitImages {
     pub async fn run(self, context: &Context) -> anyhow::Result<()> {
         let config = context.config()?;
         let aws = context.aws(config.account.as_deref()).await?;
-        let infrastructure = Infrastructure::open(context, &aws).await?;
+        let infrastructure = infrastructure::open(context, &aws).await?;
         let bucket = StateBucket::new(&aws, infrastructure.store().bucket());
         if self.create_state_bucket {
             for problem in bucket.create().await? {

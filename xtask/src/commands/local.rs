@@ -4,7 +4,8 @@ use aws::DEFAULT_REGION;
 use clap::{Args, Subcommand};
 use failure::{FailWith as _, Kind, failure};
 
-use super::{Context, environment_variable};
+use super::Context;
+use crate::context::environment_variable;
 use crate::local::{self, Background, LocalSetup, Running};
 use crate::prerequisites::Engine;
 use crate::ui::Table;

@@ -1,11 +1,12 @@
 //! `prune`.
 
 use clap::Args;
+use grid::{Infrastructure, Inventory, NoLongerWanted, RepositoryUsage, Usage};
 use images_config::Config;
 
 use super::Context;
 use super::destroy::{confirm, unchanged};
-use crate::infrastructure::{Infrastructure, Inventory, NoLongerWanted, RepositoryUsage, Usage, usage_table};
+use crate::infrastructure::{self, usage_table};
 use crate::ui::Table;
 
 /// Delete the repositories and rules that this grid created and images.toml no longer names; asks for the grid's name
@@ -28,7 +29,7 @@ impl Prune {
     pub async fn run(self, context: &Context) -> anyhow::Result<()> {
         let config = context.config()?;
         let aws = context.aws(config.account.as_deref()).await?;
-        let infrastructure = Infrastructure::open(context, &aws).await?;
+        let infrastructure = infrastructure::open(context, &aws).await?;
         let inventory = infrastructure.inventory().await?;
         let (usage, unwanted, kept) = look(&infrastructure, &config, &inventory).await?;
         let rules: Vec<&String> = unwanted.rules.keys().collect();

@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use clap::Args;
 
 use super::Context;
-use crate::infrastructure;
+use crate::infrastructure::terraform_directory;
 
 /// Forget the local terraform directory (the Makefile's `rm -rf .terraform`); nothing in AWS changes
 #[derive(Debug, Args)]
@@ -17,7 +17,7 @@ impl ResetImagesDeployment {
     /// # Errors
     /// The directory cannot be removed.
     pub fn run(self, context: &Context) -> anyhow::Result<()> {
-        let dir = infrastructure::terraform_data(context);
+        let dir = grid::terraform_data(&terraform_directory(context));
         let shown = context.paths.show(&dir).to_string();
         match std::fs::remove_dir_all(&dir) {
             Ok(()) => {

@@ -12,11 +12,9 @@ use process::{Cmd, Killer};
 
 use self::programs::Outcome;
 use super::Context;
-use crate::prerequisites::{Need, TestEngines};
+use crate::prerequisites::{COMPLETE, Need, TestEngines};
 use crate::ui::{Table, units};
 
-/// Set for the tests: a program or an engine that is missing fails the test that needs it instead of skipping it.
-pub const COMPLETE: &str = "HTC_GRID_TEST_COMPLETE";
 /// Set for the tests by `--soak`: loops run at their full numbers.
 pub const SOAK: &str = "SOAK";
 

@@ -5,7 +5,6 @@ use clap::Args;
 use failure::{Kind, failure};
 
 use super::Context;
-use crate::cli::parse_bool;
 use crate::transfer::{self, Request};
 
 /// Bring every image that the grid needs into the account's ECR: shows the plan, asks once, acts, verifies
@@ -100,5 +99,14 @@ impl AutoTransferImages {
     /// As [`transfer::run`].
     pub async fn run(self, context: &Context) -> anyhow::Result<()> {
         transfer::run(context, &self.options.request(true)?).await
+    }
+}
+
+/// `true`, `false` and what people write for them in a Makefile's variable.
+fn parse_bool(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "yes" | "1" => Ok(true),
+        "false" | "no" | "0" => Ok(false),
+        _ => Err("expected true or false".into()),
     }
 }

@@ -22,6 +22,9 @@ pub use test_engines::TestEngines;
 
 use terraform::{Program, TerraformError};
 
+/// Set for the tests: a program or an engine that is missing fails the test that needs it instead of skipping it.
+pub const COMPLETE: &str = "HTC_GRID_TEST_COMPLETE";
+
 /// Something that a command needs on the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Need {

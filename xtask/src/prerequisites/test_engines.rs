@@ -237,7 +237,7 @@ mod tests {
     #[tokio::test]
     async fn test_engines_are_ended_even_where_an_earlier_run_was_killed() {
         let Some(client) = std::env::var_os(CLIENT) else {
-            assert!(std::env::var_os(crate::commands::test::COMPLETE).is_none(), "{CLIENT} is not set");
+            assert!(std::env::var_os(crate::prerequisites::COMPLETE).is_none(), "{CLIENT} is not set");
             let words = format!("SKIPPED: {CLIENT} is not set: run by `cargo xtask test`\n");
             let _ = std::io::Write::write_all(&mut std::io::stderr(), words.as_bytes());
             return;

@@ -13,7 +13,7 @@ use aws::{lease::Lease, shard::Shard};
 use failure::{FailWith as _, Kind, failure};
 use registry::mirror::{self, Mirror};
 
-use crate::commands::Context;
+use crate::context::Context;
 use crate::target::Target;
 
 pub use self::runtimes::{

@@ -2,9 +2,10 @@
 
 use aws::registry_settings::SettingsPlan;
 use failure::{FailWith as _, Kind, failure};
+use grid::{Infrastructure, Inventory, Planned, REPOSITORY};
 
 use super::Run;
-use crate::infrastructure::{Infrastructure, Inventory, Planned, REPOSITORY};
+use crate::infrastructure;
 
 /// The grid's AWS resources, and what terraform would do about them.
 pub struct Resources<'a> {
@@ -105,7 +106,7 @@ impl Resources<'_> {
 pub(super) async fn plan<'a>(run: &Run<'a>) -> anyhow::Result<Option<Resources<'a>>> {
     let Some(account) = &run.target.account else { return Ok(None) };
     let context = run.context;
-    let infrastructure = context.interrupt.guard(Infrastructure::open(context, &account.aws)).await?;
+    let infrastructure = context.interrupt.guard(infrastructure::open(context, &account.aws)).await?;
     let mut inventory = context.interrupt.guard(infrastructure.inventory()).await?;
     inventory.refuse_makefile()?;
     // The resources are those of the whole file, whatever --only says.

@@ -15,7 +15,7 @@ use runtimes::{
 
 use super::Run;
 use super::hints::registry_hint;
-use crate::commands::Context;
+use crate::context::Context;
 use crate::target::Target;
 use crate::ui::{Lane, Printer, units};
 

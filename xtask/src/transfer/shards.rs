@@ -6,14 +6,15 @@ use aws::lease::{Lease, Part};
 use aws::shard::Shard;
 use aws::store::{If, StateStore};
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use grid::Infrastructure;
 use images_config::{Config, lock::Lock};
 use jiff::Timestamp;
 use registry::Digest;
 use serde::{Deserialize, Serialize};
 
 use super::{Done, Plan, Request, Run, images, show};
-use crate::commands::Context;
-use crate::infrastructure::Infrastructure;
+use crate::context::Context;
+use crate::infrastructure;
 use crate::target::Target;
 use crate::ui::{Table, units};
 
@@ -82,7 +83,7 @@ pub(super) async fn resources_first(
 ) -> anyhow::Result<()> {
     let Some(account) = &target.account else { return Ok(()) };
     let look = async {
-        let infrastructure = Infrastructure::open(context, &account.aws).await?;
+        let infrastructure = infrastructure::open(context, &account.aws).await?;
         let inventory = infrastructure.inventory().await?;
         let whole = context.config()?;
         let variables = infrastructure.sparing_variables(&whole, &inventory);

@@ -16,7 +16,7 @@ use super::images::short;
 use super::runtimes::explain;
 use super::shards::Joined;
 use super::{Done, Plan, Run};
-use crate::commands::Context;
+use crate::context::Context;
 use crate::ui::{Table, units};
 
 /// The run as `--format json` gives it.

@@ -8,13 +8,22 @@ pub mod units;
 
 use std::io::{IsTerminal as _, Write as _};
 
+use clap::ValueEnum;
 use failure::Interrupt;
 pub use notes::listen;
 use process::plain;
 pub use progress::{Lane, Progress};
 pub use table::Table;
 
-use crate::cli::Format;
+/// How results reach stdout.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON document.
+    Json,
+}
 
 /// How often a question looks whether Ctrl-C came instead of an answer.
 const ANSWER_POLL: std::time::Duration = std::time::Duration::from_millis(50);

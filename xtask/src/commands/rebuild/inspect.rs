@@ -4,7 +4,7 @@ use images_config::RUNTIMES_REPOSITORY;
 use runtimes::{Cause, Runtime, Why};
 
 use super::plan;
-use crate::commands::Context;
+use crate::context::Context;
 use crate::transfer::{explain_runtime, held};
 use crate::ui::Table;
 

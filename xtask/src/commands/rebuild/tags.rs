@@ -7,8 +7,8 @@ use images_config::{
 };
 use runtimes::WayBack;
 
-use crate::commands::Context;
-use crate::infrastructure::Infrastructure;
+use crate::context::Context;
+use crate::infrastructure;
 use crate::target::Target;
 use crate::transfer::{explain_runtime, who};
 
@@ -20,7 +20,7 @@ pub(super) async fn leased<T>(
     work: impl AsyncFnOnce(bool) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
     let Some(account) = &target.account else { return context.interrupt.guard(work(false)).await };
-    let infrastructure = context.interrupt.guard(Infrastructure::open(context, &account.aws)).await?;
+    let infrastructure = context.interrupt.guard(infrastructure::open(context, &account.aws)).await?;
     let lease = infrastructure.lease().await?;
     let done = async {
         tokio::select! {

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures_util::future::try_join_all;
 
 use super::{Infrastructure, Inventory};
-use crate::ui::{Table, units};
 
 /// A repository, and what deleting it would take along.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -37,7 +36,7 @@ impl Infrastructure<'_> {
     /// # Errors
     /// AWS refuses or does not answer.
     pub async fn usage(&self, inventory: &Inventory, wanted: impl Fn(&str) -> bool) -> anyhow::Result<Usage> {
-        let tag = &self.context.settings.tag;
+        let tag = &self.options.tag;
         let marks = inventory.repositories.values().map(|repository| async move {
             anyhow::Ok((repository.name.clone(), self.ecr.marks(repository).await?))
         });
@@ -62,21 +61,4 @@ impl RepositoryUsage {
     pub fn is_free(&self) -> bool {
         self.used_by.is_empty()
     }
-}
-
-/// The repositories as a person is asked about them.
-pub fn table(usage: &[RepositoryUsage]) -> Table {
-    let mut table = Table::new(["REPOSITORY", "IMAGES", "SIZE", ""]);
-    for RepositoryUsage { repository, images, bytes, used_by } in usage {
-        let verdict = if used_by.is_empty() {
-            "delete".to_owned()
-        } else {
-            let grids = used_by.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
-            format!(
-                "keep: used by {grids}; `aws ecr delete-repository --force --repository-name {repository}` deletes it"
-            )
-        };
-        table.row([repository.clone(), images.to_string(), units::bytes(*bytes), verdict]);
-    }
-    table
 }

@@ -16,7 +16,7 @@ use terraform::Action;
 
 use super::used::leads_there;
 use super::working_directory::explain;
-use super::{Infrastructure, Inventory, REPOSITORY, RULE};
+use super::{Infrastructure, Inventory, News, REPOSITORY, RULE};
 
 /// The resource types of the key and its alias in the state.
 const KEY: &str = "aws_kms_key";
@@ -66,12 +66,12 @@ impl Infrastructure<'_> {
         if inventory.state.owned.contains_key(KEY) || inventory.state.owned.contains_key(ALIAS) {
             return Ok(inventory);
         }
-        let tag = &self.context.settings.tag;
+        let tag = &self.options.tag;
         let alias = format!("alias/ecr/{tag}-htc");
-        let Some(key) = kms::target(self.aws, &self.context.http, &alias).await? else {
+        let Some(key) = kms::target(self.aws, &self.options.http, &alias).await? else {
             return Ok(inventory);
         };
-        if !kms::is_marked(self.aws, &self.context.http, &key, tag).await? {
+        if !kms::is_marked(self.aws, &self.options.http, &key, tag).await? {
             let message = format!(
                 "{alias} points at the key {key}, which is not a key of this grid's that can be used"
             );
@@ -105,12 +105,12 @@ impl Infrastructure<'_> {
         std::fs::write(&file, self.sparing_variables(config, inventory).to_string())
             .context("could not write terraform's variables")?;
         for Unrecorded { address, id, why } in &inventory.unrecorded {
-            self.context.interrupt.check()?;
+            self.options.interrupt.check()?;
             terraform.import(&file, address, id).await.map_err(explain)?;
-            self.context.printer.line(format!("{address} {why}: it is in the state now"));
+            self.options.watch.hear(&News::Recorded { address: address.clone(), why });
         }
         for address in cut_off {
-            self.context.interrupt.check()?;
+            self.options.interrupt.check()?;
             terraform.untaint(address).await.map_err(explain)?;
         }
         self.inventory().await
@@ -123,7 +123,7 @@ impl Infrastructure<'_> {
         config: &Config,
         inventory: &Inventory,
     ) -> anyhow::Result<Vec<(String, String)>> {
-        let tag = &self.context.settings.tag;
+        let tag = &self.options.tag;
         let mut lost = Vec::new();
         let known = inventory.state.owned.get(KEY).and_then(|keys| keys.first()).cloned();
         let of = |wanted: &'static str| {
@@ -132,7 +132,7 @@ impl Infrastructure<'_> {
         let since = begun.written.unwrap_or(begun.begun.as_second());
         let mut key = known.clone();
         for (address, _) in of(KEY).filter(|_| known.is_none()) {
-            key = kms::created_since(self.aws, &self.context.http, tag, since).await?;
+            key = kms::created_since(self.aws, &self.options.http, tag, since).await?;
             lost.extend(key.clone().map(|key| (address.clone(), key)));
         }
         for (address, id) in begun.creates.iter().filter_map(|(address, id)| Some((address, id.as_ref()?))) {
@@ -149,7 +149,7 @@ impl Infrastructure<'_> {
                             && inventory.rules.get(id).is_some_and(|found| leads_there(rule, found))
                     }),
                     ALIAS => match &key {
-                        Some(key) => kms::has_alias(self.aws, &self.context.http, key, id).await?,
+                        Some(key) => kms::has_alias(self.aws, &self.options.http, key, id).await?,
                         None => false,
                     },
                     _ => false,

@@ -136,7 +136,7 @@ impl Infrastructure<'_> {
         let keys: BTreeSet<&String> =
             repositories.iter().filter_map(|repository| repository.kms_key.as_ref()).collect();
         let states = keys.into_iter().map(|key| async move {
-            let state = kms::state(self.aws, &self.context.http, key).await.ok().flatten();
+            let state = kms::state(self.aws, &self.options.http, key).await.ok().flatten();
             state.filter(|state| state != "Enabled").map(|state| (key, state))
         });
         let dead: String = join_all(states)

@@ -1,7 +1,7 @@
 //! Terraform's directory: connected with the grid's state, or about to be.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use aws::bucket::StateBucket;
 use aws::encryption::Encryption;
@@ -10,9 +10,7 @@ use failure::{Kind, ending};
 use serde_json::Value;
 use terraform::{Backend, LocalModule, Terraform, TerraformError, copy_module, keep_lock};
 
-use super::Infrastructure;
-use crate::commands::Context;
-use crate::local;
+use super::{Infrastructure, Options};
 
 /// Terraform, ready to run.
 struct WorkingDirectory {
@@ -43,21 +41,15 @@ impl Infrastructure<'_> {
     }
 
     pub(super) async fn init(&self, terraform: Terraform) -> anyhow::Result<Terraform> {
-        let lane = self.context.printer.progress().lane("terraform init");
-        let printer = self.context.printer.clone();
         let backend = Backend {
             bucket: self.store.bucket().to_owned(),
             region: self.aws.region().to_owned(),
             key: Some(self.store.key().to_owned()),
             kms_key_id: self.kms_key().await?,
         };
-        let told = move |line: &str| {
-            lane.news(line);
-            printer.detail(line);
-        };
-        terraform.init(&backend, true, told).await.map_err(explain)?;
-        if !self.context.settings.local {
-            keep_lock(&self.context.paths.module(), terraform.dir());
+        terraform.init(&backend, true, self.options.watch.init()).await.map_err(explain)?;
+        if self.options.stand_in.is_none() {
+            keep_lock(&self.options.module, terraform.dir());
         }
         Ok(terraform)
     }
@@ -92,40 +84,30 @@ impl Infrastructure<'_> {
             && is("kms_key_id", key.as_deref()))
     }
 
-    /// A copy of the module, and what terraform has to be told there: under `--local` also where the stand-in provider is.
+    /// A copy of the module, and what terraform has to be told there: where AWS is emulated also where the stand-in provider is.
     async fn working_directory(&self) -> anyhow::Result<WorkingDirectory> {
         let program = Terraform::find().map_err(explain)?;
-        let context = self.context;
-        let mut working_directory = if context.settings.local {
-            let provider = local::provider(&context.paths, &context.printer).await?;
-            let laid = LocalModule::lay_out(&context.paths.module(), &directory(context), &provider)
-                .map_err(explain)?;
+        let Options { module, directory, .. } = &*self.options;
+        let mut working_directory = if let Some(stand_in) = &self.options.stand_in {
+            let laid = LocalModule::lay_out(module, directory, &stand_in().await?).map_err(explain)?;
             let terraform = Terraform::new(program, laid.dir)
                 .env("TF_CLI_CONFIG_FILE", laid.cli_config.display().to_string());
             WorkingDirectory { terraform, init_needed: laid.init_needed }
         } else {
-            let copy = copy_module(&context.paths.module(), &directory(context)).map_err(explain)?;
+            let copy = copy_module(module, directory).map_err(explain)?;
             WorkingDirectory { terraform: Terraform::new(program, copy), init_needed: false }
         };
-        working_directory.terraform = working_directory.terraform.lock_timeout(context.settings.lock_timeout);
+        working_directory.terraform = working_directory.terraform.lock_timeout(self.options.lock_timeout);
         Ok(working_directory)
     }
 }
 
-/// Where terraform works: beside a copy of the module. Under `--local` it is another one, because the emulated AWS has
-/// another provider.
-pub fn directory(context: &Context) -> PathBuf {
-    let paths = &context.paths;
-    let parent = if context.settings.local { paths.local().to_owned() } else { paths.cache() };
-    parent.join("terraform")
+/// What `terraform init` left in the directory where terraform works: the connection with the state, and the provider.
+pub fn terraform_data(directory: &Path) -> PathBuf {
+    directory.join("module/.terraform")
 }
 
-/// What `terraform init` left: the connection with the state, and the provider.
-pub fn terraform_data(context: &Context) -> PathBuf {
-    directory(context).join("module/.terraform")
-}
-
-/// Terraform's errors with their exit code and hint.
+/// Terraform's errors with their kind and hint.
 pub(super) fn explain(error: TerraformError) -> anyhow::Error {
     let kind = match &error {
         TerraformError::Missing | TerraformError::TooOld { .. } => Kind::MissingTool,

@@ -2,6 +2,7 @@
 //! would.
 
 mod inventory;
+mod news;
 mod recovery;
 mod usage;
 mod used;
@@ -10,33 +11,32 @@ mod working_directory;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use futures_util::future::try_join_all;
-use jiff::Timestamp;
-use registry::{Client, Reference};
-use serde_json::Value;
-
-use crate::commands::{Context, StateBucketName};
-use crate::ui::units;
-
-pub use inventory::{Inventory, NoLongerWanted, REPOSITORY, RULE};
-pub use recovery::Unrecorded;
-pub use usage::{RepositoryUsage, Usage, table as usage_table};
-pub use working_directory::terraform_data;
-
 use aws::Aws;
 use aws::ecr::Ecr;
-use aws::lease::{Lease, LockWait, News, Part};
+use aws::lease::{self, Lease, LockWait, Part};
 use aws::sidecar::{self, PendingApply, PlanCache, Sidecar};
 use aws::state::{State, own_key};
 use aws::store::StateStore;
-use failure::{FailWith as _, Kind, failure};
+use failure::{FailWith as _, Interrupt, Kind, failure};
+use futures_util::future::try_join_all;
 use images_config::{Config, cached_registries};
+use jiff::Timestamp;
+use registry::{BoxFuture, Client, Reference};
+use serde_json::Value;
+use terraform::{PlanRequest, Terraform, TerraformError};
+
 use inventory::NULL_RESOURCE;
-use terraform::{Event, PlanRequest, Terraform, TerraformError};
 use working_directory::explain;
+
+pub use inventory::{Inventory, NoLongerWanted, REPOSITORY, RULE};
+pub use news::{News, Watch};
+pub use recovery::Unrecorded;
+pub use usage::{RepositoryUsage, Usage};
+pub use working_directory::terraform_data;
 
 /// How long an apply waits for terraform's own lock at least: the lease keeps other applies away, and a plan of somebody
 /// else's holds the lock for moments only.
@@ -63,24 +63,55 @@ enum Purpose {
     Destroy,
 }
 
+/// Where the provider is that stands in for AWS's; it is made where it is missing.
+pub type StandIn = Arc<dyn Fn() -> BoxFuture<'static, anyhow::Result<PathBuf>> + Send + Sync>;
+
+/// Where a grid's state is kept.
+#[derive(Clone, Debug)]
+pub struct StateObject {
+    /// The bucket.
+    pub bucket: String,
+    /// The object's key.
+    pub key: String,
+    /// The KMS key that encrypts it, where that is not the bucket's default.
+    pub kms_key: Option<String>,
+}
+
+/// What the work on a grid's resources needs beside AWS.
+pub struct Options {
+    /// The grid's name.
+    pub tag: String,
+    /// How long to wait for somebody else's lock or lease.
+    pub lock_timeout: Duration,
+    /// The terraform module.
+    pub module: PathBuf,
+    /// Where terraform works: the module is copied there.
+    pub directory: PathBuf,
+    /// The provider where AWS is emulated; none: AWS's own.
+    pub stand_in: Option<StandIn>,
+    /// For what is asked of AWS without the SDK.
+    pub http: reqwest::Client,
+    /// Whether the run was interrupted.
+    pub interrupt: Interrupt,
+    /// Is told what happens.
+    pub watch: Box<dyn Watch>,
+}
+
 /// The grid's AWS resources.
 #[derive(Clone)]
 pub struct Infrastructure<'a> {
-    context: &'a Context,
+    options: Arc<Options>,
     aws: &'a Aws,
     ecr: Ecr,
     store: StateStore,
 }
 
 impl<'a> Infrastructure<'a> {
-    /// The grid's resources, with the state in the bucket that the user, or HTC-Grid's stack, names.
-    ///
-    /// # Errors
-    /// Nobody names a bucket.
-    pub async fn open(context: &'a Context, aws: &'a Aws) -> anyhow::Result<Self> {
-        let StateBucketName { bucket, kms_key } = context.state_bucket(aws).await?;
-        let store = StateStore::new(aws, &bucket, &context.settings.state_key, kms_key);
-        Ok(Self { context, aws, ecr: Ecr::new(aws), store })
+    /// The grid's resources, with the state where `state` says.
+    pub fn new(options: Options, aws: &'a Aws, state: StateObject) -> Self {
+        let StateObject { bucket, key, kms_key } = state;
+        let store = StateStore::new(aws, &bucket, &key, kms_key);
+        Self { options: Arc::new(options), aws, ecr: Ecr::new(aws), store }
     }
 
     /// Where the state is, and what is beside it.
@@ -113,20 +144,20 @@ impl<'a> Infrastructure<'a> {
 
     /// One state belongs to one grid: another's would be turned into this one's, key and all.
     fn check_owner(&self, state: &State) -> anyhow::Result<()> {
-        let Some(owner) = state.tag.as_deref().filter(|owner| *owner != self.context.settings.tag) else {
+        let Some(owner) = state.tag.as_deref().filter(|owner| *owner != self.options.tag) else {
             return Ok(());
         };
         let message = format!(
             "the state {} in bucket {} belongs to the grid {owner}, not to {}",
             self.store.key(),
             self.store.bucket(),
-            self.context.settings.tag
+            self.options.tag
         );
         Err(failure(Kind::Config, message)).hint(
             Kind::Config,
             format!(
                 "say TAG={owner}, name another bucket, or keep both grids in this one with --state-key {}",
-                own_key(&self.context.settings.tag)
+                own_key(&self.options.tag)
             ),
         )
     }
@@ -134,7 +165,7 @@ impl<'a> Infrastructure<'a> {
     /// The values of the module's variables: what images.toml wants, and `kept` of what it no longer does. What others created
     /// is used and left alone.
     pub fn variables(&self, config: &Config, inventory: &Inventory, kept: &NoLongerWanted) -> Value {
-        let (tag, account) = (&self.context.settings.tag, &self.aws.identity().account);
+        let (tag, account) = (&self.options.tag, &self.aws.identity().account);
         let mut variables = config.tfvars(tag, self.aws.region(), account, &inventory.foreign());
         if let Some(repositories) = variables["repositories"].as_array_mut() {
             repositories.extend(kept.repositories.iter().map(|name| Value::from(name.as_str())));
@@ -187,21 +218,19 @@ impl<'a> Infrastructure<'a> {
     /// # Errors
     /// Somebody else holds it for longer, or S3 refuses.
     pub async fn lease_on(&self, part: Part, at_least: Duration) -> anyhow::Result<Lease> {
-        let printer = &self.context.printer;
-        let tell = |news: News| printer.line(news.to_string());
+        let tell = |news: lease::News| self.options.watch.hear(&News::Lease(news));
         let lock_wait = LockWait {
-            timeout: self.context.settings.lock_timeout.max(at_least),
-            interrupt: &self.context.interrupt,
+            timeout: self.options.lock_timeout.max(at_least),
+            interrupt: &self.options.interrupt,
             tell: &tell,
         };
-        Lease::take(self.aws, &self.store, &self.context.settings.tag, part, &lock_wait).await
+        Lease::take(self.aws, &self.store, &self.options.tag, part, &lock_wait).await
     }
 
     /// Gives the lease back. What is done is done: where that fails, it expires by itself.
     pub async fn release(&self, lease: Lease) {
         if let Err(error) = lease.release().await {
-            let words = format!("the lease could not be released and expires in a few minutes: {error:#}");
-            self.context.printer.warn(words);
+            self.options.watch.hear(&News::LeaseKept(error));
         }
     }
 
@@ -238,7 +267,7 @@ impl<'a> Infrastructure<'a> {
     }
 
     fn plan_cache(&self, variables: &Value, inventory: &Inventory) -> anyhow::Result<PlanCache> {
-        let inputs = sidecar::inputs(&self.context.paths.module(), &variables.to_string())?;
+        let inputs = sidecar::inputs(&self.options.module, &variables.to_string())?;
         Ok(PlanCache::now(inputs, inventory.state.etag.clone(), &inventory.repositories, &inventory.rules))
     }
 
@@ -308,11 +337,8 @@ impl<'a> Infrastructure<'a> {
         let left = aws::state::forget(self.aws, &self.store, NULL_RESOURCE).await;
         self.release(lease).await;
         let (left, copy) = left?;
-        self.context.printer.line(format!(
-            "imported the Makefile's state: {} removed from it, nothing in AWS changed; a copy is s3://{}/{copy}",
-            units::count(left, NULL_RESOURCE),
-            self.store.bucket()
-        ));
+        let copy = format!("s3://{}/{copy}", self.store.bucket());
+        self.options.watch.hear(&News::MakefileImported { removed: left, copy });
         Ok(())
     }
 
@@ -375,25 +401,17 @@ impl<'a> Infrastructure<'a> {
             targets: &[],
             lock: purpose != Purpose::Apply { lock: false },
         };
-        let told = || {
-            let lane = self.context.printer.progress().lane("terraform plan");
-            let printer = self.context.printer.clone();
-            move |event: &Event| {
-                lane.news(&event.to_string());
-                printer.detail(event.to_string());
-            }
-        };
-        self.context.interrupt.check()?;
-        let (terraform, plan) = match terraform.plan(&request, told()).await {
+        self.options.interrupt.check()?;
+        let (terraform, plan) = match terraform.plan(&request, self.options.watch.plan()).await {
             // An init that was stopped in the middle looks as if it were done.
             Err(TerraformError::NotInitialised { .. }) => {
                 let terraform = self.init(terraform).await?;
-                let plan = terraform.plan(&request, told()).await;
+                let plan = terraform.plan(&request, self.options.watch.plan()).await;
                 (terraform, plan)
             }
             plan => (terraform, plan),
         };
-        self.context.interrupt.check()?;
+        self.options.interrupt.check()?;
         let plan = plan.map_err(explain)?;
         Ok(Planned { terraform, plan, cut_off: Vec::new(), out, _room: room })
     }
@@ -417,29 +435,20 @@ impl<'a> Infrastructure<'a> {
     }
 
     async fn carry_out(&self, planned: &Planned) -> anyhow::Result<()> {
-        self.context.interrupt.check()?;
+        self.options.interrupt.check()?;
         let creates = recovery::creates(&planned.plan);
         if !creates.is_empty() {
             let begun =
                 Sidecar::PendingApply(PendingApply { creates, begun: Timestamp::now(), written: None });
             begun.write(&self.store).await?;
         }
-        let lane = self.context.printer.progress().lane("terraform apply");
-        let printer = self.context.printer.clone();
-        let told = move |event: &Event| {
-            lane.news(&event.to_string());
-            let done = matches!(event, Event::ApplyComplete { .. } | Event::ApplyErrored { .. });
-            if done || printer.verbose() {
-                printer.line(format!("terraform: {event}"));
-            }
-        };
-        let lock_wait = self.context.settings.lock_timeout.max(BRIEF);
+        let lock_wait = self.options.lock_timeout.max(BRIEF);
         let terraform = planned.terraform.clone().lock_timeout(lock_wait);
-        let applied = self.announcing(terraform.apply(&planned.out, told)).await;
+        let applied = self.announcing(terraform.apply(&planned.out, self.options.watch.apply())).await;
         // Terraform got the Ctrl-C itself and ended in good order; its own words for that help nobody. Another one that
         // stopped it in the middle is another matter.
         if !matches!(applied, Err(TerraformError::Killed { .. })) {
-            self.context.interrupt.check()?;
+            self.options.interrupt.check()?;
         }
         applied.map_err(explain)
     }
@@ -449,12 +458,9 @@ impl<'a> Infrastructure<'a> {
         tokio::pin!(work);
         tokio::select! {
             done = &mut work => return done,
-            () = self.context.interrupt.comes() => {}
+            () = self.options.interrupt.comes() => {}
         }
-        self.context.printer.line(
-            "interrupted: terraform finishes what it has begun and records it; another Ctrl-C stops it in the middle, \
-             and the next run then looks for what it could not record",
-        );
+        self.options.watch.hear(&News::Finishing);
         work.await
     }
 
@@ -469,7 +475,7 @@ impl<'a> Infrastructure<'a> {
             .values()
             .filter(|r| wanted.contains(&r.name) && !inventory.state.owns(REPOSITORY, &r.name));
         for repository in foreign {
-            self.ecr.mark(repository, &self.context.settings.tag).await?;
+            self.ecr.mark(repository, &self.options.tag).await?;
         }
         Ok(())
     }

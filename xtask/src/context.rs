@@ -1,0 +1,294 @@
+//! What every command works with.
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use aws::{Aws, Endpoint, Wanted};
+use docker_credentials::DockerCredentials;
+use failure::{FailWith as _, Interrupt, Kind, failure};
+use images_config::cache::Cache;
+use images_config::lock::Lock;
+use images_config::{Config, Sources};
+use registry::Credentials;
+
+use crate::local::{Background, LocalSetup};
+use crate::prerequisites::{self, Need, Setup};
+use crate::settings::{Global, Paths, Settings};
+use crate::ui::Printer;
+
+/// How long the real sources may take to answer, before the demo takes its own.
+const PROBE_BOUND: Duration = Duration::from_secs(2);
+
+/// How every variable of AWS's begins.
+const AWS_VARIABLES: &str = "AWS_";
+
+/// What every command works with.
+#[derive(Clone)]
+pub struct Context {
+    /// The options, resolved.
+    pub settings: Settings,
+    /// Where the files are.
+    pub paths: Paths,
+    /// All printing.
+    pub printer: Printer,
+    /// How every client speaks TLS.
+    tls: crate::http::Tls,
+    /// For AWS, and for all that is no registry.
+    pub http: reqwest::Client,
+    /// Whether the run was interrupted.
+    pub interrupt: Interrupt,
+}
+
+impl Context {
+    /// Resolves the options, and begins to print and to listen for signals.
+    ///
+    /// # Errors
+    /// An option is wrong, or this is not inside the project.
+    pub fn new(global: &Global) -> anyhow::Result<Self> {
+        if global.local {
+            process::hand_down_in_place_of(AWS_VARIABLES, Vec::new());
+        }
+        let printer = Printer::new(global.format, global.verbose);
+        crate::ui::listen(&printer);
+        let tls = crate::http::tls()?;
+        Ok(Self {
+            settings: Settings::resolve(global, |name| std::env::var(name).ok())?,
+            paths: Paths::find(global)?,
+            printer,
+            http: crate::http::builder(&tls.config)?.build().context("could not set up HTTP")?,
+            tls,
+            interrupt: Interrupt::listen()?,
+        })
+    }
+
+    /// Where AWS is: the emulator's address under `--local`, which is started if it does not run.
+    ///
+    /// # Errors
+    /// The emulator cannot be started.
+    pub async fn endpoint(&self) -> anyhow::Result<Option<Endpoint>> {
+        if !self.settings.local {
+            return Ok(None);
+        }
+        let running = Background::aws(&self.paths, &self.http)
+            .ensure(&self.upstream_arguments(), &self.printer)
+            .await?;
+        Ok(Some(Endpoint::from(&running)))
+    }
+
+    /// AWS with the user's credentials, or the emulated one.
+    ///
+    /// # Errors
+    /// As [`Aws::connect`].
+    pub async fn aws(&self, expected_account: Option<&str>) -> anyhow::Result<Aws> {
+        let endpoint = self.endpoint().await?;
+        // A code is typed by a person: what a script hands to this program's input is meant for another question.
+        let ask = |question: &str| {
+            let terminal = std::io::stdin().is_terminal();
+            terminal.then(|| self.printer.ask(question, &self.interrupt)).flatten()
+        };
+        let http = self.http.clone();
+        let wanted = Wanted {
+            region: self.settings.region.as_deref(),
+            profile: self.settings.profile.as_deref(),
+            accounts: self.settings.expect_account.as_deref().into_iter().chain(expected_account).collect(),
+        };
+        let aws = Aws::connect(&wanted, endpoint.as_ref(), http, &ask).await?;
+        process::hand_down_in_place_of(AWS_VARIABLES, aws.environment());
+        for other in aws.other_regions() {
+            let told = format!("{} says {}; this run works in {}", other.by, other.region, aws.region());
+            self.printer.warn(told);
+        }
+        Ok(aws)
+    }
+
+    /// Finds out what this machine lacks for a command, brings it where the user agrees, and hands the container
+    /// engine's address down to every program that is started; gives that address, where the client does not find the
+    /// engine by itself.
+    ///
+    /// # Errors
+    /// Something is missing and the user said no, or only a person can bring it.
+    pub async fn ready(&self, needs: &[Need], yes: bool) -> anyhow::Result<Option<String>> {
+        let printer = &self.printer;
+        let here = format!("{}/", self.paths.root().display());
+        let setup = Setup {
+            moto: &self.paths.target().join("moto"),
+            state: &self.paths.local().join("docker"),
+            assume_yes: yes,
+            ask: &|question| {
+                printer
+                    .ask(&format!("{question} [y/N]"), &self.interrupt)
+                    .is_some_and(|a| matches!(a.as_str(), "y" | "yes"))
+            },
+            // No output shows where the project stands.
+            say: &|line| printer.line(line.replace(&here, "")),
+        };
+        // What is found there is started from there.
+        process::hand_down("PATH", prerequisites::search_path());
+        let found = prerequisites::ensure(needs, &setup).await.kind(Kind::MissingTool)?;
+        found.hints.iter().for_each(|hint| printer.line(hint));
+        if let Some(host) = &found.docker_host {
+            process::hand_down("DOCKER_HOST", host);
+        }
+        Ok(found.docker_host)
+    }
+
+    /// This run with what `demo` set up in the local directory, as far as the user says nothing else: the same upstreams,
+    /// the sample ones started if they do not run, and the same container engine.
+    ///
+    /// # Errors
+    /// The file of the setup is broken, or the sample upstreams cannot be started.
+    pub async fn with_local_setup(mut self) -> anyhow::Result<Self> {
+        let setup = LocalSetup::load(self.paths.local())?;
+        let samples = if setup.samples.is_empty() {
+            None
+        } else {
+            Some(Background::samples(&self.paths, &self.http).ensure(&[], &self.printer).await?.url())
+        };
+        self.settings.upstreams = setup.routes(samples.as_deref(), &self.settings.upstreams);
+        for (name, value) in setup.engine_variables(environment_variable) {
+            process::hand_down(&name, value);
+        }
+        Ok(self)
+    }
+
+    /// The line that runs `command` of this tool on the same local directory.
+    pub fn local_command(&self, command: &str) -> String {
+        match &self.settings.local_dir {
+            None => format!("cargo xtask {command}"),
+            Some(dir) => format!("cargo xtask {command} --local-dir {}", shell_word(&dir.to_string_lossy())),
+        }
+    }
+
+    /// Asks once. Only `yes` goes on, as terraform has taught everybody. `without`: what does not ask.
+    ///
+    /// # Errors
+    /// The answer is another one, or nobody is there to give it.
+    pub fn confirm(&self, without: &str) -> anyhow::Result<()> {
+        let answer = self.printer.ask("Do you want to continue? Only `yes` is accepted:", &self.interrupt);
+        self.interrupt.check()?;
+        match answer.as_deref() {
+            Some("yes") => Ok(()),
+            Some(_) => Err(failure(Kind::Refused, "not confirmed; nothing was changed")),
+            None => Err(failure(
+                Kind::Refused,
+                "this needs a confirmation and there is no terminal; nothing was changed",
+            ))
+            .hint(Kind::Refused, without),
+        }
+    }
+
+    /// What the emulated AWS is told of the sources, so that its pull-through cache reaches them the same way.
+    pub fn upstream_arguments(&self) -> Vec<String> {
+        let pairs = self.settings.upstreams.iter();
+        pairs.flat_map(|(host, url)| ["--upstream".to_owned(), format!("{host}={url}")]).collect()
+    }
+
+    /// images.toml.
+    ///
+    /// # Errors
+    /// All that is wrong with it.
+    pub fn config(&self) -> anyhow::Result<Config> {
+        let path = self.paths.images();
+        let sources = Sources::of(path, self.paths.root());
+        Config::load(path, &self.paths.relative(path), &sources).kind(Kind::Config)
+    }
+
+    /// images.lock, if there is one.
+    ///
+    /// # Errors
+    /// All that is wrong with it.
+    pub fn lock(&self) -> anyhow::Result<Option<Lock>> {
+        let path = self.paths.lock();
+        Lock::load(&path, &self.paths.relative(&path)).kind(Kind::Config)
+    }
+
+    /// What earlier runs learned of the sources.
+    pub fn mapping(&self) -> Arc<Cache> {
+        Arc::new(Cache::open(self.paths.cache().join("mapping.json")))
+    }
+
+    /// What docker knows of the source registries.
+    ///
+    /// # Errors
+    /// Docker's configuration is broken.
+    pub fn source_credentials(&self) -> anyhow::Result<Arc<dyn Credentials>> {
+        let docker = DockerCredentials::from_env(self.settings.container_cli.as_deref());
+        docker.check().kind(Kind::Credentials)?;
+        Ok(Arc::new(docker))
+    }
+
+    /// Where each source registry is reached, where that is not itself: images.toml, then `--upstream`.
+    pub fn routes(&self, config: &Config) -> BTreeMap<String, String> {
+        let mut routes = config.upstreams.clone();
+        routes.extend(self.settings.upstreams.iter().cloned());
+        routes
+    }
+
+    /// A registry client's settings: the process's TLS and proxies, the routes of `config`.
+    pub fn client_builder(&self, config: &Config) -> registry::Builder {
+        let mut builder = registry::Client::builder().http(crate::http::for_registries(&self.tls.config));
+        for (host, tls) in crate::http::own_certificates(&self.tls) {
+            builder = builder.http_for(&host, crate::http::for_registries(&tls));
+        }
+        for (host, url) in self.routes(config) {
+            builder = builder.route(&host, &url);
+        }
+        for (host, mirror) in &config.mirrors {
+            if mirror.counts_pulls {
+                builder = builder.counts_pulls(host);
+            }
+            builder = mirror.blob_hosts.iter().fold(builder, |builder, blobs| builder.blob_host(host, blobs));
+        }
+        builder
+    }
+
+    /// A client for the sources alone.
+    ///
+    /// # Errors
+    /// Docker's configuration is broken, or a route is no address.
+    pub fn registry_client(&self, config: &Config) -> anyhow::Result<registry::Client> {
+        self.client_builder(config).credentials(self.source_credentials()?).build().kind(Kind::Config)
+    }
+
+    /// Whether the real source registries answer; asked once, for the demo is to begin at once.
+    pub async fn upstreams_answer(&self, config: &Config) -> bool {
+        let Some(image) = config.images.first() else { return false };
+        let registry = image.source.registry();
+        let address = match self.routes(config).get(registry) {
+            Some(route) => route.clone(),
+            None if registry == registry::DOCKER_HUB => "https://registry-1.docker.io".to_owned(),
+            None => format!("https://{registry}"),
+        };
+        let probe = self.http.get(format!("{address}/v2/")).timeout(PROBE_BOUND);
+        probe.send().await.is_ok()
+    }
+}
+
+/// A variable of this process's environment; an empty one counts as none.
+pub fn environment_variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// `text` as one word of a shell's command line.
+pub fn shell_word(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,=".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shell_word;
+
+    #[test]
+    fn a_word_is_quoted_where_a_shell_would_take_it_apart() {
+        assert_eq!(shell_word("../a-b/c.d"), "../a-b/c.d");
+        assert_eq!(shell_word("a b"), "'a b'");
+        assert_eq!(shell_word("it's"), r"'it'\''s'");
+    }
+}

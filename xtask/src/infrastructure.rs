@@ -1,0 +1,147 @@
+//! The grid's AWS resources as this command line works on them: where its files are, and what is shown meanwhile.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use aws::{Aws, stack};
+use failure::{FailWith as _, Kind, failure};
+use grid::{Infrastructure, News, Options, RepositoryUsage, StandIn, StateObject, Watch};
+use terraform::Event;
+
+use crate::context::Context;
+use crate::local;
+use crate::ui::{Printer, Table, units};
+
+/// Where the terraform state is kept.
+pub struct StateBucketName {
+    /// The bucket.
+    pub bucket: String,
+    /// The key that encrypts the state, where that is not the bucket's default.
+    pub kms_key: Option<String>,
+}
+
+/// The grid's resources, with the state in the bucket that the user, or HTC-Grid's stack, names.
+///
+/// # Errors
+/// Nobody names a bucket.
+pub async fn open<'a>(context: &Context, aws: &'a Aws) -> anyhow::Result<Infrastructure<'a>> {
+    let StateBucketName { bucket, kms_key } = state_bucket(context, aws).await?;
+    let state = StateObject { bucket, key: context.settings.state_key.clone(), kms_key };
+    let options = Options {
+        tag: context.settings.tag.clone(),
+        lock_timeout: context.settings.lock_timeout,
+        module: context.paths.module(),
+        directory: terraform_directory(context),
+        stand_in: context.settings.local.then(|| stand_in(context)),
+        http: context.http.clone(),
+        interrupt: context.interrupt.clone(),
+        watch: Box::new(Shown { printer: context.printer.clone() }),
+    };
+    Ok(Infrastructure::new(options, aws, state))
+}
+
+/// Where terraform works. Under `--local` it is another place, because the emulated AWS has another provider.
+pub fn terraform_directory(context: &Context) -> PathBuf {
+    let paths = &context.paths;
+    let parent = if context.settings.local { paths.local().to_owned() } else { paths.cache() };
+    parent.join("terraform")
+}
+
+/// The provider that stands in for AWS's, compiled where it is needed.
+fn stand_in(context: &Context) -> StandIn {
+    let (paths, printer) = (context.paths.clone(), context.printer.clone());
+    Arc::new(move || {
+        let (paths, printer) = (paths.clone(), printer.clone());
+        Box::pin(async move { local::provider(&paths, &printer).await })
+    })
+}
+
+/// The bucket of the terraform state: the user's, the emulated one, or the one that HTC-Grid's stack names.
+///
+/// # Errors
+/// Nobody names one.
+pub async fn state_bucket(context: &Context, aws: &Aws) -> anyhow::Result<StateBucketName> {
+    let emulated = context.settings.local.then(|| local::STATE_BUCKET.to_owned());
+    if let Some(bucket) = context.settings.state_bucket.clone().or(emulated) {
+        return Ok(StateBucketName { bucket, kms_key: None });
+    }
+    let outputs = stack::outputs(aws, &context.http, &context.settings.tag).await?.unwrap_or_default();
+    let kms_key = outputs.get(stack::KEY_OUTPUT).cloned();
+    let bucket = outputs.get(stack::BUCKET_OUTPUT).cloned().ok_or_else(|| {
+        failure(
+            Kind::Config,
+            format!(
+                "no state bucket is named, and there is no stack {} with the output {}",
+                context.settings.tag,
+                stack::BUCKET_OUTPUT
+            ),
+        )
+    });
+    let bucket = bucket.hint(
+        Kind::Config,
+        "say S3_IMAGE_TFSTATE_HTCGRID_BUCKET_NAME=..., as an argument or in the environment; \
+         `init-images --create-state-bucket` makes the bucket",
+    )?;
+    Ok(StateBucketName { bucket, kms_key })
+}
+
+/// What happens, printed.
+struct Shown {
+    printer: Printer,
+}
+
+impl Watch for Shown {
+    fn hear(&self, news: &News) {
+        match news {
+            News::LeaseKept(_) => self.printer.warn(news.to_string()),
+            _ => self.printer.line(news.to_string()),
+        }
+    }
+
+    fn init(&self) -> Box<dyn FnMut(&str) + Send> {
+        let lane = self.printer.progress().lane("terraform init");
+        let printer = self.printer.clone();
+        Box::new(move |line| {
+            lane.news(line);
+            printer.detail(line);
+        })
+    }
+
+    fn plan(&self) -> Box<dyn FnMut(&Event) + Send> {
+        let lane = self.printer.progress().lane("terraform plan");
+        let printer = self.printer.clone();
+        Box::new(move |event| {
+            lane.news(&event.to_string());
+            printer.detail(event.to_string());
+        })
+    }
+
+    fn apply(&self) -> Box<dyn FnMut(&Event) + Send> {
+        let lane = self.printer.progress().lane("terraform apply");
+        let printer = self.printer.clone();
+        Box::new(move |event| {
+            lane.news(&event.to_string());
+            let done = matches!(event, Event::ApplyComplete { .. } | Event::ApplyErrored { .. });
+            if done || printer.verbose() {
+                printer.line(format!("terraform: {event}"));
+            }
+        })
+    }
+}
+
+/// The repositories as a person is asked about them.
+pub fn usage_table(usage: &[RepositoryUsage]) -> Table {
+    let mut table = Table::new(["REPOSITORY", "IMAGES", "SIZE", ""]);
+    for RepositoryUsage { repository, images, bytes, used_by } in usage {
+        let verdict = if used_by.is_empty() {
+            "delete".to_owned()
+        } else {
+            let grids = used_by.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+            format!(
+                "keep: used by {grids}; `aws ecr delete-repository --force --repository-name {repository}` deletes it"
+            )
+        };
+        table.row([repository.clone(), images.to_string(), units::bytes(*bytes), verdict]);
+    }
+    table
+}
