@@ -1,4 +1,4 @@
-//! From an error to the exit code.
+//! The exit code of each kind of failure.
 
 use failure::{Kind, kind_of, render};
 

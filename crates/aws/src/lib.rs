@@ -1,4 +1,5 @@
-//! One AWS configuration for the process, and who it speaks for.
+//! AWS for one run: credentials and region, ECR, the state bucket with the state and what lies beside it (lease, plan cache), and
+//! what AWS's errors mean.
 
 pub mod bucket;
 pub mod ecr;

@@ -1,5 +1,7 @@
-//! Credentials for source registries, from docker's own config.json: what `docker login` stored is what is used here. Where it
-//! has nothing, podman's auth.json is asked, which has the same form; where podman is the engine, podman's comes first.
+//! Credentials for registries from docker's config.json, podman's auth.json and their helpers.
+//!
+//! What `docker login` stored is what is used here. Where it has nothing, podman's auth.json is asked, which has the same form; where
+//! podman is the engine, podman's comes first.
 //!
 //! A credential belongs to an address. Behind a mirror it is the mirror's, and over plain http it is only one that was stored
 //! for exactly that address ([`registry::Server`]).

@@ -1,4 +1,4 @@
-//! The container client: docker, podman, finch or nerdctl, with typed arguments.
+//! The container client (docker, podman, finch or nerdctl): its arguments, and what builders print.
 //!
 //! What a client can do is asked of it (`buildx version`, `build --help`), never guessed from its version. Everything but
 //! a login runs with a private, temporary configuration directory ([`PrivateConfig`]).

@@ -1,4 +1,4 @@
-//! Dockerfiles: which images and files a build takes from elsewhere, and where its base and its entry point go.
+//! A reader of Dockerfiles: which images and files a build takes from elsewhere, and where its base and its entry point go.
 //!
 //! All of that has to be in a runtime's build key, or an input could change while the key stays. The base's digest is part of the
 //! key. Everything else from elsewhere (a second `FROM`, `COPY --from=image`, `RUN --mount=...,from=image`, `# syntax=`, an

@@ -1,5 +1,5 @@
-//! The AWS resources of a grid, which terraform owns: what stands, what would change, and the plan cache that nothing
-//! would.
+//! The AWS resources of a grid, which terraform owns: what stands (`inventory`), terraform's working directory
+//! (`working_directory`), which grid uses what (`usage`), what a killed apply left (`recovery`).
 
 mod inventory;
 mod news;

@@ -1,4 +1,4 @@
-//! `images.toml` and `images.lock`: what the grid runs on, and which digests those names mean.
+//! images.toml and images.lock, parsed and then validated: what the grid runs on, and which digests those names mean.
 //!
 //! # The keys of images.toml
 //! The file in deployment/image_repository/ shows every one of them; this is the reference.

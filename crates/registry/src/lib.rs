@@ -1,4 +1,4 @@
-//! OCI distribution client and mirror.
+//! OCI distribution client and mirror; knows nothing of AWS, docker or this command line.
 //!
 //! [`Client`] speaks [the distribution protocol](https://github.com/opencontainers/distribution-spec/blob/main/spec.md) with
 //! any number of registries; [`mirror`] copies images between them, registry to registry, by as few requests as there can be

@@ -1,4 +1,4 @@
-//! The Lambda runtimes that the project builds itself: never built twice, never lost.
+//! The Lambda runtimes that the project builds itself: key, decision, build, push, tags.
 //!
 //! A build is named by its inputs ([`key`], specified in `docs/build-key.md`), and what to do is decided by two HEADs
 //! ([`plan`]). Three tags in one repository:

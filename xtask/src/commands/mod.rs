@@ -1,4 +1,4 @@
-//! One file for each command.
+//! One file for each command: an args struct with `run`.
 
 pub mod bench;
 pub mod demo;

@@ -1,5 +1,6 @@
-//! All that is printed: text for people on stderr, data on stdout. What a terminal would obey is left out of both: words of
-//! registries, images and programs are among it.
+//! All printing: text for people on stderr, data on stdout.
+//!
+//! What a terminal would obey is left out of both: words of registries, images and programs are among it.
 
 mod notes;
 mod progress;
