@@ -1,26 +1,21 @@
 //! What every command works with.
 
-use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use aws::{Aws, Endpoint, Wanted};
-use docker_credentials::DockerCredentials;
-use failure::{FailWith as _, Interrupt, Kind, failure};
+use failure::{FailWith as _, Interrupt, Kind};
+use images_config::Config;
 use images_config::cache::Cache;
 use images_config::lock::Lock;
-use images_config::{Config, Sources};
-use registry::Credentials;
 
 use crate::local::{Background, LocalSetup};
 use crate::prerequisites::{self, Need, Setup};
 use crate::settings::{Global, Paths, Settings};
+use crate::sources::Sources;
+use crate::target::Target;
 use crate::ui::Printer;
-
-/// How long the real sources may take to answer, before the demo takes its own.
-const PROBE_BOUND: Duration = Duration::from_secs(2);
 
 /// How every variable of AWS's begins.
 const AWS_VARIABLES: &str = "AWS_";
@@ -73,7 +68,7 @@ impl Context {
             return Ok(None);
         }
         let running = Background::aws(&self.paths, &self.http)
-            .ensure(&self.upstream_arguments(), &self.printer)
+            .ensure(&self.settings.upstream_arguments(), &self.printer)
             .await?;
         Ok(Some(Endpoint::from(&running)))
     }
@@ -180,19 +175,13 @@ impl Context {
         }
     }
 
-    /// What the emulated AWS is told of the sources, so that its pull-through cache reaches them the same way.
-    pub fn upstream_arguments(&self) -> Vec<String> {
-        let pairs = self.settings.upstreams.iter();
-        pairs.flat_map(|(host, url)| ["--upstream".to_owned(), format!("{host}={url}")]).collect()
-    }
-
     /// images.toml.
     ///
     /// # Errors
     /// All that is wrong with it.
     pub fn config(&self) -> anyhow::Result<Config> {
         let path = self.paths.images();
-        let sources = Sources::of(path, self.paths.root());
+        let sources = images_config::Sources::of(path, self.paths.root());
         Config::load(path, &self.paths.relative(path), &sources).kind(Kind::Config)
     }
 
@@ -210,60 +199,25 @@ impl Context {
         Arc::new(Cache::open(self.paths.cache().join("mapping.json")))
     }
 
-    /// What docker knows of the source registries.
+    /// What reaches the source registries.
+    pub fn sources(&self) -> Sources<'_> {
+        Sources {
+            tls: &self.tls,
+            http: &self.http,
+            upstreams: &self.settings.upstreams,
+            container_cli: self.settings.container_cli.as_deref(),
+        }
+    }
+
+    /// Where the images go: the account's ECR, or what `--registry` names.
     ///
     /// # Errors
-    /// Docker's configuration is broken.
-    pub fn source_credentials(&self) -> anyhow::Result<Arc<dyn Credentials>> {
-        let docker = DockerCredentials::from_env(self.settings.container_cli.as_deref());
-        docker.check().kind(Kind::Credentials)?;
-        Ok(Arc::new(docker))
-    }
-
-    /// Where each source registry is reached, where that is not itself: images.toml, then `--upstream`.
-    pub fn routes(&self, config: &Config) -> BTreeMap<String, String> {
-        let mut routes = config.upstreams.clone();
-        routes.extend(self.settings.upstreams.iter().cloned());
-        routes
-    }
-
-    /// A registry client's settings: the process's TLS and proxies, the routes of `config`.
-    pub fn client_builder(&self, config: &Config) -> registry::Builder {
-        let mut builder = registry::Client::builder().http(crate::http::for_registries(&self.tls.config));
-        for (host, tls) in crate::http::own_certificates(&self.tls) {
-            builder = builder.http_for(&host, crate::http::for_registries(&tls));
+    /// No credentials, AWS refuses or does not answer, or `--registry` is no registry.
+    pub async fn target(&self, config: &Config) -> anyhow::Result<Target> {
+        match &self.settings.registry {
+            Some(registry) => Target::other(registry),
+            None => Target::account(self.aws(config.account.as_deref()).await?).await,
         }
-        for (host, url) in self.routes(config) {
-            builder = builder.route(&host, &url);
-        }
-        for (host, mirror) in &config.mirrors {
-            if mirror.counts_pulls {
-                builder = builder.counts_pulls(host);
-            }
-            builder = mirror.blob_hosts.iter().fold(builder, |builder, blobs| builder.blob_host(host, blobs));
-        }
-        builder
-    }
-
-    /// A client for the sources alone.
-    ///
-    /// # Errors
-    /// Docker's configuration is broken, or a route is no address.
-    pub fn registry_client(&self, config: &Config) -> anyhow::Result<registry::Client> {
-        self.client_builder(config).credentials(self.source_credentials()?).build().kind(Kind::Config)
-    }
-
-    /// Whether the real source registries answer; asked once, for the demo is to begin at once.
-    pub async fn upstreams_answer(&self, config: &Config) -> bool {
-        let Some(image) = config.images.first() else { return false };
-        let registry = image.source.registry();
-        let address = match self.routes(config).get(registry) {
-            Some(route) => route.clone(),
-            None if registry == registry::DOCKER_HUB => "https://registry-1.docker.io".to_owned(),
-            None => format!("https://{registry}"),
-        };
-        let probe = self.http.get(format!("{address}/v2/")).timeout(PROBE_BOUND);
-        probe.send().await.is_ok()
     }
 }
 

@@ -13,6 +13,7 @@ mod infrastructure;
 mod local;
 mod prerequisites;
 mod settings;
+mod sources;
 mod target;
 mod transfer;
 mod ui;

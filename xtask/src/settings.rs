@@ -130,6 +130,12 @@ impl Settings {
             container_cli: global.container_cli.clone(),
         })
     }
+
+    /// What the emulated AWS is told of the sources, so that its pull-through cache reaches them the same way.
+    pub fn upstream_arguments(&self) -> Vec<String> {
+        let pairs = self.upstreams.iter();
+        pairs.flat_map(|(host, url)| ["--upstream".to_owned(), format!("{host}={url}")]).collect()
+    }
 }
 
 /// The tag becomes part of a KMS alias, of ECR tag keys and of file names.

@@ -15,7 +15,7 @@ use images_config::Config;
 use registry::mirror::{BlobIndex, TagIndex};
 use registry::{BoxError, BoxFuture, Client, Credential, Credentials, Digest, Quotas, Reference, Server};
 
-use crate::context::Context;
+use crate::sources::Sources;
 
 /// The account's ECR in one region.
 #[derive(Clone, Debug)]
@@ -37,23 +37,26 @@ pub struct Target {
 }
 
 impl Target {
-    /// The account's ECR, or what `--registry` names.
+    /// What `--registry` names.
     ///
     /// # Errors
-    /// No credentials, AWS refuses or does not answer, or `--registry` is no registry.
-    pub async fn open(context: &Context, config: &Config) -> anyhow::Result<Self> {
-        if let Some(registry) = &context.settings.registry {
-            let (host, prefix) = registry.split_once('/').unwrap_or((registry, ""));
-            let prefix =
-                if prefix.is_empty() { String::new() } else { format!("{}/", prefix.trim_matches('/')) };
-            let target = Self { host: host.to_owned(), prefix, account: None, token: None };
-            target
-                .repository("probe")
-                .with_context(|| format!("--registry {registry:?} is not HOST[/PREFIX]"))
-                .kind(Kind::Usage)?;
-            return Ok(target);
-        }
-        let aws = context.aws(config.account.as_deref()).await?;
+    /// It is no registry.
+    pub fn other(registry: &str) -> anyhow::Result<Self> {
+        let (host, prefix) = registry.split_once('/').unwrap_or((registry, ""));
+        let prefix = if prefix.is_empty() { String::new() } else { format!("{}/", prefix.trim_matches('/')) };
+        let target = Self { host: host.to_owned(), prefix, account: None, token: None };
+        target
+            .repository("probe")
+            .with_context(|| format!("--registry {registry:?} is not HOST[/PREFIX]"))
+            .kind(Kind::Usage)?;
+        Ok(target)
+    }
+
+    /// The account's ECR.
+    ///
+    /// # Errors
+    /// AWS refuses or does not answer.
+    pub async fn account(aws: Aws) -> anyhow::Result<Self> {
         let ecr = Ecr::new(&aws);
         let token = ecr.token().await?;
         Ok(Self {
@@ -113,11 +116,11 @@ impl Target {
     /// A route is no address.
     pub fn client(
         &self,
-        context: &Context,
+        sources: Sources<'_>,
         config: &Config,
     ) -> anyhow::Result<(Client, Arc<dyn Credentials>)> {
-        let credentials = self.credentials(context.source_credentials()?);
-        let mut builder = context.client_builder(config).credentials(Arc::clone(&credentials));
+        let credentials = self.credentials(sources.credentials()?);
+        let mut builder = sources.client_builder(config).credentials(Arc::clone(&credentials));
         if self.account.is_some() {
             if let Some(reached) = self.endpoint() {
                 builder = builder.route(&self.host, &format!("https://{reached}"));

@@ -53,7 +53,7 @@ impl Demo {
             ..LocalSetup::default()
         };
         if context.settings.upstreams.is_empty()
-            && (self.sample_upstreams || !context.upstreams_answer(&config).await)
+            && (self.sample_upstreams || !context.sources().answer(&config).await)
         {
             setup.samples = sources(&config);
             let samples = samples(&context).await?;

@@ -150,7 +150,7 @@ async fn account(context: &Context, aws: &Aws) -> Vec<Check> {
 /// One HEAD at each source registry: is it reachable, and how many pulls does Docker Hub leave?
 async fn upstreams(context: &Context) -> Vec<Check> {
     let Ok(config) = context.config() else { return Vec::new() };
-    let Ok(client) = context.registry_client(&config) else { return Vec::new() };
+    let Ok(client) = context.sources().client(&config) else { return Vec::new() };
     let mut checks: Vec<Check> = Vec::new();
     let sources =
         config.images.iter().map(|image| &image.source).chain(config.runtimes.iter().map(|r| &r.base));

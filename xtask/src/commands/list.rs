@@ -76,7 +76,7 @@ impl ListImages {
     /// The registry or AWS does not answer.
     pub async fn run(self, context: &Context) -> anyhow::Result<()> {
         let config = context.config()?;
-        let target = Target::open(context, &config).await?;
+        let target = context.target(&config).await?;
         if self.uris {
             return uris(context, &config, &target).await;
         }
@@ -134,7 +134,7 @@ async fn compare(
     config: &Config,
     target: &Target,
 ) -> anyhow::Result<BTreeMap<String, (String, Option<String>)>> {
-    let (client, _) = target.client(context, config)?;
+    let (client, _) = target.client(context.sources(), config)?;
     let jobs = jobs(config, None, target)?;
     let plan = Mirror::new(client).mapping(context.mapping()).plan(jobs).await;
     Ok(plan
@@ -225,7 +225,7 @@ async fn in_registry(
     target: &Target,
     upstream: &BTreeMap<String, (String, Option<String>)>,
 ) -> anyhow::Result<Vec<Listed>> {
-    let (client, _) = target.client(context, config)?;
+    let (client, _) = target.client(context.sources(), config)?;
     let mut listed = Vec::new();
     for name in &config.repositories {
         let repository = target.repository(name)?;

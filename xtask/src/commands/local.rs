@@ -40,7 +40,7 @@ impl Local {
             Action::Up => {
                 let context = context.clone().with_local_setup().await?;
                 let aws = Background::aws(&context.paths, &context.http);
-                aws.ensure(&context.upstream_arguments(), &context.printer).await?;
+                aws.ensure(&context.settings.upstream_arguments(), &context.printer).await?;
                 Servers::look(&context).await?.report(&context)
             }
             Action::Down => down(context).await,

@@ -42,7 +42,7 @@ impl Lock {
             (true, false) => Select::Named(self.names),
         };
         let wants = before.to_resolve(&config, &select).kind(Kind::Usage)?;
-        let client = context.registry_client(&config)?;
+        let client = context.sources().client(&config)?;
         let asked = async { Ok(resolve_all(&client, &wants, &before, jiff::Timestamp::now()).await) };
         let (resolved, failed) = context.interrupt.guard(asked).await?;
         // All or nothing: a lock that knows half of the images is no lock.

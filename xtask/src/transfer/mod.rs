@@ -95,7 +95,7 @@ pub async fn run(context: &Context, request: &Request) -> anyhow::Result<()> {
             .check_complete(&config)
             .kind(Kind::Config)?;
     }
-    let target = context.interrupt.guard(Target::open(context, &config)).await?;
+    let target = context.interrupt.guard(context.target(&config)).await?;
     let list = shards::list(&config, lock.as_ref());
     let config = match request.shard {
         Some(shard) => {
@@ -163,7 +163,7 @@ impl<'a> Run<'a> {
         lock: Option<Lock>,
         target: &'a Target,
     ) -> anyhow::Result<Self> {
-        let (client, credentials) = target.client(context, &config)?;
+        let (client, credentials) = target.client(context.sources(), &config)?;
         let jobs = jobs(&config, lock.as_ref(), target)?;
         let mut mirror = Mirror::new(client.clone()).mapping(context.mapping());
         if let Some(index) = target.blob_index() {

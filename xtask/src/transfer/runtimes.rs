@@ -157,7 +157,11 @@ impl ConfiguredGrid {
         let caches = account.into_iter().flat_map(|target| {
             config.pull_through.iter().map(|rule| Ok((target.repository(&rule.prefix)?, rule.clone())))
         });
-        Ok(Self { lock, caches: caches.collect::<anyhow::Result<_>>()?, routes: context.routes(config) })
+        Ok(Self {
+            lock,
+            caches: caches.collect::<anyhow::Result<_>>()?,
+            routes: context.sources().routes(config),
+        })
     }
 }
 

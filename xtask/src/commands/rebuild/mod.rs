@@ -78,11 +78,8 @@ impl RebuildRuntimes {
         let config = context.config()?;
         self.check_names(&config)?;
         let needs_registry = self.push || self.builds.is_some() || !self.rollback.is_empty();
-        let target = if needs_registry {
-            Some(context.interrupt.guard(Target::open(context, &config)).await?)
-        } else {
-            None
-        };
+        let target =
+            if needs_registry { Some(context.interrupt.guard(context.target(&config)).await?) } else { None };
         let builder = self.builder(context, &config, context.lock()?, target.as_ref())?;
         let wanted = self.wanted(&config);
         if let (Some(target), [name, build @ ..]) = (&target, self.rollback.as_slice()) {
@@ -137,8 +134,8 @@ impl RebuildRuntimes {
         target: Option<&Target>,
     ) -> anyhow::Result<runtimes::Context> {
         let (client, credentials) = match target {
-            Some(target) => target.client(context, config)?,
-            None => (context.registry_client(config)?, context.source_credentials()?),
+            Some(target) => target.client(context.sources(), config)?,
+            None => (context.sources().client(config)?, context.sources().credentials()?),
         };
         let configured = ConfiguredGrid::new(context, config, lock, target)?;
         let mut builder = builder_context(context, client, Arc::clone(&credentials), configured, target)?;

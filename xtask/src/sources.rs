@@ -1,0 +1,86 @@
+//! The source registries: how they are reached, and what docker knows of them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use docker_credentials::DockerCredentials;
+use failure::{FailWith as _, Kind};
+use images_config::Config;
+use registry::Credentials;
+
+use crate::http::{self, Tls};
+
+/// How long the real sources may take to answer, before the demo takes its own.
+const PROBE_BOUND: Duration = Duration::from_secs(2);
+
+/// What reaches the source registries.
+#[derive(Clone, Copy, Debug)]
+pub struct Sources<'a> {
+    /// How TLS is spoken.
+    pub tls: &'a Tls,
+    /// For what is no registry client's.
+    pub http: &'a reqwest::Client,
+    /// Source registries and where to reach them (`--upstream`).
+    pub upstreams: &'a [(String, String)],
+    /// The container client that the user named: its logins come first.
+    pub container_cli: Option<&'a str>,
+}
+
+impl Sources<'_> {
+    /// What docker knows of the source registries.
+    ///
+    /// # Errors
+    /// Docker's configuration is broken.
+    pub fn credentials(self) -> anyhow::Result<Arc<dyn Credentials>> {
+        let docker = DockerCredentials::from_env(self.container_cli);
+        docker.check().kind(Kind::Credentials)?;
+        Ok(Arc::new(docker))
+    }
+
+    /// Where each source registry is reached, where that is not itself: images.toml, then `--upstream`.
+    pub fn routes(self, config: &Config) -> BTreeMap<String, String> {
+        let mut routes = config.upstreams.clone();
+        routes.extend(self.upstreams.iter().cloned());
+        routes
+    }
+
+    /// A registry client's settings: the process's TLS and proxies, the routes of `config`.
+    pub fn client_builder(self, config: &Config) -> registry::Builder {
+        let mut builder = registry::Client::builder().http(http::for_registries(&self.tls.config));
+        for (host, tls) in http::own_certificates(self.tls) {
+            builder = builder.http_for(&host, http::for_registries(&tls));
+        }
+        for (host, url) in self.routes(config) {
+            builder = builder.route(&host, &url);
+        }
+        for (host, mirror) in &config.mirrors {
+            if mirror.counts_pulls {
+                builder = builder.counts_pulls(host);
+            }
+            builder = mirror.blob_hosts.iter().fold(builder, |builder, blobs| builder.blob_host(host, blobs));
+        }
+        builder
+    }
+
+    /// A client for the sources alone.
+    ///
+    /// # Errors
+    /// Docker's configuration is broken, or a route is no address.
+    pub fn client(self, config: &Config) -> anyhow::Result<registry::Client> {
+        self.client_builder(config).credentials(self.credentials()?).build().kind(Kind::Config)
+    }
+
+    /// Whether the real source registries answer; asked once, for the demo is to begin at once.
+    pub async fn answer(self, config: &Config) -> bool {
+        let Some(image) = config.images.first() else { return false };
+        let registry = image.source.registry();
+        let address = match self.routes(config).get(registry) {
+            Some(route) => route.clone(),
+            None if registry == registry::DOCKER_HUB => "https://registry-1.docker.io".to_owned(),
+            None => format!("https://{registry}"),
+        };
+        let probe = self.http.get(format!("{address}/v2/")).timeout(PROBE_BOUND);
+        probe.send().await.is_ok()
+    }
+}
