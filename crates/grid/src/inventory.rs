@@ -8,14 +8,8 @@ use aws::state::State;
 use failure::{FailWith as _, Kind, failure};
 use images_config::{Config, tfvars::Existing};
 
-use super::Unrecorded;
+use super::{ResourceKind, Unrecorded};
 
-/// The resource type of a repository in the state.
-pub const REPOSITORY: &str = "aws_ecr_repository";
-/// The resource type of a pull-through cache rule in the state.
-pub const RULE: &str = "aws_ecr_pull_through_cache_rule";
-/// The resource type of an alias of a key in the state.
-const ALIAS: &str = "aws_kms_alias";
 /// The alias of every HTC-Grid before June 2026, which had no tag in it.
 const OLDER_ALIAS: &str = "ecr/htc";
 /// What the Makefile's module did its work with.
@@ -36,6 +30,16 @@ pub struct Inventory {
 }
 
 impl Inventory {
+    /// Whether the state owns the resource of a kind that AWS knows as `id`.
+    pub fn owns(&self, kind: ResourceKind, id: &str) -> bool {
+        self.state.owns(kind.name(), id)
+    }
+
+    /// What the state owns of a kind, by AWS's ids.
+    pub fn owned(&self, kind: ResourceKind) -> &[String] {
+        self.state.owned.get(kind.name()).map_or(&[], Vec::as_slice)
+    }
+
     /// Whether the Makefile's module wrote the state last: its `null_resource`s are still there.
     pub(super) fn is_makefiles(&self) -> bool {
         self.state.owned.contains_key(NULL_RESOURCE)
@@ -57,13 +61,16 @@ impl Inventory {
 
     /// What the state owns, still stands, and is not in images.toml.
     pub fn no_longer_wanted(&self, config: &Config) -> NoLongerWanted {
-        let owned = |resource| self.state.owned.get(resource).into_iter().flatten();
         NoLongerWanted {
-            repositories: owned(REPOSITORY)
+            repositories: self
+                .owned(ResourceKind::Repository)
+                .iter()
                 .filter(|name| !config.repositories.contains(name) && self.repositories.contains_key(*name))
                 .cloned()
                 .collect(),
-            rules: owned(RULE)
+            rules: self
+                .owned(ResourceKind::Rule)
+                .iter()
                 .filter(|prefix| !config.pull_through.iter().any(|rule| rule.prefix == **prefix))
                 .filter_map(|prefix| Some((prefix.clone(), self.rules.get(prefix)?.clone())))
                 .collect(),
@@ -72,24 +79,24 @@ impl Inventory {
 
     /// The aliases of older HTC-Grids that the state owns: they stay, beside the grid's own.
     fn older_aliases(&self) -> Vec<&'static str> {
-        let owned = self.state.owns(ALIAS, &format!("alias/{OLDER_ALIAS}"));
+        let owned = self.owns(ResourceKind::Alias, &format!("alias/{OLDER_ALIAS}"));
         owned.then_some(OLDER_ALIAS).into_iter().collect()
     }
 
     /// What stands and is not in the state: it is used, and left alone.
     pub(super) fn foreign(&self) -> Existing {
-        let foreign = |resource, name: &String| !self.state.owns(resource, name);
+        let foreign = |kind, name: &String| !self.owns(kind, name);
         Existing {
             repositories: self
                 .repositories
                 .values()
-                .filter(|repository| foreign(REPOSITORY, &repository.name))
+                .filter(|repository| foreign(ResourceKind::Repository, &repository.name))
                 .map(|repository| (repository.name.clone(), repository.uri.clone()))
                 .collect(),
             pull_through: self
                 .rules
                 .iter()
-                .filter(|(prefix, _)| foreign(RULE, prefix))
+                .filter(|(prefix, _)| foreign(ResourceKind::Rule, prefix))
                 .map(|(prefix, rule)| (prefix.clone(), rule.upstream.clone()))
                 .collect(),
             older_aliases: self.older_aliases(),

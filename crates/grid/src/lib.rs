@@ -4,6 +4,7 @@
 mod inventory;
 mod news;
 mod recovery;
+mod resource_kind;
 mod usage;
 mod used;
 mod visible;
@@ -32,9 +33,10 @@ use terraform::{PlanRequest, Terraform, TerraformError};
 use inventory::NULL_RESOURCE;
 use working_directory::explain;
 
-pub use inventory::{Inventory, NoLongerWanted, REPOSITORY, RULE};
+pub use inventory::{Inventory, NoLongerWanted};
 pub use news::{News, Watch};
 pub use recovery::Unrecorded;
+pub use resource_kind::{ResourceKind, StaysWith};
 pub use usage::{RepositoryUsage, Usage};
 pub use working_directory::terraform_data;
 
@@ -52,6 +54,11 @@ pub struct Planned {
     terraform: Terraform,
     out: PathBuf,
     _room: tempfile::TempDir,
+}
+
+/// Whether no plan may end a resource of this type unasked.
+fn is_protected(name: &str) -> bool {
+    ResourceKind::of(name).is_some_and(ResourceKind::is_protected)
 }
 
 /// What a plan is made for.
@@ -313,7 +320,7 @@ impl<'a> Infrastructure<'a> {
     ) -> anyhow::Result<Planned> {
         let mut planned = self.make_plan(terraform, variables, Purpose::Apply { lock }).await?;
         self.refuse_policies(&planned.plan, inventory).await?;
-        let Err(TerraformError::Refused { refusals }) = terraform::guard(&planned.plan) else {
+        let Err(TerraformError::Refused { refusals }) = terraform::guard(&planned.plan, is_protected) else {
             return Ok(planned);
         };
         // A resource whose creation was cut off is marked for replacement; it stands, and needs nothing but the mark's end.
@@ -361,9 +368,9 @@ impl<'a> Infrastructure<'a> {
         repositories: &[String],
     ) -> anyhow::Result<()> {
         let planned = self.make_plan(terraform, variables, Purpose::Apply { lock: true }).await?;
-        if let Err(TerraformError::Refused { refusals }) = terraform::guard(&planned.plan) {
+        if let Err(TerraformError::Refused { refusals }) = terraform::guard(&planned.plan, is_protected) {
             let meant = |address: &str| {
-                address.starts_with(RULE)
+                ResourceKind::of(address) == Some(ResourceKind::Rule)
                     || repositories.iter().any(|name| address.ends_with(&format!("[\"{name}\"]")))
             };
             let (_, other): (Vec<_>, Vec<_>) =
@@ -473,7 +480,7 @@ impl<'a> Infrastructure<'a> {
         let foreign = inventory
             .repositories
             .values()
-            .filter(|r| wanted.contains(&r.name) && !inventory.state.owns(REPOSITORY, &r.name));
+            .filter(|r| wanted.contains(&r.name) && !inventory.owns(ResourceKind::Repository, &r.name));
         for repository in foreign {
             self.ecr.mark(repository, &self.options.tag).await?;
         }

@@ -14,13 +14,10 @@ use failure::{FailWith as _, Kind, failure};
 use images_config::Config;
 use terraform::Action;
 
+use super::resource_kind::Trace;
 use super::used::leads_there;
 use super::working_directory::explain;
-use super::{Infrastructure, Inventory, News, REPOSITORY, RULE};
-
-/// The resource types of the key and its alias in the state.
-const KEY: &str = "aws_kms_key";
-const ALIAS: &str = "aws_kms_alias";
+use super::{Infrastructure, Inventory, News, ResourceKind};
 
 /// A resource that is the grid's and stands, and that the state does not name yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,7 +60,7 @@ impl Infrastructure<'_> {
     /// # Errors
     /// The alias points at a key that is not this grid's, or AWS refuses.
     pub async fn with_left_key(&self, mut inventory: Inventory) -> anyhow::Result<Inventory> {
-        if inventory.state.owned.contains_key(KEY) || inventory.state.owned.contains_key(ALIAS) {
+        if [ResourceKind::Key, ResourceKind::Alias].iter().any(|kind| !inventory.owned(*kind).is_empty()) {
             return Ok(inventory);
         }
         let tag = &self.options.tag;
@@ -82,8 +79,12 @@ impl Infrastructure<'_> {
         }
         let why = "was left by destroy-images for other grids";
         inventory.expect([
-            Unrecorded { address: "aws_kms_key.ecr".to_owned(), id: key, why },
-            Unrecorded { address: format!("aws_kms_alias.ecr[\"ecr/{tag}-htc\"]"), id: alias, why },
+            Unrecorded { address: format!("{}.ecr", ResourceKind::Key.name()), id: key, why },
+            Unrecorded {
+                address: format!("{}.ecr[\"ecr/{tag}-htc\"]", ResourceKind::Alias.name()),
+                id: alias,
+                why,
+            },
         ]);
         Ok(inventory)
     }
@@ -125,34 +126,35 @@ impl Infrastructure<'_> {
     ) -> anyhow::Result<Vec<(String, String)>> {
         let tag = &self.options.tag;
         let mut lost = Vec::new();
-        let known = inventory.state.owned.get(KEY).and_then(|keys| keys.first()).cloned();
-        let of = |wanted: &'static str| {
-            begun.creates.iter().filter(move |(address, _)| resource_type(address) == wanted)
-        };
+        let known = inventory.owned(ResourceKind::Key).first().cloned();
+        let keys =
+            begun.creates.keys().filter(|address| ResourceKind::of(address) == Some(ResourceKind::Key));
         let since = begun.written.unwrap_or(begun.begun.as_second());
         let mut key = known.clone();
-        for (address, _) in of(KEY).filter(|_| known.is_none()) {
+        for address in keys.filter(|_| known.is_none()) {
             key = kms::created_since(self.aws, &self.options.http, tag, since).await?;
             lost.extend(key.clone().map(|key| (address.clone(), key)));
         }
         for (address, id) in begun.creates.iter().filter_map(|(address, id)| Some((address, id.as_ref()?))) {
-            let kind = resource_type(address);
-            let stands = !inventory.state.owns(kind, id)
+            let Some(kind) = ResourceKind::of(address) else { continue };
+            let stands = !inventory.owns(kind, id)
                 && match kind {
-                    REPOSITORY => match inventory.repositories.get(id) {
+                    ResourceKind::Repository => match inventory.repositories.get(id) {
                         // Somebody else may have been faster: ours has our mark from its creation on.
                         Some(repository) => self.ecr.marks(repository).await?.contains(tag),
                         None => false,
                     },
-                    RULE => config.pull_through.iter().any(|rule| {
+                    ResourceKind::Rule => config.pull_through.iter().any(|rule| {
                         rule.prefix == *id
                             && inventory.rules.get(id).is_some_and(|found| leads_there(rule, found))
                     }),
-                    ALIAS => match &key {
+                    ResourceKind::Alias => match &key {
                         Some(key) => kms::has_alias(self.aws, &self.options.http, key, id).await?,
                         None => false,
                     },
-                    _ => false,
+                    ResourceKind::Key | ResourceKind::LifecyclePolicy | ResourceKind::RepositoryPolicy => {
+                        false
+                    }
                 };
             if stands {
                 lost.push((address.clone(), id.clone()));
@@ -183,11 +185,10 @@ pub(super) fn creates(plan: &terraform::Plan) -> BTreeMap<String, Option<String>
     let created = plan.changes.iter().filter(|change| change.action == Action::Create);
     let named = created.filter_map(|change| {
         let attribute = |name: &str| change.after[name].as_str().map(str::to_owned);
-        let id = match change.kind.as_str() {
-            KEY => None,
-            ALIAS | REPOSITORY => Some(attribute("name")?),
-            RULE => Some(attribute("ecr_repository_prefix")?),
-            _ => return None,
+        let id = match ResourceKind::of(&change.kind)?.trace() {
+            Trace::Marks => None,
+            Trace::Attribute(name) => Some(attribute(name)?),
+            Trace::Rewritten => return None,
         };
         Some((change.address.clone(), id))
     });

@@ -12,10 +12,8 @@ use images_config::{Config, PullThrough};
 use serde_json::Value;
 use terraform::{Action, Plan};
 
-use super::{Infrastructure, Inventory, REPOSITORY, RULE};
+use super::{Infrastructure, Inventory, ResourceKind};
 
-/// The resource type of a repository's policy in the state.
-const POLICY: &str = "aws_ecr_repository_policy";
 /// What the module's own statement in a repository's policy is called, and what it allows.
 const OWN_STATEMENT: &str = "Pull";
 const OWN_ACTIONS: [&str; 3] =
@@ -55,14 +53,14 @@ impl Inventory {
 
     /// The rules that somebody else made, each beside what images.toml says of its prefix.
     fn used_rules<'a>(&'a self, config: &'a Config) -> impl Iterator<Item = (&'a PullThrough, &'a Rule)> {
-        let others = config.pull_through.iter().filter(|rule| !self.state.owns(RULE, &rule.prefix));
+        let others = config.pull_through.iter().filter(|rule| !self.owns(ResourceKind::Rule, &rule.prefix));
         others.filter_map(|rule| Some((rule, self.rules.get(&rule.prefix)?)))
     }
 
     /// The repositories of images.toml that somebody else made.
     fn used_repositories(&self, config: &Config) -> Vec<&Repository> {
         let found = config.repositories.iter().filter_map(|name| self.repositories.get(name));
-        found.filter(|repository| !self.state.owns(REPOSITORY, &repository.name)).collect()
+        found.filter(|repository| !self.owns(ResourceKind::Repository, &repository.name)).collect()
     }
 }
 
@@ -179,11 +177,11 @@ impl Infrastructure<'_> {
     /// There is such a policy, or AWS refuses.
     pub(super) async fn refuse_policies(&self, plan: &Plan, inventory: &Inventory) -> anyhow::Result<()> {
         let mut theirs = String::new();
-        for change in plan.effective().filter(|change| change.kind == POLICY) {
+        for change in plan.effective().filter(|change| change.kind == ResourceKind::RepositoryPolicy.name()) {
             let Some(name) = change.index.as_deref() else { continue };
             // With the repository goes its policy.
             let ends = |other: &&terraform::Change| {
-                other.kind == REPOSITORY
+                other.kind == ResourceKind::Repository.name()
                     && other.index.as_deref() == Some(name)
                     && other.action == Action::Delete
             };

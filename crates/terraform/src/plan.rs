@@ -9,9 +9,8 @@ use serde_json::Value;
 
 use super::{Action, TerraformError};
 
-/// Types whose end would take images, or the key to them, from a grid.
-const PROTECTED: [&str; 4] =
-    ["aws_ecr_repository", "aws_kms_key", "aws_kms_alias", "aws_ecr_pull_through_cache_rule"];
+/// How the name of an alias of a KMS key begins, and no other resource's.
+const ALIAS: &str = "alias/";
 
 /// What terraform will do.
 #[derive(Clone, Debug, PartialEq)]
@@ -231,18 +230,19 @@ impl Plan {
     }
 }
 
-/// Refuses a plan that would end, or end and make again, a repository, the key, its alias or a rule.
+/// Refuses a plan that would end, or end and make again, a resource whose type `is_protected`.
 ///
 /// # Errors
 /// [`TerraformError::Refused`] with every such resource and terraform's reason.
-pub fn guard(plan: &Plan) -> Result<(), TerraformError> {
-    let refusals: Vec<Refusal> = plan.changes.iter().filter_map(refusal).collect();
+pub fn guard(plan: &Plan, is_protected: impl Fn(&str) -> bool) -> Result<(), TerraformError> {
+    let protected = plan.changes.iter().filter(|change| is_protected(&change.kind));
+    let refusals: Vec<Refusal> = protected.filter_map(refusal).collect();
     if refusals.is_empty() { Ok(()) } else { Err(TerraformError::Refused { refusals }) }
 }
 
 fn refusal(change: &Change) -> Option<Refusal> {
     let ends = matches!(change.action, Action::Delete | Action::Replace);
-    if !ends || !PROTECTED.contains(&change.kind.as_str()) {
+    if !ends {
         return None;
     }
     Some(Refusal {
@@ -252,7 +252,7 @@ fn refusal(change: &Change) -> Option<Refusal> {
         tainted: change.reason.as_deref() == Some("replace_because_tainted"),
         alias: change.before["name"]
             .as_str()
-            .filter(|name| change.kind == "aws_kms_alias" && change.after["name"] != **name)
+            .filter(|name| name.starts_with(ALIAS) && change.after["name"] != **name)
             .map(str::to_owned),
     })
 }
@@ -296,11 +296,26 @@ mod tests {
     const NOTHING: &str = include_str!("recorded/plan-nothing.json");
     const REFUSED: &str = include_str!("recorded/plan-refused.json");
 
+    fn guarded(plan: &Plan) -> Result<(), TerraformError> {
+        guard(plan, |kind| kind.starts_with("aws_"))
+    }
+
+    #[test]
+    fn a_type_that_is_not_protected_may_end() {
+        let plan = Plan::parse(REFUSED).unwrap();
+        guard(&plan, |kind| kind == "aws_iam_role").unwrap();
+        let TerraformError::Refused { refusals } = guard(&plan, |kind| kind == "aws_kms_key").unwrap_err()
+        else {
+            panic!("not refused")
+        };
+        assert_eq!(refusals.len(), 1);
+    }
+
     #[test]
     fn a_plan_without_changes_is_empty_and_knows_the_state() {
         let plan = Plan::parse(NOTHING).unwrap();
         assert!(plan.is_empty());
-        guard(&plan).unwrap();
+        guarded(&plan).unwrap();
         let addresses: Vec<&str> = plan.prior.iter().map(|resource| resource.address.as_str()).collect();
         assert_eq!(addresses.len(), 6);
         let curl =
@@ -316,7 +331,7 @@ mod tests {
         assert!(!plan.is_empty());
         assert_eq!(plan.effective().filter(|change| change.action == Action::Create).count(), 2);
         assert_eq!(
-            guard(&plan).unwrap_err().to_string(),
+            guarded(&plan).unwrap_err().to_string(),
             [
                 "the plan is refused:",
                 r#"aws_ecr_pull_through_cache_rule.managed["ecr-public"] would be replaced: upstream_registry_url cannot be changed on a resource that exists"#,
@@ -326,7 +341,7 @@ mod tests {
             ]
             .join("\n  ")
         );
-        let TerraformError::Refused { refusals } = guard(&plan).unwrap_err() else { panic!("not refused") };
+        let TerraformError::Refused { refusals } = guarded(&plan).unwrap_err() else { panic!("not refused") };
         let tainted: Vec<bool> = refusals.iter().map(|refusal| refusal.tainted).collect();
         assert_eq!(tainted, [false, false, false, true]);
         let aliases: Vec<_> = refusals.iter().filter_map(|refusal| refusal.alias.as_deref()).collect();
@@ -337,7 +352,7 @@ mod tests {
     fn the_alias_that_would_end_tells_whose_state_it_is() {
         let hint = |name: &str| {
             let text = REFUSED.replace("ecr/mainline-htc", name);
-            guard(&Plan::parse(&text).unwrap()).unwrap_err().hint().unwrap()
+            guarded(&Plan::parse(&text).unwrap()).unwrap_err().hint().unwrap()
         };
         assert!(hint("ecr/prod-htc").contains("the grid prod's: say TAG=prod"), "{}", hint("ecr/prod-htc"));
         let foreign = hint("team/key");
@@ -401,7 +416,7 @@ mod tests {
             let text = format!(
                 r#"{{"resource_changes":[{{"address":"aws_kms_key.ecr","mode":"managed","type":"aws_kms_key","change":{{"actions":["{action}"]}}}}]}}"#
             );
-            guard(&Plan::parse(&text).unwrap()).unwrap();
+            guarded(&Plan::parse(&text).unwrap()).unwrap();
         }
     }
 }

@@ -5,7 +5,7 @@ use aws::ecr::Ecr;
 use aws::registry_settings::SettingsPlan;
 use clap::Args;
 use failure::{FailWith as _, Kind, failure};
-use grid::{Infrastructure, Inventory, REPOSITORY, RULE, RepositoryUsage, Usage};
+use grid::{Infrastructure, Inventory, RepositoryUsage, ResourceKind, StaysWith, Usage};
 use terraform::Terraform;
 
 use super::Context;
@@ -128,10 +128,10 @@ async fn destroy_plan(
     infrastructure: &Infrastructure<'_>,
     inventory: &Inventory,
 ) -> anyhow::Result<DestroyPlan> {
-    let owned = |name: &str| inventory.state.owns(REPOSITORY, name);
+    let owned = |name: &str| inventory.owns(ResourceKind::Repository, name);
     let Usage { repositories, marks, others } = infrastructure.usage(inventory, owned).await?;
     let stays = |name: &str| !repositories.iter().any(|held| held.repository == name && held.is_free());
-    let own_keys = inventory.state.owned.get("aws_kms_key").cloned().unwrap_or_default();
+    let own_keys = inventory.owned(ResourceKind::Key);
     let keep_key = inventory
         .repositories
         .values()
@@ -143,7 +143,7 @@ async fn destroy_plan(
         .filter(|(name, grids)| stays(name) && grids.contains(&context.settings.tag))
         .map(|(name, _)| name)
         .collect();
-    let rules = inventory.state.owned.get(RULE).cloned().unwrap_or_default();
+    let rules = inventory.owned(ResourceKind::Rule).to_vec();
     Ok(DestroyPlan { repositories, marked, rules, keep_rules: others, keep_key })
 }
 
@@ -227,11 +227,11 @@ async fn kept_addresses(terraform: &Terraform, destroy_plan: &DestroyPlan) -> an
         .filter(|held| !held.is_free())
         .map(|held| format!("[\"{}\"]", held.repository))
         .collect();
-    let stays = |address: &String| {
-        (address.starts_with("aws_ecr_repository") || address.starts_with("aws_ecr_lifecycle_policy"))
-            && kept.iter().any(|index| address.ends_with(index))
-            || destroy_plan.keep_rules && address.starts_with(RULE)
-            || destroy_plan.keep_key && address.starts_with("aws_kms_")
+    let stays = |address: &String| match ResourceKind::of(address).map(ResourceKind::stays_with) {
+        Some(StaysWith::Repository) => kept.iter().any(|index| address.ends_with(index)),
+        Some(StaysWith::Rules) => destroy_plan.keep_rules,
+        Some(StaysWith::Key) => destroy_plan.keep_key,
+        None => false,
     };
     Ok(terraform.state_list().await.kind(Kind::Terraform)?.into_iter().filter(stays).collect())
 }

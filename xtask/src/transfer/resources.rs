@@ -2,7 +2,7 @@
 
 use aws::registry_settings::SettingsPlan;
 use failure::{FailWith as _, Kind, failure};
-use grid::{Infrastructure, Inventory, Planned, REPOSITORY};
+use grid::{Infrastructure, Inventory, Planned, ResourceKind};
 
 use super::Run;
 use crate::infrastructure;
@@ -59,7 +59,8 @@ impl Resources<'_> {
         found.is_some_and(|found| !found.moving.may(tag))
             && !changes
                 .into_iter()
-                .any(|change| change.kind == REPOSITORY && change.index.as_deref() == Some(repository))
+                .filter(|change| ResourceKind::of(&change.kind) == Some(ResourceKind::Repository))
+                .any(|change| change.index.as_deref() == Some(repository))
     }
 
     /// Does it, and marks what others manage and this grid uses.
