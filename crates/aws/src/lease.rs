@@ -12,7 +12,6 @@
 use std::fmt;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use failure::{Interrupt, Kind, ending, failure};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -20,6 +19,7 @@ use tokio::sync::watch;
 
 use super::Aws;
 use super::process_id::ProcessId;
+use super::sidecar::{Found, Sidecar};
 use super::store::{If, StateStore};
 use crate::shard::Shard;
 
@@ -140,7 +140,7 @@ impl Lease {
         part: Part,
         lock_wait: &LockWait<'_>,
     ) -> anyhow::Result<Self> {
-        let object = Object { key: store.sidecar(&part.suffix()), store: store.clone() };
+        let object = Object::new(store, store.sidecar(&part.suffix()));
         let began = tokio::time::Instant::now();
         let mut waited = false;
         loop {
@@ -158,7 +158,7 @@ impl Lease {
                     }
                     other => {
                         // Nobody else is to wait for it while this one waits.
-                        store.delete(&object.key, Some(&etag)).await?;
+                        object.sidecar.delete(&etag).await?;
                         other?.flatten()
                     }
                 },
@@ -204,7 +204,7 @@ impl Lease {
         self.renewing.abort();
         let etag = self.etag.borrow().clone();
         match etag {
-            Some(etag) => self.object.store.delete(&self.object.key, Some(&etag)).await,
+            Some(etag) => self.object.sidecar.delete(&etag).await,
             None => Ok(()),
         }
     }
@@ -219,10 +219,11 @@ impl Drop for Lease {
 /// How often a lease is tried for that changes hands under the caller's eyes.
 const ROUNDS: u32 = 5;
 
+/// The object that says who holds a lease.
 #[derive(Clone, Debug)]
 struct Object {
     store: StateStore,
-    key: String,
+    sidecar: Sidecar<Holder>,
 }
 
 impl Holder {
@@ -233,6 +234,10 @@ impl Holder {
 }
 
 impl Object {
+    fn new(store: &StateStore, key: String) -> Self {
+        Self { store: store.clone(), sidecar: Sidecar::at(store, key, "a lease") }
+    }
+
     /// Writes the holder where nobody holds the lease, or nobody does any more; else gives who does, as far as that can be
     /// read.
     async fn acquire(
@@ -240,14 +245,14 @@ impl Object {
         holder: &Holder,
         lock_wait: &LockWait<'_>,
     ) -> anyhow::Result<Result<String, Option<Holder>>> {
-        let body = || serde_json::to_vec(holder);
         // Each round lost is a round that somebody else won; who that was stands in the object.
         for _ in 0..ROUNDS {
-            let now = match self.store.put(&self.key, body()?, If::Absent).await? {
+            let now = match self.sidecar.write_if(holder, If::Absent).await? {
                 Ok(etag) => return Ok(Ok(etag)),
                 Err(refusal) => refusal.at,
             };
-            let Some((current, etag, renewed)) = self.get().await? else { continue };
+            let Some(found) = self.sidecar.read().await? else { continue };
+            let Found { content: current, etag, modified: renewed } = found;
             // The answer to the first try was lost, and the SDK tried again.
             if current.is(holder) {
                 return Ok(Ok(etag));
@@ -256,7 +261,7 @@ impl Object {
             if !gone && !is_over(renewed, now) {
                 return Ok(Err(Some(current)));
             }
-            if let Ok(etag) = self.store.put(&self.key, body()?, If::Is(&etag)).await? {
+            if let Ok(etag) = self.sidecar.write_if(holder, If::Is(&etag)).await? {
                 (lock_wait.tell)(News::TakenOver { holder: current.who, gone });
                 return Ok(Ok(etag));
             }
@@ -281,22 +286,14 @@ impl Object {
             },
         };
         for key in keys {
-            let other = Self { store: self.store.clone(), key };
-            // To be able to take it is the one plan cache that nobody holds it.
+            let other = Self::new(&self.store, key);
+            // To be able to take it is the one proof that nobody holds it.
             match other.acquire(own, lock_wait).await? {
-                Ok(etag) => other.store.delete(&other.key, Some(&etag)).await?,
+                Ok(etag) => other.sidecar.delete(&etag).await?,
                 Err(holder) => return Ok(Some(holder)),
             }
         }
         Ok(None)
-    }
-
-    /// Who holds the lease, its ETag, and when it was renewed.
-    async fn get(&self) -> anyhow::Result<Option<(Holder, String, Option<i64>)>> {
-        let Some(object) = self.store.get(&self.key).await? else { return Ok(None) };
-        let holder =
-            serde_json::from_slice(&object.bytes).with_context(|| format!("{} is not a lease", self.key))?;
-        Ok(Some((holder, object.etag, object.modified)))
     }
 
     async fn renew(self, mut holder: Holder, etag: watch::Sender<Option<String>>) {
@@ -322,16 +319,15 @@ impl Object {
     /// S3 also says no where its first answer was lost, where another request was under way, and, for a while after versioning
     /// was switched on, where it has forgotten an object.
     async fn renewed(&self, holder: &Holder, etag: Option<&str>) -> anyhow::Result<Option<String>> {
-        let body = serde_json::to_vec(holder)?;
         let mut condition = etag.map(str::to_owned);
         for _ in 0..ROUNDS {
             let on = condition.as_deref().map_or(If::Absent, If::Is);
-            if let Ok(etag) = self.store.put(&self.key, body.clone(), on).await? {
+            if let Ok(etag) = self.sidecar.write_if(holder, on).await? {
                 return Ok(Some(etag));
             }
-            condition = match self.get().await? {
-                Some((current, _, _)) if !current.is(holder) => return Ok(None),
-                Some((_, etag, _)) => Some(etag),
+            condition = match self.sidecar.read().await? {
+                Some(found) if !found.content.is(holder) => return Ok(None),
+                Some(found) => Some(found.etag),
                 None => None,
             };
         }
@@ -396,7 +392,7 @@ mod tests {
 
     async fn renewal(answers: Vec<Answer>) -> (anyhow::Result<Option<String>>, Vec<String>) {
         let (store, asked) = scripted(answers);
-        let object = Object { store, key: "t.transfer.lock".into() };
+        let object = Object::new(&store, "t.transfer.lock".into());
         let renewed = object.renewed(&holder("anna"), Some("\"e1\"")).await;
         (renewed, asked())
     }

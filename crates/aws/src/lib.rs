@@ -12,6 +12,7 @@ pub mod kms;
 pub mod lease;
 mod mfa;
 mod new_bucket;
+pub mod plan_cache;
 mod process_id;
 mod profile;
 pub mod registry_settings;

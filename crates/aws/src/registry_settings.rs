@@ -12,7 +12,8 @@ use aws_sdk_ecr::types::{
 use images_config::RegistrySettings;
 use serde::{Deserialize, Serialize};
 
-use super::store::{If, StateStore};
+use super::sidecar::Sidecar;
+use super::store::StateStore;
 use super::{Aws, errors::explain};
 
 /// The account's switch for layers that are shared between repositories:
@@ -27,10 +28,7 @@ struct Own {
 }
 
 /// The record of this grid's rules: one, or two while one takes the other's place.
-struct Record {
-    store: StateStore,
-    key: String,
-}
+type Record = Sidecar<Vec<Own>>;
 
 /// What would change in the registry's settings.
 #[derive(Default)]
@@ -75,7 +73,7 @@ impl SettingsPlan {
         }
         if !wanted.replicate_to.is_empty() {
             let own = Own { regions: wanted.replicate_to.clone(), repositories: repositories.to_vec() };
-            plan.replace(aws, Record::new(store), Some(own)).await?;
+            plan.replace(aws, record(store), Some(own)).await?;
         }
         Ok(plan)
     }
@@ -86,13 +84,13 @@ impl SettingsPlan {
     /// AWS refuses or does not answer.
     pub async fn end(aws: &Aws, store: &StateStore) -> anyhow::Result<Self> {
         let mut plan = Self::default();
-        plan.replace(aws, Record::new(store), None).await?;
+        plan.replace(aws, record(store), None).await?;
         Ok(plan)
     }
 
     /// Puts `wanted` in the place of this grid's own rules.
     async fn replace(&mut self, aws: &Aws, record: Record, wanted: Option<Own>) -> anyhow::Result<()> {
-        let before = record.read().await?;
+        let before = record.read().await?.map(|found| found.content).unwrap_or_default();
         if before.is_empty() && wanted.is_none() {
             return Ok(());
         }
@@ -183,20 +181,8 @@ impl Own {
     }
 }
 
-impl Record {
-    fn new(store: &StateStore) -> Self {
-        Self { store: store.clone(), key: store.sidecar("replication.json") }
-    }
-
-    async fn read(&self) -> anyhow::Result<Vec<Own>> {
-        let Some(object) = self.store.get(&self.key).await? else { return Ok(Vec::new()) };
-        serde_json::from_slice(&object.bytes)
-            .with_context(|| format!("{} is not a record of replication rules", self.key))
-    }
-
-    async fn write(&self, own: &[Own]) -> anyhow::Result<()> {
-        self.store.put(&self.key, serde_json::to_vec(own)?, If::Always).await.map(drop)
-    }
+fn record(store: &StateStore) -> Record {
+    Record::new(store, "replication.json", "a record of replication rules")
 }
 
 /// A rule of somebody else's as a plan shows it.

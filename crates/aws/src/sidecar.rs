@@ -1,198 +1,137 @@
-//! The plan cache that terraform has nothing to do: an object beside the state.
-//!
-//! Starting terraform costs seconds, and most runs change nothing. After an apply (or a plan without changes) the
-//! plan cache is written: what went in (module, variables), the state's version, and what was seen in the account. While
-//! all of that is the same, a plan would be empty, except for what the plan cache does not see: [`UNSEEN`].
+//! What stands beside the terraform state, an object each: the lease, the plan cache, the record of replication rules, the reports
+//! of shards. All of them are read and written here.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
+use std::fmt;
+use std::marker::PhantomData;
 
-use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
+use anyhow::Context as _;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
-use super::ecr::{Repository, Rule};
-use super::store::{If, StateStore};
+use super::store::{If, NotMet, StateStore};
 
-/// How long a plan cache is believed.
-const VALID: Duration = Duration::from_secs(24 * 3600);
-/// What its object's key adds to the state's.
-const SUFFIX: &str = "proof.json";
-/// What may have drifted without the plan cache noticing.
-pub const UNSEEN: &str = "key policy, tags and scan settings";
-
-/// What an apply that has begun will create: it stands in the plan cache's place until the apply has ended well. Terraform
-/// writes its state every 20 s and at its end, so one that is killed leaves resources behind that its state does not
-/// know; this knows them.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
-pub struct PendingApply {
-    /// Addresses in the state, and what AWS calls each resource; the key has no such name before it stands.
-    pub creates: BTreeMap<String, Option<String>>,
-    /// When it began, by the machine's clock.
-    pub begun: Timestamp,
-    /// When it began, in seconds since 1970 by S3's clock; known to who reads it.
-    #[serde(skip)]
-    pub written: Option<i64>,
+/// An object beside the state that holds a `T` as JSON.
+pub struct Sidecar<T> {
+    store: StateStore,
+    key: String,
+    /// What it is called in errors, with its article.
+    what: &'static str,
+    content: PhantomData<fn() -> T>,
 }
 
-/// What is beside a state.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
-#[serde(untagged)]
-pub enum Sidecar {
-    /// The last run ended well.
-    PlanCache(PlanCache),
-    /// The last apply has not, or is still at work.
-    PendingApply(PendingApply),
+/// A sidecar as it was read.
+#[derive(Clone, Debug)]
+pub struct Found<T> {
+    /// What it says.
+    pub content: T,
+    /// Its version, as conditions name it.
+    pub etag: String,
+    /// When it was written, in seconds since 1970 by S3's clock.
+    pub modified: Option<i64>,
 }
 
-/// What terraform would look at.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
-pub struct PlanCache {
-    /// Hash of the module's files, its variables and this tool's version.
-    inputs: String,
-    /// The version of the state object.
-    state: Option<String>,
-    /// Hash of the repositories (name, key) and rules that stand in the account.
-    seen: String,
-    /// When it was written.
-    at: Timestamp,
-    /// When a run last changed images without changing any of that.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    worked: Option<Timestamp>,
-}
-
-impl PlanCache {
-    /// The plan cache as things stand now.
-    pub fn now(
-        inputs: String,
-        state: Option<String>,
-        repositories: &BTreeMap<String, Repository>,
-        rules: &BTreeMap<String, Rule>,
-    ) -> Self {
-        let mut seen = Sha256::new();
-        for repository in repositories.values() {
-            absorb(&mut seen, &repository.name);
-            absorb(&mut seen, repository.kms_key.as_deref().unwrap_or_default());
-        }
-        for (prefix, Rule { upstream, credential_arn, custom_role_arn, upstream_repository_prefix }) in rules
-        {
-            absorb(&mut seen, prefix);
-            absorb(&mut seen, upstream);
-            for detail in [credential_arn, custom_role_arn, upstream_repository_prefix] {
-                absorb(&mut seen, detail.as_deref().unwrap_or_default());
-            }
-        }
-        Self { inputs, state, seen: hex::encode(seen.finalize()), at: Timestamp::now(), worked: None }
-    }
-
-    /// The same, after a run that changed images: whoever made a plan before sees that it is out of date.
-    pub fn worked(self) -> Self {
-        Self { worked: Some(Timestamp::now()), ..self }
-    }
-
-    /// Whether `self`, as things stand now, equals what is known `before`.
-    pub fn holds(&self, before: &Self) -> bool {
-        let age = self.at.duration_since(before.at);
-        self.state.is_some()
-            && (&self.inputs, &self.state, &self.seen) == (&before.inputs, &before.state, &before.seen)
-            && !age.is_negative()
-            && age.unsigned_abs() < VALID
+impl<T> Clone for Sidecar<T> {
+    fn clone(&self) -> Self {
+        Self { store: self.store.clone(), key: self.key.clone(), what: self.what, content: PhantomData }
     }
 }
 
-impl Sidecar {
-    /// What is beside the state; none where there is nothing, or something that this version does not understand.
+impl<T> fmt::Debug for Sidecar<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Sidecar").field(&self.key).finish()
+    }
+}
+
+impl<T: Serialize + DeserializeOwned> Sidecar<T> {
+    /// The object whose key is the state's with `suffix`; `what` it is in errors, as `a lease`.
+    pub fn new(store: &StateStore, suffix: &str, what: &'static str) -> Self {
+        Self::at(store, store.sidecar(suffix), what)
+    }
+
+    /// The object with this key.
+    pub(super) fn at(store: &StateStore, key: String, what: &'static str) -> Self {
+        Self { store: store.clone(), key, what, content: PhantomData }
+    }
+
+    /// What is there; none where there is nothing.
+    ///
+    /// # Errors
+    /// S3 refuses or does not answer, or the object is something else.
+    pub async fn read(&self) -> anyhow::Result<Option<Found<T>>> {
+        let Some(object) = self.store.get(&self.key).await? else { return Ok(None) };
+        let content = serde_json::from_slice(&object.bytes)
+            .with_context(|| format!("{} is not {}", self.key, self.what))?;
+        Ok(Some(Found { content, etag: object.etag, modified: object.modified }))
+    }
+
+    /// The same; none also where it is something that this version does not understand.
     ///
     /// # Errors
     /// S3 refuses or does not answer.
-    pub async fn read(store: &StateStore) -> anyhow::Result<Option<Self>> {
-        let Some(object) = store.get(&store.sidecar(SUFFIX)).await? else { return Ok(None) };
-        let sidecar = serde_json::from_slice(&object.bytes).ok();
-        Ok(sidecar.map(|sidecar| match sidecar {
-            // The key's creation is told by AWS's clock, and so is this; the machine's own may be any.
-            Self::PendingApply(begun) => {
-                Self::PendingApply(PendingApply { written: object.modified, ..begun })
-            }
-            plan_cache @ Self::PlanCache(_) => plan_cache,
-        }))
+    pub async fn read_if_understood(&self) -> anyhow::Result<Option<Found<T>>> {
+        let Some(object) = self.store.get(&self.key).await? else { return Ok(None) };
+        let content = serde_json::from_slice(&object.bytes).ok();
+        Ok(content.map(|content| Found { content, etag: object.etag, modified: object.modified }))
     }
 
-    /// Puts it beside the state.
+    /// Writes it, whatever is there.
     ///
     /// # Errors
     /// S3 refuses or does not answer.
-    pub async fn write(&self, store: &StateStore) -> anyhow::Result<()> {
-        // Nothing is asked of what is there.
-        store.put(&store.sidecar(SUFFIX), serde_json::to_vec(self)?, If::Always).await.map(drop)
+    pub async fn write(&self, content: &T) -> anyhow::Result<()> {
+        self.write_if(content, If::Always).await.map(drop)
     }
-}
 
-/// Hash of the module's files and of its variables.
-///
-/// # Errors
-/// A file of the module cannot be read.
-pub fn inputs(module: &std::path::Path, variables: &str) -> anyhow::Result<String> {
-    let mut files: Vec<_> = std::fs::read_dir(module)?.collect::<Result<_, _>>()?;
-    files.sort_by_key(std::fs::DirEntry::file_name);
-    let mut hash = Sha256::new();
-    absorb(&mut hash, env!("CARGO_PKG_VERSION"));
-    absorb(&mut hash, variables);
-    for file in files {
-        let name = file.file_name().to_string_lossy().into_owned();
-        // The lock file names the provider's version and hashes.
-        if name.ends_with(".tf") || name == ".terraform.lock.hcl" {
-            absorb(&mut hash, &name);
-            absorb(&mut hash, &std::fs::read_to_string(file.path())?);
-        }
+    /// Writes it and gives its ETag; or nothing is written, because `condition` was not met.
+    ///
+    /// # Errors
+    /// S3 refuses or does not answer.
+    pub async fn write_if(&self, content: &T, condition: If<'_>) -> anyhow::Result<Result<String, NotMet>> {
+        self.store.put(&self.key, serde_json::to_vec(content)?, condition).await
     }
-    Ok(hex::encode(hash.finalize()))
-}
 
-/// Length first, so that no two lists of texts run together.
-fn absorb(hash: &mut Sha256, text: &str) {
-    hash.update(text.len().to_be_bytes());
-    hash.update(text);
+    /// Deletes it, if it still is the one with `etag`.
+    ///
+    /// # Errors
+    /// S3 refuses or does not answer.
+    pub async fn delete(&self, etag: &str) -> anyhow::Result<()> {
+        self.store.delete(&self.key, Some(etag)).await
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::ecr::Moving;
+    use super::super::store::tests::{given, listed, refused, scripted};
     use super::*;
 
-    fn repository(name: &str) -> (String, Repository) {
-        let repository = Repository {
-            name: name.into(),
-            uri: String::new(),
-            arn: String::new(),
-            kms_key: None,
-            moving: Moving::All,
-            scan_on_push: true,
-        };
-        (name.to_owned(), repository)
+    #[tokio::test]
+    async fn what_is_not_understood_is_an_error_where_it_decides_and_nothing_where_it_does_not() {
+        let answers = vec![
+            given("7"),
+            given("no JSON"),
+            given("no JSON"),
+            refused(404, "NoSuchKey"),
+            listed("another"),
+        ];
+        let (store, asked) = scripted(answers);
+        let sidecar = Sidecar::<u32>::new(&store, "seven", "a number");
+        assert_eq!(sidecar.read().await.unwrap().map(|found| found.content), Some(7));
+        let error = sidecar.read().await.unwrap_err();
+        assert!(error.to_string().ends_with(".seven is not a number"), "{error}");
+        assert!(sidecar.read_if_understood().await.unwrap().is_none());
+        assert!(sidecar.read().await.unwrap().is_none());
+        assert_eq!(asked().len(), 5);
     }
 
-    #[test]
-    fn a_proof_holds_until_something_it_sees_changes() {
-        let none = BTreeMap::new();
-        let rule = Rule { upstream: "quay.io".to_owned(), ..Rule::default() };
-        let secret = Rule { credential_arn: Some("arn".to_owned()), ..rule.clone() };
-        let rules = BTreeMap::from([("quay".to_owned(), rule)]);
-        let both = BTreeMap::from([repository("curl"), repository("lambda")]);
-        let one = BTreeMap::from([repository("curl")]);
-        let before = PlanCache::now("in".into(), Some("etag".into()), &both, &rules);
-        let now = |inputs: &str, state: &str, repositories, rules| {
-            PlanCache::now(inputs.into(), Some(state.into()), repositories, rules)
-        };
-        assert!(now("in", "etag", &both, &rules).holds(&before));
-        assert!(!now("other", "etag", &both, &rules).holds(&before));
-        assert!(!now("in", "other", &both, &rules).holds(&before));
-        assert!(!now("in", "etag", &one, &rules).holds(&before));
-        assert!(!now("in", "etag", &both, &none).holds(&before));
-        let with_secret = BTreeMap::from([("quay".to_owned(), secret)]);
-        assert!(!now("in", "etag", &both, &with_secret).holds(&before));
-        let old = PlanCache { at: before.at - VALID, ..before };
-        assert!(!now("in", "etag", &both, &rules).holds(&old));
-        let stateless = PlanCache::now("in".into(), None, &both, &rules);
-        assert!(!stateless.holds(&stateless));
+    #[tokio::test]
+    async fn a_write_says_whether_its_condition_was_met() {
+        let (store, asked) =
+            scripted(vec![(200, &[("etag", "\"e2\"")], String::new()), refused(412, "PreconditionFailed")]);
+        let sidecar = Sidecar::<u32>::new(&store, "seven", "a number");
+        assert_eq!(sidecar.write_if(&7, If::Absent).await.unwrap().unwrap(), "\"e2\"");
+        assert!(sidecar.write_if(&8, If::Is("\"e1\"")).await.unwrap().is_err());
+        let asked = asked();
+        assert!(asked[0].starts_with("PUT ") && asked[0].ends_with(".seven *"), "{asked:?}");
+        assert!(asked[1].ends_with(".seven \"e1\""), "{asked:?}");
     }
 }

@@ -1,5 +1,4 @@
-//! The terraform state and the objects beside it: the lease, the plan cache, the records. Every one of them is read, written and
-//! deleted here.
+//! The bucket of the terraform state: every object in it is read, written and deleted here.
 //!
 //! A bucket's policy may refuse what does not say how it is to be encrypted: the bucket's default does not count as said
 //! (<https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingKMSEncryption.html#require-sse-kms>), and HTC-Grid's own bucket has

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use aws::ecr::{Repository, Rule};
-use aws::sidecar::Sidecar;
+use aws::plan_cache::LastApply;
 use aws::state::State;
 use failure::{FailWith as _, Kind, failure};
 use images_config::{Config, tfvars::Existing};
@@ -24,7 +24,7 @@ pub struct Inventory {
     pub repositories: BTreeMap<String, Repository>,
     /// Every pull-through cache rule, by prefix.
     pub rules: BTreeMap<String, Rule>,
-    pub(super) sidecar: Option<Sidecar>,
+    pub(super) last_apply: Option<LastApply>,
     /// What is this grid's and stands, and what the state object does not name yet; `state` counts it as owned.
     pub unrecorded: Vec<Unrecorded>,
 }

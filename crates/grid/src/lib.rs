@@ -19,7 +19,7 @@ use anyhow::Context as _;
 use aws::Aws;
 use aws::ecr::Ecr;
 use aws::lease::{self, Lease, LockWait, Part};
-use aws::sidecar::{self, PendingApply, PlanCache, Sidecar};
+use aws::plan_cache::{self, LastApply, PendingApply, PlanCache};
 use aws::state::{State, own_key};
 use aws::store::StateStore;
 use failure::{FailWith as _, Interrupt, Kind, failure};
@@ -134,15 +134,15 @@ impl<'a> Infrastructure<'a> {
         let in_bucket =
             |what: &str| format!("could not read the {what} in the bucket {}", self.store.bucket());
         let state = State::read(&self.store);
-        let sidecar = Sidecar::read(&self.store);
+        let last_apply = LastApply::read(&self.store);
         // All to their end: where several fail, the user reads the same one each time.
-        let (state, repositories, rules, sidecar) =
-            tokio::join!(state, self.ecr.repositories(), self.ecr.pull_through_rules(), sidecar);
+        let (state, repositories, rules, last_apply) =
+            tokio::join!(state, self.ecr.repositories(), self.ecr.pull_through_rules(), last_apply);
         let inventory = Inventory {
             state: state.with_context(|| in_bucket("terraform state"))?,
             repositories: repositories?,
             rules: rules?,
-            sidecar: sidecar.with_context(|| in_bucket("plan cache beside the terraform state"))?,
+            last_apply: last_apply.with_context(|| in_bucket("plan cache beside the terraform state"))?,
             unrecorded: Vec::new(),
         };
         self.check_owner(&inventory.state)?;
@@ -199,7 +199,7 @@ impl<'a> Infrastructure<'a> {
             return Ok(false);
         }
         let now = self.plan_cache(variables, inventory)?;
-        Ok(matches!(&inventory.sidecar, Some(Sidecar::PlanCache(before)) if now.holds(before)))
+        Ok(matches!(&inventory.last_apply, Some(LastApply::PlanCache(before)) if now.holds(before)))
     }
 
     /// Writes the plan cache that terraform, with these variables, has nothing to do.
@@ -209,7 +209,7 @@ impl<'a> Infrastructure<'a> {
     pub async fn write_plan_cache(&self, config: &Config) -> anyhow::Result<()> {
         let inventory = self.inventory().await?;
         let plan_cache = self.plan_cache(&self.sparing_variables(config, &inventory), &inventory)?;
-        Sidecar::PlanCache(plan_cache).write(&self.store).await
+        LastApply::PlanCache(plan_cache).write(&self.store).await
     }
 
     /// Takes the lease on the grid's images.
@@ -247,8 +247,8 @@ impl<'a> Infrastructure<'a> {
     /// S3 refuses or does not answer.
     pub async fn is_outdated(&self, inventory: &Inventory) -> anyhow::Result<bool> {
         let state = State::read(&self.store);
-        let (state, sidecar) = tokio::try_join!(state, Sidecar::read(&self.store))?;
-        Ok(state.etag != inventory.state.etag || sidecar != inventory.sidecar)
+        let (state, last_apply) = tokio::try_join!(state, LastApply::read(&self.store))?;
+        Ok(state.etag != inventory.state.etag || last_apply != inventory.last_apply)
     }
 
     /// Leaves word of a run that changed images and nothing that the plan cache of `inventory` speaks of.
@@ -256,8 +256,8 @@ impl<'a> Infrastructure<'a> {
     /// # Errors
     /// S3 refuses or does not answer.
     pub async fn worked(&self, inventory: &Inventory) -> anyhow::Result<()> {
-        let Some(Sidecar::PlanCache(plan_cache)) = inventory.sidecar.clone() else { return Ok(()) };
-        Sidecar::PlanCache(plan_cache.worked()).write(&self.store).await
+        let Some(LastApply::PlanCache(plan_cache)) = inventory.last_apply.clone() else { return Ok(()) };
+        LastApply::PlanCache(plan_cache.worked()).write(&self.store).await
     }
 
     /// The same of a run that did not look at the resources.
@@ -265,16 +265,16 @@ impl<'a> Infrastructure<'a> {
     /// # Errors
     /// S3 refuses or does not answer.
     pub async fn worked_on_images(&self) -> anyhow::Result<()> {
-        match Sidecar::read(&self.store).await? {
-            Some(Sidecar::PlanCache(plan_cache)) => {
-                Sidecar::PlanCache(plan_cache.worked()).write(&self.store).await
+        match LastApply::read(&self.store).await? {
+            Some(LastApply::PlanCache(plan_cache)) => {
+                LastApply::PlanCache(plan_cache.worked()).write(&self.store).await
             }
             _ => Ok(()),
         }
     }
 
     fn plan_cache(&self, variables: &Value, inventory: &Inventory) -> anyhow::Result<PlanCache> {
-        let inputs = sidecar::inputs(&self.options.module, &variables.to_string())?;
+        let inputs = plan_cache::inputs(&self.options.module, &variables.to_string())?;
         Ok(PlanCache::now(inputs, inventory.state.etag.clone(), &inventory.repositories, &inventory.rules))
     }
 
@@ -446,7 +446,7 @@ impl<'a> Infrastructure<'a> {
         let creates = recovery::creates(&planned.plan);
         if !creates.is_empty() {
             let begun =
-                Sidecar::PendingApply(PendingApply { creates, begun: Timestamp::now(), written: None });
+                LastApply::PendingApply(PendingApply { creates, begun: Timestamp::now(), written: None });
             begun.write(&self.store).await?;
         }
         let lock_wait = self.options.lock_timeout.max(BRIEF);

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use anyhow::Context as _;
 use aws::{
     kms,
-    sidecar::{PendingApply, Sidecar},
+    plan_cache::{LastApply, PendingApply},
 };
 use failure::{FailWith as _, Kind, failure};
 use images_config::Config;
@@ -46,7 +46,7 @@ impl Infrastructure<'_> {
         config: &Config,
         mut inventory: Inventory,
     ) -> anyhow::Result<Inventory> {
-        if let Some(Sidecar::PendingApply(begun)) = inventory.sidecar.clone() {
+        if let Some(LastApply::PendingApply(begun)) = inventory.last_apply.clone() {
             let why = "was created by a run that was stopped before it could record it";
             let lost = self.lost(&begun, config, &inventory).await?;
             inventory.expect(lost.into_iter().map(|(address, id)| Unrecorded { address, id, why }));

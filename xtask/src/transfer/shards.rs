@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use aws::lease::{Lease, Part};
 use aws::shard::Shard;
-use aws::store::{If, StateStore};
+use aws::sidecar::Sidecar;
+use aws::store::StateStore;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use grid::Infrastructure;
 use images_config::{Config, lock::Lock};
@@ -121,8 +122,7 @@ pub(super) async fn join(
     let (Some(shard), Some(resources)) = (run.request.shard, &plan.resources) else { return Ok(None) };
     let store = resources.infrastructure.store();
     let part = part(run, plan, done, (shard, list));
-    let written = store.put(&key(store, shard), serde_json::to_vec(&part)?, If::Always).await?;
-    debug_assert!(written.is_ok(), "it has no condition");
+    report(store, shard).write(&part).await?;
     let others =
         stream::iter(shard.all()).map(|other| async move { anyhow::Ok((other, read(store, other).await?)) });
     let parts: Vec<(Shard, Option<Share>)> = others.buffered(AT_ONCE).try_collect().await?;
@@ -131,13 +131,13 @@ pub(super) async fn join(
     Ok(Some(joined))
 }
 
-fn key(store: &StateStore, shard: Shard) -> String {
-    store.sidecar(&format!("transfer.report.{}", shard.slug()))
+fn report(store: &StateStore, shard: Shard) -> Sidecar<Share> {
+    Sidecar::new(store, &format!("transfer.report.{}", shard.slug()), "a shard's report")
 }
 
 async fn read(store: &StateStore, shard: Shard) -> anyhow::Result<Option<Share>> {
     // What another version wrote is no report.
-    Ok(store.get(&key(store, shard)).await?.and_then(|object| serde_json::from_slice(&object.bytes).ok()))
+    Ok(report(store, shard).read_if_understood().await?.map(|found| found.content))
 }
 
 fn part(run: &Run<'_>, plan: &Plan<'_>, done: Option<&Done>, (shard, list): (Shard, &Digest)) -> Share {

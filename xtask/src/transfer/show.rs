@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
-use aws::{OtherRegion, sidecar};
+use aws::{OtherRegion, plan_cache};
 use failure::{FailWith as _, Kind, ending, kind_of, render};
 use images_config::{Config, RUNTIMES_REPOSITORY, support};
 use registry::ErrorKind;
@@ -341,7 +341,7 @@ fn resources(context: &Context, run: &Run<'_>, plan: &Plan<'_>, report: &Report)
     if resources.up_to_date {
         context.printer.detail(format!(
             "terraform: nothing to do since the last plan (not checked again: {}; --refresh does)",
-            sidecar::UNSEEN
+            plan_cache::UNSEEN
         ));
     }
     let forgotten = resources.inventory.no_longer_wanted(&run.config);
