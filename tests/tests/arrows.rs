@@ -229,7 +229,8 @@ fn modules(source: &Path) -> BTreeSet<String> {
     let stems = names(source).filter_map(|name| match name.strip_suffix(".rs") {
         Some("main" | "lib") => None,
         Some(stem) => Some(stem.to_owned()),
-        None => source.join(&name).is_dir().then_some(name),
+        // One without either is no module: git leaves no empty folder, an editor may.
+        None => source.join(&name).join("mod.rs").is_file().then_some(name),
     });
     stems.collect()
 }

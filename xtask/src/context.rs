@@ -157,24 +157,6 @@ impl Context {
         }
     }
 
-    /// Asks once. Only `yes` goes on, as terraform has taught everybody. `without`: what does not ask.
-    ///
-    /// # Errors
-    /// The answer is another one, or nobody is there to give it.
-    pub fn confirm(&self, without: &str) -> anyhow::Result<()> {
-        let answer = self.printer.ask("Do you want to continue? Only `yes` is accepted:", &self.interrupt);
-        self.interrupt.check()?;
-        match answer.as_deref() {
-            Some("yes") => Ok(()),
-            Some(_) => Err(failure(Kind::Refused, "not confirmed; nothing was changed")),
-            None => Err(failure(
-                Kind::Refused,
-                "this needs a confirmation and there is no terminal; nothing was changed",
-            ))
-            .hint(Kind::Refused, without),
-        }
-    }
-
     /// images.toml.
     ///
     /// # Errors

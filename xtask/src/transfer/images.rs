@@ -223,7 +223,7 @@ pub(super) async fn copy(run: &Run<'_>, plan: &Plan) -> anyhow::Result<Vec<Outco
     }
     keep_replaced(run, plan).await?;
     let mirror = run.mirror.clone().mounts(run.target.host(), mounts(run).await?);
-    let board = Board::new(&run.context.printer, plan);
+    let board = Board::new(run.printer, plan);
     let mirror = mirror.on_event(move |event| board.hear(event));
     let outcomes = mirror.apply(plan).await;
     let looks = outcomes.into_iter().map(|outcome| verified(run.mirror.client(), outcome));
@@ -261,7 +261,7 @@ async fn keep_replaced(run: &Run<'_>, plan: &Plan) -> anyhow::Result<()> {
             .retag(&planned.job.target.with_digest(digest), &tag)
             .await
             .kind(Kind::Registry)?;
-        run.context.printer.warn(format!(
+        run.printer.warn(format!(
             "{} was changed by somebody else; the previous image is kept as {tag}",
             planned.job.target
         ));
@@ -306,7 +306,7 @@ async fn prime_one(run: &Run<'_>, prime: &images_config::Prime) -> anyhow::Resul
         pulled.hint(Kind::Upstream, "is the pull-through rule right, and does upstream have the tag?")?;
     let locked = run.lock.as_ref().and_then(|lock| lock.source_digest(&prime.upstream));
     if let Some(locked) = locked.filter(|locked| *locked != pulled.digest()) {
-        run.context.printer.warn(format!(
+        run.printer.warn(format!(
             "{cached}: the cache has {} of {}, and images.lock says {locked}",
             pulled.digest(),
             prime.upstream
@@ -340,7 +340,7 @@ pub(super) async fn fetch_primed(run: &Run<'_>, primed: &[Reference]) -> anyhow:
                 }
                 Err(error) => {
                     let why = error.in_full();
-                    run.context.printer.warn(format!("{image} was not pulled into the local engine: {why}"));
+                    run.printer.warn(format!("{image} was not pulled into the local engine: {why}"));
                 }
             }
         }

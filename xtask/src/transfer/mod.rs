@@ -10,11 +10,14 @@ mod show;
 use std::time::Instant;
 
 use aws::{lease::Lease, shard::Shard};
-use failure::{FailWith as _, Kind, failure};
+use failure::{FailWith as _, Interrupt, Kind, failure};
+use grid::Infrastructure;
 use registry::mirror::{self, Mirror};
 
 use crate::context::Context;
+use crate::infrastructure;
 use crate::target::Target;
+use crate::ui::Printer;
 
 pub use self::runtimes::{
     ConfiguredGrid, builder_context, explain as explain_runtime, hold, wanted as wanted_runtimes, who,
@@ -50,11 +53,29 @@ pub struct Request {
     pub quiet: bool,
 }
 
+/// Where a run works.
+#[derive(Clone, Copy)]
+struct Grid<'a> {
+    target: &'a Target,
+    infrastructure: Option<&'a Infrastructure<'a>>,
+    whole: &'a Config,
+}
+
 /// One run and what it works with.
 struct Run<'a> {
-    context: &'a Context,
+    printer: &'a Printer,
+    interrupt: &'a Interrupt,
     request: &'a Request,
+    /// The grid's name.
+    tag: &'a str,
+    /// Whether AWS is emulated.
+    local: bool,
+    /// What of images.toml this run brings.
     config: Config,
+    /// The grid's resources; none for `--registry`.
+    infrastructure: Option<&'a Infrastructure<'a>>,
+    /// The whole of images.toml: the resources are those of all of it, whatever `--only` says.
+    whole: &'a Config,
     target: &'a Target,
     jobs: Vec<mirror::Job>,
     mirror: Mirror,
@@ -86,7 +107,8 @@ struct Done {
 /// Anything that keeps an image from standing where it should. What is done by then stays, and the next run goes on.
 pub async fn run(context: &Context, request: &Request) -> anyhow::Result<()> {
     let started = Instant::now();
-    let config = images::only(context.config()?, &request.only)?;
+    let whole = context.config()?;
+    let config = images::only(whole.clone(), &request.only)?;
     let lock = context.lock()?;
     if request.locked {
         let lock =
@@ -96,17 +118,23 @@ pub async fn run(context: &Context, request: &Request) -> anyhow::Result<()> {
             .kind(Kind::Config)?;
     }
     let target = context.interrupt.guard(context.target(&config)).await?;
+    let infrastructure = match &target.account {
+        Some(account) => Some(context.interrupt.guard(infrastructure::open(context, &account.aws)).await?),
+        None => None,
+    };
+    let grid = Grid { target: &target, infrastructure: infrastructure.as_ref(), whole: &whole };
     let list = shards::list(&config, lock.as_ref());
     let config = match request.shard {
         Some(shard) => {
-            if !request.dry_run {
-                shards::resources_first(context, request, &config, &target).await?;
+            if let Some(infrastructure) = infrastructure.as_ref().filter(|_| !request.dry_run) {
+                let resources = Run::new(context, request, images::none(config.clone()), None, grid)?;
+                shards::resources_first(&resources, infrastructure).await?;
             }
             images::share(config, shard)
         }
         None => config,
     };
-    let run = Run::new(context, request, config, lock, &target)?;
+    let run = Run::new(context, request, config, lock, grid)?;
     let mut plan = run.plan().await?;
     run.show(&plan)?;
     if request.dry_run {
@@ -119,7 +147,7 @@ pub async fn run(context: &Context, request: &Request) -> anyhow::Result<()> {
             context.interrupt.guard(prime).await?;
         }
         run.write_plan_cache(&plan).await?;
-        show::closing(context, &run, &plan, None, started);
+        show::closing(&run, &plan, None, started);
         let joined = shards::join(&run, &plan, None, &list).await?;
         run.report(&plan, None, joined)?;
         return show::failures(&run, &plan, None);
@@ -135,7 +163,7 @@ pub async fn run(context: &Context, request: &Request) -> anyhow::Result<()> {
         }
         None => Some(run.carry_out(&plan, None).await?),
     };
-    show::closing(context, &run, &plan, done.as_ref(), started);
+    show::closing(&run, &plan, done.as_ref(), started);
     let joined = shards::join(&run, &plan, done.as_ref(), &list).await?;
     run.report(&plan, done.as_ref(), joined)?;
     show::failures(&run, &plan, done.as_ref())
@@ -161,7 +189,7 @@ impl<'a> Run<'a> {
         request: &'a Request,
         config: Config,
         lock: Option<Lock>,
-        target: &'a Target,
+        Grid { target, infrastructure, whole }: Grid<'a>,
     ) -> anyhow::Result<Self> {
         let (client, credentials) = target.client(context.sources(), &config)?;
         let jobs = jobs(&config, lock.as_ref(), target)?;
@@ -172,30 +200,44 @@ impl<'a> Run<'a> {
         if let Some(index) = target.tag_index() {
             mirror = mirror.tag_index(index);
         }
-        let configured = ConfiguredGrid::new(context, &config, lock.clone(), Some(target))?;
+        let configured = ConfiguredGrid::new(context.sources(), &config, lock.clone(), Some(target))?;
         let builder = builder_context(context, client, credentials, configured, Some(target))?;
-        Ok(Self { context, request, config, target, jobs, mirror, builder, lock })
+        Ok(Self {
+            printer: &context.printer,
+            interrupt: &context.interrupt,
+            request,
+            tag: &context.settings.tag,
+            local: context.settings.local,
+            config,
+            infrastructure,
+            whole,
+            target,
+            jobs,
+            mirror,
+            builder,
+            lock,
+        })
     }
 
     /// Looks at everything side by side: resources, images, runtimes.
     async fn plan(&self) -> anyhow::Result<Plan<'a>> {
-        let _lane = self.context.printer.progress().lane("looking at what there is");
+        let _lane = self.printer.progress().lane("looking at what there is");
         let images = async { Ok(self.mirror.plan(self.jobs.clone()).await) };
         let runtimes = async { Ok(runtimes::plan(self).await) };
         // Terraform is never dropped in the middle: it got the Ctrl-C itself and is waited for.
         let (resources, images, runtimes) = tokio::try_join!(
             resources::plan(self),
-            self.context.interrupt.guard(images),
-            self.context.interrupt.guard(runtimes),
+            self.interrupt.guard(images),
+            self.interrupt.guard(runtimes),
         )?;
         let archived = images::archived(self, &images, &runtimes);
-        let archived = self.context.interrupt.guard(archived).await?;
+        let archived = self.interrupt.guard(archived).await?;
         Ok(Plan { resources, images, runtimes, archived })
     }
 
     /// Shows the plan, and stops at what cannot come to a good end.
     fn show(&self, plan: &Plan<'_>) -> anyhow::Result<()> {
-        show::plan(self.context, self, plan);
+        show::plan(self, plan);
         if self.request.locked {
             images::refuse_moved(plan)?;
         }
@@ -215,7 +257,7 @@ impl<'a> Run<'a> {
         if self.request.quiet {
             Ok(())
         } else {
-            Report::new(self, plan, done).with(joined).print(self.context)
+            Report::new(self, plan, done).with(joined).print(self.printer)
         }
     }
 
@@ -224,7 +266,7 @@ impl<'a> Run<'a> {
         if self.request.auto_approve {
             return Ok(());
         }
-        self.context.confirm("auto-transfer-images, or --auto-approve, does not ask")
+        self.printer.confirm("auto-transfer-images, or --auto-approve, does not ask", self.interrupt)
     }
 
     /// Does what the plan says, unless somebody else was at work since it was made: then it is made, shown and asked for
@@ -239,9 +281,7 @@ impl<'a> Run<'a> {
             None => false,
         };
         if outdated {
-            self.context
-                .printer
-                .line("another run has changed something since this plan was made: planning again");
+            self.printer.line("another run has changed something since this plan was made: planning again");
             *plan = self.plan().await?;
             self.show(plan)?;
             if plan.is_empty() {
@@ -273,7 +313,6 @@ impl<'a> Run<'a> {
             anyhow::Ok(Done { images: images?, runtimes, fetch })
         };
         let done = self
-            .context
             .interrupt
             .guard(async {
                 tokio::select! {

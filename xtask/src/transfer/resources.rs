@@ -5,7 +5,6 @@ use failure::{FailWith as _, Kind, failure};
 use grid::{Infrastructure, Inventory, Planned, ResourceKind};
 
 use super::Run;
-use crate::infrastructure;
 
 /// The grid's AWS resources, and what terraform would do about them.
 pub struct Resources<'a> {
@@ -87,11 +86,9 @@ impl Resources<'_> {
         if self.inventory.unrecorded.is_empty() && cut_off.is_empty() {
             return Ok(None);
         }
-        // The resources are those of the whole file, whatever --only says.
-        let config = run.context.config()?;
         let infrastructure = &self.infrastructure;
-        let inventory = infrastructure.put_right(&config, &self.inventory, cut_off).await?;
-        let variables = infrastructure.sparing_variables(&config, &inventory);
+        let inventory = infrastructure.put_right(run.whole, &self.inventory, cut_off).await?;
+        let variables = infrastructure.sparing_variables(run.whole, &inventory);
         let planned =
             infrastructure.plan(infrastructure.terraform().await?, &inventory, &variables, true).await?;
         if let Some(address) = planned.cut_off.first() {
@@ -105,18 +102,17 @@ impl Resources<'_> {
 
 /// Looks at the account, and starts terraform unless it is known to have nothing to do. Nothing for `--registry`.
 pub(super) async fn plan<'a>(run: &Run<'a>) -> anyhow::Result<Option<Resources<'a>>> {
-    let Some(account) = &run.target.account else { return Ok(None) };
-    let context = run.context;
-    let infrastructure = context.interrupt.guard(infrastructure::open(context, &account.aws)).await?;
-    let mut inventory = context.interrupt.guard(infrastructure.inventory()).await?;
+    let (Some(account), Some(infrastructure)) = (&run.target.account, run.infrastructure) else {
+        return Ok(None);
+    };
+    let mut inventory = run.interrupt.guard(infrastructure.inventory()).await?;
     inventory.refuse_makefile()?;
-    // The resources are those of the whole file, whatever --only says.
-    let config = context.config()?;
-    infrastructure.refuse_misplaced(&config)?;
-    inventory.refuse_clashes(&config)?;
-    inventory = infrastructure.with_unrecorded(&config, inventory).await?;
+    let config = run.whole;
+    infrastructure.refuse_misplaced(config)?;
+    inventory.refuse_clashes(config)?;
+    inventory = infrastructure.with_unrecorded(config, inventory).await?;
     inventory = infrastructure.with_left_key(inventory).await?;
-    let settings = context
+    let settings = run
         .interrupt
         .guard(SettingsPlan::new(
             &account.aws,
@@ -125,7 +121,7 @@ pub(super) async fn plan<'a>(run: &Run<'a>) -> anyhow::Result<Option<Resources<'
             infrastructure.store(),
         ))
         .await?;
-    let variables = infrastructure.sparing_variables(&config, &inventory);
+    let variables = infrastructure.sparing_variables(config, &inventory);
     let up_to_date = !run.request.refresh && infrastructure.is_up_to_date(&variables, &inventory)?;
     let (mut differences, mut of_the_cache) = (Vec::new(), Vec::new());
     let planned = if up_to_date {
@@ -133,16 +129,16 @@ pub(super) async fn plan<'a>(run: &Run<'a>) -> anyhow::Result<Option<Resources<'
     } else {
         let looks = async {
             tokio::try_join!(
-                infrastructure.differences(&config, &inventory),
-                infrastructure.of_the_cache(&config)
+                infrastructure.differences(config, &inventory),
+                infrastructure.of_the_cache(config)
             )
         };
-        (differences, of_the_cache) = context.interrupt.guard(looks).await?;
+        (differences, of_the_cache) = run.interrupt.guard(looks).await?;
         let terraform = infrastructure.terraform().await?;
         Some(infrastructure.plan(terraform, &inventory, &variables, !run.request.dry_run).await?)
     };
     Ok(Some(Resources {
-        infrastructure,
+        infrastructure: infrastructure.clone(),
         inventory,
         up_to_date,
         differences,

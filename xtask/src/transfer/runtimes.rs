@@ -16,6 +16,7 @@ use runtimes::{
 use super::Run;
 use super::hints::registry_hint;
 use crate::context::Context;
+use crate::sources::Sources;
 use crate::target::Target;
 use crate::ui::{Lane, Printer, units};
 
@@ -148,7 +149,7 @@ impl ConfiguredGrid {
     /// # Errors
     /// A rule's prefix is none that a repository can have.
     pub fn new(
-        context: &Context,
+        sources: Sources<'_>,
         config: &Config,
         lock: Option<Lock>,
         target: Option<&Target>,
@@ -157,11 +158,7 @@ impl ConfiguredGrid {
         let caches = account.into_iter().flat_map(|target| {
             config.pull_through.iter().map(|rule| Ok((target.repository(&rule.prefix)?, rule.clone())))
         });
-        Ok(Self {
-            lock,
-            caches: caches.collect::<anyhow::Result<_>>()?,
-            routes: context.sources().routes(config),
-        })
+        Ok(Self { lock, caches: caches.collect::<anyhow::Result<_>>()?, routes: sources.routes(config) })
     }
 }
 

@@ -13,11 +13,8 @@ use jiff::Timestamp;
 use registry::Digest;
 use serde::{Deserialize, Serialize};
 
-use super::{Done, Plan, Request, Run, images, show};
-use crate::context::Context;
-use crate::infrastructure;
-use crate::target::Target;
-use crate::ui::{Table, units};
+use super::{Done, Plan, Run, show};
+use crate::ui::{Printer, Table, units};
 
 /// How long a shard waits at least for whoever makes the resources, or does the whole work: it was started to be left alone.
 const PATIENCE: Duration = Duration::from_secs(15 * 60);
@@ -75,29 +72,22 @@ pub(super) async fn lease(run: &Run<'_>, infrastructure: &Infrastructure<'_>) ->
 }
 
 /// Sees to the account's resources, unless they are proven to be there: whoever comes first does it, and the others wait. A first
-/// shard that all have to wait for would be one that may never come.
+/// shard that all have to wait for would be one that may never come. `run` is one of the resources alone.
 pub(super) async fn resources_first(
-    context: &Context,
-    request: &Request,
-    config: &Config,
-    target: &Target,
+    run: &Run<'_>,
+    infrastructure: &Infrastructure<'_>,
 ) -> anyhow::Result<()> {
-    let Some(account) = &target.account else { return Ok(()) };
     let look = async {
-        let infrastructure = infrastructure::open(context, &account.aws).await?;
         let inventory = infrastructure.inventory().await?;
-        let whole = context.config()?;
-        let variables = infrastructure.sparing_variables(&whole, &inventory);
-        let up_to_date = infrastructure.is_up_to_date(&variables, &inventory)?;
-        anyhow::Ok((infrastructure, up_to_date))
+        let variables = infrastructure.sparing_variables(run.whole, &inventory);
+        infrastructure.is_up_to_date(&variables, &inventory)
     };
-    let (infrastructure, up_to_date) = context.interrupt.guard(look).await?;
-    if up_to_date && !request.refresh {
+    let up_to_date = run.interrupt.guard(look).await?;
+    if up_to_date && !run.request.refresh {
         return Ok(());
     }
     let lease = infrastructure.lease_on(Part::Resources, PATIENCE).await?;
     let work = async {
-        let run = Run::new(context, request, images::none(config.clone()), None, target)?;
         let plan = run.plan().await?;
         run.show(&plan)?;
         if plan.is_empty() {
@@ -127,7 +117,7 @@ pub(super) async fn join(
         stream::iter(shard.all()).map(|other| async move { anyhow::Ok((other, read(store, other).await?)) });
     let parts: Vec<(Shard, Option<Share>)> = others.buffered(AT_ONCE).try_collect().await?;
     let joined = Joined::of(parts, list, Timestamp::now());
-    joined.show(run.context);
+    joined.show(run.printer);
     Ok(Some(joined))
 }
 
@@ -179,9 +169,9 @@ impl Joined {
         }
     }
 
-    fn show(&self, context: &Context) {
+    fn show(&self, printer: &Printer) {
         if !self.missing.is_empty() {
-            context.printer.line(format!("not reported yet: shard {}", self.missing.join(", ")));
+            printer.line(format!("not reported yet: shard {}", self.missing.join(", ")));
             return;
         }
         let mut table = Table::new(["SHARD", "IMAGES", "BROUGHT", "SENT", "FAILED", "ENDED"]);
@@ -195,15 +185,15 @@ impl Joined {
                 part.at.strftime("%FT%TZ").to_string(),
             ]);
         }
-        context.printer.table(&table);
+        printer.table(&table);
         for part in &self.done {
             for error in &part.failed {
-                context.printer.line(format!("shard {}: {error}", part.shard));
+                printer.line(format!("shard {}: {error}", part.shard));
             }
         }
         let failed: usize = self.done.iter().map(|part| part.failed.len()).sum();
         let verdict = if failed == 0 { "in place".to_owned() } else { format!("of which {failed} failed") };
-        context.printer.line(format!(
+        printer.line(format!(
             "all {} have reported: {} {verdict}, {} sent",
             units::count(self.done.len(), "shard"),
             units::count(self.images, "image"),

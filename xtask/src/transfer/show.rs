@@ -16,8 +16,7 @@ use super::images::short;
 use super::runtimes::explain;
 use super::shards::Joined;
 use super::{Done, Plan, Run};
-use crate::context::Context;
-use crate::ui::{Table, units};
+use crate::ui::{Printer, Table, units};
 
 /// The run as `--format json` gives it.
 #[derive(Debug, Serialize)]
@@ -83,7 +82,7 @@ impl Report {
         Self {
             account: account.map(|account| account.aws.identity().account.clone()),
             region: account.map(|account| account.aws.region().to_owned()),
-            tag: run.context.settings.tag.clone(),
+            tag: run.tag.to_owned(),
             registry: run.target.host().to_owned(),
             changed: done.is_some(),
             terraform: plan.resources.as_ref().map(super::resources::Resources::lines).unwrap_or_default(),
@@ -102,7 +101,7 @@ impl Report {
     }
 
     /// The table, or the JSON document, on stdout.
-    pub(super) fn print(&self, context: &Context) -> anyhow::Result<()> {
+    pub(super) fn print(&self, printer: &Printer) -> anyhow::Result<()> {
         let mut table = Table::new(["IMAGE", "ACTION", "SIZE", "DIGEST"]);
         for image in self.images.iter().chain(&self.runtimes) {
             let digest = image.digest.clone().unwrap_or_else(|| "-".into());
@@ -110,7 +109,7 @@ impl Report {
             let held = if image.held.is_some() { ", held" } else { "" };
             table.row([image.name.clone(), format!("{}{held}", image.action), size, digest]);
         }
-        context.printer.data(&table, self)
+        printer.data(&table, self)
     }
 }
 
@@ -189,11 +188,11 @@ fn runtime_report(planned: &runtimes::Planned, outcome: Option<&runtimes::Outcom
 }
 
 /// What would be done, before anything is.
-pub(super) fn plan(context: &Context, run: &Run<'_>, plan: &Plan<'_>) {
-    let printer = &context.printer;
+pub(super) fn plan(run: &Run<'_>, plan: &Plan<'_>) {
+    let printer = run.printer;
     printer.line(headline(run));
     let report = Report::new(run, plan, None);
-    resources(context, run, plan, &report);
+    resources(run, plan, &report);
     let mut table = Table::new(["IMAGE", "FROM", "ACTION", "SIZE", "WHY"]);
     let all = report.images.iter().chain(&report.runtimes);
     for image in all.filter(|image| image.action != "up to date" || printer.verbose()) {
@@ -303,7 +302,7 @@ fn cause(error: &registry::Error) -> String {
 
 /// Account, region and grid first: before anything is asked, it is clear where it would happen.
 fn headline(run: &Run<'_>) -> String {
-    let tag = &run.context.settings.tag;
+    let tag = run.tag;
     let shard = run.request.shard.map_or_else(String::new, |shard| format!(", shard {shard}"));
     match &run.target.account {
         Some(account) => format!(
@@ -311,7 +310,7 @@ fn headline(run: &Run<'_>) -> String {
             account.aws.identity().account,
             account.aws.region(),
             other_regions(account.aws.other_regions()),
-            if run.context.settings.local { " (emulated on this machine)" } else { "" }
+            if run.local { " (emulated on this machine)" } else { "" }
         ),
         None => format!("registry {}, grid {tag}{shard}; terraform and AWS are left out", run.target.host()),
     }
@@ -324,22 +323,22 @@ fn other_regions(others: &[OtherRegion]) -> String {
     if said.is_empty() { String::new() } else { format!(" (warning: {})", said.join(", ")) }
 }
 
-fn resources(context: &Context, run: &Run<'_>, plan: &Plan<'_>, report: &Report) {
+fn resources(run: &Run<'_>, plan: &Plan<'_>, report: &Report) {
     let Some(resources) = &plan.resources else { return };
     for line in &report.terraform {
-        context.printer.line(format!("terraform: {line}"));
+        run.printer.line(format!("terraform: {line}"));
     }
     for line in resources.settings() {
-        context.printer.line(format!("registry: {line}"));
+        run.printer.line(format!("registry: {line}"));
     }
     for line in &resources.of_the_cache {
-        context.printer.line(line);
+        run.printer.line(line);
     }
     for line in &resources.differences {
-        context.printer.line(format!("used as it is, somebody else made it: {line}"));
+        run.printer.line(format!("used as it is, somebody else made it: {line}"));
     }
     if resources.up_to_date {
-        context.printer.detail(format!(
+        run.printer.detail(format!(
             "terraform: nothing to do since the last plan (not checked again: {}; --refresh does)",
             plan_cache::UNSEEN
         ));
@@ -348,7 +347,7 @@ fn resources(context: &Context, run: &Run<'_>, plan: &Plan<'_>, report: &Report)
     // With --only, what is not named is still wanted.
     if run.request.only.is_empty() && !forgotten.repositories.is_empty() {
         let names = forgotten.repositories.join(", ");
-        context.printer.line(format!("no longer in images.toml, and kept: {names}"));
+        run.printer.line(format!("no longer in images.toml, and kept: {names}"));
     }
 }
 
@@ -405,13 +404,7 @@ fn sums(plan: &Plan<'_>) -> String {
 }
 
 /// The last lines for people.
-pub(super) fn closing(
-    context: &Context,
-    run: &Run<'_>,
-    plan: &Plan<'_>,
-    done: Option<&Done>,
-    started: Instant,
-) {
+pub(super) fn closing(run: &Run<'_>, plan: &Plan<'_>, done: Option<&Done>, started: Instant) {
     let took = units::duration(started.elapsed());
     let everything = plan.images.images.len() + plan.runtimes.len();
     let failed = errors(run, plan, done).len();
@@ -423,7 +416,7 @@ pub(super) fn closing(
         }
     };
     let Some(done) = done else {
-        context.printer.line(format!("{}, nothing was changed ({took})", in_place("")));
+        run.printer.line(format!("{}, nothing was changed ({took})", in_place("")));
         return;
     };
     let copied = done.images.iter().filter_map(|outcome| outcome.result.as_ref().ok()).map(|done| done.bytes);
@@ -431,9 +424,9 @@ pub(super) fn closing(
         done.runtimes.iter().filter_map(|outcome| outcome.result.as_ref().ok()).map(|done| done.sent);
     let sent: u64 = copied.chain(pushed).sum();
     let verdict = in_place(" and verified");
-    context.printer.line(format!("{verdict}, {} sent to {} ({took})", units::bytes(sent), run.target.host()));
+    run.printer.line(format!("{verdict}, {} sent to {} ({took})", units::bytes(sent), run.target.host()));
     for command in &done.fetch {
-        context.printer.line(format!(
+        run.printer.line(format!(
             "the next step of HTC-Grid builds in an image that is not here yet: `{command}` pulls it"
         ));
     }
@@ -490,7 +483,7 @@ fn first_of(
     let mut errors = errors.into_iter();
     let Some(first) = errors.next() else { return Ok(()) };
     for error in errors {
-        run.context.printer.line(render(&error));
+        run.printer.line(render(&error));
     }
     let kind = kind_of(&first);
     Err(first).hint(kind, hint)

@@ -10,7 +10,7 @@ pub mod units;
 use std::io::{IsTerminal as _, Write as _};
 
 use clap::ValueEnum;
-use failure::Interrupt;
+use failure::{FailWith as _, Interrupt, Kind, failure};
 pub use notes::listen;
 use process::plain;
 pub use progress::{Lane, Progress};
@@ -158,6 +158,24 @@ impl Printer {
             let _ = writeln!(stderr);
             None
         })
+    }
+
+    /// Asks once. Only `yes` goes on, as terraform has taught everybody. `without`: what does not ask.
+    ///
+    /// # Errors
+    /// The answer is another one, or nobody is there to give it.
+    pub fn confirm(&self, without: &str, interrupt: &Interrupt) -> anyhow::Result<()> {
+        let answer = self.ask("Do you want to continue? Only `yes` is accepted:", interrupt);
+        interrupt.check()?;
+        match answer.as_deref() {
+            Some("yes") => Ok(()),
+            Some(_) => Err(failure(Kind::Refused, "not confirmed; nothing was changed")),
+            None => Err(failure(
+                Kind::Refused,
+                "this needs a confirmation and there is no terminal; nothing was changed",
+            ))
+            .hint(Kind::Refused, without),
+        }
     }
 
     /// Whether a line that is redrawn takes the place of one line for each step.

@@ -137,7 +137,7 @@ impl RebuildRuntimes {
             Some(target) => target.client(context.sources(), config)?,
             None => (context.sources().client(config)?, context.sources().credentials()?),
         };
-        let configured = ConfiguredGrid::new(context, config, lock, target)?;
+        let configured = ConfiguredGrid::new(context.sources(), config, lock, target)?;
         let mut builder = builder_context(context, client, Arc::clone(&credentials), configured, target)?;
         builder.builder.clone_from(&self.builder);
         builder.registry_cache = self.registry_cache;

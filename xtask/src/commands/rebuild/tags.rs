@@ -40,7 +40,7 @@ pub(super) async fn leased<T>(
 
 /// Asks before the tags move that the grid runs.
 pub(super) fn confirm(context: &Context, yes: bool) -> anyhow::Result<()> {
-    if yes { Ok(()) } else { context.confirm("--yes does not ask") }
+    if yes { Ok(()) } else { context.printer.confirm("--yes does not ask", &context.interrupt) }
 }
 
 /// Moves a runtime's tag back, then writes the hold: without it the next run would move the tag forward again.
