@@ -49,9 +49,7 @@ const CIRCLES: &[(&str, &[&str])] = &[
     ),
     ("crates/provider-standin/src", &["handshake", "plan", "resources", "server"]),
     ("crates/registry/src", &["auth", "client"]),
-    ("crates/registry/src", &["manifest", "platform"]),
     ("crates/runtimes/src", &["build", "builds", "decide", "history", "publish", "push", "saved", "tidy"]),
-    ("crates/runtimes/src", &["context", "key"]),
 ];
 
 /// The marks around what is generated in CONTRIBUTING.md.

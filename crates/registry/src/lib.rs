@@ -18,6 +18,7 @@ mod digest;
 mod error;
 #[cfg(test)]
 mod fuzz;
+mod lenient;
 pub mod limits;
 mod manifest;
 pub mod mirror;

@@ -11,10 +11,10 @@ use crate::digest::excerpt;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Platform {
     /// The operating system, `linux`.
-    #[serde(default, deserialize_with = "crate::manifest::lenient::or_default")]
+    #[serde(default, deserialize_with = "crate::lenient::or_default")]
     pub os: String,
     /// The architecture, `amd64`.
-    #[serde(default, deserialize_with = "crate::manifest::lenient::or_default")]
+    #[serde(default, deserialize_with = "crate::lenient::or_default")]
     pub architecture: String,
     /// The architecture's variant, `v8`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -324,6 +324,3 @@ impl Encoder {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,5 +1,4 @@
-//! Manifests as other encoders write them: Go's empty slice is null, a field that nobody filled is an empty text, an annotation
-//! may be a number.
+//! Manifests as other encoders write them: a field that nobody filled is an empty text, an annotation may be a number.
 
 use std::collections::BTreeMap;
 
@@ -7,15 +6,6 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::media_type::{Kind, OCI_IMAGE, OCI_INDEX};
-
-/// null as what is absent.
-pub(crate) fn or_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
-where
-    D: Deserializer<'de>,
-    T: Default + Deserialize<'de>,
-{
-    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
-}
 
 /// The annotations that are texts, as all that are read here are.
 pub(super) fn texts<'de, D>(deserializer: D) -> Result<Option<BTreeMap<String, String>>, D::Error>
@@ -35,9 +25,9 @@ pub(super) fn own_type(bytes: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Inside {
-        #[serde(default, deserialize_with = "or_default")]
+        #[serde(default, deserialize_with = "crate::lenient::or_default")]
         schema_version: u64,
-        #[serde(default, deserialize_with = "or_default")]
+        #[serde(default, deserialize_with = "crate::lenient::or_default")]
         media_type: String,
         manifests: Option<serde::de::IgnoredAny>,
         config: Option<serde::de::IgnoredAny>,

@@ -1,6 +1,6 @@
 //! Manifests: kept as the bytes they came in, so that digests survive, with parsed views for those who look inside.
 
-pub(crate) mod lenient;
+mod lenient;
 mod media_type;
 mod trim;
 
@@ -23,7 +23,7 @@ pub use trim::SOURCE_DIGEST_ANNOTATION;
 #[serde(rename_all = "camelCase")]
 pub struct Descriptor {
     /// The content's media type; empty where a registry did not say.
-    #[serde(default, deserialize_with = "lenient::or_default")]
+    #[serde(default, deserialize_with = "crate::lenient::or_default")]
     pub media_type: String,
     /// The content's digest.
     pub digest: Digest,
@@ -186,10 +186,10 @@ struct Shape<'a> {
     #[serde(borrow)]
     manifests: Option<Vec<&'a RawValue>>,
     config: Option<Descriptor>,
-    #[serde(default, deserialize_with = "lenient::or_default")]
+    #[serde(default, deserialize_with = "crate::lenient::or_default")]
     layers: Vec<Descriptor>,
     /// The artifact manifest of OCI 1.1's release candidates called its layers so.
-    #[serde(default, deserialize_with = "lenient::or_default")]
+    #[serde(default, deserialize_with = "crate::lenient::or_default")]
     blobs: Vec<Descriptor>,
     subject: Option<Descriptor>,
 }

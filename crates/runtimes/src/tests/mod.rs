@@ -1,8 +1,10 @@
-//! The builder with a real engine and a registry that nobody here wrote (Debian's docker-registry).
+//! What takes several modules: the key of real files, and the builder with a real engine and a registry that nobody here wrote
+//! (Debian's docker-registry).
 
 mod context;
 mod engine;
 mod flow;
+mod key;
 mod tags;
 mod tidy;
 mod world;

@@ -3,9 +3,9 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use super::*;
 use crate::context::tests::directory;
 use crate::context::{BuildContext, Reads};
+use crate::key::{ContextFile, Inputs, Mode, VERSION, sha256};
 
 fn inputs(root: &Path) -> Inputs {
     let context = BuildContext::read(root, "Dockerfile", &Reads::default()).unwrap();
