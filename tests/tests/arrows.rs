@@ -49,7 +49,6 @@ const CIRCLES: &[(&str, &[&str])] = &[
     ),
     ("crates/provider-standin/src", &["handshake", "plan", "resources", "server"]),
     ("crates/registry/src", &["auth", "client"]),
-    ("crates/runtimes/src", &["build", "builds", "decide", "history", "publish", "push", "saved", "tidy"]),
 ];
 
 /// The marks around what is generated in CONTRIBUTING.md.

@@ -3,61 +3,28 @@
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use docker::{Builder, Cache, Docker, PrivateConfig, RegistryAuth};
 use futures_util::StreamExt as _;
 use process::{Cmd, Killer, Secret};
-use registry::{Credential, Digest, Platform, Reference, Server};
-use serde::Serialize;
+use registry::{Credential, Platform, Reference, Server};
 
 use super::attempt;
+use super::blocking::blocking;
 use super::context::{Staged, Staging};
 use super::copies::layers;
-use super::decide::{Action, Base, Planned, same_machine};
 use super::key::{INPUTS_LABEL, KEY_LABEL};
+use super::outcome::{Done, Outcome};
+use super::planned::{Action, Base, Planned, same_machine};
 use super::publish::{promote, publish};
 use super::push::{self, BaseLayers, Packed};
 use super::saved::{Provisional, save_and_compare};
-use super::smoke::{self, Smoke};
+use super::smoke;
 use super::{Context, Engine, LOCAL_REPOSITORY, RuntimeError, State, cache_tag, local_name, tidy, triggers};
 
 /// What the names of the directories for images on their way begin with; the process's number follows.
 const ROOM_PREFIX: &str = "build-";
-
-/// What became of one runtime.
-#[derive(Debug)]
-pub struct Outcome {
-    /// The runtime's name.
-    pub name: String,
-    /// What was done, or why it could not be.
-    pub result: Result<Done, RuntimeError>,
-    /// How long it took.
-    pub took: Duration,
-}
-
-/// What was done for a runtime.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Done {
-    /// The build that the runtime tag means now; `None` without a registry.
-    pub digest: Option<Digest>,
-    /// What the runtime tag meant before, where it was moved.
-    pub replaced: Option<Digest>,
-    /// The build's own tag, where one was pushed.
-    pub build_tag: Option<String>,
-    /// Whether it was built.
-    pub built: bool,
-    /// Bytes that were sent to the registry.
-    pub sent: u64,
-    /// Whether the runtime tag was moved.
-    pub moved: bool,
-    /// The pinned base, as the engine pulled it.
-    pub base_from: Option<String>,
-    /// Its names in the container client's store, one a platform.
-    pub local: Vec<String>,
-    /// What it answered, where it was tried.
-    pub smoke: Option<Smoke>,
-}
 
 /// Carries a plan out, several runtimes side by side. One that fails does not stop the others, and leaves the runtime as it was.
 pub async fn apply(context: &Context, planned: Vec<Planned>) -> Vec<Outcome> {
@@ -240,16 +207,6 @@ async fn build_all(
         built.push(name);
     }
     Ok(built)
-}
-
-/// Runs what takes long and waits for the disk where it holds up nobody else.
-pub(super) async fn blocking<T: Send + 'static, E: Send + 'static>(
-    work: impl FnOnce() -> Result<T, E> + Send + 'static,
-) -> Result<T, E> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-    }
 }
 
 /// Refuses a Dockerfile with here-documents where the builder takes their lines for instructions.

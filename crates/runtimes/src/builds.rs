@@ -5,9 +5,9 @@ use jiff::Timestamp;
 use registry::{Digest, Kind, Manifest, Reference};
 use serde::{Deserialize, Serialize};
 
-use super::decide::{Planned, tagged};
 use super::history::{Cause, History};
 use super::key::{Change, INPUTS_LABEL, Inputs, KEY_LABEL, What};
+use super::planned::{Planned, tagged};
 use super::publish::move_tag;
 use super::{Context, LOCAL_REPOSITORY, RuntimeError, build_tag, key_tag};
 

@@ -6,13 +6,13 @@ use docker::{Docker, DockerError};
 use dockerfile::{Dockerfile, Needs};
 use futures_util::future::try_join;
 use registry::{Digest, Platform, Reference};
-use serde::Serialize;
 
-use super::build::blocking;
+use super::blocking::blocking;
 use super::builds::{Why, brief, last_base, why};
 use super::context::{BuildContext, Reads};
 use super::key::{INPUTS_LABEL, Inputs, KEY_LABEL};
-use super::{Context, Hold, Runtime, RuntimeError, entry_point, key_tag, local_name};
+use super::planned::{Action, Base, Planned, same_machine, tagged};
+use super::{Context, Runtime, RuntimeError, entry_point, key_tag, local_name};
 
 /// How a plan is made.
 #[derive(Clone, Copy, Debug, Default)]
@@ -21,74 +21,6 @@ pub struct Options {
     pub force: bool,
     /// `--locked`: ask the upstreams whether they still have what `images.lock` says.
     pub compare: bool,
-}
-
-/// A base that is resolved.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Base {
-    /// By its upstream name.
-    pub name: Reference,
-    /// What the name means.
-    pub digest: Digest,
-    /// Whether `images.lock` said so; else the upstream did.
-    pub locked: bool,
-}
-
-/// What is done for one runtime.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case", tag = "do")]
-pub enum Action {
-    /// It is as it should be.
-    Nothing,
-    /// The build is at the registry; the runtime tag is moved to it.
-    Promote {
-        /// The build.
-        digest: Digest,
-    },
-    /// The build is in the container client's store; it is pushed.
-    Push,
-    /// It is built.
-    Build {
-        /// Without any cache.
-        forced: bool,
-    },
-}
-
-/// One runtime of a plan.
-#[derive(Clone, Debug)]
-pub struct Planned {
-    /// The runtime's name.
-    pub name: String,
-    /// What is done.
-    pub action: Action,
-    /// Why, for people.
-    pub reason: String,
-    /// The build key.
-    pub key: String,
-    /// What the key is made of.
-    pub inputs: Inputs,
-    /// The base.
-    pub base: Option<Base>,
-    /// What the runtime tag means now.
-    pub seen: Option<Digest>,
-    /// On which build the runtime is held.
-    pub held: Option<Hold>,
-    /// Why the base's registry could not be asked, where the runtime is what the last run made of it, or is held: then nothing
-    /// is to be done.
-    pub unanswered: Option<registry::Error>,
-    /// From what to what the base has moved away from `images.lock`, where that was asked.
-    pub base_moved: Option<(Digest, Digest)>,
-    pub(super) runtime: Runtime,
-    pub(super) context: BuildContext,
-    pub(super) dockerfile: Arc<Dockerfile>,
-    pub(super) needs: Needs,
-}
-
-impl Planned {
-    /// The base's name, also where nobody could say what it means.
-    pub fn base_name(&self) -> Option<&Reference> {
-        self.runtime.base.as_ref()
-    }
 }
 
 /// A runtime that could not be planned.
@@ -383,12 +315,6 @@ async fn changed(context: &Context, planned: &Planned) -> String {
     }
 }
 
-/// `repository:tag`.
-pub(super) fn tagged(repository: &Reference, runtime: &str, tag: &str) -> Result<Reference, RuntimeError> {
-    let named = |source| RuntimeError::Name { runtime: runtime.to_owned(), source };
-    repository.with_tag(tag).map_err(named)
-}
-
 /// Whether the container client's store has the build for every platform.
 async fn is_local(context: &Context, planned: &Planned) -> Result<bool, RuntimeError> {
     let docker = &context.engine().await?.docker;
@@ -405,12 +331,6 @@ async fn is_local(context: &Context, planned: &Planned) -> Result<bool, RuntimeE
         }
     }
     Ok(true)
-}
-
-/// Compares without the variant, which not every client reports.
-pub(super) fn same_machine(one: &Platform, other: &Platform) -> bool {
-    let bare = |platform: &Platform| Platform { variant: None, ..platform.clone() };
-    bare(one).matches(&bare(other))
 }
 
 /// Says before anything starts that a platform's programs cannot run here. A Dockerfile without `RUN` runs none.

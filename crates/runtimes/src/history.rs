@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use registry::{Descriptor, Digest, Manifest, Reference};
 use serde::{Deserialize, Serialize};
 
-use super::decide::tagged;
+use super::planned::tagged;
 use super::{Context, RuntimeError, build_tag};
 
 /// The artifact's type.

@@ -23,6 +23,7 @@
 
 mod archive;
 mod attempt;
+mod blocking;
 mod build;
 mod builds;
 mod compare;
@@ -35,6 +36,8 @@ mod history;
 mod ignore;
 mod key;
 mod normal;
+mod outcome;
+mod planned;
 mod publish;
 mod push;
 mod saved;
@@ -50,12 +53,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use build::{Outcome, apply, pull};
+pub use build::{apply, pull};
 pub use builds::{WayBack, Why, builds, dated, history, roll_back, way_back, why};
-pub use decide::{Action, Failure, Options, Planned, explain, plan};
+pub use decide::{Failure, Options, explain, plan};
 pub use error::RuntimeError;
 pub use history::{Cause, history_tag};
 use jiff::Timestamp;
+pub use outcome::{Done, Outcome};
+pub use planned::{Action, Planned};
 use registry::{Client, Credentials, Digest, Platform, Reference, Server};
 use serde::Serialize;
 use tokio::sync::OnceCell;

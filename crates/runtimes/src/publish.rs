@@ -2,9 +2,9 @@
 
 use registry::{Digest, Manifest, Reference};
 
-use super::build::Done;
-use super::decide::{Action, Planned, tagged};
 use super::history::{Cause, Move, Record};
+use super::outcome::Done;
+use super::planned::{Action, Planned, tagged};
 use super::push::{self, BaseLayers, Packed};
 use super::{Context, How, RuntimeError, State, build_tag, key_tag, smoke};
 

@@ -15,8 +15,8 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::archive::{self, Archive};
 use super::copies::Instruction;
-use super::decide::{Base, same_machine};
 use super::normal::{self, Blob, normal};
+use super::planned::{Base, same_machine};
 use super::{Context, RuntimeError, State};
 
 /// How many blobs are sent side by side, over all runtimes.

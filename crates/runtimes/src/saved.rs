@@ -8,10 +8,10 @@ use registry::Platform;
 
 use super::archive::Archive;
 use super::attempt::Leash;
-use super::build::blocking;
+use super::blocking::blocking;
 use super::compare::{CompareError, compare};
 use super::copies::copies;
-use super::decide::Planned;
+use super::planned::Planned;
 use super::push;
 use super::{Context, LOCAL_REPOSITORY, RuntimeError, State};
 

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use docker::{Docker, DockerError, LocalName};
 use jiff::{SignedDuration, Timestamp};
 
-use super::build::{Outcome, blocking};
+use super::blocking::blocking;
 use super::key::KEY_LABEL;
+use super::outcome::Outcome;
 use super::{Context, LOCAL_REPOSITORY, Planned};
 
 /// How many builds of each runtime stay in the local store, the one in use among them: going back to the last two edits builds
