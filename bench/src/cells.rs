@@ -1,8 +1,8 @@
 //! Which comparisons are made: set, variant, link, tools, rounds.
 
 use crate::Options;
+use crate::catalog::{Set, Variant};
 use crate::link::Kind;
-use crate::sets::{Set, Variant};
 use crate::tools::Tool;
 
 /// One comparison: its tools take turns.

@@ -13,8 +13,8 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use reqwest::{Client, Response, StatusCode, Url, header};
 
+use crate::catalog::{Catalog, Image, Variant};
 use crate::content::Blob;
-use crate::sets::{Catalog, Image, Variant};
 use crate::store::Store;
 
 /// Small blobs and requests without one at a time, and up to where a blob is small: the mirror's own limits.

@@ -3,6 +3,7 @@
 //! What is made, started and written lies below `target/bench/`; what is started ends with the run.
 
 mod accesslog;
+mod catalog;
 mod cells;
 mod content;
 mod delay;
@@ -51,7 +52,7 @@ pub struct Options {
     pub rounds: Option<u32>,
     /// Only these image sets; `runtimes` builds four runtimes beside plain `docker build` instead, and stands alone
     #[arg(long, value_name = "SET", value_enum)]
-    pub only: Vec<sets::Set>,
+    pub only: Vec<catalog::Set>,
     /// Only these links
     #[arg(long, value_name = "LINK", value_enum)]
     pub link: Vec<link::Kind>,
@@ -99,7 +100,7 @@ enum Part {
         #[arg(long)]
         target: String,
         #[arg(long, value_enum)]
-        variant: sets::Variant,
+        variant: catalog::Variant,
         #[arg(long)]
         jobs: usize,
     },

@@ -9,13 +9,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 
 use crate::accesslog::{self, Requests};
+use crate::catalog::{Catalog, Set, Variant};
 use crate::cells::{Cell, cells};
 use crate::link::{Kind, Link};
 use crate::measure::{Cost, Spec};
 use crate::process::{check_interrupt, run_measuring, watch_for_interrupts};
 use crate::registry::Registry;
 use crate::report::{self, CellResult, Phase, Report, Row, Run};
-use crate::sets::{self, Catalog, Set, Variant};
+use crate::sets;
 use crate::store::Store;
 use crate::tools::{Plan, Task, Tool, docker_engine};
 use crate::{Options, runtimes, say, tell};

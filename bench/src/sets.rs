@@ -1,11 +1,11 @@
-//! The image sets, and the catalogue of what was made.
+//! The image sets, made.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use crate::catalog::{Catalog, Image, Set, Variant};
 use crate::content::{Blob, Layer};
 use crate::store::Store;
 
@@ -19,162 +19,6 @@ const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const OCI_LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 const OTHERS: [(&str, &str, Option<&str>); 3] =
     [("linux", "arm64", None), ("linux", "arm", Some("v7")), ("linux", "s390x", None)];
-
-/// Which images.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Set {
-    /// The grid's shape: 5 images, 194 MiB, 38 unique blobs, 62 repository/blob pairs.
-    Grid,
-    /// 50 small images that share layers: 24 MiB unique, 279 MiB as pairs.
-    Small,
-    /// One image with a layer of 4 GiB.
-    Big,
-    /// 500 tiny images: a run with nothing to do.
-    Tiny,
-    /// Two images of a few KiB: for tests.
-    Smoke,
-    /// 100, 1,000 and 10,000 images of one small layer: what an image costs must not depend on how many there are.
-    Scale,
-    /// 100 of them.
-    #[value(skip)]
-    Scale100,
-    /// 1,000 of them.
-    #[value(skip)]
-    Scale1000,
-    /// 10,000 of them.
-    #[value(skip)]
-    Scale10000,
-    /// No images: four runtimes, built.
-    Runtimes,
-}
-
-impl Set {
-    /// The sets that [`Set::Scale`] stands for.
-    pub const SCALE: [Self; 3] = [Self::Scale100, Self::Scale1000, Self::Scale10000];
-
-    /// The set that is named on the command line for this one.
-    pub fn named(self) -> Self {
-        if Self::SCALE.contains(&self) { Self::Scale } else { self }
-    }
-
-    /// Its name in files, and but for the parts of `scale` the word on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Grid => "grid",
-            Self::Small => "small",
-            Self::Big => "big",
-            Self::Tiny => "tiny",
-            Self::Smoke => "smoke",
-            Self::Scale => "scale",
-            Self::Scale100 => "scale-100",
-            Self::Scale1000 => "scale-1000",
-            Self::Scale10000 => "scale-10000",
-            Self::Runtimes => "runtimes",
-        }
-    }
-}
-
-/// How the images stand at the source.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Variant {
-    /// The tag is one manifest.
-    Single,
-    /// The tag is an index of 4 platforms and their attestations; linux/amd64 is wanted.
-    Index,
-}
-
-impl Variant {
-    /// The tag under which the source has it.
-    pub fn tag(self) -> &'static str {
-        match self {
-            Self::Single => "1.0",
-            Self::Index => "1.0-multi",
-        }
-    }
-
-    /// For tables.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Single => "single",
-            Self::Index => "index",
-        }
-    }
-}
-
-/// One image as it stands at the source, both ways.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Image {
-    /// Its repository.
-    pub repository: String,
-    /// Its tag, where it is one of many in its repository.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    own_tag: Option<String>,
-    /// The manifest of linux/amd64: what the target must have.
-    pub manifest: Blob,
-    /// The index.
-    pub index: Blob,
-    /// The configuration.
-    pub config: Blob,
-    /// The layers of linux/amd64.
-    pub layers: Vec<Blob>,
-}
-
-impl Image {
-    /// The tag under which the source has it.
-    pub fn tag(&self, variant: Variant) -> &str {
-        self.own_tag.as_deref().unwrap_or(variant.tag())
-    }
-
-    /// Configuration and layers.
-    pub fn blobs(&self) -> impl Iterator<Item = &Blob> {
-        std::iter::once(&self.config).chain(&self.layers)
-    }
-}
-
-/// A set, made.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Catalog {
-    version: u32,
-    /// Which it is.
-    pub set: Set,
-    /// Its images.
-    pub images: Vec<Image>,
-}
-
-impl Catalog {
-    /// The blobs of linux/amd64, each once.
-    pub fn unique(&self) -> Vec<&Blob> {
-        let mut seen = HashSet::new();
-        self.images.iter().flat_map(Image::blobs).filter(|blob| seen.insert(&blob.digest)).collect()
-    }
-
-    /// Bytes of [`Self::unique`].
-    pub fn unique_bytes(&self) -> u64 {
-        self.unique().iter().map(|blob| blob.size).sum()
-    }
-
-    /// Repository/blob pairs, and their bytes.
-    pub fn pairs(&self) -> (usize, u64) {
-        let blobs = self.images.iter().flat_map(Image::blobs);
-        blobs.fold((0, 0), |(count, bytes), blob| (count + 1, bytes + blob.size))
-    }
-
-    /// Sizes by digest and, for the manifests, by `repository:tag` too.
-    pub fn sizes(&self) -> HashMap<String, u64> {
-        let mut sizes = HashMap::new();
-        for image in &self.images {
-            for blob in image.blobs().chain([&image.manifest, &image.index]) {
-                sizes.insert(blob.digest.clone(), blob.size);
-            }
-            for variant in [Variant::Single, Variant::Index] {
-                sizes.insert(format!("{}:{}", image.repository, image.tag(variant)), image.manifest.size);
-            }
-        }
-        sizes
-    }
-}
 
 /// Repository, and its layers by name and size: layers of one name are one blob.
 type Shape = Vec<(String, Vec<(String, u64)>)>;
@@ -462,5 +306,21 @@ mod tests {
         }
         let again = make(Set::Smoke, &store, dir.path()).unwrap();
         assert_eq!(again.images[1].index, catalog.images[1].index);
+    }
+
+    #[test]
+    fn a_filled_store_has_no_fault_and_a_spoilt_one_has() {
+        let dir = tempfile::tempdir().unwrap();
+        let source = Store::new(dir.path().join("source"));
+        let catalog = make(Set::Smoke, &source, dir.path()).unwrap();
+        let target = Store::new(dir.path().join("target"));
+        target.wipe().unwrap();
+        assert!(target.fault(&catalog, Variant::Index, true).unwrap().contains("is not there"));
+        target.fill(&source, &catalog, Variant::Index).unwrap();
+        assert_eq!(target.fault(&catalog, Variant::Index, true), None);
+        std::fs::write(target.blob_path(&catalog.images[0].layers[0].digest), b"short").unwrap();
+        assert!(target.fault(&catalog, Variant::Index, true).unwrap().contains("lacks sha256:"));
+        target.wipe().unwrap();
+        assert!(target.fault(&catalog, Variant::Index, false).is_some());
     }
 }

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
+use crate::catalog::{Catalog, Variant};
 use crate::content::{Blob, Layer, write_layer};
-use crate::sets::{Catalog, Variant};
 
 /// A registry's root directory.
 #[derive(Clone, Debug)]
@@ -181,26 +181,4 @@ fn write_link(dir: &Path, digest: &str) -> Result<()> {
     fs::create_dir_all(dir)?;
     let path = dir.join("link");
     fs::write(&path, digest).with_context(|| format!("could not write {}", path.display()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::sets::{Set, make};
-
-    #[test]
-    fn a_filled_store_has_no_fault_and_a_spoilt_one_has() {
-        let dir = tempfile::tempdir().unwrap();
-        let source = Store::new(dir.path().join("source"));
-        let catalog = make(Set::Smoke, &source, dir.path()).unwrap();
-        let target = Store::new(dir.path().join("target"));
-        target.wipe().unwrap();
-        assert!(target.fault(&catalog, Variant::Index, true).unwrap().contains("is not there"));
-        target.fill(&source, &catalog, Variant::Index).unwrap();
-        assert_eq!(target.fault(&catalog, Variant::Index, true), None);
-        fs::write(target.blob_path(&catalog.images[0].layers[0].digest), b"short").unwrap();
-        assert!(target.fault(&catalog, Variant::Index, true).unwrap().contains("lacks sha256:"));
-        target.wipe().unwrap();
-        assert!(target.fault(&catalog, Variant::Index, false).is_some());
-    }
 }

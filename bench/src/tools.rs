@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::sets::{Catalog, Variant};
+use crate::catalog::{Catalog, Variant};
 
 /// The host that ours is told the images come from; it is routed to the source.
 const SOURCE_HOST: &str = "bench.example";

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{CellResult, Phase, Summary};
+use crate::catalog::{Set, Variant};
 use crate::link::Kind;
-use crate::sets::{Set, Variant};
 use crate::stats::{lost, noise, pairwise};
 use crate::tools::Tool;
 

@@ -10,10 +10,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::Options;
 use crate::accesslog::Requests;
+use crate::catalog::{Catalog, Set, Variant};
 use crate::cells::Cell;
 use crate::link::{Kind, Probe};
 use crate::measure::Cost;
-use crate::sets::{Catalog, Set, Variant};
 use crate::stats::{median, pairwise};
 use crate::tools::Tool;
 

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use super::{CellResult, Phase, Report, Summary};
+use crate::catalog::{Set, Variant};
 use crate::link::Kind;
-use crate::sets::{Set, Variant};
 use crate::tools::Tool;
 
 const WIDTH: u32 = 820;

@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 
 use super::{CellResult, Phase, Report, Row, Run, Summary, mib};
+use crate::catalog::{Set, Variant};
 use crate::cells::Cell;
 use crate::link::{Kind, Probe};
-use crate::sets::{Set, Variant};
 use crate::tools::Tool;
 
 fn set_title(set: Set) -> &'static str {
