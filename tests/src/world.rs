@@ -202,8 +202,13 @@ impl Drop for World {
 fn built_cargo() -> String {
     let mut script = String::from("#!/bin/sh\n");
     for name in ["xtask", "local-aws", "provider-standin", "sample-upstreams"] {
-        let target = serde_json::json!({ "name": name, "kind": ["bin"] });
-        let artifact = serde_json::json!({ "target": target, "executable": built().join(name) });
+        let package = root().join("crates").join(name);
+        let target =
+            serde_json::json!({ "name": name, "kind": ["bin"], "src_path": package.join("src/main.rs") });
+        let artifact = serde_json::json!({
+            "manifest_path": package.join("Cargo.toml"), "target": target, "profile": { "test": false },
+            "executable": built().join(name),
+        });
         script += &format!("echo '{artifact}'\n");
     }
     script
