@@ -11,32 +11,43 @@ use tempfile::NamedTempFile;
 /// # Errors
 /// The folder cannot be made or written to; then the old file is as it was.
 pub fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let (path, file) = beside(path, bytes)?;
+    let (path, file) = beside(path, |file| file.write_all(bytes))?;
     file.as_file().sync_all()?;
     file.persist(&path)?;
     // The rename itself lives in the folder.
     std::fs::File::open(folder(&path))?.sync_all()
 }
 
-/// The same for what may be lost with the power, but not with the process: it does not wait for the disk.
+/// The same for what may be lost with the power, but not with the process: it does not wait for the disk. `fill` writes it
+/// piece by piece.
 ///
 /// # Errors
-/// As [`write`].
-pub fn write_soon(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let (path, file) = beside(path, bytes)?;
+/// As [`write`], and those of `fill`.
+pub fn write_soon(
+    path: &Path,
+    fill: impl FnOnce(&mut dyn std::io::Write) -> std::io::Result<()>,
+) -> std::io::Result<()> {
+    let (path, file) = beside(path, |file| {
+        let mut buffered = std::io::BufWriter::new(file);
+        fill(&mut buffered)?;
+        buffered.flush()
+    })?;
     file.persist(path)?;
     Ok(())
 }
 
-/// A file with `bytes` in the folder of `path`, and where it really goes: a link (a lock kept elsewhere) stays a link.
-fn beside(path: &Path, bytes: &[u8]) -> std::io::Result<(PathBuf, NamedTempFile)> {
+/// A file in the folder of `path` that `fill` has written, and where it really goes: a link (a lock kept elsewhere) stays a link.
+fn beside(
+    path: &Path,
+    fill: impl FnOnce(&mut NamedTempFile) -> std::io::Result<()>,
+) -> std::io::Result<(PathBuf, NamedTempFile)> {
     let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     std::fs::create_dir_all(folder(&path))?;
     // The umask applies, as for any file that a program creates; the crate's default is 0600.
     let permissions = std::fs::Permissions::from_mode(0o666);
     let mut file =
         tempfile::Builder::new().prefix(".xtask-").permissions(permissions).tempfile_in(folder(&path))?;
-    file.write_all(bytes)?;
+    fill(&mut file)?;
     Ok((path, file))
 }
 
@@ -52,7 +63,7 @@ mod tests {
     fn a_file_is_replaced_whole_and_leaves_nothing_beside_it() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("new/images.lock");
-        write_soon(&path, b"one").unwrap();
+        write_soon(&path, |file| file.write_all(b"one")).unwrap();
         write(&path, b"two").unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"two");
         assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);

@@ -85,20 +85,18 @@ pub(super) fn none(mut config: Config) -> Config {
 /// # Errors
 /// A destination that is no repository of the target.
 pub fn jobs(config: &Config, lock: Option<&Lock>, target: &Target) -> anyhow::Result<Vec<Job>> {
-    config
-        .images
-        .iter()
-        .map(|image| {
-            Ok(Job {
-                source: image.source.clone(),
-                target: target.repository(&image.repository)?.with_tag(&image.tag)?,
-                platforms: image.platforms.clone(),
-                artifacts: image.artifacts,
-                source_digest: lock.and_then(|lock| lock.source_digest(&image.source)),
-                expected: lock.and_then(|lock| lock.expected(&image.source, &image.platforms)),
-            })
-        })
-        .collect()
+    let mut jobs = Vec::with_capacity(config.images.len());
+    for image in &config.images {
+        jobs.push(Job {
+            source: image.source.clone(),
+            target: target.repository(&image.repository)?.with_tag(&image.tag)?,
+            platforms: image.platforms.clone(),
+            artifacts: image.artifacts,
+            source_digest: lock.and_then(|lock| lock.source_digest(&image.source)),
+            expected: lock.and_then(|lock| lock.expected(&image.source, &image.platforms)),
+        });
+    }
+    Ok(jobs)
 }
 
 /// Stops where an upstream tag, an image's or a base's, has moved away from images.lock.

@@ -4,7 +4,7 @@
 //! A line is `kind TAB key TAB day TAB value;`. A kill in the middle of one leaves a line without its end, which is no line. Who
 //! appends holds the lock beside the file with others, who sorts anew holds it alone: two runs at once lose nothing.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -87,11 +87,11 @@ impl Journal {
             Err(why) => return (journal, Some(Unread::Io(why))),
         };
         match parts(bytes) {
-            Ok((sorted, loose)) => {
-                for (name, fact) in loose.lines().filter_map(parse) {
+            Ok(parts) => {
+                for (name, fact) in parts.loose().lines().filter_map(parse) {
                     journal.recent.insert(name.to_owned(), fact.owned());
                 }
-                journal.sorted = sorted;
+                journal.sorted = parts.into_sorted();
                 (journal, None)
             }
             Err(bytes) => (journal, Some(Unread::Form(bytes))),
@@ -177,39 +177,42 @@ impl Journal {
         let lock = self.lock()?;
         lock.lock()?;
         // Not ours of the beginning: another run may have sorted since.
-        let Ok((sorted, loose)) = parts(std::fs::read(&self.path)?) else { return Ok(()) };
-        if loose.len() < LOOSE.max(sorted.len() / 4) {
+        let Ok(parts) = parts(std::fs::read(&self.path)?) else { return Ok(()) };
+        if parts.loose().len() < LOOSE.max(parts.sorted().len() / 4) {
             return Ok(());
         }
-        self.write_whole(&[&sorted, &loose])
+        // What this run knows lies in the file, but for what could not be written: no need to have it twice.
+        self.sorted = String::new();
+        if self.unwritten.is_empty() {
+            self.recent = HashMap::new();
+        }
+        let written = self.write_whole(&[parts.sorted(), parts.loose()]);
+        drop(parts);
+        *self = Self::open(std::mem::take(&mut self.path), self.today).0;
+        written
     }
 
     /// The whole file: these lines, then what is in memory. The lock is held.
-    fn write_whole(&mut self, texts: &[&str]) -> io::Result<()> {
-        let mut facts: BTreeMap<&str, (u32, &str)> = BTreeMap::new();
-        let known = texts.iter().flat_map(|text| text.lines()).filter_map(parse);
-        for (name, fact) in known.map(|(name, fact)| (name, (fact.day, fact.value))) {
-            // Of two runs' words for one thing the last one counts, as it does when the file is read.
-            facts.insert(name, fact);
-        }
-        for (name, fact) in &self.recent {
-            facts.entry(name).or_insert((fact.day, &fact.value));
-        }
-        let is_kept = |day: u32| day.saturating_add(KEPT) >= self.today;
-        let placed: HashSet<&str> = facts
-            .iter()
-            .filter(|(name, (day, _))| name.starts_with("p\t") && is_kept(*day))
-            .map(|(_, (_, value))| *value)
-            .collect();
+    fn write_whole(&self, texts: &[&str]) -> io::Result<()> {
+        let known = self.recent.iter().map(|(name, fact)| (name.as_str(), fact.day, fact.value.as_str()));
+        let mut facts: Vec<_> = known.collect();
+        let lines = texts.iter().flat_map(|text| text.lines()).filter_map(parse);
+        facts.extend(lines.map(|(name, fact)| (name, fact.day, fact.value)));
+        // Of two runs' words for one thing the last one counts, as it does when the file is read.
+        facts.sort_by_key(|(name, ..)| *name);
+        facts.reverse();
+        facts.dedup_by_key(|(name, ..)| *name);
+        facts.reverse();
+        facts.retain(|(_, day, _)| day.saturating_add(KEPT) >= self.today);
         // The blobs of what stands nowhere any more help nobody.
-        let is_lost =
-            |name: &str| name.strip_prefix("b\t").is_some_and(|manifest| !placed.contains(manifest));
-        let kept = || facts.iter().filter(|(name, (day, _))| is_kept(*day) && !is_lost(name));
-        let length: usize = kept().map(|(name, (day, value))| line(name, *day, value).len()).sum();
-        let mut whole = format!("{{\"version\":{VERSION},\"sorted\":{length}}}\n");
-        whole.reserve_exact(length);
-        whole.extend(kept().map(|(name, (day, value))| line(name, *day, value)));
-        atomic::write_soon(&self.path, whole.as_bytes())
+        let placed = facts.iter().filter(|(name, ..)| name.starts_with("p\t")).map(|(.., value)| *value);
+        let placed: HashSet<&str> = placed.collect();
+        facts.retain(|(name, ..)| name.strip_prefix("b\t").is_none_or(|manifest| placed.contains(manifest)));
+        let length: usize = facts.iter().map(|(name, day, value)| line(name, *day, value).len()).sum();
+        atomic::write_soon(&self.path, |file| {
+            writeln!(file, "{{\"version\":{VERSION},\"sorted\":{length}}}")?;
+            facts.iter().try_for_each(|(name, day, value)| file.write_all(line(name, *day, value).as_bytes()))
+        })
     }
 
     fn lock(&self) -> io::Result<File> {
@@ -263,8 +266,33 @@ fn find<'a>(lines: &'a str, name: &str) -> Option<Lying<'a>> {
     None
 }
 
-/// The sorted lines of a file, and those behind them; the bytes, if it has another form.
-fn parts(bytes: Vec<u8>) -> Result<(String, String), Vec<u8>> {
+/// What a file says: a sorted part, and what came behind it. It may be large, so it is kept once.
+struct Parts {
+    text: String,
+    begin: usize,
+    end: usize,
+}
+
+impl Parts {
+    fn sorted(&self) -> &str {
+        &self.text[self.begin..self.end]
+    }
+
+    fn loose(&self) -> &str {
+        &self.text[self.end..]
+    }
+
+    fn into_sorted(self) -> String {
+        let mut sorted = self.text;
+        sorted.truncate(self.end);
+        sorted.drain(..self.begin);
+        sorted.shrink_to_fit();
+        sorted
+    }
+}
+
+/// The parts of a file; the bytes, if it has another form.
+fn parts(bytes: Vec<u8>) -> Result<Parts, Vec<u8>> {
     #[derive(serde::Deserialize)]
     struct Head {
         version: u32,
@@ -283,12 +311,10 @@ fn parts(bytes: Vec<u8>) -> Result<(String, String), Vec<u8>> {
         let end = begin.checked_add(sorted)?;
         (end <= text.len()).then_some((begin, end))
     });
-    let Some((begin, end)) = bounds else { return Err(text.into_bytes()) };
-    // The sorted part stays where it is: it may be large.
-    let mut sorted = text;
-    let loose = sorted.split_off(end);
-    sorted.drain(..begin);
-    Ok((sorted, loose))
+    match bounds {
+        Some((begin, end)) => Ok(Parts { text, begin, end }),
+        None => Err(text.into_bytes()),
+    }
 }
 
 /// Whether lines can be appended.

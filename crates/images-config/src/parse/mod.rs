@@ -65,9 +65,12 @@ pub(crate) fn config(mut root: Fields<'_>, sources: Option<&Sources>) -> Option<
         ));
     }
 
+    // A list of its own: the one of pairs would keep the room of their other halves.
+    let mut images: Vec<_> = images.into_iter().map(|(image, _)| image).collect();
+    images.shrink_to_fit();
     Some(Config {
         account,
-        images: images.into_iter().map(|(image, _)| image).collect(),
+        images,
         repositories: names.into_iter().collect(),
         pull_through,
         runtimes: runtimes.into_iter().map(|(runtime, _)| runtime).collect(),
