@@ -46,7 +46,6 @@ const CIRCLES: &[(&str, &[&str])] = &[
             "sts",
         ],
     ),
-    ("crates/provider-standin/src", &["handshake", "plan", "resources", "server"]),
     ("crates/registry/src", &["auth", "client"]),
 ];
 

@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD_NO_PAD;
 use tokio::sync::watch;
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 
+use crate::crypto;
 use crate::protocol::plugin::Empty;
 use crate::protocol::plugin::grpc_controller_server::{GrpcController, GrpcControllerServer};
 use crate::protocol::tfplugin6::provider_server::ProviderServer;
@@ -28,7 +29,7 @@ pub(crate) async fn serve() -> anyhow::Result<()> {
     let mut interrupts = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
     tokio::spawn(async move { while interrupts.recv().await.is_some() {} });
 
-    choose_ring();
+    crypto::choose_ring();
     let own = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
     let mut tls =
         ServerTlsConfig::new().identity(Identity::from_pem(own.cert.pem(), own.signing_key.serialize_pem()));
@@ -52,11 +53,6 @@ pub(crate) async fn serve() -> anyhow::Result<()> {
         })
         .await?;
     Ok(())
-}
-
-/// Names ring as the TLS stack's cryptography; a second call changes nothing.
-pub(crate) fn choose_ring() {
-    let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
 /// Stdout belongs to the protocol: one line, at once.

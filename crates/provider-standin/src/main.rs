@@ -5,6 +5,7 @@
 //! ([`api`], [`resources`]), which must be a loopback address: this program never talks to AWS.
 
 mod api;
+mod crypto;
 mod data;
 mod handshake;
 mod keys;

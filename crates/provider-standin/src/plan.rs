@@ -3,7 +3,7 @@
 use crate::api::Api;
 use crate::resources::Traits;
 use crate::schema::Block;
-use crate::values::{Object, Value, text};
+use crate::values::{Object, Value, same_document, text};
 
 /// A plan for one resource.
 #[derive(Debug)]
@@ -64,15 +64,6 @@ pub(crate) fn plan(
     Planned { state, replace }
 }
 
-/// Whether two JSON documents say the same.
-pub(crate) fn same_document(left: &str, right: &str) -> bool {
-    let parse = serde_json::from_str::<serde_json::Value>;
-    match (parse(left), parse(right)) {
-        (Ok(left), Ok(right)) => left == right,
-        _ => left == right,
-    }
-}
-
 fn fill(object: &mut Object, path: &str, default: Value) {
     match path.split_once('.') {
         None => {
@@ -119,7 +110,7 @@ mod tests {
     use crate::tags::TagRules;
 
     fn api() -> Api {
-        crate::handshake::choose_ring();
+        crate::crypto::choose_ring();
         Api::for_tests("eu-west-1", TagRules::default())
     }
 

@@ -163,7 +163,7 @@ fn changed(prior: &Object, state: &Object, name: &str) -> bool {
 /// The service's document, unless it says the same as the state's.
 fn set_document(state: &mut Object, name: &str, found: &serde_json::Value) {
     if let Some(found) = found.as_str()
-        && !crate::values::text(state, name).is_some_and(|known| crate::plan::same_document(known, found))
+        && !crate::values::text(state, name).is_some_and(|known| crate::values::same_document(known, found))
     {
         state.insert(name.to_owned(), found.into());
     }
