@@ -4,6 +4,8 @@
 //! forwarded a second time: terraform takes two interrupts as "exit at once and lose the state".
 
 mod plain;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -396,106 +398,4 @@ impl Cmd {
 
 fn last(mut lines: Vec<String>) -> Vec<String> {
     lines.split_off(lines.len().saturating_sub(TAIL_LINES))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn read_gives_stdout_and_keeps_the_tail_of_stderr() {
-        assert_eq!(Cmd::new("echo").arg("a b").read().unwrap(), "a b");
-        let error = Cmd::new("sh").args(["-c", "echo why >&2; exit 3"]).read().unwrap_err();
-        assert_eq!(error.tail(), ["why"]);
-        assert!(error.to_string().contains("exit status: 3"), "{error}");
-    }
-
-    #[test]
-    fn a_commands_own_variables_win_over_those_that_every_program_gets() {
-        hand_down("HTC_GRID_HANDED_DOWN", "every program's");
-        let seen = |command: Cmd| command.args(["-c", "echo $HTC_GRID_HANDED_DOWN"]).read().unwrap();
-        assert_eq!(seen(Cmd::new("sh")), "every program's");
-        assert_eq!(seen(Cmd::new("sh").env("HTC_GRID_HANDED_DOWN", "its own")), "its own");
-        assert_eq!(seen(Cmd::new("sh").env_remove("HTC_GRID_HANDED_DOWN")), "");
-        // Of a command's own, the last counts.
-        assert_eq!(
-            seen(Cmd::new("sh").env_remove("HTC_GRID_HANDED_DOWN").env("HTC_GRID_HANDED_DOWN", "x")),
-            "x"
-        );
-        hand_down("HTC_GRID_HANDED_DOWN", "another");
-        assert_eq!(seen(Cmd::new("sh")), "another");
-    }
-
-    #[test]
-    fn the_runs_identity_wins_over_a_commands_own_variables_and_takes_the_rest_away() {
-        const PREFIX: &str = "HTC_GRID_IDENTITY_";
-        hand_down_in_place_of(PREFIX, vec![(format!("{PREFIX}A"), "the run's".to_owned())]);
-        hand_down("HTC_GRID_IDENTITY_C", "every program's");
-        let own = ["A", "B"].map(|end| format!("{PREFIX}{end}"));
-        let seen =
-            own.iter().fold(Cmd::new("env"), |command, name| command.env(name, "its own")).read().unwrap();
-        IN_PLACE_OF.lock().unwrap().take();
-        let seen: Vec<&str> = seen.lines().filter(|line| line.starts_with(PREFIX)).collect();
-        assert_eq!(seen, ["HTC_GRID_IDENTITY_A=the run's"]);
-    }
-
-    #[test]
-    fn variables_are_taken_by_their_beginning() {
-        let seen = Cmd::new("env").env_remove_all("CARGO").read().unwrap();
-        assert!(std::env::vars().any(|(name, _)| name.starts_with("CARGO")), "cargo runs this");
-        assert!(!seen.lines().any(|line| line.starts_with("CARGO")), "{seen}");
-        assert!(seen.contains("PATH="), "{seen}");
-    }
-
-    #[test]
-    fn failing_is_an_answer_where_it_is_asked_for() {
-        let ended = Cmd::new("sh").args(["-c", "echo out; echo err >&2; exit 3"]).end().unwrap();
-        assert!(!ended.success);
-        assert_eq!((ended.stdout.as_str(), ended.stderr.as_str()), ("out", "err"));
-    }
-
-    #[test]
-    fn a_missing_program_is_named() {
-        let error = Cmd::new("no-such-program-here").read().unwrap_err();
-        assert_eq!(error.to_string(), "no-such-program-here is not installed or not in PATH");
-    }
-
-    #[tokio::test]
-    async fn stream_hands_over_lines_and_secrets_stay_out_of_the_error() {
-        let lines = Arc::new(std::sync::Mutex::new(Vec::new()));
-        let seen = Arc::clone(&lines);
-        let error = Cmd::new("sh")
-            .args(["-c", "wc -c; echo two >&2; exit 9"])
-            .stdin(Secret::new("hunter2"))
-            .stream(Killer::default(), move |line| seen.lock().unwrap().push(line.trim().to_owned()))
-            .await
-            .unwrap_err();
-        assert_eq!(*lines.lock().unwrap(), ["7", "two"]);
-        assert!(!format!("{error} {error:?}").contains("hunter2"));
-    }
-
-    #[tokio::test]
-    async fn what_a_terminal_would_obey_reaches_neither_lines_nor_errors() {
-        let lines = Arc::new(std::sync::Mutex::new(Vec::new()));
-        let seen = Arc::clone(&lines);
-        let script = r"printf '\033[31mred\033[0m\r\n\033]0;title\007\n10%%\r100%%\n'; exit 3";
-        let command = Cmd::new("sh").args(["-c", script]);
-        let error = command.stream(Killer::default(), move |line| seen.lock().unwrap().push(line.to_owned()));
-        assert_eq!(error.await.unwrap_err().tail(), ["red", "", "100%"]);
-        assert_eq!(*lines.lock().unwrap(), ["red", "", "100%"]);
-        let error = Cmd::new("sh").args(["-c", &format!("({script}) >&2")]);
-        assert_eq!(error.read().unwrap_err().tail(), ["red", "", "100%"]);
-        assert_eq!(error.end().unwrap().stderr, "red\n\n100%");
-    }
-
-    #[tokio::test]
-    async fn a_killer_ends_a_running_program() {
-        let killer = Killer::default();
-        let from_inside = killer.clone();
-        let result = Cmd::new("sh")
-            .args(["-c", "echo up; exec sleep 600"])
-            .stream(killer, move |_| from_inside.kill())
-            .await;
-        assert!(result.unwrap_err().to_string().contains("signal: 9"));
-    }
 }
