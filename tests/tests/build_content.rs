@@ -245,11 +245,12 @@ fn control_a_builder_that_has_seen_the_context_builds_old_files() {
         for builder in [Builder::Buildx, Builder::BuildxContainerd] {
             let Some(mut shared) = Shared::new(builder, seed()) else { continue };
             shared.project.world.run_program(program.clone());
-            let run = shared.transfer();
-            assert_eq!(run.code, Some(0), "{run}");
             let (mut wrong, mut refused, all) = (0, 0, 20);
-            for _ in 0..all {
-                shared.edit();
+            for edit in 0..all {
+                // The first build counts as well: the builder has seen another test's context of this name.
+                if edit > 0 {
+                    shared.edit();
+                }
                 let run = shared.transfer();
                 if run.code == Some(0) {
                     wrong += usize::from(!shared.wrong().is_empty());
