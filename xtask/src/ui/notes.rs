@@ -23,8 +23,8 @@ pub fn listen(printer: &Printer) {
 }
 
 /// The crates whose events are written for the user.
-const OWN: [&str; 5] =
-    [env!("CARGO_CRATE_NAME"), "docker_credentials", "images_config", "runtimes", "terraform"];
+const OWN: [&str; 6] =
+    [env!("CARGO_CRATE_NAME"), "aws", "docker_credentials", "images_config", "runtimes", "terraform"];
 
 struct Notes<F> {
     most: LevelFilter,
@@ -76,6 +76,7 @@ impl Visit for Text {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
     use std::sync::{Arc, Mutex};
 
     use super::*;
@@ -93,5 +94,19 @@ mod tests {
         });
         let wanted = ["could not renew the lease: why", "what was learned is not kept"];
         assert_eq!(*printed.lock().unwrap(), wanted.map(|text| (Level::WARN, text.to_owned())));
+    }
+
+    #[test]
+    fn every_crate_below_that_speaks_is_heard() {
+        let top = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let manifest = |folder: &str| std::fs::read_to_string(top.join(folder).join("Cargo.toml"));
+        let speaks = |name: &&str| {
+            manifest(&format!("crates/{name}")).is_ok_and(|text| text.contains("\ntracing.workspace = true"))
+        };
+        let own = manifest("xtask").unwrap();
+        let below = own.lines().filter_map(|line| line.strip_suffix(".workspace = true")).filter(speaks);
+        // The registry's crate is written for others, too.
+        let below = below.filter(|name| *name != "registry").map(|name| name.replace('-', "_"));
+        assert_eq!(OWN[1..], below.collect::<Vec<_>>());
     }
 }
