@@ -6,8 +6,9 @@ use std::process::Command;
 use base64::Engine as _;
 use rustix::process::Pid;
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
-use crate::{ACCOUNT, BUCKET, REGION, Response, command, get, request};
+use crate::{ACCOUNT, BUCKET, REGION, Response, get, request};
 
 /// The alias of the key that HTC-Grid's template encrypts its bucket with.
 pub const STATE_ALIAS: &str = "alias/htc/mainline-htc-state-s3";
@@ -138,7 +139,11 @@ impl Aws {
             "AWS4-HMAC-SHA256 Credential={key}/20261122/{REGION}/s3/aws4_request, SignedHeaders=host, Signature=00"
         );
         let url = format!("http://{}/{path}", self.host);
-        let answer = request(method, &url, &[("authorization", &authorization)], body.as_bytes());
+        // S3 takes no settings without a checksum.
+        let settings = path.contains('?') && !body.is_empty();
+        let sum = base64::prelude::BASE64_STANDARD.encode(Sha256::digest(body));
+        let headers = [("authorization", authorization.as_str()), ("x-amz-checksum-sha256", &sum)];
+        let answer = request(method, &url, &headers[..if settings { 2 } else { 1 }], body.as_bytes());
         assert!(answer.status < 300, "{}", String::from_utf8_lossy(&answer.body));
     }
 
@@ -276,7 +281,7 @@ impl Aws {
 
     /// The aws CLI, pointed here.
     pub fn cli(&self, line: &str) -> Command {
-        let mut aws = command("aws");
+        let mut aws = crate::traffic::aws_command();
         aws.args(line.split_whitespace()).env_clear();
         if let Some(path) = std::env::var_os("PATH") {
             aws.env("PATH", path);

@@ -25,6 +25,7 @@ mod registry;
 mod relay;
 mod run;
 mod slow_link;
+mod traffic;
 mod world;
 
 pub use authority::{Authority, request_head};
@@ -41,6 +42,7 @@ pub use registry::DebianRegistry;
 pub use relay::Relay;
 pub use run::{Ended, Run, Running};
 pub use slow_link::SlowLink;
+pub use traffic::aws_cli;
 pub use world::{Images, World};
 
 use std::io::Write as _;

@@ -7,9 +7,10 @@ use std::sync::OnceLock;
 
 use rustix::process::{Pid, Signal, kill_process};
 use sample_upstreams::{Config, Options, Scale, Server, Store, build};
+use service_models::Checked;
 use tempfile::TempDir;
 
-use crate::{Aws, Engine, Run, built, command, get, read, request, root, skip, target};
+use crate::{Aws, Engine, Run, built, command, get, read, request, root, skip, target, traffic};
 
 /// Every registry that the sample images are named after.
 pub const REGISTRIES: [&str; 5] = ["docker.io", "ghcr.io", "public.ecr.aws", "quay.io", "registry.k8s.io"];
@@ -25,6 +26,9 @@ pub enum Images {
 
 /// What a world can be set back to.
 const SAVED: [&str; 3] = ["local", "target", "images.toml"];
+
+/// Where the emulated AWS writes down what it is asked and answers.
+const TRAFFIC: &str = "traffic.jsonl";
 
 /// A user's machine with an AWS account and the registries of the world.
 #[derive(Debug)]
@@ -117,6 +121,7 @@ impl World {
             .env("HOME", self.path("home"))
             .env("DOCKER_CONFIG", self.path("docker"))
             .env("CARGO_TARGET_DIR", self.path("target"))
+            .env(traffic::VARIABLE, self.path(TRAFFIC))
             // What the tool compiles for itself stands there already.
             .env("CARGO", self.path("cargo"));
         Run::new(command)
@@ -171,6 +176,12 @@ impl World {
         request("POST", &format!("http://{}/_local/reset-requests", self.samples), &[], b"");
     }
 
+    /// What was asked of the emulated AWS, and answered by it, held against AWS's published models. The end of a world does the
+    /// same, and fails the test for what departs from them. None where there are no models.
+    pub fn traffic(&self) -> Option<Checked> {
+        traffic::checked(&self.path(TRAFFIC))
+    }
+
     /// All files below this world's `names` whose content holds `words`.
     pub fn files_with(&self, names: &[&str], words: &str) -> Vec<PathBuf> {
         let mut found = Vec::new();
@@ -195,6 +206,12 @@ impl Drop for World {
         for name in ["local/local-aws", "local/sample-upstreams"] {
             end(&self.path(name));
         }
+        // A test that has failed already says why; nothing may panic in addition.
+        if std::thread::panicking() {
+            return;
+        }
+        let wrong = self.traffic().map(|checked| checked.text(None)).unwrap_or_default();
+        assert!(wrong.is_empty(), "not what AWS's published service models say:\n{wrong}");
     }
 }
 

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use e2e::{
-    BUCKET, Builder, DebianRegistry, Ended, Engine, Images, LocalBuilds, World, digest, docker, engine, get,
-    programs, read, root, text,
+    BUCKET, Builder, DebianRegistry, Ended, Engine, Images, LocalBuilds, World, aws_cli, digest, docker,
+    engine, get, programs, read, root, text,
 };
 use serde_json::{Value, json};
 
@@ -112,12 +112,22 @@ fn list_images_shows_what_stands_as_text_as_uris_and_as_json() {
 
     let mut uris: Vec<_> = world.xtask("list-images --uris").ok().stdout.lines().map(str::to_owned).collect();
     uris.sort();
-    if programs(&["aws"]) {
+    if aws_cli().is_some() {
         let mut cli =
             aws.cli("ecr describe-repositories --output text --query repositories[*].repositoryUri");
         let mut known: Vec<_> = text(&mut cli).split_whitespace().map(str::to_owned).collect();
         known.sort();
         assert_eq!(uris, known);
+        // At the end of this world all of it is checked against AWS's service models, whoever asked.
+        if let Some(traffic) = world.traffic() {
+            for caller in ["aws-sdk-rust/", "aws-cli/", "APN/", "provider-standin/"] {
+                assert!(
+                    traffic.callers.keys().any(|known| known.starts_with(caller)),
+                    "{:?}",
+                    traffic.callers
+                );
+            }
+        }
     }
     assert!(uris.contains(&format!("{}/kedacore/keda", aws.host)), "{uris:?}");
 }
@@ -487,15 +497,11 @@ fn local_starts_points_at_and_ends_the_emulated_aws_and_reset_forgets_terraforms
         (&true.into(), &format!("http://{}", world.aws().host).into())
     );
     let environment = world.xtask("local env").ok().stdout;
-    let mut shell = e2e::command("sh");
-    shell.args([
-        "-c",
-        &format!(
-            "{environment}\nexec aws ecr describe-repositories --output text --query 'length(repositories)'"
-        ),
-    ]);
-    shell.env("HOME", world.path("home"));
-    if programs(&["aws"]) {
+    if let Some(aws) = aws_cli() {
+        let mut shell = e2e::command("sh");
+        let asks = "ecr describe-repositories --output text --query 'length(repositories)'";
+        shell.args(["-c", &format!("{environment}\nexec '{}' {asks}", aws.display())]);
+        shell.env("HOME", world.path("home"));
         assert_eq!(text(&mut shell), "4");
     }
 

@@ -36,6 +36,19 @@ const CONTAINER: Shell = &[
     ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null"),
 ];
 
+/// The keys of sessions of the role `ops`, as the emulated AWS makes them: ops/anna, ops/web, ops/mfa.
+const ANNA: &str = "ASIAROLE6f70732f616e6e61";
+const BY_TOKEN: &str = "ASIAROLE6f70732f776562";
+const BY_CODE: &str = "ASIAROLE6f70732f6d6661";
+/// As in a pod of EKS, or a job of GitHub's.
+const WEB: Shell = &[
+    ("AWS_WEB_IDENTITY_TOKEN_FILE", "HOME/token"),
+    ("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/ops"),
+    ("AWS_ROLE_SESSION_NAME", "web"),
+    ("AWS_CONFIG_FILE", "/dev/null"),
+    ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null"),
+];
+
 /// Who is meant, the arguments and variables that say so, and the key that signs.
 const MEANT: &[(&str, &str, Shell, &str)] = &[
     ("the default profile", "", &[], "AKIADEFAULT"),
@@ -55,11 +68,13 @@ const MEANT: &[(&str, &str, Shell, &str)] = &[
     ("--profile and AWS_PROFILE", "--profile bank", &[("AWS_PROFILE", "process")], "AKIABANK"),
     ("a process", "", &[("AWS_PROFILE", "process")], "AKIAPROCESS"),
     ("--profile of a process", "--profile process", KEYS, "AKIAPROCESS"),
-    ("a role", "", &[("AWS_PROFILE", "role")], "ROLE.ops.anna"),
-    ("--profile of a role", "--profile role", KEYS, "ROLE.ops.anna"),
+    ("a role", "", &[("AWS_PROFILE", "role")], ANNA),
+    ("--profile of a role", "--profile role", KEYS, ANNA),
     ("single sign-on", "", &[("AWS_PROFILE", "sso")], "AKIASSO"),
     ("--profile of single sign-on", "--profile sso", KEYS, "AKIASSO"),
     ("a container", "", CONTAINER, "AKIACONTAINER"),
+    ("a token of a web identity", "", WEB, BY_TOKEN),
+    ("--profile of a web identity", "--profile web", KEYS, BY_TOKEN),
 ];
 
 /// What else may stand in a shell, and leads one SDK or another astray.
@@ -125,10 +140,13 @@ impl Machine {
                  [profile role]\nrole_arn = arn:aws:iam::123456789012:role/ops\nsource_profile = bank\nrole_session_name = anna\n\
                  [profile mfa]\nrole_arn = arn:aws:iam::123456789012:role/ops\nsource_profile = bank\nrole_session_name = mfa\n\
                  mfa_serial = arn:aws:iam::123456789012:mfa/anna\n\
+                 [profile web]\nrole_arn = arn:aws:iam::123456789012:role/ops\nrole_session_name = web\n\
+                 web_identity_token_file = {}\n\
                  [profile broken]\ncredential_process = sh -c \"echo locked >&2; exit 3\"\n\
                  [profile sso]\nsso_start_url = https://sign.on/start\nsso_region = {REGION}\nsso_account_id = 123456789012\n\
                  sso_role_name = ops\n",
-                world.path("home/keys.json").display()
+                world.path("home/keys.json").display(),
+                world.path("home/token").display(),
             ),
         );
         // The file of the sign-on is named by the SHA-1 of its address.
@@ -138,6 +156,7 @@ impl Machine {
                 r#"{{ "startUrl": "https://sign.on/start", "region": "{REGION}", "accessToken": "t", "expiresAt": "2096-10-02T07:06:40Z" }}"#
             ),
         );
+        world.write("home/token", "a token");
         Some(Self { world, relay })
     }
 
@@ -174,8 +193,8 @@ fn one_key_signs_whatever_the_shell_holds() {
             let about = format!("{meant}, {astray}: {signed:?} {run}");
             // A role is assumed once, with the key that it is assumed by.
             let (by_source, by_role): (Vec<_>, Vec<_>) =
-                signed.into_iter().partition(|(used, _)| used == "AKIABANK" && key.starts_with("ROLE."));
-            assert_eq!(by_source.len(), usize::from(key.starts_with("ROLE.")), "{about}");
+                signed.into_iter().partition(|(used, _)| used == "AKIABANK" && *key == ANNA);
+            assert_eq!(by_source.len(), usize::from(*key == ANNA), "{about}");
             assert!(by_source.iter().all(|(_, service)| service == "sts"), "{about}");
             let keys: BTreeSet<&str> = by_role.iter().map(|(used, _)| used.as_str()).collect();
             assert_eq!(keys, BTreeSet::from([*key]), "{about}");
@@ -185,7 +204,7 @@ fn one_key_signs_whatever_the_shell_holds() {
             combinations += 1;
         }
     }
-    assert!(combinations >= rounds(17, 51), "{combinations}");
+    assert!(combinations >= rounds(19, 57), "{combinations}");
 }
 
 #[test]
@@ -195,13 +214,13 @@ fn a_whole_transfer_by_a_role_s_session_leaves_no_secret_behind() {
     machine.relay.signed();
     machine.run("auto-transfer-images --profile role", &[KEYS]).ok();
     let signed = machine.relay.signed();
-    let others: Vec<_> = signed.iter().filter(|(key, _)| key != "ROLE.ops.anna").collect();
+    let others: Vec<_> = signed.iter().filter(|(key, _)| key != ANNA).collect();
     assert_eq!(others, [&("AKIABANK".to_owned(), "sts".to_owned())]);
     let services: BTreeSet<&str> = signed.iter().map(|(_, service)| service.as_str()).collect();
     assert_eq!(services, BTreeSet::from(["ecr", "kms", "s3", "sts"]));
     // The stand-in's own record of the run, terraform's files, the cache: none has the key.
     assert_eq!(
-        machine.world.files_with(&["project", "target/xtask"], "ROLE.ops.anna"),
+        machine.world.files_with(&["project", "target/xtask"], ANNA),
         Vec::<std::path::PathBuf>::new()
     );
 }
@@ -259,7 +278,7 @@ fn a_code_of_an_mfa_device_is_asked_for_on_a_terminal() {
     assert!(run.stdout.contains("MFA code of arn:aws:iam::123456789012:mfa/anna"), "{run}");
     let keys: Vec<String> = machine.relay.signed().into_iter().map(|(key, _)| key).collect();
     assert_eq!(keys.iter().filter(|key| *key == "AKIABANK").count(), 1, "{keys:?}");
-    assert!(keys.iter().any(|key| key == "ROLE.ops.mfa"), "{keys:?}");
+    assert!(keys.iter().any(|key| key == BY_CODE), "{keys:?}");
 }
 
 #[test]

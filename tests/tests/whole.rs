@@ -8,8 +8,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use e2e::{
-    Builder, Container, Ended, Engine, Images, LocalBuilds, Run, World, command, digest, docker, get,
-    programs, read, request, text,
+    Builder, Container, Ended, Engine, Images, LocalBuilds, Run, World, aws_cli, command, digest, docker,
+    get, programs, read, request, text,
 };
 use sample_upstreams::MIRRORED;
 use serde_json::Value;
@@ -34,7 +34,7 @@ const RUNTIMES: [&str; 15] = [
 
 #[test]
 fn the_demo_brings_everything_and_a_second_run_has_nothing_to_do() {
-    if !programs(&["terraform", "skopeo", "aws"]) || !docker() {
+    if !programs(&["terraform", "skopeo"]) || aws_cli().is_none() || !docker() {
         return;
     }
     let Some(mut world) = World::new(Images::Full) else { return };

@@ -109,7 +109,7 @@ impl Context {
         let printer = &self.printer;
         let here = format!("{}/", self.paths.root().display());
         let setup = Setup {
-            moto: &self.paths.target().join("moto"),
+            python: &self.paths.target().join("python"),
             state: &self.paths.local().join("docker"),
             assume_yes: yes,
             ask: &|question| {
@@ -123,7 +123,6 @@ impl Context {
         // What is found there is started from there.
         process::hand_down("PATH", prerequisites::search_path());
         let found = prerequisites::ensure(needs, &setup).await.kind(Kind::MissingTool)?;
-        found.hints.iter().for_each(|hint| printer.line(hint));
         if let Some(host) = &found.docker_host {
             process::hand_down("DOCKER_HOST", host);
         }

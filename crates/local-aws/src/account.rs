@@ -62,7 +62,7 @@ pub(crate) enum NoCaller {
 impl Caller {
     /// Reads the caller from the `Authorization` header or from a presigned query.
     ///
-    /// An access key of twelve digits is that account's; `ROLE.name.session` is an assumed role's; one beginning with
+    /// An access key of twelve digits is that account's; one of [`session_key`]'s is an assumed role's; one beginning with
     /// `expired` has expired.
     pub(crate) fn of(parts: &Parts, app: &App) -> Result<Self, NoCaller> {
         let mut caller = Self::signed(parts, &app.config.account)?;
@@ -107,7 +107,7 @@ impl Caller {
         let own_account = access_key.len() == 12 && access_key.bytes().all(|b| b.is_ascii_digit());
         let account = if own_account { access_key } else { default_account }.to_owned();
         let partition = partition(region);
-        let principal = match access_key.strip_prefix("ROLE.").and_then(|role| role.split_once('.')) {
+        let principal = match session_of(access_key) {
             Some((role, session)) => format!("arn:{partition}:sts::{account}:assumed-role/{role}/{session}"),
             None if own_account => format!("arn:{partition}:iam::{account}:user/local"),
             None => format!("arn:{partition}:iam::{account}:user/{access_key}"),
@@ -120,6 +120,11 @@ impl Caller {
         }
     }
 
+    /// Who has no key yet.
+    pub(crate) fn anonymous(app: &App) -> Self {
+        Self::from_key("anonymous", "sts", "us-east-1", &app.config.account)
+    }
+
     /// Whom policies name.
     pub(crate) fn principal(&self) -> Principal {
         Principal { arn: self.principal.clone(), account: self.scope.account.clone() }
@@ -128,11 +133,26 @@ impl Caller {
     /// `AIDA…` or `AROA…:session`, stable for an access key.
     pub(crate) fn user_id(&self) -> String {
         let hash = crate::digest::sha256(self.access_key.as_bytes())[7..24].to_uppercase();
-        match self.access_key.strip_prefix("ROLE.").and_then(|role| role.split_once('.')) {
+        match session_of(&self.access_key) {
             Some((_, session)) => format!("AROA{hash}:{session}"),
             None => format!("AIDA{hash}"),
         }
     }
+}
+
+/// What the access keys of sessions begin with.
+const SESSION: &str = "ASIAROLE";
+
+/// The access key of a role's session. It says whose it is, so that it survives a restart, in the letters that AWS's keys have.
+pub(crate) fn session_key(role: &str, session: &str) -> String {
+    format!("{SESSION}{}", hex::encode(format!("{role}/{session}")))
+}
+
+/// The role and the session's name.
+fn session_of(access_key: &str) -> Option<(String, String)> {
+    let bytes = hex::decode(access_key.strip_prefix(SESSION)?).ok()?;
+    let text = String::from_utf8(bytes).ok()?;
+    text.split_once('/').map(|(role, session)| (role.to_owned(), session.to_owned()))
 }
 
 impl NoCaller {
@@ -242,7 +262,10 @@ mod tests {
     fn another_account_a_role_and_other_partitions() {
         let caller = |key: &str, region: &str| Caller::from_key(key, "sts", region, "123456789012").principal;
         assert_eq!(caller("210987654321", "cn-north-1"), "arn:aws-cn:iam::210987654321:user/local");
-        assert_eq!(caller("ROLE.ops.ann", "us-east-1"), "arn:aws:sts::123456789012:assumed-role/ops/ann");
+        assert_eq!(
+            caller(&session_key("ops", "ann"), "us-east-1"),
+            "arn:aws:sts::123456789012:assumed-role/ops/ann"
+        );
     }
 
     #[test]

@@ -14,6 +14,9 @@ use crate::xml::element;
 /// (<https://docs.aws.amazon.com/service-authorization/latest/reference/list_awscloudformation.html>).
 const ACTIONS: &[(&str, (Needs, Handler))] = &[("DescribeStacks", (on_stack, describe_stacks))];
 
+/// The namespace of what CloudFormation answers.
+pub(crate) const NAMESPACE: &str = "http://cloudformation.amazonaws.com/doc/2010-05-15/";
+
 pub(crate) fn find(action: &str) -> Result<(Needs, Handler), Fault> {
     crate::route::find(ACTIONS, action).ok_or_else(|| Fault::not_implemented("cloudformation", action))
 }
@@ -42,7 +45,7 @@ fn describe_stacks(app: &App, caller: &Caller, form: &[(String, String)]) -> Res
     }
     let members: String = found.into_iter().map(member).collect();
     Ok(format!(
-        "<DescribeStacksResponse xmlns=\"http://cloudformation.amazonaws.com/doc/2010-05-15/\"><DescribeStacksResult>\
+        "<DescribeStacksResponse xmlns=\"{NAMESPACE}\"><DescribeStacksResult>\
          <Stacks>{members}</Stacks></DescribeStacksResult><ResponseMetadata><RequestId>{}</RequestId></ResponseMetadata>\
          </DescribeStacksResponse>",
         crate::store::new_id()

@@ -7,7 +7,7 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderValue, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Empty, Full, Limited};
-use hyper::body::Incoming;
+use hyper::body::Body as HttpBody;
 
 use crate::fault::Fault;
 
@@ -55,7 +55,7 @@ pub(crate) fn without_body(answer: Answer) -> Answer {
 
 /// Lets a refused request's body run out, up to a bound: a client that is still sending would see a broken pipe instead of the
 /// refusal.
-pub(crate) async fn drain(body: &mut Incoming) {
+pub(crate) async fn drain<B: HttpBody<Data = Bytes> + Unpin>(body: &mut B) {
     const MOST: usize = 256 * 1024 * 1024;
     let mut left = MOST;
     while let Some(Ok(frame)) = body.frame().await {
@@ -67,7 +67,11 @@ pub(crate) async fn drain(body: &mut Incoming) {
 }
 
 /// Reads a whole body of at most `most` bytes.
-pub(crate) async fn read(body: &mut Incoming, most: usize) -> Result<Bytes, Fault> {
+pub(crate) async fn read<B>(body: &mut B, most: usize) -> Result<Bytes, Fault>
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
     match Limited::new(body, most).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
         Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(Fault::client(

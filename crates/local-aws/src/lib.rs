@@ -28,6 +28,7 @@ mod server;
 mod store;
 mod sts;
 mod time;
+mod traffic;
 mod xml;
 
 pub use ecr::lifecycle;

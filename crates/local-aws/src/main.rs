@@ -44,6 +44,9 @@ struct Serve {
     /// How long a cached tag is served before the upstream is asked again
     #[arg(long, value_name = "SECONDS", default_value_t = 24 * 3600)]
     pull_through_refresh: u64,
+    /// Where all requests to AWS's own services are written down with their answers, secrets included: for tests
+    #[arg(long, value_name = "FILE", env = "LOCAL_AWS_TRAFFIC")]
+    traffic: Option<PathBuf>,
 }
 
 fn upstream(text: &str) -> Result<(String, String), String> {
@@ -69,6 +72,7 @@ fn main() -> anyhow::Result<()> {
     config.quirks = serve.quirks;
     config.token_lifetime = Duration::from_secs(serve.token_lifetime);
     config.pull_through_refresh = Duration::from_secs(serve.pull_through_refresh);
+    config.traffic = serve.traffic;
     // Before the server: a signal that comes in between must not be lost.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {

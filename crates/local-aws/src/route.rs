@@ -13,6 +13,7 @@ use crate::input::Input;
 use crate::journal::Entry;
 use crate::server::App;
 use crate::time::{http_date, now_millis};
+use crate::traffic::RequestBody;
 use crate::xml::element;
 
 /// The connection is to be closed without an answer.
@@ -57,12 +58,8 @@ pub(crate) async fn answer(app: Arc<App>, request: Request<Incoming>) -> Result<
         crate::local::answer(&app, &parts, body).await
     } else if path == "/v2" || path.starts_with("/v2/") {
         crate::oci::answer(&app, &parts, body, entry).await?
-    } else if let Some(target) = header(&parts, "x-amz-target").map(str::to_owned) {
-        json(&app, &parts, body, &target, entry).await
-    } else if path == "/" && parts.method == Method::POST {
-        query_api(&app, &parts, body, entry).await
     } else {
-        crate::s3::answer(&app, &parts, body, entry).await
+        aws(&app, &parts, body, entry).await
     };
     entry.status = answer.status().as_u16();
     if !entry.service.is_empty() {
@@ -76,6 +73,23 @@ pub(crate) async fn answer(app: Arc<App>, request: Request<Incoming>) -> Result<
     }
     set(&mut answer, "date", http_date(now_millis()));
     Ok(answer)
+}
+
+/// A request to one of AWS's own services.
+async fn aws(app: &Arc<App>, parts: &http::request::Parts, body: Incoming, entry: &mut Entry) -> Answer {
+    let seen = app.traffic.seen();
+    let body = RequestBody::new(body, seen.clone());
+    let answer = if let Some(target) = header(parts, "x-amz-target").map(str::to_owned) {
+        json(app, parts, body, &target, entry).await
+    } else if parts.uri.path() == "/" && parts.method == Method::POST {
+        query_api(app, parts, body, entry).await
+    } else {
+        crate::s3::answer(app, parts, body, entry).await
+    };
+    match seen {
+        Some(seen) => app.traffic.note(parts, &seen, &entry.action, answer).await,
+        None => answer,
+    }
 }
 
 /// Fills in what the caller needs.
@@ -96,7 +110,7 @@ pub(crate) fn note_caller(entry: &mut Entry, caller: &Caller) {
 async fn json(
     app: &Arc<App>,
     parts: &http::request::Parts,
-    mut body: Incoming,
+    mut body: RequestBody,
     target: &str,
     entry: &mut Entry,
 ) -> Answer {
@@ -114,7 +128,7 @@ async fn json(
         Ok(document) => (StatusCode::OK, without_nulls(document)),
         Err(fault) => {
             entry.error.clone_from(&fault.code);
-            let document = serde_json::json!({ "__type": fault.code, "message": fault.message, "Message": fault.message });
+            let document = serde_json::json!({ "__type": fault.code, "message": fault.message });
             (fault.status, document)
         }
     };
@@ -129,7 +143,7 @@ async fn json(
 async fn json_outcome(
     app: &Arc<App>,
     parts: &http::request::Parts,
-    body: &mut Incoming,
+    body: &mut RequestBody,
     service: &str,
     action: &str,
     entry: &mut Entry,
@@ -169,6 +183,10 @@ async fn json_outcome(
 fn without_nulls(mut document: serde_json::Value) -> serde_json::Value {
     if let Some(members) = document.as_object_mut() {
         members.retain(|_, value| !value.is_null());
+        members.values_mut().for_each(|value| *value = without_nulls(value.take()));
+    }
+    if let Some(items) = document.as_array_mut() {
+        items.iter_mut().for_each(|item| *item = without_nulls(item.take()));
     }
     document
 }
@@ -176,7 +194,7 @@ fn without_nulls(mut document: serde_json::Value) -> serde_json::Value {
 async fn query_api(
     app: &Arc<App>,
     parts: &http::request::Parts,
-    mut body: Incoming,
+    mut body: RequestBody,
     entry: &mut Entry,
 ) -> Answer {
     let outcome = query_outcome(app, parts, &mut body, entry).await;
@@ -195,8 +213,13 @@ async fn query_api(
                 }
                 _ => fault.status,
             };
+            let namespace = match entry.service.as_str() {
+                "cloudformation" => crate::cloudformation::NAMESPACE,
+                _ => crate::sts::NAMESPACE,
+            };
             let document = format!(
-                "<ErrorResponse><Error><Type>Sender</Type>{}{}</Error>{}</ErrorResponse>",
+                "<ErrorResponse xmlns=\"{namespace}\"><Error><Type>{}</Type>{}{}</Error>{}</ErrorResponse>",
+                if status.is_server_error() { "Receiver" } else { "Sender" },
                 element("Code", code),
                 element("Message", &fault.message),
                 element("RequestId", &crate::store::new_id()),
@@ -209,14 +232,17 @@ async fn query_api(
 async fn query_outcome(
     app: &Arc<App>,
     parts: &http::request::Parts,
-    body: &mut Incoming,
+    body: &mut RequestBody,
     entry: &mut Entry,
 ) -> Result<String, Fault> {
     let bytes = read(body, 1024 * 1024).await?;
     let mut form: Vec<(String, String)> = url::form_urlencoded::parse(&bytes).into_owned().collect();
     form.extend(query(parts));
     let action = value(&form, "Action").unwrap_or_default().to_owned();
-    let caller = Caller::of(parts, app);
+    let caller = match Caller::of(parts, app) {
+        Err(NoCaller::Unsigned) if action == crate::sts::UNSIGNED => Ok(Caller::anonymous(app)),
+        caller => caller,
+    };
     entry.service = match &caller {
         Ok(caller) => caller.service.clone(),
         // An expired key's header still says the service; it was read no further.

@@ -19,6 +19,7 @@ use crate::pull_through::Upstreams;
 use crate::quirks::{Quirk, Quirks};
 use crate::store::Store;
 use crate::store::disk;
+use crate::traffic::Traffic;
 
 /// How to run a server.
 #[derive(Debug, Clone)]
@@ -37,6 +38,8 @@ pub struct Config {
     pub token_lifetime: Duration,
     /// How long a cached tag is served before the upstream is asked again; ECR's is a day.
     pub pull_through_refresh: Duration,
+    /// Where what AWS's own services are asked and answer is written down, one JSON document a line.
+    pub traffic: Option<PathBuf>,
 }
 
 impl Config {
@@ -50,6 +53,7 @@ impl Config {
             quirks: Vec::new(),
             token_lifetime: Duration::from_secs(12 * 3600),
             pull_through_refresh: Duration::from_secs(24 * 3600),
+            traffic: None,
         }
     }
 }
@@ -63,6 +67,9 @@ pub enum StartError {
     /// The port is taken, most likely.
     #[error("cannot listen on 127.0.0.1:{0}")]
     Listen(u16, #[source] io::Error),
+    /// The file for the traffic cannot be written.
+    #[error("the file for the traffic cannot be written")]
+    Traffic(#[source] io::Error),
     /// An upstream's URL is none.
     #[error("upstream {0} is not a usable http or https URL")]
     Upstream(String),
@@ -81,6 +88,7 @@ pub(crate) struct App {
     pub(crate) quirks: Quirks,
     pub(crate) identities: Identities,
     pub(crate) journal: Journal,
+    pub(crate) traffic: Traffic,
     pub(crate) uploads: Uploads,
     pub(crate) upstreams: Upstreams,
     pub(crate) address: SocketAddr,
@@ -126,11 +134,13 @@ impl Server {
             listen(config.port).map_err(|error| StartError::Listen(config.port, error))?;
         let (layer_listener, layer_address) = listen(0).map_err(|error| StartError::Listen(0, error))?;
         let upstreams = Upstreams::new(&config.upstreams)?;
+        let traffic = Traffic::to(config.traffic.as_deref()).map_err(StartError::Traffic)?;
         let app = Arc::new(App {
             quirks: Quirks::new(config.quirks.clone()),
             identities: Identities::default(),
             store,
             journal: Journal::default(),
+            traffic,
             uploads: Uploads::default(),
             upstreams,
             address,

@@ -1,6 +1,6 @@
 //! STS's query API, as far as finding out who one is.
 
-use crate::account::Caller;
+use crate::account::{Caller, session_key};
 use crate::fault::Fault;
 use crate::http::value;
 use crate::iam::Need;
@@ -20,18 +20,26 @@ const ACTIONS: &[(&str, (Needs, Handler))] = &[
         "AssumeRole",
         (|_, form| vec![Need::new("sts:AssumeRole", value(form, "RoleArn").unwrap_or("*"))], assume_role),
     ),
+    // Whoever has the token needs no other permission.
+    (UNSIGNED, (|_, _| Vec::new(), assume_role_with_web_identity)),
     // Nothing: not even a Deny keeps anybody from it
     // (<https://docs.aws.amazon.com/STS/latest/APIReference/API_GetCallerIdentity.html>).
     ("GetCallerIdentity", (|_, _| Vec::new(), get_caller_identity)),
 ];
 
+/// The action that is asked for without a signature.
+pub(crate) const UNSIGNED: &str = "AssumeRoleWithWebIdentity";
+
 pub(crate) fn find(action: &str) -> Result<(Needs, Handler), Fault> {
     crate::route::find(ACTIONS, action).ok_or_else(|| Fault::not_implemented("sts", action))
 }
 
+/// The namespace of what STS answers.
+pub(crate) const NAMESPACE: &str = "https://sts.amazonaws.com/doc/2011-06-15/";
+
 fn answer(action: &str, result: &str) -> String {
     format!(
-        "<{action}Response xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><{action}Result>{result}</{action}Result>\
+        "<{action}Response xmlns=\"{NAMESPACE}\"><{action}Result>{result}</{action}Result>\
          <ResponseMetadata><RequestId>{}</RequestId></ResponseMetadata></{action}Response>",
         crate::store::new_id()
     )
@@ -47,8 +55,12 @@ fn get_caller_identity(_: &App, caller: &Caller, _: &[(String, String)]) -> Resu
     Ok(answer("GetCallerIdentity", &result.concat()))
 }
 
-fn assume_role(_: &App, caller: &Caller, form: &[(String, String)]) -> Result<String, Fault> {
-    let missing = |name: &str| Fault::client("ValidationError", format!("{name} must not be null"));
+fn missing(name: &str) -> Fault {
+    Fault::client("ValidationError", format!("{name} must not be null"))
+}
+
+/// A session of the role that is asked for: its credentials, and who it is.
+fn session(caller: &Caller, form: &[(String, String)]) -> Result<String, Fault> {
     let arn = value(form, "RoleArn").ok_or_else(|| missing("roleArn"))?;
     let session = value(form, "RoleSessionName").ok_or_else(|| missing("roleSessionName"))?;
     let role = arn
@@ -56,9 +68,9 @@ fn assume_role(_: &App, caller: &Caller, form: &[(String, String)]) -> Result<St
         .and_then(|(_, path)| path.rsplit('/').next())
         .filter(|role| !role.is_empty() && !role.contains('.'))
         .ok_or_else(|| Fault::client("ValidationError", format!("{arn} is invalid")))?;
-    let key = format!("ROLE.{role}.{session}");
+    let key = session_key(role, session);
     let partition = caller.scope.partition();
-    let user = element("AssumedRoleId", &format!("AROA{role}:{session}"))
+    let user = element("AssumedRoleId", &format!("{}:{session}", role_id(role)))
         + &element(
             "Arn",
             &format!("arn:{partition}:sts::{}:assumed-role/{role}/{session}", caller.scope.account),
@@ -70,8 +82,24 @@ fn assume_role(_: &App, caller: &Caller, form: &[(String, String)]) -> Result<St
         element("Expiration", &iso8601(now_millis() + 3_600_000)),
     ]
     .concat();
-    Ok(answer(
-        "AssumeRole",
-        &format!("<Credentials>{credentials}</Credentials><AssumedRoleUser>{user}</AssumedRoleUser>"),
-    ))
+    Ok(format!("<Credentials>{credentials}</Credentials><AssumedRoleUser>{user}</AssumedRoleUser>"))
+}
+
+/// `AROA…`, stable for a role.
+fn role_id(role: &str) -> String {
+    let hash = crate::digest::sha256(role.as_bytes());
+    format!("AROA{}", hash["sha256:".len()..][..17].to_uppercase())
+}
+
+fn assume_role(_: &App, caller: &Caller, form: &[(String, String)]) -> Result<String, Fault> {
+    Ok(answer("AssumeRole", &session(caller, form)?))
+}
+
+fn assume_role_with_web_identity(
+    _: &App,
+    caller: &Caller,
+    form: &[(String, String)],
+) -> Result<String, Fault> {
+    value(form, "WebIdentityToken").ok_or_else(|| missing("webIdentityToken"))?;
+    Ok(answer(UNSIGNED, &session(caller, form)?))
 }

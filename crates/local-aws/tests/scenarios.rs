@@ -3,32 +3,36 @@
 //! `scenarios.md` beside this file is the table of both sides' outcomes, with the reason for each difference. A new or a
 //! vanished difference fails the test; `UPDATE=1` writes the table anew and keeps the reasons. Where moto is missing,
 //! local-aws alone is held against the table.
+//!
+//! boto3 and the aws CLI, with their own parsers, make the same calls to local-aws and come to the same outcomes.
 
 #![expect(clippy::unwrap_used, reason = "in a test an unwrap is an assertion")]
 
 #[path = "scenarios/calls.rs"]
 mod calls;
+#[path = "scenarios/clients.rs"]
+mod clients;
 mod common;
+#[path = "scenarios/play.rs"]
+mod play;
 #[path = "scenarios/table.rs"]
 mod table;
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 
-use calls::{SCENARIOS, play};
-use common::programs::say;
+use calls::SCENARIOS;
+use clients::Client;
+use common::programs::{installed, say};
 use common::{Caller, Local, REGION, client};
+use play::{By, play};
 use table::{Row, Table};
 
 /// `moto_server`, which `cargo xtask test` installs below cargo's target directory.
 fn moto_server() -> Option<PathBuf> {
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
-    let installed = target.join("moto/bin/moto_server");
-    if installed.is_file() {
-        return Some(installed);
-    }
-    common::programs::find("moto_server")
+    installed("moto_server").or_else(|| common::programs::find("moto_server"))
 }
 
 /// A moto of this test's own, ended when dropped.
@@ -81,9 +85,9 @@ async fn the_same_scenarios_have_the_outcomes_that_are_written_down() {
     let known = Table::read();
     let mut found = Table::default();
     for (scenario, calls) in SCENARIOS {
-        let ours = play(&local.caller(), calls).await;
+        let ours = play(&mut By::Wire(&local.caller()), &local.url, calls).await;
         let theirs = match &other {
-            Some(other) => play(other, calls).await,
+            Some(other) => play(&mut By::Wire(other), &other.url, calls).await,
             // What was seen when moto was there last.
             None => calls.iter().map(|call| known.moto(scenario, call.name)).collect(),
         };
@@ -107,4 +111,33 @@ async fn the_same_scenarios_have_the_outcomes_that_are_written_down() {
     let unexplained: Vec<&Row> =
         found.rows.iter().filter(|row| (row.local != row.moto) == row.reason.is_empty()).collect();
     assert!(unexplained.is_empty(), "a difference needs a reason, and only a difference: {unexplained:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn aws_s_own_clients_come_to_the_same_outcomes() {
+    let models = common::models();
+    let (Some(python), Some(models)) = (installed("python"), models) else {
+        common::programs::missing("boto3 and the aws CLI are not in target/python");
+        return;
+    };
+    let models = Arc::new(models);
+    let mut different = Vec::new();
+    let by_hand = Local::start();
+    let mut ours = Vec::new();
+    for (_, calls) in SCENARIOS {
+        ours.push(play(&mut By::Wire(&by_hand.caller()), &by_hand.url, calls).await);
+    }
+    for name in ["boto3", "aws"] {
+        let local = Local::start();
+        let mut client = Client::start(&python, name, &local.url, Arc::clone(&models));
+        for ((scenario, calls), ours) in SCENARIOS.iter().zip(&ours) {
+            let theirs = play(&mut By::Client(&mut client, ours), &local.url, calls).await;
+            let pairs =
+                calls.iter().zip(ours.iter().zip(theirs)).filter(|(_, (ours, theirs))| *ours != theirs);
+            different.extend(pairs.map(|(call, (ours, theirs))| {
+                format!("{scenario}, {}: by hand {ours}, by {name} {theirs}", call.name)
+            }));
+        }
+    }
+    assert!(different.is_empty(), "{}", different.join("\n"));
 }

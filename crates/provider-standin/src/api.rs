@@ -12,6 +12,9 @@ use crate::tags::TagRules;
 /// Where the emulator listens.
 const ENDPOINT: &str = "AWS_ENDPOINT_URL";
 
+/// Who asks, for whoever reads what the emulator wrote down.
+const USER_AGENT: &str = concat!("provider-standin/", env!("CARGO_PKG_VERSION"));
+
 /// How a call that AWS turns away for now is repeated: as the real provider's SDK does, which tries 25 times
 /// (<https://registry.terraform.io/providers/hashicorp/aws/latest/docs#max_retries-1>), with pauses for a server on this
 /// machine.
@@ -175,7 +178,8 @@ impl Api {
         let endpoint = loopback(std::env::var(ENDPOINT).ok().as_deref())?;
         let keys = Keys::from_env();
         // A proxy of the machine has no business between two programs on it.
-        let http = reqwest::Client::builder().no_proxy().build().map_err(EndpointError::Client)?;
+        let http = reqwest::Client::builder().no_proxy().user_agent(USER_AGENT);
+        let http = http.build().map_err(EndpointError::Client)?;
         Ok(Self { http, endpoint, keys, retries: Retries::REAL, region, tags })
     }
 

@@ -414,7 +414,8 @@ mod tests {
             asked.lock().unwrap().push(question.to_owned());
             answer.load(std::sync::atomic::Ordering::Relaxed)
         };
-        let setup = Setup { moto: dir.path(), state: dir.path(), assume_yes: false, ask: &ask, say: &|_| {} };
+        let setup =
+            Setup { python: dir.path(), state: dir.path(), assume_yes: false, ask: &ask, say: &|_| {} };
         let needs = [Need::Docker];
 
         let refused = ensure(&needs, &setup).await.unwrap_err();
@@ -423,7 +424,7 @@ mod tests {
 
         answer.store(true, std::sync::atomic::Ordering::Relaxed);
         let engine = Engine::at(dir.path());
-        let expected = Environment { docker_host: Some(engine.host()), hints: vec![] };
+        let expected = Environment { docker_host: Some(engine.host()) };
         assert_eq!(ensure(&needs, &setup).await.unwrap(), expected);
         let first = engine.pid().unwrap();
         let docker = Cmd::new("docker").env("DOCKER_HOST", engine.host());

@@ -6,8 +6,8 @@
 mod docker;
 mod engine;
 mod modern_docker;
-mod moto;
 mod packages;
+mod python;
 mod test_engines;
 
 use std::ffi::OsString;
@@ -48,10 +48,9 @@ pub enum Need {
     Ip,
     /// Connects those bridges with the network.
     Iptables,
-    /// Reads the emulated AWS; only named where it is missing.
-    AwsCli,
-    /// Another emulated AWS, which the one here is compared with; installed below the target directory.
-    Moto,
+    /// Another emulated AWS, AWS's own clients and AWS's service models, which the one here is compared with; installed below
+    /// the target directory.
+    Python,
 }
 
 impl Need {
@@ -69,8 +68,7 @@ impl Need {
         Self::Podman,
         Self::Ip,
         Self::Iptables,
-        Self::AwsCli,
-        Self::Moto,
+        Self::Python,
     ];
 
     /// The program that is looked for in PATH.
@@ -86,8 +84,7 @@ impl Need {
             Self::Podman => "podman",
             Self::Ip => "ip",
             Self::Iptables => "iptables",
-            Self::AwsCli => "aws",
-            Self::Moto => "moto_server",
+            Self::Python => "python3",
         }
     }
 
@@ -104,15 +101,10 @@ impl Need {
             Self::Podman => &["podman", "runc"],
             Self::Ip => &["iproute2"],
             Self::Iptables => &["iptables"],
-            Self::Moto => &["python3-venv"],
-            // Neither is in the archives in a version that is new enough.
-            Self::Terraform | Self::AwsCli => &[],
+            Self::Python => &["python3-venv"],
+            // Not in the archives.
+            Self::Terraform => &[],
         }
-    }
-
-    /// Whether the work can be done without it.
-    fn is_optional(self) -> bool {
-        self == Self::AwsCli
     }
 
     /// What brings it where apt does not.
@@ -120,11 +112,8 @@ impl Need {
         let packages = self.packages();
         match (self, system) {
             (Self::Terraform, _) => TerraformError::Missing.hint().unwrap_or_default(),
-            (Self::Moto, System::Debian { .. }) => "as root: apt-get install python3-venv".to_owned(),
-            (Self::Moto, _) => format!("pip install '{}'", moto::PACKAGE),
-            (Self::AwsCli, _) => "install the AWS CLI \
-                                  (https://docs.aws.amazon.com/cli/latest/userguide/getting-started-install.html)"
-                .to_owned(),
+            (Self::Python, System::Debian { .. }) => "as root: apt-get install python3-venv".to_owned(),
+            (Self::Python, _) => "install Python 3 with its venv".to_owned(),
             (_, System::Debian { .. }) => format!("as root: apt-get install {}", packages[0]),
             (Self::Ip | Self::Iptables, System::MacOs) => "the tests' own engines run on Linux only".to_owned(),
             (Self::Docker, System::MacOs) => {
@@ -149,8 +138,8 @@ impl Need {
 
 /// How [`ensure`] may change the machine, and how it talks.
 pub struct Setup<'a> {
-    /// Where moto is installed; `target/moto`, where the tests look.
-    pub moto: &'a Path,
+    /// Where Python's packages are installed; `target/python`, where the tests look.
+    pub python: &'a Path,
     /// Where an engine that it starts keeps everything: images, socket, log. Something like `target/local/docker`.
     pub state: &'a Path,
     /// `--yes`; `CI=true` means the same.
@@ -166,8 +155,6 @@ pub struct Setup<'a> {
 pub struct Environment {
     /// `DOCKER_HOST` for every child, where the engine is not the one that the environment names already.
     pub docker_host: Option<String>,
-    /// What is missing without being needed, with the step that brings it.
-    pub hints: Vec<String>,
 }
 
 /// Why a command cannot start on this machine.
@@ -262,13 +249,12 @@ fn other_text(pid: u32, address: Option<&str>) -> String {
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Plan {
     install: Vec<&'static str>,
-    install_moto: bool,
+    install_python: bool,
     start_engine: bool,
     /// An engine that runs where docker does not look for it.
     use_engine: Option<String>,
     steps: Vec<String>,
     by_hand: bool,
-    hints: Vec<String>,
 }
 
 impl Plan {
@@ -278,8 +264,8 @@ impl Plan {
         if !self.install.is_empty() {
             parts.push(format!("install {} with apt-get", self.install.join(", ")));
         }
-        if self.install_moto {
-            parts.push(format!("install {} with pip below the target directory", moto::PACKAGE));
+        if self.install_python {
+            parts.push(format!("install {} with pip below the target directory", python::names()));
         }
         if self.start_engine {
             parts.push("start a docker engine".to_owned());
@@ -307,13 +293,9 @@ fn plan(
         let looked = look(*need);
         let Err(step) = looked else { continue };
         let step = format!("{}: {step}", need.program());
-        if need.is_optional() {
-            plan.hints.push(step);
-            continue;
-        }
         plan.steps.push(step);
-        if *need == Need::Moto {
-            plan.install_moto = true;
+        if *need == Need::Python {
+            plan.install_python = true;
             if able {
                 plan.install.extend(need.packages());
             }
@@ -347,8 +329,7 @@ pub async fn ensure(needs: &[Need], setup: &Setup<'_>) -> Result<Environment, Pr
     if let Some(Docker { engine: Reached::At(host), .. }) = &docker {
         environment.docker_host.clone_from(host);
     }
-    let plan = plan(needs, &system, docker.as_ref(), |need| look(need, &system, setup.moto));
-    environment.hints.clone_from(&plan.hints);
+    let plan = plan(needs, &system, docker.as_ref(), |need| look(need, &system, setup.python));
     if plan.steps.is_empty() {
         return Ok(environment);
     }
@@ -366,8 +347,8 @@ pub async fn ensure(needs: &[Need], setup: &Setup<'_>) -> Result<Environment, Pr
     if !plan.install.is_empty() {
         packages::install(&plan.install, setup.say).await?;
     }
-    if plan.install_moto {
-        moto::install(setup.moto, setup.say).await?;
+    if plan.install_python {
+        python::install(setup.python, setup.say).await?;
     }
     if needs.contains(&Need::Docker) {
         environment.docker_host = docker::bring_up(&engine, &plan, setup).await?;
@@ -395,10 +376,10 @@ fn is_there(program: &str) -> bool {
 }
 
 /// Whether a need other than docker is there; else the step that brings it.
-fn look(need: Need, system: &System, moto: &Path) -> Result<(), String> {
+fn look(need: Need, system: &System, python: &Path) -> Result<(), String> {
     match need {
-        Need::Moto if moto::is_there(moto) => Ok(()),
-        Need::Moto => Err(need.step(system)),
+        Need::Python if python::is_there(python) => Ok(()),
+        Need::Python => Err(need.step(system)),
         Need::Terraform => Program::find().map(|_| ()).map_err(|error| match error.hint() {
             Some(hint) => format!("{error}; {hint}"),
             None => error.to_string(),
@@ -445,13 +426,12 @@ mod tests {
         }
         assert!(
             plan.question().ends_with(
-                "with apt-get and install moto[server]==5.2.5 with pip below the target directory and start a docker \
-                 engine first. Continue?"
+                "with apt-get and install moto[server]==5.2.5, awscli==1.46.3, boto3==1.44.8 with pip below the target directory \
+                 and start a docker engine first. Continue?"
             ),
             "{}",
             plan.question()
         );
-        assert!(plan.hints[0].contains("AWS CLI"), "named, not needed: {:?}", plan.hints);
     }
 
     #[test]
@@ -459,7 +439,7 @@ mod tests {
         for system in [System::MacOs, System::Other, System::Debian { root: false }] {
             let plan = plan(Need::TEST, &system, Some(&docker(Reached::Nowhere)), machine(system, |_| false));
             assert!(plan.by_hand && plan.install.is_empty() && !plan.start_engine, "{system:?}");
-            for need in Need::TEST.iter().filter(|need| !need.is_optional()) {
+            for need in Need::TEST {
                 let name = format!("{}: ", need.program());
                 assert!(plan.steps.iter().any(|step| step.starts_with(&name)), "{name} on {system:?}");
             }

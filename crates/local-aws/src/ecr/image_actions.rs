@@ -137,10 +137,14 @@ pub(super) fn batch_get(call: &Call<'_>, input: &Input) -> Result<Value, Fault> 
     let wanted = Wanted::all(input);
     at_most_100(&wanted)?;
     let repository = repositories::find(call.app, &call.scope, name)?;
-    kms::check(call.app, &call.scope, repository.encryption.key.as_deref())?;
+    // No refusal of the whole: each image is told for itself.
+    let locked = kms::check(call.app, &call.scope, repository.encryption.key.as_deref()).err();
     let (mut images, mut failures) = (Vec::new(), Vec::new());
     for want in &wanted {
         match want.find(&repository) {
+            Ok(_) if let Some(fault) = &locked => {
+                failures.push(want.failure(("KmsError", fault.message.as_str())));
+            }
             Ok((_, image)) if image.archived.is_some() => {
                 failures.push(want.failure(("ImageNotFound", "Requested image not found")));
             }

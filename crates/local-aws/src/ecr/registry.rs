@@ -30,7 +30,9 @@ const UPSTREAMS: &[(&str, &str, bool)] = &[
     ("cgr.dev", "chainguard", true),
 ];
 
-fn rule_view(call: &Call<'_>, rule: &Rule) -> Value {
+/// A rule as an action shows it. Which action leaves out what is nowhere explained, only written down
+/// (<https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_UpdatePullThroughCacheRule.html> and its neighbours).
+fn rule_view(call: &Call<'_>, rule: &Rule, without: &[&str]) -> Value {
     let mut view = json!({
         "ecrRepositoryPrefix": rule.prefix,
         "upstreamRegistryUrl": rule.host,
@@ -40,6 +42,9 @@ fn rule_view(call: &Call<'_>, rule: &Rule) -> Value {
         "updatedAt": epoch_seconds(rule.updated),
         "registryId": call.scope.account,
     });
+    if let Some(members) = view.as_object_mut() {
+        members.retain(|name, _| !without.contains(&name.as_str()));
+    }
     if let Some(credential) = &rule.credential {
         view["credentialArn"] = json!(credential);
     }
@@ -101,7 +106,7 @@ pub(super) fn create_rule(call: &Call<'_>, input: &Input) -> Result<Value, Fault
         created: now,
         updated: now,
     };
-    let view = rule_view(call, &rule);
+    let view = rule_view(call, &rule, &["updatedAt"]);
     call.app.store.change_settings(&call.scope, |settings| {
         if settings.rules.contains_key(prefix) {
             return Err(Fault::client(
@@ -138,7 +143,7 @@ pub(super) fn describe_rules(call: &Call<'_>, input: &Input) -> Result<Value, Fa
                 settings
                     .rules
                     .get(*prefix)
-                    .map(|rule| rule_view(call, rule))
+                    .map(|rule| rule_view(call, rule, &[]))
                     .ok_or_else(|| no_rule(call, prefix))
             })
             .collect::<Result<_, _>>()?;
@@ -147,7 +152,7 @@ pub(super) fn describe_rules(call: &Call<'_>, input: &Input) -> Result<Value, Fa
     let late = |rule: &&Rule| !call.app.quirks.is_unlisted(&listing(call, &rule.prefix));
     let all: Vec<&Rule> = settings.rules.values().filter(late).collect();
     let (page, next) = input.page(&all, 1000)?;
-    let views: Vec<Value> = page.iter().map(|rule| rule_view(call, rule)).collect();
+    let views: Vec<Value> = page.iter().map(|rule| rule_view(call, rule, &[])).collect();
     Ok(json!({ "pullThroughCacheRules": views, "nextToken": next }))
 }
 
@@ -156,7 +161,7 @@ pub(super) fn delete_rule(call: &Call<'_>, input: &Input) -> Result<Value, Fault
     let rule = call.app.store.change_settings(&call.scope, |settings| {
         settings.rules.remove(prefix).ok_or_else(|| no_rule(call, prefix))
     })?;
-    Ok(rule_view(call, &rule))
+    Ok(rule_view(call, &rule, &["updatedAt", "upstreamRegistry"]))
 }
 
 pub(super) fn update_rule(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
@@ -172,7 +177,7 @@ pub(super) fn update_rule(call: &Call<'_>, input: &Input) -> Result<Value, Fault
         rule.updated = now_millis();
         Ok(rule.clone())
     })?;
-    Ok(rule_view(call, &rule))
+    Ok(rule_view(call, &rule, &["createdAt", "upstreamRegistry", "upstreamRegistryUrl"]))
 }
 
 pub(super) fn describe(call: &Call<'_>, _: &Input) -> Result<Value, Fault> {

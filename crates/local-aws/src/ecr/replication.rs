@@ -65,7 +65,7 @@ pub(super) fn backfill(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
         }
     }
     Ok(json!({
-        "registryId": call.scope.account, "replicationBackfillId": "backfill", "destination": destination, "status": "PREPARING",
+        "registryId": call.scope.account, "replicationBackfillId": crate::store::new_id(), "destination": destination, "status": "PREPARING",
     }))
 }
 

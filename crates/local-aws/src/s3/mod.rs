@@ -14,7 +14,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{Method, StatusCode};
-use hyper::body::Incoming;
 
 use actions::{ACTIONS, Place, SUB_RESOURCES};
 use needs::Asked;
@@ -27,6 +26,7 @@ use crate::journal::Entry;
 use crate::route::{note_caller, note_needs};
 use crate::server::App;
 use crate::store::model::Bucket;
+use crate::traffic::RequestBody;
 use crate::xml::element;
 
 /// The largest object: a state, a plan, a plan cache; nobody keeps images here.
@@ -90,7 +90,12 @@ fn address(parts: &Parts) -> (String, String) {
     }
 }
 
-pub(crate) async fn answer(app: &Arc<App>, parts: &Parts, mut body: Incoming, entry: &mut Entry) -> Answer {
+pub(crate) async fn answer(
+    app: &Arc<App>,
+    parts: &Parts,
+    mut body: RequestBody,
+    entry: &mut Entry,
+) -> Answer {
     let (bucket, key) = address(parts);
     "s3".clone_into(&mut entry.service);
     entry.resource = match (bucket.as_str(), key.as_str()) {
@@ -112,8 +117,10 @@ pub(crate) async fn answer(app: &Arc<App>, parts: &Parts, mut body: Incoming, en
         let document = format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error>{details}</Error>");
         with_body(fault.status, "application/xml", document)
     });
-    // Also with refusals: that is how a client finds the right region.
-    if let Some(bucket) = app.store.bucket(&bucket) {
+    // With refusals, too: that is how a client finds the right region.
+    if (entry.action == "HeadBucket" || !entry.error.is_empty())
+        && let Some(bucket) = app.store.bucket(&bucket)
+    {
         set(&mut answer, "x-amz-bucket-region", &bucket.region);
     }
     set(&mut answer, "x-amz-request-id", crate::store::new_id());
@@ -123,7 +130,7 @@ pub(crate) async fn answer(app: &Arc<App>, parts: &Parts, mut body: Incoming, en
 async fn outcome(
     app: &Arc<App>,
     parts: &Parts,
-    body: &mut Incoming,
+    body: &mut RequestBody,
     bucket: &str,
     key: &str,
     entry: &mut Entry,

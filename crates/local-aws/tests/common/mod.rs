@@ -9,9 +9,13 @@
 
 pub(crate) mod programs;
 
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
 use local_aws::{Config, Server};
 use reqwest::{Client, Method, Response, StatusCode};
 use serde_json::{Value, json};
+use service_models::{Checked, Models, Side};
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
@@ -19,6 +23,16 @@ pub(crate) const REGION: &str = "eu-west-1";
 pub(crate) const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 pub(crate) const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 pub(crate) const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
+
+/// cargo's target directory.
+pub(crate) fn target() -> &'static Path {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap()
+}
+
+/// AWS's published service models, where they are installed.
+pub(crate) fn models() -> Option<Models> {
+    Models::installed(target())
+}
 
 pub(crate) fn digest(bytes: &[u8]) -> String {
     format!("sha256:{}", hex::encode(Sha256::digest(bytes)))
@@ -38,9 +52,28 @@ pub(crate) fn signed(service: &str, region: &str, key: &str) -> String {
 
 pub(crate) struct Local {
     pub(crate) server: Server,
+    answers: Answers,
     pub(crate) dir: TempDir,
     pub(crate) client: Client,
     pub(crate) url: String,
+}
+
+/// What a server answered; held against AWS's published models when this is dropped. Its tests ask for what no client would,
+/// so the requests are not.
+struct Answers(PathBuf);
+
+impl Drop for Answers {
+    fn drop(&mut self) {
+        static MODELS: OnceLock<Option<Models>> = OnceLock::new();
+        let models = MODELS.get_or_init(models);
+        // A test that has failed already says why. That there are no models is said elsewhere.
+        let (Some(models), false) = (models, std::thread::panicking()) else { return };
+        let checked = Checked::log(models, &std::fs::read_to_string(&self.0).unwrap()).unwrap();
+        // What is not implemented is refused by name, in no words of AWS's.
+        let wrong = checked.text(Some(Side::Answer));
+        let wrong: Vec<&str> = wrong.lines().filter(|line| !line.contains("NotImplemented (501)")).collect();
+        assert!(wrong.is_empty(), "not what AWS's published service models say:\n{}", wrong.join("\n"));
+    }
 }
 
 impl Local {
@@ -51,10 +84,12 @@ impl Local {
     pub(crate) fn with(change: impl FnOnce(&mut Config)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut config = Config::new(dir.path());
+        let traffic = dir.path().join("traffic.jsonl");
+        config.traffic = Some(traffic.clone());
         change(&mut config);
         let server = Server::start(config).unwrap();
         let url = server.url();
-        Self { server, dir, client: client(), url }
+        Self { server, answers: Answers(traffic), dir, client: client(), url }
     }
 
     pub(crate) fn caller(&self) -> Caller {

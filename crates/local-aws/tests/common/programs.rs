@@ -15,14 +15,23 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+/// A program of the Python environment that `cargo xtask test` installs below cargo's target directory.
+pub(crate) fn installed(name: &str) -> Option<PathBuf> {
+    Some(super::target().join("python/bin").join(name)).filter(|path| path.is_file())
+}
+
+/// Says loudly what is not tested and why.
+pub(crate) fn missing(what: &str) {
+    assert!(std::env::var_os("HTC_GRID_TEST_COMPLETE").is_none(), "{what}");
+    say(&format!("SKIPPED: {what}"));
+}
+
 /// Finds a program in PATH, or says loudly what is not tested and why.
 pub(crate) fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path).map(|dir| dir.join(name)).find(|path| path.is_file());
     if found.is_none() {
-        // The aws CLI is a second opinion that not every machine can have; all else `cargo xtask test` sees to.
-        assert!(name == "aws" || std::env::var_os("HTC_GRID_TEST_COMPLETE").is_none(), "{name} is missing");
-        say(&format!("SKIPPED: this test needs {name}, which is not in PATH"));
+        missing(&format!("this test needs {name}, which is not in PATH"));
     }
     found
 }

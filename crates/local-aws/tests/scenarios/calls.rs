@@ -1,22 +1,18 @@
-//! The scenarios: calls as data, and an outcome as text.
+//! The scenarios: calls as data.
 
-use std::collections::BTreeMap;
-
-use reqwest::{Method, StatusCode};
+use reqwest::Method;
 use serde_json::Value;
-
-use crate::common::Caller;
 
 /// One call and what of its answer is looked at.
 pub(crate) struct Call {
     pub(crate) name: &'static str,
-    request: Request,
+    pub(crate) request: Request,
     /// JSON pointers, names of XML elements, or `header:` names. `name<pointer` keeps the value under a name: it is put into
     /// later requests as `{name}`, and shown as `{name}`, since it is another one on each side.
-    shown: &'static [&'static str],
+    pub(crate) shown: &'static [&'static str],
 }
 
-enum Request {
+pub(crate) enum Request {
     Ecr(&'static str, &'static str),
     Kms(&'static str, &'static str),
     Sts(&'static str),
@@ -26,6 +22,28 @@ enum Request {
         headers: &'static [(&'static str, &'static str)],
         body: &'static str,
     },
+}
+
+/// Finds the value at a place.
+type Look = Box<dyn Fn(&str) -> Option<String>>;
+
+/// What of an answer is looked at.
+pub(crate) struct Answer {
+    pub(crate) status: Option<u16>,
+    /// The refusal's code.
+    pub(crate) code: Option<String>,
+    /// The value at one of the places of [`Call`].
+    pub(crate) value: Look,
+}
+
+/// The value that a JSON pointer means, as text.
+pub(crate) fn pointed(document: &Value, pointer: &str) -> Option<String> {
+    document.pointer(pointer).map(words)
+}
+
+/// A value as text.
+pub(crate) fn words(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 const fn ecr(
@@ -65,6 +83,8 @@ const DELETE: Method = Method::DELETE;
 const TLS_ONLY: &str = r#"{"Version":"2012-10-17","Statement":[{"Sid":"TlsOnly","Effect":"Deny","Principal":"*","Action":"s3:*",
     "Resource":["arn:aws:s3:::state","arn:aws:s3:::state/*"],"Condition":{"Bool":{"aws:SecureTransport":"false"}}}]}"#;
 const LIFECYCLE: &str = r#"{"repositoryName":"curl","lifecyclePolicyText":"{\"rules\":[{\"rulePriority\":1,\"selection\":{\"tagStatus\":\"untagged\",\"countType\":\"imageCountMoreThan\",\"countNumber\":3},\"action\":{\"type\":\"expire\"}}]}"}"#;
+/// As long as a policy has to be.
+const NO_RULES: &str = r#"{"repositoryName":"curl","lifecyclePolicyText":"{                                                                                                    }"}"#;
 const PULL: &str = r#"{"repositoryName":"curl","policyText":"{\"Version\":\"2012-10-17\",\"Statement\":[{\"Sid\":\"Pull\",\"Effect\":\"Allow\",\"Principal\":{\"AWS\":[\"arn:aws:iam::210987654321:root\"]},\"Action\":[\"ecr:BatchGetImage\"]}]}"}"#;
 const CONSTRAINT: &str = "<CreateBucketConfiguration><LocationConstraint>eu-west-1</LocationConstraint></CreateBucketConfiguration>";
 const VERSIONED: &str = "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>";
@@ -225,12 +245,7 @@ pub(crate) const SCENARIOS: &[(&str, &[Call])] = &[
                 &["/repositoryName"],
             ),
             ecr("lifecycle of a new one", "GetLifecyclePolicy", r#"{"repositoryName":"curl"}"#, &[]),
-            ecr(
-                "set a lifecycle without rules",
-                "PutLifecyclePolicy",
-                r#"{"repositoryName":"curl","lifecyclePolicyText":"{}"}"#,
-                &[],
-            ),
+            ecr("set a lifecycle without rules", "PutLifecyclePolicy", NO_RULES, &[]),
             ecr("set a lifecycle", "PutLifecyclePolicy", LIFECYCLE, &["/repositoryName"]),
             ecr("lifecycle", "GetLifecyclePolicy", r#"{"repositoryName":"curl"}"#, &["/registryId"]),
             ecr(
@@ -415,114 +430,3 @@ pub(crate) const SCENARIOS: &[(&str, &[Call])] = &[
         }],
     ),
 ];
-
-/// Makes the calls in their order and gives each one's outcome.
-pub(crate) async fn play(caller: &Caller, calls: &[Call]) -> Vec<String> {
-    let mut kept: BTreeMap<&str, String> = BTreeMap::new();
-    let mut outcomes = Vec::new();
-    for call in calls {
-        let answer = ask(caller, &call.request, &kept).await;
-        let mut outcome = vec![answer.status.as_u16().to_string()];
-        if !answer.status.is_success() {
-            outcome.extend(answer.code());
-        }
-        for shown in call.shown {
-            let (name, place) = match shown.split_once('<') {
-                Some((name, place)) => (Some(name), place),
-                None => (None, *shown),
-            };
-            let value = answer.value(place);
-            if let (Some(name), Some(value)) = (name, &value) {
-                kept.insert(name, value.clone());
-            }
-            let short = place.rsplit(['/', ':']).next().unwrap_or(place);
-            let value = kept
-                .iter()
-                .fold(value.unwrap_or_else(|| "-".to_owned()), |text, (name, value)| {
-                    text.replace(value.as_str(), &format!("{{{name}}}"))
-                })
-                .replace(&caller.url, "{url}");
-            outcome.push(format!("{short}={value}"));
-        }
-        outcomes.push(outcome.join(" "));
-    }
-    outcomes
-}
-
-async fn ask(caller: &Caller, request: &Request, kept: &BTreeMap<&str, String>) -> Answer {
-    let fill = |text: &str| {
-        kept.iter().fold(text.to_owned(), |text, (name, value)| text.replace(&format!("{{{name}}}"), value))
-    };
-    let json = |(status, document): (StatusCode, Value)| Answer {
-        status,
-        headers: reqwest::header::HeaderMap::new(),
-        text: document.to_string(),
-    };
-    match request {
-        Request::Ecr(action, input) => {
-            json(caller.ecr_any(action, serde_json::from_str(&fill(input)).unwrap()).await)
-        }
-        Request::Kms(action, input) => {
-            json(caller.kms_any(action, serde_json::from_str(&fill(input)).unwrap()).await)
-        }
-        Request::Sts(form) => {
-            let (status, text) = caller.query("sts", form).await;
-            Answer { status, headers: reqwest::header::HeaderMap::new(), text }
-        }
-        Request::S3 { method, path, headers, body } => {
-            let request = caller.s3(method.clone(), path).body(fill(body));
-            let request =
-                headers.iter().fold(request, |request, (name, value)| request.header(*name, fill(value)));
-            let response = request.send().await.unwrap();
-            Answer {
-                status: response.status(),
-                headers: response.headers().clone(),
-                text: response.text().await.unwrap(),
-            }
-        }
-    }
-}
-
-struct Answer {
-    status: StatusCode,
-    headers: reqwest::header::HeaderMap,
-    text: String,
-}
-
-impl Answer {
-    fn json(&self) -> Option<Value> {
-        serde_json::from_str(&self.text).ok()
-    }
-
-    /// The refusal's code, in whichever protocol.
-    fn code(&self) -> Option<String> {
-        let json = self.json().and_then(|document| {
-            let code = document["__type"].as_str()?.to_owned();
-            Some(code.rsplit('#').next().unwrap_or(&code).to_owned())
-        });
-        json.or_else(|| element(&self.text, "Code"))
-    }
-
-    fn value(&self, place: &str) -> Option<String> {
-        if let Some(name) = place.strip_prefix("header:") {
-            return Some(self.headers.get(name)?.to_str().unwrap().to_owned());
-        }
-        if place.starts_with('/') {
-            return self.json()?.pointer(place).map(|value| match value {
-                Value::String(text) => text.clone(),
-                other => other.to_string(),
-            });
-        }
-        element(&self.text, place)
-    }
-}
-
-/// The text of the first element of this name, with or without attributes.
-fn element(xml: &str, name: &str) -> Option<String> {
-    let (_, rest) = xml.split_once(&format!("<{name}"))?;
-    let (attributes, rest) = rest.split_once('>')?;
-    if attributes.ends_with('/') {
-        return Some(String::new());
-    }
-    rest.split_once(&format!("</{name}>")).map(|(text, _)| text.trim().to_owned())
-}

@@ -1,0 +1,43 @@
+//! Programs that nobody here wrote, in a virtual environment of their own: moto (<https://docs.getmoto.org>), another emulated
+//! AWS; the aws CLI and boto3, AWS's own clients; and with these AWS's published service models (botocore's).
+
+use std::path::Path;
+
+use process::{Cmd, Killer};
+
+use super::PrerequisiteError;
+
+/// What pip is asked for: name, extra, version. `crates/local-aws/tests/scenarios.md` says what this moto answers.
+const PACKAGES: [(&str, &str, &str); 3] =
+    [("moto", "[server]", "5.2.5"), ("awscli", "", "1.46.3"), ("boto3", "", "1.44.8")];
+
+/// The packages as pip is told them.
+fn wanted() -> [String; 3] {
+    PACKAGES.map(|(name, extra, version)| format!("{name}{extra}=={version}"))
+}
+
+/// The packages in words.
+pub(super) fn names() -> String {
+    wanted().join(", ")
+}
+
+/// Whether all of them stand in `dir` in these versions.
+pub(super) fn is_there(dir: &Path) -> bool {
+    let Ok(versions) = dir.join("lib").read_dir() else { return false };
+    let mut places = versions.filter_map(|version| Some(version.ok()?.path().join("site-packages")));
+    places.any(|place| {
+        PACKAGES.iter().all(|(name, _, version)| place.join(format!("{name}-{version}.dist-info")).is_dir())
+    })
+}
+
+/// Installs them into `dir` with pip, which takes about 40 s; the next run finds them there.
+pub(super) async fn install(dir: &Path, say: &(dyn Fn(&str) + Sync)) -> Result<(), PrerequisiteError> {
+    say(&format!("installing {} with pip in {}", names(), dir.display()));
+    let failed =
+        |source| PrerequisiteError::Program { action: format!("install {} with pip", names()), source };
+    let log = |line: &str| tracing::debug!("pip: {line}");
+    let environment = Cmd::new("python3").args(["-m", "venv", "--clear"]).arg(dir);
+    environment.stream(Killer::default(), log).await.map_err(failed)?;
+    let pip = Cmd::new(dir.join("bin/python")).args(["-m", "pip", "install", "--quiet"]).args(wanted());
+    pip.stream(Killer::default(), log).await.map_err(failed)
+}
