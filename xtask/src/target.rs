@@ -10,7 +10,7 @@ use aws::{
     endpoints,
 };
 use docker_credentials::other_names;
-use failure::{FailWith as _, Kind};
+use failure::{FailWith as _, Kind, boxed};
 use images_config::Config;
 use registry::mirror::{BlobIndex, TagIndex};
 use registry::{BoxError, BoxFuture, Client, Credential, Credentials, Digest, Quotas, Reference, Server};
@@ -167,11 +167,8 @@ impl Credentials for EcrCredentials {
         }
         Box::pin(async move {
             // A token lives for twelve hours, which a very slow link can outlast.
-            let token = if stale.is_some() {
-                self.ecr.token().await.map_err(Into::<BoxError>::into)?
-            } else {
-                self.first.clone()
-            };
+            let token =
+                if stale.is_some() { self.ecr.token().await.map_err(boxed)? } else { self.first.clone() };
             Ok(Some(Credential::Basic {
                 username: token.username,
                 password: token.password.reveal().to_owned(),
@@ -219,11 +216,7 @@ impl BlobIndex for EcrBulk {
                 return Ok(None);
             }
             let names: Vec<String> = digests.iter().map(ToString::to_string).collect();
-            let present = self
-                .ecr
-                .available_layers(repository.repository(), &names)
-                .await
-                .map_err(Into::<BoxError>::into)?;
+            let present = self.ecr.available_layers(repository.repository(), &names).await.map_err(boxed)?;
             Ok(Some(digests.iter().filter(|digest| present.contains(&digest.to_string())).copied().collect()))
         })
     }

@@ -51,6 +51,14 @@ impl Problem {
         !matches!(self, Self::Foreign | Self::Region(_) | Self::PolicyHidden)
     }
 
+    /// The exit code that it ends a run with.
+    fn exit(&self) -> Kind {
+        match self {
+            Self::Foreign | Self::PolicyHidden => Kind::Credentials,
+            _ => Kind::Config,
+        }
+    }
+
     /// Whether the bucket serves all the same. All that this tool and terraform send goes over TLS anyway, and the bucket that
     /// HTC-Grid's CloudFormation makes has no policy.
     fn is_advice(&self) -> bool {
@@ -159,8 +167,8 @@ impl StateBucket {
                 self.region
             )
         };
-        Err(failure(Kind::Config, format!("the state bucket {} cannot be used:{list}", self.name)))
-            .hint(Kind::Config, hint)
+        let exit = problems.iter().find(|p| !p.is_advice()).map_or(Kind::Config, Problem::exit);
+        Err(failure(exit, format!("the state bucket {} cannot be used:{list}", self.name))).hint(exit, hint)
     }
 
     /// Creates it, or mends what is wrong with it.
@@ -171,18 +179,30 @@ impl StateBucket {
         Self { client: self.retrying.clone(), ..self.clone() }.create_patiently().await
     }
 
-    async fn create_patiently(&self) -> anyhow::Result<Vec<Problem>> {
-        let mut found = self.look().await?;
+    /// What [`StateBucket::create`] would create and mend.
+    ///
+    /// # Errors
+    /// AWS refuses, or there is a problem that only a person can mend.
+    pub async fn mendable(&self) -> anyhow::Result<Findings> {
+        let found = self.look().await?;
         if let Some(problem) = found.problems.iter().find(|p| !p.mendable()) {
             let message = format!("the state bucket {} cannot be corrected: {problem}", self.name);
             let hint = match problem {
                 Problem::PolicyHidden => {
                     "allow s3:GetBucketPolicy and s3:PutBucketPolicy (docs/iam-policy.json)"
                 }
+                Problem::Foreign => {
+                    "allow s3:ListBucket (docs/iam-policy.json), or name another bucket if it is not yours"
+                }
                 _ => "name another bucket or region",
             };
-            return Err(failure(Kind::Config, message)).hint(Kind::Config, hint);
+            return Err(failure(problem.exit(), message)).hint(problem.exit(), hint);
         }
+        Ok(found)
+    }
+
+    async fn create_patiently(&self) -> anyhow::Result<Vec<Problem>> {
+        let mut found = self.mendable().await?;
         let is_new = found.problems == [Problem::Missing];
         if is_new {
             self.create_bucket().await?;

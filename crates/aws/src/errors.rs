@@ -106,6 +106,11 @@ fn sign_in(command: &str, profile: Option<&str>) -> String {
     format!("the sign-in has expired or is missing: run `{command}{profile}`, then run this command again")
 }
 
+/// The action that a refusal names, in the words of AWS's services: a key's that S3 uses, say, and not S3's own.
+pub fn refused_action(words: &str) -> Option<&str> {
+    words.split_once("is not authorized to perform: ")?.1.split_whitespace().next()
+}
+
 /// What to do about the refusal of an action: AWS says in its message whose policy it was that refused
 /// (<https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_access-denied.html>).
 pub fn permission(action: &str, words: &str) -> String {
@@ -151,7 +156,7 @@ fn advice(code: &str, status: Option<u16>, words: &str, action: &str) -> (Kind, 
             "AWS refuses the signature: is this machine's clock right, and does the secret key belong to the access key?",
         ),
         "AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation" => {
-            credentials(&permission(action, words))
+            credentials(&permission(refused_action(words).unwrap_or(action), words))
         }
         "NoSuchBucket" => (
             Kind::Config,
@@ -187,6 +192,8 @@ mod tests {
         assert!(hint("InvalidClientTokenId", Some(403), "").contains("not enabled"));
         assert!(hint("", None, "dns error").contains("network"));
         assert!(hint("", None, "invalid peer certificate: UnknownIssuer").contains("AWS_CA_BUNDLE"));
+        let of_the_key = "User: x is not authorized to perform: kms:Decrypt on resource: y because no identity-based policy";
+        assert!(hint("AccessDenied", Some(403), of_the_key).contains("kms:Decrypt"));
         assert_eq!(advice("ServerException", Some(500), "", "x").0, Kind::Registry);
     }
 

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use failure::{FailWith as _, Kind, failure};
 use serde_json::{Value, json};
 
-use super::{Aws, ecr::MARK_PREFIX, endpoints, stack::signed};
+use super::{Aws, ecr::MARK_PREFIX, endpoints, errors::permission, stack::signed};
 
 /// The id of the key that the grid `tag` created at or after `since` (seconds since 1970) and still has: the one with its
 /// mark, which is set with the creation.
@@ -120,7 +120,10 @@ async fn call(aws: &Aws, http: &reqwest::Client, action: &str, input: Value) -> 
         return Ok(body);
     }
     let words = body["message"].as_str().or(body["Message"].as_str()).unwrap_or_default();
-    let error = failure(Kind::Credentials, format!("kms:{action}: HTTP {}: {words}", status.as_u16()));
-    Err(error)
-        .hint(Kind::Credentials, format!("allow kms:{action} (docs/iam-policy.json lists every permission)"))
+    let message = format!("kms:{action}: HTTP {}: {words}", status.as_u16());
+    if status.is_server_error() {
+        return Err(failure(Kind::Registry, message));
+    }
+    Err(failure(Kind::Credentials, message))
+        .hint(Kind::Credentials, permission(&format!("kms:{action}"), words))
 }

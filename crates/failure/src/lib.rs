@@ -6,6 +6,7 @@
 mod interrupt;
 
 use std::fmt;
+use std::sync::Arc;
 
 pub use interrupt::Interrupt;
 use process::ProcessError;
@@ -58,6 +59,26 @@ impl std::error::Error for Failure {
     }
 }
 
+impl Failure {
+    /// The failure that `cause` is. The registry client shares causes among the images that fail by them.
+    fn of<'a>(cause: &'a (dyn std::error::Error + 'static)) -> Option<&'a Self> {
+        let shared = cause.downcast_ref::<Arc<dyn std::error::Error + Send + Sync>>();
+        shared.map_or(cause, |shared| &**shared).downcast_ref()
+    }
+}
+
+/// `error` for those who take any error and hand it through: with its kind and hint.
+pub fn boxed(error: anyhow::Error) -> Box<dyn std::error::Error + Send + Sync> {
+    // `into` hides what is inside.
+    error.reallocate_into_boxed_dyn_error_without_backtrace()
+}
+
+/// The kind and the hint that a cause of `error` has.
+pub fn verdict_of(error: &(dyn std::error::Error + 'static)) -> Option<(Kind, Option<String>)> {
+    let found = std::iter::successors(Some(error), |error| error.source()).find_map(Failure::of)?;
+    Some((found.kind, found.hint.clone()))
+}
+
 /// An error of a kind, without a hint.
 pub fn failure(kind: Kind, message: impl Into<String>) -> anyhow::Error {
     ending(kind, None, anyhow::Error::msg(message.into()))
@@ -68,7 +89,7 @@ pub fn failure(kind: Kind, message: impl Into<String>) -> anyhow::Error {
 /// Who knew first what failed knows best: a kind that is there already stays. What to do adds up.
 pub fn ending(kind: Kind, hint: Option<String>, error: impl Into<anyhow::Error>) -> anyhow::Error {
     let error = error.into();
-    let first = error.chain().find_map(|cause| cause.downcast_ref::<Failure>());
+    let first = error.chain().find_map(Failure::of);
     let kind = first.map_or(kind, |first| first.kind);
     // anyhow's `downcast` also finds what a context was put around, and drops the context.
     if !error.chain().next().is_some_and(|outermost| outermost.is::<Failure>()) {
@@ -105,7 +126,7 @@ impl<T, E: Into<anyhow::Error>> FailWith<T> for Result<T, E> {
 pub fn kind_of(error: &anyhow::Error) -> Kind {
     // The innermost knows best what failed, but a caller may have decided already: the outermost Failure counts.
     for cause in error.chain() {
-        if let Some(failure) = cause.downcast_ref::<Failure>() {
+        if let Some(failure) = Failure::of(cause) {
             return failure.kind;
         }
         if let Some(ProcessError::Missing { .. }) = cause.downcast_ref::<ProcessError>() {
@@ -129,7 +150,7 @@ pub fn render(error: &anyhow::Error) -> String {
         said.push(words);
     }
     // The innermost first: it was there first, and is the nearest to what failed.
-    let failures = error.chain().filter_map(|cause| cause.downcast_ref::<Failure>());
+    let failures = error.chain().filter_map(Failure::of);
     let hints: Vec<&str> = failures.filter_map(|failure| failure.hint.as_deref()).collect();
     for hint in hints.into_iter().rev() {
         text += &format!("\nhint: {}", hint.replace('\n', "\n      "));
@@ -173,6 +194,35 @@ mod tests {
             "error: outside\n  caused by: no answer\nhint: first\n      second\nhint: third"
         );
         assert_eq!(kind_of(&error), Kind::Upstream);
+    }
+
+    #[test]
+    fn a_cause_that_the_registry_client_hands_through_keeps_its_kind_and_its_hint() {
+        #[derive(Debug)]
+        struct Shared(Arc<dyn std::error::Error + Send + Sync>);
+
+        impl fmt::Display for Shared {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("asking for blobs failed")
+            }
+        }
+
+        impl std::error::Error for Shared {
+            fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+                Some(&self.0)
+            }
+        }
+
+        let inner: anyhow::Result<()> = Err(failure(Kind::Credentials, "ecr:ListImages is denied"));
+        let inner = inner.hint(Kind::Credentials, "allow it").unwrap_err();
+        let error = Shared(boxed(inner).into());
+        assert_eq!(verdict_of(&error), Some((Kind::Credentials, Some("allow it".to_owned()))));
+        let error = ending(Kind::Registry, None, anyhow::Error::new(error).context("curl"));
+        assert_eq!(
+            render(&error),
+            "error: curl\n  caused by: asking for blobs failed\n  caused by: ecr:ListImages is denied\nhint: allow it"
+        );
+        assert_eq!(kind_of(&error), Kind::Credentials);
     }
 
     #[test]

@@ -181,8 +181,8 @@ impl<'a> Infrastructure<'a> {
         }
         if config.registry.replicate_to.iter().any(|region| region == here.1) {
             let message = format!(
-                "images.toml: registry.replicate_to: {} is the region of the images themselves",
-                here.1
+                "images.toml:{}: registry.replicate_to: {} is the region of the images themselves",
+                config.registry.replicate_line, here.1
             );
             return Err(failure(Kind::Config, message));
         }

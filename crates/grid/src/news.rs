@@ -28,6 +28,8 @@ pub enum News {
         /// Where it came from.
         why: &'static str,
     },
+    /// Terraform's own lock on the state was released, which terraform had no permission for.
+    Unlocked,
     /// The run was interrupted while terraform works: it is waited for.
     Finishing,
 }
@@ -48,6 +50,9 @@ impl fmt::Display for News {
                 )
             }
             Self::Recorded { address, why } => write!(f, "{address} {why}: it is in the state now"),
+            Self::Unlocked => {
+                f.write_str("released the lock on the terraform state, which terraform could not")
+            }
             Self::Finishing => f.write_str(
                 "interrupted: terraform finishes what it has begun and records it; another Ctrl-C stops it in the middle, \
                  and the next run then looks for what it could not record",

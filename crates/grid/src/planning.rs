@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use aws::plan_cache::{LastApply, PendingApply};
+use failure::{FailWith as _, Kind};
 use futures_util::future::try_join_all;
 use images_config::Config;
 use jiff::Timestamp;
@@ -132,7 +133,7 @@ impl Infrastructure<'_> {
             plan => (terraform, plan),
         };
         self.options.interrupt.check()?;
-        let plan = plan.map_err(explain)?;
+        let plan = self.unlocked(plan).await?;
         Ok(Planned { terraform, plan, cut_off: Vec::new(), out, _room: room })
     }
 
@@ -170,7 +171,37 @@ impl Infrastructure<'_> {
         if !matches!(applied, Err(TerraformError::Killed { .. })) {
             self.options.interrupt.check()?;
         }
-        applied.map_err(explain)
+        self.unlocked(applied).await
+    }
+
+    /// What a command of terraform's came to. Where it had no permission to release its own lock, the lock is taken away here:
+    /// this run took it.
+    pub(super) async fn unlocked<T>(&self, result: Result<T, TerraformError>) -> anyhow::Result<T> {
+        let error = match result {
+            Ok(done) => return Ok(done),
+            Err(error) => error,
+        };
+        let left = matches!(error, TerraformError::Denied { lock_left: true, .. });
+        let error = explain(error);
+        if !left {
+            return Err(error);
+        }
+        let lock = self.store.sidecar("tflock");
+        match self.store.delete(&lock, None).await {
+            Ok(()) => {
+                self.options.watch.hear(&News::Unlocked);
+                Err(error)
+            }
+            // What is missing there is named already.
+            Err(_) => Err(error).hint(
+                Kind::Terraform,
+                format!(
+                    "the terraform state stays locked (s3://{}/{lock}): the next run names the lock and the command that \
+                     releases it",
+                    self.store.bucket()
+                ),
+            ),
+        }
     }
 
     /// Terraform's work, which a signal does not end at once: the user is told what goes on, and what another one does.

@@ -16,7 +16,6 @@ use terraform::Action;
 
 use super::resource_kind::Trace;
 use super::used::leads_there;
-use super::working_directory::explain;
 use super::{Infrastructure, Inventory, News, ResourceKind};
 
 /// A resource that is the grid's and stands, and that the state does not name yet.
@@ -107,12 +106,12 @@ impl Infrastructure<'_> {
             .context("could not write terraform's variables")?;
         for Unrecorded { address, id, why } in &inventory.unrecorded {
             self.options.interrupt.check()?;
-            terraform.import(&file, address, id).await.map_err(explain)?;
+            self.unlocked(terraform.import(&file, address, id).await).await?;
             self.options.watch.hear(&News::Recorded { address: address.clone(), why });
         }
         for address in cut_off {
             self.options.interrupt.check()?;
-            terraform.untaint(address).await.map_err(explain)?;
+            self.unlocked(terraform.untaint(address).await).await?;
         }
         self.inventory().await
     }

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use failure::{FailWith as _, Kind, failure};
+use aws::errors::{permission, refused_action};
+use failure::{FailWith as _, Kind, ending, failure};
 use images_config::Config;
 use registry::{Client, Reference};
 
@@ -38,10 +39,20 @@ impl Infrastructure<'_> {
         client: &Client,
     ) -> anyhow::Result<()> {
         let mut wait = Wait::new();
-        while !client.has_repository(repository).await.kind(Kind::Registry)? {
+        let known = || client.has_repository(repository);
+        while !known().await.map_err(refused)? {
             wait.again(|| repository.to_string()).await?;
         }
         Ok(())
+    }
+}
+
+/// ECR's registry refuses in the words of IAM.
+fn refused(error: registry::Error) -> anyhow::Error {
+    let words = error.to_string();
+    match refused_action(&words) {
+        Some(action) => ending(Kind::Credentials, Some(permission(action, &words)), error),
+        None => ending(Kind::Registry, None, error),
     }
 }
 

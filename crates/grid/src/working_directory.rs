@@ -117,7 +117,7 @@ pub(super) fn explain(error: TerraformError) -> anyhow::Error {
         _ => Kind::Terraform,
     };
     let hint = match &error {
-        TerraformError::Denied { action, words } => Some(permission(action, words)),
+        TerraformError::Denied { action, words, .. } => Some(permission(action, words)),
         other => other.hint(),
     };
     ending(kind, hint, error)

@@ -239,6 +239,8 @@ impl Default for Kms {
 pub struct RegistrySettings {
     /// Regions that ECR copies pushed images to.
     pub replicate_to: Vec<String>,
+    /// Their line in images.toml.
+    pub replicate_line: usize,
     /// Whether layers are shared between repositories.
     pub blob_mounting: Option<bool>,
 }
@@ -283,5 +285,7 @@ fn read_text(path: &Path, shown: &Path) -> Result<String, Problems> {
     })
 }
 
+#[cfg(test)]
+mod check_table;
 #[cfg(test)]
 mod tests;

@@ -185,35 +185,6 @@ fn every_form_of_a_runtime() {
 }
 
 #[test]
-fn all_errors_come_at_once() {
-    let text = "accuont = \"1\"
-[images]
-curl = \"curlimages/curl:7.85.0\"
-\"curl:7.85.0\" = \"other/curl:1\"
-curl = \"curlimages/curl:8\"
-Bad = \"https://docker.io/x/y:1\"
-a = \"x/y\"
-b = { sorce = \"x/y:1\", platforms = [\"linux/x86_64\", \"linux/amd64\", \"linux/amd64/v1\"] }
-\"quay/mine\" = \"x/y:1\"
-c = 3
-[runtimes]
-python3.8 = \"public.ecr.aws/lambda/python:3.8\"
-java17 = { base = \"public.ecr.aws/lambda/java\", entry_point = \"none.sh\", enabled = \"no\" }
-\"x-sha256-1\" = { base = \"x/y:1\", entry_point = \"../x\", build_args = { \"1A\" = \"\" } }
-[pull_through]
-quay = \"quay.io\"
-other = \"https://ghcr.io\"
-hub = \"docker.io\"
-[repositories]
-extra = [\"ok\", \"ok\", \"-no\"]
-keep_builds = 0
-[kms]
-deletion_window = 3
-";
-    assert_eq!(errors(text), include_str!("../testdata/all_errors.txt").trim_end());
-}
-
-#[test]
 fn names_that_lost_their_quotes_are_recognised() {
     assert_eq!(
         errors(

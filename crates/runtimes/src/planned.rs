@@ -41,6 +41,18 @@ pub enum Action {
     },
 }
 
+impl Action {
+    /// In a word or two, as reports have it.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Nothing => "up to date",
+            Self::Promote { .. } => "promote",
+            Self::Push => "push",
+            Self::Build { .. } => "build",
+        }
+    }
+}
+
 /// One runtime of a plan.
 #[derive(Clone, Debug)]
 pub struct Planned {

@@ -221,6 +221,8 @@ pub enum TerraformError {
         action: String,
         /// Terraform's words.
         words: String,
+        /// Whether the state is still locked: what was refused was needed to release the lock, too.
+        lock_left: bool,
     },
     /// There are no credentials, or no valid ones.
     #[error("terraform has no valid AWS credentials: {words}")]
@@ -402,7 +404,8 @@ impl TerraformError {
         if let Some(words) = denied.map(ToString::to_string).min() {
             let action =
                 words.split("is not authorized to perform: ").nth(1).and_then(|rest| rest.split(' ').next());
-            return Self::Denied { action: action.unwrap_or_default().to_owned(), words };
+            let lock_left = any("Error releasing the state lock");
+            return Self::Denied { action: action.unwrap_or_default().to_owned(), words, lock_left };
         }
         for sign in [
             "No valid credential sources found",
@@ -564,8 +567,8 @@ mod tests {
         let denied = "Error: creating ECR Repository (curl): operation error ECR: CreateRepository, https response \
                       error StatusCode: 400, RequestID: 1, api error AccessDeniedException: User: \
                       arn:aws:iam::123456789012:user/anna is not authorized to perform: ecr:CreateRepository on resource: x\n";
-        let TerraformError::Denied { action, .. } = explain(denied) else { panic!("not denied") };
-        assert_eq!(action, "ecr:CreateRepository");
+        let TerraformError::Denied { action, lock_left, .. } = explain(denied) else { panic!("not denied") };
+        assert_eq!((action.as_str(), lock_left), ("ecr:CreateRepository", false));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
-use failure::{FailWith as _, Kind};
+use failure::Kind;
 use images_config::{Config, RUNTIMES_REPOSITORY, support};
 use registry::mirror::{Job, Mirror};
 use runtimes::Hold;
@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::Context;
 use crate::target::Target;
-use crate::transfer::{held, hold, jobs};
+use crate::transfer::{held, hold, jobs, registry_failure};
 use crate::ui::{Table, units};
 
 /// How a runtime stands to its upstream: it has none.
@@ -234,7 +234,8 @@ async fn in_registry(
         let runtimes =
             config.enabled_runtimes().filter(|_| name == RUNTIMES_REPOSITORY).map(|r| r.name.clone());
         for tag in wanted.chain(runtimes) {
-            let found = client.head(&repository.with_tag(&tag)?).await.kind(Kind::Registry)?;
+            let found = client.head(&repository.with_tag(&tag)?).await;
+            let found = found.map_err(|error| registry_failure(error, Kind::Registry))?;
             let verdict = upstream
                 .get(&format!("{}:{tag}", repository.repository()))
                 .map(|(verdict, _)| verdict.clone());

@@ -9,7 +9,7 @@ use images_config::{
 };
 
 use super::Context;
-use crate::transfer::registry_hint;
+use crate::transfer::registry_verdict;
 
 /// Write images.lock: which digests the names in images.toml mean
 #[derive(Debug, Args)]
@@ -49,12 +49,11 @@ impl Lock {
         let mut failed = failed.into_iter();
         if let Some(first) = failed.next() {
             failed.for_each(|error| context.printer.line(render(&error.into())));
-            let hint = match &first {
-                ResolveError::Registry { source, .. } => registry_hint(source),
-                _ => None,
+            let (exit, hint) = match &first {
+                ResolveError::Registry { source, .. } => registry_verdict(source, Kind::Upstream),
+                _ => (Kind::Upstream, None),
             };
-            return Err(ending(Kind::Upstream, hint, first))
-                .hint(Kind::Upstream, "images.lock was not touched");
+            return Err(ending(exit, hint, first)).hint(exit, "images.lock was not touched");
         }
         let after = before.merged(&config, &select, resolved);
         let diff = before.diff(&after);

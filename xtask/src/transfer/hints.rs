@@ -1,8 +1,33 @@
-//! What a user can do about a registry's error.
+//! What a registry's error means for the user.
 
 use registry::{ErrorKind, ManifestError, NoConnection};
 
+use aws::errors::{permission, refused_action};
 use aws::http::UNKNOWN_CA;
+use failure::{Kind, ending};
+
+/// A registry's error of this kind, unless it is IAM that refuses, and what to do about it.
+pub fn registry_failure(error: registry::Error, kind: Kind) -> anyhow::Error {
+    let (kind, hint) = registry_verdict(&error, kind);
+    ending(kind, hint, error)
+}
+
+/// The kind and the hint of a registry's error.
+pub fn registry_verdict(error: &registry::Error, kind: Kind) -> (Kind, Option<String>) {
+    match refused_by_iam(error) {
+        Some((action, words)) => (Kind::Credentials, Some(permission(action, words))),
+        None => (kind, registry_hint(error)),
+    }
+}
+
+/// The action that IAM refuses, and its words: ECR's registry answers in those of its API
+/// (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/security_iam_troubleshoot.html>).
+fn refused_by_iam(error: &registry::Error) -> Option<(&str, &str)> {
+    let (ErrorKind::Denied { message } | ErrorKind::Unauthorized { message }) = error.kind() else {
+        return None;
+    };
+    Some((refused_action(message)?, message))
+}
 
 /// What a user can do about a registry's refusal.
 pub fn registry_hint(error: &registry::Error) -> Option<String> {

@@ -12,6 +12,7 @@ use registry::mirror::{Action, Event, Job, Mounts, Outcome, Plan, Planned};
 use registry::{Client, Reference};
 
 use super::Run;
+use super::hints::registry_failure;
 use super::resources::Resources;
 use crate::target::Target;
 use crate::ui::{Lane, Printer, units};
@@ -254,17 +255,18 @@ async fn verified(client: &Client, mut outcome: Outcome) -> anyhow::Result<Outco
 async fn keep_replaced(run: &Run<'_>, plan: &Plan) -> anyhow::Result<()> {
     for planned in &plan.images {
         let Some((tag, digest)) = planned.keep_as() else { continue };
-        run.mirror
-            .client()
-            .retag(&planned.job.target.with_digest(digest), &tag)
-            .await
-            .kind(Kind::Registry)?;
+        let kept = run.mirror.client().retag(&planned.job.target.with_digest(digest), &tag).await;
+        kept.map_err(of_target)?;
         run.printer.warn(format!(
             "{} was changed by somebody else; the previous image is kept as {tag}",
             planned.job.target
         ));
     }
     Ok(())
+}
+
+fn of_target(error: registry::Error) -> anyhow::Error {
+    registry_failure(error, Kind::Registry)
 }
 
 /// ECR mounts only where the account has it switched on.
@@ -296,7 +298,7 @@ async fn prime_one(run: &Run<'_>, prime: &images_config::Prime) -> anyhow::Resul
     let cached = run.target.repository(&prime.repository)?.with_tag(&prime.tag)?;
     let client = run.mirror.client();
     // That the manifest is there says nothing of the layers: a look at it by HEAD imports it alone.
-    let pulled = client.manifest(&cached).await.kind(Kind::Registry)?;
+    let pulled = client.manifest(&cached).await.map_err(of_target)?;
     let pulled = pulled.ok_or_else(|| {
         failure(Kind::Upstream, format!("{cached}: the cache does not find {}", prime.upstream))
     });
@@ -312,12 +314,12 @@ async fn prime_one(run: &Run<'_>, prime: &images_config::Prime) -> anyhow::Resul
     }
     // The cache takes from an index only the images that are asked for.
     let image = match pulled.select(&images_config::default_platform()) {
-        Ok(child) => client.manifest(&cached.with_digest(child.digest)).await.kind(Kind::Registry)?,
+        Ok(child) => client.manifest(&cached.with_digest(child.digest)).await.map_err(of_target)?,
         Err(_) => Some(pulled),
     };
     let image = image.and_then(|image| image.image().ok());
     for blob in image.iter().flat_map(registry::Image::blobs) {
-        client.has_blob(&cached, blob.digest).await.kind(Kind::Registry)?;
+        client.has_blob(&cached, blob.digest).await.map_err(of_target)?;
     }
     Ok(cached)
 }

@@ -22,7 +22,7 @@ use crate::ui::Printer;
 pub use self::runtimes::{
     ConfiguredGrid, builder_context, explain as explain_runtime, hold, wanted as wanted_runtimes, who,
 };
-pub use hints::registry_hint;
+pub use hints::{registry_failure, registry_verdict};
 pub use images::jobs;
 use images_config::{Config, lock::Lock};
 use show::Report;

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use aws::errors::{permission, refused_action};
 use aws::lease::on_this_machine;
 use docker::Logs;
-use failure::ending;
+use failure::{Kind, ending, verdict_of};
 use images_config::{Config, PullThrough, RUNTIMES_REPOSITORY, lock::Lock};
 use registry::{Client, Credentials, Digest, Reference, Server};
 use runtimes::{
@@ -38,11 +39,20 @@ pub(super) async fn plan(run: &Run<'_>) -> Vec<Result<Planned, Failure>> {
     runtimes::plan(&run.builder, &wanted, options).await
 }
 
-/// A runtime's error with its name, its causes, its exit code and its hint.
+/// A runtime's error with its name, its causes, its exit code and its hint. Where IAM refuses, the words are the same whether they
+/// come from the registry or from the container engine that pulls there.
 pub fn explain(name: &str, error: &RuntimeError) -> anyhow::Error {
-    let hint = error.hint().map(str::to_owned).or_else(|| error.registry().and_then(registry_hint));
-    let message = anyhow::anyhow!("runtime {name}: {}", error.in_full());
-    ending(error.kind(), hint, message)
+    let words = error.in_full();
+    let known = error.registry().and_then(|error| verdict_of(error));
+    let (kind, hint) = match (known, refused_action(&words)) {
+        (Some(known), _) => known,
+        (None, Some(action)) => (Kind::Credentials, Some(permission(action, &words))),
+        (None, None) => {
+            let own = error.hint().map(str::to_owned);
+            (error.kind(), own.or_else(|| error.registry().and_then(registry_hint)))
+        }
+    };
+    ending(kind, hint, anyhow::anyhow!("runtime {name}: {words}"))
 }
 
 /// The runtimes of images.toml as the builder takes them, in its order and the switched off ones among them: what there is of

@@ -11,7 +11,7 @@ use registry::mirror::{Action, Copied, Job, Outcome, Planned};
 use runtimes::Hold;
 use serde::Serialize;
 
-use super::hints::registry_hint;
+use super::hints::registry_verdict;
 use super::images::short;
 use super::runtimes::explain;
 use super::shards::Joined;
@@ -162,12 +162,7 @@ fn failed_runtime(failure: &runtimes::Failure) -> ImageReport {
 }
 
 fn runtime_report(planned: &runtimes::Planned, outcome: Option<&runtimes::Outcome>) -> ImageReport {
-    let action = match planned.action {
-        runtimes::Action::Nothing => "up to date",
-        runtimes::Action::Promote { .. } => "promote",
-        runtimes::Action::Push => "push",
-        runtimes::Action::Build { .. } => "build",
-    };
+    let action = planned.action.words();
     let result = outcome.map(|outcome| &outcome.result);
     let error = result.and_then(|result| result.as_ref().err());
     let done = result.and_then(|result| result.as_ref().ok());
@@ -460,16 +455,13 @@ pub(super) fn errors(run: &Run<'_>, plan: &Plan<'_>, done: Option<&Done>) -> Vec
 fn image_error(run: &Run<'_>, job: &Job, error: &registry::Error) -> anyhow::Error {
     let ours = error.registry() == run.target.host();
     let denied = matches!(error.kind(), ErrorKind::Denied { .. } | ErrorKind::Unauthorized { .. });
-    let (kind, hint) = match (ours, run.target.account.is_some() && denied) {
-        (true, true) => (
-            Kind::Credentials,
-            Some(
-                "the caller needs the permission that ECR names; docs/iam-policy.json lists them all"
-                    .to_owned(),
-            ),
-        ),
-        (true, false) => (Kind::Registry, registry_hint(error)),
-        (false, _) => (Kind::Upstream, registry_hint(error)),
+    let (kind, hint) = match registry_verdict(error, if ours { Kind::Registry } else { Kind::Upstream }) {
+        (Kind::Registry, _) if denied && run.target.account.is_some() => {
+            let words =
+                "ECR refuses the caller and does not say why; docs/iam-policy.json lists every permission";
+            (Kind::Credentials, Some(words.to_owned()))
+        }
+        verdict => verdict,
     };
     ending(kind, hint, anyhow::Error::new(error.clone()).context(short(job)))
 }

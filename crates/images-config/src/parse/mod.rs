@@ -16,7 +16,7 @@ use super::{
 };
 
 /// ECR takes 50 lifecycle rules to a repository, and each runtime needs two.
-const MAX_RUNTIMES: usize = 24;
+pub(super) const MAX_RUNTIMES: usize = 24;
 
 /// Reads the whole file; without `sources` the files that it names are not looked at.
 pub(crate) fn config(mut root: Fields<'_>, sources: Option<&Sources>) -> Option<Config> {
@@ -180,10 +180,11 @@ fn kms(table: Option<Fields<'_>>) -> Kms {
 
 fn registry_settings(table: Option<Fields<'_>>) -> RegistrySettings {
     let Some(mut fields) = table else { return RegistrySettings::default() };
+    let replicate_line = fields.take("replicate_to").map_or(0, |node| node.place().line());
     let replicate_to = checked_list(&mut fields, "replicate_to", names::region);
     let blob_mounting = fields.take("blob_mounting").and_then(|node| node.boolean());
     fields.finish();
-    RegistrySettings { replicate_to, blob_mounting }
+    RegistrySettings { replicate_to, replicate_line, blob_mounting }
 }
 
 fn tags(table: &Fields<'_>) -> BTreeMap<String, String> {

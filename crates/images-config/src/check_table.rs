@@ -1,0 +1,160 @@
+//! The check table of images.toml: every rule has its line in one snapshot of all errors at once.
+
+use std::path::Path;
+
+use super::parse::MAX_RUNTIMES;
+use super::{Config, Sources};
+
+const WRONG: &str = include_str!("../testdata/all_errors.toml");
+const SNAPSHOT: &str = include_str!("../testdata/all_errors.txt");
+
+/// Mistakes after which nothing else of a file is read.
+const ALONE: [&str; 4] = [
+    "schema_version = 2\n",
+    "schema_version = 1\n<<<<<<< ours\n",
+    "schema_version = \n",
+    "schema_version = 1\n[kms]\n[images]\n[kms]\n",
+];
+
+/// Where the rules are written down.
+const RULES: [&str; 9] = [
+    include_str!("cached_registries.rs"),
+    include_str!("names.rs"),
+    include_str!("parse/images.rs"),
+    include_str!("parse/mod.rs"),
+    include_str!("parse/runtimes.rs"),
+    include_str!("parse/upstreams.rs"),
+    include_str!("reader.rs"),
+    include_str!("sources.rs"),
+    include_str!("values.rs"),
+];
+
+/// What is said of something else than images.toml.
+const OTHERS: [&str; 2] = [
+    // --upstream.
+    "is not HOST=URL",
+    // images.lock.
+    "must be a time such as",
+];
+
+/// A checkout with the files that images.toml names.
+fn checkout() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, text) in [
+        (
+            "runtimes/Dockerfile",
+            "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nARG ENTRY_POINT\nCOPY ${ENTRY_POINT} /start\n",
+        ),
+        ("runtimes/lambda_entry_point.sh", ""),
+        ("own/Dockerfile", "FROM busybox:1\n"),
+        ("scratch/Dockerfile", "FROM scratch\n"),
+        ("htc/Dockerfile", "ARG HTCGRID_ECR_REPO\nFROM ${HTCGRID_ECR_REPO}\n"),
+        ("empty/README", ""),
+        ("images.toml", ""),
+    ] {
+        let path = dir.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+    dir
+}
+
+fn errors() -> String {
+    let dir = checkout();
+    let sources = Sources::of(&dir.path().join("images.toml"), dir.path());
+    let said = |text: &str| match Config::parse(text, Path::new("images.toml"), Some(&sources)) {
+        Ok(config) => panic!("it was taken: {config:#?}"),
+        Err(problems) => problems.to_string(),
+    };
+    let many: String = (0..MAX_RUNTIMES).map(|number| format!("r{number} = \"x/y:1\"\n")).collect();
+    let many = format!("schema_version = 1\n[runtimes]\n{many}last = \"x/y:1\"\n");
+    let texts = [WRONG, &many].into_iter().chain(ALONE);
+    texts.map(|text| format!("{}\n", said(text))).collect()
+}
+
+/// The texts of the rules: what follows where a problem is noted or a reason is given.
+fn rules() -> Vec<String> {
+    const NOTED: [&str; 7] = [
+        ".fail(",
+        ".fail_with(",
+        "Err(",
+        "map_err(|why| ",
+        "let shape = || ",
+        "let outside = || ",
+        "sink.report(",
+    ];
+    let mut found = Vec::new();
+    for text in RULES {
+        let text = text.split("#[cfg(test)]").next().unwrap();
+        for mark in NOTED {
+            for (at, _) in text.match_indices(mark) {
+                let mut rest = &text[at + mark.len()..];
+                if mark == "sink.report(" {
+                    // Its third argument.
+                    rest = rest.splitn(3, ',').nth(2).unwrap();
+                }
+                let rest = rest.trim_start_matches(['(', ' ', '\n']);
+                let rest = rest.strip_prefix("format!(").unwrap_or(rest).trim_start();
+                // What is handed on is written down elsewhere.
+                found.extend(rest.strip_prefix('"').map(literal));
+            }
+        }
+    }
+    found.sort();
+    found.dedup();
+    found
+}
+
+/// A literal to its end, without escapes.
+fn literal(text: &str) -> String {
+    let (mut literal, mut chars) = (String::new(), text.chars());
+    while let Some(next) = chars.next() {
+        match next {
+            '"' => break,
+            '\\' => match chars.next() {
+                // A line that goes on.
+                Some('\n') => {
+                    let rest = chars.as_str().trim_start();
+                    chars = rest.chars();
+                }
+                Some(escaped) => literal.push(escaped),
+                None => break,
+            },
+            next => literal.push(next),
+        }
+    }
+    literal
+}
+
+/// Whether a line has the constant parts of a rule's text, in their order.
+fn says(line: &str, rule: &str) -> bool {
+    let parts = rule.split('{').enumerate().map(|(index, part)| match index {
+        0 => part,
+        _ => part.split_once('}').map_or(part, |(_, constant)| constant),
+    });
+    let mut rest = line;
+    parts.into_iter().all(|part| match rest.split_once(part) {
+        Some((_, after)) => {
+            rest = after;
+            true
+        }
+        None => false,
+    })
+}
+
+#[test]
+fn all_errors_come_at_once() {
+    let found = errors();
+    assert!(found == SNAPSHOT, "{found}");
+}
+
+#[test]
+fn every_rule_has_its_line_among_all_errors() {
+    let rules = rules();
+    assert!(rules.len() > 60, "{rules:#?}");
+    let lines = || SNAPSHOT.lines().filter(|line| line.starts_with("  images.toml:"));
+    let untold = rules.iter().filter(|rule| {
+        !OTHERS.iter().any(|other| rule.contains(other)) && !lines().any(|line| says(line, rule))
+    });
+    assert_eq!(untold.collect::<Vec<_>>(), Vec::<&String>::new(), "rules without a line in all_errors.txt");
+}
