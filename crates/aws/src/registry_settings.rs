@@ -25,6 +25,9 @@ const BLOB_MOUNTING: &str = "BLOB_MOUNTING";
 struct Own {
     regions: Vec<String>,
     repositories: Vec<String>,
+    /// The regions to which ECR was not told yet to copy what is there already.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    backfill: Vec<String>,
 }
 
 /// The record of this grid's rules: one, or two while one takes the other's place.
@@ -35,17 +38,15 @@ type Record = Sidecar<Vec<Own>>;
 pub struct SettingsPlan {
     mounting: Option<bool>,
     replication: Option<Replication>,
-    /// The regions that are new to this grid, to which ECR does not copy by itself what is there already.
-    backfill: Vec<String>,
     /// One line for each change.
     pub lines: Vec<String>,
 }
 
-/// The rules as they will be, and which of them is this grid's, now and afterwards.
+/// The rules as they will be, where they change, and which of them is this grid's, now and afterwards.
 struct Replication {
-    rules: Vec<ReplicationRule>,
+    rules: Option<Vec<ReplicationRule>>,
     before: Vec<Own>,
-    after: Vec<Own>,
+    after: Option<Own>,
     record: Record,
 }
 
@@ -72,7 +73,8 @@ impl SettingsPlan {
             }
         }
         if !wanted.replicate_to.is_empty() {
-            let own = Own { regions: wanted.replicate_to.clone(), repositories: repositories.to_vec() };
+            let (regions, repositories) = (wanted.replicate_to.clone(), repositories.to_vec());
+            let own = Own { regions, repositories, backfill: Vec::new() };
             plan.replace(aws, record(store), Some(own)).await?;
         }
         Ok(plan)
@@ -89,7 +91,7 @@ impl SettingsPlan {
     }
 
     /// Puts `wanted` in the place of this grid's own rules.
-    async fn replace(&mut self, aws: &Aws, record: Record, wanted: Option<Own>) -> anyhow::Result<()> {
+    async fn replace(&mut self, aws: &Aws, record: Record, mut wanted: Option<Own>) -> anyhow::Result<()> {
         let before = record.read().await?.map(|found| found.content).unwrap_or_default();
         if before.is_empty() && wanted.is_none() {
             return Ok(());
@@ -112,22 +114,29 @@ impl SettingsPlan {
             }
             merged.push(format!("{} repositories to {}", own.repositories.len(), own.regions.join(", ")));
         }
-        if rules == present {
-            return Ok(());
-        }
+        let changed = rules != present;
+        // A region that is new to this grid, or one where the last run was refused.
         let known: Vec<&String> = before.iter().flat_map(|own| &own.regions).collect();
-        let regions = wanted.iter().flat_map(|own| &own.regions);
-        self.backfill = regions.filter(|region| !known.contains(region)).cloned().collect();
-        let merged = if merged.is_empty() { "none".to_owned() } else { merged.join("; ") };
-        self.lines.push(format!("replication rules of the whole registry: {merged}"));
-        if !self.backfill.is_empty() {
-            let regions = self.backfill.join(", ");
+        let owed: Vec<&String> = before.iter().flat_map(|own| &own.backfill).collect();
+        let is_untold = |region: &&String| owed.contains(region) || (changed && !known.contains(region));
+        if let Some(own) = &mut wanted {
+            own.backfill = own.regions.iter().filter(is_untold).cloned().collect();
+        }
+        if changed {
+            let merged = if merged.is_empty() { "none".to_owned() } else { merged.join("; ") };
+            self.lines.push(format!("replication rules of the whole registry: {merged}"));
+        }
+        let untold = wanted.as_ref().map(|own| own.backfill.as_slice()).unwrap_or_default();
+        if !untold.is_empty() {
+            let regions = untold.join(", ");
             self.lines.push(format!(
                 "copy what the rules name and is there already to {regions} (replication backfill)"
             ));
         }
-        let after: Vec<Own> = wanted.into_iter().collect();
-        self.replication = Some(Replication { rules, before, after, record });
+        if changed || !untold.is_empty() {
+            self.replication =
+                Some(Replication { rules: changed.then_some(rules), before, after: wanted, record });
+        }
         Ok(())
     }
 
@@ -142,26 +151,34 @@ impl SettingsPlan {
             let request = client.put_account_setting().name(BLOB_MOUNTING).value(value);
             request.send().await.map_err(|e| explain(e, "ecr:PutAccountSetting"))?;
         }
-        if let Some(Replication { rules, before, after, record }) = &self.replication {
+        if let Some(replication) = &self.replication {
+            replication.apply(&client, &aws.identity().account).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Replication {
+    async fn apply(&self, client: &Client, account: &str) -> anyhow::Result<()> {
+        let after = self.after.as_slice();
+        if let Some(rules) = &self.rules {
             // Stopped between the two, the next run knows both.
-            record.write(&[before.as_slice(), after].concat()).await?;
+            self.record.write(&[self.before.as_slice(), after].concat()).await?;
             let configuration = ReplicationConfiguration::builder().set_rules(Some(rules.clone())).build()?;
             let request = client.put_replication_configuration().replication_configuration(configuration);
             request.send().await.map_err(|e| explain(e, "ecr:PutReplicationConfiguration"))?;
-            record.write(after).await?;
+            self.record.write(&after.to_vec()).await?;
         }
-        for region in &self.backfill {
-            let to = ReplicationDestination::builder()
-                .region(region)
-                .registry_id(&aws.identity().account)
-                .build()?;
+        let Some(own) = self.after.as_ref().filter(|own| !own.backfill.is_empty()) else { return Ok(()) };
+        for region in &own.backfill {
+            let to = ReplicationDestination::builder().region(region).registry_id(account).build()?;
             match client.start_replication_backfill().destination(to).send().await {
                 // One that runs already brings the same.
                 Err(error) if error.code() == Some("ReplicationBackfillInProgressException") => {}
                 other => drop(other.map_err(|e| explain(e, "ecr:StartReplicationBackfill"))?),
             }
         }
-        Ok(())
+        self.record.write(&vec![Own { backfill: Vec::new(), ..own.clone() }]).await
     }
 }
 
