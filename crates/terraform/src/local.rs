@@ -13,6 +13,8 @@ const HOSTS: [&str; 2] = ["registry.terraform.io", "registry.opentofu.org"];
 
 /// The file by which `init` knows a provider again.
 const LOCK: &str = ".terraform.lock.hcl";
+/// What stood in the module's own at the last look, beside the copy.
+const SEEN: &str = "lock";
 
 /// Brings the copy of `module` below `work` up to date, with the lock file of its providers, and gives its directory.
 ///
@@ -20,13 +22,19 @@ const LOCK: &str = ".terraform.lock.hcl";
 /// A file cannot be read or written.
 pub fn copy_module(module: &Path, work: &Path) -> Result<PathBuf, TerraformError> {
     let dir = follow(module, work)?;
-    // What `init` adds to the lock file stays until the module's own changes.
-    let (own, seen) = (module.join(LOCK), work.join("lock"));
-    match std::fs::read(&own) {
-        Ok(text) if std::fs::read(&seen).ok().as_ref() != Some(&text) => {
-            let copy = dir.join(LOCK);
+    // What `init` adds to the lock file stays until the module's own changes, or is deleted.
+    let (own, seen, copy) = (module.join(LOCK), work.join(SEEN), dir.join(LOCK));
+    match (std::fs::read(&own), std::fs::read(&seen)) {
+        (Ok(text), before) if before.as_ref().ok() != Some(&text) => {
             at(&copy, std::fs::write(&copy, &text))?;
             at(&seen, std::fs::write(&seen, &text))?;
+        }
+        (Err(why), Ok(_)) if why.kind() == std::io::ErrorKind::NotFound => {
+            for file in [&copy, &seen] {
+                if file.exists() {
+                    at(file, std::fs::remove_file(file))?;
+                }
+            }
         }
         _ => {}
     }
@@ -35,11 +43,13 @@ pub fn copy_module(module: &Path, work: &Path) -> Result<PathBuf, TerraformError
 
 /// Puts the lock file that `init` wrote beside the module, where it can be committed; a read-only checkout stays as it is.
 pub fn keep_lock(module: &Path, copy: &Path) {
-    let written = std::fs::read(copy.join(LOCK));
-    if let Ok(text) = written
-        && std::fs::read(module.join(LOCK)).ok().as_ref() != Some(&text)
-        && let Err(error) = std::fs::write(module.join(LOCK), text)
-    {
+    let Ok(text) = std::fs::read(copy.join(LOCK)) else { return };
+    let mut kept = Ok(());
+    if std::fs::read(module.join(LOCK)).ok().as_ref() != Some(&text) {
+        kept = std::fs::write(module.join(LOCK), &text);
+    }
+    let seen = copy.with_file_name(SEEN);
+    if let Err(error) = kept.and_then(|()| std::fs::write(seen, text)) {
         tracing::debug!("{LOCK} could not be copied beside images.toml: {error}");
     }
 }
@@ -211,7 +221,12 @@ mod tests {
         copy_module(&module, &place).unwrap();
         assert_eq!(std::fs::read_to_string(dir.join(LOCK)).unwrap(), "by init");
 
+        // One that is deleted is gone: init chooses anew.
         std::fs::remove_dir(module.join(LOCK)).unwrap();
+        keep_lock(&module, &dir);
+        std::fs::remove_file(module.join(LOCK)).unwrap();
+        copy_module(&module, &place).unwrap();
+        assert!(!dir.join(LOCK).exists());
         std::fs::write(module.join(LOCK), "by hand").unwrap();
         copy_module(&module, &place).unwrap();
         assert_eq!(std::fs::read_to_string(dir.join(LOCK)).unwrap(), "by hand");

@@ -1,0 +1,72 @@
+//! How `.terraform.lock.hcl` comes about at a user's first init, as deployment/image_repository/terraform/README.md says it.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
+
+use std::path::{Path, PathBuf};
+
+use e2e::{BUCKET, INIT, REGION, Run, World, root};
+
+const IMAGES: &str = "schema_version = 1\n[images]\n\"kedacore/keda\" = \"ghcr.io/kedacore/keda:2.11.2\"\n";
+/// The exit code of terraform's failures.
+const TERRAFORM: i32 = 9;
+
+/// A checkout of this project without a lock file.
+fn checkout(world: &World) -> PathBuf {
+    let module = world.path("project/deployment/image_repository/terraform");
+    for directory in [&module, &world.path("project/xtask"), &world.path("project/runtimes")] {
+        std::fs::create_dir_all(directory).unwrap();
+    }
+    for file in root().join("deployment/image_repository/terraform").read_dir().unwrap() {
+        let file = file.unwrap().path();
+        if file.extension().is_some_and(|extension| extension == "tf") {
+            std::fs::copy(&file, module.join(file.file_name().unwrap())).unwrap();
+        }
+    }
+    module
+}
+
+/// `init-images` as at AWS, but for its address; the provider comes from a mirror, as in a company.
+fn init(world: &World) -> Run {
+    world
+        .sourced()
+        .env("CARGO_MANIFEST_DIR", world.path("project/xtask"))
+        .env("TF_CLI_CONFIG_FILE", world.path("local/terraform/terraform.tfrc"))
+        .env("AWS_ENDPOINT_URL", format!("http://{}", world.aws().host))
+        .env("AWS_ACCESS_KEY_ID", "local")
+        .env("AWS_SECRET_ACCESS_KEY", "local")
+        .args("init-images --state-bucket")
+        .arg(BUCKET)
+        .arg(format!("REGION={REGION}"))
+}
+
+fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap()
+}
+
+#[test]
+fn the_first_init_writes_the_lock_file_and_every_later_one_keeps_to_it() {
+    let Some(world) = World::grid(IMAGES) else { return };
+    world.xtask(INIT).ok();
+    let lock = checkout(&world).join(".terraform.lock.hcl");
+    init(&world).ok();
+    let written = read(&lock);
+    for words in ["provider \"registry.terraform.io/hashicorp/aws\" {", "constraints = \"~> 6.8\"", "\"h1:"] {
+        assert!(written.contains(words), "{words}: {written}");
+    }
+    init(&world).ok();
+    assert_eq!(read(&lock), written);
+
+    // Somebody else's machine, whose provider is of another platform or build: what was committed counts.
+    let hash = written.split("\"h1:").nth(1).unwrap().split('"').next().unwrap();
+    let other = written.replace(hash, &format!("{}=", "A".repeat(hash.len() - 1)));
+    std::fs::write(&lock, &other).unwrap();
+    init(&world)
+        .end()
+        .failed(TERRAFORM, &["is not what .terraform.lock.hcl says", "providers lock -platform="]);
+    assert_eq!(read(&lock), other, "nothing was taken out of it");
+
+    // Without it terraform chooses anew.
+    std::fs::remove_file(&lock).unwrap();
+    init(&world).ok();
+    assert_eq!(read(&lock), written);
+}
