@@ -178,7 +178,12 @@ impl Aws {
 
     /// Puts an object into a bucket.
     pub fn put_object(&self, bucket: &str, key: &str, body: &[u8]) {
-        let answer = self.signed("s3", "PUT", &format!("{bucket}/{key}"), &[], body);
+        self.put_object_with(bucket, key, &[], body);
+    }
+
+    /// Puts an object into a bucket with these headers.
+    pub fn put_object_with(&self, bucket: &str, key: &str, headers: &[(&str, &str)], body: &[u8]) {
+        let answer = self.signed("s3", "PUT", &format!("{bucket}/{key}"), headers, body);
         assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
     }
 

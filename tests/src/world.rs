@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -158,12 +159,12 @@ impl World {
 
     /// Makes all that [`World::save`] kept under this name what it was; the emulated AWS runs, and no caller has a policy.
     pub fn restore(&self, name: &str) {
-        end(&self.path("local/local-aws"));
-        for file in SAVED {
-            read(command("rm").arg("-rf").arg(self.path(file)));
-            read(command("cp").arg("-a").arg(self.path("saved").join(name).join(file)).arg(self.path(file)));
-        }
-        self.xtask("local up").ok();
+        let data = self.path("local/local-aws");
+        end(&data);
+        read(command("rm").arg("-rf").args(SAVED.map(|file| self.path(file))));
+        let saved = SAVED.map(|file| self.path("saved").join(name).join(file));
+        read(command("cp").arg("-a").args(saved).arg(self.path("")));
+        start_again(&data);
     }
 
     /// Requests to the sample registries since the last [`World::forget`], by kind (`oci GET blob`).
@@ -256,6 +257,26 @@ fn end(data: &Path) {
         let _ = kill_process(pid, if late { Signal::KILL } else { Signal::TERM });
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
+}
+
+/// Starts the emulated AWS of a data directory at its port, with the arguments that it had.
+fn start_again(data: &Path) {
+    let (_, port) = server(data).unwrap();
+    let extra = std::fs::read_to_string(data.join("arguments")).unwrap();
+    let log = std::fs::File::create(data.join("server.log")).unwrap();
+    let mut start = command(built().join("local-aws"));
+    start.args(["serve", "--data"]).arg(data).args(["--port", &port.to_string()]).args(extra.lines());
+    let mut child = start.stderr(log).process_group(0).spawn().unwrap();
+    let pid = Pid::from_child(&child);
+    let started = std::time::Instant::now();
+    // It writes down who it is when it listens.
+    while server(data) != Some((pid, port)) {
+        let over = child.try_wait().unwrap().is_some() || started.elapsed() > crate::gate::BOUND;
+        let said = std::fs::read_to_string(data.join("server.log")).unwrap();
+        assert!(!over, "the emulated AWS does not start again: {said}");
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    std::thread::spawn(move || child.wait());
 }
 
 /// The sample images, made once for all tests; `cargo xtask demo` makes the same.

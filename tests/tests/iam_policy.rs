@@ -1,15 +1,20 @@
 //! `docs/iam-policy.json` is enough for the whole job, and each of its actions is needed: the emulated AWS judges by it as the
-//! caller's only policy, with the policies of HTC-Grid's bucket and of the grid's key.
+//! caller's only policy, with the policies of HTC-Grid's bucket and of the grid's key. Each action is removed in turn, and the step
+//! that needs it fails by its name.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::os::unix::fs::PermissionsExt as _;
+use std::sync::Mutex;
+use std::time::Instant;
 
-use e2e::{ACCOUNT, BUCKET, Ended, Images, REGION, Run, World, programs, root};
+use e2e::{ACCOUNT, BUCKET, Ended, Images, LocalBuilds, REGION, Run, STATE, World, docker, programs, root};
 use serde_json::{Value, json};
 
 const TAG: &str = "prod";
+/// The exit code of a missing permission.
+const CREDENTIALS: i32 = 5;
 
 /// Every option that has calls of its own.
 const IMAGES: &str = r#"schema_version = 1
@@ -19,6 +24,7 @@ curl = "curlimages/curl:7.85.0"
 "kedacore/keda" = "ghcr.io/kedacore/keda:2.11.2"
 [pull_through]
 ecr-public = "public.ecr.aws"
+hub = { upstream = "registry-1.docker.io", credential_arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:ecr-pullthroughcache/one" }
 [repositories]
 extra = ["awshpc"]
 protect_build_tags = true
@@ -29,20 +35,14 @@ replicate_to = ["us-east-1"]
 blob_mounting = true
 "#;
 
-/// One of so many actions is tried where there is no SOAK.
-const PART: usize = 10;
+/// A runtime that any builder has ready in a moment, on a base of any content.
+const DOCKERFILE: &str = "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nARG ENTRY_POINT\nCOPY ${ENTRY_POINT} /start\nENTRYPOINT [\"/start\"]\n";
 
-/// What nothing asks the emulated AWS for, and who asks AWS.
-const NOT_ASKED: [(&str, &str); 5] = [
-    ("iam:GetRole", "hashicorp/aws: the roles of kms.admin_roles"),
-    (
-        "ecr:GetDownloadUrlForLayer",
-        "layers that are mounted, what `--why` and builds read, the record of a runtime's tag",
-    ),
-    ("ecr:UpdatePullThroughCacheRule", "hashicorp/aws: another credential_arn for a rule"),
-    ("kms:ListKeys", "the key that a run created which was killed before terraform recorded it"),
-    ("kms:UpdateAlias", "hashicorp/aws: somebody made the alias another key's"),
-];
+/// What only a build shows: layers are read where builds are listed.
+const WITH_A_BUILD: &str = "ecr:GetDownloadUrlForLayer";
+
+/// Worlds that share the removals: a run keeps little more than one processor busy.
+const WORLDS: usize = 2;
 
 /// Who makes the key.
 const CREATOR: &str = "anna";
@@ -54,10 +54,16 @@ struct Step {
     name: &'static str,
     before: fn(&World),
     run: fn(&World) -> Run,
+    /// Whether it needs a container engine.
+    builds: bool,
 }
 
 const fn step(name: &'static str, before: fn(&World), run: fn(&World) -> Run) -> Step {
-    Step { name, before, run }
+    Step { name, before, run, builds: false }
+}
+
+const fn build(name: &'static str, before: fn(&World), run: fn(&World) -> Run) -> Step {
+    Step { name, before, run, builds: true }
 }
 
 fn xtask(world: &World, line: &str) -> Run {
@@ -68,11 +74,25 @@ fn transfer(world: &World) -> Run {
     xtask(world, "auto-transfer-images")
 }
 
+/// The runtime's name, which no other test and no earlier run has built.
+fn runtime(world: &World) -> String {
+    format!("e2e-{}", world.path("").file_name().unwrap().to_string_lossy().to_lowercase())
+}
+
+/// images.toml with other options.
+fn other_options() -> String {
+    let more = IMAGES
+        .replace("\"awshpc\"", "\"awshpc\", \"shared\"")
+        .replace("ecr-pullthroughcache/one", "ecr-pullthroughcache/two")
+        .replace("keep_builds = 2", "keep_builds = 3\nscan_on_push = false");
+    format!("{more}[tags]\ncost-centre = \"risk\"\n[kms]\nadmin_roles = [\"ops\"]\n")
+}
+
 /// The step that makes the key.
 const CREATED: usize = 4;
 
 /// The job, with every option of images.toml switched on, changed and off again.
-const JOB: [Step; 12] = [
+const JOB: [Step; 14] = [
     step("create the bucket", |_| {}, |world| xtask(world, "init-images --create-state-bucket")),
     step(
         "mend the bucket",
@@ -88,7 +108,17 @@ const JOB: [Step; 12] = [
             world.xtask("docker-registry-login").env("PATH", path)
         },
     ),
-    step("transfer", |_| {}, transfer),
+    step(
+        "transfer after a run that was killed before terraform could record the key",
+        |world| {
+            let begun = json!({ "begun": "2026-11-27T00:00:00Z", "creates": { "aws_kms_key.ecr": null } });
+            // HTC-Grid's bucket takes nothing without it.
+            let headers = [("x-amz-server-side-encryption", "aws:kms")];
+            let key = format!("{STATE}.proof.json");
+            world.aws().put_object_with(BUCKET, &key, &headers, begun.to_string().as_bytes());
+        },
+        transfer,
+    ),
     step("transfer again", |_| {}, transfer),
     step(
         "doctor",
@@ -108,20 +138,29 @@ const JOB: [Step; 12] = [
         |world| {
             let aws = world.aws();
             aws.ecr("CreateRepository", &json!({ "repositoryName": "shared" }));
-            // Somebody has changed the key.
-            let id = json!({ "KeyId": format!("alias/ecr/{TAG}-htc") });
-            let id = aws.kms("DescribeKey", &id)["KeyMetadata"]["KeyId"].clone();
+            // Somebody has changed the key, and made its alias another key's.
+            let alias = format!("alias/ecr/{TAG}-htc");
+            let id = aws.kms("DescribeKey", &json!({ "KeyId": alias }))["KeyMetadata"]["KeyId"].clone();
             aws.kms("DisableKeyRotation", &json!({ "KeyId": id }));
             aws.kms("UpdateKeyDescription", &json!({ "KeyId": id, "Description": "no" }));
-            let more = IMAGES
-                .replace("\"awshpc\"", "\"awshpc\", \"shared\"")
-                .replace("keep_builds = 2", "keep_builds = 3\nscan_on_push = false");
-            let more = format!("{more}[tags]\ncost-centre = \"risk\"\n[kms]\nadmin_roles = [\"ops\"]\n");
-            world.write("images.toml", &more);
+            let other = aws.kms("CreateKey", &json!({}))["KeyMetadata"]["KeyId"].clone();
+            aws.kms("UpdateAlias", &json!({ "AliasName": alias, "TargetKeyId": other }));
+            world.write("images.toml", &other_options());
         },
         transfer,
     ),
     step("transfer with other options again", |_| {}, transfer),
+    build(
+        "rebuild the runtimes",
+        |world| {
+            let base = "public.ecr.aws/lambda/provided:al2";
+            let line =
+                format!("{} = {{ base = \"{base}\", dockerfile = \"runtime/Dockerfile\" }}", runtime(world));
+            world.write("images.toml", &format!("{}[runtimes]\n{line}\n", other_options()));
+        },
+        |world| transfer(world).arg("REBUILD_RUNTIMES=true"),
+    ),
+    build("list the builds", |_| {}, |world| xtask(world, "rebuild-runtimes --builds").arg(runtime(world))),
     step(
         "transfer with options off",
         |world| {
@@ -137,14 +176,14 @@ const JOB: [Step; 12] = [
 
 /// A world whose AWS runs and has nothing, and a docker client that takes the password and keeps nothing.
 fn world() -> Option<World> {
-    if !programs(&["terraform"]) {
-        return None;
-    }
     let world = World::new(Images::Small)?;
     std::fs::create_dir(world.path("bin")).unwrap();
     let docker = world.write("bin/docker", "#!/bin/sh\ncat >/dev/null\n");
     std::fs::set_permissions(&docker, std::fs::Permissions::from_mode(0o755)).unwrap();
     world.write("images.toml", IMAGES);
+    std::fs::create_dir(world.path("runtime")).unwrap();
+    world.write("runtime/Dockerfile", DOCKERFILE);
+    world.write("runtime/lambda_entry_point.sh", "#!/bin/sh\n");
     world.xtask("local up").ok();
     Some(world)
 }
@@ -164,7 +203,7 @@ fn actions(statement: &Value) -> Vec<&str> {
 }
 
 /// An action of one statement.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Allowed {
     sid: String,
     action: String,
@@ -194,73 +233,110 @@ fn without(policy: &Value, removed: &Allowed) -> Value {
     policy
 }
 
-/// The actions that a step's requests needed, in the order of the first need of each.
-fn needed(world: &World) -> Vec<String> {
+/// The actions that a step's requests needed.
+fn needed(world: &World) -> BTreeSet<String> {
     let log = world.aws().log();
     assert!(log.len() < 20_000, "the log is bounded: its beginning is lost");
     let own = log.iter().filter(|entry| !entry["principal"].as_str().unwrap().ends_with(":user/admin"));
-    let mut seen = BTreeSet::new();
     let all = own.flat_map(|entry| entry["iam"].as_array().unwrap());
-    let all = all.map(|action| action.as_str().unwrap().to_owned());
-    all.filter(|action| seen.insert(action.clone())).collect()
+    all.map(|action| action.as_str().unwrap().to_owned()).collect()
 }
 
 /// Whether a run missed an action, or what is wrong with how it missed it.
 fn missed(run: &Ended, removed: &str) -> Result<bool, String> {
     match run.code {
         Some(0) => Ok(false),
-        // A panic's code is 101.
-        Some(1..100) if run.stderr.contains(removed) => Ok(true),
+        Some(CREDENTIALS) if run.stderr.contains(removed) => Ok(true),
         _ => Err(run.to_string()),
     }
 }
 
-/// Runs the job once under the whole policy. Before that each step is tried without the actions that it is the first to need,
-/// each time from the same account: all of them under SOAK, else a part.
-#[test]
-fn the_whole_job_needs_the_policy_and_each_action_of_it() {
-    let Some(world) = world() else { return };
-    let policy = policy();
-    let mut left = allowed(&policy);
-    let (mut faults, mut seed) = (Vec::new(), e2e::seed());
-    for (number, step) in JOB.iter().enumerate() {
+/// The removals, of which each world takes the next that its step can show.
+struct Removals {
+    /// What no step has missed yet, and no world is trying.
+    left: Mutex<Vec<Allowed>>,
+    /// Each is tried once in a step.
+    tried: Mutex<HashSet<(usize, Allowed)>>,
+    faults: Mutex<Vec<String>>,
+}
+
+impl Removals {
+    fn next(&self, step: usize, needed: &BTreeSet<String>) -> Option<Allowed> {
+        let (mut left, mut tried) = (self.left.lock().unwrap(), self.tried.lock().unwrap());
+        let can =
+            |allowed: &Allowed| needed.contains(&allowed.action) && !tried.contains(&(step, allowed.clone()));
+        let found = left.iter().position(can)?;
+        let removed = left.remove(found);
+        tried.insert((step, removed.clone()));
+        Some(removed)
+    }
+}
+
+/// Runs the job in a world of its own under the whole policy, and each step also without actions that it needs, each time from the
+/// account as it was before the step.
+fn whole_job(policy: &Value, removals: &Removals, builds: bool) -> Option<()> {
+    let world = world()?;
+    let _built = builds.then(|| LocalBuilds { engine: world.engine().clone(), name: runtime(&world) });
+    for (number, step) in JOB.iter().enumerate().filter(|(_, step)| builds || !step.builds) {
         let caller = if number <= CREATED { CREATOR } else { COLLEAGUE };
         (step.before)(&world);
         world.save("before");
-        world.aws().caller(caller, &policy);
+        world.aws().caller(caller, policy);
         world.aws().forget();
         let run = (step.run)(&world).end();
         assert_eq!(run.code, Some(0), "{}: {run}", step.name);
+        e2e::say(&format!("{}: {:.1} s", step.name, run.took.as_secs_f64()));
         let needed = needed(&world);
-        let mut tried = left.clone();
-        tried.retain(|allowed| needed.contains(&allowed.action));
-        if std::env::var_os("SOAK").is_none() {
-            left.retain(|allowed| !tried.contains(allowed));
-            tried.retain(|_| e2e::random(&mut seed, PART) == 0);
-        }
-        if tried.is_empty() {
-            continue;
-        }
         world.save("after");
-        for removed in &tried {
+        let mut is_after = true;
+        while let Some(removed) = removals.next(number, &needed) {
+            let began = Instant::now();
             world.restore("before");
-            world.aws().caller(caller, &without(&policy, removed));
+            is_after = false;
+            world.aws().caller(caller, &without(policy, &removed));
             let run = (step.run)(&world).end();
-            e2e::say(&format!("{}, without {}: exit code {:?}", step.name, removed.action, run.code));
+            let (took, all) = (run.took.as_secs_f64(), began.elapsed().as_secs_f64());
+            let code = run.code;
+            e2e::say(&format!("  without {}: exit code {code:?}, {took:.1} of {all:.1} s", removed.action));
             match missed(&run, &removed.action) {
-                Ok(true) => left.retain(|allowed| allowed != removed),
+                Ok(true) => {}
                 // A later step may need it.
-                Ok(false) => {}
-                Err(run) => faults.push(format!("{}, without {removed:?}: {run}", step.name)),
+                Ok(false) => removals.left.lock().unwrap().push(removed),
+                Err(run) => {
+                    let words = format!("{}, without {removed:?}: {run}", step.name);
+                    removals.faults.lock().unwrap().push(words);
+                }
             }
         }
-        world.restore("after");
+        if !is_after {
+            world.restore("after");
+        }
     }
-    for (action, _) in NOT_ASKED {
-        let known = left.iter().any(|allowed| allowed.action == action);
-        assert!(known, "{action} is asked for, or the policy does not have it");
+    Some(())
+}
+
+#[test]
+fn the_whole_job_needs_the_policy_and_each_action_of_it() {
+    if !programs(&["terraform"]) {
+        return;
     }
-    left.retain(|allowed| NOT_ASKED.iter().all(|(action, _)| *action != allowed.action));
+    let (policy, builds) = (policy(), docker());
+    let left = Mutex::new(allowed(&policy));
+    let removals = Removals { left, tried: Mutex::default(), faults: Mutex::default() };
+    let began = Instant::now();
+    let ran = std::thread::scope(|scope| {
+        let worlds: Vec<_> =
+            (0..WORLDS).map(|_| scope.spawn(|| whole_job(&policy, &removals, builds))).collect();
+        worlds.into_iter().all(|world| world.join().unwrap().is_some())
+    });
+    if !ran {
+        return;
+    }
+    let (count, took) = (allowed(&policy).len(), began.elapsed().as_secs());
+    e2e::say(&format!("{count} actions removed one at a time, in {took} s"));
+    let faults = removals.faults.into_inner().unwrap();
     assert_eq!(faults, Vec::<String>::new(), "runs that do not name what they miss");
+    let mut left = removals.left.into_inner().unwrap();
+    left.retain(|allowed| builds || allowed.action != WITH_A_BUILD);
     assert!(left.is_empty(), "docs/iam-policy.json: nothing needs {left:#?}");
 }

@@ -254,6 +254,7 @@ async fn query_outcome(
     let (needs, handler) = match caller.service.as_str() {
         "sts" => crate::sts::find(&action)?,
         "cloudformation" => crate::cloudformation::find(&action)?,
+        "iam" => iam::api::find(&action)?,
         other => return Err(Fault::not_implemented(other, &action)),
     };
     let needs = needs(&caller, &form);

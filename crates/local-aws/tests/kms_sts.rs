@@ -106,6 +106,22 @@ async fn who_one_is() {
 }
 
 #[tokio::test]
+async fn a_role_has_an_arn_of_the_callers_account() {
+    let local = Local::start();
+    let form = "Action=GetRole&Version=2010-05-08&RoleName=ops";
+    let (status, text) = local.caller().region("cn-north-1").query("iam", form).await;
+    assert!(status == 200 && text.contains("<Arn>arn:aws-cn:iam::123456789012:role/ops</Arn>"), "{text}");
+    let (status, text) = local.caller().query("iam", "Action=GetRole").await;
+    assert!(status == 400 && text.contains("roleName"), "{text}");
+    local.quirks(&["deny:iam:GetRole"]);
+    let (status, text) = local.caller().query("iam", form).await;
+    assert!(
+        status == 403 && text.contains("iam:GetRole on resource: arn:aws:iam::123456789012:role/ops"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
 async fn ecr_publics_token_is_only_in_us_east_1() {
     let local = Local::start();
     let (status, value) = local.caller().region("us-east-1").ecr_public("GetAuthorizationToken").await;

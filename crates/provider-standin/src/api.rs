@@ -1,4 +1,4 @@
-//! Calls to the emulated AWS: ECR and KMS speak JSON, STS answers in XML.
+//! Calls to the emulated AWS: ECR and KMS speak JSON, STS and IAM answer in XML.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -58,6 +58,7 @@ fn is_transient(status: u16, code: &str) -> bool {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Service {
     Ecr,
+    Iam,
     Kms,
     Sts,
 }
@@ -67,6 +68,7 @@ impl Service {
     fn title(self) -> &'static str {
         match self {
             Self::Ecr => "ECR",
+            Self::Iam => "IAM",
             Self::Kms => "KMS",
             Self::Sts => "STS",
         }
@@ -76,6 +78,7 @@ impl Service {
     fn scope(self) -> &'static str {
         match self {
             Self::Ecr => "ecr",
+            Self::Iam => "iam",
             Self::Kms => "kms",
             Self::Sts => "sts",
         }
@@ -85,7 +88,7 @@ impl Service {
         match self {
             Self::Ecr => "AmazonEC2ContainerRegistry_V20150921",
             Self::Kms => "TrentService",
-            Self::Sts => "",
+            Self::Iam | Self::Sts => "",
         }
     }
 }
@@ -161,6 +164,31 @@ pub(crate) struct Identity {
     pub(crate) user_id: String,
 }
 
+/// A role, as IAM says.
+#[derive(Clone, Debug)]
+pub(crate) struct Role {
+    pub(crate) arn: String,
+    pub(crate) path: String,
+    pub(crate) id: String,
+}
+
+/// What a service that takes forms answered.
+struct QueryAnswer {
+    service: Service,
+    action: &'static str,
+    text: String,
+}
+
+impl QueryAnswer {
+    fn get(&self, name: &'static str) -> Result<String, ApiError> {
+        element(&self.text, name).ok_or_else(|| ApiError::Incomplete {
+            service: self.service,
+            action: self.action.to_owned(),
+            missing: name,
+        })
+    }
+}
+
 /// A client for one region.
 #[derive(Clone, Debug)]
 pub(crate) struct Api {
@@ -219,21 +247,33 @@ impl Api {
 
     /// Asks STS who calls.
     pub(crate) async fn identity(&self) -> Result<Identity, ApiError> {
-        let (service, action) = (Service::Sts, "GetCallerIdentity");
-        let body = format!("Action={action}&Version=2011-06-15");
+        let answer = self.query(Service::Sts, "GetCallerIdentity", "&Version=2011-06-15").await?;
+        let get = |name| answer.get(name);
+        Ok(Identity { account: get("Account")?, arn: get("Arn")?, user_id: get("UserId")? })
+    }
+
+    /// Asks IAM for a role.
+    pub(crate) async fn role(&self, name: &str) -> Result<Role, ApiError> {
+        let name: String = url::form_urlencoded::byte_serialize(name.as_bytes()).collect();
+        let more = format!("&Version=2010-05-08&RoleName={name}");
+        let answer = self.query(Service::Iam, "GetRole", &more).await?;
+        Ok(Role { arn: answer.get("Arn")?, path: answer.get("Path")?, id: answer.get("RoleId")? })
+    }
+
+    /// An action of a service that takes forms; `more` follows its name in the form.
+    async fn query(
+        &self,
+        service: Service,
+        action: &'static str,
+        more: &str,
+    ) -> Result<QueryAnswer, ApiError> {
+        let body = format!("Action={action}{more}");
         let text = self
             .send(service, action, |request| {
                 request.header("content-type", "application/x-www-form-urlencoded").body(body.clone())
             })
             .await?;
-        let get = |missing: &'static str| {
-            element(&text, missing).ok_or(ApiError::Incomplete {
-                service,
-                action: action.to_owned(),
-                missing,
-            })
-        };
-        Ok(Identity { account: get("Account")?, arn: get("Arn")?, user_id: get("UserId")? })
+        Ok(QueryAnswer { service, action, text })
     }
 
     async fn json(&self, service: Service, action: &str, body: Json) -> Result<Json, ApiError> {

@@ -1,6 +1,6 @@
 //! The data sources.
 //!
-//! STS says who calls. IAM is not emulated: roles are taken at their word, with the ARN that their name gives.
+//! STS says who calls, and IAM which role a name means.
 
 use crate::api::{Api, ApiError};
 use crate::values::{Object, Value, text};
@@ -77,13 +77,12 @@ pub(crate) async fn read(api: &Api, type_name: &str, mut config: Object) -> Resu
         }
         "aws_iam_role" => {
             let doing = "reading IAM Role";
-            let who = api.identity().await.map_err(|source| DataError::Api { doing, source })?;
             let name = text(&config, "name").unwrap_or_default().to_owned();
-            let arn = format!("arn:{}:iam::{}:role/{name}", partition(&api.region).0, who.account);
+            let role = api.role(&name).await.map_err(|source| DataError::Api { doing, source })?;
             for (member, value) in
-                [("id", name.as_str()), ("arn", &arn), ("path", "/"), ("unique_id", &role_id(&name))]
+                [("id", &name), ("arn", &role.arn), ("path", &role.path), ("unique_id", &role.id)]
             {
-                config.insert(member.to_owned(), value.into());
+                config.insert(member.to_owned(), value.as_str().into());
             }
             config.insert("max_session_duration".to_owned(), Value::Number(3600.0));
         }

@@ -4,6 +4,7 @@
 //!
 //! A caller whose policy nobody has set may do everything, as an administrator.
 
+pub(crate) mod api;
 mod condition;
 mod policy;
 #[cfg(test)]
