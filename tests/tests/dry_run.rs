@@ -2,24 +2,30 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
 
-use e2e::{Aws, BUCKET, INIT, STATE, World};
+use std::collections::BTreeSet;
+
+use e2e::{Aws, BUCKET, INIT, STATE, World, docker};
 use serde_json::{Value, json};
 
 const IMAGES: &str = r#"schema_version = 1
 [images]
 "kedacore/keda" = "ghcr.io/kedacore/keda:2.11.2"
+"lambda:tool" = "curlimages/curl:7.85.0"
 [pull_through]
 quay = "quay.io"
 "#;
 const REFUSED: i32 = 6;
-/// Every command that has it.
-const DRY: [&str; 5] = [
+/// Every command that has it, but for rebuild-runtimes.
+const DRY: [&str; 7] = [
     "transfer-images --dry-run",
     "destroy-images --dry-run",
     "auto-transfer-images --dry-run --refresh",
     "prune --dry-run",
     "auto-destroy-images --dry-run",
+    "init-images --dry-run",
+    "init-images --create-state-bucket --release-lock 0 --dry-run",
 ];
+const REBUILD: &str = "rebuild-runtimes";
 
 /// Every request that AWS took and that is no read, terraform's lock among them.
 fn writes(aws: &Aws) -> Vec<String> {
@@ -35,20 +41,30 @@ fn writes(aws: &Aws) -> Vec<String> {
         .collect()
 }
 
-/// Runs what must not write, holds the state's bytes and all writes against that, and gives what each said.
-fn nothing_is_written(world: &World, dry: &[&str]) -> Vec<String> {
+/// The state's bytes and those of what is beside it.
+fn beside(aws: &Aws) -> [Option<Vec<u8>>; 3] {
+    ["", ".proof.json", ".transfer.lock"].map(|end| aws.object(BUCKET, &format!("{STATE}{end}")))
+}
+
+/// Runs what must not write, and gives what each said.
+fn runs(world: &World, dry: &[&str]) -> Vec<String> {
     let aws = world.aws();
-    let beside =
-        || ["", ".proof.json", ".transfer.lock"].map(|end| aws.object(BUCKET, &format!("{STATE}{end}")));
-    let before = beside();
-    let mut said = Vec::new();
-    for command in dry {
+    let before = beside(&aws);
+    let run = |command: &&str| {
         aws.forget();
         let run = world.xtask(command).ok();
         assert_eq!(writes(&aws), [""; 0], "{command}: {run}");
-        assert!(beside() == before, "{command}: {run}");
-        said.push(run.stderr);
-    }
+        assert!(beside(&aws) == before, "{command}: {run}");
+        run.stderr
+    };
+    dry.iter().map(run).collect()
+}
+
+/// The same, also for what asks and is answered with no: holds the state's bytes and all writes against that, and gives what each said.
+fn nothing_is_written(world: &World, dry: &[&str]) -> Vec<String> {
+    let aws = world.aws();
+    let mut said = runs(world, dry);
+    let before = beside(&aws);
     // With a question there is a plan before it, and terraform's lock around the plan.
     for command in ["transfer-images", "destroy-images"] {
         aws.forget();
@@ -56,7 +72,7 @@ fn nothing_is_written(world: &World, dry: &[&str]) -> Vec<String> {
         // Where there is nothing to do, nothing is asked.
         assert!(matches!(run.code, Some(REFUSED | 0)), "{run}");
         assert_eq!(aws.changes(), [""; 0], "{command}: {run}");
-        assert!(beside() == before, "{command}: {run}");
+        assert!(beside(&aws) == before, "{command}: {run}");
         said.push(run.stderr);
     }
     said
@@ -74,6 +90,56 @@ fn instances<'a>(state: &'a mut Value, kind: &str) -> &'a mut Vec<Value> {
     let resources = state["resources"].as_array_mut().unwrap();
     let resource = resources.iter_mut().find(|resource| resource["type"] == kind).unwrap();
     resource["instances"].as_array_mut().unwrap()
+}
+
+/// The commands whose help names the option.
+fn commands_with_dry_run(world: &World) -> BTreeSet<String> {
+    let help = |command: &str| world.bare().args(command).arg("--help").ok().stdout;
+    let all = help("");
+    let list = all.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
+    let names = list.lines().filter(|line| line.starts_with("  ") && !line.starts_with("   "));
+    let names: Vec<&str> = names.map(|line| line.split_whitespace().next().unwrap()).collect();
+    assert!(names.len() > 15 && names.contains(&"lock"), "{all}");
+    let with = names.into_iter().filter(|name| *name != "help" && help(name).contains("--dry-run"));
+    with.map(str::to_owned).collect()
+}
+
+#[test]
+fn nothing_is_written_by_the_dry_run_of_any_command() {
+    let Some(world) = World::grid(IMAGES) else { return };
+    let tried = DRY.iter().chain([&REBUILD]).map(|line| line.split(' ').next().unwrap().to_owned());
+    assert_eq!(commands_with_dry_run(&world), tried.collect());
+    world.xtask("local up").ok();
+    let aws = world.aws();
+
+    // No bucket.
+    let line = "init-images --create-state-bucket --dry-run";
+    let said = world.xtask(line).ok();
+    assert!(said.stderr.contains(&format!("create the state bucket {BUCKET}")), "{said}");
+    assert_eq!(writes(&aws), [""; 0], "{said}");
+    world.xtask(INIT).ok();
+    aws.bucket(e2e::ACCOUNT, "DELETE", &format!("{BUCKET}?publicAccessBlock"), "");
+    let said = runs(&world, &[line]);
+    assert!(said[0].contains("correct: public access is not blocked"), "{}", said[0]);
+    world.xtask(INIT).ok();
+    world.xtask("auto-transfer-images").ok();
+
+    // A runtime with a build that nobody has to build here.
+    let manifest = aws.registry("GET", "lambda/manifests/tool");
+    let build = format!("tiny-sha256-{}", &e2e::digest(&manifest.body)["sha256:".len()..][..12]);
+    let text = String::from_utf8(manifest.body).unwrap();
+    aws.ecr("PutImage", &json!({ "repositoryName": "lambda", "imageManifest": text, "imageTag": build }));
+    let runtimes = format!("{IMAGES}[runtimes]\ntiny = \"public.ecr.aws/lambda/provided:al2\"\n");
+    world.write("images.toml", &runtimes);
+    let back = format!("{REBUILD} --rollback tiny {build} --dry-run");
+    let builds = format!("{REBUILD} --builds tiny");
+    let said = runs(&world, &[&back, &builds, "list-images"]);
+    assert!(said[0].contains(&format!("would go back to {build}")), "{}", said[0]);
+    assert!(!world.path("images.lock").exists(), "a hold was written");
+    // Whether it was built here is asked of the engine.
+    if docker() {
+        runs(&world, &[&format!("{REBUILD} --push --dry-run"), &format!("{REBUILD} --dry-run")]);
+    }
 }
 
 #[test]

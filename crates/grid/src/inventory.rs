@@ -41,7 +41,7 @@ impl Inventory {
     }
 
     /// Whether the Makefile's module wrote the state last: its `null_resource`s are still there.
-    pub(super) fn is_makefiles(&self) -> bool {
+    pub fn is_makefiles(&self) -> bool {
         self.state.owned.contains_key(NULL_RESOURCE)
     }
 

@@ -84,18 +84,20 @@ async fn config(context: &Context, image: &Reference, manifest: Manifest) -> Res
     serde_json::from_slice(&bytes).map_err(|error| unreadable(error.to_string()))
 }
 
+/// Whether `tag` names a build of this runtime.
+pub fn is_build_of(runtime: &str, tag: &str) -> bool {
+    let rest = tag.strip_prefix(runtime).and_then(|rest| rest.strip_prefix("-sha256-"));
+    rest.is_some_and(|rest| rest.len() == 12 && rest.bytes().all(|b| b.is_ascii_hexdigit()))
+}
+
 /// The builds of a runtime at the registry. An image does not say when it was made: that would be another digest each time.
 ///
 /// # Errors
 /// The registry cannot be reached, or holds something under a build tag that is no image.
 pub async fn builds(context: &Context, runtime: &str) -> Result<Vec<Build>, RuntimeError> {
     let Some(repository) = &context.repository else { return Ok(Vec::new()) };
-    let prefix = format!("{runtime}-sha256-");
-    let is_build = |tag: &String| {
-        tag.strip_prefix(&prefix)
-            .is_some_and(|rest| rest.len() == 12 && rest.bytes().all(|b| b.is_ascii_hexdigit()))
-    };
-    let tags: Vec<String> = context.client.tags(repository).await?.into_iter().filter(is_build).collect();
+    let mut tags = context.client.tags(repository).await?;
+    tags.retain(|tag| is_build_of(runtime, tag));
     let current =
         context.client.head(&tagged(repository, runtime, runtime)?).await?.map(|found| found.digest);
     let each = tags.into_iter().map(|tag| async move {

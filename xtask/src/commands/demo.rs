@@ -65,7 +65,9 @@ impl Demo {
         // Before anything is done: what another command or `local down` needs to know then stands there, whatever happens.
         setup.save(context.paths.local())?;
         printer.line("");
-        InitImages { create_state_bucket: true, if_needed: true, release_lock: None }.run(&context).await?;
+        InitImages { create_state_bucket: true, if_needed: true, ..InitImages::default() }
+            .run(&context)
+            .await?;
         // The list at the end is the demo's result; the transfer's own report would say the same before it.
         transfer::run(&context, &Request { auto_approve: true, quiet: true, ..Request::default() }).await?;
         printer.line("");

@@ -18,6 +18,9 @@ pub struct InitImages {
     /// Release a lock on the state that a dead run left behind; its error named the ID
     #[arg(long, value_name = "ID")]
     pub release_lock: Option<String>,
+    /// Show what would be created, corrected and released, and stop
+    #[arg(long)]
+    pub dry_run: bool,
     /// Leave a terraform alone that is connected with the state already.
     #[arg(skip)]
     pub if_needed: bool,
@@ -33,6 +36,9 @@ impl InitImages {
         let aws = context.aws(config.account.as_deref()).await?;
         let infrastructure = infrastructure::open(context, &aws).await?;
         let bucket = StateBucket::new(&aws, infrastructure.store().bucket());
+        if self.dry_run {
+            return self.preview(context, &infrastructure, &bucket).await;
+        }
         if self.create_state_bucket {
             for problem in bucket.create().await? {
                 context.printer.line(match problem {
@@ -79,6 +85,32 @@ impl InitImages {
             infrastructure.store().bucket(),
             infrastructure.store().key(),
         ));
+        Ok(())
+    }
+
+    /// Says what would be done.
+    async fn preview(
+        &self,
+        context: &Context,
+        infrastructure: &grid::Infrastructure<'_>,
+        bucket: &StateBucket,
+    ) -> anyhow::Result<()> {
+        let (printer, name) = (&context.printer, infrastructure.store().bucket());
+        let found = if self.create_state_bucket { bucket.mendable().await? } else { bucket.check().await? };
+        for problem in &found.problems {
+            printer.line(match problem {
+                Problem::Missing => format!("create the state bucket {name}"),
+                other if self.create_state_bucket => format!("state bucket {name}: correct: {other}"),
+                other => format!("state bucket {name}: {other}"),
+            });
+        }
+        if !found.problems.contains(&Problem::Missing) && infrastructure.inventory().await?.is_makefiles() {
+            printer.line("import the Makefile's terraform state");
+        }
+        if let Some(id) = &self.release_lock {
+            printer.line(format!("release the lock {id}"));
+        }
+        printer.line("dry run: nothing was changed");
         Ok(())
     }
 }

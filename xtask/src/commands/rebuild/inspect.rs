@@ -5,6 +5,7 @@ use runtimes::{Cause, Runtime, Why};
 
 use super::plan;
 use crate::context::Context;
+use crate::target::Target;
 use crate::transfer::{explain_runtime, held};
 use crate::ui::Table;
 
@@ -24,6 +25,18 @@ pub(super) async fn explain(
         documents.push(serde_json::json!({ "name": runtime.name, "key": inputs.key(), "inputs": inputs }));
     }
     context.printer.either(|| text.join("\n"), &documents)
+}
+
+/// What would be done.
+pub(super) fn planned(context: &Context, planned: &[runtimes::Planned]) -> anyhow::Result<()> {
+    let (mut table, mut documents) = (Table::new(["RUNTIME", "ACTION"]), Vec::new());
+    for runtime in planned {
+        let action = runtime.action.words();
+        table.row([runtime.name.clone(), action.to_owned()]);
+        documents.push(serde_json::json!({ "name": runtime.name, "action": action, "why": runtime.reason }));
+    }
+    context.printer.line("dry run: nothing was changed");
+    context.printer.data(&table, &documents)
 }
 
 /// Which input differs from what is there.
@@ -48,10 +61,30 @@ pub(super) async fn why(
     context.printer.either(|| text, &documents)
 }
 
+/// The builds of a runtime that ECR has archived: its registry finds none of them, and none can run. Tag and digest of each.
+async fn archived(target: Option<&Target>, name: &str) -> anyhow::Result<Vec<(String, String)>> {
+    let Some(account) = target.and_then(|target| target.account.as_ref()) else { return Ok(Vec::new()) };
+    let images = account.ecr.images(RUNTIMES_REPOSITORY).await?;
+    let mut found = Vec::new();
+    for image in images.into_iter().filter(|image| image.archived) {
+        let builds = image.tags.iter().filter(|tag| runtimes::is_build_of(name, tag));
+        found.extend(builds.map(|tag| (tag.clone(), image.digest.clone())));
+    }
+    Ok(found)
+}
+
 /// The builds of a runtime, and how its tag moved from one to the other.
-pub(super) async fn builds(context: &Context, builder: &runtimes::Context, name: &str) -> anyhow::Result<()> {
-    let found = tokio::try_join!(runtimes::builds(builder, name), runtimes::history(builder, name));
-    let (builds, history) = found.map_err(|error| explain_runtime(name, &error))?;
+pub(super) async fn builds(
+    context: &Context,
+    builder: &runtimes::Context,
+    target: Option<&Target>,
+    name: &str,
+) -> anyhow::Result<()> {
+    let found = async {
+        tokio::try_join!(runtimes::builds(builder, name), runtimes::history(builder, name))
+            .map_err(|error| explain_runtime(name, &error))
+    };
+    let ((builds, history), archived) = tokio::try_join!(found, archived(target, name))?;
     let builds = runtimes::dated(builds, &history);
     let hold = builder.grid_settings.hold(name);
     let dash = || "-".to_owned();
@@ -77,6 +110,15 @@ pub(super) async fn builds(context: &Context, builder: &runtimes::Context, name:
             build.digest.to_string(),
         ]);
     }
+    for (tag, digest) in &archived {
+        table.row([tag.clone(), dash(), "archived".to_owned(), dash(), dash(), digest.clone()]);
+    }
+    if !archived.is_empty() {
+        context.printer.line(format!(
+            "--rollback cannot take an archived build: `aws ecr update-image-storage-class --repository-name {RUNTIMES_REPOSITORY}` \
+             with --target-storage-class STANDARD restores it"
+        ));
+    }
     let mut moves = Table::new(["MOVED", "FROM", "TO", "HOW", "BY"]);
     for made in history.moves() {
         let short = |digest: Option<registry::Digest>| digest.map_or_else(dash, |digest| digest.short());
@@ -94,7 +136,11 @@ pub(super) async fn builds(context: &Context, builder: &runtimes::Context, name:
             made.by.clone().unwrap_or_else(dash),
         ]);
     }
-    let document = serde_json::json!({ "builds": builds, "moves": history.moves(), "held": hold });
+    let archived: Vec<_> =
+        archived.iter().map(|(tag, digest)| serde_json::json!({ "tag": tag, "digest": digest })).collect();
+    let moved = history.moves();
+    let document =
+        serde_json::json!({ "builds": builds, "archived": archived, "moves": moved, "held": hold });
     context
         .printer
         .either(|| format!("{table}\nHistory of {RUNTIMES_REPOSITORY}:{name}:\n{moves}"), &document)?;

@@ -15,6 +15,7 @@ use super::Context;
 use crate::target::Target;
 use crate::transfer::{ConfiguredGrid, builder_context, explain_runtime, held, wanted_runtimes};
 use crate::ui::{Table, units};
+use tags::Consent;
 
 /// How long a runtime may take until it answers its first invocation.
 const SMOKE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -28,6 +29,7 @@ Examples:
   cargo xtask rebuild-runtimes
   cargo xtask rebuild-runtimes python3.12 --smoke --watch
   cargo xtask rebuild-runtimes --push TAG=dev REGION=eu-west-1
+  cargo xtask rebuild-runtimes --push --dry-run
   cargo xtask rebuild-runtimes --builds python3.12
   cargo xtask rebuild-runtimes --rollback python3.12")]
 pub struct RebuildRuntimes {
@@ -43,6 +45,9 @@ pub struct RebuildRuntimes {
     /// Run each runtime once and have it answer an invocation, before its tag moves
     #[arg(long)]
     smoke: bool,
+    /// Show what would be built and which tags would move, and stop
+    #[arg(long, conflicts_with_all = ["watch", "builds", "explain", "why"])]
+    dry_run: bool,
     /// Do not ask before tags move that the grid runs (--push, --rollback)
     #[arg(long, visible_alias = "auto-approve")]
     yes: bool,
@@ -84,7 +89,12 @@ impl RebuildRuntimes {
         let wanted = self.wanted(&config);
         if let (Some(target), [name, build @ ..]) = (&target, self.rollback.as_slice()) {
             let build = build.first().map(String::as_str);
-            return tags::roll_back(context, &builder, target, name, build, self.yes).await;
+            return tags::roll_back(context, &builder, target, name, build, self.consent()).await;
+        }
+        if self.dry_run {
+            let planned = plan(context, &builder, &wanted, self.no_cache);
+            let planned = context.interrupt.guard(planned).await?;
+            return inspect::planned(context, &planned);
         }
         let looks = self.builds.is_some() || self.explain || self.why;
         if let Some(target) = target.as_ref().filter(|_| self.push && !looks) {
@@ -92,7 +102,7 @@ impl RebuildRuntimes {
         }
         let work = async {
             if let Some(name) = &self.builds {
-                return inspect::builds(context, &builder, name).await;
+                return inspect::builds(context, &builder, target.as_ref(), name).await;
             }
             if self.explain {
                 return inspect::explain(context, &builder, &wanted).await;
@@ -103,6 +113,15 @@ impl RebuildRuntimes {
             self.rounds(context, &builder, &wanted).await
         };
         context.interrupt.guard(work).await
+    }
+
+    /// Whether tags may move that the grid runs.
+    fn consent(&self) -> Consent {
+        match (self.dry_run, self.yes) {
+            (true, _) => Consent::DryRun,
+            (false, true) => Consent::Given,
+            (false, false) => Consent::Asked,
+        }
     }
 
     /// Refuses a name that images.toml does not have.
@@ -193,12 +212,12 @@ impl RebuildRuntimes {
         if planned.iter().all(|planned| planned.action == Action::Nothing) {
             return context.interrupt.guard(carry_out(context, builder, planned)).await;
         }
-        tags::confirm(context, self.yes)?;
+        tags::confirm(context, self.consent())?;
         tags::leased(context, target, async |waited| {
             if waited {
                 let now = plan().await?;
                 if summary(&now) != summary(&planned) {
-                    tags::confirm(context, self.yes)?;
+                    tags::confirm(context, self.consent())?;
                 }
                 planned = now;
             }

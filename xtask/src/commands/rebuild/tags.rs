@@ -38,9 +38,23 @@ pub(super) async fn leased<T>(
     done
 }
 
+/// Whether tags may move that the grid runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Consent {
+    /// `--yes`.
+    Given,
+    /// Somebody is asked.
+    Asked,
+    /// `--dry-run`: nothing moves.
+    DryRun,
+}
+
 /// Asks before the tags move that the grid runs.
-pub(super) fn confirm(context: &Context, yes: bool) -> anyhow::Result<()> {
-    if yes { Ok(()) } else { context.printer.confirm("--yes does not ask", &context.interrupt) }
+pub(super) fn confirm(context: &Context, consent: Consent) -> anyhow::Result<()> {
+    if consent == Consent::Given {
+        return Ok(());
+    }
+    context.printer.confirm("--yes does not ask", &context.interrupt)
 }
 
 /// Moves a runtime's tag back, then writes the hold: without it the next run would move the tag forward again.
@@ -50,7 +64,7 @@ pub(super) async fn roll_back(
     target: &Target,
     name: &str,
     build: Option<&str>,
-    yes: bool,
+    consent: Consent,
 ) -> anyhow::Result<()> {
     let plan = async || -> anyhow::Result<WayBack> {
         let way = runtimes::way_back(builder, name, build).await;
@@ -63,12 +77,16 @@ pub(super) async fn roll_back(
         Ok(way)
     };
     let mut way = context.interrupt.guard(plan()).await?;
-    confirm(context, yes)?;
+    if consent == Consent::DryRun {
+        context.printer.line("dry run: nothing was changed");
+        return Ok(());
+    }
+    confirm(context, consent)?;
     leased(context, target, async |waited| {
         if waited {
             let now = plan().await?;
             if now != way {
-                confirm(context, yes)?;
+                confirm(context, consent)?;
                 way = now;
             }
         }
