@@ -142,6 +142,7 @@ impl Machine {
                  mfa_serial = arn:aws:iam::123456789012:mfa/anna\n\
                  [profile web]\nrole_arn = arn:aws:iam::123456789012:role/ops\nrole_session_name = web\n\
                  web_identity_token_file = {}\n\
+                 [profile login]\nlogin_session = arn:aws:iam::123456789012:user/anna\n\
                  [profile broken]\ncredential_process = sh -c \"echo locked >&2; exit 3\"\n\
                  [profile sso]\nsso_start_url = https://sign.on/start\nsso_region = {REGION}\nsso_account_id = 123456789012\n\
                  sso_role_name = ops\n",
@@ -235,6 +236,14 @@ fn each_way_to_have_no_credentials_has_its_own_hint() {
             &["AWS_PROFILE says the AWS profile nobody", "hint: there is no profile nobody"][..],
         ),
         ("--profile nobody", KEYS, &["--profile says the AWS profile nobody", "there are ", "bank"]),
+        (
+            "",
+            &[("AWS_PROFILE", "login")],
+            &[
+                "the AWS profile login is of `aws login`",
+                "hint: the aws CLI hands them over: add a profile with `credential_process = aws configure export-credentials",
+            ],
+        ),
         (
             "",
             &[("AWS_PROFILE", "broken")],

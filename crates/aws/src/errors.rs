@@ -38,16 +38,23 @@ pub(super) fn no_credentials(
     profile: Option<&str>,
     source: &Source,
 ) -> anyhow::Error {
-    let words = match &error {
-        CredentialsError::CredentialsNotLoaded(_) => "none are configured".to_owned(),
-        other => innermost(other),
-    };
     let name = profile.unwrap_or("default");
+    let words = match (source, &error) {
+        (Source::Login, _) => {
+            format!("the AWS profile {name} is of `aws login`, whose sessions are not read here")
+        }
+        (_, CredentialsError::CredentialsNotLoaded(_)) => "none are configured".to_owned(),
+        (_, other) => innermost(other),
+    };
     let found = DisplayErrorContext(&error).to_string();
     let hint = match (source, &error) {
         _ if found.contains("certificate") => UNKNOWN_CA.to_owned(),
-        (Source::Sso, _) => sign_in("aws sso login", profile),
-        (Source::Login, _) => sign_in("aws login", profile),
+        (Source::Sso, _) => sign_in(profile),
+        // (<https://docs.aws.amazon.com/cli/latest/userguide/cli-configure-sign-in.html>)
+        (Source::Login, _) => format!(
+            "the aws CLI hands them over: add a profile with `credential_process = aws configure export-credentials --profile {name} \
+             --format process` to ~/.aws/config, and name it with --profile"
+        ),
         (Source::Process, _) => format!(
             "the credential_process of the AWS profile {name} failed: run it by hand, or use another profile with --profile"
         ),
@@ -97,13 +104,15 @@ fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
     }
 }
 
-fn sign_in(command: &str, profile: Option<&str>) -> String {
+fn sign_in(profile: Option<&str>) -> String {
     let profile = match profile.filter(|name| !name.is_empty()) {
         Some(name) if name.contains(char::is_whitespace) => format!(" --profile {name:?}"),
         Some(name) => format!(" --profile {name}"),
         None => String::new(),
     };
-    format!("the sign-in has expired or is missing: run `{command}{profile}`, then run this command again")
+    format!(
+        "the sign-in has expired or is missing: run `aws sso login{profile}`, then run this command again"
+    )
 }
 
 /// The action that a refusal names, in the words of AWS's services: a key's that S3 uses, say, and not S3's own.
@@ -236,7 +245,7 @@ mod tests {
             (failed(), Some("bank"), &role, "role of the AWS profile bank"),
             (failed(), Some("bank"), &Source::Sso, "`aws sso login --profile bank`"),
             (failed(), Some("my bank"), &Source::Sso, "`aws sso login --profile \"my bank\"`"),
-            (failed(), None, &Source::Login, "`aws login`"),
+            (failed(), Some("bank"), &Source::Login, "aws configure export-credentials --profile bank"),
             (
                 CredentialsError::provider_error("invalid peer certificate"),
                 None,
