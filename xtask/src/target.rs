@@ -12,7 +12,7 @@ use aws::{
 use docker_credentials::other_names;
 use failure::{FailWith as _, Kind, boxed};
 use images_config::Config;
-use registry::mirror::{BlobIndex, TagIndex};
+use registry::mirror::{BlobIndex, Sizes, TagIndex};
 use registry::{BoxError, BoxFuture, Client, Credential, Credentials, Digest, Quotas, Reference, Server};
 
 use crate::sources::Sources;
@@ -119,6 +119,19 @@ impl Target {
         sources: Sources<'_>,
         config: &Config,
     ) -> anyhow::Result<(Client, Arc<dyn Credentials>)> {
+        let (builder, credentials) = self.client_builder(sources, config)?;
+        Ok((builder.build().kind(Kind::Config)?, credentials))
+    }
+
+    /// The settings of [`Target::client`].
+    ///
+    /// # Errors
+    /// Docker's configuration is broken.
+    pub fn client_builder(
+        &self,
+        sources: Sources<'_>,
+        config: &Config,
+    ) -> anyhow::Result<(registry::Builder, Arc<dyn Credentials>)> {
         let credentials = self.credentials(sources.credentials()?);
         let mut builder = sources.client_builder(config).credentials(Arc::clone(&credentials));
         if self.account.is_some() {
@@ -128,7 +141,7 @@ impl Target {
             // Also under --local, whose registry's host does not tell: the emulated ECR counts as the real one does.
             builder = builder.quotas(&self.host, Quotas::Ecr);
         }
-        Ok((builder.build().kind(Kind::Config)?, credentials))
+        Ok((builder, credentials))
     }
 
     /// ECR's bulk form of asking for blobs.
@@ -212,12 +225,21 @@ impl BlobIndex for EcrBulk {
         digests: &'a [Digest],
     ) -> BoxFuture<'a, Result<Option<HashSet<Digest>>, BoxError>> {
         Box::pin(async move {
+            let sizes = self.sizes(repository, digests).await?;
+            Ok(sizes.map(|sizes| sizes.into_keys().collect()))
+        })
+    }
+
+    fn sizes<'a>(&'a self, repository: &'a Reference, digests: &'a [Digest]) -> Sizes<'a> {
+        Box::pin(async move {
             if repository.registry() != self.host {
                 return Ok(None);
             }
             let names: Vec<String> = digests.iter().map(ToString::to_string).collect();
             let present = self.ecr.available_layers(repository.repository(), &names).await.map_err(boxed)?;
-            Ok(Some(digests.iter().filter(|digest| present.contains(&digest.to_string())).copied().collect()))
+            let found =
+                digests.iter().filter_map(|digest| Some((*digest, *present.get(&digest.to_string())?)));
+            Ok(Some(found.collect()))
         })
     }
 }

@@ -411,12 +411,12 @@ impl Ecr {
         &self,
         repository: &str,
         digests: &[String],
-    ) -> anyhow::Result<BTreeSet<String>> {
+    ) -> anyhow::Result<BTreeMap<String, Option<u64>>> {
         let request = self.client.batch_check_layer_availability().repository_name(repository);
         let request = request.set_layer_digests(Some(digests.to_vec()));
         let answer = match request.send().await {
             Err(error) if error.as_service_error().is_some_and(|e| e.is_repository_not_found_exception()) => {
-                return Ok(BTreeSet::new());
+                return Ok(BTreeMap::new());
             }
             other => other.map_err(|e| explain(e, "ecr:BatchCheckLayerAvailability"))?,
         };
@@ -424,7 +424,7 @@ impl Ecr {
         let layers = answer.layers.unwrap_or_default().into_iter();
         Ok(layers
             .filter(|l| l.layer_availability.as_ref() == Some(&available))
-            .filter_map(|l| l.layer_digest)
+            .filter_map(|l| Some((l.layer_digest?, l.layer_size.and_then(|size| u64::try_from(size).ok()))))
             .collect())
     }
 }

@@ -1,10 +1,11 @@
 //! Blobs, one request at a time; whole transfers are the mirror's.
 
 use http::Method;
+use http::header::CONTENT_LENGTH;
 
 use super::manifests::{is_absent, is_refusal};
 use super::pace::Action;
-use super::response::read_bounded;
+use super::response::{self, read_bounded};
 use super::transport::Call;
 use super::{Client, Quotas, encoding};
 use crate::digest::Digest;
@@ -25,7 +26,27 @@ impl Client {
         self.retry(|| self.has_blob_once(reference, digest)).await
     }
 
+    /// How long the blob is that the reference's repository has, in bytes; none inside where the registry does not say.
+    ///
+    /// # Errors
+    /// When the registry cannot be reached or refuses.
+    pub async fn blob_size(
+        &self,
+        reference: &Reference,
+        digest: Digest,
+    ) -> Result<Option<Option<u64>>, Error> {
+        self.retry(|| self.blob_size_once(reference, digest)).await
+    }
+
     pub(crate) async fn has_blob_once(&self, reference: &Reference, digest: Digest) -> Result<bool, Error> {
+        Ok(self.blob_size_once(reference, digest).await?.is_some())
+    }
+
+    async fn blob_size_once(
+        &self,
+        reference: &Reference,
+        digest: Digest,
+    ) -> Result<Option<Option<u64>>, Error> {
         let url = self.url(reference, &format!("blobs/{digest}"))?;
         let result = self.core.send(Call::read(reference, Action::BlobHead, Method::HEAD, url)).await;
         // ECR answers an expired token so, and without a body nobody knows: by GET it says more.
@@ -36,9 +57,14 @@ impl Client {
             result => result,
         };
         match result {
-            Ok(_) => Ok(true),
+            // What was compressed on its way has another length.
+            Ok(reply) if encoding::is_compressed(reply.headers()) => Ok(Some(None)),
+            Ok(reply) => {
+                let length = response::header(reply.headers(), CONTENT_LENGTH.as_str());
+                Ok(Some(length.and_then(|length| length.parse().ok())))
+            }
             Err(error) if is_absent(&error) || matches!(error.kind(), ErrorKind::PartUnknown { .. }) => {
-                Ok(false)
+                Ok(None)
             }
             Err(error) => Err(error),
         }

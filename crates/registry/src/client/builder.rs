@@ -10,6 +10,7 @@ use super::network::Network;
 use super::pace::Pacer;
 use super::retry::Jitter;
 use super::route::Routes;
+use super::served::Served;
 use super::{Client, Core, Quotas, RetryPolicy, Timeouts};
 use crate::auth::{Anonymous, Broker, Credentials};
 use crate::error::Error;
@@ -21,6 +22,7 @@ pub struct Builder {
     http: Http,
     own_http: Vec<(String, Http)>,
     transport: Option<Arc<dyn Transport>>,
+    served: HashMap<String, Arc<dyn Transport>>,
     credentials: Option<Arc<dyn Credentials>>,
     routes: Vec<(String, String)>,
     counting: Vec<String>,
@@ -48,6 +50,12 @@ impl Builder {
     /// Sends all requests by `transport` instead of the network. Then it is the transport's to look at where a name leads.
     pub fn transport(mut self, transport: Arc<dyn Transport>) -> Self {
         self.transport = Some(transport);
+        self
+    }
+
+    /// Sends what is for `host` by `transport`, and the rest as before: a registry that is no server.
+    pub fn serve(mut self, host: &str, transport: Arc<dyn Transport>) -> Self {
+        self.served.insert(host.to_ascii_lowercase(), transport);
         self
     }
 
@@ -123,6 +131,7 @@ impl Builder {
             Some(transport) => transport,
             None => Arc::new(Network::new(self.http, self.own_http, self.timeouts.connect, &guard)?),
         };
+        let http = if self.served.is_empty() { http } else { Arc::new(Served::new(self.served, http)) };
         let credentials = self.credentials.unwrap_or_else(|| Arc::new(Anonymous));
         let contacts = Arc::new(Contacts::default());
         let core = Core {

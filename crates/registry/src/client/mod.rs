@@ -14,6 +14,7 @@ mod rate_limit;
 pub(crate) mod response;
 mod retry;
 mod route;
+mod served;
 mod transport;
 pub(crate) mod uploads;
 

@@ -95,7 +95,15 @@ pub trait BlobIndex: Send + Sync {
         repository: &'a Reference,
         digests: &'a [Digest],
     ) -> BoxFuture<'a, Result<Option<HashSet<Digest>>, BoxError>>;
+
+    /// The same with the lengths of those that are there, in bytes, where the registry names them.
+    fn sizes<'a>(&'a self, _repository: &'a Reference, _digests: &'a [Digest]) -> Sizes<'a> {
+        Box::pin(async { Ok(None) })
+    }
 }
+
+/// What [`BlobIndex::sizes`] gives.
+pub type Sizes<'a> = BoxFuture<'a, Result<Option<HashMap<Digest, Option<u64>>>, BoxError>>;
 
 /// A registry's bulk form of asking what tags mean; ECR's are
 /// [ListImages](https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_ListImages.html) and

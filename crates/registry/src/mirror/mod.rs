@@ -1,11 +1,12 @@
 //! The mirror: images from registry to registry.
 //!
 //! [`Mirror::plan`] decides by HEAD what is to be done and reads the manifests of what is to be copied; [`Mirror::apply`] does it;
-//! [`Mirror::verify`] looks at the result. A layer's bytes pass through: the source's reply is the upload's body.
+//! [`Mirror::check`] reads the result back. A layer's bytes pass through: the source's reply is the upload's body.
 
 mod apply;
 mod artifacts;
 mod blob;
+mod check;
 mod event;
 mod job;
 mod mapping;
@@ -18,7 +19,6 @@ mod slots;
 mod source;
 mod tags;
 mod upload;
-mod verify;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -26,10 +26,10 @@ use std::sync::Arc;
 use crate::client::{Client, Quotas};
 
 pub use apply::{Copied, Outcome};
+pub use check::{Check, Checked, Difference, DifferenceKind};
 pub use event::Event;
 pub use job::{Action, Content, Job, Plan, Planned, Platforms, Pulls};
-pub use mapping::{BlobIndex, Mapping, MemoryMapping, TagIndex};
-pub use verify::Verified;
+pub use mapping::{BlobIndex, Mapping, MemoryMapping, Sizes, TagIndex};
 
 use event::Events;
 use reads::Reads;
@@ -180,6 +180,6 @@ mod tests {
         let target = "h:1/a:b".parse().unwrap();
         is_send(mirror.plan(Vec::new()));
         is_send(mirror.apply(&Plan { images: Vec::new(), pulls: Vec::new() }));
-        is_send(mirror.verify(&target, Digest::of(b"")));
+        is_send(mirror.check(true).image(0, &target, Digest::of(b"")));
     }
 }

@@ -8,7 +8,7 @@ use registry::{Digest, ErrorKind, Manifest, NoConnection, Quotas, SOURCE_DIGEST_
 
 use crate::support::faults::Rule;
 use crate::support::images::{self, TestImage, bytes, image, index};
-use crate::support::{Fake, Fault, Quirks, builder, client, copy, copy_all, run};
+use crate::support::{Fake, Fault, Quirks, builder, client, copy, copy_all, run, whole};
 
 /// Two platforms with an attestation each.
 fn two_platforms() -> TestImage {
@@ -42,7 +42,7 @@ fn a_cold_copy_asks_no_more_than_it_must_and_a_warm_one_two_heads() {
         assert_eq!(source.counts(), "GET blobs 3, GET manifests 1, HEAD manifests 1");
         assert_eq!(target.counts(), "HEAD manifests 1, POST uploads 3, PUT manifests 1, PUT uploads 3");
         assert_eq!(target.broken_tag(), None);
-        assert_eq!(mirror.verify(&target.name("x/r:1"), image.digest()).await.unwrap().blobs, 3);
+        assert_eq!(whole(&mirror, &target.name("x/r:1"), image.digest()).await.blobs, 3);
         source.forget();
         target.forget();
         assert!(copy(&mirror, job()).await.unwrap().was_up_to_date);
@@ -63,7 +63,7 @@ fn all_platforms_are_copied_byte_for_byte() {
         assert_eq!(copied.digest, index.digest());
         let there = mirror.client().manifest(&target.name("r:1")).await.unwrap().unwrap();
         assert_eq!(there, index.manifest);
-        assert_eq!(mirror.verify(&target.name("r:1"), index.digest()).await.unwrap().manifests, 5);
+        assert_eq!(whole(&mirror, &target.name("r:1"), index.digest()).await.manifests, 5);
         assert_eq!(source.count("GET blobs"), 9, "each blob once, the shared layer too");
     });
 }
@@ -315,7 +315,7 @@ fn a_tag_that_somebody_else_moved_is_shown_and_can_be_kept() {
         let copied = mirror.apply(&plan).await.remove(0).result.unwrap();
         assert_eq!((copied.digest, copied.replaced), (image.digest(), Some(other.digest())));
         let kept = target.name("r").with_tag(&tag).unwrap();
-        mirror.verify(&kept, other.digest()).await.unwrap();
+        whole(&mirror, &kept, other.digest()).await;
         // What the last run left there is ours to move.
         source.store(|store| store.seed("r", "1", &other));
         let plan = mirror.plan(vec![job()]).await;

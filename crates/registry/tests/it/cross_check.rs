@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use registry::mirror::{Job, Mirror, Platforms};
 
 use crate::support::images::{self, bytes};
-use crate::support::{Fake, client, copy, copy_all, reference, run};
+use crate::support::{Fake, client, copy, copy_all, reference, run, whole};
 
 /// A docker-registry of its own, ended with the test.
 struct DockerRegistry {
@@ -110,7 +110,7 @@ fn cross_check_images_and_indexes_arrive_whole() {
         copy(&mirror, Job::new(fake.name("r:1"), source.name("team/r:1"))).await.unwrap();
         let copied = copy(&mirror, Job::new(source.name("team/r:1"), target.name("r:1"))).await.unwrap();
         assert_eq!((copied.digest, copied.sent), (index.digest(), 5));
-        mirror.verify(&target.name("r:1"), index.digest()).await.unwrap();
+        whole(&mirror, &target.name("r:1"), index.digest()).await;
         assert!(
             copy(&mirror, Job::new(source.name("team/r:1"), target.name("r:1")))
                 .await

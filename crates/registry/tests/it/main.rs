@@ -8,6 +8,7 @@
 )]
 
 mod bulk_tags;
+mod check;
 mod client;
 mod copying;
 mod cross_check;

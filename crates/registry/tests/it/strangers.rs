@@ -12,7 +12,7 @@ use registry::{
 
 use crate::support::faults::Rule;
 use crate::support::images::{self, OCI_INDEX, TestImage, bytes, image, index};
-use crate::support::{Auth, Fake, Fault, Passwords, builder, client, copy, reference, run};
+use crate::support::{Auth, Fake, Fault, Passwords, builder, client, copy, reference, run, whole};
 
 fn reply(status: u16, headers: &[(&'static str, &str)], body: &str) -> Fault {
     let headers = headers.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
@@ -296,7 +296,7 @@ fn attestations_that_the_source_lacks_are_left_out_with_a_warning_or_named() {
         assert_eq!(target.broken_tag(), None);
         let manifest = client().manifest(&target.name("r:two")).await.unwrap().unwrap();
         assert_eq!(manifest.index().unwrap().manifests.len(), 2);
-        mirror.verify(&target.name("r:two"), copied.digest).await.unwrap();
+        whole(&mirror, &target.name("r:two"), copied.digest).await;
         // Known from now on: nothing is read again.
         assert!(copy(&mirror, job(two.clone(), "two")).await.unwrap().was_up_to_date);
         assert!(copy(&Mirror::new(client()), job(two.clone(), "two")).await.unwrap().was_up_to_date);

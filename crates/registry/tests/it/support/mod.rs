@@ -10,10 +10,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use registry::mirror::{Copied, Job, Mirror, Plan};
+use registry::mirror::{Checked, Copied, Job, Mirror, Plan};
 use registry::{
-    BoxError, BoxFuture, Builder, Client, Credential, Credentials, Error, Reference, RetryPolicy, Server,
-    Timeouts,
+    BoxError, BoxFuture, Builder, Client, Credential, Credentials, Digest, Error, Reference, RetryPolicy,
+    Server, Timeouts,
 };
 
 pub use fake::{Auth, Fake, Quirks};
@@ -54,6 +54,13 @@ pub async fn copy(mirror: &Mirror, job: Job) -> Result<Copied, Error> {
 pub async fn copy_all(mirror: &Mirror, jobs: Vec<Job>) -> Vec<Result<Copied, Error>> {
     let plan: Plan = mirror.plan(jobs).await;
     mirror.apply(&plan).await.into_iter().map(|outcome| outcome.result).collect()
+}
+
+/// Reads `target` back: all of `digest` is there.
+pub async fn whole(mirror: &Mirror, target: &Reference, digest: Digest) -> Checked {
+    let checked = mirror.check(false).image(0, target, digest).await.unwrap();
+    assert_eq!(checked.differences, [], "{target}");
+    checked
 }
 
 /// One password after the other, counted.

@@ -1,0 +1,350 @@
+//! `index.json`: which manifests a layout holds, by which names.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use registry::Digest;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
+const OCI_IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
+
+/// What names a manifest: a tag, often, or a name with one
+/// ([annotations](https://github.com/opencontainers/image-spec/blob/main/annotations.md#pre-defined-annotation-keys)).
+const REF_NAME: &str = "org.opencontainers.image.ref.name";
+
+/// The full name where containerd or docker wrote the layout
+/// ([containerd](https://github.com/containerd/containerd/blob/main/core/images/annotations.go)).
+const CONTAINERD_NAME: &str = "io.containerd.image.name";
+
+/// Marks layouts of ours: their names are `repository:tag` and begin with no registry.
+const OURS: &str = "io.htc-grid.export";
+
+/// An image that a layout names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// The repository, without a registry.
+    pub repository: String,
+    /// The tag.
+    pub tag: String,
+    /// The manifest.
+    pub digest: Digest,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Entry {
+    #[serde(default)]
+    media_type: String,
+    digest: Digest,
+    size: u64,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    annotations: BTreeMap<String, String>,
+    /// What other tools say of it.
+    #[serde(flatten)]
+    more: Map<String, Value>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Document {
+    schema_version: u64,
+    #[serde(default = "oci_index")]
+    media_type: String,
+    manifests: Vec<Entry>,
+    #[serde(default)]
+    annotations: BTreeMap<String, String>,
+}
+
+fn oci_index() -> String {
+    OCI_INDEX.to_owned()
+}
+
+/// The entries, and what is known of the manifests below them.
+#[derive(Debug, Default)]
+pub(crate) struct Index {
+    entries: Vec<Entry>,
+    /// Positions by name.
+    names: HashMap<(String, String), usize>,
+    /// Positions of those that are about others, by what they are about.
+    about: HashMap<Digest, Vec<usize>>,
+    types: HashMap<Digest, String>,
+    /// Positions that count no more.
+    forgotten: HashSet<usize>,
+}
+
+/// What a manifest says of itself.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Said {
+    media_type: Option<String>,
+    manifests: Option<Vec<Value>>,
+    subject: Option<Subject>,
+    artifact_type: Option<String>,
+    config: Option<Config>,
+}
+
+#[derive(Deserialize)]
+struct Subject {
+    digest: Digest,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Config {
+    media_type: Option<String>,
+}
+
+/// The media type of a manifest by its own bytes: OCI manifests need not name it.
+pub(crate) fn media_type(bytes: &[u8]) -> String {
+    let said = serde_json::from_slice::<Said>(bytes).ok();
+    let own = said.as_ref().and_then(|said| said.media_type.clone()).filter(|own| !own.is_empty());
+    let is_index = said.is_some_and(|said| said.manifests.is_some());
+    own.unwrap_or_else(|| if is_index { OCI_INDEX } else { OCI_IMAGE }.to_owned())
+}
+
+impl Index {
+    /// # Errors
+    /// The text is no index.
+    pub(crate) fn parse(text: &[u8]) -> Result<Self, serde_json::Error> {
+        let document: Document = serde_json::from_slice(text)?;
+        let ours = document.annotations.contains_key(OURS);
+        let mut index = Self::default();
+        for entry in document.manifests {
+            index.types.insert(entry.digest, entry.media_type.clone());
+            let name = name_of(&entry, ours);
+            index.entries.push(entry);
+            if let Some(name) = name {
+                // Of two with one name the last counts, as for skopeo.
+                index.names.insert(name, index.entries.len() - 1);
+            }
+        }
+        Ok(index)
+    }
+
+    /// Without what is not there.
+    pub(crate) fn keeping(self, is_there: impl Fn(Digest) -> bool) -> Self {
+        let mut index = Self { types: self.types, ..Self::default() };
+        let mut names: HashMap<usize, Vec<(String, String)>> = HashMap::new();
+        for (name, at) in self.names {
+            names.entry(at).or_default().push(name);
+        }
+        for (at, entry) in self.entries.into_iter().enumerate().filter(|(_, entry)| is_there(entry.digest)) {
+            index.entries.push(entry);
+            let now = index.entries.len() - 1;
+            index.names.extend(names.remove(&at).unwrap_or_default().into_iter().map(|name| (name, now)));
+        }
+        index
+    }
+
+    fn kept(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().enumerate().filter(|(at, _)| !self.forgotten.contains(at)).map(|(_, entry)| entry)
+    }
+
+    pub(crate) fn to_text(&self) -> String {
+        let document = Document {
+            schema_version: 2,
+            media_type: oci_index(),
+            manifests: self.kept().cloned().collect(),
+            annotations: BTreeMap::from([(OURS.to_owned(), "1".to_owned())]),
+        };
+        serde_json::to_string(&document).unwrap_or_default()
+    }
+
+    pub(crate) fn digests(&self) -> Vec<Digest> {
+        self.entries.iter().map(|entry| entry.digest).collect()
+    }
+
+    pub(crate) fn images(&self) -> Vec<Image> {
+        let one = |((repository, tag), at): (&(String, String), &usize)| {
+            let digest = self.entries[*at].digest;
+            Image { repository: repository.clone(), tag: tag.clone(), digest }
+        };
+        let mut found: Vec<Image> = self.names.iter().map(one).collect();
+        found.sort_by(|a, b| (&a.repository, &a.tag).cmp(&(&b.repository, &b.tag)));
+        found
+    }
+
+    pub(crate) fn unnamed(&self) -> Vec<Digest> {
+        let known: HashSet<usize> =
+            self.names.values().chain(self.about.values().flatten()).copied().collect();
+        let known = |at: &usize| known.contains(at) || self.forgotten.contains(at);
+        let unnamed = (0..self.entries.len()).filter(|at| !known(at));
+        unnamed.map(|at| self.entries[at].digest).collect()
+    }
+
+    pub(crate) fn name(&mut self, digest: Digest, name: &str) {
+        let at = self.entries.iter().position(|entry| entry.digest == digest);
+        if let (Some(at), Some((repository, tag))) = (at, name.rsplit_once(':')) {
+            self.names.insert((repository.to_owned(), tag.to_owned()), at);
+        }
+    }
+
+    pub(crate) fn forget(&mut self, repository: &str, tag: &str) {
+        if let Some(at) = self.names.remove(&(repository.to_owned(), tag.to_owned())) {
+            // Others' places stay: an entry without a name is none.
+            self.entries[at].annotations.clear();
+            self.forgotten.insert(at);
+        }
+    }
+
+    pub(crate) fn get(&self, repository: &str, tag: &str) -> Option<Digest> {
+        let at = self.names.get(&(repository.to_owned(), tag.to_owned()))?;
+        Some(self.entries[*at].digest)
+    }
+
+    /// What a manifest's descriptor calls it, where it has one here.
+    pub(crate) fn media_type(&self, digest: Digest) -> Option<&str> {
+        self.types.get(&digest).map(String::as_str).filter(|name| !name.is_empty())
+    }
+
+    /// Lists a manifest under a name.
+    pub(crate) fn put(
+        &mut self,
+        repository: &str,
+        tag: &str,
+        media_type: &str,
+        (digest, bytes): (Digest, &[u8]),
+    ) {
+        let annotations = BTreeMap::from([(REF_NAME.to_owned(), format!("{repository}:{tag}"))]);
+        let name = (repository.to_owned(), tag.to_owned());
+        let entry = Entry {
+            media_type: media_type.to_owned(),
+            digest,
+            size: bytes.len() as u64,
+            annotations,
+            more: Map::new(),
+        };
+        match self.names.get(&name) {
+            Some(at) => self.entries[*at] = entry,
+            None => {
+                self.entries.push(entry);
+                self.names.insert(name, self.entries.len() - 1);
+            }
+        }
+        self.know(digest, media_type);
+    }
+
+    /// Notes a manifest's media type.
+    pub(crate) fn know(&mut self, digest: Digest, media_type: &str) {
+        self.types.insert(digest, media_type.to_owned());
+    }
+
+    /// Lists a manifest that is about another one, as the specification wants it.
+    pub(crate) fn refer(&mut self, media_type: &str, (digest, bytes): (Digest, &[u8])) {
+        let is_about = serde_json::from_slice::<Said>(bytes).is_ok_and(|said| said.subject.is_some());
+        if !is_about || self.entries.iter().any(|entry| entry.digest == digest) {
+            return;
+        }
+        self.entries.push(Entry {
+            media_type: media_type.to_owned(),
+            digest,
+            size: bytes.len() as u64,
+            annotations: BTreeMap::new(),
+            more: Map::new(),
+        });
+        self.learn(digest, bytes);
+    }
+
+    /// Notes what a listed manifest is about.
+    pub(crate) fn learn(&mut self, digest: Digest, bytes: &[u8]) {
+        let Ok(said) = serde_json::from_slice::<Said>(bytes) else { return };
+        let Some(subject) = said.subject else { return };
+        let Some(at) = self.entries.iter().position(|entry| entry.digest == digest) else { return };
+        let kind = said.artifact_type.or_else(|| said.config.and_then(|config| config.media_type));
+        if let Some(kind) = kind {
+            self.entries[at].more.entry("artifactType").or_insert(Value::String(kind));
+        }
+        let about = self.about.entry(subject.digest).or_default();
+        if !about.contains(&at) {
+            about.push(at);
+        }
+    }
+
+    /// Descriptors of what is about a manifest.
+    pub(crate) fn referrers(&self, digest: Digest) -> Vec<Value> {
+        let found = self.about.get(&digest).into_iter().flatten();
+        found.filter_map(|at| serde_json::to_value(&self.entries[*at]).ok()).collect()
+    }
+
+    /// All tags of a repository, sorted.
+    pub(crate) fn tags(&self, repository: &str) -> Vec<String> {
+        let own = self.names.keys().filter(|(name, _)| name == repository);
+        let mut tags: Vec<String> = own.map(|(_, tag)| tag.clone()).collect();
+        tags.sort_unstable();
+        tags
+    }
+}
+
+/// The repository and tag of an entry; none where it has no name, or a tag alone.
+fn name_of(entry: &Entry, ours: bool) -> Option<(String, String)> {
+    let annotation = |name: &str| entry.annotations.get(name).map(String::as_str);
+    let name = [CONTAINERD_NAME, REF_NAME].into_iter().filter_map(annotation).find(|name| {
+        // A bare tag says nothing of the repository.
+        name.rsplit('/').next().is_some_and(|last| last.contains(':'))
+    })?;
+    let (repository, tag) = name.split('@').next()?.rsplit_once(':')?;
+    let repository = match repository.split_once('/') {
+        Some((host, rest)) if !ours && is_host(host) => rest.strip_prefix("library/").unwrap_or(rest),
+        _ => repository,
+    };
+    Some((repository.to_owned(), tag.to_owned()))
+}
+
+/// Whether the first part of a name is a registry, by docker's rule.
+fn is_host(part: &str) -> bool {
+    part.contains(['.', ':']) || part == "localhost"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(annotations: &str, ours: bool) -> Vec<String> {
+        let digest = Digest::of(b"x");
+        let mark = if ours { r#","annotations":{"io.htc-grid.export":"1"}"# } else { "" };
+        let text = format!(
+            r#"{{"schemaVersion":2,"manifests":[{{"mediaType":"m","digest":"{digest}","size":1,"annotations":{{{annotations}}}}}]{mark}}}"#
+        );
+        let index = Index::parse(text.as_bytes()).unwrap();
+        index.images().into_iter().map(|image| format!("{} {}", image.repository, image.tag)).collect()
+    }
+
+    #[test]
+    fn a_name_is_a_repository_and_a_tag_whoever_wrote_it() {
+        let by_ref = |name: &str| format!(r#""org.opencontainers.image.ref.name":"{name}""#);
+        assert_eq!(names(&by_ref("kedacore/keda:2.11.2"), false), ["kedacore/keda 2.11.2"]);
+        assert_eq!(names(&by_ref("ghcr.io/kedacore/keda:2.11.2"), false), ["kedacore/keda 2.11.2"]);
+        assert_eq!(names(&by_ref("docker.io/library/redis:7"), false), ["redis 7"]);
+        assert_eq!(names(&by_ref("host:5000/a:1@sha256:0"), false), ["a 1"]);
+        assert_eq!(names(&by_ref("a.b/c:1"), true), ["a.b/c 1"], "our names begin with no registry");
+        for none in ["latest", "7.85.0", ""] {
+            assert_eq!(names(&by_ref(none), false), Vec::<String>::new(), "{none}");
+        }
+        let both = format!(r#"{},"io.containerd.image.name":"docker.io/grafana/grafana:9""#, by_ref("9"));
+        assert_eq!(names(&both, false), ["grafana/grafana 9"]);
+    }
+
+    #[test]
+    fn a_manifest_says_what_it_is_or_shows_it() {
+        assert_eq!(media_type(br#"{"mediaType":"x","manifests":[]}"#), "x");
+        assert_eq!(media_type(br#"{"manifests":[]}"#), OCI_INDEX);
+        assert_eq!(media_type(br#"{"config":{},"layers":[]}"#), OCI_IMAGE);
+        assert_eq!(media_type(b"?"), OCI_IMAGE);
+    }
+
+    #[test]
+    fn what_is_not_there_is_not_listed_and_other_tools_words_are_kept() {
+        let (here, gone) = (Digest::of(b"here"), Digest::of(b"gone"));
+        let text = format!(
+            r#"{{"schemaVersion":2,"manifests":[
+            {{"mediaType":"m","digest":"{gone}","size":1,"annotations":{{"org.opencontainers.image.ref.name":"a:1"}}}},
+            {{"mediaType":"m","digest":"{here}","size":1,"platform":{{"os":"x"}},"annotations":{{"org.opencontainers.image.ref.name":"b:1"}}}}]}}"#
+        );
+        let index = Index::parse(text.as_bytes()).unwrap().keeping(|digest| digest == here);
+        assert_eq!((index.get("a", "1"), index.get("b", "1")), (None, Some(here)));
+        let again: Value = serde_json::from_str(&index.to_text()).unwrap();
+        assert_eq!(again["manifests"][0]["platform"]["os"], "x");
+        assert_eq!(again["manifests"].as_array().unwrap().len(), 1);
+    }
+}

@@ -1,0 +1,277 @@
+//! The layout as a registry: the part of [the protocol](https://github.com/opencontainers/distribution-spec/blob/main/spec.md)
+//! that the client speaks.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, LOCATION, RANGE};
+use http::{HeaderMap, Method, StatusCode};
+use registry::{Body, BoxFuture, Digest, ErrorKind, Request, Response, Transport};
+use sha2::{Digest as _, Sha256};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use crate::blobs::open_at;
+use crate::place::digest;
+use crate::{Layout, index};
+
+/// How much of a blob is read at a time.
+const CHUNK: usize = 256 << 10;
+
+/// What is asked for.
+enum Asked<'a> {
+    Ping,
+    Manifest {
+        repository: &'a str,
+        reference: &'a str,
+    },
+    Blob(Digest),
+    /// An upload is to begin; a blob that is there already need not be sent.
+    Upload {
+        repository: &'a str,
+    },
+    /// An upload's bytes.
+    Bytes,
+    Referrers(Digest),
+    Tags {
+        repository: &'a str,
+    },
+    Unknown,
+}
+
+impl<'a> Asked<'a> {
+    fn of(path: &'a str) -> Self {
+        let Some(path) = path.strip_prefix("/v2/") else { return Self::Unknown };
+        if path.is_empty() {
+            return Self::Ping;
+        }
+        if let Some(repository) = path.strip_suffix("/tags/list") {
+            return Self::Tags { repository };
+        }
+        if let Some(repository) = path.strip_suffix("/blobs/uploads/") {
+            return Self::Upload { repository };
+        }
+        let mut parts = path.rsplitn(3, '/');
+        let (Some(last), Some(kind), Some(repository)) = (parts.next(), parts.next(), parts.next()) else {
+            return Self::Unknown;
+        };
+        match (kind, last.parse()) {
+            ("manifests", _) => Self::Manifest { repository, reference: last },
+            ("blobs", Ok(digest)) => Self::Blob(digest),
+            ("referrers", Ok(digest)) => Self::Referrers(digest),
+            ("uploads", _) => Self::Bytes,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+impl Transport for Layout {
+    fn send(&self, request: Request) -> BoxFuture<'_, Result<Response, ErrorKind>> {
+        Box::pin(async move {
+            let path = request.url.path().to_owned();
+            match Asked::of(&path) {
+                Asked::Ping => Ok(reply(StatusCode::OK, &[], Bytes::new())),
+                Asked::Manifest { repository, reference } if request.method == Method::PUT => {
+                    self.put_manifest(repository, reference, request).await
+                }
+                Asked::Manifest { repository, reference } => {
+                    self.manifest(repository, reference, &request.method)
+                }
+                Asked::Blob(digest) => self.blob(digest, &request.method, &request.headers),
+                Asked::Upload { repository } => Ok(self.begin(repository, &request)),
+                Asked::Bytes => self.put_blob(request).await,
+                Asked::Referrers(digest) => {
+                    let manifests = self.index().referrers(digest);
+                    let list = serde_json::json!({ "schemaVersion": 2, "manifests": manifests });
+                    let kind = "application/vnd.oci.image.index.v1+json";
+                    Ok(reply(StatusCode::OK, &[(CONTENT_TYPE.as_str(), kind)], list.to_string()))
+                }
+                Asked::Tags { repository } => {
+                    let list =
+                        serde_json::json!({ "name": repository, "tags": self.index().tags(repository) });
+                    Ok(reply(StatusCode::OK, &[], list.to_string()))
+                }
+                Asked::Unknown => Ok(refusal(StatusCode::NOT_FOUND, "UNSUPPORTED", "unknown")),
+            }
+        })
+    }
+}
+
+impl Layout {
+    fn manifest(&self, repository: &str, reference: &str, method: &Method) -> Result<Response, ErrorKind> {
+        let digest = match reference.parse() {
+            Ok(digest) => Some(digest),
+            Err(_) => self.index().get(repository, reference),
+        };
+        let bytes = match digest {
+            Some(digest) => self.blobs.read(digest).map_err(unreadable)?.map(|bytes| (digest, bytes)),
+            None => None,
+        };
+        let Some((digest, bytes)) = bytes else {
+            return Ok(refusal(StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN", "no such manifest"));
+        };
+        let kind = self.index().media_type(digest).map(str::to_owned);
+        let kind = kind.unwrap_or_else(|| index::media_type(&bytes));
+        let (name, length) = (digest.to_string(), bytes.len().to_string());
+        let headers = [
+            (CONTENT_TYPE.as_str(), kind.as_str()),
+            ("docker-content-digest", name.as_str()),
+            (CONTENT_LENGTH.as_str(), length.as_str()),
+        ];
+        let body = if *method == Method::HEAD { Bytes::new() } else { bytes.into() };
+        Ok(reply(StatusCode::OK, &headers, body))
+    }
+
+    async fn put_manifest(
+        &self,
+        repository: &str,
+        reference: &str,
+        request: Request,
+    ) -> Result<Response, ErrorKind> {
+        let kind = header(&request.headers, CONTENT_TYPE.as_str()).unwrap_or_default().to_owned();
+        let mut body = request.body;
+        let mut bytes = Vec::new();
+        while let Some(piece) = body.chunk().await? {
+            if bytes.len() + piece.len() > registry::limits::MANIFEST {
+                return Ok(refusal(
+                    StatusCode::PAYLOAD_TOO_LARGE,
+                    "SIZE_INVALID",
+                    "the manifest is too large",
+                ));
+            }
+            bytes.extend_from_slice(&piece);
+        }
+        let digest = Digest::of(&bytes);
+        if reference.parse::<Digest>().is_ok_and(|named| named != digest) {
+            return Ok(refusal(StatusCode::BAD_REQUEST, "DIGEST_INVALID", "the manifest has another digest"));
+        }
+        if self.blobs.size(digest).is_none() {
+            let file = self.blobs.new_file().map_err(unwritable)?;
+            crate::blobs::replace(&file, &bytes).map_err(unwritable)?;
+            self.blobs.take(digest, &file).map_err(unwritable)?;
+        }
+        {
+            let mut index = self.index();
+            if reference.parse::<Digest>().is_err() {
+                index.put(repository, reference, &kind, (digest, &bytes));
+            }
+            index.know(digest, &kind);
+            index.refer(&kind, (digest, &bytes));
+        }
+        self.keep_index().map_err(unwritable)?;
+        Ok(reply(StatusCode::CREATED, &[("docker-content-digest", &digest.to_string())], Bytes::new()))
+    }
+
+    fn blob(&self, digest: Digest, method: &Method, headers: &HeaderMap) -> Result<Response, ErrorKind> {
+        let Some((file, place)) = self.blobs.find(digest) else {
+            return Ok(refusal(StatusCode::NOT_FOUND, "BLOB_UNKNOWN", "no such blob"));
+        };
+        let length = place.size.to_string();
+        if *method == Method::HEAD {
+            return Ok(reply(StatusCode::OK, &[(CONTENT_LENGTH.as_str(), length.as_str())], Bytes::new()));
+        }
+        let from = header(headers, RANGE.as_str())
+            .and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse::<u64>().ok())
+            .filter(|from| *from < place.size);
+        let offset = from.unwrap_or_default();
+        let file = open_at(&file, place, offset).map_err(unreadable)?;
+        let left = place.size - offset;
+        let part = file.take(left);
+        let stream = futures_util::stream::try_unfold(part, |mut part| async move {
+            let mut chunk = Vec::with_capacity(CHUNK);
+            let read = (&mut part).take(CHUNK as u64).read_to_end(&mut chunk).await?;
+            Ok::<_, io::Error>((read > 0).then_some((Bytes::from(chunk), part)))
+        });
+        let mut builder = http::Response::builder().header(CONTENT_LENGTH, left);
+        if from.is_some() {
+            let range = format!("bytes {offset}-{}/{}", place.size - 1, place.size);
+            builder = builder.status(StatusCode::PARTIAL_CONTENT).header(CONTENT_RANGE, range);
+        }
+        builder.body(Body::stream(stream, Some(left))).map_err(|error| unreadable(io::Error::other(error)))
+    }
+
+    /// A blob is the whole layout's: who asks whether it may be taken from a repository need not send it.
+    fn begin(&self, repository: &str, request: &Request) -> Response {
+        let mount = request.url.query_pairs().find(|(name, _)| name == "mount");
+        let there = mount
+            .and_then(|(_, digest)| digest.parse().ok())
+            .filter(|digest| self.blobs.size(*digest).is_some());
+        match there {
+            Some(digest) => {
+                reply(StatusCode::CREATED, &[("docker-content-digest", &digest.to_string())], Bytes::new())
+            }
+            None => {
+                let location = format!("/v2/{repository}/blobs/uploads/new");
+                reply(StatusCode::ACCEPTED, &[(LOCATION.as_str(), &location)], Bytes::new())
+            }
+        }
+    }
+
+    async fn put_blob(&self, request: Request) -> Result<Response, ErrorKind> {
+        let wanted = request.url.query_pairs().find(|(name, _)| name == "digest");
+        let Some(wanted) = wanted.and_then(|(_, digest)| digest.parse::<Digest>().ok()) else {
+            return Ok(refusal(StatusCode::BAD_REQUEST, "DIGEST_INVALID", "no digest"));
+        };
+        let path = self.blobs.new_file().map_err(unwritable)?;
+        let found = match write(&path, request.body).await {
+            Ok(found) => found,
+            Err(error) => {
+                // It has no name that anybody takes for a blob; what is left over goes with the next run.
+                let _ = tokio::fs::remove_file(&path).await;
+                return Err(error);
+            }
+        };
+        if found != wanted {
+            tokio::fs::remove_file(&path).await.map_err(unwritable)?;
+            return Ok(refusal(StatusCode::BAD_REQUEST, "DIGEST_INVALID", "the bytes have another digest"));
+        }
+        // A tar file takes it by a copy, and others are on their way meanwhile.
+        let blobs = Arc::clone(&self.blobs);
+        let taken = tokio::task::spawn_blocking(move || blobs.take(wanted, &path)).await;
+        taken.map_err(io::Error::other).and_then(|taken| taken).map_err(unwritable)?;
+        Ok(reply(StatusCode::CREATED, &[("docker-content-digest", &wanted.to_string())], Bytes::new()))
+    }
+}
+
+/// Writes a body to a file and to the disk, and gives its digest.
+async fn write(path: &std::path::Path, mut body: Body) -> Result<Digest, ErrorKind> {
+    let mut file = tokio::fs::File::create(path).await.map_err(unwritable)?;
+    let mut hasher = Sha256::new();
+    while let Some(piece) = body.chunk().await? {
+        hasher.update(&piece);
+        file.write_all(&piece).await.map_err(unwritable)?;
+    }
+    file.flush().await.map_err(unwritable)?;
+    file.sync_data().await.map_err(unwritable)?;
+    digest(hasher).map_err(unwritable)
+}
+
+fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+fn unwritable(error: io::Error) -> ErrorKind {
+    ErrorKind::Helper { what: "writing the OCI image layout", source: Arc::new(error) }
+}
+
+fn unreadable(error: io::Error) -> ErrorKind {
+    ErrorKind::Helper { what: "reading the OCI image layout", source: Arc::new(error) }
+}
+
+fn reply(status: StatusCode, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Response {
+    let mut reply = Response::new(Body::from(body.into()));
+    *reply.status_mut() = status;
+    for (name, value) in headers {
+        if let (Ok(name), Ok(value)) =
+            (http::HeaderName::from_bytes(name.as_bytes()), http::HeaderValue::from_str(value))
+        {
+            reply.headers_mut().insert(name, value);
+        }
+    }
+    reply
+}
+
+fn refusal(status: StatusCode, code: &str, message: &str) -> Response {
+    let body = serde_json::json!({ "errors": [{ "code": code, "message": message }] });
+    reply(status, &[], body.to_string())
+}

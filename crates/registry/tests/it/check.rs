@@ -1,0 +1,184 @@
+//! A target that is read back: what is asked, and which damage is found.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use registry::mirror::{BlobIndex, Checked, DifferenceKind, Mirror, Sizes};
+use registry::{BoxError, BoxFuture, Digest, ErrorKind, Reference};
+
+use crate::support::images::{TestImage, bytes, image, index};
+use crate::support::{Fake, Fault, client, faults::Rule, run};
+
+/// Two platforms that share a layer, and an attestation that nobody has.
+fn platforms() -> TestImage {
+    let amd64 = image("amd64", &[bytes("a", 300_000), bytes("common", 900)]);
+    let arm64 = image("arm64", &[bytes("b", 600), bytes("common", 900)]);
+    let mut whole =
+        index(&[(Some("linux/amd64"), amd64), (None, image("attests", &[])), (Some("linux/arm64"), arm64)]);
+    whole.children.remove(1);
+    whole
+}
+
+async fn target(image: &TestImage) -> Fake {
+    let target = Fake::plain().await;
+    target.store(|store| store.seed("r", "1", image));
+    target
+}
+
+async fn read(mirror: &Mirror, target: &Fake, expected: Digest, deep: bool) -> Checked {
+    mirror.check(deep).image(0, &target.name("r:1"), expected).await.unwrap()
+}
+
+fn kinds(checked: Checked) -> Vec<(Digest, DifferenceKind)> {
+    checked.differences.into_iter().map(|difference| (difference.digest, difference.kind)).collect()
+}
+
+#[test]
+fn a_whole_image_is_read_once_and_its_bytes_only_where_that_is_asked_for() {
+    run(async {
+        let whole = platforms();
+        let target = target(&whole).await;
+        let mirror = Mirror::new(client());
+        let quick = read(&mirror, &target, whole.digest(), false).await;
+        assert_eq!((quick.digest, quick.manifests, quick.blobs), (Some(whole.digest()), 3, 5));
+        assert!(quick.differences.is_empty(), "{quick:?}");
+        assert_eq!(target.counts(), "GET manifests 4, HEAD blobs 5");
+        target.forget();
+        let deep = read(&mirror, &target, whole.digest(), true).await;
+        assert_eq!(deep, quick);
+        assert_eq!(target.counts(), "GET blobs 5, GET manifests 4");
+        // A second image of the repository costs only its own.
+        target.store(|store| store.seed("r", "2", &whole));
+        target.forget();
+        let check = mirror.check(true);
+        for tag in ["r:1", "r:2"] {
+            assert!(check.image(0, &target.name(tag), whole.digest()).await.unwrap().differences.is_empty());
+        }
+        assert_eq!(target.count("GET blobs"), 5);
+    });
+}
+
+#[test]
+fn each_damage_is_named_by_the_digest_that_should_be_there() {
+    run(async {
+        let whole = platforms();
+        let (first, common) = (Digest::of(&bytes("a", 300_000)), Digest::of(&bytes("common", 900)));
+        let child = whole.children[1].digest();
+        let mirror = Mirror::new(client());
+        type Damage = fn(&mut crate::support::store::Store, Digest, Digest, Digest);
+        let zeros = Digest::of(&[0; 300_000]);
+        let cases: [(&str, Damage, DifferenceKind, Digest, bool); 4] = [
+            (
+                "a blob is gone",
+                |store, first, _, _| assert!(store.repository("r").blobs.remove(&first).is_some()),
+                DifferenceKind::BlobAbsent,
+                first,
+                false,
+            ),
+            (
+                "a blob is cut",
+                |store, _, common, _| drop(store.contents.insert(common, Bytes::from_static(b"short"))),
+                DifferenceKind::BlobSize { expected: 900, found: 5 },
+                common,
+                false,
+            ),
+            (
+                "a child is gone",
+                |store, _, _, child| drop(store.repository("r").manifests.remove(&child)),
+                DifferenceKind::ManifestAbsent,
+                child,
+                false,
+            ),
+            (
+                "a blob is another of the same length",
+                |store, first, _, _| drop(store.contents.insert(first, Bytes::from(vec![0; 300_000]))),
+                DifferenceKind::BlobContent { found: zeros },
+                first,
+                true,
+            ),
+        ];
+        for (what, damage, kind, digest, only_deep) in cases {
+            let target = target(&whole).await;
+            target.store(|store| damage(store, first, common, child));
+            for deep in [false, true] {
+                let found = kinds(read(&mirror, &target, whole.digest(), deep).await);
+                let wanted = if only_deep && !deep { Vec::new() } else { vec![(digest, kind.clone())] };
+                assert_eq!(found, wanted, "{what}, deep: {deep}");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_tag_that_is_absent_or_moved_is_a_difference_and_a_refusal_an_error() {
+    run(async {
+        let whole = platforms();
+        let target = target(&whole).await;
+        let mirror = Mirror::new(client());
+        let wanted = Digest::of(b"wanted");
+        let found = kinds(read(&mirror, &target, wanted, false).await);
+        assert_eq!(found, [(wanted, DifferenceKind::TagMoved { found: whole.digest() })]);
+        let check = mirror.check(false);
+        let absent = check.image(0, &target.name("r:other"), wanted).await.unwrap();
+        assert_eq!(kinds(absent), [(wanted, DifferenceKind::TagAbsent)]);
+        // A refused HEAD has no body that says why, so a GET follows.
+        for method in ["HEAD", "GET"] {
+            let denied = Fault::error(403, "DENIED", "no", Vec::new());
+            target.on(Rule::new(method, "/blobs/", denied).times(99));
+        }
+        let error = check.image(0, &target.name("r:1"), whole.digest()).await.unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Denied { .. }), "{error}");
+    });
+}
+
+#[test]
+fn bytes_that_break_once_on_the_way_are_read_again() {
+    run(async {
+        let whole = platforms();
+        let target = target(&whole).await;
+        let mirror = Mirror::new(client());
+        target.on(Rule::new("GET", "/blobs/", Fault::CorruptReply(3)).times(1));
+        assert!(read(&mirror, &target, whole.digest(), true).await.differences.is_empty());
+        assert_eq!((target.fired(), target.count("GET blobs")), (1, 6));
+    });
+}
+
+/// A registry that tells the sizes of a repository's blobs in bulk.
+struct Bulk {
+    sizes: HashMap<Digest, Option<u64>>,
+    asked: AtomicUsize,
+}
+
+impl BlobIndex for Bulk {
+    fn present<'a>(
+        &'a self,
+        _: &'a Reference,
+        _: &'a [Digest],
+    ) -> BoxFuture<'a, Result<Option<HashSet<Digest>>, BoxError>> {
+        Box::pin(async { Ok(None) })
+    }
+
+    fn sizes<'a>(&'a self, _: &'a Reference, digests: &'a [Digest]) -> Sizes<'a> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        let known = digests.iter().filter_map(|digest| Some((*digest, *self.sizes.get(digest)?)));
+        let known = known.collect();
+        Box::pin(async move { Ok(Some(known)) })
+    }
+}
+
+#[test]
+fn where_blobs_are_told_in_bulk_none_is_asked_for() {
+    run(async {
+        let whole = image("a", &[bytes("l", 500), bytes("m", 600)]);
+        let target = target(&whole).await;
+        let sizes = [(whole.blobs[0].clone(), Some(500)), (whole.blobs[2].clone(), None)];
+        let sizes = sizes.into_iter().map(|(blob, size)| (Digest::of(&blob), size)).collect();
+        let bulk = Arc::new(Bulk { sizes, asked: AtomicUsize::default() });
+        let mirror = Mirror::new(client()).blob_index(Arc::clone(&bulk) as Arc<dyn BlobIndex>);
+        let found = kinds(read(&mirror, &target, whole.digest(), false).await);
+        assert_eq!(found, [(Digest::of(&whole.blobs[1]), DifferenceKind::BlobAbsent)]);
+        assert_eq!((target.counts(), bulk.asked.load(Ordering::Relaxed)), ("GET manifests 1".to_owned(), 1));
+    });
+}
