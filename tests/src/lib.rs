@@ -43,7 +43,7 @@ pub use relay::Relay;
 pub use run::{Ended, Run, Running};
 pub use slow_link::SlowLink;
 pub use traffic::aws_cli;
-pub use world::{Images, World};
+pub use world::{Images, REGISTRIES, World};
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,7 @@
 //! Debian's docker-registry: a registry that nobody here wrote.
 
 use std::io::{BufRead as _, BufReader};
+use std::path::PathBuf;
 use std::process::{Child, Stdio};
 
 use tempfile::TempDir;
@@ -12,7 +13,7 @@ use crate::{command, get, program};
 pub struct DebianRegistry {
     child: Child,
     host: String,
-    _data: TempDir,
+    data: TempDir,
 }
 
 impl DebianRegistry {
@@ -40,7 +41,7 @@ impl DebianRegistry {
         };
         // A full pipe would stop it.
         std::thread::spawn(move || lines.for_each(drop));
-        let registry = Self { child, host, _data: data };
+        let registry = Self { child, host, data };
         assert_eq!(get(&format!("http://{}/v2/", registry.host)).status, 200);
         Some(registry)
     }
@@ -48,6 +49,13 @@ impl DebianRegistry {
     /// Its host.
     pub fn host(&self) -> &str {
         &self.host
+    }
+
+    /// The file in which it keeps a blob (<https://github.com/distribution/distribution/blob/v2.8.2/registry/storage/paths.go>).
+    pub fn blob(&self, digest: &str) -> PathBuf {
+        let hex = digest.trim_start_matches("sha256:");
+        let blobs = self.data.path().join("data/docker/registry/v2/blobs/sha256");
+        blobs.join(&hex[..2]).join(hex).join("data")
     }
 }
 

@@ -1,7 +1,7 @@
 //! The command tree, and the Makefile's `KEY=VALUE` arguments on top of it.
 
-use clap::Parser;
 use clap::error::{ContextKind, ContextValue};
+use clap::{FromArgMatches as _, Parser};
 
 use crate::commands::Command;
 use crate::error::EXIT_CODES;
@@ -93,9 +93,14 @@ fn given(arg: &str, flag: &str) -> bool {
 /// Commands that delete something. A mistyped name never suggests one of them.
 const DESTRUCTIVE: [&str; 4] = ["destroy-images", "auto-destroy-images", "prune", "reset-images-deployment"];
 
-/// The command line, or clap's own message and exit code where it is wrong.
-pub fn parse(arguments: Vec<String>) -> Cli {
-    Cli::try_parse_from(arguments).unwrap_or_else(|error| with_safe_suggestions(error).exit())
+/// The command line as `command` reads it, or clap's own message and exit code where it is wrong.
+pub fn parse(arguments: Vec<String>, command: clap::Command) -> Cli {
+    read(arguments, command).unwrap_or_else(|error| with_safe_suggestions(error).exit())
+}
+
+fn read(arguments: Vec<String>, mut command: clap::Command) -> Result<Cli, clap::Error> {
+    let matches = command.try_get_matches_from_mut(arguments)?;
+    Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
 }
 
 /// Takes destructive commands out of what clap suggests for a mistyped one, and puts the most similar first.

@@ -3,20 +3,24 @@
 #[cfg(all(any(feature = "uncompared", feature = "same-staging"), not(debug_assertions)))]
 compile_error!("`uncompared` and `same-staging` are for the tests alone");
 
+mod air_gap;
 mod cargo;
 mod cli;
 mod commands;
 mod context;
 mod error;
+mod help;
 mod http;
 mod infrastructure;
 mod local;
+mod origins;
 mod prerequisites;
 mod settings;
 mod sources;
 mod target;
 mod transfer;
 mod ui;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -42,7 +46,11 @@ async fn run() -> ExitCode {
         Ok(arguments) => arguments,
         Err(problem) => return error::exit_with(&failure(Kind::Usage, problem)),
     };
-    match work(cli::parse(arguments)).await {
+    if let Some(text) = help::shown(&arguments) {
+        ui::first_words(&text);
+        return ExitCode::SUCCESS;
+    }
+    match work(cli::parse(arguments, help::command())).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => error::exit_with(&error),
     }

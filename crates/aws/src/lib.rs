@@ -298,6 +298,15 @@ async fn configure(wanted: &Wanted<'_>, http: reqwest::Client, ask: Ask<'_>) -> 
     Ok(Configured { config: config.build(), region, other_regions, profile, source })
 }
 
+/// The region that the shell or the AWS profile says, and which of them, where the user's own options say none.
+pub async fn region_of_shell(profile: Option<&str>) -> Option<OtherRegion> {
+    let env = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    if let Some(region) = env("AWS_REGION") {
+        return Some(OtherRegion { by: "AWS_REGION".to_owned(), region });
+    }
+    profile_region(profile::chosen(profile, env).as_ref()).await
+}
+
 /// The region of the profile that is in use.
 async fn profile_region(chosen: Option<&Chosen>) -> Option<OtherRegion> {
     let mut provider = ProfileFileRegionProvider::builder();

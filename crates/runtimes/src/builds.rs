@@ -49,7 +49,7 @@ pub struct WayBack {
 }
 
 #[derive(Debug, Default, Deserialize)]
-struct Config {
+pub(super) struct Config {
     #[serde(default)]
     config: Inner,
 }
@@ -61,6 +61,11 @@ struct Inner {
 }
 
 impl Config {
+    /// All labels.
+    pub(super) fn labels(self) -> std::collections::BTreeMap<String, String> {
+        self.config.labels.unwrap_or_default()
+    }
+
     fn label(&self, name: &str) -> Option<&String> {
         // A Dockerfile may set a label to nothing.
         self.config.labels.as_ref()?.get(name).filter(|value| !value.is_empty())
@@ -68,7 +73,11 @@ impl Config {
 }
 
 /// Reads an image's configuration; of an index, that of its first image.
-async fn config(context: &Context, image: &Reference, manifest: Manifest) -> Result<Config, RuntimeError> {
+pub(super) async fn config(
+    context: &Context,
+    image: &Reference,
+    manifest: Manifest,
+) -> Result<Config, RuntimeError> {
     let unreadable = |reason: String| RuntimeError::Unreadable { image: image.to_string(), reason };
     let mut manifest = manifest;
     if manifest.kind() == Kind::Index {

@@ -42,6 +42,7 @@ mod publish;
 mod push;
 mod saved;
 mod smoke;
+pub mod standing;
 #[cfg(test)]
 mod tests;
 mod tidy;

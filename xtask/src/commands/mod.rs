@@ -1,10 +1,14 @@
 //! One file for each command: an args struct with `run`.
 
 pub mod bench;
+pub mod completions;
+pub mod config;
 pub mod demo;
 pub mod destroy;
 pub mod doctor;
+pub mod export;
 pub mod import;
+pub mod import_images;
 pub mod init;
 pub mod list;
 pub mod local;
@@ -15,10 +19,12 @@ pub mod rebuild;
 pub mod reset;
 pub mod test;
 pub mod transfer;
+pub mod verify;
 
-use clap::Subcommand;
+use clap::{Args as _, Subcommand};
 
 use crate::context::Context;
+use crate::settings::Global;
 
 /// The commands.
 #[derive(Debug, Subcommand)]
@@ -31,6 +37,9 @@ pub enum Command {
     AutoTransferImages(transfer::AutoTransferImages),
     RebuildRuntimes(rebuild::RebuildRuntimes),
     ListImages(list::ListImages),
+    Verify(verify::Verify),
+    ExportImages(export::ExportImages),
+    ImportImages(import_images::ImportImages),
     Lock(lock::Lock),
     ImportConfig(import::ImportConfig),
     Local(local::Local),
@@ -39,6 +48,8 @@ pub enum Command {
     Prune(prune::Prune),
     ResetImagesDeployment(reset::ResetImagesDeployment),
     Doctor(doctor::Doctor),
+    Config(config::Config),
+    Completions(completions::Completions),
     Demo(demo::Demo),
     Test(test::Test),
     Bench(bench::Bench),
@@ -59,6 +70,9 @@ impl Command {
             Self::AutoTransferImages(command) => command.run(context).await,
             Self::RebuildRuntimes(command) => command.run(context).await,
             Self::ListImages(command) => command.run(context).await,
+            Self::Verify(command) => command.run(context).await,
+            Self::ExportImages(command) => command.run(context).await,
+            Self::ImportImages(command) => command.run(context).await,
             Self::Lock(command) => command.run(context).await,
             Self::ImportConfig(command) => command.run(context),
             Self::Local(command) => command.run(context).await,
@@ -67,9 +81,16 @@ impl Command {
             Self::Prune(command) => command.run(context).await,
             Self::ResetImagesDeployment(command) => command.run(context),
             Self::Doctor(command) => command.run(context).await,
+            Self::Config(command) => command.run(context).await,
+            Self::Completions(command) => command.run(context, tree()),
             Self::Demo(command) => command.run(context).await,
             Self::Test(command) => command.run(context).await,
             Self::Bench(command) => command.run(context).await,
         }
     }
+}
+
+/// The command tree with the options of every command.
+fn tree() -> clap::Command {
+    Command::augment_subcommands(Global::augment_args(clap::Command::new("cargo xtask")))
 }

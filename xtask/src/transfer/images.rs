@@ -8,8 +8,8 @@ use failure::{FailWith as _, Kind, ending, failure};
 use futures_util::future::try_join_all;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use images_config::{Config, RUNTIMES_REPOSITORY, lock::Lock};
-use registry::mirror::{Action, Event, Job, Mounts, Outcome, Plan, Planned};
-use registry::{Client, Reference};
+use registry::Reference;
+use registry::mirror::{Action, Check, Event, Job, Mounts, Outcome, Plan, Planned};
 
 use super::Run;
 use super::hints::registry_failure;
@@ -23,11 +23,11 @@ const LOOKS_AT_ONCE: usize = 64;
 /// Images up to which each has a line of its own while it is copied.
 const LINES: usize = 16;
 
-/// The part of images.toml that `--only` names: repositories, `repository:tag`, or runtimes.
+/// The part of images.toml that `names` name: repositories, `repository:tag`, or runtimes.
 ///
 /// # Errors
 /// A name that images.toml does not have.
-pub(super) fn only(mut config: Config, names: &[String]) -> anyhow::Result<Config> {
+pub fn only(mut config: Config, names: &[String]) -> anyhow::Result<Config> {
     if names.is_empty() {
         return Ok(config);
     }
@@ -43,11 +43,8 @@ pub(super) fn only(mut config: Config, names: &[String]) -> anyhow::Result<Confi
         .chain(config.runtimes.iter().flat_map(runtime_names))
         .collect();
     if let Some(unknown) = names.iter().find(|name| !known.contains(name)) {
-        return Err(failure(
-            Kind::Usage,
-            format!("--only {unknown}: images.toml has no such image or runtime"),
-        ))
-        .hint(Kind::Usage, format!("it has {}", known.join(", ")));
+        return Err(failure(Kind::Usage, format!("{unknown}: images.toml has no such image or runtime")))
+            .hint(Kind::Usage, format!("it has {}", known.join(", ")));
     }
     config.images.retain(|image| image_names(image).iter().any(|name| names.contains(name)));
     // Switched off, not taken away: which entry points there are is part of each runtime's build key.
@@ -150,7 +147,7 @@ pub(super) fn refuse_fixed(plan: &super::Plan<'_>, resources: &Resources<'_>) ->
 }
 
 /// Stops before any transfer where a registry allows fewer pulls than the run needs.
-pub(super) fn refuse_exhausted(plan: &Plan, keep_going: bool) -> anyhow::Result<()> {
+pub fn refuse_exhausted(plan: &Plan, keep_going: bool) -> anyhow::Result<()> {
     for pulls in &plan.pulls {
         let Some(limit) = pulls.limit.filter(|limit| limit.remaining < pulls.needed) else { continue };
         if keep_going {
@@ -215,34 +212,34 @@ pub(super) async fn archived(
     Ok(try_join_all(asked).await?.concat())
 }
 
-/// Copies what the plan says, and looks at the result with fresh eyes.
+/// Copies what the plan says, and reads the copies back.
 pub(super) async fn copy(run: &Run<'_>, plan: &Plan) -> anyhow::Result<Vec<Outcome>> {
     if plan.is_up_to_date() {
         return Ok(Vec::new());
     }
     keep_replaced(run, plan).await?;
-    let mirror = run.mirror.clone().mounts(run.target.host(), mounts(run).await?);
+    let mirror = run.mirror.clone().mounts(run.target.host(), mounts(run.target).await?);
     let board = Board::new(run.printer, plan);
     let mirror = mirror.on_event(move |event| board.hear(event));
     let outcomes = mirror.apply(plan).await;
-    let looks = outcomes.into_iter().map(|outcome| verified(run.mirror.client(), outcome));
+    let check = run.mirror.check(false);
+    let looks = outcomes.into_iter().enumerate().map(|(image, outcome)| verified(&check, image, outcome));
     stream::iter(looks).buffered(LOOKS_AT_ONCE).try_collect().await
 }
 
-/// Looks at a copy with fresh eyes: does the tag mean what it should? That all of its parts are there was checked while
-/// they were sent, and by the registry when it took the manifest.
-async fn verified(client: &Client, mut outcome: Outcome) -> anyhow::Result<Outcome> {
+/// Reads a copy back: the tag, each manifest, and of each blob whether it is there and how long it is.
+async fn verified(check: &Check<'_>, image: usize, mut outcome: Outcome) -> anyhow::Result<Outcome> {
     if let Ok(copied) = &outcome.result
         && !copied.was_up_to_date
     {
         let target = &outcome.job.target;
-        match client.head(target).await {
-            Ok(Some(found)) if found.digest == copied.digest => {}
-            Ok(found) => {
-                let found = found.map_or_else(|| "nothing".to_owned(), |found| found.digest.to_string());
-                let message = format!("{target} is {found} right after {} was pushed", copied.digest);
-                return Err(failure(Kind::Registry, message))
-                    .hint(Kind::Registry, "does another tool push there?");
+        match check.image(image, target, copied.digest).await {
+            Ok(checked) => {
+                if let Some(difference) = checked.differences.first() {
+                    let message = format!("{target}, read back after it was copied: {difference}");
+                    return Err(failure(Kind::Registry, message))
+                        .hint(Kind::Registry, "does another tool push there?");
+                }
             }
             Err(error) => outcome.result = Err(error),
         }
@@ -270,8 +267,11 @@ fn of_target(error: registry::Error) -> anyhow::Error {
 }
 
 /// ECR mounts only where the account has it switched on.
-async fn mounts(run: &Run<'_>) -> anyhow::Result<Mounts> {
-    match &run.target.account {
+///
+/// # Errors
+/// AWS refuses or does not answer.
+pub async fn mounts(target: &Target) -> anyhow::Result<Mounts> {
+    match &target.account {
         None => Ok(Mounts::Anytime),
         Some(account) if account.ecr.account_setting("BLOB_MOUNTING").await? == "ENABLED" => {
             Ok(Mounts::Committed)
@@ -353,8 +353,8 @@ pub(super) async fn fetch_primed(run: &Run<'_>, primed: &[Reference]) -> anyhow:
     Ok(fetch)
 }
 
-/// What is seen of the copies while they run.
-struct Board {
+/// What is seen of copies while they run.
+pub struct Board {
     printer: Printer,
     names: Vec<String>,
     lanes: Mutex<Lanes>,
@@ -383,7 +383,8 @@ impl Lanes {
 }
 
 impl Board {
-    fn new(printer: &Printer, plan: &Plan) -> Self {
+    /// Of a plan that is about to be carried out.
+    pub fn new(printer: &Printer, plan: &Plan) -> Self {
         let names = plan.images.iter().map(|planned| short(&planned.job)).collect();
         let contents = || plan.images.iter().filter_map(Planned::content);
         let (copies, bytes) = (contents().count(), contents().map(|content| content.bytes).sum());
@@ -396,7 +397,8 @@ impl Board {
         self.names.get(image).map_or("?", String::as_str)
     }
 
-    fn hear(&self, event: &Event) {
+    /// Shows what happened.
+    pub fn hear(&self, event: &Event) {
         let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
             Event::ImageStarted { image, bytes, blobs } => {
@@ -455,7 +457,7 @@ impl Board {
 }
 
 /// `repository:tag`, without the registry's host, which is the same for all.
-pub(super) fn short(job: &Job) -> String {
+pub fn short(job: &Job) -> String {
     format!("{}:{}", job.target.repository(), job.target.tag().unwrap_or_default())
 }
 

@@ -1,5 +1,6 @@
 //! transfer-images: plan, show, ask once, act, verify. The dry run is the same path, cut after the plan.
 
+mod around;
 mod hints;
 mod images;
 mod resources;
@@ -22,8 +23,9 @@ use crate::ui::Printer;
 pub use self::runtimes::{
     ConfiguredGrid, builder_context, explain as explain_runtime, hold, wanted as wanted_runtimes, who,
 };
+pub use around::with_resources;
 pub use hints::{registry_failure, registry_verdict};
-pub use images::jobs;
+pub use images::{Board, jobs, mounts, only, refuse_exhausted, short};
 use images_config::{Config, lock::Lock};
 use show::Report;
 pub use show::held;
@@ -108,7 +110,7 @@ struct Done {
 pub async fn run(context: &Context, request: &Request) -> anyhow::Result<()> {
     let started = Instant::now();
     let whole = context.config()?;
-    let config = images::only(whole.clone(), &request.only)?;
+    let config = only(whole.clone(), &request.only)?;
     let lock = context.lock()?;
     if request.locked {
         let lock =
@@ -244,7 +246,7 @@ impl<'a> Run<'a> {
         if let Some(resources) = &plan.resources {
             images::refuse_fixed(plan, resources)?;
         }
-        images::refuse_exhausted(&plan.images, self.request.keep_going)?;
+        refuse_exhausted(&plan.images, self.request.keep_going)?;
         if self.request.keep_going { Ok(()) } else { show::refuse_failed(self, plan) }
     }
 

@@ -34,6 +34,12 @@ pub fn last_words(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{}", plain(text));
 }
 
+/// Prints what is asked for where no command runs, and there is no [`Printer`].
+pub fn first_words(text: &str) {
+    // A closed stdout is no error.
+    let _ = write!(std::io::stdout().lock(), "{}", plain(text));
+}
+
 /// The table whole, or fit for the terminal that stdout is.
 fn for_stdout(table: &Table) -> String {
     let stdout = std::io::stdout();

@@ -1,0 +1,223 @@
+//! `export-images`: from the target and the sources into a layout.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use failure::{FailWith as _, Kind, failure};
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use images_config::lock::Lock;
+use images_config::{Config, Image, RUNTIMES_REPOSITORY};
+use oci_layout::{HOST, Layout};
+use registry::mirror::{Action, Job, Mirror, Outcome, Plan, Platforms};
+use registry::{Client, Digest};
+use runtimes::standing;
+
+use super::{failures, file_error, image_error, in_layout, moved, report};
+use crate::context::Context;
+use crate::target::Target;
+use crate::transfer::{
+    Board, ConfiguredGrid, builder_context, explain_runtime, refuse_exhausted, short, wanted_runtimes,
+};
+use crate::ui::units;
+
+/// Images that are looked for at the target, or read back from the file, at once.
+const AT_ONCE: usize = 32;
+
+/// What is exported.
+pub struct Export<'a> {
+    /// The directory, or the file whose name ends in `.tar`.
+    pub path: &'a Path,
+    /// The list.
+    pub config: &'a Config,
+    /// images.lock.
+    pub lock: Option<&'a Lock>,
+    /// The images.lock of an earlier export: what it names is left out.
+    pub since: Option<&'a Lock>,
+    /// Where runtimes are, and what is there need not be had from its source; none where all comes from there.
+    pub target: Option<&'a Target>,
+}
+
+/// Writes the images of a list into a layout, and reads it back.
+///
+/// # Errors
+/// The file cannot be written, or an image cannot be had: what is done by then is kept, and the next run goes on.
+pub async fn export(context: &Context, request: &Export<'_>) -> anyhow::Result<()> {
+    // Reads and hashes what an earlier run left.
+    let path = request.path.to_owned();
+    let layout = tokio::task::spawn_blocking(move || Layout::create(&path)).await?;
+    let layout = Arc::new(layout.map_err(file_error)?);
+    context.interrupt.check()?;
+    let (builder, credentials) = match request.target {
+        Some(target) => target.client_builder(context.sources(), request.config)?,
+        None => {
+            let credentials = context.sources().credentials()?;
+            let builder =
+                context.sources().client_builder(request.config).credentials(Arc::clone(&credentials));
+            (builder, credentials)
+        }
+    };
+    let served = Arc::clone(&layout) as Arc<dyn registry::Transport>;
+    let client = builder.serve(HOST, served).build().kind(Kind::Config)?;
+    let lane = context.printer.progress().lane("looking at what there is");
+    let work = async {
+        let mut jobs = images(request, &client).await?;
+        if let Some(target) = request.target {
+            let configured =
+                ConfiguredGrid::new(context.sources(), request.config, request.lock.cloned(), Some(target))?;
+            let builder = builder_context(context, client.clone(), credentials, configured, Some(target))?;
+            jobs.extend(runtimes(request, target, &builder).await?);
+        }
+        // An image's signatures come after its tag: whether they all came, only another look tells.
+        for job in jobs.iter().filter(|job| job.artifacts) {
+            layout.forget(job.target.repository(), job.target.tag().unwrap_or_default());
+        }
+        let mirror = Mirror::new(client.clone()).mapping(context.mapping());
+        let plan = changed(request, mirror.plan(jobs).await);
+        anyhow::Ok((mirror, plan))
+    };
+    let (mirror, plan) = context.interrupt.guard(work).await?;
+    drop(lane);
+    refuse_exhausted(&plan, false)?;
+    let board = Board::new(&context.printer, &plan);
+    let copying = mirror.clone().on_event(move |event| board.hear(event));
+    let outcomes = context.interrupt.guard(async { Ok(copying.apply(&plan).await) }).await?;
+    drop(copying);
+    let error = |outcome: &Outcome| {
+        let error = outcome.result.as_ref().err()?;
+        Some(image_error(request.path, request.target, &short(&outcome.job), error))
+    };
+    let errors: Vec<anyhow::Error> = outcomes.iter().filter_map(error).collect();
+    let moved = moved(&outcomes);
+    if !errors.is_empty() {
+        report(context, request.path, &moved)?;
+        return failures(context, errors);
+    }
+    context.interrupt.guard(read_back(request.path, &mirror, &outcomes)).await?;
+    layout.finish().map_err(file_error)?;
+    report(context, request.path, &moved)?;
+    context.printer.line(format!(
+        "{} in {}, {}",
+        units::count(moved.len(), "image"),
+        request.path.display(),
+        units::bytes(layout.bytes())
+    ));
+    Ok(())
+}
+
+/// The mirrored images: from the target where it has what is wanted, else from their sources.
+async fn images(request: &Export<'_>, client: &Client) -> anyhow::Result<Vec<Job>> {
+    let jobs = request.config.images.iter().map(|image| async move {
+        let expected = request.lock.and_then(|lock| lock.expected(&image.source, &image.platforms));
+        let by_source = Job {
+            source: image.source.clone(),
+            target: in_layout(&image.repository, &image.tag)?,
+            platforms: image.platforms.clone(),
+            artifacts: image.artifacts,
+            source_digest: request.lock.and_then(|lock| lock.source_digest(&image.source)),
+            expected,
+        };
+        if is_unchanged(request, image, expected) {
+            return Ok(None);
+        }
+        let Some(target) = request.target else { return Ok(Some(by_source)) };
+        let there = target.repository(&image.repository)?.with_tag(&image.tag)?;
+        let found = client.head(&there).await.kind(Kind::Registry)?.map(|found| found.digest);
+        // What the lock says counts; without a lock, what the grid has.
+        Ok(Some(match found.filter(|found| expected.is_none_or(|expected| expected == *found)) {
+            Some(found) => Job {
+                source: there,
+                platforms: Platforms::All,
+                source_digest: Some(found),
+                expected: Some(found),
+                ..by_source
+            },
+            None => by_source,
+        }))
+    });
+    let jobs: Vec<_> = jobs.collect();
+    let jobs: Vec<Option<Job>> = stream::iter(jobs)
+        .buffered(AT_ONCE)
+        .try_collect::<Vec<_>>()
+        .await
+        .map_err(|error: anyhow::Error| error)?;
+    Ok(jobs.into_iter().flatten().collect())
+}
+
+/// Whether the earlier lock has the same.
+fn is_unchanged(request: &Export<'_>, image: &Image, expected: Option<Digest>) -> bool {
+    let before = request.since.and_then(|since| since.expected(&image.source, &image.platforms));
+    before.is_some() && before == expected
+}
+
+/// The plan without what the earlier lock has, as far as only the plan knows it.
+fn changed(request: &Export<'_>, mut plan: Plan) -> Plan {
+    let Some(since) = request.since else { return plan };
+    plan.images.retain(|planned| {
+        let digest = match &planned.action {
+            Action::Copy(content) | Action::Replace { content, .. } => content.digest,
+            Action::UpToDate { digest } => *digest,
+            Action::Failed(_) => return true,
+        };
+        let image = request.config.images.iter().find(|image| {
+            planned.job.target.repository() == image.repository
+                && planned.job.target.tag() == Some(&image.tag)
+        });
+        let before = image.and_then(|image| since.expected(&image.source, &image.platforms));
+        before != Some(digest)
+    });
+    plan
+}
+
+/// The runtimes as the target has them, under all their tags.
+async fn runtimes(
+    request: &Export<'_>,
+    target: &Target,
+    builder: &runtimes::Context,
+) -> anyhow::Result<Vec<Job>> {
+    let wanted = wanted_runtimes(request.config);
+    let listed = request.config.runtimes.iter().zip(wanted).filter(|(listed, _)| listed.enabled);
+    let mut jobs = Vec::new();
+    for (_, runtime) in listed {
+        let explained = |error| explain_runtime(&runtime.name, &error);
+        let Some(digest) = standing::current(builder, &runtime).await.map_err(explained)? else {
+            let message = format!("{RUNTIMES_REPOSITORY}:{} is not at {}", runtime.name, target.host());
+            return Err(failure(Kind::Registry, message)).hint(
+                Kind::Registry,
+                "`cargo xtask transfer-images` builds it; --from-sources exports the images alone",
+            );
+        };
+        let tags = standing::tags(builder, &runtime, digest).await.map_err(explained)?;
+        for tag in std::iter::once(runtime.name.clone()).chain(tags) {
+            let source = target.repository(RUNTIMES_REPOSITORY)?.with_tag(&tag)?;
+            jobs.push(Job {
+                source_digest: Some(digest),
+                expected: Some(digest),
+                ..Job::new(source, in_layout(RUNTIMES_REPOSITORY, &tag)?)
+            });
+        }
+    }
+    Ok(jobs)
+}
+
+/// Reads the layout back: every image with all that it stands on.
+async fn read_back(path: &Path, mirror: &Mirror, outcomes: &[Outcome]) -> anyhow::Result<()> {
+    let check = mirror.check(false);
+    let reads = outcomes.iter().enumerate().map(|(index, outcome)| {
+        let check = &check;
+        async move {
+            let Ok(done) = &outcome.result else { return Ok(()) };
+            let target = &outcome.job.target;
+            let checked = check.image(index, target, done.digest).await;
+            let checked = checked.map_err(|error| image_error(path, None, &short(&outcome.job), &error))?;
+            match checked.differences.first() {
+                None => Ok(()),
+                Some(difference) => Err(failure(
+                    Kind::Unexpected,
+                    format!("{}, read back from {}: {difference}", short(&outcome.job), path.display()),
+                )),
+            }
+        }
+    });
+    let reads: Vec<_> = reads.collect();
+    stream::iter(reads).buffered(AT_ONCE).try_collect::<()>().await
+}

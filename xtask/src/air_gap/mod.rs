@@ -1,0 +1,120 @@
+//! Images through an air gap: the list as an OCI image layout in a file, and from there into another registry.
+
+mod export;
+mod import;
+
+use std::path::Path;
+
+use oci_layout::{HOST, LayoutError};
+use registry::Reference;
+use registry::mirror::Outcome;
+use serde::Serialize;
+
+use crate::context::Context;
+use crate::target::Target;
+use crate::transfer::{registry_verdict, short};
+use crate::ui::{Table, units};
+use failure::{FailWith as _, Kind, ending, kind_of, render};
+
+pub use export::{Export, export};
+pub use import::{Import, import};
+
+/// What was done with one image.
+#[derive(Debug, Serialize)]
+pub struct Moved {
+    /// `repository:tag`.
+    name: String,
+    /// Where its bytes came from.
+    from: String,
+    digest: Option<registry::Digest>,
+    /// Bytes that were written or sent.
+    bytes: u64,
+    /// Whether all of it was there already.
+    up_to_date: bool,
+    error: Option<String>,
+}
+
+/// A run as `--format json` gives it.
+#[derive(Debug, Serialize)]
+struct Report<'a> {
+    file: String,
+    images: &'a [Moved],
+    /// Bytes that were written or sent.
+    bytes: u64,
+}
+
+/// An image of a layout.
+fn in_layout(repository: &str, tag: &str) -> anyhow::Result<Reference> {
+    Ok(Reference::new(HOST, repository)?.with_tag(tag)?)
+}
+
+/// A file's error with its exit code and what to do.
+fn file_error(error: LayoutError) -> anyhow::Error {
+    let (kind, hint) = match &error {
+        LayoutError::Foreign { .. } => {
+            (Kind::Usage, Some("give the name of a directory that is new or empty"))
+        }
+        LayoutError::Exists { .. } => (Kind::Usage, Some("give another name, or remove the file")),
+        LayoutError::Malformed { .. } => (Kind::Usage, None),
+        LayoutError::Busy { .. } => (Kind::Refused, Some("wait until it has ended")),
+        _ => (Kind::Unexpected, None),
+    };
+    ending(kind, hint.map(str::to_owned), error)
+}
+
+/// An image's error with its name, its exit code and its hint. What fails at the layout is the file's fault.
+fn image_error(path: &Path, target: Option<&Target>, name: &str, error: &registry::Error) -> anyhow::Error {
+    if error.registry() == HOST {
+        let shown = format!("{name}: {}", path.display());
+        let error = anyhow::Error::new(error.clone()).context(shown);
+        return ending(Kind::Unexpected, Some("is the disk full, or the file read-only?".to_owned()), error);
+    }
+    let ours = target.is_some_and(|target| error.registry() == target.host());
+    let (kind, hint) = registry_verdict(error, if ours { Kind::Registry } else { Kind::Upstream });
+    ending(kind, hint, anyhow::Error::new(error.clone()).context(name.to_owned()))
+}
+
+fn moved(outcomes: &[Outcome]) -> Vec<Moved> {
+    let one = |outcome: &Outcome| {
+        let done = outcome.result.as_ref().ok();
+        Moved {
+            name: short(&outcome.job),
+            from: match outcome.job.source.registry() {
+                HOST => "file".to_owned(),
+                _ => outcome.job.source.to_string(),
+            },
+            digest: done.map(|done| done.digest),
+            bytes: done.map_or(0, |done| done.bytes),
+            up_to_date: done.is_some_and(|done| done.was_up_to_date),
+            error: outcome.result.as_ref().err().map(ToString::to_string),
+        }
+    };
+    outcomes.iter().map(one).collect()
+}
+
+/// The table, or the JSON document, on stdout.
+fn report(context: &Context, path: &Path, moved: &[Moved]) -> anyhow::Result<()> {
+    let mut table = Table::new(["IMAGE", "FROM", "WRITTEN", "DIGEST"]);
+    for image in moved {
+        let written = match (&image.error, image.up_to_date) {
+            (Some(_), _) => "failed".to_owned(),
+            (None, true) => "was there".to_owned(),
+            (None, false) => units::bytes(image.bytes),
+        };
+        let digest = image.digest.map_or_else(|| "-".to_owned(), |digest| digest.to_string());
+        table.row([image.name.clone(), image.from.clone(), written, digest]);
+    }
+    let bytes = moved.iter().fold(0, |sum: u64, image| sum.saturating_add(image.bytes));
+    context.printer.data(&table, &Report { file: path.display().to_string(), images: moved, bytes })
+}
+
+/// Ends with the first failure, and prints the others.
+fn failures(context: &Context, errors: Vec<anyhow::Error>) -> anyhow::Result<()> {
+    let mut errors = errors.into_iter();
+    let Some(first) = errors.next() else { return Ok(()) };
+    for error in errors {
+        context.printer.line(render(&error));
+    }
+    let kind = kind_of(&first);
+    Err(first).hint(kind, "what is done is kept; run the command again and it continues from there")
+}

@@ -1,0 +1,70 @@
+//! `export-images`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use failure::{FailWith as _, Kind, failure};
+use images_config::lock::Lock;
+
+use crate::air_gap::{Export, export};
+use crate::context::Context;
+use crate::transfer::only;
+
+/// Write every image of the list, runtimes included, into an OCI image layout for an air gap
+///
+/// FILE is a directory, or a tar file where its name ends in `.tar`. Digests are those at the registries, and signatures come along where
+/// images.toml says `artifacts = true`. An image that the target has is read there, another one at its source. A run that was ended goes on
+/// where it was: what lies in FILE is verified first. `import-images`, skopeo and podman read it.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  cargo xtask export-images grid.tar REGION=eu-west-1\n  cargo xtask export-images usb/grid --from-sources\n  cargo xtask export-images news.tar --since last/images.lock"
+)]
+pub struct ExportImages {
+    /// The directory, or the file whose name ends in `.tar`
+    file: PathBuf,
+    /// Leave out the images that this images.lock has in the same version; runtimes are always included
+    #[arg(long, value_name = "LOCK")]
+    since: Option<PathBuf>,
+    /// Only these images and runtimes: repository, repository:tag or runtime
+    #[arg(long, value_name = "NAME", num_args = 1..)]
+    only: Vec<String>,
+    /// Read everything at its source, without an account; runtimes are left out
+    #[arg(long)]
+    from_sources: bool,
+}
+
+impl ExportImages {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// As [`export`].
+    pub async fn run(self, context: &Context) -> anyhow::Result<()> {
+        let config = only(context.config()?, &self.only)?;
+        let lock = context.lock()?;
+        let since = match &self.since {
+            Some(file) => {
+                let read = Lock::load(file, file).kind(Kind::Config)?;
+                let missing =
+                    || failure(Kind::Usage, format!("--since {}: there is no such file", file.display()));
+                Some(read.ok_or_else(missing)?)
+            }
+            None => None,
+        };
+        let target = match self.from_sources {
+            true => None,
+            false => {
+                let target = context.interrupt.guard(context.target(&config)).await;
+                let hint = "--from-sources reads everything at its source, and needs no account";
+                Some(target.hint(Kind::Credentials, hint)?)
+            }
+        };
+        let request = Export {
+            path: &self.file,
+            config: &config,
+            lock: lock.as_ref(),
+            since: since.as_ref(),
+            target: target.as_ref(),
+        };
+        export(context, &request).await
+    }
+}

@@ -1,0 +1,46 @@
+//! `import-images`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::air_gap::{Import, import};
+use crate::context::Context;
+
+/// Copy the images of an OCI image layout, from export-images or another tool, into the account's ECR
+///
+/// No source registry is asked. Digests stay the same, signatures come along, every byte is compared with its digest, and the copies are
+/// read back. The account's repositories are made first, as transfer-images makes them. It shows what it would do and asks once.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  cargo xtask import-images grid.tar TAG=prod REGION=eu-west-1\n  cargo xtask import-images usb/grid --registry registry.example:5000/htc --auto-approve"
+)]
+pub struct ImportImages {
+    /// The directory or tar file
+    file: PathBuf,
+    /// Do not ask
+    #[arg(long)]
+    auto_approve: bool,
+    /// What to call the image of a file that has only one, without a repository and tag
+    #[arg(long, value_name = "REPOSITORY:TAG")]
+    name: Option<String>,
+}
+
+impl ImportImages {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// As [`import`].
+    pub async fn run(self, context: &Context) -> anyhow::Result<()> {
+        let config = context.config()?;
+        let target = context.interrupt.guard(context.target(&config)).await?;
+        let request = Import {
+            path: &self.file,
+            config: &config,
+            target: &target,
+            auto_approve: self.auto_approve,
+            name: self.name.as_deref(),
+        };
+        import(context, &request).await
+    }
+}

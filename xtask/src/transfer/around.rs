@@ -1,0 +1,50 @@
+//! The account's resources, and the lease of a transfer, around other work that writes images there.
+
+use images_config::Config;
+
+use super::{Grid, Request, Run, images};
+use crate::context::Context;
+use crate::infrastructure;
+use crate::target::Target;
+
+/// Does `work` under the lease of a transfer, once the resources that `config` names are there; asks before anything is changed. For a
+/// registry that is not the account's, it only asks.
+///
+/// # Errors
+/// The answer is no, the resources cannot be made, somebody else has the lease, or those of `work`.
+pub async fn with_resources<T>(
+    context: &Context,
+    auto_approve: bool,
+    config: &Config,
+    target: &Target,
+    work: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<T> {
+    let request = Request { auto_approve, ..Request::default() };
+    let infrastructure = match &target.account {
+        Some(account) => Some(context.interrupt.guard(infrastructure::open(context, &account.aws)).await?),
+        None => None,
+    };
+    let grid = Grid { target, infrastructure: infrastructure.as_ref(), whole: config };
+    let run = Run::new(context, &request, images::none(config.clone()), None, grid)?;
+    let plan = run.plan().await?;
+    if !plan.is_empty() {
+        run.show(&plan)?;
+    }
+    run.confirm()?;
+    let Some(resources) = &plan.resources else { return context.interrupt.guard(work).await };
+    let infrastructure = resources.infrastructure.clone();
+    let lease = infrastructure.lease().await?;
+    let done = async {
+        run.carry_out(&plan, Some(&lease)).await?;
+        let leased = async {
+            tokio::select! {
+                done = work => done,
+                error = lease.lost() => Err(error),
+            }
+        };
+        context.interrupt.guard(leased).await
+    };
+    let done = done.await;
+    infrastructure.release(lease).await;
+    done
+}

@@ -1,0 +1,364 @@
+//! Reading the target back: each image against images.lock, else against what the last run left there, else against its source; each
+//! runtime against its own labels.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use failure::{FailWith as _, Kind, ending, failure};
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use images_config::lock::Lock;
+use images_config::{Config, RUNTIMES_REPOSITORY};
+use registry::mirror::{Action, Check, Checked, DifferenceKind, Job, Mapping, Mirror};
+use registry::{Digest, Reference};
+use runtimes::standing;
+use serde::Serialize;
+
+use crate::context::Context;
+use crate::target::Target;
+use crate::transfer::{
+    ConfiguredGrid, builder_context, explain_runtime, jobs, registry_verdict, short, wanted_runtimes,
+};
+use crate::ui::{Lane, units};
+
+/// Images that are read back at once.
+const AT_ONCE: usize = 32;
+
+/// Runtimes that are read back at once.
+const RUNTIMES_AT_ONCE: usize = 8;
+
+/// What an image is compared with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Against {
+    /// images.lock.
+    #[serde(rename = "images.lock")]
+    Lock,
+    /// What the last run on this machine left there.
+    #[serde(rename = "last run")]
+    LastRun,
+    /// The source, as it is now.
+    #[serde(rename = "source")]
+    Source,
+    /// A runtime's own labels, and images.lock.
+    #[serde(rename = "labels")]
+    Labels,
+}
+
+impl Against {
+    /// As people read it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Lock => "images.lock",
+            Self::LastRun => "last run",
+            Self::Source => "source",
+            Self::Labels => "labels",
+        }
+    }
+}
+
+/// One image or runtime, read back.
+#[derive(Debug, Serialize)]
+pub struct Verified {
+    /// `repository:tag`.
+    pub name: String,
+    /// What it is compared with.
+    pub against: Against,
+    /// What its tag should name, where that is known.
+    pub expected: Option<Digest>,
+    /// What its tag names.
+    pub digest: Option<Digest>,
+    /// Manifests that are as they should be.
+    pub manifests: usize,
+    /// Blobs that were looked at.
+    pub blobs: usize,
+    /// Their bytes.
+    pub bytes: u64,
+    /// What is not as it should be, a line each.
+    pub differences: Vec<String>,
+    /// Whether what differs is the tag alone: then a transfer puts it right.
+    #[serde(skip)]
+    pub tag_only: bool,
+}
+
+impl Verified {
+    fn of(name: String, against: Against, expected: Option<Digest>, checked: &Checked) -> Self {
+        let is_tag = |kind: &DifferenceKind| {
+            matches!(kind, DifferenceKind::TagAbsent | DifferenceKind::TagMoved { .. })
+        };
+        Self {
+            name,
+            against,
+            expected,
+            digest: checked.digest,
+            manifests: checked.manifests,
+            blobs: checked.blobs,
+            bytes: checked.bytes,
+            differences: checked.differences.iter().map(ToString::to_string).collect(),
+            tag_only: checked.differences.iter().all(|difference| is_tag(&difference.kind)),
+        }
+    }
+
+    /// Counts in what was found of something that belongs to it.
+    fn add(&mut self, what: &str, checked: &Checked) {
+        self.manifests += checked.manifests;
+        self.blobs += checked.blobs;
+        self.bytes = self.bytes.saturating_add(checked.bytes);
+        self.differences.extend(checked.differences.iter().map(|difference| format!("{what}: {difference}")));
+        self.tag_only &= checked.differences.is_empty();
+    }
+}
+
+/// What a verification works with.
+pub struct Verification<'a> {
+    context: &'a Context,
+    config: &'a Config,
+    lock: Option<&'a Lock>,
+    target: &'a Target,
+    mapping: Arc<dyn Mapping>,
+    mirror: Mirror,
+    builder: runtimes::Context,
+    deep: bool,
+}
+
+impl<'a> Verification<'a> {
+    /// Of the images and runtimes of `config` at `target`; with `deep` every byte is read and hashed.
+    ///
+    /// # Errors
+    /// A route is no address, or docker's configuration is broken.
+    pub fn new(
+        context: &'a Context,
+        config: &'a Config,
+        lock: Option<&'a Lock>,
+        target: &'a Target,
+        deep: bool,
+    ) -> anyhow::Result<Self> {
+        let (client, credentials) = target.client(context.sources(), config)?;
+        let mapping: Arc<dyn Mapping> = context.mapping();
+        let mut mirror = Mirror::new(client.clone()).mapping(Arc::clone(&mapping));
+        if let Some(index) = target.blob_index() {
+            mirror = mirror.blob_index(index);
+        }
+        let configured = ConfiguredGrid::new(context.sources(), config, lock.cloned(), Some(target))?;
+        let builder = builder_context(context, client, credentials, configured, Some(target))?;
+        Ok(Self { context, config, lock, target, mapping, mirror, builder, deep })
+    }
+
+    /// Reads everything back, images first, in the order of images.toml.
+    ///
+    /// # Errors
+    /// A registry cannot be reached or refuses, or an image's source is needed and does not answer. What differs is no error.
+    pub async fn run(&self) -> anyhow::Result<Vec<Verified>> {
+        let lane = self.context.printer.progress().lane("reading back");
+        let wanted = wanted_runtimes(self.config);
+        let listed = self.config.runtimes.iter().zip(wanted).filter(|(listed, _)| listed.enabled);
+        let runtimes: Vec<runtimes::Runtime> = listed.map(|(_, runtime)| runtime).collect();
+        let jobs = jobs(self.config, self.lock, self.target)?;
+        let count = Count::new(&lane, jobs.len() + runtimes.len());
+        let mirror = self.counting(&count);
+        let check = mirror.check(self.deep);
+        let mut verified = self.images(&check, jobs, &count).await?;
+        let runtimes = runtimes.iter().map(|runtime| self.runtime(&check, runtime, &count));
+        let runtimes: Vec<_> = runtimes.collect();
+        verified.extend(stream::iter(runtimes).buffered(RUNTIMES_AT_ONCE).try_collect::<Vec<_>>().await?);
+        Ok(verified)
+    }
+
+    fn counting(&self, count: &Count) -> Mirror {
+        let bytes = Arc::clone(&count.bytes);
+        self.mirror.clone().on_event(move |event| {
+            if let registry::mirror::Event::BlobProgress { bytes: more, .. } = event {
+                bytes.fetch_add(*more, Ordering::Relaxed);
+            }
+        })
+    }
+
+    async fn images(
+        &self,
+        check: &Check<'_>,
+        jobs: Vec<Job>,
+        count: &Count<'_>,
+    ) -> anyhow::Result<Vec<Verified>> {
+        let known: Vec<Option<(Digest, Against)>> = jobs.iter().map(|job| self.known(job)).collect();
+        let unknown: Vec<usize> = (0..jobs.len()).filter(|index| known[*index].is_none()).collect();
+        let asked = self.ask(&jobs, &unknown).await?;
+        let expected = |index: usize| {
+            known[index].or_else(|| asked.get(&index).map(|digest| (*digest, Against::Source)))
+        };
+        let looks = jobs.iter().enumerate().filter_map(|(index, job)| {
+            let (digest, against) = expected(index)?;
+            Some(self.image(check, (index, job), digest, against, count))
+        });
+        let looks: Vec<_> = looks.collect();
+        let mut verified: Vec<Verified> = stream::iter(looks).buffered(AT_ONCE).try_collect().await?;
+        // Another machine may have brought what its source means by now: what this one left there is no lock.
+        let stale = |image: &Verified| image.against == Against::LastRun && !image.differences.is_empty();
+        let stale: Vec<usize> = (0..jobs.len()).filter(|index| stale(&verified[*index])).collect();
+        for (index, digest) in self.ask(&jobs, &stale).await.unwrap_or_default() {
+            if verified[index].digest == Some(digest) && verified[index].tag_only {
+                let job = &jobs[index];
+                verified[index] = self.image(check, (index, job), digest, Against::Source, count).await?;
+            }
+        }
+        Ok(verified)
+    }
+
+    fn known(&self, job: &Job) -> Option<(Digest, Against)> {
+        if let Some(digest) = job.expected {
+            return Some((digest, Against::Lock));
+        }
+        // The lock has it, and not for these platforms: what the last run left may be of another lock.
+        if job.source_digest.is_some() {
+            return None;
+        }
+        self.mapping.placed(&job.target).map(|digest| (digest, Against::LastRun))
+    }
+
+    /// What the sources of these jobs mean.
+    async fn ask(&self, jobs: &[Job], which: &[usize]) -> anyhow::Result<BTreeMap<usize, Digest>> {
+        if which.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let plan = self.mirror.plan(which.iter().map(|index| jobs[*index].clone()).collect()).await;
+        let mut found = BTreeMap::new();
+        for (index, planned) in which.iter().zip(&plan.images) {
+            let digest = match &planned.action {
+                Action::UpToDate { digest } => *digest,
+                Action::Copy(content) | Action::Replace { content, .. } => content.digest,
+                Action::Failed(error) => return Err(self.failed(&short(&planned.job), error)),
+            };
+            found.insert(*index, digest);
+        }
+        Ok(found)
+    }
+
+    async fn image(
+        &self,
+        check: &Check<'_>,
+        (index, job): (usize, &Job),
+        expected: Digest,
+        against: Against,
+        count: &Count<'_>,
+    ) -> anyhow::Result<Verified> {
+        let failed = |error: registry::Error| self.failed(&short(job), &error);
+        let checked = check.image(index, &job.target, expected).await.map_err(failed)?;
+        let mut verified = Verified::of(short(job), against, Some(expected), &checked);
+        if job.artifacts && checked.digest == Some(expected) {
+            let found = self.mirror.client().referrers(&job.target, expected).await.map_err(failed)?;
+            for artifact in found {
+                let checked = check.manifest(index, &job.target, artifact.digest).await.map_err(failed)?;
+                verified.add("referrer", &checked);
+            }
+        }
+        count.done();
+        Ok(verified)
+    }
+
+    async fn runtime(
+        &self,
+        check: &Check<'_>,
+        runtime: &runtimes::Runtime,
+        count: &Count<'_>,
+    ) -> anyhow::Result<Verified> {
+        let explained = |error| explain_runtime(&runtime.name, &error);
+        let name = format!("{RUNTIMES_REPOSITORY}:{}", runtime.name);
+        let target: Reference = self.target.repository(RUNTIMES_REPOSITORY)?.with_tag(&runtime.name)?;
+        let held = standing::held(&self.builder, runtime);
+        let against = if held.is_some() { Against::Lock } else { Against::Labels };
+        let expected = match held {
+            Some(held) => Some(held),
+            None => standing::current(&self.builder, runtime).await.map_err(explained)?,
+        };
+        let Some(digest) = expected else {
+            count.done();
+            return Ok(Verified {
+                tag_only: true,
+                differences: vec!["the tag is absent".to_owned()],
+                ..Verified::of(name, against, None, &Checked::default())
+            });
+        };
+        let checked = check.image(usize::MAX, &target, digest).await;
+        let checked = checked.map_err(|error| self.failed(&name, &error))?;
+        let mut verified = Verified::of(name, against, held, &checked);
+        if checked.differences.is_empty() {
+            let said = standing::differences(&self.builder, runtime, digest).await.map_err(explained)?;
+            verified.tag_only &= said.is_empty();
+            verified.differences.extend(said);
+        }
+        count.done();
+        Ok(verified)
+    }
+
+    /// An image's error with its name, its exit code and its hint.
+    fn failed(&self, name: &str, error: &registry::Error) -> anyhow::Error {
+        let ours = error.registry() == self.target.host();
+        let (kind, hint) = registry_verdict(error, if ours { Kind::Registry } else { Kind::Upstream });
+        ending(kind, hint, anyhow::Error::new(error.clone()).context(name.to_owned()))
+    }
+}
+
+/// How far a verification is, for its line of the display.
+struct Count<'a> {
+    lane: &'a Lane,
+    all: usize,
+    done: AtomicUsize,
+    bytes: Arc<AtomicU64>,
+}
+
+impl<'a> Count<'a> {
+    fn new(lane: &'a Lane, all: usize) -> Self {
+        Self { lane, all, done: AtomicUsize::default(), bytes: Arc::default() }
+    }
+
+    fn done(&self) {
+        use Ordering::Relaxed;
+        let done = self.done.fetch_add(1, Relaxed) + 1;
+        let read = match self.bytes.load(Relaxed) {
+            0 => String::new(),
+            bytes => format!(", {} read", units::bytes(bytes)),
+        };
+        self.lane.news(&format!("{done} of {}{read}", units::count(self.all, "image")));
+    }
+}
+
+/// Ends with exit code 8 where anything differs, each difference named.
+///
+/// # Errors
+/// Something differs.
+pub fn verdict(verified: &[Verified]) -> anyhow::Result<()> {
+    let wrong: Vec<&Verified> = verified.iter().filter(|image| !image.differences.is_empty()).collect();
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    let line = |image: &&Verified| {
+        let digest = image.digest.map_or_else(String::new, |digest| format!(" ({digest})"));
+        let lines =
+            image.differences.iter().map(|difference| format!("\n  {}{digest}: {difference}", image.name));
+        lines.collect::<String>()
+    };
+    let lines: String = wrong.iter().map(line).collect();
+    let count = units::count(verified.len(), "image");
+    let message = format!("{} of {count} {} not as expected:{lines}", wrong.len(), is(wrong.len()));
+    let runtime = |image: &&&Verified| image.against == Against::Labels && !image.tag_only;
+    let mut hints = Vec::new();
+    if wrong.iter().any(|image| image.tag_only) {
+        hints.push("`cargo xtask transfer-images` puts right which image a tag names".to_owned());
+    }
+    if wrong.iter().any(|image| !image.tag_only && image.against != Against::Labels) {
+        hints.push(
+            "where parts of an image are missing or damaged: delete its tag at the registry, and \
+             `cargo xtask transfer-images` copies it again"
+                .to_owned(),
+        );
+    }
+    if let Some(runtime) = wrong.iter().find(runtime) {
+        let name = runtime.name.rsplit(':').next().unwrap_or_default();
+        hints.push(format!(
+            "`cargo xtask transfer-images REBUILD_RUNTIMES=true --only {name}` builds the runtime anew"
+        ));
+    }
+    Err(failure(Kind::Registry, message)).hint(Kind::Registry, hints.join("\n"))
+}
+
+fn is(count: usize) -> &'static str {
+    if count == 1 { "is" } else { "are" }
+}
