@@ -160,7 +160,11 @@ const JOB: [Step; 14] = [
         },
         |world| transfer(world).arg("REBUILD_RUNTIMES=true"),
     ),
-    build("list the builds", |_| {}, |world| xtask(world, "rebuild-runtimes --builds").arg(runtime(world))),
+    build(
+        "list the builds",
+        |_| {},
+        |world| xtask(world, &format!("rebuild-runtimes --builds {}", runtime(world))),
+    ),
     step(
         "transfer with options off",
         |world| {
