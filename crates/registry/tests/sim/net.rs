@@ -140,6 +140,10 @@ impl Net {
                 let at = at % bytes.len();
                 bytes[at] ^= 0x41;
                 answer.body = bytes.into();
+                if answer.status == 403 {
+                    // Whether a login has ended or never sufficed is told by the body alone: this is now a refusal like any other.
+                    lock(&self.world).fired.push(Fault::Status(403));
+                }
                 if let Ok(digest) = parts(asked.url.path()).2.parse::<Digest>() {
                     lock(&self.world).spoiled.push(digest);
                 }
