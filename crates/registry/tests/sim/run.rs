@@ -298,6 +298,12 @@ fn is_repairable(fired: &[Fault], scenario: &Scenario) -> bool {
     let passes = |fault: &Fault| {
         !matches!(fault, Fault::Status(400 | 403 | 404 | 416) | Fault::WrongRange | Fault::Down(_))
     };
+    // A request is sent anew with a fresh login once: where that one has ended as well, it looks like one that never sufficed.
+    let expired = fired.iter().filter(|fault| matches!(fault, Fault::Expire)).count();
     let lag = scenario.target.lag.max(scenario.source.lag);
-    fired.len() <= 3 && corrupt <= 1 && fired.iter().all(passes) && lag <= Duration::from_secs(3)
+    fired.len() <= 3
+        && corrupt <= 1
+        && expired <= 1
+        && fired.iter().all(passes)
+        && lag <= Duration::from_secs(3)
 }
