@@ -134,6 +134,11 @@ impl Mapping for Cache {
         self.state().journal.put(Kind::Wanted, &key, wanted.to_string());
     }
 
+    fn is_made_of(&self, digest: Digest, source: Digest) -> bool {
+        let begin = wanted_key(&source.to_string(), "");
+        self.state().journal.has_under(Kind::Wanted, &begin, &digest.to_string())
+    }
+
     fn meant(&self, source: &Reference) -> Option<Digest> {
         self.state().digest(Kind::Meant, &source.to_string())
     }

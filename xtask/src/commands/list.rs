@@ -6,19 +6,24 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use clap::Args;
 use failure::Kind;
 use images_config::{Config, RUNTIMES_REPOSITORY, support};
-use registry::mirror::{Job, Mirror};
+use registry::mirror::{Action, Job, Mirror, Plan};
 use runtimes::Hold;
 use serde::Serialize;
 
 use super::Context;
 use crate::target::Target;
-use crate::transfer::{held, hold, jobs, registry_failure};
+use crate::transfer::{held, hold, jobs, not_compared, registry_failure, short};
 use crate::ui::{Table, units};
 
 /// How a runtime stands to its upstream: it has none.
 const BUILT_HERE: &str = "built here";
 /// How an image stands to its upstream that is not there.
 const ABSENT: &str = "absent";
+
+/// How an image stands to an upstream that does not answer.
+const UNKNOWN: &str = "unknown";
+/// How an image stands to its upstream that is a copy for other platforms than images.toml says.
+const OTHER_PLATFORMS: &str = "other platforms";
 
 /// List every repository and image with digest, size and age, and whether it still equals upstream
 #[derive(Debug, Default, Args)]
@@ -44,7 +49,7 @@ struct Listed {
     size: Option<u64>,
     /// Seconds since it was pushed.
     age: Option<u64>,
-    /// `same`, `behind`, `absent`, `built here`, or empty where there is no upstream.
+    /// `same`, `behind`, `other platforms`, `absent`, `unknown`, `built here`, or empty where there is no upstream.
     upstream: String,
     /// Whether it is archived: pulls do not find it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -137,20 +142,37 @@ async fn compare(
     let (client, _) = target.client(context.sources(), config)?;
     let jobs = jobs(config, None, target)?;
     let plan = Mirror::new(client).mapping(context.mapping()).plan(jobs).await;
+    for warning in unknown(&plan) {
+        context.printer.warn(warning);
+    }
     Ok(plan
         .images
         .iter()
         .map(|planned| {
-            use registry::mirror::Action;
             let (verdict, digest) = match &planned.action {
+                // As far as the last run knew; nobody has asked upstream since.
+                Action::UpToDate { digest } if planned.unanswered.is_some() => (UNKNOWN, Some(*digest)),
                 Action::UpToDate { digest } => ("same", Some(*digest)),
                 Action::Copy(_) => (ABSENT, None),
+                Action::Replace { previous, same_source: true, .. } => (OTHER_PLATFORMS, Some(*previous)),
                 Action::Replace { previous, .. } => ("behind", Some(*previous)),
-                Action::Failed(_) => ("unknown", None),
+                Action::Failed(_) => (UNKNOWN, None),
             };
             (name(&planned.job), (verdict.to_owned(), digest.map(|digest| digest.to_string())))
         })
         .collect())
+}
+
+/// Why some images were not compared, a line for each registry.
+fn unknown(plan: &Plan) -> Vec<String> {
+    let failed = plan.images.iter().filter_map(|planned| {
+        let error = match &planned.action {
+            Action::Failed(error) => error,
+            _ => planned.unanswered.as_ref()?,
+        };
+        Some((error, short(&planned.job)))
+    });
+    not_compared(failed)
 }
 
 fn name(job: &Job) -> String {

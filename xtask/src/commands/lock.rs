@@ -20,7 +20,7 @@ pub struct Lock {
     /// Ask upstream anew: for everything, or for the images and runtimes that are named
     #[arg(long)]
     update: bool,
-    /// Say what would change and stop; exits with 7 if something would
+    /// Ask upstream, say what would change and stop; exits with 3 if something would, with 7 if upstream does not answer
     #[arg(long)]
     check: bool,
     /// Images and runtimes
@@ -36,7 +36,7 @@ impl Lock {
     pub async fn run(self, context: &Context) -> anyhow::Result<()> {
         let config = context.config()?;
         let before = context.lock()?.unwrap_or_default();
-        let select = match (self.update, self.names.is_empty()) {
+        let select = match (self.update || self.check, self.names.is_empty()) {
             (false, _) => Select::Missing,
             (true, true) => Select::All,
             (true, false) => Select::Named(self.names),
@@ -67,8 +67,13 @@ impl Lock {
             return Ok(());
         }
         if self.check {
-            return Err(failure(Kind::Upstream, format!("{shown} is not what upstream has")))
-                .hint(Kind::Upstream, "`cargo xtask lock --update` writes it");
+            let writes = match before.sources.is_empty() {
+                true => "`cargo xtask lock` writes it",
+                false => "`cargo xtask lock --update` writes it",
+            };
+            // Not the code of an upstream that does not answer.
+            return Err(failure(Kind::Config, format!("{shown} is not what upstream has")))
+                .hint(Kind::Config, writes);
         }
         after.save(&context.paths.lock()).with_context(|| format!("could not write {shown}"))?;
         context.printer.line(format!("wrote {shown}; commit it, so that every run copies the same digests"));

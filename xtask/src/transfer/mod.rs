@@ -28,7 +28,7 @@ pub use hints::{registry_failure, registry_verdict};
 pub use images::{Board, jobs, mounts, only, refuse_exhausted, short};
 use images_config::{Config, lock::Lock};
 use show::Report;
-pub use show::held;
+pub use show::{held, not_compared};
 
 /// What was asked for.
 #[derive(Clone, Debug, Default)]
@@ -141,7 +141,8 @@ pub async fn run(context: &Context, request: &Request) -> anyhow::Result<()> {
     run.show(&plan)?;
     if request.dry_run {
         context.printer.line("dry run: nothing was changed");
-        return run.report(&plan, None, None);
+        run.report(&plan, None, None)?;
+        return show::refuse_failed(&run, &plan);
     }
     if plan.is_empty() {
         if request.prime {

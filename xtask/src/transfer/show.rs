@@ -84,7 +84,7 @@ impl Report {
             region: account.map(|account| account.aws.region().to_owned()),
             tag: run.tag.to_owned(),
             registry: run.target.host().to_owned(),
-            changed: done.is_some(),
+            changed: done.is_some_and(|done| has_changed(plan, done)),
             terraform: plan.resources.as_ref().map(super::resources::Resources::lines).unwrap_or_default(),
             cache: plan.resources.as_ref().map(|found| found.of_the_cache.clone()).unwrap_or_default(),
             differences: plan.resources.as_ref().map(|found| found.differences.clone()).unwrap_or_default(),
@@ -113,6 +113,22 @@ impl Report {
     }
 }
 
+/// Whether anything came of what was done: resources, an image or a runtime.
+fn has_changed(plan: &Plan<'_>, done: &Done) -> bool {
+    let images = done.images.iter().filter_map(|outcome| outcome.result.as_ref().ok());
+    let idle: BTreeSet<&str> = plan
+        .planned_runtimes()
+        .filter(|planned| planned.action == runtimes::Action::Nothing)
+        .map(|planned| planned.name.as_str())
+        .collect();
+    let runtimes = done.runtimes.iter().filter(|outcome| !idle.contains(outcome.name.as_str()));
+    let resources = plan.resources.as_ref().is_some_and(|resources| !resources.is_empty());
+    // Resources that could not be applied have ended the run.
+    resources
+        || images.into_iter().any(|copied| !copied.was_up_to_date)
+        || runtimes.into_iter().any(|outcome| outcome.result.is_ok())
+}
+
 fn image_report(planned: &Planned, outcome: Option<&Outcome>) -> ImageReport {
     let (action, why, digest, bytes, error) = match &planned.action {
         Action::UpToDate { digest } => {
@@ -122,9 +138,12 @@ fn image_report(planned: &Planned, outcome: Option<&Outcome>) -> ImageReport {
         Action::Copy(content) => {
             ("copy", "not there yet".to_owned(), Some(content.digest), content.bytes, None)
         }
-        Action::Replace { previous, ours, content } => {
-            let whose =
-                if *ours { "upstream has moved" } else { "changed by somebody else; kept under another tag" };
+        Action::Replace { previous, ours, same_source, content } => {
+            let whose = match (ours, same_source) {
+                (true, false) => "upstream has moved",
+                (true, true) => "other platforms are wanted",
+                (false, _) => "changed by somebody else; kept under another tag",
+            };
             ("replace", format!("{whose}: was {previous}"), Some(content.digest), content.bytes, None)
         }
         Action::Failed(error) => ("failed", String::new(), None, 0, Some(error.clone())),
@@ -264,25 +283,25 @@ fn redirected(run: &Run<'_>, plan: &Plan<'_>) -> Vec<String> {
 
 /// The registries that do not answer, each with its images that are left as they are.
 fn unanswered(plan: &Plan<'_>) -> Vec<String> {
-    let mut silent: BTreeMap<&str, (&registry::Error, Vec<String>)> = BTreeMap::new();
     let images = plan.images.images.iter().map(|planned| (planned.unanswered.as_ref(), short(&planned.job)));
     let runtimes = plan
         .planned_runtimes()
         .map(|planned| (planned.unanswered.as_ref(), format!("{RUNTIMES_REPOSITORY}:{}", planned.name)));
-    for (error, name) in images.chain(runtimes) {
-        if let Some(error) = error {
-            let (_, images) = silent.entry(error.registry()).or_insert_with(|| (error, Vec::new()));
-            images.push(name);
-        }
+    not_compared(images.chain(runtimes).filter_map(|(error, name)| Some((error?, name))))
+}
+
+/// The registries that gave no answer, or a refusal, a line each with its images.
+pub fn not_compared<'a>(images: impl Iterator<Item = (&'a registry::Error, String)>) -> Vec<String> {
+    let mut told: BTreeMap<(&str, bool), (&registry::Error, Vec<String>)> = BTreeMap::new();
+    for (error, name) in images {
+        let key = (error.registry(), error.is_out_of_reach());
+        told.entry(key).or_insert_with(|| (error, Vec::new())).1.push(name);
     }
-    let line = |(registry, (error, images)): (&str, (&registry::Error, Vec<String>))| {
-        format!(
-            "{registry} does not answer ({}); not compared with upstream: {}",
-            cause(error),
-            images.join(", ")
-        )
+    let line = |((registry, silent), (error, images)): ((&str, bool), (&registry::Error, Vec<String>))| {
+        let said = if silent { "does not answer" } else { "does not say" };
+        format!("{registry} {said} ({}); not compared with upstream: {}", cause(error), images.join(", "))
     };
-    silent.into_iter().map(line).collect()
+    told.into_iter().map(line).collect()
 }
 
 /// Why it failed, with the innermost cause.
@@ -429,7 +448,12 @@ pub(super) fn closing(run: &Run<'_>, plan: &Plan<'_>, done: Option<&Done>, start
 
 /// Stops before anything is changed where an image or a runtime can already be seen to fail.
 pub(super) fn refuse_failed(run: &Run<'_>, plan: &Plan<'_>) -> anyhow::Result<()> {
-    first_of(run, errors(run, plan, None), "nothing was changed; --keep-going does everything else")
+    // With --keep-going this is the end of a dry run.
+    let hint = match run.request.keep_going {
+        true => "nothing was changed; a run with --keep-going does everything else",
+        false => "nothing was changed; --keep-going does everything else",
+    };
+    first_of(run, errors(run, plan, None), hint)
 }
 
 /// What failed: in the plan, and of what was `done`.

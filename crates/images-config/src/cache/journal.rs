@@ -111,6 +111,17 @@ impl Journal {
         Some(fact.value)
     }
 
+    /// Whether a key that begins with `begin` has this value.
+    pub(super) fn has_under(&self, kind: Kind, begin: &str, value: &str) -> bool {
+        let begin = name(kind, begin);
+        let lying = from(&self.sorted, &begin).lines().map_while(parse);
+        let mut lying = lying.take_while(|(name, _)| name.starts_with(&begin));
+        let mut recent = self.recent.iter();
+        // What came later counts.
+        lying.any(|(name, fact)| fact.value == value && !self.recent.contains_key(name))
+            || recent.any(|(name, fact)| fact.value == value && name.starts_with(&begin))
+    }
+
     /// Learns; whether that is news.
     pub(super) fn put(&mut self, kind: Kind, key: &str, value: String) -> bool {
         if self.get(kind, key).as_deref() == Some(value.as_str()) {
@@ -248,22 +259,30 @@ fn parse(line: &str) -> Option<(&str, Lying<'_>)> {
     Some((name, Lying { day: day.parse().ok()?, value }))
 }
 
-/// The fact of a name among sorted lines, by bisection.
+/// The fact of a name among sorted lines.
 fn find<'a>(lines: &'a str, name: &str) -> Option<Lying<'a>> {
-    let (mut low, mut high) = (0, lines.len());
-    while low < high {
-        let middle = low + (high - low) / 2;
-        let start = lines.get(low..middle)?.rfind('\n').map_or(low, |at| low + at + 1);
-        let end = lines.get(start..high)?.find('\n').map_or(high, |at| start + at);
-        let line = lines.get(start..end)?;
-        let (found, fact) = parse(line)?;
-        match found.cmp(name) {
-            std::cmp::Ordering::Equal => return Some(fact),
-            std::cmp::Ordering::Less => low = end + 1,
-            std::cmp::Ordering::Greater => high = start,
+    let (found, fact) = parse(from(lines, name).lines().next()?)?;
+    (found == name).then_some(fact)
+}
+
+/// The lines from the first one on whose name is `name` or comes after it, by bisection.
+fn from<'a>(lines: &'a str, name: &str) -> &'a str {
+    let lower = || {
+        let (mut low, mut high) = (0, lines.len());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let start = lines.get(low..middle)?.rfind('\n').map_or(low, |at| low + at + 1);
+            let end = lines.get(start..high)?.find('\n').map_or(high, |at| start + at);
+            let (found, _) = parse(lines.get(start..end)?)?;
+            if found < name {
+                low = end + 1;
+            } else {
+                high = start;
+            }
         }
-    }
-    None
+        lines.get(low..)
+    };
+    lower().unwrap_or_default()
 }
 
 /// What a file says: a sorted part, and what came behind it. It may be large, so it is kept once.

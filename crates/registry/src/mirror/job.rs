@@ -81,6 +81,8 @@ pub enum Action {
         /// Whether it is what an earlier run of ours put there. If not, somebody else did: keep it before it is overwritten
         /// ([`Planned::keep_as`], [`Client::retag`](crate::Client::retag)).
         ours: bool,
+        /// Whether it was made of the same source, for other platforms: then upstream has not moved.
+        same_source: bool,
         /// What it becomes.
         content: Content,
     },
@@ -216,7 +218,7 @@ mod tests {
             tree: Tree { top: manifest, children: Vec::new(), gone: Vec::new() },
         };
         let previous = Digest::of(b"old");
-        let action = |ours| Action::Replace { previous, ours, content: content.clone() };
+        let action = |ours| Action::Replace { previous, ours, same_source: false, content: content.clone() };
         let job = Job::new(target.clone(), target.clone());
         let planned = |ours| Planned {
             job: job.clone(),

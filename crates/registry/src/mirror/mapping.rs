@@ -18,6 +18,9 @@ pub trait Mapping: Send + Sync {
     /// Remembers it.
     fn put(&self, source: Digest, platforms: &Platforms, wanted: Digest);
 
+    /// Whether `digest` is what was wanted for any platforms of `source`.
+    fn is_made_of(&self, digest: Digest, source: Digest) -> bool;
+
     /// What the source's name meant when it was last asked.
     fn meant(&self, source: &Reference) -> Option<Digest>;
 
@@ -58,6 +61,11 @@ impl Mapping for MemoryMapping {
     fn put(&self, source: Digest, platforms: &Platforms, digest: Digest) {
         let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
         wanted.insert((source, platforms.clone()), digest);
+    }
+
+    fn is_made_of(&self, digest: Digest, source: Digest) -> bool {
+        let wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        wanted.iter().any(|((of, _), wanted)| (*of, *wanted) == (source, digest))
     }
 
     fn meant(&self, source: &Reference) -> Option<Digest> {

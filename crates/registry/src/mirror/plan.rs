@@ -241,7 +241,10 @@ impl Mirror {
                 (Ok(content), None) => Action::Copy(content),
                 (Ok(content), Some(previous)) => {
                     let ours = self.mapping.placed(&job.target) == Some(previous);
-                    Action::Replace { previous, ours, content }
+                    let from = job.source_digest.or(source.as_ref().map(|source| source.digest));
+                    let same_source =
+                        from.is_some_and(|from| from == previous || self.mapping.is_made_of(previous, from));
+                    Action::Replace { previous, ours, same_source, content }
                 }
             },
             Step::Top { .. } => {
