@@ -7,16 +7,20 @@ use aws::bucket::StateBucket;
 use aws::ecr::Ecr;
 use clap::Args;
 use docker::Docker;
-use failure::{Kind, failure, render};
+use failure::{Kind, failure, kind_of, render};
 use terraform::Terraform;
 
 use super::Context;
 use crate::infrastructure::{StateBucketName, state_bucket};
-use crate::ui::{Table, units};
+use crate::target::Target;
+use crate::transfer::registry_failure;
+use crate::ui::{units, wrap};
 
 /// Check tools, credentials, account, state bucket, source registries and disk; one fix for each problem
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  cargo xtask doctor REGION=eu-west-1")]
+#[command(
+    after_help = "Example:\n  cargo xtask doctor REGION=eu-west-1\n\nThe exit code is that of the first problem: what the next command would end with."
+)]
 pub struct Doctor {}
 
 /// One thing that was looked at.
@@ -26,24 +30,49 @@ struct Check {
     ok: bool,
     found: String,
     fix: Option<String>,
+    /// As which kind of failure a command ends that runs into it.
+    #[serde(skip)]
+    kind: Kind,
 }
+
+/// Columns of a terminal that everybody has.
+const COLUMNS: usize = 80;
 
 impl Check {
     fn good(subject: &str, found: impl Into<String>) -> Self {
-        Self { subject: subject.into(), ok: true, found: found.into(), fix: None }
+        Self { subject: subject.into(), ok: true, found: found.into(), fix: None, kind: Kind::Unexpected }
     }
 
-    fn bad(subject: &str, found: impl Into<String>, fix: impl Into<String>) -> Self {
-        Self { subject: subject.into(), ok: false, found: found.into(), fix: Some(fix.into()) }
+    fn bad(subject: &str, found: impl Into<String>, fix: impl Into<String>, kind: Kind) -> Self {
+        Self { subject: subject.into(), ok: false, found: found.into(), fix: Some(fix.into()), kind }
     }
 
-    /// An error's first line is what was found, its hint the fix.
-    fn from_error(subject: &str, error: &anyhow::Error) -> Self {
+    /// What failed and its causes are what was found, the hint is the fix. `kind`: of an error that has none of its own.
+    fn from_error(subject: &str, error: &anyhow::Error, kind: Kind) -> Self {
         let text = render(error);
-        let found = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
-        let fix =
-            text.lines().find_map(|line| line.strip_prefix("hint: ")).unwrap_or("see the message").to_owned();
-        Self::bad(subject, found, fix)
+        let (found, hint) = text.split_once("\nhint: ").unwrap_or((&text, ""));
+        let one_line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let found = one_line(found.trim_start_matches("error: ")).replace(" caused by: ", ": ");
+        let fix = match one_line(hint) {
+            none if none.is_empty() && kind == Kind::Docker => {
+                "start the engine, or set DOCKER_HOST to where it listens; only builds and logins need it"
+                    .to_owned()
+            }
+            none if none.is_empty() => format!("put right what this says of {subject}"),
+            fix => fix,
+        };
+        let kind = Some(kind_of(error)).filter(|own| *own != Kind::Unexpected).unwrap_or(kind);
+        Self::bad(subject, found, fix, kind)
+    }
+
+    /// For people: what was found, below it the fix.
+    fn lines(&self, subjects: usize) -> String {
+        let sign = if self.ok { "ok" } else { "PROBLEM" };
+        let text = wrap(&format!("{sign:<7}  {:<subjects$}  ", self.subject), &self.found, COLUMNS);
+        match &self.fix {
+            Some(fix) => format!("{text}{}", wrap("         fix: ", fix, COLUMNS)),
+            None => text,
+        }
     }
 }
 
@@ -53,35 +82,57 @@ impl Doctor {
     /// # Errors
     /// There is at least one problem.
     pub async fn run(self, context: &Context) -> anyhow::Result<()> {
-        let mut checks = vec![configuration(context), terraform(), docker(context).await];
-        match context.aws(None).await {
-            Ok(aws) => {
-                checks
-                    .push(Check::good("credentials", format!("{} in {}", aws.identity().arn, aws.region())));
-                checks.extend(account(context, &aws).await);
+        let mut checks = vec![configuration(context), docker(context).await];
+        match &context.settings.registry {
+            // Terraform and AWS are left out, as in a transfer.
+            Some(registry) => checks.push(other(context, registry).await),
+            None => {
+                checks.push(terraform());
+                checks.extend(amazon(context).await);
             }
-            Err(error) => checks.push(Check::from_error("credentials", &error)),
         }
         checks.extend(upstreams(context).await);
         checks.push(disk(context.paths.target()));
 
-        let mut table = Table::new(["CHECK", "", "FOUND", "FIX"]);
-        for check in &checks {
-            let sign = if check.ok { "ok" } else { "PROBLEM" };
-            table.row([
-                check.subject.clone(),
-                sign.into(),
-                check.found.clone(),
-                check.fix.clone().unwrap_or_default(),
-            ]);
-        }
-        context.printer.data(&table, &checks)?;
-        match checks.iter().filter(|check| !check.ok).count() {
-            0 => Ok(()),
-            problems => {
-                Err(failure(Kind::Unexpected, format!("{} found", units::count(problems, "problem"))))
+        let subjects = checks.iter().map(|check| check.subject.chars().count()).max().unwrap_or_default();
+        context.printer.either(|| checks.iter().map(|check| check.lines(subjects)).collect(), &checks)?;
+        let problems: Vec<&Check> = checks.iter().filter(|check| !check.ok).collect();
+        match problems.first() {
+            None => Ok(()),
+            Some(first) => {
+                let count = units::count(problems.len(), "problem");
+                Err(failure(first.kind, format!("{count} found, the first with {}", first.subject)))
             }
         }
+    }
+}
+
+/// Credentials, and what they reach.
+async fn amazon(context: &Context) -> Vec<Check> {
+    match context.aws(None).await {
+        Ok(aws) => {
+            let who = format!("{} in {}", aws.identity().arn, aws.region());
+            let mut checks = vec![Check::good("credentials", who)];
+            checks.extend(account(context, &aws).await);
+            checks
+        }
+        Err(error) => vec![Check::from_error("credentials", &error, Kind::Credentials)],
+    }
+}
+
+/// The registry of `--registry`: does it answer?
+async fn other(context: &Context, registry: &str) -> Check {
+    let asked = async {
+        let target = Target::other(registry)?;
+        let config = context.config()?;
+        let (client, _) = target.client(context.sources(), &config)?;
+        let name = config.repositories.first().map_or("lambda", String::as_str);
+        let found = client.find(&target.repository(name)?.with_tag("latest")?).await;
+        found.map(|_| ()).map_err(|error| registry_failure(error, Kind::Registry))
+    };
+    match asked.await {
+        Ok(()) => Check::good(registry, "reachable"),
+        Err(error) => Check::from_error(registry, &error, Kind::Registry),
     }
 }
 
@@ -95,14 +146,14 @@ fn configuration(context: &Context) -> Check {
                 units::count(config.runtimes.len(), "runtime")
             ),
         ),
-        Err(error) => Check::from_error("images.toml", &error),
+        Err(error) => Check::from_error("images.toml", &error, Kind::Config),
     }
 }
 
 fn terraform() -> Check {
     match Terraform::find() {
         Ok(found) => Check::good("terraform", found.to_string()),
-        Err(error) => Check::from_error("terraform", &error.into()),
+        Err(error) => Check::from_error("terraform", &error.into(), Kind::MissingTool),
     }
 }
 
@@ -114,7 +165,7 @@ async fn docker(context: &Context) -> Check {
     };
     match engine.await {
         Ok(found) => Check::good("container engine", found),
-        Err(error) => Check::from_error("container engine", &error),
+        Err(error) => Check::from_error("container engine", &error, Kind::Docker),
     }
 }
 
@@ -123,7 +174,7 @@ async fn account(context: &Context, aws: &Aws) -> Vec<Check> {
     let mut checks = Vec::new();
     checks.push(match ecr.repositories().await {
         Ok(repositories) => Check::good("ECR", units::count(repositories.len(), "repository")),
-        Err(error) => Check::from_error("ECR", &error),
+        Err(error) => Check::from_error("ECR", &error, Kind::Registry),
     });
     checks.push(match ecr.account_setting("BLOB_MOUNTING").await {
         Ok(value) if value == "ENABLED" => Check::good("blob mounting", "on: shared layers are sent once"),
@@ -131,7 +182,7 @@ async fn account(context: &Context, aws: &Aws) -> Vec<Check> {
             "blob mounting",
             "off: shared layers are sent once for each repository (blob_mounting in images.toml)",
         ),
-        Err(error) => Check::from_error("blob mounting", &error),
+        Err(error) => Check::from_error("blob mounting", &error, Kind::Registry),
     });
     checks.push(match state_bucket(context, aws).await {
         Ok(StateBucketName { bucket, .. }) => match StateBucket::new(aws, &bucket).check().await {
@@ -140,9 +191,9 @@ async fn account(context: &Context, aws: &Aws) -> Vec<Check> {
                 let advice = found.problems.iter().map(|problem| format!("; {problem}")).collect::<String>();
                 Check::good("state bucket", format!("{bucket}{}{advice}", encryption.unwrap_or_default()))
             }
-            Err(error) => Check::from_error("state bucket", &error),
+            Err(error) => Check::from_error("state bucket", &error, Kind::Config),
         },
-        Err(error) => Check::from_error("state bucket", &error),
+        Err(error) => Check::from_error("state bucket", &error, Kind::Config),
     });
     checks
 }
@@ -167,8 +218,12 @@ async fn upstreams(context: &Context) -> Vec<Check> {
                 ),
                 None => Check::good(&subject, "reachable"),
             },
-            Ok(None) => Check::bad(&subject, format!("{source} does not exist"), "correct images.toml"),
-            Err(error) => Check::from_error(&subject, &error.into()),
+            Ok(None) => {
+                Check::bad(&subject, format!("{source} does not exist"), "correct images.toml", Kind::Config)
+            }
+            Err(error) => {
+                Check::from_error(&subject, &registry_failure(error, Kind::Upstream), Kind::Upstream)
+            }
         });
     }
     checks
@@ -188,8 +243,9 @@ fn disk(dir: &Path) -> Check {
                 "disk",
                 format!("{free} free"),
                 "builds of runtimes need about 5 GiB: `docker system prune` frees some",
+                Kind::Docker,
             )
         }
-        Err(error) => Check::bad("disk", error.to_string(), "is the disk mounted?"),
+        Err(error) => Check::bad("disk", error.to_string(), "is the disk mounted?", Kind::Docker),
     }
 }

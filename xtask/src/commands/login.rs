@@ -6,9 +6,10 @@ use aws::{
     endpoints,
 };
 use clap::Args;
-use docker::Docker;
+use docker::{Docker, DockerError};
 use docker_credentials::{DockerCredentials, PUBLIC};
 use failure::{FailWith as _, Kind, failure};
+use process::ProcessError;
 use registry::Server;
 
 use super::Context;
@@ -99,10 +100,30 @@ impl DockerRegistryLogin {
 /// The name of Amazon's own credential helper (<https://github.com/awslabs/amazon-ecr-credential-helper>).
 const ECR_HELPER: &str = "ecr-login";
 
-/// `docker login` for the user's own configuration.
+/// Whether a client says that it could not keep a login that the registry has taken (docker, podman).
+fn is_about_keeping(line: &str) -> bool {
+    let line = line.to_lowercase();
+    ["saving credentials", "storing credentials", "saving login"].iter().any(|words| line.contains(words))
+}
+
+/// `docker login` for the user's own configuration. What the client was told by the registry, or could not ask it, is no failure
+/// of the engine.
 async fn login(context: &Context, token: &Token) -> anyhow::Result<()> {
     let docker = Docker::find(context.settings.container_cli.as_deref()).await.kind(Kind::Docker)?;
-    docker.login(&token.host, &token.username, token.password.clone()).await.kind(Kind::Docker)?;
+    if let Err(error) = docker.login(&token.host, &token.username, token.password.clone()).await {
+        let at_registry = matches!(&error, DockerError::Process(ProcessError::Failed { tail, .. })
+            if !tail.iter().any(|line| is_about_keeping(line)));
+        return match at_registry {
+            true => Err(error).hint(
+                Kind::Registry,
+                format!(
+                    "is the network up, and {} reachable from where the container engine runs?",
+                    token.host
+                ),
+            ),
+            false => Err(error).kind(Kind::Docker),
+        };
+    }
     context.printer.line(format!("{} is logged in to {}", docker.name(), token.host));
     Ok(())
 }

@@ -22,6 +22,7 @@ pub mod transfer;
 pub mod verify;
 
 use clap::{Args as _, Subcommand};
+use failure::{FailWith as _, Kind, failure};
 
 use crate::context::Context;
 use crate::settings::Global;
@@ -56,11 +57,33 @@ pub enum Command {
 }
 
 impl Command {
+    /// The command's name, if it works on nothing but the account's ECR or the terraform state beside it.
+    fn of_the_account(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::EcrLogin(_) => "ecr-login",
+            Self::PublicEcrLogin(_) => "public-ecr-login",
+            Self::DockerRegistryLogin(_) => "docker-registry-login",
+            Self::InitImages(_) => "init-images",
+            Self::DestroyImages(_) => "destroy-images",
+            Self::AutoDestroyImages(_) => "auto-destroy-images",
+            Self::Prune(_) => "prune",
+            Self::ResetImagesDeployment(_) => "reset-images-deployment",
+            _ => return None,
+        })
+    }
+
     /// Runs the command.
     ///
     /// # Errors
     /// Those of the command.
     pub async fn run(self, context: &Context) -> anyhow::Result<()> {
+        if let (Some(name), Some(registry)) = (self.of_the_account(), &context.settings.registry) {
+            return Err(failure(
+                Kind::Usage,
+                format!("--registry {registry} says nothing to `{name}`, which works on the account's ECR"),
+            ))
+            .hint(Kind::Usage, "leave --registry out");
+        }
         match self {
             Self::EcrLogin(command) => command.run(context).await,
             Self::PublicEcrLogin(command) => command.run(context).await,

@@ -14,7 +14,7 @@ use failure::{FailWith as _, Interrupt, Kind, failure};
 pub use notes::listen;
 use process::plain;
 pub use progress::{Lane, Progress};
-pub use table::Table;
+pub use table::{Table, wrap};
 
 /// How results reach stdout.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]

@@ -42,6 +42,29 @@ impl Table {
     }
 }
 
+/// `text` behind `head`, broken between words so that no line has more than `columns`, each further line under the first word. A
+/// longer word stays whole: it is to be copied.
+pub fn wrap(head: &str, text: &str, columns: usize) -> String {
+    let indent = head.chars().count();
+    let mut lines = String::new();
+    let mut line = head.to_owned();
+    let mut is_new = true;
+    for word in text.split_whitespace() {
+        let space = usize::from(!is_new);
+        if !is_new && line.chars().count() + space + word.chars().count() > columns {
+            lines += &format!("{}\n", line.trim_end());
+            line = " ".repeat(indent);
+            is_new = true;
+        }
+        if !is_new {
+            line.push(' ');
+        }
+        line += word;
+        is_new = false;
+    }
+    format!("{lines}{}\n", line.trim_end())
+}
+
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let lines = || std::iter::once(&self.heading).chain(&self.rows);
@@ -75,6 +98,14 @@ mod tests {
         table.row(["curl".into(), "1 B".into()]);
         table.row(["kedacore/keda".into(), "22 B".into()]);
         assert_eq!(table.to_string(), "IMAGE          SIZE\ncurl           1 B\nkedacore/keda  22 B\n");
+    }
+
+    #[test]
+    fn text_is_broken_between_words_and_indented() {
+        assert_eq!(wrap("ok  ", "one two three", 11), "ok  one two\n    three\n");
+        assert_eq!(wrap("ok  ", "one", 80), "ok  one\n");
+        assert_eq!(wrap("ok  ", "", 80), "ok\n");
+        assert_eq!(wrap("ok  ", "a/very/long/word it", 8), "ok  a/very/long/word\n    it\n");
     }
 
     #[test]
