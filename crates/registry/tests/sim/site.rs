@@ -240,8 +240,11 @@ impl Site {
     }
 
     fn blob_bytes(&self, asked: &Asked) -> Answer {
-        let (_, _, digest) = parts(asked.url.path());
-        let content = digest.parse::<Digest>().ok().and_then(|digest| self.store.contents.get(&digest));
+        let (.., digest) = parts(asked.url.path());
+        // What another repository has is not read through this one.
+        let is_there = self.has_blob(asked).status == 200;
+        let digest = digest.parse::<Digest>().ok().filter(|_| is_there);
+        let content = digest.and_then(|digest| self.store.contents.get(&digest));
         let Some(content) = content else { return Answer::error(404, "BLOB_UNKNOWN", "") };
         let range = asked.headers.get("range").and_then(|range| range.to_str().ok());
         let start =
