@@ -134,6 +134,8 @@ impl SharedBlobs {
             match state {
                 State::Present | State::Committed => return BlobTask::Present,
                 State::Lost => own.take_over(image),
+                // It took over from one that failed: to wait for it could be to wait in a circle.
+                State::Pending if owner > image => own.take_over(image),
                 State::Pending if owner != image => own.changed(owner, state).await,
                 State::Pending => match self.source_of_mount(image, &key, own, shared) {
                     Source::Ready(from) => return BlobTask::Mount(from),
@@ -324,9 +326,12 @@ enum Source<'a> {
 }
 
 impl Claim {
-    /// Makes `image` the owner if the last one failed and nobody else was faster.
+    /// Makes `image` the owner if the last one failed and nobody else was faster, or comes later in the plan.
     fn take_over(&self, image: usize) {
-        self.state.change(|(_, state)| (state == State::Lost).then_some((image, State::Pending)));
+        self.state.change(|(owner, state)| {
+            let is_later = state == State::Pending && owner > image;
+            (state == State::Lost || is_later).then_some((image, State::Pending))
+        });
     }
 
     /// Waits until owner or state are not those any more.
@@ -452,6 +457,19 @@ mod tests {
         assert_eq!(task(&shared_blobs, 2, "r2", blob), None, "it waits for the second");
         shared_blobs.present(REGISTRY, "r1", blob);
         assert_eq!(task(&shared_blobs, 2, "r2", blob), Some(BlobTask::Mount("r1".to_owned())));
+    }
+
+    #[test]
+    fn no_image_waits_for_a_later_one_that_took_over_from_one_that_failed() {
+        let blob = Digest::of(b"blob");
+        let images = (0..3).map(|_| planned("r", Action::Copy, &[blob])).collect();
+        let shared_blobs = shared_blobs(&mirror(Mounts::Committed), images);
+        assert_eq!(task(&shared_blobs, 0, "r", blob), Some(BlobTask::Bring));
+        assert_eq!(task(&shared_blobs, 2, "r", blob), None, "it waits for the first");
+        shared_blobs.lost(0, REGISTRY, "r", blob);
+        assert_eq!(task(&shared_blobs, 2, "r", blob), Some(BlobTask::Bring));
+        assert_eq!(task(&shared_blobs, 1, "r", blob), Some(BlobTask::Bring));
+        assert_eq!(task(&shared_blobs, 2, "r", blob), None, "it waits for the second");
     }
 
     #[test]
