@@ -1,0 +1,258 @@
+//! How large files, functions and types may be: what is over a limit is listed here, and the lists only shrink.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use e2e::root;
+use syn::visit::{self, Visit};
+
+/// Lines of a file.
+const LINES: usize = 400;
+/// Parameters of a function, `self` not counted.
+const PARAMETERS: usize = 6;
+/// Methods of a type in all its `impl` blocks that are of no trait.
+const METHODS: usize = 12;
+
+/// Files that a program wrote.
+const GENERATED: &[&str] = &["crates/provider-standin/src/protocol/tfplugin6.rs"];
+
+/// Files that are still too long.
+const LONG_FILES: &[&str] = &[
+    "bench/src/runtimes.rs",
+    "crates/aws/src/bucket.rs",
+    "crates/aws/src/ecr.rs",
+    "crates/aws/src/lease.rs",
+    "crates/dockerfile/src/lib.rs",
+    "crates/dockerfile/src/stages.rs",
+    "crates/images-config/src/cache/journal.rs",
+    "crates/images-config/src/reader.rs",
+    "crates/images-config/src/tests.rs",
+    "crates/local-aws/src/quirks.rs",
+    "crates/local-aws/tests/ecr.rs",
+    "crates/local-aws/tests/oci.rs",
+    "crates/local-aws/tests/scenarios/calls.rs",
+    "crates/process/src/lib.rs",
+    "crates/provider-standin/src/api.rs",
+    "crates/provider-standin/src/server.rs",
+    "crates/registry/src/auth/broker.rs",
+    "crates/registry/src/error.rs",
+    "crates/registry/src/manifest/mod.rs",
+    "crates/registry/src/mirror/shared_blobs.rs",
+    "crates/registry/tests/it/client.rs",
+    "crates/registry/tests/it/copying.rs",
+    "crates/registry/tests/it/faults.rs",
+    "crates/registry/tests/it/quirks.rs",
+    "crates/registry/tests/it/strangers.rs",
+    "crates/registry/tests/it/support/fake.rs",
+    "crates/runtimes/src/build.rs",
+    "crates/runtimes/src/context.rs",
+    "crates/runtimes/src/copies.rs",
+    "crates/runtimes/src/decide.rs",
+    "crates/runtimes/src/ignore.rs",
+    "crates/runtimes/src/normal/tests.rs",
+    "crates/runtimes/src/tests/flow.rs",
+    "crates/sample-upstreams/src/server.rs",
+    "crates/sample-upstreams/src/store/images.rs",
+    "crates/sample-upstreams/tests/runtimes.rs",
+    "crates/terraform/src/error.rs",
+    "crates/terraform/src/plan.rs",
+    "tests/tests/commands.rs",
+    "tests/tests/identity.rs",
+    "xtask/src/prerequisites/engine.rs",
+    "xtask/src/prerequisites/mod.rs",
+    "xtask/src/transfer/images.rs",
+    "xtask/src/transfer/show.rs",
+];
+
+/// Functions that still take too much, each with its file.
+const WIDE_FUNCTIONS: &[&str] =
+    &["build_one in crates/runtimes/src/build.rs", "store in crates/local-aws/src/pull_through/mod.rs"];
+
+/// Types that still have too many methods, each with the file that defines it.
+const LARGE_TYPES: &[&str] = &[
+    "Account in crates/provider-standin/tests/terraform/lifecycle.rs",
+    "Aws in tests/src/emulator.rs",
+    "Blobs in crates/oci-layout/src/blobs.rs",
+    "Broker in crates/registry/src/auth/broker.rs",
+    "Builder in crates/registry/src/client/builder.rs",
+    "Caller in crates/local-aws/tests/common/mod.rs",
+    "Client in crates/registry/src/client/mod.rs",
+    "Cmd in crates/process/src/lib.rs",
+    "Docker in crates/docker/src/lib.rs",
+    "Dockerfile in crates/dockerfile/src/lib.rs",
+    "Ecr in crates/aws/src/ecr.rs",
+    "Engine in xtask/src/prerequisites/engine.rs",
+    "Error in crates/registry/src/error.rs",
+    "Fake in crates/registry/tests/it/support/fake.rs",
+    "Index in crates/oci-layout/src/index.rs",
+    "Infrastructure in crates/grid/src/lib.rs",
+    "Layout in crates/oci-layout/src/lib.rs",
+    "Lock in crates/images-config/src/lock/mod.rs",
+    "Manifest in crates/registry/src/manifest/mod.rs",
+    "Mirror in crates/registry/src/mirror/mod.rs",
+    "Node in crates/images-config/src/reader.rs",
+    "Printer in xtask/src/ui/mod.rs",
+    "Project in tests/src/project.rs",
+    "Quirks in crates/local-aws/src/quirks.rs",
+    "SharedBlobs in crates/registry/src/mirror/shared_blobs.rs",
+    "Site in crates/registry/tests/sim/site.rs",
+    "StateBucket in crates/aws/src/bucket.rs",
+    "Store in bench/src/store.rs",
+    "Store in crates/local-aws/src/store/mod.rs",
+    "Terraform in crates/terraform/src/lib.rs",
+    "World in crates/registry/tests/sim/world.rs",
+    "World in tests/src/world.rs",
+];
+
+#[test]
+fn files_functions_and_types_are_no_larger_than_the_limits() {
+    let mut long = BTreeMap::new();
+    let mut wide = BTreeMap::new();
+    let mut large = BTreeMap::new();
+    for folder in crates() {
+        let sources = sources(&folder);
+        for (file, text, _) in &sources {
+            long.insert(file.clone(), text.lines().count());
+        }
+        for (name, parameters) in functions(&sources) {
+            let most = wide.entry(name).or_insert(0);
+            *most = parameters.max(*most);
+        }
+        large.extend(methods(&sources));
+    }
+    let mut wrong = differences("lines", long, LINES, LONG_FILES);
+    wrong.extend(differences("parameters", wide, PARAMETERS, WIDE_FUNCTIONS));
+    wrong.extend(differences("methods", large, METHODS, LARGE_TYPES));
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn parameters_and_methods_are_counted_wherever_they_are_written() {
+    let texts = [
+        ("a.rs", "pub struct A;\nimpl A { fn f(&self, a: u8) {} }\nmod inner { fn g(a: u8, b: u8) {} }"),
+        ("b.rs", "impl<T> super::a::A { fn f2() {} fn f3() {} }\nimpl Clone for A { fn clone(&self) {} }"),
+        ("c.rs", "struct B;\nimpl B { fn f() { fn h(a: u8, b: u8, c: u8) {} } }"),
+        ("d.rs", "enum B {}\nimpl B { fn f() {} fn g() {} }\ntrait T { fn t(&self, a: u8, b: u8); }"),
+    ];
+    let parsed = texts.map(|(file, text)| (file.to_owned(), text.to_owned(), syn::parse_file(text).unwrap()));
+    let named = |counts: &[(&str, usize)]| {
+        counts.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect::<BTreeMap<_, _>>()
+    };
+    assert_eq!(methods(&parsed), named(&[("A in a.rs", 3), ("B in c.rs", 1), ("B in d.rs", 2)]));
+    let found: BTreeMap<String, usize> = functions(&parsed).into_iter().collect();
+    for (name, parameters) in [("f in a.rs", 1), ("g in a.rs", 2), ("h in c.rs", 3), ("t in d.rs", 2)] {
+        assert_eq!(found.get(name), Some(&parameters), "{name}: {found:?}");
+    }
+    let counts = named(&[("a", 1), ("b", 2), ("c", 2)]);
+    assert_eq!(
+        differences("lines", counts, 1, &["b", "d"]),
+        ["c: 2 lines", "d is listed and within 1 lines"]
+    );
+}
+
+/// What is over the limit and not listed, and what is listed and not over it.
+fn differences(what: &str, counts: BTreeMap<String, usize>, most: usize, listed: &[&str]) -> Vec<String> {
+    let over: BTreeMap<String, usize> = counts.into_iter().filter(|(_, count)| *count > most).collect();
+    let new = over.iter().filter(|(name, _)| !listed.contains(&name.as_str()));
+    let new = new.map(|(name, count)| format!("{name}: {count} {what}"));
+    let gone = listed.iter().filter(|name| !over.contains_key(**name));
+    new.chain(gone.map(|name| format!("{name} is listed and within {most} {what}"))).collect()
+}
+
+/// A source file from the workspace's top: its name, its text and what it parses to.
+type Source = (String, String, syn::File);
+
+/// Every function with the number of its parameters.
+fn functions(sources: &[Source]) -> Vec<(String, usize)> {
+    struct Functions<'a>(&'a str, Vec<(String, usize)>);
+    impl<'ast> Visit<'ast> for Functions<'_> {
+        fn visit_signature(&mut self, signature: &'ast syn::Signature) {
+            let typed = signature.inputs.iter().filter(|input| matches!(input, syn::FnArg::Typed(_)));
+            self.1.push((format!("{} in {}", signature.ident, self.0), typed.count()));
+            visit::visit_signature(self, signature);
+        }
+    }
+    let mut found = Vec::new();
+    for (file, _, parsed) in sources {
+        let mut functions = Functions(file, Vec::new());
+        functions.visit_file(parsed);
+        found.append(&mut functions.1);
+    }
+    found
+}
+
+/// Every type of a crate that has methods, with their number.
+fn methods(sources: &[Source]) -> BTreeMap<String, usize> {
+    #[derive(Default)]
+    struct Types {
+        defined: BTreeSet<String>,
+        methods: BTreeMap<String, usize>,
+    }
+    impl<'ast> Visit<'ast> for Types {
+        fn visit_item_struct(&mut self, item: &'ast syn::ItemStruct) {
+            self.defined.insert(item.ident.to_string());
+        }
+        fn visit_item_enum(&mut self, item: &'ast syn::ItemEnum) {
+            self.defined.insert(item.ident.to_string());
+        }
+        fn visit_item_impl(&mut self, item: &'ast syn::ItemImpl) {
+            if let (None, syn::Type::Path(path)) = (&item.trait_, &*item.self_ty) {
+                let functions = item.items.iter().filter(|item| matches!(item, syn::ImplItem::Fn(_)));
+                let name = path.path.segments.last().unwrap().ident.to_string();
+                *self.methods.entry(name).or_default() += functions.count();
+            }
+            visit::visit_item_impl(self, item);
+        }
+    }
+    let mut files = Vec::new();
+    for (file, _, parsed) in sources {
+        let mut types = Types::default();
+        types.visit_file(parsed);
+        files.push((file, types));
+    }
+    let mut counts = BTreeMap::new();
+    for (file, types) in &files {
+        for (name, count) in &types.methods {
+            let elsewhere = || files.iter().find(|(_, other)| other.defined.contains(name));
+            let own = types.defined.contains(name).then_some(*file);
+            let defined = own.or_else(|| elsewhere().map(|(file, _)| *file)).unwrap_or(file);
+            *counts.entry(format!("{name} in {defined}")).or_default() += count;
+        }
+    }
+    counts
+}
+
+/// The folders of the workspace's crates, from its top.
+fn crates() -> Vec<String> {
+    let names = std::fs::read_dir(root().join("crates")).unwrap();
+    let names = names.map(|entry| format!("crates/{}", entry.unwrap().file_name().to_str().unwrap()));
+    names.chain(["xtask", "tests", "bench"].map(str::to_owned)).collect()
+}
+
+/// The Rust files of a crate but those that a program wrote, sorted.
+fn sources(folder: &str) -> Vec<Source> {
+    let mut files = Vec::new();
+    for below in ["src", "tests", "examples", "build.rs"] {
+        collect(&root().join(folder).join(below), &mut files);
+    }
+    files.sort();
+    let named = files.into_iter().map(|file| {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let parsed = syn::parse_file(&text).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        (file.strip_prefix(root()).unwrap().to_str().unwrap().to_owned(), text, parsed)
+    });
+    named.filter(|(file, ..)| !GENERATED.contains(&file.as_str())).collect()
+}
+
+/// The Rust files at a path or below it.
+fn collect(path: &Path, files: &mut Vec<PathBuf>) {
+    if path.is_dir() {
+        for entry in std::fs::read_dir(path).unwrap() {
+            collect(&entry.unwrap().path(), files);
+        }
+    } else if path.extension().is_some_and(|ending| ending == "rs") && path.is_file() {
+        files.push(path.to_owned());
+    }
+}
