@@ -44,11 +44,10 @@ pub struct Build {
     pub target: Option<String>,
     /// Labels of the image.
     pub labels: BTreeMap<String, String>,
-    /// Nothing from a cache, and the base asked for anew.
-    pub fresh: bool,
-    /// Whether the legacy builder's cache is left out: it looks neither at where a symlink of the context points nor, in a build
-    /// from scratch, at the platform.
-    pub distrust_cache: bool,
+    /// Whether the builder takes nothing from its own cache.
+    pub no_cache: bool,
+    /// Whether the base is asked for anew.
+    pub pull: bool,
     /// The pinned base, as the engine pulls it.
     pub base: Option<String>,
     /// A remote or Kubernetes builder (buildx).
@@ -116,10 +115,11 @@ impl Build {
                 ));
             }
         }
-        if self.fresh {
-            command = command.args(["--no-cache", "--pull"]);
-        } else if self.distrust_cache && docker.builder == Builder::Legacy {
+        if self.no_cache {
             command = command.arg("--no-cache");
+        }
+        if self.pull {
+            command = command.arg("--pull");
         }
         command = command.arg("--file").arg(&self.dockerfile);
         // podman's: the others know the file by its name, beside the Dockerfile.

@@ -39,8 +39,8 @@ fn build() -> Build {
         args: [("A".to_owned(), "1".to_owned())].into(),
         target: None,
         labels: [("l".to_owned(), "v w".to_owned())].into(),
-        fresh: false,
-        distrust_cache: false,
+        no_cache: false,
+        pull: false,
         base: Some("127.0.0.1:5000/b@sha256:0".into()),
         builder: None,
         cache: None,
@@ -57,7 +57,8 @@ async fn buildx_gets_its_flags_and_no_attestations() {
     let docker = Docker::find(Some(&program)).await.unwrap();
     assert_eq!(docker.builder(), Builder::Buildx);
     let cache = Cache { reference: "r/lambda:cache".into(), write: true };
-    let wanted = Build { builder: Some("team".into()), cache: Some(cache), fresh: true, ..build() };
+    let wanted =
+        Build { builder: Some("team".into()), cache: Some(cache), no_cache: true, pull: true, ..build() };
     docker.build(&wanted, None, Killer::default(), |_| {}).await.unwrap();
     let expected = format!(
         "bk=1 att=1 build --builder team --provenance=false --sbom=false --progress plain --load \
@@ -78,7 +79,7 @@ async fn a_client_without_buildx_uses_the_legacy_builder_and_names_what_it_lacks
     assert_eq!(docker.builder(), Builder::Legacy);
     docker.build(&build(), None, Killer::default(), |_| {}).await.unwrap();
     assert_eq!(log(&room).last().unwrap(), &format!("bk=0 att= build {COMMON}"));
-    let wanted = Build { distrust_cache: true, ..build() };
+    let wanted = Build { no_cache: true, ..build() };
     docker.build(&wanted, None, Killer::default(), |_| {}).await.unwrap();
     assert_eq!(log(&room).last().unwrap(), &format!("bk=0 att= build --no-cache {COMMON}"));
     let wanted = Build { builder: Some("team".into()), ..build() };

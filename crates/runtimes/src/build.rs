@@ -1,27 +1,25 @@
 //! Carrying a plan out, as far as the image: what is done for each runtime, its base, its build.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use docker::{Builder, Cache, Docker, PrivateConfig, RegistryAuth};
+use docker::{PrivateConfig, RegistryAuth};
 use futures_util::StreamExt as _;
-use process::{Cmd, Killer, Secret};
+use process::{Killer, Secret};
 use registry::{Credential, Platform, Reference, Server};
 
-use super::attempt;
 use super::blocking::blocking;
-use super::context::{Staged, Staging};
+use super::context::Staging;
 use super::copies::layers;
-use super::key::{INPUTS_LABEL, KEY_LABEL};
+use super::image_build::ImageBuild;
 use super::outcome::{Done, Outcome};
 use super::planned::{Action, Base, Planned, same_machine};
 use super::publish::{promote, publish};
 use super::push::{self, BaseLayers, Packed};
-use super::saved::{Provisional, save_and_compare};
 use super::smoke;
-use super::{Context, Engine, LOCAL_REPOSITORY, RuntimeError, State, cache_tag, local_name, tidy, triggers};
+use super::{Context, Engine, LOCAL_REPOSITORY, RuntimeError, local_name, tidy};
 
 /// What the names of the directories for images on their way begin with; the process's number follows.
 const ROOM_PREFIX: &str = "build-";
@@ -161,22 +159,17 @@ async fn apply_one(context: &Context, planned: &Planned, shared: &Shared) -> Res
     let bases =
         planned.runtime.platforms.iter().map(|platform| base_for(context, planned, from.as_ref(), platform));
     let bases = futures_util::future::try_join_all(bases).await?;
-    let mut done = Done { base_from, built: forced.is_some(), ..Done::default() };
-    done.local = local_names(planned);
-    let built = match forced {
-        Some(fresh) => {
-            check_builder(planned, &engine.docker)?;
-            for pinned in bases.iter().filter_map(BaseLayers::pinned).chain(&planned.needs.stages) {
-                triggers::check(context, pinned).await?;
-            }
-            let (staging, files) = (Arc::clone(&whole.staging), planned.context.clone());
-            let directory = room.path().to_owned();
-            let staged = blocking(move || staging.stage(&files, &directory)).await?;
-            build_all(context, planned, &engine, &bases, &staged, fresh).await?
-        }
-        None => Vec::new(),
+    let mut done = Done { base_from, local: local_names(planned), ..Done::default() };
+    let build = ImageBuild {
+        context,
+        planned,
+        docker: &engine.docker,
+        platform: &engine.platform,
+        bases: &bases,
+        staging: &whole.staging,
+        directory: room.path(),
     };
-    let saved = save_and_compare(context, planned, &engine.docker, &done.local, built, room.path()).await?;
+    let saved = build.saved(forced, &mut done).await?;
     if context.repository.is_none() {
         name_locally(&engine, planned, &done.local).await?;
     }
@@ -187,42 +180,6 @@ async fn apply_one(context: &Context, planned: &Planned, shared: &Shared) -> Res
         publish(context, planned, repository, &images, &bases, &mut done).await?;
     }
     Ok(done)
-}
-
-/// Builds for each platform. The images have provisional names: what they are called in the end, they are called once they have
-/// been compared with their inputs.
-async fn build_all(
-    context: &Context,
-    planned: &Planned,
-    engine: &Engine,
-    bases: &[BaseLayers],
-    staged: &Staged,
-    fresh: bool,
-) -> Result<Vec<Provisional>, RuntimeError> {
-    let mut built = Vec::new();
-    for (platform, base) in planned.runtime.platforms.iter().zip(bases) {
-        let pinned = base.pinned().map(|base| context.grid_settings.engine_name(base));
-        let name = Provisional::new(&engine.docker, &planned.name, platform);
-        build_one(context, planned, engine, platform, staged, pinned.as_deref(), fresh, &name).await?;
-        built.push(name);
-    }
-    Ok(built)
-}
-
-/// Refuses a Dockerfile with here-documents where the builder takes their lines for instructions.
-fn check_builder(planned: &Planned, docker: &Docker) -> Result<(), RuntimeError> {
-    let Some(line) = planned.dockerfile.heredoc() else { return Ok(()) };
-    let knows = match docker.builder() {
-        Builder::Buildx | Builder::Own => true,
-        // Only clients before docker 23 build with BuildKit without buildx, and bring a BuildKit of that time.
-        Builder::BuildKit => planned.dockerfile.has_syntax(),
-        Builder::Legacy => false,
-    };
-    if knows {
-        return Ok(());
-    }
-    let builder = docker.builder().to_string();
-    Err(RuntimeError::Heredoc { dockerfile: planned.runtime.dockerfile.clone(), line, builder })
 }
 
 /// The build's names in the container client's store, one a platform.
@@ -293,101 +250,6 @@ async fn source(context: &Context, runtime: &str, base: &Base) -> Reference {
             upstream
         }
     }
-}
-
-#[expect(clippy::too_many_arguments, reason = "what one build of one platform is")]
-async fn build_one(
-    context: &Context,
-    planned: &Planned,
-    engine: &Engine,
-    platform: &Platform,
-    staged: &Staged,
-    pinned: Option<&str>,
-    fresh: bool,
-    name: &Provisional,
-) -> Result<(), RuntimeError> {
-    let runtime = &planned.runtime;
-    let state =
-        State::Building { platform: platform.to_string(), base: pinned.unwrap_or("scratch").to_owned() };
-    context.progress.state(&planned.name, &state);
-    let mut args = runtime.args.clone();
-    let mut staged = staged.clone();
-    match (pinned, &runtime.base_argument) {
-        (Some(pinned), Some(argument)) => {
-            args.insert(argument.clone(), pinned.to_owned());
-        }
-        // The user's file stays as it is: the builder gets a copy whose FROM names what the base's name was resolved to.
-        (Some(pinned), None) => {
-            let text = planned.dockerfile.pin(&planned.needs, pinned);
-            staged = staged.with_dockerfile(&platform.to_string().replace('/', "-"), text.as_bytes())?;
-        }
-        (None, _) => {}
-    }
-    // docker's legacy builder alone needs a tar file, and only of some contexts.
-    let legacy = engine.docker.builder() == Builder::Legacy;
-    let (tar, dockerfile) = match legacy && staged.has_ignore_file() {
-        true => {
-            let pins = pinned.is_some() && runtime.base_argument.is_none();
-            let is_copied = planned.context.entries.contains_key(&runtime.dockerfile)
-                && planned.dockerfile.may_copy(&runtime.dockerfile, &runtime.args);
-            if pins && is_copied {
-                return Err(RuntimeError::CopiesItself { dockerfile: runtime.dockerfile.clone() });
-            }
-            let (staged, name) = (staged.clone(), runtime.dockerfile.clone());
-            blocking(move || staged.tar(&name)).await.map(|(tar, name)| (Some(tar), PathBuf::from(name)))?
-        }
-        false => (None, staged.dockerfile.clone()),
-    };
-    // A client without `--platform` builds for its engine, which is what was wanted if the two are equal.
-    let here = same_machine(platform, &engine.platform);
-    let named = !here || engine.docker.has_flag("--platform");
-    let cache = context.repository.as_ref().filter(|_| context.registry_cache).map(|repository| Cache {
-        reference: format!(
-            "{}:{}",
-            context.grid_settings.engine_name(repository),
-            cache_tag(&planned.name, platform)
-        ),
-        write: true,
-    });
-    let build = docker::Build {
-        context: match tar {
-            Some(tar) => docker::BuildContext::Tar(tar),
-            None => docker::BuildContext::Directory(staged.root.clone()),
-        },
-        dockerfile,
-        ignore: staged.ignore.clone(),
-        tags: vec![name.name().to_owned()],
-        platform: named.then(|| platform.to_string()),
-        args,
-        target: runtime.target.clone(),
-        labels: labels(context, planned),
-        fresh,
-        distrust_cache: planned.context.has_symlinks() || pinned.is_none(),
-        base: pinned.map(str::to_owned),
-        builder: context.builder.clone(),
-        cache,
-    };
-    let log = match planned.runtime.platforms.len() {
-        0 | 1 => planned.name.clone(),
-        _ => format!("{}-{platform}", planned.name),
-    };
-    attempt::build(context, &engine.docker, &build, &planned.name, &log).await
-}
-
-/// What is kept with the image. None of it is in the key.
-fn labels(context: &Context, planned: &Planned) -> BTreeMap<String, String> {
-    let base = planned.base.as_ref();
-    // Without git, or outside a checkout, the image carries no revision.
-    let commit = |checkout| Cmd::new("git").args(["rev-parse", "HEAD"]).cwd(checkout).read().ok();
-    let labels = [
-        (KEY_LABEL, Some(planned.key.clone())),
-        (INPUTS_LABEL, Some(planned.inputs.to_label())),
-        ("org.opencontainers.image.base.name", base.map(|base| base.name.to_string())),
-        ("org.opencontainers.image.base.digest", base.map(|base| base.digest.to_string())),
-        ("org.opencontainers.image.source", context.source.clone()),
-        ("org.opencontainers.image.revision", context.checkout.as_deref().and_then(commit)),
-    ];
-    labels.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
 }
 
 /// Makes of each platform's saved image what goes to the registry.

@@ -264,7 +264,7 @@ impl RuntimeError {
             }
             Self::BaseUnknown { .. } => "correct the base in images.toml",
             Self::NotItsInputs { .. } => {
-                "the builder used other files than it was given; nothing was pushed and the image is not used: run the command again to build a new one (REBUILD_RUNTIMES=true ignores the builder's cache)"
+                "the builder used other files than it was given, without its cache too; nothing was pushed and the image is not used: restart the builder, or use another one, and run the command again"
             }
             Self::Context(ContextError::Changed { .. }) => {
                 "run the command again when nothing changes it any more"
@@ -284,6 +284,19 @@ impl RuntimeError {
             }
             _ => return None,
         })
+    }
+
+    /// Whether an image was built that has other files than its inputs.
+    pub(crate) fn is_other_content(&self) -> bool {
+        matches!(
+            self,
+            Self::NotItsInputs {
+                source: CompareError::Other { .. }
+                    | CompareError::Missing { .. }
+                    | CompareError::Foreign { .. },
+                ..
+            }
+        )
     }
 
     /// What a registry said, where that is what went wrong.

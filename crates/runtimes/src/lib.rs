@@ -34,6 +34,7 @@ mod entry_point;
 mod error;
 mod history;
 mod ignore;
+mod image_build;
 mod key;
 mod normal;
 mod outcome;

@@ -5,6 +5,7 @@ mod context;
 mod engine;
 mod flow;
 mod key;
+mod other_content;
 mod tags;
 mod tidy;
 mod world;
