@@ -75,7 +75,32 @@ const MEANT: &[(&str, &str, Shell, &str)] = &[
     ("a container", "", CONTAINER, "AKIACONTAINER"),
     ("a token of a web identity", "", WEB, BY_TOKEN),
     ("--profile of a web identity", "--profile web", KEYS, BY_TOKEN),
+    ("aws login", "", &[("AWS_PROFILE", "login")], "AKIALOGIN"),
+    ("--profile of aws login", "--profile login", KEYS, "AKIALOGIN"),
+    ("a role by aws login", "", &[("AWS_PROFILE", "login-role")], ANNA),
+    ("--profile of a role by a role by aws login", "--profile login-role-role", KEYS, ANNA),
 ];
+
+/// The aws CLI of version 2 is in no package registry. This hands credentials over as it does, read by botocore, whose code
+/// for that it shares.
+const CLI: &str = r#"
+import botocore.session, json, sys
+if sys.argv[1:] == ["--version"]:
+    sys.exit(print("aws-cli/2.32.1 of this test"))
+[a, b, c, d, e, profile, f, region] = sys.argv[1:]
+assert [a, b, c, d, e, f] == ["configure", "export-credentials", "--format", "process", "--profile", "--region"]
+session = botocore.session.Session(profile=profile)
+session.set_config_variable("region", region)
+try:
+    given = session.get_credentials()
+    keys = given.get_frozen_credentials()
+except Exception as error:
+    sys.exit(f"\n{error}")
+print(json.dumps({
+    "Version": 1, "AccessKeyId": keys.access_key, "SecretAccessKey": keys.secret_key, "SessionToken": keys.token,
+    "Expiration": given._expiry_time.isoformat(),
+}))
+"#;
 
 /// What else may stand in a shell, and leads one SDK or another astray.
 const ASTRAY: &[(&str, Shell)] = &[
@@ -107,7 +132,13 @@ const ASTRAY: &[(&str, Shell)] = &[
 struct Machine {
     world: World,
     relay: Relay,
+    /// Where programs are looked for: the aws CLI first.
+    path: String,
 }
+
+/// Where `aws login` keeps the session of user/anna: named by the SHA-256 of the user.
+const LOGIN: &str =
+    "home/.aws/login/cache/11bbc882fa0112a0e2aa42512092bdb77bdc2de5bcf739440b5e7e0228647a6c.json";
 
 impl Machine {
     fn new() -> Option<Self> {
@@ -124,7 +155,9 @@ impl Machine {
                 std::fs::copy(&file, module.join(file.file_name().unwrap())).unwrap();
             }
         }
-        std::fs::create_dir_all(world.path("home/.aws/sso/cache")).unwrap();
+        for directory in ["home/.aws/sso/cache", "home/.aws/login/cache", "bin"] {
+            std::fs::create_dir_all(world.path(directory)).unwrap();
+        }
         world.write(
             "home/.aws/credentials",
             "[default]\naws_access_key_id = AKIADEFAULT\naws_secret_access_key = s\n\
@@ -143,6 +176,12 @@ impl Machine {
                  [profile web]\nrole_arn = arn:aws:iam::123456789012:role/ops\nrole_session_name = web\n\
                  web_identity_token_file = {}\n\
                  [profile login]\nlogin_session = arn:aws:iam::123456789012:user/anna\n\
+                 [profile login-role]\nrole_arn = arn:aws:iam::123456789012:role/ops\nsource_profile = login\n\
+                 role_session_name = anna\n\
+                 [profile login-role-role]\nrole_arn = arn:aws:iam::123456789012:role/ops\nsource_profile = login-role\n\
+                 role_session_name = anna\n\
+                 [profile login-mfa]\nrole_arn = arn:aws:iam::123456789012:role/ops\nsource_profile = login\n\
+                 role_session_name = mfa\nmfa_serial = arn:aws:iam::123456789012:mfa/anna\n\
                  [profile broken]\ncredential_process = sh -c \"echo locked >&2; exit 3\"\n\
                  [profile sso]\nsso_start_url = https://sign.on/start\nsso_region = {REGION}\nsso_account_id = 123456789012\n\
                  sso_role_name = ops\n",
@@ -158,7 +197,33 @@ impl Machine {
             ),
         );
         world.write("home/token", "a token");
-        Some(Self { world, relay })
+        world.write(
+            LOGIN,
+            r#"{ "accessToken": { "accessKeyId": "AKIALOGIN", "secretAccessKey": "s", "sessionToken": "t", "accountId": "123456789012",
+                 "expiresAt": "2096-10-02T07:06:40Z" }, "refreshToken": "r", "dpopKey": "k", "clientId": "c" }"#,
+        );
+        let path = format!("{}:{}", world.path("bin").display(), std::env::var("PATH").unwrap());
+        Some(Self { world, relay, path })
+    }
+
+    /// Installs this script as the aws CLI.
+    fn install(&self, interpreter: &str, script: &str) {
+        let program = self.world.write("bin/aws", &format!("#!{interpreter}\n{script}"));
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// Installs the CLI that reads sessions of `aws login`, if it can run here.
+    fn install_cli(&self) -> bool {
+        let python = e2e::target().join("python");
+        let place = |found: std::io::Result<std::fs::DirEntry>| {
+            found.ok()?.path().join("site-packages/awscrt").is_dir().then_some(())
+        };
+        if !python.join("lib").read_dir().is_ok_and(|versions| versions.filter_map(place).count() > 0) {
+            e2e::skip("botocore and awscrt are not in target/python: `cargo xtask test` installs them");
+            return false;
+        }
+        self.install(&python.join("bin/python").display().to_string(), CLI);
+        true
     }
 
     /// `xtask` as this user runs it.
@@ -170,6 +235,7 @@ impl Machine {
             .env("TF_CLI_CONFIG_FILE", self.world.path("local/terraform/terraform.tfrc"))
             .env("AWS_ENDPOINT_URL", self.relay.url())
             .env("AWS_EC2_METADATA_DISABLED", "true")
+            .env("PATH", &self.path)
             .args(&format!("{line} --state-bucket {BUCKET} --region {REGION}"));
         let home = self.world.path("home").display().to_string();
         shells.iter().flat_map(|shell| shell.iter()).fold(run, |run, (name, value)| {
@@ -182,8 +248,10 @@ impl Machine {
 fn one_key_signs_whatever_the_shell_holds() {
     let Some(machine) = Machine::new() else { return };
     machine.run("init-images", &[KEYS]).ok();
+    let has_cli = machine.install_cli();
     let mut combinations = 0;
-    for (index, (meant, arguments, shell, key)) in MEANT.iter().enumerate() {
+    let meant = MEANT.iter().filter(|(meant, ..)| has_cli || !meant.contains("aws login"));
+    for (index, (meant, arguments, shell, key)) in meant.enumerate() {
         // Each with one of them; all of them under `cargo xtask test --soak`.
         let others = ASTRAY.iter().cycle().skip(index).take(rounds(1, ASTRAY.len()));
         for (astray, others) in others {
@@ -192,9 +260,10 @@ fn one_key_signs_whatever_the_shell_holds() {
             let run = machine.run(&line, &[*shell, *others]).ok();
             let signed = machine.relay.signed();
             let about = format!("{meant}, {astray}: {signed:?} {run}");
-            // A role is assumed once, with the key that it is assumed by.
+            // A role is assumed once, with the key that it is assumed by; a role between the two has the same name here.
+            let source = if meant.contains("aws login") { "AKIALOGIN" } else { "AKIABANK" };
             let (by_source, by_role): (Vec<_>, Vec<_>) =
-                signed.into_iter().partition(|(used, _)| used == "AKIABANK" && *key == ANNA);
+                signed.into_iter().partition(|(used, _)| used == source && *key == ANNA);
             assert_eq!(by_source.len(), usize::from(*key == ANNA), "{about}");
             assert!(by_source.iter().all(|(_, service)| service == "sts"), "{about}");
             let keys: BTreeSet<&str> = by_role.iter().map(|(used, _)| used.as_str()).collect();
@@ -205,7 +274,8 @@ fn one_key_signs_whatever_the_shell_holds() {
             combinations += 1;
         }
     }
-    assert!(combinations >= rounds(19, 57), "{combinations}");
+    let (least, most) = if has_cli { (23, 69) } else { (19, 57) };
+    assert!(combinations >= rounds(least, most), "{combinations}");
 }
 
 #[test]
@@ -236,14 +306,6 @@ fn each_way_to_have_no_credentials_has_its_own_hint() {
             &["AWS_PROFILE says the AWS profile nobody", "hint: there is no profile nobody"][..],
         ),
         ("--profile nobody", KEYS, &["--profile says the AWS profile nobody", "there are ", "bank"]),
-        (
-            "",
-            &[("AWS_PROFILE", "login")],
-            &[
-                "the AWS profile login is of `aws login`",
-                "hint: the aws CLI hands them over: add a profile with `credential_process = aws configure export-credentials",
-            ],
-        ),
         (
             "",
             &[("AWS_PROFILE", "broken")],
@@ -277,6 +339,63 @@ fn each_way_to_have_no_credentials_has_its_own_hint() {
 }
 
 #[test]
+fn a_session_of_aws_login_that_cannot_be_had_is_told_with_its_reason() {
+    let Some(machine) = Machine::new() else { return };
+    let failed = |profile: &str, words: &[&str]| {
+        machine.run(&format!("list-images --profile {profile}"), &[KEYS]).end().failed(5, words);
+    };
+    // A CLI that does not know of it says that there is nothing, and is asked for its version then.
+    let old =
+        "[ \"$1\" = --version ] && exec echo aws-cli/2.31.39 Python/3.13.9\necho unknown >&2\nexit 253\n";
+    machine.install("/bin/sh", old);
+    let newer = "hint: install the aws CLI 2.32 or newer";
+    failed("login", &["the AWS profile login is of `aws login`, which aws-cli/2.31.39 does not know", newer]);
+    // What it printed may be a secret, and is not shown.
+    machine.install("/bin/sh", "echo AKIATORN hush\n");
+    let run = machine.run("list-images --profile login", &[KEYS]).end();
+    run.failed(5, &["what the aws CLI printed for the AWS profile login are no credentials", newer]);
+    assert!(!run.stderr.contains("hush"), "{run}");
+    std::fs::remove_file(machine.world.path("bin/aws")).unwrap();
+    let run =
+        machine.run("list-images --profile login", &[KEYS]).env("PATH", machine.world.path("bin")).end();
+    run.failed(5, &["whose credentials the aws CLI hands over: aws is not installed or not in PATH", newer]);
+    // A session that is over, or that somebody ended; the login is named where a role is assumed with it.
+    std::fs::remove_file(machine.world.path(LOGIN)).unwrap();
+    if machine.install_cli() {
+        for profile in ["login", "login-role", "login-role-role"] {
+            failed(
+                profile,
+                &[
+                    "the aws CLI hands over no credentials of the AWS profile login: Error loading login session token",
+                    "hint: run `aws login --profile login`, then run this command again",
+                ],
+            );
+        }
+    }
+}
+
+#[test]
+fn a_session_of_aws_login_that_ends_during_a_run_is_asked_for_again() {
+    let Some(machine) = Machine::new() else { return };
+    machine.run("init-images", &[KEYS]).ok();
+    // Credentials of `aws login` are good for 15 minutes at most, and these for one: they are asked for at each use.
+    let asked = machine.world.path("asked");
+    let script = format!(
+        "echo \"$AWS_CONFIG_FILE$AWS_CONTAINER_CREDENTIALS_FULL_URI\" >> '{}'\nend=$(date -u -d '1 minute' +%Y-%m-%dT%H:%M:%SZ)\n\
+         echo '{{\"Version\":1,\"AccessKeyId\":\"AKIALOGIN\",\"SecretAccessKey\":\"s\",\"SessionToken\":\"t\",\"Expiration\":\"'$end'\"}}'\n",
+        asked.display()
+    );
+    machine.install("/bin/sh", &script);
+    machine.relay.signed();
+    machine.run("auto-transfer-images --dry-run --refresh --profile login", &[KEYS]).ok();
+    let keys: BTreeSet<String> = machine.relay.signed().into_iter().map(|(key, _)| key).collect();
+    assert_eq!(keys, BTreeSet::from(["AKIALOGIN".to_owned()]));
+    // Each time by the shell's own files, not by what the children of the run are given in their place.
+    let asked = std::fs::read_to_string(asked).unwrap();
+    assert!(asked.lines().count() > 2 && asked.trim().is_empty(), "{asked}");
+}
+
+#[test]
 fn a_code_of_an_mfa_device_is_asked_for_on_a_terminal() {
     let Some(machine) = Machine::new() else { return };
     if e2e::program("script").is_none() {
@@ -285,9 +404,16 @@ fn a_code_of_an_mfa_device_is_asked_for_on_a_terminal() {
     machine.relay.signed();
     let run = machine.run("list-images --profile mfa", &[KEYS]).on_a_terminal().stdin("123456\n").ok();
     assert!(run.stdout.contains("MFA code of arn:aws:iam::123456789012:mfa/anna"), "{run}");
-    let keys: Vec<String> = machine.relay.signed().into_iter().map(|(key, _)| key).collect();
-    assert_eq!(keys.iter().filter(|key| *key == "AKIABANK").count(), 1, "{keys:?}");
-    assert!(keys.iter().any(|key| key == BY_CODE), "{keys:?}");
+    let keys = || machine.relay.signed().into_iter().map(|(key, _)| key).collect::<Vec<_>>();
+    let assumed_by = |source: &str, keys: &[String]| {
+        assert_eq!(keys.iter().filter(|key| *key == source).count(), 1, "{keys:?}");
+        assert!(keys.iter().any(|key| key == BY_CODE), "{keys:?}");
+    };
+    assumed_by("AKIABANK", &keys());
+    if machine.install_cli() {
+        machine.run("list-images --profile login-mfa", &[KEYS]).on_a_terminal().stdin("123456\n").ok();
+        assumed_by("AKIALOGIN", &keys());
+    }
 }
 
 #[test]
@@ -425,8 +551,14 @@ fn local_takes_nothing_of_aws_from_this_machine() {
     world.xtask(INIT).ok();
     // Whatever is not on this machine would be asked for here.
     let outside = Relay::to("127.0.0.1:9", &[("", "{}")]);
-    // Terraform with its environment written down.
+    // A default profile of `aws login`, whose credentials the aws CLI would hand over.
+    std::fs::create_dir_all(world.path("home/.aws")).unwrap();
+    world.write("home/.aws/config", "[default]\nlogin_session = arn:aws:iam::123456789012:user/anna\n");
     std::fs::create_dir(world.path("bin")).unwrap();
+    let (asked, cli) = (world.path("asked"), world.path("bin/aws"));
+    world.write("bin/aws", &format!("#!/bin/sh\ntouch '{}'\n", asked.display()));
+    std::fs::set_permissions(&cli, std::fs::Permissions::from_mode(0o755)).unwrap();
+    // Terraform with its environment written down.
     let real = e2e::program("terraform").unwrap();
     let written = world.path("environment");
     let script = format!("#!/bin/sh\nenv >> '{}'\nexec '{}' \"$@\"\n", written.display(), real.display());
@@ -468,5 +600,6 @@ fn local_takes_nothing_of_aws_from_this_machine() {
         assert_eq!(of_aws, expected, "{shell:?}: {run}");
         assert_eq!(outside.asked(), BTreeSet::new(), "{shell:?}: {run}");
         assert!(!run.stderr.contains("warning"), "{shell:?}: {run}");
+        assert!(!asked.exists(), "{shell:?}: {run}");
     }
 }

@@ -5,6 +5,7 @@ use aws_sdk_ecr::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use failure::{Kind, ending};
 
+use super::login::{LoginError, quoted};
 use super::profile::Source;
 use crate::http::UNKNOWN_CA;
 
@@ -17,7 +18,10 @@ where
     let status = error.raw_response().map(|response| response.status().as_u16());
     let words = words(&error);
     let (kind, hint) = match provider_error(&error) {
-        Some(_) => (Kind::Credentials, Some(OVER.to_owned())),
+        Some(given) => {
+            let hint = caused_by::<LoginError>(given).map_or_else(|| OVER.to_owned(), LoginError::hint);
+            (Kind::Credentials, Some(hint))
+        }
         None => advice(&code, status, &DisplayErrorContext(&error).to_string(), action),
     };
     ending(kind, hint, anyhow::anyhow!("{action}: {words}"))
@@ -29,7 +33,20 @@ const OVER: &str =
 
 /// The error of who gives the credentials, where a request was not even sent for want of them.
 fn provider_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a CredentialsError> {
+    caused_by(error)
+}
+
+/// The error of a type among an error and its causes.
+fn caused_by<'a, E: std::error::Error + 'static>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> Option<&'a E> {
     std::iter::successors(Some(error), |error| error.source()).find_map(|cause| cause.downcast_ref())
+}
+
+/// An error with its causes, on one line.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string);
+    causes.collect::<Vec<_>>().join(": ")
 }
 
 /// Why there are no credentials, and what to do about it: by what the profile says and by the kind of the error.
@@ -39,22 +56,17 @@ pub(super) fn no_credentials(
     source: &Source,
 ) -> anyhow::Error {
     let name = profile.unwrap_or("default");
-    let words = match (source, &error) {
-        (Source::Login, _) => {
-            format!("the AWS profile {name} is of `aws login`, whose sessions are not read here")
-        }
+    let login = caused_by::<LoginError>(&error);
+    let words = match (login, &error) {
+        (Some(login), _) => chain(login),
         (_, CredentialsError::CredentialsNotLoaded(_)) => "none are configured".to_owned(),
         (_, other) => innermost(other),
     };
     let found = DisplayErrorContext(&error).to_string();
     let hint = match (source, &error) {
+        _ if login.is_some() => login.map(LoginError::hint).unwrap_or_default(),
         _ if found.contains("certificate") => UNKNOWN_CA.to_owned(),
         (Source::Sso, _) => sign_in(profile),
-        // (<https://docs.aws.amazon.com/cli/latest/userguide/cli-configure-sign-in.html>)
-        (Source::Login, _) => format!(
-            "the aws CLI hands them over: add a profile with `credential_process = aws configure export-credentials --profile {name} \
-             --format process` to ~/.aws/config, and name it with --profile"
-        ),
         (Source::Process, _) => format!(
             "the credential_process of the AWS profile {name} failed: run it by hand, or use another profile with --profile"
         ),
@@ -67,7 +79,7 @@ pub(super) fn no_credentials(
         (Source::Other, CredentialsError::CredentialsNotLoaded(_)) => {
             "no AWS credentials were found: set AWS_PROFILE, run `aws sso login` or `aws configure`, or use --local".to_owned()
         }
-        (Source::Other, _) => format!("check the AWS profile {name} and the AWS_* variables, or use another profile with --profile"),
+        (Source::Other | Source::Login { .. }, _) => format!("check the AWS profile {name} and the AWS_* variables, or use another profile with --profile"),
     };
     let error = anyhow::anyhow!("no AWS credentials: {words}");
     ending(Kind::Credentials, Some(hint), error)
@@ -106,8 +118,7 @@ fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
 
 fn sign_in(profile: Option<&str>) -> String {
     let profile = match profile.filter(|name| !name.is_empty()) {
-        Some(name) if name.contains(char::is_whitespace) => format!(" --profile {name:?}"),
-        Some(name) => format!(" --profile {name}"),
+        Some(name) => format!(" --profile {}", quoted(name)),
         None => String::new(),
     };
     format!(
@@ -232,6 +243,7 @@ mod tests {
         let not_loaded = || CredentialsError::not_loaded("nothing");
         let failed = || CredentialsError::provider_error("exit status: 3");
         let role = Source::Role { mfa: None };
+        let login = Source::Login { profile: "my bank".into() };
         for (error, profile, source, hint) in [
             (not_loaded(), None, &Source::Other, "no AWS credentials were found"),
             (failed(), Some("bank"), &Source::Other, "check the AWS profile bank"),
@@ -245,7 +257,24 @@ mod tests {
             (failed(), Some("bank"), &role, "role of the AWS profile bank"),
             (failed(), Some("bank"), &Source::Sso, "`aws sso login --profile bank`"),
             (failed(), Some("my bank"), &Source::Sso, "`aws sso login --profile \"my bank\"`"),
-            (failed(), Some("bank"), &Source::Login, "aws configure export-credentials --profile bank"),
+            (
+                CredentialsError::provider_error(LoginError::Refused {
+                    profile: "my bank".into(),
+                    words: "over".into(),
+                }),
+                Some("role"),
+                &login,
+                "`aws login --profile \"my bank\"`",
+            ),
+            (
+                CredentialsError::provider_error(LoginError::TooOld {
+                    profile: "bank".into(),
+                    version: "aws-cli/2.9.19".into(),
+                }),
+                Some("bank"),
+                &login,
+                "install the aws CLI 2.32 or newer",
+            ),
             (
                 CredentialsError::provider_error("invalid peer certificate"),
                 None,

@@ -10,6 +10,7 @@ mod handout;
 pub mod http;
 pub mod kms;
 pub mod lease;
+mod login;
 mod mfa;
 mod new_bucket;
 pub mod plan_cache;
@@ -36,6 +37,7 @@ use aws_credential_types::provider::{ProvideCredentials as _, SharedCredentialsP
 use failure::{FailWith as _, Kind, failure};
 
 use handout::Handout;
+use login::Login;
 use profile::{Chosen, Profiles, Source};
 use resolved::Resolved;
 
@@ -278,7 +280,9 @@ async fn configure(wanted: &Wanted<'_>, http: reqwest::Client, ask: Ask<'_>) -> 
         use_dual_stack::use_dual_stack_provider(&provider).await,
     );
     let provider = provider.with_use_fips(fips).with_use_dual_stack(dual_stack);
-    if let Source::Role { mfa: Some(serial) } = &source {
+    if let Source::Login { profile } = &source {
+        loader = loader.credentials_provider(Login::new(name, profile, region));
+    } else if let Source::Role { mfa: Some(serial) } = &source {
         let role = mfa::Role::new(&profiles, name, serial)?;
         loader = loader.credentials_provider(role.assume(&provider, region, client, ask).await?);
     } else if by_flag {

@@ -11,6 +11,7 @@ use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use failure::{FailWith as _, Kind, failure};
 
 use super::errors::explain;
+use super::login::Login;
 use super::profile::{Profiles, Source};
 use super::{Ask, errors};
 
@@ -29,6 +30,7 @@ pub(super) struct Role {
 /// Whose credentials the role is assumed with.
 enum Base {
     Profile(String),
+    Login { profile: String, login: String },
     Keys(Credentials),
     Environment,
 }
@@ -55,6 +57,7 @@ impl Role {
                 Source::Role { mfa: Some(_) } => {
                     return unusable(format!("so does its source_profile {source}"));
                 }
+                Source::Login { profile: login } => Base::Login { profile: source, login },
                 _ => Base::Profile(source),
             },
             (None, Some("Environment")) => Base::Environment,
@@ -99,6 +102,9 @@ impl Role {
             Base::Keys(keys) => SharedCredentialsProvider::new(keys.clone()),
             Base::Environment => {
                 SharedCredentialsProvider::new(EnvironmentVariableCredentialsProvider::new())
+            }
+            Base::Login { profile, login } => {
+                SharedCredentialsProvider::new(Login::new(profile, login, region.clone()))
             }
             Base::Profile(name) => SharedCredentialsProvider::new(
                 ProfileFileCredentialsProvider::builder().configure(provider).profile_name(name).build(),

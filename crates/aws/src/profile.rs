@@ -52,8 +52,11 @@ pub(super) enum Source {
     Process,
     /// A single sign-on.
     Sso,
-    /// `aws login`.
-    Login,
+    /// `aws login`, of this profile: the one that was asked for, or the one at the end of its chain of roles.
+    Login {
+        /// The profile of the login.
+        profile: String,
+    },
     /// An assumed role; with the serial number of the MFA device that it wants.
     Role { mfa: Option<String> },
     /// Keys in the file, or nothing.
@@ -128,14 +131,37 @@ impl Profiles {
     pub(super) fn source(&self, profile: &str) -> Source {
         let has = |key: &str| self.get(profile, key).is_some();
         if has("role_arn") && !has("web_identity_token_file") {
-            return Source::Role { mfa: self.get(profile, "mfa_serial").map(str::to_owned) };
+            let mfa = self.get(profile, "mfa_serial").map(str::to_owned);
+            return match self.login_of(profile) {
+                Some(login) if mfa.is_none() => Source::Login { profile: login.to_owned() },
+                _ => Source::Role { mfa },
+            };
         }
         match () {
             () if has("sso_session") || has("sso_start_url") => Source::Sso,
-            () if has("login_session") => Source::Login,
+            () if has("login_session") => Source::Login { profile: profile.to_owned() },
             () if has("credential_process") => Source::Process,
             () => Source::Other,
         }
+    }
+
+    /// The profile of `aws login` that a profile's roles are assumed with, if it is one.
+    fn login_of<'a>(&'a self, profile: &'a str) -> Option<&'a str> {
+        let mut seen = BTreeSet::new();
+        let mut name = profile;
+        while seen.insert(name) {
+            let has = |key: &str| self.get(name, key).is_some();
+            // Keys of a source's own come before anything else, as the SDK has it.
+            if seen.len() > 1 && has("aws_access_key_id") {
+                return None;
+            }
+            if !has("role_arn") {
+                let other = ["sso_session", "sso_start_url", "web_identity_token_file"];
+                return (has("login_session") && !other.into_iter().any(has)).then_some(name);
+            }
+            name = self.get(name, "source_profile")?;
+        }
+        None
     }
 }
 

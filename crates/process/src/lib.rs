@@ -132,6 +132,7 @@ pub struct Cmd {
     env: Vec<(OsString, Option<OsString>)>,
     cwd: Option<PathBuf>,
     stdin: Option<Stdin>,
+    keeps_shell: bool,
 }
 
 /// What a program reads on its standard input.
@@ -174,7 +175,20 @@ impl Killer {
 impl Cmd {
     /// A program by name (looked up in PATH) or by path.
     pub fn new(program: impl AsRef<OsStr>) -> Self {
-        Self { program: program.as_ref().into(), args: Vec::new(), env: Vec::new(), cwd: None, stdin: None }
+        Self {
+            program: program.as_ref().into(),
+            args: Vec::new(),
+            env: Vec::new(),
+            cwd: None,
+            stdin: None,
+            keeps_shell: false,
+        }
+    }
+
+    /// A program that finds this process's own variables even where others are handed down in their place
+    /// ([`hand_down_in_place_of`]): one that those come from.
+    pub fn by_shell(program: impl AsRef<OsStr>) -> Self {
+        Self { keeps_shell: true, ..Self::new(program) }
     }
 
     /// cargo, without what the cargo that started this program says about its package: a build script that looks at those
@@ -351,7 +365,8 @@ impl Cmd {
             variables.extend(handed_down.iter().map(|(name, value)| (name.into(), Some(value.clone()))));
         }
         variables.extend(self.env.iter().cloned());
-        if let Some((prefix, own)) = IN_PLACE_OF.lock().ok().and_then(|place| place.clone()) {
+        let in_place = IN_PLACE_OF.lock().ok().and_then(|place| place.clone());
+        if let Some((prefix, own)) = in_place.filter(|_| !self.keeps_shell) {
             let taken = |name: &OsString| name.as_encoded_bytes().starts_with(prefix.as_bytes());
             variables.retain(|name, _| !taken(name));
             variables

@@ -29,10 +29,19 @@ fn the_runs_identity_wins_over_a_commands_own_variables_and_takes_the_rest_away(
     hand_down_in_place_of(PREFIX, vec![(format!("{PREFIX}A"), "the run's".to_owned())]);
     hand_down("HTC_GRID_IDENTITY_C", "every program's");
     let own = ["A", "B"].map(|end| format!("{PREFIX}{end}"));
-    let seen = own.iter().fold(Cmd::new("env"), |command, name| command.env(name, "its own")).read().unwrap();
+    let seen = |command: Cmd| {
+        let printed = own.iter().fold(command, |command, name| command.env(name, "its own")).read().unwrap();
+        let mut lines: Vec<String> =
+            printed.lines().filter(|line| line.starts_with(PREFIX)).map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    let (by_run, by_shell) = (seen(Cmd::new("env")), seen(Cmd::by_shell("env")));
     IN_PLACE_OF.lock().unwrap().take();
-    let seen: Vec<&str> = seen.lines().filter(|line| line.starts_with(PREFIX)).collect();
-    assert_eq!(seen, ["HTC_GRID_IDENTITY_A=the run's"]);
+    assert_eq!(by_run, ["HTC_GRID_IDENTITY_A=the run's"]);
+    let expected =
+        ["HTC_GRID_IDENTITY_A=its own", "HTC_GRID_IDENTITY_B=its own", "HTC_GRID_IDENTITY_C=every program's"];
+    assert_eq!(by_shell, expected);
 }
 
 #[test]

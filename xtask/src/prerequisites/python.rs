@@ -8,11 +8,16 @@ use process::{Cmd, Killer};
 use super::PrerequisiteError;
 
 /// What pip is asked for: name, extra, version. `crates/local-aws/tests/scenarios.md` says what this moto answers.
-const PACKAGES: [(&str, &str, &str); 3] =
-    [("moto", "[server]", "5.2.5"), ("awscli", "", "1.46.3"), ("boto3", "", "1.44.8")];
+/// botocore reads sessions of `aws login` with awscrt alone, in the version that it names.
+const PACKAGES: [(&str, &str, &str); 4] = [
+    ("moto", "[server]", "5.2.5"),
+    ("awscli", "", "1.46.3"),
+    ("boto3", "", "1.44.8"),
+    ("awscrt", "", "0.38.0"),
+];
 
 /// The packages as pip is told them.
-fn wanted() -> [String; 3] {
+fn wanted() -> [String; 4] {
     PACKAGES.map(|(name, extra, version)| format!("{name}{extra}=={version}"))
 }
 
