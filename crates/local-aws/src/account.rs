@@ -8,38 +8,13 @@ use base64::engine::general_purpose::STANDARD;
 use http::request::Parts;
 use serde::{Deserialize, Serialize};
 
+use crate::app::App;
 use crate::fault::Fault;
 use crate::http::{header, query, value};
-use crate::iam::Principal;
-use crate::server::App;
+use crate::policy::Principal;
+use crate::quirks::Quirk;
+use crate::scope::{Scope, partition};
 use crate::time::now_millis;
-
-/// One account in one region: what ECR and KMS keep apart.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub(crate) struct Scope {
-    pub(crate) account: String,
-    pub(crate) region: String,
-}
-
-impl Scope {
-    pub(crate) fn partition(&self) -> &'static str {
-        partition(&self.region)
-    }
-
-    pub(crate) fn arn(&self, service: &str, resource: &str) -> String {
-        format!("arn:{}:{service}:{}:{}:{resource}", self.partition(), self.region, self.account)
-    }
-}
-
-fn partition(region: &str) -> &'static str {
-    if region.starts_with("cn-") {
-        "aws-cn"
-    } else if region.starts_with("us-gov-") {
-        "aws-us-gov"
-    } else {
-        "aws"
-    }
-}
 
 /// The caller of one signed request.
 #[derive(Debug, Clone)]
@@ -70,10 +45,10 @@ impl Caller {
             caller.principal =
                 format!("arn:{}:iam::{}:user/{user}", caller.scope.partition(), caller.scope.account);
         }
-        if app.quirks.session_expired() {
+        if app.quirks.is_on(&Quirk::SessionExpired) {
             return Err(NoCaller::Expired);
         }
-        if app.quirks.clock_skew() { Err(NoCaller::Skewed) } else { Ok(caller) }
+        if app.quirks.is_on(&Quirk::ClockSkew) { Err(NoCaller::Skewed) } else { Ok(caller) }
     }
 
     fn signed(parts: &Parts, default_account: &str) -> Result<Self, NoCaller> {

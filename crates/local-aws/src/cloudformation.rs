@@ -1,10 +1,10 @@
 //! CloudFormation's `DescribeStacks`, of stacks that a test declared.
 
 use crate::account::Caller;
+use crate::app::App;
 use crate::fault::Fault;
 use crate::http::value;
-use crate::iam::Need;
-use crate::server::App;
+use crate::policy::Need;
 use crate::store::model::Stack;
 use crate::sts::{Handler, Needs};
 use crate::time::iso8601;
@@ -18,7 +18,7 @@ const ACTIONS: &[(&str, (Needs, Handler))] = &[("DescribeStacks", (on_stack, des
 pub(crate) const NAMESPACE: &str = "http://cloudformation.amazonaws.com/doc/2010-05-15/";
 
 pub(crate) fn find(action: &str) -> Result<(Needs, Handler), Fault> {
-    crate::route::find(ACTIONS, action).ok_or_else(|| Fault::not_implemented("cloudformation", action))
+    crate::request::find(ACTIONS, action).ok_or_else(|| Fault::not_implemented("cloudformation", action))
 }
 
 fn on_stack(caller: &Caller, form: &[(String, String)]) -> Vec<Need> {

@@ -3,10 +3,10 @@
 use serde_json::{Value, json};
 
 use crate::account::{Caller, RegistryToken};
+use crate::app::App;
 use crate::fault::Fault;
-use crate::iam::Need;
 use crate::input::Input;
-use crate::server::App;
+use crate::policy::Need;
 use crate::time::epoch_seconds;
 
 type Handler = fn(&App, &Caller, &Input) -> Result<Value, Fault>;
@@ -18,7 +18,7 @@ const ACTIONS: &[(&str, Handler)] = &[("GetAuthorizationToken", get_authorizatio
 /// What the caller needs for an action. A token is a bearer token of STS's, made in the caller's name
 /// (<https://docs.aws.amazon.com/AmazonECR/latest/public/public-registry-auth.html>).
 pub(crate) fn needs(action: &str) -> Result<Vec<Need>, Fault> {
-    crate::route::find(ACTIONS, action).ok_or_else(|| Fault::not_implemented("ecr-public", action))?;
+    crate::request::find(ACTIONS, action).ok_or_else(|| Fault::not_implemented("ecr-public", action))?;
     let own = Need::new(format!("ecr-public:{action}"), "*");
     let token = action == "GetAuthorizationToken";
     Ok([own].into_iter().chain(token.then(|| Need::new("sts:GetServiceBearerToken", "*"))).collect())
@@ -26,7 +26,7 @@ pub(crate) fn needs(action: &str) -> Result<Vec<Need>, Fault> {
 
 pub(crate) fn dispatch(app: &App, caller: &Caller, action: &str, input: &Input) -> Result<Value, Fault> {
     let handler =
-        crate::route::find(ACTIONS, action).ok_or_else(|| Fault::not_implemented("ecr-public", action))?;
+        crate::request::find(ACTIONS, action).ok_or_else(|| Fault::not_implemented("ecr-public", action))?;
     // Elsewhere the endpoint's name does not even resolve; a refusal that says where it is comes nearest to that.
     if !matches!(caller.scope.region.as_str(), "us-east-1" | "us-west-2") {
         return Err(Fault::new(

@@ -8,6 +8,7 @@
 //! The code shares nothing with the clients it is used to test: neither their digests nor their manifests.
 
 mod account;
+mod app;
 mod cloudformation;
 mod digest;
 mod ecr;
@@ -19,18 +20,25 @@ mod input;
 mod journal;
 mod kms;
 mod local;
+mod manifest;
 mod oci;
+mod policy;
 mod pull_through;
 mod quirks;
+mod request;
 mod route;
 mod s3;
+mod scope;
 mod server;
 mod store;
 mod sts;
 mod time;
 mod traffic;
+mod uploads;
+mod upstreams;
 mod xml;
 
+pub use app::Config;
 pub use ecr::lifecycle;
 pub use quirks::{Quirk, QuirkError};
-pub use server::{Config, Server, StartError};
+pub use server::{Server, StartError};

@@ -9,12 +9,12 @@ use hyper::body::Incoming;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::account::Scope;
+use crate::app::App;
 use crate::fault::Fault;
 use crate::http::{Answer, query, read, value, with_body};
-use crate::iam::{Kind, Policy};
+use crate::policy::{Kind, Policy};
 use crate::quirks::Quirk;
-use crate::server::App;
+use crate::scope::Scope;
 use crate::store::model::Stack;
 use crate::time::now_millis;
 
@@ -76,7 +76,7 @@ async fn outcome(app: &Arc<App>, parts: &Parts, body: &mut Incoming) -> Result<V
             Ok(json!({}))
         }
         (&Method::GET, "/_local/quirks") => Ok(json!({ "quirks": app.quirks.names() })),
-        (&Method::GET, "/_local/held") => Ok(json!(app.quirks.held())),
+        (&Method::GET, "/_local/held") => Ok(json!(app.quirks.answers.held())),
         (&Method::POST, "/_local/quirks") => {
             let wanted: QuirksBody = parse(&bytes)?;
             let quirks: Vec<Quirk> = wanted

@@ -6,48 +6,16 @@ use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 
 use crate::account::{Caller, NoCaller};
+use crate::app::App;
 use crate::fault::Fault;
 use crate::http::{Answer, header, query, read, set, value, with_body};
-use crate::iam::{self, Need};
+use crate::iam;
 use crate::input::Input;
 use crate::journal::Entry;
-use crate::server::App;
+use crate::request::{HangUp, Recorder, note_caller, note_needs};
 use crate::time::{http_date, now_millis};
 use crate::traffic::RequestBody;
 use crate::xml::element;
-
-/// The connection is to be closed without an answer.
-#[derive(Debug, thiserror::Error)]
-#[error("hung up on purpose")]
-pub(crate) struct HangUp;
-
-/// Records its entry when the request is over, also when the client left before its answer (status 0).
-pub(crate) struct Recorder {
-    app: Arc<App>,
-    pub(crate) entry: Entry,
-}
-
-impl Recorder {
-    pub(crate) fn new(app: &Arc<App>, parts: &http::request::Parts) -> Self {
-        let entry =
-            Entry { method: parts.method.to_string(), path: parts.uri.path().to_owned(), ..Entry::default() };
-        Self { app: Arc::clone(app), entry }
-    }
-}
-
-impl Drop for Recorder {
-    fn drop(&mut self) {
-        // What belongs to the server itself is nobody's call.
-        if !self.entry.service.is_empty() {
-            self.app.journal.record(std::mem::take(&mut self.entry));
-        }
-    }
-}
-
-/// The handler of `action` in a service's table.
-pub(crate) fn find<H: Copy>(table: &[(&str, H)], action: &str) -> Option<H> {
-    table.iter().find(|(name, _)| *name == action).map(|(_, handler)| *handler)
-}
 
 pub(crate) async fn answer(app: Arc<App>, request: Request<Incoming>) -> Result<Answer, HangUp> {
     let (parts, body) = request.into_parts();
@@ -66,8 +34,8 @@ pub(crate) async fn answer(app: Arc<App>, request: Request<Incoming>) -> Result<
         let request = format!("{} {} {}", entry.service, entry.action, entry.path);
         // The request was carried out: the journal has it whether anybody still waits for the answer or not.
         drop(recorder);
-        app.quirks.hold(&request).await;
-        if app.quirks.drops_answer(&request) {
+        app.quirks.answers.hold(&request).await;
+        if app.quirks.answers.drops(&request) {
             return Err(HangUp);
         }
     }
@@ -90,21 +58,6 @@ async fn aws(app: &Arc<App>, parts: &http::request::Parts, body: Incoming, entry
         Some(seen) => app.traffic.note(parts, &seen, &entry.action, answer).await,
         None => answer,
     }
-}
-
-/// Fills in what the caller needs.
-pub(crate) fn note_needs(entry: &mut Entry, needs: &[Need]) {
-    if let Some(first) = needs.first() {
-        entry.resource.clone_from(&first.resource);
-    }
-    entry.iam = needs.iter().map(|need| need.action.clone()).collect();
-    entry.iam.dedup();
-}
-
-/// Fills in who calls.
-pub(crate) fn note_caller(entry: &mut Entry, caller: &Caller) {
-    entry.region.clone_from(&caller.scope.region);
-    entry.principal.clone_from(&caller.principal);
 }
 
 async fn json(
@@ -162,7 +115,7 @@ async fn json_outcome(
     };
     note_needs(entry, &needs);
     iam::authorize(app, &caller.principal(), &needs)?;
-    if app.quirks.throttles_at_random() {
+    if app.quirks.throttles.at_random() {
         return Err(Fault::client("ThrottlingException", "Rate exceeded"));
     }
     let (app, service, action) = (Arc::clone(app), service.to_owned(), action.to_owned());
@@ -260,7 +213,7 @@ async fn query_outcome(
     let needs = needs(&caller, &form);
     note_needs(entry, &needs);
     iam::authorize(app, &caller.principal(), &needs)?;
-    if app.quirks.throttles_at_random() {
+    if app.quirks.throttles.at_random() {
         return Err(Fault::client("Throttling", "Rate exceeded"));
     }
     handler(app, &caller, &form)

@@ -1,10 +1,10 @@
 //! STS's query API, as far as finding out who one is.
 
 use crate::account::{Caller, session_key};
+use crate::app::App;
 use crate::fault::Fault;
 use crate::http::value;
-use crate::iam::Need;
-use crate::server::App;
+use crate::policy::Need;
 use crate::time::{iso8601, now_millis};
 use crate::xml::element;
 
@@ -31,7 +31,7 @@ const ACTIONS: &[(&str, (Needs, Handler))] = &[
 pub(crate) const UNSIGNED: &str = "AssumeRoleWithWebIdentity";
 
 pub(crate) fn find(action: &str) -> Result<(Needs, Handler), Fault> {
-    crate::route::find(ACTIONS, action).ok_or_else(|| Fault::not_implemented("sts", action))
+    crate::request::find(ACTIONS, action).ok_or_else(|| Fault::not_implemented("sts", action))
 }
 
 /// The namespace of what STS answers.

@@ -17,7 +17,7 @@ pub(super) fn put(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
     let name = input.text("repositoryName")?;
     let text = input.text("imageManifest")?;
     let tag = input.opt("imageTag");
-    if call.app.quirks.throttles_put_image() {
+    if call.app.quirks.throttles.put_image() {
         return Err(Fault::client("ThrottlingException", "Rate exceeded"));
     }
     let put = Put {

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use super::{manifest, replication, repositories, settings};
-use crate::account::Scope;
+use super::{replication, repositories, settings};
+use crate::app::App;
 use crate::digest;
 use crate::fault::Fault;
 use crate::kms;
-use crate::server::App;
+use crate::manifest;
+use crate::scope::Scope;
 use crate::store::model::{Image, Repository};
 use crate::time::now_millis;
 

@@ -4,14 +4,15 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use super::uploads::{PART_SIZE, Uploads};
+use super::layer_url;
+use super::uploads::{self, PART_SIZE};
 use super::{Call, repositories};
-use crate::account::Scope;
+use crate::app::App;
 use crate::digest;
 use crate::fault::Fault;
 use crate::input::Input;
 use crate::kms;
-use crate::server::App;
+use crate::scope::Scope;
 use crate::store::model::Layer;
 
 pub(super) fn batch_check(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
@@ -63,19 +64,19 @@ pub(super) fn download_url(call: &Call<'_>, input: &Input) -> Result<Value, Faul
     let wanted = input.text("layerDigest")?;
     find(call.app, &call.scope, input.text("repositoryName")?, wanted)?;
     Ok(json!({
-        "downloadUrl": crate::oci::layer_bucket::presign(call.app, &call.scope, wanted),
+        "downloadUrl": layer_url::presign(call.app, &call.scope, wanted),
         "layerDigest": wanted,
     }))
 }
 
 pub(super) fn initiate(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
-    let id = Uploads::begin(call.app, &call.scope, input.text("repositoryName")?)?;
+    let id = uploads::begin(call.app, &call.scope, input.text("repositoryName")?)?;
     Ok(json!({ "uploadId": id, "partSize": PART_SIZE }))
 }
 
 pub(super) fn upload_part(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
     let (name, id) = (input.text("repositoryName")?, input.text("uploadId")?);
-    let session = block_on(Uploads::find(call.app, &call.scope, name, id))?;
+    let session = block_on(uploads::find(call.app, &call.scope, name, id))?;
     let bytes = STANDARD
         .decode(input.text("layerPartBlob")?)
         .map_err(|_| Fault::client("SerializationException", "layerPartBlob is not base64"))?;
@@ -103,8 +104,8 @@ pub(super) fn complete(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
             "Invalid parameter at 'layerDigests': a sha256 digest is needed",
         ));
     };
-    let session = block_on(Uploads::find(call.app, &call.scope, name, id))?;
-    let existed = Uploads::complete(call.app, id, &mut session.blocking_lock(), wanted)?;
+    let session = block_on(uploads::find(call.app, &call.scope, name, id))?;
+    let existed = uploads::complete(call.app, id, &mut session.blocking_lock(), wanted)?;
     if existed {
         return Err(Fault::client(
             "LayerAlreadyExistsException",

@@ -4,10 +4,10 @@ use serde_json::{Value, json};
 
 use super::lifecycle::{Candidate, Policy};
 use super::{Call, repositories};
-use crate::account::Scope;
+use crate::app::App;
 use crate::fault::Fault;
 use crate::input::Input;
-use crate::server::App;
+use crate::scope::Scope;
 use crate::store::model::{Lifecycle, Repository};
 use crate::time::{epoch_seconds, now_millis};
 

@@ -3,10 +3,10 @@
 
 mod image_actions;
 pub(crate) mod images;
+pub(crate) mod layer_url;
 pub(crate) mod layers;
 pub mod lifecycle;
 mod lifecycle_actions;
-pub(crate) mod manifest;
 pub(crate) mod registry;
 mod replication;
 pub(crate) mod repositories;
@@ -20,12 +20,13 @@ pub(crate) use lifecycle_actions::run as run_lifecycle;
 
 use serde_json::Value;
 
-use crate::account::{Caller, Scope};
+use crate::account::Caller;
+use crate::app::App;
 use crate::fault::Fault;
-use crate::iam::Need;
 use crate::input::Input;
 use crate::kms;
-use crate::server::App;
+use crate::policy::Need;
+use crate::scope::Scope;
 
 /// One request: for whom, and with what.
 pub(crate) struct Call<'a> {

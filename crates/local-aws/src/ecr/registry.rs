@@ -6,6 +6,7 @@ use super::{Call, roles};
 use crate::account::RegistryToken;
 use crate::fault::Fault;
 use crate::input::Input;
+use crate::quirks::Delay;
 use crate::store::model::Rule;
 use crate::time::{epoch_seconds, now_millis};
 
@@ -124,7 +125,7 @@ pub(super) fn create_rule(call: &Call<'_>, input: &Input) -> Result<Value, Fault
         Ok(())
     })?;
     roles::make(call.app, &call.scope, roles::PULL_THROUGH)?;
-    call.app.quirks.listed_late(&listing(call, prefix));
+    call.app.quirks.delays.begin(Delay::Listing, &listing(call, prefix));
     Ok(view)
 }
 
@@ -149,7 +150,8 @@ pub(super) fn describe_rules(call: &Call<'_>, input: &Input) -> Result<Value, Fa
             .collect::<Result<_, _>>()?;
         return Ok(json!({ "pullThroughCacheRules": views }));
     }
-    let late = |rule: &&Rule| !call.app.quirks.is_unlisted(&listing(call, &rule.prefix));
+    let late =
+        |rule: &&Rule| call.app.quirks.delays.left(Delay::Listing, &listing(call, &rule.prefix)).is_none();
     let all: Vec<&Rule> = settings.rules.values().filter(late).collect();
     let (page, next) = input.page(&all, 1000)?;
     let views: Vec<Value> = page.iter().map(|rule| rule_view(call, rule, &[])).collect();

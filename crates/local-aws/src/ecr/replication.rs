@@ -9,10 +9,10 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::{Call, repositories, settings};
-use crate::account::Scope;
+use crate::app::App;
 use crate::fault::Fault;
 use crate::input::Input;
-use crate::server::App;
+use crate::scope::Scope;
 use crate::store::model::{Image, Layer, Repository};
 
 /// Passes an image on to wherever the registry's rules send its repository.

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::Call;
-use crate::account::Scope;
+use crate::app::App;
 use crate::fault::Fault;
 use crate::input::Input;
 use crate::kms;
-use crate::server::App;
+use crate::quirks::Delay;
+use crate::scope::Scope;
 use crate::store::model::{Encryption, Repository};
 use crate::time::epoch_seconds;
 
@@ -85,8 +86,8 @@ pub(super) fn create(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
             ),
         ));
     }
-    call.app.quirks.repository_created(&arn(&call.scope, name));
-    call.app.quirks.listed_late(&arn(&call.scope, name));
+    call.app.quirks.delays.begin(Delay::Repository, &arn(&call.scope, name));
+    call.app.quirks.delays.begin(Delay::Listing, &arn(&call.scope, name));
     Ok(json!({ "repository": shown }))
 }
 
@@ -150,7 +151,9 @@ pub(super) fn describe(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
         return Ok(json!({ "repositories": views }));
     }
     let mut all = call.app.store.repositories(&call.scope);
-    all.retain(|repository| !call.app.quirks.is_unlisted(&arn(&call.scope, &repository.name)));
+    all.retain(|repository| {
+        call.app.quirks.delays.left(Delay::Listing, &arn(&call.scope, &repository.name)).is_none()
+    });
     let (page, next) = input.page(&all, 1000)?;
     let views: Vec<Value> = page.iter().map(|repository| view(call.app, &call.scope, repository)).collect();
     Ok(json!({ "repositories": views, "nextToken": next }))

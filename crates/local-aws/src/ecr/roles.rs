@@ -1,9 +1,9 @@
 //! The roles that ECR makes for itself in an account, once for all regions
 //! (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/using-service-linked-roles.html>).
 
-use crate::account::Scope;
+use crate::app::App;
 use crate::fault::Fault;
-use crate::server::App;
+use crate::scope::Scope;
 
 pub(super) const PULL_THROUGH: &str = "pullthroughcache.ecr.amazonaws.com";
 pub(super) const REPLICATION: &str = "replication.ecr.amazonaws.com";

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::{Call, repositories, wildcard};
-use crate::account::Scope;
 use crate::fault::Fault;
-use crate::iam::{Kind, Policy, PolicyError};
 use crate::input::Input;
+use crate::policy::{Kind, Policy, PolicyError};
+use crate::scope::Scope;
 use crate::store::model::Repository;
 
 /// Whether this tag, once put, stays where it is.

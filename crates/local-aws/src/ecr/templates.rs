@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::{Call, settings};
-use crate::account::Scope;
+use crate::app::App;
 use crate::fault::Fault;
 use crate::input::Input;
-use crate::server::App;
+use crate::scope::Scope;
 use crate::store::model::{Encryption, Repository};
 use crate::time::{epoch_seconds, now_millis};
 

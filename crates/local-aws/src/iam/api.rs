@@ -1,10 +1,10 @@
 //! IAM's query API, as far as asking for a role. Every role is there: who names one that is not has to try it at AWS.
 
 use crate::account::Caller;
+use crate::app::App;
 use crate::fault::Fault;
 use crate::http::value;
-use crate::iam::Need;
-use crate::server::App;
+use crate::policy::Need;
 use crate::sts::{Handler, Needs};
 use crate::time::iso8601;
 use crate::xml::element;
@@ -14,7 +14,7 @@ use crate::xml::element;
 const ACTIONS: &[(&str, (Needs, Handler))] = &[("GetRole", (on_role, get_role))];
 
 pub(crate) fn find(action: &str) -> Result<(Needs, Handler), Fault> {
-    crate::route::find(ACTIONS, action).ok_or_else(|| Fault::not_implemented("iam", action))
+    crate::request::find(ACTIONS, action).ok_or_else(|| Fault::not_implemented("iam", action))
 }
 
 fn arn(caller: &Caller, name: &str) -> String {

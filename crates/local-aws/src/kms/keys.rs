@@ -8,8 +8,8 @@ use super::{
     Call, arn, aws_managed_key, metadata, new_key, not_found, not_pending, page, paged, resolve, usable,
 };
 use crate::fault::Fault;
-use crate::iam::{Kind, Policy, PolicyError};
 use crate::input::Input;
+use crate::policy::{Kind, Policy, PolicyError};
 use crate::store::model::Key;
 use crate::time::{epoch_seconds, now_millis};
 

@@ -7,11 +7,12 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::account::{Caller, Scope};
+use crate::account::Caller;
+use crate::app::App;
 use crate::fault::Fault;
-use crate::iam::Need;
 use crate::input::Input;
-use crate::server::App;
+use crate::policy::Need;
+use crate::scope::Scope;
 use crate::store::model::{Alias, Key, Kms};
 use crate::time::{epoch_seconds, now_millis};
 

@@ -2,9 +2,9 @@
 
 use http::{Method, StatusCode};
 
-use super::{Call, layer_bucket};
+use super::Call;
 use crate::digest;
-use crate::ecr::layers;
+use crate::ecr::{layer_url, layers};
 use crate::fault::Fault;
 use crate::http::{Answer, empty, set};
 use crate::pull_through;
@@ -26,7 +26,7 @@ pub(super) async fn get(call: &Call<'_>, wanted: &str) -> Result<Answer, Fault> 
         return Ok(answer);
     }
     let mut answer = empty(StatusCode::TEMPORARY_REDIRECT);
-    set(&mut answer, "location", layer_bucket::presign(call.app, &call.scope, wanted));
+    set(&mut answer, "location", layer_url::presign(call.app, &call.scope, wanted));
     set(&mut answer, "docker-content-digest", wanted);
     set(&mut answer, "content-length", "0");
     Ok(answer)

@@ -9,37 +9,17 @@ use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::{Frame, Incoming};
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 
-use crate::account::Scope;
+use crate::app::App;
 use crate::digest;
+use crate::ecr::layer_url::signature;
 use crate::fault::Fault;
 use crate::http::{Answer, Body, byte_range, header, query, set, value, with_body};
-use crate::route::Recorder;
-use crate::server::App;
+use crate::request::Recorder;
 use crate::store::content;
-use crate::time::{compact, now_millis};
+use crate::time::now_millis;
 use crate::xml::element;
 
-const EXPIRES_SECONDS: i64 = 3600;
 const READ: usize = 256 * 1024;
-
-fn signature(path: &str, expiry: i64) -> String {
-    digest::sha256(format!("GET {path} until {expiry}").as_bytes())["sha256:".len()..].to_owned()
-}
-
-/// A URL that gives `wanted` to whoever asks within the hour.
-pub(crate) fn presign(app: &App, scope: &Scope, wanted: &str) -> String {
-    let hex = wanted.strip_prefix("sha256:").unwrap_or(wanted);
-    let path = format!("/prod-{}-starport-layer-bucket/{}/{hex}", scope.region, scope.account);
-    let now = now_millis();
-    let expiry = now / 1000 + EXPIRES_SECONDS;
-    format!(
-        "{}{path}?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Date={}&X-Amz-SignedHeaders=host&X-Amz-Expires={EXPIRES_SECONDS}\
-         &x-local-expiry={expiry}&X-Amz-Signature={}",
-        app.layer_origin(),
-        compact(now),
-        signature(&path, expiry)
-    )
-}
 
 pub(crate) async fn answer(app: Arc<App>, request: Request<Incoming>) -> Answer {
     let (parts, _) = request.into_parts();

@@ -7,12 +7,14 @@ use hyper::body::Incoming;
 
 use super::Call;
 use crate::digest;
-use crate::ecr::{images, manifest, repositories};
+use crate::ecr::{images, repositories};
 use crate::fault::Fault;
 use crate::http::{Answer, empty, header, read, set, with_body, without_body};
 use crate::journal::Entry;
 use crate::kms;
+use crate::manifest;
 use crate::pull_through;
+use crate::quirks::Quirk;
 
 pub(super) async fn get(call: &Call<'_>, reference: &str, entry: &mut Entry) -> Result<Answer, Fault> {
     // A rule for the prefix may bring the image first.
@@ -40,7 +42,7 @@ pub(super) async fn get(call: &Call<'_>, reference: &str, entry: &mut Entry) -> 
 
 pub(super) async fn put(call: &Call<'_>, reference: &str, body: &mut Incoming) -> Result<Answer, Fault> {
     let bytes = read(body, manifest::MOST_BYTES).await?;
-    if call.app.quirks.throttles_put_image() {
+    if call.app.quirks.throttles.put_image() {
         return Err(Fault::client("ThrottlingException", "Rate exceeded"));
     }
     let (app, scope, name) = (Arc::clone(call.app), call.scope.clone(), call.name.clone());
@@ -60,7 +62,7 @@ pub(super) async fn put(call: &Call<'_>, reference: &str, body: &mut Incoming) -
     .unwrap_or_else(|error| Err(Fault::from(std::io::Error::other(error))))?;
     let mut answer = empty(StatusCode::CREATED);
     set(&mut answer, "docker-content-digest", &stored.digest);
-    if !call.app.quirks.no_location() {
+    if !call.app.quirks.is_on(&Quirk::NoLocationOnManifestPut) {
         set(&mut answer, "location", call.location(&format!("manifests/{}", stored.digest)));
     }
     if let Some(subject) = &stored.subject {

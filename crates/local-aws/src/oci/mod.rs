@@ -14,14 +14,17 @@ use http::{Method, StatusCode};
 use hyper::body::Incoming;
 use serde_json::json;
 
-use crate::account::{RegistryToken, Scope};
+use crate::account::RegistryToken;
+use crate::app::App;
 use crate::ecr::{images, repositories};
 use crate::fault::Fault;
 use crate::http::{Answer, header, query, set, value, with_body, without_body};
-use crate::iam::{self, Need, Principal};
+use crate::iam;
 use crate::journal::Entry;
-use crate::route::{HangUp, note_needs};
-use crate::server::App;
+use crate::policy::{Need, Principal};
+use crate::quirks::{Delay, Quirk};
+use crate::request::{HangUp, note_needs};
+use crate::scope::Scope;
 use crate::time::now_millis;
 
 /// What a path means.
@@ -183,7 +186,7 @@ async fn outcome(
         header(parts, "authorization").and_then(RegistryToken::from_basic).ok_or(Refusal::Challenge)?;
     entry.region.clone_from(&token.scope.region);
     entry.principal.clone_from(&token.principal);
-    if token.expires <= now_millis() || app.quirks.token_used_up(token.nonce) {
+    if token.expires <= now_millis() || app.quirks.throttles.token_used_up(token.nonce) {
         let message = "Your authorization token has expired. Reauthenticate and try again.";
         return Err(Fault::client("ExpiredTokenException", message).into());
     }
@@ -195,14 +198,16 @@ async fn outcome(
     note_needs(entry, &needs);
     iam::authorize(app, &call.principal, &needs)?;
     if !matches!(kind, Kind::Ping) {
-        if app.quirks.throttles_at_random() {
+        if app.quirks.throttles.at_random() {
             return Err(Fault::client("ThrottlingException", "Rate exceeded").into());
         }
-        if app.quirks.repository_hidden(&entry.resource) {
+        if app.quirks.delays.left(Delay::Repository, &entry.resource).is_some() {
             return Err(unknown(&call).into());
         }
         let pushes = parts.method == Method::POST || parts.method == Method::PUT;
-        if pushes && app.quirks.drops_connection() && app.store.repository(&call.scope, &call.name).is_none()
+        if pushes
+            && app.quirks.is_on(&Quirk::DropConnectionOnUnknownRepo)
+            && app.store.repository(&call.scope, &call.name).is_none()
         {
             return Err(Refusal::HangUp);
         }
@@ -274,9 +279,9 @@ fn referrers(call: &Call<'_>, digest: &str) -> Result<Answer, Fault> {
         })
         .collect();
     let index = json!({
-        "schemaVersion": 2, "mediaType": crate::ecr::manifest::OCI_INDEX, "manifests": descriptors,
+        "schemaVersion": 2, "mediaType": crate::manifest::OCI_INDEX, "manifests": descriptors,
     });
-    let mut answer = with_body(StatusCode::OK, crate::ecr::manifest::OCI_INDEX, index.to_string());
+    let mut answer = with_body(StatusCode::OK, crate::manifest::OCI_INDEX, index.to_string());
     if wanted.is_some() {
         set(&mut answer, "oci-filters-applied", "artifactType");
     }

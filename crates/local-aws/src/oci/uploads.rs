@@ -9,13 +9,15 @@ use hyper::body::Incoming;
 use super::Call;
 use crate::digest;
 use crate::ecr::repositories;
-use crate::ecr::uploads::{Upload, Uploads};
+use crate::ecr::uploads as sessions;
 use crate::fault::Fault;
 use crate::http::{Answer, empty, header, set, value};
-use crate::iam::{self, Need};
+use crate::iam;
 use crate::journal::Entry;
+use crate::policy::Need;
 use crate::store::model::Layer;
 use crate::time::now_millis;
+use crate::uploads::Upload;
 
 /// `POST`: a session, or at once the layer where it can be mounted.
 pub(super) async fn begin(call: &Call<'_>, entry: &mut Entry) -> Result<Answer, Fault> {
@@ -32,7 +34,7 @@ pub(super) async fn begin(call: &Call<'_>, entry: &mut Entry) -> Result<Answer, 
             return Ok(answer);
         }
     }
-    let id = Uploads::begin(call.app, &call.scope, &call.name)?;
+    let id = sessions::begin(call.app, &call.scope, &call.name)?;
     let mut answer = empty(StatusCode::ACCEPTED);
     describe(call, &mut answer, &id, "0-0");
     Ok(answer)
@@ -95,7 +97,7 @@ async fn receive(upload: &mut Upload, body: &mut Incoming) -> Result<(), Fault> 
 
 /// `PATCH` answers 201 where the specification has 202.
 pub(super) async fn patch(call: &Call<'_>, id: &str, body: &mut Incoming) -> Result<Answer, Fault> {
-    let session = Uploads::find(call.app, &call.scope, &call.name, id).await?;
+    let session = sessions::find(call.app, &call.scope, &call.name, id).await?;
     let mut upload = session.lock().await;
     upload.begin_part(first_byte(call)?)?;
     receive(&mut upload, body).await?;
@@ -108,7 +110,7 @@ pub(super) async fn complete(call: &Call<'_>, id: &str, body: &mut Incoming) -> 
     let wanted = value(&call.query, "digest").filter(|wanted| digest::is_valid(wanted)).ok_or_else(|| {
         Fault::client("InvalidLayerException", "the parameter 'digest' is missing or is no sha256 digest")
     })?;
-    let session = Uploads::find(call.app, &call.scope, &call.name, id).await?;
+    let session = sessions::find(call.app, &call.scope, &call.name, id).await?;
     let mut upload = session.lock_owned().await;
     if !hyper::body::Body::is_end_stream(body) {
         // Chunked bodies may turn out to be empty: a part begins with its first byte.
@@ -128,7 +130,7 @@ pub(super) async fn complete(call: &Call<'_>, id: &str, body: &mut Incoming) -> 
         }
     }
     let (app, owned_id, owned) = (Arc::clone(call.app), id.to_owned(), wanted.to_owned());
-    tokio::task::spawn_blocking(move || Uploads::complete(&app, &owned_id, &mut upload, &owned))
+    tokio::task::spawn_blocking(move || sessions::complete(&app, &owned_id, &mut upload, &owned))
         .await
         .unwrap_or_else(|error| Err(Fault::from(std::io::Error::other(error))))?;
     let mut answer = empty(StatusCode::CREATED);
@@ -139,7 +141,7 @@ pub(super) async fn complete(call: &Call<'_>, id: &str, body: &mut Incoming) -> 
 }
 
 pub(super) async fn status(call: &Call<'_>, id: &str) -> Result<Answer, Fault> {
-    let session = Uploads::find(call.app, &call.scope, &call.name, id).await?;
+    let session = sessions::find(call.app, &call.scope, &call.name, id).await?;
     let end = session.lock().await.stale_range_end();
     let mut answer = empty(StatusCode::NO_CONTENT);
     describe(call, &mut answer, id, &format!("0-{end}"));
@@ -148,7 +150,7 @@ pub(super) async fn status(call: &Call<'_>, id: &str) -> Result<Answer, Fault> {
 }
 
 pub(super) async fn cancel(call: &Call<'_>, id: &str) -> Result<Answer, Fault> {
-    Uploads::find(call.app, &call.scope, &call.name, id).await?;
-    Uploads::forget(call.app, id);
+    sessions::find(call.app, &call.scope, &call.name, id).await?;
+    call.app.uploads.remove(id);
     Ok(empty(StatusCode::NO_CONTENT))
 }

@@ -1,23 +1,21 @@
 //! Pull-through cache: a rule for a prefix, and a pull brings repository, manifest and layers from the upstream
 //! (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/pull-through-cache.html>).
 
-mod upstream;
-
-pub(crate) use upstream::Upstreams;
-
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::account::Scope;
+use crate::app::App;
 use crate::digest;
-use crate::ecr::{manifest, repositories, templates};
+use crate::ecr::{repositories, templates};
 use crate::fault::Fault;
-use crate::iam::{self, Need, Principal};
+use crate::iam;
 use crate::journal::Entry;
-use crate::server::App;
+use crate::manifest;
+use crate::policy::{Need, Principal};
+use crate::scope::Scope;
 use crate::store::model::{Layer, PullThrough, Repository, Rule};
 use crate::time::now_millis;
-use upstream::{Source, UpstreamError};
+use crate::upstreams::{Source, UpstreamError};
 
 /// Where a repository's images come from, if a rule says so. The longest prefix wins.
 fn source(app: &App, scope: &Scope, name: &str) -> Option<Source> {
@@ -105,7 +103,7 @@ pub(crate) async fn manifest(
         Ok(None) => return Ok(()),
         Err(error) => return Err(unavailable(&source, &error)),
     };
-    store(app, scope, name, &source, (!by_digest).then_some(reference), &bytes, &media_type)
+    store(app, scope, name, &source, (!by_digest).then_some(reference), (&bytes, &media_type))
 }
 
 fn note_checked(app: &App, scope: &Scope, name: &str, tag: &str) -> Result<(), Fault> {
@@ -123,8 +121,7 @@ fn store(
     name: &str,
     source: &Source,
     tag: Option<&str>,
-    bytes: &[u8],
-    media_type: &str,
+    (bytes, media_type): (&[u8], &str),
 ) -> Result<(), Fault> {
     let parsed = manifest::parse(bytes, Some(media_type))?;
     let digest = app.store.contents.put(bytes)?;

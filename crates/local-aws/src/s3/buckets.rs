@@ -7,7 +7,8 @@ use http::StatusCode;
 use super::{Call, no_such_bucket};
 use crate::fault::Fault;
 use crate::http::{Answer, empty, set, with_body};
-use crate::iam::{Kind, Policy, PolicyError};
+use crate::policy::{Kind, Policy, PolicyError};
+use crate::quirks::Delay;
 use crate::store::model::Bucket;
 use crate::time::{iso8601, now_millis};
 use crate::xml::{self, element};
@@ -133,7 +134,7 @@ pub(super) fn create(call: &Call<'_>) -> Result<Answer, Fault> {
             },
         )),
     })?;
-    call.app.quirks.bucket_created(call.bucket);
+    call.app.quirks.delays.begin(Delay::Bucket, call.bucket);
     let mut answer = empty(StatusCode::OK);
     set(&mut answer, "location", format!("/{}", call.bucket));
     set(&mut answer, "content-length", "0");
@@ -189,7 +190,7 @@ pub(super) fn put_document(call: &Call<'_>, name: &str) -> Result<Answer, Fault>
     let text = String::from_utf8_lossy(&call.body).into_owned();
     check_document(&bucket, name, &text)?;
     if name == "versioning" && !bucket.documents.contains_key(name) {
-        call.app.quirks.versions_begin(call.bucket);
+        call.app.quirks.delays.begin(Delay::Versions, call.bucket);
     }
     change_documents(call, |documents| {
         documents.insert(name.to_owned(), text);

@@ -19,12 +19,13 @@ use actions::{ACTIONS, Place, SUB_RESOURCES};
 use needs::Asked;
 
 use crate::account::{Caller, NoCaller};
+use crate::app::App;
 use crate::fault::Fault;
 use crate::http::{Answer, header, percent_decode, query, read, set, value, with_body, without_body};
 use crate::iam;
 use crate::journal::Entry;
-use crate::route::{note_caller, note_needs};
-use crate::server::App;
+use crate::quirks::Delay;
+use crate::request::{note_caller, note_needs};
 use crate::store::model::Bucket;
 use crate::traffic::RequestBody;
 use crate::xml::element;
@@ -178,7 +179,7 @@ async fn outcome(
     if let Some(fault) = surprise(app, parts, sub, place, bucket, key) {
         return Err(fault);
     }
-    if app.quirks.throttles_at_random() {
+    if app.quirks.throttles.at_random() {
         return Err(Fault::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "SlowDown",
@@ -209,7 +210,7 @@ fn surprise(app: &App, parts: &Parts, sub: &str, place: Place, bucket: &str, key
     let conditional = parts.method == Method::DELETE && header(parts, "if-match").is_some();
     match place {
         Place::Bucket if !sub.is_empty() && parts.method != Method::POST => {
-            app.quirks.young_bucket(bucket).map(|refusal| match refusal % 2 {
+            app.quirks.delays.left(Delay::Bucket, bucket).map(|refusal| match refusal % 2 {
                 0 => Fault::new(
                     StatusCode::CONFLICT,
                     "OperationAborted",
@@ -218,14 +219,14 @@ fn surprise(app: &App, parts: &Parts, sub: &str, place: Place, bucket: &str, key
                 _ => no_such_bucket(),
             })
         }
-        Place::Object if conditional && app.quirks.conflicts() => Some(Fault::new(
+        Place::Object if conditional && app.quirks.throttles.conflict() => Some(Fault::new(
             StatusCode::CONFLICT,
             "ConditionalRequestConflict",
             "The conditional request cannot succeed due to a conflicting operation against this resource.",
         )),
         Place::Object if parts.method != Method::PUT || header(parts, "if-match").is_some() => {
             let stands = app.store.bucket(bucket).is_some_and(|bucket| bucket.objects.contains_key(key));
-            (stands && app.quirks.young_versions(bucket)).then(objects::no_such_key)
+            (stands && app.quirks.delays.left(Delay::Versions, bucket).is_some()).then(objects::no_such_key)
         }
         _ => None,
     }

@@ -4,12 +4,13 @@
 use http::request::Parts;
 
 use super::actions::{Action, Place};
-use crate::account::{Caller, Scope};
+use crate::account::Caller;
+use crate::app::App;
 use crate::fault::Fault;
 use crate::http::{header, value};
-use crate::iam::{self, Need};
 use crate::kms;
-use crate::server::App;
+use crate::policy::{Need, headers};
+use crate::scope::Scope;
 use crate::store::model::Bucket;
 use crate::xml;
 
@@ -36,7 +37,7 @@ impl Asked<'_> {
 
     /// A permission with the headers that are condition keys.
     fn need(&self, action: &str, resource: String) -> Need {
-        let known = iam::headers().filter_map(|name| Some((format!("s3:{name}"), self.header(name)?)));
+        let known = headers().filter_map(|name| Some((format!("s3:{name}"), self.header(name)?)));
         known.fold(Need::new(action, resource), |need, (key, value)| need.with(&key, value))
     }
 

@@ -16,8 +16,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use serde::de::DeserializeOwned;
 
-use crate::account::Scope;
 use crate::fault::Fault;
+use crate::scope::Scope;
 use content::Contents;
 use model::{Bucket, Kms, Repository, Settings, Stack, Versions};
 

@@ -218,7 +218,7 @@ pub(crate) struct Content {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Stack {
     #[serde(flatten)]
-    pub(crate) scope: crate::account::Scope,
+    pub(crate) scope: crate::scope::Scope,
     pub(crate) name: String,
     pub(crate) status: String,
     pub(crate) created: i64,

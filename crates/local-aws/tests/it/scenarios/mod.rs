@@ -6,16 +6,10 @@
 //!
 //! boto3 and the aws CLI, with their own parsers, make the same calls to local-aws and come to the same outcomes.
 
-#![expect(clippy::unwrap_used, reason = "in a test an unwrap is an assertion")]
-
-#[path = "scenarios/calls.rs"]
+mod call;
 mod calls;
-#[path = "scenarios/clients.rs"]
 mod clients;
-mod common;
-#[path = "scenarios/play.rs"]
 mod play;
-#[path = "scenarios/table.rs"]
 mod table;
 
 use std::io::{BufRead as _, BufReader};
@@ -23,16 +17,16 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
+use crate::common::programs::{installed, say};
+use crate::common::{Caller, Local, REGION, client};
 use calls::SCENARIOS;
 use clients::Client;
-use common::programs::{installed, say};
-use common::{Caller, Local, REGION, client};
 use play::{By, play};
 use table::{Row, Table};
 
 /// `moto_server`, which `cargo xtask test` installs below cargo's target directory.
 fn moto_server() -> Option<PathBuf> {
-    installed("moto_server").or_else(|| common::programs::find("moto_server"))
+    installed("moto_server").or_else(|| crate::common::programs::find("moto_server"))
 }
 
 /// A moto of this test's own, ended when dropped.
@@ -115,9 +109,9 @@ async fn the_same_scenarios_have_the_outcomes_that_are_written_down() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn aws_s_own_clients_come_to_the_same_outcomes() {
-    let models = common::models();
+    let models = crate::common::models();
     let (Some(python), Some(models)) = (installed("python"), models) else {
-        common::programs::missing("boto3 and the aws CLI are not in target/python");
+        crate::common::programs::missing("boto3 and the aws CLI are not in target/python");
         return;
     };
     let models = Arc::new(models);

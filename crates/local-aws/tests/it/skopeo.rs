@@ -1,9 +1,7 @@
 //! skopeo against the registry: copy there and back, inspect, byte for byte.
 
-mod common;
-
-use common::programs::{command, find, text};
-use common::{DOCKER_MANIFEST, Local, OCI_INDEX, digest, manifest};
+use crate::common::programs::{command, find, text};
+use crate::common::{DOCKER_MANIFEST, Local, OCI_INDEX, digest, manifest};
 use serde_json::{Value, json};
 
 #[tokio::test(flavor = "multi_thread")]

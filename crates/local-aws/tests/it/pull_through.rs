@@ -1,17 +1,13 @@
 //! The pull-through cache against an upstream that wants a token, counts what it is asked, and breaks off when told.
 
-#![expect(clippy::unwrap_used, reason = "in a test an unwrap is an assertion")]
-
-mod common;
-
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::common::{Caller, DOCKER_MANIFEST, Local, OCI_INDEX, client, digest, header, manifest, oci_error};
 use bytes::Bytes;
-use common::{Caller, DOCKER_MANIFEST, Local, OCI_INDEX, client, digest, header, manifest, oci_error};
 use http::{Request, Response};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt as _, Full, StreamBody};

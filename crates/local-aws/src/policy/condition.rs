@@ -2,7 +2,7 @@
 //! (<https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_condition_operators.html>).
 
 use super::Question;
-use super::policy::PolicyError;
+use super::document::PolicyError;
 use super::wildcard::matches;
 
 /// The condition keys that are known, in lower case. A request has no value for those that it says nothing of

@@ -1,12 +1,8 @@
 //! S3: conditions that hold, versions, regions, the bodies SDKs send.
 
-#![expect(clippy::unwrap_used, reason = "in a test an unwrap is an assertion")]
-
-mod common;
-
 use std::sync::Arc;
 
-use common::{Caller, Local, header, rounds};
+use crate::common::{Caller, Local, header, rounds};
 use reqwest::{Method, Response, StatusCode};
 use tokio::sync::Barrier;
 

@@ -11,8 +11,7 @@ use tokio::sync::Mutex as AsyncMutex;
 use url::Url;
 
 use crate::digest;
-use crate::ecr::manifest;
-use crate::server::StartError;
+use crate::manifest;
 use crate::store::content::{Contents, Incoming};
 
 /// Tries for one layer, the first included. Each goes on where the last broke off.
@@ -69,7 +68,11 @@ fn canonical(host: &str) -> &str {
 }
 
 impl Upstreams {
-    pub(crate) fn new(routes: &[(String, String)]) -> Result<Self, StartError> {
+    /// The upstreams at these addresses, by host.
+    ///
+    /// # Errors
+    /// The host whose URL is not usable.
+    pub(crate) fn new(routes: &[(String, String)]) -> Result<Self, String> {
         let routes = routes
             .iter()
             .map(|(host, text)| {
@@ -80,7 +83,7 @@ impl Upstreams {
                     .filter(|url| url.username().is_empty() && url.password().is_none())
                     .map(|url| (canonical(host).to_owned(), url))
                     // Not the address: it may hold a password.
-                    .ok_or_else(|| StartError::Upstream(format!("{host}=...")))
+                    .ok_or_else(|| format!("{host}=..."))
             })
             .collect::<Result<_, _>>()?;
         Ok(Self {

@@ -21,7 +21,7 @@ pub(crate) struct Table {
 const HEAD: &str = "\
 # local-aws and moto, call by call
 
-Written by `UPDATE=1 cargo test -p local-aws --test scenarios`, the reasons by hand; the test of that name fails when an
+Written by `UPDATE=1 cargo test -p local-aws --test it scenarios`, the reasons by hand; the test of that name fails when an
 outcome is another one. `=` is the same outcome as local-aws's. moto is 5.2.5.
 
 | scenario | call | local-aws | moto | difference |

@@ -1,15 +1,11 @@
 //! What was answered is there after a SIGKILL at any moment; what was not is wholly there or not at all.
 
-#![expect(clippy::unwrap_used, reason = "in a test an unwrap is an assertion")]
-
-mod common;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use common::programs::Process;
-use common::{Caller, DOCKER_MANIFEST, REGION, Registry, client, digest, manifest, rounds};
+use crate::common::programs::Process;
+use crate::common::{Caller, DOCKER_MANIFEST, REGION, Registry, client, digest, manifest, rounds};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -73,7 +69,7 @@ async fn write(
         let key = caller
             .client
             .post(&url)
-            .header("authorization", common::signed("kms", REGION, "local"))
+            .header("authorization", crate::common::signed("kms", REGION, "local"))
             .header("x-amz-target", "TrentService.CreateKey")
             .body("{}")
             .send()
@@ -206,9 +202,9 @@ async fn one_data_directory_has_one_server_and_sigterm_ends_it() {
     let message =
         second.err().map(|error| format!("{error}: {:?}", std::error::Error::source(&error))).unwrap();
     assert!(message.contains("in use"), "{message}");
-    let kill = common::programs::find("kill").unwrap();
+    let kill = crate::common::programs::find("kill").unwrap();
     let id = first.id().to_string();
-    assert!(common::programs::command(&kill, &[]).args(["-TERM", &id]).status().unwrap().success());
+    assert!(crate::common::programs::command(&kill, &[]).args(["-TERM", &id]).status().unwrap().success());
     assert!(first.wait().success());
     Process::start(dir.path()).kill();
 }

@@ -1,9 +1,7 @@
 //! The aws CLI: a third opinion on the shapes of requests and answers.
 
-mod common;
-
-use common::Local;
-use common::programs::{aws_environment, command, find, installed, text};
+use crate::common::Local;
+use crate::common::programs::{aws_environment, command, find, installed, text};
 use reqwest::Method;
 use serde_json::{Value, json};
 

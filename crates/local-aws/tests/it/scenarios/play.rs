@@ -6,8 +6,8 @@ use reqwest::Method;
 use serde_json::Value;
 use service_models::Exchange;
 
-use crate::calls::{Answer, Call, Request, pointed};
-use crate::clients::Client;
+use super::call::{Answer, Call, Request, pointed};
+use super::clients::Client;
 use crate::common::{Caller, REGION, signed};
 
 /// Who makes the calls.

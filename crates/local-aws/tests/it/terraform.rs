@@ -1,13 +1,11 @@
 //! terraform's S3 backend with its lock file: init, apply, and two at once.
 
-mod common;
-
 use std::path::Path;
 use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
-use common::Local;
-use common::programs::{aws_environment, command, find, text};
+use crate::common::Local;
+use crate::common::programs::{aws_environment, command, find, text};
 use reqwest::Method;
 
 const MODULE: &str = r#"

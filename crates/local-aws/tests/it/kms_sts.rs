@@ -1,8 +1,6 @@
 //! KMS, STS, ECR Public and CloudFormation.
 
-mod common;
-
-use common::Local;
+use crate::common::Local;
 use reqwest::Method;
 use serde_json::json;
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use service_models::{Exchange, Models};
 
-use crate::calls::{Answer, pointed, words};
+use super::call::{Answer, pointed, words};
 use crate::common::REGION;
 use crate::common::programs::{aws_environment, command};
 
@@ -23,7 +23,7 @@ pub(crate) struct Client {
 impl Client {
     /// `boto3` or `aws`, in the Python that `cargo xtask test` installs.
     pub(crate) fn start(python: &Path, name: &str, url: &str, models: Arc<Models>) -> Self {
-        let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios/callers.py");
+        let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/it/scenarios/callers.py");
         let mut child = command(python, &aws_environment(url))
             .arg("-B")
             .arg(script)

@@ -1,10 +1,6 @@
 //! The caller's own policy, with those of buckets, keys and repositories, as each protocol tells of it.
 
-#![expect(clippy::unwrap_used, reason = "in a test an unwrap is an assertion")]
-
-mod common;
-
-use common::{Caller, Local, oci_error};
+use crate::common::{Caller, Local, oci_error};
 use reqwest::Method;
 use serde_json::{Value, json};
 

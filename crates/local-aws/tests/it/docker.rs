@@ -1,14 +1,10 @@
 //! docker's own clients and engine against the registry: login, push, pull, run, and the refusal everybody knows.
 
-#![expect(clippy::unwrap_used, reason = "in a test an unwrap is an assertion")]
-
-mod common;
-
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 
-use common::programs::{command, find, text};
-use common::{Local, digest};
+use crate::common::programs::{command, find, text};
+use crate::common::{Local, digest};
 use serde_json::json;
 
 /// Every docker client of this machine: there may be an old one beside a new one.
@@ -67,13 +63,13 @@ async fn login_push_pull_and_run() {
         let engine = docker.run(&["version", "--format", "{{.Client.Version}} to {{.Server.Version}}"]);
         if !engine.status.success() {
             assert!(std::env::var_os("HTC_GRID_TEST_COMPLETE").is_none(), "no docker engine");
-            common::programs::say(&format!(
+            crate::common::programs::say(&format!(
                 "SKIPPED: this test needs a docker engine; the client says: {}",
                 text(&engine)
             ));
             return;
         }
-        common::programs::say(&format!("docker {}", text(&engine).trim()));
+        crate::common::programs::say(&format!("docker {}", text(&engine).trim()));
         round_trip(&docker, &busybox).await;
     }
 }
@@ -160,7 +156,7 @@ async fn docker_pulls_through_the_cache() {
     let engine = docker.run(&["version"]);
     if !engine.status.success() {
         assert!(std::env::var_os("HTC_GRID_TEST_COMPLETE").is_none(), "no docker engine");
-        common::programs::say(&format!(
+        crate::common::programs::say(&format!(
             "SKIPPED: this test needs a docker engine; the client says: {}",
             text(&engine)
         ));
@@ -235,7 +231,7 @@ impl Upstream {
                 .unwrap();
             let url = format!("http://{free}/v2/");
             while process.try_wait().unwrap().is_none() {
-                if common::client().get(&url).send().await.is_ok_and(|answer| answer.status() == 200) {
+                if crate::common::client().get(&url).send().await.is_ok_and(|answer| answer.status() == 200) {
                     return Self { process, host: free.to_string(), _data: data };
                 }
                 tokio::time::sleep(std::time::Duration::from_millis(20)).await;

@@ -1,0 +1,56 @@
+//! What every service does with a request: it looks its action up and records who asked for what.
+
+use std::sync::Arc;
+
+use crate::account::Caller;
+use crate::app::App;
+use crate::journal::Entry;
+use crate::policy::Need;
+
+/// The connection is to be closed without an answer.
+#[derive(Debug, thiserror::Error)]
+#[error("hung up on purpose")]
+pub(crate) struct HangUp;
+
+/// Records its entry when the request is over, also when the client left before its answer (status 0).
+pub(crate) struct Recorder {
+    app: Arc<App>,
+    pub(crate) entry: Entry,
+}
+
+impl Recorder {
+    pub(crate) fn new(app: &Arc<App>, parts: &http::request::Parts) -> Self {
+        let entry =
+            Entry { method: parts.method.to_string(), path: parts.uri.path().to_owned(), ..Entry::default() };
+        Self { app: Arc::clone(app), entry }
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        // What belongs to the server itself is nobody's call.
+        if !self.entry.service.is_empty() {
+            self.app.journal.record(std::mem::take(&mut self.entry));
+        }
+    }
+}
+
+/// The handler of `action` in a service's table.
+pub(crate) fn find<H: Copy>(table: &[(&str, H)], action: &str) -> Option<H> {
+    table.iter().find(|(name, _)| *name == action).map(|(_, handler)| *handler)
+}
+
+/// Fills in what the caller needs.
+pub(crate) fn note_needs(entry: &mut Entry, needs: &[Need]) {
+    if let Some(first) = needs.first() {
+        entry.resource.clone_from(&first.resource);
+    }
+    entry.iam = needs.iter().map(|need| need.action.clone()).collect();
+    entry.iam.dedup();
+}
+
+/// Fills in who calls.
+pub(crate) fn note_caller(entry: &mut Entry, caller: &Caller) {
+    entry.region.clone_from(&caller.scope.region);
+    entry.principal.clone_from(&caller.principal);
+}
