@@ -1,160 +1,24 @@
 //! Calls to the emulated AWS: ECR and KMS speak JSON, STS and IAM answer in XML.
 
+mod error;
+mod retries;
+
 use std::net::IpAddr;
-use std::time::Duration;
 
 use serde_json::{Value as Json, json};
 use url::{Host, Url};
 
 use crate::keys::Keys;
 use crate::tags::TagRules;
+use error::EndpointError;
+pub(crate) use error::{ApiError, Service};
+use retries::{Retries, is_transient};
 
 /// Where the emulator listens.
 const ENDPOINT: &str = "AWS_ENDPOINT_URL";
 
 /// Who asks, for whoever reads what the emulator wrote down.
 const USER_AGENT: &str = concat!("provider-standin/", env!("CARGO_PKG_VERSION"));
-
-/// How a call that AWS turns away for now is repeated: as the real provider's SDK does, which tries 25 times
-/// (<https://registry.terraform.io/providers/hashicorp/aws/latest/docs#max_retries-1>), with pauses for a server on this
-/// machine.
-#[derive(Clone, Copy, Debug)]
-struct Retries {
-    attempts: u32,
-    first_pause: Duration,
-    longest_pause: Duration,
-}
-
-impl Retries {
-    const REAL: Self =
-        Self { attempts: 25, first_pause: Duration::from_millis(50), longest_pause: Duration::from_secs(1) };
-
-    /// The pause after so many failed attempts: a random part of a doubling time.
-    fn pause(self, failed: u32) -> Duration {
-        let doubled = self.first_pause.saturating_mul(1 << failed.saturating_sub(1).min(16));
-        doubled.min(self.longest_pause).mul_f64(fastrand::f64())
-    }
-}
-
-/// Whether the same call may succeed a moment later
-/// (<https://docs.aws.amazon.com/sdkref/latest/guide/feature-retry-behavior.html>).
-fn is_transient(status: u16, code: &str) -> bool {
-    let throttled = matches!(
-        code,
-        "Throttling"
-            | "ThrottlingException"
-            | "ThrottledException"
-            | "RequestThrottled"
-            | "RequestThrottledException"
-            | "RequestLimitExceeded"
-            | "TooManyRequestsException"
-            | "PriorRequestNotComplete"
-            | "SlowDown"
-    );
-    throttled || matches!(status, 429 | 500 | 502 | 503 | 504)
-}
-
-/// A service that the emulator has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Service {
-    Ecr,
-    Iam,
-    Kms,
-    Sts,
-}
-
-impl Service {
-    /// The name in the real provider's messages.
-    fn title(self) -> &'static str {
-        match self {
-            Self::Ecr => "ECR",
-            Self::Iam => "IAM",
-            Self::Kms => "KMS",
-            Self::Sts => "STS",
-        }
-    }
-
-    /// The name in a signature's scope.
-    fn scope(self) -> &'static str {
-        match self {
-            Self::Ecr => "ecr",
-            Self::Iam => "iam",
-            Self::Kms => "kms",
-            Self::Sts => "sts",
-        }
-    }
-
-    fn target(self) -> &'static str {
-        match self {
-            Self::Ecr => "AmazonEC2ContainerRegistry_V20150921",
-            Self::Kms => "TrentService",
-            Self::Iam | Self::Sts => "",
-        }
-    }
-}
-
-/// What a service answered instead of a result, in the words of the AWS SDK that the real provider uses.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ApiError {
-    /// The service refused.
-    #[error(
-        "operation error {}: {action}, {}https response error StatusCode: {status}, RequestID: {request_id}, \
-         {code}: {message}",
-        service.title(), exceeded(*attempts)
-    )]
-    Refused {
-        service: Service,
-        action: String,
-        status: u16,
-        request_id: String,
-        code: String,
-        message: String,
-        /// How often it was tried; 1 where trying again would not help.
-        attempts: u32,
-    },
-    /// There was no answer.
-    #[error("operation error {}: {action}, request send failed, {}", service.title(), causes(source))]
-    Unreachable { service: Service, action: String, source: reqwest::Error },
-    /// The answer is none.
-    #[error("operation error {}: {action}, the answer has no {missing}", service.title())]
-    Incomplete { service: Service, action: String, missing: &'static str },
-}
-
-impl ApiError {
-    /// Whether the service refused with one of these codes.
-    pub(crate) fn is(&self, codes: &[&str]) -> bool {
-        matches!(self, Self::Refused { code, .. } if codes.contains(&code.as_str()))
-    }
-}
-
-fn exceeded(attempts: u32) -> String {
-    if attempts == 1 { String::new() } else { format!("exceeded maximum number of attempts, {attempts}, ") }
-}
-
-fn causes(error: &reqwest::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = std::error::Error::source(error);
-    while let Some(cause) = next {
-        text = format!("{text}: {cause}");
-        next = cause.source();
-    }
-    text
-}
-
-/// Why the provider does not start.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum EndpointError {
-    #[error(
-        "{ENDPOINT} is not set: the stand-in provider works against an AWS emulated on this machine, never against AWS"
-    )]
-    Unset,
-    #[error(
-        "{ENDPOINT} is {0:?}: the stand-in provider takes a loopback address only, as in http://127.0.0.1:4566"
-    )]
-    NotLoopback(String),
-    #[error("the HTTP client could not be built")]
-    Client(#[source] reqwest::Error),
-}
 
 /// Who calls, as STS says.
 #[derive(Clone, Debug)]
@@ -441,24 +305,6 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_reads_as_the_real_provider_prints_it() {
-        let error = ApiError::Refused {
-            service: Service::Ecr,
-            action: "CreateRepository".to_owned(),
-            status: 400,
-            request_id: "7d2c".to_owned(),
-            code: "RepositoryAlreadyExistsException".to_owned(),
-            message: "The repository with name 'curl' already exists".to_owned(),
-            attempts: 1,
-        };
-        assert_eq!(
-            error.to_string(),
-            "operation error ECR: CreateRepository, https response error StatusCode: 400, RequestID: 7d2c, \
-             RepositoryAlreadyExistsException: The repository with name 'curl' already exists"
-        );
-    }
-
-    #[test]
     fn a_request_names_only_what_is_set() {
         let body = json!({ "a": null, "b": { "c": null, "d": false } });
         assert_eq!(without_null(body), json!({ "b": { "d": false } }));
@@ -491,12 +337,5 @@ mod tests {
         throttle(0);
         let missing = api.ecr("DeleteRepository", json!({ "repositoryName": "none" })).await.unwrap_err();
         assert!(!missing.to_string().contains("attempts"), "{missing}");
-    }
-
-    #[test]
-    fn pauses_grow_and_end() {
-        let longest = |failed| (0..200).map(|_| Retries::REAL.pause(failed)).max().unwrap();
-        assert!(longest(1) <= Duration::from_millis(50) && longest(3) > Duration::from_millis(100));
-        assert!(longest(25) <= Duration::from_secs(1));
     }
 }

@@ -1,0 +1,126 @@
+//! The services that are called, and what goes wrong: in the words of the AWS SDK that the real provider uses.
+
+/// A service that the emulator has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Service {
+    Ecr,
+    Iam,
+    Kms,
+    Sts,
+}
+
+impl Service {
+    /// The name in the real provider's messages.
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Self::Ecr => "ECR",
+            Self::Iam => "IAM",
+            Self::Kms => "KMS",
+            Self::Sts => "STS",
+        }
+    }
+
+    /// The name in a signature's scope.
+    pub(crate) fn scope(self) -> &'static str {
+        match self {
+            Self::Ecr => "ecr",
+            Self::Iam => "iam",
+            Self::Kms => "kms",
+            Self::Sts => "sts",
+        }
+    }
+
+    pub(crate) fn target(self) -> &'static str {
+        match self {
+            Self::Ecr => "AmazonEC2ContainerRegistry_V20150921",
+            Self::Kms => "TrentService",
+            Self::Iam | Self::Sts => "",
+        }
+    }
+}
+
+/// What a service answered instead of a result, in the words of the AWS SDK that the real provider uses.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ApiError {
+    /// The service refused.
+    #[error(
+        "operation error {}: {action}, {}https response error StatusCode: {status}, RequestID: {request_id}, \
+         {code}: {message}",
+        service.title(), exceeded(*attempts)
+    )]
+    Refused {
+        service: Service,
+        action: String,
+        status: u16,
+        request_id: String,
+        code: String,
+        message: String,
+        /// How often it was tried; 1 where trying again would not help.
+        attempts: u32,
+    },
+    /// There was no answer.
+    #[error("operation error {}: {action}, request send failed, {}", service.title(), causes(source))]
+    Unreachable { service: Service, action: String, source: reqwest::Error },
+    /// The answer is none.
+    #[error("operation error {}: {action}, the answer has no {missing}", service.title())]
+    Incomplete { service: Service, action: String, missing: &'static str },
+}
+
+impl ApiError {
+    /// Whether the service refused with one of these codes.
+    pub(crate) fn is(&self, codes: &[&str]) -> bool {
+        matches!(self, Self::Refused { code, .. } if codes.contains(&code.as_str()))
+    }
+}
+
+fn exceeded(attempts: u32) -> String {
+    if attempts == 1 { String::new() } else { format!("exceeded maximum number of attempts, {attempts}, ") }
+}
+
+fn causes(error: &reqwest::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = std::error::Error::source(error);
+    while let Some(cause) = next {
+        text = format!("{text}: {cause}");
+        next = cause.source();
+    }
+    text
+}
+
+/// Why the provider does not start.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum EndpointError {
+    #[error(
+        "AWS_ENDPOINT_URL is not set: the stand-in provider works against an AWS emulated on this machine, never against AWS"
+    )]
+    Unset,
+    #[error(
+        "AWS_ENDPOINT_URL is {0:?}: the stand-in provider takes a loopback address only, as in http://127.0.0.1:4566"
+    )]
+    NotLoopback(String),
+    #[error("the HTTP client could not be built")]
+    Client(#[source] reqwest::Error),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_reads_as_the_real_provider_prints_it() {
+        let error = ApiError::Refused {
+            service: Service::Ecr,
+            action: "CreateRepository".to_owned(),
+            status: 400,
+            request_id: "7d2c".to_owned(),
+            code: "RepositoryAlreadyExistsException".to_owned(),
+            message: "The repository with name 'curl' already exists".to_owned(),
+            attempts: 1,
+        };
+        assert_eq!(
+            error.to_string(),
+            "operation error ECR: CreateRepository, https response error StatusCode: 400, RequestID: 7d2c, \
+             RepositoryAlreadyExistsException: The repository with name 'curl' already exists"
+        );
+    }
+}
