@@ -1,6 +1,6 @@
 //! What the tool says of itself: its commands, its options, its settings and where they come from.
 
-use e2e::{Images, World, command, text};
+use e2e::{Images, World, command, root, text};
 use serde_json::Value;
 
 #[test]
@@ -17,6 +17,21 @@ fn alone_it_shows_the_five_commands_that_most_people_need() {
     // They work as before wherever they stand.
     world.bare().args("--state-key /x list-images").end().failed(2, &["--state-key \"/x\""]);
     world.bare().args("list-images --state-key /x").end().failed(2, &["--state-key \"/x\""]);
+}
+
+/// The texts that `run-xtask` prints where the tool is not compiled yet.
+#[test]
+fn help_is_the_same_before_the_tool_is_compiled() {
+    let Some(world) = World::new(Images::Small) else { return };
+    for (line, file) in [("", "short.txt"), ("--help", "all.txt"), ("help", "all.txt")] {
+        let shown = world.bare().args(line).ok();
+        let path = root().join("crates/run-xtask/src/help").join(file);
+        if std::env::var_os("UPDATE").is_some() {
+            std::fs::write(&path, &shown.stdout).unwrap();
+        }
+        let kept = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(shown.stdout, kept, "UPDATE=1 writes {} anew", path.display());
+    }
 }
 
 #[test]

@@ -3,6 +3,8 @@
 //! As an alias alone, `cargo run --quiet` compiles for minutes without a word, and `cargo run` begins each run with two
 //! lines of cargo's. This program compiles in a second and calls `cargo build`, whose output it passes on, except for one
 //! line: that everything was compiled already.
+//!
+//! Help is shown before anything is compiled.
 
 use std::io::{IsTerminal as _, Read, Write};
 use std::os::unix::process::CommandExt as _;
@@ -10,6 +12,15 @@ use std::process::{Command, ExitCode, Stdio};
 
 /// Columns of a terminal that does not say how many it has.
 const COLUMNS: &str = "80";
+
+/// What the tool prints for these arguments. It is printed from here where the tool is not compiled yet.
+///
+/// `UPDATE=1 cargo test -p e2e --test help` writes the files from the tool's own words.
+const HELP: [(&[&str], &str); 3] = [
+    (&[], include_str!("help/short.txt")),
+    (&["--help"], include_str!("help/all.txt")),
+    (&["help"], include_str!("help/all.txt")),
+];
 
 fn main() -> ExitCode {
     match run() {
@@ -23,6 +34,13 @@ fn main() -> ExitCode {
 }
 
 fn run() -> std::io::Result<ExitCode> {
+    // cargo puts the programs of one profile side by side, and this one is of the profile that it builds.
+    let tool = std::env::current_exe()?.with_file_name("xtask");
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    if let Some((_, help)) = HELP.iter().find(|(known, _)| arguments == *known && !tool.exists()) {
+        std::io::stdout().write_all(help.as_bytes())?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let mut build = cargo_build();
     let mut child = build.stdin(Stdio::null()).stderr(Stdio::piped()).spawn()?;
     if let Some(said) = child.stderr.take() {
@@ -33,9 +51,7 @@ fn run() -> std::io::Result<ExitCode> {
         let code = status.code().and_then(|code| u8::try_from(code).ok());
         return Ok(code.map_or(ExitCode::FAILURE, ExitCode::from));
     }
-    // cargo puts the programs of one profile side by side, and this one is of the profile that it has just built.
-    let tool = std::env::current_exe()?.with_file_name("xtask");
-    Err(command(&tool).args(std::env::args_os().skip(1)).exec())
+    Err(command(&tool).args(arguments).exec())
 }
 
 fn cargo_build() -> Command {

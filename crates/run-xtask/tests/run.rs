@@ -11,16 +11,23 @@ fn script(path: &Path, lines: &str) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
 }
 
-/// Runs it with two arguments beside an `xtask`, with a cargo that does `lines`.
+/// Runs it beside an `xtask`, with a cargo that does `lines`.
 fn run(lines: &str) -> Output {
+    run_with(&["list-images", "a b"], Some("echo \"xtask: $*\"; exit 9"), lines)
+}
+
+/// Runs it with these arguments beside a tool that does `tool`, or no tool.
+fn run_with(arguments: &[&str], tool: Option<&str>, lines: &str) -> Output {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let program = dir.path().join("run-xtask");
     std::fs::hard_link(env!("CARGO_BIN_EXE_run-xtask"), &program).unwrap();
-    script(&dir.path().join("xtask"), "echo \"xtask: $*\"; exit 9");
+    if let Some(tool) = tool {
+        script(&dir.path().join("xtask"), tool);
+    }
     script(&dir.path().join("cargo"), lines);
     #[expect(clippy::disallowed_methods, reason = "the test of a program that is no part of xtask")]
     let mut command = Command::new(program);
-    command.args(["list-images", "a b"]).env("CARGO", dir.path().join("cargo")).output().unwrap()
+    command.args(arguments).env("CARGO", dir.path().join("cargo")).output().unwrap()
 }
 
 fn text(bytes: &[u8]) -> &str {
@@ -41,4 +48,19 @@ fn what_is_compiled_is_seen_and_nothing_else_and_what_does_not_compile_does_not_
     let ran = run("echo 'error: could not compile' >&2; exit 101");
     assert_eq!((text(&ran.stdout), text(&ran.stderr)), ("", "error: could not compile\n"));
     assert_eq!(ran.status.code(), Some(101));
+
+    // Help needs no tool; where there is one, it is asked.
+    for (arguments, words) in [
+        (&[][..], "The commands that most people need:"),
+        (&["--help"], "Commands:\n"),
+        (&["help"], "Commands:\n"),
+    ] {
+        let ran = run_with(arguments, None, "echo 'error: compiled for help' >&2; exit 101");
+        assert!(text(&ran.stdout).contains(words) && ran.status.success(), "{arguments:?}: {ran:?}");
+        assert_eq!(text(&ran.stderr), "");
+        let ran = run_with(arguments, Some("echo \"own help: $*\""), "exit 0");
+        assert_eq!(text(&ran.stdout), format!("own help: {}\n", arguments.join(" ")));
+    }
+    let ran = run_with(&["list-images", "--help"], None, "echo 'error: could not compile' >&2; exit 101");
+    assert_eq!((text(&ran.stdout), ran.status.code()), ("", Some(101)));
 }
