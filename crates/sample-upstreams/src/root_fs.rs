@@ -1,8 +1,10 @@
 //! A real Debian root file system, made by debootstrap from the archive that this machine's apt uses.
 //!
 //! Nothing of the archive is written down here: its address, its key and the settings that reach it (a proxy, say) are
-//! asked of apt when the root file system is made, and put into it, so that `apt-get` works in a container as it works
-//! on the machine.
+//! asked of apt when the root file system is made. `apt-get` in a container has the packages that runtimes install, in an
+//! archive of its own ([`packages`]).
+
+mod packages;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -73,11 +75,18 @@ pub(crate) fn make(dir: &Path) -> Result<(), Error> {
 
     configure_apt(dir, &archives, keyring.as_deref())?;
     // Up to date as upstream's images mostly are: what a runtime's build then adds is what it asked for.
-    for apt in [&["update"][..], &["-y", "--no-install-recommends", "upgrade"]] {
+    let [first, second] = packages::WANTED;
+    for apt in [
+        &["update"][..],
+        &["-y", "--no-install-recommends", "upgrade"],
+        &["clean"],
+        &["-y", "--no-install-recommends", "--download-only", "install", first, second],
+    ] {
         let chroot = ["chroot", root.as_str(), "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q"];
         let words = chroot.iter().chain(apt).map(|word| (*word).to_owned()).collect();
         confined(&format!("--mount-proc={root}/proc"), words)?;
     }
+    packages::keep(dir)?;
     clean(dir)
 }
 
@@ -193,7 +202,8 @@ fn configure_apt(root: &Path, archives: &[Archive], keyring: Option<&Path>) -> R
     let conf: String = settings.iter().map(|(key, value)| format!("{key} \"{value}\";\n")).collect();
     write(&root.join("etc/apt/apt.conf.d/90machine"), conf.as_bytes())?;
 
-    // As container images of Debian do: a package must not start its service.
+    // As container images of Debian do: dpkg need not wait for the disk, and a package must not start its service.
+    write(&root.join("etc/dpkg/dpkg.cfg.d/docker-apt-speedup"), b"force-unsafe-io\n")?;
     let policy = root.join("usr/sbin/policy-rc.d");
     write(&policy, b"#!/bin/sh\nexit 101\n")?;
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
@@ -250,6 +260,10 @@ fn clean(root: &Path) -> Result<(), Error> {
 
 fn write(path: &Path, content: &[u8]) -> Result<(), Error> {
     std::fs::write(path, content).map_err(Error::file("write", path))
+}
+
+fn create_directory(path: &Path) -> Result<(), Error> {
+    std::fs::create_dir_all(path).map_err(Error::file("create", path))
 }
 
 fn copy(from: &Path, to: &Path) -> Result<(), Error> {
