@@ -42,6 +42,11 @@ for lacked in "$@"; do
     mkdir -p "$root$lacked" "$dir/lacked/$number/up" "$dir/lacked/$number/work"
     mount -t overlay overlay -o "lowerdir=$lacked,upperdir=$dir/lacked/$number/up,workdir=$dir/lacked/$number/work" "$root$lacked"
 done
+# Packages are downloaded once for all machines, and dpkg need not wait for a disk that is thrown away.
+mkdir -p "$root/var/cache/apt/archives" "$root/etc/dpkg/dpkg.cfg.d" "$target/packages/partial"
+mount --bind "$target/packages" "$root/var/cache/apt/archives"
+rm -f "$root/etc/apt/apt.conf.d/docker-clean"
+echo force-unsafe-io >"$root/etc/dpkg/dpkg.cfg.d/unsafe-io"
 # An engine keeps no images on an overlay.
 mkdir -p "$root/var/lib/docker" "$root$target/local" "$root$target/engines" "$root/home/user"
 mount --bind "$dir/docker" "$root/var/lib/docker"
@@ -62,8 +67,8 @@ for program in docker dockerd docker-proxy containerd containerd-shim containerd
 done
 "#;
 
-/// A machine that shares nothing with this one but the files that nobody changes: mounts, processes and network are its own,
-/// and what is written goes to a directory that is removed with it.
+/// A machine that shares nothing with this one but the files that nobody changes and the packages that apt has downloaded: mounts,
+/// processes and network are its own, and what is written goes to a directory that is removed with it.
 ///
 /// Its network is a link to this machine, which passes on what goes further. Everything in it ends when it is dropped.
 #[derive(Debug)]
