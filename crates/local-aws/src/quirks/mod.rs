@@ -149,6 +149,6 @@ mod tests {
         quirks.delays.begin(Delay::Repository, "a");
         let seen: Vec<_> = (0..4).map(|_| quirks.delays.left(Delay::Repository, "a").is_some()).collect();
         assert_eq!(seen, [true, true, false, false]);
-        assert!(!quirks.delays.left(Delay::Repository, "b").is_some());
+        assert!(quirks.delays.left(Delay::Repository, "b").is_none());
     }
 }
