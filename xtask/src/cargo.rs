@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use failure::{FailWith as _, Kind};
-use process::{Cmd, Killer};
+use process::{Killer, cmd};
 use serde::Deserialize;
 
 use crate::ui::Printer;
@@ -27,8 +27,11 @@ pub fn target_directory(root: &Path) -> PathBuf {
     if let Some(dir) = named.filter(|dir| dir.is_absolute()) {
         return dir;
     }
-    let asked = Cmd::cargo().args(["metadata", "--no-deps", "--format-version", "1"]).arg("--manifest-path");
-    let answer = asked.arg(root.join("Cargo.toml")).read().ok();
+    let manifest = root.join("Cargo.toml");
+    let asked = process::shell().and_then(|sh| {
+        cmd!(sh, "cargo metadata --no-deps --format-version 1 --manifest-path {manifest}").read()
+    });
+    let answer = asked.ok();
     let metadata = answer.and_then(|text| serde_json::from_str::<Metadata>(&text).ok());
     metadata.map_or_else(|| root.join("target"), |metadata| metadata.target_directory)
 }
@@ -42,11 +45,12 @@ pub async fn build(
     packages: &[&str],
     printer: &Printer,
 ) -> anyhow::Result<BTreeMap<String, PathBuf>> {
-    let mut command = Cmd::cargo().args(["build", "--message-format", "json-render-diagnostics"]);
-    command = command.arg("--manifest-path").arg(root.join("Cargo.toml"));
-    for package in packages {
-        command = command.arg("--package").arg(*package);
-    }
+    let manifest = root.join("Cargo.toml");
+    let packages_flags = packages.iter().flat_map(|package| ["--package", package]);
+    let command = cmd!(
+        process::shell()?,
+        "cargo build --message-format json-render-diagnostics --manifest-path {manifest} {packages_flags...}"
+    );
     let programs = Arc::new(Mutex::new(BTreeMap::new()));
     let found = Arc::clone(&programs);
     let lane = printer.progress().lane("compiling");

@@ -6,7 +6,10 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use aws::{
     Aws,
-    ecr::{Ecr, Token},
+    ecr::{
+        Ecr,
+        token::{self, Token},
+    },
     endpoints,
 };
 use docker_credentials::other_names;
@@ -58,7 +61,7 @@ impl Target {
     /// AWS refuses or does not answer.
     pub async fn account(aws: Aws) -> anyhow::Result<Self> {
         let ecr = Ecr::new(&aws);
-        let token = ecr.token().await?;
+        let token = token::token(&ecr).await?;
         Ok(Self {
             host: token.host.clone(),
             prefix: String::new(),
@@ -180,8 +183,11 @@ impl Credentials for EcrCredentials {
         }
         Box::pin(async move {
             // A token lives for twelve hours, which a very slow link can outlast.
-            let token =
-                if stale.is_some() { self.ecr.token().await.map_err(boxed)? } else { self.first.clone() };
+            let token = if stale.is_some() {
+                token::token(&self.ecr).await.map_err(boxed)?
+            } else {
+                self.first.clone()
+            };
             Ok(Some(Credential::Basic {
                 username: token.username,
                 password: token.password.reveal().to_owned(),

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use failure::{FailWith as _, Kind, failure};
 use serde_json::{Value, json};
 
-use super::{Aws, ecr::MARK_PREFIX, endpoints, errors::permission, stack::signed};
+use super::{Aws, ecr::grids, endpoints, errors::permission, stack::signed};
 
 /// The id of the key that the grid `tag` created at or after `since` (seconds since 1970) and still has: the one with its
 /// mark, which is set with the creation.
@@ -20,7 +20,7 @@ pub async fn created_since(
     tag: &str,
     since: i64,
 ) -> anyhow::Result<Option<String>> {
-    let mark = format!("{MARK_PREFIX}{tag}");
+    let mark = format!("{}{tag}", grids::PREFIX);
     let mut marker = Value::Null;
     loop {
         let mut page = json!({ "Limit": 1000 });
@@ -96,7 +96,7 @@ pub async fn state(aws: &Aws, http: &reqwest::Client, key: &str) -> anyhow::Resu
 /// # Errors
 /// AWS refuses or does not answer.
 pub async fn is_marked(aws: &Aws, http: &reqwest::Client, key: &str, tag: &str) -> anyhow::Result<bool> {
-    let mark = format!("{MARK_PREFIX}{tag}");
+    let mark = format!("{}{tag}", grids::PREFIX);
     let metadata = call(aws, http, "DescribeKey", json!({ "KeyId": key })).await?;
     let tags = call(aws, http, "ListResourceTags", json!({ "KeyId": key })).await?;
     let marked = tags["Tags"].as_array().into_iter().flatten().any(|tag| tag["TagKey"] == mark.as_str());

@@ -10,7 +10,7 @@ use aws_config::Region;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, Result, future};
-use process::{Cmd, ProcessError};
+use process::{Cmd, ProcessError, blocking, by_shell, env_remove_all};
 use serde::Deserialize;
 
 /// The first versions that read sessions of `aws login`, by the first number of a version
@@ -118,8 +118,7 @@ impl Login {
 
     async fn credentials(&self) -> Result {
         let login = self.clone();
-        let asked = tokio::task::spawn_blocking(move || login.ask()).await;
-        asked.map_err(CredentialsError::unhandled)?.map_err(CredentialsError::provider_error)
+        blocking(move || login.ask()).await.map_err(CredentialsError::provider_error)
     }
 }
 
@@ -135,10 +134,9 @@ impl ProvideCredentials for Login {
 /// The aws CLI, which reads this shell's files and sessions, and looks nowhere else: one that knows no `aws login` would go on to
 /// the credentials of the machine or the container, which are somebody else's.
 fn cli() -> Cmd {
-    Cmd::by_shell("aws")
+    env_remove_all(by_shell("aws"), "AWS_CONTAINER_")
         .env("AWS_EC2_METADATA_DISABLED", "true")
         .env("AWS_PAGER", "")
-        .env_remove_all("AWS_CONTAINER_")
         .env_remove("AWS_ACCESS_KEY_ID")
         .env_remove("AWS_SECRET_ACCESS_KEY")
         .env_remove("AWS_SESSION_TOKEN")

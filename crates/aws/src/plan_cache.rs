@@ -159,7 +159,7 @@ fn absorb(hash: &mut Sha256, text: &str) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::ecr::Moving;
+    use super::super::ecr::Mutability;
     use super::*;
 
     fn repository(name: &str) -> (String, Repository) {
@@ -168,7 +168,7 @@ mod tests {
             uri: String::new(),
             arn: String::new(),
             kms_key: None,
-            moving: Moving::All,
+            mutability: Mutability::Mutable,
             scan_on_push: true,
         };
         (name.to_owned(), repository)

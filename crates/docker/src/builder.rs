@@ -8,16 +8,6 @@ use super::progress::{Follower, Form, Log, News};
 use super::{Build, Builder, Docker, DockerError, Kind};
 
 impl Docker {
-    /// The form in which `build` prints.
-    fn form(&self) -> Form {
-        match (self.builder, self.kind) {
-            (Builder::Legacy, _) => Form::Legacy,
-            (Builder::Own, Kind::Podman) => Form::Podman,
-            _ if self.raw_json => Form::RawJson,
-            _ => Form::Plain,
-        }
-    }
-
     /// Builds an image; `log` gets the whole output, `tell` hears of the steps and their lines.
     ///
     /// # Errors
@@ -33,9 +23,9 @@ impl Docker {
         let command = build.command(self)?;
         let mut log = log;
         if let Some(log) = &mut log {
-            log.write(&format!("$ {}", command.display()));
+            log.write(&format!("$ {command}"));
         }
-        let follower = Arc::new(Mutex::new(Follower::new(self.form(), log)));
+        let follower = Arc::new(Mutex::new(Follower::new(form(self), log)));
         let listener = Arc::clone(&follower);
         let hear = move |line: &str| {
             listener.lock().unwrap_or_else(PoisonError::into_inner).hear(line, &mut tell);
@@ -58,7 +48,7 @@ impl Docker {
         if self.builder != Builder::Buildx {
             return Ok(None);
         }
-        let builder = self.builder_name(builder).await;
+        let builder = builder_name(self, builder).await;
         let text = self.read(self.command().args(["buildx", "inspect", &builder])).await?;
         let named = text.lines().filter_map(|line| line.trim().strip_prefix("Platforms:"));
         let platforms: Vec<String> = named
@@ -67,21 +57,31 @@ impl Docker {
             .collect();
         Ok((!platforms.is_empty()).then_some(platforms))
     }
+}
 
-    /// The builder that `docker build` uses: the one that is named, by `--builder` or BUILDX_BUILDER, else that of the current
-    /// context. What `docker buildx use` has chosen counts for `docker buildx build` and for `docker buildx inspect` alone
-    /// (`processBuilder` in <https://github.com/docker/cli/blob/master/cmd/docker/builder.go>).
-    async fn builder_name(&self, named: Option<&str>) -> String {
-        if let Some(named) = named {
-            return named.to_owned();
-        }
-        match std::env::var("BUILDX_BUILDER") {
-            Ok(named) if !named.is_empty() => named,
-            _ => {
-                let shown = self.read(self.command().args(["context", "show"])).await;
-                // Clients before 20.10.10 cannot say.
-                shown.unwrap_or_else(|_| "default".to_owned())
-            }
+/// The form in which `build` prints.
+fn form(docker: &Docker) -> Form {
+    match (docker.builder, docker.kind) {
+        (Builder::Legacy, _) => Form::Legacy,
+        (Builder::Own, Kind::Podman) => Form::Podman,
+        _ if docker.raw_json => Form::RawJson,
+        _ => Form::Plain,
+    }
+}
+
+/// The builder that `docker build` uses: the one that is named, by `--builder` or BUILDX_BUILDER, else that of the current
+/// context. What `docker buildx use` has chosen counts for `docker buildx build` and for `docker buildx inspect` alone
+/// (`processBuilder` in <https://github.com/docker/cli/blob/master/cmd/docker/builder.go>).
+async fn builder_name(docker: &Docker, named: Option<&str>) -> String {
+    if let Some(named) = named {
+        return named.to_owned();
+    }
+    match std::env::var("BUILDX_BUILDER") {
+        Ok(named) if !named.is_empty() => named,
+        _ => {
+            let shown = docker.read(docker.command().args(["context", "show"])).await;
+            // Clients before 20.10.10 cannot say.
+            shown.unwrap_or_else(|_| "default".to_owned())
         }
     }
 }

@@ -1,11 +1,13 @@
-//! Names in the client's local store.
+//! Images in the client's local store, and their names.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use jiff::Timestamp;
+use process::{Cmd, Killer};
 use serde::Deserialize;
 
-use super::{Docker, DockerError};
+use super::{Docker, DockerError, Kind, is_loopback};
 
 /// A name in the local store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,7 +20,106 @@ pub struct LocalName {
     pub since: Timestamp,
 }
 
-impl Docker {
+/// An image in the client's local store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalImage {
+    /// The image's ID.
+    pub id: String,
+    /// `os/architecture`.
+    pub platform: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// The local images of a client: those that it has built or pulled.
+#[derive(Clone, Copy, Debug)]
+pub struct Store<'a>(pub(super) &'a Docker);
+
+impl Store<'_> {
+    /// Writes an image of the local store to a file, as `docker save` does.
+    ///
+    /// # Errors
+    /// There is no such image, the engine is down, or the file cannot be written.
+    pub async fn save(&self, image: &str, file: &Path, killer: Killer) -> Result<(), DockerError> {
+        let mut command = self.0.command().arg("save");
+        if self.0.kind == Kind::Podman {
+            command = command.args(["--format", "docker-archive"]);
+        }
+        let command = command.arg("--output").arg(file).arg(image);
+        command.stream(killer, |_| {}).await.map_err(|error| DockerError::from_process(self.0, error))
+    }
+
+    /// Looks an image up in the local store.
+    ///
+    /// # Errors
+    /// The engine is down.
+    pub async fn image(&self, image: &str) -> Result<Option<LocalImage>, DockerError> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Raw {
+            id: String,
+            os: String,
+            architecture: String,
+            config: Option<Config>,
+        }
+        #[derive(Deserialize, Default)]
+        #[serde(rename_all = "PascalCase")]
+        struct Config {
+            labels: Option<BTreeMap<String, String>>,
+        }
+        // Without a template: all four print a list then, and podman's `json` gives one with it too.
+        match self.0.read(self.0.command().args(["image", "inspect", image])).await {
+            Ok(text) => {
+                let found: Vec<Raw> = serde_json::from_str(&text)
+                    .map_err(|source| DockerError::Answer { program: self.0.name(), source })?;
+                Ok(found.into_iter().next().map(|raw| LocalImage {
+                    id: raw.id,
+                    platform: format!("{}/{}", raw.os, raw.architecture),
+                    labels: raw.config.and_then(|config| config.labels).unwrap_or_default(),
+                }))
+            }
+            Err(error) if error.is_no_such_image() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Gives an image of the local store one more name.
+    ///
+    /// # Errors
+    /// There is no such image, or the engine is down.
+    pub async fn tag(&self, image: &str, name: &str) -> Result<(), DockerError> {
+        self.0.read(self.0.command().args(["tag", image, name])).await.map(drop)
+    }
+
+    /// Takes a name away from an image of the local store; without any name the image goes. Intermediate images of docker's first
+    /// builder stay: another build may be using them as its cache. Not a future, so that it can be done where nobody waits any
+    /// more.
+    ///
+    /// # Errors
+    /// There is no such image, a container uses it, or the engine is down.
+    pub fn untag(&self, image: &str) -> Result<(), DockerError> {
+        let mut command = self.0.command().args(["image", "rm"]);
+        if matches!(self.0.kind, Kind::Docker | Kind::Podman) {
+            command = command.arg("--no-prune");
+        }
+        let removed = command.arg(image).read();
+        removed.map(drop).map_err(|error| DockerError::from_process(self.0, error))
+    }
+
+    /// Pulls an image into the local store, line by line.
+    ///
+    /// # Errors
+    /// The engine is down, or the registry refuses.
+    pub async fn pull(
+        &self,
+        image: &str,
+        killer: Killer,
+        on_line: impl FnMut(&str) + Send + 'static,
+    ) -> Result<(), DockerError> {
+        let command = insecure(self.0, self.0.command().arg("pull"), image).arg(image);
+        command.stream(killer, on_line).await.map_err(|error| DockerError::from_process(self.0, error))
+    }
+
     /// The names that are wanted of the images that carry a label. Nothing else is looked at: another image may be gone in the
     /// next moment.
     ///
@@ -46,15 +147,15 @@ impl Docker {
         let filter = format!("label={label}");
         let format = "{{.ID}} {{.Repository}}:{{.Tag}}";
         let list = ["image", "ls", "--no-trunc", "--filter", &filter, "--format", format];
-        let listed = self.read(self.command().args(list)).await?;
+        let listed = self.0.read(self.0.command().args(list)).await?;
         let named = listed.lines().filter_map(|line| line.split_once(' '));
         let ids: BTreeSet<&str> = named.filter(|(_, name)| is_wanted(name)).map(|(id, _)| id).collect();
         if ids.is_empty() {
             return Ok(Vec::new());
         }
-        let text = self.read(self.command().args(["image", "inspect"]).args(ids)).await?;
+        let text = self.0.read(self.0.command().args(["image", "inspect"]).args(ids)).await?;
         let images: Vec<Raw> = serde_json::from_str(&text)
-            .map_err(|source| DockerError::Answer { program: self.name(), source })?;
+            .map_err(|source| DockerError::Answer { program: self.0.name(), source })?;
         let names = images.into_iter().flat_map(|image| {
             let tagged = image.metadata.and_then(|metadata| metadata.last_tag_time);
             let since = tagged.max(image.created).unwrap_or(Timestamp::MIN);
@@ -71,7 +172,16 @@ impl Docker {
     /// The engine is down, or the client has no such filter.
     pub async fn has_container(&self, image: &str) -> Result<bool, DockerError> {
         let filter = format!("ancestor={image}");
-        let found = self.read(self.command().args(["ps", "--all", "--quiet", "--filter", &filter])).await?;
+        let found =
+            self.0.read(self.0.command().args(["ps", "--all", "--quiet", "--filter", &filter])).await?;
         Ok(!found.is_empty())
+    }
+}
+
+/// podman and nerdctl want to be told that a loopback registry speaks plain http; docker knows.
+fn insecure(docker: &Docker, command: Cmd, image: &str) -> Cmd {
+    match docker.kind {
+        Kind::Podman if is_loopback(image) => command.arg("--tls-verify=false"),
+        _ => command,
     }
 }

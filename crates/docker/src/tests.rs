@@ -2,6 +2,8 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
+use process::Killer;
+
 use super::*;
 
 const BUILDX_HELP: &str = "Options:\n      --builder string\n      --cache-from stringArray\n      --cache-to stringArray\n  \

@@ -12,16 +12,21 @@
 //! The folder `corpus/` of this crate holds Dockerfiles with what each takes from elsewhere. The end-to-end tests have docker build them.
 
 mod expand;
+mod layers;
 mod lines;
+mod needs;
 mod stages;
 #[cfg(test)]
 mod tests;
+mod variables;
 
 use std::collections::BTreeMap;
 
 use lines::{Fault, Instruction};
 use registry::{Platform, Reference};
-use stages::{Found, Outside, Root, What};
+
+pub use layers::Layer;
+pub use needs::{Needs, check_triggers};
 
 /// Arguments that take the base where images.toml names none: this project's, and HTC-Grid's.
 const BASE_ARGUMENTS: [&str; 2] = ["BASE_IMAGE", "HTCGRID_ECR_REPO"];
@@ -61,7 +66,7 @@ fn pin(what: &str) -> &'static str {
 }
 
 /// A Dockerfile, cut into its instructions.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Dockerfile {
     path: String,
     text: String,
@@ -98,38 +103,6 @@ pub enum Base {
     Own(Box<Reference>),
 }
 
-impl Needs {
-    /// What is taken for granted where no Dockerfile can be looked at.
-    pub fn assumed(base_argument: Option<String>, entry_point_argument: Option<String>, base: bool) -> Self {
-        let argument = |given: Option<String>, known: [&str; 2]| given.unwrap_or_else(|| known[0].to_owned());
-        Self {
-            base: match base {
-                true => Base::Argument(argument(base_argument, BASE_ARGUMENTS)),
-                false => Base::Scratch,
-            },
-            base_line: 1,
-            entry_point: Some((argument(entry_point_argument, ENTRY_POINT_ARGUMENTS), None)),
-            stages: Vec::new(),
-            froms: Vec::new(),
-        }
-    }
-}
-
-/// What a Dockerfile makes of what it is given.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Needs {
-    /// The base.
-    pub base: Base,
-    /// The line of the base's `FROM`.
-    pub base_line: usize,
-    /// The argument that takes the entry point's file, and the file that it means where nothing is given.
-    pub entry_point: Option<(String, Option<String>)>,
-    /// Images that stages begin with, the base not among them: each is pinned, and its triggers run.
-    pub stages: Vec<Reference>,
-    /// The places of the `FROM`s that name the base, among the instructions.
-    froms: Vec<usize>,
-}
-
 impl Dockerfile {
     /// Reads a Dockerfile; `path` is its name in errors.
     ///
@@ -160,25 +133,6 @@ impl Dockerfile {
         Ok(file)
     }
 
-    fn empty() -> Self {
-        Self {
-            path: String::new(),
-            text: String::new(),
-            escape: '\\',
-            syntax: None,
-            instructions: Vec::new(),
-        }
-    }
-
-    /// The instructions, each with its line (from 1) and on one line: comments and here-documents are left out.
-    pub fn instructions(&self) -> Vec<(usize, String)> {
-        let text = |found: &Instruction| {
-            let words = std::iter::once(&found.keyword).chain(&found.flags).chain([&found.rest]);
-            words.map(String::as_str).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
-        };
-        self.instructions.iter().map(|found| (found.line, text(found))).collect()
-    }
-
     /// Whether it starts programs, which takes a machine that can run them.
     pub fn runs_programs(&self) -> bool {
         self.instructions.iter().any(|found| found.keyword == "RUN")
@@ -195,134 +149,30 @@ impl Dockerfile {
         self.syntax.is_some()
     }
 
-    /// Everything that a build takes from elsewhere, the base among it where the Dockerfile names that itself: for every platform,
-    /// and as the legacy builder has it, which knows no variables for the platform.
-    fn follow(&self, given: &Given<'_>) -> Result<Found, DockerfileError> {
-        let mut all: Option<Found> = None;
-        for platform in given.platforms.iter().map(Some).chain([None]) {
-            let found = match (stages::follow(self, given, platform), platform) {
-                (Ok(found), _) => found,
-                (Err(fault), Some(_)) => return Err(refuse(&self.path, fault)),
-                // The legacy builder refuses it as well.
-                (Err(_), None) => continue,
-            };
-            match &mut all {
-                None => all = Some(found),
-                Some(all) if all.root == found.root => {
-                    all.outside.extend(
-                        found
-                            .outside
-                            .into_iter()
-                            .filter(|new| !all.outside.contains(new))
-                            .collect::<Vec<_>>(),
-                    );
-                    if all.froms != found.froms {
-                        all.froms.retain(|from| found.froms.contains(from));
-                    }
-                }
-                Some(all) => {
-                    let reason = "the base differs between platforms or builders".to_owned();
-                    return Err(refuse(&self.path, Fault { line: all.root_line, reason }));
-                }
-            }
-        }
-        let mut found =
-            all.ok_or_else(|| refuse(&self.path, Fault::new(1, "there is no platform to build for")))?;
-        found.outside.sort();
-        found.outside.dedup();
-        Ok(found)
-    }
-
     /// Where base and entry point go, once everything else from elsewhere is known to be pinned.
     ///
     /// # Errors
     /// The first thing that is not pinned, cannot be built, or is not understood.
     pub fn needs(&self, given: &Given<'_>) -> Result<Needs, DockerfileError> {
-        let found = self.follow(given)?;
-        let refused = |line, reason: String| refuse(&self.path, Fault { line, reason });
-        let base = match &found.root {
-            Root::Scratch => Base::Scratch,
-            Root::Argument(argument) => Base::Argument(argument.clone()),
-            Root::Image(image) => {
-                let name =
-                    image.parse().map_err(|why| refused(found.root_line, format!("{image}: {why}")))?;
-                Base::Own(Box::new(name))
-            }
-        };
-        let own = match &base {
-            Base::Own(own) => Some(own.as_ref()),
-            Base::Scratch | Base::Argument(_) => None,
-        };
-        if let Some(own) = own
-            && own.tag().is_none()
-            && own.digest().is_none()
-        {
-            return Err(refused(found.root_line, format!("the base {own} has neither tag nor digest")));
-        }
-        let mut stages = Vec::new();
-        for outside in &found.outside {
-            if let Some(pinned) = self.pinned(outside, own)? {
-                stages.push(pinned);
-            }
-        }
-        let is_base = |image: &Option<String>| match (image, own) {
-            (Some(image), Some(own)) => image.parse::<Reference>().is_ok_and(|name| name == *own),
-            _ => false,
-        };
-        let froms = found.froms.iter().filter(|(_, image)| is_base(image)).map(|(place, _)| *place).collect();
-        let entry_point = self.entry_point(given);
-        Ok(Needs { base, base_line: found.root_line, entry_point, stages, froms })
+        needs::of(self, given)
     }
 
-    /// Refuses what is not pinned and not the base; gives the image of a stage.
-    fn pinned(
-        &self,
-        outside: &Outside,
-        base: Option<&Reference>,
-    ) -> Result<Option<Reference>, DockerfileError> {
-        let (image, begins) = match &outside.what {
-            What::Stage(image) => (image, true),
-            What::Image(image) => (image, false),
-            What::Address { is_pinned: true, .. } => return Ok(None),
-            What::Address { address, .. } => return Err(unpinned(&self.path, outside.line, address)),
-        };
-        let name = image.parse::<Reference>();
-        let name = name.map_err(|why| refuse(&self.path, Fault::new(outside.line, why.to_string())))?;
-        if begins && base == Some(&name) {
-            return Ok(None);
-        }
-        match name.digest() {
-            Some(_) => Ok(begins.then_some(name)),
-            None => Err(unpinned(&self.path, outside.line, image)),
-        }
+    /// The instructions that can make a layer of the image for `platform`, the lowest layer first; none of a file that
+    /// [`Dockerfile::needs`] refuses.
+    pub fn layers(&self, given: &Given<'_>, platform: &Platform) -> Vec<Layer> {
+        stages::follow(self, given, Some(platform)).map(|found| found.layers).unwrap_or_default()
     }
 
     /// Whether one of the known arguments takes the entry point.
     pub fn takes_entry_point(&self) -> bool {
         let known = |name: &String| ENTRY_POINT_ARGUMENTS.contains(&name.as_str());
         let found = self.instructions.iter().filter(|found| found.keyword == "ARG");
-        found.flat_map(|found| stages::pairs(found).unwrap_or_default()).any(|(name, _)| known(&name))
-    }
-
-    /// The argument that takes the entry point, and its own default.
-    fn entry_point(&self, given: &Given<'_>) -> Option<(String, Option<String>)> {
-        let declared = |name: &str| {
-            let found = self.instructions.iter().filter(|found| found.keyword == "ARG");
-            let mut pairs = found.flat_map(|found| stages::pairs(found).unwrap_or_default());
-            pairs.find(|(declared, _)| declared == name)
-        };
-        let (name, default) = match given.entry_point_argument {
-            Some(name) => declared(name)?,
-            None => ENTRY_POINT_ARGUMENTS.iter().find_map(|name| declared(name))?,
-        };
-        let default =
-            default.and_then(|text| expand::expand(&text, self.escape, &|_| expand::Value::Unknown).ok());
-        Some((name, default))
+        found.flat_map(|found| variables::pairs(found).unwrap_or_default()).any(|(name, _)| known(&name))
     }
 
     /// Whether a `COPY` or `ADD` names a file of the context by itself. What cannot be told counts as yes.
     pub fn names(&self, file: &str, args: &BTreeMap<String, String>) -> bool {
-        self.sources(args).any(|source| source.is_none_or(|path| path == file))
+        sources(self, args).any(|source| source.is_none_or(|path| path == file))
     }
 
     /// Whether a `COPY` or `ADD` may bring a file of the context into the image, also by a pattern or by a folder that it is in.
@@ -332,33 +182,7 @@ impl Dockerfile {
             let is_above = path.is_empty() || path == "." || file.starts_with(&format!("{path}/"));
             is_above || path == file || path.contains(['*', '?', '['])
         };
-        self.sources(args).any(|source| source.is_none_or(may_bring))
-    }
-
-    /// The paths that `COPY` and `ADD` take from the context; none for one that is not known before the build.
-    fn sources<'a>(
-        &'a self,
-        args: &'a BTreeMap<String, String>,
-    ) -> impl Iterator<Item = Option<String>> + use<'a> {
-        let arguments = self.instructions.iter().filter(|found| found.keyword == "ARG");
-        let known: BTreeMap<String, String> = arguments
-            .flat_map(|found| stages::pairs(found).unwrap_or_default())
-            .filter_map(|(name, default)| Some((name, default?)))
-            .collect();
-        let path = move |word: String| {
-            let lookup = |name: &str| match args.get(name).or_else(|| known.get(name)) {
-                Some(value) => expand::Value::Known(value.clone()),
-                None => expand::Value::Unknown,
-            };
-            let path = expand::expand(&word, self.escape, &lookup).ok().filter(|path| !path.contains('$'))?;
-            Some(path.trim_start_matches("./").trim_matches('/').to_owned())
-        };
-        self.instructions
-            .iter()
-            .filter(|found| matches!(found.keyword.as_str(), "ADD" | "COPY" | "ONBUILD"))
-            .filter(|found| !found.flags.iter().any(|flag| flag.starts_with("--from=")))
-            .flat_map(stages::sources)
-            .map(path)
+        sources(self, args).any(|source| source.is_none_or(may_bring))
     }
 
     /// The text with the base's `FROM`s naming `pinned` in the place of what stands there, line for line.
@@ -388,18 +212,30 @@ impl Dockerfile {
     }
 }
 
-/// Checks the `ONBUILD` triggers of an image that a stage begins with: they run with the build, and nothing of them stands in the
-/// Dockerfile.
-///
-/// # Errors
-/// The first trigger that takes something unpinned from elsewhere, or is not understood.
-pub fn check_triggers(image: &str, triggers: &[String]) -> Result<(), DockerfileError> {
-    let path = format!("{image}, ONBUILD");
-    let file = Dockerfile { path: path.clone(), ..Dockerfile::empty() };
-    for outside in stages::of_triggers(triggers).map_err(|fault| refuse(&path, fault))? {
-        file.pinned(&outside, None)?;
-    }
-    Ok(())
+/// The paths that `COPY` and `ADD` take from the context; none for one that is not known before the build.
+fn sources<'a>(
+    file: &'a Dockerfile,
+    args: &'a BTreeMap<String, String>,
+) -> impl Iterator<Item = Option<String>> + use<'a> {
+    let arguments = file.instructions.iter().filter(|found| found.keyword == "ARG");
+    let known: BTreeMap<String, String> = arguments
+        .flat_map(|found| variables::pairs(found).unwrap_or_default())
+        .filter_map(|(name, default)| Some((name, default?)))
+        .collect();
+    let path = move |word: String| {
+        let lookup = |name: &str| match args.get(name).or_else(|| known.get(name)) {
+            Some(value) => expand::Value::Known(value.clone()),
+            None => expand::Value::Unknown,
+        };
+        let path = expand::expand(&word, file.escape, &lookup).ok().filter(|path| !path.contains('$'))?;
+        Some(path.trim_start_matches("./").trim_matches('/').to_owned())
+    };
+    file.instructions
+        .iter()
+        .filter(|found| matches!(found.keyword.as_str(), "ADD" | "COPY" | "ONBUILD"))
+        .filter(|found| !found.flags.iter().any(|flag| flag.starts_with("--from=")))
+        .flat_map(stages::sources)
+        .map(path)
 }
 
 fn refuse(path: &str, fault: Fault) -> DockerfileError {

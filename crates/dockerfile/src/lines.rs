@@ -33,6 +33,14 @@ pub(super) struct Instruction {
     pub(super) has_heredoc: bool,
 }
 
+impl Instruction {
+    /// As written, on one line: comments and here-documents are left out.
+    pub(super) fn text(&self) -> String {
+        let words = std::iter::once(&self.keyword).chain(&self.flags).chain([&self.rest]);
+        words.map(String::as_str).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
+    }
+}
+
 /// A Dockerfile's lines.
 #[derive(Debug)]
 pub(super) struct Lines {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use super::stages::{Root, What};
 use super::*;
 
 const HOST: &str = "registry.test:5000/corpus";
@@ -38,8 +39,8 @@ fn shown(what: &str) -> String {
 
 fn found(file: &Dockerfile, given: &Given<'_>) -> Result<BTreeSet<String>, DockerfileError> {
     let base = matches!(file.needs(given), Ok(Needs { base: Base::Argument(_), .. }))
-        || matches!(file.follow(given)?.root, Root::Argument(_));
-    let outside = file.follow(given)?.outside;
+        || matches!(needs::follow(file, given)?.root, Root::Argument(_));
+    let outside = needs::follow(file, given)?.outside;
     let what = outside.iter().map(|outside| match &outside.what {
         What::Stage(image) | What::Image(image) => shown(image),
         What::Address { address, .. } => shown(address),

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use aws::Aws;
-use aws::ecr::Ecr;
+use aws::ecr::{Ecr, grids};
 use aws::plan_cache::LastApply;
 use aws::state::{State, own_key};
 use aws::store::StateStore;
@@ -226,7 +226,7 @@ impl<'a> Infrastructure<'a> {
             .values()
             .filter(|r| wanted.contains(&r.name) && !inventory.owns(ResourceKind::Repository, &r.name));
         for repository in foreign {
-            self.ecr.mark(repository, &self.options.tag).await?;
+            grids::add_user(&self.ecr, repository, &self.options.tag).await?;
         }
         Ok(())
     }

@@ -119,7 +119,6 @@ impl Infrastructure<'_> {
             variables: &file,
             out: &out,
             destroy: purpose == Purpose::Destroy,
-            targets: &[],
             lock: purpose != Purpose::Apply { lock: false },
         };
         self.options.interrupt.check()?;

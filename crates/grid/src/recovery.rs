@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Context as _;
 use aws::{
+    ecr::grids,
     kms,
     plan_cache::{LastApply, PendingApply},
 };
@@ -140,7 +141,7 @@ impl Infrastructure<'_> {
                 && match kind {
                     ResourceKind::Repository => match inventory.repositories.get(id) {
                         // Somebody else may have been faster: ours has our mark from its creation on.
-                        Some(repository) => self.ecr.marks(repository).await?.contains(tag),
+                        Some(repository) => grids::users(&self.ecr, repository).await?.contains(tag),
                         None => false,
                     },
                     ResourceKind::Rule => config.pull_through.iter().any(|rule| {

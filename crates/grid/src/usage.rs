@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use aws::ecr::grids;
 use futures_util::future::try_join_all;
 
 use super::{Infrastructure, Inventory};
@@ -38,7 +39,7 @@ impl Infrastructure<'_> {
     pub async fn usage(&self, inventory: &Inventory, wanted: impl Fn(&str) -> bool) -> anyhow::Result<Usage> {
         let tag = &self.options.tag;
         let marks = inventory.repositories.values().map(|repository| async move {
-            anyhow::Ok((repository.name.clone(), self.ecr.marks(repository).await?))
+            anyhow::Ok((repository.name.clone(), grids::users(&self.ecr, repository).await?))
         });
         let marks: BTreeMap<String, BTreeSet<String>> = try_join_all(marks).await?.into_iter().collect();
         let wanted = marks.iter().filter(|(name, _)| wanted(name)).map(|(name, marks)| async move {

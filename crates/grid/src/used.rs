@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use aws::{
-    ecr::{Moving, Repository, Rule, Template},
+    ecr::{Mutability, Repository, Rule, Template},
     kms,
 };
 use failure::{FailWith as _, Kind, failure};
@@ -212,13 +212,13 @@ impl Infrastructure<'_> {
 /// What a template gives.
 fn templated(template: &Template) -> String {
     let key = template.kms_key.as_ref().map_or_else(|| "AES256".to_owned(), |key| format!("the key {key}"));
-    let tags = match &template.moving {
-        Moving::All => "all tags may move".to_owned(),
-        Moving::AllBut(fixed) => format!("tags like {} may not move", fixed.join(", ")),
-        Moving::Only(free) if free.is_empty() => {
+    let tags = match &template.mutability {
+        Mutability::Mutable => "all tags may move".to_owned(),
+        Mutability::MutableExcept(fixed) => format!("tags like {} may not move", fixed.join(", ")),
+        Mutability::ImmutableExcept(free) if free.is_empty() => {
             "no tag may move, so that the cache takes nothing new under a tag that it has".to_owned()
         }
-        Moving::Only(free) => format!("no tag may move but those like {}", free.join(", ")),
+        Mutability::ImmutableExcept(free) => format!("no tag may move but those like {}", free.join(", ")),
     };
     let expires = if template.expires { "images expire" } else { "nothing expires" };
     format!("what the creation template {} says: {key}, {tags}, {expires}", template.prefix)
@@ -242,12 +242,16 @@ fn differing(repository: &Repository, config: &Config) -> Vec<String> {
         Some(key) => format!("encrypted with {key}, not with this grid's key"),
         None => "encrypted with AES256, not with this grid's key".to_owned(),
     });
-    match &repository.moving {
-        Moving::All => {}
-        Moving::AllBut(fixed) if config.options.protect_build_tags && *fixed == [BUILD_TAGS] => {}
-        Moving::AllBut(fixed) => found.push(format!("tags like {} may not move", fixed.join(", "))),
-        Moving::Only(free) if free.is_empty() => found.push("no tag may move".to_owned()),
-        Moving::Only(free) => found.push(format!("no tag may move but those like {}", free.join(", "))),
+    match &repository.mutability {
+        Mutability::Mutable => {}
+        Mutability::MutableExcept(fixed) if config.options.protect_build_tags && *fixed == [BUILD_TAGS] => {}
+        Mutability::MutableExcept(fixed) => {
+            found.push(format!("tags like {} may not move", fixed.join(", ")));
+        }
+        Mutability::ImmutableExcept(free) if free.is_empty() => found.push("no tag may move".to_owned()),
+        Mutability::ImmutableExcept(free) => {
+            found.push(format!("no tag may move but those like {}", free.join(", ")));
+        }
     }
     if repository.scan_on_push != config.options.scan_on_push {
         found

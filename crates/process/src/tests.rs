@@ -1,5 +1,7 @@
 //! Programs that are really started.
 
+use std::sync::Arc;
+
 use super::*;
 
 #[test]
@@ -36,8 +38,8 @@ fn the_runs_identity_wins_over_a_commands_own_variables_and_takes_the_rest_away(
         lines.sort();
         lines
     };
-    let (by_run, by_shell) = (seen(Cmd::new("env")), seen(Cmd::by_shell("env")));
-    IN_PLACE_OF.lock().unwrap().take();
+    let (by_run, by_shell) = (seen(Cmd::new("env")), seen(by_shell("env")));
+    inherited::IN_PLACE_OF.lock().unwrap().take();
     assert_eq!(by_run, ["HTC_GRID_IDENTITY_A=the run's"]);
     let expected =
         ["HTC_GRID_IDENTITY_A=its own", "HTC_GRID_IDENTITY_B=its own", "HTC_GRID_IDENTITY_C=every program's"];
@@ -46,10 +48,22 @@ fn the_runs_identity_wins_over_a_commands_own_variables_and_takes_the_rest_away(
 
 #[test]
 fn variables_are_taken_by_their_beginning() {
-    let seen = Cmd::new("env").env_remove_all("CARGO").read().unwrap();
+    let seen = env_remove_all(Cmd::new("env"), "CARGO").read().unwrap();
     assert!(std::env::vars().any(|(name, _)| name.starts_with("CARGO")), "cargo runs this");
     assert!(!seen.lines().any(|line| line.starts_with("CARGO")), "{seen}");
     assert!(seen.contains("PATH="), "{seen}");
+}
+
+#[test]
+fn a_typed_line_is_the_command_that_its_words_are() {
+    let (sh, words, file) = (shell().unwrap(), ["a b", "c"], std::path::Path::new("/x"));
+    assert_eq!(cmd!(sh, "printf %s, {words...} {file}.toml 'd e'").read().unwrap(), "a b,c,/x.toml,d e,");
+    let here = std::env::current_dir().unwrap();
+    assert_eq!(cmd!(sh, "pwd -P").read().unwrap(), here.canonicalize().unwrap().display().to_string());
+    let missing = cmd!(sh, "no-such-program-here --flag").read().unwrap_err();
+    assert_eq!(missing.to_string(), "no-such-program-here is not installed or not in PATH");
+    let cargo = cmd!(sh, "cargo --version").read().unwrap();
+    assert!(cargo.starts_with("cargo "), "{cargo}");
 }
 
 #[test]

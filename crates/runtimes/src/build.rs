@@ -7,15 +7,14 @@ use std::time::Instant;
 
 use docker::{PrivateConfig, RegistryAuth};
 use futures_util::StreamExt as _;
-use process::{Killer, Secret};
-use registry::{Credential, Platform, Reference, Server};
+use process::{Killer, Secret, blocking};
+use registry::{Credential, Reference, Server};
 
-use super::blocking::blocking;
+use super::base_source::{base_layers, source};
 use super::context::Staging;
-use super::copies::layers;
 use super::image_build::ImageBuild;
 use super::outcome::{Done, Outcome};
-use super::planned::{Action, Base, Planned, same_machine};
+use super::planned::{Action, Planned, same_machine};
 use super::publish::{promote, publish};
 use super::push::{self, BaseLayers, Packed};
 use super::smoke;
@@ -94,7 +93,7 @@ pub async fn pull(context: &Context, image: &Reference) -> Result<(), RuntimeErr
     let docker = context.engine().await?.docker.clone().with_config(&config);
     let (progress, subject) = (Arc::clone(&context.progress), image.repository().to_owned());
     progress.line(&subject, &format!("pulling {name} into the local engine"));
-    docker.pull(&name, Killer::default(), move |line| progress.output(&subject, line)).await?;
+    docker.store().pull(&name, Killer::default(), move |line| progress.output(&subject, line)).await?;
     Ok(())
 }
 
@@ -156,8 +155,11 @@ async fn apply_one(context: &Context, planned: &Planned, shared: &Shared) -> Res
         None => None,
     };
     let base_from = from.as_ref().map(|from| context.grid_settings.engine_name(from));
-    let bases =
-        planned.runtime.platforms.iter().map(|platform| base_for(context, planned, from.as_ref(), platform));
+    let bases = planned
+        .runtime
+        .platforms
+        .iter()
+        .map(|platform| base_layers(context, planned, from.as_ref(), platform));
     let bases = futures_util::future::try_join_all(bases).await?;
     let mut done = Done { base_from, local: local_names(planned), ..Done::default() };
     let build = ImageBuild {
@@ -198,58 +200,8 @@ fn for_here<'a>(engine: &Engine, planned: &Planned, local: &'a [String]) -> &'a 
 /// Gives the name that a contributor types to the build for this machine.
 async fn name_locally(engine: &Engine, planned: &Planned, local: &[String]) -> Result<(), RuntimeError> {
     let image = for_here(engine, planned, local);
-    engine.docker.tag(image, &format!("{LOCAL_REPOSITORY}:{}", planned.name)).await?;
+    engine.docker.store().tag(image, &format!("{LOCAL_REPOSITORY}:{}", planned.name)).await?;
     Ok(())
-}
-
-/// What the base is for one platform; nothing where the build begins from scratch.
-async fn base_for(
-    context: &Context,
-    planned: &Planned,
-    from: Option<&Reference>,
-    platform: &Platform,
-) -> Result<BaseLayers, RuntimeError> {
-    let (Some(base), Some(from)) = (&planned.base, from) else { return Ok(BaseLayers::default()) };
-    let mut read = BaseLayers::read(context, base, from, platform).await;
-    // A cache imports an image piece by piece; what it lacks, the upstream has.
-    if read.is_err() && from.registry() != base.name.registry() {
-        read = BaseLayers::read(context, base, &base.name, platform).await;
-    }
-    read.map_err(|error| match error {
-        RuntimeError::Registry(source) => RuntimeError::Base { base: base.name.to_string(), source },
-        other => other,
-    })
-}
-
-/// Where the base is taken from: the pull-through cache if it has this very digest, else the upstream.
-///
-/// The cache is asked by tag, because a first pull by digest is not supported
-/// (<https://github.com/aws/containers-roadmap/issues/2837>), and may be a day behind.
-async fn source(context: &Context, runtime: &str, base: &Base) -> Reference {
-    let upstream = base.name.with_digest(base.digest);
-    let Some(cached) = context.grid_settings.cached(&base.name) else { return upstream };
-    let say = |line: String| context.progress.line(runtime, &line);
-    match context.client.manifest(&cached).await {
-        Ok(Some(found)) if found.digest() == base.digest => {
-            let cached = cached.with_digest(base.digest);
-            say(format!("base {cached} (pull-through cache)"));
-            cached
-        }
-        Ok(Some(found)) => {
-            say(format!("the pull-through cache still has {} at {cached}", found.digest()));
-            say(format!("base {upstream} (upstream)"));
-            upstream
-        }
-        Ok(None) => {
-            say(format!("the pull-through cache has no {cached}: base {upstream} (upstream)"));
-            upstream
-        }
-        Err(error) => {
-            say(format!("the pull-through cache cannot be used: {error}"));
-            say(format!("base {upstream} (upstream)"));
-            upstream
-        }
-    }
 }
 
 /// Makes of each platform's saved image what goes to the registry.
@@ -261,8 +213,7 @@ async fn pack(
 ) -> Result<Vec<Packed>, RuntimeError> {
     let mut images = Vec::new();
     for ((platform, saved), base) in planned.runtime.platforms.iter().zip(saved).zip(bases) {
-        let (runtime, name) = (&planned.runtime, platform.to_string());
-        let instructions = layers(&planned.context, runtime.target.as_deref(), &runtime.args, &name);
+        let instructions = planned.layers(platform);
         let (platform, room, base) = (platform.clone(), room.to_owned(), base.clone());
         images.push(blocking(move || push::pack(&saved, &base, &platform, &instructions, &room)).await?);
     }

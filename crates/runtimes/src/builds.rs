@@ -287,7 +287,9 @@ pub async fn why(context: &Context, planned: &Planned) -> Result<Why, RuntimeErr
         }
         None => {
             let name = format!("{LOCAL_REPOSITORY}:{}", planned.name);
-            let Some(image) = context.docker().await?.image(&name).await? else { return Ok(Why::Absent) };
+            let Some(image) = context.docker().await?.store().image(&name).await? else {
+                return Ok(Why::Absent);
+            };
             image.labels.get(INPUTS_LABEL).cloned()
         }
     };

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use dockerfile::Dockerfile;
+use dockerfile::Layer;
 
 use super::context::{BuildContext, Entry};
 use super::ignore;
@@ -54,281 +54,38 @@ pub struct Wanted {
     pub sha256: String,
 }
 
-/// A stage: its instructions, and what it is built upon.
-#[derive(Default)]
-struct Stage {
-    name: Option<String>,
-    parent: Option<usize>,
-    instructions: Vec<(usize, String)>,
-}
-
-/// The variables at one place, with their values; `None` for one that is not known here.
-#[derive(Clone, Default)]
-struct Variables {
-    args: BTreeMap<String, Option<String>>,
-    /// Stronger than an argument, wherever that is declared.
-    env: BTreeMap<String, Option<String>>,
-}
-
-impl Variables {
-    fn get(&self, name: &str) -> Option<&String> {
-        self.env.get(name).or_else(|| self.args.get(name))?.as_ref()
-    }
-}
-
-/// An instruction of the stages that the image is made of.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Instruction {
-    /// `RUN`, `COPY`, `ADD` or `WORKDIR`.
-    pub keyword: String,
-    /// As written, on one line.
-    pub text: String,
-}
-
-/// The instructions that can make a layer of the image, lowest layer first.
-pub fn layers(
-    context: &BuildContext,
-    target: Option<&str>,
-    args: &BTreeMap<String, String>,
-    platform: &str,
-) -> Vec<Instruction> {
-    let (chain, _) = chain(context, target, args, platform);
-    let all = chain.into_iter().map(|(_, text)| Instruction { keyword: split(&text).0, text });
-    all.filter(|found| ["RUN", "COPY", "ADD", "WORKDIR"].contains(&found.keyword.as_str())).collect()
-}
-
-/// The instructions that copy into the image, lowest layer first. `args` are the build arguments by their values, `platform` is
-/// `os/architecture[/variant]`.
-pub fn copies(
-    context: &BuildContext,
-    target: Option<&str>,
-    args: &BTreeMap<String, String>,
-    platform: &str,
-) -> Vec<Copy> {
-    let (chain, global) = chain(context, target, args, platform);
-    let mut variables = Variables::default();
-    let mut found = Vec::new();
-    for (line, instruction) in &chain {
-        let (keyword, rest) = split(instruction);
-        match keyword.as_str() {
-            "ARG" => declare(&rest, args, platform, &global, &mut variables),
-            "ENV" => set(&rest, &mut variables),
-            "COPY" | "ADD" => {
-                let (chmod, sources) = sources(context, keyword == "ADD", &rest, &variables);
-                found.push(Copy { line: *line, text: instruction.clone(), chmod, sources });
-            }
-            _ => {}
-        }
-    }
-    found
-}
-
-/// The instructions of the stages that the image is made of, each with its line, and the variables that all stages see.
-fn chain(
-    context: &BuildContext,
-    target: Option<&str>,
-    args: &BTreeMap<String, String>,
-    platform: &str,
-) -> (Vec<(usize, String)>, Variables) {
-    // The plan has read it already.
-    let dockerfile = Dockerfile::parse("Dockerfile", &context.dockerfile);
-    let instructions = dockerfile.map(|dockerfile| dockerfile.instructions()).unwrap_or_default();
-    let mut variables = Variables::default();
-    let mut stages: Vec<Stage> = Vec::new();
-    for (line, instruction) in instructions {
-        let (keyword, rest) = split(&instruction);
-        match keyword.as_str() {
-            "FROM" => {
-                let words: Vec<&str> =
-                    rest.split_whitespace().filter(|word| !word.starts_with("--")).collect();
-                let image = words.first().and_then(|word| expand(word, &variables));
-                let parent = image.and_then(|image| find(&stages, &image));
-                let name = words.get(2).map(|name| (*name).to_owned());
-                stages.push(Stage { name, parent, instructions: Vec::new() });
-            }
-            "ARG" if stages.is_empty() => {
-                declare(&rest, args, platform, &Variables::default(), &mut variables);
-            }
-            _ => {
-                if let Some(stage) = stages.last_mut() {
-                    stage.instructions.push((line, instruction));
-                }
-            }
-        }
-    }
-    let last = stages.len().checked_sub(1);
-    let mut at = match target {
-        Some(target) => find(&stages, target).or_else(|| target.parse().ok()),
-        None => last,
+/// The files of those layers that copy into the image, the lowest layer first.
+pub fn copies(context: &BuildContext, layers: &[Layer]) -> Vec<Copy> {
+    let copies = layers.iter().filter(|layer| ["COPY", "ADD"].contains(&layer.keyword.as_str()));
+    let copy = |layer: &Layer| {
+        let chmod = layer.flags.iter().any(|flag| flag_name(flag) == "--chmod");
+        Copy { line: layer.line, text: layer.text.clone(), chmod, sources: sources(context, layer) }
     };
-    let mut chain = Vec::new();
-    while let Some(stage) = at.and_then(|at| stages.get(at)) {
-        chain.push(stage);
-        at = stage.parent;
-    }
-    let instructions = chain.into_iter().rev().flat_map(|stage| stage.instructions.clone()).collect();
-    (instructions, variables)
+    copies.map(copy).collect()
 }
 
-/// An instruction's keyword in capitals, and the rest of it.
-fn split(instruction: &str) -> (String, String) {
-    let (keyword, rest) = instruction.split_once(char::is_whitespace).unwrap_or((instruction, ""));
-    (keyword.to_ascii_uppercase(), rest.trim().to_owned())
+fn flag_name(flag: &str) -> &str {
+    flag.split('=').next().unwrap_or_default()
 }
 
-fn find(stages: &[Stage], name: &str) -> Option<usize> {
-    // The last of that name, as a later stage hides an earlier one.
-    stages.iter().rposition(|stage| stage.name.as_ref().is_some_and(|found| found.eq_ignore_ascii_case(name)))
-}
-
-/// `ARG name[=default] ...`
-fn declare(
-    rest: &str,
-    args: &BTreeMap<String, String>,
-    platform: &str,
-    global: &Variables,
-    variables: &mut Variables,
-) {
-    let mut parts = platform.splitn(3, '/');
-    let mut part = || parts.next().unwrap_or_default().to_owned();
-    let of_platform = BTreeMap::from([
-        ("TARGETPLATFORM", platform.to_owned()),
-        ("TARGETOS", part()),
-        ("TARGETARCH", part()),
-        ("TARGETVARIANT", part()),
-    ]);
-    for word in words(rest) {
-        let (name, default) = match word.split_once('=') {
-            Some((name, default)) => (name, expand(default, variables)),
-            None => (word.as_str(), Some(String::new())),
-        };
-        let value = if let Some(given) = args.get(name) {
-            Some(given.clone())
-        } else if word.contains('=') {
-            default
-        } else if let Some(value) = global.args.get(name) {
-            value.clone()
-        } else if let Some(value) = of_platform.get(name) {
-            Some(value.clone())
-        } else if name.starts_with("BUILD") {
-            // The machine that builds: BUILDARCH and the like.
-            None
-        } else {
-            default
-        };
-        variables.args.insert(name.to_owned(), value);
-    }
-}
-
-/// `ENV name=value ...`, or the old `ENV name value`.
-fn set(rest: &str, variables: &mut Variables) {
-    let all = words(rest);
-    if all.first().is_some_and(|word| !word.contains('=')) {
-        let (name, value) = split_once_space(rest);
-        let value = expand(value, variables);
-        variables.env.insert(name.to_owned(), value);
-        return;
-    }
-    // All values of one instruction see the variables as they were before it.
-    let before = variables.clone();
-    for (name, value) in all.iter().filter_map(|word| word.split_once('=')) {
-        variables.env.insert(name.to_owned(), expand(value, &before));
-    }
-}
-
-fn split_once_space(text: &str) -> (&str, &str) {
-    let (name, value) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
-    (name, value.trim())
-}
-
-/// The words of a line, quotes and backslashes still in them.
-fn words(text: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    let mut word = String::new();
-    let mut quote = None;
-    let mut chars = text.chars();
-    while let Some(c) = chars.next() {
-        match (quote, c) {
-            (None, c) if c.is_whitespace() => {
-                if !word.is_empty() {
-                    found.push(std::mem::take(&mut word));
-                }
-                continue;
-            }
-            (None, '\'' | '"') => quote = Some(c),
-            (Some(open), c) if c == open => quote = None,
-            (None | Some('"'), '\\') => {
-                word.push(c);
-                word.extend(chars.next());
-                continue;
-            }
-            _ => {}
-        }
-        word.push(c);
-    }
-    if !word.is_empty() {
-        found.push(word);
-    }
-    found
-}
-
-/// Replaces variables and takes quotes away; `None` where a value is not known, or a form is not understood.
-fn expand(word: &str, variables: &Variables) -> Option<String> {
-    let mut out = String::new();
-    let mut quote = None;
-    let mut chars = word.chars().peekable();
-    while let Some(c) = chars.next() {
-        match (quote, c) {
-            (None, '\'' | '"') => quote = Some(c),
-            (Some(open), c) if c == open => quote = None,
-            (None | Some('"'), '\\') => out.extend(chars.next()),
-            (None | Some('"'), '$') => {
-                let braces = chars.next_if_eq(&'{').is_some();
-                let mut name = String::new();
-                while let Some(c) = chars.next_if(|c| c.is_ascii_alphanumeric() || *c == '_') {
-                    name.push(c);
-                }
-                // `${name:-word}` and the like are left to those who need them.
-                if name.is_empty() || (braces && chars.next() != Some('}')) {
-                    return None;
-                }
-                out.push_str(variables.get(&name)?);
-            }
-            (_, c) => out.push(c),
-        }
-    }
-    quote.is_none().then_some(out)
-}
-
-/// Whether the files get another mode, and where they come from.
-fn sources(context: &BuildContext, is_add: bool, rest: &str, variables: &Variables) -> (bool, Sources) {
-    let (mut chmod, mut rest) = (false, rest);
-    while rest.starts_with("--") {
-        let (flag, after) = split_once_space(rest);
-        let name = flag.split('=').next().unwrap_or_default();
-        match name {
-            "--from" => return (chmod, Sources::Elsewhere),
-            "--chmod" => chmod = true,
-            "--chown" | "--link" | "--keep-git-dir" | "--checksum" => {}
+/// Where a layer's files come from.
+fn sources(context: &BuildContext, layer: &Layer) -> Sources {
+    for flag in &layer.flags {
+        match flag_name(flag) {
+            "--from" => return Sources::Elsewhere,
+            "--chmod" | "--chown" | "--link" | "--keep-git-dir" | "--checksum" => {}
             // `--parents`, `--exclude`, `--unpack` and what is yet to come.
-            _ => return (chmod, Sources::Unknown),
+            _ => return Sources::Unknown,
         }
-        rest = after;
     }
-    let all = match serde_json::from_str::<Vec<String>>(rest) {
-        Ok(words) if rest.starts_with('[') => words,
-        _ => words(rest),
-    };
-    let Some((_, all)) = all.split_last() else { return (chmod, Sources::Unknown) };
-    let Some(all) = all.iter().map(|word| expand(word, variables)).collect::<Option<Vec<_>>>() else {
-        return (chmod, Sources::Unknown);
-    };
+    let Some(all) = &layer.sources else { return Sources::Unknown };
+    let is_add = layer.keyword == "ADD";
     let is_address = |source: &&String| source.contains("://") || source.starts_with("git@");
     let elsewhere = all.iter().filter(|word| word.starts_with("<<") || (is_add && is_address(word))).count();
     if elsewhere > 0 {
-        return (chmod, if elsewhere == all.len() { Sources::Elsewhere } else { Sources::Unknown });
+        return if elsewhere == all.len() { Sources::Elsewhere } else { Sources::Unknown };
     }
-    (chmod, of_context(context, is_add, &all).unwrap_or(Sources::Unknown))
+    of_context(context, is_add, all).unwrap_or(Sources::Unknown)
 }
 
 /// What the sources mean in the context.
@@ -416,6 +173,8 @@ fn follow(context: &BuildContext, path: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use dockerfile::{Dockerfile, Given};
+
     use super::*;
     use crate::context::Reads;
     use crate::context::tests::directory;
@@ -437,7 +196,18 @@ mod tests {
         std::fs::write(root.path().join("x.tgz"), b"\x1f\x8b\x08").unwrap();
         let context = BuildContext::read(root.path(), "Dockerfile", &Reads::default()).unwrap();
         let args = BTreeMap::from([("ENTRY_POINT".to_owned(), "a".to_owned())]);
-        let copies = copies(&context, target, &args, "linux/arm64/v8");
+        let platforms = ["linux/arm64/v8".parse().unwrap()];
+        let given = Given {
+            base: false,
+            base_argument: None,
+            entry_point_argument: None,
+            args: &args,
+            target,
+            platforms: &platforms,
+        };
+        let layers =
+            Dockerfile::parse("Dockerfile", &context.dockerfile).unwrap().layers(&given, &platforms[0]);
+        let copies = copies(&context, &layers);
         let shown = |copy: &Copy| match &copy.sources {
             Sources::Context { files, is_one_file } => {
                 let files = files.iter().map(|(name, file)| format!("{name}<-{}", file.path));

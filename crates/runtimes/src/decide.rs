@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use docker::{Docker, DockerError};
 use dockerfile::{Dockerfile, Needs};
 use futures_util::future::try_join;
+use process::blocking;
 use registry::{Digest, Platform, Reference};
 
-use super::blocking::blocking;
 use super::builds::{Why, brief, last_base, why};
 use super::context::{BuildContext, Reads};
+use super::emulator::check_platforms;
 use super::key::{INPUTS_LABEL, Inputs, KEY_LABEL};
 use super::planned::{Action, Base, Planned, same_machine, tagged};
 use super::{Context, Runtime, RuntimeError, entry_point, key_tag, local_name};
@@ -320,7 +320,7 @@ async fn is_local(context: &Context, planned: &Planned) -> Result<bool, RuntimeE
     let docker = &context.engine().await?.docker;
     for platform in &planned.runtime.platforms {
         // The label as well as the name: a name can be given to anything.
-        let found = docker.image(&local_name(&planned.runtime, &planned.key, platform)).await?;
+        let found = docker.store().image(&local_name(&planned.runtime, &planned.key, platform)).await?;
         let is_it = found.is_some_and(|image| {
             image.labels.get(KEY_LABEL) == Some(&planned.key)
                 && image.labels.contains_key(INPUTS_LABEL)
@@ -331,63 +331,6 @@ async fn is_local(context: &Context, planned: &Planned) -> Result<bool, RuntimeE
         }
     }
     Ok(true)
-}
-
-/// Says before anything starts that a platform's programs cannot run here. A Dockerfile without `RUN` runs none.
-async fn check_platforms(context: &Context, planned: &Planned) -> Result<(), RuntimeError> {
-    let engine = context.engine().await?;
-    let foreign: Vec<&Platform> = planned
-        .runtime
-        .platforms
-        .iter()
-        .filter(|platform| !same_machine(platform, &engine.platform))
-        .collect();
-    if foreign.is_empty() || !planned.dockerfile.runs_programs() {
-        return Ok(());
-    }
-    let named = engine.docker.builder_platforms(context.builder.as_deref()).await?;
-    for platform in foreign {
-        let can = match &named {
-            Some(named) => named
-                .iter()
-                .filter_map(|name| name.parse().ok())
-                .any(|found: Platform| same_machine(&found, platform)),
-            None => emulated(&platform.architecture, std::path::Path::new("/proc/sys/fs/binfmt_misc")),
-        };
-        if !can {
-            return Err(no_emulator(&engine.docker, platform));
-        }
-    }
-    Ok(())
-}
-
-fn no_emulator(docker: &Docker, platform: &Platform) -> RuntimeError {
-    RuntimeError::Docker(DockerError::NoEmulator {
-        program: docker.name(),
-        platform: platform.to_string(),
-        architecture: platform.architecture.clone(),
-    })
-}
-
-/// Whether the kernel hands another architecture's programs to an emulator. An engine on another machine (a remote one, or the
-/// virtual machine of macOS) is not ours to look into: it is believed, and its own error is shown.
-fn emulated(architecture: &str, registered: &std::path::Path) -> bool {
-    let remote =
-        std::env::var("DOCKER_HOST").is_ok_and(|host| !host.is_empty() && !host.starts_with("unix://"));
-    if remote || !cfg!(target_os = "linux") {
-        return true;
-    }
-    is_registered(architecture, registered)
-}
-
-fn is_registered(architecture: &str, registered: &std::path::Path) -> bool {
-    let qemu = match architecture {
-        "amd64" => "qemu-x86_64",
-        "arm64" => "qemu-aarch64",
-        "386" => "qemu-i386",
-        other => &format!("qemu-{other}"),
-    };
-    std::fs::read_to_string(registered.join(qemu)).is_ok_and(|text| text.starts_with("enabled"))
 }
 
 #[cfg(test)]
@@ -415,15 +358,5 @@ mod tests {
         {
             assert_eq!(facts(key, runtime, hold, true), Decision::Force);
         }
-    }
-
-    #[test]
-    fn an_emulator_is_there_only_while_it_is_enabled() {
-        let room = tempfile::tempdir().unwrap();
-        assert!(!is_registered("arm64", room.path()));
-        std::fs::write(room.path().join("qemu-aarch64"), "enabled\ninterpreter /x\n").unwrap();
-        assert!(is_registered("arm64", room.path()));
-        std::fs::write(room.path().join("qemu-aarch64"), "disabled\n").unwrap();
-        assert!(!is_registered("arm64", room.path()));
     }
 }

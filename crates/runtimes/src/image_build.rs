@@ -5,11 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use docker::{Builder, Cache, Docker};
-use process::Cmd;
+use process::{Cmd, blocking};
 use registry::Platform;
 
 use super::attempt;
-use super::blocking::blocking;
 use super::context::{Staged, Staging};
 use super::key::{INPUTS_LABEL, KEY_LABEL};
 use super::outcome::Done;

@@ -23,13 +23,14 @@
 
 mod archive;
 mod attempt;
-mod blocking;
+mod base_source;
 mod build;
 mod builds;
 mod compare;
 mod context;
 mod copies;
 mod decide;
+mod emulator;
 mod entry_point;
 mod error;
 mod history;

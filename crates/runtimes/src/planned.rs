@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use dockerfile::{Dockerfile, Needs};
+use dockerfile::{Dockerfile, Layer, Needs};
 use registry::{Digest, Platform, Reference};
 use serde::Serialize;
 
@@ -87,6 +87,11 @@ impl Planned {
     /// The base's name, also where nobody could say what it means.
     pub fn base_name(&self) -> Option<&Reference> {
         self.runtime.base.as_ref()
+    }
+
+    /// The instructions that can make a layer of its image for `platform`, the lowest layer first.
+    pub(super) fn layers(&self, platform: &Platform) -> Vec<Layer> {
+        self.dockerfile.layers(&self.runtime.given(), platform)
     }
 }
 

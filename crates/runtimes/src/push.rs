@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use dockerfile::Layer;
 use registry::{Descriptor, Digest, Kind, Manifest, Platform, Reference};
 use serde::Serialize;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::archive::{self, Archive};
-use super::copies::Instruction;
 use super::normal::{self, Blob, normal};
 use super::planned::{Base, same_machine};
 use super::{Context, RuntimeError, State};
@@ -166,7 +166,7 @@ pub(super) fn pack(
     saved: &Path,
     base: &BaseLayers,
     platform: &Platform,
-    instructions: &[Instruction],
+    instructions: &[Layer],
     scratch: &Path,
 ) -> Result<Packed, RuntimeError> {
     let archive = Archive::open(saved)?;

@@ -3,12 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use docker::Docker;
-use process::Killer;
+use process::{Killer, blocking};
 use registry::Platform;
 
 use super::archive::Archive;
 use super::attempt::Leash;
-use super::blocking::blocking;
 use super::compare::{CompareError, compare};
 use super::copies::copies;
 use super::planned::Planned;
@@ -39,7 +38,7 @@ impl Provisional {
 impl Drop for Provisional {
     fn drop(&mut self) {
         // A build that failed or was ended has none.
-        let _ = self.docker.untag(&self.name);
+        let _ = self.docker.store().untag(&self.name);
     }
 }
 
@@ -62,19 +61,19 @@ pub(super) async fn save_and_compare(
         let saved = push::saved_file(room, platform);
         let killer = Killer::default();
         let leash = Leash(killer.clone());
-        docker.save(name, &saved, killer).await?;
+        docker.store().save(name, &saved, killer).await?;
         drop(leash);
         if let Err(source) = compare_with_inputs(planned, platform, &saved).await {
             if provisional.is_none() {
                 // It may be in use by a container: the error is the one that matters.
-                let _ = docker.untag(local);
+                let _ = docker.store().untag(local);
             }
             return Err(RuntimeError::NotItsInputs { image: local.clone(), source });
         }
         all.push(saved);
     }
     for (name, local) in built.iter().zip(local) {
-        docker.tag(name.name(), local).await?;
+        docker.store().tag(name.name(), local).await?;
     }
     Ok(all)
 }
@@ -87,8 +86,7 @@ async fn compare_with_inputs(
     if cfg!(feature = "uncompared") {
         return Ok(());
     }
-    let runtime = &planned.runtime;
-    let copies = copies(&planned.context, runtime.target.as_deref(), &runtime.args, &platform.to_string());
+    let copies = copies(&planned.context, &planned.layers(platform));
     let saved = saved.to_owned();
     blocking(move || compare(&Archive::open(&saved)?, &copies)).await
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use docker::Docker;
+use docker::Container;
 use registry::Reference;
 use serde::Serialize;
 
@@ -28,26 +28,13 @@ pub struct Smoke {
     pub body: String,
 }
 
-/// A container that goes away with this value.
-struct Container<'a> {
-    docker: &'a Docker,
-    id: String,
-}
-
-impl Drop for Container<'_> {
-    fn drop(&mut self) {
-        // Nobody is left to be told if the engine is gone.
-        let _ = self.docker.remove(&self.id);
-    }
-}
-
 /// Tries a build of the container client's store, where the run asks for it. By the image's own ID: a name may mean another
 /// image in the next moment.
 pub(super) async fn local(context: &Context, name: &str) -> Result<Option<Smoke>, RuntimeError> {
     let Some(trial) = &context.trial else { return Ok(None) };
     let docker = context.docker().await?;
     let gone = || RuntimeError::Unreadable { image: name.to_owned(), reason: "it is gone".to_owned() };
-    let image = docker.image(name).await?.ok_or_else(gone)?;
+    let image = docker.store().image(name).await?.ok_or_else(gone)?;
     smoke(context, &image.id, name, trial).await.map(Some)
 }
 
@@ -56,10 +43,10 @@ pub(super) async fn local(context: &Context, name: &str) -> Result<Option<Smoke>
 pub(super) async fn at_registry(context: &Context, build: &Reference) -> Result<Option<Smoke>, RuntimeError> {
     let Some(trial) = &context.trial else { return Ok(None) };
     let (docker, name) = (context.docker().await?, context.grid_settings.engine_name(build));
-    let was_there = docker.image(&name).await?.is_some();
+    let was_there = docker.store().image(&name).await?.is_some();
     super::pull(context, build).await?;
     let answer = smoke(context, &name, &name, trial).await;
-    if !was_there && let Err(error) = docker.untag(&name) {
+    if !was_there && let Err(error) = docker.store().untag(&name) {
         context.progress.line(build.repository(), &format!("{name} was left in the local engine: {error}"));
     }
     answer.map(Some)
@@ -68,27 +55,26 @@ pub(super) async fn at_registry(context: &Context, build: &Reference) -> Result<
 /// Starts `image` and invokes it once through the emulator; `name` is what errors call it.
 async fn smoke(context: &Context, image: &str, name: &str, trial: &Trial) -> Result<Smoke, RuntimeError> {
     let docker = context.docker().await?;
-    let id = docker.start(image, PORT, std::slice::from_ref(&trial.handler)).await?;
-    let container = Container { docker, id };
-    let answer = tokio::time::timeout(trial.timeout, invoke(docker, &container.id)).await;
+    let container = Container::start(docker, image, PORT, std::slice::from_ref(&trial.handler)).await?;
+    let answer = tokio::time::timeout(trial.timeout, invoke(&container)).await;
     let reason = match answer {
         Ok(Ok(answer)) => return Ok(answer),
         Ok(Err(reason)) => reason,
         Err(_) => format!("no answer within {} s", trial.timeout.as_secs()),
     };
-    let mut tail = docker.logs(&container.id).await.unwrap_or_default();
+    let mut tail = container.logs().await.unwrap_or_default();
     let tail = tail.split_off(tail.len().saturating_sub(TAIL));
     Err(RuntimeError::Smoke { image: name.to_owned(), reason, tail })
 }
 
 /// Asks until it answers: an open port is docker's proxy, and says nothing about what is behind it.
-async fn invoke(docker: &Docker, container: &str) -> Result<Smoke, String> {
+async fn invoke(container: &Container<'_>) -> Result<Smoke, String> {
     let client = reqwest::Client::builder().no_proxy().build().map_err(|error| error.to_string())?;
     loop {
-        if !docker.runs(container).await.map_err(|error| error.to_string())? {
+        if !container.is_running().await.map_err(|error| error.to_string())? {
             return Err("it ended before it answered".to_owned());
         }
-        let address = docker.published(container, PORT).await.map_err(|error| error.to_string())?;
+        let address = container.published(PORT).await.map_err(|error| error.to_string())?;
         let request = client.post(format!("http://{address}{INVOKE}")).body("{}");
         if let Ok(response) = request.send().await {
             let status = response.status().as_u16();

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use docker::{Docker, DockerError, LocalName};
 use jiff::{SignedDuration, Timestamp};
+use process::blocking;
 
-use super::blocking::blocking;
 use super::key::KEY_LABEL;
 use super::outcome::Outcome;
 use super::{Context, LOCAL_REPOSITORY, Planned};
@@ -32,7 +32,7 @@ pub(super) async fn tidy(context: &Context, current: &BTreeMap<String, String>, 
     }
     let Ok(engine) = context.engine().await else { return };
     let ours = |name: &str| tag(name).is_some_and(|tag| built.iter().any(|runtime| tag.starts_with(runtime)));
-    let names = match engine.docker.names_with(KEY_LABEL, ours).await {
+    let names = match engine.docker.store().names_with(KEY_LABEL, ours).await {
         Ok(names) => names,
         Err(error) => return tracing::debug!("older local builds cannot be listed: {error}"),
     };
@@ -56,11 +56,11 @@ pub(super) async fn tidy(context: &Context, current: &BTreeMap<String, String>, 
 
 /// Removes a name, unless a container uses its image.
 async fn remove(docker: &Docker, name: &str) -> Result<bool, DockerError> {
-    if docker.has_container(name).await? {
+    if docker.store().has_container(name).await? {
         return Ok(false);
     }
     let (docker, name) = (docker.clone(), name.to_owned());
-    blocking(move || docker.untag(&name)).await.map(|()| true)
+    blocking(move || docker.store().untag(&name)).await.map(|()| true)
 }
 
 /// The names of a runtime's builds that are neither current nor among the newest, nor what the runtime's own name means; and what

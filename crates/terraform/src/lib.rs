@@ -8,6 +8,7 @@
 
 mod error;
 mod event;
+mod guard;
 mod local;
 mod plan;
 mod program;
@@ -24,12 +25,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use process::{Cmd, Killer, ProcessError};
+use process::{Cmd, Killer, ProcessError, blocking, env_remove_all};
 
 pub use error::{Diagnostic, Severity, TerraformError};
 pub use event::{Action, Event};
+pub use guard::guard;
 pub use local::{LocalModule, copy_module, keep_lock};
-pub use plan::{Change, Plan, guard};
+pub use plan::{Change, Plan};
 pub use program::Program;
 
 /// How long terraform may take to say that it got a signal.
@@ -66,8 +68,6 @@ pub struct PlanRequest<'a> {
     pub out: &'a Path,
     /// Plan the end of everything instead.
     pub destroy: bool,
-    /// Plan these addresses and what they need alone; none: everything.
-    pub targets: &'a [String],
     /// Hold terraform's lock meanwhile, which is an object beside the state. A plan that nobody applies needs none.
     pub lock: bool,
 }
@@ -156,7 +156,6 @@ impl Terraform {
         if request.destroy {
             cmd = cmd.arg("-destroy");
         }
-        cmd = cmd.args(request.targets.iter().map(|address| format!("-target={address}")));
         self.run_events(cmd, on_event).await?;
         self.show(request.out).await
     }
@@ -255,7 +254,7 @@ impl Terraform {
             // A workspace that is not there would be an empty state, without a word.
             .env("TF_WORKSPACE", "default")
             .env("CHECKPOINT_DISABLE", "1");
-        cmd = cmd.env_remove_all("TF_CLI_ARGS").env_remove("TF_DATA_DIR");
+        cmd = env_remove_all(cmd, "TF_CLI_ARGS").env_remove("TF_DATA_DIR");
         for (name, value) in &self.env {
             cmd = match value {
                 Some(value) => cmd.env(name, value),
@@ -267,11 +266,7 @@ impl Terraform {
 
     /// A short command whose stdout is wanted.
     async fn read(&self, cmd: Cmd) -> Result<String, TerraformError> {
-        let read = tokio::task::spawn_blocking(move || cmd.read());
-        let result = match read.await {
-            Ok(result) => result,
-            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-        };
+        let result = blocking(move || cmd.read()).await;
         result.map_err(|error| self.explain(error, Vec::new(), false))
     }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use process::Cmd;
+use process::{Cmd, env_remove_all};
 
 use super::TerraformError;
 
@@ -73,10 +73,8 @@ impl Program {
     /// It is too old, or no such program.
     pub fn at(kind: Kind, path: PathBuf) -> Result<Self, TerraformError> {
         // A broken configuration file is told by the command that needs it.
-        let cmd = Cmd::new(&path)
-            .args(["version", "-json"])
-            .env("CHECKPOINT_DISABLE", "1")
-            .env_remove_all("TF_CLI_ARGS");
+        let cmd = Cmd::new(&path).args(["version", "-json"]).env("CHECKPOINT_DISABLE", "1");
+        let cmd = env_remove_all(cmd, "TF_CLI_ARGS");
         let version = Self::version_of(&cmd.read()?)?;
         let (least, found) = (kind.least(), numbers(&version));
         if found.is_none_or(|found| found < least) {

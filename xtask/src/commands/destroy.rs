@@ -1,7 +1,7 @@
 //! `destroy-images` and `auto-destroy-images`.
 
 use aws::Aws;
-use aws::ecr::Ecr;
+use aws::ecr::{Ecr, grids};
 use aws::registry_settings::SettingsPlan;
 use clap::Args;
 use failure::{FailWith as _, Kind, failure};
@@ -213,7 +213,7 @@ async fn carry_out(
     let variables = infrastructure.sparing_variables(&config, inventory);
     infrastructure.destroy(terraform, &variables).await?;
     for repository in destroy_plan.marked.iter().filter_map(|name| inventory.repositories.get(name)) {
-        ecr.unmark(repository, &context.settings.tag).await?;
+        grids::remove_user(ecr, repository, &context.settings.tag).await?;
     }
     context.printer.line(format!("destroyed what the grid {} had created", context.settings.tag));
     Ok(())

@@ -2,7 +2,10 @@
 //! configuration.
 
 use aws::{
-    ecr::{self, Ecr, Token},
+    ecr::{
+        Ecr,
+        token::{self, Token},
+    },
     endpoints,
 };
 use clap::Args;
@@ -36,7 +39,7 @@ impl EcrLogin {
     /// AWS gives no token or docker refuses it.
     pub async fn run(self, context: &Context) -> anyhow::Result<()> {
         let aws = context.aws(None).await?;
-        let token = Ecr::new(&aws).token().await?;
+        let token = token::token(&Ecr::new(&aws)).await?;
         // It asks AWS itself whenever docker wants a token, and refuses to keep one.
         let docker = DockerCredentials::from_env(context.settings.container_cli.as_deref());
         let helper = match Server::of(&format!("https://{}", token.host)) {
@@ -67,17 +70,17 @@ impl PublicEcrLogin {
     pub async fn run(self, context: &Context) -> anyhow::Result<()> {
         let aws = context.aws(None).await?;
         let partition = aws.identity().partition();
-        if partition != ecr::PUBLIC_PARTITION {
+        if partition != token::PUBLIC_PARTITION {
             return Err(failure(
                 Kind::Credentials,
-                format!("ECR Public is of the partition {}, and these credentials are of {partition}", ecr::PUBLIC_PARTITION),
+                format!("ECR Public is of the partition {}, and these credentials are of {partition}", token::PUBLIC_PARTITION),
             ))
             .hint(
                 Kind::Credentials,
                 "use credentials of an account in the partition aws, or no login: public.ecr.aws can be read without one",
             );
         }
-        let token = ecr::public_token(&aws).await?;
+        let token = token::public_token(&aws).await?;
         login(context, &token).await?;
         match PUBLIC.iter().find(|name| aws.variant().dual_stack && **name != token.host) {
             Some(host) => login(context, &Token { host: (*host).to_owned(), ..token }).await,

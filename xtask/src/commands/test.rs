@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use clap::Args;
 use failure::{FailWith as _, Kind, failure};
-use process::{Cmd, Killer};
+use process::{Cmd, Killer, cmd};
 
 use self::programs::Outcome;
 use super::Context;
@@ -48,17 +48,17 @@ impl Test {
         let mut steps = Table::new(["STEP", "RESULT", "TIME"]);
         let mut failed = Vec::new();
         if self.filter.is_none() {
-            for (name, arguments) in CHECKS.iter().chain(CONTROLS.iter().filter(|_| self.soak)) {
+            for (name, command) in checks(self.soak)? {
                 let step = Instant::now();
-                let result = self.cargo(arguments).stream(Killer::default(), printing(context)).await;
+                let result = command.stream(Killer::default(), printing(context)).await;
                 let passed = result.is_ok();
                 steps.row([
-                    (*name).into(),
+                    name.into(),
                     if passed { "ok" } else { "FAILED" }.into(),
                     units::duration(step.elapsed()),
                 ]);
                 if !passed {
-                    failed.push((*name).to_owned());
+                    failed.push(name.to_owned());
                 }
             }
         }
@@ -94,10 +94,6 @@ impl Test {
             .hint(Kind::Unexpected, "`cargo xtask test NAME` runs the tests whose name contains NAME")
     }
 
-    fn cargo(&self, arguments: &[&str]) -> Cmd {
-        Cmd::cargo().args(arguments.iter().copied())
-    }
-
     /// Compiles and runs the tests, beside the engines that they need.
     async fn tests(&self, context: &Context) -> anyhow::Result<Outcome> {
         let file = self.filter.as_deref().filter(|name| has_file(context.paths.root(), name));
@@ -130,17 +126,22 @@ fn has_file(root: &Path, name: &str) -> bool {
     tests.join(format!("{name}.rs")).is_file() || tests.join(name).join("main.rs").is_file()
 }
 
-/// What is checked before the tests run.
-const CHECKS: &[(&str, &[&str])] = &[
-    ("format", &["fmt", "--all", "--check"]),
-    ("lints", &["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]),
-];
-
-/// What must fail, so that what passes means something; a compilation of its own each.
-const CONTROLS: &[(&str, &[&str])] = &[
-    ("control", &["test", "--package", "registry", "--features", "unverified", "--test", "it", "control_"]),
-    ("bugs", &["test", "--package", "registry", "--features", "bugs", "--test", "sim", "control_"]),
-];
+/// What is checked before the tests run. With `soak` also what must fail, so that what passes means something; each of these is a
+/// compilation of its own.
+fn checks(soak: bool) -> anyhow::Result<Vec<(&'static str, Cmd)>> {
+    let sh = process::shell()?;
+    let mut checks = vec![
+        ("format", cmd!(sh, "cargo fmt --all --check")),
+        ("lints", cmd!(sh, "cargo clippy --quiet --workspace --all-targets -- -D warnings")),
+    ];
+    if soak {
+        checks.extend([
+            ("control", cmd!(sh, "cargo test --package registry --features unverified --test it control_")),
+            ("bugs", cmd!(sh, "cargo test --package registry --features bugs --test sim control_")),
+        ]);
+    }
+    Ok(checks)
+}
 
 /// The engines that the tests have beside the machine's own.
 ///

@@ -1,8 +1,9 @@
 //! What there is of docker: client and engine are looked for apart, because they are installed apart.
 
-use process::Cmd;
+use process::cmd;
 
-use super::engine::{self, Engine};
+use super::client::{answers, comes_up};
+use super::engine::Engine;
 use super::packages::System;
 use super::{Need, Plan, PrerequisiteError, Setup, is_there};
 
@@ -101,7 +102,7 @@ pub(super) async fn bring_up(
         Reached::Unasked | Reached::Nowhere => {}
     }
     // Installing docker may have started its service, which then takes a moment.
-    if !plan.install.is_empty() && own.check_alone().is_err() && engine::comes_up().await {
+    if !plan.install.is_empty() && own.check_alone().is_err() && comes_up().await {
         return Ok(None);
     }
     (setup.say)(&format!("starting a docker engine in {}", setup.state.display()));
@@ -111,7 +112,7 @@ pub(super) async fn bring_up(
 /// The engine that the environment names, else the one that an earlier run started, else one that runs where the client does
 /// not look.
 async fn reach(own: &Engine) -> Result<Reached, PrerequisiteError> {
-    let reason = match engine::answers(None).await {
+    let reason = match answers(None).await {
         Ok(()) => return Ok(Reached::At(None)),
         Err(reason) => reason,
     };
@@ -119,21 +120,21 @@ async fn reach(own: &Engine) -> Result<Reached, PrerequisiteError> {
         return Err(PrerequisiteError::EngineSilent { address, reason });
     }
     let host = own.host();
-    if own.is_running() && engine::answers(Some(&host)).await.is_ok() {
+    if own.pid().is_some() && answers(Some(&host)).await.is_ok() {
         return Ok(Reached::At(Some(host)));
     }
     if reason.contains("permission denied") {
         return Err(PrerequisiteError::EngineForbidden);
     }
     match own.other_address() {
-        Some(address) if engine::answers(Some(&address)).await.is_ok() => Ok(Reached::Elsewhere(address)),
+        Some(address) if answers(Some(&address)).await.is_ok() => Ok(Reached::Elsewhere(address)),
         _ => Ok(Reached::Nowhere),
     }
 }
 
 /// Where the user told docker to look, if not at its default.
 fn chosen() -> Option<String> {
-    let context = || Cmd::new("docker").args(["context", "show"]).read().ok();
+    let context = || cmd!(process::shell().ok()?, "docker context show").read().ok();
     chosen_by_variable()
         .or_else(|| context().filter(|name| name != "default").map(|name| format!("context {name}")))
 }

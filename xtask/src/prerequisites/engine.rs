@@ -5,22 +5,15 @@
 
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use process::Cmd;
 use rustix::process::{Pid, Signal};
 use sha2::Digest as _;
 
+use super::client::{LOOK, START_TIMEOUT, answers, answers_to, start_service};
+use super::processes::{self, Process, has_ended};
 use super::{PrerequisiteError, search_path};
-
-/// How long an engine may take until it answers or ends. The first start of all makes its directories and its bridge.
-pub(super) const START_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// How long a client may take to say that there is no engine: one behind ssh may never say it.
-const CLIENT_PATIENCE: Duration = Duration::from_secs(20);
-
-/// How often an engine is looked after while it starts or ends.
-pub(super) const LOOK: Duration = Duration::from_millis(100);
 
 /// The longest directory whose sockets still have room: an address holds 107 bytes, and containerd's socket is
 /// `run/containerd/containerd-debug.sock.ttrpc` below it.
@@ -51,7 +44,7 @@ impl Engine {
 
     /// `DOCKER_HOST` for it.
     pub fn host(&self) -> String {
-        format!("unix://{}", self.socket().display())
+        format!("unix://{}", self.runtime.join("docker.sock").display())
     }
 
     /// Its log.
@@ -69,27 +62,13 @@ impl Engine {
         &self.runtime
     }
 
-    fn socket(&self) -> PathBuf {
-        self.runtime.join("docker.sock")
-    }
-
     pub(super) fn pid_file(&self) -> PathBuf {
         self.runtime.join("dockerd.pid")
     }
 
-    /// Whether its process lives.
-    pub fn is_running(&self) -> bool {
-        self.pid().is_some()
-    }
-
     /// Its process, while it lives. The pid file alone would not do: after a crash the number may be another process's.
     pub fn pid(&self) -> Option<u32> {
-        engines().into_iter().find(|engine| self.is_this(engine)).map(|engine| engine.pid)
-    }
-
-    fn is_this(&self, process: &Process) -> bool {
-        let pid_file = self.pid_file();
-        process.arguments.windows(2).any(|pair| pair[0] == "--pidfile" && Path::new(&pair[1]) == pid_file)
+        processes::all().into_iter().find(|process| is_of(process, self)).map(|process| process.pid)
     }
 
     /// Whether no other engine runs on this machine's network: two would take each other's bridge, addresses and firewall rules.
@@ -97,7 +76,7 @@ impl Engine {
     /// # Errors
     /// Names the other one.
     pub fn check_alone(&self) -> Result<(), PrerequisiteError> {
-        match self.other() {
+        match other(self) {
             Some(engine) => {
                 Err(PrerequisiteError::OtherEngine { pid: engine.pid, address: engine.address() })
             }
@@ -107,15 +86,7 @@ impl Engine {
 
     /// Where another engine on this machine's network listens.
     pub(super) fn other_address(&self) -> Option<String> {
-        self.other()?.address()
-    }
-
-    fn other(&self) -> Option<Process> {
-        let network = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/net")).ok();
-        let here = network("self");
-        engines().into_iter().find(|engine| {
-            !self.is_this(engine) && !engine.keeps_to_itself() && network(&engine.pid.to_string()) == here
-        })
+        other(self)?.address()
     }
 
     /// Starts it, unless it runs, and waits until it answers. Gives `DOCKER_HOST` for it, or nothing where the system's own
@@ -129,7 +100,7 @@ impl Engine {
             return Ok(None);
         }
         let host = self.host();
-        if self.is_running() {
+        if self.pid().is_some() {
             if answers(Some(&host)).await.is_ok() {
                 return Ok(Some(host));
             }
@@ -140,7 +111,7 @@ impl Engine {
             std::fs::create_dir_all(dir)
                 .map_err(|source| PrerequisiteError::File { path: dir.display().to_string(), source })?;
         }
-        let configuration = self.empty_configuration()?;
+        let configuration = empty_configuration(&self.state)?;
         self.launch(Cmd::new("dockerd").env("PATH", search_path()), &configuration, &Cmd::new("docker"))
             .await?;
         Ok(Some(host))
@@ -176,11 +147,11 @@ impl Engine {
             if has_ended(pid) {
                 return Err(PrerequisiteError::EngineFailed {
                     log: self.log().display().to_string(),
-                    tail: self.tail(),
+                    tail: tail(&self.log()),
                 });
             }
             if Instant::now() > deadline {
-                return Err(self.slow("answer"));
+                return Err(slow(self, "answer"));
             }
             tokio::time::sleep(LOOK).await;
         }
@@ -201,129 +172,48 @@ impl Engine {
         let deadline = Instant::now() + START_TIMEOUT;
         while !has_ended(pid) {
             if Instant::now() > deadline {
-                return Err(self.slow("end"));
+                return Err(slow(self, "end"));
             }
             tokio::time::sleep(LOOK).await;
         }
         Ok(())
     }
-
-    fn empty_configuration(&self) -> Result<PathBuf, PrerequisiteError> {
-        let path = self.state.join("daemon.json");
-        match std::fs::write(&path, "{}\n") {
-            Ok(()) => Ok(path),
-            Err(source) => Err(PrerequisiteError::File { path: path.display().to_string(), source }),
-        }
-    }
-
-    fn slow(&self, what: &'static str) -> PrerequisiteError {
-        PrerequisiteError::EngineSlow {
-            what,
-            seconds: START_TIMEOUT.as_secs(),
-            log: self.log().display().to_string(),
-        }
-    }
-
-    fn tail(&self) -> Vec<String> {
-        let log = std::fs::read(self.log()).unwrap_or_default();
-        let log = String::from_utf8_lossy(&log);
-        let lines: Vec<&str> = log.lines().collect();
-        lines[lines.len().saturating_sub(5)..].iter().map(|line| (*line).to_owned()).collect()
-    }
 }
 
-/// Whether an engine answers the client: the given one, or the environment's. The error is what the client said.
-pub(super) async fn answers(host: Option<&str>) -> Result<(), String> {
-    answers_to(Cmd::new("docker"), host).await
+/// Whether a process is this engine's.
+fn is_of(process: &Process, engine: &Engine) -> bool {
+    let pid_file = engine.pid_file();
+    process.arguments.windows(2).any(|pair| pair[0] == "--pidfile" && Path::new(&pair[1]) == pid_file)
 }
 
-async fn answers_to(client: Cmd, host: Option<&str>) -> Result<(), String> {
-    let mut client = client.args(["version", "--format", "{{.Server.Version}}"]);
-    if let Some(host) = host {
-        client = client.env("DOCKER_HOST", host).env_remove("DOCKER_CONTEXT");
-    }
-    let asked = tokio::task::spawn_blocking(move || client.read());
-    match tokio::time::timeout(CLIENT_PATIENCE, asked).await {
-        // Some clients answer without an error and without a version.
-        Ok(Ok(Ok(version))) if !version.is_empty() && version != "<no value>" => Ok(()),
-        Ok(Ok(Ok(_))) => Err("it named no version".to_owned()),
-        Ok(Ok(Err(error))) => Err(error.tail().last().cloned().unwrap_or_else(|| error.to_string())),
-        Ok(Err(panic)) => std::panic::resume_unwind(panic.into_panic()),
-        Err(_) => Err(format!("no answer within {} s", CLIENT_PATIENCE.as_secs())),
-    }
-}
-
-/// Waits for the environment's own engine, which is starting.
-pub(super) async fn comes_up() -> bool {
-    let deadline = Instant::now() + START_TIMEOUT;
-    while Instant::now() < deadline {
-        if answers(None).await.is_ok() {
-            return true;
-        }
-        tokio::time::sleep(LOOK).await;
-    }
-    false
-}
-
-/// Starts docker's service; where there is none, or it fails, an engine of our own is the next thing to try.
-async fn start_service() -> bool {
-    let start = || Cmd::new("systemctl").args(["start", "docker.service"]).read().is_ok();
-    tokio::task::spawn_blocking(start).await.unwrap_or(false) && answers(None).await.is_ok()
-}
-
-/// A running dockerd.
-struct Process {
-    pid: u32,
-    arguments: Vec<String>,
-}
-
-impl Process {
-    /// Whether it can run beside another engine: it has a bridge of its own and leaves the firewall alone, as the engines
-    /// of the tests do.
-    fn keeps_to_itself(&self) -> bool {
-        let has = |wanted: &str| self.arguments.iter().any(|argument| argument == wanted);
-        has("--bridge") && has("--iptables=false")
-    }
-
-    /// The first address on its command line.
-    fn address(&self) -> Option<String> {
-        let mut arguments = self.arguments.iter();
-        while let Some(argument) = arguments.next() {
-            if let Some(address) = argument.strip_prefix("--host=") {
-                return Some(address.to_owned());
-            }
-            if argument == "-H" || argument == "--host" {
-                return arguments.next().filter(|address| *address != "fd://").cloned();
-            }
-        }
-        None
-    }
-}
-
-/// Every dockerd of this machine, where it has a /proc: elsewhere engines run in a virtual machine.
-fn engines() -> Vec<Process> {
-    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter(|pid: &u32| {
-        std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim_end() == "dockerd")
+/// Another engine on this machine's network.
+fn other(than: &Engine) -> Option<Process> {
+    let network = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/net")).ok();
+    let here = network("self");
+    processes::all().into_iter().find(|process| {
+        !is_of(process, than) && !process.keeps_to_itself() && network(&process.pid.to_string()) == here
     })
-    .filter_map(|pid| {
-        let line = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-        let arguments =
-            line.split(|byte| *byte == 0).map(|argument| String::from_utf8_lossy(argument).into_owned());
-        let arguments: Vec<String> = arguments.collect();
-        // A process that has ended and waits for its parent has no command line any more.
-        (arguments.len() > 1).then_some(Process { pid, arguments })
-    })
-    .collect()
 }
 
-/// Whether a process has ended, whether or not its parent has taken note.
-pub fn has_ended(pid: u32) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| {
-        // The state follows the name, which is in parentheses and may hold anything.
-        stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']))
-    })
+fn empty_configuration(state: &Path) -> Result<PathBuf, PrerequisiteError> {
+    let path = state.join("daemon.json");
+    match std::fs::write(&path, "{}\n") {
+        Ok(()) => Ok(path),
+        Err(source) => Err(PrerequisiteError::File { path: path.display().to_string(), source }),
+    }
+}
+
+fn slow(engine: &Engine, what: &'static str) -> PrerequisiteError {
+    let log = engine.log().display().to_string();
+    PrerequisiteError::EngineSlow { what, seconds: START_TIMEOUT.as_secs(), log }
+}
+
+/// The last lines of a log.
+fn tail(log: &Path) -> Vec<String> {
+    let log = std::fs::read(log).unwrap_or_default();
+    let log = String::from_utf8_lossy(&log);
+    let lines: Vec<&str> = log.lines().collect();
+    lines[lines.len().saturating_sub(5)..].iter().map(|line| (*line).to_owned()).collect()
 }
 
 #[cfg(test)]
@@ -339,22 +229,6 @@ mod tests {
         assert!(long.host().starts_with("unix:///run/htc-grid-images/"), "{}", long.host());
         assert!(long.log().starts_with("/tmp"));
         assert_ne!(long.host(), Engine::at(&Path::new("/tmp").join("y".repeat(120))).host());
-    }
-
-    #[test]
-    fn an_engines_address_is_read_from_its_command_line() {
-        let address = |line: &str| {
-            Process { pid: 1, arguments: line.split(' ').map(str::to_owned).collect() }.address()
-        };
-        assert_eq!(address("dockerd -H unix:///a.sock --debug"), Some("unix:///a.sock".into()));
-        assert_eq!(address("dockerd --host=tcp://[::1]:1"), Some("tcp://[::1]:1".into()));
-        assert_eq!(address("dockerd -H fd://"), None);
-    }
-
-    #[test]
-    fn an_ended_process_is_told_from_a_living_one() {
-        assert!(!has_ended(std::process::id()));
-        assert!(has_ended(u32::MAX));
     }
 
     /// Says what was not tested: past the harness, which keeps what a passing test prints to itself.
@@ -442,12 +316,12 @@ mod tests {
         assert!(refused.ends_with(&format!("export DOCKER_HOST={}", engine.host())), "{refused}");
 
         // Its socket removed, nobody can reach it: it is ended, and another takes its place.
-        std::fs::remove_file(engine.socket()).unwrap();
+        std::fs::remove_file(dir.path().join("docker.sock")).unwrap();
         assert_eq!(ensure(&needs, &setup).await.unwrap(), expected);
         assert_ne!(engine.pid(), Some(first));
 
         engine.stop().await.unwrap();
-        assert!(!engine.is_running() && answers(Some(&engine.host())).await.is_err());
+        assert!(engine.pid().is_none() && answers(Some(&engine.host())).await.is_err());
         engine.stop().await.unwrap();
 
         // What cannot start says why.

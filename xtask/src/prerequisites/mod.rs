@@ -3,10 +3,14 @@
 //! On Debian and Ubuntu, as root, missing packages are installed and a docker engine is started, after a question. Anywhere
 //! else each missing thing is named with the step that brings it.
 
+mod client;
 mod docker;
 mod engine;
+mod error;
 mod modern_docker;
+mod need;
 mod packages;
+mod processes;
 mod python;
 mod test_engines;
 
@@ -14,127 +18,17 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use self::docker::{Docker, Reached};
-pub use engine::{Engine, has_ended};
-pub use modern_docker::ModernDockerError;
+pub use engine::Engine;
+pub use error::PrerequisiteError;
+pub use need::Need;
 use packages::System;
-use process::ProcessError;
+pub use processes::has_ended;
 pub use test_engines::TestEngines;
 
-use terraform::{Program, TerraformError};
+use terraform::Program;
 
 /// Set for the tests: a program or an engine that is missing fails the test that needs it instead of skipping it.
 pub const COMPLETE: &str = "HTC_GRID_TEST_COMPLETE";
-
-/// Something that a command needs on the machine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Need {
-    /// A docker client, and an engine that answers it.
-    Docker,
-    /// terraform or OpenTofu, new enough.
-    Terraform,
-    /// Makes the sample bases; needs root.
-    Debootstrap,
-    /// Reads back what was copied.
-    Skopeo,
-    /// Debian's registry, as a source and a target that nobody here wrote.
-    DockerRegistry,
-    /// Checks the runtimes' entry points.
-    ShellCheck,
-    /// A static program, the content of the smallest images that run.
-    Busybox,
-    /// A second container client, which needs no engine.
-    Podman,
-    /// Makes the bridges of the tests' own engines.
-    Ip,
-    /// Connects those bridges with the network.
-    Iptables,
-    /// Another emulated AWS, AWS's own clients and AWS's service models, which the one here is compared with; installed below
-    /// the target directory.
-    Python,
-}
-
-impl Need {
-    /// What `demo` needs.
-    pub const DEMO: &[Self] = &[Self::Docker, Self::Terraform, Self::Debootstrap];
-    /// What `test` needs.
-    pub const TEST: &[Self] = &[
-        Self::Docker,
-        Self::Terraform,
-        Self::Debootstrap,
-        Self::Skopeo,
-        Self::DockerRegistry,
-        Self::ShellCheck,
-        Self::Busybox,
-        Self::Podman,
-        Self::Ip,
-        Self::Iptables,
-        Self::Python,
-    ];
-
-    /// The program that is looked for in PATH.
-    fn program(self) -> &'static str {
-        match self {
-            Self::Docker => "docker",
-            Self::Terraform => "terraform",
-            Self::Debootstrap => "debootstrap",
-            Self::Skopeo => "skopeo",
-            Self::DockerRegistry => "docker-registry",
-            Self::ShellCheck => "shellcheck",
-            Self::Busybox => "busybox",
-            Self::Podman => "podman",
-            Self::Ip => "ip",
-            Self::Iptables => "iptables",
-            Self::Python => "python3",
-        }
-    }
-
-    /// Debian's and Ubuntu's packages for it; what docker needs is decided in [`docker`].
-    fn packages(self) -> &'static [&'static str] {
-        match self {
-            Self::Docker => &["docker.io"],
-            Self::Debootstrap => &["debootstrap"],
-            Self::Skopeo => &["skopeo"],
-            Self::DockerRegistry => &["docker-registry"],
-            Self::ShellCheck => &["shellcheck"],
-            Self::Busybox => &["busybox-static"],
-            // The tests run it with runc: crun wants more of a machine than a container in a container has.
-            Self::Podman => &["podman", "runc"],
-            Self::Ip => &["iproute2"],
-            Self::Iptables => &["iptables"],
-            Self::Python => &["python3-venv"],
-            // Not in the archives.
-            Self::Terraform => &[],
-        }
-    }
-
-    /// What brings it where apt does not.
-    fn step(self, system: &System) -> String {
-        let packages = self.packages();
-        match (self, system) {
-            (Self::Terraform, _) => TerraformError::Missing.hint().unwrap_or_default(),
-            (Self::Python, System::Debian { .. }) => "as root: apt-get install python3-venv".to_owned(),
-            (Self::Python, _) => "install Python 3 with its venv".to_owned(),
-            (_, System::Debian { .. }) => format!("as root: apt-get install {}", packages[0]),
-            (Self::Ip | Self::Iptables, System::MacOs) => "the tests' own engines run on Linux only".to_owned(),
-            (Self::Docker, System::MacOs) => {
-                "install and start Docker Desktop, or: brew install colima docker && colima start".to_owned()
-            }
-            (Self::Debootstrap, System::MacOs) | (Self::Debootstrap, System::Other) => {
-                "the sample bases are made on Debian or Ubuntu only: run this there, for example in a virtual machine"
-                    .to_owned()
-            }
-            (Self::DockerRegistry, System::MacOs | System::Other) => {
-                "put `registry` of https://github.com/distribution/distribution/releases into PATH as docker-registry"
-                    .to_owned()
-            }
-            (_, System::MacOs) => format!("brew install {}", self.program()),
-            (Self::Docker, System::Other) => {
-                "install docker (https://docs.docker.com/engine/install/) and start it".to_owned()
-            }
-            (_, System::Other) => format!("install {} with this system's package manager", self.program()),
-        }
-    }
-}
 
 /// How [`ensure`] may change the machine, and how it talks.
 pub struct Setup<'a> {
@@ -155,94 +49,6 @@ pub struct Setup<'a> {
 pub struct Environment {
     /// `DOCKER_HOST` for every child, where the engine is not the one that the environment names already.
     pub docker_host: Option<String>,
-}
-
-/// Why a command cannot start on this machine.
-#[derive(Debug, thiserror::Error)]
-pub enum PrerequisiteError {
-    /// Things that only a person can bring, one step each.
-    #[error("this machine lacks what is needed:{}", steps_text(steps))]
-    Missing {
-        /// What to do, one thing at a time.
-        steps: Vec<String>,
-    },
-    /// The question was answered no.
-    #[error("nothing was installed or started; to do it yourself:{}", steps_text(steps))]
-    Refused {
-        /// What to do, one thing at a time.
-        steps: Vec<String>,
-    },
-    /// The user's own engine is the one to use, and does not answer.
-    #[error("the docker engine at {address} does not answer: {reason}")]
-    EngineSilent {
-        /// Where the environment says it is.
-        address: String,
-        /// What the client said.
-        reason: String,
-    },
-    /// The engine is there for others only.
-    #[error(
-        "this user may not use the docker engine; add the user to its group (usermod -aG docker USER), log in again, or run this as root"
-    )]
-    EngineForbidden,
-    /// Two engines on one network would take each other's bridge and firewall rules.
-    #[error("{}", other_text(*pid, address.as_deref()))]
-    OtherEngine {
-        /// The other engine's process.
-        pid: u32,
-        /// Where it listens, if its command line says so.
-        address: Option<String>,
-    },
-    /// An engine was started and gave up.
-    #[error("the docker engine ended while it started; the end of {log}:{}", steps_text(tail))]
-    EngineFailed {
-        /// Its log.
-        log: String,
-        /// The log's last lines.
-        tail: Vec<String>,
-    },
-    /// An engine was started or told to end, and did neither in time.
-    #[error("the docker engine did not {what} within {seconds} s; its log is {log}")]
-    EngineSlow {
-        /// What it was to do.
-        what: &'static str,
-        /// How long it had.
-        seconds: u64,
-        /// Its log.
-        log: String,
-    },
-    /// apt or another program failed.
-    #[error("could not {action}")]
-    Program {
-        /// What it was to do.
-        action: String,
-        /// How it failed.
-        source: ProcessError,
-    },
-    /// No docker for the tests' own engines.
-    #[error("could not set up docker for the tests")]
-    ModernDocker(#[from] ModernDockerError),
-    /// A file of the engine's could not be written.
-    #[error("could not write {path}")]
-    File {
-        /// The file or directory.
-        path: String,
-        /// What the operating system said.
-        source: std::io::Error,
-    },
-}
-
-fn steps_text(steps: &[String]) -> String {
-    steps.iter().map(|step| format!("\n  - {step}")).collect()
-}
-
-fn other_text(pid: u32, address: Option<&str>) -> String {
-    let told =
-        format!("a docker engine runs here already (process {pid}), but not where docker looks for it; ");
-    match address {
-        Some(address) => format!("{told}use it: export DOCKER_HOST={address}"),
-        None => format!("{told}set DOCKER_HOST to its address, or end it"),
-    }
 }
 
 /// What is to be done for the needs, found out without changing anything.

@@ -8,7 +8,7 @@
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use process::{Cmd, Killer, ProcessError};
+use process::{Cmd, Killer, ProcessError, cmd};
 
 use super::PrerequisiteError;
 use super::packages::{System, candidate};
@@ -217,8 +217,9 @@ impl Archive {
         self.run("fetch the packages of docker", download.cwd(&debs)).await?;
         for deb in std::fs::read_dir(&debs).map_err(|source| file(&debs, source))? {
             let deb = deb.map_err(|source| file(&debs, source))?.path();
-            self.run("unpack the packages of docker", Cmd::new("dpkg-deb").arg("-x").arg(deb).arg(root))
-                .await?;
+            let action = "unpack the packages of docker";
+            let unpack = process::shell().map(|sh| cmd!(sh, "dpkg-deb -x {deb} {root}"));
+            self.run(action, unpack.map_err(|source| failed(action, source))?).await?;
         }
         Ok(())
     }
@@ -235,10 +236,10 @@ fn sources() -> Result<Vec<(String, Option<String>)>, PrerequisiteError> {
     if !release.lines().any(|line| line.trim() == "ID=debian") {
         return Ok(vec![("this release".to_owned(), None)]);
     }
-    let targets = Cmd::new("apt-get")
-        .args(["indextargets", "--format", "$(REPO_URI)|$(ORIGIN)", "Created-By: Packages"])
-        .read()
-        .map_err(|source| failed("ask apt for its sources", source))?;
+    let targets = process::shell().and_then(|sh| {
+        cmd!(sh, "apt-get indextargets --format '$(REPO_URI)|$(ORIGIN)' 'Created-By: Packages'").read()
+    });
+    let targets = targets.map_err(|source| failed("ask apt for its sources", source))?;
     let archive = archive(&targets).ok_or(ModernDockerError::NoArchive)?;
     let key = KEYRINGS.iter().find(|path| Path::new(path).exists());
     let key = key.map_or_else(String::new, |path| format!("[signed-by={path}] "));

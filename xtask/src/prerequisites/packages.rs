@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use process::{Cmd, Killer, ProcessError};
+use process::{Killer, ProcessError, cmd};
 
 use super::{PrerequisiteError, search_path};
 
@@ -87,10 +87,8 @@ async fn update(say: &(dyn Fn(&str) + Sync)) -> Result<(), PrerequisiteError> {
 }
 
 async fn apt_get(command: &[&str], packages: &[&str]) -> Result<(), ProcessError> {
-    Cmd::new("apt-get")
-        .args(["-q", "-y"])
-        .args(command)
-        .args(packages)
+    let command = cmd!(process::shell()?, "apt-get -q -y {command...} {packages...}");
+    command
         .env("DEBIAN_FRONTEND", "noninteractive")
         .env("PATH", search_path())
         // Errors are recognised by their words.
@@ -102,10 +100,10 @@ async fn apt_get(command: &[&str], packages: &[&str]) -> Result<(), ProcessError
 /// What apt knows of `packages`, and of those that may take their place.
 fn policy(packages: &[&str]) -> Result<String, PrerequisiteError> {
     let others = NEWER.iter().filter(|(name, _)| packages.contains(name)).filter_map(|(_, other)| *other);
-    let asked = Cmd::new("apt-cache").arg("policy").args(packages).args(others).env("LC_ALL", "C.UTF-8");
-    asked
-        .read()
-        .map_err(|source| PrerequisiteError::Program { action: "ask apt for its packages".into(), source })
+    let asked = process::shell().and_then(|sh| {
+        cmd!(sh, "apt-cache policy {packages...} {others...}").env("LC_ALL", "C.UTF-8").read()
+    });
+    asked.map_err(|source| PrerequisiteError::Program { action: "ask apt for its packages".into(), source })
 }
 
 /// The version of a package that apt would install, as `apt-cache policy` tells it.

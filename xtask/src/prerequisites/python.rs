@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use process::{Cmd, Killer};
+use process::{Killer, cmd};
 
 use super::PrerequisiteError;
 
@@ -41,8 +41,12 @@ pub(super) async fn install(dir: &Path, say: &(dyn Fn(&str) + Sync)) -> Result<(
     let failed =
         |source| PrerequisiteError::Program { action: format!("install {} with pip", names()), source };
     let log = |line: &str| tracing::debug!("pip: {line}");
-    let environment = Cmd::new("python3").args(["-m", "venv", "--clear"]).arg(dir);
-    environment.stream(Killer::default(), log).await.map_err(failed)?;
-    let pip = Cmd::new(dir.join("bin/python")).args(["-m", "pip", "install", "--quiet"]).args(wanted());
-    pip.stream(Killer::default(), log).await.map_err(failed)
+    let (python, packages) = (dir.join("bin/python"), wanted());
+    let steps = process::shell().map(|sh| {
+        [cmd!(sh, "python3 -m venv --clear {dir}"), cmd!(sh, "{python} -m pip install --quiet {packages...}")]
+    });
+    for step in steps.map_err(failed)? {
+        step.stream(Killer::default(), log).await.map_err(failed)?;
+    }
+    Ok(())
 }

@@ -13,8 +13,10 @@ use process::Cmd;
 use rustix::process::{Pid, Signal};
 use sha2::Digest as _;
 
-use super::engine::{Engine, LOOK, START_TIMEOUT, has_ended};
+use super::client::{LOOK, START_TIMEOUT};
+use super::engine::Engine;
 use super::modern_docker::ModernDocker;
+use super::processes::has_ended;
 use super::{PrerequisiteError, search_path};
 
 /// The client's directory, for PATH.

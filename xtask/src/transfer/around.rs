@@ -2,7 +2,7 @@
 
 use images_config::Config;
 
-use super::{Grid, Request, Run, images};
+use super::{Grid, Request, Run, selection};
 use crate::context::Context;
 use crate::infrastructure;
 use crate::target::Target;
@@ -25,7 +25,7 @@ pub async fn with_resources<T>(
         None => None,
     };
     let grid = Grid { target, infrastructure: infrastructure.as_ref(), whole: config };
-    let run = Run::new(context, &request, images::none(config.clone()), None, grid)?;
+    let run = Run::new(context, &request, selection::none(config.clone()), None, grid)?;
     let plan = run.plan().await?;
     if !plan.is_empty() {
         run.show(&plan)?;

@@ -117,3 +117,8 @@ fn no_connection(why: NoConnection, registry: &str, host: &str) -> Option<String
     };
     Some(hint)
 }
+
+/// A failure at the target.
+pub(super) fn of_target(error: registry::Error) -> anyhow::Error {
+    registry_failure(error, Kind::Registry)
+}

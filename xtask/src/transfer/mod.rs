@@ -1,10 +1,15 @@
 //! transfer-images: plan, show, ask once, act, verify. The dry run is the same path, cut after the plan.
 
 mod around;
+mod copy;
 mod hints;
 mod images;
+mod prime;
+mod progress;
+mod refusals;
 mod resources;
 mod runtimes;
+mod selection;
 mod shards;
 mod show;
 
@@ -24,9 +29,13 @@ pub use self::runtimes::{
     ConfiguredGrid, builder_context, explain as explain_runtime, hold, wanted as wanted_runtimes, who,
 };
 pub use around::with_resources;
+pub use copy::mounts;
 pub use hints::{registry_failure, registry_verdict};
-pub use images::{Board, jobs, mounts, only, refuse_exhausted, short};
+pub use images::{jobs, short};
 use images_config::{Config, lock::Lock};
+pub use progress::Board;
+pub use refusals::exhausted as refuse_exhausted;
+pub use selection::only;
 use show::Report;
 pub use show::{held, not_compared};
 
@@ -129,10 +138,10 @@ pub async fn run(context: &Context, request: &Request) -> anyhow::Result<()> {
     let config = match request.shard {
         Some(shard) => {
             if let Some(infrastructure) = infrastructure.as_ref().filter(|_| !request.dry_run) {
-                let resources = Run::new(context, request, images::none(config.clone()), None, grid)?;
+                let resources = Run::new(context, request, selection::none(config.clone()), None, grid)?;
                 shards::resources_first(&resources, infrastructure).await?;
             }
-            images::share(config, shard)
+            selection::share(config, shard)
         }
         None => config,
     };
@@ -146,7 +155,7 @@ pub async fn run(context: &Context, request: &Request) -> anyhow::Result<()> {
     }
     if plan.is_empty() {
         if request.prime {
-            let prime = async { images::fetch_primed(&run, &images::prime(&run).await?).await };
+            let prime = async { prime::fetch(&run, &prime::pull_through(&run).await?).await };
             context.interrupt.guard(prime).await?;
         }
         run.write_plan_cache(&plan).await?;
@@ -242,12 +251,12 @@ impl<'a> Run<'a> {
     fn show(&self, plan: &Plan<'_>) -> anyhow::Result<()> {
         show::plan(self, plan);
         if self.request.locked {
-            images::refuse_moved(plan)?;
+            refusals::moved(plan)?;
         }
         if let Some(resources) = &plan.resources {
-            images::refuse_fixed(plan, resources)?;
+            refusals::fixed(plan, resources)?;
         }
-        refuse_exhausted(&plan.images, self.request.keep_going)?;
+        refusals::exhausted(&plan.images, self.request.keep_going)?;
         if self.request.keep_going { Ok(()) } else { show::refuse_failed(self, plan) }
     }
 
@@ -309,10 +318,10 @@ impl<'a> Run<'a> {
             }
         };
         let work = async {
-            let copies = images::copy(self, &plan.images);
+            let copies = copy::copy(self, &plan.images);
             let builds = runtimes::build(self, &plan.runtimes);
-            let (images, runtimes, primed) = tokio::join!(copies, builds, images::prime(self));
-            let fetch = images::fetch_primed(self, &primed?).await?;
+            let (images, runtimes, primed) = tokio::join!(copies, builds, prime::pull_through(self));
+            let fetch = prime::fetch(self, &primed?).await?;
             anyhow::Ok(Done { images: images?, runtimes, fetch })
         };
         let done = self

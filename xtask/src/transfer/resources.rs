@@ -55,7 +55,7 @@ impl Resources<'_> {
     pub(super) fn is_fixed(&self, repository: &str, tag: &str) -> bool {
         let found = self.inventory.repositories.get(repository);
         let changes = self.planned.iter().flat_map(|planned| planned.plan.effective());
-        found.is_some_and(|found| !found.moving.may(tag))
+        found.is_some_and(|found| !found.mutability.may_move(tag))
             && !changes
                 .into_iter()
                 .filter(|change| ResourceKind::of(&change.kind) == Some(ResourceKind::Repository))

@@ -142,15 +142,15 @@ impl Lock {
         let missing: Vec<String> = config
             .wants()
             .into_iter()
-            .filter(|want| !self.covers(want))
+            .filter(|want| !covers(self, want))
             .map(|want| want.source.to_string())
             .collect();
         if missing.is_empty() { Ok(()) } else { Err(Incomplete { missing }) }
     }
+}
 
-    fn covers(&self, want: &Want) -> bool {
-        self.sources.get(&want.source).is_some_and(|locked| want.is_covered_by(locked))
-    }
+fn covers(lock: &Lock, want: &Want) -> bool {
+    lock.sources.get(&want.source).is_some_and(|locked| want.is_covered_by(locked))
 }
 
 /// Names of images.toml that images.lock does not know.

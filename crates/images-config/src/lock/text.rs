@@ -8,7 +8,7 @@ use registry::{Digest, Platform, Reference};
 
 use super::{Hold, Lock, Locked, LockedPlatform, PlatformSet};
 use crate::problem::{Sink, quoted};
-use crate::reader::{Entry, Fields, Node, document};
+use crate::reader::{Entry, Fields, Node, document, time};
 use crate::{Platforms, Problems, SCHEMA_VERSION, names, parse};
 
 const HEADER: &str = "\
@@ -93,7 +93,7 @@ fn locked(entry: &Entry<'_>) -> Option<Locked> {
     let mut fields = entry.value.table()?;
     let digest = fields.require("digest").and_then(|node| digest(&node));
     let media_type = fields.require("media_type").and_then(|node| node.text());
-    let resolved_at = fields.require("resolved_at").and_then(|node| node.time());
+    let resolved_at = fields.require("resolved_at").and_then(|node| time(&node));
     let mut platforms: Vec<LockedPlatform> =
         entries(&mut fields, "platforms").iter().filter_map(platform).collect();
     platforms.sort_unstable();
@@ -150,7 +150,7 @@ fn set(entry: &Entry<'_>) -> Option<PlatformSet> {
 fn hold(entry: &Entry<'_>) -> Option<Hold> {
     let mut fields = entry.value.table()?;
     let build = fields.require("build").and_then(|node| digest(&node));
-    let since = fields.require("since").and_then(|node| node.time());
+    let since = fields.require("since").and_then(|node| time(&node));
     let by = fields.require("by").and_then(|node| node.string());
     fields.finish();
     Some(Hold { build: build?, since: since?, by: by?.to_owned() })

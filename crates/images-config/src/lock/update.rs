@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use registry::{Platform, Reference};
 
-use super::{Lock, Locked, PlatformSet};
+use super::{Lock, Locked, PlatformSet, covers};
 use crate::problem::nearest;
 use crate::{Config, Platforms, RUNTIMES_REPOSITORY};
 
@@ -140,7 +140,7 @@ impl Lock {
         let asked = |want: &Want| match select {
             Select::All => true,
             Select::Missing | Select::Named(_) => {
-                !self.covers(want) || named.iter().any(|name| is(want, name))
+                !covers(self, want) || named.iter().any(|name| is(want, name))
             }
         };
         Ok(wants.into_iter().filter(asked).collect())

@@ -7,7 +7,7 @@ use dockerfile::{Base, Dockerfile, Given, Needs};
 use registry::{Platform, Reference};
 
 use super::checked;
-use crate::reader::{Entry, Fields, Node, Place};
+use crate::reader::{Entry, Fields, Node, Place, word};
 use crate::values::{dotted, platforms, reference};
 use crate::{DEFAULT_ENTRY_POINT, EntryPoint, Runtime, Sources, names};
 
@@ -93,7 +93,7 @@ fn runtime(
             written.platforms = platforms(&given).unwrap_or_default();
         }
         enabled = fields.take("enabled").and_then(|node| node.boolean()).unwrap_or(true);
-        epoch = fields.take("epoch").and_then(|node| node.word());
+        epoch = fields.take("epoch").and_then(|node| word(&node));
         if let Some(arguments) = fields.table("build_args") {
             written.build_args = arguments_of(&arguments);
         }

@@ -1,13 +1,13 @@
 //! An image's configuration in the one form that there is of it
 //! (<https://github.com/opencontainers/image-spec/blob/main/config.md>).
 
+use dockerfile::Layer;
 use jiff::Timestamp;
 use registry::Digest;
 use serde_json::{Map, Value, json};
 
 use super::Base;
 use crate::archive::ArchiveError;
-use crate::copies::Instruction;
 
 /// What builders note about themselves, and about the container that a build ran in.
 const NOTES: [&str; 6] = ["container", "container_config", "docker_version", "id", "parent", "Size"];
@@ -26,7 +26,7 @@ pub(super) fn normal(
     base: &Base,
     layers: &[Digest],
     made: &[bool],
-    instructions: &[Instruction],
+    instructions: &[Layer],
 ) -> Result<Vec<u8>, ArchiveError> {
     let failed = |source| ArchiveError::Json { what: "configuration", source };
     let mut config: Map<String, Value> = serde_json::from_slice(config).map_err(failed)?;
@@ -127,7 +127,7 @@ fn sorted(value: Value) -> Value {
 
 /// The steps that can make layers, each by the Dockerfile's own words: a builder's have file names or digests of its own in them,
 /// and the build arguments, a base's address among these.
-fn own_history(steps: &[Value], made: &[bool], instructions: &[Instruction], created: &Value) -> Vec<Value> {
+fn own_history(steps: &[Value], made: &[bool], instructions: &[Layer], created: &Value) -> Vec<Value> {
     let mut made = made.iter().copied();
     let mut own = Vec::new();
     for step in steps {

@@ -23,6 +23,7 @@ use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 
 use compiled::Stamps;
+use dockerfile::Layer;
 use entry::{Entry, Kind};
 use jiff::Timestamp;
 use registry::Digest;
@@ -32,7 +33,6 @@ use tree::{Item, Tree};
 
 use super::archive::hashing::Hashing;
 use super::archive::{Archive, ArchiveError, Bytes, Section};
-use super::copies::Instruction;
 
 /// gzip's default, named because the digest of what is pushed depends on it.
 const GZIP_LEVEL: u32 = 6;
@@ -97,7 +97,7 @@ pub(super) fn normal(
     archive: &Archive,
     inherited: usize,
     base: &Base,
-    instructions: &[Instruction],
+    instructions: &[Layer],
     scratch: &Path,
 ) -> Result<Normal, ArchiveError> {
     let mut stamps = Stamps::default();

@@ -2,7 +2,6 @@
 
 use std::future::Future as _;
 
-use docker::Builder;
 use process::Cmd;
 use registry::{Digest, Platform};
 
@@ -250,8 +249,8 @@ async fn a_contributors_build_needs_no_registry_of_ours() {
     let (action, outcome) = run_one(&context, &runtime, false).await;
     let done = outcome.result.unwrap();
     assert!(action == Action::Build { forced: false } && done.digest.is_none());
-    let local = world.docker.image(&format!("lambda:{}", runtime.name)).await.unwrap().unwrap();
-    assert_eq!(local, world.docker.image(&done.local[0]).await.unwrap().unwrap());
+    let local = world.docker.store().image(&format!("lambda:{}", runtime.name)).await.unwrap().unwrap();
+    assert_eq!(local, world.docker.store().image(&done.local[0]).await.unwrap().unwrap());
     let commit = Cmd::new("git").args(["rev-parse", "HEAD"]).cwd(env!("CARGO_MANIFEST_DIR")).read();
     assert_eq!(local.labels.get("org.opencontainers.image.revision"), commit.ok().as_ref());
     let planned = plan_one(&context, &runtime, false).await;
@@ -262,7 +261,8 @@ async fn a_contributors_build_needs_no_registry_of_ours() {
     let say = runtime.context.join("say");
     std::fs::write(&say, "other\n").unwrap();
     assert!(run_one(&context, &runtime, false).await.1.result.unwrap().built);
-    let named = async || world.docker.image(&format!("lambda:{}", runtime.name)).await.unwrap().unwrap();
+    let named =
+        async || world.docker.store().image(&format!("lambda:{}", runtime.name)).await.unwrap().unwrap();
     assert_ne!(named().await, local);
     std::fs::write(&say, "hello\n").unwrap();
     let (action, outcome) = run_one(&context, &runtime, false).await;
@@ -306,36 +306,6 @@ async fn a_run_that_ends_anywhere_leaves_the_old_runtime_and_the_next_one_comple
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn buildkit_builds_the_same_runtime() {
-    let Some(client) = buildkit_client() else {
-        skipped("buildkit", "a docker client with BuildKit (Debian's docker.io)");
-        return;
-    };
-    let Some(world) = World::new("buildkit").await else { return };
-    world.push_base("upstream/lambda/base", "v1").await;
-    let runtime = world.runtime();
-    let context = world.context(&client);
-    assert_ne!(context.docker().await.unwrap().builder(), Builder::Legacy);
-    let legacy = plan_one(&world.context("docker"), &runtime, false).await.key;
-    for force in [false, true] {
-        let (action, outcome) = run_one(&context, &runtime, force).await;
-        assert_eq!(action, Action::Build { forced: force });
-        assert!(outcome.result.unwrap().moved);
-        assert!(world.run(&runtime.name).starts_with("well: hello\n"));
-    }
-    let planned = plan_one(&world.context(NONE), &runtime, false).await;
-    assert_eq!((planned.action, planned.key), (Action::Nothing, legacy), "the builder is not in the key");
-}
-
-fn buildkit_client() -> Option<String> {
-    let has_it = |path: &std::path::PathBuf| {
-        let help = Cmd::new(path).env("DOCKER_BUILDKIT", "1").args(["build", "--help"]).read();
-        help.is_ok_and(|help| help.contains("--progress"))
-    };
-    which::which_all("docker").ok()?.find(has_it).map(|path| path.display().to_string())
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn several_runtimes_are_built_side_by_side_and_share_their_base() {
     let Some(world) = World::new("several").await else { return };
     world.push_base("upstream/lambda/base", "v1").await;
@@ -360,50 +330,4 @@ async fn several_runtimes_are_built_side_by_side_and_share_their_base() {
     let planned = plan(&context, &changed, Options::default()).await;
     let actions: Vec<Action> = planned.into_iter().map(|planned| planned.unwrap().action).collect();
     assert_eq!(actions, [Action::Nothing, Action::Build { forced: false }, Action::Nothing]);
-}
-
-/// podman without its own network and crun, which want more of a machine than a container in a container has; its store is the
-/// test's own.
-fn podman_client(room: &std::path::Path) -> Option<String> {
-    let podman = which::which("podman").ok()?;
-    let conf = "[containers]\nnetns = \"host\"\ndefault_ulimits = [\"nofile=1024:1024\", \"nproc=1024:1024\"]\n\
-                [engine]\nruntime = \"runc\"\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\n";
-    std::fs::write(room.join("containers.conf"), conf).unwrap();
-    let at = room.display();
-    let storage =
-        format!("[storage]\ndriver = \"vfs\"\nrunroot = \"{at}/run\"\ngraphroot = \"{at}/graph\"\n");
-    std::fs::write(room.join("storage.conf"), storage).unwrap();
-    let program = room.join("podman");
-    let script = format!(
-        "#!/bin/sh\nexport CONTAINERS_CONF='{at}/containers.conf' CONTAINERS_STORAGE_CONF='{at}/storage.conf'\nexec '{}' \"$@\"\n",
-        podman.display()
-    );
-    std::fs::write(&program, script).unwrap();
-    std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    Some(program.display().to_string())
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn podman_builds_a_runtime_that_docker_runs() {
-    let Some(world) = World::new("podman").await else { return };
-    let Some(client) = podman_client(world.room.path()) else {
-        skipped("podman", "podman (apt-get install podman)");
-        return;
-    };
-    world.push_base("upstream/lambda/base", "v1").await;
-    let runtime = world.runtime();
-    let mut context = world.context(&client);
-    for force in [false, true] {
-        let (action, outcome) = run_one(&context, &runtime, force).await;
-        assert_eq!(action, Action::Build { forced: force });
-        assert!(outcome.result.unwrap().moved);
-        assert!(world.run(&runtime.name).starts_with("well: hello\n"));
-    }
-    assert_eq!(plan_one(&world.context(NONE), &runtime, false).await.action, Action::Nothing);
-    context.repository = None;
-    let planned = plan_one(&context, &runtime, false).await;
-    assert_eq!(planned.action, Action::Nothing, "its own store has it");
-    assert!(apply(&context, vec![planned]).await.remove(0).result.is_ok());
-    let planned = plan_one(&context, &runtime, false).await;
-    assert_eq!(why(&context, &planned).await.unwrap(), Why::Changes(Vec::new()));
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use images_config::atomic;
-use process::{Cmd, Killer};
+use process::{Cmd, Killer, cmd};
 
 use super::counts::Counts;
 use crate::cargo::{self, TestProgram};
@@ -40,8 +40,10 @@ struct Ended {
 /// # Errors
 /// They do not compile.
 pub async fn compile(selection: &[String], printer: &Printer) -> anyhow::Result<Vec<TestProgram>> {
-    let mut command = Cmd::cargo().args(["test", "--no-run", "--message-format", "json-render-diagnostics"]);
-    command = command.args(selection.iter().cloned());
+    let command = cmd!(
+        process::shell()?,
+        "cargo test --no-run --message-format json-render-diagnostics {selection...}"
+    );
     let programs = Arc::new(Mutex::new(Vec::new()));
     let (found, print) = (Arc::clone(&programs), printer.clone());
     let compiled = command.stream(Killer::default(), move |line| {
@@ -96,8 +98,10 @@ pub async fn run(
 /// # Errors
 /// One fails.
 pub async fn examples(filter: Option<&str>, printer: &Printer) -> (Counts, bool) {
-    let command =
-        Cmd::cargo().args(["test", "--quiet", "--workspace", "--doc"]).args(filter.map(str::to_owned));
+    let Ok(command) = process::shell().map(|sh| cmd!(sh, "cargo test --quiet --workspace --doc {filter...}"))
+    else {
+        return (Counts::default(), false);
+    };
     let (counts, kept) = (Arc::new(Mutex::new(Counts::default())), Arc::new(Mutex::new(Vec::new())));
     let (count, keep) = (Arc::clone(&counts), Arc::clone(&kept));
     let result = command.stream(Killer::default(), move |line| {

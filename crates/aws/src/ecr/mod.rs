@@ -1,33 +1,22 @@
-//! ECR: the registry's address and token, what exists, and which blobs it holds.
+//! ECR: what exists, and which blobs it holds.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+pub mod grids;
+mod mutability;
+pub mod token;
+
+use std::collections::{BTreeMap, HashMap};
 
 use anyhow::Context as _;
 use aws_sdk_ecr::Client;
 use aws_sdk_ecr::types::{
     DescribeImagesFilter, ImageFailureCode, ImageIdentifier, ImageStatus, ImageStatusFilter,
-    ImageTagMutability, ImageTagMutabilityExclusionFilter, ListImagesFilter, RctAppliedFor, TagStatus,
+    ListImagesFilter, RctAppliedFor, TagStatus,
 };
-use base64::Engine as _;
-use process::Secret;
 use registry::Digest;
 
 use super::{Aws, errors::explain};
 
-/// The tag that says which grids use a repository: `htc-grid/<TAG>`.
-/// (Repositories are one per account and region, and grids share them.)
-pub const MARK_PREFIX: &str = "htc-grid/";
-
-/// A token for a registry, as `docker login` takes it.
-#[derive(Clone, Debug)]
-pub struct Token {
-    /// The registry's host, with its port where it has one.
-    pub host: String,
-    /// Always `AWS`.
-    pub username: String,
-    /// Good for twelve hours.
-    pub password: Secret,
-}
+pub use mutability::Mutability;
 
 /// A repository as it stands.
 #[derive(Clone, Debug)]
@@ -41,7 +30,7 @@ pub struct Repository {
     /// The KMS key that encrypts it, where that is not ECR's own.
     pub kms_key: Option<String>,
     /// Which of its tags may move.
-    pub moving: Moving,
+    pub mutability: Mutability,
     /// Whether ECR scans what is pushed there.
     pub scan_on_push: bool,
 }
@@ -71,7 +60,7 @@ pub struct Template {
     /// The KMS key that they are encrypted with, where that is not ECR's own.
     pub kms_key: Option<String>,
     /// Which of their tags may move.
-    pub moving: Moving,
+    pub mutability: Mutability,
     /// Whether images expire there.
     pub expires: bool,
 }
@@ -87,51 +76,6 @@ impl Template {
         let found = all.iter().filter(below).max_by_key(|template| template.prefix.len());
         found.or_else(|| all.iter().find(|template| template.prefix == ROOT))
     }
-}
-
-/// Which tags of a repository may move to another image
-/// (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/image-tag-mutability.html>).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Moving {
-    /// All of them.
-    #[default]
-    All,
-    /// All but those that fit one of these patterns.
-    AllBut(Vec<String>),
-    /// Those alone that fit one of these patterns.
-    Only(Vec<String>),
-}
-
-impl Moving {
-    fn of(
-        mode: Option<&ImageTagMutability>,
-        filters: Option<Vec<ImageTagMutabilityExclusionFilter>>,
-    ) -> Self {
-        let filters = filters.unwrap_or_default().into_iter().map(|filter| filter.filter).collect();
-        match mode {
-            Some(ImageTagMutability::Immutable) => Self::Only(Vec::new()),
-            Some(ImageTagMutability::ImmutableWithExclusion) => Self::Only(filters),
-            Some(ImageTagMutability::MutableWithExclusion) => Self::AllBut(filters),
-            _ => Self::All,
-        }
-    }
-
-    /// Whether a tag may move.
-    pub fn may(&self, tag: &str) -> bool {
-        let fits = |patterns: &[String]| patterns.iter().any(|pattern| fits(pattern, tag));
-        match self {
-            Self::All => true,
-            Self::AllBut(patterns) => !fits(patterns),
-            Self::Only(patterns) => fits(patterns),
-        }
-    }
-}
-
-/// ECR's wildcard: `*` is any text.
-fn fits(pattern: &str, text: &str) -> bool {
-    let Some((head, rest)) = pattern.split_once('*') else { return pattern == text };
-    let Some(after) = text.strip_prefix(head) else { return false };
-    (0..=after.len()).any(|at| after.is_char_boundary(at) && fits(rest, &after[at..]))
 }
 
 /// An image in a repository.
@@ -162,25 +106,6 @@ impl Ecr {
         Self { client: Client::new(aws.config()) }
     }
 
-    /// A fresh token. Its proxy endpoint is the account's registry, in every partition.
-    ///
-    /// # Errors
-    /// AWS refuses or does not answer, or answers something else than a token.
-    pub async fn token(&self) -> anyhow::Result<Token> {
-        let action = "ecr:GetAuthorizationToken";
-        let answer = self.client.get_authorization_token().send().await.map_err(|e| explain(e, action))?;
-        let data =
-            answer.authorization_data.unwrap_or_default().into_iter().next().context("ECR gave no token")?;
-        let endpoint = data.proxy_endpoint.context("ECR named no registry")?;
-        let (username, password) = decode_token(&data.authorization_token.context("ECR gave no token")?)?;
-        let host = endpoint
-            .trim_start_matches("https://")
-            .trim_start_matches("http://")
-            .trim_end_matches('/')
-            .to_owned();
-        Ok(Token { host, username, password })
-    }
-
     /// Every repository of the account in this region, by name.
     ///
     /// # Errors
@@ -193,7 +118,7 @@ impl Ecr {
             for repository in page.repositories.unwrap_or_default() {
                 let name = repository.repository_name.context("ECR listed a repository without a name")?;
                 let filters = repository.image_tag_mutability_exclusion_filters;
-                let moving = Moving::of(repository.image_tag_mutability.as_ref(), filters);
+                let mutability = Mutability::of(repository.image_tag_mutability.as_ref(), filters);
                 found.insert(
                     name.clone(),
                     Repository {
@@ -201,7 +126,7 @@ impl Ecr {
                         uri: repository.repository_uri.unwrap_or_default(),
                         arn: repository.repository_arn.unwrap_or_default(),
                         kms_key: repository.encryption_configuration.and_then(|e| e.kms_key),
-                        moving,
+                        mutability,
                         scan_on_push: repository.image_scanning_configuration.is_some_and(|c| c.scan_on_push),
                     },
                 );
@@ -251,7 +176,7 @@ impl Ecr {
                 template.applied_for.iter().flatten().any(|reason| *reason == RctAppliedFor::PullThroughCache)
             });
             found.extend(of_cache.map(|template| Template {
-                moving: Moving::of(
+                mutability: Mutability::of(
                     template.image_tag_mutability.as_ref(),
                     template.image_tag_mutability_exclusion_filters,
                 ),
@@ -359,40 +284,6 @@ impl Ecr {
         Ok(known)
     }
 
-    /// The grids that mark a repository as used.
-    ///
-    /// # Errors
-    /// AWS refuses or does not answer.
-    pub async fn marks(&self, repository: &Repository) -> anyhow::Result<BTreeSet<String>> {
-        let request = self.client.list_tags_for_resource().resource_arn(&repository.arn);
-        let answer = request.send().await.map_err(|e| explain(e, "ecr:ListTagsForResource"))?;
-        let keys = answer.tags.unwrap_or_default().into_iter().map(|tag| tag.key);
-        Ok(keys.filter_map(|key| key.strip_prefix(MARK_PREFIX).map(str::to_owned)).collect())
-    }
-
-    /// Marks a repository as used by the grid `tag`.
-    ///
-    /// # Errors
-    /// AWS refuses or does not answer.
-    pub async fn mark(&self, repository: &Repository, tag: &str) -> anyhow::Result<()> {
-        let mark =
-            aws_sdk_ecr::types::Tag::builder().key(format!("{MARK_PREFIX}{tag}")).value("used").build()?;
-        let request = self.client.tag_resource().resource_arn(&repository.arn).tags(mark);
-        request.send().await.map_err(|e| explain(e, "ecr:TagResource"))?;
-        Ok(())
-    }
-
-    /// Takes the mark of the grid `tag` away.
-    ///
-    /// # Errors
-    /// AWS refuses or does not answer.
-    pub async fn unmark(&self, repository: &Repository, tag: &str) -> anyhow::Result<()> {
-        let key = format!("{MARK_PREFIX}{tag}");
-        let request = self.client.untag_resource().resource_arn(&repository.arn).tag_keys(key);
-        request.send().await.map_err(|e| explain(e, "ecr:UntagResource"))?;
-        Ok(())
-    }
-
     /// A setting of the account, `ENABLED` or `DISABLED` as a rule.
     ///
     /// # Errors
@@ -429,35 +320,9 @@ impl Ecr {
     }
 }
 
-/// The one part of AWS whose credentials ECR Public knows.
-pub const PUBLIC_PARTITION: &str = "aws";
-
-/// A token for ECR Public, whose API lives in us-east-1 alone:
-/// <https://docs.aws.amazon.com/AmazonECR/latest/public/public-registry-auth.html>
-///
-/// # Errors
-/// AWS refuses or does not answer.
-pub async fn public_token(aws: &Aws) -> anyhow::Result<Token> {
-    let config = aws.config().to_builder().region(aws_config::Region::from_static("us-east-1")).build();
-    let request = aws_sdk_ecrpublic::Client::new(&config).get_authorization_token();
-    let answer = request.send().await.map_err(|e| explain(e, "ecr-public:GetAuthorizationToken"))?;
-    let token =
-        answer.authorization_data.and_then(|d| d.authorization_token).context("ECR Public gave no token")?;
-    let (username, password) = decode_token(&token)?;
-    Ok(Token { host: "public.ecr.aws".into(), username, password })
-}
-
 /// A tag and the digest that it means.
 fn meaning(id: ImageIdentifier) -> Option<(String, Digest)> {
     Some((id.image_tag?, id.image_digest?.parse().ok()?))
-}
-
-fn decode_token(token: &str) -> anyhow::Result<(String, Secret)> {
-    let decoded =
-        base64::engine::general_purpose::STANDARD.decode(token).context("the token is not base64")?;
-    let text = String::from_utf8(decoded).ok().context("the token is not text")?;
-    let (username, password) = text.split_once(':').context("the token is not user:password")?;
-    Ok((username.to_owned(), Secret::new(password)))
 }
 
 #[cfg(test)]
@@ -465,21 +330,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn which_tags_may_move() {
-        let builds = || vec!["*-sha256-*".to_owned(), "v1".to_owned()];
-        assert!(Moving::All.may("v1"));
-        assert!(!Moving::AllBut(builds()).may("python-sha256-0123") && !Moving::AllBut(builds()).may("v1"));
-        assert!(Moving::AllBut(builds()).may("python") && Moving::AllBut(builds()).may("v10"));
-        assert!(!Moving::Only(Vec::new()).may("v1"));
-        assert!(Moving::Only(builds()).may("v1") && !Moving::Only(builds()).may("latest"));
-    }
-
-    #[test]
     fn the_longest_prefix_has_the_template() {
         let template = |prefix: &str| Template {
             prefix: prefix.to_owned(),
             kms_key: None,
-            moving: Moving::All,
+            mutability: Mutability::Mutable,
             expires: false,
         };
         let all = ["ROOT", "quay", "quay/team"].map(template);
@@ -488,13 +343,5 @@ mod tests {
         assert_eq!(of(&all, "quay/team").as_deref(), Some("quay/team"));
         assert_eq!(of(&all, "quayx").as_deref(), Some("ROOT"));
         assert_eq!(of(&all[1..], "ecr-public"), None);
-    }
-
-    #[test]
-    fn a_token_is_user_and_password() {
-        let (user, password) = decode_token("QVdTOnNlY3JldA==").unwrap();
-        assert_eq!((user.as_str(), password.reveal()), ("AWS", "secret"));
-        assert!(decode_token("!").is_err());
-        assert!(!format!("{password:?}").contains("secret"));
     }
 }

@@ -1,3 +1,5 @@
+mod configuration;
+
 use std::collections::BTreeMap;
 use std::io::Read as _;
 
@@ -9,58 +11,6 @@ use crate::archive::tests as saved;
 /// The base's time in these tests, and one that is later.
 const BASE: u64 = 1_600_000_000;
 const LATER: u64 = BASE + 1000;
-
-/// A layer as a builder may write it.
-#[derive(Default)]
-struct Tar(Vec<u8>);
-
-impl Tar {
-    fn entry(self, kind: tar::EntryType, name: &str, time: u64) -> Self {
-        self.with(kind, name, time, b"", |_| {})
-    }
-
-    fn directory(self, name: &str) -> Self {
-        self.entry(tar::EntryType::Directory, name, LATER)
-    }
-
-    fn file(self, name: &str, content: &[u8], time: u64) -> Self {
-        self.with(tar::EntryType::Regular, name, time, content, |_| {})
-    }
-
-    fn link(self, kind: tar::EntryType, name: &str, target: &str) -> Self {
-        self.with(kind, name, LATER, b"", |header| header.set_link_name(target).unwrap())
-    }
-
-    fn xattr(mut self, record: &[u8]) -> Self {
-        let text = [format!("{} ", record.len() + 4).as_bytes(), record, b"\n"].concat();
-        self = self.with(tar::EntryType::XHeader, "x", 0, &text, |_| {});
-        self
-    }
-
-    fn with(
-        mut self,
-        kind: tar::EntryType,
-        name: &str,
-        time: u64,
-        content: &[u8],
-        set: impl FnOnce(&mut tar::Header),
-    ) -> Self {
-        let mut header = tar::Header::new_ustar();
-        header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
-        header.set_entry_type(kind);
-        header.set_mode(if kind == tar::EntryType::Directory { 0o755 } else { 0o644 });
-        header.set_uid(0);
-        header.set_gid(0);
-        header.set_mtime(time);
-        header.set_size(content.len() as u64);
-        set(&mut header);
-        header.set_cksum();
-        self.0.extend_from_slice(header.as_bytes());
-        self.0.extend_from_slice(content);
-        self.0.resize(self.0.len().next_multiple_of(512), 0);
-        self
-    }
-}
 
 fn base() -> Base {
     Base { time: BASE, history: vec![json!({ "created_by": "base" })] }
@@ -351,83 +301,54 @@ fn a_layer_of_what_is_not_understood_is_refused() {
     assert!(error.contains("type 'M', as s is"), "{error}");
 }
 
-/// A configuration's own part of the history, and the rest, as `builder` wrote it.
-fn configured(config: Value, made: &[bool], instructions: &[(&str, &str)]) -> Value {
-    let instructions: Vec<Instruction> = instructions
-        .iter()
-        .map(|(keyword, text)| Instruction { keyword: (*keyword).to_owned(), text: (*text).to_owned() })
-        .collect();
-    let bytes = serde_json::to_vec(&config).unwrap();
-    serde_json::from_slice(&config::normal(&bytes, &base(), &[], made, &instructions).unwrap()).unwrap()
-}
+/// A layer as a builder may write it.
+#[derive(Default)]
+struct Tar(Vec<u8>);
 
-#[test]
-fn one_configuration_of_all_builders() {
-    let base = json!({ "created_by": "base" });
-    let legacy = json!({
-        "architecture": "arm64", "os": "linux", "container": "0123", "docker_version": "20.10.24",
-        "created": "2026-01-01T00:00:00.123456789Z", "container_config": { "Cmd": ["x"] },
-        "config": {
-            "Hostname": "", "AttachStdin": false, "Env": ["B=1", "A=2"], "Cmd": null, "Image": "sha256:01",
-            "Volumes": { "/data": {} }, "WorkingDir": "", "OnBuild": null, "Labels": { "empty": "", "x": "y" }
-        },
-        "history": [
-            base,
-            { "created": "2026", "created_by": "/bin/sh -c #(nop)  ENV B=1", "empty_layer": true },
-            { "created": "2026", "created_by": "|1 BASE=host/x /bin/sh -c make" },
-            { "created": "2026", "created_by": "/bin/sh -c #(nop) COPY file:0123 in /x " },
-            { "created": "2026", "created_by": "/bin/sh -c true", "empty_layer": true }
-        ]
-    });
-    let buildkit = json!({
-        "architecture": "arm64", "variant": "v8", "os": "linux", "created": "2026-01-02T00:00:00Z",
-        "moby.buildkit.buildinfo.v1": "e30=",
-        "config": {
-            "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "A=2", "B=1"],
-            "Volumes": { "/data": {} }, "WorkingDir": "/", "ArgsEscaped": true, "OnBuild": [],
-            "Labels": { "x": "y", "empty": "", "io.buildah.version": "1.28" }
-        },
-        "history": [
-            base,
-            { "created_by": "ENV B=1", "comment": "buildkit.dockerfile.v0", "empty_layer": true },
-            { "created_by": "RUN |1 BASE=other/x /bin/sh -c make # buildkit", "comment": "buildkit.dockerfile.v0" },
-            { "created_by": "COPY x /x # buildkit", "comment": "buildkit.dockerfile.v0" },
-            { "created_by": "RUN /bin/sh -c true # buildkit", "comment": "buildkit.dockerfile.v0" }
-        ]
-    });
-    let instructions = [("RUN", "RUN make"), ("COPY", "COPY x /x"), ("RUN", "RUN true")];
-    let normal = configured(legacy, &[true, true], &instructions);
-    assert_eq!(normal, configured(buildkit, &[true, true, false], &instructions));
-    let created = "2020-09-13T12:26:40Z";
-    assert_eq!(
-        normal,
-        json!({
-            "architecture": "arm64", "os": "linux", "created": created,
-            "config": {
-                "Env": ["A=2", "B=1", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
-                "Volumes": { "/data": {} }, "Labels": { "empty": "", "x": "y" }
-            },
-            "history": [
-                base,
-                { "created": created, "created_by": "RUN make" },
-                { "created": created, "created_by": "COPY x /x" },
-                { "created": created, "created_by": "RUN true", "empty_layer": true }
-            ],
-            "rootfs": { "type": "layers", "diff_ids": [] }
-        })
-    );
-    // Once more, it stays.
-    assert_eq!(configured(normal.clone(), &[true, true], &instructions), normal);
-}
+impl Tar {
+    fn entry(self, kind: tar::EntryType, name: &str, time: u64) -> Self {
+        self.with(kind, name, time, b"", |_| {})
+    }
 
-#[test]
-fn the_time_is_the_bases_and_not_before_that_of_staged_files() {
-    for (config, wanted) in [
-        (json!({ "created": "2020-09-13T12:26:40.9Z" }), 1_600_000_000),
-        (json!({ "created": "0001-01-01T00:00:00Z" }), EARLIEST),
-        (json!({ "created": "1970-01-01T00:00:00Z", "history": null }), EARLIEST),
-        (json!({}), EARLIEST),
-    ] {
-        assert_eq!(Base::read(config.to_string().as_bytes()).unwrap().time, wanted, "{config}");
+    fn directory(self, name: &str) -> Self {
+        self.entry(tar::EntryType::Directory, name, LATER)
+    }
+
+    fn file(self, name: &str, content: &[u8], time: u64) -> Self {
+        self.with(tar::EntryType::Regular, name, time, content, |_| {})
+    }
+
+    fn link(self, kind: tar::EntryType, name: &str, target: &str) -> Self {
+        self.with(kind, name, LATER, b"", |header| header.set_link_name(target).unwrap())
+    }
+
+    fn xattr(mut self, record: &[u8]) -> Self {
+        let text = [format!("{} ", record.len() + 4).as_bytes(), record, b"\n"].concat();
+        self = self.with(tar::EntryType::XHeader, "x", 0, &text, |_| {});
+        self
+    }
+
+    fn with(
+        mut self,
+        kind: tar::EntryType,
+        name: &str,
+        time: u64,
+        content: &[u8],
+        set: impl FnOnce(&mut tar::Header),
+    ) -> Self {
+        let mut header = tar::Header::new_ustar();
+        header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
+        header.set_entry_type(kind);
+        header.set_mode(if kind == tar::EntryType::Directory { 0o755 } else { 0o644 });
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(time);
+        header.set_size(content.len() as u64);
+        set(&mut header);
+        header.set_cksum();
+        self.0.extend_from_slice(header.as_bytes());
+        self.0.extend_from_slice(content);
+        self.0.resize(self.0.len().next_multiple_of(512), 0);
+        self
     }
 }

@@ -4,12 +4,16 @@
 //! hand from toml's own spanned tree: a wrong type, a missing key or an unknown key is noted in the [`Sink`] and the
 //! reading goes on.
 
+mod document;
+
 use std::ops::Range;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::problem::{Sink, key_part, nearest, position};
+use crate::problem::{Sink, key_part, nearest};
+
+pub(super) use document::document;
 
 /// A value with its key and its place.
 #[derive(Clone)]
@@ -142,26 +146,6 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// A string, or a whole number as it was written.
-    pub(super) fn word(&self) -> Option<String> {
-        match self.value {
-            DeValue::Integer(number) => Some(number.to_string()),
-            _ => self.text().map(str::to_owned),
-        }
-    }
-
-    /// A moment with its offset; anything else is a problem.
-    pub(super) fn time(&self) -> Option<jiff::Timestamp> {
-        let moment = match self.value {
-            DeValue::Datetime(moment) => moment.to_string().parse().ok(),
-            _ => None,
-        };
-        if moment.is_none() {
-            self.fail("must be a time such as 2026-11-22T12:00:00Z");
-        }
-        moment
-    }
-
     /// The elements of a list; anything else is a problem.
     pub(super) fn list(&self) -> Option<Vec<Node<'a>>> {
         let DeValue::Array(array) = self.value else { return self.expected("a list") };
@@ -202,6 +186,26 @@ impl<'a> Node<'a> {
         self.fail(format!("is {found}, but must be {wanted}"));
         None
     }
+}
+
+/// A string, or a whole number as it was written.
+pub(super) fn word(node: &Node<'_>) -> Option<String> {
+    match node.value {
+        DeValue::Integer(number) => Some(number.to_string()),
+        _ => node.text().map(str::to_owned),
+    }
+}
+
+/// A moment with its offset; anything else is a problem.
+pub(super) fn time(node: &Node<'_>) -> Option<jiff::Timestamp> {
+    let moment = match node.value {
+        DeValue::Datetime(moment) => moment.to_string().parse().ok(),
+        _ => None,
+    };
+    if moment.is_none() {
+        node.fail("must be a time such as 2026-11-22T12:00:00Z");
+    }
+    moment
 }
 
 impl<'a> Fields<'a> {
@@ -283,65 +287,6 @@ impl Entry<'_> {
     pub(super) fn is_dotted(&self) -> bool {
         let rest = self.key.sink.text().get(self.key.span.end..).unwrap_or_default();
         rest.trim_start_matches([' ', '\t']).starts_with('.')
-    }
-}
-
-/// Reads `text` as TOML. Syntax errors are problems like all others. After a duplicate key the reading goes on, with the
-/// first of the two; after anything else it would only report what follows from the mistake.
-pub(super) fn document<'t>(text: &'t str, sink: &Sink<'_>) -> Option<Spanned<DeTable<'t>>> {
-    if let Some(start) =
-        text.match_indices("<<<<<<< ").map(|(at, _)| at).find(|&at| position(text, at).1 == 1)
-    {
-        let help = "take either side; `cargo xtask lock` adds what is missing then";
-        sink.report(&(start..start), "", "has a merge conflict", Some(help.to_owned()));
-        return None;
-    }
-    let (document, errors) = DeTable::parse_recoverable(text);
-    let mut readable = true;
-    for error in &errors {
-        let span = error.span().unwrap_or(0..0);
-        let message = error.message();
-        if message == "duplicate key" {
-            let name = text.get(span.clone()).unwrap_or_default().trim_matches(['"', '\'']);
-            let mut first = None;
-            find_before(document.get_ref(), "", name, span.start, &mut first);
-            let (key, help) = match first {
-                Some((start, key)) => {
-                    (key, Some(format!("it is already on line {}", position(text, start).0)))
-                }
-                // A second `[header]` takes the first one's place in the tree: half of the file would seem to be missing.
-                None => {
-                    readable = false;
-                    (key_part(name), Some("put both parts under one header".to_owned()))
-                }
-            };
-            sink.report(&span, &key, "is given twice", help);
-        } else {
-            readable = false;
-            sink.report(&span, "", format!("not TOML: {}", message.replace('\n', ", ")), None);
-        }
-    }
-    readable.then_some(document)
-}
-
-/// The last key called `name` that stands before `offset`, with its place and dotted path.
-fn find_before(
-    table: &DeTable<'_>,
-    path: &str,
-    name: &str,
-    offset: usize,
-    found: &mut Option<(usize, String)>,
-) {
-    for (key, value) in table {
-        let part = key_part(key.get_ref());
-        let path = if path.is_empty() { part } else { format!("{path}.{part}") };
-        let start = key.span().start;
-        if key.get_ref() == name && start < offset && found.as_ref().is_none_or(|(best, _)| *best < start) {
-            *found = Some((start, path.clone()));
-        }
-        if let DeValue::Table(inner) = value.get_ref() {
-            find_before(inner, &path, name, offset, found);
-        }
     }
 }
 

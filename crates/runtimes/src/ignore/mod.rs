@@ -9,7 +9,13 @@
 //! docker 20.10 do not look below an excluded directory unless an exception starts with that directory's literal name. The
 //! tests build with both and list what arrived.
 
+mod pattern;
+
 use std::path::Path;
+
+use pattern::{Matcher, compile};
+
+pub(super) use pattern::Glob;
 
 /// Why an ignore file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -49,33 +55,6 @@ struct Pattern {
     /// The cleaned text, without `!`.
     text: String,
     matcher: Matcher,
-}
-
-#[derive(Clone, Debug)]
-enum Matcher {
-    Exact,
-    /// `dir/**`: everything that starts with the text before the stars.
-    Prefix(String),
-    /// `**/name`: everything that ends so, and the name itself.
-    Suffix(String),
-    Tokens(Vec<Token>),
-}
-
-#[derive(Clone, Debug, PartialEq)]
-enum Token {
-    Char(char),
-    /// `?`: one character but `/`.
-    One,
-    /// `*`: any characters but `/`.
-    Star,
-    /// `**/`: nothing, or anything that ends in `/`.
-    Directories,
-    /// `**` at the end: anything.
-    Rest,
-    Class {
-        negated: bool,
-        ranges: Vec<(char, char)>,
-    },
 }
 
 impl Ignore {
@@ -159,47 +138,7 @@ impl Ignore {
 
 impl Pattern {
     fn matches(&self, path: &str) -> bool {
-        match &self.matcher {
-            Matcher::Exact => path == self.text,
-            Matcher::Prefix(prefix) => path.starts_with(prefix.as_str()),
-            Matcher::Suffix(suffix) => {
-                path.ends_with(suffix.as_str()) || suffix.strip_prefix('/').is_some_and(|name| path == name)
-            }
-            Matcher::Tokens(tokens) => {
-                let chars: Vec<char> = path.chars().collect();
-                matches_tokens(tokens, &chars)
-            }
-        }
-    }
-}
-
-/// A pattern of `COPY` and `ADD`: Go's `filepath.Match`, which knows no `**`.
-#[derive(Clone, Debug)]
-pub(super) struct Glob(Vec<Token>);
-
-impl Glob {
-    /// Reads a pattern.
-    ///
-    /// # Errors
-    /// What is wrong with it.
-    pub(super) fn new(pattern: &str) -> Result<Self, &'static str> {
-        let mut tokens = Vec::new();
-        let mut chars = pattern.chars().peekable();
-        while let Some(c) = chars.next() {
-            tokens.push(match c {
-                '*' => Token::Star,
-                '?' => Token::One,
-                '[' => class(&mut chars)?,
-                '\\' => Token::Char(chars.next().ok_or("it ends in a backslash")?),
-                c => Token::Char(c),
-            });
-        }
-        Ok(Self(tokens))
-    }
-
-    /// Whether the whole of `path` matches.
-    pub(super) fn matches(&self, path: &str) -> bool {
-        matches_tokens(&self.0, &path.chars().collect::<Vec<_>>())
+        self.matcher.matches(&self.text, path)
     }
 }
 
@@ -222,126 +161,6 @@ fn clean(path: &str) -> String {
         (true, _) => format!("/{joined}"),
         (false, true) => ".".to_owned(),
         (false, false) => joined,
-    }
-}
-
-fn compile(pattern: &str) -> Result<Matcher, &'static str> {
-    let mut tokens = Vec::new();
-    let mut chars = pattern.chars().peekable();
-    // As docker does it: the cheap forms stay text, and everything else is matched token by token.
-    let mut suffix = false;
-    let mut special = false;
-    let mut prefix_end = None;
-    while let Some(c) = chars.next() {
-        match c {
-            '*' if chars.peek() == Some(&'*') => {
-                chars.next();
-                let first = tokens.is_empty();
-                if chars.peek() == Some(&'/') {
-                    chars.next();
-                }
-                if chars.peek().is_none() {
-                    if !suffix && !special {
-                        prefix_end = Some(pattern.len() - 2);
-                    } else {
-                        special = true;
-                    }
-                    tokens.push(Token::Rest);
-                } else {
-                    special |= !first;
-                    tokens.push(Token::Directories);
-                }
-                suffix |= first;
-            }
-            '*' => {
-                special = true;
-                tokens.push(Token::Star);
-            }
-            '?' => {
-                special = true;
-                tokens.push(Token::One);
-            }
-            '[' => {
-                special = true;
-                tokens.push(class(&mut chars)?);
-            }
-            '\\' => {
-                special = true;
-                tokens.push(Token::Char(chars.next().ok_or("it ends in a backslash")?));
-            }
-            c => tokens.push(Token::Char(c)),
-        }
-    }
-    Ok(if special {
-        Matcher::Tokens(tokens)
-    } else if suffix {
-        Matcher::Suffix(pattern[2..].to_owned())
-    } else if let Some(end) = prefix_end {
-        Matcher::Prefix(pattern[..end].to_owned())
-    } else {
-        Matcher::Exact
-    })
-}
-
-fn class(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Result<Token, &'static str> {
-    const OPEN: &str = "a `[` without its `]`";
-    let negated = chars.next_if_eq(&'^').is_some();
-    let mut ranges = Vec::new();
-    loop {
-        let first = match chars.next().ok_or(OPEN)? {
-            ']' if ranges.is_empty() => return Err("an empty `[]`"),
-            ']' => return Ok(Token::Class { negated, ranges }),
-            '\\' => chars.next().ok_or(OPEN)?,
-            '-' => return Err("a `-` without its first character"),
-            c => c,
-        };
-        let last = if chars.next_if_eq(&'-').is_some() {
-            match chars.next().ok_or(OPEN)? {
-                '\\' => chars.next().ok_or(OPEN)?,
-                ']' => return Err("a `-` without its last character"),
-                c => c,
-            }
-        } else {
-            first
-        };
-        ranges.push((first, last));
-    }
-}
-
-/// Matches without recursion over the text: for each token the set of positions that can follow it.
-fn matches_tokens(tokens: &[Token], text: &[char]) -> bool {
-    let mut at = vec![false; text.len() + 1];
-    at[0] = true;
-    for token in tokens {
-        let mut next = vec![false; text.len() + 1];
-        for start in (0..=text.len()).filter(|start| at[*start]) {
-            match token {
-                Token::Char(c) => next_one(&mut next, text, start, |found| found == *c),
-                Token::One => next_one(&mut next, text, start, |found| found != '/'),
-                Token::Class { negated, ranges } => next_one(&mut next, text, start, |found| {
-                    ranges.iter().any(|(first, last)| (*first..=*last).contains(&found)) != *negated
-                }),
-                Token::Star => {
-                    let end = text[start..].iter().position(|c| *c == '/').map_or(text.len(), |n| start + n);
-                    next[start..=end].fill(true);
-                }
-                Token::Directories => {
-                    next[start] = true;
-                    for end in (start..text.len()).filter(|end| text[*end] == '/') {
-                        next[end + 1] = true;
-                    }
-                }
-                Token::Rest => next[start..].fill(true),
-            }
-        }
-        at = next;
-    }
-    at[text.len()]
-}
-
-fn next_one(next: &mut [bool], text: &[char], start: usize, accepts: impl Fn(char) -> bool) {
-    if text.get(start).is_some_and(|c| accepts(*c)) {
-        next[start + 1] = true;
     }
 }
 

@@ -1,0 +1,77 @@
+//! Tokens for the account's registry and for ECR Public.
+
+use anyhow::Context as _;
+use base64::Engine as _;
+use process::Secret;
+
+use super::Ecr;
+use crate::{Aws, errors::explain};
+
+/// A token for a registry, as `docker login` takes it.
+#[derive(Clone, Debug)]
+pub struct Token {
+    /// The registry's host, with its port where it has one.
+    pub host: String,
+    /// Always `AWS`.
+    pub username: String,
+    /// Good for twelve hours.
+    pub password: Secret,
+}
+
+/// A fresh token. Its proxy endpoint is the account's registry, in every partition.
+///
+/// # Errors
+/// AWS refuses or does not answer, or answers something else than a token.
+pub async fn token(ecr: &Ecr) -> anyhow::Result<Token> {
+    let action = "ecr:GetAuthorizationToken";
+    let answer = ecr.client.get_authorization_token().send().await.map_err(|e| explain(e, action))?;
+    let data =
+        answer.authorization_data.unwrap_or_default().into_iter().next().context("ECR gave no token")?;
+    let endpoint = data.proxy_endpoint.context("ECR named no registry")?;
+    let (username, password) = decode_token(&data.authorization_token.context("ECR gave no token")?)?;
+    let host = endpoint
+        .trim_start_matches("https://")
+        .trim_start_matches("http://")
+        .trim_end_matches('/')
+        .to_owned();
+    Ok(Token { host, username, password })
+}
+
+/// The one part of AWS whose credentials ECR Public knows.
+pub const PUBLIC_PARTITION: &str = "aws";
+
+/// A token for ECR Public, whose API lives in us-east-1 alone:
+/// <https://docs.aws.amazon.com/AmazonECR/latest/public/public-registry-auth.html>
+///
+/// # Errors
+/// AWS refuses or does not answer.
+pub async fn public_token(aws: &Aws) -> anyhow::Result<Token> {
+    let config = aws.config().to_builder().region(aws_config::Region::from_static("us-east-1")).build();
+    let request = aws_sdk_ecrpublic::Client::new(&config).get_authorization_token();
+    let answer = request.send().await.map_err(|e| explain(e, "ecr-public:GetAuthorizationToken"))?;
+    let token =
+        answer.authorization_data.and_then(|d| d.authorization_token).context("ECR Public gave no token")?;
+    let (username, password) = decode_token(&token)?;
+    Ok(Token { host: "public.ecr.aws".into(), username, password })
+}
+
+fn decode_token(token: &str) -> anyhow::Result<(String, Secret)> {
+    let decoded =
+        base64::engine::general_purpose::STANDARD.decode(token).context("the token is not base64")?;
+    let text = String::from_utf8(decoded).ok().context("the token is not text")?;
+    let (username, password) = text.split_once(':').context("the token is not user:password")?;
+    Ok((username.to_owned(), Secret::new(password)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_user_and_password() {
+        let (user, password) = decode_token("QVdTOnNlY3JldA==").unwrap();
+        assert_eq!((user.as_str(), password.reveal()), ("AWS", "secret"));
+        assert!(decode_token("!").is_err());
+        assert!(!format!("{password:?}").contains("secret"));
+    }
+}

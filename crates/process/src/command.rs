@@ -1,0 +1,254 @@
+//! A program with what it is started with, and the ways to start it.
+
+use std::ffi::{OsStr, OsString};
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::error::TAIL_LINES;
+use crate::inherited::variables;
+use crate::{ProcessError, Secret, blocking, plain};
+
+/// A program with its arguments, environment and input.
+#[derive(Clone, Debug)]
+pub struct Cmd {
+    program: OsString,
+    args: Vec<OsString>,
+    pub(super) env: Vec<(OsString, Option<OsString>)>,
+    cwd: Option<PathBuf>,
+    stdin: Option<Stdin>,
+    pub(super) keeps_shell: bool,
+}
+
+/// What a program reads on its standard input.
+#[derive(Clone, Debug)]
+enum Stdin {
+    Text(Secret),
+    File(PathBuf),
+}
+
+/// How a short command ended, for callers to whom failing is an answer. Not printable: its stdout may be a secret.
+pub struct Ended {
+    /// Whether the status is 0.
+    pub success: bool,
+    /// What it printed, trimmed.
+    pub stdout: String,
+    /// What it said beside that, trimmed.
+    pub stderr: String,
+}
+
+/// A handle that ends a running program from another task.
+#[derive(Clone, Default)]
+pub struct Killer(Arc<std::sync::Mutex<Option<Arc<duct::ReaderHandle>>>>);
+
+impl Killer {
+    /// Ends the program, if it runs.
+    pub fn kill(&self) {
+        if let Ok(guard) = self.0.lock()
+            && let Some(handle) = guard.as_ref()
+        {
+            // The program may have ended in the meantime: that is what was wanted.
+            let _ = handle.kill();
+        }
+    }
+
+    /// Asks the program to end in good order (SIGTERM), if it runs.
+    pub fn terminate(&self) {
+        if let Ok(guard) = self.0.lock()
+            && let Some(handle) = guard.as_ref()
+        {
+            for pid in handle.pids().iter().filter_map(|pid| i32::try_from(*pid).ok()) {
+                if let Some(pid) = rustix::process::Pid::from_raw(pid) {
+                    // It may have ended in the meantime: that is what was wanted.
+                    let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+                }
+            }
+        }
+    }
+}
+
+/// A program that finds this process's own variables even where others are handed down in their place
+/// ([`hand_down_in_place_of`](crate::hand_down_in_place_of)): one that those come from.
+pub fn by_shell(program: impl AsRef<OsStr>) -> Cmd {
+    Cmd { keeps_shell: true, ..Cmd::new(program) }
+}
+
+impl Cmd {
+    /// A program by name (looked up in PATH) or by path.
+    pub fn new(program: impl AsRef<OsStr>) -> Self {
+        Self {
+            program: program.as_ref().into(),
+            args: Vec::new(),
+            env: Vec::new(),
+            cwd: None,
+            stdin: None,
+            keeps_shell: false,
+        }
+    }
+
+    /// Adds an argument.
+    pub fn arg(mut self, arg: impl Into<OsString>) -> Self {
+        self.args.push(arg.into());
+        self
+    }
+
+    /// Adds arguments.
+    pub fn args(mut self, args: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
+        self.args.extend(args.into_iter().map(Into::into));
+        self
+    }
+
+    /// Sets an environment variable.
+    pub fn env(mut self, key: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+        self.env.push((key.into(), Some(value.into())));
+        self
+    }
+
+    /// Removes an inherited environment variable.
+    pub fn env_remove(mut self, key: impl Into<OsString>) -> Self {
+        self.env.push((key.into(), None));
+        self
+    }
+
+    /// Sets the working directory.
+    pub fn cwd(mut self, dir: impl AsRef<Path>) -> Self {
+        self.cwd = Some(dir.as_ref().into());
+        self
+    }
+
+    /// Sends `text` to the program's standard input, which is otherwise empty.
+    pub fn stdin(mut self, text: Secret) -> Self {
+        self.stdin = Some(Stdin::Text(text));
+        self
+    }
+
+    /// Lets the program read a file on its standard input.
+    pub fn stdin_file(mut self, file: impl AsRef<Path>) -> Self {
+        self.stdin = Some(Stdin::File(file.as_ref().into()));
+        self
+    }
+
+    /// Runs a short command to its end and gives its stdout, trimmed.
+    ///
+    /// # Errors
+    /// The program is missing, cannot be started, or ends with another status than 0.
+    pub fn read(&self) -> Result<String, ProcessError> {
+        let output = capture(self)?;
+        if !output.status.success() {
+            let tail: Vec<String> =
+                plain(&String::from_utf8_lossy(&output.stderr)).lines().map(str::to_owned).collect();
+            return Err(ProcessError::failed(self, output.status, tail));
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
+    }
+
+    /// Runs a short command to its end, whatever the status.
+    ///
+    /// # Errors
+    /// The program is missing or cannot be started.
+    pub fn end(&self) -> Result<Ended, ProcessError> {
+        let output = capture(self)?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+        Ok(Ended {
+            success: output.status.success(),
+            stdout: text(&output.stdout),
+            stderr: plain(&text(&output.stderr)).into_owned(),
+        })
+    }
+
+    /// Runs a long command, hands each line of its stdout and stderr to `on_line` as it comes, without control sequences, and
+    /// keeps the last lines for the error.
+    ///
+    /// # Errors
+    /// As [`Cmd::read`].
+    pub async fn stream(
+        self,
+        killer: Killer,
+        mut on_line: impl FnMut(&str) + Send + 'static,
+    ) -> Result<(), ProcessError> {
+        let run = move || {
+            let reader = expression(&self)
+                .stderr_to_stdout()
+                .unchecked()
+                .reader()
+                .map_err(|e| ProcessError::start(&self.program, e))?;
+            let reader = Arc::new(reader);
+            if let Ok(mut guard) = killer.0.lock() {
+                *guard = Some(Arc::clone(&reader));
+            }
+            let mut tail = std::collections::VecDeque::with_capacity(TAIL_LINES);
+            let mut lines = BufReader::new(&*reader);
+            let mut raw = Vec::new();
+            // By bytes, not by `lines()`: a build may print what is not UTF-8.
+            while lines.read_until(b'\n', &mut raw).map_err(|e| ProcessError::start(&self.program, e))? > 0 {
+                let text = String::from_utf8_lossy(&raw);
+                let line = plain(text.trim_end_matches(['\n', '\r']));
+                on_line(&line);
+                if tail.len() == TAIL_LINES {
+                    tail.pop_front();
+                }
+                tail.push_back(line.into_owned());
+                raw.clear();
+            }
+            let output = reader.try_wait().map_err(|e| ProcessError::start(&self.program, e))?;
+            match output {
+                Some(output) if !output.status.success() => {
+                    Err(ProcessError::failed(&self, output.status, tail.into()))
+                }
+                _ => Ok(()),
+            }
+        };
+        blocking(run).await
+    }
+
+    /// Starts a server that outlives this process, in a process group of its own so that Ctrl-C here does not reach
+    /// it, its output going to the file `log`. Gives its process id.
+    ///
+    /// # Errors
+    /// The program is missing or cannot be started, or the log cannot be written.
+    pub fn spawn_detached(&self, log: &Path) -> Result<u32, ProcessError> {
+        use std::os::unix::process::CommandExt as _;
+        let handle = expression(self)
+            .stderr_to_stdout()
+            .stdout_path(log)
+            .before_spawn(|command| {
+                command.process_group(0);
+                Ok(())
+            })
+            .start()
+            .map_err(|source| ProcessError::start(&self.program, source))?;
+        // Not waited for: the handle's drop leaves the program running.
+        Ok(handle.pids().first().copied().unwrap_or_default())
+    }
+}
+
+/// The command line for people.
+impl std::fmt::Display for Cmd {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let words = std::iter::once(&self.program).chain(&self.args).map(|word| word.to_string_lossy());
+        f.write_str(&words.collect::<Vec<_>>().join(" "))
+    }
+}
+
+fn capture(command: &Cmd) -> Result<std::process::Output, ProcessError> {
+    let expression = expression(command).stdout_capture().stderr_capture().unchecked();
+    expression.run().map_err(|source| ProcessError::start(&command.program, source))
+}
+
+fn expression(command: &Cmd) -> duct::Expression {
+    let mut expression = duct::cmd(&command.program, &command.args);
+    for (name, value) in variables(command) {
+        expression = match value {
+            Some(value) => expression.env(name, value),
+            None => expression.env_remove(name),
+        };
+    }
+    if let Some(dir) = &command.cwd {
+        expression = expression.dir(dir);
+    }
+    match &command.stdin {
+        Some(Stdin::Text(secret)) => expression.stdin_bytes(secret.reveal()),
+        Some(Stdin::File(file)) => expression.stdin_path(file),
+        None => expression.stdin_null(),
+    }
+}

@@ -1,0 +1,66 @@
+//! The variables of this process that programs inherit, and what is changed in them for all programs.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+
+use crate::Cmd;
+
+/// Variables that every program started from here gets beside this process's own.
+static HANDED_DOWN: std::sync::Mutex<Vec<(String, OsString)>> = std::sync::Mutex::new(Vec::new());
+
+/// Gives a variable to every program that is started from here on: changing this process's own environment is unsafe.
+pub fn hand_down(name: &str, value: impl Into<OsString>) {
+    if let Ok(mut variables) = HANDED_DOWN.lock() {
+        variables.push((name.to_owned(), value.into()));
+    }
+}
+
+/// What programs that are started from here get in the place of all variables whose names begin so.
+pub(super) static IN_PLACE_OF: std::sync::Mutex<Option<Replacement>> = std::sync::Mutex::new(None);
+
+/// The beginning of the names, and the variables that are set in their place.
+type Replacement = (&'static str, Vec<(String, String)>);
+
+/// Gives these variables, and no other whose name begins with `prefix`, to every program that is started from here on.
+pub fn hand_down_in_place_of(prefix: &'static str, variables: Vec<(String, String)>) {
+    if let Ok(mut place) = IN_PLACE_OF.lock() {
+        *place = Some((prefix, variables));
+    }
+}
+
+/// The names of this process's own variables that begin so.
+fn names_with(prefix: &str) -> impl Iterator<Item = OsString> {
+    let prefix = prefix.as_bytes().to_vec();
+    std::env::vars_os().map(|(name, _)| name).filter(move |name| name.as_encoded_bytes().starts_with(&prefix))
+}
+
+/// Removes every inherited environment variable whose name begins so.
+pub fn env_remove_all(command: Cmd, prefix: &str) -> Cmd {
+    names_with(prefix).fold(command, |command, name| command.env_remove(name))
+}
+
+/// cargo, without what the cargo that started this program says about its package: a build script that looks at those variables
+/// (ring's does) would make every nested build compile its dependents anew.
+pub fn cargo() -> Cmd {
+    const ABOUT_THE_PACKAGE: [&str; 4] = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"];
+    let cargo = Cmd::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    ABOUT_THE_PACKAGE.iter().fold(cargo, |command, prefix| env_remove_all(command, prefix))
+}
+
+/// What is changed in the variables that the program inherits: set, or taken away. What every program gets comes first, this
+/// command's own variables win over it, and the run's identity over both.
+pub(super) fn variables(command: &Cmd) -> BTreeMap<OsString, Option<OsString>> {
+    let mut variables = BTreeMap::new();
+    if let Ok(handed_down) = HANDED_DOWN.lock() {
+        variables.extend(handed_down.iter().map(|(name, value)| (name.into(), Some(value.clone()))));
+    }
+    variables.extend(command.env.iter().cloned());
+    let in_place = IN_PLACE_OF.lock().ok().and_then(|place| place.clone());
+    if let Some((prefix, own)) = in_place.filter(|_| !command.keeps_shell) {
+        let taken = |name: &OsString| name.as_encoded_bytes().starts_with(prefix.as_bytes());
+        variables.retain(|name, _| !taken(name));
+        variables.extend(std::env::vars_os().map(|(name, _)| (name, None)).filter(|(name, _)| taken(name)));
+        variables.extend(own.into_iter().map(|(name, value)| (name.into(), Some(value.into()))));
+    }
+    variables
+}

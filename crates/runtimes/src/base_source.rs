@@ -1,0 +1,57 @@
+//! Where the base of a build is taken from.
+
+use registry::{Platform, Reference};
+
+use super::planned::{Base, Planned};
+use super::push::BaseLayers;
+use super::{Context, RuntimeError};
+
+/// What the base is for one platform; nothing where the build begins from scratch.
+pub(super) async fn base_layers(
+    context: &Context,
+    planned: &Planned,
+    from: Option<&Reference>,
+    platform: &Platform,
+) -> Result<BaseLayers, RuntimeError> {
+    let (Some(base), Some(from)) = (&planned.base, from) else { return Ok(BaseLayers::default()) };
+    let mut read = BaseLayers::read(context, base, from, platform).await;
+    // A cache imports an image piece by piece; what it lacks, the upstream has.
+    if read.is_err() && from.registry() != base.name.registry() {
+        read = BaseLayers::read(context, base, &base.name, platform).await;
+    }
+    read.map_err(|error| match error {
+        RuntimeError::Registry(source) => RuntimeError::Base { base: base.name.to_string(), source },
+        other => other,
+    })
+}
+
+/// Where the base is taken from: the pull-through cache if it has this very digest, else the upstream.
+///
+/// The cache is asked by tag, because a first pull by digest is not supported
+/// (<https://github.com/aws/containers-roadmap/issues/2837>), and may be a day behind.
+pub(super) async fn source(context: &Context, runtime: &str, base: &Base) -> Reference {
+    let upstream = base.name.with_digest(base.digest);
+    let Some(cached) = context.grid_settings.cached(&base.name) else { return upstream };
+    let say = |line: String| context.progress.line(runtime, &line);
+    match context.client.manifest(&cached).await {
+        Ok(Some(found)) if found.digest() == base.digest => {
+            let cached = cached.with_digest(base.digest);
+            say(format!("base {cached} (pull-through cache)"));
+            cached
+        }
+        Ok(Some(found)) => {
+            say(format!("the pull-through cache still has {} at {cached}", found.digest()));
+            say(format!("base {upstream} (upstream)"));
+            upstream
+        }
+        Ok(None) => {
+            say(format!("the pull-through cache has no {cached}: base {upstream} (upstream)"));
+            upstream
+        }
+        Err(error) => {
+            say(format!("the pull-through cache cannot be used: {error}"));
+            say(format!("base {upstream} (upstream)"));
+            upstream
+        }
+    }
+}

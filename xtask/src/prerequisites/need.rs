@@ -1,0 +1,116 @@
+//! What a command may need on the machine, and what brings it.
+
+use terraform::TerraformError;
+
+use super::packages::System;
+
+/// Something that a command needs on the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Need {
+    /// A docker client, and an engine that answers it.
+    Docker,
+    /// terraform or OpenTofu, new enough.
+    Terraform,
+    /// Makes the sample bases; needs root.
+    Debootstrap,
+    /// Reads back what was copied.
+    Skopeo,
+    /// Debian's registry, as a source and a target that nobody here wrote.
+    DockerRegistry,
+    /// Checks the runtimes' entry points.
+    ShellCheck,
+    /// A static program, the content of the smallest images that run.
+    Busybox,
+    /// A second container client, which needs no engine.
+    Podman,
+    /// Makes the bridges of the tests' own engines.
+    Ip,
+    /// Connects those bridges with the network.
+    Iptables,
+    /// Another emulated AWS, AWS's own clients and AWS's service models, which the one here is compared with; installed below
+    /// the target directory.
+    Python,
+}
+
+impl Need {
+    /// What `demo` needs.
+    pub const DEMO: &[Self] = &[Self::Docker, Self::Terraform, Self::Debootstrap];
+    /// What `test` needs.
+    pub const TEST: &[Self] = &[
+        Self::Docker,
+        Self::Terraform,
+        Self::Debootstrap,
+        Self::Skopeo,
+        Self::DockerRegistry,
+        Self::ShellCheck,
+        Self::Busybox,
+        Self::Podman,
+        Self::Ip,
+        Self::Iptables,
+        Self::Python,
+    ];
+
+    /// The program that is looked for in PATH.
+    pub(super) fn program(self) -> &'static str {
+        match self {
+            Self::Docker => "docker",
+            Self::Terraform => "terraform",
+            Self::Debootstrap => "debootstrap",
+            Self::Skopeo => "skopeo",
+            Self::DockerRegistry => "docker-registry",
+            Self::ShellCheck => "shellcheck",
+            Self::Busybox => "busybox",
+            Self::Podman => "podman",
+            Self::Ip => "ip",
+            Self::Iptables => "iptables",
+            Self::Python => "python3",
+        }
+    }
+
+    /// Debian's and Ubuntu's packages for it; what docker needs is decided in [`docker`](super::docker).
+    pub(super) fn packages(self) -> &'static [&'static str] {
+        match self {
+            Self::Docker => &["docker.io"],
+            Self::Debootstrap => &["debootstrap"],
+            Self::Skopeo => &["skopeo"],
+            Self::DockerRegistry => &["docker-registry"],
+            Self::ShellCheck => &["shellcheck"],
+            Self::Busybox => &["busybox-static"],
+            // The tests run it with runc: crun wants more of a machine than a container in a container has.
+            Self::Podman => &["podman", "runc"],
+            Self::Ip => &["iproute2"],
+            Self::Iptables => &["iptables"],
+            Self::Python => &["python3-venv"],
+            // Not in the archives.
+            Self::Terraform => &[],
+        }
+    }
+
+    /// What brings it where apt does not.
+    pub(super) fn step(self, system: &System) -> String {
+        let packages = self.packages();
+        match (self, system) {
+            (Self::Terraform, _) => TerraformError::Missing.hint().unwrap_or_default(),
+            (Self::Python, System::Debian { .. }) => "as root: apt-get install python3-venv".to_owned(),
+            (Self::Python, _) => "install Python 3 with its venv".to_owned(),
+            (_, System::Debian { .. }) => format!("as root: apt-get install {}", packages[0]),
+            (Self::Ip | Self::Iptables, System::MacOs) => "the tests' own engines run on Linux only".to_owned(),
+            (Self::Docker, System::MacOs) => {
+                "install and start Docker Desktop, or: brew install colima docker && colima start".to_owned()
+            }
+            (Self::Debootstrap, System::MacOs) | (Self::Debootstrap, System::Other) => {
+                "the sample bases are made on Debian or Ubuntu only: run this there, for example in a virtual machine"
+                    .to_owned()
+            }
+            (Self::DockerRegistry, System::MacOs | System::Other) => {
+                "put `registry` of https://github.com/distribution/distribution/releases into PATH as docker-registry"
+                    .to_owned()
+            }
+            (_, System::MacOs) => format!("brew install {}", self.program()),
+            (Self::Docker, System::Other) => {
+                "install docker (https://docs.docker.com/engine/install/) and start it".to_owned()
+            }
+            (_, System::Other) => format!("install {} with this system's package manager", self.program()),
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! The copies: what somebody else put there is kept, the mirror copies, each copy is read back.
+
+use failure::{FailWith as _, Kind, failure};
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use registry::mirror::{Check, Mounts, Outcome, Plan};
+
+use super::Run;
+use super::hints::of_target;
+use super::progress::Board;
+use crate::target::Target;
+
+/// Copies that are looked at at once.
+const LOOKS_AT_ONCE: usize = 64;
+
+/// Copies what the plan says, and reads the copies back.
+pub(super) async fn copy(run: &Run<'_>, plan: &Plan) -> anyhow::Result<Vec<Outcome>> {
+    if plan.is_up_to_date() {
+        return Ok(Vec::new());
+    }
+    keep_replaced(run, plan).await?;
+    let mirror = run.mirror.clone().mounts(run.target.host(), mounts(run.target).await?);
+    let board = Board::new(run.printer, plan);
+    let mirror = mirror.on_event(move |event| board.hear(event));
+    let outcomes = mirror.apply(plan).await;
+    let check = run.mirror.check(false);
+    let looks = outcomes.into_iter().enumerate().map(|(image, outcome)| verified(&check, image, outcome));
+    stream::iter(looks).buffered(LOOKS_AT_ONCE).try_collect().await
+}
+
+/// Reads a copy back: the tag, each manifest, and of each blob whether it is there and how long it is.
+async fn verified(check: &Check<'_>, image: usize, mut outcome: Outcome) -> anyhow::Result<Outcome> {
+    if let Ok(copied) = &outcome.result
+        && !copied.was_up_to_date
+    {
+        let target = &outcome.job.target;
+        match check.image(image, target, copied.digest).await {
+            Ok(checked) => {
+                if let Some(difference) = checked.differences.first() {
+                    let message = format!("{target}, read back after it was copied: {difference}");
+                    return Err(failure(Kind::Registry, message))
+                        .hint(Kind::Registry, "does another tool push there?");
+                }
+            }
+            Err(error) => outcome.result = Err(error),
+        }
+    }
+    Ok(outcome)
+}
+
+/// A target tag that neither this tool nor upstream put there is somebody's work: it is kept under another tag before
+/// it is overwritten.
+async fn keep_replaced(run: &Run<'_>, plan: &Plan) -> anyhow::Result<()> {
+    for planned in &plan.images {
+        let Some((tag, digest)) = planned.keep_as() else { continue };
+        let kept = run.mirror.client().retag(&planned.job.target.with_digest(digest), &tag).await;
+        kept.map_err(of_target)?;
+        run.printer.warn(format!(
+            "{} was changed by somebody else; the previous image is kept as {tag}",
+            planned.job.target
+        ));
+    }
+    Ok(())
+}
+
+/// ECR mounts only where the account has it switched on.
+///
+/// # Errors
+/// AWS refuses or does not answer.
+pub async fn mounts(target: &Target) -> anyhow::Result<Mounts> {
+    match &target.account {
+        None => Ok(Mounts::Anytime),
+        Some(account) if account.ecr.account_setting("BLOB_MOUNTING").await? == "ENABLED" => {
+            Ok(Mounts::Committed)
+        }
+        Some(_) => Ok(Mounts::Never),
+    }
+}

@@ -1,0 +1,81 @@
+//! Priming the pull-through cache with what the grid's next step needs.
+
+use failure::{FailWith as _, Kind, ending, failure};
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use registry::Reference;
+
+use super::Run;
+use super::hints::of_target;
+
+/// Images that are primed at once.
+const PRIMED_AT_ONCE: usize = 8;
+
+/// Pulls through ECR's cache what the grid's next step and its charts need, by tag: the first pull through the cache makes the
+/// repository, and one by digest fails (<https://github.com/aws/containers-roadmap/issues/2837>). Nothing comes here: ECR imports the
+/// layers that it is asked for by HEAD, and the grid's nodes find them in the account.
+pub(super) async fn pull_through(run: &Run<'_>) -> anyhow::Result<Vec<Reference>> {
+    if run.target.account.is_none() {
+        return Ok(Vec::new());
+    }
+    let primed = run.config.prime.iter().map(|prime| pull_one(run, prime));
+    stream::iter(primed).buffered(PRIMED_AT_ONCE).try_collect().await
+}
+
+async fn pull_one(run: &Run<'_>, prime: &images_config::Prime) -> anyhow::Result<Reference> {
+    let cached = run.target.repository(&prime.repository)?.with_tag(&prime.tag)?;
+    let client = run.mirror.client();
+    // That the manifest is there says nothing of the layers: a look at it by HEAD imports it alone.
+    let pulled = client.manifest(&cached).await.map_err(of_target)?;
+    let pulled = pulled.ok_or_else(|| {
+        failure(Kind::Upstream, format!("{cached}: the cache does not find {}", prime.upstream))
+    });
+    let pulled =
+        pulled.hint(Kind::Upstream, "is the pull-through rule right, and does upstream have the tag?")?;
+    let locked = run.lock.as_ref().and_then(|lock| lock.source_digest(&prime.upstream));
+    if let Some(locked) = locked.filter(|locked| *locked != pulled.digest()) {
+        run.printer.warn(format!(
+            "{cached}: the cache has {} of {}, and images.lock says {locked}",
+            pulled.digest(),
+            prime.upstream
+        ));
+    }
+    // The cache takes from an index only the images that are asked for.
+    let image = match pulled.select(&images_config::default_platform()) {
+        Ok(child) => client.manifest(&cached.with_digest(child.digest)).await.map_err(of_target)?,
+        Err(_) => Some(pulled),
+    };
+    let image = image.and_then(|image| image.image().ok());
+    for blob in image.iter().flat_map(registry::Image::blobs) {
+        client.has_blob(&cached, blob.digest).await.map_err(of_target)?;
+    }
+    Ok(cached)
+}
+
+/// The grid's next step builds in the primed images: where the engine is needed anyway, or with `--prime`, they are left in its
+/// store, as the Makefile did. Gives the commands that fetch those which an engine is there for and lacks.
+pub(super) async fn fetch(run: &Run<'_>, primed: &[Reference]) -> anyhow::Result<Vec<String>> {
+    let mut fetch = Vec::new();
+    let pull = run.request.prime || run.builder.used_docker();
+    for image in primed {
+        if pull {
+            match runtimes::pull(&run.builder, image).await {
+                Ok(()) => continue,
+                Err(error) if run.request.prime => {
+                    let (kind, hint) = (error.kind(), error.hint().map(str::to_owned));
+                    let error = anyhow::Error::new(error).context(format!("{image} was not pulled"));
+                    return Err(ending(kind, hint, error));
+                }
+                Err(error) => {
+                    let why = error.in_full();
+                    run.printer.warn(format!("{image} was not pulled into the local engine: {why}"));
+                }
+            }
+        }
+        // Without an engine there is nothing to fetch it into.
+        let Ok(docker) = run.builder.docker().await else { continue };
+        if matches!(docker.store().image(&run.builder.grid_settings.engine_name(image)).await, Ok(None)) {
+            fetch.push(format!("{} pull {image}", docker.name()));
+        }
+    }
+    Ok(fetch)
+}

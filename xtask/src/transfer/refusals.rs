@@ -1,0 +1,85 @@
+//! What stops a run between plan and apply: tags that have moved, tags that may not move, too few pulls.
+
+use std::collections::BTreeSet;
+
+use failure::{FailWith as _, Kind, failure};
+use images_config::RUNTIMES_REPOSITORY;
+use registry::mirror::{Action, Plan, Planned};
+
+use super::images::short;
+use super::resources::Resources;
+use crate::ui::units;
+
+/// Stops where an upstream tag, an image's or a base's, has moved away from images.lock.
+pub(super) fn moved(plan: &super::Plan<'_>) -> anyhow::Result<()> {
+    let images =
+        plan.images.images.iter().filter_map(|planned| Some((&planned.job.source, planned.moved()?)));
+    let bases = plan.planned_runtimes().filter_map(|planned| {
+        let base = planned.base.as_ref()?;
+        Some((&base.name, planned.base_moved?))
+    });
+    // Several runtimes may stand on one base.
+    let moved: BTreeSet<String> =
+        images.chain(bases).map(|(name, (from, to))| format!("\n  {name} from {from} to {to}")).collect();
+    if moved.is_empty() {
+        return Ok(());
+    }
+    let moved: String = moved.into_iter().collect();
+    Err(failure(Kind::Upstream, format!("--locked, and upstream has moved:{moved}"))).hint(
+        Kind::Upstream,
+        "`cargo xtask lock --update` updates the lock; without --locked, the locked digests are used",
+    )
+}
+
+/// Stops where a tag would have to move that its repository does not let move.
+pub(super) fn fixed(plan: &super::Plan<'_>, resources: &Resources<'_>) -> anyhow::Result<()> {
+    let is_fixed = |planned: &&Planned| {
+        let target = &planned.job.target;
+        matches!(planned.action, Action::Replace { .. })
+            && resources.is_fixed(target.repository(), target.tag().unwrap_or_default())
+    };
+    let images = plan.images.images.iter().filter(is_fixed).map(|planned| short(&planned.job));
+    // A runtime's tag moves with each build, and the record of its moves with each move.
+    let work = plan.planned_runtimes().filter(|planned| !super::runtimes::is_up_to_date(planned));
+    let runtimes = work
+        .flat_map(|planned| [planned.name.clone(), runtimes::history_tag(&planned.name)])
+        .filter(|tag| resources.is_fixed(RUNTIMES_REPOSITORY, tag))
+        .map(|tag| format!("{RUNTIMES_REPOSITORY}:{tag}"));
+    let list: String = images.chain(runtimes).map(|name| format!("\n  {name}")).collect();
+    if list.is_empty() {
+        return Ok(());
+    }
+    Err(failure(
+        Kind::Refused,
+        format!("these tags would name another image, and their repositories are immutable:{list}"),
+    ))
+    .hint(
+        Kind::Refused,
+        "give the image another tag in images.toml, or make the repository mutable (`aws ecr put-image-tag-mutability`)",
+    )
+}
+
+/// Stops before any transfer where a registry allows fewer pulls than the run needs.
+pub fn exhausted(plan: &Plan, keep_going: bool) -> anyhow::Result<()> {
+    for pulls in &plan.pulls {
+        let Some(limit) = pulls.limit.filter(|limit| limit.remaining < pulls.needed) else { continue };
+        if keep_going {
+            continue;
+        }
+        let message = format!(
+            "{}: {} needed, {} of {} left",
+            pulls.registry,
+            units::count(pulls.needed as usize, "pull"),
+            limit.remaining,
+            limit.limit
+        );
+        let wait = limit.window.map_or_else(String::new, |window| {
+            format!(", or wait up to {} until they are back", units::duration(window))
+        });
+        return Err(failure(Kind::Upstream, message)).hint(
+            Kind::Upstream,
+            format!("log in (`docker login {}`) for more pulls{wait}; --keep-going does everything that needs no pull", pulls.registry),
+        );
+    }
+    Ok(())
+}
