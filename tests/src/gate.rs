@@ -39,10 +39,15 @@ impl Gate {
                 let (hold, sender, opened) = (Arc::clone(&hold), sender.clone(), Arc::clone(&opened));
                 let held_here = Arc::clone(&held_here);
                 let mut back = (server.try_clone().unwrap(), client.try_clone().unwrap());
+                let is_held = Arc::new(AtomicBool::new(false));
+                let holds = Arc::clone(&is_held);
                 std::thread::spawn(move || {
                     // An error is an end that went away.
                     let _ = std::io::copy(&mut back.0, &mut back.1);
-                    let _ = back.1.shutdown(Shutdown::Both);
+                    // A server that waits for the request no longer does not end it.
+                    if !holds.load(Ordering::SeqCst) {
+                        let _ = back.1.shutdown(Shutdown::Both);
+                    }
                 });
                 std::thread::spawn(move || {
                     let (mut client, mut server) = (client, server);
@@ -52,6 +57,7 @@ impl Gate {
                         let line = String::from_utf8_lossy(line);
                         let shut = line.ends_with(" HTTP/1.1") && !opened.load(Ordering::SeqCst);
                         if shut && hold.lock().unwrap()(&line) {
+                            is_held.store(true, Ordering::SeqCst);
                             held_here.lock().unwrap().push(client.try_clone().unwrap());
                             let _ = sender.send(line.into_owned());
                             // Held for as long as the client waits.

@@ -25,6 +25,7 @@ mod registry;
 mod relay;
 mod run;
 mod slow_link;
+mod terminal;
 mod traffic;
 mod world;
 
@@ -42,6 +43,7 @@ pub use registry::DebianRegistry;
 pub use relay::Relay;
 pub use run::{Ended, Run, Running};
 pub use slow_link::SlowLink;
+pub use terminal::Terminal;
 pub use traffic::aws_cli;
 pub use world::{Images, REGISTRIES, World};
 

@@ -1,5 +1,6 @@
 //! The real binary, as a user runs it.
 
+use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::gate::BOUND;
+use crate::terminal::Terminal;
 
 /// How long a run may take that a test waits for: a demo that makes its images from packages is the longest.
 const LONGEST: Duration = Duration::from_secs(1800);
@@ -48,14 +50,14 @@ impl Run {
 
     /// Adds an argument as it is.
     #[must_use]
-    pub fn arg(mut self, word: impl AsRef<std::ffi::OsStr>) -> Self {
+    pub fn arg(mut self, word: impl AsRef<OsStr>) -> Self {
         self.command.arg(word);
         self
     }
 
     /// Sets a variable.
     #[must_use]
-    pub fn env(mut self, name: &str, value: impl AsRef<std::ffi::OsStr>) -> Self {
+    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
         self.command.env(name, value);
         self
     }
@@ -84,9 +86,7 @@ impl Run {
     /// Runs on a terminal of its own: what is printed comes as stdout.
     #[must_use]
     pub fn on_a_terminal(mut self) -> Self {
-        let words = std::iter::once(self.command.get_program()).chain(self.command.get_args());
-        let quoted = words.map(|word| format!("'{}'", word.to_string_lossy().replace('\'', r"'\''")));
-        let line = quoted.collect::<Vec<_>>().join(" ");
+        let line = self.line();
         let mut script = crate::command("script");
         script.args(["--quiet", "--return", "--command", &line, "/dev/null"]).env_clear();
         for (name, value) in self.command.get_envs() {
@@ -95,6 +95,30 @@ impl Run {
         script.env("TERM", "xterm").current_dir(crate::root());
         self.command = script;
         self
+    }
+
+    /// The command line as a shell takes it, without the environment.
+    fn line(&self) -> String {
+        let words = std::iter::once(self.command.get_program()).chain(self.command.get_args());
+        words.map(|word| quoted(&word.to_string_lossy())).collect::<Vec<_>>().join(" ")
+    }
+
+    /// Runs on a terminal that is read as a person reads it; its last line there is `exit code N`. None where there is no tmux.
+    pub fn in_terminal(self, columns: u16, rows: u16) -> Option<Terminal> {
+        let set = |(name, value): (&OsStr, Option<&OsStr>)| {
+            let value = value.unwrap_or_default().to_string_lossy().into_owned();
+            quoted(&format!("{}={value}", name.to_string_lossy()))
+        };
+        let environment = self.command.get_envs().map(set).collect::<Vec<_>>().join(" ");
+        let line = self.line();
+        let root = quoted(&crate::root().display().to_string());
+        Terminal::start(
+            &format!(
+                "cd {root}; echo '$ cargo xtask'; env -i TERM=screen {environment} {line}; echo \"exit code $?\""
+            ),
+            columns,
+            rows,
+        )
     }
 
     /// Runs to the end.
@@ -138,6 +162,11 @@ impl Run {
         });
         Running { child, out, lines, seen: String::new(), started, _stdin: stdin }
     }
+}
+
+/// A word of a shell's command line.
+fn quoted(word: &str) -> String {
+    format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 /// A run that goes on; killed when dropped.

@@ -34,7 +34,6 @@ const LONG_FILES: &[&str] = &[
     "crates/sample-upstreams/tests/runtimes.rs",
     "tests/tests/commands.rs",
     "tests/tests/identity.rs",
-    "xtask/src/transfer/show.rs",
 ];
 
 /// Functions that still take too much, each with its file.

@@ -1,11 +1,13 @@
-//! What an operator reads when AWS says no, word by word: `messages/NAME.txt`. `UPDATE=1` writes them anew; read them as
+//! What an operator reads when something says no, word by word, with the exit code and the time within which it is said:
+//! `messages/NAME.txt`. `UPDATE=1` writes them anew; read them as
 //! somebody does who was woken up.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use e2e::{ACCOUNT, BUCKET, Ended, Gate, Images, Run, World, programs, root};
+use e2e::{ACCOUNT, BUCKET, DebianRegistry, Ended, Gate, Images, Run, World, programs, root};
 use serde_json::json;
 
 const TRANSFER: &str = "transfer-images --auto-approve";
@@ -14,6 +16,9 @@ const IMAGES: &str = r#"schema_version = 1
 [images]
 curl = "curlimages/curl:7.85.0"
 "#;
+
+/// Within which each of these failures is told.
+const LONGEST: Duration = Duration::from_secs(60);
 
 fn world() -> Option<World> {
     let world = World::new(Images::Small)?;
@@ -61,13 +66,21 @@ fn message(world: &World, run: &Ended) -> String {
         *id = word.trim_end() == "RequestID:";
         Some(shown)
     });
-    format!("exit code {}\n{}\n", run.code.unwrap(), words.collect::<String>())
+    let longest = LONGEST.as_secs();
+    format!("exit code {}, within {longest} s\n{}\n", run.code.unwrap(), words.collect::<String>())
 }
 
 #[track_caller]
 fn reads(world: &World, name: &str, run: &Ended) {
+    reads_at(world, name, run, "nowhere");
+}
+
+/// The same, of a run whose registry is at `host`.
+#[track_caller]
+fn reads_at(world: &World, name: &str, run: &Ended, host: &str) {
     let path: PathBuf = root().join("tests/tests/messages").join(format!("{name}.txt"));
-    let found = message(world, run);
+    let found = message(world, run).replace(host, "REGISTRY");
+    assert!(run.took < LONGEST, "{name} took {:?}: {run}", run.took);
     if std::env::var_os("UPDATE").is_some() {
         std::fs::write(&path, &found).unwrap();
     }
@@ -224,4 +237,39 @@ fn another_account_and_another_region_than_expected() {
     let run = run.env("AWS_PROFILE", "far").ok();
     let first = run.stderr.lines().next().unwrap();
     assert_eq!(first, "warning: the AWS profile far says ap-south-1; this run works in eu-west-1");
+}
+
+#[test]
+fn a_setting_or_a_file_that_will_not_do() {
+    let Some(mut world) = world() else { return };
+    let transfer = || world.sourced().args("--registry 127.0.0.1:1 transfer-images --dry-run");
+    reads(&world, "state-key-empty", &transfer().arg("--state-key").arg("").end());
+    reads(&world, "region-of-no-shape", &transfer().arg("REGION=Ireland").end());
+    reads(&world, "lock-timeout-no-number", &transfer().arg("--lock-timeout").arg("soon").end());
+    reads(
+        &world,
+        "profile-missing",
+        &with_keys(world.sourced().args("list-images --profile nobody"), "x").end(),
+    );
+
+    world.write("images.lock", "garbage = ");
+    reads(&world, "lock-broken", &transfer().end());
+    std::fs::remove_file(world.path("images.lock")).unwrap();
+    // As a directory does that nobody may write to, for root too.
+    let file = world.write("no-directory", "");
+    reads(&world, "target-not-writable", &transfer().env("CARGO_TARGET_DIR", file).end());
+
+    // One cause, several images.
+    let Some(registry) = DebianRegistry::start() else { return };
+    world.write("images.toml", &format!("{IMAGES}\"a/b\" = \"curlimages/curl:7.86.0\"\n"));
+    world.route("docker.io", "http://127.0.0.1:1".to_owned());
+    let transfer =
+        || world.sourced().arg("--registry").arg(registry.host()).args("transfer-images --dry-run");
+    reads_at(&world, "mirror-away", &transfer().end(), registry.host());
+    world.route("docker.io", "https://registry.example".to_owned());
+    let transfer =
+        || world.sourced().arg("--registry").arg(registry.host()).args("transfer-images --dry-run");
+    let run = transfer().env("HTTPS_PROXY", "http://user:hush-hush@127.0.0.1:1").end();
+    assert!(!run.stderr.contains("hush"), "{run}");
+    reads_at(&world, "proxy-away", &run, registry.host());
 }

@@ -23,6 +23,9 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+    /// The command's name.
+    #[arg(skip)]
+    pub name: String,
 }
 
 /// The Makefile's variables and the flags that they stand for.
@@ -100,7 +103,9 @@ pub fn parse(arguments: Vec<String>, command: clap::Command) -> Cli {
 
 fn read(arguments: Vec<String>, mut command: clap::Command) -> Result<Cli, clap::Error> {
     let matches = command.try_get_matches_from_mut(arguments)?;
-    Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+    let name = matches.subcommand_name().unwrap_or_default().to_owned();
+    let cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
+    Ok(Cli { name, ..cli })
 }
 
 /// Takes destructive commands out of what clap suggests for a mistyped one, and puts the most similar first.

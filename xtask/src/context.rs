@@ -46,7 +46,7 @@ impl Context {
         if global.local {
             process::hand_down_in_place_of(AWS_VARIABLES, Vec::new());
         }
-        let printer = Printer::new(global.format, global.verbose);
+        let printer = Printer::new(global.words());
         crate::ui::listen(&printer);
         let tls = crate::http::tls()?;
         Ok(Self {
@@ -172,7 +172,8 @@ impl Context {
     /// All that is wrong with it.
     pub fn lock(&self) -> anyhow::Result<Option<Lock>> {
         let path = self.paths.lock();
-        Lock::load(&path, &self.paths.relative(&path)).kind(Kind::Config)
+        let fix = "take it back from git, or delete it: then `cargo xtask lock` writes it anew";
+        Lock::load(&path, &self.paths.relative(&path)).hint(Kind::Config, fix)
     }
 
     /// What earlier runs learned of the sources.

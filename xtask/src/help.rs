@@ -3,8 +3,12 @@
 
 use clap::{Args as _, Command, CommandFactory as _};
 
+use registry::{RetryPolicy, Timeouts};
+
 use crate::cli::Cli;
+use crate::commands::doctor;
 use crate::settings::Global;
+use crate::ui::units;
 
 /// The commands that `cargo xtask` alone shows.
 const FIRST: [(&str, &str); 5] = [
@@ -56,7 +60,25 @@ fn options() -> String {
     let command = Global::augment_args(Command::new("options"));
     let mut command = command.disable_help_flag(true).help_template("{all-args}").max_term_width(100);
     let text = command.render_help().to_string();
-    format!("{}\n", text.trim_end())
+    format!("{}\n\n{}", text.trim_end(), waits())
+}
+
+/// How long what is waited for, at most.
+fn waits() -> String {
+    let (times, tries) = (Timeouts::default(), RetryPolicy::default());
+    format!(
+        "Waits, each at most:\n  \
+         {} for a connection, {} for a registry's reply, {} for a transfer in which nothing moves\n  \
+         {} tries of what failed in passing; {} where a registry asks for a pause (Retry-After)\n  \
+         --lock-timeout for terraform's lock and for another run on the same grid\n  \
+         {} for all that doctor looks at\n",
+        units::about(times.connect),
+        units::about(times.reply),
+        units::about(times.idle),
+        tries.attempts,
+        units::about(tries.max_wait),
+        units::about(doctor::PATIENCE),
+    )
 }
 
 #[cfg(test)]
@@ -90,6 +112,8 @@ mod tests {
             assert!(text.contains(&flag), "{flag}: {text}");
         }
         assert!(text.starts_with("Options of every command:\n"), "{text}");
+        let waits = "10 s for a connection, 2 min 0 s for a registry's reply";
+        assert!(text.contains(waits) && text.contains("12 s for all that doctor looks at"), "{text}");
         assert_eq!(shown(&["xtask".into(), "help".into()]), None);
     }
 

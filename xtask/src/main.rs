@@ -57,12 +57,14 @@ async fn run() -> ExitCode {
 }
 
 /// Runs the command that was asked for.
-async fn work(Cli { global, command }: Cli) -> anyhow::Result<()> {
+async fn work(Cli { global, command, name }: Cli) -> anyhow::Result<()> {
     let mut context = Context::new(&global)?;
+    context.printer.progress().command(&name);
     // `demo` and `local` look at the setup themselves.
     if context.settings.local && !matches!(command, Command::Demo(_) | Command::Local(_)) {
         context = context.with_local_setup().await?;
     }
     let result = command.run(&context).await;
+    context.printer.progress().set_idle(true);
     result.map_err(|error| context.interrupt.reason(error))
 }

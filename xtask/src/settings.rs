@@ -9,7 +9,7 @@ use failure::{FailWith as _, Kind, failure};
 use images_config::values::upstream_option;
 
 use crate::cargo;
-use crate::ui::Format;
+use crate::ui::{Color, Format, Words};
 
 /// The grid's name where nobody says another.
 pub const DEFAULT_TAG: &str = "mainline";
@@ -63,6 +63,19 @@ pub struct Global {
     /// Show every step, and the programs' own words
     #[arg(long, short, global = true)]
     pub verbose: bool,
+    /// Show only warnings, errors, results and questions
+    #[arg(long, short, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// When to use colours; NO_COLOR, CLICOLOR and CLICOLOR_FORCE are read too
+    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t)]
+    pub color: Color,
+}
+
+impl Global {
+    /// How much is printed, and how.
+    pub fn words(&self) -> Words {
+        Words { format: self.format, verbose: self.verbose, quiet: self.quiet, color: self.color }
+    }
 }
 
 /// The options of a run, resolved: flag, then KEY=VALUE (which became a flag), then environment.
@@ -190,7 +203,11 @@ fn check_bucket(bucket: &str) -> anyhow::Result<()> {
 
 /// What terraform's backend would refuse later (<https://developer.hashicorp.com/terraform/language/backend/s3#key>).
 fn check_key(key: &str) -> anyhow::Result<()> {
-    if key.is_empty() || key.starts_with('/') || key.ends_with('/') {
+    if key.is_empty() {
+        let error = Err(failure(Kind::Usage, "--state-key is empty"));
+        return error.hint(Kind::Usage, format!("leave it out for {STATE_KEY}: is the shell variable set?"));
+    }
+    if key.starts_with('/') || key.ends_with('/') {
         let message =
             format!("--state-key {key:?} is not a key for a state: it must not begin or end with `/`");
         return Err(failure(Kind::Usage, message));

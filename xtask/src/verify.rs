@@ -139,7 +139,7 @@ impl<'a> Verification<'a> {
             mirror = mirror.blob_index(index);
         }
         let configured = ConfiguredGrid::new(context.sources(), config, lock.cloned(), Some(target))?;
-        let builder = builder_context(context, client, credentials, configured, Some(target))?;
+        let builder = builder_context(context, client, credentials, configured, Some(target), None)?;
         Ok(Self { context, config, lock, target, mapping, mirror, builder, deep })
     }
 

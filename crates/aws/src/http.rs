@@ -13,6 +13,9 @@ use aws_smithy_types::body::SdkBody;
 pub const UNKNOWN_CA: &str = "where a company's proxy opens TLS, or the server has a CA of its own, AWS_CA_BUNDLE or \
                               SSL_CERT_FILE names the file (PEM) with that CA";
 
+/// How long one request to AWS may take where the SDK says nothing: it has no limit of its own, and tries three times.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// `client` as the AWS SDK takes it.
 pub(crate) fn for_sdk(client: reqwest::Client) -> SharedHttpClient {
     http_client_fn(move |settings, _| {
@@ -35,7 +38,11 @@ impl HttpConnector for Connector {
             let request = request.map(reqwest::Body::wrap);
             let mut request =
                 reqwest::Request::try_from(request).map_err(|e| ConnectorError::user(e.into()))?;
-            *request.timeout_mut() = read_timeout;
+            let most = read_timeout.unwrap_or(PATIENCE);
+            *request.timeout_mut() = Some(most);
+            let host = request.url().host_str().unwrap_or_default().to_owned();
+            let milliseconds = u64::try_from(most.as_millis()).unwrap_or(u64::MAX);
+            let _wait = tracing::warn_span!("wait", on = host, what = "its reply", most = milliseconds);
             let response = client.execute(request).await.map_err(connector_error)?;
             let response = http::Response::<reqwest::Body>::from(response).map(SdkBody::from_body_1_x);
             HttpResponse::try_from(response).map_err(|e| ConnectorError::other(e.into(), None))

@@ -95,7 +95,7 @@ fn forced_rebuilds_a_failed_one_and_the_way_back_move_nothing_later(builder: Bui
         let run = project.transfer(host, line);
         let run = if terminal { run.on_a_terminal().ok().stdout } else { run.ok().stderr };
         let digest = project.tags()[name].clone();
-        assert!(run.contains(&format!("lambda:{name}: built and pushed, {digest}")), "{run}");
+        assert!(run.contains(&format!("lambda:{name}: built and pushed, {}", &digest[..19])), "{run}");
         builds.insert(digest, project.run(name));
         ordinary();
     }
@@ -122,17 +122,17 @@ fn forced_rebuilds_a_failed_one_and_the_way_back_move_nothing_later(builder: Bui
     let back = project.tags();
     assert_ne!(back[name], newest[name]);
     let held = format!("lambda:{name} is held on {} since 20", back[name]);
-    for run in [
-        project.transfer(host, "").ok(),
-        project.transfer(host, "--dry-run").ok(),
-        rebuild(&project, &format!("--builds {name}")).ok(),
-        project.xtask("").arg("--registry").arg(host).args("list-images").ok(),
+    for (lists, run) in [
+        (false, project.transfer(host, "").ok()),
+        (false, project.transfer(host, "--dry-run").ok()),
+        (true, rebuild(&project, &format!("--builds {name}")).ok()),
+        (true, project.xtask("").arg("--registry").arg(host).args("list-images").ok()),
     ] {
         assert!(
             run.stderr.contains(&held) && run.stderr.contains(&format!("lock --update {name}`")),
             "{run}"
         );
-        assert!(run.stdout.contains("held"), "{run}");
+        assert_eq!(run.stdout.contains("held"), lists, "{run}");
     }
     assert_eq!(project.run(name), builds[&back[name]]);
     ordinary();
@@ -142,7 +142,7 @@ fn forced_rebuilds_a_failed_one_and_the_way_back_move_nothing_later(builder: Bui
     }
     project.xtask(&format!("lock --update {name}")).ok();
     let run = project.transfer(host, "--format json").env("PATH", "/nonexistent").ok();
-    assert!(run.stderr.contains(&format!("lambda:{name}: promoted, {}", newest[name])), "{run}");
+    assert!(run.stderr.contains(&format!("lambda:{name}: promoted, {}", &newest[name][..19])), "{run}");
     assert_eq!(
         (action(&run), without_record(project.tags())),
         ("promote".to_owned(), without_record(newest)),

@@ -64,7 +64,8 @@ pub async fn export(context: &Context, request: &Export<'_>) -> anyhow::Result<(
         if let Some(target) = request.target {
             let configured =
                 ConfiguredGrid::new(context.sources(), request.config, request.lock.cloned(), Some(target))?;
-            let builder = builder_context(context, client.clone(), credentials, configured, Some(target))?;
+            let builder =
+                builder_context(context, client.clone(), credentials, configured, Some(target), None)?;
             jobs.extend(runtimes(request, target, &builder).await?);
         }
         // An image's signatures come after its tag: whether they all came, only another look tells.

@@ -1,6 +1,7 @@
 //! `doctor`: what this machine and this account have, and one fix for each thing that they lack.
 
 use std::path::Path;
+use std::time::Duration;
 
 use aws::Aws;
 use aws::bucket::StateBucket;
@@ -8,6 +9,8 @@ use aws::ecr::Ecr;
 use clap::Args;
 use docker::Docker;
 use failure::{Kind, failure, kind_of, render};
+use futures_util::future::join_all;
+use registry::{Client, Reference};
 use terraform::Terraform;
 
 use super::Context;
@@ -24,7 +27,7 @@ use crate::ui::{units, wrap};
 pub struct Doctor {}
 
 /// One thing that was looked at.
-#[derive(serde::Serialize)]
+#[derive(Clone, serde::Serialize)]
 struct Check {
     subject: String,
     ok: bool,
@@ -34,6 +37,9 @@ struct Check {
     #[serde(skip)]
     kind: Kind,
 }
+
+/// How long one look may take. The whole ends within 15 s, whatever does not answer.
+pub const PATIENCE: Duration = Duration::from_secs(12);
 
 /// Columns of a terminal that everybody has.
 const COLUMNS: usize = 80;
@@ -82,16 +88,26 @@ impl Doctor {
     /// # Errors
     /// There is at least one problem.
     pub async fn run(self, context: &Context) -> anyhow::Result<()> {
-        let mut checks = vec![configuration(context), docker(context).await];
-        match &context.settings.registry {
-            // Terraform and AWS are left out, as in a transfer.
-            Some(registry) => checks.push(other(context, registry).await),
-            None => {
-                checks.push(terraform());
-                checks.extend(amazon(context).await);
+        let mut checks = vec![configuration(context)];
+        let target = async {
+            match &context.settings.registry {
+                // Terraform and AWS are left out, as in a transfer.
+                Some(registry) => {
+                    let look = async { vec![other(context, registry).await] };
+                    within(context, registry, Kind::Registry, look).await
+                }
+                None => {
+                    let mut checks = vec![terraform()];
+                    checks.extend(within(context, "AWS", Kind::Credentials, amazon(context)).await);
+                    checks
+                }
             }
-        }
-        checks.extend(upstreams(context).await);
+        };
+        let engine = async { vec![docker(context).await] };
+        let engine = within(context, "container engine", Kind::Docker, engine);
+        // Side by side: each may wait for as long as it may.
+        let (engine, target, upstreams) = tokio::join!(engine, target, upstreams(context));
+        checks.extend(engine.into_iter().chain(target).chain(upstreams));
         checks.push(disk(context.paths.target()));
 
         let subjects = checks.iter().map(|check| check.subject.chars().count()).max().unwrap_or_default();
@@ -102,6 +118,28 @@ impl Doctor {
             Some(first) => {
                 let count = units::count(problems.len(), "problem");
                 Err(failure(first.kind, format!("{count} found, the first with {}", first.subject)))
+            }
+        }
+    }
+}
+
+/// What `look` finds, or that there was no answer. The time in which a person is asked for something does not count.
+async fn within(
+    context: &Context,
+    subject: &str,
+    kind: Kind,
+    look: impl Future<Output = Vec<Check>>,
+) -> Vec<Check> {
+    let mut look = std::pin::pin!(look);
+    loop {
+        let began = std::time::Instant::now();
+        match tokio::time::timeout(PATIENCE, &mut look).await {
+            Ok(checks) => return checks,
+            Err(_) if context.printer.has_asked_since(began) => {}
+            Err(_) => {
+                let found = format!("no answer within {}", units::about(PATIENCE));
+                let fix = "is the network up? a proxy is named by HTTPS_PROXY, a mirror by [upstream] in images.toml";
+                return vec![Check::bad(subject, found, fix, kind)];
             }
         }
     }
@@ -202,31 +240,35 @@ async fn account(context: &Context, aws: &Aws) -> Vec<Check> {
 async fn upstreams(context: &Context) -> Vec<Check> {
     let Ok(config) = context.config() else { return Vec::new() };
     let Ok(client) = context.sources().client(&config) else { return Vec::new() };
-    let mut checks: Vec<Check> = Vec::new();
-    let sources =
-        config.images.iter().map(|image| &image.source).chain(config.runtimes.iter().map(|r| &r.base));
-    for source in sources {
-        let subject = source.registry().to_owned();
-        if checks.iter().any(|check| check.subject == subject) {
-            continue;
+    let images = config.images.iter().map(|image| &image.source);
+    let mut sources: Vec<&Reference> = Vec::new();
+    for source in images.chain(config.runtimes.iter().map(|runtime| &runtime.base)) {
+        if sources.iter().all(|known| known.registry() != source.registry()) {
+            sources.push(source);
         }
-        checks.push(match client.find(source).await {
-            Ok(Some(_)) => match client.rate_limit(source.registry()) {
-                Some(limit) => Check::good(
-                    &subject,
-                    format!("reachable, {} of {} pulls left", limit.remaining, limit.limit),
-                ),
-                None => Check::good(&subject, "reachable"),
-            },
-            Ok(None) => {
-                Check::bad(&subject, format!("{source} does not exist"), "correct images.toml", Kind::Config)
-            }
-            Err(error) => {
-                Check::from_error(&subject, &registry_failure(error, Kind::Upstream), Kind::Upstream)
-            }
-        });
     }
-    checks
+    let looks = sources.into_iter().map(|source| {
+        let look = async { vec![upstream(&client, source).await] };
+        within(context, source.registry(), Kind::Upstream, look)
+    });
+    join_all(looks).await.concat()
+}
+
+async fn upstream(client: &Client, source: &Reference) -> Check {
+    let subject = source.registry();
+    match client.find(source).await {
+        Ok(Some(_)) => match client.rate_limit(subject) {
+            Some(limit) => {
+                let left = format!("reachable, {} of {} pulls left", limit.remaining, limit.limit);
+                Check::good(subject, left)
+            }
+            None => Check::good(subject, "reachable"),
+        },
+        Ok(None) => {
+            Check::bad(subject, format!("{source} does not exist"), "correct images.toml", Kind::Config)
+        }
+        Err(error) => Check::from_error(subject, &registry_failure(error, Kind::Upstream), Kind::Upstream),
+    }
 }
 
 /// Docker builds need room; mirrored images do not touch the disk.

@@ -23,6 +23,8 @@ pub enum Need {
     Busybox,
     /// A second container client, which needs no engine.
     Podman,
+    /// The terminal that the tests read.
+    Tmux,
     /// Makes the bridges of the tests' own engines.
     Ip,
     /// Connects those bridges with the network.
@@ -45,6 +47,7 @@ impl Need {
         Self::ShellCheck,
         Self::Busybox,
         Self::Podman,
+        Self::Tmux,
         Self::Ip,
         Self::Iptables,
         Self::Python,
@@ -61,6 +64,7 @@ impl Need {
             Self::ShellCheck => "shellcheck",
             Self::Busybox => "busybox",
             Self::Podman => "podman",
+            Self::Tmux => "tmux",
             Self::Ip => "ip",
             Self::Iptables => "iptables",
             Self::Python => "python3",
@@ -78,6 +82,7 @@ impl Need {
             Self::Busybox => &["busybox-static"],
             // The tests run it with runc: crun wants more of a machine than a container in a container has.
             Self::Podman => &["podman", "runc"],
+            Self::Tmux => &["tmux"],
             Self::Ip => &["iproute2"],
             Self::Iptables => &["iptables"],
             Self::Python => &["python3-venv"],

@@ -1,5 +1,7 @@
 //! The account's resources, and the lease of a transfer, around other work that writes images there.
 
+use std::sync::Arc;
+
 use images_config::Config;
 
 use super::{Grid, Request, Run, selection};
@@ -24,7 +26,8 @@ pub async fn with_resources<T>(
         Some(account) => Some(context.interrupt.guard(infrastructure::open(context, &account.aws)).await?),
         None => None,
     };
-    let grid = Grid { target, infrastructure: infrastructure.as_ref(), whole: config };
+    let tally = Arc::default();
+    let grid = Grid { target, infrastructure: infrastructure.as_ref(), whole: config, tally: &tally };
     let run = Run::new(context, &request, selection::none(config.clone()), None, grid)?;
     let plan = run.plan().await?;
     if !plan.is_empty() {

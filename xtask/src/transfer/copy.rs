@@ -1,8 +1,10 @@
 //! The copies: what somebody else put there is kept, the mirror copies, each copy is read back.
 
+use std::sync::Arc;
+
 use failure::{FailWith as _, Kind, failure};
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
-use registry::mirror::{Check, Mounts, Outcome, Plan};
+use registry::mirror::{Check, Event, Mounts, Outcome, Plan};
 
 use super::Run;
 use super::hints::of_target;
@@ -19,8 +21,13 @@ pub(super) async fn copy(run: &Run<'_>, plan: &Plan) -> anyhow::Result<Vec<Outco
     }
     keep_replaced(run, plan).await?;
     let mirror = run.mirror.clone().mounts(run.target.host(), mounts(run.target).await?);
-    let board = Board::new(run.printer, plan);
-    let mirror = mirror.on_event(move |event| board.hear(event));
+    let (board, tally) = (Board::new(run.printer, plan), Arc::clone(run.tally));
+    let mirror = mirror.on_event(move |event| {
+        if matches!(event, Event::ImageDone { .. }) {
+            tally.image_done();
+        }
+        board.hear(event);
+    });
     let outcomes = mirror.apply(plan).await;
     let check = run.mirror.check(false);
     let looks = outcomes.into_iter().enumerate().map(|(image, outcome)| verified(&check, image, outcome));

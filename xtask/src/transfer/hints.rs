@@ -6,6 +6,8 @@ use aws::errors::{permission, refused_action};
 use aws::http::UNKNOWN_CA;
 use failure::{Kind, ending};
 
+use crate::context::environment_variable;
+
 /// A registry's error of this kind, unless it is IAM that refuses, and what to do about it.
 pub fn registry_failure(error: registry::Error, kind: Kind) -> anyhow::Error {
     let (kind, hint) = registry_verdict(&error, kind);
@@ -69,11 +71,25 @@ pub fn registry_hint(error: &registry::Error) -> Option<String> {
         }
         ErrorKind::NoConnection { why, .. } => no_connection(*why, registry, host)?,
         ErrorKind::Network { .. } | ErrorKind::Stalled { .. } => {
-            "is the network up, and the registry reachable from here?".to_owned()
+            let proxy = proxy().map(|proxy| format!(" {proxy}")).unwrap_or_default();
+            format!("is the network up, and {host} reachable from here?{proxy}")
         }
         _ => return None,
     };
     Some(hint)
+}
+
+/// Which proxy may stand in between: its address without the password that may be in it.
+fn proxy() -> Option<String> {
+    let named = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "HTTP_PROXY", "http_proxy"];
+    let (name, address) = named.into_iter().find_map(|name| Some((name, environment_variable(name)?)))?;
+    let host = address.rsplit_once('@').map_or(address.as_str(), |(_, host)| host);
+    Some(format!("{name} names the proxy {host}"))
+}
+
+/// The same, or what would name one.
+fn behind_a_proxy() -> String {
+    proxy().unwrap_or_else(|| "Behind a proxy, HTTPS_PROXY names the proxy".to_owned())
 }
 
 fn login(host: &str) -> String {
@@ -99,12 +115,12 @@ fn no_connection(why: NoConnection, registry: &str, host: &str) -> Option<String
             format!("if that is meant: [upstream.\"{registry}\"] url = \"http://{host}\" in images.toml")
         }
         NoConnection::Tls => format!("{host} does not support TLS 1.2 or 1.3"),
-        NoConnection::UnknownName => format!(
-            "is the network up, and is `{host}` spelled right? Behind a proxy, HTTPS_PROXY names the proxy"
-        ),
-        NoConnection::Refused => format!(
-            "is the network up, and does the registry listen at {host}? Behind a proxy, HTTPS_PROXY names the proxy"
-        ),
+        NoConnection::UnknownName => {
+            format!("is the network up, and is `{host}` spelled right? {}", behind_a_proxy())
+        }
+        NoConnection::Refused => {
+            format!("is the network up, and does the registry listen at {host}? {}", behind_a_proxy())
+        }
         NoConnection::ProxyLogin => {
             "HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT (and HTTP_PROXY) say who you are to the proxy"
                 .to_owned()

@@ -12,7 +12,9 @@ mod runtimes;
 mod selection;
 mod shards;
 mod show;
+mod tally;
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use aws::{lease::Lease, shard::Shard};
@@ -38,6 +40,7 @@ pub use refusals::exhausted as refuse_exhausted;
 pub use selection::only;
 use show::Report;
 pub use show::{held, not_compared};
+use tally::Tally;
 
 /// What was asked for.
 #[derive(Clone, Debug, Default)]
@@ -70,6 +73,7 @@ struct Grid<'a> {
     target: &'a Target,
     infrastructure: Option<&'a Infrastructure<'a>>,
     whole: &'a Config,
+    tally: &'a Arc<Tally>,
 }
 
 /// One run and what it works with.
@@ -92,6 +96,8 @@ struct Run<'a> {
     mirror: Mirror,
     builder: ::runtimes::Context,
     lock: Option<Lock>,
+    /// What is in place so far.
+    tally: &'a Arc<Tally>,
 }
 
 /// What a run would do.
@@ -117,6 +123,12 @@ struct Done {
 /// # Errors
 /// Anything that keeps an image from standing where it should. What is done by then stays, and the next run goes on.
 pub async fn run(context: &Context, request: &Request) -> anyhow::Result<()> {
+    let tally = Arc::new(Tally::default());
+    let result = transfer(context, request, &tally).await;
+    result.map_err(|error| if context.interrupt.seen() { tally.interrupted() } else { error })
+}
+
+async fn transfer(context: &Context, request: &Request, tally: &Arc<Tally>) -> anyhow::Result<()> {
     let started = Instant::now();
     let whole = context.config()?;
     let config = only(whole.clone(), &request.only)?;
@@ -133,7 +145,7 @@ pub async fn run(context: &Context, request: &Request) -> anyhow::Result<()> {
         Some(account) => Some(context.interrupt.guard(infrastructure::open(context, &account.aws)).await?),
         None => None,
     };
-    let grid = Grid { target: &target, infrastructure: infrastructure.as_ref(), whole: &whole };
+    let grid = Grid { target: &target, infrastructure: infrastructure.as_ref(), whole: &whole, tally };
     let list = shards::list(&config, lock.as_ref());
     let config = match request.shard {
         Some(shard) => {
@@ -201,7 +213,7 @@ impl<'a> Run<'a> {
         request: &'a Request,
         config: Config,
         lock: Option<Lock>,
-        Grid { target, infrastructure, whole }: Grid<'a>,
+        Grid { target, infrastructure, whole, tally }: Grid<'a>,
     ) -> anyhow::Result<Self> {
         let (client, credentials) = target.client(context.sources(), &config)?;
         let jobs = jobs(&config, lock.as_ref(), target)?;
@@ -213,7 +225,8 @@ impl<'a> Run<'a> {
             mirror = mirror.tag_index(index);
         }
         let configured = ConfiguredGrid::new(context.sources(), &config, lock.clone(), Some(target))?;
-        let builder = builder_context(context, client, credentials, configured, Some(target))?;
+        let builder =
+            builder_context(context, client, credentials, configured, Some(target), Some(Arc::clone(tally)))?;
         Ok(Self {
             printer: &context.printer,
             interrupt: &context.interrupt,
@@ -228,6 +241,7 @@ impl<'a> Run<'a> {
             mirror,
             builder,
             lock,
+            tally,
         })
     }
 
@@ -269,7 +283,7 @@ impl<'a> Run<'a> {
         if self.request.quiet {
             Ok(())
         } else {
-            Report::new(self, plan, done).with(joined).print(self.printer)
+            Report::new(self, plan, done).with(joined).print(self.printer, done.is_some())
         }
     }
 
@@ -308,9 +322,12 @@ impl<'a> Run<'a> {
     /// Resources first, because nothing can be pushed or pulled through before they stand; then the copies beside the
     /// builds, which wait for different things.
     async fn carry_out(&self, plan: &Plan<'_>, lease: Option<&Lease>) -> anyhow::Result<Done> {
+        self.tally.begin(plan);
         if let Some(resources) = &plan.resources {
+            let _group = self.printer.group("terraform apply");
             resources.apply(self).await?;
         }
+        let _group = self.printer.group("copies and builds");
         let lost = async {
             match lease {
                 Some(lease) => lease.lost().await,

@@ -6,10 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use registry::mirror::{Event, Plan, Planned};
 
 use super::images::short;
-use crate::ui::{Lane, Printer, units};
-
-/// Images up to which each has a line of its own while it is copied.
-const LINES: usize = 16;
+use crate::ui::{Lane, Printer, Whole, units};
 
 /// What is seen of copies while they run.
 pub struct Board {
@@ -18,25 +15,16 @@ pub struct Board {
     lanes: Mutex<Lanes>,
 }
 
-/// A line for each image, or one for all where they are many.
+/// A line for each image that is being copied, and the count of all.
 struct Lanes {
     each: BTreeMap<usize, Lane>,
-    all: Option<Lane>,
-    done: usize,
-    copies: usize,
+    whole: Whole,
 }
 
 impl Lanes {
-    fn of(&self, image: usize) -> Option<&Lane> {
-        self.all.as_ref().or_else(|| self.each.get(&image))
-    }
-
     fn end(&mut self, image: usize) {
         self.each.remove(&image);
-        self.done += 1;
-        if let Some(all) = &self.all {
-            all.news(&format!("{} of {}", self.done, units::count(self.copies, "image")));
-        }
+        self.whole.one_done();
     }
 }
 
@@ -46,8 +34,7 @@ impl Board {
         let names = plan.images.iter().map(|planned| short(&planned.job)).collect();
         let contents = || plan.images.iter().filter_map(Planned::content);
         let (copies, bytes) = (contents().count(), contents().map(|content| content.bytes).sum());
-        let all = (copies > LINES).then(|| printer.progress().bytes("copying", bytes));
-        let lanes = Lanes { each: BTreeMap::new(), all, done: 0, copies };
+        let lanes = Lanes { each: BTreeMap::new(), whole: printer.progress().total("image", copies, bytes) };
         Self { printer: printer.clone(), names, lanes: Mutex::new(lanes) }
     }
 
@@ -60,9 +47,7 @@ impl Board {
         let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
             Event::ImageStarted { image, bytes, blobs } => {
-                if lanes.all.is_none() {
-                    lanes.each.insert(*image, self.printer.progress().bytes(self.name(*image), *bytes));
-                }
+                lanes.each.insert(*image, self.printer.progress().bytes(self.name(*image), *bytes));
                 self.printer.detail(format!(
                     "{}: {}, {}",
                     self.name(*image),
@@ -71,15 +56,15 @@ impl Board {
                 ));
             }
             Event::BlobSkipped { image, digest, size } | Event::BlobMounted { image, digest, size, .. } => {
-                if let Some(lane) = lanes.of(*image) {
-                    lane.advance(*size);
+                if let Some(lane) = lanes.each.get(image) {
+                    lane.skip(*size);
                 }
                 let how =
                     if matches!(event, Event::BlobMounted { .. }) { "mounted" } else { "there already" };
                 self.printer.detail(format!("{}: blob {} {how}", self.name(*image), digest.short()));
             }
             Event::BlobProgress { image, bytes, .. } => {
-                if let Some(lane) = lanes.of(*image) {
+                if let Some(lane) = lanes.each.get(image) {
                     lane.advance(*bytes);
                 }
             }
@@ -95,7 +80,7 @@ impl Board {
             }
             Event::ImageDone { image, digest } => {
                 lanes.end(*image);
-                self.printer.line(format!("{}: copied, {digest}", self.name(*image)));
+                self.printer.line(format!("{}: copied, sha256:{}", self.name(*image), digest.short()));
             }
             Event::ImageFailed { image, error } => {
                 lanes.end(*image);

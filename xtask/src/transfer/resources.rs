@@ -3,6 +3,7 @@
 use aws::registry_settings::SettingsPlan;
 use failure::{FailWith as _, Kind, failure};
 use grid::{Infrastructure, Inventory, Planned, ResourceKind};
+use terraform::Change;
 
 use super::Run;
 
@@ -35,20 +36,27 @@ impl Resources<'_> {
 
     /// What terraform would do, a line each.
     pub fn lines(&self) -> Vec<String> {
+        let changes = self.changes();
+        self.adopted().into_iter().chain(changes.into_iter().map(ToString::to_string)).collect()
+    }
+
+    /// What stands and is put into the state as it is, a line each.
+    pub(super) fn adopted(&self) -> Vec<String> {
+        let unrecorded = self.inventory.unrecorded.iter().map(ToString::to_string);
+        let cut_off = self.planned.iter().flat_map(|planned| &planned.cut_off);
+        let kept = cut_off
+            .map(|address| format!("{address}: its creation was cut off; it stands, and is kept as it is"));
+        unrecorded.chain(kept).collect()
+    }
+
+    /// What terraform would make, change or end, without what is adopted.
+    pub(super) fn changes(&self) -> Vec<&Change> {
+        let Some(planned) = &self.planned else { return Vec::new() };
         let unrecorded = &self.inventory.unrecorded;
-        let mut lines: Vec<String> = unrecorded.iter().map(ToString::to_string).collect();
-        if let Some(planned) = &self.planned {
-            let kept = planned.cut_off.iter();
-            lines.extend(kept.map(|address| {
-                format!("{address}: its creation was cut off; it stands, and is kept as it is")
-            }));
-            let known = |address: &String| {
-                planned.cut_off.contains(address) || unrecorded.iter().any(|found| found.address == *address)
-            };
-            let others = planned.plan.effective().filter(|change| !known(&change.address));
-            lines.extend(others.map(ToString::to_string));
-        }
-        lines
+        let known = |address: &String| {
+            planned.cut_off.contains(address) || unrecorded.iter().any(|found| found.address == *address)
+        };
+        planned.plan.effective().filter(|change| !known(&change.address)).collect()
     }
 
     /// Whether a tag that stands may not move, and terraform is not about to change that.

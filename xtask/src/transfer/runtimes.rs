@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use anyhow::Context as _;
 use aws::errors::{permission, refused_action};
 use aws::lease::on_this_machine;
 use docker::Logs;
-use failure::{Kind, ending, verdict_of};
+use failure::{FailWith as _, Kind, ending, verdict_of};
 use images_config::{Config, PullThrough, RUNTIMES_REPOSITORY, lock::Lock};
 use registry::{Client, Credentials, Digest, Reference, Server};
 use runtimes::{
@@ -16,6 +17,7 @@ use runtimes::{
 
 use super::Run;
 use super::hints::registry_hint;
+use super::tally::Tally;
 use crate::context::Context;
 use crate::sources::Sources;
 use crate::target::Target;
@@ -116,10 +118,13 @@ pub fn builder_context(
     credentials: Arc<dyn Credentials>,
     configured: ConfiguredGrid,
     target: Option<&Target>,
+    tally: Option<Arc<Tally>>,
 ) -> anyhow::Result<runtimes::Context> {
     let scratch = context.paths.cache().join("scratch");
-    std::fs::create_dir_all(&scratch)?;
-    let lanes = Arc::new(Lanes::new(&context.printer));
+    std::fs::create_dir_all(&scratch)
+        .with_context(|| format!("could not make {}", context.paths.show(&scratch)))
+        .hint(Kind::Config, "make it writable, or name another place with CARGO_TARGET_DIR")?;
+    let lanes = Arc::new(Lanes::new(&context.printer, tally));
     let mut builder = runtimes::Context::new(client, credentials, Arc::new(configured), lanes, scratch);
     builder.repository = target.map(|target| target.repository(RUNTIMES_REPOSITORY)).transpose()?;
     let logs = context.paths.cache().join("logs");
@@ -205,13 +210,15 @@ impl GridSettings for ConfiguredGrid {
 /// A line of the display for each runtime that is worked on.
 pub struct Lanes {
     printer: Printer,
+    /// Where the runtimes are counted that are done.
+    tally: Option<Arc<Tally>>,
     lanes: Mutex<BTreeMap<String, Lane>>,
 }
 
 impl Lanes {
     /// No line yet.
-    pub fn new(printer: &Printer) -> Self {
-        Self { printer: printer.clone(), lanes: Mutex::default() }
+    fn new(printer: &Printer, tally: Option<Arc<Tally>>) -> Self {
+        Self { printer: printer.clone(), tally, lanes: Mutex::default() }
     }
 
     fn news(&self, runtime: &str, text: &str) {
@@ -268,7 +275,9 @@ impl Progress for Lanes {
                     How::Promoted => "promoted",
                 };
                 self.end(runtime);
-                self.printer.line(format!("{RUNTIMES_REPOSITORY}:{runtime}: {how}, {digest}"));
+                self.tally.iter().for_each(|tally| tally.runtime_done());
+                let digest = digest.short();
+                self.printer.line(format!("{RUNTIMES_REPOSITORY}:{runtime}: {how}, sha256:{digest}"));
                 return;
             }
         };

@@ -3,17 +3,22 @@
 //! What a terminal would obey is left out of both: words of registries, images and programs are among it.
 
 mod notes;
+mod paint;
 mod progress;
 mod table;
 pub mod units;
+mod width;
 
 use std::io::{IsTerminal as _, Write as _};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use clap::ValueEnum;
 use failure::{FailWith as _, Interrupt, Kind, failure};
 pub use notes::listen;
+pub use paint::Color;
 use process::plain;
-pub use progress::{Lane, Progress};
+use progress::Shown;
+pub use progress::{Lane, Progress, Whole};
 pub use table::{Table, wrap};
 
 /// How results reach stdout.
@@ -29,9 +34,24 @@ pub enum Format {
 /// How often a question looks whether Ctrl-C came instead of an answer.
 const ANSWER_POLL: std::time::Duration = std::time::Duration::from_millis(50);
 
+/// Prints a line for people.
+fn say(text: &str) {
+    let text = plain(text);
+    match progress::terminal_size(&std::io::stderr()) {
+        Some((columns, _)) => write(&paint::dressed(&width::folded(&text, columns))),
+        None => write(&paint::dressed(&text)),
+    }
+}
+
+/// Writes a line as it is.
+fn write(line: &str) {
+    // A closed stderr is no reason to stop the work.
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
+}
+
 /// Prints an error after which nothing follows, where there may be no [`Printer`] yet.
 pub fn last_words(text: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{}", plain(text));
+    say(text);
 }
 
 /// Prints what is asked for where no command runs, and there is no [`Printer`].
@@ -42,49 +62,89 @@ pub fn first_words(text: &str) {
 
 /// The table whole, or fit for the terminal that stdout is.
 fn for_stdout(table: &Table) -> String {
-    let stdout = std::io::stdout();
-    let size = stdout.is_terminal().then(|| rustix::termios::tcgetwinsize(&stdout).ok()).flatten();
-    match size.map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0) {
-        Some(columns) => table.fitting(columns),
+    match progress::terminal_size(&std::io::stdout()) {
+        Some((columns, _)) => table.fitting(columns),
         None => table.to_string(),
     }
+}
+
+/// How much is printed, and how.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Words {
+    /// How results reach stdout.
+    pub format: Format,
+    /// Show every step.
+    pub verbose: bool,
+    /// Show warnings, errors and questions alone.
+    pub quiet: bool,
+    /// When colours are used.
+    pub color: Color,
 }
 
 /// Prints; every line of the run goes through here.
 #[derive(Clone, Debug)]
 pub struct Printer {
-    format: Format,
-    verbose: bool,
-    terminal: bool,
+    words: Words,
+    /// With `--quiet`, what a question is about is said before it is asked, and not at all where none is.
+    held: Arc<Mutex<Vec<String>>>,
     progress: Progress,
 }
 
 impl Printer {
     /// A printer for this process's streams.
-    pub fn new(format: Format, verbose: bool) -> Self {
-        // A bar that is redrawn is for eyes; CI logs and pipes get one line for each event.
-        let terminal = std::io::stderr().is_terminal() && std::env::var_os("CI").is_none();
-        Self { format, verbose, terminal, progress: Progress::new(terminal && !verbose) }
+    pub fn new(words: Words) -> Self {
+        paint::choose(words.color);
+        let env = |name: &str| std::env::var(name).unwrap_or_default();
+        // What is drawn anew is for eyes; CI logs and pipes get one line for each event.
+        let is_for_eyes = std::io::stderr().is_terminal() && env("CI").is_empty();
+        let is_able = !["", "dumb"].contains(&env("TERM").as_str());
+        let shown = match words.quiet {
+            true => Shown::Not,
+            false if is_for_eyes && is_able && !words.verbose => Shown::Drawn,
+            false => Shown::Logged,
+        };
+        Self { words, held: Arc::default(), progress: Progress::new(shown) }
     }
 
     /// A line for people.
     pub fn line(&self, text: impl AsRef<str>) {
-        self.progress.suspend(|| {
-            // A closed stderr is no reason to stop the work.
-            let _ = writeln!(std::io::stderr().lock(), "{}", plain(text.as_ref()));
+        let text = text.as_ref();
+        if self.words.quiet {
+            self.held.lock().unwrap_or_else(PoisonError::into_inner).push(text.to_owned());
+        } else {
+            self.progress.suspend(|| say(text));
+        }
+    }
+
+    /// A line that says what the next ones are about.
+    pub fn heading(&self, text: &str) {
+        if self.words.quiet {
+            self.line(text);
+        } else {
+            self.progress.suspend(|| write(&paint::heading(&plain(text))));
+        }
+    }
+
+    /// Folds what is printed until the group is dropped, where GitHub's runner shows it.
+    pub fn group(&self, title: &str) -> Group {
+        let lines = paint::group(&plain(title)).filter(|_| !self.words.quiet);
+        let end = lines.map(|(begin, end)| {
+            self.progress.suspend(|| write(&begin));
+            end
         });
+        Group { printer: self.clone(), end }
     }
 
     /// A line for people who asked for every step.
     pub fn detail(&self, text: impl AsRef<str>) {
-        if self.verbose {
+        if self.words.verbose {
             self.line(text);
         }
     }
 
     /// A warning.
     pub fn warn(&self, text: impl AsRef<str>) {
-        self.line(format!("warning: {}", text.as_ref()));
+        self.progress.suspend(|| say(&format!("warning: {}", text.as_ref())));
     }
 
     /// Data: the table on stdout, or the document where JSON was asked for.
@@ -104,7 +164,7 @@ impl Printer {
         text: impl FnOnce() -> String,
         document: &impl serde::Serialize,
     ) -> anyhow::Result<()> {
-        match self.format {
+        match self.words.format {
             Format::Text => self.out(&text()),
             Format::Json => self.out(&(serde_json::to_string_pretty(document)? + "\n")),
         }
@@ -112,7 +172,11 @@ impl Printer {
 
     /// A table for people, unless JSON was asked for: then stdout's document says the same.
     pub fn table(&self, table: &Table) {
-        self.line(table.to_string().trim_end());
+        let text = match progress::terminal_size(&std::io::stderr()) {
+            Some((columns, _)) => table.fitting(columns),
+            None => table.to_string(),
+        };
+        self.line(text.trim_end());
     }
 
     /// Text on stdout as it is, but for control sequences.
@@ -132,7 +196,7 @@ impl Printer {
 
     /// Whether every step is shown.
     pub fn verbose(&self) -> bool {
-        self.verbose
+        self.words.verbose
     }
 
     /// The progress display.
@@ -142,7 +206,9 @@ impl Printer {
 
     /// Asks `question` on the terminal and gives the answer, or nothing where nobody can answer or Ctrl-C came instead.
     pub fn ask(&self, question: &str, interrupt: &Interrupt) -> Option<String> {
-        self.progress.suspend(|| {
+        let held = std::mem::take(&mut *self.held.lock().unwrap_or_else(PoisonError::into_inner));
+        self.progress.pause(|| {
+            held.iter().for_each(|line| say(line));
             let mut stderr = std::io::stderr().lock();
             let _ = write!(stderr, "{question} ");
             let _ = stderr.flush();
@@ -166,6 +232,11 @@ impl Printer {
         })
     }
 
+    /// Whether a question was answered after this moment.
+    pub fn has_asked_since(&self, moment: std::time::Instant) -> bool {
+        self.progress.has_asked_since(moment)
+    }
+
     /// Asks once. Only `yes` goes on, as terraform has taught everybody. `without`: what does not ask.
     ///
     /// # Errors
@@ -186,6 +257,21 @@ impl Printer {
 
     /// Whether a line that is redrawn takes the place of one line for each step.
     pub fn is_redrawn(&self) -> bool {
-        self.terminal && !self.verbose
+        self.progress.is_drawn()
+    }
+}
+
+/// What GitHub folds; it ends when it is dropped.
+#[derive(Debug)]
+pub struct Group {
+    printer: Printer,
+    end: Option<&'static str>,
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(end) = self.end {
+            self.printer.progress.suspend(|| write(end));
+        }
     }
 }

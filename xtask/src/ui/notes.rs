@@ -1,6 +1,11 @@
-//! What code below says by `tracing`, printed as the run's own lines.
+//! What code below says by `tracing`: events are printed as the run's own lines, and spans named `wait` say what is waited for
+//! while they are open: `on`, `what` and, in milliseconds, for how long at most (`most`).
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
@@ -8,33 +13,51 @@ use tracing::span;
 use tracing::{Event, Level, Metadata, Subscriber};
 
 use super::Printer;
+use super::progress::{Wait, Waits};
+
+/// The name of the spans that are looked at.
+const WAIT: &str = "wait";
 
 /// Prints this tool's warnings from here on, and its smaller steps where every step is shown. Libraries stay silent: what they
 /// say is not written for the user, and may hold secrets.
 pub fn listen(printer: &Printer) {
     let most = if printer.verbose() { LevelFilter::DEBUG } else { LevelFilter::WARN };
-    let printer = printer.clone();
+    let (printer, waits) = (printer.clone(), printer.progress().waits());
     let print = move |level: Level, text: String| match level {
         Level::ERROR | Level::WARN => printer.warn(text),
         _ => printer.detail(text),
     };
     // The first one listens for the whole process.
-    let _ = tracing::subscriber::set_global_default(Notes { most, print });
+    let _ = tracing::subscriber::set_global_default(Notes::new(most, print, waits));
 }
 
 /// The crates whose events are written for the user.
 const OWN: [&str; 6] =
     [env!("CARGO_CRATE_NAME"), "aws", "docker_credentials", "images_config", "runtimes", "terraform"];
 
+/// Whose waits are shown; the registry client is written for others, too, but they are this run's.
+const WAITING: &str = "registry";
+
 struct Notes<F> {
     most: LevelFilter,
     print: F,
+    waits: Waits,
+    next: AtomicU64,
+    /// How often each open span is held.
+    held: Mutex<HashMap<u64, usize>>,
+}
+
+impl<F> Notes<F> {
+    fn new(most: LevelFilter, print: F, waits: Waits) -> Self {
+        Self { most, print, waits, next: AtomicU64::new(1), held: Mutex::default() }
+    }
 }
 
 impl<F: Fn(Level, String) + Send + Sync + 'static> Subscriber for Notes<F> {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        let own = metadata.target().split("::").next().is_some_and(|name| OWN.contains(&name));
-        own && metadata.is_event() && *metadata.level() <= self.most
+        let own = |name: &str| OWN.contains(&name) || (metadata.is_span() && name == WAITING);
+        let own = metadata.target().split("::").next().is_some_and(own);
+        own && (metadata.is_event() || metadata.name() == WAIT) && *metadata.level() <= self.most
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
@@ -47,9 +70,36 @@ impl<F: Fn(Level, String) + Send + Sync + 'static> Subscriber for Notes<F> {
         (self.print)(*event.metadata().level(), text.0);
     }
 
-    // Nothing here makes spans.
-    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-        span::Id::from_u64(1)
+    fn new_span(&self, span: &span::Attributes<'_>) -> span::Id {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let mut wait = Waited::default();
+        span.record(&mut wait);
+        let since = Instant::now();
+        let until = wait.most.and_then(|most| since.checked_add(most));
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).insert(number, 1);
+        self.waits.begin(number, Wait { on: wait.on, what: wait.what, since, until });
+        span::Id::from_u64(number)
+    }
+
+    fn clone_span(&self, id: &span::Id) -> span::Id {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        *held.entry(id.into_u64()).or_default() += 1;
+        id.clone()
+    }
+
+    fn try_close(&self, id: span::Id) -> bool {
+        let number = id.into_u64();
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = held.get_mut(&number).map(|count| {
+            *count -= 1;
+            *count
+        });
+        let is_over = left == Some(0);
+        if is_over {
+            held.remove(&number);
+            self.waits.end(number);
+        }
+        is_over
     }
 
     fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
@@ -59,6 +109,34 @@ impl<F: Fn(Level, String) + Send + Sync + 'static> Subscriber for Notes<F> {
     fn enter(&self, _: &span::Id) {}
 
     fn exit(&self, _: &span::Id) {}
+}
+
+/// The fields of a span.
+#[derive(Default)]
+struct Waited {
+    on: String,
+    what: String,
+    most: Option<Duration>,
+}
+
+impl Visit for Waited {
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        if field.name() == "most" {
+            self.most = Some(Duration::from_millis(value));
+        }
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        match field.name() {
+            "on" => self.on = process::plain(value).replace('\n', " "),
+            "what" => self.what = process::plain(value).replace('\n', " "),
+            _ => {}
+        }
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        self.record_str(field, &format!("{value:?}"));
+    }
 }
 
 /// An event's message.
@@ -79,14 +157,20 @@ mod tests {
     use std::path::Path;
     use std::sync::{Arc, Mutex};
 
+    use super::super::progress::{Progress, Shown};
     use super::*;
+
+    fn waits() -> Waits {
+        Progress::new(Shown::Not).waits()
+    }
 
     #[test]
     fn own_warnings_are_printed_and_nothing_of_a_librarys() {
         let printed = Arc::new(Mutex::new(Vec::new()));
         let seen = Arc::clone(&printed);
         let print = move |level: Level, text: String| seen.lock().unwrap().push((level, text));
-        tracing::subscriber::with_default(Notes { most: LevelFilter::WARN, print }, || {
+        let waits = waits();
+        tracing::subscriber::with_default(Notes::new(LevelFilter::WARN, print, waits), || {
             tracing::warn!("could not renew the lease: {}", "why");
             tracing::warn!(target: "images_config::cache", "what was learned is not kept");
             tracing::debug!("a small step");
@@ -94,6 +178,25 @@ mod tests {
         });
         let wanted = ["could not renew the lease: why", "what was learned is not kept"];
         assert_eq!(*printed.lock().unwrap(), wanted.map(|text| (Level::WARN, text.to_owned())));
+    }
+
+    #[test]
+    fn what_is_waited_for_is_known_while_its_span_is_open() {
+        let waits = waits();
+        let notes = Notes::new(LevelFilter::WARN, |_, _| {}, waits.clone());
+        tracing::subscriber::with_default(notes, || {
+            let most = 9_000_u64;
+            let wait =
+                tracing::warn_span!(target: "registry::client", "wait", on = "docker.io", what = "it", most);
+            let other = tracing::warn_span!(target: "hyper", "wait", on = "a", what = "b");
+            let clone = wait.clone();
+            drop(wait);
+            let all = waits.all();
+            assert_eq!((all.len(), all[0].on.as_str(), all[0].what.as_str()), (1, "docker.io", "it"));
+            assert_eq!(all[0].until, Some(all[0].since + Duration::from_secs(9)));
+            drop((clone, other));
+            assert!(waits.all().is_empty());
+        });
     }
 
     #[test]

@@ -4,6 +4,13 @@ use std::fmt;
 
 use registry::Digest;
 
+use super::width::{self, cut, cut_middle, padded};
+
+/// The columns between two cells.
+const BETWEEN: usize = 2;
+/// A column that is cut keeps as many.
+const NARROWEST: usize = 12;
+
 /// Rows under a heading.
 #[derive(Clone, Debug, Default)]
 pub struct Table {
@@ -27,19 +34,64 @@ impl Table {
         self.rows.is_empty()
     }
 
-    /// The table for a terminal of `columns`: where a row would wrap, digests are cut to the 12 digits that tell them apart.
+    /// The table for a terminal of `columns`, where no row may wrap: digests are cut to the 12 digits that tell them apart, then
+    /// the widest columns are cut, and where that is not enough the last columns are left out.
     pub fn fitting(&self, columns: usize) -> String {
-        let whole = self.to_string();
-        if whole.lines().all(|line| line.chars().count() <= columns) {
-            return whole;
+        if self.width() <= columns {
+            return self.to_string();
         }
         let cut = |cell: &String| match cell.parse::<Digest>() {
             Ok(digest) => format!("sha256:{}", digest.short()),
             Err(_) => cell.clone(),
         };
         let rows = self.rows.iter().map(|row| row.iter().map(cut).collect()).collect();
-        Self { heading: self.heading.clone(), rows }.to_string()
+        let mut table = Self { heading: self.heading.clone(), rows };
+        while !table.cut_to(columns) && table.heading.len() > 1 {
+            table.heading.pop();
+            table.rows.iter_mut().for_each(|row| drop(row.pop()));
+        }
+        table.to_string()
     }
+
+    /// Cuts the widest columns until a row has no more than `columns`; false where they would say nothing any more.
+    fn cut_to(&mut self, columns: usize) -> bool {
+        let mut widths = self.widths();
+        let over = |widths: &[usize]| total(widths).saturating_sub(columns);
+        while over(&widths) > 0 {
+            let Some(widest) = widths.iter_mut().max() else { return true };
+            if *widest <= NARROWEST {
+                return false;
+            }
+            *widest -= 1;
+        }
+        for row in std::iter::once(&mut self.heading).chain(&mut self.rows) {
+            for (cell, width) in row.iter_mut().zip(&widths) {
+                // A name's end tells it apart; a sentence is read from its beginning.
+                *cell = if cell.contains(' ') { cut(cell, *width) } else { cut_middle(cell, *width) };
+            }
+        }
+        true
+    }
+
+    fn widths(&self) -> Vec<usize> {
+        let mut widths = vec![0; self.heading.len()];
+        for line in std::iter::once(&self.heading).chain(&self.rows) {
+            for (known, cell) in widths.iter_mut().zip(line) {
+                *known = (*known).max(width::of(cell));
+            }
+        }
+        widths
+    }
+
+    /// The columns that its widest row may take.
+    fn width(&self) -> usize {
+        total(&self.widths())
+    }
+}
+
+/// The columns of a row whose cells have these.
+fn total(widths: &[usize]) -> usize {
+    widths.iter().sum::<usize>() + BETWEEN * widths.len().saturating_sub(1)
 }
 
 /// `text` behind `head`, broken between words so that no line has more than `columns`, each further line under the first word. A
@@ -67,22 +119,13 @@ pub fn wrap(head: &str, text: &str, columns: usize) -> String {
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let lines = || std::iter::once(&self.heading).chain(&self.rows);
         if self.heading.is_empty() {
             return Ok(());
         }
-        let mut widths = vec![0; self.heading.len()];
-        for line in lines() {
-            for (width, cell) in widths.iter_mut().zip(line) {
-                *width = (*width).max(cell.chars().count());
-            }
-        }
-        for line in lines() {
-            let mut text = String::new();
-            for (width, cell) in widths.iter().zip(line) {
-                text += &format!("{cell:<width$}  ");
-            }
-            writeln!(f, "{}", text.trim_end())?;
+        let widths = self.widths();
+        for line in std::iter::once(&self.heading).chain(&self.rows) {
+            let cells = widths.iter().zip(line).map(|(width, cell)| padded(cell, *width));
+            writeln!(f, "{}", cells.collect::<Vec<_>>().join("  ").trim_end())?;
         }
         Ok(())
     }
@@ -116,5 +159,30 @@ mod tests {
         assert_eq!(table.fitting(80), table.to_string());
         let cut = table.fitting(77);
         assert_eq!(cut, format!("IMAGE  DIGEST\ncurl   sha256:{}\n", digest.short()));
+    }
+
+    #[test]
+    fn no_row_wraps_however_narrow_the_terminal_is() {
+        let mut table = Table::new(["IMAGE", "FROM", "SIZE", "WHY"]);
+        let (name, from) =
+            ("kedacore/keda-metrics-apiserver:2.11.2", "ghcr.io/kedacore/keda-metrics-apiserver:2.11.2");
+        table.row([
+            name.into(),
+            from.into(),
+            "42.3 MiB".into(),
+            "upstream has moved: was sha256:0011".into(),
+        ]);
+        table.row(["curl:1".into(), "docker.io/curl:1".into(), "4 B".into(), "not there yet".into()]);
+        for columns in [12, 20, 40, 60, 80, 120, 200] {
+            let text = table.fitting(columns);
+            assert!(text.lines().all(|line| width::of(line) <= columns), "{columns}\n{text}");
+            assert_eq!(text.lines().count(), 3);
+        }
+        assert_eq!(
+            table.fitting(80),
+            "IMAGE                   FROM                    SIZE      WHY\n\
+             kedacor...erver:2.11.2  ghcr.io...erver:2.11.2  42.3 MiB  upstream has moved:...\n\
+             curl:1                  docker.io/curl:1        4 B       not there yet\n"
+        );
     }
 }

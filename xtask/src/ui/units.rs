@@ -26,6 +26,12 @@ pub fn duration(time: Duration) -> String {
     }
 }
 
+/// How long something takes or has taken, to the second: `4 s`, `3 min 5 s`, `6 h 0 min`.
+pub fn about(time: Duration) -> String {
+    let seconds = time.as_secs();
+    if seconds < 10 { format!("{seconds} s") } else { duration(time) }
+}
+
 /// How long ago something was, in its largest unit.
 pub fn age(time: Duration) -> String {
     let seconds = time.as_secs();
@@ -59,6 +65,7 @@ mod tests {
         assert_eq!(duration(Duration::from_secs(7_199)), "119 min 59 s");
         assert_eq!(duration(Duration::from_secs(7_200)), "2 h 0 min");
         assert_eq!(duration(Duration::from_secs(6 * 3_600 + 299)), "6 h 4 min");
+        assert_eq!(about(Duration::from_millis(4_900)), "4 s");
         assert_eq!(age(Duration::from_secs(3 * 86_400)), "3 d");
         assert_eq!(
             (count(1, "image"), count(11, "repository")),

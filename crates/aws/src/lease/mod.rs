@@ -126,6 +126,7 @@ impl Lease {
         let object = Object::new(store, store.sidecar(&part.suffix()));
         let began = tokio::time::Instant::now();
         let mut waited = false;
+        let mut wait = None;
         loop {
             let now = Timestamp::now();
             let (who, process) = (who(aws), ProcessId::own());
@@ -156,6 +157,10 @@ impl Lease {
                 (lock_wait.tell)(News::Waiting { holder, shard, timeout: lock_wait.timeout });
             }
             waited = true;
+            wait.get_or_insert_with(|| {
+                let most = u64::try_from(lock_wait.timeout.as_millis()).unwrap_or(u64::MAX);
+                tracing::warn_span!("wait", on = "another run", what = "its lease", most)
+            });
             let pause = async {
                 tokio::time::sleep(ASKING).await;
                 Ok(())

@@ -20,6 +20,7 @@ use crate::client::guard::Guard;
 use crate::client::http::{Request, Transport};
 use crate::client::location;
 use crate::client::response::{self, Failure};
+use crate::client::waits::waiting;
 use crate::error::{Answerer, Error, ErrorKind};
 use crate::limits;
 
@@ -296,6 +297,7 @@ impl Broker {
     ) -> Result<token::Token, ErrorKind> {
         let (after, contacts) = (self.timeout, &self.contacts);
         let stalled = |_| ErrorKind::Stalled { what: "the token service", after };
+        let _wait = waiting(Server::at(realm), "a token", after);
         let exchange = async {
             let mut realm = realm.clone();
             for _ in 0..=limits::REDIRECTS {

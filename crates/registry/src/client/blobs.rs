@@ -7,6 +7,7 @@ use super::manifests::{is_absent, is_refusal};
 use super::pace::Action;
 use super::response::{self, read_bounded};
 use super::transport::Call;
+use super::waits::waiting;
 use super::{Client, Quotas, encoding};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind};
@@ -98,6 +99,7 @@ impl Client {
             // What was compressed on its way may be a little longer than what is wanted.
             let room = if encoding::is_compressed(&headers) { PACKED_ROOM } else { 0 };
             let reading = read_bounded(response, "the blob", blob.size as usize + room);
+            let _wait = waiting(reference.registry(), "the rest of a blob", after);
             let body = match tokio::time::timeout(after, reading).await {
                 Ok(body) => body.map_err(fail)?,
                 Err(_) => return Err(fail(ErrorKind::Stalled { what: "the blob", after })),

@@ -9,6 +9,7 @@ use super::http::Response;
 use super::pace::Action;
 use super::response::{self, read_bounded};
 use super::transport::{Call, Payload};
+use super::waits::waiting;
 use super::{Client, Quotas, encoding, location};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind};
@@ -240,6 +241,7 @@ impl Client {
         let status = response.status().as_u16();
         let after = self.core.timeouts.reply;
         let reading = read_bounded(response, "the manifest", limits::MANIFEST);
+        let _wait = waiting(reference.registry(), "the rest of a manifest", after);
         let body = match tokio::time::timeout(after, reading).await {
             Ok(body) => body.map_err(|kind| Error::of(reference, kind))?,
             Err(_) => return Err(Error::of(reference, ErrorKind::Stalled { what: "the manifest", after })),

@@ -17,6 +17,7 @@ mod route;
 mod served;
 mod transport;
 pub(crate) mod uploads;
+pub(crate) mod waits;
 
 use std::collections::HashMap;
 use std::future::Future;

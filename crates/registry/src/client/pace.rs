@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::waits::waiting;
 use crate::bugs::{self, Bug};
 
 /// What a registry counts separately.
@@ -122,6 +123,7 @@ impl Pacer {
             if at <= Instant::now() || bugs::is_in(Bug::NoQuota) {
                 return;
             }
+            let _wait = waiting(registry, "its turn", at.saturating_duration_since(Instant::now()));
             tokio::time::sleep_until(at).await;
             // Who waited for a slot that a 429 has taken away meanwhile waits for another one.
             if !self.with_lane(registry, action, |lane| lane.is_quiet(Instant::now())) {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::waits::waiting;
 use crate::bugs::{self, Bug};
 use crate::error::{Error, ErrorKind};
 
@@ -129,6 +130,7 @@ where
         if let Some(watcher) = watcher {
             watcher(&error, pause);
         }
+        let _wait = waiting(error.registry(), &format!("to try again ({})", error.kind()), pause);
         tokio::time::sleep(pause).await;
     }
 }

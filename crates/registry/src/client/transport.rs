@@ -11,6 +11,7 @@ use super::http::{Body, Request, Response};
 use super::pace::Action;
 use super::rate_limit::RateLimit;
 use super::response::{self, Failure};
+use super::waits::waiting;
 use super::{Core, location};
 use crate::BoxFuture;
 use crate::auth::{Grant, Scope, Server};
@@ -287,6 +288,7 @@ impl Core {
             return self.http.send(request).await.map_err(network);
         }
         let after: Duration = self.timeouts.reply;
+        let _wait = waiting(Server::at(url), "its reply", after);
         match tokio::time::timeout(after, self.http.send(request)).await {
             Ok(result) => result.map_err(network),
             Err(_) => Err(call.error(ErrorKind::Stalled { what: "the registry's reply", after })),

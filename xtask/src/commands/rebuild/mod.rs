@@ -157,7 +157,8 @@ impl RebuildRuntimes {
             None => (context.sources().client(config)?, context.sources().credentials()?),
         };
         let configured = ConfiguredGrid::new(context.sources(), config, lock, target)?;
-        let mut builder = builder_context(context, client, Arc::clone(&credentials), configured, target)?;
+        let mut builder =
+            builder_context(context, client, Arc::clone(&credentials), configured, target, None)?;
         builder.builder.clone_from(&self.builder);
         builder.registry_cache = self.registry_cache;
         builder.trial =
@@ -182,7 +183,9 @@ impl RebuildRuntimes {
         }
         loop {
             context.printer.line("waiting for a change of their files (Ctrl-C ends)");
+            context.printer.progress().set_idle(true);
             let changed = watch.changed().await;
+            context.printer.progress().set_idle(false);
             if let Err(error) = self.round(context, builder, &changed).await {
                 context.printer.line(render(&error));
             }

@@ -1,0 +1,90 @@
+//! A terminal of a known size that somebody reads, and can make wider and narrower: tmux, without anybody's settings.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::{BOUND, command, program, text};
+
+/// A terminal in which one program runs; it ends with the terminal, which ends when this is dropped.
+#[derive(Debug)]
+pub struct Terminal {
+    tmux: PathBuf,
+    dir: TempDir,
+}
+
+impl Terminal {
+    /// Starts the shell's `line` on a terminal of so many columns and rows, or says that tmux is missing.
+    pub fn start(line: &str, columns: u16, rows: u16) -> Option<Self> {
+        let terminal = Self { tmux: program("tmux")?, dir: tempfile::tempdir().unwrap() };
+        let (columns, rows) = (columns.to_string(), rows.to_string());
+        let settings = terminal.dir.path().join("tmux.conf");
+        let words = "set -g remain-on-exit on\nset -g remain-on-exit-format ''\nset -g status off\nset -g history-limit 10000\n\
+                     set -g default-terminal screen-256color\n";
+        std::fs::write(&settings, words).unwrap();
+        let settings = settings.display().to_string();
+        terminal.tmux(&["-u", "-f", &settings, "new-session", "-d", "-x", &columns, "-y", &rows, line]);
+        Some(terminal)
+    }
+
+    fn tmux(&self, words: &[&str]) -> String {
+        let mut tmux = command(&self.tmux);
+        tmux.arg("-S").arg(self.dir.path().join("socket")).args(words);
+        tmux.env_remove("TMUX").env("LC_ALL", "C.UTF-8").env("SHELL", "/bin/sh");
+        text(&mut tmux)
+    }
+
+    /// Gives it another size.
+    pub fn resize(&self, columns: u16, rows: u16) {
+        self.tmux(&["resize-window", "-x", &columns.to_string(), "-y", &rows.to_string()]);
+    }
+
+    /// What it shows, without empty lines at its end.
+    pub fn screen(&self) -> String {
+        self.tmux(&["capture-pane", "-p"]).trim_end().to_owned()
+    }
+
+    /// All that it shows and has shown. A line that the terminal broke is one line here.
+    pub fn transcript(&self) -> String {
+        self.tmux(&["capture-pane", "-p", "-J", "-S", "-"]).trim_end().to_owned()
+    }
+
+    /// Types Ctrl-C.
+    pub fn interrupt(&self) {
+        self.tmux(&["send-keys", "C-c"]);
+    }
+
+    /// Waits until what it shows is what `is_wanted` wants, and gives that; else what it shows at last.
+    pub fn wait_until(
+        &self,
+        bound: Duration,
+        mut is_wanted: impl FnMut(&str) -> bool,
+    ) -> Result<String, String> {
+        let started = Instant::now();
+        loop {
+            let screen = self.screen();
+            if is_wanted(&screen) {
+                return Ok(screen);
+            }
+            if started.elapsed() > bound {
+                return Err(screen);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Waits until it shows these words.
+    pub fn wait_for(&self, words: &str) -> String {
+        let found = self.wait_until(BOUND, |screen| screen.contains(words));
+        found.unwrap_or_else(|screen| panic!("no {words:?} on\n{screen}"))
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let mut tmux = command(&self.tmux);
+        // It may have ended by itself.
+        let _ = tmux.arg("-S").arg(self.dir.path().join("socket")).arg("kill-server").output();
+    }
+}

@@ -1,0 +1,212 @@
+//! What a person sees on a terminal, in a log and on GitHub, line by line: `screens/NAME.txt`. `UPDATE=1` writes them anew; look at
+//! them as somebody does who has never seen this tool. Times, rates, digests and ports are not part of them.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use e2e::{DebianRegistry, Gate, Images, Run, Terminal, World, root};
+
+const IMAGES: &str = r#"schema_version = 1
+[images]
+curl = "curlimages/curl:7.85.0"
+"kedacore/keda" = "ghcr.io/kedacore/keda:2.11.2"
+"kedacore/keda-metrics-apiserver" = "ghcr.io/kedacore/keda-metrics-apiserver:2.11.2"
+"#;
+
+/// How long a screen may take to become what it should be: a bound, not a pause.
+const BOUND: Duration = Duration::from_secs(60);
+
+/// A world whose images of ghcr.io begin to be copied and do not come to an end before the gate opens, and its target.
+struct Held {
+    world: World,
+    target: DebianRegistry,
+    gate: Gate,
+}
+
+fn held() -> Option<Held> {
+    let mut world = World::new(Images::Small)?;
+    world.write("images.toml", IMAGES);
+    let gate = Gate::before(world.samples(), |line| line.starts_with("GET") && line.contains("/blobs/"));
+    world.route("ghcr.io", format!("http://{}/ghcr.io", gate.host()));
+    Some(Held { target: DebianRegistry::start()?, world, gate })
+}
+
+impl Held {
+    fn transfer(&self, line: &str) -> Run {
+        self.world.sourced().arg("--registry").arg(self.target.host()).args("transfer-images").args(line)
+    }
+
+    fn masked(&self, text: &str) -> String {
+        let text =
+            text.replace(self.target.host(), "127.0.0.1:00000").replace(self.gate.host(), "127.0.0.1:00001");
+        let text = text.replace(self.world.samples(), "127.0.0.1:00002");
+        masked(&text)
+    }
+}
+
+/// A text without what is another at each run. No mask is longer than what it stands for.
+fn masked(text: &str) -> String {
+    let mut lines = Vec::new();
+    for line in text.lines() {
+        // How many requests it takes, and how long ago they began.
+        let line = match line.split_once(": its reply") {
+            Some((waiting, _)) if waiting.starts_with("waiting for ") => waiting,
+            _ => line,
+        };
+        let mut words: Vec<String> = line.split(' ').map(digest).collect();
+        for at in 1..words.len() {
+            let unit = words[at].trim_end_matches([',', ')']).to_owned();
+            let number = words[at - 1].trim_start_matches('(').to_owned();
+            let is_measured = ["s", "B/s", "KiB/s", "MiB/s", "GiB/s"].contains(&unit.as_str());
+            if is_measured && number.parse::<f64>().is_ok() {
+                words[at - 1] = words[at - 1].replace(&number, "N");
+                words[at] = words[at].replace(&unit, if unit == "s" { "s" } else { "B/s" });
+            }
+        }
+        // Whether the rest can be told is a matter of how soon it is looked at.
+        lines.push(words.join(" ").replace(", N B/s", "").replace(", N s left", "").trim_end().to_owned());
+    }
+    lines.join("\n") + "\n"
+}
+
+/// A digest as zeros.
+fn digest(word: &str) -> String {
+    let Some((head, rest)) = word.split_once("sha256:") else { return word.to_owned() };
+    let digits = rest.bytes().take_while(u8::is_ascii_hexdigit).count();
+    format!("{head}sha256:{}{}", "0".repeat(digits), &rest[digits..])
+}
+
+fn file(name: &str) -> PathBuf {
+    root().join("tests/tests/screens").join(format!("{name}.txt"))
+}
+
+/// What `name` should look like; what is `found` where it is written anew.
+fn wanted(name: &str, found: impl FnOnce() -> String) -> String {
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(file(name), found()).unwrap();
+    }
+    std::fs::read_to_string(file(name)).unwrap_or_default()
+}
+
+/// Waits until the terminal shows what is written down.
+#[track_caller]
+fn shows(terminal: &Terminal, name: &str, masked: impl Fn(&str) -> String) {
+    let settled = || {
+        // What is drawn ten times a second has come to rest when it is the same for a while.
+        let (mut last, mut since) = (String::new(), Instant::now());
+        let found = terminal.wait_until(BOUND, |screen| {
+            let screen = masked(screen);
+            if screen != last {
+                (last, since) = (screen, Instant::now());
+            }
+            since.elapsed() > Duration::from_secs(2)
+        });
+        masked(&found.unwrap())
+    };
+    let wanted = wanted(name, settled);
+    let found = terminal.wait_until(BOUND, |screen| masked(screen) == wanted);
+    if let Err(screen) = found {
+        assert_eq!(masked(&screen), wanted, "{name} looks otherwise than written down");
+    }
+}
+
+#[test]
+fn a_terminal_keeps_all_that_was_printed_whatever_its_size_becomes() {
+    for (columns, rows, narrower, wider) in
+        [(80, 24, (60, 20), (120, 30)), (60, 20, (40, 24), (80, 24)), (200, 50, (80, 24), (200, 50))]
+    {
+        let Some(held) = held() else { return };
+        let Some(terminal) = held.transfer("--auto-approve").in_terminal(columns, rows) else { return };
+        let name = |step: &str| format!("copy-{columns}x{rows}-{step}");
+        terminal.wait_for("1 of 3 images");
+        shows(&terminal, &name("begun"), |screen| held.masked(screen));
+        terminal.resize(narrower.0, narrower.1);
+        shows(&terminal, &name("narrower"), |screen| held.masked(screen));
+        terminal.resize(wider.0, wider.1);
+        shows(&terminal, &name("wider"), |screen| held.masked(screen));
+        held.gate.cut();
+        terminal.wait_for("exit code 0");
+        // Nothing of the display is left, and nothing is lost: what a log has is all here.
+        let transcript = held.masked(&terminal.transcript());
+        for words in ["of 3 images,", "  kedacore/keda:2.11.2  [", "so far"] {
+            assert!(!transcript.contains(words), "{words:?} is left in\n{transcript}");
+        }
+        for words in ["$ cargo xtask\n", "Plan for ", "copy 3 images"] {
+            assert_eq!(transcript.matches(words).count(), 1, "{words:?} is not there once in\n{transcript}");
+        }
+        assert_eq!(transcript.matches(": copied, sha256:").count(), 3, "{transcript}");
+    }
+}
+
+#[test]
+fn ctrl_c_says_what_is_done_and_that_the_next_run_goes_on() {
+    let Some(held) = held() else { return };
+    let Some(terminal) = held.transfer("--auto-approve").in_terminal(80, 24) else { return };
+    terminal.wait_for("1 of 3 images");
+    terminal.interrupt();
+    terminal.wait_for("exit code 130");
+    shows(&terminal, "interrupted", |screen| held.masked(screen));
+    held.gate.cut();
+    let next = held.transfer("--auto-approve").ok();
+    assert!(next.stderr.contains("copy 2 images") && next.stderr.contains("3 images in place"), "{next}");
+}
+
+#[test]
+fn a_log_is_told_what_begins_ends_and_goes_on() {
+    for (name, variables) in
+        [("log", &[][..]), ("log-github", &[("GITHUB_ACTIONS", "true"), ("CI", "true")][..])]
+    {
+        let Some(held) = held() else { return };
+        let mut run = variables
+            .iter()
+            .fold(held.transfer("--auto-approve"), |run, (name, value)| run.env(name, value))
+            .start();
+        run.wait_for("1 of 3 images");
+        held.gate.cut();
+        let ended = run.end();
+        assert_eq!(ended.code, Some(0), "{ended}");
+        // Which of two images is ready first is chance.
+        let mut lines: Vec<String> = held.masked(&ended.stderr).lines().map(str::to_owned).collect();
+        lines.retain(|line| !line.contains("again in"));
+        let copied: Vec<usize> = (0..lines.len()).filter(|at| lines[*at].contains(": copied, ")).collect();
+        let mut sorted: Vec<String> = copied.iter().map(|at| lines[*at].clone()).collect();
+        sorted.sort();
+        let beat = lines.iter().position(|line| line.starts_with("1 of 3 images")).unwrap();
+        lines.retain(|line| !line.starts_with("1 of 3 images") && !line.starts_with("waiting for"));
+        assert!(beat > 0 && copied.len() == 3, "{ended}");
+        let first = lines.iter().position(|line| line.contains(": copied, ")).unwrap();
+        lines.splice(first..first + 3, sorted);
+        let found = lines.join("\n") + "\n";
+        assert_eq!(
+            found,
+            wanted(name, || found.clone()),
+            "{name} reads otherwise than written down:\n{ended}"
+        );
+    }
+}
+
+#[test]
+fn what_is_for_eyes_goes_to_terminals_that_can_show_it() {
+    let Some(held) = held() else { return };
+    held.gate.open();
+    for (variables, colors, draws) in [
+        (&[][..], true, true),
+        (&[("TERM", "dumb")], false, false),
+        (&[("NO_COLOR", "1")], false, true),
+        (&[("CI", "true")], true, false),
+    ] {
+        let run = held.world.sourced().args("--registry 127.0.0.1:1 transfer-images --dry-run");
+        let run = run.on_a_terminal();
+        let ended = variables.iter().fold(run, |run, (name, value)| run.env(name, value)).end();
+        assert_eq!(ended.stdout.contains("\u{1b}[1;31merror:"), colors, "{variables:?}\n{ended}");
+        assert!(draws || !ended.stdout.contains("\u{1b}[K"), "{variables:?}\n{ended}");
+    }
+    let run =
+        held.world.sourced().args("--registry 127.0.0.1:1 transfer-images --dry-run --color always").end();
+    assert!(run.stderr.contains("\u{1b}[1;31merror:"), "{run}");
+    let quiet = held.transfer("--auto-approve --quiet").ok();
+    assert_eq!(quiet.stderr, "", "{quiet}");
+    assert!(quiet.stdout.contains("kedacore/keda:2.11.2"), "{quiet}");
+}

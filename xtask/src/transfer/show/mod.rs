@@ -1,0 +1,11 @@
+//! The plan, the end and the report, as people and programs read them.
+
+mod end;
+mod plan;
+mod report;
+mod resources;
+
+pub(super) use end::{closing, errors, failures, refuse_failed};
+pub(super) use plan::plan;
+pub use plan::{held, not_compared};
+pub use report::Report;

@@ -1,0 +1,202 @@
+//! The plan, before anything is done.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use aws::OtherRegion;
+use images_config::{Config, RUNTIMES_REPOSITORY, support};
+use registry::mirror::Action;
+use runtimes::Hold;
+
+use super::report::Report;
+use super::resources;
+use crate::transfer::images::short;
+use crate::transfer::{Plan, Run};
+use crate::ui::{Table, units};
+
+/// What would be done, before anything is.
+pub(in crate::transfer) fn plan(run: &Run<'_>, plan: &Plan<'_>) {
+    let printer = run.printer;
+    printer.heading(&format!("Plan for {}", headline(run)));
+    let report = Report::new(run, plan, None);
+    resources::print(run, plan);
+    let mut table = Table::new(["IMAGE", "FROM", "ACTION", "SIZE", "WHY"]);
+    let all = report.images.iter().chain(&report.runtimes);
+    for image in all.filter(|image| image.action != "up to date" || printer.verbose()) {
+        let size = if image.bytes == 0 { "-".into() } else { units::bytes(image.bytes) };
+        let why = image.error.clone().unwrap_or_else(|| image.why.clone());
+        table.row([image.name.clone(), image.from.clone(), image.action.clone(), size, why]);
+    }
+    if !table.is_empty() {
+        printer.table(&table);
+    }
+    for warning in plan.images.images.iter().flat_map(|planned| &planned.warnings) {
+        printer.warn(warning);
+    }
+    for warning in &plan.archived {
+        printer.warn(warning);
+    }
+    for line in redirected(run, plan) {
+        printer.line(line);
+    }
+    for warning in unanswered(plan) {
+        printer.warn(warning);
+    }
+    for planned in plan.planned_runtimes() {
+        if let Some(hold) = &planned.held {
+            printer.line(held(&planned.name, hold));
+        }
+    }
+    for planned in &plan.images.images {
+        if let Some((locked, now)) = planned.moved() {
+            printer.line(format!(
+                "{} has moved upstream from {locked} to {now}; images.lock decides",
+                planned.job.source
+            ));
+        }
+    }
+    if let Some(warning) = unsupported(&run.config) {
+        printer.warn(warning);
+    }
+    printer.line(sums(plan));
+}
+
+/// The bases whose support has ended, in one line.
+fn unsupported(config: &Config) -> Option<String> {
+    let today = support::today();
+    let ended: Vec<String> = config
+        .enabled_runtimes()
+        .filter_map(|runtime| {
+            let day = support::ended(&runtime.base, today)?;
+            Some(format!("{} ({}, {day})", runtime.name, runtime.base))
+        })
+        .collect();
+    (!ended.is_empty()).then(|| format!("the support of these bases has ended: {}", ended.join(", ")))
+}
+
+/// What is to be known of a runtime that is held.
+pub fn held(name: &str, hold: &Hold) -> String {
+    format!(
+        "{RUNTIMES_REPOSITORY}:{name} is held on {} since {} by images.lock ({}); `cargo xtask lock --update {name}` ends it",
+        hold.build, hold.since, hold.by
+    )
+}
+
+/// The registries whose images come from another server: a gateway sends its readers there.
+fn redirected(run: &Run<'_>, plan: &Plan<'_>) -> Vec<String> {
+    let copied = plan.images.images.iter().filter(|planned| planned.content().is_some());
+    let registries: BTreeSet<&str> = copied.map(|planned| planned.job.source.registry()).collect();
+    let client = run.mirror.client();
+    let line = |registry| {
+        let there = client.redirected_to(registry)?;
+        Some(format!("{registry} redirects to {there}: its images are read there"))
+    };
+    registries.into_iter().filter_map(line).collect()
+}
+
+/// The registries that do not answer, each with its images that are left as they are.
+fn unanswered(plan: &Plan<'_>) -> Vec<String> {
+    let images = plan.images.images.iter().map(|planned| (planned.unanswered.as_ref(), short(&planned.job)));
+    let runtimes = plan
+        .planned_runtimes()
+        .map(|planned| (planned.unanswered.as_ref(), format!("{RUNTIMES_REPOSITORY}:{}", planned.name)));
+    not_compared(images.chain(runtimes).filter_map(|(error, name)| Some((error?, name))))
+}
+
+/// The registries that gave no answer, or a refusal, a line each with its images.
+pub fn not_compared<'a>(images: impl Iterator<Item = (&'a registry::Error, String)>) -> Vec<String> {
+    let mut told: BTreeMap<(&str, bool), (&registry::Error, Vec<String>)> = BTreeMap::new();
+    for (error, name) in images {
+        let key = (error.registry(), error.is_out_of_reach());
+        told.entry(key).or_insert_with(|| (error, Vec::new())).1.push(name);
+    }
+    let line = |((registry, silent), (error, images)): ((&str, bool), (&registry::Error, Vec<String>))| {
+        let said = if silent { "does not answer" } else { "does not say" };
+        format!("{registry} {said} ({}); not compared with upstream: {}", cause(error), images.join(", "))
+    };
+    told.into_iter().map(line).collect()
+}
+
+/// Why it failed, with the innermost cause.
+fn cause(error: &registry::Error) -> String {
+    let mut innermost: Option<&dyn std::error::Error> = std::error::Error::source(error);
+    while let Some(below) = innermost.and_then(std::error::Error::source) {
+        innermost = Some(below);
+    }
+    let kind = error.kind().to_string();
+    innermost.map_or_else(|| kind.clone(), |innermost| format!("{kind}: {innermost}"))
+}
+
+/// Account, region and grid first: before anything is asked, it is clear where it would happen.
+fn headline(run: &Run<'_>) -> String {
+    let tag = run.tag;
+    let shard = run.request.shard.map_or_else(String::new, |shard| format!(", shard {shard}"));
+    match &run.target.account {
+        Some(account) => format!(
+            "account {}, region {}{}, grid {tag}{shard}{}",
+            account.aws.identity().account,
+            account.aws.region(),
+            other_regions(account.aws.other_regions()),
+            if run.local { " (emulated on this machine)" } else { "" }
+        ),
+        None => format!("registry {}, grid {tag}{shard}; terraform and AWS are left out", run.target.host()),
+    }
+}
+
+/// Whoever answers the question has to see it beside the region.
+fn other_regions(others: &[OtherRegion]) -> String {
+    let said: Vec<String> =
+        others.iter().map(|other| format!("{} says {}", other.by, other.region)).collect();
+    if said.is_empty() { String::new() } else { format!(" (warning: {})", said.join(", ")) }
+}
+
+fn sums(plan: &Plan<'_>) -> String {
+    let mut parts = Vec::new();
+    let terraform = plan.resources.as_ref().map_or(0, |resources| resources.lines().len());
+    if terraform > 0 {
+        parts.push(format!("terraform: {}", units::count(terraform, "change")));
+    }
+    let copies = plan.images.images.iter().filter(|planned| planned.content().is_some()).count();
+    if copies > 0 {
+        let bytes = plan.images.repository_bytes();
+        let unique = plan.images.unique_bytes();
+        let saved = if unique < bytes {
+            format!(" ({} with blob mounting)", units::bytes(unique))
+        } else {
+            String::new()
+        };
+        parts.push(format!("copy {}, at most {}{saved}", units::count(copies, "image"), units::bytes(bytes)));
+    }
+    let builds =
+        plan.planned_runtimes().filter(|p| matches!(p.action, runtimes::Action::Build { .. })).count();
+    if builds > 0 {
+        parts.push(format!("build {}", units::count(builds, "runtime")));
+    }
+    let moves = plan
+        .planned_runtimes()
+        .filter(|p| matches!(p.action, runtimes::Action::Promote { .. } | runtimes::Action::Push))
+        .count();
+    if moves > 0 {
+        parts.push(format!("put {} in place", units::count(moves, "runtime")));
+    }
+    for pulls in &plan.images.pulls {
+        if let Some(limit) = pulls.limit {
+            parts.push(format!(
+                "{}: {} needed, {} of {} left",
+                pulls.registry,
+                units::count(usize::try_from(pulls.needed).unwrap_or(usize::MAX), "pull"),
+                limit.remaining,
+                limit.limit
+            ));
+        }
+    }
+    let failed =
+        plan.images.images.iter().filter(|planned| matches!(planned.action, Action::Failed(_))).count();
+    if failed > 0 {
+        parts.push(format!("{} cannot be looked up", units::count(failed, "image")));
+    }
+    let failed = plan.runtimes.iter().filter(|planned| planned.is_err()).count();
+    if failed > 0 {
+        parts.push(format!("{} cannot be planned", units::count(failed, "runtime")));
+    }
+    if parts.is_empty() { "nothing to do".to_owned() } else { parts.join("; ") }
+}

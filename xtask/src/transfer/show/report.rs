@@ -1,0 +1,212 @@
+//! The run as programs read it, and the table of its end.
+
+use std::collections::BTreeSet;
+
+use images_config::RUNTIMES_REPOSITORY;
+use registry::mirror::{Action, Copied, Outcome, Planned};
+use runtimes::Hold;
+use serde::Serialize;
+
+use crate::transfer::images::short;
+use crate::transfer::resources::Resources;
+use crate::transfer::shards::Joined;
+use crate::transfer::{Done, Plan, Run};
+use crate::ui::{Printer, Table, units};
+
+/// The run as `--format json` gives it.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    account: Option<String>,
+    region: Option<String>,
+    tag: String,
+    registry: String,
+    /// Whether this run changed anything.
+    changed: bool,
+    /// What terraform does, a line each.
+    pub(super) terraform: Vec<String>,
+    /// What the pull-through cache's own repositories get, a line each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    cache: Vec<String>,
+    /// Where what somebody else made is not what images.toml says, a line each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    differences: Vec<String>,
+    pub(super) images: Vec<ImageReport>,
+    pub(super) runtimes: Vec<ImageReport>,
+    /// The share that this run had of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shard: Option<String>,
+    /// What all shards have reported, this one last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shards: Option<Joined>,
+}
+
+/// One image or runtime.
+#[derive(Debug, Serialize)]
+pub(super) struct ImageReport {
+    pub(super) name: String,
+    pub(super) from: String,
+    /// `up to date`, `copy`, `replace`, `promote`, `push`, `build` or `failed`.
+    pub(super) action: String,
+    pub(super) why: String,
+    pub(super) digest: Option<String>,
+    /// Bytes that were sent, or would be at most.
+    pub(super) bytes: u64,
+    pub(super) error: Option<String>,
+    /// The build on which images.lock holds a runtime.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) held: Option<Hold>,
+}
+
+impl Report {
+    /// The report of a run; before it acts, of its plan.
+    pub(in crate::transfer) fn new(run: &Run<'_>, plan: &Plan<'_>, done: Option<&Done>) -> Self {
+        let account = run.target.account.as_ref();
+        let images = plan
+            .images
+            .images
+            .iter()
+            .enumerate()
+            .map(|(index, planned)| image_report(planned, done.and_then(|done| done.images.get(index))));
+        let runtimes = plan.runtimes.iter().map(|planned| match planned {
+            Ok(planned) => {
+                let outcomes = done.map(|done| done.runtimes.as_slice()).unwrap_or_default();
+                runtime_report(planned, outcomes.iter().find(|outcome| outcome.name == planned.name))
+            }
+            Err(failure) => failed_runtime(failure),
+        });
+        Self {
+            account: account.map(|account| account.aws.identity().account.clone()),
+            region: account.map(|account| account.aws.region().to_owned()),
+            tag: run.tag.to_owned(),
+            registry: run.target.host().to_owned(),
+            changed: done.is_some_and(|done| has_changed(plan, done)),
+            terraform: plan.resources.as_ref().map(Resources::lines).unwrap_or_default(),
+            cache: plan.resources.as_ref().map(|found| found.of_the_cache.clone()).unwrap_or_default(),
+            differences: plan.resources.as_ref().map(|found| found.differences.clone()).unwrap_or_default(),
+            images: images.collect(),
+            runtimes: runtimes.collect(),
+            shard: run.request.shard.map(|shard| shard.to_string()),
+            shards: None,
+        }
+    }
+
+    /// The same with what the other shards have reported.
+    pub(in crate::transfer) fn with(self, shards: Option<Joined>) -> Self {
+        Self { shards, ..self }
+    }
+
+    /// On stdout the JSON document, or the table of what was `done`; the plan of a dry run was shown already.
+    pub(in crate::transfer) fn print(&self, printer: &Printer, done: bool) -> anyhow::Result<()> {
+        let mut table = Table::new(["IMAGE", "DONE", "SIZE", "DIGEST"]);
+        let all = self.images.iter().chain(&self.runtimes);
+        for image in all.filter(|image| printer.verbose() || (done && image.action != "up to date")) {
+            let digest = image.digest.clone().unwrap_or_else(|| "-".into());
+            let size = if image.bytes == 0 { "-".into() } else { units::bytes(image.bytes) };
+            let held = if image.held.is_some() { ", held" } else { "" };
+            let action = if done { done_word(&image.action) } else { &image.action };
+            table.row([image.name.clone(), format!("{action}{held}"), size, digest]);
+        }
+        let table = if table.is_empty() { Table::default() } else { table };
+        printer.data(&table, self)
+    }
+}
+
+/// What was done, in the words of afterwards.
+fn done_word(action: &str) -> &str {
+    match action {
+        "copy" => "copied",
+        "replace" => "replaced",
+        "promote" => "promoted",
+        "push" => "pushed",
+        "build" => "built",
+        other => other,
+    }
+}
+
+/// Whether anything came of what was done: resources, an image or a runtime.
+fn has_changed(plan: &Plan<'_>, done: &Done) -> bool {
+    let images = done.images.iter().filter_map(|outcome| outcome.result.as_ref().ok());
+    let idle: BTreeSet<&str> = plan
+        .planned_runtimes()
+        .filter(|planned| planned.action == runtimes::Action::Nothing)
+        .map(|planned| planned.name.as_str())
+        .collect();
+    let runtimes = done.runtimes.iter().filter(|outcome| !idle.contains(outcome.name.as_str()));
+    let resources = plan.resources.as_ref().is_some_and(|resources| !resources.is_empty());
+    // Resources that could not be applied have ended the run.
+    resources
+        || images.into_iter().any(|copied| !copied.was_up_to_date)
+        || runtimes.into_iter().any(|outcome| outcome.result.is_ok())
+}
+
+fn image_report(planned: &Planned, outcome: Option<&Outcome>) -> ImageReport {
+    let (action, why, digest, bytes, error) = match &planned.action {
+        Action::UpToDate { digest } => {
+            let why = planned.unanswered.as_ref().map(|error| format!("not compared with upstream: {error}"));
+            ("up to date", why.unwrap_or_default(), Some(*digest), 0, None)
+        }
+        Action::Copy(content) => {
+            ("copy", "not there yet".to_owned(), Some(content.digest), content.bytes, None)
+        }
+        Action::Replace { previous, ours, same_source, content } => {
+            let whose = match (ours, same_source) {
+                (true, false) => "upstream has moved",
+                (true, true) => "other platforms are wanted",
+                (false, _) => "changed by somebody else; kept under another tag",
+            };
+            ("replace", format!("{whose}: was {previous}"), Some(content.digest), content.bytes, None)
+        }
+        Action::Failed(error) => ("failed", String::new(), None, 0, Some(error.clone())),
+    };
+    let (digest, bytes, error) = match outcome.map(|outcome| &outcome.result) {
+        Some(Ok(Copied { digest, bytes, .. })) if !matches!(planned.action, Action::UpToDate { .. }) => {
+            (Some(*digest), *bytes, None)
+        }
+        Some(Err(error)) => (None, 0, Some(error.clone())),
+        _ => (digest, bytes, error),
+    };
+    ImageReport {
+        name: short(&planned.job),
+        from: planned.job.source.to_string(),
+        action: if error.is_some() { "failed".into() } else { action.into() },
+        why,
+        digest: digest.map(|digest| digest.to_string()),
+        bytes,
+        error: error.map(|error| error.to_string()),
+        held: None,
+    }
+}
+
+fn failed_runtime(failure: &runtimes::Failure) -> ImageReport {
+    ImageReport {
+        name: format!("{RUNTIMES_REPOSITORY}:{}", failure.name),
+        from: failure.base.as_ref().map(ToString::to_string).unwrap_or_default(),
+        action: "failed".into(),
+        why: String::new(),
+        digest: None,
+        bytes: 0,
+        error: Some(failure.error.in_full()),
+        held: None,
+    }
+}
+
+fn runtime_report(planned: &runtimes::Planned, outcome: Option<&runtimes::Outcome>) -> ImageReport {
+    let action = planned.action.words();
+    let result = outcome.map(|outcome| &outcome.result);
+    let error = result.and_then(|result| result.as_ref().err());
+    let done = result.and_then(|result| result.as_ref().ok());
+    let built = done.and_then(|done| done.digest);
+    ImageReport {
+        name: format!("{RUNTIMES_REPOSITORY}:{}", planned.name),
+        from: planned.base_name().map(ToString::to_string).unwrap_or_default(),
+        action: if error.is_some() { "failed" } else { action }.into(),
+        why: match &planned.unanswered {
+            Some(error) => format!("{}; not compared with upstream: {error}", planned.reason),
+            None => planned.reason.clone(),
+        },
+        digest: built.or(planned.seen.filter(|_| outcome.is_none())).map(|digest| digest.to_string()),
+        bytes: done.map_or(0, |done| done.sent),
+        error: error.map(ToString::to_string),
+        held: planned.held.clone(),
+    }
+}

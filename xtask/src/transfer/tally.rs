@@ -1,0 +1,83 @@
+//! How far a run has come, for one that is interrupted.
+
+use std::sync::Mutex;
+use std::sync::PoisonError;
+
+use failure::{Kind, ending};
+use registry::mirror::Planned;
+
+use super::Plan;
+use super::runtimes::is_up_to_date;
+use crate::ui::units;
+
+/// What is in place of what was to be done.
+#[derive(Debug, Default)]
+pub struct Tally(Mutex<Option<Counts>>);
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    images: (usize, usize),
+    runtimes: (usize, usize),
+}
+
+impl Tally {
+    /// The plan is about to be carried out.
+    pub(super) fn begin(&self, plan: &Plan<'_>) {
+        let images = plan.images.images.iter().filter_map(Planned::content).count();
+        let runtimes = plan.planned_runtimes().filter(|planned| !is_up_to_date(planned)).count();
+        self.change(|counts| *counts = Some(Counts { images: (0, images), runtimes: (0, runtimes) }));
+    }
+
+    /// An image was copied.
+    pub(super) fn image_done(&self) {
+        self.change(|counts| counts.iter_mut().for_each(|counts| counts.images.0 += 1));
+    }
+
+    /// A runtime stands under its tags.
+    pub(super) fn runtime_done(&self) {
+        self.change(|counts| counts.iter_mut().for_each(|counts| counts.runtimes.0 += 1));
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Option<Counts>)) {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// How an interrupted run ends.
+    pub(super) fn interrupted(&self) -> anyhow::Error {
+        let counts = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let done = match counts {
+            None => "nothing was changed".to_owned(),
+            Some(Counts { images, runtimes }) => {
+                let parts = [(images, "image"), (runtimes, "runtime")].into_iter();
+                let parts = parts.filter(|((_, all), _)| *all > 0);
+                let parts: Vec<String> = parts
+                    .map(|((done, all), noun)| format!("{done} of {}", units::count(all, noun)))
+                    .collect();
+                let done =
+                    if parts.is_empty() { String::new() } else { format!("{} done; ", parts.join(" and ")) };
+                format!("{done}the same command goes on from there")
+            }
+        };
+        ending(Kind::Interrupted, Some(done), anyhow::anyhow!("interrupted"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use failure::render;
+
+    use super::*;
+
+    #[test]
+    fn an_interrupted_run_says_what_is_done_and_that_the_next_one_goes_on() {
+        let tally = Tally::default();
+        assert_eq!(render(&tally.interrupted()), "error: interrupted\nhint: nothing was changed");
+        tally.change(|counts| *counts = Some(Counts { images: (0, 13), runtimes: (0, 1) }));
+        tally.image_done();
+        tally.image_done();
+        assert_eq!(
+            render(&tally.interrupted()),
+            "error: interrupted\nhint: 2 of 13 images and 0 of 1 runtime done; the same command goes on from there"
+        );
+    }
+}

@@ -1,0 +1,175 @@
+//! What a line on stderr is made of beside its words: colours, and what GitHub's runner would take for a command.
+
+use std::borrow::Cow;
+use std::io::IsTerminal as _;
+use std::sync::OnceLock;
+
+use clap::ValueEnum;
+
+/// When colours are used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// On a terminal, unless NO_COLOR, CLICOLOR=0 or TERM=dumb says otherwise; CLICOLOR_FORCE means always.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// How stderr is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Style {
+    color: bool,
+    /// Whether GitHub's runner reads along.
+    github: bool,
+}
+
+/// The process's own, chosen once.
+static STYLE: OnceLock<Style> = OnceLock::new();
+
+const BOLD: &str = "\x1b[1m";
+const RED: &str = "\x1b[1;31m";
+const YELLOW: &str = "\x1b[1;33m";
+const CYAN: &str = "\x1b[1;36m";
+const RESET: &str = "\x1b[0m";
+
+/// The beginnings of lines that have a colour, as cargo's have.
+const HEADS: [(&str, &str); 4] =
+    [("error:", RED), ("warning:", YELLOW), ("hint:", CYAN), ("  caused by:", BOLD)];
+
+impl Style {
+    /// By the environment variables that `env` gives.
+    fn new(color: Color, env: impl Fn(&str) -> Option<String>, terminal: bool) -> Self {
+        let env = |name: &str| env(name).filter(|value| !value.is_empty());
+        let says = |name: &str| env(name).map(|value| value != "0");
+        let color = match color {
+            Color::Always => true,
+            Color::Never => false,
+            // <https://no-color.org>, then <https://bixense.com/clicolors/>, as cargo reads them.
+            Color::Auto if env("NO_COLOR").is_some() => false,
+            Color::Auto if says("CLICOLOR_FORCE") == Some(true) => true,
+            Color::Auto if says("CLICOLOR") == Some(false) => false,
+            Color::Auto => terminal && env("TERM").is_some_and(|term| term != "dumb"),
+        };
+        Self { color, github: env("GITHUB_ACTIONS").is_some_and(|value| value == "true") }
+    }
+
+    /// Text as it is printed, line by line.
+    fn dress<'a>(self, text: &'a str) -> Cow<'a, str> {
+        if !self.color && !self.github {
+            return Cow::Borrowed(text);
+        }
+        let lines = text.split('\n').map(|line| {
+            let line = if self.github { harmless(line) } else { Cow::Borrowed(line) };
+            let head = HEADS.iter().find(|(head, _)| self.color && line.starts_with(head));
+            match head {
+                Some((head, color)) => format!("{color}{head}{RESET}{}", &line[head.len()..]).into(),
+                None => line,
+            }
+        });
+        lines.collect::<Vec<_>>().join("\n").into()
+    }
+}
+
+/// A line that GitHub's runner takes for no command: it obeys those that begin with `::`, spaces before it or not, and of an older
+/// kind anywhere in a line (<https://github.com/actions/runner/blob/main/src/Runner.Common/ActionCommand.cs>).
+fn harmless(line: &str) -> Cow<'_, str> {
+    let mut line = Cow::Borrowed(line);
+    if let Some(rest) = line.trim_start().strip_prefix("::") {
+        let indent = &line[..line.len() - line.trim_start().len()];
+        line = format!("{indent}: :{rest}").into();
+    }
+    if line.contains("##[") {
+        line = line.replace("##[", "# #[").into();
+    }
+    line
+}
+
+/// Chooses how stderr is written from here on.
+pub(super) fn choose(color: Color) {
+    let _ = STYLE.set(chosen(color));
+}
+
+fn chosen(color: Color) -> Style {
+    Style::new(color, |name| std::env::var(name).ok(), std::io::stderr().is_terminal())
+}
+
+fn style() -> Style {
+    // Before the command line was understood, by the environment alone.
+    STYLE.get().copied().unwrap_or_else(|| chosen(Color::Auto))
+}
+
+/// Text of ours, or of anybody's, as stderr takes it.
+pub(super) fn dressed(text: &str) -> Cow<'_, str> {
+    style().dress(text)
+}
+
+/// A heading.
+pub(super) fn heading(text: &str) -> String {
+    if style().color { format!("{BOLD}{}{RESET}", dressed(text)) } else { dressed(text).into_owned() }
+}
+
+/// The lines that begin and end a group that GitHub folds; none elsewhere.
+pub(super) fn group(title: &str) -> Option<(String, &'static str)> {
+    // One line, and nothing that the runner would decode.
+    let title = title.replace(['%', '\r', '\n'], " ");
+    style().github.then(|| (format!("::group::{title}"), "::endgroup::"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn colored(color: Color, terminal: bool, env: &[(&str, &str)]) -> bool {
+        let env = |name: &str| env.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+        Style::new(color, env, terminal).color
+    }
+
+    #[test]
+    fn colours_are_for_terminals_unless_somebody_says_otherwise() {
+        let term = ("TERM", "xterm");
+        for (color, terminal, env, wanted) in [
+            (Color::Auto, true, &[term][..], true),
+            (Color::Auto, false, &[term], false),
+            (Color::Auto, true, &[("TERM", "dumb")], false),
+            (Color::Auto, true, &[], false),
+            (Color::Auto, true, &[term, ("NO_COLOR", "1")], false),
+            (Color::Auto, true, &[term, ("NO_COLOR", "")], true),
+            (Color::Auto, true, &[term, ("CLICOLOR", "0")], false),
+            (Color::Auto, false, &[("CLICOLOR_FORCE", "1")], true),
+            (Color::Auto, false, &[("CLICOLOR_FORCE", "0")], false),
+            (Color::Auto, false, &[("CLICOLOR_FORCE", "1"), ("NO_COLOR", "1")], false),
+            (Color::Always, false, &[("NO_COLOR", "1")], true),
+            (Color::Never, true, &[term, ("CLICOLOR_FORCE", "1")], false),
+        ] {
+            assert_eq!(colored(color, terminal, env), wanted, "{color:?} {terminal} {env:?}");
+        }
+    }
+
+    #[test]
+    fn only_what_a_line_is_has_a_colour() {
+        let style = Style { color: true, github: false };
+        assert_eq!(
+            style.dress("error: no\nhint: yes"),
+            "\x1b[1;31merror:\x1b[0m no\n\x1b[1;36mhint:\x1b[0m yes"
+        );
+        assert_eq!(style.dress("an error: no"), "an error: no");
+    }
+
+    #[test]
+    fn nobodys_words_become_a_command_of_githubs_runner() {
+        let style = Style { color: false, github: true };
+        for (text, wanted) in [
+            ("curl: failed:\n::set-output name=x::y", "curl: failed:\n: :set-output name=x::y"),
+            ("  ::add-mask::x", "  : :add-mask::x"),
+            ("\u{a0}::stop", "\u{a0}: :stop"),
+            ("said ##[add-mask]x", "said # #[add-mask]x"),
+            ("a::b", "a::b"),
+        ] {
+            assert_eq!(style.dress(text), wanted);
+        }
+        assert_eq!(Style::default().dress("::x"), "::x");
+    }
+}

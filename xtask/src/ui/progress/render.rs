@@ -1,0 +1,239 @@
+//! What is going on, in words: as lines for a terminal of some width, or as one line of a log.
+
+use std::time::{Duration, Instant};
+
+use super::state::{State, Task, Total, Wait};
+use crate::ui::units;
+use crate::ui::width::{self, cut, cut_middle, padded};
+
+/// Whoever answers sooner is not worth a word.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Tasks that one line of a log names.
+const NAMED: usize = 3;
+/// The columns of two sizes with `of` between them.
+const COUNTS: usize = 24;
+/// The narrowest and the widest bar, with its ends.
+const BAR: (usize, usize) = (12, 32);
+
+/// The lines of a terminal of these columns and rows, where nothing was printed for `silent`: none is wider, nor are they more
+/// than half of what it shows.
+pub(super) fn lines(
+    state: &mut State,
+    (columns, rows): (usize, usize),
+    now: Instant,
+    silent: Duration,
+) -> Vec<String> {
+    // A terminal may take the last column for the beginning of the next line.
+    let columns = columns.saturating_sub(1);
+    let mut foot: Vec<String> = waits(state, now).iter().map(|line| cut(line, columns)).collect();
+    foot.extend(state.total.as_mut().map(|total| of_total(total, Some(columns), now)));
+    let most = (rows / 2).max(2).saturating_sub(foot.len()).max(1);
+    let tasks: Vec<&Task> = state.tasks.values().collect();
+    let (shown, rest) =
+        if tasks.len() > most { (most - 1, tasks.len() + 1 - most) } else { (tasks.len(), 0) };
+    let names = tasks.iter().take(shown).map(|task| width::of(&task.name)).max().unwrap_or(0);
+    let names = names.min((columns * 2 / 5).max(12));
+    let mut lines: Vec<String> =
+        tasks.iter().take(shown).map(|task| of_task(task, names, columns, now)).collect();
+    if rest > 0 {
+        lines.push(cut(&format!("  and {rest} more"), columns));
+    }
+    lines.extend(foot);
+    if lines.is_empty() && silent >= PATIENCE {
+        lines.extend(state.command.as_ref().map(|(name, since)| cut(&so_far(name, *since, now), columns)));
+    }
+    lines.truncate(rows.saturating_sub(1).max(1));
+    lines
+}
+
+fn of_task(task: &Task, names: usize, columns: usize, now: Instant) -> String {
+    let name = padded(&cut_middle(&task.name, names), names);
+    let text = match task.bytes {
+        Some((done, all)) if all > 0 => {
+            let room = columns.saturating_sub(2 + names + 2);
+            let counts = match room {
+                COUNTS.. => format!("{:>10} of {:>10}", units::bytes(done), units::bytes(all)),
+                _ => format!("{:>3}%", u128::from(done) * 100 / u128::from(all)),
+            };
+            let room = room.saturating_sub(COUNTS + 2);
+            let bar =
+                if room >= BAR.0 { format!("{}  ", bar(done, all, room.min(BAR.1))) } else { String::new() };
+            format!("  {name}  {bar}{counts}")
+        }
+        _ if task.news.is_empty() => format!("  {name}  {}", units::about(now.duration_since(task.since))),
+        _ => format!("  {name}  {}", task.news),
+    };
+    cut(text.trim_end(), columns)
+}
+
+/// `[=====>    ]`
+fn bar(done: u64, all: u64, columns: usize) -> String {
+    let inside = columns - 2;
+    let full = u128::from(done) * u128::try_from(inside).unwrap_or_default() / u128::from(all.max(1));
+    let full = usize::try_from(full).unwrap_or(inside).min(inside);
+    let head = if full < inside { ">" } else { "" };
+    format!("[{:<inside$}]", format!("{}{head}", "=".repeat(full)))
+}
+
+/// `3 of 13 images, 45.1 MiB of 194.0 MiB, 12.0 MiB/s, 12 s left`. What says least goes first where a line has no room for all.
+fn of_total(total: &mut Total, columns: Option<usize>, now: Instant) -> String {
+    let rate = total.rate(now);
+    let images = format!("{} of {}", total.done, units::count(total.all, total.noun));
+    let bytes = format!("{} of {}", units::bytes(total.bytes), units::bytes(total.all_bytes));
+    let speed = rate.map(|rate| format!("{}/s", units::bytes(rate)));
+    let left = total.left(rate).map(|left| format!("{} left", units::about(left)));
+    let parts = [Some(images), Some(bytes), speed, left];
+    let whole =
+        |parts: &[&Option<String>]| parts.iter().filter_map(|p| p.as_deref()).collect::<Vec<_>>().join(", ");
+    let [images, bytes, speed, left] = &parts;
+    let Some(columns) = columns else { return whole(&[images, bytes, speed, left]) };
+    let ways = [whole(&[images, bytes, speed, left]), whole(&[images, bytes, left]), whole(&[images, left])];
+    let fitting = ways.iter().find(|text| width::of(text) <= columns);
+    fitting.cloned().unwrap_or_else(|| cut(&ways[2], columns))
+}
+
+/// What is waited for, a line each.
+fn waits(state: &State, now: Instant) -> Vec<String> {
+    let mut told: Vec<(&Wait, usize)> = Vec::new();
+    for wait in state.waits.values().filter(|wait| now.duration_since(wait.since) >= PATIENCE) {
+        match told.iter_mut().find(|(other, _)| (&other.on, &other.what) == (&wait.on, &wait.what)) {
+            Some((first, count)) => {
+                *count += 1;
+                // The one that is over last.
+                *first = if wait.until > first.until { wait } else { first };
+            }
+            None => told.push((wait, 1)),
+        }
+    }
+    told.into_iter().map(|(wait, count)| of_wait(wait, count, now)).collect()
+}
+
+fn of_wait(wait: &Wait, count: usize, now: Instant) -> String {
+    let times = if count > 1 { format!(" ({count} requests)") } else { String::new() };
+    let so_far = units::about(now.duration_since(wait.since));
+    let left = wait
+        .until
+        .map(|until| format!(", at most {} more", units::about(until.saturating_duration_since(now))));
+    format!("waiting for {}: {}{times}, {so_far}{}", wait.on, wait.what, left.unwrap_or_default())
+}
+
+/// What a log is told when nothing else was said for a while.
+pub(super) fn heartbeat(state: &mut State, now: Instant) -> Vec<String> {
+    let mut lines = waits(state, now);
+    let tasks: Vec<(&str, Instant)> =
+        state.tasks.values().map(|task| (task.name.as_str(), task.since)).collect();
+    let names: Vec<&str> = tasks.iter().take(NAMED).map(|(name, _)| *name).collect();
+    let more = tasks.len().saturating_sub(NAMED);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let names = format!("{}{more}", names.join(", "));
+    match (&mut state.total, tasks.as_slice()) {
+        (Some(total), []) => lines.push(of_total(total, None, now)),
+        (Some(total), _) => lines.push(format!("{} ({names})", of_total(total, None, now))),
+        (None, [(_, first), ..]) => lines.push(so_far(&names, *first, now)),
+        (None, []) if !lines.is_empty() => {}
+        (None, []) => lines.extend(state.command.as_ref().map(|(name, since)| so_far(name, *since, now))),
+    }
+    lines
+}
+
+fn so_far(name: &str, since: Instant, now: Instant) -> String {
+    format!("{name}: {} so far", units::about(now.duration_since(since)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(now: Instant) -> State {
+        let mut state = State::default();
+        let mut total = Total::new("image", 13, 1_480_351_744, now);
+        total.done = 3;
+        state.total = Some(total);
+        for (name, done, all) in [
+            ("kedacore/keda-metrics-apiserver:2.11.2", 5_347_737, 44_354_764),
+            ("curlimages/curl:7.85.0", 0, 4_404_019),
+            ("grafana/grafana-image-renderer:9.3.1", 734_003_200, 1_073_741_824),
+        ] {
+            let task = state.begin(name.into(), Some(all), now);
+            state.advance(task, done, true, now);
+        }
+        let build = state.begin("lambda:python3.9".into(), None, now);
+        state.tasks.get_mut(&build).unwrap().news =
+            "step 4 of 7  RUN yum install -y gcc make python39".into();
+        state
+    }
+
+    #[test]
+    fn no_line_is_wider_than_the_terminal_and_the_end_of_a_name_is_kept() {
+        let now = Instant::now();
+        for columns in [1, 20, 40, 60, 80, 120, 200] {
+            let lines = lines(&mut state(now), (columns, 24), now + Duration::from_secs(2), Duration::ZERO);
+            assert!(lines.iter().all(|line| width::of(line) < columns.max(2)), "{columns}: {lines:#?}");
+        }
+        let at =
+            |columns| lines(&mut state(now), (columns, 24), now + Duration::from_secs(2), Duration::ZERO);
+        assert_eq!(
+            at(80),
+            [
+                "  kedacore/ke...-apiserver:2.11.2  [=>              ]     5.1 MiB of   42.3 MiB",
+                "  curlimages/curl:7.85.0           [>               ]         0 B of    4.2 MiB",
+                "  grafana/gra...ge-renderer:9.3.1  [==========>     ]   700.0 MiB of    1.0 GiB",
+                "  lambda:python3.9                 step 4 of 7  RUN yum install -y gcc make ...",
+                "3 of 13 images, 705.1 MiB of 1.4 GiB, 352.5 MiB/s, 3 s left",
+            ]
+        );
+        assert_eq!(at(60)[0], "  kedacore...erver:2.11.2     5.1 MiB of   42.3 MiB");
+        assert_eq!(at(40)[0], "  keda...r:2.11.2   12%");
+        assert!(at(200)[0].starts_with("  kedacore/keda-metrics-apiserver:2.11.2  [==="));
+    }
+
+    #[test]
+    fn many_tasks_are_counted_and_never_fill_the_screen() {
+        let now = Instant::now();
+        let mut state = state(now);
+        for number in 0..40 {
+            state.begin(format!("image{number}:1"), Some(10), now);
+        }
+        let lines = lines(&mut state, (80, 24), now, Duration::ZERO);
+        assert_eq!(lines.len(), 12, "{lines:#?}");
+        assert_eq!(lines[10], "  and 34 more");
+        for rows in 1..10 {
+            assert!(super::lines(&mut state, (80, rows), now, Duration::ZERO).len() < rows.max(2), "{rows}");
+        }
+    }
+
+    #[test]
+    fn who_does_not_answer_is_named_with_the_time_that_is_left() {
+        let now = Instant::now();
+        let mut state = State::default();
+        let wait = |on: &str, seconds: u64| Wait {
+            on: on.into(),
+            what: "its reply".into(),
+            since: now,
+            until: Some(now + Duration::from_secs(seconds)),
+        };
+        state.waits =
+            [(1, wait("docker.io", 30)), (2, wait("docker.io", 60)), (3, wait("ghcr.io", 9))].into();
+        assert!(heartbeat(&mut state, now + Duration::from_secs(1)).is_empty());
+        assert_eq!(
+            heartbeat(&mut state, now + Duration::from_secs(4)),
+            [
+                "waiting for docker.io: its reply (2 requests), 4 s, at most 56 s more",
+                "waiting for ghcr.io: its reply, 4 s, at most 5 s more"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_log_gets_one_line_for_all() {
+        let now = Instant::now();
+        let lines = heartbeat(&mut state(now), now + Duration::from_secs(10));
+        assert_eq!(
+            lines,
+            [
+                "3 of 13 images, 705.1 MiB of 1.4 GiB, 70.5 MiB/s, 11 s left (kedacore/keda-metrics-apiserver:2.11.2, \
+              curlimages/curl:7.85.0, grafana/grafana-image-renderer:9.3.1 and 1 more)"
+            ]
+        );
+    }
+}
