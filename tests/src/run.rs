@@ -112,9 +112,10 @@ impl Run {
         let environment = self.command.get_envs().map(set).collect::<Vec<_>>().join(" ");
         let line = self.line();
         let root = quoted(&crate::root().display().to_string());
+        // Ctrl-C is for the program: the shell stays and says how it ended.
         Terminal::start(
             &format!(
-                "cd {root}; echo '$ cargo xtask'; env -i TERM=screen {environment} {line}; echo \"exit code $?\""
+                "trap : INT; cd {root}; echo '$ cargo xtask'; env -i TERM=screen {environment} {line}; echo \"exit code $?\""
             ),
             columns,
             rows,
