@@ -95,6 +95,12 @@ impl Aws {
         self.own("stacks", stack);
     }
 
+    /// What a scan of an image in the world's region has found, by severity; `tag`: or its digest.
+    pub fn findings(&self, repository: &str, tag: &str, findings: &Value) {
+        let body = json!({ "region": REGION, "repository": repository, "tag": tag, "findings": findings });
+        self.own("findings", &body);
+    }
+
     fn own(&self, path: &str, body: &Value) {
         let answer =
             request("POST", &format!("http://{}/_local/{path}", self.host), &[], body.to_string().as_bytes());

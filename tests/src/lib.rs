@@ -24,6 +24,7 @@ mod project;
 mod registry;
 mod relay;
 mod run;
+pub mod schema;
 mod slow_link;
 mod terminal;
 mod traffic;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::gate::BOUND;
+use crate::schema;
 use crate::terminal::Terminal;
 
 /// How long a run may take that a test waits for: a demo that makes its images from packages is the longest.
@@ -142,6 +143,7 @@ impl Run {
         } else {
             Stdio::null()
         });
+        let json = asks_for_json(&self.command);
         let started = Instant::now();
         let mut child = self.command.spawn().unwrap();
         let mut stdin = child.stdin.take();
@@ -161,13 +163,23 @@ impl Run {
         std::thread::spawn(move || {
             stderr.lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
         });
-        Running { child, out, lines, seen: String::new(), started, _stdin: stdin }
+        Running { child, out, lines, seen: String::new(), started, json, _stdin: stdin }
     }
 }
 
 /// A word of a shell's command line.
 fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+/// Whether the arguments have `--format json`. The help is text all the same.
+fn asks_for_json(command: &Command) -> bool {
+    let words: Vec<_> = command.get_args().map(OsStr::to_string_lossy).collect();
+    if words.iter().any(|word| word == "--help") {
+        return false;
+    }
+    words.windows(2).any(|two| two[0] == "--format" && two[1] == "json")
+        || words.iter().any(|word| word == "--format=json")
 }
 
 /// A run that goes on; killed when dropped.
@@ -178,6 +190,8 @@ pub struct Running {
     lines: Receiver<String>,
     seen: String,
     started: Instant,
+    /// Whether it was asked for JSON.
+    json: bool,
     _stdin: Option<ChildStdin>,
 }
 
@@ -260,7 +274,12 @@ impl Running {
         let stdout = self.out.recv_timeout(until.saturating_duration_since(Instant::now()));
         let stdout = stdout.unwrap_or_else(|error| panic!("stdout does not end: {error}\n{}", self.seen));
         let stderr = std::mem::take(&mut self.seen);
-        Ended { code: status.code(), stdout, stderr, took }
+        let ended = Ended { code: status.code(), stdout, stderr, took };
+        // A signal may have ended it in the midst.
+        if let Some(code) = ended.code.filter(|_| self.json) {
+            schema::check(&ended.json(), code, &ended);
+        }
+        ended
     }
 }
 

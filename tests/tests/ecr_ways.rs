@@ -27,7 +27,7 @@ fn an_archived_image_is_told_and_a_copy_restores_it() {
     );
     let keda = || {
         let listed = world.xtask("list-images --format json").ok().json();
-        let all = listed.as_array().unwrap().clone();
+        let all = listed["images"].as_array().unwrap().clone();
         all.into_iter().find(|image| image["repository"] == "kedacore/keda").unwrap()
     };
     assert_eq!((&keda()["archived"], &keda()["upstream"]), (&true.into(), &"".into()));

@@ -94,7 +94,8 @@ fn changed_is_false_where_everything_that_was_tried_failed() {
 fn what_was_not_compared_is_not_called_the_same() {
     let Some((mut world, target)) = world() else { return };
     at(&world, target.host(), "transfer-images --auto-approve").ok();
-    let upstream = |run: &Ended, index: usize| run.json()[index]["upstream"].as_str().unwrap().to_owned();
+    let upstream =
+        |run: &Ended, index: usize| run.json()["images"][index]["upstream"].as_str().unwrap().to_owned();
     let list = "list-images --format json";
     let all = at(&world, target.host(), list).ok();
     assert_eq!((upstream(&all, 0), upstream(&all, 1)), ("same".into(), "same".into()), "{all}");
@@ -178,7 +179,7 @@ fn doctor_ends_with_the_code_of_the_first_problem_and_fits_a_terminal() {
     // Of another registry, neither terraform nor AWS is looked at.
     world.write("images.toml", IMAGES);
     let subjects = |run: &Ended| -> Vec<String> {
-        let all = run.json();
+        let all = run.json()["checks"].clone();
         all.as_array().unwrap().iter().map(|check| check["subject"].as_str().unwrap().to_owned()).collect()
     };
     let run = at(&world, target.host(), "doctor --format json").end();
@@ -189,7 +190,7 @@ fn doctor_ends_with_the_code_of_the_first_problem_and_fits_a_terminal() {
     }
     let away = nobody();
     let run = at(&world, &away, "doctor --format json").end();
-    let all = run.json();
+    let all = run.json()["checks"].clone();
     let check = all.as_array().unwrap().iter().find(|check| check["subject"] == away.as_str()).unwrap();
     assert_eq!((&check["ok"], check["fix"].is_string()), (&false.into(), true), "{run}");
 }

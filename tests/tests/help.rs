@@ -50,7 +50,7 @@ fn each_setting_is_shown_with_where_it_comes_from() {
         .env("HTTPS_PROXY", "http://me:secret@proxy:3128");
     let shown = run.ok();
     assert!(!shown.stdout.contains("secret"), "{shown}");
-    let all = shown.json();
+    let all = shown.json()["settings"].clone();
     let of = |name: &str| {
         let setting = all.as_array().unwrap().iter().find(|setting| setting["name"] == name).unwrap();
         (setting["value"].clone(), setting["from"].as_str().unwrap().to_owned())

@@ -92,7 +92,7 @@ fn other_options() -> String {
 const CREATED: usize = 4;
 
 /// The job, with every option of images.toml switched on, changed and off again.
-const JOB: [Step; 14] = [
+const JOB: [Step; 15] = [
     step("create the bucket", |_| {}, |world| xtask(world, "init-images --create-state-bucket")),
     step(
         "mend the bucket",
@@ -120,6 +120,7 @@ const JOB: [Step; 14] = [
         transfer,
     ),
     step("transfer again", |_| {}, transfer),
+    step("status", |_| {}, |world| xtask(world, "status")),
     step(
         "doctor",
         |world| {

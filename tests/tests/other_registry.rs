@@ -119,7 +119,7 @@ fn debians_registry_as_the_target_gets_the_sources_own_bytes() {
     assert_eq!(third.json()["changed"], false, "{third}");
 
     let listed = world.sourced().arg("--registry").arg(&target).args("list-images --format json").ok().json();
-    let listed = listed.as_array().unwrap();
+    let listed = listed["images"].as_array().unwrap();
     let curl_line = listed.iter().find(|image| image["repository"] == "curl").unwrap();
     assert_eq!((&curl_line["digest"], &curl_line["upstream"]), (&digest(&curl).into(), &"same".into()));
     assert_eq!(curl_line["uri"], format!("{target}/curl"));

@@ -12,10 +12,10 @@ const IMAGES: &str = r#"schema_version = 1
 "kedacore/keda-metrics-apiserver" = "ghcr.io/kedacore/keda-metrics-apiserver:2.11.2"
 "#;
 
-/// Whatever is changed is changed under the one lease, the plan cache and terraform's own lock aside.
+/// Whatever is changed is changed under the one lease, the plan cache, the record of the run and terraform's own lock aside.
 fn all_changes_are_under_a_lease(aws: &Aws, both: &str) {
     let lease = format!("/{BUCKET}/{STATE}.transfer.lock");
-    let aside = [format!("/{BUCKET}/{STATE}.proof.json"), format!("/{BUCKET}/{STATE}.tflock")];
+    let aside = ["proof.json", "transfer.report", "tflock"].map(|name| format!("/{BUCKET}/{STATE}.{name}"));
     let mut held = false;
     for entry in aws.log() {
         let (action, path) = (entry["action"].as_str().unwrap(), entry["path"].as_str().unwrap());

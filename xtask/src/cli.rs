@@ -1,11 +1,13 @@
 //! The command tree, and the Makefile's `KEY=VALUE` arguments on top of it.
 
-use clap::error::{ContextKind, ContextValue};
-use clap::{FromArgMatches as _, Parser};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, ValueEnum as _};
+use failure::{Kind, ending, failure};
 
 use crate::commands::Command;
 use crate::error::EXIT_CODES;
 use crate::settings::Global;
+use crate::ui::Format;
 
 /// Puts every container image an HTC-Grid needs into your own Amazon ECR.
 #[derive(Debug, Parser)]
@@ -14,7 +16,7 @@ use crate::settings::Global;
     "The Makefile's arguments keep working: `make transfer-images TAG=x REGION=y` is\n",
     "`cargo xtask transfer-images TAG=x REGION=y`.\n\n",
     "Exit codes: 0 done, 1 unexpected, 2 usage, 3 bad configuration, 4 missing tool, 5 credentials, 6 refused,\n",
-    "7 upstream, 8 registry, 9 terraform, 10 docker, 130 interrupted."
+    "7 upstream, 8 registry, 9 terraform, 10 docker, 11 changes, 12 findings, 130 interrupted."
 ))]
 pub struct Cli {
     /// What holds for every command.
@@ -29,7 +31,7 @@ pub struct Cli {
 }
 
 /// The Makefile's variables and the flags that they stand for.
-const KEYS: [(&str, &str); 5] = [
+pub const KEYS: [(&str, &str); 5] = [
     ("TAG", "--tag"),
     ("REGION", "--region"),
     ("HTCGRID_REGION", "--region"),
@@ -96,9 +98,46 @@ fn given(arg: &str, flag: &str) -> bool {
 /// Commands that delete something. A mistyped name never suggests one of them.
 const DESTRUCTIVE: [&str; 4] = ["destroy-images", "auto-destroy-images", "prune", "reset-images-deployment"];
 
-/// The command line as `command` reads it, or clap's own message and exit code where it is wrong.
-pub fn parse(arguments: Vec<String>, command: clap::Command) -> Cli {
-    read(arguments, command).unwrap_or_else(|error| with_safe_suggestions(error).exit())
+/// The command line as `command` reads it.
+///
+/// # Errors
+/// clap's own message where it is wrong, and what `--help` and `--version` show.
+pub fn parse(arguments: Vec<String>, command: clap::Command) -> Result<Cli, clap::Error> {
+    read(arguments, command).map_err(with_safe_suggestions)
+}
+
+/// What a command line that is wrong ends the run with, for those who read JSON.
+pub fn usage_error(answer: &clap::Error) -> anyhow::Error {
+    if answer.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        return failure(Kind::Usage, "the command needs more arguments");
+    }
+    let text = answer.to_string();
+    let first = text.split("\n\n").next().unwrap_or_default();
+    let error = failure(Kind::Usage, first.trim_start_matches("error: "));
+    let tips: Vec<&str> = text.lines().filter_map(|line| line.trim().strip_prefix("tip: ")).collect();
+    if tips.is_empty() { error } else { ending(Kind::Usage, Some(tips.join("\n")), error) }
+}
+
+/// What the arguments say of `--format`, whether or not the rest of them is right: an error has that form, too.
+pub fn format(arguments: &[String]) -> Format {
+    let words = arguments.iter().take_while(|word| *word != "--");
+    let (mut format, mut is_value) = (Format::default(), false);
+    for word in words {
+        let value = if is_value { Some(word.as_str()) } else { word.strip_prefix("--format=") };
+        format = value.and_then(|value| Format::from_str(value, false).ok()).unwrap_or(format);
+        is_value = word == "--format";
+    }
+    format
+}
+
+/// The command that the arguments name, with its own command: `local up`.
+pub fn named(arguments: &[String]) -> Option<String> {
+    let tree = Cli::command();
+    let mut words = arguments.iter().skip(1);
+    let command = words.find_map(|word| tree.find_subcommand(word))?;
+    let own = words.find_map(|word| command.find_subcommand(word));
+    let names = std::iter::once(command).chain(own).map(clap::Command::get_name);
+    Some(names.collect::<Vec<_>>().join(" "))
 }
 
 fn read(arguments: Vec<String>, mut command: clap::Command) -> Result<Cli, clap::Error> {
@@ -139,13 +178,11 @@ mod tests {
 
     #[test]
     fn the_command_tree_is_sound() {
-        use clap::CommandFactory as _;
         Cli::command().debug_assert();
     }
 
     #[test]
     fn every_command_has_help_with_an_example() {
-        use clap::CommandFactory as _;
         for command in Cli::command().get_subcommands().filter(|c| !c.is_hide_set()) {
             assert!(command.get_about().is_some(), "{} has no text", command.get_name());
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
@@ -208,6 +245,23 @@ mod tests {
                 assert_eq!(first, Some(suggested), "{typed}: {text}");
             }
         }
+    }
+
+    #[test]
+    fn the_form_and_the_command_are_known_of_a_line_that_is_wrong() {
+        for (line, form, command) in [
+            ("xtask lock --format json --bogus", Format::Json, Some("lock")),
+            ("xtask --format=json local --tag x down", Format::Json, Some("local down")),
+            ("xtask --format xml", Format::Text, None),
+            ("xtask lok --format json", Format::Json, None),
+            ("xtask bench -- --format json", Format::Text, Some("bench")),
+        ] {
+            assert_eq!((format(&words(line)), named(&words(line)).as_deref()), (form, command), "{line}");
+        }
+        let error = parse(words("xtask transfer-image"), Cli::command()).unwrap_err();
+        let told = failure::told(&usage_error(&error));
+        assert_eq!(told.message, "unrecognized subcommand 'transfer-image'");
+        assert!(told.hints[0].contains("'transfer-images'"), "{told:?}");
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::prerequisites::{self, Need, Setup};
 use crate::settings::{Global, Paths, Settings};
 use crate::sources::Sources;
 use crate::target::Target;
-use crate::ui::Printer;
+use crate::ui::{Document, Printer};
 
 /// How every variable of AWS's begins.
 const AWS_VARIABLES: &str = "AWS_";
@@ -38,15 +38,15 @@ pub struct Context {
 }
 
 impl Context {
-    /// Resolves the options, and begins to print and to listen for signals.
+    /// Resolves the options, and begins to print and to listen for signals. `document` gets what is reported as JSON.
     ///
     /// # Errors
     /// An option is wrong, or this is not inside the project.
-    pub fn new(global: &Global) -> anyhow::Result<Self> {
+    pub fn new(global: &Global, document: Document) -> anyhow::Result<Self> {
         if global.local {
             process::hand_down_in_place_of(AWS_VARIABLES, Vec::new());
         }
-        let printer = Printer::new(global.words());
+        let printer = Printer::new(global.words(), document);
         crate::ui::listen(&printer);
         let tls = crate::http::tls()?;
         Ok(Self {

@@ -1,31 +1,150 @@
-//! The exit code of each kind of failure.
+//! The exit codes: of each kind of failure, and of what is no failure and has one.
 
-use failure::{Kind, kind_of, render};
+use failure::{Kind, Told, kind_of, told};
+use serde_json::{Value, json};
 
 /// The exit codes as `--help` shows them.
 pub const EXIT_CODES: &str = "\
 Exit codes: 0 done, 1 unexpected, 2 usage, 3 bad configuration, 4 missing tool, 5 credentials, 6 refused,
-7 upstream, 8 registry, 9 terraform, 10 docker, 130 interrupted.";
+7 upstream, 8 registry, 9 terraform, 10 docker, 11 changes, 12 findings, 130 interrupted.";
 
-/// The documented, stable exit code of a kind of failure.
-fn exit_code(kind: Kind) -> u8 {
-    match kind {
-        Kind::Unexpected => 1,
-        Kind::Usage => 2,
-        Kind::Config => 3,
-        Kind::MissingTool => 4,
-        Kind::Credentials => 5,
-        Kind::Refused => 6,
-        Kind::Upstream => 7,
-        Kind::Registry => 8,
-        Kind::Terraform => 9,
-        Kind::Docker => 10,
-        Kind::Interrupted => 130,
+/// What a command comes to that does not fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Done.
+    Done,
+    /// Something was changed, or would be: told by the exit code where that was asked for.
+    Changes,
+}
+
+impl Ending {
+    /// Its exit code.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Changes => 11,
+        }
     }
 }
 
-/// Tells the user, and gives the process's exit code.
-pub fn exit_with(error: &anyhow::Error) -> std::process::ExitCode {
-    crate::ui::last_words(&render(error));
-    std::process::ExitCode::from(exit_code(kind_of(error)))
+/// The documented, stable exit code of a kind of failure, and its name in JSON.
+fn exit(kind: Kind) -> (u8, &'static str) {
+    match kind {
+        Kind::Unexpected => (1, "unexpected"),
+        Kind::Usage => (2, "usage"),
+        Kind::Config => (3, "configuration"),
+        Kind::MissingTool => (4, "missing tool"),
+        Kind::Credentials => (5, "credentials"),
+        Kind::Refused => (6, "refused"),
+        Kind::Upstream => (7, "upstream"),
+        Kind::Registry => (8, "registry"),
+        Kind::Terraform => (9, "terraform"),
+        Kind::Docker => (10, "docker"),
+        Kind::Findings => (12, "findings"),
+        Kind::Interrupted => (130, "interrupted"),
+    }
+}
+
+/// The exit code that `error` ends the process with.
+pub fn exit_code(error: &anyhow::Error) -> u8 {
+    exit(kind_of(error)).0
+}
+
+/// `error` as an entry of a document's `errors`.
+pub fn as_json(error: &anyhow::Error) -> Value {
+    let Told { message, causes, hints } = told(error);
+    let (code, kind) = exit(kind_of(error));
+    json!({ "kind": kind, "exit_code": code, "message": message, "causes": causes, "hints": hints })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a reader of docs/exit-codes.md is told of each code.
+    const MEANINGS: [(&str, &str); 12] = [
+        ("unexpected", "Something that nobody foresaw: worth an issue, with the whole message."),
+        ("usage", "The command line is wrong. Nothing was done."),
+        (
+            "configuration",
+            "images.toml, images.lock or the state bucket is not as it must be: the message names file and line. `lock --check` found that upstream has moved.",
+        ),
+        ("missing tool", "A program is missing or too old: terraform, docker."),
+        (
+            "credentials",
+            "No credentials, expired ones, another account than expected, or a permission that is missing: the message names it.",
+        ),
+        (
+            "refused",
+            "You said no, nobody was there to say yes, or the plan would delete or replace what holds images.",
+        ),
+        (
+            "upstream",
+            "A source registry does not answer, limits, or does not have an image; with `--locked`, it has moved. Transient failures were retried before.",
+        ),
+        ("registry", "Your registry, or an AWS service, failed; `verify` found a difference."),
+        (
+            "terraform",
+            "Terraform failed, or somebody else holds the lock of its state or the grid's lease (`--lock-timeout` waits).",
+        ),
+        ("docker", "The container engine does not answer, or a build failed."),
+        ("findings", "`status --fail-on` found what it was asked to look for."),
+        ("interrupted", "Ctrl-C or SIGTERM. What was done is kept; the next run goes on."),
+    ];
+    const KINDS: [Kind; 12] = [
+        Kind::Unexpected,
+        Kind::Usage,
+        Kind::Config,
+        Kind::MissingTool,
+        Kind::Credentials,
+        Kind::Refused,
+        Kind::Upstream,
+        Kind::Registry,
+        Kind::Terraform,
+        Kind::Docker,
+        Kind::Findings,
+        Kind::Interrupted,
+    ];
+
+    /// docs/exit-codes.md.
+    fn page() -> String {
+        let mut rows: Vec<(u8, &str, &str)> = vec![
+            (Ending::Done.code(), "done", "Done, or there was nothing to do."),
+            (
+                Ending::Changes.code(),
+                "changes",
+                "No failure: with `--exit-code` there is something to do (`transfer-images --dry-run`, `outdated`), and `watch` has changed something.",
+            ),
+        ];
+        for kind in KINDS {
+            let (code, name) = exit(kind);
+            let (_, meaning) = MEANINGS.iter().find(|(known, _)| *known == name).unwrap();
+            rows.push((code, name, meaning));
+        }
+        rows.sort_unstable();
+        let rows: String =
+            rows.iter().map(|(code, name, meaning)| format!("| {code} | {name} | {meaning} |\n")).collect();
+        format!(
+            "# Exit codes\n\nThey are stable. Of several failures the first one decides; with `--format json` all of them are in\n\
+             `errors`, each with the code of its kind ([docs/json.md](json.md)).\n\n\
+             <!-- Generated by `UPDATE=1 cargo test -p xtask exit_codes`. -->\n\n| code | name | meaning |\n|---|---|---|\n{rows}"
+        )
+    }
+
+    #[test]
+    fn the_page_of_exit_codes_and_the_help_are_those_of_the_code() {
+        let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/exit-codes.md");
+        if std::env::var_os("UPDATE").is_some() {
+            std::fs::write(&file, page()).unwrap();
+        }
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), page(), "UPDATE=1 writes it anew");
+        let codes: Vec<u8> = KINDS.iter().map(|kind| exit(*kind).0).chain([0, 11]).collect();
+        for code in &codes {
+            assert!(
+                EXIT_CODES.contains(&format!(" {code} ")) || EXIT_CODES.contains(&format!("\n{code} ")),
+                "{code}"
+            );
+            assert_eq!(codes.iter().filter(|other| *other == code).count(), 1, "{code}");
+        }
+    }
 }

@@ -24,41 +24,75 @@ mod verify;
 
 use std::process::ExitCode;
 
-use failure::{Kind, failure};
+use failure::{Kind, failure, render};
 
 use cli::Cli;
 use commands::Command;
 use context::Context;
+use error::Ending;
+use ui::{Document, Format};
 
 fn main() -> ExitCode {
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
-        Err(problem) => return error::exit_with(&problem.into()),
+        Err(problem) => {
+            let error = problem.into();
+            ui::last_words(&render(&error));
+            return error::exit_code(&error).into();
+        }
     };
     let code = runtime.block_on(run());
     // A name that is still being looked up is nobody's concern any more.
     runtime.shutdown_background();
-    code
+    code.into()
 }
 
-async fn run() -> ExitCode {
-    let arguments = match cli::translate(std::env::args()) {
+/// Runs what the command line says, and gives the exit code.
+async fn run() -> u8 {
+    let typed: Vec<String> = std::env::args().collect();
+    let named = cli::named(&typed);
+    let json = cli::format(&typed) == Format::Json || named.as_deref() == Some(commands::WATCH);
+    let document = Document::default();
+    let end = |ended: anyhow::Result<Ending>| {
+        let code = ended.as_ref().map_or_else(error::exit_code, |ending| ending.code());
+        if json {
+            document.print(named.as_deref(), code, ended.as_ref().err().map(error::as_json));
+        }
+        code
+    };
+    let arguments = match cli::translate(typed.iter().cloned()) {
         Ok(arguments) => arguments,
-        Err(problem) => return error::exit_with(&failure(Kind::Usage, problem)),
+        Err(problem) => {
+            let error = failure(Kind::Usage, problem);
+            ui::last_words(&render(&error));
+            return end(Err(error));
+        }
     };
     if let Some(text) = help::shown(&arguments) {
         ui::first_words(&text);
-        return ExitCode::SUCCESS;
+        return 0;
     }
-    match work(cli::parse(arguments, help::command())).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => error::exit_with(&error),
+    let cli = match cli::parse(arguments, help::command()) {
+        Ok(cli) => cli,
+        Err(answer) => {
+            // A closed stream is no error.
+            let _ = answer.print();
+            return if answer.use_stderr() { end(Err(cli::usage_error(&answer))) } else { 0 };
+        }
+    };
+    let ended = work(cli, document.clone()).await;
+    if let Err(error) = &ended {
+        ui::last_words(&render(error));
     }
+    end(ended)
 }
 
 /// Runs the command that was asked for.
-async fn work(Cli { global, command, name }: Cli) -> anyhow::Result<()> {
-    let mut context = Context::new(&global)?;
+async fn work(Cli { mut global, command, name }: Cli, document: Document) -> anyhow::Result<Ending> {
+    if command.is_for_programs() {
+        global.format = Format::Json;
+    }
+    let mut context = Context::new(&global, document)?;
     context.printer.progress().command(&name);
     // `demo` and `local` look at the setup themselves.
     if context.settings.local && !matches!(command, Command::Demo(_) | Command::Local(_)) {

@@ -24,7 +24,7 @@ const ARGUMENT: &str = "argument";
 const DEFAULT: &str = "default";
 
 /// Variables that decide how servers are reached.
-const NETWORK: [&str; 8] = [
+pub const NETWORK: [&str; 8] = [
     "HTTPS_PROXY",
     "https_proxy",
     "HTTP_PROXY",

@@ -18,6 +18,7 @@ mod process_id;
 mod profile;
 pub mod registry_settings;
 mod resolved;
+pub mod scans;
 pub mod shard;
 pub mod sidecar;
 pub mod stack;

@@ -34,6 +34,8 @@ pub enum Kind {
     Terraform,
     /// The container engine or a build.
     Docker,
+    /// What was asked to be looked for was found.
+    Findings,
     /// Ctrl-C or SIGTERM.
     Interrupted,
 }
@@ -136,26 +138,40 @@ pub fn kind_of(error: &anyhow::Error) -> Kind {
     Kind::Unexpected
 }
 
-/// The error as the user reads it: what failed, each cause once, then what to do.
-pub fn render(error: &anyhow::Error) -> String {
-    let mut text = String::new();
+/// An error taken apart, as it is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// What failed.
+    pub message: String,
+    /// Each cause once, the innermost last.
+    pub causes: Vec<String>,
+    /// What to do, the nearest to what failed first.
+    pub hints: Vec<String>,
+}
+
+/// What failed, each cause once, and what to do.
+pub fn told(error: &anyhow::Error) -> Told {
     let mut said: Vec<String> = Vec::new();
     for cause in error.chain() {
         let words = cause.to_string();
         // Some libraries repeat their source in their own words.
-        if said.iter().any(|before| before.contains(&words)) {
-            continue;
+        if !said.iter().any(|before| before.contains(&words)) {
+            said.push(words);
         }
-        text += &if said.is_empty() { format!("error: {words}") } else { format!("\n  caused by: {words}") };
-        said.push(words);
     }
+    let causes = said.split_off(said.len().min(1));
     // The innermost first: it was there first, and is the nearest to what failed.
-    let failures = error.chain().filter_map(Failure::of);
-    let hints: Vec<&str> = failures.filter_map(|failure| failure.hint.as_deref()).collect();
-    for hint in hints.into_iter().rev() {
-        text += &format!("\nhint: {}", hint.replace('\n', "\n      "));
-    }
-    text
+    let failures: Vec<&Failure> = error.chain().filter_map(Failure::of).collect();
+    let hints = failures.into_iter().rev().filter_map(|failure| failure.hint.clone()).collect();
+    Told { message: said.pop().unwrap_or_default(), causes, hints }
+}
+
+/// The error as the user reads it: what failed, each cause once, then what to do.
+pub fn render(error: &anyhow::Error) -> String {
+    let Told { message, causes, hints } = told(error);
+    let causes = causes.iter().map(|cause| format!("\n  caused by: {cause}"));
+    let hints = hints.iter().map(|hint| format!("\nhint: {}", hint.replace('\n', "\n      ")));
+    format!("error: {message}{}", causes.chain(hints).collect::<String>())
 }
 
 #[cfg(test)]

@@ -11,11 +11,11 @@
 //! | `prime` | list of `prefix/name:tag` | pulled through ECR's cache by transfer-images |
 //! | `[images]` | `"repository[:tag]" = "source"` or `{ source, platforms, artifacts }` | what is copied; the tag is the source's unless given; `platforms` may be `"all"`; `artifacts` brings signatures along |
 //! | `[runtimes]` | `tag = "base"` or `{ base, entry_point, platforms, enabled, build_args, epoch, dockerfile, context, target, base_argument, entry_point_argument }` | what is built into the repository `lambda` ([docs/dockerfiles.md](../../../docs/dockerfiles.md)) |
-//! | `[pull_through]` | `prefix = "registry"` or `{ upstream, credential_arn }` | ECR's pull-through cache rules |
+//! | `[pull_through]` | `prefix = "registry"` or `{ upstream, credential_arn, custom_role_arn, upstream_repository_prefix }` | ECR's pull-through cache rules |
 //! | `[repositories]` | `extra`, `scan_on_push`, `force_delete`, `protect_build_tags`, `keep_builds`, `pull_accounts` | repositories that other parts of HTC-Grid push to, and options for all |
 //! | `[kms]` | `deletion_window`, `admin_roles` | the key of the repositories |
 //! | `[registry]` | `replicate_to`, `blob_mounting` | settings that the whole registry shares; absent means left alone |
-//! | `[upstream."host"]` | `url` | where a source registry is really reached |
+//! | `[upstream."host"]` | `url`, `counts_pulls`, `blob_hosts` | where a source registry is really reached |
 //! | `[tags]` | `name = "value"` | tags on everything that terraform creates |
 //!
 //! Unknown keys are errors, and all errors are reported at once.
@@ -33,6 +33,7 @@ mod sources;
 pub mod support;
 pub mod tfvars;
 pub mod values;
+pub mod versions;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -287,5 +288,7 @@ fn read_text(path: &Path, shown: &Path) -> Result<String, Problems> {
 
 #[cfg(test)]
 mod check_table;
+#[cfg(test)]
+mod schema;
 #[cfg(test)]
 mod tests;

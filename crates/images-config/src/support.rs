@@ -19,12 +19,17 @@ struct Line {
     _source: String,
 }
 
-/// The day on which a base's support ended, if it lies before `today`. A base that is pinned by digest counts by its tag.
-pub fn ended(base: &Reference, today: Date) -> Option<Date> {
+/// The day on which a base's support ends, where the table has one. A base that is pinned by digest counts by its tag.
+pub fn ends(base: &Reference) -> Option<Date> {
     static DAYS: OnceLock<BTreeMap<String, Date>> = OnceLock::new();
     let days = DAYS.get_or_init(days);
     let name = format!("{}/{}:{}", base.registry(), base.repository(), base.tag()?);
-    days.get(&name).copied().filter(|day| *day < today)
+    days.get(&name).copied()
+}
+
+/// The same day, if it lies before `today`.
+pub fn ended(base: &Reference, today: Date) -> Option<Date> {
+    ends(base).filter(|day| *day < today)
 }
 
 /// Today, in UTC.

@@ -15,7 +15,7 @@ use crate::http::{Answer, query, read, value, with_body};
 use crate::policy::{Kind, Policy};
 use crate::quirks::Quirk;
 use crate::scope::Scope;
-use crate::store::model::Stack;
+use crate::store::model::{Repository, Stack};
 use crate::time::now_millis;
 
 pub(crate) async fn answer(app: &Arc<App>, parts: &Parts, mut body: Incoming) -> Answer {
@@ -57,6 +57,16 @@ struct StackBody {
     outputs: BTreeMap<String, String>,
     #[serde(default)]
     status: Option<String>,
+}
+
+/// What a scan of an image, by its tag or digest, has found.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FindingsBody {
+    region: String,
+    repository: String,
+    tag: String,
+    findings: BTreeMap<String, u64>,
 }
 
 fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Fault> {
@@ -111,6 +121,21 @@ async fn outcome(app: &Arc<App>, parts: &Parts, body: &mut Incoming) -> Result<V
                 created: now_millis(),
                 outputs: stack.outputs,
             })?;
+            Ok(json!({}))
+        }
+        (&Method::POST, "/_local/findings") => {
+            let wanted: FindingsBody = parse(&bytes)?;
+            let scope = Scope { account: app.config.account.clone(), region: wanted.region };
+            let image = |repository: &mut Repository| {
+                let digest = repository.tags.get(&wanted.tag).cloned().unwrap_or(wanted.tag.clone());
+                let image = repository.images.get_mut(&digest);
+                image.map(|image| image.findings = wanted.findings.clone())
+            };
+            let set =
+                app.store.change_repository(&scope, &wanted.repository, |repository| Ok(image(repository)));
+            set.transpose()?
+                .flatten()
+                .ok_or_else(|| Fault::not_found("NotFound", "there is no such image"))?;
             Ok(json!({}))
         }
         // What ECR does by itself within a day.

@@ -93,8 +93,9 @@ fn older_local_builds_go_unless_a_container_uses_them(builder: Builder) {
 fn the_contributors_loop_explains_builds_on_save_and_names_what_changed(builder: Builder) {
     let Some(project) = Project::with(builder) else { return };
     let name = &project.name;
-    let json =
-        |line: &str| project.xtask(&format!("rebuild-runtimes {line} --format json")).ok().json()[0].clone();
+    let json = |line: &str| {
+        project.xtask(&format!("rebuild-runtimes {line} --format json")).ok().json()["runtimes"][0].clone()
+    };
     let explained = json("--explain");
     assert_eq!(
         (&explained["name"], &explained["inputs"]["args"]["ENTRY_POINT"]),

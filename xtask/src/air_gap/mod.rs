@@ -14,7 +14,7 @@ use crate::context::Context;
 use crate::target::Target;
 use crate::transfer::{registry_verdict, short};
 use crate::ui::{Table, units};
-use failure::{FailWith as _, Kind, ending, kind_of, render};
+use failure::{FailWith as _, Kind, ending, kind_of};
 
 pub use export::{Export, export};
 pub use import::{Import, import};
@@ -113,7 +113,7 @@ fn failures(context: &Context, errors: Vec<anyhow::Error>) -> anyhow::Result<()>
     let mut errors = errors.into_iter();
     let Some(first) = errors.next() else { return Ok(()) };
     for error in errors {
-        context.printer.line(render(&error));
+        context.printer.error(&error);
     }
     let kind = kind_of(&first);
     Err(first).hint(kind, "what is done is kept; run the command again and it continues from there")

@@ -30,6 +30,8 @@ impl Completions {
         let mut script = Vec::new();
         let mut command = commands.bin_name(&self.name);
         clap_complete::generate(self.shell, &mut command, &self.name, &mut script);
-        context.printer.out(&String::from_utf8(script)?)
+        let script = String::from_utf8(script)?;
+        let report = serde_json::json!({ "shell": self.shell.to_string(), "script": script });
+        context.printer.either(|| script.clone(), &report)
     }
 }

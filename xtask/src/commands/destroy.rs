@@ -10,7 +10,7 @@ use terraform::Terraform;
 
 use super::Context;
 use crate::infrastructure::{self, usage_table};
-use crate::ui::{Table, units};
+use crate::ui::units;
 
 /// Remove what this tool created for the grid, and nothing else: shows it first and asks for the grid's name
 #[derive(Debug, Args)]
@@ -64,6 +64,15 @@ struct DestroyPlan {
     keep_key: bool,
 }
 
+/// A run as `--format json` gives it.
+#[derive(serde::Serialize)]
+struct Report<'a> {
+    #[serde(flatten)]
+    plan: &'a DestroyPlan,
+    /// Whether it was carried out; nothing where that was begun and has not ended.
+    changed: Option<bool>,
+}
+
 async fn destroy(context: &Context, dry_run: bool, ask: bool) -> anyhow::Result<()> {
     let config = context.config()?;
     let aws = context.aws(config.account.as_deref()).await?;
@@ -71,13 +80,15 @@ async fn destroy(context: &Context, dry_run: bool, ask: bool) -> anyhow::Result<
     let infrastructure = infrastructure::open(context, &aws).await?;
     let inventory = infrastructure.with_unrecorded(&config, infrastructure.inventory().await?).await?;
     let shown = destroy_plan(context, &infrastructure, &inventory).await?;
+    let report = |changed| context.printer.report(&Report { plan: &shown, changed });
+    report(Some(false))?;
     if inventory.state.owned.is_empty() {
         context.printer.line(format!(
             "the grid {} owns nothing in {}: nothing to destroy",
             context.settings.tag,
             aws.region()
         ));
-        return context.printer.data(&Table::default(), &shown);
+        return Ok(());
     }
     show(context, &aws, &shown);
     inventory.unrecorded.iter().for_each(|found| context.printer.line(format!("terraform: {found}")));
@@ -89,7 +100,7 @@ async fn destroy(context: &Context, dry_run: bool, ask: bool) -> anyhow::Result<
     };
     settings.lines.iter().for_each(|line| context.printer.line(line));
     if dry_run {
-        return context.printer.data(&Table::default(), &shown);
+        return Ok(());
     }
     if ask {
         confirm(context, "`auto-destroy-images` does not ask: it deletes the grid's images")?;
@@ -99,6 +110,7 @@ async fn destroy(context: &Context, dry_run: bool, ask: bool) -> anyhow::Result<
         let mut inventory =
             infrastructure.with_unrecorded(&config, infrastructure.inventory().await?).await?;
         unchanged(&destroy_plan(context, &infrastructure, &inventory).await?, &shown)?;
+        report(None)?;
         if !inventory.unrecorded.is_empty() {
             inventory = infrastructure.put_right(&config, &inventory, &[]).await?;
         }
@@ -108,7 +120,7 @@ async fn destroy(context: &Context, dry_run: bool, ask: bool) -> anyhow::Result<
     let result = result.await;
     infrastructure.release(lease).await;
     result?;
-    context.printer.data(&Table::default(), &shown)
+    report(Some(true))
 }
 
 /// Holds what is deleted against what was shown: only that was agreed to.

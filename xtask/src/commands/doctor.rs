@@ -111,7 +111,8 @@ impl Doctor {
         checks.push(disk(context.paths.target()));
 
         let subjects = checks.iter().map(|check| check.subject.chars().count()).max().unwrap_or_default();
-        context.printer.either(|| checks.iter().map(|check| check.lines(subjects)).collect(), &checks)?;
+        let report = serde_json::json!({ "checks": checks });
+        context.printer.either(|| checks.iter().map(|check| check.lines(subjects)).collect(), &report)?;
         let problems: Vec<&Check> = checks.iter().filter(|check| !check.ok).collect();
         match problems.first() {
             None => Ok(()),

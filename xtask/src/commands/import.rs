@@ -33,7 +33,11 @@ impl ImportConfig {
             .with_context(|| format!("could not read {shown}"))
             .kind(Kind::Config)?;
         let text = import_config(&json, &self.file, context.paths.root()).kind(Kind::Config)?;
-        let Some(output) = self.output else { return context.printer.out(&text) };
+        let Some(output) = self.output else {
+            return context
+                .printer
+                .either(|| text.clone(), &serde_json::json!({ "toml": text, "file": null }));
+        };
         let shown = output.display();
         if output.exists() {
             return Err(failure(Kind::Config, format!("{shown} is there already"))).hint(
@@ -47,6 +51,6 @@ impl ImportConfig {
         context
             .printer
             .line(format!("wrote {shown}; use it with --images {shown}, or replace images.toml with it"));
-        Ok(())
+        context.printer.report(&serde_json::json!({ "toml": null, "file": output }))
     }
 }

@@ -1,7 +1,9 @@
 //! `init-images`.
 
+use aws::Aws;
 use aws::bucket::{Problem, StateBucket};
 use clap::Args;
+use grid::Infrastructure;
 
 use super::Context;
 use crate::infrastructure;
@@ -26,6 +28,47 @@ pub struct InitImages {
     pub if_needed: bool,
 }
 
+/// A run as `--format json` gives it.
+#[derive(Default, serde::Serialize)]
+struct Report {
+    account: String,
+    region: String,
+    tag: String,
+    /// Bucket and key of the terraform state.
+    bucket: String,
+    key: String,
+    /// What the bucket is encrypted with, where that was asked.
+    encryption: Option<String>,
+    /// What is not as it should be with the bucket, and stays so.
+    problems: Vec<String>,
+    /// What was created, corrected, imported and released; with `--dry-run` what would be.
+    steps: Vec<String>,
+    dry_run: bool,
+    /// Whether any of the steps was taken.
+    changed: bool,
+}
+
+impl Report {
+    fn new(context: &Context, aws: &Aws, infrastructure: &Infrastructure<'_>) -> Self {
+        Self {
+            account: aws.identity().account.clone(),
+            region: aws.region().to_owned(),
+            tag: context.settings.tag.clone(),
+            bucket: infrastructure.store().bucket().to_owned(),
+            key: infrastructure.store().key().to_owned(),
+            ..Self::default()
+        }
+    }
+
+    /// Says a step that was taken.
+    fn step(&mut self, context: &Context, words: String) -> anyhow::Result<()> {
+        context.printer.line(&words);
+        self.steps.push(words);
+        self.changed = !self.dry_run;
+        context.printer.report(self)
+    }
+}
+
 impl InitImages {
     /// Runs the command.
     ///
@@ -36,20 +79,23 @@ impl InitImages {
         let aws = context.aws(config.account.as_deref()).await?;
         let infrastructure = infrastructure::open(context, &aws).await?;
         let bucket = StateBucket::new(&aws, infrastructure.store().bucket());
+        let mut report = Report::new(context, &aws, &infrastructure);
         if self.dry_run {
-            return self.preview(context, &infrastructure, &bucket).await;
+            return self.preview(context, &infrastructure, &bucket, report).await;
         }
         if self.create_state_bucket {
             for problem in bucket.create().await? {
-                context.printer.line(match problem {
-                    Problem::Missing => {
-                        format!("created the state bucket {}", infrastructure.store().bucket())
-                    }
-                    other => format!("state bucket {}: corrected: {other}", infrastructure.store().bucket()),
-                });
+                let name = infrastructure.store().bucket();
+                let words = match problem {
+                    Problem::Missing => format!("created the state bucket {name}"),
+                    other => format!("state bucket {name}: corrected: {other}"),
+                };
+                report.step(context, words)?;
             }
         }
         let found = bucket.check().await?;
+        report.problems = found.problems.iter().map(ToString::to_string).collect();
+        report.encryption = found.encryption.as_ref().map(ToString::to_string);
         for problem in &found.problems {
             let step = match problem {
                 Problem::Plain => "; `cargo xtask init-images --create-state-bucket` adds that",
@@ -68,9 +114,13 @@ impl InitImages {
         }
         let inventory = infrastructure.inventory().await?;
         infrastructure.leave_makefile(&inventory).await?;
+        if inventory.is_makefiles() {
+            report.steps.push("imported the Makefile's terraform state".to_owned());
+            report.changed = true;
+        }
         if let Some(id) = &self.release_lock {
             infrastructure.release_lock(id).await?;
-            context.printer.line(format!("released the lock {id}"));
+            report.step(context, format!("released the lock {id}"))?;
         }
         if self.if_needed {
             infrastructure.terraform().await?;
@@ -85,32 +135,39 @@ impl InitImages {
             infrastructure.store().bucket(),
             infrastructure.store().key(),
         ));
-        Ok(())
+        context.printer.report(&report)
     }
 
     /// Says what would be done.
     async fn preview(
         &self,
         context: &Context,
-        infrastructure: &grid::Infrastructure<'_>,
+        infrastructure: &Infrastructure<'_>,
         bucket: &StateBucket,
+        mut report: Report,
     ) -> anyhow::Result<()> {
-        let (printer, name) = (&context.printer, infrastructure.store().bucket());
+        let name = infrastructure.store().bucket();
+        report.dry_run = true;
         let found = if self.create_state_bucket { bucket.mendable().await? } else { bucket.check().await? };
         for problem in &found.problems {
-            printer.line(match problem {
-                Problem::Missing => format!("create the state bucket {name}"),
-                other if self.create_state_bucket => format!("state bucket {name}: correct: {other}"),
-                other => format!("state bucket {name}: {other}"),
-            });
+            match problem {
+                Problem::Missing => report.step(context, format!("create the state bucket {name}"))?,
+                other if self.create_state_bucket => {
+                    report.step(context, format!("state bucket {name}: correct: {other}"))?;
+                }
+                other => {
+                    report.problems.push(other.to_string());
+                    context.printer.line(format!("state bucket {name}: {other}"));
+                }
+            }
         }
         if !found.problems.contains(&Problem::Missing) && infrastructure.inventory().await?.is_makefiles() {
-            printer.line("import the Makefile's terraform state");
+            report.step(context, "import the Makefile's terraform state".to_owned())?;
         }
         if let Some(id) = &self.release_lock {
-            printer.line(format!("release the lock {id}"));
+            report.step(context, format!("release the lock {id}"))?;
         }
-        printer.line("dry run: nothing was changed");
-        Ok(())
+        context.printer.line("dry run: nothing was changed");
+        context.printer.report(&report)
     }
 }

@@ -113,7 +113,7 @@ impl ListImages {
                 image.digest.clone().unwrap_or_else(dash),
             ]);
         }
-        context.printer.data(&table, &listed)?;
+        context.printer.data(&table, &serde_json::json!({ "images": listed }))?;
         for (image, hold) in
             listed.iter().filter_map(|image| Some((image.tag.as_ref()?, image.held.as_ref()?)))
         {
@@ -130,7 +130,8 @@ async fn uris(context: &Context, config: &Config, target: &Target) -> anyhow::Re
         }
         None => config.repositories.iter().map(|name| target.name(name)).collect::<Result<_, _>>()?,
     };
-    context.printer.either(|| uris.iter().map(|uri| format!("{uri}\n")).collect(), &uris)
+    let report = serde_json::json!({ "uris": uris });
+    context.printer.either(|| uris.iter().map(|uri| format!("{uri}\n")).collect(), &report)
 }
 
 /// `repository:tag` of each mirrored image, and how it stands to upstream.

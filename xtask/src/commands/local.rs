@@ -53,10 +53,14 @@ impl Local {
                 let step = format!("start it with `{}`", context.local_command("local up"));
                 let running = running.hint(Kind::Config, step)?;
                 let region = context.settings.region.as_deref().unwrap_or(DEFAULT_REGION);
-                let lines = local::environment(&running.url(), region).into_iter();
-                context
-                    .printer
-                    .out(&lines.map(|(key, value)| format!("export {key}={value}\n")).collect::<String>())
+                let variables = local::environment(&running.url(), region);
+                let report: serde_json::Map<String, serde_json::Value> =
+                    variables.iter().map(|(key, value)| ((*key).to_owned(), value.clone().into())).collect();
+                let line = |(key, value): &(_, _)| format!("export {key}={value}\n");
+                context.printer.either(
+                    || variables.iter().map(line).collect(),
+                    &serde_json::json!({ "environment": report }),
+                )
             }
         }
     }
@@ -65,12 +69,14 @@ impl Local {
 /// Ends all that runs, whatever of it does.
 async fn down(context: &Context) -> anyhow::Result<()> {
     let printer = &context.printer;
+    let mut stopped = Vec::new();
     for (name, server) in [
         ("the emulated AWS", Background::aws(&context.paths, &context.http)),
         ("the sample upstreams", Background::samples(&context.paths, &context.http)),
     ] {
         if let Some(running) = server.stop().await? {
             printer.line(format!("stopped {name} (process {})", running.pid));
+            stopped.push(serde_json::json!({ "name": name, "pid": running.pid }));
         } else if name == "the emulated AWS" {
             printer.line(format!("{name} does not run"));
         }
@@ -81,8 +87,10 @@ async fn down(context: &Context) -> anyhow::Result<()> {
         printer.line(format!(
             "stopped the docker engine that was started here (process {pid}); its images are kept"
         ));
+        stopped.push(serde_json::json!({ "name": "the docker engine", "pid": pid }));
     }
-    LocalSetup::forget(context.paths.local())
+    LocalSetup::forget(context.paths.local())?;
+    printer.report(&serde_json::json!({ "stopped": stopped }))
 }
 
 /// The docker engine that `demo` or `test` starts where none runs.

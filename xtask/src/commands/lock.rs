@@ -2,11 +2,13 @@
 
 use anyhow::Context as _;
 use clap::Args;
-use failure::{FailWith as _, Kind, ending, failure, render};
+use failure::{FailWith as _, Kind, ending, failure};
 use images_config::{
+    lock::diff::Change,
     lock::resolve::{ResolveError, resolve_all},
     lock::update::Select,
 };
+use registry::Digest;
 
 use super::Context;
 use crate::transfer::registry_verdict;
@@ -48,7 +50,7 @@ impl Lock {
         // All or nothing: a lock that knows half of the images is no lock.
         let mut failed = failed.into_iter();
         if let Some(first) = failed.next() {
-            failed.for_each(|error| context.printer.line(render(&error.into())));
+            failed.for_each(|error| context.printer.error(&error.into()));
             let (exit, hint) = match &first {
                 ResolveError::Registry { source, .. } => registry_verdict(source, Kind::Upstream),
                 _ => (Kind::Upstream, None),
@@ -57,11 +59,17 @@ impl Lock {
         }
         let after = before.merged(&config, &select, resolved);
         let diff = before.diff(&after);
-        for line in diff.lines() {
-            context.printer.out(&format!("{line}\n"))?;
-        }
-        let shown = context.paths.lock();
-        let shown = context.paths.show(&shown);
+        let file = context.paths.lock();
+        let shown = context.paths.show(&file);
+        let report = |changed: bool| {
+            let changes: Vec<serde_json::Value> = diff.changes.iter().map(as_json).collect();
+            let report = serde_json::json!({
+                "file": shown.to_string(), "up_to_date": diff.is_empty(), "changes": changes, "changed": changed,
+            });
+            context.printer.report(&report)
+        };
+        context.printer.text(&diff.lines().iter().map(|line| format!("{line}\n")).collect::<String>())?;
+        report(false)?;
         if diff.is_empty() {
             context.printer.line(format!("{shown} is up to date"));
             return Ok(());
@@ -75,8 +83,28 @@ impl Lock {
             return Err(failure(Kind::Config, format!("{shown} is not what upstream has")))
                 .hint(Kind::Config, writes);
         }
-        after.save(&context.paths.lock()).with_context(|| format!("could not write {shown}"))?;
+        after.save(&file).with_context(|| format!("could not write {shown}"))?;
         context.printer.line(format!("wrote {shown}; commit it, so that every run copies the same digests"));
-        Ok(())
+        report(true)
+    }
+}
+
+/// A difference as `--format json` gives it.
+fn as_json(change: &Change) -> serde_json::Value {
+    let one = |what: &str, name: String, old: Option<Digest>, new: Option<Digest>| serde_json::json!({ "name": name, "what": what, "from": old, "to": new });
+    match change {
+        Change::Added { source, new } => one("added", source.to_string(), None, Some(new.digest)),
+        Change::Removed { source, old } => one("removed", source.to_string(), Some(old.digest), None),
+        Change::Moved { source, old, new } => {
+            one("moved", source.to_string(), Some(old.digest), Some(new.digest))
+        }
+        Change::Version { from, to, old, new } => serde_json::json!({
+            "name": to.to_string(), "was": from.to_string(), "what": "version", "from": old.digest, "to": new.digest,
+        }),
+        Change::Platforms { source, old, new } => {
+            one("platforms", source.to_string(), Some(old.digest), Some(new.digest))
+        }
+        Change::Held { runtime, hold } => one("held", runtime.clone(), None, Some(hold.build)),
+        Change::Released { runtime, hold } => one("released", runtime.clone(), Some(hold.build), None),
     }
 }

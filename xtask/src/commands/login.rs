@@ -32,33 +32,25 @@ pub struct PublicEcrLogin {}
 #[command(after_help = "Example:\n  cargo xtask docker-registry-login REGION=eu-west-1")]
 pub struct DockerRegistryLogin {}
 
+/// A registry that the container client is logged in to, as `--format json` gives it.
+#[derive(serde::Serialize)]
+struct Login {
+    registry: String,
+    /// False where a credential helper of the user's asks AWS itself.
+    stored: bool,
+}
+
+fn report(context: &Context, logins: &[Login]) -> anyhow::Result<()> {
+    context.printer.report(&serde_json::json!({ "logins": logins }))
+}
+
 impl EcrLogin {
     /// Runs the command.
     ///
     /// # Errors
     /// AWS gives no token or docker refuses it.
     pub async fn run(self, context: &Context) -> anyhow::Result<()> {
-        let aws = context.aws(None).await?;
-        let token = token::token(&Ecr::new(&aws)).await?;
-        // It asks AWS itself whenever docker wants a token, and refuses to keep one.
-        let docker = DockerCredentials::from_env(context.settings.container_cli.as_deref());
-        let helper = match Server::of(&format!("https://{}", token.host)) {
-            Some(server) => docker.helper(&server).kind(Kind::Credentials)?,
-            None => None,
-        };
-        if helper.as_deref() == Some(ECR_HELPER) {
-            context.printer.line(format!(
-                "no login is needed: docker's configuration names docker-credential-{ECR_HELPER} for {}",
-                token.host
-            ));
-            return Ok(());
-        }
-        login(context, &token).await?;
-        // Where the user's settings want FIPS or dual-stack endpoints, images are named by those.
-        match endpoints::registry(&token.host, aws.region(), aws.variant()) {
-            Some(host) => login(context, &Token { host, ..token }).await,
-            None => Ok(()),
-        }
+        report(context, &account(context).await?)
     }
 }
 
@@ -66,26 +58,9 @@ impl PublicEcrLogin {
     /// Runs the command.
     ///
     /// # Errors
-    /// AWS gives no token or docker refuses it.
+    /// As [`EcrLogin::run`].
     pub async fn run(self, context: &Context) -> anyhow::Result<()> {
-        let aws = context.aws(None).await?;
-        let partition = aws.identity().partition();
-        if partition != token::PUBLIC_PARTITION {
-            return Err(failure(
-                Kind::Credentials,
-                format!("ECR Public is of the partition {}, and these credentials are of {partition}", token::PUBLIC_PARTITION),
-            ))
-            .hint(
-                Kind::Credentials,
-                "use credentials of an account in the partition aws, or no login: public.ecr.aws can be read without one",
-            );
-        }
-        let token = token::public_token(&aws).await?;
-        login(context, &token).await?;
-        match PUBLIC.iter().find(|name| aws.variant().dual_stack && **name != token.host) {
-            Some(host) => login(context, &Token { host: (*host).to_owned(), ..token }).await,
-            None => Ok(()),
-        }
+        report(context, &public(context).await?)
     }
 }
 
@@ -95,9 +70,58 @@ impl DockerRegistryLogin {
     /// # Errors
     /// AWS gives no token or docker refuses it.
     pub async fn run(self, context: &Context) -> anyhow::Result<()> {
-        EcrLogin {}.run(context).await?;
-        PublicEcrLogin {}.run(context).await
+        let mut logins = account(context).await?;
+        report(context, &logins)?;
+        logins.extend(public(context).await?);
+        report(context, &logins)
     }
+}
+
+/// Logs in to the account's ECR.
+async fn account(context: &Context) -> anyhow::Result<Vec<Login>> {
+    let aws = context.aws(None).await?;
+    let token = token::token(&Ecr::new(&aws)).await?;
+    // It asks AWS itself whenever docker wants a token, and refuses to keep one.
+    let docker = DockerCredentials::from_env(context.settings.container_cli.as_deref());
+    let helper = match Server::of(&format!("https://{}", token.host)) {
+        Some(server) => docker.helper(&server).kind(Kind::Credentials)?,
+        None => None,
+    };
+    if helper.as_deref() == Some(ECR_HELPER) {
+        context.printer.line(format!(
+            "no login is needed: docker's configuration names docker-credential-{ECR_HELPER} for {}",
+            token.host
+        ));
+        return Ok(vec![Login { registry: token.host, stored: false }]);
+    }
+    let mut logins = vec![login(context, &token).await?];
+    // Where the user's settings want FIPS or dual-stack endpoints, images are named by those.
+    if let Some(host) = endpoints::registry(&token.host, aws.region(), aws.variant()) {
+        logins.push(login(context, &Token { host, ..token }).await?);
+    }
+    Ok(logins)
+}
+
+/// Logs in to ECR Public.
+async fn public(context: &Context) -> anyhow::Result<Vec<Login>> {
+    let aws = context.aws(None).await?;
+    let partition = aws.identity().partition();
+    if partition != token::PUBLIC_PARTITION {
+        return Err(failure(
+            Kind::Credentials,
+            format!("ECR Public is of the partition {}, and these credentials are of {partition}", token::PUBLIC_PARTITION),
+        ))
+        .hint(
+            Kind::Credentials,
+            "use credentials of an account in the partition aws, or no login: public.ecr.aws can be read without one",
+        );
+    }
+    let token = token::public_token(&aws).await?;
+    let mut logins = vec![login(context, &token).await?];
+    if let Some(host) = PUBLIC.iter().find(|name| aws.variant().dual_stack && **name != token.host) {
+        logins.push(login(context, &Token { host: (*host).to_owned(), ..token }).await?);
+    }
+    Ok(logins)
 }
 
 /// The name of Amazon's own credential helper (<https://github.com/awslabs/amazon-ecr-credential-helper>).
@@ -111,7 +135,7 @@ fn is_about_keeping(line: &str) -> bool {
 
 /// `docker login` for the user's own configuration. What the client was told by the registry, or could not ask it, is no failure
 /// of the engine.
-async fn login(context: &Context, token: &Token) -> anyhow::Result<()> {
+async fn login(context: &Context, token: &Token) -> anyhow::Result<Login> {
     let docker = Docker::find(context.settings.container_cli.as_deref()).await.kind(Kind::Docker)?;
     if let Err(error) = docker.login(&token.host, &token.username, token.password.clone()).await {
         let at_registry = matches!(&error, DockerError::Process(ProcessError::Failed { tail, .. })
@@ -128,5 +152,5 @@ async fn login(context: &Context, token: &Token) -> anyhow::Result<()> {
         };
     }
     context.printer.line(format!("{} is logged in to {}", docker.name(), token.host));
-    Ok(())
+    Ok(Login { registry: token.host.clone(), stored: true })
 }

@@ -14,18 +14,25 @@ pub mod list;
 pub mod local;
 pub mod lock;
 pub mod login;
+pub mod outdated;
 pub mod prune;
 pub mod rebuild;
 pub mod reset;
+pub mod status;
 pub mod test;
 pub mod transfer;
 pub mod verify;
+pub mod watch;
 
 use clap::{Args as _, Subcommand};
 use failure::{FailWith as _, Kind, failure};
 
 use crate::context::Context;
+use crate::error::Ending;
 use crate::settings::Global;
+
+/// The command whose result is for programs alone.
+pub const WATCH: &str = "watch";
 
 /// The commands.
 #[derive(Debug, Subcommand)]
@@ -38,7 +45,10 @@ pub enum Command {
     AutoTransferImages(transfer::AutoTransferImages),
     RebuildRuntimes(rebuild::RebuildRuntimes),
     ListImages(list::ListImages),
+    Status(status::Status),
+    Outdated(outdated::Outdated),
     Verify(verify::Verify),
+    Watch(watch::Watch),
     ExportImages(export::ExportImages),
     ImportImages(import_images::ImportImages),
     Lock(lock::Lock),
@@ -72,11 +82,16 @@ impl Command {
         })
     }
 
+    /// Whether it prints JSON whatever `--format` says.
+    pub fn is_for_programs(&self) -> bool {
+        matches!(self, Self::Watch(_))
+    }
+
     /// Runs the command.
     ///
     /// # Errors
     /// Those of the command.
-    pub async fn run(self, context: &Context) -> anyhow::Result<()> {
+    pub async fn run(self, context: &Context) -> anyhow::Result<Ending> {
         if let (Some(name), Some(registry)) = (self.of_the_account(), &context.settings.registry) {
             return Err(failure(
                 Kind::Usage,
@@ -85,14 +100,17 @@ impl Command {
             .hint(Kind::Usage, "leave --registry out");
         }
         match self {
+            Self::TransferImages(command) => return command.run(context).await,
+            Self::AutoTransferImages(command) => return command.run(context).await,
+            Self::Watch(command) => return command.run(context).await,
+            Self::Outdated(command) => return command.run(context).await,
             Self::EcrLogin(command) => command.run(context).await,
             Self::PublicEcrLogin(command) => command.run(context).await,
             Self::DockerRegistryLogin(command) => command.run(context).await,
             Self::InitImages(command) => command.run(context).await,
-            Self::TransferImages(command) => command.run(context).await,
-            Self::AutoTransferImages(command) => command.run(context).await,
             Self::RebuildRuntimes(command) => command.run(context).await,
             Self::ListImages(command) => command.run(context).await,
+            Self::Status(command) => command.run(context).await,
             Self::Verify(command) => command.run(context).await,
             Self::ExportImages(command) => command.run(context).await,
             Self::ImportImages(command) => command.run(context).await,
@@ -110,6 +128,7 @@ impl Command {
             Self::Test(command) => command.run(context).await,
             Self::Bench(command) => command.run(context).await,
         }
+        .map(|()| Ending::Done)
     }
 }
 

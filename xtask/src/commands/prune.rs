@@ -7,7 +7,6 @@ use images_config::Config;
 use super::Context;
 use super::destroy::{confirm, unchanged};
 use crate::infrastructure::{self, usage_table};
-use crate::ui::Table;
 
 /// Delete the repositories and rules that this grid created and images.toml no longer names; asks for the grid's name
 #[derive(Debug, Args)]
@@ -33,10 +32,17 @@ impl Prune {
         let inventory = infrastructure.inventory().await?;
         let (usage, unwanted, kept) = look(&infrastructure, &config, &inventory).await?;
         let rules: Vec<&String> = unwanted.rules.keys().collect();
-        let document = serde_json::json!({ "repositories": unwanted.repositories, "rules": rules });
+        let report = |changed: Option<bool>| {
+            let report = serde_json::json!({
+                "repositories": unwanted.repositories, "rules": rules, "kept": kept.rules.keys().collect::<Vec<_>>(),
+                "changed": changed,
+            });
+            context.printer.report(&report)
+        };
+        report(Some(false))?;
         if unwanted.is_empty() {
             context.printer.line("nothing to prune: images.toml names everything that this grid created");
-            return context.printer.data(&Table::default(), &document);
+            return Ok(());
         }
         context.printer.table(&usage_table(&usage));
         for rule in kept.rules.keys() {
@@ -46,7 +52,7 @@ impl Prune {
             context.printer.line(format!("pull-through rule {rule}: delete"));
         }
         if self.dry_run {
-            return context.printer.data(&Table::default(), &document);
+            return Ok(());
         }
         if !self.yes {
             confirm(context, "`prune --yes` does not ask; `prune --dry-run` shows what it would delete")?;
@@ -56,6 +62,7 @@ impl Prune {
             let inventory = infrastructure.inventory().await?;
             let now = look(&infrastructure, &config, &inventory).await?;
             unchanged(&now, &(usage, unwanted.clone(), kept.clone()))?;
+            report(None)?;
             let terraform = infrastructure.terraform().await?;
             let variables = infrastructure.variables(&config, &inventory, &kept);
             infrastructure.prune(terraform, &variables, &unwanted.repositories).await
@@ -63,7 +70,7 @@ impl Prune {
         let result = pruned.await;
         infrastructure.release(lease).await;
         result?;
-        context.printer.data(&Table::default(), &document)
+        report(Some(true))
     }
 }
 

@@ -19,15 +19,17 @@ impl ResetImagesDeployment {
     pub fn run(self, context: &Context) -> anyhow::Result<()> {
         let dir = grid::terraform_data(&terraform_directory(context));
         let shown = context.paths.show(&dir).to_string();
-        match std::fs::remove_dir_all(&dir) {
+        let changed = match std::fs::remove_dir_all(&dir) {
             Ok(()) => {
                 context.printer.line(format!("removed {shown}; `cargo xtask init-images` creates it again"));
+                true
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 context.printer.line(format!("{shown} does not exist: nothing to reset"));
+                false
             }
             Err(error) => return Err(error).with_context(|| format!("could not remove {shown}")),
-        }
-        Ok(())
+        };
+        context.printer.report(&serde_json::json!({ "directory": shown, "changed": changed }))
     }
 }

@@ -82,6 +82,10 @@ impl Test {
         context.printer.line("");
         context.printer.table(&steps);
         context.printer.line(format!("{counts} in {}", units::duration(started.elapsed())));
+        let report = serde_json::json!({
+            "passed": counts.passed, "failed": counts.failed, "ignored": counts.ignored, "failures": failed,
+        });
+        context.printer.report(&report)?;
         if failed.is_empty() {
             return Ok(());
         }

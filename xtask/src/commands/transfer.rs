@@ -5,6 +5,7 @@ use clap::Args;
 use failure::{Kind, failure};
 
 use super::Context;
+use crate::error::Ending;
 use crate::transfer::{self, Request};
 
 /// Bring every image that the grid needs into the account's ECR: shows the plan, asks once, acts, verifies
@@ -34,7 +35,10 @@ pub struct AutoTransferImages {
 pub struct Options {
     /// Show the plan and stop: the same code, cut before the question
     #[arg(long)]
-    dry_run: bool,
+    pub dry_run: bool,
+    /// End a dry run with 11 where there is something to do
+    #[arg(long, requires = "dry_run")]
+    exit_code: bool,
     /// Build every runtime anew, without any cache, on a fresh base [REBUILD_RUNTIMES=true]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", value_parser = parse_bool)]
     rebuild_runtimes: Option<bool>,
@@ -59,7 +63,18 @@ pub struct Options {
 }
 
 impl Options {
-    fn request(self, auto_approve: bool) -> anyhow::Result<Request> {
+    /// Brings the images, and says how the command ends.
+    async fn run(self, context: &Context, auto_approve: bool) -> anyhow::Result<Ending> {
+        let tells = self.exit_code;
+        let changes = transfer::run(context, &self.request(auto_approve)?).await?;
+        Ok(if changes && tells { Ending::Changes } else { Ending::Done })
+    }
+
+    /// What is asked for.
+    ///
+    /// # Errors
+    /// REBUILD_RUNTIMES or `--shard` is wrong.
+    pub fn request(self, auto_approve: bool) -> anyhow::Result<Request> {
         let from_environment = || match std::env::var("REBUILD_RUNTIMES") {
             Ok(text) if !text.is_empty() => parse_bool(&text)
                 .map_err(|why| failure(Kind::Usage, format!("REBUILD_RUNTIMES={text}: {why}"))),
@@ -87,8 +102,8 @@ impl TransferImages {
     ///
     /// # Errors
     /// As [`transfer::run`].
-    pub async fn run(self, context: &Context) -> anyhow::Result<()> {
-        transfer::run(context, &self.options.request(self.auto_approve)?).await
+    pub async fn run(self, context: &Context) -> anyhow::Result<Ending> {
+        self.options.run(context, self.auto_approve).await
     }
 }
 
@@ -97,8 +112,8 @@ impl AutoTransferImages {
     ///
     /// # Errors
     /// As [`transfer::run`].
-    pub async fn run(self, context: &Context) -> anyhow::Result<()> {
-        transfer::run(context, &self.options.request(true)?).await
+    pub async fn run(self, context: &Context) -> anyhow::Result<Ending> {
+        self.options.run(context, true).await
     }
 }
 

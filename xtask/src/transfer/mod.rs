@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use aws::{lease::Lease, shard::Shard};
-use failure::{FailWith as _, Interrupt, Kind, failure};
+use failure::{FailWith as _, Interrupt, Kind, failure, kind_of};
 use grid::Infrastructure;
 use registry::mirror::{self, Mirror};
 
@@ -38,6 +38,7 @@ use images_config::{Config, lock::Lock};
 pub use progress::Board;
 pub use refusals::exhausted as refuse_exhausted;
 pub use selection::only;
+pub use shards::{Joined, last_run};
 use show::Report;
 pub use show::{held, not_compared};
 use tally::Tally;
@@ -98,6 +99,8 @@ struct Run<'a> {
     lock: Option<Lock>,
     /// What is in place so far.
     tally: &'a Arc<Tally>,
+    /// What this process has already done about the resources, a line each: a shard that came first.
+    made: Vec<String>,
 }
 
 /// What a run would do.
@@ -118,17 +121,17 @@ struct Done {
     fetch: Vec<String>,
 }
 
-/// Brings the target to what images.toml says.
+/// Brings the target to what images.toml says, and gives whether anything was changed, or by a dry run would be.
 ///
 /// # Errors
 /// Anything that keeps an image from standing where it should. What is done by then stays, and the next run goes on.
-pub async fn run(context: &Context, request: &Request) -> anyhow::Result<()> {
+pub async fn run(context: &Context, request: &Request) -> anyhow::Result<bool> {
     let tally = Arc::new(Tally::default());
     let result = transfer(context, request, &tally).await;
     result.map_err(|error| if context.interrupt.seen() { tally.interrupted() } else { error })
 }
 
-async fn transfer(context: &Context, request: &Request, tally: &Arc<Tally>) -> anyhow::Result<()> {
+async fn transfer(context: &Context, request: &Request, tally: &Arc<Tally>) -> anyhow::Result<bool> {
     let started = Instant::now();
     let whole = context.config()?;
     let config = only(whole.clone(), &request.only)?;
@@ -147,23 +150,26 @@ async fn transfer(context: &Context, request: &Request, tally: &Arc<Tally>) -> a
     };
     let grid = Grid { target: &target, infrastructure: infrastructure.as_ref(), whole: &whole, tally };
     let list = shards::list(&config, lock.as_ref());
+    let mut made = Vec::new();
     let config = match request.shard {
         Some(shard) => {
             if let Some(infrastructure) = infrastructure.as_ref().filter(|_| !request.dry_run) {
                 let resources = Run::new(context, request, selection::none(config.clone()), None, grid)?;
-                shards::resources_first(&resources, infrastructure).await?;
+                made = shards::resources_first(&resources, infrastructure).await?;
             }
             selection::share(config, shard)
         }
         None => config,
     };
-    let run = Run::new(context, request, config, lock, grid)?;
+    let run = Run { made, ..Run::new(context, request, config, lock, grid)? };
     let mut plan = run.plan().await?;
+    run.keep(&Report::new(&run, &plan, None))?;
     run.show(&plan)?;
     if request.dry_run {
         context.printer.line("dry run: nothing was changed");
         run.report(&plan, None, None)?;
-        return show::refuse_failed(&run, &plan);
+        show::refuse_failed(&run, &plan)?;
+        return Ok(!plan.is_empty());
     }
     if plan.is_empty() {
         if request.prime {
@@ -173,8 +179,9 @@ async fn transfer(context: &Context, request: &Request, tally: &Arc<Tally>) -> a
         run.write_plan_cache(&plan).await?;
         show::closing(&run, &plan, None, started);
         let joined = shards::join(&run, &plan, None, &list).await?;
-        run.report(&plan, None, joined)?;
-        return show::failures(&run, &plan, None);
+        let changed = run.report(&plan, None, joined)?;
+        show::failures(&run, &plan, None)?;
+        return Ok(changed);
     }
     run.confirm()?;
     let done = match &plan.resources {
@@ -182,6 +189,11 @@ async fn transfer(context: &Context, request: &Request, tally: &Arc<Tally>) -> a
             let infrastructure = resources.infrastructure.clone();
             let lease = shards::lease(&run, &infrastructure).await?;
             let done = run.carry_out_leased(&mut plan, &lease).await;
+            if let Err(error) = &done
+                && kind_of(error) != Kind::Interrupted
+            {
+                shards::leave_failure(&run, &plan, &list, error).await;
+            }
             infrastructure.release(lease).await;
             done?
         }
@@ -189,8 +201,9 @@ async fn transfer(context: &Context, request: &Request, tally: &Arc<Tally>) -> a
     };
     show::closing(&run, &plan, done.as_ref(), started);
     let joined = shards::join(&run, &plan, done.as_ref(), &list).await?;
-    run.report(&plan, done.as_ref(), joined)?;
-    show::failures(&run, &plan, done.as_ref())
+    let changed = run.report(&plan, done.as_ref(), joined)?;
+    show::failures(&run, &plan, done.as_ref())?;
+    Ok(changed)
 }
 
 impl Plan<'_> {
@@ -242,6 +255,7 @@ impl<'a> Run<'a> {
             builder,
             lock,
             tally,
+            made: Vec::new(),
         })
     }
 
@@ -274,17 +288,18 @@ impl<'a> Run<'a> {
         if self.request.keep_going { Ok(()) } else { show::refuse_failed(self, plan) }
     }
 
-    fn report(
-        &self,
-        plan: &Plan<'_>,
-        done: Option<&Done>,
-        joined: Option<shards::Joined>,
-    ) -> anyhow::Result<()> {
-        if self.request.quiet {
-            Ok(())
-        } else {
-            Report::new(self, plan, done).with(joined).print(self.printer, done.is_some())
+    /// Reports the run, and gives whether it changed anything.
+    fn report(&self, plan: &Plan<'_>, done: Option<&Done>, joined: Option<Joined>) -> anyhow::Result<bool> {
+        let report = Report::new(self, plan, done).with(joined);
+        if !self.request.quiet {
+            report.print(self.printer, done.is_some())?;
         }
+        Ok(report.has_changed())
+    }
+
+    /// What is known so far, for the document of a run that ends before it has more to say.
+    fn keep(&self, report: &Report) -> anyhow::Result<()> {
+        if self.request.quiet { Ok(()) } else { self.printer.report(report) }
     }
 
     /// Asks once, unless told not to.
@@ -323,6 +338,7 @@ impl<'a> Run<'a> {
     /// builds, which wait for different things.
     async fn carry_out(&self, plan: &Plan<'_>, lease: Option<&Lease>) -> anyhow::Result<Done> {
         self.tally.begin(plan);
+        self.keep(&Report::new(self, plan, None).begun())?;
         if let Some(resources) = &plan.resources {
             let _group = self.printer.group("terraform apply");
             resources.apply(self).await?;

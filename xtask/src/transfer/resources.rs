@@ -34,6 +34,11 @@ impl Resources<'_> {
         &self.settings.lines
     }
 
+    /// What terraform would do and what would change in the registry's settings, a line each.
+    pub(super) fn all_lines(&self) -> Vec<String> {
+        self.lines().into_iter().chain(self.settings.lines.iter().cloned()).collect()
+    }
+
     /// What terraform would do, a line each.
     pub fn lines(&self) -> Vec<String> {
         let changes = self.changes();

@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use registry::Digest;
 use serde::{Deserialize, Serialize};
 
+use super::runtimes::who;
 use super::{Done, Plan, Run, show};
 use crate::ui::{Printer, Table, units};
 
@@ -20,13 +21,22 @@ use crate::ui::{Printer, Table, units};
 const PATIENCE: Duration = Duration::from_secs(15 * 60);
 /// After so long, what a shard reported is no longer news of this run.
 const NEWS: Duration = Duration::from_secs(24 * 3600);
+/// What a record is in errors.
+const WHAT: &str = "the report of a run";
 /// Parts of the report that are read at once.
 const AT_ONCE: usize = 16;
 
-/// What one shard has to report.
+/// What the record of a run that does the whole work is called, beside those of the shards.
+const RECORDS: &str = "transfer.report";
+
+/// What one shard, or a run that does the whole work, has to report.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-struct Share {
+pub struct Share {
+    /// `2/4`; `1/1` of a whole run.
     shard: String,
+    /// Who ran it.
+    #[serde(default)]
+    by: Option<String>,
     /// The list that it is a share of.
     list: Digest,
     at: Timestamp,
@@ -41,7 +51,7 @@ struct Share {
 
 /// What all shards have reported.
 #[derive(Debug, Serialize)]
-pub(super) struct Joined {
+pub struct Joined {
     /// Whether each of them has, and without a failure.
     complete: bool,
     images: usize,
@@ -72,11 +82,12 @@ pub(super) async fn lease(run: &Run<'_>, infrastructure: &Infrastructure<'_>) ->
 }
 
 /// Sees to the account's resources, unless they are proven to be there: whoever comes first does it, and the others wait. A first
-/// shard that all have to wait for would be one that may never come. `run` is one of the resources alone.
+/// shard that all have to wait for would be one that may never come. `run` is one of the resources alone. Gives what was done, a line
+/// each.
 pub(super) async fn resources_first(
     run: &Run<'_>,
     infrastructure: &Infrastructure<'_>,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Vec<String>> {
     let look = async {
         let inventory = infrastructure.inventory().await?;
         let variables = infrastructure.sparing_variables(run.whole, &inventory);
@@ -84,34 +95,42 @@ pub(super) async fn resources_first(
     };
     let up_to_date = run.interrupt.guard(look).await?;
     if up_to_date && !run.request.refresh {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let lease = infrastructure.lease_on(Part::Resources, PATIENCE).await?;
     let work = async {
         let plan = run.plan().await?;
         run.show(&plan)?;
         if plan.is_empty() {
-            return run.write_plan_cache(&plan).await;
+            run.write_plan_cache(&plan).await?;
+            return Ok(Vec::new());
         }
         run.confirm()?;
-        run.carry_out(&plan, Some(&lease)).await.map(drop)
+        run.carry_out(&plan, Some(&lease)).await?;
+        Ok(plan.resources.map(|resources| resources.all_lines()).unwrap_or_default())
     };
     let done = work.await;
     infrastructure.release(lease).await;
     done
 }
 
-/// Leaves what this shard has done beside the state, and reads what the others have: whoever ends last sees all of it. Nothing for a
-/// run that is no shard, or has no state's bucket.
+/// Leaves what this shard has done beside the state, and reads what the others have: whoever ends last sees all of it. A run that does
+/// the whole work leaves its record where there was something to do. Nothing where there is no state's bucket.
 pub(super) async fn join(
     run: &Run<'_>,
     plan: &Plan<'_>,
     done: Option<&Done>,
     list: &Digest,
 ) -> anyhow::Result<Option<Joined>> {
-    let (Some(shard), Some(resources)) = (run.request.shard, &plan.resources) else { return Ok(None) };
+    let Some(resources) = &plan.resources else { return Ok(None) };
     let store = resources.infrastructure.store();
-    let part = part(run, plan, done, (shard, list));
+    let part = part(run, plan, done, list);
+    let Some(shard) = run.request.shard else {
+        if done.is_some() || !part.failed.is_empty() {
+            leave(run, store, &part).await;
+        }
+        return Ok(None);
+    };
     report(store, shard).write(&part).await?;
     let others =
         stream::iter(shard.all()).map(|other| async move { anyhow::Ok((other, read(store, other).await?)) });
@@ -121,8 +140,44 @@ pub(super) async fn join(
     Ok(Some(joined))
 }
 
+/// Leaves a record of a run that has failed in the midst.
+pub(super) async fn leave_failure(run: &Run<'_>, plan: &Plan<'_>, list: &Digest, error: &anyhow::Error) {
+    let Some(resources) = &plan.resources else { return };
+    let mut part = part(run, plan, None, list);
+    part.failed.push(format!("{error:#}"));
+    leave(run, resources.infrastructure.store(), &part).await;
+}
+
+/// The record is for `status` alone: nothing fails for want of it.
+async fn leave(run: &Run<'_>, store: &StateStore, part: &Share) {
+    let written = match run.request.shard {
+        Some(shard) => report(store, shard).write(part).await,
+        None => Sidecar::new(store, RECORDS, WHAT).write(part).await,
+    };
+    if let Err(error) = written {
+        run.printer.warn(format!("`status` will not know of this run: {error:#}"));
+    }
+}
+
+/// What the last run that had something to do has reported, its shards joined; none where there is no record of one.
+///
+/// # Errors
+/// S3 refuses or does not answer.
+pub async fn last_run(store: &StateStore) -> anyhow::Result<Option<Joined>> {
+    let keys = store.list(&store.sidecar(RECORDS)).await?;
+    let suffixes = keys.iter().filter_map(|key| key.strip_prefix(&store.sidecar("")).map(str::to_owned));
+    let read = suffixes
+        .map(|suffix| async move { Sidecar::<Share>::new(store, &suffix, WHAT).read_if_understood().await });
+    let parts: Vec<Option<_>> = stream::iter(read).buffered(AT_ONCE).try_collect().await?;
+    let parts: Vec<Share> = parts.into_iter().flatten().map(|found| found.content).collect();
+    let Some(last) = parts.iter().max_by_key(|part| part.at).cloned() else { return Ok(None) };
+    let Ok(shard) = Shard::parse(&last.shard, |_| None) else { return Ok(None) };
+    let of = |shard: Shard| (shard, parts.iter().find(|part| part.shard == shard.to_string()).cloned());
+    Ok(Some(Joined::of(shard.all().map(of).collect(), &last.list, last.at)))
+}
+
 fn report(store: &StateStore, shard: Shard) -> Sidecar<Share> {
-    Sidecar::new(store, &format!("transfer.report.{}", shard.slug()), "a shard's report")
+    Sidecar::new(store, &format!("{RECORDS}.{}", shard.slug()), WHAT)
 }
 
 async fn read(store: &StateStore, shard: Shard) -> anyhow::Result<Option<Share>> {
@@ -130,7 +185,7 @@ async fn read(store: &StateStore, shard: Shard) -> anyhow::Result<Option<Share>>
     Ok(report(store, shard).read_if_understood().await?.map(|found| found.content))
 }
 
-fn part(run: &Run<'_>, plan: &Plan<'_>, done: Option<&Done>, (shard, list): (Shard, &Digest)) -> Share {
+fn part(run: &Run<'_>, plan: &Plan<'_>, done: Option<&Done>, list: &Digest) -> Share {
     let copied =
         done.into_iter().flat_map(|done| &done.images).filter_map(|outcome| outcome.result.as_ref().ok());
     let copied = copied.filter(|copied| !copied.was_up_to_date).map(|copied| copied.bytes);
@@ -139,7 +194,8 @@ fn part(run: &Run<'_>, plan: &Plan<'_>, done: Option<&Done>, (shard, list): (Sha
     let brought: Vec<u64> = copied.chain(built.map(|built| built.sent)).collect();
     let errors = show::errors(run, plan, done);
     Share {
-        shard: shard.to_string(),
+        shard: run.request.shard.map_or_else(|| "1/1".to_owned(), |shard| shard.to_string()),
+        by: Some(who(Some(run.target))),
         list: *list,
         at: Timestamp::now(),
         images: plan.images.images.len() + plan.runtimes.len(),
@@ -167,6 +223,32 @@ impl Joined {
             done,
             missing,
         }
+    }
+
+    /// What was done and what failed, a line each.
+    pub fn lines(&self) -> Vec<String> {
+        let last = self.done.iter().max_by_key(|part| part.at);
+        let ended = last.map_or_else(String::new, |last| {
+            let by = last.by.as_ref().map_or_else(String::new, |by| format!(" by {by}"));
+            format!("{}{by}: ", last.at.strftime("%FT%TZ"))
+        });
+        let shards = if self.done.len() + self.missing.len() > 1 {
+            format!(", {} of {} shards", self.done.len(), self.done.len() + self.missing.len())
+        } else {
+            String::new()
+        };
+        let mut lines = vec![format!(
+            "{ended}{}, {} brought, {} sent{shards}",
+            units::count(self.images, "image"),
+            self.brought,
+            units::bytes(self.bytes)
+        )];
+        let failed = self.done.iter().flat_map(|part| part.failed.iter().map(move |error| (part, error)));
+        lines.extend(failed.map(|(part, error)| match part.shard.as_str() {
+            "1/1" => format!("failed: {error}"),
+            shard => format!("shard {shard} failed: {error}"),
+        }));
+        lines
     }
 
     fn show(&self, printer: &Printer) {
@@ -213,7 +295,16 @@ mod tests {
     fn part(shard: Shard, list: &[u8], at: &str, failed: &[&str]) -> (Shard, Option<Share>) {
         let failed = failed.iter().map(|error| (*error).to_owned()).collect();
         let (list, at) = (Digest::of(list), at.parse().unwrap());
-        let part = Share { shard: shard.to_string(), list, at, images: 10, brought: 4, bytes: 100, failed };
+        let part = Share {
+            shard: shard.to_string(),
+            by: None,
+            list,
+            at,
+            images: 10,
+            brought: 4,
+            bytes: 100,
+            failed,
+        };
         (shard, Some(part))
     }
 

@@ -2,6 +2,7 @@
 //!
 //! What a terminal would obey is left out of both: words of registries, images and programs are among it.
 
+mod document;
 mod notes;
 mod paint;
 mod progress;
@@ -13,6 +14,7 @@ use std::io::{IsTerminal as _, Write as _};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use clap::ValueEnum;
+pub use document::Document;
 use failure::{FailWith as _, Interrupt, Kind, failure};
 pub use notes::listen;
 pub use paint::Color;
@@ -27,7 +29,7 @@ pub enum Format {
     /// For people.
     #[default]
     Text,
-    /// One JSON document.
+    /// One JSON document (docs/json.md).
     Json,
 }
 
@@ -88,11 +90,12 @@ pub struct Printer {
     /// With `--quiet`, what a question is about is said before it is asked, and not at all where none is.
     held: Arc<Mutex<Vec<String>>>,
     progress: Progress,
+    document: Document,
 }
 
 impl Printer {
-    /// A printer for this process's streams.
-    pub fn new(words: Words) -> Self {
+    /// A printer for this process's streams; with [`Format::Json`] `document` gets what would be stdout's.
+    pub fn new(words: Words, document: Document) -> Self {
         paint::choose(words.color);
         let env = |name: &str| std::env::var(name).unwrap_or_default();
         // What is drawn anew is for eyes; CI logs and pipes get one line for each event.
@@ -103,7 +106,7 @@ impl Printer {
             false if is_for_eyes && is_able && !words.verbose => Shown::Drawn,
             false => Shown::Logged,
         };
-        Self { words, held: Arc::default(), progress: Progress::new(shown) }
+        Self { words, held: Arc::default(), progress: Progress::new(shown), document }
     }
 
     /// A line for people.
@@ -147,27 +150,49 @@ impl Printer {
         self.progress.suspend(|| say(&format!("warning: {}", text.as_ref())));
     }
 
-    /// Data: the table on stdout, or the document where JSON was asked for.
+    /// Data: the table on stdout, or the fields of the document where JSON was asked for.
     ///
     /// # Errors
-    /// stdout is gone, or the value is no JSON.
-    pub fn data(&self, table: &Table, document: &impl serde::Serialize) -> anyhow::Result<()> {
-        self.either(|| for_stdout(table), document)
+    /// stdout is gone, or the report is not a JSON object.
+    pub fn data(&self, table: &Table, report: &impl serde::Serialize) -> anyhow::Result<()> {
+        self.either(|| for_stdout(table), report)
     }
 
-    /// Data that is no table: the text on stdout, or the document where JSON was asked for.
+    /// Data that is no table: the text on stdout, or the fields of the document where JSON was asked for.
     ///
     /// # Errors
     /// As [`Printer::data`].
     pub fn either(
         &self,
         text: impl FnOnce() -> String,
-        document: &impl serde::Serialize,
+        report: &impl serde::Serialize,
     ) -> anyhow::Result<()> {
         match self.words.format {
             Format::Text => self.out(&text()),
-            Format::Json => self.out(&(serde_json::to_string_pretty(document)? + "\n")),
+            Format::Json => self.document.report(report),
         }
+    }
+
+    /// Text on stdout, unless JSON was asked for.
+    ///
+    /// # Errors
+    /// stdout is gone.
+    pub fn text(&self, text: &str) -> anyhow::Result<()> {
+        if self.words.format == Format::Json { Ok(()) } else { self.out(text) }
+    }
+
+    /// What a program is told and a person has read in lines already: the fields of the document where JSON was asked for.
+    ///
+    /// # Errors
+    /// As [`Printer::data`].
+    pub fn report(&self, report: &impl serde::Serialize) -> anyhow::Result<()> {
+        if self.words.format == Format::Json { self.document.report(report) } else { Ok(()) }
+    }
+
+    /// An error beside the one that ends the run.
+    pub fn error(&self, error: &anyhow::Error) {
+        self.progress.suspend(|| say(&failure::render(error)));
+        self.document.error(crate::error::as_json(error));
     }
 
     /// A table for people, unless JSON was asked for: then stdout's document says the same.
@@ -180,10 +205,7 @@ impl Printer {
     }
 
     /// Text on stdout as it is, but for control sequences.
-    ///
-    /// # Errors
-    /// stdout is gone.
-    pub fn out(&self, text: &str) -> anyhow::Result<()> {
+    fn out(&self, text: &str) -> anyhow::Result<()> {
         self.progress.suspend(|| {
             let mut stdout = std::io::stdout().lock();
             match stdout.write_all(plain(text).as_bytes()).and_then(|()| stdout.flush()) {

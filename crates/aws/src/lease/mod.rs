@@ -9,6 +9,7 @@
 //! A shard of a run holds a lease of its own beside that one. Shards work side by side; a whole run and a shard do not: each takes
 //! its own lease first and looks at the other's then, so that of two at the same moment at least one sees the other and gives way.
 
+pub mod holders;
 mod object;
 
 use std::fmt;

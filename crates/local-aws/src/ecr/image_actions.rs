@@ -64,9 +64,9 @@ fn image_id(digest: &str, tag: Option<&str>) -> Value {
 }
 
 /// An `imageIds` member: a digest, a tag, or both.
-struct Wanted<'a> {
-    digest: Option<&'a str>,
-    tag: Option<&'a str>,
+pub(super) struct Wanted<'a> {
+    pub(super) digest: Option<&'a str>,
+    pub(super) tag: Option<&'a str>,
 }
 
 impl<'a> Wanted<'a> {
@@ -78,7 +78,7 @@ impl<'a> Wanted<'a> {
             .collect()
     }
 
-    fn find<'r>(
+    pub(super) fn find<'r>(
         &self,
         repository: &'r Repository,
     ) -> Result<(&'r String, &'r Image), (&'static str, &'static str)> {

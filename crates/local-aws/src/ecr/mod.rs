@@ -11,6 +11,7 @@ pub(crate) mod registry;
 mod replication;
 pub(crate) mod repositories;
 mod roles;
+mod scans;
 mod settings;
 pub(crate) mod templates;
 pub(crate) mod uploads;
@@ -79,6 +80,7 @@ const ACTIONS: &[(&str, On, Handler)] = &[
     ("DeleteRepository", On::OldRepository, repositories::delete),
     ("DeleteRepositoryCreationTemplate", On::Registry, templates::delete),
     ("DeleteRepositoryPolicy", On::Repository, settings::delete_policy),
+    ("DescribeImageScanFindings", On::Repository, scans::describe_findings),
     ("DescribeImages", On::Repository, image_actions::describe),
     ("DescribePullThroughCacheRules", On::Registry, registry::describe_rules),
     ("DescribeRegistry", On::Registry, registry::describe),

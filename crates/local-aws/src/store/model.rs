@@ -94,6 +94,9 @@ pub(crate) struct Image {
     pub(crate) artifact_type: Option<String>,
     #[serde(default)]
     pub(crate) annotations: BTreeMap<String, String>,
+    /// What a scan found, by severity.
+    #[serde(default)]
+    pub(crate) findings: BTreeMap<String, u64>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

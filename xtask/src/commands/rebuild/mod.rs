@@ -252,7 +252,7 @@ async fn plan(
     }
     let mut bad = bad.into_iter();
     if let Some(first) = bad.next() {
-        bad.for_each(|error| context.printer.line(render(&error)));
+        bad.for_each(|error| context.printer.error(&error));
         let kind = kind_of(&first);
         return Err(first).hint(kind, "nothing was built");
     }
@@ -311,14 +311,15 @@ fn report(context: &Context, idle: &[String], outcomes: &[Outcome]) -> anyhow::R
             ));
         }
         table.row([outcome.name.clone(), result.into(), units::duration(outcome.took), image.clone()]);
+        let image = outcome.result.is_ok().then_some(image);
         documents.push(serde_json::json!({
-            "name": outcome.name, "result": result, "image": image, "smoke": smoke,
+            "name": outcome.name, "result": result.to_lowercase(), "image": image, "smoke": smoke,
         }));
     }
-    context.printer.data(&table, &documents)?;
+    context.printer.data(&table, &serde_json::json!({ "runtimes": documents }))?;
     let mut failed = failed.into_iter();
     let Some(first) = failed.next() else { return Ok(()) };
-    failed.for_each(|error| context.printer.line(render(&error)));
+    failed.for_each(|error| context.printer.error(&error));
     let kind = kind_of(&first);
     Err(first).hint(kind, "the grid keeps its present runtime")
 }

@@ -77,6 +77,7 @@ pub(super) async fn roll_back(
         Ok(way)
     };
     let mut way = context.interrupt.guard(plan()).await?;
+    report(context, &way, Some(false))?;
     if consent == Consent::DryRun {
         context.printer.line("dry run: nothing was changed");
         return Ok(());
@@ -90,10 +91,19 @@ pub(super) async fn roll_back(
                 way = now;
             }
         }
+        report(context, &way, None)?;
         runtimes::roll_back(builder, &way).await.map_err(|error| explain_runtime(name, &error))?;
-        hold(context, target, &way)
+        hold(context, target, &way)?;
+        report(context, &way, Some(true))
     })
     .await
+}
+
+/// `changed`: whether the tag was moved; nothing where that was begun and has not ended.
+fn report(context: &Context, way: &WayBack, changed: Option<bool>) -> anyhow::Result<()> {
+    context.printer.report(&serde_json::json!({
+        "runtime": way.name, "from": way.from, "to": way.to, "build": way.build_tag, "changed": changed,
+    }))
 }
 
 /// Writes the hold into images.lock as it is by now.

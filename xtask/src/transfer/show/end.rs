@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Instant;
 
-use failure::{FailWith as _, Kind, ending, kind_of, render};
+use failure::{FailWith as _, Kind, ending, kind_of};
 use registry::ErrorKind;
 use registry::mirror::{Action, Job, Outcome};
 
@@ -168,7 +168,7 @@ fn first_of(
     let mut errors = errors.into_iter();
     let Some(first) = errors.next() else { return Ok(()) };
     for error in errors {
-        run.printer.line(render(&error));
+        run.printer.error(&error);
     }
     let kind = kind_of(&first);
     Err(first).hint(kind, hint)

@@ -20,10 +20,13 @@ pub struct Report {
     region: Option<String>,
     tag: String,
     registry: String,
-    /// Whether this run changed anything.
-    changed: bool,
+    /// Whether this run changed anything; nothing where that was begun and has not ended.
+    changed: Option<bool>,
     /// What terraform does, a line each.
     pub(super) terraform: Vec<String>,
+    /// What a shard that came first has done about the resources, a line each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    made: Vec<String>,
     /// What the pull-through cache's own repositories get, a line each.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     cache: Vec<String>,
@@ -32,12 +35,48 @@ pub struct Report {
     differences: Vec<String>,
     pub(super) images: Vec<ImageReport>,
     pub(super) runtimes: Vec<ImageReport>,
+    totals: Totals,
+    /// What the sources' limits on pulls say, a registry each.
+    pulls: Vec<Pulls>,
     /// The share that this run had of them.
     #[serde(skip_serializing_if = "Option::is_none")]
     shard: Option<String>,
     /// What all shards have reported, this one last.
     #[serde(skip_serializing_if = "Option::is_none")]
     shards: Option<Joined>,
+}
+
+/// The run in numbers.
+#[derive(Debug, Default, Serialize)]
+struct Totals {
+    /// Images that are, or would be, copied.
+    copies: usize,
+    /// Runtimes that are, or would be, built.
+    builds: usize,
+    /// Runtimes whose build is there and only put in place.
+    moves: usize,
+    up_to_date: usize,
+    failed: usize,
+    /// Bytes to be copied at most, counted for each repository.
+    bytes: u64,
+    /// The same where the registry mounts blobs.
+    unique_bytes: u64,
+    /// Bytes that were sent.
+    sent: u64,
+}
+
+/// What a registry allows.
+#[derive(Debug, Serialize)]
+struct Pulls {
+    registry: String,
+    /// Pulls that the plan needs.
+    needed: u64,
+    /// What the registry allows in a window; none where it says nothing of a limit.
+    limit: Option<u64>,
+    /// Pulls that were left before.
+    remaining: Option<u64>,
+    /// The window, in seconds.
+    window: Option<u64>,
 }
 
 /// One image or runtime.
@@ -74,20 +113,34 @@ impl Report {
             }
             Err(failure) => failed_runtime(failure),
         });
+        let (images, runtimes): (Vec<_>, Vec<_>) = (images.collect(), runtimes.collect());
         Self {
+            totals: totals(plan, done, images.iter().chain(&runtimes)),
+            pulls: pulls(plan),
             account: account.map(|account| account.aws.identity().account.clone()),
             region: account.map(|account| account.aws.region().to_owned()),
             tag: run.tag.to_owned(),
             registry: run.target.host().to_owned(),
-            changed: done.is_some_and(|done| has_changed(plan, done)),
+            changed: Some(!run.made.is_empty() || done.is_some_and(|done| has_changed(plan, done))),
+            made: run.made.clone(),
             terraform: plan.resources.as_ref().map(Resources::lines).unwrap_or_default(),
             cache: plan.resources.as_ref().map(|found| found.of_the_cache.clone()).unwrap_or_default(),
             differences: plan.resources.as_ref().map(|found| found.differences.clone()).unwrap_or_default(),
-            images: images.collect(),
-            runtimes: runtimes.collect(),
+            images,
+            runtimes,
             shard: run.request.shard.map(|shard| shard.to_string()),
             shards: None,
         }
+    }
+
+    /// The same where it was begun to carry the plan out.
+    pub(in crate::transfer) fn begun(self) -> Self {
+        Self { changed: None, ..self }
+    }
+
+    /// Whether anything was changed, as far as that is known.
+    pub(in crate::transfer) fn has_changed(&self) -> bool {
+        self.changed == Some(true)
     }
 
     /// The same with what the other shards have reported.
@@ -121,6 +174,35 @@ fn done_word(action: &str) -> &str {
         "build" => "built",
         other => other,
     }
+}
+
+fn totals<'a>(
+    plan: &Plan<'_>,
+    done: Option<&Done>,
+    reports: impl Iterator<Item = &'a ImageReport> + Clone,
+) -> Totals {
+    let count = |actions: &[&str]| reports.clone().filter(|image| actions.contains(&&*image.action)).count();
+    Totals {
+        copies: count(&["copy", "replace"]),
+        builds: count(&["build"]),
+        moves: count(&["promote", "push"]),
+        up_to_date: count(&["up to date"]),
+        failed: count(&["failed"]),
+        bytes: plan.images.repository_bytes(),
+        unique_bytes: plan.images.unique_bytes(),
+        sent: if done.is_some() { reports.map(|image| image.bytes).sum() } else { 0 },
+    }
+}
+
+fn pulls(plan: &Plan<'_>) -> Vec<Pulls> {
+    let of = |pulls: &registry::mirror::Pulls| Pulls {
+        registry: pulls.registry.clone(),
+        needed: pulls.needed,
+        limit: pulls.limit.map(|limit| limit.limit),
+        remaining: pulls.limit.map(|limit| limit.remaining),
+        window: pulls.limit.and_then(|limit| limit.window).map(|window| window.as_secs()),
+    };
+    plan.images.pulls.iter().map(of).collect()
 }
 
 /// Whether anything came of what was done: resources, an image or a runtime.

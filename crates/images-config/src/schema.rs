@@ -1,0 +1,40 @@
+//! docs/schema/images.toml.json, which editors read, has the keys that the reader knows.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::Config;
+
+const SCHEMA: &str = include_str!("../../../docs/schema/images.toml.json");
+
+/// A table of images.toml with a key in it that nobody knows, and where the schema has that table.
+const TABLES: [(&str, &str); 8] = [
+    ("%", ""),
+    ("[images]\na = { source = \"x/y:1\", % }", "/properties/images/additionalProperties/anyOf/1"),
+    ("[runtimes]\na = { base = \"x/y:1\", % }", "/properties/runtimes/additionalProperties/anyOf/1"),
+    (
+        "[pull_through]\na = { upstream = \"quay.io\", % }",
+        "/properties/pull_through/additionalProperties/anyOf/1",
+    ),
+    ("[repositories]\n%", "/properties/repositories"),
+    ("[kms]\n%", "/properties/kms"),
+    ("[registry]\n%", "/properties/registry"),
+    ("[upstream.\"docker.io\"]\nurl = \"https://x.example\"\n%", "/properties/upstream/additionalProperties"),
+];
+
+#[test]
+fn each_key_that_the_reader_knows_is_in_the_schema_and_no_other() {
+    let schema: Value = serde_json::from_str(SCHEMA).unwrap();
+    for (table, pointer) in TABLES {
+        // Nothing is so near to a key that the reader would guess which one is meant.
+        let text = format!("schema_version = 1\n{}\n", table.replace('%', "qqqqqqqqqqqq = 1"));
+        let wrong = Config::parse(&text, Path::new("images.toml"), None).unwrap_err().to_string();
+        let known = wrong.split("known here: ").nth(1).unwrap_or_else(|| panic!("{text}{wrong}"));
+        let known: BTreeSet<&str> = known.lines().next().unwrap().trim_end_matches(')').split(", ").collect();
+        let found = schema.pointer(pointer).unwrap()["properties"].as_object().unwrap();
+        let found: BTreeSet<&str> = found.keys().map(String::as_str).collect();
+        assert_eq!(found, known, "{pointer}: {wrong}");
+    }
+}

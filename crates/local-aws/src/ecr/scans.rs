@@ -1,0 +1,52 @@
+//! Scans of images: each one in a repository that scans on push has been scanned, and has the findings that `/_local/findings` gave
+//! it, or none.
+
+use serde_json::{Value, json};
+
+use super::image_actions::Wanted;
+use super::images::not_found;
+use super::{Call, repositories};
+use crate::fault::Fault;
+use crate::input::Input;
+use crate::time::epoch_seconds;
+
+/// The media types of an image's configuration, which an image has for its artifact type.
+const CONFIGURATIONS: [&str; 2] =
+    ["application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json"];
+
+pub(super) fn describe_findings(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
+    let name = input.text("repositoryName")?;
+    let id = input.value("imageId").cloned().unwrap_or_default();
+    let want = Wanted { digest: id["imageDigest"].as_str(), tag: id["imageTag"].as_str() };
+    let repository = repositories::find(call.app, &call.scope, name)?;
+    let found = want.find(&repository);
+    let (digest, image) = found.map_err(|_| not_found(&call.scope, name, want.digest, want.tag))?;
+    // An index is not scanned, and no artifact is: https://docs.aws.amazon.com/AmazonECR/latest/userguide/image-scanning-basic.html
+    let is_image = image.artifact_type.as_deref().is_none_or(|kind| CONFIGURATIONS.contains(&kind));
+    if !(repository.scan_on_push && image.children.is_empty() && is_image) {
+        return Err(Fault::client(
+            "ScanNotFoundException",
+            format!(
+                "Image scan does not exist for the image with '{{imageDigest:'{digest}'}}' in the repository with name '{name}' in \
+                 the registry with id '{}'",
+                call.scope.account
+            ),
+        ));
+    }
+    let mut image_id = json!({ "imageDigest": digest });
+    if let Some(tag) = want.tag {
+        image_id["imageTag"] = json!(tag);
+    }
+    Ok(json!({
+        "registryId": call.scope.account,
+        "repositoryName": name,
+        "imageId": image_id,
+        "imageScanStatus": { "status": "COMPLETE", "description": "The scan was completed successfully." },
+        "imageScanFindings": {
+            "imageScanCompletedAt": epoch_seconds(image.pushed),
+            "vulnerabilitySourceUpdatedAt": epoch_seconds(image.pushed),
+            "findings": [],
+            "findingSeverityCounts": image.findings,
+        },
+    }))
+}

@@ -1,0 +1,280 @@
+//! The documents of `--format json`, held against the schemas that are published for them.
+//!
+//! Every run of a test that asks for JSON is checked as it ends, a failure as well. The validator here knows the keywords of JSON Schema
+//! that those schemas have, and refuses any other: a crate for all of it costs the workspace more to compile than it is worth.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
+use serde_json::{Map, Value};
+
+use crate::{Ended, root};
+
+/// The schema of what every document has, and of one without a command.
+const COMMON: &str = "document";
+
+/// What only describes.
+const ANNOTATIONS: [&str; 5] = ["$schema", "$id", "$defs", "title", "description"];
+
+/// Where the schemas are.
+pub fn directory() -> PathBuf {
+    root().join("docs/schema")
+}
+
+/// Every schema by its file's name, without the ending.
+fn published() -> &'static BTreeMap<String, Value> {
+    static PUBLISHED: OnceLock<BTreeMap<String, Value>> = OnceLock::new();
+    PUBLISHED.get_or_init(|| {
+        let files = directory().read_dir().unwrap().map(|entry| entry.unwrap().path());
+        let json = files.filter(|path| path.extension().is_some_and(|end| end == "json"));
+        let read = |path: PathBuf| {
+            let schema = serde_json::from_slice(&std::fs::read(&path).unwrap());
+            (
+                path.file_stem().unwrap().to_string_lossy().into_owned(),
+                schema.unwrap_or_else(|error| panic!("{path:?}: {error}")),
+            )
+        };
+        json.map(read).collect()
+    })
+}
+
+/// The names of the schemas of documents: those of the commands, with `-` for the space, and of what all documents have.
+pub fn names() -> Vec<String> {
+    // What a configuration file looks like is no document of ours.
+    published().keys().filter(|name| !name.ends_with(".toml")).cloned().collect()
+}
+
+/// What is wrong with `document` by the schema of the command that it names.
+///
+/// # Errors
+/// There is no schema, or the document is not as it says.
+pub fn validate(document: &Value) -> Result<(), String> {
+    let command = document["command"].as_str();
+    let name = command.map_or_else(|| COMMON.to_owned(), |command| command.replace(' ', "-"));
+    let is_group = || published().keys().any(|known| known.starts_with(&format!("{name}-")));
+    if published().contains_key(&name) {
+        return validate_by(&name, document);
+    }
+    // A command line that is wrong may lack the command's own command.
+    if is_group() { validate_by(COMMON, document) } else { Err(format!("docs/schema has no {name}.json")) }
+}
+
+/// What is wrong with `value` by the schema of this name.
+///
+/// # Errors
+/// It is not as the schema says.
+pub fn validate_by(name: &str, value: &Value) -> Result<(), String> {
+    let mut wrong = Vec::new();
+    Place { file: name.to_owned(), at: String::new() }.check(&published()[name], value, &mut wrong);
+    if wrong.is_empty() { Ok(()) } else { Err(format!("by {name}.json:\n  {}", wrong.join("\n  "))) }
+}
+
+/// Where in a document, and by which file's schema, it is looked at.
+struct Place {
+    file: String,
+    at: String,
+}
+
+impl Place {
+    /// The schema that a reference names, and its file.
+    fn resolve(&self, reference: &str) -> (String, &'static Value) {
+        let (file, pointer) = reference.split_once('#').unwrap_or((reference, ""));
+        let file =
+            if file.is_empty() { self.file.clone() } else { file.trim_end_matches(".json").to_owned() };
+        let whole = published().get(&file).unwrap_or_else(|| panic!("{}: no {reference}", self.file));
+        let found = whole.pointer(pointer).unwrap_or_else(|| panic!("{}: no {reference}", self.file));
+        (file, found)
+    }
+
+    fn below(&self, name: &str) -> Self {
+        Self { file: self.file.clone(), at: format!("{}/{name}", self.at) }
+    }
+
+    fn is_as(&self, schema: &Value, value: &Value) -> bool {
+        let mut wrong = Vec::new();
+        self.check(schema, value, &mut wrong);
+        wrong.is_empty()
+    }
+
+    fn check(&self, schema: &Value, value: &Value, wrong: &mut Vec<String>) {
+        let Value::Object(keywords) = schema else { panic!("{}: {schema} is no schema", self.file) };
+        for (keyword, wanted) in keywords {
+            if !self.keyword(keywords, keyword, wanted, value, wrong) {
+                wrong.push(format!("{}: not as its {keyword} says, {wanted}: {value}", self.at));
+            }
+        }
+    }
+
+    /// Whether `value` is as one keyword says; what is wrong below it is told by itself.
+    fn keyword(
+        &self,
+        schema: &Map<String, Value>,
+        keyword: &str,
+        wanted: &Value,
+        value: &Value,
+        wrong: &mut Vec<String>,
+    ) -> bool {
+        match keyword {
+            known if ANNOTATIONS.contains(&known) => true,
+            "$ref" => {
+                let (file, schema) = self.resolve(wanted.as_str().unwrap());
+                Self { file, at: self.at.clone() }.check(schema, value, wrong);
+                true
+            }
+            "type" => list(wanted).any(|kind| is_of(kind.as_str().unwrap(), value)),
+            "const" => value == wanted,
+            "enum" => list(wanted).any(|one| one == value),
+            "minimum" => value.as_f64().is_none_or(|number| number >= wanted.as_f64().unwrap()),
+            "minItems" => value.as_array().is_none_or(|all| all.len() as u64 >= wanted.as_u64().unwrap()),
+            "pattern" => value.as_str().is_none_or(|text| {
+                assert_eq!(wanted, "^sha256:[0-9a-f]{64}$", "{}: another pattern", self.file);
+                let digits = text.strip_prefix("sha256:").unwrap_or_default();
+                digits.len() == 64 && digits.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'))
+            }),
+            "required" => list(wanted).all(|name| value.get(name.as_str().unwrap()).is_some()),
+            "properties" => {
+                for (name, schema) in wanted.as_object().unwrap() {
+                    if let Some(found) = value.get(name) {
+                        self.below(name).check(schema, found, wrong);
+                    }
+                }
+                true
+            }
+            "additionalProperties" => self.others(wanted, value, &own(schema), wrong),
+            "unevaluatedProperties" => self.others(wanted, value, &self.evaluated(schema), wrong),
+            "items" => {
+                for (index, item) in value.as_array().into_iter().flatten().enumerate() {
+                    self.below(&index.to_string()).check(wanted, item, wrong);
+                }
+                true
+            }
+            "allOf" => {
+                list(wanted).for_each(|schema| self.check(schema, value, wrong));
+                true
+            }
+            "anyOf" => list(wanted).any(|schema| self.is_as(schema, value)),
+            "if" => {
+                if let (true, Some(then)) = (self.is_as(wanted, value), schema.get("then")) {
+                    self.check(then, value, wrong);
+                }
+                true
+            }
+            "then" => true,
+            other => panic!("{}: the keyword {other} is not known here", self.file),
+        }
+    }
+
+    /// What is said of the properties that are not `known`.
+    fn others(
+        &self,
+        wanted: &Value,
+        value: &Value,
+        known: &BTreeSet<String>,
+        wrong: &mut Vec<String>,
+    ) -> bool {
+        let mut others = value.as_object().into_iter().flatten().filter(|(name, _)| !known.contains(*name));
+        if *wanted == Value::Bool(false) {
+            return others.next().is_none_or(|(name, _)| {
+                wrong.push(format!("{}/{name} is not in the schema", self.at));
+                true
+            });
+        }
+        others.for_each(|(name, value)| self.below(name).check(wanted, value, wrong));
+        true
+    }
+
+    /// The properties that a schema names itself, or by what it refers to.
+    fn evaluated(&self, schema: &Map<String, Value>) -> BTreeSet<String> {
+        let mut names = own(schema);
+        for part in schema.get("allOf").into_iter().flat_map(list) {
+            let (_, schema) = self.resolve(part["$ref"].as_str().unwrap());
+            names.extend(own(schema.as_object().unwrap()));
+        }
+        names
+    }
+}
+
+fn own(schema: &Map<String, Value>) -> BTreeSet<String> {
+    let properties = schema.get("properties").and_then(Value::as_object);
+    properties.into_iter().flat_map(|names| names.keys().cloned()).collect()
+}
+
+/// The values of a list, or the one that stands for a list of one.
+fn list(value: &Value) -> impl Iterator<Item = &Value> {
+    value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice).iter()
+}
+
+fn is_of(kind: &str, value: &Value) -> bool {
+    match kind {
+        "null" => value.is_null(),
+        "boolean" => value.is_boolean(),
+        "integer" => value.is_i64() || value.is_u64(),
+        "number" => value.is_number(),
+        "string" => value.is_string(),
+        "array" => value.is_array(),
+        "object" => value.is_object(),
+        other => panic!("{other} is no type"),
+    }
+}
+
+/// Holds the document of a run against its schema, and its exit code and errors against how the run has ended.
+pub(crate) fn check(document: &Value, code: i32, ended: &Ended) {
+    if let Err(wrong) = validate(document) {
+        panic!("{wrong}\n{ended}");
+    }
+    assert_eq!(document["exit_code"], code, "{ended}");
+    let first = &document["errors"][0];
+    if !first.is_null() {
+        assert_eq!(first["exit_code"], code, "{ended}");
+        let message = first["message"].as_str().unwrap_or_default();
+        assert!(ended.stderr.contains(message), "{message:?} was not said to people\n{ended}");
+    } else {
+        // Changes are no failure.
+        assert!(matches!(code, 0 | 11), "{ended}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_not_as_the_schema_says_is_found() {
+        let good = json!({
+            "version": 1, "command": "prune", "exit_code": 0, "errors": [], "repositories": [], "rules": ["x"], "kept": [],
+            "changed": null,
+        });
+        validate(&good).unwrap();
+        let error = json!({ "kind": "usage", "exit_code": 2, "message": "m", "causes": [], "hints": [] });
+        validate(&json!({ "version": 1, "command": null, "exit_code": 2, "errors": [error] })).unwrap();
+        validate(&json!({ "version": 1, "command": "local", "exit_code": 2, "errors": [error] })).unwrap();
+        let changed = |field: &str, value: Value| {
+            let mut bad = good.clone();
+            bad[field] = value;
+            validate(&bad).unwrap_err()
+        };
+        for (field, value, said) in [
+            ("rules", json!([1]), "/rules/0: not as its type says"),
+            ("changed", json!("yes"), "/changed: not as its type says"),
+            ("version", json!(2), "/version: not as its const says"),
+            ("more", json!(1), "/more is not in the schema"),
+            ("errors", json!([{ "kind": "other" }]), "/errors/0/kind: not as its enum says"),
+            ("errors", json!([{ "kind": "usage" }]), "/errors/0: not as its required says"),
+            ("exit_code", json!(-1), "/exit_code: not as its minimum says"),
+        ] {
+            let wrong = changed(field, value);
+            assert!(wrong.contains(said), "{wrong}");
+        }
+        assert!(changed("command", json!("nothing")).contains("has no nothing.json"));
+        let mut without = good.clone();
+        without.as_object_mut().unwrap().remove("rules");
+        assert!(validate(&without).unwrap_err().contains("required"));
+        // After a failure there is what was known.
+        without["exit_code"] = json!(2);
+        without["errors"] = json!([error]);
+        validate(&without).unwrap();
+    }
+}

@@ -1,0 +1,99 @@
+//! The pages for users: the messages that they explain exist, the commands that they name are taken, and their links lead somewhere.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
+
+use std::path::{Path, PathBuf};
+
+use e2e::{Images, World, root};
+
+fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// README.md, and the pages of docs/.
+fn pages() -> Vec<PathBuf> {
+    let docs = root().join("docs").read_dir().unwrap().map(|entry| entry.unwrap().path());
+    let mut pages: Vec<PathBuf> =
+        docs.filter(|path| path.extension().is_some_and(|end| end == "md")).collect();
+    pages.push(root().join("README.md"));
+    pages.sort();
+    assert!(pages.len() > 8, "{pages:?}");
+    pages
+}
+
+/// Every Rust file that a user's message may stand in.
+fn sources() -> String {
+    let mut all = String::new();
+    let mut open = vec![root().join("xtask/src"), root().join("crates")];
+    while let Some(path) = open.pop() {
+        if path.is_dir() {
+            open.extend(path.read_dir().unwrap().map(|entry| entry.unwrap().path()));
+        } else if path.extension().is_some_and(|end| end == "rs") && !path.ends_with("tests.rs") {
+            all += &read(&path);
+        }
+    }
+    all
+}
+
+#[test]
+fn the_messages_that_are_explained_are_said() {
+    let sources = sources();
+    let page = read(&root().join("docs/troubleshooting.md"));
+    let rows: Vec<&str> = page.lines().filter(|line| line.starts_with("| `")).collect();
+    assert!(rows.len() > 10, "{rows:?}");
+    for row in rows {
+        let message = row.split(" | ").next().unwrap();
+        for words in message.split('`').skip(1).step_by(2) {
+            assert!(sources.contains(words), "nothing says {words:?}");
+        }
+    }
+}
+
+/// The arguments of each command line that a page shows as one: indented, or in a list of shell lines. What has a shell's syntax in it
+/// is read up to there.
+fn command_lines(page: &str) -> Vec<String> {
+    let mut lines = Vec::new();
+    for line in page.lines().filter(|line| line.starts_with("    ") || line.trim_start().starts_with("- ")) {
+        let Some((_, arguments)) = line.split_once("cargo xtask ") else { continue };
+        let words = arguments.split_whitespace();
+        let words = words.take_while(|word| !["#", "|", "&&", "||", ">", ";", "--"].contains(word));
+        let line: Vec<&str> = words.map(|word| word.trim_matches(['`', '"', ')', ';'])).collect();
+        // A form, not a line to be typed.
+        if !line.iter().any(|word| word.contains(['[', '$']) || word.contains("..") || *word == "NAME") {
+            lines.push(line.join(" "));
+        }
+    }
+    lines
+}
+
+#[test]
+fn the_commands_on_the_pages_are_taken() {
+    let Some(world) = World::new(Images::Small) else { return };
+    let mut tried = 0;
+    for page in pages() {
+        for line in command_lines(&read(&page)) {
+            // Everything before it is read first, and refused where it is wrong.
+            let run = world.bare().args(&line).arg("--help").end();
+            assert_eq!(run.code, Some(0), "{}: {line}\n{run}", page.display());
+            tried += 1;
+        }
+    }
+    assert!(tried > 30, "{tried}");
+}
+
+#[test]
+fn the_links_on_the_pages_lead_somewhere() {
+    let mut followed = 0;
+    for page in pages() {
+        let text = read(&page);
+        for link in text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()) {
+            if link.starts_with("http") || link.starts_with('#') || link.contains(' ') {
+                continue;
+            }
+            let file = link.split('#').next().unwrap();
+            assert!(page.parent().unwrap().join(file).exists(), "{}: {link}", page.display());
+            followed += 1;
+        }
+    }
+    assert!(followed > 30, "{followed}");
+}

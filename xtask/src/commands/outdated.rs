@@ -1,0 +1,227 @@
+//! `outdated`.
+
+use clap::Args;
+use failure::{Kind, failure};
+use futures_util::stream::{self, StreamExt as _};
+use images_config::{Config, support, versions};
+use jiff::Timestamp;
+use registry::{Client, Manifest, Reference};
+use serde::Serialize;
+
+use super::Context;
+use crate::error::Ending;
+use crate::target::Target;
+use crate::transfer::{not_compared, only};
+use crate::ui::{Table, units};
+
+/// Repositories that are asked at once.
+const AT_ONCE: usize = 16;
+/// Newer tags of each that the document names, the newest of them.
+const NAMED: usize = 20;
+
+/// Show for each image the newer tags that its source has, its age, and when the support of a runtime's base ends
+///
+/// Tags are compared where they have the same form: v1.2.3 with v1.10.0, 7.0.12-alpine with 7.2.1-alpine, 2023-01-01 with 2023-02-01; an
+/// -rc is offered to an -rc alone. Nothing is pulled from the sources: a list of tags is no pull. The age is that of the image in your
+/// registry, which is asked where it can be. Nothing is changed: take a newer tag by writing it into images.toml, and then
+/// `lock --update NAME`. Digests behind the same tag are `lock --check`'s.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  cargo xtask outdated REGION=eu-west-1\n  cargo xtask outdated curl lambda:python3.12\n  cargo xtask outdated --exit-code --format json"
+)]
+pub struct Outdated {
+    /// Only these images and runtimes: repository, repository:tag or runtime
+    #[arg(value_name = "NAME")]
+    names: Vec<String>,
+    /// End with 11 where something has a newer tag, or a base's support has ended
+    #[arg(long)]
+    exit_code: bool,
+}
+
+/// An image or a runtime's base, as `--format json` gives it.
+#[derive(Debug, Serialize)]
+struct Known {
+    /// `repository:tag`, or `lambda:runtime`.
+    name: String,
+    /// The source, or the base.
+    source: String,
+    /// The newest tag of the same form.
+    newest: Option<String>,
+    /// The newest one with the same first number.
+    compatible: Option<String>,
+    /// How many there are.
+    newer: usize,
+    /// The newest of them, the newest last.
+    tags: Vec<String>,
+    /// Whether its tag has a version in it, so that others can be newer.
+    versioned: bool,
+    /// Seconds since the image was made, where your registry has it and it says so.
+    age: Option<u64>,
+    /// The day on which a base's support ends.
+    support_ends: Option<String>,
+    /// Whether that day has passed.
+    unsupported: bool,
+    /// Why the source could not be asked.
+    error: Option<String>,
+}
+
+/// What is asked for.
+struct Asked {
+    name: String,
+    source: Reference,
+    /// Where the copy is.
+    copy: Option<Reference>,
+    is_base: bool,
+}
+
+impl Outdated {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// An unknown name, or a source that does not answer: after what the others said.
+    pub async fn run(self, context: &Context) -> anyhow::Result<Ending> {
+        let config = only(context.config()?, &self.names)?;
+        let target = match context.interrupt.guard(context.target(&config)).await {
+            Ok(target) => Some(target),
+            Err(error) => {
+                context.interrupt.check()?;
+                context.printer.warn(format!("ages are not shown: {error:#}"));
+                None
+            }
+        };
+        let client = match &target {
+            Some(target) => target.client(context.sources(), &config)?.0,
+            None => context.sources().client(&config)?,
+        };
+        let asked = asked(&config, target.as_ref())?;
+        let lane = context.printer.progress().lane("asking for tags");
+        let looks = stream::iter(&asked).map(|asked| look(&client, asked)).buffered(AT_ONCE).collect();
+        let looked: Vec<(Known, Option<registry::Error>)> =
+            context.interrupt.guard(async { Ok(looks.await) }).await?;
+        drop(lane);
+        let names = looked.iter().filter_map(|(known, error)| Some((error.as_ref()?, known.name.clone())));
+        let silent = not_compared(names);
+        let known: Vec<Known> = looked.into_iter().map(|(known, _)| known).collect();
+        context.printer.data(&table(&known), &serde_json::json!({ "images": known }))?;
+        if !silent.is_empty() {
+            return Err(failure(Kind::Upstream, silent.join("\n")));
+        }
+        let outdated = known.iter().filter(|known| known.newer > 0).count();
+        let unsupported = known.iter().filter(|known| known.unsupported).count();
+        context.printer.line(match (outdated, unsupported) {
+            (0, 0) => "no source has a newer tag of the same form".to_owned(),
+            (newer, 0) => format!("{} with a newer tag", units::count(newer, "image")),
+            (newer, ended) => format!(
+                "{} with a newer tag, {} whose support has ended",
+                units::count(newer, "image"),
+                units::count(ended, "base")
+            ),
+        });
+        let changes = self.exit_code && outdated + unsupported > 0;
+        Ok(if changes { Ending::Changes } else { Ending::Done })
+    }
+}
+
+fn asked(config: &Config, target: Option<&Target>) -> anyhow::Result<Vec<Asked>> {
+    let mut asked = Vec::new();
+    for image in &config.images {
+        let copy = target.map(|target| {
+            target.repository(&image.repository)?.with_tag(&image.tag).map_err(anyhow::Error::from)
+        });
+        asked.push(Asked {
+            name: format!("{}:{}", image.repository, image.tag),
+            source: image.source.clone(),
+            copy: copy.transpose()?,
+            is_base: false,
+        });
+    }
+    for runtime in config.enabled_runtimes() {
+        asked.push(Asked {
+            name: format!("{}:{}", images_config::RUNTIMES_REPOSITORY, runtime.name),
+            source: runtime.base.clone(),
+            copy: None,
+            is_base: true,
+        });
+    }
+    Ok(asked)
+}
+
+/// What is known of an image, and why its source could not be asked.
+async fn look(client: &Client, asked: &Asked) -> (Known, Option<registry::Error>) {
+    let age = async {
+        match &asked.copy {
+            Some(copy) => age(client, copy).await,
+            None => None,
+        }
+    };
+    let (tags, age) = tokio::join!(client.tags(&asked.source), age);
+    let (tags, error) = match tags {
+        Ok(tags) => (tags, None),
+        Err(error) => (Vec::new(), Some(error)),
+    };
+    let newer = asked.source.tag().and_then(|tag| versions::newer(tag, tags.iter().map(String::as_str)));
+    let ends = asked.is_base.then(|| support::ends(&asked.source)).flatten();
+    let versioned = newer.is_some();
+    let newer = newer.unwrap_or_default();
+    let known = Known {
+        name: asked.name.clone(),
+        source: asked.source.to_string(),
+        newest: newer.newest().map(str::to_owned),
+        newer: newer.tags.len(),
+        tags: newer.tags[newer.tags.len().saturating_sub(NAMED)..].to_vec(),
+        compatible: newer.compatible,
+        versioned,
+        age,
+        support_ends: ends.map(|day| day.to_string()),
+        unsupported: ends.is_some_and(|day| day < support::today()),
+        error: error.as_ref().map(ToString::to_string),
+    };
+    (known, error)
+}
+
+/// Seconds since an image was made, by its configuration; none where it is not there or does not say so. An index says what its image for
+/// the grid's own platform does, or its first one.
+async fn age(client: &Client, copy: &Reference) -> Option<u64> {
+    let mut manifest: Manifest = client.manifest(copy).await.ok()??;
+    if let Ok(index) = manifest.index() {
+        let child = match manifest.select(&images_config::default_platform()) {
+            Ok(child) => child.digest,
+            Err(_) => index.manifests.first()?.digest,
+        };
+        manifest = client.manifest(&copy.with_digest(child)).await.ok()??;
+    }
+    let config = manifest.image().ok()?.config?;
+    let bytes = client.blob_bytes(copy, &config).await.ok()?;
+    let made = serde_json::from_slice::<serde_json::Value>(&bytes).ok()?;
+    let made: Timestamp = made["created"].as_str()?.parse().ok()?;
+    // Some builders write 1970, to make equal images of equal inputs.
+    let age = Timestamp::now().duration_since(made);
+    (made.as_second() > 0).then(|| u64::try_from(age.as_secs()).ok()).flatten()
+}
+
+fn table(known: &[Known]) -> Table {
+    let mut table = Table::new(["IMAGE", "SOURCE", "COMPATIBLE", "NEWEST", "AGE", "SUPPORT"]);
+    let dash = || "-".to_owned();
+    for image in known {
+        let newest = match (&image.newest, &image.error, image.versioned) {
+            (Some(tag), ..) => tag.clone(),
+            (None, Some(_), _) => "unknown".to_owned(),
+            (None, None, true) => dash(),
+            (None, None, false) => "no version".to_owned(),
+        };
+        let support = match (&image.support_ends, image.unsupported) {
+            (Some(day), true) => format!("ended {day}"),
+            (Some(day), false) => format!("until {day}"),
+            (None, _) => dash(),
+        };
+        table.row([
+            image.name.clone(),
+            image.source.clone(),
+            image.compatible.clone().unwrap_or_else(dash),
+            newest,
+            image.age.map_or_else(dash, |age| units::age(std::time::Duration::from_secs(age))),
+            support,
+        ]);
+    }
+    table
+}

@@ -1,0 +1,90 @@
+//! The one JSON document that `--format json` puts on stdout: what the command reports, and what failed.
+
+use std::io::Write as _;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use process::plain;
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+/// The version of the documents: raised where a field goes or means something else, not where one is added.
+pub const VERSION: u32 = 1;
+
+/// What a run has to report so far. It is printed once, when the run has ended, because only then it is known what failed.
+#[derive(Clone, Debug, Default)]
+pub struct Document {
+    parts: Arc<Mutex<Parts>>,
+}
+
+#[derive(Debug, Default)]
+struct Parts {
+    fields: Map<String, Value>,
+    errors: Vec<Value>,
+}
+
+impl Document {
+    /// Takes the fields of `report`, an object, in the place of those that were there.
+    ///
+    /// # Errors
+    /// It is no JSON object.
+    pub fn report(&self, report: &impl Serialize) -> anyhow::Result<()> {
+        let Value::Object(fields) = serde_json::to_value(report)? else {
+            anyhow::bail!("a report is not a JSON object");
+        };
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner).fields = fields;
+        Ok(())
+    }
+
+    /// Adds an error that does not end the run, or not alone.
+    pub fn error(&self, error: Value) {
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner).errors.push(error);
+    }
+
+    /// Prints it. `last`: the error that ended the run, which stands first.
+    pub fn print(&self, command: Option<&str>, exit_code: u8, last: Option<Value>) {
+        let mut stdout = std::io::stdout().lock();
+        // A closed stdout is no error.
+        let _ = writeln!(stdout, "{}", plain(&self.text(command, exit_code, last)));
+    }
+
+    fn text(&self, command: Option<&str>, exit_code: u8, last: Option<Value>) -> String {
+        let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        let errors = last.iter().chain(&parts.errors).collect();
+        let whole = Whole { version: VERSION, command, exit_code, errors, fields: &parts.fields };
+        // A map with text for keys can always be written.
+        serde_json::to_string_pretty(&whole).unwrap_or_default()
+    }
+}
+
+/// The whole of it.
+#[derive(Serialize)]
+struct Whole<'a> {
+    version: u32,
+    /// The command and its own command, `local up`; none where the command line names none.
+    command: Option<&'a str>,
+    exit_code: u8,
+    errors: Vec<&'a Value>,
+    #[serde(flatten)]
+    fields: &'a Map<String, Value>,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_error_that_ended_the_run_stands_first_and_the_last_report_counts() {
+        let document = Document::default();
+        document.report(&json!({ "images": [1] })).unwrap();
+        document.report(&json!({ "images": [1, 2] })).unwrap();
+        document.error(json!("second"));
+        let text = document.text(Some("verify"), 8, Some(json!("first")));
+        let wanted = json!({
+            "version": 1, "command": "verify", "exit_code": 8, "errors": ["first", "second"], "images": [1, 2],
+        });
+        assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), wanted);
+        assert!(document.report(&json!([1])).is_err());
+    }
+}
