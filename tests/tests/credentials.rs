@@ -42,7 +42,7 @@ const PLAIN: Row = Row {
     sent: &[],
 };
 
-const ROWS: [Row; 29] = [
+const ROWS: [Row; 38] = [
     // Docker Hub itself, by password and by token.
     Row { logins: &[HUB], sent: &["https://registry-1.docker.io password 0"], ..PLAIN },
     Row {
@@ -190,6 +190,63 @@ const ROWS: [Row; 29] = [
         redirect: Some("https://mirror.corp:8443"),
         logins: &["mirror.corp", "mirror.corp:8443"],
         sent: &["https://mirror.corp password 0"],
+        ..PLAIN
+    },
+    // Down to plain http, on the same host or another one, and with a user in the address.
+    Row {
+        upstream: Some("https://mirror.corp"),
+        redirect: Some("http://mirror.corp"),
+        logins: &["mirror.corp"],
+        sent: &["https://mirror.corp password 0"],
+        ..PLAIN
+    },
+    Row {
+        upstream: Some("https://mirror.corp"),
+        redirect: Some("http://store.corp"),
+        logins: &["mirror.corp", "store.corp"],
+        sent: &["https://mirror.corp password 0"],
+        ..PLAIN
+    },
+    Row {
+        upstream: Some("https://mirror.corp"),
+        redirect: Some("https://clerk:pin@store.corp"),
+        logins: &["mirror.corp", "store.corp"],
+        sent: &["https://mirror.corp password 0"],
+        ..PLAIN
+    },
+    Row {
+        upstream: Some("https://mirror.corp"),
+        realm: Some("https://clerk:pin@sso.corp/token"),
+        logins: &["mirror.corp", "sso.corp"],
+        ..PLAIN
+    },
+    Row { upstream: Some("https://mirror.corp"), realm: Some("/token"), logins: &["mirror.corp"], ..PLAIN },
+    // One host in other spellings: capital letters, the scheme's own port.
+    Row {
+        upstream: Some("https://MIRROR.corp:443/hub"),
+        logins: &[HUB, "mirror.corp"],
+        sent: &["https://mirror.corp password 1"],
+        ..PLAIN
+    },
+    Row {
+        upstream: Some("https://mirror.corp"),
+        realm: Some("https://Mirror.Corp:443/token"),
+        logins: &["MIRROR.CORP:443"],
+        sent: &["https://mirror.corp password 0", "https://mirror.corp token 0"],
+        ..PLAIN
+    },
+    Row {
+        upstream: Some("http://mirror.corp:80/hub"),
+        logins: &["https://mirror.corp", "mirror.corp:80"],
+        sent: &["http://mirror.corp password 1"],
+        ..PLAIN
+    },
+    // The token service at another port is another address.
+    Row {
+        upstream: Some("https://mirror.corp"),
+        realm: Some("https://mirror.corp:8443/token"),
+        logins: &["mirror.corp", "mirror.corp:8443"],
+        sent: &["https://mirror.corp:8443 password 0", "https://mirror.corp token 0"],
         ..PLAIN
     },
 ];

@@ -44,11 +44,9 @@ pub fn tls() -> anyhow::Result<Tls> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let variables = ["AWS_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR"];
     let verifier = match Verifier::new_with_extra_roots(named.clone(), Arc::clone(&provider)) {
-        Ok(verifier) => Arc::new(verifier) as Arc<dyn ServerCertVerifier>,
+        Ok(verifier) => Some(Arc::new(verifier) as Arc<dyn ServerCertVerifier>),
         // A fresh machine may have none. What needs no TLS works all the same: all that `--local` and `demo` do.
-        Err(_) if variables.iter().all(|name| std::env::var_os(name).is_none()) => {
-            Arc::new(trust::NoAuthorities(Arc::clone(&provider)))
-        }
+        Err(_) if variables.iter().all(|name| std::env::var_os(name).is_none()) => None,
         Err(error) => Err(error).context("could not set up TLS").hint(
             Kind::Config,
             "do the files of AWS_CA_BUNDLE and SSL_CERT_FILE contain valid certificates?",
@@ -56,7 +54,7 @@ pub fn tls() -> anyhow::Result<Tls> {
     };
     // What is wrong with that file, the verifier said.
     named.extend(certificates("SSL_CERT_FILE").unwrap_or_default());
-    let verifier = Arc::new(trust::Named::new(verifier, named));
+    let verifier = Arc::new(trust::Named::new(Arc::clone(&provider), verifier, named));
     let config = speaking(&provider, Arc::clone(&verifier))?.with_no_client_auth();
     Ok(Tls { config, verifier, provider })
 }
@@ -89,7 +87,7 @@ fn own_config(tls: &Tls, own: certs_d::Own) -> anyhow::Result<ClientConfig> {
     if let Some(problem) = problem {
         anyhow::bail!(problem);
     }
-    let verifier = Arc::new(tls.verifier.with(authorities, &tls.provider)?);
+    let verifier = Arc::new(tls.verifier.with(authorities)?);
     let config = speaking(&tls.provider, verifier)?;
     Ok(match identity {
         Some((chain, key)) => config.with_client_auth_cert(chain, key)?,

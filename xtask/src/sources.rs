@@ -11,6 +11,9 @@ use registry::Credentials;
 
 use crate::http::{self, Tls};
 
+/// How we name ourselves to token services.
+const CLIENT_ID: &str = "htc-grid-xtask";
+
 /// How long the real sources may take to answer, before the demo takes its own.
 const PROBE_BOUND: Duration = Duration::from_secs(2);
 
@@ -47,7 +50,10 @@ impl Sources<'_> {
 
     /// A registry client's settings: the process's TLS and proxies, the routes of `config`.
     pub fn client_builder(self, config: &Config) -> registry::Builder {
-        let mut builder = registry::Client::builder().http(http::for_registries(&self.tls.config));
+        let mut builder = registry::Client::builder()
+            .http(http::for_registries(&self.tls.config))
+            .client_id(CLIENT_ID)
+            .profiles(aws::ecr_registry::profile);
         for (host, tls) in http::own_certificates(self.tls) {
             builder = builder.http_for(&host, http::for_registries(&tls));
         }

@@ -16,7 +16,7 @@ use docker_credentials::other_names;
 use failure::{FailWith as _, Kind, boxed};
 use images_config::Config;
 use registry::mirror::{BlobIndex, Sizes, TagIndex};
-use registry::{BoxError, BoxFuture, Client, Credential, Credentials, Digest, Quotas, Reference, Server};
+use registry::{BoxError, BoxFuture, Client, Credential, Credentials, Digest, Reference, Server};
 
 use crate::sources::Sources;
 
@@ -142,7 +142,7 @@ impl Target {
                 builder = builder.route(&self.host, &format!("https://{reached}"));
             }
             // Also under --local, whose registry's host does not tell: the emulated ECR counts as the real one does.
-            builder = builder.quotas(&self.host, Quotas::Ecr);
+            builder = builder.profile(&self.host, aws::ecr_registry::ECR);
         }
         Ok((builder, credentials))
     }

@@ -120,30 +120,26 @@ impl Blobs {
         Ok((blobs, path.join(INDEX)))
     }
 
-    fn places(&self) -> MutexGuard<'_, HashMap<Digest, Place>> {
-        self.places.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     pub(crate) fn digests(&self) -> Vec<Digest> {
-        self.places().keys().copied().collect()
+        lock(&self.places).keys().copied().collect()
     }
 
     /// Counts a blob as not there; its file is written again.
     pub(crate) fn forget(&self, digest: Digest) {
-        self.places().remove(&digest);
+        lock(&self.places).remove(&digest);
     }
 
     pub(crate) fn size(&self, digest: Digest) -> Option<u64> {
-        self.places().get(&digest).map(|place| place.size)
+        lock(&self.places).get(&digest).map(|place| place.size)
     }
 
     pub(crate) fn bytes(&self) -> u64 {
-        self.places().values().fold(0, |sum, place| sum.saturating_add(place.size))
+        lock(&self.places).values().fold(0, |sum, place| sum.saturating_add(place.size))
     }
 
     /// The file that holds the blob, and where in it.
     pub(crate) fn find(&self, digest: Digest) -> Option<(PathBuf, Place)> {
-        let place = *self.places().get(&digest)?;
+        let place = *lock(&self.places).get(&digest)?;
         let file = match &self.form {
             Form::Directory(directory) => blob_file(directory, digest),
             Form::Archive(file) => file.clone(),
@@ -208,7 +204,7 @@ impl Blobs {
             }
             (Form::Archive(_), None) => return Err(io::Error::other("it is open for reading only")),
         };
-        self.places().insert(digest, place);
+        lock(&self.places).insert(digest, place);
         Ok(())
     }
 
@@ -236,6 +232,10 @@ impl Blobs {
         }
         std::fs::remove_dir_all(&incoming.directory).map_err(|source| failed(&incoming.directory, source))
     }
+}
+
+fn lock(places: &Mutex<HashMap<Digest, Place>>) -> MutexGuard<'_, HashMap<Digest, Place>> {
+    places.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Incoming {

@@ -146,11 +146,6 @@ impl Layout {
         self.index().forget(repository, tag);
     }
 
-    /// Whether somebody is about this manifest: a signature, an attestation.
-    pub fn has_referrers(&self, digest: Digest) -> bool {
-        !self.index().referrers(digest).is_empty()
-    }
-
     /// Bytes of all blobs.
     pub fn bytes(&self) -> u64 {
         self.blobs.bytes()

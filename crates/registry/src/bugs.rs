@@ -31,12 +31,14 @@ pub enum Bug {
     ForgottenReferrers,
     /// A transfer takes no slot.
     NoSlots,
+    /// The tag is put before the signatures are there.
+    LateArtifacts,
 }
 
 #[cfg(feature = "bugs")]
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::TagFirst,
         Self::TokenAbroad,
         Self::LostWakeUp,
@@ -49,6 +51,7 @@ impl Bug {
         Self::StaleToken,
         Self::ForgottenReferrers,
         Self::NoSlots,
+        Self::LateArtifacts,
     ];
 }
 

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use dockerfile::Layer;
+use registry::mirror::Mirror;
 use registry::{Descriptor, Digest, Kind, Manifest, Platform, Reference};
 use serde::Serialize;
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -259,6 +260,7 @@ pub(super) async fn push(
         let done = done.fetch_add(size, Ordering::Relaxed) + size;
         context.progress.state(runtime, &State::Pushing { done, bytes });
     };
+    let mirror = &Mirror::new(context.client.clone());
     for (image, base) in images.iter().zip(bases) {
         let own = image.own.iter().map(|(layer, blob)| async move {
             let _turn = context.transfers.turn(layer.digest).await;
@@ -268,7 +270,7 @@ pub(super) async fn push(
         let inherited = image.inherited.iter().map(|layer| async move {
             let Some(from) = &base.from else { return Ok(()) };
             let _turn = context.transfers.turn(layer.digest).await;
-            count(layer.size, context.client.copy_blob(from, repository, layer).await?);
+            count(layer.size, mirror.copy_blob(from, repository, layer).await?);
             Ok(())
         });
         futures_util::future::try_join(

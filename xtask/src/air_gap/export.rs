@@ -68,7 +68,7 @@ pub async fn export(context: &Context, request: &Export<'_>) -> anyhow::Result<(
                 builder_context(context, client.clone(), credentials, configured, Some(target), None)?;
             jobs.extend(runtimes(request, target, &builder).await?);
         }
-        // An image's signatures come after its tag: whether they all came, only another look tells.
+        // What a killed run left may lack a signature that was not whole: only another look at the source tells.
         for job in jobs.iter().filter(|job| job.artifacts) {
             layout.forget(job.target.repository(), job.target.tag().unwrap_or_default());
         }

@@ -140,7 +140,7 @@ fn checks(soak: bool) -> anyhow::Result<Vec<(&'static str, Cmd)>> {
     ];
     if soak {
         checks.extend([
-            ("control", cmd!(sh, "cargo test --package registry --features unverified --test it control_")),
+            ("control", cmd!(sh, "cargo test --package registry --features bugs --test it control_")),
             ("bugs", cmd!(sh, "cargo test --package registry --features bugs --test sim control_")),
         ]);
     }

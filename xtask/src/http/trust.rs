@@ -14,52 +14,58 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
+/// What a machine without authorities says of every server.
+const NO_AUTHORITIES: &str =
+    "this machine has no CA certificates: on Debian and Ubuntu, apt-get install ca-certificates";
+
 /// The verifiers, asked one after the other, and the certificates that the user named.
 #[derive(Debug)]
 pub(super) struct Named {
+    provider: Arc<CryptoProvider>,
+    /// None on a fresh machine.
     verifiers: Vec<Arc<dyn ServerCertVerifier>>,
     certificates: Vec<CertificateDer<'static>>,
 }
 
 impl Named {
     pub(super) fn new(
-        verifier: Arc<dyn ServerCertVerifier>,
+        provider: Arc<CryptoProvider>,
+        system: Option<Arc<dyn ServerCertVerifier>>,
         certificates: Vec<CertificateDer<'static>>,
     ) -> Self {
-        Self { verifiers: vec![verifier], certificates }
+        Self { provider, verifiers: system.into_iter().collect(), certificates }
     }
 
     /// The same with these authorities before all others.
     ///
     /// # Errors
     /// One of them is no sound certificate.
-    pub(super) fn with(
-        &self,
-        authorities: Vec<CertificateDer<'static>>,
-        provider: &Arc<CryptoProvider>,
-    ) -> anyhow::Result<Self> {
+    pub(super) fn with(&self, authorities: Vec<CertificateDer<'static>>) -> anyhow::Result<Self> {
         let mut verifiers = self.verifiers.clone();
         if !authorities.is_empty() {
             let mut roots = RootCertStore::empty();
             for authority in &authorities {
                 roots.add(authority.clone())?;
             }
-            let own = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
+            let own =
+                WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&self.provider));
             verifiers.insert(0, own.build()?);
         }
         let certificates = [authorities, self.certificates.clone()].concat();
-        Ok(Self { verifiers, certificates })
+        Ok(Self { provider: Arc::clone(&self.provider), verifiers, certificates })
     }
 
+    /// What the first verifier says that is content. Where none is, the one that knows the signer knows best what is wrong.
     fn any<T>(&self, ask: impl Fn(&dyn ServerCertVerifier) -> Result<T, Error>) -> Result<T, Error> {
-        let mut last = Err(Error::General("no verifier".to_owned()));
+        let mut refusal = None;
         for verifier in &self.verifiers {
-            last = ask(&**verifier);
-            if last.is_ok() {
-                break;
+            match ask(&**verifier) {
+                Ok(verified) => return Ok(verified),
+                Err(error) if refusal.as_ref().is_none_or(is_about_the_signer) => refusal = Some(error),
+                Err(_) => {}
             }
         }
-        last
+        Err(refusal.unwrap_or_else(|| Error::General(NO_AUTHORITIES.to_owned())))
     }
 }
 
@@ -117,54 +123,10 @@ impl ServerCertVerifier for Named {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.verifiers.first().map(|verifier| verifier.supported_verify_schemes()).unwrap_or_default()
-    }
-}
-
-/// The verifier of a machine that knows no authorities: it trusts nobody, and says why.
-#[derive(Debug)]
-pub(super) struct NoAuthorities(pub(super) Arc<CryptoProvider>);
-
-impl ServerCertVerifier for NoAuthorities {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Err(self.refusal())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _cert: &CertificateDer<'_>,
-        _dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Err(self.refusal())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _message: &[u8],
-        _cert: &CertificateDer<'_>,
-        _dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Err(self.refusal())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
-}
-
-impl NoAuthorities {
-    fn refusal(&self) -> Error {
-        let step =
-            "this machine has no CA certificates: on Debian and Ubuntu, apt-get install ca-certificates";
-        Error::General(step.to_owned())
+        match self.verifiers.first() {
+            Some(verifier) => verifier.supported_verify_schemes(),
+            None => self.provider.signature_verification_algorithms.supported_schemes(),
+        }
     }
 }
 
@@ -198,7 +160,8 @@ mod tests {
         roots.add(own("somebody.example", true, YEARS)).unwrap();
         let system = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
         let named = named.iter().map(|named| (*named).clone()).collect();
-        let verifier = Named::new(system.build().unwrap(), Vec::new()).with(named, &provider).unwrap();
+        let system = system.build().unwrap();
+        let verifier = Named::new(provider, Some(system), Vec::new()).with(named).unwrap();
         let name = ServerName::try_from("reg.corp").unwrap();
         verifier.verify_server_cert(shown, &[], &name, &[], UnixTime::now()).map(drop)
     }
@@ -227,6 +190,10 @@ mod tests {
         let leaf = leaf.unwrap().der().clone();
         assert_eq!(verdict(&leaf, &[&root]), Ok(()));
         assert_eq!(verdict(&leaf, &[&leaf]), Ok(()));
+        let expired =
+            params("reg.corp", false, [2010, 2011]).signed_by(&KeyPair::generate().unwrap(), &issuer);
+        let why = verdict(expired.unwrap().der(), &[&root]).unwrap_err();
+        assert!(why.to_string().contains("expired"), "the company's verifier knows best: {why}");
         assert!(verdict(&leaf, &[&own("reg.corp", true, YEARS)]).is_err());
     }
 }

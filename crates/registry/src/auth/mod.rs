@@ -2,7 +2,9 @@
 
 mod broker;
 mod challenge;
+mod registry;
 mod server;
+mod service;
 mod token;
 
 use std::fmt;
@@ -13,6 +15,7 @@ use crate::error::BoxError;
 
 pub(crate) use broker::{Broker, Grant};
 pub use server::Server;
+pub(crate) use service::TokenServices;
 
 /// What a registry is shown.
 #[derive(Clone, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use std::fmt;
 
 use url::Url;
 
-use crate::client::location;
+use crate::net::location;
 
 /// Docker Hub's token service. It has a host of its own, and knows Docker Hub's logins alone.
 const DOCKER_HUB_TOKENS: &str = "auth.docker.io";

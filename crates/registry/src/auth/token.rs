@@ -13,11 +13,9 @@ use url::Url;
 use url::form_urlencoded::Serializer;
 
 use super::Credential;
-use crate::client::{Body, Request};
+use super::service::Asked;
 use crate::error::ErrorKind;
-
-/// How we name ourselves to a token service.
-const CLIENT_ID: &str = "htc-grid-xtask";
+use crate::net::http::{Body, Request};
 
 /// Without `expires_in` a token lives for
 /// [60 seconds](https://distribution.github.io/distribution/spec/auth/token/#token-response-fields).
@@ -30,12 +28,8 @@ pub(super) struct Token {
 }
 
 /// The request that fetches a token: a plain GET with Basic, or OAuth2's POST where an identity token is all that there is.
-pub(super) fn request(
-    realm: &Url,
-    service: Option<&str>,
-    scopes: &[String],
-    credential: Option<&Credential>,
-) -> Request {
+pub(super) fn request(realm: &Url, asked: &Asked<'_>, client_id: &str) -> Request {
+    let Asked { service, scopes, credential } = *asked;
     let mut headers = HeaderMap::new();
     headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
     let mut form = Serializer::new(String::new());
@@ -44,7 +38,7 @@ pub(super) fn request(
     }
     if let Some(Credential::IdentityToken(refresh_token)) = credential {
         form.append_pair("grant_type", "refresh_token");
-        form.append_pair("client_id", CLIENT_ID);
+        form.append_pair("client_id", client_id);
         form.append_pair("refresh_token", refresh_token);
         form.append_pair("scope", &scopes.join(" "));
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
@@ -184,7 +178,8 @@ mod tests {
     fn a_realm_keeps_its_own_query() {
         let realm: Url = "https://a.example/token?x=1".parse().unwrap();
         let scopes = ["repository:a:pull".to_owned(), "repository:b:pull".to_owned()];
-        let request = request(&realm, Some("s"), &scopes, None);
+        let asked = Asked { service: Some("s"), scopes: &scopes, credential: None };
+        let request = request(&realm, &asked, "c");
         assert_eq!(
             request.url.query(),
             Some("x=1&service=s&scope=repository%3Aa%3Apull&scope=repository%3Ab%3Apull")

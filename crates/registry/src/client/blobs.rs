@@ -3,16 +3,17 @@
 use http::Method;
 use http::header::CONTENT_LENGTH;
 
+use super::Client;
 use super::manifests::{is_absent, is_refusal};
 use super::pace::Action;
-use super::response::{self, read_bounded};
 use super::transport::Call;
-use super::waits::waiting;
-use super::{Client, Quotas, encoding};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind};
 use crate::limits;
 use crate::manifest::Descriptor;
+use crate::net::encoding;
+use crate::net::response::{self, read_bounded};
+use crate::net::waits::waiting;
 use crate::reference::Reference;
 
 /// By how much gzip makes what is small and has no pattern longer.
@@ -74,7 +75,7 @@ impl Client {
     /// [`Client::has_blob_once`] at a target, where the push decides: who may not look may still push.
     pub(crate) async fn shows_blob(&self, reference: &Reference, digest: Digest) -> Result<bool, Error> {
         match self.has_blob_once(reference, digest).await {
-            Err(error) if is_refusal(&error) && self.quotas(reference.registry()) == Quotas::Unknown => {
+            Err(error) if is_refusal(&error) && self.profile(reference.registry()).creates_repositories => {
                 Ok(false)
             }
             other => other,

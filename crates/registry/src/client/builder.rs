@@ -3,17 +3,21 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use super::contact::Contacts;
-use super::guard::{Guard, System};
-use super::http::{Http, Lookup, Transport};
-use super::network::Network;
 use super::pace::Pacer;
 use super::retry::Jitter;
 use super::route::Routes;
-use super::served::Served;
-use super::{Client, Core, Quotas, RetryPolicy, Timeouts};
-use crate::auth::{Anonymous, Broker, Credentials};
+use super::{Client, Core, RetryPolicy, Timeouts};
+use crate::auth::{Anonymous, Broker, Credentials, TokenServices};
 use crate::error::Error;
+use crate::net::contact::Contacts;
+use crate::net::guard::{Guard, System};
+use crate::net::http::{Http, Lookup, Transport};
+use crate::net::network::Network;
+use crate::net::served::Served;
+use crate::profile::{Profile, Profiles};
+
+/// How we name ourselves to a token service where the caller does not say.
+const CLIENT_ID: &str = "registry";
 
 /// Settings of a [`Client`].
 #[must_use]
@@ -27,7 +31,8 @@ pub struct Builder {
     routes: Vec<(String, String)>,
     counting: Vec<String>,
     blob_hosts: Vec<(String, String)>,
-    quotas: HashMap<String, Quotas>,
+    profiles: Profiles,
+    client_id: Option<String>,
     retry: RetryPolicy,
     timeouts: Timeouts,
     lookup: Option<Arc<dyn Lookup>>,
@@ -78,9 +83,22 @@ impl Builder {
         self
     }
 
-    /// Asks `registry` by `quotas`, where its name does not tell whose they are.
-    pub fn quotas(mut self, registry: &str, quotas: Quotas) -> Self {
-        self.quotas.insert(registry.to_owned(), quotas);
+    /// What is known of `registry` beyond the protocol.
+    pub fn profile(mut self, registry: &str, profile: Profile) -> Self {
+        self.profiles.name(registry, profile);
+        self
+    }
+
+    /// Tells by a registry's host what is known of it, where [`Builder::profile`] has not said so.
+    pub fn profiles(mut self, known: impl Fn(&str) -> Option<Profile> + Send + Sync + 'static) -> Self {
+        self.profiles.know(known);
+        self
+    }
+
+    /// How we name ourselves to token services
+    /// ([`client_id`](https://distribution.github.io/distribution/spec/auth/oauth/)).
+    pub fn client_id(mut self, name: &str) -> Self {
+        self.client_id = Some(name.to_owned());
         self
     }
 
@@ -126,7 +144,8 @@ impl Builder {
         }
         routes.counting(self.counting);
         routes.blob_hosts(self.blob_hosts);
-        let guard = Guard::new(self.lookup.unwrap_or_else(|| Arc::new(System)));
+        let profiles = Arc::new(self.profiles);
+        let guard = Guard::new(self.lookup.unwrap_or_else(|| Arc::new(System)), Arc::clone(&profiles));
         let http: Arc<dyn Transport> = match self.transport {
             Some(transport) => transport,
             None => Arc::new(Network::new(self.http, self.own_http, self.timeouts.connect, &guard)?),
@@ -134,13 +153,21 @@ impl Builder {
         let http = if self.served.is_empty() { http } else { Arc::new(Served::new(self.served, http)) };
         let credentials = self.credentials.unwrap_or_else(|| Arc::new(Anonymous));
         let contacts = Arc::new(Contacts::default());
+        let services = TokenServices {
+            http: Arc::clone(&http),
+            timeout: self.timeouts.reply,
+            client_id: self.client_id.unwrap_or_else(|| CLIENT_ID.to_owned()),
+            guard: Arc::clone(&guard),
+            contacts: Arc::clone(&contacts),
+        };
         let core = Core {
             http,
             routes,
-            auth: Broker::new(credentials, self.timeouts.reply, Arc::clone(&guard), Arc::clone(&contacts)),
+            auth: Broker::new(credentials, services),
             guard,
             contacts,
-            pacer: Pacer::new(self.quotas),
+            pacer: Pacer::new(Arc::clone(&profiles)),
+            profiles,
             timeouts: self.timeouts,
             rate_limits: Mutex::default(),
             jitter: self.jitter,

@@ -5,16 +5,17 @@ use http::{HeaderValue, Method};
 use serde::Deserialize;
 use url::Url;
 
-use super::http::Response;
+use super::Client;
 use super::pace::Action;
-use super::response::{self, read_bounded};
 use super::transport::{Call, Payload};
-use super::waits::waiting;
-use super::{Client, Quotas, encoding, location};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind};
 use crate::limits;
 use crate::manifest::{ACCEPTED, Descriptor, Manifest};
+use crate::net::http::Response;
+use crate::net::response::{self, read_bounded};
+use crate::net::waits::waiting;
+use crate::net::{encoding, location};
 use crate::reference::Reference;
 
 impl Client {
@@ -46,7 +47,7 @@ impl Client {
     /// # Errors
     /// When the registry cannot be reached, or refuses otherwise than for want of rights.
     pub async fn look_up(&self, reference: &Reference) -> Result<Option<Descriptor>, Error> {
-        let is_advice = self.quotas(reference.registry()) == Quotas::Unknown;
+        let is_advice = self.profile(reference.registry()).creates_repositories;
         match self.head(reference).await {
             Err(error) if is_advice && is_refusal(&error) => match self.head_for(reference, true).await {
                 Err(error) if is_refusal(&error) => Ok(None),

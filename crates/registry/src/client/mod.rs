@@ -2,22 +2,13 @@
 
 mod blobs;
 mod builder;
-pub(crate) mod contact;
-pub(crate) mod encoding;
-pub(crate) mod guard;
-pub(crate) mod http;
-pub(crate) mod location;
 mod manifests;
-mod network;
 pub(crate) mod pace;
 mod rate_limit;
-pub(crate) mod response;
 mod retry;
 mod route;
-mod served;
 mod transport;
 pub(crate) mod uploads;
-pub(crate) mod waits;
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -28,11 +19,13 @@ use url::Url;
 
 use crate::auth::Broker;
 use crate::error::{Error, ErrorKind};
+use crate::net::contact::Contacts;
+use crate::net::guard::Guard;
+use crate::net::http::Transport;
+use crate::profile::{Profile, Profiles};
 use crate::reference::Reference;
 
 pub use builder::Builder;
-pub use http::{Body, Http, Lookup, Proxies, Request, Response, Transport};
-pub use pace::Quotas;
 pub use rate_limit::RateLimit;
 pub(crate) use retry::Tries;
 pub use retry::{RetryPolicy, RetryWatcher};
@@ -78,10 +71,11 @@ impl Default for Timeouts {
 /// What all clones share.
 pub(crate) struct Core {
     http: Arc<dyn Transport>,
+    profiles: Arc<Profiles>,
     routes: route::Routes,
     auth: Broker,
-    guard: Arc<guard::Guard>,
-    contacts: Arc<contact::Contacts>,
+    guard: Arc<Guard>,
+    contacts: Arc<Contacts>,
     pacer: pace::Pacer,
     timeouts: Timeouts,
     rate_limits: Mutex<HashMap<String, RateLimit>>,
@@ -123,9 +117,9 @@ impl Client {
         self.core.timeouts
     }
 
-    /// The quotas that `registry` is asked by.
-    pub fn quotas(&self, registry: &str) -> Quotas {
-        self.core.pacer.quotas(registry)
+    /// What is known of `registry` beyond the protocol.
+    pub fn profile(&self, registry: &str) -> Profile {
+        self.core.profiles.of(registry)
     }
 
     pub(crate) fn watcher(&self) -> Option<&RetryWatcher> {

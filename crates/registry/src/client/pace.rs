@@ -2,13 +2,14 @@
 //! each action at each registry for itself. Published quotas are ceilings from the start.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::waits::waiting;
 use crate::bugs::{self, Bug};
+use crate::net::waits::waiting;
+use crate::profile::{Profiles, Quotas};
 
 /// What a registry counts separately.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -20,17 +21,6 @@ pub(crate) enum Action {
     UploadStart,
     UploadFinish,
     List,
-}
-
-/// Whose quotas hold for a registry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Quotas {
-    /// None that we know of.
-    Unknown,
-    /// [Amazon ECR's](https://docs.aws.amazon.com/AmazonECR/latest/userguide/service-quotas.html).
-    Ecr,
-    /// [Amazon ECR Public's](https://docs.aws.amazon.com/AmazonECR/latest/public/public-service-quotas.html).
-    EcrPublic,
 }
 
 /// The part of a quota that is used: other clients of the same account live from the same one, and a second on the registry's
@@ -46,49 +36,26 @@ const FORGOTTEN: Duration = Duration::from_secs(30);
 /// Replies of requests that were under way together are one event.
 const EPOCH: Duration = Duration::from_millis(250);
 
-impl Quotas {
-    /// The quotas of the registry at `host`, by its name.
-    pub(crate) fn of(host: &str) -> Self {
-        // Its name for IPv4 alone, and the one for IPv6 as well.
-        if ["public.ecr.aws", "ecr-public.aws.com"].contains(&host) {
-            return Self::EcrPublic;
-        }
-        if is_ecr(host) { Self::Ecr } else { Self::Unknown }
-    }
-
+impl Action {
     /// Requests a second.
-    fn ceiling(self, action: Action) -> Option<f64> {
-        let quota = match (self, action) {
-            (Self::Unknown, _) => return None,
-            (Self::Ecr | Self::EcrPublic, Action::ManifestPut)
-            | (Self::EcrPublic, Action::UploadStart | Action::UploadFinish) => 10.0,
-            (Self::Ecr, Action::UploadStart | Action::UploadFinish) => 100.0,
-            (Self::Ecr, Action::ManifestRead) => 2_000.0,
-            (Self::Ecr, Action::BlobHead) => 1_000.0,
-            (Self::Ecr, Action::BlobGet) => 3_000.0,
-            (Self::EcrPublic, Action::BlobHead | Action::ManifestRead | Action::BlobGet) => return None,
-            (Self::Ecr | Self::EcrPublic, Action::List) => return None,
+    fn ceiling(self, quotas: Quotas) -> Option<f64> {
+        let quota = match self {
+            Self::ManifestRead => quotas.manifest_reads,
+            Self::ManifestPut => quotas.manifest_puts,
+            Self::BlobHead => quotas.blob_looks,
+            Self::BlobGet => quotas.blob_reads,
+            Self::UploadStart => quotas.upload_starts,
+            Self::UploadFinish => quotas.upload_ends,
+            Self::List => None,
         };
-        Some(quota * SHARE)
+        Some(f64::from(quota?) * SHARE)
     }
-}
-
-/// `123456789012.dkr.ecr.eu-west-1.amazonaws.com`, with the variants for FIPS, China and dual stack.
-pub(crate) fn is_ecr(host: &str) -> bool {
-    let Some((account, rest)) = host.split_once('.') else { return false };
-    let named =
-        ["dkr.ecr.", "dkr.ecr-fips.", "dkr-ecr.", "dkr-ecr-fips."].iter().any(|name| rest.starts_with(name));
-    let amazon = [".amazonaws.com", ".amazonaws.com.cn", ".on.aws", ".on.amazonwebservices.com.cn"];
-    account.len() == 12
-        && account.bytes().all(|byte| byte.is_ascii_digit())
-        && named
-        && amazon.iter().any(|name| rest.ends_with(name))
 }
 
 /// The pace of every action at every registry.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Pacer {
-    quotas: HashMap<String, Quotas>,
+    profiles: Arc<Profiles>,
     lanes: Mutex<HashMap<(String, Action), Lane>>,
 }
 
@@ -108,12 +75,8 @@ struct Lane {
 }
 
 impl Pacer {
-    pub(crate) fn new(quotas: HashMap<String, Quotas>) -> Self {
-        Self { quotas, lanes: Mutex::default() }
-    }
-
-    pub(crate) fn quotas(&self, registry: &str) -> Quotas {
-        self.quotas.get(registry).copied().unwrap_or_else(|| Quotas::of(registry))
+    pub(crate) fn new(profiles: Arc<Profiles>) -> Self {
+        Self { profiles, lanes: Mutex::default() }
     }
 
     /// Waits for this request's turn.
@@ -146,7 +109,7 @@ impl Pacer {
     fn with_lane<T>(&self, registry: &str, action: Action, f: impl FnOnce(&mut Lane) -> T) -> T {
         let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
         let lane = lanes.entry((registry.to_owned(), action)).or_insert_with(|| {
-            let ceiling = self.quotas(registry).ceiling(action);
+            let ceiling = action.ceiling(self.profiles.of(registry).quotas);
             Lane::new(ceiling, Instant::now())
         });
         f(lane)
@@ -214,23 +177,21 @@ impl Lane {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::profile::Profile;
 
-    #[test]
-    fn ecr_is_known_by_its_host() {
-        assert!(is_ecr("123456789012.dkr.ecr.eu-west-1.amazonaws.com"));
-        assert!(is_ecr("123456789012.dkr.ecr-fips.us-gov-west-1.amazonaws.com"));
-        assert!(is_ecr("123456789012.dkr.ecr.cn-north-1.amazonaws.com.cn"));
-        assert!(is_ecr("123456789012.dkr-ecr.eu-west-1.on.aws"));
-        assert!(!is_ecr("public.ecr.aws"));
-        assert_eq!(Quotas::of("ecr-public.aws.com"), Quotas::of("public.ecr.aws"));
-        assert!(!is_ecr("123456789012.dkr.ecr.eu-west-1.amazonaws.com.evil.example"));
-        assert!(!is_ecr("evil.dkr.ecr.eu-west-1.amazonaws.com"));
-    }
+    const TEN_PUTS: Quotas = Quotas {
+        manifest_reads: None,
+        manifest_puts: Some(10),
+        blob_looks: None,
+        blob_reads: None,
+        upload_starts: None,
+        upload_ends: None,
+    };
 
     #[test]
     fn quotas_hold_in_every_second() {
         let start = Instant::now();
-        let mut lane = Lane::new(Quotas::Ecr.ceiling(Action::ManifestPut), start);
+        let mut lane = Lane::new(Action::ManifestPut.ceiling(TEN_PUTS), start);
         let times: Vec<Instant> = (0..60).map(|_| lane.book(start)).collect();
         for first in &times {
             let within = times.iter().filter(|at| **at >= *first && **at < *first + Duration::from_secs(1));
@@ -257,7 +218,9 @@ mod tests {
 
     #[tokio::test]
     async fn who_waits_for_a_slot_obeys_a_429_that_came_meanwhile() {
-        let pacer = Pacer::new(HashMap::from([("r".to_owned(), Quotas::Ecr)]));
+        let mut profiles = Profiles::default();
+        profiles.name("r", Profile { quotas: TEN_PUTS, ..Profile::default() });
+        let pacer = Pacer::new(Arc::new(profiles));
         let began = Instant::now();
         pacer.turn("r", Action::ManifestPut).await;
         let waiting = futures_util::future::join_all((0..3).map(|_| async {

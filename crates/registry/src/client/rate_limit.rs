@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::HeaderMap;
 
-use super::response::header;
+use crate::net::response::header;
 
 /// How many pulls a registry still allows
 /// ([Docker Hub usage](https://docs.docker.com/docker-hub/usage/pulls/#view-hourly-pull-rate-and-limit)).

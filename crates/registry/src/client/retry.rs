@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::waits::waiting;
 use crate::bugs::{self, Bug};
 use crate::error::{Error, ErrorKind};
+use crate::net::waits::waiting;
 
 /// How often and how patiently an operation is tried.
 #[derive(Clone, Copy, Debug)]
@@ -42,7 +42,7 @@ pub type RetryWatcher = Arc<dyn Fn(&Error, Duration) + Send + Sync>;
 impl RetryPolicy {
     /// The pause after so many tries, or none if that was the last one.
     /// `jitter` is between 0 and 1.
-    pub(super) fn pause(&self, attempt: u32, error: &Error, jitter: f64) -> Option<Duration> {
+    pub(crate) fn pause(&self, attempt: u32, error: &Error, jitter: f64) -> Option<Duration> {
         if attempt >= self.attempts {
             return None;
         }
@@ -117,7 +117,7 @@ where
             Ok(value) => return Ok(value),
             Err(error) => error,
         };
-        mismatches += u32::from(error.is_mismatch());
+        mismatches += u32::from(error.kind().is_mismatch());
         let is_hopeless = mismatches > MISMATCHES || !is_transient(&error);
         let attempt = tries.count(&error);
         let Some(pause) = pause(attempt, &error).filter(|_| !is_hopeless) else {

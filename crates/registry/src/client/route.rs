@@ -4,9 +4,9 @@ use std::collections::HashMap;
 
 use url::Url;
 
-use super::location;
 use crate::auth::Server;
 use crate::error::ErrorKind;
+use crate::net::location;
 use crate::reference::{DOCKER_HUB, Reference};
 
 /// Docker Hub's name is not its address.

@@ -7,17 +7,18 @@ use http::header::{AUTHORIZATION, LOCATION};
 use http::{HeaderMap, Method, StatusCode};
 use url::Url;
 
-use super::http::{Body, Request, Response};
+use super::Core;
 use super::pace::Action;
 use super::rate_limit::RateLimit;
-use super::response::{self, Failure};
-use super::waits::waiting;
-use super::{Core, location};
 use crate::BoxFuture;
 use crate::auth::{Grant, Scope, Server};
 use crate::bugs::{self, Bug};
 use crate::error::{Answerer, Error, ErrorKind};
 use crate::limits;
+use crate::net::http::{Body, Request, Response};
+use crate::net::location;
+use crate::net::response::{self, Failure};
+use crate::net::waits::waiting;
 use crate::reference::Reference;
 
 /// A request to a repository.
@@ -105,7 +106,7 @@ impl Core {
         if call.body.is_repeatable() {
             first_contact = self.auth.first_contact(registry, &route.origin).await;
         }
-        let mut grant = self.auth.grant(&*self.http, registry, &route.origin, &scope).await?;
+        let mut grant = self.auth.grant(registry, &route.origin, &scope).await?;
         // Once for a challenge, and once more for a credential that has run out since it was stored.
         let mut refusals = 0;
         loop {
@@ -128,8 +129,7 @@ impl Core {
             }
             refusals += u32::from(had_header);
             let headers = &refusal.failure.headers;
-            let renewed =
-                self.auth.renew(&*self.http, registry, &route.origin, &scope, &grant, headers).await?;
+            let renewed = self.auth.renew(registry, &route.origin, &scope, &grant, headers).await?;
             drop(first_contact.take());
             match renewed {
                 None => return Err(self.refused(&call, refusal)),
@@ -230,7 +230,7 @@ impl Core {
                 stranger = None;
                 if is_read(call) && !location::same_origin(&asked, &url) {
                     let registry = call.reference.registry();
-                    stranger = Some(self.auth.stranger(&*self.http, registry, &url, None).await?);
+                    stranger = Some(self.auth.stranger(registry, &url, None).await?);
                 }
                 continue;
             }
@@ -247,7 +247,7 @@ impl Core {
                 let used = stranger.take().unwrap_or_default();
                 let registry = call.reference.registry();
                 let refused = Some((&used, &failure.headers));
-                let granted = self.auth.stranger(&*self.http, registry, &url, refused).await?;
+                let granted = self.auth.stranger(registry, &url, refused).await?;
                 if granted.header.is_some() && used.header.is_none() {
                     stranger = Some(granted);
                     continue;

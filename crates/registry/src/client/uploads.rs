@@ -4,14 +4,15 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION, RANGE};
 use http::{HeaderValue, Method, StatusCode};
 use url::Url;
 
-use super::http::{Body, Response};
+use super::Client;
 use super::pace::Action;
 use super::transport::{Call, Payload};
-use super::{Client, location, response};
 use crate::bugs::{self, Bug};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind};
 use crate::manifest::Descriptor;
+use crate::net::http::{Body, Response};
+use crate::net::{location, response};
 use crate::reference::Reference;
 
 /// What came of asking for an upload.

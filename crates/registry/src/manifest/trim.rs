@@ -63,7 +63,7 @@ impl Manifest {
     pub fn trim(&self, platforms: &[Platform]) -> Result<Self, ManifestError> {
         let index = self.index()?;
         let kept = keep(&index, platforms)?;
-        self.with_entries(&index, &kept)
+        with_entries(self, &index, &kept)
     }
 
     /// The index without these manifests.
@@ -76,38 +76,38 @@ impl Manifest {
             index.manifests.get(*position).is_some_and(|manifest| !gone.contains(&manifest.digest))
         };
         let kept: Vec<usize> = (0..index.manifests.len()).filter(stays).collect();
-        self.with_entries(&index, &kept)
+        with_entries(self, &index, &kept)
     }
+}
 
-    /// The index with only these of its manifests; itself, if these are all.
-    fn with_entries(&self, index: &Index, kept: &[usize]) -> Result<Self, ManifestError> {
-        if kept.len() == index.len() {
-            return Ok(self.clone());
-        }
-        let kept: Vec<usize> = kept.iter().filter_map(|&at| index.positions.get(at).copied()).collect();
-        let text = self.rewrite(&kept).map_err(|error| ManifestError::Json(error.to_string()))?;
-        Ok(Self::new(self.media_type(), text))
+/// The index with only these of its manifests; itself, if these are all.
+fn with_entries(source: &Manifest, index: &Index, kept: &[usize]) -> Result<Manifest, ManifestError> {
+    if kept.len() == index.len() {
+        return Ok(source.clone());
     }
+    let kept: Vec<usize> = kept.iter().filter_map(|&at| index.positions.get(at).copied()).collect();
+    let text = rewrite(source, &kept).map_err(|error| ManifestError::Json(error.to_string()))?;
+    Ok(Manifest::new(source.media_type(), text))
+}
 
-    fn rewrite(&self, kept: &[usize]) -> Result<String, serde_json::Error> {
-        let RawObject(fields) = serde_json::from_slice(self.bytes())?;
-        let mut annotations = None;
-        let mut out = Vec::new();
-        for (name, value) in &fields {
-            match name.as_str() {
-                "manifests" => out.push(format!(r#""manifests":[{}]"#, pick(value, kept)?)),
-                "annotations" => annotations = Some(&**value),
-                // ECR wants it, and it is the first thing readers look for: put in front below.
-                "mediaType" => {}
-                other => out.push(format!("{}:{value}", serde_json::to_string(other)?)),
-            }
+fn rewrite(source: &Manifest, kept: &[usize]) -> Result<String, serde_json::Error> {
+    let RawObject(fields) = serde_json::from_slice(source.bytes())?;
+    let mut annotations = None;
+    let mut out = Vec::new();
+    for (name, value) in &fields {
+        match name.as_str() {
+            "manifests" => out.push(format!(r#""manifests":[{}]"#, pick(value, kept)?)),
+            "annotations" => annotations = Some(&**value),
+            // ECR wants it, and it is the first thing readers look for: put in front below.
+            "mediaType" => {}
+            other => out.push(format!("{}:{value}", serde_json::to_string(other)?)),
         }
-        out.insert(0, format!(r#""mediaType":{}"#, serde_json::to_string(self.media_type())?));
-        if self.media_type() == OCI_INDEX {
-            out.push(format!(r#""annotations":{}"#, annotated(annotations, self.digest())?));
-        }
-        Ok(format!("{{{}}}", out.join(",")))
     }
+    out.insert(0, format!(r#""mediaType":{}"#, serde_json::to_string(source.media_type())?));
+    if source.media_type() == OCI_INDEX {
+        out.push(format!(r#""annotations":{}"#, annotated(annotations, source.digest())?));
+    }
+    Ok(format!("{{{}}}", out.join(",")))
 }
 
 /// The kept descriptors' own bytes.

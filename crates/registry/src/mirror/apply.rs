@@ -9,7 +9,6 @@ use super::event::Event;
 use super::job::{Action, Content, Job, Plan, Planned, Platforms};
 use super::plan::gather;
 use super::shared_blobs::SharedBlobs;
-use super::source::Kept;
 use super::{IMAGES_AT_ONCE, Mirror};
 use crate::BoxFuture;
 use crate::bugs::{self, Bug};
@@ -19,6 +18,7 @@ use crate::error::{Error, ErrorKind};
 use crate::manifest::{Descriptor, Manifest, ManifestError};
 use crate::platform::Platform;
 use crate::reference::Reference;
+use crate::transfer::source::Kept;
 
 /// Manifests of one image that are put at once.
 const MANIFESTS_AT_ONCE: usize = 8;
@@ -134,21 +134,26 @@ impl Mirror {
         let image = way.image;
         self.events.tell(&Event::ImageStarted { image, blobs: content.blobs.len(), bytes: content.bytes });
         if bugs::is_in(Bug::TagFirst) {
-            self.put_tree(way, content).await?;
+            self.put_children(way, content).await?;
+            self.put_top(way, way.target, content).await?;
         }
         let totals = self.place_blobs(way, &content.blobs).await?;
         check_platform(way, job, content).await?;
-        self.put_tree(way, content).await?;
+        self.put_children(way, content).await?;
+        if bugs::is_in(Bug::LateArtifacts) {
+            self.put_top(way, way.target, content).await?;
+        }
+        if job.artifacts {
+            warnings.extend(self.copy_artifacts(way, content).await?);
+        }
+        self.put_top(way, way.target, content).await?;
         self.mapping.record_blobs(content.digest, content.blobs.iter().map(|blob| blob.digest).collect());
         self.mapping.place(&job.target, content.digest);
-        if job.artifacts {
-            warnings.extend(self.copy_artifacts(way, content).await);
-        }
         Ok(Copied::new(content.digest, replaced, totals, warnings))
     }
 
-    /// Children before the index that names them, each by digest; then the top by the target's tag.
-    async fn put_tree(&self, way: Way<'_>, content: &Content) -> Result<(), Error> {
+    /// Children before the index that names them, each by digest.
+    async fn put_children(&self, way: Way<'_>, content: &Content) -> Result<(), Error> {
         let children = &content.tree.children;
         let deepest = children.iter().map(|(depth, _)| *depth).max().unwrap_or_default();
         for level in (1..=deepest).rev() {
@@ -158,12 +163,22 @@ impl Mirror {
             }
             stream::iter(puts).buffer_unordered(MANIFESTS_AT_ONCE).try_collect::<()>().await?;
         }
+        Ok(())
+    }
+
+    /// The manifest that stands on all others, by the target's tag or its own digest.
+    pub(super) async fn put_top(
+        &self,
+        way: Way<'_>,
+        target: &Reference,
+        content: &Content,
+    ) -> Result<(), Error> {
         let Some(digest) = content.tree.gone.first() else {
-            return self.put(way, way.target, &content.tree.top).await;
+            return self.put(way, target, &content.tree.top).await;
         };
         // An index whose attestation is gone: some registries take it, and those that do not will not in a minute either.
         let client = way.client.hasty();
-        let put = self.put(Way { client: &client, ..way }, way.target, &content.tree.top).await;
+        let put = self.put(Way { client: &client, ..way }, target, &content.tree.top).await;
         put.map_err(|error| match error.kind() {
             ErrorKind::PartUnknown { .. } => {
                 Error::of(way.source, ErrorKind::AttestationGone { digest: *digest })

@@ -10,7 +10,7 @@ use super::job::Content;
 use crate::bugs::{self, Bug};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind};
-use crate::manifest::{Descriptor, Kind, Manifest, OCI_INDEX};
+use crate::manifest::{Descriptor, Kind, Manifest, OCI_INDEX, subject as subject_of};
 use crate::reference::Reference;
 
 /// [Cosign's tags](https://github.com/sigstore/cosign/blob/main/specs/SIGNATURE_SPEC.md#tag-based-discovery).
@@ -23,35 +23,65 @@ const DEPTH: usize = 2;
 const MAX_ARTIFACTS: usize = 200;
 
 impl Mirror {
-    /// Copies what is about the image. Whatever a registry refuses is a warning: the image itself is there
+    /// Copies what is about the image, before its tag is put: whoever finds the tag finds its signatures, and a run that ended in
+    /// between is not taken for complete by the next one. Whatever a registry refuses is a warning
     /// (ECR answers some of them with 405, [containers-roadmap#2783](https://github.com/aws/containers-roadmap/issues/2783)).
-    pub(super) async fn copy_artifacts(&self, way: Way<'_>, content: &Content) -> Vec<String> {
-        let mut subjects: Vec<(Digest, usize)> = vec![(content.digest, 0)];
-        subjects.extend(content.tree.children.iter().map(|(_, child)| (child.digest(), 0)));
-        let mut seen: HashSet<Digest> = subjects.iter().map(|(digest, _)| *digest).collect();
-        let mut warnings = Vec::new();
+    ///
+    /// # Errors
+    /// A registry that does not work at the moment: the next run tries again.
+    pub(super) async fn copy_artifacts(&self, way: Way<'_>, content: &Content) -> Result<Vec<String>, Error> {
+        let tree = &content.tree;
+        let children = tree.children.iter().map(|(_, child)| child.digest());
+        // A child that the target has already may lack what is about it: an earlier run may have ended before.
+        let children = children.chain(tree.present.iter().copied());
+        let mut subjects: Vec<(Digest, usize)> = children.map(|digest| (digest, 0)).collect();
+        subjects.insert(0, (content.digest, 0));
+        let seen = subjects.iter().map(|(digest, _)| *digest).collect();
+        let mut artifacts =
+            Artifacts { mirror: self, way, content, seen, is_anchored: false, warnings: Vec::new() };
         while let Some((subject, depth)) = subjects.pop() {
-            if let Err(error) = self.copy_tagged(way, subject).await {
-                self.warn(way, &mut warnings, &error);
-            }
-            match self.copy_referrers(way, subject, &mut seen).await {
-                Ok(found) if depth < DEPTH => {
-                    subjects.extend(found.into_iter().map(|digest| (digest, depth + 1)));
-                }
-                Ok(_) => {}
-                Err(error) => self.warn(way, &mut warnings, &error),
+            let tagged = artifacts.copy_tagged(subject).await;
+            artifacts.warn_of(tagged)?;
+            let referrers = artifacts.copy_referrers(subject).await;
+            let found = artifacts.warn_of(referrers)?.unwrap_or_default();
+            if depth < DEPTH {
+                subjects.extend(found.into_iter().map(|digest| (digest, depth + 1)));
             }
         }
-        warnings
+        Ok(artifacts.warnings)
+    }
+}
+
+/// What is about one image, on its way to the target.
+struct Artifacts<'a> {
+    mirror: &'a Mirror,
+    way: Way<'a>,
+    content: &'a Content,
+    seen: HashSet<Digest>,
+    /// Whether the target was given the image's manifest, by its digest.
+    is_anchored: bool,
+    warnings: Vec<String>,
+}
+
+impl Artifacts<'_> {
+    /// A refusal becomes a warning.
+    fn warn_of<T>(&mut self, result: Result<T, Error>) -> Result<Option<T>, Error> {
+        match result {
+            Ok(done) => Ok(Some(done)),
+            // Bytes that are wrong at their source are so the next time, too.
+            Err(error) if error.is_transient() && !error.kind().is_mismatch() => Err(error),
+            Err(error) => {
+                let message = format!("an artifact was not copied: {error}");
+                let image = self.way.image;
+                self.mirror.events.tell(&Event::Warning { image, message: message.clone() });
+                self.warnings.push(message);
+                Ok(None)
+            }
+        }
     }
 
-    fn warn(&self, way: Way<'_>, warnings: &mut Vec<String>, error: &Error) {
-        let message = format!("an artifact was not copied: {error}");
-        self.events.tell(&Event::Warning { image: way.image, message: message.clone() });
-        warnings.push(message);
-    }
-
-    async fn copy_tagged(&self, way: Way<'_>, subject: Digest) -> Result<(), Error> {
+    async fn copy_tagged(&mut self, subject: Digest) -> Result<(), Error> {
+        let way = self.way;
         for suffix in SUFFIXES {
             let tag = format!("sha256-{}.{suffix}", subject.hex());
             let (source, target) = (tagged(way.source, &tag)?, tagged(way.target, &tag)?);
@@ -65,48 +95,40 @@ impl Mirror {
                 continue;
             }
             if let Some(manifest) = way.client.manifest(&source).await? {
-                self.copy_one(way, &manifest, &target).await?;
+                self.copy_one(&manifest, &target).await?;
             }
         }
         Ok(())
     }
 
     /// Copies the artifacts that name `subject`, and returns their digests.
-    async fn copy_referrers(
-        &self,
-        way: Way<'_>,
-        subject: Digest,
-        seen: &mut HashSet<Digest>,
-    ) -> Result<Vec<Digest>, Error> {
+    async fn copy_referrers(&mut self, subject: Digest) -> Result<Vec<Digest>, Error> {
+        let way = self.way;
         let mut copied: Vec<Descriptor> = Vec::new();
         for descriptor in way.client.referrers(way.source, subject).await?.into_iter().take(MAX_ARTIFACTS) {
-            if seen.len() >= MAX_ARTIFACTS || seen.contains(&descriptor.digest) {
+            if self.seen.len() >= MAX_ARTIFACTS || self.seen.contains(&descriptor.digest) {
                 continue;
             }
             let source = way.source.with_digest(descriptor.digest);
             let Some(manifest) = way.client.manifest(&source).await? else { continue };
             // Lists are what somebody wrote down; what an artifact is about, it says itself.
-            if manifest.subject() != Some(subject) {
+            if subject_of(&manifest) != Some(subject) {
                 continue;
             }
-            seen.insert(descriptor.digest);
-            self.copy_one(way, &manifest, &way.target.with_digest(descriptor.digest)).await?;
+            self.seen.insert(descriptor.digest);
+            self.copy_one(&manifest, &way.target.with_digest(descriptor.digest)).await?;
             copied.push(descriptor);
         }
         if !copied.is_empty() {
-            self.list_referrers(way, subject, &copied).await?;
+            self.list_referrers(subject, &copied).await?;
         }
         Ok(copied.into_iter().map(|descriptor| descriptor.digest).collect())
     }
 
     /// A registry without the referrers API lists nothing by itself: the client keeps the list, under a tag
     /// ([specification](https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pushing-manifests-with-subject)).
-    async fn list_referrers(
-        &self,
-        way: Way<'_>,
-        subject: Digest,
-        copied: &[Descriptor],
-    ) -> Result<(), Error> {
+    async fn list_referrers(&self, subject: Digest, copied: &[Descriptor]) -> Result<(), Error> {
+        let way = self.way;
         let mut list = way.client.referrers(way.target, subject).await?;
         if bugs::is_in(Bug::ForgottenReferrers) {
             list.clear();
@@ -118,16 +140,33 @@ impl Mirror {
         }
         let index = serde_json::json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": list });
         let tag = tagged(way.target, &format!("sha256-{}", subject.hex()))?;
-        self.put(way, &tag, &Manifest::new(OCI_INDEX, index.to_string())).await
+        self.mirror.put(way, &tag, &Manifest::new(OCI_INDEX, index.to_string())).await
     }
 
-    async fn copy_one(&self, way: Way<'_>, manifest: &Manifest, target: &Reference) -> Result<(), Error> {
+    async fn copy_one(&mut self, manifest: &Manifest, target: &Reference) -> Result<(), Error> {
+        let way = self.way;
+        self.anchor().await?;
         let fail = |error| Error::of(way.source, ErrorKind::Manifest(error));
         if manifest.kind() == Kind::Image {
             let image = manifest.image().map_err(fail)?;
-            self.place_more(way, &image.blobs()).await?;
+            self.mirror.place_more(way, &image.blobs()).await?;
         }
-        self.put(way, target, manifest).await
+        self.mirror.put(way, target, manifest).await
+    }
+
+    /// Puts the image by its digest, without its tag: not every registry takes what is about a manifest that it does not have.
+    /// Where one refuses that, the tag says why.
+    async fn anchor(&mut self) -> Result<(), Error> {
+        if self.is_anchored {
+            return Ok(());
+        }
+        let target = self.way.target.with_digest(self.content.digest);
+        match self.mirror.put_top(self.way, &target, self.content).await {
+            Err(error) if error.is_transient() => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        self.is_anchored = true;
+        Ok(())
     }
 }
 

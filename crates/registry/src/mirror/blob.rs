@@ -9,8 +9,6 @@ use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use super::event::Event;
 use super::mapping::BlobIndex;
 use super::shared_blobs::{BlobTask, SharedBlobs};
-use super::source::{HighWater, Kept, Transfer};
-use super::upload::{self, MountAnswer, Opened, Opening, Placed};
 use super::{Limits, Mirror};
 use crate::bugs::{self, Bug};
 use crate::client::Client;
@@ -18,6 +16,8 @@ use crate::digest::Digest;
 use crate::error::{Error, ErrorKind};
 use crate::manifest::Descriptor;
 use crate::reference::Reference;
+use crate::transfer::source::{Kept, Progress, Transfer};
+use crate::transfer::upload::{self, MountAnswer, Opened, Opening, Placed};
 
 /// An image's way from a source repository to a target repository.
 #[derive(Clone, Copy)]
@@ -53,6 +53,33 @@ impl Totals {
 }
 
 impl Mirror {
+    /// Copies a blob from one repository to another, unless it is there: mounted where both are at one registry and it mounts, else
+    /// streamed. Gives the bytes that were sent.
+    ///
+    /// # Errors
+    /// When one of the registries cannot be reached or refuses, or the source's bytes are not what the descriptor says.
+    pub async fn copy_blob(&self, from: &Reference, to: &Reference, blob: &Descriptor) -> Result<u64, Error> {
+        if self.client.retry(|| self.client.shows_blob(to, blob.digest)).await? {
+            return Ok(0);
+        }
+        let opening = if from.registry() == to.registry() {
+            Opening::Mount(from.repository().to_owned())
+        } else {
+            Opening::Absent
+        };
+        let shared_blobs = SharedBlobs::default();
+        let way = Way {
+            image: 0,
+            client: &self.client,
+            source: from,
+            target: to,
+            shared_blobs: &shared_blobs,
+            keep: None,
+        };
+        let placed = self.bring(way, blob, &opening).await?;
+        Ok(if placed == Placed::Sent { blob.size } else { 0 })
+    }
+
     /// Brings all `blobs` to the target, and says how.
     pub(super) async fn place_blobs(&self, way: Way<'_>, blobs: &[Descriptor]) -> Result<Totals, Error> {
         let known = self.known_blobs(way.target, blobs).await?;
@@ -134,8 +161,11 @@ impl Mirror {
         let registry = way.target.registry();
         match is_there {
             Some(_) => Opening::Absent,
-            // ECR without its bulk form: what it makes of a mount from the same repository is not documented.
-            None if self.is_ecr(registry) || !way.shared_blobs.probes_by_mount(registry) => Opening::Head,
+            None if !self.client.profile(registry).answers_probes
+                || !way.shared_blobs.probes_by_mount(registry) =>
+            {
+                Opening::Head
+            }
             None => Opening::Probe,
         }
     }
@@ -147,9 +177,7 @@ impl Mirror {
             client: way.client.clone(),
             source: way.source.clone(),
             blob: blob.clone(),
-            image: way.image,
-            events: self.events.clone(),
-            high_water: Arc::new(HighWater::default()),
+            progress: self.progress(way.image, blob.digest),
             keep: way.keep.filter(|(digest, _)| *digest == blob.digest).map(|(_, kept)| Arc::clone(kept)),
         };
         let first = AtomicBool::new(true);
@@ -158,7 +186,7 @@ impl Mirror {
             let opening = if first.swap(false, Ordering::Relaxed) { opening } else { &Opening::Head };
             let before = last.lock().ok().and_then(|last| last.clone());
             if let Some(session) = before {
-                return self.transfer(&transfer, way.target, session).await;
+                return self.transfer(way.image, &transfer, way.target, session).await;
             }
             match self.open(way, blob, opening).await? {
                 Opened::Placed(placed) => Ok(placed),
@@ -168,11 +196,17 @@ impl Mirror {
                     {
                         *last = Some(session.clone());
                     }
-                    self.transfer(&transfer, way.target, session).await
+                    self.transfer(way.image, &transfer, way.target, session).await
                 }
             }
         };
         way.client.retry(attempt).await
+    }
+
+    /// Tells of a blob's bytes as they pass.
+    pub(super) fn progress(&self, image: usize, digest: Digest) -> Arc<Progress> {
+        let events = self.events.clone();
+        Arc::new(Progress::told(move |bytes| events.tell(&Event::BlobProgress { image, digest, bytes })))
     }
 
     async fn open(&self, way: Way<'_>, blob: &Descriptor, opening: &Opening) -> Result<Opened, Error> {
@@ -195,18 +229,19 @@ impl Mirror {
 
     async fn transfer(
         &self,
+        image: usize,
         transfer: &Transfer,
         target: &Reference,
         session: url::Url,
     ) -> Result<Placed, Error> {
         let Descriptor { digest, size, .. } = transfer.blob;
-        if size == 0 && self.is_ecr(target.registry()) {
+        if size == 0 && !self.client.profile(target.registry()).takes_empty_blobs {
             return Err(Error::of(target, ErrorKind::EmptyBlob { digest }));
         }
         let slots = if size <= Limits::SMALL { &self.small } else { &self.large };
         let permit = slots.take(&[transfer.source.registry(), target.registry()]).await;
         let _permit = (!bugs::is_in(Bug::NoSlots)).then_some(permit);
-        self.events.tell(&Event::BlobStarted { image: transfer.image, digest, size });
+        self.events.tell(&Event::BlobStarted { image, digest, size });
         upload::stream(transfer, target, session).await?;
         Ok(Placed::Sent)
     }

@@ -8,13 +8,13 @@ use futures_util::future::{BoxFuture, FutureExt as _};
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use tokio::sync::OnceCell;
 
-use super::source::{self, HighWater, Meter, Transfer};
 use super::{BlobIndex, Limits, Mirror};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind};
 use crate::limits;
 use crate::manifest::{Descriptor, Kind, Manifest};
 use crate::reference::Reference;
+use crate::transfer::source::{self, Meter, Transfer};
 
 /// Requests for one image at once; those for all have the mirror's own limits.
 const AT_ONCE: usize = 16;
@@ -297,9 +297,7 @@ impl Check<'_> {
             client: self.mirror.client.clone(),
             source: target.clone(),
             blob: blob.clone(),
-            image,
-            events: self.mirror.events.clone(),
-            high_water: Arc::new(HighWater::default()),
+            progress: self.mirror.progress(image, blob.digest),
             keep: None,
         };
         let mut reads = 1;

@@ -112,6 +112,8 @@ pub(crate) struct Tree {
     pub(crate) top: Manifest,
     /// Those below it that the target lacks, with their depth.
     pub(crate) children: Vec<(usize, Manifest)>,
+    /// Those that the target has, as far as it was asked.
+    pub(crate) present: Vec<Digest>,
     /// Attestations that the source does not have.
     pub(crate) gone: Vec<Digest>,
 }
@@ -215,7 +217,7 @@ mod tests {
             blobs: Vec::new(),
             manifests_present: 0,
             config: None,
-            tree: Tree { top: manifest, children: Vec::new(), gone: Vec::new() },
+            tree: Tree { top: manifest, children: Vec::new(), present: Vec::new(), gone: Vec::new() },
         };
         let previous = Digest::of(b"old");
         let action = |ours| Action::Replace { previous, ours, same_source: false, content: content.clone() };

@@ -11,19 +11,18 @@ mod event;
 mod job;
 mod mapping;
 mod plan;
-mod push;
 mod reads;
 mod resolve;
 mod shared_blobs;
 mod slots;
-mod source;
 mod tags;
-mod upload;
+mod watched;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::client::{Client, Quotas};
+use crate::client::Client;
+pub use crate::profile::Mounts;
 
 pub use apply::{Copied, Outcome};
 pub use check::{Check, Checked, Difference, DifferenceKind};
@@ -61,18 +60,6 @@ impl Default for Limits {
     fn default() -> Self {
         Self { transfers: 8, transfers_per_host: 8, requests: 64, requests_per_host: 64 }
     }
-}
-
-/// Whether a registry takes a blob from another of its repositories instead of the bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mounts {
-    /// As soon as the blob is there.
-    Anytime,
-    /// Once a manifest names the blob
-    /// ([Amazon ECR](https://docs.aws.amazon.com/AmazonECR/latest/userguide/blob-mounting.html), where the account has it switched on).
-    Committed,
-    /// Never: each repository gets the bytes.
-    Never,
 }
 
 /// Copies images. Cheap to clone.
@@ -156,14 +143,7 @@ impl Mirror {
     }
 
     fn mounts_at(&self, registry: &str) -> Mounts {
-        self.mounts.get(registry).copied().unwrap_or_else(|| match self.client.quotas(registry) {
-            Quotas::Ecr | Quotas::EcrPublic => Mounts::Committed,
-            Quotas::Unknown => Mounts::Anytime,
-        })
-    }
-
-    fn is_ecr(&self, registry: &str) -> bool {
-        self.client.quotas(registry) != Quotas::Unknown
+        self.mounts.get(registry).copied().unwrap_or_else(|| self.client.profile(registry).mounts)
     }
 }
 

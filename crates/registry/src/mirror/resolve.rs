@@ -18,7 +18,7 @@ const CHILDREN_AT_ONCE: usize = 16;
 pub(super) struct Root {
     pub(super) top: Manifest,
     pub(super) absent: Vec<Descriptor>,
-    present: usize,
+    present: Vec<Digest>,
     /// What it was made from.
     source: Digest,
 }
@@ -26,6 +26,8 @@ pub(super) struct Root {
 /// A manifest below the top one.
 enum Child {
     Found(usize, Manifest),
+    /// One that the target has.
+    Present(Digest),
     /// An attestation that the source does not have: proxies keep images and leave them behind
     /// ([oc-mirror#1526](https://github.com/openshift/oc-mirror/pull/1526)).
     Gone(Digest),
@@ -64,33 +66,41 @@ impl Mirror {
     /// after its parts.
     pub(super) async fn root(&self, job: &Job, source: Digest, top: Manifest) -> Result<Root, Error> {
         if top.kind() != Kind::Index {
-            return Ok(Root { top, absent: Vec::new(), present: 0, source });
+            return Ok(Root { top, absent: Vec::new(), present: Vec::new(), source });
         }
         let fail = |error: ManifestError| Error::of(&job.source, ErrorKind::Manifest(error));
         let index = top.index().map_err(fail)?;
         if let Some(foreign) = index.foreign.first() {
             return Err(fail(foreign.error()));
         }
-        let all = index.manifests.len();
-        let absent = self.absent(&job.target, index.manifests).await?;
-        Ok(Root { top, present: all - absent.len(), absent, source })
+        let (absent, present) = self.absent(&job.target, index.manifests).await?;
+        Ok(Root { top, absent, present, source })
     }
 
-    async fn absent(&self, target: &Reference, manifests: Vec<Descriptor>) -> Result<Vec<Descriptor>, Error> {
+    /// Those that the target lacks, and the digests of the others.
+    async fn absent(
+        &self,
+        target: &Reference,
+        manifests: Vec<Descriptor>,
+    ) -> Result<(Vec<Descriptor>, Vec<Digest>), Error> {
         let asked = stream::iter(manifests).map(|child| async move {
             let there = self.client.look_up(&target.with_digest(child.digest)).await?;
-            Ok(there.is_none().then_some(child))
+            Ok::<_, Error>((there.is_some(), child))
         });
-        asked.buffered(CHILDREN_AT_ONCE).try_filter_map(|child| async move { Ok(child) }).try_collect().await
+        let asked: Vec<_> = asked.buffered(CHILDREN_AT_ONCE).try_collect().await?;
+        let (present, absent): (Vec<_>, Vec<_>) = asked.into_iter().partition(|(is_there, _)| *is_there);
+        let digests = present.into_iter().map(|(_, child)| child.digest);
+        Ok((absent.into_iter().map(|(_, child)| child).collect(), digests.collect()))
     }
 
     /// Reads what is missing and sums up.
     pub(super) async fn content(&self, job: &Job, root: Root) -> Result<Content, Error> {
-        let Root { mut top, absent, present, source } = root;
+        let Root { mut top, absent, mut present, source } = root;
         let (mut children, mut gone) = (Vec::new(), Vec::new());
         for child in self.children(job, absent, 1).await? {
             match child {
                 Child::Found(depth, manifest) => children.push((depth, manifest)),
+                Child::Present(digest) => present.push(digest),
                 Child::Gone(digest) => gone.push(digest),
             }
         }
@@ -106,7 +116,8 @@ impl Mirror {
         let config = top.image().ok().and_then(|image| image.config);
         let is_source = top.digest() == source;
         let config = config.filter(|config| is_source && is_configuration(config)).map(Box::new);
-        let tree = Tree { top, children, gone };
+        let manifests_present = present.len();
+        let tree = Tree { top, children, present, gone };
         let mut blobs = blobs(&job.source, &tree)?;
         // The largest first: the run ends when the last one has arrived.
         blobs.sort_by_key(|blob| std::cmp::Reverse(blob.size));
@@ -114,7 +125,7 @@ impl Mirror {
             digest: tree.top.digest(),
             bytes: total(blobs.iter().map(|blob| blob.size)),
             blobs,
-            manifests_present: present,
+            manifests_present,
             config,
             tree,
         })
@@ -154,8 +165,9 @@ impl Mirror {
                 return Err(fail(foreign.error()));
             }
             let below = below.manifests;
-            let below = self.absent(&job.target, below).await?;
+            let (below, present) = self.absent(&job.target, below).await?;
             all = self.children(job, below, depth + 1).await?;
+            all.extend(present.into_iter().map(Child::Present));
         }
         all.push(Child::Found(depth, manifest));
         Ok(all)

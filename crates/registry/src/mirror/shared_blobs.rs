@@ -3,11 +3,10 @@
 //! Waiting never goes in a circle: an image waits only for images before it in the plan.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 
-use tokio::sync::Notify;
-
+use super::watched::Watched;
 use super::{Action, Mirror, Mounts, Plan};
 use crate::bugs::{self, Bug};
 use crate::digest::Digest;
@@ -76,7 +75,7 @@ struct Standing {
 }
 
 /// All claims of a run. A blob of one image alone is in none of the maps, and needs nobody's attention.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct SharedBlobs {
     claims: HashMap<(String, Digest), Shared>,
     /// Repositories whose tags are what they should be, and stand on a blob that is to be copied.
@@ -143,7 +142,7 @@ impl SharedBlobs {
                     Source::Later(claim, owner, state) => tokio::select! {
                         biased;
                         () = claim.changed(owner, state) => {}
-                        () = self.mounts_end(registry) => {}
+                        () = mounts_end(self.mount_supports.get(registry)) => {}
                     },
                 },
             }
@@ -188,13 +187,6 @@ impl SharedBlobs {
         match self.mount_supports.get(registry) {
             Some(mount_support) if !mount_support.off.get() => mount_support.mounts,
             Some(_) | None => Mounts::Never,
-        }
-    }
-
-    /// Ends when the registry has shown that it takes no mounts.
-    async fn mounts_end(&self, registry: &str) {
-        if let Some(mount_support) = self.mount_supports.get(registry) {
-            mount_support.off.wait_for(|off| off).await;
         }
     }
 
@@ -249,6 +241,13 @@ impl SharedBlobs {
         if let Some(shared) = self.claims.get(&(registry.to_owned(), digest)) {
             shared.advance(repository, next);
         }
+    }
+}
+
+/// Ends when the registry has shown that it takes no mounts.
+async fn mounts_end(mount_support: Option<&MountSupport>) {
+    if let Some(mount_support) = mount_support {
+        mount_support.off.wait_for(|off| off).await;
     }
 }
 
@@ -340,154 +339,5 @@ impl Claim {
     }
 }
 
-/// A value that can be waited for. Who waits is woken in the order of coming: tokio's own `watch` wakes by chance, and a run of the
-/// simulation could not be repeated.
-#[derive(Debug)]
-struct Watched<T> {
-    value: Mutex<T>,
-    changed: Notify,
-}
-
-impl<T: Copy> Watched<T> {
-    fn new(value: T) -> Self {
-        Self { value: Mutex::new(value), changed: Notify::new() }
-    }
-
-    fn get(&self) -> T {
-        *self.value.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Puts another value there, if there is one.
-    fn change(&self, next: impl FnOnce(T) -> Option<T>) {
-        let mut value = self.value.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(next) = next(*value) else { return };
-        *value = next;
-        drop(value);
-        if bugs::is_in(Bug::LostWakeUp) {
-            return self.changed.notify_one();
-        }
-        self.changed.notify_waiters();
-    }
-
-    async fn wait_for(&self, is_it: impl Fn(T) -> bool) {
-        loop {
-            // Before the look: what changes after it wakes this one.
-            let changed = self.changed.notified();
-            if is_it(self.get()) {
-                return;
-            }
-            changed.await;
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use futures_util::FutureExt as _;
-
-    use super::*;
-    use crate::client::Client;
-    use crate::manifest::{Descriptor, Manifest};
-    use crate::mirror::job::{Content, Job, Planned, Tree};
-
-    const REGISTRY: &str = "h:1";
-
-    fn planned(repository: &str, action: impl FnOnce(Content) -> Action, blobs: &[Digest]) -> Planned {
-        let target: crate::Reference = format!("{REGISTRY}/{repository}:1").parse().unwrap();
-        let top = Manifest::new("m", repository.to_owned());
-        let content = Content {
-            digest: top.digest(),
-            bytes: 0,
-            blobs: blobs.iter().map(|blob| Descriptor::new("", *blob, 1)).collect(),
-            manifests_present: 0,
-            config: None,
-            tree: Tree { top, children: Vec::new(), gone: Vec::new() },
-        };
-        let job = Job::new(target.clone(), target);
-        Planned { job, source: None, action: action(content), unanswered: None, warnings: Vec::new() }
-    }
-
-    fn shared_blobs(mirror: &Mirror, images: Vec<Planned>) -> SharedBlobs {
-        SharedBlobs::new(mirror, &Plan { images, pulls: Vec::new() })
-    }
-
-    fn mirror(mounts: Mounts) -> Mirror {
-        Mirror::new(Client::builder().build().unwrap()).mounts(REGISTRY, mounts)
-    }
-
-    fn task(shared_blobs: &SharedBlobs, image: usize, repository: &str, blob: Digest) -> Option<BlobTask> {
-        shared_blobs.task(image, REGISTRY, repository, blob).now_or_never()
-    }
-
-    #[test]
-    fn a_blob_of_thousands_of_repositories_is_brought_once_and_mounted_from_whoever_has_it() {
-        let (base, own) = (Digest::of(b"base"), |image: usize| Digest::of(&image.to_be_bytes()));
-        let name = |image: usize| format!("r{image}");
-        for mounts in [Mounts::Anytime, Mounts::Committed] {
-            let images =
-                (0..5_000).map(|image| planned(&name(image), Action::Copy, &[base, own(image)])).collect();
-            let shared_blobs = shared_blobs(&mirror(mounts), images);
-            assert_eq!(shared_blobs.claims.len(), 1, "a blob of one image needs no claim");
-            assert_eq!(task(&shared_blobs, 0, "r0", base), Some(BlobTask::Bring));
-            assert_eq!(task(&shared_blobs, 1, "r1", base), None, "it waits for the first");
-            assert_eq!(task(&shared_blobs, 1, "r1", own(1)), Some(BlobTask::Bring));
-            shared_blobs.present(REGISTRY, "r0", base);
-            let early = (mounts == Mounts::Anytime).then(|| BlobTask::Mount("r0".to_owned()));
-            assert_eq!(task(&shared_blobs, 1, "r1", base), early);
-            shared_blobs.committed(REGISTRY, "r0", base);
-            for image in 1..5_000 {
-                let mount = task(&shared_blobs, image, &name(image), base);
-                assert!(matches!(mount, Some(BlobTask::Mount(_))), "{image}: {mount:?}");
-                shared_blobs.present(REGISTRY, &name(image), base);
-                assert_eq!(task(&shared_blobs, image, &name(image), base), Some(BlobTask::Present));
-                shared_blobs.committed(REGISTRY, &name(image), base);
-            }
-        }
-    }
-
-    #[test]
-    fn whoever_waits_for_an_image_that_fails_brings_the_blob() {
-        let blob = Digest::of(b"blob");
-        let images = (0..3).map(|image| planned(&format!("r{image}"), Action::Copy, &[blob])).collect();
-        let shared_blobs = shared_blobs(&mirror(Mounts::Anytime), images);
-        assert_eq!(task(&shared_blobs, 0, "r0", blob), Some(BlobTask::Bring));
-        shared_blobs.present(REGISTRY, "r0", blob);
-        shared_blobs.lost(0, REGISTRY, "r0", blob);
-        assert_eq!(task(&shared_blobs, 1, "r1", blob), Some(BlobTask::Bring));
-        assert_eq!(task(&shared_blobs, 2, "r2", blob), None, "it waits for the second");
-        shared_blobs.present(REGISTRY, "r1", blob);
-        assert_eq!(task(&shared_blobs, 2, "r2", blob), Some(BlobTask::Mount("r1".to_owned())));
-    }
-
-    #[test]
-    fn no_image_waits_for_a_later_one_that_took_over_from_one_that_failed() {
-        let blob = Digest::of(b"blob");
-        let images = (0..3).map(|_| planned("r", Action::Copy, &[blob])).collect();
-        let shared_blobs = shared_blobs(&mirror(Mounts::Committed), images);
-        assert_eq!(task(&shared_blobs, 0, "r", blob), Some(BlobTask::Bring));
-        assert_eq!(task(&shared_blobs, 2, "r", blob), None, "it waits for the first");
-        shared_blobs.lost(0, REGISTRY, "r", blob);
-        assert_eq!(task(&shared_blobs, 2, "r", blob), Some(BlobTask::Bring));
-        assert_eq!(task(&shared_blobs, 1, "r", blob), Some(BlobTask::Bring));
-        assert_eq!(task(&shared_blobs, 2, "r", blob), None, "it waits for the second");
-    }
-
-    #[test]
-    fn a_blob_of_one_image_is_mounted_from_where_an_earlier_run_left_it() {
-        let (blob, other) = (Digest::of(b"blob"), Digest::of(b"other"));
-        let there = Digest::of(b"there");
-        let mirror = mirror(Mounts::Committed);
-        mirror.mapping.record_blobs(there, vec![blob, other]);
-        let up_to_date = || planned("old", |_| Action::UpToDate { digest: there }, &[]);
-        let images = vec![up_to_date(), planned("new", Action::Copy, &[blob]), up_to_date()];
-        let shared_blobs = shared_blobs(&mirror, images);
-        assert_eq!(task(&shared_blobs, 1, "new", blob), Some(BlobTask::Mount("old".to_owned())));
-        // What its own repository should have is asked for there.
-        assert_eq!(task(&shared_blobs, 1, "old", blob), Some(BlobTask::Bring));
-        assert_eq!(shared_blobs.standing.len(), 1, "of {other} nobody asks");
-        assert_eq!(
-            shared_blobs.standing.values().map(|standing| standing.repositories.len()).sum::<usize>(),
-            1
-        );
-    }
-}
+mod tests;

@@ -4,16 +4,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::join_all;
 use registry::{Descriptor, Digest, ErrorKind, RateLimit};
 
 use crate::support::faults::Rule;
 use crate::support::images::{self, bytes};
-use crate::support::{Auth, Fake, Fault, Passwords, Quirks, builder, client, reference, run};
-
-fn location(status: u16, to: &str) -> Fault {
-    Fault::Reply { status, headers: vec![("location", to.to_owned())], body: String::new() }
-}
+use crate::support::{Fake, Fault, Passwords, Quirks, builder, client, location, reference, run};
 
 #[test]
 fn what_is_not_there_is_none() {
@@ -57,104 +52,6 @@ fn a_list_of_tags_without_end_is_given_up() {
 }
 
 #[test]
-fn a_hundred_first_requests_cost_one_challenge_and_one_token() {
-    run(async {
-        let fake = Fake::start(Quirks { auth: Auth::Bearer(None), ..Quirks::default() }).await;
-        fake.store(|store| store.seed("r", "1", &images::image("a", &[])));
-        let client = client();
-        let name = fake.name("r:1");
-        for result in join_all((0..100).map(|_| client.head(&name))).await {
-            assert!(result.unwrap().is_some());
-        }
-        assert_eq!(fake.count("GET token"), 1);
-        assert_eq!(fake.count("HEAD manifests"), 101, "one of them was the challenge");
-    });
-}
-
-#[test]
-fn a_registry_without_authorisation_is_asked_nothing_more() {
-    run(async {
-        let fake = Fake::plain().await;
-        fake.store(|store| store.seed("r", "1", &images::image("a", &[])));
-        let (client, name) = (client(), fake.name("r:1"));
-        for result in join_all((0..50).map(|_| client.head(&name))).await {
-            assert!(result.unwrap().is_some());
-        }
-        assert_eq!(fake.counts(), "HEAD manifests 50");
-    });
-}
-
-#[test]
-fn tokens_are_kept_per_repository() {
-    run(async {
-        let fake = Fake::start(Quirks { auth: Auth::Bearer(None), ..Quirks::default() }).await;
-        let client = client();
-        for name in ["a:1", "b:1", "a:2", "b:2"] {
-            assert_eq!(client.head(&fake.name(name)).await.unwrap(), None);
-        }
-        assert_eq!(fake.count("GET token"), 2);
-        let scopes: Vec<String> =
-            fake.seen().into_iter().filter(|seen| seen.kind == "token").map(|seen| seen.path).collect();
-        assert!(scopes[0].ends_with("scope=repository%3Aa%3Apull"), "{scopes:?}");
-        assert!(scopes[1].ends_with("scope=repository%3Ab%3Apull"), "{scopes:?}");
-    });
-}
-
-#[test]
-fn a_token_that_is_refused_is_fetched_anew_once_for_all() {
-    run(async {
-        let fake = Fake::start(Quirks { auth: Auth::Bearer(None), ..Quirks::default() }).await;
-        fake.store(|store| store.seed("r", "1", &images::image("a", &[])));
-        let (client, name) = (client(), fake.name("r:1"));
-        client.head(&name).await.unwrap();
-        fake.expire();
-        for result in join_all((0..30).map(|_| client.head(&name))).await {
-            assert!(result.unwrap().is_some());
-        }
-        assert_eq!(fake.count("GET token"), 2);
-    });
-}
-
-#[test]
-fn a_route_prefix_is_part_of_path_and_scope() {
-    run(async {
-        let fake = Fake::start(Quirks { auth: Auth::Bearer(None), ..Quirks::default() }).await;
-        let image = images::image("a", &[]);
-        fake.store(|store| store.seed("docker.io/library/curl", "7", &image));
-        let client =
-            builder().route("docker.io", &format!("http://{}/docker.io", fake.host())).build().unwrap();
-        assert_eq!(client.head(&reference("curl:7")).await.unwrap().unwrap().digest, image.digest());
-        let token = fake.seen().into_iter().find(|seen| seen.kind == "token").unwrap();
-        assert!(
-            token.path.ends_with("scope=repository%3Adocker.io%2Flibrary%2Fcurl%3Apull"),
-            "{}",
-            token.path
-        );
-    });
-}
-
-#[test]
-fn credentials_never_cross_hosts() {
-    run(async {
-        let auth = Auth::Basic("p".to_owned());
-        let fake = Fake::start(Quirks { auth, ..Quirks::default() }).await;
-        let other = Fake::plain().await;
-        let image = images::image("a", &[]);
-        other.store(|store| store.seed("r", "1", &image));
-        let client = builder().credentials(Arc::new(Passwords::new("p"))).build().unwrap();
-        // Learn the challenge first, so that the next request carries the password.
-        assert_eq!(client.head(&fake.name("r:0")).await.unwrap(), None);
-        let there = format!("http://{}/v2/r/manifests/1", other.host());
-        fake.on(Rule::new("GET", "/manifests/1", location(307, &there)));
-        let manifest = client.manifest(&fake.name("r:1")).await.unwrap().unwrap();
-        assert_eq!(manifest, image.manifest);
-        let asked = fake.seen().pop().unwrap();
-        assert!(asked.headers.contains_key("authorization"));
-        assert!(!other.seen()[0].headers.contains_key("authorization"));
-    });
-}
-
-#[test]
 fn redirects_to_other_schemes_and_private_addresses_are_refused() {
     run(async {
         for to in [
@@ -179,57 +76,6 @@ fn redirects_without_end_are_given_up() {
         fake.on(Rule::new("GET", "/manifests/", location(307, "/v2/r/manifests/1")).times(99));
         let error = client().manifest(&fake.name("r:1")).await.unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::Protocol(_)), "{error}");
-    });
-}
-
-#[test]
-fn a_realm_at_a_private_address_gets_no_credentials() {
-    run(async {
-        let fake = Fake::plain().await;
-        let challenge = "Bearer realm=\"http://169.254.169.254/token\",service=\"x\"".to_owned();
-        let headers = vec![("www-authenticate", challenge)];
-        fake.on(Rule::new("GET", "/manifests/", Fault::Reply { status: 401, headers, body: String::new() })
-            .times(9));
-        let client = builder().credentials(Arc::new(Passwords::new("p"))).build().unwrap();
-        let error = client.manifest(&fake.name("r:1")).await.unwrap_err();
-        assert!(matches!(error.kind(), ErrorKind::UnsafeLocation { .. }), "{error}");
-    });
-}
-
-#[test]
-fn a_new_password_serves_all_repositories_that_ask_for_it_at_once() {
-    run(async {
-        let quirks =
-            Quirks { auth: Auth::Bearer(None), token_password: Some("old".to_owned()), ..Quirks::default() };
-        let fake = Fake::start(quirks).await;
-        let passwords = Passwords::new("old");
-        let client = builder().credentials(Arc::new(passwords.clone())).build().unwrap();
-        assert!(client.manifest(&fake.name("a:1")).await.unwrap().is_none());
-        "new".clone_into(&mut passwords.current.lock().unwrap());
-        fake.quirks(|quirks| quirks.token_password = Some("new".to_owned()));
-        let names = ["b:1", "c:1", "d:1"].map(|name| fake.name(name));
-        for found in join_all(names.iter().map(|name| client.manifest(name))).await {
-            assert!(found.unwrap().is_none());
-        }
-        assert_eq!(passwords.asked(), 2, "once for all");
-    });
-}
-
-#[test]
-fn a_password_that_ends_while_blobs_are_looked_for_is_renewed() {
-    run(async {
-        let fake = Fake::start(Quirks { auth: Auth::Basic("old".to_owned()), ..Quirks::default() }).await;
-        let image = images::image("a", &[bytes("l", 10)]);
-        fake.store(|store| store.seed("r", "1", &image));
-        let passwords = Passwords::new("old");
-        let client = builder().credentials(Arc::new(passwords.clone())).build().unwrap();
-        let blob = Digest::of(&image.blobs[0]);
-        assert!(client.has_blob(&fake.name("r"), blob).await.unwrap());
-        for (password, digest) in [("new", blob), ("newer", Digest::of(b"not there"))] {
-            password.clone_into(&mut passwords.current.lock().unwrap());
-            fake.quirks(|quirks| quirks.auth = Auth::Basic(password.to_owned()));
-            assert_eq!(client.has_blob(&fake.name("r"), digest).await.unwrap(), digest == blob);
-        }
     });
 }
 

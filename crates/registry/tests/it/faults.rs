@@ -2,19 +2,18 @@
 //! name and leaves no tag that lacks a part; and it ends.
 //!
 //! A few rounds by default; `SOAK=1` for a thousand, in which every kind of fault really happened at least sixty times.
-//! `cargo test -p registry --features unverified control_` runs such rounds with our digests unchecked, and wants them to fail.
+//! `cargo test -p registry --features bugs control_` runs such rounds with our digests unchecked, and wants them to fail.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use registry::mirror::{Job, Mirror};
-use registry::{Digest, ErrorKind};
 
 use crate::support::fake::Seen;
 use crate::support::faults::Rule;
 use crate::support::images::{self, TestImage, bytes};
-use crate::support::{Auth, Fake, Fault, Passwords, Quirks, builder, copy, copy_all, run};
+use crate::support::{Auth, Fake, Fault, Passwords, Quirks, builder, copy, run};
 
 const KINDS: [&str; 17] = [
     "cut reply",
@@ -273,10 +272,12 @@ fn any_fault_is_survived_or_named() {
 }
 
 /// The control of the test above: a mirror that does not look at its bytes must not come through it.
-#[cfg(feature = "unverified")]
+#[cfg(feature = "bugs")]
 #[test]
 fn control_rounds_without_verification_fail() {
+    registry::bugs::put_in(Some(registry::bugs::Bug::Unverified));
     let results = rounds(&["corrupt reply"], 40, base_seed());
+    registry::bugs::put_in(None);
     let told: Vec<&String> = results.iter().filter_map(|(_, _, result)| result.as_ref().err()).collect();
     println!("{} of {} rounds were told from good ones: {:?}", told.len(), results.len(), told.first());
     assert!(!told.is_empty());
@@ -296,138 +297,5 @@ fn the_control_shows_that_corruption_would_be_seen() {
             copy(&Mirror::new(builder().build().unwrap()), Job::new(source.name("r:1"), target.name("r:1")))
                 .await;
         assert!(target.broken_tag().is_some());
-    });
-}
-
-#[test]
-fn bytes_that_are_wrong_at_the_source_never_reach_a_target_that_believes_everything() {
-    run(async {
-        let (source, target) =
-            (Fake::plain().await, Fake::start(Quirks { gullible: true, ..Quirks::default() }).await);
-        let image = images::image("a", &[bytes("l", 500_000)]);
-        source.store(|store| store.seed("r", "1", &image));
-        source.on(Rule::new("GET", "/blobs/", Fault::CorruptReply(400_000)).times(99));
-        let error =
-            copy(&Mirror::new(builder().build().unwrap()), Job::new(source.name("r:1"), target.name("r:1")))
-                .await
-                .unwrap_err();
-        assert!(matches!(error.kind(), ErrorKind::DigestMismatch { .. }), "{error}");
-        let wrong = Digest::of(&image.blobs[0]);
-        assert!(target.store(|store| !store.contents.contains_key(&wrong)), "the last piece was held back");
-    });
-}
-
-#[test]
-fn a_broken_download_goes_on_inside_the_same_upload() {
-    run(async {
-        let (source, target) = (Fake::plain().await, Fake::plain().await);
-        let image = images::image("a", &[bytes("l", 500_000)]);
-        source.store(|store| store.seed("r", "1", &image));
-        let layer = Digest::of(&image.blobs[0]).to_string();
-        source.on(Rule::new("GET", &layer, Fault::CutReply(300_000)));
-        copy(&Mirror::new(builder().build().unwrap()), Job::new(source.name("r:1"), target.name("r:1")))
-            .await
-            .unwrap();
-        let ranges: Vec<String> = source
-            .seen()
-            .iter()
-            .filter_map(|seen| seen.headers.get("range"))
-            .map(|range| range.to_str().unwrap().to_owned())
-            .collect();
-        let [range] = ranges.as_slice() else { panic!("{ranges:?}") };
-        assert_ne!(range, "bytes=0-");
-        assert_eq!(target.count("PUT uploads"), 2);
-    });
-}
-
-#[test]
-fn a_single_blob_is_copied_as_the_mirror_does_it() {
-    run(async {
-        let (source, target) = (Fake::plain().await, Fake::plain().await);
-        let image = images::image("a", &[bytes("l", 500_000)]);
-        source.store(|store| store.seed("r", "1", &image));
-        let blob = registry::Descriptor::new("l", Digest::of(&image.blobs[0]), 500_000);
-        let client = builder().build().unwrap();
-        let (from, to) = (source.name("r"), target.name("t"));
-        source.on(Rule::new("GET", "/blobs/", Fault::CutReply(300_000)));
-        source.on(Rule::new("GET", "/blobs/", Fault::Trickle));
-        let mut sent = vec![client.copy_blob(&from, &to, &blob).await.unwrap()];
-        assert_eq!((source.count("GET blobs"), target.count("PUT uploads")), (3, 1), "resumed in one upload");
-        sent.push(client.copy_blob(&from, &to, &blob).await.unwrap());
-        sent.push(client.copy_blob(&to, &target.name("u"), &blob).await.unwrap());
-        assert_eq!(sent, [500_000, 0, 0]);
-        assert_eq!((source.count("GET blobs"), target.count("PUT uploads")), (3, 1), "there, then mounted");
-        // A target that takes nothing is broken off.
-        let deaf = Fake::plain().await;
-        deaf.on(Rule::new("PUT", "/blobs/", Fault::Hang));
-        let began = Instant::now();
-        client.copy_blob(&from, &deaf.name("t"), &blob).await.unwrap();
-        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
-    });
-}
-
-#[test]
-fn a_file_whose_upload_stands_still_is_sent_again() {
-    run(async {
-        let target = Fake::plain().await;
-        let content = bytes("f", 400_000);
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), &content).unwrap();
-        let blob = registry::Descriptor::new("l", Digest::of(&content[100..]), 399_900);
-        target.on(Rule::new("PUT", "/blobs/", Fault::Hang));
-        let client = builder().build().unwrap();
-        let sent = client.push_file(&target.name("t"), &blob, file.path(), 100).await.unwrap();
-        let again = client.push_file(&target.name("t"), &blob, file.path(), 100).await.unwrap();
-        assert_eq!((sent, again), (399_900, 0));
-        assert_eq!((target.count("PUT uploads"), target.broken_tag()), (2, None));
-    });
-}
-
-#[test]
-fn a_source_that_knows_no_ranges_begins_anew_inside_the_same_upload() {
-    run(async {
-        let source = Fake::start(Quirks { no_range: true, ..Quirks::default() }).await;
-        let target = Fake::plain().await;
-        let image = images::image("a", &[bytes("l", 500_000)]);
-        source.store(|store| store.seed("r", "1", &image));
-        let layer = Digest::of(&image.blobs[0]).to_string();
-        source.on(Rule::new("GET", &layer, Fault::CutReply(300_000)));
-        copy(&Mirror::new(builder().build().unwrap()), Job::new(source.name("r:1"), target.name("r:1")))
-            .await
-            .unwrap();
-        assert_eq!((target.count("PUT uploads"), target.broken_tag()), (2, None));
-    });
-}
-
-#[test]
-fn a_trickle_is_broken_off() {
-    run(async {
-        let (source, target) = (Fake::plain().await, Fake::plain().await);
-        let image = images::image("a", &[bytes("l", 100_000)]);
-        source.store(|store| store.seed("r", "1", &image));
-        source.on(Rule::new("GET", "/blobs/", Fault::Trickle));
-        let began = Instant::now();
-        copy(&Mirror::new(builder().build().unwrap()), Job::new(source.name("r:1"), target.name("r:1")))
-            .await
-            .unwrap();
-        assert!(began.elapsed() < Duration::from_secs(10), "at 50 bytes a second it would take half an hour");
-    });
-}
-
-#[test]
-fn one_bad_image_does_not_harm_the_others() {
-    run(async {
-        let (source, target) = (Fake::plain().await, Fake::plain().await);
-        let mut jobs = Vec::new();
-        for number in 0..5 {
-            let image = images::image(&format!("i{number}"), &[bytes(&format!("l{number}"), 1_000)]);
-            source.store(|store| store.seed(&format!("s{number}"), "1", &image));
-            jobs.push(Job::new(source.name(&format!("s{number}:1")), target.name(&format!("t{number}:1"))));
-        }
-        source.on(Rule::new("GET", "/v2/s2/blobs/", Fault::status(403)).times(99));
-        let results = copy_all(&Mirror::new(builder().build().unwrap()), jobs).await;
-        let failed: Vec<usize> = (0..5).filter(|number| results[*number].is_err()).collect();
-        assert_eq!(failed, [2]);
-        assert_eq!(target.broken_tag(), None);
     });
 }

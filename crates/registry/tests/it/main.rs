@@ -7,6 +7,9 @@
     reason = "all of it is a test: what fails may panic, and what is skipped is said aloud"
 )]
 
+mod addresses;
+mod artifacts;
+mod auth;
 mod bulk_tags;
 mod check;
 mod client;
@@ -14,7 +17,11 @@ mod copying;
 mod cross_check;
 mod faults;
 mod memory;
+mod moved;
+mod pace;
 mod parsers;
 mod quirks;
+mod shared_blobs;
 mod strangers;
 mod support;
+mod transfers;

@@ -41,12 +41,14 @@
 
 use std::time::Duration;
 
-use registry::mirror::{Action, BlobIndex, Job, Mirror, Mounts};
-use registry::{BoxError, BoxFuture, Digest, ErrorKind, Quotas, Reference};
+use registry::mirror::{Action, BlobIndex, Job, Mirror};
+use registry::{BoxError, BoxFuture, Digest, ErrorKind, Reference};
 
 use crate::support::faults::Rule;
-use crate::support::images::{self, TestImage};
-use crate::support::{Auth, Fake, Fault, Passwords, Quirks, builder, client, copy, copy_all, run, whole};
+use crate::support::images;
+use crate::support::{
+    Auth, ECR, Fake, Fault, Passwords, Quirks, builder, client, copy, ecr, run, small, source, whole,
+};
 
 /// Answers from the fake's own memory, as BatchCheckLayerAvailability does.
 struct Bulk(std::sync::Arc<Fake>);
@@ -63,28 +65,6 @@ impl BlobIndex for Bulk {
         });
         Box::pin(async move { Ok(Some(here)) })
     }
-}
-
-/// An ECR with these repositories, and a mirror that knows whose quotas hold there.
-async fn ecr(repositories: &[&str], quirks: Quirks) -> (Fake, Mirror) {
-    let fake = Fake::start(Quirks { ecr: true, ..quirks }).await;
-    fake.store(|store| {
-        for name in repositories {
-            store.repository(name);
-        }
-    });
-    let client = builder().quotas(&fake.host(), Quotas::Ecr).build().unwrap();
-    (fake, Mirror::new(client))
-}
-
-async fn source(image: &TestImage) -> Fake {
-    let fake = Fake::plain().await;
-    fake.store(|store| store.seed("r", "1", image));
-    fake
-}
-
-fn small() -> TestImage {
-    images::image("small", &[images::bytes("layer", 70_000)])
 }
 
 #[test]
@@ -237,86 +217,6 @@ fn an_immutable_tag_with_the_same_digest_is_a_success() {
 }
 
 #[test]
-fn an_expired_password_is_a_403_and_is_renewed_once_for_all() {
-    run(async {
-        let passwords = Passwords::new("old");
-        let auth = Auth::Basic("old".to_owned());
-        let fake = Fake::start(Quirks { ecr: true, auth, ..Quirks::default() }).await;
-        fake.store(|store| store.seed("r", "1", &small()));
-        let client = builder().credentials(std::sync::Arc::new(passwords.clone())).build().unwrap();
-        let name = fake.name("r:1");
-        client.manifest(&name).await.unwrap().unwrap();
-        assert_eq!(passwords.asked(), 1);
-        fake.quirks(|quirks| quirks.auth = Auth::Basic("new".to_owned()));
-        *passwords.current.lock().unwrap() = "new".to_owned();
-        let many = (0..20).map(|_| client.manifest(&name));
-        for result in futures_util::future::join_all(many).await {
-            result.unwrap().unwrap();
-        }
-        assert_eq!(passwords.asked(), 2, "one refresh for twenty waiters");
-    });
-}
-
-#[test]
-fn a_stored_password_that_ran_out_before_the_first_request_is_renewed() {
-    run(async {
-        // As after `docker login` yesterday: the challenge is answered with what is stored, and that is a 403.
-        let passwords = Passwords::new("yesterday's");
-        let auth = Auth::Basic("today's".to_owned());
-        let fake = Fake::start(Quirks { ecr: true, auth, ..Quirks::default() }).await;
-        fake.store(|store| store.seed("r", "1", &small()));
-        let client = builder().credentials(std::sync::Arc::new(passwords.clone())).build().unwrap();
-        let name = fake.name("r:1");
-        let manifest = client.manifest(&name);
-        let renewal = async {
-            while passwords.asked() == 0 {
-                tokio::task::yield_now().await;
-            }
-            *passwords.current.lock().unwrap() = "today's".to_owned();
-        };
-        let (manifest, ()) = tokio::join!(manifest, renewal);
-        assert!(manifest.unwrap().is_some());
-        assert_eq!(passwords.asked(), 2);
-    });
-}
-
-#[test]
-fn an_expired_password_shows_at_a_head_too() {
-    run(async {
-        let passwords = Passwords::new("old");
-        let auth = Auth::Basic("old".to_owned());
-        let fake = Fake::start(Quirks { ecr: true, auth, ..Quirks::default() }).await;
-        fake.store(|store| store.seed("r", "1", &small()));
-        let client = builder().credentials(std::sync::Arc::new(passwords.clone())).build().unwrap();
-        client.head(&fake.name("r:1")).await.unwrap().unwrap();
-        fake.quirks(|quirks| quirks.auth = Auth::Basic("new".to_owned()));
-        *passwords.current.lock().unwrap() = "new".to_owned();
-        // The HEAD's 403 has no body: only a GET says that it is the token.
-        assert!(client.head(&fake.name("r:1")).await.unwrap().is_some());
-        assert_eq!(passwords.asked(), 2);
-    });
-}
-
-#[test]
-fn a_password_that_expires_for_good_is_an_error_that_all_waiters_share() {
-    run(async {
-        let passwords = Passwords::new("wrong");
-        let fake = Fake::start(Quirks { auth: Auth::Basic("right".to_owned()), ..Quirks::default() }).await;
-        let client = builder().credentials(std::sync::Arc::new(passwords.clone())).build().unwrap();
-        let name = fake.name("r:1");
-        let many = (0..20).map(|_| client.manifest(&name));
-        for result in futures_util::future::join_all(many).await {
-            let error = result.unwrap_err();
-            assert!(
-                matches!(error.kind(), ErrorKind::Unauthorized { .. } | ErrorKind::Denied { .. }),
-                "{error}"
-            );
-        }
-        assert!(passwords.asked() <= 3, "asked {} times", passwords.asked());
-    });
-}
-
-#[test]
 fn a_head_that_is_a_bare_400_is_asked_again_by_get() {
     run(async {
         let image = small();
@@ -366,60 +266,6 @@ fn a_source_that_forbids_head_of_blobs_is_never_asked_so() {
         copy(&Mirror::new(client()), Job::new(source.name("r:1"), target.name("r:1"))).await.unwrap();
         assert_eq!(source.count("HEAD blobs"), 0);
         assert_eq!(source.count("GET token"), 1, "one token for the whole registry, whose scope is `aws`");
-    });
-}
-
-#[test]
-fn a_mount_waits_for_the_manifest_that_names_the_blob() {
-    run(async {
-        let layers = [images::bytes("shared", 100_000)];
-        let (one, two) = (images::image("one", &layers), images::image("two", &layers));
-        let source = source(&one).await;
-        source.store(|store| store.seed("s", "1", &two));
-        let (target, mirror) = ecr(&["r", "s"], Quirks { mounts: true, ..Quirks::default() }).await;
-        let jobs = vec![
-            Job::new(source.name("r:1"), target.name("r:1")),
-            Job::new(source.name("s:1"), target.name("s:1")),
-        ];
-        let results = copy_all(&mirror, jobs).await;
-        let second = results[1].as_ref().unwrap();
-        assert_eq!((second.mounted, second.mounted_bytes, second.sent), (1, 100_000, 1));
-        assert_eq!(source.count("GET blobs"), 3, "the shared layer once, two configurations");
-        // The mount that the fake refuses until the first manifest is there was not tried before.
-        assert_eq!(target.count("POST uploads"), 4);
-    });
-}
-
-#[test]
-fn the_session_of_a_refused_mount_is_used() {
-    run(async {
-        let layers = [images::bytes("shared", 100_000)];
-        let (one, two) = (images::image("one", &layers), images::image("two", &layers));
-        let source = source(&one).await;
-        source.store(|store| store.seed("s", "1", &two));
-        let (target, mirror) = ecr(&["r", "s"], Quirks::default()).await;
-        let jobs = vec![
-            Job::new(source.name("r:1"), target.name("r:1")),
-            Job::new(source.name("s:1"), target.name("s:1")),
-        ];
-        for result in copy_all(&mirror, jobs).await {
-            result.unwrap();
-        }
-        assert_eq!(target.count("POST uploads"), 4, "four blobs sent, one POST each");
-        assert_eq!(source.count("GET blobs"), 4, "without mounts each repository gets the bytes once");
-    });
-}
-
-#[test]
-fn a_registry_that_knows_no_mounts_gets_a_plain_upload() {
-    run(async {
-        for status in [400, 404, 405, 403] {
-            let image = small();
-            let source = source(&image).await;
-            let target = Fake::start(Quirks { mount_error: Some(status), ..Quirks::default() }).await;
-            copy(&Mirror::new(client()), Job::new(source.name("r:1"), target.name("r:1"))).await.unwrap();
-            assert_eq!(target.broken_tag(), None);
-        }
     });
 }
 
@@ -486,7 +332,7 @@ fn ecr_is_asked_for_blobs_in_bulk() {
         let source = source(&small()).await;
         let target = std::sync::Arc::new(Fake::ecr().await);
         target.store(|store| store.repository("r").tags.clear());
-        let client = builder().quotas(&target.host(), Quotas::Ecr).build().unwrap();
+        let client = builder().profile(&target.host(), ECR).build().unwrap();
         let mirror =
             Mirror::new(client).blob_index(std::sync::Arc::new(Bulk(std::sync::Arc::clone(&target))));
         copy(&mirror, Job::new(source.name("r:1"), target.name("r:1"))).await.unwrap();
@@ -494,25 +340,6 @@ fn ecr_is_asked_for_blobs_in_bulk() {
         target.forget();
         let copied = copy(&mirror, Job::new(source.name("r:1"), target.name("r:2"))).await.unwrap();
         assert_eq!((copied.skipped, target.counts()), (2, "HEAD manifests 1, PUT manifests 1".to_owned()));
-    });
-}
-
-#[test]
-fn mounts_can_be_known_to_be_off() {
-    run(async {
-        let layers = [images::bytes("shared", 1_000)];
-        let (one, two) = (images::image("one", &layers), images::image("two", &layers));
-        let source = source(&one).await;
-        source.store(|store| store.seed("s", "1", &two));
-        let (target, mirror) = ecr(&["r", "s"], Quirks { mounts: true, ..Quirks::default() }).await;
-        let mirror = mirror.mounts(&target.host(), Mounts::Never);
-        let jobs = vec![
-            Job::new(source.name("r:1"), target.name("r:1")),
-            Job::new(source.name("s:1"), target.name("s:1")),
-        ];
-        for result in copy_all(&mirror, jobs).await {
-            assert_eq!(result.unwrap().mounted, 0);
-        }
     });
 }
 

@@ -3,8 +3,10 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use registry::mirror::{Action, Job, Mapping, MemoryMapping, Mirror, Outcome, Platforms};
-use registry::{BoxError, BoxFuture, Client, Credential, Credentials, Digest, Quotas, Reference, Server};
+use registry::mirror::{Action, Event, Job, Mapping, MemoryMapping, Mirror, Outcome, Platforms};
+use registry::{
+    BoxError, BoxFuture, Client, Credential, Credentials, Digest, Mounts, Profile, Quotas, Reference, Server,
+};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::net::Net;
@@ -13,6 +15,23 @@ use crate::world::{Shared, World, lock};
 
 /// What a run may take, on its own clock: every request may be repeated six times after two minutes each, one image after the other.
 const BOUND: Duration = Duration::from_secs(2 * 3_600);
+
+/// The ways of Amazon ECR.
+const ECR: Profile = Profile {
+    quotas: Quotas {
+        manifest_reads: None,
+        manifest_puts: Some(10),
+        blob_looks: None,
+        blob_reads: None,
+        upload_starts: Some(100),
+        upload_ends: Some(100),
+    },
+    mounts: Mounts::Committed,
+    creates_repositories: false,
+    answers_probes: false,
+    takes_empty_blobs: false,
+    storage: &[],
+};
 
 /// What came of a run.
 #[derive(Clone, Debug, Default)]
@@ -167,13 +186,18 @@ async fn process(
     let net = Net { world: Arc::clone(&world), process: number };
     let mut builder = Client::builder()
         .transport(Arc::new(net))
-        .credentials(Arc::new(Logins(world)))
+        .credentials(Arc::new(Logins(Arc::clone(&world))))
         .seed(scenario.seed.wrapping_add(number as u64));
     if scenario.target.is_ecr {
-        builder = builder.quotas("target.example", Quotas::Ecr);
+        builder = builder.profile("target.example", ECR);
     }
     let client = builder.build().map_err(|error| error.to_string())?;
     let mirror = Mirror::new(client).limits(scenario.limits).mapping(mapping);
+    let mirror = mirror.on_event(move |event| {
+        if let Event::Warning { image, .. } = event {
+            lock(&world).warned.insert(*image);
+        }
+    });
     let jobs = scenario.images.iter().map(|wanted| job(wanted, scenario)).collect();
     let work = async {
         let plan = mirror.plan(jobs).await;
@@ -240,13 +264,16 @@ async fn whole(world: &Shared, scenario: &Scenario) -> Result<(usize, usize), St
     lock(world).calm();
     sleep(Duration::from_secs(60)).await;
     let last = process(Arc::clone(world), scenario, 200, mapping()).await?;
-    for (wanted, outcome) in scenario.images.iter().zip(&last) {
+    for (number, (wanted, outcome)) in scenario.images.iter().zip(&last).enumerate() {
         let copied = outcome.result.as_ref().map_err(|error| format!("without any fault: {error}"))?;
         let world = lock(world);
         let source = world.source.store.tagged(&wanted.source.0, &wanted.source.1).unwrap();
         let there = world.target.store.tagged(&wanted.target.0, &wanted.target.1);
         if there != Some(expected(wanted, source)) || there != Some(copied.digest) {
             return Err(format!("{} is {there:?} at the end, the source {source}", outcome.job.target));
+        }
+        if let Some(artifact) = world.lost_artifact(number, wanted, scenario) {
+            return Err(format!("{} is there, and {artifact} about it is not", outcome.job.target));
         }
     }
     Ok((images, failed))

@@ -1,6 +1,6 @@
 //! The servers of a run, and who watches them: what must never be is looked for with each request.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::{DefaultHasher, Hasher as _};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -14,7 +14,7 @@ use registry::Digest;
 use registry::mirror::Limits;
 use tokio::time::Instant;
 
-use crate::plan::{Accident, Fault, Op, Scenario};
+use crate::plan::{Accident, Fault, Op, Scenario, Wanted};
 use crate::site::{Answer, Asked, Site, authorization, parts};
 
 /// Where a piece of a layer that came from the source is counted until nobody holds it any more.
@@ -31,6 +31,8 @@ pub struct World {
     /// Faults that are still to come, and those that came.
     faults: Vec<(bool, Op, usize, Fault)>,
     pub fired: Vec<Fault>,
+    /// Images of which something was left out, and said so.
+    pub warned: BTreeSet<usize>,
     counts: BTreeMap<(bool, Op), usize>,
     down: BTreeMap<String, Instant>,
     limits: Limits,
@@ -88,6 +90,7 @@ impl World {
             random: Rng::with_seed(scenario.seed ^ 0x5eed),
             faults: faults.collect(),
             fired: Vec::new(),
+            warned: BTreeSet::new(),
             counts: BTreeMap::new(),
             down: BTreeMap::new(),
             limits: scenario.limits,
@@ -170,6 +173,29 @@ impl World {
             }
         }
         fault
+    }
+
+    /// An artifact of an image that stands at the target without it, although nobody refused it and nobody was told.
+    pub fn lost_artifact(&self, image: usize, wanted: &Wanted, scenario: &Scenario) -> Option<Digest> {
+        // What is answered so reads as "there is none".
+        let hides = |fault: &Fault| {
+            matches!(fault, Fault::Status(400..=499) | Fault::Corrupt(_) | Fault::Truncate(_))
+        };
+        let (repository, tag) = &wanted.target;
+        let store = &self.target.store;
+        let is_due = scenario.copies_artifacts
+            && store.tagged(repository, tag) == Some(wanted.image.digest())
+            && !self.warned.contains(&image)
+            && !self.fired.iter().any(hides);
+        let list = format!("sha256-{}", wanted.image.digest().hex());
+        let list = store.seen(repository, &list).and_then(|list| list.index().ok());
+        let lists =
+            |digest| list.as_ref().is_some_and(|list| list.manifests.iter().any(|one| one.digest == digest));
+        let mut artifacts = wanted.artifacts.iter().map(|artifact| artifact.digest()).filter(|_| is_due);
+        artifacts.find(|digest| {
+            let is_there = store.seen(repository, &digest.to_string()).is_some();
+            !is_there || !(self.target.ways.has_referrers || lists(*digest))
+        })
     }
 
     pub fn is_down(&self, asked: &Asked) -> bool {

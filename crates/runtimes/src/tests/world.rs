@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use docker::Docker;
 use process::{Cmd, Killer};
+use registry::mirror::Mirror;
 use registry::{Anonymous, Client, Digest, Reference};
 
 use crate::{Action, Context, GridSettings, Hold, Options, Outcome, Planned, Progress, Runtime, State};
@@ -232,8 +233,9 @@ impl World {
         let from: Reference = format!("{}/upstream/lambda/base@{digest}", other.registry).parse().unwrap();
         let to: Reference = format!("{}/upstream/lambda/base:1", self.registry).parse().unwrap();
         let manifest = other.client.manifest(&from).await.unwrap().unwrap();
+        let mirror = Mirror::new(self.client.clone());
         for blob in manifest.image().unwrap().blobs() {
-            self.client.copy_blob(&from, &to, blob).await.unwrap();
+            mirror.copy_blob(&from, &to, blob).await.unwrap();
         }
         self.client.put_manifest(&to, &manifest).await.unwrap();
     }

@@ -8,10 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures_util::stream;
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, StreamBody};
-use hyper::body::{Frame, Incoming};
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{HeaderMap, Request, Response};
 use hyper_util::rt::TokioIo;
@@ -21,6 +19,7 @@ use tokio::sync::watch;
 
 use super::faults::{self, Fault, Rule};
 use super::protocol::{full, reply, response};
+use super::spoil::{read, read_some, spoil};
 use super::store::Store;
 
 pub type Body = UnsyncBoxBody<Bytes, io::Error>;
@@ -378,110 +377,6 @@ async fn handle_numbered(
             let body = read(body, shared, None).await?;
             let reply = reply(shared, &parts, body, kind)?;
             Ok(spoil(reply, &fault).await)
-        }
-    }
-}
-
-/// Another form of a real reply.
-async fn spoil(reply: Response<Body>, fault: &Fault) -> Response<Body> {
-    let (parts, body) = reply.into_parts();
-    let mut bytes = body.collect().await.map(|body| body.to_bytes().to_vec()).unwrap_or_default();
-    let mut length = bytes.len();
-    let body = match *fault {
-        Fault::CorruptReply(at) => {
-            if let Some(byte) = bytes.get_mut(at % length.max(1)) {
-                *byte ^= 0x40;
-            }
-            full(bytes)
-        }
-        Fault::Pack => {
-            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-            io::Write::write_all(&mut encoder, &bytes).unwrap();
-            bytes = encoder.finish().unwrap();
-            length = bytes.len();
-            full(bytes)
-        }
-        Fault::Truncate(by) => {
-            bytes.truncate(length.saturating_sub(by));
-            full(bytes)
-        }
-        Fault::CutReply(after) => {
-            let begin = Bytes::from(bytes).slice(..after % length.max(1));
-            // In pieces with a pause before the cut: what is not flushed by then never leaves the server.
-            let frames = stream::unfold(Some(begin), |begin| async {
-                let mut begin = begin?;
-                if begin.is_empty() {
-                    tokio::time::sleep(Duration::from_millis(10)).await;
-                    return Some((Err(io::Error::other("cut")), None));
-                }
-                tokio::task::yield_now().await;
-                let piece = begin.split_to(begin.len().min(16 << 10));
-                Some((Ok(Frame::data(piece)), Some(begin)))
-            });
-            BodyExt::boxed_unsync(StreamBody::new(frames))
-        }
-        Fault::Trickle => {
-            let bytes = Bytes::from(bytes);
-            let frames = stream::unfold(0, move |at| {
-                let byte = (at < bytes.len()).then(|| bytes.slice(at..=at));
-                async move {
-                    tokio::time::sleep(Duration::from_millis(20)).await;
-                    byte.map(|byte| (Ok(Frame::data(byte)), at + 1))
-                }
-            });
-            BodyExt::boxed_unsync(StreamBody::new(frames))
-        }
-        _ => full(bytes),
-    };
-    let mut response = Response::from_parts(parts, body);
-    let announced = match fault {
-        Fault::Truncate(by) => length.saturating_sub(*by),
-        _ => length,
-    };
-    response.headers_mut().insert("content-length", announced.into());
-    match fault {
-        Fault::Pack => drop(response.headers_mut().insert("content-encoding", "gzip".parse().unwrap())),
-        Fault::Label => drop(response.headers_mut().insert("content-encoding", "x-gzip".parse().unwrap())),
-        _ => {}
-    }
-    response
-}
-
-/// A request's body: its bytes, or of a huge one length and digest.
-pub enum Received {
-    Bytes(Bytes),
-    Huge(u64),
-}
-
-async fn read(mut body: Incoming, shared: &Shared, corrupt: Option<usize>) -> Result<Received, Cut> {
-    let limit = shared.state.lock().unwrap().quirks.discard_over.unwrap_or(u64::MAX);
-    let mut bytes = Vec::new();
-    let mut length = 0;
-    while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(|_| Cut)?.into_data() else { continue };
-        length += data.len() as u64;
-        if length <= limit {
-            bytes.extend_from_slice(&data);
-        }
-    }
-    if length > limit {
-        return Ok(Received::Huge(length));
-    }
-    if let Some(at) = corrupt {
-        let length = bytes.len().max(1);
-        if let Some(byte) = bytes.get_mut(at % length) {
-            *byte ^= 0x40;
-        }
-    }
-    Ok(Received::Bytes(bytes.into()))
-}
-
-async fn read_some(mut body: Incoming, after: usize) {
-    let mut length = 0;
-    while length < after {
-        match body.frame().await {
-            Some(Ok(frame)) => length += frame.data_ref().map_or(0, Bytes::len),
-            _ => return,
         }
     }
 }

@@ -108,3 +108,13 @@ impl TestImage {
         self.blobs.iter().map(|blob| blob.len() as u64).sum()
     }
 }
+
+/// Two platforms with an attestation each.
+pub fn two_platforms() -> TestImage {
+    index(&[
+        (Some("linux/amd64"), image("amd64", &[bytes("la", 5_000), bytes("common", 900)])),
+        (None, image("attests amd64", &[bytes("aa", 50)])),
+        (Some("linux/arm64"), image("arm64", &[bytes("lb", 6_000), bytes("common", 900)])),
+        (None, image("attests arm64", &[bytes("ab", 60)])),
+    ])
+}

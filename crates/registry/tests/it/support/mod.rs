@@ -4,16 +4,17 @@ pub mod fake;
 pub mod faults;
 pub mod images;
 mod protocol;
+mod spoil;
 pub mod store;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use registry::mirror::{Checked, Copied, Job, Mirror, Plan};
+use registry::mirror::{Checked, Copied, Job, Mirror, Mounts, Plan, Platforms};
 use registry::{
-    BoxError, BoxFuture, Builder, Client, Credential, Credentials, Digest, Error, Reference, RetryPolicy,
-    Server, Timeouts,
+    BoxError, BoxFuture, Builder, Client, Credential, Credentials, Digest, Error, Profile, Quotas, Reference,
+    RetryPolicy, Server, Timeouts,
 };
 
 pub use fake::{Auth, Fake, Quirks};
@@ -43,6 +44,77 @@ pub fn client() -> Client {
 
 pub fn reference(text: &str) -> Reference {
     text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
+}
+
+/// The ways of Amazon ECR.
+pub const ECR: Profile = Profile {
+    quotas: Quotas {
+        manifest_reads: None,
+        manifest_puts: Some(10),
+        blob_looks: None,
+        blob_reads: None,
+        upload_starts: Some(100),
+        upload_ends: Some(100),
+    },
+    mounts: Mounts::Committed,
+    creates_repositories: false,
+    answers_probes: false,
+    takes_empty_blobs: false,
+    storage: &[".amazonaws.com"],
+};
+
+/// What is known of a registry that is ECR, or nobody's in particular.
+pub fn profile(ecr: bool) -> Profile {
+    if ecr { ECR } else { Profile::default() }
+}
+
+pub fn only(platforms: &[&str]) -> Platforms {
+    Platforms::Only(platforms.iter().map(|platform| platform.parse().unwrap()).collect())
+}
+
+/// A source with the image as `r:1`, and an empty target.
+pub async fn pair(image: &TestImage) -> (Fake, Fake) {
+    let (source, target) = (Fake::plain().await, Fake::plain().await);
+    source.store(|store| store.seed("r", "1", image));
+    (source, target)
+}
+
+/// Copies `r:1`, and gives its digest at the target.
+pub async fn copied(source: &Fake, target: &Fake) -> Result<Digest, Error> {
+    let job = Job::new(source.name("r:1"), target.name("r:1"));
+    copy(&Mirror::new(client()), job).await.map(|copied| copied.digest)
+}
+
+pub fn reply(status: u16, headers: &[(&'static str, &str)], body: &str) -> Fault {
+    let headers = headers.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+    Fault::Reply { status, headers, body: body.to_owned() }
+}
+
+/// An ECR with these repositories, and a mirror that knows whose quotas hold there.
+pub async fn ecr(repositories: &[&str], quirks: Quirks) -> (Fake, Mirror) {
+    let fake = Fake::start(Quirks { ecr: true, ..quirks }).await;
+    fake.store(|store| {
+        for name in repositories {
+            store.repository(name);
+        }
+    });
+    let client = builder().profile(&fake.host(), ECR).build().unwrap();
+    (fake, Mirror::new(client))
+}
+
+pub async fn source(image: &TestImage) -> Fake {
+    let fake = Fake::plain().await;
+    fake.store(|store| store.seed("r", "1", image));
+    fake
+}
+
+pub fn small() -> TestImage {
+    images::image("small", &[images::bytes("layer", 70_000)])
+}
+
+/// A redirect.
+pub fn location(status: u16, to: &str) -> Fault {
+    Fault::Reply { status, headers: vec![("location", to.to_owned())], body: String::new() }
 }
 
 /// Plans and applies one job.

@@ -13,7 +13,8 @@ use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
 use registry::{Digest, Manifest};
 
-use super::fake::{Auth, Body, Cut, Inner, Quirks, Received, Shared};
+use super::fake::{Auth, Body, Cut, Inner, Quirks, Shared};
+use super::spoil::Received;
 use super::store::{Store, Upload};
 
 pub fn full(body: impl Into<Bytes>) -> Body {

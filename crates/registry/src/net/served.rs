@@ -8,13 +8,13 @@ use crate::BoxFuture;
 use crate::error::ErrorKind;
 
 /// Transports by host, and the one for all others.
-pub(super) struct Served {
+pub(crate) struct Served {
     by_host: HashMap<String, Arc<dyn Transport>>,
     rest: Arc<dyn Transport>,
 }
 
 impl Served {
-    pub(super) fn new(by_host: HashMap<String, Arc<dyn Transport>>, rest: Arc<dyn Transport>) -> Self {
+    pub(crate) fn new(by_host: HashMap<String, Arc<dyn Transport>>, rest: Arc<dyn Transport>) -> Self {
         Self { by_host, rest }
     }
 }

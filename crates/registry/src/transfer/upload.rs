@@ -8,38 +8,38 @@ use url::Url;
 
 use super::source::{self, Meter, Transfer};
 use crate::client::uploads::Started;
-use crate::client::{Body, Client, Timeouts};
+use crate::client::{Client, Timeouts};
 use crate::error::{Error, ErrorKind};
 use crate::manifest::Descriptor;
+use crate::net::http::Body;
 use crate::reference::Reference;
 
 /// Sends the blob to `session`: the source's reply is the body.
-pub(super) async fn stream(transfer: &Transfer, target: &Reference, session: Url) -> Result<(), Error> {
+pub(crate) async fn stream(transfer: &Transfer, target: &Reference, session: Url) -> Result<(), Error> {
     let meter = Arc::new(Meter::default());
     let body = Body::stream(source::body(transfer.clone(), Arc::clone(&meter)), Some(transfer.blob.size));
-    let upload = transfer.client.finish_upload(target, session, &transfer.blob, body);
-    let result = watched(&transfer.client, target, &meter, upload).await;
-    // The upload only sees that its body broke; why is known here.
-    let failure = meter.failure.lock().ok().and_then(|mut failure| failure.take());
-    match (result, failure) {
-        (Err(_), Some(failure)) => Err(failure),
-        (result, _) => result,
-    }
+    send(&transfer.client, target, session, &transfer.blob, (body, &meter)).await
 }
 
-/// `upload`, whose body counts into `meter`, as long as something moves.
-pub(super) async fn watched(
+/// Sends a body, which counts into its meter, to `session`, as long as something moves.
+pub(super) async fn send(
     client: &Client,
     target: &Reference,
-    meter: &Meter,
-    upload: impl Future<Output = Result<(), Error>>,
+    session: Url,
+    blob: &Descriptor,
+    (body, meter): (Body, &Meter),
 ) -> Result<(), Error> {
-    tokio::select! {
+    let result = tokio::select! {
         biased;
-        result = upload => result,
+        result = client.finish_upload(target, session, blob, body) => result,
         after = stalled(meter, client.timeouts()) => {
             Err(Error::of(target, ErrorKind::Stalled { what: "the upload", after }))
         }
+    };
+    // The upload only sees that its body broke; why is known here.
+    match (result, meter.failure()) {
+        (Err(_), Some(failure)) => Err(failure),
+        (result, _) => result,
     }
 }
 
@@ -64,7 +64,7 @@ async fn stalled(meter: &Meter, timeouts: Timeouts) -> Duration {
 
 /// How the target was found to have the blob, or made to have it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Placed {
+pub(crate) enum Placed {
     /// It had it.
     Skipped,
     /// It took it from another repository.
@@ -75,7 +75,7 @@ pub(super) enum Placed {
 
 /// How the first try begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Opening {
+pub(crate) enum Opening {
     /// The blob is known not to be there.
     Absent,
     /// Ask by HEAD first.
@@ -88,13 +88,13 @@ pub(super) enum Opening {
 }
 
 /// What opening came to.
-pub(super) enum Opened {
+pub(crate) enum Opened {
     Placed(Placed),
     Session(Url),
 }
 
 /// Asks the target for an upload, as `opening` says. `mount_answered` hears how a mount or a probe went.
-pub(super) async fn open(
+pub(crate) async fn open(
     client: &Client,
     target: &Reference,
     blob: &Descriptor,
@@ -144,7 +144,7 @@ async fn without_mount(
 
 /// How a registry answered a mount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum MountAnswer {
+pub(crate) enum MountAnswer {
     Taken,
     Refused,
     NotUnderstood,

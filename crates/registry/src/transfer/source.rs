@@ -9,13 +9,14 @@ use futures_util::stream;
 use http::StatusCode;
 use tokio::time::Instant;
 
-use super::event::{Event, Events};
 use crate::bugs::{self, Bug};
-use crate::client::{Client, Response, Timeouts, Tries, encoding, response};
+use crate::client::{Client, Timeouts, Tries};
 use crate::digest::Hasher;
 use crate::error::{Error, ErrorKind};
 use crate::limits;
 use crate::manifest::Descriptor;
+use crate::net::http::Response;
+use crate::net::{encoding, response};
 use crate::reference::Reference;
 
 /// What is handed to the upload at once: small enough that a slow link shows progress within the idle time.
@@ -26,53 +27,87 @@ const GOOD_PROGRESS: u64 = 1 << 20;
 
 /// What a transfer shows to whoever watches it.
 #[derive(Debug, Default)]
-pub(super) struct Meter {
+pub(crate) struct Meter {
     /// Bytes handed to the upload.
-    pub(super) sent: AtomicU64,
+    pub(crate) sent: AtomicU64,
     /// Whether the target has what it asked for. Until it asks, the request waits for its turn; while the source is being
     /// waited for, the target is not to blame.
-    pub(super) at_target: AtomicBool,
+    pub(crate) at_target: AtomicBool,
     /// Whether all bytes were handed over.
-    pub(super) complete: AtomicBool,
+    pub(crate) complete: AtomicBool,
     /// Why the source ended early. The upload knows only that its body broke.
-    pub(super) failure: Mutex<Option<Error>>,
+    failure: Mutex<Option<Error>>,
+}
+
+impl Transfer {
+    /// A blob that is read from `source` for nobody in particular.
+    pub(crate) fn new(client: &Client, source: &Reference, blob: &Descriptor) -> Self {
+        Self {
+            client: client.clone(),
+            source: source.clone(),
+            blob: blob.clone(),
+            progress: Arc::default(),
+            keep: None,
+        }
+    }
 }
 
 impl Meter {
     /// Counts bytes of a body of `size`, and gives their sum.
-    pub(super) fn add(&self, bytes: u64, size: u64) -> u64 {
+    pub(crate) fn add(&self, bytes: u64, size: u64) -> u64 {
         let sent = self.sent.fetch_add(bytes, Ordering::Relaxed) + bytes;
         self.complete.store(sent == size, Ordering::Relaxed);
         self.at_target.store(true, Ordering::Relaxed);
         sent
     }
+
+    /// Notes why the body ends early.
+    pub(super) fn fail(&self, error: Error) {
+        if let Ok(mut failure) = self.failure.lock() {
+            *failure = Some(error);
+        }
+    }
+
+    /// Why the body ended early, if it did.
+    pub(super) fn failure(&self) -> Option<Error> {
+        self.failure.lock().ok().and_then(|mut failure| failure.take())
+    }
 }
 
-/// Counts a blob's bytes for the listener over all tries: what is sent again does not count again.
-#[derive(Debug, Default)]
-pub(super) struct HighWater(AtomicU64);
+/// Tells of a blob's bytes over all tries: what is sent again does not count again.
+#[derive(Default)]
+pub(crate) struct Progress {
+    highest: AtomicU64,
+    told: Option<Box<dyn Fn(u64) + Send + Sync>>,
+}
 
-impl HighWater {
-    fn advance(&self, to: u64) -> u64 {
-        to.saturating_sub(self.0.fetch_max(to, Ordering::Relaxed))
+impl Progress {
+    /// Progress that `told` hears of: so many more bytes each time.
+    pub(crate) fn told(told: impl Fn(u64) + Send + Sync + 'static) -> Self {
+        Self { told: Some(Box::new(told)), ..Self::default() }
+    }
+
+    fn advance(&self, to: u64) {
+        let new = to.saturating_sub(self.highest.fetch_max(to, Ordering::Relaxed));
+        if let Some(told) = self.told.as_ref().filter(|_| new > 0) {
+            told(new);
+        }
     }
 }
 
 /// Everything that a transfer needs to know.
 #[derive(Clone)]
-pub(super) struct Transfer {
-    pub(super) client: Client,
-    pub(super) source: Reference,
-    pub(super) blob: Descriptor,
-    pub(super) image: usize,
-    pub(super) events: Events,
-    pub(super) high_water: Arc<HighWater>,
+pub(crate) struct Transfer {
+    pub(crate) client: Client,
+    pub(crate) source: Reference,
+    pub(crate) blob: Descriptor,
+    pub(crate) progress: Arc<Progress>,
     /// Where the bytes are to be found afterwards, if anybody wants to read them.
-    pub(super) keep: Option<Kept>,
+    pub(crate) keep: Option<Kept>,
 }
 
 /// A small blob's bytes, verified, from when it passed.
-pub(super) type Kept = Arc<OnceLock<Vec<u8>>>;
+pub(crate) type Kept = Arc<OnceLock<Vec<u8>>>;
 
 struct Reader {
     transfer: Transfer,
@@ -93,7 +128,7 @@ struct Reader {
 
 /// The bytes as an upload's body. It ends with an error instead of the last piece if the digest is wrong, so that no target is
 /// ever given a complete blob that is not the one that was asked for.
-pub(super) fn body(transfer: Transfer, meter: Arc<Meter>) -> impl Stream<Item = Result<Bytes, Error>> + Send {
+pub(crate) fn body(transfer: Transfer, meter: Arc<Meter>) -> impl Stream<Item = Result<Bytes, Error>> + Send {
     let reader = Reader {
         transfer,
         meter,
@@ -114,9 +149,7 @@ pub(super) fn body(transfer: Transfer, meter: Arc<Meter>) -> impl Stream<Item = 
             Ok(Some(piece)) => Some((Ok(piece), Some(reader))),
             Ok(None) => None,
             Err(error) => {
-                if let Ok(mut failure) = reader.meter.failure.lock() {
-                    *failure = Some(error.clone());
-                }
+                reader.meter.fail(error.clone());
                 Some((Err(error), None))
             }
         }
@@ -142,11 +175,7 @@ impl Reader {
 
     fn count(&self, bytes: u64) {
         let sent = self.meter.add(bytes, self.transfer.blob.size);
-        let new = self.transfer.high_water.advance(sent);
-        if new > 0 {
-            let (image, digest) = (self.transfer.image, self.transfer.blob.digest);
-            self.transfer.events.tell(&Event::BlobProgress { image, digest, bytes: new });
-        }
+        self.transfer.progress.advance(sent);
     }
 
     /// The next bytes from the source, over as many connections as it takes.
@@ -270,7 +299,7 @@ impl Reader {
         }
         self.verified = true;
         let (expected, actual) = (self.transfer.blob.digest, std::mem::take(&mut self.hasher).finish());
-        if expected == actual || cfg!(feature = "unverified") || bugs::is_in(Bug::Unverified) {
+        if expected == actual || bugs::is_in(Bug::Unverified) {
             if let Some(keep) = &self.transfer.keep {
                 // Of two that passed, both are the same.
                 let _ = keep.set(std::mem::take(&mut self.kept));

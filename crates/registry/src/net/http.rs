@@ -45,10 +45,10 @@ pub trait Lookup: Send + Sync {
 
 /// What a request or a reply carries: nothing, some bytes, or a stream of them.
 #[derive(Default)]
-pub struct Body(pub(super) Content);
+pub struct Body(pub(crate) Content);
 
 #[derive(Default)]
-pub(super) enum Content {
+pub(crate) enum Content {
     #[default]
     Nothing,
     Bytes(Bytes),
@@ -109,9 +109,9 @@ impl From<Bytes> for Body {
 #[must_use]
 #[derive(Clone, Default)]
 pub struct Http {
-    pub(super) tls: Option<rustls::ClientConfig>,
-    pub(super) user_agent: Option<String>,
-    pub(super) proxies: Proxies,
+    pub(crate) tls: Option<rustls::ClientConfig>,
+    pub(crate) user_agent: Option<String>,
+    pub(crate) proxies: Proxies,
 }
 
 /// By which proxies servers are reached.

@@ -15,9 +15,9 @@ use url::{Host, Url};
 
 use super::http::Lookup;
 use super::location::is_private_address;
-use super::pace::is_ecr;
 use crate::BoxFuture;
 use crate::error::BoxError;
+use crate::profile::Profiles;
 
 /// How far from the world's network an address is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,6 +42,7 @@ struct Hosts {
 /// Looks up names for the HTTP client.
 pub(crate) struct Guard {
     lookup: Arc<dyn Lookup>,
+    profiles: Arc<Profiles>,
     hosts: Mutex<Hosts>,
 }
 
@@ -66,8 +67,8 @@ impl Lookup for System {
 }
 
 impl Guard {
-    pub(crate) fn new(lookup: Arc<dyn Lookup>) -> Arc<Self> {
-        Arc::new(Self { lookup, hosts: Mutex::default() })
+    pub(crate) fn new(lookup: Arc<dyn Lookup>, profiles: Arc<Profiles>) -> Arc<Self> {
+        Arc::new(Self { lookup, profiles, hosts: Mutex::default() })
     }
 
     /// Notes a host that the user named.
@@ -84,7 +85,7 @@ impl Guard {
     pub(crate) fn sent(&self, from: &Url, to: &Url) {
         let Some(Host::Domain(host)) = to.host() else { return };
         let mut hosts = self.hosts();
-        if hosts.named.contains(host) || is_amazons(from, host) {
+        if hosts.named.contains(host) || self.is_storage(from, host) {
             return;
         }
         let allowed = hosts.reach_of(from);
@@ -93,7 +94,7 @@ impl Guard {
     }
 
     /// The addresses of `host` that may be connected to.
-    pub(super) async fn find(&self, host: &str) -> Result<Vec<IpAddr>, BoxError> {
+    pub(crate) async fn find(&self, host: &str) -> Result<Vec<IpAddr>, BoxError> {
         Ok(self.pass(host, self.lookup.lookup(host).await?)?)
     }
 
@@ -114,6 +115,13 @@ impl Guard {
         }
     }
 
+    /// Whether the registry is known to keep its blobs there. ECR keeps layers at S3, which may have an endpoint inside the network
+    /// where ECR itself has none: Amazon's names, in a network whose owner decides what they lead to.
+    fn is_storage(&self, from: &Url, host: &str) -> bool {
+        let profile = from.host_str().map(|registry| self.profiles.of(registry));
+        profile.is_some_and(|profile| profile.storage.iter().any(|name| host.ends_with(name)))
+    }
+
     fn hosts(&self) -> MutexGuard<'_, Hosts> {
         self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -130,13 +138,6 @@ impl Hosts {
         };
         reach.min(Reach::ThisMachine)
     }
-}
-
-/// ECR keeps layers at S3, which may have an endpoint inside the network where ECR itself has none: Amazon's names, in a network
-/// whose owner decides what they lead to.
-fn is_amazons(from: &Url, host: &str) -> bool {
-    let amazon = [".amazonaws.com", ".amazonaws.com.cn"];
-    from.host_str().is_some_and(is_ecr) && amazon.iter().any(|name| host.ends_with(name))
 }
 
 fn reach(address: IpAddr) -> Reach {
@@ -162,6 +163,7 @@ fn reach(address: IpAddr) -> Reach {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::profile::Profile;
 
     fn url(text: &str) -> Url {
         text.parse().unwrap()
@@ -173,8 +175,16 @@ mod tests {
         guard.pass(host, found.collect()).is_ok()
     }
 
+    const ECR: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
+
+    fn profiles() -> Arc<Profiles> {
+        let mut profiles = Profiles::default();
+        profiles.name(ECR, Profile { storage: &[".amazonaws.com"], ..Profile::default() });
+        Arc::new(profiles)
+    }
+
     fn guard(registry: &str, at: &str) -> Arc<Guard> {
-        let guard = Guard::new(Arc::new(System));
+        let guard = Guard::new(Arc::new(System), profiles());
         guard.named(&url(registry));
         assert!(
             passes(&guard, url(registry).host_str().unwrap(), &[at]),
@@ -223,8 +233,8 @@ mod tests {
     }
 
     #[test]
-    fn ecrs_layers_may_come_through_an_endpoint_inside() {
-        let ecr = "https://123456789012.dkr.ecr.eu-west-1.amazonaws.com/";
+    fn a_known_registrys_blobs_may_come_through_an_endpoint_inside() {
+        let ecr = &format!("https://{ECR}/");
         let guard = guard(ecr, "54.1.2.3");
         let bucket = "prod-starport-layer-bucket.s3.eu-west-1.amazonaws.com";
         guard.sent(&url(ecr), &url(&format!("https://{bucket}/x")));

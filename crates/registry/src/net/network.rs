@@ -19,7 +19,7 @@ use crate::error::{Error, ErrorKind, NoConnection};
 
 /// The HTTP clients: one for all servers, and one for each that has certificates of its own. A connection is never shared between
 /// two of them, nor is a certificate.
-pub(super) struct Network {
+pub(crate) struct Network {
     all: reqwest::Client,
     /// By host, with its port where it has one.
     own: HashMap<String, reqwest::Client>,
@@ -29,7 +29,7 @@ impl Network {
     /// Redirects and HTTP's version are set here: the first because nobody else keeps an `Authorization` from another host as
     /// strictly, the second because one HTTP/2 connection would carry all transfers and its stream limit stall them
     /// ([ocync's finding](https://github.com/clowdhaus/ocync/pull/104)).
-    pub(super) fn new(
+    pub(crate) fn new(
         all: Http,
         own: Vec<(String, Http)>,
         connect: Duration,
@@ -131,7 +131,7 @@ impl Resolve for Guarded {
 }
 
 /// A failure of the network, without the URL: a redirect's has a signature in it.
-pub(super) fn failure(error: reqwest::Error) -> ErrorKind {
+pub(crate) fn failure(error: reqwest::Error) -> ErrorKind {
     if let Some(refused) = find::<Refused>(&error) {
         let reason = "it leads to a private address that the user did not name";
         return ErrorKind::UnsafeLocation { url: refused.host.clone(), reason };

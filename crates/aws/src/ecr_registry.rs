@@ -1,0 +1,75 @@
+//! What the registries of Amazon ECR and ECR Public are known for, beyond the protocol.
+
+use registry::{Mounts, Profile, Quotas};
+
+/// [Amazon ECR's quotas](https://docs.aws.amazon.com/AmazonECR/latest/userguide/service-quotas.html), and what it does in ways of its
+/// own: its repositories exist before, it takes no blob without bytes, and what it makes of a mount from a blob's own repository is
+/// not documented. Layers lie at S3.
+pub const ECR: Profile = Profile {
+    quotas: Quotas {
+        manifest_reads: Some(2_000),
+        manifest_puts: Some(10),
+        blob_looks: Some(1_000),
+        blob_reads: Some(3_000),
+        upload_starts: Some(100),
+        upload_ends: Some(100),
+    },
+    mounts: Mounts::Committed,
+    creates_repositories: false,
+    answers_probes: false,
+    takes_empty_blobs: false,
+    storage: &[".amazonaws.com", ".amazonaws.com.cn"],
+};
+
+/// [Amazon ECR Public's](https://docs.aws.amazon.com/AmazonECR/latest/public/public-service-quotas.html).
+const ECR_PUBLIC: Profile = Profile {
+    quotas: Quotas {
+        manifest_reads: None,
+        manifest_puts: Some(10),
+        blob_looks: None,
+        blob_reads: None,
+        upload_starts: Some(10),
+        upload_ends: Some(10),
+    },
+    storage: &[],
+    ..ECR
+};
+
+/// What is known of the registry at `host`, if it is one of Amazon's.
+pub fn profile(host: &str) -> Option<Profile> {
+    // Its name for IPv4 alone, and the one for IPv6 as well.
+    if ["public.ecr.aws", "ecr-public.aws.com"].contains(&host) {
+        return Some(ECR_PUBLIC);
+    }
+    is_ecr(host).then_some(ECR)
+}
+
+/// `123456789012.dkr.ecr.eu-west-1.amazonaws.com`, with the variants for FIPS, China and dual stack.
+fn is_ecr(host: &str) -> bool {
+    let Some((account, rest)) = host.split_once('.') else { return false };
+    let named =
+        ["dkr.ecr.", "dkr.ecr-fips.", "dkr-ecr.", "dkr-ecr-fips."].iter().any(|name| rest.starts_with(name));
+    let amazon = [".amazonaws.com", ".amazonaws.com.cn", ".on.aws", ".on.amazonwebservices.com.cn"];
+    account.len() == 12
+        && account.bytes().all(|byte| byte.is_ascii_digit())
+        && named
+        && amazon.iter().any(|name| rest.ends_with(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ecr_is_known_by_its_host() {
+        assert!(is_ecr("123456789012.dkr.ecr.eu-west-1.amazonaws.com"));
+        assert!(is_ecr("123456789012.dkr.ecr-fips.us-gov-west-1.amazonaws.com"));
+        assert!(is_ecr("123456789012.dkr.ecr.cn-north-1.amazonaws.com.cn"));
+        assert!(is_ecr("123456789012.dkr-ecr.eu-west-1.on.aws"));
+        assert!(!is_ecr("public.ecr.aws"));
+        assert_eq!(profile("ecr-public.aws.com"), profile("public.ecr.aws"));
+        assert!(!is_ecr("123456789012.dkr.ecr.eu-west-1.amazonaws.com.evil.example"));
+        assert!(!is_ecr("evil.dkr.ecr.eu-west-1.amazonaws.com"));
+        assert_eq!(profile("registry.example"), None);
+    }
+}

@@ -1,0 +1,123 @@
+//! What is known of one registry: how it wants to be spoken to, and the headers that it took.
+
+use std::collections::HashMap;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use http::HeaderValue;
+use tokio::time::Instant;
+use url::Url;
+
+use super::broker::Grant;
+use super::challenge::Challenge;
+use super::{Credential, Credentials, Server};
+use crate::error::{Answerer, Error, ErrorKind};
+
+/// How a registry wants to be spoken to, as far as we know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Scheme {
+    Unknown,
+    Open,
+    Challenged(Challenge),
+}
+
+pub(super) struct Registry {
+    pub(super) name: String,
+    /// Whether a registry sent us there: then nobody there learns who we are.
+    pub(super) is_stranger: bool,
+    pub(super) origin: Url,
+    pub(super) scheme: RwLock<Scheme>,
+    pub(super) first_contact: Arc<tokio::sync::Mutex<()>>,
+    /// Counts first contacts that have ended, well or not.
+    pub(super) contacts: AtomicU64,
+    pub(super) credential: tokio::sync::Mutex<Option<Option<Credential>>>,
+    pub(super) slots: Mutex<HashMap<String, Arc<Slot>>>,
+}
+
+/// One header, shared by all requests of a scope.
+#[derive(Default)]
+pub(super) struct Slot {
+    pub(super) state: tokio::sync::Mutex<Held>,
+    /// Counts finished attempts to fill the slot, readable without waiting for the one under way.
+    pub(super) attempts: AtomicU64,
+}
+
+#[derive(Default)]
+pub(super) struct Held {
+    pub(super) header: Option<HeaderValue>,
+    pub(super) generation: u64,
+    /// When the header should no longer be used; none: until it is refused.
+    pub(super) until: Option<Instant>,
+    pub(super) failure: Option<Error>,
+}
+
+impl Held {
+    pub(super) fn usable(&self) -> bool {
+        self.header.is_some() && self.until.is_none_or(|until| Instant::now() < until)
+    }
+
+    pub(super) fn grant(&self) -> Grant {
+        Grant { header: self.header.clone(), generation: self.generation }
+    }
+}
+
+impl Registry {
+    pub(super) fn new(name: &str, origin: &Url, is_stranger: bool) -> Self {
+        Self {
+            name: name.to_owned(),
+            is_stranger,
+            origin: origin.clone(),
+            scheme: RwLock::new(Scheme::Unknown),
+            first_contact: Arc::default(),
+            contacts: AtomicU64::new(0),
+            credential: tokio::sync::Mutex::default(),
+            slots: Mutex::default(),
+        }
+    }
+
+    pub(super) fn scheme(&self) -> Scheme {
+        self.scheme.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn set_scheme(&self, scheme: Scheme) {
+        *self.scheme.write().unwrap_or_else(PoisonError::into_inner) = scheme;
+    }
+
+    pub(super) fn slot(&self, key: &str) -> Arc<Slot> {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(slots.entry(key.to_owned()).or_default())
+    }
+
+    pub(super) fn error(&self, kind: ErrorKind) -> Error {
+        let host = Server::at(&self.origin).in_place_of(&self.name);
+        let server = host.map(if self.is_stranger { Answerer::Redirected } else { Answerer::Mirror });
+        Error::answered(&self.name, &self.name, server, kind)
+    }
+
+    /// The caller's credential; another one than `refused`. Tokens for several repositories are asked for at once: the first whose
+    /// credential is refused gets the new one for all.
+    pub(super) async fn credential(
+        &self,
+        credentials: &dyn Credentials,
+        refused: Option<&Credential>,
+    ) -> Result<Option<Credential>, Error> {
+        if self.is_stranger {
+            return Ok(None);
+        }
+        let mut held = self.credential.lock().await;
+        let stale = match held.as_ref() {
+            Some(known) if refused.is_none() || known.as_ref() != refused => return Ok(known.clone()),
+            Some(known) => known.clone(),
+            None => None,
+        };
+        let server = Server::at(&self.origin);
+        let fetched = credentials.get(&server, stale.as_ref()).await;
+        let fetched = fetched.map_err(|error| self.error(ErrorKind::Credentials { source: error.into() }))?;
+        if stale.is_some() && (fetched.is_none() || fetched == stale) {
+            let message = "the credential is refused and there is no other".to_owned();
+            return Err(self.error(ErrorKind::Unauthorized { message }));
+        }
+        *held = Some(fetched.clone());
+        Ok(fetched)
+    }
+}

@@ -1,0 +1,82 @@
+//! Asking token services for tokens.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderMap;
+use http::header::LOCATION;
+use url::Url;
+
+use super::{Credential, Server, token};
+use crate::error::ErrorKind;
+use crate::limits;
+use crate::net::contact::Contacts;
+use crate::net::guard::Guard;
+use crate::net::http::Transport;
+use crate::net::location;
+use crate::net::response::{self, Failure};
+use crate::net::waits::waiting;
+
+/// What a token is asked for with.
+pub(super) struct Asked<'a> {
+    pub(super) service: Option<&'a str>,
+    pub(super) scopes: &'a [String],
+    pub(super) credential: Option<&'a Credential>,
+}
+
+/// The way to all token services.
+pub(crate) struct TokenServices {
+    pub(crate) http: Arc<dyn Transport>,
+    /// One that does not answer for this long is taken for dead.
+    pub(crate) timeout: Duration,
+    /// How we name ourselves.
+    pub(crate) client_id: String,
+    pub(crate) guard: Arc<Guard>,
+    pub(crate) contacts: Arc<Contacts>,
+}
+
+impl TokenServices {
+    /// A token from the service at `realm`.
+    pub(super) async fn token(&self, realm: &Url, asked: &Asked<'_>) -> Result<token::Token, ErrorKind> {
+        let (after, contacts) = (self.timeout, &self.contacts);
+        let stalled = |_| ErrorKind::Stalled { what: "the token service", after };
+        let _wait = waiting(Server::at(realm), "a token", after);
+        let exchange = async {
+            let mut realm = realm.clone();
+            for _ in 0..=limits::REDIRECTS {
+                let reply = self.http.send(token::request(&realm, asked, &self.client_id)).await;
+                let reply = reply.map_err(|kind| contacts.failure(&realm, kind))?;
+                contacts.answered(&realm);
+                let status = reply.status();
+                if status.is_redirection() {
+                    realm = next_realm(&realm, reply.headers())?;
+                    continue;
+                }
+                if !status.is_success() {
+                    return Err(Failure::read(reply).await.into_kind());
+                }
+                let body = response::read_bounded(reply, "the token service's reply", limits::TOKEN_BODY);
+                return token::read(&body.await?);
+            }
+            let message = format!("the token service sends us on more than {} times", limits::REDIRECTS);
+            Err(ErrorKind::Protocol(message))
+        };
+        tokio::time::timeout(after, exchange).await.map_err(stalled)?
+    }
+}
+
+/// Where a token service sends us on: a slash at the end, http to https. It is shown the same credential, so it has to be the same
+/// server, or the same host by https. The query is ours and is put there anew.
+fn next_realm(realm: &Url, headers: &HeaderMap) -> Result<Url, ErrorKind> {
+    let missing = || ErrorKind::Protocol("the token service's redirect leads nowhere".to_owned());
+    let text = response::header(headers, LOCATION.as_str()).ok_or_else(missing)?;
+    let mut next = location::resolve(realm, text)?;
+    let is_better = next.host() == realm.host() && (realm.scheme(), next.scheme()) == ("http", "https");
+    if !location::same_origin(realm, &next) && !is_better {
+        let reason = "a token service may send us to its own host only";
+        return Err(ErrorKind::UnsafeLocation { url: location::shown(text), reason });
+    }
+    // What the redirect repeats of our own parameters would be there twice.
+    next.set_query(realm.query());
+    Ok(next)
+}

@@ -1,0 +1,163 @@
+//! What can go wrong between this crate and a registry.
+
+mod kind;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::reference::Reference;
+
+pub use kind::{ErrorKind, NoConnection};
+
+/// Any error that an implementer of one of this crate's traits wants to hand through.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A failed operation: what it was about, and why it failed. Cheap to clone, because one failed transfer may fail many
+/// images.
+#[derive(Clone)]
+pub struct Error(Arc<Inner>);
+
+struct Inner {
+    registry: String,
+    subject: String,
+    /// Who answered, where it is not the registry under its own name.
+    server: Option<Answerer>,
+    kind: ErrorKind,
+}
+
+/// A server that answered in a registry's place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Answerer {
+    /// Where the user says that the registry is reached.
+    Mirror(String),
+    /// Where the registry sent us.
+    Redirected(String),
+}
+
+impl Error {
+    pub(crate) fn new(registry: &str, subject: impl fmt::Display, kind: ErrorKind) -> Self {
+        let (registry, subject) = (registry.to_owned(), subject.to_string());
+        Self(Arc::new(Inner { registry, subject, server: None, kind }))
+    }
+
+    /// [`Error::new`], as `server` answered: a mirror, or whom the registry sent us to.
+    pub(crate) fn answered(
+        registry: &str,
+        subject: impl fmt::Display,
+        server: Option<Answerer>,
+        kind: ErrorKind,
+    ) -> Self {
+        let (registry, subject) = (registry.to_owned(), subject.to_string());
+        Self(Arc::new(Inner { registry, subject, server, kind }))
+    }
+
+    pub(crate) fn of(reference: &Reference, kind: ErrorKind) -> Self {
+        Self::new(reference.registry(), reference, kind)
+    }
+
+    /// Why it failed.
+    pub fn kind(&self) -> &ErrorKind {
+        &self.0.kind
+    }
+
+    /// The registry that it failed at.
+    pub fn registry(&self) -> &str {
+        &self.0.registry
+    }
+
+    /// The host that answered: a mirror's, or that of whom the registry sent us to, else the registry's own. A login that is
+    /// missing is missing there.
+    pub fn server(&self) -> &str {
+        match &self.0.server {
+            Some(Answerer::Mirror(host) | Answerer::Redirected(host)) => host,
+            None => &self.0.registry,
+        }
+    }
+
+    /// Whether the registry sent us to whom answered.
+    pub fn is_redirected(&self) -> bool {
+        matches!(self.0.server, Some(Answerer::Redirected(_)))
+    }
+
+    /// What it was about: an image's name, or the registry itself.
+    pub fn subject(&self) -> &str {
+        &self.0.subject
+    }
+
+    /// Whether the same request may well succeed in a moment. Named signatures only: what is not known to pass by itself
+    /// is reported at once.
+    pub fn is_transient(&self) -> bool {
+        match self.kind() {
+            // Docker Hub's pulls come back over hours, its other limits within a minute.
+            ErrorKind::TooManyRequests { retry_after: None, message } => {
+                !message.to_ascii_lowercase().contains("pull rate limit")
+            }
+            ErrorKind::TooManyRequests { .. }
+            | ErrorKind::Unavailable { .. }
+            | ErrorKind::Expired { .. }
+            | ErrorKind::UploadLost { .. }
+            | ErrorKind::Stalled { .. }
+            | ErrorKind::Truncated { .. }
+            // A corrupted transfer is repaired by another one; bytes that are wrong at their source fail each time.
+            | ErrorKind::DigestMismatch { .. }
+            | ErrorKind::SizeMismatch { .. } => true,
+            ErrorKind::Network { .. } => true,
+            ErrorKind::NoConnection { .. } => self.is_brief(),
+            _ => false,
+        }
+    }
+
+    /// Whether it is worth a moment and no more: a server that nobody has heard of yet is more likely to be named wrongly than to
+    /// be about to start.
+    pub(crate) fn is_brief(&self) -> bool {
+        use NoConnection::{Refused, UnknownName};
+        matches!(self.kind(), ErrorKind::NoConnection { why: Refused | UnknownName, .. })
+    }
+
+    /// Whether the registry is out of reach, or does not work at the moment: neither its answer nor a refusal came.
+    pub fn is_out_of_reach(&self) -> bool {
+        match self.kind() {
+            ErrorKind::Unavailable { .. } | ErrorKind::Stalled { .. } | ErrorKind::TooManyRequests { .. } => {
+                true
+            }
+            ErrorKind::Network { .. } => true,
+            ErrorKind::NoConnection { .. } => self.is_brief(),
+            _ => false,
+        }
+    }
+
+    /// How long the registry asks to wait.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self.kind() {
+            ErrorKind::TooManyRequests { retry_after, .. } | ErrorKind::Unavailable { retry_after, .. } => {
+                *retry_after
+            }
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0.server {
+            Some(Answerer::Mirror(host)) => write!(f, "{} at {host}: {}", self.0.subject, self.0.kind),
+            Some(Answerer::Redirected(host)) => {
+                write!(f, "{}, redirected to {host}: {}", self.0.subject, self.0.kind)
+            }
+            None => write!(f, "{}: {}", self.0.subject, self.0.kind),
+        }
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Error({}: {:?})", self.0.subject, self.0.kind)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        std::error::Error::source(&self.0.kind)
+    }
+}

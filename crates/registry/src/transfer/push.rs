@@ -1,0 +1,131 @@
+//! Blobs that are made here, into a repository.
+//!
+//! One blob is one `POST` and one `PUT` with the whole body, the form that every registry takes (ECR's `PATCH` has rules of
+//! its own). A failed body means a new upload session: a byte 0 that is sent twice is refused there.
+
+use std::io::SeekFrom;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::stream::{self, Stream, StreamExt as _, TryStreamExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
+
+use super::source::Meter;
+use super::upload;
+use crate::client::Client;
+use crate::client::uploads::Started;
+use crate::digest::Digest;
+use crate::error::{BoxError, Error, ErrorKind};
+use crate::manifest::Descriptor;
+use crate::net::http::Body;
+use crate::reference::Reference;
+
+/// How much of a file is read at a time.
+const CHUNK: usize = 256 * 1024;
+
+impl Client {
+    /// Pushes a blob from memory, unless the repository has it. Gives the bytes that were sent.
+    ///
+    /// # Errors
+    /// When the registry cannot be reached or refuses, or the bytes are not what the descriptor says.
+    pub async fn push_bytes(&self, to: &Reference, blob: &Descriptor, bytes: Vec<u8>) -> Result<u64, Error> {
+        let bytes = Bytes::from(bytes);
+        let actual = Digest::of(&bytes);
+        if actual != blob.digest {
+            let kind = ErrorKind::DigestMismatch { expected: blob.digest, actual };
+            return Err(Error::of(&to.with_digest(blob.digest), kind));
+        }
+        if self.retry(|| self.shows_blob(to, blob.digest)).await? {
+            return Ok(0);
+        }
+        self.retry(|| async {
+            match self.start_upload(to, blob.digest, None).await? {
+                Started::Mounted => Ok(0),
+                Started::Session(session) => {
+                    self.finish_upload(to, session, blob, bytes.clone().into()).await?;
+                    Ok(blob.size)
+                }
+            }
+        })
+        .await
+    }
+
+    /// Pushes a blob that lies in a file at `offset`, unless the repository has it. The registry compares the digest. Gives
+    /// the bytes that were sent.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or the registry cannot be reached or refuses.
+    pub async fn push_file(
+        &self,
+        to: &Reference,
+        blob: &Descriptor,
+        path: &Path,
+        offset: u64,
+    ) -> Result<u64, Error> {
+        let size = blob.size;
+        self.push_stream(to, blob, || {
+            let path = path.to_owned();
+            let opened = async move {
+                let mut file = tokio::fs::File::open(path).await?;
+                file.seek(SeekFrom::Start(offset)).await?;
+                Ok::<_, std::io::Error>(chunks(file.take(size)))
+            };
+            stream::once(opened).try_flatten()
+        })
+        .await
+    }
+
+    /// Pushes a blob of any size, unless the repository has it. `open` begins its bytes anew each time that it is called: an upload
+    /// that breaks is sent again. The registry compares the digest. Gives the bytes that were sent.
+    ///
+    /// # Errors
+    /// When the stream fails, or the registry cannot be reached or refuses.
+    pub async fn push_stream<S, E>(
+        &self,
+        to: &Reference,
+        blob: &Descriptor,
+        open: impl Fn() -> S,
+    ) -> Result<u64, Error>
+    where
+        S: Stream<Item = Result<Bytes, E>> + Send + 'static,
+        E: Into<BoxError>,
+    {
+        if self.retry(|| self.shows_blob(to, blob.digest)).await? {
+            return Ok(0);
+        }
+        self.retry(|| async {
+            let session = match self.start_upload(to, blob.digest, None).await? {
+                Started::Mounted => return Ok(0),
+                Started::Session(session) => session,
+            };
+            let (meter, size) = (Arc::new(Meter::default()), blob.size);
+            let (counted, subject) = (Arc::clone(&meter), to.with_digest(blob.digest));
+            let body = open().map(move |piece| match piece {
+                Ok(piece) => {
+                    counted.add(piece.len() as u64, size);
+                    Ok(piece)
+                }
+                Err(error) => {
+                    let kind =
+                        ErrorKind::Helper { what: "reading the blob", source: Arc::from(error.into()) };
+                    let error = Error::of(&subject, kind);
+                    counted.fail(error.clone());
+                    Err(error)
+                }
+            });
+            upload::send(self, to, session, blob, (Body::stream(body, Some(size)), &meter)).await?;
+            Ok(size)
+        })
+        .await
+    }
+}
+
+/// What is left of a file, in pieces.
+fn chunks(file: tokio::io::Take<tokio::fs::File>) -> impl Stream<Item = std::io::Result<Bytes>> + Send {
+    stream::try_unfold(file, |mut file| async move {
+        let mut chunk = Vec::with_capacity(CHUNK);
+        let read = (&mut file).take(CHUNK as u64).read_to_end(&mut chunk).await?;
+        Ok((read > 0).then_some((Bytes::from(chunk), file)))
+    })
+}

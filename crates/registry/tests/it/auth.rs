@@ -1,0 +1,241 @@
+//! Challenges, tokens and passwords: how often they are asked for, and who sees them.
+
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use registry::{Digest, ErrorKind};
+
+use crate::support::faults::Rule;
+use crate::support::images::{bytes, image};
+use crate::support::{
+    Auth, Fake, Fault, Passwords, Quirks, builder, client, location, reference, run, small,
+};
+
+#[test]
+fn a_hundred_first_requests_cost_one_challenge_and_one_token() {
+    run(async {
+        let fake = Fake::start(Quirks { auth: Auth::Bearer(None), ..Quirks::default() }).await;
+        fake.store(|store| store.seed("r", "1", &image("a", &[])));
+        let client = client();
+        let name = fake.name("r:1");
+        for result in join_all((0..100).map(|_| client.head(&name))).await {
+            assert!(result.unwrap().is_some());
+        }
+        assert_eq!(fake.count("GET token"), 1);
+        assert_eq!(fake.count("HEAD manifests"), 101, "one of them was the challenge");
+    });
+}
+
+#[test]
+fn a_registry_without_authorisation_is_asked_nothing_more() {
+    run(async {
+        let fake = Fake::plain().await;
+        fake.store(|store| store.seed("r", "1", &image("a", &[])));
+        let (client, name) = (client(), fake.name("r:1"));
+        for result in join_all((0..50).map(|_| client.head(&name))).await {
+            assert!(result.unwrap().is_some());
+        }
+        assert_eq!(fake.counts(), "HEAD manifests 50");
+    });
+}
+
+#[test]
+fn tokens_are_kept_per_repository() {
+    run(async {
+        let fake = Fake::start(Quirks { auth: Auth::Bearer(None), ..Quirks::default() }).await;
+        let client = client();
+        for name in ["a:1", "b:1", "a:2", "b:2"] {
+            assert_eq!(client.head(&fake.name(name)).await.unwrap(), None);
+        }
+        assert_eq!(fake.count("GET token"), 2);
+        let scopes: Vec<String> =
+            fake.seen().into_iter().filter(|seen| seen.kind == "token").map(|seen| seen.path).collect();
+        assert!(scopes[0].ends_with("scope=repository%3Aa%3Apull"), "{scopes:?}");
+        assert!(scopes[1].ends_with("scope=repository%3Ab%3Apull"), "{scopes:?}");
+    });
+}
+
+#[test]
+fn a_token_that_is_refused_is_fetched_anew_once_for_all() {
+    run(async {
+        let fake = Fake::start(Quirks { auth: Auth::Bearer(None), ..Quirks::default() }).await;
+        fake.store(|store| store.seed("r", "1", &image("a", &[])));
+        let (client, name) = (client(), fake.name("r:1"));
+        client.head(&name).await.unwrap();
+        fake.expire();
+        for result in join_all((0..30).map(|_| client.head(&name))).await {
+            assert!(result.unwrap().is_some());
+        }
+        assert_eq!(fake.count("GET token"), 2);
+    });
+}
+
+#[test]
+fn a_route_prefix_is_part_of_path_and_scope() {
+    run(async {
+        let fake = Fake::start(Quirks { auth: Auth::Bearer(None), ..Quirks::default() }).await;
+        let image = image("a", &[]);
+        fake.store(|store| store.seed("docker.io/library/curl", "7", &image));
+        let client =
+            builder().route("docker.io", &format!("http://{}/docker.io", fake.host())).build().unwrap();
+        assert_eq!(client.head(&reference("curl:7")).await.unwrap().unwrap().digest, image.digest());
+        let token = fake.seen().into_iter().find(|seen| seen.kind == "token").unwrap();
+        assert!(
+            token.path.ends_with("scope=repository%3Adocker.io%2Flibrary%2Fcurl%3Apull"),
+            "{}",
+            token.path
+        );
+    });
+}
+
+#[test]
+fn credentials_never_cross_hosts() {
+    run(async {
+        let auth = Auth::Basic("p".to_owned());
+        let fake = Fake::start(Quirks { auth, ..Quirks::default() }).await;
+        let other = Fake::plain().await;
+        let image = image("a", &[]);
+        other.store(|store| store.seed("r", "1", &image));
+        let client = builder().credentials(Arc::new(Passwords::new("p"))).build().unwrap();
+        // Learn the challenge first, so that the next request carries the password.
+        assert_eq!(client.head(&fake.name("r:0")).await.unwrap(), None);
+        let there = format!("http://{}/v2/r/manifests/1", other.host());
+        fake.on(Rule::new("GET", "/manifests/1", location(307, &there)));
+        let manifest = client.manifest(&fake.name("r:1")).await.unwrap().unwrap();
+        assert_eq!(manifest, image.manifest);
+        let asked = fake.seen().pop().unwrap();
+        assert!(asked.headers.contains_key("authorization"));
+        assert!(!other.seen()[0].headers.contains_key("authorization"));
+    });
+}
+
+#[test]
+fn a_realm_at_a_private_address_gets_no_credentials() {
+    run(async {
+        let fake = Fake::plain().await;
+        let challenge = "Bearer realm=\"http://169.254.169.254/token\",service=\"x\"".to_owned();
+        let headers = vec![("www-authenticate", challenge)];
+        fake.on(Rule::new("GET", "/manifests/", Fault::Reply { status: 401, headers, body: String::new() })
+            .times(9));
+        let client = builder().credentials(Arc::new(Passwords::new("p"))).build().unwrap();
+        let error = client.manifest(&fake.name("r:1")).await.unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::UnsafeLocation { .. }), "{error}");
+    });
+}
+
+#[test]
+fn a_new_password_serves_all_repositories_that_ask_for_it_at_once() {
+    run(async {
+        let quirks =
+            Quirks { auth: Auth::Bearer(None), token_password: Some("old".to_owned()), ..Quirks::default() };
+        let fake = Fake::start(quirks).await;
+        let passwords = Passwords::new("old");
+        let client = builder().credentials(Arc::new(passwords.clone())).build().unwrap();
+        assert!(client.manifest(&fake.name("a:1")).await.unwrap().is_none());
+        "new".clone_into(&mut passwords.current.lock().unwrap());
+        fake.quirks(|quirks| quirks.token_password = Some("new".to_owned()));
+        let names = ["b:1", "c:1", "d:1"].map(|name| fake.name(name));
+        for found in join_all(names.iter().map(|name| client.manifest(name))).await {
+            assert!(found.unwrap().is_none());
+        }
+        assert_eq!(passwords.asked(), 2, "once for all");
+    });
+}
+
+#[test]
+fn a_password_that_ends_while_blobs_are_looked_for_is_renewed() {
+    run(async {
+        let fake = Fake::start(Quirks { auth: Auth::Basic("old".to_owned()), ..Quirks::default() }).await;
+        let image = image("a", &[bytes("l", 10)]);
+        fake.store(|store| store.seed("r", "1", &image));
+        let passwords = Passwords::new("old");
+        let client = builder().credentials(Arc::new(passwords.clone())).build().unwrap();
+        let blob = Digest::of(&image.blobs[0]);
+        assert!(client.has_blob(&fake.name("r"), blob).await.unwrap());
+        for (password, digest) in [("new", blob), ("newer", Digest::of(b"not there"))] {
+            password.clone_into(&mut passwords.current.lock().unwrap());
+            fake.quirks(|quirks| quirks.auth = Auth::Basic(password.to_owned()));
+            assert_eq!(client.has_blob(&fake.name("r"), digest).await.unwrap(), digest == blob);
+        }
+    });
+}
+
+#[test]
+fn an_expired_password_is_a_403_and_is_renewed_once_for_all() {
+    run(async {
+        let passwords = Passwords::new("old");
+        let auth = Auth::Basic("old".to_owned());
+        let fake = Fake::start(Quirks { ecr: true, auth, ..Quirks::default() }).await;
+        fake.store(|store| store.seed("r", "1", &small()));
+        let client = builder().credentials(Arc::new(passwords.clone())).build().unwrap();
+        let name = fake.name("r:1");
+        client.manifest(&name).await.unwrap().unwrap();
+        assert_eq!(passwords.asked(), 1);
+        fake.quirks(|quirks| quirks.auth = Auth::Basic("new".to_owned()));
+        *passwords.current.lock().unwrap() = "new".to_owned();
+        let many = (0..20).map(|_| client.manifest(&name));
+        for result in join_all(many).await {
+            result.unwrap().unwrap();
+        }
+        assert_eq!(passwords.asked(), 2, "one refresh for twenty waiters");
+    });
+}
+
+#[test]
+fn a_stored_password_that_ran_out_before_the_first_request_is_renewed() {
+    run(async {
+        // As after `docker login` yesterday: the challenge is answered with what is stored, and that is a 403.
+        let passwords = Passwords::new("yesterday's");
+        let auth = Auth::Basic("today's".to_owned());
+        let fake = Fake::start(Quirks { ecr: true, auth, ..Quirks::default() }).await;
+        fake.store(|store| store.seed("r", "1", &small()));
+        let client = builder().credentials(Arc::new(passwords.clone())).build().unwrap();
+        let name = fake.name("r:1");
+        let manifest = client.manifest(&name);
+        let renewal = async {
+            while passwords.asked() == 0 {
+                tokio::task::yield_now().await;
+            }
+            *passwords.current.lock().unwrap() = "today's".to_owned();
+        };
+        let (manifest, ()) = tokio::join!(manifest, renewal);
+        assert!(manifest.unwrap().is_some());
+        assert_eq!(passwords.asked(), 2);
+    });
+}
+
+#[test]
+fn an_expired_password_shows_at_a_head_too() {
+    run(async {
+        let passwords = Passwords::new("old");
+        let auth = Auth::Basic("old".to_owned());
+        let fake = Fake::start(Quirks { ecr: true, auth, ..Quirks::default() }).await;
+        fake.store(|store| store.seed("r", "1", &small()));
+        let client = builder().credentials(Arc::new(passwords.clone())).build().unwrap();
+        client.head(&fake.name("r:1")).await.unwrap().unwrap();
+        fake.quirks(|quirks| quirks.auth = Auth::Basic("new".to_owned()));
+        *passwords.current.lock().unwrap() = "new".to_owned();
+        // The HEAD's 403 has no body: only a GET says that it is the token.
+        assert!(client.head(&fake.name("r:1")).await.unwrap().is_some());
+        assert_eq!(passwords.asked(), 2);
+    });
+}
+
+#[test]
+fn a_password_that_expires_for_good_is_an_error_that_all_waiters_share() {
+    run(async {
+        let passwords = Passwords::new("wrong");
+        let fake = Fake::start(Quirks { auth: Auth::Basic("right".to_owned()), ..Quirks::default() }).await;
+        let client = builder().credentials(Arc::new(passwords.clone())).build().unwrap();
+        let name = fake.name("r:1");
+        let many = (0..20).map(|_| client.manifest(&name));
+        for result in join_all(many).await {
+            let error = result.unwrap_err();
+            assert!(
+                matches!(error.kind(), ErrorKind::Unauthorized { .. } | ErrorKind::Denied { .. }),
+                "{error}"
+            );
+        }
+        assert!(passwords.asked() <= 3, "asked {} times", passwords.asked());
+    });
+}
