@@ -237,6 +237,26 @@ fn a_login_that_does_not_reach_its_registry_is_the_registrys_failure() {
 }
 
 #[test]
+fn a_login_that_is_not_needed_or_cannot_be_had_is_told_as_that() {
+    let Some(world) = World::new(Images::Small) else { return };
+    world.xtask("local up").ok();
+    let helper = serde_json::json!({ "credHelpers": { world.aws().host: "ecr-login" } });
+    world.write("docker/config.json", &helper.to_string());
+    let run = world.xtask("ecr-login").ok();
+    assert!(
+        run.stderr.contains("no login is needed: docker's configuration names docker-credential-ecr-login"),
+        "{run}"
+    );
+    world.xtask("public-ecr-login REGION=cn-north-1").end().failed(
+        CREDENTIALS,
+        &[
+            "ECR Public is of the partition aws, and these credentials are of aws-cn",
+            "hint: use credentials of an account",
+        ],
+    );
+}
+
+#[test]
 fn another_registry_is_refused_where_only_the_account_is_meant() {
     let Some(world) = World::new(Images::Small) else { return };
     world.write("images.toml", IMAGES);

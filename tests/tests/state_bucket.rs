@@ -82,6 +82,39 @@ fn a_bucket_that_denies_all_the_same_is_named_as_who_denies() {
     assert!(!run.stderr.contains("the caller needs the permission"), "{run}");
 }
 
+/// A caller that may do all but one thing.
+fn all_but(action: &str, resource: &str) -> serde_json::Value {
+    json!({ "Version": "2012-10-17", "Statement": [
+        { "Effect": "Allow", "Action": "*", "Resource": "*" },
+        { "Effect": "Deny", "Action": action, "Resource": resource },
+    ] })
+}
+
+#[test]
+fn a_lock_that_terraform_may_not_release_is_released_or_told_with_its_place() {
+    let Some(world) = world() else { return };
+    let aws = world.aws();
+    world.xtask("init-images --create-state-bucket").ok();
+    // Terraform reads the lock before it deletes it; this tool deletes it unread.
+    aws.caller("anna", &all_but("kms:Decrypt", "*"));
+    let run = world.xtask("auto-transfer-images").end();
+    let released = "released the lock on the terraform state, which terraform could not";
+    run.failed(5, &["Error releasing the state lock", "kms:Decrypt", released]);
+    assert!(aws.lock("tflock").is_none(), "{run}");
+    // Nobody may delete it here.
+    let lock = format!("{BUCKET}/{STATE}.tflock");
+    aws.caller("anna", &all_but("s3:DeleteObject", &format!("arn:aws:s3:::{lock}")));
+    let run = world.xtask("auto-transfer-images").end();
+    let stays = format!("the terraform state stays locked: `aws s3 rm s3://{lock}` removes the lock");
+    run.failed(5, &["Error releasing the state lock", "s3:DeleteObject", &stays]);
+    assert!(aws.lock("tflock").is_some(), "{run}");
+    // Until somebody does as the hint says, who holds it is named.
+    world.xtask("auto-transfer-images").end().failed(9, &["is locked"]);
+    aws.bucket(ACCOUNT, "DELETE", &lock, "");
+    aws.caller("anna", &json!({ "Statement": { "Effect": "Allow", "Action": "*", "Resource": "*" } }));
+    world.xtask("auto-transfer-images").ok();
+}
+
 #[test]
 fn a_bucket_is_created_while_s3_is_slow() {
     let Some(world) = world() else { return };

@@ -160,6 +160,31 @@ pub fn permission(action: &str, words: &str) -> String {
     format!("{whose}: {action} must be allowed there; allowing it to the caller does not help")
 }
 
+/// What to do where KMS refuses the key that ECR or S3 encrypts with; none where something else is refused. ECR hands the refusal on
+/// as `KmsException`
+/// (<https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_PutImage.html#API_PutImage_Errors>), S3 with codes that begin with
+/// `KMS.`, and where layers are read with KMS's own words alone.
+pub fn key_refusal(code: &str, words: &str) -> Option<String> {
+    let of_key = words.contains(":kms:") && words.contains(":key/");
+    let state = ["is disabled", "is pending deletion", "does not exist"]
+        .iter()
+        .any(|words_of| words.contains(words_of));
+    let action = refused_action(words).filter(|action| action.starts_with("kms:"));
+    if !(code.starts_with("Kms")
+        || code.starts_with("KMS")
+        || words.contains("KmsException")
+        || (of_key && state))
+    {
+        return None;
+    }
+    Some(match action {
+        Some(action) => permission(action, words),
+        None => "the key that this is encrypted with cannot be used: `aws kms describe-key` says whether it is enabled, and its \
+                 policy (`aws kms get-key-policy`) must let the caller use it through the service (kms:ViaService)"
+            .to_owned(),
+    })
+}
+
 fn advice(code: &str, status: Option<u16>, words: &str, action: &str) -> (Kind, Option<String>) {
     let credentials = |hint: &str| (Kind::Credentials, Some(hint.to_owned()));
     match code {
@@ -185,6 +210,7 @@ fn advice(code: &str, status: Option<u16>, words: &str, action: &str) -> (Kind, 
                     .to_owned(),
             ),
         ),
+        _ if key_refusal(code, words).is_some() => (Kind::Credentials, key_refusal(code, words)),
         "OptInRequired" => {
             credentials("the region is not enabled in this account: choose another with REGION=")
         }
@@ -215,6 +241,10 @@ mod tests {
         let of_the_key = "User: x is not authorized to perform: kms:Decrypt on resource: y because no identity-based policy";
         assert!(hint("AccessDenied", Some(403), of_the_key).contains("kms:Decrypt"));
         assert_eq!(advice("ServerException", Some(500), "", "x").0, Kind::Registry);
+        assert!(hint("KmsException", Some(400), "").contains("aws kms describe-key"));
+        assert!(hint("KMS.DisabledException", Some(400), "").contains("aws kms get-key-policy"));
+        let refused = "KmsException: User: x is not authorized to perform: kms:CreateGrant on resource: y";
+        assert!(hint("KmsException", Some(400), refused).contains("the permission kms:CreateGrant"));
     }
 
     #[test]

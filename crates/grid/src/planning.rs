@@ -195,8 +195,7 @@ impl Infrastructure<'_> {
             Err(_) => Err(error).hint(
                 Kind::Terraform,
                 format!(
-                    "the terraform state stays locked (s3://{}/{lock}): the next run names the lock and the command that \
-                     releases it",
+                    "the terraform state stays locked: `aws s3 rm s3://{}/{lock}` removes the lock, by whoever may",
                     self.store.bucket()
                 ),
             ),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use aws::bucket::StateBucket;
 use aws::encryption::Encryption;
-use aws::errors::permission;
+use aws::errors::{key_refusal, permission};
 use failure::{Kind, ending};
 use serde_json::Value;
 use terraform::{Backend, LocalModule, Terraform, TerraformError, copy_module, keep_lock};
@@ -109,6 +109,11 @@ pub fn terraform_data(directory: &Path) -> PathBuf {
 
 /// Terraform's errors with their kind and hint.
 pub(super) fn explain(error: TerraformError) -> anyhow::Error {
+    if let TerraformError::Failed { .. } = &error
+        && let Some(hint) = key_refusal("", &error.to_string())
+    {
+        return ending(Kind::Credentials, Some(hint), error);
+    }
     let kind = match &error {
         TerraformError::Missing | TerraformError::TooOld { .. } => Kind::MissingTool,
         TerraformError::Credentials { .. } | TerraformError::Denied { .. } => Kind::Credentials,
@@ -121,4 +126,33 @@ pub(super) fn explain(error: TerraformError) -> anyhow::Error {
         other => other.hint(),
     };
     ending(kind, hint, error)
+}
+
+#[cfg(test)]
+mod tests {
+    use failure::kind_of;
+    use terraform::{Diagnostic, Severity};
+
+    use super::*;
+
+    #[test]
+    fn a_key_that_kms_refuses_is_a_matter_of_permissions() {
+        let failed = |summary: &str| {
+            let summary = summary.to_owned();
+            let diagnostic =
+                Diagnostic { severity: Severity::Error, summary, detail: String::new(), address: None };
+            explain(TerraformError::Failed { diagnostics: vec![diagnostic] })
+        };
+        let refused = failed(
+            "creating ECR Repository (awshpc): operation error ECR: CreateRepository, KmsException: The operation failed",
+        );
+        assert_eq!(kind_of(&refused), Kind::Credentials);
+        assert!(
+            failure::render(&refused).contains("hint: the key that this is encrypted with cannot be used")
+        );
+        assert_eq!(
+            kind_of(&failed("creating ECR Repository (awshpc): LimitExceededException")),
+            Kind::Terraform
+        );
+    }
 }

@@ -2,7 +2,7 @@
 
 use registry::{ErrorKind, ManifestError, NoConnection};
 
-use aws::errors::{permission, refused_action};
+use aws::errors::{key_refusal, permission, refused_action};
 use aws::http::UNKNOWN_CA;
 use failure::{Kind, ending};
 
@@ -16,9 +16,21 @@ pub fn registry_failure(error: registry::Error, kind: Kind) -> anyhow::Error {
 
 /// The kind and the hint of a registry's error.
 pub fn registry_verdict(error: &registry::Error, kind: Kind) -> (Kind, Option<String>) {
+    if let Some(hint) = refused_by_kms(error) {
+        return (Kind::Credentials, Some(hint));
+    }
     match refused_by_iam(error) {
         Some((action, words)) => (Kind::Credentials, Some(permission(action, words))),
         None => (kind, registry_hint(error)),
+    }
+}
+
+/// What to do about a refusal of KMS's, which ECR's registry hands on.
+fn refused_by_kms(error: &registry::Error) -> Option<String> {
+    match error.kind() {
+        ErrorKind::Refused { code, message, .. } => key_refusal(code, message),
+        ErrorKind::Denied { message } | ErrorKind::Unauthorized { message } => key_refusal("", message),
+        _ => None,
     }
 }
 
