@@ -218,7 +218,7 @@ impl<'a> Verification<'a> {
         if which.is_empty() {
             return Ok(BTreeMap::new());
         }
-        let plan = self.mirror.plan(which.iter().map(|index| jobs[*index].clone()).collect()).await;
+        let plan = self.mirror.plan(which.iter().map(|index| jobs[*index].clone())).await;
         let mut found = BTreeMap::new();
         for (index, planned) in which.iter().zip(&plan.images) {
             let digest = match &planned.action {

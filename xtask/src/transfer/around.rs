@@ -28,7 +28,7 @@ pub async fn with_resources<T>(
     };
     let tally = Arc::default();
     let grid = Grid { target, infrastructure: infrastructure.as_ref(), whole: config, tally: &tally };
-    let run = Run::new(context, &request, selection::none(config.clone()), None, grid)?;
+    let run = Run::new(context, &request, selection::none(config.clone()).into(), None, grid)?;
     let plan = run.plan().await?;
     if !plan.is_empty() {
         run.show(&plan)?;

@@ -87,13 +87,13 @@ struct Run<'a> {
     /// Whether AWS is emulated.
     local: bool,
     /// What of images.toml this run brings.
-    config: Config,
+    config: Arc<Config>,
     /// The grid's resources; none for `--registry`.
     infrastructure: Option<&'a Infrastructure<'a>>,
     /// The whole of images.toml: the resources are those of all of it, whatever `--only` says.
     whole: &'a Config,
     target: &'a Target,
-    jobs: Vec<mirror::Job>,
+    jobs: Vec<Arc<mirror::Job>>,
     mirror: Mirror,
     builder: ::runtimes::Context,
     lock: Option<Lock>,
@@ -133,8 +133,11 @@ pub async fn run(context: &Context, request: &Request) -> anyhow::Result<bool> {
 
 async fn transfer(context: &Context, request: &Request, tally: &Arc<Tally>) -> anyhow::Result<bool> {
     let started = Instant::now();
-    let whole = context.config()?;
-    let config = only(whole.clone(), &request.only)?;
+    let whole = Arc::new(context.config()?);
+    let config = match request.only.is_empty() {
+        true => Arc::clone(&whole),
+        false => Arc::new(only(Config::clone(&whole), &request.only)?),
+    };
     let lock = context.lock()?;
     if request.locked {
         let lock =
@@ -154,10 +157,11 @@ async fn transfer(context: &Context, request: &Request, tally: &Arc<Tally>) -> a
     let config = match request.shard {
         Some(shard) => {
             if let Some(infrastructure) = infrastructure.as_ref().filter(|_| !request.dry_run) {
-                let resources = Run::new(context, request, selection::none(config.clone()), None, grid)?;
+                let resources =
+                    Run::new(context, request, selection::none(Config::clone(&config)).into(), None, grid)?;
                 made = shards::resources_first(&resources, infrastructure).await?;
             }
-            selection::share(config, shard)
+            Arc::new(selection::share(Config::clone(&config), shard))
         }
         None => config,
     };
@@ -224,12 +228,12 @@ impl<'a> Run<'a> {
     fn new(
         context: &'a Context,
         request: &'a Request,
-        config: Config,
+        config: Arc<Config>,
         lock: Option<Lock>,
         Grid { target, infrastructure, whole, tally }: Grid<'a>,
     ) -> anyhow::Result<Self> {
         let (client, credentials) = target.client(context.sources(), &config)?;
-        let jobs = jobs(&config, lock.as_ref(), target)?;
+        let jobs = jobs(&config, lock.as_ref(), target)?.into_iter().map(Arc::new).collect();
         let mut mirror = Mirror::new(client.clone()).mapping(context.mapping());
         if let Some(index) = target.blob_index() {
             mirror = mirror.blob_index(index);

@@ -6,7 +6,7 @@ use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
 use super::blob::{Totals, Way};
 use super::event::Event;
-use super::job::{Action, Content, Job, Plan, Planned, Platforms};
+use super::job::{Action, Blob, Content, Job, Plan, Planned, Platforms};
 use super::plan::gather;
 use super::shared_blobs::SharedBlobs;
 use super::{IMAGES_AT_ONCE, Mirror};
@@ -27,7 +27,7 @@ const MANIFESTS_AT_ONCE: usize = 8;
 #[derive(Clone, Debug)]
 pub struct Outcome {
     /// What was wanted.
-    pub job: Job,
+    pub job: Arc<Job>,
     /// What the target is now, or why it is not what it should be.
     pub result: Result<Copied, Error>,
 }
@@ -78,7 +78,7 @@ impl Mirror {
 
     async fn finish(&self, image: usize, planned: &Planned, shared_blobs: &SharedBlobs) -> Outcome {
         let Planned { job, action, warnings, .. } = planned;
-        let (job, warnings) = (job.clone(), warnings.clone());
+        let (job, warnings) = (Arc::clone(job), warnings.clone());
         let (content, replaced) = match action {
             Action::UpToDate { digest } => {
                 return Outcome { result: Ok(Copied::up_to_date(*digest, warnings)), job };
@@ -98,7 +98,7 @@ impl Mirror {
             source: &job.source,
             target: &job.target,
             shared_blobs,
-            keep: content.config.as_ref().map(|config| (config.digest, &kept)),
+            keep: content.config.map(|config| (config, &kept)),
         };
         let result = self.copy(way, &job, content, replaced, warnings).await;
         for blob in &content.blobs {
@@ -206,7 +206,7 @@ impl Mirror {
 
     /// The blobs of one more manifest, which no plan knew of.
     pub(super) async fn place_more(&self, way: Way<'_>, blobs: &[&Descriptor]) -> Result<Totals, Error> {
-        let blobs: Vec<Descriptor> = blobs.iter().map(|blob| (*blob).clone()).collect();
+        let blobs: Vec<Blob> = blobs.iter().map(|blob| Blob::from(*blob)).collect();
         self.place_blobs(way, &blobs).await
     }
 }
@@ -214,10 +214,15 @@ impl Mirror {
 /// A source that is no index has no platform but its configuration's. It passed on its way to the target; only if it did not, it
 /// is asked for. What says nothing, an artifact for instance, is what it is wanted for.
 async fn check_platform(way: Way<'_>, job: &Job, content: &Content) -> Result<(), Error> {
-    let (Some(config), Platforms::Only(platforms)) = (&content.config, &job.platforms) else { return Ok(()) };
+    let (Some(_), Platforms::Only(platforms)) = (content.config, &job.platforms) else { return Ok(()) };
     let found: Option<Platform> = match way.keep.and_then(|(_, kept)| kept.get()) {
         Some(bytes) => serde_json::from_slice(bytes).ok(),
-        None => serde_json::from_slice(&way.client.blob_bytes(way.source, config).await?).ok(),
+        None => {
+            let Some(config) = content.tree.top.image().ok().and_then(|image| image.config) else {
+                return Ok(());
+            };
+            serde_json::from_slice(&way.client.blob_bytes(way.source, &config).await?).ok()
+        }
     };
     let Some(found) = found.filter(|found| !found.architecture.is_empty()) else { return Ok(()) };
     // Variants are rarely in a configuration.

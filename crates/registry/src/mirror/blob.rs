@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
 use super::event::Event;
+use super::job::Blob;
 use super::mapping::BlobIndex;
 use super::shared_blobs::{BlobTask, SharedBlobs};
 use super::{Limits, Mirror};
@@ -76,15 +77,15 @@ impl Mirror {
             shared_blobs: &shared_blobs,
             keep: None,
         };
-        let placed = self.bring(way, blob, &opening).await?;
+        let placed = self.bring(way, blob.into(), &opening).await?;
         Ok(if placed == Placed::Sent { blob.size } else { 0 })
     }
 
     /// Brings all `blobs` to the target, and says how.
-    pub(super) async fn place_blobs(&self, way: Way<'_>, blobs: &[Descriptor]) -> Result<Totals, Error> {
+    pub(super) async fn place_blobs(&self, way: Way<'_>, blobs: &[Blob]) -> Result<Totals, Error> {
         let known = self.known_blobs(way.target, blobs).await?;
-        let is_there = |blob: &Descriptor| known.as_ref().map(|known| known.contains(&blob.digest));
-        let all: Vec<_> = blobs.iter().map(|blob| self.place_and_note(way, blob, is_there(blob))).collect();
+        let is_there = |blob: Blob| known.as_ref().map(|known| known.contains(&blob.digest));
+        let all: Vec<_> = blobs.iter().map(|blob| self.place_and_note(way, *blob, is_there(*blob))).collect();
         // What is transferred at once is limited by slots; here it only has to be bounded.
         let all = stream::iter(all).buffer_unordered(256);
         all.try_fold(Totals::default(), |totals, (placed, size)| async move { Ok(totals.add(placed, size)) })
@@ -94,7 +95,7 @@ impl Mirror {
     async fn place_and_note(
         &self,
         way: Way<'_>,
-        blob: &Descriptor,
+        blob: Blob,
         is_there: Option<bool>,
     ) -> Result<(Placed, u64), Error> {
         let placed = self.place_blob(way, blob, is_there).await?;
@@ -106,7 +107,7 @@ impl Mirror {
     pub(super) async fn known_blobs(
         &self,
         target: &Reference,
-        blobs: &[Descriptor],
+        blobs: &[Blob],
     ) -> Result<Option<HashSet<Digest>>, Error> {
         let Some(blob_index) = &self.blob_index else { return Ok(None) };
         let digests: Vec<Digest> = blobs.iter().map(|blob| blob.digest).collect();
@@ -124,12 +125,7 @@ impl Mirror {
         Ok(Some(known))
     }
 
-    async fn place_blob(
-        &self,
-        way: Way<'_>,
-        blob: &Descriptor,
-        is_there: Option<bool>,
-    ) -> Result<Placed, Error> {
+    async fn place_blob(&self, way: Way<'_>, blob: Blob, is_there: Option<bool>) -> Result<Placed, Error> {
         let Way { image, target, .. } = way;
         let (digest, size) = (blob.digest, blob.size);
         if is_there == Some(true) {
@@ -172,11 +168,11 @@ impl Mirror {
 
     /// Opens an upload and sends the blob, as often as it takes. The first try begins as `opening` says; a later one asks by HEAD,
     /// because what got lost may have been the reply alone.
-    async fn bring(&self, way: Way<'_>, blob: &Descriptor, opening: &Opening) -> Result<Placed, Error> {
+    async fn bring(&self, way: Way<'_>, blob: Blob, opening: &Opening) -> Result<Placed, Error> {
         let transfer = Transfer {
             client: way.client.clone(),
             source: way.source.clone(),
-            blob: blob.clone(),
+            blob: Descriptor::new("", blob.digest, blob.size),
             progress: self.progress(way.image, blob.digest),
             keep: way.keep.filter(|(digest, _)| *digest == blob.digest).map(|(_, kept)| Arc::clone(kept)),
         };
@@ -188,7 +184,7 @@ impl Mirror {
             if let Some(session) = before {
                 return self.transfer(way.image, &transfer, way.target, session).await;
             }
-            match self.open(way, blob, opening).await? {
+            match self.open(way, &transfer.blob, opening).await? {
                 Opened::Placed(placed) => Ok(placed),
                 Opened::Session(session) => {
                     if bugs::is_in(Bug::SameSession)

@@ -1,5 +1,7 @@
 //! What is wanted, and what is to be done for it.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::client::RateLimit;
@@ -53,9 +55,9 @@ impl Job {
 #[derive(Clone, Debug)]
 pub struct Planned {
     /// What was wanted.
-    pub job: Job,
+    pub job: Arc<Job>,
     /// What the source's name points to now; none where it was not asked or did not answer.
-    pub source: Option<Descriptor>,
+    pub source: Option<Digest>,
     /// What is to be done.
     pub action: Action,
     /// Why the source did not answer, where the target is what it last was known to be: then nothing is to be done.
@@ -98,12 +100,27 @@ pub struct Content {
     /// Bytes of its blobs, each counted once. What the target already has is found out when it is copied.
     pub bytes: u64,
     /// Its blobs, largest first.
-    pub blobs: Vec<Descriptor>,
+    pub blobs: Vec<Blob>,
     /// Manifests that the target already has, with all that they name.
     pub manifests_present: usize,
     /// The configuration that must say a wanted platform, because no index does.
-    pub(crate) config: Option<Box<Descriptor>>,
+    pub(crate) config: Option<Digest>,
     pub(crate) tree: Tree,
+}
+
+/// A blob of an image: of a descriptor only what is needed for as long as a plan is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Blob {
+    /// Its digest.
+    pub digest: Digest,
+    /// Its length in bytes.
+    pub size: u64,
+}
+
+impl From<&Descriptor> for Blob {
+    fn from(descriptor: &Descriptor) -> Self {
+        Self { digest: descriptor.digest, size: descriptor.size }
+    }
 }
 
 /// The manifests of an image.
@@ -149,7 +166,7 @@ impl Planned {
 
     /// Where the lock's digest and the source's differ: from what to what its tag has moved.
     pub fn moved(&self) -> Option<(Digest, Digest)> {
-        let (locked, now) = (self.job.source_digest?, self.source.as_ref()?.digest);
+        let (locked, now) = (self.job.source_digest?, self.source?);
         (locked != now).then_some((locked, now))
     }
 
@@ -221,9 +238,9 @@ mod tests {
         };
         let previous = Digest::of(b"old");
         let action = |ours| Action::Replace { previous, ours, same_source: false, content: content.clone() };
-        let job = Job::new(target.clone(), target.clone());
+        let job = Arc::new(Job::new(target.clone(), target.clone()));
         let planned = |ours| Planned {
-            job: job.clone(),
+            job: Arc::clone(&job),
             source: None,
             action: action(ours),
             unanswered: None,

@@ -27,7 +27,7 @@ pub use crate::profile::Mounts;
 pub use apply::{Copied, Outcome};
 pub use check::{Check, Checked, Difference, DifferenceKind};
 pub use event::Event;
-pub use job::{Action, Content, Job, Plan, Planned, Platforms, Pulls};
+pub use job::{Action, Blob, Content, Job, Plan, Planned, Platforms, Pulls};
 pub use mapping::{BlobIndex, Mapping, MemoryMapping, Sizes, TagIndex};
 
 use event::Events;
@@ -158,7 +158,7 @@ mod tests {
     fn a_caller_may_spawn_everything() {
         let mirror = Mirror::new(Client::builder().build().unwrap());
         let target = "h:1/a:b".parse().unwrap();
-        is_send(mirror.plan(Vec::new()));
+        is_send(mirror.plan(Vec::<Job>::new()));
         is_send(mirror.apply(&Plan { images: Vec::new(), pulls: Vec::new() }));
         is_send(mirror.check(true).image(0, &target, Digest::of(b"")));
     }

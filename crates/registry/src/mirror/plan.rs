@@ -19,7 +19,7 @@ use crate::platform::Platform;
 
 /// What the HEADs of an image said.
 struct Inspection {
-    job: Job,
+    job: Arc<Job>,
     source: Option<Descriptor>,
     target: Option<Digest>,
     unanswered: Option<Error>,
@@ -55,7 +55,11 @@ enum Step {
 
 impl Mirror {
     /// Decides what is to be done for each of `jobs`. What fails is in the plan, beside what does not.
-    pub fn plan(&self, jobs: Vec<Job>) -> BoxFuture<'_, Plan> {
+    pub fn plan<J: Into<Arc<Job>>>(&self, jobs: impl IntoIterator<Item = J>) -> BoxFuture<'_, Plan> {
+        self.plan_all(jobs.into_iter().map(Into::into).collect())
+    }
+
+    fn plan_all(&self, jobs: Vec<Arc<Job>>) -> BoxFuture<'_, Plan> {
         Box::pin(async move {
             let mirror = Self { reads: Arc::default(), ..self.clone() };
             let (tags, count) = (&Tags::of(&jobs), jobs.len());
@@ -79,7 +83,7 @@ impl Mirror {
     }
 
     /// One HEAD on each side, at the target for many tags together where that can be.
-    async fn inspect(&self, job: Job, tags: &Tags) -> Inspection {
+    async fn inspect(&self, job: Arc<Job>, tags: &Tags) -> Inspection {
         let known = self.known(&job);
         let source = async {
             match known {
@@ -252,6 +256,7 @@ impl Mirror {
                 Action::Failed(Error::of(&job.source, kind))
             }
         };
+        let source = source.map(|source| source.digest);
         let planned = Planned { job, source, action, unanswered, warnings: Vec::new() };
         let gone = planned.content().into_iter().flat_map(|content| &content.tree.gone);
         let left_out = |digest| {

@@ -3,7 +3,7 @@
 use futures_util::future::{BoxFuture, FutureExt as _};
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
-use super::job::{Content, Tree, total};
+use super::job::{Blob, Content, Tree, total};
 use super::{Job, Mirror, Platforms};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind};
@@ -115,7 +115,7 @@ impl Mirror {
         }
         let config = top.image().ok().and_then(|image| image.config);
         let is_source = top.digest() == source;
-        let config = config.filter(|config| is_source && is_configuration(config)).map(Box::new);
+        let config = config.filter(|config| is_source && is_configuration(config));
         let manifests_present = present.len();
         let tree = Tree { top, children, present, gone };
         let mut blobs = blobs(&job.source, &tree)?;
@@ -126,7 +126,7 @@ impl Mirror {
             bytes: total(blobs.iter().map(|blob| blob.size)),
             blobs,
             manifests_present,
-            config,
+            config: config.map(|config| config.digest),
             tree,
         })
     }
@@ -218,7 +218,7 @@ fn is_configuration(config: &Descriptor) -> bool {
 }
 
 /// All blobs of all images in the tree, each once.
-fn blobs(source: &Reference, tree: &Tree) -> Result<Vec<Descriptor>, Error> {
+fn blobs(source: &Reference, tree: &Tree) -> Result<Vec<Blob>, Error> {
     let mut seen = std::collections::HashSet::new();
     let mut all = Vec::new();
     let manifests = std::iter::once(&tree.top).chain(tree.children.iter().map(|(_, manifest)| manifest));
@@ -230,7 +230,7 @@ fn blobs(source: &Reference, tree: &Tree) -> Result<Vec<Descriptor>, Error> {
         let image = image
             .map_err(|error| Error::of(&source.with_digest(manifest.digest()), ErrorKind::Manifest(error)))?;
         let new = image.blobs().into_iter().filter(|blob| seen.insert(blob.digest));
-        all.extend(new.cloned());
+        all.extend(new.map(Blob::from));
     }
     // Kept for as long as the plan: of ten thousand images, room for two more blobs each is megabytes.
     all.shrink_to_fit();

@@ -1,6 +1,7 @@
 //! What the target's tags mean, asked for in bulk where the registry has a way for it.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use tokio::sync::OnceCell;
 
@@ -22,9 +23,9 @@ struct Group {
 
 impl Tags {
     /// The target tags of `jobs`.
-    pub(super) fn of(jobs: &[Job]) -> Self {
+    pub(super) fn of(jobs: &[Arc<Job>]) -> Self {
         let mut groups: HashMap<_, Group> = HashMap::new();
-        for Job { target, .. } in jobs {
+        for target in jobs.iter().map(|job| &job.target) {
             if let Some(tag) = target.tag() {
                 let key = (target.registry().to_owned(), target.repository().to_owned());
                 groups.entry(key).or_default().wanted.push(tag.to_owned());

@@ -198,7 +198,7 @@ async fn process(
             lock(&world).warned.insert(*image);
         }
     });
-    let jobs = scenario.images.iter().map(|wanted| job(wanted, scenario)).collect();
+    let jobs: Vec<_> = scenario.images.iter().map(|wanted| job(wanted, scenario)).collect();
     let work = async {
         let plan = mirror.plan(jobs).await;
         for planned in &plan.images {

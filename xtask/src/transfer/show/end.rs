@@ -88,7 +88,7 @@ fn failed_images<'a>(plan: &'a Plan<'_>, done: Option<&'a Done>) -> Vec<(&'a Job
     let failed = plan.images.images.iter().enumerate().filter_map(|(index, planned)| {
         // What failed in the plan comes back as an outcome, where anything was copied.
         match (copied.get(index).map(|outcome| &outcome.result), &planned.action) {
-            (Some(Err(error)), _) | (None, Action::Failed(error)) => Some((&planned.job, error)),
+            (Some(Err(error)), _) | (None, Action::Failed(error)) => Some((&*planned.job, error)),
             _ => None,
         }
     });

@@ -2,8 +2,8 @@ use futures_util::FutureExt as _;
 
 use super::*;
 use crate::client::Client;
-use crate::manifest::{Descriptor, Manifest};
-use crate::mirror::job::{Content, Job, Planned, Tree};
+use crate::manifest::Manifest;
+use crate::mirror::job::{Blob, Content, Job, Planned, Tree};
 
 const REGISTRY: &str = "h:1";
 
@@ -13,12 +13,12 @@ fn planned(repository: &str, action: impl FnOnce(Content) -> Action, blobs: &[Di
     let content = Content {
         digest: top.digest(),
         bytes: 0,
-        blobs: blobs.iter().map(|blob| Descriptor::new("", *blob, 1)).collect(),
+        blobs: blobs.iter().map(|blob| Blob { digest: *blob, size: 1 }).collect(),
         manifests_present: 0,
         config: None,
         tree: Tree { top, children: Vec::new(), present: Vec::new(), gone: Vec::new() },
     };
-    let job = Job::new(target.clone(), target);
+    let job = Job::new(target.clone(), target).into();
     Planned { job, source: None, action: action(content), unanswered: None, warnings: Vec::new() }
 }
 
