@@ -214,7 +214,7 @@ fn every_edit_is_in_the_image(builder: Builder) {
     let run = shared.transfer();
     assert_eq!(run.code, Some(0), "{run}");
     assert_eq!(shared.wrong(), [""; 0]);
-    let all = rounds(12, 300);
+    let all = rounds(20, 300);
     for round in 0..all {
         let what = shared.edit();
         let killed = shared.pick(6) == 0;
