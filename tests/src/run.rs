@@ -87,7 +87,7 @@ impl Run {
     /// Runs on a terminal of its own: what is printed comes as stdout.
     #[must_use]
     pub fn on_a_terminal(mut self) -> Self {
-        let line = self.line();
+        let line = shell_line(&self.command);
         let mut script = crate::command("script");
         script.args(["--quiet", "--return", "--command", &line, "/dev/null"]).env_clear();
         for (name, value) in self.command.get_envs() {
@@ -98,12 +98,6 @@ impl Run {
         self
     }
 
-    /// The command line as a shell takes it, without the environment.
-    fn line(&self) -> String {
-        let words = std::iter::once(self.command.get_program()).chain(self.command.get_args());
-        words.map(|word| quoted(&word.to_string_lossy())).collect::<Vec<_>>().join(" ")
-    }
-
     /// Runs on a terminal that is read as a person reads it; its last line there is `exit code N`. None where there is no tmux.
     pub fn in_terminal(self, columns: u16, rows: u16) -> Option<Terminal> {
         let set = |(name, value): (&OsStr, Option<&OsStr>)| {
@@ -111,7 +105,7 @@ impl Run {
             quoted(&format!("{}={value}", name.to_string_lossy()))
         };
         let environment = self.command.get_envs().map(set).collect::<Vec<_>>().join(" ");
-        let line = self.line();
+        let line = shell_line(&self.command);
         let root = quoted(&crate::root().display().to_string());
         // Ctrl-C is for the program: the shell stays and says how it ended.
         Terminal::start(
@@ -165,6 +159,12 @@ impl Run {
         });
         Running { child, out, lines, seen: String::new(), started, json, _stdin: stdin }
     }
+}
+
+/// The command line as a shell takes it, without the environment.
+fn shell_line(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words.map(|word| quoted(&word.to_string_lossy())).collect::<Vec<_>>().join(" ")
 }
 
 /// A word of a shell's command line.
