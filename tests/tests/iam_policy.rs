@@ -25,6 +25,8 @@ curl = "curlimages/curl:7.85.0"
 [pull_through]
 ecr-public = "public.ecr.aws"
 hub = { upstream = "registry-1.docker.io", credential_arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:ecr-pullthroughcache/one" }
+[creation_template]
+role_arn = "arn:aws:iam::123456789012:role/ecr-creation-template"
 [repositories]
 extra = ["awshpc"]
 protect_build_tags = true
@@ -176,7 +178,15 @@ const JOB: [Step; 15] = [
         transfer,
     ),
     step("prune", |_| {}, |world| xtask(world, "prune").stdin(&format!("{TAG}\n"))),
-    step("destroy", |_| {}, |world| xtask(world, "auto-destroy-images")),
+    step(
+        "destroy",
+        // ECR's own repository has the grid's key, which would stay with it.
+        |world| {
+            let cached = json!({ "repositoryName": "ecr-public/sam/build-python3.11", "force": true });
+            world.aws().ecr("DeleteRepository", &cached);
+        },
+        |world| xtask(world, "auto-destroy-images"),
+    ),
 ];
 
 /// A world whose AWS runs and has nothing, and a docker client that takes the password and keeps nothing.

@@ -32,6 +32,8 @@ pub async fn open<'a>(context: &Context, aws: &'a Aws) -> anyhow::Result<Infrast
         lock_timeout: context.settings.lock_timeout,
         module: context.paths.module(),
         directory: terraform_directory(context),
+        // What is wrong with images.toml is told where it is read for its own sake.
+        templates: context.config().is_ok_and(|config| config.creation_role.is_some()),
         stand_in: context.settings.local.then(|| stand_in(context)),
         http: context.http.clone(),
         interrupt: context.interrupt.clone(),

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::ecr::{Repository, Rule};
+use super::ecr::{Repository, Rule, Template};
 use super::sidecar::Sidecar;
 use super::store::StateStore;
 
@@ -53,7 +53,7 @@ pub struct PlanCache {
     inputs: String,
     /// The version of the state object.
     state: Option<String>,
-    /// Hash of the repositories (name, key) and rules that stand in the account.
+    /// Hash of the repositories (name, key), rules and creation templates that stand in the account.
     seen: String,
     /// When it was written.
     at: Timestamp,
@@ -69,6 +69,7 @@ impl PlanCache {
         state: Option<String>,
         repositories: &BTreeMap<String, Repository>,
         rules: &BTreeMap<String, Rule>,
+        templates: &BTreeMap<String, Template>,
     ) -> Self {
         let mut seen = Sha256::new();
         for repository in repositories.values() {
@@ -82,6 +83,9 @@ impl PlanCache {
             for detail in [credential_arn, custom_role_arn, upstream_repository_prefix] {
                 absorb(&mut seen, detail.as_deref().unwrap_or_default());
             }
+        }
+        for template in templates.values() {
+            absorb(&mut seen, &format!("{template:?}"));
         }
         Self { inputs, state, seen: hex::encode(seen.finalize()), at: Timestamp::now(), worked: None }
     }
@@ -182,9 +186,10 @@ mod tests {
         let rules = BTreeMap::from([("quay".to_owned(), rule)]);
         let both = BTreeMap::from([repository("curl"), repository("lambda")]);
         let one = BTreeMap::from([repository("curl")]);
-        let before = PlanCache::now("in".into(), Some("etag".into()), &both, &rules);
+        let no_templates = BTreeMap::new();
+        let before = PlanCache::now("in".into(), Some("etag".into()), &both, &rules, &no_templates);
         let now = |inputs: &str, state: &str, repositories, rules| {
-            PlanCache::now(inputs.into(), Some(state.into()), repositories, rules)
+            PlanCache::now(inputs.into(), Some(state.into()), repositories, rules, &no_templates)
         };
         assert!(now("in", "etag", &both, &rules).holds(&before));
         assert!(!now("other", "etag", &both, &rules).holds(&before));
@@ -193,9 +198,19 @@ mod tests {
         assert!(!now("in", "etag", &both, &none).holds(&before));
         let with_secret = BTreeMap::from([("quay".to_owned(), secret)]);
         assert!(!now("in", "etag", &both, &with_secret).holds(&before));
+        let template = Template {
+            prefix: "quay".to_owned(),
+            is_for_cache: true,
+            kms_key: None,
+            mutability: Mutability::Mutable,
+            expires: false,
+        };
+        let templates = BTreeMap::from([("quay".to_owned(), template)]);
+        let templated = PlanCache::now("in".into(), Some("etag".into()), &both, &rules, &templates);
+        assert!(!templated.holds(&before));
         let old = PlanCache { at: before.at - VALID, ..before };
         assert!(!now("in", "etag", &both, &rules).holds(&old));
-        let stateless = PlanCache::now("in".into(), None, &both, &rules);
+        let stateless = PlanCache::now("in".into(), None, &both, &rules, &no_templates);
         assert!(!stateless.holds(&stateless));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use aws::ecr::{Repository, Rule};
+use aws::ecr::{Repository, Rule, Template};
 use aws::plan_cache::LastApply;
 use aws::state::State;
 use failure::{FailWith as _, Kind, failure};
@@ -24,6 +24,8 @@ pub struct Inventory {
     pub repositories: BTreeMap<String, Repository>,
     /// Every pull-through cache rule, by prefix.
     pub rules: BTreeMap<String, Rule>,
+    /// The repository creation templates for what the cache makes, by prefix; none where this grid has nothing to do with them.
+    pub templates: BTreeMap<String, Template>,
     pub(super) last_apply: Option<LastApply>,
     /// What is this grid's and stands, and what the state object does not name yet; `state` counts it as owned.
     pub unrecorded: Vec<Unrecorded>,
@@ -98,6 +100,12 @@ impl Inventory {
                 .iter()
                 .filter(|(prefix, _)| foreign(ResourceKind::Rule, prefix))
                 .map(|(prefix, rule)| (prefix.clone(), rule.upstream.clone()))
+                .collect(),
+            templates: self
+                .templates
+                .keys()
+                .filter(|prefix| foreign(ResourceKind::CreationTemplate, prefix))
+                .cloned()
                 .collect(),
             older_aliases: self.older_aliases(),
         }

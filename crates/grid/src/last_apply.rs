@@ -64,6 +64,7 @@ impl Infrastructure<'_> {
 
     fn plan_cache(&self, variables: &Value, inventory: &Inventory) -> anyhow::Result<PlanCache> {
         let inputs = plan_cache::inputs(&self.options.module, &variables.to_string())?;
-        Ok(PlanCache::now(inputs, inventory.state.etag.clone(), &inventory.repositories, &inventory.rules))
+        let Inventory { state, repositories, rules, templates, .. } = inventory;
+        Ok(PlanCache::now(inputs, state.etag.clone(), repositories, rules, templates))
     }
 }

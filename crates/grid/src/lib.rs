@@ -64,6 +64,8 @@ pub struct Options {
     pub module: PathBuf,
     /// Where terraform works: the module is copied there.
     pub directory: PathBuf,
+    /// Whether the grid makes repository creation templates: only then are the account's looked at.
+    pub templates: bool,
     /// The provider where AWS is emulated; none: AWS's own.
     pub stand_in: Option<StandIn>,
     /// For what is asked of AWS without the SDK.
@@ -105,13 +107,21 @@ impl<'a> Infrastructure<'a> {
             |what: &str| format!("could not read the {what} in the bucket {}", self.store.bucket());
         let state = State::read(&self.store);
         let last_apply = LastApply::read(&self.store);
+        let templates =
+            async { if self.options.templates { self.ecr.templates().await } else { Ok(Vec::new()) } };
         // All to their end: where several fail, the user reads the same one each time.
-        let (state, repositories, rules, last_apply) =
-            tokio::join!(state, self.ecr.repositories(), self.ecr.pull_through_rules(), last_apply);
+        let (state, repositories, rules, templates, last_apply) = tokio::join!(
+            state,
+            self.ecr.repositories(),
+            self.ecr.pull_through_rules(),
+            templates,
+            last_apply
+        );
         let inventory = Inventory {
             state: state.with_context(|| in_bucket("terraform state"))?,
             repositories: repositories?,
             rules: rules?,
+            templates: templates?.into_iter().map(|template| (template.prefix.clone(), template)).collect(),
             last_apply: last_apply.with_context(|| in_bucket("plan cache beside the terraform state"))?,
             unrecorded: Vec::new(),
         };

@@ -152,6 +152,11 @@ impl Infrastructure<'_> {
                         Some(key) => kms::has_alias(self.aws, &self.options.http, key, id).await?,
                         None => false,
                     },
+                    // It gives this grid's own key.
+                    ResourceKind::CreationTemplate => key.as_ref().is_some_and(|key| {
+                        let given = inventory.templates.get(id).and_then(|found| found.kms_key.as_ref());
+                        given.is_some_and(|given| given == key || given.ends_with(&format!("/{key}")))
+                    }),
                     ResourceKind::Key | ResourceKind::LifecyclePolicy | ResourceKind::RepositoryPolicy => {
                         false
                     }

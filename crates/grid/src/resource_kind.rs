@@ -14,6 +14,8 @@ pub enum ResourceKind {
     RepositoryPolicy,
     /// A pull-through cache rule.
     Rule,
+    /// What ECR gives to the repositories that it makes under a rule.
+    CreationTemplate,
     /// The key that the repositories are encrypted with.
     Key,
     /// The key's name.
@@ -40,12 +42,21 @@ pub enum StaysWith {
     Rules,
     /// With the key.
     Key,
+    /// With nothing: it goes in any case.
+    Nothing,
 }
 
 impl ResourceKind {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Repository, Self::LifecyclePolicy, Self::RepositoryPolicy, Self::Rule, Self::Key, Self::Alias];
+    pub const ALL: [Self; 7] = [
+        Self::Repository,
+        Self::LifecyclePolicy,
+        Self::RepositoryPolicy,
+        Self::Rule,
+        Self::CreationTemplate,
+        Self::Key,
+        Self::Alias,
+    ];
 
     /// Terraform's name of its type.
     pub const fn name(self) -> &'static str {
@@ -54,6 +65,7 @@ impl ResourceKind {
             Self::LifecyclePolicy => "aws_ecr_lifecycle_policy",
             Self::RepositoryPolicy => "aws_ecr_repository_policy",
             Self::Rule => "aws_ecr_pull_through_cache_rule",
+            Self::CreationTemplate => "aws_ecr_repository_creation_template",
             Self::Key => "aws_kms_key",
             Self::Alias => "aws_kms_alias",
         }
@@ -70,7 +82,7 @@ impl ResourceKind {
     pub fn is_protected(self) -> bool {
         match self {
             Self::Repository | Self::Rule | Self::Key | Self::Alias => true,
-            Self::LifecyclePolicy | Self::RepositoryPolicy => false,
+            Self::LifecyclePolicy | Self::RepositoryPolicy | Self::CreationTemplate => false,
         }
     }
 
@@ -79,6 +91,7 @@ impl ResourceKind {
         match self {
             Self::Repository | Self::Alias => Trace::Attribute("name"),
             Self::Rule => Trace::Attribute("ecr_repository_prefix"),
+            Self::CreationTemplate => Trace::Attribute("prefix"),
             Self::Key => Trace::Marks,
             Self::LifecyclePolicy | Self::RepositoryPolicy => Trace::Rewritten,
         }
@@ -90,6 +103,8 @@ impl ResourceKind {
             Self::Repository | Self::LifecyclePolicy | Self::RepositoryPolicy => StaysWith::Repository,
             Self::Rule => StaysWith::Rules,
             Self::Key | Self::Alias => StaysWith::Key,
+            // It would give a key that may be gone to the repositories of others.
+            Self::CreationTemplate => StaysWith::Nothing,
         }
     }
 }

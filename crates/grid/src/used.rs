@@ -57,6 +57,21 @@ impl Inventory {
         others.filter_map(|rule| Some((rule, self.rules.get(&rule.prefix)?)))
     }
 
+    /// Whether the template of a rule's prefix is this grid's: its rule is, and nobody else has a template there.
+    fn templates_itself(&self, rule: &PullThrough) -> bool {
+        let free = |kind, stands: bool| !stands || self.owns(kind, &rule.prefix);
+        free(ResourceKind::Rule, self.rules.contains_key(&rule.prefix))
+            && free(ResourceKind::CreationTemplate, self.templates.contains_key(&rule.prefix))
+    }
+
+    /// The templates of somebody else's for prefixes of images.toml, where it wants its own there.
+    fn used_templates(&self, config: &Config) -> impl Iterator<Item = &Template> {
+        let wanted = config.pull_through.iter().filter(|_| config.creation_role.is_some());
+        let prefixes = wanted.map(|rule| &rule.prefix);
+        let others = prefixes.filter(|prefix| !self.owns(ResourceKind::CreationTemplate, prefix));
+        others.filter_map(|prefix| self.templates.get(prefix))
+    }
+
     /// The repositories of images.toml that somebody else made.
     fn used_repositories(&self, config: &Config) -> Vec<&Repository> {
         let found = config.repositories.iter().filter_map(|name| self.repositories.get(name));
@@ -99,7 +114,10 @@ impl Infrastructure<'_> {
             });
             credential.into_iter().chain(role)
         });
-        Ok(repositories.chain(rules).collect())
+        let templates = inventory.used_templates(config).map(|template| {
+            format!("creation template {}: it stays as it is, and creation_template of images.toml is not for this prefix", template.prefix)
+        });
+        Ok(repositories.chain(rules).chain(templates).collect())
     }
 
     /// What the repositories get that the pull-through cache makes by itself: they are ECR's, made at a node's first pull, and
@@ -107,17 +125,21 @@ impl Infrastructure<'_> {
     ///
     /// # Errors
     /// AWS refuses.
-    pub async fn of_the_cache(&self, config: &Config) -> anyhow::Result<Vec<String>> {
+    pub async fn of_the_cache(&self, config: &Config, inventory: &Inventory) -> anyhow::Result<Vec<String>> {
         if config.pull_through.is_empty() {
             return Ok(Vec::new());
         }
-        let templates = self.ecr.cache_templates().await?;
+        let templates = self.ecr.templates().await?;
         let mut alike: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for rule in &config.pull_through {
-            let words = Template::of(&templates, &rule.prefix).map_or_else(
-                || "ECR's defaults: AES256, all tags may move, nothing expires (no creation template is for them)".to_owned(),
-                templated,
-            );
+            let words = if config.creation_role.is_some() && inventory.templates_itself(rule) {
+                wanted_template(config)
+            } else {
+                Template::of_cache(&templates, &rule.prefix).map_or_else(
+                    || "ECR's defaults: AES256, all tags may move, nothing expires (no creation template is for them)".to_owned(),
+                    templated,
+                )
+            };
             alike.entry(words).or_default().push(format!("{}/...", rule.prefix));
         }
         Ok(alike
@@ -207,6 +229,15 @@ impl Infrastructure<'_> {
              images.toml, and what else is in there has to leave the policy (`aws ecr delete-repository-policy`)",
         )
     }
+}
+
+/// What the module's template gives.
+fn wanted_template(config: &Config) -> String {
+    let expires = config.options.keep_builds.map_or_else(
+        || "nothing expires".to_owned(),
+        |builds| format!("all but the newest {builds} images without a tag expire"),
+    );
+    format!("what creation_template of images.toml says: this grid's key, all tags may move, {expires}")
 }
 
 /// What a template gives.

@@ -12,6 +12,7 @@
 //! | `[images]` | `"repository[:tag]" = "source"` or `{ source, platforms, artifacts }` | what is copied; the tag is the source's unless given; `platforms` may be `"all"`; `artifacts` brings signatures along |
 //! | `[runtimes]` | `tag = "base"` or `{ base, entry_point, platforms, enabled, build_args, epoch, dockerfile, context, target, base_argument, entry_point_argument }` | what is built into the repository `lambda` ([docs/dockerfiles.md](../../../docs/dockerfiles.md)) |
 //! | `[pull_through]` | `prefix = "registry"` or `{ upstream, credential_arn, custom_role_arn, upstream_repository_prefix }` | ECR's pull-through cache rules |
+//! | `[creation_template]` | `role_arn` | ECR's own repositories of the cache get the grid's key, `keep_builds` and tags, by this role |
 //! | `[repositories]` | `extra`, `scan_on_push`, `force_delete`, `protect_build_tags`, `keep_builds`, `pull_accounts` | repositories that other parts of HTC-Grid push to, and options for all |
 //! | `[kms]` | `deletion_window`, `admin_roles` | the key of the repositories |
 //! | `[registry]` | `replicate_to`, `blob_mounting` | settings that the whole registry shares; absent means left alone |
@@ -64,6 +65,8 @@ pub struct Config {
     pub repositories: Vec<String>,
     /// Pull-through cache rules, by prefix.
     pub pull_through: Vec<PullThrough>,
+    /// The role by which ECR gives the grid's key and tags to the repositories that it makes for the cache.
+    pub creation_role: Option<String>,
     /// Lambda runtimes in the order of the file, the switched off ones among them.
     pub runtimes: Vec<Runtime>,
     /// What is pulled through the cache ahead of its use.

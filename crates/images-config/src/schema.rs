@@ -10,7 +10,7 @@ use super::Config;
 const SCHEMA: &str = include_str!("../../../docs/schema/images.toml.json");
 
 /// A table of images.toml with a key in it that nobody knows, and where the schema has that table.
-const TABLES: [(&str, &str); 8] = [
+const TABLES: [(&str, &str); 9] = [
     ("%", ""),
     ("[images]\na = { source = \"x/y:1\", % }", "/properties/images/additionalProperties/anyOf/1"),
     ("[runtimes]\na = { base = \"x/y:1\", % }", "/properties/runtimes/additionalProperties/anyOf/1"),
@@ -19,6 +19,7 @@ const TABLES: [(&str, &str); 8] = [
         "/properties/pull_through/additionalProperties/anyOf/1",
     ),
     ("[repositories]\n%", "/properties/repositories"),
+    ("[creation_template]\n%", "/properties/creation_template"),
     ("[kms]\n%", "/properties/kms"),
     ("[registry]\n%", "/properties/registry"),
     ("[upstream.\"docker.io\"]\nurl = \"https://x.example\"\n%", "/properties/upstream/additionalProperties"),

@@ -1,6 +1,6 @@
 //! The variables of deployment/image_repository/terraform, from images.toml: nothing is listed twice.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
@@ -13,6 +13,8 @@ pub struct Existing {
     pub repositories: BTreeMap<String, String>,
     /// Pull-through cache rules: prefix to upstream registry.
     pub pull_through: BTreeMap<String, String>,
+    /// The prefixes of repository creation templates.
+    pub templates: BTreeSet<String>,
     /// Aliases that an older HTC-Grid gave to the grid's own key.
     pub older_aliases: Vec<&'static str>,
 }
@@ -44,6 +46,11 @@ impl Config {
             .iter()
             .filter(|(prefix, _)| self.pull_through.iter().any(|rule| rule.prefix == **prefix))
             .collect();
+        // What ECR makes under somebody else's rule is not this grid's to encrypt.
+        let template = self.creation_role.as_ref().map(|role| {
+            let prefixes = rules.keys().filter(|prefix| !existing.templates.contains(**prefix));
+            json!({ "role_arn": role, "prefixes": prefixes.collect::<Vec<_>>() })
+        });
         let mut runtimes: Vec<&str> = self.enabled_runtimes().map(|runtime| runtime.name.as_str()).collect();
         runtimes.sort_unstable();
         json!({
@@ -55,6 +62,7 @@ impl Config {
             "older_aliases": existing.older_aliases,
             "pull_through_cache_rules": rules,
             "existing_pull_through_cache_rules": used_rules,
+            "creation_template": template,
             "runtimes": { "repository": RUNTIMES_REPOSITORY, "tags": runtimes },
             "protect_build_tags": self.options.protect_build_tags,
             "keep_builds": self.options.keep_builds,

@@ -6,6 +6,7 @@ const RESOURCES = [
   "aws_ecr_lifecycle_policy",
   "aws_ecr_pull_through_cache_rule",
   "aws_ecr_repository",
+  "aws_ecr_repository_creation_template",
   "aws_ecr_repository_policy",
   "aws_kms_alias",
   "aws_kms_key",

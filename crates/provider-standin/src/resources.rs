@@ -5,6 +5,7 @@ mod key;
 mod lifecycle_policy;
 mod pull_through_cache_rule;
 mod repository;
+mod repository_creation_template;
 mod repository_policy;
 
 use crate::api::{Api, ApiError};
@@ -65,6 +66,7 @@ pub(crate) enum Resource {
     LifecyclePolicy,
     PullThroughCacheRule,
     Repository,
+    RepositoryCreationTemplate,
     RepositoryPolicy,
 }
 
@@ -77,6 +79,7 @@ impl Resource {
             "aws_ecr_lifecycle_policy" => Self::LifecyclePolicy,
             "aws_ecr_pull_through_cache_rule" => Self::PullThroughCacheRule,
             "aws_ecr_repository" => Self::Repository,
+            "aws_ecr_repository_creation_template" => Self::RepositoryCreationTemplate,
             "aws_ecr_repository_policy" => Self::RepositoryPolicy,
             _ => return None,
         })
@@ -90,6 +93,7 @@ impl Resource {
             Self::LifecyclePolicy => &lifecycle_policy::TRAITS,
             Self::PullThroughCacheRule => &pull_through_cache_rule::TRAITS,
             Self::Repository => &repository::TRAITS,
+            Self::RepositoryCreationTemplate => &repository_creation_template::TRAITS,
             Self::RepositoryPolicy => &repository_policy::TRAITS,
         }
     }
@@ -102,6 +106,7 @@ impl Resource {
             Self::LifecyclePolicy => lifecycle_policy::put(api, state).await,
             Self::PullThroughCacheRule => pull_through_cache_rule::create(api, state).await,
             Self::Repository => repository::create(api, state).await,
+            Self::RepositoryCreationTemplate => repository_creation_template::create(api, state).await,
             Self::RepositoryPolicy => repository_policy::put(api, state).await,
         }
     }
@@ -114,6 +119,7 @@ impl Resource {
             Self::LifecyclePolicy => lifecycle_policy::read(api, state).await,
             Self::PullThroughCacheRule => pull_through_cache_rule::read(api, state).await,
             Self::Repository => repository::read(api, state).await,
+            Self::RepositoryCreationTemplate => repository_creation_template::read(api, state).await,
             Self::RepositoryPolicy => repository_policy::read(api, state).await,
         }
     }
@@ -126,6 +132,7 @@ impl Resource {
             Self::LifecyclePolicy => lifecycle_policy::put(api, state).await,
             Self::PullThroughCacheRule => pull_through_cache_rule::update(api, prior, state).await,
             Self::Repository => repository::update(api, prior, state).await,
+            Self::RepositoryCreationTemplate => repository_creation_template::update(api, prior, state).await,
             Self::RepositoryPolicy => repository_policy::put(api, state).await,
         }
     }
@@ -138,6 +145,7 @@ impl Resource {
             Self::LifecyclePolicy => lifecycle_policy::delete(api, state).await,
             Self::PullThroughCacheRule => pull_through_cache_rule::delete(api, state).await,
             Self::Repository => repository::delete(api, state).await,
+            Self::RepositoryCreationTemplate => repository_creation_template::delete(api, state).await,
             Self::RepositoryPolicy => repository_policy::delete(api, state).await,
         }
     }

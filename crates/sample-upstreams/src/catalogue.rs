@@ -242,9 +242,68 @@ pub const RUNTIME_BASES: [Image; 16] = [
     },
 ];
 
+const fn chart(
+    registry: &'static str,
+    repository: &'static str,
+    tag: &'static str,
+    layers: &'static [Content],
+) -> Image {
+    Image { registry, repository, tag, format: Format::Docker, layers, entry_point: &["/run"] }
+}
+
+/// What the charts of an HTC-Grid pull through ECR's cache.
+pub const CHARTS: [Image; 11] = [
+    chart(
+        "public.ecr.aws",
+        "eks/aws-load-balancer-controller",
+        "v2.7.1",
+        &[Content::Noise("load balancer controller", 64 * KIB)],
+    ),
+    chart(
+        "public.ecr.aws",
+        "cloudwatch-agent/cloudwatch-agent",
+        "1.247350.0b251780",
+        &[Content::Noise("cloudwatch agent", 64 * KIB)],
+    ),
+    chart(
+        "public.ecr.aws",
+        "aws-observability/aws-for-fluent-bit",
+        "2.31.11",
+        &[Content::Noise("fluent bit", 64 * KIB)],
+    ),
+    chart(
+        "public.ecr.aws",
+        "docker/library/influxdb",
+        "1.8.10-alpine",
+        &[Content::Noise("influxdb", 64 * KIB)],
+    ),
+    chart("public.ecr.aws", "docker/library/busybox", "1.31.1", &[Content::Noise("busybox", 64 * KIB)]),
+    chart("quay.io", "kiwigrid/k8s-sidecar", "1.25.1", &[Content::Noise("k8s sidecar", 64 * KIB)]),
+    chart("quay.io", "prometheus/prometheus", "v2.46.0", &[Content::Noise("prometheus", 64 * KIB)]),
+    chart(
+        "quay.io",
+        "prometheus-operator/prometheus-config-reloader",
+        "v0.67.0",
+        &[Content::Noise("config reloader", 64 * KIB)],
+    ),
+    chart("quay.io", "prometheus/node-exporter", "v1.6.0", &[Content::Noise("node exporter", 64 * KIB)]),
+    chart(
+        "registry.k8s.io",
+        "kube-state-metrics/kube-state-metrics",
+        "v2.9.2",
+        &[Content::Noise("kube-state-metrics", 64 * KIB)],
+    ),
+    chart(
+        "registry.k8s.io",
+        "autoscaling/cluster-autoscaler",
+        "v1.31.0",
+        &[Content::Noise("cluster autoscaler", 64 * KIB)],
+    ),
+];
+
 /// Every image.
 pub fn images() -> impl Iterator<Item = &'static Image> {
-    MIRRORED.iter().chain(&RUNTIME_BASES)
+    MIRRORED.iter().chain(&RUNTIME_BASES).chain(&CHARTS)
 }
 
 #[cfg(test)]
@@ -265,7 +324,7 @@ mod tests {
     #[test]
     fn no_two_images_have_the_same_name_and_both_formats_occur() {
         let names: std::collections::BTreeSet<_> = images().map(|image| (image.path(), image.tag)).collect();
-        assert_eq!(names.len(), 21);
+        assert_eq!(names.len(), 32);
         for format in [Format::Oci, Format::Docker] {
             assert!(MIRRORED.iter().any(|image| image.format == format));
             assert!(RUNTIME_BASES.iter().any(|image| image.format == format));

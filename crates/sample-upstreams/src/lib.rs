@@ -15,7 +15,7 @@ mod root_fs;
 mod server;
 mod store;
 
-pub use catalogue::{Image, MIRRORED, RUNTIME_BASES, images};
+pub use catalogue::{CHARTS, Image, MIRRORED, RUNTIME_BASES, images};
 pub use server::{Config, Server};
 pub use store::{Options, Scale, Store, build};
 

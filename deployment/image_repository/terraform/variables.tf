@@ -86,6 +86,22 @@ variable "existing_pull_through_cache_rules" {
   }
 }
 
+variable "creation_template" {
+  description = "The prefixes of pull-through cache rules whose repositories get the grid's key, lifecycle and tags from ECR, by this role; null leaves them ECR's defaults."
+  type = object({
+    role_arn = string
+    prefixes = set(string)
+  })
+  default = null
+
+  validation {
+    condition = var.creation_template == null ? true : (
+      length(setsubtract(var.creation_template.prefixes, keys(var.pull_through_cache_rules))) == 0
+    )
+    error_message = "A creation template is for a rule that is managed here."
+  }
+}
+
 variable "runtimes" {
   description = "The repository of the Lambda runtimes and the tags that the grid runs."
   type = object({

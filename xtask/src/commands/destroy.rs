@@ -243,7 +243,7 @@ async fn kept_addresses(terraform: &Terraform, destroy_plan: &DestroyPlan) -> an
         Some(StaysWith::Repository) => kept.iter().any(|index| address.ends_with(index)),
         Some(StaysWith::Rules) => destroy_plan.keep_rules,
         Some(StaysWith::Key) => destroy_plan.keep_key,
-        None => false,
+        Some(StaysWith::Nothing) | None => false,
     };
     Ok(terraform.state_list().await.kind(Kind::Terraform)?.into_iter().filter(stays).collect())
 }

@@ -51,12 +51,17 @@ async fn pull_one(run: &Run<'_>, prime: &images_config::Prime) -> anyhow::Result
     Ok(cached)
 }
 
-/// The grid's next step builds in the primed images: where the engine is needed anyway, or with `--prime`, they are left in its
-/// store, as the Makefile did. Gives the commands that fetch those which an engine is there for and lacks.
+/// Whether functions are built in it: an image of AWS's SAM (<https://gallery.ecr.aws/sam>).
+fn builds_functions(image: &Reference) -> bool {
+    image.repository().contains("sam/build-")
+}
+
+/// The grid's next step builds in some of the primed images: where the engine is needed anyway, these are left in its store, as the
+/// Makefile did, and with `--prime` all of them. Gives the commands that fetch those which an engine is there for and lacks.
 pub(super) async fn fetch(run: &Run<'_>, primed: &[Reference]) -> anyhow::Result<Vec<String>> {
     let mut fetch = Vec::new();
     let pull = run.request.prime || run.builder.used_docker();
-    for image in primed {
+    for image in primed.iter().filter(|image| run.request.prime || builds_functions(image)) {
         if pull {
             match runtimes::pull(&run.builder, image).await {
                 Ok(()) => continue,

@@ -143,7 +143,7 @@ pub(super) async fn plan<'a>(run: &Run<'a>) -> anyhow::Result<Option<Resources<'
         let looks = async {
             tokio::try_join!(
                 infrastructure.differences(config, &inventory),
-                infrastructure.of_the_cache(config)
+                infrastructure.of_the_cache(config, &inventory)
             )
         };
         (differences, of_the_cache) = run.interrupt.guard(looks).await?;

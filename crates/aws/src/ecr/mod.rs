@@ -51,12 +51,14 @@ pub struct Rule {
 /// What ECR calls the whole of a registry.
 const ROOT: &str = "ROOT";
 
-/// What ECR gives to the repositories that its pull-through cache makes
+/// What ECR gives to the repositories that it makes by itself
 /// (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/repository-creation-templates.html>).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template {
     /// What the names of these repositories begin with; `ROOT` for all that no other template is for.
     pub prefix: String,
+    /// Whether the repositories of the pull-through cache are among them.
+    pub is_for_cache: bool,
     /// The KMS key that they are encrypted with, where that is not ECR's own.
     pub kms_key: Option<String>,
     /// Which of their tags may move.
@@ -66,15 +68,16 @@ pub struct Template {
 }
 
 impl Template {
-    /// The template for the repositories below `prefix`.
-    pub fn of<'a>(all: &'a [Self], prefix: &str) -> Option<&'a Self> {
+    /// The template for the repositories that the cache makes below `prefix`.
+    pub fn of_cache<'a>(all: &'a [Self], prefix: &str) -> Option<&'a Self> {
         let below = |template: &&Self| {
             prefix
                 .strip_prefix(template.prefix.as_str())
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         };
-        let found = all.iter().filter(below).max_by_key(|template| template.prefix.len());
-        found.or_else(|| all.iter().find(|template| template.prefix == ROOT))
+        let all = || all.iter().filter(|template| template.is_for_cache);
+        let found = all().filter(below).max_by_key(|template| template.prefix.len());
+        found.or_else(|| all().find(|template| template.prefix == ROOT))
     }
 }
 
@@ -161,28 +164,32 @@ impl Ecr {
         Ok(found)
     }
 
-    /// What the account's templates say of the repositories that the pull-through cache makes.
+    /// The account's repository creation templates.
     ///
     /// # Errors
     /// AWS refuses or does not answer.
-    pub async fn cache_templates(&self) -> anyhow::Result<Vec<Template>> {
+    pub async fn templates(&self) -> anyhow::Result<Vec<Template>> {
         let pages = self.client.describe_repository_creation_templates().into_paginator();
         let mut pages = pages.page_size(1000).send();
         let mut found = Vec::new();
         while let Some(page) = pages.next().await {
             let page = page.map_err(|e| explain(e, "ecr:DescribeRepositoryCreationTemplates"))?;
-            let of_cache = page.repository_creation_templates.unwrap_or_default().into_iter();
-            let of_cache = of_cache.filter(|template| {
-                template.applied_for.iter().flatten().any(|reason| *reason == RctAppliedFor::PullThroughCache)
-            });
-            found.extend(of_cache.map(|template| Template {
-                mutability: Mutability::of(
-                    template.image_tag_mutability.as_ref(),
-                    template.image_tag_mutability_exclusion_filters,
-                ),
-                prefix: template.prefix.unwrap_or_default(),
-                kms_key: template.encryption_configuration.and_then(|e| e.kms_key),
-                expires: template.lifecycle_policy.is_some(),
+            let templates = page.repository_creation_templates.unwrap_or_default().into_iter();
+            found.extend(templates.map(|template| {
+                Template {
+                    is_for_cache: template
+                        .applied_for
+                        .iter()
+                        .flatten()
+                        .any(|reason| *reason == RctAppliedFor::PullThroughCache),
+                    mutability: Mutability::of(
+                        template.image_tag_mutability.as_ref(),
+                        template.image_tag_mutability_exclusion_filters,
+                    ),
+                    prefix: template.prefix.unwrap_or_default(),
+                    kms_key: template.encryption_configuration.and_then(|e| e.kms_key),
+                    expires: template.lifecycle_policy.is_some(),
+                }
             }));
         }
         Ok(found)
@@ -333,14 +340,18 @@ mod tests {
     fn the_longest_prefix_has_the_template() {
         let template = |prefix: &str| Template {
             prefix: prefix.to_owned(),
+            is_for_cache: prefix != "quay/replicated",
             kms_key: None,
             mutability: Mutability::Mutable,
             expires: false,
         };
-        let all = ["ROOT", "quay", "quay/team"].map(template);
-        let of = |all: &[Template], prefix: &str| Template::of(all, prefix).map(|found| found.prefix.clone());
+        let all = ["ROOT", "quay", "quay/team", "quay/replicated"].map(template);
+        let of = |all: &[Template], prefix: &str| {
+            Template::of_cache(all, prefix).map(|found| found.prefix.clone())
+        };
         assert_eq!(of(&all, "quay").as_deref(), Some("quay"));
         assert_eq!(of(&all, "quay/team").as_deref(), Some("quay/team"));
+        assert_eq!(of(&all, "quay/replicated").as_deref(), Some("quay"));
         assert_eq!(of(&all, "quayx").as_deref(), Some("ROOT"));
         assert_eq!(of(&all[1..], "ecr-public"), None);
     }

@@ -12,7 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::reader::{Fields, Node, Place};
 use super::values::platforms;
 use super::{
-    Config, Kms, RUNTIMES_REPOSITORY, RegistrySettings, Repositories, SCHEMA_VERSION, Sources, names,
+    Config, Kms, RUNTIMES_REPOSITORY, RegistrySettings, Repositories, SCHEMA_VERSION, Sources,
+    cached_registries, names,
 };
 
 /// ECR takes 50 lifecycle rules to a repository, and each runtime needs two.
@@ -31,6 +32,7 @@ pub(crate) fn config(mut root: Fields<'_>, sources: Option<&Sources>) -> Option<
         .table("pull_through")
         .map(|table| upstreams::pull_through(&table, account.as_deref()))
         .unwrap_or_default();
+    let creation_role = creation_role(root.table("creation_template"), account.as_deref());
     let images =
         root.table("images").map(|table| images::images(&table, &default_platforms)).unwrap_or_default();
     let runtimes = root
@@ -73,6 +75,7 @@ pub(crate) fn config(mut root: Fields<'_>, sources: Option<&Sources>) -> Option<
         images,
         repositories: names.into_iter().collect(),
         pull_through,
+        creation_role,
         runtimes: runtimes.into_iter().map(|(runtime, _)| runtime).collect(),
         prime,
         upstreams,
@@ -165,6 +168,15 @@ fn repositories(table: Option<Fields<'_>>) -> RepositoriesTable<'_> {
     options.pull_accounts = checked_list(&mut fields, "pull_accounts", names::account);
     fields.finish();
     RepositoriesTable { extra, options }
+}
+
+/// A template without a role could say nothing of keys and tags
+/// (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/repository-creation-templates-create.html>).
+fn creation_role(table: Option<Fields<'_>>, account: Option<&str>) -> Option<String> {
+    let mut fields = table?;
+    let role = fields.require("role_arn");
+    fields.finish();
+    checked(&role?, |arn| cached_registries::check_role(arn, account))
 }
 
 fn kms(table: Option<Fields<'_>>) -> Kms {

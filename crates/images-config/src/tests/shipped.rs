@@ -73,7 +73,8 @@ fn the_shipped_file_is_the_whole_contract() {
         ]
     );
     assert_eq!(config.enabled_runtimes().count(), 15);
-    assert_eq!(config.prime.len(), 1);
+    // The image that functions are built in, and the eleven of the charts.
+    assert_eq!(config.prime.len(), 12);
     assert_eq!(config.prime[0].repository, "ecr-public/sam/build-python3.11");
     assert_eq!(config.prime[0].upstream.to_string(), "public.ecr.aws/sam/build-python3.11:1");
     assert_eq!(config.options, Repositories::default());
@@ -91,6 +92,7 @@ fn terraform_gets_what_is_not_there_yet() {
             ("foreign".into(), "123456789012.dkr.ecr.eu-west-1.amazonaws.com/foreign".into()),
         ]),
         pull_through: BTreeMap::from([("quay".into(), "quay.io".into()), ("other".into(), "ghcr.io".into())]),
+        templates: std::collections::BTreeSet::from(["registry-k8s-io".into()]),
         older_aliases: Vec::new(),
     };
     let vars = config.tfvars("mainline", "eu-west-1", "123456789012", &existing);
@@ -111,6 +113,14 @@ fn terraform_gets_what_is_not_there_yet() {
         })
     );
     assert_eq!(vars["existing_pull_through_cache_rules"], serde_json::json!({ "quay": "quay.io" }));
+    // A template for what ECR makes under the grid's own rules, where nobody else has one.
+    assert_eq!(vars["creation_template"], serde_json::Value::Null);
+    let role = "arn:aws:iam::123456789012:role/ecr-creation-template";
+    let with_role = format!("{SHIPPED}\n[creation_template]\nrole_arn = \"{role}\"\n");
+    let vars_with_role =
+        parse(&with_role).unwrap().tfvars("mainline", "eu-west-1", "123456789012", &existing);
+    let expected = serde_json::json!({ "role_arn": role, "prefixes": ["ecr-public"] });
+    assert_eq!(vars_with_role["creation_template"], expected);
     assert_eq!(vars["runtimes"]["tags"].as_array().map(Vec::len), Some(15));
     assert_eq!((&vars["tag"], &vars["region"]), (&"mainline".into(), &"eu-west-1".into()));
 }

@@ -11,7 +11,7 @@ use crate::scope::Scope;
 use crate::store::model::{Lifecycle, Repository};
 use crate::time::{epoch_seconds, now_millis};
 
-fn parse(text: &str) -> Result<Policy, Fault> {
+pub(super) fn parse(text: &str) -> Result<Policy, Fault> {
     Policy::parse(text).map_err(|error| {
         Fault::invalid_parameter(format!(
             "Invalid parameter at 'LifecyclePolicyText' failed to satisfy constraint: '{error}'"

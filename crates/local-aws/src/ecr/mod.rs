@@ -61,6 +61,9 @@ enum On {
     /// The registry, and at the account's first replication the role that replicates
     /// (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/slr-replication.html>).
     Replication,
+    /// The registry, and what a template does for whoever writes it
+    /// (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/repository-creation-templates-create.html>).
+    Template,
 }
 
 /// Every action that is implemented, with what it needs
@@ -73,7 +76,7 @@ const ACTIONS: &[(&str, On, Handler)] = &[
     ("CompleteLayerUpload", On::Repository, layers::complete),
     ("CreatePullThroughCacheRule", On::FirstRule, registry::create_rule),
     ("CreateRepository", On::NewRepository, repositories::create),
-    ("CreateRepositoryCreationTemplate", On::Registry, templates::create),
+    ("CreateRepositoryCreationTemplate", On::Template, templates::create),
     ("DeleteLifecyclePolicy", On::Repository, lifecycle_actions::delete),
     ("DeletePullThroughCacheRule", On::Registry, registry::delete_rule),
     ("DeleteRegistryPolicy", On::Registry, registry::delete_policy),
@@ -113,6 +116,7 @@ const ACTIONS: &[(&str, On, Handler)] = &[
     ("UntagResource", On::Tagged, settings::untag),
     ("UpdateImageStorageClass", On::Repository, image_actions::update_storage_class),
     ("UpdatePullThroughCacheRule", On::Registry, registry::update_rule),
+    ("UpdateRepositoryCreationTemplate", On::Template, templates::update),
     ("UploadLayerPart", On::Repository, layers::upload_part),
 ];
 
@@ -179,6 +183,20 @@ pub(crate) fn needs(app: &App, caller: &Caller, action: &str, input: &Input) -> 
             let some = rules.is_some_and(|rules| !rules.is_empty());
             let role = some.then(|| first(roles::REPLICATION, "AWSServiceRoleForECRReplication")).flatten();
             [own("*".to_owned())].into_iter().chain(role).collect()
+        }
+        On::Template => {
+            let below = repositories::arn(&scope, &format!("{}/*", input.opt("prefix").unwrap_or("*")));
+            let gives = [
+                ("ecr:PutLifecyclePolicy", "lifecyclePolicy"),
+                ("ecr:SetRepositoryPolicy", "repositoryPolicy"),
+            ];
+            let gives = gives.into_iter().filter(|(_, member)| input.value(member).is_some());
+            let gives = gives.map(|(action, _)| action).chain(["ecr:CreateRepository"]);
+            let gives = gives.map(|action| Need::new(action, below.clone()));
+            let role = input.opt("customRoleArn");
+            let role = role
+                .map(|role| Need::new("iam:PassRole", role).with("iam:passedtoservice", "ecr.amazonaws.com"));
+            [own("*".to_owned())].into_iter().chain(role).chain(gives).collect()
         }
     })
 }

@@ -7,13 +7,14 @@ use super::wildcard::matches;
 
 /// The condition keys that are known, in lower case. A request has no value for those that it says nothing of
 /// (`aws:SourceArn`: only services of AWS's own have it).
-const KEYS: [&str; 16] = [
+const KEYS: [&str; 17] = [
     "aws:principalaccount",
     "aws:principalarn",
     "aws:securetransport",
     "aws:sourceaccount",
     "aws:sourcearn",
     "iam:awsservicename",
+    "iam:passedtoservice",
     "kms:calleraccount",
     "kms:viaservice",
     "s3:x-amz-acl",

@@ -132,7 +132,7 @@ fn store(
                 repository: source.repository.clone(),
                 checked: BTreeMap::new(),
             }),
-            ..templates::for_cache(app, scope, name)
+            ..templates::for_cache(app, scope, name)?
         };
         // Two first pulls at once: the other one's repository is as good.
         app.store.add_repository(scope, repository)?;

@@ -68,12 +68,7 @@ pub(super) async fn read(api: &Api, state: &mut Object) -> Result<bool, Failure>
         vec![("encryption_type", kind.into()), ("kms_key", key.into())]
     });
     state.insert("encryption_configuration".to_owned(), blocks(encryption));
-    let filters = repository["imageTagMutabilityExclusionFilters"].as_array().into_iter().flatten();
-    let filters = filters.map(|filter| {
-        let part = |name: &str| Value::from(filter[name].as_str().unwrap_or_default());
-        vec![("filter", part("filter")), ("filter_type", part("filterType"))]
-    });
-    state.insert("image_tag_mutability_exclusion_filter".to_owned(), blocks(filters));
+    state.insert("image_tag_mutability_exclusion_filter".to_owned(), filters_of(repository));
 
     let arn = text(state, "arn").unwrap_or_default().to_owned();
     let answer = api
@@ -136,7 +131,7 @@ pub(super) async fn delete(api: &Api, state: &Object) -> Result<(), Failure> {
     }
 }
 
-fn filters(state: &Object) -> Option<Json> {
+pub(super) fn filters(state: &Object) -> Option<Json> {
     let filters = state.get("image_tag_mutability_exclusion_filter")?.elements();
     let filters: Vec<_> = filters
         .iter()
@@ -146,12 +141,21 @@ fn filters(state: &Object) -> Option<Json> {
     (!filters.is_empty()).then_some(Json::Array(filters))
 }
 
+/// The filters of an answer, as blocks.
+pub(super) fn filters_of(answer: &Json) -> Value {
+    let filters = answer["imageTagMutabilityExclusionFilters"].as_array().into_iter().flatten();
+    blocks(filters.map(|filter| {
+        let part = |name: &str| Value::from(filter[name].as_str().unwrap_or_default());
+        vec![("filter", part("filter")), ("filter_type", part("filterType"))]
+    }))
+}
+
 fn scanning(state: &Object) -> Json {
     let on = block(state, "image_scanning_configuration").is_some_and(|block| flag(block, "scan_on_push"));
     json!({ "scanOnPush": on })
 }
 
-fn blocks(found: impl IntoIterator<Item = Vec<(&'static str, Value)>>) -> Value {
+pub(super) fn blocks(found: impl IntoIterator<Item = Vec<(&'static str, Value)>>) -> Value {
     let objects = found.into_iter().map(|members| {
         Value::Object(members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
     });

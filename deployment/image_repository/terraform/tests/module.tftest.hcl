@@ -45,6 +45,49 @@ variables {
   }
 }
 
+run "the_cache_s_repositories" {
+  variables {
+    keep_builds = 20
+    tags        = { cost-centre = "risk" }
+    creation_template = {
+      role_arn = "arn:aws:iam::123456789012:role/ecr-creation-template"
+      prefixes = ["quay"]
+    }
+  }
+
+  assert {
+    condition     = keys(aws_ecr_repository_creation_template.managed) == ["quay"]
+    error_message = "Only the named rules have a template."
+  }
+
+  assert {
+    condition = alltrue([
+      for template in aws_ecr_repository_creation_template.managed :
+      template.prefix == "quay"
+      && template.applied_for == toset(["PULL_THROUGH_CACHE"])
+      && one(template.encryption_configuration).kms_key == aws_kms_key.ecr.arn
+      && jsondecode(template.lifecycle_policy).rules[0].selection.countNumber == 20
+      && template.resource_tags == tomap({ cost-centre = "risk" })
+    ])
+    error_message = "A template gives the grid's key, its lifecycle and its tags."
+  }
+}
+
+run "a_template_for_somebody_else_s_rule" {
+  command = plan
+
+  variables {
+    creation_template = {
+      role_arn = "arn:aws:iam::123456789012:role/ecr-creation-template"
+      prefixes = ["theirs"]
+    }
+  }
+
+  expect_failures = [
+    var.creation_template,
+  ]
+}
+
 run "the_contract" {
   assert {
     condition     = aws_kms_key.ecr.enable_key_rotation && aws_kms_key.ecr.deletion_window_in_days == 7

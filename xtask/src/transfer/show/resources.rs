@@ -57,6 +57,7 @@ fn noun(kind: &str) -> &str {
         Some(ResourceKind::LifecyclePolicy) => "lifecycle policy",
         Some(ResourceKind::RepositoryPolicy) => "repository policy",
         Some(ResourceKind::Rule) => "pull-through cache rule",
+        Some(ResourceKind::CreationTemplate) => "creation template",
         Some(ResourceKind::Key) => "KMS key",
         Some(ResourceKind::Alias) => "KMS alias",
         None => kind,
