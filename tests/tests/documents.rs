@@ -54,7 +54,12 @@ fn the_messages_that_are_explained_are_said() {
 fn command_lines(page: &str) -> Vec<String> {
     let mut lines = Vec::new();
     for line in page.lines().filter(|line| line.starts_with("    ") || line.trim_start().starts_with("- ")) {
-        let Some((_, arguments)) = line.split_once("cargo xtask ") else { continue };
+        let Some((before, arguments)) = line.split_once("cargo xtask ") else { continue };
+        // Prose may be indented, too: before a command there are a list's mark, variables and the end of another one.
+        let before = before.trim().trim_start_matches("- ");
+        if !["", "-"].contains(&before) && !before.split(' ').all(|word| word.contains('=')) {
+            continue;
+        }
         let words = arguments.split_whitespace();
         let words = words.take_while(|word| !["#", "|", "&&", "||", ">", ";", "--"].contains(word));
         let line: Vec<&str> = words.map(|word| word.trim_matches(['`', '"', ')', ';'])).collect();
