@@ -2,8 +2,6 @@
 //!
 //! AWS is the emulated one: nothing here was seen at a real account.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
-
 use std::net::TcpListener;
 
 use e2e::{BUCKET, DebianRegistry, INIT, Images, STATE, World};

@@ -77,7 +77,7 @@ fn waits() -> String {
         units::about(times.idle),
         tries.attempts,
         units::about(tries.max_wait),
-        units::about(doctor::PATIENCE),
+        units::about(doctor::BOUND),
     )
 }
 

@@ -93,7 +93,10 @@ async fn work(Cli { mut global, command, name }: Cli, document: Document) -> any
         global.format = Format::Json;
     }
     let mut context = Context::new(&global, document)?;
-    context.printer.progress().command(&name);
+    // The programs that these two start say themselves how far they are.
+    if !matches!(command, Command::Test(_) | Command::Bench(_)) {
+        context.printer.progress().command(&name);
+    }
     // `demo` and `local` look at the setup themselves.
     if context.settings.local && !matches!(command, Command::Demo(_) | Command::Local(_)) {
         context = context.with_local_setup().await?;

@@ -39,7 +39,7 @@ struct Check {
 }
 
 /// How long one look may take. The whole ends within 15 s, whatever does not answer.
-pub const PATIENCE: Duration = Duration::from_secs(12);
+pub const BOUND: Duration = Duration::from_secs(12);
 
 /// Columns of a terminal that everybody has.
 const COLUMNS: usize = 80;
@@ -134,11 +134,11 @@ async fn within(
     let mut look = std::pin::pin!(look);
     loop {
         let began = std::time::Instant::now();
-        match tokio::time::timeout(PATIENCE, &mut look).await {
+        match tokio::time::timeout(BOUND, &mut look).await {
             Ok(checks) => return checks,
             Err(_) if context.printer.has_asked_since(began) => {}
             Err(_) => {
-                let found = format!("no answer within {}", units::about(PATIENCE));
+                let found = format!("no answer within {}", units::about(BOUND));
                 let fix = "is the network up? a proxy is named by HTTPS_PROXY, a mirror by [upstream] in images.toml";
                 return vec![Check::bad(subject, found, fix, kind)];
             }

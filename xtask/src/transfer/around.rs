@@ -26,8 +26,8 @@ pub async fn with_resources<T>(
         Some(account) => Some(context.interrupt.guard(infrastructure::open(context, &account.aws)).await?),
         None => None,
     };
-    let tally = Arc::default();
-    let grid = Grid { target, infrastructure: infrastructure.as_ref(), whole: config, tally: &tally };
+    let completed = Arc::default();
+    let grid = Grid { target, infrastructure: infrastructure.as_ref(), whole: config, completed: &completed };
     let run = Run::new(context, &request, selection::none(config.clone()).into(), None, grid)?;
     let plan = run.plan().await?;
     if !plan.is_empty() {

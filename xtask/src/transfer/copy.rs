@@ -21,10 +21,10 @@ pub(super) async fn copy(run: &Run<'_>, plan: &Plan) -> anyhow::Result<Vec<Outco
     }
     keep_replaced(run, plan).await?;
     let mirror = run.mirror.clone().mounts(run.target.host(), mounts(run.target).await?);
-    let (board, tally) = (Board::new(run.printer, plan), Arc::clone(run.tally));
+    let (board, completed) = (Board::new(run.printer, plan), Arc::clone(run.completed));
     let mirror = mirror.on_event(move |event| {
         if matches!(event, Event::ImageDone { .. }) {
-            tally.image_done();
+            completed.image_done();
         }
         board.hear(event);
     });

@@ -1,6 +1,7 @@
 //! transfer-images: plan, show, ask once, act, verify. The dry run is the same path, cut after the plan.
 
 mod around;
+mod completed;
 mod copy;
 mod hints;
 mod images;
@@ -12,7 +13,6 @@ mod runtimes;
 mod selection;
 mod shards;
 mod show;
-mod tally;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -31,6 +31,7 @@ pub use self::runtimes::{
     ConfiguredGrid, builder_context, explain as explain_runtime, hold, wanted as wanted_runtimes, who,
 };
 pub use around::with_resources;
+use completed::Completed;
 pub use copy::mounts;
 pub use hints::{registry_failure, registry_verdict};
 pub use images::{jobs, short};
@@ -41,7 +42,6 @@ pub use selection::only;
 pub use shards::{Joined, last_run};
 use show::Report;
 pub use show::{held, not_compared};
-use tally::Tally;
 
 /// What was asked for.
 #[derive(Clone, Debug, Default)]
@@ -74,7 +74,7 @@ struct Grid<'a> {
     target: &'a Target,
     infrastructure: Option<&'a Infrastructure<'a>>,
     whole: &'a Config,
-    tally: &'a Arc<Tally>,
+    completed: &'a Arc<Completed>,
 }
 
 /// One run and what it works with.
@@ -98,7 +98,7 @@ struct Run<'a> {
     builder: ::runtimes::Context,
     lock: Option<Lock>,
     /// What is in place so far.
-    tally: &'a Arc<Tally>,
+    completed: &'a Arc<Completed>,
     /// What this process has already done about the resources, a line each: a shard that came first.
     made: Vec<String>,
 }
@@ -126,12 +126,12 @@ struct Done {
 /// # Errors
 /// Anything that keeps an image from standing where it should. What is done by then stays, and the next run goes on.
 pub async fn run(context: &Context, request: &Request) -> anyhow::Result<bool> {
-    let tally = Arc::new(Tally::default());
-    let result = transfer(context, request, &tally).await;
-    result.map_err(|error| if context.interrupt.seen() { tally.interrupted() } else { error })
+    let completed = Arc::new(Completed::default());
+    let result = transfer(context, request, &completed).await;
+    result.map_err(|error| if context.interrupt.seen() { completed.interrupted() } else { error })
 }
 
-async fn transfer(context: &Context, request: &Request, tally: &Arc<Tally>) -> anyhow::Result<bool> {
+async fn transfer(context: &Context, request: &Request, completed: &Arc<Completed>) -> anyhow::Result<bool> {
     let started = Instant::now();
     let whole = Arc::new(context.config()?);
     let config = match request.only.is_empty() {
@@ -151,7 +151,7 @@ async fn transfer(context: &Context, request: &Request, tally: &Arc<Tally>) -> a
         Some(account) => Some(context.interrupt.guard(infrastructure::open(context, &account.aws)).await?),
         None => None,
     };
-    let grid = Grid { target: &target, infrastructure: infrastructure.as_ref(), whole: &whole, tally };
+    let grid = Grid { target: &target, infrastructure: infrastructure.as_ref(), whole: &whole, completed };
     let list = shards::list(&config, lock.as_ref());
     let mut made = Vec::new();
     let config = match request.shard {
@@ -230,7 +230,7 @@ impl<'a> Run<'a> {
         request: &'a Request,
         config: Arc<Config>,
         lock: Option<Lock>,
-        Grid { target, infrastructure, whole, tally }: Grid<'a>,
+        Grid { target, infrastructure, whole, completed }: Grid<'a>,
     ) -> anyhow::Result<Self> {
         let (client, credentials) = target.client(context.sources(), &config)?;
         let jobs = jobs(&config, lock.as_ref(), target)?.into_iter().map(Arc::new).collect();
@@ -242,8 +242,14 @@ impl<'a> Run<'a> {
             mirror = mirror.tag_index(index);
         }
         let configured = ConfiguredGrid::new(context.sources(), &config, lock.clone(), Some(target))?;
-        let builder =
-            builder_context(context, client, credentials, configured, Some(target), Some(Arc::clone(tally)))?;
+        let builder = builder_context(
+            context,
+            client,
+            credentials,
+            configured,
+            Some(target),
+            Some(Arc::clone(completed)),
+        )?;
         Ok(Self {
             printer: &context.printer,
             interrupt: &context.interrupt,
@@ -258,7 +264,7 @@ impl<'a> Run<'a> {
             mirror,
             builder,
             lock,
-            tally,
+            completed,
             made: Vec::new(),
         })
     }
@@ -341,7 +347,7 @@ impl<'a> Run<'a> {
     /// Resources first, because nothing can be pushed or pulled through before they stand; then the copies beside the
     /// builds, which wait for different things.
     async fn carry_out(&self, plan: &Plan<'_>, lease: Option<&Lease>) -> anyhow::Result<Done> {
-        self.tally.begin(plan);
+        self.completed.begin(plan);
         self.keep(&Report::new(self, plan, None).begun())?;
         if let Some(resources) = &plan.resources {
             let _group = self.printer.group("terraform apply");

@@ -16,8 +16,8 @@ use runtimes::{
 };
 
 use super::Run;
+use super::completed::Completed;
 use super::hints::registry_hint;
-use super::tally::Tally;
 use crate::context::Context;
 use crate::sources::Sources;
 use crate::target::Target;
@@ -118,13 +118,13 @@ pub fn builder_context(
     credentials: Arc<dyn Credentials>,
     configured: ConfiguredGrid,
     target: Option<&Target>,
-    tally: Option<Arc<Tally>>,
+    completed: Option<Arc<Completed>>,
 ) -> anyhow::Result<runtimes::Context> {
     let scratch = context.paths.cache().join("scratch");
     std::fs::create_dir_all(&scratch)
         .with_context(|| format!("could not make {}", context.paths.show(&scratch)))
         .hint(Kind::Config, "make it writable, or name another place with CARGO_TARGET_DIR")?;
-    let lanes = Arc::new(Lanes::new(&context.printer, tally));
+    let lanes = Arc::new(Lanes::new(&context.printer, completed));
     let mut builder = runtimes::Context::new(client, credentials, Arc::new(configured), lanes, scratch);
     builder.repository = target.map(|target| target.repository(RUNTIMES_REPOSITORY)).transpose()?;
     let logs = context.paths.cache().join("logs");
@@ -211,14 +211,14 @@ impl GridSettings for ConfiguredGrid {
 pub struct Lanes {
     printer: Printer,
     /// Where the runtimes are counted that are done.
-    tally: Option<Arc<Tally>>,
+    completed: Option<Arc<Completed>>,
     lanes: Mutex<BTreeMap<String, Lane>>,
 }
 
 impl Lanes {
     /// No line yet.
-    fn new(printer: &Printer, tally: Option<Arc<Tally>>) -> Self {
-        Self { printer: printer.clone(), tally, lanes: Mutex::default() }
+    fn new(printer: &Printer, completed: Option<Arc<Completed>>) -> Self {
+        Self { printer: printer.clone(), completed, lanes: Mutex::default() }
     }
 
     fn news(&self, runtime: &str, text: &str) {
@@ -275,7 +275,7 @@ impl Progress for Lanes {
                     How::Promoted => "promoted",
                 };
                 self.end(runtime);
-                self.tally.iter().for_each(|tally| tally.runtime_done());
+                self.completed.iter().for_each(|completed| completed.runtime_done());
                 let digest = digest.short();
                 self.printer.line(format!("{RUNTIMES_REPOSITORY}:{runtime}: {how}, sha256:{digest}"));
                 return;

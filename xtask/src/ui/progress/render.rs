@@ -7,7 +7,7 @@ use crate::ui::units;
 use crate::ui::width::{self, cut, cut_middle, padded};
 
 /// Whoever answers sooner is not worth a word.
-const PATIENCE: Duration = Duration::from_secs(2);
+const TOLD_AFTER: Duration = Duration::from_secs(2);
 /// Tasks that one line of a log names.
 const NAMED: usize = 3;
 /// The columns of two sizes with `of` between them.
@@ -39,7 +39,7 @@ pub(super) fn lines(
         lines.push(cut(&format!("  and {rest} more"), columns));
     }
     lines.extend(foot);
-    if lines.is_empty() && silent >= PATIENCE {
+    if lines.is_empty() && silent >= TOLD_AFTER {
         lines.extend(state.command.as_ref().map(|(name, since)| cut(&so_far(name, *since, now), columns)));
     }
     lines.truncate(rows.saturating_sub(1).max(1));
@@ -95,7 +95,7 @@ fn of_total(total: &mut Total, columns: Option<usize>, now: Instant) -> String {
 /// What is waited for, a line each.
 fn waits(state: &State, now: Instant) -> Vec<String> {
     let mut told: Vec<(&Wait, usize)> = Vec::new();
-    for wait in state.waits.values().filter(|wait| now.duration_since(wait.since) >= PATIENCE) {
+    for wait in state.waits.values().filter(|wait| now.duration_since(wait.since) >= TOLD_AFTER) {
         match told.iter_mut().find(|(other, _)| (&other.on, &other.what) == (&wait.on, &wait.what)) {
             Some((first, count)) => {
                 *count += 1;

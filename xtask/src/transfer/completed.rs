@@ -12,7 +12,7 @@ use crate::ui::units;
 
 /// What is in place of what was to be done.
 #[derive(Debug, Default)]
-pub struct Tally(Mutex<Option<Counts>>);
+pub struct Completed(Mutex<Option<Counts>>);
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Counts {
@@ -20,7 +20,7 @@ struct Counts {
     runtimes: (usize, usize),
 }
 
-impl Tally {
+impl Completed {
     /// The plan is about to be carried out.
     pub(super) fn begin(&self, plan: &Plan<'_>) {
         let images = plan.images.images.iter().filter_map(Planned::content).count();
@@ -70,13 +70,13 @@ mod tests {
 
     #[test]
     fn an_interrupted_run_says_what_is_done_and_that_the_next_one_goes_on() {
-        let tally = Tally::default();
-        assert_eq!(render(&tally.interrupted()), "error: interrupted\nhint: nothing was changed");
-        tally.change(|counts| *counts = Some(Counts { images: (0, 13), runtimes: (0, 1) }));
-        tally.image_done();
-        tally.image_done();
+        let completed = Completed::default();
+        assert_eq!(render(&completed.interrupted()), "error: interrupted\nhint: nothing was changed");
+        completed.change(|counts| *counts = Some(Counts { images: (0, 13), runtimes: (0, 1) }));
+        completed.image_done();
+        completed.image_done();
         assert_eq!(
-            render(&tally.interrupted()),
+            render(&completed.interrupted()),
             "error: interrupted\nhint: 2 of 13 images and 0 of 1 runtime done; the same command goes on from there"
         );
     }
