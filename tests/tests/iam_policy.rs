@@ -180,10 +180,12 @@ const JOB: [Step; 15] = [
     step("prune", |_| {}, |world| xtask(world, "prune").stdin(&format!("{TAG}\n"))),
     step(
         "destroy",
-        // ECR's own repository has the grid's key, which would stay with it.
+        // ECR's own repositories, for what is primed and for the base of a build, have the grid's key, which would stay with them.
         |world| {
-            let cached = json!({ "repositoryName": "ecr-public/sam/build-python3.11", "force": true });
-            world.aws().ecr("DeleteRepository", &cached);
+            let aws = world.aws();
+            for cached in aws.repositories().iter().filter(|name| name.starts_with("ecr-public/")) {
+                aws.ecr("DeleteRepository", &json!({ "repositoryName": cached, "force": true }));
+            }
         },
         |world| xtask(world, "auto-destroy-images"),
     ),

@@ -79,15 +79,12 @@ impl Inventory {
         }
     }
 
-    /// The aliases of older HTC-Grids that the state owns: they stay, beside the grid's own.
-    fn older_aliases(&self) -> Vec<&'static str> {
-        let owned = self.owns(ResourceKind::Alias, &format!("alias/{OLDER_ALIAS}"));
-        owned.then_some(OLDER_ALIAS).into_iter().collect()
-    }
-
     /// What stands and is not in the state: it is used, and left alone.
     pub(super) fn foreign(&self) -> Existing {
         let foreign = |kind, name: &String| !self.owns(kind, name);
+        // What an older HTC-Grid left in the state stays, next to the grid's own alias.
+        let older_alias =
+            self.owns(ResourceKind::Alias, &format!("alias/{OLDER_ALIAS}")).then_some(OLDER_ALIAS);
         Existing {
             repositories: self
                 .repositories
@@ -107,7 +104,7 @@ impl Inventory {
                 .filter(|prefix| foreign(ResourceKind::CreationTemplate, prefix))
                 .cloned()
                 .collect(),
-            older_aliases: self.older_aliases(),
+            older_aliases: older_alias.into_iter().collect(),
         }
     }
 }

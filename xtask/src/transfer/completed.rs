@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 use std::sync::PoisonError;
 
-use failure::{Kind, ending};
+use failure::{Kind, ending, kind_of, told};
 use registry::mirror::Planned;
 
 use super::Plan;
@@ -42,8 +42,13 @@ impl Completed {
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// How an interrupted run ends.
-    pub(super) fn interrupted(&self) -> anyhow::Error {
+    /// How an interrupted run ends that stopped with `error`: terraform that was killed says itself what the next run does.
+    pub(super) fn ending(&self, error: anyhow::Error) -> anyhow::Error {
+        let is_told = kind_of(&error) == Kind::Interrupted && !told(&error).hints.is_empty();
+        if is_told { error } else { self.interrupted() }
+    }
+
+    fn interrupted(&self) -> anyhow::Error {
         let counts = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let done = match counts {
             None => "nothing was changed".to_owned(),

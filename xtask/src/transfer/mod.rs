@@ -128,7 +128,7 @@ struct Done {
 pub async fn run(context: &Context, request: &Request) -> anyhow::Result<bool> {
     let completed = Arc::new(Completed::default());
     let result = transfer(context, request, &completed).await;
-    result.map_err(|error| if context.interrupt.seen() { completed.interrupted() } else { error })
+    result.map_err(|error| if context.interrupt.seen() { completed.ending(error) } else { error })
 }
 
 async fn transfer(context: &Context, request: &Request, completed: &Arc<Completed>) -> anyhow::Result<bool> {
