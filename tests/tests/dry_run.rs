@@ -16,15 +16,18 @@ quay = "quay.io"
 "#;
 const REFUSED: i32 = 6;
 /// Every command that has it, but for rebuild-runtimes.
-const DRY: [&str; 7] = [
+const DRY: [&str; 8] = [
     "transfer-images --dry-run",
     "destroy-images --dry-run",
     "auto-transfer-images --dry-run --refresh",
     "prune --dry-run",
     "auto-destroy-images --dry-run",
+    "watch --dry-run",
     "init-images --dry-run",
     "init-images --create-state-bucket --release-lock 0 --dry-run",
 ];
+/// `watch`'s code for changes.
+const CHANGED: i32 = 11;
 const REBUILD: &str = "rebuild-runtimes";
 
 /// Every request that AWS took and that is no read, terraform's lock among them.
@@ -52,7 +55,10 @@ fn runs(world: &World, dry: &[&str]) -> Vec<String> {
     let before = beside(&aws);
     let run = |command: &&str| {
         aws.forget();
-        let run = world.xtask(command).ok();
+        let run = world.xtask(command).end();
+        // `watch` tells by its code that something would change.
+        let codes = if command.starts_with("watch") { [0, CHANGED] } else { [0, 0] };
+        assert!(run.code.is_some_and(|code| codes.contains(&code)), "{command}: {run}");
         assert_eq!(writes(&aws), [""; 0], "{command}: {run}");
         assert!(beside(&aws) == before, "{command}: {run}");
         run.stderr
