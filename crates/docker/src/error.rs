@@ -27,11 +27,20 @@ const TOO_NEW: &str = "is too new. maximum supported api version is";
 /// What an engine says that asks by https at a registry that speaks plain http.
 const PLAIN_HTTP: &str = "server gave http response to https client";
 
-/// What BuildKit on containerd's store says, now and then, where another build of the same step has ended or been killed in this
-/// moment: `failed to stat lower snapshot X: snapshot X does not exist: not found`
+/// What a builder says, in two parts of a line, that has lost what it had found in its store.
+///
+/// BuildKit on containerd's store, now and then, where another build of the same step has ended or been killed in this moment:
+/// `failed to stat lower snapshot X: snapshot X does not exist: not found`
 /// (<https://github.com/moby/buildkit/issues/6977>, <https://github.com/moby/buildkit/issues/6521>).
-const SNAPSHOT: &str = "snapshot ";
-const NOT_THERE: &str = " does not exist: not found";
+///
+/// Docker's first builder, where somebody removes an image while it looks through those of the same parent for one to use again
+/// (<https://github.com/moby/moby/blob/v20.10.24/image/cache/cache.go#L165>), or while it builds upon it.
+const LOST: [(&str, &str); 4] = [
+    ("snapshot ", " does not exist: not found"),
+    ("unable to find image \"sha256:", "\""),
+    ("unknown parent image ID ", "sha256:"),
+    ("failed to get layer ", "layer does not exist"),
+];
 
 /// Why the container client did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -87,7 +96,7 @@ pub enum DockerError {
     Build(Box<BuildFailure>),
     /// The builder has lost what an earlier build had left in its store; the same build once more succeeds.
     #[error(transparent)]
-    LostSnapshot(Box<BuildFailure>),
+    LostCache(Box<BuildFailure>),
     /// The client cannot do something that was asked for.
     #[error("{program} cannot {what}: its `build` has no {flag}")]
     Feature {
@@ -163,9 +172,14 @@ impl DockerError {
 
     /// What a build that failed is: `words` are those of the builder, without any program's.
     pub(super) fn of_build(docker: &Docker, words: &[String], failure: BuildFailure) -> Self {
-        let is_lost = |line: &String| line.contains(SNAPSHOT) && line.contains(NOT_THERE);
+        let is_lost = |line: &String| {
+            let found = |(begin, end): &(&str, &str)| {
+                line.split_once(begin).is_some_and(|(_, rest)| rest.contains(end))
+            };
+            LOST.iter().any(found)
+        };
         Self::of_words(docker, words).unwrap_or_else(|| match words.iter().any(is_lost) {
-            true => Self::LostSnapshot(Box::new(failure)),
+            true => Self::LostCache(Box::new(failure)),
             false => Self::Build(Box::new(failure)),
         })
     }

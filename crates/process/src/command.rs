@@ -41,7 +41,21 @@ pub struct Ended {
 #[derive(Clone, Default)]
 pub struct Killer(Arc<std::sync::Mutex<Option<Arc<duct::ReaderHandle>>>>);
 
+/// Ends a program, if it runs, when it is dropped: with whoever waits for the program.
+pub struct Leash(Killer);
+
+impl Drop for Leash {
+    fn drop(&mut self) {
+        self.0.kill();
+    }
+}
+
 impl Killer {
+    /// Ends the program with whoever holds this.
+    pub fn leash(&self) -> Leash {
+        Leash(self.clone())
+    }
+
     /// Ends the program, if it runs.
     pub fn kill(&self) {
         if let Ok(guard) = self.0.lock()

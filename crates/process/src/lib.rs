@@ -12,7 +12,7 @@ mod short;
 #[cfg(test)]
 mod tests;
 
-pub use command::{Cmd, Ended, Killer, by_shell};
+pub use command::{Cmd, Ended, Killer, Leash, by_shell};
 pub use error::ProcessError;
 pub use inherited::{cargo, env_remove_all, hand_down, hand_down_in_place_of};
 pub use plain::plain;

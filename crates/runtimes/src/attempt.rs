@@ -7,19 +7,10 @@ use process::Killer;
 
 use super::{Context, RuntimeError, State};
 
-/// Ends a program if whoever waits for it is gone.
-pub(super) struct Leash(pub(super) Killer);
-
-impl Drop for Leash {
-    fn drop(&mut self) {
-        self.0.kill();
-    }
-}
-
 /// Builds, with the steps and lines told as those of `runtime`, and the whole output in a log of the name `log`.
 ///
 /// # Errors
-/// As [`Docker::build`]. A builder that has lost a snapshot is asked once more, and the user is told so.
+/// As [`Docker::build`]. A builder that has lost a part of its store is asked once more, and the user is told so.
 pub(super) async fn build(
     context: &Context,
     docker: &Docker,
@@ -28,7 +19,7 @@ pub(super) async fn build(
     log: &str,
 ) -> Result<(), RuntimeError> {
     match once(context, docker, build, runtime, log).await {
-        Err(lost @ DockerError::LostSnapshot(_)) => {
+        Err(lost @ DockerError::LostCache(_)) => {
             let warning = format!("the builder lost a part of its store, and builds once more: {lost}");
             context.progress.warn(runtime, &warning);
             Ok(once(context, docker, build, runtime, log).await?)
@@ -45,7 +36,7 @@ async fn once(
     log: &str,
 ) -> Result<(), DockerError> {
     let killer = Killer::default();
-    let _leash = Leash(killer.clone());
+    let _leash = killer.leash();
     let (progress, runtime) = (Arc::clone(&context.progress), runtime.to_owned());
     let tell = move |news: News<'_>| match news {
         News::Step(step) => progress.state(&runtime, &State::Step(step.clone())),

@@ -259,8 +259,8 @@ impl RuntimeError {
             Self::Docker(DockerError::PlainHttp { .. }) => {
                 "add the registry to `insecure-registries` in the engine's daemon.json and restart it (podman: `insecure = true` in registries.conf)"
             }
-            Self::Docker(DockerError::LostSnapshot(_)) => {
-                "run again; if it comes back, `docker builder prune` empties the builder's store (https://github.com/moby/buildkit/issues/6977)"
+            Self::Docker(DockerError::LostCache(_)) => {
+                "run again when nobody removes images on this engine; if it comes back, `docker builder prune` empties the builder's store (https://github.com/moby/buildkit/issues/6977)"
             }
             Self::BaseUnknown { .. } => "correct the base in images.toml",
             Self::NotItsInputs { .. } => {

@@ -7,7 +7,6 @@ use process::{Killer, blocking};
 use registry::Platform;
 
 use super::archive::Archive;
-use super::attempt::Leash;
 use super::compare::{CompareError, compare};
 use super::copies::copies;
 use super::planned::Planned;
@@ -60,7 +59,7 @@ pub(super) async fn save_and_compare(
         let name = provisional.map_or(local.as_str(), Provisional::name);
         let saved = push::saved_file(room, platform);
         let killer = Killer::default();
-        let leash = Leash(killer.clone());
+        let leash = killer.leash();
         docker.store().save(name, &saved, killer).await?;
         drop(leash);
         if let Err(source) = compare_with_inputs(planned, platform, &saved).await {

@@ -50,8 +50,10 @@ impl Test {
         if self.filter.is_none() {
             for (name, command) in checks(self.soak)? {
                 let step = Instant::now();
-                let result = command.stream(Killer::default(), printing(context)).await;
-                let passed = result.is_ok();
+                let killer = Killer::default();
+                let _leash = killer.leash();
+                let run = async { Ok(command.stream(killer, printing(context)).await) };
+                let passed = context.interrupt.guard(run).await?.is_ok();
                 steps.row([
                     name.into(),
                     if passed { "ok" } else { "FAILED" }.into(),
@@ -63,7 +65,8 @@ impl Test {
             }
         }
         let step = Instant::now();
-        let outcome = self.tests(context).await;
+        let outcome = context.interrupt.guard(self.tests(context)).await;
+        context.interrupt.check()?;
         let counts = outcome.as_ref().map(|outcome| outcome.counts).unwrap_or_default();
         steps.row(["tests".into(), counts.to_string(), units::duration(step.elapsed())]);
         match outcome {

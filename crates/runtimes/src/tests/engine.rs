@@ -114,7 +114,7 @@ async fn builds(words: &str, times: usize) -> (Result<(), RuntimeError>, usize, 
 const LOST: &str = "#6 [2/3] RUN true\n#6 ERROR: failed to apply diffs: failed to stat lower snapshot oqp2tt: snapshot oqp2tt does not exist: not found\nERROR: failed to build: failed to solve: failed to apply diffs: failed to stat lower snapshot oqp2tt: snapshot oqp2tt does not exist: not found";
 
 #[tokio::test]
-async fn a_builder_that_lost_a_snapshot_is_asked_once_more_and_the_user_is_told() {
+async fn a_builder_that_lost_a_part_of_its_store_is_asked_once_more_and_the_user_is_told() {
     let (ended, builds_made, warnings) = builds(LOST, 1).await;
     ended.unwrap();
     assert_eq!((builds_made, warnings.len()), (2, 1), "{warnings:?}");
@@ -126,9 +126,20 @@ async fn a_builder_that_lost_a_snapshot_is_asked_once_more_and_the_user_is_told(
 
     let (ended, builds_made, warnings) = builds(LOST, 2).await;
     let error = ended.unwrap_err();
-    assert!(matches!(error, RuntimeError::Docker(DockerError::LostSnapshot(_))), "{error}");
+    assert!(matches!(error, RuntimeError::Docker(DockerError::LostCache(_))), "{error}");
     assert_eq!((builds_made, warnings.len(), error.kind()), (2, 1, Kind::Docker));
     assert!(error.hint().unwrap().contains("docker builder prune"));
+
+    // The first builder's words: the first of them as docker 20.10 said them.
+    for lost in [
+        "unable to find image \"sha256:ee52ddfce4b08851a95b469aa69e6c2f4bb14d16a2d0dd93c66aaae24bea3082\"",
+        "unknown parent image ID sha256:ee52ddfce4b08851a95b469aa69e6c2f4bb14d16a2d0dd93c66aaae24bea3082",
+        "failed to export image: failed to create image: failed to get layer sha256:ee52: layer does not exist",
+    ] {
+        let (ended, builds_made, warnings) = builds(lost, 1).await;
+        ended.unwrap();
+        assert_eq!((builds_made, warnings.len()), (2, 1), "{lost}");
+    }
 }
 
 #[tokio::test]

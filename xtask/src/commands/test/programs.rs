@@ -46,7 +46,9 @@ pub async fn compile(selection: &[String], printer: &Printer) -> anyhow::Result<
     );
     let programs = Arc::new(Mutex::new(Vec::new()));
     let (found, print) = (Arc::clone(&programs), printer.clone());
-    let compiled = command.stream(Killer::default(), move |line| {
+    let killer = Killer::default();
+    let _leash = killer.leash();
+    let compiled = command.stream(killer, move |line| {
         if !line.starts_with('{') {
             print.line(line);
         } else if let (Some(program), Ok(mut found)) = (cargo::test_program(line), found.lock()) {
@@ -104,7 +106,9 @@ pub async fn examples(filter: Option<&str>, printer: &Printer) -> (Counts, bool)
     };
     let (counts, kept) = (Arc::new(Mutex::new(Counts::default())), Arc::new(Mutex::new(Vec::new())));
     let (count, keep) = (Arc::clone(&counts), Arc::clone(&kept));
-    let result = command.stream(Killer::default(), move |line| {
+    let killer = Killer::default();
+    let _leash = killer.leash();
+    let result = command.stream(killer, move |line| {
         if let (Ok(mut counts), Ok(mut kept)) = (count.lock(), keep.lock()) {
             counts.add(line);
             kept.push(line.to_owned());
@@ -117,7 +121,7 @@ pub async fn examples(filter: Option<&str>, printer: &Printer) -> (Counts, bool)
     (counts.lock().map(|counts| *counts).unwrap_or_default(), passed)
 }
 
-/// Runs one program as `cargo test` would. Each test is told as it ends, and what it says past the harness at once; what failing
+/// Runs one program as `cargo test` would; it ends with whoever waits for this. Each test is told as it ends, and what it says past the harness at once; what failing
 /// tests have printed, when all of them have ended.
 async fn one(
     name: String,
@@ -133,7 +137,9 @@ async fn one(
     let lane = printer.progress().lane(&name);
     let seen = Arc::new(Mutex::new((Counts::default(), Vec::new())));
     let (keep, print, file) = (Arc::clone(&seen), printer.clone(), name.clone());
-    let result = command.stream(Killer::default(), move |line| {
+    let killer = Killer::default();
+    let _leash = killer.leash();
+    let result = command.stream(killer, move |line| {
         let Ok(mut seen) = keep.lock() else { return };
         seen.0.add(line);
         lane.news(line);
@@ -186,6 +192,34 @@ mod tests {
                 && is_of_the_harness("running 1 test")
         );
         assert!(!is_of_the_harness("SKIPPED: no docker") && !is_of_the_harness("running out of ideas"));
+    }
+
+    #[tokio::test]
+    async fn a_program_ends_with_whoever_waits_for_it() {
+        let room = tempfile::tempdir().unwrap();
+        let (program, pid) = (room.path().join("program"), room.path().join("pid"));
+        std::fs::write(&program, format!("#!/bin/sh\necho $$ >'{}'\nexec sleep 600\n", pid.display()))
+            .unwrap();
+        std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let program = TestProgram { source: "x.rs".into(), package: room.path().into(), path: program };
+        let printer = Printer::new(crate::ui::Words::default(), crate::ui::Document::default());
+        let begun = async {
+            while !std::fs::read_to_string(&pid).is_ok_and(|pid| pid.ends_with('\n')) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::select! {
+            _ = one("x".to_owned(), &program, None, &[], &printer) => panic!("it ended by itself"),
+            () = begun => {}
+        }
+        let process = format!("/proc/{}", std::fs::read_to_string(&pid).unwrap().trim());
+        let ended = async {
+            // What has ended and was not waited for has no command line.
+            while std::fs::read(format!("{process}/cmdline")).is_ok_and(|line| !line.is_empty()) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), ended).await.unwrap();
     }
 
     #[test]
