@@ -9,11 +9,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use registry::mirror::Mapping;
-use registry::{Digest, Reference};
+use registry::{Digest, Manifest, Reference};
 use serde::Deserialize;
 
 use super::Platforms;
 use super::lock::PlatformSet;
+use super::manifests::Manifests;
 use journal::{Journal, Kind, Unread};
 
 /// The form that was one JSON document, written anew each time. It is read once and taken over.
@@ -26,6 +27,7 @@ const PAUSE: Duration = Duration::from_millis(250);
 #[derive(Debug)]
 pub struct Cache {
     state: Mutex<State>,
+    manifests: Manifests,
 }
 
 #[derive(Debug)]
@@ -49,10 +51,11 @@ struct Old {
 }
 
 impl Cache {
-    /// Opens the cache. A file that cannot be read is named in a warning and begun anew.
+    /// Opens the cache; manifests are in a folder beside its file. A file that cannot be read is named in a warning and begun anew.
     pub fn open(path: impl Into<PathBuf>) -> Self {
         let path = path.into();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let manifests = Manifests::new(path.with_file_name("manifests"));
         let (mut journal, unread) = Journal::open(path, today());
         let problem = match unread {
             None => None,
@@ -62,7 +65,7 @@ impl Cache {
         if let Some(problem) = problem {
             tracing::warn!("the cache {name} is unreadable and starts empty: {problem}");
         }
-        Self { state: Mutex::new(State { journal, standing: HashMap::new(), written: None }) }
+        Self { state: Mutex::new(State { journal, standing: HashMap::new(), written: None }), manifests }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -176,6 +179,14 @@ impl Mapping for Cache {
         if is_news && state.written.is_none_or(|written| written.elapsed() >= PAUSE) {
             state.save();
         }
+    }
+
+    fn manifest(&self, digest: Digest) -> Option<Manifest> {
+        self.manifests.get(digest)
+    }
+
+    fn keep_manifest(&self, manifest: &Manifest) {
+        self.manifests.put(manifest);
     }
 
     fn flush(&self) {

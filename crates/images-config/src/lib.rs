@@ -26,6 +26,7 @@ pub mod cache;
 pub mod cached_registries;
 pub mod import;
 pub mod lock;
+mod manifests;
 mod names;
 mod parse;
 pub mod problem;

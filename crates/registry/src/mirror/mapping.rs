@@ -7,6 +7,7 @@ use super::Platforms;
 use crate::BoxFuture;
 use crate::digest::Digest;
 use crate::error::BoxError;
+use crate::manifest::Manifest;
 use crate::reference::Reference;
 
 /// Which manifest is wanted for a source's digest, so that an index need not be read to know that there is nothing to do. Losing
@@ -39,6 +40,12 @@ pub trait Mapping: Send + Sync {
     /// Remembers it.
     fn place(&self, target: &Reference, digest: Digest);
 
+    /// A manifest that an earlier run read.
+    fn manifest(&self, digest: Digest) -> Option<Manifest>;
+
+    /// Remembers it: its registry counts how often manifests are read.
+    fn keep_manifest(&self, manifest: &Manifest);
+
     /// No more comes for now: what is remembered is to outlive the process.
     fn flush(&self) {}
 }
@@ -50,6 +57,7 @@ pub struct MemoryMapping {
     meant: Mutex<HashMap<Reference, Digest>>,
     blobs: Mutex<HashMap<Digest, Vec<Digest>>>,
     placed: Mutex<HashMap<Reference, Digest>>,
+    manifests: Mutex<HashMap<Digest, Manifest>>,
 }
 
 impl Mapping for MemoryMapping {
@@ -90,6 +98,15 @@ impl Mapping for MemoryMapping {
 
     fn place(&self, target: &Reference, digest: Digest) {
         self.placed.lock().unwrap_or_else(PoisonError::into_inner).insert(target.clone(), digest);
+    }
+
+    fn manifest(&self, digest: Digest) -> Option<Manifest> {
+        self.manifests.lock().unwrap_or_else(PoisonError::into_inner).get(&digest).cloned()
+    }
+
+    fn keep_manifest(&self, manifest: &Manifest) {
+        let mut manifests = self.manifests.lock().unwrap_or_else(PoisonError::into_inner);
+        manifests.insert(manifest.digest(), manifest.clone());
     }
 }
 

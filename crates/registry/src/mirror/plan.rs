@@ -182,7 +182,8 @@ impl Mirror {
     fn reserve_pulls(&self, inspections: &mut [Box<Inspection>], reserved: &mut Reserved) {
         let mut now: BTreeMap<String, HashSet<Read>> = BTreeMap::new();
         for inspection in inspections.iter() {
-            let new = inspection.reads().into_iter().filter(|read| !reserved.reads.contains(read));
+            let reads = inspection.reads().into_iter();
+            let new = reads.filter(|read| !reserved.reads.contains(read) && !self.has_kept(read));
             for read in new {
                 now.entry(inspection.job.source.registry().to_owned()).or_default().insert(read);
             }
@@ -201,6 +202,17 @@ impl Mirror {
                 }
             }
             reserved.reads.extend(reads);
+        }
+    }
+
+    /// Whether an earlier run has read it, so that it costs no pull.
+    fn has_kept(&self, read: &Read) -> bool {
+        let kept = |digest| self.kept(&read.registry, digest);
+        match (kept(read.digest), &read.platform) {
+            (Some(index), Some(platform)) => {
+                index.select(platform).is_ok_and(|child| kept(child.digest).is_some())
+            }
+            (manifest, _) => manifest.is_some(),
         }
     }
 

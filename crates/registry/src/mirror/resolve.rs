@@ -173,9 +173,25 @@ impl Mirror {
         Ok(all)
     }
 
-    /// The source's manifest `digest`, once for all images of a plan.
+    /// The source's manifest `digest`, once for all images of a plan, and where its registry counts pulls, once for all runs.
     async fn read(&self, job: &Job, digest: Digest) -> Result<Manifest, Error> {
-        self.reads.read(&job.source, digest, self.read_anew(job, digest)).await
+        let read = async {
+            if let Some(kept) = self.kept(job.source.registry(), digest) {
+                return Ok(kept);
+            }
+            let manifest = self.read_anew(job, digest).await?;
+            if self.client.rate_limit(job.source.registry()).is_some() {
+                self.mapping.keep_manifest(&manifest);
+            }
+            Ok(manifest)
+        };
+        self.reads.read(&job.source, digest, read).await
+    }
+
+    /// What an earlier run read from a registry that counts pulls.
+    pub(super) fn kept(&self, registry: &str, digest: Digest) -> Option<Manifest> {
+        self.client.rate_limit(registry)?;
+        self.mapping.manifest(digest).filter(|manifest| manifest.digest() == digest)
     }
 
     /// A pull-through cache may know a digest only after it was asked for the tag

@@ -91,9 +91,36 @@ fn pulls_that_just_suffice_are_enough() {
         assert_eq!(mirror.apply(&plan).await.remove(0).result.unwrap().digest, index.digest());
         let one =
             Job { platforms: only(&["linux/amd64"]), ..Job::new(hub.name("r:1"), target.name("one:1")) };
-        let plan = mirror.plan(vec![one]).await;
+        // On a machine that has read none of it.
+        let plan = mirror.mapping(Arc::new(MemoryMapping::default())).plan(vec![one]).await;
         assert_eq!((plan.pulls[0].needed, plan.pulls[0].limit.unwrap().remaining), (2, 1));
         assert!(matches!(plan.images[0].action, Action::Failed(_)));
+    });
+}
+
+#[test]
+fn a_plan_costs_its_pulls_once_however_often_it_is_made() {
+    run(async {
+        let index = two_platforms();
+        let hub = Fake::start(Quirks { pulls_left: Some(2), ..Quirks::default() }).await;
+        let target = Fake::plain().await;
+        hub.store(|store| store.seed("r", "1", &index));
+        let mapping = Arc::new(MemoryMapping::default());
+        // A new client each time, as a new process has; only what is kept on disk goes from one to the next.
+        let mirror = || {
+            let client = builder().counts_pulls(&hub.host()).build().unwrap();
+            Mirror::new(client).mapping(Arc::clone(&mapping) as Arc<dyn Mapping>)
+        };
+        let job =
+            || Job { platforms: only(&["linux/amd64"]), ..Job::new(hub.name("r:1"), target.name("r:1")) };
+        for needed in [2, 0, 0] {
+            let plan = mirror().plan(vec![job()]).await;
+            assert_eq!(plan.pulls.iter().map(|pulls| pulls.needed).sum::<u64>(), needed);
+            assert_eq!(hub.count("GET manifests"), 2);
+        }
+        // None is left, and none is needed.
+        copy(&mirror(), job()).await.unwrap();
+        assert_eq!(hub.count("GET manifests"), 2);
     });
 }
 
