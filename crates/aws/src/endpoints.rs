@@ -1,4 +1,4 @@
-//! Hosts of AWS that no SDK crate here knows: CloudFormation's, which is asked without one, and the registry's other
+//! Hosts of AWS that no SDK crate here knows: those of services that are asked without one, and the registry's other
 //! names. All else is the SDK's, which knows every partition.
 
 use aws_config::SdkConfig;
@@ -95,6 +95,14 @@ pub fn kms(region: &str, variant: Variant) -> String {
     host("kms", region, variant)
 }
 
+/// The host of ECR Public's API (<https://docs.aws.amazon.com/general/latest/gr/ecr-public.html>).
+pub fn ecr_public(region: &str, variant: Variant) -> String {
+    match variant {
+        Variant { fips: false, dual_stack: true } => host("ecr-public", region, variant),
+        _ => host("api.ecr-public", region, variant),
+    }
+}
+
 /// A service's host, as most of them are named.
 fn host(service: &str, region: &str, variant: Variant) -> String {
     let partition = partition(region);
@@ -142,6 +150,18 @@ mod tests {
             ("eusc-de-east-1", PLAIN, "cloudformation.eusc-de-east-1.amazonaws.eu"),
         ] {
             assert_eq!(cloudformation(region, variant), host);
+        }
+    }
+
+    #[test]
+    fn ecr_publics_api_by_each_of_its_names() {
+        for (variant, host) in [
+            (PLAIN, "api.ecr-public.us-east-1.amazonaws.com"),
+            (DUAL, "ecr-public.us-east-1.api.aws"),
+            (FIPS, "api.ecr-public-fips.us-east-1.amazonaws.com"),
+            (BOTH, "api.ecr-public-fips.us-east-1.api.aws"),
+        ] {
+            assert_eq!(ecr_public("us-east-1", variant), host);
         }
     }
 

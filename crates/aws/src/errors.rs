@@ -185,7 +185,8 @@ pub fn key_refusal(code: &str, words: &str) -> Option<String> {
     })
 }
 
-fn advice(code: &str, status: Option<u16>, words: &str, action: &str) -> (Kind, Option<String>) {
+/// The exit code and the hint for a service's error code, HTTP status and words.
+pub(super) fn advice(code: &str, status: Option<u16>, words: &str, action: &str) -> (Kind, Option<String>) {
     let credentials = |hint: &str| (Kind::Credentials, Some(hint.to_owned()));
     match code {
         "ExpiredToken" | "ExpiredTokenException" | "RequestExpired" => credentials(

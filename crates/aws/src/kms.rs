@@ -1,12 +1,11 @@
 //! Finding a grid's KMS key again, after a run that was killed before terraform could write it down.
-//!
-//! Three calls of KMS's JSON API instead of an SDK crate, for the same reason as [`super::stack`].
 
-use anyhow::Context as _;
-use failure::{FailWith as _, Kind, failure};
 use serde_json::{Value, json};
 
-use super::{Aws, ecr::grids, endpoints, errors::permission, stack::signed};
+use super::signed::JsonService;
+use super::{Aws, ecr::grids, endpoints};
+
+const KMS: JsonService = JsonService { name: "kms", id: "KMS", target: "TrentService" };
 
 /// The id of the key that the grid `tag` created at or after `since` (seconds since 1970) and still has: the one with its
 /// mark, which is set with the creation.
@@ -104,26 +103,6 @@ pub async fn is_marked(aws: &Aws, http: &reqwest::Client, key: &str, tag: &str) 
 }
 
 async fn call(aws: &Aws, http: &reqwest::Client, action: &str, input: Value) -> anyhow::Result<Value> {
-    let url = match endpoints::configured(aws.config(), "KMS") {
-        Some(url) => url.trim_end_matches('/').to_owned() + "/",
-        None => format!("https://{}/", endpoints::kms(aws.region(), aws.variant())),
-    };
-    let target = format!("TrentService.{action}");
-    let headers = [("content-type", "application/x-amz-json-1.1"), ("x-amz-target", target.as_str())];
-    let request = signed(aws.config(), aws.region(), "kms", &url, &headers, input.to_string()).await?;
-    let what = || format!("kms:{action}");
-    let answer = http.execute(request).await.with_context(what).kind(Kind::Registry)?;
-    let status = answer.status();
-    let text = answer.bytes().await.with_context(what).kind(Kind::Registry)?;
-    let body: Value = serde_json::from_slice(&text).unwrap_or_default();
-    if status.is_success() {
-        return Ok(body);
-    }
-    let words = body["message"].as_str().or(body["Message"].as_str()).unwrap_or_default();
-    let message = format!("kms:{action}: HTTP {}: {words}", status.as_u16());
-    if status.is_server_error() {
-        return Err(failure(Kind::Registry, message));
-    }
-    Err(failure(Kind::Credentials, message))
-        .hint(Kind::Credentials, permission(&format!("kms:{action}"), words))
+    let host = endpoints::kms(aws.region(), aws.variant());
+    KMS.call(aws, http, (aws.region(), host), action, &input).await
 }

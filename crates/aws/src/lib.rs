@@ -22,6 +22,7 @@ mod resolved;
 pub mod scans;
 pub mod shard;
 pub mod sidecar;
+mod signed;
 pub mod stack;
 pub mod state;
 pub mod store;

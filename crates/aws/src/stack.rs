@@ -1,20 +1,12 @@
 //! The outputs of the CloudFormation stack that HTC-Grid keeps its state bucket in.
-//!
-//! One signed query instead of an SDK crate: aws-sdk-cloudformation would cost every contributor more compile time
-//! than the rest of this module is long.
 
 use std::collections::BTreeMap;
-use std::time::SystemTime;
 
 use anyhow::Context as _;
-use aws_config::SdkConfig;
-use aws_sdk_ecr::config::ProvideCredentials as _;
-use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
-use aws_sigv4::sign::v4::SigningParams;
 use failure::{FailWith as _, Kind, failure};
 
-use super::profile::Source;
-use super::{Aws, endpoints, errors};
+use super::signed::signed;
+use super::{Aws, endpoints};
 
 /// The output that names the bucket of the images' terraform state.
 pub const BUCKET_OUTPUT: &str = "ImageTFStateBucketID";
@@ -62,42 +54,6 @@ fn endpoint(aws: &Aws) -> String {
         Some(url) => url.trim_end_matches('/').to_owned() + "/",
         None => format!("https://{}/", endpoints::cloudformation(aws.region(), aws.variant())),
     }
-}
-
-/// A signed POST to a service.
-///
-/// # Errors
-/// No credentials.
-pub(super) async fn signed(
-    config: &SdkConfig,
-    region: &str,
-    service: &str,
-    url: &str,
-    headers: &[(&str, &str)],
-    body: String,
-) -> anyhow::Result<reqwest::Request> {
-    let provider = config.credentials_provider().context("no AWS credentials")?;
-    let identity = provider
-        .provide_credentials()
-        .await
-        .map_err(|error| errors::no_credentials(error, None, &Source::Other))?
-        .into();
-    let parameters = SigningParams::builder()
-        .identity(&identity)
-        .region(region)
-        .name(service)
-        .time(SystemTime::now())
-        .settings(SigningSettings::default())
-        .build()?
-        .into();
-    let body_bytes = SignableBody::Bytes(body.as_bytes());
-    let signable = SignableRequest::new("POST", url, headers.iter().copied(), body_bytes)?;
-    let (instructions, _) = sign(signable, &parameters)?.into_parts();
-    let request =
-        headers.iter().fold(http::Request::post(url), |request, (name, value)| request.header(*name, *value));
-    let mut request = request.body(body)?;
-    instructions.apply_to_request_http1x(&mut request);
-    Ok(request.try_into()?)
 }
 
 /// `<member><OutputKey>k</OutputKey><OutputValue>v</OutputValue></member>`, in any order and with anything between.

@@ -116,7 +116,7 @@ async fn public(context: &Context) -> anyhow::Result<Vec<Login>> {
             "use credentials of an account in the partition aws, or no login: public.ecr.aws can be read without one",
         );
     }
-    let token = token::public_token(&aws).await?;
+    let token = token::public_token(&aws, &context.http).await?;
     let mut logins = vec![login(context, &token).await?];
     if let Some(host) = PUBLIC.iter().find(|name| aws.variant().dual_stack && **name != token.host) {
         logins.push(login(context, &Token { host: (*host).to_owned(), ..token }).await?);

@@ -3,9 +3,11 @@
 use anyhow::Context as _;
 use base64::Engine as _;
 use process::Secret;
+use serde_json::json;
 
 use super::Ecr;
-use crate::{Aws, errors::explain};
+use crate::signed::JsonService;
+use crate::{Aws, endpoints, errors::explain};
 
 /// A token for a registry, as `docker login` takes it.
 #[derive(Clone, Debug)]
@@ -40,18 +42,22 @@ pub async fn token(ecr: &Ecr) -> anyhow::Result<Token> {
 /// The one part of AWS whose credentials ECR Public knows.
 pub const PUBLIC_PARTITION: &str = "aws";
 
-/// A token for ECR Public, whose API lives in us-east-1 alone:
+const PUBLIC: JsonService =
+    JsonService { name: "ecr-public", id: "ECR PUBLIC", target: "SpencerFrontendService" };
+
+/// Where ECR Public's API lives, and nowhere else:
 /// <https://docs.aws.amazon.com/AmazonECR/latest/public/public-registry-auth.html>
+const PUBLIC_REGION: &str = "us-east-1";
+
+/// A token for ECR Public.
 ///
 /// # Errors
 /// AWS refuses or does not answer.
-pub async fn public_token(aws: &Aws) -> anyhow::Result<Token> {
-    let config = aws.config().to_builder().region(aws_config::Region::from_static("us-east-1")).build();
-    let request = aws_sdk_ecrpublic::Client::new(&config).get_authorization_token();
-    let answer = request.send().await.map_err(|e| explain(e, "ecr-public:GetAuthorizationToken"))?;
-    let token =
-        answer.authorization_data.and_then(|d| d.authorization_token).context("ECR Public gave no token")?;
-    let (username, password) = decode_token(&token)?;
+pub async fn public_token(aws: &Aws, http: &reqwest::Client) -> anyhow::Result<Token> {
+    let host = endpoints::ecr_public(PUBLIC_REGION, aws.variant());
+    let answer = PUBLIC.call(aws, http, (PUBLIC_REGION, host), "GetAuthorizationToken", &json!({})).await?;
+    let token = answer["authorizationData"]["authorizationToken"].as_str();
+    let (username, password) = decode_token(token.context("ECR Public gave no token")?)?;
     Ok(Token { host: "public.ecr.aws".into(), username, password })
 }
 
