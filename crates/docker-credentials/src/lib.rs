@@ -110,7 +110,8 @@ impl DockerCredentials {
     /// The user's: `$DOCKER_CONFIG/config.json`, else `~/.docker/config.json`, and podman's beside it. `engine` is the container
     /// client that the user named.
     pub fn from_env(engine: Option<&str>) -> Self {
-        let mut files: Vec<AuthFile> = docker_file().into_iter().chain(podman_file()).collect();
+        let podman = podman_file(variable, std::env::home_dir());
+        let mut files: Vec<AuthFile> = docker_file().into_iter().chain(podman).collect();
         let name = engine.map(Path::new).and_then(Path::file_name).unwrap_or_default();
         if name.to_string_lossy().starts_with("podman") {
             files.reverse();
@@ -264,7 +265,7 @@ fn docker_file() -> Option<AuthFile> {
 }
 
 /// Where podman keeps its logins: the named file, else one that ends with the session, else one that stays.
-fn podman_file() -> Option<AuthFile> {
+fn podman_file(variable: impl Fn(&str) -> Option<PathBuf>, home: Option<PathBuf>) -> Option<AuthFile> {
     let file = |path, shown: &str| AuthFile { path, shown: shown.to_owned(), login: "podman login" };
     if let Some(named) = variable("REGISTRY_AUTH_FILE") {
         return Some(file(named, "$REGISTRY_AUTH_FILE"));
@@ -273,7 +274,7 @@ fn podman_file() -> Option<AuthFile> {
     if let Some(path) = of_session.filter(|path| path.exists()) {
         return Some(file(path, "$XDG_RUNTIME_DIR/containers/auth.json"));
     }
-    let config = variable("XDG_CONFIG_HOME").or_else(|| Some(std::env::home_dir()?.join(".config")))?;
+    let config = variable("XDG_CONFIG_HOME").or_else(|| Some(home?.join(".config")))?;
     Some(file(config.join("containers/auth.json"), "~/.config/containers/auth.json"))
 }
 

@@ -254,6 +254,41 @@ fn podmans_logins_stand_in_for_dockers() {
 }
 
 #[test]
+fn podmans_file_is_where_podman_leaves_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = |name: &str| dir.path().join(name);
+    let found = |names: &[(&str, &str)]| {
+        let variable =
+            |name: &str| names.iter().find(|(known, _)| *known == name).map(|(_, path)| place(path));
+        podman_file(variable, Some(place("home"))).unwrap().path
+    };
+    let (named, session, config) =
+        (("REGISTRY_AUTH_FILE", "named"), ("XDG_RUNTIME_DIR", "session"), ("XDG_CONFIG_HOME", "config"));
+    assert_eq!(found(&[]), place("home/.config/containers/auth.json"));
+    assert_eq!(found(&[config]), place("config/containers/auth.json"));
+    // Where the session has none, as after `podman login --authfile` or a login of an earlier day.
+    assert_eq!(found(&[session]), place("home/.config/containers/auth.json"));
+    std::fs::create_dir_all(place("session/containers")).unwrap();
+    std::fs::write(place("session/containers/auth.json"), "{}").unwrap();
+    assert_eq!(found(&[session, config]), place("session/containers/auth.json"));
+    assert_eq!(found(&[session, config, named]), place("named"));
+    assert!(podman_file(|_| None, None).is_none());
+}
+
+#[test]
+fn a_helper_of_podmans_file_is_asked_too() {
+    let fixture = Fixture::new(r#"{"auths": {"ghcr.io": {"auth": "bWU6aHVudGVyMg=="}}}"#)
+        .helper("theirs", r#"echo '{"Username": "you", "Secret": "hunter2"}'"#);
+    let path = fixture.dir.path().join("auth.json");
+    std::fs::write(&path, r#"{"credHelpers": {"quay.io": "theirs", "ghcr.io": "theirs"}}"#).unwrap();
+    let mut credentials = fixture.credentials();
+    credentials.files.push(AuthFile { path, shown: "auth.json".into(), login: "podman login" });
+    assert_eq!(credentials.find(&server("quay.io")).unwrap(), basic("you", SECRET));
+    assert_eq!(credentials.find(&server("ghcr.io")).unwrap(), basic("me", SECRET), "docker's comes first");
+    assert_eq!(fixture.asked(), "get quay.io\n");
+}
+
+#[test]
 fn an_empty_file_is_none_and_a_helper_that_is_missing_stops_nobody() {
     assert_eq!(Fixture::new("").find("ghcr.io"), None);
     let fixture = Fixture::new(r#"{"credsStore": "nowhere.exe", "auths": {"ghcr.io": {"auth": "YTpi"}}}"#);
