@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::future::join_all;
-use registry::{Digest, ErrorKind};
+use registry::{Client, Digest, ErrorKind};
 
 use crate::support::faults::Rule;
 use crate::support::images::{bytes, image};
@@ -11,10 +11,28 @@ use crate::support::{
     Auth, Fake, Fault, Passwords, Quirks, builder, client, location, reference, run, small,
 };
 
+/// A registry with these ways that has a small image as `r:1`, and a client that is given `passwords`.
+async fn with(passwords: &Passwords, quirks: Quirks) -> (Fake, Client) {
+    let fake = Fake::start(quirks).await;
+    fake.store(|store| store.seed("r", "1", &small()));
+    let client = builder().credentials(Arc::new(passwords.clone())).build().unwrap();
+    (fake, client)
+}
+
+/// One that wants this password, in ECR's ways.
+fn wants(password: &str) -> Quirks {
+    Quirks { ecr: true, auth: Auth::Basic(password.to_owned()), ..Quirks::default() }
+}
+
+/// One that wants a token.
+fn wants_token() -> Quirks {
+    Quirks { auth: Auth::Bearer(None), ..Quirks::default() }
+}
+
 #[test]
 fn a_hundred_first_requests_cost_one_challenge_and_one_token() {
     run(async {
-        let fake = Fake::start(Quirks { auth: Auth::Bearer(None), ..Quirks::default() }).await;
+        let fake = Fake::start(wants_token()).await;
         fake.store(|store| store.seed("r", "1", &image("a", &[])));
         let client = client();
         let name = fake.name("r:1");
@@ -42,7 +60,7 @@ fn a_registry_without_authorisation_is_asked_nothing_more() {
 #[test]
 fn tokens_are_kept_per_repository() {
     run(async {
-        let fake = Fake::start(Quirks { auth: Auth::Bearer(None), ..Quirks::default() }).await;
+        let fake = Fake::start(wants_token()).await;
         let client = client();
         for name in ["a:1", "b:1", "a:2", "b:2"] {
             assert_eq!(client.head(&fake.name(name)).await.unwrap(), None);
@@ -58,7 +76,7 @@ fn tokens_are_kept_per_repository() {
 #[test]
 fn a_token_that_is_refused_is_fetched_anew_once_for_all() {
     run(async {
-        let fake = Fake::start(Quirks { auth: Auth::Bearer(None), ..Quirks::default() }).await;
+        let fake = Fake::start(wants_token()).await;
         fake.store(|store| store.seed("r", "1", &image("a", &[])));
         let (client, name) = (client(), fake.name("r:1"));
         client.head(&name).await.unwrap();
@@ -73,7 +91,7 @@ fn a_token_that_is_refused_is_fetched_anew_once_for_all() {
 #[test]
 fn a_route_prefix_is_part_of_path_and_scope() {
     run(async {
-        let fake = Fake::start(Quirks { auth: Auth::Bearer(None), ..Quirks::default() }).await;
+        let fake = Fake::start(wants_token()).await;
         let image = image("a", &[]);
         fake.store(|store| store.seed("docker.io/library/curl", "7", &image));
         let client =
@@ -126,11 +144,9 @@ fn a_realm_at_a_private_address_gets_no_credentials() {
 #[test]
 fn a_new_password_serves_all_repositories_that_ask_for_it_at_once() {
     run(async {
-        let quirks =
-            Quirks { auth: Auth::Bearer(None), token_password: Some("old".to_owned()), ..Quirks::default() };
-        let fake = Fake::start(quirks).await;
+        let quirks = Quirks { token_password: Some("old".to_owned()), ..wants_token() };
         let passwords = Passwords::new("old");
-        let client = builder().credentials(Arc::new(passwords.clone())).build().unwrap();
+        let (fake, client) = with(&passwords, quirks).await;
         assert!(client.manifest(&fake.name("a:1")).await.unwrap().is_none());
         "new".clone_into(&mut passwords.current.lock().unwrap());
         fake.quirks(|quirks| quirks.token_password = Some("new".to_owned()));
@@ -164,10 +180,7 @@ fn a_password_that_ends_while_blobs_are_looked_for_is_renewed() {
 fn an_expired_password_is_a_403_and_is_renewed_once_for_all() {
     run(async {
         let passwords = Passwords::new("old");
-        let auth = Auth::Basic("old".to_owned());
-        let fake = Fake::start(Quirks { ecr: true, auth, ..Quirks::default() }).await;
-        fake.store(|store| store.seed("r", "1", &small()));
-        let client = builder().credentials(Arc::new(passwords.clone())).build().unwrap();
+        let (fake, client) = with(&passwords, wants("old")).await;
         let name = fake.name("r:1");
         client.manifest(&name).await.unwrap().unwrap();
         assert_eq!(passwords.asked(), 1);
@@ -186,10 +199,7 @@ fn a_stored_password_that_ran_out_before_the_first_request_is_renewed() {
     run(async {
         // As after `docker login` yesterday: the challenge is answered with what is stored, and that is a 403.
         let passwords = Passwords::new("yesterday's");
-        let auth = Auth::Basic("today's".to_owned());
-        let fake = Fake::start(Quirks { ecr: true, auth, ..Quirks::default() }).await;
-        fake.store(|store| store.seed("r", "1", &small()));
-        let client = builder().credentials(Arc::new(passwords.clone())).build().unwrap();
+        let (fake, client) = with(&passwords, wants("today's")).await;
         let name = fake.name("r:1");
         let manifest = client.manifest(&name);
         let renewal = async {
@@ -208,10 +218,7 @@ fn a_stored_password_that_ran_out_before_the_first_request_is_renewed() {
 fn an_expired_password_shows_at_a_head_too() {
     run(async {
         let passwords = Passwords::new("old");
-        let auth = Auth::Basic("old".to_owned());
-        let fake = Fake::start(Quirks { ecr: true, auth, ..Quirks::default() }).await;
-        fake.store(|store| store.seed("r", "1", &small()));
-        let client = builder().credentials(Arc::new(passwords.clone())).build().unwrap();
+        let (fake, client) = with(&passwords, wants("old")).await;
         client.head(&fake.name("r:1")).await.unwrap().unwrap();
         fake.quirks(|quirks| quirks.auth = Auth::Basic("new".to_owned()));
         *passwords.current.lock().unwrap() = "new".to_owned();
@@ -225,8 +232,7 @@ fn an_expired_password_shows_at_a_head_too() {
 fn a_password_that_expires_for_good_is_an_error_that_all_waiters_share() {
     run(async {
         let passwords = Passwords::new("wrong");
-        let fake = Fake::start(Quirks { auth: Auth::Basic("right".to_owned()), ..Quirks::default() }).await;
-        let client = builder().credentials(Arc::new(passwords.clone())).build().unwrap();
+        let (fake, client) = with(&passwords, Quirks { ecr: false, ..wants("right") }).await;
         let name = fake.name("r:1");
         let many = (0..20).map(|_| client.manifest(&name));
         for result in join_all(many).await {

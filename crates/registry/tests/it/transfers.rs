@@ -7,37 +7,35 @@ use registry::{Digest, ErrorKind};
 
 use crate::support::faults::Rule;
 use crate::support::images::{self, bytes};
-use crate::support::{Fake, Fault, Quirks, builder, client, copy, copy_all, run};
+use crate::support::{Fake, Fault, TestImage, client, copied, copy_all, pair, run};
+
+/// An image of one layer, and that layer's digest.
+fn large() -> (TestImage, Digest) {
+    let image = images::image("a", &[bytes("l", 500_000)]);
+    let layer = Digest::of(&image.blobs[0]);
+    (image, layer)
+}
 
 #[test]
 fn bytes_that_are_wrong_at_the_source_never_reach_a_target_that_believes_everything() {
     run(async {
-        let (source, target) =
-            (Fake::plain().await, Fake::start(Quirks { gullible: true, ..Quirks::default() }).await);
-        let image = images::image("a", &[bytes("l", 500_000)]);
-        source.store(|store| store.seed("r", "1", &image));
+        let (image, layer) = large();
+        let (source, target) = pair(&image).await;
+        target.quirks(|quirks| quirks.gullible = true);
         source.on(Rule::new("GET", "/blobs/", Fault::CorruptReply(400_000)).times(99));
-        let error =
-            copy(&Mirror::new(builder().build().unwrap()), Job::new(source.name("r:1"), target.name("r:1")))
-                .await
-                .unwrap_err();
+        let error = copied(&source, &target).await.unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::DigestMismatch { .. }), "{error}");
-        let wrong = Digest::of(&image.blobs[0]);
-        assert!(target.store(|store| !store.contents.contains_key(&wrong)), "the last piece was held back");
+        assert!(target.store(|store| !store.contents.contains_key(&layer)), "the last piece was held back");
     });
 }
 
 #[test]
 fn a_broken_download_goes_on_inside_the_same_upload() {
     run(async {
-        let (source, target) = (Fake::plain().await, Fake::plain().await);
-        let image = images::image("a", &[bytes("l", 500_000)]);
-        source.store(|store| store.seed("r", "1", &image));
-        let layer = Digest::of(&image.blobs[0]).to_string();
-        source.on(Rule::new("GET", &layer, Fault::CutReply(300_000)));
-        copy(&Mirror::new(builder().build().unwrap()), Job::new(source.name("r:1"), target.name("r:1")))
-            .await
-            .unwrap();
+        let (image, layer) = large();
+        let (source, target) = pair(&image).await;
+        source.on(Rule::new("GET", &layer.to_string(), Fault::CutReply(300_000)));
+        copied(&source, &target).await.unwrap();
         let ranges: Vec<String> = source
             .seen()
             .iter()
@@ -53,10 +51,9 @@ fn a_broken_download_goes_on_inside_the_same_upload() {
 #[test]
 fn a_single_blob_is_copied_as_the_mirror_does_it() {
     run(async {
-        let (source, target) = (Fake::plain().await, Fake::plain().await);
-        let image = images::image("a", &[bytes("l", 500_000)]);
-        source.store(|store| store.seed("r", "1", &image));
-        let blob = registry::Descriptor::new("l", Digest::of(&image.blobs[0]), 500_000);
+        let (image, layer) = large();
+        let (source, target) = pair(&image).await;
+        let blob = registry::Descriptor::new("l", layer, 500_000);
         let mirror = Mirror::new(client());
         let (from, to) = (source.name("r"), target.name("t"));
         source.on(Rule::new("GET", "/blobs/", Fault::CutReply(300_000)));
@@ -85,7 +82,7 @@ fn a_file_whose_upload_stands_still_is_sent_again() {
         std::fs::write(file.path(), &content).unwrap();
         let blob = registry::Descriptor::new("l", Digest::of(&content[100..]), 399_900);
         target.on(Rule::new("PUT", "/blobs/", Fault::Hang));
-        let client = builder().build().unwrap();
+        let client = client();
         let sent = client.push_file(&target.name("t"), &blob, file.path(), 100).await.unwrap();
         let again = client.push_file(&target.name("t"), &blob, file.path(), 100).await.unwrap();
         assert_eq!((sent, again), (399_900, 0));
@@ -96,15 +93,11 @@ fn a_file_whose_upload_stands_still_is_sent_again() {
 #[test]
 fn a_source_that_knows_no_ranges_begins_anew_inside_the_same_upload() {
     run(async {
-        let source = Fake::start(Quirks { no_range: true, ..Quirks::default() }).await;
-        let target = Fake::plain().await;
-        let image = images::image("a", &[bytes("l", 500_000)]);
-        source.store(|store| store.seed("r", "1", &image));
-        let layer = Digest::of(&image.blobs[0]).to_string();
-        source.on(Rule::new("GET", &layer, Fault::CutReply(300_000)));
-        copy(&Mirror::new(builder().build().unwrap()), Job::new(source.name("r:1"), target.name("r:1")))
-            .await
-            .unwrap();
+        let (image, layer) = large();
+        let (source, target) = pair(&image).await;
+        source.quirks(|quirks| quirks.no_range = true);
+        source.on(Rule::new("GET", &layer.to_string(), Fault::CutReply(300_000)));
+        copied(&source, &target).await.unwrap();
         assert_eq!((target.count("PUT uploads"), target.broken_tag()), (2, None));
     });
 }
@@ -112,14 +105,10 @@ fn a_source_that_knows_no_ranges_begins_anew_inside_the_same_upload() {
 #[test]
 fn a_trickle_is_broken_off() {
     run(async {
-        let (source, target) = (Fake::plain().await, Fake::plain().await);
-        let image = images::image("a", &[bytes("l", 100_000)]);
-        source.store(|store| store.seed("r", "1", &image));
+        let (source, target) = pair(&images::image("a", &[bytes("l", 100_000)])).await;
         source.on(Rule::new("GET", "/blobs/", Fault::Trickle));
         let began = Instant::now();
-        copy(&Mirror::new(builder().build().unwrap()), Job::new(source.name("r:1"), target.name("r:1")))
-            .await
-            .unwrap();
+        copied(&source, &target).await.unwrap();
         assert!(began.elapsed() < Duration::from_secs(10), "at 50 bytes a second it would take half an hour");
     });
 }
@@ -135,7 +124,7 @@ fn one_bad_image_does_not_harm_the_others() {
             jobs.push(Job::new(source.name(&format!("s{number}:1")), target.name(&format!("t{number}:1"))));
         }
         source.on(Rule::new("GET", "/v2/s2/blobs/", Fault::status(403)).times(99));
-        let results = copy_all(&Mirror::new(builder().build().unwrap()), jobs).await;
+        let results = copy_all(&Mirror::new(client()), jobs).await;
         let failed: Vec<usize> = (0..5).filter(|number| results[*number].is_err()).collect();
         assert_eq!(failed, [2]);
         assert_eq!(target.broken_tag(), None);

@@ -18,8 +18,8 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::faults::{self, Fault, Rule};
-use super::protocol::{full, reply, response};
-use super::spoil::{read, read_some, spoil};
+use super::protocol::{full, kind, reply, response};
+use super::spoil::{Tail, Watched, read, read_some, spoil};
 use super::store::Store;
 
 pub type Body = UnsyncBoxBody<Bytes, io::Error>;
@@ -113,6 +113,8 @@ pub struct Shared {
     pub elsewhere: Mutex<Option<SocketAddr>>,
     /// Changes when all connections are to end.
     cut: watch::Sender<u64>,
+    /// Faults that have happened.
+    fired: watch::Sender<u64>,
 }
 
 /// The end of a connection without a reply.
@@ -140,6 +142,7 @@ impl Fake {
             address,
             elsewhere: Mutex::new(Some(elsewhere.local_addr().unwrap())),
             cut: watch::Sender::new(0),
+            fired: watch::Sender::new(0),
         });
         tokio::spawn(accept(listener, Arc::clone(&inner), stopped.clone(), false));
         tokio::spawn(accept(elsewhere, Arc::clone(&inner), stopped, true));
@@ -194,6 +197,12 @@ impl Fake {
     /// How often a fault happened.
     pub fn fired(&self) -> usize {
         self.state().rules.iter().map(|rule| rule.fired).sum()
+    }
+
+    /// Ends when the first fault has happened.
+    pub async fn fires(&self) {
+        let mut fired = self.inner.fired.subscribe();
+        fired.wait_for(|count| *count > 0).await.unwrap();
     }
 
     /// How many requests of a kind there were: `count("PUT manifests")`.
@@ -269,9 +278,11 @@ async fn accept(
         let mut cut = shared.cut.subscribe();
         let mut stopped = stopped.clone();
         tokio::spawn(async move {
-            let service = service_fn(|request| handle(Arc::clone(&shared), request, is_elsewhere));
-            let connection =
-                hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(socket), service);
+            let tail = Tail::new(Vec::new());
+            let socket = TokioIo::new(Watched { socket, tail: tail.clone() });
+            let service =
+                service_fn(|request| handle(Arc::clone(&shared), request, is_elsewhere, tail.clone()));
+            let connection = hyper::server::conn::http1::Builder::new().serve_connection(socket, service);
             tokio::select! {
                 _ = connection => {}
                 _ = cut.changed() => {}
@@ -285,9 +296,10 @@ async fn handle(
     shared: Arc<Shared>,
     request: Request<Incoming>,
     is_elsewhere: bool,
+    tail: Tail,
 ) -> Result<Response<Body>, Cut> {
     let mut number = 0;
-    let reply = handle_numbered(&shared, request, is_elsewhere, &mut number).await?;
+    let reply = handle_numbered(&shared, request, is_elsewhere, &mut number, &tail).await?;
     // A test may have forgotten the requests by now.
     if let Some(seen) = shared.state.lock().unwrap().seen.get_mut(number) {
         seen.status = Some(reply.status().as_u16());
@@ -300,6 +312,7 @@ async fn handle_numbered(
     request: Request<Incoming>,
     is_elsewhere: bool,
     number: &mut usize,
+    tail: &Tail,
 ) -> Result<Response<Body>, Cut> {
     let method = request.method().to_string();
     let path = request.uri().path_and_query().map(ToString::to_string).unwrap_or_default();
@@ -324,6 +337,9 @@ async fn handle_numbered(
             faults::next(rules, &method, &path)
         }
     };
+    if fault.is_some() {
+        shared.fired.send_modify(|count| *count += 1);
+    }
     let (parts, body) = request.into_parts();
     match fault {
         None => reply(shared, &parts, read(body, shared, None).await?, kind),
@@ -376,20 +392,7 @@ async fn handle_numbered(
         Some(fault) => {
             let body = read(body, shared, None).await?;
             let reply = reply(shared, &parts, body, kind)?;
-            Ok(spoil(reply, &fault).await)
+            Ok(spoil(reply, &fault, tail).await)
         }
-    }
-}
-
-fn kind(path: &str) -> &'static str {
-    match path {
-        "/v2/" => "v2",
-        "/token" => "token",
-        path if path.contains("/blobs/uploads/") => "uploads",
-        path if path.contains("/blobs/") => "blobs",
-        path if path.contains("/manifests/") => "manifests",
-        path if path.contains("/referrers/") => "referrers",
-        path if path.ends_with("/tags/list") => "tags",
-        _ => "unknown",
     }
 }

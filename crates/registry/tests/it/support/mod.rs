@@ -1,5 +1,6 @@
 //! What the tests stand on: registries in this process, images made of nothing, clients without patience.
 
+mod ecr;
 pub mod fake;
 pub mod faults;
 pub mod images;
@@ -11,12 +12,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use registry::mirror::{Checked, Copied, Job, Mirror, Mounts, Plan, Platforms};
+use registry::mirror::{Checked, Copied, Job, Mirror, Plan, Platforms};
 use registry::{
-    BoxError, BoxFuture, Builder, Client, Credential, Credentials, Digest, Error, Profile, Quotas, Reference,
+    BoxError, BoxFuture, Builder, Client, Credential, Credentials, Digest, Error, Profile, Reference,
     RetryPolicy, Server, Timeouts,
 };
 
+pub use ecr::ECR;
 pub use fake::{Auth, Fake, Quirks};
 pub use faults::Fault;
 pub use images::TestImage;
@@ -45,23 +47,6 @@ pub fn client() -> Client {
 pub fn reference(text: &str) -> Reference {
     text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
 }
-
-/// The ways of Amazon ECR.
-pub const ECR: Profile = Profile {
-    quotas: Quotas {
-        manifest_reads: None,
-        manifest_puts: Some(10),
-        blob_looks: None,
-        blob_reads: None,
-        upload_starts: Some(100),
-        upload_ends: Some(100),
-    },
-    mounts: Mounts::Committed,
-    creates_repositories: false,
-    answers_probes: false,
-    takes_empty_blobs: false,
-    storage: &[".amazonaws.com"],
-};
 
 /// What is known of a registry that is ECR, or nobody's in particular.
 pub fn profile(ecr: bool) -> Profile {

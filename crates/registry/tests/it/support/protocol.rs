@@ -373,3 +373,17 @@ impl Store {
         self.repositories.get(repository).is_some_and(|repository| repository.blobs.contains_key(&digest))
     }
 }
+
+/// What a request is about.
+pub fn kind(path: &str) -> &'static str {
+    match path {
+        "/v2/" => "v2",
+        "/token" => "token",
+        path if path.contains("/blobs/uploads/") => "uploads",
+        path if path.contains("/blobs/") => "blobs",
+        path if path.contains("/manifests/") => "manifests",
+        path if path.contains("/referrers/") => "referrers",
+        path if path.ends_with("/tags/list") => "tags",
+        _ => "unknown",
+    }
+}

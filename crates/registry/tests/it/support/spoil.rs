@@ -1,6 +1,8 @@
 //! Bodies as faults leave them.
 
 use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,13 +10,57 @@ use futures_util::stream;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::Response;
 use hyper::body::{Frame, Incoming};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
 
 use super::fake::{Body, Cut, Shared};
 use super::faults::Fault;
 use super::protocol::full;
 
+/// The last bytes that went into a connection.
+pub type Tail = watch::Sender<Vec<u8>>;
+
+/// So many of them are kept.
+const TAIL: usize = 64;
+
+/// A connection, and what left the server by it.
+pub struct Watched {
+    pub socket: TcpStream,
+    pub tail: Tail,
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.socket).poll_write(cx, buf))?;
+        self.tail.send_modify(|tail| {
+            tail.extend_from_slice(&buf[..written]);
+            tail.drain(..tail.len().saturating_sub(TAIL));
+        });
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+}
+
 /// Another form of a real reply.
-pub async fn spoil(reply: Response<Body>, fault: &Fault) -> Response<Body> {
+pub async fn spoil(reply: Response<Body>, fault: &Fault, tail: &Tail) -> Response<Body> {
     let (parts, body) = reply.into_parts();
     let mut bytes = body.collect().await.map(|body| body.to_bytes().to_vec()).unwrap_or_default();
     let mut length = bytes.len();
@@ -38,16 +84,22 @@ pub async fn spoil(reply: Response<Body>, fault: &Fault) -> Response<Body> {
         }
         Fault::CutReply(after) => {
             let begin = Bytes::from(bytes).slice(..after % length.max(1));
-            // In pieces with a pause before the cut: what is not flushed by then never leaves the server.
-            let frames = stream::unfold(Some(begin), |begin| async {
-                let mut begin = begin?;
-                if begin.is_empty() {
-                    tokio::time::sleep(Duration::from_millis(10)).await;
-                    return Some((Err(io::Error::other("cut")), None));
+            // The head and these: what has not left the server by the cut never does.
+            let mut last = [b"\r\n\r\n", &begin[begin.len().saturating_sub(TAIL)..]].concat();
+            last.drain(..last.len().saturating_sub(TAIL));
+            let tail = tail.subscribe();
+            let frames = stream::unfold(Some(begin), move |begin| {
+                let (last, mut tail) = (last.clone(), tail.clone());
+                async move {
+                    let mut begin = begin?;
+                    if begin.is_empty() {
+                        let _ = tail.wait_for(|tail| tail.ends_with(&last)).await;
+                        return Some((Err(io::Error::other("cut")), None));
+                    }
+                    tokio::task::yield_now().await;
+                    let piece = begin.split_to(begin.len().min(16 << 10));
+                    Some((Ok(Frame::data(piece)), Some(begin)))
                 }
-                tokio::task::yield_now().await;
-                let piece = begin.split_to(begin.len().min(16 << 10));
-                Some((Ok(Frame::data(piece)), Some(begin)))
             });
             BodyExt::boxed_unsync(StreamBody::new(frames))
         }
