@@ -10,7 +10,7 @@ use super::transport::Call;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind};
 use crate::limits;
-use crate::manifest::Descriptor;
+use crate::manifest::{Blob, Descriptor};
 use crate::net::encoding;
 use crate::net::response::{self, read_bounded};
 use crate::net::waits::waiting;
@@ -87,6 +87,11 @@ impl Client {
     /// # Errors
     /// When it is larger than [`limits::BLOB_IN_MEMORY`], is not there, or is not what the descriptor says.
     pub async fn blob_bytes(&self, reference: &Reference, blob: &Descriptor) -> Result<Vec<u8>, Error> {
+        self.small_blob(reference, blob.into()).await
+    }
+
+    /// [`Client::blob_bytes`], by digest and size alone.
+    pub(crate) async fn small_blob(&self, reference: &Reference, blob: Blob) -> Result<Vec<u8>, Error> {
         let fail = |kind| Error::of(&reference.with_digest(blob.digest), kind);
         if blob.size > limits::BLOB_IN_MEMORY {
             return Err(fail(ErrorKind::TooLarge { what: "the blob", limit: limits::BLOB_IN_MEMORY }));

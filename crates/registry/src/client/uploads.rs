@@ -10,7 +10,7 @@ use super::transport::{Call, Payload};
 use crate::bugs::{self, Bug};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind};
-use crate::manifest::Descriptor;
+use crate::manifest::Blob;
 use crate::net::http::{Body, Response};
 use crate::net::{location, response};
 use crate::reference::Reference;
@@ -90,7 +90,7 @@ impl Client {
         &self,
         target: &Reference,
         mut session: Url,
-        blob: &Descriptor,
+        blob: Blob,
         body: Body,
     ) -> Result<(), Error> {
         session.query_pairs_mut().append_pair("digest", &blob.digest.to_string());

@@ -46,6 +46,21 @@ pub struct Descriptor {
     pub urls: Option<Vec<String>>,
 }
 
+/// A blob: of its descriptor what it takes to copy it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Blob {
+    /// Its digest.
+    pub digest: Digest,
+    /// Its length in bytes.
+    pub size: u64,
+}
+
+impl From<&Descriptor> for Blob {
+    fn from(descriptor: &Descriptor) -> Self {
+        Self { digest: descriptor.digest, size: descriptor.size }
+    }
+}
+
 impl Descriptor {
     /// A descriptor of nothing but type, digest and size.
     pub fn new(media_type: impl Into<String>, digest: Digest, size: u64) -> Self {

@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex};
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
 use super::event::Event;
-use super::job::Blob;
 use super::mapping::BlobIndex;
 use super::shared_blobs::{BlobTask, SharedBlobs};
 use super::{Limits, Mirror};
@@ -15,7 +14,7 @@ use crate::bugs::{self, Bug};
 use crate::client::Client;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind};
-use crate::manifest::Descriptor;
+use crate::manifest::{Blob, Descriptor};
 use crate::reference::Reference;
 use crate::transfer::source::{Kept, Progress, Transfer};
 use crate::transfer::upload::{self, MountAnswer, Opened, Opening, Placed};
@@ -172,7 +171,7 @@ impl Mirror {
         let transfer = Transfer {
             client: way.client.clone(),
             source: way.source.clone(),
-            blob: Descriptor::new("", blob.digest, blob.size),
+            blob,
             progress: self.progress(way.image, blob.digest),
             keep: way.keep.filter(|(digest, _)| *digest == blob.digest).map(|(_, kept)| Arc::clone(kept)),
         };
@@ -184,7 +183,7 @@ impl Mirror {
             if let Some(session) = before {
                 return self.transfer(way.image, &transfer, way.target, session).await;
             }
-            match self.open(way, &transfer.blob, opening).await? {
+            match self.open(way, blob, opening).await? {
                 Opened::Placed(placed) => Ok(placed),
                 Opened::Session(session) => {
                     if bugs::is_in(Bug::SameSession)
@@ -205,7 +204,7 @@ impl Mirror {
         Arc::new(Progress::told(move |bytes| events.tell(&Event::BlobProgress { image, digest, bytes })))
     }
 
-    async fn open(&self, way: Way<'_>, blob: &Descriptor, opening: &Opening) -> Result<Opened, Error> {
+    async fn open(&self, way: Way<'_>, blob: Blob, opening: &Opening) -> Result<Opened, Error> {
         let registry = way.target.registry();
         let answered = |answer| match (opening, answer) {
             (Opening::Mount(_), answer) => {
@@ -230,7 +229,7 @@ impl Mirror {
         target: &Reference,
         session: url::Url,
     ) -> Result<Placed, Error> {
-        let Descriptor { digest, size, .. } = transfer.blob;
+        let Blob { digest, size } = transfer.blob;
         if size == 0 && !self.client.profile(target.registry()).takes_empty_blobs {
             return Err(Error::of(target, ErrorKind::EmptyBlob { digest }));
         }

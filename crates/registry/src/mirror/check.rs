@@ -296,7 +296,7 @@ impl Check<'_> {
         let transfer = Transfer {
             client: self.mirror.client.clone(),
             source: target.clone(),
-            blob: blob.clone(),
+            blob: blob.into(),
             progress: self.mirror.progress(image, blob.digest),
             keep: None,
         };

@@ -22,12 +22,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::client::Client;
+pub use crate::manifest::Blob;
 pub use crate::profile::Mounts;
 
 pub use apply::{Copied, Outcome};
 pub use check::{Check, Checked, Difference, DifferenceKind};
 pub use event::Event;
-pub use job::{Action, Blob, Content, Job, Plan, Planned, Platforms, Pulls};
+pub use job::{Action, Content, Job, Plan, Planned, Platforms, Pulls};
 pub use mapping::{BlobIndex, Mapping, MemoryMapping, Sizes, TagIndex};
 
 use event::Events;

@@ -19,6 +19,6 @@ impl Client {
         from: &Reference,
         blob: &Descriptor,
     ) -> impl Stream<Item = Result<Bytes, Error>> + Send + use<> {
-        source::body(Transfer::new(self, from, blob), Arc::new(Meter::default()))
+        source::body(Transfer::new(self, from, blob.into()), Arc::new(Meter::default()))
     }
 }

@@ -43,7 +43,7 @@ impl Client {
             match self.start_upload(to, blob.digest, None).await? {
                 Started::Mounted => Ok(0),
                 Started::Session(session) => {
-                    self.finish_upload(to, session, blob, bytes.clone().into()).await?;
+                    self.finish_upload(to, session, blob.into(), bytes.clone().into()).await?;
                     Ok(blob.size)
                 }
             }
@@ -114,7 +114,7 @@ impl Client {
                     Err(error)
                 }
             });
-            upload::send(self, to, session, blob, (Body::stream(body, Some(size)), &meter)).await?;
+            upload::send(self, to, session, blob.into(), (Body::stream(body, Some(size)), &meter)).await?;
             Ok(size)
         })
         .await

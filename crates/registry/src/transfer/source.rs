@@ -14,7 +14,7 @@ use crate::client::{Client, Timeouts, Tries};
 use crate::digest::Hasher;
 use crate::error::{Error, ErrorKind};
 use crate::limits;
-use crate::manifest::Descriptor;
+use crate::manifest::Blob;
 use crate::net::http::Response;
 use crate::net::{encoding, response};
 use crate::reference::Reference;
@@ -41,14 +41,8 @@ pub(crate) struct Meter {
 
 impl Transfer {
     /// A blob that is read from `source` for nobody in particular.
-    pub(crate) fn new(client: &Client, source: &Reference, blob: &Descriptor) -> Self {
-        Self {
-            client: client.clone(),
-            source: source.clone(),
-            blob: blob.clone(),
-            progress: Arc::default(),
-            keep: None,
-        }
+    pub(crate) fn new(client: &Client, source: &Reference, blob: Blob) -> Self {
+        Self { client: client.clone(), source: source.clone(), blob, progress: Arc::default(), keep: None }
     }
 }
 
@@ -100,7 +94,7 @@ impl Progress {
 pub(crate) struct Transfer {
     pub(crate) client: Client,
     pub(crate) source: Reference,
-    pub(crate) blob: Descriptor,
+    pub(crate) blob: Blob,
     pub(crate) progress: Arc<Progress>,
     /// Where the bytes are to be found afterwards, if anybody wants to read them.
     pub(crate) keep: Option<Kept>,
@@ -221,12 +215,12 @@ impl Reader {
             match (chunk, &mut collected) {
                 (None, None) => return Ok(None),
                 (None, Some(_)) => return Ok(collected.map(bytes::BytesMut::freeze)),
-                (Some(chunk), None) if is_enough(chunk.len() as u64, self.offset, &self.transfer.blob) => {
+                (Some(chunk), None) if is_enough(chunk.len() as u64, self.offset, self.transfer.blob) => {
                     return Ok(Some(chunk));
                 }
                 (Some(chunk), _) => {
                     collected.get_or_insert_default().extend_from_slice(&chunk);
-                    if is_enough(have + chunk.len() as u64, self.offset, &self.transfer.blob) {
+                    if is_enough(have + chunk.len() as u64, self.offset, self.transfer.blob) {
                         return Ok(collected.map(bytes::BytesMut::freeze));
                     }
                 }
@@ -255,7 +249,7 @@ impl Reader {
         let is_small = blob.size <= limits::BLOB_IN_MEMORY;
         if announced != Some(blob.size) && is_small && encoding::is_compressed(response.headers()) {
             drop(response);
-            self.unpacked = Some(client.blob_bytes(source, blob).await?.into());
+            self.unpacked = Some(client.small_blob(source, *blob).await?.into());
             self.to_skip = self.offset;
             return Ok(());
         }
@@ -347,7 +341,7 @@ fn fail(transfer: &Transfer, kind: ErrorKind) -> Error {
 }
 
 /// Whether this many bytes are progress: more than a trickle, or all that is left.
-fn is_enough(bytes: u64, offset: u64, blob: &Descriptor) -> bool {
+fn is_enough(bytes: u64, offset: u64, blob: Blob) -> bool {
     bytes >= Timeouts::MIN_BYTES || offset + bytes >= blob.size
 }
 

@@ -10,7 +10,7 @@ use super::source::{self, Meter, Transfer};
 use crate::client::uploads::Started;
 use crate::client::{Client, Timeouts};
 use crate::error::{Error, ErrorKind};
-use crate::manifest::Descriptor;
+use crate::manifest::Blob;
 use crate::net::http::Body;
 use crate::reference::Reference;
 
@@ -18,7 +18,7 @@ use crate::reference::Reference;
 pub(crate) async fn stream(transfer: &Transfer, target: &Reference, session: Url) -> Result<(), Error> {
     let meter = Arc::new(Meter::default());
     let body = Body::stream(source::body(transfer.clone(), Arc::clone(&meter)), Some(transfer.blob.size));
-    send(&transfer.client, target, session, &transfer.blob, (body, &meter)).await
+    send(&transfer.client, target, session, transfer.blob, (body, &meter)).await
 }
 
 /// Sends a body, which counts into its meter, to `session`, as long as something moves.
@@ -26,7 +26,7 @@ pub(super) async fn send(
     client: &Client,
     target: &Reference,
     session: Url,
-    blob: &Descriptor,
+    blob: Blob,
     (body, meter): (Body, &Meter),
 ) -> Result<(), Error> {
     let result = tokio::select! {
@@ -97,7 +97,7 @@ pub(crate) enum Opened {
 pub(crate) async fn open(
     client: &Client,
     target: &Reference,
-    blob: &Descriptor,
+    blob: Blob,
     opening: &Opening,
     mount_answered: impl Fn(MountAnswer),
 ) -> Result<Opened, Error> {
@@ -130,7 +130,7 @@ pub(crate) async fn open(
 async fn without_mount(
     client: &Client,
     target: &Reference,
-    blob: &Descriptor,
+    blob: Blob,
     opening: &Opening,
 ) -> Result<Opened, Error> {
     if *opening == Opening::Probe && client.shows_blob(target, blob.digest).await? {

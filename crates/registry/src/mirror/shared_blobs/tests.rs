@@ -2,8 +2,9 @@ use futures_util::FutureExt as _;
 
 use super::*;
 use crate::client::Client;
+use crate::manifest::Blob;
 use crate::manifest::Manifest;
-use crate::mirror::job::{Blob, Content, Job, Planned, Tree};
+use crate::mirror::job::{Content, Job, Planned, Tree};
 
 const REGISTRY: &str = "h:1";
 
