@@ -1,7 +1,7 @@
 //! What strangers write, by the thousand: a corpus of readable files (`corpus/`), and mutations of it.
 //!
 //! Each run begins from another seed, which a failure prints with the input; `FUZZ_SEED` repeats it. `SOAK=1` goes on for an
-//! hour a target.
+//! hour a target, `FUZZ_SECONDS` for as long as it says.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -32,7 +32,9 @@ pub(crate) fn each(corpus: &str, check: impl Fn(&[u8]) -> bool) {
     let files = files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(corpus));
     let seed = std::env::var("FUZZ_SEED").ok().and_then(|seed| seed.parse().ok());
     let seed = seed.unwrap_or_else(|| fastrand::u64(..));
-    let time = Duration::from_secs(if std::env::var_os("SOAK").is_some() { 3_600 } else { 1 });
+    let seconds = std::env::var("FUZZ_SECONDS").ok().and_then(|seconds| seconds.parse().ok());
+    let usual = if std::env::var_os("SOAK").is_some() { 3_600 } else { 1 };
+    let time = Duration::from_secs(seconds.unwrap_or(usual));
     let random = &mut Rng::with_seed(seed);
     let taken = |input: &[u8]| {
         let _shown = Shown(input, seed);
@@ -44,6 +46,7 @@ pub(crate) fn each(corpus: &str, check: impl Fn(&[u8]) -> bool) {
         all += 1;
         good += taken(&mutated(&files, random));
     }
+    println!("{corpus}: {all} inputs in {:.0?}, {good} of them taken", began.elapsed());
     assert!(good * 100 >= all, "only {good} of {all} were taken: the test looks at nothing");
 }
 

@@ -31,7 +31,7 @@ impl Index {
         self.manifests.len() + self.foreign.len()
     }
 
-    pub(super) fn read(entries: &[&RawValue]) -> Result<Self, ManifestError> {
+    pub(crate) fn read(entries: &[&RawValue]) -> Result<Self, ManifestError> {
         let mut index = Self { manifests: Vec::new(), positions: Vec::new(), foreign: Vec::new() };
         for (position, entry) in entries.iter().enumerate() {
             match serde_json::from_str::<Descriptor>(entry.get()) {

@@ -3,12 +3,12 @@
 use futures_util::future::{BoxFuture, FutureExt as _};
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
-use super::job::{Blob, Content, Tree, total};
+use super::job::{Content, Tree, total};
 use super::{Job, Mirror, Platforms};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind};
 use crate::limits;
-use crate::manifest::{Descriptor, Kind, Manifest, ManifestError};
+use crate::manifest::{Blob, Descriptor, Kind, Manifest, ManifestError};
 use crate::reference::Reference;
 
 /// Children of one index that are asked for at once.
@@ -213,7 +213,9 @@ impl Mirror {
 }
 
 fn is_absent(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::NotFound { .. } | ErrorKind::NameUnknown { .. })
+    // Proxies that keep manifests as blobs say so of both.
+    let kind = error.kind();
+    matches!(kind, ErrorKind::NotFound { .. } | ErrorKind::NameUnknown { .. } | ErrorKind::PartUnknown { .. })
 }
 
 /// Whether the manifest is what its index says.

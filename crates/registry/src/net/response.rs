@@ -57,7 +57,9 @@ impl Failure {
                 ErrorKind::Unavailable { status, retry_after, message }
             }
             // Registries have a page for a path that they do not know, and for nothing else.
-            (400..500, _) if is_page && status != 404 && !is_challenge => ErrorKind::Page { status },
+            (400..500, _) if is_page && !matches!(status, 404 | 410) && !is_challenge => {
+                ErrorKind::Page { status }
+            }
             (401, _) => ErrorKind::Unauthorized { message },
             (416, _)
             | (_, "BLOB_UPLOAD_UNKNOWN" | "BLOB_UPLOAD_INVALID" | "DIGEST_INVALID" | "SIZE_INVALID") => {
@@ -68,7 +70,7 @@ impl Failure {
             (_, "NAME_UNKNOWN" | "RepositoryNotFoundException") => ErrorKind::NameUnknown { message },
             _ if is_immutable(&code, &lower) => ErrorKind::TagImmutable { message },
             (403, _) => ErrorKind::Denied { message },
-            (404, _) => ErrorKind::NotFound { message },
+            (404 | 410, _) => ErrorKind::NotFound { message },
             _ => ErrorKind::Refused { status, code, message },
         }
     }

@@ -9,27 +9,28 @@
 //! | what no wait mends | `what_no_wait_mends_is_told_at_once`, `a_name_that_nobody_knows_is_told_soon` |
 //! | limits on pulls | `only_docker_hub_counts_pulls_and_its_last_word_counts`, `limits_on_pulls_are_read_from_heads` |
 //! | a repository that is not there yet | `at_a_target_a_look_is_advice_and_the_push_decides` |
-//! | HEAD says 404, GET 200 | `a_source_that_knows_an_image_by_get_alone_has_it`, `a_head_that_is_a_bare_400_is_asked_again_by_get` |
+//! | HEAD says 404, GET 200 | `a_source_that_knows_an_image_by_get_alone_has_it`, `a_head_that_is_a_bare_400_is_asked_again_by_get`, `a_source_whose_head_finds_nothing_is_asked_by_get_for_signatures_too` |
 //! | token services that send us on | `a_token_service_may_send_us_on_within_its_host`; e2e table of credentials |
 //! | codes of proxies and CDNs | `the_codes_of_proxies_and_cdns_pass`, `the_codes_of_proxies_pass_at_every_place_that_is_asked`; unit `every_5xx_passes_but_what_is_not_spoken` |
-//! | attestations that are gone | `attestations_that_the_source_lacks_are_left_out_with_a_warning_or_named` |
+//! | attestations that are gone | `attestations_that_the_source_lacks_are_left_out_with_a_warning_or_named`, `an_attestation_is_gone_in_whatever_words_a_proxy_says_it` |
 //! | media types | `a_manifests_own_word_counts_where_the_servers_says_nothing`; unit `types_that_say_nothing_leave_it_to_the_manifest_and_two_that_contradict_are_refused` |
-//! | null and empty fields | unit `what_gos_encoder_leaves_empty_is_read_as_empty`, `types_that_say_nothing_leave_it_to_the_manifest_and_two_that_contradict_are_refused` |
+//! | null and empty fields | `a_list_of_referrers_is_read_as_leniently_as_an_index`; unit `what_gos_encoder_leaves_empty_is_read_as_empty`, `types_that_say_nothing_leave_it_to_the_manifest_and_two_that_contradict_are_refused` |
 //! | `Content-Encoding` | `what_was_compressed_on_its_way_is_unpacked_and_a_mere_label_means_nothing`; unit `what_is_right_as_it_is_stays_and_what_is_compressed_is_unpacked_within_bounds` |
-//! | digests of other algorithms | unit `an_entry_of_another_algorithm_may_stand_in_an_index_and_not_be_wanted` |
+//! | digests of other algorithms | `an_unwanted_child_of_another_algorithm_is_nobodys_concern`, `a_list_of_referrers_is_read_as_leniently_as_an_index`; unit `an_entry_of_another_algorithm_may_stand_in_an_index_and_not_be_wanted` |
 //! | blobs at a store by plain http | `an_object_store_beside_a_registry_by_http_is_read_and_another_one_is_named`; unit `an_object_store_beside_a_registry_by_http_may_speak_http_too` |
-//! | podman's logins | unit `podmans_logins_stand_in_for_dockers` |
+//! | podman's logins | unit (docker-credentials) `podmans_logins_stand_in_for_dockers`, `podmans_file_is_where_podman_leaves_it`, `a_helper_of_podmans_file_is_asked_too` |
 //! | immutable tags | `a_tag_that_cannot_be_moved_is_said_once`; unit `a_tag_that_cannot_be_moved_is_known_by_each_registrys_words` |
 //! | a web page | `a_web_page_is_no_registry`; unit `a_page_is_no_registrys_answer` |
 //! | redirects to other registries | `a_registry_that_is_redirected_to_is_read_as_anybody_and_named_where_it_wants_a_login`, `a_chain_of_redirects_is_followed_however_it_is_spelled_and_one_without_an_end_is_given_up` |
 //! | a run that ends between tag and signatures | `a_run_that_ends_at_any_moment_loses_no_artifact`; e2e `signatures.rs` |
+//! | signatures that are wanted later | `artifacts_that_are_wanted_after_the_image_come_with_the_next_run`, `platforms_that_are_wanted_later_come_with_what_is_about_them`; unit (oci-layout) `a_second_file_brings_the_signature_that_the_first_one_lacked`; e2e `signatures.rs` |
 
 use registry::mirror::{Action, Job, Mirror, Platforms};
 use registry::{Digest, ErrorKind, Manifest, ManifestError, NoConnection, RateLimit};
 
 use crate::support::faults::Rule;
 use crate::support::images::{self, OCI_INDEX, TestImage, bytes, image, index, two_platforms};
-use crate::support::{ECR, Fake, Fault, builder, client, copied, copy, pair, reply, run, whole};
+use crate::support::{ECR, Fake, Fault, builder, client, copied, copy, only, pair, reply, run, whole};
 
 #[test]
 fn a_source_that_knows_an_image_by_get_alone_has_it() {
@@ -229,9 +230,6 @@ fn attestations_that_the_source_lacks_are_left_out_with_a_warning_or_named() {
                 store.repository("r").manifests.remove(&digest);
             }
         });
-        let only = |platforms: &[&str]| {
-            Platforms::Only(platforms.iter().map(|platform| platform.parse().unwrap()).collect())
-        };
         let job = |platforms, tag: &str| Job {
             platforms,
             ..Job::new(source.name("r:1"), target.name("r").with_tag(tag).unwrap())
@@ -275,6 +273,58 @@ fn attestations_that_the_source_lacks_are_left_out_with_a_warning_or_named() {
         let job = Job { target: target.name("other:1"), ..job(only(&["linux/amd64", "linux/s390x"]), "x") };
         let error = copy(&mirror, job).await.unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::NotFound { .. }), "{error}");
+    });
+}
+
+#[test]
+fn an_attestation_is_gone_in_whatever_words_a_proxy_says_it() {
+    run(async {
+        let (index, gone) = without_attestations();
+        let page = reply(404, &[("content-type", "text/html")], "<html>not found</html>");
+        let named = ["BLOB_UNKNOWN", "MANIFEST_BLOB_UNKNOWN", "NAME_UNKNOWN"];
+        let named = named.map(|code| Fault::error(404, code, "", Vec::new()));
+        for no in named.into_iter().chain([page, Fault::status(404), Fault::status(410)]) {
+            let (source, target) = pair(&index).await;
+            for digest in gone {
+                source.on(Rule::new("*", &digest.to_string(), no.clone()).times(99));
+            }
+            let job = Job {
+                platforms: only(&["linux/amd64", "linux/arm64"]),
+                ..Job::new(source.name("r:1"), target.name("r:1"))
+            };
+            let copied =
+                copy(&Mirror::new(client()), job).await.unwrap_or_else(|error| panic!("{no:?}: {error}"));
+            assert_eq!((copied.warnings.len(), target.broken_tag()), (2, None), "{no:?}");
+        }
+    });
+}
+
+#[test]
+fn an_unwanted_child_of_another_algorithm_is_nobodys_concern() {
+    run(async {
+        let wanted = [image("amd64", &[bytes("a", 100)]), image("arm64", &[bytes("b", 100)])];
+        let entry = |digest: String, architecture: &str, size: usize| {
+            serde_json::json!({ "mediaType": images::OCI_IMAGE, "digest": digest, "size": size,
+                "platform": { "os": "linux", "architecture": architecture } })
+        };
+        let mut entries = vec![entry(format!("sha512:{}", "a".repeat(128)), "s390x", 1)];
+        for (child, architecture) in wanted.iter().zip(["amd64", "arm64"]) {
+            entries.push(entry(child.digest().to_string(), architecture, child.manifest.bytes().len()));
+        }
+        let text = serde_json::json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries });
+        let manifest = Manifest::new(OCI_INDEX, text.to_string());
+        let index = TestImage { manifest, children: wanted.to_vec(), blobs: Vec::new() };
+        let (source, target) = pair(&index).await;
+        let job = |platforms| Job { platforms, ..Job::new(source.name("r:1"), target.name("r:1")) };
+        let mirror = Mirror::new(client());
+        let one = copy(&mirror, job(only(&["linux/amd64"]))).await.unwrap();
+        assert_eq!(one.digest, wanted[0].digest());
+        let two = copy(&mirror, job(only(&["linux/amd64", "linux/arm64"]))).await.unwrap();
+        whole(&mirror, &target.name("r:1"), two.digest).await;
+        for platforms in [only(&["linux/s390x"]), Platforms::All] {
+            let error = copy(&mirror, job(platforms)).await.unwrap_err();
+            assert!(matches!(error.kind(), ErrorKind::Manifest(ManifestError::Algorithm(_))), "{error}");
+        }
     });
 }
 
