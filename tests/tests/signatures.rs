@@ -90,3 +90,33 @@ fn a_run_that_is_killed_while_it_copies_a_signature_leaves_no_tag_without_it() {
         );
     }
 }
+
+#[test]
+fn a_signature_that_is_wanted_after_its_image_is_added_to_it() {
+    let (Some(world), Some(source)) = (World::new(Images::Small), DebianRegistry::start()) else { return };
+    let target = DebianRegistry::start().unwrap();
+    let [_, signature] = seed(source.host());
+    let list = |artifacts: bool| {
+        let text = format!(
+            "schema_version = 1\n[images]\nimg = {{ source = \"{}/x:1\", platforms = \"all\", artifacts = {artifacts} }}\n",
+            source.host()
+        );
+        world.write("images.toml", &text);
+    };
+    let run = |args: &str| {
+        let run = world.bare().arg("--images").arg(world.path("images.toml"));
+        run.arg("--registry").arg(target.host()).args(args)
+    };
+    list(false);
+    run("transfer-images --auto-approve").ok();
+    assert!(has(&target, "1") && !has(&target, &signature));
+    list(true);
+    let dry = run("transfer-images --dry-run --exit-code").start().end();
+    assert_eq!(dry.code, Some(11), "{dry}");
+    assert!(dry.stderr.contains("complete 1 image") && dry.stderr.contains("1 artifact about it"), "{dry}");
+    assert!(!has(&target, &signature));
+    let added = run("transfer-images --auto-approve").ok();
+    assert!(has(&target, &signature) && added.stdout.contains("completed"), "{added}");
+    let after = run("transfer-images --dry-run --exit-code").ok();
+    assert!(after.stderr.contains("nothing to do"), "{after}");
+}

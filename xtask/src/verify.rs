@@ -222,7 +222,7 @@ impl<'a> Verification<'a> {
         let mut found = BTreeMap::new();
         for (index, planned) in which.iter().zip(&plan.images) {
             let digest = match &planned.action {
-                Action::UpToDate { digest } => *digest,
+                Action::UpToDate { digest } | Action::Complete { digest, .. } => *digest,
                 Action::Copy(content) | Action::Replace { content, .. } => content.digest,
                 Action::Failed(error) => return Err(self.failed(&short(&planned.job), error)),
             };

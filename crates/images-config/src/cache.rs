@@ -98,6 +98,10 @@ fn wanted_key(source: &str, set: &str) -> String {
     format!("{source} {set}")
 }
 
+fn repository(source: &Reference) -> String {
+    format!("{}/{}", source.registry(), source.repository())
+}
+
 fn joined(blobs: &[Digest]) -> String {
     blobs.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
@@ -189,6 +193,15 @@ impl Mapping for Cache {
         self.manifests.put(manifest);
     }
 
+    fn has_artifacts(&self, source: &Reference, target: &Reference) -> bool {
+        let from = self.state().journal.get(Kind::Artifacts, &target.to_string());
+        from.is_some_and(|from| from == repository(source))
+    }
+
+    fn place_artifacts(&self, source: &Reference, target: &Reference) {
+        self.state().journal.put(Kind::Artifacts, &target.to_string(), repository(source));
+    }
+
     fn flush(&self) {
         let mut state = self.state();
         if !state.journal.is_dirty() {
@@ -234,6 +247,7 @@ mod tests {
             assert!(!path.exists(), "learning alone writes nothing yet");
             cache.record_blobs(image, vec![other]);
             cache.record_blobs(other, vec![index]);
+            cache.place_artifacts(&source, &target.with_digest(image));
             cache.place(&target, image);
             assert_eq!(Cache::open(&path).placed(&target), Some(image), "the first is written at once");
             cache.place(&target.with_tag("d").unwrap(), image);
@@ -255,6 +269,11 @@ mod tests {
         assert_eq!(cache.blobs(other), [], "it was put nowhere");
         assert_eq!(cache.placed(&target), Some(image));
         assert_eq!(cache.placed(&target.with_tag("c").unwrap()), None);
+        assert!(cache.has_artifacts(&source, &target.with_digest(image)));
+        assert!(cache.has_artifacts(&source.with_tag("c").unwrap(), &target.with_digest(image)));
+        let elsewhere = ["c:b", "h:1/a:b"].map(|name| name.parse::<Reference>().unwrap());
+        assert!(elsewhere.iter().all(|source| !cache.has_artifacts(source, &target.with_digest(image))));
+        assert!(!cache.has_artifacts(&source, &target.with_digest(index)));
     }
 
     #[test]

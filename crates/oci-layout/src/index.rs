@@ -69,8 +69,6 @@ pub(crate) struct Index {
     /// Positions of those that are about others, by what they are about.
     about: HashMap<Digest, Vec<usize>>,
     types: HashMap<Digest, String>,
-    /// Positions that count no more.
-    forgotten: HashSet<usize>,
 }
 
 /// What a manifest says of itself.
@@ -137,15 +135,11 @@ impl Index {
         index
     }
 
-    fn kept(&self) -> impl Iterator<Item = &Entry> {
-        self.entries.iter().enumerate().filter(|(at, _)| !self.forgotten.contains(at)).map(|(_, entry)| entry)
-    }
-
     pub(crate) fn to_text(&self) -> String {
         let document = Document {
             schema_version: 2,
             media_type: oci_index(),
-            manifests: self.kept().cloned().collect(),
+            manifests: self.entries.clone(),
             annotations: BTreeMap::from([(OURS.to_owned(), "1".to_owned())]),
         };
         serde_json::to_string(&document).unwrap_or_default()
@@ -168,8 +162,7 @@ impl Index {
     pub(crate) fn unnamed(&self) -> Vec<Digest> {
         let known: HashSet<usize> =
             self.names.values().chain(self.about.values().flatten()).copied().collect();
-        let known = |at: &usize| known.contains(at) || self.forgotten.contains(at);
-        let unnamed = (0..self.entries.len()).filter(|at| !known(at));
+        let unnamed = (0..self.entries.len()).filter(|at| !known.contains(at));
         unnamed.map(|at| self.entries[at].digest).collect()
     }
 
@@ -177,14 +170,6 @@ impl Index {
         let at = self.entries.iter().position(|entry| entry.digest == digest);
         if let (Some(at), Some((repository, tag))) = (at, name.rsplit_once(':')) {
             self.names.insert((repository.to_owned(), tag.to_owned()), at);
-        }
-    }
-
-    pub(crate) fn forget(&mut self, repository: &str, tag: &str) {
-        if let Some(at) = self.names.remove(&(repository.to_owned(), tag.to_owned())) {
-            // Others' places stay: an entry without a name is none.
-            self.entries[at].annotations.clear();
-            self.forgotten.insert(at);
         }
     }
 

@@ -141,11 +141,6 @@ impl Layout {
         self.index().name(digest, name);
     }
 
-    /// Takes a name away, for an image that is to be looked at anew; what it stands on stays.
-    pub fn forget(&self, repository: &str, tag: &str) {
-        self.index().forget(repository, tag);
-    }
-
     /// Bytes of all blobs.
     pub fn bytes(&self) -> u64 {
         self.blobs.bytes()

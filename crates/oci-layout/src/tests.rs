@@ -180,6 +180,32 @@ fn what_a_killed_process_left_is_gone_on_from_wherever_it_was_cut() {
 }
 
 #[test]
+fn a_second_file_brings_the_signature_that_the_first_one_lacked() {
+    run(async {
+        let dir = tempfile::tempdir().unwrap();
+        let [target, signed] =
+            ["target", "signed"].map(|name| Arc::new(Layout::create(&dir.path().join(name)).unwrap()));
+        let digests = fill(&signed).await;
+        let unsigned = Arc::new(Layout::create(&dir.path().join("unsigned")).unwrap());
+        let from_signed = Mirror::new(client(&[("from.example", &signed), (HOST, &unsigned)]));
+        let without = jobs().into_iter().map(|job| Job { artifacts: false, ..job });
+        let plan = from_signed.plan(without).await;
+        assert!(from_signed.apply(&plan).await.iter().all(|outcome| outcome.result.is_ok()));
+        assert_eq!(check(&unsigned, digests).await.len(), 2);
+        // One memory for both: it knows files by no name.
+        let mapping = Arc::new(registry::mirror::MemoryMapping::default());
+        for (from, all) in [(&unsigned, 2), (&signed, 3), (&signed, 3)] {
+            let mirror = Mirror::new(client(&[("from.example", from), (HOST, &target)]));
+            let mirror = mirror.mapping(Arc::clone(&mapping) as Arc<_>);
+            let plan = mirror.plan(jobs()).await;
+            assert!(mirror.apply(&plan).await.iter().all(|outcome| outcome.result.is_ok()));
+            assert_eq!(check(&target, digests).await.len(), all);
+            assert!(mirror.plan(jobs()).await.is_up_to_date());
+        }
+    });
+}
+
+#[test]
 fn a_blob_that_was_damaged_is_brought_again() {
     run(async {
         let dir = tempfile::tempdir().unwrap();

@@ -68,10 +68,6 @@ pub async fn export(context: &Context, request: &Export<'_>) -> anyhow::Result<(
                 builder_context(context, client.clone(), credentials, configured, Some(target), None)?;
             jobs.extend(runtimes(request, target, &builder).await?);
         }
-        // What a killed run left may lack a signature that was not whole: only another look at the source tells.
-        for job in jobs.iter().filter(|job| job.artifacts) {
-            layout.forget(job.target.repository(), job.target.tag().unwrap_or_default());
-        }
         let mirror = Mirror::new(client.clone()).mapping(context.mapping());
         let plan = changed(request, mirror.plan(jobs).await);
         anyhow::Ok((mirror, plan))
@@ -122,7 +118,7 @@ async fn images(request: &Export<'_>, client: &Client) -> anyhow::Result<Vec<Job
         }
         let Some(target) = request.target else { return Ok(Some(by_source)) };
         let there = target.repository(&image.repository)?.with_tag(&image.tag)?;
-        let found = client.head(&there).await.kind(Kind::Registry)?.map(|found| found.digest);
+        let found = client.find(&there).await.kind(Kind::Registry)?.map(|found| found.digest);
         // What the lock says counts; without a lock, what the grid has.
         Ok(Some(match found.filter(|found| expected.is_none_or(|expected| expected == *found)) {
             Some(found) => Job {
@@ -156,7 +152,7 @@ fn changed(request: &Export<'_>, mut plan: Plan) -> Plan {
     plan.images.retain(|planned| {
         let digest = match &planned.action {
             Action::Copy(content) | Action::Replace { content, .. } => content.digest,
-            Action::UpToDate { digest } => *digest,
+            Action::UpToDate { digest } | Action::Complete { digest, .. } => *digest,
             Action::Failed(_) => return true,
         };
         let image = request.config.images.iter().find(|image| {

@@ -149,17 +149,18 @@ fn planned_errors(request: &Import<'_>, plan: &Plan) -> Vec<anyhow::Error> {
 fn show(context: &Context, request: &Import<'_>, plan: &Plan) {
     let mut table = Table::new(["IMAGE", "ACTION", "SIZE"]);
     for planned in &plan.images {
-        let (action, content) = match &planned.action {
-            Action::Copy(content) => ("copy", content),
-            Action::Replace { content, .. } => ("replace", content),
+        let (action, bytes) = match &planned.action {
+            Action::Copy(content) => ("copy", content.bytes),
+            Action::Replace { content, .. } => ("replace", content.bytes),
+            Action::Complete { .. } => ("complete", 0),
             Action::UpToDate { .. } | Action::Failed(_) => continue,
         };
-        table.row([short(&planned.job), action.to_owned(), units::bytes(content.bytes)]);
+        table.row([short(&planned.job), action.to_owned(), units::bytes(bytes)]);
     }
     if !table.is_empty() {
         context.printer.table(&table);
     }
-    let copies = plan.images.iter().filter(|planned| planned.content().is_some()).count();
+    let copies = plan.images.iter().filter(|planned| planned.has_work()).count();
     let bytes = units::bytes(plan.repository_bytes());
     let host = request.target.host();
     let file = request.path.display();

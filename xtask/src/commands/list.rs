@@ -153,7 +153,7 @@ async fn compare(
             let (verdict, digest) = match &planned.action {
                 // As far as the last run knew; nobody has asked upstream since.
                 Action::UpToDate { digest } if planned.unanswered.is_some() => (UNKNOWN, Some(*digest)),
-                Action::UpToDate { digest } => ("same", Some(*digest)),
+                Action::UpToDate { digest } | Action::Complete { digest, .. } => ("same", Some(*digest)),
                 Action::Copy(_) => (ABSENT, None),
                 Action::Replace { previous, same_source: true, .. } => (OTHER_PLATFORMS, Some(*previous)),
                 Action::Replace { previous, .. } => ("behind", Some(*previous)),

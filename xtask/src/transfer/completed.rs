@@ -4,7 +4,6 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 
 use failure::{Kind, ending, kind_of, told};
-use registry::mirror::Planned;
 
 use super::Plan;
 use super::runtimes::is_up_to_date;
@@ -23,7 +22,7 @@ struct Counts {
 impl Completed {
     /// The plan is about to be carried out.
     pub(super) fn begin(&self, plan: &Plan<'_>) {
-        let images = plan.images.images.iter().filter_map(Planned::content).count();
+        let images = plan.images.images.iter().filter(|planned| planned.has_work()).count();
         let runtimes = plan.planned_runtimes().filter(|planned| !is_up_to_date(planned)).count();
         self.change(|counts| *counts = Some(Counts { images: (0, images), runtimes: (0, runtimes) }));
     }

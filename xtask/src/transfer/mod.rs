@@ -214,7 +214,7 @@ impl Plan<'_> {
     /// Whether nothing can be done: what there is to do is done, or has failed already.
     fn is_empty(&self) -> bool {
         let resources = self.resources.as_ref().is_none_or(resources::Resources::is_empty);
-        let images = self.images.images.iter().all(|planned| planned.content().is_none());
+        let images = self.images.images.iter().all(|planned| !planned.has_work());
         resources && images && self.planned_runtimes().all(runtimes::is_up_to_date)
     }
 

@@ -32,9 +32,9 @@ impl Board {
     /// Of a plan that is about to be carried out.
     pub fn new(printer: &Printer, plan: &Plan) -> Self {
         let names = plan.images.iter().map(|planned| short(&planned.job)).collect();
-        let contents = || plan.images.iter().filter_map(Planned::content);
-        let (copies, bytes) = (contents().count(), contents().map(|content| content.bytes).sum());
-        let lanes = Lanes { each: BTreeMap::new(), whole: printer.progress().total("image", copies, bytes) };
+        let images = plan.images.iter().filter(|planned| planned.has_work()).count();
+        let bytes = plan.images.iter().filter_map(Planned::content).map(|content| content.bytes).sum();
+        let lanes = Lanes { each: BTreeMap::new(), whole: printer.progress().total("image", images, bytes) };
         Self { printer: printer.clone(), names, lanes: Mutex::new(lanes) }
     }
 

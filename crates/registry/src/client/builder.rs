@@ -150,6 +150,7 @@ impl Builder {
             Some(transport) => transport,
             None => Arc::new(Network::new(self.http, self.own_http, self.timeouts.connect, &guard)?),
         };
+        let served = self.served.keys().cloned().collect();
         let http = if self.served.is_empty() { http } else { Arc::new(Served::new(self.served, http)) };
         let credentials = self.credentials.unwrap_or_else(|| Arc::new(Anonymous));
         let contacts = Arc::new(Contacts::default());
@@ -171,6 +172,7 @@ impl Builder {
             timeouts: self.timeouts,
             rate_limits: Mutex::default(),
             jitter: self.jitter,
+            served,
             elsewhere: Mutex::default(),
         };
         Ok(Client { core: Arc::new(core), retry: self.retry, watcher: None })

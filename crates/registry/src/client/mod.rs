@@ -2,6 +2,7 @@
 
 mod blobs;
 mod builder;
+mod lists;
 mod manifests;
 pub(crate) mod pace;
 mod rate_limit;
@@ -10,7 +11,7 @@ mod route;
 mod transport;
 pub(crate) mod uploads;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -80,6 +81,8 @@ pub(crate) struct Core {
     timeouts: Timeouts,
     rate_limits: Mutex<HashMap<String, RateLimit>>,
     jitter: retry::Jitter,
+    /// Registries that are no servers.
+    served: HashSet<String>,
     /// Registries that send readers of manifests to another server, and which.
     elsewhere: Mutex<HashMap<String, String>>,
 }
@@ -111,6 +114,11 @@ impl Client {
     /// The server that `registry`'s manifests were last read from, where that is another one: gateways redirect there.
     pub fn redirected_to(&self, registry: &str) -> Option<String> {
         self.core.elsewhere.lock().ok()?.get(registry).cloned()
+    }
+
+    /// Whether `registry` is no server but a part of this process.
+    pub(crate) fn is_served(&self, registry: &str) -> bool {
+        self.core.served.contains(registry)
     }
 
     pub(crate) fn timeouts(&self) -> Timeouts {

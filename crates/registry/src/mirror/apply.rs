@@ -6,7 +6,7 @@ use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
 use super::blob::{Totals, Way};
 use super::event::Event;
-use super::job::{Action, Blob, Content, Job, Plan, Planned, Platforms};
+use super::job::{Action, Content, Job, Plan, Planned, Platforms};
 use super::plan::gather;
 use super::shared_blobs::SharedBlobs;
 use super::{IMAGES_AT_ONCE, Mirror};
@@ -15,7 +15,7 @@ use crate::bugs::{self, Bug};
 use crate::client::Client;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind};
-use crate::manifest::{Descriptor, Manifest, ManifestError};
+use crate::manifest::{Blob, Descriptor, Manifest, ManifestError};
 use crate::platform::Platform;
 use crate::reference::Reference;
 use crate::transfer::source::Kept;
@@ -79,17 +79,6 @@ impl Mirror {
     async fn finish(&self, image: usize, planned: &Planned, shared_blobs: &SharedBlobs) -> Outcome {
         let Planned { job, action, warnings, .. } = planned;
         let (job, warnings) = (Arc::clone(job), warnings.clone());
-        let (content, replaced) = match action {
-            Action::UpToDate { digest } => {
-                return Outcome { result: Ok(Copied::up_to_date(*digest, warnings)), job };
-            }
-            Action::Failed(error) => {
-                self.events.tell(&Event::ImageFailed { image, error: error.clone() });
-                return Outcome { job, result: Err(error.clone()) };
-            }
-            Action::Copy(content) => (content, None),
-            Action::Replace { previous, content, .. } => (content, Some(*previous)),
-        };
         let client = self.telling(image);
         let kept = Kept::default();
         let way = Way {
@@ -98,8 +87,25 @@ impl Mirror {
             source: &job.source,
             target: &job.target,
             shared_blobs,
-            keep: content.config.map(|config| (config, &kept)),
+            keep: None,
         };
+        let (content, replaced) = match action {
+            Action::UpToDate { digest } => {
+                return Outcome { result: Ok(Copied::up_to_date(*digest, warnings)), job };
+            }
+            Action::Complete { digest, .. } => {
+                let result = self.add_artifacts(way, &job, *digest, warnings).await;
+                self.tell_end(image, &result);
+                return Outcome { job, result };
+            }
+            Action::Failed(error) => {
+                self.events.tell(&Event::ImageFailed { image, error: error.clone() });
+                return Outcome { job, result: Err(error.clone()) };
+            }
+            Action::Copy(content) => (content, None),
+            Action::Replace { previous, content, .. } => (content, Some(*previous)),
+        };
+        let way = Way { keep: content.config.map(|config| (config, &kept)), ..way };
         let result = self.copy(way, &job, content, replaced, warnings).await;
         for blob in &content.blobs {
             let (registry, repository) = (job.target.registry(), job.target.repository());
@@ -108,11 +114,29 @@ impl Mirror {
                 Err(_) => shared_blobs.lost(image, registry, repository, blob.digest),
             }
         }
-        match &result {
-            Ok(copied) => self.events.tell(&Event::ImageDone { image, digest: copied.digest }),
-            Err(error) => self.events.tell(&Event::ImageFailed { image, error: error.clone() }),
-        }
+        self.tell_end(image, &result);
         Outcome { job, result }
+    }
+
+    fn tell_end(&self, image: usize, result: &Result<Copied, Error>) {
+        self.events.tell(&match result {
+            Ok(copied) => Event::ImageDone { image, digest: copied.digest },
+            Err(error) => Event::ImageFailed { image, error: error.clone() },
+        });
+    }
+
+    /// What an image lacks that the target has.
+    async fn add_artifacts(
+        &self,
+        way: Way<'_>,
+        job: &Job,
+        digest: Digest,
+        mut warnings: Vec<String>,
+    ) -> Result<Copied, Error> {
+        self.events.tell(&Event::ImageStarted { image: way.image, blobs: 0, bytes: 0 });
+        warnings.extend(self.complete(way, digest).await?);
+        self.note_artifacts(job, digest);
+        Ok(Copied::new(digest, None, Totals::default(), warnings))
     }
 
     /// A client whose retries are told as this image's.
@@ -147,6 +171,9 @@ impl Mirror {
             warnings.extend(self.copy_artifacts(way, content).await?);
         }
         self.put_top(way, way.target, content).await?;
+        if job.artifacts {
+            self.note_artifacts(job, content.digest);
+        }
         self.mapping.record_blobs(content.digest, content.blobs.iter().map(|blob| blob.digest).collect());
         self.mapping.place(&job.target, content.digest);
         Ok(Copied::new(content.digest, replaced, totals, warnings))

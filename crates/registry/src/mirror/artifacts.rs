@@ -3,13 +3,18 @@
 
 use std::collections::HashSet;
 
-use super::Mirror;
+use futures_util::future::try_join_all;
+use futures_util::stream::{self, StreamExt as _};
+
 use super::blob::Way;
 use super::event::Event;
-use super::job::Content;
+use super::job::{Content, Job};
+use super::shared_blobs::SharedBlobs;
+use super::{Action, Mirror, Planned};
 use crate::bugs::{self, Bug};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind};
+use crate::limits;
 use crate::manifest::{Descriptor, Kind, Manifest, OCI_INDEX, subject as subject_of};
 use crate::reference::Reference;
 
@@ -21,6 +26,12 @@ const DEPTH: usize = 2;
 
 /// Artifacts of one image: nobody has more, and a list that never ends is no reason to copy forever.
 const MAX_ARTIFACTS: usize = 200;
+
+/// Manifests whose tags are looked for at once.
+const LOOKS_AT_ONCE: usize = 4;
+
+/// What a source's cosign tags name, in the order of [`SUFFIXES`].
+type Tagged = Vec<Option<Descriptor>>;
 
 impl Mirror {
     /// Copies what is about the image, before its tag is put: whoever finds the tag finds its signatures, and a run that ended in
@@ -34,21 +45,87 @@ impl Mirror {
         let children = tree.children.iter().map(|(_, child)| child.digest());
         // A child that the target has already may lack what is about it: an earlier run may have ended before.
         let children = children.chain(tree.present.iter().copied());
-        let mut subjects: Vec<(Digest, usize)> = children.map(|digest| (digest, 0)).collect();
-        subjects.insert(0, (content.digest, 0));
-        let seen = subjects.iter().map(|(digest, _)| *digest).collect();
-        let mut artifacts =
-            Artifacts { mirror: self, way, content, seen, is_anchored: false, warnings: Vec::new() };
-        while let Some((subject, depth)) = subjects.pop() {
-            let tagged = artifacts.copy_tagged(subject).await;
-            artifacts.warn_of(tagged)?;
-            let referrers = artifacts.copy_referrers(subject).await;
-            let found = artifacts.warn_of(referrers)?.unwrap_or_default();
-            if depth < DEPTH {
-                subjects.extend(found.into_iter().map(|digest| (digest, depth + 1)));
-            }
-        }
+        let subjects = std::iter::once(content.digest).chain(children).collect();
+        let mut artifacts = Artifacts { anchor: Some(content), ..Artifacts::new(self, way, true) };
+        artifacts.walk(subjects).await?;
         Ok(artifacts.warnings)
+    }
+
+    /// [`Mirror::copy_artifacts`] of an image that the target has.
+    ///
+    /// # Errors
+    /// As [`Mirror::copy_artifacts`].
+    pub(super) async fn complete(&self, way: Way<'_>, digest: Digest) -> Result<Vec<String>, Error> {
+        let subjects = self.subjects(way.target, digest).await?;
+        let mut artifacts = Artifacts::new(self, way, true);
+        artifacts.walk(subjects).await?;
+        Ok(artifacts.warnings)
+    }
+
+    /// An image that is up to date may lack what is about it: artifacts may not have been wanted when it was copied. They are looked
+    /// for once; what was found or copied then is remembered, so that there is nothing to ask any more.
+    pub(super) async fn look_for_artifacts(&self, planned: Planned) -> Planned {
+        let Planned { job, action: Action::UpToDate { digest }, unanswered: None, .. } = &planned else {
+            return planned;
+        };
+        if !job.artifacts || self.knows_artifacts(job, *digest) {
+            return planned;
+        }
+        match self.missing_artifacts(job, *digest).await {
+            Ok((0, warnings)) => {
+                self.note_artifacts(job, *digest);
+                Planned { warnings: [planned.warnings, warnings].concat(), ..planned }
+            }
+            // What is refused is told when the rest is copied.
+            Ok((missing, _)) => Planned { action: Action::Complete { digest: *digest, missing }, ..planned },
+            Err(error) if error.is_out_of_reach() && error.registry() == job.source.registry() => {
+                Planned { unanswered: Some(error), ..planned }
+            }
+            Err(error) => Planned { action: Action::Failed(error), ..planned },
+        }
+    }
+
+    /// How many artifacts the target lacks, and what could not be found out.
+    async fn missing_artifacts(&self, job: &Job, digest: Digest) -> Result<(usize, Vec<String>), Error> {
+        let shared_blobs = SharedBlobs::default();
+        let way = Way {
+            image: 0,
+            client: &self.client,
+            source: &job.source,
+            target: &job.target,
+            shared_blobs: &shared_blobs,
+            keep: None,
+        };
+        let subjects = self.subjects(&job.target, digest).await?;
+        let mut artifacts = Artifacts::new(self, way, false);
+        artifacts.walk(subjects).await?;
+        Ok((artifacts.missing, artifacts.warnings))
+    }
+
+    /// What there may be artifacts about: the image and all below it, as the target has it, which costs no pull.
+    async fn subjects(&self, target: &Reference, digest: Digest) -> Result<Vec<Digest>, Error> {
+        let (mut subjects, mut level) = (vec![digest], vec![digest]);
+        for _ in 0..limits::INDEX_DEPTH {
+            let reads = level.iter().map(|digest| target.with_digest(*digest));
+            let reads = reads.map(|manifest| async move { self.client.manifest(&manifest).await });
+            let found = try_join_all(reads).await?;
+            let indexes = found.iter().flatten().filter_map(|manifest| manifest.index().ok());
+            let children: Vec<Descriptor> = indexes.flat_map(|index| index.manifests).collect();
+            subjects.extend(children.iter().map(|child| child.digest));
+            let below = children.iter().filter(|child| Kind::of(&child.media_type) == Kind::Index);
+            level = below.map(|child| child.digest).collect();
+        }
+        Ok(subjects)
+    }
+
+    /// Whether the artifacts were copied, or looked for, before. What costs nothing to ask is asked: two files have one name.
+    fn knows_artifacts(&self, job: &Job, digest: Digest) -> bool {
+        let is_served = [&job.source, &job.target].iter().any(|name| self.client.is_served(name.registry()));
+        !is_served && self.mapping.has_artifacts(&job.source, &job.target.with_digest(digest))
+    }
+
+    pub(super) fn note_artifacts(&self, job: &Job, digest: Digest) {
+        self.mapping.place_artifacts(&job.source, &job.target.with_digest(digest));
     }
 }
 
@@ -56,14 +133,56 @@ impl Mirror {
 struct Artifacts<'a> {
     mirror: &'a Mirror,
     way: Way<'a>,
-    content: &'a Content,
+    /// Whether they are copied; else they are counted.
+    copies: bool,
+    /// The image where the target has not been given its manifest yet.
+    anchor: Option<&'a Content>,
     seen: HashSet<Digest>,
-    /// Whether the target was given the image's manifest, by its digest.
-    is_anchored: bool,
+    missing: usize,
     warnings: Vec<String>,
 }
 
-impl Artifacts<'_> {
+impl<'a> Artifacts<'a> {
+    fn new(mirror: &'a Mirror, way: Way<'a>, copies: bool) -> Self {
+        Self { mirror, way, copies, anchor: None, seen: HashSet::new(), missing: 0, warnings: Vec::new() }
+    }
+
+    /// Takes what is about each of `subjects`, and what is about that.
+    async fn walk(&mut self, subjects: Vec<Digest>) -> Result<(), Error> {
+        let way = self.way;
+        self.seen.extend(&subjects);
+        let tags = stream::iter(subjects)
+            .map(|subject| async move { (subject, find_tagged(way, subject).await) })
+            .buffered(LOOKS_AT_ONCE);
+        let mut tags = std::pin::pin!(tags);
+        while let Some((subject, tagged)) = tags.next().await {
+            self.take_all(subject, tagged).await?;
+        }
+        Ok(())
+    }
+
+    async fn take_all(&mut self, subject: Digest, tagged: Result<Tagged, Error>) -> Result<(), Error> {
+        let mut next = Some(tagged);
+        let mut subjects = vec![(subject, 0)];
+        while let Some((subject, depth)) = subjects.pop() {
+            let tagged = match next.take() {
+                Some(tagged) => tagged,
+                None => find_tagged(self.way, subject).await,
+            };
+            let taken = match tagged {
+                Ok(tagged) => self.take_tagged(subject, tagged).await,
+                Err(error) => Err(error),
+            };
+            self.warn_of(taken)?;
+            let referrers = self.take_referrers(subject).await;
+            let found = self.warn_of(referrers)?.unwrap_or_default();
+            if depth < DEPTH {
+                subjects.extend(found.into_iter().map(|digest| (digest, depth + 1)));
+            }
+        }
+        Ok(())
+    }
+
     /// A refusal becomes a warning.
     fn warn_of<T>(&mut self, result: Result<T, Error>) -> Result<Option<T>, Error> {
         match result {
@@ -71,58 +190,86 @@ impl Artifacts<'_> {
             // Bytes that are wrong at their source are so the next time, too.
             Err(error) if error.is_transient() && !error.kind().is_mismatch() => Err(error),
             Err(error) => {
-                let message = format!("an artifact was not copied: {error}");
-                let image = self.way.image;
-                self.mirror.events.tell(&Event::Warning { image, message: message.clone() });
-                self.warnings.push(message);
+                self.warn(format!("an artifact was not copied: {error}"));
                 Ok(None)
             }
         }
     }
 
-    async fn copy_tagged(&mut self, subject: Digest) -> Result<(), Error> {
+    fn warn(&mut self, message: String) {
+        if self.copies {
+            let image = self.way.image;
+            self.mirror.events.tell(&Event::Warning { image, message: message.clone() });
+        }
+        self.warnings.push(message);
+    }
+
+    async fn take_tagged(&mut self, subject: Digest, found: Tagged) -> Result<(), Error> {
         let way = self.way;
-        for suffix in SUFFIXES {
-            let tag = format!("sha256-{}.{suffix}", subject.hex());
+        for (suffix, there) in SUFFIXES.iter().zip(found) {
+            // A registry that reads a tag as the digest in it gives the image itself.
+            let Some(there) = there.filter(|there| there.digest != subject) else { continue };
+            let tag = cosign_tag(subject, suffix);
             let (source, target) = (tagged(way.source, &tag)?, tagged(way.target, &tag)?);
-            let Some(there) = way.client.head(&source).await? else { continue };
-            // A registry that reads the tag as the digest in it.
-            if there.digest == subject {
-                continue;
+            match way.client.look_up(&target).await?.map(|here| here.digest) {
+                Some(here) if here == there.digest => continue,
+                // Signed there by somebody else, as companies sign what they mirror.
+                Some(here) if self.mirror.mapping.placed(&target) != Some(here) => {
+                    self.warn(format!("{target} is another one than {source} and is left as it is"));
+                    continue;
+                }
+                _ => {}
             }
-            let here = way.client.look_up(&target).await?;
-            if here.is_some_and(|here| here.digest == there.digest) {
-                continue;
-            }
-            if let Some(manifest) = way.client.manifest(&source).await? {
+            if !self.copies {
+                self.missing += 1;
+            } else if let Some(manifest) = way.client.manifest(&source).await? {
                 self.copy_one(&manifest, &target).await?;
+                self.mirror.mapping.place(&target, manifest.digest());
             }
         }
         Ok(())
     }
 
-    /// Copies the artifacts that name `subject`, and returns their digests.
-    async fn copy_referrers(&mut self, subject: Digest) -> Result<Vec<Digest>, Error> {
+    /// Takes the artifacts that name `subject`, and returns their digests.
+    async fn take_referrers(&mut self, subject: Digest) -> Result<Vec<Digest>, Error> {
         let way = self.way;
-        let mut copied: Vec<Descriptor> = Vec::new();
-        for descriptor in way.client.referrers(way.source, subject).await?.into_iter().take(MAX_ARTIFACTS) {
-            if self.seen.len() >= MAX_ARTIFACTS || self.seen.contains(&descriptor.digest) {
+        let listed = way.client.referrers(way.source, subject).await?;
+        if listed.is_empty() {
+            return Ok(Vec::new());
+        }
+        let here: HashSet<Digest> = match way.client.referrers(way.target, subject).await {
+            Ok(here) => here.into_iter().map(|descriptor| descriptor.digest).collect(),
+            Err(error) if error.is_transient() => return Err(error),
+            // Who does not say may still take them.
+            Err(_) => HashSet::new(),
+        };
+        let (mut found, mut copied) = (Vec::new(), Vec::new());
+        for descriptor in listed.into_iter().take(MAX_ARTIFACTS) {
+            let digest = descriptor.digest;
+            if self.seen.len() >= MAX_ARTIFACTS || self.seen.contains(&digest) {
                 continue;
             }
-            let source = way.source.with_digest(descriptor.digest);
-            let Some(manifest) = way.client.manifest(&source).await? else { continue };
-            // Lists are what somebody wrote down; what an artifact is about, it says itself.
-            if subject_of(&manifest) != Some(subject) {
-                continue;
+            if !here.contains(&digest) {
+                let source = way.source.with_digest(digest);
+                let Some(manifest) = way.client.manifest(&source).await? else { continue };
+                // Lists are what somebody wrote down; what an artifact is about, it says itself.
+                if subject_of(&manifest) != Some(subject) {
+                    continue;
+                }
+                if self.copies {
+                    self.copy_one(&manifest, &way.target.with_digest(digest)).await?;
+                    copied.push(descriptor);
+                } else {
+                    self.missing += 1;
+                }
             }
-            self.seen.insert(descriptor.digest);
-            self.copy_one(&manifest, &way.target.with_digest(descriptor.digest)).await?;
-            copied.push(descriptor);
+            self.seen.insert(digest);
+            found.push(digest);
         }
         if !copied.is_empty() {
             self.list_referrers(subject, &copied).await?;
         }
-        Ok(copied.into_iter().map(|descriptor| descriptor.digest).collect())
+        Ok(found)
     }
 
     /// A registry without the referrers API lists nothing by itself: the client keeps the list, under a tag
@@ -157,17 +304,28 @@ impl Artifacts<'_> {
     /// Puts the image by its digest, without its tag: not every registry takes what is about a manifest that it does not have.
     /// Where one refuses that, the tag says why.
     async fn anchor(&mut self) -> Result<(), Error> {
-        if self.is_anchored {
-            return Ok(());
-        }
-        let target = self.way.target.with_digest(self.content.digest);
-        match self.mirror.put_top(self.way, &target, self.content).await {
+        let Some(content) = self.anchor else { return Ok(()) };
+        let target = self.way.target.with_digest(content.digest);
+        match self.mirror.put_top(self.way, &target, content).await {
             Err(error) if error.is_transient() => return Err(error),
             Ok(()) | Err(_) => {}
         }
-        self.is_anchored = true;
+        self.anchor = None;
         Ok(())
     }
+}
+
+fn cosign_tag(subject: Digest, suffix: &str) -> String {
+    format!("sha256-{}.{suffix}", subject.hex())
+}
+
+/// What the source's cosign tags of `subject` name.
+async fn find_tagged(way: Way<'_>, subject: Digest) -> Result<Tagged, Error> {
+    let finds = SUFFIXES.iter().map(|suffix| async move {
+        let source = tagged(way.source, &cosign_tag(subject, suffix))?;
+        way.client.find_uncounted(&source).await
+    });
+    try_join_all(finds).await
 }
 
 fn tagged(reference: &Reference, tag: &str) -> Result<Reference, Error> {

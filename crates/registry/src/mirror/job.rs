@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::client::RateLimit;
 use crate::digest::Digest;
 use crate::error::Error;
-use crate::manifest::{Descriptor, Manifest};
+use crate::manifest::{Blob, Manifest};
 use crate::platform::Platform;
 use crate::reference::{MAX_TAG, Reference};
 
@@ -88,6 +88,13 @@ pub enum Action {
         /// What it becomes.
         content: Content,
     },
+    /// The target's tag is what it should be, and some of what is about the image is not there.
+    Complete {
+        /// What the target is.
+        digest: Digest,
+        /// Artifacts that are not there.
+        missing: usize,
+    },
     /// It cannot be done.
     Failed(Error),
 }
@@ -106,21 +113,6 @@ pub struct Content {
     /// The configuration that must say a wanted platform, because no index does.
     pub(crate) config: Option<Digest>,
     pub(crate) tree: Tree,
-}
-
-/// A blob of an image: of a descriptor only what is needed for as long as a plan is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Blob {
-    /// Its digest.
-    pub digest: Digest,
-    /// Its length in bytes.
-    pub size: u64,
-}
-
-impl From<&Descriptor> for Blob {
-    fn from(descriptor: &Descriptor) -> Self {
-        Self { digest: descriptor.digest, size: descriptor.size }
-    }
 }
 
 /// The manifests of an image.
@@ -160,8 +152,13 @@ impl Planned {
     pub fn content(&self) -> Option<&Content> {
         match &self.action {
             Action::Copy(content) | Action::Replace { content, .. } => Some(content),
-            Action::UpToDate { .. } | Action::Failed(_) => None,
+            Action::UpToDate { .. } | Action::Complete { .. } | Action::Failed(_) => None,
         }
+    }
+
+    /// Whether there is something to do that can be done.
+    pub fn has_work(&self) -> bool {
+        !matches!(self.action, Action::UpToDate { .. } | Action::Failed(_))
     }
 
     /// Where the lock's digest and the source's differ: from what to what its tag has moved.

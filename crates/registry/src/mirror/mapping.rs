@@ -46,6 +46,12 @@ pub trait Mapping: Send + Sync {
     /// Remembers it: its registry counts how often manifests are read.
     fn keep_manifest(&self, manifest: &Manifest);
 
+    /// Whether what is about the manifest `target`, named by its digest, was looked for in `source`'s repository and copied.
+    fn has_artifacts(&self, source: &Reference, target: &Reference) -> bool;
+
+    /// Remembers it.
+    fn place_artifacts(&self, source: &Reference, target: &Reference);
+
     /// No more comes for now: what is remembered is to outlive the process.
     fn flush(&self) {}
 }
@@ -58,6 +64,12 @@ pub struct MemoryMapping {
     blobs: Mutex<HashMap<Digest, Vec<Digest>>>,
     placed: Mutex<HashMap<Reference, Digest>>,
     manifests: Mutex<HashMap<Digest, Manifest>>,
+    artifacts: Mutex<HashSet<(String, String, Reference)>>,
+}
+
+/// Artifacts by where they come from and what they are about.
+fn about(source: &Reference, target: &Reference) -> (String, String, Reference) {
+    (source.registry().to_owned(), source.repository().to_owned(), target.clone())
 }
 
 impl Mapping for MemoryMapping {
@@ -107,6 +119,15 @@ impl Mapping for MemoryMapping {
     fn keep_manifest(&self, manifest: &Manifest) {
         let mut manifests = self.manifests.lock().unwrap_or_else(PoisonError::into_inner);
         manifests.insert(manifest.digest(), manifest.clone());
+    }
+
+    fn has_artifacts(&self, source: &Reference, target: &Reference) -> bool {
+        let artifacts = self.artifacts.lock().unwrap_or_else(PoisonError::into_inner);
+        artifacts.contains(&about(source, target))
+    }
+
+    fn place_artifacts(&self, source: &Reference, target: &Reference) {
+        self.artifacts.lock().unwrap_or_else(PoisonError::into_inner).insert(about(source, target));
     }
 }
 

@@ -275,7 +275,7 @@ impl Mirror {
             format!("{}: attestation {digest} is not at the source and is left out", planned.job.source)
         };
         let warnings = gone.map(left_out).collect();
-        Planned { warnings, ..planned }
+        self.look_for_artifacts(Planned { warnings, ..planned }).await
     }
 }
 

@@ -99,7 +99,7 @@ impl SharedBlobs {
                     claims.entry((registry.to_owned(), blob.digest)).or_default().claim(image, repository);
                 }
             }
-            if let Action::UpToDate { digest } = planned.action
+            if let Action::UpToDate { digest } | Action::Complete { digest, .. } = planned.action
                 && !wanted.is_empty()
             {
                 let blobs = mirror.mapping.blobs(digest).into_iter();

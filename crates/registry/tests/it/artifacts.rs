@@ -1,24 +1,23 @@
 //! Signatures and other artifacts about an image: they go along, and a run that ends at any moment loses none of them.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use registry::mirror::{Job, MemoryMapping, Mirror};
 use registry::{Digest, ErrorKind, Manifest};
 
 use crate::support::faults::Rule;
 use crate::support::images::{self, OCI_INDEX, TestImage, bytes, image, index};
-use crate::support::{Fake, Fault, Quirks, client, copy, pair, run};
+use crate::support::{Fake, Fault, Quirks, builder, client, copy, pair, reply, run};
 
 /// An index of two platforms, and what is about it: signatures of the index and of one platform, one of them signed itself, and
 /// cosign's tags.
-struct Signed {
-    index: TestImage,
-    about: Vec<TestImage>,
-    tagged: Vec<(String, TestImage)>,
+pub struct Signed {
+    pub index: TestImage,
+    pub about: Vec<TestImage>,
+    pub tagged: Vec<(String, TestImage)>,
 }
 
-fn signed() -> Signed {
+pub fn signed() -> Signed {
     let amd64 = image("amd64", &[bytes("a", 300)]);
     let index = index(&[(Some("linux/amd64"), amd64.clone()), (Some("linux/arm64"), image("arm64", &[]))]);
     let about = |name: &str, subject: &TestImage| {
@@ -34,7 +33,7 @@ fn signed() -> Signed {
 }
 
 impl Signed {
-    async fn source(&self) -> Fake {
+    pub async fn source(&self) -> Fake {
         let source = Fake::start(Quirks { referrers: true, ..Quirks::default() }).await;
         source.store(|store| {
             store.seed("r", "1", &self.index);
@@ -45,7 +44,7 @@ impl Signed {
     }
 
     /// What the target lacks of it, if anything.
-    fn lacking(&self, target: &Fake, has_referrers: bool) -> Vec<String> {
+    pub fn lacking(&self, target: &Fake, has_referrers: bool) -> Vec<String> {
         target.store(|store| {
             let lists = |artifact: &&TestImage| {
                 let subject = artifact.manifest.image().unwrap().subject.unwrap();
@@ -65,39 +64,43 @@ impl Signed {
     }
 }
 
-fn job(source: &Fake, target: &Fake) -> Job {
+pub fn remembering(mapping: &Arc<MemoryMapping>) -> Mirror {
+    Mirror::new(client()).mapping(Arc::clone(mapping) as Arc<_>)
+}
+
+pub fn job(source: &Fake, target: &Fake) -> Job {
     Job { artifacts: true, ..Job::new(source.name("r:1"), target.name("r:1")) }
 }
 
 /// Runs that end while the one or the other side is asked, each at another moment, until one comes to its end; and after each of them
 /// a run that completes.
-async fn ends_at_any_moment(has_referrers: bool, ends_at_source: bool) {
+async fn ends_at_any_moment(has_referrers: bool, ends_at_source: bool, is_copied: bool) {
     let signed = signed();
     let mut moments = 0;
     loop {
         let source = signed.source().await;
         let target = Fake::start(Quirks { referrers: has_referrers, ..Quirks::default() }).await;
+        if is_copied {
+            target.store(|store| store.seed("r", "1", &signed.index));
+        }
         let side = if ends_at_source { &source } else { &target };
         side.on(Rule::new("*", "", Fault::Hang).skip(moments));
         let mapping = Arc::new(MemoryMapping::default());
-        let mirror = || Mirror::new(client()).mapping(Arc::clone(&mapping) as Arc<_>);
-        let first = mirror();
-        let asked = async {
-            while side.fired() == 0 {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        };
+        let first = remembering(&mapping);
         let is_over = tokio::select! {
             copied = copy(&first, job(&source, &target)) => {
                 copied.unwrap();
                 true
             }
-            () = asked => false,
+            () = side.fires() => false,
         };
         let has_tag = target.store(|store| store.manifest("r", "1").is_some());
         let lacking = signed.lacking(&target, has_referrers);
-        assert!(!has_tag || lacking.is_empty(), "the tag is there after {moments} and lacks {lacking:?}");
-        copy(&mirror(), job(&source, &target)).await.unwrap();
+        assert!(
+            is_copied || !has_tag || lacking.is_empty(),
+            "the tag is there after {moments} and lacks {lacking:?}"
+        );
+        copy(&remembering(&mapping), job(&source, &target)).await.unwrap();
         assert_eq!(signed.lacking(&target, has_referrers), Vec::<String>::new(), "after {moments}");
         assert_eq!(target.broken_tag(), None);
         if is_over {
@@ -110,17 +113,27 @@ async fn ends_at_any_moment(has_referrers: bool, ends_at_source: bool) {
 
 #[test]
 fn a_run_that_ends_at_any_moment_loses_no_artifact() {
-    run(ends_at_any_moment(true, false));
+    run(ends_at_any_moment(true, false, false));
 }
 
 #[test]
 fn nor_where_the_target_knows_no_referrers() {
-    run(ends_at_any_moment(false, false));
+    run(ends_at_any_moment(false, false, false));
 }
 
 #[test]
 fn nor_where_it_is_the_source_that_is_asked() {
-    run(ends_at_any_moment(false, true));
+    run(ends_at_any_moment(false, true, false));
+}
+
+#[test]
+fn nor_where_the_image_was_there_before() {
+    run(ends_at_any_moment(true, false, true));
+}
+
+#[test]
+fn nor_where_the_image_was_there_before_at_a_target_that_knows_no_referrers() {
+    run(ends_at_any_moment(false, false, true));
 }
 
 #[test]
@@ -128,13 +141,50 @@ fn nothing_to_do_is_a_head_a_side_with_signatures_too() {
     run(async {
         let signed = signed();
         let (source, target) = (signed.source().await, Fake::plain().await);
-        let mirror = Mirror::new(client());
-        copy(&mirror, job(&source, &target)).await.unwrap();
-        source.forget();
-        target.forget();
-        assert!(copy(&mirror, job(&source, &target)).await.unwrap().was_up_to_date);
-        assert_eq!(source.counts(), "HEAD manifests 1");
-        assert_eq!(target.counts(), "HEAD manifests 1");
+        let mapping = Arc::new(MemoryMapping::default());
+        copy(&remembering(&mapping), job(&source, &target)).await.unwrap();
+        let up_to_date = async |mapping| {
+            source.forget();
+            target.forget();
+            let plan = remembering(mapping).plan([job(&source, &target)]).await;
+            assert!(plan.is_up_to_date(), "{plan:?}");
+            (source.counts(), target.counts())
+        };
+        let one_head = || ("HEAD manifests 1".to_owned(), "HEAD manifests 1".to_owned());
+        assert_eq!(up_to_date(&mapping).await, one_head());
+        // A machine that has not copied them looks for them once, and writes nothing.
+        let other = Arc::new(MemoryMapping::default());
+        let (_, asked) = up_to_date(&other).await;
+        assert!(asked.contains("HEAD manifests") && !asked.contains("PUT"), "{asked}");
+        assert_eq!(up_to_date(&other).await, one_head());
+    });
+}
+
+#[test]
+fn a_source_whose_head_finds_nothing_is_asked_by_get_for_signatures_too() {
+    run(async {
+        let signed = signed();
+        let (source, target) = (signed.source().await, Fake::plain().await);
+        // Nexus: diun#1614.
+        source.on(Rule::new("HEAD", "/manifests/", Fault::status(404)).times(99));
+        copy(&Mirror::new(client()), job(&source, &target)).await.unwrap();
+        assert_eq!(signed.lacking(&target, false), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn where_a_get_is_a_pull_none_is_spent_on_signatures_that_are_not_there() {
+    run(async {
+        let (source, target) = (Fake::plain().await, Fake::plain().await);
+        source.store(|store| store.seed("r", "1", &image("a", &[bytes("l", 10)])));
+        let client = builder().counts_pulls(&source.host()).build().unwrap();
+        copy(&Mirror::new(client), job(&source, &target)).await.unwrap();
+        let gets: Vec<String> =
+            source.seen().into_iter().filter(|seen| seen.method == "GET").map(|seen| seen.path).collect();
+        assert!(
+            gets.iter().all(|path| [".sig", ".att", ".sbom"].iter().all(|end| !path.ends_with(end))),
+            "{gets:?}"
+        );
     });
 }
 
@@ -153,7 +203,8 @@ fn a_registry_that_does_not_work_at_the_moment_is_no_reason_to_leave_a_signature
     run(async {
         let signed = signed();
         let (source, target) = (signed.source().await, Fake::plain().await);
-        for (side, path) in [(&source, "/referrers/"), (&target, "/manifests/sha256-"), (&source, ".att")] {
+        let att = format!("{}.att", signed.index.digest().hex());
+        for (side, path) in [(&source, "/referrers/"), (&target, "/manifests/sha256-"), (&source, &*att)] {
             side.on(Rule::new("*", path, Fault::status(503)).times(6));
             let error = copy(&Mirror::new(client()), job(&source, &target)).await.unwrap_err();
             assert!(matches!(error.kind(), ErrorKind::Unavailable { .. }), "{path}: {error}");
@@ -239,6 +290,43 @@ fn an_artifact_is_what_says_itself_what_it_is_about() {
             assert!(
                 !target.store(|store| store.repository("r").tags.contains_key(&format!("{stand_in}.sig")))
             );
+        }
+    });
+}
+
+#[test]
+fn a_list_of_referrers_is_read_as_leniently_as_an_index() {
+    run(async {
+        let subject = image("a", &[bytes("l", 10)]);
+        let signature = images::image_of(images::OCI_IMAGE, "s", &[], Some(&subject.manifest));
+        let listed = serde_json::to_value(signature.manifest.descriptor()).unwrap();
+        let foreign = serde_json::json!({ "mediaType": OCI_INDEX, "digest": format!("sha512:{}", "a".repeat(128)), "size": 1 });
+        let list =
+            |manifests: serde_json::Value| serde_json::json!({ "schemaVersion": 2, "manifests": manifests });
+        let by_tag = TestImage {
+            manifest: Manifest::new(OCI_INDEX, list(serde_json::json!([listed])).to_string()),
+            children: vec![],
+            blobs: vec![],
+        };
+        let page = [("content-type", "text/html")];
+        for (answer, is_found) in [
+            (reply(200, &[], &list(serde_json::json!([foreign, listed])).to_string()), true),
+            (reply(200, &[], &list(serde_json::Value::Null).to_string()), false),
+            (reply(200, &[], "{}"), false),
+            // Who does not know the API is asked by tag.
+            (reply(200, &page, "<html>all repositories</html>"), true),
+            (reply(404, &page, "<html>not found</html>"), true),
+        ] {
+            let (source, target) = pair(&subject).await;
+            source.store(|store| {
+                store.seed_untagged("r", &signature);
+                store.seed("r", &format!("sha256-{}", subject.digest().hex()), &by_tag);
+            });
+            source.on(Rule::new("GET", "/referrers/", answer.clone()).times(99));
+            let copied = copy(&Mirror::new(client()), job(&source, &target)).await.unwrap();
+            assert_eq!(copied.warnings, Vec::<String>::new(), "{answer:?}");
+            let there = target.store(|store| store.manifest("r", &signature.digest().to_string()).is_some());
+            assert_eq!(there, is_found, "{answer:?}");
         }
     });
 }

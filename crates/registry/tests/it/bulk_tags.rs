@@ -58,6 +58,7 @@ fn a_repository_is_asked_once_for_all_its_tags_and_the_rest_by_head() {
                 Action::UpToDate { .. } => "up to date",
                 Action::Copy(_) => "copy",
                 Action::Replace { .. } => "replace",
+                Action::Complete { .. } => "complete",
                 Action::Failed(_) => "failed",
             })
             .collect();

@@ -9,6 +9,7 @@
 
 mod addresses;
 mod artifacts;
+mod artifacts_later;
 mod auth;
 mod bulk_tags;
 mod check;

@@ -4,6 +4,8 @@
 
 #[cfg(feature = "bugs")]
 mod bugs;
+#[path = "../it/support/ecr.rs"]
+mod ecr;
 #[expect(dead_code, reason = "shared with other tests")]
 mod images;
 mod net;

@@ -4,34 +4,16 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use registry::mirror::{Action, Event, Job, Mapping, MemoryMapping, Mirror, Outcome, Platforms};
-use registry::{
-    BoxError, BoxFuture, Client, Credential, Credentials, Digest, Mounts, Profile, Quotas, Reference, Server,
-};
+use registry::{BoxError, BoxFuture, Client, Credential, Credentials, Digest, Reference, Server};
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::ecr::ECR;
 use crate::net::Net;
 use crate::plan::{Accident, Fault, Scenario, Wanted};
 use crate::world::{Shared, World, lock};
 
 /// What a run may take, on its own clock: every request may be repeated six times after two minutes each, one image after the other.
 const BOUND: Duration = Duration::from_secs(2 * 3_600);
-
-/// The ways of Amazon ECR.
-const ECR: Profile = Profile {
-    quotas: Quotas {
-        manifest_reads: None,
-        manifest_puts: Some(10),
-        blob_looks: None,
-        blob_reads: None,
-        upload_starts: Some(100),
-        upload_ends: Some(100),
-    },
-    mounts: Mounts::Committed,
-    creates_repositories: false,
-    answers_probes: false,
-    takes_empty_blobs: false,
-    storage: &[],
-};
 
 /// What came of a run.
 #[derive(Clone, Debug, Default)]
@@ -272,7 +254,7 @@ async fn whole(world: &Shared, scenario: &Scenario) -> Result<(usize, usize), St
         if there != Some(expected(wanted, source)) || there != Some(copied.digest) {
             return Err(format!("{} is {there:?} at the end, the source {source}", outcome.job.target));
         }
-        if let Some(artifact) = world.lost_artifact(number, wanted, scenario) {
+        if let Some(artifact) = world.lost_artifact(number) {
             return Err(format!("{} is there, and {artifact} about it is not", outcome.job.target));
         }
     }

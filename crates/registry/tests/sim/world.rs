@@ -49,7 +49,25 @@ pub struct World {
     pub began: Instant,
     trace: DefaultHasher,
     pub log: Option<Vec<String>>,
+    /// In the order of the images; none where no artifacts are copied.
+    due: Vec<Due>,
     violation: Option<String>,
+}
+
+/// An image of the target, and what has to be there about it.
+struct Due {
+    repository: String,
+    tag: String,
+    digest: Digest,
+    artifacts: Vec<Digest>,
+}
+
+impl Due {
+    fn new(wanted: &Wanted) -> Self {
+        let (repository, tag) = wanted.target.clone();
+        let artifacts = wanted.artifacts.iter().map(|artifact| artifact.digest()).collect();
+        Self { repository, tag, digest: wanted.image.digest(), artifacts }
+    }
 }
 
 pub type Shared = Arc<Mutex<World>>;
@@ -103,6 +121,7 @@ impl World {
             began: Instant::now(),
             trace: DefaultHasher::new(),
             log: is_told.then(Vec::new),
+            due: scenario.images.iter().filter(|_| scenario.copies_artifacts).map(Due::new).collect(),
             violation: None,
         }
     }
@@ -176,26 +195,37 @@ impl World {
     }
 
     /// An artifact of an image that stands at the target without it, although nobody refused it and nobody was told.
-    pub fn lost_artifact(&self, image: usize, wanted: &Wanted, scenario: &Scenario) -> Option<Digest> {
+    pub fn lost_artifact(&self, image: usize) -> Option<Digest> {
+        let Due { repository, tag, digest, artifacts } = self.due.get(image)?;
         // What is answered so reads as "there is none".
         let hides = |fault: &Fault| {
             matches!(fault, Fault::Status(400..=499) | Fault::Corrupt(_) | Fault::Truncate(_))
         };
-        let (repository, tag) = &wanted.target;
         let store = &self.target.store;
-        let is_due = scenario.copies_artifacts
-            && store.tagged(repository, tag) == Some(wanted.image.digest())
-            && !self.warned.contains(&image)
-            && !self.fired.iter().any(hides);
-        let list = format!("sha256-{}", wanted.image.digest().hex());
-        let list = store.seen(repository, &list).and_then(|list| list.index().ok());
-        let lists =
-            |digest| list.as_ref().is_some_and(|list| list.manifests.iter().any(|one| one.digest == digest));
-        let mut artifacts = wanted.artifacts.iter().map(|artifact| artifact.digest()).filter(|_| is_due);
-        artifacts.find(|digest| {
-            let is_there = store.seen(repository, &digest.to_string()).is_some();
-            !is_there || !(self.target.ways.has_referrers || lists(*digest))
-        })
+        if store.tagged(repository, tag) != Some(*digest)
+            || self.warned.contains(&image)
+            || self.fired.iter().any(hides)
+        {
+            return None;
+        }
+        let manifests = &store.repositories.get(repository)?.manifests;
+        let list = store.tagged(repository, &format!("sha256-{}", digest.hex()));
+        let list = list.and_then(|list| manifests.get(&list)?.0.index().ok());
+        let lists = |digest: &Digest| {
+            list.as_ref().is_some_and(|list| list.manifests.iter().any(|one| one.digest == *digest))
+        };
+        let is_listed = |digest: &Digest| self.target.ways.has_referrers || lists(digest);
+        artifacts.iter().find(|digest| !manifests.contains_key(digest) || !is_listed(digest)).copied()
+    }
+
+    /// A tag is put after what is about its manifest.
+    fn check_artifacts(&mut self, asked: &Asked) {
+        let (repository, _, identifier) = parts(asked.url.path());
+        let is_put = |due: &Due| due.repository == repository && due.tag == identifier;
+        let Some(image) = self.due.iter().position(is_put) else { return };
+        if let Some(artifact) = self.lost_artifact(image) {
+            self.violate(|| format!("{repository}:{identifier} is put before {artifact} about it"));
+        }
     }
 
     pub fn is_down(&self, asked: &Asked) -> bool {
@@ -204,10 +234,15 @@ impl World {
     }
 
     pub fn answer(&mut self, asked: &Asked) -> Answer {
-        let (at_target, _) = kind(asked);
+        let (at_target, op) = kind(asked);
         let mut random = self.random.fork();
         match self.site(at_target).answer(asked, &mut random) {
-            Ok(answer) => answer,
+            Ok(answer) => {
+                if (at_target, op) == (true, Op::ManifestPut) && answer.status == 201 {
+                    self.check_artifacts(asked);
+                }
+                answer
+            }
             Err(what) => {
                 self.violate(|| format!("{} {}: {what}", asked.method, asked.url));
                 Answer::new(400)

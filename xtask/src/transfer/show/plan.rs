@@ -166,6 +166,12 @@ fn sums(plan: &Plan<'_>) -> String {
         };
         parts.push(format!("copy {}, at most {}{saved}", units::count(copies, "image"), units::bytes(bytes)));
     }
+    let completes =
+        plan.images.images.iter().filter(|planned| matches!(planned.action, Action::Complete { .. }));
+    let completes = completes.count();
+    if completes > 0 {
+        parts.push(format!("complete {}", units::count(completes, "image")));
+    }
     let builds =
         plan.planned_runtimes().filter(|p| matches!(p.action, runtimes::Action::Build { .. })).count();
     if builds > 0 {

@@ -49,7 +49,7 @@ pub struct Report {
 /// The run in numbers.
 #[derive(Debug, Default, Serialize)]
 struct Totals {
-    /// Images that are, or would be, copied.
+    /// Images that are, or would be, copied, or given what is about them.
     copies: usize,
     /// Runtimes that are, or would be, built.
     builds: usize,
@@ -84,7 +84,7 @@ struct Pulls {
 pub(super) struct ImageReport {
     pub(super) name: String,
     pub(super) from: String,
-    /// `up to date`, `copy`, `replace`, `promote`, `push`, `build` or `failed`.
+    /// `up to date`, `copy`, `replace`, `complete`, `promote`, `push`, `build` or `failed`.
     pub(super) action: String,
     pub(super) why: String,
     pub(super) digest: Option<String>,
@@ -169,6 +169,7 @@ fn done_word(action: &str) -> &str {
     match action {
         "copy" => "copied",
         "replace" => "replaced",
+        "complete" => "completed",
         "promote" => "promoted",
         "push" => "pushed",
         "build" => "built",
@@ -183,7 +184,7 @@ fn totals<'a>(
 ) -> Totals {
     let count = |actions: &[&str]| reports.clone().filter(|image| actions.contains(&&*image.action)).count();
     Totals {
-        copies: count(&["copy", "replace"]),
+        copies: count(&["copy", "replace", "complete"]),
         builds: count(&["build"]),
         moves: count(&["promote", "push"]),
         up_to_date: count(&["up to date"]),
@@ -237,6 +238,16 @@ fn image_report(planned: &Planned, outcome: Option<&Outcome>) -> ImageReport {
                 (false, _) => "changed by somebody else; kept under another tag",
             };
             ("replace", format!("{whose}: was {previous}"), Some(content.digest), content.bytes, None)
+        }
+        Action::Complete { digest, missing } => {
+            let missing = units::count(*missing, "artifact");
+            (
+                "complete",
+                format!("{missing} about it not there (signatures, attestations)"),
+                Some(*digest),
+                0,
+                None,
+            )
         }
         Action::Failed(error) => ("failed", String::new(), None, 0, Some(error.clone())),
     };

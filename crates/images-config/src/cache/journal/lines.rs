@@ -6,6 +6,8 @@ pub(super) const VERSION: u32 = 2;
 /// What kind of fact a line is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(in crate::cache) enum Kind {
+    /// From which repository a manifest's artifacts came.
+    Artifacts,
     /// A manifest's blobs.
     Blobs,
     /// What a source's name meant.
@@ -19,6 +21,7 @@ pub(in crate::cache) enum Kind {
 impl Kind {
     fn letter(self) -> &'static str {
         match self {
+            Self::Artifacts => "a",
             Self::Blobs => "b",
             Self::Meant => "m",
             Self::Placed => "p",
