@@ -33,7 +33,8 @@ impl Way {
         Self { name: name.to_owned(), environment, client: "docker", _builds: Some(builds) }
     }
 
-    /// podman, its images in this world.
+    /// podman, its images in this world and what it knows of its own processes as well: two tests run at once, and to take down what is
+    /// mounted, podman takes everything down.
     fn podman(world: &World) -> Self {
         let root = world.path("podman");
         let text = format!(
@@ -42,7 +43,10 @@ impl Way {
         );
         std::fs::create_dir_all(&root).unwrap();
         std::fs::write(root.join("storage.conf"), text).unwrap();
+        let text = format!("[engine]\ntmp_dir = \"{}/tmp\"\n", root.display());
+        std::fs::write(root.join("containers.conf"), text).unwrap();
         let environment = vec![
+            ("CONTAINERS_CONF", root.join("containers.conf").into()),
             ("CONTAINERS_STORAGE_CONF", root.join("storage.conf").into()),
             ("PATH", std::env::var_os("PATH").unwrap_or_default()),
         ];

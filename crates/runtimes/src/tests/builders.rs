@@ -43,10 +43,12 @@ fn buildkit_client() -> Option<String> {
 /// test's own.
 fn podman_client(room: &std::path::Path) -> Option<String> {
     let podman = which::which("podman").ok()?;
-    let conf = "[containers]\nnetns = \"host\"\ndefault_ulimits = [\"nofile=1024:1024\", \"nproc=1024:1024\"]\n\
-                [engine]\nruntime = \"runc\"\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\n";
-    std::fs::write(room.join("containers.conf"), conf).unwrap();
     let at = room.display();
+    let conf = format!(
+        "[containers]\nnetns = \"host\"\ndefault_ulimits = [\"nofile=1024:1024\", \"nproc=1024:1024\"]\n\
+         [engine]\nruntime = \"runc\"\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\ntmp_dir = \"{at}/tmp\"\n"
+    );
+    std::fs::write(room.join("containers.conf"), conf).unwrap();
     let storage =
         format!("[storage]\ndriver = \"vfs\"\nrunroot = \"{at}/run\"\ngraphroot = \"{at}/graph\"\n");
     std::fs::write(room.join("storage.conf"), storage).unwrap();
