@@ -33,12 +33,14 @@ pub enum Bug {
     NoSlots,
     /// The tag is put before the signatures are there.
     LateArtifacts,
+    /// What is up to date is taken for complete.
+    ForgottenArtifacts,
 }
 
 #[cfg(feature = "bugs")]
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::TagFirst,
         Self::TokenAbroad,
         Self::LostWakeUp,
@@ -52,6 +54,7 @@ impl Bug {
         Self::ForgottenReferrers,
         Self::NoSlots,
         Self::LateArtifacts,
+        Self::ForgottenArtifacts,
     ];
 }
 

@@ -62,15 +62,20 @@ impl Mirror {
         Ok(artifacts.warnings)
     }
 
-    /// An image that is up to date may lack what is about it: artifacts may not have been wanted when it was copied. They are looked
-    /// for once; what was found or copied then is remembered, so that there is nothing to ask any more.
+    /// Whether an image that is up to date may lack what is about it: artifacts may not have been wanted when it was copied.
+    pub(super) fn may_lack_artifacts(&self, planned: &Planned) -> bool {
+        let Planned { job, action: Action::UpToDate { digest }, unanswered: None, .. } = planned else {
+            return false;
+        };
+        job.artifacts && !self.knows_artifacts(job, *digest) && !bugs::is_in(Bug::ForgottenArtifacts)
+    }
+
+    /// Looks for what is about an image that is up to date: once, as what was found or copied then is remembered, so that there is
+    /// nothing to ask any more.
     pub(super) async fn look_for_artifacts(&self, planned: Planned) -> Planned {
         let Planned { job, action: Action::UpToDate { digest }, unanswered: None, .. } = &planned else {
             return planned;
         };
-        if !job.artifacts || self.knows_artifacts(job, *digest) {
-            return planned;
-        }
         match self.missing_artifacts(job, *digest).await {
             Ok((0, warnings)) => {
                 self.note_artifacts(job, *digest);

@@ -275,7 +275,13 @@ impl Mirror {
             format!("{}: attestation {digest} is not at the source and is left out", planned.job.source)
         };
         let warnings = gone.map(left_out).collect();
-        self.look_for_artifacts(Planned { warnings, ..planned }).await
+        let planned = Planned { warnings, ..planned };
+        // Boxed: few images have artifacts, and each has this step.
+        if self.may_lack_artifacts(&planned) {
+            Box::pin(self.look_for_artifacts(planned)).await
+        } else {
+            planned
+        }
     }
 }
 

@@ -121,6 +121,8 @@ pub struct Scenario {
     /// What one process learned is known to the next.
     pub remembers: bool,
     pub copies_artifacts: bool,
+    /// The first process does not copy them.
+    pub artifacts_later: bool,
     /// The longest time of a request's way there, in milliseconds.
     pub distance: u64,
     pub accidents: Vec<Accident>,
@@ -154,6 +156,7 @@ impl Scenario {
             remembers: random.bool(),
             copies_artifacts: random.u8(0..3) == 0,
             distance: *pick(random, &[2, 20, 20, 200]),
+            artifacts_later: random.u8(0..3) == 0,
             images,
             accidents,
         }

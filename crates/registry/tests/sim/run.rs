@@ -139,10 +139,10 @@ fn reference(host: &str, (repository, tag): &(String, String)) -> Reference {
     format!("{host}/{repository}:{tag}").parse().unwrap()
 }
 
-fn job(wanted: &Wanted, scenario: &Scenario) -> Job {
+fn job(wanted: &Wanted, scenario: &Scenario, process: usize) -> Job {
     let mut job =
         Job::new(reference("source.example", &wanted.source), reference("target.example", &wanted.target));
-    job.artifacts = scenario.copies_artifacts;
+    job.artifacts = scenario.copies_artifacts && (process > 0 || !scenario.artifacts_later);
     if wanted.one_platform {
         job.platforms = Platforms::Only(vec!["linux/amd64".parse().unwrap()]);
     }
@@ -180,7 +180,7 @@ async fn process(
             lock(&world).warned.insert(*image);
         }
     });
-    let jobs: Vec<_> = scenario.images.iter().map(|wanted| job(wanted, scenario)).collect();
+    let jobs: Vec<_> = scenario.images.iter().map(|wanted| job(wanted, scenario, number)).collect();
     let work = async {
         let plan = mirror.plan(jobs).await;
         for planned in &plan.images {
