@@ -138,6 +138,14 @@ pub fn kind_of(error: &anyhow::Error) -> Kind {
     Kind::Unexpected
 }
 
+/// The first cause of this type that `error` has, the outermost first.
+pub fn cause_of<T: std::error::Error + Send + Sync + 'static>(error: &anyhow::Error) -> Option<&T> {
+    error.chain().find_map(|cause| {
+        // A failure speaks with its source's words, so that the source itself is no link of the chain.
+        cause.downcast_ref().or_else(|| cause_of(&Failure::of(cause)?.source))
+    })
+}
+
 /// An error taken apart, as it is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Told {
@@ -239,6 +247,20 @@ mod tests {
             "error: curl\n  caused by: asking for blobs failed\n  caused by: ecr:ListImages is denied\nhint: allow it"
         );
         assert_eq!(kind_of(&error), Kind::Credentials);
+    }
+
+    #[test]
+    fn a_cause_is_found_by_its_type_below_words_and_failures() {
+        let missing = || ProcessError::Missing { program: "docker".into() };
+        let plain = anyhow::Error::from(missing()).context("building");
+        let told = ending(Kind::Docker, Some("install it".to_owned()), missing());
+        let deep = ending(Kind::Docker, None, ending(Kind::Docker, None, plain).context("lambda"));
+        for error in [told.context("building"), deep] {
+            let found: Option<&ProcessError> = cause_of(&error);
+            assert!(matches!(found, Some(ProcessError::Missing { .. })), "{error:?}");
+            assert!(cause_of::<std::io::Error>(&error).is_none());
+        }
+        assert!(cause_of::<ProcessError>(&failure(Kind::Docker, "no docker")).is_none());
     }
 
     #[test]

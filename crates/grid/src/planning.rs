@@ -165,12 +165,14 @@ impl Infrastructure<'_> {
         let lock_wait = self.options.lock_timeout.max(BRIEF);
         let terraform = planned.terraform.clone().lock_timeout(lock_wait);
         let applied = self.announcing(terraform.apply(&planned.out, self.options.watch.apply())).await;
+        let is_killed = matches!(applied, Err(TerraformError::Killed { .. }));
+        let applied = self.unlocked(applied).await;
         // Terraform got the Ctrl-C itself and ended in good order; its own words for that help nobody. Another one that
         // stopped it in the middle is another matter.
-        if !matches!(applied, Err(TerraformError::Killed { .. })) {
+        if !is_killed {
             self.options.interrupt.check()?;
         }
-        self.unlocked(applied).await
+        applied
     }
 
     /// What a command of terraform's came to. Where it had no permission to release its own lock, the lock is taken away here:

@@ -3,7 +3,8 @@
 use std::sync::Mutex;
 use std::sync::PoisonError;
 
-use failure::{Kind, ending, kind_of, told};
+use failure::{Kind, cause_of, ending};
+use terraform::TerraformError;
 
 use super::Plan;
 use super::runtimes::is_up_to_date;
@@ -41,10 +42,11 @@ impl Completed {
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// How an interrupted run ends that stopped with `error`: terraform that was killed says itself what the next run does.
+    /// How an interrupted run ends that stopped with `error`: terraform that was killed may have left a lock, and says so itself;
+    /// any other error came of the interruption.
     pub(super) fn ending(&self, error: anyhow::Error) -> anyhow::Error {
-        let is_told = kind_of(&error) == Kind::Interrupted && !told(&error).hints.is_empty();
-        if is_told { error } else { self.interrupted() }
+        let is_killed = matches!(cause_of(&error), Some(TerraformError::Killed { .. }));
+        if is_killed { error } else { self.interrupted() }
     }
 
     fn interrupted(&self) -> anyhow::Error {
@@ -83,5 +85,21 @@ mod tests {
             render(&completed.interrupted()),
             "error: interrupted\nhint: 2 of 13 images and 0 of 1 runtime done; the same command goes on from there"
         );
+    }
+
+    #[test]
+    fn only_a_killed_terraform_speaks_for_itself() {
+        // As `grid` tells of them: each has its hint.
+        let told = |error: TerraformError| {
+            let hint = error.hint();
+            assert!(hint.is_some());
+            ending(Kind::Interrupted, hint, error).context("terraform plan")
+        };
+        let completed = Completed::default();
+        let killed = completed.ending(told(TerraformError::Killed { diagnostics: Vec::new() }));
+        assert!(render(&killed).contains("terraform was killed before it finished"), "{killed:?}");
+        for error in [told(TerraformError::Interrupted), anyhow::anyhow!("connection reset")] {
+            assert_eq!(render(&completed.ending(error)), "error: interrupted\nhint: nothing was changed");
+        }
     }
 }
