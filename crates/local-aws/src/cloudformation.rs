@@ -17,6 +17,11 @@ const ACTIONS: &[(&str, (Needs, Handler))] = &[("DescribeStacks", (on_stack, des
 /// The namespace of what CloudFormation answers.
 pub(crate) const NAMESPACE: &str = "http://cloudformation.amazonaws.com/doc/2010-05-15/";
 
+/// The names of what is implemented.
+pub(crate) fn actions() -> Vec<&'static str> {
+    ACTIONS.iter().map(|(name, _)| *name).collect()
+}
+
 pub(crate) fn find(action: &str) -> Result<(Needs, Handler), Fault> {
     crate::request::find(ACTIONS, action).ok_or_else(|| Fault::not_implemented("cloudformation", action))
 }

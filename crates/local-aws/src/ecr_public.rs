@@ -15,6 +15,11 @@ type Handler = fn(&App, &Caller, &Input) -> Result<Value, Fault>;
 /// (<https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonelasticcontainerregistrypublic.html>).
 const ACTIONS: &[(&str, Handler)] = &[("GetAuthorizationToken", get_authorization_token)];
 
+/// The names of what is implemented.
+pub(crate) fn actions() -> Vec<&'static str> {
+    ACTIONS.iter().map(|(name, _)| *name).collect()
+}
+
 /// What the caller needs for an action. A token is a bearer token of STS's, made in the caller's name
 /// (<https://docs.aws.amazon.com/AmazonECR/latest/public/public-registry-auth.html>).
 pub(crate) fn needs(action: &str) -> Result<Vec<Need>, Fault> {

@@ -42,3 +42,21 @@ pub use app::Config;
 pub use ecr::lifecycle;
 pub use quirks::{Quirk, QuirkError};
 pub use server::{Server, StartError};
+
+/// Every operation of AWS's that is served, as the list of requests names it: `ecr.CreateRepository`.
+#[must_use]
+pub fn operations() -> Vec<String> {
+    let of = |service: &str, actions: Vec<&str>| -> Vec<String> {
+        actions.into_iter().map(|action| format!("{service}.{action}")).collect()
+    };
+    [
+        of("cloudformation", cloudformation::actions()),
+        of("ecr", ecr::actions()),
+        of("ecr-public", ecr_public::actions()),
+        of("iam", iam::api::actions()),
+        of("kms", kms::actions()),
+        of("s3", s3::actions()),
+        of("sts", sts::actions()),
+    ]
+    .concat()
+}

@@ -30,6 +30,11 @@ const ACTIONS: &[(&str, (Needs, Handler))] = &[
 /// The action that is asked for without a signature.
 pub(crate) const UNSIGNED: &str = "AssumeRoleWithWebIdentity";
 
+/// The names of what is implemented.
+pub(crate) fn actions() -> Vec<&'static str> {
+    ACTIONS.iter().map(|(name, _)| *name).collect()
+}
+
 pub(crate) fn find(action: &str) -> Result<(Needs, Handler), Fault> {
     crate::request::find(ACTIONS, action).ok_or_else(|| Fault::not_implemented("sts", action))
 }

@@ -22,7 +22,7 @@ pub(crate) fn service(exchange: &Exchange) -> Option<String> {
     let form = exchange.method == "POST" && exchange.path() == "/";
     let scope = signed_for(exchange);
     match scope.as_deref() {
-        Some(name @ ("sts" | "cloudformation")) if form => Some(name.to_owned()),
+        Some(name @ ("sts" | "cloudformation" | "iam")) if form => Some(name.to_owned()),
         // What is asked without a signature: a role by a token.
         None if form => Some("sts".to_owned()),
         _ => Some("s3".to_owned()),

@@ -120,6 +120,11 @@ const ACTIONS: &[(&str, On, Handler)] = &[
     ("UploadLayerPart", On::Repository, layers::upload_part),
 ];
 
+/// The names of what is implemented.
+pub(crate) fn actions() -> Vec<&'static str> {
+    ACTIONS.iter().map(|(name, _, _)| *name).collect()
+}
+
 /// Answers one action.
 pub(crate) fn dispatch(app: &App, caller: &Caller, action: &str, input: &Input) -> Result<Value, Fault> {
     let (_, _, handler) = find(action)?;

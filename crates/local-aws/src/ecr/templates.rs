@@ -119,10 +119,9 @@ pub(super) fn describe(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
     let settings = call.app.store.settings(&call.scope);
     let prefixes = input.texts("prefixes");
     if !prefixes.is_empty() {
-        let found = prefixes
-            .iter()
-            .map(|prefix| settings.templates.get(*prefix).cloned().ok_or_else(|| missing(call, prefix)));
-        let found: Vec<Value> = found.collect::<Result<_, _>>()?;
+        // The service model has no refusal for one that is not there.
+        let found: Vec<&Value> =
+            prefixes.iter().filter_map(|prefix| settings.templates.get(*prefix)).collect();
         return Ok(json!({ "registryId": call.scope.account, "repositoryCreationTemplates": found }));
     }
     let all: Vec<&Value> = settings.templates.values().collect();

@@ -13,6 +13,11 @@ use crate::xml::element;
 /// (<https://docs.aws.amazon.com/service-authorization/latest/reference/list_awsidentityandaccessmanagementiam.html>).
 const ACTIONS: &[(&str, (Needs, Handler))] = &[("GetRole", (on_role, get_role))];
 
+/// The names of what is implemented.
+pub(crate) fn actions() -> Vec<&'static str> {
+    ACTIONS.iter().map(|(name, _)| *name).collect()
+}
+
 pub(crate) fn find(action: &str) -> Result<(Needs, Handler), Fault> {
     crate::request::find(ACTIONS, action).ok_or_else(|| Fault::not_implemented("iam", action))
 }

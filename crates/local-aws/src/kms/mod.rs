@@ -66,6 +66,11 @@ fn find(action: &str) -> Result<&'static (&'static str, On, Handler), Fault> {
     ACTIONS.iter().find(|(name, _, _)| *name == action).ok_or_else(|| Fault::not_implemented("kms", action))
 }
 
+/// The names of what is implemented.
+pub(crate) fn actions() -> Vec<&'static str> {
+    ACTIONS.iter().map(|(name, _, _)| *name).collect()
+}
+
 pub(crate) fn dispatch(app: &App, caller: &Caller, action: &str, input: &Input) -> Result<Value, Fault> {
     let (_, _, handler) = find(action)?;
     handler(&Call { app, scope: &caller.scope }, input)

@@ -73,6 +73,11 @@ impl Call<'_> {
     }
 }
 
+/// The names of what is implemented.
+pub(crate) fn actions() -> Vec<&'static str> {
+    ACTIONS.iter().map(|(_, _, _, action)| action.name).collect()
+}
+
 fn no_such_bucket() -> Fault {
     Fault::not_found("NoSuchBucket", "The specified bucket does not exist")
 }

@@ -15,7 +15,10 @@ pub(crate) struct Call {
 pub(crate) enum Request {
     Ecr(&'static str, &'static str),
     Kms(&'static str, &'static str),
-    Sts(&'static str),
+    /// A service that takes forms, and the form.
+    Form(&'static str, &'static str),
+    /// An action of ECR Public's, without input.
+    Public(&'static str),
     S3 {
         method: Method,
         path: &'static str,

@@ -1,5 +1,6 @@
 """Makes calls with boto3 and with the aws CLI: one JSON document a line in, one out."""
 
+import base64
 import contextlib
 import datetime
 import io
@@ -9,13 +10,7 @@ import re
 import sys
 import tempfile
 
-import awscli.clidriver
-import boto3
-import botocore
-import botocore.config
-import botocore.exceptions
-
-URL, REGION = sys.argv[1:3]
+URL, NAME = sys.argv[1:3]
 
 
 def plain(value):
@@ -29,20 +24,27 @@ def plain(value):
 
 class Boto3:
     def __init__(self):
-        self.session = boto3.session.Session(region_name=REGION)
+        # Here alone: the aws CLI brings a botocore of its own, which would take the place of boto3's.
+        import boto3
+        import botocore.config
+        import botocore.exceptions
+
+        self.exceptions = botocore.exceptions
+        self.name = botocore.xform_name
+        self.session = boto3.session.Session()
         self.config = botocore.config.Config(retries={"total_max_attempts": 1})
         self.clients = {}
 
-    def call(self, service, operation, given):
+    def call(self, service, operation, given, region):
         if service not in self.clients:
-            client = self.session.client(service, endpoint_url=URL, config=self.config)
+            client = self.session.client(service, region, endpoint_url=URL, config=self.config)
             self.clients[service] = client
-        method = getattr(self.clients[service], botocore.xform_name(operation))
+        method = getattr(self.clients[service], self.name(operation))
         try:
             output = method(**given)
-        except botocore.exceptions.ClientError as error:
+        except self.exceptions.ClientError as error:
             output = error.response
-        except botocore.exceptions.BotoCoreError as error:
+        except self.exceptions.BotoCoreError as error:
             return {"status": None, "code": type(error).__name__, "output": {}}
         status = output.pop("ResponseMetadata")["HTTPStatusCode"]
         return {"status": status, "code": output.get("Error", {}).get("Code"), "output": output}
@@ -52,10 +54,17 @@ class Cli:
     """The aws CLI does not say which status an answer had."""
 
     def __init__(self):
+        import awscli.clidriver
+
         self.driver = awscli.clidriver.create_clidriver()
         self.directory = tempfile.TemporaryDirectory()
 
-    def call(self, service, operation, given):
+    def call(self, service, operation, given, region):
+        known = self.driver.session.get_service_model(service)
+        if operation not in known.operation_names:
+            return {"status": None, "code": "unknown to this client", "output": {}}
+        import botocore
+
         name = "s3api" if service == "s3" else service
         line = [name, botocore.xform_name(operation, "-")]
         if "Body" in given:
@@ -71,7 +80,7 @@ class Cli:
         else:
             line += ["--cli-input-json", json.dumps(given)]
         # One request for one call, and all that it answers.
-        line += ["--no-paginate", "--output", "json", "--endpoint-url", URL, "--region", REGION]
+        line += ["--no-paginate", "--output", "json", "--endpoint-url", URL, "--region", region]
         out, err = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             code = self.driver.main(line)
@@ -84,8 +93,12 @@ class Cli:
 
 CALLERS = {"boto3": Boto3, "aws": Cli}
 
-caller = CALLERS[sys.argv[3]]()
+caller = CALLERS[NAME]()
 for line in sys.stdin:
     asked = json.loads(line)
-    answer = caller.call(asked["service"], asked["operation"], asked["input"])
+    given = asked["input"]
+    # The clients take bytes and write them as base64 themselves.
+    if "layerPartBlob" in given:
+        given["layerPartBlob"] = base64.b64decode(given["layerPartBlob"]).decode()
+    answer = caller.call(asked["service"], asked["operation"], given, asked["region"])
     print(json.dumps(answer, default=plain), flush=True)

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use service_models::{Exchange, Models};
 
 use super::call::{Answer, pointed, words};
-use crate::common::REGION;
+use super::play::region;
 use crate::common::programs::{aws_environment, command};
 
 /// A client and the process that it runs in, ended when dropped.
@@ -27,7 +27,7 @@ impl Client {
         let mut child = command(python, &aws_environment(url))
             .arg("-B")
             .arg(script)
-            .args([url, REGION, name])
+            .args([url, name])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -41,7 +41,9 @@ impl Client {
     pub(crate) fn ask(&mut self, exchange: &Exchange) -> Answer {
         let call = self.models.call(exchange).unwrap().unwrap();
         let (service, operation) = (call.service, call.operation);
-        let line = json!({ "service": service, "operation": operation, "input": call.input });
+        let region = region(&service);
+        let line =
+            json!({ "service": service, "operation": operation, "input": call.input, "region": region });
         writeln!(self.asked, "{line}").unwrap();
         let mut line = String::new();
         assert_ne!(self.answered.read_line(&mut line).unwrap(), 0, "{service} {operation}: no answer");

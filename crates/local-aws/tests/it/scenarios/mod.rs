@@ -12,6 +12,7 @@ mod clients;
 mod play;
 mod table;
 
+use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -19,6 +20,7 @@ use std::sync::Arc;
 
 use crate::common::programs::{installed, say};
 use crate::common::{Caller, Local, REGION, client};
+use call::Request;
 use calls::SCENARIOS;
 use clients::Client;
 use play::{By, play};
@@ -108,6 +110,19 @@ async fn the_same_scenarios_have_the_outcomes_that_are_written_down() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn every_operation_that_is_served_is_in_a_scenario() {
+    let local = Local::start();
+    for (_, calls) in SCENARIOS {
+        play(&mut By::Wire(&local.caller()), &local.url, calls).await;
+    }
+    let asked = local.local(reqwest::Method::GET, "requests", None).await;
+    let asked: BTreeSet<String> = asked.as_object().unwrap().keys().cloned().collect();
+    let served: BTreeSet<String> = local_aws::operations().into_iter().collect();
+    assert!(served.len() > 100, "{served:?}");
+    assert_eq!(asked, served);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn aws_s_own_clients_come_to_the_same_outcomes() {
     let models = crate::common::models();
     let (Some(python), Some(models)) = (installed("python"), models) else {
@@ -128,6 +143,11 @@ async fn aws_s_own_clients_come_to_the_same_outcomes() {
             let theirs = play(&mut By::Client(&mut client, ours), &local.url, calls).await;
             let pairs =
                 calls.iter().zip(ours.iter().zip(theirs)).filter(|(_, (ours, theirs))| *ours != theirs);
+            // The aws CLI has service models of its own, which may be older.
+            let pairs = pairs.filter(|(call, (_, theirs))| {
+                let is_new = matches!(call.request, Request::Ecr("StartReplicationBackfill", _));
+                !(is_new && name == "aws" && theirs.ends_with("unknown to this client"))
+            });
             different.extend(pairs.map(|(call, (ours, theirs))| {
                 format!("{scenario}, {}: by hand {ours}, by {name} {theirs}", call.name)
             }));

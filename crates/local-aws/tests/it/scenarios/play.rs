@@ -55,6 +55,11 @@ pub(crate) async fn play(by: &mut By<'_>, url: &str, calls: &[Call]) -> Vec<Stri
     outcomes
 }
 
+/// Where a service is asked.
+pub(crate) fn region(service: &str) -> &'static str {
+    if service == "ecr-public" { "us-east-1" } else { REGION }
+}
+
 /// A call as it goes over the wire, but for who signs it.
 fn exchange(request: &Request, kept: &BTreeMap<&str, String>) -> Exchange {
     let fill = |text: &str| {
@@ -63,7 +68,7 @@ fn exchange(request: &Request, kept: &BTreeMap<&str, String>) -> Exchange {
     let post = |service: &str, headers: &[(&str, &str)], body: &str| Exchange {
         method: "POST".to_owned(),
         target: "/".to_owned(),
-        headers: [("authorization", signed(service, REGION, "local").as_str())]
+        headers: [("authorization", signed(service, region(service), "local").as_str())]
             .iter()
             .chain(headers)
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
@@ -78,7 +83,10 @@ fn exchange(request: &Request, kept: &BTreeMap<&str, String>) -> Exchange {
     match request {
         Request::Ecr(action, input) => json("ecr", "AmazonEC2ContainerRegistry_V20150921", action, input),
         Request::Kms(action, input) => json("kms", "TrentService", action, input),
-        Request::Sts(form) => post("sts", &[("content-type", "application/x-www-form-urlencoded")], form),
+        Request::Form(service, form) => {
+            post(service, &[("content-type", "application/x-www-form-urlencoded")], form)
+        }
+        Request::Public(action) => json("ecr-public", "SpencerFrontendService", action, "{}"),
         Request::S3 { method, path, headers, body } => {
             let headers: Vec<(&str, String)> =
                 headers.iter().map(|(name, value)| (*name, fill(value))).collect();
@@ -120,7 +128,10 @@ fn code(text: &str) -> Option<String> {
 
 /// The text of the first element of this name, with or without attributes.
 fn element(xml: &str, name: &str) -> Option<String> {
-    let (_, rest) = xml.split_once(&format!("<{name}"))?;
+    let opened = format!("<{name}");
+    // Not those whose names begin alike.
+    let mut found = xml.match_indices(&opened).map(|(at, _)| &xml[at + opened.len()..]);
+    let rest = found.find(|rest| rest.starts_with(['>', ' ', '/']))?;
     let (attributes, rest) = rest.split_once('>')?;
     if attributes.ends_with('/') {
         return Some(String::new());
