@@ -175,14 +175,21 @@ fn a_terraform_that_is_too_old_or_missing_is_found_before_anything_is_changed() 
     assert!(hint(&run).contains("1.11"), "{run}");
     unchanged(&world, &run);
 
-    let old = bin.join("terraform");
-    std::fs::write(&old, "#!/bin/sh\necho '{\"terraform_version\": \"1.9.8\"}'\n").unwrap();
-    std::fs::set_permissions(&old, std::fs::Permissions::from_mode(0o755)).unwrap();
-    for command in ["transfer-images --auto-approve", "init-images"] {
-        let run = world.xtask(command).env("PATH", &bin).end();
-        run.failed(MISSING_TOOL, &["terraform 1.9.8 is too old", "1.11"]);
-        assert!(hint(&run).contains("https://"), "{run}");
-        unchanged(&world, &run);
+    // OpenTofu before 1.10.2 leaves the header for the bucket's encryption out of the lock.
+    for (name, version, least) in
+        [("terraform", "1.9.8", "1.11"), ("tofu", "1.10.0", "1.10.2"), ("tofu", "1.10.1", "1.10.2")]
+    {
+        let old = bin.join(name);
+        std::fs::write(&old, format!("#!/bin/sh\necho '{{\"terraform_version\": \"{version}\"}}'\n"))
+            .unwrap();
+        std::fs::set_permissions(&old, std::fs::Permissions::from_mode(0o755)).unwrap();
+        for command in ["transfer-images --auto-approve", "init-images"] {
+            let run = world.xtask(command).env("PATH", &bin).end();
+            run.failed(MISSING_TOOL, &[&format!("{name} {version} is too old"), least]);
+            assert!(hint(&run).contains("https://"), "{run}");
+            unchanged(&world, &run);
+        }
+        std::fs::remove_file(&old).unwrap();
     }
 }
 
@@ -275,6 +282,29 @@ fn another_grids_state_is_not_taken_over() {
         let run = world.xtask(command).end();
         run.failed(CONFIG, &["belongs to the grid prod, not to dev", BUCKET]);
         assert!(hint(&run).contains("TAG=prod") && hint(&run).contains("--state-key .terraform/"), "{run}");
+        unchanged(&world, &run);
+    }
+}
+
+#[test]
+fn a_state_that_opentofu_has_encrypted_is_not_taken_for_an_empty_one() {
+    let Some(world) = initialised(ONE) else { return };
+    let state = json!({
+        "serial": 1, "lineage": "11111111-2222-3333-4444-555555555555", "meta": { "key_provider.pbkdf2.k": "eyJ9" },
+        "encrypted_data": "b64", "encryption_version": "v0",
+    });
+    world.aws().put_object(BUCKET, STATE, state.to_string().as_bytes());
+    world.aws().forget();
+    for command in [
+        "transfer-images --auto-approve",
+        "transfer-images --dry-run",
+        "auto-destroy-images",
+        "prune --yes",
+        "init-images",
+    ] {
+        let run = world.xtask(command).end();
+        run.failed(CONFIG, &["the terraform state is encrypted by OpenTofu"]);
+        assert!(hint(&run).contains("take the state's encryption back"), "{run}");
         unchanged(&world, &run);
     }
 }

@@ -249,3 +249,34 @@ impl BlobIndex for EcrBulk {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use aws::endpoints::Variant;
+
+    use super::*;
+
+    #[test]
+    fn a_registry_s_other_names_are_known_for_its_logins_in_every_partition() {
+        let bools = [false, true];
+        for (region, suffix) in [
+            ("eu-west-1", "amazonaws.com"),
+            ("us-gov-west-1", "amazonaws.com"),
+            ("cn-north-1", "amazonaws.com.cn"),
+            ("eusc-de-east-1", "amazonaws.eu"),
+            ("us-iso-east-1", "c2s.ic.gov"),
+            ("us-isob-east-1", "sc2s.sgov.gov"),
+            ("us-isof-east-1", "csp.hci.ic.gov"),
+            ("eu-isoe-west-1", "cloud.adc-e.uk"),
+        ] {
+            let host = format!("123456789012.dkr.ecr.{region}.{suffix}");
+            let variants =
+                bools.into_iter().flat_map(|fips| bools.map(|dual_stack| Variant { fips, dual_stack }));
+            let reached: Vec<String> =
+                variants.filter_map(|variant| endpoints::registry(&host, region, variant)).collect();
+            assert_eq!(reached.len(), 3, "{host}");
+            let names = other_names(&host);
+            assert!(reached.iter().all(|name| names.contains(name)), "{reached:?}: {names:?}");
+        }
+    }
+}

@@ -2,6 +2,8 @@
 
 use registry::{Mounts, Profile, Quotas};
 
+use super::endpoints::registry_ends;
+
 /// [Amazon ECR's quotas](https://docs.aws.amazon.com/AmazonECR/latest/userguide/service-quotas.html), and what it does in ways of its
 /// own: its repositories exist before, it takes no blob without bytes, and what it makes of a mount from a blob's own repository is
 /// not documented. Layers lie at S3.
@@ -18,7 +20,15 @@ pub const ECR: Profile = Profile {
     creates_repositories: false,
     answers_probes: false,
     takes_empty_blobs: false,
-    storage: &[".amazonaws.com", ".amazonaws.com.cn"],
+    storage: &[
+        ".amazonaws.com",
+        ".amazonaws.com.cn",
+        ".amazonaws.eu",
+        ".c2s.ic.gov",
+        ".sc2s.sgov.gov",
+        ".csp.hci.ic.gov",
+        ".cloud.adc-e.uk",
+    ],
 };
 
 /// [Amazon ECR Public's](https://docs.aws.amazon.com/AmazonECR/latest/public/public-service-quotas.html).
@@ -49,11 +59,10 @@ fn is_ecr(host: &str) -> bool {
     let Some((account, rest)) = host.split_once('.') else { return false };
     let named =
         ["dkr.ecr.", "dkr.ecr-fips.", "dkr-ecr.", "dkr-ecr-fips."].iter().any(|name| rest.starts_with(name));
-    let amazon = [".amazonaws.com", ".amazonaws.com.cn", ".on.aws", ".on.amazonwebservices.com.cn"];
     account.len() == 12
         && account.bytes().all(|byte| byte.is_ascii_digit())
         && named
-        && amazon.iter().any(|name| rest.ends_with(name))
+        && registry_ends().any(|end| rest.strip_suffix(end).is_some_and(|rest| rest.ends_with('.')))
 }
 
 #[cfg(test)]
@@ -66,6 +75,10 @@ mod tests {
         assert!(is_ecr("123456789012.dkr.ecr-fips.us-gov-west-1.amazonaws.com"));
         assert!(is_ecr("123456789012.dkr.ecr.cn-north-1.amazonaws.com.cn"));
         assert!(is_ecr("123456789012.dkr-ecr.eu-west-1.on.aws"));
+        assert!(is_ecr("123456789012.dkr.ecr.eusc-de-east-1.amazonaws.eu"));
+        assert!(is_ecr("123456789012.dkr-ecr.eusc-de-east-1.on.amazonwebservices.eu"));
+        assert!(is_ecr("123456789012.dkr.ecr.us-iso-east-1.c2s.ic.gov"));
+        assert!(!is_ecr("123456789012.dkr.ecr.eu-west-1.evilamazonaws.com"));
         assert!(!is_ecr("public.ecr.aws"));
         assert_eq!(profile("ecr-public.aws.com"), profile("public.ecr.aws"));
         assert!(!is_ecr("123456789012.dkr.ecr.eu-west-1.amazonaws.com.evil.example"));

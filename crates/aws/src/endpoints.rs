@@ -82,6 +82,11 @@ fn partition(region: &str) -> &'static Partition {
     PARTITIONS.iter().find(|partition| region.starts_with(partition.regions)).unwrap_or(all_others)
 }
 
+/// How the registries' names of every partition end.
+pub(crate) fn registry_ends() -> impl Iterator<Item = &'static str> {
+    PARTITIONS.iter().flat_map(|Partition { suffix, registries, .. }| [*suffix, *registries])
+}
+
 /// CloudFormation's host.
 pub fn cloudformation(region: &str, variant: Variant) -> String {
     let partition = partition(region);

@@ -10,9 +10,17 @@ pub const PUBLIC: [&str; 2] = ["public.ecr.aws", "ecr-public.aws.com"];
 const PRIVATE: [(&str, bool); 4] =
     [("dkr.ecr", false), ("dkr.ecr-fips", false), ("dkr-ecr", true), ("dkr-ecr-fips", true)];
 
-/// How a partition's names end, by IPv4 alone and dual-stack.
-const ENDS: [(&str, &str); 2] =
-    [("amazonaws.com", "on.aws"), ("amazonaws.com.cn", "on.amazonwebservices.com.cn")];
+/// How a partition's names end, by IPv4 alone and dual-stack
+/// (<https://github.com/aws/aws-sdk-rust/blob/main/sdk/aws-config/src/endpoint_lib/partition.rs>).
+const ENDS: [(&str, &str); 7] = [
+    ("amazonaws.com", "on.aws"),
+    ("amazonaws.com.cn", "on.amazonwebservices.com.cn"),
+    ("amazonaws.eu", "on.amazonwebservices.eu"),
+    ("c2s.ic.gov", "on.aws.ic.gov"),
+    ("sc2s.sgov.gov", "on.aws.scloud"),
+    ("csp.hci.ic.gov", "on.aws.hci.ic.gov"),
+    ("cloud.adc-e.uk", "on.cloud-aws.adc-e.uk"),
+];
 
 /// The other names of the registry at `server`; none where it is not Amazon's, or not reached by https at its own port.
 pub(super) fn other_names(server: &Server) -> Vec<Server> {
@@ -67,7 +75,10 @@ mod tests {
                 format!("123456789012.{service}.{region}.{}", if dual { ends.1 } else { ends.0 })
             })
         };
-        for (ends, region) in [(ENDS[0], "eu-west-1"), (ENDS[0], "us-gov-west-1"), (ENDS[1], "cn-north-1")] {
+        let regions = ["eu-west-1", "cn-north-1", "eusc-de-east-1", "us-iso-east-1", "us-isob-east-1"];
+        let more = ["us-isof-east-1", "eu-isoe-west-1"];
+        let everywhere = ENDS.into_iter().zip(regions.into_iter().chain(more));
+        for (ends, region) in everywhere.chain([(ENDS[0], "us-gov-west-1")]) {
             for name in all(ends, region) {
                 let mut with = others(&name);
                 assert_eq!(with.len(), 3, "{name}");

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
 
+mod files;
 mod rows;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -41,6 +42,10 @@ impl Network {
             }
         });
         network
+    }
+
+    fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
     }
 
     fn text(&self, address: &str) -> String {
@@ -151,7 +156,7 @@ fn a_login_goes_where_it_was_stored_for_and_nowhere_else() {
         *network.row.lock().unwrap() = *row;
         network.sent.lock().unwrap().clear();
 
-        let proxy = format!("http://127.0.0.1:{}", network.port);
+        let proxy = network.url();
         let run = world.bare().arg("--images").arg(&images).args("lock");
         let ended = run.env("HTTPS_PROXY", &proxy).env("HTTP_PROXY", &proxy).env("SSL_CERT_FILE", &ca).end();
         assert_eq!(*network.sent.lock().unwrap(), expected, "row {number}: {text}{ended}");

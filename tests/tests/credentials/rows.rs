@@ -89,6 +89,32 @@ pub const ROWS: &[Row] = &[
         sent: &["https://123456789012.dkr.ecr.eu-west-1.amazonaws.com password 1"],
         ..PLAIN
     },
+    // Amazon's registries have other names for IPv6 and FIPS, and one login for all of them, whichever it was stored under.
+    Row {
+        source: "123456789012.dkr-ecr.eu-west-1.on.aws/team/app:1",
+        logins: &[HUB, ECR],
+        sent: &["https://123456789012.dkr-ecr.eu-west-1.on.aws password 1"],
+        ..PLAIN
+    },
+    Row {
+        source: "123456789012.dkr.ecr.eu-west-1.amazonaws.com/team/app:1",
+        logins: &["https://123456789012.dkr-ecr-fips.eu-west-1.on.aws"],
+        sent: &["https://123456789012.dkr.ecr.eu-west-1.amazonaws.com password 0"],
+        ..PLAIN
+    },
+    Row {
+        source: "123456789012.dkr-ecr.eusc-de-east-1.on.amazonwebservices.eu/team/app:1",
+        logins: &[ECR, "123456789012.dkr.ecr.eusc-de-east-1.amazonaws.eu"],
+        sent: &["https://123456789012.dkr-ecr.eusc-de-east-1.on.amazonwebservices.eu password 1"],
+        ..PLAIN
+    },
+    Row {
+        source: "ecr-public.aws.com/team/app:1",
+        realm: Some("https://ecr-public.aws.com/token/"),
+        logins: &[ECR, "public.ecr.aws"],
+        sent: &["https://ecr-public.aws.com password 1", "https://ecr-public.aws.com token 1"],
+        ..PLAIN
+    },
     // Token services: of the mirror, elsewhere, and Docker Hub's behind a mirror that hands the challenge through.
     Row {
         upstream: Some("https://mirror.corp"),
