@@ -4,7 +4,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
 
-use e2e::{Aws, World};
+use e2e::{Aws, BUCKET, STATE, World};
 use serde_json::{Value, json};
 
 const IMAGES: &str = r#"schema_version = 1
@@ -137,4 +137,134 @@ fn two_grids_live_among_others_with_aws_s_clock_ahead() {
 #[test]
 fn two_grids_live_among_others_with_aws_s_clock_behind() {
     two_lives("-600");
+}
+
+const ROLE: &str = "arn:aws:iam::123456789012:role/ecr-creation-template";
+const REFUSED: i32 = 6;
+
+/// A list with these rules, and a creation template for them.
+fn with_template(rules: &str) -> String {
+    format!(
+        "schema_version = 1\n[images]\ncurl = \"curlimages/curl:7.85.0\"\n[pull_through]\n{rules}[creation_template]\nrole_arn = \"{ROLE}\"\n"
+    )
+}
+
+/// The key that each template gives, by prefix.
+fn given_keys(aws: &Aws) -> Vec<(String, String)> {
+    let found = aws.ecr("DescribeRepositoryCreationTemplates", &json!({}));
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let found = found["repositoryCreationTemplates"].as_array().unwrap().iter();
+    let mut found: Vec<_> = found
+        .map(|template| (text(&template["prefix"]), text(&template["encryptionConfiguration"]["kmsKey"])))
+        .collect();
+    found.sort();
+    found
+}
+
+/// A grid's key, which can be used.
+fn key(aws: &Aws, tag: &str) -> String {
+    let found = aws.kms("DescribeKey", &json!({ "KeyId": format!("alias/ecr/{tag}-htc") }));
+    assert_eq!(found["KeyMetadata"]["KeyState"], "Enabled");
+    found["KeyMetadata"]["Arn"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn two_grids_have_creation_templates_of_their_own_or_are_told_whose_there_is() {
+    let first = with_template("quay = \"quay.io\"\n");
+    let Some(world) = World::grid(&first) else { return };
+    let unchanged = |grid: &str| {
+        let run = world.xtask(&format!("transfer-images --refresh --format json {grid}")).ok();
+        assert_eq!(run.json()["changed"], false, "{grid}: {run}");
+    };
+    world.xtask(&format!("init-images --create-state-bucket {A}")).ok();
+    world.xtask(&format!("auto-transfer-images {A}")).ok();
+    let aws = world.aws();
+    let of_a = ("quay".to_owned(), key(&aws, "a"));
+    assert_eq!(given_keys(&aws), std::slice::from_ref(&of_a));
+
+    // The same list for another grid: ECR has no second template for the prefix.
+    world.xtask(&format!("init-images {B}")).ok();
+    let before = aws.repositories();
+    let words = [
+        "ECR has one creation template for each prefix",
+        "quay is of the grid a",
+        "hint: take [creation_template] out",
+    ];
+    for command in ["transfer-images --dry-run", "auto-transfer-images"] {
+        world.xtask(&format!("{command} {B}")).end().failed(REFUSED, &words);
+    }
+    assert_eq!((aws.repositories(), given_keys(&aws)), (before, vec![of_a.clone()]));
+    // As the hint says: without one it uses what there is, and is told which key that means.
+    world.write("images.toml", &first[..first.find("[creation_template]").unwrap()]);
+    let run = world.xtask(&format!("transfer-images --dry-run {B}")).ok();
+    let words = format!("(quay/...) get what the creation template quay says: the key {}", of_a.1);
+    assert!(run.stderr.contains(&words), "{run}");
+
+    // Or a prefix of its own, if below the other's.
+    let second = with_template("\"quay/team\" = \"quay.io\"\n");
+    world.write("images.toml", &second);
+    world.xtask(&format!("auto-transfer-images {B}")).ok();
+    let of_b = ("quay/team".to_owned(), key(&aws, "b"));
+    let both = [of_a.clone(), of_b.clone()];
+    assert_eq!(given_keys(&aws), both);
+    unchanged(B);
+    world.write("images.toml", &first);
+    unchanged(A);
+
+    // A prefix that a list no longer names stays with its template, as its rule does: another grid may pull through it.
+    world.write("images.toml", &with_template("k8s = \"registry.k8s.io\"\n"));
+    world.xtask(&format!("auto-transfer-images {A}")).ok();
+    let run = world.xtask(&format!("prune --yes {A}")).ok();
+    assert_eq!(given_keys(&aws).len(), 3, "{run}");
+    world.write("images.toml", &with_template("quay = \"quay.io\"\nk8s = \"registry.k8s.io\"\n"));
+    unchanged(A);
+
+    // The first grid goes: its templates stay with the rules, and the key with them.
+    let run = world.xtask(&format!("auto-destroy-images {A}")).ok();
+    for words in [
+        "creation template quay: keep: other grids are in this account; `aws ecr delete-repository-creation-template --prefix quay`",
+        "KMS key ecr/a-htc: keep: creation templates that stay give it to repositories",
+    ] {
+        assert!(run.stderr.contains(words), "{words}: {run}");
+    }
+    let all = [("k8s".to_owned(), key(&aws, "a")), of_a, of_b.clone()];
+    assert_eq!(given_keys(&aws), all);
+    world.write("images.toml", &second);
+    unchanged(B);
+
+    // Built again, it takes them back.
+    world.write("images.toml", &with_template("quay = \"quay.io\"\nk8s = \"registry.k8s.io\"\n"));
+    let run = world.xtask(&format!("auto-transfer-images {A}")).ok();
+    let words = "record aws_ecr_repository_creation_template.managed[\"quay\"], which stands: it bears this grid's name";
+    assert!(run.stderr.contains(words), "{run}");
+    assert_eq!(given_keys(&aws), all);
+    unchanged(A);
+
+    // The second goes, then the first: what each made goes with the last grid that could use it.
+    world.write("images.toml", &second);
+    world.xtask(&format!("auto-destroy-images {B}")).ok();
+    assert_eq!(given_keys(&aws), all);
+    world.write("images.toml", &first);
+    world.xtask(&format!("auto-destroy-images {A}")).ok();
+    assert_eq!(given_keys(&aws), [of_b]);
+}
+
+#[test]
+fn a_template_that_bears_the_grid_s_name_is_adopted_where_the_state_has_lost_it() {
+    let Some(world) = World::grid(&with_template("quay = \"quay.io\"\n")) else { return };
+    world.xtask("init-images --create-state-bucket").ok();
+    world.xtask("auto-transfer-images").ok();
+    let aws = world.aws();
+    let mut state: Value = serde_json::from_slice(&aws.object(BUCKET, STATE).unwrap()).unwrap();
+    let resources = state["resources"].as_array_mut().unwrap();
+    resources.retain(|resource| resource["type"] != "aws_ecr_repository_creation_template");
+    aws.put_object(BUCKET, STATE, state.to_string().as_bytes());
+    let before = given_keys(&aws);
+    let words = "record aws_ecr_repository_creation_template.managed[\"quay\"], which stands: it bears this grid's name";
+    for command in ["transfer-images --dry-run", "auto-transfer-images"] {
+        let run = world.xtask(command).ok();
+        assert!(run.stderr.contains(words), "{run}");
+    }
+    assert_eq!(given_keys(&aws), before);
+    assert_eq!(world.xtask("transfer-images --refresh --format json").ok().json()["changed"], false);
 }

@@ -200,6 +200,7 @@ mod tests {
         assert!(!now("in", "etag", &both, &with_secret).holds(&before));
         let template = Template {
             prefix: "quay".to_owned(),
+            description: None,
             is_for_cache: true,
             kms_key: None,
             mutability: Mutability::Mutable,

@@ -76,11 +76,18 @@ impl Inventory {
                 .filter(|prefix| !config.pull_through.iter().any(|rule| rule.prefix == **prefix))
                 .filter_map(|prefix| Some((prefix.clone(), self.rules.get(prefix)?.clone())))
                 .collect(),
+            templates: self
+                .owned(ResourceKind::CreationTemplate)
+                .iter()
+                .filter(|_| config.creation_role.is_some())
+                .filter(|prefix| !config.pull_through.iter().any(|rule| rule.prefix == **prefix))
+                .filter_map(|prefix| Some((prefix.clone(), self.rules.get(prefix)?.clone())))
+                .collect(),
         }
     }
 
-    /// What stands and is not in the state: it is used, and left alone.
-    pub(super) fn foreign(&self) -> Existing {
+    /// What stands beside what the module is to make: what is not in the state is used, and left alone.
+    pub(super) fn existing(&self) -> Existing {
         let foreign = |kind, name: &String| !self.owns(kind, name);
         // What an older HTC-Grid left in the state stays, next to the grid's own alias.
         let older_alias =
@@ -104,6 +111,7 @@ impl Inventory {
                 .filter(|prefix| foreign(ResourceKind::CreationTemplate, prefix))
                 .cloned()
                 .collect(),
+            own_templates: self.owned(ResourceKind::CreationTemplate).iter().cloned().collect(),
             older_aliases: older_alias.into_iter().collect(),
         }
     }
@@ -116,11 +124,13 @@ pub struct NoLongerWanted {
     pub repositories: Vec<String>,
     /// Rules, by prefix.
     pub rules: BTreeMap<String, Rule>,
+    /// Creation templates, by prefix, each with the rule that stands there, which may be somebody else's.
+    pub templates: BTreeMap<String, Rule>,
 }
 
 impl NoLongerWanted {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.repositories.is_empty() && self.rules.is_empty()
+        self.repositories.is_empty() && self.rules.is_empty() && self.templates.is_empty()
     }
 }

@@ -8,6 +8,7 @@ mod news;
 mod planning;
 mod recovery;
 mod resource_kind;
+mod templates;
 mod usage;
 mod used;
 mod visible;
@@ -153,7 +154,7 @@ impl<'a> Infrastructure<'a> {
     /// is used and left alone.
     pub fn variables(&self, config: &Config, inventory: &Inventory, kept: &NoLongerWanted) -> Value {
         let (tag, account) = (&self.options.tag, &self.aws.identity().account);
-        let mut variables = config.tfvars(tag, self.aws.region(), account, &inventory.foreign());
+        let mut variables = config.tfvars(tag, self.aws.region(), account, &inventory.existing());
         if let Some(repositories) = variables["repositories"].as_array_mut() {
             repositories.extend(kept.repositories.iter().map(|name| Value::from(name.as_str())));
         }
@@ -161,6 +162,13 @@ impl<'a> Infrastructure<'a> {
             for (prefix, rule) in &kept.rules {
                 rules.insert(prefix.clone(), serde_json::json!(rule));
             }
+        }
+        if let Some(Value::Array(prefixes)) = variables.pointer_mut("/creation_template/prefixes") {
+            prefixes.extend(kept.templates.keys().map(|prefix| Value::from(prefix.as_str())));
+        }
+        if let Some(used) = variables["existing_pull_through_cache_rules"].as_object_mut() {
+            let others = kept.templates.iter().filter(|(prefix, _)| !kept.rules.contains_key(*prefix));
+            used.extend(others.map(|(prefix, rule)| (prefix.clone(), Value::from(rule.upstream.as_str()))));
         }
         variables
     }

@@ -26,7 +26,7 @@ pub struct Unrecorded {
     pub address: String,
     /// What AWS calls it.
     pub id: String,
-    why: &'static str,
+    pub(super) why: &'static str,
 }
 
 impl std::fmt::Display for Unrecorded {
@@ -171,7 +171,7 @@ impl Infrastructure<'_> {
 
 impl Inventory {
     /// Counts resources as owned that are not recorded yet.
-    fn expect(&mut self, found: impl IntoIterator<Item = Unrecorded>) {
+    pub(super) fn expect(&mut self, found: impl IntoIterator<Item = Unrecorded>) {
         for resource in found {
             let kind = resource_type(&resource.address).to_owned();
             self.state.owned.entry(kind).or_default().push(resource.id.clone());

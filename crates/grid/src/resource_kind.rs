@@ -38,12 +38,10 @@ pub(crate) enum Trace {
 pub enum StaysWith {
     /// With its repository.
     Repository,
-    /// With all rules.
+    /// With all rules: other grids may pull through them.
     Rules,
     /// With the key.
     Key,
-    /// With nothing: it goes in any case.
-    Nothing,
 }
 
 impl ResourceKind {
@@ -101,10 +99,9 @@ impl ResourceKind {
     pub fn stays_with(self) -> StaysWith {
         match self {
             Self::Repository | Self::LifecyclePolicy | Self::RepositoryPolicy => StaysWith::Repository,
-            Self::Rule => StaysWith::Rules,
+            // The key that it gives stays with it.
+            Self::Rule | Self::CreationTemplate => StaysWith::Rules,
             Self::Key | Self::Alias => StaysWith::Key,
-            // It would give a key that may be gone to the repositories of others.
-            Self::CreationTemplate => StaysWith::Nothing,
         }
     }
 }

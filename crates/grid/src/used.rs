@@ -57,8 +57,11 @@ impl Inventory {
         others.filter_map(|rule| Some((rule, self.rules.get(&rule.prefix)?)))
     }
 
-    /// Whether the template of a rule's prefix is this grid's: its rule is, and nobody else has a template there.
+    /// Whether the template of a rule's prefix is this grid's, or will be: its rule is, and nobody else has a template there.
     fn templates_itself(&self, rule: &PullThrough) -> bool {
+        if self.owns(ResourceKind::CreationTemplate, &rule.prefix) {
+            return true;
+        }
         let free = |kind, stands: bool| !stands || self.owns(kind, &rule.prefix);
         free(ResourceKind::Rule, self.rules.contains_key(&rule.prefix))
             && free(ResourceKind::CreationTemplate, self.templates.contains_key(&rule.prefix))
@@ -112,7 +115,13 @@ impl Infrastructure<'_> {
                 let (found, wanted) = (role(&found.custom_role_arn), role(&wanted.custom_role_arn));
                 format!("pull-through rule {prefix}: it reads as {found}, and images.toml says {wanted}")
             });
-            credential.into_iter().chain(role)
+            let untemplated = config.creation_role.is_some()
+                && !inventory.owns(ResourceKind::CreationTemplate, prefix)
+                && !inventory.templates.contains_key(prefix);
+            let untemplated = untemplated.then(|| {
+                format!("pull-through rule {prefix}: creation_template of images.toml is for rules that this grid creates alone")
+            });
+            credential.into_iter().chain(role).chain(untemplated)
         });
         let templates = inventory.used_templates(config).map(|template| {
             format!("creation template {}: it stays as it is, and creation_template of images.toml is not for this prefix", template.prefix)

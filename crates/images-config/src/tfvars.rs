@@ -15,6 +15,8 @@ pub struct Existing {
     pub pull_through: BTreeMap<String, String>,
     /// The prefixes of repository creation templates.
     pub templates: BTreeSet<String>,
+    /// The prefixes of those that are this grid's: they stay so under a rule of somebody else's.
+    pub own_templates: BTreeSet<String>,
     /// Aliases that an older HTC-Grid gave to the grid's own key.
     pub older_aliases: Vec<&'static str>,
 }
@@ -48,8 +50,12 @@ impl Config {
             .collect();
         // What ECR makes under somebody else's rule is not this grid's to encrypt.
         let template = self.creation_role.as_ref().map(|role| {
-            let prefixes = rules.keys().filter(|prefix| !existing.templates.contains(**prefix));
-            json!({ "role_arn": role, "prefixes": prefixes.collect::<Vec<_>>() })
+            let wanted = self.pull_through.iter().map(|rule| rule.prefix.as_str());
+            let prefixes = wanted.filter(|prefix| {
+                existing.own_templates.contains(*prefix)
+                    || rules.contains_key(prefix) && !existing.templates.contains(*prefix)
+            });
+            json!({ "role_arn": role, "prefixes": prefixes.collect::<BTreeSet<_>>() })
         });
         let mut runtimes: Vec<&str> = self.enabled_runtimes().map(|runtime| runtime.name.as_str()).collect();
         runtimes.sort_unstable();

@@ -96,9 +96,12 @@ variable "creation_template" {
 
   validation {
     condition = var.creation_template == null ? true : (
-      length(setsubtract(var.creation_template.prefixes, keys(var.pull_through_cache_rules))) == 0
+      length(setsubtract(
+        var.creation_template.prefixes,
+        concat(keys(var.pull_through_cache_rules), keys(var.existing_pull_through_cache_rules)),
+      )) == 0
     )
-    error_message = "A creation template is for a rule that is managed here."
+    error_message = "A creation template is for a pull-through cache rule."
   }
 }
 

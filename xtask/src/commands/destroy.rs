@@ -58,9 +58,11 @@ struct DestroyPlan {
     #[serde(skip)]
     marked: Vec<String>,
     rules: Vec<String>,
-    /// Whether the rules are kept: any other grid may pull through them, and nothing on them says which does.
+    /// The prefixes of creation templates.
+    templates: Vec<String>,
+    /// Whether the rules and the templates are kept: any other grid may pull through them, and nothing on them says which does.
     keep_rules: bool,
-    /// Whether the key is kept: a repository that stays is encrypted with it.
+    /// Whether the key is kept: a repository that stays is encrypted with it, or a template that stays gives it.
     keep_key: bool,
 }
 
@@ -150,13 +152,15 @@ async fn destroy_plan(
         .filter(|repository| stays(&repository.name))
         .filter_map(|repository| repository.kms_key.as_ref())
         .any(|key| own_keys.iter().any(|own| key == own || key.ends_with(&format!("/{own}"))));
+    let templates = inventory.owned(ResourceKind::CreationTemplate).to_vec();
+    let keep_key = keep_key || others && !templates.is_empty();
     let marked = marks
         .into_iter()
         .filter(|(name, grids)| stays(name) && grids.contains(&context.settings.tag))
         .map(|(name, _)| name)
         .collect();
     let rules = inventory.owned(ResourceKind::Rule).to_vec();
-    Ok(DestroyPlan { repositories, marked, rules, keep_rules: others, keep_key })
+    Ok(DestroyPlan { repositories, marked, rules, templates, keep_rules: others, keep_key })
 }
 
 fn show(context: &Context, aws: &Aws, destroy_plan: &DestroyPlan) {
@@ -168,18 +172,27 @@ fn show(context: &Context, aws: &Aws, destroy_plan: &DestroyPlan) {
         context.settings.tag
     ));
     printer.table(&usage_table(&destroy_plan.repositories));
-    for rule in &destroy_plan.rules {
-        let verdict = if destroy_plan.keep_rules {
-            format!(
-                "keep: other grids are in this account; `aws ecr delete-pull-through-cache-rule --ecr-repository-prefix {rule}` deletes it"
-            )
+    let verdict = |command: &str, prefix: &str| {
+        if destroy_plan.keep_rules {
+            format!("keep: other grids are in this account; `aws ecr {command} {prefix}` deletes it")
         } else {
             "delete".to_owned()
-        };
+        }
+    };
+    for rule in &destroy_plan.rules {
+        let verdict = verdict("delete-pull-through-cache-rule --ecr-repository-prefix", rule);
         printer.line(format!("pull-through rule {rule}: {verdict}"));
     }
-    let key =
-        if destroy_plan.keep_key { "keep: repositories that stay are encrypted with it" } else { "delete" };
+    for prefix in &destroy_plan.templates {
+        let verdict = verdict("delete-repository-creation-template --prefix", prefix);
+        printer.line(format!("creation template {prefix}: {verdict}"));
+    }
+    let gives = destroy_plan.keep_rules && !destroy_plan.templates.is_empty();
+    let key = match destroy_plan.keep_key {
+        true if gives => "keep: creation templates that stay give it to repositories",
+        true => "keep: repositories that stay are encrypted with it",
+        false => "delete",
+    };
     printer.line(format!("KMS key ecr/{}-htc: {key}", context.settings.tag));
     printer.line("repositories that ECR's cache created (ecr-public/..., quay/...) are kept");
 }
@@ -243,7 +256,7 @@ async fn kept_addresses(terraform: &Terraform, destroy_plan: &DestroyPlan) -> an
         Some(StaysWith::Repository) => kept.iter().any(|index| address.ends_with(index)),
         Some(StaysWith::Rules) => destroy_plan.keep_rules,
         Some(StaysWith::Key) => destroy_plan.keep_key,
-        Some(StaysWith::Nothing) | None => false,
+        None => false,
     };
     Ok(terraform.state_list().await.kind(Kind::Terraform)?.into_iter().filter(stays).collect())
 }

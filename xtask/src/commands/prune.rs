@@ -1,5 +1,8 @@
 //! `prune`.
 
+use std::collections::BTreeMap;
+
+use aws::ecr::Rule;
 use clap::Args;
 use grid::{Infrastructure, Inventory, NoLongerWanted, RepositoryUsage, Usage};
 use images_config::Config;
@@ -31,11 +34,11 @@ impl Prune {
         let infrastructure = infrastructure::open(context, &aws).await?;
         let inventory = infrastructure.inventory().await?;
         let (usage, unwanted, kept) = look(&infrastructure, &config, &inventory).await?;
-        let rules: Vec<&String> = unwanted.rules.keys().collect();
+        let names = |of: &BTreeMap<String, Rule>| of.keys().cloned().collect::<Vec<_>>();
         let report = |changed: Option<bool>| {
             let report = serde_json::json!({
-                "repositories": unwanted.repositories, "rules": rules, "kept": kept.rules.keys().collect::<Vec<_>>(),
-                "changed": changed,
+                "repositories": unwanted.repositories, "rules": names(&unwanted.rules), "templates": names(&unwanted.templates),
+                "kept": names(&kept.rules), "changed": changed,
             });
             context.printer.report(&report)
         };
@@ -45,11 +48,14 @@ impl Prune {
             return Ok(());
         }
         context.printer.table(&usage_table(&usage));
-        for rule in kept.rules.keys() {
-            context.printer.line(format!("pull-through rule {rule}: keep: other grids are in this account"));
-        }
-        for rule in unwanted.rules.keys() {
-            context.printer.line(format!("pull-through rule {rule}: delete"));
+        let verdicts = [(&kept, "keep: other grids are in this account"), (&unwanted, "delete")].into_iter();
+        for (of, verdict) in verdicts {
+            for rule in of.rules.keys() {
+                context.printer.line(format!("pull-through rule {rule}: {verdict}"));
+            }
+            for prefix in of.templates.keys() {
+                context.printer.line(format!("creation template {prefix}: {verdict}"));
+            }
         }
         if self.dry_run {
             return Ok(());
@@ -93,6 +99,7 @@ async fn look(
     };
     if others {
         std::mem::swap(&mut unwanted.rules, &mut kept.rules);
+        std::mem::swap(&mut unwanted.templates, &mut kept.templates);
     }
     Ok((repositories, unwanted, kept))
 }

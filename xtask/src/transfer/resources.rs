@@ -125,6 +125,8 @@ pub(super) async fn plan<'a>(run: &Run<'a>) -> anyhow::Result<Option<Resources<'
     inventory.refuse_clashes(config)?;
     inventory = infrastructure.with_unrecorded(config, inventory).await?;
     inventory = infrastructure.with_left_key(inventory).await?;
+    inventory = infrastructure.with_left_templates(config, inventory);
+    infrastructure.refuse_others_templates(config, &inventory)?;
     let settings = run
         .interrupt
         .guard(SettingsPlan::new(

@@ -57,6 +57,8 @@ const ROOT: &str = "ROOT";
 pub struct Template {
     /// What the names of these repositories begin with; `ROOT` for all that no other template is for.
     pub prefix: String,
+    /// What whoever made it says of it.
+    pub description: Option<String>,
     /// Whether the repositories of the pull-through cache are among them.
     pub is_for_cache: bool,
     /// The KMS key that they are encrypted with, where that is not ECR's own.
@@ -187,6 +189,7 @@ impl Ecr {
                         template.image_tag_mutability_exclusion_filters,
                     ),
                     prefix: template.prefix.unwrap_or_default(),
+                    description: template.description,
                     kms_key: template.encryption_configuration.and_then(|e| e.kms_key),
                     expires: template.lifecycle_policy.is_some(),
                 }
@@ -340,6 +343,7 @@ mod tests {
     fn the_longest_prefix_has_the_template() {
         let template = |prefix: &str| Template {
             prefix: prefix.to_owned(),
+            description: None,
             is_for_cache: prefix != "quay/replicated",
             kms_key: None,
             mutability: Mutability::Mutable,

@@ -93,6 +93,7 @@ fn terraform_gets_what_is_not_there_yet() {
         ]),
         pull_through: BTreeMap::from([("quay".into(), "quay.io".into()), ("other".into(), "ghcr.io".into())]),
         templates: std::collections::BTreeSet::from(["registry-k8s-io".into()]),
+        own_templates: std::collections::BTreeSet::new(),
         older_aliases: Vec::new(),
     };
     let vars = config.tfvars("mainline", "eu-west-1", "123456789012", &existing);
@@ -121,6 +122,10 @@ fn terraform_gets_what_is_not_there_yet() {
         parse(&with_role).unwrap().tfvars("mainline", "eu-west-1", "123456789012", &existing);
     let expected = serde_json::json!({ "role_arn": role, "prefixes": ["ecr-public"] });
     assert_eq!(vars_with_role["creation_template"], expected);
+    // This grid's own stays under a rule that is not in its state any more.
+    let existing = Existing { own_templates: std::collections::BTreeSet::from(["quay".into()]), ..existing };
+    let left = parse(&with_role).unwrap().tfvars("mainline", "eu-west-1", "123456789012", &existing);
+    assert_eq!(left["creation_template"]["prefixes"], serde_json::json!(["ecr-public", "quay"]));
     assert_eq!(vars["runtimes"]["tags"].as_array().map(Vec::len), Some(15));
     assert_eq!((&vars["tag"], &vars["region"]), (&"mainline".into(), &"eu-west-1".into()));
 }

@@ -73,13 +73,13 @@ run "the_cache_s_repositories" {
   }
 }
 
-run "a_template_for_somebody_else_s_rule" {
+run "a_template_for_no_rule" {
   command = plan
 
   variables {
     creation_template = {
       role_arn = "arn:aws:iam::123456789012:role/ecr-creation-template"
-      prefixes = ["theirs"]
+      prefixes = ["none"]
     }
   }
 

@@ -1,0 +1,106 @@
+//! Repository creation templates that grids made. ECR has one for each prefix, and nothing on it bears tags: a grid's name is in its
+//! description.
+
+use aws::ecr::Template;
+use failure::{FailWith as _, Kind, failure};
+use images_config::Config;
+
+use super::recovery::Unrecorded;
+use super::{Infrastructure, Inventory, ResourceKind};
+
+/// What the module's description has around the grid's name.
+const WORDS: (&str, &str) = ("Repositories of the pull-through cache, as the grid ", " wants them");
+
+/// The grid that made a template.
+fn maker(template: &Template) -> Option<&str> {
+    template.description.as_deref()?.strip_prefix(WORDS.0)?.strip_suffix(WORDS.1)
+}
+
+/// The templates that the state does not own and a grid made, for prefixes of images.toml: each with that grid.
+fn of_grids<'a>(
+    inventory: &'a Inventory,
+    config: &'a Config,
+) -> impl Iterator<Item = (&'a Template, &'a str)> {
+    let wanted = config.pull_through.iter().filter(|_| config.creation_role.is_some());
+    let others = wanted.filter(|rule| !inventory.owns(ResourceKind::CreationTemplate, &rule.prefix));
+    others.filter_map(|rule| {
+        let template = inventory.templates.get(&rule.prefix)?;
+        Some((template, maker(template)?))
+    })
+}
+
+impl Infrastructure<'_> {
+    /// Stops where images.toml wants a creation template for a prefix that another grid has one for: what the cache makes there
+    /// gets that grid's key, which that grid may change or end.
+    ///
+    /// # Errors
+    /// There is one.
+    pub fn refuse_others_templates(&self, config: &Config, inventory: &Inventory) -> anyhow::Result<()> {
+        let others = of_grids(inventory, config).filter(|(_, grid)| *grid != self.options.tag);
+        let others: String =
+            others.map(|(template, grid)| format!("\n  {} is of the grid {grid}", template.prefix)).collect();
+        if others.is_empty() {
+            return Ok(());
+        }
+        let message =
+            format!("ECR has one creation template for each prefix, and other grids have these:{others}");
+        Err(failure(Kind::Refused, message)).hint(
+            Kind::Refused,
+            "take [creation_template] out of this grid's images.toml, and what the cache makes there gets that grid's key; or take \
+             prefixes of this grid's own; `aws ecr delete-repository-creation-template --prefix ...` deletes the template of a grid \
+             that is no more",
+        )
+    }
+
+    /// The inventory, with the creation templates that bear this grid's name and its state does not have: `destroy-images` left
+    /// them for other grids, or the state was lost.
+    pub fn with_left_templates(&self, config: &Config, mut inventory: Inventory) -> Inventory {
+        let own = of_grids(&inventory, config).filter(|(_, grid)| *grid == self.options.tag);
+        let left: Vec<Unrecorded> = own
+            .map(|(template, _)| Unrecorded {
+                address: format!(
+                    "{}.managed[\"{}\"]",
+                    ResourceKind::CreationTemplate.name(),
+                    template.prefix
+                ),
+                id: template.prefix.clone(),
+                why: "bears this grid's name",
+            })
+            .collect();
+        inventory.expect(left);
+        inventory
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use aws::ecr::Mutability;
+
+    use super::*;
+
+    #[test]
+    fn a_template_names_its_grid_as_the_module_writes_it() {
+        let top = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap();
+        let file = top.join("deployment/image_repository/terraform/pull_through_cache.tf");
+        let module = std::fs::read_to_string(file).unwrap();
+        let written = format!("\"{}${{var.tag}}{}\"", WORDS.0, WORDS.1);
+        assert!(module.contains(&written), "{written}");
+
+        let template = |description: Option<&str>| Template {
+            prefix: "quay".to_owned(),
+            description: description.map(str::to_owned),
+            is_for_cache: true,
+            kms_key: None,
+            mutability: Mutability::Mutable,
+            expires: false,
+        };
+        let of = |description| maker(&template(description)).map(str::to_owned);
+        let dev = written.trim_matches('"').replace("${var.tag}", "dev-2");
+        assert_eq!(of(Some(&dev)).as_deref(), Some("dev-2"));
+        for other in [None, Some(""), Some("theirs"), Some(WORDS.0), Some(WORDS.1)] {
+            assert_eq!(of(other), None);
+        }
+    }
+}
