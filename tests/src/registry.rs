@@ -51,6 +51,21 @@ impl DebianRegistry {
         &self.host
     }
 
+    /// The files that it keeps, whatever they are.
+    pub fn files(&self) -> Vec<String> {
+        let mut folders = vec![self.data.path().join("data")];
+        let mut files = Vec::new();
+        while let Some(folder) = folders.pop() {
+            for entry in folder.read_dir().into_iter().flatten().map(Result::unwrap) {
+                match entry.file_type().unwrap().is_dir() {
+                    true => folders.push(entry.path()),
+                    false => files.push(entry.path().display().to_string()),
+                }
+            }
+        }
+        files
+    }
+
     /// The file in which it keeps a blob (<https://github.com/distribution/distribution/blob/v2.8.2/registry/storage/paths.go>).
     pub fn blob(&self, digest: &str) -> PathBuf {
         let hex = digest.trim_start_matches("sha256:");

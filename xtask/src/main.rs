@@ -19,6 +19,7 @@ mod settings;
 mod sources;
 mod target;
 mod transfer;
+mod trust;
 mod ui;
 mod verify;
 

@@ -68,6 +68,17 @@ impl Cache {
         Self { state: Mutex::new(State { journal, standing: HashMap::new(), written: None }), manifests }
     }
 
+    /// Whether a signature of this signer ([`trust::Signer::id`]) over the digest held in an earlier run: it does so for good, since
+    /// all that it stands on is part of the two.
+    pub fn signed(&self, digest: Digest, signer: &str) -> bool {
+        self.state().journal.get(Kind::Signed, &signed_key(digest, signer)).is_some()
+    }
+
+    /// Remembers it.
+    pub fn sign(&self, digest: Digest, signer: &str) {
+        self.state().journal.put(Kind::Signed, &signed_key(digest, signer), "1".to_owned());
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -100,6 +111,11 @@ fn wanted_key(source: &str, set: &str) -> String {
 
 fn repository(source: &Reference) -> String {
     format!("{}/{}", source.registry(), source.repository())
+}
+
+/// Digest and signer as one key.
+fn signed_key(digest: Digest, signer: &str) -> String {
+    format!("{digest} {signer}")
 }
 
 fn joined(blobs: &[Digest]) -> String {
@@ -349,6 +365,16 @@ mod tests {
             cache.place(&target, Digest::of(b"y"));
             assert_eq!(Cache::open(&path).placed(&target), Some(Digest::of(b"y")), "{text}");
         }
+    }
+
+    #[test]
+    fn a_signature_that_held_is_remembered_for_its_digest_and_signer() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("cache.json");
+        let (one, two) = (Digest::of(b"one"), Digest::of(b"two"));
+        Cache::open(&path).sign(one, "a key");
+        let cache = Cache::open(&path);
+        assert!(cache.signed(one, "a key") && !cache.signed(one, "another") && !cache.signed(two, "a key"));
     }
 
     #[test]

@@ -17,12 +17,13 @@ const ALONE: [&str; 4] = [
 ];
 
 /// Where the rules are written down.
-const RULES: [&str; 10] = [
+const RULES: [&str; 11] = [
     include_str!("cached_registries.rs"),
     include_str!("names.rs"),
     include_str!("parse/images.rs"),
     include_str!("parse/mod.rs"),
     include_str!("parse/runtimes.rs"),
+    include_str!("parse/trust.rs"),
     include_str!("parse/upstreams.rs"),
     include_str!("reader/document.rs"),
     include_str!("reader/mod.rs"),
@@ -51,6 +52,9 @@ fn checkout() -> tempfile::TempDir {
         ("scratch/Dockerfile", "FROM scratch\n"),
         ("htc/Dockerfile", "ARG HTCGRID_ECR_REPO\nFROM ${HTCGRID_ECR_REPO}\n"),
         ("empty/README", ""),
+        ("keys/none.pub", "ssh-ed25519 AAAA"),
+        ("keys/cosign.key", "-----BEGIN ENCRYPTED SIGSTORE PRIVATE KEY-----\n"),
+        ("keys/root.json", "{}"),
         ("images.toml", ""),
     ] {
         let path = dir.path().join(name);

@@ -17,6 +17,7 @@
 //! | `[kms]` | `deletion_window`, `admin_roles` | the key of the repositories |
 //! | `[registry]` | `replicate_to`, `blob_mounting` | settings that the whole registry shares; absent means left alone |
 //! | `[upstream."host"]` | `url`, `counts_pulls`, `blob_hosts` | where a source registry is really reached |
+//! | `[trust]` | `"source/*" = { signed_by = { key } }`, `{ signed_by = { identity, issuer, root } }` or `{ unsigned = true }` | whose signature an image or base has to have ([docs/trust.md](../../../docs/trust.md)) |
 //! | `[tags]` | `name = "value"` | tags on everything that terraform creates |
 //!
 //! Unknown keys are errors, and all errors are reported at once.
@@ -34,6 +35,7 @@ mod reader;
 mod sources;
 pub mod support;
 pub mod tfvars;
+mod trusted;
 pub mod values;
 pub mod versions;
 
@@ -45,6 +47,7 @@ use registry::{Platform, Reference};
 pub use problem::Problems;
 pub use registry::mirror::Platforms;
 pub use sources::{Sources, top_of};
+pub use trusted::Trusted;
 
 /// The newest form of images.toml and images.lock that this program reads, and the one that it writes.
 pub const SCHEMA_VERSION: u64 = 1;
@@ -76,6 +79,8 @@ pub struct Config {
     pub upstreams: BTreeMap<String, String>,
     /// What else is said of these mirrors.
     pub mirrors: BTreeMap<String, Mirror>,
+    /// Whose signatures count.
+    pub trust: Vec<Trusted>,
     /// Options of all repositories.
     pub options: Repositories,
     /// The key of the repositories.

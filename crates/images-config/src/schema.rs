@@ -10,7 +10,7 @@ use super::Config;
 const SCHEMA: &str = include_str!("../../../docs/schema/images.toml.json");
 
 /// A table of images.toml with a key in it that nobody knows, and where the schema has that table.
-const TABLES: [(&str, &str); 9] = [
+const TABLES: [(&str, &str); 11] = [
     ("%", ""),
     ("[images]\na = { source = \"x/y:1\", % }", "/properties/images/additionalProperties/anyOf/1"),
     ("[runtimes]\na = { base = \"x/y:1\", % }", "/properties/runtimes/additionalProperties/anyOf/1"),
@@ -19,6 +19,11 @@ const TABLES: [(&str, &str); 9] = [
         "/properties/pull_through/additionalProperties/anyOf/1",
     ),
     ("[repositories]\n%", "/properties/repositories"),
+    ("[trust]\n\"*\" = { unsigned = true, % }", "/properties/trust/additionalProperties"),
+    (
+        "[trust]\n\"*\" = { signed_by = { identity = \"a\", issuer = \"b\", % } }",
+        "/properties/trust/additionalProperties/properties/signed_by/anyOf/0",
+    ),
     ("[creation_template]\n%", "/properties/creation_template"),
     ("[kms]\n%", "/properties/kms"),
     ("[registry]\n%", "/properties/registry"),

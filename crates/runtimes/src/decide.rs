@@ -180,7 +180,14 @@ async fn resolve(context: &Context, runtime: &Runtime, wait: Wait) -> Result<Opt
         Some(digest) => digest,
         None => ask(context, &name, wait).await?,
     };
+    vouch(context, &name, digest).await?;
     Ok(Some(Base { name, digest, locked: known.is_some() }))
+}
+
+/// Nothing is built on what is nobody's.
+async fn vouch(context: &Context, image: &Reference, digest: Digest) -> Result<(), RuntimeError> {
+    let failed = |source| RuntimeError::Base { base: image.to_string(), source };
+    context.grid_settings.vouch(image, digest).await.map(drop).map_err(failed)
 }
 
 async fn plan_one(
@@ -190,6 +197,11 @@ async fn plan_one(
     reads: &Arc<Reads>,
 ) -> Result<Planned, RuntimeError> {
     let read = read(context, runtime, reads).await?;
+    for stage in &read.needs.stages {
+        if let Some(digest) = stage.digest() {
+            vouch(context, stage, digest).await?;
+        }
+    }
     let (mut planned, decision) = match resolve(context, runtime, Wait::Little).await {
         Ok(base) => look(context, runtime, &read, base, options).await?,
         Err(RuntimeError::Base { source, .. }) if source.is_out_of_reach() => {

@@ -64,7 +64,7 @@ pub use history::{Cause, history_tag};
 use jiff::Timestamp;
 pub use outcome::{Done, Outcome};
 pub use planned::{Action, Planned};
-use registry::{Client, Credentials, Digest, Platform, Reference, Server};
+use registry::{BoxFuture, Client, Credentials, Digest, Platform, Reference, Server};
 use serde::Serialize;
 use tokio::sync::OnceCell;
 pub use watch::Watch;
@@ -136,6 +136,18 @@ pub trait GridSettings: Send + Sync {
 
     /// An image's name for the container engine, which knows none of our routes: under one, the route's host and path.
     fn engine_name(&self, image: &Reference) -> String;
+
+    /// Who signed a base, where somebody has to.
+    ///
+    /// # Errors
+    /// Nobody did who has to, or its registry cannot be asked: then nothing is built on it.
+    fn vouch<'a>(
+        &'a self,
+        _base: &'a Reference,
+        _digest: Digest,
+    ) -> BoxFuture<'a, Result<Option<String>, registry::Error>> {
+        Box::pin(async { Ok(None) })
+    }
 
     /// The server that the container engine asks for an image: its credential is the one that the engine needs.
     fn server(&self, image: &Reference) -> Option<Server> {

@@ -18,6 +18,7 @@ use crate::target::Target;
 use crate::transfer::{
     Board, ConfiguredGrid, builder_context, explain_runtime, refuse_exhausted, short, wanted_runtimes,
 };
+use crate::trust::Trust;
 use crate::ui::units;
 
 /// Images that are looked for at the target, or read back from the file, at once.
@@ -62,13 +63,22 @@ pub async fn export(context: &Context, request: &Export<'_>) -> anyhow::Result<(
     let work = async {
         let mut jobs = images(request, &client).await?;
         if let Some(target) = request.target {
-            let configured =
-                ConfiguredGrid::new(context.sources(), request.config, request.lock.cloned(), Some(target))?;
+            let configured = ConfiguredGrid::new(
+                context.sources(),
+                request.config,
+                request.lock.cloned(),
+                Some(target),
+                None,
+            )?;
             let builder =
                 builder_context(context, client.clone(), credentials, configured, Some(target), None)?;
             jobs.extend(runtimes(request, target, &builder).await?);
         }
-        let mirror = Mirror::new(client.clone()).mapping(context.mapping());
+        let mapping = context.mapping();
+        let mut mirror = Mirror::new(client.clone()).mapping(Arc::clone(&mapping) as Arc<_>);
+        if let Some(trust) = Trust::new(context, request.config, &client, &mapping)? {
+            mirror = mirror.vouch(trust);
+        }
         let plan = changed(request, mirror.plan(jobs).await);
         anyhow::Ok((mirror, plan))
     };
@@ -109,7 +119,7 @@ async fn images(request: &Export<'_>, client: &Client) -> anyhow::Result<Vec<Job
             source: image.source.clone(),
             target: in_layout(&image.repository, &image.tag)?,
             platforms: image.platforms.clone(),
-            artifacts: image.artifacts,
+            artifacts: image.artifacts || request.config.trusted(&image.source).is_some(),
             source_digest: request.lock.and_then(|lock| lock.source_digest(&image.source)),
             expected,
         };

@@ -12,6 +12,7 @@ use super::{failures, file_error, image_error, in_layout, moved, report};
 use crate::context::Context;
 use crate::target::Target;
 use crate::transfer::{Board, mounts, short, with_resources};
+use crate::trust::Trust;
 use crate::ui::{Table, units};
 
 /// What is imported.
@@ -41,7 +42,12 @@ pub async fn import(context: &Context, request: &Import<'_>) -> anyhow::Result<(
     let (builder, _) = request.target.client_builder(context.sources(), request.config)?;
     let served = Arc::clone(&layout) as Arc<dyn registry::Transport>;
     let client = builder.serve(HOST, served).build().kind(Kind::Config)?;
-    let mut mirror = Mirror::new(client).mapping(context.mapping());
+    let mapping = context.mapping();
+    let trust = Trust::new(context, request.config, &client, &mapping)?;
+    let mut mirror = Mirror::new(client).mapping(mapping);
+    if let Some(trust) = trust {
+        mirror = mirror.vouch(trust);
+    }
     if let Some(index) = request.target.blob_index() {
         mirror = mirror.blob_index(index);
     }

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use failure::Kind;
+use futures_util::stream::{self, StreamExt as _};
 use images_config::{Config, RUNTIMES_REPOSITORY, support};
 use registry::mirror::{Action, Job, Mirror, Plan};
 use runtimes::Hold;
@@ -13,7 +14,11 @@ use serde::Serialize;
 use super::Context;
 use crate::target::Target;
 use crate::transfer::{held, hold, jobs, not_compared, registry_failure, short};
+use crate::trust::Trust;
 use crate::ui::{Table, units};
+
+/// Images whose signatures are looked at at once.
+const AT_ONCE: usize = 16;
 
 /// How a runtime stands to its upstream: it has none.
 const BUILT_HERE: &str = "built here";
@@ -51,6 +56,12 @@ struct Listed {
     age: Option<u64>,
     /// `same`, `behind`, `other platforms`, `absent`, `unknown`, `built here`, or empty where there is no upstream.
     upstream: String,
+    /// Whether it is signed as images.toml asks; nothing where it asks for no signature.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signed: Option<bool>,
+    /// Who signed it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signed_by: Option<String>,
     /// Whether it is archived: pulls do not find it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     archived: bool,
@@ -69,7 +80,9 @@ impl Listed {
         let archived = self.archived.then(|| "archived: pulls do not find it".to_owned());
         let held = self.held.as_ref().map(|_| "held".to_owned());
         let ended = self.base_support_ended.as_ref().map(|day| format!("base's support ended {day}"));
-        let said: Vec<String> = upstream.into_iter().chain(archived).chain(held).chain(ended).collect();
+        let signed = self.signed.map(|signed| if signed { "signed" } else { "not signed" }.to_owned());
+        let said = upstream.into_iter().chain(signed).chain(archived).chain(held).chain(ended);
+        let said: Vec<String> = said.collect();
         if said.is_empty() { "-".to_owned() } else { said.join(", ") }
     }
 }
@@ -90,6 +103,16 @@ impl ListImages {
             Some(_) => in_account(&config, &target, &upstream, self.all).await?,
             None => in_registry(context, &config, &target, &upstream).await?,
         };
+        for image in &mut listed {
+            let tag = image.tag.as_deref().unwrap_or_default();
+            let name = format!("{}:{tag}", target.repository(&image.repository)?.repository());
+            let Some(signed) = upstream.get(&name).and_then(|found| found.signed.as_ref()) else { continue };
+            image.signed = Some(signed.is_ok());
+            image.signed_by = signed.as_ref().ok().cloned();
+            if let Err(error) = signed {
+                context.printer.warn(format!("{name}: {error}"));
+            }
+        }
         let today = support::today();
         for image in listed.iter_mut().filter(|image| image.repository == RUNTIMES_REPOSITORY) {
             let runtime = config.runtimes.iter().find(|runtime| Some(&runtime.name) == image.tag.as_ref());
@@ -134,34 +157,51 @@ async fn uris(context: &Context, config: &Config, target: &Target) -> anyhow::Re
     context.printer.either(|| uris.iter().map(|uri| format!("{uri}\n")).collect(), &report)
 }
 
+/// How a mirrored image stands.
+struct Compared {
+    upstream: String,
+    /// Who signed its source, or that nobody did who has to.
+    signed: Option<Result<String, registry::Error>>,
+}
+
 /// `repository:tag` of each mirrored image, and how it stands to upstream.
 async fn compare(
     context: &Context,
     config: &Config,
     target: &Target,
-) -> anyhow::Result<BTreeMap<String, (String, Option<String>)>> {
+) -> anyhow::Result<BTreeMap<String, Compared>> {
     let (client, _) = target.client(context.sources(), config)?;
     let jobs = jobs(config, None, target)?;
-    let plan = Mirror::new(client).mapping(context.mapping()).plan(jobs).await;
+    let mapping = context.mapping();
+    let trust = Trust::new(context, config, &client, &mapping)?;
+    let plan = Mirror::new(client).mapping(mapping).plan(jobs).await;
+    let signed = plan.images.iter().map(|planned| {
+        let trust = trust.as_ref();
+        async move {
+            match trust {
+                Some(trust) => trust.standing(planned).await,
+                None => None,
+            }
+        }
+    });
+    let signed: Vec<_> = signed.collect();
+    let signed: Vec<_> = stream::iter(signed).buffered(AT_ONCE).collect().await;
     for warning in unknown(&plan) {
         context.printer.warn(warning);
     }
-    Ok(plan
-        .images
-        .iter()
-        .map(|planned| {
-            let (verdict, digest) = match &planned.action {
-                // As far as the last run knew; nobody has asked upstream since.
-                Action::UpToDate { digest } if planned.unanswered.is_some() => (UNKNOWN, Some(*digest)),
-                Action::UpToDate { digest } | Action::Complete { digest, .. } => ("same", Some(*digest)),
-                Action::Copy(_) => (ABSENT, None),
-                Action::Replace { previous, same_source: true, .. } => (OTHER_PLATFORMS, Some(*previous)),
-                Action::Replace { previous, .. } => ("behind", Some(*previous)),
-                Action::Failed(_) => (UNKNOWN, None),
-            };
-            (name(&planned.job), (verdict.to_owned(), digest.map(|digest| digest.to_string())))
-        })
-        .collect())
+    let compared = plan.images.iter().zip(signed).map(|(planned, signed)| {
+        let upstream = match &planned.action {
+            // As far as the last run knew; nobody has asked upstream since.
+            Action::UpToDate { .. } if planned.unanswered.is_some() => UNKNOWN,
+            Action::UpToDate { .. } | Action::Complete { .. } => "same",
+            Action::Copy(_) => ABSENT,
+            Action::Replace { same_source: true, .. } => OTHER_PLATFORMS,
+            Action::Replace { .. } => "behind",
+            Action::Failed(_) => UNKNOWN,
+        };
+        (name(&planned.job), Compared { upstream: upstream.to_owned(), signed })
+    });
+    Ok(compared.collect())
 }
 
 /// Why some images were not compared, a line for each registry.
@@ -183,7 +223,7 @@ fn name(job: &Job) -> String {
 async fn in_account(
     config: &Config,
     target: &Target,
-    upstream: &BTreeMap<String, (String, Option<String>)>,
+    upstream: &BTreeMap<String, Compared>,
     all: bool,
 ) -> anyhow::Result<Vec<Listed>> {
     let Some(account) = &target.account else { return Ok(Vec::new()) };
@@ -200,7 +240,7 @@ async fn in_account(
                 let runtime =
                     repository.name == RUNTIMES_REPOSITORY && config.runtimes.iter().any(|r| r.name == *tag);
                 let verdict = match upstream.get(&full) {
-                    Some((verdict, _)) => verdict.clone(),
+                    Some(compared) => compared.upstream.clone(),
                     None if runtime => BUILT_HERE.to_owned(),
                     None => String::new(),
                 };
@@ -216,6 +256,8 @@ async fn in_account(
                     age: u64::try_from(image.pushed).ok().map(|pushed| now.saturating_sub(pushed)),
                     // The look at upstream does not see what is archived.
                     upstream: if image.archived && verdict == ABSENT { String::new() } else { verdict },
+                    signed: None,
+                    signed_by: None,
                     archived: image.archived,
                     base_support_ended: None,
                     held: None,
@@ -231,6 +273,8 @@ async fn in_account(
                 size: None,
                 age: None,
                 upstream: String::new(),
+                signed: None,
+                signed_by: None,
                 archived: false,
                 base_support_ended: None,
                 held: None,
@@ -246,7 +290,7 @@ async fn in_registry(
     context: &Context,
     config: &Config,
     target: &Target,
-    upstream: &BTreeMap<String, (String, Option<String>)>,
+    upstream: &BTreeMap<String, Compared>,
 ) -> anyhow::Result<Vec<Listed>> {
     let (client, _) = target.client(context.sources(), config)?;
     let mut listed = Vec::new();
@@ -259,9 +303,8 @@ async fn in_registry(
         for tag in wanted.chain(runtimes) {
             let found = client.head(&repository.with_tag(&tag)?).await;
             let found = found.map_err(|error| registry_failure(error, Kind::Registry))?;
-            let verdict = upstream
-                .get(&format!("{}:{tag}", repository.repository()))
-                .map(|(verdict, _)| verdict.clone());
+            let verdict = upstream.get(&format!("{}:{tag}", repository.repository()));
+            let verdict = verdict.map(|compared| compared.upstream.clone());
             listed.push(Listed {
                 repository: name.clone(),
                 uri: target.name(name)?,
@@ -270,6 +313,8 @@ async fn in_registry(
                 size: None,
                 age: None,
                 upstream: verdict.unwrap_or_else(|| BUILT_HERE.to_owned()),
+                signed: None,
+                signed_by: None,
                 archived: false,
                 base_support_ended: None,
                 held: None,

@@ -3,15 +3,22 @@
 use anyhow::Context as _;
 use clap::Args;
 use failure::{FailWith as _, Kind, ending, failure};
+use futures_util::stream::{self, StreamExt as _};
 use images_config::{
+    Config,
+    lock::Locked,
     lock::diff::Change,
     lock::resolve::{ResolveError, resolve_all},
     lock::update::Select,
 };
-use registry::Digest;
+use registry::{Client, Digest, Reference};
 
 use super::Context;
-use crate::transfer::registry_verdict;
+use crate::transfer::{registry_failure, registry_verdict};
+use crate::trust::Trust;
+
+/// Images whose signatures are looked at at once.
+const AT_ONCE: usize = 16;
 
 /// Write images.lock: which digests the names in images.toml mean
 #[derive(Debug, Args)]
@@ -47,6 +54,8 @@ impl Lock {
         let client = context.sources().client(&config)?;
         let asked = async { Ok(resolve_all(&client, &wants, &before, jiff::Timestamp::now()).await) };
         let (resolved, failed) = context.interrupt.guard(asked).await?;
+        let signed = async { signatures(context, &config, &client, &resolved).await };
+        context.interrupt.guard(signed).await?;
         // All or nothing: a lock that knows half of the images is no lock.
         let mut failed = failed.into_iter();
         if let Some(first) = failed.next() {
@@ -87,6 +96,26 @@ impl Lock {
         context.printer.line(format!("wrote {shown}; commit it, so that every run copies the same digests"));
         report(true)
     }
+}
+
+/// Nothing is locked that is nobody's. All are looked at, and all refusals are told.
+async fn signatures(
+    context: &Context,
+    config: &Config,
+    client: &Client,
+    resolved: &[(Reference, Locked)],
+) -> anyhow::Result<()> {
+    let Some(trust) = Trust::new(context, config, client, &context.mapping())? else { return Ok(()) };
+    let looks = resolved.iter().map(|(source, locked)| trust.check(source, locked.digest));
+    let looks: Vec<_> = looks.collect();
+    let looks: Vec<_> = stream::iter(looks).buffered(AT_ONCE).collect().await;
+    let mut refused = looks.into_iter().filter_map(Result::err);
+    let Some(first) = refused.next() else { return Ok(()) };
+    for error in refused {
+        context.printer.error(&registry_failure(error, Kind::Upstream));
+    }
+    let first: anyhow::Result<()> = Err(registry_failure(first, Kind::Upstream));
+    first.hint(Kind::Upstream, "images.lock was not touched")
 }
 
 /// A difference as `--format json` gives it.

@@ -4,15 +4,38 @@ use std::sync::Arc;
 
 use failure::{FailWith as _, Kind, failure};
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
-use registry::mirror::{Check, Event, Mounts, Outcome, Plan};
+use images_config::cache::Cache;
+use registry::Client;
+use registry::mirror::{Check, Event, Mirror, Mounts, Outcome, Plan};
 
 use super::Run;
 use super::hints::of_target;
 use super::progress::Board;
 use crate::target::Target;
+use crate::trust::Trust;
 
 /// Copies that are looked at at once.
 const LOOKS_AT_ONCE: usize = 64;
+
+/// What copies to the target, knowing what earlier runs learned and whose images are taken.
+pub(super) fn mirror(
+    client: Client,
+    target: &Target,
+    mapping: Arc<Cache>,
+    trust: Option<Arc<Trust>>,
+) -> Mirror {
+    let mut mirror = Mirror::new(client).mapping(mapping);
+    if let Some(index) = target.blob_index() {
+        mirror = mirror.blob_index(index);
+    }
+    if let Some(index) = target.tag_index() {
+        mirror = mirror.tag_index(index);
+    }
+    match trust {
+        Some(trust) => mirror.vouch(trust),
+        None => mirror,
+    }
+}
 
 /// Copies what the plan says, and reads the copies back.
 pub(super) async fn copy(run: &Run<'_>, plan: &Plan) -> anyhow::Result<Vec<Outcome>> {

@@ -19,6 +19,12 @@ pub fn registry_verdict(error: &registry::Error, kind: Kind) -> (Kind, Option<St
     if let Some(hint) = refused_by_kms(error) {
         return (Kind::Credentials, Some(hint));
     }
+    if let ErrorKind::Untrusted { wanted, .. } = error.kind() {
+        return (
+            Kind::Refused,
+            Some(format!("it has to be signed by {wanted}; docs/trust.md says how that is verified")),
+        );
+    }
     match refused_by_iam(error) {
         Some((action, words)) => (Kind::Credentials, Some(permission(action, words))),
         None => (kind, registry_hint(error)),

@@ -20,7 +20,7 @@ pub fn jobs(config: &Config, lock: Option<&Lock>, target: &Target) -> anyhow::Re
             source: image.source.clone(),
             target: target.repository(&image.repository)?.with_tag(&image.tag)?,
             platforms: image.platforms.clone(),
-            artifacts: image.artifacts,
+            artifacts: image.artifacts || config.trusted(&image.source).is_some(),
             source_digest: lock.and_then(|lock| lock.source_digest(&image.source)),
             expected: lock.and_then(|lock| lock.expected(&image.source, &image.platforms)),
         });

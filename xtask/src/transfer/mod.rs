@@ -25,6 +25,7 @@ use registry::mirror::{self, Mirror};
 use crate::context::Context;
 use crate::infrastructure;
 use crate::target::Target;
+use crate::trust::Trust;
 use crate::ui::Printer;
 
 pub use self::runtimes::{
@@ -97,6 +98,8 @@ struct Run<'a> {
     mirror: Mirror,
     builder: ::runtimes::Context,
     lock: Option<Lock>,
+    /// Whose images are taken; none where nothing is said of that.
+    trust: Option<Arc<Trust>>,
     /// What is in place so far.
     completed: &'a Arc<Completed>,
     /// What this process has already done about the resources, a line each: a shard that came first.
@@ -234,14 +237,11 @@ impl<'a> Run<'a> {
     ) -> anyhow::Result<Self> {
         let (client, credentials) = target.client(context.sources(), &config)?;
         let jobs = jobs(&config, lock.as_ref(), target)?.into_iter().map(Arc::new).collect();
-        let mut mirror = Mirror::new(client.clone()).mapping(context.mapping());
-        if let Some(index) = target.blob_index() {
-            mirror = mirror.blob_index(index);
-        }
-        if let Some(index) = target.tag_index() {
-            mirror = mirror.tag_index(index);
-        }
-        let configured = ConfiguredGrid::new(context.sources(), &config, lock.clone(), Some(target))?;
+        let mapping = context.mapping();
+        let trust = Trust::new(context, &config, &client, &mapping)?;
+        let mirror = copy::mirror(client.clone(), target, mapping, trust.clone());
+        let configured =
+            ConfiguredGrid::new(context.sources(), &config, lock.clone(), Some(target), trust.clone())?;
         let builder = builder_context(
             context,
             client,
@@ -264,6 +264,7 @@ impl<'a> Run<'a> {
             mirror,
             builder,
             lock,
+            trust,
             completed,
             made: Vec::new(),
         })

@@ -2,10 +2,10 @@
 
 use failure::{FailWith as _, Kind, ending, failure};
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
-use registry::Reference;
+use registry::{Digest, Reference};
 
 use super::Run;
-use super::hints::of_target;
+use super::hints::{of_target, registry_failure};
 
 /// Images that are primed at once.
 const PRIMED_AT_ONCE: usize = 8;
@@ -24,6 +24,8 @@ pub(super) async fn pull_through(run: &Run<'_>) -> anyhow::Result<Vec<Reference>
 async fn pull_one(run: &Run<'_>, prime: &images_config::Prime) -> anyhow::Result<Reference> {
     let cached = run.target.repository(&prime.repository)?.with_tag(&prime.tag)?;
     let client = run.mirror.client();
+    let locked = run.lock.as_ref().and_then(|lock| lock.source_digest(&prime.upstream));
+    vouch(run, &prime.upstream, locked).await?;
     // That the manifest is there says nothing of the layers: a look at it by HEAD imports it alone.
     let pulled = client.manifest(&cached).await.map_err(of_target)?;
     let pulled = pulled.ok_or_else(|| {
@@ -31,7 +33,7 @@ async fn pull_one(run: &Run<'_>, prime: &images_config::Prime) -> anyhow::Result
     });
     let pulled =
         pulled.hint(Kind::Upstream, "is the pull-through rule right, and does upstream have the tag?")?;
-    let locked = run.lock.as_ref().and_then(|lock| lock.source_digest(&prime.upstream));
+    vouch(run, &prime.upstream, Some(pulled.digest())).await?;
     if let Some(locked) = locked.filter(|locked| *locked != pulled.digest()) {
         run.printer.warn(format!(
             "{cached}: the cache has {} of {}, and images.lock says {locked}",
@@ -49,6 +51,23 @@ async fn pull_one(run: &Run<'_>, prime: &images_config::Prime) -> anyhow::Result
         client.has_blob(&cached, blob.digest).await.map_err(of_target)?;
     }
     Ok(cached)
+}
+
+/// Nothing is pulled through that is nobody's, and what the cache has may be older than what upstream has.
+async fn vouch(run: &Run<'_>, upstream: &Reference, digest: Option<Digest>) -> anyhow::Result<()> {
+    let Some(trust) = run.trust.as_ref().filter(|_| run.config.trusted(upstream).is_some()) else {
+        return Ok(());
+    };
+    let failed = |error| registry_failure(error, Kind::Upstream);
+    let digest = match digest {
+        Some(digest) => Some(digest),
+        None => run.mirror.client().find(upstream).await.map_err(failed)?.map(|found| found.digest),
+    };
+    match digest {
+        Some(digest) => trust.check(upstream, digest).await.map(drop).map_err(failed),
+        // The cache does not find it either, and says so.
+        None => Ok(()),
+    }
 }
 
 /// Whether functions are built in it: an image of AWS's SAM (<https://gallery.ecr.aws/sam>).

@@ -10,17 +10,18 @@ use aws::lease::on_this_machine;
 use docker::Logs;
 use failure::{FailWith as _, Kind, ending, verdict_of};
 use images_config::{Config, PullThrough, RUNTIMES_REPOSITORY, lock::Lock};
-use registry::{Client, Credentials, Digest, Reference, Server};
+use registry::{BoxFuture, Client, Credentials, Digest, ErrorKind, Reference, Server};
 use runtimes::{
     Action, Failure, GridSettings, Hold, How, Options, Outcome, Planned, Progress, RuntimeError, State,
 };
 
 use super::Run;
 use super::completed::Completed;
-use super::hints::registry_hint;
+use super::hints::{registry_hint, registry_verdict};
 use crate::context::Context;
 use crate::sources::Sources;
 use crate::target::Target;
+use crate::trust::Trust;
 use crate::ui::{Lane, Printer, units};
 
 /// `org.opencontainers.image.source`: where the grid that runs the runtimes is at home.
@@ -45,7 +46,9 @@ pub(super) async fn plan(run: &Run<'_>) -> Vec<Result<Planned, Failure>> {
 /// come from the registry or from the container engine that pulls there.
 pub fn explain(name: &str, error: &RuntimeError) -> anyhow::Error {
     let words = error.in_full();
-    let known = error.registry().and_then(|error| verdict_of(error));
+    let refused = error.registry().filter(|error| matches!(error.kind(), ErrorKind::Untrusted { .. }));
+    let refused = refused.map(|error| registry_verdict(error, Kind::Upstream));
+    let known = refused.or_else(|| error.registry().and_then(|error| verdict_of(error)));
     let (kind, hint) = match (known, refused_action(&words)) {
         (Some(known), _) => known,
         (None, Some(action)) => (Kind::Credentials, Some(permission(action, &words))),
@@ -153,6 +156,7 @@ pub fn hold(lock: Option<&Lock>, runtime: &str) -> Option<Hold> {
 /// What the builder asks of the configuration, the lock and the account.
 pub struct ConfiguredGrid {
     lock: Option<Lock>,
+    trust: Option<Arc<Trust>>,
     /// Each pull-through rule with its prefix at this target.
     caches: Vec<(Reference, PullThrough)>,
     routes: BTreeMap<String, String>,
@@ -168,12 +172,18 @@ impl ConfiguredGrid {
         config: &Config,
         lock: Option<Lock>,
         target: Option<&Target>,
+        trust: Option<Arc<Trust>>,
     ) -> anyhow::Result<Self> {
         let account = target.filter(|target| target.account.is_some());
         let caches = account.into_iter().flat_map(|target| {
             config.pull_through.iter().map(|rule| Ok((target.repository(&rule.prefix)?, rule.clone())))
         });
-        Ok(Self { lock, caches: caches.collect::<anyhow::Result<_>>()?, routes: sources.routes(config) })
+        Ok(Self {
+            lock,
+            trust,
+            caches: caches.collect::<anyhow::Result<_>>()?,
+            routes: sources.routes(config),
+        })
     }
 }
 
@@ -197,6 +207,19 @@ impl GridSettings for ConfiguredGrid {
         let Some(route) = self.routes.get(image.registry()) else { return image.to_string() };
         let route = route.trim_start_matches("https://").trim_start_matches("http://").trim_end_matches('/');
         image.to_string().replacen(image.registry(), route, 1)
+    }
+
+    fn vouch<'a>(
+        &'a self,
+        base: &'a Reference,
+        digest: Digest,
+    ) -> BoxFuture<'a, Result<Option<String>, registry::Error>> {
+        Box::pin(async move {
+            match &self.trust {
+                Some(trust) => trust.check(base, digest).await,
+                None => Ok(None),
+            }
+        })
     }
 
     fn server(&self, image: &Reference) -> Option<Server> {

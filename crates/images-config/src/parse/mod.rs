@@ -5,6 +5,7 @@
 
 mod images;
 mod runtimes;
+mod trust;
 mod upstreams;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -45,6 +46,7 @@ pub(crate) fn config(mut root: Fields<'_>, sources: Option<&Sources>) -> Option<
     let registry = registry_settings(root.table("registry"));
     let (upstreams, mirrors) =
         root.table("upstream").map(|table| upstreams::upstreams(&table)).unwrap_or_default();
+    let trust = root.table("trust").map(|table| trust::trust(&table, sources)).unwrap_or_default();
     let tags = root.table("tags").map(|table| tags(&table)).unwrap_or_default();
     root.finish();
 
@@ -80,6 +82,7 @@ pub(crate) fn config(mut root: Fields<'_>, sources: Option<&Sources>) -> Option<
         prime,
         upstreams,
         mirrors,
+        trust,
         options: options.options,
         kms,
         registry,

@@ -48,7 +48,44 @@ fn the_examples_in_the_comments_work() {
     assert!(config.mirrors["docker.io"].counts_pulls);
     assert_eq!(config.mirrors["docker.io"].blob_hosts, ["minio.example.com:9000"]);
     assert_eq!(config.tags["cost-centre"], "risk");
+    let signed = |name: &str| config.trusted(&name.parse().unwrap()).is_some();
+    assert!(signed("ghcr.io/kedacore/keda-metrics-apiserver:2") && !signed("ghcr.io/kedacore/keda:2"));
     assert_eq!((config.images.len(), config.runtimes.len(), config.pull_through.len()), (6, 16, 5));
+}
+
+#[test]
+fn the_longest_pattern_is_the_rule_of_a_source() {
+    let unsigned = |pattern: &str| format!("\"{pattern}\" = {{ unsigned = true }}\n");
+    let signed = |pattern: &str| {
+        format!("\"{pattern}\" = {{ signed_by = {{ identity = \"{pattern}\", issuer = \"x\" }} }}\n")
+    };
+    let rules = [
+        signed("*"),
+        signed("docker.io/*"),
+        signed("busybox"),
+        signed("grafana/*"),
+        unsigned("grafana/grafana"),
+        unsigned("quay.io/*"),
+        signed("quay.io/argo*"),
+        signed("127.0.0.1:5000/*"),
+    ];
+    let config = parse(&format!("schema_version = 1\n[trust]\n{}", rules.concat())).unwrap();
+    for (image, rule) in [
+        ("ghcr.io/a/b:1", Some("*")),
+        ("alpine:1", Some("docker.io/*")),
+        ("docker.io/library/busybox:1", Some("busybox")),
+        ("busybox2:1", Some("docker.io/*")),
+        ("grafana/loki:1", Some("grafana/*")),
+        ("grafana/grafana:1", None),
+        ("grafana/grafana2:1", Some("grafana/*")),
+        ("quay.io/x/y:1", None),
+        ("quay.io/argoproj/cd:1", Some("quay.io/argo*")),
+        ("127.0.0.1:5000/x:1", Some("127.0.0.1:5000/*")),
+        ("127.0.0.1:50001/x:1", Some("*")),
+    ] {
+        let found = config.trusted(&image.parse().unwrap()).map(|rule| rule.pattern.as_str());
+        assert_eq!(found, rule, "{image}");
+    }
 }
 
 #[test]

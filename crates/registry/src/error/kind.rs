@@ -156,6 +156,16 @@ pub enum ErrorKind {
         /// The host, with its port where it has one.
         host: String,
     },
+    /// Nobody signed it whose signature counts.
+    #[error("{digest} is not taken: {source}")]
+    Untrusted {
+        /// What has to be signed.
+        digest: Digest,
+        /// Who has to have signed it, and who says so.
+        wanted: String,
+        /// What is wrong with its signature.
+        source: Arc<dyn std::error::Error + Send + Sync>,
+    },
     /// The target takes no blob of zero bytes, as Amazon ECR.
     #[error("blob {digest} is empty, and the registry takes no empty blob")]
     EmptyBlob {

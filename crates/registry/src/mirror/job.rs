@@ -62,6 +62,8 @@ pub struct Planned {
     pub action: Action,
     /// Why the source did not answer, where the target is what it last was known to be: then nothing is to be done.
     pub unanswered: Option<Error>,
+    /// Who signed it, where somebody has to ([`Vouch`](super::Vouch)).
+    pub signed: Option<String>,
     /// What the user should know, one line each.
     pub warnings: Vec<String>,
 }
@@ -241,6 +243,7 @@ mod tests {
             source: None,
             action: action(ours),
             unanswered: None,
+            signed: None,
             warnings: Vec::new(),
         };
         let (tag, digest) = planned(false).keep_as().unwrap();

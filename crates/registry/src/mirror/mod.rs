@@ -16,6 +16,7 @@ mod resolve;
 mod shared_blobs;
 mod slots;
 mod tags;
+mod vouch;
 mod watched;
 
 use std::collections::HashMap;
@@ -30,6 +31,7 @@ pub use check::{Check, Checked, Difference, DifferenceKind};
 pub use event::Event;
 pub use job::{Action, Content, Job, Plan, Planned, Platforms, Pulls};
 pub use mapping::{BlobIndex, Mapping, MemoryMapping, Sizes, TagIndex};
+pub use vouch::{Vouch, untrusted};
 
 use event::Events;
 use reads::Reads;
@@ -70,6 +72,7 @@ pub struct Mirror {
     mapping: Arc<dyn Mapping>,
     blob_index: Option<Arc<dyn BlobIndex>>,
     tag_index: Option<Arc<dyn TagIndex>>,
+    vouch: Option<Arc<dyn Vouch>>,
     events: Events,
     mounts: HashMap<String, Mounts>,
     small: Arc<Slots>,
@@ -86,6 +89,7 @@ impl Mirror {
             mapping: Arc::new(MemoryMapping::default()),
             blob_index: None,
             tag_index: None,
+            vouch: None,
             events: Events::default(),
             mounts: HashMap::new(),
             small: Slots::new(0, 0),
@@ -113,6 +117,13 @@ impl Mirror {
     #[must_use]
     pub fn tag_index(mut self, tag_index: Arc<dyn TagIndex>) -> Self {
         self.tag_index = Some(tag_index);
+        self
+    }
+
+    /// Whose images are taken.
+    #[must_use]
+    pub fn vouch(mut self, vouch: Arc<dyn Vouch>) -> Self {
+        self.vouch = Some(vouch);
         self
     }
 

@@ -18,12 +18,14 @@ use crate::manifest::{Descriptor, Kind};
 use crate::platform::Platform;
 
 /// What the HEADs of an image said.
-struct Inspection {
-    job: Arc<Job>,
-    source: Option<Descriptor>,
+pub(super) struct Inspection {
+    pub(super) job: Arc<Job>,
+    pub(super) source: Option<Descriptor>,
     target: Option<Digest>,
     unanswered: Option<Error>,
-    step: Step,
+    /// Who signed the source.
+    pub(super) signed: Option<String>,
+    pub(super) step: Step,
 }
 
 /// A manifest that is read from a source.
@@ -44,7 +46,7 @@ struct Reserved {
 }
 
 /// How far an image's plan has come.
-enum Step {
+pub(super) enum Step {
     /// Decided.
     Done(Action),
     /// The manifest of this source is to be read.
@@ -63,8 +65,9 @@ impl Mirror {
         Box::pin(async move {
             let mirror = Self { reads: Arc::default(), ..self.clone() };
             let (tags, count) = (&Tags::of(&jobs), jobs.len());
-            let inspections =
-                stream::iter(jobs).map(|job| mirror.inspect(job, tags)).buffered(IMAGES_AT_ONCE);
+            let inspections = stream::iter(jobs)
+                .map(|job| async { mirror.vouched(mirror.inspect(job, tags).await).await })
+                .buffered(IMAGES_AT_ONCE);
             // Boxed: of one step's, each goes as the next step's comes.
             let mut inspections: Vec<Box<Inspection>> = gather(inspections.map(Box::new), count).await;
             let mut pulls = Reserved::default();
@@ -98,6 +101,7 @@ impl Mirror {
             source: None,
             target: None,
             unanswered: None,
+            signed: None,
             step: Step::Top { source: Digest::of(b""), wanted: None },
         };
         match target {
@@ -246,7 +250,7 @@ impl Mirror {
     }
 
     async fn read_children(&self, inspection: Inspection) -> Planned {
-        let Inspection { job, source, target, unanswered, step } = inspection;
+        let Inspection { job, source, target, unanswered, signed, step } = inspection;
         let action = match step {
             Step::Done(action) => action,
             Step::Children(root) => match (self.content(&job, root).await, target) {
@@ -269,7 +273,7 @@ impl Mirror {
             }
         };
         let source = source.map(|source| source.digest);
-        let planned = Planned { job, source, action, unanswered, warnings: Vec::new() };
+        let planned = Planned { job, source, action, unanswered, signed, warnings: Vec::new() };
         let gone = planned.content().into_iter().flat_map(|content| &content.tree.gone);
         let left_out = |digest| {
             format!("{}: attestation {digest} is not at the source and is left out", planned.job.source)

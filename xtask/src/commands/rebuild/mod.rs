@@ -14,6 +14,7 @@ use runtimes::{Action, Options, Outcome, Planned, Runtime, Trial, Watch};
 use super::Context;
 use crate::target::Target;
 use crate::transfer::{ConfiguredGrid, builder_context, explain_runtime, held, wanted_runtimes};
+use crate::trust::Trust;
 use crate::ui::{Table, units};
 use tags::Consent;
 
@@ -156,7 +157,8 @@ impl RebuildRuntimes {
             Some(target) => target.client(context.sources(), config)?,
             None => (context.sources().client(config)?, context.sources().credentials()?),
         };
-        let configured = ConfiguredGrid::new(context.sources(), config, lock, target)?;
+        let trust = Trust::new(context, config, &client, &context.mapping())?;
+        let configured = ConfiguredGrid::new(context.sources(), config, lock, target, trust)?;
         let mut builder =
             builder_context(context, client, Arc::clone(&credentials), configured, target, None)?;
         builder.builder.clone_from(&self.builder);

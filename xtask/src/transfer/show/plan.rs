@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use aws::OtherRegion;
 use images_config::{Config, RUNTIMES_REPOSITORY, support};
+use registry::ErrorKind;
 use registry::mirror::Action;
 use runtimes::Hold;
 
@@ -23,7 +24,9 @@ pub(in crate::transfer) fn plan(run: &Run<'_>, plan: &Plan<'_>) {
     let all = report.images.iter().chain(&report.runtimes);
     for image in all.filter(|image| image.action != "up to date" || printer.verbose()) {
         let size = if image.bytes == 0 { "-".into() } else { units::bytes(image.bytes) };
-        let why = image.error.clone().unwrap_or_else(|| image.why.clone());
+        let signed = image.signed_by.iter().map(|signer| format!("signed by {signer}"));
+        let why = Some(image.why.clone()).filter(|why| !why.is_empty()).into_iter().chain(signed);
+        let why = image.error.clone().unwrap_or_else(|| why.collect::<Vec<_>>().join(", "));
         table.row([image.name.clone(), image.from.clone(), image.action.clone(), size, why]);
     }
     if !table.is_empty() {
@@ -195,10 +198,16 @@ fn sums(plan: &Plan<'_>) -> String {
             ));
         }
     }
-    let failed =
-        plan.images.images.iter().filter(|planned| matches!(planned.action, Action::Failed(_))).count();
-    if failed > 0 {
-        parts.push(format!("{} cannot be looked up", units::count(failed, "image")));
+    let failed = plan.images.images.iter().filter_map(|planned| match &planned.action {
+        Action::Failed(error) => Some(matches!(error.kind(), ErrorKind::Untrusted { .. })),
+        _ => None,
+    });
+    let (unsigned, failed): (Vec<bool>, Vec<bool>) = failed.partition(|unsigned| *unsigned);
+    if !unsigned.is_empty() {
+        parts.push(format!("{} not signed as images.toml asks", units::count(unsigned.len(), "image")));
+    }
+    if !failed.is_empty() {
+        parts.push(format!("{} cannot be looked up", units::count(failed.len(), "image")));
     }
     let failed = plan.runtimes.iter().filter(|planned| planned.is_err()).count();
     if failed > 0 {

@@ -91,6 +91,9 @@ pub(super) struct ImageReport {
     /// Bytes that were sent, or would be at most.
     pub(super) bytes: u64,
     pub(super) error: Option<String>,
+    /// Who signed an image that has to be signed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) signed_by: Option<String>,
     /// The build on which images.lock holds a runtime.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) held: Option<Hold>,
@@ -266,6 +269,7 @@ fn image_report(planned: &Planned, outcome: Option<&Outcome>) -> ImageReport {
         digest: digest.map(|digest| digest.to_string()),
         bytes,
         error: error.map(|error| error.to_string()),
+        signed_by: planned.signed.clone(),
         held: None,
     }
 }
@@ -279,6 +283,7 @@ fn failed_runtime(failure: &runtimes::Failure) -> ImageReport {
         digest: None,
         bytes: 0,
         error: Some(failure.error.in_full()),
+        signed_by: None,
         held: None,
     }
 }
@@ -300,6 +305,7 @@ fn runtime_report(planned: &runtimes::Planned, outcome: Option<&runtimes::Outcom
         digest: built.or(planned.seen.filter(|_| outcome.is_none())).map(|digest| digest.to_string()),
         bytes: done.map_or(0, |done| done.sent),
         error: error.map(ToString::to_string),
+        signed_by: None,
         held: planned.held.clone(),
     }
 }

@@ -14,6 +14,8 @@ pub(in crate::cache) enum Kind {
     Meant,
     /// What was put at a target.
     Placed,
+    /// Whose signature of a digest held.
+    Signed,
     /// What a source's digest comes to for some platforms.
     Wanted,
 }
@@ -25,6 +27,7 @@ impl Kind {
             Self::Blobs => "b",
             Self::Meant => "m",
             Self::Placed => "p",
+            Self::Signed => "s",
             Self::Wanted => "w",
         }
     }

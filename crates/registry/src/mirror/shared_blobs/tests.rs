@@ -20,7 +20,8 @@ fn planned(repository: &str, action: impl FnOnce(Content) -> Action, blobs: &[Di
         tree: Tree { top, children: Vec::new(), present: Vec::new(), gone: Vec::new() },
     };
     let job = Job::new(target.clone(), target).into();
-    Planned { job, source: None, action: action(content), unanswered: None, warnings: Vec::new() }
+    let action = action(content);
+    Planned { job, source: None, action, unanswered: None, signed: None, warnings: Vec::new() }
 }
 
 fn shared_blobs(mirror: &Mirror, images: Vec<Planned>) -> SharedBlobs {

@@ -1,0 +1,56 @@
+//! Whose image it is: asked before anything of it is read that costs a pull.
+
+use std::sync::Arc;
+
+use super::Mirror;
+use super::job::{Action, Job};
+use super::plan::{Inspection, Step};
+use crate::BoxFuture;
+use crate::digest::Digest;
+use crate::error::{Error, ErrorKind};
+use crate::reference::Reference;
+
+/// Says whose image it is.
+pub trait Vouch: Send + Sync {
+    /// Who signed exactly `digest`, which the source's name or the lock means: that of the index, where it is one. None where nobody
+    /// has to.
+    ///
+    /// # Errors
+    /// Nobody did who has to, or its registry cannot be asked: then the image is not copied.
+    fn vouch<'a>(&'a self, job: &'a Job, digest: Digest) -> BoxFuture<'a, Result<Option<String>, Error>>;
+}
+
+/// `image` has no signature that counts; `wanted` says who has to sign it.
+pub fn untrusted(
+    image: &Reference,
+    digest: Digest,
+    wanted: String,
+    why: impl std::error::Error + Send + Sync + 'static,
+) -> Error {
+    Error::of(image, ErrorKind::Untrusted { digest, wanted, source: Arc::new(why) })
+}
+
+impl Mirror {
+    /// What the inspection comes to once it is known whose image it is.
+    pub(super) async fn vouched(&self, mut inspection: Inspection) -> Inspection {
+        let Some(vouch) = &self.vouch else { return inspection };
+        let job = &inspection.job;
+        let by_name = || inspection.source.as_ref().map(|source| source.digest);
+        let known = || match &inspection.step {
+            // The source does not answer: it meant this when it was last asked.
+            Step::Done(Action::UpToDate { digest }) => {
+                Some(self.mapping.meant(&job.source).unwrap_or(*digest))
+            }
+            _ => None,
+        };
+        if matches!(inspection.step, Step::Done(Action::Failed(_))) {
+            return inspection;
+        }
+        let Some(digest) = job.source_digest.or_else(by_name).or_else(known) else { return inspection };
+        match vouch.vouch(job, digest).await {
+            Ok(signed) => inspection.signed = signed,
+            Err(error) => inspection.step = Step::Done(Action::Failed(error)),
+        }
+        inspection
+    }
+}

@@ -1,0 +1,155 @@
+//! sigstore's bundle, as cosign 3 attaches it to an image: an in-toto statement in a DSSE envelope
+//! ([bundle](https://github.com/sigstore/protobuf-specs/blob/main/protos/sigstore_bundle.proto),
+//! [DSSE](https://github.com/secure-systems-lab/dsse/blob/master/protocol.md)).
+
+use std::collections::BTreeMap;
+
+use registry::Digest;
+use rustls_pki_types::CertificateDer;
+use serde::Deserialize;
+
+use crate::candidate::Candidate;
+use crate::log::{Entry, Number};
+use crate::refusal::{Refusal, decoded};
+
+/// How the media types of bundles begin, in both of their spellings.
+pub(crate) const MEDIA_TYPE: &str = "application/vnd.dev.sigstore.bundle";
+
+/// What a statement says that signs an image. Any other one tells something about the image, and does not vouch for it.
+const SIGNS: &str = "https://sigstore.dev/cosign/sign/v1";
+
+const STATEMENT: &str = "application/vnd.in-toto+json";
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Bundle {
+    verification_material: Material,
+    dsse_envelope: Option<Envelope>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Material {
+    certificate: Option<Raw>,
+    x509_certificate_chain: Option<Chain>,
+    #[serde(default)]
+    tlog_entries: Vec<Logged>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Raw {
+    raw_bytes: String,
+}
+
+#[derive(Deserialize)]
+struct Chain {
+    certificates: Vec<Raw>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Logged {
+    #[serde(default)]
+    log_index: Number,
+    log_id: Option<LogId>,
+    #[serde(default)]
+    integrated_time: Number,
+    inclusion_promise: Option<Promise>,
+    #[serde(default)]
+    canonicalized_body: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct LogId {
+    key_id: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Promise {
+    signed_entry_timestamp: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Envelope {
+    payload: String,
+    payload_type: String,
+    signatures: Vec<Signature>,
+}
+
+#[derive(Deserialize)]
+struct Signature {
+    sig: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Statement {
+    predicate_type: String,
+    subject: Vec<Subject>,
+}
+
+#[derive(Deserialize)]
+struct Subject {
+    digest: BTreeMap<String, String>,
+}
+
+/// The signature in a bundle; none where it holds something else than an image's signature: an SBOM, a provenance.
+pub(crate) fn read(text: &[u8]) -> Result<Option<Candidate>, Refusal> {
+    let bundle: Bundle =
+        serde_json::from_slice(text).map_err(|why| Refusal::malformed(format!("its bundle: {why}")))?;
+    let Some(envelope) = bundle.dsse_envelope.filter(|envelope| envelope.payload_type == STATEMENT) else {
+        return Ok(None);
+    };
+    let payload = decoded(&envelope.payload, "its statement")?;
+    let statement: Statement = serde_json::from_slice(&payload)
+        .map_err(|why| Refusal::malformed(format!("its statement: {why}")))?;
+    if statement.predicate_type != SIGNS {
+        return Ok(None);
+    }
+    let [signature] = envelope.signatures.as_slice() else {
+        return Err(Refusal::malformed("its envelope has not one signature"));
+    };
+    let subjects = statement.subject.iter().filter_map(|subject| subject.digest.get("sha256"));
+    let material = bundle.verification_material;
+    let chain = material.x509_certificate_chain.map(|chain| chain.certificates).unwrap_or_default();
+    let mut chain = material
+        .certificate
+        .into_iter()
+        .chain(chain)
+        .map(|raw| decoded(&raw.raw_bytes, "its certificate").map(CertificateDer::from));
+    Ok(Some(Candidate {
+        subjects: subjects.filter_map(|hex| format!("sha256:{hex}").parse().ok()).collect(),
+        message: pre_authentication(&envelope.payload_type, &payload),
+        content: Digest::of(&payload),
+        signature: decoded(&signature.sig, "its signature")?,
+        certificate: chain.next().transpose()?,
+        chain: chain.collect::<Result<_, _>>()?,
+        entries: material.tlog_entries.into_iter().filter_map(entry).collect::<Result<_, _>>()?,
+    }))
+}
+
+/// What is signed in an envelope.
+fn pre_authentication(kind: &str, payload: &[u8]) -> Vec<u8> {
+    let mut message = format!("DSSEv1 {} {kind} {} ", kind.len(), payload.len()).into_bytes();
+    message.extend(payload);
+    message
+}
+
+/// An entry that the log signed together with its time; one of the newer logs has no time of its own.
+fn entry(logged: Logged) -> Option<Result<Entry, Refusal>> {
+    let (log, promise) = (logged.log_id?, logged.inclusion_promise?);
+    let read = || {
+        Ok(Entry {
+            body: logged.canonicalized_body,
+            time: logged.integrated_time.0,
+            index: logged.log_index.0,
+            log: hex::encode(decoded(&log.key_id, "its log's name")?),
+            promise: decoded(&promise.signed_entry_timestamp, "its log's signature")?,
+        })
+    };
+    Some(read())
+}

@@ -1,0 +1,87 @@
+//! One signature beside an image, in whichever form it was found.
+
+use registry::Digest;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+
+use crate::log::Entry;
+use crate::refusal::{Refusal, decoded};
+
+/// What cosign writes into a layer's annotations
+/// ([specification](https://github.com/sigstore/cosign/blob/main/specs/SIGNATURE_SPEC.md)).
+const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
+const CERTIFICATE: &str = "dev.sigstore.cosign/certificate";
+const CHAIN: &str = "dev.sigstore.cosign/chain";
+const BUNDLE: &str = "dev.sigstore.cosign/bundle";
+
+/// What the signed payload is called.
+const KINDS: [&str; 2] = ["cosign container image signature", "atomic container signature"];
+
+/// A signature and all that came with it. Nothing of it is believed yet.
+#[derive(Clone, Debug)]
+pub(crate) struct Candidate {
+    /// What it says that it is for.
+    pub(crate) subjects: Vec<Digest>,
+    /// The bytes that were signed.
+    pub(crate) message: Vec<u8>,
+    /// What a log keeps the digest of.
+    pub(crate) content: Digest,
+    pub(crate) signature: Vec<u8>,
+    pub(crate) certificate: Option<CertificateDer<'static>>,
+    /// Certificates on the way to an authority.
+    pub(crate) chain: Vec<CertificateDer<'static>>,
+    pub(crate) entries: Vec<Entry>,
+}
+
+/// What is signed in cosign's own form.
+#[derive(Deserialize)]
+struct Payload {
+    critical: Critical,
+}
+
+#[derive(Deserialize)]
+struct Critical {
+    image: Image,
+    r#type: String,
+}
+
+#[derive(Deserialize)]
+struct Image {
+    #[serde(rename = "docker-manifest-digest")]
+    digest: Digest,
+}
+
+impl Candidate {
+    /// A layer of cosign's signature tag: the payload, and the layer's annotations.
+    pub(crate) fn of_layer(
+        payload: Vec<u8>,
+        annotations: &BTreeMap<String, String>,
+    ) -> Result<Self, Refusal> {
+        let parsed: Payload = serde_json::from_slice(&payload)
+            .map_err(|why| Refusal::malformed(format!("its payload: {why}")))?;
+        if !KINDS.contains(&parsed.critical.r#type.as_str()) {
+            return Err(Refusal::malformed("its payload is no signature of an image"));
+        }
+        let signature = annotations
+            .get(SIGNATURE)
+            .ok_or_else(|| Refusal::malformed(format!("its layer has no annotation {SIGNATURE}")))?;
+        let certificate = annotations.get(CERTIFICATE).filter(|pem| !pem.is_empty());
+        let certificate = certificate.map(|pem| {
+            CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|_| Refusal::malformed("its certificate"))
+        });
+        let chain = annotations.get(CHAIN).map(String::as_bytes).unwrap_or_default();
+        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(chain).collect();
+        let entry = annotations.get(BUNDLE).filter(|bundle| !bundle.is_empty());
+        Ok(Self {
+            subjects: vec![parsed.critical.image.digest],
+            content: Digest::of(&payload),
+            message: payload,
+            signature: decoded(signature, "its signature")?,
+            certificate: certificate.transpose()?,
+            chain: chain.map_err(|_| Refusal::malformed("its chain of certificates"))?,
+            entries: entry.map(|bundle| Entry::of_annotation(bundle)).transpose()?.into_iter().collect(),
+        })
+    }
+}

@@ -1,0 +1,106 @@
+//! Signatures where cosign puts them: under its tag, and among the image's referrers.
+
+use registry::{Client, Descriptor, Digest, Error, ErrorKind, Manifest, Reference};
+
+use crate::bundle;
+use crate::candidate::Candidate;
+use crate::refusal::Refusal;
+
+/// A layer of cosign's signature.
+const PAYLOAD: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
+
+/// Cosign's own form as a referrer (its experimental OCI 1.1 mode).
+const REFERRER: &str = "application/vnd.dev.cosign.artifact.sig.v1+json";
+
+const EMPTY: &str = "application/vnd.oci.empty.v1+json";
+
+/// Signatures of one image that are looked at: nobody has more, and a list that never ends is no reason to read forever.
+const MOST: usize = 64;
+
+/// The most bytes of a signature's payload or bundle.
+const LARGEST: u64 = 1 << 20;
+
+/// A signature, or why it cannot be read.
+type Found = Result<Candidate, Refusal>;
+
+/// All signatures that lie beside an image.
+///
+/// # Errors
+/// The registry cannot be reached, or refuses.
+pub(crate) async fn candidates(
+    client: &Client,
+    image: &Reference,
+    digest: Digest,
+) -> Result<Vec<Found>, Error> {
+    let mut found = Vec::new();
+    if let Ok(tag) = image.with_tag(&format!("sha256-{}.sig", digest.hex())) {
+        // A registry that reads the tag as the digest in it gives the image itself.
+        let manifest = client.manifest(&tag).await?.filter(|manifest| manifest.digest() != digest);
+        if let Some(manifest) = manifest {
+            read(client, image, &manifest, &mut found).await?;
+        }
+    }
+    for descriptor in client.referrers(image, digest).await?.into_iter().take(MOST) {
+        if !may_sign(&descriptor) {
+            continue;
+        }
+        let manifest = client.manifest(&image.with_digest(descriptor.digest)).await?;
+        if let Some(manifest) = manifest {
+            read(client, image, &manifest, &mut found).await?;
+        }
+    }
+    Ok(found)
+}
+
+/// Whether a referrer is a signature by what the list says of it. A list that a client keeps may say nothing, and cosign 3 writes
+/// the type of the empty configuration into it.
+fn may_sign(descriptor: &Descriptor) -> bool {
+    let ours =
+        |kind: &String| [REFERRER, EMPTY].contains(&kind.as_str()) || kind.starts_with(bundle::MEDIA_TYPE);
+    descriptor.artifact_type.as_ref().is_none_or(ours)
+}
+
+/// Reads the signatures of one manifest.
+async fn read(
+    client: &Client,
+    image: &Reference,
+    manifest: &Manifest,
+    found: &mut Vec<Found>,
+) -> Result<(), Error> {
+    let Ok(parsed) = manifest.image() else {
+        found.push(Err(Refusal::malformed("its manifest")));
+        return Ok(());
+    };
+    for layer in parsed.layers {
+        let is_bundle = layer.media_type.starts_with(bundle::MEDIA_TYPE);
+        if (!is_bundle && layer.media_type != PAYLOAD) || found.len() >= MOST {
+            continue;
+        }
+        if layer.size > LARGEST {
+            found.push(Err(Refusal::malformed(format!("it has {} bytes", layer.size))));
+            continue;
+        }
+        let bytes = match client.blob_bytes(image, &layer).await {
+            Ok(bytes) => bytes,
+            // What is damaged there is no reason not to look at the others.
+            Err(error) if is_damaged(&error) => {
+                found.push(Err(Refusal::malformed(error.kind().to_string())));
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        if is_bundle {
+            found.extend(bundle::read(&bytes).transpose());
+        } else {
+            found.push(Candidate::of_layer(bytes, &layer.annotations.unwrap_or_default()));
+        }
+    }
+    Ok(())
+}
+
+fn is_damaged(error: &Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::DigestMismatch { .. } | ErrorKind::SizeMismatch { .. } | ErrorKind::NotFound { .. }
+    )
+}

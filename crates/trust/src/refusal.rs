@@ -1,0 +1,127 @@
+//! Why a signature does not hold.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use registry::Digest;
+
+/// Why an image counts as nobody's.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// There is none.
+    #[error("it has no signature")]
+    Missing,
+    /// It cannot be read.
+    #[error("its signature cannot be read: {what}")]
+    Malformed {
+        /// What of it.
+        what: String,
+    },
+    /// It was made for something else, and put here.
+    #[error("its signature is for {signed}")]
+    OtherDigest {
+        /// What it is for.
+        signed: Digest,
+    },
+    /// It is not of the wanted key.
+    #[error("it is signed by another key than {key}")]
+    OtherKey {
+        /// The wanted one.
+        key: String,
+    },
+    /// It says by which key it is, and that key is not asked for.
+    #[error("its signature has no certificate, which {identity} would have")]
+    NoCertificate {
+        /// The wanted one.
+        identity: String,
+    },
+    /// The certificate's key did not make the signature.
+    #[error("its signature is not by the key of its certificate")]
+    NotByCertificate,
+    /// The certificate comes from nobody that is trusted.
+    #[error("the certificate of its signature is not by an authority of {root}: {why}")]
+    OtherAuthority {
+        /// The trust root.
+        root: String,
+        /// Why.
+        why: String,
+    },
+    /// The certificate was not valid when the log took the signature, or is not valid now where there is no log.
+    #[error("the certificate of its signature {} {valid}, and {}", if *began { "ended" } else { "begins" }, proof(at, *is_logged))]
+    NotValidThen {
+        /// Whether it had begun: then it ended.
+        began: bool,
+        /// When it began or ended.
+        valid: String,
+        /// The moment that counts.
+        at: String,
+        /// Whether a log says so.
+        is_logged: bool,
+    },
+    /// It is somebody else's.
+    #[error("it is signed by {}, not by {wanted}", known(found))]
+    OtherIdentity {
+        /// Who the certificate names.
+        found: Vec<String>,
+        /// Who is wanted.
+        wanted: String,
+    },
+    /// Another provider vouched for the signer.
+    #[error("its signer was known to {}, not to {wanted}", known(found.as_slice()))]
+    OtherIssuer {
+        /// Who vouched.
+        found: Vec<String>,
+        /// Who is wanted.
+        wanted: String,
+    },
+    /// No log took it.
+    #[error("its signature has no entry of a transparency log of {root} that says when it was made")]
+    NotLogged {
+        /// The trust root.
+        root: String,
+    },
+    /// The log's entry is not the log's, or about something else.
+    #[error("the transparency log's entry of its signature does not hold: {why}")]
+    LogEntry {
+        /// Why.
+        why: &'static str,
+    },
+}
+
+impl Refusal {
+    /// How near it came to be taken: of several signatures the nearest one tells most.
+    pub(crate) fn distance(&self) -> u8 {
+        match self {
+            Self::Missing => 0,
+            Self::Malformed { .. } => 1,
+            Self::OtherDigest { .. } => 2,
+            Self::OtherKey { .. } | Self::NoCertificate { .. } => 3,
+            Self::NotByCertificate => 4,
+            Self::NotLogged { .. } => 5,
+            Self::LogEntry { .. } => 6,
+            Self::OtherAuthority { .. } => 7,
+            Self::NotValidThen { .. } => 8,
+            Self::OtherIssuer { .. } => 9,
+            Self::OtherIdentity { .. } => 10,
+        }
+    }
+
+    pub(crate) fn malformed(what: impl Into<String>) -> Self {
+        Self::Malformed { what: what.into() }
+    }
+}
+
+fn known(names: &[String]) -> String {
+    if names.is_empty() { "nobody".to_owned() } else { names.join(", ") }
+}
+
+fn proof(at: &str, is_logged: bool) -> String {
+    match is_logged {
+        true => format!("the transparency log took it {at}"),
+        false => "no transparency log says that it was made before".to_owned(),
+    }
+}
+
+/// The bytes of a base64 text.
+pub(crate) fn decoded(text: &str, what: &str) -> Result<Vec<u8>, Refusal> {
+    STANDARD.decode(text.trim()).map_err(|_| Refusal::malformed(format!("{what} is not base64")))
+}

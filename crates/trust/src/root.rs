@@ -1,0 +1,270 @@
+//! Whom keyless signatures are measured by: authorities and transparency logs, from a file.
+//!
+//! The form is [sigstore's trusted root](https://github.com/sigstore/protobuf-specs/blob/main/protos/sigstore_trustroot.proto), which
+//! `cosign trusted-root create` writes.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
+use rustls_pki_types::{CertificateDer, UnixTime};
+use serde::Deserialize;
+use std::time::Duration;
+use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
+
+use crate::key::PublicKey;
+use crate::refusal::Refusal;
+
+/// The root of sigstore's public instance, as sigstore-trust-root 0.15.1 ships it.
+const PUBLIC: &str = include_str!("../sigstore_trusted_root.json");
+
+/// What the public instance is called in messages.
+const PUBLIC_NAME: &str = "sigstore's public instance";
+
+/// The purpose of a certificate that signs images: 1.3.6.1.5.5.7.3.3.
+const CODE_SIGNING: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x03];
+
+/// Why a file is no trust root.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("is no trusted root of sigstore: {0}")]
+pub struct RootError(String);
+
+/// Authorities that certify signers, and logs that say when something was signed.
+#[derive(Clone, Debug)]
+pub struct TrustRoot {
+    name: String,
+    id: String,
+    authorities: Vec<Authority>,
+    logs: Vec<Log>,
+}
+
+#[derive(Clone, Debug)]
+struct Authority {
+    /// The topmost certificate last.
+    chain: Vec<CertificateDer<'static>>,
+    valid: Valid,
+}
+
+#[derive(Clone, Debug)]
+struct Log {
+    /// Its name, in hex.
+    name: String,
+    key: PublicKey,
+    valid: Valid,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct File {
+    media_type: String,
+    #[serde(default)]
+    tlogs: Vec<FileLog>,
+    #[serde(default)]
+    certificate_authorities: Vec<FileAuthority>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct FileLog {
+    public_key: FileKey,
+    log_id: Option<FileLogId>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct FileLogId {
+    key_id: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct FileKey {
+    raw_bytes: String,
+    #[serde(default)]
+    valid_for: Valid,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct FileAuthority {
+    cert_chain: FileChain,
+    #[serde(default)]
+    valid_for: Valid,
+}
+
+#[derive(Deserialize)]
+struct FileChain {
+    certificates: Vec<FileCertificate>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct FileCertificate {
+    raw_bytes: String,
+}
+
+/// A span of time, open where nothing is said.
+#[derive(Clone, Debug, Default, Deserialize)]
+struct Valid {
+    start: Option<Timestamp>,
+    end: Option<Timestamp>,
+}
+
+impl Valid {
+    fn holds(&self, at: i64) -> bool {
+        self.start.is_none_or(|start| start.as_second() <= at)
+            && self.end.is_none_or(|end| at <= end.as_second())
+    }
+}
+
+impl TrustRoot {
+    /// The root in a file; `name` is what the file is called in messages.
+    ///
+    /// # Errors
+    /// It is no trusted root, or has nobody in it who certifies signers.
+    pub fn read(text: &str, name: &str) -> Result<Self, RootError> {
+        let file: File = serde_json::from_str(text).map_err(|why| RootError(why.to_string()))?;
+        if !file.media_type.starts_with("application/vnd.dev.sigstore.trustedroot") {
+            return Err(RootError(format!("its media type is `{}`", file.media_type)));
+        }
+        let bytes = |text: &str| STANDARD.decode(text).map_err(|why| RootError(why.to_string()));
+        let mut root = Self {
+            name: name.to_owned(),
+            id: hex::encode(ring::digest::digest(&ring::digest::SHA256, text.as_bytes())),
+            authorities: Vec::new(),
+            logs: Vec::new(),
+        };
+        for authority in file.certificate_authorities {
+            let raw = authority.cert_chain.certificates.iter();
+            let chain = raw.map(|raw| bytes(&raw.raw_bytes).map(CertificateDer::from));
+            let chain = chain.collect::<Result<Vec<_>, _>>()?;
+            let top = chain.last().ok_or_else(|| RootError("an authority has no certificate".to_owned()))?;
+            anchor_from_trusted_cert(top)
+                .map_err(|why| RootError(format!("an authority's certificate: {why}")))?;
+            root.authorities.push(Authority { chain, valid: authority.valid_for });
+        }
+        if root.authorities.is_empty() {
+            return Err(RootError("it has no certificate authority".to_owned()));
+        }
+        for log in file.tlogs {
+            let key = PublicKey::from_info(&bytes(&log.public_key.raw_bytes)?);
+            let key =
+                key.ok_or_else(|| RootError("a log's key is of a kind that is not known".to_owned()))?;
+            let name = match log.log_id {
+                Some(id) => hex::encode(bytes(&id.key_id)?),
+                None => key.id(),
+            };
+            root.logs.push(Log { name, key, valid: log.public_key.valid_for });
+        }
+        Ok(root)
+    }
+
+    /// The root of sigstore's public instance.
+    ///
+    /// # Errors
+    /// Never: it is part of the program, and a test reads it.
+    pub fn public() -> Result<Self, RootError> {
+        Self::read(PUBLIC, PUBLIC_NAME)
+    }
+
+    /// What it is called in messages.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The SHA-256 of its text, in hex.
+    pub(crate) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Whether signatures have to be logged.
+    pub(crate) fn has_logs(&self) -> bool {
+        !self.logs.is_empty()
+    }
+
+    /// The key of a log that was at work then.
+    pub(crate) fn log(&self, name: &str, at: i64) -> Option<&PublicKey> {
+        self.logs.iter().find(|log| log.name == name && log.valid.holds(at)).map(|log| &log.key)
+    }
+
+    /// Whether the certificate is for signing, leads to one of the authorities, and was valid at `at`, by a log's word or else now.
+    pub(crate) fn certifies(
+        &self,
+        certificate: &CertificateDer<'_>,
+        chain: &[CertificateDer<'_>],
+        at: i64,
+        is_logged: bool,
+    ) -> Result<(), Refusal> {
+        let other = |why: String| Refusal::OtherAuthority { root: self.name.clone(), why };
+        let end = EndEntityCert::try_from(certificate).map_err(|why| other(why.to_string()))?;
+        let moment = u64::try_from(at).map_err(|_| other("its time is none".to_owned()))?;
+        let moment = UnixTime::since_unix_epoch(Duration::from_secs(moment));
+        let (mut refusal, mut is_then) = (None, false);
+        for authority in self.authorities.iter().filter(|authority| authority.valid.holds(at)) {
+            is_then = true;
+            let Some(top) = authority.chain.last() else { continue };
+            let anchors = [anchor_from_trusted_cert(top).map_err(|why| other(why.to_string()))?];
+            let between: Vec<_> = authority.chain.iter().chain(chain).cloned().collect();
+            let usage = KeyUsage::required(CODE_SIGNING);
+            match end.verify_for_usage(
+                webpki::ALL_VERIFICATION_ALGS,
+                &anchors,
+                &between,
+                moment,
+                usage,
+                None,
+                None,
+            ) {
+                Ok(_) => return Ok(()),
+                Err(why) => refusal = Some(self.refusal(&why, is_logged)),
+            }
+        }
+        let none = if is_then { "it has no authority" } else { "none of them was at work then" };
+        Err(refusal.unwrap_or_else(|| other(none.to_owned())))
+    }
+
+    fn refusal(&self, why: &webpki::Error, is_logged: bool) -> Refusal {
+        let shown = |time: &UnixTime| {
+            let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+            Timestamp::from_second(seconds).map_or_else(|_| seconds.to_string(), |time| time.to_string())
+        };
+        match why {
+            webpki::Error::CertExpired { time, not_after: valid } => {
+                Refusal::NotValidThen { began: true, valid: shown(valid), at: shown(time), is_logged }
+            }
+            webpki::Error::CertNotValidYet { time, not_before: valid } => {
+                Refusal::NotValidThen { began: false, valid: shown(valid), at: shown(time), is_logged }
+            }
+            why => Refusal::OtherAuthority { root: self.name.clone(), why: why.to_string() },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_public_root_is_read() {
+        let root = TrustRoot::public().unwrap();
+        assert_eq!((root.authorities.len(), root.logs.len()), (2, 2));
+        // Rekor, since 2021.
+        let rekor = "c0d23d6ad406973f9559f3ba2d1ca01f84147d8ffc5b8445c224f98b9591801d";
+        assert_eq!(root.log(rekor, 1_700_000_000).map(PublicKey::id).as_deref(), Some(rekor));
+        assert!(root.log(rekor, 1_500_000_000).is_none(), "it was not at work yet");
+    }
+
+    #[test]
+    fn other_files_are_refused() {
+        for (text, why) in [
+            ("", "EOF"),
+            ("{\"mediaType\": \"x\"}", "media type is `x`"),
+            (
+                "{\"mediaType\": \"application/vnd.dev.sigstore.trustedroot+json;version=0.1\"}",
+                "no certificate authority",
+            ),
+        ] {
+            let refused = TrustRoot::read(text, "root.json").unwrap_err().to_string();
+            assert!(refused.contains(why), "{refused}");
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! Who has to have signed, by images.toml.
+
+use std::fmt;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use registry::Digest;
+use rustls_pki_types::CertificateDer;
+
+use crate::candidate::Candidate;
+use crate::certificate;
+use crate::key::PublicKey;
+use crate::refusal::Refusal;
+use crate::root::TrustRoot;
+
+/// Somebody whose signature counts.
+#[derive(Clone, Debug)]
+pub enum Signer {
+    /// Who has the private half of a key.
+    Key {
+        /// The file of the public half, as images.toml names it.
+        name: String,
+        /// The public half.
+        key: PublicKey,
+    },
+    /// Who was known to somebody when it was signed (keyless).
+    Identity(Identity),
+}
+
+/// Whom a certificate has to name.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// The name, in which `*` stands for anything.
+    pub identity: String,
+    /// Who vouched for the name: the issuer of the OpenID token.
+    pub issuer: String,
+    /// Whose certificates and logs count.
+    pub root: Arc<TrustRoot>,
+}
+
+impl fmt::Display for Signer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Key { name, .. } => f.write_str(name),
+            Self::Identity(identity) => f.write_str(&identity.identity),
+        }
+    }
+}
+
+impl Signer {
+    /// What stands for it where it is remembered that a signature held: another key, name or root is another one.
+    pub fn id(&self) -> String {
+        match self {
+            Self::Key { key, .. } => key.id(),
+            Self::Identity(Identity { identity, issuer, root }) => {
+                let all = format!("{identity}\n{issuer}\n{}", root.id());
+                Digest::of(all.as_bytes()).hex()
+            }
+        }
+    }
+
+    /// Whether the signature is this signer's and for exactly this digest.
+    pub(crate) fn check(&self, found: &Candidate, digest: Digest, now: Timestamp) -> Result<(), Refusal> {
+        if !found.subjects.contains(&digest) {
+            let signed = found.subjects.first().copied();
+            let nothing = || Refusal::malformed("it is for nothing");
+            return Err(signed.map_or_else(nothing, |signed| Refusal::OtherDigest { signed }));
+        }
+        match self {
+            Self::Key { name, key } if !key.has_signed(&found.message, &found.signature) => {
+                Err(Refusal::OtherKey { key: name.clone() })
+            }
+            Self::Key { .. } => Ok(()),
+            Self::Identity(identity) => identity.check(found, now),
+        }
+    }
+}
+
+impl Identity {
+    fn check(&self, found: &Candidate, now: Timestamp) -> Result<(), Refusal> {
+        let without = || Refusal::NoCertificate { identity: self.identity.clone() };
+        let certificate = found.certificate.as_ref().ok_or_else(without)?;
+        let key = certificate::key(certificate)
+            .ok_or_else(|| Refusal::malformed("the key of its certificate is of a kind that is not known"))?;
+        if !key.has_signed(&found.message, &found.signature) {
+            return Err(Refusal::NotByCertificate);
+        }
+        let is_logged = self.root.has_logs();
+        let at = if is_logged { self.logged(found, certificate)? } else { now.as_second() };
+        self.root.certifies(certificate, &found.chain, at, is_logged)?;
+        let subject = certificate::subject(certificate)
+            .ok_or_else(|| Refusal::malformed("the names in its certificate"))?;
+        if subject.issuer.as_ref() != Some(&self.issuer) {
+            let found = subject.issuer.into_iter().collect();
+            return Err(Refusal::OtherIssuer { found, wanted: self.issuer.clone() });
+        }
+        if !subject.names.iter().any(|name| matches(&self.identity, name)) {
+            return Err(Refusal::OtherIdentity { found: subject.names, wanted: self.identity.clone() });
+        }
+        Ok(())
+    }
+
+    /// When a log took the signature.
+    fn logged(&self, found: &Candidate, certificate: &CertificateDer<'_>) -> Result<i64, Refusal> {
+        let mut refusal = Refusal::NotLogged { root: self.root.name().to_owned() };
+        for entry in &found.entries {
+            match entry.time_of(found.content, &found.signature, certificate, &self.root) {
+                Ok(time) => return Ok(time),
+                Err(why) => refusal = why,
+            }
+        }
+        Err(refusal)
+    }
+}
+
+/// Whether a name is what the pattern says, in which `*` stands for anything.
+fn matches(pattern: &str, name: &str) -> bool {
+    let Some((first, rest)) = pattern.split_once('*') else { return pattern == name };
+    let Some(mut left) = name.strip_prefix(first) else { return false };
+    let mut parts = rest.split('*').peekable();
+    while let Some(part) = parts.next() {
+        if parts.peek().is_none() {
+            return left.ends_with(part);
+        }
+        match left.split_once(part) {
+            Some((_, after)) => left = after,
+            None => return false,
+        }
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_stands_for_anything_and_all_else_for_itself() {
+        for (pattern, name, expected) in [
+            ("a", "a", true),
+            ("a", "ab", false),
+            ("a", "ba", false),
+            ("a*", "ab", true),
+            ("a*", "a", true),
+            ("*", "", true),
+            ("a*c", "abc", true),
+            ("a*c", "ac", true),
+            ("a*c", "abcd", false),
+            ("a*b*c", "a-b-c", true),
+            ("a*b*c", "acb", false),
+            ("a*a", "a", false),
+            ("https://h/o/*@refs/tags/*", "https://h/o/r/w.yml@refs/tags/v1", true),
+            ("https://h/o/*@refs/tags/*", "https://h/o/r/w.yml@refs/heads/main", false),
+            (".", "x", false),
+        ] {
+            assert_eq!(matches(pattern, name), expected, "{pattern} {name}");
+        }
+    }
+}

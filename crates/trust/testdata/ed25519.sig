@@ -1,0 +1,2 @@
+FPkVTCUHkLfOh2cuzDXbBuUSCf/rPNNO6WT4gik3rsDs6Y5xtd7+wEJDOTsjhMLs+lMDatJKTEOn
+za0vIn7bDA==

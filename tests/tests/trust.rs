@@ -1,0 +1,300 @@
+//! `[trust]`: nothing is copied, locked or built upon unless its signature holds for exactly its digest.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use e2e::{DebianRegistry, Ended, Gate, Images, KeyHolder, Run, Shelf, Sigstore, World};
+use serde_json::Value;
+
+const JOB: &str = "https://ci.example/job.yml@refs/tags/v1";
+const TOKEN: &str = "https://token.example";
+const REFUSED: i32 = 6;
+
+/// A world with a source and an empty target.
+struct Place {
+    world: World,
+    source: DebianRegistry,
+    target: DebianRegistry,
+    /// How often anybody else was asked for anything.
+    others: Arc<AtomicUsize>,
+    proxy: String,
+}
+
+trait Fails {
+    /// Runs to the end, which is this exit code.
+    fn fails(self, code: i32) -> Ended;
+}
+
+impl Fails for Run {
+    fn fails(self, code: i32) -> Ended {
+        let ended = self.end();
+        assert_eq!(ended.code, Some(code), "{ended}");
+        ended
+    }
+}
+
+fn named(descriptor: &Value) -> &str {
+    descriptor["digest"].as_str().unwrap()
+}
+
+impl Place {
+    fn new() -> Option<Self> {
+        let (world, source) = (World::new(Images::Small)?, DebianRegistry::start()?);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let proxy = format!("http://{}", listener.local_addr().unwrap());
+        let others = Arc::<AtomicUsize>::default();
+        let seen = Arc::clone(&others);
+        // It hangs up: whoever asks is counted and gets nothing.
+        std::thread::spawn(move || {
+            listener.incoming().for_each(|_| {
+                seen.fetch_add(1, Ordering::SeqCst);
+            });
+        });
+        std::fs::create_dir_all(world.path("grid/.git")).unwrap();
+        Some(Self { world, source, target: DebianRegistry::start()?, others, proxy })
+    }
+
+    fn shelf(&self) -> Shelf {
+        Shelf::new(self.source.host(), "team/x")
+    }
+
+    /// Writes images.toml: the image `team/x:1` of the source, and this rule for all that is there.
+    fn rule(&self, rule: &str) {
+        self.list("img = { source = \"SOURCE/team/x:1\", platforms = \"all\" }\n[runtimes]", rule);
+    }
+
+    fn list(&self, images: &str, rule: &str) {
+        let images = images.replace("SOURCE", self.source.host());
+        let text = format!(
+            "schema_version = 1\n[images]\n{images}\n[trust]\n\"{}/*\" = {rule}\n",
+            self.source.host()
+        );
+        self.world.write("grid/images.toml", &text);
+    }
+
+    fn file(&self, name: &str, text: &str) {
+        self.world.write(&format!("grid/{name}"), text);
+    }
+
+    /// `xtask` with this target. Loopback is reached directly, and all else through a proxy that counts.
+    fn run(&self, line: &str) -> Run {
+        let run = self.world.bare().env("HTTPS_PROXY", &self.proxy).env("HTTP_PROXY", &self.proxy);
+        run.arg("--images").arg(self.world.path("grid/images.toml")).args(line)
+    }
+
+    fn transfer(&self, words: &str) -> Run {
+        self.run(&format!("transfer-images --auto-approve --registry {} {words}", self.target.host()))
+    }
+
+    /// A run that is refused with these words, before anything is written to the target, whatever the run is.
+    fn refused(&self, what: &str, words: &str) {
+        for line in ["", "--dry-run", "--keep-going"] {
+            let ended = self.transfer(line).fails(REFUSED);
+            assert!(ended.stderr.contains(words), "{what} {line}: {ended}");
+            assert!(ended.stderr.contains("img:1"), "{what} {line}: {ended}");
+        }
+        let locked = self.run("lock").fails(REFUSED);
+        assert!(locked.stderr.contains(words), "{what}: {locked}");
+        assert!(!self.world.path("grid/images.lock").exists(), "{what}");
+        assert_eq!(self.target.files(), Vec::<String>::new(), "{what}: something was written to the target");
+    }
+}
+
+#[test]
+fn an_image_that_the_key_did_not_sign_is_refused_by_name_before_anything_is_written() {
+    let Some(place) = Place::new() else { return };
+    let (shelf, holder, other) = (place.shelf(), KeyHolder::new(), KeyHolder::new());
+    place.file("cosign.pub", &holder.public());
+    place.rule("{ signed_by = { key = \"cosign.pub\" } }");
+
+    let image = shelf.image(Some("1"), b"one");
+    let image = named(&image);
+    place.refused("missing", &format!("{image} is not taken: it has no signature"));
+
+    shelf.tag(image, &other.sign(image));
+    place.refused("another key", "it is signed by another key than cosign.pub");
+
+    let elsewhere = format!("sha256:{}", "5".repeat(64));
+    shelf.tag(image, &holder.sign(&elsewhere));
+    place.refused("moved from another digest", &format!("its signature is for {elsewhere}"));
+
+    // The rightly signed one, of which somebody changed a layer.
+    shelf.tag(image, &holder.sign(image));
+    shelf.image(Some("1"), b"two");
+    place.refused("a tampered layer", "it has no signature");
+    assert_eq!(place.others.load(Ordering::SeqCst), 0, "somebody else was asked");
+}
+
+#[test]
+fn a_layer_that_its_registry_changed_never_stands_at_the_target() {
+    let Some(place) = Place::new() else { return };
+    let (shelf, holder) = (place.shelf(), KeyHolder::new());
+    place.file("cosign.pub", &holder.public());
+    place.rule("{ signed_by = { key = \"cosign.pub\" } }");
+    let image = shelf.image(Some("1"), b"layer one");
+    shelf.tag(named(&image), &holder.sign(named(&image)));
+    let layer = e2e::digest(b"layer one");
+    std::fs::write(place.source.blob(&layer), b"layer two").unwrap();
+    let ended = place.transfer("").fails(7);
+    let other = e2e::digest(b"layer two");
+    assert!(ended.stderr.contains(&format!("the content has digest {other}, not {layer}")), "{ended}");
+    assert!(!place.target.blob(&layer).exists() && !place.target.blob(&other).exists());
+    assert!(Shelf::new(place.target.host(), "img").read("1").is_none());
+}
+
+#[test]
+fn a_keyless_signature_counts_if_the_log_took_it_while_its_certificate_was_valid() {
+    let Some(place) = Place::new() else { return };
+    let (shelf, sigstore) = (place.shelf(), Sigstore::new());
+    place.file("root.json", &sigstore.root());
+    let rule = "{ signed_by = { identity = \"https://ci.example/job.yml@refs/tags/*\", issuer = \"ISSUER\", root = \"root.json\" } }";
+    place.rule(&rule.replace("ISSUER", TOKEN));
+    let image = shelf.image(Some("1"), b"one");
+    let image = named(&image);
+
+    shelf.tag(image, &sigstore.sign(image, JOB, TOKEN, Some(601)));
+    let ended = "the certificate of its signature ended 2026-03-01T00:10:00Z, and the transparency log took it 2026-03-01T00:10:01Z";
+    place.refused("an expired certificate", ended);
+    shelf.tag(image, &sigstore.sign(image, JOB, TOKEN, None));
+    let unlogged = "its signature has no entry of a transparency log of root.json that says when it was made";
+    place.refused("an expired certificate without a log's word", unlogged);
+    shelf.tag(image, &Sigstore::new().sign(image, JOB, TOKEN, Some(60)));
+    place.refused(
+        "another log",
+        "the transparency log's entry of its signature does not hold: it is of another log",
+    );
+    let else_job = "https://ci.example/other.yml@refs/tags/v1";
+    shelf.tag(image, &sigstore.sign(image, else_job, TOKEN, Some(60)));
+    place.refused("somebody else", &format!("it is signed by {else_job}, not by"));
+    shelf.tag(image, &sigstore.sign(image, JOB, "https://elsewhere.example", Some(60)));
+    place.refused(
+        "another issuer",
+        "its signer was known to https://elsewhere.example, not to https://token.example",
+    );
+
+    shelf.tag(image, &sigstore.sign(image, JOB, TOKEN, Some(60)));
+    place.transfer("").ok();
+    assert_eq!(place.others.load(Ordering::SeqCst), 0, "somebody else was asked");
+}
+
+#[test]
+fn a_signed_image_is_copied_with_its_signature_and_asked_for_once() {
+    let Some(place) = Place::new() else { return };
+    let (shelf, holder) = (place.shelf(), KeyHolder::new());
+    place.file("cosign.pub", &holder.public());
+    place.file("old.pub", &KeyHolder::new().public());
+    place.list(
+        "tagged = { source = \"SOURCE/team/x:1\", platforms = \"all\" }\n\
+         bundled = { source = \"SOURCE/team/x:2\", platforms = \"all\" }\n\
+         child = \"SOURCE/team/x:3\"",
+        "{ signed_by = [{ key = \"old.pub\" }, { key = \"cosign.pub\" }] }",
+    );
+    let one = shelf.image(Some("1"), b"one");
+    shelf.tag(named(&one), &holder.sign(named(&one)));
+    let two = shelf.image(Some("2"), b"two");
+    let bundle = shelf.attach(&two, &holder.bundle(named(&two)));
+    // The index is signed, and the image of one platform is chosen out of it.
+    let [index, child] = shelf.index("3", b"three");
+    shelf.tag(named(&index), &holder.sign(named(&index)));
+
+    let plan = place.transfer("--dry-run").ok();
+    assert_eq!(plan.stderr.matches("signed by cosign.pub").count(), 3, "{plan}");
+    let ended = place.transfer("--format json").ok();
+    let report: Value = serde_json::from_str(&ended.stdout).unwrap();
+    for image in report["images"].as_array().unwrap() {
+        assert_eq!(image["signed_by"], "cosign.pub", "{report}");
+    }
+    let at = |repository: &str| Shelf::new(place.target.host(), repository);
+    assert!(at("tagged").read(&format!("{}.sig", named(&one).replace(':', "-"))).is_some());
+    assert!(at("bundled").read(&bundle).is_some());
+    assert!(at("bundled").read(&named(&two).replace(':', "-")).is_some());
+    assert!(at("child").read(named(&child)).is_some());
+
+    // From then on nobody is asked for a signature: one that would be is held, and the run would not end.
+    let gate =
+        Gate::before(place.source.host(), |line| line.contains(".sig ") || line.contains("/referrers/"));
+    let run = || place.transfer(&format!("--upstream {}=http://{}", place.source.host(), gate.host()));
+    let again = run().ok();
+    assert!(again.stderr.contains("nothing to do"), "{again}");
+    let listed = place.run(&format!("list-images --format json --registry {}", place.target.host())).ok();
+    let listed: Value = serde_json::from_str(&listed.stdout).unwrap();
+    for image in listed["images"].as_array().unwrap().iter().filter(|image| image["repository"] != "lambda") {
+        assert_eq!((&image["signed"], &image["signed_by"]), (&true.into(), &"cosign.pub".into()), "{listed}");
+    }
+
+    // Another key: what the old one signed no longer counts, although nothing is to be copied.
+    place.file("cosign.pub", &KeyHolder::new().public());
+    let refused = place.transfer("").fails(REFUSED);
+    assert_eq!(refused.stderr.matches("caused by: ").count(), 3, "{refused}");
+    assert!(refused.stderr.contains("3 images not signed as images.toml asks"), "{refused}");
+    let listed = place.run(&format!("list-images --registry {}", place.target.host())).ok();
+    assert_eq!(listed.stdout.matches("not signed").count(), 3, "{listed}");
+    assert_eq!(place.others.load(Ordering::SeqCst), 0, "somebody else was asked");
+}
+
+#[test]
+fn a_signature_of_one_platform_s_image_does_not_count_for_its_index() {
+    let Some(place) = Place::new() else { return };
+    let (shelf, holder) = (place.shelf(), KeyHolder::new());
+    place.file("cosign.pub", &holder.public());
+    place.list("img = \"SOURCE/team/x:1\"", "{ signed_by = { key = \"cosign.pub\" } }");
+    let [index, child] = shelf.index("1", b"one");
+    shelf.tag(named(&child), &holder.sign(named(&child)));
+    place.refused("the index", &format!("{} is not taken: it has no signature", named(&index)));
+}
+
+#[test]
+fn a_base_that_nobody_signed_is_not_built_upon() {
+    let Some(place) = Place::new() else { return };
+    let (shelf, holder) = (place.shelf(), KeyHolder::new());
+    place.file("cosign.pub", &holder.public());
+    let base = shelf.image(Some("1"), b"one");
+    place.list("[runtimes]\njava21 = \"SOURCE/team/x:1\"", "{ signed_by = { key = \"cosign.pub\" } }");
+    let words = format!("{} is not taken: it has no signature", named(&base));
+    for line in
+        ["transfer-images --auto-approve", "transfer-images --dry-run", "rebuild-runtimes --dry-run --push"]
+    {
+        let ended = place.run(&format!("{line} --registry {}", place.target.host())).fails(REFUSED);
+        assert!(ended.stderr.contains(&words) && ended.stderr.contains("runtime java21"), "{line}: {ended}");
+    }
+    assert_eq!(place.target.files(), Vec::<String>::new());
+}
+
+#[test]
+fn through_an_air_gap_comes_only_what_is_signed_or_locked() {
+    let Some(place) = Place::new() else { return };
+    let (shelf, holder) = (place.shelf(), KeyHolder::new());
+    place.file("cosign.pub", &holder.public());
+    let rule = "{ signed_by = { key = \"cosign.pub\" } }";
+    place.list(
+        "img = { source = \"SOURCE/team/x:1\", platforms = \"all\" }\nchild = \"SOURCE/team/x:2\"",
+        rule,
+    );
+    let image = shelf.image(Some("1"), b"one");
+    let [index, _] = shelf.index("2", b"two");
+    let export = || place.run("export-images --from-sources").arg(place.world.path("layout"));
+    let refused = export().fails(REFUSED);
+    assert!(refused.stderr.contains("it has no signature"), "{refused}");
+    shelf.tag(named(&image), &holder.sign(named(&image)));
+    shelf.tag(named(&index), &holder.sign(named(&index)));
+    export().ok();
+
+    // Where nothing is remembered, the file itself has to show it, or the lock.
+    std::fs::remove_dir_all(place.world.path("target")).unwrap();
+    let import = || {
+        let run = place.run(&format!("import-images --auto-approve --registry {}", place.target.host()));
+        run.arg(place.world.path("layout"))
+    };
+    let refused = import().fails(REFUSED);
+    assert!(refused.stderr.contains("child") && refused.stderr.contains("it has no signature"), "{refused}");
+    assert_eq!(place.target.files(), Vec::<String>::new());
+    place.run("lock").ok();
+    std::fs::remove_dir_all(place.world.path("target")).unwrap();
+    import().ok();
+    let signature = format!("{}.sig", named(&image).replace(':', "-"));
+    assert!(Shelf::new(place.target.host(), "img").read(&signature).is_some());
+    assert_eq!(place.others.load(Ordering::SeqCst), 0, "somebody else was asked");
+}

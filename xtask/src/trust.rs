@@ -1,0 +1,122 @@
+//! Whose images are taken, by `[trust]` in images.toml: asked wherever something is copied, locked or built upon.
+
+use std::sync::Arc;
+
+use images_config::cache::Cache;
+use images_config::lock::Lock;
+use images_config::{Config, Image, Platforms, Trusted};
+use oci_layout::HOST;
+use registry::mirror::{Job, Mapping as _, Planned, Vouch, untrusted};
+use registry::{BoxFuture, Client, Digest, Error, Reference};
+
+use crate::context::Context;
+
+/// Who says whose image it is: `[trust]`, what earlier runs found to hold, and the registries.
+pub struct Trust {
+    config: Config,
+    lock: Option<Lock>,
+    memory: Arc<Cache>,
+    client: Client,
+}
+
+impl Trust {
+    /// `[trust]` of `config`; the registries are asked by `client`. None where it has no rule.
+    ///
+    /// # Errors
+    /// images.lock cannot be read.
+    pub fn new(
+        context: &Context,
+        config: &Config,
+        client: &Client,
+        memory: &Arc<Cache>,
+    ) -> anyhow::Result<Option<Arc<Self>>> {
+        if config.trust.is_empty() {
+            return Ok(None);
+        }
+        let (config, lock) = (config.clone(), context.lock()?);
+        let (memory, client) = (Arc::clone(memory), client.clone());
+        Ok(Some(Arc::new(Self { config, lock, memory, client })))
+    }
+
+    /// Who signed exactly `digest` of `source`; none where nobody has to.
+    ///
+    /// # Errors
+    /// Nobody did who has to, or the registry cannot be asked.
+    pub async fn check(&self, source: &Reference, digest: Digest) -> Result<Option<String>, Error> {
+        match self.config.trusted(source) {
+            Some(rule) => self.verify(rule, source, digest).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// How an image of a plan stands, whether or not it is refused; none where nobody has to sign it.
+    pub async fn standing(&self, planned: &Planned) -> Option<Result<String, Error>> {
+        let job = &planned.job;
+        let rule = self.config.trusted(&job.source)?;
+        let digest = job.source_digest.or(planned.source).or_else(|| self.memory.meant(&job.source))?;
+        Some(self.verify(rule, &job.source, digest).await)
+    }
+
+    /// What an earlier run found to hold, else what lies beside the image at `place`.
+    async fn verify(&self, rule: &Trusted, place: &Reference, digest: Digest) -> Result<String, Error> {
+        if let Some(known) = self.known(rule, digest) {
+            return Ok(known);
+        }
+        match trust::verify(&self.client, place, digest, &rule.signers, jiff::Timestamp::now()).await {
+            Ok(signer) => {
+                self.memory.sign(digest, &signer.id());
+                Ok(signer.to_string())
+            }
+            Err(trust::Error::Registry(error)) => Err(error),
+            Err(trust::Error::Refused(refusal)) => Err(untrusted(place, digest, wanted(rule), refusal)),
+        }
+    }
+
+    fn known(&self, rule: &Trusted, digest: Digest) -> Option<String> {
+        let signer = rule.signers.iter().find(|signer| self.memory.signed(digest, &signer.id()))?;
+        Some(signer.to_string())
+    }
+
+    /// The image of images.toml that is read from a layout, or written to one.
+    fn listed(&self, job: &Job) -> Option<&Image> {
+        let layout = [&job.source, &job.target].into_iter().find(|name| name.registry() == HOST)?;
+        let (repository, tag) = (layout.repository(), job.target.tag()?);
+        self.config.images.iter().find(|image| image.repository == repository && image.tag == tag)
+    }
+
+    /// Who signed a copy that is not read at its source: a layout's, or the target's on its way into one.
+    async fn copy(&self, image: &Image, place: &Reference, digest: Digest) -> Result<Option<String>, Error> {
+        let Some(rule) = self.config.trusted(&image.source) else { return Ok(None) };
+        // What is locked was signed when it was locked, and the lock is as much the user's own word as [trust] is.
+        let locked = self.lock.as_ref().and_then(|lock| lock.expected(&image.source, &image.platforms));
+        if locked == Some(digest) {
+            return Ok(Some("images.lock".to_owned()));
+        }
+        // The image of one platform is its index's, whose signature is not beside it.
+        let index = self.memory.meant(&image.source);
+        let of_index = index.filter(|index| {
+            image.platforms != Platforms::All && self.memory.get(*index, &image.platforms) == Some(digest)
+        });
+        if let Some(known) = of_index.and_then(|index| self.known(rule, index)) {
+            return Ok(Some(known));
+        }
+        self.verify(rule, place, digest).await.map(Some)
+    }
+}
+
+impl Vouch for Trust {
+    fn vouch<'a>(&'a self, job: &'a Job, digest: Digest) -> BoxFuture<'a, Result<Option<String>, Error>> {
+        Box::pin(async move {
+            match self.listed(job) {
+                Some(image) if image.source != job.source => self.copy(image, &job.source, digest).await,
+                _ => self.check(&job.source, digest).await,
+            }
+        })
+    }
+}
+
+/// Who has to sign, and who says so.
+fn wanted(rule: &Trusted) -> String {
+    let signers: Vec<String> = rule.signers.iter().map(ToString::to_string).collect();
+    format!("{} ([trust] of images.toml, line {})", signers.join(" or "), rule.line)
+}
