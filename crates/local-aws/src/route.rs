@@ -168,6 +168,7 @@ async fn query_api(
             };
             let namespace = match entry.service.as_str() {
                 "cloudformation" => crate::cloudformation::NAMESPACE,
+                "iam" => crate::iam::api::NAMESPACE,
                 _ => crate::sts::NAMESPACE,
             };
             let document = format!(

@@ -13,6 +13,8 @@ use crate::xml::element;
 /// (<https://docs.aws.amazon.com/service-authorization/latest/reference/list_awsidentityandaccessmanagementiam.html>).
 const ACTIONS: &[(&str, (Needs, Handler))] = &[("GetRole", (on_role, get_role))];
 
+pub(crate) const NAMESPACE: &str = "https://iam.amazonaws.com/doc/2010-05-08/";
+
 /// The names of what is implemented.
 pub(crate) fn actions() -> Vec<&'static str> {
     ACTIONS.iter().map(|(name, _)| *name).collect()
@@ -50,7 +52,7 @@ fn get_role(_: &App, caller: &Caller, form: &[(String, String)]) -> Result<Strin
         element("CreateDate", &iso8601(0)),
     ];
     Ok(format!(
-        "<GetRoleResponse xmlns=\"https://iam.amazonaws.com/doc/2010-05-08/\"><GetRoleResult><Role>{}</Role></GetRoleResult>\
+        "<GetRoleResponse xmlns=\"{NAMESPACE}\"><GetRoleResult><Role>{}</Role></GetRoleResult>\
          <ResponseMetadata><RequestId>{}</RequestId></ResponseMetadata></GetRoleResponse>",
         role.concat(),
         crate::store::new_id()
