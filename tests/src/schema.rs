@@ -244,8 +244,8 @@ mod tests {
     #[test]
     fn what_is_not_as_the_schema_says_is_found() {
         let good = json!({
-            "version": 1, "command": "prune", "exit_code": 0, "errors": [], "repositories": [], "rules": ["x"], "kept": [],
-            "changed": null,
+            "version": 1, "command": "prune", "exit_code": 0, "errors": [], "repositories": [], "rules": ["x"], "templates": [],
+            "kept": [], "changed": null,
         });
         validate(&good).unwrap();
         let error = json!({ "kind": "usage", "exit_code": 2, "message": "m", "causes": [], "hints": [] });

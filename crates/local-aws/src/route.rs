@@ -168,7 +168,7 @@ async fn query_api(
             };
             let namespace = match entry.service.as_str() {
                 "cloudformation" => crate::cloudformation::NAMESPACE,
-                "iam" => crate::iam::api::NAMESPACE,
+                "iam" => iam::api::NAMESPACE,
                 _ => crate::sts::NAMESPACE,
             };
             let document = format!(
