@@ -1,6 +1,8 @@
 //! A small grid: what the tests of interrupted and simultaneous runs have in common.
 
-use crate::{Aws, Images, World, programs};
+use std::path::PathBuf;
+
+use crate::{Aws, Images, World, programs, root};
 
 /// The state's bucket.
 pub const BUCKET: &str = "htc-grid-local-state";
@@ -46,4 +48,19 @@ impl Aws {
     pub fn lock(&self, suffix: &str) -> Option<Vec<u8>> {
         self.object(BUCKET, &format!("{STATE}.{suffix}"))
     }
+}
+
+/// A checkout of this project in the world, without a lock file of terraform's; gives the directory of its module.
+pub fn checkout(world: &World) -> PathBuf {
+    let module = world.path("project/deployment/image_repository/terraform");
+    for directory in [&module, &world.path("project/xtask"), &world.path("project/runtimes")] {
+        std::fs::create_dir_all(directory).unwrap();
+    }
+    for file in root().join("deployment/image_repository/terraform").read_dir().unwrap() {
+        let file = file.unwrap().path();
+        if file.extension().is_some_and(|extension| extension == "tf") {
+            std::fs::copy(&file, module.join(file.file_name().unwrap())).unwrap();
+        }
+    }
+    module
 }

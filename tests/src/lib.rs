@@ -37,7 +37,7 @@ pub use container::{Container, LocalBuilds, engine};
 pub use emulator::{Aws, STATE_ALIAS};
 pub use engine::EngineOfItsOwn;
 pub use gate::{BOUND, Gate};
-pub use grid::{BUCKET, INIT, INTERRUPTED, STATE, TERRAFORM};
+pub use grid::{BUCKET, INIT, INTERRUPTED, STATE, TERRAFORM, checkout};
 pub use http::{Response, get, request};
 pub use machine::{Docker, Machine};
 pub use project::Project;

@@ -2,28 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use e2e::{BUCKET, INIT, REGION, Run, World, root};
+use e2e::{BUCKET, INIT, REGION, Run, TERRAFORM, World, checkout};
 
 const IMAGES: &str = "schema_version = 1\n[images]\n\"kedacore/keda\" = \"ghcr.io/kedacore/keda:2.11.2\"\n";
-/// The exit code of terraform's failures.
-const TERRAFORM: i32 = 9;
-
-/// A checkout of this project without a lock file.
-fn checkout(world: &World) -> PathBuf {
-    let module = world.path("project/deployment/image_repository/terraform");
-    for directory in [&module, &world.path("project/xtask"), &world.path("project/runtimes")] {
-        std::fs::create_dir_all(directory).unwrap();
-    }
-    for file in root().join("deployment/image_repository/terraform").read_dir().unwrap() {
-        let file = file.unwrap().path();
-        if file.extension().is_some_and(|extension| extension == "tf") {
-            std::fs::copy(&file, module.join(file.file_name().unwrap())).unwrap();
-        }
-    }
-    module
-}
 
 /// `init-images` as at AWS, but for its address; the provider comes from a mirror, as in a company.
 fn init(world: &World) -> Run {

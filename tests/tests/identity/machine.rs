@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
-use e2e::{BUCKET, INIT, REGION, Relay, Run, World, root};
+use e2e::{BUCKET, INIT, REGION, Relay, Run, World, checkout};
 
 pub(crate) const IMAGES: &str = r#"schema_version = 1
 [images]
@@ -69,16 +69,7 @@ impl Machine {
         let world = World::grid(IMAGES)?;
         world.xtask(INIT).ok();
         let relay = Relay::to(&world.aws().host, OWN);
-        let module = world.path("project/deployment/image_repository/terraform");
-        for directory in [&module, &world.path("project/xtask"), &world.path("project/runtimes")] {
-            std::fs::create_dir_all(directory).unwrap();
-        }
-        for file in root().join("deployment/image_repository/terraform").read_dir().unwrap() {
-            let file = file.unwrap().path();
-            if file.extension().is_some_and(|extension| extension == "tf") {
-                std::fs::copy(&file, module.join(file.file_name().unwrap())).unwrap();
-            }
-        }
+        checkout(&world);
         for directory in ["home/.aws/sso/cache", "home/.aws/login/cache", "bin"] {
             std::fs::create_dir_all(world.path(directory)).unwrap();
         }
