@@ -171,6 +171,7 @@ impl Builder {
             profiles,
             timeouts: self.timeouts,
             rate_limits: Mutex::default(),
+            clocks: Mutex::default(),
             jitter: self.jitter,
             served,
             elsewhere: Mutex::default(),

@@ -2,6 +2,7 @@
 
 mod blobs;
 mod builder;
+mod clock;
 mod lists;
 mod manifests;
 pub(crate) mod pace;
@@ -80,6 +81,8 @@ pub(crate) struct Core {
     pacer: pace::Pacer,
     timeouts: Timeouts,
     rate_limits: Mutex<HashMap<String, RateLimit>>,
+    /// How far each registry's clock is ahead of ours, in seconds.
+    clocks: Mutex<HashMap<String, i64>>,
     jitter: retry::Jitter,
     /// Registries that are no servers.
     served: HashSet<String>,
@@ -109,6 +112,12 @@ impl Client {
     /// limits of their own.
     pub fn rate_limit(&self, registry: &str) -> Option<RateLimit> {
         self.core.rate_limits.lock().ok()?.get(registry).copied()
+    }
+
+    /// By how many seconds the clock of `registry` was ahead of ours when it last answered about a manifest (less than zero: behind);
+    /// none where it does not say.
+    pub fn clock_ahead(&self, registry: &str) -> Option<i64> {
+        self.core.clocks.lock().ok()?.get(registry).copied()
     }
 
     /// The server that `registry`'s manifests were last read from, where that is another one: gateways redirect there.

@@ -1,15 +1,15 @@
 //! One request: paced, authorised, redirected by us, and its failure understood.
 
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use http::header::{AUTHORIZATION, LOCATION};
 use http::{HeaderMap, Method, StatusCode};
 use url::Url;
 
-use super::Core;
 use super::pace::Action;
 use super::rate_limit::RateLimit;
+use super::{Core, clock};
 use crate::BoxFuture;
 use crate::auth::{Grant, Scope, Server};
 use crate::bugs::{self, Bug};
@@ -148,6 +148,11 @@ impl Core {
         self.pacer.went_well(registry, call.action);
         if call.action == Action::ManifestRead {
             self.note_rate_limit(registry, response.headers(), true);
+            if let (Some(ahead), Ok(mut clocks)) =
+                (clock::ahead(response.headers(), SystemTime::now()), self.clocks.lock())
+            {
+                clocks.insert(registry.to_owned(), ahead);
+            }
         }
     }
 

@@ -166,6 +166,14 @@ pub enum ErrorKind {
         /// What is wrong with its signature.
         source: Arc<dyn std::error::Error + Send + Sync>,
     },
+    /// It has not been known for as long as the caller wants.
+    #[error("{digest} is not taken yet: {why}")]
+    TooFresh {
+        /// What is too fresh.
+        digest: Digest,
+        /// Since when it is known, and until when it waits.
+        why: String,
+    },
     /// The target takes no blob of zero bytes, as Amazon ECR.
     #[error("blob {digest} is empty, and the registry takes no empty blob")]
     EmptyBlob {

@@ -31,7 +31,7 @@ pub use check::{Check, Checked, Difference, DifferenceKind};
 pub use event::Event;
 pub use job::{Action, Content, Job, Plan, Planned, Platforms, Pulls};
 pub use mapping::{BlobIndex, Mapping, MemoryMapping, Sizes, TagIndex};
-pub use vouch::{Vouch, untrusted};
+pub use vouch::{Vouch, too_fresh, untrusted};
 
 use event::Events;
 use reads::Reads;

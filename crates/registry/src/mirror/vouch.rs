@@ -30,6 +30,11 @@ pub fn untrusted(
     Error::of(image, ErrorKind::Untrusted { digest, wanted, source: Arc::new(why) })
 }
 
+/// `digest` of `image` is not to be taken yet, and `why`.
+pub fn too_fresh(image: &Reference, digest: Digest, why: String) -> Error {
+    Error::of(image, ErrorKind::TooFresh { digest, why })
+}
+
 impl Mirror {
     /// What the inspection comes to once it is known whose image it is.
     pub(super) async fn vouched(&self, mut inspection: Inspection) -> Inspection {

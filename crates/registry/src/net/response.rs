@@ -158,7 +158,7 @@ fn wait(value: &str) -> Option<Duration> {
 }
 
 /// `Sun, 06 Nov 1994 08:49:37 GMT`, the one form that servers still send.
-fn httpdate(text: &str) -> Option<SystemTime> {
+pub(crate) fn httpdate(text: &str) -> Option<SystemTime> {
     let mut parts = text.split_once(", ")?.1.split(' ');
     let day: u64 = parts.next()?.parse().ok()?;
     let name = parts.next()?;
