@@ -72,6 +72,12 @@ impl DebianRegistry {
         let blobs = self.data.path().join("data/docker/registry/v2/blobs/sha256");
         blobs.join(&hex[..2]).join(hex).join("data")
     }
+
+    /// Takes a tag away, as the owner of a preview does.
+    pub fn forget(&self, repository: &str, tag: &str) {
+        let manifests = format!("data/docker/registry/v2/repositories/{repository}/_manifests");
+        std::fs::remove_dir_all(self.data.path().join(manifests).join("tags").join(tag)).unwrap();
+    }
 }
 
 impl Drop for DebianRegistry {

@@ -90,3 +90,27 @@ fn what_is_primed_is_imported_with_its_layers() {
     assert!(asked("manifests", "GET") > 0 && asked("blobs", "HEAD") > 0, "{log:?}");
     assert_eq!(asked("blobs", "GET"), 0, "the layers stay at ECR");
 }
+
+#[test]
+fn what_is_primed_waits_as_copies_do() {
+    let prime = "prime = [\"ecr-public/sam/build-python3.11:1\"]\n";
+    let images = IMAGES.replacen('\n', &format!("\n{prime}"), 1);
+    let rules = "[pull_through]\necr-public = \"public.ecr.aws\"\n[min_age]\n\"public.ecr.aws/*\" = \"3d\"\n";
+    let Some(world) = World::grid(&format!("{images}{rules}")) else { return };
+    let pulls = || {
+        let log = world.aws().log();
+        let path = "/v2/ecr-public/sam/build-python3.11/manifests/";
+        log.iter().filter(|entry| entry["path"].as_str().unwrap().starts_with(path)).count()
+    };
+    world.xtask("lock").ok();
+    world.xtask(INIT).ok();
+    let run = world.xtask("auto-transfer-images").ok();
+    assert!(run.stderr.contains("build-python3.11:1 is not pulled through the cache: "), "{run}");
+    assert!(run.stderr.contains("it waits until "), "{run}");
+    assert_eq!(pulls(), 0, "{run}");
+    // The next run that has something to do.
+    world.write("images.toml", &format!("{images}curl = \"curlimages/curl:7.85.0\"\n{rules}"));
+    let run = world.xtask("auto-transfer-images --allow-fresh ecr-public/sam/build-python3.11").ok();
+    assert!(!run.stderr.contains("is not pulled through the cache"), "{run}");
+    assert!(pulls() > 0, "{run}");
+}

@@ -239,18 +239,24 @@ url = "https://artifactory.example.com/docker-remote"
 blob_hosts = ["minio.example.com:9000"]
 [tags]
 cost-centre = "risk"
+[min_age]
+"docker.io/*" = "3d"
 "#;
 
 #[test]
 fn the_example_is_as_the_schema_for_editors_says() {
     let example = std::fs::read_to_string(root().join("deployment/image_repository/images.toml")).unwrap();
-    for text in [&example, EVERY_FORM] {
+    for text in [&example, EVERY_FORM, "schema_version = 1\nmin_age = \"3d\""] {
         let document: Value = toml::from_str(text).unwrap();
         schema::validate_by("images.toml", &document).unwrap();
     }
-    for wrong in
-        ["[images]\na = { sauce = \"x\" }", "[images]\na = 1", "[upstream.\"docker.io\"]", "[kms]\nx = 1"]
-    {
+    for wrong in [
+        "[images]\na = { sauce = \"x\" }",
+        "[images]\na = 1",
+        "[upstream.\"docker.io\"]",
+        "[kms]\nx = 1",
+        "min_age = 3",
+    ] {
         let document: Value = toml::from_str(&format!("schema_version = 1\n{wrong}")).unwrap();
         schema::validate_by("images.toml", &document).unwrap_err();
     }

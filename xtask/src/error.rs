@@ -76,7 +76,7 @@ mod tests {
         ),
         (
             "refused",
-            "You said no, nobody was there to say yes, the plan would delete or replace what holds images, or an image is not signed as `[trust]` in images.toml asks.",
+            "You said no, nobody was there to say yes, the plan would delete or replace what holds images, or an image is not signed as `[trust]` in images.toml asks, or younger than `min_age` there.",
         ),
         (
             "upstream",

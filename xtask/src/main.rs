@@ -3,6 +3,7 @@
 #[cfg(all(any(feature = "uncompared", feature = "same-staging"), not(debug_assertions)))]
 compile_error!("`uncompared` and `same-staging` are for the tests alone");
 
+mod age;
 mod air_gap;
 mod cargo;
 mod cli;

@@ -138,7 +138,8 @@ impl<'a> Verification<'a> {
         if let Some(index) = target.blob_index() {
             mirror = mirror.blob_index(index);
         }
-        let configured = ConfiguredGrid::new(context.sources(), config, lock.cloned(), Some(target), None)?;
+        let configured =
+            ConfiguredGrid::new(context.sources(), config, lock.cloned(), Some(target), None, None)?;
         let builder = builder_context(context, client, credentials, configured, Some(target), None)?;
         Ok(Self { context, config, lock, target, mapping, mirror, builder, deep })
     }

@@ -17,14 +17,16 @@ const ALONE: [&str; 4] = [
 ];
 
 /// Where the rules are written down.
-const RULES: [&str; 11] = [
+const RULES: [&str; 13] = [
     include_str!("cached_registries.rs"),
     include_str!("names.rs"),
     include_str!("parse/images.rs"),
+    include_str!("parse/min_age.rs"),
     include_str!("parse/mod.rs"),
     include_str!("parse/runtimes.rs"),
     include_str!("parse/trust.rs"),
     include_str!("parse/upstreams.rs"),
+    include_str!("pattern.rs"),
     include_str!("reader/document.rs"),
     include_str!("reader/mod.rs"),
     include_str!("sources.rs"),

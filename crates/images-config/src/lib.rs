@@ -9,6 +9,7 @@
 //! | `account` | "123456789012" | any other account stops before the first write |
 //! | `platforms` | list, default `["linux/amd64"]` | for images and runtimes that name none |
 //! | `prime` | list of `prefix/name:tag` | pulled through ECR's cache by transfer-images |
+//! | `min_age` | `"3d"`, or a table of `"source/*" = "3d"` | how long a digest has to be known before it is locked, copied or built upon ([docs/min-age.md](../../../docs/min-age.md)) |
 //! | `[images]` | `"repository[:tag]" = "source"` or `{ source, platforms, artifacts }` | what is copied; the tag is the source's unless given; `platforms` may be `"all"`; `artifacts` brings signatures along |
 //! | `[runtimes]` | `tag = "base"` or `{ base, entry_point, platforms, enabled, build_args, epoch, dockerfile, context, target, base_argument, entry_point_argument }` | what is built into the repository `lambda` ([docs/dockerfiles.md](../../../docs/dockerfiles.md)) |
 //! | `[pull_through]` | `prefix = "registry"` or `{ upstream, credential_arn, custom_role_arn, upstream_repository_prefix }` | ECR's pull-through cache rules |
@@ -28,8 +29,10 @@ pub mod cached_registries;
 pub mod import;
 pub mod lock;
 mod manifests;
+mod min_age;
 mod names;
 mod parse;
+mod pattern;
 pub mod problem;
 mod reader;
 mod sources;
@@ -44,6 +47,7 @@ use std::path::{Path, PathBuf};
 
 use registry::{Platform, Reference};
 
+pub use min_age::MinAge;
 pub use problem::Problems;
 pub use registry::mirror::Platforms;
 pub use sources::{Sources, top_of};
@@ -81,6 +85,8 @@ pub struct Config {
     pub mirrors: BTreeMap<String, Mirror>,
     /// Whose signatures count.
     pub trust: Vec<Trusted>,
+    /// How long a digest has to be known before it is taken.
+    pub min_ages: Vec<MinAge>,
     /// Options of all repositories.
     pub options: Repositories,
     /// The key of the repositories.

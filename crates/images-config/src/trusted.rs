@@ -4,16 +4,15 @@ use registry::Reference;
 use trust::Signer;
 
 use crate::Config;
+use crate::pattern::Pattern;
 
 /// A rule of `[trust]`.
 #[derive(Clone, Debug)]
 pub struct Trusted {
     /// As it is written.
     pub pattern: String,
-    /// What the full name of a repository begins with, or is.
-    pub(crate) begin: String,
-    /// Whether it is the whole name.
-    pub(crate) exact: bool,
+    /// The same, read.
+    pub(crate) sources: Pattern,
     /// Whether nobody has to sign.
     pub unsigned: bool,
     /// Whose signature counts: one of them is enough.
@@ -22,17 +21,10 @@ pub struct Trusted {
     pub line: usize,
 }
 
-impl Trusted {
-    fn is_for(&self, name: &str) -> bool {
-        if self.exact { self.begin == name } else { name.starts_with(&self.begin) }
-    }
-}
-
 impl Config {
     /// The rule whose signers count for an image; none where its signature does not matter. The longest pattern is the rule.
     pub fn trusted(&self, source: &Reference) -> Option<&Trusted> {
-        let name = format!("{}/{}", source.registry(), source.repository());
-        let rules = self.trust.iter().filter(|rule| rule.is_for(&name));
-        rules.max_by_key(|rule| (rule.begin.len(), rule.exact)).filter(|rule| !rule.unsigned)
+        let rules = self.trust.iter().filter(|rule| rule.sources.is_for(source));
+        rules.max_by_key(|rule| &rule.sources).filter(|rule| !rule.unsigned)
     }
 }

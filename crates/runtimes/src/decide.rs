@@ -310,6 +310,12 @@ async fn settle(
             (false, _) => (Action::Build { forced: false }, changed(context, &planned).await),
         },
     };
+    if matches!(planned.action, Action::Build { .. } | Action::Push)
+        && let Some(base) = &planned.base
+    {
+        let failed = |source| RuntimeError::Base { base: base.name.to_string(), source };
+        context.grid_settings.is_old_enough(&base.name, base.digest).map_err(failed)?;
+    }
     if matches!(planned.action, Action::Build { .. }) {
         check_platforms(context, &planned).await?;
     }

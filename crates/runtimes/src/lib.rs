@@ -149,6 +149,14 @@ pub trait GridSettings: Send + Sync {
         Box::pin(async { Ok(None) })
     }
 
+    /// Whether a base has been known for long enough to be built upon.
+    ///
+    /// # Errors
+    /// It has not, or nobody knows since when it is known: then nothing is built on it.
+    fn is_old_enough(&self, _base: &Reference, _digest: Digest) -> Result<(), registry::Error> {
+        Ok(())
+    }
+
     /// The server that the container engine asks for an image: its credential is the one that the engine needs.
     fn server(&self, image: &Reference) -> Option<Server> {
         let name = self.engine_name(image);

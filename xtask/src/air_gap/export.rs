@@ -13,6 +13,7 @@ use registry::{Client, Digest};
 use runtimes::standing;
 
 use super::{failures, file_error, image_error, in_layout, moved, report};
+use crate::age::{self, Ages};
 use crate::context::Context;
 use crate::target::Target;
 use crate::transfer::{
@@ -34,6 +35,8 @@ pub struct Export<'a> {
     pub lock: Option<&'a Lock>,
     /// The images.lock of an earlier export: what it names is left out.
     pub since: Option<&'a Lock>,
+    /// Images that are taken whatever `min_age` says.
+    pub allow_fresh: &'a [String],
     /// Where runtimes are, and what is there need not be had from its source; none where all comes from there.
     pub target: Option<&'a Target>,
 }
@@ -48,6 +51,7 @@ pub async fn export(context: &Context, request: &Export<'_>) -> anyhow::Result<(
     let layout = tokio::task::spawn_blocking(move || Layout::create(&path)).await?;
     let layout = Arc::new(layout.map_err(file_error)?);
     context.interrupt.check()?;
+    let ages = Ages::new(context, request.config, age::fresh(request.config, request.allow_fresh)?)?;
     let (builder, credentials) = match request.target {
         Some(target) => target.client_builder(context.sources(), request.config)?,
         None => {
@@ -69,6 +73,7 @@ pub async fn export(context: &Context, request: &Export<'_>) -> anyhow::Result<(
                 request.lock.cloned(),
                 Some(target),
                 None,
+                None,
             )?;
             let builder =
                 builder_context(context, client.clone(), credentials, configured, Some(target), None)?;
@@ -79,7 +84,10 @@ pub async fn export(context: &Context, request: &Export<'_>) -> anyhow::Result<(
         if let Some(trust) = Trust::new(context, request.config, &client, &mapping)? {
             mirror = mirror.vouch(trust);
         }
-        let plan = changed(request, mirror.plan(jobs).await);
+        let mut plan = changed(request, mirror.plan(jobs).await);
+        if let Some(ages) = &ages {
+            ages.hold(&client, &mut plan)?;
+        }
         anyhow::Ok((mirror, plan))
     };
     let (mirror, plan) = context.interrupt.guard(work).await?;

@@ -9,6 +9,7 @@ use oci_layout::{HOST, Image, Layout};
 use registry::mirror::{Action, Job, Mirror, Outcome, Plan};
 
 use super::{failures, file_error, image_error, in_layout, moved, report};
+use crate::age::{self, Ages};
 use crate::context::Context;
 use crate::target::Target;
 use crate::transfer::{Board, mounts, short, with_resources};
@@ -25,6 +26,8 @@ pub struct Import<'a> {
     pub target: &'a Target,
     /// Do not ask.
     pub auto_approve: bool,
+    /// Images that are taken whatever `min_age` says.
+    pub allow_fresh: &'a [String],
     /// `repository:tag` for a layout of one image that has no such name.
     pub name: Option<&'a str>,
 }
@@ -44,7 +47,8 @@ pub async fn import(context: &Context, request: &Import<'_>) -> anyhow::Result<(
     let client = builder.serve(HOST, served).build().kind(Kind::Config)?;
     let mapping = context.mapping();
     let trust = Trust::new(context, request.config, &client, &mapping)?;
-    let mut mirror = Mirror::new(client).mapping(mapping);
+    let ages = Ages::new(context, request.config, age::fresh(request.config, request.allow_fresh)?)?;
+    let mut mirror = Mirror::new(client.clone()).mapping(mapping);
     if let Some(trust) = trust {
         mirror = mirror.vouch(trust);
     }
@@ -67,7 +71,10 @@ pub async fn import(context: &Context, request: &Import<'_>) -> anyhow::Result<(
     });
     let jobs = jobs.collect::<anyhow::Result<Vec<Job>>>().kind(Kind::Usage)?;
     let lane = context.printer.progress().lane("looking at what there is");
-    let plan = context.interrupt.guard(async { Ok(mirror.plan(jobs).await) }).await?;
+    let mut plan = context.interrupt.guard(async { Ok(mirror.plan(jobs).await) }).await?;
+    if let Some(ages) = &ages {
+        ages.hold(&client, &mut plan)?;
+    }
     drop(lane);
     let errors = planned_errors(request, &plan);
     if !errors.is_empty() {

@@ -64,7 +64,8 @@ fn file_error(error: LayoutError) -> anyhow::Error {
 
 /// An image's error with its name, its exit code and its hint. What fails at the layout is the file's fault.
 fn image_error(path: &Path, target: Option<&Target>, name: &str, error: &registry::Error) -> anyhow::Error {
-    if error.registry() == HOST && !matches!(error.kind(), ErrorKind::Untrusted { .. }) {
+    let is_ours = matches!(error.kind(), ErrorKind::Untrusted { .. } | ErrorKind::TooFresh { .. });
+    if error.registry() == HOST && !is_ours {
         let shown = format!("{name}: {}", path.display());
         let error = anyhow::Error::new(error.clone()).context(shown);
         return ending(Kind::Unexpected, Some("is the disk full, or the file read-only?".to_owned()), error);

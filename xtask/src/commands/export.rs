@@ -28,6 +28,9 @@ pub struct ExportImages {
     /// Only these images and runtimes: repository, repository:tag or runtime
     #[arg(long, value_name = "NAME", num_args = 1..)]
     only: Vec<String>,
+    /// Take this image or base at once, whatever min_age in images.toml says; can be given several times
+    #[arg(long, value_name = "NAME")]
+    allow_fresh: Vec<String>,
     /// Read everything at its source, without an account; runtimes are left out
     #[arg(long)]
     from_sources: bool,
@@ -63,6 +66,7 @@ impl ExportImages {
             config: &config,
             lock: lock.as_ref(),
             since: since.as_ref(),
+            allow_fresh: &self.allow_fresh,
             target: target.as_ref(),
         };
         export(context, &request).await

@@ -21,6 +21,9 @@ pub struct ImportImages {
     /// Do not ask
     #[arg(long)]
     auto_approve: bool,
+    /// Take this image or base at once, whatever min_age in images.toml says; can be given several times
+    #[arg(long, value_name = "NAME")]
+    allow_fresh: Vec<String>,
     /// What to call the image of a file that has only one, without a repository and tag
     #[arg(long, value_name = "REPOSITORY:TAG")]
     name: Option<String>,
@@ -39,6 +42,7 @@ impl ImportImages {
             config: &config,
             target: &target,
             auto_approve: self.auto_approve,
+            allow_fresh: &self.allow_fresh,
             name: self.name.as_deref(),
         };
         import(context, &request).await

@@ -1,19 +1,23 @@
 //! `lock`.
 
+use std::collections::BTreeSet;
+
 use anyhow::Context as _;
 use clap::Args;
 use failure::{FailWith as _, Kind, ending, failure};
 use futures_util::stream::{self, StreamExt as _};
 use images_config::{
     Config,
-    lock::Locked,
     lock::diff::Change,
-    lock::resolve::{ResolveError, resolve_all},
-    lock::update::Select,
+    lock::resolve::{Answers, ResolveError, resolve_all},
+    lock::update::{Select, Want},
+    lock::waiting::waits,
+    lock::{Locked, Seen},
 };
 use registry::{Client, Digest, Reference};
 
 use super::Context;
+use crate::age;
 use crate::transfer::{registry_failure, registry_verdict};
 use crate::trust::Trust;
 
@@ -23,7 +27,7 @@ const AT_ONCE: usize = 16;
 /// Write images.lock: which digests the names in images.toml mean
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  cargo xtask lock\n  cargo xtask lock --update\n  cargo xtask lock --update grafana python3.12"
+    after_help = "Examples:\n  cargo xtask lock\n  cargo xtask lock --update\n  cargo xtask lock --update grafana python3.12\n  cargo xtask lock --allow-fresh grafana"
 )]
 pub struct Lock {
     /// Ask upstream anew: for everything, or for the images and runtimes that are named
@@ -32,6 +36,9 @@ pub struct Lock {
     /// Ask upstream, say what would change and stop; exits with 3 if something would, with 7 if upstream does not answer
     #[arg(long)]
     check: bool,
+    /// Ask upstream anew for this image or base, and lock what it has whatever min_age in images.toml says; can be given several times
+    #[arg(long, value_name = "NAME")]
+    allow_fresh: Vec<String>,
     /// Images and runtimes
     #[arg(value_name = "NAME", requires = "update")]
     names: Vec<String>,
@@ -50,23 +57,36 @@ impl Lock {
             (true, true) => Select::All,
             (true, false) => Select::Named(self.names),
         };
-        let wants = before.to_resolve(&config, &select).kind(Kind::Usage)?;
+        let wants = wants(&config, &before, &select, &self.allow_fresh)?;
         let client = context.sources().client(&config)?;
-        let asked = async { Ok(resolve_all(&client, &wants, &before, jiff::Timestamp::now()).await) };
-        let (resolved, failed) = context.interrupt.guard(asked).await?;
-        let signed = async { signatures(context, &config, &client, &resolved).await };
+        let now = age::now();
+        let asked = async { Ok(resolve_all(&client, &wants, &before, now).await) };
+        let Answers { locked, waiting, vanished, failed } = context.interrupt.guard(asked).await?;
+        let ruled = wants.iter().filter(|want| want.min_age.is_some() && !want.allow_fresh);
+        age::check_clock(&client, ruled.map(|want| &want.source))
+            .hint(Kind::Config, "images.lock was not touched")?;
+        let signed = async { signatures(context, &config, &client, &locked).await };
         context.interrupt.guard(signed).await?;
+        let gone: Vec<serde_json::Value> = vanished.iter().map(gone_as_json).collect();
         // All or nothing: a lock that knows half of the images is no lock.
         let mut failed = failed.into_iter();
         if let Some(first) = failed.next() {
             failed.for_each(|error| context.printer.error(&error.into()));
+            context.printer.report(&serde_json::json!({ "vanished": gone }))?;
             let (exit, hint) = match &first {
                 ResolveError::Registry { source, .. } => registry_verdict(source, Kind::Upstream),
                 _ => (Kind::Upstream, None),
             };
             return Err(ending(exit, hint, first)).hint(exit, "images.lock was not touched");
         }
-        let after = before.merged(&config, &select, resolved);
+        for (source, Seen { digest, first_seen }) in &vanished {
+            let told =
+                format!("{source}: {digest} has vanished upstream, where it was first seen {first_seen}");
+            context.printer.warn(told);
+        }
+        let mut after = before.merged(&config, &select, locked);
+        after.waiting.extend(waiting);
+        let waits = waits(&after, &config, now);
         let diff = before.diff(&after);
         let file = context.paths.lock();
         let shown = context.paths.show(&file);
@@ -74,10 +94,12 @@ impl Lock {
             let changes: Vec<serde_json::Value> = diff.changes.iter().map(as_json).collect();
             let report = serde_json::json!({
                 "file": shown.to_string(), "up_to_date": diff.is_empty(), "changes": changes, "changed": changed,
+                "waiting": waits, "vanished": gone,
             });
             context.printer.report(&report)
         };
         context.printer.text(&diff.lines().iter().map(|line| format!("{line}\n")).collect::<String>())?;
+        waits.iter().for_each(|waiting| context.printer.line(waiting.to_string()));
         report(false)?;
         if diff.is_empty() {
             context.printer.line(format!("{shown} is up to date"));
@@ -96,6 +118,29 @@ impl Lock {
         context.printer.line(format!("wrote {shown}; commit it, so that every run copies the same digests"));
         report(true)
     }
+}
+
+/// What upstream is asked for: what `select` says, and what is to be taken fresh.
+fn wants(
+    config: &Config,
+    before: &images_config::lock::Lock,
+    select: &Select,
+    allow_fresh: &[String],
+) -> anyhow::Result<Vec<Want>> {
+    let fresh = age::fresh(config, allow_fresh)?;
+    let mut wants = before.to_resolve(config, select).kind(Kind::Usage)?;
+    let named = before.to_resolve(config, &Select::Named(allow_fresh.to_vec())).kind(Kind::Usage)?;
+    let asked: BTreeSet<Reference> = wants.iter().map(|want| want.source.clone()).collect();
+    wants.extend(named.into_iter().filter(|want| !asked.contains(&want.source)));
+    for want in &mut wants {
+        want.allow_fresh = fresh.contains(&want.source);
+    }
+    Ok(wants)
+}
+
+/// What has vanished, as `--format json` gives it.
+fn gone_as_json((source, seen): (&Reference, &Seen)) -> serde_json::Value {
+    serde_json::json!({ "name": source.to_string(), "digest": seen.digest, "first_seen": seen.first_seen })
 }
 
 /// Nothing is locked that is nobody's. All are looked at, and all refusals are told.
@@ -133,6 +178,10 @@ fn as_json(change: &Change) -> serde_json::Value {
         Change::Platforms { source, old, new } => {
             one("platforms", source.to_string(), Some(old.digest), Some(new.digest))
         }
+        Change::Waits { source, old, seen } => one("waiting", source.to_string(), *old, Some(seen.digest)),
+        Change::Vanished { source, seen } => one("vanished", source.to_string(), Some(seen.digest), None),
+        Change::Dropped { source, seen } => one("removed", source.to_string(), Some(seen.digest), None),
+        Change::Age { source, new } => one("age", source.to_string(), Some(new.digest), Some(new.digest)),
         Change::Held { runtime, hold } => one("held", runtime.clone(), None, Some(hold.build)),
         Change::Released { runtime, hold } => one("released", runtime.clone(), Some(hold.build), None),
     }

@@ -51,6 +51,9 @@ pub struct Options {
     /// Only these images and runtimes: repository, repository:tag or runtime
     #[arg(long, value_name = "NAME", num_args = 1..)]
     only: Vec<String>,
+    /// Take this image or base at once, whatever min_age in images.toml says; can be given several times
+    #[arg(long, value_name = "NAME")]
+    allow_fresh: Vec<String>,
     /// Only this share of images and runtimes, 1 of N: `2/4`, or `auto[/N]` where AWS Batch, Kubernetes or GitLab say which
     #[arg(long, value_name = "I/N")]
     shard: Option<String>,
@@ -90,6 +93,7 @@ impl Options {
             locked: self.locked,
             keep_going: self.keep_going,
             only: self.only,
+            allow_fresh: self.allow_fresh,
             refresh: self.refresh,
             prime: self.prime,
             quiet: false,

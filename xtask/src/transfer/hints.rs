@@ -25,6 +25,9 @@ pub fn registry_verdict(error: &registry::Error, kind: Kind) -> (Kind, Option<St
             Some(format!("it has to be signed by {wanted}; docs/trust.md says how that is verified")),
         );
     }
+    if let ErrorKind::TooFresh { .. } = error.kind() {
+        return (Kind::Refused, Some("--allow-fresh NAME takes it at once; docs/min-age.md".to_owned()));
+    }
     match refused_by_iam(error) {
         Some((action, words)) => (Kind::Credentials, Some(permission(action, words))),
         None => (kind, registry_hint(error)),

@@ -8,6 +8,7 @@ mod images;
 mod prime;
 mod progress;
 mod refusals;
+mod request;
 mod resources;
 mod runtimes;
 mod selection;
@@ -17,11 +18,12 @@ mod show;
 use std::sync::Arc;
 use std::time::Instant;
 
-use aws::{lease::Lease, shard::Shard};
+use aws::lease::Lease;
 use failure::{FailWith as _, Interrupt, Kind, failure, kind_of};
 use grid::Infrastructure;
 use registry::mirror::{self, Mirror};
 
+use crate::age::{self, Ages};
 use crate::context::Context;
 use crate::infrastructure;
 use crate::target::Target;
@@ -39,35 +41,11 @@ pub use images::{jobs, short};
 use images_config::{Config, lock::Lock};
 pub use progress::Board;
 pub use refusals::exhausted as refuse_exhausted;
+pub use request::Request;
 pub use selection::only;
 pub use shards::{Joined, last_run};
 use show::Report;
 pub use show::{held, not_compared};
-
-/// What was asked for.
-#[derive(Clone, Debug, Default)]
-pub struct Request {
-    /// Show the plan and stop.
-    pub dry_run: bool,
-    /// Do not ask.
-    pub auto_approve: bool,
-    /// Build every runtime anew.
-    pub rebuild_runtimes: bool,
-    /// Refuse where upstream says something else than images.lock.
-    pub locked: bool,
-    /// Go on with the other images where one fails.
-    pub keep_going: bool,
-    /// Only these images and runtimes.
-    pub only: Vec<String>,
-    /// Only this share.
-    pub shard: Option<Shard>,
-    /// Start terraform even if it is known to have nothing to do.
-    pub refresh: bool,
-    /// Pull what is primed into the local container engine, whether or not it is needed for anything else.
-    pub prime: bool,
-    /// No report on stdout: the caller has its own.
-    pub quiet: bool,
-}
 
 /// Where a run works.
 #[derive(Clone, Copy)]
@@ -100,6 +78,8 @@ struct Run<'a> {
     lock: Option<Lock>,
     /// Whose images are taken; none where nothing is said of that.
     trust: Option<Arc<Trust>>,
+    /// What is too fresh; none where nothing is said of that.
+    ages: Option<Arc<Ages>>,
     /// What is in place so far.
     completed: &'a Arc<Completed>,
     /// What this process has already done about the resources, a line each: a shard that came first.
@@ -240,8 +220,15 @@ impl<'a> Run<'a> {
         let mapping = context.mapping();
         let trust = Trust::new(context, &config, &client, &mapping)?;
         let mirror = copy::mirror(client.clone(), target, mapping, trust.clone());
-        let configured =
-            ConfiguredGrid::new(context.sources(), &config, lock.clone(), Some(target), trust.clone())?;
+        let ages = Ages::new(context, &config, age::fresh(whole, &request.allow_fresh)?)?.map(Arc::new);
+        let configured = ConfiguredGrid::new(
+            context.sources(),
+            &config,
+            lock.clone(),
+            Some(target),
+            trust.clone(),
+            ages.clone(),
+        )?;
         let builder = builder_context(
             context,
             client,
@@ -265,6 +252,7 @@ impl<'a> Run<'a> {
             builder,
             lock,
             trust,
+            ages,
             completed,
             made: Vec::new(),
         })
@@ -273,7 +261,13 @@ impl<'a> Run<'a> {
     /// Looks at everything side by side: resources, images, runtimes.
     async fn plan(&self) -> anyhow::Result<Plan<'a>> {
         let _lane = self.printer.progress().lane("looking at what there is");
-        let images = async { Ok(self.mirror.plan(self.jobs.clone()).await) };
+        let images = async {
+            let mut images = self.mirror.plan(self.jobs.clone()).await;
+            if let Some(ages) = &self.ages {
+                ages.hold(self.mirror.client(), &mut images)?;
+            }
+            Ok(images)
+        };
         let runtimes = async { Ok(runtimes::plan(self).await) };
         // Terraform is never dropped in the middle: it got the Ctrl-C itself and is waited for.
         let (resources, images, runtimes) = tokio::try_join!(
@@ -290,7 +284,7 @@ impl<'a> Run<'a> {
     fn show(&self, plan: &Plan<'_>) -> anyhow::Result<()> {
         show::plan(self, plan);
         if self.request.locked {
-            refusals::moved(plan)?;
+            refusals::moved(plan, self.ages.as_deref())?;
         }
         if let Some(resources) = &plan.resources {
             refusals::fixed(plan, resources)?;

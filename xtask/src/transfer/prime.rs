@@ -18,12 +18,18 @@ pub(super) async fn pull_through(run: &Run<'_>) -> anyhow::Result<Vec<Reference>
         return Ok(Vec::new());
     }
     let primed = run.config.prime.iter().map(|prime| pull_one(run, prime));
-    stream::iter(primed).buffered(PRIMED_AT_ONCE).try_collect().await
+    let primed: Vec<Option<Reference>> = stream::iter(primed).buffered(PRIMED_AT_ONCE).try_collect().await?;
+    Ok(primed.into_iter().flatten().collect())
 }
 
-async fn pull_one(run: &Run<'_>, prime: &images_config::Prime) -> anyhow::Result<Reference> {
+/// None where it is left for later: the cache would take what upstream has now, and that is too fresh.
+async fn pull_one(run: &Run<'_>, prime: &images_config::Prime) -> anyhow::Result<Option<Reference>> {
     let cached = run.target.repository(&prime.repository)?.with_tag(&prime.tag)?;
     let client = run.mirror.client();
+    if let Err(error) = old_enough(run, &prime.upstream).await? {
+        run.printer.warn(format!("{cached} is not pulled through the cache: {error}"));
+        return Ok(None);
+    }
     let locked = run.lock.as_ref().and_then(|lock| lock.source_digest(&prime.upstream));
     vouch(run, &prime.upstream, locked).await?;
     // That the manifest is there says nothing of the layers: a look at it by HEAD imports it alone.
@@ -50,7 +56,18 @@ async fn pull_one(run: &Run<'_>, prime: &images_config::Prime) -> anyhow::Result
     for blob in image.iter().flat_map(registry::Image::blobs) {
         client.has_blob(&cached, blob.digest).await.map_err(of_target)?;
     }
-    Ok(cached)
+    Ok(Some(cached))
+}
+
+/// Whether what upstream has under a name is old enough to be pulled through.
+async fn old_enough(run: &Run<'_>, upstream: &Reference) -> anyhow::Result<Result<(), registry::Error>> {
+    let Some(ages) = run.ages.as_ref().filter(|_| run.config.min_age(upstream).is_some()) else {
+        return Ok(Ok(()));
+    };
+    let found = run.mirror.client().find(upstream).await;
+    let found = found.map_err(|error| registry_failure(error, Kind::Upstream))?;
+    // Where upstream has none, the cache says so.
+    Ok(found.map_or(Ok(()), |found| ages.check(upstream, found.digest)))
 }
 
 /// Nothing is pulled through that is nobody's, and what the cache has may be older than what upstream has.

@@ -8,10 +8,11 @@ use registry::mirror::{Action, Plan, Planned};
 
 use super::images::short;
 use super::resources::Resources;
+use crate::age::Ages;
 use crate::ui::units;
 
-/// Stops where an upstream tag, an image's or a base's, has moved away from images.lock.
-pub(super) fn moved(plan: &super::Plan<'_>) -> anyhow::Result<()> {
+/// Stops where an upstream tag, an image's or a base's, has moved away from images.lock, unless to what images.lock says has to wait.
+pub(super) fn moved(plan: &super::Plan<'_>, ages: Option<&Ages>) -> anyhow::Result<()> {
     let images =
         plan.images.images.iter().filter_map(|planned| Some((&planned.job.source, planned.moved()?)));
     let bases = plan.planned_runtimes().filter_map(|planned| {
@@ -19,8 +20,10 @@ pub(super) fn moved(plan: &super::Plan<'_>) -> anyhow::Result<()> {
         Some((&base.name, planned.base_moved?))
     });
     // Several runtimes may stand on one base.
+    let waits = |name, to| ages.is_some_and(|ages| ages.is_waiting(name, to));
+    let moved = images.chain(bases).filter(|(name, (_, to))| !waits(name, *to));
     let moved: BTreeSet<String> =
-        images.chain(bases).map(|(name, (from, to))| format!("\n  {name} from {from} to {to}")).collect();
+        moved.map(|(name, (from, to))| format!("\n  {name} from {from} to {to}")).collect();
     if moved.is_empty() {
         return Ok(());
     }

@@ -18,6 +18,7 @@ use runtimes::{
 use super::Run;
 use super::completed::Completed;
 use super::hints::{registry_hint, registry_verdict};
+use crate::age::Ages;
 use crate::context::Context;
 use crate::sources::Sources;
 use crate::target::Target;
@@ -46,7 +47,10 @@ pub(super) async fn plan(run: &Run<'_>) -> Vec<Result<Planned, Failure>> {
 /// come from the registry or from the container engine that pulls there.
 pub fn explain(name: &str, error: &RuntimeError) -> anyhow::Error {
     let words = error.in_full();
-    let refused = error.registry().filter(|error| matches!(error.kind(), ErrorKind::Untrusted { .. }));
+    let is_ours = |error: &&registry::Error| {
+        matches!(error.kind(), ErrorKind::Untrusted { .. } | ErrorKind::TooFresh { .. })
+    };
+    let refused = error.registry().filter(is_ours);
     let refused = refused.map(|error| registry_verdict(error, Kind::Upstream));
     let known = refused.or_else(|| error.registry().and_then(|error| verdict_of(error)));
     let (kind, hint) = match (known, refused_action(&words)) {
@@ -157,13 +161,14 @@ pub fn hold(lock: Option<&Lock>, runtime: &str) -> Option<Hold> {
 pub struct ConfiguredGrid {
     lock: Option<Lock>,
     trust: Option<Arc<Trust>>,
+    ages: Option<Arc<Ages>>,
     /// Each pull-through rule with its prefix at this target.
     caches: Vec<(Reference, PullThrough)>,
     routes: BTreeMap<String, String>,
 }
 
 impl ConfiguredGrid {
-    /// The settings of a run.
+    /// The settings of a run; whose images are taken, and how old they have to be.
     ///
     /// # Errors
     /// A rule's prefix is none that a repository can have.
@@ -173,6 +178,7 @@ impl ConfiguredGrid {
         lock: Option<Lock>,
         target: Option<&Target>,
         trust: Option<Arc<Trust>>,
+        ages: Option<Arc<Ages>>,
     ) -> anyhow::Result<Self> {
         let account = target.filter(|target| target.account.is_some());
         let caches = account.into_iter().flat_map(|target| {
@@ -181,6 +187,7 @@ impl ConfiguredGrid {
         Ok(Self {
             lock,
             trust,
+            ages,
             caches: caches.collect::<anyhow::Result<_>>()?,
             routes: sources.routes(config),
         })
@@ -220,6 +227,10 @@ impl GridSettings for ConfiguredGrid {
                 None => Ok(None),
             }
         })
+    }
+
+    fn is_old_enough(&self, base: &Reference, digest: Digest) -> Result<(), registry::Error> {
+        self.ages.as_ref().map_or(Ok(()), |ages| ages.check(base, digest))
     }
 
     fn server(&self, image: &Reference) -> Option<Server> {

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use registry::{Platform, Reference};
+use registry::{Digest, Platform, Reference};
 
-use super::{Hold, Lock, Locked, LockedPlatform};
+use super::{Hold, Lock, Locked, LockedPlatform, Seen};
 
 /// Everything that differs between two locks, by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -59,6 +59,36 @@ pub enum Change {
         /// What is known.
         new: Locked,
     },
+    /// A name means something new that has to wait.
+    Waits {
+        /// The name.
+        source: Reference,
+        /// What it is used as until then.
+        old: Option<Digest>,
+        /// What waits.
+        seen: Seen,
+    },
+    /// What waited is under the name no longer.
+    Vanished {
+        /// The name.
+        source: Reference,
+        /// What it meant.
+        seen: Seen,
+    },
+    /// A name whose digest waited is in images.toml no longer.
+    Dropped {
+        /// The name.
+        source: Reference,
+        /// What waited.
+        seen: Seen,
+    },
+    /// The same digest, counted from another moment or taken fresh.
+    Age {
+        /// The name.
+        source: Reference,
+        /// What is known now.
+        new: Locked,
+    },
     /// A runtime that is held at a build now, or at another one.
     Held {
         /// The runtime.
@@ -83,6 +113,10 @@ impl Change {
             | Self::Removed { source, .. }
             | Self::Moved { source, .. }
             | Self::Platforms { source, .. }
+            | Self::Waits { source, .. }
+            | Self::Vanished { source, .. }
+            | Self::Dropped { source, .. }
+            | Self::Age { source, .. }
             | Self::Version { to: source, .. } => source.to_string(),
             Self::Held { runtime, .. } | Self::Released { runtime, .. } => runtime.clone(),
         }
@@ -130,8 +164,11 @@ impl Lock {
                 changes.push(Change::Moved { source, old, new });
             } else if (&old.platforms, &old.targets) != (&new.platforms, &new.targets) {
                 changes.push(Change::Platforms { source, old, new });
+            } else if (old.first_seen, old.allow_fresh) != (new.first_seen, new.allow_fresh) {
+                changes.push(Change::Age { source, new });
             }
         }
+        changes.extend(waiting_changes(self, new));
         for (runtime, hold) in &new.holds {
             if self.hold(runtime).is_none_or(|old| old.build != hold.build) {
                 changes.push(Change::Held { runtime: runtime.clone(), hold: hold.clone() });
@@ -147,13 +184,34 @@ impl Lock {
     }
 }
 
+/// What waits in `new` and did not in `old`, and the other way round.
+fn waiting_changes(old: &Lock, new: &Lock) -> Vec<Change> {
+    let mut changes = Vec::new();
+    for (source, seen) in &old.waiting {
+        let (source, seen) = (source.clone(), *seen);
+        let means = |digest| new.source_digest(&source) == Some(digest);
+        match new.waiting.get(&source) {
+            Some(now) if now.digest == seen.digest => {}
+            Some(_) => changes.push(Change::Vanished { source, seen }),
+            None if means(seen.digest) => {}
+            None if new.sources.contains_key(&source) => changes.push(Change::Vanished { source, seen }),
+            None => changes.push(Change::Dropped { source, seen }),
+        }
+    }
+    for (source, seen) in new.waiting.iter().filter(|(source, seen)| old.waiting.get(source) != Some(seen)) {
+        let (source, before) = (source.clone(), new.source_digest(source));
+        changes.push(Change::Waits { source, old: before, seen: *seen });
+    }
+    changes
+}
+
 impl LockDiff {
     /// Whether nothing changed.
     pub fn is_empty(&self) -> bool {
         self.changes.is_empty()
     }
 
-    /// Lines for people: `+` came, `-` went, `~` means something else. Digests are cut to 12 digits; the file has them whole.
+    /// Lines for people: `+` came, `-` went, `~` means something else, `?` waits, `!` has vanished. Digests are cut to 12 digits; the file has them whole.
     pub fn lines(&self) -> Vec<String> {
         self.changes.iter().flat_map(lines).collect()
     }
@@ -162,13 +220,19 @@ impl LockDiff {
 fn lines(change: &Change) -> Vec<String> {
     match change {
         Change::Added { source, new } => {
-            let mut lines = vec![format!("+ {source}  {}", new.digest.short())];
+            let mut lines = vec![format!("+ {source}  {}{}", new.digest.short(), fresh(new))];
             lines.extend(new.platforms.iter().map(|image| platform_line(&image.platform, None, Some(image))));
             lines
         }
         Change::Removed { source, old } => vec![format!("- {source}  {}", old.digest.short())],
         Change::Moved { source, old, new } => with_platforms(
-            format!("~ {source}  {} -> {}  (since {})", old.digest.short(), new.digest.short(), day(old)),
+            format!(
+                "~ {source}  {} -> {}  (since {}){}",
+                old.digest.short(),
+                new.digest.short(),
+                day(old.resolved_at),
+                fresh(new)
+            ),
             old,
             new,
         ),
@@ -196,6 +260,23 @@ fn lines(change: &Change) -> Vec<String> {
             }
             lines
         }
+        Change::Waits { source, old, seen } => {
+            let old = old.map_or_else(String::new, |old| format!("{} -> ", old.short()));
+            vec![format!(
+                "? {source}  {old}{} waits  (first seen {})",
+                seen.digest.short(),
+                day(seen.first_seen)
+            )]
+        }
+        Change::Vanished { source, seen } => {
+            let (digest, day) = (seen.digest.short(), day(seen.first_seen));
+            vec![format!("! {source}  {digest} has vanished upstream  (first seen {day})")]
+        }
+        Change::Dropped { source, seen } => vec![format!("- {source}  {} waited", seen.digest.short())],
+        Change::Age { source, new } => {
+            let (digest, day) = (new.digest.short(), day(new.seen_since()));
+            vec![format!("~ {source}  {digest}  (first seen {day}){}", fresh(new))]
+        }
         Change::Held { runtime, hold } => {
             vec![format!("~ {runtime}  held at {} by {}", hold.build.short(), hold.by)]
         }
@@ -203,6 +284,11 @@ fn lines(change: &Change) -> Vec<String> {
             vec![format!("~ {runtime}  no longer held at {}", hold.build.short())]
         }
     }
+}
+
+/// What a reviewer should know of a digest that did not wait.
+fn fresh(new: &Locked) -> &'static str {
+    if new.allow_fresh { "  before it is old enough (--allow-fresh)" } else { "" }
 }
 
 fn with_platforms(heading: String, old: &Locked, new: &Locked) -> Vec<String> {
@@ -240,8 +326,8 @@ fn platform_line(platform: &Platform, old: Option<&LockedPlatform>, new: Option<
     }
 }
 
-fn day(locked: &Locked) -> String {
-    let text = locked.resolved_at.to_string();
+fn day(moment: jiff::Timestamp) -> String {
+    let text = moment.to_string();
     text.split('T').next().unwrap_or_default().to_owned()
 }
 

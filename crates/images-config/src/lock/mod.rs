@@ -7,6 +7,7 @@ pub mod diff;
 pub mod resolve;
 mod text;
 pub mod update;
+pub mod waiting;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -21,6 +22,8 @@ use update::Want;
 pub struct Lock {
     /// What each source means: images, the bases of runtimes, and what is primed.
     pub sources: BTreeMap<Reference, Locked>,
+    /// What sources mean by now that has not been known for long enough (`min_age` in images.toml).
+    pub waiting: BTreeMap<Reference, Seen>,
     /// Runtimes whose tag stays where `--rollback` put it.
     pub holds: BTreeMap<String, Hold>,
 }
@@ -34,10 +37,30 @@ pub struct Locked {
     pub media_type: String,
     /// When it began to mean this.
     pub resolved_at: jiff::Timestamp,
+    /// When it was first seen under the name, where that counts: it has a `min_age`.
+    pub first_seen: Option<jiff::Timestamp>,
+    /// Whether it was locked before it was old enough, because somebody said so (`--allow-fresh`).
+    pub allow_fresh: bool,
     /// The images in it; the only one, where it is a single manifest. Attestations are left out.
     pub platforms: Vec<LockedPlatform>,
     /// What a copy has at its target: the wanted platforms to the digest of the result. Empty for bases.
     pub targets: BTreeMap<PlatformSet, Digest>,
+}
+
+impl Locked {
+    /// Since when it is known. What is locked without a `first_seen` was seen by then.
+    pub fn seen_since(&self) -> jiff::Timestamp {
+        self.first_seen.unwrap_or(self.resolved_at)
+    }
+}
+
+/// A digest that was seen under a name and is not locked yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// The digest.
+    pub digest: Digest,
+    /// When `lock` saw it there for the first time.
+    pub first_seen: jiff::Timestamp,
 }
 
 /// One platform's image.

@@ -9,7 +9,7 @@ use futures_util::stream::{self, StreamExt as _};
 use registry::{Client, Digest, Image, Kind, Manifest, ManifestError, Platform, Reference};
 
 use super::update::Want;
-use super::{Lock, Locked, LockedPlatform, PlatformSet};
+use super::{Lock, Locked, LockedPlatform, PlatformSet, Seen};
 use crate::Platforms;
 
 /// Names that are asked for at once.
@@ -23,6 +23,16 @@ pub enum ResolveError {
     Missing {
         /// The name.
         name: String,
+    },
+    /// The registry had such an image and has it no longer.
+    #[error("{name} has vanished upstream: it was {digest}, first seen {first_seen}")]
+    Vanished {
+        /// The name.
+        name: String,
+        /// What it meant.
+        digest: Digest,
+        /// When it was first seen there.
+        first_seen: jiff::Timestamp,
     },
     /// The registry does not answer, or refuses.
     #[error("{name} cannot be resolved")]
@@ -52,68 +62,93 @@ pub enum ResolveError {
     },
 }
 
-/// What all these names mean now, several asked at once; and why some could not be told. Both in the order of the names.
-pub async fn resolve_all(
-    client: &Client,
-    wants: &[Want],
-    known: &Lock,
-    now: jiff::Timestamp,
-) -> (Vec<(Reference, Locked)>, Vec<ResolveError>) {
-    let asked = wants.iter().map(|want| async move {
-        let locked = resolve(client, want, known.sources.get(&want.source), now).await?;
-        Ok((want.source.clone(), locked))
-    });
-    let answers: Vec<Result<_, ResolveError>> = stream::iter(asked).buffered(AT_ONCE).collect().await;
-    let (mut resolved, mut failed) = (Vec::new(), Vec::new());
-    for answer in answers {
-        match answer {
-            Ok(pair) => resolved.push(pair),
-            Err(why) => failed.push(why),
-        }
-    }
-    (resolved, failed)
+/// What the registries said of all the names.
+#[derive(Debug, Default)]
+pub struct Answers {
+    /// What is to be locked.
+    pub locked: Vec<(Reference, Locked)>,
+    /// What has not been known for long enough.
+    pub waiting: BTreeMap<Reference, Seen>,
+    /// What is under the same name no longer: it was not locked yet, or nothing is there now.
+    pub vanished: BTreeMap<Reference, Seen>,
+    /// Why there is no telling what some names mean.
+    pub failed: Vec<ResolveError>,
 }
 
-/// What a name means now. `known` is what the lock says: while the name still means that, nothing is read.
+/// What all these names mean now, several asked at once; and why some could not be told. Each in the order of the names.
+pub async fn resolve_all(client: &Client, wants: &[Want], known: &Lock, now: jiff::Timestamp) -> Answers {
+    let asked =
+        wants.iter().map(|want| async move { (&want.source, resolve(client, want, known, now).await) });
+    let found: Vec<_> = stream::iter(asked).buffered(AT_ONCE).collect().await;
+    let mut answers = Answers::default();
+    for (source, meaning) in found {
+        match meaning {
+            Ok(Meaning { locked, waiting }) => {
+                let now = waiting.map(|seen| seen.digest).or(locked.as_ref().map(|locked| locked.digest));
+                let gone = known.waiting.get(source).filter(|seen| Some(seen.digest) != now);
+                answers.vanished.extend(gone.map(|seen| (source.clone(), *seen)));
+                answers.locked.extend(locked.map(|locked| (source.clone(), locked)));
+                answers.waiting.extend(waiting.map(|seen| (source.clone(), seen)));
+            }
+            Err(why) => {
+                if let ResolveError::Vanished { digest, first_seen, .. } = why {
+                    answers.vanished.insert(source.clone(), Seen { digest, first_seen });
+                }
+                answers.failed.push(why);
+            }
+        }
+    }
+    answers
+}
+
+/// What a name means now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Meaning {
+    /// What is to be locked: what it means, or what the lock says while that waits. None where nothing of it can be used yet.
+    pub locked: Option<Locked>,
+    /// What it means and has not meant for long enough.
+    pub waiting: Option<Seen>,
+}
+
+/// What a name means now. `lock` is the lock so far: while the name still means what it says, or what it means has to wait, nothing is
+/// read.
 ///
 /// # Errors
 /// The registry has no such image, cannot be asked, or the image is not for the wanted platforms.
 pub async fn resolve(
     client: &Client,
     want: &Want,
-    known: Option<&Locked>,
+    lock: &Lock,
     now: jiff::Timestamp,
-) -> Result<Locked, ResolveError> {
+) -> Result<Meaning, ResolveError> {
     let resolver = Resolver { client, source: &want.source };
+    let (known, seen) = (lock.sources.get(&want.source), lock.waiting.get(&want.source));
     let head = client.find(&want.source).await.map_err(|why| resolver.registry(why))?;
-    let head = head.ok_or_else(|| resolver.missing())?;
-    if let Some(known) = known.filter(|known| known.digest == head.digest && want.is_covered_by(known)) {
-        return Ok(known.clone());
-    }
-    // By digest from here on: the tag may move between two requests.
-    let manifest = resolver.manifest(head.digest).await?;
-    let mut targets = BTreeMap::new();
-    let platforms = match manifest.kind() {
-        Kind::Index => {
-            for copy in &want.copies {
-                targets.insert(PlatformSet::from(copy), resolver.target(&manifest, copy)?);
-            }
-            resolver.images_of(&manifest, want).await?
-        }
-        Kind::Image | Kind::Other => {
-            for copy in &want.copies {
-                targets.insert(PlatformSet::from(copy), manifest.digest());
-            }
-            vec![resolver.single(&manifest, want).await?]
-        }
+    let digest = head.ok_or_else(|| resolver.missing(lock))?.digest;
+    let is_locked = known.filter(|known| known.digest == digest);
+    let first_seen = match (is_locked, seen.filter(|seen| seen.digest == digest)) {
+        (Some(known), _) => known.seen_since(),
+        (None, Some(seen)) => seen.first_seen,
+        (None, None) => now,
     };
-    Ok(Locked {
-        digest: manifest.digest(),
-        media_type: manifest.media_type().to_owned(),
-        resolved_at: now,
-        platforms,
-        targets,
-    })
+    // A clock was wrong: it counts from now on.
+    let first_seen = if first_seen > now { now } else { first_seen };
+    let waits = want.min_age.as_ref().is_some_and(|age| age.waits_until(first_seen, now).is_some());
+    if waits && !want.allow_fresh && is_locked.is_none() {
+        let locked = match known {
+            Some(known) => Some(resolver.read(want, lock, known.digest, now).await?),
+            None => None,
+        };
+        return Ok(Meaning { locked, waiting: Some(Seen { digest, first_seen }) });
+    }
+    let mut locked = resolver.read(want, lock, digest, now).await?;
+    if want.min_age.is_some() {
+        if is_locked.is_none_or(|known| known.seen_since() != first_seen) {
+            locked.first_seen = Some(first_seen);
+        }
+        locked.allow_fresh |= waits && want.allow_fresh;
+    }
+    Ok(Meaning { locked: Some(locked), waiting: None })
 }
 
 struct Resolver<'a> {
@@ -126,8 +161,54 @@ impl Resolver<'_> {
         self.source.to_string()
     }
 
-    fn missing(&self) -> ResolveError {
-        ResolveError::Missing { name: self.name() }
+    /// What the name means by `digest`: the lock's own word while that is all that is wanted.
+    async fn read(
+        &self,
+        want: &Want,
+        lock: &Lock,
+        digest: Digest,
+        now: jiff::Timestamp,
+    ) -> Result<Locked, ResolveError> {
+        let known = lock.sources.get(&want.source).filter(|known| known.digest == digest);
+        if let Some(known) = known.filter(|known| want.is_covered_by(known)) {
+            return Ok(known.clone());
+        }
+        // By digest from here on: the tag may move between two requests.
+        let manifest = self.manifest(digest).await?;
+        let mut targets = BTreeMap::new();
+        let platforms = match manifest.kind() {
+            Kind::Index => {
+                for copy in &want.copies {
+                    targets.insert(PlatformSet::from(copy), self.target(&manifest, copy)?);
+                }
+                self.images_of(&manifest, want).await?
+            }
+            Kind::Image | Kind::Other => {
+                for copy in &want.copies {
+                    targets.insert(PlatformSet::from(copy), manifest.digest());
+                }
+                vec![self.single(&manifest, want).await?]
+            }
+        };
+        Ok(Locked {
+            digest: manifest.digest(),
+            media_type: manifest.media_type().to_owned(),
+            resolved_at: now,
+            first_seen: known.and_then(|known| known.first_seen),
+            allow_fresh: known.is_some_and(|known| known.allow_fresh),
+            platforms,
+            targets,
+        })
+    }
+
+    /// Nothing is there; where something was, that is said.
+    fn missing(&self, lock: &Lock) -> ResolveError {
+        let locked = lock.sources.get(self.source).map(|locked| (locked.digest, locked.seen_since()));
+        let waiting = lock.waiting.get(self.source).map(|seen| (seen.digest, seen.first_seen));
+        match waiting.or(locked) {
+            Some((digest, first_seen)) => ResolveError::Vanished { name: self.name(), digest, first_seen },
+            None => ResolveError::Missing { name: self.name() },
+        }
     }
 
     fn registry(&self, why: registry::Error) -> ResolveError {
@@ -151,7 +232,8 @@ impl Resolver<'_> {
             Some(tag) => read(tag).await?,
             None => None,
         };
-        found.filter(|manifest| manifest.digest() == digest).ok_or_else(|| self.missing())
+        let missing = || ResolveError::Missing { name: self.source.with_digest(digest).to_string() };
+        found.filter(|manifest| manifest.digest() == digest).ok_or_else(missing)
     }
 
     /// What a copy of these platforms comes to.

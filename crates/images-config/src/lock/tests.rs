@@ -1,6 +1,7 @@
 //! Locks read, written, merged and compared.
 
 use super::update::Select;
+use super::waiting::waits;
 use super::*;
 use crate::Config;
 
@@ -32,6 +33,8 @@ fn locked(content: &str, day: u8) -> Locked {
         digest: Digest::of(format!("index of {content}").as_bytes()),
         media_type: "application/vnd.oci.image.index.v1+json".to_owned(),
         resolved_at: moment(&format!("2026-11-{day:02}T12:00:00Z")),
+        first_seen: None,
+        allow_fresh: false,
         targets: BTreeMap::from([(PlatformSet("linux/amd64".to_owned()), platforms[0].digest)]),
         platforms,
     }
@@ -64,10 +67,17 @@ fn the_text_is_stable_and_reads_back() {
         by: "arn:aws:iam::123456789012:user/\"me\"".to_owned(),
     };
     lock.set_hold("java17", hold);
+    let curl = lock.sources.get_mut(&reference("curlimages/curl:7.85.0")).unwrap();
+    (curl.first_seen, curl.allow_fresh) = (Some(moment("2026-10-29T12:00:00.5Z")), true);
+    let seen = Seen { digest: Digest::of(b"java"), first_seen: moment("2026-11-20T12:00:00Z") };
+    lock.waiting.insert(reference("public.ecr.aws/lambda/java:17"), seen);
     let text = lock.to_string();
     assert_eq!(text, include_str!("../../testdata/images.lock"));
     let read = Lock::parse(&text, Path::new("images.lock")).unwrap_or_else(|problems| panic!("{problems}"));
-    assert_eq!(read.sources, lock.sources);
+    assert_eq!(read.sources.keys().collect::<Vec<_>>(), lock.sources.keys().collect::<Vec<_>>());
+    assert_eq!(read.waiting, lock.waiting);
+    let curl = &read.sources[&reference("curlimages/curl:7.85.0")];
+    assert_eq!((curl.first_seen, curl.allow_fresh), (Some(moment("2026-10-29T12:00:00Z")), true));
     assert_eq!(read.to_string(), text);
     assert_eq!(read.hold("java17").map(|hold| hold.since), Some(moment("2026-11-22T12:00:00Z")));
 }
@@ -99,6 +109,9 @@ platforms.amd64 = { digest = \"sha512:00\", size = -1 }
 targets.\"linux/b,linux/a\" = 1
 [holds.\"a b\"]
 build = \"\"
+[waiting.\"curl:1\"]
+digest = \"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"
+first_seen = 2026-11-22
 ";
     let errors = Lock::parse(text, Path::new("images.lock")).unwrap_err().to_string();
     assert_eq!(errors, include_str!("../../testdata/lock_errors.txt").trim_end());
@@ -200,6 +213,83 @@ fn a_complete_lock_knows_everything_that_is_named() {
         lock.check_complete(&config).unwrap_err().to_string(),
         "images.lock does not know docker.io/curlimages/curl:7.85.0: `cargo xtask lock` adds what is missing"
     );
+}
+
+#[test]
+fn what_waits_is_told_with_what_is_used_until_then() {
+    let text = "schema_version = 1\nmin_age = \"3d\"\n[images]\naa = \"x/aa:1\"\nbb = \"x/bb:1\"\ncc = \"x/cc:1\"\ndd = \"x/dd:1\"\n";
+    let config = config(text);
+    let mut lock = full(&config);
+    let [aa, bb, cc, dd] = ["aa", "bb", "cc", "dd"].map(|name| reference(&format!("x/{name}:1")));
+    lock.sources.remove(&aa);
+    for (source, first_seen) in [(&aa, "2026-11-08T12:00:00Z"), (&bb, "2026-11-05T12:00:00Z")] {
+        let seen = Seen { digest: Digest::of(b"new"), first_seen: moment(first_seen) };
+        lock.waiting.insert(source.clone(), seen);
+    }
+    lock.sources.get_mut(&cc).unwrap().first_seen = Some(moment("2026-11-07T12:00:00Z"));
+    let taken = lock.sources.get_mut(&dd).unwrap();
+    (taken.first_seen, taken.allow_fresh) = (Some(moment("2026-11-08T12:00:00Z")), true);
+    let (new, old) = (Digest::of(b"new"), lock.sources[&bb].digest);
+    let told: Vec<String> =
+        waits(&lock, &config, moment("2026-11-09T12:00:00Z")).iter().map(ToString::to_string).collect();
+    assert_eq!(
+        told,
+        [
+            format!(
+                "{aa}: {new}, first seen 2026-11-08T12:00:00Z, waits until 2026-11-11T12:00:00Z (min_age 3d of images.toml, line 2)"
+            ),
+            format!(
+                "{bb}: {new} has waited since 2026-11-05T12:00:00Z; `cargo xtask lock --update` takes it"
+            ),
+            format!(
+                "{cc}: {}, first seen 2026-11-07T12:00:00Z, waits until 2026-11-10T12:00:00Z (min_age 3d of images.toml, line 2)",
+                lock.sources[&cc].digest
+            ),
+        ]
+    );
+    let earlier = waits(&lock, &config, moment("2026-11-06T12:00:00Z"));
+    assert!(earlier[1].to_string().ends_with(&format!("; until then it is {old}")), "{}", earlier[1]);
+}
+
+#[test]
+fn what_waits_and_what_vanished_are_differences() {
+    let config = config("schema_version = 1\nmin_age = \"3d\"\n[images]\naa = \"x/aa:1\"\nbb = \"x/bb:1\"\n");
+    let (aa, bb) = (reference("x/aa:1"), reference("x/bb:1"));
+    let seen = |content: &str, first_seen: &str| Seen {
+        digest: Digest::of(content.as_bytes()),
+        first_seen: moment(first_seen),
+    };
+    let mut old = full(&config);
+    old.waiting.insert(aa.clone(), seen("one", "2026-11-07T12:00:00Z"));
+    old.waiting.insert(bb.clone(), seen("one", "2026-11-07T12:00:00Z"));
+    old.waiting.insert(reference("x/gone:1"), seen("one", "2026-11-07T12:00:00Z"));
+    assert!(old.diff(&old).is_empty());
+    // Of what images.toml has no longer nothing is kept, and what is not asked for goes on waiting.
+    let mut new = old.merged(&config, &Select::Missing, []);
+    assert_eq!(new.waiting.keys().collect::<Vec<_>>(), [&aa, &bb]);
+    new.waiting.insert(aa.clone(), seen("two", "2026-11-09T12:00:00Z"));
+    new.waiting.remove(&bb);
+    let taken = Locked { allow_fresh: true, ..locked("one", 9) };
+    new.sources.insert(bb.clone(), Locked { digest: Digest::of(b"one"), ..taken });
+    let short = |content: &str| Digest::of(content.as_bytes()).short();
+    let (one, two) = (short("one"), short("two"));
+    let (aa_now, bb_then) = (old.sources[&aa].digest.short(), old.sources[&bb].digest.short());
+    let lines = old.diff(&new).lines();
+    let whole: Vec<&String> = lines.iter().filter(|line| !line.starts_with("    ")).collect();
+    assert_eq!(
+        whole,
+        [
+            &format!("! docker.io/x/aa:1  {one} has vanished upstream  (first seen 2026-11-07)"),
+            &format!("? docker.io/x/aa:1  {aa_now} -> {two} waits  (first seen 2026-11-09)"),
+            &format!(
+                "~ docker.io/x/bb:1  {bb_then} -> {one}  (since 2026-11-01)  before it is old enough (--allow-fresh)"
+            ),
+            &format!("- docker.io/x/gone:1  {one} waited"),
+        ]
+    );
+    let mut fixed = new.clone();
+    fixed.sources.get_mut(&aa).unwrap().first_seen = Some(moment("2026-11-09T12:00:00Z"));
+    assert_eq!(new.diff(&fixed).lines(), [format!("~ docker.io/x/aa:1  {aa_now}  (first seen 2026-11-09)")]);
 }
 
 #[test]

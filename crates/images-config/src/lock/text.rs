@@ -6,7 +6,7 @@ use std::path::Path;
 
 use registry::{Digest, Platform, Reference};
 
-use super::{Hold, Lock, Locked, LockedPlatform, PlatformSet};
+use super::{Hold, Lock, Locked, LockedPlatform, PlatformSet, Seen};
 use crate::problem::{Sink, quoted};
 use crate::reader::{Entry, Fields, Node, document, time};
 use crate::{Platforms, Problems, SCHEMA_VERSION, names, parse};
@@ -24,6 +24,12 @@ impl fmt::Display for Lock {
             writeln!(f, "digest = \"{}\"", locked.digest)?;
             writeln!(f, "media_type = {}", quoted(&locked.media_type))?;
             writeln!(f, "resolved_at = {}", seconds(locked.resolved_at))?;
+            if let Some(first_seen) = locked.first_seen {
+                writeln!(f, "first_seen = {}", seconds(first_seen))?;
+            }
+            if locked.allow_fresh {
+                writeln!(f, "allow_fresh = true")?;
+            }
             let mut platforms: Vec<&LockedPlatform> = locked.platforms.iter().collect();
             platforms.sort_unstable();
             for LockedPlatform { platform, digest, size } in platforms {
@@ -33,6 +39,10 @@ impl fmt::Display for Lock {
             for (set, digest) in &locked.targets {
                 writeln!(f, "targets.{} = \"{digest}\"", quoted(&set.0))?;
             }
+        }
+        for (source, Seen { digest, first_seen }) in &self.waiting {
+            let (source, first_seen) = (quoted(&source.to_string()), seconds(*first_seen));
+            write!(f, "\n[waiting.{source}]\ndigest = \"{digest}\"\nfirst_seen = {first_seen}\n")?;
         }
         for (runtime, hold) in &self.holds {
             write!(f, "\n{}", Self::hold_text(runtime, hold))?;
@@ -65,15 +75,10 @@ fn lock(mut root: Fields<'_>) -> Option<Lock> {
     parse::version(&mut root, "images.lock")?;
     let mut lock = Lock::default();
     for entry in entries(&mut root, "sources") {
-        let locked = locked(&entry);
-        match entry.name.parse::<Reference>() {
-            // The same name in two spellings would be two entries, one of them never found.
-            Ok(source) if source.to_string() != entry.name => {
-                entry.key.fail(format!("must be written in full: `{source}`"));
-            }
-            Ok(source) => lock.sources.extend(locked.map(|locked| (source, locked))),
-            Err(why) => entry.key.fail(why.to_string()),
-        }
+        lock.sources.extend(source(&entry).zip(locked(&entry)));
+    }
+    for entry in entries(&mut root, "waiting") {
+        lock.waiting.extend(source(&entry).zip(seen(&entry)));
     }
     for entry in entries(&mut root, "holds") {
         if let Err(why) = names::runtime(entry.name) {
@@ -89,11 +94,36 @@ fn entries<'a>(fields: &mut Fields<'a>, name: &'static str) -> Vec<Entry<'a>> {
     fields.table(name).map(|table| table.entries()).unwrap_or_default()
 }
 
+fn source(entry: &Entry<'_>) -> Option<Reference> {
+    match entry.name.parse::<Reference>() {
+        // The same name in two spellings would be two entries, one of them never found.
+        Ok(source) if source.to_string() != entry.name => {
+            entry.key.fail(format!("must be written in full: `{source}`"));
+            None
+        }
+        Ok(source) => Some(source),
+        Err(why) => {
+            entry.key.fail(why.to_string());
+            None
+        }
+    }
+}
+
+fn seen(entry: &Entry<'_>) -> Option<Seen> {
+    let mut fields = entry.value.table()?;
+    let digest = fields.require("digest").and_then(|node| digest(&node));
+    let first_seen = fields.require("first_seen").and_then(|node| time(&node));
+    fields.finish();
+    Some(Seen { digest: digest?, first_seen: first_seen? })
+}
+
 fn locked(entry: &Entry<'_>) -> Option<Locked> {
     let mut fields = entry.value.table()?;
     let digest = fields.require("digest").and_then(|node| digest(&node));
     let media_type = fields.require("media_type").and_then(|node| node.text());
     let resolved_at = fields.require("resolved_at").and_then(|node| time(&node));
+    let first_seen = fields.take("first_seen").and_then(|node| time(&node));
+    let allow_fresh = fields.take("allow_fresh").and_then(|node| node.boolean()).unwrap_or_default();
     let mut platforms: Vec<LockedPlatform> =
         entries(&mut fields, "platforms").iter().filter_map(platform).collect();
     platforms.sort_unstable();
@@ -106,6 +136,8 @@ fn locked(entry: &Entry<'_>) -> Option<Locked> {
         digest: digest?,
         media_type: media_type?.to_owned(),
         resolved_at: resolved_at?,
+        first_seen,
+        allow_fresh,
         platforms,
         targets,
     })

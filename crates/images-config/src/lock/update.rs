@@ -6,7 +6,7 @@ use registry::{Platform, Reference};
 
 use super::{Lock, Locked, PlatformSet, covers};
 use crate::problem::nearest;
-use crate::{Config, Platforms, RUNTIMES_REPOSITORY};
+use crate::{Config, MinAge, Platforms, RUNTIMES_REPOSITORY};
 
 /// A source that the lock has to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +21,10 @@ pub struct Want {
     pub platforms: Vec<Platform>,
     /// What it is called on the command line: repositories, tags with them, runtimes, the source itself.
     pub names: BTreeSet<String>,
+    /// How long its digests have to be known.
+    pub min_age: Option<MinAge>,
+    /// Take what it means whether or not it is old enough.
+    pub allow_fresh: bool,
 }
 
 impl Want {
@@ -28,6 +32,11 @@ impl Want {
     pub fn is_covered_by(&self, locked: &Locked) -> bool {
         let has = |platform: &Platform| locked.platforms.iter().any(|image| image.platform.matches(platform));
         self.targets.iter().all(|set| locked.targets.contains_key(set)) && self.platforms.iter().all(has)
+    }
+
+    /// Whether somebody means it who says `name`. A source may be named as it is written in images.toml, without Docker Hub's defaults.
+    fn is_called(&self, name: &str) -> bool {
+        self.names.contains(name) || name.parse::<Reference>().is_ok_and(|source| source == self.source)
     }
 
     /// Every platform that is wanted by name, each once; none where everything is.
@@ -100,8 +109,34 @@ impl Config {
             let entry = entry(&mut wants, &prime.upstream);
             entry.names.extend([prime.repository.clone(), format!("{}:{}", prime.repository, prime.tag)]);
         }
+        for want in wants.values_mut() {
+            want.min_age = self.min_age(&want.source).cloned();
+        }
         wants.into_values().collect()
     }
+
+    /// The sources that are called by `names`.
+    ///
+    /// # Errors
+    /// A name that images.toml does not have; all of them at once.
+    pub fn sources_called(&self, names: &[String]) -> Result<BTreeSet<Reference>, UnknownNames> {
+        let wants = self.wants();
+        check_names(&wants, names)?;
+        let called = |want: &Want| names.iter().any(|name| want.is_called(name));
+        Ok(wants.into_iter().filter(called).map(|want| want.source).collect())
+    }
+}
+
+fn check_names(wants: &[Want], names: &[String]) -> Result<(), UnknownNames> {
+    let unknown: Vec<(String, Option<String>)> = names
+        .iter()
+        .filter(|name| !wants.iter().any(|want| want.is_called(name)))
+        .map(|name| {
+            let known = wants.iter().flat_map(|want| &want.names).map(String::as_str);
+            (name.clone(), nearest(name, known).map(str::to_owned))
+        })
+        .collect();
+    if unknown.is_empty() { Ok(()) } else { Err(UnknownNames { names: unknown }) }
 }
 
 fn entry<'m>(wants: &'m mut BTreeMap<Reference, Want>, source: &Reference) -> &'m mut Want {
@@ -111,6 +146,8 @@ fn entry<'m>(wants: &'m mut BTreeMap<Reference, Want>, source: &Reference) -> &'
         copies: Vec::new(),
         platforms: Vec::new(),
         names: BTreeSet::from([source.to_string()]),
+        min_age: None,
+        allow_fresh: false,
     })
 }
 
@@ -122,32 +159,19 @@ impl Lock {
     pub fn to_resolve(&self, config: &Config, select: &Select) -> Result<Vec<Want>, UnknownNames> {
         let wants = config.wants();
         let named: &[String] = if let Select::Named(names) = select { names } else { &[] };
-        // A source may be named as it is written in images.toml, without Docker Hub's defaults.
-        let is = |want: &Want, name: &String| {
-            want.names.contains(name) || name.parse::<Reference>().is_ok_and(|source| source == want.source)
-        };
-        let unknown: Vec<(String, Option<String>)> = named
-            .iter()
-            .filter(|name| !wants.iter().any(|want| is(want, name)))
-            .map(|name| {
-                let known = wants.iter().flat_map(|want| &want.names).map(String::as_str);
-                (name.clone(), nearest(name, known).map(str::to_owned))
-            })
-            .collect();
-        if !unknown.is_empty() {
-            return Err(UnknownNames { names: unknown });
-        }
+        check_names(&wants, named)?;
         let asked = |want: &Want| match select {
             Select::All => true,
             Select::Missing | Select::Named(_) => {
-                !covers(self, want) || named.iter().any(|name| is(want, name))
+                !covers(self, want) || named.iter().any(|name| want.is_called(name))
             }
         };
         Ok(wants.into_iter().filter(asked).collect())
     }
 
     /// The new lock: what was resolved takes the place of what was known, everything else that `config` still names stays,
-    /// the rest goes. A source that means what it meant keeps its time. Holds stay unless their runtime is named.
+    /// the rest goes. A source that means what it meant keeps its time. What waits goes on waiting unless its source was resolved. Holds
+    /// stay unless their runtime is named.
     pub fn merged(
         &self,
         config: &Config,
@@ -158,7 +182,11 @@ impl Lock {
         let mut lock = Self::default();
         for want in config.wants() {
             let known = self.sources.get(&want.source);
-            let Some(mut locked) = resolved.remove(&want.source).or_else(|| known.cloned()) else { continue };
+            let now = resolved.remove(&want.source);
+            if let (None, Some(seen)) = (&now, self.waiting.get(&want.source)) {
+                lock.waiting.insert(want.source.clone(), *seen);
+            }
+            let Some(mut locked) = now.or_else(|| known.cloned()) else { continue };
             locked.targets.retain(|set, _| want.targets.contains(set));
             locked.platforms.sort_unstable();
             if let Some(known) = known.filter(|known| known.digest == locked.digest) {

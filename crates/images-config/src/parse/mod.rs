@@ -4,6 +4,7 @@
 //! the end if anything was noted.
 
 mod images;
+mod min_age;
 mod runtimes;
 mod trust;
 mod upstreams;
@@ -47,6 +48,7 @@ pub(crate) fn config(mut root: Fields<'_>, sources: Option<&Sources>) -> Option<
     let (upstreams, mirrors) =
         root.table("upstream").map(|table| upstreams::upstreams(&table)).unwrap_or_default();
     let trust = root.table("trust").map(|table| trust::trust(&table, sources)).unwrap_or_default();
+    let min_ages = root.take("min_age").map(|node| min_age::min_age(&node)).unwrap_or_default();
     let tags = root.table("tags").map(|table| tags(&table)).unwrap_or_default();
     root.finish();
 
@@ -83,6 +85,7 @@ pub(crate) fn config(mut root: Fields<'_>, sources: Option<&Sources>) -> Option<
         upstreams,
         mirrors,
         trust,
+        min_ages,
         options: options.options,
         kms,
         registry,

@@ -2,16 +2,13 @@
 
 use std::sync::Arc;
 
-use registry::Reference;
 use trust::{Identity, PublicKey, Signer, TrustRoot};
 
+use crate::Sources;
+use crate::pattern::Pattern;
 use crate::reader::{Entry, Fields, Node};
 use crate::trusted::Trusted;
 use crate::values::dotted;
-use crate::{Sources, names};
-
-/// What a repository is called whose name begins with a pattern.
-const ANY: char = 'x';
 
 /// The rules; without `sources` their files are not read, and nobody's signature counts.
 pub(super) fn trust(table: &Fields<'_>, sources: Option<&Sources>) -> Vec<Trusted> {
@@ -21,7 +18,7 @@ pub(super) fn trust(table: &Fields<'_>, sources: Option<&Sources>) -> Vec<Truste
             continue;
         }
         let Some(rule) = rule(&entry, sources) else { continue };
-        match rules.iter().find(|other| (&other.begin, other.exact) == (&rule.begin, rule.exact)) {
+        match rules.iter().find(|other| other.sources == rule.sources) {
             Some(other) => entry.key.fail(format!("is the same as the pattern on line {}", other.line)),
             None => rules.push(rule),
         }
@@ -30,7 +27,7 @@ pub(super) fn trust(table: &Fields<'_>, sources: Option<&Sources>) -> Vec<Truste
 }
 
 fn rule(entry: &Entry<'_>, sources: Option<&Sources>) -> Option<Trusted> {
-    let pattern = pattern(entry);
+    let of = Pattern::read(entry);
     let mut fields = entry.value.table()?;
     let signed_by = fields.take("signed_by");
     let unsigned = fields.take("unsigned").and_then(|node| node.boolean()).unwrap_or_default();
@@ -53,43 +50,8 @@ fn rule(entry: &Entry<'_>, sources: Option<&Sources>) -> Option<Trusted> {
             "{ signed_by = { key = \"cosign.pub\" } }, { signed_by = { identity = \"...\", issuer = \"...\" } } or { unsigned = true }",
         ),
     }
-    let (begin, exact) = pattern?;
-    Some(Trusted { pattern: entry.name.to_owned(), begin, exact, unsigned, signers, line: entry.key.line() })
-}
-
-/// What the full names of repositories begin with, or are.
-fn pattern(entry: &Entry<'_>) -> Option<(String, bool)> {
-    let (begin, exact) = match entry.name.strip_suffix('*') {
-        Some(begin) => (begin, false),
-        None => (entry.name, true),
-    };
-    if begin.contains('*') {
-        entry.key.fail("`*` can only be the last character");
-        return None;
-    }
-    if begin.is_empty() && !exact {
-        return Some((String::new(), false));
-    }
-    // A whole registry: no image has such a short name.
-    if let Some(host) = begin.strip_suffix('/').filter(|host| !exact && names::registry_host(host).is_ok()) {
-        return Some((format!("{}/", if host == "index.docker.io" { "docker.io" } else { host }), false));
-    }
-    let name = if exact { begin.to_owned() } else { format!("{begin}{ANY}") };
-    match name.parse::<Reference>() {
-        Ok(found) if found.tag().is_some() || found.digest().is_some() => {
-            entry.key.fail("is for a repository, whatever the tag: leave tag and digest out");
-            None
-        }
-        Ok(found) => {
-            let mut full = format!("{}/{}", found.registry(), found.repository());
-            full.truncate(full.len() - if exact { 0 } else { ANY.len_utf8() });
-            Some((full, exact))
-        }
-        Err(why) => {
-            entry.key.fail(why.to_string());
-            None
-        }
-    }
+    let (pattern, line) = (entry.name.to_owned(), entry.key.line());
+    Some(Trusted { pattern, sources: of?, unsigned, signers, line })
 }
 
 fn signer(node: &Node<'_>, sources: Option<&Sources>) -> Option<Signer> {

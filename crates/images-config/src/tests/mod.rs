@@ -48,6 +48,7 @@ fn the_examples_in_the_comments_work() {
     assert!(config.mirrors["docker.io"].counts_pulls);
     assert_eq!(config.mirrors["docker.io"].blob_hosts, ["minio.example.com:9000"]);
     assert_eq!(config.tags["cost-centre"], "risk");
+    assert_eq!(config.min_ages[0].text, "3d");
     let signed = |name: &str| config.trusted(&name.parse().unwrap()).is_some();
     assert!(signed("ghcr.io/kedacore/keda-metrics-apiserver:2") && !signed("ghcr.io/kedacore/keda:2"));
     assert_eq!((config.images.len(), config.runtimes.len(), config.pull_through.len()), (6, 16, 5));
@@ -86,6 +87,32 @@ fn the_longest_pattern_is_the_rule_of_a_source() {
         let found = config.trusted(&image.parse().unwrap()).map(|rule| rule.pattern.as_str());
         assert_eq!(found, rule, "{image}");
     }
+}
+
+#[test]
+fn how_long_a_digest_has_to_be_known_is_said_for_all_or_by_source() {
+    let hours = |config: &Config, image: &str| {
+        config.min_age(&image.parse().unwrap()).map(|rule| (rule.age.as_hours(), rule.line))
+    };
+    let all = parse("schema_version = 1\nmin_age = \"3d\"\n[images]\n").unwrap();
+    assert_eq!(hours(&all, "a/b:1"), Some((72, 2)));
+    let rules =
+        "\"*\" = \"1w\"\n\"docker.io/*\" = \"36 hours\"\nbusybox = \"90m\"\n\"quay.io/mine/*\" = \"0d\"\n";
+    let config = parse(&format!("schema_version = 1\n[min_age]\n{rules}")).unwrap();
+    for (image, rule) in [
+        ("ghcr.io/a/b:1", Some((168, 3))),
+        ("alpine:1", Some((36, 4))),
+        ("busybox:1", Some((1, 5))),
+        ("quay.io/mine/a:1", None),
+        ("quay.io/theirs/a:1", Some((168, 3))),
+    ] {
+        assert_eq!(hours(&config, image), rule, "{image}");
+    }
+    assert_eq!(hours(&parse("schema_version = 1\n").unwrap(), "a/b:1"), None);
+    let wrong = errors("min_age = 3\n");
+    assert!(wrong.contains("images.toml:2:11: min_age: is a whole number, but must be a string"), "{wrong}");
+    let lost = errors("[min_age]\ndocker.io = \"3d\"\n");
+    assert!(lost.contains("`docker.io` has a dot and needs quotes"), "{lost}");
 }
 
 #[test]

@@ -12,6 +12,7 @@ use images_config::{Config, lock::Lock};
 use runtimes::{Action, Options, Outcome, Planned, Runtime, Trial, Watch};
 
 use super::Context;
+use crate::age::{self, Ages};
 use crate::target::Target;
 use crate::transfer::{ConfiguredGrid, builder_context, explain_runtime, held, wanted_runtimes};
 use crate::trust::Trust;
@@ -55,6 +56,9 @@ pub struct RebuildRuntimes {
     /// Build again whenever a file changes
     #[arg(long, conflicts_with = "push")]
     watch: bool,
+    /// Take this runtime's base at once, whatever min_age in images.toml says; can be given several times
+    #[arg(long, value_name = "NAME")]
+    allow_fresh: Vec<String>,
     /// A remote or Kubernetes builder (buildx)
     #[arg(long, value_name = "NAME")]
     builder: Option<String>,
@@ -158,7 +162,8 @@ impl RebuildRuntimes {
             None => (context.sources().client(config)?, context.sources().credentials()?),
         };
         let trust = Trust::new(context, config, &client, &context.mapping())?;
-        let configured = ConfiguredGrid::new(context.sources(), config, lock, target, trust)?;
+        let ages = self.ages(context, config)?.map(Arc::new);
+        let configured = ConfiguredGrid::new(context.sources(), config, lock, target, trust, ages)?;
         let mut builder =
             builder_context(context, client, Arc::clone(&credentials), configured, target, None)?;
         builder.builder.clone_from(&self.builder);
@@ -166,6 +171,22 @@ impl RebuildRuntimes {
         builder.trial =
             self.smoke.then(|| Trial { handler: SMOKE_HANDLER.to_owned(), timeout: SMOKE_TIMEOUT });
         Ok(builder)
+    }
+
+    /// How old the bases of the runtimes to be built have to be; none where nothing is built.
+    fn ages(&self, context: &Context, config: &Config) -> anyhow::Result<Option<Ages>> {
+        if self.builds.is_some() || !self.rollback.is_empty() || self.explain || self.why {
+            return Ok(None);
+        }
+        let mut config = config.clone();
+        config.images.clear();
+        config.prime.clear();
+        for runtime in &mut config.runtimes {
+            runtime.enabled |= self.names.contains(&runtime.name);
+        }
+        let fresh = age::fresh(&config, &self.allow_fresh)?;
+        config.runtimes.retain(|runtime| self.names.is_empty() || self.names.contains(&runtime.name));
+        Ages::new(context, &config, fresh)
     }
 
     /// One round; with `--watch` another one after each change, until Ctrl-C.

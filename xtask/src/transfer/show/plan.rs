@@ -57,6 +57,9 @@ pub(in crate::transfer) fn plan(run: &Run<'_>, plan: &Plan<'_>) {
             ));
         }
     }
+    for waiting in report.waiting {
+        printer.line(waiting.to_string());
+    }
     if let Some(warning) = unsupported(&run.config) {
         printer.warn(warning);
     }
@@ -199,16 +202,16 @@ fn sums(plan: &Plan<'_>) -> String {
         }
     }
     let failed = plan.images.images.iter().filter_map(|planned| match &planned.action {
-        Action::Failed(error) => Some(matches!(error.kind(), ErrorKind::Untrusted { .. })),
+        Action::Failed(error) => Some(match error.kind() {
+            ErrorKind::Untrusted { .. } => "not signed as images.toml asks",
+            ErrorKind::TooFresh { .. } => "too fresh",
+            _ => "cannot be looked up",
+        }),
         _ => None,
     });
-    let (unsigned, failed): (Vec<bool>, Vec<bool>) = failed.partition(|unsigned| *unsigned);
-    if !unsigned.is_empty() {
-        parts.push(format!("{} not signed as images.toml asks", units::count(unsigned.len(), "image")));
-    }
-    if !failed.is_empty() {
-        parts.push(format!("{} cannot be looked up", units::count(failed.len(), "image")));
-    }
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    failed.for_each(|why| *counts.entry(why).or_default() += 1);
+    parts.extend(counts.into_iter().map(|(why, count)| format!("{} {why}", units::count(count, "image"))));
     let failed = plan.runtimes.iter().filter(|planned| planned.is_err()).count();
     if failed > 0 {
         parts.push(format!("{} cannot be planned", units::count(failed, "runtime")));

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use images_config::RUNTIMES_REPOSITORY;
+use images_config::lock::waiting::Waiting;
 use registry::mirror::{Action, Copied, Outcome, Planned};
 use runtimes::Hold;
 use serde::Serialize;
@@ -35,6 +36,9 @@ pub struct Report {
     differences: Vec<String>,
     pub(super) images: Vec<ImageReport>,
     pub(super) runtimes: Vec<ImageReport>,
+    /// What is too fresh to be taken.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) waiting: Vec<Waiting>,
     totals: Totals,
     /// What the sources' limits on pulls say, a registry each.
     pulls: Vec<Pulls>,
@@ -131,6 +135,7 @@ impl Report {
             differences: plan.resources.as_ref().map(|found| found.differences.clone()).unwrap_or_default(),
             images,
             runtimes,
+            waiting: run.ages.as_ref().map(|ages| ages.waiting()).unwrap_or_default(),
             shard: run.request.shard.map(|shard| shard.to_string()),
             shards: None,
         }

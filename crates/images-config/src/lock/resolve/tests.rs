@@ -7,6 +7,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::*;
 
+mod fresh;
+
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
@@ -114,7 +116,22 @@ fn want(copies: &[Platforms], platforms: &[&str]) -> Want {
         targets: copies.iter().map(PlatformSet::from).collect(),
         copies: copies.to_vec(),
         platforms: platforms.iter().map(|platform| platform.parse().unwrap()).collect(),
+        min_age: None,
+        allow_fresh: false,
     }
+}
+
+/// What a source without a `min_age` means.
+async fn resolve(
+    client: &Client,
+    want: &Want,
+    known: Option<&Locked>,
+    now: jiff::Timestamp,
+) -> Result<Locked, ResolveError> {
+    let sources = known.into_iter().map(|known| (want.source.clone(), known.clone())).collect();
+    let meaning = super::resolve(client, want, &Lock { sources, ..Lock::default() }, now).await?;
+    assert_eq!(meaning.waiting, None);
+    Ok(meaning.locked.unwrap())
 }
 
 fn only(platforms: &[&str]) -> Platforms {
@@ -223,9 +240,10 @@ async fn one_that_fails_does_not_keep_the_others() {
     let (client, _) = registry.start().await;
     let good = want(&[], &[]);
     let bad = Want { source: "x/y:2".parse().unwrap(), ..good.clone() };
-    let (resolved, failed) = resolve_all(&client, &[bad, good.clone()], &Lock::default(), now()).await;
-    assert_eq!(resolved.len(), 1);
-    assert_eq!((&resolved[0].0, resolved[0].1.digest), (&good.source, index));
+    let Answers { locked, failed, .. } =
+        resolve_all(&client, &[bad, good.clone()], &Lock::default(), now()).await;
+    assert_eq!(locked.len(), 1);
+    assert_eq!((&locked[0].0, locked[0].1.digest), (&good.source, index));
     assert_eq!(failed.len(), 1);
     assert_eq!(failed[0].to_string(), "docker.io/x/y:2 does not exist");
 }

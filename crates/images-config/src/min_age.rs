@@ -1,0 +1,70 @@
+//! How long a digest has to be known before it is taken, and since when it is.
+
+use std::fmt;
+
+use jiff::{SignedDuration, Timestamp};
+use registry::Reference;
+
+use crate::Config;
+use crate::pattern::Pattern;
+
+/// A rule of `min_age`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MinAge {
+    /// Its sources.
+    pub(crate) sources: Pattern,
+    /// How long a digest has to be known; zero where it need not.
+    pub age: SignedDuration,
+    /// The same as it is written.
+    pub text: String,
+    /// Its line in images.toml.
+    pub line: usize,
+}
+
+impl fmt::Display for MinAge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "min_age {} of images.toml, line {}", self.text, self.line)
+    }
+}
+
+impl MinAge {
+    /// When a digest is old enough that is known since `first_seen`. A moment that lies in the future counts as `now`: a clock was wrong,
+    /// and that neither opens the door nor keeps it closed for ever.
+    pub fn ends(&self, first_seen: Timestamp, now: Timestamp) -> Timestamp {
+        first_seen.min(now).checked_add(self.age).unwrap_or(Timestamp::MAX)
+    }
+
+    /// Until when it waits; none where it has waited for long enough.
+    pub fn waits_until(&self, first_seen: Timestamp, now: Timestamp) -> Option<Timestamp> {
+        Some(self.ends(first_seen, now)).filter(|until| *until > now)
+    }
+}
+
+impl Config {
+    /// How long a source's digests have to be known; none where that does not matter. The longest pattern is the rule.
+    pub fn min_age(&self, source: &Reference) -> Option<&MinAge> {
+        let rules = self.min_ages.iter().filter(|rule| rule.sources.is_for(source));
+        rules.max_by_key(|rule| &rule.sources).filter(|rule| !rule.age.is_zero())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_first_seen_in_the_future_waits_from_now_on_and_not_for_ever() {
+        let age = MinAge {
+            sources: Pattern::all(),
+            age: SignedDuration::from_hours(72),
+            text: "3d".to_owned(),
+            line: 1,
+        };
+        let day = |day: u8| format!("2026-11-{day:02}T12:00:00Z").parse::<Timestamp>().unwrap();
+        assert_eq!(age.waits_until(day(1), day(1)), Some(day(4)));
+        assert_eq!(age.waits_until(day(1), day(3)), Some(day(4)));
+        assert_eq!(age.waits_until(day(1), day(4)), None, "to the second");
+        assert_eq!(age.waits_until(day(20), day(4)), Some(day(7)));
+        assert_eq!(age.waits_until(Timestamp::MAX, day(4)), Some(day(7)));
+    }
+}

@@ -1,0 +1,75 @@
+//! Patterns of sources, in `[trust]` and `[min_age]`: a repository, or what its full name begins with, and `*`.
+
+use registry::Reference;
+
+use crate::names;
+use crate::reader::Entry;
+
+/// What a repository is called whose name begins with a pattern.
+const ANY: char = 'x';
+
+/// Which sources a rule is for. Of several patterns the greatest is the rule: the longest, and the whole name before its beginning.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Pattern {
+    /// How long `begin` is: the first thing that is compared.
+    length: usize,
+    /// Whether it is the whole name.
+    exact: bool,
+    /// What the full name of a repository begins with, or is.
+    begin: String,
+}
+
+impl Pattern {
+    /// The pattern of every source.
+    pub(crate) fn all() -> Self {
+        Self::new(String::new(), false)
+    }
+
+    fn new(begin: String, exact: bool) -> Self {
+        Self { length: begin.len(), exact, begin }
+    }
+
+    /// Whether `source` is one of its sources.
+    pub(crate) fn is_for(&self, source: &Reference) -> bool {
+        let name = format!("{}/{}", source.registry(), source.repository());
+        if self.exact { self.begin == name } else { name.starts_with(&self.begin) }
+    }
+
+    /// Reads the key of an entry.
+    pub(crate) fn read(entry: &Entry<'_>) -> Option<Self> {
+        let (begin, exact) = match entry.name.strip_suffix('*') {
+            Some(begin) => (begin, false),
+            None => (entry.name, true),
+        };
+        if begin.contains('*') {
+            entry.key.fail("`*` can only be the last character");
+            return None;
+        }
+        if begin.is_empty() && !exact {
+            return Some(Self::all());
+        }
+        // A whole registry: no image has such a short name.
+        if let Some(host) =
+            begin.strip_suffix('/').filter(|host| !exact && names::registry_host(host).is_ok())
+        {
+            let host = if host == "index.docker.io" { "docker.io" } else { host };
+            return Some(Self::new(format!("{host}/"), false));
+        }
+        let name = if exact { begin.to_owned() } else { format!("{begin}{ANY}") };
+        match name.parse::<Reference>() {
+            Ok(found) if found.tag().is_some() || found.digest().is_some() => {
+                entry.key.fail("is for a repository, whatever the tag: leave tag and digest out");
+                None
+            }
+            Ok(found) => {
+                let mut full = format!("{}/{}", found.registry(), found.repository());
+                full.truncate(full.len() - if exact { 0 } else { ANY.len_utf8() });
+                Some(Self::new(full, exact))
+            }
+            Err(why) => {
+                entry.key.fail(why.to_string());
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! `min_age`: a digest is locked, copied or built upon when this project has seen it for long enough.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpListener;
+use std::path::PathBuf;
+
+use e2e::{DebianRegistry, Ended, Images, Run, Shelf, World, digest, docker};
+use serde_json::{Value, json};
+
+const CONFIGURATION: i32 = 3;
+const REFUSED: i32 = 6;
+const UPSTREAM: i32 = 7;
+const CHANGED: i32 = 11;
+/// Long enough ago.
+const LONG_AGO: &str = "2026-01-01T00:00:00Z";
+
+/// A world with a source and an empty target.
+struct Place {
+    world: World,
+    source: DebianRegistry,
+    target: DebianRegistry,
+}
+
+trait Ends {
+    /// Runs to the end, which is this exit code.
+    fn with(self, code: i32) -> Ended;
+}
+
+impl Ends for Run {
+    fn with(self, code: i32) -> Ended {
+        let ended = self.end();
+        assert_eq!(ended.code, Some(code), "{ended}");
+        ended
+    }
+}
+
+fn named(descriptor: &Value) -> String {
+    descriptor["digest"].as_str().unwrap().to_owned()
+}
+
+impl Place {
+    fn new(list: &str) -> Option<Self> {
+        let (world, source) = (World::new(Images::Small)?, DebianRegistry::start()?);
+        std::fs::create_dir_all(world.path("grid/.git")).unwrap();
+        let place = Self { world, source, target: DebianRegistry::start()? };
+        place.list(list);
+        Some(place)
+    }
+
+    /// Writes images.toml.
+    fn list(&self, list: &str) {
+        let list = list.replace("SOURCE", self.source.host());
+        self.world.write("grid/images.toml", &format!("schema_version = 1\n{list}\n"));
+    }
+
+    fn shelf(&self) -> Shelf {
+        Shelf::new(self.source.host(), "team/x")
+    }
+
+    /// What the target has under a tag.
+    fn stands(&self, repository: &str, tag: &str) -> Option<Vec<u8>> {
+        let accept = ("accept", "application/vnd.oci.image.manifest.v1+json");
+        let url = format!("http://{}/v2/{repository}/manifests/{tag}", self.target.host());
+        let found = e2e::request("GET", &url, &[accept], b"");
+        (found.status == 200).then_some(found.body)
+    }
+
+    fn file(&self) -> PathBuf {
+        self.world.path("grid/images.lock")
+    }
+
+    fn lock_text(&self) -> String {
+        std::fs::read_to_string(self.file()).unwrap()
+    }
+
+    /// Writes into images.lock that everything was seen at this moment for the first time.
+    fn seen(&self, moment: &str) {
+        let line = |line: &str| match line.strip_prefix("first_seen = ") {
+            Some(_) => format!("first_seen = {moment}\n"),
+            None => format!("{line}\n"),
+        };
+        let text: String = self.lock_text().lines().map(line).collect();
+        std::fs::write(self.file(), text).unwrap();
+    }
+
+    fn run(&self, line: &str) -> Run {
+        self.world.bare().arg("--images").arg(self.world.path("grid/images.toml")).args(line)
+    }
+
+    fn transfer(&self, words: &str) -> Run {
+        self.run(&format!("transfer-images --auto-approve --registry {} {words}", self.target.host()))
+    }
+}
+
+const ALL: &str = "min_age = \"3d\"\n[images]\nimg = { source = \"SOURCE/team/x:1\", platforms = \"all\" }";
+
+#[test]
+fn an_image_is_locked_and_copied_when_it_was_seen_for_three_days_and_the_older_one_stays_until_then() {
+    let Some(place) = Place::new(ALL) else { return };
+    let (shelf, name) = (place.shelf(), format!("{}/team/x:1", place.source.host()));
+    let one = named(&shelf.image(Some("1"), b"one"));
+
+    // Without images.lock nobody knows since when anything is known.
+    for line in ["", "--dry-run", "--keep-going"] {
+        place.transfer(line).with(CONFIGURATION).failed(
+            CONFIGURATION,
+            &[
+                "min_age 3d of images.toml, line 2: there is no images.lock",
+                "hint: `cargo xtask lock` begins it",
+            ],
+        );
+    }
+    let begun = place.run("lock --format json").ok();
+    let document = begun.json();
+    assert_eq!(document["waiting"][0]["digest"], one.as_str(), "{begun}");
+    assert_eq!(document["waiting"][0]["using"], Value::Null, "{begun}");
+    assert_eq!(document["changes"][0]["what"], "waiting", "{begun}");
+    let until = document["waiting"][0]["until"].as_str().unwrap().to_owned();
+    assert!(place.lock_text().contains(&format!("[waiting.\"{name}\"]\ndigest = \"{one}\"\nfirst_seen = ")));
+    assert!(!place.lock_text().contains("[sources."), "{}", place.lock_text());
+    let checked = place.run("lock --check").ok();
+    assert!(checked.stderr.contains(&format!("waits until {}", &until[..16])), "{checked}");
+
+    // It is named with the moment until which it waits, and nothing is written.
+    for line in ["", "--dry-run", "--keep-going"] {
+        let waits = place.transfer(line).with(REFUSED);
+        let words = format!("{one} is not taken yet: first seen ");
+        assert!(waits.stderr.contains(&words) && waits.stderr.contains("img:1"), "{line}: {waits}");
+        assert!(waits.stderr.contains("it waits until") && waits.stderr.contains("--allow-fresh"), "{waits}");
+    }
+    let export = place.run("export-images --from-sources").arg(place.world.path("layout")).with(REFUSED);
+    assert!(export.stderr.contains(&format!("{one} is not taken yet")), "{export}");
+    assert_eq!(place.target.files(), Vec::<String>::new(), "something was written to the target");
+
+    // Three days later the check says so, and the lock takes it.
+    place.seen(LONG_AGO);
+    let ready = place.transfer("").with(REFUSED);
+    assert!(ready.stderr.contains("`cargo xtask lock --update` takes it"), "{ready}");
+    place.run("lock --check").with(CONFIGURATION);
+    let locked = place.run("lock --format json").ok();
+    assert_eq!(
+        (&locked.json()["changes"][0]["what"], &locked.json()["waiting"]),
+        (&"added".into(), &json!([]))
+    );
+    assert!(place.lock_text().contains(&format!("first_seen = {LONG_AGO}")), "{}", place.lock_text());
+    place.run("lock --check").ok();
+    place.transfer("").ok();
+    let standing = place.stands("img", "1").unwrap();
+    assert_eq!(digest(&standing), one);
+
+    // A newer one: the older one goes on being used, with --locked and by `watch`, too.
+    let two = named(&shelf.image(Some("1"), b"two"));
+    let update = place.run("lock --update").ok();
+    assert!(update.stdout.contains(" waits  (first seen "), "{update}");
+    assert!(update.stderr.contains(&format!("; until then it is {one}")), "{update}");
+    let plan = place.transfer("--locked").ok();
+    assert!(plan.stderr.contains(&two) && plan.stderr.contains("waits until"), "{plan}");
+    let watch = place.run(&format!("watch --registry {}", place.target.host())).ok().json();
+    assert_eq!(
+        (&watch["waiting"][0]["digest"], &watch["waiting"][0]["using"]),
+        (&two.as_str().into(), &one.as_str().into())
+    );
+    assert_eq!(place.stands("img", "1").unwrap(), standing);
+
+    // It is withdrawn before it was old enough, and never stood anywhere.
+    shelf.image(Some("1"), b"one");
+    let gone = place.run("lock --check --format json").with(CONFIGURATION);
+    assert_eq!(gone.json()["vanished"][0]["digest"], two.as_str(), "{gone}");
+    assert!(gone.stderr.contains(&format!("{two} has vanished upstream")), "{gone}");
+    place.run("lock --update").ok();
+    assert!(!place.lock_text().contains(&two), "{}", place.lock_text());
+
+    // The tag itself is gone.
+    place.source.forget("team/x", "1");
+    let gone = place.run("lock --check --format json").with(UPSTREAM);
+    assert_eq!(gone.json()["vanished"][0]["digest"], one.as_str(), "{gone}");
+    let words = format!("{name} has vanished upstream: it was {one}, first seen {LONG_AGO}");
+    assert!(gone.stderr.contains(&words), "{gone}");
+}
+
+#[test]
+fn the_urgent_fix_is_taken_by_name_and_the_lock_says_so_to_every_later_run() {
+    let list = "[images]\nimg = { source = \"SOURCE/team/x:1\", platforms = \"all\" }\nother = { source = \"SOURCE/team/x:2\", platforms = \"all\" }\n[min_age]\n\"*\" = \"2w\"\n\"SOURCE/team/mine\" = \"0d\"";
+    let Some(place) = Place::new(list) else { return };
+    let shelf = place.shelf();
+    let one = named(&shelf.image(Some("1"), b"one"));
+    let two = named(&shelf.image(Some("2"), b"two"));
+    place
+        .transfer("--allow-fresh imgg")
+        .with(2)
+        .failed(2, &["images.toml has no `imgg` (did you mean `img`?)"]);
+    // One of two is no leave for the other, and for both no lock is needed.
+    place.transfer("--allow-fresh img").with(CONFIGURATION);
+    place.transfer("--allow-fresh img --allow-fresh other --dry-run").ok();
+
+    let locked = place.run("lock --allow-fresh img").ok();
+    assert!(locked.stdout.contains("before it is old enough (--allow-fresh)"), "{locked}");
+    assert!(place.lock_text().contains("allow_fresh = true"), "{}", place.lock_text());
+    assert!(place.lock_text().contains(&format!("digest = \"{two}\"\nfirst_seen")), "{}", place.lock_text());
+    let ended = place.transfer("--keep-going").with(REFUSED);
+    assert!(ended.stderr.contains(&format!("{two} is not taken yet")), "{ended}");
+    assert!(!ended.stderr.contains(&format!("{one} is not taken yet")), "{ended}");
+    assert_eq!(digest(&place.stands("img", "1").unwrap()), one);
+    assert_eq!(place.stands("other", "2"), None);
+    let watch = place.run(&format!("watch --allow-fresh other --registry {}", place.target.host()));
+    watch.with(CHANGED);
+    assert_eq!(digest(&place.stands("other", "2").unwrap()), two);
+}
+
+#[test]
+fn a_base_is_not_built_upon_before_it_is_old_enough() {
+    if !docker() {
+        return;
+    }
+    let Some(place) = Place::new("min_age = \"3d\"\n[runtimes]\njava21 = \"SOURCE/team/x:1\"") else {
+        return;
+    };
+    let base = named(&place.shelf().image(Some("1"), b"one"));
+    // The way back needs no lock.
+    let back = place.run(&format!("rebuild-runtimes --builds java21 --registry {}", place.target.host()));
+    assert!(!back.end().stderr.contains("min_age"));
+    place.run("rebuild-runtimes java21 --dry-run").with(CONFIGURATION);
+    place.run("rebuild-runtimes java21 --dry-run --allow-fresh java21").ok();
+    place.run("lock").ok();
+    let plan = |line: &str| place.run(&format!("{line} --registry {}", place.target.host()));
+    for line in ["transfer-images --dry-run", "rebuild-runtimes --push --dry-run"] {
+        plan(line)
+            .with(REFUSED)
+            .failed(REFUSED, &["runtime java21", &format!("{base} is not taken yet"), "--allow-fresh"]);
+        plan(&format!("{line} --allow-fresh java21")).ok();
+    }
+    place.seen(LONG_AGO);
+    place.run("lock").ok();
+    let build = plan("transfer-images --dry-run").ok();
+    assert!(build.stderr.contains("build 1 runtime"), "{build}");
+    assert_eq!(place.target.files(), Vec::<String>::new());
+}
+
+#[test]
+fn through_an_air_gap_comes_only_what_is_old_enough() {
+    let Some(place) = Place::new(ALL) else { return };
+    let one = named(&place.shelf().image(Some("1"), b"one"));
+    let layout = place.world.path("layout");
+    place.run("export-images --from-sources --allow-fresh img").arg(&layout).ok();
+    let import = |words: &str| {
+        let run =
+            place.run(&format!("import-images --auto-approve --registry {} {words}", place.target.host()));
+        run.arg(&layout)
+    };
+    import("").with(CONFIGURATION);
+    place.run("lock").ok();
+    let waits = import("").with(REFUSED);
+    assert!(
+        waits.stderr.contains(&format!("{one} is not taken yet")) && waits.stderr.contains("img:1"),
+        "{waits}"
+    );
+    assert_eq!(place.target.files(), Vec::<String>::new());
+    place.seen(LONG_AGO);
+    place.run("lock").ok();
+    import("").ok();
+    assert_eq!(digest(&place.stands("img", "1").unwrap()), one);
+}
+
+#[test]
+fn a_clock_that_is_wrong_is_told_and_nothing_waits_for_ever() {
+    let Some(place) = Place::new(ALL) else { return };
+    place.shelf().image(Some("1"), b"one");
+    place.run("lock").ok();
+    // Somebody whose clock is years ahead has seen it.
+    place.seen("2099-01-01T00:00:00Z");
+    let before = place.run("lock --format json").ok().json();
+    let first_seen = before["waiting"][0]["first_seen"].as_str().unwrap();
+    assert!(first_seen < "2099", "{before}");
+    assert!(!place.lock_text().contains("2099"), "{}", place.lock_text());
+
+    // This machine's clock is far ahead of the registry's: everything would be old enough.
+    let text = place.lock_text();
+    let behind = answering("Sun, 06 Nov 1994 08:49:37 GMT");
+    let route = format!("--upstream {}={behind}", place.source.host());
+    let told = place.run(&format!("lock --update {route}")).with(CONFIGURATION);
+    told.failed(
+        CONFIGURATION,
+        &["this machine's clock is", "ahead of that of", "min_age cannot be told", "set the clock"],
+    );
+    assert_eq!(place.lock_text(), text);
+    let ahead = answering("Wed, 06 Nov 2999 08:49:37 GMT");
+    let told = place.run(&format!("lock --update --upstream {}={ahead}", place.source.host()));
+    told.with(CONFIGURATION).failed(CONFIGURATION, &["this machine's clock is", "behind that of"]);
+}
+
+/// A registry with this date that has a manifest under every name.
+fn answering(date: &str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let answer = format!(
+        "HTTP/1.1 200 OK\r\nDate: {date}\r\nContent-Type: application/vnd.oci.image.manifest.v1+json\r\nContent-Length: 400\r\n\
+         Docker-Content-Digest: {}\r\nConnection: close\r\n\r\n",
+        digest(b"manifest")
+    );
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            while lines.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
+            let _ = stream.write_all(answer.as_bytes());
+        }
+    });
+    address
+}
