@@ -244,7 +244,9 @@ impl<'a> Verification<'a> {
         let checked = check.image(index, &job.target, expected).await.map_err(failed)?;
         let mut verified = Verified::of(short(job), against, Some(expected), &checked);
         if job.artifacts && checked.digest == Some(expected) {
-            let found = self.mirror.client().referrers(&job.target, expected).await.map_err(failed)?;
+            let found = registry::lists::referrers(self.mirror.client(), &job.target, expected)
+                .await
+                .map_err(failed)?;
             for artifact in found {
                 let checked = check.manifest(index, &job.target, artifact.digest).await.map_err(failed)?;
                 verified.add("referrer", &checked);

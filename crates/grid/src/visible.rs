@@ -39,7 +39,7 @@ impl Infrastructure<'_> {
         client: &Client,
     ) -> anyhow::Result<()> {
         let mut wait = Wait::new();
-        let known = || client.has_repository(repository);
+        let known = || registry::lists::has_repository(client, repository);
         while !known().await.map_err(refused)? {
             wait.again(|| repository.to_string()).await?;
         }

@@ -45,7 +45,7 @@ async fn push(
         |bytes: &Vec<u8>| Descriptor::new("application/octet-stream", Digest::of(bytes), bytes.len() as u64);
     let descriptors: Vec<Descriptor> = blobs.iter().map(of).collect();
     for (blob, bytes) in descriptors.iter().zip(blobs) {
-        client.push_bytes(to, blob, bytes).await.unwrap();
+        registry::blobs::push_bytes(client, to, blob, bytes).await.unwrap();
     }
     let mut json = serde_json::json!({
         "schemaVersion": 2, "mediaType": kind, "config": descriptors[0], "layers": descriptors[1..],
@@ -103,7 +103,7 @@ async fn check(layout: &Arc<Layout>, digests: [Digest; 2]) -> Vec<Checked> {
     for (image, digest) in ["a/b:1", "c:2"].into_iter().zip(digests) {
         let target = name(HOST, image);
         all.push(check.image(0, &target, digest).await.unwrap());
-        for referrer in client.referrers(&target, digest).await.unwrap() {
+        for referrer in registry::lists::referrers(&client, &target, digest).await.unwrap() {
             assert_eq!(referrer.artifact_type.as_deref(), Some("application/vnd.example.signature"));
             all.push(check.manifest(0, &target, referrer.digest).await.unwrap());
         }
@@ -255,7 +255,7 @@ fn bytes_with_another_digest_get_no_name() {
         let file = dir.path().join(".incoming/bytes");
         std::fs::write(&file, b"right").unwrap();
         let blob = Descriptor::new("x", Digest::of(b"wrong"), 5);
-        let error = client.push_file(&name(HOST, "a"), &blob, &file, 0).await.unwrap_err();
+        let error = registry::blobs::push_file(&client, &name(HOST, "a"), &blob, &file, 0).await.unwrap_err();
         assert!(error.to_string().contains("another digest"), "{error}");
         assert_eq!(layout.bytes(), 0);
         assert_eq!(std::fs::read_dir(dir.path().join("blobs/sha256")).unwrap().count(), 0);

@@ -7,6 +7,7 @@
 compile_error!("`bugs` is for the tests alone");
 
 mod auth;
+pub mod blobs;
 #[cfg(feature = "bugs")]
 pub mod bugs;
 #[cfg(not(feature = "bugs"))]
@@ -18,6 +19,7 @@ mod error;
 mod fuzz;
 mod lenient;
 pub mod limits;
+pub mod lists;
 mod manifest;
 pub mod mirror;
 mod net;

@@ -89,7 +89,7 @@ pub(super) async fn config(
     }
     let parsed = manifest.image().map_err(|error| unreadable(error.to_string()))?;
     let config = parsed.config.ok_or_else(|| unreadable("it has no configuration".to_owned()))?;
-    let bytes = context.client.blob_bytes(image, &config).await?;
+    let bytes = registry::blobs::bytes(&context.client, image, &config).await?;
     serde_json::from_slice(&bytes).map_err(|error| unreadable(error.to_string()))
 }
 
@@ -105,7 +105,7 @@ pub fn is_build_of(runtime: &str, tag: &str) -> bool {
 /// The registry cannot be reached, or holds something under a build tag that is no image.
 pub async fn builds(context: &Context, runtime: &str) -> Result<Vec<Build>, RuntimeError> {
     let Some(repository) = &context.repository else { return Ok(Vec::new()) };
-    let mut tags = context.client.tags(repository).await?;
+    let mut tags = registry::lists::tags(&context.client, repository).await?;
     tags.retain(|tag| is_build_of(runtime, tag));
     let current =
         context.client.head(&tagged(repository, runtime, runtime)?).await?.map(|found| found.digest);

@@ -248,7 +248,7 @@ impl<'a> Record<'a> {
             if before == Some(manifest.digest()) {
                 return Ok(());
             }
-            client.push_bytes(&self.image, &empty(), EMPTY.1.to_vec()).await?;
+            registry::blobs::push_bytes(client, &self.image, &empty(), EMPTY.1.to_vec()).await?;
             client.put_manifest(&self.image, &manifest).await?;
             if client.head(&self.image).await?.is_some_and(|found| found.digest == manifest.digest()) {
                 return Ok(());

@@ -112,7 +112,7 @@ impl BaseLayers {
         }
         let image = manifest.image().map_err(|error| unreadable(error.to_string()))?;
         let config = image.config.ok_or_else(|| unreadable("it has no configuration".to_owned()))?;
-        let config = context.client.blob_bytes(from, &config).await?;
+        let config = registry::blobs::bytes(&context.client, from, &config).await?;
         let diff_ids = archive::diff_ids(&config).map_err(|error| unreadable(error.to_string()))?;
         if diff_ids.len() != image.layers.len() {
             return Err(unreadable(format!("{} layers, {} diff_ids", image.layers.len(), diff_ids.len())));
@@ -264,13 +264,16 @@ pub(super) async fn push(
     for (image, base) in images.iter().zip(bases) {
         let own = image.own.iter().map(|(layer, blob)| async move {
             let _turn = context.transfers.turn(layer.digest).await;
-            count(layer.size, context.client.push_file(repository, layer, &blob.path, 0).await?);
+            count(
+                layer.size,
+                registry::blobs::push_file(&context.client, repository, layer, &blob.path, 0).await?,
+            );
             Ok::<_, registry::Error>(())
         });
         let inherited = image.inherited.iter().map(|layer| async move {
             let Some(from) = &base.from else { return Ok(()) };
             let _turn = context.transfers.turn(layer.digest).await;
-            count(layer.size, mirror.copy_blob(from, repository, layer).await?);
+            count(layer.size, registry::mirror::copy_blob(mirror, from, repository, layer).await?);
             Ok(())
         });
         futures_util::future::try_join(
@@ -279,7 +282,10 @@ pub(super) async fn push(
         )
         .await?;
         let (config, content) = &image.config;
-        count(config.size, context.client.push_bytes(repository, config, content.clone()).await?);
+        count(
+            config.size,
+            registry::blobs::push_bytes(&context.client, repository, config, content.clone()).await?,
+        );
     }
     if images.len() > 1 {
         for image in images {
@@ -315,7 +321,7 @@ pub(super) async fn verify(
         }
         let layers = image.own.iter().map(|(layer, _)| layer).chain(&image.inherited);
         let blobs: Vec<&Descriptor> = layers.chain([&image.config.0]).collect();
-        let asked = blobs.iter().map(|blob| context.client.has_blob(tag, blob.digest));
+        let asked = blobs.iter().map(|blob| registry::blobs::has(&context.client, tag, blob.digest));
         let there = futures_util::future::try_join_all(asked).await?;
         if let Some((blob, _)) = blobs.iter().zip(there).find(|(_, there)| !there) {
             let image = tag.with_digest(blob.digest).to_string();

@@ -43,7 +43,7 @@ pub(super) async fn check(context: &Context, image: &Reference) -> Result<(), Ru
     for manifest in &manifests {
         let found = manifest.image().map_err(|error| unreadable(error.to_string()))?;
         let Some(config) = found.config else { continue };
-        let bytes = context.client.blob_bytes(image, &config).await?;
+        let bytes = registry::blobs::bytes(&context.client, image, &config).await?;
         let config: Config = serde_json::from_slice(&bytes).map_err(|error| unreadable(error.to_string()))?;
         let triggers = config.config.and_then(|process| process.on_build).unwrap_or_default();
         check_triggers(&image.to_string(), &triggers)?;

@@ -40,7 +40,7 @@ pub(crate) async fn candidates(
             read(client, image, &manifest, &mut found).await?;
         }
     }
-    for descriptor in client.referrers(image, digest).await?.into_iter().take(MOST) {
+    for descriptor in registry::lists::referrers(client, image, digest).await?.into_iter().take(MOST) {
         if !may_sign(&descriptor) {
             continue;
         }
@@ -80,7 +80,7 @@ async fn read(
             found.push(Err(Refusal::malformed(format!("it has {} bytes", layer.size))));
             continue;
         }
-        let bytes = match client.blob_bytes(image, &layer).await {
+        let bytes = match registry::blobs::bytes(client, image, &layer).await {
             Ok(bytes) => bytes,
             // What is damaged there is no reason not to look at the others.
             Err(error) if is_damaged(&error) => {

@@ -154,7 +154,7 @@ async fn look(client: &Client, asked: &Asked) -> (Known, Option<registry::Error>
             None => None,
         }
     };
-    let (tags, age) = tokio::join!(client.tags(&asked.source), age);
+    let (tags, age) = tokio::join!(registry::lists::tags(client, &asked.source), age);
     let (tags, error) = match tags {
         Ok(tags) => (tags, None),
         Err(error) => (Vec::new(), Some(error)),
@@ -191,7 +191,7 @@ async fn age(client: &Client, copy: &Reference) -> Option<u64> {
         manifest = client.manifest(&copy.with_digest(child)).await.ok()??;
     }
     let config = manifest.image().ok()?.config?;
-    let bytes = client.blob_bytes(copy, &config).await.ok()?;
+    let bytes = registry::blobs::bytes(client, copy, &config).await.ok()?;
     let made = serde_json::from_slice::<serde_json::Value>(&bytes).ok()?;
     let made: Timestamp = made["created"].as_str()?.parse().ok()?;
     // Some builders write 1970, to make equal images of equal inputs.

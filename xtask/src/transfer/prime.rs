@@ -54,7 +54,7 @@ async fn pull_one(run: &Run<'_>, prime: &images_config::Prime) -> anyhow::Result
     };
     let image = image.and_then(|image| image.image().ok());
     for blob in image.iter().flat_map(registry::Image::blobs) {
-        client.has_blob(&cached, blob.digest).await.map_err(of_target)?;
+        registry::blobs::has(client, &cached, blob.digest).await.map_err(of_target)?;
     }
     Ok(Some(cached))
 }

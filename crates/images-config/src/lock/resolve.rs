@@ -280,7 +280,7 @@ impl Resolver<'_> {
         let wanted = want.wanted_platforms().unwrap_or_default();
         let platform = match &image.config {
             Some(config) => {
-                let bytes = self.client.blob_bytes(self.source, config).await;
+                let bytes = registry::blobs::bytes(self.client, self.source, config).await;
                 serde_json::from_slice(&bytes.map_err(|why| self.registry(why))?).ok()
             }
             None => None,

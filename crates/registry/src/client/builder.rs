@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
+use super::connection::{Connection, Core};
 use super::pace::Pacer;
 use super::retry::Jitter;
 use super::route::Routes;
-use super::{Client, Core, RetryPolicy, Timeouts};
+use super::{Client, RetryPolicy, Timeouts};
 use crate::auth::{Anonymous, Broker, Credentials, TokenServices};
 use crate::error::Error;
 use crate::net::contact::Contacts;
@@ -176,6 +177,7 @@ impl Builder {
             served,
             elsewhere: Mutex::default(),
         };
-        Ok(Client { core: Arc::new(core), retry: self.retry, watcher: None })
+        let connection = Connection { core: Arc::new(core), retry: self.retry, watcher: None };
+        Ok(Client { connection })
     }
 }

@@ -3,9 +3,9 @@
 use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderValue, Method};
 
-use super::Client;
 use super::pace::Action;
 use super::transport::{Call, Payload};
+use super::{Client, Connection};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind};
 use crate::limits;
@@ -22,7 +22,7 @@ impl Client {
     /// # Errors
     /// When the registry cannot be reached, or refuses. A refused HEAD has no body that says why, so a GET is asked for it.
     pub async fn head(&self, reference: &Reference) -> Result<Option<Descriptor>, Error> {
-        self.head_for(reference, false).await
+        look(&self.connection, reference, false).await
     }
 
     /// [`Client::head`] at a source: one that says by HEAD that there is nothing may have it for a GET
@@ -33,19 +33,8 @@ impl Client {
     pub async fn find(&self, reference: &Reference) -> Result<Option<Descriptor>, Error> {
         match self.head(reference).await? {
             Some(found) => Ok(Some(found)),
-            None => self.explain(reference, false).await,
+            None => explain(&self.connection, reference, false).await,
         }
-    }
-
-    /// [`Client::find`] for what is mostly not there: where a GET is a pull, HEAD is believed. Docker Hub's says what is so.
-    ///
-    /// # Errors
-    /// As [`Client::head`].
-    pub(crate) async fn find_uncounted(&self, reference: &Reference) -> Result<Option<Descriptor>, Error> {
-        if self.core.routes.counts_pulls(reference.registry()) {
-            return self.head(reference).await;
-        }
-        self.find(reference).await
     }
 
     /// [`Client::head`] at a target, where it is advice: the push decides. Quay and GitLab refuse whoever looks for a repository that
@@ -56,28 +45,15 @@ impl Client {
     /// # Errors
     /// When the registry cannot be reached, or refuses otherwise than for want of rights.
     pub async fn look_up(&self, reference: &Reference) -> Result<Option<Descriptor>, Error> {
-        let is_advice = self.profile(reference.registry()).creates_repositories;
+        let is_advice = self.connection.profile(reference.registry()).creates_repositories;
         match self.head(reference).await {
-            Err(error) if is_advice && is_refusal(&error) => match self.head_for(reference, true).await {
-                Err(error) if is_refusal(&error) => Ok(None),
-                other => other,
-            },
+            Err(error) if is_advice && is_refusal(&error) => {
+                match look(&self.connection, reference, true).await {
+                    Err(error) if is_refusal(&error) => Ok(None),
+                    other => other,
+                }
+            }
             other => other,
-        }
-    }
-
-    async fn head_for(&self, reference: &Reference, push: bool) -> Result<Option<Descriptor>, Error> {
-        let result = self.retry(|| self.read_manifest(reference, Method::HEAD, push)).await;
-        let response = match result {
-            Ok(response) => response,
-            Err(error) if is_absent(&error) => return Ok(None),
-            Err(error) if deserves_explanation(&error) => return self.explain(reference, push).await,
-            Err(error) => return Err(error),
-        };
-        match described(reference, &response)? {
-            Some(descriptor) => Ok(Some(descriptor)),
-            // A registry that does not name the digest: it has to be computed.
-            None => Ok(self.manifest(reference).await?.map(|manifest| manifest.descriptor())),
         }
     }
 
@@ -86,8 +62,9 @@ impl Client {
     /// # Errors
     /// As [`Client::find`], and where no answer came in that time.
     pub async fn find_soon(&self, reference: &Reference) -> Result<Option<Descriptor>, Error> {
-        let after = self.core.timeouts.news;
-        match tokio::time::timeout(after, self.hasty().find(reference)).await {
+        let after = self.connection.timeouts().news;
+        let hasty = Self { connection: self.connection.hasty() };
+        match tokio::time::timeout(after, hasty.find(reference)).await {
             Ok(found) => found,
             Err(_) => Err(Error::of(reference, ErrorKind::Stalled { what: "the registry's reply", after })),
         }
@@ -98,11 +75,7 @@ impl Client {
     /// # Errors
     /// When the registry cannot be reached or refuses, or sends something else than it announces.
     pub async fn manifest(&self, reference: &Reference) -> Result<Option<Manifest>, Error> {
-        let result = self.retry(|| async {
-            let response = self.read_manifest(reference, Method::GET, false).await?;
-            self.read_verified(reference, response).await
-        });
-        absent_as_none(result.await)
+        read(&self.connection, reference).await
     }
 
     /// Puts `manifest` under `reference`: its tag, or its digest.
@@ -119,8 +92,8 @@ impl Client {
         // ECR may still look for a blob that it just took (ocync#104 saw hundreds of milliseconds).
         let is_transient =
             |error: &Error| error.is_transient() || matches!(error.kind(), ErrorKind::PartUnknown { .. });
-        let put = || self.put_once(reference, manifest);
-        let result = self.retry_if(is_transient, put).await;
+        let put = || put_once(&self.connection, reference, manifest);
+        let result = self.connection.retry_if(is_transient, put).await;
         match result {
             Err(error) if matches!(error.kind(), ErrorKind::TagImmutable { .. }) => {
                 let there = self.look_up(reference).await?;
@@ -145,78 +118,130 @@ impl Client {
         self.put_manifest(&to, &manifest).await?;
         Ok(manifest.digest())
     }
+}
 
-    async fn read_manifest(
-        &self,
-        reference: &Reference,
-        method: Method,
-        push: bool,
-    ) -> Result<Response, Error> {
-        let url = self.url(reference, &format!("manifests/{}", reference.identifier()))?;
-        let mut call = Call::read(reference, Action::ManifestRead, method, url);
-        call.push = push;
-        call.headers.insert(ACCEPT, HeaderValue::from_static(ACCEPTED));
-        self.core.send(call).await
+/// [`Client::find`] for what is mostly not there: where a GET is a pull, HEAD is believed. Docker Hub's says what is so.
+///
+/// # Errors
+/// As [`Client::head`].
+pub(crate) async fn find_uncounted(
+    client: &Client,
+    reference: &Reference,
+) -> Result<Option<Descriptor>, Error> {
+    if client.connection.core.routes.counts_pulls(reference.registry()) {
+        return client.head(reference).await;
     }
+    client.find(reference).await
+}
 
-    async fn read_verified(&self, reference: &Reference, response: Response) -> Result<Manifest, Error> {
-        let announced = response::content_digest(response.headers());
-        let media_type = response::content_type(response.headers());
-        let headers = response.headers().clone();
-        let status = response.status().as_u16();
-        let after = self.core.timeouts.reply;
-        let reading = read_bounded(response, "the manifest", limits::MANIFEST);
-        let _wait = waiting(reference.registry(), "the rest of a manifest", after);
-        let body = match tokio::time::timeout(after, reading).await {
-            Ok(body) => body.map_err(|kind| Error::of(reference, kind))?,
-            Err(_) => return Err(Error::of(reference, ErrorKind::Stalled { what: "the manifest", after })),
-        };
-        let expected = reference.digest().or(announced);
-        let body = encoding::decoded(&headers, body, limits::MANIFEST, |body| {
-            expected.map_or_else(|| encoding::is_json(body), |expected| Digest::of(body) == expected)
-        });
-        if response::is_page(&headers, &body) {
-            return Err(Error::of(reference, ErrorKind::Page { status }));
+/// [`Client::head`], with the rights of a push or without.
+async fn look(
+    connection: &Connection,
+    reference: &Reference,
+    push: bool,
+) -> Result<Option<Descriptor>, Error> {
+    let response = match connection.retry(|| ask(connection, reference, Method::HEAD, push)).await {
+        Ok(response) => response,
+        Err(error) if is_absent(&error) => return Ok(None),
+        Err(error) if deserves_explanation(&error) => return explain(connection, reference, push).await,
+        Err(error) => return Err(error),
+    };
+    match described(reference, &response)? {
+        Some(descriptor) => Ok(Some(descriptor)),
+        // A registry that does not name the digest: it has to be computed.
+        None => Ok(read(connection, reference).await?.map(|manifest| manifest.descriptor())),
+    }
+}
+
+/// What a refused HEAD would have said with a body. A registry that knows GET alone answers here.
+async fn explain(
+    connection: &Connection,
+    reference: &Reference,
+    push: bool,
+) -> Result<Option<Descriptor>, Error> {
+    let result = connection.retry(|| async {
+        let response = ask(connection, reference, Method::GET, push).await?;
+        match described(reference, &response)? {
+            Some(descriptor) => Ok(descriptor),
+            None => Ok(verified(connection, reference, response).await?.descriptor()),
         }
-        let manifest = Manifest::received(&media_type, body);
-        match reference.digest().or(announced).filter(|expected| *expected != manifest.digest()) {
-            None => Ok(manifest),
-            Some(expected) => {
-                let kind = ErrorKind::DigestMismatch { expected, actual: manifest.digest() };
-                Err(Error::of(reference, kind))
-            }
+    });
+    absent_as_none(result.await)
+}
+
+/// [`Client::manifest`].
+async fn read(connection: &Connection, reference: &Reference) -> Result<Option<Manifest>, Error> {
+    let result = connection.retry(|| async {
+        let response = ask(connection, reference, Method::GET, false).await?;
+        verified(connection, reference, response).await
+    });
+    absent_as_none(result.await)
+}
+
+/// One request for a manifest.
+async fn ask(
+    connection: &Connection,
+    reference: &Reference,
+    method: Method,
+    push: bool,
+) -> Result<Response, Error> {
+    let url = connection.url(reference, &format!("manifests/{}", reference.identifier()))?;
+    let mut call = Call::read(reference, Action::ManifestRead, method, url);
+    call.push = push;
+    call.headers.insert(ACCEPT, HeaderValue::from_static(ACCEPTED));
+    connection.send(call).await
+}
+
+/// The manifest in a reply, its digest verified.
+async fn verified(
+    connection: &Connection,
+    reference: &Reference,
+    response: Response,
+) -> Result<Manifest, Error> {
+    let announced = response::content_digest(response.headers());
+    let media_type = response::content_type(response.headers());
+    let headers = response.headers().clone();
+    let status = response.status().as_u16();
+    let after = connection.timeouts().reply;
+    let reading = read_bounded(response, "the manifest", limits::MANIFEST);
+    let _wait = waiting(reference.registry(), "the rest of a manifest", after);
+    let body = match tokio::time::timeout(after, reading).await {
+        Ok(body) => body.map_err(|kind| Error::of(reference, kind))?,
+        Err(_) => return Err(Error::of(reference, ErrorKind::Stalled { what: "the manifest", after })),
+    };
+    let expected = reference.digest().or(announced);
+    let body = encoding::decoded(&headers, body, limits::MANIFEST, |body| {
+        expected.map_or_else(|| encoding::is_json(body), |expected| Digest::of(body) == expected)
+    });
+    if response::is_page(&headers, &body) {
+        return Err(Error::of(reference, ErrorKind::Page { status }));
+    }
+    let manifest = Manifest::received(&media_type, body);
+    match reference.digest().or(announced).filter(|expected| *expected != manifest.digest()) {
+        None => Ok(manifest),
+        Some(expected) => {
+            let kind = ErrorKind::DigestMismatch { expected, actual: manifest.digest() };
+            Err(Error::of(reference, kind))
         }
     }
+}
 
-    async fn put_once(&self, reference: &Reference, manifest: &Manifest) -> Result<(), Error> {
-        let url = self.url(reference, &format!("manifests/{}", reference.identifier()))?;
-        let mut call = Call::read(reference, Action::ManifestPut, Method::PUT, url);
-        call.push = true;
-        let media_type = HeaderValue::from_str(manifest.media_type())
-            .map_err(|_| Error::of(reference, ErrorKind::Protocol("an unusable media type".to_owned())))?;
-        call.headers.insert(CONTENT_TYPE, media_type);
-        call.body = Payload::Bytes(manifest.bytes().clone());
-        let response = self.core.send(call).await?;
-        // No look at `Location`: ECR does not always send one.
-        match response::content_digest(response.headers()).filter(|digest| *digest != manifest.digest()) {
-            None => Ok(()),
-            Some(actual) => {
-                let kind = ErrorKind::DigestMismatch { expected: manifest.digest(), actual };
-                Err(Error::of(reference, kind))
-            }
+async fn put_once(connection: &Connection, reference: &Reference, manifest: &Manifest) -> Result<(), Error> {
+    let url = connection.url(reference, &format!("manifests/{}", reference.identifier()))?;
+    let mut call = Call::read(reference, Action::ManifestPut, Method::PUT, url);
+    call.push = true;
+    let media_type = HeaderValue::from_str(manifest.media_type())
+        .map_err(|_| Error::of(reference, ErrorKind::Protocol("an unusable media type".to_owned())))?;
+    call.headers.insert(CONTENT_TYPE, media_type);
+    call.body = Payload::Bytes(manifest.bytes().clone());
+    let response = connection.send(call).await?;
+    // No look at `Location`: ECR does not always send one.
+    match response::content_digest(response.headers()).filter(|digest| *digest != manifest.digest()) {
+        None => Ok(()),
+        Some(actual) => {
+            let kind = ErrorKind::DigestMismatch { expected: manifest.digest(), actual };
+            Err(Error::of(reference, kind))
         }
-    }
-
-    /// What a refused HEAD would have said with a body. A registry that knows GET alone answers here.
-    async fn explain(&self, reference: &Reference, push: bool) -> Result<Option<Descriptor>, Error> {
-        let result = self.retry(|| async {
-            let response = self.read_manifest(reference, Method::GET, push).await?;
-            match described(reference, &response)? {
-                Some(descriptor) => Ok(descriptor),
-                None => Ok(self.read_verified(reference, response).await?.descriptor()),
-            }
-        });
-        absent_as_none(result.await)
     }
 }
 
@@ -241,7 +266,7 @@ pub(super) fn is_refusal(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Unauthorized { .. } | ErrorKind::Denied { .. })
 }
 
-pub(super) fn absent_as_none<T>(result: Result<T, Error>) -> Result<Option<T>, Error> {
+pub(crate) fn absent_as_none<T>(result: Result<T, Error>) -> Result<Option<T>, Error> {
     match result {
         Ok(value) => Ok(Some(value)),
         Err(error) if is_absent(&error) => Ok(None),

@@ -7,9 +7,10 @@ use http::header::{AUTHORIZATION, LOCATION};
 use http::{HeaderMap, Method, StatusCode};
 use url::Url;
 
+use super::clock;
+use super::connection::Core;
 use super::pace::Action;
 use super::rate_limit::RateLimit;
-use super::{Core, clock};
 use crate::BoxFuture;
 use crate::auth::{Grant, Scope, Server};
 use crate::bugs::{self, Bug};

@@ -1,17 +1,16 @@
-//! The three requests of a transfer: read a blob, open an upload, send the bytes.
+//! The two requests of an upload: open it, send the bytes.
 
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION, RANGE};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
 use http::{HeaderValue, Method, StatusCode};
 use url::Url;
 
-use super::Client;
+use super::Connection;
 use super::pace::Action;
 use super::transport::{Call, Payload};
-use crate::bugs::{self, Bug};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind};
 use crate::manifest::Blob;
-use crate::net::http::{Body, Response};
+use crate::net::http::Body;
 use crate::net::{location, response};
 use crate::reference::Reference;
 
@@ -24,87 +23,65 @@ pub(crate) enum Started {
     Session(Url),
 }
 
-impl Client {
-    /// A blob's bytes from `offset` on. No retry: whoever reads knows how far it came.
-    pub(crate) async fn open_blob(
-        &self,
-        reference: &Reference,
-        digest: Digest,
-        offset: u64,
-    ) -> Result<Response, Error> {
-        let url = self.url(reference, &format!("blobs/{digest}"))?;
-        let mut call = Call::read(reference, Action::BlobGet, Method::GET, url);
-        let first = offset + u64::from(bugs::is_in(Bug::WrongResume));
-        if offset > 0
-            && let Ok(range) = HeaderValue::from_str(&format!("bytes={first}-"))
-        {
-            call.headers.insert(RANGE, range);
-        }
-        self.core.send(call).await
+/// Opens an upload; with `from`, asks the registry to take the blob from that repository instead. No retry.
+///
+/// The session that a refused mount opens is used: a second POST would be one too many, and ECR counts them.
+pub(crate) async fn start(
+    connection: &Connection,
+    target: &Reference,
+    digest: Digest,
+    from: Option<&str>,
+) -> Result<Started, Error> {
+    let mut url = connection.url(target, "blobs/uploads/")?;
+    if let Some(from) = from {
+        let route = connection.core.routes.get(target.registry()).map_err(|kind| Error::of(target, kind))?;
+        // Both, always: Quay fails on a mount without a source.
+        url.query_pairs_mut()
+            .append_pair("mount", &digest.to_string())
+            .append_pair("from", &route.repository(from));
     }
-
-    /// Opens an upload; with `from`, asks the registry to take the blob from that repository instead. No retry.
-    ///
-    /// The session that a refused mount opens is used: a second POST would be one too many, and ECR counts them.
-    pub(crate) async fn start_upload(
-        &self,
-        target: &Reference,
-        digest: Digest,
-        from: Option<&str>,
-    ) -> Result<Started, Error> {
-        let mut url = self.url(target, "blobs/uploads/")?;
-        if let Some(from) = from {
-            let route = self.core.routes.get(target.registry()).map_err(|kind| Error::of(target, kind))?;
-            // Both, always: Quay fails on a mount without a source.
-            url.query_pairs_mut()
-                .append_pair("mount", &digest.to_string())
-                .append_pair("from", &route.repository(from));
-        }
-        let mut call = Call::read(target, Action::UploadStart, Method::POST, url.clone());
-        call.push = true;
-        call.mount_from = from;
-        call.headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
-        let response = self.core.send(call).await?;
-        if response.status() == StatusCode::CREATED && from.is_some() {
-            return Ok(Started::Mounted);
-        }
-        match response::header(response.headers(), LOCATION.as_str()) {
-            Some(address) => {
-                let plain = self.core.routes.plain_hosts(target.registry());
-                // What is sent there is ours: only a host that the user named may have it by plain http.
-                let plain = location::Plain { is_plain: false, ..plain };
-                let session = location::resolve_blob(&url, address, &plain);
-                let session = session.map_err(|kind| Error::of(target, kind))?;
-                if plain.names(&session) {
-                    self.core.guard.named(&session);
-                }
-                Ok(Started::Session(session))
-            }
-            None => Err(Error::of(target, ErrorKind::Protocol("an upload without a `Location`".to_owned()))),
-        }
+    let mut call = Call::read(target, Action::UploadStart, Method::POST, url.clone());
+    call.push = true;
+    call.mount_from = from;
+    call.headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+    let response = connection.send(call).await?;
+    if response.status() == StatusCode::CREATED && from.is_some() {
+        return Ok(Started::Mounted);
     }
-
-    /// Sends a whole blob to `session` in one PUT, the form that every registry takes: ECR's answers to PATCH (201 instead of
-    /// 202, a `Range` that stays behind) have broken several clients. No retry: the body is gone.
-    pub(crate) async fn finish_upload(
-        &self,
-        target: &Reference,
-        mut session: Url,
-        blob: Blob,
-        body: Body,
-    ) -> Result<(), Error> {
-        session.query_pairs_mut().append_pair("digest", &blob.digest.to_string());
-        let mut call = Call::read(target, Action::UploadFinish, Method::PUT, session);
-        call.push = true;
-        call.headers.insert(CONTENT_LENGTH, HeaderValue::from(blob.size));
-        call.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
-        call.body = Payload::stream(body);
-        let response = self.core.send(call).await?;
-        match response::content_digest(response.headers()).filter(|digest| *digest != blob.digest) {
-            None => Ok(()),
-            Some(actual) => {
-                Err(Error::of(target, ErrorKind::DigestMismatch { expected: blob.digest, actual }))
+    match response::header(response.headers(), LOCATION.as_str()) {
+        Some(address) => {
+            let plain = connection.core.routes.plain_hosts(target.registry());
+            // What is sent there is ours: only a host that the user named may have it by plain http.
+            let plain = location::Plain { is_plain: false, ..plain };
+            let session = location::resolve_blob(&url, address, &plain);
+            let session = session.map_err(|kind| Error::of(target, kind))?;
+            if plain.names(&session) {
+                connection.core.guard.named(&session);
             }
+            Ok(Started::Session(session))
         }
+        None => Err(Error::of(target, ErrorKind::Protocol("an upload without a `Location`".to_owned()))),
+    }
+}
+
+/// Sends a whole blob to `session` in one PUT, the form that every registry takes: ECR's answers to PATCH (201 instead of
+/// 202, a `Range` that stays behind) have broken several clients. No retry: the body is gone.
+pub(crate) async fn finish(
+    connection: &Connection,
+    target: &Reference,
+    mut session: Url,
+    blob: Blob,
+    body: Body,
+) -> Result<(), Error> {
+    session.query_pairs_mut().append_pair("digest", &blob.digest.to_string());
+    let mut call = Call::read(target, Action::UploadFinish, Method::PUT, session);
+    call.push = true;
+    call.headers.insert(CONTENT_LENGTH, HeaderValue::from(blob.size));
+    call.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    call.body = Payload::stream(body);
+    let response = connection.send(call).await?;
+    match response::content_digest(response.headers()).filter(|digest| *digest != blob.digest) {
+        None => Ok(()),
+        Some(actual) => Err(Error::of(target, ErrorKind::DigestMismatch { expected: blob.digest, actual })),
     }
 }

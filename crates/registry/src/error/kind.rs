@@ -174,6 +174,9 @@ pub enum ErrorKind {
         /// Since when it is known, and until when it waits.
         why: String,
     },
+    /// Somebody has to have signed it, and it is not known what exactly is to be signed.
+    #[error("its digest is not known, so that its signature cannot be checked")]
+    Unidentified,
     /// The target takes no blob of zero bytes, as Amazon ECR.
     #[error("blob {digest} is empty, and the registry takes no empty blob")]
     EmptyBlob {

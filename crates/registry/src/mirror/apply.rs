@@ -4,18 +4,19 @@ use std::sync::Arc;
 
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
-use super::blob::{Totals, Way};
+use super::blob::{ImageCopy, Totals};
 use super::event::Event;
 use super::job::{Action, Content, Job, Plan, Planned, Platforms};
 use super::plan::gather;
 use super::shared_blobs::SharedBlobs;
-use super::{IMAGES_AT_ONCE, Mirror};
+use super::{IMAGES_AT_ONCE, Mirror, artifacts};
 use crate::BoxFuture;
+use crate::blobs;
 use crate::bugs::{self, Bug};
 use crate::client::Client;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind};
-use crate::manifest::{Blob, Descriptor, Manifest, ManifestError};
+use crate::manifest::{Manifest, ManifestError};
 use crate::platform::Platform;
 use crate::reference::Reference;
 use crate::transfer::source::Kept;
@@ -69,186 +70,180 @@ impl Mirror {
             let shared_blobs = &shared_blobs;
             // In order: an image waits only for those before it, so those have to be under way.
             let images = stream::iter(0..plan.images.len())
-                .map(|image| self.finish(image, &plan.images[image], shared_blobs));
+                .map(|image| finish(self, image, &plan.images[image], shared_blobs));
             let outcomes = gather(images.buffered(IMAGES_AT_ONCE), plan.images.len()).await;
             self.mapping.flush();
             outcomes
         })
     }
+}
 
-    async fn finish(&self, image: usize, planned: &Planned, shared_blobs: &SharedBlobs) -> Outcome {
-        let Planned { job, action, warnings, .. } = planned;
-        let (job, warnings) = (Arc::clone(job), warnings.clone());
-        let client = self.telling(image);
-        let kept = Kept::default();
-        let way = Way {
-            image,
-            client: &client,
-            source: &job.source,
-            target: &job.target,
-            shared_blobs,
-            keep: None,
-        };
-        let (content, replaced) = match action {
-            Action::UpToDate { digest } => {
-                return Outcome { result: Ok(Copied::up_to_date(*digest, warnings)), job };
-            }
-            Action::Complete { digest, .. } => {
-                let result = self.add_artifacts(way, &job, *digest, warnings).await;
-                self.tell_end(image, &result);
-                return Outcome { job, result };
-            }
-            Action::Failed(error) => {
-                self.events.tell(&Event::ImageFailed { image, error: error.clone() });
-                return Outcome { job, result: Err(error.clone()) };
-            }
-            Action::Copy(content) => (content, None),
-            Action::Replace { previous, content, .. } => (content, Some(*previous)),
-        };
-        let way = Way { keep: content.config.map(|config| (config, &kept)), ..way };
-        let result = self.copy(way, &job, content, replaced, warnings).await;
-        for blob in &content.blobs {
-            let (registry, repository) = (job.target.registry(), job.target.repository());
-            match &result {
-                Ok(_) => shared_blobs.committed(registry, repository, blob.digest),
-                Err(_) => shared_blobs.lost(image, registry, repository, blob.digest),
-            }
+async fn finish(mirror: &Mirror, image: usize, planned: &Planned, shared_blobs: &SharedBlobs) -> Outcome {
+    let Planned { job, action, warnings, .. } = planned;
+    let (job, warnings) = (Arc::clone(job), warnings.clone());
+    let client = telling(mirror, image);
+    let kept = Kept::default();
+    let image_copy = ImageCopy {
+        mirror,
+        image,
+        client: &client,
+        source: &job.source,
+        target: &job.target,
+        shared_blobs,
+        keep: None,
+    };
+    let (content, replaced) = match action {
+        Action::UpToDate { digest } => {
+            return Outcome { result: Ok(Copied::up_to_date(*digest, warnings)), job };
         }
-        self.tell_end(image, &result);
-        Outcome { job, result }
-    }
-
-    fn tell_end(&self, image: usize, result: &Result<Copied, Error>) {
-        self.events.tell(&match result {
-            Ok(copied) => Event::ImageDone { image, digest: copied.digest },
-            Err(error) => Event::ImageFailed { image, error: error.clone() },
-        });
-    }
-
-    /// What an image lacks that the target has.
-    async fn add_artifacts(
-        &self,
-        way: Way<'_>,
-        job: &Job,
-        digest: Digest,
-        mut warnings: Vec<String>,
-    ) -> Result<Copied, Error> {
-        self.events.tell(&Event::ImageStarted { image: way.image, blobs: 0, bytes: 0 });
-        warnings.extend(self.complete(way, digest).await?);
-        self.note_artifacts(job, digest);
-        Ok(Copied::new(digest, None, Totals::default(), warnings))
-    }
-
-    /// A client whose retries are told as this image's.
-    fn telling(&self, image: usize) -> Client {
-        let events = self.events.clone();
-        self.client.watched(Arc::new(move |error, pause| {
-            events.tell(&Event::Retried { image, error: error.clone(), pause });
-        }))
-    }
-
-    async fn copy(
-        &self,
-        way: Way<'_>,
-        job: &Job,
-        content: &Content,
-        replaced: Option<Digest>,
-        mut warnings: Vec<String>,
-    ) -> Result<Copied, Error> {
-        let image = way.image;
-        self.events.tell(&Event::ImageStarted { image, blobs: content.blobs.len(), bytes: content.bytes });
-        if bugs::is_in(Bug::TagFirst) {
-            self.put_children(way, content).await?;
-            self.put_top(way, way.target, content).await?;
+        Action::Complete { digest, .. } => {
+            let result = add_artifacts(image_copy, &job, *digest, warnings).await;
+            tell_end(mirror, image, &result);
+            return Outcome { job, result };
         }
-        let totals = self.place_blobs(way, &content.blobs).await?;
-        check_platform(way, job, content).await?;
-        self.put_children(way, content).await?;
-        if bugs::is_in(Bug::LateArtifacts) {
-            self.put_top(way, way.target, content).await?;
+        Action::Failed(error) => {
+            mirror.events.tell(&Event::ImageFailed { image, error: error.clone() });
+            return Outcome { job, result: Err(error.clone()) };
         }
-        if job.artifacts {
-            warnings.extend(self.copy_artifacts(way, content).await?);
+        Action::Copy(content) => (content, None),
+        Action::Replace { previous, content, .. } => (content, Some(*previous)),
+    };
+    let image_copy = ImageCopy { keep: content.config.map(|config| (config, &kept)), ..image_copy };
+    let result = copy(image_copy, &job, content, replaced, warnings).await;
+    for blob in &content.blobs {
+        let (registry, repository) = (job.target.registry(), job.target.repository());
+        match &result {
+            Ok(_) => shared_blobs.committed(registry, repository, blob.digest),
+            Err(_) => shared_blobs.lost(image, registry, repository, blob.digest),
         }
-        self.put_top(way, way.target, content).await?;
-        if job.artifacts {
-            self.note_artifacts(job, content.digest);
+    }
+    tell_end(mirror, image, &result);
+    Outcome { job, result }
+}
+
+fn tell_end(mirror: &Mirror, image: usize, result: &Result<Copied, Error>) {
+    mirror.events.tell(&match result {
+        Ok(copied) => Event::ImageDone { image, digest: copied.digest },
+        Err(error) => Event::ImageFailed { image, error: error.clone() },
+    });
+}
+
+/// What an image lacks that the target has.
+async fn add_artifacts(
+    image_copy: ImageCopy<'_>,
+    job: &Job,
+    digest: Digest,
+    mut warnings: Vec<String>,
+) -> Result<Copied, Error> {
+    let ImageCopy { mirror, image, .. } = image_copy;
+    mirror.events.tell(&Event::ImageStarted { image, blobs: 0, bytes: 0 });
+    warnings.extend(artifacts::complete(image_copy, digest).await?);
+    artifacts::remember(mirror, job, digest);
+    Ok(Copied::new(digest, None, Totals::default(), warnings))
+}
+
+/// A client whose retries are told as this image's.
+fn telling(mirror: &Mirror, image: usize) -> Client {
+    let events = mirror.events.clone();
+    mirror.client.watched(Arc::new(move |error, pause| {
+        events.tell(&Event::Retried { image, error: error.clone(), pause });
+    }))
+}
+
+async fn copy(
+    image_copy: ImageCopy<'_>,
+    job: &Job,
+    content: &Content,
+    replaced: Option<Digest>,
+    mut warnings: Vec<String>,
+) -> Result<Copied, Error> {
+    let ImageCopy { mirror, image, .. } = image_copy;
+    mirror.events.tell(&Event::ImageStarted { image, blobs: content.blobs.len(), bytes: content.bytes });
+    if bugs::is_in(Bug::TagFirst) {
+        put_children(image_copy, content).await?;
+        put_top(image_copy, image_copy.target, content).await?;
+    }
+    let totals = image_copy.place_blobs(&content.blobs).await?;
+    check_platform(image_copy, job, content).await?;
+    put_children(image_copy, content).await?;
+    if bugs::is_in(Bug::LateArtifacts) {
+        put_top(image_copy, image_copy.target, content).await?;
+    }
+    if job.artifacts {
+        warnings.extend(artifacts::copy(image_copy, content).await?);
+    }
+    put_top(image_copy, image_copy.target, content).await?;
+    if job.artifacts {
+        artifacts::remember(mirror, job, content.digest);
+    }
+    mirror.mapping.record_blobs(content.digest, content.blobs.iter().map(|blob| blob.digest).collect());
+    mirror.mapping.place(&job.target, content.digest);
+    Ok(Copied::new(content.digest, replaced, totals, warnings))
+}
+
+/// Children before the index that names them, each by digest.
+async fn put_children(image_copy: ImageCopy<'_>, content: &Content) -> Result<(), Error> {
+    let children = &content.tree.children;
+    let deepest = children.iter().map(|(depth, _)| *depth).max().unwrap_or_default();
+    for level in (1..=deepest).rev() {
+        let mut puts = Vec::new();
+        for (_, manifest) in children.iter().filter(|child| child.0 == level) {
+            puts.push(put_child(image_copy, manifest));
         }
-        self.mapping.record_blobs(content.digest, content.blobs.iter().map(|blob| blob.digest).collect());
-        self.mapping.place(&job.target, content.digest);
-        Ok(Copied::new(content.digest, replaced, totals, warnings))
+        stream::iter(puts).buffer_unordered(MANIFESTS_AT_ONCE).try_collect::<()>().await?;
     }
+    Ok(())
+}
 
-    /// Children before the index that names them, each by digest.
-    async fn put_children(&self, way: Way<'_>, content: &Content) -> Result<(), Error> {
-        let children = &content.tree.children;
-        let deepest = children.iter().map(|(depth, _)| *depth).max().unwrap_or_default();
-        for level in (1..=deepest).rev() {
-            let mut puts = Vec::new();
-            for (_, manifest) in children.iter().filter(|child| child.0 == level) {
-                puts.push(self.put_child(way, manifest));
-            }
-            stream::iter(puts).buffer_unordered(MANIFESTS_AT_ONCE).try_collect::<()>().await?;
+/// The manifest that stands on all others, by the target's tag or its own digest.
+pub(super) async fn put_top(
+    image_copy: ImageCopy<'_>,
+    target: &Reference,
+    content: &Content,
+) -> Result<(), Error> {
+    let Some(digest) = content.tree.gone.first() else {
+        return put(image_copy, target, &content.tree.top).await;
+    };
+    // An index whose attestation is gone: some registries take it, and those that do not will not in a minute either.
+    let client = Client { connection: image_copy.client.connection.hasty() };
+    let put = put(ImageCopy { client: &client, ..image_copy }, target, &content.tree.top).await;
+    put.map_err(|error| match error.kind() {
+        ErrorKind::PartUnknown { .. } => {
+            Error::of(image_copy.source, ErrorKind::AttestationGone { digest: *digest })
         }
-        Ok(())
-    }
+        _ => error,
+    })
+}
 
-    /// The manifest that stands on all others, by the target's tag or its own digest.
-    pub(super) async fn put_top(
-        &self,
-        way: Way<'_>,
-        target: &Reference,
-        content: &Content,
-    ) -> Result<(), Error> {
-        let Some(digest) = content.tree.gone.first() else {
-            return self.put(way, target, &content.tree.top).await;
-        };
-        // An index whose attestation is gone: some registries take it, and those that do not will not in a minute either.
-        let client = way.client.hasty();
-        let put = self.put(Way { client: &client, ..way }, target, &content.tree.top).await;
-        put.map_err(|error| match error.kind() {
-            ErrorKind::PartUnknown { .. } => {
-                Error::of(way.source, ErrorKind::AttestationGone { digest: *digest })
-            }
-            _ => error,
-        })
-    }
+async fn put_child(image_copy: ImageCopy<'_>, manifest: &Manifest) -> Result<(), Error> {
+    put(image_copy, &image_copy.target.with_digest(manifest.digest()), manifest).await
+}
 
-    async fn put_child(&self, way: Way<'_>, manifest: &Manifest) -> Result<(), Error> {
-        self.put(way, &way.target.with_digest(manifest.digest()), manifest).await
-    }
-
-    pub(super) async fn put(
-        &self,
-        way: Way<'_>,
-        reference: &Reference,
-        manifest: &Manifest,
-    ) -> Result<(), Error> {
-        let permit = self.small.take(&[reference.registry()]).await;
-        way.client.put_manifest(reference, manifest).await?;
-        drop(permit);
-        self.events.tell(&Event::ManifestDone { image: way.image, digest: manifest.digest() });
-        Ok(())
-    }
-
-    /// The blobs of one more manifest, which no plan knew of.
-    pub(super) async fn place_more(&self, way: Way<'_>, blobs: &[&Descriptor]) -> Result<Totals, Error> {
-        let blobs: Vec<Blob> = blobs.iter().map(|blob| Blob::from(*blob)).collect();
-        self.place_blobs(way, &blobs).await
-    }
+/// Puts one manifest of an image.
+pub(super) async fn put(
+    image_copy: ImageCopy<'_>,
+    reference: &Reference,
+    manifest: &Manifest,
+) -> Result<(), Error> {
+    let permit = image_copy.mirror.small.take(&[reference.registry()]).await;
+    image_copy.client.put_manifest(reference, manifest).await?;
+    drop(permit);
+    let done = Event::ManifestDone { image: image_copy.image, digest: manifest.digest() };
+    image_copy.mirror.events.tell(&done);
+    Ok(())
 }
 
 /// A source that is no index has no platform but its configuration's. It passed on its way to the target; only if it did not, it
 /// is asked for. What says nothing, an artifact for instance, is what it is wanted for.
-async fn check_platform(way: Way<'_>, job: &Job, content: &Content) -> Result<(), Error> {
+async fn check_platform(image_copy: ImageCopy<'_>, job: &Job, content: &Content) -> Result<(), Error> {
     let (Some(_), Platforms::Only(platforms)) = (content.config, &job.platforms) else { return Ok(()) };
-    let found: Option<Platform> = match way.keep.and_then(|(_, kept)| kept.get()) {
+    let found: Option<Platform> = match image_copy.keep.and_then(|(_, kept)| kept.get()) {
         Some(bytes) => serde_json::from_slice(bytes).ok(),
         None => {
             let Some(config) = content.tree.top.image().ok().and_then(|image| image.config) else {
                 return Ok(());
             };
-            serde_json::from_slice(&way.client.blob_bytes(way.source, &config).await?).ok()
+            serde_json::from_slice(&blobs::bytes(image_copy.client, image_copy.source, &config).await?).ok()
         }
     };
     let Some(found) = found.filter(|found| !found.architecture.is_empty()) else { return Ok(()) };

@@ -6,16 +6,19 @@ use std::collections::HashSet;
 use futures_util::future::try_join_all;
 use futures_util::stream::{self, StreamExt as _};
 
-use super::blob::Way;
+use super::apply::{put, put_top};
+use super::blob::ImageCopy;
 use super::event::Event;
 use super::job::{Content, Job};
 use super::shared_blobs::SharedBlobs;
 use super::{Action, Mirror, Planned};
 use crate::bugs::{self, Bug};
+use crate::client::{Client, find_uncounted};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind};
 use crate::limits;
-use crate::manifest::{Descriptor, Kind, Manifest, OCI_INDEX, subject as subject_of};
+use crate::lists;
+use crate::manifest::{Blob, Descriptor, Kind, Manifest, OCI_INDEX, subject as subject_of};
 use crate::reference::Reference;
 
 /// [Cosign's tags](https://github.com/sigstore/cosign/blob/main/specs/SIGNATURE_SPEC.md#tag-based-discovery).
@@ -33,111 +36,111 @@ const LOOKS_AT_ONCE: usize = 4;
 /// What a source's cosign tags name, in the order of [`SUFFIXES`].
 type Tagged = Vec<Option<Descriptor>>;
 
-impl Mirror {
-    /// Copies what is about the image, before its tag is put: whoever finds the tag finds its signatures, and a run that ended in
-    /// between is not taken for complete by the next one. Whatever a registry refuses is a warning
-    /// (ECR answers some of them with 405, [containers-roadmap#2783](https://github.com/aws/containers-roadmap/issues/2783)).
-    ///
-    /// # Errors
-    /// A registry that does not work at the moment: the next run tries again.
-    pub(super) async fn copy_artifacts(&self, way: Way<'_>, content: &Content) -> Result<Vec<String>, Error> {
-        let tree = &content.tree;
-        let children = tree.children.iter().map(|(_, child)| child.digest());
-        // A child that the target has already may lack what is about it: an earlier run may have ended before.
-        let children = children.chain(tree.present.iter().copied());
-        let subjects = std::iter::once(content.digest).chain(children).collect();
-        let mut artifacts = Artifacts { anchor: Some(content), ..Artifacts::new(self, way, true) };
-        artifacts.walk(subjects).await?;
-        Ok(artifacts.warnings)
-    }
+/// Copies what is about the image, before its tag is put: whoever finds the tag finds its signatures, and a run that ended in
+/// between is not taken for complete by the next one. Whatever a registry refuses is a warning
+/// (ECR answers some of them with 405, [containers-roadmap#2783](https://github.com/aws/containers-roadmap/issues/2783)).
+///
+/// # Errors
+/// A registry that does not work at the moment: the next run tries again.
+pub(super) async fn copy(image_copy: ImageCopy<'_>, content: &Content) -> Result<Vec<String>, Error> {
+    let tree = &content.tree;
+    let children = tree.children.iter().map(|(_, child)| child.digest());
+    // A child that the target has already may lack what is about it: an earlier run may have ended before.
+    let children = children.chain(tree.present.iter().copied());
+    let subjects = std::iter::once(content.digest).chain(children).collect();
+    let mut artifacts = Artifacts { anchor: Some(content), ..Artifacts::new(image_copy, true) };
+    artifacts.walk(subjects).await?;
+    Ok(artifacts.warnings)
+}
 
-    /// [`Mirror::copy_artifacts`] of an image that the target has.
-    ///
-    /// # Errors
-    /// As [`Mirror::copy_artifacts`].
-    pub(super) async fn complete(&self, way: Way<'_>, digest: Digest) -> Result<Vec<String>, Error> {
-        let subjects = self.subjects(way.target, digest).await?;
-        let mut artifacts = Artifacts::new(self, way, true);
-        artifacts.walk(subjects).await?;
-        Ok(artifacts.warnings)
-    }
+/// [`copy`] of an image that the target has.
+///
+/// # Errors
+/// As [`copy`].
+pub(super) async fn complete(image_copy: ImageCopy<'_>, digest: Digest) -> Result<Vec<String>, Error> {
+    let subjects = subjects(image_copy.client, image_copy.target, digest).await?;
+    let mut artifacts = Artifacts::new(image_copy, true);
+    artifacts.walk(subjects).await?;
+    Ok(artifacts.warnings)
+}
 
-    /// Whether an image that is up to date may lack what is about it: artifacts may not have been wanted when it was copied.
-    pub(super) fn may_lack_artifacts(&self, planned: &Planned) -> bool {
-        let Planned { job, action: Action::UpToDate { digest }, unanswered: None, .. } = planned else {
-            return false;
-        };
-        job.artifacts && !self.knows_artifacts(job, *digest) && !bugs::is_in(Bug::ForgottenArtifacts)
-    }
+/// Whether an image that is up to date may lack what is about it: artifacts may not have been wanted when it was copied.
+pub(super) fn may_be_missing(mirror: &Mirror, planned: &Planned) -> bool {
+    let Planned { job, action: Action::UpToDate { digest }, unanswered: None, .. } = planned else {
+        return false;
+    };
+    job.artifacts && !are_known(mirror, job, *digest) && !bugs::is_in(Bug::ForgottenArtifacts)
+}
 
-    /// Looks for what is about an image that is up to date: once, as what was found or copied then is remembered, so that there is
-    /// nothing to ask any more.
-    pub(super) async fn look_for_artifacts(&self, planned: Planned) -> Planned {
-        let Planned { job, action: Action::UpToDate { digest }, unanswered: None, .. } = &planned else {
-            return planned;
-        };
-        match self.missing_artifacts(job, *digest).await {
-            Ok((0, warnings)) => {
-                self.note_artifacts(job, *digest);
-                Planned { warnings: [planned.warnings, warnings].concat(), ..planned }
-            }
-            // What is refused is told when the rest is copied.
-            Ok((missing, _)) => Planned { action: Action::Complete { digest: *digest, missing }, ..planned },
-            Err(error) if error.is_out_of_reach() && error.registry() == job.source.registry() => {
-                Planned { unanswered: Some(error), ..planned }
-            }
-            Err(error) => Planned { action: Action::Failed(error), ..planned },
+/// Looks for what is about an image that is up to date: once, as what was found or copied then is remembered, so that there is
+/// nothing to ask any more.
+pub(super) async fn look_for(mirror: &Mirror, planned: Planned) -> Planned {
+    let Planned { job, action: Action::UpToDate { digest }, unanswered: None, .. } = &planned else {
+        return planned;
+    };
+    match count_missing(mirror, job, *digest).await {
+        Ok((0, warnings)) => {
+            remember(mirror, job, *digest);
+            Planned { warnings: [planned.warnings, warnings].concat(), ..planned }
         }
-    }
-
-    /// How many artifacts the target lacks, and what could not be found out.
-    async fn missing_artifacts(&self, job: &Job, digest: Digest) -> Result<(usize, Vec<String>), Error> {
-        let shared_blobs = SharedBlobs::default();
-        let way = Way {
-            image: 0,
-            client: &self.client,
-            source: &job.source,
-            target: &job.target,
-            shared_blobs: &shared_blobs,
-            keep: None,
-        };
-        let subjects = self.subjects(&job.target, digest).await?;
-        let mut artifacts = Artifacts::new(self, way, false);
-        artifacts.walk(subjects).await?;
-        Ok((artifacts.missing, artifacts.warnings))
-    }
-
-    /// What there may be artifacts about: the image and all below it, as the target has it, which costs no pull.
-    async fn subjects(&self, target: &Reference, digest: Digest) -> Result<Vec<Digest>, Error> {
-        let (mut subjects, mut level) = (vec![digest], vec![digest]);
-        for _ in 0..limits::INDEX_DEPTH {
-            let reads = level.iter().map(|digest| target.with_digest(*digest));
-            let reads = reads.map(|manifest| async move { self.client.manifest(&manifest).await });
-            let found = try_join_all(reads).await?;
-            let indexes = found.iter().flatten().filter_map(|manifest| manifest.index().ok());
-            let children: Vec<Descriptor> = indexes.flat_map(|index| index.manifests).collect();
-            subjects.extend(children.iter().map(|child| child.digest));
-            let below = children.iter().filter(|child| Kind::of(&child.media_type) == Kind::Index);
-            level = below.map(|child| child.digest).collect();
+        // What is refused is told when the rest is copied.
+        Ok((missing, _)) => Planned { action: Action::Complete { digest: *digest, missing }, ..planned },
+        Err(error) if error.is_out_of_reach() && error.registry() == job.source.registry() => {
+            Planned { unanswered: Some(error), ..planned }
         }
-        Ok(subjects)
+        Err(error) => Planned { action: Action::Failed(error), ..planned },
     }
+}
 
-    /// Whether the artifacts were copied, or looked for, before. What costs nothing to ask is asked: two files have one name.
-    fn knows_artifacts(&self, job: &Job, digest: Digest) -> bool {
-        let is_served = [&job.source, &job.target].iter().any(|name| self.client.is_served(name.registry()));
-        !is_served && self.mapping.has_artifacts(&job.source, &job.target.with_digest(digest))
-    }
+/// How many artifacts the target lacks, and what could not be found out.
+async fn count_missing(mirror: &Mirror, job: &Job, digest: Digest) -> Result<(usize, Vec<String>), Error> {
+    let shared_blobs = SharedBlobs::default();
+    let image_copy = ImageCopy {
+        mirror,
+        image: 0,
+        client: &mirror.client,
+        source: &job.source,
+        target: &job.target,
+        shared_blobs: &shared_blobs,
+        keep: None,
+    };
+    let subjects = subjects(&mirror.client, &job.target, digest).await?;
+    let mut artifacts = Artifacts::new(image_copy, false);
+    artifacts.walk(subjects).await?;
+    Ok((artifacts.missing, artifacts.warnings))
+}
 
-    pub(super) fn note_artifacts(&self, job: &Job, digest: Digest) {
-        self.mapping.place_artifacts(&job.source, &job.target.with_digest(digest));
+/// What there may be artifacts about: the image and all below it, as the target has it, which costs no pull.
+async fn subjects(client: &Client, target: &Reference, digest: Digest) -> Result<Vec<Digest>, Error> {
+    let (mut subjects, mut level) = (vec![digest], vec![digest]);
+    for _ in 0..limits::INDEX_DEPTH {
+        let reads = level.iter().map(|digest| target.with_digest(*digest));
+        let reads = reads.map(|manifest| async move { client.manifest(&manifest).await });
+        let found = try_join_all(reads).await?;
+        let indexes = found.iter().flatten().filter_map(|manifest| manifest.index().ok());
+        let children: Vec<Descriptor> = indexes.flat_map(|index| index.manifests).collect();
+        subjects.extend(children.iter().map(|child| child.digest));
+        let below = children.iter().filter(|child| Kind::of(&child.media_type) == Kind::Index);
+        level = below.map(|child| child.digest).collect();
     }
+    Ok(subjects)
+}
+
+/// Whether the artifacts were copied, or looked for, before. What costs nothing to ask is asked: two files have one name.
+fn are_known(mirror: &Mirror, job: &Job, digest: Digest) -> bool {
+    let connection = &mirror.client.connection;
+    let is_served = [&job.source, &job.target].iter().any(|name| connection.is_served(name.registry()));
+    !is_served && mirror.mapping.has_artifacts(&job.source, &job.target.with_digest(digest))
+}
+
+/// Remembers that there is nothing to ask any more.
+pub(super) fn remember(mirror: &Mirror, job: &Job, digest: Digest) {
+    mirror.mapping.place_artifacts(&job.source, &job.target.with_digest(digest));
 }
 
 /// What is about one image, on its way to the target.
 struct Artifacts<'a> {
-    mirror: &'a Mirror,
-    way: Way<'a>,
+    image_copy: ImageCopy<'a>,
     /// Whether they are copied; else they are counted.
     copies: bool,
     /// The image where the target has not been given its manifest yet.
@@ -148,16 +151,16 @@ struct Artifacts<'a> {
 }
 
 impl<'a> Artifacts<'a> {
-    fn new(mirror: &'a Mirror, way: Way<'a>, copies: bool) -> Self {
-        Self { mirror, way, copies, anchor: None, seen: HashSet::new(), missing: 0, warnings: Vec::new() }
+    fn new(image_copy: ImageCopy<'a>, copies: bool) -> Self {
+        Self { image_copy, copies, anchor: None, seen: HashSet::new(), missing: 0, warnings: Vec::new() }
     }
 
     /// Takes what is about each of `subjects`, and what is about that.
     async fn walk(&mut self, subjects: Vec<Digest>) -> Result<(), Error> {
-        let way = self.way;
+        let image_copy = self.image_copy;
         self.seen.extend(&subjects);
         let tags = stream::iter(subjects)
-            .map(|subject| async move { (subject, find_tagged(way, subject).await) })
+            .map(|subject| async move { (subject, find_tagged(image_copy, subject).await) })
             .buffered(LOOKS_AT_ONCE);
         let mut tags = std::pin::pin!(tags);
         while let Some((subject, tagged)) = tags.next().await {
@@ -172,7 +175,7 @@ impl<'a> Artifacts<'a> {
         while let Some((subject, depth)) = subjects.pop() {
             let tagged = match next.take() {
                 Some(tagged) => tagged,
-                None => find_tagged(self.way, subject).await,
+                None => find_tagged(self.image_copy, subject).await,
             };
             let taken = match tagged {
                 Ok(tagged) => self.take_tagged(subject, tagged).await,
@@ -203,23 +206,23 @@ impl<'a> Artifacts<'a> {
 
     fn warn(&mut self, message: String) {
         if self.copies {
-            let image = self.way.image;
-            self.mirror.events.tell(&Event::Warning { image, message: message.clone() });
+            let ImageCopy { mirror, image, .. } = self.image_copy;
+            mirror.events.tell(&Event::Warning { image, message: message.clone() });
         }
         self.warnings.push(message);
     }
 
     async fn take_tagged(&mut self, subject: Digest, found: Tagged) -> Result<(), Error> {
-        let way = self.way;
+        let image_copy = self.image_copy;
         for (suffix, there) in SUFFIXES.iter().zip(found) {
             // A registry that reads a tag as the digest in it gives the image itself.
             let Some(there) = there.filter(|there| there.digest != subject) else { continue };
             let tag = cosign_tag(subject, suffix);
-            let (source, target) = (tagged(way.source, &tag)?, tagged(way.target, &tag)?);
-            match way.client.look_up(&target).await?.map(|here| here.digest) {
+            let (source, target) = (tagged(image_copy.source, &tag)?, tagged(image_copy.target, &tag)?);
+            match image_copy.client.look_up(&target).await?.map(|here| here.digest) {
                 Some(here) if here == there.digest => continue,
                 // Signed there by somebody else, as companies sign what they mirror.
-                Some(here) if self.mirror.mapping.placed(&target) != Some(here) => {
+                Some(here) if image_copy.mirror.mapping.placed(&target) != Some(here) => {
                     self.warn(format!("{target} is another one than {source} and is left as it is"));
                     continue;
                 }
@@ -227,9 +230,9 @@ impl<'a> Artifacts<'a> {
             }
             if !self.copies {
                 self.missing += 1;
-            } else if let Some(manifest) = way.client.manifest(&source).await? {
+            } else if let Some(manifest) = image_copy.client.manifest(&source).await? {
                 self.copy_one(&manifest, &target).await?;
-                self.mirror.mapping.place(&target, manifest.digest());
+                image_copy.mirror.mapping.place(&target, manifest.digest());
             }
         }
         Ok(())
@@ -237,17 +240,18 @@ impl<'a> Artifacts<'a> {
 
     /// Takes the artifacts that name `subject`, and returns their digests.
     async fn take_referrers(&mut self, subject: Digest) -> Result<Vec<Digest>, Error> {
-        let way = self.way;
-        let listed = way.client.referrers(way.source, subject).await?;
+        let image_copy = self.image_copy;
+        let listed = lists::referrers(image_copy.client, image_copy.source, subject).await?;
         if listed.is_empty() {
             return Ok(Vec::new());
         }
-        let here: HashSet<Digest> = match way.client.referrers(way.target, subject).await {
-            Ok(here) => here.into_iter().map(|descriptor| descriptor.digest).collect(),
-            Err(error) if error.is_transient() => return Err(error),
-            // Who does not say may still take them.
-            Err(_) => HashSet::new(),
-        };
+        let here: HashSet<Digest> =
+            match lists::referrers(image_copy.client, image_copy.target, subject).await {
+                Ok(here) => here.into_iter().map(|descriptor| descriptor.digest).collect(),
+                Err(error) if error.is_transient() => return Err(error),
+                // Who does not say may still take them.
+                Err(_) => HashSet::new(),
+            };
         let (mut found, mut copied) = (Vec::new(), Vec::new());
         for descriptor in listed.into_iter().take(MAX_ARTIFACTS) {
             let digest = descriptor.digest;
@@ -255,14 +259,14 @@ impl<'a> Artifacts<'a> {
                 continue;
             }
             if !here.contains(&digest) {
-                let source = way.source.with_digest(digest);
-                let Some(manifest) = way.client.manifest(&source).await? else { continue };
+                let source = image_copy.source.with_digest(digest);
+                let Some(manifest) = image_copy.client.manifest(&source).await? else { continue };
                 // Lists are what somebody wrote down; what an artifact is about, it says itself.
                 if subject_of(&manifest) != Some(subject) {
                     continue;
                 }
                 if self.copies {
-                    self.copy_one(&manifest, &way.target.with_digest(digest)).await?;
+                    self.copy_one(&manifest, &image_copy.target.with_digest(digest)).await?;
                     copied.push(descriptor);
                 } else {
                     self.missing += 1;
@@ -280,8 +284,8 @@ impl<'a> Artifacts<'a> {
     /// A registry without the referrers API lists nothing by itself: the client keeps the list, under a tag
     /// ([specification](https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pushing-manifests-with-subject)).
     async fn list_referrers(&self, subject: Digest, copied: &[Descriptor]) -> Result<(), Error> {
-        let way = self.way;
-        let mut list = way.client.referrers(way.target, subject).await?;
+        let image_copy = self.image_copy;
+        let mut list = lists::referrers(image_copy.client, image_copy.target, subject).await?;
         if bugs::is_in(Bug::ForgottenReferrers) {
             list.clear();
         }
@@ -291,27 +295,28 @@ impl<'a> Artifacts<'a> {
             return Ok(());
         }
         let index = serde_json::json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": list });
-        let tag = tagged(way.target, &format!("sha256-{}", subject.hex()))?;
-        self.mirror.put(way, &tag, &Manifest::new(OCI_INDEX, index.to_string())).await
+        let tag = tagged(image_copy.target, &format!("sha256-{}", subject.hex()))?;
+        put(image_copy, &tag, &Manifest::new(OCI_INDEX, index.to_string())).await
     }
 
     async fn copy_one(&mut self, manifest: &Manifest, target: &Reference) -> Result<(), Error> {
-        let way = self.way;
+        let image_copy = self.image_copy;
         self.anchor().await?;
-        let fail = |error| Error::of(way.source, ErrorKind::Manifest(error));
+        let fail = |error| Error::of(image_copy.source, ErrorKind::Manifest(error));
         if manifest.kind() == Kind::Image {
             let image = manifest.image().map_err(fail)?;
-            self.mirror.place_more(way, &image.blobs()).await?;
+            let blobs: Vec<Blob> = image.blobs().into_iter().map(Blob::from).collect();
+            image_copy.place_blobs(&blobs).await?;
         }
-        self.mirror.put(way, target, manifest).await
+        put(image_copy, target, manifest).await
     }
 
     /// Puts the image by its digest, without its tag: not every registry takes what is about a manifest that it does not have.
     /// Where one refuses that, the tag says why.
     async fn anchor(&mut self) -> Result<(), Error> {
         let Some(content) = self.anchor else { return Ok(()) };
-        let target = self.way.target.with_digest(content.digest);
-        match self.mirror.put_top(self.way, &target, content).await {
+        let target = self.image_copy.target.with_digest(content.digest);
+        match put_top(self.image_copy, &target, content).await {
             Err(error) if error.is_transient() => return Err(error),
             Ok(()) | Err(_) => {}
         }
@@ -325,10 +330,10 @@ fn cosign_tag(subject: Digest, suffix: &str) -> String {
 }
 
 /// What the source's cosign tags of `subject` name.
-async fn find_tagged(way: Way<'_>, subject: Digest) -> Result<Tagged, Error> {
+async fn find_tagged(image_copy: ImageCopy<'_>, subject: Digest) -> Result<Tagged, Error> {
     let finds = SUFFIXES.iter().map(|suffix| async move {
-        let source = tagged(way.source, &cosign_tag(subject, suffix))?;
-        way.client.find_uncounted(&source).await
+        let source = tagged(image_copy.source, &cosign_tag(subject, suffix))?;
+        find_uncounted(image_copy.client, &source).await
     });
     try_join_all(finds).await
 }

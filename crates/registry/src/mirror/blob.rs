@@ -11,18 +11,20 @@ use super::mapping::BlobIndex;
 use super::shared_blobs::{BlobTask, SharedBlobs};
 use super::{Limits, Mirror};
 use crate::bugs::{self, Bug};
-use crate::client::Client;
+use crate::client::{Client, blobs};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind};
 use crate::manifest::{Blob, Descriptor};
 use crate::reference::Reference;
-use crate::transfer::source::{Kept, Progress, Transfer};
+use crate::transfer::source::{Kept, Transfer};
 use crate::transfer::upload::{self, MountAnswer, Opened, Opening, Placed};
 
-/// An image's way from a source repository to a target repository.
+/// One image that is being copied from a source repository to a target repository.
 #[derive(Clone, Copy)]
-pub(super) struct Way<'a> {
+pub(super) struct ImageCopy<'a> {
+    pub(super) mirror: &'a Mirror,
     pub(super) image: usize,
+    /// Its retries are told as this image's.
     pub(super) client: &'a Client,
     pub(super) source: &'a Reference,
     pub(super) target: &'a Reference,
@@ -52,112 +54,114 @@ impl Totals {
     }
 }
 
-impl Mirror {
-    /// Copies a blob from one repository to another, unless it is there: mounted where both are at one registry and it mounts, else
-    /// streamed. Gives the bytes that were sent.
-    ///
-    /// # Errors
-    /// When one of the registries cannot be reached or refuses, or the source's bytes are not what the descriptor says.
-    pub async fn copy_blob(&self, from: &Reference, to: &Reference, blob: &Descriptor) -> Result<u64, Error> {
-        if self.client.retry(|| self.client.shows_blob(to, blob.digest)).await? {
-            return Ok(0);
-        }
-        let opening = if from.registry() == to.registry() {
-            Opening::Mount(from.repository().to_owned())
-        } else {
-            Opening::Absent
-        };
-        let shared_blobs = SharedBlobs::default();
-        let way = Way {
-            image: 0,
-            client: &self.client,
-            source: from,
-            target: to,
-            shared_blobs: &shared_blobs,
-            keep: None,
-        };
-        let placed = self.bring(way, blob.into(), &opening).await?;
-        Ok(if placed == Placed::Sent { blob.size } else { 0 })
+/// Copies a blob from one repository to another, unless it is there: mounted where both are at one registry and it mounts, else
+/// streamed. Gives the bytes that were sent.
+///
+/// # Errors
+/// When one of the registries cannot be reached or refuses, or the source's bytes are not what the descriptor says.
+pub async fn copy_blob(
+    mirror: &Mirror,
+    from: &Reference,
+    to: &Reference,
+    blob: &Descriptor,
+) -> Result<u64, Error> {
+    let connection = &mirror.client.connection;
+    if connection.retry(|| blobs::is_at_target(connection, to, blob.digest)).await? {
+        return Ok(0);
     }
+    let opening = if from.registry() == to.registry() {
+        Opening::Mount(from.repository().to_owned())
+    } else {
+        Opening::Absent
+    };
+    let shared_blobs = SharedBlobs::default();
+    let image_copy = ImageCopy {
+        mirror,
+        image: 0,
+        client: &mirror.client,
+        source: from,
+        target: to,
+        shared_blobs: &shared_blobs,
+        keep: None,
+    };
+    let placed = image_copy.bring(blob.into(), &opening).await?;
+    Ok(if placed == Placed::Sent { blob.size } else { 0 })
+}
 
+/// The blobs that the target has, where it can be asked in bulk.
+async fn known_blobs(
+    mirror: &Mirror,
+    target: &Reference,
+    blobs: &[Blob],
+) -> Result<Option<HashSet<Digest>>, Error> {
+    let Some(blob_index) = &mirror.blob_index else { return Ok(None) };
+    let digests: Vec<Digest> = blobs.iter().map(|blob| blob.digest).collect();
+    let mut known = HashSet::new();
+    for batch in digests.chunks(<dyn BlobIndex>::BATCH) {
+        match blob_index.present(target, batch).await {
+            Ok(Some(present)) => known.extend(present),
+            Ok(None) => return Ok(None),
+            Err(error) => {
+                let kind = ErrorKind::Helper { what: "asking for blobs in bulk", source: error.into() };
+                return Err(Error::of(target, kind));
+            }
+        }
+    }
+    Ok(Some(known))
+}
+
+impl ImageCopy<'_> {
     /// Brings all `blobs` to the target, and says how.
-    pub(super) async fn place_blobs(&self, way: Way<'_>, blobs: &[Blob]) -> Result<Totals, Error> {
-        let known = self.known_blobs(way.target, blobs).await?;
+    pub(super) async fn place_blobs(&self, blobs: &[Blob]) -> Result<Totals, Error> {
+        let known = known_blobs(self.mirror, self.target, blobs).await?;
         let is_there = |blob: Blob| known.as_ref().map(|known| known.contains(&blob.digest));
-        let all: Vec<_> = blobs.iter().map(|blob| self.place_and_note(way, *blob, is_there(*blob))).collect();
+        let all: Vec<_> = blobs.iter().map(|blob| self.place_and_note(*blob, is_there(*blob))).collect();
         // What is transferred at once is limited by slots; here it only has to be bounded.
         let all = stream::iter(all).buffer_unordered(256);
         all.try_fold(Totals::default(), |totals, (placed, size)| async move { Ok(totals.add(placed, size)) })
             .await
     }
 
-    async fn place_and_note(
-        &self,
-        way: Way<'_>,
-        blob: Blob,
-        is_there: Option<bool>,
-    ) -> Result<(Placed, u64), Error> {
-        let placed = self.place_blob(way, blob, is_there).await?;
-        way.shared_blobs.present(way.target.registry(), way.target.repository(), blob.digest);
+    async fn place_and_note(&self, blob: Blob, is_there: Option<bool>) -> Result<(Placed, u64), Error> {
+        let placed = self.place_blob(blob, is_there).await?;
+        self.shared_blobs.present(self.target.registry(), self.target.repository(), blob.digest);
         Ok((placed, blob.size))
     }
 
-    /// The blobs that the target has, where it can be asked in bulk.
-    pub(super) async fn known_blobs(
-        &self,
-        target: &Reference,
-        blobs: &[Blob],
-    ) -> Result<Option<HashSet<Digest>>, Error> {
-        let Some(blob_index) = &self.blob_index else { return Ok(None) };
-        let digests: Vec<Digest> = blobs.iter().map(|blob| blob.digest).collect();
-        let mut known = HashSet::new();
-        for batch in digests.chunks(<dyn BlobIndex>::BATCH) {
-            match blob_index.present(target, batch).await {
-                Ok(Some(present)) => known.extend(present),
-                Ok(None) => return Ok(None),
-                Err(error) => {
-                    let kind = ErrorKind::Helper { what: "asking for blobs in bulk", source: error.into() };
-                    return Err(Error::of(target, kind));
-                }
-            }
-        }
-        Ok(Some(known))
-    }
-
-    async fn place_blob(&self, way: Way<'_>, blob: Blob, is_there: Option<bool>) -> Result<Placed, Error> {
-        let Way { image, target, .. } = way;
+    async fn place_blob(&self, blob: Blob, is_there: Option<bool>) -> Result<Placed, Error> {
+        let Self { image, target, .. } = *self;
         let (digest, size) = (blob.digest, blob.size);
         if is_there == Some(true) {
-            self.events.tell(&Event::BlobSkipped { image, digest, size });
+            self.mirror.events.tell(&Event::BlobSkipped { image, digest, size });
             return Ok(Placed::Skipped);
         }
-        let opening = match way.shared_blobs.task(image, target.registry(), target.repository(), digest).await
-        {
-            BlobTask::Present => {
-                self.events.tell(&Event::BlobSkipped { image, digest, size });
-                return Ok(Placed::Skipped);
-            }
-            BlobTask::Mount(from) => Opening::Mount(from),
-            BlobTask::Bring => self.opening(way, is_there),
-        };
-        let placed = self.bring(way, blob, &opening).await?;
+        let opening =
+            match self.shared_blobs.task(image, target.registry(), target.repository(), digest).await {
+                BlobTask::Present => {
+                    self.mirror.events.tell(&Event::BlobSkipped { image, digest, size });
+                    return Ok(Placed::Skipped);
+                }
+                BlobTask::Mount(from) => Opening::Mount(from),
+                BlobTask::Bring => self.opening(is_there),
+            };
+        let placed = self.bring(blob, &opening).await?;
         match (placed, opening) {
-            (Placed::Sent, _) => self.events.tell(&Event::BlobDone { image, digest, size }),
+            (Placed::Sent, _) => self.mirror.events.tell(&Event::BlobDone { image, digest, size }),
             (Placed::Mounted, Opening::Mount(from)) => {
-                self.events.tell(&Event::BlobMounted { image, digest, size, from });
+                self.mirror.events.tell(&Event::BlobMounted { image, digest, size, from });
             }
-            _ => self.events.tell(&Event::BlobSkipped { image, digest, size }),
+            _ => self.mirror.events.tell(&Event::BlobSkipped { image, digest, size }),
         }
         Ok(placed)
     }
 
     /// The cheapest question whether the blob is there.
-    fn opening(&self, way: Way<'_>, is_there: Option<bool>) -> Opening {
-        let registry = way.target.registry();
+    fn opening(&self, is_there: Option<bool>) -> Opening {
+        let registry = self.target.registry();
         match is_there {
             Some(_) => Opening::Absent,
-            None if !self.client.profile(registry).answers_probes
-                || !way.shared_blobs.probes_by_mount(registry) =>
+            None if !self.mirror.client.connection.profile(registry).answers_probes
+                || !self.shared_blobs.probes_by_mount(registry) =>
             {
                 Opening::Head
             }
@@ -167,13 +171,13 @@ impl Mirror {
 
     /// Opens an upload and sends the blob, as often as it takes. The first try begins as `opening` says; a later one asks by HEAD,
     /// because what got lost may have been the reply alone.
-    async fn bring(&self, way: Way<'_>, blob: Blob, opening: &Opening) -> Result<Placed, Error> {
+    async fn bring(&self, blob: Blob, opening: &Opening) -> Result<Placed, Error> {
         let transfer = Transfer {
-            client: way.client.clone(),
-            source: way.source.clone(),
+            connection: self.client.connection.clone(),
+            source: self.source.clone(),
             blob,
-            progress: self.progress(way.image, blob.digest),
-            keep: way.keep.filter(|(digest, _)| *digest == blob.digest).map(|(_, kept)| Arc::clone(kept)),
+            progress: self.mirror.events.progress(self.image, blob.digest),
+            keep: self.keep.filter(|(digest, _)| *digest == blob.digest).map(|(_, kept)| Arc::clone(kept)),
         };
         let first = AtomicBool::new(true);
         let last = Mutex::new(None);
@@ -181,9 +185,9 @@ impl Mirror {
             let opening = if first.swap(false, Ordering::Relaxed) { opening } else { &Opening::Head };
             let before = last.lock().ok().and_then(|last| last.clone());
             if let Some(session) = before {
-                return self.transfer(way.image, &transfer, way.target, session).await;
+                return self.transfer(&transfer, session).await;
             }
-            match self.open(way, blob, opening).await? {
+            match self.open(blob, opening).await? {
                 Opened::Placed(placed) => Ok(placed),
                 Opened::Session(session) => {
                     if bugs::is_in(Bug::SameSession)
@@ -191,52 +195,42 @@ impl Mirror {
                     {
                         *last = Some(session.clone());
                     }
-                    self.transfer(way.image, &transfer, way.target, session).await
+                    self.transfer(&transfer, session).await
                 }
             }
         };
-        way.client.retry(attempt).await
+        self.client.connection.retry(attempt).await
     }
 
-    /// Tells of a blob's bytes as they pass.
-    pub(super) fn progress(&self, image: usize, digest: Digest) -> Arc<Progress> {
-        let events = self.events.clone();
-        Arc::new(Progress::told(move |bytes| events.tell(&Event::BlobProgress { image, digest, bytes })))
-    }
-
-    async fn open(&self, way: Way<'_>, blob: Blob, opening: &Opening) -> Result<Opened, Error> {
-        let registry = way.target.registry();
+    async fn open(&self, blob: Blob, opening: &Opening) -> Result<Opened, Error> {
+        let registry = self.target.registry();
         let answered = |answer| match (opening, answer) {
             (Opening::Mount(_), answer) => {
-                way.shared_blobs.mount_answered(registry, answer == MountAnswer::Taken);
+                self.shared_blobs.mount_answered(registry, answer == MountAnswer::Taken);
             }
-            (Opening::Probe, MountAnswer::NotUnderstood) => way.shared_blobs.probe_failed(registry),
+            (Opening::Probe, MountAnswer::NotUnderstood) => self.shared_blobs.probe_failed(registry),
             _ => {}
         };
         // A 429 is answered here: what is asked for by the way is not asked for again with it.
-        way.client
+        self.client
+            .connection
             .retry_throttled(|| async {
-                let _permit = self.small.take(&[registry]).await;
-                upload::open(way.client, way.target, blob, opening, &answered).await
+                let _permit = self.mirror.small.take(&[registry]).await;
+                upload::open(&self.client.connection, self.target, blob, opening, &answered).await
             })
             .await
     }
 
-    async fn transfer(
-        &self,
-        image: usize,
-        transfer: &Transfer,
-        target: &Reference,
-        session: url::Url,
-    ) -> Result<Placed, Error> {
+    async fn transfer(&self, transfer: &Transfer, session: url::Url) -> Result<Placed, Error> {
+        let Self { image, target, .. } = *self;
         let Blob { digest, size } = transfer.blob;
-        if size == 0 && !self.client.profile(target.registry()).takes_empty_blobs {
+        if size == 0 && !self.mirror.client.connection.profile(target.registry()).takes_empty_blobs {
             return Err(Error::of(target, ErrorKind::EmptyBlob { digest }));
         }
-        let slots = if size <= Limits::SMALL { &self.small } else { &self.large };
+        let slots = if size <= Limits::SMALL { &self.mirror.small } else { &self.mirror.large };
         let permit = slots.take(&[transfer.source.registry(), target.registry()]).await;
         let _permit = (!bugs::is_in(Bug::NoSlots)).then_some(permit);
-        self.events.tell(&Event::BlobStarted { image, digest, size });
+        self.mirror.events.tell(&Event::BlobStarted { image, digest, size });
         upload::stream(transfer, target, session).await?;
         Ok(Placed::Sent)
     }

@@ -9,6 +9,7 @@ use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use tokio::sync::OnceCell;
 
 use super::{BlobIndex, Limits, Mirror};
+use crate::blobs;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind};
 use crate::limits;
@@ -280,7 +281,7 @@ impl Check<'_> {
 
     async fn look(&self, target: &Reference, blob: &Descriptor) -> Result<Option<DifferenceKind>, Error> {
         let _permit = self.mirror.small.take(&[target.registry()]).await;
-        let found = self.mirror.client.blob_size(target, blob.digest).await?;
+        let found = blobs::size(&self.mirror.client, target, blob.digest).await?;
         Ok(compare(blob, found))
     }
 
@@ -294,10 +295,10 @@ impl Check<'_> {
         let slots = if blob.size <= Limits::SMALL { &self.mirror.small } else { &self.mirror.large };
         let _permit = slots.take(&[target.registry()]).await;
         let transfer = Transfer {
-            client: self.mirror.client.clone(),
+            connection: self.mirror.client.connection.clone(),
             source: target.clone(),
             blob: blob.into(),
-            progress: self.mirror.progress(image, blob.digest),
+            progress: self.mirror.events.progress(image, blob.digest),
             keep: None,
         };
         let mut reads = 1;

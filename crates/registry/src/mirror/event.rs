@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::digest::Digest;
 use crate::error::Error;
+use crate::transfer::source::Progress;
 
 /// Something happened. `image` is the position in the plan.
 #[derive(Clone, Debug)]
@@ -121,5 +122,11 @@ impl Events {
         if let Some(listener) = &self.0 {
             listener(event);
         }
+    }
+
+    /// Tells of a blob's bytes as they pass.
+    pub(super) fn progress(&self, image: usize, digest: Digest) -> Arc<Progress> {
+        let events = self.clone();
+        Arc::new(Progress::told(move |bytes| events.tell(&Event::BlobProgress { image, digest, bytes })))
     }
 }

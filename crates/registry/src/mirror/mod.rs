@@ -9,6 +9,7 @@ mod blob;
 mod check;
 mod event;
 mod job;
+mod learned;
 mod mapping;
 mod plan;
 mod reads;
@@ -27,6 +28,7 @@ pub use crate::manifest::Blob;
 pub use crate::profile::Mounts;
 
 pub use apply::{Copied, Outcome};
+pub use blob::copy_blob;
 pub use check::{Check, Checked, Difference, DifferenceKind};
 pub use event::Event;
 pub use job::{Action, Content, Job, Plan, Planned, Platforms, Pulls};
@@ -34,7 +36,6 @@ pub use mapping::{BlobIndex, Mapping, MemoryMapping, Sizes, TagIndex};
 pub use vouch::{Vouch, too_fresh, untrusted};
 
 use event::Events;
-use reads::Reads;
 use slots::Slots;
 
 /// Images that are worked on at once. Each costs a few requests' worth of memory; what they transfer has limits of its own.
@@ -77,8 +78,6 @@ pub struct Mirror {
     mounts: HashMap<String, Mounts>,
     small: Arc<Slots>,
     large: Arc<Slots>,
-    /// The manifests that one plan reads, each once.
-    reads: Arc<Reads>,
 }
 
 impl Mirror {
@@ -94,7 +93,6 @@ impl Mirror {
             mounts: HashMap::new(),
             small: Slots::new(0, 0),
             large: Slots::new(0, 0),
-            reads: Arc::default(),
         };
         mirror.limits(Limits::default())
     }
@@ -152,10 +150,6 @@ impl Mirror {
     /// The client that the mirror uses.
     pub fn client(&self) -> &Client {
         &self.client
-    }
-
-    fn mounts_at(&self, registry: &str) -> Mounts {
-        self.mounts.get(registry).copied().unwrap_or_else(|| self.client.profile(registry).mounts)
     }
 }
 

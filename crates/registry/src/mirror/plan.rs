@@ -7,14 +7,16 @@ use std::sync::Arc;
 use futures_util::stream::{self, Stream, StreamExt as _};
 
 use super::job::{Action, Job, Plan, Planned, Platforms, Pulls};
-use super::resolve::Root;
+use super::mapping::Mapping;
+use super::resolve::{Reader, Root};
 use super::tags::Tags;
-use super::{IMAGES_AT_ONCE, Mirror};
+use super::vouch::vouched;
+use super::{IMAGES_AT_ONCE, Mirror, artifacts, learned};
 use crate::BoxFuture;
 use crate::client::RateLimit;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind};
-use crate::manifest::{Descriptor, Kind};
+use crate::manifest::Descriptor;
 use crate::platform::Platform;
 
 /// What the HEADs of an image said.
@@ -58,52 +60,62 @@ pub(super) enum Step {
 impl Mirror {
     /// Decides what is to be done for each of `jobs`. What fails is in the plan, beside what does not.
     pub fn plan<J: Into<Arc<Job>>>(&self, jobs: impl IntoIterator<Item = J>) -> BoxFuture<'_, Plan> {
-        self.plan_all(jobs.into_iter().map(Into::into).collect())
+        plan(self, jobs.into_iter().map(Into::into).collect())
+    }
+}
+
+/// Boxed here and not where it is generic: that code is made in the crate that calls it.
+fn plan(mirror: &Mirror, jobs: Vec<Arc<Job>>) -> BoxFuture<'_, Plan> {
+    Box::pin(async move {
+        let planner = Planner { mirror, reader: Reader::new(mirror), tags: Tags::of(&jobs) };
+        planner.plan(jobs).await
+    })
+}
+
+/// What one plan is made with.
+struct Planner<'a> {
+    mirror: &'a Mirror,
+    reader: Reader<'a>,
+    tags: Tags,
+}
+
+impl Planner<'_> {
+    async fn plan(&self, jobs: Vec<Arc<Job>>) -> Plan {
+        let count = jobs.len();
+        let inspections = stream::iter(jobs)
+            .map(|job| async { vouched(self.mirror, self.inspect(job).await).await })
+            .buffered(IMAGES_AT_ONCE);
+        // Boxed: of one step's, each goes as the next step's comes.
+        let mut inspections: Vec<Box<Inspection>> = gather(inspections.map(Box::new), count).await;
+        let mut pulls = Reserved::default();
+        self.reserve_pulls(&mut inspections, &mut pulls);
+        let inspections =
+            stream::iter(inspections).map(|inspection| self.read_top(*inspection)).buffered(IMAGES_AT_ONCE);
+        let mut inspections: Vec<Box<Inspection>> = gather(inspections.map(Box::new), count).await;
+        self.reserve_pulls(&mut inspections, &mut pulls);
+        let images = stream::iter(inspections)
+            .map(|inspection| self.read_children(*inspection))
+            .buffered(IMAGES_AT_ONCE);
+        let images = gather(images, count).await;
+        Plan { images, pulls: pulls.needed.into_values().collect() }
     }
 
-    fn plan_all(&self, jobs: Vec<Arc<Job>>) -> BoxFuture<'_, Plan> {
-        Box::pin(async move {
-            let mirror = Self { reads: Arc::default(), ..self.clone() };
-            let (tags, count) = (&Tags::of(&jobs), jobs.len());
-            let inspections = stream::iter(jobs)
-                .map(|job| async { mirror.vouched(mirror.inspect(job, tags).await).await })
-                .buffered(IMAGES_AT_ONCE);
-            // Boxed: of one step's, each goes as the next step's comes.
-            let mut inspections: Vec<Box<Inspection>> = gather(inspections.map(Box::new), count).await;
-            let mut pulls = Reserved::default();
-            mirror.reserve_pulls(&mut inspections, &mut pulls);
-            let inspections = stream::iter(inspections)
-                .map(|inspection| mirror.read_top(*inspection))
-                .buffered(IMAGES_AT_ONCE);
-            let mut inspections: Vec<Box<Inspection>> = gather(inspections.map(Box::new), count).await;
-            mirror.reserve_pulls(&mut inspections, &mut pulls);
-            let images = stream::iter(inspections)
-                .map(|inspection| mirror.read_children(*inspection))
-                .buffered(IMAGES_AT_ONCE);
-            let images = gather(images, count).await;
-            Plan { images, pulls: pulls.needed.into_values().collect() }
-        })
+    fn mapping(&self) -> &dyn Mapping {
+        &*self.mirror.mapping
     }
 
     /// One HEAD on each side, at the target for many tags together where that can be.
-    async fn inspect(&self, job: Arc<Job>, tags: &Tags) -> Inspection {
-        let known = self.known(&job);
+    async fn inspect(&self, job: Arc<Job>) -> Inspection {
+        let known = learned::without_source(self.mapping(), &job);
         let source = async {
             match known {
                 // It can be done without: that it is away need not hold anybody up.
-                Some(_) => head_source(&job, self.client.find_soon(&job.source)).await,
-                None => head_source(&job, self.client.find(&job.source)).await,
+                Some(_) => head_source(&job, self.mirror.client.find_soon(&job.source)).await,
+                None => head_source(&job, self.mirror.client.find(&job.source)).await,
             }
         };
-        let (mut source, target) = tokio::join!(source, self.target_digest(tags, &job.target));
-        let mut inspection = Inspection {
-            job,
-            source: None,
-            target: None,
-            unanswered: None,
-            signed: None,
-            step: Step::Top { source: Digest::of(b""), wanted: None },
-        };
+        let (mut source, target) = tokio::join!(source, self.tags.digest(self.mirror, &job.target));
+        let mut inspection = Inspection::new(job, Step::Top { source: Digest::of(b""), wanted: None });
         match target {
             Ok(target) => inspection.target = target,
             Err(error) => {
@@ -112,7 +124,7 @@ impl Mirror {
             }
         }
         if source.is_err() && known.is_some() && inspection.target != known {
-            source = head_source(&inspection.job, self.client.find(&inspection.job.source)).await;
+            source = head_source(&inspection.job, self.mirror.client.find(&inspection.job.source)).await;
         }
         inspection.step = match source {
             Ok(source) => {
@@ -124,61 +136,29 @@ impl Mirror {
         inspection
     }
 
-    /// What the target must be, as far as that is known without the source: by the lock, or by what the source's name meant
-    /// when it was last asked.
-    fn known(&self, job: &Job) -> Option<Digest> {
-        let source = || job.source_digest.or_else(|| self.mapping.meant(&job.source));
-        job.expected.or_else(|| self.wanted(job, source()?, None))
-    }
-
     async fn compare(&self, inspection: &mut Inspection) -> Step {
         let job = &inspection.job;
         if let Some(found) = inspection.source.as_ref().filter(|_| job.source.digest().is_none()) {
-            self.mapping.mean(&job.source, found.digest);
+            self.mapping().mean(&job.source, found.digest);
         }
         let Some(source) = job.source_digest.or(inspection.source.as_ref().map(|source| source.digest))
         else {
             let kind = ErrorKind::NotFound { message: String::new() };
             return Step::Done(Action::Failed(Error::of(&job.source, kind)));
         };
-        let wanted = job.expected.or_else(|| self.wanted(job, source, inspection.source.as_ref()));
+        let wanted =
+            job.expected.or_else(|| learned::wanted(self.mapping(), job, source, inspection.source.as_ref()));
         if wanted.is_some() && wanted == inspection.target {
-            return Step::Done(self.up_to_date(job, source, wanted.unwrap_or(source)));
+            return Step::Done(learned::up_to_date(self.mapping(), job, source, wanted.unwrap_or(source)));
         }
         if job.source.digest().is_some() {
             // It was not asked above, and now it matters: this shows the pulls that are left.
             // If it fails, reading the manifest says why.
-            if let Ok(Some(found)) = self.client.head(&job.source).await {
+            if let Ok(Some(found)) = self.mirror.client.head(&job.source).await {
                 inspection.source = Some(found);
             }
         }
         Step::Top { source, wanted }
-    }
-
-    /// The digest that the target must have, where that is known without a look at the source's manifest.
-    fn wanted(&self, job: &Job, source: Digest, found: Option<&Descriptor>) -> Option<Digest> {
-        let is_image =
-            |found: &Descriptor| found.digest == source && Kind::of(&found.media_type) == Kind::Image;
-        if job.platforms == Platforms::All || found.is_some_and(is_image) {
-            return Some(source);
-        }
-        self.mapping.get(source, &job.platforms)
-    }
-
-    fn up_to_date(&self, job: &Job, source: Digest, digest: Digest) -> Action {
-        self.learn(job, source, digest);
-        if self.mapping.placed(&job.target) != Some(digest) {
-            self.mapping.place(&job.target, digest);
-        }
-        Action::UpToDate { digest }
-    }
-
-    pub(super) fn learn(&self, job: &Job, source: Digest, wanted: Digest) {
-        let is_news =
-            job.platforms != Platforms::All && self.mapping.get(source, &job.platforms) != Some(wanted);
-        if is_news {
-            self.mapping.put(source, &job.platforms, wanted);
-        }
     }
 
     /// Counts the manifests that are to be read, each once, and fails the images of a registry that does not allow so many any
@@ -194,7 +174,7 @@ impl Mirror {
         }
         for (registry, reads) in now {
             let pulls = reads.len() as u64;
-            let rate_limit = self.client.rate_limit(&registry);
+            let rate_limit = self.mirror.client.rate_limit(&registry);
             let none = || Pulls { registry: registry.clone(), needed: 0, limit: rate_limit };
             reserved.needed.entry(registry.clone()).or_insert_with(none).needed += pulls;
             if let Some(RateLimit { limit, remaining, window }) = rate_limit.filter(|r| pulls > r.remaining) {
@@ -211,7 +191,7 @@ impl Mirror {
 
     /// Whether an earlier run has read it, so that it costs no pull.
     fn has_kept(&self, read: &Read) -> bool {
-        let kept = |digest| self.kept(&read.registry, digest);
+        let kept = |digest| self.reader.kept(&read.registry, digest);
         match (kept(read.digest), &read.platform) {
             (Some(index), Some(platform)) => {
                 index.select(platform).is_ok_and(|child| kept(child.digest).is_some())
@@ -237,33 +217,33 @@ impl Mirror {
         wanted: Option<Digest>,
     ) -> Result<Step, Error> {
         let job = &inspection.job;
-        let top = self.top(job, source, wanted).await?;
+        let top = self.reader.top(job, source, wanted).await?;
         let digest = top.digest();
         if let Some(expected) = job.expected.filter(|expected| *expected != digest) {
             return Err(Error::of(&job.source, ErrorKind::DigestMismatch { expected, actual: digest }));
         }
         if inspection.target == Some(digest) {
-            return Ok(Step::Done(self.up_to_date(job, source, digest)));
+            return Ok(Step::Done(learned::up_to_date(self.mapping(), job, source, digest)));
         }
-        self.learn(job, source, digest);
-        Ok(Step::Children(self.root(job, source, top).await?))
+        learned::learn(self.mapping(), job, source, digest);
+        Ok(Step::Children(self.reader.root(job, source, top).await?))
     }
 
     async fn read_children(&self, inspection: Inspection) -> Planned {
         let Inspection { job, source, target, unanswered, signed, step } = inspection;
         let action = match step {
             Step::Done(action) => action,
-            Step::Children(root) => match (self.content(&job, root).await, target) {
+            Step::Children(root) => match (self.reader.content(&job, root).await, target) {
                 (Err(error), _) => Action::Failed(error),
                 (Ok(content), Some(there)) if there == content.digest => {
                     Action::UpToDate { digest: content.digest }
                 }
                 (Ok(content), None) => Action::Copy(content),
                 (Ok(content), Some(previous)) => {
-                    let ours = self.mapping.placed(&job.target) == Some(previous);
+                    let ours = self.mapping().placed(&job.target) == Some(previous);
                     let from = job.source_digest.or(source.as_ref().map(|source| source.digest));
-                    let same_source =
-                        from.is_some_and(|from| from == previous || self.mapping.is_made_of(previous, from));
+                    let same_source = from
+                        .is_some_and(|from| from == previous || self.mapping().is_made_of(previous, from));
                     Action::Replace { previous, ours, same_source, content }
                 }
             },
@@ -281,8 +261,8 @@ impl Mirror {
         let warnings = gone.map(left_out).collect();
         let planned = Planned { warnings, ..planned };
         // Boxed: few images have artifacts, and each has this step.
-        if self.may_lack_artifacts(&planned) {
-            Box::pin(self.look_for_artifacts(planned)).await
+        if artifacts::may_be_missing(self.mirror, &planned) {
+            Box::pin(artifacts::look_for(self.mirror, planned)).await
         } else {
             planned
         }
@@ -300,6 +280,11 @@ pub(super) async fn gather<T>(stream: impl Stream<Item = T>, count: usize) -> Ve
 }
 
 impl Inspection {
+    /// One of which nothing is known yet.
+    pub(super) fn new(job: Arc<Job>, step: Step) -> Self {
+        Self { job, source: None, target: None, unanswered: None, signed: None, step }
+    }
+
     /// The manifests that the next step reads from the source.
     fn reads(&self) -> Vec<Read> {
         let read = |digest, platform| Read {

@@ -4,7 +4,8 @@ use futures_util::future::{BoxFuture, FutureExt as _};
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
 use super::job::{Content, Tree, total};
-use super::{Job, Mirror, Platforms};
+use super::reads::Reads;
+use super::{Job, Mirror, Platforms, learned};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind};
 use crate::limits;
@@ -33,7 +34,17 @@ enum Child {
     Gone(Digest),
 }
 
-impl Mirror {
+/// Reads the manifests of one plan.
+pub(super) struct Reader<'a> {
+    mirror: &'a Mirror,
+    reads: Reads,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(mirror: &'a Mirror) -> Self {
+        Self { mirror, reads: Reads::default() }
+    }
+
     /// The manifest that the target's tag must name: the source's, one of its children, or a trimmed index.
     ///
     /// If `wanted` is known already and only one platform is asked for, the index need not be read: one pull less.
@@ -84,7 +95,7 @@ impl Mirror {
         manifests: Vec<Descriptor>,
     ) -> Result<(Vec<Descriptor>, Vec<Digest>), Error> {
         let asked = stream::iter(manifests).map(|child| async move {
-            let there = self.client.look_up(&target.with_digest(child.digest)).await?;
+            let there = self.mirror.client.look_up(&target.with_digest(child.digest)).await?;
             Ok::<_, Error>((there.is_some(), child))
         });
         let asked: Vec<_> = asked.buffered(CHILDREN_AT_ONCE).try_collect().await?;
@@ -111,7 +122,7 @@ impl Mirror {
             }
             let fail = |error| Error::of(&job.source, ErrorKind::Manifest(error));
             top = top.without(&gone).map_err(fail)?;
-            self.learn(job, source, top.digest());
+            learned::learn(&*self.mirror.mapping, job, source, top.digest());
         }
         let config = top.image().ok().and_then(|image| image.config);
         let is_source = top.digest() == source;
@@ -131,12 +142,12 @@ impl Mirror {
         })
     }
 
-    fn children<'a>(
-        &'a self,
-        job: &'a Job,
+    fn children<'b>(
+        &'b self,
+        job: &'b Job,
         descriptors: Vec<Descriptor>,
         depth: usize,
-    ) -> BoxFuture<'a, Result<Vec<Child>, Error>> {
+    ) -> BoxFuture<'b, Result<Vec<Child>, Error>> {
         async move {
             if depth > limits::INDEX_DEPTH {
                 let message = format!("indexes inside indexes, more than {} deep", limits::INDEX_DEPTH);
@@ -180,8 +191,8 @@ impl Mirror {
                 return Ok(kept);
             }
             let manifest = self.read_anew(job, digest).await?;
-            if self.client.rate_limit(job.source.registry()).is_some() {
-                self.mapping.keep_manifest(&manifest);
+            if self.mirror.client.rate_limit(job.source.registry()).is_some() {
+                self.mirror.mapping.keep_manifest(&manifest);
             }
             Ok(manifest)
         };
@@ -190,20 +201,20 @@ impl Mirror {
 
     /// What an earlier run read from a registry that counts pulls.
     pub(super) fn kept(&self, registry: &str, digest: Digest) -> Option<Manifest> {
-        self.client.rate_limit(registry)?;
-        self.mapping.manifest(digest).filter(|manifest| manifest.digest() == digest)
+        self.mirror.client.rate_limit(registry)?;
+        self.mirror.mapping.manifest(digest).filter(|manifest| manifest.digest() == digest)
     }
 
     /// A pull-through cache may know a digest only after it was asked for the tag
     /// ([containers-roadmap#2837](https://github.com/aws/containers-roadmap/issues/2837)).
     async fn read_anew(&self, job: &Job, digest: Digest) -> Result<Manifest, Error> {
         let by_digest = job.source.with_digest(digest);
-        if let Some(manifest) = self.client.manifest(&by_digest).await? {
+        if let Some(manifest) = self.mirror.client.manifest(&by_digest).await? {
             return Ok(manifest);
         }
         let tag = job.source.tag().and_then(|tag| job.source.with_tag(tag).ok());
         if let Some(tag) = tag
-            && let Some(manifest) = self.client.manifest(&tag).await?
+            && let Some(manifest) = self.mirror.client.manifest(&tag).await?
             && manifest.digest() == digest
         {
             return Ok(manifest);

@@ -107,7 +107,7 @@ impl SharedBlobs {
                     standing.entry((registry.to_owned(), blob)).or_default().add(repository);
                 }
             }
-            let mount_support = || MountSupport::new(mirror.mounts_at(registry));
+            let mount_support = || MountSupport::new(mounts(mirror, registry));
             if !mount_supports.contains_key(registry) {
                 mount_supports.insert(registry.to_owned(), mount_support());
             }
@@ -242,6 +242,11 @@ impl SharedBlobs {
             shared.advance(repository, next);
         }
     }
+}
+
+/// How a registry mounts, as far as it was said or its name tells.
+fn mounts(mirror: &Mirror, registry: &str) -> Mounts {
+    mirror.mounts.get(registry).copied().unwrap_or_else(|| mirror.client.connection.profile(registry).mounts)
 }
 
 /// Ends when the registry has shown that it takes no mounts.

@@ -43,20 +43,14 @@ impl Tags {
         let ask = || async { index.tags(target, &group.wanted).await.unwrap_or_default() };
         group.known.get_or_init(ask).await.get(target.tag()?).copied()
     }
-}
 
-impl Mirror {
     /// What the target's tag means: known in bulk, or by HEAD.
-    pub(super) async fn target_digest(
-        &self,
-        tags: &Tags,
-        target: &Reference,
-    ) -> Result<Option<Digest>, Error> {
-        if let Some(index) = &self.tag_index
-            && let Some(known) = tags.get(&**index, target).await
+    pub(super) async fn digest(&self, mirror: &Mirror, target: &Reference) -> Result<Option<Digest>, Error> {
+        if let Some(index) = &mirror.tag_index
+            && let Some(known) = self.get(&**index, target).await
         {
             return Ok(known);
         }
-        Ok(self.client.look_up(target).await?.map(|found| found.digest))
+        Ok(mirror.client.look_up(target).await?.map(|found| found.digest))
     }
 }

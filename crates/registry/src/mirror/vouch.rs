@@ -35,27 +35,54 @@ pub fn too_fresh(image: &Reference, digest: Digest, why: String) -> Error {
     Error::of(image, ErrorKind::TooFresh { digest, why })
 }
 
-impl Mirror {
-    /// What the inspection comes to once it is known whose image it is.
-    pub(super) async fn vouched(&self, mut inspection: Inspection) -> Inspection {
-        let Some(vouch) = &self.vouch else { return inspection };
-        let job = &inspection.job;
-        let by_name = || inspection.source.as_ref().map(|source| source.digest);
-        let known = || match &inspection.step {
-            // The source does not answer: it meant this when it was last asked.
-            Step::Done(Action::UpToDate { digest }) => {
-                Some(self.mapping.meant(&job.source).unwrap_or(*digest))
-            }
-            _ => None,
+/// The inspection, refused unless the image is signed by whom it must be.
+pub(super) async fn vouched(mirror: &Mirror, mut inspection: Inspection) -> Inspection {
+    let Some(vouch) = &mirror.vouch else { return inspection };
+    if matches!(inspection.step, Step::Done(Action::Failed(_))) {
+        return inspection;
+    }
+    let job = &inspection.job;
+    let by_name = || inspection.source.as_ref().map(|source| source.digest);
+    let known = || match &inspection.step {
+        // The source does not answer: it meant this when it was last asked.
+        Step::Done(Action::UpToDate { digest }) => Some(mirror.mapping.meant(&job.source).unwrap_or(*digest)),
+        _ => None,
+    };
+    let vouched = match job.source_digest.or_else(by_name).or_else(known) {
+        Some(digest) => vouch.vouch(job, digest).await,
+        None => Err(Error::of(&job.source, ErrorKind::Unidentified)),
+    };
+    match vouched {
+        Ok(signed) => inspection.signed = signed,
+        Err(error) => inspection.step = Step::Done(Action::Failed(error)),
+    }
+    inspection
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::Client;
+
+    /// Takes every image.
+    struct Anybody;
+
+    impl Vouch for Anybody {
+        fn vouch<'a>(&'a self, _: &'a Job, _: Digest) -> BoxFuture<'a, Result<Option<String>, Error>> {
+            Box::pin(async { Ok(None) })
+        }
+    }
+
+    #[tokio::test]
+    async fn an_image_of_no_known_digest_is_refused() {
+        let mirror = Mirror::new(Client::builder().build().unwrap()).vouch(Arc::new(Anybody));
+        let source: Reference = "h.example/a:1".parse().unwrap();
+        let job = Arc::new(Job::new(source.clone(), source));
+        let digest = Digest::of(b"");
+        let unknown = Inspection::new(job, Step::Top { source: digest, wanted: None });
+        let Step::Done(Action::Failed(error)) = vouched(&mirror, unknown).await.step else {
+            panic!("it is let through");
         };
-        if matches!(inspection.step, Step::Done(Action::Failed(_))) {
-            return inspection;
-        }
-        let Some(digest) = job.source_digest.or_else(by_name).or_else(known) else { return inspection };
-        match vouch.vouch(job, digest).await {
-            Ok(signed) => inspection.signed = signed,
-            Err(error) => inspection.step = Step::Done(Action::Failed(error)),
-        }
-        inspection
+        assert!(matches!(error.kind(), ErrorKind::Unidentified), "{error}");
     }
 }

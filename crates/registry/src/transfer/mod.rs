@@ -1,6 +1,4 @@
 //! One blob on its way: from a registry, into a registry, or both at once, with every byte verified.
 
-mod pull;
-mod push;
 pub(crate) mod source;
 pub(crate) mod upload;

@@ -10,7 +10,7 @@ use http::StatusCode;
 use tokio::time::Instant;
 
 use crate::bugs::{self, Bug};
-use crate::client::{Client, Timeouts, Tries};
+use crate::client::{Connection, Timeouts, Tries, blobs};
 use crate::digest::Hasher;
 use crate::error::{Error, ErrorKind};
 use crate::limits;
@@ -41,8 +41,14 @@ pub(crate) struct Meter {
 
 impl Transfer {
     /// A blob that is read from `source` for nobody in particular.
-    pub(crate) fn new(client: &Client, source: &Reference, blob: Blob) -> Self {
-        Self { client: client.clone(), source: source.clone(), blob, progress: Arc::default(), keep: None }
+    pub(crate) fn new(connection: &Connection, source: &Reference, blob: Blob) -> Self {
+        Self {
+            connection: connection.clone(),
+            source: source.clone(),
+            blob,
+            progress: Arc::default(),
+            keep: None,
+        }
     }
 }
 
@@ -56,7 +62,7 @@ impl Meter {
     }
 
     /// Notes why the body ends early.
-    pub(super) fn fail(&self, error: Error) {
+    pub(crate) fn fail(&self, error: Error) {
         if let Ok(mut failure) = self.failure.lock() {
             *failure = Some(error);
         }
@@ -92,7 +98,7 @@ impl Progress {
 /// Everything that a transfer needs to know.
 #[derive(Clone)]
 pub(crate) struct Transfer {
-    pub(crate) client: Client,
+    pub(crate) connection: Connection,
     pub(crate) source: Reference,
     pub(crate) blob: Blob,
     pub(crate) progress: Arc<Progress>,
@@ -199,7 +205,7 @@ impl Reader {
         if let Some(bytes) = self.unpacked.take() {
             return Ok(Some(bytes));
         }
-        let after = self.transfer.client.timeouts().idle;
+        let after = self.transfer.connection.timeouts().idle;
         let stalled = self.error(ErrorKind::Stalled { what: "the download", after });
         let Some(response) = self.response.as_mut() else { return Err(stalled) };
         let began = Instant::now();
@@ -229,8 +235,8 @@ impl Reader {
     }
 
     async fn open(&mut self) -> Result<(), Error> {
-        let Transfer { client, source, blob, .. } = &self.transfer;
-        let response = client.open_blob(source, blob.digest, self.offset).await?;
+        let Transfer { connection, source, blob, .. } = &self.transfer;
+        let response = blobs::open(connection, source, blob.digest, self.offset).await?;
         self.to_skip = match response.status() {
             StatusCode::PARTIAL_CONTENT
                 if starts_at(&response, self.offset) || bugs::is_in(Bug::WrongResume) =>
@@ -249,7 +255,7 @@ impl Reader {
         let is_small = blob.size <= limits::BLOB_IN_MEMORY;
         if announced != Some(blob.size) && is_small && encoding::is_compressed(response.headers()) {
             drop(response);
-            self.unpacked = Some(client.small_blob(source, *blob).await?.into());
+            self.unpacked = Some(blobs::read(connection, source, *blob).await?.into());
             self.to_skip = self.offset;
             return Ok(());
         }
@@ -312,7 +318,7 @@ impl Reader {
         }
         self.resumed_at = self.offset;
         let tries = self.tries.count(&error);
-        let pause = self.transfer.client.pause(tries, &error);
+        let pause = self.transfer.connection.pause(tries, &error);
         if error.is_brief() {
             return Err(error);
         }
@@ -320,7 +326,7 @@ impl Reader {
         let is_content =
             matches!(error.kind(), ErrorKind::DigestMismatch { .. } | ErrorKind::SizeMismatch { .. });
         let Some(pause) = pause.filter(|_| error.is_transient() && !is_content) else { return Err(error) };
-        if let Some(watcher) = self.transfer.client.watcher() {
+        if let Some(watcher) = self.transfer.connection.watcher() {
             watcher(&error, pause);
         }
         tokio::time::sleep(pause).await;

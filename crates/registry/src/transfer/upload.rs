@@ -7,8 +7,8 @@ use std::time::Duration;
 use url::Url;
 
 use super::source::{self, Meter, Transfer};
-use crate::client::uploads::Started;
-use crate::client::{Client, Timeouts};
+use crate::client::uploads::{self, Started};
+use crate::client::{Connection, Timeouts, blobs};
 use crate::error::{Error, ErrorKind};
 use crate::manifest::Blob;
 use crate::net::http::Body;
@@ -18,12 +18,12 @@ use crate::reference::Reference;
 pub(crate) async fn stream(transfer: &Transfer, target: &Reference, session: Url) -> Result<(), Error> {
     let meter = Arc::new(Meter::default());
     let body = Body::stream(source::body(transfer.clone(), Arc::clone(&meter)), Some(transfer.blob.size));
-    send(&transfer.client, target, session, transfer.blob, (body, &meter)).await
+    send(&transfer.connection, target, session, transfer.blob, (body, &meter)).await
 }
 
 /// Sends a body, which counts into its meter, to `session`, as long as something moves.
-pub(super) async fn send(
-    client: &Client,
+pub(crate) async fn send(
+    connection: &Connection,
     target: &Reference,
     session: Url,
     blob: Blob,
@@ -31,8 +31,8 @@ pub(super) async fn send(
 ) -> Result<(), Error> {
     let result = tokio::select! {
         biased;
-        result = client.finish_upload(target, session, blob, body) => result,
-        after = stalled(meter, client.timeouts()) => {
+        result = uploads::finish(connection, target, session, blob, body) => result,
+        after = stalled(meter, connection.timeouts()) => {
             Err(Error::of(target, ErrorKind::Stalled { what: "the upload", after }))
         }
     };
@@ -95,21 +95,21 @@ pub(crate) enum Opened {
 
 /// Asks the target for an upload, as `opening` says. `mount_answered` hears how a mount or a probe went.
 pub(crate) async fn open(
-    client: &Client,
+    connection: &Connection,
     target: &Reference,
     blob: Blob,
     opening: &Opening,
     mount_answered: impl Fn(MountAnswer),
 ) -> Result<Opened, Error> {
     let (from, placed) = match opening {
-        Opening::Head if client.shows_blob(target, blob.digest).await? => {
+        Opening::Head if blobs::is_at_target(connection, target, blob.digest).await? => {
             return Ok(Opened::Placed(Placed::Skipped));
         }
         Opening::Head | Opening::Absent => (None, Placed::Sent),
         Opening::Probe => (Some(target.repository()), Placed::Skipped),
         Opening::Mount(from) => (Some(from.as_str()), Placed::Mounted),
     };
-    match client.start_upload(target, blob.digest, from).await {
+    match uploads::start(connection, target, blob.digest, from).await {
         Ok(Started::Mounted) => {
             mount_answered(MountAnswer::Taken);
             Ok(Opened::Placed(placed))
@@ -121,22 +121,22 @@ pub(crate) async fn open(
         // Registries that know no mount answer in many ways; without one they all understand (ggcr#1404, #1679).
         Err(error) if from.is_some() && !error.is_transient() => {
             mount_answered(MountAnswer::NotUnderstood);
-            without_mount(client, target, blob, opening).await
+            without_mount(connection, target, blob, opening).await
         }
         Err(error) => Err(error),
     }
 }
 
 async fn without_mount(
-    client: &Client,
+    connection: &Connection,
     target: &Reference,
     blob: Blob,
     opening: &Opening,
 ) -> Result<Opened, Error> {
-    if *opening == Opening::Probe && client.shows_blob(target, blob.digest).await? {
+    if *opening == Opening::Probe && blobs::is_at_target(connection, target, blob.digest).await? {
         return Ok(Opened::Placed(Placed::Skipped));
     }
-    match client.start_upload(target, blob.digest, None).await? {
+    match uploads::start(connection, target, blob.digest, None).await? {
         Started::Session(session) => Ok(Opened::Session(session)),
         Started::Mounted => Ok(Opened::Placed(Placed::Skipped)),
     }

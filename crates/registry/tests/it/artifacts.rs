@@ -239,7 +239,7 @@ fn signatures_go_along_when_asked_for_and_a_refusal_is_a_warning() {
         let old = Fake::plain().await;
         let job_to = |target| Job { artifacts: true, ..Job::new(source.name("r:1"), target) };
         copy(&Mirror::new(client()), job_to(old.name("r:1"))).await.unwrap();
-        let listed = client().referrers(&old.name("r"), image.digest()).await.unwrap();
+        let listed = registry::lists::referrers(&client(), &old.name("r"), image.digest()).await.unwrap();
         assert_eq!(listed.iter().map(|one| one.digest).collect::<Vec<_>>(), [signature.digest()]);
         assert_eq!(old.broken_tag(), None);
 
@@ -284,7 +284,8 @@ fn an_artifact_is_what_says_itself_what_it_is_about() {
             let copied = copy(&Mirror::new(client()), job).await.unwrap();
             assert_eq!(copied.warnings, Vec::<String>::new());
             assert_eq!(copied.digest, index.digest());
-            let found = client().referrers(&target.name("r"), index.digest()).await.unwrap();
+            let found =
+                registry::lists::referrers(&client(), &target.name("r"), index.digest()).await.unwrap();
             assert_eq!(found.len(), artifacts, "{tag}");
             assert!(found.iter().all(|one| one.digest == signature.digest()));
             assert!(

@@ -167,11 +167,11 @@ fn a_password_that_ends_while_blobs_are_looked_for_is_renewed() {
         let passwords = Passwords::new("old");
         let client = builder().credentials(Arc::new(passwords.clone())).build().unwrap();
         let blob = Digest::of(&image.blobs[0]);
-        assert!(client.has_blob(&fake.name("r"), blob).await.unwrap());
+        assert!(registry::blobs::has(&client, &fake.name("r"), blob).await.unwrap());
         for (password, digest) in [("new", blob), ("newer", Digest::of(b"not there"))] {
             password.clone_into(&mut passwords.current.lock().unwrap());
             fake.quirks(|quirks| quirks.auth = Auth::Basic(password.to_owned()));
-            assert_eq!(client.has_blob(&fake.name("r"), digest).await.unwrap(), digest == blob);
+            assert_eq!(registry::blobs::has(&client, &fake.name("r"), digest).await.unwrap(), digest == blob);
         }
     });
 }

@@ -17,8 +17,8 @@ fn what_is_not_there_is_none() {
         let client = client();
         assert_eq!(client.head(&fake.name("a:1")).await.unwrap(), None);
         assert_eq!(client.manifest(&fake.name("a:1")).await.unwrap(), None);
-        assert_eq!(client.tags(&fake.name("a")).await.unwrap(), Vec::<String>::new());
-        assert!(!client.has_blob(&fake.name("a"), Digest::of(b"x")).await.unwrap());
+        assert_eq!(registry::lists::tags(&client, &fake.name("a")).await.unwrap(), Vec::<String>::new());
+        assert!(!registry::blobs::has(&client, &fake.name("a"), Digest::of(b"x")).await.unwrap());
     });
 }
 
@@ -30,7 +30,10 @@ fn tags_come_page_by_page() {
         for tag in ["a", "b", "c", "d", "e"] {
             fake.store(|store| store.seed("r", tag, &image));
         }
-        assert_eq!(client().tags(&fake.name("r")).await.unwrap(), ["a", "b", "c", "d", "e"]);
+        assert_eq!(
+            registry::lists::tags(&client(), &fake.name("r")).await.unwrap(),
+            ["a", "b", "c", "d", "e"]
+        );
         assert_eq!(fake.count("GET tags"), 3);
     });
 }
@@ -46,7 +49,7 @@ fn a_list_of_tags_without_end_is_given_up() {
             let other = if number == 0 { "n=1" } else { "n=0" };
             fake.on(Rule::new("GET", other, fault).times(10_000));
         }
-        let error = client().tags(&fake.name("r")).await.unwrap_err();
+        let error = registry::lists::tags(&client(), &fake.name("r")).await.unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::Protocol(_)), "{error}");
     });
 }
@@ -117,7 +120,7 @@ fn a_name_that_leads_to_a_private_address_is_not_connected_to() {
                 "GET" => client.manifest(&name).await.unwrap_err(),
                 _ => {
                     let blob = Descriptor::new("x", Digest::of(b"x"), 1);
-                    client.push_bytes(&name, &blob, b"x".to_vec()).await.unwrap_err()
+                    registry::blobs::push_bytes(&client, &name, &blob, b"x".to_vec()).await.unwrap_err()
                 }
             };
             let ErrorKind::UnsafeLocation { url, .. } = error.kind() else { panic!("{fault:?}: {error}") };
@@ -147,7 +150,7 @@ fn what_is_too_large_is_not_read() {
         let error = client().manifest(&fake.name("r:1")).await.unwrap_err();
         assert!(error.to_string().len() < 1_000, "an error shows a line, not megabytes");
         let blob = Descriptor::new("x", Digest::of(b""), registry::limits::BLOB_IN_MEMORY + 1);
-        let error = client().blob_bytes(&fake.name("r"), &blob).await.unwrap_err();
+        let error = registry::blobs::bytes(&client(), &fake.name("r"), &blob).await.unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::TooLarge { .. }), "{error}");
     });
 }
@@ -175,10 +178,10 @@ fn a_small_blob_is_read_whole_or_not_at_all() {
         let image = images::image("a", std::slice::from_ref(&content));
         fake.store(|store| store.seed("r", "1", &image));
         let blob = Descriptor::new("x", Digest::of(&content), 5_000);
-        assert_eq!(client().blob_bytes(&fake.name("r"), &blob).await.unwrap(), content);
+        assert_eq!(registry::blobs::bytes(&client(), &fake.name("r"), &blob).await.unwrap(), content);
         for fault in [Fault::CutReply(7), Fault::CorruptReply(7), Fault::Truncate(7)] {
             fake.on(Rule::new("GET", "/blobs/", fault));
-            assert_eq!(client().blob_bytes(&fake.name("r"), &blob).await.unwrap(), content);
+            assert_eq!(registry::blobs::bytes(&client(), &fake.name("r"), &blob).await.unwrap(), content);
         }
     });
 }
@@ -249,10 +252,13 @@ fn referrers_come_by_the_api_or_by_the_tag_that_stands_in_for_it() {
         }
         without.store(|store| store.seed("r", &format!("sha256-{}", image.digest().hex()), &list));
         for fake in [&with, &without] {
-            let found = client().referrers(&fake.name("r"), image.digest()).await.unwrap();
+            let found = registry::lists::referrers(&client(), &fake.name("r"), image.digest()).await.unwrap();
             assert_eq!(found.iter().map(|one| one.digest).collect::<Vec<_>>(), [signature.digest()]);
         }
         let none = Fake::plain().await;
-        assert_eq!(client().referrers(&none.name("r"), image.digest()).await.unwrap(), Vec::new());
+        assert_eq!(
+            registry::lists::referrers(&client(), &none.name("r"), image.digest()).await.unwrap(),
+            Vec::new()
+        );
     });
 }

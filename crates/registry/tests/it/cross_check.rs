@@ -124,7 +124,7 @@ fn cross_check_images_and_indexes_arrive_whole() {
         let copied = copy(&mirror, job).await.unwrap();
         assert_eq!(copied.digest, index.children[1].digest());
         mirror.client().retag(&target.name("one:1"), "2").await.unwrap();
-        let mut tags = mirror.client().tags(&target.name("one")).await.unwrap();
+        let mut tags = registry::lists::tags(mirror.client(), &target.name("one")).await.unwrap();
         tags.sort();
         assert_eq!(tags, ["1", "2"]);
     });

@@ -174,7 +174,7 @@ fn what_was_compressed_on_its_way_is_unpacked_and_a_mere_label_means_nothing() {
         let (source, _) = pair(&image).await;
         source.on(Rule::new("GET", "/blobs/", Fault::Pack));
         let descriptor = registry::Descriptor::new("x", Digest::of(&blob), 9_000);
-        assert_eq!(client().blob_bytes(&source.name("r"), &descriptor).await.unwrap(), blob);
+        assert_eq!(registry::blobs::bytes(&client(), &source.name("r"), &descriptor).await.unwrap(), blob);
     });
 }
 

@@ -58,17 +58,17 @@ fn a_single_blob_is_copied_as_the_mirror_does_it() {
         let (from, to) = (source.name("r"), target.name("t"));
         source.on(Rule::new("GET", "/blobs/", Fault::CutReply(300_000)));
         source.on(Rule::new("GET", "/blobs/", Fault::Trickle));
-        let mut sent = vec![mirror.copy_blob(&from, &to, &blob).await.unwrap()];
+        let mut sent = vec![registry::mirror::copy_blob(&mirror, &from, &to, &blob).await.unwrap()];
         assert_eq!((source.count("GET blobs"), target.count("PUT uploads")), (3, 1), "resumed in one upload");
-        sent.push(mirror.copy_blob(&from, &to, &blob).await.unwrap());
-        sent.push(mirror.copy_blob(&to, &target.name("u"), &blob).await.unwrap());
+        sent.push(registry::mirror::copy_blob(&mirror, &from, &to, &blob).await.unwrap());
+        sent.push(registry::mirror::copy_blob(&mirror, &to, &target.name("u"), &blob).await.unwrap());
         assert_eq!(sent, [500_000, 0, 0]);
         assert_eq!((source.count("GET blobs"), target.count("PUT uploads")), (3, 1), "there, then mounted");
         // A target that takes nothing is broken off.
         let deaf = Fake::plain().await;
         deaf.on(Rule::new("PUT", "/blobs/", Fault::Hang));
         let began = Instant::now();
-        mirror.copy_blob(&from, &deaf.name("t"), &blob).await.unwrap();
+        registry::mirror::copy_blob(&mirror, &from, &deaf.name("t"), &blob).await.unwrap();
         assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
     });
 }
@@ -83,8 +83,10 @@ fn a_file_whose_upload_stands_still_is_sent_again() {
         let blob = registry::Descriptor::new("l", Digest::of(&content[100..]), 399_900);
         target.on(Rule::new("PUT", "/blobs/", Fault::Hang));
         let client = client();
-        let sent = client.push_file(&target.name("t"), &blob, file.path(), 100).await.unwrap();
-        let again = client.push_file(&target.name("t"), &blob, file.path(), 100).await.unwrap();
+        let sent =
+            registry::blobs::push_file(&client, &target.name("t"), &blob, file.path(), 100).await.unwrap();
+        let again =
+            registry::blobs::push_file(&client, &target.name("t"), &blob, file.path(), 100).await.unwrap();
         assert_eq!((sent, again), (399_900, 0));
         assert_eq!((target.count("PUT uploads"), target.broken_tag()), (2, None));
     });

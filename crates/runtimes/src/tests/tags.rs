@@ -94,7 +94,7 @@ async fn after_each_step_of_a_history_the_tag_is_the_build_that_the_table_names(
     let mut known: BTreeMap<&str, Digest> = BTreeMap::new();
     let mut context = world.context("docker");
     for (what, step, live, back) in table {
-        let before = world.client.tags(&world.repository()).await.unwrap().len();
+        let before = registry::lists::tags(&world.client, &world.repository()).await.unwrap().len();
         let write = |content: &str| std::fs::write(runtime.context.join("say"), content).unwrap();
         let hold = |build: Option<Digest>| {
             let mut facts = world.fake.facts.lock().unwrap();
@@ -118,7 +118,7 @@ async fn after_each_step_of_a_history_the_tag_is_the_build_that_the_table_names(
                     let error = result.unwrap_err();
                     assert!(matches!(error, RuntimeError::Smoke { .. }), "{what}: {error}");
                     assert_eq!(error.kind(), Kind::Docker, "{what}");
-                    let tags = world.client.tags(&world.repository()).await.unwrap().len();
+                    let tags = registry::lists::tags(&world.client, &world.repository()).await.unwrap().len();
                     assert_eq!(tags, before, "{what}: nothing that a later run would take up");
                 }
             }

@@ -225,7 +225,7 @@ impl World {
 
     /// How many tags the repository has.
     pub(super) async fn tag_count(&self) -> usize {
-        self.client.tags(&self.repository()).await.unwrap().len()
+        registry::lists::tags(&self.client, &self.repository()).await.unwrap().len()
     }
 
     /// Copies the base of another world into this one's upstream.
@@ -235,7 +235,7 @@ impl World {
         let manifest = other.client.manifest(&from).await.unwrap().unwrap();
         let mirror = Mirror::new(self.client.clone());
         for blob in manifest.image().unwrap().blobs() {
-            mirror.copy_blob(&from, &to, blob).await.unwrap();
+            registry::mirror::copy_blob(&mirror, &from, &to, blob).await.unwrap();
         }
         self.client.put_manifest(&to, &manifest).await.unwrap();
     }

@@ -1,0 +1,184 @@
+//! Blobs: whether a repository has one, its bytes, and those that are made here pushed into it. A blob that is in another registry
+//! is copied by [`copy_blob`](crate::mirror::copy_blob).
+//!
+//! One upload is one `POST` and one `PUT` with the whole body, the form that every registry takes (ECR's `PATCH` has rules of
+//! its own). A failed body means a new upload session: a byte 0 that is sent twice is refused there.
+
+use std::io::SeekFrom;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::stream::{self, Stream, StreamExt as _, TryStreamExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
+
+use crate::client::uploads::{self, Started};
+use crate::client::{Client, Connection, blobs};
+use crate::digest::Digest;
+use crate::error::{BoxError, Error, ErrorKind};
+use crate::manifest::Descriptor;
+use crate::net::http::Body;
+use crate::reference::Reference;
+use crate::transfer::source::{self, Meter, Transfer};
+use crate::transfer::upload;
+
+/// How much of a file is read at a time.
+const CHUNK: usize = 256 * 1024;
+
+/// Whether the reference's repository has the blob.
+///
+/// # Errors
+/// When the registry cannot be reached or refuses.
+pub async fn has(client: &Client, reference: &Reference, digest: Digest) -> Result<bool, Error> {
+    Ok(size(client, reference, digest).await?.is_some())
+}
+
+/// How long the blob is that the reference's repository has, in bytes; none inside where the registry does not say.
+///
+/// # Errors
+/// When the registry cannot be reached or refuses.
+pub async fn size(
+    client: &Client,
+    reference: &Reference,
+    digest: Digest,
+) -> Result<Option<Option<u64>>, Error> {
+    let connection = &client.connection;
+    connection.retry(|| blobs::size_once(connection, reference, digest)).await
+}
+
+/// A small blob, a configuration for instance, in memory; size and digest verified.
+///
+/// # Errors
+/// When it is larger than [`limits::BLOB_IN_MEMORY`](crate::limits::BLOB_IN_MEMORY), is not there, or is not what the descriptor says.
+pub async fn bytes(client: &Client, reference: &Reference, blob: &Descriptor) -> Result<Vec<u8>, Error> {
+    blobs::read(&client.connection, reference, blob.into()).await
+}
+
+/// The bytes of a blob of any size, as they come. A connection that breaks is gone on from where it was. The last bytes are only
+/// given out where the digest of all is right: else the stream ends with an error in their place.
+pub fn pull(
+    client: &Client,
+    from: &Reference,
+    blob: &Descriptor,
+) -> impl Stream<Item = Result<Bytes, Error>> + Send + use<> {
+    source::body(Transfer::new(&client.connection, from, blob.into()), Arc::new(Meter::default()))
+}
+
+/// Pushes a blob from memory, unless the repository has it. Gives the bytes that were sent.
+///
+/// # Errors
+/// When the registry cannot be reached or refuses, or the bytes are not what the descriptor says.
+pub async fn push_bytes(
+    client: &Client,
+    to: &Reference,
+    blob: &Descriptor,
+    bytes: Vec<u8>,
+) -> Result<u64, Error> {
+    let bytes = Bytes::from(bytes);
+    let actual = Digest::of(&bytes);
+    if actual != blob.digest {
+        let kind = ErrorKind::DigestMismatch { expected: blob.digest, actual };
+        return Err(Error::of(&to.with_digest(blob.digest), kind));
+    }
+    let connection = &client.connection;
+    if has_target(connection, to, blob.digest).await? {
+        return Ok(0);
+    }
+    connection
+        .retry(|| async {
+            match uploads::start(connection, to, blob.digest, None).await? {
+                Started::Mounted => Ok(0),
+                Started::Session(session) => {
+                    uploads::finish(connection, to, session, blob.into(), bytes.clone().into()).await?;
+                    Ok(blob.size)
+                }
+            }
+        })
+        .await
+}
+
+/// Pushes a blob that lies in a file at `offset`, unless the repository has it. The registry compares the digest. Gives
+/// the bytes that were sent.
+///
+/// # Errors
+/// When the file cannot be read, or the registry cannot be reached or refuses.
+pub async fn push_file(
+    client: &Client,
+    to: &Reference,
+    blob: &Descriptor,
+    path: &Path,
+    offset: u64,
+) -> Result<u64, Error> {
+    let size = blob.size;
+    push_stream(client, to, blob, || {
+        let path = path.to_owned();
+        let opened = async move {
+            let mut file = tokio::fs::File::open(path).await?;
+            file.seek(SeekFrom::Start(offset)).await?;
+            Ok::<_, std::io::Error>(chunks(file.take(size)))
+        };
+        stream::once(opened).try_flatten()
+    })
+    .await
+}
+
+/// Pushes a blob of any size, unless the repository has it. `open` begins its bytes anew each time that it is called: an upload
+/// that breaks is sent again. The registry compares the digest. Gives the bytes that were sent.
+///
+/// # Errors
+/// When the stream fails, or the registry cannot be reached or refuses.
+pub async fn push_stream<S, E>(
+    client: &Client,
+    to: &Reference,
+    blob: &Descriptor,
+    open: impl Fn() -> S,
+) -> Result<u64, Error>
+where
+    S: Stream<Item = Result<Bytes, E>> + Send + 'static,
+    E: Into<BoxError>,
+{
+    let connection = &client.connection;
+    if has_target(connection, to, blob.digest).await? {
+        return Ok(0);
+    }
+    connection
+        .retry(|| async {
+            let session = match uploads::start(connection, to, blob.digest, None).await? {
+                Started::Mounted => return Ok(0),
+                Started::Session(session) => session,
+            };
+            let (meter, size) = (Arc::new(Meter::default()), blob.size);
+            let (counted, subject) = (Arc::clone(&meter), to.with_digest(blob.digest));
+            let body = open().map(move |piece| match piece {
+                Ok(piece) => {
+                    counted.add(piece.len() as u64, size);
+                    Ok(piece)
+                }
+                Err(error) => {
+                    let kind =
+                        ErrorKind::Helper { what: "reading the blob", source: Arc::from(error.into()) };
+                    let error = Error::of(&subject, kind);
+                    counted.fail(error.clone());
+                    Err(error)
+                }
+            });
+            upload::send(connection, to, session, blob.into(), (Body::stream(body, Some(size)), &meter))
+                .await?;
+            Ok(size)
+        })
+        .await
+}
+
+/// Whether the target of a push has the blob.
+async fn has_target(connection: &Connection, to: &Reference, digest: Digest) -> Result<bool, Error> {
+    connection.retry(|| blobs::is_at_target(connection, to, digest)).await
+}
+
+/// What is left of a file, in pieces.
+fn chunks(file: tokio::io::Take<tokio::fs::File>) -> impl Stream<Item = std::io::Result<Bytes>> + Send {
+    stream::try_unfold(file, |mut file| async move {
+        let mut chunk = Vec::with_capacity(CHUNK);
+        let read = (&mut file).take(CHUNK as u64).read_to_end(&mut chunk).await?;
+        Ok((read > 0).then_some((Bytes::from(chunk), file)))
+    })
+}

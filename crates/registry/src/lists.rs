@@ -1,0 +1,184 @@
+//! What a registry lists: tags, and what is about a manifest.
+
+use http::Method;
+use http::header::LINK;
+use serde::Deserialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
+use serde_json::value::RawValue;
+use url::Url;
+
+use crate::client::{Action, Call, Client, Connection, absent_as_none};
+use crate::digest::Digest;
+use crate::error::{Error, ErrorKind};
+use crate::limits;
+use crate::manifest::{Descriptor, Index};
+use crate::net::location;
+use crate::net::response::{self, read_bounded};
+use crate::reference::Reference;
+
+/// All tags of the reference's repository; none if the repository does not exist.
+///
+/// # Errors
+/// When the registry cannot be reached or refuses, or the list has no end.
+pub async fn tags(client: &Client, reference: &Reference) -> Result<Vec<String>, Error> {
+    #[derive(Deserialize)]
+    struct Page {
+        tags: Option<Vec<String>>,
+    }
+    let mut first = client.connection.url(reference, "tags/list")?;
+    // ECR refuses more than 1,000 at once.
+    first.set_query(Some("n=1000"));
+    let mut next = Some(first);
+    let mut tags = Vec::new();
+    for _ in 0..limits::LIST_PAGES {
+        let Some(url) = next else { return Ok(tags) };
+        let page = absent_as_none(page::<Page>(client, reference, &url).await)?;
+        let Some((page, link)) = page else { return Ok(tags) };
+        tags.extend(page.tags.unwrap_or_default());
+        next = link.filter(|link| *link != url);
+    }
+    Err(Error::of(reference, ErrorKind::Protocol(format!("more than {} pages of tags", limits::LIST_PAGES))))
+}
+
+/// Whether the registry knows the repository: one that its owner has just created may not have reached it yet.
+///
+/// # Errors
+/// When the registry cannot be reached or refuses.
+pub async fn has_repository(client: &Client, reference: &Reference) -> Result<bool, Error> {
+    let mut url = client.connection.url(reference, "tags/list")?;
+    url.set_query(Some("n=1"));
+    let page = page::<IgnoredAny>(client, reference, &url).await;
+    Ok(absent_as_none(page)?.is_some())
+}
+
+/// The manifests that are about `reference`'s digest: signatures, attestations. By the referrers API, else by the tag that
+/// replaces it ([fallback](https://github.com/opencontainers/distribution-spec/blob/main/spec.md#unavailable-referrers-api)).
+///
+/// # Errors
+/// When the registry cannot be reached, or refuses otherwise than by not knowing the API.
+pub async fn referrers(
+    client: &Client,
+    reference: &Reference,
+    digest: Digest,
+) -> Result<Vec<Descriptor>, Error> {
+    #[derive(Deserialize)]
+    struct Page {
+        #[serde(default, deserialize_with = "crate::lenient::or_default")]
+        manifests: Vec<Box<RawValue>>,
+    }
+    let malformed = |error| Error::of(reference, ErrorKind::Manifest(error));
+    let mut next = Some(client.connection.url(reference, &format!("referrers/{digest}"))?);
+    let mut found = Vec::new();
+    for _ in 0..limits::LIST_PAGES {
+        let Some(url) = next else { return Ok(found) };
+        match page::<Page>(client, reference, &url).await {
+            Ok((page, link)) => {
+                let entries: Vec<&RawValue> = page.manifests.iter().map(|entry| &**entry).collect();
+                // As in an index: what is listed by another algorithm's digest is none of ours.
+                found.extend(Index::read(&entries).map_err(malformed)?.manifests);
+                next = link.filter(|link| *link != url);
+            }
+            Err(error) if knows_no_referrers(&error) => {
+                return referrers_by_tag(client, reference, digest).await;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(found)
+}
+
+async fn referrers_by_tag(
+    client: &Client,
+    reference: &Reference,
+    digest: Digest,
+) -> Result<Vec<Descriptor>, Error> {
+    let malformed =
+        |error: &dyn std::fmt::Display| Error::of(reference, ErrorKind::Protocol(error.to_string()));
+    let tag = reference.with_tag(&format!("sha256-{}", digest.hex())).map_err(|error| malformed(&error))?;
+    let Some(manifest) = client.manifest(&tag).await? else { return Ok(Vec::new()) };
+    // Some registries read this tag as the digest that it is made of, and give the image itself.
+    if manifest.digest() == digest {
+        return Ok(Vec::new());
+    }
+    let index = manifest.index().map_err(|error| Error::of(&tag, ErrorKind::Manifest(error)))?;
+    Ok(index.manifests)
+}
+
+/// One page of a list, and where the next one is.
+async fn page<T: DeserializeOwned>(
+    client: &Client,
+    reference: &Reference,
+    url: &Url,
+) -> Result<(T, Option<Url>), Error> {
+    client.connection.retry(|| page_once(&client.connection, reference, url)).await
+}
+
+async fn page_once<T: DeserializeOwned>(
+    connection: &Connection,
+    reference: &Reference,
+    url: &Url,
+) -> Result<(T, Option<Url>), Error> {
+    let call = Call::read(reference, Action::List, Method::GET, url.clone());
+    let response = connection.send(call).await?;
+    let (headers, status) = (response.headers().clone(), response.status().as_u16());
+    let link = response::header(&headers, LINK.as_str()).and_then(next_link);
+    let next = link.map(|link| location::resolve(url, &link)).transpose();
+    let next = next.map_err(|kind| Error::of(reference, kind))?;
+    let body = read_bounded(response, "the list", limits::LIST_PAGE).await;
+    let body = body.map_err(|kind| Error::of(reference, kind))?;
+    if response::is_page(&headers, &body) {
+        return Err(Error::of(reference, ErrorKind::Page { status }));
+    }
+    let page = serde_json::from_slice(&body).map_err(|error| {
+        Error::of(reference, ErrorKind::Protocol(format!("a list that cannot be read: {error}")))
+    })?;
+    Ok((page, next))
+}
+
+fn knows_no_referrers(error: &Error) -> bool {
+    match error.kind() {
+        ErrorKind::NotFound { .. } | ErrorKind::NameUnknown { .. } => true,
+        // Servers that show their own front page for a path that they do not know.
+        ErrorKind::Page { status } => *status < 300,
+        ErrorKind::Refused { status, .. } => matches!(status, 400 | 405 | 406 | 501),
+        _ => false,
+    }
+}
+
+/// The address in `<address>; rel="next"`.
+fn next_link(value: &str) -> Option<String> {
+    value.split(',').find_map(|link| {
+        let (address, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;
+        let is_next = parameters.split(';').any(|parameter| {
+            let parameter = parameter.trim().to_ascii_lowercase();
+            matches!(parameter.as_str(), "rel=next" | "rel=\"next\"")
+        });
+        is_next.then(|| address.to_owned())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_page_is_found_among_links() {
+        assert_eq!(
+            next_link(r#"</v2/a/tags/list?n=1&last=x>; rel="next""#).unwrap(),
+            "/v2/a/tags/list?n=1&last=x"
+        );
+        assert_eq!(next_link("<a>; rel=prev, <b>; rel=next").unwrap(), "b");
+        assert_eq!(next_link("<a>; rel=prev"), None);
+        assert_eq!(next_link("a; rel=next"), None);
+    }
+
+    #[test]
+    fn fuzz_any_link_is_a_part_of_its_header() {
+        crate::fuzz::each("links", |input| {
+            let Some(text) = std::str::from_utf8(input).ok() else { return false };
+            let Some(next) = next_link(text) else { return false };
+            assert!(text.contains(&format!("<{next}>")) && !next.contains('>'));
+            true
+        });
+    }
+}
