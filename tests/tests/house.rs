@@ -39,7 +39,6 @@ const LARGE_TYPES: &[&str] = &[
     "Site in crates/registry/tests/sim/site.rs",
     "Store in bench/src/store.rs",
     "Store in crates/local-aws/src/store/mod.rs",
-    "Terraform in crates/terraform/src/lib.rs",
     "World in crates/registry/tests/sim/world.rs",
     "World in tests/src/world.rs",
 ];

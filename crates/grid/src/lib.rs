@@ -230,7 +230,7 @@ impl<'a> Infrastructure<'a> {
     /// # Errors
     /// There is no such lock.
     pub async fn release_lock(&self, id: &str) -> anyhow::Result<()> {
-        self.terraform().await?.force_unlock(id).await.map_err(explain)
+        self.terraform().await?.state().force_unlock(id).await.map_err(explain)
     }
 
     /// Marks every repository that the grid uses and does not manage; its own are marked by terraform.

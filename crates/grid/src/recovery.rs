@@ -107,12 +107,12 @@ impl Infrastructure<'_> {
             .context("could not write terraform's variables")?;
         for Unrecorded { address, id, why } in &inventory.unrecorded {
             self.options.interrupt.check()?;
-            self.unlocked(terraform.import(&file, address, id).await).await?;
+            self.unlocked(terraform.state().import(&file, address, id).await).await?;
             self.options.watch.hear(&News::Recorded { address: address.clone(), why });
         }
         for address in cut_off {
             self.options.interrupt.check()?;
-            self.unlocked(terraform.untaint(address).await).await?;
+            self.unlocked(terraform.state().untaint(address).await).await?;
         }
         self.inventory().await
     }

@@ -8,7 +8,7 @@ use aws::encryption::Encryption;
 use aws::errors::{key_refusal, permission};
 use failure::{Kind, ending};
 use serde_json::Value;
-use terraform::{Backend, LocalModule, Terraform, TerraformError, copy_module, keep_lock};
+use terraform::{Backend, LocalModule, Program, Terraform, TerraformError, copy_module, keep_lock};
 
 use super::{Infrastructure, Options};
 
@@ -86,7 +86,7 @@ impl Infrastructure<'_> {
 
     /// A copy of the module, and what terraform has to be told there: where AWS is emulated also where the stand-in provider is.
     async fn working_directory(&self) -> anyhow::Result<WorkingDirectory> {
-        let program = Terraform::find().map_err(explain)?;
+        let program = Program::find().map_err(explain)?;
         let Options { module, directory, .. } = &*self.options;
         let mut working_directory = if let Some(stand_in) = &self.options.stand_in {
             let laid = LocalModule::lay_out(module, directory, &stand_in().await?).map_err(explain)?;

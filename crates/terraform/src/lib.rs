@@ -12,20 +12,16 @@ mod guard;
 mod local;
 mod plan;
 mod program;
+mod run;
+mod state;
 #[cfg(test)]
 mod tests;
 mod words;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
-use tokio::time::timeout;
-
-use process::{Cmd, Killer, ProcessError, blocking, env_remove_all};
+use process::{Cmd, env_remove_all};
 
 pub use error::{Diagnostic, Severity, TerraformError};
 pub use event::{Action, Event};
@@ -33,9 +29,7 @@ pub use guard::guard;
 pub use local::{LocalModule, copy_module, keep_lock};
 pub use plan::{Change, Plan};
 pub use program::Program;
-
-/// How long terraform may take to say that it got a signal.
-const NOTICE: Duration = Duration::from_secs(1);
+pub use state::State;
 
 /// Where the state is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -77,19 +71,11 @@ pub struct PlanRequest<'a> {
 pub struct Terraform {
     program: Program,
     dir: PathBuf,
-    env: Vec<(String, Option<String>)>,
+    env: Vec<(String, String)>,
     lock_timeout: Duration,
 }
 
 impl Terraform {
-    /// Finds the program.
-    ///
-    /// # Errors
-    /// Neither terraform 1.11 nor OpenTofu 1.10, or newer, is in PATH.
-    pub fn find() -> Result<Program, TerraformError> {
-        Program::find()
-    }
-
     /// `program` on the module in `dir`.
     pub fn new(program: Program, dir: impl Into<PathBuf>) -> Self {
         Self { program, dir: dir.into(), env: Vec::new(), lock_timeout: Duration::ZERO }
@@ -97,7 +83,7 @@ impl Terraform {
 
     /// Sets an environment variable for the program.
     pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.env.push((name.into(), Some(value.into())));
+        self.env.push((name.into(), value.into()));
         self
     }
 
@@ -114,9 +100,8 @@ impl Terraform {
 
     /// Whether `init` was run here; it may still be needed again.
     pub fn is_initialised(&self) -> bool {
-        let own =
-            self.env.iter().rev().find(|(name, _)| name == "TF_DATA_DIR").and_then(|(_, dir)| dir.clone());
-        let data = own.map_or_else(|| self.dir.join(".terraform"), |dir| self.dir.join(dir));
+        let own = self.env.iter().rev().find(|(name, _)| name == "TF_DATA_DIR");
+        let data = self.dir.join(own.map_or(".terraform", |(_, dir)| dir));
         data.join("terraform.tfstate").is_file() && data.join("providers").is_dir()
     }
 
@@ -136,7 +121,7 @@ impl Terraform {
         if reconfigure {
             cmd = cmd.arg("-reconfigure");
         }
-        self.run_text(cmd, on_line).await.map(drop)
+        run::text(&self.dir, cmd, on_line).await.map(drop)
     }
 
     /// Makes a plan and reads it back.
@@ -156,7 +141,7 @@ impl Terraform {
         if request.destroy {
             cmd = cmd.arg("-destroy");
         }
-        self.run_events(cmd, on_event).await?;
+        run::events(&self.dir, cmd, on_event).await?;
         self.show(request.out).await
     }
 
@@ -165,7 +150,7 @@ impl Terraform {
     /// # Errors
     /// [`TerraformError`]: the file is no plan, or not of this program's version.
     pub async fn show(&self, plan: &Path) -> Result<Plan, TerraformError> {
-        let text = self.read(self.cmd(["show", "-json", "-no-color"]).arg(plan)).await?;
+        let text = run::read(&self.dir, self.cmd(["show", "-json", "-no-color"]).arg(plan)).await?;
         Plan::parse(&text)
     }
 
@@ -180,64 +165,12 @@ impl Terraform {
         on_event: impl FnMut(&Event) + Send + 'static,
     ) -> Result<(), TerraformError> {
         let cmd = self.cmd(["apply", "-json", "-input=false"]).arg(self.lock_timeout_argument()).arg(plan);
-        self.run_events(cmd, on_event).await
+        run::events(&self.dir, cmd, on_event).await
     }
 
-    /// The addresses of the resources in the state, data sources left out; none where there is no state yet.
-    ///
-    /// # Errors
-    /// [`TerraformError`].
-    pub async fn state_list(&self) -> Result<Vec<String>, TerraformError> {
-        match self.read(self.cmd(["state", "list", "-no-color"])).await {
-            Ok(text) => {
-                let managed = text.lines().filter(|address| !address.split('.').any(|part| part == "data"));
-                Ok(managed.map(str::to_owned).collect())
-            }
-            Err(TerraformError::NoState) => Ok(Vec::new()),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Forgets resources without touching them, under the lock.
-    ///
-    /// # Errors
-    /// [`TerraformError`].
-    pub async fn state_rm(&self, addresses: &[String]) -> Result<(), TerraformError> {
-        if addresses.is_empty() {
-            return Ok(());
-        }
-        let cmd = self.cmd(["state", "rm", "-no-color"]).arg(self.lock_timeout_argument()).args(addresses);
-        self.run_text(cmd, |_| ()).await.map(drop)
-    }
-
-    /// Records a resource that stands already.
-    ///
-    /// # Errors
-    /// [`TerraformError`].
-    pub async fn import(&self, variables: &Path, address: &str, id: &str) -> Result<(), TerraformError> {
-        let cmd = self
-            .cmd(["import", "-input=false", "-no-color"])
-            .arg(self.lock_timeout_argument())
-            .arg(format!("-var-file={}", variables.display()))
-            .args([address, id]);
-        self.run_text(cmd, |_| ()).await.map(drop)
-    }
-
-    /// Takes back the mark of a resource whose creation failed half-way, so that it is not replaced.
-    ///
-    /// # Errors
-    /// [`TerraformError`].
-    pub async fn untaint(&self, address: &str) -> Result<(), TerraformError> {
-        let cmd = self.cmd(["untaint", "-no-color"]).arg(self.lock_timeout_argument()).arg(address);
-        self.run_text(cmd, |_| ()).await.map(drop)
-    }
-
-    /// Releases a lock that nobody holds any more.
-    ///
-    /// # Errors
-    /// [`TerraformError`]: there is no such lock.
-    pub async fn force_unlock(&self, id: &str) -> Result<(), TerraformError> {
-        self.run_text(self.cmd(["force-unlock", "-force", "-no-color"]).arg(id), |_| ()).await.map(drop)
+    /// What changes the state without a plan.
+    pub fn state(&self) -> State<'_> {
+        State(self)
     }
 
     fn lock_timeout_argument(&self) -> String {
@@ -256,118 +189,8 @@ impl Terraform {
             .env("CHECKPOINT_DISABLE", "1");
         cmd = env_remove_all(cmd, "TF_CLI_ARGS").env_remove("TF_DATA_DIR");
         for (name, value) in &self.env {
-            cmd = match value {
-                Some(value) => cmd.env(name, value),
-                None => cmd.env_remove(name),
-            };
+            cmd = cmd.env(name, value);
         }
         cmd
-    }
-
-    /// A short command whose stdout is wanted.
-    async fn read(&self, cmd: Cmd) -> Result<String, TerraformError> {
-        let result = blocking(move || cmd.read()).await;
-        result.map_err(|error| self.explain(error, Vec::new(), false))
-    }
-
-    /// A command that speaks to people; gives what it said.
-    async fn run_text(
-        &self,
-        cmd: Cmd,
-        mut on_line: impl FnMut(&str) + Send + 'static,
-    ) -> Result<String, TerraformError> {
-        let said = Arc::new(Mutex::new(String::new()));
-        let heard = Arc::clone(&said);
-        let result = self
-            .stream(cmd, move |line| {
-                on_line(line);
-                if let Ok(mut said) = heard.lock() {
-                    said.push_str(line);
-                    said.push('\n');
-                }
-            })
-            .await;
-        let said = said.lock().map(|said| said.clone()).unwrap_or_default();
-        match result {
-            Ok(()) => Ok(said),
-            Err((error, interrupted)) => Err(self.explain(error, Diagnostic::from_text(&said), interrupted)),
-        }
-    }
-
-    /// A command that speaks in events.
-    async fn run_events(
-        &self,
-        cmd: Cmd,
-        mut on_event: impl FnMut(&Event) + Send + 'static,
-    ) -> Result<(), TerraformError> {
-        let errors = Arc::new(Mutex::new(Vec::new()));
-        let heard = Arc::clone(&errors);
-        let result = self
-            .stream(cmd, move |line| {
-                let event = Event::parse(line);
-                if let (Event::Diagnostic(diagnostic), Ok(mut errors)) = (&event, heard.lock())
-                    && diagnostic.severity == Severity::Error
-                {
-                    errors.push(diagnostic.clone());
-                }
-                on_event(&event);
-            })
-            .await;
-        let errors = errors.lock().map(|errors| errors.clone()).unwrap_or_default();
-        result.map_err(|(error, interrupted)| self.explain(error, errors, interrupted))
-    }
-
-    /// Runs `cmd` to its end, whatever signals come, and says whether one did.
-    async fn stream(
-        &self,
-        cmd: Cmd,
-        mut on_line: impl FnMut(&str) + Send + 'static,
-    ) -> Result<(), (ProcessError, bool)> {
-        let interrupted = Arc::new(AtomicBool::new(false));
-        let notice = Arc::new(watch::Sender::new(false));
-        let killer = Killer::default();
-        let listeners =
-            [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()].map(|kind| {
-                let (seen, killer) = (Arc::clone(&interrupted), killer.clone());
-                let notice = Arc::clone(&notice);
-                tokio::spawn(async move {
-                    // Without a handler the signal ends this process, which is what it would have done anyway.
-                    let Ok(mut signals) = signal(kind) else { return };
-                    while signals.recv().await.is_some() {
-                        seen.store(true, Ordering::SeqCst);
-                        if kind == SignalKind::interrupt() {
-                            continue;
-                        }
-                        let mut noticed = notice.subscribe();
-                        if timeout(NOTICE, noticed.wait_for(|noticed| *noticed)).await.is_err() {
-                            notice.send_replace(true);
-                            killer.terminate();
-                        }
-                    }
-                })
-            });
-        // The listeners must have their handlers before there is something to protect.
-        tokio::task::yield_now().await;
-        let result = cmd.stream(killer, move |line| {
-            if line.contains("Interrupt received") {
-                notice.send_replace(true);
-            }
-            on_line(line);
-        });
-        let result = result.await;
-        for listener in listeners {
-            listener.abort();
-        }
-        result.map_err(|error| (error, interrupted.load(Ordering::SeqCst)))
-    }
-
-    fn explain(&self, error: ProcessError, said: Vec<Diagnostic>, interrupted: bool) -> TerraformError {
-        match error {
-            ProcessError::Failed { tail, .. } => {
-                let said = if said.is_empty() { Diagnostic::from_text(&tail.join("\n")) } else { said };
-                TerraformError::from_diagnostics(&self.dir, said, &tail, interrupted)
-            }
-            other => TerraformError::Process(other),
-        }
     }
 }

@@ -45,7 +45,7 @@ impl Fixture {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("main.tf"), CONFIGURATION).unwrap();
         std::fs::write(dir.path().join("none.tfrc"), "").unwrap();
-        let program = Terraform::find().expect("these tests run terraform or tofu from PATH");
+        let program = Program::find().expect("these tests run terraform or tofu from PATH");
         let terraform = Terraform::new(program, dir.path())
             .env("TF_CLI_CONFIG_FILE", dir.path().join("none.tfrc").display().to_string());
         Self { dir, terraform }
@@ -104,7 +104,7 @@ async fn a_state_from_its_first_plan_to_an_interrupt() {
     let fixture = Fixture::new();
     let (terraform, backend) = (&fixture.terraform, Backend::default());
     terraform.init(&backend, false, |_| ()).await.unwrap();
-    assert_eq!(terraform.state_list().await.unwrap(), [""; 0]);
+    assert_eq!(terraform.state().list().await.unwrap(), [""; 0]);
 
     // Plan, apply, read back.
     let plan = fixture.plan(&["a", "b"], "", "first").await.unwrap();
@@ -122,8 +122,8 @@ async fn a_state_from_its_first_plan_to_an_interrupt() {
 
     // The state moves on under a plan.
     fixture.plan(&["a", "b", "c"], "", "old").await.unwrap();
-    terraform.state_rm(&[r#"terraform_data.item["b"]"#.to_owned()]).await.unwrap();
-    assert_eq!(terraform.state_list().await.unwrap(), [a]);
+    terraform.state().remove(&[r#"terraform_data.item["b"]"#.to_owned()]).await.unwrap();
+    assert_eq!(terraform.state().list().await.unwrap(), [a]);
     assert!(matches!(fixture.apply("old").await.0, Err(TerraformError::StalePlan)));
 
     // Somebody else holds the lock.
@@ -153,7 +153,7 @@ async fn a_state_from_its_first_plan_to_an_interrupt() {
     let TerraformError::Locked { holder } = holding else { panic!("{holding}") };
     assert_eq!(holder.operation, "apply");
     assert!(holder.who.contains('@') && !holder.id.is_empty(), "{holder:?}");
-    assert!(terraform.force_unlock(&holder.id).await.is_err(), "it is released already");
+    assert!(terraform.state().force_unlock(&holder.id).await.is_err(), "it is released already");
 
     // SIGTERM reaches this process alone. Terraform hears of it, stops in good order and releases the lock.
     std::fs::remove_file(&gate).unwrap();
@@ -170,7 +170,7 @@ async fn a_state_from_its_first_plan_to_an_interrupt() {
         .await;
     assert!(matches!(result, Err(TerraformError::Interrupted)), "{result:?}");
     // What it had begun is remembered, and nobody holds the lock.
-    let left = terraform.state_list().await.unwrap();
+    let left = terraform.state().list().await.unwrap();
     assert_eq!(left.len(), 2, "{left:?}");
     fixture.plan(&["z"], "", "after").await.unwrap();
 }
@@ -206,6 +206,6 @@ async fn ctrl_c_in_a_session_of_its_own() {
         })
         .await;
     assert!(matches!(result, Err(TerraformError::Interrupted)), "{result:?}");
-    assert_eq!(fixture.terraform.state_list().await.unwrap().len(), 1);
+    assert_eq!(fixture.terraform.state().list().await.unwrap().len(), 1);
     fixture.plan(&[], "", "after").await.unwrap();
 }

@@ -228,7 +228,7 @@ async fn carry_out(
     let terraform = infrastructure.terraform().await?;
     let kept = kept_addresses(&terraform, destroy_plan).await?;
     if !kept.is_empty() {
-        terraform.state_rm(&kept).await.kind(Kind::Terraform)?;
+        terraform.state().remove(&kept).await.kind(Kind::Terraform)?;
         context.printer.line(format!(
             "{} removed from the state and kept in the account",
             units::count(kept.len(), "resource")
@@ -258,5 +258,5 @@ async fn kept_addresses(terraform: &Terraform, destroy_plan: &DestroyPlan) -> an
         Some(StaysWith::Key) => destroy_plan.keep_key,
         None => false,
     };
-    Ok(terraform.state_list().await.kind(Kind::Terraform)?.into_iter().filter(stays).collect())
+    Ok(terraform.state().list().await.kind(Kind::Terraform)?.into_iter().filter(stays).collect())
 }

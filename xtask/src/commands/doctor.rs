@@ -11,7 +11,7 @@ use docker::Docker;
 use failure::{Kind, failure, kind_of, render};
 use futures_util::future::join_all;
 use registry::{Client, Reference};
-use terraform::Terraform;
+use terraform::Program;
 
 use super::Context;
 use crate::infrastructure::{StateBucketName, state_bucket};
@@ -190,7 +190,7 @@ fn configuration(context: &Context) -> Check {
 }
 
 fn terraform() -> Check {
-    match Terraform::find() {
+    match Program::find() {
         Ok(found) => Check::good("terraform", found.to_string()),
         Err(error) => Check::from_error("terraform", &error.into(), Kind::MissingTool),
     }
