@@ -32,7 +32,6 @@ const LARGE_TYPES: &[&str] = &[
     "Caller in crates/local-aws/tests/it/common/mod.rs",
     "Fake in crates/registry/tests/it/support/fake.rs",
     "Index in crates/oci-layout/src/index.rs",
-    "Infrastructure in crates/grid/src/lib.rs",
     "Layout in crates/oci-layout/src/lib.rs",
     "Printer in xtask/src/ui/mod.rs",
     "Project in tests/src/project.rs",

@@ -2,15 +2,16 @@
 //! (`working_directory`), which grid uses what (`usage`), what a killed apply left (`recovery`).
 
 mod inventory;
-mod last_apply;
+pub mod last_apply;
 mod leases;
+pub mod makefile;
 mod news;
-mod planning;
-mod recovery;
+pub mod planning;
+pub mod recovery;
 mod resource_kind;
-mod templates;
-mod usage;
-mod used;
+pub mod templates;
+pub mod usage;
+pub mod used;
 mod visible;
 mod working_directory;
 
@@ -30,16 +31,13 @@ use images_config::{Config, cached_registries};
 use registry::BoxFuture;
 use serde_json::Value;
 
-use inventory::NULL_RESOURCE;
-use working_directory::explain;
-
 pub use inventory::{Inventory, NoLongerWanted};
 pub use news::{News, Watch};
 pub use planning::Planned;
 pub use recovery::Unrecorded;
 pub use resource_kind::{ResourceKind, StaysWith};
 pub use usage::{RepositoryUsage, Usage};
-pub use working_directory::terraform_data;
+pub use working_directory::{release_lock, terraform_data};
 
 /// Where the provider is that stands in for AWS's; it is made where it is missing.
 pub type StandIn = Arc<dyn Fn() -> BoxFuture<'static, anyhow::Result<PathBuf>> + Send + Sync>;
@@ -126,28 +124,8 @@ impl<'a> Infrastructure<'a> {
             last_apply: last_apply.with_context(|| in_bucket("plan cache beside the terraform state"))?,
             unrecorded: Vec::new(),
         };
-        self.check_owner(&inventory.state)?;
+        check_owner(self, &inventory.state)?;
         Ok(inventory)
-    }
-
-    /// One state belongs to one grid: another's would be turned into this one's, key and all.
-    fn check_owner(&self, state: &State) -> anyhow::Result<()> {
-        let Some(owner) = state.tag.as_deref().filter(|owner| *owner != self.options.tag) else {
-            return Ok(());
-        };
-        let message = format!(
-            "the state {} in bucket {} belongs to the grid {owner}, not to {}",
-            self.store.key(),
-            self.store.bucket(),
-            self.options.tag
-        );
-        Err(failure(Kind::Config, message)).hint(
-            Kind::Config,
-            format!(
-                "say TAG={owner}, name another bucket, or keep both grids in this one with --state-key {}",
-                own_key(&self.options.tag)
-            ),
-        )
     }
 
     /// The values of the module's variables: what images.toml wants, and `kept` of what it no longer does. What others created
@@ -207,32 +185,6 @@ impl<'a> Infrastructure<'a> {
         Ok(())
     }
 
-    /// Takes what only the Makefile's module needs out of the state: its `null_resource`s, which stand for nothing and
-    /// keep terraform from starting without their provider. A copy of the state is put beside it first.
-    ///
-    /// # Errors
-    /// S3 refuses, or somebody else works on the state.
-    pub async fn leave_makefile(&self, inventory: &Inventory) -> anyhow::Result<()> {
-        if !inventory.is_makefiles() {
-            return Ok(());
-        }
-        let lease = self.lease().await?;
-        let left = aws::state::forget(self.aws, &self.store, NULL_RESOURCE).await;
-        self.release(lease).await;
-        let (left, copy) = left?;
-        let copy = format!("s3://{}/{copy}", self.store.bucket());
-        self.options.watch.hear(&News::MakefileImported { removed: left, copy });
-        Ok(())
-    }
-
-    /// Releases a lock on the state that nobody holds any more.
-    ///
-    /// # Errors
-    /// There is no such lock.
-    pub async fn release_lock(&self, id: &str) -> anyhow::Result<()> {
-        self.terraform().await?.state().force_unlock(id).await.map_err(explain)
-    }
-
     /// Marks every repository that the grid uses and does not manage; its own are marked by terraform.
     ///
     /// # Errors
@@ -248,4 +200,24 @@ impl<'a> Infrastructure<'a> {
         }
         Ok(())
     }
+}
+
+/// One state belongs to one grid: another's would be turned into this one's, key and all.
+fn check_owner(grid: &Infrastructure<'_>, state: &State) -> anyhow::Result<()> {
+    let Some(owner) = state.tag.as_deref().filter(|owner| *owner != grid.options.tag) else {
+        return Ok(());
+    };
+    let message = format!(
+        "the state {} in bucket {} belongs to the grid {owner}, not to {}",
+        grid.store.key(),
+        grid.store.bucket(),
+        grid.options.tag
+    );
+    Err(failure(Kind::Config, message)).hint(
+        Kind::Config,
+        format!(
+            "say TAG={owner}, name another bucket, or keep both grids in this one with --state-key {}",
+            own_key(&grid.options.tag)
+        ),
+    )
 }

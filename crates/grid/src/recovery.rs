@@ -17,6 +17,7 @@ use terraform::Action;
 
 use super::resource_kind::Trace;
 use super::used::leads_there;
+use super::working_directory::unlocked;
 use super::{Infrastructure, Inventory, News, ResourceKind};
 
 /// A resource that is the grid's and stands, and that the state does not name yet.
@@ -35,138 +36,132 @@ impl std::fmt::Display for Unrecorded {
     }
 }
 
-impl Infrastructure<'_> {
-    /// The inventory, with what an apply created that was killed before it could write it down. Without this it would be taken
-    /// for somebody else's, and never be deleted. Only [`Infrastructure::put_right`] writes it into the state.
-    ///
-    /// # Errors
-    /// AWS refuses or does not answer.
-    pub async fn with_unrecorded(
-        &self,
-        config: &Config,
-        mut inventory: Inventory,
-    ) -> anyhow::Result<Inventory> {
-        if let Some(LastApply::PendingApply(begun)) = inventory.last_apply.clone() {
-            let why = "was created by a run that was stopped before it could record it";
-            let lost = self.lost(&begun, config, &inventory).await?;
-            inventory.expect(lost.into_iter().map(|(address, id)| Unrecorded { address, id, why }));
-        }
-        Ok(inventory)
+/// The inventory, with what an apply created that was killed before it could write it down. Without this it would be taken
+/// for somebody else's, and never be deleted. Only [`put_right`] writes it into the state.
+///
+/// # Errors
+/// AWS refuses or does not answer.
+pub async fn with_unrecorded(
+    grid: &Infrastructure<'_>,
+    config: &Config,
+    mut inventory: Inventory,
+) -> anyhow::Result<Inventory> {
+    if let Some(LastApply::PendingApply(pending)) = inventory.last_apply.clone() {
+        let why = "was created by a run that was stopped before it could record it";
+        let lost = lost(grid, &pending, config, &inventory).await?;
+        inventory.expect(lost.into_iter().map(|(address, id)| Unrecorded { address, id, why }));
     }
+    Ok(inventory)
+}
 
-    /// The inventory, with the grid's key that `destroy-images` left in the account, because other grids' images need it: its
-    /// alias is taken, and a second key could not have it.
-    ///
-    /// # Errors
-    /// The alias points at a key that is not this grid's, or AWS refuses.
-    pub async fn with_left_key(&self, mut inventory: Inventory) -> anyhow::Result<Inventory> {
-        if [ResourceKind::Key, ResourceKind::Alias].iter().any(|kind| !inventory.owned(*kind).is_empty()) {
-            return Ok(inventory);
-        }
-        let tag = &self.options.tag;
-        let alias = format!("alias/ecr/{tag}-htc");
-        let Some(key) = kms::target(self.aws, &self.options.http, &alias).await? else {
-            return Ok(inventory);
-        };
-        if !kms::is_marked(self.aws, &self.options.http, &key, tag).await? {
-            let message = format!(
-                "{alias} points at the key {key}, which is not a key of this grid's that can be used"
-            );
-            return Err(failure(Kind::Refused, message)).hint(
-                Kind::Refused,
-                format!("take another TAG; `aws kms delete-alias --alias-name {alias}` deletes an alias that nobody needs"),
-            );
-        }
-        let why = "was left by destroy-images for other grids";
-        inventory.expect([
-            Unrecorded { address: format!("{}.ecr", ResourceKind::Key.name()), id: key, why },
-            Unrecorded {
-                address: format!("{}.ecr[\"ecr/{tag}-htc\"]", ResourceKind::Alias.name()),
-                id: alias,
-                why,
-            },
-        ]);
-        Ok(inventory)
+/// The inventory, with the grid's key that `destroy-images` left in the account, because other grids' images need it: its
+/// alias is taken, and a second key could not have it.
+///
+/// # Errors
+/// The alias points at a key that is not this grid's, or AWS refuses.
+pub async fn with_left_key(grid: &Infrastructure<'_>, mut inventory: Inventory) -> anyhow::Result<Inventory> {
+    if [ResourceKind::Key, ResourceKind::Alias].iter().any(|kind| !inventory.owned(*kind).is_empty()) {
+        return Ok(inventory);
     }
+    let tag = &grid.options.tag;
+    let alias = format!("alias/ecr/{tag}-htc");
+    let Some(key) = kms::target(grid.aws, &grid.options.http, &alias).await? else {
+        return Ok(inventory);
+    };
+    if !kms::is_marked(grid.aws, &grid.options.http, &key, tag).await? {
+        let message =
+            format!("{alias} points at the key {key}, which is not a key of this grid's that can be used");
+        return Err(failure(Kind::Refused, message)).hint(
+            Kind::Refused,
+            format!("take another TAG; `aws kms delete-alias --alias-name {alias}` deletes an alias that nobody needs"),
+        );
+    }
+    let why = "was left by destroy-images for other grids";
+    inventory.expect([
+        Unrecorded { address: format!("{}.ecr", ResourceKind::Key.name()), id: key, why },
+        Unrecorded {
+            address: format!("{}.ecr[\"ecr/{tag}-htc\"]", ResourceKind::Alias.name()),
+            id: alias,
+            why,
+        },
+    ]);
+    Ok(inventory)
+}
 
-    /// Writes into the state what the inventory found to be the grid's, and takes the marks of creations that were cut off away.
-    /// The caller holds the lease. Gives what stands after that.
-    ///
-    /// # Errors
-    /// AWS refuses, or terraform fails.
-    pub async fn put_right(
-        &self,
-        config: &Config,
-        inventory: &Inventory,
-        cut_off: &[String],
-    ) -> anyhow::Result<Inventory> {
-        let terraform = self.terraform().await?;
-        let room = tempfile::tempdir().context("could not make a directory for the variables")?;
-        let file = room.path().join("grid.tfvars.json");
-        std::fs::write(&file, self.sparing_variables(config, inventory).to_string())
-            .context("could not write terraform's variables")?;
-        for Unrecorded { address, id, why } in &inventory.unrecorded {
-            self.options.interrupt.check()?;
-            self.unlocked(terraform.state().import(&file, address, id).await).await?;
-            self.options.watch.hear(&News::Recorded { address: address.clone(), why });
-        }
-        for address in cut_off {
-            self.options.interrupt.check()?;
-            self.unlocked(terraform.state().untaint(address).await).await?;
-        }
-        self.inventory().await
+/// Writes into the state what the inventory found to be the grid's, and takes the marks of creations that were cut off away.
+/// The caller holds the lease. Gives what stands after that.
+///
+/// # Errors
+/// AWS refuses, or terraform fails.
+pub async fn put_right(
+    grid: &Infrastructure<'_>,
+    config: &Config,
+    inventory: &Inventory,
+    cut_off: &[String],
+) -> anyhow::Result<Inventory> {
+    let terraform = grid.terraform().await?;
+    let room = tempfile::tempdir().context("could not make a directory for the variables")?;
+    let file = room.path().join("grid.tfvars.json");
+    std::fs::write(&file, grid.sparing_variables(config, inventory).to_string())
+        .context("could not write terraform's variables")?;
+    for Unrecorded { address, id, why } in &inventory.unrecorded {
+        grid.options.interrupt.check()?;
+        unlocked(grid, terraform.state().import(&file, address, id).await).await?;
+        grid.options.watch.hear(&News::Recorded { address: address.clone(), why });
     }
+    for address in cut_off {
+        grid.options.interrupt.check()?;
+        unlocked(grid, terraform.state().untaint(address).await).await?;
+    }
+    grid.inventory().await
+}
 
-    /// What `begun` would create, stands, and is not in the state: address and id, the key first.
-    async fn lost(
-        &self,
-        begun: &PendingApply,
-        config: &Config,
-        inventory: &Inventory,
-    ) -> anyhow::Result<Vec<(String, String)>> {
-        let tag = &self.options.tag;
-        let mut lost = Vec::new();
-        let known = inventory.owned(ResourceKind::Key).first().cloned();
-        let keys =
-            begun.creates.keys().filter(|address| ResourceKind::of(address) == Some(ResourceKind::Key));
-        let since = begun.written.unwrap_or(begun.begun.as_second());
-        let mut key = known.clone();
-        for address in keys.filter(|_| known.is_none()) {
-            key = kms::created_since(self.aws, &self.options.http, tag, since).await?;
-            lost.extend(key.clone().map(|key| (address.clone(), key)));
-        }
-        for (address, id) in begun.creates.iter().filter_map(|(address, id)| Some((address, id.as_ref()?))) {
-            let Some(kind) = ResourceKind::of(address) else { continue };
-            let stands = !inventory.owns(kind, id)
-                && match kind {
-                    ResourceKind::Repository => match inventory.repositories.get(id) {
-                        // Somebody else may have been faster: ours has our mark from its creation on.
-                        Some(repository) => grids::users(&self.ecr, repository).await?.contains(tag),
-                        None => false,
-                    },
-                    ResourceKind::Rule => config.pull_through.iter().any(|rule| {
-                        rule.prefix == *id
-                            && inventory.rules.get(id).is_some_and(|found| leads_there(rule, found))
-                    }),
-                    ResourceKind::Alias => match &key {
-                        Some(key) => kms::has_alias(self.aws, &self.options.http, key, id).await?,
-                        None => false,
-                    },
-                    // It gives this grid's own key.
-                    ResourceKind::CreationTemplate => key.as_ref().is_some_and(|key| {
-                        let given = inventory.templates.get(id).and_then(|found| found.kms_key.as_ref());
-                        given.is_some_and(|given| given == key || given.ends_with(&format!("/{key}")))
-                    }),
-                    ResourceKind::Key | ResourceKind::LifecyclePolicy | ResourceKind::RepositoryPolicy => {
-                        false
-                    }
-                };
-            if stands {
-                lost.push((address.clone(), id.clone()));
-            }
-        }
-        Ok(lost)
+/// What `pending` would create, exists, and is not in the state: address and id, the key first.
+async fn lost(
+    grid: &Infrastructure<'_>,
+    pending: &PendingApply,
+    config: &Config,
+    inventory: &Inventory,
+) -> anyhow::Result<Vec<(String, String)>> {
+    let tag = &grid.options.tag;
+    let mut lost = Vec::new();
+    let known = inventory.owned(ResourceKind::Key).first().cloned();
+    let keys = pending.creates.keys().filter(|address| ResourceKind::of(address) == Some(ResourceKind::Key));
+    let since = pending.written.unwrap_or(pending.begun.as_second());
+    let mut key = known.clone();
+    for address in keys.filter(|_| known.is_none()) {
+        key = kms::created_since(grid.aws, &grid.options.http, tag, since).await?;
+        lost.extend(key.clone().map(|key| (address.clone(), key)));
     }
+    for (address, id) in pending.creates.iter().filter_map(|(address, id)| Some((address, id.as_ref()?))) {
+        let Some(kind) = ResourceKind::of(address) else { continue };
+        let stands = !inventory.owns(kind, id)
+            && match kind {
+                ResourceKind::Repository => match inventory.repositories.get(id) {
+                    // Somebody else may have been faster: ours has our mark from its creation on.
+                    Some(repository) => grids::users(&grid.ecr, repository).await?.contains(tag),
+                    None => false,
+                },
+                ResourceKind::Rule => config.pull_through.iter().any(|rule| {
+                    rule.prefix == *id
+                        && inventory.rules.get(id).is_some_and(|found| leads_there(rule, found))
+                }),
+                ResourceKind::Alias => match &key {
+                    Some(key) => kms::has_alias(grid.aws, &grid.options.http, key, id).await?,
+                    None => false,
+                },
+                // It gives this grid's own key.
+                ResourceKind::CreationTemplate => key.as_ref().is_some_and(|key| {
+                    let given = inventory.templates.get(id).and_then(|found| found.kms_key.as_ref());
+                    given.is_some_and(|given| given == key || given.ends_with(&format!("/{key}")))
+                }),
+                ResourceKind::Key | ResourceKind::LifecyclePolicy | ResourceKind::RepositoryPolicy => false,
+            };
+        if stands {
+            lost.push((address.clone(), id.clone()));
+        }
+    }
+    Ok(lost)
 }
 
 impl Inventory {

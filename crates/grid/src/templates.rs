@@ -29,47 +29,45 @@ fn of_grids<'a>(
     })
 }
 
-impl Infrastructure<'_> {
-    /// Stops where images.toml wants a creation template for a prefix that another grid has one for: what the cache makes there
-    /// gets that grid's key, which that grid may change or end.
-    ///
-    /// # Errors
-    /// There is one.
-    pub fn refuse_others_templates(&self, config: &Config, inventory: &Inventory) -> anyhow::Result<()> {
-        let others = of_grids(inventory, config).filter(|(_, grid)| *grid != self.options.tag);
-        let others: String =
-            others.map(|(template, grid)| format!("\n  {} is of the grid {grid}", template.prefix)).collect();
-        if others.is_empty() {
-            return Ok(());
-        }
-        let message =
-            format!("ECR has one creation template for each prefix, and other grids have these:{others}");
-        Err(failure(Kind::Refused, message)).hint(
-            Kind::Refused,
-            "take [creation_template] out of this grid's images.toml, and what the cache makes there gets that grid's key; or take \
-             prefixes of this grid's own; `aws ecr delete-repository-creation-template --prefix ...` deletes the template of a grid \
-             that is no more",
-        )
+/// Stops where images.toml wants a creation template for a prefix that another grid has one for: what the cache makes there
+/// gets that grid's key, which that grid may change or end.
+///
+/// # Errors
+/// There is one.
+pub fn refuse_others(
+    grid: &Infrastructure<'_>,
+    config: &Config,
+    inventory: &Inventory,
+) -> anyhow::Result<()> {
+    let others = of_grids(inventory, config).filter(|(_, maker)| *maker != grid.options.tag);
+    let others: String =
+        others.map(|(template, maker)| format!("\n  {} is of the grid {maker}", template.prefix)).collect();
+    if others.is_empty() {
+        return Ok(());
     }
+    let message =
+        format!("ECR has one creation template for each prefix, and other grids have these:{others}");
+    Err(failure(Kind::Refused, message)).hint(
+        Kind::Refused,
+        "take [creation_template] out of this grid's images.toml, and what the cache makes there gets that grid's key; or take \
+         prefixes of this grid's own; `aws ecr delete-repository-creation-template --prefix ...` deletes the template of a grid \
+         that is no more",
+    )
+}
 
-    /// The inventory, with the creation templates that bear this grid's name and its state does not have: `destroy-images` left
-    /// them for other grids, or the state was lost.
-    pub fn with_left_templates(&self, config: &Config, mut inventory: Inventory) -> Inventory {
-        let own = of_grids(&inventory, config).filter(|(_, grid)| *grid == self.options.tag);
-        let left: Vec<Unrecorded> = own
-            .map(|(template, _)| Unrecorded {
-                address: format!(
-                    "{}.managed[\"{}\"]",
-                    ResourceKind::CreationTemplate.name(),
-                    template.prefix
-                ),
-                id: template.prefix.clone(),
-                why: "bears this grid's name",
-            })
-            .collect();
-        inventory.expect(left);
-        inventory
-    }
+/// The inventory, with the creation templates that bear this grid's name and its state does not have: `destroy-images` left
+/// them for other grids, or the state was lost.
+pub fn with_left(grid: &Infrastructure<'_>, config: &Config, mut inventory: Inventory) -> Inventory {
+    let own = of_grids(&inventory, config).filter(|(_, maker)| *maker == grid.options.tag);
+    let left: Vec<Unrecorded> = own
+        .map(|(template, _)| Unrecorded {
+            address: format!("{}.managed[\"{}\"]", ResourceKind::CreationTemplate.name(), template.prefix),
+            id: template.prefix.clone(),
+            why: "bears this grid's name",
+        })
+        .collect();
+    inventory.expect(left);
+    inventory
 }
 
 #[cfg(test)]

@@ -31,30 +31,32 @@ pub struct Usage {
     pub others: bool,
 }
 
-impl Infrastructure<'_> {
-    /// What the repositories hold that `wanted` says yes to, and who uses which repository of the account.
-    ///
-    /// # Errors
-    /// AWS refuses or does not answer.
-    pub async fn usage(&self, inventory: &Inventory, wanted: impl Fn(&str) -> bool) -> anyhow::Result<Usage> {
-        let tag = &self.options.tag;
-        let marks = inventory.repositories.values().map(|repository| async move {
-            anyhow::Ok((repository.name.clone(), grids::users(&self.ecr, repository).await?))
-        });
-        let marks: BTreeMap<String, BTreeSet<String>> = try_join_all(marks).await?.into_iter().collect();
-        let wanted = marks.iter().filter(|(name, _)| wanted(name)).map(|(name, marks)| async move {
-            let images = self.ecr.images(name).await?;
-            anyhow::Ok(RepositoryUsage {
-                repository: name.clone(),
-                images: images.len(),
-                bytes: images.iter().map(|image| image.size).sum(),
-                used_by: marks.iter().filter(|grid| *grid != tag).cloned().collect(),
-            })
-        });
-        let repositories = try_join_all(wanted).await?;
-        let others = marks.values().flatten().any(|grid| grid != tag);
-        Ok(Usage { repositories, marks, others })
-    }
+/// What the repositories hold that `wanted` says yes to, and who uses which repository of the account.
+///
+/// # Errors
+/// AWS refuses or does not answer.
+pub async fn read(
+    grid: &Infrastructure<'_>,
+    inventory: &Inventory,
+    wanted: impl Fn(&str) -> bool,
+) -> anyhow::Result<Usage> {
+    let tag = &grid.options.tag;
+    let marks = inventory.repositories.values().map(|repository| async move {
+        anyhow::Ok((repository.name.clone(), grids::users(&grid.ecr, repository).await?))
+    });
+    let marks: BTreeMap<String, BTreeSet<String>> = try_join_all(marks).await?.into_iter().collect();
+    let wanted = marks.iter().filter(|(name, _)| wanted(name)).map(|(name, marks)| async move {
+        let images = grid.ecr.images(name).await?;
+        anyhow::Ok(RepositoryUsage {
+            repository: name.clone(),
+            images: images.len(),
+            bytes: images.iter().map(|image| image.size).sum(),
+            used_by: marks.iter().filter(|grid| *grid != tag).cloned().collect(),
+        })
+    });
+    let repositories = try_join_all(wanted).await?;
+    let others = marks.values().flatten().any(|grid| grid != tag);
+    Ok(Usage { repositories, marks, others })
 }
 
 impl RepositoryUsage {

@@ -82,162 +82,175 @@ impl Inventory {
     }
 }
 
-impl Infrastructure<'_> {
-    /// Where what somebody else made, and this grid uses, is not what images.toml says; a line each.
-    ///
-    /// # Errors
-    /// A key that repositories are encrypted with cannot be used, or AWS refuses.
-    pub async fn differences(&self, config: &Config, inventory: &Inventory) -> anyhow::Result<Vec<String>> {
-        let repositories = inventory.used_repositories(config);
-        self.refuse_dead_keys(&repositories).await?;
-        // What several have in common is one line.
-        let mut common: BTreeMap<String, Vec<&str>> = BTreeMap::new();
-        for repository in repositories {
-            let mut found = differing(repository, config);
-            if let Some(kept_out) = self.kept_out(repository, config).await? {
-                found.push(kept_out);
-            }
-            for words in found {
-                common.entry(words).or_default().push(&repository.name);
-            }
+/// Where what somebody else made, and this grid uses, is not what images.toml says; a line each.
+///
+/// # Errors
+/// A key that repositories are encrypted with cannot be used, or AWS refuses.
+pub async fn differences(
+    grid: &Infrastructure<'_>,
+    config: &Config,
+    inventory: &Inventory,
+) -> anyhow::Result<Vec<String>> {
+    let repositories = inventory.used_repositories(config);
+    refuse_dead_keys(grid, &repositories).await?;
+    // What several have in common is one line.
+    let mut common: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for repository in repositories {
+        let mut found = differing(repository, config);
+        if let Some(kept_out) = kept_out(grid, repository, config).await? {
+            found.push(kept_out);
         }
-        let repositories =
-            common.into_iter().map(|(words, names)| format!("repositories {}: {words}", names.join(", ")));
-        let secret = |arn: &Option<String>| arn.clone().unwrap_or_else(|| "no secret".to_owned());
-        let role = |arn: &Option<String>| arn.clone().unwrap_or_else(|| "no role".to_owned());
-        let rules = inventory.used_rules(config).flat_map(|(wanted, found)| {
-            let prefix = &wanted.prefix;
-            let credential = (wanted.credential_arn != found.credential_arn).then(|| {
-                let (found, wanted) = (secret(&found.credential_arn), secret(&wanted.credential_arn));
-                format!("pull-through rule {prefix}: it reads with {found}, and images.toml says {wanted}")
-            });
-            let role = (wanted.custom_role_arn != found.custom_role_arn).then(|| {
-                let (found, wanted) = (role(&found.custom_role_arn), role(&wanted.custom_role_arn));
-                format!("pull-through rule {prefix}: it reads as {found}, and images.toml says {wanted}")
-            });
-            let untemplated = config.creation_role.is_some()
-                && !inventory.owns(ResourceKind::CreationTemplate, prefix)
-                && !inventory.templates.contains_key(prefix);
-            let untemplated = untemplated.then(|| {
-                format!("pull-through rule {prefix}: creation_template of images.toml is for rules that this grid creates alone")
-            });
-            credential.into_iter().chain(role).chain(untemplated)
+        for words in found {
+            common.entry(words).or_default().push(&repository.name);
+        }
+    }
+    let repositories =
+        common.into_iter().map(|(words, names)| format!("repositories {}: {words}", names.join(", ")));
+    let secret = |arn: &Option<String>| arn.clone().unwrap_or_else(|| "no secret".to_owned());
+    let role = |arn: &Option<String>| arn.clone().unwrap_or_else(|| "no role".to_owned());
+    let rules = inventory.used_rules(config).flat_map(|(wanted, found)| {
+        let prefix = &wanted.prefix;
+        let credential = (wanted.credential_arn != found.credential_arn).then(|| {
+            let (found, wanted) = (secret(&found.credential_arn), secret(&wanted.credential_arn));
+            format!("pull-through rule {prefix}: it reads with {found}, and images.toml says {wanted}")
         });
-        let templates = inventory.used_templates(config).map(|template| {
-            format!("creation template {}: it stays as it is, and creation_template of images.toml is not for this prefix", template.prefix)
+        let role = (wanted.custom_role_arn != found.custom_role_arn).then(|| {
+            let (found, wanted) = (role(&found.custom_role_arn), role(&wanted.custom_role_arn));
+            format!("pull-through rule {prefix}: it reads as {found}, and images.toml says {wanted}")
         });
-        Ok(repositories.chain(rules).chain(templates).collect())
-    }
-
-    /// What the repositories get that the pull-through cache makes by itself: they are ECR's, made at a node's first pull, and
-    /// neither key nor settings of images.toml are theirs. A line each.
-    ///
-    /// # Errors
-    /// AWS refuses.
-    pub async fn of_the_cache(&self, config: &Config, inventory: &Inventory) -> anyhow::Result<Vec<String>> {
-        if config.pull_through.is_empty() {
-            return Ok(Vec::new());
-        }
-        let templates = self.ecr.templates().await?;
-        let mut alike: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for rule in &config.pull_through {
-            let words = if config.creation_role.is_some() && inventory.templates_itself(rule) {
-                wanted_template(config)
-            } else {
-                Template::of_cache(&templates, &rule.prefix).map_or_else(
-                    || "ECR's defaults: AES256, all tags may move, nothing expires (no creation template is for them)".to_owned(),
-                    templated,
-                )
-            };
-            alike.entry(words).or_default().push(format!("{}/...", rule.prefix));
-        }
-        Ok(alike
-            .into_iter()
-            .map(|(words, prefixes)| {
-                format!("repositories that the cache makes ({}) get {words}", prefixes.join(", "))
-            })
-            .collect())
-    }
-
-    /// Stops at repositories whose key is disabled or on its way out: whatever is pushed there or pulled from there fails. A key
-    /// that may not be looked at is another account's or a careful team's, and no reason to stop.
-    async fn refuse_dead_keys(&self, repositories: &[&Repository]) -> anyhow::Result<()> {
-        let keys: BTreeSet<&String> =
-            repositories.iter().filter_map(|repository| repository.kms_key.as_ref()).collect();
-        let states = keys.into_iter().map(|key| async move {
-            let state = kms::state(self.aws, &self.options.http, key).await.ok().flatten();
-            state.filter(|state| state != "Enabled").map(|state| (key, state))
+        let untemplated = config.creation_role.is_some()
+            && !inventory.owns(ResourceKind::CreationTemplate, prefix)
+            && !inventory.templates.contains_key(prefix);
+        let untemplated = untemplated.then(|| {
+            format!("pull-through rule {prefix}: creation_template of images.toml is for rules that this grid creates alone")
         });
-        let dead: String = join_all(states)
-            .await
-            .into_iter()
-            .flatten()
-            .map(|(key, state)| {
-                let of = repositories.iter().filter(|repository| repository.kms_key.as_ref() == Some(key));
-                let names: Vec<&str> = of.map(|repository| repository.name.as_str()).collect();
-                format!("\n  {}: {key} is {state}", names.join(", "))
-            })
-            .collect();
-        if dead.is_empty() {
-            return Ok(());
-        }
-        let message = format!(
-            "repositories that somebody else made are encrypted with a key that cannot be used:{dead}"
-        );
-        Err(failure(Kind::Refused, message)).hint(
-            Kind::Refused,
-            "`aws kms enable-key`, or `aws kms cancel-key-deletion` and then that, brings the key back, and what it encrypts",
-        )
-    }
+        credential.into_iter().chain(role).chain(untemplated)
+    });
+    let templates = inventory.used_templates(config).map(|template| {
+        format!("creation template {}: it stays as it is, and creation_template of images.toml is not for this prefix", template.prefix)
+    });
+    Ok(repositories.chain(rules).chain(templates).collect())
+}
 
-    /// The accounts that images.toml lets pull and the repository's policy does not.
-    async fn kept_out(&self, repository: &Repository, config: &Config) -> anyhow::Result<Option<String>> {
-        if config.options.pull_accounts.is_empty() {
-            return Ok(None);
-        }
-        let policy = self.ecr.policy(&repository.name).await?.unwrap_or_default();
-        let out = config.options.pull_accounts.iter().filter(|account| !policy.contains(account.as_str()));
-        let out: Vec<&str> = out.map(String::as_str).collect();
-        Ok((!out.is_empty()).then(|| format!("the policy does not name {} of pull_accounts", out.join(", "))))
+/// What the repositories get that the pull-through cache makes by itself: they are ECR's, made at a node's first pull, and
+/// neither key nor settings of images.toml are theirs. A line each.
+///
+/// # Errors
+/// AWS refuses.
+pub async fn of_the_cache(
+    grid: &Infrastructure<'_>,
+    config: &Config,
+    inventory: &Inventory,
+) -> anyhow::Result<Vec<String>> {
+    if config.pull_through.is_empty() {
+        return Ok(Vec::new());
     }
+    let templates = grid.ecr.templates().await?;
+    let mut alike: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for rule in &config.pull_through {
+        let words = if config.creation_role.is_some() && inventory.templates_itself(rule) {
+            wanted_template(config)
+        } else {
+            Template::of_cache(&templates, &rule.prefix).map_or_else(
+                || "ECR's defaults: AES256, all tags may move, nothing expires (no creation template is for them)".to_owned(),
+                templated,
+            )
+        };
+        alike.entry(words).or_default().push(format!("{}/...", rule.prefix));
+    }
+    Ok(alike
+        .into_iter()
+        .map(|(words, prefixes)| {
+            format!("repositories that the cache makes ({}) get {words}", prefixes.join(", "))
+        })
+        .collect())
+}
 
-    /// Stops at a plan that would overwrite, or end, what somebody else wrote into a repository's policy: ECR has one policy for
-    /// each, and terraform writes it whole.
-    ///
-    /// # Errors
-    /// There is such a policy, or AWS refuses.
-    pub(super) async fn refuse_policies(&self, plan: &Plan, inventory: &Inventory) -> anyhow::Result<()> {
-        let mut theirs = String::new();
-        for change in plan.effective().filter(|change| change.kind == ResourceKind::RepositoryPolicy.name()) {
-            let Some(name) = change.index.as_deref() else { continue };
-            // With the repository goes its policy.
-            let ends = |other: &&terraform::Change| {
-                other.kind == ResourceKind::Repository.name()
-                    && other.index.as_deref() == Some(name)
-                    && other.action == Action::Delete
-            };
-            if plan.effective().any(|other| ends(&other)) {
-                continue;
-            }
-            // Asked of ECR: terraform does not say of what it is about to delete how it is now.
-            let stands = inventory.repositories.contains_key(name);
-            let policy = if stands { self.ecr.policy(name).await? } else { None };
-            if policy.is_some_and(|policy| !is_own(&policy)) {
-                theirs += &format!("\n  {name}");
-            }
-        }
-        if theirs.is_empty() {
-            return Ok(());
-        }
-        let message = format!(
-            "the policies of these repositories have statements that somebody else wrote, and would lose them:{theirs}"
-        );
-        Err(failure(Kind::Refused, message)).hint(
-            Kind::Refused,
-            "`aws ecr get-repository-policy --repository-name ...` shows them; accounts that may pull belong into pull_accounts of \
-             images.toml, and what else is in there has to leave the policy (`aws ecr delete-repository-policy`)",
-        )
+/// Stops at repositories whose key is disabled or on its way out: whatever is pushed there or pulled from there fails. A key
+/// that may not be looked at is another account's or a careful team's, and no reason to stop.
+async fn refuse_dead_keys(grid: &Infrastructure<'_>, repositories: &[&Repository]) -> anyhow::Result<()> {
+    let keys: BTreeSet<&String> =
+        repositories.iter().filter_map(|repository| repository.kms_key.as_ref()).collect();
+    let states = keys.into_iter().map(|key| async move {
+        let state = kms::state(grid.aws, &grid.options.http, key).await.ok().flatten();
+        state.filter(|state| state != "Enabled").map(|state| (key, state))
+    });
+    let dead: String = join_all(states)
+        .await
+        .into_iter()
+        .flatten()
+        .map(|(key, state)| {
+            let of = repositories.iter().filter(|repository| repository.kms_key.as_ref() == Some(key));
+            let names: Vec<&str> = of.map(|repository| repository.name.as_str()).collect();
+            format!("\n  {}: {key} is {state}", names.join(", "))
+        })
+        .collect();
+    if dead.is_empty() {
+        return Ok(());
     }
+    let message =
+        format!("repositories that somebody else made are encrypted with a key that cannot be used:{dead}");
+    Err(failure(Kind::Refused, message)).hint(
+        Kind::Refused,
+        "`aws kms enable-key`, or `aws kms cancel-key-deletion` and then that, brings the key back, and what it encrypts",
+    )
+}
+
+/// The accounts that images.toml lets pull and the repository's policy does not.
+async fn kept_out(
+    grid: &Infrastructure<'_>,
+    repository: &Repository,
+    config: &Config,
+) -> anyhow::Result<Option<String>> {
+    if config.options.pull_accounts.is_empty() {
+        return Ok(None);
+    }
+    let policy = grid.ecr.policy(&repository.name).await?.unwrap_or_default();
+    let out = config.options.pull_accounts.iter().filter(|account| !policy.contains(account.as_str()));
+    let out: Vec<&str> = out.map(String::as_str).collect();
+    Ok((!out.is_empty()).then(|| format!("the policy does not name {} of pull_accounts", out.join(", "))))
+}
+
+/// Stops at a plan that would overwrite, or end, what somebody else wrote into a repository's policy: ECR has one policy for
+/// each, and terraform writes it whole.
+///
+/// # Errors
+/// There is such a policy, or AWS refuses.
+pub(super) async fn refuse_policies(
+    grid: &Infrastructure<'_>,
+    plan: &Plan,
+    inventory: &Inventory,
+) -> anyhow::Result<()> {
+    let mut theirs = String::new();
+    for change in plan.effective().filter(|change| change.kind == ResourceKind::RepositoryPolicy.name()) {
+        let Some(name) = change.index.as_deref() else { continue };
+        // With the repository goes its policy.
+        let ends = |other: &&terraform::Change| {
+            other.kind == ResourceKind::Repository.name()
+                && other.index.as_deref() == Some(name)
+                && other.action == Action::Delete
+        };
+        if plan.effective().any(|other| ends(&other)) {
+            continue;
+        }
+        // Asked of ECR: terraform does not say of what it is about to delete how it is now.
+        let stands = inventory.repositories.contains_key(name);
+        let policy = if stands { grid.ecr.policy(name).await? } else { None };
+        if policy.is_some_and(|policy| !is_own(&policy)) {
+            theirs += &format!("\n  {name}");
+        }
+    }
+    if theirs.is_empty() {
+        return Ok(());
+    }
+    let message = format!(
+        "the policies of these repositories have statements that somebody else wrote, and would lose them:{theirs}"
+    );
+    Err(failure(Kind::Refused, message)).hint(
+        Kind::Refused,
+        "`aws ecr get-repository-policy --repository-name ...` shows them; accounts that may pull belong into pull_accounts of \
+         images.toml, and what else is in there has to leave the policy (`aws ecr delete-repository-policy`)",
+    )
 }
 
 /// What the module's template gives.

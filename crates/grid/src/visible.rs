@@ -12,39 +12,30 @@ use super::Infrastructure;
 /// How long AWS may take until it shows a repository that it said it created.
 const VISIBLE_BOUND: Duration = Duration::from_secs(60);
 
-impl Infrastructure<'_> {
-    /// Waits until ECR's API shows every repository and rule.
-    pub(super) async fn wait_until_visible(&self, config: &Config) -> anyhow::Result<()> {
-        let mut wait = Wait::new();
-        loop {
-            let (repositories, rules) =
-                tokio::try_join!(self.ecr.repositories(), self.ecr.pull_through_rules())?;
-            let names = config.repositories.iter().filter(|name| !repositories.contains_key(*name));
-            let prefixes = config.pull_through.iter().map(|rule| &rule.prefix);
-            let absent: Vec<&str> = names
-                .chain(prefixes.filter(|prefix| !rules.contains_key(*prefix)))
-                .map(String::as_str)
-                .collect();
-            if absent.is_empty() {
-                return Ok(());
-            }
-            wait.again(|| absent.join(", ")).await?;
+/// Waits until ECR's API shows every repository and rule.
+pub(super) async fn wait_until_visible(grid: &Infrastructure<'_>, config: &Config) -> anyhow::Result<()> {
+    let mut wait = Wait::new();
+    loop {
+        let (repositories, rules) = tokio::try_join!(grid.ecr.repositories(), grid.ecr.pull_through_rules())?;
+        let names = config.repositories.iter().filter(|name| !repositories.contains_key(*name));
+        let prefixes = config.pull_through.iter().map(|rule| &rule.prefix);
+        let absent: Vec<&str> =
+            names.chain(prefixes.filter(|prefix| !rules.contains_key(*prefix))).map(String::as_str).collect();
+        if absent.is_empty() {
+            return Ok(());
         }
+        wait.again(|| absent.join(", ")).await?;
     }
+}
 
-    /// Waits until the registry takes pushes for what ECR's API shows.
-    pub(super) async fn wait_until_known(
-        &self,
-        repository: &Reference,
-        client: &Client,
-    ) -> anyhow::Result<()> {
-        let mut wait = Wait::new();
-        let known = || registry::lists::has_repository(client, repository);
-        while !known().await.map_err(refused)? {
-            wait.again(|| repository.to_string()).await?;
-        }
-        Ok(())
+/// Waits until the registry takes pushes for what ECR's API shows.
+pub(super) async fn wait_until_known(repository: &Reference, client: &Client) -> anyhow::Result<()> {
+    let mut wait = Wait::new();
+    let known = || registry::lists::has_repository(client, repository);
+    while !known().await.map_err(refused)? {
+        wait.again(|| repository.to_string()).await?;
     }
+    Ok(())
 }
 
 /// ECR's registry refuses in the words of IAM.

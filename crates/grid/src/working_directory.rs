@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use aws::bucket::StateBucket;
 use aws::encryption::Encryption;
 use aws::errors::{key_refusal, permission};
-use failure::{Kind, ending};
+use failure::{FailWith as _, Kind, ending};
 use serde_json::Value;
 use terraform::{Backend, LocalModule, Program, Terraform, TerraformError, copy_module, keep_lock};
 
-use super::{Infrastructure, Options};
+use super::{Infrastructure, News, Options};
 
 /// Terraform, ready to run.
 struct WorkingDirectory {
@@ -24,12 +24,12 @@ impl Infrastructure<'_> {
     /// # Errors
     /// Terraform is missing, the bucket will not do, or the initialisation fails.
     pub async fn terraform(&self) -> anyhow::Result<Terraform> {
-        let working_directory = self.working_directory().await?;
-        if !working_directory.init_needed && self.is_connected(&working_directory.terraform).await? {
+        let working_directory = working_directory(self).await?;
+        if !working_directory.init_needed && is_connected(self, &working_directory.terraform).await? {
             return Ok(working_directory.terraform);
         }
         StateBucket::new(self.aws, self.store.bucket()).check().await?;
-        self.init(working_directory.terraform).await
+        init(self, working_directory.terraform).await
     }
 
     /// Runs `terraform init`, whatever was done before.
@@ -37,69 +37,108 @@ impl Infrastructure<'_> {
     /// # Errors
     /// Terraform is missing or fails.
     pub async fn initialise(&self) -> anyhow::Result<()> {
-        self.init(self.working_directory().await?.terraform).await.map(drop)
+        init(self, working_directory(self).await?.terraform).await.map(drop)
     }
+}
 
-    pub(super) async fn init(&self, terraform: Terraform) -> anyhow::Result<Terraform> {
-        let backend = Backend {
-            bucket: self.store.bucket().to_owned(),
-            region: self.aws.region().to_owned(),
-            key: Some(self.store.key().to_owned()),
-            kms_key_id: self.kms_key().await?,
-        };
-        terraform.init(&backend, true, self.options.watch.init()).await.map_err(explain)?;
-        if self.options.stand_in.is_none() {
-            keep_lock(&self.options.module, terraform.dir());
+pub(super) async fn init(grid: &Infrastructure<'_>, terraform: Terraform) -> anyhow::Result<Terraform> {
+    let backend = Backend {
+        bucket: grid.store.bucket().to_owned(),
+        region: grid.aws.region().to_owned(),
+        key: Some(grid.store.key().to_owned()),
+        kms_key_id: kms_key(grid).await?,
+    };
+    terraform.init(&backend, true, grid.options.watch.init()).await.map_err(explain)?;
+    if grid.options.stand_in.is_none() {
+        keep_lock(&grid.options.module, terraform.dir());
+    }
+    Ok(terraform)
+}
+
+/// The key that terraform is told to encrypt the state and its lock with.
+async fn kms_key(grid: &Infrastructure<'_>) -> anyhow::Result<Option<String>> {
+    let encryption = grid.store.encryption().await?;
+    Ok(encryption.and_then(Encryption::terraform_key).map(str::to_owned))
+}
+
+/// Whether the last `terraform init` here was for this very state.
+async fn is_connected(grid: &Infrastructure<'_>, terraform: &Terraform) -> anyhow::Result<bool> {
+    #[derive(serde::Deserialize)]
+    struct Connected {
+        backend: Inner,
+    }
+    #[derive(serde::Deserialize)]
+    struct Inner {
+        config: BTreeMap<String, Value>,
+    }
+    let file = terraform.dir().join(".terraform/terraform.tfstate");
+    let Ok(bytes) = std::fs::read(file) else { return Ok(false) };
+    let Ok(connected) = serde_json::from_slice::<Connected>(&bytes) else { return Ok(false) };
+    let key = kms_key(grid).await?;
+    let is =
+        |name: &str, value: Option<&str>| connected.backend.config.get(name).and_then(Value::as_str) == value;
+    Ok(terraform.is_initialised()
+        && is("bucket", Some(grid.store.bucket()))
+        && is("key", Some(grid.store.key()))
+        && is("region", Some(grid.aws.region()))
+        && is("kms_key_id", key.as_deref()))
+}
+
+/// A copy of the module, and what terraform has to be told there: where AWS is emulated also where the stand-in provider is.
+async fn working_directory(grid: &Infrastructure<'_>) -> anyhow::Result<WorkingDirectory> {
+    let program = Program::find().map_err(explain)?;
+    let Options { module, directory, .. } = &*grid.options;
+    let mut working_directory = if let Some(stand_in) = &grid.options.stand_in {
+        let laid = LocalModule::lay_out(module, directory, &stand_in().await?).map_err(explain)?;
+        let terraform = Terraform::new(program, laid.dir)
+            .env("TF_CLI_CONFIG_FILE", laid.cli_config.display().to_string());
+        WorkingDirectory { terraform, init_needed: laid.init_needed }
+    } else {
+        let copy = copy_module(module, directory).map_err(explain)?;
+        WorkingDirectory { terraform: Terraform::new(program, copy), init_needed: false }
+    };
+    working_directory.terraform = working_directory.terraform.lock_timeout(grid.options.lock_timeout);
+    Ok(working_directory)
+}
+
+/// The result of a command of terraform's. Where it had no permission to release its own lock, the lock is taken away here:
+/// this run took it.
+pub(super) async fn unlocked<T>(
+    grid: &Infrastructure<'_>,
+    result: Result<T, TerraformError>,
+) -> anyhow::Result<T> {
+    let error = match result {
+        Ok(done) => return Ok(done),
+        Err(error) => error,
+    };
+    let left = matches!(error, TerraformError::Denied { lock_left: true, .. });
+    let error = explain(error);
+    if !left {
+        return Err(error);
+    }
+    let lock = grid.store.sidecar("tflock");
+    match grid.store.delete(&lock, None).await {
+        Ok(()) => {
+            grid.options.watch.hear(&News::Unlocked);
+            Err(error)
         }
-        Ok(terraform)
+        // What is missing there is named already.
+        Err(_) => Err(error).hint(
+            Kind::Terraform,
+            format!(
+                "the terraform state stays locked: `aws s3 rm s3://{}/{lock}` removes the lock, by whoever may",
+                grid.store.bucket()
+            ),
+        ),
     }
+}
 
-    /// The key that terraform is told to encrypt the state and its lock with.
-    async fn kms_key(&self) -> anyhow::Result<Option<String>> {
-        let encryption = self.store.encryption().await?;
-        Ok(encryption.and_then(Encryption::terraform_key).map(str::to_owned))
-    }
-
-    /// Whether the last `terraform init` here was for this very state.
-    async fn is_connected(&self, terraform: &Terraform) -> anyhow::Result<bool> {
-        #[derive(serde::Deserialize)]
-        struct Connected {
-            backend: Inner,
-        }
-        #[derive(serde::Deserialize)]
-        struct Inner {
-            config: BTreeMap<String, Value>,
-        }
-        let file = terraform.dir().join(".terraform/terraform.tfstate");
-        let Ok(bytes) = std::fs::read(file) else { return Ok(false) };
-        let Ok(connected) = serde_json::from_slice::<Connected>(&bytes) else { return Ok(false) };
-        let key = self.kms_key().await?;
-        let is = |name: &str, value: Option<&str>| {
-            connected.backend.config.get(name).and_then(Value::as_str) == value
-        };
-        Ok(terraform.is_initialised()
-            && is("bucket", Some(self.store.bucket()))
-            && is("key", Some(self.store.key()))
-            && is("region", Some(self.aws.region()))
-            && is("kms_key_id", key.as_deref()))
-    }
-
-    /// A copy of the module, and what terraform has to be told there: where AWS is emulated also where the stand-in provider is.
-    async fn working_directory(&self) -> anyhow::Result<WorkingDirectory> {
-        let program = Program::find().map_err(explain)?;
-        let Options { module, directory, .. } = &*self.options;
-        let mut working_directory = if let Some(stand_in) = &self.options.stand_in {
-            let laid = LocalModule::lay_out(module, directory, &stand_in().await?).map_err(explain)?;
-            let terraform = Terraform::new(program, laid.dir)
-                .env("TF_CLI_CONFIG_FILE", laid.cli_config.display().to_string());
-            WorkingDirectory { terraform, init_needed: laid.init_needed }
-        } else {
-            let copy = copy_module(module, directory).map_err(explain)?;
-            WorkingDirectory { terraform: Terraform::new(program, copy), init_needed: false }
-        };
-        working_directory.terraform = working_directory.terraform.lock_timeout(self.options.lock_timeout);
-        Ok(working_directory)
-    }
+/// Releases a lock on the state whose holder has ended.
+///
+/// # Errors
+/// There is no such lock.
+pub async fn release_lock(grid: &Infrastructure<'_>, id: &str) -> anyhow::Result<()> {
+    grid.terraform().await?.state().force_unlock(id).await.map_err(explain)
 }
 
 /// What `terraform init` left in the directory where terraform works: the connection with the state, and the provider.

@@ -80,7 +80,8 @@ async fn destroy(context: &Context, dry_run: bool, ask: bool) -> anyhow::Result<
     let aws = context.aws(config.account.as_deref()).await?;
     let ecr = Ecr::new(&aws);
     let infrastructure = infrastructure::open(context, &aws).await?;
-    let inventory = infrastructure.with_unrecorded(&config, infrastructure.inventory().await?).await?;
+    let inventory =
+        grid::recovery::with_unrecorded(&infrastructure, &config, infrastructure.inventory().await?).await?;
     let shown = destroy_plan(context, &infrastructure, &inventory).await?;
     let report = |changed| context.printer.report(&Report { plan: &shown, changed });
     report(Some(false))?;
@@ -110,11 +111,12 @@ async fn destroy(context: &Context, dry_run: bool, ask: bool) -> anyhow::Result<
     let lease = infrastructure.lease().await?;
     let result = async {
         let mut inventory =
-            infrastructure.with_unrecorded(&config, infrastructure.inventory().await?).await?;
+            grid::recovery::with_unrecorded(&infrastructure, &config, infrastructure.inventory().await?)
+                .await?;
         unchanged(&destroy_plan(context, &infrastructure, &inventory).await?, &shown)?;
         report(None)?;
         if !inventory.unrecorded.is_empty() {
-            inventory = infrastructure.put_right(&config, &inventory, &[]).await?;
+            inventory = grid::recovery::put_right(&infrastructure, &config, &inventory, &[]).await?;
         }
         carry_out(context, &infrastructure, &ecr, &inventory, &shown).await?;
         settings.apply(&aws).await
@@ -143,7 +145,7 @@ async fn destroy_plan(
     inventory: &Inventory,
 ) -> anyhow::Result<DestroyPlan> {
     let owned = |name: &str| inventory.owns(ResourceKind::Repository, name);
-    let Usage { repositories, marks, others } = infrastructure.usage(inventory, owned).await?;
+    let Usage { repositories, marks, others } = grid::usage::read(infrastructure, inventory, owned).await?;
     let stays = |name: &str| !repositories.iter().any(|held| held.repository == name && held.is_free());
     let own_keys = inventory.owned(ResourceKind::Key);
     let keep_key = inventory
@@ -236,7 +238,7 @@ async fn carry_out(
     }
     let config = context.config()?;
     let variables = infrastructure.sparing_variables(&config, inventory);
-    infrastructure.destroy(terraform, &variables).await?;
+    grid::planning::destroy(infrastructure, terraform, &variables).await?;
     for repository in destroy_plan.marked.iter().filter_map(|name| inventory.repositories.get(name)) {
         grids::remove_user(ecr, repository, &context.settings.tag).await?;
     }

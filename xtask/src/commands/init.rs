@@ -113,13 +113,13 @@ impl InitImages {
             ));
         }
         let inventory = infrastructure.inventory().await?;
-        infrastructure.leave_makefile(&inventory).await?;
+        grid::makefile::leave(&infrastructure, &inventory).await?;
         if inventory.is_makefiles() {
             report.steps.push("imported the Makefile's terraform state".to_owned());
             report.changed = true;
         }
         if let Some(id) = &self.release_lock {
-            infrastructure.release_lock(id).await?;
+            grid::release_lock(&infrastructure, id).await?;
             report.step(context, format!("released the lock {id}"))?;
         }
         if self.if_needed {

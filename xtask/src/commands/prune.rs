@@ -71,7 +71,7 @@ impl Prune {
             report(None)?;
             let terraform = infrastructure.terraform().await?;
             let variables = infrastructure.variables(&config, &inventory, &kept);
-            infrastructure.prune(terraform, &variables, &unwanted.repositories).await
+            grid::planning::prune(&infrastructure, terraform, &variables, &unwanted.repositories).await
         };
         let result = pruned.await;
         infrastructure.release(lease).await;
@@ -88,7 +88,8 @@ async fn look(
 ) -> anyhow::Result<(Vec<RepositoryUsage>, NoLongerWanted, NoLongerWanted)> {
     let mut unwanted = inventory.no_longer_wanted(config);
     let is_unwanted = |name: &str| unwanted.repositories.iter().any(|unwanted| unwanted == name);
-    let Usage { repositories, others, .. } = infrastructure.usage(inventory, is_unwanted).await?;
+    let Usage { repositories, others, .. } =
+        grid::usage::read(infrastructure, inventory, is_unwanted).await?;
     let mut kept = NoLongerWanted::default();
     (unwanted.repositories, kept.repositories) = {
         let names = |free| {

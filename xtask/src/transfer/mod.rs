@@ -20,7 +20,7 @@ use std::time::Instant;
 
 use aws::lease::Lease;
 use failure::{FailWith as _, Interrupt, Kind, failure, kind_of};
-use grid::Infrastructure;
+use grid::{Infrastructure, last_apply};
 use registry::mirror::{self, Mirror};
 
 use crate::age::{self, Ages};
@@ -322,7 +322,8 @@ impl<'a> Run<'a> {
             // Other shards work on other repositories.
             Some(_) if self.request.shard.is_some() => lease.waited(),
             Some(resources) => {
-                lease.waited() || resources.infrastructure.is_outdated(&resources.inventory).await?
+                lease.waited()
+                    || last_apply::is_outdated(&resources.infrastructure, &resources.inventory).await?
             }
             None => false,
         };
@@ -373,7 +374,7 @@ impl<'a> Run<'a> {
             .await?;
         match &plan.resources {
             Some(resources) if resources.up_to_date => {
-                resources.infrastructure.worked(&resources.inventory).await?;
+                last_apply::worked(&resources.infrastructure, &resources.inventory).await?;
             }
             _ => self.write_plan_cache(plan).await?,
         }
@@ -384,7 +385,7 @@ impl<'a> Run<'a> {
     async fn write_plan_cache(&self, plan: &Plan<'_>) -> anyhow::Result<()> {
         match &plan.resources {
             Some(resources) if !resources.up_to_date => {
-                resources.infrastructure.write_plan_cache(&self.config).await
+                last_apply::write_plan_cache(&resources.infrastructure, &self.config).await
             }
             _ => Ok(()),
         }

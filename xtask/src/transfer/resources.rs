@@ -2,7 +2,9 @@
 
 use aws::registry_settings::SettingsPlan;
 use failure::{FailWith as _, Kind, failure};
-use grid::{Infrastructure, Inventory, Planned, ResourceKind};
+use grid::{
+    Infrastructure, Inventory, Planned, ResourceKind, last_apply, planning, recovery, templates, used,
+};
 use terraform::Change;
 
 use super::Run;
@@ -82,7 +84,8 @@ impl Resources<'_> {
         if let Some(planned) = planned.filter(|planned| !planned.plan.is_empty()) {
             let names = run.config.repositories.iter().map(|name| run.target.repository(name));
             let repositories = names.collect::<anyhow::Result<Vec<_>>>()?;
-            self.infrastructure.apply(planned, &run.config, &repositories, run.mirror.client()).await?;
+            let client = run.mirror.client();
+            planning::apply(&self.infrastructure, planned, &run.config, &repositories, client).await?;
         }
         if let Some(account) = &run.target.account {
             self.settings.apply(&account.aws).await?;
@@ -100,10 +103,10 @@ impl Resources<'_> {
             return Ok(None);
         }
         let infrastructure = &self.infrastructure;
-        let inventory = infrastructure.put_right(run.whole, &self.inventory, cut_off).await?;
+        let inventory = recovery::put_right(infrastructure, run.whole, &self.inventory, cut_off).await?;
         let variables = infrastructure.sparing_variables(run.whole, &inventory);
-        let planned =
-            infrastructure.plan(infrastructure.terraform().await?, &inventory, &variables, true).await?;
+        let terraform = infrastructure.terraform().await?;
+        let planned = planning::plan(infrastructure, terraform, &inventory, &variables, true).await?;
         if let Some(address) = planned.cut_off.first() {
             let message =
                 format!("{address} is marked for replacement again: somebody else works on this state");
@@ -123,10 +126,10 @@ pub(super) async fn plan<'a>(run: &Run<'a>) -> anyhow::Result<Option<Resources<'
     let config = run.whole;
     infrastructure.refuse_misplaced(config)?;
     inventory.refuse_clashes(config)?;
-    inventory = infrastructure.with_unrecorded(config, inventory).await?;
-    inventory = infrastructure.with_left_key(inventory).await?;
-    inventory = infrastructure.with_left_templates(config, inventory);
-    infrastructure.refuse_others_templates(config, &inventory)?;
+    inventory = recovery::with_unrecorded(infrastructure, config, inventory).await?;
+    inventory = recovery::with_left_key(infrastructure, inventory).await?;
+    inventory = templates::with_left(infrastructure, config, inventory);
+    templates::refuse_others(infrastructure, config, &inventory)?;
     let settings = run
         .interrupt
         .guard(SettingsPlan::new(
@@ -137,20 +140,22 @@ pub(super) async fn plan<'a>(run: &Run<'a>) -> anyhow::Result<Option<Resources<'
         ))
         .await?;
     let variables = infrastructure.sparing_variables(config, &inventory);
-    let up_to_date = !run.request.refresh && infrastructure.is_up_to_date(&variables, &inventory)?;
+    let up_to_date =
+        !run.request.refresh && last_apply::is_up_to_date(infrastructure, &variables, &inventory)?;
     let (mut differences, mut of_the_cache) = (Vec::new(), Vec::new());
     let planned = if up_to_date {
         None
     } else {
         let looks = async {
             tokio::try_join!(
-                infrastructure.differences(config, &inventory),
-                infrastructure.of_the_cache(config, &inventory)
+                used::differences(infrastructure, config, &inventory),
+                used::of_the_cache(infrastructure, config, &inventory)
             )
         };
         (differences, of_the_cache) = run.interrupt.guard(looks).await?;
         let terraform = infrastructure.terraform().await?;
-        Some(infrastructure.plan(terraform, &inventory, &variables, !run.request.dry_run).await?)
+        let lock = !run.request.dry_run;
+        Some(planning::plan(infrastructure, terraform, &inventory, &variables, lock).await?)
     };
     Ok(Some(Resources {
         infrastructure: infrastructure.clone(),

@@ -91,7 +91,7 @@ pub(super) async fn resources_first(
     let look = async {
         let inventory = infrastructure.inventory().await?;
         let variables = infrastructure.sparing_variables(run.whole, &inventory);
-        infrastructure.is_up_to_date(&variables, &inventory)
+        grid::last_apply::is_up_to_date(infrastructure, &variables, &inventory)
     };
     let up_to_date = run.interrupt.guard(look).await?;
     if up_to_date && !run.request.refresh {

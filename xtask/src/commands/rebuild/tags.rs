@@ -29,7 +29,7 @@ pub(super) async fn leased<T>(
         }
     };
     let done = context.interrupt.guard(done).await;
-    if let Err(error) = infrastructure.worked_on_images().await {
+    if let Err(error) = grid::last_apply::worked_on_images(&infrastructure).await {
         context
             .printer
             .warn(format!("a run that was planned earlier will not notice this change: {error:#}"));
