@@ -1,24 +1,17 @@
 //! `index.json`: which manifests a layout holds, by which names.
 
+pub(crate) mod document;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use registry::Digest;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Map, Value};
+
+use document::{Entry, REF_NAME};
 
 const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const OCI_IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
-
-/// What names a manifest: a tag, often, or a name with one
-/// ([annotations](https://github.com/opencontainers/image-spec/blob/main/annotations.md#pre-defined-annotation-keys)).
-const REF_NAME: &str = "org.opencontainers.image.ref.name";
-
-/// The full name where containerd or docker wrote the layout
-/// ([containerd](https://github.com/containerd/containerd/blob/main/core/images/annotations.go)).
-const CONTAINERD_NAME: &str = "io.containerd.image.name";
-
-/// Marks layouts of ours: their names are `repository:tag` and begin with no registry.
-const OURS: &str = "io.htc-grid.export";
 
 /// An image that a layout names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,33 +24,20 @@ pub struct Image {
     pub digest: Digest,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Entry {
-    #[serde(default)]
-    media_type: String,
-    digest: Digest,
-    size: u64,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    annotations: BTreeMap<String, String>,
-    /// What other tools say of it.
-    #[serde(flatten)]
-    more: Map<String, Value>,
-}
+/// What manifests' descriptors call them.
+#[derive(Debug, Default)]
+pub(crate) struct MediaTypes(HashMap<Digest, String>);
 
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Document {
-    schema_version: u64,
-    #[serde(default = "oci_index")]
-    media_type: String,
-    manifests: Vec<Entry>,
-    #[serde(default)]
-    annotations: BTreeMap<String, String>,
-}
+impl MediaTypes {
+    /// What a manifest's descriptor calls it, where it has one here.
+    pub(crate) fn get(&self, digest: Digest) -> Option<&str> {
+        self.0.get(&digest).map(String::as_str).filter(|name| !name.is_empty())
+    }
 
-fn oci_index() -> String {
-    OCI_INDEX.to_owned()
+    /// Notes a manifest's media type.
+    pub(crate) fn note(&mut self, digest: Digest, media_type: &str) {
+        self.0.insert(digest, media_type.to_owned());
+    }
 }
 
 /// The entries, and what is known of the manifests below them.
@@ -68,7 +48,7 @@ pub(crate) struct Index {
     names: HashMap<(String, String), usize>,
     /// Positions of those that are about others, by what they are about.
     about: HashMap<Digest, Vec<usize>>,
-    types: HashMap<Digest, String>,
+    pub(crate) types: MediaTypes,
 }
 
 /// What a manifest says of itself.
@@ -102,24 +82,6 @@ pub(crate) fn media_type(bytes: &[u8]) -> String {
 }
 
 impl Index {
-    /// # Errors
-    /// The text is no index.
-    pub(crate) fn parse(text: &[u8]) -> Result<Self, serde_json::Error> {
-        let document: Document = serde_json::from_slice(text)?;
-        let ours = document.annotations.contains_key(OURS);
-        let mut index = Self::default();
-        for entry in document.manifests {
-            index.types.insert(entry.digest, entry.media_type.clone());
-            let name = name_of(&entry, ours);
-            index.entries.push(entry);
-            if let Some(name) = name {
-                // Of two with one name the last counts, as for skopeo.
-                index.names.insert(name, index.entries.len() - 1);
-            }
-        }
-        Ok(index)
-    }
-
     /// Without what is not there.
     pub(crate) fn keeping(self, is_there: impl Fn(Digest) -> bool) -> Self {
         let mut index = Self { types: self.types, ..Self::default() };
@@ -133,16 +95,6 @@ impl Index {
             index.names.extend(names.remove(&at).unwrap_or_default().into_iter().map(|name| (name, now)));
         }
         index
-    }
-
-    pub(crate) fn to_text(&self) -> String {
-        let document = Document {
-            schema_version: 2,
-            media_type: oci_index(),
-            manifests: self.entries.clone(),
-            annotations: BTreeMap::from([(OURS.to_owned(), "1".to_owned())]),
-        };
-        serde_json::to_string(&document).unwrap_or_default()
     }
 
     pub(crate) fn digests(&self) -> Vec<Digest> {
@@ -178,11 +130,6 @@ impl Index {
         Some(self.entries[*at].digest)
     }
 
-    /// What a manifest's descriptor calls it, where it has one here.
-    pub(crate) fn media_type(&self, digest: Digest) -> Option<&str> {
-        self.types.get(&digest).map(String::as_str).filter(|name| !name.is_empty())
-    }
-
     /// Lists a manifest under a name.
     pub(crate) fn put(
         &mut self,
@@ -207,12 +154,7 @@ impl Index {
                 self.names.insert(name, self.entries.len() - 1);
             }
         }
-        self.know(digest, media_type);
-    }
-
-    /// Notes a manifest's media type.
-    pub(crate) fn know(&mut self, digest: Digest, media_type: &str) {
-        self.types.insert(digest, media_type.to_owned());
+        self.types.note(digest, media_type);
     }
 
     /// Lists a manifest that is about another one, as the specification wants it.
@@ -261,26 +203,6 @@ impl Index {
     }
 }
 
-/// The repository and tag of an entry; none where it has no name, or a tag alone.
-fn name_of(entry: &Entry, ours: bool) -> Option<(String, String)> {
-    let annotation = |name: &str| entry.annotations.get(name).map(String::as_str);
-    let name = [CONTAINERD_NAME, REF_NAME].into_iter().filter_map(annotation).find(|name| {
-        // A bare tag says nothing of the repository.
-        name.rsplit('/').next().is_some_and(|last| last.contains(':'))
-    })?;
-    let (repository, tag) = name.split('@').next()?.rsplit_once(':')?;
-    let repository = match repository.split_once('/') {
-        Some((host, rest)) if !ours && is_host(host) => rest.strip_prefix("library/").unwrap_or(rest),
-        _ => repository,
-    };
-    Some((repository.to_owned(), tag.to_owned()))
-}
-
-/// Whether the first part of a name is a registry, by docker's rule.
-fn is_host(part: &str) -> bool {
-    part.contains(['.', ':']) || part == "localhost"
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -291,7 +213,7 @@ mod tests {
         let text = format!(
             r#"{{"schemaVersion":2,"manifests":[{{"mediaType":"m","digest":"{digest}","size":1,"annotations":{{{annotations}}}}}]{mark}}}"#
         );
-        let index = Index::parse(text.as_bytes()).unwrap();
+        let index = document::parse(text.as_bytes()).unwrap();
         index.images().into_iter().map(|image| format!("{} {}", image.repository, image.tag)).collect()
     }
 
@@ -326,9 +248,9 @@ mod tests {
             {{"mediaType":"m","digest":"{gone}","size":1,"annotations":{{"org.opencontainers.image.ref.name":"a:1"}}}},
             {{"mediaType":"m","digest":"{here}","size":1,"platform":{{"os":"x"}},"annotations":{{"org.opencontainers.image.ref.name":"b:1"}}}}]}}"#
         );
-        let index = Index::parse(text.as_bytes()).unwrap().keeping(|digest| digest == here);
+        let index = document::parse(text.as_bytes()).unwrap().keeping(|digest| digest == here);
         assert_eq!((index.get("a", "1"), index.get("b", "1")), (None, Some(here)));
-        let again: Value = serde_json::from_str(&index.to_text()).unwrap();
+        let again: Value = serde_json::from_str(&document::text(&index)).unwrap();
         assert_eq!(again["manifests"][0]["platform"]["os"], "x");
         assert_eq!(again["manifests"].as_array().unwrap().len(), 1);
     }

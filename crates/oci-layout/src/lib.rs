@@ -98,7 +98,8 @@ impl Layout {
             |reason: &str| LayoutError::Malformed { path: shown(path), reason: reason.to_owned() };
         let text = blobs.file(INDEX).map_err(|source| failed(path, source))?;
         let text = text.ok_or_else(|| malformed("it has no index.json"))?;
-        let index = Index::parse(&text).map_err(|error| malformed(&format!("index.json: {error}")))?;
+        let index =
+            index::document::parse(&text).map_err(|error| malformed(&format!("index.json: {error}")))?;
         let (blobs, index) = (Arc::new(blobs), Mutex::new(index));
         let layout = Self { blobs, index, kept: None, written: Mutex::default() };
         layout.find_subjects();
@@ -115,7 +116,7 @@ impl Layout {
         forget_incomplete(&blobs);
         let index = match std::fs::read(&kept) {
             // What is not readable was being written: the images are named again, their blobs are there.
-            Ok(text) => Index::parse(&text).unwrap_or_default(),
+            Ok(text) => index::document::parse(&text).unwrap_or_default(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Index::default(),
             Err(error) => return Err(failed(&kept, error)),
         };
@@ -151,7 +152,7 @@ impl Layout {
     /// # Errors
     /// It cannot be written.
     pub fn finish(&self) -> Result<(), LayoutError> {
-        let index = self.index().to_text();
+        let index = index::document::text(&self.index());
         self.blobs.finish(&[(MARK, MARK_TEXT.as_bytes()), (INDEX, index.as_bytes())])
     }
 
@@ -177,7 +178,7 @@ impl Layout {
         if written.is_some_and(|written| written.elapsed() < PAUSE) {
             return Ok(());
         }
-        blobs::replace(kept, self.index().to_text().as_bytes())?;
+        blobs::replace(kept, index::document::text(&self.index()).as_bytes())?;
         *written = Some(Instant::now());
         Ok(())
     }

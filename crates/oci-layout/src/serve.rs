@@ -72,14 +72,14 @@ impl Transport for Layout {
             match Asked::of(&path) {
                 Asked::Ping => Ok(reply(StatusCode::OK, &[], Bytes::new())),
                 Asked::Manifest { repository, reference } if request.method == Method::PUT => {
-                    self.put_manifest(repository, reference, request).await
+                    put_manifest(self, repository, reference, request).await
                 }
                 Asked::Manifest { repository, reference } => {
-                    self.manifest(repository, reference, &request.method)
+                    manifest(self, repository, reference, &request.method)
                 }
-                Asked::Blob(digest) => self.blob(digest, &request.method, &request.headers),
-                Asked::Upload { repository } => Ok(self.begin(repository, &request)),
-                Asked::Bytes => self.put_blob(request).await,
+                Asked::Blob(digest) => blob(self, digest, &request.method, &request.headers),
+                Asked::Upload { repository } => Ok(begin_upload(self, repository, &request)),
+                Asked::Bytes => put_blob(self, request).await,
                 Asked::Referrers(digest) => {
                     let manifests = self.index().referrers(digest);
                     let list = serde_json::json!({ "schemaVersion": 2, "manifests": manifests });
@@ -97,140 +97,144 @@ impl Transport for Layout {
     }
 }
 
-impl Layout {
-    fn manifest(&self, repository: &str, reference: &str, method: &Method) -> Result<Response, ErrorKind> {
-        let digest = match reference.parse() {
-            Ok(digest) => Some(digest),
-            Err(_) => self.index().get(repository, reference),
-        };
-        let bytes = match digest {
-            Some(digest) => self.blobs.read(digest).map_err(unreadable)?.map(|bytes| (digest, bytes)),
-            None => None,
-        };
-        let Some((digest, bytes)) = bytes else {
-            return Ok(refusal(StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN", "no such manifest"));
-        };
-        let kind = self.index().media_type(digest).map(str::to_owned);
-        let kind = kind.unwrap_or_else(|| index::media_type(&bytes));
-        let (name, length) = (digest.to_string(), bytes.len().to_string());
-        let headers = [
-            (CONTENT_TYPE.as_str(), kind.as_str()),
-            ("docker-content-digest", name.as_str()),
-            (CONTENT_LENGTH.as_str(), length.as_str()),
-        ];
-        let body = if *method == Method::HEAD { Bytes::new() } else { bytes.into() };
-        Ok(reply(StatusCode::OK, &headers, body))
-    }
+fn manifest(
+    layout: &Layout,
+    repository: &str,
+    reference: &str,
+    method: &Method,
+) -> Result<Response, ErrorKind> {
+    let digest = match reference.parse() {
+        Ok(digest) => Some(digest),
+        Err(_) => layout.index().get(repository, reference),
+    };
+    let bytes = match digest {
+        Some(digest) => layout.blobs.read(digest).map_err(unreadable)?.map(|bytes| (digest, bytes)),
+        None => None,
+    };
+    let Some((digest, bytes)) = bytes else {
+        return Ok(refusal(StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN", "no such manifest"));
+    };
+    let kind = layout.index().types.get(digest).map(str::to_owned);
+    let kind = kind.unwrap_or_else(|| index::media_type(&bytes));
+    let (name, length) = (digest.to_string(), bytes.len().to_string());
+    let headers = [
+        (CONTENT_TYPE.as_str(), kind.as_str()),
+        ("docker-content-digest", name.as_str()),
+        (CONTENT_LENGTH.as_str(), length.as_str()),
+    ];
+    let body = if *method == Method::HEAD { Bytes::new() } else { bytes.into() };
+    Ok(reply(StatusCode::OK, &headers, body))
+}
 
-    async fn put_manifest(
-        &self,
-        repository: &str,
-        reference: &str,
-        request: Request,
-    ) -> Result<Response, ErrorKind> {
-        let kind = header(&request.headers, CONTENT_TYPE.as_str()).unwrap_or_default().to_owned();
-        let mut body = request.body;
-        let mut bytes = Vec::new();
-        while let Some(piece) = body.chunk().await? {
-            if bytes.len() + piece.len() > registry::limits::MANIFEST {
-                return Ok(refusal(
-                    StatusCode::PAYLOAD_TOO_LARGE,
-                    "SIZE_INVALID",
-                    "the manifest is too large",
-                ));
-            }
-            bytes.extend_from_slice(&piece);
+async fn put_manifest(
+    layout: &Layout,
+    repository: &str,
+    reference: &str,
+    request: Request,
+) -> Result<Response, ErrorKind> {
+    let kind = header(&request.headers, CONTENT_TYPE.as_str()).unwrap_or_default().to_owned();
+    let mut body = request.body;
+    let mut bytes = Vec::new();
+    while let Some(piece) = body.chunk().await? {
+        if bytes.len() + piece.len() > registry::limits::MANIFEST {
+            return Ok(refusal(StatusCode::PAYLOAD_TOO_LARGE, "SIZE_INVALID", "the manifest is too large"));
         }
-        let digest = Digest::of(&bytes);
-        if reference.parse::<Digest>().is_ok_and(|named| named != digest) {
-            return Ok(refusal(StatusCode::BAD_REQUEST, "DIGEST_INVALID", "the manifest has another digest"));
-        }
-        if self.blobs.size(digest).is_none() {
-            let file = self.blobs.new_file().map_err(unwritable)?;
-            crate::blobs::replace(&file, &bytes).map_err(unwritable)?;
-            self.blobs.take(digest, &file).map_err(unwritable)?;
-        }
-        {
-            let mut index = self.index();
-            if reference.parse::<Digest>().is_err() {
-                index.put(repository, reference, &kind, (digest, &bytes));
-            }
-            index.know(digest, &kind);
-            index.refer(&kind, (digest, &bytes));
-        }
-        self.keep_index().map_err(unwritable)?;
-        Ok(reply(StatusCode::CREATED, &[("docker-content-digest", &digest.to_string())], Bytes::new()))
+        bytes.extend_from_slice(&piece);
     }
+    let digest = Digest::of(&bytes);
+    if reference.parse::<Digest>().is_ok_and(|named| named != digest) {
+        return Ok(refusal(StatusCode::BAD_REQUEST, "DIGEST_INVALID", "the manifest has another digest"));
+    }
+    if layout.blobs.size(digest).is_none() {
+        let file = layout.blobs.new_file().map_err(unwritable)?;
+        crate::blobs::replace(&file, &bytes).map_err(unwritable)?;
+        layout.blobs.take(digest, &file).map_err(unwritable)?;
+    }
+    {
+        let mut index = layout.index();
+        if reference.parse::<Digest>().is_err() {
+            index.put(repository, reference, &kind, (digest, &bytes));
+        }
+        index.types.note(digest, &kind);
+        index.refer(&kind, (digest, &bytes));
+    }
+    layout.keep_index().map_err(unwritable)?;
+    Ok(reply(StatusCode::CREATED, &[("docker-content-digest", &digest.to_string())], Bytes::new()))
+}
 
-    fn blob(&self, digest: Digest, method: &Method, headers: &HeaderMap) -> Result<Response, ErrorKind> {
-        let Some((file, place)) = self.blobs.find(digest) else {
-            return Ok(refusal(StatusCode::NOT_FOUND, "BLOB_UNKNOWN", "no such blob"));
-        };
-        let length = place.size.to_string();
-        if *method == Method::HEAD {
-            return Ok(reply(StatusCode::OK, &[(CONTENT_LENGTH.as_str(), length.as_str())], Bytes::new()));
-        }
-        let from = header(headers, RANGE.as_str())
-            .and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse::<u64>().ok())
-            .filter(|from| *from < place.size);
-        let offset = from.unwrap_or_default();
-        let file = open_at(&file, place, offset).map_err(unreadable)?;
-        let left = place.size - offset;
-        let part = file.take(left);
-        let stream = futures_util::stream::try_unfold(part, |mut part| async move {
-            let mut chunk = Vec::with_capacity(CHUNK);
-            let read = (&mut part).take(CHUNK as u64).read_to_end(&mut chunk).await?;
-            Ok::<_, io::Error>((read > 0).then_some((Bytes::from(chunk), part)))
-        });
-        let mut builder = http::Response::builder().header(CONTENT_LENGTH, left);
-        if from.is_some() {
-            let range = format!("bytes {offset}-{}/{}", place.size - 1, place.size);
-            builder = builder.status(StatusCode::PARTIAL_CONTENT).header(CONTENT_RANGE, range);
-        }
-        builder.body(Body::stream(stream, Some(left))).map_err(|error| unreadable(io::Error::other(error)))
+fn blob(
+    layout: &Layout,
+    digest: Digest,
+    method: &Method,
+    headers: &HeaderMap,
+) -> Result<Response, ErrorKind> {
+    let Some((file, place)) = layout.blobs.find(digest) else {
+        return Ok(refusal(StatusCode::NOT_FOUND, "BLOB_UNKNOWN", "no such blob"));
+    };
+    let length = place.size.to_string();
+    if *method == Method::HEAD {
+        return Ok(reply(StatusCode::OK, &[(CONTENT_LENGTH.as_str(), length.as_str())], Bytes::new()));
     }
+    let from = header(headers, RANGE.as_str())
+        .and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse::<u64>().ok())
+        .filter(|from| *from < place.size);
+    let offset = from.unwrap_or_default();
+    let file = open_at(&file, place, offset).map_err(unreadable)?;
+    let left = place.size - offset;
+    let part = file.take(left);
+    let stream = futures_util::stream::try_unfold(part, |mut part| async move {
+        let mut chunk = Vec::with_capacity(CHUNK);
+        let read = (&mut part).take(CHUNK as u64).read_to_end(&mut chunk).await?;
+        Ok::<_, io::Error>((read > 0).then_some((Bytes::from(chunk), part)))
+    });
+    let mut builder = http::Response::builder().header(CONTENT_LENGTH, left);
+    if from.is_some() {
+        let range = format!("bytes {offset}-{}/{}", place.size - 1, place.size);
+        builder = builder.status(StatusCode::PARTIAL_CONTENT).header(CONTENT_RANGE, range);
+    }
+    builder.body(Body::stream(stream, Some(left))).map_err(|error| unreadable(io::Error::other(error)))
+}
 
-    /// A blob is the whole layout's: who asks whether it may be taken from a repository need not send it.
-    fn begin(&self, repository: &str, request: &Request) -> Response {
-        let mount = request.url.query_pairs().find(|(name, _)| name == "mount");
-        let there = mount
-            .and_then(|(_, digest)| digest.parse().ok())
-            .filter(|digest| self.blobs.size(*digest).is_some());
-        match there {
-            Some(digest) => {
-                reply(StatusCode::CREATED, &[("docker-content-digest", &digest.to_string())], Bytes::new())
-            }
-            None => {
-                let location = format!("/v2/{repository}/blobs/uploads/new");
-                reply(StatusCode::ACCEPTED, &[(LOCATION.as_str(), &location)], Bytes::new())
-            }
+/// A blob is the whole layout's: who asks whether it may be taken from a repository need not send it.
+fn begin_upload(layout: &Layout, repository: &str, request: &Request) -> Response {
+    let mount = request.url.query_pairs().find(|(name, _)| name == "mount");
+    let there = mount
+        .and_then(|(_, digest)| digest.parse().ok())
+        .filter(|digest| layout.blobs.size(*digest).is_some());
+    match there {
+        Some(digest) => {
+            reply(StatusCode::CREATED, &[("docker-content-digest", &digest.to_string())], Bytes::new())
+        }
+        None => {
+            let location = format!("/v2/{repository}/blobs/uploads/new");
+            reply(StatusCode::ACCEPTED, &[(LOCATION.as_str(), &location)], Bytes::new())
         }
     }
+}
 
-    async fn put_blob(&self, request: Request) -> Result<Response, ErrorKind> {
-        let wanted = request.url.query_pairs().find(|(name, _)| name == "digest");
-        let Some(wanted) = wanted.and_then(|(_, digest)| digest.parse::<Digest>().ok()) else {
-            return Ok(refusal(StatusCode::BAD_REQUEST, "DIGEST_INVALID", "no digest"));
-        };
-        let path = self.blobs.new_file().map_err(unwritable)?;
-        let found = match write(&path, request.body).await {
-            Ok(found) => found,
-            Err(error) => {
-                // It has no name that anybody takes for a blob; what is left over goes with the next run.
-                let _ = tokio::fs::remove_file(&path).await;
-                return Err(error);
-            }
-        };
-        if found != wanted {
-            tokio::fs::remove_file(&path).await.map_err(unwritable)?;
-            return Ok(refusal(StatusCode::BAD_REQUEST, "DIGEST_INVALID", "the bytes have another digest"));
+async fn put_blob(layout: &Layout, request: Request) -> Result<Response, ErrorKind> {
+    let wanted = request.url.query_pairs().find(|(name, _)| name == "digest");
+    let Some(wanted) = wanted.and_then(|(_, digest)| digest.parse::<Digest>().ok()) else {
+        return Ok(refusal(StatusCode::BAD_REQUEST, "DIGEST_INVALID", "no digest"));
+    };
+    let path = layout.blobs.new_file().map_err(unwritable)?;
+    let found = match write(&path, request.body).await {
+        Ok(found) => found,
+        Err(error) => {
+            // It has no name that anybody takes for a blob; what is left over goes with the next run.
+            let _ = tokio::fs::remove_file(&path).await;
+            return Err(error);
         }
-        // A tar file takes it by a copy, and others are on their way meanwhile.
-        let blobs = Arc::clone(&self.blobs);
-        let taken = tokio::task::spawn_blocking(move || blobs.take(wanted, &path)).await;
-        taken.map_err(io::Error::other).and_then(|taken| taken).map_err(unwritable)?;
-        Ok(reply(StatusCode::CREATED, &[("docker-content-digest", &wanted.to_string())], Bytes::new()))
+    };
+    if found != wanted {
+        tokio::fs::remove_file(&path).await.map_err(unwritable)?;
+        return Ok(refusal(StatusCode::BAD_REQUEST, "DIGEST_INVALID", "the bytes have another digest"));
     }
+    // A tar file takes it by a copy, and others are on their way meanwhile.
+    let blobs = Arc::clone(&layout.blobs);
+    let taken = tokio::task::spawn_blocking(move || blobs.take(wanted, &path)).await;
+    taken.map_err(io::Error::other).and_then(|taken| taken).map_err(unwritable)?;
+    Ok(reply(StatusCode::CREATED, &[("docker-content-digest", &wanted.to_string())], Bytes::new()))
 }
 
 /// Writes a body to a file and to the disk, and gives its digest.
