@@ -35,7 +35,6 @@ const LARGE_TYPES: &[&str] = &[
     "Project in tests/src/project.rs",
     "Site in crates/registry/tests/sim/site.rs",
     "Store in bench/src/store.rs",
-    "Store in crates/local-aws/src/store/mod.rs",
     "World in crates/registry/tests/sim/world.rs",
     "World in tests/src/world.rs",
 ];

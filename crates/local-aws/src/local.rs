@@ -131,8 +131,10 @@ async fn outcome(app: &Arc<App>, parts: &Parts, body: &mut Incoming) -> Result<V
                 let image = repository.images.get_mut(&digest);
                 image.map(|image| image.findings = wanted.findings.clone())
             };
-            let set =
-                app.store.change_repository(&scope, &wanted.repository, |repository| Ok(image(repository)));
+            let set = app
+                .store
+                .region(&scope)
+                .change_repository(&wanted.repository, |repository| Ok(image(repository)));
             set.transpose()?
                 .flatten()
                 .ok_or_else(|| Fault::not_found("NotFound", "there is no such image"))?;

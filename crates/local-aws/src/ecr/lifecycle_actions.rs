@@ -141,7 +141,7 @@ fn candidates(repository: &Repository) -> Vec<Candidate> {
 /// repository and digest of each.
 pub(crate) fn run(app: &App, scope: &Scope) -> Result<Vec<(String, String)>, Fault> {
     let mut gone = Vec::new();
-    for repository in app.store.repositories(scope) {
+    for repository in app.store.region(scope).repositories() {
         let Some(lifecycle) = &repository.lifecycle else { continue };
         let policy = parse(&lifecycle.text)?;
         let name = &repository.name;

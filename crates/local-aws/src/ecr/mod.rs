@@ -175,7 +175,8 @@ pub(crate) fn needs(app: &App, caller: &Caller, action: &str, input: &Input) -> 
             [own(repository())].into_iter().chain(tags).chain(grant).collect()
         }
         On::OldRepository => {
-            let stands = input.opt("repositoryName").and_then(|name| app.store.repository(&scope, name));
+            let stands =
+                input.opt("repositoryName").and_then(|name| app.store.region(&scope).repository(name));
             let arn = stands.and_then(|repository| repository.encryption.key.clone());
             [own(repository())].into_iter().chain(arn.map(|arn| key("kms:RetireGrant", arn))).collect()
         }

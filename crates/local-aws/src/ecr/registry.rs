@@ -108,7 +108,7 @@ pub(super) fn create_rule(call: &Call<'_>, input: &Input) -> Result<Value, Fault
         updated: now,
     };
     let view = rule_view(call, &rule, &["updatedAt"]);
-    call.app.store.change_settings(&call.scope, |settings| {
+    call.app.store.region(&call.scope).change_settings(|settings| {
         if settings.rules.contains_key(prefix) {
             return Err(Fault::client(
                 "PullThroughCacheRuleAlreadyExistsException",
@@ -135,7 +135,7 @@ fn listing(call: &Call<'_>, prefix: &str) -> String {
 }
 
 pub(super) fn describe_rules(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
-    let settings = call.app.store.settings(&call.scope);
+    let settings = call.app.store.region(&call.scope).settings();
     let prefixes = input.texts("ecrRepositoryPrefixes");
     if !prefixes.is_empty() {
         let views: Vec<Value> = prefixes
@@ -160,15 +160,17 @@ pub(super) fn describe_rules(call: &Call<'_>, input: &Input) -> Result<Value, Fa
 
 pub(super) fn delete_rule(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
     let prefix = input.text("ecrRepositoryPrefix")?;
-    let rule = call.app.store.change_settings(&call.scope, |settings| {
-        settings.rules.remove(prefix).ok_or_else(|| no_rule(call, prefix))
-    })?;
+    let rule = call
+        .app
+        .store
+        .region(&call.scope)
+        .change_settings(|settings| settings.rules.remove(prefix).ok_or_else(|| no_rule(call, prefix)))?;
     Ok(rule_view(call, &rule, &["updatedAt", "upstreamRegistry"]))
 }
 
 pub(super) fn update_rule(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
     let prefix = input.text("ecrRepositoryPrefix")?;
-    let rule = call.app.store.change_settings(&call.scope, |settings| {
+    let rule = call.app.store.region(&call.scope).change_settings(|settings| {
         let rule = settings.rules.get_mut(prefix).ok_or_else(|| no_rule(call, prefix))?;
         if let Some(credential) = input.opt("credentialArn") {
             rule.credential = Some(credential.to_owned());
@@ -183,7 +185,7 @@ pub(super) fn update_rule(call: &Call<'_>, input: &Input) -> Result<Value, Fault
 }
 
 pub(super) fn describe(call: &Call<'_>, _: &Input) -> Result<Value, Fault> {
-    let settings = call.app.store.settings(&call.scope);
+    let settings = call.app.store.region(&call.scope).settings();
     Ok(json!({
         "registryId": call.scope.account,
         "replicationConfiguration": { "rules": settings.replication },
@@ -218,7 +220,7 @@ pub(super) fn put_replication(call: &Call<'_>, input: &Input) -> Result<Value, F
     if !rules.is_empty() {
         roles::make(call.app, &call.scope, roles::REPLICATION)?;
     }
-    call.app.store.change_settings(&call.scope, |settings| {
+    call.app.store.region(&call.scope).change_settings(|settings| {
         settings.replication = rules;
         Ok(())
     })?;
@@ -242,7 +244,7 @@ fn account_setting(input: &Input) -> Result<&'static (&'static str, &'static [&'
 
 pub(super) fn get_account_setting(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
     let (name, values) = account_setting(input)?;
-    let settings = call.app.store.settings(&call.scope);
+    let settings = call.app.store.region(&call.scope).settings();
     Ok(json!({ "name": name, "value": settings.account.get(*name).map_or(values[0], String::as_str) }))
 }
 
@@ -258,7 +260,7 @@ pub(super) fn put_account_setting(call: &Call<'_>, input: &Input) -> Result<Valu
             ),
         ));
     }
-    call.app.store.change_settings(&call.scope, |settings| {
+    call.app.store.region(&call.scope).change_settings(|settings| {
         settings.account.insert((*name).to_owned(), value.to_owned());
         Ok(())
     })?;
@@ -270,7 +272,7 @@ fn default_scanning() -> Value {
 }
 
 pub(super) fn get_scanning(call: &Call<'_>, _: &Input) -> Result<Value, Fault> {
-    let settings = call.app.store.settings(&call.scope);
+    let settings = call.app.store.region(&call.scope).settings();
     Ok(json!({
         "registryId": call.scope.account,
         "scanningConfiguration": settings.scanning.clone().unwrap_or_else(default_scanning),
@@ -282,7 +284,7 @@ pub(super) fn put_scanning(call: &Call<'_>, input: &Input) -> Result<Value, Faul
         "scanType": input.opt("scanType").unwrap_or("BASIC"),
         "rules": input.list("rules"),
     });
-    call.app.store.change_settings(&call.scope, |settings| {
+    call.app.store.region(&call.scope).change_settings(|settings| {
         settings.scanning = Some(configuration.clone());
         Ok(())
     })?;
@@ -301,7 +303,7 @@ fn policy_view(call: &Call<'_>, text: &str) -> Value {
 }
 
 pub(super) fn get_policy(call: &Call<'_>, _: &Input) -> Result<Value, Fault> {
-    let settings = call.app.store.settings(&call.scope);
+    let settings = call.app.store.region(&call.scope).settings();
     Ok(policy_view(call, settings.policy.as_deref().ok_or_else(|| no_policy(call))?))
 }
 
@@ -312,7 +314,7 @@ pub(super) fn put_policy(call: &Call<'_>, input: &Input) -> Result<Value, Fault>
             "Invalid parameter at 'policyText' failed to satisfy constraint: 'Invalid JSON'",
         ));
     }
-    call.app.store.change_settings(&call.scope, |settings| {
+    call.app.store.region(&call.scope).change_settings(|settings| {
         settings.policy = Some(text.to_owned());
         Ok(())
     })?;
@@ -323,6 +325,7 @@ pub(super) fn delete_policy(call: &Call<'_>, _: &Input) -> Result<Value, Fault> 
     let text = call
         .app
         .store
-        .change_settings(&call.scope, |settings| settings.policy.take().ok_or_else(|| no_policy(call)))?;
+        .region(&call.scope)
+        .change_settings(|settings| settings.policy.take().ok_or_else(|| no_policy(call)))?;
     Ok(policy_view(call, &text))
 }

@@ -23,7 +23,7 @@ pub(super) fn replicate(
     digest: &str,
     tag: Option<&str>,
 ) -> Result<(), Fault> {
-    let settings = app.store.settings(scope);
+    let settings = app.store.region(scope).settings();
     for rule in settings.replication.iter().filter(|rule| applies(rule, name)) {
         for destination in rule["destinations"].as_array().into_iter().flatten() {
             let (Some(region), Some(account)) =
@@ -42,7 +42,7 @@ pub(super) fn replicate(
 /// once here.
 pub(super) fn backfill(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
     let destination = input.value("destination").cloned().unwrap_or_default();
-    let rules = call.app.store.settings(&call.scope).replication.clone();
+    let rules = call.app.store.region(&call.scope).settings().replication.clone();
     let leads =
         |rule: &&Value| rule["destinations"].as_array().into_iter().flatten().any(|to| *to == destination);
     let rules: Vec<&Value> = rules.iter().filter(leads).collect();
@@ -53,7 +53,7 @@ pub(super) fn backfill(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
         ));
     };
     let there = Scope { account: account.to_owned(), region: region.to_owned() };
-    for repository in call.app.store.repositories(&call.scope) {
+    for repository in call.app.store.region(&call.scope).repositories() {
         if !rules.iter().any(|rule| applies(rule, &repository.name)) {
             continue;
         }
@@ -90,9 +90,9 @@ fn copy(
     let source = repositories::find(app, from, name)?;
     let (mut images, mut layers) = (BTreeMap::new(), BTreeMap::new());
     collect(&source, digest, &mut images, &mut layers);
-    if app.store.repository(to, name).is_none() {
+    if app.store.region(to).repository(name).is_none() {
         // With the destination's defaults: neither settings nor encryption are replicated.
-        app.store.add_repository(to, Repository::new(name))?;
+        app.store.region(to).add_repository(Repository::new(name))?;
     }
     repositories::change(app, to, name, |repository| {
         for (digest, layer) in layers {

@@ -31,7 +31,7 @@ pub(crate) fn arn(scope: &Scope, name: &str) -> String {
 
 /// The repository, or ECR's refusal.
 pub(crate) fn find(app: &App, scope: &Scope, name: &str) -> Result<Arc<Repository>, Fault> {
-    app.store.repository(scope, name).ok_or_else(|| not_found(scope, name))
+    app.store.region(scope).repository(name).ok_or_else(|| not_found(scope, name))
 }
 
 /// Changes the repository, or refuses.
@@ -41,7 +41,7 @@ pub(crate) fn change<T>(
     name: &str,
     change: impl FnOnce(&mut Repository) -> Result<T, Fault>,
 ) -> Result<T, Fault> {
-    app.store.change_repository(scope, name, change).unwrap_or_else(|| Err(not_found(scope, name)))
+    app.store.region(scope).change_repository(name, change).unwrap_or_else(|| Err(not_found(scope, name)))
 }
 
 /// Repository names as the API's own pattern has them.
@@ -77,7 +77,7 @@ pub(super) fn create(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
         ..Repository::new(name)
     };
     let shown = view(call.app, &call.scope, &repository);
-    if !call.app.store.add_repository(&call.scope, repository)? {
+    if !call.app.store.region(&call.scope).add_repository(repository)? {
         return Err(Fault::client(
             "RepositoryAlreadyExistsException",
             format!(
@@ -150,7 +150,7 @@ pub(super) fn describe(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
             .collect::<Result<_, _>>()?;
         return Ok(json!({ "repositories": views }));
     }
-    let mut all = call.app.store.repositories(&call.scope);
+    let mut all = call.app.store.region(&call.scope).repositories();
     all.retain(|repository| {
         call.app.quirks.delays.left(Delay::Listing, &arn(&call.scope, &repository.name)).is_none()
     });
@@ -165,7 +165,7 @@ pub(super) fn delete(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
     let removed = call
         .app
         .store
-        .remove_repository(&call.scope, name, |repository| {
+        .region(&call.scope).remove_repository(name, |repository| {
             if repository.images.is_empty() || force {
                 return Ok(());
             }

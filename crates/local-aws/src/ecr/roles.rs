@@ -15,7 +15,7 @@ fn everywhere(scope: &Scope) -> Scope {
 
 /// Whether the account has the role of this service.
 pub(super) fn stands(app: &App, scope: &Scope, service: &str) -> bool {
-    app.store.settings(&everywhere(scope)).service_roles.contains(service)
+    app.store.region(&everywhere(scope)).settings().service_roles.contains(service)
 }
 
 /// Makes the role of this service, if the account lacks it.
@@ -23,7 +23,7 @@ pub(super) fn make(app: &App, scope: &Scope, service: &str) -> Result<(), Fault>
     if stands(app, scope, service) {
         return Ok(());
     }
-    app.store.change_settings(&everywhere(scope), |settings| {
+    app.store.region(&everywhere(scope)).change_settings(|settings| {
         settings.service_roles.insert(service.to_owned());
         Ok(())
     })

@@ -62,7 +62,7 @@ pub(super) fn create(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
         template[name] = value.clone();
     }
     check(&template)?;
-    call.app.store.change_settings(&call.scope, |settings| {
+    call.app.store.region(&call.scope).change_settings(|settings| {
         if settings.templates.contains_key(prefix) {
             return Err(Fault::client(
                 "TemplateAlreadyExistsException",
@@ -79,7 +79,7 @@ pub(super) fn create(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
 pub(super) fn update(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
     let prefix = input.text("prefix")?;
     let mutability = input.opt("imageTagMutability").map(|_| settings::mutability(input)).transpose()?;
-    let template = call.app.store.change_settings(&call.scope, |settings| {
+    let template = call.app.store.region(&call.scope).change_settings(|settings| {
         let known = settings.templates.get_mut(prefix).ok_or_else(|| missing(call, prefix))?;
         let mut template = known.clone();
         for name in OPTIONAL.into_iter().chain(["appliedFor"]) {
@@ -116,7 +116,7 @@ fn check(template: &Value) -> Result<(), Fault> {
 }
 
 pub(super) fn describe(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
-    let settings = call.app.store.settings(&call.scope);
+    let settings = call.app.store.region(&call.scope).settings();
     let prefixes = input.texts("prefixes");
     if !prefixes.is_empty() {
         // The service model has no refusal for one that is not there.
@@ -131,9 +131,10 @@ pub(super) fn describe(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
 
 pub(super) fn delete(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
     let prefix = input.text("prefix")?;
-    let template = call.app.store.change_settings(&call.scope, |settings| {
-        settings.templates.remove(prefix).ok_or_else(|| missing(call, prefix))
-    })?;
+    let template =
+        call.app.store.region(&call.scope).change_settings(|settings| {
+            settings.templates.remove(prefix).ok_or_else(|| missing(call, prefix))
+        })?;
     Ok(answer(call, &template))
 }
 
@@ -144,7 +145,7 @@ pub(super) fn delete(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
 /// # Errors
 /// The template's key cannot be used.
 pub(crate) fn for_cache(app: &App, scope: &Scope, name: &str) -> Result<Repository, Fault> {
-    let settings = app.store.settings(scope);
+    let settings = app.store.region(scope).settings();
     let applies =
         |prefix: &str| prefix == ROOT || name.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('/'));
     let for_cache = |template: &Value| {

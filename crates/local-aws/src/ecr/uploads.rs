@@ -82,7 +82,7 @@ pub(crate) fn complete(app: &App, id: &str, upload: &mut Upload, digest: &str) -
             format!("The layer digest '{digest}' does not match the uploaded layer's '{actual}' in {place}"),
         ));
     }
-    let known = app.store.repository(&upload.scope, &upload.repository);
+    let known = app.store.region(&upload.scope).repository(&upload.repository);
     if known.is_some_and(|repository| repository.layers.contains_key(digest)) {
         return Ok(true);
     }

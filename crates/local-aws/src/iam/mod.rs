@@ -39,12 +39,12 @@ fn owner(app: &App, need: &Need) -> Option<Owner> {
         // A name that somebody else has is taken, not forbidden.
         "s3" if need.action == "s3:CreateBucket" => None,
         "s3" => {
-            let bucket = app.store.bucket(name.split('/').next().unwrap_or_default())?;
+            let bucket = app.store.buckets().get(name.split('/').next().unwrap_or_default())?;
             let policy = bucket.documents.get("policy").and_then(|text| read(text, Kind::Resource));
             Some(Owner { account: bucket.account.clone(), policy, is_key: false })
         }
         "ecr" => {
-            let repository = app.store.repository(&scope, name.strip_prefix("repository/")?)?;
+            let repository = app.store.region(&scope).repository(name.strip_prefix("repository/")?)?;
             let policy = repository.policy.as_deref().and_then(|text| read(text, Kind::Repository));
             Some(Owner { account: scope.account, policy, is_key: false })
         }

@@ -9,7 +9,7 @@ use crate::store::model::{Alias, Kms};
 use crate::time::{epoch_seconds, now_millis};
 
 pub(super) fn list_aliases(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
-    let kms = call.app.store.kms(call.scope);
+    let kms = call.app.store.region(call.scope).kms();
     let wanted = input.opt("KeyId").map(|name| resolve(call.scope, &kms, name)).transpose()?;
     let all: Vec<(&String, &Alias)> = kms
         .aliases
@@ -57,7 +57,7 @@ pub(super) fn target(call: &Call<'_>, kms: &Kms, input: &Input) -> Result<String
 
 pub(super) fn create_alias(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
     let name = alias_name(input)?;
-    call.app.store.change_kms(call.scope, |kms| {
+    call.app.store.region(call.scope).change_kms(|kms| {
         let target = target(call, kms, input)?;
         if kms.aliases.contains_key(name) {
             return Err(Fault::client(
@@ -73,7 +73,7 @@ pub(super) fn create_alias(call: &Call<'_>, input: &Input) -> Result<Value, Faul
 
 pub(super) fn update_alias(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
     let name = alias_name(input)?;
-    call.app.store.change_kms(call.scope, |kms| {
+    call.app.store.region(call.scope).change_kms(|kms| {
         let target = target(call, kms, input)?;
         let missing = || not_found(&format!("Alias {}", call.scope.arn("kms", name)));
         let alias = kms.aliases.get_mut(name).ok_or_else(missing)?;
@@ -85,7 +85,7 @@ pub(super) fn update_alias(call: &Call<'_>, input: &Input) -> Result<Value, Faul
 
 pub(super) fn delete_alias(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
     let name = alias_name(input)?;
-    call.app.store.change_kms(call.scope, |kms| {
+    call.app.store.region(call.scope).change_kms(|kms| {
         let missing = || not_found(&format!("Alias {}", call.scope.arn("kms", name)));
         kms.aliases.remove(name).map(|_| json!({})).ok_or_else(missing)
     })

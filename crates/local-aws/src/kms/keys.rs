@@ -54,7 +54,7 @@ pub(super) fn create_key(call: &Call<'_>, input: &Input) -> Result<Value, Fault>
         key.id = format!("mrk-{}", key.id.replace('-', ""));
     }
     let view = metadata(call.scope, &key);
-    call.app.store.change_kms(call.scope, |kms| {
+    call.app.store.region(call.scope).change_kms(|kms| {
         kms.keys.insert(key.id.clone(), key);
         Ok(())
     })?;
@@ -70,7 +70,7 @@ pub(super) fn with_key<T>(
     if let Some(service) = name.rsplit_once("alias/aws/").map(|(_, service)| service) {
         aws_managed_key(call.app, call.scope, service)?;
     }
-    let kms = call.app.store.kms(call.scope);
+    let kms = call.app.store.region(call.scope).kms();
     let id = resolve(call.scope, &kms, name)?;
     kms.keys.get(&id).map_or_else(|| Err(not_found(&id)), look)
 }
@@ -86,7 +86,7 @@ pub(super) fn change_key(
     change: impl FnOnce(&mut Key) -> Result<Value, Fault>,
 ) -> Result<Value, Fault> {
     let name = key_name(input)?;
-    call.app.store.change_kms(call.scope, |kms| {
+    call.app.store.region(call.scope).change_kms(|kms| {
         let id = resolve(call.scope, kms, name)?;
         match kms.keys.get_mut(&id) {
             Some(key) if key.aws_managed => Err(Fault::client(
@@ -222,7 +222,7 @@ pub(super) fn list_tags(call: &Call<'_>, input: &Input) -> Result<Value, Fault> 
 }
 
 pub(super) fn list_keys(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
-    let kms = call.app.store.kms(call.scope);
+    let kms = call.app.store.region(call.scope).kms();
     let all: Vec<&String> = kms.keys.keys().collect();
     let (shown, next) = page(input, &all)?;
     let keys: Vec<Value> =

@@ -85,7 +85,13 @@ pub(crate) fn needs(app: &App, caller: &Caller, action: &str, input: &Input) -> 
         On::Key => vec![own(key("KeyId").transpose()?.unwrap_or_else(|| arn(scope, "*")))],
         On::Alias => {
             let alias = scope.arn("kms", input.opt("AliasName").unwrap_or("alias/*"));
-            let meant = app.store.kms(scope).aliases.get(input.opt("AliasName").unwrap_or_default()).cloned();
+            let meant = app
+                .store
+                .region(scope)
+                .kms()
+                .aliases
+                .get(input.opt("AliasName").unwrap_or_default())
+                .cloned();
             let keys = [meant.map(|alias| arn(scope, &alias.target)), key("TargetKeyId").transpose()?];
             [own(alias)].into_iter().chain(keys.into_iter().flatten().map(own)).collect()
         }
@@ -106,7 +112,7 @@ pub(crate) fn key_arn(app: &App, scope: &Scope, name: Option<&str>, service: &st
     if let Some((_, service)) = name.rsplit_once("alias/aws/") {
         return aws_managed_key(app, scope, service);
     }
-    Ok(match resolve(scope, &app.store.kms(scope), name) {
+    Ok(match resolve(scope, &app.store.region(scope).kms(), name) {
         Ok(id) => arn(scope, &id),
         Err(_) if name.starts_with("arn:") => name.to_owned(),
         Err(_) if name.starts_with("alias/") => scope.arn("kms", name),
@@ -116,7 +122,7 @@ pub(crate) fn key_arn(app: &App, scope: &Scope, name: Option<&str>, service: &st
 
 /// The policy of a key.
 pub(crate) fn policy(app: &App, scope: &Scope, id: &str) -> Option<String> {
-    app.store.kms(scope).keys.get(id).map(|key| key.policy.clone())
+    app.store.region(scope).kms().keys.get(id).map(|key| key.policy.clone())
 }
 
 fn arn(scope: &Scope, id: &str) -> String {
@@ -173,7 +179,7 @@ fn as_ecr_fault(fault: &Fault) -> Fault {
 /// For a service that encrypts with a key: may it, now? Keys whose time has come count as gone.
 pub(crate) fn check(app: &App, scope: &Scope, key_arn: Option<&str>) -> Result<(), Fault> {
     let Some(key_arn) = key_arn else { return Ok(()) };
-    let kms = app.store.kms(scope);
+    let kms = app.store.region(scope).kms();
     resolve(scope, &kms, key_arn)
         .and_then(|id| kms.keys.get(&id).map_or_else(|| Err(not_found(&id)), |key| usable(scope, key)))
         .map_err(|fault| as_ecr_fault(&fault))
@@ -181,7 +187,7 @@ pub(crate) fn check(app: &App, scope: &Scope, key_arn: Option<&str>) -> Result<(
 
 /// The ARN of a key that a new repository may use.
 pub(crate) fn usable_key(app: &App, scope: &Scope, name: &str) -> Result<String, Fault> {
-    let id = resolve(scope, &app.store.kms(scope), name).map_err(|fault| as_ecr_fault(&fault))?;
+    let id = resolve(scope, &app.store.region(scope).kms(), name).map_err(|fault| as_ecr_fault(&fault))?;
     let arn = arn(scope, &id);
     check(app, scope, Some(&arn))?;
     Ok(arn)
@@ -190,10 +196,10 @@ pub(crate) fn usable_key(app: &App, scope: &Scope, name: &str) -> Result<String,
 /// The key that AWS itself makes for a service when it first needs one.
 pub(crate) fn aws_managed_key(app: &App, scope: &Scope, service: &str) -> Result<String, Fault> {
     let name = format!("alias/aws/{service}");
-    if let Some(alias) = app.store.kms(scope).aliases.get(&name) {
+    if let Some(alias) = app.store.region(scope).kms().aliases.get(&name) {
         return Ok(arn(scope, &alias.target));
     }
-    app.store.change_kms(scope, |kms| {
+    app.store.region(scope).change_kms(|kms| {
         if let Some(alias) = kms.aliases.get(&name) {
             return Ok(arn(scope, &alias.target));
         }

@@ -207,7 +207,7 @@ async fn outcome(
         let pushes = parts.method == Method::POST || parts.method == Method::PUT;
         if pushes
             && app.quirks.is_on(&Quirk::DropConnectionOnUnknownRepo)
-            && app.store.repository(&call.scope, &call.name).is_none()
+            && app.store.region(&call.scope).repository(&call.name).is_none()
         {
             return Err(Refusal::HangUp);
         }

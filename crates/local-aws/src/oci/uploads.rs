@@ -52,11 +52,11 @@ fn describe(call: &Call<'_>, answer: &mut Answer, id: &str, range: &str) {
 /// (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/blob-mounting.html>, aws/containers-roadmap#2860).
 fn mount(call: &Call<'_>, wanted: &str, from: &str) -> Result<bool, Fault> {
     let target = repositories::find(call.app, &call.scope, &call.name)?;
-    let settings = call.app.store.settings(&call.scope);
+    let settings = call.app.store.region(&call.scope).settings();
     if settings.account.get("BLOB_MOUNTING").map(String::as_str) != Some("ENABLED") {
         return Ok(false);
     }
-    let Some(source) = call.app.store.repository(&call.scope, from) else { return Ok(false) };
+    let Some(source) = call.app.store.region(&call.scope).repository(from) else { return Ok(false) };
     let committed = source.images.values().any(|image| image.blobs.iter().any(|blob| blob == wanted));
     let alike = source.encryption == target.encryption
         && source.pull_through.is_none()

@@ -19,7 +19,7 @@ use crate::upstreams::{Source, UpstreamError};
 
 /// Where a repository's images come from, if a rule says so. The longest prefix wins.
 fn source(app: &App, scope: &Scope, name: &str) -> Option<Source> {
-    let settings = app.store.settings(scope);
+    let settings = app.store.region(scope).settings();
     let below = |rule: &Rule| match rule.prefix.as_str() {
         "ROOT" => Some(name.to_owned()),
         prefix => name.strip_prefix(prefix)?.strip_prefix('/').map(str::to_owned),
@@ -59,7 +59,7 @@ pub(crate) async fn manifest(
     let key = format!("manifest {}/{} {name} {reference}", scope.account, scope.region);
     let flight = app.upstreams.flight(&key);
     let _alone = flight.lock().await;
-    let repository = app.store.repository(scope, name);
+    let repository = app.store.region(scope).repository(name);
     let by_digest = digest::is_valid(reference);
     let here = repository.as_ref().and_then(|repository| {
         let digest = if by_digest { reference } else { repository.tags.get(reference)? };
@@ -125,7 +125,7 @@ fn store(
 ) -> Result<(), Fault> {
     let parsed = manifest::parse(bytes, Some(media_type))?;
     let digest = app.store.contents.put(bytes)?;
-    if app.store.repository(scope, name).is_none() {
+    if app.store.region(scope).repository(name).is_none() {
         let repository = Repository {
             pull_through: Some(PullThrough {
                 host: source.host.clone(),
@@ -135,7 +135,7 @@ fn store(
             ..templates::for_cache(app, scope, name)?
         };
         // Two first pulls at once: the other one's repository is as good.
-        app.store.add_repository(scope, repository)?;
+        app.store.region(scope).add_repository(repository)?;
     }
     let blobs = parsed.needed.clone();
     repositories::change(app, scope, name, |repository| {
@@ -169,12 +169,17 @@ pub(crate) async fn blob(app: &Arc<App>, scope: &Scope, name: &str, wanted: &str
     let belongs = |repository: &Repository| {
         repository.images.values().any(|image| image.blobs.iter().any(|blob| blob == wanted))
     };
-    if !app.store.repository(scope, name).is_some_and(|repository| belongs(&repository)) {
+    if !app.store.region(scope).repository(name).is_some_and(|repository| belongs(&repository)) {
         return Ok(false);
     }
     let flight = app.upstreams.flight(&format!("blob {wanted}"));
     let _alone = flight.lock().await;
-    if app.store.repository(scope, name).is_some_and(|repository| repository.layers.contains_key(wanted)) {
+    if app
+        .store
+        .region(scope)
+        .repository(name)
+        .is_some_and(|repository| repository.layers.contains_key(wanted))
+    {
         return Ok(true);
     }
     let size = match app.store.contents.size(wanted) {

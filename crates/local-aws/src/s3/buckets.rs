@@ -26,6 +26,7 @@ pub(super) fn list(call: &Call<'_>) -> Result<Answer, Fault> {
         .app
         .store
         .buckets()
+        .all()
         .iter()
         .filter(|bucket| bucket.account == call.caller.scope.account)
         .map(|bucket| {
@@ -108,7 +109,7 @@ pub(super) fn create(call: &Call<'_>) -> Result<Answer, Fault> {
         }
         _ => {}
     }
-    call.app.store.change_bucket(call.bucket, |known| match known {
+    call.app.store.buckets().change(call.bucket, |known| match known {
         Some(known) if known.account != call.caller.scope.account => Err(Fault::new(
             StatusCode::CONFLICT,
             "BucketAlreadyExists",
@@ -148,13 +149,13 @@ pub(super) fn head(call: &Call<'_>) -> Result<Answer, Fault> {
 
 pub(super) fn delete(call: &Call<'_>) -> Result<Answer, Fault> {
     call.bucket()?;
-    call.app.store.remove_bucket(call.bucket)?;
+    call.app.store.buckets().remove(call.bucket)?;
     Ok(empty(StatusCode::NO_CONTENT))
 }
 
 /// The one question about a bucket that any region answers.
 pub(super) fn location(call: &Call<'_>) -> Result<Answer, Fault> {
-    let bucket = call.app.store.bucket(call.bucket).ok_or_else(no_such_bucket)?;
+    let bucket = call.app.store.buckets().get(call.bucket).ok_or_else(no_such_bucket)?;
     let region = if bucket.region == "us-east-1" { "" } else { &bucket.region };
     Ok(document("LocationConstraint", &xml::escape(region)))
 }
@@ -265,7 +266,7 @@ fn change_documents(
     call: &Call<'_>,
     change: impl FnOnce(&mut BTreeMap<String, String>),
 ) -> Result<(), Fault> {
-    call.app.store.change_bucket(call.bucket, |known| {
+    call.app.store.buckets().change(call.bucket, |known| {
         let mut bucket = known.cloned().ok_or_else(no_such_bucket)?;
         change(&mut bucket.documents);
         Ok(((), bucket))

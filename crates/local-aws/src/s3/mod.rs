@@ -55,7 +55,7 @@ impl Call<'_> {
 
     /// The bucket, if it exists and lies in the region that the request was signed for. Whose it is has been looked at before.
     fn bucket(&self) -> Result<Arc<Bucket>, Fault> {
-        let bucket = self.app.store.bucket(self.bucket).ok_or_else(no_such_bucket)?;
+        let bucket = self.app.store.buckets().get(self.bucket).ok_or_else(no_such_bucket)?;
         if bucket.region != self.caller.scope.region {
             return Err(Fault::new(
                 StatusCode::MOVED_PERMANENTLY,
@@ -125,7 +125,7 @@ pub(crate) async fn answer(
     });
     // With refusals, too: that is how a client finds the right region.
     if (entry.action == "HeadBucket" || !entry.error.is_empty())
-        && let Some(bucket) = app.store.bucket(&bucket)
+        && let Some(bucket) = app.store.buckets().get(&bucket)
     {
         set(&mut answer, "x-amz-bucket-region", &bucket.region);
     }
@@ -230,7 +230,7 @@ fn surprise(app: &App, parts: &Parts, sub: &str, place: Place, bucket: &str, key
             "The conditional request cannot succeed due to a conflicting operation against this resource.",
         )),
         Place::Object if parts.method != Method::PUT || header(parts, "if-match").is_some() => {
-            let stands = app.store.bucket(bucket).is_some_and(|bucket| bucket.objects.contains_key(key));
+            let stands = app.store.buckets().get(bucket).is_some_and(|bucket| bucket.objects.contains_key(key));
             (stands && app.quirks.delays.left(Delay::Versions, bucket).is_some()).then(objects::no_such_key)
         }
         _ => None,

@@ -67,7 +67,7 @@ impl Asked<'_> {
                 needs.extend(self.header(name).map(|_| self.need(iam, self.arn(""))));
             }
         }
-        if let Some(bucket) = self.app.store.bucket(self.bucket) {
+        if let Some(bucket) = self.app.store.buckets().get(self.bucket) {
             needs.extend(self.of_content(action, &bucket)?);
         }
         Ok(needs)

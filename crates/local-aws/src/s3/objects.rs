@@ -112,11 +112,12 @@ pub(super) fn put(call: &Call<'_>) -> Result<Answer, Fault> {
         etag: format!("\"{}\"", hex::encode(Md5::digest(&call.body))),
         headers: kept_headers(call, &bucket),
     };
-    let path = call.app.store.object_file(call.bucket, &content.file);
+    let path = call.app.store.buckets().object_file(call.bucket, &content.file);
     disk::write_atomic(&path, &call.body)?;
     let stored = call
         .app
         .store
+        .buckets()
         .change_object(call.bucket, call.key, |bucket, versions| {
             check_conditions(call, versions)?;
             let id = if versioned(bucket) { new_version() } else { "null".to_owned() };
@@ -207,7 +208,7 @@ fn contents(call: &Call<'_>, content: &Content) -> Result<Answer, Fault> {
         set(&mut answer, "content-length", content.size.to_string());
         return Ok(answer);
     }
-    let bytes = std::fs::read(call.app.store.object_file(call.bucket, &content.file))?;
+    let bytes = std::fs::read(call.app.store.buckets().object_file(call.bucket, &content.file))?;
     match range {
         None => Ok(with_body(StatusCode::OK, "", bytes)),
         Some((first, last)) => {
@@ -234,6 +235,7 @@ fn delete_one(
 ) -> Result<Deleted, Fault> {
     call.app
         .store
+        .buckets()
         .change_object(call.bucket, key, |bucket, versions| {
             if conditional {
                 check_conditions(call, versions)?;

@@ -4,9 +4,11 @@
 //! process killed at any moment leaves the state before or after a change, never between: bytes are synced before the metadata
 //! that names them.
 
+mod buckets;
 pub(crate) mod content;
 pub(crate) mod disk;
 pub(crate) mod model;
+mod region;
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
@@ -18,8 +20,10 @@ use serde::de::DeserializeOwned;
 
 use crate::fault::Fault;
 use crate::scope::Scope;
+use buckets::{BucketStore, files};
 use content::Contents;
 use model::{Bucket, Kms, Repository, Settings, Stack, Versions};
+use region::RegionStore;
 
 #[derive(Debug, Default)]
 struct State {
@@ -88,114 +92,14 @@ impl Store {
         self.writing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn region_dir(&self, scope: &Scope) -> PathBuf {
-        self.root.join("accounts").join(&scope.account).join(&scope.region)
+    /// What one account has in one region.
+    pub(crate) fn region<'a>(&'a self, scope: &'a Scope) -> RegionStore<'a> {
+        RegionStore { store: self, scope }
     }
 
-    fn repository_file(&self, scope: &Scope, name: &str) -> PathBuf {
-        self.region_dir(scope).join("repositories").join(format!("{}.json", disk::file_name(name)))
-    }
-
-    pub(crate) fn repository(&self, scope: &Scope, name: &str) -> Option<Arc<Repository>> {
-        self.read(|state| state.regions.get(scope)?.repositories.get(name).cloned())
-    }
-
-    pub(crate) fn repositories(&self, scope: &Scope) -> Vec<Arc<Repository>> {
-        self.read(|state| {
-            state
-                .regions
-                .get(scope)
-                .map_or_else(Vec::new, |region| region.repositories.values().cloned().collect())
-        })
-    }
-
-    /// Adds a repository; `Ok(false)`: the name is taken.
-    pub(crate) fn add_repository(&self, scope: &Scope, repository: Repository) -> Result<bool, Fault> {
-        let _writer = self.one_writer();
-        if self.repository(scope, &repository.name).is_some() {
-            return Ok(false);
-        }
-        disk::write_json(&self.repository_file(scope, &repository.name), &repository)?;
-        self.show(|state| {
-            let region = state.regions.entry(scope.clone()).or_default();
-            region.repositories.insert(repository.name.clone(), Arc::new(repository));
-        });
-        Ok(true)
-    }
-
-    /// Changes a repository, or nothing if `change` refuses; `None`: there is no such repository.
-    pub(crate) fn change_repository<T>(
-        &self,
-        scope: &Scope,
-        name: &str,
-        change: impl FnOnce(&mut Repository) -> Result<T, Fault>,
-    ) -> Option<Result<T, Fault>> {
-        let _writer = self.one_writer();
-        let mut repository = (*self.repository(scope, name)?).clone();
-        Some(change(&mut repository).and_then(|outcome| {
-            disk::write_json(&self.repository_file(scope, name), &repository)?;
-            self.show(|state| {
-                let region = state.regions.entry(scope.clone()).or_default();
-                region.repositories.insert(name.to_owned(), Arc::new(repository));
-            });
-            Ok(outcome)
-        }))
-    }
-
-    /// Removes a repository if `allow` lets it go; `None`: there is no such repository.
-    pub(crate) fn remove_repository(
-        &self,
-        scope: &Scope,
-        name: &str,
-        allow: impl FnOnce(&Repository) -> Result<(), Fault>,
-    ) -> Option<Result<Arc<Repository>, Fault>> {
-        let _writer = self.one_writer();
-        let repository = self.repository(scope, name)?;
-        Some(allow(&repository).and_then(|()| {
-            disk::remove(&self.repository_file(scope, name))?;
-            self.show(|state| {
-                if let Some(region) = state.regions.get_mut(scope) {
-                    region.repositories.remove(name);
-                }
-            });
-            Ok(Arc::clone(&repository))
-        }))
-    }
-
-    pub(crate) fn settings(&self, scope: &Scope) -> Arc<Settings> {
-        self.read(|state| {
-            state.regions.get(scope).map(|region| Arc::clone(&region.settings)).unwrap_or_default()
-        })
-    }
-
-    pub(crate) fn change_settings<T>(
-        &self,
-        scope: &Scope,
-        change: impl FnOnce(&mut Settings) -> Result<T, Fault>,
-    ) -> Result<T, Fault> {
-        let _writer = self.one_writer();
-        let mut settings = (*self.settings(scope)).clone();
-        let outcome = change(&mut settings)?;
-        disk::write_json(&self.region_dir(scope).join("registry.json"), &settings)?;
-        self.show(|state| state.regions.entry(scope.clone()).or_default().settings = Arc::new(settings));
-        Ok(outcome)
-    }
-
-    pub(crate) fn kms(&self, scope: &Scope) -> Arc<Kms> {
-        self.read(|state| state.regions.get(scope).map(|region| Arc::clone(&region.kms)).unwrap_or_default())
-    }
-
-    pub(crate) fn change_kms<T>(
-        &self,
-        scope: &Scope,
-        change: impl FnOnce(&mut Kms) -> Result<T, Fault>,
-    ) -> Result<T, Fault> {
-        let _writer = self.one_writer();
-        let mut kms = (*self.kms(scope)).clone();
-        let outcome = change(&mut kms)?;
-        disk::write_json(&self.region_dir(scope).join("kms.json"), &kms)?;
-        self.show(|state| state.regions.entry(scope.clone()).or_default().kms = Arc::new(kms));
-        Ok(outcome)
+    /// The buckets and their objects.
+    pub(crate) fn buckets(&self) -> BucketStore<'_> {
+        BucketStore { store: self }
     }
 
     pub(crate) fn stacks(&self) -> Arc<Vec<Stack>> {
@@ -212,106 +116,6 @@ impl Store {
         self.show(|state| state.stacks = Arc::new(stacks));
         Ok(())
     }
-
-    fn bucket_dir(&self, name: &str) -> PathBuf {
-        self.root.join("buckets").join(name)
-    }
-
-    pub(crate) fn bucket(&self, name: &str) -> Option<Arc<Bucket>> {
-        self.read(|state| state.buckets.get(name).cloned())
-    }
-
-    pub(crate) fn buckets(&self) -> Vec<Arc<Bucket>> {
-        self.read(|state| state.buckets.values().cloned().collect())
-    }
-
-    /// Creates or changes a bucket's own settings, not its objects.
-    pub(crate) fn change_bucket<T>(
-        &self,
-        name: &str,
-        change: impl FnOnce(Option<&Bucket>) -> Result<(T, Bucket), Fault>,
-    ) -> Result<T, Fault> {
-        let _writer = self.one_writer();
-        let (outcome, bucket) = change(self.bucket(name).as_deref())?;
-        let directory = self.bucket_dir(name);
-        std::fs::create_dir_all(directory.join("objects"))?;
-        disk::write_json(&directory.join("bucket.json"), &bucket)?;
-        disk::sync_directory(&self.root.join("buckets"))?;
-        self.show(|state| {
-            state.buckets.insert(name.to_owned(), Arc::new(bucket));
-        });
-        Ok(outcome)
-    }
-
-    pub(crate) fn remove_bucket(&self, name: &str) -> Result<(), Fault> {
-        let _writer = self.one_writer();
-        match self.bucket(name) {
-            None => Ok(()),
-            Some(bucket) if !bucket.objects.is_empty() => Err(Fault::new(
-                http::StatusCode::CONFLICT,
-                "BucketNotEmpty",
-                "The bucket you tried to delete is not empty. You must delete all versions in the bucket.",
-            )),
-            Some(_) => {
-                // The name goes first: a bucket without bucket.json is not loaded, and is removed at the next start.
-                disk::remove(&self.bucket_dir(name).join("bucket.json"))?;
-                std::fs::remove_dir_all(self.bucket_dir(name))?;
-                self.show(|state| {
-                    state.buckets.remove(name);
-                });
-                Ok(())
-            }
-        }
-    }
-
-    pub(crate) fn object_file(&self, bucket: &str, file: &str) -> PathBuf {
-        self.bucket_dir(bucket).join("objects").join(file)
-    }
-
-    /// Changes the versions of one key. Condition and change are one step: nobody comes between them.
-    pub(crate) fn change_object<T>(
-        &self,
-        bucket: &str,
-        key: &str,
-        change: impl FnOnce(&Bucket, &mut Vec<model::Version>) -> Result<T, Fault>,
-    ) -> Option<Result<T, Fault>> {
-        let _writer = self.one_writer();
-        let known = self.bucket(bucket)?;
-        let mut versions = known.objects.get(key).cloned().unwrap_or_default();
-        let before: Vec<String> = files(&versions);
-        Some(change(&known, &mut versions).and_then(|outcome| {
-            let index = self
-                .bucket_dir(bucket)
-                .join("keys")
-                .join(format!("{}.json", &crate::digest::sha256(key.as_bytes())["sha256:".len()..]));
-            if versions.is_empty() {
-                disk::remove(&index)?;
-            } else {
-                disk::write_json(&index, &Versions { key: key.to_owned(), versions: versions.clone() })?;
-            }
-            let after = files(&versions);
-            let mut changed = (*known).clone();
-            if versions.is_empty() {
-                changed.objects.remove(key);
-            } else {
-                changed.objects.insert(key.to_owned(), versions);
-            }
-            self.show(|state| {
-                state.buckets.insert(bucket.to_owned(), Arc::new(changed));
-            });
-            for gone in before.iter().filter(|file| !after.contains(file)) {
-                disk::remove(&self.object_file(bucket, gone))?;
-            }
-            Ok(outcome)
-        }))
-    }
-}
-
-fn files(versions: &[model::Version]) -> Vec<String> {
-    versions
-        .iter()
-        .filter_map(|version| version.content.as_ref().map(|content| content.file.clone()))
-        .collect()
 }
 
 fn load(root: &Path) -> io::Result<State> {
