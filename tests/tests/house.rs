@@ -31,7 +31,6 @@ const LARGE_TYPES: &[&str] = &[
     "Builder in crates/registry/src/client/builder.rs",
     "Caller in crates/local-aws/tests/it/common/mod.rs",
     "Fake in crates/registry/tests/it/support/fake.rs",
-    "Printer in xtask/src/ui/mod.rs",
     "Project in tests/src/project.rs",
     "Site in crates/registry/tests/sim/site.rs",
     "Store in bench/src/store.rs",

@@ -15,7 +15,7 @@ use crate::prerequisites::{self, Need, Setup};
 use crate::settings::{Global, Paths, Settings};
 use crate::sources::Sources;
 use crate::target::Target;
-use crate::ui::{Document, Printer};
+use crate::ui::{Document, Printer, question};
 
 /// How every variable of AWS's begins.
 const AWS_VARIABLES: &str = "AWS_";
@@ -82,7 +82,7 @@ impl Context {
         // A code is typed by a person: what a script hands to this program's input is meant for another question.
         let ask = |question: &str| {
             let terminal = std::io::stdin().is_terminal();
-            terminal.then(|| self.printer.ask(question, &self.interrupt)).flatten()
+            terminal.then(|| question::ask(&self.printer, question, &self.interrupt)).flatten()
         };
         let http = self.http.clone();
         let wanted = Wanted {
@@ -113,8 +113,7 @@ impl Context {
             state: &self.paths.local().join("docker"),
             assume_yes: yes,
             ask: &|question| {
-                printer
-                    .ask(&format!("{question} [y/N]"), &self.interrupt)
+                question::ask(printer, &format!("{question} [y/N]"), &self.interrupt)
                     .is_some_and(|a| matches!(a.as_str(), "y" | "yes"))
             },
             // No output shows where the project stands.

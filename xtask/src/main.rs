@@ -104,6 +104,6 @@ async fn work(Cli { mut global, command, name }: Cli, document: Document) -> any
         context = context.with_local_setup().await?;
     }
     let result = command.run(&context).await;
-    context.printer.progress().set_idle(true);
+    context.printer.progress().set_paused(true);
     result.map_err(|error| context.interrupt.reason(error))
 }

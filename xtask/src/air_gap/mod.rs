@@ -106,7 +106,7 @@ fn report(context: &Context, path: &Path, moved: &[Moved]) -> anyhow::Result<()>
         table.row([image.name.clone(), image.from.clone(), written, digest]);
     }
     let bytes = moved.iter().fold(0, |sum: u64, image| sum.saturating_add(image.bytes));
-    context.printer.data(&table, &Report { file: path.display().to_string(), images: moved, bytes })
+    context.printer.results().data(&table, &Report { file: path.display().to_string(), images: moved, bytes })
 }
 
 /// Ends with the first failure, and prints the others.

@@ -32,6 +32,6 @@ impl Completions {
         clap_complete::generate(self.shell, &mut command, &self.name, &mut script);
         let script = String::from_utf8(script)?;
         let report = serde_json::json!({ "shell": self.shell.to_string(), "script": script });
-        context.printer.either(|| script.clone(), &report)
+        context.printer.results().either(|| script.clone(), &report)
     }
 }

@@ -38,6 +38,6 @@ impl Config {
             let value = setting.value.clone().unwrap_or_else(|| "-".to_owned());
             table.row([setting.name.clone(), value, setting.from.clone()]);
         }
-        context.printer.data(&table, &serde_json::json!({ "settings": settings }))
+        context.printer.results().data(&table, &serde_json::json!({ "settings": settings }))
     }
 }

@@ -10,7 +10,7 @@ use terraform::Terraform;
 
 use super::Context;
 use crate::infrastructure::{self, usage_table};
-use crate::ui::units;
+use crate::ui::{question, units};
 
 /// Remove what this tool created for the grid, and nothing else: shows it first and asks for the grid's name
 #[derive(Debug, Args)]
@@ -83,7 +83,7 @@ async fn destroy(context: &Context, dry_run: bool, ask: bool) -> anyhow::Result<
     let inventory =
         grid::recovery::with_unrecorded(&infrastructure, &config, infrastructure.inventory().await?).await?;
     let shown = destroy_plan(context, &infrastructure, &inventory).await?;
-    let report = |changed| context.printer.report(&Report { plan: &shown, changed });
+    let report = |changed| context.printer.results().report(&Report { plan: &shown, changed });
     report(Some(false))?;
     if inventory.state.owned.is_empty() {
         context.printer.line(format!(
@@ -206,7 +206,7 @@ fn show(context: &Context, aws: &Aws, destroy_plan: &DestroyPlan) {
 pub fn confirm(context: &Context, unattended: &str) -> anyhow::Result<()> {
     let tag = &context.settings.tag;
     let question = format!("Type the grid's name ({tag}) to delete this:");
-    let answer = context.printer.ask(&question, &context.interrupt);
+    let answer = question::ask(&context.printer, &question, &context.interrupt);
     context.interrupt.check()?;
     match answer {
         Some(answer) if answer == *tag => Ok(()),

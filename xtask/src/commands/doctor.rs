@@ -112,7 +112,10 @@ impl Doctor {
 
         let subjects = checks.iter().map(|check| check.subject.chars().count()).max().unwrap_or_default();
         let report = serde_json::json!({ "checks": checks });
-        context.printer.either(|| checks.iter().map(|check| check.lines(subjects)).collect(), &report)?;
+        context
+            .printer
+            .results()
+            .either(|| checks.iter().map(|check| check.lines(subjects)).collect(), &report)?;
         let problems: Vec<&Check> = checks.iter().filter(|check| !check.ok).collect();
         match problems.first() {
             None => Ok(()),
@@ -136,7 +139,7 @@ async fn within(
         let began = std::time::Instant::now();
         match tokio::time::timeout(BOUND, &mut look).await {
             Ok(checks) => return checks,
-            Err(_) if context.printer.has_asked_since(began) => {}
+            Err(_) if context.printer.progress().has_asked_since(began) => {}
             Err(_) => {
                 let found = format!("no answer within {}", units::about(BOUND));
                 let fix = "is the network up? a proxy is named by HTTPS_PROXY, a mirror by [upstream] in images.toml";

@@ -36,6 +36,7 @@ impl ImportConfig {
         let Some(output) = self.output else {
             return context
                 .printer
+                .results()
                 .either(|| text.clone(), &serde_json::json!({ "toml": text, "file": null }));
         };
         let shown = output.display();
@@ -51,6 +52,6 @@ impl ImportConfig {
         context
             .printer
             .line(format!("wrote {shown}; use it with --images {shown}, or replace images.toml with it"));
-        context.printer.report(&serde_json::json!({ "toml": null, "file": output }))
+        context.printer.results().report(&serde_json::json!({ "toml": null, "file": output }))
     }
 }

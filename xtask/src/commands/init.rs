@@ -65,7 +65,7 @@ impl Report {
         context.printer.line(&words);
         self.steps.push(words);
         self.changed = !self.dry_run;
-        context.printer.report(self)
+        context.printer.results().report(self)
     }
 }
 
@@ -135,7 +135,7 @@ impl InitImages {
             infrastructure.store().bucket(),
             infrastructure.store().key(),
         ));
-        context.printer.report(&report)
+        context.printer.results().report(&report)
     }
 
     /// Says what would be done.
@@ -168,6 +168,6 @@ impl InitImages {
             report.step(context, format!("release the lock {id}"))?;
         }
         context.printer.line("dry run: nothing was changed");
-        context.printer.report(&report)
+        context.printer.results().report(&report)
     }
 }

@@ -136,7 +136,7 @@ impl ListImages {
                 image.digest.clone().unwrap_or_else(dash),
             ]);
         }
-        context.printer.data(&table, &serde_json::json!({ "images": listed }))?;
+        context.printer.results().data(&table, &serde_json::json!({ "images": listed }))?;
         for (image, hold) in
             listed.iter().filter_map(|image| Some((image.tag.as_ref()?, image.held.as_ref()?)))
         {
@@ -154,7 +154,7 @@ async fn uris(context: &Context, config: &Config, target: &Target) -> anyhow::Re
         None => config.repositories.iter().map(|name| target.name(name)).collect::<Result<_, _>>()?,
     };
     let report = serde_json::json!({ "uris": uris });
-    context.printer.either(|| uris.iter().map(|uri| format!("{uri}\n")).collect(), &report)
+    context.printer.results().either(|| uris.iter().map(|uri| format!("{uri}\n")).collect(), &report)
 }
 
 /// How a mirrored image stands.

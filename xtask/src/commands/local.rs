@@ -57,7 +57,7 @@ impl Local {
                 let report: serde_json::Map<String, serde_json::Value> =
                     variables.iter().map(|(key, value)| ((*key).to_owned(), value.clone().into())).collect();
                 let line = |(key, value): &(_, _)| format!("export {key}={value}\n");
-                context.printer.either(
+                context.printer.results().either(
                     || variables.iter().map(line).collect(),
                     &serde_json::json!({ "environment": report }),
                 )
@@ -90,7 +90,7 @@ async fn down(context: &Context) -> anyhow::Result<()> {
         stopped.push(serde_json::json!({ "name": "the docker engine", "pid": pid }));
     }
     LocalSetup::forget(context.paths.local())?;
-    printer.report(&serde_json::json!({ "stopped": stopped }))
+    printer.results().report(&serde_json::json!({ "stopped": stopped }))
 }
 
 /// The docker engine that `demo` or `test` starts where none runs.
@@ -152,6 +152,6 @@ impl Servers {
         if let Some(address) = &self.elsewhere {
             table.row(["docker engine".into(), "elsewhere".into(), address.clone(), "-".into(), "-".into()]);
         }
-        context.printer.data(&table, &document)
+        context.printer.results().data(&table, &document)
     }
 }

@@ -72,7 +72,7 @@ impl Lock {
         let mut failed = failed.into_iter();
         if let Some(first) = failed.next() {
             failed.for_each(|error| context.printer.error(&error.into()));
-            context.printer.report(&serde_json::json!({ "vanished": gone }))?;
+            context.printer.results().report(&serde_json::json!({ "vanished": gone }))?;
             let (exit, hint) = match &first {
                 ResolveError::Registry { source, .. } => registry_verdict(source, Kind::Upstream),
                 _ => (Kind::Upstream, None),
@@ -96,9 +96,10 @@ impl Lock {
                 "file": shown.to_string(), "up_to_date": diff.is_empty(), "changes": changes, "changed": changed,
                 "waiting": waits, "vanished": gone,
             });
-            context.printer.report(&report)
+            context.printer.results().report(&report)
         };
-        context.printer.text(&diff.lines().iter().map(|line| format!("{line}\n")).collect::<String>())?;
+        let lines: String = diff.lines().iter().map(|line| format!("{line}\n")).collect();
+        context.printer.results().text(&lines)?;
         waits.iter().for_each(|waiting| context.printer.line(waiting.to_string()));
         report(false)?;
         if diff.is_empty() {

@@ -41,7 +41,7 @@ struct Login {
 }
 
 fn report(context: &Context, logins: &[Login]) -> anyhow::Result<()> {
-    context.printer.report(&serde_json::json!({ "logins": logins }))
+    context.printer.results().report(&serde_json::json!({ "logins": logins }))
 }
 
 impl EcrLogin {

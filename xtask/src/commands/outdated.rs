@@ -102,7 +102,7 @@ impl Outdated {
         let names = looked.iter().filter_map(|(known, error)| Some((error.as_ref()?, known.name.clone())));
         let silent = not_compared(names);
         let known: Vec<Known> = looked.into_iter().map(|(known, _)| known).collect();
-        context.printer.data(&table(&known), &serde_json::json!({ "images": known }))?;
+        context.printer.results().data(&table(&known), &serde_json::json!({ "images": known }))?;
         if !silent.is_empty() {
             return Err(failure(Kind::Upstream, silent.join("\n")));
         }

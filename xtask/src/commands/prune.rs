@@ -40,7 +40,7 @@ impl Prune {
                 "repositories": unwanted.repositories, "rules": names(&unwanted.rules), "templates": names(&unwanted.templates),
                 "kept": names(&kept.rules), "changed": changed,
             });
-            context.printer.report(&report)
+            context.printer.results().report(&report)
         };
         report(Some(false))?;
         if unwanted.is_empty() {

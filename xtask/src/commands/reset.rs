@@ -30,6 +30,6 @@ impl ResetImagesDeployment {
             }
             Err(error) => return Err(error).with_context(|| format!("could not remove {shown}")),
         };
-        context.printer.report(&serde_json::json!({ "directory": shown, "changed": changed }))
+        context.printer.results().report(&serde_json::json!({ "directory": shown, "changed": changed }))
     }
 }

@@ -88,7 +88,7 @@ impl Test {
         let report = serde_json::json!({
             "passed": counts.passed, "failed": counts.failed, "ignored": counts.ignored, "failures": failed,
         });
-        context.printer.report(&report)?;
+        context.printer.results().report(&report)?;
         if failed.is_empty() {
             return Ok(());
         }

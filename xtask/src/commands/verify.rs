@@ -64,7 +64,7 @@ impl Verify {
         }
         let different = verified.iter().filter(|image| !image.differences.is_empty()).count();
         let report = Report { registry: target.host(), deep: self.deep, different, images: &verified };
-        context.printer.data(&table, &report)?;
+        context.printer.results().data(&table, &report)?;
         verdict(&verified)?;
         let how = if self.deep { "every byte read" } else { "contents not read; --deep does" };
         context.printer.line(format!("{} as expected ({how})", units::count(verified.len(), "image")));

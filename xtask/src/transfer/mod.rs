@@ -28,7 +28,7 @@ use crate::context::Context;
 use crate::infrastructure;
 use crate::target::Target;
 use crate::trust::Trust;
-use crate::ui::Printer;
+use crate::ui::{Printer, question};
 
 pub use self::runtimes::{
     ConfiguredGrid, builder_context, explain as explain_runtime, hold, wanted as wanted_runtimes, who,
@@ -304,7 +304,7 @@ impl<'a> Run<'a> {
 
     /// What is known so far, for the document of a run that ends before it has more to say.
     fn keep(&self, report: &Report) -> anyhow::Result<()> {
-        if self.request.quiet { Ok(()) } else { self.printer.report(report) }
+        if self.request.quiet { Ok(()) } else { self.printer.results().report(report) }
     }
 
     /// Asks once, unless told not to.
@@ -312,7 +312,8 @@ impl<'a> Run<'a> {
         if self.request.auto_approve {
             return Ok(());
         }
-        self.printer.confirm("auto-transfer-images, or --auto-approve, does not ask", self.interrupt)
+        let without = "auto-transfer-images, or --auto-approve, does not ask";
+        question::confirm(self.printer, without, self.interrupt)
     }
 
     /// Does what the plan says, unless somebody else was at work since it was made: then it is made, shown and asked for

@@ -273,7 +273,7 @@ impl Progress for Lanes {
     }
 
     fn line(&self, runtime: &str, line: &str) {
-        if self.printer.is_redrawn() {
+        if self.printer.progress().is_drawn() {
             self.news(runtime, line);
         } else {
             self.printer.line(format!("{runtime}: {line}"));
@@ -292,7 +292,7 @@ impl Progress for Lanes {
             State::Pushing { done: 0, bytes } => format!("pushing, at most {}", units::bytes(*bytes)),
             State::Pushing { done, bytes } => {
                 // One line of a log is enough.
-                if self.printer.is_redrawn() {
+                if self.printer.progress().is_drawn() {
                     self.news(
                         runtime,
                         &format!("pushing, {} of {}", units::bytes(*done), units::bytes(*bytes)),

@@ -6,6 +6,8 @@ mod document;
 mod notes;
 mod paint;
 mod progress;
+pub mod question;
+mod results;
 mod table;
 pub mod units;
 mod width;
@@ -15,12 +17,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use clap::ValueEnum;
 pub use document::Document;
-use failure::{FailWith as _, Interrupt, Kind, failure};
 pub use notes::listen;
 pub use paint::Color;
 use process::plain;
 use progress::Shown;
 pub use progress::{Lane, Progress, Whole};
+pub use results::Results;
 pub use table::{Table, wrap};
 
 /// How results reach stdout.
@@ -32,9 +34,6 @@ pub enum Format {
     /// One JSON document (docs/json.md).
     Json,
 }
-
-/// How often a question looks whether Ctrl-C came instead of an answer.
-const ANSWER_POLL: std::time::Duration = std::time::Duration::from_millis(50);
 
 /// Prints a line for people.
 fn say(text: &str) {
@@ -60,14 +59,6 @@ pub fn last_words(text: &str) {
 pub fn first_words(text: &str) {
     // A closed stdout is no error.
     let _ = write!(std::io::stdout().lock(), "{}", plain(text));
-}
-
-/// The table whole, or fit for the terminal that stdout is.
-fn for_stdout(table: &Table) -> String {
-    match progress::terminal_size(&std::io::stdout()) {
-        Some((columns, _)) => table.fitting(columns),
-        None => table.to_string(),
-    }
 }
 
 /// How much is printed, and how.
@@ -150,45 +141,6 @@ impl Printer {
         self.progress.suspend(|| say(&format!("warning: {}", text.as_ref())));
     }
 
-    /// Data: the table on stdout, or the fields of the document where JSON was asked for.
-    ///
-    /// # Errors
-    /// stdout is gone, or the report is not a JSON object.
-    pub fn data(&self, table: &Table, report: &impl serde::Serialize) -> anyhow::Result<()> {
-        self.either(|| for_stdout(table), report)
-    }
-
-    /// Data that is no table: the text on stdout, or the fields of the document where JSON was asked for.
-    ///
-    /// # Errors
-    /// As [`Printer::data`].
-    pub fn either(
-        &self,
-        text: impl FnOnce() -> String,
-        report: &impl serde::Serialize,
-    ) -> anyhow::Result<()> {
-        match self.words.format {
-            Format::Text => self.out(&text()),
-            Format::Json => self.document.report(report),
-        }
-    }
-
-    /// Text on stdout, unless JSON was asked for.
-    ///
-    /// # Errors
-    /// stdout is gone.
-    pub fn text(&self, text: &str) -> anyhow::Result<()> {
-        if self.words.format == Format::Json { Ok(()) } else { self.out(text) }
-    }
-
-    /// What a program is told and a person has read in lines already: the fields of the document where JSON was asked for.
-    ///
-    /// # Errors
-    /// As [`Printer::data`].
-    pub fn report(&self, report: &impl serde::Serialize) -> anyhow::Result<()> {
-        if self.words.format == Format::Json { self.document.report(report) } else { Ok(()) }
-    }
-
     /// An error beside the one that ends the run.
     pub fn error(&self, error: &anyhow::Error) {
         self.progress.suspend(|| say(&failure::render(error)));
@@ -204,18 +156,6 @@ impl Printer {
         self.line(text.trim_end());
     }
 
-    /// Text on stdout as it is, but for control sequences.
-    fn out(&self, text: &str) -> anyhow::Result<()> {
-        self.progress.suspend(|| {
-            let mut stdout = std::io::stdout().lock();
-            match stdout.write_all(plain(text).as_bytes()).and_then(|()| stdout.flush()) {
-                // `cargo xtask list-images | head` is no error.
-                Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-                other => other.map_err(Into::into),
-            }
-        })
-    }
-
     /// Whether every step is shown.
     pub fn verbose(&self) -> bool {
         self.words.verbose
@@ -226,60 +166,9 @@ impl Printer {
         &self.progress
     }
 
-    /// Asks `question` on the terminal and gives the answer, or nothing where nobody can answer or Ctrl-C came instead.
-    pub fn ask(&self, question: &str, interrupt: &Interrupt) -> Option<String> {
-        let held = std::mem::take(&mut *self.held.lock().unwrap_or_else(PoisonError::into_inner));
-        self.progress.pause(|| {
-            held.iter().for_each(|line| say(line));
-            let mut stderr = std::io::stderr().lock();
-            let _ = write!(stderr, "{question} ");
-            let _ = stderr.flush();
-            let (sender, answer) = std::sync::mpsc::channel();
-            // In a thread of its own: a read of the terminal is not ended by a signal that is handled.
-            std::thread::spawn(move || {
-                let mut line = String::new();
-                let read = std::io::stdin().read_line(&mut line);
-                let _ = sender.send(read.ok().filter(|bytes| *bytes > 0).map(|_| line.trim().to_owned()));
-            });
-            while !interrupt.seen() {
-                if let Ok(answer) = answer.recv_timeout(ANSWER_POLL) {
-                    if answer.is_none() {
-                        let _ = writeln!(stderr);
-                    }
-                    return answer;
-                }
-            }
-            let _ = writeln!(stderr);
-            None
-        })
-    }
-
-    /// Whether a question was answered after this moment.
-    pub fn has_asked_since(&self, moment: std::time::Instant) -> bool {
-        self.progress.has_asked_since(moment)
-    }
-
-    /// Asks once. Only `yes` goes on, as terraform has taught everybody. `without`: what does not ask.
-    ///
-    /// # Errors
-    /// The answer is another one, or nobody is there to give it.
-    pub fn confirm(&self, without: &str, interrupt: &Interrupt) -> anyhow::Result<()> {
-        let answer = self.ask("Do you want to continue? Only `yes` is accepted:", interrupt);
-        interrupt.check()?;
-        match answer.as_deref() {
-            Some("yes") => Ok(()),
-            Some(_) => Err(failure(Kind::Refused, "not confirmed; nothing was changed")),
-            None => Err(failure(
-                Kind::Refused,
-                "this needs a confirmation and there is no terminal; nothing was changed",
-            ))
-            .hint(Kind::Refused, without),
-        }
-    }
-
-    /// Whether a line that is redrawn takes the place of one line for each step.
-    pub fn is_redrawn(&self) -> bool {
-        self.progress.is_drawn()
+    /// What the command was asked for: stdout.
+    pub fn results(&self) -> Results<'_> {
+        Results { printer: self }
     }
 }
 

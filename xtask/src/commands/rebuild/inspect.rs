@@ -24,7 +24,7 @@ pub(super) async fn explain(
         text.push(format!("{}{base}\n{}", runtime.name, inputs.explain()));
         documents.push(serde_json::json!({ "name": runtime.name, "key": inputs.key(), "inputs": inputs }));
     }
-    context.printer.either(|| text.join("\n"), &serde_json::json!({ "runtimes": documents }))
+    context.printer.results().either(|| text.join("\n"), &serde_json::json!({ "runtimes": documents }))
 }
 
 /// What would be done.
@@ -36,7 +36,7 @@ pub(super) fn planned(context: &Context, planned: &[runtimes::Planned]) -> anyho
         documents.push(serde_json::json!({ "name": runtime.name, "action": action, "why": runtime.reason }));
     }
     context.printer.line("dry run: nothing was changed");
-    context.printer.data(&table, &serde_json::json!({ "runtimes": documents }))
+    context.printer.results().data(&table, &serde_json::json!({ "runtimes": documents }))
 }
 
 /// Which input differs from what is there.
@@ -58,7 +58,7 @@ pub(super) async fn why(
         text += &format!("{}\n  {said}\n", planned.name);
         documents.push(serde_json::json!({ "name": planned.name, "why": why }));
     }
-    context.printer.either(|| text, &serde_json::json!({ "runtimes": documents }))
+    context.printer.results().either(|| text, &serde_json::json!({ "runtimes": documents }))
 }
 
 /// The builds of a runtime that ECR has archived: its registry finds none of them, and none can run. Tag and digest of each.
@@ -143,6 +143,7 @@ pub(super) async fn builds(
         serde_json::json!({ "builds": builds, "archived": archived, "moves": moved, "held": hold });
     context
         .printer
+        .results()
         .either(|| format!("{table}\nHistory of {RUNTIMES_REPOSITORY}:{name}:\n{moves}"), &document)?;
     if let Some(hold) = &hold {
         context.printer.line(held(name, hold));

@@ -206,9 +206,9 @@ impl RebuildRuntimes {
         }
         loop {
             context.printer.line("waiting for a change of their files (Ctrl-C ends)");
-            context.printer.progress().set_idle(true);
+            context.printer.progress().set_paused(true);
             let changed = watch.changed().await;
-            context.printer.progress().set_idle(false);
+            context.printer.progress().set_paused(false);
             if let Err(error) = self.round(context, builder, &changed).await {
                 context.printer.line(render(&error));
             }
@@ -339,7 +339,7 @@ fn report(context: &Context, idle: &[String], outcomes: &[Outcome]) -> anyhow::R
             "name": outcome.name, "result": result.to_lowercase(), "image": image, "smoke": smoke,
         }));
     }
-    context.printer.data(&table, &serde_json::json!({ "runtimes": documents }))?;
+    context.printer.results().data(&table, &serde_json::json!({ "runtimes": documents }))?;
     let mut failed = failed.into_iter();
     let Some(first) = failed.next() else { return Ok(()) };
     failed.for_each(|error| context.printer.error(&error));

@@ -11,6 +11,7 @@ use crate::context::Context;
 use crate::infrastructure;
 use crate::target::Target;
 use crate::transfer::{explain_runtime, who};
+use crate::ui::question;
 
 /// Does `work` under the grid's lease, which is given back whatever comes of it. `work` is told whether somebody else held
 /// it first: what they did is in no plan that was made before. Without AWS there is no lease to take.
@@ -54,7 +55,7 @@ pub(super) fn confirm(context: &Context, consent: Consent) -> anyhow::Result<()>
     if consent == Consent::Given {
         return Ok(());
     }
-    context.printer.confirm("--yes does not ask", &context.interrupt)
+    question::confirm(&context.printer, "--yes does not ask", &context.interrupt)
 }
 
 /// Moves a runtime's tag back, then writes the hold: without it the next run would move the tag forward again.
@@ -101,7 +102,7 @@ pub(super) async fn roll_back(
 
 /// `changed`: whether the tag was moved; nothing where that was begun and has not ended.
 fn report(context: &Context, way: &WayBack, changed: Option<bool>) -> anyhow::Result<()> {
-    context.printer.report(&serde_json::json!({
+    context.printer.results().report(&serde_json::json!({
         "runtime": way.name, "from": way.from, "to": way.to, "build": way.build_tag, "changed": changed,
     }))
 }

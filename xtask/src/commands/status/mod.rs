@@ -65,7 +65,7 @@ impl Status {
             }
         };
         let report = context.interrupt.guard(look).await?;
-        context.printer.either(|| report.text(), &report)?;
+        context.printer.results().either(|| report.text(), &report)?;
         let worst = |counts: &BTreeMap<String, u64>, severity: Severity| -> u64 {
             let worse = Severity::ALL.iter().filter(|other| **other >= severity);
             worse.filter_map(|other| counts.get(other.name())).sum()

@@ -168,7 +168,7 @@ impl Report {
             table.row([image.name.clone(), format!("{action}{held}"), size, digest]);
         }
         let table = if table.is_empty() { Table::default() } else { table };
-        printer.data(&table, self)
+        printer.results().data(&table, self)
     }
 }
 

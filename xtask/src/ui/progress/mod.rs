@@ -93,9 +93,9 @@ impl Progress {
 
     /// Asks while nothing is drawn or told.
     pub fn pause<T>(&self, ask: impl FnOnce() -> T) -> T {
-        self.board.set_paused(true);
+        self.set_paused(true);
         let answer = ask();
-        self.board.set_paused(false);
+        self.set_paused(false);
         self.board.lock().asked = Some(Instant::now());
         answer
     }
@@ -106,8 +106,12 @@ impl Progress {
     }
 
     /// Takes everything away while nothing goes on: something else is to happen first, or the run is over.
-    pub fn set_idle(&self, idle: bool) {
-        self.board.set_paused(idle);
+    pub fn set_paused(&self, paused: bool) {
+        let mut inside = self.board.lock();
+        inside.erase();
+        inside.paused = paused;
+        inside.said = Instant::now();
+        self.board.news.notify_one();
     }
 
     /// The command that runs: what is told where nothing says more.
@@ -164,14 +168,6 @@ impl Waits {
 impl Board {
     fn lock(&self) -> MutexGuard<'_, Inside> {
         self.inside.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn set_paused(&self, paused: bool) {
-        let mut inside = self.lock();
-        inside.erase();
-        inside.paused = paused;
-        inside.said = Instant::now();
-        self.news.notify_one();
     }
 
     fn change<T>(self: &Arc<Self>, change: impl FnOnce(&mut State, Instant) -> T) -> T {

@@ -1,0 +1,58 @@
+//! Questions to the person at the terminal.
+
+use std::io::Write as _;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use failure::{FailWith as _, Interrupt, Kind, failure};
+
+use super::{Printer, say};
+
+/// How often a question looks whether Ctrl-C came instead of an answer.
+const ANSWER_POLL: Duration = Duration::from_millis(50);
+
+/// Asks `question` on the terminal and gives the answer, or nothing where nobody can answer or Ctrl-C came instead.
+pub fn ask(printer: &Printer, question: &str, interrupt: &Interrupt) -> Option<String> {
+    let held = std::mem::take(&mut *printer.held.lock().unwrap_or_else(PoisonError::into_inner));
+    printer.progress.pause(|| {
+        held.iter().for_each(|line| say(line));
+        let mut stderr = std::io::stderr().lock();
+        let _ = write!(stderr, "{question} ");
+        let _ = stderr.flush();
+        let (sender, answer) = std::sync::mpsc::channel();
+        // In a thread of its own: a read of the terminal is not ended by a signal that is handled.
+        std::thread::spawn(move || {
+            let mut line = String::new();
+            let read = std::io::stdin().read_line(&mut line);
+            let _ = sender.send(read.ok().filter(|bytes| *bytes > 0).map(|_| line.trim().to_owned()));
+        });
+        while !interrupt.seen() {
+            if let Ok(answer) = answer.recv_timeout(ANSWER_POLL) {
+                if answer.is_none() {
+                    let _ = writeln!(stderr);
+                }
+                return answer;
+            }
+        }
+        let _ = writeln!(stderr);
+        None
+    })
+}
+
+/// Asks once. Only `yes` goes on, as terraform has taught everybody. `without`: what does not ask.
+///
+/// # Errors
+/// The answer is another one, or nobody is there to give it.
+pub fn confirm(printer: &Printer, without: &str, interrupt: &Interrupt) -> anyhow::Result<()> {
+    let answer = ask(printer, "Do you want to continue? Only `yes` is accepted:", interrupt);
+    interrupt.check()?;
+    match answer.as_deref() {
+        Some("yes") => Ok(()),
+        Some(_) => Err(failure(Kind::Refused, "not confirmed; nothing was changed")),
+        None => Err(failure(
+            Kind::Refused,
+            "this needs a confirmation and there is no terminal; nothing was changed",
+        ))
+        .hint(Kind::Refused, without),
+    }
+}

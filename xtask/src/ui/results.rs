@@ -1,0 +1,74 @@
+//! What a command was asked for: on stdout, as text or in the document.
+
+use std::io::Write as _;
+
+use process::plain;
+
+use super::{Format, Printer, Table, progress};
+
+/// Where results go.
+#[derive(Clone, Copy, Debug)]
+pub struct Results<'a> {
+    pub(super) printer: &'a Printer,
+}
+
+impl Results<'_> {
+    /// Data: the table on stdout, or the fields of the document where JSON was asked for.
+    ///
+    /// # Errors
+    /// stdout is gone, or the report is not a JSON object.
+    pub fn data(&self, table: &Table, report: &impl serde::Serialize) -> anyhow::Result<()> {
+        self.either(|| for_stdout(table), report)
+    }
+
+    /// Data that is no table: the text on stdout, or the fields of the document where JSON was asked for.
+    ///
+    /// # Errors
+    /// As [`Results::data`].
+    pub fn either(
+        &self,
+        text: impl FnOnce() -> String,
+        report: &impl serde::Serialize,
+    ) -> anyhow::Result<()> {
+        match self.printer.words.format {
+            Format::Text => self.out(&text()),
+            Format::Json => self.printer.document.report(report),
+        }
+    }
+
+    /// Text on stdout, unless JSON was asked for.
+    ///
+    /// # Errors
+    /// stdout is gone.
+    pub fn text(&self, text: &str) -> anyhow::Result<()> {
+        if self.printer.words.format == Format::Json { Ok(()) } else { self.out(text) }
+    }
+
+    /// What a program is told and a person has read in lines already: the fields of the document where JSON was asked for.
+    ///
+    /// # Errors
+    /// As [`Results::data`].
+    pub fn report(&self, report: &impl serde::Serialize) -> anyhow::Result<()> {
+        if self.printer.words.format == Format::Json { self.printer.document.report(report) } else { Ok(()) }
+    }
+
+    /// Text on stdout as it is, but for control sequences.
+    fn out(&self, text: &str) -> anyhow::Result<()> {
+        self.printer.progress.suspend(|| {
+            let mut stdout = std::io::stdout().lock();
+            match stdout.write_all(plain(text).as_bytes()).and_then(|()| stdout.flush()) {
+                // `cargo xtask list-images | head` is no error.
+                Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+                other => other.map_err(Into::into),
+            }
+        })
+    }
+}
+
+/// The table whole, or fit for the terminal that stdout is.
+fn for_stdout(table: &Table) -> String {
+    match progress::terminal_size(&std::io::stdout()) {
+        Some((columns, _)) => table.fitting(columns),
+        None => table.to_string(),
+    }
+}
