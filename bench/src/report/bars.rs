@@ -156,10 +156,18 @@ pub fn bars(cells: &[CellResult]) -> Vec<Bar> {
                 Some(count(&cold.target, "PUT manifest")),
                 images,
             );
-            // Existence is asked at most once a blob; an upload's own answer says that it arrived.
-            add("HEAD of blobs at the target".to_owned(), Some(count(&cold.target, "HEAD blob")), blobs);
-            let read = count(&cold.target, "GET blob") + count(&cold.target, "GET manifest");
-            add("GET of blobs and manifests at the target".to_owned(), Some(read), 0.0);
+            // Nothing is asked before it is sent. Each copy is read back once: its manifest, and of each blob whether it is there.
+            add(
+                "HEAD of blobs at the target".to_owned(),
+                Some(count(&cold.target, "HEAD blob")),
+                cell.pairs as f64,
+            );
+            add(
+                "GET of manifests at the target".to_owned(),
+                Some(count(&cold.target, "GET manifest")),
+                images,
+            );
+            add("GET of blobs at the target".to_owned(), Some(count(&cold.target, "GET blob")), 0.0);
         }
     }
     bars.extend(slope(cells));

@@ -2,20 +2,15 @@
 
 use std::sync::Arc;
 
-use failure::{FailWith as _, Kind, failure};
-use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use images_config::cache::Cache;
 use registry::Client;
-use registry::mirror::{Check, Event, Mirror, Mounts, Outcome, Plan};
+use registry::mirror::{Event, Mirror, Mounts, Outcome, Plan};
 
 use super::Run;
 use super::hints::of_target;
 use super::progress::Board;
 use crate::target::Target;
 use crate::trust::Trust;
-
-/// Copies that are looked at at once.
-const LOOKS_AT_ONCE: usize = 64;
 
 /// What copies to the target, knowing what earlier runs learned and whose images are taken.
 pub(super) fn mirror(
@@ -43,7 +38,7 @@ pub(super) async fn copy(run: &Run<'_>, plan: &Plan) -> anyhow::Result<Vec<Outco
         return Ok(Vec::new());
     }
     keep_replaced(run, plan).await?;
-    let mirror = run.mirror.clone().mounts(run.target.host(), mounts(run.target).await?);
+    let mirror = run.mirror.clone().mounts(run.target.host(), mounts(run.target).await?).read_back();
     let (board, completed) = (Board::new(run.printer, plan), Arc::clone(run.completed));
     let mirror = mirror.on_event(move |event| {
         if matches!(event, Event::ImageDone { .. }) {
@@ -51,30 +46,7 @@ pub(super) async fn copy(run: &Run<'_>, plan: &Plan) -> anyhow::Result<Vec<Outco
         }
         board.hear(event);
     });
-    let outcomes = mirror.apply(plan).await;
-    let check = run.mirror.check(false);
-    let looks = outcomes.into_iter().enumerate().map(|(image, outcome)| verified(&check, image, outcome));
-    stream::iter(looks).buffered(LOOKS_AT_ONCE).try_collect().await
-}
-
-/// Reads a copy back: the tag, each manifest, and of each blob whether it is there and how long it is.
-async fn verified(check: &Check<'_>, image: usize, mut outcome: Outcome) -> anyhow::Result<Outcome> {
-    if let Ok(copied) = &outcome.result
-        && !copied.was_up_to_date
-    {
-        let target = &outcome.job.target;
-        match check.image(image, target, copied.digest).await {
-            Ok(checked) => {
-                if let Some(difference) = checked.differences.first() {
-                    let message = format!("{target}, read back after it was copied: {difference}");
-                    return Err(failure(Kind::Registry, message))
-                        .hint(Kind::Registry, "does another tool push there?");
-                }
-            }
-            Err(error) => outcome.result = Err(error),
-        }
-    }
-    Ok(outcome)
+    Ok(mirror.apply(plan).await)
 }
 
 /// A target tag that neither this tool nor upstream put there is somebody's work: it is kept under another tag before

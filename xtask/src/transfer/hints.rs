@@ -67,6 +67,9 @@ pub fn registry_hint(error: &registry::Error) -> Option<String> {
         ErrorKind::TooManyRequests { .. } => {
             format!("wait, or log in there ({}) for a higher limit", login(host))
         }
+        ErrorKind::ReadBack { .. } => {
+            "does another tool push there? `cargo xtask verify` shows what differs".to_owned()
+        }
         ErrorKind::NameUnknown { .. } => {
             "does the repository exist? transfer-images without --registry creates it".to_owned()
         }

@@ -101,7 +101,7 @@ impl Connection {
         self.retry_if(is_throttled, operation).await
     }
 
-    pub(super) async fn retry_if<T, F, Fut>(
+    pub(crate) async fn retry_if<T, F, Fut>(
         &self,
         is_transient: impl Fn(&Error) -> bool,
         operation: F,

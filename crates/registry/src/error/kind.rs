@@ -177,6 +177,12 @@ pub enum ErrorKind {
     /// Somebody has to have signed it, and it is not known what exactly is to be signed.
     #[error("its digest is not known, so that its signature cannot be checked")]
     Unidentified,
+    /// What the target gives is not what was just copied to it.
+    #[error("read back after it was copied: {difference}")]
+    ReadBack {
+        /// The first thing that is not as it should be.
+        difference: String,
+    },
     /// The target takes no blob of zero bytes, as Amazon ECR.
     #[error("blob {digest} is empty, and the registry takes no empty blob")]
     EmptyBlob {

@@ -9,7 +9,7 @@ use super::event::Event;
 use super::job::{Action, Content, Job, Plan, Planned, Platforms};
 use super::plan::gather;
 use super::shared_blobs::SharedBlobs;
-use super::{IMAGES_AT_ONCE, Mirror, artifacts};
+use super::{Check, IMAGES_AT_ONCE, Mirror, artifacts};
 use crate::BoxFuture;
 use crate::blobs;
 use crate::bugs::{self, Bug};
@@ -67,10 +67,10 @@ impl Mirror {
     pub fn apply<'a>(&'a self, plan: &'a Plan) -> BoxFuture<'a, Vec<Outcome>> {
         Box::pin(async move {
             let shared_blobs = SharedBlobs::new(self, plan);
-            let shared_blobs = &shared_blobs;
+            let (shared_blobs, check) = (&shared_blobs, &self.check(false));
             // In order: an image waits only for those before it, so those have to be under way.
             let images = stream::iter(0..plan.images.len())
-                .map(|image| finish(self, image, &plan.images[image], shared_blobs));
+                .map(|image| finish(self, (image, &plan.images[image]), shared_blobs, check));
             let outcomes = gather(images.buffered(IMAGES_AT_ONCE), plan.images.len()).await;
             self.mapping.flush();
             outcomes
@@ -78,7 +78,12 @@ impl Mirror {
     }
 }
 
-async fn finish(mirror: &Mirror, image: usize, planned: &Planned, shared_blobs: &SharedBlobs) -> Outcome {
+async fn finish(
+    mirror: &Mirror,
+    (image, planned): (usize, &Planned),
+    shared_blobs: &SharedBlobs,
+    check: &Check<'_>,
+) -> Outcome {
     let Planned { job, action, warnings, .. } = planned;
     let (job, warnings) = (Arc::clone(job), warnings.clone());
     let client = telling(mirror, image);
@@ -109,13 +114,19 @@ async fn finish(mirror: &Mirror, image: usize, planned: &Planned, shared_blobs: 
         Action::Replace { previous, content, .. } => (content, Some(*previous)),
     };
     let image_copy = ImageCopy { keep: content.config.map(|config| (config, &kept)), ..image_copy };
-    let result = copy(image_copy, &job, content, replaced, warnings).await;
+    let mut result = copy(image_copy, &job, content, replaced, warnings).await;
     for blob in &content.blobs {
         let (registry, repository) = (job.target.registry(), job.target.repository());
         match &result {
             Ok(_) => shared_blobs.committed(registry, repository, blob.digest),
             Err(_) => shared_blobs.lost(image, registry, repository, blob.digest),
         }
+    }
+    if mirror.reads_back
+        && let Ok(copied) = &result
+        && let Err(error) = read_back(check, image_copy, copied.digest).await
+    {
+        result = Err(error);
     }
     tell_end(mirror, image, &result);
     Outcome { job, result }
@@ -231,6 +242,22 @@ pub(super) async fn put(
     let done = Event::ManifestDone { image: image_copy.image, digest: manifest.digest() };
     image_copy.mirror.events.tell(&done);
     Ok(())
+}
+
+/// The tag, each manifest, and of each blob whether it is there and how long it is. Some registries show what they took only a
+/// moment later, so what differs is looked at again.
+async fn read_back(check: &Check<'_>, image_copy: ImageCopy<'_>, digest: Digest) -> Result<(), Error> {
+    let ImageCopy { image, target, .. } = image_copy;
+    let look = || async {
+        match check.image(image, target, digest).await?.differences.first() {
+            None => Ok(()),
+            Some(difference) => {
+                Err(Error::of(target, ErrorKind::ReadBack { difference: difference.to_string() }))
+            }
+        }
+    };
+    let differs = |error: &Error| matches!(error.kind(), ErrorKind::ReadBack { .. });
+    image_copy.client.connection.retry_if(differs, look).await
 }
 
 /// A source that is no index has no platform but its configuration's. It passed on its way to the target; only if it did not, it

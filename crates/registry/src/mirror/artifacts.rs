@@ -162,8 +162,9 @@ impl<'a> Artifacts<'a> {
         let tags = stream::iter(subjects)
             .map(|subject| async move { (subject, find_tagged(image_copy, subject).await) })
             .buffered(LOOKS_AT_ONCE);
-        let mut tags = std::pin::pin!(tags);
-        while let Some((subject, tagged)) = tags.next().await {
+        // All of them before anything else is awaited: one that nobody polls may hold what the others wait for, a token's lock.
+        let tags: Vec<(Digest, Result<Tagged, Error>)> = tags.collect().await;
+        for (subject, tagged) in tags {
             self.take_all(subject, tagged).await?;
         }
         Ok(())

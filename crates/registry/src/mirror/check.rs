@@ -271,12 +271,17 @@ impl Check<'_> {
         let key = (target.repository().to_owned(), blob.digest);
         let answer = {
             let mut blobs = self.blobs.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(blobs.entry(key).or_default())
+            Arc::clone(blobs.entry(key.clone()).or_default())
         };
         let ask = || async {
             if self.deep { self.hash(image, target, blob).await } else { self.look(target, blob).await }
         };
-        answer.get_or_try_init(ask).await.cloned()
+        let difference = answer.get_or_try_init(ask).await?.clone();
+        if difference.is_some() {
+            // Whoever looks again wants to know what is there by then.
+            self.blobs.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+        }
+        Ok(difference)
     }
 
     async fn look(&self, target: &Reference, blob: &Descriptor) -> Result<Option<DifferenceKind>, Error> {

@@ -76,6 +76,7 @@ pub struct Mirror {
     vouch: Option<Arc<dyn Vouch>>,
     events: Events,
     mounts: HashMap<String, Mounts>,
+    reads_back: bool,
     small: Arc<Slots>,
     large: Arc<Slots>,
 }
@@ -91,6 +92,7 @@ impl Mirror {
             vouch: None,
             events: Events::default(),
             mounts: HashMap::new(),
+            reads_back: false,
             small: Slots::new(0, 0),
             large: Slots::new(0, 0),
         };
@@ -144,6 +146,13 @@ impl Mirror {
     #[must_use]
     pub fn mounts(mut self, registry: &str, mounts: Mounts) -> Self {
         self.mounts.insert(registry.to_owned(), mounts);
+        self
+    }
+
+    /// Reads each copy back before it counts as done, as [`Mirror::check`] does: while one is read, others are copied.
+    #[must_use]
+    pub fn read_back(mut self) -> Self {
+        self.reads_back = true;
         self
     }
 

@@ -1,15 +1,15 @@
 //! A target that is read back: what is asked, and which damage is found.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use registry::mirror::{BlobIndex, Checked, DifferenceKind, Mirror, Sizes};
+use registry::mirror::{BlobIndex, Checked, DifferenceKind, Event, Job, Mirror, Sizes};
 use registry::{BoxError, BoxFuture, Digest, ErrorKind, Reference};
 
 use crate::support::images::{TestImage, bytes, image, index};
-use crate::support::{Fake, Fault, client, faults::Rule, run};
+use crate::support::{Fake, Fault, client, copy, copy_all, faults::Rule, pair, run};
 
 /// Two platforms that share a layer, and an attestation that nobody has.
 fn platforms() -> TestImage {
@@ -142,6 +142,50 @@ fn bytes_that_break_once_on_the_way_are_read_again() {
         target.on(Rule::new("GET", "/blobs/", Fault::CorruptReply(3)).times(1));
         assert!(read(&mirror, &target, whole.digest(), true).await.differences.is_empty());
         assert_eq!((target.fired(), target.count("GET blobs")), (1, 6));
+    });
+}
+
+#[test]
+fn a_copy_that_reads_back_otherwise_fails_and_the_others_are_done() {
+    run(async {
+        let (source, target) = pair(&image("a", &[bytes("l", 500)])).await;
+        let other = image("b", &[bytes("m", 600)]);
+        source.store(|store| store.seed("s", "1", &other));
+        let lost = Digest::of(&other.blobs[1]);
+        let jobs = || ["r:1", "s:1"].map(|name| Job::new(source.name(name), target.name(name))).to_vec();
+        // Whether a blob that was just sent is there is only asked by who reads back.
+        let gone = |times| Rule::new("HEAD", &lost.to_string(), Fault::status(404)).times(times);
+        target.on(gone(9));
+        assert!(copy_all(&Mirror::new(client()), jobs()).await.iter().all(Result::is_ok));
+        assert_eq!(target.fired(), 0);
+        for tag in ["r", "s"] {
+            target.store(|store| store.repository(tag).tags.clear());
+        }
+        target.forget();
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let mirror = Mirror::new(client()).read_back().on_event({
+            let told = Arc::clone(&told);
+            move |event| match event {
+                Event::ImageDone { image, .. } => told.lock().unwrap().push((*image, true)),
+                Event::ImageFailed { image, .. } => told.lock().unwrap().push((*image, false)),
+                _ => {}
+            }
+        });
+        let copied = copy_all(&mirror, jobs()).await;
+        assert!(copied[0].is_ok(), "{copied:?}");
+        let error = copied[1].as_ref().unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::ReadBack { .. }), "{error}");
+        let words = format!("s:1: read back after it was copied: blob {lost} is missing");
+        assert!(error.to_string().ends_with(&words), "{error}");
+        let mut told = told.lock().unwrap().clone();
+        told.sort_unstable();
+        assert_eq!(told, [(0, true), (1, false)]);
+        // What is only shown a moment later is no difference.
+        let target = Fake::plain().await;
+        target.on(gone(2));
+        let late = Job::new(source.name("s:1"), target.name("s:1"));
+        assert!(copy(&Mirror::new(client()).read_back(), late).await.is_ok());
+        assert_eq!(target.fired(), 2);
     });
 }
 

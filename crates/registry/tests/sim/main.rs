@@ -163,6 +163,13 @@ fn a_seed_is_one_run() {
     }
 }
 
+/// A token's lock was held by a look that nobody polled any more, and the run never ended: few seeds come upon that.
+#[test]
+fn a_look_that_waits_for_a_token_is_always_polled() {
+    let _alone = alone();
+    run::run(&Scenario::draw(26204), false).1.unwrap_or_else(|why| panic!("{why}"));
+}
+
 /// Shows the run of one seed.
 #[test]
 fn one_seed() {

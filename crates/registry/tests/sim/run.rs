@@ -174,7 +174,7 @@ async fn process(
         builder = builder.profile("target.example", ECR);
     }
     let client = builder.build().map_err(|error| error.to_string())?;
-    let mirror = Mirror::new(client).limits(scenario.limits).mapping(mapping);
+    let mirror = Mirror::new(client).limits(scenario.limits).mapping(mapping).read_back();
     let mirror = mirror.on_event(move |event| {
         if let Event::Warning { image, .. } = event {
             lock(&world).warned.insert(*image);
