@@ -1,5 +1,7 @@
 //! What a registry lists: tags, and what is about a manifest.
 
+use std::collections::HashSet;
+
 use http::Method;
 use http::header::LINK;
 use serde::Deserialize;
@@ -7,11 +9,12 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::value::RawValue;
 use url::Url;
 
+use crate::bugs::{self, Bug};
 use crate::client::{Action, Call, Client, Connection, absent_as_none};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind};
 use crate::limits;
-use crate::manifest::{Descriptor, Index};
+use crate::manifest::{Descriptor, Index, Manifest, OCI_INDEX};
 use crate::net::location;
 use crate::net::response::{self, read_bounded};
 use crate::reference::Reference;
@@ -87,14 +90,43 @@ pub async fn referrers(
     Ok(found)
 }
 
+/// What is to be put where the registry does not list `added` among what is about `subject`: a registry without the referrers API
+/// lists nothing by itself, so that the client keeps the list, under a tag
+/// ([specification](https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pushing-manifests-with-subject)).
+///
+/// # Errors
+/// As [`referrers`].
+pub async fn missing_referrers(
+    client: &Client,
+    reference: &Reference,
+    subject: Digest,
+    added: &[Descriptor],
+) -> Result<Option<(Reference, Manifest)>, Error> {
+    let mut list = referrers(client, reference, subject).await?;
+    if bugs::is_in(Bug::ForgottenReferrers) {
+        list.clear();
+    }
+    let known: HashSet<Digest> = list.iter().map(|descriptor| descriptor.digest).collect();
+    list.extend(added.iter().filter(|descriptor| !known.contains(&descriptor.digest)).cloned());
+    if list.len() == known.len() {
+        return Ok(None);
+    }
+    let index = serde_json::json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": list });
+    Ok(Some((list_tag(reference, subject)?, Manifest::new(OCI_INDEX, index.to_string()))))
+}
+
+/// The tag of the list of what is about `subject`, where the client keeps it.
+fn list_tag(reference: &Reference, subject: Digest) -> Result<Reference, Error> {
+    let tag = reference.with_tag(&format!("sha256-{}", subject.hex()));
+    tag.map_err(|error| Error::of(reference, ErrorKind::Protocol(error.to_string())))
+}
+
 async fn referrers_by_tag(
     client: &Client,
     reference: &Reference,
     digest: Digest,
 ) -> Result<Vec<Descriptor>, Error> {
-    let malformed =
-        |error: &dyn std::fmt::Display| Error::of(reference, ErrorKind::Protocol(error.to_string()));
-    let tag = reference.with_tag(&format!("sha256-{}", digest.hex())).map_err(|error| malformed(&error))?;
+    let tag = list_tag(reference, digest)?;
     let Some(manifest) = client.manifest(&tag).await? else { return Ok(Vec::new()) };
     // Some registries read this tag as the digest that it is made of, and give the image itself.
     if manifest.digest() == digest {

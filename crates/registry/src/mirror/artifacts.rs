@@ -18,7 +18,7 @@ use crate::digest::Digest;
 use crate::error::{Error, ErrorKind};
 use crate::limits;
 use crate::lists;
-use crate::manifest::{Blob, Descriptor, Kind, Manifest, OCI_INDEX, subject as subject_of};
+use crate::manifest::{Blob, Descriptor, Kind, Manifest, subject as subject_of};
 use crate::reference::Reference;
 
 /// [Cosign's tags](https://github.com/sigstore/cosign/blob/main/specs/SIGNATURE_SPEC.md#tag-based-discovery).
@@ -282,22 +282,13 @@ impl<'a> Artifacts<'a> {
         Ok(found)
     }
 
-    /// A registry without the referrers API lists nothing by itself: the client keeps the list, under a tag
-    /// ([specification](https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pushing-manifests-with-subject)).
+    /// A registry without the referrers API lists nothing by itself.
     async fn list_referrers(&self, subject: Digest, copied: &[Descriptor]) -> Result<(), Error> {
         let image_copy = self.image_copy;
-        let mut list = lists::referrers(image_copy.client, image_copy.target, subject).await?;
-        if bugs::is_in(Bug::ForgottenReferrers) {
-            list.clear();
+        match lists::missing_referrers(image_copy.client, image_copy.target, subject, copied).await? {
+            Some((tag, list)) => put(image_copy, &tag, &list).await,
+            None => Ok(()),
         }
-        let known: HashSet<Digest> = list.iter().map(|descriptor| descriptor.digest).collect();
-        list.extend(copied.iter().filter(|descriptor| !known.contains(&descriptor.digest)).cloned());
-        if list.len() == known.len() {
-            return Ok(());
-        }
-        let index = serde_json::json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": list });
-        let tag = tagged(image_copy.target, &format!("sha256-{}", subject.hex()))?;
-        put(image_copy, &tag, &Manifest::new(OCI_INDEX, index.to_string())).await
     }
 
     async fn copy_one(&mut self, manifest: &Manifest, target: &Reference) -> Result<(), Error> {
