@@ -18,7 +18,7 @@ pub struct Candidate {
     pub pushed: i64,
     /// When it was last pulled.
     pub pulled: Option<i64>,
-    /// The images an index holds, and what a referrer refers to.
+    /// The images an index holds.
     pub holds: Vec<String>,
 }
 

@@ -1,5 +1,7 @@
 //! Lifecycle policies through the API, and their execution.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use super::lifecycle::{Candidate, Policy};
@@ -8,7 +10,7 @@ use crate::app::App;
 use crate::fault::Fault;
 use crate::input::Input;
 use crate::scope::Scope;
-use crate::store::model::{Lifecycle, Repository};
+use crate::store::model::{Image, Lifecycle, Repository};
 use crate::time::{epoch_seconds, now_millis};
 
 pub(super) fn parse(text: &str) -> Result<Policy, Fault> {
@@ -118,10 +120,13 @@ pub(super) fn get_preview(call: &Call<'_>, input: &Input) -> Result<Value, Fault
     Ok(view)
 }
 
+/// What the rules are for. A referrer is its subject's: no rule takes it, and it goes when the subject has gone
+/// (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/LifecyclePolicies.html#lp_evaluation_rules>).
 fn candidates(repository: &Repository) -> Vec<Candidate> {
     repository
         .images
         .iter()
+        .filter(|(_, image)| image.subject.is_none())
         .map(|(digest, image)| Candidate {
             digest: digest.clone(),
             tags: repository
@@ -146,13 +151,20 @@ pub(crate) fn run(app: &App, scope: &Scope) -> Result<Vec<(String, String)>, Fau
         let policy = parse(&lifecycle.text)?;
         let name = &repository.name;
         repositories::change(app, scope, name, |repository| {
-            let expired = policy.expired(&candidates(repository), now_millis());
-            repository.images.retain(|digest, _| !expired.contains_key(digest));
-            repository.tags.retain(|_, digest| !expired.contains_key(digest));
+            let mut expired: BTreeSet<String> =
+                policy.expired(&candidates(repository), now_millis()).into_keys().collect();
+            repository.images.retain(|digest, _| !expired.contains(digest));
+            let is_orphan = |image: &Image| {
+                image.subject.as_ref().is_some_and(|subject| !repository.images.contains_key(subject))
+            };
+            let orphans = repository.images.iter().filter(|(_, image)| is_orphan(image));
+            expired.extend(orphans.map(|(digest, _)| digest.clone()));
+            repository.images.retain(|digest, _| !expired.contains(digest));
+            repository.tags.retain(|_, digest| !expired.contains(digest));
             if let Some(lifecycle) = &mut repository.lifecycle {
                 lifecycle.evaluated = now_millis();
             }
-            gone.extend(expired.into_keys().map(|digest| (name.clone(), digest)));
+            gone.extend(expired.into_iter().map(|digest| (name.clone(), digest)));
             Ok(())
         })?;
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::common::{DOCKER_MANIFEST, Local, OCI_MANIFEST, digest, header, manifest, oci_error};
+use crate::common::{DOCKER_MANIFEST, Local, OCI_MANIFEST, REGION, digest, header, manifest, oci_error};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -147,6 +147,44 @@ async fn referrers_are_found_by_their_subject() {
     assert_eq!(found["manifests"][0]["artifactType"], "application/vnd.example.signature");
     assert_eq!(found["manifests"][0]["annotations"]["by"], "test");
     assert_eq!(list("?artifactType=other").await["manifests"], json!([]));
+}
+
+#[tokio::test]
+async fn a_referrer_stays_as_long_as_its_subject_whatever_the_rules_say() {
+    let local = Local::start();
+    let caller = local.caller();
+    caller.repository("curl").await;
+    let registry = caller.registry().await;
+    let subject = registry.image("curl", "1", b"layer").await;
+    let referrer = |of: &str| {
+        json!({
+            "schemaVersion": 2, "mediaType": OCI_MANIFEST, "artifactType": "application/vnd.example.signature",
+            "config": { "mediaType": "application/vnd.oci.empty.v1+json", "digest": digest(b"{}"), "size": 2 },
+            "layers": [],
+            "subject": { "mediaType": OCI_MANIFEST, "digest": of, "size": 2 },
+        })
+        .to_string()
+    };
+    // A signature, and what is about the signature.
+    let first = referrer(&subject);
+    let second = referrer(&digest(first.as_bytes()));
+    for one in [&first, &second] {
+        registry.put_manifest("curl", &digest(one.as_bytes()), OCI_MANIFEST, one.as_bytes()).await;
+    }
+    let rule = json!({ "rules": [{
+        "rulePriority": 1, "action": { "type": "expire" },
+        "selection": { "tagStatus": "untagged", "countType": "imageCountMoreThan", "countNumber": 1 },
+    }] });
+    let policy = json!({ "repositoryName": "curl", "lifecyclePolicyText": rule.to_string() });
+    caller.ecr("PutLifecyclePolicy", policy).await;
+    let a_day_passes = async || {
+        let path = format!("lifecycle?region={REGION}");
+        local.local(Method::POST, &path, None).await["expired"].as_array().unwrap().len()
+    };
+    assert_eq!(a_day_passes().await, 0);
+    let image = json!({ "repositoryName": "curl", "imageIds": [{ "imageTag": "1" }] });
+    caller.ecr("BatchDeleteImage", image).await;
+    assert_eq!((a_day_passes().await, a_day_passes().await, a_day_passes().await), (1, 1, 0));
 }
 
 #[tokio::test]
