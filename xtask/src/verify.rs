@@ -244,16 +244,25 @@ impl<'a> Verification<'a> {
         let checked = check.image(index, &job.target, expected).await.map_err(failed)?;
         let mut verified = Verified::of(short(job), against, Some(expected), &checked);
         if job.artifacts && checked.digest == Some(expected) {
-            let found = registry::lists::referrers(self.mirror.client(), &job.target, expected)
-                .await
-                .map_err(failed)?;
-            for artifact in found {
-                let checked = check.manifest(index, &job.target, artifact.digest).await.map_err(failed)?;
-                verified.add("referrer", &checked);
-            }
+            self.referrers(check, index, &job.target, &mut verified).await.map_err(failed)?;
         }
         count.done();
         Ok(verified)
+    }
+
+    /// Reads back what is about an image.
+    async fn referrers(
+        &self,
+        check: &Check<'_>,
+        index: usize,
+        image: &Reference,
+        verified: &mut Verified,
+    ) -> Result<(), registry::Error> {
+        let Some(digest) = verified.digest else { return Ok(()) };
+        for artifact in registry::lists::referrers(self.mirror.client(), image, digest).await? {
+            verified.add("referrer", &check.manifest(index, image, artifact.digest).await?);
+        }
+        Ok(())
     }
 
     async fn runtime(
@@ -281,11 +290,13 @@ impl<'a> Verification<'a> {
         };
         let checked = check.image(usize::MAX, &target, digest).await;
         let checked = checked.map_err(|error| self.failed(&name, &error))?;
-        let mut verified = Verified::of(name, against, held, &checked);
+        let mut verified = Verified::of(name.clone(), against, held, &checked);
         if checked.differences.is_empty() {
             let said = standing::differences(&self.builder, runtime, digest).await.map_err(explained)?;
             verified.tag_only &= said.is_empty();
             verified.differences.extend(said);
+            let referrers = self.referrers(check, usize::MAX, &target, &mut verified).await;
+            referrers.map_err(|error| self.failed(&name, &error))?;
         }
         count.done();
         Ok(verified)

@@ -8,6 +8,7 @@
 //! | `schema_version` | 1 | the form of the file; a later one is refused with the reason |
 //! | `account` | "123456789012" | any other account stops before the first write |
 //! | `platforms` | list, default `["linux/amd64"]` | for images and runtimes that name none |
+//! | `attestations` | true or false, default true | an SBOM and a provenance beside each runtime that is built ([docs/attestations.md](../../../docs/attestations.md)) |
 //! | `prime` | list of `prefix/name:tag` | pulled through ECR's cache by transfer-images |
 //! | `min_age` | `"3d"`, or a table of `"source/*" = "3d"` | how long a digest has to be known before it is locked, copied or built upon ([docs/min-age.md](../../../docs/min-age.md)) |
 //! | `[images]` | `"repository[:tag]" = "source"` or `{ source, platforms, artifacts }` | what is copied; the tag is the source's unless given; `platforms` may be `"all"`; `artifacts` brings signatures along |
@@ -77,6 +78,8 @@ pub struct Config {
     pub creation_role: Option<String>,
     /// Lambda runtimes in the order of the file, the switched off ones among them.
     pub runtimes: Vec<Runtime>,
+    /// Whether an SBOM and a provenance go beside each runtime that is built.
+    pub attestations: bool,
     /// What is pulled through the cache ahead of its use.
     pub prime: Vec<Prime>,
     /// Where a registry is really reached: host to URL, without a slash at the end.

@@ -10,10 +10,12 @@ use futures_util::StreamExt as _;
 use process::{Killer, Secret, blocking};
 use registry::{Credential, Reference, Server};
 
+use super::archive::Archive;
 use super::base_source::{base_layers, source};
 use super::context::Staging;
 use super::image_build::ImageBuild;
 use super::outcome::{Done, Outcome};
+use super::packages::{self, Installed};
 use super::planned::{Action, Planned, same_machine};
 use super::publish::{promote, publish};
 use super::push::{self, BaseLayers, Packed};
@@ -178,7 +180,7 @@ async fn apply_one(context: &Context, planned: &Planned, shared: &Shared) -> Res
     // Nothing is at the registry yet, not even a tag that another run would take up.
     done.smoke = smoke::local(context, for_here(&engine, planned, &done.local)).await?;
     if let Some(repository) = &context.repository {
-        let images = pack(planned, saved, &bases, room.path()).await?;
+        let images = pack(context, planned, saved, &bases, room.path()).await?;
         publish(context, planned, repository, &images, &bases, &mut done).await?;
     }
     Ok(done)
@@ -206,6 +208,7 @@ async fn name_locally(engine: &Engine, planned: &Planned, local: &[String]) -> R
 
 /// Makes of each platform's saved image what goes to the registry.
 async fn pack(
+    context: &Context,
     planned: &Planned,
     saved: Vec<PathBuf>,
     bases: &[BaseLayers],
@@ -215,7 +218,19 @@ async fn pack(
     for ((platform, saved), base) in planned.runtime.platforms.iter().zip(saved).zip(bases) {
         let instructions = planned.layers(platform);
         let (platform, room, base) = (platform.clone(), room.to_owned(), base.clone());
-        images.push(blocking(move || push::pack(&saved, &base, &platform, &instructions, &room)).await?);
+        let installed = installed(context, saved.clone());
+        let packed = blocking(move || push::pack(&saved, &base, &platform, &instructions, &room));
+        let (mut packed, installed) = tokio::try_join!(packed, installed)?;
+        packed.installed = installed;
+        images.push(packed);
     }
     Ok(images)
+}
+
+/// What is installed in a saved image, where that is to be said beside it.
+async fn installed(context: &Context, saved: PathBuf) -> Result<Option<Installed>, RuntimeError> {
+    if !context.grid_settings.attestations() {
+        return Ok(None);
+    }
+    blocking(move || Ok(Some(packages::read(&Archive::open(&saved)?)?))).await
 }

@@ -154,6 +154,14 @@ pub enum RuntimeError {
         /// What came back.
         found: Option<Digest>,
     },
+    /// The registry does not take what is said about a build.
+    #[error("the SBOM and the provenance of {image} could not be put beside it")]
+    Attestations {
+        /// The build.
+        image: String,
+        /// What the registry said.
+        source: registry::Error,
+    },
     /// A build tag that stands for another build.
     #[error("{image} names another build, {found}, not the one to push, {pushed}: a build tag never moves")]
     BuildTag {
@@ -224,6 +232,7 @@ impl RuntimeError {
             Self::Registry(_)
             | Self::Moved { .. }
             | Self::ReadBack { .. }
+            | Self::Attestations { .. }
             | Self::BuildTag { .. }
             | Self::NoWayBack { .. }
             | Self::Gone { .. } => Kind::Registry,
@@ -278,6 +287,9 @@ impl RuntimeError {
             Self::NoWayBack { .. } => {
                 "name the build: `rebuild-runtimes --builds NAME` lists those that the registry has, `--rollback NAME BUILD` takes one"
             }
+            Self::Attestations { .. } => {
+                "the runtime's tag was not moved; run the command again, or build without them: `attestations = false` in images.toml"
+            }
             Self::Gone { .. } => {
                 "deleted, or archived by ECR: `aws ecr describe-images --repository-name lambda --filter imageStatus=ARCHIVED` shows the \
                  archived ones, and `aws ecr update-image-storage-class` with --target-storage-class STANDARD restores one"
@@ -302,7 +314,9 @@ impl RuntimeError {
     /// What a registry said, where that is what went wrong.
     pub fn registry(&self) -> Option<&registry::Error> {
         match self {
-            Self::Registry(error) | Self::Base { source: error, .. } => Some(error),
+            Self::Registry(error)
+            | Self::Base { source: error, .. }
+            | Self::Attestations { source: error, .. } => Some(error),
             _ => None,
         }
     }

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use registry::{Descriptor, Digest, Manifest, Reference};
 use serde::{Deserialize, Serialize};
 
+use super::empty_blob::{EMPTY, empty};
 use super::planned::tagged;
 use super::{Context, RuntimeError, build_tag};
 
@@ -19,9 +20,6 @@ use super::{Context, RuntimeError, build_tag};
 const KIND: &str = "application/vnd.htc-grid.runtime-history.v1+json";
 /// The annotation that holds the moves, as JSON.
 const MOVES: &str = "io.htc-grid.runtime-history";
-/// An artifact's content, where its annotations say it all:
-/// <https://github.com/opencontainers/image-spec/blob/main/manifest.md#guidance-for-an-empty-descriptor>.
-const EMPTY: (&str, &[u8]) = ("application/vnd.oci.empty.v1+json", b"{}");
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
 /// How many moves are kept.
@@ -188,10 +186,6 @@ impl History {
     }
 }
 
-fn empty() -> Descriptor {
-    Descriptor::new(EMPTY.0, Digest::of(EMPTY.1), EMPTY.1.len() as u64)
-}
-
 /// The tag of a runtime's record.
 pub fn history_tag(runtime: &str) -> String {
     format!("{runtime}-history")
@@ -248,7 +242,7 @@ impl<'a> Record<'a> {
             if before == Some(manifest.digest()) {
                 return Ok(());
             }
-            registry::blobs::push_bytes(client, &self.image, &empty(), EMPTY.1.to_vec()).await?;
+            registry::blobs::push_bytes(client, &self.image, &empty(), EMPTY.to_vec()).await?;
             client.put_manifest(&self.image, &manifest).await?;
             if client.head(&self.image).await?.is_some_and(|found| found.digest == manifest.digest()) {
                 return Ok(());

@@ -8,7 +8,8 @@
 //! - `<runtime>` is what the grid runs.
 //!
 //! Beside them `<runtime>-history` records how the runtime's tag moved ([`history`]), and `<runtime>-cache-<platform>` keeps a
-//! builder's cache where one is asked for.
+//! builder's cache where one is asked for. What is installed in a build, and what it was made of, stands beside it without a tag
+//! ([`attestations`]).
 //!
 //! They are put in this order, each by the same manifest bytes, the last one only after what was pushed has been read back
 //! and only if it still is what the plan saw. Whatever ends a run in between leaves the old runtime where it was.
@@ -23,6 +24,7 @@
 
 mod archive;
 mod attempt;
+mod attestations;
 mod base_source;
 mod build;
 mod builds;
@@ -30,6 +32,7 @@ mod compare;
 mod context;
 mod copies;
 mod decide;
+mod empty_blob;
 mod emulator;
 mod entry_point;
 mod error;
@@ -39,7 +42,9 @@ mod image_build;
 mod key;
 mod normal;
 mod outcome;
+mod packages;
 mod planned;
+mod progress;
 mod publish;
 mod push;
 mod saved;
@@ -64,12 +69,13 @@ pub use history::{Cause, history_tag};
 use jiff::Timestamp;
 pub use outcome::{Done, Outcome};
 pub use planned::{Action, Planned};
+pub use progress::{How, Progress, State};
 use registry::{BoxFuture, Client, Credentials, Digest, Platform, Reference, Server};
 use serde::Serialize;
 use tokio::sync::OnceCell;
 pub use watch::Watch;
 
-use docker::{Docker, Logs, Step};
+use docker::{Docker, Logs};
 use dockerfile::{Dockerfile, Given};
 
 /// The local repository's name: what a build is called in the container client's own store.
@@ -157,6 +163,11 @@ pub trait GridSettings: Send + Sync {
         Ok(())
     }
 
+    /// Whether the SBOM and the provenance of what is built go beside it.
+    fn attestations(&self) -> bool {
+        true
+    }
+
     /// The server that the container engine asks for an image: its credential is the one that the engine needs.
     fn server(&self, image: &Reference) -> Option<Server> {
         let name = self.engine_name(image);
@@ -182,66 +193,6 @@ pub struct Trial {
     pub handler: String,
     /// How long it may take to answer.
     pub timeout: Duration,
-}
-
-/// How far a runtime is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum State {
-    /// It is being built.
-    Building {
-        /// For which platform.
-        platform: String,
-        /// Where the base comes from.
-        base: String,
-    },
-    /// A step of the build has begun.
-    Step(Step),
-    /// Its image is taken out of the engine, compared with its inputs, and compressed.
-    Packing,
-    /// Its bytes are on their way to the registry.
-    Pushing {
-        /// Bytes that are there by now.
-        done: u64,
-        /// Bytes that are to be there; what is there already is not sent.
-        bytes: u64,
-    },
-    /// It is at the registry and being read back.
-    Verifying,
-    /// Its tags are being put.
-    Tagging,
-    /// It is where it should be.
-    Done {
-        /// What that took.
-        how: How,
-        /// The build that was put there.
-        digest: Digest,
-    },
-}
-
-/// What brought a runtime to where it should be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum How {
-    /// A build.
-    Built,
-    /// A push of what this machine had built before.
-    Pushed,
-    /// A tag, put on what the registry had.
-    Promoted,
-}
-
-/// Who hears how it goes.
-pub trait Progress: Send + Sync {
-    /// Something that the user should know.
-    fn line(&self, runtime: &str, line: &str);
-
-    /// A line of a builder's output, for those who want to see every one.
-    fn output(&self, runtime: &str, line: &str);
-
-    /// What the user has to know whatever is shown.
-    fn warn(&self, runtime: &str, line: &str);
-
-    /// A runtime has come to a new state.
-    fn state(&self, runtime: &str, state: &State);
 }
 
 /// Everything that the functions here work with.

@@ -2,13 +2,14 @@
 
 use registry::{Digest, Manifest, Reference};
 
+use super::attestations;
 use super::history::{Cause, Move, Record};
 use super::outcome::Done;
 use super::planned::{Action, Planned, tagged};
 use super::push::{self, BaseLayers, Packed};
 use super::{Context, How, RuntimeError, State, build_tag, key_tag, smoke};
 
-/// Build tag, read back, key tag, runtime tag.
+/// Build tag, read back, what is said about it, key tag, runtime tag.
 pub(super) async fn publish(
     context: &Context,
     planned: &Planned,
@@ -37,6 +38,7 @@ pub(super) async fn publish(
     }
     context.progress.state(&planned.name, &State::Verifying);
     push::verify(context, &by_build, &manifest, images).await?;
+    attestations::attach(context, planned, repository, &manifest, images).await?;
 
     context.progress.state(&planned.name, &State::Tagging);
     done.build_tag = Some(name);

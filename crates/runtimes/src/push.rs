@@ -17,6 +17,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::archive::{self, Archive};
 use super::normal::{self, Blob, normal};
+use super::packages::Installed;
 use super::planned::{Base, same_machine};
 use super::{Context, RuntimeError, State};
 
@@ -53,6 +54,8 @@ pub(super) struct Packed {
     config: (Descriptor, Vec<u8>),
     own: Vec<(Descriptor, Blob)>,
     inherited: Vec<Descriptor>,
+    /// What is installed in it, where that is to be said beside it.
+    pub(super) installed: Option<Installed>,
 }
 
 impl Packed {
@@ -60,6 +63,11 @@ impl Packed {
     pub(super) fn bytes(&self) -> u64 {
         let layers = self.own.iter().map(|(layer, _)| layer).chain(&self.inherited);
         layers.map(|layer| layer.size).sum::<u64>() + self.config.0.size
+    }
+
+    /// Its configuration.
+    pub(super) fn config(&self) -> &[u8] {
+        &self.config.1
     }
 }
 
@@ -189,7 +197,7 @@ pub(super) fn pack(
     let layers: Vec<&Descriptor> = inherited.iter().chain(own.iter().map(|(layer, _)| layer)).collect();
     let manifest = image_manifest(family, &config, &layers)?;
     let platform = platform.clone();
-    Ok(Packed { manifest, platform, config: (config, image.config), own, inherited })
+    Ok(Packed { manifest, platform, config: (config, image.config), own, inherited, installed: None })
 }
 
 /// A base's layer in the words of the family that the manifest is written in.
@@ -348,6 +356,7 @@ mod tests {
             config: (config, b"{}".to_vec()),
             own: Vec::new(),
             inherited: Vec::new(),
+            installed: None,
         }
     }
 

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
 
+mod attestations;
 mod away;
 mod builders;
 mod contributor;

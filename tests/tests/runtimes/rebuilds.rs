@@ -14,9 +14,11 @@ e2e::on_each_builder!(
 );
 
 /// What is held at which point of a forced rebuild, and what the ordinary run after the SIGKILL then does.
-const POINTS: [(&str, &str, &str); 5] = [
+const POINTS: [(&str, &str, &str); 7] = [
     ("in the push", "PUT /v2/lambda/blobs/uploads/", "up to date"),
     ("between push and build tag", "PUT /v2/lambda/manifests/NAME-sha256-", "up to date"),
+    ("before what is said of the build", "PUT /v2/lambda/manifests/sha256:", "up to date"),
+    ("before the list of that", "PUT /v2/lambda/manifests/sha256-", "up to date"),
     ("between build tag and key tag", "PUT /v2/lambda/manifests/NAME-k2-", "up to date"),
     ("between key tag and the move's record", "PUT /v2/lambda/manifests/NAME-history ", "promote"),
     ("between the record and runtime tag", "PUT /v2/lambda/manifests/NAME ", "promote"),

@@ -207,6 +207,8 @@ async fn runtimes(
             jobs.push(Job {
                 source_digest: Some(digest),
                 expected: Some(digest),
+                // What is about the build comes along, with one of its tags.
+                artifacts: tag == runtime.name,
                 ..Job::new(source, in_layout(RUNTIMES_REPOSITORY, &tag)?)
             });
         }

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use failure::Kind;
-use futures_util::stream::{self, StreamExt as _};
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use images_config::{Config, RUNTIMES_REPOSITORY, support};
 use registry::mirror::{Action, Job, Mirror, Plan};
 use runtimes::Hold;
@@ -17,7 +17,7 @@ use crate::transfer::{held, hold, jobs, not_compared, registry_failure, short};
 use crate::trust::Trust;
 use crate::ui::{Table, units};
 
-/// Images whose signatures are looked at at once.
+/// Images that are looked at at once.
 const AT_ONCE: usize = 16;
 
 /// How a runtime stands to its upstream: it has none.
@@ -62,6 +62,8 @@ struct Listed {
     /// Who signed it.
     #[serde(skip_serializing_if = "Option::is_none")]
     signed_by: Option<String>,
+    /// What is about it: signatures, SBOMs and the like.
+    referrers: Option<usize>,
     /// Whether it is archived: pulls do not find it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     archived: bool,
@@ -81,7 +83,10 @@ impl Listed {
         let held = self.held.as_ref().map(|_| "held".to_owned());
         let ended = self.base_support_ended.as_ref().map(|day| format!("base's support ended {day}"));
         let signed = self.signed.map(|signed| if signed { "signed" } else { "not signed" }.to_owned());
-        let said = upstream.into_iter().chain(signed).chain(archived).chain(held).chain(ended);
+        let referrers = self.referrers.filter(|count| *count > 0);
+        let referrers = referrers.map(|count| units::count(count, "referrer"));
+        let said = upstream.into_iter().chain(signed).chain(referrers);
+        let said = said.chain(archived).chain(held).chain(ended);
         let said: Vec<String> = said.collect();
         if said.is_empty() { "-".to_owned() } else { said.join(", ") }
     }
@@ -234,6 +239,10 @@ async fn in_account(
     let mut listed = Vec::new();
     for (repository, images) in repositories.values().zip(images) {
         let before = listed.len();
+        let mut referrers: BTreeMap<&str, usize> = BTreeMap::new();
+        for subject in images.iter().filter_map(|image| image.subject.as_deref()) {
+            *referrers.entry(subject).or_default() += 1;
+        }
         for image in &images {
             for tag in &image.tags {
                 let full = format!("{}:{tag}", repository.name);
@@ -258,6 +267,7 @@ async fn in_account(
                     upstream: if image.archived && verdict == ABSENT { String::new() } else { verdict },
                     signed: None,
                     signed_by: None,
+                    referrers: Some(referrers.get(image.digest.as_str()).copied().unwrap_or_default()),
                     archived: image.archived,
                     base_support_ended: None,
                     held: None,
@@ -275,6 +285,7 @@ async fn in_account(
                 upstream: String::new(),
                 signed: None,
                 signed_by: None,
+                referrers: None,
                 archived: false,
                 base_support_ended: None,
                 held: None,
@@ -293,7 +304,8 @@ async fn in_registry(
     upstream: &BTreeMap<String, Compared>,
 ) -> anyhow::Result<Vec<Listed>> {
     let (client, _) = target.client(context.sources(), config)?;
-    let mut listed = Vec::new();
+    let failed = |error| registry_failure(error, Kind::Registry);
+    let mut looks = Vec::new();
     for name in &config.repositories {
         let repository = target.repository(name)?;
         let wanted =
@@ -301,25 +313,34 @@ async fn in_registry(
         let runtimes =
             config.enabled_runtimes().filter(|_| name == RUNTIMES_REPOSITORY).map(|r| r.name.clone());
         for tag in wanted.chain(runtimes) {
-            let found = client.head(&repository.with_tag(&tag)?).await;
-            let found = found.map_err(|error| registry_failure(error, Kind::Registry))?;
-            let verdict = upstream.get(&format!("{}:{tag}", repository.repository()));
-            let verdict = verdict.map(|compared| compared.upstream.clone());
-            listed.push(Listed {
-                repository: name.clone(),
-                uri: target.name(name)?,
-                digest: found.map(|found| found.digest.to_string()),
-                tag: Some(tag),
-                size: None,
-                age: None,
-                upstream: verdict.unwrap_or_else(|| BUILT_HERE.to_owned()),
-                signed: None,
-                signed_by: None,
-                archived: false,
-                base_support_ended: None,
-                held: None,
+            let (client, image) = (&client, repository.with_tag(&tag)?);
+            looks.push(async move {
+                let found = client.head(&image).await.map_err(failed)?.map(|found| found.digest);
+                let referrers = match found {
+                    Some(digest) => {
+                        Some(registry::lists::referrers(client, &image, digest).await.map_err(failed)?.len())
+                    }
+                    None => None,
+                };
+                let verdict = upstream.get(&format!("{}:{tag}", image.repository()));
+                let verdict = verdict.map(|compared| compared.upstream.clone());
+                anyhow::Ok(Listed {
+                    repository: name.clone(),
+                    uri: target.name(name)?,
+                    digest: found.map(|digest| digest.to_string()),
+                    tag: Some(tag),
+                    size: None,
+                    age: None,
+                    upstream: verdict.unwrap_or_else(|| BUILT_HERE.to_owned()),
+                    signed: None,
+                    signed_by: None,
+                    referrers,
+                    archived: false,
+                    base_support_ended: None,
+                    held: None,
+                })
             });
         }
     }
-    Ok(listed)
+    stream::iter(looks).buffered(AT_ONCE).try_collect().await
 }

@@ -165,6 +165,7 @@ pub struct ConfiguredGrid {
     /// Each pull-through rule with its prefix at this target.
     caches: Vec<(Reference, PullThrough)>,
     routes: BTreeMap<String, String>,
+    attestations: bool,
 }
 
 impl ConfiguredGrid {
@@ -190,6 +191,7 @@ impl ConfiguredGrid {
             ages,
             caches: caches.collect::<anyhow::Result<_>>()?,
             routes: sources.routes(config),
+            attestations: config.attestations,
         })
     }
 }
@@ -231,6 +233,10 @@ impl GridSettings for ConfiguredGrid {
 
     fn is_old_enough(&self, base: &Reference, digest: Digest) -> Result<(), registry::Error> {
         self.ages.as_ref().map_or(Ok(()), |ages| ages.check(base, digest))
+    }
+
+    fn attestations(&self) -> bool {
+        self.attestations
     }
 
     fn server(&self, image: &Reference) -> Option<Server> {

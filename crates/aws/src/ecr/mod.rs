@@ -97,6 +97,8 @@ pub struct Image {
     /// Whether it is in the storage class ARCHIVE, or on its way back: it is listed, and pulls do not find it
     /// (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/archive_restore_image.html>).
     pub archived: bool,
+    /// The digest of the image that it is about, where it is a signature, an SBOM or the like.
+    pub subject: Option<String>,
 }
 
 /// The account's ECR in one region.
@@ -229,6 +231,7 @@ impl Ecr {
                 size: image.image_size_in_bytes.and_then(|size| u64::try_from(size).ok()).unwrap_or(0),
                 pushed: image.image_pushed_at.map_or(0, |time| time.secs()),
                 archived: matches!(image.image_status, Some(ImageStatus::Archived | ImageStatus::Activating)),
+                subject: image.subject_manifest_digest,
             }));
         }
         Ok(found)

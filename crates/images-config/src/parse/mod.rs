@@ -29,6 +29,7 @@ pub(crate) fn config(mut root: Fields<'_>, sources: Option<&Sources>) -> Option<
         Some(node) => platforms(&node).unwrap_or_default(),
         None => vec![super::default_platform()],
     };
+    let attestations = root.take("attestations").and_then(|node| node.boolean()).unwrap_or(true);
 
     let pull_through = root
         .table("pull_through")
@@ -81,6 +82,7 @@ pub(crate) fn config(mut root: Fields<'_>, sources: Option<&Sources>) -> Option<
         pull_through,
         creation_role,
         runtimes: runtimes.into_iter().map(|(runtime, _)| runtime).collect(),
+        attestations,
         prime,
         upstreams,
         mirrors,

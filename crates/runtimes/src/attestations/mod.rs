@@ -1,0 +1,57 @@
+//! What is said about a build beside its image: what is installed in it ([`sbom`]), and what it was made of ([`provenance`]).
+//!
+//! Both are artifacts whose `subject` is the build's manifest, which does not change by them
+//! (<https://github.com/opencontainers/image-spec/blob/main/manifest.md#guidelines-for-artifact-usage>). They follow from the build
+//! alone, so that two builds of one digest have the same two documents. `docs/attestations.md` describes them.
+
+mod artifact;
+mod provenance;
+mod purl;
+mod sbom;
+
+use artifact::Artifact;
+use registry::{Manifest, Reference};
+
+use super::planned::Planned;
+use super::push::Packed;
+use super::{Context, RuntimeError};
+
+/// Puts the documents of a build beside it, and reads them back. The build is at the registry.
+pub(super) async fn attach(
+    context: &Context,
+    planned: &Planned,
+    repository: &Reference,
+    manifest: &Manifest,
+    images: &[Packed],
+) -> Result<(), RuntimeError> {
+    let mut artifacts = Vec::new();
+    for image in images {
+        let Some(installed) = &image.installed else { return Ok(()) };
+        for line in &installed.unread {
+            context.progress.warn(&planned.name, &format!("its SBOM is not complete: {line}"));
+        }
+        let document = sbom::document(planned, image, installed);
+        artifacts.push(Artifact::new(sbom::MEDIA_TYPE, &document, &[], manifest));
+    }
+    let document = provenance::document(planned, manifest, images);
+    let annotations = [("in-toto.io/predicate-type", provenance::PREDICATE)];
+    artifacts.push(Artifact::new(provenance::MEDIA_TYPE, &document, &annotations, manifest));
+    let image = repository.with_digest(manifest.digest());
+    let attached = async {
+        // One after the other: they share the empty configuration.
+        for artifact in &artifacts {
+            artifact.push(&context.client, &image).await?;
+        }
+        artifact::list(&context.client, &image, &artifacts).await
+    };
+    attached.await.map_err(|error| match error {
+        RuntimeError::Registry(source) => RuntimeError::Attestations { image: image.to_string(), source },
+        other => other,
+    })
+}
+
+/// The version of this tool.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+#[cfg(test)]
+mod tests;
