@@ -156,7 +156,7 @@ impl<'a> Verification<'a> {
         let jobs = jobs(self.config, self.lock, self.target)?;
         let count = Count::new(&lane, jobs.len() + runtimes.len());
         let mirror = self.counting(&count);
-        let check = mirror.check(self.deep);
+        let check = Check::new(&mirror, self.deep);
         let mut verified = self.images(&check, jobs, &count).await?;
         let runtimes = runtimes.iter().map(|runtime| self.runtime(&check, runtime, &count));
         let runtimes: Vec<_> = runtimes.collect();

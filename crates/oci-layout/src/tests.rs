@@ -1,7 +1,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use registry::mirror::{Checked, Job, Mirror};
+use registry::mirror::{Check, Checked, Job, Mirror};
 use registry::{Client, Descriptor, Digest, Manifest, Reference, RetryPolicy};
 
 use super::*;
@@ -98,7 +98,7 @@ async fn copy(from: &Arc<Layout>, to: &Arc<Layout>) -> u64 {
 async fn check(layout: &Arc<Layout>, digests: [Digest; 2]) -> Vec<Checked> {
     let client = client(&[(HOST, layout)]);
     let mirror = Mirror::new(client.clone());
-    let check = mirror.check(true);
+    let check = Check::new(&mirror, true);
     let mut all = Vec::new();
     for (image, digest) in ["a/b:1", "c:2"].into_iter().zip(digests) {
         let target = name(HOST, image);

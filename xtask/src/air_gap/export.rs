@@ -8,7 +8,7 @@ use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use images_config::lock::Lock;
 use images_config::{Config, Image, RUNTIMES_REPOSITORY};
 use oci_layout::{HOST, Layout};
-use registry::mirror::{Action, Job, Mirror, Outcome, Plan, Platforms};
+use registry::mirror::{Action, Check, Job, Mirror, Outcome, Plan, Platforms};
 use registry::{Client, Digest};
 use runtimes::standing;
 
@@ -218,7 +218,7 @@ async fn runtimes(
 
 /// Reads the layout back: every image with all that it stands on.
 async fn read_back(path: &Path, mirror: &Mirror, outcomes: &[Outcome]) -> anyhow::Result<()> {
-    let check = mirror.check(false);
+    let check = Check::new(mirror, false);
     let reads = outcomes.iter().enumerate().map(|(index, outcome)| {
         let check = &check;
         async move {

@@ -67,7 +67,7 @@ impl Mirror {
     pub fn apply<'a>(&'a self, plan: &'a Plan) -> BoxFuture<'a, Vec<Outcome>> {
         Box::pin(async move {
             let shared_blobs = SharedBlobs::new(self, plan);
-            let (shared_blobs, check) = (&shared_blobs, &self.check(false));
+            let (shared_blobs, check) = (&shared_blobs, &Check::new(self, false));
             // In order: an image waits only for those before it, so those have to be under way.
             let images = stream::iter(0..plan.images.len())
                 .map(|image| finish(self, (image, &plan.images[image]), shared_blobs, check));

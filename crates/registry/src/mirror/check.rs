@@ -115,11 +115,11 @@ struct Walk {
     blobs: BTreeMap<Digest, Descriptor>,
 }
 
-impl Mirror {
+impl<'a> Check<'a> {
     /// Begins to read targets back. Manifests are read and compared with their digests, of blobs the registry is asked whether they are
     /// there and how long they are; with `deep` every byte of them is read and hashed.
-    pub fn check(&self, deep: bool) -> Check<'_> {
-        Check { mirror: self, deep, blobs: Mutex::default() }
+    pub fn new(mirror: &'a Mirror, deep: bool) -> Self {
+        Self { mirror, deep, blobs: Mutex::default() }
     }
 }
 

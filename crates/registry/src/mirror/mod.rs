@@ -1,7 +1,7 @@
 //! The mirror: images from registry to registry.
 //!
 //! [`Mirror::plan`] decides by HEAD what is to be done and reads the manifests of what is to be copied; [`Mirror::apply`] does it;
-//! [`Mirror::check`] reads the result back. A layer's bytes pass through: the source's reply is the upload's body.
+//! [`Check`] reads the result back. A layer's bytes pass through: the source's reply is the upload's body.
 
 mod apply;
 mod artifacts;
@@ -149,7 +149,7 @@ impl Mirror {
         self
     }
 
-    /// Reads each copy back before it counts as done, as [`Mirror::check`] does: while one is read, others are copied.
+    /// Reads each copy back before it counts as done, as [`Check`] does: while one is read, others are copied.
     #[must_use]
     pub fn read_back(mut self) -> Self {
         self.reads_back = true;
@@ -175,6 +175,6 @@ mod tests {
         let target = "h:1/a:b".parse().unwrap();
         is_send(mirror.plan(Vec::<Job>::new()));
         is_send(mirror.apply(&Plan { images: Vec::new(), pulls: Vec::new() }));
-        is_send(mirror.check(true).image(0, &target, Digest::of(b"")));
+        is_send(Check::new(&mirror, true).image(0, &target, Digest::of(b"")));
     }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use registry::mirror::{BlobIndex, Checked, DifferenceKind, Event, Job, Mirror, Sizes};
+use registry::mirror::{BlobIndex, Check, Checked, DifferenceKind, Event, Job, Mirror, Sizes};
 use registry::{BoxError, BoxFuture, Digest, ErrorKind, Reference};
 
 use crate::support::images::{TestImage, bytes, image, index};
@@ -28,7 +28,7 @@ async fn target(image: &TestImage) -> Fake {
 }
 
 async fn read(mirror: &Mirror, target: &Fake, expected: Digest, deep: bool) -> Checked {
-    mirror.check(deep).image(0, &target.name("r:1"), expected).await.unwrap()
+    Check::new(mirror, deep).image(0, &target.name("r:1"), expected).await.unwrap()
 }
 
 fn kinds(checked: Checked) -> Vec<(Digest, DifferenceKind)> {
@@ -52,7 +52,7 @@ fn a_whole_image_is_read_once_and_its_bytes_only_where_that_is_asked_for() {
         // A second image of the repository costs only its own.
         target.store(|store| store.seed("r", "2", &whole));
         target.forget();
-        let check = mirror.check(true);
+        let check = Check::new(&mirror, true);
         for tag in ["r:1", "r:2"] {
             assert!(check.image(0, &target.name(tag), whole.digest()).await.unwrap().differences.is_empty());
         }
@@ -120,7 +120,7 @@ fn a_tag_that_is_absent_or_moved_is_a_difference_and_a_refusal_an_error() {
         let wanted = Digest::of(b"wanted");
         let found = kinds(read(&mirror, &target, wanted, false).await);
         assert_eq!(found, [(wanted, DifferenceKind::TagMoved { found: whole.digest() })]);
-        let check = mirror.check(false);
+        let check = Check::new(&mirror, false);
         let absent = check.image(0, &target.name("r:other"), wanted).await.unwrap();
         assert_eq!(kinds(absent), [(wanted, DifferenceKind::TagAbsent)]);
         // A refused HEAD has no body that says why, so a GET follows.

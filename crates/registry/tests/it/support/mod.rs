@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use registry::mirror::{Checked, Copied, Job, Mirror, Plan, Platforms};
+use registry::mirror::{Check, Checked, Copied, Job, Mirror, Plan, Platforms};
 use registry::{
     BoxError, BoxFuture, Builder, Client, Credential, Credentials, Digest, Error, Profile, Reference,
     RetryPolicy, Server, Timeouts,
@@ -115,7 +115,7 @@ pub async fn copy_all(mirror: &Mirror, jobs: Vec<Job>) -> Vec<Result<Copied, Err
 
 /// Reads `target` back: all of `digest` is there.
 pub async fn whole(mirror: &Mirror, target: &Reference, digest: Digest) -> Checked {
-    let checked = mirror.check(false).image(0, target, digest).await.unwrap();
+    let checked = Check::new(mirror, false).image(0, target, digest).await.unwrap();
     assert_eq!(checked.differences, [], "{target}");
     checked
 }
