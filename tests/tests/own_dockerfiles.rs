@@ -220,7 +220,7 @@ fn what_the_base_and_the_builder_bring_is_looked_at_before_the_build(builder: Bu
     write(&trigger, "Dockerfile", &format!("FROM {}\nONBUILD ADD https://example.test/x /x\n", project.base));
     let image = format!("{host}/triggers:1");
     let mut build = e2e::engine();
-    build.args(["build", "--quiet", "--tag", &image]).arg(&trigger);
+    build.args(["build", "--quiet", "--no-cache", "--tag", &image]).arg(&trigger);
     e2e::read(build.env("DOCKER_BUILDKIT", "0"));
     e2e::read(e2e::engine().args(["push", &image]));
     e2e::read(e2e::engine().args(["image", "rm", &image]));

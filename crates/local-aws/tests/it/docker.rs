@@ -45,7 +45,8 @@ impl Docker {
         child.wait_with_output().unwrap()
     }
 
-    /// A command that works: what it printed.
+    /// A command that works: what it printed. Builds use no cache: docker's first builder fails where an image that it looks at for
+    /// that is removed in this moment, by another test.
     fn works(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
         assert!(output.status.success(), "{} {arguments:?}: {}", self.client.display(), text(&output));
@@ -108,7 +109,7 @@ async fn round_trip(docker: &Docker, busybox: &Path) {
     )
     .unwrap();
     let (image, absent) = (format!("{host}/team/app:1"), format!("{host}/team/absent:1"));
-    docker.works(&["build", "--quiet", "--tag", &image, context.path().to_str().unwrap()]);
+    docker.works(&["build", "--quiet", "--no-cache", "--tag", &image, context.path().to_str().unwrap()]);
     docker.works(&["tag", &image, &absent]);
 
     let refused = docker.run(&["push", &absent]);
@@ -174,7 +175,7 @@ async fn docker_pulls_through_the_cache() {
     let dockerfile = "FROM scratch\nCOPY busybox /bin/busybox\nCOPY unique /unique\nENTRYPOINT [\"/bin/busybox\", \"echo\", \"pulled through\"]\n";
     std::fs::write(context.path().join("Dockerfile"), dockerfile).unwrap();
     let there = format!("{}/public.ecr.aws/lambda/base:1", upstream.host);
-    docker.works(&["build", "--quiet", "--tag", &there, context.path().to_str().unwrap()]);
+    docker.works(&["build", "--quiet", "--no-cache", "--tag", &there, context.path().to_str().unwrap()]);
     docker.works(&["push", &there]);
     docker.works(&["rmi", "--force", &there]);
 

@@ -66,7 +66,7 @@ async fn a_local_build_that_somebody_changed_is_built_again() {
     std::fs::write(files.path().join("Dockerfile"), format!("FROM {local}\nCOPY say /say\n")).unwrap();
     std::fs::write(files.path().join("say"), "hallo\n").unwrap();
     let directory = files.path().display().to_string();
-    Cmd::new("docker").args(["build", "--quiet", "--tag", &local, &directory]).read().unwrap();
+    Cmd::new("docker").args(["build", "--quiet", "--no-cache", "--tag", &local, &directory]).read().unwrap();
 
     let context = world.context("docker");
     let (action, outcome) = run_one(&context, &runtime, false).await;

@@ -20,7 +20,7 @@ async fn older_local_builds_go_unless_a_container_uses_them() {
     std::fs::write(probe.join("Dockerfile"), "FROM scratch\nLABEL a=b\n").unwrap();
     Cmd::new("docker")
         .env("DOCKER_BUILDKIT", "0")
-        .args(["build", "--quiet", "--tag", &foreign])
+        .args(["build", "--quiet", "--no-cache", "--tag", &foreign])
         .arg(&probe)
         .read()
         .unwrap();

@@ -72,8 +72,8 @@ impl Builder {
     /// A client in PATH that has this builder: it is asked by building nothing.
     fn client(self) -> Option<PathBuf> {
         let found = which::which_all("docker").unwrap().find(|client| {
-            let probe =
-                cmd!(client, "build", "-q", "-").stdin_bytes("FROM scratch\nLABEL sample-upstreams=probe\n");
+            let probe = cmd!(client, "build", "-q", "--no-cache", "-")
+                .stdin_bytes("FROM scratch\nLABEL sample-upstreams=probe\n");
             self.ask(probe)
                 .stdout_null()
                 .stderr_null()
@@ -177,7 +177,7 @@ case "$*" in *" install "*) for name in jq ps; do ln -s /bin/true "/bin/$name"; 
         dockerfile += &format!("COPY manager /usr/bin/{manager}\n");
     }
     std::fs::write(context.path().join("Dockerfile"), dockerfile).unwrap();
-    let build = cmd!("docker", "build", "--tag", &name, context.path());
+    let build = cmd!("docker", "build", "--no-cache", "--tag", &name, context.path());
     let output = Builder::Legacy.ask(build).stderr_to_stdout().stdout_capture().run().unwrap();
     Some(Image { name, base, output: String::from_utf8_lossy(&output.stdout).into_owned() })
 }

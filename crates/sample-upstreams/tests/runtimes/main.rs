@@ -157,8 +157,15 @@ fn amazon_linux_gets_its_packages_from_whatever_manager_it_has() {
     }
     // A base with none of them is refused by name, not half-built.
     let Some(base) = base_with(&[]) else { return };
-    let build =
-        cmd!("docker", "build", "--force-rm", "--build-arg", format!("BASE_IMAGE={}", base.name), runtimes());
+    let build = cmd!(
+        "docker",
+        "build",
+        "--no-cache",
+        "--force-rm",
+        "--build-arg",
+        format!("BASE_IMAGE={}", base.name),
+        runtimes()
+    );
     let output = Builder::Legacy.ask(build).stderr_to_stdout().stdout_capture().unchecked().run().unwrap();
     assert!(!output.status.success());
     assert!(String::from_utf8_lossy(&output.stdout).contains("none of apt-get, microdnf, dnf and yum"));
