@@ -1,7 +1,44 @@
 //! An artifact's content where its manifest says it all, and the configuration of those that have none
 //! (<https://github.com/opencontainers/image-spec/blob/main/manifest.md#guidance-for-an-empty-descriptor>).
 
+use std::collections::BTreeMap;
+
 use registry::{Descriptor, Digest};
+use serde::Serialize;
+
+/// The media type of an artifact's manifest.
+pub(super) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+
+/// An artifact's manifest: one content, and no configuration.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ArtifactManifest<'a> {
+    schema_version: u8,
+    media_type: &'a str,
+    artifact_type: &'a str,
+    config: Descriptor,
+    layers: [&'a Descriptor; 1],
+    /// What it is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) subject: Option<Descriptor>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) annotations: BTreeMap<&'a str, String>,
+}
+
+impl<'a> ArtifactManifest<'a> {
+    /// That of an artifact of this type, about nothing and without annotations.
+    pub(super) fn new(artifact_type: &'a str, content: &'a Descriptor) -> Self {
+        Self {
+            schema_version: 2,
+            media_type: MANIFEST,
+            artifact_type,
+            config: empty(),
+            layers: [content],
+            subject: None,
+            annotations: BTreeMap::new(),
+        }
+    }
+}
 
 /// The content.
 pub(super) const EMPTY: &[u8] = b"{}";

@@ -9,10 +9,10 @@
 //! moved by somebody who keeps no record (`docker push`): that is noticed and recorded too.
 
 use jiff::Timestamp;
-use registry::{Descriptor, Digest, Manifest, Reference};
+use registry::{Digest, Manifest, Reference};
 use serde::{Deserialize, Serialize};
 
-use super::empty_blob::{EMPTY, empty};
+use super::empty_blob::{ArtifactManifest, EMPTY, MANIFEST, empty};
 use super::planned::tagged;
 use super::{Context, RuntimeError, build_tag};
 
@@ -20,7 +20,6 @@ use super::{Context, RuntimeError, build_tag};
 const KIND: &str = "application/vnd.htc-grid.runtime-history.v1+json";
 /// The annotation that holds the moves, as JSON.
 const MOVES: &str = "io.htc-grid.runtime-history";
-const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
 /// How many moves are kept.
 const KEPT: usize = 100;
@@ -114,25 +113,9 @@ impl History {
     }
 
     fn to_manifest(&self) -> Result<Manifest, serde_json::Error> {
-        #[derive(Serialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Shape<'a> {
-            schema_version: u8,
-            media_type: &'a str,
-            artifact_type: &'a str,
-            config: &'a Descriptor,
-            layers: [&'a Descriptor; 1],
-            annotations: std::collections::BTreeMap<&'a str, String>,
-        }
-        let (config, kept) = (empty(), &self.0[self.0.len().saturating_sub(KEPT)..]);
-        let shape = Shape {
-            schema_version: 2,
-            media_type: MANIFEST,
-            artifact_type: KIND,
-            config: &config,
-            layers: [&config],
-            annotations: [(MOVES, serde_json::to_string(kept)?)].into(),
-        };
+        let (content, kept) = (empty(), &self.0[self.0.len().saturating_sub(KEPT)..]);
+        let mut shape = ArtifactManifest::new(KIND, &content);
+        shape.annotations.insert(MOVES, serde_json::to_string(kept)?);
         Ok(Manifest::new(MANIFEST, serde_json::to_vec(&shape)?))
     }
 

@@ -3,13 +3,10 @@
 use std::collections::BTreeMap;
 
 use registry::{Client, Descriptor, Digest, Manifest, Reference, blobs, lists};
-use serde::Serialize;
 use serde_json::Value;
 
 use crate::RuntimeError;
-use crate::empty_blob::{EMPTY, empty};
-
-const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+use crate::empty_blob::{ArtifactManifest, EMPTY, MANIFEST, empty};
 
 /// A document and the manifest that names it.
 #[derive(Debug)]
@@ -18,17 +15,6 @@ pub(super) struct Artifact {
     kind: &'static str,
     document: Descriptor,
     pub(super) bytes: Vec<u8>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Shape<'a> {
-    schema_version: u8,
-    media_type: &'a str,
-    artifact_type: &'a str,
-    config: Descriptor,
-    layers: [&'a Descriptor; 1],
-    subject: Descriptor,
 }
 
 impl Artifact {
@@ -46,14 +32,8 @@ impl Artifact {
             annotations: Some(annotations).filter(|annotations| !annotations.is_empty()),
             ..Descriptor::new(kind, Digest::of(&bytes), bytes.len() as u64)
         };
-        let shape = Shape {
-            schema_version: 2,
-            media_type: MANIFEST,
-            artifact_type: kind,
-            config: empty(),
-            layers: [&document],
-            subject: subject.descriptor(),
-        };
+        let mut shape = ArtifactManifest::new(kind, &document);
+        shape.subject = Some(subject.descriptor());
         let manifest = Manifest::new(MANIFEST, serde_json::json!(shape).to_string());
         Self { manifest, kind, document, bytes }
     }
