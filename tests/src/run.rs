@@ -124,9 +124,7 @@ impl Run {
 
     /// Runs to the end, which has to be a good one.
     pub fn ok(self) -> Ended {
-        let ended = self.end();
-        assert_eq!(ended.code, Some(0), "{ended}");
-        ended
+        self.end().with_code(0)
     }
 
     /// Starts it in a process group of its own, as a shell does.
@@ -293,6 +291,12 @@ impl Drop for Running {
 }
 
 impl Ended {
+    /// The same, whose exit code has to be this one.
+    pub fn with_code(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "{self}");
+        self
+    }
+
     /// Stdout's JSON document.
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}\n{self}"))

@@ -6,7 +6,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
 use std::path::PathBuf;
 
-use e2e::{DebianRegistry, Ended, Images, Run, Shelf, World, digest, docker};
+use e2e::{DebianRegistry, Images, Run, Shelf, World, digest, docker};
 use serde_json::{Value, json};
 
 const CONFIGURATION: i32 = 3;
@@ -21,19 +21,6 @@ struct Place {
     world: World,
     source: DebianRegistry,
     target: DebianRegistry,
-}
-
-trait Ends {
-    /// Runs to the end, which is this exit code.
-    fn with(self, code: i32) -> Ended;
-}
-
-impl Ends for Run {
-    fn with(self, code: i32) -> Ended {
-        let ended = self.end();
-        assert_eq!(ended.code, Some(code), "{ended}");
-        ended
-    }
 }
 
 fn named(descriptor: &Value) -> String {
@@ -104,7 +91,7 @@ fn an_image_is_locked_and_copied_when_it_was_seen_for_three_days_and_the_older_o
 
     // Without images.lock nobody knows since when anything is known.
     for line in ["", "--dry-run", "--keep-going"] {
-        place.transfer(line).with(CONFIGURATION).failed(
+        place.transfer(line).end().with_code(CONFIGURATION).failed(
             CONFIGURATION,
             &[
                 "min_age 3d of images.toml, line 2: there is no images.lock",
@@ -125,20 +112,21 @@ fn an_image_is_locked_and_copied_when_it_was_seen_for_three_days_and_the_older_o
 
     // It is named with the moment until which it waits, and nothing is written.
     for line in ["", "--dry-run", "--keep-going"] {
-        let waits = place.transfer(line).with(REFUSED);
+        let waits = place.transfer(line).end().with_code(REFUSED);
         let words = format!("{one} is not taken yet: first seen ");
         assert!(waits.stderr.contains(&words) && waits.stderr.contains("img:1"), "{line}: {waits}");
         assert!(waits.stderr.contains("it waits until") && waits.stderr.contains("--allow-fresh"), "{waits}");
     }
-    let export = place.run("export-images --from-sources").arg(place.world.path("layout")).with(REFUSED);
+    let export =
+        place.run("export-images --from-sources").arg(place.world.path("layout")).end().with_code(REFUSED);
     assert!(export.stderr.contains(&format!("{one} is not taken yet")), "{export}");
     assert_eq!(place.target.files(), Vec::<String>::new(), "something was written to the target");
 
     // Three days later the check says so, and the lock takes it.
     place.seen(LONG_AGO);
-    let ready = place.transfer("").with(REFUSED);
+    let ready = place.transfer("").end().with_code(REFUSED);
     assert!(ready.stderr.contains("`cargo xtask lock --update` takes it"), "{ready}");
-    place.run("lock --check").with(CONFIGURATION);
+    place.run("lock --check").end().with_code(CONFIGURATION);
     let locked = place.run("lock --format json").ok();
     assert_eq!(
         (&locked.json()["changes"][0]["what"], &locked.json()["waiting"]),
@@ -166,7 +154,7 @@ fn an_image_is_locked_and_copied_when_it_was_seen_for_three_days_and_the_older_o
 
     // It is withdrawn before it was old enough, and never stood anywhere.
     shelf.image(Some("1"), b"one");
-    let gone = place.run("lock --check --format json").with(CONFIGURATION);
+    let gone = place.run("lock --check --format json").end().with_code(CONFIGURATION);
     assert_eq!(gone.json()["vanished"][0]["digest"], two.as_str(), "{gone}");
     assert!(gone.stderr.contains(&format!("{two} has vanished upstream")), "{gone}");
     place.run("lock --update").ok();
@@ -174,7 +162,7 @@ fn an_image_is_locked_and_copied_when_it_was_seen_for_three_days_and_the_older_o
 
     // The tag itself is gone.
     place.source.forget("team/x", "1");
-    let gone = place.run("lock --check --format json").with(UPSTREAM);
+    let gone = place.run("lock --check --format json").end().with_code(UPSTREAM);
     assert_eq!(gone.json()["vanished"][0]["digest"], one.as_str(), "{gone}");
     let words = format!("{name} has vanished upstream: it was {one}, first seen {LONG_AGO}");
     assert!(gone.stderr.contains(&words), "{gone}");
@@ -189,23 +177,24 @@ fn the_urgent_fix_is_taken_by_name_and_the_lock_says_so_to_every_later_run() {
     let two = named(&shelf.image(Some("2"), b"two"));
     place
         .transfer("--allow-fresh imgg")
-        .with(2)
+        .end()
+        .with_code(2)
         .failed(2, &["images.toml has no `imgg` (did you mean `img`?)"]);
     // One of two is no leave for the other, and for both no lock is needed.
-    place.transfer("--allow-fresh img").with(CONFIGURATION);
+    place.transfer("--allow-fresh img").end().with_code(CONFIGURATION);
     place.transfer("--allow-fresh img --allow-fresh other --dry-run").ok();
 
     let locked = place.run("lock --allow-fresh img").ok();
     assert!(locked.stdout.contains("before it is old enough (--allow-fresh)"), "{locked}");
     assert!(place.lock_text().contains("allow_fresh = true"), "{}", place.lock_text());
     assert!(place.lock_text().contains(&format!("digest = \"{two}\"\nfirst_seen")), "{}", place.lock_text());
-    let ended = place.transfer("--keep-going").with(REFUSED);
+    let ended = place.transfer("--keep-going").end().with_code(REFUSED);
     assert!(ended.stderr.contains(&format!("{two} is not taken yet")), "{ended}");
     assert!(!ended.stderr.contains(&format!("{one} is not taken yet")), "{ended}");
     assert_eq!(digest(&place.stands("img", "1").unwrap()), one);
     assert_eq!(place.stands("other", "2"), None);
     let watch = place.run(&format!("watch --allow-fresh other --registry {}", place.target.host()));
-    watch.with(CHANGED);
+    watch.end().with_code(CHANGED);
     assert_eq!(digest(&place.stands("other", "2").unwrap()), two);
 }
 
@@ -221,13 +210,14 @@ fn a_base_is_not_built_upon_before_it_is_old_enough() {
     // The way back needs no lock.
     let back = place.run(&format!("rebuild-runtimes --builds java21 --registry {}", place.target.host()));
     assert!(!back.end().stderr.contains("min_age"));
-    place.run("rebuild-runtimes java21 --dry-run").with(CONFIGURATION);
+    place.run("rebuild-runtimes java21 --dry-run").end().with_code(CONFIGURATION);
     place.run("rebuild-runtimes java21 --dry-run --allow-fresh java21").ok();
     place.run("lock").ok();
     let plan = |line: &str| place.run(&format!("{line} --registry {}", place.target.host()));
     for line in ["transfer-images --dry-run", "rebuild-runtimes --push --dry-run"] {
         plan(line)
-            .with(REFUSED)
+            .end()
+            .with_code(REFUSED)
             .failed(REFUSED, &["runtime java21", &format!("{base} is not taken yet"), "--allow-fresh"]);
         plan(&format!("{line} --allow-fresh java21")).ok();
     }
@@ -249,9 +239,9 @@ fn through_an_air_gap_comes_only_what_is_old_enough() {
             place.run(&format!("import-images --auto-approve --registry {} {words}", place.target.host()));
         run.arg(&layout)
     };
-    import("").with(CONFIGURATION);
+    import("").end().with_code(CONFIGURATION);
     place.run("lock").ok();
-    let waits = import("").with(REFUSED);
+    let waits = import("").end().with_code(REFUSED);
     assert!(
         waits.stderr.contains(&format!("{one} is not taken yet")) && waits.stderr.contains("img:1"),
         "{waits}"
@@ -279,7 +269,7 @@ fn a_clock_that_is_wrong_is_told_and_nothing_waits_for_ever() {
     let text = place.lock_text();
     let behind = answering("Sun, 06 Nov 1994 08:49:37 GMT");
     let route = format!("--upstream {}={behind}", place.source.host());
-    let told = place.run(&format!("lock --update {route}")).with(CONFIGURATION);
+    let told = place.run(&format!("lock --update {route}")).end().with_code(CONFIGURATION);
     told.failed(
         CONFIGURATION,
         &["this machine's clock is", "ahead of that of", "min_age cannot be told", "set the clock"],
@@ -287,7 +277,7 @@ fn a_clock_that_is_wrong_is_told_and_nothing_waits_for_ever() {
     assert_eq!(place.lock_text(), text);
     let ahead = answering("Wed, 06 Nov 2999 08:49:37 GMT");
     let told = place.run(&format!("lock --update --upstream {}={ahead}", place.source.host()));
-    told.with(CONFIGURATION).failed(CONFIGURATION, &["this machine's clock is", "behind that of"]);
+    told.end().with_code(CONFIGURATION).failed(CONFIGURATION, &["this machine's clock is", "behind that of"]);
 }
 
 /// A registry with this date that has a manifest under every name.

@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use e2e::{DebianRegistry, Ended, Gate, Images, KeyHolder, Run, Shelf, Sigstore, World};
+use e2e::{DebianRegistry, Gate, Images, KeyHolder, Run, Shelf, Sigstore, World};
 use serde_json::Value;
 
 const JOB: &str = "https://ci.example/job.yml@refs/tags/v1";
@@ -21,19 +21,6 @@ struct Place {
     /// How often anybody else was asked for anything.
     others: Arc<AtomicUsize>,
     proxy: String,
-}
-
-trait Fails {
-    /// Runs to the end, which is this exit code.
-    fn fails(self, code: i32) -> Ended;
-}
-
-impl Fails for Run {
-    fn fails(self, code: i32) -> Ended {
-        let ended = self.end();
-        assert_eq!(ended.code, Some(code), "{ended}");
-        ended
-    }
 }
 
 fn named(descriptor: &Value) -> &str {
@@ -92,11 +79,11 @@ impl Place {
     /// A run that is refused with these words, before anything is written to the target, whatever the run is.
     fn refused(&self, what: &str, words: &str) {
         for line in ["", "--dry-run", "--keep-going"] {
-            let ended = self.transfer(line).fails(REFUSED);
+            let ended = self.transfer(line).end().with_code(REFUSED);
             assert!(ended.stderr.contains(words), "{what} {line}: {ended}");
             assert!(ended.stderr.contains("img:1"), "{what} {line}: {ended}");
         }
-        let locked = self.run("lock").fails(REFUSED);
+        let locked = self.run("lock").end().with_code(REFUSED);
         assert!(locked.stderr.contains(words), "{what}: {locked}");
         assert!(!self.world.path("grid/images.lock").exists(), "{what}");
         assert_eq!(self.target.files(), Vec::<String>::new(), "{what}: something was written to the target");
@@ -138,7 +125,7 @@ fn a_layer_that_its_registry_changed_never_stands_at_the_target() {
     shelf.tag(named(&image), &holder.sign(named(&image)));
     let layer = e2e::digest(b"layer one");
     std::fs::write(place.source.blob(&layer), b"layer two").unwrap();
-    let ended = place.transfer("").fails(7);
+    let ended = place.transfer("").end().with_code(7);
     let other = e2e::digest(b"layer two");
     assert!(ended.stderr.contains(&format!("the content has digest {other}, not {layer}")), "{ended}");
     assert!(!place.target.blob(&layer).exists() && !place.target.blob(&other).exists());
@@ -227,7 +214,7 @@ fn a_signed_image_is_copied_with_its_signature_and_asked_for_once() {
 
     // Another key: what the old one signed no longer counts, although nothing is to be copied.
     place.file("cosign.pub", &KeyHolder::new().public());
-    let refused = place.transfer("").fails(REFUSED);
+    let refused = place.transfer("").end().with_code(REFUSED);
     assert_eq!(refused.stderr.matches("caused by: ").count(), 3, "{refused}");
     assert!(refused.stderr.contains("3 images not signed as images.toml asks"), "{refused}");
     let listed = place.run(&format!("list-images --registry {}", place.target.host())).ok();
@@ -257,7 +244,7 @@ fn a_base_that_nobody_signed_is_not_built_upon() {
     for line in
         ["transfer-images --auto-approve", "transfer-images --dry-run", "rebuild-runtimes --dry-run --push"]
     {
-        let ended = place.run(&format!("{line} --registry {}", place.target.host())).fails(REFUSED);
+        let ended = place.run(&format!("{line} --registry {}", place.target.host())).end().with_code(REFUSED);
         assert!(ended.stderr.contains(&words) && ended.stderr.contains("runtime java21"), "{line}: {ended}");
     }
     assert_eq!(place.target.files(), Vec::<String>::new());
@@ -276,7 +263,7 @@ fn through_an_air_gap_comes_only_what_is_signed_or_locked() {
     let image = shelf.image(Some("1"), b"one");
     let [index, _] = shelf.index("2", b"two");
     let export = || place.run("export-images --from-sources").arg(place.world.path("layout"));
-    let refused = export().fails(REFUSED);
+    let refused = export().end().with_code(REFUSED);
     assert!(refused.stderr.contains("it has no signature"), "{refused}");
     shelf.tag(named(&image), &holder.sign(named(&image)));
     shelf.tag(named(&index), &holder.sign(named(&index)));
@@ -288,7 +275,7 @@ fn through_an_air_gap_comes_only_what_is_signed_or_locked() {
         let run = place.run(&format!("import-images --auto-approve --registry {}", place.target.host()));
         run.arg(place.world.path("layout"))
     };
-    let refused = import().fails(REFUSED);
+    let refused = import().end().with_code(REFUSED);
     assert!(refused.stderr.contains("child") && refused.stderr.contains("it has no signature"), "{refused}");
     assert_eq!(place.target.files(), Vec::<String>::new());
     place.run("lock").ok();
