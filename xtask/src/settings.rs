@@ -273,6 +273,10 @@ impl Paths {
     pub fn cache(&self) -> PathBuf {
         self.target.join("xtask")
     }
+    /// What the last runs took.
+    pub fn timings(&self) -> PathBuf {
+        self.cache().join("timings.json")
+    }
     /// The emulated AWS and all that belongs to it.
     pub fn local(&self) -> &Path {
         &self.local

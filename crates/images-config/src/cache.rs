@@ -99,7 +99,7 @@ impl State {
 }
 
 /// Days since 1970.
-fn today() -> u32 {
+pub(crate) fn today() -> u32 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     u32::try_from(since.as_secs() / 86_400).unwrap_or(u32::MAX)
 }

@@ -39,6 +39,7 @@ mod reader;
 mod sources;
 pub mod support;
 pub mod tfvars;
+pub mod timings;
 mod trusted;
 pub mod values;
 pub mod versions;

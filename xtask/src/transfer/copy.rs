@@ -1,6 +1,7 @@
 //! The copies: what somebody else put there is kept, the mirror copies, each copy is read back.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use images_config::cache::Cache;
 use registry::Client;
@@ -46,7 +47,10 @@ pub(super) async fn copy(run: &Run<'_>, plan: &Plan) -> anyhow::Result<Vec<Outco
         }
         board.hear(event);
     });
-    Ok(mirror.apply(plan).await)
+    let began = Instant::now();
+    let outcomes = mirror.apply(plan).await;
+    run.times.copied(&outcomes, began);
+    Ok(outcomes)
 }
 
 /// A target tag that neither this tool nor upstream put there is somebody's work: it is kept under another tag before

@@ -14,6 +14,7 @@ mod runtimes;
 mod selection;
 mod shards;
 mod show;
+mod times;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -46,6 +47,7 @@ pub use selection::only;
 pub use shards::{Joined, last_run};
 use show::Report;
 pub use show::{held, not_compared};
+use times::Times;
 
 /// Where a run works.
 #[derive(Clone, Copy)]
@@ -82,6 +84,8 @@ struct Run<'a> {
     ages: Option<Arc<Ages>>,
     /// What is in place so far.
     completed: &'a Arc<Completed>,
+    /// What earlier runs took, and what this one takes.
+    times: Times,
     /// What this process has already done about the resources, a line each: a shard that came first.
     made: Vec<String>,
 }
@@ -237,6 +241,7 @@ impl<'a> Run<'a> {
             Some(target),
             Some(Arc::clone(completed)),
         )?;
+        let times = Times::new(context.paths.timings(), target.host(), builder.parallel);
         Ok(Self {
             printer: &context.printer,
             interrupt: &context.interrupt,
@@ -254,6 +259,7 @@ impl<'a> Run<'a> {
             trust,
             ages,
             completed,
+            times,
             made: Vec::new(),
         })
     }

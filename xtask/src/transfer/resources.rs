@@ -1,5 +1,7 @@
 //! The AWS resources in the plan.
 
+use std::time::Instant;
+
 use aws::registry_settings::SettingsPlan;
 use failure::{FailWith as _, Kind, failure};
 use grid::{
@@ -85,7 +87,9 @@ impl Resources<'_> {
             let names = run.config.repositories.iter().map(|name| run.target.repository(name));
             let repositories = names.collect::<anyhow::Result<Vec<_>>>()?;
             let client = run.mirror.client();
+            let began = Instant::now();
             planning::apply(&self.infrastructure, planned, &run.config, &repositories, client).await?;
+            run.times.changed(planned.plan.effective().count(), began);
         }
         if let Some(account) = &run.target.account {
             self.settings.apply(&account.aws).await?;

@@ -112,7 +112,9 @@ fn of_others(config: &Config, runtime: &images_config::Runtime) -> BTreeSet<Stri
 pub(super) async fn build(run: &Run<'_>, planned: &[Result<Planned, Failure>]) -> Vec<Outcome> {
     let can = planned.iter().filter_map(|planned| planned.as_ref().ok());
     let work: Vec<Planned> = can.filter(|planned| !is_up_to_date(planned)).cloned().collect();
-    runtimes::apply(&run.builder, work).await
+    let outcomes = runtimes::apply(&run.builder, work).await;
+    run.times.built(&outcomes);
+    outcomes
 }
 
 /// The builder's context for this run; without a target it builds into the container client's store alone.

@@ -11,7 +11,7 @@ use runtimes::Hold;
 use super::report::Report;
 use super::resources;
 use crate::transfer::images::short;
-use crate::transfer::{Plan, Run};
+use crate::transfer::{Plan, Run, times};
 use crate::ui::{Table, units};
 
 /// What would be done, before anything is.
@@ -63,7 +63,8 @@ pub(in crate::transfer) fn plan(run: &Run<'_>, plan: &Plan<'_>) {
     if let Some(warning) = unsupported(&run.config) {
         printer.warn(warning);
     }
-    printer.line(sums(plan));
+    let time = report.estimate.map(times::words);
+    printer.line([sums(plan)].into_iter().chain(time).collect::<Vec<_>>().join("; "));
 }
 
 /// The bases whose support has ended, in one line.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use images_config::RUNTIMES_REPOSITORY;
 use images_config::lock::waiting::Waiting;
+use images_config::timings::Estimate;
 use registry::mirror::{Action, Copied, Outcome, Planned};
 use runtimes::Hold;
 use serde::Serialize;
@@ -40,6 +41,9 @@ pub struct Report {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) waiting: Vec<Waiting>,
     totals: Totals,
+    /// What the plan will take, as the last runs on this machine took; nothing where there was none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) estimate: Option<Estimate>,
     /// What the sources' limits on pulls say, a registry each.
     pulls: Vec<Pulls>,
     /// The share that this run had of them.
@@ -123,6 +127,7 @@ impl Report {
         let (images, runtimes): (Vec<_>, Vec<_>) = (images.collect(), runtimes.collect());
         Self {
             totals: totals(plan, done, images.iter().chain(&runtimes)),
+            estimate: run.times.of(plan),
             pulls: pulls(plan),
             account: account.map(|account| account.aws.identity().account.clone()),
             region: account.map(|account| account.aws.region().to_owned()),
