@@ -135,6 +135,8 @@ fn an_image_is_locked_and_copied_when_it_was_seen_for_three_days_and_the_older_o
     assert!(place.lock_text().contains(&format!("first_seen = {LONG_AGO}")), "{}", place.lock_text());
     place.run("lock --check").ok();
     place.transfer("").ok();
+    let listed = place.run(&format!("list-images --registry {}", place.target.host())).ok();
+    assert!(!listed.to_string().contains(" waits until "), "{listed}");
     let standing = place.stands("img", "1").unwrap();
     assert_eq!(digest(&standing), one);
 
@@ -145,6 +147,20 @@ fn an_image_is_locked_and_copied_when_it_was_seen_for_three_days_and_the_older_o
     assert!(update.stderr.contains(&format!("; until then it is {one}")), "{update}");
     let plan = place.transfer("--locked").ok();
     assert!(plan.stderr.contains(&two) && plan.stderr.contains("waits until"), "{plan}");
+    for command in ["list-images", "outdated"] {
+        let run =
+            |more: &str| place.run(&format!("{command} --registry {} {more}", place.target.host())).ok();
+        let said = &run("--format json").json()["images"][0]["waiting"];
+        assert_eq!(
+            (&said["digest"], &said["using"]),
+            (&two.as_str().into(), &one.as_str().into()),
+            "{command}"
+        );
+        let text = run("");
+        assert!(text.stderr.contains(&format!("{two}, first seen ")), "{text}");
+        let short = format!("{} waits until 20", &two["sha256:".len()..][..12]);
+        assert_eq!(text.stdout.contains(&short), command == "list-images", "{text}");
+    }
     let watch = place.run(&format!("watch --registry {}", place.target.host())).ok().json();
     assert_eq!(
         (&watch["waiting"][0]["digest"], &watch["waiting"][0]["using"]),

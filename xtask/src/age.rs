@@ -31,6 +31,12 @@ pub fn fresh(config: &Config, names: &[String]) -> anyhow::Result<BTreeSet<Refer
     config.sources_called(names).kind(Kind::Usage)
 }
 
+/// What of `config` waits by images.lock, by its source; nothing where there is no images.lock.
+pub fn waiting(config: &Config, lock: Option<&Lock>) -> BTreeMap<Reference, Waiting> {
+    let waits = lock.map(|lock| waits(lock, config, now())).unwrap_or_default();
+    waits.into_iter().map(|waiting| (waiting.source.clone(), waiting)).collect()
+}
+
 /// `min_age`, and what images.lock says of when each digest was first seen.
 pub struct Ages {
     config: Config,

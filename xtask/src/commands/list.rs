@@ -6,12 +6,15 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use clap::Args;
 use failure::Kind;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use images_config::lock::waiting::Waiting;
 use images_config::{Config, RUNTIMES_REPOSITORY, support};
+use registry::Reference;
 use registry::mirror::{Action, Job, Mirror, Plan};
 use runtimes::Hold;
 use serde::Serialize;
 
 use super::Context;
+use crate::age;
 use crate::target::Target;
 use crate::transfer::{held, hold, jobs, not_compared, registry_failure, short};
 use crate::trust::Trust;
@@ -73,6 +76,9 @@ struct Listed {
     /// On which build images.lock holds a runtime.
     #[serde(skip_serializing_if = "Option::is_none")]
     held: Option<Hold>,
+    /// What its source, or a runtime's base, has and is too fresh to be taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waiting: Option<Waiting>,
 }
 
 impl Listed {
@@ -86,7 +92,8 @@ impl Listed {
         let referrers = self.referrers.filter(|count| *count > 0);
         let referrers = referrers.map(|count| units::count(count, "referrer"));
         let said = upstream.into_iter().chain(signed).chain(referrers);
-        let said = said.chain(archived).chain(held).chain(ended);
+        let waits = self.waiting.as_ref().map(Waiting::in_short);
+        let said = said.chain(archived).chain(held).chain(ended).chain(waits);
         let said: Vec<String> = said.collect();
         if said.is_empty() { "-".to_owned() } else { said.join(", ") }
     }
@@ -129,6 +136,10 @@ impl ListImages {
         for image in runtimes.filter(|image| image.upstream == BUILT_HERE) {
             image.held = image.tag.as_ref().and_then(|tag| hold(lock.as_ref(), tag));
         }
+        let waiting = age::waiting(&config, lock.as_ref());
+        for image in listed.iter_mut().filter(|_| !waiting.is_empty()) {
+            image.waiting = source(&config, image).and_then(|source| waiting.get(source)).cloned();
+        }
         let mut table = Table::new(["REPOSITORY", "TAG", "SIZE", "AGE", "UPSTREAM", "DIGEST"]);
         let dash = || "-".to_owned();
         for image in &listed {
@@ -147,8 +158,18 @@ impl ListImages {
         {
             context.printer.line(held(image, hold));
         }
+        waiting.values().for_each(|waiting| context.printer.line(waiting.to_string()));
         Ok(())
     }
+}
+
+/// What of images.toml an image is made of.
+fn source<'a>(config: &'a Config, listed: &Listed) -> Option<&'a Reference> {
+    let tag = listed.tag.as_ref()?;
+    let image = |image: &&images_config::Image| image.repository == listed.repository && image.tag == *tag;
+    let runtime = config.enabled_runtimes().find(|runtime| runtime.name == *tag);
+    let runtime = runtime.filter(|_| listed.repository == RUNTIMES_REPOSITORY);
+    config.images.iter().find(image).map(|image| &image.source).or(runtime.map(|runtime| &runtime.base))
 }
 
 async fn uris(context: &Context, config: &Config, target: &Target) -> anyhow::Result<()> {
@@ -271,6 +292,7 @@ async fn in_account(
                     archived: image.archived,
                     base_support_ended: None,
                     held: None,
+                    waiting: None,
                 });
             }
         }
@@ -289,6 +311,7 @@ async fn in_account(
                 archived: false,
                 base_support_ended: None,
                 held: None,
+                waiting: None,
             });
         }
         listed[before..].sort_by(|a, b| a.tag.cmp(&b.tag));
@@ -338,6 +361,7 @@ async fn in_registry(
                     archived: false,
                     base_support_ended: None,
                     held: None,
+                    waiting: None,
                 })
             });
         }

@@ -3,12 +3,14 @@
 use clap::Args;
 use failure::{Kind, failure};
 use futures_util::stream::{self, StreamExt as _};
+use images_config::lock::waiting::Waiting;
 use images_config::{Config, support, versions};
 use jiff::Timestamp;
 use registry::{Client, Manifest, Reference};
 use serde::Serialize;
 
 use super::Context;
+use crate::age;
 use crate::error::Ending;
 use crate::target::Target;
 use crate::transfer::{not_compared, only};
@@ -63,6 +65,9 @@ struct Known {
     unsupported: bool,
     /// Why the source could not be asked.
     error: Option<String>,
+    /// What its tag means by now and is too fresh to be taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waiting: Option<Waiting>,
 }
 
 /// What is asked for.
@@ -101,8 +106,13 @@ impl Outdated {
         drop(lane);
         let names = looked.iter().filter_map(|(known, error)| Some((error.as_ref()?, known.name.clone())));
         let silent = not_compared(names);
-        let known: Vec<Known> = looked.into_iter().map(|(known, _)| known).collect();
+        let mut known: Vec<Known> = looked.into_iter().map(|(known, _)| known).collect();
+        let waiting = age::waiting(&config, context.lock()?.as_ref());
+        for (known, asked) in known.iter_mut().zip(&asked) {
+            known.waiting = waiting.get(&asked.source).cloned();
+        }
         context.printer.results().data(&table(&known), &serde_json::json!({ "images": known }))?;
+        waiting.values().for_each(|waiting| context.printer.line(waiting.to_string()));
         if !silent.is_empty() {
             return Err(failure(Kind::Upstream, silent.join("\n")));
         }
@@ -175,6 +185,7 @@ async fn look(client: &Client, asked: &Asked) -> (Known, Option<registry::Error>
         support_ends: ends.map(|day| day.to_string()),
         unsupported: ends.is_some_and(|day| day < support::today()),
         error: error.as_ref().map(ToString::to_string),
+        waiting: None,
     };
     (known, error)
 }

@@ -34,6 +34,14 @@ fn as_text<S: serde::Serializer>(source: &Reference, serializer: S) -> Result<S:
     serializer.collect_str(source)
 }
 
+impl Waiting {
+    /// Digest and time in a few words, for a table.
+    pub fn in_short(&self) -> String {
+        let (digest, until) = (self.digest.short(), self.until);
+        if self.ready { format!("{digest} can be locked") } else { format!("{digest} waits until {until}") }
+    }
+}
+
 impl fmt::Display for Waiting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { source, digest, first_seen, until, using, ready, rule } = self;
