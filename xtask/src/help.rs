@@ -69,14 +69,17 @@ fn waits() -> String {
     format!(
         "Waits, each at most:\n  \
          {} for a connection, {} for a registry's reply, {} for a transfer in which nothing moves\n  \
-         {} tries of what failed in passing; {} where a registry asks for a pause (Retry-After)\n  \
+         {} tries of what failed in passing, {} for all of them; {} where a registry asks for a pause (Retry-After)\n  \
          --lock-timeout for terraform's lock and for another run on the same grid\n  \
+         {} for AWS's reply, three times (AWS_MAX_ATTEMPTS)\n  \
          {} for all that doctor looks at\n",
         units::about(times.connect),
         units::about(times.reply),
         units::about(times.idle),
         tries.attempts,
+        units::about(tries.patience + times.reply),
         units::about(tries.max_wait),
+        units::about(aws::http::PATIENCE),
         units::about(doctor::BOUND),
     )
 }

@@ -13,8 +13,9 @@ use aws_smithy_types::body::SdkBody;
 pub const UNKNOWN_CA: &str = "where a company's proxy opens TLS, or the server has a CA of its own, AWS_CA_BUNDLE or \
                               SSL_CERT_FILE names the file (PEM) with that CA";
 
-/// How long one request to AWS may take where the SDK says nothing: it has no limit of its own, and tries three times.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long one request to AWS may take where the SDK says nothing: it has no limit of its own, and tries three times
+/// (AWS_MAX_ATTEMPTS).
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// `client` as the AWS SDK takes it.
 pub(crate) fn for_sdk(client: reqwest::Client) -> SharedHttpClient {

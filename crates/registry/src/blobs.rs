@@ -22,7 +22,7 @@ use crate::reference::Reference;
 use crate::transfer::source::{self, Meter, Transfer};
 use crate::transfer::upload;
 
-/// How much of a file is read at a time.
+/// How much of a file is read, or of what is in memory handed over, at a time.
 const CHUNK: usize = 256 * 1024;
 
 /// Whether the reference's repository has the blob.
@@ -80,21 +80,14 @@ pub async fn push_bytes(
         let kind = ErrorKind::DigestMismatch { expected: blob.digest, actual };
         return Err(Error::of(&to.with_digest(blob.digest), kind));
     }
-    let connection = &client.connection;
-    if has_target(connection, to, blob.digest).await? {
-        return Ok(0);
-    }
-    connection
-        .retry(|| async {
-            match uploads::start(connection, to, blob.digest, None).await? {
-                Started::Mounted => Ok(0),
-                Started::Session(session) => {
-                    uploads::finish(connection, to, session, blob.into(), bytes.clone().into()).await?;
-                    Ok(blob.size)
-                }
-            }
+    // In pieces, so that it is seen whether they move.
+    push_stream(client, to, blob, || {
+        stream::unfold(bytes.clone(), |mut rest| async move {
+            let piece = rest.split_to(rest.len().min(CHUNK));
+            (!piece.is_empty()).then_some((Ok::<_, BoxError>(piece), rest))
         })
-        .await
+    })
+    .await
 }
 
 /// Pushes a blob that lies in a file at `offset`, unless the repository has it. The registry compares the digest. Gives

@@ -17,6 +17,7 @@ use crate::limits;
 use crate::manifest::{Descriptor, Index, Manifest, OCI_INDEX};
 use crate::net::location;
 use crate::net::response::{self, read_bounded};
+use crate::net::waits::waiting;
 use crate::reference::Reference;
 
 /// All tags of the reference's repository; none if the repository does not exist.
@@ -156,8 +157,13 @@ async fn page_once<T: DeserializeOwned>(
     let link = response::header(&headers, LINK.as_str()).and_then(next_link);
     let next = link.map(|link| location::resolve(url, &link)).transpose();
     let next = next.map_err(|kind| Error::of(reference, kind))?;
-    let body = read_bounded(response, "the list", limits::LIST_PAGE).await;
-    let body = body.map_err(|kind| Error::of(reference, kind))?;
+    let after = connection.timeouts().reply;
+    let _wait = waiting(reference.registry(), "the rest of a list", after);
+    let reading = read_bounded(response, "the list", limits::LIST_PAGE);
+    let body = match tokio::time::timeout(after, reading).await {
+        Ok(body) => body.map_err(|kind| Error::of(reference, kind))?,
+        Err(_) => return Err(Error::of(reference, ErrorKind::Stalled { what: "the list", after })),
+    };
     if response::is_page(&headers, &body) {
         return Err(Error::of(reference, ErrorKind::Page { status }));
     }

@@ -22,6 +22,9 @@ pub struct RetryPolicy {
     pub max_pause: Duration,
     /// The longest `Retry-After` that is obeyed; where a registry asks for more, the error is returned with the wait in it.
     pub max_wait: Duration,
+    /// No try begins when this much was waited in vain: for replies that did not come or were failures, and between tries. A server
+    /// that takes connections and says nothing would else be waited for as often as there are tries.
+    pub patience: Duration,
 }
 
 impl Default for RetryPolicy {
@@ -32,6 +35,7 @@ impl Default for RetryPolicy {
             base: Duration::from_millis(500),
             max_pause: Duration::from_secs(15),
             max_wait: Duration::from_secs(120),
+            patience: Duration::from_secs(180),
         }
     }
 }
@@ -100,9 +104,10 @@ const MISMATCHES: u32 = 2;
 /// How long a server is waited for that does not listen and never did.
 const BRIEFLY: Duration = Duration::from_secs(2);
 
-/// Tries `operation` until it succeeds, fails for good, or has been tried often enough.
+/// Tries `operation` until it succeeds, fails for good, has been tried often enough, or `patience` is over.
 pub(crate) async fn retry<T, F, Fut>(
     pause: impl Fn(u32, &Error) -> Option<Duration>,
+    patience: Duration,
     watcher: Option<&RetryWatcher>,
     is_transient: impl Fn(&Error) -> bool,
     mut operation: F,
@@ -112,17 +117,22 @@ where
     Fut: Future<Output = Result<T, Error>>,
 {
     let (mut tries, mut mismatches, mut unheard_since) = (Tries::default(), 0, None);
+    let mut waited = Duration::ZERO;
     loop {
         let error = match operation().await {
             Ok(value) => return Ok(value),
             Err(error) => error,
         };
+        waited += error.waited();
         mismatches += u32::from(error.kind().is_mismatch());
         let is_hopeless = mismatches > MISMATCHES || !is_transient(&error);
         let attempt = tries.count(&error);
-        let Some(pause) = pause(attempt, &error).filter(|_| !is_hopeless) else {
-            return Err(error);
+        let pause = pause(attempt, &error).filter(|pause| !is_hopeless && waited + *pause <= patience);
+        let Some(pause) = pause else {
+            // Whoever tries the whole again has waited for so long already.
+            return Err(error.after(waited));
         };
+        waited += pause;
         if error.is_brief() && unheard_since.get_or_insert_with(Instant::now).elapsed() + pause > BRIEFLY {
             return Err(error);
         }

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use http::header::{AUTHORIZATION, LOCATION};
 use http::{HeaderMap, Method, StatusCode};
+use tokio::time::Instant;
 use url::Url;
 
 use super::clock;
@@ -90,10 +91,19 @@ impl Core {
     ///
     /// Boxed: the future is kilobytes large, and those around it are moved often, a download's with each piece.
     pub(crate) fn send<'a>(&'a self, call: Call<'a>) -> BoxFuture<'a, Result<Response, Error>> {
-        Box::pin(self.send_unboxed(call))
+        Box::pin(async move {
+            let (began, mut queued) = (Instant::now(), Duration::ZERO);
+            let is_watched = !call.body.is_repeatable();
+            let sent = self.send_unboxed(call, &mut queued).await;
+            // Of a transfer nobody here knows how long it stood still.
+            sent.map_err(
+                |error| if is_watched { error } else { error.after(began.elapsed().saturating_sub(queued)) },
+            )
+        })
     }
 
-    async fn send_unboxed(&self, call: Call<'_>) -> Result<Response, Error> {
+    /// [`Core::send`], which counts how long it waited for others' requests.
+    async fn send_unboxed(&self, call: Call<'_>, queued: &mut Duration) -> Result<Response, Error> {
         let registry = call.reference.registry();
         let route = self.routes.get(registry).map_err(|kind| call.error(kind))?;
         self.guard.named(&route.origin);
@@ -105,13 +115,17 @@ impl Core {
         // A body that can be sent once is no good for finding out.
         let mut first_contact = None;
         if call.body.is_repeatable() {
+            let since = Instant::now();
             first_contact = self.auth.first_contact(registry, &route.origin).await;
+            *queued += since.elapsed();
         }
         let mut grant = self.auth.grant(registry, &route.origin, &scope).await?;
         // Once for a challenge, and once more for a credential that has run out since it was stored.
         let mut refusals = 0;
         loop {
+            let since = Instant::now();
             self.pacer.turn(registry, call.action).await;
+            *queued += since.elapsed();
             let refusal = match self.exchange(&call, &grant).await? {
                 Ok(response) => {
                     self.note_success(&call, &route.origin, &response);

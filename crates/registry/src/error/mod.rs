@@ -16,7 +16,11 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// A failed operation: what it was about, and why it failed. Cheap to clone, because one failed transfer may fail many
 /// images.
 #[derive(Clone)]
-pub struct Error(Arc<Inner>);
+pub struct Error {
+    inner: Arc<Inner>,
+    /// How long its request, and those that were tried before it, waited in vain.
+    waited: Duration,
+}
 
 struct Inner {
     registry: String,
@@ -37,8 +41,7 @@ pub(crate) enum Answerer {
 
 impl Error {
     pub(crate) fn new(registry: &str, subject: impl fmt::Display, kind: ErrorKind) -> Self {
-        let (registry, subject) = (registry.to_owned(), subject.to_string());
-        Self(Arc::new(Inner { registry, subject, server: None, kind }))
+        Self::answered(registry, subject, None, kind)
     }
 
     /// [`Error::new`], as `server` answered: a mirror, or whom the registry sent us to.
@@ -49,7 +52,7 @@ impl Error {
         kind: ErrorKind,
     ) -> Self {
         let (registry, subject) = (registry.to_owned(), subject.to_string());
-        Self(Arc::new(Inner { registry, subject, server, kind }))
+        Self { inner: Arc::new(Inner { registry, subject, server, kind }), waited: Duration::ZERO }
     }
 
     pub(crate) fn of(reference: &Reference, kind: ErrorKind) -> Self {
@@ -58,31 +61,31 @@ impl Error {
 
     /// Why it failed.
     pub fn kind(&self) -> &ErrorKind {
-        &self.0.kind
+        &self.inner.kind
     }
 
     /// The registry that it failed at.
     pub fn registry(&self) -> &str {
-        &self.0.registry
+        &self.inner.registry
     }
 
     /// The host that answered: a mirror's, or that of whom the registry sent us to, else the registry's own. A login that is
     /// missing is missing there.
     pub fn server(&self) -> &str {
-        match &self.0.server {
+        match &self.inner.server {
             Some(Answerer::Mirror(host) | Answerer::Redirected(host)) => host,
-            None => &self.0.registry,
+            None => &self.inner.registry,
         }
     }
 
     /// Whether the registry sent us to whom answered.
     pub fn is_redirected(&self) -> bool {
-        matches!(self.0.server, Some(Answerer::Redirected(_)))
+        matches!(self.inner.server, Some(Answerer::Redirected(_)))
     }
 
     /// What it was about: an image's name, or the registry itself.
     pub fn subject(&self) -> &str {
-        &self.0.subject
+        &self.inner.subject
     }
 
     /// Whether the same request may well succeed in a moment. Named signatures only: what is not known to pass by itself
@@ -127,6 +130,20 @@ impl Error {
         }
     }
 
+    /// The same error, after so long.
+    pub(crate) fn after(self, waited: Duration) -> Self {
+        Self { waited: self.waited.max(waited), ..self }
+    }
+
+    /// How long was waited for what came to this error. A transfer in which something moved counts for nothing: only how long it stood
+    /// still at its end.
+    pub(crate) fn waited(&self) -> Duration {
+        match self.kind() {
+            ErrorKind::Stalled { after, .. } => self.waited.max(*after),
+            _ => self.waited,
+        }
+    }
+
     /// How long the registry asks to wait.
     pub fn retry_after(&self) -> Option<Duration> {
         match self.kind() {
@@ -140,24 +157,26 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0.server {
-            Some(Answerer::Mirror(host)) => write!(f, "{} at {host}: {}", self.0.subject, self.0.kind),
-            Some(Answerer::Redirected(host)) => {
-                write!(f, "{}, redirected to {host}: {}", self.0.subject, self.0.kind)
+        match &self.inner.server {
+            Some(Answerer::Mirror(host)) => {
+                write!(f, "{} at {host}: {}", self.inner.subject, self.inner.kind)
             }
-            None => write!(f, "{}: {}", self.0.subject, self.0.kind),
+            Some(Answerer::Redirected(host)) => {
+                write!(f, "{}, redirected to {host}: {}", self.inner.subject, self.inner.kind)
+            }
+            None => write!(f, "{}: {}", self.inner.subject, self.inner.kind),
         }
     }
 }
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Error({}: {:?})", self.0.subject, self.0.kind)
+        write!(f, "Error({}: {:?})", self.inner.subject, self.inner.kind)
     }
 }
 
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        std::error::Error::source(&self.0.kind)
+        std::error::Error::source(&self.inner.kind)
     }
 }

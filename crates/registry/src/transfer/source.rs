@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::Stream;
@@ -16,6 +17,7 @@ use crate::error::{Error, ErrorKind};
 use crate::limits;
 use crate::manifest::Blob;
 use crate::net::http::Response;
+use crate::net::waits::waiting;
 use crate::net::{encoding, response};
 use crate::reference::Reference;
 
@@ -121,6 +123,8 @@ struct Reader {
     hasher: Hasher,
     offset: u64,
     tries: Tries,
+    /// In vain, since the last good connection.
+    waited: Duration,
     resumed_at: u64,
     verified: bool,
     kept: Vec<u8>,
@@ -139,6 +143,7 @@ pub(crate) fn body(transfer: Transfer, meter: Arc<Meter>) -> impl Stream<Item = 
         hasher: Hasher::default(),
         offset: 0,
         tries: Tries::default(),
+        waited: Duration::ZERO,
         resumed_at: 0,
         verified: false,
         kept: Vec::new(),
@@ -314,22 +319,29 @@ impl Reader {
     async fn broken(&mut self, error: Error) -> Result<(), Error> {
         self.response = None;
         if self.offset - self.resumed_at >= GOOD_PROGRESS {
-            self.tries = Tries::default();
+            (self.tries, self.waited) = (Tries::default(), Duration::ZERO);
         }
         self.resumed_at = self.offset;
+        self.waited += error.waited();
         let tries = self.tries.count(&error);
-        let pause = self.transfer.connection.pause(tries, &error);
+        let connection = &self.transfer.connection;
+        let pause = connection.pause(tries, &error);
         if error.is_brief() {
             return Err(error);
         }
         // What went out is wrong or of another length: another range of it does not help.
         let is_content =
             matches!(error.kind(), ErrorKind::DigestMismatch { .. } | ErrorKind::SizeMismatch { .. });
-        let Some(pause) = pause.filter(|_| error.is_transient() && !is_content) else { return Err(error) };
-        if let Some(watcher) = self.transfer.connection.watcher() {
+        let is_worth_it = |pause: &Duration| {
+            error.is_transient() && !is_content && self.waited + *pause <= connection.patience()
+        };
+        let Some(pause) = pause.filter(is_worth_it) else { return Err(error.after(self.waited)) };
+        if let Some(watcher) = connection.watcher() {
             watcher(&error, pause);
         }
+        let _wait = waiting(error.registry(), &format!("to try again ({})", error.kind()), pause);
         tokio::time::sleep(pause).await;
+        self.waited += pause;
         Ok(())
     }
 

@@ -29,6 +29,10 @@ pub(crate) async fn send(
     blob: Blob,
     (body, meter): (Body, &Meter),
 ) -> Result<(), Error> {
+    if blob.size == 0 {
+        // There is nothing that could move: it is the reply that is waited for.
+        meter.add(0, 0);
+    }
     let result = tokio::select! {
         biased;
         result = uploads::finish(connection, target, session, blob, body) => result,

@@ -21,6 +21,7 @@ mod memory;
 mod moved;
 mod pace;
 mod parsers;
+mod patience;
 mod quirks;
 mod shared_blobs;
 mod strangers;

@@ -1,0 +1,115 @@
+//! A server that takes connections and says nothing: all tries of a request together have an end, and a try that another one is
+//! part of is not one more.
+
+use std::time::{Duration, Instant};
+
+use registry::mirror::{Job, Mirror};
+use registry::{Client, Descriptor, Digest, Error, ErrorKind, RetryPolicy, Timeouts, blobs, lists};
+
+use crate::support::faults::Rule;
+use crate::support::images::{self, bytes};
+use crate::support::{Auth, Fake, Fault, Quirks, copy, pair, run, small};
+
+const REPLY: Duration = Duration::from_millis(200);
+const PATIENCE: Duration = Duration::from_millis(300);
+/// Tries that begin within that time.
+const TRIES: usize = 2;
+/// All of them, on a busy machine.
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// A client that tries often, and waits for less than twice a reply.
+fn client() -> Client {
+    let retry = RetryPolicy {
+        attempts: 9,
+        base: Duration::from_millis(2),
+        patience: PATIENCE,
+        ..RetryPolicy::default()
+    };
+    let timeouts = Timeouts { reply: REPLY, idle: Duration::from_millis(150), ..Timeouts::default() };
+    Client::builder().retry(retry).timeouts(timeouts).build().unwrap()
+}
+
+/// What `asked` came to, within the limit.
+async fn stalled<T: std::fmt::Debug>(asked: impl Future<Output = Result<T, Error>>) {
+    let began = Instant::now();
+    let error = tokio::time::timeout(LIMIT, asked).await.expect("it has no end").unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::Stalled { .. }), "{error}");
+    assert!(began.elapsed() >= REPLY.min(Duration::from_millis(150)), "nothing was waited for");
+}
+
+async fn hanging(method: &'static str, path: &str) -> Fake {
+    let fake = Fake::plain().await;
+    fake.store(|store| store.seed("r", "1", &small()));
+    fake.on(Rule::new(method, path, Fault::Hang).times(999));
+    fake
+}
+
+#[test]
+fn a_request_is_tried_for_as_long_as_patience_lasts_and_not_as_often_as_it_may_be() {
+    run(async {
+        let fake = hanging("HEAD", "/manifests/").await;
+        stalled(client().head(&fake.name("r:1"))).await;
+        assert!((1..=TRIES).contains(&fake.count("HEAD manifests")), "{}", fake.counts());
+
+        let fake = hanging("GET", "/manifests/").await;
+        stalled(client().manifest(&fake.name("r:1"))).await;
+        assert!((1..=TRIES).contains(&fake.count("GET manifests")), "{}", fake.counts());
+
+        let fake = Fake::start(Quirks { auth: Auth::Bearer(None), ..Quirks::default() }).await;
+        fake.on(Rule::new("GET", "/token", Fault::Hang).times(999));
+        stalled(client().head(&fake.name("r:1"))).await;
+        assert!((1..=TRIES).contains(&fake.count("GET token")), "{}", fake.counts());
+
+        let fake = hanging("GET", "/tags/list").await;
+        stalled(lists::tags(&client(), &fake.name("r"))).await;
+        assert!((1..=TRIES).contains(&fake.count("GET tags")), "{}", fake.counts());
+    });
+}
+
+#[test]
+fn a_list_whose_end_does_not_come_is_given_up() {
+    run(async {
+        let fake = Fake::plain().await;
+        for tag in 0..20 {
+            fake.store(|store| store.seed("r", &format!("a-long-tag-{tag}"), &small()));
+        }
+        fake.on(Rule::new("GET", "/tags/list", Fault::Trickle).times(999));
+        stalled(lists::tags(&client(), &fake.name("r"))).await;
+    });
+}
+
+#[test]
+fn a_copy_from_a_source_or_to_a_target_that_says_nothing_ends() {
+    let image = images::image("a", &[bytes("l", 500_000)]);
+    for (method, path, at_source) in [
+        ("GET", "/blobs/", true),
+        ("POST", "/blobs/uploads/", false),
+        ("PUT", "/blobs/uploads/", false),
+        ("PUT", "/manifests/", false),
+    ] {
+        run(async {
+            let (source, target) = pair(&image).await;
+            let side = if at_source { &source } else { &target };
+            side.on(Rule::new(method, path, Fault::Hang).times(999));
+            let mirror = Mirror::new(client());
+            stalled(copy(&mirror, Job::new(source.name("r:1"), target.name("r:1")))).await;
+            let seen = side.seen();
+            let asked = seen.iter().filter(|seen| seen.method == method && seen.path.contains(path)).count();
+            // A configuration and a layer.
+            assert!((1..=2 * TRIES).contains(&asked), "{method} {path}: {}", side.counts());
+        });
+    }
+}
+
+#[test]
+fn what_is_pushed_from_memory_is_given_up_where_nothing_moves() {
+    run(async {
+        for content in [bytes("sbom", 70_000), Vec::new()] {
+            let fake = hanging("PUT", "/blobs/uploads/").await;
+            let blob = Descriptor::new("x", Digest::of(&content), content.len() as u64);
+            let (client, to) = (client(), fake.name("r"));
+            stalled(blobs::push_bytes(&client, &to, &blob, content.clone())).await;
+            assert!((1..=TRIES).contains(&fake.count("PUT uploads")), "{}", fake.counts());
+        }
+    });
+}
