@@ -144,16 +144,6 @@ pub enum RuntimeError {
         /// What is there now.
         found: Option<Digest>,
     },
-    /// What was read back is not what was pushed.
-    #[error("{image} was pushed as {pushed} and read back as {}", shown(found))]
-    ReadBack {
-        /// The tag.
-        image: String,
-        /// What was pushed.
-        pushed: Digest,
-        /// What came back.
-        found: Option<Digest>,
-    },
     /// The registry does not take what is said about a build.
     #[error("the SBOM and the provenance of {image} could not be put beside it")]
     Attestations {
@@ -231,7 +221,6 @@ impl RuntimeError {
             Self::NoBuild { .. } => Kind::Usage,
             Self::Registry(_)
             | Self::Moved { .. }
-            | Self::ReadBack { .. }
             | Self::Attestations { .. }
             | Self::BuildTag { .. }
             | Self::NoWayBack { .. }

@@ -9,6 +9,7 @@
 //! moved by somebody who keeps no record (`docker push`): that is noticed and recorded too.
 
 use jiff::Timestamp;
+use registry::mirror::{differs, look_again};
 use registry::{Digest, Manifest, Reference};
 use serde::{Deserialize, Serialize};
 
@@ -227,7 +228,14 @@ impl<'a> Record<'a> {
             }
             registry::blobs::push_bytes(client, &self.image, &empty(), EMPTY.to_vec()).await?;
             client.put_manifest(&self.image, &manifest).await?;
-            if client.head(&self.image).await?.is_some_and(|found| found.digest == manifest.digest()) {
+            let look = || async {
+                let found = client.head(&self.image).await?.map(|found| found.digest);
+                if found == before {
+                    return Err(differs(&self.image, "it is what it was before"));
+                }
+                Ok(found == Some(manifest.digest()))
+            };
+            if look_again(client, look).await? {
                 return Ok(());
             }
         }

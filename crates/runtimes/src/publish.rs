@@ -37,7 +37,7 @@ pub(super) async fn publish(
         None => context.client.put_manifest(&by_build, &manifest).await?,
     }
     context.progress.state(&planned.name, &State::Verifying);
-    push::verify(context, &by_build, &manifest, images).await?;
+    push::verify(context, &by_build, digest).await?;
     attestations::attach(context, planned, repository, &manifest, images).await?;
 
     context.progress.state(&planned.name, &State::Tagging);

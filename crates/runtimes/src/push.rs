@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use dockerfile::Layer;
-use registry::mirror::Mirror;
+use registry::mirror::{Check, Mirror, read_back};
 use registry::{Descriptor, Digest, Kind, Manifest, Platform, Reference};
 use serde::Serialize;
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -304,39 +304,14 @@ pub(super) async fn push(
     Ok(sent.into_inner())
 }
 
-/// Reads back what was put under `tag`: the manifest's bytes, those of its children, and that every blob is there.
+/// Reads back what was put under `tag` or by digest: the manifest, those of its children, and that every blob is there.
 pub(super) async fn verify(
     context: &Context,
-    tag: &Reference,
-    pushed: &Manifest,
-    images: &[Packed],
-) -> Result<(), RuntimeError> {
-    let read_back = async |reference: &Reference, wanted: &Manifest| {
-        let found = context.client.manifest(reference).await?;
-        match found {
-            Some(found) if found.bytes() == wanted.bytes() => Ok(()),
-            other => Err(RuntimeError::ReadBack {
-                image: reference.to_string(),
-                pushed: wanted.digest(),
-                found: other.map(|manifest| manifest.digest()),
-            }),
-        }
-    };
-    read_back(tag, pushed).await?;
-    for image in images {
-        if images.len() > 1 {
-            read_back(&tag.with_digest(image.manifest.digest()), &image.manifest).await?;
-        }
-        let layers = image.own.iter().map(|(layer, _)| layer).chain(&image.inherited);
-        let blobs: Vec<&Descriptor> = layers.chain([&image.config.0]).collect();
-        let asked = blobs.iter().map(|blob| registry::blobs::has(&context.client, tag, blob.digest));
-        let there = futures_util::future::try_join_all(asked).await?;
-        if let Some((blob, _)) = blobs.iter().zip(there).find(|(_, there)| !there) {
-            let image = tag.with_digest(blob.digest).to_string();
-            return Err(RuntimeError::ReadBack { image, pushed: blob.digest, found: None });
-        }
-    }
-    Ok(())
+    written: &Reference,
+    digest: Digest,
+) -> Result<(), registry::Error> {
+    let mirror = Mirror::new(context.client.clone());
+    read_back(&context.client, &Check::new(&mirror, false), 0, written, digest).await
 }
 
 /// Where one platform's image is saved to.

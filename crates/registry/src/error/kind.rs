@@ -177,8 +177,8 @@ pub enum ErrorKind {
     /// Somebody has to have signed it, and it is not known what exactly is to be signed.
     #[error("its digest is not known, so that its signature cannot be checked")]
     Unidentified,
-    /// What the target gives is not what was just copied to it.
-    #[error("read back after it was copied: {difference}")]
+    /// What the target gives is not what was just written to it.
+    #[error("read back after it was written: {difference}")]
     ReadBack {
         /// The first thing that is not as it should be.
         difference: String,

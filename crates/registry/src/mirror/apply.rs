@@ -8,6 +8,7 @@ use super::blob::{ImageCopy, Totals};
 use super::event::Event;
 use super::job::{Action, Content, Job, Plan, Planned, Platforms};
 use super::plan::gather;
+use super::read_back::read_back;
 use super::shared_blobs::SharedBlobs;
 use super::{Check, IMAGES_AT_ONCE, Mirror, artifacts};
 use crate::BoxFuture;
@@ -124,7 +125,7 @@ async fn finish(
     }
     if mirror.reads_back
         && let Ok(copied) = &result
-        && let Err(error) = read_back(check, image_copy, copied.digest).await
+        && let Err(error) = read_back(&client, check, image, &job.target, copied.digest).await
     {
         result = Err(error);
     }
@@ -242,22 +243,6 @@ pub(super) async fn put(
     let done = Event::ManifestDone { image: image_copy.image, digest: manifest.digest() };
     image_copy.mirror.events.tell(&done);
     Ok(())
-}
-
-/// The tag, each manifest, and of each blob whether it is there and how long it is. Some registries show what they took only a
-/// moment later, so what differs is looked at again.
-async fn read_back(check: &Check<'_>, image_copy: ImageCopy<'_>, digest: Digest) -> Result<(), Error> {
-    let ImageCopy { image, target, .. } = image_copy;
-    let look = || async {
-        match check.image(image, target, digest).await?.differences.first() {
-            None => Ok(()),
-            Some(difference) => {
-                Err(Error::of(target, ErrorKind::ReadBack { difference: difference.to_string() }))
-            }
-        }
-    };
-    let differs = |error: &Error| matches!(error.kind(), ErrorKind::ReadBack { .. });
-    image_copy.client.connection.retry_if(differs, look).await
 }
 
 /// A source that is no index has no platform but its configuration's. It passed on its way to the target; only if it did not, it

@@ -175,7 +175,7 @@ fn a_copy_that_reads_back_otherwise_fails_and_the_others_are_done() {
         assert!(copied[0].is_ok(), "{copied:?}");
         let error = copied[1].as_ref().unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::ReadBack { .. }), "{error}");
-        let words = format!("s:1: read back after it was copied: blob {lost} is missing");
+        let words = format!("s:1: read back after it was written: blob {lost} is missing");
         assert!(error.to_string().ends_with(&words), "{error}");
         let mut told = told.lock().unwrap().clone();
         told.sort_unstable();

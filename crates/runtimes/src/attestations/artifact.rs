@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use registry::mirror::{differs, look_again};
 use registry::{Client, Descriptor, Digest, Manifest, Reference, blobs, lists};
 use serde_json::Value;
 
-use crate::RuntimeError;
 use crate::empty_blob::{ArtifactManifest, EMPTY, MANIFEST, empty};
+use crate::push;
+use crate::{Context, RuntimeError};
 
 /// A document and the manifest that names it.
 #[derive(Debug)]
@@ -43,14 +45,14 @@ impl Artifact {
         Descriptor { artifact_type: Some(self.kind.to_owned()), ..self.manifest.descriptor() }
     }
 
-    /// Puts it into the repository of `image`, without a tag, and reads its manifest back.
-    pub(super) async fn push(&self, client: &Client, image: &Reference) -> Result<(), RuntimeError> {
+    /// Puts it into the repository of `image`, without a tag, and reads it back.
+    pub(super) async fn push(&self, context: &Context, image: &Reference) -> Result<(), RuntimeError> {
+        let client = &context.client;
         blobs::push_bytes(client, image, &empty(), EMPTY.to_vec()).await?;
         blobs::push_bytes(client, image, &self.document, self.bytes.clone()).await?;
         let own = image.with_digest(self.manifest.digest());
         client.put_manifest(&own, &self.manifest).await?;
-        let found = client.manifest(&own).await?.map(|found| found.digest());
-        if found == Some(self.manifest.digest()) { Ok(()) } else { Err(lost(&own, self.manifest.digest())) }
+        Ok(push::verify(context, &own, self.manifest.digest()).await?)
     }
 }
 
@@ -66,13 +68,12 @@ pub(super) async fn list(
         return Ok(());
     };
     client.put_manifest(&tag, &list).await?;
-    let found = lists::referrers(client, image, subject).await?;
-    match listed.iter().find(|artifact| found.iter().all(|found| found.digest != artifact.digest)) {
-        Some(artifact) => Err(lost(&image.with_digest(artifact.digest), artifact.digest)),
-        None => Ok(()),
-    }
-}
-
-fn lost(artifact: &Reference, pushed: Digest) -> RuntimeError {
-    RuntimeError::ReadBack { image: artifact.to_string(), pushed, found: None }
+    let look = || async {
+        let found = lists::referrers(client, image, subject).await?;
+        match listed.iter().find(|artifact| found.iter().all(|found| found.digest != artifact.digest)) {
+            Some(artifact) => Err(differs(image, format!("{} is not listed", artifact.digest))),
+            None => Ok(()),
+        }
+    };
+    Ok(look_again(client, look).await?)
 }

@@ -40,7 +40,7 @@ pub(super) async fn attach(
     let attached = async {
         // One after the other: they share the empty configuration.
         for artifact in &artifacts {
-            artifact.push(&context.client, &image).await?;
+            artifact.push(context, &image).await?;
         }
         artifact::list(&context.client, &image, &artifacts).await
     };

@@ -1,6 +1,8 @@
+mod late;
 mod store;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use dockerfile::Dockerfile;
@@ -152,12 +154,13 @@ impl Build {
             context,
             runtime,
         };
-        Self { image: image(files), planned, _files: room }
+        Self { image: image(files, room.path()), planned, _files: room }
     }
 }
 
 /// An image as a builder saves it, made ready for the registry.
-fn image(files: &[(&str, &[u8])]) -> Packed {
+/// An image with these files, whose layer lies in `scratch`.
+fn image(files: &[(&str, &[u8])], scratch: &Path) -> Packed {
     let layer = std::fs::read(saved::tar(files, &[]).path()).unwrap();
     let labels = json!({
         "org.opencontainers.image.source": "https://example.com/grid",
@@ -170,8 +173,8 @@ fn image(files: &[(&str, &[u8])]) -> Packed {
     let manifest = br#"[{"Config":"c","Layers":["l"]}]"#;
     let config = config.to_string();
     let file = saved::tar(&[("l", &layer), ("c", config.as_bytes()), ("manifest.json", manifest)], &[]);
-    let (scratch, platform) = (tempfile::tempdir().unwrap(), "linux/amd64".parse().unwrap());
-    let mut packed = push::pack(file.path(), &BaseLayers::default(), &platform, &[], scratch.path()).unwrap();
+    let platform = "linux/amd64".parse().unwrap();
+    let mut packed = push::pack(file.path(), &BaseLayers::default(), &platform, &[], scratch).unwrap();
     packed.installed = Some(packages::read(&Archive::open(file.path()).unwrap()).unwrap());
     packed
 }

@@ -18,6 +18,10 @@ pub(super) struct Store {
     pub(super) lists: bool,
     /// Whether it takes nothing that is about a manifest.
     pub(super) refuses: bool,
+    /// How many looks at something do not show it yet after it was put.
+    pub(super) late: usize,
+    /// By name, how many of these are still to come.
+    pub(super) hidden: Mutex<BTreeMap<String, usize>>,
 }
 
 impl Store {
@@ -29,11 +33,18 @@ impl Store {
         };
         let (mut blobs, mut manifests) = (self.blobs.lock().unwrap(), self.manifests.lock().unwrap());
         let (kind, name) = path.strip_prefix("/v2/lambda/").unwrap().split_once('/').unwrap();
+        if let ("HEAD" | "GET", Some(left)) =
+            (method.as_str(), self.hidden.lock().unwrap().get_mut(name).filter(|left| **left > 0))
+        {
+            *left -= 1;
+            return missing;
+        }
         match (method.as_str(), kind) {
             ("POST", "blobs") => (StatusCode::ACCEPTED, Vec::new()),
             ("PUT", "blobs") => {
                 let digest = query.strip_prefix("digest=").unwrap().replace("%3A", ":");
                 assert_eq!(Digest::of(&body).to_string(), digest);
+                self.hide(&digest);
                 blobs.insert(digest, body);
                 (StatusCode::CREATED, Vec::new())
             }
@@ -41,6 +52,9 @@ impl Store {
             ("PUT", "manifests") => {
                 if self.refuses && serde_json::from_slice::<Value>(&body).unwrap()["subject"].is_object() {
                     return (StatusCode::METHOD_NOT_ALLOWED, Vec::new());
+                }
+                for name in [name, &Digest::of(&body).to_string()] {
+                    self.hide(name);
                 }
                 manifests.insert(Digest::of(&body).to_string(), body.clone());
                 manifests.insert(name.to_owned(), body);
@@ -69,6 +83,12 @@ impl Store {
             ("GET", "referrers") => missing,
             other => panic!("{other:?} {path}"),
         }
+    }
+}
+
+impl Store {
+    fn hide(&self, name: &str) {
+        self.hidden.lock().unwrap().insert(name.to_owned(), self.late);
     }
 }
 
