@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 
-use e2e::{Ended, INIT, Images, World, root, schema};
+use e2e::{DebianRegistry, Ended, Gate, INIT, INTERRUPTED, Images, World, root, schema};
 use serde_json::{Value, json};
 
 const IMAGES: &str = r#"schema_version = 1
@@ -260,4 +260,65 @@ fn the_example_is_as_the_schema_for_editors_says() {
         let document: Value = toml::from_str(&format!("schema_version = 1\n{wrong}")).unwrap();
         schema::validate_by("images.toml", &document).unwrap_err();
     }
+}
+
+#[test]
+fn watch_ends_with_one_document_whatever_comes_of_it() {
+    let Some(world) = World::new(Images::Small) else { return };
+    world.write("images.toml", ONE);
+    let Some(target) = DebianRegistry::start() else { return };
+    let watch = |line: &str| world.sourced().arg("--registry").arg(target.host()).args("watch").args(line);
+    let said = |line: &str, code: i32| {
+        let ended = watch(line).end();
+        // The harness reads one document, and no word before or after it.
+        let document = ended.json();
+        assert_eq!(ended.code, Some(code), "{line}: {ended}");
+        assert_eq!(
+            (&document["command"], &document["exit_code"]),
+            (&json!("watch"), &json!(code)),
+            "{ended}"
+        );
+        document
+    };
+    const CHANGES: i32 = 11;
+    let would = said("--dry-run", CHANGES);
+    assert_eq!((&would["changed"], &would["errors"]), (&json!(false), &json!([])), "{would}");
+    let did = said("", CHANGES);
+    assert_eq!((&did["changed"], &did["images"][0]["action"]), (&json!(true), &json!("copy")), "{did}");
+    for line in ["", "--dry-run", "--format json", "--format text"] {
+        let nothing = said(line, 0);
+        assert_eq!(
+            (&nothing["changed"], &nothing["errors"]),
+            (&json!(false), &json!([])),
+            "{line}: {nothing}"
+        );
+    }
+    // What fails: the command line, the list, a source.
+    for (line, code, kind) in [
+        ("--bogus", 2, "usage"),
+        ("TAGS=x", 2, "usage"),
+        ("--only nothing", 2, "usage"),
+        ("--tag a/b", 2, "usage"),
+    ] {
+        assert_eq!(said(line, code)["errors"][0]["kind"], kind, "{line}");
+    }
+    world.write("images.toml", "schema_version = 1\n[images]\ncurl = 1\n");
+    assert_eq!(said("", 3)["errors"][0]["kind"], "configuration");
+    world.write("images.toml", &ONE.replace("7.85.0", "no-such-tag"));
+    let failed = said("", 7);
+    assert_eq!(
+        (&failed["errors"][0]["kind"], &failed["changed"]),
+        (&json!("upstream"), &json!(false)),
+        "{failed}"
+    );
+
+    // A run that is interrupted, and one that nobody reads the end of.
+    world.write("images.toml", &ONE.replace("curl =", "\"another/curl\" ="));
+    let gate = Gate::before(target.host(), |line| line.starts_with("PUT") && line.contains("/manifests/"));
+    let run = world.sourced().arg("--registry").arg(gate.host()).args("watch").start();
+    gate.wait();
+    run.signal(rustix::process::Signal::INT);
+    gate.open();
+    let ended = run.end();
+    assert_eq!((ended.code, &ended.json()["changed"]), (Some(INTERRUPTED), &Value::Null), "{ended}");
 }
