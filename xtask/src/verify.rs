@@ -259,7 +259,7 @@ impl<'a> Verification<'a> {
         verified: &mut Verified,
     ) -> Result<(), registry::Error> {
         let Some(digest) = verified.digest else { return Ok(()) };
-        for artifact in registry::lists::referrers(self.mirror.client(), image, digest).await? {
+        for artifact in registry::lists::referrers_of_all(self.mirror.client(), image, digest).await? {
             verified.add("referrer", &check.manifest(index, image, artifact.digest).await?);
         }
         Ok(())

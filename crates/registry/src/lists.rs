@@ -91,6 +91,24 @@ pub async fn referrers(
     Ok(found)
 }
 
+/// The same of an image and, where it is an index, of each image in it: an SBOM is about the image of one platform.
+///
+/// # Errors
+/// As [`referrers`].
+pub async fn referrers_of_all(
+    client: &Client,
+    reference: &Reference,
+    digest: Digest,
+) -> Result<Vec<Descriptor>, Error> {
+    let manifest = client.manifest(&reference.with_digest(digest)).await?;
+    let index = manifest.and_then(|manifest| manifest.index().ok());
+    let mut found = referrers(client, reference, digest).await?;
+    for child in index.into_iter().flat_map(|index| index.manifests) {
+        found.extend(referrers(client, reference, child.digest).await?);
+    }
+    Ok(found)
+}
+
 /// What is to be put where the registry does not list `added` among what is about `subject`: a registry without the referrers API
 /// lists nothing by itself, so that the client keeps the list, under a tag
 /// ([specification](https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pushing-manifests-with-subject)).

@@ -8,8 +8,8 @@ use failure::Kind;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use images_config::lock::waiting::Waiting;
 use images_config::{Config, RUNTIMES_REPOSITORY, support};
-use registry::Reference;
 use registry::mirror::{Action, Job, Mirror, Plan};
+use registry::{Client, Reference};
 use runtimes::Hold;
 use serde::Serialize;
 
@@ -112,7 +112,7 @@ impl ListImages {
         }
         let upstream = context.interrupt.guard(compare(context, &config, &target)).await?;
         let mut listed = match &target.account {
-            Some(_) => in_account(&config, &target, &upstream, self.all).await?,
+            Some(_) => in_account(context, &config, &target, &upstream, self.all).await?,
             None => in_registry(context, &config, &target, &upstream).await?,
         };
         for image in &mut listed {
@@ -247,6 +247,7 @@ fn name(job: &Job) -> String {
 }
 
 async fn in_account(
+    context: &Context,
     config: &Config,
     target: &Target,
     upstream: &BTreeMap<String, Compared>,
@@ -254,6 +255,7 @@ async fn in_account(
 ) -> anyhow::Result<Vec<Listed>> {
     let Some(account) = &target.account else { return Ok(Vec::new()) };
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
+    let (client, _) = target.client(context.sources(), config)?;
     let repositories = account.ecr.repositories().await?;
     let images =
         futures_util::future::try_join_all(repositories.keys().map(|name| account.ecr.images(name))).await?;
@@ -264,7 +266,11 @@ async fn in_account(
         for subject in images.iter().filter_map(|image| image.subject.as_deref()) {
             *referrers.entry(subject).or_default() += 1;
         }
+        let platforms = platforms(&client, &target.repository(&repository.name)?, &images).await?;
         for image in &images {
+            let below = platforms.get(&image.digest).into_iter().flatten();
+            let about = below.chain([&image.digest]).filter_map(|digest| referrers.get(digest.as_str()));
+            let about: usize = about.sum();
             for tag in &image.tags {
                 let full = format!("{}:{tag}", repository.name);
                 let runtime =
@@ -288,7 +294,7 @@ async fn in_account(
                     upstream: if image.archived && verdict == ABSENT { String::new() } else { verdict },
                     signed: None,
                     signed_by: None,
-                    referrers: Some(referrers.get(image.digest.as_str()).copied().unwrap_or_default()),
+                    referrers: Some(about),
                     archived: image.archived,
                     base_support_ended: None,
                     held: None,
@@ -319,6 +325,29 @@ async fn in_account(
     Ok(listed)
 }
 
+/// The images of one platform in each index that has a tag, where something is about an image that has none: only then is an index read.
+async fn platforms(
+    client: &Client,
+    repository: &Reference,
+    images: &[aws::ecr::Image],
+) -> anyhow::Result<BTreeMap<String, Vec<String>>> {
+    let tagged = || images.iter().filter(|image| !image.tags.is_empty());
+    let known = |subject: &String| tagged().any(|image| image.digest == *subject);
+    if images.iter().filter_map(|image| image.subject.as_ref()).all(known) {
+        return Ok(BTreeMap::new());
+    }
+    let reads = tagged().filter_map(|image| Some((image, image.digest.parse().ok()?)));
+    let reads = reads.map(|(image, digest)| async move {
+        let found = client.manifest(&repository.with_digest(digest)).await;
+        let index = found.map_err(|error| registry_failure(error, Kind::Registry))?;
+        let index = index.and_then(|manifest| manifest.index().ok());
+        let children = index.into_iter().flat_map(|index| index.manifests);
+        anyhow::Ok((image.digest.clone(), children.map(|child| child.digest.to_string()).collect()))
+    });
+    let reads: Vec<_> = reads.collect();
+    stream::iter(reads).buffered(AT_ONCE).try_collect().await
+}
+
 /// A registry that is not ECR tells neither sizes nor ages.
 async fn in_registry(
     context: &Context,
@@ -341,7 +370,8 @@ async fn in_registry(
                 let found = client.head(&image).await.map_err(failed)?.map(|found| found.digest);
                 let referrers = match found {
                     Some(digest) => {
-                        Some(registry::lists::referrers(client, &image, digest).await.map_err(failed)?.len())
+                        let found = registry::lists::referrers_of_all(client, &image, digest).await;
+                        Some(found.map_err(failed)?.len())
                     }
                     None => None,
                 };

@@ -16,6 +16,7 @@ pub(super) struct Artifact {
     pub(super) manifest: Manifest,
     kind: &'static str,
     document: Descriptor,
+    subject: Digest,
     pub(super) bytes: Vec<u8>,
 }
 
@@ -37,7 +38,7 @@ impl Artifact {
         let mut shape = ArtifactManifest::new(kind, &document);
         shape.subject = Some(subject.descriptor());
         let manifest = Manifest::new(MANIFEST, serde_json::json!(shape).to_string());
-        Self { manifest, kind, document, bytes }
+        Self { manifest, kind, document, subject: subject.digest(), bytes }
     }
 
     /// As it is listed among what is about its image.
@@ -56,24 +57,28 @@ impl Artifact {
     }
 }
 
-/// Sees to it that the registry lists `artifacts` among what is about `image`.
+/// Sees to it that the registry lists `artifacts` of `repository` among what is about their subjects.
 pub(super) async fn list(
     client: &Client,
-    image: &Reference,
+    repository: &Reference,
     artifacts: &[Artifact],
 ) -> Result<(), RuntimeError> {
-    let Some(subject) = image.digest() else { return Ok(()) };
-    let listed: Vec<Descriptor> = artifacts.iter().map(Artifact::listed).collect();
-    let Some((tag, list)) = lists::missing_referrers(client, image, subject, &listed).await? else {
-        return Ok(());
-    };
-    client.put_manifest(&tag, &list).await?;
-    let look = || async {
-        let found = lists::referrers(client, image, subject).await?;
-        match listed.iter().find(|artifact| found.iter().all(|found| found.digest != artifact.digest)) {
-            Some(artifact) => Err(differs(image, format!("{} is not listed", artifact.digest))),
-            None => Ok(()),
-        }
-    };
-    Ok(look_again(client, look).await?)
+    let mut about: BTreeMap<Digest, Vec<Descriptor>> = BTreeMap::new();
+    for artifact in artifacts {
+        about.entry(artifact.subject).or_default().push(artifact.listed());
+    }
+    for (subject, listed) in &about {
+        let missing = lists::missing_referrers(client, repository, *subject, listed).await?;
+        let Some((tag, list)) = missing else { continue };
+        client.put_manifest(&tag, &list).await?;
+        let look = || async {
+            let found = lists::referrers(client, repository, *subject).await?;
+            match listed.iter().find(|artifact| found.iter().all(|found| found.digest != artifact.digest)) {
+                Some(artifact) => Err(differs(&tag, format!("{} is not listed", artifact.digest))),
+                None => Ok(()),
+            }
+        };
+        look_again(client, look).await?;
+    }
+    Ok(())
 }

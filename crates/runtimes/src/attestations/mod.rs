@@ -1,6 +1,6 @@
 //! What is said about a build beside its image: what is installed in it ([`sbom`]), and what it was made of ([`provenance`]).
 //!
-//! Both are artifacts whose `subject` is the build's manifest, which does not change by them
+//! Both are artifacts whose `subject` is a manifest of the build, the SBOM's that of its platform; none changes by them
 //! (<https://github.com/opencontainers/image-spec/blob/main/manifest.md#guidelines-for-artifact-usage>). They follow from the build
 //! alone, so that two builds of one digest have the same two documents. `docs/attestations.md` describes them.
 
@@ -31,7 +31,7 @@ pub(super) async fn attach(
             context.progress.warn(&planned.name, &format!("its SBOM is not complete: {line}"));
         }
         let document = sbom::document(planned, image, installed);
-        artifacts.push(Artifact::new(sbom::MEDIA_TYPE, &document, &[], manifest));
+        artifacts.push(Artifact::new(sbom::MEDIA_TYPE, &document, &[], &image.manifest));
     }
     let document = provenance::document(planned, manifest, images);
     let annotations = [("in-toto.io/predicate-type", provenance::PREDICATE)];
@@ -42,7 +42,7 @@ pub(super) async fn attach(
         for artifact in &artifacts {
             artifact.push(context, &image).await?;
         }
-        artifact::list(&context.client, &image, &artifacts).await
+        artifact::list(&context.client, repository, &artifacts).await
     };
     attached.await.map_err(|error| match error {
         RuntimeError::Registry(source) => RuntimeError::Attestations { image: image.to_string(), source },

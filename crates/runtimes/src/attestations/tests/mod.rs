@@ -1,4 +1,5 @@
 mod late;
+mod platforms;
 mod store;
 
 use std::collections::BTreeMap;
