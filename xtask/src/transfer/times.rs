@@ -7,7 +7,7 @@ use images_config::timings::{Changes, Copies, Estimate, Measured, Timings, Work}
 use registry::mirror;
 use runtimes::{Action, Outcome};
 
-use super::{Plan, Run};
+use super::Plan;
 
 /// What earlier runs took, and who measures this one.
 pub struct Times {

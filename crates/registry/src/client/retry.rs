@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::bugs::{self, Bug};
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, waited};
 use crate::net::waits::waiting;
 
 /// How often and how patiently an operation is tried.
@@ -117,22 +117,22 @@ where
     Fut: Future<Output = Result<T, Error>>,
 {
     let (mut tries, mut mismatches, mut unheard_since) = (Tries::default(), 0, None);
-    let mut waited = Duration::ZERO;
+    let mut so_far = Duration::ZERO;
     loop {
         let error = match operation().await {
             Ok(value) => return Ok(value),
             Err(error) => error,
         };
-        waited += error.waited();
+        so_far += waited::waited(&error);
         mismatches += u32::from(error.kind().is_mismatch());
         let is_hopeless = mismatches > MISMATCHES || !is_transient(&error);
         let attempt = tries.count(&error);
-        let pause = pause(attempt, &error).filter(|pause| !is_hopeless && waited + *pause <= patience);
+        let pause = pause(attempt, &error).filter(|pause| !is_hopeless && so_far + *pause <= patience);
         let Some(pause) = pause else {
             // Whoever tries the whole again has waited for so long already.
-            return Err(error.after(waited));
+            return Err(waited::after(error, so_far));
         };
-        waited += pause;
+        so_far += pause;
         if error.is_brief() && unheard_since.get_or_insert_with(Instant::now).elapsed() + pause > BRIEFLY {
             return Err(error);
         }

@@ -15,7 +15,7 @@ use super::rate_limit::RateLimit;
 use crate::BoxFuture;
 use crate::auth::{Grant, Scope, Server};
 use crate::bugs::{self, Bug};
-use crate::error::{Answerer, Error, ErrorKind};
+use crate::error::{Answerer, Error, ErrorKind, waited};
 use crate::limits;
 use crate::net::http::{Body, Request, Response};
 use crate::net::location;
@@ -96,9 +96,9 @@ impl Core {
             let is_watched = !call.body.is_repeatable();
             let sent = self.send_unboxed(call, &mut queued).await;
             // Of a transfer nobody here knows how long it stood still.
-            sent.map_err(
-                |error| if is_watched { error } else { error.after(began.elapsed().saturating_sub(queued)) },
-            )
+            sent.map_err(|error| {
+                if is_watched { error } else { waited::after(error, began.elapsed().saturating_sub(queued)) }
+            })
         })
     }
 

@@ -1,6 +1,7 @@
 //! What can go wrong between this crate and a registry.
 
 mod kind;
+pub(crate) mod waited;
 
 use std::fmt;
 use std::sync::Arc;
@@ -127,20 +128,6 @@ impl Error {
             ErrorKind::Network { .. } => true,
             ErrorKind::NoConnection { .. } => self.is_brief(),
             _ => false,
-        }
-    }
-
-    /// The same error, after so long.
-    pub(crate) fn after(self, waited: Duration) -> Self {
-        Self { waited: self.waited.max(waited), ..self }
-    }
-
-    /// How long was waited for what came to this error. A transfer in which something moved counts for nothing: only how long it stood
-    /// still at its end.
-    pub(crate) fn waited(&self) -> Duration {
-        match self.kind() {
-            ErrorKind::Stalled { after, .. } => self.waited.max(*after),
-            _ => self.waited,
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::digest::Digest;
 use crate::error::Error;
-use crate::transfer::source::Progress;
+use crate::transfer::progress::Progress;
 
 /// Something happened. `image` is the position in the plan.
 #[derive(Clone, Debug)]

@@ -10,10 +10,11 @@ use futures_util::stream;
 use http::StatusCode;
 use tokio::time::Instant;
 
+use super::progress::Progress;
 use crate::bugs::{self, Bug};
 use crate::client::{Connection, Timeouts, Tries, blobs};
 use crate::digest::Hasher;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, waited};
 use crate::limits;
 use crate::manifest::Blob;
 use crate::net::http::Response;
@@ -73,27 +74,6 @@ impl Meter {
     /// Why the body ended early, if it did.
     pub(super) fn failure(&self) -> Option<Error> {
         self.failure.lock().ok().and_then(|mut failure| failure.take())
-    }
-}
-
-/// Tells of a blob's bytes over all tries: what is sent again does not count again.
-#[derive(Default)]
-pub(crate) struct Progress {
-    highest: AtomicU64,
-    told: Option<Box<dyn Fn(u64) + Send + Sync>>,
-}
-
-impl Progress {
-    /// Progress that `told` hears of: so many more bytes each time.
-    pub(crate) fn told(told: impl Fn(u64) + Send + Sync + 'static) -> Self {
-        Self { told: Some(Box::new(told)), ..Self::default() }
-    }
-
-    fn advance(&self, to: u64) {
-        let new = to.saturating_sub(self.highest.fetch_max(to, Ordering::Relaxed));
-        if let Some(told) = self.told.as_ref().filter(|_| new > 0) {
-            told(new);
-        }
     }
 }
 
@@ -322,7 +302,7 @@ impl Reader {
             (self.tries, self.waited) = (Tries::default(), Duration::ZERO);
         }
         self.resumed_at = self.offset;
-        self.waited += error.waited();
+        self.waited += waited::waited(&error);
         let tries = self.tries.count(&error);
         let connection = &self.transfer.connection;
         let pause = connection.pause(tries, &error);
@@ -335,7 +315,7 @@ impl Reader {
         let is_worth_it = |pause: &Duration| {
             error.is_transient() && !is_content && self.waited + *pause <= connection.patience()
         };
-        let Some(pause) = pause.filter(is_worth_it) else { return Err(error.after(self.waited)) };
+        let Some(pause) = pause.filter(is_worth_it) else { return Err(waited::after(error, self.waited)) };
         if let Some(watcher) = connection.watcher() {
             watcher(&error, pause);
         }

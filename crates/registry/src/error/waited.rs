@@ -1,0 +1,19 @@
+//! How long an error was waited for.
+
+use std::time::Duration;
+
+use super::{Error, ErrorKind};
+
+/// The same error, after so long.
+pub(crate) fn after(error: Error, waited: Duration) -> Error {
+    Error { waited: error.waited.max(waited), ..error }
+}
+
+/// How long was waited for what came to this error. A transfer in which something moved counts for nothing: only how long it stood
+/// still at its end.
+pub(crate) fn waited(error: &Error) -> Duration {
+    match error.kind() {
+        ErrorKind::Stalled { after, .. } => error.waited.max(*after),
+        _ => error.waited,
+    }
+}
