@@ -50,7 +50,7 @@ pub struct Options {
     /// Rounds of each comparison [default: 5; 9 for single manifests on loopback and with --full; docker and scale 3; the 4 GiB layer 2]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub rounds: Option<u32>,
-    /// Only these image sets; `runtimes` builds four runtimes beside plain `docker build` instead, and stands alone
+    /// Only these image sets; `runtimes` builds four runtimes beside plain `docker build` instead, and cannot be combined
     #[arg(long, value_name = "SET", value_enum)]
     pub only: Vec<catalog::Set>,
     /// Only these links

@@ -71,7 +71,7 @@ pub fn run(options: &Options) -> Result<()> {
     let xtask = options.xtask.clone().unwrap_or_else(|| beside.join("xtask"));
     let xtask = fs::canonicalize(&xtask).unwrap_or(xtask);
     if options.only.contains(&Set::Runtimes) {
-        anyhow::ensure!(options.only.len() == 1, "--only runtimes stands alone");
+        anyhow::ensure!(options.only.len() == 1, "--only runtimes cannot be combined with other image sets");
         return runtimes::run(options, &out, &xtask);
     }
     let versions = Tool::ALL.into_iter().map(|tool| (tool, tool.available(&xtask))).collect();

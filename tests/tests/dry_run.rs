@@ -162,7 +162,7 @@ fn nothing_is_written_before_the_yes_whatever_there_is_to_put_right() {
     // A creation that was cut off, as terraform marks it.
     edit_state(&aws, |state| instances(state, "aws_ecr_repository")[0]["status"] = "tainted".into());
     let said = nothing_is_written(&world, &DRY[..1]);
-    let line = r#"aws_ecr_repository.managed["kedacore/keda"]: its creation was cut off; it stands, and is kept as it is"#;
+    let line = r#"aws_ecr_repository.managed["kedacore/keda"]: its creation was interrupted; it exists and is kept unchanged"#;
     assert!(said[0].contains(line) && said[1].contains(line), "{}{}", said[0], said[1]);
     let repository = || aws.ecr("DescribeRepositories", &json!({}))["repositories"][0]["createdAt"].clone();
     let created = repository();
@@ -187,7 +187,7 @@ fn nothing_is_written_before_the_yes_whatever_there_is_to_put_right() {
             "aws_ecr_pull_through_cache_rule.managed[\"quay\"]",
         ] {
             assert!(
-                said.contains(&format!("record {address}, which stands: it was created by a run")),
+                said.contains(&format!("record {address}, which exists: it was created by a run")),
                 "{said}"
             );
         }

@@ -121,7 +121,7 @@ fn a_template_that_somebody_else_made_is_used_as_it_is() {
     let before = templates(&world);
     let run = world.xtask("auto-transfer-images").ok();
     for words in [
-        "used as it is, somebody else made it: creation template ecr-public: it stays as it is",
+        "created by somebody else, used unchanged: creation template ecr-public",
         "(ecr-public/...) get what the creation template ecr-public says: AES256",
     ] {
         assert!(run.stderr.contains(words), "{words}: {run}");
@@ -154,6 +154,6 @@ fn a_template_that_a_killed_run_made_is_recorded() {
     let begun = json!({ "begun": "2026-11-27T00:00:00Z", "creates": { address: "ecr-public" } });
     aws.put_object(BUCKET, &format!("{STATE}.proof.json"), begun.to_string().as_bytes());
     let run = world.xtask("auto-transfer-images").ok();
-    assert!(run.stderr.contains(&format!("record {address}, which stands")), "{run}");
+    assert!(run.stderr.contains(&format!("record {address}, which exists")), "{run}");
     assert_eq!(world.xtask("transfer-images --refresh --format json").ok().json()["changed"], false);
 }

@@ -223,7 +223,7 @@ fn a_base_is_not_built_upon_before_it_is_old_enough() {
         return;
     };
     let base = named(&place.shelf().image(Some("1"), b"one"));
-    // The way back needs no lock.
+    // A rollback needs no lock.
     let back = place.run(&format!("rebuild-runtimes --builds java21 --registry {}", place.target.host()));
     assert!(!back.end().stderr.contains("min_age"));
     place.run("rebuild-runtimes java21 --dry-run").end().with_code(CONFIGURATION);

@@ -91,7 +91,7 @@ fn two_lives(ahead: &str) {
     run("init-images", A);
     let first = run("auto-transfer-images", A);
     for words in [
-        "used as it is, somebody else made it: repositories curl: encrypted with ",
+        "created by somebody else, used unchanged: repositories curl: encrypted with ",
         "repositories that the cache makes (ecr-public/..., quay/...) get what the creation template ROOT says: AES256",
     ] {
         assert!(first.stderr.contains(words), "{words}: {first}");
@@ -235,7 +235,7 @@ fn two_grids_have_creation_templates_of_their_own_or_are_told_whose_there_is() {
     // Built again, it takes them back.
     world.write("images.toml", &with_template("quay = \"quay.io\"\nk8s = \"registry.k8s.io\"\n"));
     let run = world.xtask(&format!("auto-transfer-images {A}")).ok();
-    let words = "record aws_ecr_repository_creation_template.managed[\"quay\"], which stands: it bears this grid's name";
+    let words = "record aws_ecr_repository_creation_template.managed[\"quay\"], which exists: it bears this grid's name";
     assert!(run.stderr.contains(words), "{run}");
     assert_eq!(given_keys(&aws), all);
     unchanged(A);
@@ -260,7 +260,7 @@ fn a_template_that_bears_the_grid_s_name_is_adopted_where_the_state_has_lost_it(
     resources.retain(|resource| resource["type"] != "aws_ecr_repository_creation_template");
     aws.put_object(BUCKET, STATE, state.to_string().as_bytes());
     let before = given_keys(&aws);
-    let words = "record aws_ecr_repository_creation_template.managed[\"quay\"], which stands: it bears this grid's name";
+    let words = "record aws_ecr_repository_creation_template.managed[\"quay\"], which exists: it bears this grid's name";
     for command in ["transfer-images --dry-run", "auto-transfer-images"] {
         let run = world.xtask(command).ok();
         assert!(run.stderr.contains(words), "{run}");

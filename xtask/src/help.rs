@@ -79,7 +79,7 @@ fn waits() -> String {
         tries.attempts,
         units::about(tries.patience + times.reply),
         units::about(tries.max_wait),
-        units::about(aws::http::PATIENCE),
+        units::about(aws::http::READ_TIMEOUT),
         units::about(doctor::BOUND),
     )
 }

@@ -53,7 +53,8 @@ impl Trust {
     pub async fn standing(&self, planned: &Planned) -> Option<Result<String, Error>> {
         let job = &planned.job;
         let rule = self.config.trusted(&job.source)?;
-        let digest = job.source_digest.or(planned.source).or_else(|| self.memory.meant(&job.source))?;
+        let digest =
+            job.source_digest.or(planned.source).or_else(|| self.memory.source_digest(&job.source))?;
         Some(self.verify(rule, &job.source, digest).await)
     }
 
@@ -93,7 +94,7 @@ impl Trust {
             return Ok(Some("images.lock".to_owned()));
         }
         // The image of one platform is its index's, whose signature is not beside it.
-        let index = self.memory.meant(&image.source);
+        let index = self.memory.source_digest(&image.source);
         let of_index = index.filter(|index| {
             image.platforms != Platforms::All && self.memory.get(*index, &image.platforms) == Some(digest)
         });

@@ -211,7 +211,7 @@ impl<'a> Verification<'a> {
         if job.source_digest.is_some() {
             return None;
         }
-        self.mapping.placed(&job.target).map(|digest| (digest, Against::LastRun))
+        self.mapping.target_digest(&job.target).map(|digest| (digest, Against::LastRun))
     }
 
     /// What the sources of these jobs mean.

@@ -15,7 +15,7 @@ pub const UNKNOWN_CA: &str = "where a company's proxy opens TLS, or the server h
 
 /// How long one request to AWS may take where the SDK says nothing: it has no limit of its own, and tries three times
 /// (AWS_MAX_ATTEMPTS).
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// `client` as the AWS SDK takes it.
 pub(crate) fn for_sdk(client: reqwest::Client) -> SharedHttpClient {
@@ -39,7 +39,7 @@ impl HttpConnector for Connector {
             let request = request.map(reqwest::Body::wrap);
             let mut request =
                 reqwest::Request::try_from(request).map_err(|e| ConnectorError::user(e.into()))?;
-            let most = read_timeout.unwrap_or(PATIENCE);
+            let most = read_timeout.unwrap_or(READ_TIMEOUT);
             *request.timeout_mut() = Some(most);
             let host = request.url().host_str().unwrap_or_default().to_owned();
             let milliseconds = u64::try_from(most.as_millis()).unwrap_or(u64::MAX);

@@ -32,7 +32,7 @@ pub struct Unrecorded {
 
 impl std::fmt::Display for Unrecorded {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "record {}, which stands: it {}", self.address, self.why)
+        write!(f, "record {}, which exists: it {}", self.address, self.why)
     }
 }
 

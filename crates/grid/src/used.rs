@@ -127,7 +127,7 @@ pub async fn differences(
         credential.into_iter().chain(role).chain(untemplated)
     });
     let templates = inventory.used_templates(config).map(|template| {
-        format!("creation template {}: it stays as it is, and creation_template of images.toml is not for this prefix", template.prefix)
+        format!("creation template {}: it stays unchanged, and creation_template of images.toml is not for this prefix", template.prefix)
     });
     Ok(repositories.chain(rules).chain(templates).collect())
 }

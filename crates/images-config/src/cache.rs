@@ -133,10 +133,10 @@ fn take_over(journal: &mut Journal, bytes: &[u8]) -> Result<(), String> {
         }
     }
     for (source, digest) in &old.meant {
-        journal.put(Kind::Meant, source, digest.to_string());
+        journal.put(Kind::SourceDigest, source, digest.to_string());
     }
     for (target, digest) in &old.placed {
-        journal.put(Kind::Placed, target, digest.to_string());
+        journal.put(Kind::TargetDigest, target, digest.to_string());
     }
     for (manifest, blobs) in &old.blobs {
         journal.put(Kind::Blobs, manifest, joined(blobs));
@@ -162,12 +162,12 @@ impl Mapping for Cache {
         self.state().journal.has_under(Kind::Wanted, &begin, &digest.to_string())
     }
 
-    fn meant(&self, source: &Reference) -> Option<Digest> {
-        self.state().digest(Kind::Meant, &source.to_string())
+    fn source_digest(&self, source: &Reference) -> Option<Digest> {
+        self.state().digest(Kind::SourceDigest, &source.to_string())
     }
 
-    fn mean(&self, source: &Reference, digest: Digest) {
-        self.state().journal.put(Kind::Meant, &source.to_string(), digest.to_string());
+    fn record_source_digest(&self, source: &Reference, digest: Digest) {
+        self.state().journal.put(Kind::SourceDigest, &source.to_string(), digest.to_string());
     }
 
     fn blobs(&self, digest: Digest) -> Vec<Digest> {
@@ -184,18 +184,18 @@ impl Mapping for Cache {
         self.state().standing.insert(digest, blobs);
     }
 
-    fn placed(&self, target: &Reference) -> Option<Digest> {
-        self.state().digest(Kind::Placed, &target.to_string())
+    fn target_digest(&self, target: &Reference) -> Option<Digest> {
+        self.state().digest(Kind::TargetDigest, &target.to_string())
     }
 
     /// Written soon: a run that is killed should not take its own work for somebody else's when upstream has moved by the time
     /// that it starts again.
-    fn place(&self, target: &Reference, digest: Digest) {
+    fn record_target_digest(&self, target: &Reference, digest: Digest) {
         let mut state = self.state();
         if let Some(blobs) = state.standing.remove(&digest) {
             state.journal.put(Kind::Blobs, &digest.to_string(), joined(&blobs));
         }
-        let is_news = state.journal.put(Kind::Placed, &target.to_string(), digest.to_string());
+        let is_news = state.journal.put(Kind::TargetDigest, &target.to_string(), digest.to_string());
         if is_news && state.written.is_none_or(|written| written.elapsed() >= PAUSE) {
             state.save();
         }
@@ -205,7 +205,7 @@ impl Mapping for Cache {
         self.manifests.get(digest)
     }
 
-    fn keep_manifest(&self, manifest: &Manifest) {
+    fn record_manifest(&self, manifest: &Manifest) {
         self.manifests.put(manifest);
     }
 
@@ -214,7 +214,7 @@ impl Mapping for Cache {
         from.is_some_and(|from| from == repository(source))
     }
 
-    fn place_artifacts(&self, source: &Reference, target: &Reference) {
+    fn record_artifacts(&self, source: &Reference, target: &Reference) {
         self.state().journal.put(Kind::Artifacts, &target.to_string(), repository(source));
     }
 
@@ -259,16 +259,20 @@ mod tests {
             assert_eq!(cache.get(index, &amd64()), None);
             cache.put(index, &amd64(), image);
             cache.put(index, &both(["linux/arm64", "linux/amd64"]), other);
-            cache.mean(&source, index);
+            cache.record_source_digest(&source, index);
             assert!(!path.exists(), "learning alone writes nothing yet");
             cache.record_blobs(image, vec![other]);
             cache.record_blobs(other, vec![index]);
-            cache.place_artifacts(&source, &target.with_digest(image));
-            cache.place(&target, image);
-            assert_eq!(Cache::open(&path).placed(&target), Some(image), "the first is written at once");
-            cache.place(&target.with_tag("d").unwrap(), image);
+            cache.record_artifacts(&source, &target.with_digest(image));
+            cache.record_target_digest(&target, image);
+            assert_eq!(
+                Cache::open(&path).target_digest(&target),
+                Some(image),
+                "the first is written at once"
+            );
+            cache.record_target_digest(&target.with_tag("d").unwrap(), image);
             cache.flush();
-            assert_eq!(Cache::open(&path).placed(&target.with_tag("d").unwrap()), Some(image));
+            assert_eq!(Cache::open(&path).target_digest(&target.with_tag("d").unwrap()), Some(image));
             cache.put(index, &Platforms::All, index);
         }
         let cache = Cache::open(&path);
@@ -280,11 +284,11 @@ mod tests {
         );
         assert_eq!(cache.get(index, &Platforms::All), Some(index));
         assert_eq!(cache.get(image, &Platforms::All), None);
-        assert_eq!((cache.meant(&source), cache.meant(&target)), (Some(index), None));
+        assert_eq!((cache.source_digest(&source), cache.source_digest(&target)), (Some(index), None));
         assert_eq!(cache.blobs(image), [other]);
         assert_eq!(cache.blobs(other), [], "it was put nowhere");
-        assert_eq!(cache.placed(&target), Some(image));
-        assert_eq!(cache.placed(&target.with_tag("c").unwrap()), None);
+        assert_eq!(cache.target_digest(&target), Some(image));
+        assert_eq!(cache.target_digest(&target.with_tag("c").unwrap()), None);
         assert!(cache.has_artifacts(&source, &target.with_digest(image)));
         assert!(cache.has_artifacts(&source.with_tag("c").unwrap(), &target.with_digest(image)));
         let elsewhere = ["c:b", "h:1/a:b"].map(|name| name.parse::<Reference>().unwrap());
@@ -313,12 +317,12 @@ mod tests {
         let target: Reference = "h:1/a:b".parse().unwrap();
         {
             let cache = Cache::open(&path);
-            cache.place(&target, Digest::of(b"x"));
+            cache.record_target_digest(&target, Digest::of(b"x"));
         }
         let before = std::fs::metadata(&path).unwrap();
         {
             let cache = Cache::open(&path);
-            cache.place(&target, Digest::of(b"x"));
+            cache.record_target_digest(&target, Digest::of(b"x"));
         }
         use std::os::unix::fs::MetadataExt as _;
         assert_eq!(std::fs::metadata(&path).unwrap().ino(), before.ino());
@@ -341,7 +345,10 @@ mod tests {
         for _ in 0..2 {
             let cache = Cache::open(&path);
             assert_eq!(cache.get(index, &amd64()), Some(image));
-            assert_eq!((cache.meant(&source), cache.placed(&target)), (Some(index), Some(image)));
+            assert_eq!(
+                (cache.source_digest(&source), cache.target_digest(&target)),
+                (Some(index), Some(image))
+            );
             assert_eq!(cache.blobs(image), [layer, index]);
             assert!(std::fs::read_to_string(&path).unwrap().starts_with("{\"version\":2,"));
         }
@@ -361,9 +368,9 @@ mod tests {
         {
             std::fs::write(&path, text).unwrap();
             let cache = Cache::open(&path);
-            assert_eq!(cache.placed(&target), None, "{text}");
-            cache.place(&target, Digest::of(b"y"));
-            assert_eq!(Cache::open(&path).placed(&target), Some(Digest::of(b"y")), "{text}");
+            assert_eq!(cache.target_digest(&target), None, "{text}");
+            cache.record_target_digest(&target, Digest::of(b"y"));
+            assert_eq!(Cache::open(&path).target_digest(&target), Some(Digest::of(b"y")), "{text}");
         }
     }
 
@@ -384,7 +391,7 @@ mod tests {
         std::fs::write(&file, "").unwrap();
         let target: Reference = "h:1/a:b".parse().unwrap();
         let cache = Cache::open(file.join("cache.json"));
-        cache.place(&target, Digest::of(b"x"));
-        assert_eq!(cache.placed(&target), Some(Digest::of(b"x")));
+        cache.record_target_digest(&target, Digest::of(b"x"));
+        assert_eq!(cache.target_digest(&target), Some(Digest::of(b"x")));
     }
 }

@@ -43,7 +43,10 @@ pub(super) fn platforms(node: &Node<'_>) -> Option<Vec<Platform>> {
     for node in &nodes {
         let Some(text) = node.text() else { continue };
         if text == "all" {
-            node.fail_with("`all` stands alone", "write platforms = \"all\" (images only)");
+            node.fail_with(
+                "`all` cannot be combined with a platform",
+                "write platforms = \"all\" (images only)",
+            );
             continue;
         }
         if let Err((why, help)) = names::platform(text) {

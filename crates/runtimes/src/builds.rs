@@ -1,4 +1,4 @@
-//! What the registry holds of a runtime: its builds, what changed since, and the way back.
+//! What the registry holds of a runtime: its builds, what changed since, and rollbacks.
 
 use futures_util::StreamExt as _;
 use jiff::Timestamp;
@@ -35,9 +35,9 @@ pub struct Build {
     pub is_keyed: bool,
 }
 
-/// Where a runtime tag goes back to.
+/// A move of a runtime tag back to an earlier build.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct WayBack {
+pub struct Rollback {
     /// The runtime.
     pub name: String,
     /// What its tag means now.
@@ -167,39 +167,40 @@ pub async fn history(context: &Context, runtime: &str) -> Result<History, Runtim
 ///
 /// # Errors
 /// There is no such build, nothing is recorded, or the registry cannot be reached.
-pub async fn way_back(
+pub async fn plan_rollback(
     context: &Context,
     runtime: &str,
     build: Option<&str>,
-) -> Result<WayBack, RuntimeError> {
+) -> Result<Rollback, RuntimeError> {
     let no_build =
         |wanted: &str| RuntimeError::NoBuild { runtime: runtime.to_owned(), wanted: wanted.to_owned() };
     let Some(repository) = &context.repository else { return Err(no_build("without a registry")) };
-    let way = |from, to: Digest, build_tag| WayBack { name: runtime.to_owned(), from, to, build_tag };
+    let rollback = |from, to: Digest, build_tag| Rollback { name: runtime.to_owned(), from, to, build_tag };
     let Some(wanted) = build else {
         let history = history(context, runtime).await?;
         let from = history.moves().last().and_then(|last| last.to);
-        let to = history.before().ok_or_else(|| RuntimeError::NoWayBack { runtime: runtime.to_owned() })?;
-        return Ok(way(from, to, build_tag(runtime, &to)));
+        let to =
+            history.before().ok_or_else(|| RuntimeError::NoEarlierBuild { runtime: runtime.to_owned() })?;
+        return Ok(rollback(from, to, build_tag(runtime, &to)));
     };
     let by_name = tagged(repository, runtime, runtime)?;
     let from = context.client.head(&by_name).await?.map(|found| found.digest);
     let builds = builds(context, runtime).await?;
     let chosen = choose(&builds, wanted).ok_or_else(|| no_build(wanted))?;
-    Ok(way(from, chosen.digest, chosen.tag.clone()))
+    Ok(rollback(from, chosen.digest, chosen.tag.clone()))
 }
 
 /// Moves a runtime back by one manifest PUT; `false` if it is there already. The caller writes the hold into `images.lock`.
 ///
 /// # Errors
 /// The build is no longer there, somebody else moved the tag meanwhile, or the registry cannot be reached.
-pub async fn roll_back(context: &Context, way: &WayBack) -> Result<bool, RuntimeError> {
+pub async fn roll_back(context: &Context, rollback: &Rollback) -> Result<bool, RuntimeError> {
     let Some(repository) = &context.repository else { return Ok(false) };
-    let Some(manifest) = context.client.manifest(&repository.with_digest(way.to)).await? else {
-        let image = tagged(repository, &way.name, &way.name)?.to_string();
-        return Err(RuntimeError::Gone { image, digest: way.to });
+    let Some(manifest) = context.client.manifest(&repository.with_digest(rollback.to)).await? else {
+        let image = tagged(repository, &rollback.name, &rollback.name)?.to_string();
+        return Err(RuntimeError::Gone { image, digest: rollback.to });
     };
-    move_tag(context, repository, &way.name, way.from, &manifest, Cause::RolledBack).await
+    move_tag(context, repository, &rollback.name, rollback.from, &manifest, Cause::RolledBack).await
 }
 
 /// The build that `wanted` names: two builds that begin alike are no answer.

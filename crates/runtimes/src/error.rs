@@ -172,7 +172,7 @@ pub enum RuntimeError {
     },
     /// Nothing is known of what the runtime was before.
     #[error("no earlier build of {runtime} is recorded")]
-    NoWayBack {
+    NoEarlierBuild {
         /// The runtime.
         runtime: String,
     },
@@ -223,7 +223,7 @@ impl RuntimeError {
             | Self::Moved { .. }
             | Self::Attestations { .. }
             | Self::BuildTag { .. }
-            | Self::NoWayBack { .. }
+            | Self::NoEarlierBuild { .. }
             | Self::Gone { .. } => Kind::Registry,
             _ => Kind::Docker,
         }
@@ -273,7 +273,7 @@ impl RuntimeError {
             Self::Heredoc { .. } => {
                 "install docker's buildx plugin (docker 23 or newer), or write the lines as one RUN joined by `&&`"
             }
-            Self::NoWayBack { .. } => {
+            Self::NoEarlierBuild { .. } => {
                 "name the build: `rebuild-runtimes --builds NAME` lists those that the registry has, `--rollback NAME BUILD` takes one"
             }
             Self::Attestations { .. } => {

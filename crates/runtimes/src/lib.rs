@@ -62,7 +62,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use build::{apply, pull};
-pub use builds::{WayBack, Why, builds, dated, history, is_build_of, roll_back, way_back, why};
+pub use builds::{Rollback, Why, builds, dated, history, is_build_of, plan_rollback, roll_back, why};
 pub use decide::{Failure, Options, explain, plan};
 pub use error::RuntimeError;
 pub use history::{Cause, history_tag};

@@ -34,7 +34,7 @@ impl Checker<'_> {
                     } else {
                         self.note(
                             at,
-                            format!("<{}> stands where <{name}> is wanted", item.tag_name().name()),
+                            format!("<{}> found where <{name}> is expected", item.tag_name().name()),
                         );
                     }
                 }
@@ -42,7 +42,7 @@ impl Checker<'_> {
             }
             _ => {
                 if let Some(below) = children(node).next() {
-                    self.note(at, format!("<{}> stands where a text is wanted", below.tag_name().name()));
+                    self.note(at, format!("<{}> found where a text is expected", below.tag_name().name()));
                 }
                 let text = text(node);
                 let format = of.timestamp_format.as_deref().or(shape.timestamp_format.as_deref());
@@ -82,7 +82,7 @@ impl Checker<'_> {
             } else {
                 let value = self.element(of, element, &below);
                 if found.insert(member.clone(), value).is_some() {
-                    self.note(&below, "stands there twice");
+                    self.note(&below, "appears twice");
                 }
             }
         }

@@ -185,7 +185,7 @@ fn forms_and_their_answers() {
         ("<AssumeRoleResult><Other/></AssumeRoleResult>", "the model has no element <Other>"),
         ("<AssumeRoleResult><Credentials/></AssumeRoleResult>", "the required member AccessKeyId is missing"),
         (&whole.replace("2026-01-01T00:00:00Z", "yesterday"), "a time as iso8601 is wanted"),
-        (&whole.replace("KEY", "<Key/>"), "stands where a text is wanted"),
+        (&whole.replace("KEY", "<Key/>"), "found where a text is expected"),
     ] {
         let found = sts(ROLE, inner);
         assert!(found.contains("answer: ") && found.contains(words), "{inner}: {found}");
@@ -240,7 +240,7 @@ fn documents_and_headers_of_s3() {
         (list("<KeyCount>two</KeyCount>"), "a integer is wanted"),
         (list("<Count>2</Count>"), "the model has no element <Count>"),
         (list("<Contents><Key></Key></Contents>"), "/Contents[]/Key: is shorter (0) than 1"),
-        (list("<Name>a</Name><Name>b</Name>"), "/Name: stands there twice"),
+        (list("<Name>a</Name><Name>b</Name>"), "/Name: appears twice"),
         (whole.replace("ListBucketResult", "List"), "the root is <List>, not <ListBucketResult>"),
         ("<a>".to_owned(), "the body is no XML"),
     ] {

@@ -10,7 +10,7 @@ use super::{action, gate, moves, rebuild, without_record};
 
 e2e::on_each_builder!(
     a_forced_rebuild_that_is_killed_anywhere_leaves_the_old_runtime,
-    forced_rebuilds_a_failed_one_and_the_way_back_move_nothing_later,
+    forced_rebuilds_a_failed_one_and_the_rollback_move_nothing_later,
 );
 
 /// What is held at which point of a forced rebuild, and what the ordinary run after the SIGKILL then does.
@@ -79,7 +79,7 @@ fn a_forced_rebuild_that_is_killed_anywhere_leaves_the_old_runtime(builder: Buil
     assert_ne!(project.tags()[name], old);
 }
 
-fn forced_rebuilds_a_failed_one_and_the_way_back_move_nothing_later(builder: Builder) {
+fn forced_rebuilds_a_failed_one_and_the_rollback_move_nothing_later(builder: Builder) {
     let Some(project) = Project::with(builder) else { return };
     let (name, host) = (&project.name, project.registry.host());
     let ordinary = || {

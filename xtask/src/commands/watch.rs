@@ -10,7 +10,7 @@ use crate::error::Ending;
 use crate::transfer;
 
 /// How long it waits at least for somebody else's run: it was started to be left alone.
-const PATIENCE: Duration = Duration::from_secs(15 * 60);
+const LOCK_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 
 /// Bring the images once, for a cron job or a scheduled workflow: no question, JSON, an exit code that says whether anything changed
 ///
@@ -33,7 +33,7 @@ impl Watch {
     /// As [`transfer::run`].
     pub async fn run(self, context: &Context) -> anyhow::Result<Ending> {
         let mut context = context.clone();
-        context.settings.lock_timeout = context.settings.lock_timeout.max(PATIENCE);
+        context.settings.lock_timeout = context.settings.lock_timeout.max(LOCK_TIMEOUT);
         let changes = transfer::run(&context, &self.options.request(true)?).await?;
         Ok(if changes { Ending::Changes } else { Ending::Done })
     }

@@ -53,8 +53,9 @@ impl Resources<'_> {
     pub(super) fn adopted(&self) -> Vec<String> {
         let unrecorded = self.inventory.unrecorded.iter().map(ToString::to_string);
         let cut_off = self.planned.iter().flat_map(|planned| &planned.cut_off);
-        let kept = cut_off
-            .map(|address| format!("{address}: its creation was cut off; it stands, and is kept as it is"));
+        let kept = cut_off.map(|address| {
+            format!("{address}: its creation was interrupted; it exists and is kept unchanged")
+        });
         unrecorded.chain(kept).collect()
     }
 

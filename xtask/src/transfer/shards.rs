@@ -18,7 +18,7 @@ use super::{Done, Plan, Run, show};
 use crate::ui::{Printer, Table, units};
 
 /// How long a shard waits at least for whoever makes the resources, or does the whole work: it was started to be left alone.
-const PATIENCE: Duration = Duration::from_secs(15 * 60);
+const LOCK_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 /// After so long, what a shard reported is no longer news of this run.
 const NEWS: Duration = Duration::from_secs(24 * 3600);
 /// What a record is in errors.
@@ -76,7 +76,7 @@ pub(super) fn list(config: &Config, lock: Option<&Lock>) -> Digest {
 /// The lease on what the run is about to do.
 pub(super) async fn lease(run: &Run<'_>, infrastructure: &Infrastructure<'_>) -> anyhow::Result<Lease> {
     match run.request.shard {
-        Some(shard) => infrastructure.lease_on(Part::Shard(shard), PATIENCE).await,
+        Some(shard) => infrastructure.lease_on(Part::Shard(shard), LOCK_TIMEOUT).await,
         None => infrastructure.lease().await,
     }
 }
@@ -97,7 +97,7 @@ pub(super) async fn resources_first(
     if up_to_date && !run.request.refresh {
         return Ok(Vec::new());
     }
-    let lease = infrastructure.lease_on(Part::Resources, PATIENCE).await?;
+    let lease = infrastructure.lease_on(Part::Resources, LOCK_TIMEOUT).await?;
     let work = async {
         let plan = run.plan().await?;
         run.show(&plan)?;

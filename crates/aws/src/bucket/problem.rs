@@ -53,7 +53,7 @@ impl std::fmt::Display for Problem {
             Self::Foreign => f.write_str(
                 "it exists, but these credentials cannot read it: it belongs to another account, or s3:ListBucket is not allowed",
             ),
-            Self::Region(region) => write!(f, "it stands in {region}"),
+            Self::Region(region) => write!(f, "it is in {region}"),
             Self::Unversioned => f.write_str("it is not versioned, so a lost state cannot be brought back"),
             Self::Unencrypted => f.write_str("it has no default encryption"),
             Self::Unfinished => {

@@ -181,7 +181,7 @@ fn own_files(
                 None
             }
             Err(why) => {
-                node.fail_with(why, "the path is from the top of the checkout that images.toml stands in");
+                node.fail_with(why, "the path is from the top of the checkout that contains images.toml");
                 None
             }
         }

@@ -37,7 +37,7 @@ fn rule(entry: &Entry<'_>, sources: Option<&Sources>) -> Option<Trusted> {
         (Some(node), false) => {
             let nodes = if node.is_table() { vec![node.clone()] } else { node.list()? };
             if nodes.is_empty() {
-                node.fail("names nobody");
+                node.fail("is empty");
             }
             for node in &nodes {
                 signers.extend(signer(node, sources));
@@ -113,7 +113,7 @@ fn file(node: &Node<'_>, sources: Option<&Sources>) -> Option<(String, String)> 
             }
         },
         Err(why) => {
-            node.fail_with(why, "the path is from the top of the checkout that images.toml stands in");
+            node.fail_with(why, "the path is from the top of the checkout that contains images.toml");
             None
         }
     }

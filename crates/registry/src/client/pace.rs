@@ -25,16 +25,16 @@ pub(crate) enum Action {
 
 /// The part of a quota that is used: other clients of the same account live from the same one, and a second on the registry's
 /// clock is not one on ours.
-const SHARE: f64 = 0.9;
+const QUOTA_SHARE: f64 = 0.9;
 
 /// The slowest that a 429 makes us; what has to be slower than that, `Retry-After` and the retry layer's pauses make so.
-const FLOOR: f64 = 2.0;
+const MIN_RATE: f64 = 2.0;
 
 /// Where no quota is published: after so long without a 429 the last one says nothing any more.
-const FORGOTTEN: Duration = Duration::from_secs(30);
+const FORGET_AFTER: Duration = Duration::from_secs(30);
 
 /// Replies of requests that were under way together are one event.
-const EPOCH: Duration = Duration::from_millis(250);
+const SAME_EVENT: Duration = Duration::from_millis(250);
 
 impl Action {
     /// Requests a second.
@@ -48,7 +48,7 @@ impl Action {
             Self::UploadFinish => quotas.upload_ends,
             Self::List => None,
         };
-        Some(f64::from(quota?) * SHARE)
+        Some(f64::from(quota?) * QUOTA_SHARE)
     }
 }
 
@@ -56,11 +56,11 @@ impl Action {
 #[derive(Default)]
 pub(crate) struct Pacer {
     profiles: Arc<Profiles>,
-    lanes: Mutex<HashMap<(String, Action), Lane>>,
+    limiters: Mutex<HashMap<(String, Action), Limiter>>,
 }
 
 #[derive(Debug)]
-struct Lane {
+struct Limiter {
     ceiling: Option<f64>,
     /// Requests a second; none: no limit.
     rate: Option<f64>,
@@ -76,20 +76,20 @@ struct Lane {
 
 impl Pacer {
     pub(crate) fn new(profiles: Arc<Profiles>) -> Self {
-        Self { profiles, lanes: Mutex::default() }
+        Self { profiles, limiters: Mutex::default() }
     }
 
-    /// Waits for this request's turn.
-    pub(crate) async fn turn(&self, registry: &str, action: Action) {
+    /// Waits until this request may be sent.
+    pub(crate) async fn wait(&self, registry: &str, action: Action) {
         loop {
-            let at = self.with_lane(registry, action, |lane| lane.book(Instant::now()));
+            let at = self.with_limiter(registry, action, |limiter| limiter.book(Instant::now()));
             if at <= Instant::now() || bugs::is_in(Bug::NoQuota) {
                 return;
             }
             let _wait = waiting(registry, "its turn", at.saturating_duration_since(Instant::now()));
             tokio::time::sleep_until(at).await;
             // Who waited for a slot that a 429 has taken away meanwhile waits for another one.
-            if !self.with_lane(registry, action, |lane| lane.is_quiet(Instant::now())) {
+            if !self.with_limiter(registry, action, |limiter| limiter.is_quiet(Instant::now())) {
                 return;
             }
         }
@@ -98,25 +98,25 @@ impl Pacer {
     /// A 429 came.
     pub(crate) fn slow_down(&self, registry: &str, action: Action, retry_after: Option<Duration>) {
         let retry_after = retry_after.filter(|_| !bugs::is_in(Bug::Impatient));
-        self.with_lane(registry, action, |lane| lane.cut(Instant::now(), retry_after));
+        self.with_limiter(registry, action, |limiter| limiter.cut(Instant::now(), retry_after));
     }
 
     /// Something else came.
     pub(crate) fn went_well(&self, registry: &str, action: Action) {
-        self.with_lane(registry, action, |lane| lane.grow(Instant::now()));
+        self.with_limiter(registry, action, |limiter| limiter.grow(Instant::now()));
     }
 
-    fn with_lane<T>(&self, registry: &str, action: Action, f: impl FnOnce(&mut Lane) -> T) -> T {
-        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
-        let lane = lanes.entry((registry.to_owned(), action)).or_insert_with(|| {
+    fn with_limiter<T>(&self, registry: &str, action: Action, f: impl FnOnce(&mut Limiter) -> T) -> T {
+        let mut limiters = self.limiters.lock().unwrap_or_else(PoisonError::into_inner);
+        let limiter = limiters.entry((registry.to_owned(), action)).or_insert_with(|| {
             let ceiling = action.ceiling(self.profiles.of(registry).quotas);
-            Lane::new(ceiling, Instant::now())
+            Limiter::new(ceiling, Instant::now())
         });
-        f(lane)
+        f(limiter)
     }
 }
 
-impl Lane {
+impl Limiter {
     fn new(ceiling: Option<f64>, now: Instant) -> Self {
         Self {
             ceiling,
@@ -153,19 +153,19 @@ impl Lane {
             self.next = self.next.max(now + wait);
             self.quiet_until = self.quiet_until.max(Some(now + wait));
         }
-        if self.last_cut.is_some_and(|last| now.duration_since(last) < EPOCH) {
+        if self.last_cut.is_some_and(|last| now.duration_since(last) < SAME_EVENT) {
             return;
         }
         self.last_cut = Some(now);
         let seconds = now.duration_since(self.counted_from).as_secs_f64().max(0.1);
         let observed = f64::from(self.count) / seconds;
-        let rate = self.rate.unwrap_or(observed).min(observed.max(FLOOR)) / 2.0;
-        self.rate = Some(rate.max(FLOOR));
+        let rate = self.rate.unwrap_or(observed).min(observed.max(MIN_RATE)) / 2.0;
+        self.rate = Some(rate.max(MIN_RATE));
     }
 
     fn grow(&mut self, now: Instant) {
         let (Some(cut), Some(rate)) = (self.last_cut, self.rate) else { return };
-        if now.duration_since(cut) > FORGOTTEN {
+        if now.duration_since(cut) > FORGET_AFTER {
             (self.rate, self.last_cut) = (self.ceiling, None);
             return;
         }
@@ -191,8 +191,8 @@ mod tests {
     #[test]
     fn quotas_hold_in_every_second() {
         let start = Instant::now();
-        let mut lane = Lane::new(Action::ManifestPut.ceiling(TEN_PUTS), start);
-        let times: Vec<Instant> = (0..60).map(|_| lane.book(start)).collect();
+        let mut limiter = Limiter::new(Action::ManifestPut.ceiling(TEN_PUTS), start);
+        let times: Vec<Instant> = (0..60).map(|_| limiter.book(start)).collect();
         for first in &times {
             let within = times.iter().filter(|at| **at >= *first && **at < *first + Duration::from_secs(1));
             assert!(within.count() <= 10);
@@ -202,18 +202,18 @@ mod tests {
     #[test]
     fn a_429_halves_the_pace_once_and_success_brings_it_back() {
         let start = Instant::now();
-        let mut lane = Lane::new(Some(9.0), start);
+        let mut limiter = Limiter::new(Some(9.0), start);
         for _ in 0..20 {
-            lane.book(start);
+            limiter.book(start);
         }
         let later = start + Duration::from_secs(1);
-        lane.cut(later, None);
-        lane.cut(later + Duration::from_millis(10), None);
-        assert_eq!(lane.rate, Some(4.5));
+        limiter.cut(later, None);
+        limiter.cut(later + Duration::from_millis(10), None);
+        assert_eq!(limiter.rate, Some(4.5));
         for _ in 0..100 {
-            lane.grow(later);
+            limiter.grow(later);
         }
-        assert_eq!(lane.rate, Some(9.0));
+        assert_eq!(limiter.rate, Some(9.0));
     }
 
     #[tokio::test]
@@ -222,9 +222,9 @@ mod tests {
         profiles.name("r", Profile { quotas: TEN_PUTS, ..Profile::default() });
         let pacer = Pacer::new(Arc::new(profiles));
         let began = Instant::now();
-        pacer.turn("r", Action::ManifestPut).await;
+        pacer.wait("r", Action::ManifestPut).await;
         let waiting = futures_util::future::join_all((0..3).map(|_| async {
-            pacer.turn("r", Action::ManifestPut).await;
+            pacer.wait("r", Action::ManifestPut).await;
             began.elapsed()
         }));
         let refusal = async { pacer.slow_down("r", Action::ManifestPut, Some(Duration::from_millis(700))) };
@@ -235,12 +235,12 @@ mod tests {
     #[test]
     fn without_a_quota_there_is_no_wait_until_a_429_and_then_as_long_as_it_says() {
         let start = Instant::now();
-        let mut lane = Lane::new(None, start);
-        assert!((0..1_000).all(|_| lane.book(start) == start));
-        lane.cut(start, Some(Duration::from_secs(3)));
-        assert_eq!(lane.book(start), start + Duration::from_secs(3));
-        assert!(lane.rate.is_some());
-        lane.grow(start + FORGOTTEN + EPOCH);
-        assert_eq!(lane.rate, None, "an old 429 is forgotten");
+        let mut limiter = Limiter::new(None, start);
+        assert!((0..1_000).all(|_| limiter.book(start) == start));
+        limiter.cut(start, Some(Duration::from_secs(3)));
+        assert_eq!(limiter.book(start), start + Duration::from_secs(3));
+        assert!(limiter.rate.is_some());
+        limiter.grow(start + FORGET_AFTER + SAME_EVENT);
+        assert_eq!(limiter.rate, None, "an old 429 is forgotten");
     }
 }

@@ -124,7 +124,7 @@ impl Core {
         let mut refusals = 0;
         loop {
             let since = Instant::now();
-            self.pacer.turn(registry, call.action).await;
+            self.pacer.wait(registry, call.action).await;
             *queued += since.elapsed();
             let refusal = match self.exchange(&call, &grant).await? {
                 Ok(response) => {

@@ -189,7 +189,7 @@ async fn copy(
         artifacts::remember(mirror, job, content.digest);
     }
     mirror.mapping.record_blobs(content.digest, content.blobs.iter().map(|blob| blob.digest).collect());
-    mirror.mapping.place(&job.target, content.digest);
+    mirror.mapping.record_target_digest(&job.target, content.digest);
     Ok(Copied::new(content.digest, replaced, totals, warnings))
 }
 

@@ -135,7 +135,7 @@ fn are_known(mirror: &Mirror, job: &Job, digest: Digest) -> bool {
 
 /// Remembers that there is nothing to ask any more.
 pub(super) fn remember(mirror: &Mirror, job: &Job, digest: Digest) {
-    mirror.mapping.place_artifacts(&job.source, &job.target.with_digest(digest));
+    mirror.mapping.record_artifacts(&job.source, &job.target.with_digest(digest));
 }
 
 /// What is about one image, on its way to the target.
@@ -223,7 +223,7 @@ impl<'a> Artifacts<'a> {
             match image_copy.client.look_up(&target).await?.map(|here| here.digest) {
                 Some(here) if here == there.digest => continue,
                 // Signed there by somebody else, as companies sign what they mirror.
-                Some(here) if image_copy.mirror.mapping.placed(&target) != Some(here) => {
+                Some(here) if image_copy.mirror.mapping.target_digest(&target) != Some(here) => {
                     self.warn(format!("{target} is another one than {source} and is left as it is"));
                     continue;
                 }
@@ -233,7 +233,7 @@ impl<'a> Artifacts<'a> {
                 self.missing += 1;
             } else if let Some(manifest) = image_copy.client.manifest(&source).await? {
                 self.copy_one(&manifest, &target).await?;
-                image_copy.mirror.mapping.place(&target, manifest.digest());
+                image_copy.mirror.mapping.record_target_digest(&target, manifest.digest());
             }
         }
         Ok(())

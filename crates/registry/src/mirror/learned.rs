@@ -8,7 +8,7 @@ use crate::manifest::{Descriptor, Kind};
 /// What the target must be, as far as that is known without the source: by the lock, or by what the source's name meant
 /// when it was last asked.
 pub(super) fn without_source(mapping: &dyn Mapping, job: &Job) -> Option<Digest> {
-    let source = || job.source_digest.or_else(|| mapping.meant(&job.source));
+    let source = || job.source_digest.or_else(|| mapping.source_digest(&job.source));
     job.expected.or_else(|| wanted(mapping, job, source()?, None))
 }
 
@@ -37,8 +37,8 @@ pub(super) fn learn(mapping: &dyn Mapping, job: &Job, source: Digest, wanted: Di
 /// The target is what is wanted: remembers that.
 pub(super) fn up_to_date(mapping: &dyn Mapping, job: &Job, source: Digest, digest: Digest) -> Action {
     learn(mapping, job, source, digest);
-    if mapping.placed(&job.target) != Some(digest) {
-        mapping.place(&job.target, digest);
+    if mapping.target_digest(&job.target) != Some(digest) {
+        mapping.record_target_digest(&job.target, digest);
     }
     Action::UpToDate { digest }
 }

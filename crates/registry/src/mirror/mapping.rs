@@ -23,10 +23,10 @@ pub trait Mapping: Send + Sync {
     fn is_made_of(&self, digest: Digest, source: Digest) -> bool;
 
     /// What the source's name meant when it was last asked.
-    fn meant(&self, source: &Reference) -> Option<Digest>;
+    fn source_digest(&self, source: &Reference) -> Option<Digest>;
 
     /// Remembers it.
-    fn mean(&self, source: &Reference, digest: Digest);
+    fn record_source_digest(&self, source: &Reference, digest: Digest);
 
     /// Blobs that the manifest `digest` stands on, as far as they were ever copied: where it is, they are.
     fn blobs(&self, digest: Digest) -> Vec<Digest>;
@@ -35,22 +35,22 @@ pub trait Mapping: Send + Sync {
     fn record_blobs(&self, digest: Digest, blobs: Vec<Digest>);
 
     /// What the last run left at `target`.
-    fn placed(&self, target: &Reference) -> Option<Digest>;
+    fn target_digest(&self, target: &Reference) -> Option<Digest>;
 
     /// Remembers it.
-    fn place(&self, target: &Reference, digest: Digest);
+    fn record_target_digest(&self, target: &Reference, digest: Digest);
 
     /// A manifest that an earlier run read.
     fn manifest(&self, digest: Digest) -> Option<Manifest>;
 
     /// Remembers it: its registry counts how often manifests are read.
-    fn keep_manifest(&self, manifest: &Manifest);
+    fn record_manifest(&self, manifest: &Manifest);
 
     /// Whether what is about the manifest `target`, named by its digest, was looked for in `source`'s repository and copied.
     fn has_artifacts(&self, source: &Reference, target: &Reference) -> bool;
 
     /// Remembers it.
-    fn place_artifacts(&self, source: &Reference, target: &Reference);
+    fn record_artifacts(&self, source: &Reference, target: &Reference);
 
     /// No more comes for now: what is remembered is to outlive the process.
     fn flush(&self) {}
@@ -88,11 +88,11 @@ impl Mapping for MemoryMapping {
         wanted.iter().any(|((of, _), wanted)| (*of, *wanted) == (source, digest))
     }
 
-    fn meant(&self, source: &Reference) -> Option<Digest> {
+    fn source_digest(&self, source: &Reference) -> Option<Digest> {
         self.meant.lock().unwrap_or_else(PoisonError::into_inner).get(source).copied()
     }
 
-    fn mean(&self, source: &Reference, digest: Digest) {
+    fn record_source_digest(&self, source: &Reference, digest: Digest) {
         self.meant.lock().unwrap_or_else(PoisonError::into_inner).insert(source.clone(), digest);
     }
 
@@ -104,11 +104,11 @@ impl Mapping for MemoryMapping {
         self.blobs.lock().unwrap_or_else(PoisonError::into_inner).insert(digest, blobs);
     }
 
-    fn placed(&self, target: &Reference) -> Option<Digest> {
+    fn target_digest(&self, target: &Reference) -> Option<Digest> {
         self.placed.lock().unwrap_or_else(PoisonError::into_inner).get(target).copied()
     }
 
-    fn place(&self, target: &Reference, digest: Digest) {
+    fn record_target_digest(&self, target: &Reference, digest: Digest) {
         self.placed.lock().unwrap_or_else(PoisonError::into_inner).insert(target.clone(), digest);
     }
 
@@ -116,7 +116,7 @@ impl Mapping for MemoryMapping {
         self.manifests.lock().unwrap_or_else(PoisonError::into_inner).get(&digest).cloned()
     }
 
-    fn keep_manifest(&self, manifest: &Manifest) {
+    fn record_manifest(&self, manifest: &Manifest) {
         let mut manifests = self.manifests.lock().unwrap_or_else(PoisonError::into_inner);
         manifests.insert(manifest.digest(), manifest.clone());
     }
@@ -126,7 +126,7 @@ impl Mapping for MemoryMapping {
         artifacts.contains(&about(source, target))
     }
 
-    fn place_artifacts(&self, source: &Reference, target: &Reference) {
+    fn record_artifacts(&self, source: &Reference, target: &Reference) {
         self.artifacts.lock().unwrap_or_else(PoisonError::into_inner).insert(about(source, target));
     }
 }

@@ -139,7 +139,7 @@ impl Planner<'_> {
     async fn compare(&self, inspection: &mut Inspection) -> Step {
         let job = &inspection.job;
         if let Some(found) = inspection.source.as_ref().filter(|_| job.source.digest().is_none()) {
-            self.mapping().mean(&job.source, found.digest);
+            self.mapping().record_source_digest(&job.source, found.digest);
         }
         let Some(source) = job.source_digest.or(inspection.source.as_ref().map(|source| source.digest))
         else {
@@ -240,7 +240,7 @@ impl Planner<'_> {
                 }
                 (Ok(content), None) => Action::Copy(content),
                 (Ok(content), Some(previous)) => {
-                    let ours = self.mapping().placed(&job.target) == Some(previous);
+                    let ours = self.mapping().target_digest(&job.target) == Some(previous);
                     let from = job.source_digest.or(source.as_ref().map(|source| source.digest));
                     let same_source = from
                         .is_some_and(|from| from == previous || self.mapping().is_made_of(previous, from));

@@ -192,7 +192,7 @@ impl<'a> Reader<'a> {
             }
             let manifest = self.read_anew(job, digest).await?;
             if self.mirror.client.rate_limit(job.source.registry()).is_some() {
-                self.mirror.mapping.keep_manifest(&manifest);
+                self.mirror.mapping.record_manifest(&manifest);
             }
             Ok(manifest)
         };

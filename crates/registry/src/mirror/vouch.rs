@@ -45,7 +45,9 @@ pub(super) async fn vouched(mirror: &Mirror, mut inspection: Inspection) -> Insp
     let by_name = || inspection.source.as_ref().map(|source| source.digest);
     let known = || match &inspection.step {
         // The source does not answer: it meant this when it was last asked.
-        Step::Done(Action::UpToDate { digest }) => Some(mirror.mapping.meant(&job.source).unwrap_or(*digest)),
+        Step::Done(Action::UpToDate { digest }) => {
+            Some(mirror.mapping.source_digest(&job.source).unwrap_or(*digest))
+        }
         _ => None,
     };
     let vouched = match job.source_digest.or_else(by_name).or_else(known) {

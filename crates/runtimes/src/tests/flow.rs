@@ -7,7 +7,7 @@ use registry::{Digest, Platform};
 
 use super::world::{World, plan_one, run_one, skipped};
 use crate::{Action, How, Options, Runtime, RuntimeError, State, Why};
-use crate::{apply, builds, dated, history, plan, roll_back, way_back, why};
+use crate::{apply, builds, dated, history, plan, plan_rollback, roll_back, why};
 
 /// No container client at all: whatever needs one fails.
 const NONE: &str = "no-such-container-client";
@@ -69,7 +69,7 @@ async fn a_build_reaches_the_registry_once_and_is_never_done_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn forced_rebuilds_holds_and_the_way_back() {
+async fn forced_rebuilds_holds_and_the_rollback() {
     let Some(world) = World::new("forced").await else { return };
     world.push_base("upstream/lambda/base", "v1").await;
     let runtime = world.runtime();
@@ -101,7 +101,7 @@ async fn forced_rebuilds_holds_and_the_way_back() {
         (&Some(key.clone()), &Some("upstream.example/lambda/base:1".into()))
     );
 
-    let back = way_back(&without, &name, None).await.unwrap();
+    let back = plan_rollback(&without, &name, None).await.unwrap();
     assert_eq!((back.from, back.to), (Some(digests[2]), digests[1]));
     assert!(roll_back(&without, &back).await.unwrap());
     world.fake.facts.lock().unwrap().holds.insert(name.clone(), back.to);
@@ -119,10 +119,10 @@ async fn forced_rebuilds_holds_and_the_way_back() {
         !digests.contains(&newest) && done.build_tag == Some(format!("{name}-sha256-{}", newest.short()))
     );
 
-    let named = way_back(&without, &name, Some(&digests[0].short())).await.unwrap();
+    let named = plan_rollback(&without, &name, Some(&digests[0].short())).await.unwrap();
     assert!(roll_back(&without, &named).await.unwrap() && !roll_back(&without, &named).await.unwrap());
     assert_eq!((named.to, world.tag(&name).await), (digests[0], Some(digests[0])));
-    let error = way_back(&without, &name, Some("feedfeed")).await.unwrap_err().to_string();
+    let error = plan_rollback(&without, &name, Some("feedfeed")).await.unwrap_err().to_string();
     assert!(error.starts_with(&format!("{name} has no build feedfeed; ")), "{error}");
 }
 

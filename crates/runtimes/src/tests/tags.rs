@@ -1,4 +1,4 @@
-//! What moves a runtime's tag, what keeps it where it is, and the way back.
+//! What moves a runtime's tag, what keeps it where it is, and rollbacks.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,7 +9,8 @@ use registry::Digest;
 
 use super::world::{World, plan_one, run_one};
 use crate::{
-    Action, Cause, Context, Options, Runtime, RuntimeError, Trial, builds, history, plan, roll_back, way_back,
+    Action, Cause, Context, Options, Runtime, RuntimeError, Trial, builds, history, plan, plan_rollback,
+    roll_back,
 };
 
 /// Answers as a runtime does, or ends, or keeps silent, as its handler says.
@@ -49,7 +50,7 @@ enum Step {
     Try(&'static str, &'static str),
     /// Somebody else puts a build there that no run made.
     Hand(&'static str),
-    /// The way back, and the hold that goes with it.
+    /// A rollback, and the hold that goes with it.
     Back,
     /// Back to a named build.
     BackTo(&'static str),
@@ -64,7 +65,7 @@ async fn after_each_step_of_a_history_the_tag_is_the_build_that_the_table_names(
     world.push_base("upstream/lambda/base", "v1").await;
     let runtime = runtime(&world);
     let name = runtime.name.clone();
-    // (the step, the build that is in place after it, the one that the way back then leads to); a build is called by a letter
+    // (the step, the build that is in place after it, the one that a rollback then goes to); a build is called by a letter
     // when it is in place for the first time.
     let table = [
         ("the first build", Run("one"), "a", ""),
@@ -133,9 +134,9 @@ async fn after_each_step_of_a_history_the_tag_is_the_build_that_the_table_names(
         let now = world.tag(&name).await.unwrap();
         known.entry(live).or_insert(now);
         assert_eq!(known[live], now, "{what}: {known:?}");
-        let found = way_back(&context, &name, None).await;
+        let found = plan_rollback(&context, &name, None).await;
         match back {
-            "" => assert!(matches!(found, Err(RuntimeError::NoWayBack { .. })), "{what}: {found:?}"),
+            "" => assert!(matches!(found, Err(RuntimeError::NoEarlierBuild { .. })), "{what}: {found:?}"),
             _ => assert_eq!(found.unwrap().to, known[back], "{what}: {known:?}"),
         }
     }
@@ -150,9 +151,9 @@ async fn after_each_step_of_a_history_the_tag_is_the_build_that_the_table_names(
 }
 
 async fn go_back(context: &Context, name: &str, build: Option<&str>) -> Digest {
-    let way = way_back(context, name, build).await.unwrap();
-    assert!(roll_back(context, &way).await.unwrap());
-    way.to
+    let rollback = plan_rollback(context, name, build).await.unwrap();
+    assert!(roll_back(context, &rollback).await.unwrap());
+    rollback.to
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -197,7 +198,7 @@ async fn a_record_that_is_something_else_is_left_alone_and_keeps_no_move_from_be
         warnings.len() == 1 && warnings[0].contains("not a record of a runtime's builds"),
         "{warnings:?}"
     );
-    let error = way_back(&context, &name, None).await.unwrap_err().in_full();
+    let error = plan_rollback(&context, &name, None).await.unwrap_err().in_full();
     assert!(error.contains(&format!("{name}-history")), "{error}");
 
     // A base that moves is what the reason says, digest by digest.

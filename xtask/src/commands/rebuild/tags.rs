@@ -5,7 +5,7 @@ use images_config::{
     RUNTIMES_REPOSITORY,
     lock::{Hold, Lock},
 };
-use runtimes::WayBack;
+use runtimes::Rollback;
 
 use crate::context::Context;
 use crate::infrastructure;
@@ -67,18 +67,18 @@ pub(super) async fn roll_back(
     build: Option<&str>,
     consent: Consent,
 ) -> anyhow::Result<()> {
-    let plan = async || -> anyhow::Result<WayBack> {
-        let way = runtimes::way_back(builder, name, build).await;
-        let way = way.map_err(|error| explain_runtime(name, &error))?;
-        let from = way.from.map_or_else(|| "absent".to_owned(), |from| from.to_string());
+    let plan = async || -> anyhow::Result<Rollback> {
+        let rollback = runtimes::plan_rollback(builder, name, build).await;
+        let rollback = rollback.map_err(|error| explain_runtime(name, &error))?;
+        let from = rollback.from.map_or_else(|| "absent".to_owned(), |from| from.to_string());
         context.printer.line(format!(
             "{RUNTIMES_REPOSITORY}:{name} is {from}; it would go back to {} ({}) and be held there",
-            way.build_tag, way.to
+            rollback.build_tag, rollback.to
         ));
-        Ok(way)
+        Ok(rollback)
     };
-    let mut way = context.interrupt.guard(plan()).await?;
-    report(context, &way, Some(false))?;
+    let mut rollback = context.interrupt.guard(plan()).await?;
+    report(context, &rollback, Some(false))?;
     if consent == Consent::DryRun {
         context.printer.line("dry run: nothing was changed");
         return Ok(());
@@ -87,32 +87,32 @@ pub(super) async fn roll_back(
     leased(context, target, async |waited| {
         if waited {
             let now = plan().await?;
-            if now != way {
+            if now != rollback {
                 confirm(context, consent)?;
-                way = now;
+                rollback = now;
             }
         }
-        report(context, &way, None)?;
-        runtimes::roll_back(builder, &way).await.map_err(|error| explain_runtime(name, &error))?;
-        hold(context, target, &way)?;
-        report(context, &way, Some(true))
+        report(context, &rollback, None)?;
+        runtimes::roll_back(builder, &rollback).await.map_err(|error| explain_runtime(name, &error))?;
+        hold(context, target, &rollback)?;
+        report(context, &rollback, Some(true))
     })
     .await
 }
 
 /// `changed`: whether the tag was moved; nothing where that was begun and has not ended.
-fn report(context: &Context, way: &WayBack, changed: Option<bool>) -> anyhow::Result<()> {
+fn report(context: &Context, rollback: &Rollback, changed: Option<bool>) -> anyhow::Result<()> {
     context.printer.results().report(&serde_json::json!({
-        "runtime": way.name, "from": way.from, "to": way.to, "build": way.build_tag, "changed": changed,
+        "runtime": rollback.name, "from": rollback.from, "to": rollback.to, "build": rollback.build_tag, "changed": changed,
     }))
 }
 
 /// Writes the hold into images.lock as it is by now.
-fn hold(context: &Context, target: &Target, way: &WayBack) -> anyhow::Result<()> {
-    let (name, path) = (&way.name, context.paths.lock());
+fn hold(context: &Context, target: &Target, rollback: &Rollback) -> anyhow::Result<()> {
+    let (name, path) = (&rollback.name, context.paths.lock());
     let shown = context.paths.show(&path).to_string();
-    let is_now = format!("{RUNTIMES_REPOSITORY}:{name} is {} now ({})", way.build_tag, way.to);
-    let hold = Hold { build: way.to, since: jiff::Timestamp::now(), by: who(Some(target)) };
+    let is_now = format!("{RUNTIMES_REPOSITORY}:{name} is {} now ({})", rollback.build_tag, rollback.to);
+    let hold = Hold { build: rollback.to, since: jiff::Timestamp::now(), by: who(Some(target)) };
     let written = context.lock().and_then(|lock| {
         let mut lock = lock.unwrap_or_default();
         lock.set_hold(name, hold.clone());

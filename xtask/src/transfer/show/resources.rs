@@ -35,7 +35,7 @@ pub(super) fn print(run: &Run<'_>, plan: &Plan<'_>) {
         printer.line(format!("  {line}"));
     }
     for line in &resources.differences {
-        printer.line(format!("  used as it is, somebody else made it: {line}"));
+        printer.line(format!("  created by somebody else, used unchanged: {line}"));
     }
     if resources.up_to_date {
         printer.detail(format!(

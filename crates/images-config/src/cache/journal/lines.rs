@@ -11,9 +11,9 @@ pub(in crate::cache) enum Kind {
     /// A manifest's blobs.
     Blobs,
     /// What a source's name meant.
-    Meant,
+    SourceDigest,
     /// What was put at a target.
-    Placed,
+    TargetDigest,
     /// Whose signature of a digest held.
     Signed,
     /// What a source's digest comes to for some platforms.
@@ -25,8 +25,8 @@ impl Kind {
         match self {
             Self::Artifacts => "a",
             Self::Blobs => "b",
-            Self::Meant => "m",
-            Self::Placed => "p",
+            Self::SourceDigest => "m",
+            Self::TargetDigest => "p",
             Self::Signed => "s",
             Self::Wanted => "w",
         }

@@ -16,14 +16,14 @@ fn key(number: usize) -> String {
 fn fill(path: &Path, range: std::ops::Range<usize>, today: u32) {
     let mut journal = open(path, today);
     for number in range {
-        assert!(journal.put(Kind::Placed, &key(number), format!("value-{number}-{}", "x".repeat(60))));
+        assert!(journal.put(Kind::TargetDigest, &key(number), format!("value-{number}-{}", "x".repeat(60))));
     }
     journal.append().unwrap();
     journal.tidy().unwrap();
 }
 
 fn has(path: &Path, number: usize, today: u32) -> bool {
-    let value = open(path, today).get(Kind::Placed, &key(number));
+    let value = open(path, today).get(Kind::TargetDigest, &key(number));
     value.is_some_and(|value| value.starts_with(&format!("value-{number}-")))
 }
 
@@ -36,19 +36,19 @@ fn what_is_sorted_is_found_and_what_is_not_there_is_not() {
     assert!(journal.recent.is_empty() && journal.sorted.len() > LOOSE, "it was sorted");
     assert!((0..3_000).step_by(7).chain([2_999]).all(|number| has(&path, number, TODAY)));
     for absent in ["", "a", "h:1/repository-3000:tag", "h:1/repository-1:tag2", "z"] {
-        assert_eq!(open(&path, TODAY).get(Kind::Placed, absent), None, "{absent}");
-        assert_eq!(open(&path, TODAY).get(Kind::Meant, absent), None, "{absent}");
+        assert_eq!(open(&path, TODAY).get(Kind::TargetDigest, absent), None, "{absent}");
+        assert_eq!(open(&path, TODAY).get(Kind::SourceDigest, absent), None, "{absent}");
     }
     // What came later counts, before and after it is sorted in.
     for number in [5, 1_500] {
         let mut journal = open(&path, TODAY);
-        assert!(journal.put(Kind::Placed, &key(number), "new".to_owned()));
-        assert!(!journal.put(Kind::Placed, &key(number), "new".to_owned()));
+        assert!(journal.put(Kind::TargetDigest, &key(number), "new".to_owned()));
+        assert!(!journal.put(Kind::TargetDigest, &key(number), "new".to_owned()));
         journal.append().unwrap();
-        assert_eq!(open(&path, TODAY).get(Kind::Placed, &key(number)).unwrap(), "new");
+        assert_eq!(open(&path, TODAY).get(Kind::TargetDigest, &key(number)).unwrap(), "new");
     }
     fill(&path, 3_000..9_000, TODAY);
-    assert_eq!(open(&path, TODAY).get(Kind::Placed, &key(1_500)).unwrap(), "new");
+    assert_eq!(open(&path, TODAY).get(Kind::TargetDigest, &key(1_500)).unwrap(), "new");
     assert!(has(&path, 8_999, TODAY) && has(&path, 2_999, TODAY));
 }
 
@@ -70,11 +70,11 @@ fn what_no_list_asks_for_goes_and_what_one_asks_for_stays() {
     fill(&path, 0..3_000, TODAY);
     let later = TODAY + KEPT - 1;
     let mut journal = open(&path, later);
-    journal.get(Kind::Placed, &key(7)).unwrap();
+    journal.get(Kind::TargetDigest, &key(7)).unwrap();
     assert!(journal.is_dirty(), "that it was asked for is noted");
     journal.append().unwrap();
     let mut journal = open(&path, later + 1);
-    journal.get(Kind::Placed, &key(7)).unwrap();
+    journal.get(Kind::TargetDigest, &key(7)).unwrap();
     assert!(!journal.is_dirty(), "not each time");
     fill(&path, 3_000..6_000, later + 2);
     assert!(has(&path, 7, later + 2) && has(&path, 5_999, later + 2));
@@ -86,23 +86,23 @@ fn a_kill_at_any_byte_loses_that_line_and_no_other() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("mapping.json");
     let mut journal = open(&path, TODAY);
-    journal.put(Kind::Meant, "first", "one,two".to_owned());
+    journal.put(Kind::SourceDigest, "first", "one,two".to_owned());
     journal.append().unwrap();
     let whole = std::fs::read(&path).unwrap();
-    journal.put(Kind::Meant, "second", "three,four".to_owned());
+    journal.put(Kind::SourceDigest, "second", "three,four".to_owned());
     journal.append().unwrap();
     let longer = std::fs::read(&path).unwrap();
     for end in whole.len()..longer.len() {
         std::fs::write(&path, &longer[..end]).unwrap();
         let mut journal = open(&path, TODAY);
-        assert_eq!(journal.get(Kind::Meant, "first").unwrap(), "one,two");
-        let second = journal.get(Kind::Meant, "second");
+        assert_eq!(journal.get(Kind::SourceDigest, "first").unwrap(), "one,two");
+        let second = journal.get(Kind::SourceDigest, "second");
         assert!(second.is_none() || second.as_deref() == Some("three,four"), "{end}: {second:?}");
-        journal.put(Kind::Meant, "third", "five".to_owned());
+        journal.put(Kind::SourceDigest, "third", "five".to_owned());
         journal.append().unwrap();
         let mut journal = open(&path, TODAY);
-        assert_eq!(journal.get(Kind::Meant, "third").unwrap(), "five", "{end}");
-        assert_eq!(journal.get(Kind::Meant, "first").unwrap(), "one,two");
+        assert_eq!(journal.get(Kind::SourceDigest, "third").unwrap(), "five", "{end}");
+        assert_eq!(journal.get(Kind::SourceDigest, "first").unwrap(), "one,two");
     }
 }
 
@@ -117,7 +117,11 @@ fn runs_at_once_lose_nothing_even_while_one_sorts() {
                 let mut journal = open(path, TODAY);
                 for number in 0..1_500 {
                     let number = run * 1_500 + number;
-                    journal.put(Kind::Placed, &key(number), format!("value-{number}-{}", "x".repeat(60)));
+                    journal.put(
+                        Kind::TargetDigest,
+                        &key(number),
+                        format!("value-{number}-{}", "x".repeat(60)),
+                    );
                     if number % 50 == 0 {
                         journal.append().unwrap();
                         journal.tidy().unwrap();
@@ -131,6 +135,6 @@ fn runs_at_once_lose_nothing_even_while_one_sorts() {
     let mut journal = open(&path, TODAY);
     assert!(!journal.sorted.is_empty(), "somebody sorted");
     for number in 0..6_000 {
-        assert!(journal.get(Kind::Placed, &key(number)).is_some(), "{number}");
+        assert!(journal.get(Kind::TargetDigest, &key(number)).is_some(), "{number}");
     }
 }
