@@ -1,15 +1,16 @@
-//! Nobody has to wonder whether a run still lives: whatever the network does, no command is silent for more than five seconds, and
-//! `doctor` ends within 15. The short form stops each run after a while; `SOAK=1` lets them come to their own ends.
+//! Nobody has to wonder whether a run still lives: whatever the network, AWS and others do, no command is silent for more than five
+//! seconds, and `doctor` ends within 15. The short form stops each run after a while; `SOAK=1` lets them come to their own ends.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
 
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::unix::fs::PermissionsExt as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use e2e::{Images, Run, World};
+use e2e::{BUCKET, Images, Run, World, built, command, skip};
 use rustix::process::Signal;
 
 /// The longest that a command may say nothing.
@@ -222,19 +223,118 @@ fn no_command_is_silent_for_more_than_five_seconds_whatever_the_network_does() {
             runs.push((name, command, std::thread::spawn(move || watched(run))));
         }
     }
+    judge(runs, lag);
+}
+
+type Watching = (&'static str, &'static str, std::thread::JoinHandle<Seen>);
+
+/// Waits for the runs, and fails with what was too long of them; gives what was seen.
+#[track_caller]
+fn judge(runs: Vec<Watching>, lag: Lag) -> Vec<Seen> {
     let seen: Vec<_> =
         runs.into_iter().map(|(name, command, run)| (name, command, run.join().unwrap())).collect();
     let lag = lag.end();
     let mut wrong = String::new();
-    for (name, command, Seen { silence, before, took, text }) in seen {
-        if silence > SILENCE + lag {
+    for (name, command, Seen { silence, before, took, text }) in &seen {
+        if *silence > SILENCE + lag {
             wrong += &format!("{name}: {command} was silent for {silence:.1?} after {before:?}:\n{text}\n");
         }
-        if command == "doctor" && took > DOCTOR + lag {
+        if *command == "doctor" && *took > DOCTOR + lag {
             wrong += &format!("{name}: doctor took {took:.1?}:\n{text}\n");
         }
     }
     assert!(wrong.is_empty(), "a sleep of a moment took {lag:.1?} longer than it should; {wrong}");
+    seen.into_iter().map(|(_, _, seen)| seen).collect()
+}
+
+/// Keys of nobody's, so that nothing but AWS itself is asked.
+fn with_keys(run: Run) -> Run {
+    let run = run.env("AWS_ACCESS_KEY_ID", "AKIA").env("AWS_SECRET_ACCESS_KEY", "secret");
+    run.env("AWS_EC2_METADATA_DISABLED", "true").env("S3_IMAGE_TFSTATE_HTCGRID_BUCKET_NAME", BUCKET)
+}
+
+/// What asks AWS first of all.
+const OF_AWS: [&str; 5] =
+    ["init-images --dry-run", "transfer-images --dry-run", "list-images", "status", "doctor"];
+
+#[test]
+fn no_command_is_silent_while_aws_does_not_answer() {
+    let Some(world) = World::new(Images::Small) else { return };
+    world.write("images.toml", IMAGES);
+    let lag = Lag::watch();
+    let (silent, dripping) = (silent(), dripping());
+    let mut runs = Vec::new();
+    for (name, service, host) in [
+        ("STS that says nothing", "AWS_ENDPOINT_URL_STS", &silent),
+        ("STS that drips", "AWS_ENDPOINT_URL_STS", &dripping),
+        ("AWS that says nothing", "AWS_ENDPOINT_URL", &silent),
+    ] {
+        for command in OF_AWS {
+            let run = with_keys(world.sourced().args(command)).env(service, format!("http://{host}"));
+            runs.push((name, command, std::thread::spawn(move || watched(run))));
+        }
+    }
+    for seen in judge(runs, lag) {
+        assert!(seen.text.contains("waiting for 127.0.0.1: its reply"), "nobody is named:\n{}", seen.text);
+        // A signal ends the wait.
+        let is_cut = std::env::var_os("SOAK").is_none();
+        assert!(!is_cut || seen.took < 2 * LOOK, "it went on for {:?}:\n{}", seen.took, seen.text);
+    }
+}
+
+/// Makes the world's program one whose names are asked of a server that says nothing, which is given; says aloud where this
+/// machine cannot do that.
+fn without_names(world: &mut World) -> Option<UdpSocket> {
+    // A resolver's port cannot be chosen, its address can.
+    let address = format!("127.53.{}.{}", std::process::id() / 250 % 250, std::process::id() % 250 + 1);
+    let Ok(server) = UdpSocket::bind((address.as_str(), 53)) else {
+        skip("the right to listen at port 53");
+        return None;
+    };
+    let resolver = world.write("resolv.conf", &format!("nameserver {address}\n"));
+    let order = world.write("nsswitch.conf", "hosts: files dns\n");
+    let mount = |from: &std::path::Path, to: &str| {
+        format!("if [ -e {to} ]; then mount --bind {} {to}; fi", from.display())
+    };
+    let mounts = [mount(&resolver, "/etc/resolv.conf"), mount(&order, "/etc/nsswitch.conf")].join(" && ");
+    let script = format!(
+        "#!/bin/sh\nexec unshare --map-root-user --mount sh -c '{mounts} && exec \"$0\" \"$@\"' \"$@\"\n"
+    );
+    let script = world.write("without-names", &script);
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    if !command(&script).arg("true").status().is_ok_and(|status| status.success()) {
+        skip("unshare with mounts of its own");
+        return None;
+    }
+    let program = built().join("xtask").display().to_string();
+    let run = format!("#!/bin/sh\nexec {} {program} \"$@\"\n", script.display());
+    let run = world.write("xtask-without-names", &run);
+    std::fs::set_permissions(&run, std::fs::Permissions::from_mode(0o755)).unwrap();
+    world.run_program(run);
+    Some(server)
+}
+
+#[test]
+fn no_command_is_silent_while_a_name_is_looked_up_in_vain() {
+    let Some(mut world) = World::new(Images::Small) else { return };
+    world.write("images.toml", IMAGES);
+    world.route("docker.io", "http://registry.example:5000".to_owned());
+    let Some(server) = without_names(&mut world) else { return };
+    let lag = Lag::watch();
+    let empty = answering("HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n");
+    let mut runs = Vec::new();
+    let mut watch = |command, run| {
+        runs.push(("a name server that says nothing", command, std::thread::spawn(move || watched(run))));
+    };
+    for command in ["transfer-images --dry-run", "lock", "list-images", "doctor"] {
+        watch(command, world.sourced().arg("--registry").arg(&empty).args(command));
+    }
+    for command in OF_AWS {
+        watch(command, with_keys(world.sourced().args(command)));
+    }
+    judge(runs, lag);
+    server.set_nonblocking(true).unwrap();
+    assert!(server.recv(&mut [0; 512]).is_ok(), "no name was asked for");
 }
 
 #[test]

@@ -90,7 +90,8 @@ impl Context {
             profile: self.settings.profile.as_deref(),
             accounts: self.settings.expect_account.as_deref().into_iter().chain(expected_account).collect(),
         };
-        let aws = Aws::connect(&wanted, endpoint.as_ref(), http, &ask).await?;
+        let aws = Aws::connect(&wanted, endpoint.as_ref(), http, &ask);
+        let aws = self.interrupt.guard(aws).await?;
         process::hand_down_in_place_of(AWS_VARIABLES, aws.environment());
         for other in aws.other_regions() {
             let told = format!("{} says {}; this run works in {}", other.by, other.region, aws.region());
