@@ -69,6 +69,19 @@ impl ResourceKind {
         }
     }
 
+    /// What one is called in a sentence.
+    pub const fn noun(self) -> &'static str {
+        match self {
+            Self::Repository => "repository",
+            Self::LifecyclePolicy => "lifecycle policy",
+            Self::RepositoryPolicy => "repository policy",
+            Self::Rule => "pull-through cache rule",
+            Self::CreationTemplate => "creation template",
+            Self::Key => "KMS key",
+            Self::Alias => "KMS alias",
+        }
+    }
+
     /// The kind of this type, or of this address of a module that has no modules of its own; none for a type that is not this
     /// module's.
     pub fn of(address: &str) -> Option<Self> {

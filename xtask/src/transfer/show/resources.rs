@@ -53,13 +53,7 @@ pub(super) fn print(run: &Run<'_>, plan: &Plan<'_>) {
 /// What one resource of a kind is called.
 fn noun(kind: &str) -> &str {
     match ResourceKind::of(kind) {
-        Some(ResourceKind::Repository) => "repository",
-        Some(ResourceKind::LifecyclePolicy) => "lifecycle policy",
-        Some(ResourceKind::RepositoryPolicy) => "repository policy",
-        Some(ResourceKind::Rule) => "pull-through cache rule",
-        Some(ResourceKind::CreationTemplate) => "creation template",
-        Some(ResourceKind::Key) => "KMS key",
-        Some(ResourceKind::Alias) => "KMS alias",
+        Some(kind) => kind.noun(),
         None => kind,
     }
 }
@@ -107,11 +101,11 @@ fn foreign(config: &Config, resources: &Resources<'_>) -> Vec<String> {
     let mut used: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     let repositories = config.repositories.iter().filter(|name| inventory.repositories.contains_key(*name));
     for name in repositories.filter(|name| !inventory.owns(ResourceKind::Repository, name)) {
-        used.entry("repository").or_default().push(name);
+        used.entry(ResourceKind::Repository.noun()).or_default().push(name);
     }
     let rules = config.pull_through.iter().filter(|rule| inventory.rules.contains_key(&rule.prefix));
     for rule in rules.filter(|rule| !inventory.owns(ResourceKind::Rule, &rule.prefix)) {
-        used.entry("pull-through cache rule").or_default().push(&rule.prefix);
+        used.entry(ResourceKind::Rule.noun()).or_default().push(&rule.prefix);
     }
     let line = |(noun, names): (&str, Vec<&str>)| {
         named(
