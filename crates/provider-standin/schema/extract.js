@@ -2,15 +2,13 @@
 // classes are generated from the real provider's schema. See README.md for how it is run.
 const fs = require("node:fs");
 
-const RESOURCES = [
-  "aws_ecr_lifecycle_policy",
-  "aws_ecr_pull_through_cache_rule",
-  "aws_ecr_repository",
-  "aws_ecr_repository_creation_template",
-  "aws_ecr_repository_policy",
-  "aws_kms_alias",
-  "aws_kms_key",
-];
+// Whatever the module makes.
+const MODULE = `${__dirname}/../../../deployment/image_repository/terraform`;
+const RESOURCES = fs
+  .readdirSync(MODULE)
+  .filter((file) => file.endsWith(".tf"))
+  .flatMap((file) => [...fs.readFileSync(`${MODULE}/${file}`, "utf8").matchAll(/^resource "(\w+)"/gm)])
+  .map(([, type]) => type);
 const DATA_SOURCES = [
   "aws_caller_identity",
   "aws_iam_role",
