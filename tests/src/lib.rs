@@ -12,6 +12,7 @@
 )]
 
 mod authority;
+mod browser;
 mod builders;
 mod container;
 mod emulator;
@@ -32,6 +33,7 @@ mod traffic;
 mod world;
 
 pub use authority::{Authority, request_head};
+pub use browser::Browser;
 pub use builders::{Builder, Engine};
 pub use container::{Container, LocalBuilds, engine};
 pub use emulator::{Aws, STATE_ALIAS};

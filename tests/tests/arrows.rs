@@ -12,7 +12,7 @@ use e2e::root;
 
 /// The crates of the workspace, the lowest layer first: a crate depends on those of lower layers alone.
 const LAYERS: [&[&str]; 8] = [
-    &["process", "registry", "service-models"],
+    &["process", "registry", "report", "service-models"],
     &["docker", "docker-credentials", "dockerfile", "failure", "oci-layout", "terraform", "trust"],
     &["images-config", "runtimes"],
     &["aws"],

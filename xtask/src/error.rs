@@ -25,6 +25,14 @@ impl Ending {
             Self::Changes => 11,
         }
     }
+
+    /// What that is called.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Changes => "changes",
+        }
+    }
 }
 
 /// The documented, stable exit code of a kind of failure, and its name in JSON.
@@ -48,6 +56,11 @@ fn exit(kind: Kind) -> (u8, &'static str) {
 /// The exit code that `error` ends the process with.
 pub fn exit_code(error: &anyhow::Error) -> u8 {
     exit(kind_of(error)).0
+}
+
+/// What that exit code is called.
+pub fn exit_name(error: &anyhow::Error) -> &'static str {
+    exit(kind_of(error)).1
 }
 
 /// `error` as an entry of a document's `errors`.
@@ -109,10 +122,10 @@ mod tests {
     /// docs/exit-codes.md.
     fn page() -> String {
         let mut rows: Vec<(u8, &str, &str)> = vec![
-            (Ending::Done.code(), "done", "Done, or there was nothing to do."),
+            (Ending::Done.code(), Ending::Done.name(), "Done, or there was nothing to do."),
             (
                 Ending::Changes.code(),
-                "changes",
+                Ending::Changes.name(),
                 "No failure: with `--exit-code` there is something to do (`transfer-images --dry-run`, `outdated`), and `watch` has changed something.",
             ),
         ];

@@ -36,19 +36,36 @@ pub fn write_soon(
     Ok(())
 }
 
-/// A file in the folder of `path` that `fill` has written, and where it really goes: a link (a lock kept elsewhere) stays a link.
+/// Whether [`write`] can put something at `path`, in a folder that is there. Nothing stays behind.
+///
+/// # Errors
+/// The folder is not there, or cannot be written to.
+pub fn check(path: &Path) -> std::io::Result<()> {
+    new_beside(&real(path)).map(drop)
+}
+
+/// A file in the folder of `path` that `fill` has written, and where it really goes.
 fn beside(
     path: &Path,
     fill: impl FnOnce(&mut NamedTempFile) -> std::io::Result<()>,
 ) -> std::io::Result<(PathBuf, NamedTempFile)> {
-    let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let path = real(path);
     std::fs::create_dir_all(folder(&path))?;
-    // The umask applies, as for any file that a program creates; the crate's default is 0600.
-    let permissions = std::fs::Permissions::from_mode(0o666);
-    let mut file =
-        tempfile::Builder::new().prefix(".xtask-").permissions(permissions).tempfile_in(folder(&path))?;
+    let mut file = new_beside(&path)?;
     fill(&mut file)?;
     Ok((path, file))
+}
+
+/// Where `path` really is: a link (a lock kept elsewhere) stays a link.
+fn real(path: &Path) -> PathBuf {
+    std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
+}
+
+/// A new file in the folder of `path`.
+fn new_beside(path: &Path) -> std::io::Result<NamedTempFile> {
+    // The umask applies, as for any file that a program creates; the crate's default is 0600.
+    let permissions = std::fs::Permissions::from_mode(0o666);
+    tempfile::Builder::new().prefix(".xtask-").permissions(permissions).tempfile_in(folder(path))
 }
 
 fn folder(path: &Path) -> &Path {

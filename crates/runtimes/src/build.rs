@@ -38,9 +38,9 @@ pub async fn apply(context: &Context, planned: Vec<Planned>) -> Vec<Outcome> {
     let each = planned.into_iter().map(|planned| {
         let shared = &shared;
         async move {
-            let started = Instant::now();
+            let began = Instant::now();
             let result = apply_one(context, &planned, shared).await;
-            Outcome { name: planned.name, result, took: started.elapsed() }
+            Outcome { name: planned.name, result, began, took: began.elapsed() }
         }
     });
     let outcomes: Vec<Outcome> =

@@ -1,6 +1,6 @@
 //! What was done for a runtime.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use registry::Digest;
 use serde::Serialize;
@@ -15,6 +15,8 @@ pub struct Outcome {
     pub name: String,
     /// What was done, or why it could not be.
     pub result: Result<Done, RuntimeError>,
+    /// When it was begun.
+    pub began: Instant,
     /// How long it took.
     pub took: Duration,
 }

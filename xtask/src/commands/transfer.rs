@@ -1,5 +1,7 @@
 //! `transfer-images` and `auto-transfer-images`.
 
+use std::path::PathBuf;
+
 use aws::shard::Shard;
 use clap::Args;
 use failure::{Kind, failure};
@@ -63,16 +65,12 @@ pub struct Options {
     /// Pull what images.toml primes into the local container engine, too
     #[arg(long)]
     prime: bool,
+    /// Write one HTML page about this run: what was done and why, sizes, times, signatures, findings of ECR's scans
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
 }
 
 impl Options {
-    /// Brings the images, and says how the command ends.
-    async fn run(self, context: &Context, auto_approve: bool) -> anyhow::Result<Ending> {
-        let tells = self.exit_code;
-        let changes = transfer::run(context, &self.request(auto_approve)?).await?;
-        Ok(if changes && tells { Ending::Changes } else { Ending::Done })
-    }
-
     /// What is asked for.
     ///
     /// # Errors
@@ -96,6 +94,8 @@ impl Options {
             allow_fresh: self.allow_fresh,
             refresh: self.refresh,
             prime: self.prime,
+            report: self.report,
+            tells: self.exit_code,
             quiet: false,
         })
     }
@@ -107,7 +107,7 @@ impl TransferImages {
     /// # Errors
     /// As [`transfer::run`].
     pub async fn run(self, context: &Context) -> anyhow::Result<Ending> {
-        self.options.run(context, self.auto_approve).await
+        transfer::run(context, &self.options.request(self.auto_approve)?).await
     }
 }
 
@@ -117,7 +117,7 @@ impl AutoTransferImages {
     /// # Errors
     /// As [`transfer::run`].
     pub async fn run(self, context: &Context) -> anyhow::Result<Ending> {
-        self.options.run(context, true).await
+        transfer::run(context, &self.options.request(true)?).await
     }
 }
 

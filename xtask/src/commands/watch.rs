@@ -7,7 +7,7 @@ use clap::Args;
 use super::transfer::Options;
 use crate::context::Context;
 use crate::error::Ending;
-use crate::transfer;
+use crate::transfer::{self, Request};
 
 /// How long it waits at least for somebody else's run: it was started to be left alone.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(15 * 60);
@@ -34,7 +34,6 @@ impl Watch {
     pub async fn run(self, context: &Context) -> anyhow::Result<Ending> {
         let mut context = context.clone();
         context.settings.lock_timeout = context.settings.lock_timeout.max(LOCK_TIMEOUT);
-        let changes = transfer::run(&context, &self.options.request(true)?).await?;
-        Ok(if changes { Ending::Changes } else { Ending::Done })
+        transfer::run(&context, &Request { tells: true, ..self.options.request(true)? }).await
     }
 }

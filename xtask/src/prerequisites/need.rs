@@ -29,6 +29,8 @@ pub enum Need {
     Ip,
     /// Connects those bridges with the network.
     Iptables,
+    /// The browser that the tests look at reports with.
+    Chromium,
     /// Another emulated AWS, AWS's own clients and AWS's service models, which the one here is compared with; installed below
     /// the target directory.
     Python,
@@ -50,8 +52,11 @@ impl Need {
         Self::Tmux,
         Self::Ip,
         Self::Iptables,
+        Self::Chromium,
         Self::Python,
     ];
+    /// Other names of what [`Need::Chromium`] means.
+    pub(super) const BROWSERS: [&str; 3] = ["google-chrome", "google-chrome-stable", "chromium-browser"];
 
     /// The program that is looked for in PATH.
     pub(super) fn program(self) -> &'static str {
@@ -67,6 +72,7 @@ impl Need {
             Self::Tmux => "tmux",
             Self::Ip => "ip",
             Self::Iptables => "iptables",
+            Self::Chromium => "chromium",
             Self::Python => "python3",
         }
     }
@@ -85,6 +91,8 @@ impl Need {
             Self::Tmux => &["tmux"],
             Self::Ip => &["iproute2"],
             Self::Iptables => &["iptables"],
+            // Without a font it draws no text.
+            Self::Chromium => &["chromium", "fonts-dejavu-core"],
             Self::Python => &["python3-venv"],
             // Not in the archives.
             Self::Terraform => &[],

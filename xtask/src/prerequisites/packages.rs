@@ -33,6 +33,12 @@ impl System {
     }
 }
 
+/// Whether this is Ubuntu, whose archive lacks some of what Debian's has.
+pub(super) fn is_ubuntu() -> bool {
+    let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
+    release.lines().any(|line| line.trim() == "ID=ubuntu")
+}
+
 /// What only newer releases have, and the package that brings it elsewhere, if any other than those that are asked for does.
 const NEWER: &[(&str, Option<&str>)] = &[("docker-cli", Some("docker.io")), ("docker-buildx", None)];
 

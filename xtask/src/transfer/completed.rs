@@ -4,15 +4,24 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 
 use failure::{Kind, cause_of, ending};
+use registry::mirror::Event;
 use terraform::TerraformError;
 
 use super::Plan;
+use super::page::Draft;
 use super::runtimes::is_up_to_date;
+use super::spans::{Spans, Work};
 use crate::ui::units;
 
-/// What is in place of what was to be done.
+/// What is in place of what was to be done, and what is known of it.
 #[derive(Debug, Default)]
-pub struct Completed(Mutex<Option<Counts>>);
+pub struct Completed {
+    counts: Mutex<Option<Counts>>,
+    /// When each was begun and done.
+    pub(super) spans: Spans,
+    /// What the page about the run tells by now.
+    pub(super) draft: Draft,
+}
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Counts {
@@ -28,18 +37,39 @@ impl Completed {
         self.change(|counts| *counts = Some(Counts { images: (0, images), runtimes: (0, runtimes) }));
     }
 
-    /// An image was copied.
-    pub(super) fn image_done(&self) {
+    /// Whether the plan was begun to be carried out.
+    pub(super) fn has_begun(&self) -> bool {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    /// Something happened to an image. Most of what happens is a piece of a blob on its way, and costs nothing here.
+    pub(super) fn hear(&self, event: &Event) {
+        match event {
+            Event::ImageStarted { image, .. } => self.spans.begin(Work::Image(*image)),
+            Event::ImageDone { image, .. } => {
+                self.spans.end(Work::Image(*image));
+                self.image_done();
+            }
+            Event::ImageFailed { image, error } => {
+                self.spans.end(Work::Image(*image));
+                self.draft.failed(*image, error);
+            }
+            _ => {}
+        }
+    }
+
+    fn image_done(&self) {
         self.change(|counts| counts.iter_mut().for_each(|counts| counts.images.0 += 1));
     }
 
     /// A runtime stands under its tags.
-    pub(super) fn runtime_done(&self) {
+    pub(super) fn runtime_done(&self, name: &str) {
+        self.spans.end(Work::Runtime(name.to_owned()));
         self.change(|counts| counts.iter_mut().for_each(|counts| counts.runtimes.0 += 1));
     }
 
     fn change(&self, change: impl FnOnce(&mut Option<Counts>)) {
-        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        change(&mut self.counts.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// How an interrupted run ends that stopped with `error`: terraform that was killed may have left a lock, and says so itself;
@@ -50,7 +80,7 @@ impl Completed {
     }
 
     fn interrupted(&self) -> anyhow::Error {
-        let counts = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let counts = *self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let done = match counts {
             None => "nothing was changed".to_owned(),
             Some(Counts { images, runtimes }) => {

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use images_config::cache::Cache;
 use registry::Client;
-use registry::mirror::{Event, Mirror, Mounts, Outcome, Plan};
+use registry::mirror::{Mirror, Mounts, Outcome, Plan};
 
 use super::Run;
 use super::hints::of_target;
@@ -42,9 +42,7 @@ pub(super) async fn copy(run: &Run<'_>, plan: &Plan) -> anyhow::Result<Vec<Outco
     let mirror = run.mirror.clone().mounts(run.target.host(), mounts(run.target).await?).read_back();
     let (board, completed) = (Board::new(run.printer, plan), Arc::clone(run.completed));
     let mirror = mirror.on_event(move |event| {
-        if matches!(event, Event::ImageDone { .. }) {
-            completed.image_done();
-        }
+        completed.hear(event);
         board.hear(event);
     });
     let began = Instant::now();

@@ -1,35 +1,39 @@
 //! transfer-images: plan, show, ask once, act, verify. The dry run is the same path, cut after the plan.
 
 mod around;
+mod carry_out;
 mod completed;
 mod copy;
 mod hints;
 mod images;
+mod page;
 mod prime;
 mod progress;
 mod refusals;
 mod request;
 mod resources;
 mod runtimes;
+mod scans;
 mod selection;
 mod shards;
 mod show;
+mod spans;
 mod times;
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use aws::lease::Lease;
 use failure::{FailWith as _, Interrupt, Kind, failure, kind_of};
-use grid::{Infrastructure, last_apply};
+use grid::Infrastructure;
 use registry::mirror::{self, Mirror};
 
 use crate::age::{self, Ages};
 use crate::context::Context;
+use crate::error::Ending;
 use crate::infrastructure;
 use crate::target::Target;
 use crate::trust::Trust;
-use crate::ui::{Printer, question};
+use crate::ui::Printer;
 
 pub use self::runtimes::{
     ConfiguredGrid, builder_context, explain as explain_runtime, hold, wanted as wanted_runtimes, who,
@@ -43,6 +47,7 @@ use images_config::{Config, lock::Lock};
 pub use progress::Board;
 pub use refusals::exhausted as refuse_exhausted;
 pub use request::Request;
+pub use scans::scan;
 pub use selection::only;
 pub use shards::{Joined, last_run};
 use show::Report;
@@ -108,14 +113,22 @@ struct Done {
     fetch: Vec<String>,
 }
 
-/// Brings the target to what images.toml says, and gives whether anything was changed, or by a dry run would be.
+/// Brings the target to what images.toml says, and says how the command ends.
 ///
 /// # Errors
 /// Anything that keeps an image from standing where it should. What is done by then stays, and the next run goes on.
-pub async fn run(context: &Context, request: &Request) -> anyhow::Result<bool> {
+pub async fn run(context: &Context, request: &Request) -> anyhow::Result<Ending> {
+    let place = request.report.as_deref().map(page::Place::check).transpose()?;
     let completed = Arc::new(Completed::default());
     let result = transfer(context, request, &completed).await;
-    result.map_err(|error| if context.interrupt.seen() { completed.ending(error) } else { error })
+    let result =
+        result.map_err(|error| if context.interrupt.seen() { completed.ending(error) } else { error });
+    let ended = |changed| if changed && request.tells { Ending::Changes } else { Ending::Done };
+    let result = result.map(ended);
+    match place {
+        Some(place) => place.write(context, request, &completed, result),
+        None => result,
+    }
 }
 
 async fn transfer(context: &Context, request: &Request, completed: &Arc<Completed>) -> anyhow::Result<bool> {
@@ -154,11 +167,11 @@ async fn transfer(context: &Context, request: &Request, completed: &Arc<Complete
     };
     let run = Run { made, ..Run::new(context, request, config, lock, grid)? };
     let mut plan = run.plan().await?;
-    run.keep(&Report::new(&run, &plan, None))?;
+    run.keep(&plan, Report::new(&run, &plan, None))?;
     run.show(&plan)?;
     if request.dry_run {
         context.printer.line("dry run: nothing was changed");
-        run.report(&plan, None, None)?;
+        run.report(&plan, None, None).await?;
         show::refuse_failed(&run, &plan)?;
         return Ok(!plan.is_empty());
     }
@@ -170,7 +183,7 @@ async fn transfer(context: &Context, request: &Request, completed: &Arc<Complete
         run.write_plan_cache(&plan).await?;
         show::closing(&run, &plan, None, started);
         let joined = shards::join(&run, &plan, None, &list).await?;
-        let changed = run.report(&plan, None, joined)?;
+        let changed = run.report(&plan, None, joined).await?;
         show::failures(&run, &plan, None)?;
         return Ok(changed);
     }
@@ -192,7 +205,7 @@ async fn transfer(context: &Context, request: &Request, completed: &Arc<Complete
     };
     show::closing(&run, &plan, done.as_ref(), started);
     let joined = shards::join(&run, &plan, done.as_ref(), &list).await?;
-    let changed = run.report(&plan, done.as_ref(), joined)?;
+    let changed = run.report(&plan, done.as_ref(), joined).await?;
     show::failures(&run, &plan, done.as_ref())?;
     Ok(changed)
 }
@@ -300,101 +313,32 @@ impl<'a> Run<'a> {
     }
 
     /// Reports the run, and gives whether it changed anything.
-    fn report(&self, plan: &Plan<'_>, done: Option<&Done>, joined: Option<Joined>) -> anyhow::Result<bool> {
+    async fn report(
+        &self,
+        plan: &Plan<'_>,
+        done: Option<&Done>,
+        joined: Option<Joined>,
+    ) -> anyhow::Result<bool> {
         let report = Report::new(self, plan, done).with(joined);
         if !self.request.quiet {
             report.print(self.printer, done.is_some())?;
         }
-        Ok(report.has_changed())
+        let changed = report.has_changed();
+        if self.request.report.is_some() {
+            let looked = page::look(self, plan, done, &report).await;
+            self.completed.draft.end(report, looked);
+        }
+        Ok(changed)
     }
 
-    /// What is known so far, for the document of a run that ends before it has more to say.
-    fn keep(&self, report: &Report) -> anyhow::Result<()> {
-        if self.request.quiet { Ok(()) } else { self.printer.results().report(report) }
-    }
-
-    /// Asks once, unless told not to.
-    fn confirm(&self) -> anyhow::Result<()> {
-        if self.request.auto_approve {
-            return Ok(());
+    /// What is known so far, for the document and the page of a run that ends before it has more to say.
+    fn keep(&self, plan: &Plan<'_>, report: Report) -> anyhow::Result<()> {
+        if !self.request.quiet {
+            self.printer.results().report(&report)?;
         }
-        let without = "auto-transfer-images, or --auto-approve, does not ask";
-        question::confirm(self.printer, without, self.interrupt)
-    }
-
-    /// Does what the plan says, unless somebody else was at work since it was made: then it is made, shown and asked for
-    /// again, and may have come to nothing.
-    async fn carry_out_leased(&self, plan: &mut Plan<'a>, lease: &Lease) -> anyhow::Result<Option<Done>> {
-        let outdated = match &plan.resources {
-            // Other shards work on other repositories.
-            Some(_) if self.request.shard.is_some() => lease.waited(),
-            Some(resources) => {
-                lease.waited()
-                    || last_apply::is_outdated(&resources.infrastructure, &resources.inventory).await?
-            }
-            None => false,
-        };
-        if outdated {
-            self.printer.line("another run has changed something since this plan was made: planning again");
-            *plan = self.plan().await?;
-            self.show(plan)?;
-            if plan.is_empty() {
-                self.write_plan_cache(plan).await?;
-                return Ok(None);
-            }
-            self.confirm()?;
+        if self.request.report.is_some() {
+            self.completed.draft.plan(report, plan);
         }
-        self.carry_out(plan, Some(lease)).await.map(Some)
-    }
-
-    /// Resources first, because nothing can be pushed or pulled through before they stand; then the copies beside the
-    /// builds, which wait for different things.
-    async fn carry_out(&self, plan: &Plan<'_>, lease: Option<&Lease>) -> anyhow::Result<Done> {
-        self.completed.begin(plan);
-        self.keep(&Report::new(self, plan, None).begun())?;
-        if let Some(resources) = &plan.resources {
-            let _group = self.printer.group("terraform apply");
-            resources.apply(self).await?;
-        }
-        let _group = self.printer.group("copies and builds");
-        let lost = async {
-            match lease {
-                Some(lease) => lease.lost().await,
-                None => std::future::pending().await,
-            }
-        };
-        let work = async {
-            let copies = copy::copy(self, &plan.images);
-            let builds = runtimes::build(self, &plan.runtimes);
-            let (images, runtimes, primed) = tokio::join!(copies, builds, prime::pull_through(self));
-            let fetch = prime::fetch(self, &primed?).await?;
-            anyhow::Ok(Done { images: images?, runtimes, fetch })
-        };
-        let done = self
-            .interrupt
-            .guard(async {
-                tokio::select! {
-                    done = work => done,
-                    error = lost => Err(error),
-                }
-            })
-            .await?;
-        match &plan.resources {
-            Some(resources) if resources.up_to_date => {
-                last_apply::worked(&resources.infrastructure, &resources.inventory).await?;
-            }
-            _ => self.write_plan_cache(plan).await?,
-        }
-        Ok(done)
-    }
-
-    /// Leaves the plan cache for the next run that terraform has nothing to do, where this run has found it out anew.
-    async fn write_plan_cache(&self, plan: &Plan<'_>) -> anyhow::Result<()> {
-        match &plan.resources {
-            Some(resources) if !resources.up_to_date => {
-                last_apply::write_plan_cache(&resources.infrastructure, &self.config).await
-            }
-            _ => Ok(()),
-        }
+        Ok(())
     }
 }

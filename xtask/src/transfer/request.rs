@@ -1,5 +1,7 @@
 //! What a transfer is asked for.
 
+use std::path::PathBuf;
+
 use aws::shard::Shard;
 
 /// What was asked for.
@@ -25,6 +27,10 @@ pub struct Request {
     pub refresh: bool,
     /// Pull what is primed into the local container engine, whether or not it is needed for anything else.
     pub prime: bool,
+    /// Where a page about the run is written.
+    pub report: Option<PathBuf>,
+    /// Whether the exit code says that something was changed, or by a dry run would be.
+    pub tells: bool,
     /// No report on stdout: the caller has its own.
     pub quiet: bool,
 }

@@ -18,6 +18,7 @@ use runtimes::{
 use super::Run;
 use super::completed::Completed;
 use super::hints::{registry_hint, registry_verdict};
+use super::spans::Work;
 use crate::age::Ages;
 use crate::context::Context;
 use crate::sources::Sources;
@@ -114,6 +115,10 @@ pub(super) async fn build(run: &Run<'_>, planned: &[Result<Planned, Failure>]) -
     let work: Vec<Planned> = can.filter(|planned| !is_up_to_date(planned)).cloned().collect();
     let outcomes = runtimes::apply(&run.builder, work).await;
     run.times.built(&outcomes);
+    for outcome in &outcomes {
+        let (name, ended) = (outcome.name.clone(), outcome.began + outcome.took);
+        run.completed.spans.was(Work::Runtime(name), outcome.began, ended);
+    }
     outcomes
 }
 
@@ -293,6 +298,11 @@ impl Progress for Lanes {
     }
 
     fn state(&self, runtime: &str, state: &State) {
+        // Bytes on their way are told often, and come after other states.
+        if let (Some(completed), false) = (&self.completed, matches!(state, State::Pushing { done: 1.., .. }))
+        {
+            completed.spans.begin(Work::Runtime(runtime.to_owned()));
+        }
         let text = match state {
             State::Step(step) => step.to_string(),
             State::Building { platform, base } => format!("building for {platform} from {base}"),
@@ -317,7 +327,7 @@ impl Progress for Lanes {
                     How::Promoted => "promoted",
                 };
                 self.end(runtime);
-                self.completed.iter().for_each(|completed| completed.runtime_done());
+                self.completed.iter().for_each(|completed| completed.runtime_done(runtime));
                 let digest = digest.short();
                 self.printer.line(format!("{RUNTIMES_REPOSITORY}:{runtime}: {how}, sha256:{digest}"));
                 return;

@@ -9,7 +9,6 @@ mod progress;
 pub mod question;
 mod results;
 mod table;
-pub mod units;
 mod width;
 
 use std::io::{IsTerminal as _, Write as _};
@@ -22,6 +21,7 @@ pub use paint::Color;
 use process::plain;
 use progress::Shown;
 pub use progress::{Lane, Progress, Whole};
+pub use report::units;
 pub use results::Results;
 pub use table::{Table, wrap};
 

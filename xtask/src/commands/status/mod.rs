@@ -6,18 +6,18 @@ use std::collections::BTreeMap;
 
 use aws::ecr::Repository;
 use aws::lease::holders::at_work;
-use aws::scans::{Scan, findings};
+use aws::scans::Scan;
 use clap::Args;
 use failure::{FailWith as _, Kind, failure};
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use grid::ResourceKind;
 use images_config::{Config, RUNTIMES_REPOSITORY};
-use registry::{Client, Digest};
+use registry::Client;
 
 use super::Context;
 use crate::infrastructure;
 use crate::target::{Account, Target};
-use crate::transfer::{last_run, registry_failure};
+use crate::transfer::{last_run, registry_failure, scan};
 use crate::ui::units;
 use report::{Findings, Report, Resources, Severity, Standing, in_words};
 
@@ -143,7 +143,8 @@ async fn of_account(
         runtimes.iter().map(|(repository, tag)| (repository, tag, find(repository, tag))).collect();
     let present = images.iter().chain(&runtimes).filter_map(|(.., present)| present.as_ref());
     let scans = stream::iter(present).map(|present| async move {
-        anyhow::Ok((present.name.as_str(), scan(target, account, client, present).await?))
+        let image = target.repository(&present.repository)?.with_digest(present.digest.parse()?);
+        anyhow::Ok((present.name.as_str(), scan(&account.aws, client, &image).await?))
     });
     let scans: Vec<(&str, Option<Scan>)> = scans.buffered(AT_ONCE).try_collect::<Vec<_>>().await?;
     let count = |all: &[(&String, &String, Option<Present>)]| Standing {
@@ -175,32 +176,6 @@ fn wanted(config: &Config) -> [Vec<(String, String)>; 2] {
     let runtimes =
         config.enabled_runtimes().map(|runtime| (RUNTIMES_REPOSITORY.to_owned(), runtime.name.clone()));
     [images.collect(), runtimes.collect()]
-}
-
-/// What was found in an image. ECR scans no index, but the images in it: theirs are added up.
-async fn scan(
-    target: &Target,
-    account: &Account,
-    client: &Client,
-    present: &Present,
-) -> anyhow::Result<Option<Scan>> {
-    if let Some(scan) = findings(&account.aws, &present.repository, &present.digest).await? {
-        return Ok(Some(scan));
-    }
-    let digest: Digest = present.digest.parse()?;
-    let manifest = client.manifest(&target.repository(&present.repository)?.with_digest(digest)).await;
-    let manifest = manifest.map_err(|error| registry_failure(error, Kind::Registry))?;
-    let Some(Ok(index)) = manifest.map(|manifest| manifest.index()) else { return Ok(None) };
-    let mut all: Option<Scan> = None;
-    for child in index.manifests.iter().filter(|child| child.attests().is_none()) {
-        let digest = child.digest.to_string();
-        let Some(found) = findings(&account.aws, &present.repository, &digest).await? else { continue };
-        let all = all.get_or_insert_default();
-        for (severity, count) in found.counts {
-            *all.counts.entry(severity).or_default() += count;
-        }
-    }
-    Ok(all)
 }
 
 async fn of_registry(

@@ -9,3 +9,4 @@ pub(super) use end::{closing, errors, failures, refuse_failed};
 pub(super) use plan::plan;
 pub use plan::{held, not_compared};
 pub use report::Report;
+pub(super) use report::{ImageReport, done_word};

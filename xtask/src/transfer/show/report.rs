@@ -18,10 +18,10 @@ use crate::ui::{Printer, Table, units};
 /// The run as `--format json` gives it.
 #[derive(Debug, Serialize)]
 pub struct Report {
-    account: Option<String>,
-    region: Option<String>,
+    pub(in crate::transfer) account: Option<String>,
+    pub(in crate::transfer) region: Option<String>,
     tag: String,
-    registry: String,
+    pub(in crate::transfer) registry: String,
     /// Whether this run changed anything; nothing where that was begun and has not ended.
     changed: Option<bool>,
     /// What terraform does, a line each.
@@ -35,8 +35,8 @@ pub struct Report {
     /// Where what somebody else made is not what images.toml says, a line each.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     differences: Vec<String>,
-    pub(super) images: Vec<ImageReport>,
-    pub(super) runtimes: Vec<ImageReport>,
+    pub(in crate::transfer) images: Vec<ImageReport>,
+    pub(in crate::transfer) runtimes: Vec<ImageReport>,
     /// What is too fresh to be taken.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) waiting: Vec<Waiting>,
@@ -48,7 +48,7 @@ pub struct Report {
     pulls: Vec<Pulls>,
     /// The share that this run had of them.
     #[serde(skip_serializing_if = "Option::is_none")]
-    shard: Option<String>,
+    pub(in crate::transfer) shard: Option<String>,
     /// What all shards have reported, this one last.
     #[serde(skip_serializing_if = "Option::is_none")]
     shards: Option<Joined>,
@@ -89,22 +89,22 @@ struct Pulls {
 
 /// One image or runtime.
 #[derive(Debug, Serialize)]
-pub(super) struct ImageReport {
-    pub(super) name: String,
-    pub(super) from: String,
+pub(in crate::transfer) struct ImageReport {
+    pub(in crate::transfer) name: String,
+    pub(in crate::transfer) from: String,
     /// `up to date`, `copy`, `replace`, `complete`, `promote`, `push`, `build` or `failed`.
-    pub(super) action: String,
-    pub(super) why: String,
-    pub(super) digest: Option<String>,
+    pub(in crate::transfer) action: String,
+    pub(in crate::transfer) why: String,
+    pub(in crate::transfer) digest: Option<String>,
     /// Bytes that were sent, or would be at most.
-    pub(super) bytes: u64,
-    pub(super) error: Option<String>,
+    pub(in crate::transfer) bytes: u64,
+    pub(in crate::transfer) error: Option<String>,
     /// Who signed an image that has to be signed.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) signed_by: Option<String>,
+    pub(in crate::transfer) signed_by: Option<String>,
     /// The build on which images.lock holds a runtime.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) held: Option<Hold>,
+    pub(in crate::transfer) held: Option<Hold>,
 }
 
 impl Report {
@@ -156,6 +156,22 @@ impl Report {
         self.changed == Some(true)
     }
 
+    /// What was done, or would be, about the account's resources, a line each.
+    pub(in crate::transfer) fn resources(&self) -> Vec<String> {
+        self.made.iter().chain(&self.terraform).chain(&self.cache).cloned().collect()
+    }
+
+    /// What else is to be known, a line each.
+    pub(in crate::transfer) fn notes(&self) -> Vec<String> {
+        let waiting = self.waiting.iter().map(ToString::to_string);
+        let pulls = self.pulls.iter().filter_map(|pulls| {
+            let (limit, remaining) = (pulls.limit?, pulls.remaining?);
+            Some(format!("{}: {} pulls needed, {remaining} of {limit} left", pulls.registry, pulls.needed))
+        });
+        let shards = self.shards.iter().flat_map(Joined::lines).map(|line| format!("all shards: {line}"));
+        self.differences.iter().cloned().chain(waiting).chain(pulls).chain(shards).collect()
+    }
+
     /// The same with what the other shards have reported.
     pub(in crate::transfer) fn with(self, shards: Option<Joined>) -> Self {
         Self { shards, ..self }
@@ -178,7 +194,7 @@ impl Report {
 }
 
 /// What was done, in the words of afterwards.
-fn done_word(action: &str) -> &str {
+pub(in crate::transfer) fn done_word(action: &str) -> &str {
     match action {
         "copy" => "copied",
         "replace" => "replaced",

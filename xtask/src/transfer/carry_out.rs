@@ -1,0 +1,105 @@
+//! Carrying a plan out: asking, terraform, then the copies beside the builds.
+
+use aws::lease::Lease;
+use grid::last_apply;
+
+use super::show::Report;
+use super::spans::Work;
+use super::{Done, Plan, Run, copy, prime, runtimes};
+use crate::ui::question;
+
+impl<'a> Run<'a> {
+    /// Asks once, unless told not to.
+    pub(super) fn confirm(&self) -> anyhow::Result<()> {
+        if self.request.auto_approve {
+            return Ok(());
+        }
+        let without = "auto-transfer-images, or --auto-approve, does not ask";
+        question::confirm(self.printer, without, self.interrupt)
+    }
+
+    /// Does what the plan says, unless somebody else was at work since it was made: then it is made, shown and asked for
+    /// again, and may have come to nothing.
+    pub(super) async fn carry_out_leased(
+        &self,
+        plan: &mut Plan<'a>,
+        lease: &Lease,
+    ) -> anyhow::Result<Option<Done>> {
+        let outdated = match &plan.resources {
+            // Other shards work on other repositories.
+            Some(_) if self.request.shard.is_some() => lease.waited(),
+            Some(resources) => {
+                lease.waited()
+                    || last_apply::is_outdated(&resources.infrastructure, &resources.inventory).await?
+            }
+            None => false,
+        };
+        if outdated {
+            self.printer.line("another run has changed something since this plan was made: planning again");
+            *plan = self.plan().await?;
+            self.show(plan)?;
+            if plan.is_empty() {
+                self.write_plan_cache(plan).await?;
+                return Ok(None);
+            }
+            self.confirm()?;
+        }
+        self.carry_out(plan, Some(lease)).await.map(Some)
+    }
+
+    /// Resources first, because nothing can be pushed or pulled through before they stand; then the copies beside the
+    /// builds, which wait for different things.
+    pub(super) async fn carry_out(&self, plan: &Plan<'_>, lease: Option<&Lease>) -> anyhow::Result<Done> {
+        self.completed.begin(plan);
+        self.keep(plan, Report::new(self, plan, None).begun())?;
+        if let Some(resources) = &plan.resources {
+            let _group = self.printer.group("terraform apply");
+            if !resources.is_empty() {
+                self.completed.spans.begin(Work::Resources);
+            }
+            let applied = resources.apply(self).await;
+            self.completed.spans.end(Work::Resources);
+            applied?;
+        }
+        let _group = self.printer.group("copies and builds");
+        let lost = async {
+            match lease {
+                Some(lease) => lease.lost().await,
+                None => std::future::pending().await,
+            }
+        };
+        let work = async {
+            let copies = copy::copy(self, &plan.images);
+            let builds = runtimes::build(self, &plan.runtimes);
+            let (images, runtimes, primed) = tokio::join!(copies, builds, prime::pull_through(self));
+            let fetch = prime::fetch(self, &primed?).await?;
+            anyhow::Ok(Done { images: images?, runtimes, fetch })
+        };
+        let done = self
+            .interrupt
+            .guard(async {
+                tokio::select! {
+                    done = work => done,
+                    error = lost => Err(error),
+                }
+            })
+            .await?;
+        match &plan.resources {
+            Some(resources) if resources.up_to_date => {
+                last_apply::worked(&resources.infrastructure, &resources.inventory).await?;
+            }
+            _ => self.write_plan_cache(plan).await?,
+        }
+        Ok(done)
+    }
+
+    /// Leaves the plan cache for the next run that terraform has nothing to do, where this run has found it out anew.
+    pub(super) async fn write_plan_cache(&self, plan: &Plan<'_>) -> anyhow::Result<()> {
+        match &plan.resources {
+            Some(resources) if !resources.up_to_date => {
+                last_apply::write_plan_cache(&resources.infrastructure, &self.config).await
+            }
+            _ => Ok(()),
+        }
+    }
+}

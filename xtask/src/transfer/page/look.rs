@@ -1,0 +1,231 @@
+//! What the registry says of images when the run has ended: layers, what stands beside them, findings of its scans.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use failure::told;
+use futures_util::stream::{self, StreamExt as _};
+use images_config::RUNTIMES_REPOSITORY;
+use registry::{Client, Descriptor, Digest, Reference, lists};
+use report::{Beside, Layer, Scan};
+
+use super::whole;
+use crate::transfer::scans::scan;
+use crate::transfer::show::Report;
+use crate::transfer::{Done, Plan, Run};
+
+/// Images that are asked about: of a long list, more would take longer than the run.
+const MOST: usize = 500;
+/// Images that are asked about at once.
+const AT_ONCE: usize = 16;
+/// How long that may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What the registry says of an image.
+#[derive(Debug, Default)]
+pub struct Looked {
+    pub(super) layers: Option<Vec<Layer>>,
+    pub(super) beside: Option<Beside>,
+    pub(super) scan: Scan,
+}
+
+/// An image to ask about.
+struct Wanted {
+    name: String,
+    /// By its digest.
+    image: Reference,
+    /// Whether its layers are known already.
+    has_layers: bool,
+    /// Whether something may stand beside it.
+    has_beside: bool,
+}
+
+/// What the registry says of what stands there, by the images' names, and what could not be read, a line each. The run has ended: nothing
+/// here makes it fail.
+pub async fn look(
+    run: &Run<'_>,
+    plan: &Plan<'_>,
+    done: Option<&Done>,
+    report: &Report,
+) -> (BTreeMap<String, Looked>, Vec<String>) {
+    let all = wanted(run, plan, done, report);
+    let (count, mut notes) = (all.len(), Vec::new());
+    if count > MOST {
+        notes.push(format!(
+            "the registry was asked about {MOST} of {count} images: layers and findings of the others are not known here"
+        ));
+    }
+    let looks = all.iter().take(MOST).map(|wanted| one(run, wanted));
+    let enough = async {
+        tokio::select! {
+            () = tokio::time::sleep(PATIENCE) => {}
+            () = run.interrupt.comes() => {}
+        }
+    };
+    let _lane = run.printer.progress().lane("reading layers and findings for the report");
+    let found: Vec<_> =
+        stream::iter(looks).buffer_unordered(AT_ONCE).take_until(Box::pin(enough)).collect().await;
+    let asked = count.min(MOST);
+    if found.len() < asked {
+        notes.push(format!(
+            "the registry's answers about {} of {asked} images did not come in time",
+            asked - found.len()
+        ));
+    }
+    let mut unread: BTreeMap<String, usize> = BTreeMap::new();
+    let mut looked = BTreeMap::new();
+    for (name, known, errors) in found {
+        looked.insert(name, known);
+        for error in errors {
+            *unread.entry(error).or_default() += 1;
+        }
+    }
+    notes.extend(unread.into_iter().map(|(error, count)| match count {
+        1 => error,
+        _ => format!("{error} (and {} more)", count - 1),
+    }));
+    (looked, notes)
+}
+
+/// What stands at the target: runtimes and what was brought first, because of a long list only the beginning is asked about.
+fn wanted(run: &Run<'_>, plan: &Plan<'_>, done: Option<&Done>, report: &Report) -> Vec<Wanted> {
+    let digest = |text: &Option<String>| text.as_ref()?.parse::<Digest>().ok();
+    let runtimes = report.runtimes.iter().filter_map(|runtime| {
+        let repository = run.target.repository(RUNTIMES_REPOSITORY).ok()?;
+        let image = repository.with_digest(digest(&runtime.digest)?);
+        Some((false, Wanted { name: runtime.name.clone(), image, has_layers: false, has_beside: true }))
+    });
+    let images = plan.images.images.iter().zip(&report.images).filter_map(|(planned, image)| {
+        // Before it is copied, only its source has it.
+        let is_there = planned.content().is_none() || done.is_some();
+        let at = planned.job.target.with_digest(digest(&image.digest).filter(|_| is_there)?);
+        let has_layers = whole(planned).is_some();
+        let has_beside = planned.job.artifacts;
+        Some((!planned.has_work(), Wanted { name: image.name.clone(), image: at, has_layers, has_beside }))
+    });
+    let mut all: Vec<(bool, Wanted)> = runtimes.chain(images).collect();
+    all.sort_by_key(|(is_old, _)| *is_old);
+    all.into_iter().map(|(_, wanted)| wanted).collect()
+}
+
+/// What the registry says of one image; and what could not be read.
+async fn one(run: &Run<'_>, wanted: &Wanted) -> (String, Looked, Vec<String>) {
+    let (client, image, mut errors) = (run.mirror.client(), &wanted.image, Vec::new());
+    let mut read =
+        |what: &str, error: registry::Error| errors.push(format!("could not read {what}: {error}"));
+    let layers = match wanted.has_layers {
+        true => None,
+        false => layers(client, image).await.map_err(|error| read("layers", error)).ok(),
+    };
+    let beside = match wanted.has_beside {
+        true => beside(client, image).await.map_err(|error| read("what stands beside an image", error)).ok(),
+        false => None,
+    };
+    let scan = match &run.target.account {
+        Some(account) => match scan(&account.aws, client, image).await {
+            Ok(Some(found)) => Scan::Found(found.counts),
+            Ok(None) => Scan::NotScanned,
+            Err(error) => Scan::Unread(in_a_line(&error)),
+        },
+        None => Scan::NotAsked,
+    };
+    (wanted.name.clone(), Looked { layers, beside, scan }, errors)
+}
+
+/// What failed, with its causes. The hints are for those who ask for findings, not for those who find none on a page.
+fn in_a_line(error: &anyhow::Error) -> String {
+    let told = told(error);
+    std::iter::once(told.message).chain(told.causes).collect::<Vec<_>>().join(": ")
+}
+
+/// Layers and configurations of an image; of an index, those of all its images.
+async fn layers(client: &Client, image: &Reference) -> Result<Vec<Layer>, registry::Error> {
+    let Some(manifest) = client.manifest(image).await? else { return Ok(Vec::new()) };
+    let children = match manifest.index() {
+        Ok(index) => index.manifests,
+        Err(_) => return Ok(of_manifest(&manifest)),
+    };
+    let mut layers = Vec::new();
+    for child in children.iter().filter(|child| child.attests().is_none()) {
+        let manifest = client.manifest(&image.with_digest(child.digest)).await?;
+        layers.extend(manifest.iter().flat_map(of_manifest));
+    }
+    Ok(layers)
+}
+
+fn of_manifest(manifest: &registry::Manifest) -> Vec<Layer> {
+    let Ok(image) = manifest.image() else { return Vec::new() };
+    let blobs = image.blobs();
+    blobs.into_iter().map(|blob| Layer { digest: blob.digest.to_string(), size: blob.size }).collect()
+}
+
+/// What stands beside an image: what names it as its subject, and the signature that cosign puts under a tag
+/// (<https://github.com/sigstore/cosign/blob/main/specs/SIGNATURE_SPEC.md#tag-based-discovery>).
+async fn beside(client: &Client, image: &Reference) -> Result<Beside, registry::Error> {
+    let mut beside = Beside::default();
+    let Some(digest) = image.digest() else { return Ok(beside) };
+    for artifact in lists::referrers(client, image, digest).await? {
+        *kind(&artifact, &mut beside) += 1;
+    }
+    if let Ok(signature) = image.with_tag(&format!("sha256-{}.sig", digest.hex()))
+        && client.head(&signature).await?.is_some()
+    {
+        beside.signatures += 1;
+    }
+    Ok(beside)
+}
+
+/// Where an artifact is counted, by what its type and its annotations say.
+fn kind<'a>(artifact: &Descriptor, beside: &'a mut Beside) -> &'a mut usize {
+    let kind = artifact.artifact_type.as_deref().unwrap_or(&artifact.media_type);
+    let annotations = artifact.annotations.iter().flatten();
+    let predicate =
+        annotations.filter(|(name, _)| name.to_lowercase().contains("predicate")).map(|(_, value)| value);
+    let says =
+        |word: &str| kind.contains(word) || predicate.clone().any(|predicate| predicate.contains(word));
+    if says("spdx") || says("cyclonedx") {
+        &mut beside.sboms
+    } else if says("slsa.dev/provenance") || kind == "application/vnd.in-toto+json" {
+        &mut beside.provenances
+    } else if says("sigstore.bundle") || says("cosign") || says("notary") {
+        &mut beside.signatures
+    } else {
+        &mut beside.others
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stands_beside_an_image_is_counted_by_its_kind() {
+        let mut counted = Beside::default();
+        for (artifact_type, annotation) in [
+            ("application/spdx+json", None),
+            ("application/vnd.cyclonedx+json", None),
+            (
+                "application/vnd.in-toto+json",
+                Some(("in-toto.io/predicate-type", "https://slsa.dev/provenance/v1")),
+            ),
+            (
+                "application/vnd.in-toto+json",
+                Some(("in-toto.io/predicate-type", "https://spdx.dev/Document")),
+            ),
+            ("application/vnd.dev.sigstore.bundle.v0.3+json", None),
+            (
+                "application/vnd.dev.sigstore.bundle.v0.3+json",
+                Some(("dev.sigstore.bundle.predicateType", "https://slsa.dev/provenance/v1")),
+            ),
+            ("application/x-readme", None),
+        ] {
+            let mut artifact =
+                Descriptor::new("application/vnd.oci.image.manifest.v1+json", Digest::of(b""), 1);
+            artifact.artifact_type = Some(artifact_type.to_owned());
+            artifact.annotations =
+                annotation.map(|(name, value)| [(name.to_owned(), value.to_owned())].into());
+            *kind(&artifact, &mut counted) += 1;
+        }
+        assert_eq!(counted, Beside { signatures: 1, sboms: 3, provenances: 2, others: 1 });
+    }
+}

@@ -1,0 +1,166 @@
+//! `--report`: one HTML page about the run, written when it has ended, however it has.
+
+mod content;
+mod look;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::Context as _;
+use failure::{FailWith as _, Kind, failure};
+use images_config::atomic;
+use jiff::Timestamp;
+use registry::mirror::{Blob, Planned};
+
+use super::completed::Completed;
+use super::show::Report;
+use super::{Plan, Request};
+use crate::context::Context;
+use crate::error::Ending;
+
+use look::Looked;
+pub(super) use look::look;
+
+/// What the page would tell by now.
+#[derive(Debug, Default)]
+pub struct Draft(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    report: Option<Report>,
+    /// The blobs of each image of the plan, where the plan has all of them.
+    blobs: Vec<Option<Vec<Blob>>>,
+    /// What the registry says of images and runtimes, by their names.
+    looked: BTreeMap<String, Looked>,
+    /// What could not be read, a line each.
+    notes: Vec<String>,
+    /// Why copies failed, by the images' positions in the plan.
+    errors: BTreeMap<usize, String>,
+    /// Whether the report is that of all that was done.
+    is_final: bool,
+}
+
+impl Draft {
+    /// What is planned.
+    pub(super) fn plan(&self, report: Report, plan: &Plan<'_>) {
+        let blobs = plan.images.images.iter().map(|planned| whole(planned).map(<[Blob]>::to_vec)).collect();
+        self.change(|known| *known = Known { report: Some(report), blobs, ..Known::default() });
+    }
+
+    /// What was done, and what the registry says of it.
+    pub(super) fn end(&self, report: Report, (looked, notes): (BTreeMap<String, Looked>, Vec<String>)) {
+        self.change(|known| {
+            let blobs = std::mem::take(&mut known.blobs);
+            *known = Known { report: Some(report), blobs, looked, notes, is_final: true, ..Known::default() };
+        });
+    }
+
+    /// An image was not copied: a run that is cut off later has no other report of it.
+    pub(super) fn failed(&self, image: usize, error: &registry::Error) {
+        self.change(|known| {
+            known.errors.insert(image, error.to_string());
+        });
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Known)) {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+/// The blobs of an image, where the plan has read all of its manifests.
+fn whole(planned: &Planned) -> Option<&[Blob]> {
+    let content = planned.content().filter(|content| content.manifests_present == 0)?;
+    Some(&content.blobs)
+}
+
+/// Where the page goes.
+pub(super) struct Place {
+    path: PathBuf,
+    began: Timestamp,
+}
+
+impl Place {
+    /// Refuses what a page cannot be written to, before anything is done.
+    ///
+    /// # Errors
+    /// It is no file, or its directory is missing or cannot be written to.
+    pub(super) fn check(path: &Path) -> anyhow::Result<Self> {
+        let shown = || format!("--report {}", path.display());
+        match std::fs::metadata(path) {
+            Ok(found) if found.is_dir() => {
+                return Err(failure(Kind::Usage, format!("{} is a directory", shown())));
+            }
+            Ok(found) if !found.is_file() => {
+                return Err(failure(Kind::Usage, format!("{} is no file", shown())));
+            }
+            Ok(found) if found.permissions().readonly() => {
+                return Err(failure(Kind::Usage, format!("{} is read-only", shown())));
+            }
+            _ => {}
+        }
+        atomic::check(path)
+            .with_context(|| format!("{} cannot be written", shown()))
+            .hint(Kind::Usage, "the directory has to exist and to be writable; nothing was changed")?;
+        Ok(Self { path: path.to_owned(), began: Timestamp::now() })
+    }
+
+    /// Writes the page of a run that came to `result`, and gives that. A page that cannot be written is an error, unless the run has
+    /// one of its own.
+    pub(super) fn write(
+        &self,
+        context: &Context,
+        request: &Request,
+        completed: &Completed,
+        result: anyhow::Result<Ending>,
+    ) -> anyhow::Result<Ending> {
+        let known = std::mem::take(&mut *completed.draft.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let story =
+            content::Story { context, request, completed, began: self.began, result: result.as_ref() };
+        let page = report::render(&story.page(known));
+        let written = atomic::write(&self.path, page.as_bytes());
+        let written = written.with_context(|| format!("could not write the report {}", self.path.display()));
+        match (written, result) {
+            (Ok(()), result) => {
+                context.printer.line(format!("report of this run: {}", self.path.display()));
+                result
+            }
+            (Err(error), Ok(_)) => Err(error).hint(Kind::Config, "the run itself is done"),
+            (Err(error), Err(own)) => {
+                context.printer.warn(format!("{error:#}"));
+                Err(own)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_page_cannot_be_written_to_is_refused_by_name_and_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let refused = |path: &Path, words: &str| {
+            let error = Place::check(path).err().unwrap();
+            let told = failure::render(&error);
+            assert!(told.contains(&path.display().to_string()) && told.contains(words), "{told}");
+            assert_eq!(failure::kind_of(&error), Kind::Usage, "{told}");
+        };
+        refused(dir.path(), "is a directory");
+        refused(&path("missing/run.html"), "cannot be written");
+        assert!(!path("missing").exists());
+        refused(Path::new("/dev/null"), "is no file");
+        std::fs::write(path("kept.html"), "kept").unwrap();
+        let mut permissions = std::fs::metadata(path("kept.html")).unwrap().permissions();
+        permissions.set_readonly(true);
+        std::fs::set_permissions(path("kept.html"), permissions).unwrap();
+        refused(&path("kept.html"), "is read-only");
+        refused(&path("kept.html/run.html"), "cannot be written");
+        Place::check(&path("new.html")).unwrap();
+        let left: Vec<_> =
+            std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["kept.html"]);
+    }
+}

@@ -1,0 +1,98 @@
+//! When each copy and each build of a run began and ended.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use report::Span;
+
+/// Something that takes time.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Work {
+    /// Terraform's.
+    Resources,
+    /// A copy, by the image's position in the plan.
+    Image(usize),
+    /// A runtime, by its name.
+    Runtime(String),
+}
+
+/// Begin and end of each, counted from the run's beginning.
+#[derive(Debug)]
+pub struct Spans {
+    began: Instant,
+    spans: Mutex<BTreeMap<Work, Span>>,
+}
+
+impl Default for Spans {
+    fn default() -> Self {
+        Self { began: Instant::now(), spans: Mutex::default() }
+    }
+}
+
+impl Spans {
+    /// How long the run has taken so far.
+    pub(super) fn elapsed(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// It begins, unless it has begun already.
+    pub(super) fn begin(&self, work: Work) {
+        let begin = self.began.elapsed();
+        self.change(|spans| {
+            spans.entry(work).or_insert(Span { begin, end: None });
+        });
+    }
+
+    /// It ends.
+    pub(super) fn end(&self, work: Work) {
+        let end = self.began.elapsed();
+        self.change(|spans| {
+            if let Some(span) = spans.get_mut(&work) {
+                span.end = Some(end);
+            }
+        });
+    }
+
+    /// It was begun and ended then.
+    pub(super) fn was(&self, work: Work, began: Instant, ended: Instant) {
+        let since = |moment: Instant| moment.saturating_duration_since(self.began);
+        let span = Span { begin: since(began), end: Some(since(ended)) };
+        self.change(|spans| {
+            spans.insert(work, span);
+        });
+    }
+
+    /// When it began and ended.
+    pub(super) fn of(&self, work: &Work) -> Option<Span> {
+        self.spans.lock().unwrap_or_else(PoisonError::into_inner).get(work).copied()
+    }
+
+    fn change(&self, change: impl FnOnce(&mut BTreeMap<Work, Span>)) {
+        change(&mut self.spans.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_beginning_counts_and_what_never_began_has_no_end() {
+        let spans = Spans::default();
+        spans.end(Work::Image(1));
+        assert_eq!(spans.of(&Work::Image(1)), None);
+        spans.begin(Work::Image(1));
+        let first = spans.of(&Work::Image(1)).unwrap();
+        assert_eq!(first.end, None);
+        spans.begin(Work::Image(1));
+        spans.end(Work::Image(1));
+        let ended = spans.of(&Work::Image(1)).unwrap();
+        assert_eq!(ended.begin, first.begin);
+        assert!(ended.end.unwrap() >= ended.begin);
+        let long_ago = spans.began.checked_sub(Duration::from_secs(1)).unwrap();
+        spans.was(Work::Resources, long_ago, spans.began + Duration::from_secs(3));
+        let span = Span { begin: Duration::ZERO, end: Some(Duration::from_secs(3)) };
+        assert_eq!(spans.of(&Work::Resources), Some(span));
+    }
+}
