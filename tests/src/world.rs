@@ -130,7 +130,11 @@ impl World {
 
     /// `xtask` with the images of `images.toml`, which [`World::write`] wrote, from the sample registries.
     pub fn sourced(&self) -> Run {
-        let run = self.bare().arg("--images").arg(self.path("images.toml"));
+        self.with_sources(self.bare().arg("--images").arg(self.path("images.toml")))
+    }
+
+    /// This run with the sample registries in the place of the real ones.
+    pub(crate) fn with_sources(&self, run: Run) -> Run {
         self.upstreams.iter().fold(run, |run, (host, url)| run.arg("--upstream").arg(format!("{host}={url}")))
     }
 

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use e2e::root;
 
 /// The crates of the workspace, the lowest layer first: a crate depends on those of lower layers alone.
-const LAYERS: [&[&str]; 8] = [
+const LAYERS: [&[&str]; 9] = [
     &["process", "registry", "report", "service-models"],
     &["docker", "docker-credentials", "dockerfile", "failure", "oci-layout", "terraform", "trust"],
     &["images-config", "runtimes"],
@@ -19,6 +19,8 @@ const LAYERS: [&[&str]; 8] = [
     &["grid"],
     // Programs: nothing of this project is compiled into them but what is below.
     &["local-aws", "run-xtask", "sample-upstreams", "xtask"],
+    // What a release has beside the tool itself.
+    &["htc-grid-images", "man-pages"],
     // Its tests run against the emulated AWS.
     &["provider-standin"],
     // What tests and measures the programs.

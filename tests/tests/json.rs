@@ -136,6 +136,7 @@ fn what_fails_is_one_document_with_the_error() {
             "local",
             "completions",
             "import-config",
+            "write-files",
             "config",
             "test",
             "bench",

@@ -179,6 +179,9 @@ mod tests {
     #[test]
     fn the_command_tree_is_sound() {
         Cli::command().debug_assert();
+        for name in crate::program::OF_THE_WORKSPACE.iter().chain(&DESTRUCTIVE) {
+            assert!(Cli::command().find_subcommand(name).is_some(), "{name}");
+        }
     }
 
     #[test]

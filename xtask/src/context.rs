@@ -1,18 +1,21 @@
 //! What every command works with.
 
 use std::io::IsTerminal as _;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use aws::{Aws, Endpoint, Wanted};
-use failure::{FailWith as _, Interrupt, Kind};
+use failure::{FailWith as _, Interrupt, Kind, failure};
 use images_config::Config;
 use images_config::cache::Cache;
 use images_config::lock::Lock;
 
 use crate::local::{Background, LocalSetup};
+use crate::paths::{Home, Paths};
 use crate::prerequisites::{self, Need, Setup};
-use crate::settings::{Global, Paths, Settings};
+use crate::settings::{Global, Settings};
+use crate::shipped::ShippedFile;
 use crate::sources::Sources;
 use crate::target::Target;
 use crate::ui::{Document, Printer, question};
@@ -27,6 +30,8 @@ pub struct Context {
     pub settings: Settings,
     /// Where the files are.
     pub paths: Paths,
+    /// The files that the program has in it.
+    pub shipped: &'static [ShippedFile],
     /// All printing.
     pub printer: Printer,
     /// How every client speaks TLS.
@@ -41,8 +46,8 @@ impl Context {
     /// Resolves the options, and begins to print and to listen for signals. `document` gets what is reported as JSON.
     ///
     /// # Errors
-    /// An option is wrong, or this is not inside the project.
-    pub fn new(global: &Global, document: Document) -> anyhow::Result<Self> {
+    /// An option is wrong, or there are no files to work with.
+    pub fn new(global: &Global, document: Document, shipped: &'static [ShippedFile]) -> anyhow::Result<Self> {
         if global.local {
             process::hand_down_in_place_of(AWS_VARIABLES, Vec::new());
         }
@@ -51,7 +56,8 @@ impl Context {
         let tls = crate::http::tls()?;
         Ok(Self {
             settings: Settings::resolve(global, |name| std::env::var(name).ok())?,
-            paths: Paths::find(global)?,
+            paths: Paths::find(global, shipped)?,
+            shipped,
             printer,
             http: crate::http::builder(&tls.config)?.build().context("could not set up HTTP")?,
             tls,
@@ -156,11 +162,12 @@ impl Context {
         }
     }
 
-    /// images.toml.
+    /// images.toml. Files that only this program has are unpacked for it.
     ///
     /// # Errors
     /// All that is wrong with it.
     pub fn config(&self) -> anyhow::Result<Config> {
+        self.paths.home().unpack(self.paths.root())?;
         let path = self.paths.images();
         let sources = images_config::Sources::of(path, self.paths.root());
         Config::load(path, &self.paths.relative(path), &sources).kind(Kind::Config)
@@ -174,6 +181,19 @@ impl Context {
         let path = self.paths.lock();
         let fix = "take it back from git, or delete it: then `cargo xtask lock` writes it anew";
         Lock::load(&path, &self.paths.relative(&path)).hint(Kind::Config, fix)
+    }
+
+    /// Where images.lock is written.
+    ///
+    /// # Errors
+    /// It would belong to the images.toml in this program, where nobody would find or commit it.
+    pub fn lock_to_write(&self) -> anyhow::Result<PathBuf> {
+        if self.settings.images.is_none() && matches!(self.paths.home(), Home::Program(_)) {
+            let message = "images.lock stands beside images.toml, and the only one here is in this program";
+            let hint = "`cargo xtask write-files` writes it into a folder; run this command there";
+            return Err(failure(Kind::Usage, message)).hint(Kind::Usage, hint);
+        }
+        Ok(self.paths.lock())
     }
 
     /// What earlier runs learned of the sources.

@@ -13,8 +13,8 @@ use process::Cmd;
 pub use setup::LocalSetup;
 
 use crate::cargo;
+use crate::paths::Paths;
 use crate::prerequisites::has_ended;
-use crate::settings::Paths;
 use crate::ui::Printer;
 
 /// How long the emulator may take to listen; it takes a few milliseconds.

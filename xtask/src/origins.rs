@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::context::{Context, environment_variable};
 use crate::local::STATE_BUCKET;
+use crate::paths::Home;
 use crate::settings::DEFAULT_TAG;
 
 /// A setting.
@@ -66,6 +67,8 @@ pub async fn settings(context: &Context, config: &Config) -> Vec<Setting> {
     if !said.local {
         add("AWS profile", profile.0, profile.1);
     }
+    let (files, from) = files(context);
+    add("files", Some(files), from);
     let images = context.paths.relative(context.paths.images()).display().to_string();
     let account = (said.expect_account.clone(), config.account.clone());
     match account {
@@ -103,8 +106,27 @@ pub async fn settings(context: &Context, config: &Config) -> Vec<Setting> {
         }
     }
     let cache = context.paths.cache();
-    add("cache", Some(context.paths.show(&cache).to_string()), "cargo's target directory");
+    let from = match context.paths.home() {
+        Home::Workspace => "cargo's target directory",
+        Home::Folder | Home::Program(_) if env("XDG_CACHE_HOME").is_some() => "XDG_CACHE_HOME",
+        Home::Folder | Home::Program(_) => "home directory",
+    };
+    add("cache", Some(context.paths.show(&cache).to_string()), from);
     all
+}
+
+/// Where images.toml, the terraform module and the runtimes come from.
+fn files(context: &Context) -> (String, &'static str) {
+    match context.paths.home() {
+        Home::Workspace => ("the workspace".to_owned(), "cargo, or the working directory"),
+        Home::Folder => (
+            context.paths.root().display().to_string(),
+            "the nearest folder with deployment/image_repository/images.toml",
+        ),
+        Home::Program(_) => {
+            ("this program's own".to_owned(), "no folder here or above has any: `cargo xtask write-files`")
+        }
+    }
 }
 
 async fn region(context: &Context) -> (String, String) {

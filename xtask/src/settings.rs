@@ -1,14 +1,12 @@
-//! What the command line, the environment and the defaults come to; where this run's files are.
+//! What the command line, the environment and the defaults come to.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::Context as _;
 use aws::state::STATE_KEY;
 use clap::Args;
 use failure::{FailWith as _, Kind, failure};
 use images_config::values::upstream_option;
 
-use crate::cargo;
 use crate::ui::{Color, Format, Words};
 
 /// The grid's name where nobody says another.
@@ -213,82 +211,6 @@ fn check_key(key: &str) -> anyhow::Result<()> {
         return Err(failure(Kind::Usage, message));
     }
     Ok(())
-}
-
-/// Where this project's files are.
-#[derive(Clone, Debug)]
-pub struct Paths {
-    root: PathBuf,
-    images: PathBuf,
-    target: PathBuf,
-    local: PathBuf,
-}
-
-impl Paths {
-    /// Finds the project: where cargo says the xtask stands, else the nearest parent of the working directory.
-    ///
-    /// # Errors
-    /// The working directory is not inside the project.
-    pub fn find(global: &Global) -> anyhow::Result<Self> {
-        let cwd = std::env::current_dir().context("could not read the working directory")?;
-        let by_cargo = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from).unwrap_or_default();
-        let root = by_cargo
-            .ancestors()
-            .skip(1)
-            .chain(cwd.ancestors())
-            .find(|dir| dir.join("deployment/image_repository").is_dir() && dir.join("xtask").is_dir())
-            .context("there is no deployment/image_repository here or in a parent directory")
-            .hint(Kind::Usage, "run this command in the project")?
-            .to_owned();
-        let target = cargo::target_directory(&root);
-        let images = match &global.images {
-            Some(file) => cwd.join(file),
-            None => root.join("deployment/image_repository/images.toml"),
-        };
-        let local = global.local_dir.as_ref().map_or_else(|| target.join("local"), |dir| cwd.join(dir));
-        Ok(Self { root, images, target, local })
-    }
-
-    /// The project's top.
-    pub fn root(&self) -> &Path {
-        &self.root
-    }
-    /// images.toml.
-    pub fn images(&self) -> &Path {
-        &self.images
-    }
-    /// images.lock, beside images.toml.
-    pub fn lock(&self) -> PathBuf {
-        self.images.with_extension("lock")
-    }
-    /// The terraform module.
-    pub fn module(&self) -> PathBuf {
-        self.root.join("deployment/image_repository/terraform")
-    }
-    /// cargo's target directory.
-    pub fn target(&self) -> &Path {
-        &self.target
-    }
-    /// What this tool keeps between runs and may lose.
-    pub fn cache(&self) -> PathBuf {
-        self.target.join("xtask")
-    }
-    /// What the last runs took.
-    pub fn timings(&self) -> PathBuf {
-        self.cache().join("timings.json")
-    }
-    /// The emulated AWS and all that belongs to it.
-    pub fn local(&self) -> &Path {
-        &self.local
-    }
-    /// `path` from the project's top where it is inside: for errors, which never show where the project stands.
-    pub fn relative(&self, path: &Path) -> PathBuf {
-        path.strip_prefix(&self.root).unwrap_or(path).to_owned()
-    }
-    /// `path` as people read it: from the project's top where it is inside.
-    pub fn show<'a>(&self, path: &'a Path) -> std::path::Display<'a> {
-        path.strip_prefix(&self.root).unwrap_or(path).display()
-    }
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use tempfile::NamedTempFile;
 /// # Errors
 /// The folder cannot be made or written to; then the old file is as it was.
 pub fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let (path, file) = beside(path, |file| file.write_all(bytes))?;
+    let (path, file) = beside(path, 0o666, |file| file.write_all(bytes))?;
     file.as_file().sync_all()?;
     file.persist(&path)?;
     // The rename itself lives in the folder.
@@ -27,7 +27,7 @@ pub fn write_soon(
     path: &Path,
     fill: impl FnOnce(&mut dyn std::io::Write) -> std::io::Result<()>,
 ) -> std::io::Result<()> {
-    let (path, file) = beside(path, |file| {
+    let (path, file) = beside(path, 0o666, |file| {
         let mut buffered = std::io::BufWriter::new(file);
         fill(&mut buffered)?;
         buffered.flush()
@@ -41,17 +41,40 @@ pub fn write_soon(
 /// # Errors
 /// The folder is not there, or cannot be written to.
 pub fn check(path: &Path) -> std::io::Result<()> {
-    new_beside(&real(path)).map(drop)
+    new_beside(&real(path), 0o666).map(drop)
+}
+
+/// What becomes of a file that is there already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Existing {
+    /// It stays as it is, and is an error.
+    Kept,
+    /// The new one takes its place.
+    Replaced,
+}
+
+/// Puts `bytes` at `path` with this mode, of which the umask takes its part away. It does not wait for the disk.
+///
+/// # Errors
+/// As [`write`], and [`std::io::ErrorKind::AlreadyExists`] where what is there is kept.
+pub fn put(path: &Path, bytes: &[u8], mode: u32, existing: Existing) -> std::io::Result<()> {
+    let (path, file) = beside(path, mode, |file| file.write_all(bytes))?;
+    match existing {
+        Existing::Kept => file.persist_noclobber(&path)?,
+        Existing::Replaced => file.persist(&path)?,
+    };
+    Ok(())
 }
 
 /// A file in the folder of `path` that `fill` has written, and where it really goes.
 fn beside(
     path: &Path,
+    mode: u32,
     fill: impl FnOnce(&mut NamedTempFile) -> std::io::Result<()>,
 ) -> std::io::Result<(PathBuf, NamedTempFile)> {
     let path = real(path);
     std::fs::create_dir_all(folder(&path))?;
-    let mut file = new_beside(&path)?;
+    let mut file = new_beside(&path, mode)?;
     fill(&mut file)?;
     Ok((path, file))
 }
@@ -62,9 +85,9 @@ fn real(path: &Path) -> PathBuf {
 }
 
 /// A new file in the folder of `path`.
-fn new_beside(path: &Path) -> std::io::Result<NamedTempFile> {
+fn new_beside(path: &Path, mode: u32) -> std::io::Result<NamedTempFile> {
     // The umask applies, as for any file that a program creates; the crate's default is 0600.
-    let permissions = std::fs::Permissions::from_mode(0o666);
+    let permissions = std::fs::Permissions::from_mode(mode);
     tempfile::Builder::new().prefix(".xtask-").permissions(permissions).tempfile_in(folder(path))
 }
 

@@ -51,6 +51,7 @@ impl Lock {
     /// An unknown name, an upstream that does not answer or lacks an image, or the file cannot be written.
     pub async fn run(self, context: &Context) -> anyhow::Result<()> {
         let config = context.config()?;
+        let file = if self.check { context.paths.lock() } else { context.lock_to_write()? };
         let before = context.lock()?.unwrap_or_default();
         let select = match (self.update || self.check, self.names.is_empty()) {
             (false, _) => Select::Missing,
@@ -88,7 +89,6 @@ impl Lock {
         after.waiting.extend(waiting);
         let waits = waits(&after, &config, now);
         let diff = before.diff(&after);
-        let file = context.paths.lock();
         let shown = context.paths.show(&file);
         let report = |changed: bool| {
             let changes: Vec<serde_json::Value> = diff.changes.iter().map(as_json).collect();

@@ -23,12 +23,14 @@ pub mod test;
 pub mod transfer;
 pub mod verify;
 pub mod watch;
+pub mod write_files;
 
 use clap::{Args as _, Subcommand};
 use failure::{FailWith as _, Kind, failure};
 
 use crate::context::Context;
 use crate::error::Ending;
+use crate::program;
 use crate::settings::Global;
 
 /// The command whose result is for programs alone.
@@ -59,6 +61,7 @@ pub enum Command {
     Prune(prune::Prune),
     ResetImagesDeployment(reset::ResetImagesDeployment),
     Doctor(doctor::Doctor),
+    WriteFiles(write_files::WriteFiles),
     Config(config::Config),
     Completions(completions::Completions),
     Demo(demo::Demo),
@@ -122,6 +125,7 @@ impl Command {
             Self::Prune(command) => command.run(context).await,
             Self::ResetImagesDeployment(command) => command.run(context),
             Self::Doctor(command) => command.run(context).await,
+            Self::WriteFiles(command) => command.run(context),
             Self::Config(command) => command.run(context).await,
             Self::Completions(command) => command.run(context, tree()),
             Self::Demo(command) => command.run(context).await,
@@ -134,5 +138,6 @@ impl Command {
 
 /// The command tree with the options of every command.
 fn tree() -> clap::Command {
-    Command::augment_subcommands(Global::augment_args(clap::Command::new("cargo xtask")))
+    let tree = Command::augment_subcommands(Global::augment_args(clap::Command::new(program::ALIAS)));
+    program::named(tree, program::name())
 }

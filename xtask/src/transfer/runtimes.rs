@@ -21,6 +21,7 @@ use super::hints::{registry_hint, registry_verdict};
 use super::spans::Work;
 use crate::age::Ages;
 use crate::context::Context;
+use crate::paths::Home;
 use crate::sources::Sources;
 use crate::target::Target;
 use crate::trust::Trust;
@@ -137,7 +138,10 @@ pub fn builder_context(
     let scratch = context.paths.cache().join("scratch");
     std::fs::create_dir_all(&scratch)
         .with_context(|| format!("could not make {}", context.paths.show(&scratch)))
-        .hint(Kind::Config, "make it writable, or name another place with CARGO_TARGET_DIR")?;
+        .hint(
+            Kind::Config,
+            format!("make it writable, or name another place with {}", context.paths.home().variable()),
+        )?;
     let lanes = Arc::new(Lanes::new(&context.printer, completed));
     let mut builder = runtimes::Context::new(client, credentials, Arc::new(configured), lanes, scratch);
     builder.repository = target.map(|target| target.repository(RUNTIMES_REPOSITORY)).transpose()?;
@@ -145,7 +149,9 @@ pub fn builder_context(
     builder.logs = Logs::new(logs.clone(), context.paths.show(&logs).to_string());
     builder.container_cli.clone_from(&context.settings.container_cli);
     builder.source = Some(SOURCE.to_owned());
-    builder.checkout = Some(context.paths.root().to_owned());
+    // Of a program's own files no commit around them says anything.
+    builder.checkout =
+        (!matches!(context.paths.home(), Home::Program(_))).then(|| context.paths.root().to_owned());
     builder.who = who(target);
     Ok(builder)
 }

@@ -3,7 +3,6 @@
 use std::io::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use process::plain;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -44,7 +43,7 @@ impl Document {
     pub fn print(&self, command: Option<&str>, exit_code: u8, last: Option<Value>) {
         let mut stdout = std::io::stdout().lock();
         // A closed stdout is no error.
-        let _ = writeln!(stdout, "{}", plain(&self.text(command, exit_code, last)));
+        let _ = writeln!(stdout, "{}", super::shown(&self.text(command, exit_code, last)));
     }
 
     fn text(&self, command: Option<&str>, exit_code: u8, last: Option<Value>) -> String {

@@ -25,6 +25,8 @@ pub use report::units;
 pub use results::Results;
 pub use table::{Table, wrap};
 
+use crate::program::spoken;
+
 /// How results reach stdout.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Format {
@@ -35,9 +37,14 @@ pub enum Format {
     Json,
 }
 
+/// Text as it is shown: without what a terminal would obey, and with the program's name.
+fn shown(text: &str) -> String {
+    spoken(&plain(text)).into_owned()
+}
+
 /// Prints a line for people.
 fn say(text: &str) {
-    let text = plain(text);
+    let text = shown(text);
     match progress::terminal_size(&std::io::stderr()) {
         Some((columns, _)) => write(&paint::dressed(&width::folded(&text, columns))),
         None => write(&paint::dressed(&text)),
@@ -58,7 +65,7 @@ pub fn last_words(text: &str) {
 /// Prints what is asked for where no command runs, and there is no [`Printer`].
 pub fn first_words(text: &str) {
     // A closed stdout is no error.
-    let _ = write!(std::io::stdout().lock(), "{}", plain(text));
+    let _ = write!(std::io::stdout().lock(), "{}", shown(text));
 }
 
 /// How much is printed, and how.
@@ -115,7 +122,7 @@ impl Printer {
         if self.words.quiet {
             self.line(text);
         } else {
-            self.progress.suspend(|| write(&paint::heading(&plain(text))));
+            self.progress.suspend(|| write(&paint::heading(&shown(text))));
         }
     }
 

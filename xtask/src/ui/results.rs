@@ -2,9 +2,7 @@
 
 use std::io::Write as _;
 
-use process::plain;
-
-use super::{Format, Printer, Table, progress};
+use super::{Format, Printer, Table, progress, shown};
 
 /// Where results go.
 #[derive(Clone, Copy, Debug)]
@@ -56,7 +54,7 @@ impl Results<'_> {
     fn out(&self, text: &str) -> anyhow::Result<()> {
         self.printer.progress.suspend(|| {
             let mut stdout = std::io::stdout().lock();
-            match stdout.write_all(plain(text).as_bytes()).and_then(|()| stdout.flush()) {
+            match stdout.write_all(shown(text).as_bytes()).and_then(|()| stdout.flush()) {
                 // `cargo xtask list-images | head` is no error.
                 Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
                 other => other.map_err(Into::into),

@@ -67,6 +67,7 @@ pub(super) async fn roll_back(
     build: Option<&str>,
     consent: Consent,
 ) -> anyhow::Result<()> {
+    context.lock_to_write()?;
     let plan = async || -> anyhow::Result<Rollback> {
         let rollback = runtimes::plan_rollback(builder, name, build).await;
         let rollback = rollback.map_err(|error| explain_runtime(name, &error))?;

@@ -1,0 +1,63 @@
+//! The program of a release, on a machine that has neither Rust nor a checkout.
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use crate::run::Run;
+use crate::world::World;
+use crate::{BUCKET, REGION, built, cargo, command, compile, program, target};
+
+/// Names the program that is to be released; without it one is compiled.
+pub const RELEASED: &str = "HTC_GRID_IMAGES";
+
+/// The program of a release.
+pub fn released() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        std::env::var_os(RELEASED).map_or_else(
+            || {
+                // What both are made of is compiled with the others.
+                built();
+                let mut cargo = cargo();
+                cargo.arg("build");
+                compile(cargo, &["htc-grid-images"], target())
+            },
+            PathBuf::from,
+        )
+    })
+}
+
+impl World {
+    /// The program of a release, alone in `folder`, which is made: started there as `./htc-grid-images`, with an empty home, and a
+    /// PATH of nothing but what it runs.
+    pub fn outside(&self, folder: &Path) -> Run {
+        std::fs::create_dir_all(folder).unwrap();
+        let (copy, bin) = (folder.join("htc-grid-images"), self.path("bin"));
+        if !copy.exists() {
+            std::fs::copy(released(), &copy).unwrap();
+        }
+        if !bin.exists() {
+            std::fs::create_dir(&bin).unwrap();
+            for name in ["terraform", "docker"] {
+                if let Some(program) = program(name) {
+                    std::os::unix::fs::symlink(program, bin.join(name)).unwrap();
+                }
+            }
+        }
+        let mut command = command("./htc-grid-images");
+        command.current_dir(folder).env_clear().env("HOME", self.path("home")).env("PATH", bin);
+        Run::new(command)
+    }
+
+    /// The same, with the account that is emulated here as AWS itself, and sample images in the place of the real ones.
+    pub fn outside_at_aws(&self, folder: &Path) -> Run {
+        let run = self
+            .outside(folder)
+            .env("TF_CLI_CONFIG_FILE", self.path("local/terraform/terraform.tfrc"))
+            .env("AWS_ENDPOINT_URL", format!("http://{}", self.aws().host))
+            .env("AWS_EC2_METADATA_DISABLED", "true")
+            .env("AWS_ACCESS_KEY_ID", "local")
+            .env("AWS_SECRET_ACCESS_KEY", "local");
+        self.with_sources(run.args(&format!("--state-bucket {BUCKET} --region {REGION}")))
+    }
+}

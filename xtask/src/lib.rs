@@ -1,0 +1,129 @@
+//! `cargo xtask`: puts every container image an HTC-Grid needs into the operator's own Amazon ECR.
+
+#[cfg(all(any(feature = "uncompared", feature = "same-staging"), not(debug_assertions)))]
+compile_error!("`uncompared` and `same-staging` are for the tests alone");
+
+mod age;
+mod air_gap;
+mod cargo;
+mod cli;
+mod commands;
+mod context;
+mod error;
+mod help;
+mod http;
+mod infrastructure;
+mod local;
+mod origins;
+mod paths;
+mod prerequisites;
+mod program;
+mod settings;
+mod shipped;
+mod sources;
+mod target;
+mod transfer;
+mod trust;
+mod ui;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::CommandFactory as _;
+use failure::{Kind, failure, render};
+
+use cli::Cli;
+use commands::Command;
+use context::Context;
+use error::Ending;
+pub use shipped::ShippedFile;
+use ui::{Document, Format};
+
+/// Runs what this process's command line says. `shipped`: the files that the program has in it, for where there are no others.
+pub fn main(shipped: &'static [ShippedFile]) -> ExitCode {
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(problem) => {
+            let error = problem.into();
+            ui::last_words(&render(&error));
+            return error::exit_code(&error).into();
+        }
+    };
+    let code = runtime.block_on(run(shipped));
+    // A name that is still being looked up is nobody's concern any more.
+    runtime.shutdown_background();
+    code.into()
+}
+
+/// Runs what the command line says, and gives the exit code.
+async fn run(shipped: &'static [ShippedFile]) -> u8 {
+    let typed: Vec<String> = std::env::args().collect();
+    let named = cli::named(&typed);
+    let json = cli::format(&typed) == Format::Json || named.as_deref() == Some(commands::WATCH);
+    let document = Document::default();
+    let end = |ended: anyhow::Result<Ending>| {
+        let code = ended.as_ref().map_or_else(error::exit_code, |ending| ending.code());
+        if json {
+            document.print(named.as_deref(), code, ended.as_ref().err().map(error::as_json));
+        }
+        code
+    };
+    let arguments = match cli::translate(typed.iter().cloned()) {
+        Ok(arguments) => arguments,
+        Err(problem) => {
+            let error = failure(Kind::Usage, problem);
+            ui::last_words(&render(&error));
+            return end(Err(error));
+        }
+    };
+    if let Some(text) = help::shown(&arguments) {
+        ui::first_words(&text);
+        return 0;
+    }
+    let cli = match cli::parse(arguments, help::command()) {
+        Ok(cli) => cli,
+        Err(answer) => {
+            // A closed stream is no error.
+            let _ = answer.print();
+            return if answer.use_stderr() { end(Err(cli::usage_error(&answer))) } else { 0 };
+        }
+    };
+    let ended = work(cli, document.clone(), shipped).await;
+    if let Err(error) = &ended {
+        ui::last_words(&render(error));
+    }
+    end(ended)
+}
+
+/// The command tree with all options, for pages about `program`. Its commands have those of their own alone.
+pub fn manual(program: &'static str) -> clap::Command {
+    program::named(Cli::command(), program)
+}
+
+/// Runs the command that was asked for.
+async fn work(
+    Cli { mut global, command, name }: Cli,
+    document: Document,
+    shipped: &'static [ShippedFile],
+) -> anyhow::Result<Ending> {
+    if command.is_for_programs() {
+        global.format = Format::Json;
+    }
+    let mut context = Context::new(&global, document, shipped)?;
+    if program::OF_THE_WORKSPACE.contains(&name.as_str()) {
+        context.paths.home().compiles(&format!("`{name}`"))?;
+    } else if context.settings.local {
+        context.paths.home().compiles("--local")?;
+    }
+    // The programs that these two start say themselves how far they are.
+    if !matches!(command, Command::Test(_) | Command::Bench(_)) {
+        context.printer.progress().command(&name);
+    }
+    // `demo` and `local` look at the setup themselves.
+    if context.settings.local && !matches!(command, Command::Demo(_) | Command::Local(_)) {
+        context = context.with_local_setup().await?;
+    }
+    let result = command.run(&context).await;
+    context.printer.progress().set_paused(true);
+    result.map_err(|error| context.interrupt.reason(error))
+}

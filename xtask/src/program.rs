@@ -1,0 +1,119 @@
+//! What the user types to start this program, in all that is said.
+//!
+//! Texts name it `cargo xtask`, wherever they are made; what prints them says the name by which this process was started.
+
+use std::borrow::Cow;
+use std::ffi::OsString;
+use std::path::Path;
+use std::sync::OnceLock;
+
+use clap::builder::StyledStr;
+use clap::{Arg, Command};
+
+/// What cargo's alias is called, and the program that it starts.
+pub const ALIAS: &str = "cargo xtask";
+const ALIASED: &str = "xtask";
+
+/// The name where the process was started by none that a shell would take as one word.
+const DEFAULT: &str = "htc-grid-images";
+
+/// Commands that compile programs of the workspace: cargo's alias has them, whatever this program is called.
+pub const OF_THE_WORKSPACE: [&str; 4] = ["bench", "demo", "local", "test"];
+
+/// What the user types to start this program.
+pub fn name() -> &'static str {
+    static NAME: OnceLock<String> = OnceLock::new();
+    NAME.get_or_init(|| match cfg!(test) {
+        // What cargo calls the program of these tests is nobody's name for the tool.
+        true => ALIAS.to_owned(),
+        false => named_by(std::env::args_os().next()),
+    })
+}
+
+fn named_by(argument: Option<OsString>) -> String {
+    let file = argument.as_deref().and_then(|path| Path::new(path).file_name()?.to_str());
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    match file {
+        Some(ALIASED) => ALIAS.to_owned(),
+        Some(file) if file.chars().all(is_plain) => file.to_owned(),
+        _ => DEFAULT.to_owned(),
+    }
+}
+
+/// `text` with the name of this program.
+pub fn spoken(text: &str) -> Cow<'_, str> {
+    spoken_as(text, name())
+}
+
+/// `text` with `name` in the place of [`ALIAS`], except before [`OF_THE_WORKSPACE`].
+pub fn spoken_as<'a>(text: &'a str, name: &str) -> Cow<'a, str> {
+    if name == ALIAS || !text.contains(ALIAS) {
+        return Cow::Borrowed(text);
+    }
+    let mut pieces = text.split(ALIAS);
+    let mut out = pieces.next().unwrap_or_default().to_owned();
+    for rest in pieces {
+        let word =
+            rest.strip_prefix(' ').map(|rest| rest.split(|c: char| !c.is_ascii_alphanumeric() && c != '-'));
+        let command = word.and_then(|mut words| words.next()).unwrap_or_default();
+        out += if OF_THE_WORKSPACE.contains(&command) { ALIAS } else { name };
+        out += rest;
+    }
+    Cow::Owned(out)
+}
+
+/// The command tree of the program called `name`, in whose texts it is called so, too.
+pub fn named(command: Command, name: &'static str) -> Command {
+    with_words(command.name(name).bin_name(name), name)
+}
+
+fn with_words(mut command: Command, name: &'static str) -> Command {
+    let words = |text: Option<&StyledStr>| Some(spoken_as(&text?.to_string(), name).into_owned());
+    let (about, long_about) = (words(command.get_about()), words(command.get_long_about()));
+    let (after, long_after) = (words(command.get_after_help()), words(command.get_after_long_help()));
+    command = command.mut_args(|argument| {
+        let (help, long) = (words(argument.get_help()), words(argument.get_long_help()));
+        let argument = help.into_iter().fold(argument, Arg::help);
+        long.into_iter().fold(argument, Arg::long_help)
+    });
+    command = about.into_iter().fold(command, Command::about);
+    command = long_about.into_iter().fold(command, Command::long_about);
+    command = after.into_iter().fold(command, Command::after_help);
+    command = long_after.into_iter().fold(command, Command::after_long_help);
+    command.mut_subcommands(|own| with_words(own, name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_is_called_as_its_file_is() {
+        for (argument, name) in [
+            ("/t/debug/xtask", ALIAS),
+            ("./htc-grid-images", "htc-grid-images"),
+            ("images", "images"),
+            ("/t/my images", DEFAULT),
+            ("", DEFAULT),
+        ] {
+            assert_eq!(named_by(Some(argument.into())), name, "{argument}");
+        }
+        assert_eq!(named_by(None), DEFAULT);
+    }
+
+    #[test]
+    fn texts_name_the_program_that_has_the_command() {
+        for (text, wanted) in [
+            ("`cargo xtask lock` writes it", "`images lock` writes it"),
+            ("cargo xtask", "images"),
+            ("cargo xtask --help\ncargo xtask help", "images --help\nimages help"),
+            ("`cargo xtask demo` shows it", "`cargo xtask demo` shows it"),
+            ("$(cargo xtask local env), cargo xtask lock", "$(cargo xtask local env), images lock"),
+            ("cargo xtask test-it", "images test-it"),
+            ("cargo test", "cargo test"),
+        ] {
+            assert_eq!(spoken_as(text, "images"), wanted);
+            assert_eq!(spoken_as(text, ALIAS), text);
+        }
+    }
+}
