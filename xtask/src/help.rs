@@ -1,6 +1,7 @@
 //! What is shown of the command line: the few commands that most people need, each command with its own options, and the options of
 //! all commands in one place.
 
+use aws::signing;
 use clap::{Args as _, Command, CommandFactory as _};
 
 use registry::{RetryPolicy, Timeouts};
@@ -74,6 +75,7 @@ fn waits() -> String {
          {} tries of what failed in passing, {} for all of them; {} where a registry asks for a pause (Retry-After)\n  \
          --lock-timeout for terraform's lock and for another run on the same grid\n  \
          {} for AWS's reply, three times (AWS_MAX_ATTEMPTS)\n  \
+         {} for ECR's signature of a runtime\n  \
          {} for all that doctor looks at\n",
         units::about(times.connect),
         units::about(times.reply),
@@ -82,6 +84,7 @@ fn waits() -> String {
         units::about(tries.patience + times.reply),
         units::about(tries.max_wait),
         units::about(aws::http::READ_TIMEOUT),
+        units::about(signing::BOUND),
         units::about(doctor::BOUND),
     )
 }

@@ -23,6 +23,7 @@ pub mod scans;
 pub mod shard;
 pub mod sidecar;
 mod signed;
+pub mod signing;
 pub mod stack;
 pub mod state;
 pub mod store;

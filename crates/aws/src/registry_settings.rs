@@ -9,10 +9,11 @@ use aws_sdk_ecr::error::ProvideErrorMetadata as _;
 use aws_sdk_ecr::types::{
     ReplicationConfiguration, ReplicationDestination, ReplicationRule, RepositoryFilter, RepositoryFilterType,
 };
-use images_config::RegistrySettings;
+use images_config::{RegistrySettings, SigningProfile};
 use serde::{Deserialize, Serialize};
 
 use super::sidecar::Sidecar;
+use super::signing;
 use super::store::StateStore;
 use super::{Aws, errors::explain};
 
@@ -38,6 +39,7 @@ type Record = Sidecar<Vec<Own>>;
 pub struct SettingsPlan {
     mounting: Option<bool>,
     replication: Option<Replication>,
+    signing: Option<signing::Change>,
     /// One line for each change.
     pub lines: Vec<String>,
 }
@@ -54,7 +56,7 @@ impl SettingsPlan {
     /// Compares what is wanted with what is set; asks nothing where nothing is wanted. The record is beside the state.
     ///
     /// # Errors
-    /// AWS refuses or does not answer.
+    /// AWS refuses or does not answer, or takes no further signing rule.
     pub async fn new(
         aws: &Aws,
         wanted: &RegistrySettings,
@@ -77,17 +79,39 @@ impl SettingsPlan {
             let own = Own { regions, repositories, backfill: Vec::new() };
             plan.replace(aws, record(store), Some(own)).await?;
         }
+        if let Some(profile) = &wanted.sign_runtimes {
+            plan.sign(aws, store, Some(profile)).await?;
+        }
         Ok(plan)
     }
 
-    /// The end of this grid's own rule. Whether layers are shared is left as it is: others rely on it.
+    /// Adds the end of this grid's own replication rule. Whether layers are shared is left as it is: others rely on it.
     ///
     /// # Errors
     /// AWS refuses or does not answer.
-    pub async fn end(aws: &Aws, store: &StateStore) -> anyhow::Result<Self> {
-        let mut plan = Self::default();
-        plan.replace(aws, record(store), None).await?;
-        Ok(plan)
+    pub async fn end_replication(&mut self, aws: &Aws, store: &StateStore) -> anyhow::Result<()> {
+        self.replace(aws, record(store), None).await
+    }
+
+    /// Adds the end of this grid's own signing rule.
+    ///
+    /// # Errors
+    /// AWS refuses or does not answer.
+    pub async fn end_signing(&mut self, aws: &Aws, store: &StateStore) -> anyhow::Result<()> {
+        self.sign(aws, store, None).await
+    }
+
+    async fn sign(
+        &mut self,
+        aws: &Aws,
+        store: &StateStore,
+        profile: Option<&SigningProfile>,
+    ) -> anyhow::Result<()> {
+        if let Some((change, line)) = signing::Change::plan(aws, store, profile).await? {
+            self.lines.push(line);
+            self.signing = Some(change);
+        }
+        Ok(())
     }
 
     /// Puts `wanted` in the place of this grid's own rules.
@@ -153,6 +177,9 @@ impl SettingsPlan {
         }
         if let Some(replication) = &self.replication {
             replication.apply(&client, &aws.identity().account).await?;
+        }
+        if let Some(signing) = &self.signing {
+            signing.apply(&client).await?;
         }
         Ok(())
     }

@@ -159,7 +159,7 @@ impl<'a> Infrastructure<'a> {
     /// Refuses what ECR would refuse in this account and region, in the middle of an apply.
     ///
     /// # Errors
-    /// A secret of another account or region, or a replication to the region itself.
+    /// A secret of another account or region, a replication to the region itself, or a signing profile of another region.
     pub fn refuse_misplaced(&self, config: &Config) -> anyhow::Result<()> {
         let here = (self.aws.identity().account.as_str(), self.aws.region());
         for rule in &config.pull_through {
@@ -179,6 +179,17 @@ impl<'a> Infrastructure<'a> {
             let message = format!(
                 "images.toml:{}: registry.replicate_to: {} is the region of the images themselves",
                 config.registry.replicate_line, here.1
+            );
+            return Err(failure(Kind::Config, message));
+        }
+        // Of another account it may be: https://docs.aws.amazon.com/AmazonECR/latest/userguide/managed-signing.html
+        let place = (self.aws.identity().partition(), here.1);
+        if let Some(profile) = config.registry.sign_runtimes.as_ref().filter(|found| found.place() != place) {
+            let (partition, region) = profile.place();
+            let message = format!(
+                "images.toml:{}: registry.sign_runtimes: the profile is in {region} ({partition}); ECR in {} ({}) signs by profiles of \
+                 its own region alone",
+                profile.line, place.1, place.0
             );
             return Err(failure(Kind::Config, message));
         }

@@ -17,7 +17,7 @@
 //! | `[creation_template]` | `role_arn` | ECR's own repositories of the cache get the grid's key, `keep_builds` and tags, by this role |
 //! | `[repositories]` | `extra`, `scan_on_push`, `force_delete`, `protect_build_tags`, `keep_builds`, `pull_accounts` | repositories that other parts of HTC-Grid push to, and options for all |
 //! | `[kms]` | `deletion_window`, `admin_roles` | the key of the repositories |
-//! | `[registry]` | `replicate_to`, `blob_mounting` | settings that the whole registry shares; absent means left alone |
+//! | `[registry]` | `replicate_to`, `blob_mounting`, `sign_runtimes` | settings that the whole registry shares; absent means left alone |
 //! | `[upstream."host"]` | `url`, `counts_pulls`, `blob_hosts` | where a source registry is really reached |
 //! | `[trust]` | `"source/*" = { signed_by = { key } }`, `{ signed_by = { identity, issuer, root } }` or `{ unsigned = true }` | whose signature an image or base has to have ([docs/trust.md](../../../docs/trust.md)) |
 //! | `[tags]` | `name = "value"` | tags on everything that terraform creates |
@@ -263,6 +263,25 @@ pub struct RegistrySettings {
     pub replicate_line: usize,
     /// Whether layers are shared between repositories.
     pub blob_mounting: Option<bool>,
+    /// By what ECR signs the images that are pushed to [`RUNTIMES_REPOSITORY`].
+    pub sign_runtimes: Option<SigningProfile>,
+}
+
+/// A signing profile of AWS Signer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SigningProfile {
+    /// Its ARN.
+    pub arn: String,
+    /// Its line in images.toml.
+    pub line: usize,
+}
+
+impl SigningProfile {
+    /// The partition and the region that it is in.
+    pub fn place(&self) -> (&str, &str) {
+        let mut fields = self.arn.split(':').skip(1);
+        (fields.next().unwrap_or_default(), fields.nth(1).unwrap_or_default())
+    }
 }
 
 impl Config {

@@ -125,6 +125,30 @@ pub(super) fn role(name: &str) -> Result<(), String> {
     Err(format!("`{name}` is not a role name: 1 to 64 letters, digits and `_+=,.@-`"))
 }
 
+/// A signing profile's ARN, in which ECR takes no version:
+/// <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_SigningRule.html>.
+pub(super) fn signing_profile(arn: &str) -> Result<(), String> {
+    let fields: Vec<&str> = arn.splitn(6, ':').collect();
+    let fits = match fields[..] {
+        ["arn", partition, "signer", region, owner, name] => {
+            let name = name.strip_prefix("/signing-profiles/").unwrap_or_default();
+            (partition == "aws" || partition.starts_with("aws-"))
+                && self::region(region).is_ok()
+                && account(owner).is_ok()
+                && name.len() >= 2
+                && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+                && arn.len() <= 200
+        }
+        _ => false,
+    };
+    if fits {
+        return Ok(());
+    }
+    Err(format!(
+        "`{arn}` is not a signing profile: arn:aws:signer:REGION:ACCOUNT:/signing-profiles/NAME, without a version"
+    ))
+}
+
 /// A build argument's name.
 pub(super) fn build_arg(name: &str) -> Result<(), String> {
     /// What the tool itself gives to runtimes/Dockerfile.
@@ -279,6 +303,15 @@ mod tests {
         assert_eq!(role("Admin@corp"), Ok(()));
         assert!(role("arn:aws:iam::123456789012:role/Admin").unwrap_err().contains("name alone"));
         assert!(role("a/b").is_err() && role("").is_err());
+        let profile = "arn:aws:signer:eu-west-1:123456789012:/signing-profiles/htc_grid";
+        assert_eq!(signing_profile(profile), Ok(()));
+        assert_eq!(
+            signing_profile(&profile.replace(":aws:", ":aws-cn:").replace("eu-west-1", "cn-north-1")),
+            Ok(())
+        );
+        for bad in ["htc_grid", &profile.replace("htc_grid", "htc-grid"), &format!("{profile}/0123456789")] {
+            assert!(signing_profile(bad).is_err(), "{bad}");
+        }
         assert_eq!(file("lambda_entry_point.sh"), Ok(()));
         assert!(file("../x").is_err() && file("..").is_err());
         assert_eq!(build_arg("HTTP_PROXY"), Ok(()));

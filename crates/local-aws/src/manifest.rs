@@ -61,6 +61,7 @@ pub(crate) fn parse(bytes: &[u8], declared: Option<&str>) -> Result<Parsed, Faul
         artifact_type: manifest["artifactType"].as_str().map(str::to_owned),
         annotations: annotations(&manifest),
         findings: BTreeMap::new(),
+        signing: BTreeMap::new(),
     };
     let mut needed = Vec::new();
     match media_type {

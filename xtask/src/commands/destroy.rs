@@ -6,6 +6,7 @@ use aws::registry_settings::SettingsPlan;
 use clap::Args;
 use failure::{FailWith as _, Kind, failure};
 use grid::{Infrastructure, Inventory, RepositoryUsage, ResourceKind, StaysWith, Usage};
+use images_config::RUNTIMES_REPOSITORY;
 use terraform::Terraform;
 
 use super::Context;
@@ -62,6 +63,9 @@ struct DestroyPlan {
     templates: Vec<String>,
     /// Whether the rules and the templates are kept: any other grid may pull through them, and nothing on them says which does.
     keep_rules: bool,
+    /// Whether another grid uses the runtimes' repository.
+    #[serde(skip)]
+    runtimes_used: bool,
     /// Whether the key is kept: a repository that stays is encrypted with it, or a template that stays gives it.
     keep_key: bool,
 }
@@ -95,12 +99,14 @@ async fn destroy(context: &Context, dry_run: bool, ask: bool) -> anyhow::Result<
     }
     show(context, &aws, &shown);
     inventory.unrecorded.iter().for_each(|found| context.printer.line(format!("terraform: {found}")));
-    // Another grid's repositories may be replicated by this one's rule.
-    let settings = if shown.keep_rules {
-        SettingsPlan::default()
-    } else {
-        SettingsPlan::end(&aws, infrastructure.store()).await?
-    };
+    let mut settings = SettingsPlan::default();
+    // Another grid's repositories may be replicated by this one's rule, and its runtimes signed by it.
+    if !shown.keep_rules {
+        settings.end_replication(&aws, infrastructure.store()).await?;
+    }
+    if !shown.runtimes_used {
+        settings.end_signing(&aws, infrastructure.store()).await?;
+    }
     settings.lines.iter().for_each(|line| context.printer.line(line));
     if dry_run {
         return Ok(());
@@ -156,13 +162,17 @@ async fn destroy_plan(
         .any(|key| own_keys.iter().any(|own| key == own || key.ends_with(&format!("/{own}"))));
     let templates = inventory.owned(ResourceKind::CreationTemplate).to_vec();
     let keep_key = keep_key || others && !templates.is_empty();
+    let tag = &context.settings.tag;
+    let runtimes_used =
+        marks.get(RUNTIMES_REPOSITORY).is_some_and(|grids| grids.iter().any(|grid| grid != tag));
     let marked = marks
         .into_iter()
-        .filter(|(name, grids)| stays(name) && grids.contains(&context.settings.tag))
+        .filter(|(name, grids)| stays(name) && grids.contains(tag))
         .map(|(name, _)| name)
         .collect();
     let rules = inventory.owned(ResourceKind::Rule).to_vec();
-    Ok(DestroyPlan { repositories, marked, rules, templates, keep_rules: others, keep_key })
+    let keep_rules = others;
+    Ok(DestroyPlan { repositories, marked, rules, templates, keep_rules, runtimes_used, keep_key })
 }
 
 fn show(context: &Context, aws: &Aws, destroy_plan: &DestroyPlan) {

@@ -1,22 +1,23 @@
 //! `list-images`.
 
+mod listed;
+
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use aws::signing::{self, Signing};
 use clap::Args;
 use failure::Kind;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
-use images_config::lock::waiting::Waiting;
 use images_config::{Config, RUNTIMES_REPOSITORY, support};
 use registry::mirror::{Action, Job, Mirror, Plan};
 use registry::{Client, Reference};
-use runtimes::Hold;
-use serde::Serialize;
 
+use self::listed::Listed;
 use super::Context;
 use crate::age;
 use crate::target::Target;
-use crate::transfer::{held, hold, jobs, not_compared, registry_failure, short};
+use crate::transfer::{held, hold, jobs, not_compared, registry_failure, short, why_unsigned};
 use crate::trust::Trust;
 use crate::ui::{Table, units};
 
@@ -47,58 +48,6 @@ pub struct ListImages {
     all: bool,
 }
 
-#[derive(Debug, Serialize)]
-struct Listed {
-    repository: String,
-    uri: String,
-    tag: Option<String>,
-    digest: Option<String>,
-    /// Bytes that are stored.
-    size: Option<u64>,
-    /// Seconds since it was pushed.
-    age: Option<u64>,
-    /// `same`, `behind`, `other platforms`, `absent`, `unknown`, `built here`, or empty where there is no upstream.
-    upstream: String,
-    /// Whether it is signed as images.toml asks; nothing where it asks for no signature.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    signed: Option<bool>,
-    /// Who signed it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    signed_by: Option<String>,
-    /// What is about it: signatures, SBOMs and the like.
-    referrers: Option<usize>,
-    /// Whether it is archived: pulls do not find it.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    archived: bool,
-    /// The day on which the support of a runtime's base ended, where it has.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    base_support_ended: Option<String>,
-    /// On which build images.lock holds a runtime.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    held: Option<Hold>,
-    /// What its source, or a runtime's base, has and is too fresh to be taken.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    waiting: Option<Waiting>,
-}
-
-impl Listed {
-    /// How it stands to its upstream, and what else is to be known of it.
-    fn standing(&self) -> String {
-        let upstream = Some(self.upstream.clone()).filter(|upstream| !upstream.is_empty());
-        let archived = self.archived.then(|| "archived: pulls do not find it".to_owned());
-        let held = self.held.as_ref().map(|_| "held".to_owned());
-        let ended = self.base_support_ended.as_ref().map(|day| format!("base's support ended {day}"));
-        let signed = self.signed.map(|signed| if signed { "signed" } else { "not signed" }.to_owned());
-        let referrers = self.referrers.filter(|count| *count > 0);
-        let referrers = referrers.map(|count| units::count(count, "referrer"));
-        let said = upstream.into_iter().chain(signed).chain(referrers);
-        let waits = self.waiting.as_ref().map(Waiting::in_short);
-        let said = said.chain(archived).chain(held).chain(ended).chain(waits);
-        let said: Vec<String> = said.collect();
-        if said.is_empty() { "-".to_owned() } else { said.join(", ") }
-    }
-}
-
 impl ListImages {
     /// Runs the command.
     ///
@@ -123,6 +72,12 @@ impl ListImages {
             image.signed_by = signed.as_ref().ok().cloned();
             if let Err(error) = signed {
                 context.printer.warn(format!("{name}: {error}"));
+            }
+        }
+        context.interrupt.guard(ask_signing(&config, &target, &mut listed)).await?;
+        for image in &listed {
+            if let (Some(tag), Some(signing @ Signing::Failed { .. })) = (&image.tag, &image.signing) {
+                why_unsigned(tag, signing).into_iter().for_each(|why| context.printer.warn(why));
             }
         }
         let today = support::today();
@@ -170,6 +125,24 @@ fn source<'a>(config: &'a Config, listed: &Listed) -> Option<&'a Reference> {
     let runtime = config.enabled_runtimes().find(|runtime| runtime.name == *tag);
     let runtime = runtime.filter(|_| listed.repository == RUNTIMES_REPOSITORY);
     config.images.iter().find(image).map(|image| &image.source).or(runtime.map(|runtime| &runtime.base))
+}
+
+/// Asks what came of ECR's signature of each runtime that is there.
+async fn ask_signing(config: &Config, target: &Target, listed: &mut [Listed]) -> anyhow::Result<()> {
+    let (Some(account), Some(profile)) = (&target.account, &config.registry.sign_runtimes) else {
+        return Ok(());
+    };
+    let runtimes = listed.iter_mut().filter(|image| image.upstream == BUILT_HERE);
+    let asked = runtimes.filter_map(|image| {
+        let digest = image.digest.clone()?;
+        Some(async move {
+            let found = signing::signing(&account.aws, &image.repository, &digest, &profile.arn).await?;
+            image.signing = Some(found);
+            anyhow::Ok(())
+        })
+    });
+    let asked: Vec<_> = asked.collect();
+    stream::iter(asked).buffer_unordered(AT_ONCE).try_collect().await
 }
 
 async fn uris(context: &Context, config: &Config, target: &Target) -> anyhow::Result<()> {
@@ -294,6 +267,7 @@ async fn in_account(
                     upstream: if image.archived && verdict == ABSENT { String::new() } else { verdict },
                     signed: None,
                     signed_by: None,
+                    signing: None,
                     referrers: Some(about),
                     archived: image.archived,
                     base_support_ended: None,
@@ -313,6 +287,7 @@ async fn in_account(
                 upstream: String::new(),
                 signed: None,
                 signed_by: None,
+                signing: None,
                 referrers: None,
                 archived: false,
                 base_support_ended: None,
@@ -387,6 +362,7 @@ async fn in_registry(
                     upstream: verdict.unwrap_or_else(|| BUILT_HERE.to_owned()),
                     signed: None,
                     signed_by: None,
+                    signing: None,
                     referrers,
                     archived: false,
                     base_support_ended: None,

@@ -17,6 +17,7 @@ mod scans;
 mod selection;
 mod shards;
 mod show;
+mod signing;
 mod spans;
 mod times;
 
@@ -52,6 +53,7 @@ pub use selection::only;
 pub use shards::{Joined, last_run};
 use show::Report;
 pub use show::{held, not_compared};
+pub use signing::why_unsigned;
 use times::Times;
 
 /// Where a run works.
@@ -181,11 +183,7 @@ async fn transfer(context: &Context, request: &Request, completed: &Arc<Complete
             context.interrupt.guard(prime).await?;
         }
         run.write_plan_cache(&plan).await?;
-        show::closing(&run, &plan, None, started);
-        let joined = shards::join(&run, &plan, None, &list).await?;
-        let changed = run.report(&plan, None, joined).await?;
-        show::failures(&run, &plan, None)?;
-        return Ok(changed);
+        return show::finish(&run, &plan, None, started, &list).await;
     }
     run.confirm()?;
     let done = match &plan.resources {
@@ -203,11 +201,7 @@ async fn transfer(context: &Context, request: &Request, completed: &Arc<Complete
         }
         None => Some(run.carry_out(&plan, None).await?),
     };
-    show::closing(&run, &plan, done.as_ref(), started);
-    let joined = shards::join(&run, &plan, done.as_ref(), &list).await?;
-    let changed = run.report(&plan, done.as_ref(), joined).await?;
-    show::failures(&run, &plan, done.as_ref())?;
-    Ok(changed)
+    show::finish(&run, &plan, done.as_ref(), started, &list).await
 }
 
 impl Plan<'_> {

@@ -14,8 +14,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::reader::{Fields, Node, Place};
 use super::values::platforms;
 use super::{
-    Config, Kms, RUNTIMES_REPOSITORY, RegistrySettings, Repositories, SCHEMA_VERSION, Sources,
-    cached_registries, names,
+    Config, Kms, RUNTIMES_REPOSITORY, RegistrySettings, Repositories, SCHEMA_VERSION, SigningProfile,
+    Sources, cached_registries, names,
 };
 
 /// ECR takes 50 lifecycle rules to a repository, and each runtime needs two.
@@ -203,8 +203,12 @@ fn registry_settings(table: Option<Fields<'_>>) -> RegistrySettings {
     let replicate_line = fields.take("replicate_to").map_or(0, |node| node.place().line());
     let replicate_to = checked_list(&mut fields, "replicate_to", names::region);
     let blob_mounting = fields.take("blob_mounting").and_then(|node| node.boolean());
+    let sign_runtimes = fields.take("sign_runtimes").and_then(|node| {
+        let line = node.place().line();
+        checked(&node, names::signing_profile).map(|arn| SigningProfile { arn, line })
+    });
     fields.finish();
-    RegistrySettings { replicate_to, replicate_line, blob_mounting }
+    RegistrySettings { replicate_to, replicate_line, blob_mounting, sign_runtimes }
 }
 
 fn tags(table: &Fields<'_>) -> BTreeMap<String, String> {

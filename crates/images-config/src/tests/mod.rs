@@ -44,6 +44,8 @@ fn the_examples_in_the_comments_work() {
     assert_eq!(config.options.pull_accounts, ["210987654321"]);
     assert_eq!(config.registry.replicate_to, ["us-east-1"]);
     assert_eq!(config.registry.blob_mounting, Some(true));
+    let profile = config.registry.sign_runtimes.as_ref().unwrap();
+    assert_eq!(profile.place(), ("aws", "eu-west-1"));
     assert_eq!(config.upstreams["docker.io"], "https://artifactory.example.com/docker-remote");
     assert!(config.mirrors["docker.io"].counts_pulls);
     assert_eq!(config.mirrors["docker.io"].blob_hosts, ["minio.example.com:9000"]);

@@ -25,6 +25,7 @@ pub(super) fn put(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
         media_type: input.opt("imageManifestMediaType"),
         tag,
         digest: input.opt("imageDigest"),
+        by: &call.caller.principal(),
     };
     let stored = store(call.app, &call.scope, name, &put).map_err(|fault| match fault.code.as_str() {
         // 405 is the registry's way; the API has no such status.

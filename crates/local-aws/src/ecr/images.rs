@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use super::{replication, repositories, settings};
+use super::{replication, repositories, settings, signing};
 use crate::app::App;
 use crate::digest;
 use crate::fault::Fault;
 use crate::kms;
 use crate::manifest;
+use crate::policy::{Need, Principal};
 use crate::scope::Scope;
 use crate::store::model::{Image, Repository};
 use crate::time::now_millis;
@@ -19,6 +20,8 @@ pub(crate) struct Put<'a> {
     pub(crate) tag: Option<&'a str>,
     /// What the sender says its digest is.
     pub(crate) digest: Option<&'a str>,
+    /// Who sends it.
+    pub(crate) by: &'a Principal,
 }
 
 /// What became of it.
@@ -27,6 +30,8 @@ pub(crate) struct Stored {
     pub(crate) subject: Option<String>,
     /// The same image under the same tag was there before.
     pub(crate) unchanged: bool,
+    /// What the sender needed for its signatures, whether allowed or not.
+    pub(crate) signing: Vec<Need>,
 }
 
 pub(crate) fn is_valid_tag(tag: &str) -> bool {
@@ -62,7 +67,7 @@ pub(crate) fn store(app: &App, scope: &Scope, name: &str, put: &Put<'_>) -> Resu
     // Before the bytes are written, so that a refused manifest leaves nothing; and again when nobody can come between.
     check(&repository)?;
     app.store.contents.put(put.bytes)?;
-    let stored = repositories::change(app, scope, name, |repository| {
+    let (known, mut stored) = repositories::change(app, scope, name, |repository| {
         check(repository)?;
         let known = repository.images.contains_key(&digest);
         let archived = repository.images.get(&digest).is_some_and(|image| image.archived.is_some());
@@ -81,9 +86,13 @@ pub(crate) fn store(app: &App, scope: &Scope, name: &str, put: &Put<'_>) -> Resu
         if let Some(tag) = put.tag {
             repository.tags.insert(tag.to_owned(), digest.clone());
         }
-        Ok(Stored { digest: digest.clone(), subject: parsed.image.subject.clone(), unchanged })
+        let (digest, subject) = (digest.clone(), parsed.image.subject.clone());
+        Ok((known, Stored { digest, subject, unchanged, signing: Vec::new() }))
     })?;
     replication::replicate(app, scope, name, &stored.digest, put.tag)?;
+    if !known {
+        stored.signing = signing::sign(app, scope, name, &stored.digest, put.by)?;
+    }
     Ok(stored)
 }
 

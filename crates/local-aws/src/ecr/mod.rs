@@ -13,6 +13,7 @@ pub(crate) mod repositories;
 mod roles;
 mod scans;
 mod settings;
+mod signing;
 pub(crate) mod templates;
 pub(crate) mod uploads;
 mod wildcard;
@@ -83,7 +84,9 @@ const ACTIONS: &[(&str, On, Handler)] = &[
     ("DeleteRepository", On::OldRepository, repositories::delete),
     ("DeleteRepositoryCreationTemplate", On::Registry, templates::delete),
     ("DeleteRepositoryPolicy", On::Repository, settings::delete_policy),
+    ("DeleteSigningConfiguration", On::Registry, signing::delete),
     ("DescribeImageScanFindings", On::Repository, scans::describe_findings),
+    ("DescribeImageSigningStatus", On::Repository, signing::describe_status),
     ("DescribeImages", On::Repository, image_actions::describe),
     ("DescribePullThroughCacheRules", On::Registry, registry::describe_rules),
     ("DescribeRegistry", On::Registry, registry::describe),
@@ -97,6 +100,7 @@ const ACTIONS: &[(&str, On, Handler)] = &[
     ("GetRegistryPolicy", On::Registry, registry::get_policy),
     ("GetRegistryScanningConfiguration", On::Registry, registry::get_scanning),
     ("GetRepositoryPolicy", On::Repository, settings::get_policy),
+    ("GetSigningConfiguration", On::Registry, signing::get),
     ("InitiateLayerUpload", On::Repository, layers::initiate),
     ("ListImageReferrers", On::Repository, image_actions::list_referrers),
     ("ListImages", On::Repository, image_actions::list),
@@ -109,6 +113,7 @@ const ACTIONS: &[(&str, On, Handler)] = &[
     ("PutRegistryPolicy", On::Registry, registry::put_policy),
     ("PutRegistryScanningConfiguration", On::Registry, registry::put_scanning),
     ("PutReplicationConfiguration", On::Replication, registry::put_replication),
+    ("PutSigningConfiguration", On::Registry, signing::put),
     ("SetRepositoryPolicy", On::Repository, settings::set_policy),
     ("StartLifecyclePolicyPreview", On::Repository, lifecycle_actions::start_preview),
     ("StartReplicationBackfill", On::Registry, replication::backfill),

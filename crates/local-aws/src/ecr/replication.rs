@@ -119,7 +119,10 @@ fn collect(
     layers: &mut BTreeMap<String, Layer>,
 ) {
     let Some(image) = source.images.get(digest) else { return };
-    if images.insert(digest.to_owned(), Image { pulled: None, ..image.clone() }).is_some() {
+    if images
+        .insert(digest.to_owned(), Image { pulled: None, signing: BTreeMap::new(), ..image.clone() })
+        .is_some()
+    {
         return;
     }
     for blob in &image.blobs {

@@ -10,10 +10,6 @@ use crate::fault::Fault;
 use crate::input::Input;
 use crate::time::epoch_seconds;
 
-/// The media types of an image's configuration, which an image has for its artifact type.
-const CONFIGURATIONS: [&str; 2] =
-    ["application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json"];
-
 pub(super) fn describe_findings(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
     let name = input.text("repositoryName")?;
     let id = input.value("imageId").cloned().unwrap_or_default();
@@ -22,8 +18,7 @@ pub(super) fn describe_findings(call: &Call<'_>, input: &Input) -> Result<Value,
     let found = want.find(&repository);
     let (digest, image) = found.map_err(|_| not_found(&call.scope, name, want.digest, want.tag))?;
     // An index is not scanned, and no artifact is: https://docs.aws.amazon.com/AmazonECR/latest/userguide/image-scanning-basic.html
-    let is_image = image.artifact_type.as_deref().is_none_or(|kind| CONFIGURATIONS.contains(&kind));
-    if !(repository.scan_on_push && image.children.is_empty() && is_image) {
+    if !(repository.scan_on_push && image.children.is_empty() && image.is_container_image()) {
         return Err(Fault::client(
             "ScanNotFoundException",
             format!(

@@ -40,12 +40,18 @@ pub(super) async fn get(call: &Call<'_>, reference: &str, entry: &mut Entry) -> 
     Ok(if is_head { without_body(answer) } else { answer })
 }
 
-pub(super) async fn put(call: &Call<'_>, reference: &str, body: &mut Incoming) -> Result<Answer, Fault> {
+pub(super) async fn put(
+    call: &Call<'_>,
+    reference: &str,
+    body: &mut Incoming,
+    entry: &mut Entry,
+) -> Result<Answer, Fault> {
     let bytes = read(body, manifest::MOST_BYTES).await?;
     if call.app.quirks.throttles.put_image() {
         return Err(Fault::client("ThrottlingException", "Rate exceeded"));
     }
     let (app, scope, name) = (Arc::clone(call.app), call.scope.clone(), call.name.clone());
+    let principal = call.principal.clone();
     let media_type = header(call.parts, "content-type").map(str::to_owned);
     let by_digest = reference.contains(':');
     let owned = reference.to_owned();
@@ -55,11 +61,14 @@ pub(super) async fn put(call: &Call<'_>, reference: &str, body: &mut Incoming) -
             media_type: media_type.as_deref(),
             tag: (!by_digest).then_some(owned.as_str()),
             digest: by_digest.then_some(owned.as_str()),
+            by: &principal,
         };
         images::store(&app, &scope, &name, &put)
     })
     .await
     .unwrap_or_else(|error| Err(Fault::from(std::io::Error::other(error))))?;
+    entry.iam.extend(stored.signing.into_iter().map(|need| need.action));
+    entry.iam.dedup();
     let mut answer = empty(StatusCode::CREATED);
     set(&mut answer, "docker-content-digest", &stored.digest);
     if !call.app.quirks.is_on(&Quirk::NoLocationOnManifestPut) {

@@ -215,7 +215,7 @@ async fn outcome(
     Ok(match (parts.method.as_str(), kind) {
         ("GET" | "HEAD", Kind::Ping) => with_body(StatusCode::OK, "application/json; charset=utf-8", "{}"),
         ("GET" | "HEAD", Kind::Manifest(reference)) => manifests::get(&call, &reference, entry).await?,
-        ("PUT", Kind::Manifest(reference)) => manifests::put(&call, &reference, body).await?,
+        ("PUT", Kind::Manifest(reference)) => manifests::put(&call, &reference, body, entry).await?,
         ("GET" | "HEAD", Kind::Blob(digest)) => blobs::get(&call, &digest).await?,
         ("POST", Kind::Uploads) => uploads::begin(&call, entry).await?,
         ("PATCH", Kind::Upload(id)) => uploads::patch(&call, &id, body).await?,

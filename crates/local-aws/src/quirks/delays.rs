@@ -15,6 +15,8 @@ pub(crate) enum Delay {
     Repository,
     /// A new repository or rule in listings.
     Listing,
+    /// The signatures of a new image.
+    Signing,
 }
 
 pub(crate) struct Delays(Arc<Shared>);
@@ -30,7 +32,8 @@ impl Delays {
         let requests = state.find(|quirk| match (quirk, delay) {
             (Quirk::YoungBucket(requests), Delay::Bucket | Delay::Versions)
             | (Quirk::EventualConsistency(requests), Delay::Repository)
-            | (Quirk::LateListing(requests), Delay::Listing) => Some(*requests),
+            | (Quirk::LateListing(requests), Delay::Listing)
+            | (Quirk::SlowSigning(requests), Delay::Signing) => Some(*requests),
             _ => None,
         });
         if let Some(requests) = requests {

@@ -28,6 +28,8 @@ pub enum Quirk {
     EventualConsistency(u32),
     /// `late-listing=N`: a new repository or rule is left out of the next N listings; asked for by its name it is there.
     LateListing(u32),
+    /// `slow-signing=N`: the first N questions for the signatures of a new image find them in progress.
+    SlowSigning(u32),
     /// `session-expired`: whoever signs a request does it with a session that is over.
     SessionExpired,
     /// `clock-skew`: every signature is too old.
@@ -81,6 +83,7 @@ const KNOWN: &[&str] = &[
     "drop-connection-on-unknown-repo",
     "eventual-consistency=N",
     "late-listing=N",
+    "slow-signing=N",
     "session-expired",
     "clock-skew",
     "plain-http",
@@ -127,6 +130,7 @@ impl FromStr for Quirk {
             "clock-skew" => Self::ClockSkew,
             "eventual-consistency" => Self::EventualConsistency(small(None)?),
             "late-listing" => Self::LateListing(small(None)?),
+            "slow-signing" => Self::SlowSigning(small(None)?),
             "plain-http" => Self::PlainHttp,
             "young-bucket" => Self::YoungBucket(small(None)?),
             "conflict" => Self::Conflict(small(None)?),
@@ -155,6 +159,7 @@ impl fmt::Display for Quirk {
             Self::DropConnectionOnUnknownRepo => f.write_str("drop-connection-on-unknown-repo"),
             Self::EventualConsistency(requests) => write!(f, "eventual-consistency={requests}"),
             Self::LateListing(listings) => write!(f, "late-listing={listings}"),
+            Self::SlowSigning(requests) => write!(f, "slow-signing={requests}"),
             Self::SessionExpired => f.write_str("session-expired"),
             Self::ClockSkew => f.write_str("clock-skew"),
             Self::PlainHttp => f.write_str("plain-http"),
@@ -183,6 +188,7 @@ mod tests {
             "drop-connection-on-unknown-repo",
             "eventual-consistency=2",
             "late-listing=2",
+            "slow-signing=2",
             "session-expired",
             "clock-skew",
             "plain-http",

@@ -97,6 +97,27 @@ pub(crate) struct Image {
     /// What a scan found, by severity.
     #[serde(default)]
     pub(crate) findings: BTreeMap<String, u64>,
+    /// The signing profiles that it was signed by, or why not.
+    #[serde(default)]
+    pub(crate) signing: BTreeMap<String, Option<SigningFailure>>,
+}
+
+/// The media types of an image's configuration, which an image has for its artifact type.
+const CONFIGURATIONS: [&str; 2] =
+    ["application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json"];
+
+impl Image {
+    /// Whether it is a container image or an index, and no other artifact.
+    pub(crate) fn is_container_image(&self) -> bool {
+        self.artifact_type.as_deref().is_none_or(|kind| CONFIGURATIONS.contains(&kind))
+    }
+}
+
+/// Why an image was not signed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct SigningFailure {
+    pub(crate) code: String,
+    pub(crate) reason: String,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -142,6 +163,9 @@ pub(crate) struct Settings {
     pub(crate) scanning: Option<Value>,
     #[serde(default)]
     pub(crate) policy: Option<String>,
+    /// The rules of managed signing as the API shows them; none where there is no configuration.
+    #[serde(default)]
+    pub(crate) signing: Option<Vec<Value>>,
     /// Services of AWS's that have a role of their own in the account.
     #[serde(default)]
     pub(crate) service_roles: BTreeSet<String>,

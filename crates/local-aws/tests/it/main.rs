@@ -15,5 +15,6 @@ mod oci_push;
 mod pull_through;
 mod s3;
 mod scenarios;
+mod signing;
 mod skopeo;
 mod terraform;

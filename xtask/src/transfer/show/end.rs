@@ -4,17 +4,33 @@ use std::fmt;
 use std::time::Instant;
 
 use failure::{FailWith as _, Kind, ending, kind_of};
-use registry::ErrorKind;
 use registry::mirror::{Action, Job, Outcome};
+use registry::{Digest, ErrorKind};
 
 use crate::transfer::hints::registry_verdict;
 use crate::transfer::images::short;
 use crate::transfer::runtimes::explain;
-use crate::transfer::{Done, Plan, Run};
+use crate::transfer::{Done, Plan, Run, shards, signing};
 use crate::ui::units;
 
+/// Says what came of a run, to people, to the other shards of `list` and to programs, and gives whether it changed anything.
+pub(in crate::transfer) async fn finish(
+    run: &Run<'_>,
+    plan: &Plan<'_>,
+    done: Option<&Done>,
+    started: Instant,
+    list: &Digest,
+) -> anyhow::Result<bool> {
+    closing(run, plan, done, started);
+    signing::tell(run, done).await?;
+    let joined = shards::join(run, plan, done, list).await?;
+    let changed = run.report(plan, done, joined).await?;
+    failures(run, plan, done)?;
+    Ok(changed)
+}
+
 /// The last lines for people.
-pub(in crate::transfer) fn closing(run: &Run<'_>, plan: &Plan<'_>, done: Option<&Done>, started: Instant) {
+fn closing(run: &Run<'_>, plan: &Plan<'_>, done: Option<&Done>, started: Instant) {
     let took = units::duration(started.elapsed());
     let everything = plan.images.images.len() + plan.runtimes.len();
     let failed = errors(run, plan, done).len();
@@ -175,11 +191,7 @@ fn first_of(
 }
 
 /// All that failed, each with its causes and what to do; the exit code is that of the first.
-pub(in crate::transfer) fn failures(
-    run: &Run<'_>,
-    plan: &Plan<'_>,
-    done: Option<&Done>,
-) -> anyhow::Result<()> {
+fn failures(run: &Run<'_>, plan: &Plan<'_>, done: Option<&Done>) -> anyhow::Result<()> {
     let errors = causes(run, plan, done);
     // A tag that the target does not let us move will not move in another run.
     let is_final = |outcome: &Outcome| match &outcome.result {

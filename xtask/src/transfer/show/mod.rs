@@ -5,7 +5,7 @@ mod plan;
 mod report;
 mod resources;
 
-pub(super) use end::{closing, errors, failures, refuse_failed};
+pub(super) use end::{errors, finish, refuse_failed};
 pub(super) use plan::plan;
 pub use plan::{held, not_compared};
 pub use report::Report;

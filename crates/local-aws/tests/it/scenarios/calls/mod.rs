@@ -6,6 +6,7 @@ mod images;
 mod keys;
 mod registry;
 mod repositories;
+mod signing;
 
 use reqwest::Method;
 
@@ -52,6 +53,7 @@ pub(crate) const SCENARIOS: &[(&str, &[Call])] = &[
     ("layers and images", images::IMAGES),
     ("registry settings", registry::SETTINGS),
     ("creation templates", registry::TEMPLATES),
+    ("signatures", signing::SIGNING),
     ("more of keys", keys::MORE),
     ("roles, stacks, public registry", callers::OTHERS),
 ];
