@@ -146,7 +146,8 @@ async fn layers(client: &Client, image: &Reference) -> Result<Vec<Layer>, regist
         Err(_) => return Ok(of_manifest(&manifest)),
     };
     let mut layers = Vec::new();
-    for child in children.iter().filter(|child| child.attests().is_none()) {
+    // Attestations too: they are copied like all else.
+    for child in &children {
         let manifest = client.manifest(&image.with_digest(child.digest)).await?;
         layers.extend(manifest.iter().flat_map(of_manifest));
     }
@@ -164,7 +165,7 @@ fn of_manifest(manifest: &registry::Manifest) -> Vec<Layer> {
 async fn beside(client: &Client, image: &Reference) -> Result<Beside, registry::Error> {
     let mut beside = Beside::default();
     let Some(digest) = image.digest() else { return Ok(beside) };
-    for artifact in lists::referrers(client, image, digest).await? {
+    for artifact in lists::referrers_of_all(client, image, digest).await? {
         *kind(&artifact, &mut beside) += 1;
     }
     if let Ok(signature) = image.with_tag(&format!("sha256-{}.sig", digest.hex()))
