@@ -148,7 +148,7 @@ fn short(time: Duration) -> String {
         1..=999 => format!("0.{} s", ms / 100),
         1_000..=59_999 => format!("{} s", ms / 1_000),
         60_000..=3_599_999 => format!("{} min", ms / 60_000),
-        _ if ms % 3_600_000 == 0 => format!("{} h", ms / 3_600_000),
+        _ if ms.is_multiple_of(3_600_000) => format!("{} h", ms / 3_600_000),
         _ => format!("{}:{:02} h", ms / 3_600_000, ms % 3_600_000 / 60_000),
     }
 }

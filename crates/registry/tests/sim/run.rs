@@ -4,7 +4,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use registry::mirror::{Action, Event, Job, Mapping, MemoryMapping, Mirror, Outcome, Platforms};
-use registry::{BoxError, BoxFuture, Client, Credential, Credentials, Digest, Reference, Server};
+use registry::{
+    BoxError, BoxFuture, Client, Credential, Credentials, Digest, Reference, RetryPolicy, Server, Timeouts,
+};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::ecr::ECR;
@@ -310,9 +312,22 @@ fn is_repairable(fired: &[Fault], scenario: &Scenario) -> bool {
     // A request is sent anew with a fresh login once: where that one has ended as well, it looks like one that never sufficed.
     let expired = fired.iter().filter(|fault| matches!(fault, Fault::Expire)).count();
     let lag = scenario.target.lag.max(scenario.source.lag);
+    // All tries of a request have one deadline, and all of these may have met one request. A pause between tries is short.
+    let waited = fired.iter().map(longest_wait).sum::<Duration>() + Duration::from_secs(10);
     fired.len() <= 3
+        && waited <= RetryPolicy::default().patience
         && corrupt <= 1
         && expired <= 1
         && fired.iter().all(passes)
         && lag <= Duration::from_secs(3)
+}
+
+/// For how long a fault lets its request wait at most.
+fn longest_wait(fault: &Fault) -> Duration {
+    match fault {
+        Fault::Hang | Fault::Trickle => Timeouts::default().reply,
+        Fault::Delay(wait) => *wait,
+        Fault::TooMany(Some(seconds)) => Duration::from_secs(*seconds),
+        _ => Duration::ZERO,
+    }
 }
