@@ -125,7 +125,11 @@ async fn one(run: &Run<'_>, wanted: &Wanted) -> (String, Looked, Vec<String>) {
         Some(account) => match scan(&account.aws, client, image).await {
             Ok(Some(found)) => Scan::Found(found.counts),
             Ok(None) => Scan::NotScanned,
-            Err(error) => Scan::Unread(in_a_line(&error)),
+            // AWS names the repository: the page tells the same reason once.
+            Err(error) => {
+                let own = format!(":repository/{} ", image.repository());
+                Scan::Unread(in_a_line(&error).replace(&own, ":repository/* "))
+            }
         },
         None => Scan::NotAsked,
     };
