@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use crate::run::Run;
 use crate::world::World;
-use crate::{BUCKET, REGION, built, cargo, command, compile, program, target};
+use crate::{BUCKET, REGION, built, cargo, command, compile, program, read, target};
 
 /// Names the program that is to be released; without it one is compiled.
 pub const RELEASED: &str = "HTC_GRID_IMAGES";
@@ -34,7 +34,8 @@ impl World {
         std::fs::create_dir_all(folder).unwrap();
         let (copy, bin) = (folder.join("htc-grid-images"), self.path("bin"));
         if !copy.exists() {
-            std::fs::copy(released(), &copy).unwrap();
+            // Not by this process: what another thread starts meanwhile would hold the file open, and it could not be run.
+            read(command("cp").arg(released()).arg(&copy));
         }
         if !bin.exists() {
             std::fs::create_dir(&bin).unwrap();

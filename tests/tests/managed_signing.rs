@@ -56,12 +56,12 @@ fn the_rules_of_others_stay_and_only_the_own_one_comes_changes_and_goes() {
     world.xtask(INIT).ok();
     let aws = world.aws();
     let team = rule("team", "team/*");
-    put_rules(&aws, &[team.clone()]);
+    put_rules(&aws, std::slice::from_ref(&team));
     let line = |rules: &str| format!("registry: signing rules of the whole registry: {rules}\n");
     let dry = world.xtask("transfer-images --dry-run").ok();
     let both = format!("team/* by {} (stays); lambda by {}", profile("team"), profile("first"));
     assert!(dry.stderr.contains(&line(&both)), "{dry}");
-    assert_eq!(rules(&aws), [team.clone()]);
+    assert_eq!(rules(&aws), std::slice::from_ref(&team));
 
     // Before anything is pushed.
     world.xtask("auto-transfer-images").ok();
