@@ -1,7 +1,5 @@
 //! The plan says how long it will take, where an earlier run on this machine tells.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
-
 use e2e::{DebianRegistry, Images, Run, Shelf, SlowLink, World, random};
 use serde_json::Value;
 
