@@ -134,6 +134,12 @@ pub async fn missing_referrers(
     Ok(Some((list_tag(reference, subject)?, Manifest::new(OCI_INDEX, index.to_string()))))
 }
 
+/// The tag under which cosign keeps what is about `subject`; `suffix` is `sig` for signatures
+/// (<https://github.com/sigstore/cosign/blob/main/specs/SIGNATURE_SPEC.md#tag-based-discovery>).
+pub fn cosign_tag(subject: Digest, suffix: &str) -> String {
+    format!("sha256-{}.{suffix}", subject.hex())
+}
+
 /// The tag of the list of what is about `subject`, where the client keeps it.
 fn list_tag(reference: &Reference, subject: Digest) -> Result<Reference, Error> {
     let tag = reference.with_tag(&format!("sha256-{}", subject.hex()));

@@ -33,7 +33,7 @@ pub(crate) async fn candidates(
     digest: Digest,
 ) -> Result<Vec<Found>, Error> {
     let mut found = Vec::new();
-    if let Ok(tag) = image.with_tag(&format!("sha256-{}.sig", digest.hex())) {
+    if let Ok(tag) = image.with_tag(&registry::lists::cosign_tag(digest, "sig")) {
         // A registry that reads the tag as the digest in it gives the image itself.
         let manifest = client.manifest(&tag).await?.filter(|manifest| manifest.digest() != digest);
         if let Some(manifest) = manifest {

@@ -218,7 +218,7 @@ impl<'a> Artifacts<'a> {
         for (suffix, there) in SUFFIXES.iter().zip(found) {
             // A registry that reads a tag as the digest in it gives the image itself.
             let Some(there) = there.filter(|there| there.digest != subject) else { continue };
-            let tag = cosign_tag(subject, suffix);
+            let tag = lists::cosign_tag(subject, suffix);
             let (source, target) = (tagged(image_copy.source, &tag)?, tagged(image_copy.target, &tag)?);
             match image_copy.client.look_up(&target).await?.map(|here| here.digest) {
                 Some(here) if here == there.digest => continue,
@@ -317,14 +317,10 @@ impl<'a> Artifacts<'a> {
     }
 }
 
-fn cosign_tag(subject: Digest, suffix: &str) -> String {
-    format!("sha256-{}.{suffix}", subject.hex())
-}
-
 /// What the source's cosign tags of `subject` name.
 async fn find_tagged(image_copy: ImageCopy<'_>, subject: Digest) -> Result<Tagged, Error> {
     let finds = SUFFIXES.iter().map(|suffix| async move {
-        let source = tagged(image_copy.source, &cosign_tag(subject, suffix))?;
+        let source = tagged(image_copy.source, &lists::cosign_tag(subject, suffix))?;
         find_uncounted(image_copy.client, &source).await
     });
     try_join_all(finds).await

@@ -19,7 +19,7 @@ const MOST: usize = 500;
 /// Images that are asked about at once.
 const AT_ONCE: usize = 16;
 /// How long that may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIME_LIMIT: Duration = Duration::from_secs(60);
 
 /// What the registry says of an image.
 #[derive(Debug, Default)]
@@ -58,7 +58,7 @@ pub async fn look(
     let looks = all.iter().take(MOST).map(|wanted| one(run, wanted));
     let enough = async {
         tokio::select! {
-            () = tokio::time::sleep(PATIENCE) => {}
+            () = tokio::time::sleep(TIME_LIMIT) => {}
             () = run.interrupt.comes() => {}
         }
     };
@@ -164,15 +164,14 @@ fn of_manifest(manifest: &registry::Manifest) -> Vec<Layer> {
     blobs.into_iter().map(|blob| Layer { digest: blob.digest.to_string(), size: blob.size }).collect()
 }
 
-/// What stands beside an image: what names it as its subject, and the signature that cosign puts under a tag
-/// (<https://github.com/sigstore/cosign/blob/main/specs/SIGNATURE_SPEC.md#tag-based-discovery>).
+/// What stands beside an image: what names it as its subject, and the signature that cosign puts under a tag.
 async fn beside(client: &Client, image: &Reference) -> Result<Beside, registry::Error> {
     let mut beside = Beside::default();
     let Some(digest) = image.digest() else { return Ok(beside) };
     for artifact in lists::referrers_of_all(client, image, digest).await? {
         *kind(&artifact, &mut beside) += 1;
     }
-    if let Ok(signature) = image.with_tag(&format!("sha256-{}.sig", digest.hex()))
+    if let Ok(signature) = image.with_tag(&lists::cosign_tag(digest, "sig"))
         && client.head(&signature).await?.is_some()
     {
         beside.signatures += 1;
