@@ -81,7 +81,7 @@ fn waits() -> String {
         units::about(times.reply),
         units::about(times.idle),
         tries.attempts,
-        units::about(tries.patience + times.reply),
+        units::about(tries.give_up_after + times.reply),
         units::about(tries.max_wait),
         units::about(aws::http::READ_TIMEOUT),
         units::about(signing::BOUND),

@@ -111,12 +111,12 @@ impl Connection {
         Fut: Future<Output = Result<T, Error>>,
     {
         let pause = |attempt, error: &Error| self.pause(attempt, error);
-        retry::retry(pause, self.patience(), self.watcher.as_ref(), is_transient, operation).await
+        retry::retry(pause, self.give_up_after(), self.watcher.as_ref(), is_transient, operation).await
     }
 
     /// How long is waited in vain before no further try begins.
-    pub(crate) fn patience(&self) -> Duration {
-        self.retry.patience
+    pub(crate) fn give_up_after(&self) -> Duration {
+        self.retry.give_up_after
     }
 
     /// The pause after so many tries, or none if that was the last one.

@@ -24,7 +24,7 @@ pub struct RetryPolicy {
     pub max_wait: Duration,
     /// No try begins when this much was waited in vain: for replies that did not come or were failures, and between tries. A server
     /// that takes connections and says nothing would else be waited for as often as there are tries.
-    pub patience: Duration,
+    pub give_up_after: Duration,
 }
 
 impl Default for RetryPolicy {
@@ -35,7 +35,7 @@ impl Default for RetryPolicy {
             base: Duration::from_millis(500),
             max_pause: Duration::from_secs(15),
             max_wait: Duration::from_secs(120),
-            patience: Duration::from_secs(180),
+            give_up_after: Duration::from_secs(180),
         }
     }
 }
@@ -104,10 +104,10 @@ const MISMATCHES: u32 = 2;
 /// How long a server is waited for that does not listen and never did.
 const BRIEFLY: Duration = Duration::from_secs(2);
 
-/// Tries `operation` until it succeeds, fails for good, has been tried often enough, or `patience` is over.
+/// Tries `operation` until it succeeds, fails for good, has been tried often enough, or `give_up_after` is over.
 pub(crate) async fn retry<T, F, Fut>(
     pause: impl Fn(u32, &Error) -> Option<Duration>,
-    patience: Duration,
+    give_up_after: Duration,
     watcher: Option<&RetryWatcher>,
     is_transient: impl Fn(&Error) -> bool,
     mut operation: F,
@@ -127,7 +127,7 @@ where
         mismatches += u32::from(error.kind().is_mismatch());
         let is_hopeless = mismatches > MISMATCHES || !is_transient(&error);
         let attempt = tries.count(&error);
-        let pause = pause(attempt, &error).filter(|pause| !is_hopeless && so_far + *pause <= patience);
+        let pause = pause(attempt, &error).filter(|pause| !is_hopeless && so_far + *pause <= give_up_after);
         let Some(pause) = pause else {
             // Whoever tries the whole again has waited for so long already.
             return Err(waited::after(error, so_far));

@@ -313,7 +313,7 @@ impl Reader {
         let is_content =
             matches!(error.kind(), ErrorKind::DigestMismatch { .. } | ErrorKind::SizeMismatch { .. });
         let is_worth_it = |pause: &Duration| {
-            error.is_transient() && !is_content && self.waited + *pause <= connection.patience()
+            error.is_transient() && !is_content && self.waited + *pause <= connection.give_up_after()
         };
         let Some(pause) = pause.filter(is_worth_it) else { return Err(waited::after(error, self.waited)) };
         if let Some(watcher) = connection.watcher() {

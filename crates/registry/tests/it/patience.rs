@@ -22,7 +22,7 @@ fn client() -> Client {
     let retry = RetryPolicy {
         attempts: 9,
         base: Duration::from_millis(2),
-        patience: PATIENCE,
+        give_up_after: PATIENCE,
         ..RetryPolicy::default()
     };
     let timeouts = Timeouts { reply: REPLY, idle: Duration::from_millis(150), ..Timeouts::default() };

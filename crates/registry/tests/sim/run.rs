@@ -315,7 +315,7 @@ fn is_repairable(fired: &[Fault], scenario: &Scenario) -> bool {
     // All tries of a request have one deadline, and all of these may have met one request. A pause between tries is short.
     let waited = fired.iter().map(longest_wait).sum::<Duration>() + Duration::from_secs(10);
     fired.len() <= 3
-        && waited <= RetryPolicy::default().patience
+        && waited <= RetryPolicy::default().give_up_after
         && corrupt <= 1
         && expired <= 1
         && fired.iter().all(passes)

@@ -31,7 +31,7 @@ pub fn builder() -> Builder {
             base: Duration::from_millis(8),
             max_pause: Duration::from_millis(200),
             max_wait: Duration::from_secs(5),
-            patience: Duration::from_secs(10),
+            give_up_after: Duration::from_secs(10),
         })
         .timeouts(Timeouts {
             connect: Duration::from_secs(2),
