@@ -31,6 +31,7 @@ mod signing;
 mod slow_link;
 mod terminal;
 mod traffic;
+pub mod trouble;
 mod world;
 
 pub use authority::{Authority, request_head};

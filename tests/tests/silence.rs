@@ -3,15 +3,16 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
 
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::os::unix::fs::PermissionsExt as _;
+use std::io::Write as _;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use e2e::{BUCKET, Images, Run, World, built, command, skip};
+use e2e::trouble::{answering_status, heard, serve, silent, without_names};
+use e2e::{BUCKET, INIT, Images, Run, STATE, World};
 use rustix::process::Signal;
+use serde_json::json;
 
 /// The longest that a command may say nothing.
 const SILENCE: Duration = Duration::from_secs(5);
@@ -25,45 +26,6 @@ const IMAGES: &str = r#"schema_version = 1
 curl = "curlimages/curl:7.85.0"
 "kedacore/keda" = "docker.io/kedacore/keda:2.11.2"
 "#;
-
-/// A server on 127.0.0.1 that does with each connection what `answer` does; for as long as the tests run.
-fn serve(answer: impl Fn(TcpStream) + Clone + Send + 'static) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let host = listener.local_addr().unwrap().to_string();
-    std::thread::spawn(move || {
-        for client in listener.incoming().map_while(Result::ok) {
-            let answer = answer.clone();
-            std::thread::spawn(move || answer(client));
-        }
-    });
-    host
-}
-
-/// Reads a request's head; false at the end of the connection.
-fn heard(client: &mut TcpStream) -> bool {
-    let mut head = Vec::new();
-    let mut byte = [0];
-    while !head.ends_with(b"\r\n\r\n") {
-        match client.read(&mut byte) {
-            Ok(1) => head.push(byte[0]),
-            _ => return false,
-        }
-    }
-    true
-}
-
-/// Gives each request this answer.
-fn answering(answer: impl Into<String>) -> String {
-    let answer = answer.into();
-    serve(move |mut client| while heard(&mut client) && client.write_all(answer.as_bytes()).is_ok() {})
-}
-
-/// Takes connections and says nothing.
-fn silent() -> String {
-    serve(|mut client| {
-        let _ = std::io::copy(&mut client, &mut std::io::sink());
-    })
-}
 
 /// An address whose connections do not come about: nobody takes those that wait already.
 fn unanswered(kept: &mut Vec<(TcpListener, Vec<TcpStream>)>) -> String {
@@ -105,8 +67,6 @@ struct Trouble {
 
 fn troubles(kept: &mut Vec<(TcpListener, Vec<TcpStream>)>) -> Vec<Trouble> {
     let plain = |name, host: String| Trouble { name, url: format!("http://{host}"), variables: Vec::new() };
-    let status =
-        |line: &str, more: &str| answering(format!("HTTP/1.1 {line}\r\n{more}content-length: 0\r\n\r\n"));
     let token =
         format!("www-authenticate: Bearer realm=\"http://{}/token\",service=\"registry\"\r\n", silent());
     let cut = serve(|mut client| {
@@ -120,8 +80,11 @@ fn troubles(kept: &mut Vec<(TcpListener, Vec<TcpStream>)>) -> Vec<Trouble> {
         plain("a connection that does not come about", unanswered(kept)),
         plain("a server that says nothing", silent()),
         plain("a server that drips", dripping()),
-        plain("a server that wants to be left alone", status("429 Too Many Requests", "retry-after: 30\r\n")),
-        plain("a server that is not well", status("503 Service Unavailable", "")),
+        plain(
+            "a server that wants to be left alone",
+            answering_status("429 Too Many Requests", "retry-after: 30\r\n"),
+        ),
+        plain("a server that is not well", answering_status("503 Service Unavailable", "")),
         plain("a body that ends early", cut),
         plain("a name that nobody knows", "registry.invalid:5000".to_owned()),
         Trouble {
@@ -134,7 +97,7 @@ fn troubles(kept: &mut Vec<(TcpListener, Vec<TcpStream>)>) -> Vec<Trouble> {
             url: "https://registry.example".to_owned(),
             variables: vec![("HTTPS_PROXY", format!("http://{}", silent()))],
         },
-        plain("a token service that says nothing", status("401 Unauthorized", &token)),
+        plain("a token service that says nothing", answering_status("401 Unauthorized", &token)),
     ]
 }
 
@@ -178,8 +141,14 @@ struct Seen {
 
 /// Runs it to its end, or in the short form until it was looked at for long enough.
 fn watched(run: Run) -> Seen {
+    watched_from(run, "")
+}
+
+/// The same, looked at from the first line on that has these words in it.
+fn watched_from(run: Run, words: &str) -> Seen {
     let mut run = run.start();
     let started = Instant::now();
+    let mut looked_at = None;
     let (mut last, mut before) = (started, "its start".to_owned());
     let mut seen =
         Seen { silence: Duration::ZERO, before: before.clone(), took: Duration::ZERO, text: String::new() };
@@ -192,8 +161,11 @@ fn watched(run: Run) -> Seen {
         }
         let Some(line) = line else { break };
         seen.text += &format!("{:>5.1}  {line}\n", started.elapsed().as_secs_f64());
+        if looked_at.is_none() && line.contains(words) {
+            looked_at = Some(Instant::now());
+        }
         (last, before) = (Instant::now(), line);
-        if started.elapsed() > LOOK && !is_signalled {
+        if looked_at.is_some_and(|since| since.elapsed() > LOOK) && !is_signalled {
             is_signalled = true;
             run.signal(Signal::INT);
         }
@@ -204,13 +176,14 @@ fn watched(run: Run) -> Seen {
 
 #[test]
 fn no_command_is_silent_for_more_than_five_seconds_whatever_the_network_does() {
+    let _alone = alone();
     let Some(mut world) = World::new(Images::Small) else { return };
     world.write("images.toml", IMAGES);
     let mut kept = Vec::new();
     let troubles = troubles(&mut kept);
     let lag = Lag::watch();
     // A target that has nothing.
-    let empty = answering("HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n");
+    let empty = answering_status("404 Not Found", "");
     let mut runs = Vec::new();
     for Trouble { name, url, variables } in troubles {
         world.route("docker.io", url);
@@ -224,6 +197,12 @@ fn no_command_is_silent_for_more_than_five_seconds_whatever_the_network_does() {
         }
     }
     judge(runs, lag);
+}
+
+/// Each test starts many programs: those of two at once would keep each other waiting.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 type Watching = (&'static str, &'static str, std::thread::JoinHandle<Seen>);
@@ -259,6 +238,7 @@ const OF_AWS: [&str; 5] =
 
 #[test]
 fn no_command_is_silent_while_aws_does_not_answer() {
+    let _alone = alone();
     let Some(world) = World::new(Images::Small) else { return };
     world.write("images.toml", IMAGES);
     let lag = Lag::watch();
@@ -282,46 +262,15 @@ fn no_command_is_silent_while_aws_does_not_answer() {
     }
 }
 
-/// Makes the world's program one whose names are asked of a server that says nothing, which is given; says aloud where this
-/// machine cannot do that.
-fn without_names(world: &mut World) -> Option<UdpSocket> {
-    // A resolver's port cannot be chosen, its address can.
-    let address = format!("127.53.{}.{}", std::process::id() / 250 % 250, std::process::id() % 250 + 1);
-    let Ok(server) = UdpSocket::bind((address.as_str(), 53)) else {
-        skip("the right to listen at port 53");
-        return None;
-    };
-    let resolver = world.write("resolv.conf", &format!("nameserver {address}\n"));
-    let order = world.write("nsswitch.conf", "hosts: files dns\n");
-    let mount = |from: &std::path::Path, to: &str| {
-        format!("if [ -e {to} ]; then mount --bind {} {to}; fi", from.display())
-    };
-    let mounts = [mount(&resolver, "/etc/resolv.conf"), mount(&order, "/etc/nsswitch.conf")].join(" && ");
-    let script = format!(
-        "#!/bin/sh\nexec unshare --map-root-user --mount sh -c '{mounts} && exec \"$0\" \"$@\"' \"$@\"\n"
-    );
-    let script = world.write("without-names", &script);
-    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
-    if !command(&script).arg("true").status().is_ok_and(|status| status.success()) {
-        skip("unshare with mounts of its own");
-        return None;
-    }
-    let program = built().join("xtask").display().to_string();
-    let run = format!("#!/bin/sh\nexec {} {program} \"$@\"\n", script.display());
-    let run = world.write("xtask-without-names", &run);
-    std::fs::set_permissions(&run, std::fs::Permissions::from_mode(0o755)).unwrap();
-    world.run_program(run);
-    Some(server)
-}
-
 #[test]
 fn no_command_is_silent_while_a_name_is_looked_up_in_vain() {
+    let _alone = alone();
     let Some(mut world) = World::new(Images::Small) else { return };
     world.write("images.toml", IMAGES);
     world.route("docker.io", "http://registry.example:5000".to_owned());
     let Some(server) = without_names(&mut world) else { return };
     let lag = Lag::watch();
-    let empty = answering("HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n");
+    let empty = answering_status("404 Not Found", "");
     let mut runs = Vec::new();
     let mut watch = |command, run| {
         runs.push(("a name server that says nothing", command, std::thread::spawn(move || watched(run))));
@@ -337,13 +286,71 @@ fn no_command_is_silent_while_a_name_is_looked_up_in_vain() {
     assert!(server.recv(&mut [0; 512]).is_ok(), "no name was asked for");
 }
 
+/// Who holds what the runs below wait for.
+const WHO: &str = "ada on laptop (process 7)";
+
+#[test]
+fn no_command_is_silent_while_somebody_else_holds_the_lease() {
+    let _alone = alone();
+    let Some(world) = World::grid("schema_version = 1\n[images]\ncurl = \"curlimages/curl:7.85.0\"\n") else {
+        return;
+    };
+    world.xtask(INIT).ok();
+    world.xtask("auto-transfer-images").ok();
+    // Something to copy, and something to prune.
+    world.write(
+        "images.toml",
+        "schema_version = 1\n[images]\n\"another/curl\" = \"curlimages/curl:7.85.0\"\n",
+    );
+    let lease = json!({
+        "who": WHO, "grid": "mainline", "since": "2026-11-22T10:00:00Z", "expires": "2999-01-01T00:00:00Z",
+    });
+    let key = format!("{STATE}.transfer.lock");
+    world.aws().put_object(BUCKET, &key, lease.to_string().as_bytes());
+    let lag = Lag::watch();
+    let commands = ["transfer-images --auto-approve", "watch", "prune --yes", "auto-destroy-images"];
+    let runs = commands.map(|command| {
+        let run = world.xtask(command).args("--lock-timeout 60");
+        let run = std::thread::spawn(move || watched_from(run, &format!("for {WHO}")));
+        ("a lease that somebody else holds", command, run)
+    });
+    for seen in judge(runs.into(), lag) {
+        says_for_whom(&seen, &format!("waiting for {WHO}: its lease, "));
+    }
+    // Somebody else's all the same.
+    assert_eq!(world.aws().object(BUCKET, &key).unwrap(), lease.to_string().as_bytes());
+
+    // Terraform's own lock, for which terraform waits.
+    let lock = json!({
+        "ID": "11111111-2222-3333-4444-555555555555", "Operation": "OperationTypePlan", "Info": "", "Who": "ada@laptop",
+        "Version": "1.11.4", "Created": "2026-11-22T10:00:00.123456Z", "Path": format!("{BUCKET}/{STATE}"),
+    });
+    world.aws().put_object(BUCKET, &format!("{STATE}.tflock"), lock.to_string().as_bytes());
+    let lag = Lag::watch();
+    let command = "transfer-images --auto-approve";
+    let run = world.xtask(command).args("--lock-timeout 40");
+    let run = std::thread::spawn(move || watched_from(run, "waiting for ada@laptop"));
+    for seen in judge(vec![("a state that somebody else has locked", command, run)], lag) {
+        says_for_whom(&seen, "waiting for ada@laptop: its lock on the terraform state, ");
+    }
+}
+
+/// Whoever is waited for is named again and again, each time with how long that lasts at most.
+#[track_caller]
+fn says_for_whom(seen: &Seen, words: &str) {
+    let told: Vec<&str> = seen.text.lines().filter(|line| line.contains(words)).collect();
+    let is_bounded = |line: &&str| line.contains(" s, at most ") && line.ends_with(" s more");
+    assert!(told.len() >= 2 && told.iter().all(is_bounded), "{words:?} is not said:\n{}", seen.text);
+}
+
 #[test]
 fn whoever_is_waited_for_is_named_with_the_longest_that_it_can_take() {
+    let _alone = alone();
     let Some(mut world) = World::new(Images::Small) else { return };
     world.write("images.toml", IMAGES);
     let silent = silent();
     world.route("docker.io", format!("http://{silent}"));
-    let empty = answering("HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n");
+    let empty = answering_status("404 Not Found", "");
     let mut run = world.sourced().arg("--registry").arg(&empty).args("transfer-images --dry-run").start();
     let host = silent.split(':').next().unwrap();
     let line = run.wait_for("waiting for ");
@@ -351,7 +358,7 @@ fn whoever_is_waited_for_is_named_with_the_longest_that_it_can_take() {
     run.signal(Signal::INT);
     run.end().failed(130, &["error: interrupted", "hint: nothing was changed"]);
 
-    let busy = answering("HTTP/1.1 429 Too Many Requests\r\nretry-after: 30\r\ncontent-length: 0\r\n\r\n");
+    let busy = answering_status("429 Too Many Requests", "retry-after: 30\r\n");
     world.route("docker.io", format!("http://{busy}"));
     let mut run = world.sourced().arg("--registry").arg(&empty).args("transfer-images --dry-run").start();
     let line = run.wait_for("waiting for docker.io: to try again (too many requests");

@@ -147,18 +147,22 @@ fn read(arguments: Vec<String>, mut command: clap::Command) -> Result<Cli, clap:
     Ok(Cli { name, ..cli })
 }
 
-/// Takes destructive commands out of what clap suggests for a mistyped one, and puts the most similar first.
+/// Takes destructive commands out of what clap suggests for a mistyped one, and puts the most similar first. Where that one is
+/// destructive, it is what was meant, and no other has anything to do with it.
 fn with_safe_suggestions(mut error: clap::Error) -> clap::Error {
     let suggested = match error.remove(ContextKind::SuggestedSubcommand) {
         Some(ContextValue::Strings(names)) => names,
         Some(ContextValue::String(name)) => vec![name],
         _ => return error,
     };
+    let is_safe = |name: &String| !DESTRUCTIVE.contains(&name.as_str());
     // clap sorts by similarity, the most similar last.
-    let safe: Vec<String> =
-        suggested.into_iter().rev().filter(|name| !DESTRUCTIVE.contains(&name.as_str())).collect();
-    if !safe.is_empty() {
+    if suggested.last().is_some_and(is_safe) {
+        let safe = suggested.into_iter().rev().filter(is_safe).collect();
         error.insert(ContextKind::SuggestedSubcommand, ContextValue::Strings(safe));
+    } else {
+        // An empty list of other suggestions is shown as an empty line.
+        error.remove(ContextKind::Suggested);
     }
     error
 }
@@ -242,6 +246,8 @@ mod tests {
             for name in DESTRUCTIVE {
                 assert!(!text.contains(&format!("'{name}'")), "{typed}: {text}");
             }
+            assert!(!text.contains("\n\n\n"), "{typed}: {text}");
+            assert!(suggested.is_some() || !text.contains("tip:"), "{typed}: {text}");
             if let Some(suggested) = suggested {
                 let tip = text.lines().find(|line| line.trim_start().starts_with("tip:")).unwrap_or_default();
                 let first = tip.split('\'').nth(1);

@@ -170,7 +170,11 @@ impl Context {
         self.paths.home().unpack(self.paths.root())?;
         let path = self.paths.images();
         let sources = images_config::Sources::of(path, self.paths.root());
-        Config::load(path, &self.paths.relative(path), &sources).kind(Kind::Config)
+        let config = Config::load(path, &self.paths.relative(path), &sources);
+        if path.exists() {
+            return config.kind(Kind::Config);
+        }
+        config.hint(Kind::Config, "--images FILE names another list")
     }
 
     /// images.lock, if there is one.

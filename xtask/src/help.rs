@@ -10,6 +10,7 @@ use crate::cli::Cli;
 use crate::commands::doctor;
 use crate::program;
 use crate::settings::Global;
+use crate::transfer::LOCK_TIMEOUT;
 use crate::ui::units;
 
 /// The commands that `cargo xtask` alone shows.
@@ -74,7 +75,9 @@ fn waits() -> String {
          {} for a connection, {} for a registry's reply, {} for a transfer in which nothing moves\n  \
          {} tries of what failed in passing, {} for all of them; {} where a registry asks for a pause (Retry-After)\n  \
          --lock-timeout for terraform's lock and for another run on the same grid\n  \
+         {} for terraform's lock while a plan is carried out, {} for another run by watch and with --shard\n  \
          {} for AWS's reply, three times (AWS_MAX_ATTEMPTS)\n  \
+         {} for ECR to show what was created, {} for S3 to show a new bucket, {} to give an object that it lists\n  \
          {} for ECR's signature of a runtime\n  \
          {} for all that doctor looks at\n",
         units::about(times.connect),
@@ -83,7 +86,12 @@ fn waits() -> String {
         tries.attempts,
         units::about(tries.give_up_after + times.reply),
         units::about(tries.max_wait),
+        units::about(grid::planning::BRIEF),
+        units::about(LOCK_TIMEOUT),
         units::about(aws::http::READ_TIMEOUT),
+        units::about(grid::VISIBLE_BOUND),
+        units::about(aws::bucket::VISIBLE),
+        units::about(aws::store::PROPAGATION),
         units::about(signing::BOUND),
         units::about(doctor::BOUND),
     )

@@ -28,7 +28,7 @@ pub struct Global {
     /// The key of the terraform state in its bucket [default: .terraform/terraform.tfstate]
     #[arg(long, global = true, value_name = "KEY")]
     pub state_key: Option<String>,
-    /// Seconds to wait for somebody else's lock on the terraform state
+    /// Seconds to wait for another run on this grid, and for somebody else's lock on the terraform state
     #[arg(long, global = true, value_name = "SECONDS", default_value_t = 0)]
     pub lock_timeout: u64,
     /// The AWS profile

@@ -7,7 +7,7 @@ use failure::{Kind, ending};
 
 use super::login::{LoginError, quoted};
 use super::profile::Source;
-use crate::http::UNKNOWN_CA;
+use crate::http::{NoAnswer, UNKNOWN_CA};
 
 /// The error of an AWS call as one line, with the exit code and the hint that fit. `action` is the IAM action.
 pub fn explain<E>(error: SdkError<E, HttpResponse>, action: &str) -> anyhow::Error
@@ -96,7 +96,10 @@ where
         // An S3 HEAD has no body, so no code: the status is all that is known.
         _ => match error.raw_response() {
             Some(response) => format!("HTTP {}", response.status().as_u16()),
-            None => innermost(error),
+            None => match caused_by::<NoAnswer>(error) {
+                Some(asked) => format!("{}: {}", asked.host, innermost(error)),
+                None => innermost(error),
+            },
         },
     }
 }
@@ -220,7 +223,7 @@ pub(super) fn advice(code: &str, status: Option<u16>, words: &str, action: &str)
             (Kind::Registry, Some(UNKNOWN_CA.to_owned()))
         }
         _ if code.is_empty() && status.is_none() => {
-            (Kind::Registry, Some("is the network up, and is REGION an AWS region?".to_owned()))
+            (Kind::Registry, Some("is the network up, and is the region right (REGION=)? Behind a proxy, HTTPS_PROXY names the proxy".to_owned()))
         }
         _ => (Kind::Registry, None),
     }

@@ -44,19 +44,30 @@ impl HttpConnector for Connector {
             let host = request.url().host_str().unwrap_or_default().to_owned();
             let milliseconds = u64::try_from(most.as_millis()).unwrap_or(u64::MAX);
             let _wait = tracing::warn_span!("wait", on = host, what = "its reply", most = milliseconds);
-            let response = client.execute(request).await.map_err(connector_error)?;
+            let response = client.execute(request).await.map_err(|error| connector_error(host, error))?;
             let response = http::Response::<reqwest::Body>::from(response).map(SdkBody::from_body_1_x);
             HttpResponse::try_from(response).map_err(|e| ConnectorError::other(e.into(), None))
         })
     }
 }
 
-fn connector_error(error: reqwest::Error) -> ConnectorError {
-    if error.is_timeout() {
-        ConnectorError::timeout(error.into())
-    } else if error.is_builder() {
-        ConnectorError::user(error.into())
+/// A request without an answer, and who was asked: the SDK does not say.
+#[derive(Debug, thiserror::Error)]
+#[error("{host} gives no answer")]
+pub(crate) struct NoAnswer {
+    /// The host that was asked.
+    pub(crate) host: String,
+    source: reqwest::Error,
+}
+
+fn connector_error(host: String, source: reqwest::Error) -> ConnectorError {
+    let (is_timeout, is_builder) = (source.is_timeout(), source.is_builder());
+    let error = Box::new(NoAnswer { host, source });
+    if is_timeout {
+        ConnectorError::timeout(error)
+    } else if is_builder {
+        ConnectorError::user(error)
     } else {
-        ConnectorError::io(error.into())
+        ConnectorError::io(error)
     }
 }

@@ -112,7 +112,7 @@ impl Profiles {
         }
         let known: BTreeSet<&str> = self.0.profiles().collect();
         let known = match known.len() {
-            0 => "~/.aws/config and ~/.aws/credentials name none".to_owned(),
+            0 => "~/.aws/config and ~/.aws/credentials have none".to_owned(),
             _ => format!("there are {}", known.into_iter().collect::<Vec<_>>().join(", ")),
         };
         Err(failure(

@@ -13,6 +13,7 @@ use aws_sdk_s3::error::{ProvideErrorMetadata as _, SdkError};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use failure::{Kind, ending, failure, kind_of};
 use tokio::sync::OnceCell;
+use tracing::Span;
 
 use super::encryption::Encryption;
 use super::{Aws, errors::explain};
@@ -20,7 +21,7 @@ use super::{Aws, errors::explain};
 /// How long an object may stay away that S3 lists. After versioning is switched on for the first time, S3 may answer NoSuchKey
 /// for up to 15 minutes (<https://docs.aws.amazon.com/AmazonS3/latest/userguide/manage-versioning-examples.html>); nobody waits
 /// that long unasked.
-const PROPAGATION: Duration = Duration::from_secs(120);
+pub const PROPAGATION: Duration = Duration::from_secs(120);
 /// How often a deletion is tried that meets another conditional request.
 const CONFLICTS: u32 = 8;
 
@@ -119,7 +120,7 @@ impl StateStore {
     /// # Errors
     /// S3 refuses or does not answer, or lists the object and does not give it.
     pub async fn get(&self, key: &str) -> anyhow::Result<Option<Object>> {
-        let mut pauses = Pauses::new(self.retry_for);
+        let mut pauses = Pauses::new(self.retry_for, "to give an object that it lists");
         loop {
             let answer = match self.client.get_object().bucket(&self.bucket).key(key).send().await {
                 Err(error) if error.code() == Some("NoSuchKey") => {
@@ -201,7 +202,7 @@ impl StateStore {
     /// # Errors
     /// S3 refuses or does not answer.
     pub async fn delete(&self, key: &str, etag: Option<&str>) -> anyhow::Result<()> {
-        let mut pauses = Pauses::new(self.retry_for);
+        let mut pauses = Pauses::new(self.retry_for, "to delete an object that somebody else writes");
         for round in 1.. {
             let request = self.client.delete_object().bucket(&self.bucket).key(key);
             match request.set_if_match(etag.map(str::to_owned)).send().await {
@@ -241,11 +242,15 @@ fn date<E>(error: &SdkError<E, HttpResponse>) -> Option<i64> {
 pub(super) struct Pauses {
     until: tokio::time::Instant,
     pause: Duration,
+    /// What is waited for.
+    what: &'static str,
+    told: Option<Span>,
 }
 
 impl Pauses {
-    pub(super) fn new(bound: Duration) -> Self {
-        Self { until: tokio::time::Instant::now() + bound, pause: Duration::from_millis(100) }
+    pub(super) fn new(bound: Duration, what: &'static str) -> Self {
+        let until = tokio::time::Instant::now() + bound;
+        Self { until, pause: Duration::from_millis(100), what, told: None }
     }
 
     /// Waits for the next try; `false` where there is none any more.
@@ -253,6 +258,12 @@ impl Pauses {
         if tokio::time::Instant::now() >= self.until {
             return false;
         }
+        let (until, what) = (self.until, self.what);
+        self.told.get_or_insert_with(|| {
+            let left = until.saturating_duration_since(tokio::time::Instant::now());
+            let most = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
+            tracing::warn_span!("wait", on = "S3", what, most)
+        });
         tokio::time::sleep(self.pause).await;
         self.pause = (self.pause * 2).min(Duration::from_secs(5));
         true

@@ -9,6 +9,7 @@ mod news;
 pub mod planning;
 pub mod recovery;
 mod resource_kind;
+mod state_lock;
 pub mod templates;
 pub mod usage;
 pub mod used;
@@ -37,6 +38,7 @@ pub use planning::Planned;
 pub use recovery::Unrecorded;
 pub use resource_kind::{ResourceKind, StaysWith};
 pub use usage::{RepositoryUsage, Usage};
+pub use visible::VISIBLE_BOUND;
 pub use working_directory::{release_lock, terraform_data};
 
 /// Where the provider is that stands in for AWS's; it is made where it is missing.

@@ -12,6 +12,7 @@ use registry::{Client, Reference};
 use serde_json::Value;
 use terraform::{PlanRequest, Terraform, TerraformError};
 
+use super::state_lock;
 use super::used::refuse_policies;
 use super::visible::{wait_until_known, wait_until_visible};
 use super::working_directory::{explain, init, unlocked};
@@ -19,7 +20,7 @@ use super::{Infrastructure, Inventory, News, ResourceKind, recovery};
 
 /// How long an apply waits for terraform's own lock at least: the lease keeps other applies away, and a plan of somebody
 /// else's holds the lock for moments only.
-const BRIEF: Duration = Duration::from_secs(60);
+pub const BRIEF: Duration = Duration::from_secs(60);
 
 /// A plan, and the file that holds it as long as this lives.
 pub struct Planned {
@@ -126,7 +127,9 @@ async fn make_plan(
         lock: purpose != Purpose::Apply { lock: false },
     };
     grid.options.interrupt.check()?;
-    let (terraform, plan) = match terraform.plan(&request, grid.options.watch.plan()).await {
+    let lock_wait = if request.lock { grid.options.lock_timeout } else { Duration::ZERO };
+    let first = terraform.plan(&request, grid.options.watch.plan());
+    let (terraform, plan) = match state_lock::named(grid, lock_wait, first).await {
         // An init that was stopped in the middle looks as if it were done.
         Err(TerraformError::NotInitialised { .. }) => {
             let terraform = init(grid, terraform).await?;
@@ -168,7 +171,8 @@ async fn carry_out(grid: &Infrastructure<'_>, planned: &Planned) -> anyhow::Resu
     }
     let lock_wait = grid.options.lock_timeout.max(BRIEF);
     let terraform = planned.terraform.clone().lock_timeout(lock_wait);
-    let applied = announcing(grid, terraform.apply(&planned.out, grid.options.watch.apply())).await;
+    let apply = terraform.apply(&planned.out, grid.options.watch.apply());
+    let applied = state_lock::named(grid, lock_wait, announcing(grid, apply)).await;
     let is_killed = matches!(applied, Err(TerraformError::Killed { .. }));
     let applied = unlocked(grid, applied).await;
     // Terraform got the Ctrl-C itself and ended in good order; its own words for that help nobody. Another one that

@@ -6,11 +6,12 @@ use aws::errors::{permission, refused_action};
 use failure::{FailWith as _, Kind, ending, failure};
 use images_config::Config;
 use registry::{Client, Reference};
+use tracing::Span;
 
 use super::Infrastructure;
 
 /// How long AWS may take until it shows a repository that it said it created.
-const VISIBLE_BOUND: Duration = Duration::from_secs(60);
+pub const VISIBLE_BOUND: Duration = Duration::from_secs(60);
 
 /// Waits until ECR's API shows every repository and rule.
 pub(super) async fn wait_until_visible(grid: &Infrastructure<'_>, config: &Config) -> anyhow::Result<()> {
@@ -51,19 +52,28 @@ fn refused(error: registry::Error) -> anyhow::Error {
 struct Wait {
     since: tokio::time::Instant,
     pause: Duration,
+    /// What is said of it.
+    told: Option<(String, Span)>,
 }
 
 impl Wait {
     fn new() -> Self {
-        Self { since: tokio::time::Instant::now(), pause: Duration::from_millis(50) }
+        Self { since: tokio::time::Instant::now(), pause: Duration::from_millis(50), told: None }
     }
 
     /// Pauses before the next question, or gives up on what is `absent`.
     async fn again(&mut self, absent: impl FnOnce() -> String) -> anyhow::Result<()> {
+        let absent = absent();
         if self.since.elapsed() > VISIBLE_BOUND {
-            let message = format!("ECR does not show {} after {} s", absent(), VISIBLE_BOUND.as_secs());
+            let message = format!("ECR does not show {absent} after {} s", VISIBLE_BOUND.as_secs());
             return Err(failure(Kind::Registry, message))
                 .hint(Kind::Registry, "run the command again; it continues where it stopped");
+        }
+        if self.told.as_ref().is_none_or(|(before, _)| *before != absent) {
+            let left = VISIBLE_BOUND.saturating_sub(self.since.elapsed());
+            let most = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
+            let span = tracing::warn_span!("wait", on = "ECR", what = format!("to show {absent}"), most);
+            self.told = Some((absent, span));
         }
         tokio::time::sleep(self.pause).await;
         self.pause = (self.pause * 2).min(Duration::from_secs(2));

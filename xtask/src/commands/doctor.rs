@@ -7,10 +7,11 @@ use aws::Aws;
 use aws::bucket::StateBucket;
 use aws::ecr::Ecr;
 use clap::Args;
-use docker::Docker;
-use failure::{Kind, failure, kind_of, render};
+use docker::{Docker, DockerError};
+use failure::{Kind, ending, failure, kind_of, render};
 use futures_util::future::join_all;
 use registry::{Client, Reference};
+use runtimes::RuntimeError;
 use terraform::Program;
 
 use super::Context;
@@ -203,12 +204,15 @@ async fn docker(context: &Context) -> Check {
     let engine = async {
         let docker = Docker::find(context.settings.container_cli.as_deref()).await?;
         let platform = docker.engine_platform().await?;
-        anyhow::Ok(format!("{}, engine {platform}, {:?} builder", docker.name(), docker.builder()))
+        Ok(format!("{}, engine {platform}, {:?} builder", docker.name(), docker.builder()))
     };
-    match engine.await {
-        Ok(found) => Check::good("container engine", found),
-        Err(error) => Check::from_error("container engine", &error, Kind::Docker),
-    }
+    let error: DockerError = match engine.await {
+        Ok(found) => return Check::good("container engine", found),
+        Err(error) => error,
+    };
+    let error = RuntimeError::from(error);
+    let (kind, hint) = (error.kind(), error.hint().map(str::to_owned));
+    Check::from_error("container engine", &ending(kind, hint, error), Kind::Docker)
 }
 
 async fn account(context: &Context, aws: &Aws) -> Vec<Check> {

@@ -52,7 +52,9 @@ impl Lock {
     pub async fn run(self, context: &Context) -> anyhow::Result<()> {
         let config = context.config()?;
         let file = if self.check { context.paths.lock() } else { context.lock_to_write()? };
-        let before = context.lock()?.unwrap_or_default();
+        let lock = context.lock()?;
+        let is_there = lock.is_some();
+        let before = lock.unwrap_or_default();
         let select = match (self.update || self.check, self.names.is_empty()) {
             (false, _) => Select::Missing,
             (true, true) => Select::All,
@@ -107,13 +109,14 @@ impl Lock {
             return Ok(());
         }
         if self.check {
-            let writes = match before.sources.is_empty() {
-                true => "`cargo xtask lock` writes it",
-                false => "`cargo xtask lock --update` writes it",
+            let (message, writes) = match is_there {
+                true => {
+                    (format!("{shown} is not what upstream has"), "`cargo xtask lock --update` writes it")
+                }
+                false => (format!("there is no {shown}"), "`cargo xtask lock` writes it"),
             };
             // Not the code of an upstream that does not answer.
-            return Err(failure(Kind::Config, format!("{shown} is not what upstream has")))
-                .hint(Kind::Config, writes);
+            return Err(failure(Kind::Config, message)).hint(Kind::Config, writes);
         }
         after.save(&file).with_context(|| format!("could not write {shown}"))?;
         context.printer.line(format!("wrote {shown}; commit it, so that every run copies the same digests"));

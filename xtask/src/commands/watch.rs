@@ -1,16 +1,11 @@
 //! `watch`.
 
-use std::time::Duration;
-
 use clap::Args;
 
 use super::transfer::Options;
 use crate::context::Context;
 use crate::error::Ending;
-use crate::transfer::{self, Request};
-
-/// How long it waits at least for somebody else's run: it was started to be left alone.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(15 * 60);
+use crate::transfer::{self, LOCK_TIMEOUT, Request};
 
 /// Bring the images once, for a cron job or a scheduled workflow: no question, JSON, an exit code that says whether anything changed
 ///

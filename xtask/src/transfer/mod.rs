@@ -50,7 +50,7 @@ pub use refusals::exhausted as refuse_exhausted;
 pub use request::Request;
 pub use scans::scan;
 pub use selection::only;
-pub use shards::{Joined, last_run};
+pub use shards::{Joined, LOCK_TIMEOUT, last_run};
 use show::Report;
 pub use show::{held, not_compared};
 pub use signing::why_unsigned;

@@ -17,8 +17,9 @@ use super::runtimes::who;
 use super::{Done, Plan, Run, show};
 use crate::ui::{Printer, Table, units};
 
-/// How long a shard waits at least for whoever makes the resources, or does the whole work: it was started to be left alone.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(15 * 60);
+/// How long a shard waits at least for whoever makes the resources, or does the whole work, and `watch` for another run: they were
+/// started to be left alone.
+pub const LOCK_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 /// After so long, what a shard reported is no longer news of this run.
 const NEWS: Duration = Duration::from_secs(24 * 3600);
 /// What a record is in errors.

@@ -1,6 +1,6 @@
 //! Questions to the person at the terminal.
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::sync::PoisonError;
 use std::time::Duration;
 
@@ -28,7 +28,8 @@ pub fn ask(printer: &Printer, question: &str, interrupt: &Interrupt) -> Option<S
         });
         while !interrupt.seen() {
             if let Ok(answer) = answer.recv_timeout(ANSWER_POLL) {
-                if answer.is_none() {
+                // What is typed at a terminal ends the line; nothing else does.
+                if answer.is_none() || !std::io::stdin().is_terminal() {
                     let _ = writeln!(stderr);
                 }
                 return answer;

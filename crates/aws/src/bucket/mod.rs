@@ -23,7 +23,7 @@ use policy::{Policy, refuses_plain};
 pub use problem::Problem;
 
 /// How long a new bucket may take to show.
-const VISIBLE: Duration = Duration::from_secs(60);
+pub const VISIBLE: Duration = Duration::from_secs(60);
 
 /// What one look at the bucket shows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -97,7 +97,8 @@ impl StateBucket {
         }
         let list = problems.iter().map(|p| format!("\n  - {p}")).collect::<String>();
         let hint = if problems.iter().all(|p| p.mendable() || p.is_advice()) {
-            "`cargo xtask init-images --create-state-bucket` makes it so".to_owned()
+            let does = if *problems == [Problem::Missing] { "creates it" } else { "corrects that" };
+            format!("`cargo xtask init-images --create-state-bucket` {does}")
         } else {
             format!(
                 "name another bucket with S3_IMAGE_TFSTATE_HTCGRID_BUCKET_NAME=, or the region with REGION= (now {})",
@@ -168,7 +169,7 @@ impl StateBucket {
 
     /// Looks at a bucket that was created just now, which may not show at once.
     async fn look_at_new(&self) -> anyhow::Result<Findings> {
-        let mut pauses = Pauses::new(VISIBLE);
+        let mut pauses = Pauses::new(VISIBLE, "to show the new bucket");
         loop {
             let found = self.look().await?;
             if found.problems != [Problem::Missing] || !pauses.next().await {

@@ -127,7 +127,7 @@ impl Lease {
         let object = Object::new(store, store.sidecar(&part.suffix()));
         let began = tokio::time::Instant::now();
         let mut waited = false;
-        let mut wait = None;
+        let mut wait: Option<(String, tracing::Span)> = None;
         loop {
             let now = Timestamp::now();
             let (who, process) = (who(aws), ProcessId::own());
@@ -150,18 +150,22 @@ impl Lease {
                 Err(current) => current,
             };
             if began.elapsed() >= lock_wait.timeout {
-                return Err(held(current.as_ref()));
+                return Err(held(current.as_ref(), lock_wait.timeout));
+            }
+            let (holder, shard) = current.map(|current| (current.who, current.shard)).unzip();
+            // Whoever has taken it meanwhile is waited for from then on.
+            let whom = holder.clone().unwrap_or_else(|| "another run".to_owned());
+            if wait.as_ref().is_none_or(|(before, _)| *before != whom) {
+                let left = lock_wait.timeout.saturating_sub(began.elapsed());
+                let most = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
+                let span = tracing::warn_span!("wait", on = whom.as_str(), what = "its lease", most);
+                wait = Some((whom, span));
             }
             if !waited {
-                let (holder, shard) = current.map(|current| (current.who, current.shard)).unzip();
                 let shard = shard.flatten();
                 (lock_wait.tell)(News::Waiting { holder, shard, timeout: lock_wait.timeout });
             }
             waited = true;
-            wait.get_or_insert_with(|| {
-                let most = u64::try_from(lock_wait.timeout.as_millis()).unwrap_or(u64::MAX);
-                tracing::warn_span!("wait", on = "another run", what = "its lease", most)
-            });
             let pause = async {
                 tokio::time::sleep(ASKING).await;
                 Ok(())
@@ -205,7 +209,7 @@ impl Drop for Lease {
     }
 }
 
-fn held(by: Option<&Holder>) -> anyhow::Error {
+fn held(by: Option<&Holder>, timeout: Duration) -> anyhow::Error {
     let message = match by {
         Some(holder) => {
             let what = holder.shard.as_ref().map_or_else(String::new, |shard| format!("shard {shard} of "));
@@ -216,10 +220,14 @@ fn held(by: Option<&Holder>) -> anyhow::Error {
         }
         None => "another run has just taken the lease on this grid's images".to_owned(),
     };
+    let wait = match timeout.as_secs() {
+        0 => "wait for it, or give --lock-timeout".to_owned(),
+        seconds => format!("it has not ended within {seconds} s: wait longer with --lock-timeout"),
+    };
     let hint = match by {
         Some(holder) => format!(
-            "wait for it, or give --lock-timeout; if that run is dead, its lease expires at {} and the next run takes it \
-             over (on the same machine at once)",
+            "{wait}; if that run is dead, its lease expires at {} and the next run takes it over (on the same machine at \
+             once)",
             holder.expires
         ),
         None => "run it again".to_owned(),

@@ -164,6 +164,14 @@ impl fmt::Debug for Error {
 
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        std::error::Error::source(&self.inner.kind)
+        let mut cause = std::error::Error::source(&self.inner.kind)?;
+        // Of the network's failures the HTTP library says in four layers that it could not send a request: the innermost cause says
+        // why.
+        if matches!(self.kind(), ErrorKind::NoConnection { .. } | ErrorKind::Network { .. }) {
+            while let Some(below) = cause.source() {
+                cause = below;
+            }
+        }
+        Some(cause)
     }
 }

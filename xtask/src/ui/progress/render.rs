@@ -12,6 +12,8 @@ const TOLD_AFTER: Duration = Duration::from_secs(2);
 const NAMED: usize = 3;
 /// The columns of two sizes with `of` between them.
 const COUNTS: usize = 24;
+/// The columns that are left of whoever is waited for, at least.
+const NARROWEST: usize = 16;
 /// The narrowest and the widest bar, with its ends.
 const BAR: (usize, usize) = (12, 32);
 
@@ -25,7 +27,7 @@ pub(super) fn lines(
 ) -> Vec<String> {
     // A terminal may take the last column for the beginning of the next line.
     let columns = columns.saturating_sub(1);
-    let mut foot: Vec<String> = waits(state, now).iter().map(|line| cut(line, columns)).collect();
+    let mut foot: Vec<String> = waits(state, Some(columns), now);
     foot.extend(state.total.as_mut().map(|total| of_total(total, Some(columns), now)));
     let most = (rows / 2).max(2).saturating_sub(foot.len()).max(1);
     let tasks: Vec<&Task> = state.tasks.values().collect();
@@ -93,7 +95,7 @@ fn of_total(total: &mut Total, columns: Option<usize>, now: Instant) -> String {
 }
 
 /// What is waited for, a line each.
-fn waits(state: &State, now: Instant) -> Vec<String> {
+fn waits(state: &State, columns: Option<usize>, now: Instant) -> Vec<String> {
     let mut told: Vec<(&Wait, usize)> = Vec::new();
     for wait in state.waits.values().filter(|wait| now.duration_since(wait.since) >= TOLD_AFTER) {
         match told.iter_mut().find(|(other, _)| (&other.on, &other.what) == (&wait.on, &wait.what)) {
@@ -105,21 +107,26 @@ fn waits(state: &State, now: Instant) -> Vec<String> {
             None => told.push((wait, 1)),
         }
     }
-    told.into_iter().map(|(wait, count)| of_wait(wait, count, now)).collect()
+    told.into_iter().map(|(wait, count)| of_wait(wait, count, columns, now)).collect()
 }
 
-fn of_wait(wait: &Wait, count: usize, now: Instant) -> String {
+/// `waiting for docker.io: its reply, 12 s, at most 1 min 48 s more`. Where a line has no room for all, whoever is waited for is cut
+/// in the middle: how long it takes is at its end.
+fn of_wait(wait: &Wait, count: usize, columns: Option<usize>, now: Instant) -> String {
     let times = if count > 1 { format!(" ({count} requests)") } else { String::new() };
     let so_far = units::about(now.duration_since(wait.since));
     let left = wait
         .until
         .map(|until| format!(", at most {} more", units::about(until.saturating_duration_since(now))));
-    format!("waiting for {}: {}{times}, {so_far}{}", wait.on, wait.what, left.unwrap_or_default())
+    let rest = format!(": {}{times}, {so_far}{}", wait.what, left.unwrap_or_default());
+    let Some(columns) = columns else { return format!("waiting for {}{rest}", wait.on) };
+    let room = columns.saturating_sub(width::of("waiting for ") + width::of(&rest)).max(NARROWEST);
+    cut(&format!("waiting for {}{rest}", cut_middle(&wait.on, room)), columns)
 }
 
 /// What a log is told when nothing else was said for a while.
 pub(super) fn heartbeat(state: &mut State, now: Instant) -> Vec<String> {
-    let mut lines = waits(state, now);
+    let mut lines = waits(state, None, now);
     let tasks: Vec<(&str, Instant)> =
         state.tasks.values().map(|task| (task.name.as_str(), task.since)).collect();
     let names: Vec<&str> = tasks.iter().take(NAMED).map(|(name, _)| *name).collect();
@@ -222,6 +229,22 @@ mod tests {
                 "waiting for ghcr.io: its reply, 4 s, at most 5 s more"
             ]
         );
+    }
+
+    #[test]
+    fn how_long_a_wait_takes_is_shown_whoever_is_waited_for() {
+        let now = Instant::now();
+        let on = "arn:aws:iam::123456789012:user/ada on a-laptop-with-a-name (process 31337)";
+        let until = Some(now + Duration::from_secs(120));
+        let wait = Wait { on: on.into(), what: "its lease".into(), since: now, until };
+        let mut state = State::default();
+        state.waits.insert(1, wait);
+        let mut at =
+            |columns| lines(&mut state, (columns, 24), now + Duration::from_secs(10), Duration::ZERO);
+        let end = ": its lease, 10 s, at most 110 s more";
+        assert_eq!(at(80), [format!("waiting for arn:aws:ia...e (process 31337){end}")]);
+        assert_eq!(at(200), [format!("waiting for {on}{end}")]);
+        assert!(width::of(&at(40)[0]) < 40);
     }
 
     #[test]

@@ -1,42 +1,9 @@
-//! What an operator reads when something says no, word by word, with the exit code and the time within which it is said:
-//! `messages/NAME.txt`. `UPDATE=1` writes them anew; read them as
-//! somebody does who was woken up.
+//! What AWS refuses: permissions, sessions, buckets, accounts.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
-
-use std::path::PathBuf;
-use std::time::Duration;
-
-use e2e::{
-    ACCOUNT, BUCKET, DebianRegistry, Ended, Gate, Images, KeyHolder, Run, Shelf, Sigstore, World, programs,
-    root,
-};
+use e2e::{ACCOUNT, BUCKET, Gate, Run, World, programs};
 use serde_json::json;
 
-const TRANSFER: &str = "transfer-images --auto-approve";
-
-const IMAGES: &str = r#"schema_version = 1
-[images]
-curl = "curlimages/curl:7.85.0"
-"#;
-
-/// Within which each of these failures is told.
-const LONGEST: Duration = Duration::from_secs(60);
-
-fn world() -> Option<World> {
-    let world = World::new(Images::Small)?;
-    world.write("images.toml", IMAGES);
-    Some(world)
-}
-
-fn initialised() -> Option<World> {
-    if !programs(&["terraform"]) {
-        return None;
-    }
-    let world = world()?;
-    world.xtask("init-images --create-state-bucket").ok();
-    Some(world)
-}
+use super::{IMAGES, TRANSFER, initialised, reads, with_keys, world};
 
 /// `xtask` as it meets AWS itself: the emulated one by its address alone, with keys, and no profile but those of `config`.
 fn outside(world: &World, line: &str, config: &str) -> Run {
@@ -48,47 +15,6 @@ fn outside(world: &World, line: &str, config: &str) -> Run {
         .env("AWS_EC2_METADATA_DISABLED", "true")
         .env("AWS_CONFIG_FILE", config)
         .env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
-}
-
-fn with_keys(run: Run, key: &str) -> Run {
-    run.env("AWS_ACCESS_KEY_ID", key).env("AWS_SECRET_ACCESS_KEY", "local")
-}
-
-/// The error, its causes and its hints, without what is another on each machine.
-fn message(world: &World, run: &Ended) -> String {
-    let lines = run.stderr.lines().skip_while(|line| !line.starts_with("error: ")).collect::<Vec<_>>();
-    assert!(!lines.is_empty(), "no error in\n{run}");
-    let mut text = lines.join("\n").replace(&world.path("").display().to_string(), "DIR/");
-    text = text.replace(&root().display().to_string(), "PROJECT");
-    if world.path("local/local-aws/server.json").exists() {
-        text = text.replace(&world.aws().host, "HOST");
-    }
-    // What AWS numbers its answers with.
-    let words = text.split_inclusive([' ', '\n']).scan(false, |id, word| {
-        let shown = if *id { "ID, ".to_owned() } else { word.to_owned() };
-        *id = word.trim_end() == "RequestID:";
-        Some(shown)
-    });
-    let longest = LONGEST.as_secs();
-    format!("exit code {}, within {longest} s\n{}\n", run.code.unwrap(), words.collect::<String>())
-}
-
-#[track_caller]
-fn reads(world: &World, name: &str, run: &Ended) {
-    reads_at(world, name, run, "nowhere");
-}
-
-/// The same, of a run whose registry is at `host`.
-#[track_caller]
-fn reads_at(world: &World, name: &str, run: &Ended, host: &str) {
-    let path: PathBuf = root().join("tests/tests/messages").join(format!("{name}.txt"));
-    let found = message(world, run).replace(host, "REGISTRY");
-    assert!(run.took < LONGEST, "{name} took {:?}: {run}", run.took);
-    if std::env::var_os("UPDATE").is_some() {
-        std::fs::write(&path, &found).unwrap();
-    }
-    let wanted = std::fs::read_to_string(&path).unwrap_or_default();
-    assert_eq!(found, wanted, "{name} reads otherwise than written down; all of it:\n{run}");
 }
 
 #[test]
@@ -240,80 +166,4 @@ fn another_account_and_another_region_than_expected() {
     let run = run.env("AWS_PROFILE", "far").ok();
     let first = run.stderr.lines().next().unwrap();
     assert_eq!(first, "warning: the AWS profile far says ap-south-1; this run works in eu-west-1");
-}
-
-#[test]
-fn a_setting_or_a_file_that_will_not_do() {
-    let Some(mut world) = world() else { return };
-    let transfer = || world.sourced().args("--registry 127.0.0.1:1 transfer-images --dry-run");
-    reads(&world, "state-key-empty", &transfer().arg("--state-key").arg("").end());
-    reads(&world, "region-of-no-shape", &transfer().arg("REGION=Ireland").end());
-    reads(&world, "lock-timeout-no-number", &transfer().arg("--lock-timeout").arg("soon").end());
-    reads(
-        &world,
-        "profile-missing",
-        &with_keys(world.sourced().args("list-images --profile nobody"), "x").end(),
-    );
-
-    world.write("images.lock", "garbage = ");
-    reads(&world, "lock-broken", &transfer().end());
-    std::fs::remove_file(world.path("images.lock")).unwrap();
-    // As a directory does that nobody may write to, for root too.
-    let file = world.write("no-directory", "");
-    reads(&world, "target-not-writable", &transfer().env("CARGO_TARGET_DIR", file).end());
-
-    // One cause, several images.
-    let Some(registry) = DebianRegistry::start() else { return };
-    world.write("images.toml", &format!("{IMAGES}\"a/b\" = \"curlimages/curl:7.86.0\"\n"));
-    world.route("docker.io", "http://127.0.0.1:1".to_owned());
-    let transfer =
-        || world.sourced().arg("--registry").arg(registry.host()).args("transfer-images --dry-run");
-    reads_at(&world, "mirror-away", &transfer().end(), registry.host());
-    world.route("docker.io", "https://registry.example".to_owned());
-    let transfer =
-        || world.sourced().arg("--registry").arg(registry.host()).args("transfer-images --dry-run");
-    let run = transfer().env("HTTPS_PROXY", "http://user:hush-hush@127.0.0.1:1").end();
-    assert!(!run.stderr.contains("hush"), "{run}");
-    reads_at(&world, "proxy-away", &run, registry.host());
-}
-
-#[test]
-fn an_image_that_is_not_signed_as_images_toml_asks() {
-    let Some(world) = World::new(Images::Small) else { return };
-    let (Some(source), Some(target)) = (DebianRegistry::start(), DebianRegistry::start()) else { return };
-    let shelf = Shelf::new(source.host(), "team/x");
-    let image = shelf.image(Some("1"), b"one");
-    let image = image["digest"].as_str().unwrap();
-    let (holder, sigstore) = (KeyHolder::new(), Sigstore::new());
-    world.write("cosign.pub", &holder.public());
-    world.write("root.json", &sigstore.root());
-    let by_key = "{ key = \"cosign.pub\" }";
-    let by_job = "{ identity = \"https://ci.example/job.yml@refs/tags/*\", issuer = \"https://token.example\", \
-                  root = \"root.json\" }";
-    let (job, issuer) = ("https://ci.example/job.yml@refs/tags/v1", "https://token.example");
-    let keyless = |job, issuer, logged| Some(sigstore.sign(image, job, issuer, logged));
-    for (name, rule, signature) in [
-        ("unsigned", by_key, None),
-        ("another-key", by_key, Some(KeyHolder::new().sign(image))),
-        ("another-digest", by_key, Some(holder.sign(&format!("sha256:{}", "5".repeat(64))))),
-        ("no-certificate", by_job, Some(holder.sign(image))),
-        ("certificate-ended", by_job, keyless(job, issuer, Some(601))),
-        ("not-logged", by_job, keyless(job, issuer, None)),
-        ("another-log", by_job, Some(Sigstore::new().sign(image, job, issuer, Some(60)))),
-        ("another-signer", by_job, keyless("https://ci.example/other.yml@refs/tags/v1", issuer, Some(60))),
-        ("another-issuer", by_job, keyless(job, "https://elsewhere.example", Some(60))),
-    ] {
-        let host = source.host();
-        let list = format!(
-            "schema_version = 1\n[images]\nimg = {{ source = \"{host}/team/x:1\", platforms = \"all\" }}\n\
-             [trust]\n\"{host}/*\" = {{ signed_by = {rule} }}\n"
-        );
-        world.write("images.toml", &list);
-        if let Some(signature) = signature {
-            shelf.tag(image, &signature);
-        }
-        let run = world.sourced().arg("--registry").arg(target.host()).args(TRANSFER);
-        reads_at(&world, &format!("trust-{name}"), &run.end(), host);
-    }
-    assert_eq!(target.files(), Vec::<String>::new(), "something was written to the target");
 }

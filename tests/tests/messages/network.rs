@@ -1,0 +1,112 @@
+//! Servers that are away, do not know the caller, or want to be left alone.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use e2e::trouble::{answering_status, deny_names, silent, without_names};
+use e2e::{DebianRegistry, Run, World};
+
+use super::{IMAGES, at, reads, reads_at, reads_whole, with_keys, world};
+
+const DRY: &str = "transfer-images --dry-run";
+
+/// Two images of one registry.
+fn two() -> Option<(World, DebianRegistry)> {
+    let found = (world()?, DebianRegistry::start()?);
+    found.0.write("images.toml", &format!("{IMAGES}\"a/b\" = \"curlimages/curl:7.86.0\"\n"));
+    Some(found)
+}
+
+#[test]
+fn one_cause_at_several_images_is_told_once() {
+    let Some((mut world, registry)) = two() else { return };
+    world.route("docker.io", "http://127.0.0.1:1".to_owned());
+    reads_at(&world, "mirror-away", &at(&world, registry.host(), DRY).end(), registry.host());
+    world.route("docker.io", "https://registry.example".to_owned());
+    let run = at(&world, registry.host(), DRY).env("HTTPS_PROXY", "http://user:hush-hush@127.0.0.1:1").end();
+    assert!(!run.stderr.contains("hush"), "{run}");
+    reads_at(&world, "proxy-away", &run, registry.host());
+}
+
+#[test]
+fn a_registry_that_asks_for_a_pause_of_an_hour_is_not_waited_for() {
+    let Some((mut world, registry)) = two() else { return };
+    let busy = answering_status("429 Too Many Requests", "retry-after: 3600\r\n");
+    world.route("docker.io", format!("http://{busy}"));
+    let run = at(&world, registry.host(), DRY).end();
+    reads_at(&world, "upstream-asks-for-an-hour", &run, &busy);
+}
+
+/// Minutes each: how long that is at most is what the long form measures.
+#[test]
+fn a_registry_that_never_answers_or_is_always_busy_is_given_up_in_the_end() {
+    if std::env::var_os("SOAK").is_none() {
+        return;
+    }
+    let Some((mut world, registry)) = two() else { return };
+    let (busy, silent) = (answering_status("429 Too Many Requests", "retry-after: 30\r\n"), silent());
+    let mut runs = Vec::new();
+    for (name, host, only) in
+        [("upstream-always-busy", busy, "--only curl"), ("upstream-never-answers", silent, "")]
+    {
+        world.route("docker.io", format!("http://{host}"));
+        let run = at(&world, registry.host(), DRY).args(only).env("CARGO_TARGET_DIR", world.path(name));
+        runs.push((name, host, std::thread::spawn(move || run.end())));
+    }
+    for (name, host, run) in runs {
+        reads_at(&world, name, &run.join().unwrap(), &host);
+    }
+}
+
+#[test]
+fn a_name_that_nobody_knows() {
+    let Some(mut world) = world() else { return };
+    world.route("docker.io", "https://registry.example".to_owned());
+    let Some(server) = without_names(&mut world) else { return };
+    deny_names(server);
+    reads(&world, "upstream-unknown", &at(&world, &answering_status("404 Not Found", ""), DRY).end());
+    let aws = |line: &str| -> Run {
+        let run = with_keys(world.sourced().args(line), "AKIA").env("AWS_EC2_METADATA_DISABLED", "true");
+        run.env("S3_IMAGE_TFSTATE_HTCGRID_BUCKET_NAME", "a-bucket")
+    };
+    reads(&world, "region-unknown", &aws("transfer-images REGION=eu-west-9").end());
+    reads(&world, "login-without-network", &aws("public-ecr-login").end());
+}
+
+#[test]
+fn a_login_that_docker_cannot_bring_to_its_registry() {
+    let Some(world) = world() else { return };
+    std::fs::create_dir(world.path("bin")).unwrap();
+    let words = "Error response from daemon: Get \"https://public.ecr.aws/v2/\": dial tcp: lookup public.ecr.aws: no such host";
+    let script = format!(
+        "#!/bin/sh\ncase \" $* \" in *' login '*) cat >/dev/null; echo '{words}' >&2; exit 1 ;; esac\necho 28.0.0\n"
+    );
+    let client = world.write("bin/docker", &script);
+    std::fs::set_permissions(&client, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", world.path("bin").display(), std::env::var("PATH").unwrap());
+    reads(&world, "login-not-taken", &world.xtask("public-ecr-login").env("PATH", path).end());
+}
+
+#[test]
+fn what_was_not_asked_is_not_claimed() {
+    let Some((mut world, registry)) = (|| Some((world()?, DebianRegistry::start()?)))() else { return };
+    reads(&world, "lock-check-no-lock", &world.sourced().args("lock --check").end());
+    world.sourced().args("lock").ok();
+    at(&world, registry.host(), "transfer-images --auto-approve").ok();
+    world.store().touch("docker.io/curlimages/curl:7.85.0").unwrap();
+    reads_whole(&world, "lock-check-moved", &world.sourced().args("lock --check").end(), &[]);
+    world.route("docker.io", "http://127.0.0.1:1".to_owned());
+    reads_whole(&world, "lock-check-upstream-away", &world.sourced().args("lock --check").end(), &[]);
+    std::fs::remove_file(world.path("images.lock")).unwrap();
+    let run = at(&world, registry.host(), "list-images").end();
+    reads_whole(&world, "list-upstream-away", &run, &[(registry.host(), "REGISTRY")]);
+}
+
+#[test]
+fn what_doctor_finds_has_a_fix_each() {
+    let Some(mut world) = world() else { return };
+    world.route("docker.io", "http://127.0.0.1:1".to_owned());
+    std::fs::create_dir(world.path("bin")).unwrap();
+    let run = at(&world, "127.0.0.1:1", "doctor").env("PATH", world.path("bin")).end();
+    let disk = run.stdout.lines().find(|line| line.contains("  disk  ")).unwrap_or_default();
+    reads_whole(&world, "doctor", &run, &[(disk, "ok       disk              N GiB free")]);
+}

@@ -1,0 +1,46 @@
+//! Images that are not signed as images.toml asks.
+
+use e2e::{DebianRegistry, Images, KeyHolder, Shelf, Sigstore, World};
+
+use super::{TRANSFER, reads_at};
+
+#[test]
+fn an_image_that_is_not_signed_as_images_toml_asks() {
+    let Some(world) = World::new(Images::Small) else { return };
+    let (Some(source), Some(target)) = (DebianRegistry::start(), DebianRegistry::start()) else { return };
+    let shelf = Shelf::new(source.host(), "team/x");
+    let image = shelf.image(Some("1"), b"one");
+    let image = image["digest"].as_str().unwrap();
+    let (holder, sigstore) = (KeyHolder::new(), Sigstore::new());
+    world.write("cosign.pub", &holder.public());
+    world.write("root.json", &sigstore.root());
+    let by_key = "{ key = \"cosign.pub\" }";
+    let by_job = "{ identity = \"https://ci.example/job.yml@refs/tags/*\", issuer = \"https://token.example\", \
+                  root = \"root.json\" }";
+    let (job, issuer) = ("https://ci.example/job.yml@refs/tags/v1", "https://token.example");
+    let keyless = |job, issuer, logged| Some(sigstore.sign(image, job, issuer, logged));
+    for (name, rule, signature) in [
+        ("unsigned", by_key, None),
+        ("another-key", by_key, Some(KeyHolder::new().sign(image))),
+        ("another-digest", by_key, Some(holder.sign(&format!("sha256:{}", "5".repeat(64))))),
+        ("no-certificate", by_job, Some(holder.sign(image))),
+        ("certificate-ended", by_job, keyless(job, issuer, Some(601))),
+        ("not-logged", by_job, keyless(job, issuer, None)),
+        ("another-log", by_job, Some(Sigstore::new().sign(image, job, issuer, Some(60)))),
+        ("another-signer", by_job, keyless("https://ci.example/other.yml@refs/tags/v1", issuer, Some(60))),
+        ("another-issuer", by_job, keyless(job, "https://elsewhere.example", Some(60))),
+    ] {
+        let host = source.host();
+        let list = format!(
+            "schema_version = 1\n[images]\nimg = {{ source = \"{host}/team/x:1\", platforms = \"all\" }}\n\
+             [trust]\n\"{host}/*\" = {{ signed_by = {rule} }}\n"
+        );
+        world.write("images.toml", &list);
+        if let Some(signature) = signature {
+            shelf.tag(image, &signature);
+        }
+        let run = world.sourced().arg("--registry").arg(target.host()).args(TRANSFER);
+        reads_at(&world, &format!("trust-{name}"), &run.end(), host);
+    }
+    assert_eq!(target.files(), Vec::<String>::new(), "something was written to the target");
+}
