@@ -3,8 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
 
 use std::net::TcpListener;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use e2e::{DebianRegistry, Gate, Images, KeyHolder, Run, Shelf, Sigstore, World};
 use serde_json::Value;
@@ -284,4 +284,46 @@ fn through_an_air_gap_comes_only_what_is_signed_or_locked() {
     let signature = format!("{}.sig", named(&image).replace(':', "-"));
     assert!(Shelf::new(place.target.host(), "img").read(&signature).is_some());
     assert_eq!(place.others.load(Ordering::SeqCst), 0, "somebody else was asked");
+}
+
+#[test]
+fn where_a_get_is_a_pull_none_is_spent_on_a_signature_that_is_not_there_and_one_that_is_is_counted() {
+    let Some(place) = Place::new() else { return };
+    let (shelf, holder) = (place.shelf(), KeyHolder::new());
+    place.file("cosign.pub", &holder.public());
+    let image = shelf.image(Some("1"), b"one");
+    // What is asked for is let through, and heard of; what is no pull is not told.
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let heard = Arc::clone(&asked);
+    let gate = Gate::before(place.source.host(), move |line| {
+        if line.starts_with("GET ") && line.contains("/manifests/") {
+            heard.lock().unwrap().push(line.to_owned());
+        }
+        false
+    });
+    let images = format!(
+        "schema_version = 1\n[images]\nimg = {{ source = \"hub.example/team/x:1\", platforms = \"all\" }}\n[runtimes]\n\
+         [upstream.\"hub.example\"]\nurl = \"http://{}\"\ncounts_pulls = true\n\
+         [trust]\n\"hub.example/*\" = {{ signed_by = {{ key = \"cosign.pub\" }} }}\n",
+        gate.host()
+    );
+    place.world.write("grid/images.toml", &images);
+    let reads = || std::mem::take(&mut *asked.lock().unwrap());
+    let refused = place.transfer("--dry-run").end().with_code(REFUSED);
+    assert!(refused.stderr.contains("it has no signature"), "{refused}");
+    assert_eq!(reads(), [""; 0], "nothing is there, and a GET of nothing is a pull");
+    let listed = place.run(&format!("list-images --registry {}", place.target.host())).ok();
+    assert!(listed.stdout.contains("not signed"), "{listed}");
+    place.run("lock").end().with_code(REFUSED);
+    // Both read the image itself.
+    let lines = reads();
+    assert!(lines.iter().all(|line| line.contains(named(&image))), "{lines:?}");
+
+    shelf.tag(named(&image), &holder.sign(named(&image)));
+    let plan = place.transfer("--dry-run --format json").ok().json();
+    assert_eq!(plan["pulls"][0]["needed"], 2, "the signature, to verify it, and the image: {plan}");
+    assert_eq!(reads().len(), 2);
+    place.transfer("").ok();
+    // This registry does not say how much is left, so what the plan read is not kept: the image once more, and its signature.
+    assert_eq!(reads().len(), 2);
 }

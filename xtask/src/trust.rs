@@ -63,7 +63,8 @@ impl Trust {
         if let Some(known) = self.known(rule, digest) {
             return Ok(known);
         }
-        match trust::verify(&self.client, place, digest, &rule.signers, jiff::Timestamp::now()).await {
+        let (memory, now) = (&*self.memory, jiff::Timestamp::now());
+        match trust::verify(&self.client, memory, place, digest, &rule.signers, now).await {
             Ok(signer) => {
                 self.memory.sign(digest, &signer.id());
                 Ok(signer.to_string())

@@ -188,6 +188,11 @@ pub fn key_refusal(code: &str, words: &str) -> Option<String> {
     })
 }
 
+/// Whether a service's error code says that the caller may not do this.
+pub(super) fn is_denied(code: &str) -> bool {
+    matches!(code, "AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation")
+}
+
 /// The exit code and the hint for a service's error code, HTTP status and words.
 pub(super) fn advice(code: &str, status: Option<u16>, words: &str, action: &str) -> (Kind, Option<String>) {
     let credentials = |hint: &str| (Kind::Credentials, Some(hint.to_owned()));
@@ -204,9 +209,7 @@ pub(super) fn advice(code: &str, status: Option<u16>, words: &str, action: &str)
         "SignatureDoesNotMatch" | "RequestTimeTooSkewed" | "InvalidSignatureException" => credentials(
             "AWS refuses the signature: is this machine's clock right, and does the secret key belong to the access key?",
         ),
-        "AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation" => {
-            credentials(&permission(refused_action(words).unwrap_or(action), words))
-        }
+        code if is_denied(code) => credentials(&permission(refused_action(words).unwrap_or(action), words)),
         "NoSuchBucket" => (
             Kind::Config,
             Some(

@@ -3,15 +3,35 @@
 use std::collections::BTreeMap;
 
 use aws_sdk_ecr::Client;
+use aws_sdk_ecr::error::ProvideErrorMetadata as _;
 use aws_sdk_ecr::types::{ImageIdentifier, ScanStatus};
 
-use super::{Aws, errors::explain};
+use super::{Aws, errors::explain, errors::is_denied};
+
+/// The IAM action that asks for findings.
+const ACTION: &str = "ecr:DescribeImageScanFindings";
 
 /// What the last scan of an image found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Scan {
     /// Findings by severity, as ECR writes it: `CRITICAL`, `HIGH` and so on.
     pub counts: BTreeMap<String, u64>,
+}
+
+/// Why ECR does not say what a scan found.
+#[derive(Debug, thiserror::Error)]
+pub enum ScanError {
+    /// The caller may not ask: the same for all images, though AWS's words name the repository.
+    #[error("{source}")]
+    Denied {
+        /// The IAM action that is not allowed.
+        action: &'static str,
+        /// AWS's words, and what to do.
+        source: anyhow::Error,
+    },
+    /// Something else.
+    #[error(transparent)]
+    Other(anyhow::Error),
 }
 
 /// What ECR found in an image; none where it was not scanned, or the scan has not ended well. An index is never scanned: its images are.
@@ -21,7 +41,7 @@ pub struct Scan {
 ///
 /// # Errors
 /// AWS refuses or does not answer.
-pub async fn findings(aws: &Aws, repository: &str, digest: &str) -> anyhow::Result<Option<Scan>> {
+pub async fn findings(aws: &Aws, repository: &str, digest: &str) -> Result<Option<Scan>, ScanError> {
     let image = ImageIdentifier::builder().image_digest(digest).build();
     let client = Client::new(aws.config());
     // The counts are whole on each page.
@@ -34,7 +54,11 @@ pub async fn findings(aws: &Aws, repository: &str, digest: &str) -> anyhow::Resu
         {
             return Ok(None);
         }
-        other => other.map_err(|e| explain(e, "ecr:DescribeImageScanFindings"))?,
+        other => other.map_err(|error| {
+            let is_denied = error.code().is_some_and(is_denied);
+            let source = explain(error, ACTION);
+            if is_denied { ScanError::Denied { action: ACTION, source } } else { ScanError::Other(source) }
+        })?,
     };
     let status = answer.image_scan_status.and_then(|status| status.status);
     // ACTIVE: enhanced scanning, which goes on.

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use url::Url;
 
 use crate::bugs::{self, Bug};
-use crate::client::{Action, Call, Client, Connection, absent_as_none};
+use crate::client::{Action, Call, Client, Connection, absent_as_none, counts_pulls, find_uncounted};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind};
 use crate::limits;
@@ -140,6 +140,21 @@ pub fn cosign_tag(subject: Digest, suffix: &str) -> String {
     format!("sha256-{}.{suffix}", subject.hex())
 }
 
+/// What is under [`cosign_tag`]; none where nothing is, or a registry reads the tag as the digest in it and gives the image itself.
+///
+/// # Errors
+/// As [`Client::find`].
+pub async fn cosign_tagged(
+    client: &Client,
+    reference: &Reference,
+    subject: Digest,
+    suffix: &str,
+) -> Result<Option<Descriptor>, Error> {
+    let tag = reference.with_tag(&cosign_tag(subject, suffix));
+    let tag = tag.map_err(|error| Error::of(reference, ErrorKind::Protocol(error.to_string())))?;
+    Ok(find_uncounted(client, &tag).await?.filter(|there| there.digest != subject))
+}
+
 /// The tag of the list of what is about `subject`, where the client keeps it.
 fn list_tag(reference: &Reference, subject: Digest) -> Result<Reference, Error> {
     let tag = reference.with_tag(&format!("sha256-{}", subject.hex()));
@@ -152,6 +167,11 @@ async fn referrers_by_tag(
     digest: Digest,
 ) -> Result<Vec<Descriptor>, Error> {
     let tag = list_tag(reference, digest)?;
+    if counts_pulls(client, reference.registry())
+        && client.head(&tag).await?.is_none_or(|there| there.digest == digest)
+    {
+        return Ok(Vec::new());
+    }
     let Some(manifest) = client.manifest(&tag).await? else { return Ok(Vec::new()) };
     // Some registries read this tag as the digest that it is made of, and give the image itself.
     if manifest.digest() == digest {

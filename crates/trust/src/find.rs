@@ -1,6 +1,7 @@
 //! Signatures where cosign puts them: under its tag, and among the image's referrers.
 
-use registry::{Client, Descriptor, Digest, Error, ErrorKind, Manifest, Reference};
+use registry::mirror::{Mapping, read_once};
+use registry::{Client, Descriptor, Digest, Error, ErrorKind, Manifest, Reference, lists};
 
 use crate::bundle;
 use crate::candidate::Candidate;
@@ -29,23 +30,23 @@ type Found = Result<Candidate, Refusal>;
 /// The registry cannot be reached, or refuses.
 pub(crate) async fn candidates(
     client: &Client,
+    memory: &dyn Mapping,
     image: &Reference,
     digest: Digest,
 ) -> Result<Vec<Found>, Error> {
     let mut found = Vec::new();
-    if let Ok(tag) = image.with_tag(&registry::lists::cosign_tag(digest, "sig")) {
-        // A registry that reads the tag as the digest in it gives the image itself.
-        let manifest = client.manifest(&tag).await?.filter(|manifest| manifest.digest() != digest);
-        if let Some(manifest) = manifest {
-            read(client, image, &manifest, &mut found).await?;
-        }
+    if let Some(there) = lists::cosign_tagged(client, image, digest, "sig").await?
+        && let Ok(tag) = image.with_tag(&lists::cosign_tag(digest, "sig"))
+        && let Some(manifest) = read_once(client, memory, &tag, there.digest).await?
+    {
+        read(client, image, &manifest, &mut found).await?;
     }
-    for descriptor in registry::lists::referrers(client, image, digest).await?.into_iter().take(MOST) {
+    for descriptor in lists::referrers(client, image, digest).await?.into_iter().take(MOST) {
         if !may_sign(&descriptor) {
             continue;
         }
-        let manifest = client.manifest(&image.with_digest(descriptor.digest)).await?;
-        if let Some(manifest) = manifest {
+        let name = image.with_digest(descriptor.digest);
+        if let Some(manifest) = read_once(client, memory, &name, descriptor.digest).await? {
             read(client, image, &manifest, &mut found).await?;
         }
     }

@@ -18,6 +18,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
+use registry::mirror::Mapping;
 use registry::{Client, Digest, Reference};
 
 pub use key::{KeyError, PublicKey};
@@ -37,18 +38,19 @@ pub enum Error {
 }
 
 /// Whether a signature of one of `signers`, beside `image`, holds for exactly `digest`: that of the index, where it is one. Gives the
-/// signer.
+/// signer. `memory` keeps what was read from a registry that counts it.
 ///
 /// # Errors
 /// The registry cannot be asked, or no signature holds: then the one that came nearest says why.
 pub async fn verify<'s>(
     client: &Client,
+    memory: &dyn Mapping,
     image: &Reference,
     digest: Digest,
     signers: &'s [Signer],
     now: jiff::Timestamp,
 ) -> Result<&'s Signer, Error> {
-    let found = find::candidates(client, image, digest).await?;
+    let found = find::candidates(client, memory, image, digest).await?;
     let nearest = |all: Vec<Refusal>| all.into_iter().max_by_key(Refusal::distance);
     let mut refusals = Vec::new();
     for candidate in found {

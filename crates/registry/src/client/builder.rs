@@ -172,6 +172,7 @@ impl Builder {
             profiles,
             timeouts: self.timeouts,
             rate_limits: Mutex::default(),
+            pulled: Mutex::default(),
             clocks: Mutex::default(),
             jitter: self.jitter,
             served,

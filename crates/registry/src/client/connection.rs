@@ -37,6 +37,8 @@ pub(super) struct Core {
     pub(super) pacer: pace::Pacer,
     pub(super) timeouts: Timeouts,
     pub(super) rate_limits: Mutex<HashMap<String, RateLimit>>,
+    /// Manifests that were read from each registry that counts it.
+    pub(super) pulled: Mutex<HashMap<String, u64>>,
     /// How far each registry's clock is ahead of ours, in seconds.
     pub(super) clocks: Mutex<HashMap<String, i64>>,
     pub(super) jitter: retry::Jitter,

@@ -5,7 +5,7 @@ use http::{HeaderValue, Method};
 
 use super::pace::Action;
 use super::transport::{Call, Payload};
-use super::{Client, Connection};
+use super::{Client, Connection, counts_pulls};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind};
 use crate::limits;
@@ -128,7 +128,7 @@ pub(crate) async fn find_uncounted(
     client: &Client,
     reference: &Reference,
 ) -> Result<Option<Descriptor>, Error> {
-    if client.connection.core.routes.counts_pulls(reference.registry()) {
+    if counts_pulls(client, reference.registry()) {
         return client.head(reference).await;
     }
     client.find(reference).await

@@ -19,6 +19,7 @@ pub(crate) use connection::Connection;
 pub(crate) use manifests::{absent_as_none, find_uncounted};
 pub(crate) use pace::Action;
 pub use rate_limit::RateLimit;
+pub(crate) use rate_limit::{counts_pulls, pulled};
 pub(crate) use retry::Tries;
 pub use retry::{RetryPolicy, RetryWatcher};
 pub(crate) use transport::Call;

@@ -1,9 +1,11 @@
 //! Docker Hub's count of pulls, which each HEAD of a manifest shows.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use http::HeaderMap;
 
+use super::Client;
 use crate::net::response::header;
 
 /// How many pulls a registry still allows
@@ -25,6 +27,16 @@ impl RateLimit {
         let (remaining, other) = value(header(headers, "ratelimit-remaining")?)?;
         Some(Self { limit, remaining, window: window.or(other) })
     }
+}
+
+/// Whether a GET of a manifest is a pull that `registry` counts.
+pub(crate) fn counts_pulls(client: &Client, registry: &str) -> bool {
+    client.connection.core.routes.counts_pulls(registry)
+}
+
+/// Pulls so far, by registry.
+pub(crate) fn pulled(client: &Client) -> HashMap<String, u64> {
+    client.connection.core.pulled.lock().map(|pulled| pulled.clone()).unwrap_or_default()
 }
 
 /// `100;w=21600`

@@ -163,6 +163,12 @@ impl Core {
         self.pacer.went_well(registry, call.action);
         if call.action == Action::ManifestRead {
             self.note_rate_limit(registry, response.headers(), true);
+            if call.method == Method::GET
+                && self.routes.counts_pulls(registry)
+                && let Ok(mut pulled) = self.pulled.lock()
+            {
+                *pulled.entry(registry.to_owned()).or_default() += 1;
+            }
             if let (Some(ahead), Ok(mut clocks)) =
                 (clock::ahead(response.headers(), SystemTime::now()), self.clocks.lock())
             {

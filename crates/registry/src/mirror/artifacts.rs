@@ -11,9 +11,9 @@ use super::blob::ImageCopy;
 use super::event::Event;
 use super::job::{Content, Job};
 use super::shared_blobs::SharedBlobs;
-use super::{Action, Mirror, Planned};
+use super::{Action, Mirror, Planned, pulls};
 use crate::bugs::{self, Bug};
-use crate::client::{Client, find_uncounted};
+use crate::client::Client;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind};
 use crate::limits;
@@ -43,14 +43,19 @@ type Tagged = Vec<Option<Descriptor>>;
 /// # Errors
 /// A registry that does not work at the moment: the next run tries again.
 pub(super) async fn copy(image_copy: ImageCopy<'_>, content: &Content) -> Result<Vec<String>, Error> {
+    let subjects = subjects_of(content);
+    let mut artifacts = Artifacts { anchor: Some(content), ..Artifacts::new(image_copy, true) };
+    artifacts.walk(subjects).await?;
+    Ok(artifacts.warnings)
+}
+
+/// What there may be artifacts about, of an image that is to be copied.
+fn subjects_of(content: &Content) -> Vec<Digest> {
     let tree = &content.tree;
     let children = tree.children.iter().map(|(_, child)| child.digest());
     // A child that the target has already may lack what is about it: an earlier run may have ended before.
     let children = children.chain(tree.present.iter().copied());
-    let subjects = std::iter::once(content.digest).chain(children).collect();
-    let mut artifacts = Artifacts { anchor: Some(content), ..Artifacts::new(image_copy, true) };
-    artifacts.walk(subjects).await?;
-    Ok(artifacts.warnings)
+    std::iter::once(content.digest).chain(children).collect()
 }
 
 /// [`copy`] of an image that the target has.
@@ -64,50 +69,74 @@ pub(super) async fn complete(image_copy: ImageCopy<'_>, digest: Digest) -> Resul
     Ok(artifacts.warnings)
 }
 
-/// Whether an image that is up to date may lack what is about it: artifacts may not have been wanted when it was copied.
-pub(super) fn may_be_missing(mirror: &Mirror, planned: &Planned) -> bool {
-    let Planned { job, action: Action::UpToDate { digest }, unanswered: None, .. } = planned else {
-        return false;
+/// Whether [`look_for`] has something to look for: an image that is up to date may lack what is about it, as artifacts may not have
+/// been wanted when it was copied; and where pulls are counted, those of what is copied are told before.
+pub(super) fn are_looked_for(mirror: &Mirror, planned: &Planned) -> bool {
+    let Planned { job, action, unanswered: None, .. } = planned else { return false };
+    let is_in_question = match action {
+        Action::UpToDate { digest } => !are_known(mirror, job, *digest),
+        Action::Copy(_) | Action::Replace { .. } => mirror.client.rate_limit(job.source.registry()).is_some(),
+        Action::Complete { .. } | Action::Failed(_) => false,
     };
-    job.artifacts && !are_known(mirror, job, *digest) && !bugs::is_in(Bug::ForgottenArtifacts)
+    job.artifacts && is_in_question && !bugs::is_in(Bug::ForgottenArtifacts)
 }
 
-/// Looks for what is about an image that is up to date: once, as what was found or copied then is remembered, so that there is
-/// nothing to ask any more.
-pub(super) async fn look_for(mirror: &Mirror, planned: Planned) -> Planned {
-    let Planned { job, action: Action::UpToDate { digest }, unanswered: None, .. } = &planned else {
-        return planned;
+/// Looks for what is about an image. Where it is up to date, once: what was found or copied then is remembered, so that there is
+/// nothing to ask any more. With it, what is to be read from a source that counts pulls.
+pub(super) async fn look_for(mirror: &Mirror, planned: Planned) -> (Planned, Vec<Digest>) {
+    let job = &planned.job;
+    if let Some(content) = planned.content() {
+        // What cannot be found out is told when it is copied.
+        let unread = Missing::of(mirror, job, subjects_of(content)).await.map(|missing| missing.unread);
+        return (planned, unread.unwrap_or_default());
+    }
+    let Action::UpToDate { digest } = planned.action else { return (planned, Vec::new()) };
+    let missing = match subjects(&mirror.client, &job.target, digest).await {
+        Ok(subjects) => Missing::of(mirror, job, subjects).await,
+        Err(error) => Err(error),
     };
-    match count_missing(mirror, job, *digest).await {
-        Ok((0, warnings)) => {
-            remember(mirror, job, *digest);
-            Planned { warnings: [planned.warnings, warnings].concat(), ..planned }
+    match missing {
+        Ok(Missing { count: 0, warnings, .. }) => {
+            remember(mirror, job, digest);
+            (Planned { warnings: [planned.warnings, warnings].concat(), ..planned }, Vec::new())
         }
         // What is refused is told when the rest is copied.
-        Ok((missing, _)) => Planned { action: Action::Complete { digest: *digest, missing }, ..planned },
-        Err(error) if error.is_out_of_reach() && error.registry() == job.source.registry() => {
-            Planned { unanswered: Some(error), ..planned }
+        Ok(Missing { count: missing, unread, .. }) => {
+            (Planned { action: Action::Complete { digest, missing }, ..planned }, unread)
         }
-        Err(error) => Planned { action: Action::Failed(error), ..planned },
+        Err(error) if error.is_out_of_reach() && error.registry() == job.source.registry() => {
+            (Planned { unanswered: Some(error), ..planned }, Vec::new())
+        }
+        Err(error) => (Planned { action: Action::Failed(error), ..planned }, Vec::new()),
     }
 }
 
-/// How many artifacts the target lacks, and what could not be found out.
-async fn count_missing(mirror: &Mirror, job: &Job, digest: Digest) -> Result<(usize, Vec<String>), Error> {
-    let shared_blobs = SharedBlobs::default();
-    let image_copy = ImageCopy {
-        mirror,
-        image: 0,
-        client: &mirror.client,
-        source: &job.source,
-        target: &job.target,
-        shared_blobs: &shared_blobs,
-        keep: None,
-    };
-    let subjects = subjects(&mirror.client, &job.target, digest).await?;
-    let mut artifacts = Artifacts::new(image_copy, false);
-    artifacts.walk(subjects).await?;
-    Ok((artifacts.missing, artifacts.warnings))
+/// Artifacts that the target lacks.
+#[derive(Default)]
+struct Missing {
+    count: usize,
+    /// Those that copying them reads from a source that counts pulls.
+    unread: Vec<Digest>,
+    /// What could not be found out.
+    warnings: Vec<String>,
+}
+
+impl Missing {
+    async fn of(mirror: &Mirror, job: &Job, subjects: Vec<Digest>) -> Result<Self, Error> {
+        let shared_blobs = SharedBlobs::default();
+        let image_copy = ImageCopy {
+            mirror,
+            image: 0,
+            client: &mirror.client,
+            source: &job.source,
+            target: &job.target,
+            shared_blobs: &shared_blobs,
+            keep: None,
+        };
+        let mut artifacts = Artifacts::new(image_copy, false);
+        artifacts.walk(subjects).await?;
+        Ok(Self { warnings: artifacts.warnings, ..artifacts.missing })
+    }
 }
 
 /// What there may be artifacts about: the image and all below it, as the target has it, which costs no pull.
@@ -146,13 +175,14 @@ struct Artifacts<'a> {
     /// The image where the target has not been given its manifest yet.
     anchor: Option<&'a Content>,
     seen: HashSet<Digest>,
-    missing: usize,
+    missing: Missing,
     warnings: Vec<String>,
 }
 
 impl<'a> Artifacts<'a> {
     fn new(image_copy: ImageCopy<'a>, copies: bool) -> Self {
-        Self { image_copy, copies, anchor: None, seen: HashSet::new(), missing: 0, warnings: Vec::new() }
+        let (seen, missing) = (HashSet::new(), Missing::default());
+        Self { image_copy, copies, anchor: None, seen, missing, warnings: Vec::new() }
     }
 
     /// Takes what is about each of `subjects`, and what is about that.
@@ -216,8 +246,7 @@ impl<'a> Artifacts<'a> {
     async fn take_tagged(&mut self, subject: Digest, found: Tagged) -> Result<(), Error> {
         let image_copy = self.image_copy;
         for (suffix, there) in SUFFIXES.iter().zip(found) {
-            // A registry that reads a tag as the digest in it gives the image itself.
-            let Some(there) = there.filter(|there| there.digest != subject) else { continue };
+            let Some(there) = there else { continue };
             let tag = lists::cosign_tag(subject, suffix);
             let (source, target) = (tagged(image_copy.source, &tag)?, tagged(image_copy.target, &tag)?);
             match image_copy.client.look_up(&target).await?.map(|here| here.digest) {
@@ -230,8 +259,8 @@ impl<'a> Artifacts<'a> {
                 _ => {}
             }
             if !self.copies {
-                self.missing += 1;
-            } else if let Some(manifest) = image_copy.client.manifest(&source).await? {
+                self.miss(there.digest);
+            } else if let Some(manifest) = self.read(&source, there.digest).await? {
                 self.copy_one(&manifest, &target).await?;
                 image_copy.mirror.mapping.record_target_digest(&target, manifest.digest());
             }
@@ -259,9 +288,13 @@ impl<'a> Artifacts<'a> {
             if self.seen.len() >= MAX_ARTIFACTS || self.seen.contains(&digest) {
                 continue;
             }
-            if !here.contains(&digest) {
+            // Where it is a pull, it is read to be copied alone.
+            let is_counted = image_copy.client.rate_limit(image_copy.source.registry()).is_some();
+            if !self.copies && is_counted && !here.contains(&digest) {
+                self.miss(digest);
+            } else if !here.contains(&digest) {
                 let source = image_copy.source.with_digest(digest);
-                let Some(manifest) = image_copy.client.manifest(&source).await? else { continue };
+                let Some(manifest) = self.read(&source, digest).await? else { continue };
                 // Lists are what somebody wrote down; what an artifact is about, it says itself.
                 if subject_of(&manifest) != Some(subject) {
                     continue;
@@ -270,7 +303,7 @@ impl<'a> Artifacts<'a> {
                     self.copy_one(&manifest, &image_copy.target.with_digest(digest)).await?;
                     copied.push(descriptor);
                 } else {
-                    self.missing += 1;
+                    self.miss(digest);
                 }
             }
             self.seen.insert(digest);
@@ -280,6 +313,20 @@ impl<'a> Artifacts<'a> {
             self.list_referrers(subject, &copied).await?;
         }
         Ok(found)
+    }
+
+    /// One that the target lacks.
+    fn miss(&mut self, digest: Digest) {
+        let ImageCopy { mirror, client, source, .. } = self.image_copy;
+        self.missing.count += 1;
+        let is_counted = client.rate_limit(source.registry()).is_some();
+        if is_counted && pulls::kept(client, &*mirror.mapping, source.registry(), digest).is_none() {
+            self.missing.unread.push(digest);
+        }
+    }
+
+    async fn read(&self, source: &Reference, digest: Digest) -> Result<Option<Manifest>, Error> {
+        pulls::read_once(self.image_copy.client, &*self.image_copy.mirror.mapping, source, digest).await
     }
 
     /// A registry without the referrers API lists nothing by itself.
@@ -319,10 +366,9 @@ impl<'a> Artifacts<'a> {
 
 /// What the source's cosign tags of `subject` name.
 async fn find_tagged(image_copy: ImageCopy<'_>, subject: Digest) -> Result<Tagged, Error> {
-    let finds = SUFFIXES.iter().map(|suffix| async move {
-        let source = tagged(image_copy.source, &lists::cosign_tag(subject, suffix))?;
-        find_uncounted(image_copy.client, &source).await
-    });
+    let finds = SUFFIXES
+        .iter()
+        .map(|suffix| lists::cosign_tagged(image_copy.client, image_copy.source, subject, suffix));
     try_join_all(finds).await
 }
 

@@ -12,6 +12,7 @@ mod job;
 mod learned;
 mod mapping;
 mod plan;
+mod pulls;
 mod read_back;
 mod reads;
 mod resolve;
@@ -34,6 +35,7 @@ pub use check::{Check, Checked, Difference, DifferenceKind};
 pub use event::Event;
 pub use job::{Action, Content, Job, Plan, Planned, Platforms, Pulls};
 pub use mapping::{BlobIndex, Mapping, MemoryMapping, Sizes, TagIndex};
+pub use pulls::read_once;
 pub use read_back::{differs, look_again, read_back};
 pub use vouch::{Vouch, too_fresh, untrusted};
 

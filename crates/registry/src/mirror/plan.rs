@@ -1,23 +1,21 @@
 //! What is to be done: decided by HEAD, which costs no pull; manifests are read only of what is to be copied, and only if the
 //! pulls that are left suffice.
 
-use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use futures_util::stream::{self, Stream, StreamExt as _};
 
-use super::job::{Action, Job, Plan, Planned, Platforms, Pulls};
+use super::job::{Action, Job, Plan, Planned, Platforms};
 use super::mapping::Mapping;
+use super::pulls::{Read, Reserved, kept};
 use super::resolve::{Reader, Root};
 use super::tags::Tags;
 use super::vouch::vouched;
 use super::{IMAGES_AT_ONCE, Mirror, artifacts, learned};
 use crate::BoxFuture;
-use crate::client::RateLimit;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind};
 use crate::manifest::Descriptor;
-use crate::platform::Platform;
 
 /// What the HEADs of an image said.
 pub(super) struct Inspection {
@@ -28,23 +26,6 @@ pub(super) struct Inspection {
     /// Who signed the source.
     pub(super) signed: Option<String>,
     pub(super) step: Step,
-}
-
-/// A manifest that is read from a source.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Read {
-    registry: String,
-    repository: String,
-    digest: Digest,
-    /// Of the index `digest` the image for this, whose own digest is not known yet.
-    platform: Option<Platform>,
-}
-
-/// What was counted.
-#[derive(Default)]
-struct Reserved {
-    needed: BTreeMap<String, Pulls>,
-    reads: HashSet<Read>,
 }
 
 /// How far an image's plan has come.
@@ -82,12 +63,16 @@ struct Planner<'a> {
 impl Planner<'_> {
     async fn plan(&self, jobs: Vec<Arc<Job>>) -> Plan {
         let count = jobs.len();
-        let inspections = stream::iter(jobs)
-            .map(|job| async { vouched(self.mirror, self.inspect(job).await).await })
-            .buffered(IMAGES_AT_ONCE);
+        let inspections = stream::iter(jobs).map(|job| self.inspect(job)).buffered(IMAGES_AT_ONCE);
         // Boxed: of one step's, each goes as the next step's comes.
+        let inspections: Vec<Box<Inspection>> = gather(inspections.map(Box::new), count).await;
+        let registries = inspections.iter().map(|inspection| inspection.job.source.registry());
+        let mut pulls = Reserved::new(&self.mirror.client, registries);
+        let inspections = stream::iter(inspections)
+            .map(|inspection| vouched(self.mirror, *inspection))
+            .buffered(IMAGES_AT_ONCE);
         let mut inspections: Vec<Box<Inspection>> = gather(inspections.map(Box::new), count).await;
-        let mut pulls = Reserved::default();
+        pulls.count_read(&self.mirror.client);
         self.reserve_pulls(&mut inspections, &mut pulls);
         let inspections =
             stream::iter(inspections).map(|inspection| self.read_top(*inspection)).buffered(IMAGES_AT_ONCE);
@@ -96,8 +81,10 @@ impl Planner<'_> {
         let images = stream::iter(inspections)
             .map(|inspection| self.read_children(*inspection))
             .buffered(IMAGES_AT_ONCE);
-        let images = gather(images, count).await;
-        Plan { images, pulls: pulls.needed.into_values().collect() }
+        let mut images = gather(images, count).await;
+        self.reserve_artifacts(&mut images, &mut pulls);
+        let images = images.into_iter().map(|(planned, _)| planned).collect();
+        Plan { images, pulls: pulls.into_pulls() }
     }
 
     fn mapping(&self) -> &dyn Mapping {
@@ -163,35 +150,36 @@ impl Planner<'_> {
 
     /// Counts the manifests that are to be read, each once, and fails the images of a registry that does not allow so many any
     /// more.
-    fn reserve_pulls(&self, inspections: &mut [Box<Inspection>], reserved: &mut Reserved) {
-        let mut now: BTreeMap<String, HashSet<Read>> = BTreeMap::new();
-        for inspection in inspections.iter() {
-            let reads = inspection.reads().into_iter();
-            let new = reads.filter(|read| !reserved.reads.contains(read) && !self.has_kept(read));
-            for read in new {
-                now.entry(inspection.job.source.registry().to_owned()).or_default().insert(read);
+    fn reserve_pulls(&self, inspections: &mut [Box<Inspection>], pulls: &mut Reserved) {
+        let reads = inspections.iter().map(|inspection| {
+            let reads = inspection.reads().into_iter().filter(|read| !self.has_kept(read));
+            (&inspection.job.source, reads.collect())
+        });
+        let refused = pulls.reserve(&self.mirror.client, reads);
+        for (inspection, refused) in inspections.iter_mut().zip(refused) {
+            if let Some(error) = refused {
+                inspection.step = Step::Done(Action::Failed(error));
             }
         }
-        for (registry, reads) in now {
-            let pulls = reads.len() as u64;
-            let rate_limit = self.mirror.client.rate_limit(&registry);
-            let none = || Pulls { registry: registry.clone(), needed: 0, limit: rate_limit };
-            reserved.needed.entry(registry.clone()).or_insert_with(none).needed += pulls;
-            if let Some(RateLimit { limit, remaining, window }) = rate_limit.filter(|r| pulls > r.remaining) {
-                let waits =
-                    |inspection: &Inspection| inspection.reads().iter().any(|read| reads.contains(read));
-                for inspection in inspections.iter_mut().filter(|inspection| waits(inspection)) {
-                    let kind = ErrorKind::PullsExhausted { needed: pulls, remaining, limit, window };
-                    inspection.step = Step::Done(Action::Failed(Error::of(&inspection.job.source, kind)));
-                }
+    }
+
+    /// The same of what is about the images.
+    fn reserve_artifacts(&self, images: &mut [(Planned, Vec<Digest>)], pulls: &mut Reserved) {
+        let reads = images.iter().map(|(planned, unread)| {
+            let source = &planned.job.source;
+            (source, unread.iter().map(|digest| Read::of(source, *digest, None)).collect())
+        });
+        let refused = pulls.reserve(&self.mirror.client, reads);
+        for ((planned, _), refused) in images.iter_mut().zip(refused) {
+            if let Some(error) = refused {
+                planned.action = Action::Failed(error);
             }
-            reserved.reads.extend(reads);
         }
     }
 
     /// Whether an earlier run has read it, so that it costs no pull.
     fn has_kept(&self, read: &Read) -> bool {
-        let kept = |digest| self.reader.kept(&read.registry, digest);
+        let kept = |digest| kept(&self.mirror.client, self.mapping(), &read.registry, digest);
         match (kept(read.digest), &read.platform) {
             (Some(index), Some(platform)) => {
                 index.select(platform).is_ok_and(|child| kept(child.digest).is_some())
@@ -229,7 +217,8 @@ impl Planner<'_> {
         Ok(Step::Children(self.reader.root(job, source, top).await?))
     }
 
-    async fn read_children(&self, inspection: Inspection) -> Planned {
+    /// What is to be done for the image, and artifacts of it that are to be read from a source that counts pulls.
+    async fn read_children(&self, inspection: Inspection) -> (Planned, Vec<Digest>) {
         let Inspection { job, source, target, unanswered, signed, step } = inspection;
         let action = match step {
             Step::Done(action) => action,
@@ -261,10 +250,10 @@ impl Planner<'_> {
         let warnings = gone.map(left_out).collect();
         let planned = Planned { warnings, ..planned };
         // Boxed: few images have artifacts, and each has this step.
-        if artifacts::may_be_missing(self.mirror, &planned) {
+        if artifacts::are_looked_for(self.mirror, &planned) {
             Box::pin(artifacts::look_for(self.mirror, planned)).await
         } else {
-            planned
+            (planned, Vec::new())
         }
     }
 }
@@ -287,12 +276,7 @@ impl Inspection {
 
     /// The manifests that the next step reads from the source.
     fn reads(&self) -> Vec<Read> {
-        let read = |digest, platform| Read {
-            registry: self.job.source.registry().to_owned(),
-            repository: self.job.source.repository().to_owned(),
-            digest,
-            platform,
-        };
+        let read = |digest, platform| Read::of(&self.job.source, digest, platform);
         match &self.step {
             Step::Done(_) => Vec::new(),
             Step::Top { source, wanted } => match (&self.job.platforms, wanted) {

@@ -5,7 +5,7 @@ use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
 use super::job::{Content, Tree, total};
 use super::reads::Reads;
-use super::{Job, Mirror, Platforms, learned};
+use super::{Job, Mirror, Platforms, learned, pulls};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind};
 use crate::limits;
@@ -187,22 +187,15 @@ impl<'a> Reader<'a> {
     /// The source's manifest `digest`, once for all images of a plan, and where its registry counts pulls, once for all runs.
     async fn read(&self, job: &Job, digest: Digest) -> Result<Manifest, Error> {
         let read = async {
-            if let Some(kept) = self.kept(job.source.registry(), digest) {
+            let (client, mapping) = (&self.mirror.client, &*self.mirror.mapping);
+            if let Some(kept) = pulls::kept(client, mapping, job.source.registry(), digest) {
                 return Ok(kept);
             }
             let manifest = self.read_anew(job, digest).await?;
-            if self.mirror.client.rate_limit(job.source.registry()).is_some() {
-                self.mirror.mapping.record_manifest(&manifest);
-            }
+            pulls::keep(client, mapping, job.source.registry(), &manifest);
             Ok(manifest)
         };
         self.reads.read(&job.source, digest, read).await
-    }
-
-    /// What an earlier run read from a registry that counts pulls.
-    pub(super) fn kept(&self, registry: &str, digest: Digest) -> Option<Manifest> {
-        self.mirror.client.rate_limit(registry)?;
-        self.mirror.mapping.manifest(digest).filter(|manifest| manifest.digest() == digest)
     }
 
     /// A pull-through cache may know a digest only after it was asked for the tag

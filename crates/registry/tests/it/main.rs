@@ -15,6 +15,7 @@ mod bulk_tags;
 mod check;
 mod client;
 mod copying;
+mod counted;
 mod cross_check;
 mod faults;
 mod memory;

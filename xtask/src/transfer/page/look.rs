@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use aws::scans::ScanError;
 use failure::told;
 use futures_util::stream::{self, StreamExt as _};
 use images_config::RUNTIMES_REPOSITORY;
@@ -125,15 +126,19 @@ async fn one(run: &Run<'_>, wanted: &Wanted) -> (String, Looked, Vec<String>) {
         Some(account) => match scan(&account.aws, client, image).await {
             Ok(Some(found)) => Scan::Found(found.counts),
             Ok(None) => Scan::NotScanned,
-            // AWS names the repository: the page tells the same reason once.
-            Err(error) => {
-                let own = format!(":repository/{} ", image.repository());
-                Scan::Unread(in_a_line(&error).replace(&own, ":repository/* "))
-            }
+            Err(error) => Scan::Unread(unread(&error)),
         },
         None => Scan::NotAsked,
     };
     (wanted.name.clone(), Looked { layers, beside, scan }, errors)
+}
+
+/// Why findings could not be read. AWS names the repository in a denial: the page tells what all images have in common, once.
+fn unread(error: &anyhow::Error) -> String {
+    match error.downcast_ref() {
+        Some(ScanError::Denied { action, .. }) => format!("{action} is not allowed"),
+        _ => in_a_line(error),
+    }
 }
 
 /// What failed, with its causes. The hints are for those who ask for findings, not for those who find none on a page.
@@ -171,9 +176,7 @@ async fn beside(client: &Client, image: &Reference) -> Result<Beside, registry::
     for artifact in lists::referrers_of_all(client, image, digest).await? {
         *kind(&artifact, &mut beside) += 1;
     }
-    if let Ok(signature) = image.with_tag(&lists::cosign_tag(digest, "sig"))
-        && client.head(&signature).await?.is_some()
-    {
+    if lists::cosign_tagged(client, image, digest, "sig").await?.is_some() {
         beside.signatures += 1;
     }
     Ok(beside)
