@@ -2,7 +2,9 @@
 
 use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
@@ -65,7 +67,7 @@ impl Run {
 
     /// Starts it in another directory.
     #[must_use]
-    pub fn within(mut self, dir: &std::path::Path) -> Self {
+    pub fn within(mut self, dir: &Path) -> Self {
         self.command.current_dir(dir);
         self
     }
@@ -100,11 +102,7 @@ impl Run {
 
     /// Runs on a terminal that is read as a person reads it; its last line there is `exit code N`. None where there is no tmux.
     pub fn in_terminal(self, columns: u16, rows: u16) -> Option<Terminal> {
-        let set = |(name, value): (&OsStr, Option<&OsStr>)| {
-            let value = value.unwrap_or_default().to_string_lossy().into_owned();
-            quoted(&format!("{}={value}", name.to_string_lossy()))
-        };
-        let environment = self.command.get_envs().map(set).collect::<Vec<_>>().join(" ");
+        let environment = environment(&self.command);
         let line = shell_line(&self.command);
         let root = quoted(&crate::root().display().to_string());
         // Ctrl-C is for the program: the shell stays and says how it ended.
@@ -115,6 +113,17 @@ impl Run {
             columns,
             rows,
         )
+    }
+
+    /// Writes a `cargo` whose `cargo xtask WORDS` is this run with these words at its end.
+    pub fn write_cargo(self, file: &Path) {
+        let environment = environment(&self.command);
+        let script = format!(
+            "#!/bin/sh\nshift\nexec env -i TERM=\"$TERM\" {environment} {} \"$@\"\n",
+            shell_line(&self.command)
+        );
+        std::fs::write(file, script).unwrap();
+        std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o755)).unwrap();
     }
 
     /// Runs to the end.
@@ -157,6 +166,15 @@ impl Run {
         });
         Running { child, out, lines, seen: String::new(), started, json, _stdin: stdin }
     }
+}
+
+/// The command's environment as `env` takes it in a shell.
+fn environment(command: &Command) -> String {
+    let set = |(name, value): (&OsStr, Option<&OsStr>)| {
+        let value = value.unwrap_or_default().to_string_lossy().into_owned();
+        quoted(&format!("{}={value}", name.to_string_lossy()))
+    };
+    command.get_envs().map(set).collect::<Vec<_>>().join(" ")
 }
 
 /// The command line as a shell takes it, without the environment.

@@ -45,9 +45,20 @@ impl Terminal {
         self.tmux(&["capture-pane", "-p"]).trim_end().to_owned()
     }
 
+    /// The same with its colours.
+    pub fn coloured(&self) -> String {
+        self.tmux(&["capture-pane", "-p", "-e"]).trim_end().to_owned()
+    }
+
     /// All that it shows and has shown. A line that the terminal broke is one line here.
     pub fn transcript(&self) -> String {
         self.tmux(&["capture-pane", "-p", "-J", "-S", "-"]).trim_end().to_owned()
+    }
+
+    /// Types a line.
+    pub fn type_line(&self, line: &str) {
+        self.tmux(&["send-keys", "-l", line]);
+        self.tmux(&["send-keys", "Enter"]);
     }
 
     /// Types Ctrl-C.
