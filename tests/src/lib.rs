@@ -51,7 +51,7 @@ pub use registry::DebianRegistry;
 pub use relay::Relay;
 pub use released::{RELEASED, released};
 pub use run::{Ended, Run, Running};
-pub use signing::{CERTIFIED, KeyHolder, Shelf, Signature, Sigstore};
+pub use signing::{CERTIFIED, KeyHolder, Shelf, Signature, Sigstore, of_rekor_2};
 pub use slow_link::SlowLink;
 pub use terminal::Terminal;
 pub use traffic::aws_cli;

@@ -106,6 +106,15 @@ impl Shelf {
     }
 }
 
+/// A bundle as cosign 3 makes it (Rekor's second version, a timestamp), its trusted root, and whose signature it is. It is for the image
+/// of the layer `one`, and `crates/trust` has made it.
+pub fn of_rekor_2() -> (Value, String, &'static str) {
+    let read =
+        |name| std::fs::read_to_string(crate::root().join("crates/trust/testdata").join(name)).unwrap();
+    let bundle = serde_json::from_str(&read("rekor-2.bundle.json")).unwrap();
+    (bundle, read("rekor-2.root.json"), "https://ci.example/job@refs/tags/v1")
+}
+
 /// A signature in cosign's own form.
 #[derive(Clone, Debug)]
 pub struct Signature {

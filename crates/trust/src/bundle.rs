@@ -4,13 +4,14 @@
 
 use std::collections::BTreeMap;
 
-use registry::Digest;
 use rustls_pki_types::CertificateDer;
 use serde::Deserialize;
 
 use crate::candidate::Candidate;
+use crate::checkpoint::Proof;
 use crate::log::{Entry, Number};
 use crate::refusal::{Refusal, decoded};
+use crate::timestamp::Stamp;
 
 /// How the media types of bundles begin, in both of their spellings.
 pub(crate) const MEDIA_TYPE: &str = "application/vnd.dev.sigstore.bundle";
@@ -34,6 +35,20 @@ struct Material {
     x509_certificate_chain: Option<Chain>,
     #[serde(default)]
     tlog_entries: Vec<Logged>,
+    timestamp_verification_data: Option<Stamps>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Stamps {
+    #[serde(default)]
+    rfc3161_timestamps: Vec<Stamped>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Stamped {
+    signed_timestamp: String,
 }
 
 #[derive(Deserialize)]
@@ -56,6 +71,7 @@ struct Logged {
     #[serde(default)]
     integrated_time: Number,
     inclusion_promise: Option<Promise>,
+    inclusion_proof: Option<Included>,
     #[serde(default)]
     canonicalized_body: String,
 }
@@ -70,6 +86,22 @@ struct LogId {
 #[serde(rename_all = "camelCase")]
 struct Promise {
     signed_entry_timestamp: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Included {
+    /// In the tree, which is not the log's where that consists of several.
+    #[serde(default)]
+    log_index: Number,
+    #[serde(default)]
+    hashes: Vec<String>,
+    checkpoint: Option<Checkpoint>,
+}
+
+#[derive(Deserialize)]
+struct Checkpoint {
+    envelope: String,
 }
 
 #[derive(Deserialize)]
@@ -121,14 +153,18 @@ pub(crate) fn read(text: &[u8]) -> Result<Option<Candidate>, Refusal> {
         .into_iter()
         .chain(chain)
         .map(|raw| decoded(&raw.raw_bytes, "its certificate").map(CertificateDer::from));
+    let stamps =
+        material.timestamp_verification_data.into_iter().flat_map(|stamps| stamps.rfc3161_timestamps);
+    let stamps = stamps.map(|one| Stamp::read(&decoded(&one.signed_timestamp, "its timestamp")?));
     Ok(Some(Candidate {
         subjects: subjects.filter_map(|hex| format!("sha256:{hex}").parse().ok()).collect(),
         message: pre_authentication(&envelope.payload_type, &payload),
-        content: Digest::of(&payload),
+        payload,
         signature: decoded(&signature.sig, "its signature")?,
         certificate: chain.next().transpose()?,
         chain: chain.collect::<Result<_, _>>()?,
         entries: material.tlog_entries.into_iter().filter_map(entry).collect::<Result<_, _>>()?,
+        stamps: stamps.collect::<Result<_, _>>()?,
     }))
 }
 
@@ -139,17 +175,33 @@ fn pre_authentication(kind: &str, payload: &[u8]) -> Vec<u8> {
     message
 }
 
-/// An entry that the log signed together with its time; one of the newer logs has no time of its own.
+/// An entry of a log that is named.
 fn entry(logged: Logged) -> Option<Result<Entry, Refusal>> {
-    let (log, promise) = (logged.log_id?, logged.inclusion_promise?);
+    let Logged { log_index, log_id, integrated_time, inclusion_promise, inclusion_proof, canonicalized_body } =
+        logged;
+    let log = log_id?.key_id;
+    let promise = inclusion_promise.map(|promise| promise.signed_entry_timestamp);
     let read = || {
         Ok(Entry {
-            body: logged.canonicalized_body,
-            time: logged.integrated_time.0,
-            index: logged.log_index.0,
-            log: hex::encode(decoded(&log.key_id, "its log's name")?),
-            promise: decoded(&promise.signed_entry_timestamp, "its log's signature")?,
+            body: canonicalized_body,
+            time: integrated_time.0,
+            index: log_index.0,
+            log: hex::encode(decoded(&log, "its log's name")?),
+            promise: promise.map(|promise| decoded(&promise, "its log's signature")).transpose()?,
+            proof: inclusion_proof.map(proof).transpose()?.flatten(),
         })
     };
     Some(read())
+}
+
+/// A proof that can be verified: without a checkpoint nobody has signed where it leads to.
+fn proof(included: Included) -> Result<Option<Proof>, Refusal> {
+    let Some(checkpoint) = included.checkpoint else { return Ok(None) };
+    let index = u64::try_from(included.log_index.0);
+    let hashes = included.hashes.iter().map(|hash| decoded(hash, "its inclusion proof"));
+    Ok(Some(Proof {
+        index: index.map_err(|_| Refusal::malformed("its place in its log"))?,
+        hashes: hashes.collect::<Result<_, _>>()?,
+        checkpoint: checkpoint.envelope,
+    }))
 }

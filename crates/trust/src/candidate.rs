@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use crate::log::Entry;
 use crate::refusal::{Refusal, decoded};
+use crate::timestamp::Stamp;
 
 /// What cosign writes into a layer's annotations
 /// ([specification](https://github.com/sigstore/cosign/blob/main/specs/SIGNATURE_SPEC.md)).
@@ -26,13 +27,15 @@ pub(crate) struct Candidate {
     pub(crate) subjects: Vec<Digest>,
     /// The bytes that were signed.
     pub(crate) message: Vec<u8>,
-    /// What a log keeps the digest of.
-    pub(crate) content: Digest,
+    /// What they say: the same, or a part of it.
+    pub(crate) payload: Vec<u8>,
     pub(crate) signature: Vec<u8>,
     pub(crate) certificate: Option<CertificateDer<'static>>,
     /// Certificates on the way to an authority.
     pub(crate) chain: Vec<CertificateDer<'static>>,
     pub(crate) entries: Vec<Entry>,
+    /// What timestamp authorities answered.
+    pub(crate) stamps: Vec<Stamp>,
 }
 
 /// What is signed in cosign's own form.
@@ -76,12 +79,13 @@ impl Candidate {
         let entry = annotations.get(BUNDLE).filter(|bundle| !bundle.is_empty());
         Ok(Self {
             subjects: vec![parsed.critical.image.digest],
-            content: Digest::of(&payload),
-            message: payload,
+            message: payload.clone(),
+            payload,
             signature: decoded(signature, "its signature")?,
             certificate: certificate.transpose()?,
             chain: chain.map_err(|_| Refusal::malformed("its chain of certificates"))?,
             entries: entry.map(|bundle| Entry::of_annotation(bundle)).transpose()?.into_iter().collect(),
+            stamps: Vec::new(),
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use rustls_pki_types::CertificateDer;
 
-use crate::der::{CONTEXT_3, OCTET_STRING, OID, Reader, SEQUENCE, UTF8_STRING, Value};
+use crate::der::{CONTEXT_3, OCTET_STRING, OID, Reader, SEQUENCE, UTF8_STRING, Value, encoded};
 use crate::key::PublicKey;
 
 const SUBJECT_ALT_NAME: &[u8] = &[0x55, 0x1d, 0x11];
@@ -29,7 +29,7 @@ pub(crate) fn key(certificate: &CertificateDer<'_>) -> Option<PublicKey> {
     let mut body = Reader::new(certificate).sequence()?.sequence()?;
     // Version (which may be absent), serial number, algorithm, issuer, validity, subject, key.
     let info = body.by_ref().filter(|value| value.tag == SEQUENCE).nth(4)?;
-    PublicKey::from_info(&sequence_of(&info))
+    PublicKey::from_info(&encoded(SEQUENCE, info.bytes))
 }
 
 /// Whom it was given to.
@@ -70,22 +70,6 @@ fn names(value: &[u8]) -> Option<Vec<String>> {
 
 fn text(bytes: &[u8]) -> Option<String> {
     String::from_utf8(bytes.to_vec()).ok()
-}
-
-/// A sequence's bytes with its head, which its value lacks.
-fn sequence_of(value: &Value<'_>) -> Vec<u8> {
-    let length = value.bytes.len();
-    let digits: Vec<u8> = length.to_be_bytes().into_iter().skip_while(|digit| *digit == 0).collect();
-    let mut whole = vec![SEQUENCE];
-    match u8::try_from(length) {
-        Ok(short @ 0..0x80) => whole.push(short),
-        _ => {
-            whole.push(0x80 | u8::try_from(digits.len()).unwrap_or_default());
-            whole.extend(digits);
-        }
-    }
-    whole.extend(value.bytes);
-    whole
 }
 
 #[cfg(test)]

@@ -1,11 +1,17 @@
-//! As much of DER as it takes to read names out of a certificate that webpki has parsed and verified before.
+//! As much of DER as it takes to read names out of a certificate, and what an authority's timestamp says.
 
 /// The tags that are read here.
 pub(crate) const SEQUENCE: u8 = 0x30;
+pub(crate) const SET: u8 = 0x31;
+pub(crate) const INTEGER: u8 = 0x02;
 pub(crate) const BIT_STRING: u8 = 0x03;
 pub(crate) const OCTET_STRING: u8 = 0x04;
 pub(crate) const OID: u8 = 0x06;
 pub(crate) const UTF8_STRING: u8 = 0x0c;
+/// GeneralizedTime.
+pub(crate) const TIME: u8 = 0x18;
+/// `[0]`: what may be there.
+pub(crate) const CONTEXT_0: u8 = 0xa0;
 /// `[3]` of a certificate: its extensions.
 pub(crate) const CONTEXT_3: u8 = 0xa3;
 
@@ -59,6 +65,22 @@ impl<'a> Iterator for Reader<'a> {
         self.0 = rest;
         Some(Value { tag, bytes })
     }
+}
+
+/// A value with its head.
+pub(crate) fn encoded(tag: u8, bytes: &[u8]) -> Vec<u8> {
+    let length = bytes.len();
+    let digits: Vec<u8> = length.to_be_bytes().into_iter().skip_while(|digit| *digit == 0).collect();
+    let mut whole = vec![tag];
+    match u8::try_from(length) {
+        Ok(short @ 0..0x80) => whole.push(short),
+        _ => {
+            whole.push(0x80 | u8::try_from(digits.len()).unwrap_or_default());
+            whole.extend(digits);
+        }
+    }
+    whole.extend(bytes);
+    whole
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! Public keys, from files and from certificates.
 
 use ring::signature::{
-    ECDSA_P256_SHA256_ASN1, ECDSA_P384_SHA256_ASN1, ECDSA_P384_SHA384_ASN1, ED25519,
-    RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey, VerificationAlgorithm,
+    ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA384_ASN1, ECDSA_P384_SHA256_ASN1, ECDSA_P384_SHA384_ASN1, ED25519,
+    RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA384, RSA_PKCS1_2048_8192_SHA512, UnparsedPublicKey,
+    VerificationAlgorithm,
 };
 use rustls_pki_types::SubjectPublicKeyInfoDer;
 use rustls_pki_types::pem::PemObject as _;
@@ -29,7 +30,8 @@ pub enum KeyError {
     Algorithm,
 }
 
-/// A public key. Signatures are over SHA-256, as cosign makes them; P-384's may be over SHA-384, Ed25519's are over the message.
+/// A public key. Signatures are over SHA-256, as cosign makes them, or over what authorities take for their timestamps; Ed25519's are
+/// over the message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublicKey {
     info: Vec<u8>,
@@ -85,9 +87,11 @@ impl PublicKey {
     /// Whether the signature is this key's over the message.
     pub(crate) fn has_signed(&self, message: &[u8], signature: &[u8]) -> bool {
         let algorithms: &[&'static dyn VerificationAlgorithm] = match self.algorithm {
-            Algorithm::P256 => &[&ECDSA_P256_SHA256_ASN1],
+            Algorithm::P256 => &[&ECDSA_P256_SHA256_ASN1, &ECDSA_P256_SHA384_ASN1],
             Algorithm::P384 => &[&ECDSA_P384_SHA256_ASN1, &ECDSA_P384_SHA384_ASN1],
-            Algorithm::Rsa => &[&RSA_PKCS1_2048_8192_SHA256],
+            Algorithm::Rsa => {
+                &[&RSA_PKCS1_2048_8192_SHA256, &RSA_PKCS1_2048_8192_SHA384, &RSA_PKCS1_2048_8192_SHA512]
+            }
             Algorithm::Ed25519 => &[&ED25519],
         };
         let by = |algorithm: &&'static dyn VerificationAlgorithm| {

@@ -6,6 +6,7 @@
 mod bundle;
 mod candidate;
 mod certificate;
+mod checkpoint;
 mod der;
 mod find;
 mod key;
@@ -17,12 +18,13 @@ mod signer;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod timestamp;
 
 use registry::mirror::Mapping;
 use registry::{Client, Digest, Reference};
 
 pub use key::{KeyError, PublicKey};
-pub use refusal::Refusal;
+pub use refusal::{Clock, Refusal};
 pub use root::{RootError, TrustRoot};
 pub use signer::{Identity, Signer};
 

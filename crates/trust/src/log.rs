@@ -1,13 +1,16 @@
-//! Entries of a transparency log: Rekor's promise that it took a signature, and when.
+//! Entries of a transparency log: that it took a signature, and when. Rekor's first version signs both; the second one shows that the
+//! entry is in the log, and leaves the time to others
+//! ([specification](https://github.com/sigstore/architecture-docs/blob/main/rekor-v2-spec.md)).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use registry::Digest;
+use ring::digest::{Algorithm, SHA256, SHA384, SHA512, digest};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
+use crate::checkpoint::Proof;
 use crate::refusal::{Refusal, decoded};
 use crate::root::TrustRoot;
 
@@ -16,13 +19,25 @@ use crate::root::TrustRoot;
 pub(crate) struct Entry {
     /// What was logged, in base64 as the log signed it.
     pub(crate) body: String,
-    /// When, in seconds since 1970.
+    /// When, in seconds since 1970; nobody's word without the log's signature.
     pub(crate) time: i64,
     pub(crate) index: i64,
     /// The log's name, in hex.
     pub(crate) log: String,
     /// The log's signature over all of this.
-    pub(crate) promise: Vec<u8>,
+    pub(crate) promise: Option<Vec<u8>>,
+    /// That it is in the log.
+    pub(crate) proof: Option<Proof>,
+}
+
+/// The signature that an entry has to be about.
+#[derive(Clone, Copy)]
+pub(crate) struct Signed<'a> {
+    pub(crate) message: &'a [u8],
+    /// What the message says: the same, or a part of it.
+    pub(crate) payload: &'a [u8],
+    pub(crate) signature: &'a [u8],
+    pub(crate) certificate: &'a CertificateDer<'a>,
 }
 
 /// A number that protobuf's JSON writes as a text.
@@ -69,34 +84,44 @@ impl Entry {
             time: payload.integrated_time,
             index: payload.log_index,
             log: payload.log,
-            promise: decoded(&promise, "its log's signature")?,
+            promise: Some(decoded(&promise, "its log's signature")?),
+            proof: None,
         })
     }
 
-    /// When the log took a signature over `content`, in seconds since 1970, if the entry is one of a log of `root` and about exactly
-    /// this signature and certificate.
+    /// When the log took a signature, in seconds since 1970, if the entry is one of a log of `root` and about exactly this signature and
+    /// certificate; none where the log has no time of its own. `stamped` is when an authority saw the signature.
     pub(crate) fn time_of(
         &self,
-        content: Digest,
-        signature: &[u8],
-        certificate: &CertificateDer<'_>,
+        signed: Signed<'_>,
         root: &TrustRoot,
-    ) -> Result<i64, Refusal> {
+        stamped: Option<i64>,
+    ) -> Result<Option<i64>, Refusal> {
         let wrong = |why| Refusal::LogEntry { why };
-        let log = root.log(&self.log, self.time).ok_or(wrong("it is of another log"))?;
-        if !log.has_signed(self.signed().as_bytes(), &self.promise) {
+        let own = self.promise.as_ref().map(|_| self.time);
+        let at = own.or(stamped).ok_or_else(|| Refusal::NoTime { root: root.name().to_owned() })?;
+        let log = root.log(&self.log, at).ok_or(wrong("it is of another log"))?;
+        let unknown = || wrong("it is of a form that is not known");
+        let body = STANDARD.decode(&self.body).map_err(|_| unknown())?;
+        if self.promise.as_ref().is_some_and(|promise| !log.key.has_signed(self.signed().as_bytes(), promise))
+        {
             return Err(wrong("it is not signed by the log"));
         }
-        let body = STANDARD.decode(&self.body).ok().and_then(|body| serde_json::from_slice(&body).ok());
-        let logged =
-            body.as_ref().and_then(Logged::read).ok_or(wrong("it is of a form that is not known"))?;
-        if logged.content != content || logged.signature != signature {
+        match &self.proof {
+            Some(proof) => proof.holds(&body, log)?,
+            None if own.is_none() => return Err(wrong("it has no proof that it is in the log")),
+            None => {}
+        }
+        let body = serde_json::from_slice(&body).ok();
+        let logged = body.as_ref().and_then(Logged::read).ok_or_else(unknown)?;
+        let content = if logged.is_payload { signed.payload } else { signed.message };
+        if digest(logged.hash, content).as_ref() != logged.digest || logged.signature != signed.signature {
             return Err(wrong("it is about another signature"));
         }
-        if logged.certificate.as_ref() != Some(certificate) {
+        if logged.certificate.as_ref() != Some(signed.certificate) {
             return Err(wrong("it is about a signature with another certificate"));
         }
-        Ok(self.time)
+        Ok(own)
     }
 
     /// What the log signed: [canonical JSON](https://www.rfc-editor.org/rfc/rfc8785) of these four. In base64 and hex is nothing that
@@ -109,32 +134,60 @@ impl Entry {
 
 /// What an entry says that was logged.
 struct Logged {
-    content: Digest,
+    hash: &'static Algorithm,
+    digest: Vec<u8>,
+    /// Whether the digest is of what is said, and not of what is signed.
+    is_payload: bool,
     signature: Vec<u8>,
     certificate: Option<CertificateDer<'static>>,
 }
 
 impl Logged {
-    /// From the two forms that cosign makes: `hashedrekord` and `dsse`.
+    /// From the forms that cosign makes: `hashedrekord` and `dsse`, of Rekor's first version (0.0.1) or the second (0.0.2).
     fn read(body: &Value) -> Option<Self> {
-        let text = |pointer: &str| body.pointer(pointer)?.as_str();
-        let (hash, signature, verifier) = match (text("/kind")?, text("/apiVersion")?) {
+        let kind = |name: &str| body.get(name)?.as_str();
+        let is_payload = kind("kind")? == "dsse";
+        let (hash, signature, verifier) = match (kind("kind")?, kind("apiVersion")?) {
             ("hashedrekord", "0.0.1") => {
                 ("/spec/data/hash", "/spec/signature/content", "/spec/signature/publicKey/content")
             }
             ("dsse", "0.0.1") => {
                 ("/spec/payloadHash", "/spec/signatures/0/signature", "/spec/signatures/0/verifier")
             }
+            ("hashedrekord", "0.0.2") => (
+                "/spec/hashedRekordV002/data",
+                "/spec/hashedRekordV002/signature/content",
+                "/spec/hashedRekordV002/signature/verifier/x509Certificate/rawBytes",
+            ),
+            ("dsse", "0.0.2") => (
+                "/spec/dsseV002/payloadHash",
+                "/spec/dsseV002/signatures/0/content",
+                "/spec/dsseV002/signatures/0/verifier/x509Certificate/rawBytes",
+            ),
             _ => return None,
         };
-        if text(&format!("{hash}/algorithm"))? != "sha256" {
-            return None;
-        }
-        let pem = STANDARD.decode(text(verifier)?).ok()?;
+        let text = |pointer: &str| body.pointer(pointer)?.as_str();
+        let base64 = |pointer: &str| STANDARD.decode(text(pointer)?).ok();
+        let is_new = kind("apiVersion")? == "0.0.2";
+        let algorithm = match text(&format!("{hash}/algorithm"))? {
+            "sha256" | "SHA2_256" => &SHA256,
+            "sha384" | "SHA2_384" => &SHA384,
+            "sha512" | "SHA2_512" => &SHA512,
+            _ => return None,
+        };
+        let verifier = base64(verifier);
         Some(Self {
-            content: format!("sha256:{}", text(&format!("{hash}/value"))?).parse().ok()?,
-            signature: STANDARD.decode(text(signature)?).ok()?,
-            certificate: CertificateDer::from_pem_slice(&pem).ok(),
+            hash: algorithm,
+            digest: match is_new {
+                true => base64(&format!("{hash}/digest"))?,
+                false => hex::decode(text(&format!("{hash}/value"))?).ok()?,
+            },
+            is_payload,
+            signature: base64(signature)?,
+            certificate: match is_new {
+                true => verifier.map(CertificateDer::from),
+                false => CertificateDer::from_pem_slice(&verifier?).ok(),
+            },
         })
     }
 }

@@ -45,8 +45,8 @@ pub enum Refusal {
         /// Why.
         why: String,
     },
-    /// The certificate was not valid when the log took the signature, or is not valid now where there is no log.
-    #[error("the certificate of its signature {} {valid}, and {}", if *began { "ended" } else { "begins" }, proof(at, *is_logged))]
+    /// The certificate was not valid when the signature was made, or is not valid now where nobody says when that was.
+    #[error("the certificate of its signature {} {valid}, and {}", if *began { "ended" } else { "begins" }, proof(at, *clock))]
     NotValidThen {
         /// Whether it had begun: then it ended.
         began: bool,
@@ -54,8 +54,8 @@ pub enum Refusal {
         valid: String,
         /// The moment that counts.
         at: String,
-        /// Whether a log says so.
-        is_logged: bool,
+        /// Who says so.
+        clock: Clock,
     },
     /// It is somebody else's.
     #[error("it is signed by {}, not by {wanted}", known(found))]
@@ -79,6 +79,20 @@ pub enum Refusal {
         /// The trust root.
         root: String,
     },
+    /// A log took it that does not say when, and nobody else does.
+    #[error(
+        "its signature is in a transparency log that keeps no time, and has no timestamp of an authority of {root}"
+    )]
+    NoTime {
+        /// The trust root.
+        root: String,
+    },
+    /// The timestamp is not an authority's, or for something else.
+    #[error("the timestamp of its signature does not hold: {why}")]
+    Timestamp {
+        /// Why.
+        why: &'static str,
+    },
     /// The log's entry is not the log's, or about something else.
     #[error("the transparency log's entry of its signature does not hold: {why}")]
     LogEntry {
@@ -96,8 +110,8 @@ impl Refusal {
             Self::OtherDigest { .. } => 2,
             Self::OtherKey { .. } | Self::NoCertificate { .. } => 3,
             Self::NotByCertificate => 4,
-            Self::NotLogged { .. } => 5,
-            Self::LogEntry { .. } => 6,
+            Self::NotLogged { .. } | Self::NoTime { .. } => 5,
+            Self::LogEntry { .. } | Self::Timestamp { .. } => 6,
             Self::OtherAuthority { .. } => 7,
             Self::NotValidThen { .. } => 8,
             Self::OtherIssuer { .. } => 9,
@@ -114,10 +128,22 @@ fn known(names: &[String]) -> String {
     if names.is_empty() { "nobody".to_owned() } else { names.join(", ") }
 }
 
-fn proof(at: &str, is_logged: bool) -> String {
-    match is_logged {
-        true => format!("the transparency log took it {at}"),
-        false => "no transparency log says that it was made before".to_owned(),
+/// Who says when a signature was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clock {
+    /// A transparency log that signed it.
+    Log,
+    /// A timestamp authority.
+    Authority,
+    /// Nobody: it counts what is now.
+    Now,
+}
+
+fn proof(at: &str, clock: Clock) -> String {
+    match clock {
+        Clock::Log => format!("the transparency log took it {at}"),
+        Clock::Authority => format!("its timestamp is of {at}"),
+        Clock::Now => "no transparency log says that it was made before".to_owned(),
     }
 }
 

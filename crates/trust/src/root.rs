@@ -1,4 +1,4 @@
-//! Whom keyless signatures are measured by: authorities and transparency logs, from a file.
+//! Whom keyless signatures are measured by: authorities, transparency logs and timestamp authorities, from a file.
 //!
 //! The form is [sigstore's trusted root](https://github.com/sigstore/protobuf-specs/blob/main/protos/sigstore_trustroot.proto), which
 //! `cosign trusted-root create` writes.
@@ -12,7 +12,7 @@ use std::time::Duration;
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 
 use crate::key::PublicKey;
-use crate::refusal::Refusal;
+use crate::refusal::{Clock, Refusal};
 
 /// The root of sigstore's public instance, as sigstore-trust-root 0.15.1 ships it.
 const PUBLIC: &str = include_str!("../sigstore_trusted_root.json");
@@ -22,6 +22,9 @@ const PUBLIC_NAME: &str = "sigstore's public instance";
 
 /// The purpose of a certificate that signs images: 1.3.6.1.5.5.7.3.3.
 const CODE_SIGNING: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x03];
+
+/// That of one that signs timestamps: 1.3.6.1.5.5.7.3.8.
+const TIME_STAMPING: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x08];
 
 /// Why a file is no trust root.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -35,6 +38,8 @@ pub struct TrustRoot {
     id: String,
     authorities: Vec<Authority>,
     logs: Vec<Log>,
+    /// Who says when a signature was made.
+    stampers: Vec<Authority>,
 }
 
 #[derive(Clone, Debug)]
@@ -44,12 +49,20 @@ struct Authority {
     valid: Valid,
 }
 
+/// A transparency log.
 #[derive(Clone, Debug)]
-struct Log {
+pub(crate) struct Log {
     /// Its name, in hex.
     name: String,
-    key: PublicKey,
+    pub(crate) key: PublicKey,
     valid: Valid,
+}
+
+impl Log {
+    /// Whether its name begins so: checkpoints have the first four bytes of it.
+    pub(crate) fn is_named(&self, beginning: &[u8]) -> bool {
+        self.name.starts_with(&hex::encode(beginning))
+    }
 }
 
 #[derive(Deserialize)]
@@ -60,6 +73,8 @@ struct File {
     tlogs: Vec<FileLog>,
     #[serde(default)]
     certificate_authorities: Vec<FileAuthority>,
+    #[serde(default)]
+    timestamp_authorities: Vec<FileAuthority>,
 }
 
 #[derive(Deserialize)]
@@ -67,6 +82,8 @@ struct File {
 struct FileLog {
     public_key: FileKey,
     log_id: Option<FileLogId>,
+    /// What is to replace `log_id`, and is the same.
+    checkpoint_key_id: Option<FileLogId>,
 }
 
 #[derive(Deserialize)]
@@ -116,6 +133,27 @@ impl Valid {
     }
 }
 
+impl Authority {
+    /// Whether it has given the certificate, for this purpose and a span of time with `at` in it. `between` may be on the way to it.
+    fn certifies(
+        &self,
+        certificate: &CertificateDer<'_>,
+        between: &[CertificateDer<'_>],
+        at: i64,
+        purpose: &'static [u8],
+    ) -> Result<(), webpki::Error> {
+        let top = self.chain.last().ok_or(webpki::Error::UnknownIssuer)?;
+        let anchors = [anchor_from_trusted_cert(top)?];
+        let between: Vec<_> = self.chain.iter().chain(between).cloned().collect();
+        let moment = u64::try_from(at).map_err(|_| webpki::Error::InvalidCertValidity)?;
+        let moment = UnixTime::since_unix_epoch(Duration::from_secs(moment));
+        let end = EndEntityCert::try_from(certificate)?;
+        let usage = KeyUsage::required(purpose);
+        let algorithms = webpki::ALL_VERIFICATION_ALGS;
+        end.verify_for_usage(algorithms, &anchors, &between, moment, usage, None, None).map(drop)
+    }
+}
+
 impl TrustRoot {
     /// The root in a file; `name` is what the file is called in messages.
     ///
@@ -132,16 +170,20 @@ impl TrustRoot {
             id: hex::encode(ring::digest::digest(&ring::digest::SHA256, text.as_bytes())),
             authorities: Vec::new(),
             logs: Vec::new(),
+            stampers: Vec::new(),
         };
-        for authority in file.certificate_authorities {
+        let authority = |authority: FileAuthority| {
             let raw = authority.cert_chain.certificates.iter();
             let chain = raw.map(|raw| bytes(&raw.raw_bytes).map(CertificateDer::from));
             let chain = chain.collect::<Result<Vec<_>, _>>()?;
             let top = chain.last().ok_or_else(|| RootError("an authority has no certificate".to_owned()))?;
             anchor_from_trusted_cert(top)
                 .map_err(|why| RootError(format!("an authority's certificate: {why}")))?;
-            root.authorities.push(Authority { chain, valid: authority.valid_for });
-        }
+            Ok(Authority { chain, valid: authority.valid_for })
+        };
+        root.authorities =
+            file.certificate_authorities.into_iter().map(authority).collect::<Result<_, _>>()?;
+        root.stampers = file.timestamp_authorities.into_iter().map(authority).collect::<Result<_, _>>()?;
         if root.authorities.is_empty() {
             return Err(RootError("it has no certificate authority".to_owned()));
         }
@@ -149,7 +191,7 @@ impl TrustRoot {
             let key = PublicKey::from_info(&bytes(&log.public_key.raw_bytes)?);
             let key =
                 key.ok_or_else(|| RootError("a log's key is of a kind that is not known".to_owned()))?;
-            let name = match log.log_id {
+            let name = match log.log_id.or(log.checkpoint_key_id) {
                 Some(id) => hex::encode(bytes(&id.key_id)?),
                 None => key.id(),
             };
@@ -181,58 +223,69 @@ impl TrustRoot {
         !self.logs.is_empty()
     }
 
-    /// The key of a log that was at work then.
-    pub(crate) fn log(&self, name: &str, at: i64) -> Option<&PublicKey> {
-        self.logs.iter().find(|log| log.name == name && log.valid.holds(at)).map(|log| &log.key)
+    /// A log that was at work then.
+    pub(crate) fn log(&self, name: &str, at: i64) -> Option<&Log> {
+        self.logs.iter().find(|log| log.name == name && log.valid.holds(at))
     }
 
-    /// Whether the certificate is for signing, leads to one of the authorities, and was valid at `at`, by a log's word or else now.
+    /// Whether the certificate is for signing, leads to one of the authorities, and was valid at `at`, by the word of `clock`.
     pub(crate) fn certifies(
         &self,
         certificate: &CertificateDer<'_>,
         chain: &[CertificateDer<'_>],
         at: i64,
-        is_logged: bool,
+        clock: Clock,
     ) -> Result<(), Refusal> {
         let other = |why: String| Refusal::OtherAuthority { root: self.name.clone(), why };
-        let end = EndEntityCert::try_from(certificate).map_err(|why| other(why.to_string()))?;
-        let moment = u64::try_from(at).map_err(|_| other("its time is none".to_owned()))?;
-        let moment = UnixTime::since_unix_epoch(Duration::from_secs(moment));
         let (mut refusal, mut is_then) = (None, false);
         for authority in self.authorities.iter().filter(|authority| authority.valid.holds(at)) {
             is_then = true;
-            let Some(top) = authority.chain.last() else { continue };
-            let anchors = [anchor_from_trusted_cert(top).map_err(|why| other(why.to_string()))?];
-            let between: Vec<_> = authority.chain.iter().chain(chain).cloned().collect();
-            let usage = KeyUsage::required(CODE_SIGNING);
-            match end.verify_for_usage(
-                webpki::ALL_VERIFICATION_ALGS,
-                &anchors,
-                &between,
-                moment,
-                usage,
-                None,
-                None,
-            ) {
-                Ok(_) => return Ok(()),
-                Err(why) => refusal = Some(self.refusal(&why, is_logged)),
+            match authority.certifies(certificate, chain, at, CODE_SIGNING) {
+                Ok(()) => return Ok(()),
+                Err(why) => refusal = Some(self.refusal(&why, clock)),
             }
         }
         let none = if is_then { "it has no authority" } else { "none of them was at work then" };
         Err(refusal.unwrap_or_else(|| other(none.to_owned())))
     }
 
-    fn refusal(&self, why: &webpki::Error, is_logged: bool) -> Refusal {
+    /// Whether a timestamp authority has signed what `has_signed` asks, with a certificate that the root or the stamp has, is for
+    /// timestamps and was valid then.
+    pub(crate) fn stamps(
+        &self,
+        certificates: &[CertificateDer<'static>],
+        at: i64,
+        has_signed: impl Fn(&CertificateDer<'_>) -> bool,
+    ) -> Result<(), Refusal> {
+        let mut why = "it is not by an authority of the trust root that was at work then";
+        for authority in self.stampers.iter().filter(|authority| authority.valid.holds(at)) {
+            for certificate in authority.chain.iter().chain(certificates).filter(|one| has_signed(one)) {
+                match authority.certifies(certificate, certificates, at, TIME_STAMPING) {
+                    Ok(()) => return Ok(()),
+                    Err(webpki::Error::CertExpired { .. } | webpki::Error::CertNotValidYet { .. }) => {
+                        why = "the certificate of its authority was not valid then";
+                    }
+                    Err(webpki::Error::RequiredEkuNotFoundContext(_)) => {
+                        why = "it is by a certificate that is not for timestamps";
+                    }
+                    Err(_) => {}
+                }
+            }
+        }
+        Err(Refusal::Timestamp { why })
+    }
+
+    fn refusal(&self, why: &webpki::Error, clock: Clock) -> Refusal {
         let shown = |time: &UnixTime| {
             let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
             Timestamp::from_second(seconds).map_or_else(|_| seconds.to_string(), |time| time.to_string())
         };
         match why {
             webpki::Error::CertExpired { time, not_after: valid } => {
-                Refusal::NotValidThen { began: true, valid: shown(valid), at: shown(time), is_logged }
+                Refusal::NotValidThen { began: true, valid: shown(valid), at: shown(time), clock }
             }
             webpki::Error::CertNotValidYet { time, not_before: valid } => {
-                Refusal::NotValidThen { began: false, valid: shown(valid), at: shown(time), is_logged }
+                Refusal::NotValidThen { began: false, valid: shown(valid), at: shown(time), clock }
             }
             why => Refusal::OtherAuthority { root: self.name.clone(), why: why.to_string() },
         }
@@ -246,10 +299,10 @@ mod tests {
     #[test]
     fn the_public_root_is_read() {
         let root = TrustRoot::public().unwrap();
-        assert_eq!((root.authorities.len(), root.logs.len()), (2, 2));
+        assert_eq!((root.authorities.len(), root.logs.len(), root.stampers.len()), (2, 2, 1));
         // Rekor, since 2021.
         let rekor = "c0d23d6ad406973f9559f3ba2d1ca01f84147d8ffc5b8445c224f98b9591801d";
-        assert_eq!(root.log(rekor, 1_700_000_000).map(PublicKey::id).as_deref(), Some(rekor));
+        assert_eq!(root.log(rekor, 1_700_000_000).map(|log| log.key.id()).as_deref(), Some(rekor));
         assert!(root.log(rekor, 1_500_000_000).is_none(), "it was not at work yet");
     }
 

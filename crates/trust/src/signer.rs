@@ -10,7 +10,8 @@ use rustls_pki_types::CertificateDer;
 use crate::candidate::Candidate;
 use crate::certificate;
 use crate::key::PublicKey;
-use crate::refusal::Refusal;
+use crate::log::Signed;
+use crate::refusal::{Clock, Refusal};
 use crate::root::TrustRoot;
 
 /// Somebody whose signature counts.
@@ -85,9 +86,9 @@ impl Identity {
         if !key.has_signed(&found.message, &found.signature) {
             return Err(Refusal::NotByCertificate);
         }
-        let is_logged = self.root.has_logs();
-        let at = if is_logged { self.logged(found, certificate)? } else { now.as_second() };
-        self.root.certifies(certificate, &found.chain, at, is_logged)?;
+        for (at, clock) in self.times(found, certificate, now)? {
+            self.root.certifies(certificate, &found.chain, at, clock)?;
+        }
         let subject = certificate::subject(certificate)
             .ok_or_else(|| Refusal::malformed("the names in its certificate"))?;
         if subject.issuer.as_ref() != Some(&self.issuer) {
@@ -100,11 +101,48 @@ impl Identity {
         Ok(())
     }
 
-    /// When a log took the signature.
-    fn logged(&self, found: &Candidate, certificate: &CertificateDer<'_>) -> Result<i64, Refusal> {
+    /// When the signature was made, by everybody who says so and is believed.
+    fn times(
+        &self,
+        found: &Candidate,
+        certificate: &CertificateDer<'_>,
+        now: Timestamp,
+    ) -> Result<Vec<(i64, Clock)>, Refusal> {
+        let (mut times, mut refused) = (Vec::new(), None);
+        for stamp in &found.stamps {
+            match stamp.time_of(&found.signature, &self.root) {
+                Ok(time) => times.push((time, Clock::Authority)),
+                Err(why) => refused = Some(why),
+            }
+        }
+        if self.root.has_logs() {
+            let stamped = times.first().map(|(time, _)| *time);
+            match (self.logged(found, certificate, stamped), refused) {
+                (Ok(time), _) => times.extend(time.map(|time| (time, Clock::Log))),
+                // Without the time nothing more can be said of the entry.
+                (Err(Refusal::NoTime { .. }), Some(why)) | (Err(why), _) => return Err(why),
+            }
+        } else if let Some(why) = refused {
+            return Err(why);
+        }
+        if times.is_empty() {
+            times.push((now.as_second(), Clock::Now));
+        }
+        Ok(times)
+    }
+
+    /// When a log took the signature; none where it does not say.
+    fn logged(
+        &self,
+        found: &Candidate,
+        certificate: &CertificateDer<'_>,
+        stamped: Option<i64>,
+    ) -> Result<Option<i64>, Refusal> {
+        let Candidate { message, payload, signature, .. } = found;
+        let signed = Signed { message, payload, signature, certificate };
         let mut refusal = Refusal::NotLogged { root: self.root.name().to_owned() };
         for entry in &found.entries {
-            match entry.time_of(found.content, &found.signature, certificate, &self.root) {
+            match entry.time_of(signed, &self.root, stamped) {
                 Ok(time) => return Ok(time),
                 Err(why) => refusal = why,
             }

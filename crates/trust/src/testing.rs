@@ -12,6 +12,7 @@ use rcgen::{
     KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData as _, SanType, date_time_ymd,
 };
 use registry::Digest;
+use ring::digest::{SHA256, digest};
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
 use rustls_pki_types::CertificateDer;
@@ -109,7 +110,9 @@ impl Authority {
         params.subject_alt_names.push(name);
         params.distinguished_name = rcgen::DistinguishedName::new();
         params.not_before = date_time_ymd(2026, 3, 1);
-        params.not_after = params.not_before + Duration::from_secs(600);
+        // Who signs timestamps does so for long.
+        let is_brief = purpose != ExtendedKeyUsagePurpose::TimeStamping;
+        params.not_after = params.not_before + Duration::from_secs(if is_brief { 600 } else { 600_000 });
         params.extended_key_usages.push(purpose);
         let mut value = vec![0x0c, u8::try_from(issuer.len()).unwrap()];
         value.extend(issuer.bytes());
@@ -123,26 +126,35 @@ impl Authority {
 
     /// The trust root that names this authority and, if wanted, its log.
     pub(crate) fn root(&self, with_log: bool) -> Arc<TrustRoot> {
+        TrustRoot::read(&self.file(with_log).to_string(), "root.json").unwrap().into()
+    }
+
+    /// The same as a file.
+    pub(crate) fn file(&self, with_log: bool) -> Value {
         let key = self.log.pair.subject_public_key_info();
         let log = json!({
             "publicKey": { "rawBytes": STANDARD.encode(key), "keyDetails": "PKIX_ECDSA_P256_SHA_256" },
             "logId": { "keyId": STANDARD.encode(hex::decode(self.log.public().id()).unwrap()) },
         });
-        let root = json!({
+        json!({
             "mediaType": "application/vnd.dev.sigstore.trustedroot+json;version=0.1",
             "tlogs": if with_log { vec![log] } else { Vec::new() },
             "certificateAuthorities": [{
                 "certChain": { "certificates": [{ "rawBytes": STANDARD.encode(&self.certificate) }] },
                 "validFor": { "start": "2020-01-01T00:00:00Z" },
             }],
-        });
-        TrustRoot::read(&root.to_string(), "root.json").unwrap().into()
+        })
     }
 
     /// The signer that this authority's certificates are for.
     pub(crate) fn signer(&self, identity: &str, issuer: &str, with_log: bool) -> Signer {
         let (identity, issuer) = (identity.to_owned(), issuer.to_owned());
         Signer::Identity(Identity { identity, issuer, root: self.root(with_log) })
+    }
+
+    /// A checkpoint's signature.
+    pub(crate) fn sign_as_log(&self, text: &[u8]) -> Vec<u8> {
+        self.log.sign(text)
     }
 
     /// The log's entry about a signature over `content`, as cosign writes it into an annotation.
@@ -165,4 +177,31 @@ impl Authority {
             "Payload": { "body": body, "integratedTime": time, "logIndex": 7, "logID": log },
         })
     }
+}
+
+/// The root of a log's tree, by its definition ([RFC 9162, 2.1.1](https://www.rfc-editor.org/rfc/rfc9162#section-2.1.1)).
+pub(crate) fn tree(entries: &[Vec<u8>]) -> Vec<u8> {
+    let hashed = |parts: &[&[u8]]| digest(&SHA256, &parts.concat()).as_ref().to_vec();
+    match entries {
+        [] => hashed(&[]),
+        [entry] => hashed(&[&[0], entry]),
+        _ => {
+            let (left, right) = entries.split_at(entries.len().next_power_of_two() / 2);
+            hashed(&[&[1], &tree(left), &tree(right)])
+        }
+    }
+}
+
+/// The hashes beside the path to an entry, by their definition (2.1.3.1 there).
+pub(crate) fn path(place: usize, entries: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    if entries.len() == 1 {
+        return Vec::new();
+    }
+    let (left, right) = entries.split_at(entries.len().next_power_of_two() / 2);
+    let (mut path, beside) = match place.checked_sub(left.len()) {
+        None => (path(place, left), tree(right)),
+        Some(place) => (path(place, right), tree(left)),
+    };
+    path.push(beside);
+    path
 }

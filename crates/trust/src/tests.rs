@@ -1,5 +1,7 @@
 //! What holds, and all that does not.
 
+mod rekor_2;
+
 use std::collections::BTreeMap;
 
 use base64::Engine as _;

@@ -1,6 +1,7 @@
 //! Images that are not signed as images.toml asks.
 
-use e2e::{DebianRegistry, Images, KeyHolder, Shelf, Sigstore, World};
+use e2e::{DebianRegistry, Images, KeyHolder, Shelf, Sigstore, World, of_rekor_2};
+use serde_json::{Value, json};
 
 use super::{TRANSFER, reads_at};
 
@@ -39,6 +40,42 @@ fn an_image_that_is_not_signed_as_images_toml_asks() {
         if let Some(signature) = signature {
             shelf.tag(image, &signature);
         }
+        let run = world.sourced().arg("--registry").arg(target.host()).args(TRANSFER);
+        reads_at(&world, &format!("trust-{name}"), &run.end(), host);
+    }
+    assert_eq!(target.files(), Vec::<String>::new(), "something was written to the target");
+}
+
+/// As cosign 3 makes them: without a time of the log.
+#[test]
+fn an_image_whose_bundle_does_not_hold() {
+    let Some(world) = World::new(Images::Small) else { return };
+    let (Some(source), Some(target)) = (DebianRegistry::start(), DebianRegistry::start()) else { return };
+    let (shelf, host) = (Shelf::new(source.host(), "team/x"), source.host());
+    let image = shelf.image(Some("1"), b"one");
+    let (bundle, root, job) = of_rekor_2();
+    world.write("root.json", &root);
+    let list = format!(
+        "schema_version = 1\n[images]\nimg = {{ source = \"{host}/team/x:1\", platforms = \"all\" }}\n\
+         [trust]\n\"{host}/*\" = {{ signed_by = {{ identity = \"{job}\", issuer = \"https://token.example\", root = \"root.json\" }} }}\n"
+    );
+    world.write("images.toml", &list);
+    let stamps = "/verificationMaterial/timestampVerificationData/rfc3161Timestamps";
+    let proof = "/verificationMaterial/tlogEntries/0/inclusionProof";
+    // What openssl answered about something else.
+    let other =
+        std::fs::read_to_string(e2e::root().join("crates/trust/testdata/timestamp-p256.tsr")).unwrap();
+    let other: String = other.split_whitespace().collect();
+    for (name, place, value) in [
+        ("no-time", stamps.to_owned(), json!([])),
+        ("timestamp", format!("{stamps}/0/signedTimestamp"), other.into()),
+        ("no-proof", proof.to_owned(), Value::Null),
+        ("proof", format!("{proof}/logIndex"), "5".into()),
+        ("checkpoint", format!("{proof}/checkpoint/envelope"), "log.example\n11\nAAAA\n\n".into()),
+    ] {
+        let mut changed = bundle.clone();
+        *changed.pointer_mut(&place).unwrap() = value;
+        shelf.attach(&image, &changed);
         let run = world.sourced().arg("--registry").arg(target.host()).args(TRANSFER);
         reads_at(&world, &format!("trust-{name}"), &run.end(), host);
     }

@@ -2,11 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
 
+mod air_gap;
+
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use e2e::{DebianRegistry, Gate, Images, KeyHolder, Run, Shelf, Sigstore, World};
+use e2e::{DebianRegistry, Gate, Images, KeyHolder, Run, Shelf, Sigstore, World, of_rekor_2};
 use serde_json::Value;
 
 const JOB: &str = "https://ci.example/job.yml@refs/tags/v1";
@@ -251,42 +253,6 @@ fn a_base_that_nobody_signed_is_not_built_upon() {
 }
 
 #[test]
-fn through_an_air_gap_comes_only_what_is_signed_or_locked() {
-    let Some(place) = Place::new() else { return };
-    let (shelf, holder) = (place.shelf(), KeyHolder::new());
-    place.file("cosign.pub", &holder.public());
-    let rule = "{ signed_by = { key = \"cosign.pub\" } }";
-    place.list(
-        "img = { source = \"SOURCE/team/x:1\", platforms = \"all\" }\nchild = \"SOURCE/team/x:2\"",
-        rule,
-    );
-    let image = shelf.image(Some("1"), b"one");
-    let [index, _] = shelf.index("2", b"two");
-    let export = || place.run("export-images --from-sources").arg(place.world.path("layout"));
-    let refused = export().end().with_code(REFUSED);
-    assert!(refused.stderr.contains("it has no signature"), "{refused}");
-    shelf.tag(named(&image), &holder.sign(named(&image)));
-    shelf.tag(named(&index), &holder.sign(named(&index)));
-    export().ok();
-
-    // Where nothing is remembered, the file itself has to show it, or the lock.
-    std::fs::remove_dir_all(place.world.path("target")).unwrap();
-    let import = || {
-        let run = place.run(&format!("import-images --auto-approve --registry {}", place.target.host()));
-        run.arg(place.world.path("layout"))
-    };
-    let refused = import().end().with_code(REFUSED);
-    assert!(refused.stderr.contains("child") && refused.stderr.contains("it has no signature"), "{refused}");
-    assert_eq!(place.target.files(), Vec::<String>::new());
-    place.run("lock").ok();
-    std::fs::remove_dir_all(place.world.path("target")).unwrap();
-    import().ok();
-    let signature = format!("{}.sig", named(&image).replace(':', "-"));
-    assert!(Shelf::new(place.target.host(), "img").read(&signature).is_some());
-    assert_eq!(place.others.load(Ordering::SeqCst), 0, "somebody else was asked");
-}
-
-#[test]
 fn where_a_get_is_a_pull_none_is_spent_on_a_signature_that_is_not_there_and_one_that_is_is_counted() {
     let Some(place) = Place::new() else { return };
     let (shelf, holder) = (place.shelf(), KeyHolder::new());
@@ -326,4 +292,24 @@ fn where_a_get_is_a_pull_none_is_spent_on_a_signature_that_is_not_there_and_one_
     place.transfer("").ok();
     // This registry does not say how much is left, so what the plan read is not kept: the image once more, and its signature.
     assert_eq!(reads().len(), 2);
+}
+
+#[test]
+fn a_bundle_of_cosign_3_holds_by_its_timestamp_without_anybody_being_asked() {
+    let Some(place) = Place::new() else { return };
+    let (shelf, (bundle, root, job)) = (place.shelf(), of_rekor_2());
+    place.file("root.json", &root);
+    place.rule(&format!(
+        "{{ signed_by = {{ identity = \"{job}\", issuer = \"{TOKEN}\", root = \"root.json\" }} }}"
+    ));
+    let image = shelf.image(Some("1"), b"one");
+    let found = shelf.attach(&image, &bundle);
+    let ended = place.transfer("--format json").ok().json();
+    assert_eq!(ended["images"][0]["signed_by"], job, "{ended}");
+    assert!(Shelf::new(place.target.host(), "img").read(&found).is_some());
+    // The same of another image.
+    shelf.attach(&shelf.image(Some("1"), b"two"), &bundle);
+    let refused = place.transfer("").end().with_code(REFUSED);
+    assert!(refused.stderr.contains(&format!("its signature is for {}", named(&image))), "{refused}");
+    assert_eq!(place.others.load(Ordering::SeqCst), 0, "somebody else was asked");
 }
