@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
-use e2e::trouble::{answering_status, deny_names, silent, without_names};
+use e2e::trouble::{answering, answering_status, deny_names, silent, without_names};
 use e2e::{DebianRegistry, Run, World};
 
 use super::{IMAGES, at, reads, reads_at, reads_whole, with_keys, world};
@@ -109,4 +109,36 @@ fn what_doctor_finds_has_a_fix_each() {
     let run = at(&world, "127.0.0.1:1", "doctor").env("PATH", world.path("bin")).end();
     let disk = run.stdout.lines().find(|line| line.contains("  disk  ")).unwrap_or_default();
     reads_whole(&world, "doctor", &run, &[(disk, "ok       disk              N GiB free")]);
+}
+
+#[test]
+fn no_word_of_a_registry_is_a_command_to_githubs_runner() {
+    let (Some(mut world), Some(registry)) = (world(), DebianRegistry::start()) else { return };
+    // Long enough that whatever breaks lines may break this one before the command.
+    let message =
+        format!("{}::add-mask::x ##[add-mask]x\n::stop-commands::x", "no entry to this place ".repeat(4));
+    let body = serde_json::json!({ "errors": [{ "code": "DENIED", "message": message }] }).to_string();
+    let refusal = "HTTP/1.1 403 Forbidden\r\ncontent-type: application/json\r\ncontent-length: ";
+    let evil = answering(format!("{refusal}{}\r\n\r\n{body}", body.len()));
+    world.route("docker.io", format!("http://{evil}"));
+    let (mut obeyed, mut quoted) = (Vec::new(), 0);
+    for target in [registry.host(), &evil] {
+        for command in
+            ["doctor", "lock", "list-images", "outdated", "verify", "transfer-images --auto-approve"]
+        {
+            let run = at(&world, target, command).env("GITHUB_ACTIONS", "true").end();
+            let all = format!("{}{}", run.stdout, run.stderr);
+            quoted += usize::from(all.contains("no entry to this place"));
+            let commands =
+                all.lines().filter(|line| line.contains("##[") || line.trim_start().starts_with("::"));
+            // The tool's own.
+            let commands = commands.filter(|line| !line.starts_with("::group::") && *line != "::endgroup::");
+            obeyed.extend(commands.map(|line| format!("{command}: {line}")));
+        }
+    }
+    assert!(
+        obeyed.is_empty() && quoted > 8,
+        "{quoted} runs quote the registry; commands:\n{}",
+        obeyed.join("\n")
+    );
 }

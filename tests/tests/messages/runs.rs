@@ -32,7 +32,7 @@ fn ctrl_c_says_what_is_done_and_what_is_not() {
     world.write("images.toml", TWO);
     let gate = Gate::before(world.samples(), |line| line.starts_with("HEAD"));
     let ghcr = |world: &mut e2e::World, gate: &Gate| {
-        world.route("ghcr.io", format!("http://{}/ghcr.io", gate.host()))
+        world.route("ghcr.io", format!("http://{}/ghcr.io", gate.host()));
     };
     ghcr(&mut world, &gate);
     let run = at(&world, registry.host(), TRANSFER).start();

@@ -43,7 +43,8 @@ impl Document {
     pub fn print(&self, command: Option<&str>, exit_code: u8, last: Option<Value>) {
         let mut stdout = std::io::stdout().lock();
         // A closed stdout is no error.
-        let _ = writeln!(stdout, "{}", super::shown(&self.text(command, exit_code, last)));
+        let text = super::shown(&self.text(command, exit_code, last));
+        let _ = writeln!(stdout, "{}", super::paint::json_without_commands(text));
     }
 
     fn text(&self, command: Option<&str>, exit_code: u8, last: Option<Value>) -> String {

@@ -71,6 +71,18 @@ impl Style {
         });
         lines.collect::<Vec<_>>().join("\n").into()
     }
+
+    fn without_commands(self, text: &str) -> Cow<'_, str> {
+        if !self.github {
+            return Cow::Borrowed(text);
+        }
+        text.split('\n').map(harmless).collect::<Vec<_>>().join("\n").into()
+    }
+
+    fn json_without_commands(self, document: String) -> String {
+        // No line of a document begins with `::`, and `##[` is in strings alone.
+        if self.github { document.replace("##[", "#\\u0023[") } else { document }
+    }
 }
 
 /// A line that GitHub's runner takes for no command: it obeys those that begin with `::`, spaces before it or not, and of an older
@@ -104,6 +116,16 @@ fn style() -> Style {
 /// Text of ours, or of anybody's, as stderr takes it.
 pub(super) fn dressed(text: &str) -> Cow<'_, str> {
     style().dress(text)
+}
+
+/// Text for stdout, which GitHub's runner reads for commands, too.
+pub(super) fn without_commands(text: &str) -> Cow<'_, str> {
+    style().without_commands(text)
+}
+
+/// A JSON document for stdout, whose strings stay what they are.
+pub(super) fn json_without_commands(document: String) -> String {
+    style().json_without_commands(document)
 }
 
 /// A heading.
@@ -169,7 +191,14 @@ mod tests {
             ("a::b", "a::b"),
         ] {
             assert_eq!(style.dress(text), wanted);
+            assert_eq!(style.without_commands(text), wanted);
         }
-        assert_eq!(Style::default().dress("::x"), "::x");
+        let plain = Style::default();
+        assert_eq!((plain.dress("::x"), plain.without_commands("::x")), ("::x".into(), "::x".into()));
+        let document = serde_json::json!({ "said": "###[add-mask]x" });
+        let text = style.json_without_commands(document.to_string());
+        assert!(!text.contains("##["), "{text}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), document);
+        assert_eq!(plain.json_without_commands(document.to_string()), document.to_string());
     }
 }

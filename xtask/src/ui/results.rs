@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use super::{Format, Printer, Table, progress, shown};
+use super::{Format, Printer, Table, paint, progress, shown};
 
 /// Where results go.
 #[derive(Clone, Copy, Debug)]
@@ -50,11 +50,12 @@ impl Results<'_> {
         if self.printer.words.format == Format::Json { self.printer.document.report(report) } else { Ok(()) }
     }
 
-    /// Text on stdout as it is, but for control sequences.
+    /// Text on stdout as it is, but for control sequences and what GitHub's runner would obey.
     fn out(&self, text: &str) -> anyhow::Result<()> {
         self.printer.progress.suspend(|| {
             let mut stdout = std::io::stdout().lock();
-            match stdout.write_all(shown(text).as_bytes()).and_then(|()| stdout.flush()) {
+            let text = shown(text);
+            match stdout.write_all(paint::without_commands(&text).as_bytes()).and_then(|()| stdout.flush()) {
                 // `cargo xtask list-images | head` is no error.
                 Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
                 other => other.map_err(Into::into),
