@@ -261,3 +261,24 @@ fn pulls_that_docker_hub_does_not_allow_are_told_before_any_transfer_and_keep_no
     transfer(&world, target.host(), "--auto-approve").ok();
     assert_eq!((tags("curl"), tags("kedacore/keda")), (200, 200));
 }
+
+#[test]
+fn a_dry_run_takes_no_pull_for_what_an_earlier_one_has_read() {
+    let (Some(mut world), Some(target)) = (World::new(Images::Small), DebianRegistry::start()) else {
+        return;
+    };
+    let mirror = "[upstream.\"docker.io\"]\nurl = \"http://127.0.0.1:1\"\ncounts_pulls = true\n";
+    world.write("images.toml", &format!("{IMAGES}{mirror}"));
+    world.pulls_left(10);
+    let plan = |line: &str| {
+        let plan = transfer(&world, target.host(), line).arg("--format").arg("json").ok();
+        let pulls = plan.json()["pulls"][0].clone();
+        let needs = plan.stderr.contains("docker.io: 2 pulls needed, 10 of 10 left");
+        (pulls["needed"].as_u64().unwrap(), pulls["remaining"].as_u64().unwrap(), needs)
+    };
+    // The index and the image of one platform, once.
+    assert_eq!(plan("--dry-run"), (2, 10, true));
+    for line in ["--dry-run", "--dry-run", "--auto-approve", "--dry-run"] {
+        assert_eq!(plan(line), (0, 8, false), "{line}");
+    }
+}

@@ -6,7 +6,8 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use e2e::{DebianRegistry, Gate, Images, Run, Terminal, World, root};
+use e2e::{DebianRegistry, Gate, INIT, Images, Run, Terminal, World, root};
+use regex::Regex;
 
 const IMAGES: &str = r#"schema_version = 1
 [images]
@@ -209,4 +210,40 @@ fn what_is_for_eyes_goes_to_terminals_that_can_show_it() {
     let quiet = held.transfer("--auto-approve --quiet").ok();
     assert_eq!(quiet.stderr, "", "{quiet}");
     assert!(quiet.stdout.contains("kedacore/keda:2.11.2"), "{quiet}");
+}
+
+/// What a run says in a log, and on stdout below it.
+#[track_caller]
+fn reads(world: &World, name: &str, line: &str) {
+    let run = world.xtask(line).ok();
+    let text = masked(&run.stderr.replace(&world.aws().host, "127.0.0.1:00000"));
+    let text = Regex::new("key/[0-9a-f-]{36}").unwrap().replace_all(&text, "key/ID");
+    // How long so little takes is a matter of the machine, and what is waited for, too.
+    let lines = text.lines().map(|line| line.split("; about ").next().unwrap());
+    let is_said = |line: &&str| !["waiting for", "looking at"].iter().any(|head| line.starts_with(head));
+    let mut lines: Vec<&str> = lines.filter(is_said).collect();
+    // Which of several is ready first is chance.
+    let kind = |line: &str| (line.starts_with("terraform: create "), line.contains(": copied, "));
+    lines
+        .chunk_by_mut(|one, other| kind(one) == kind(other) && kind(one) != (false, false))
+        .for_each(<[_]>::sort);
+    let found = format!("{}\non stdout:\n{}", lines.join("\n"), masked(&run.stdout));
+    assert_eq!(found, wanted(name, || found.clone()), "{name} reads otherwise than written down:\n{run}");
+}
+
+#[test]
+fn a_plan_is_headed_and_grouped_and_the_end_shows_what_was_done_alone() {
+    let list = "[pull_through]\necr-public = \"public.ecr.aws\"\n[repositories]\nextra = [\"awshpc\", \"submitter\"]\n";
+    let Some(world) = World::grid(&format!("{IMAGES}{list}")) else { return };
+    world.xtask(INIT).ok();
+    // Another grid's, whose resources are used and left alone.
+    world.aws().ecr("CreateRepository", &serde_json::json!({ "repositoryName": "submitter" }));
+    reads(&world, "plan-new-grid", "transfer-images --dry-run");
+    reads(&world, "run-new-grid", "auto-transfer-images");
+    reads(&world, "run-nothing-to-do", "auto-transfer-images");
+    reads(&world, "run-nothing-to-do-verbose", "auto-transfer-images --verbose");
+    world.store().touch("docker.io/curlimages/curl:7.85.0").unwrap();
+    reads(&world, "run-one-moved", "auto-transfer-images");
+    let other = "TAG=prod --state-key .terraform/prod.tfstate";
+    reads(&world, "plan-another-grid", &format!("transfer-images --dry-run {other}"));
 }

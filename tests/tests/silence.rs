@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use e2e::trouble::{answering_status, heard, serve, silent, without_names};
-use e2e::{BUCKET, INIT, Images, Run, STATE, World};
+use e2e::{BUCKET, DebianRegistry, Gate, INIT, Images, Run, STATE, World};
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -56,6 +56,8 @@ fn dripping() -> String {
         }
     })
 }
+
+const ONE: &str = "schema_version = 1\n[images]\ncurl = \"curlimages/curl:7.85.0\"\n";
 
 /// What the network does, by its name, and how a command meets it.
 struct Trouble {
@@ -286,15 +288,41 @@ fn no_command_is_silent_while_a_name_is_looked_up_in_vain() {
     assert!(server.recv(&mut [0; 512]).is_ok(), "no name was asked for");
 }
 
+#[test]
+fn a_copy_that_stands_still_is_told_with_how_far_it_is() {
+    let _alone = alone();
+    let (Some(mut world), Some(target)) = (World::new(Images::Small), DebianRegistry::start()) else {
+        return;
+    };
+    world.write("images.toml", ONE);
+    let is_blob = |line: &str| line.starts_with("GET") && line.contains("/blobs/");
+    let source = Gate::before(world.samples(), is_blob);
+    let end = Gate::before(target.host(), |line| !line.starts_with("GET") && line.contains("/uploads/"));
+    let real = format!("http://{}/docker.io", world.samples());
+    let lag = Lag::watch();
+    let stands = [
+        ("a source that stands still", format!("http://{}/docker.io", source.host()), target.host()),
+        ("a target that stands still", real, end.host()),
+    ];
+    let runs = stands.map(|(name, url, target)| {
+        world.route("docker.io", url);
+        let run = world.sourced().arg("--registry").arg(target).args("transfer-images --auto-approve");
+        let run = run.env("CARGO_TARGET_DIR", world.path(name));
+        (name, "transfer-images", std::thread::spawn(move || watched_from(run, "0 of 1 image, ")))
+    });
+    for seen in judge(runs.into(), lag) {
+        let told = |line: &&str| line.contains("0 of 1 image, ") && line.contains(" of 39.4 KiB");
+        assert!(seen.text.lines().filter(told).count() >= 2, "how far it is is not said:\n{}", seen.text);
+    }
+}
+
 /// Who holds what the runs below wait for.
 const WHO: &str = "ada on laptop (process 7)";
 
 #[test]
 fn no_command_is_silent_while_somebody_else_holds_the_lease() {
     let _alone = alone();
-    let Some(world) = World::grid("schema_version = 1\n[images]\ncurl = \"curlimages/curl:7.85.0\"\n") else {
-        return;
-    };
+    let Some(world) = World::grid(ONE) else { return };
     world.xtask(INIT).ok();
     world.xtask("auto-transfer-images").ok();
     // Something to copy, and something to prune.
