@@ -50,7 +50,7 @@ pub use recording::Recording;
 pub use registry::DebianRegistry;
 pub use relay::Relay;
 pub use released::{RELEASED, released};
-pub use run::{Ended, Run, Running};
+pub use run::{Ended, Run, Running, write_cargo};
 pub use signing::{CERTIFIED, KeyHolder, Shelf, Signature, Sigstore, of_rekor_2};
 pub use slow_link::SlowLink;
 pub use terminal::Terminal;

@@ -115,17 +115,6 @@ impl Run {
         )
     }
 
-    /// Writes a `cargo` whose `cargo xtask WORDS` is this run with these words at its end.
-    pub fn write_cargo(self, file: &Path) {
-        let environment = environment(&self.command);
-        let script = format!(
-            "#!/bin/sh\nshift\nexec env -i TERM=\"$TERM\" {environment} {} \"$@\"\n",
-            shell_line(&self.command)
-        );
-        std::fs::write(file, script).unwrap();
-        std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o755)).unwrap();
-    }
-
     /// Runs to the end.
     pub fn end(self) -> Ended {
         self.start().end()
@@ -166,6 +155,15 @@ impl Run {
         });
         Running { child, out, lines, seen: String::new(), started, json, _stdin: stdin }
     }
+}
+
+/// Writes a `cargo` whose `cargo xtask WORDS` is this run with these words at its end.
+pub fn write_cargo(run: &Run, file: &Path) {
+    let environment = environment(&run.command);
+    let line = shell_line(&run.command);
+    let script = format!("#!/bin/sh\nshift\nexec env -i TERM=\"$TERM\" {environment} {line} \"$@\"\n");
+    std::fs::write(file, script).unwrap();
+    std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o755)).unwrap();
 }
 
 /// The command's environment as `env` takes it in a shell.

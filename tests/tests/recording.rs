@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use e2e::{Images, Recording, SlowLink, Terminal, World, docker, programs, root};
+use e2e::{Images, Recording, SlowLink, Terminal, World, docker, programs, root, write_cargo};
 
 const IMAGES: &str = r#"schema_version = 1
 [images]
@@ -49,7 +49,7 @@ fn record() -> Option<(Recording, String)> {
         world.route(host, format!("http://{}/{host}", link.host()));
     }
     std::fs::create_dir(world.path("bin")).unwrap();
-    world.xtask("").write_cargo(&world.path("bin/cargo"));
+    write_cargo(&world.xtask(""), &world.path("bin/cargo"));
     let shell =
         format!("cd '{}'; PATH='{}':$PATH PS1='$ ' exec sh", root().display(), world.path("bin").display());
     let terminal = Terminal::start(&shell, COLUMNS, ROWS)?;

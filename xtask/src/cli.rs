@@ -5,7 +5,7 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, ValueEnum as _};
 use failure::{Kind, ending, failure};
 
 use crate::commands::Command;
-use crate::error::EXIT_CODES;
+use crate::exit_codes::EXIT_CODES;
 use crate::settings::Global;
 use crate::ui::Format;
 

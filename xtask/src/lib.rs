@@ -3,17 +3,17 @@
 #[cfg(all(any(feature = "uncompared", feature = "same-staging"), not(debug_assertions)))]
 compile_error!("`uncompared` and `same-staging` are for the tests alone");
 
-mod age;
 mod air_gap;
 mod cargo;
 mod cli;
 mod commands;
 mod context;
-mod error;
+mod exit_codes;
 mod help;
 mod http;
 mod infrastructure;
 mod local;
+mod min_age;
 mod origins;
 mod paths;
 mod prerequisites;
@@ -35,7 +35,7 @@ use failure::{Kind, failure, render};
 use cli::Cli;
 use commands::Command;
 use context::Context;
-use error::Ending;
+use exit_codes::Ending;
 pub use shipped::ShippedFile;
 use ui::{Document, Format};
 
@@ -46,7 +46,7 @@ pub fn main(shipped: &'static [ShippedFile]) -> ExitCode {
         Err(problem) => {
             let error = problem.into();
             ui::last_words(&render(&error));
-            return error::exit_code(&error).into();
+            return exit_codes::exit_code(&error).into();
         }
     };
     let code = runtime.block_on(run(shipped));
@@ -62,9 +62,9 @@ async fn run(shipped: &'static [ShippedFile]) -> u8 {
     let json = cli::format(&typed) == Format::Json || named.as_deref() == Some(commands::WATCH);
     let document = Document::default();
     let end = |ended: anyhow::Result<Ending>| {
-        let code = ended.as_ref().map_or_else(error::exit_code, |ending| ending.code());
+        let code = ended.as_ref().map_or_else(exit_codes::exit_code, |ending| ending.code());
         if json {
-            document.print(named.as_deref(), code, ended.as_ref().err().map(error::as_json));
+            document.print(named.as_deref(), code, ended.as_ref().err().map(exit_codes::as_json));
         }
         code
     };

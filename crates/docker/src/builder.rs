@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use process::{Killer, ProcessError};
 
-use super::progress::{Follower, Form, Log, News};
+use super::build_output::{Follower, Form, Log, News};
 use super::{Build, Builder, Docker, DockerError, Kind};
 
 impl Docker {

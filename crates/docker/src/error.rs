@@ -3,7 +3,7 @@
 use process::ProcessError;
 
 use super::Docker;
-use super::progress::BuildFailure;
+use super::build_output::BuildFailure;
 
 /// What an engine that cannot be reached makes its client say (docker 20 to 29, podman's remote client, nerdctl, finch).
 const DOWN: [&str; 7] = [

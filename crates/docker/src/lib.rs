@@ -4,21 +4,21 @@
 //! a login runs with a private, temporary configuration directory ([`PrivateConfig`]).
 
 mod args;
+mod build_output;
 mod builder;
 mod config;
 mod container;
 mod error;
-mod progress;
 mod store;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 pub use args::{Build, BuildContext, Cache};
+pub use build_output::{Logs, News, Step};
 pub use config::{PrivateConfig, RegistryAuth, sweep};
 pub use container::Container;
 pub use error::DockerError;
-pub use progress::{Logs, News, Step};
 pub use store::{LocalImage, LocalName, Store};
 
 use process::{Cmd, Secret, blocking};

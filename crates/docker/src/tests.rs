@@ -189,7 +189,7 @@ async fn failing(help: &str, recorded: &str) -> DockerError {
 
 #[tokio::test]
 async fn a_failed_build_is_told_by_its_step_and_not_by_its_command_line() {
-    let recorded = include_str!("progress/recorded/buildx-rawjson-fail.txt");
+    let recorded = include_str!("build_output/recorded/buildx-rawjson-fail.txt");
     let help = BUILDX_HELP
         .replace("--progress string", "--progress string (\"auto\", \"plain\",\n  \"rawjson\", \"tty\")");
     let error = failing(&help, recorded).await;
@@ -210,7 +210,7 @@ async fn a_failed_build_is_told_by_its_step_and_not_by_its_command_line() {
 
 #[tokio::test]
 async fn an_engine_that_asks_a_plain_registry_by_https_and_one_of_another_age_are_named() {
-    let recorded = include_str!("progress/recorded/buildx-rawjson-http.txt");
+    let recorded = include_str!("build_output/recorded/buildx-rawjson-http.txt");
     let help = BUILDX_HELP.replace("--progress string", "--progress string \"rawjson\"");
     let error = failing(&help, recorded).await;
     let legacy = "Step 1/2 : ARG BASE_IMAGE\nStep 2/2 : FROM ${BASE_IMAGE}\n\

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::archive::{Archive, ArchiveError, LayerFile};
-use super::copies::{Copy, Sources, Wanted};
+use super::copy_instructions::{Copy, Sources, Wanted};
 use super::key::Mode;
 
 /// An image that is not what its inputs say.

@@ -30,7 +30,7 @@ mod build;
 mod builds;
 mod compare;
 mod context;
-mod copies;
+mod copy_instructions;
 mod decide;
 mod empty_blob;
 mod emulator;

@@ -8,7 +8,7 @@ use registry::Platform;
 
 use super::archive::Archive;
 use super::compare::{CompareError, compare};
-use super::copies::copies;
+use super::copy_instructions::copies;
 use super::planned::Planned;
 use super::push;
 use super::{Context, LOCAL_REPOSITORY, RuntimeError, State};

@@ -6,9 +6,9 @@
 //! terraform does not say by itself that it got them: a service manager signals every process alike. Futures of this
 //! module must be awaited to their end and not raced against an interrupt.
 
+mod deletion_guard;
 mod error;
 mod event;
-mod guard;
 mod local;
 mod plan;
 mod program;
@@ -23,9 +23,9 @@ use std::time::Duration;
 
 use process::{Cmd, env_remove_all};
 
+pub use deletion_guard::guard;
 pub use error::{Diagnostic, Severity, TerraformError};
 pub use event::{Action, Event};
-pub use guard::guard;
 pub use local::{LocalModule, copy_module, keep_lock};
 pub use plan::{Change, Plan};
 pub use program::Program;

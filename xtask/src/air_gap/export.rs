@@ -13,8 +13,8 @@ use registry::{Client, Digest};
 use runtimes::standing;
 
 use super::{failures, file_error, image_error, in_layout, moved, report};
-use crate::age::{self, Ages};
 use crate::context::Context;
+use crate::min_age::{self, Ages};
 use crate::target::Target;
 use crate::transfer::{
     Board, ConfiguredGrid, builder_context, explain_runtime, refuse_exhausted, short, wanted_runtimes,
@@ -51,7 +51,7 @@ pub async fn export(context: &Context, request: &Export<'_>) -> anyhow::Result<(
     let layout = tokio::task::spawn_blocking(move || Layout::create(&path)).await?;
     let layout = Arc::new(layout.map_err(file_error)?);
     context.interrupt.check()?;
-    let ages = Ages::new(context, request.config, age::fresh(request.config, request.allow_fresh)?)?;
+    let ages = Ages::new(context, request.config, min_age::fresh(request.config, request.allow_fresh)?)?;
     let (builder, credentials) = match request.target {
         Some(target) => target.client_builder(context.sources(), request.config)?,
         None => {

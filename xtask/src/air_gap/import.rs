@@ -9,8 +9,8 @@ use oci_layout::{HOST, Image, Layout};
 use registry::mirror::{Action, Job, Mirror, Plan};
 
 use super::{failures, file_error, image_error, in_layout, moved, report};
-use crate::age::{self, Ages};
 use crate::context::Context;
+use crate::min_age::{self, Ages};
 use crate::target::Target;
 use crate::transfer::{Board, mounts, short, with_resources};
 use crate::trust::Trust;
@@ -47,7 +47,7 @@ pub async fn import(context: &Context, request: &Import<'_>) -> anyhow::Result<(
     let client = builder.serve(HOST, served).build().kind(Kind::Config)?;
     let mapping = context.mapping();
     let trust = Trust::new(context, request.config, &client, &mapping)?;
-    let ages = Ages::new(context, request.config, age::fresh(request.config, request.allow_fresh)?)?;
+    let ages = Ages::new(context, request.config, min_age::fresh(request.config, request.allow_fresh)?)?;
     let mut mirror = Mirror::new(client.clone()).mapping(mapping);
     if let Some(trust) = trust {
         mirror = mirror.vouch(trust);

@@ -15,7 +15,7 @@ use registry::{Client, Reference};
 
 use self::listed::Listed;
 use super::Context;
-use crate::age;
+use crate::min_age;
 use crate::target::Target;
 use crate::transfer::{held, hold, jobs, not_compared, registry_failure, short, why_unsigned};
 use crate::trust::Trust;
@@ -91,7 +91,7 @@ impl ListImages {
         for image in runtimes.filter(|image| image.upstream == BUILT_HERE) {
             image.held = image.tag.as_ref().and_then(|tag| hold(lock.as_ref(), tag));
         }
-        let waiting = age::waiting(&config, lock.as_ref());
+        let waiting = min_age::waiting(&config, lock.as_ref());
         for image in listed.iter_mut().filter(|_| !waiting.is_empty()) {
             image.waiting = source(&config, image).and_then(|source| waiting.get(source)).cloned();
         }

@@ -17,7 +17,7 @@ use images_config::{
 use registry::{Client, Digest, Reference};
 
 use super::Context;
-use crate::age;
+use crate::min_age;
 use crate::transfer::{registry_failure, registry_verdict};
 use crate::trust::Trust;
 
@@ -62,11 +62,11 @@ impl Lock {
         };
         let wants = wants(&config, &before, &select, &self.allow_fresh)?;
         let client = context.sources().client(&config)?;
-        let now = age::now();
+        let now = min_age::now();
         let asked = async { Ok(resolve_all(&client, &wants, &before, now).await) };
         let Answers { locked, waiting, vanished, failed } = context.interrupt.guard(asked).await?;
         let ruled = wants.iter().filter(|want| want.min_age.is_some() && !want.allow_fresh);
-        age::check_clock(&client, ruled.map(|want| &want.source))
+        min_age::check_clock(&client, ruled.map(|want| &want.source))
             .hint(Kind::Config, "images.lock was not touched")?;
         let signed = async { signatures(context, &config, &client, &locked).await };
         context.interrupt.guard(signed).await?;
@@ -131,7 +131,7 @@ fn wants(
     select: &Select,
     allow_fresh: &[String],
 ) -> anyhow::Result<Vec<Want>> {
-    let fresh = age::fresh(config, allow_fresh)?;
+    let fresh = min_age::fresh(config, allow_fresh)?;
     let mut wants = before.to_resolve(config, select).kind(Kind::Usage)?;
     let named = before.to_resolve(config, &Select::Named(allow_fresh.to_vec())).kind(Kind::Usage)?;
     let asked: BTreeSet<Reference> = wants.iter().map(|want| want.source.clone()).collect();

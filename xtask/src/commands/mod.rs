@@ -29,7 +29,7 @@ use clap::{Args as _, Subcommand};
 use failure::{FailWith as _, Kind, failure};
 
 use crate::context::Context;
-use crate::error::Ending;
+use crate::exit_codes::Ending;
 use crate::program;
 use crate::settings::Global;
 

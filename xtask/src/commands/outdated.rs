@@ -10,8 +10,8 @@ use registry::{Client, Manifest, Reference};
 use serde::Serialize;
 
 use super::Context;
-use crate::age;
-use crate::error::Ending;
+use crate::exit_codes::Ending;
+use crate::min_age;
 use crate::target::Target;
 use crate::transfer::{not_compared, only};
 use crate::ui::{Table, units};
@@ -107,7 +107,7 @@ impl Outdated {
         let names = looked.iter().filter_map(|(known, error)| Some((error.as_ref()?, known.name.clone())));
         let silent = not_compared(names);
         let mut known: Vec<Known> = looked.into_iter().map(|(known, _)| known).collect();
-        let waiting = age::waiting(&config, context.lock()?.as_ref());
+        let waiting = min_age::waiting(&config, context.lock()?.as_ref());
         for (known, asked) in known.iter_mut().zip(&asked) {
             known.waiting = waiting.get(&asked.source).cloned();
         }

@@ -7,7 +7,7 @@ use clap::Args;
 use failure::{Kind, failure};
 
 use super::Context;
-use crate::error::Ending;
+use crate::exit_codes::Ending;
 use crate::transfer::{self, Request};
 
 /// Bring every image that the grid needs into the account's ECR: shows the plan, asks once, acts, verifies

@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::transfer::Options;
 use crate::context::Context;
-use crate::error::Ending;
+use crate::exit_codes::Ending;
 use crate::transfer::{self, LOCK_TIMEOUT, Request};
 
 /// Bring the images once, for a cron job or a scheduled workflow: no question, JSON, an exit code that says whether anything changed

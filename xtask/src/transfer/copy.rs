@@ -8,8 +8,8 @@ use registry::Client;
 use registry::mirror::{Mirror, Mounts, Outcome, Plan};
 
 use super::Run;
-use super::hints::of_target;
 use super::progress::Board;
+use super::registry_hints::of_target;
 use crate::target::Target;
 use crate::trust::Trust;
 

@@ -4,12 +4,12 @@ mod around;
 mod carry_out;
 mod completed;
 mod copy;
-mod hints;
 mod images;
 mod page;
 mod prime;
 mod progress;
 mod refusals;
+mod registry_hints;
 mod request;
 mod resources;
 mod runtimes;
@@ -28,10 +28,10 @@ use failure::{FailWith as _, Interrupt, Kind, failure, kind_of};
 use grid::Infrastructure;
 use registry::mirror::{self, Mirror};
 
-use crate::age::{self, Ages};
 use crate::context::Context;
-use crate::error::Ending;
+use crate::exit_codes::Ending;
 use crate::infrastructure;
+use crate::min_age::{self, Ages};
 use crate::target::Target;
 use crate::trust::Trust;
 use crate::ui::Printer;
@@ -42,11 +42,11 @@ pub use self::runtimes::{
 pub use around::with_resources;
 use completed::Completed;
 pub use copy::mounts;
-pub use hints::{registry_failure, registry_verdict};
 pub use images::{jobs, short};
 use images_config::{Config, lock::Lock};
 pub use progress::Board;
 pub use refusals::exhausted as refuse_exhausted;
+pub use registry_hints::{registry_failure, registry_verdict};
 pub use request::Request;
 pub use scans::scan;
 pub use selection::only;
@@ -231,7 +231,7 @@ impl<'a> Run<'a> {
         let mapping = context.mapping();
         let trust = Trust::new(context, &config, &client, &mapping)?;
         let mirror = copy::mirror(client.clone(), target, mapping, trust.clone());
-        let ages = Ages::new(context, &config, age::fresh(whole, &request.allow_fresh)?)?.map(Arc::new);
+        let ages = Ages::new(context, &config, min_age::fresh(whole, &request.allow_fresh)?)?.map(Arc::new);
         let configured = ConfiguredGrid::new(
             context.sources(),
             &config,

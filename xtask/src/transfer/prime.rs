@@ -5,7 +5,7 @@ use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use registry::{Digest, Reference};
 
 use super::Run;
-use super::hints::{of_target, registry_failure};
+use super::registry_hints::{of_target, registry_failure};
 
 /// Images that are primed at once.
 const PRIMED_AT_ONCE: usize = 8;

@@ -8,7 +8,7 @@ use registry::mirror::{Action, Plan, Planned};
 
 use super::images::short;
 use super::resources::Resources;
-use crate::age::Ages;
+use crate::min_age::Ages;
 use crate::ui::units;
 
 /// Stops where an upstream tag, an image's or a base's, has moved away from images.lock, unless to what images.lock says has to wait.

@@ -17,10 +17,10 @@ use runtimes::{
 
 use super::Run;
 use super::completed::Completed;
-use super::hints::{registry_hint, registry_verdict};
+use super::registry_hints::{registry_hint, registry_verdict};
 use super::spans::Work;
-use crate::age::Ages;
 use crate::context::Context;
+use crate::min_age::Ages;
 use crate::paths::Home;
 use crate::sources::Sources;
 use crate::target::Target;

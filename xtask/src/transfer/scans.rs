@@ -5,7 +5,7 @@ use aws::scans::{Scan, findings};
 use failure::Kind;
 use registry::{Client, Reference};
 
-use super::hints::registry_failure;
+use super::registry_hints::registry_failure;
 
 /// What was found in `image`, which has a digest; none where it was not scanned. ECR scans no index, but the images in it: theirs are
 /// added up.

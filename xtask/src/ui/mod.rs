@@ -151,7 +151,7 @@ impl Printer {
     /// An error beside the one that ends the run.
     pub fn error(&self, error: &anyhow::Error) {
         self.progress.suspend(|| say(&failure::render(error)));
-        self.document.error(crate::error::as_json(error));
+        self.document.error(crate::exit_codes::as_json(error));
     }
 
     /// A table for people, unless JSON was asked for: then stdout's document says the same.

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use process::ProcessError;
 
-use super::guard::Refusal;
+use super::deletion_guard::Refusal;
 
 pub use diagnostic::{Diagnostic, LockHolder, Severity};
 

@@ -12,7 +12,7 @@ use images_config::{Config, lock::Lock};
 use runtimes::{Action, Options, Outcome, Planned, Runtime, Trial, Watch};
 
 use super::Context;
-use crate::age::{self, Ages};
+use crate::min_age::{self, Ages};
 use crate::target::Target;
 use crate::transfer::{ConfiguredGrid, builder_context, explain_runtime, held, wanted_runtimes};
 use crate::trust::Trust;
@@ -184,7 +184,7 @@ impl RebuildRuntimes {
         for runtime in &mut config.runtimes {
             runtime.enabled |= self.names.contains(&runtime.name);
         }
-        let fresh = age::fresh(&config, &self.allow_fresh)?;
+        let fresh = min_age::fresh(&config, &self.allow_fresh)?;
         config.runtimes.retain(|runtime| self.names.is_empty() || self.names.contains(&runtime.name));
         Ages::new(context, &config, fresh)
     }

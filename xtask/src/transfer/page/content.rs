@@ -9,7 +9,7 @@ use report::{Failure, Image, Layer, Page, Scan, Span, State};
 
 use super::Known;
 use crate::context::Context;
-use crate::error::{self, Ending};
+use crate::exit_codes::{self, Ending};
 use crate::transfer::Request;
 use crate::transfer::completed::Completed;
 use crate::transfer::show::{ImageReport, Report, done_word};
@@ -34,7 +34,7 @@ impl Story<'_> {
         let images = report.as_ref().map(|report| self.images(report, &mut known)).unwrap_or_default();
         let (exit_code, exit_name) = match self.result {
             Ok(ending) => (ending.code(), ending.name()),
-            Err(error) => (error::exit_code(error), error::exit_name(error)),
+            Err(error) => (exit_codes::exit_code(error), exit_codes::exit_name(error)),
         };
         let is_plan = self.request.dry_run && report.is_some();
         let begun = self.completed.has_begun();

@@ -17,7 +17,7 @@ use super::completed::Completed;
 use super::show::Report;
 use super::{Plan, Request};
 use crate::context::Context;
-use crate::error::Ending;
+use crate::exit_codes::Ending;
 
 use look::Looked;
 pub(super) use look::look;

@@ -7,8 +7,8 @@ use failure::{FailWith as _, Kind, ending, kind_of};
 use registry::mirror::{Action, Job, Outcome};
 use registry::{Digest, ErrorKind};
 
-use crate::transfer::hints::registry_verdict;
 use crate::transfer::images::short;
+use crate::transfer::registry_hints::registry_verdict;
 use crate::transfer::runtimes::explain;
 use crate::transfer::{Done, Plan, Run, shards, signing};
 use crate::ui::units;
