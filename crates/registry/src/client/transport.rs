@@ -317,7 +317,7 @@ impl Core {
         let _wait = waiting(Server::at(url), "its reply", after);
         match tokio::time::timeout(after, self.http.send(request)).await {
             Ok(result) => result.map_err(network),
-            Err(_) => Err(call.error(ErrorKind::Stalled { what: "the registry's reply", after })),
+            Err(_) => Err(network(ErrorKind::Stalled { what: "the registry's reply", after })),
         }
     }
 }

@@ -210,7 +210,7 @@ pub enum ErrorKind {
         source: Arc<dyn std::error::Error + Send + Sync>,
     },
     /// Nothing moved for too long.
-    #[error("{what} did not move for {after:?}")]
+    #[error("{what}: nothing moved for {after:?}")]
     Stalled {
         /// What was waited for.
         what: &'static str,
