@@ -1,7 +1,7 @@
 //! What ECR has beside pushes and pulls: storage classes, replication of what was there before, and what a pull through the cache
 //! imports.
 
-use e2e::{INIT, World};
+use e2e::{INIT, KeyHolder, World};
 use serde_json::json;
 
 const IMAGES: &str = r#"schema_version = 1
@@ -113,4 +113,33 @@ fn what_is_primed_waits_as_copies_do() {
     let run = world.xtask("auto-transfer-images --allow-fresh ecr-public/sam/build-python3.11").ok();
     assert!(!run.stderr.contains("is not pulled through the cache"), "{run}");
     assert!(pulls() > 0, "{run}");
+}
+
+#[test]
+fn what_is_primed_and_nobody_signed_is_refused_before_anything_is_written() {
+    let prime = "prime = [\"ecr-public/sam/build-python3.11:1\"]\n";
+    let images = IMAGES.replacen('\n', &format!("\n{prime}"), 1);
+    let rules = "[pull_through]\necr-public = \"public.ecr.aws\"\n\
+                 [trust]\n\"public.ecr.aws/*\" = { signed_by = { key = \"cosign.pub\" } }\n";
+    let Some(world) = World::grid(&format!("{images}{rules}")) else { return };
+    world.write("cosign.pub", &KeyHolder::new().public());
+    world.xtask(INIT).ok();
+    let aws = world.aws();
+    let asked = |entry: &serde_json::Value| entry["path"].as_str().unwrap().starts_with("/v2/ecr-public/");
+    let words = "public.ecr.aws/sam/build-python3.11:1 is not pulled through the cache";
+    for line in ["transfer-images --dry-run", "auto-transfer-images", "lock"] {
+        aws.forget();
+        let run = world.xtask(line).end().with_code(6);
+        assert!(run.stderr.contains(words) || line == "lock", "{line}: {run}");
+        assert!(run.stderr.contains(" is not taken: it has no signature"), "{line}: {run}");
+        assert_eq!(aws.changes(), [""; 0], "{line}: {run}");
+        assert!(!aws.log().iter().any(asked), "{line}: {run}");
+    }
+    // All else is done.
+    let run = world.xtask("auto-transfer-images --keep-going").end().with_code(6);
+    assert!(run.stderr.contains(words), "{run}");
+    assert!(aws.repositories().contains(&"kedacore/keda".to_owned()), "{run}");
+    assert!(!aws.log().iter().any(asked), "{run}");
+    // Where nothing is to be done, nothing is pulled through.
+    world.xtask("auto-transfer-images").ok();
 }

@@ -71,7 +71,7 @@ impl<'a> Run<'a> {
         let work = async {
             let copies = copy::copy(self, &plan.images);
             let builds = runtimes::build(self, &plan.runtimes);
-            let (images, runtimes, primed) = tokio::join!(copies, builds, prime::pull_through(self));
+            let (images, runtimes, primed) = tokio::join!(copies, builds, prime::pull_through(self, plan));
             let fetch = prime::fetch(self, &primed?).await?;
             anyhow::Ok(Done { images: images?, runtimes, fetch })
         };

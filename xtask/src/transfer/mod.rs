@@ -26,6 +26,7 @@ use std::time::Instant;
 
 use failure::{FailWith as _, Interrupt, Kind, failure, kind_of};
 use grid::Infrastructure;
+use registry::Reference;
 use registry::mirror::{self, Mirror};
 
 use crate::context::Context;
@@ -104,6 +105,8 @@ struct Plan<'a> {
     runtimes: Vec<Result<::runtimes::Planned, ::runtimes::Failure>>,
     /// What is absent because the registry has archived it, a line each.
     archived: Vec<String>,
+    /// What is not pulled through the cache, and why.
+    primed: Vec<(Reference, registry::Error)>,
 }
 
 /// What a run did.
@@ -179,7 +182,7 @@ async fn transfer(context: &Context, request: &Request, completed: &Arc<Complete
     }
     if plan.is_empty() {
         if request.prime {
-            let prime = async { prime::fetch(&run, &prime::pull_through(&run).await?).await };
+            let prime = async { prime::fetch(&run, &prime::pull_through(&run, &plan).await?).await };
             context.interrupt.guard(prime).await?;
         }
         run.write_plan_cache(&plan).await?;
@@ -290,7 +293,12 @@ impl<'a> Run<'a> {
         )?;
         let archived = images::archived(self, &images, &runtimes);
         let archived = self.interrupt.guard(archived).await?;
-        Ok(Plan { resources, images, runtimes, archived })
+        let mut plan = Plan { resources, images, runtimes, archived, primed: Vec::new() };
+        // Where nothing is to be done, nothing is pulled through.
+        if self.request.prime || !plan.is_empty() {
+            plan.primed = self.interrupt.guard(async { Ok(prime::refused(self).await) }).await?;
+        }
+        Ok(plan)
     }
 
     /// Shows the plan, and stops at what cannot come to a good end.

@@ -4,8 +4,8 @@ use failure::{FailWith as _, Kind, ending, failure};
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use registry::{Digest, Reference};
 
-use super::Run;
 use super::registry_hints::{of_target, registry_failure};
+use super::{Plan, Run};
 
 /// Images that are primed at once.
 const PRIMED_AT_ONCE: usize = 8;
@@ -13,13 +13,37 @@ const PRIMED_AT_ONCE: usize = 8;
 /// Pulls through ECR's cache what the grid's next step and its charts need, by tag: the first pull through the cache makes the
 /// repository, and one by digest fails (<https://github.com/aws/containers-roadmap/issues/2837>). Nothing comes here: ECR imports the
 /// layers that it is asked for by HEAD, and the grid's nodes find them in the account.
-pub(super) async fn pull_through(run: &Run<'_>) -> anyhow::Result<Vec<Reference>> {
+pub(super) async fn pull_through(run: &Run<'_>, plan: &Plan<'_>) -> anyhow::Result<Vec<Reference>> {
     if run.target.account.is_none() {
         return Ok(Vec::new());
     }
-    let primed = run.config.prime.iter().map(|prime| pull_one(run, prime));
+    let is_refused =
+        |prime: &images_config::Prime| plan.primed.iter().any(|(name, _)| *name == prime.upstream);
+    let primed = run.config.prime.iter().filter(|prime| !is_refused(prime)).map(|prime| pull_one(run, prime));
     let primed: Vec<Option<Reference>> = stream::iter(primed).buffered(PRIMED_AT_ONCE).try_collect().await?;
     Ok(primed.into_iter().flatten().collect())
+}
+
+/// What of it nobody signed who has to, by its name upstream, or could not be asked about: found out before anything is done.
+pub(super) async fn refused(run: &Run<'_>) -> Vec<(Reference, registry::Error)> {
+    if run.target.account.is_none() || run.trust.is_none() {
+        return Vec::new();
+    }
+    let asked = run.config.prime.iter().map(|prime| async move {
+        // What is too fresh is left for later, whoever signed it.
+        if !matches!(old_enough(run, &prime.upstream).await, Ok(Ok(()))) {
+            return None;
+        }
+        let refused = vouch(run, &prime.upstream, locked(run, prime)).await.err()?;
+        Some((prime.upstream.clone(), refused))
+    });
+    let asked: Vec<_> = stream::iter(asked).buffered(PRIMED_AT_ONCE).collect().await;
+    asked.into_iter().flatten().collect()
+}
+
+/// The digest in images.lock.
+fn locked(run: &Run<'_>, prime: &images_config::Prime) -> Option<Digest> {
+    run.lock.as_ref()?.source_digest(&prime.upstream)
 }
 
 /// None where it is left for later: the cache would take what upstream has now, and that is too fresh.
@@ -30,8 +54,9 @@ async fn pull_one(run: &Run<'_>, prime: &images_config::Prime) -> anyhow::Result
         run.printer.warn(format!("{cached} is not pulled through the cache: {error}"));
         return Ok(None);
     }
-    let locked = run.lock.as_ref().and_then(|lock| lock.source_digest(&prime.upstream));
-    vouch(run, &prime.upstream, locked).await?;
+    let failed = |error| registry_failure(error, Kind::Upstream);
+    let locked = locked(run, prime);
+    vouch(run, &prime.upstream, locked).await.map_err(failed)?;
     // That the manifest is there says nothing of the layers: a look at it by HEAD imports it alone.
     let pulled = client.manifest(&cached).await.map_err(of_target)?;
     let pulled = pulled.ok_or_else(|| {
@@ -39,7 +64,7 @@ async fn pull_one(run: &Run<'_>, prime: &images_config::Prime) -> anyhow::Result
     });
     let pulled =
         pulled.hint(Kind::Upstream, "is the pull-through rule right, and does upstream have the tag?")?;
-    vouch(run, &prime.upstream, Some(pulled.digest())).await?;
+    vouch(run, &prime.upstream, Some(pulled.digest())).await.map_err(failed)?;
     if let Some(locked) = locked.filter(|locked| *locked != pulled.digest()) {
         run.printer.warn(format!(
             "{cached}: the cache has {} of {}, and images.lock says {locked}",
@@ -71,17 +96,16 @@ async fn old_enough(run: &Run<'_>, upstream: &Reference) -> anyhow::Result<Resul
 }
 
 /// Nothing is pulled through that is nobody's, and what the cache has may be older than what upstream has.
-async fn vouch(run: &Run<'_>, upstream: &Reference, digest: Option<Digest>) -> anyhow::Result<()> {
+async fn vouch(run: &Run<'_>, upstream: &Reference, digest: Option<Digest>) -> Result<(), registry::Error> {
     let Some(trust) = run.trust.as_ref().filter(|_| run.config.trusted(upstream).is_some()) else {
         return Ok(());
     };
-    let failed = |error| registry_failure(error, Kind::Upstream);
     let digest = match digest {
         Some(digest) => Some(digest),
-        None => run.mirror.client().find(upstream).await.map_err(failed)?.map(|found| found.digest),
+        None => run.mirror.client().find(upstream).await?.map(|found| found.digest),
     };
     match digest {
-        Some(digest) => trust.check(upstream, digest).await.map(drop).map_err(failed),
+        Some(digest) => trust.check(upstream, digest).await.map(drop),
         // The cache does not find it either, and says so.
         None => Ok(()),
     }

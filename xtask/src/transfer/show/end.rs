@@ -8,7 +8,7 @@ use registry::mirror::{Action, Job, Outcome};
 use registry::{Digest, ErrorKind};
 
 use crate::transfer::images::short;
-use crate::transfer::registry_hints::registry_verdict;
+use crate::transfer::registry_hints::{registry_failure, registry_verdict};
 use crate::transfer::runtimes::explain;
 use crate::transfer::{Done, Plan, Run, shards, signing};
 use crate::ui::units;
@@ -72,7 +72,7 @@ pub(in crate::transfer) fn refuse_failed(run: &Run<'_>, plan: &Plan<'_>) -> anyh
 pub(in crate::transfer) fn errors(run: &Run<'_>, plan: &Plan<'_>, done: Option<&Done>) -> Vec<anyhow::Error> {
     let images = failed_images(plan, done);
     let images = images.into_iter().map(|(job, error)| ended(run, error, error.clone().into(), &short(job)));
-    images.chain(failed_runtimes(plan, done)).collect()
+    images.chain(failed_runtimes(plan, done)).chain(failed_primed(plan)).collect()
 }
 
 /// The same, where one error stands for all images that fail by the same cause at the same registry.
@@ -96,7 +96,7 @@ fn causes(run: &Run<'_>, plan: &Plan<'_>, done: Option<&Done>) -> Vec<anyhow::Er
         };
         ended(run, &error, words, &names)
     });
-    images.chain(failed_runtimes(plan, done)).collect()
+    images.chain(failed_runtimes(plan, done)).chain(failed_primed(plan)).collect()
 }
 
 fn failed_images<'a>(plan: &'a Plan<'_>, done: Option<&'a Done>) -> Vec<(&'a Job, &'a registry::Error)> {
@@ -119,6 +119,15 @@ fn failed_runtimes<'a>(
     let planned = planned.map(|failure| explain(&failure.name, &failure.error));
     let built = done.map(|done| done.runtimes.as_slice()).unwrap_or_default().iter();
     planned.chain(built.filter_map(|outcome| Some(explain(&outcome.name, outcome.result.as_ref().err()?))))
+}
+
+/// What is not pulled through ECR's cache.
+fn failed_primed<'a>(plan: &'a Plan<'_>) -> impl Iterator<Item = anyhow::Error> + 'a {
+    let failed = plan.primed.iter();
+    failed.map(|(name, error)| {
+        let error = registry_failure(error.clone(), Kind::Upstream);
+        error.context(format!("{name} is not pulled through the cache"))
+    })
 }
 
 /// Whether what failed was the network: of the libraries' chain of causes, the innermost says all.
