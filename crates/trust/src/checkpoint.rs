@@ -97,7 +97,33 @@ fn signed(checkpoint: &str, log: &Log) -> Result<(u64, Vec<u8>), Refusal> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::root::TrustRoot;
     use crate::testing::{path, tree};
+
+    /// What sigstore's public log said on two days.
+    #[test]
+    fn checkpoints_of_the_public_log_are_signed_by_the_key_of_the_public_root() {
+        let root = TrustRoot::public().unwrap();
+        let id = "cf1199155bddd051268d1f16ac5c0c75c009f6fb5a63f4177f8e18d7051e3fa0";
+        let log = root.log(id, 1_790_000_000).unwrap();
+        for (size, hash, signature) in [
+            (
+                412_115,
+                "+8vUkEgBK/ansexBUomzocaWoPEmPIzxJC/y+xNMQN4=",
+                "zxGZFahCZ/+MqTjH4rC5MWcdLDWbpetE5l30RZfQc4BQkRjWSoKipEUPjvHENeZDHIlAsuezJcLzUVvItpNjaSRoMAs=",
+            ),
+            (
+                34_356_369,
+                "dA9mMr0smTXgo7nGsE01Zdc5KOOqTs2/zYfdSqxO+ks=",
+                "zxGZFQZgTebN28s0D7vKP5gX8R+CsXCved700HCQAHgDHbdkaH3tfx7+DMPkccNhzsnSy7LijLzWMa+evZduylLs0wc=",
+            ),
+        ] {
+            let name = "log2025-1.rekor.sigstore.dev";
+            let note = |size: u64| format!("{name}\n{size}\n{hash}\n\n\u{2014} {name} {signature}\n");
+            assert_eq!(signed(&note(size), log), Ok((size, STANDARD.decode(hash).unwrap())));
+            assert!(signed(&note(size + 1), log).is_err());
+        }
+    }
 
     #[test]
     fn every_entry_of_a_tree_is_found_in_it_and_nothing_else_is() {
