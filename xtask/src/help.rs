@@ -84,9 +84,8 @@ fn waits() -> String {
         units::about(times.reply),
         units::about(times.idle),
         tries.attempts,
-        // The last try may begin when the time is over, and the first one waits for another request's to the same registry: how
-        // that wants to be spoken to is found out once.
-        units::about(tries.give_up_after + times.reply * 2),
+        // The last try may begin when the time is over.
+        units::about(tries.give_up_after + times.reply),
         units::about(tries.max_wait),
         units::about(grid::planning::BRIEF),
         units::about(LOCK_TIMEOUT),

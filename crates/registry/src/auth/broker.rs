@@ -50,18 +50,21 @@ impl Broker {
         Self { credentials, services, registries: Mutex::default() }
     }
 
-    /// Waits until it is known how `registry` wants to be spoken to, or returns the right to be the one who finds out.
-    pub(crate) async fn first_contact(&self, registry: &str, origin: &Url) -> Option<FirstContact> {
+    /// Waits until it is known how `registry` wants to be spoken to, or returns the right to be the one who finds out; and whether
+    /// it was waited in vain.
+    pub(crate) async fn first_contact(&self, registry: &str, origin: &Url) -> (Option<FirstContact>, bool) {
         let registry = self.registry(registry, origin);
         if registry.scheme() != Scheme::Unknown {
-            return None;
+            return (None, false);
         }
         let contacts = registry.contacts.load(Ordering::Acquire);
         let guard = Arc::clone(&registry.first_contact).lock_owned().await;
         // Whoever was first got no answer: one after the other, all would wait for as long as a dead registry lets them.
-        let in_vain = registry.contacts.load(Ordering::Acquire) != contacts;
-        (registry.scheme() == Scheme::Unknown && !in_vain)
-            .then(|| FirstContact { registry: Arc::clone(&registry), _guard: guard })
+        let others = registry.contacts.load(Ordering::Acquire) != contacts;
+        let is_unknown = registry.scheme() == Scheme::Unknown;
+        let first =
+            (is_unknown && !others).then(|| FirstContact { registry: Arc::clone(&registry), _guard: guard });
+        (first, is_unknown && others)
     }
 
     /// Notes that a request without authorisation was answered.

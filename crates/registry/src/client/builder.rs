@@ -168,7 +168,7 @@ impl Builder {
             auth: Broker::new(credentials, services),
             guard,
             contacts,
-            pacer: Pacer::new(Arc::clone(&profiles)),
+            pacer: Pacer::new(Arc::clone(&profiles), self.retry.give_up_after),
             profiles,
             timeouts: self.timeouts,
             rate_limits: Mutex::default(),

@@ -56,7 +56,20 @@ impl Action {
 #[derive(Default)]
 pub(crate) struct Pacer {
     profiles: Arc<Profiles>,
+    /// How long a request waits for the sake of what others were refused.
+    give_up_after: Duration,
     limiters: Mutex<HashMap<(String, Action), Limiter>>,
+}
+
+/// What a registry's refusals of other requests meant for one that waited for its turn.
+#[derive(Debug, Default)]
+pub(crate) struct Refused {
+    /// How long it waited for their sake.
+    pub(crate) for_so_long: Duration,
+    /// Whether that was too long, and it is not sent.
+    pub(crate) is_given_up: bool,
+    /// How long the registry still wants to hear nothing.
+    pub(crate) retry_after: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -75,22 +88,31 @@ struct Limiter {
 }
 
 impl Pacer {
-    pub(crate) fn new(profiles: Arc<Profiles>) -> Self {
-        Self { profiles, limiters: Mutex::default() }
+    pub(crate) fn new(profiles: Arc<Profiles>, give_up_after: Duration) -> Self {
+        Self { profiles, give_up_after, limiters: Mutex::default() }
     }
 
-    /// Waits until this request may be sent.
-    pub(crate) async fn wait(&self, registry: &str, action: Action) {
+    /// Waits until this request may be sent; where the registry refuses others for too long, it may not.
+    pub(crate) async fn wait(&self, registry: &str, action: Action) -> Refused {
+        let mut refused = Refused::default();
         loop {
-            let at = self.with_limiter(registry, action, |limiter| limiter.book(Instant::now()));
+            let began = Instant::now();
+            let (at, quiet) = self.with_limiter(registry, action, |limiter| {
+                (limiter.book(began), limiter.quiet_until.filter(|until| began < *until))
+            });
             if at <= Instant::now() || bugs::is_in(Bug::NoQuota) {
-                return;
+                return refused;
+            }
+            if let Some(until) = quiet.filter(|_| refused.for_so_long > self.give_up_after) {
+                let retry_after = Some(until.saturating_duration_since(began));
+                return Refused { is_given_up: true, retry_after, ..refused };
             }
             let _wait = waiting(registry, "its turn", at.saturating_duration_since(Instant::now()));
             tokio::time::sleep_until(at).await;
+            refused.for_so_long += if quiet.is_some() { began.elapsed() } else { Duration::ZERO };
             // Who waited for a slot that a 429 has taken away meanwhile waits for another one.
             if !self.with_limiter(registry, action, |limiter| limiter.is_quiet(Instant::now())) {
-                return;
+                return refused;
             }
         }
     }
@@ -220,7 +242,7 @@ mod tests {
     async fn who_waits_for_a_slot_obeys_a_429_that_came_meanwhile() {
         let mut profiles = Profiles::default();
         profiles.name("r", Profile { quotas: TEN_PUTS, ..Profile::default() });
-        let pacer = Pacer::new(Arc::new(profiles));
+        let pacer = Pacer::new(Arc::new(profiles), Duration::MAX);
         let began = Instant::now();
         pacer.wait("r", Action::ManifestPut).await;
         let waiting = futures_util::future::join_all((0..3).map(|_| async {

@@ -116,16 +116,25 @@ impl Core {
         let mut first_contact = None;
         if call.body.is_repeatable() {
             let since = Instant::now();
-            first_contact = self.auth.first_contact(registry, &route.origin).await;
-            *queued += since.elapsed();
+            let (first, in_vain) = self.auth.first_contact(registry, &route.origin).await;
+            first_contact = first;
+            // What another request has found out in vain, this one has waited for in vain, too.
+            *queued += if in_vain { Duration::ZERO } else { since.elapsed() };
         }
         let mut grant = self.auth.grant(registry, &route.origin, &scope).await?;
         // Once for a challenge, and once more for a credential that has run out since it was stored.
         let mut refusals = 0;
         loop {
             let since = Instant::now();
-            self.pacer.wait(registry, call.action).await;
-            *queued += since.elapsed();
+            let refused = self.pacer.wait(registry, call.action).await;
+            *queued += since.elapsed().saturating_sub(refused.for_so_long);
+            if refused.is_given_up {
+                let kind =
+                    ErrorKind::TooManyRequests { retry_after: refused.retry_after, message: String::new() };
+                let server = Server::at(&route.origin).in_place_of(registry).map(Answerer::Mirror);
+                let error = Error::answered(registry, call.reference, server, kind);
+                return Err(waited::after(error, refused.for_so_long));
+            }
             let refusal = match self.exchange(&call, &grant).await? {
                 Ok(response) => {
                     self.note_success(&call, &route.origin, &response);

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use registry::mirror::{Job, Mirror};
 use registry::{Client, Descriptor, Digest, Error, ErrorKind, RetryPolicy, Timeouts, blobs, lists};
 
@@ -63,6 +64,49 @@ fn a_request_is_tried_for_as_long_as_patience_lasts_and_not_as_often_as_it_may_b
         let fake = hanging("GET", "/tags/list").await;
         stalled(lists::tags(&client(), &fake.name("r"))).await;
         assert!((1..=TRIES).contains(&fake.count("GET tags")), "{}", fake.counts());
+    });
+}
+
+/// Requests that are under way together.
+const TOGETHER: usize = 6;
+
+#[test]
+fn many_requests_together_are_given_up_as_soon_as_one() {
+    run(async {
+        let fake = hanging("HEAD", "/manifests/").await;
+        let (client, name) = (client(), fake.name("r:1"));
+        join_all((0..TOGETHER).map(|_| stalled(client.head(&name)))).await;
+        // All others wait for the first one, in vain, and then for their own.
+        let asked = fake.count("HEAD manifests");
+        assert!((TOGETHER..=TOGETHER + 1).contains(&asked), "{}", fake.counts());
+    });
+}
+
+#[test]
+fn a_registry_that_is_always_busy_is_given_up_once_and_not_by_each_request_in_turn() {
+    run(async {
+        let fake = Fake::plain().await;
+        fake.store(|store| store.seed("r", "1", &small()));
+        fake.on(Rule::new("HEAD", "/manifests/", Fault::too_many(Some(1))).times(999));
+        let give_up_after = Duration::from_millis(2500);
+        let retry = RetryPolicy {
+            attempts: 99,
+            base: Duration::from_millis(2),
+            give_up_after,
+            ..RetryPolicy::default()
+        };
+        let client = Client::builder().retry(retry).build().unwrap();
+        let (name, began) = (fake.name("r:1"), Instant::now());
+        for asked in join_all((0..TOGETHER).map(|_| client.head(&name))).await {
+            let error = asked.unwrap_err();
+            assert!(
+                matches!(error.kind(), ErrorKind::TooManyRequests { retry_after: Some(_), .. }),
+                "{error}"
+            );
+        }
+        let took = began.elapsed();
+        assert!(took >= give_up_after - Duration::from_secs(1), "nothing was waited for: {took:?}");
+        assert!(took < give_up_after * 3, "each was waited for by itself: {took:?}");
     });
 }
 
