@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use e2e::{Images, World, root};
+use e2e::{INIT, Images, World, checkout, root};
 
 fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
@@ -84,6 +84,50 @@ fn the_commands_on_the_pages_are_taken() {
         }
     }
     assert!(tried > 30, "{tried}");
+}
+
+/// What is not for the emulated AWS of a test: what says itself where it works, compiles, or has another list.
+const ELSEWHERE: [&str; 6] = ["--local", "demo", "test", "local ", "--shard", "mirror.example"];
+
+/// The codes that a line of a page may end with here.
+fn codes(line: &str) -> &'static [i32] {
+    match line.split(' ').next().unwrap() {
+        // It looks at this machine, which may have no container engine.
+        "doctor" => &[0, 4, 10],
+        // Whether something changes is what they tell.
+        "watch" => &[0, 11],
+        _ if line.contains("--exit-code") => &[0, 11],
+        _ => &[0],
+    }
+}
+
+#[test]
+fn the_commands_on_the_pages_do_what_they_are_there_for_one_after_another() {
+    let Some(world) = World::grid("schema_version = 1\n[images]\ncurl = \"curlimages/curl:7.85.0\"\n") else {
+        return;
+    };
+    world.xtask(INIT).arg("TAG=prod").ok();
+    checkout(&world);
+    let here = world.path("project");
+    let config = root().join("tests/tests/fixtures/images_config.json").display().to_string();
+    let mut run = 0;
+    for page in pages() {
+        // Each page begins anew.
+        let _ = std::fs::remove_file(here.join("grid.tar"));
+        for line in command_lines(&read(&page)) {
+            if ELSEWHERE.iter().any(|words| line.contains(words)) {
+                continue;
+            }
+            let line = line.replace("../htc-grid/deployment/image_repository/images_config.json", &config);
+            // All pages are about one grid, if they do not say another.
+            let grid = if line.contains("TAG=") { "" } else { "--tag prod" };
+            let ended = world.xtask(&line).args(grid).within(&here).stdin("yes\n").end();
+            let code = ended.code.unwrap();
+            assert!(codes(&line).contains(&code), "{}: {line}\n{ended}", page.display());
+            run += 1;
+        }
+    }
+    assert!(run > 25, "{run}");
 }
 
 #[test]

@@ -53,7 +53,6 @@ impl Action {
 }
 
 /// The pace of every action at every registry.
-#[derive(Default)]
 pub(crate) struct Pacer {
     profiles: Arc<Profiles>,
     /// How long a request waits for the sake of what others were refused.
