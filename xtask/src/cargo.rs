@@ -53,7 +53,7 @@ pub async fn build(
     );
     let programs = Arc::new(Mutex::new(BTreeMap::new()));
     let found = Arc::clone(&programs);
-    let lane = printer.progress().lane("compiling");
+    let lane = printer.progress().lane("cargo");
     let (print, names) = (printer.clone(), packages.join(", "));
     let mut told = false;
     let result = command.stream(Killer::default(), move |line| {

@@ -28,12 +28,13 @@ pub struct Demo {
 }
 
 /// What is not the real thing, said before anything happens.
-const EMULATED: &str = "\
-This is a demonstration on one machine.
-  real:     terraform with its state and lock in S3's API, the module, docker and the unmodified Dockerfile,
-            every byte that is copied, built, pushed and verified
-  emulated: AWS itself (ECR, S3, STS, KMS: crates/local-aws), and terraform's AWS provider (a stand-in that serves
-            hashicorp/aws 6.66.0's schema: crates/provider-standin)";
+const EMULATED: [&str; 3] = [
+    "This is a demonstration on one machine.",
+    "  real: terraform with its state and lock in S3's API, the module, docker and the unmodified Dockerfile, every byte that is copied, \
+     built, pushed and verified",
+    "  emulated: AWS itself (ECR, S3, STS, KMS: crates/local-aws), and terraform's AWS provider (a stand-in that serves \
+     hashicorp/aws 6.66.0's schema: crates/provider-standin)",
+];
 
 impl Demo {
     /// Runs the command.
@@ -42,7 +43,7 @@ impl Demo {
     /// Something that is needed is missing, or a step fails.
     pub async fn run(self, context: &Context) -> anyhow::Result<()> {
         let printer = &context.printer;
-        printer.line(EMULATED);
+        EMULATED.iter().for_each(|line| printer.line(line));
         let engine = context.ready(Need::DEMO, self.yes).await?;
         let mut context = context.clone();
         context.settings.local = true;
@@ -58,9 +59,11 @@ impl Demo {
             setup.samples = sources(&config);
             let samples = samples(&context).await?;
             context.settings.upstreams = setup.routes(Some(&samples), &[]);
-            printer.line("  upstreams: sample images under the real names, served by this machine (crates/sample-upstreams)");
+            printer.line(
+                "  images: samples under the real names, served by this machine (crates/sample-upstreams)",
+            );
         } else {
-            printer.line("  upstreams: the real ones");
+            printer.line("  images: the real ones");
         }
         // Before anything is done: what another command or `local down` needs to know then stands there, whatever happens.
         setup.save(context.paths.local())?;

@@ -79,7 +79,7 @@ impl Plan {
         if let Some(address) = &self.use_engine {
             parts.push(format!("use the docker engine at {address}"));
         }
-        format!("This needs to {} first. Continue?", parts.join(" and "))
+        format!("To go on, this will {}. Continue?", parts.join(" and "))
     }
 }
 

@@ -114,7 +114,9 @@ fn of_others(config: &Config, runtime: &images_config::Runtime) -> BTreeSet<Stri
 pub(super) async fn build(run: &Run<'_>, planned: &[Result<Planned, Failure>]) -> Vec<Outcome> {
     let can = planned.iter().filter_map(|planned| planned.as_ref().ok());
     let work: Vec<Planned> = can.filter(|planned| !is_up_to_date(planned)).cloned().collect();
+    let counted = (!work.is_empty()).then(|| run.printer.progress().count("runtime", work.len()));
     let outcomes = runtimes::apply(&run.builder, work).await;
+    drop(counted);
     run.times.built(&outcomes);
     for outcome in &outcomes {
         let (name, ended) = (outcome.name.clone(), outcome.began + outcome.took);
@@ -333,6 +335,7 @@ impl Progress for Lanes {
                     How::Promoted => "promoted",
                 };
                 self.end(runtime);
+                self.printer.progress().one_counted();
                 self.completed.iter().for_each(|completed| completed.runtime_done(runtime));
                 let digest = digest.short();
                 self.printer.line(format!("{RUNTIMES_REPOSITORY}:{runtime}: {how}, sha256:{digest}"));

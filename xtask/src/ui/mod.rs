@@ -44,10 +44,15 @@ fn shown(text: &str) -> String {
 
 /// Prints a line for people.
 fn say(text: &str) {
+    write(&laid_out(text));
+}
+
+/// Text for people, as wide as the terminal is.
+fn laid_out(text: &str) -> String {
     let text = shown(text);
     match progress::terminal_size(&std::io::stderr()) {
-        Some((columns, _)) => write(&paint::dressed(&width::folded(&text, columns))),
-        None => write(&paint::dressed(&text)),
+        Some((columns, _)) => paint::dressed(&width::folded(&text, columns)).into_owned(),
+        None => paint::dressed(&text).into_owned(),
     }
 }
 

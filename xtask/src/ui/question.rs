@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use failure::{FailWith as _, Interrupt, Kind, failure};
 
-use super::{Printer, say};
+use super::{Printer, laid_out, say};
 
 /// How often a question looks whether Ctrl-C came instead of an answer.
 const ANSWER_POLL: Duration = Duration::from_millis(50);
@@ -17,7 +17,7 @@ pub fn ask(printer: &Printer, question: &str, interrupt: &Interrupt) -> Option<S
     printer.progress.pause(|| {
         held.iter().for_each(|line| say(line));
         let mut stderr = std::io::stderr().lock();
-        let _ = write!(stderr, "{question} ");
+        let _ = write!(stderr, "{} ", laid_out(question));
         let _ = stderr.flush();
         let (sender, answer) = std::sync::mpsc::channel();
         // In a thread of its own: a read of the terminal is not ended by a signal that is handled.

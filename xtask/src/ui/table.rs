@@ -34,23 +34,45 @@ impl Table {
         self.rows.is_empty()
     }
 
-    /// The table for a terminal of `columns`, where no row may wrap: digests are cut to the 12 digits that tell them apart, then
-    /// the widest columns are cut, and where that is not enough the last columns are left out.
+    /// The table for a terminal of `columns`, where no row may wrap: digests are cut to the 12 digits that tell them apart, the registry
+    /// of all repositories is left out, then the widest columns are cut, and where that is not enough the last columns go.
     pub fn fitting(&self, columns: usize) -> String {
-        if self.width() <= columns {
+        let fits = |table: &Self| table.width() <= columns;
+        if fits(self) {
             return self.to_string();
         }
-        let cut = |cell: &String| match cell.parse::<Digest>() {
-            Ok(digest) => format!("sha256:{}", digest.short()),
-            Err(_) => cell.clone(),
-        };
-        let rows = self.rows.iter().map(|row| row.iter().map(cut).collect()).collect();
-        let mut table = Self { heading: self.heading.clone(), rows };
+        let mut table = self.with_digests("sha256:");
+        if !fits(&table) {
+            table = self.with_digests("");
+            table.leave_out_the_registry();
+        }
         while !table.cut_to(columns) && table.heading.len() > 1 {
             table.heading.pop();
             table.rows.iter_mut().for_each(|row| drop(row.pop()));
         }
         table.to_string()
+    }
+
+    /// With digests cut, behind `head`.
+    fn with_digests(&self, head: &str) -> Self {
+        let cut = |cell: &String| match cell.parse::<Digest>() {
+            Ok(digest) => format!("{head}{}", digest.short()),
+            Err(_) => cell.clone(),
+        };
+        let rows = self.rows.iter().map(|row| row.iter().map(cut).collect()).collect();
+        Self { heading: self.heading.clone(), rows }
+    }
+
+    /// Takes the registry away where it is the same in all cells of the first column.
+    fn leave_out_the_registry(&mut self) {
+        let cells = || self.rows.iter().filter_map(|row| row.first());
+        let Some((host, _)) = cells().next().and_then(|first| first.split_once('/')) else { return };
+        let registry = format!("{host}/");
+        if !host.contains(['.', ':']) || !cells().all(|cell| cell.starts_with(&registry)) {
+            return;
+        }
+        let cells = self.rows.iter_mut().filter_map(|row| row.first_mut());
+        cells.for_each(|cell| drop(cell.drain(..registry.len())));
     }
 
     /// Cuts the widest columns until a row has no more than `columns`; false where they would say nothing any more.
@@ -159,6 +181,24 @@ mod tests {
         assert_eq!(table.fitting(80), table.to_string());
         let cut = table.fitting(77);
         assert_eq!(cut, format!("IMAGE  DIGEST\ncurl   sha256:{}\n", digest.short()));
+    }
+
+    #[test]
+    fn the_registry_of_all_repositories_is_left_out_before_anything_is_cut() {
+        let digest = Digest::of(b"x");
+        let registry = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
+        let mut table = Table::new(["REPOSITORY", "TAG", "DIGEST"]);
+        for repository in ["lambda", "kedacore/keda"] {
+            table.row([format!("{registry}/{repository}"), "2.11.2".into(), digest.to_string()]);
+        }
+        let short = digest.short();
+        let wanted = format!(
+            "REPOSITORY     TAG     DIGEST\nlambda         2.11.2  {short}\nkedacore/keda  2.11.2  {short}\n"
+        );
+        assert_eq!(table.fitting(80), wanted);
+        let mut table = Table::new(["IMAGE"]);
+        table.row(["kedacore/keda-metrics-apiserver".into()]);
+        assert_eq!(table.fitting(20), "IMAGE\nkedaco...s-apiserver\n");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use process::plain;
-use state::{State, Total};
+use state::{Count, State, Total};
 
 pub use state::Wait;
 
@@ -135,6 +135,21 @@ impl Progress {
         Whole { board: Arc::clone(&self.board) }
     }
 
+    /// Counts done things in the same line, until it is dropped. [`Progress::one_counted`] says that one more is done.
+    pub fn count(&self, noun: &'static str, all: usize) -> Counted {
+        self.board.change(|state, _| state.count = Some(Count { noun, done: 0, all }));
+        Counted { board: Arc::clone(&self.board) }
+    }
+
+    /// One more is done of what is counted.
+    pub fn one_counted(&self) {
+        self.board.change(|state, _| {
+            if let Some(count) = &mut state.count {
+                count.done += 1;
+            }
+        });
+    }
+
     /// What is waited for.
     pub fn waits(&self) -> Waits {
         Waits { board: Arc::clone(&self.board) }
@@ -243,7 +258,8 @@ impl Inside {
     fn beat(&mut self) {
         let now = Instant::now();
         let silent = now.duration_since(self.said) >= SILENCE;
-        let counts = self.state.total.is_some() && now.duration_since(self.beat) >= HEARTBEAT;
+        let counts = (self.state.total.is_some() || self.state.count.is_some())
+            && now.duration_since(self.beat) >= HEARTBEAT;
         if self.paused || !(silent || counts) {
             return;
         }
@@ -315,6 +331,18 @@ impl Whole {
 impl Drop for Whole {
     fn drop(&mut self) {
         self.board.change(|state, _| state.total = None);
+    }
+}
+
+/// A count of what is done; it leaves when it is dropped.
+#[derive(Debug)]
+pub struct Counted {
+    board: Arc<Board>,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.board.change(|state, _| state.count = None);
     }
 }
 

@@ -28,7 +28,7 @@ pub(super) fn lines(
     // A terminal may take the last column for the beginning of the next line.
     let columns = columns.saturating_sub(1);
     let mut foot: Vec<String> = waits(state, Some(columns), now);
-    foot.extend(state.total.as_mut().map(|total| of_total(total, Some(columns), now)));
+    foot.extend(of_all(state, Some(columns), now));
     let most = (rows / 2).max(2).saturating_sub(foot.len()).max(1);
     let tasks: Vec<&Task> = state.tasks.values().collect();
     let (shown, rest) =
@@ -77,21 +77,24 @@ fn bar(done: u64, all: u64, columns: usize) -> String {
     format!("[{:<inside$}]", format!("{}{head}", "=".repeat(full)))
 }
 
-/// `3 of 13 images, 45.1 MiB of 194.0 MiB, 12.0 MiB/s, 12 s left`. What says least goes first where a line has no room for all.
-fn of_total(total: &mut Total, columns: Option<usize>, now: Instant) -> String {
+/// `3 of 13 images, 2 of 15 runtimes, 45.1 MiB of 194.0 MiB, 12.0 MiB/s, 12 s left`. What says least goes first where a line has no room
+/// for all. None where nothing is counted.
+fn of_all(state: &mut State, columns: Option<usize>, now: Instant) -> Option<String> {
+    let counted = |done: usize, all: usize, noun| format!("{done} of {}", units::count(all, noun));
+    let runtimes = state.count.as_ref().map(|count| counted(count.done, count.all, count.noun));
+    let Some(total) = &mut state.total else { return Some(cut(&runtimes?, columns.unwrap_or(usize::MAX))) };
     let rate = total.rate(now);
-    let images = format!("{} of {}", total.done, units::count(total.all, total.noun));
-    let bytes = format!("{} of {}", units::bytes(total.bytes), units::bytes(total.all_bytes));
+    let images = Some(counted(total.done, total.all, total.noun));
+    let bytes = Some(format!("{} of {}", units::bytes(total.bytes), units::bytes(total.all_bytes)));
     let speed = rate.map(|rate| format!("{}/s", units::bytes(rate)));
     let left = total.left(rate).map(|left| format!("{} left", units::about(left)));
-    let parts = [Some(images), Some(bytes), speed, left];
     let whole =
         |parts: &[&Option<String>]| parts.iter().filter_map(|p| p.as_deref()).collect::<Vec<_>>().join(", ");
-    let [images, bytes, speed, left] = &parts;
-    let Some(columns) = columns else { return whole(&[images, bytes, speed, left]) };
-    let ways = [whole(&[images, bytes, speed, left]), whole(&[images, bytes, left]), whole(&[images, left])];
-    let fitting = ways.iter().find(|text| width::of(text) <= columns);
-    fitting.cloned().unwrap_or_else(|| cut(&ways[2], columns))
+    let all = whole(&[&images, &runtimes, &bytes, &speed, &left]);
+    let Some(columns) = columns else { return Some(all) };
+    let least = whole(&[&images, &runtimes, &left]);
+    let mut ways = [all, whole(&[&images, &runtimes, &bytes, &left])].into_iter();
+    Some(ways.find(|text| width::of(text) <= columns).unwrap_or_else(|| cut(&least, columns)))
 }
 
 /// What is waited for, a line each.
@@ -133,12 +136,13 @@ pub(super) fn heartbeat(state: &mut State, now: Instant) -> Vec<String> {
     let more = tasks.len().saturating_sub(NAMED);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     let names = format!("{}{more}", names.join(", "));
-    match (&mut state.total, tasks.as_slice()) {
-        (Some(total), []) => lines.push(of_total(total, None, now)),
-        (Some(total), _) => lines.push(format!("{} ({names})", of_total(total, None, now))),
-        (None, [(_, first), ..]) => lines.push(so_far(&names, *first, now)),
-        (None, []) if !lines.is_empty() => {}
-        (None, []) => lines.extend(state.command.as_ref().map(|(name, since)| so_far(name, *since, now))),
+    let since = tasks.first().map(|(_, since)| *since);
+    match (of_all(state, None, now), since) {
+        (Some(all), None) => lines.push(all),
+        (Some(all), Some(_)) => lines.push(format!("{all} ({names})")),
+        (None, Some(first)) => lines.push(so_far(&names, first, now)),
+        (None, None) if !lines.is_empty() => {}
+        (None, None) => lines.extend(state.command.as_ref().map(|(name, since)| so_far(name, *since, now))),
     }
     lines
 }
@@ -149,6 +153,7 @@ fn so_far(name: &str, since: Instant, now: Instant) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::state::Count;
     use super::*;
 
     fn state(now: Instant) -> State {
@@ -189,6 +194,20 @@ mod tests {
                 "3 of 13 images, 705.1 MiB of 1.4 GiB, 352.5 MiB/s, 3 s left",
             ]
         );
+        let with_runtimes = |columns| {
+            let mut state = state(now);
+            state.count = Some(Count { noun: "runtime", done: 2, all: 15 });
+            lines(&mut state, (columns, 24), now + Duration::from_secs(2), Duration::ZERO).pop().unwrap()
+        };
+        assert_eq!(
+            with_runtimes(100),
+            "3 of 13 images, 2 of 15 runtimes, 705.1 MiB of 1.4 GiB, 352.5 MiB/s, 3 s left"
+        );
+        assert_eq!(with_runtimes(70), "3 of 13 images, 2 of 15 runtimes, 705.1 MiB of 1.4 GiB, 3 s left");
+        assert_eq!(with_runtimes(60), "3 of 13 images, 2 of 15 runtimes, 3 s left");
+        let mut alone = State::default();
+        alone.count = Some(Count { noun: "runtime", done: 0, all: 1 });
+        assert_eq!(heartbeat(&mut alone, now), ["0 of 1 runtime"]);
         assert_eq!(at(60)[0], "  kedacore...erver:2.11.2     5.1 MiB of   42.3 MiB");
         assert_eq!(at(40)[0], "  keda...r:2.11.2   12%");
         assert!(at(200)[0].starts_with("  kedacore/keda-metrics-apiserver:2.11.2  [==="));

@@ -14,6 +14,8 @@ pub(super) struct State {
     next: u64,
     pub(super) tasks: BTreeMap<u64, Task>,
     pub(super) total: Option<Total>,
+    /// What is counted beside the total: it has no bytes that are known before.
+    pub(super) count: Option<Count>,
     pub(super) waits: BTreeMap<u64, Wait>,
     /// The command that runs, and since when.
     pub(super) command: Option<(String, Instant)>,
@@ -28,6 +30,15 @@ pub(super) struct Task {
     /// Bytes that are done, of how many.
     pub(super) bytes: Option<(u64, u64)>,
     pub(super) since: Instant,
+}
+
+/// How many of some things are done.
+#[derive(Debug)]
+pub(super) struct Count {
+    /// They are counted as `runtime`, and so on.
+    pub(super) noun: &'static str,
+    pub(super) done: usize,
+    pub(super) all: usize,
 }
 
 /// How much of a known amount is done.
@@ -60,7 +71,11 @@ pub struct Wait {
 impl State {
     /// Whether there is nothing to show.
     pub(super) fn is_idle(&self) -> bool {
-        self.tasks.is_empty() && self.total.is_none() && self.waits.is_empty() && self.command.is_none()
+        self.tasks.is_empty()
+            && self.total.is_none()
+            && self.count.is_none()
+            && self.waits.is_empty()
+            && self.command.is_none()
     }
 
     /// Adds a task and gives its number.
