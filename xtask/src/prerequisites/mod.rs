@@ -237,7 +237,7 @@ mod tests {
         assert!(
             plan.question().ends_with(
                 "with apt-get and install moto[server]==5.2.5, awscli==1.46.3, boto3==1.44.8, awscrt==0.38.0 with pip below the target directory \
-                 and start a docker engine first. Continue?"
+                 and start a docker engine. Continue?"
             ),
             "{}",
             plan.question()

@@ -282,9 +282,10 @@ impl Lanes {
         lane.news(text);
     }
 
-    /// Takes the runtime's line away.
+    /// Takes the runtime's line away and counts it. A log has no such lines.
     fn end(&self, runtime: &str) {
-        self.lanes.lock().unwrap_or_else(PoisonError::into_inner).remove(runtime);
+        let lane = self.lanes.lock().unwrap_or_else(PoisonError::into_inner).remove(runtime);
+        lane.unwrap_or_else(|| self.printer.progress().lane(runtime)).done();
     }
 }
 
@@ -335,7 +336,6 @@ impl Progress for Lanes {
                     How::Promoted => "promoted",
                 };
                 self.end(runtime);
-                self.printer.progress().one_counted();
                 self.completed.iter().for_each(|completed| completed.runtime_done(runtime));
                 let digest = digest.short();
                 self.printer.line(format!("{RUNTIMES_REPOSITORY}:{runtime}: {how}, sha256:{digest}"));

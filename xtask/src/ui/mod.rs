@@ -22,7 +22,7 @@ use process::plain;
 use progress::Shown;
 pub use progress::{Lane, Progress, Whole};
 pub use report::units;
-pub use results::Results;
+pub use results::{Results, stdout_columns};
 pub use table::{Table, wrap};
 
 use crate::program::spoken;

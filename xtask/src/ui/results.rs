@@ -64,10 +64,15 @@ impl Results<'_> {
     }
 }
 
+/// The columns of the terminal that stdout is; none where it is none.
+pub fn stdout_columns() -> Option<usize> {
+    progress::terminal_size(&std::io::stdout()).map(|(columns, _)| columns)
+}
+
 /// The table whole, or fit for the terminal that stdout is.
 fn for_stdout(table: &Table) -> String {
-    match progress::terminal_size(&std::io::stdout()) {
-        Some((columns, _)) => table.fitting(columns),
+    match stdout_columns() {
+        Some(columns) => table.fitting(columns),
         None => table.to_string(),
     }
 }

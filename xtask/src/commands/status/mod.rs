@@ -18,7 +18,7 @@ use super::Context;
 use crate::infrastructure;
 use crate::target::{Account, Target};
 use crate::transfer::{last_run, registry_failure, scan};
-use crate::ui::units;
+use crate::ui::{stdout_columns, units};
 use report::{Findings, Report, Resources, Severity, Standing, in_words};
 
 /// Images that are asked about at once.
@@ -65,7 +65,7 @@ impl Status {
             }
         };
         let report = context.interrupt.guard(look).await?;
-        context.printer.results().either(|| report.text(), &report)?;
+        context.printer.results().either(|| report.text(stdout_columns()), &report)?;
         let worst = |counts: &BTreeMap<String, u64>, severity: Severity| -> u64 {
             let worse = Severity::ALL.iter().filter(|other| **other >= severity);
             worse.filter_map(|other| counts.get(other.name())).sum()

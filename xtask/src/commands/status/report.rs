@@ -8,7 +8,7 @@ use clap::ValueEnum;
 use serde::Serialize;
 
 use crate::transfer::Joined;
-use crate::ui::units;
+use crate::ui::{units, wrap};
 
 /// ECR's severities (<https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_ImageScanFinding.html>).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -134,8 +134,8 @@ pub(super) fn in_words(counts: &BTreeMap<String, u64>) -> String {
 }
 
 impl Report {
-    /// For people.
-    pub(super) fn text(&self) -> String {
+    /// For people; on a terminal of `columns`, broken between words.
+    pub(super) fn text(&self, columns: Option<usize>) -> String {
         let mut lines: Vec<(&str, String)> = Vec::new();
         lines.push(match (&self.account, &self.region) {
             (Some(account), Some(region)) => {
@@ -197,7 +197,7 @@ impl Report {
         lines
             .iter()
             .filter(|(what, words)| !(what.is_empty() && words.is_empty()))
-            .map(|(what, words)| format!("{what:<11}{words}").trim_end().to_owned() + "\n")
+            .map(|(what, words)| wrap(&format!("{what:<11}"), words, columns.unwrap_or(usize::MAX)))
             .collect()
     }
 }

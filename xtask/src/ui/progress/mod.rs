@@ -135,19 +135,10 @@ impl Progress {
         Whole { board: Arc::clone(&self.board) }
     }
 
-    /// Counts done things in the same line, until it is dropped. [`Progress::one_counted`] says that one more is done.
+    /// Counts done things in the same line, until it is dropped. [`Lane::done`] says that one more is done.
     pub fn count(&self, noun: &'static str, all: usize) -> Counted {
         self.board.change(|state, _| state.count = Some(Count { noun, done: 0, all }));
         Counted { board: Arc::clone(&self.board) }
-    }
-
-    /// One more is done of what is counted.
-    pub fn one_counted(&self) {
-        self.board.change(|state, _| {
-            if let Some(count) = &mut state.count {
-                count.done += 1;
-            }
-        });
     }
 
     /// What is waited for.
@@ -290,6 +281,15 @@ impl Lane {
         self.board.change(|state, _| {
             if let Some(task) = state.tasks.get_mut(&self.task) {
                 task.news = text;
+            }
+        });
+    }
+
+    /// One more is done of what is counted ([`Progress::count`]).
+    pub fn done(self) {
+        self.board.change(|state, _| {
+            if let Some(count) = &mut state.count {
+                count.done += 1;
             }
         });
     }

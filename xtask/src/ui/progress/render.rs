@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::state::{State, Task, Total, Wait};
+use super::state::{State, Task, Wait};
 use crate::ui::units;
 use crate::ui::width::{self, cut, cut_middle, padded};
 
@@ -153,7 +153,7 @@ fn so_far(name: &str, since: Instant, now: Instant) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::state::Count;
+    use super::super::state::{Count, Total};
     use super::*;
 
     fn state(now: Instant) -> State {
