@@ -11,7 +11,6 @@ use crate::candidate::Candidate;
 use crate::checkpoint::Proof;
 use crate::log::{Entry, Number};
 use crate::refusal::{Refusal, decoded};
-use crate::timestamp::Stamp;
 
 /// How the media types of bundles begin, in both of their spellings.
 pub(crate) const MEDIA_TYPE: &str = "application/vnd.dev.sigstore.bundle";
@@ -85,6 +84,7 @@ struct LogId {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Promise {
+    #[serde(default)]
     signed_entry_timestamp: String,
 }
 
@@ -155,7 +155,7 @@ pub(crate) fn read(text: &[u8]) -> Result<Option<Candidate>, Refusal> {
         .map(|raw| decoded(&raw.raw_bytes, "its certificate").map(CertificateDer::from));
     let stamps =
         material.timestamp_verification_data.into_iter().flat_map(|stamps| stamps.rfc3161_timestamps);
-    let stamps = stamps.map(|one| Stamp::read(&decoded(&one.signed_timestamp, "its timestamp")?));
+    let stamps = stamps.map(|one| decoded(&one.signed_timestamp, "its timestamp"));
     Ok(Some(Candidate {
         subjects: subjects.filter_map(|hex| format!("sha256:{hex}").parse().ok()).collect(),
         message: pre_authentication(&envelope.payload_type, &payload),
@@ -181,6 +181,7 @@ fn entry(logged: Logged) -> Option<Result<Entry, Refusal>> {
         logged;
     let log = log_id?.key_id;
     let promise = inclusion_promise.map(|promise| promise.signed_entry_timestamp);
+    let promise = promise.filter(|promise| !promise.is_empty());
     let read = || {
         Ok(Entry {
             body: canonicalized_body,

@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 
 use crate::log::Entry;
 use crate::refusal::{Refusal, decoded};
-use crate::timestamp::Stamp;
 
 /// What cosign writes into a layer's annotations
 /// ([specification](https://github.com/sigstore/cosign/blob/main/specs/SIGNATURE_SPEC.md)).
@@ -34,8 +33,8 @@ pub(crate) struct Candidate {
     /// Certificates on the way to an authority.
     pub(crate) chain: Vec<CertificateDer<'static>>,
     pub(crate) entries: Vec<Entry>,
-    /// What timestamp authorities answered.
-    pub(crate) stamps: Vec<Stamp>,
+    /// What timestamp authorities answered: read where a time is wanted, so that a form that is not known harms nobody else.
+    pub(crate) stamps: Vec<Vec<u8>>,
 }
 
 /// What is signed in cosign's own form.

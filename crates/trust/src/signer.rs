@@ -13,6 +13,7 @@ use crate::key::PublicKey;
 use crate::log::Signed;
 use crate::refusal::{Clock, Refusal};
 use crate::root::TrustRoot;
+use crate::timestamp::Stamp;
 
 /// Somebody whose signature counts.
 #[derive(Clone, Debug)]
@@ -110,7 +111,7 @@ impl Identity {
     ) -> Result<Vec<(i64, Clock)>, Refusal> {
         let (mut times, mut refused) = (Vec::new(), None);
         for stamp in &found.stamps {
-            match stamp.time_of(&found.signature, &self.root) {
+            match Stamp::read(stamp).and_then(|stamp| stamp.time_of(&found.signature, &self.root)) {
                 Ok(time) => times.push((time, Clock::Authority)),
                 Err(why) => refused = Some(why),
             }

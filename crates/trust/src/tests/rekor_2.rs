@@ -1,24 +1,24 @@
 //! Signatures as cosign 3 makes them: in a log that proves that it has them, with the time of a timestamp authority.
 
+mod reply;
+
 use std::path::Path;
 use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use jiff::Timestamp;
 use rcgen::{ExtendedKeyUsagePurpose, KeyPair, PKCS_ED25519, PublicKeyData as _, SigningKey as _};
 use registry::Digest;
 use ring::digest::{SHA256, digest as hashed};
 use serde_json::{Value, json};
 
+use reply::stamp;
+
 use super::{JOB, TOKEN, at, digest, now};
-use crate::der::{CONTEXT_0, INTEGER, OCTET_STRING, OID, SEQUENCE, SET, TIME, encoded};
 use crate::testing::{Authority, Given, fixture, path, tree};
-use crate::timestamp::{CONTENT_TYPE, MESSAGE_DIGEST, SIGNED_DATA, TIME_INFO};
 use crate::{Identity, Refusal, Signer, TrustRoot, bundle};
 
 const NAME: &str = "log.example";
-const SHA_256: &[u8] = &[0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01];
 const KIND: &str = "application/vnd.in-toto+json";
 
 /// An authority with a log of Rekor's second version and a timestamp authority.
@@ -164,43 +164,6 @@ impl Signed {
     }
 }
 
-fn sequence(parts: &[&[u8]]) -> Vec<u8> {
-    encoded(SEQUENCE, &parts.concat())
-}
-
-/// What an authority answers, so many seconds since 1970 (RFC 3161).
-fn stamp(by: &Given, signature: &[u8], time: i64) -> Vec<u8> {
-    let time = Timestamp::from_second(time).unwrap().to_string().replace(['-', ':', 'T'], "");
-    let (number, sha_256) = (encoded(INTEGER, &[3]), sequence(&[&encoded(OID, SHA_256)]));
-    let octets = |bytes: &[u8]| encoded(OCTET_STRING, hashed(&SHA256, bytes).as_ref());
-    let info = sequence(&[
-        &number,
-        &encoded(OID, &[0x2a, 0x03]),
-        &sequence(&[&sha_256, &octets(signature)]),
-        &number,
-        &encoded(TIME, time.as_bytes()),
-    ]);
-    let attribute = |name, value: &[u8]| sequence(&[&encoded(OID, name), &encoded(SET, value)]);
-    let attributes =
-        [attribute(CONTENT_TYPE, &encoded(OID, TIME_INFO)), attribute(MESSAGE_DIGEST, &octets(&info))]
-            .concat();
-    let signer = sequence(&[
-        &number,
-        &sequence(&[]),
-        &sha_256,
-        &encoded(CONTEXT_0, &attributes),
-        &sequence(&[]),
-        &encoded(OCTET_STRING, &by.sign(&encoded(SET, &attributes))),
-    ]);
-    let info = encoded(CONTEXT_0, &encoded(OCTET_STRING, &info));
-    let content = sequence(&[&encoded(OID, TIME_INFO), &info]);
-    let certificates = encoded(CONTEXT_0, &by.certificate);
-    let signed =
-        sequence(&[&number, &encoded(SET, &sha_256), &content, &certificates, &encoded(SET, &signer)]);
-    let token = sequence(&[&encoded(OID, SIGNED_DATA), &encoded(CONTEXT_0, &signed)]);
-    sequence(&[&sequence(&[&encoded(INTEGER, &[0])]), &token])
-}
-
 fn entry(bundle: &mut Value) -> &mut Value {
     &mut bundle["verificationMaterial"]["tlogEntries"][0]
 }
@@ -212,8 +175,10 @@ fn a_signature_in_a_log_without_a_time_holds_by_its_timestamp() {
     for kind in ["hashedrekord", "dsse"] {
         for seconds in [0, 300, 600] {
             let stamp = stamp(&instance.stamper, &signed.signature, at(seconds));
-            let bundle = instance.bundle_with(&signed, &signed.body(kind), &[stamp]);
+            let mut bundle = instance.bundle_with(&signed, &signed.body(kind), &[stamp]);
             assert_eq!(instance.check(&bundle), Ok(()), "{kind} {seconds}");
+            entry(&mut bundle)["inclusionPromise"] = json!({});
+            assert_eq!(instance.check(&bundle), Ok(()), "an empty message is none");
         }
     }
 }
@@ -389,6 +354,11 @@ fn a_proof_beside_the_log_s_signature_has_to_hold_too() {
     unsigned["verificationMaterial"]["timestampVerificationData"] =
         json!({ "rfc3161Timestamps": [{ "signedTimestamp": stamped[0] }] });
     assert_eq!(instance.check(&unsigned), Ok(()));
+    // One that cannot be read says nothing, and takes nothing from what the log says.
+    let mut odd = bundle.clone();
+    odd["verificationMaterial"]["timestampVerificationData"] =
+        json!({ "rfc3161Timestamps": [{ "signedTimestamp": STANDARD.encode("another form") }] });
+    assert_eq!(instance.check(&odd), Ok(()));
     // Both say when, and each has to be in the span of the certificate.
     let late = STANDARD.encode(stamp(&instance.stamper, &signed.signature, at(700)));
     bundle["verificationMaterial"]["timestampVerificationData"] =
