@@ -105,6 +105,28 @@ fn what_is_done_is_one_document() {
 }
 
 #[test]
+fn a_rollback_is_one_document() {
+    let list = format!("{ONE}\"lambda:tool\" = \"curlimages/curl:7.85.0\"\n");
+    let Some(world) = World::grid(&list) else { return };
+    world.xtask(INIT).ok();
+    world.xtask("auto-transfer-images").ok();
+    // A build that nobody has to build here.
+    let manifest = world.aws().registry("GET", "lambda/manifests/tool").body;
+    let build = format!("tiny-sha256-{}", &e2e::digest(&manifest)["sha256:".len()..][..12]);
+    let manifest = String::from_utf8(manifest).unwrap();
+    let put = json!({ "repositoryName": "lambda", "imageManifest": manifest, "imageTag": build });
+    world.aws().ecr("PutImage", &put);
+    world.write("images.toml", &format!("{list}[runtimes]\ntiny = \"public.ecr.aws/lambda/provided:al2\"\n"));
+    for (line, changed) in [("--dry-run", false), ("--yes", true)] {
+        let line = format!("rebuild-runtimes --rollback tiny {build} {line}");
+        let (ended, document) = document(world.xtask(""), &line);
+        assert_eq!((ended.code, &document["changed"]), (Some(0), &json!(changed)), "{line}: {ended}");
+    }
+    let (ended, document) = document(world.xtask(""), "rebuild-runtimes --builds tiny");
+    assert_eq!((ended.code, &document["errors"]), (Some(0), &json!([])), "{ended}");
+}
+
+#[test]
 fn what_fails_is_one_document_with_the_error() {
     let Some(world) = World::new(Images::Small) else { return };
     world.write("images.toml", IMAGES);
