@@ -197,6 +197,11 @@ fn outdated_names_the_newer_tags_that_a_source_has() {
     assert_eq!(at(&world, "outdated mirrored --exit-code").end().code, Some(CHANGES));
     assert_eq!(at(&world, "outdated latest --exit-code").end().code, Some(0));
 
+    // The age is that of the image that stands.
+    world.write("images.toml", &list.replace("mirrored =", "\"app:1.2.3\" ="));
+    let run = at(&world, "outdated app --format json").ok();
+    assert!(run.json()["images"][0]["age"].as_u64().is_some_and(|seconds| seconds > 0), "{run}");
+
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     world.route("versions.example", format!("http://{nobody}"));
     let silent = at(&world, "outdated --format json").end();

@@ -7,7 +7,7 @@ use failure::{Kind, ending};
 
 use super::login::{LoginError, quoted};
 use super::profile::Source;
-use crate::http::{NoAnswer, UNKNOWN_CA};
+use crate::http::{NoAnswer, UNKNOWN_CA, behind_a_proxy};
 
 /// The error of an AWS call as one line, with the exit code and the hint that fit. `action` is the IAM action.
 pub fn explain<E>(error: SdkError<E, HttpResponse>, action: &str) -> anyhow::Error
@@ -226,7 +226,8 @@ pub(super) fn advice(code: &str, status: Option<u16>, words: &str, action: &str)
             (Kind::Registry, Some(UNKNOWN_CA.to_owned()))
         }
         _ if code.is_empty() && status.is_none() => {
-            (Kind::Registry, Some("is the network up, and is the region right (REGION=)? Behind a proxy, HTTPS_PROXY names the proxy".to_owned()))
+            let hint = format!("is the network up, and is the region right (REGION=)? {}", behind_a_proxy());
+            (Kind::Registry, Some(hint))
         }
         _ => (Kind::Registry, None),
     }

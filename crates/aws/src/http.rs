@@ -13,6 +13,20 @@ use aws_smithy_types::body::SdkBody;
 pub const UNKNOWN_CA: &str = "where a company's proxy opens TLS, or the server has a CA of its own, AWS_CA_BUNDLE or \
                               SSL_CERT_FILE names the file (PEM) with that CA";
 
+/// Which proxy may stand in between: its address without the password that may be in it.
+pub fn proxy() -> Option<String> {
+    let named = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "HTTP_PROXY", "http_proxy"];
+    let set = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let (name, address) = named.into_iter().find_map(|name| Some((name, set(name)?)))?;
+    let host = address.rsplit_once('@').map_or(address.as_str(), |(_, host)| host);
+    Some(format!("{name} names the proxy {host}"))
+}
+
+/// The same, or what would name one.
+pub fn behind_a_proxy() -> String {
+    proxy().unwrap_or_else(|| "Behind a proxy, HTTPS_PROXY names the proxy".to_owned())
+}
+
 /// How long one request to AWS may take where the SDK says nothing: it has no limit of its own, and tries three times
 /// (AWS_MAX_ATTEMPTS).
 pub const READ_TIMEOUT: Duration = Duration::from_secs(30);

@@ -28,6 +28,16 @@ fn one_cause_at_several_images_is_told_once() {
 }
 
 #[test]
+fn a_proxy_that_is_away_is_named_where_aws_is_asked_too() {
+    let Some(world) = world() else { return };
+    let run = with_keys(world.sourced().args("list-images REGION=eu-west-1"), "AKIA");
+    let run = run.env("AWS_EC2_METADATA_DISABLED", "true");
+    let run = run.env("HTTPS_PROXY", "http://user:hush-hush@127.0.0.1:1").end();
+    assert!(!run.to_string().contains("hush"), "{run}");
+    reads(&world, "proxy-away-aws", &run);
+}
+
+#[test]
 fn a_registry_that_asks_for_a_pause_of_an_hour_is_not_waited_for() {
     let Some((mut world, registry)) = two() else { return };
     let busy = answering_status("429 Too Many Requests", "retry-after: 3600\r\n");

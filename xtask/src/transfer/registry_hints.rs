@@ -3,10 +3,8 @@
 use registry::{ErrorKind, ManifestError, NoConnection};
 
 use aws::errors::{key_refusal, permission, refused_action};
-use aws::http::UNKNOWN_CA;
+use aws::http::{UNKNOWN_CA, behind_a_proxy, proxy};
 use failure::{Kind, ending};
-
-use crate::context::environment_variable;
 
 /// A registry's error of this kind, unless it is IAM that refuses, and what to do about it.
 pub fn registry_failure(error: registry::Error, kind: Kind) -> anyhow::Error {
@@ -101,19 +99,6 @@ pub fn registry_hint(error: &registry::Error) -> Option<String> {
         _ => return None,
     };
     Some(hint)
-}
-
-/// Which proxy may stand in between: its address without the password that may be in it.
-fn proxy() -> Option<String> {
-    let named = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "HTTP_PROXY", "http_proxy"];
-    let (name, address) = named.into_iter().find_map(|name| Some((name, environment_variable(name)?)))?;
-    let host = address.rsplit_once('@').map_or(address.as_str(), |(_, host)| host);
-    Some(format!("{name} names the proxy {host}"))
-}
-
-/// The same, or what would name one.
-fn behind_a_proxy() -> String {
-    proxy().unwrap_or_else(|| "Behind a proxy, HTTPS_PROXY names the proxy".to_owned())
 }
 
 fn login(host: &str) -> String {
