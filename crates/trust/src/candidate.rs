@@ -15,6 +15,7 @@ const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
 const CERTIFICATE: &str = "dev.sigstore.cosign/certificate";
 const CHAIN: &str = "dev.sigstore.cosign/chain";
 const BUNDLE: &str = "dev.sigstore.cosign/bundle";
+const TIMESTAMP: &str = "dev.sigstore.cosign/rfc3161timestamp";
 
 /// What the signed payload is called.
 const KINDS: [&str; 2] = ["cosign container image signature", "atomic container signature"];
@@ -35,6 +36,17 @@ pub(crate) struct Candidate {
     pub(crate) entries: Vec<Entry>,
     /// What timestamp authorities answered: read where a time is wanted, so that a form that is not known harms nobody else.
     pub(crate) stamps: Vec<Vec<u8>>,
+}
+
+/// An authority's reply in cosign's annotation; an empty one, which says nothing, where it is of another form.
+fn timestamp(annotation: &str) -> Vec<u8> {
+    #[derive(Deserialize)]
+    struct Timestamp {
+        #[serde(rename = "SignedRFC3161Timestamp")]
+        reply: String,
+    }
+    let parsed = serde_json::from_str::<Timestamp>(annotation).ok();
+    parsed.and_then(|parsed| decoded(&parsed.reply, "its timestamp").ok()).unwrap_or_default()
 }
 
 /// What is signed in cosign's own form.
@@ -75,6 +87,7 @@ impl Candidate {
         });
         let chain = annotations.get(CHAIN).map(String::as_bytes).unwrap_or_default();
         let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(chain).collect();
+        let stamp = annotations.get(TIMESTAMP).filter(|stamp| !stamp.is_empty());
         let entry = annotations.get(BUNDLE).filter(|bundle| !bundle.is_empty());
         Ok(Self {
             subjects: vec![parsed.critical.image.digest],
@@ -84,7 +97,7 @@ impl Candidate {
             certificate: certificate.transpose()?,
             chain: chain.map_err(|_| Refusal::malformed("its chain of certificates"))?,
             entries: entry.map(|bundle| Entry::of_annotation(bundle)).transpose()?.into_iter().collect(),
-            stamps: Vec::new(),
+            stamps: stamp.map(|stamp| timestamp(stamp)).into_iter().collect(),
         })
     }
 }

@@ -14,9 +14,9 @@ use serde_json::{Value, json};
 
 use reply::stamp;
 
-use super::{JOB, TOKEN, at, digest, now};
+use super::{JOB, TOKEN, at, digest, layer, now, payload};
 use crate::testing::{Authority, Given, fixture, path, tree};
-use crate::{Identity, Refusal, Signer, TrustRoot, bundle};
+use crate::{Clock, Identity, Refusal, Signer, TrustRoot, bundle};
 
 const NAME: &str = "log.example";
 const KIND: &str = "application/vnd.in-toto+json";
@@ -134,11 +134,14 @@ impl Instance {
     }
 }
 
-fn check(bundle: &Value, root: &Value, digest: Digest) -> Result<(), Refusal> {
+fn signer(root: &Value) -> Signer {
     let root = Arc::new(TrustRoot::read(&root.to_string(), "root.json").unwrap());
-    let signer = Signer::Identity(Identity { identity: JOB.to_owned(), issuer: TOKEN.to_owned(), root });
+    Signer::Identity(Identity { identity: JOB.to_owned(), issuer: TOKEN.to_owned(), root })
+}
+
+fn check(bundle: &Value, root: &Value, digest: Digest) -> Result<(), Refusal> {
     let found = bundle::read(bundle.to_string().as_bytes())?.unwrap();
-    signer.check(&found, digest, now())
+    signer(root).check(&found, digest, now())
 }
 
 impl Signed {
@@ -364,4 +367,25 @@ fn a_proof_beside_the_log_s_signature_has_to_hold_too() {
     bundle["verificationMaterial"]["timestampVerificationData"] =
         json!({ "rfc3161Timestamps": [{ "signedTimestamp": late }] });
     assert!(matches!(instance.check(&bundle), Err(Refusal::NotValidThen { .. })));
+}
+
+/// Cosign 2 has the timestamp in an annotation; by a root without logs it is all that says when.
+#[test]
+fn a_timestamp_of_cosign_s_own_form_counts() {
+    let instance = Instance::new();
+    let given = instance.authority.give(&format!("URI:{JOB}"), TOKEN);
+    let signature = given.sign(&payload(digest()));
+    let mut root = instance.root();
+    root["tlogs"] = json!([]);
+    let stamped = |seconds| {
+        let stamp = STANDARD.encode(stamp(&instance.stamper, &signature, at(seconds)));
+        let annotations = [
+            ("dev.cosignproject.cosign/signature", STANDARD.encode(&signature)),
+            ("dev.sigstore.cosign/certificate", given.pem.clone()),
+            ("dev.sigstore.cosign/rfc3161timestamp", json!({ "SignedRFC3161Timestamp": stamp }).to_string()),
+        ];
+        signer(&root).check(&layer(payload(digest()), &annotations), digest(), now())
+    };
+    assert_eq!(stamped(60), Ok(()));
+    assert!(matches!(stamped(601), Err(Refusal::NotValidThen { clock: Clock::Authority, .. })));
 }
