@@ -4,6 +4,7 @@
 compile_error!("`uncompared` and `same-staging` are for the tests alone");
 
 mod air_gap;
+mod boxed;
 mod cargo;
 mod cli;
 mod commands;
@@ -32,6 +33,7 @@ use std::process::ExitCode;
 use clap::CommandFactory as _;
 use failure::{Kind, failure, render};
 
+use boxed::boxed;
 use cli::Cli;
 use commands::Command;
 use context::Context;
@@ -49,7 +51,7 @@ pub fn main(shipped: &'static [ShippedFile]) -> ExitCode {
             return exit_codes::exit_code(&error).into();
         }
     };
-    let code = runtime.block_on(run(shipped));
+    let code = runtime.block_on(boxed(|| run(shipped)));
     // A name that is still being looked up is nobody's concern any more.
     runtime.shutdown_background();
     code.into()
@@ -88,7 +90,7 @@ async fn run(shipped: &'static [ShippedFile]) -> u8 {
             return if answer.use_stderr() { end(Err(cli::usage_error(&answer))) } else { 0 };
         }
     };
-    let ended = work(cli, document.clone(), shipped).await;
+    let ended = boxed(|| work(cli, document.clone(), shipped)).await;
     if let Err(error) = &ended {
         ui::last_words(&render(error));
     }
@@ -121,7 +123,7 @@ async fn work(
     }
     // `demo` and `local` look at the setup themselves.
     if context.settings.local && !matches!(command, Command::Demo(_) | Command::Local(_)) {
-        context = context.with_local_setup().await?;
+        context = boxed(|| context.with_local_setup()).await?;
     }
     let result = command.run(&context).await;
     context.printer.progress().set_paused(true);

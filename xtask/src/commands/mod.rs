@@ -27,7 +27,9 @@ pub mod write_files;
 
 use clap::{Args as _, Subcommand};
 use failure::{FailWith as _, Kind, failure};
+use futures_util::TryFutureExt as _;
 
+use crate::boxed::{Boxed, boxed};
 use crate::context::Context;
 use crate::exit_codes::Ending;
 use crate::program;
@@ -94,46 +96,53 @@ impl Command {
     ///
     /// # Errors
     /// Those of the command.
-    pub async fn run(self, context: &Context) -> anyhow::Result<Ending> {
+    pub fn run(self, context: &Context) -> Boxed<'_, anyhow::Result<Ending>> {
         if let (Some(name), Some(registry)) = (self.of_the_account(), &context.settings.registry) {
-            return Err(failure(
+            let refused = failure(
                 Kind::Usage,
                 format!("--registry {registry} says nothing to `{name}`, which works on the account's ECR"),
-            ))
-            .hint(Kind::Usage, "leave --registry out");
+            );
+            let refused = Err(refused).hint(Kind::Usage, "leave --registry out");
+            return Box::pin(std::future::ready(refused));
         }
         match self {
-            Self::TransferImages(command) => return command.run(context).await,
-            Self::AutoTransferImages(command) => return command.run(context).await,
-            Self::Watch(command) => return command.run(context).await,
-            Self::Outdated(command) => return command.run(context).await,
-            Self::EcrLogin(command) => command.run(context).await,
-            Self::PublicEcrLogin(command) => command.run(context).await,
-            Self::DockerRegistryLogin(command) => command.run(context).await,
-            Self::InitImages(command) => command.run(context).await,
-            Self::RebuildRuntimes(command) => command.run(context).await,
-            Self::ListImages(command) => command.run(context).await,
-            Self::Status(command) => command.run(context).await,
-            Self::Verify(command) => command.run(context).await,
-            Self::ExportImages(command) => command.run(context).await,
-            Self::ImportImages(command) => command.run(context).await,
-            Self::Lock(command) => command.run(context).await,
-            Self::ImportConfig(command) => command.run(context),
-            Self::Local(command) => command.run(context).await,
-            Self::DestroyImages(command) => command.run(context).await,
-            Self::AutoDestroyImages(command) => command.run(context).await,
-            Self::Prune(command) => command.run(context).await,
-            Self::ResetImagesDeployment(command) => command.run(context),
-            Self::Doctor(command) => command.run(context).await,
-            Self::WriteFiles(command) => command.run(context),
-            Self::Config(command) => command.run(context).await,
-            Self::Completions(command) => command.run(context, tree()),
-            Self::Demo(command) => command.run(context).await,
-            Self::Test(command) => command.run(context).await,
-            Self::Bench(command) => command.run(context).await,
+            Self::TransferImages(command) => boxed(|| command.run(context)),
+            Self::AutoTransferImages(command) => boxed(|| command.run(context)),
+            Self::Watch(command) => boxed(|| command.run(context)),
+            Self::Outdated(command) => boxed(|| command.run(context)),
+            Self::EcrLogin(command) => done(|| command.run(context)),
+            Self::PublicEcrLogin(command) => done(|| command.run(context)),
+            Self::DockerRegistryLogin(command) => done(|| command.run(context)),
+            Self::InitImages(command) => done(|| command.run(context)),
+            Self::RebuildRuntimes(command) => done(|| command.run(context)),
+            Self::ListImages(command) => done(|| command.run(context)),
+            Self::Status(command) => done(|| command.run(context)),
+            Self::Verify(command) => done(|| command.run(context)),
+            Self::ExportImages(command) => done(|| command.run(context)),
+            Self::ImportImages(command) => done(|| command.run(context)),
+            Self::Lock(command) => done(|| command.run(context)),
+            Self::ImportConfig(command) => done(|| std::future::ready(command.run(context))),
+            Self::Local(command) => done(|| command.run(context)),
+            Self::DestroyImages(command) => done(|| command.run(context)),
+            Self::AutoDestroyImages(command) => done(|| command.run(context)),
+            Self::Prune(command) => done(|| command.run(context)),
+            Self::ResetImagesDeployment(command) => done(|| std::future::ready(command.run(context))),
+            Self::Doctor(command) => done(|| command.run(context)),
+            Self::WriteFiles(command) => done(|| std::future::ready(command.run(context))),
+            Self::Config(command) => done(|| command.run(context)),
+            Self::Completions(command) => done(|| std::future::ready(command.run(context, tree()))),
+            Self::Demo(command) => done(|| command.run(context)),
+            Self::Test(command) => done(|| command.run(context)),
+            Self::Bench(command) => done(|| command.run(context)),
         }
-        .map(|()| Ending::Done)
     }
+}
+
+/// A command that ends in one way alone.
+fn done<'a, F: Future<Output = anyhow::Result<()>> + 'a>(
+    make: impl FnOnce() -> F + 'a,
+) -> Boxed<'a, anyhow::Result<Ending>> {
+    Box::pin(boxed(make).map_ok(|()| Ending::Done))
 }
 
 /// The command tree with the options of every command.

@@ -7,6 +7,7 @@ use clap::Args;
 use failure::{Kind, failure};
 
 use super::Context;
+use crate::boxed::boxed;
 use crate::exit_codes::Ending;
 use crate::transfer::{self, Request};
 
@@ -107,7 +108,8 @@ impl TransferImages {
     /// # Errors
     /// As [`transfer::run`].
     pub async fn run(self, context: &Context) -> anyhow::Result<Ending> {
-        transfer::run(context, &self.options.request(self.auto_approve)?).await
+        let request = self.options.request(self.auto_approve)?;
+        boxed(|| transfer::run(context, &request)).await
     }
 }
 
@@ -117,7 +119,8 @@ impl AutoTransferImages {
     /// # Errors
     /// As [`transfer::run`].
     pub async fn run(self, context: &Context) -> anyhow::Result<Ending> {
-        transfer::run(context, &self.options.request(true)?).await
+        let request = self.options.request(true)?;
+        boxed(|| transfer::run(context, &request)).await
     }
 }
 

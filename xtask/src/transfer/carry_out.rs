@@ -6,6 +6,7 @@ use grid::last_apply;
 use super::show::Report;
 use super::spans::Work;
 use super::{Done, Plan, Run, copy, prime, runtimes};
+use crate::boxed::boxed;
 use crate::ui::question;
 
 impl<'a> Run<'a> {
@@ -36,15 +37,15 @@ impl<'a> Run<'a> {
         };
         if outdated {
             self.printer.line("another run has changed something since this plan was made: planning again");
-            *plan = self.plan().await?;
+            *plan = boxed(|| self.plan()).await?;
             self.show(plan)?;
             if plan.is_empty() {
-                self.write_plan_cache(plan).await?;
+                boxed(|| self.write_plan_cache(plan)).await?;
                 return Ok(None);
             }
             self.confirm()?;
         }
-        self.carry_out(plan, Some(lease)).await.map(Some)
+        boxed(|| self.carry_out(plan, Some(lease))).await.map(Some)
     }
 
     /// Resources first, because nothing can be pushed or pulled through before they stand; then the copies beside the
@@ -57,7 +58,7 @@ impl<'a> Run<'a> {
             if !resources.is_empty() {
                 self.completed.spans.begin(Work::Resources);
             }
-            let applied = resources.apply(self).await;
+            let applied = boxed(|| resources.apply(self)).await;
             self.completed.spans.end(Work::Resources);
             applied?;
         }
@@ -69,10 +70,12 @@ impl<'a> Run<'a> {
             }
         };
         let work = async {
-            let copies = copy::copy(self, &plan.images);
-            let builds = runtimes::build(self, &plan.runtimes);
-            let (images, runtimes, primed) = tokio::join!(copies, builds, prime::pull_through(self, plan));
-            let fetch = prime::fetch(self, &primed?).await?;
+            let copies = boxed(|| copy::copy(self, &plan.images));
+            let builds = boxed(|| runtimes::build(self, &plan.runtimes));
+            let (images, runtimes, primed) =
+                tokio::join!(copies, builds, boxed(|| prime::pull_through(self, plan)));
+            let primed = primed?;
+            let fetch = boxed(|| prime::fetch(self, &primed)).await?;
             anyhow::Ok(Done { images: images?, runtimes, fetch })
         };
         let done = self
@@ -86,9 +89,9 @@ impl<'a> Run<'a> {
             .await?;
         match &plan.resources {
             Some(resources) if resources.up_to_date => {
-                last_apply::worked(&resources.infrastructure, &resources.inventory).await?;
+                boxed(|| last_apply::worked(&resources.infrastructure, &resources.inventory)).await?;
             }
-            _ => self.write_plan_cache(plan).await?,
+            _ => boxed(|| self.write_plan_cache(plan)).await?,
         }
         Ok(done)
     }

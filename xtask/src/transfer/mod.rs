@@ -29,6 +29,7 @@ use grid::Infrastructure;
 use registry::Reference;
 use registry::mirror::{self, Mirror};
 
+use crate::boxed::boxed;
 use crate::context::Context;
 use crate::exit_codes::Ending;
 use crate::infrastructure;
@@ -125,7 +126,7 @@ struct Done {
 pub async fn run(context: &Context, request: &Request) -> anyhow::Result<Ending> {
     let place = request.report.as_deref().map(page::Place::check).transpose()?;
     let completed = Arc::new(Completed::default());
-    let result = transfer(context, request, &completed).await;
+    let result = boxed(|| transfer(context, request, &completed)).await;
     let result =
         result.map_err(|error| if context.interrupt.seen() { completed.ending(error) } else { error });
     let ended = |changed| if changed && request.tells { Ending::Changes } else { Ending::Done };
@@ -151,9 +152,12 @@ async fn transfer(context: &Context, request: &Request, completed: &Arc<Complete
             .check_complete(&config)
             .kind(Kind::Config)?;
     }
-    let target = context.interrupt.guard(context.target(&config)).await?;
+    let target = boxed(|| context.interrupt.guard(context.target(&config))).await?;
     let infrastructure = match &target.account {
-        Some(account) => Some(context.interrupt.guard(infrastructure::open(context, &account.aws)).await?),
+        Some(account) => {
+            let opened = || context.interrupt.guard(infrastructure::open(context, &account.aws));
+            Some(boxed(opened).await?)
+        }
         None => None,
     };
     let grid = Grid { target: &target, infrastructure: infrastructure.as_ref(), whole: &whole, completed };
@@ -164,47 +168,47 @@ async fn transfer(context: &Context, request: &Request, completed: &Arc<Complete
             if let Some(infrastructure) = infrastructure.as_ref().filter(|_| !request.dry_run) {
                 let resources =
                     Run::new(context, request, selection::none(Config::clone(&config)).into(), None, grid)?;
-                made = shards::resources_first(&resources, infrastructure).await?;
+                made = boxed(|| shards::resources_first(&resources, infrastructure)).await?;
             }
             Arc::new(selection::share(Config::clone(&config), shard))
         }
         None => config,
     };
     let run = Run { made, ..Run::new(context, request, config, lock, grid)? };
-    let mut plan = run.plan().await?;
+    let mut plan = boxed(|| run.plan()).await?;
     run.keep(&plan, Report::new(&run, &plan, None))?;
     run.show(&plan)?;
     if request.dry_run {
         context.printer.line("dry run: nothing was changed");
-        run.report(&plan, None, None).await?;
+        boxed(|| run.report(&plan, None, None)).await?;
         show::refuse_failed(&run, &plan)?;
         return Ok(!plan.is_empty());
     }
     if plan.is_empty() {
         if request.prime {
             let prime = async { prime::fetch(&run, &prime::pull_through(&run, &plan).await?).await };
-            context.interrupt.guard(prime).await?;
+            boxed(|| context.interrupt.guard(prime)).await?;
         }
-        run.write_plan_cache(&plan).await?;
-        return show::finish(&run, &plan, None, started, &list).await;
+        boxed(|| run.write_plan_cache(&plan)).await?;
+        return boxed(|| show::finish(&run, &plan, None, started, &list)).await;
     }
     run.confirm()?;
     let done = match &plan.resources {
         Some(resources) => {
             let infrastructure = resources.infrastructure.clone();
-            let lease = shards::lease(&run, &infrastructure).await?;
-            let done = run.carry_out_leased(&mut plan, &lease).await;
+            let lease = boxed(|| shards::lease(&run, &infrastructure)).await?;
+            let done = boxed(|| run.carry_out_leased(&mut plan, &lease)).await;
             if let Err(error) = &done
                 && kind_of(error) != Kind::Interrupted
             {
-                shards::leave_failure(&run, &plan, &list, error).await;
+                boxed(|| shards::leave_failure(&run, &plan, &list, error)).await;
             }
-            infrastructure.release(lease).await;
+            boxed(|| infrastructure.release(lease)).await;
             done?
         }
-        None => Some(run.carry_out(&plan, None).await?),
+        None => Some(boxed(|| run.carry_out(&plan, None)).await?),
     };
-    show::finish(&run, &plan, done.as_ref(), started, &list).await
+    boxed(|| show::finish(&run, &plan, done.as_ref(), started, &list)).await
 }
 
 impl Plan<'_> {

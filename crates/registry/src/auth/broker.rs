@@ -222,7 +222,8 @@ impl Broker {
     }
 
     fn registry(&self, name: &str, origin: &Url) -> Arc<Registry> {
-        self.entry(name.to_owned(), name, origin, false)
+        let known = self.registries.lock().unwrap_or_else(PoisonError::into_inner).get(name).map(Arc::clone);
+        known.unwrap_or_else(|| self.entry(name.to_owned(), name, origin, false))
     }
 
     fn entry(&self, key: String, name: &str, origin: &Url, is_stranger: bool) -> Arc<Registry> {

@@ -57,7 +57,7 @@ pub(crate) struct Pacer {
     profiles: Arc<Profiles>,
     /// How long a request waits for the sake of what others were refused.
     give_up_after: Duration,
-    limiters: Mutex<HashMap<(String, Action), Limiter>>,
+    limiters: Mutex<HashMap<String, HashMap<Action, Limiter>>>,
 }
 
 /// What a registry's refusals of other requests meant for one that waited for its turn.
@@ -129,7 +129,12 @@ impl Pacer {
 
     fn with_limiter<T>(&self, registry: &str, action: Action, f: impl FnOnce(&mut Limiter) -> T) -> T {
         let mut limiters = self.limiters.lock().unwrap_or_else(PoisonError::into_inner);
-        let limiter = limiters.entry((registry.to_owned(), action)).or_insert_with(|| {
+        // By its name first: an owned one would be made for each request.
+        let actions = match limiters.get_mut(registry) {
+            Some(actions) => actions,
+            None => limiters.entry(registry.to_owned()).or_default(),
+        };
+        let limiter = actions.entry(action).or_insert_with(|| {
             let ceiling = action.ceiling(self.profiles.of(registry).quotas);
             Limiter::new(ceiling, Instant::now())
         });

@@ -1,6 +1,7 @@
 //! Where a registry is reached.
 
 use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use url::Url;
 
@@ -22,9 +23,11 @@ pub(crate) struct Route {
 }
 
 /// The routes that the user named; any other registry is its own address.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Routes {
-    named: HashMap<String, Route>,
+    named: HashMap<String, Arc<Route>>,
+    /// The others that were asked for: an address is parsed once, not for each request.
+    others: RwLock<HashMap<String, Arc<Route>>>,
     /// Registries whose route leads to a mirror that counts Docker Hub's pulls.
     counting: Vec<String>,
     /// Registries, and hosts that may send their blobs by plain http.
@@ -44,7 +47,7 @@ impl Routes {
         let prefix = url.path().trim_matches('/').to_owned();
         let mut origin = url;
         origin.set_path("/");
-        self.named.insert(registry.to_owned(), Route { origin, prefix });
+        self.named.insert(registry.to_owned(), Arc::new(Route { origin, prefix }));
         Ok(())
     }
 
@@ -76,10 +79,20 @@ impl Routes {
     }
 
     /// The route to `registry`: the user's, else https, else (on this machine alone) http.
-    pub(crate) fn get(&self, registry: &str) -> Result<Route, ErrorKind> {
+    pub(crate) fn get(&self, registry: &str) -> Result<Arc<Route>, ErrorKind> {
         if let Some(route) = self.named.get(registry) {
-            return Ok(route.clone());
+            return Ok(Arc::clone(route));
         }
+        if let Some(route) = self.others.read().unwrap_or_else(PoisonError::into_inner).get(registry) {
+            return Ok(Arc::clone(route));
+        }
+        let route = Arc::new(Self::own(registry)?);
+        let mut others = self.others.write().unwrap_or_else(PoisonError::into_inner);
+        Ok(Arc::clone(others.entry(registry.to_owned()).or_insert(route)))
+    }
+
+    /// A registry as its own address.
+    fn own(registry: &str) -> Result<Route, ErrorKind> {
         let address = if registry == DOCKER_HUB { DOCKER_HUB_ADDRESS } else { registry };
         let malformed = |_| ErrorKind::Protocol(format!("`{registry}` is no host"));
         let mut origin = Url::parse(&format!("https://{address}/")).map_err(malformed)?;

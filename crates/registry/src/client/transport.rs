@@ -135,7 +135,7 @@ impl Core {
                 let error = Error::answered(registry, call.reference, server, kind);
                 return Err(waited::after(error, refused.for_so_long));
             }
-            let refusal = match self.exchange(&call, &grant).await? {
+            let refusal = match self.exchange(&call, &route.origin, &grant).await? {
                 Ok(response) => {
                     self.note_success(&call, &route.origin, &response);
                     return Ok(response);
@@ -234,14 +234,18 @@ impl Core {
     }
 
     /// One round trip, or one for each redirect.
-    async fn exchange(&self, call: &Call<'_>, grant: &Grant) -> Result<Result<Response, Refusal>, Error> {
+    async fn exchange(
+        &self,
+        call: &Call<'_>,
+        asked: &Url,
+        grant: &Grant,
+    ) -> Result<Result<Response, Refusal>, Error> {
         let mut url = call.url.clone();
-        let asked = self.routes.get(call.reference.registry()).map_err(|kind| call.error(kind))?.origin;
         let mut stranger: Option<Grant> = None;
         for _ in 0..=limits::REDIRECTS {
-            let own = location::same_origin(&asked, &url);
+            let own = location::same_origin(asked, &url);
             if !own {
-                self.guard.sent(&asked, &url);
+                self.guard.sent(asked, &url);
             }
             let mut headers = call.headers.clone();
             // Another host never sees it: S3 refuses a presigned request that has one (opa#6580), and anybody else would
@@ -263,7 +267,7 @@ impl Core {
             if let Some(next) = redirect(call, &response) {
                 url = self.next(call, &url, &next)?;
                 stranger = None;
-                if is_read(call) && !location::same_origin(&asked, &url) {
+                if is_read(call) && !location::same_origin(asked, &url) {
                     let registry = call.reference.registry();
                     stranger = Some(self.auth.stranger(registry, &url, None).await?);
                 }
@@ -289,7 +293,7 @@ impl Core {
                 }
             }
             let server = if own {
-                Server::at(&asked).in_place_of(call.reference.registry()).map(Answerer::Mirror)
+                Server::at(asked).in_place_of(call.reference.registry()).map(Answerer::Mirror)
             } else {
                 Some(Answerer::Redirected(Server::at(&url).to_string()))
             };

@@ -58,6 +58,8 @@ struct Inside {
     beat: Instant,
     /// Whether the thread runs that shows what is going on.
     thread: bool,
+    /// Whether that thread waits for something to show: only then is it woken, which is a call of the system.
+    idle: bool,
     /// A question waits for its answer, or the run is over.
     paused: bool,
     /// When the last question was answered.
@@ -69,8 +71,16 @@ impl Progress {
     pub fn new(shown: Shown) -> Self {
         let now = Instant::now();
         let state = State::default();
-        let inside =
-            Inside { state, drawn: None, said: now, beat: now, thread: false, paused: false, asked: None };
+        let inside = Inside {
+            state,
+            drawn: None,
+            said: now,
+            beat: now,
+            thread: false,
+            idle: false,
+            paused: false,
+            asked: None,
+        };
         Self { board: Arc::new(Board { shown, inside: Mutex::new(inside), news: Condvar::new() }) }
     }
 
@@ -111,7 +121,7 @@ impl Progress {
         inside.erase();
         inside.paused = paused;
         inside.said = Instant::now();
-        self.board.news.notify_one();
+        self.board.wake(&inside);
     }
 
     /// The command that runs: what is told where nothing says more.
@@ -184,8 +194,15 @@ impl Board {
             let board = Arc::clone(self);
             std::thread::spawn(move || board.show());
         }
-        self.news.notify_one();
+        self.wake(&inside);
         result
+    }
+
+    /// Tells the thread that waits for something to show.
+    fn wake(&self, inside: &Inside) {
+        if inside.idle {
+            self.news.notify_one();
+        }
     }
 
     /// Shows what is going on for as long as the process lives.
@@ -194,7 +211,9 @@ impl Board {
         loop {
             if inside.paused || inside.state.is_idle() {
                 inside.erase();
+                inside.idle = true;
                 inside = self.news.wait(inside).unwrap_or_else(PoisonError::into_inner);
+                inside.idle = false;
             }
             drop(inside);
             std::thread::sleep(FRAME);
