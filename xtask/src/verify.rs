@@ -176,7 +176,7 @@ impl<'a> Verification<'a> {
     async fn images(
         &self,
         check: &Check<'_>,
-        jobs: Vec<Job>,
+        jobs: Vec<Arc<Job>>,
         count: &Count<'_>,
     ) -> anyhow::Result<Vec<Verified>> {
         let known: Vec<Option<(Digest, Against)>> = jobs.iter().map(|job| self.known(job)).collect();
@@ -187,7 +187,7 @@ impl<'a> Verification<'a> {
         };
         let looks = jobs.iter().enumerate().filter_map(|(index, job)| {
             let (digest, against) = expected(index)?;
-            Some(self.image(check, (index, job), digest, against, count))
+            Some(self.image(check, (index, &**job), digest, against, count))
         });
         let looks: Vec<_> = looks.collect();
         let mut verified: Vec<Verified> = stream::iter(looks).buffered(AT_ONCE).try_collect().await?;
@@ -215,11 +215,11 @@ impl<'a> Verification<'a> {
     }
 
     /// What the sources of these jobs mean.
-    async fn ask(&self, jobs: &[Job], which: &[usize]) -> anyhow::Result<BTreeMap<usize, Digest>> {
+    async fn ask(&self, jobs: &[Arc<Job>], which: &[usize]) -> anyhow::Result<BTreeMap<usize, Digest>> {
         if which.is_empty() {
             return Ok(BTreeMap::new());
         }
-        let plan = self.mirror.plan(which.iter().map(|index| jobs[*index].clone())).await;
+        let plan = self.mirror.plan(which.iter().map(|index| Arc::clone(&jobs[*index]))).await;
         let mut found = BTreeMap::new();
         for (index, planned) in which.iter().zip(&plan.images) {
             let digest = match &planned.action {

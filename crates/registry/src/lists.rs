@@ -55,6 +55,15 @@ pub async fn has_repository(client: &Client, reference: &Reference) -> Result<bo
     Ok(absent_as_none(page)?.is_some())
 }
 
+/// Whether the registry says that there is no such repository. Not every registry does where there is none: no answer is none.
+pub(crate) async fn lacks_repository(client: &Client, reference: &Reference) -> bool {
+    let hasty = Client { connection: client.connection.hasty() };
+    let Ok(mut url) = hasty.connection.url(reference, "tags/list") else { return false };
+    url.set_query(Some("n=1"));
+    let answer = page::<IgnoredAny>(&hasty, reference, &url).await;
+    answer.is_err_and(|error| matches!(error.kind(), ErrorKind::NameUnknown { .. }))
+}
+
 /// The manifests that are about `reference`'s digest: signatures, attestations. By the referrers API, else by the tag that
 /// replaces it ([fallback](https://github.com/opencontainers/distribution-spec/blob/main/spec.md#unavailable-referrers-api)).
 ///

@@ -1,6 +1,7 @@
 //! The mirrored images: what images.toml and images.lock ask for, and what of it the registry has archived.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use futures_util::future::try_join_all;
 use images_config::{Config, RUNTIMES_REPOSITORY, lock::Lock};
@@ -13,17 +14,17 @@ use crate::target::Target;
 ///
 /// # Errors
 /// A destination that is no repository of the target.
-pub fn jobs(config: &Config, lock: Option<&Lock>, target: &Target) -> anyhow::Result<Vec<Job>> {
+pub fn jobs(config: &Config, lock: Option<&Lock>, target: &Target) -> anyhow::Result<Vec<Arc<Job>>> {
     let mut jobs = Vec::with_capacity(config.images.len());
     for image in &config.images {
-        jobs.push(Job {
+        jobs.push(Arc::new(Job {
             source: image.source.clone(),
             target: target.repository(&image.repository)?.with_tag(&image.tag)?,
             platforms: image.platforms.clone(),
             artifacts: image.artifacts || config.trusted(&image.source).is_some(),
             source_digest: lock.and_then(|lock| lock.source_digest(&image.source)),
             expected: lock.and_then(|lock| lock.expected(&image.source, &image.platforms)),
-        });
+        }));
     }
     Ok(jobs)
 }

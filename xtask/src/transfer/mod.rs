@@ -234,7 +234,7 @@ impl<'a> Run<'a> {
         Grid { target, infrastructure, whole, completed }: Grid<'a>,
     ) -> anyhow::Result<Self> {
         let (client, credentials) = target.client(context.sources(), &config)?;
-        let jobs = jobs(&config, lock.as_ref(), target)?.into_iter().map(Arc::new).collect();
+        let jobs = jobs(&config, lock.as_ref(), target)?;
         let mapping = context.mapping();
         let trust = Trust::new(context, &config, &client, &mapping)?;
         let mirror = copy::mirror(client.clone(), target, mapping, trust.clone());

@@ -2,12 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use futures_util::future::{BoxFuture, FutureExt as _};
-use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
-use tokio::sync::OnceCell;
-
+use super::looks::Looks;
 use super::{BlobIndex, Limits, Mirror};
 use crate::blobs;
 use crate::digest::Digest;
@@ -16,6 +13,8 @@ use crate::limits;
 use crate::manifest::{Descriptor, Kind, Manifest};
 use crate::reference::Reference;
 use crate::transfer::source::{self, Meter, Transfer};
+use futures_util::future::{BoxFuture, FutureExt as _};
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
 /// Requests for one image at once; those for all have the mirror's own limits.
 const AT_ONCE: usize = 16;
@@ -98,14 +97,11 @@ impl fmt::Display for Difference {
     }
 }
 
-type Answer = Arc<OnceCell<Option<DifferenceKind>>>;
-
 /// Reads images back; remembers each blob that it has looked at.
 pub struct Check<'a> {
     mirror: &'a Mirror,
     deep: bool,
-    /// By repository: that one of them has a blob says nothing of another.
-    blobs: Mutex<HashMap<(String, Digest), Answer>>,
+    looks: Looks,
 }
 
 /// An image that is being read back, and what was found.
@@ -119,7 +115,7 @@ impl<'a> Check<'a> {
     /// Begins to read targets back. Manifests are read and compared with their digests, of blobs the registry is asked whether they are
     /// there and how long they are; with `deep` every byte of them is read and hashed.
     pub fn new(mirror: &'a Mirror, deep: bool) -> Self {
-        Self { mirror, deep, blobs: Mutex::default() }
+        Self { mirror, deep, looks: Looks::default() }
     }
 }
 
@@ -268,20 +264,10 @@ impl Check<'_> {
         target: &Reference,
         blob: &Descriptor,
     ) -> Result<Option<DifferenceKind>, Error> {
-        let key = (target.repository().to_owned(), blob.digest);
-        let answer = {
-            let mut blobs = self.blobs.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(blobs.entry(key.clone()).or_default())
-        };
-        let ask = || async {
+        let look = async {
             if self.deep { self.hash(image, target, blob).await } else { self.look(target, blob).await }
         };
-        let difference = answer.get_or_try_init(ask).await?.clone();
-        if difference.is_some() {
-            // Whoever looks again wants to know what is there by then.
-            self.blobs.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
-        }
-        Ok(difference)
+        self.looks.once(target.repository(), blob.digest, look).await
     }
 
     async fn look(&self, target: &Reference, blob: &Descriptor) -> Result<Option<DifferenceKind>, Error> {

@@ -10,6 +10,7 @@ mod check;
 mod event;
 mod job;
 mod learned;
+mod looks;
 mod mapping;
 mod plan;
 mod pulls;

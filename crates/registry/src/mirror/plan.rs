@@ -13,6 +13,7 @@ use super::tags::Tags;
 use super::vouch::vouched;
 use super::{IMAGES_AT_ONCE, Mirror, artifacts, learned};
 use crate::BoxFuture;
+use crate::client::counts_pulls;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind};
 use crate::manifest::Descriptor;
@@ -27,6 +28,9 @@ pub(super) struct Inspection {
     pub(super) signed: Option<String>,
     pub(super) step: Step,
 }
+
+/// What source and target were found to be.
+type Looks = (Result<Option<Descriptor>, Error>, Result<Option<Digest>, Error>);
 
 /// How far an image's plan has come.
 pub(super) enum Step {
@@ -48,7 +52,8 @@ impl Mirror {
 /// Boxed here and not where it is generic: that code is made in the crate that calls it.
 fn plan(mirror: &Mirror, jobs: Vec<Arc<Job>>) -> BoxFuture<'_, Plan> {
     Box::pin(async move {
-        let planner = Planner { mirror, reader: Reader::new(mirror), tags: Tags::of(&jobs) };
+        let planner =
+            Planner { mirror, reader: Reader::new(mirror), tags: Tags::of(&*mirror.mapping, &jobs) };
         planner.plan(jobs).await
     })
 }
@@ -94,14 +99,18 @@ impl Planner<'_> {
     /// One HEAD on each side, at the target for many tags together where that can be.
     async fn inspect(&self, job: Arc<Job>) -> Inspection {
         let known = learned::without_source(self.mapping(), &job);
-        let source = async {
-            match known {
-                // It can be done without: that it is away need not hold anybody up.
-                Some(_) => head_source(&job, self.mirror.client.find_soon(&job.source)).await,
-                None => head_source(&job, self.mirror.client.find(&job.source)).await,
-            }
+        let (mut source, target) = if known.is_none() && self.may_read_at_once(&job) {
+            self.look_anew(&job).await
+        } else {
+            let source = async {
+                match known {
+                    // It can be done without: that it is away need not hold anybody up.
+                    Some(_) => head_source(&job, self.mirror.client.find_soon(&job.source)).await,
+                    None => head_source(&job, self.mirror.client.find(&job.source)).await,
+                }
+            };
+            tokio::join!(source, self.tags.digest(self.mirror, &job.target))
         };
-        let (mut source, target) = tokio::join!(source, self.tags.digest(self.mirror, &job.target));
         let mut inspection = Inspection::new(job, Step::Top { source: Digest::of(b""), wanted: None });
         match target {
             Ok(target) => inspection.target = target,
@@ -121,6 +130,28 @@ impl Planner<'_> {
             Err(error) => without_source(&mut inspection, known, error),
         };
         inspection
+    }
+
+    /// Whether the source's manifest may be read before it is known what it is, for one of many tags of a repository that no run is
+    /// known to have written to: that costs no pull, and nobody has to allow it.
+    fn may_read_at_once(&self, job: &Job) -> bool {
+        let is_given = job.source.digest().or(job.source_digest).or(job.expected).is_some();
+        let is_free =
+            self.mirror.vouch.is_none() && !counts_pulls(&self.mirror.client, job.source.registry());
+        is_free && !is_given && self.tags.are_new(&job.target)
+    }
+
+    /// An image that no run is known to have brought: where the target has no such tag, what a HEAD of the source would say is in
+    /// the manifest, which is to be read anyway. One request in the place of two.
+    async fn look_anew(&self, job: &Job) -> Looks {
+        let target = self.tags.digest(self.mirror, &job.target).await;
+        let source = match &target {
+            Ok(None) => self.reader.by_name(job).await.map(Some),
+            Ok(Some(_)) => head_source(job, self.mirror.client.find(&job.source)).await,
+            // It fails, whatever the source is.
+            Err(_) => Ok(None),
+        };
+        (source, target)
     }
 
     async fn compare(&self, inspection: &mut Inspection) -> Step {

@@ -25,11 +25,18 @@ impl Reads {
         digest: Digest,
         read: impl Future<Output = Result<Manifest, Error>>,
     ) -> Result<Manifest, Error> {
+        self.cell(source, digest).get_or_init(|| read).await.clone()
+    }
+
+    /// Keeps one that was read by another way, unless it was read already.
+    pub(super) fn keep(&self, source: &Reference, manifest: Manifest) {
+        // What is there is the same.
+        let _ = self.cell(source, manifest.digest()).set(Ok(manifest));
+    }
+
+    fn cell(&self, source: &Reference, digest: Digest) -> Cell {
         let key = (source.registry().to_owned(), source.repository().to_owned(), digest);
-        let cell = {
-            let mut cells = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(cells.entry(key).or_default())
-        };
-        cell.get_or_init(|| read).await.clone()
+        let mut cells = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(cells.entry(key).or_default())
     }
 }

@@ -184,6 +184,18 @@ impl<'a> Reader<'a> {
         Ok(all)
     }
 
+    /// What the source's name points to, by its manifest, which is not read again.
+    pub(super) async fn by_name(&self, job: &Job) -> Result<Descriptor, Error> {
+        match self.mirror.client.manifest(&job.source).await? {
+            Some(manifest) => {
+                let descriptor = manifest.descriptor();
+                self.reads.keep(&job.source, manifest);
+                Ok(descriptor)
+            }
+            None => Err(Error::of(&job.source, ErrorKind::NotFound { message: String::new() })),
+        }
+    }
+
     /// The source's manifest `digest`, once for all images of a plan, and where its registry counts pulls, once for all runs.
     async fn read(&self, job: &Job, digest: Digest) -> Result<Manifest, Error> {
         let read = async {

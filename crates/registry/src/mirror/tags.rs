@@ -1,13 +1,15 @@
-//! What the target's tags mean, asked for in bulk where the registry has a way for it.
+//! What the target's tags mean, asked for in bulk where the registry has a way for it; and of a repository that is not there, once for
+//! all of its tags.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use tokio::sync::OnceCell;
 
-use super::{Job, Mirror, TagIndex};
+use super::{Job, Mapping, Mirror, TagIndex};
 use crate::digest::Digest;
 use crate::error::Error;
+use crate::lists;
 use crate::reference::Reference;
 
 /// The tags of a run, by repository. Each repository is asked about once, when its first image is looked at.
@@ -19,16 +21,33 @@ pub(super) struct Tags(HashMap<(String, String), Group>);
 struct Group {
     wanted: Vec<String>,
     known: OnceCell<HashMap<String, Option<Digest>>>,
+    /// Whether an earlier run has put one of them.
+    is_known: bool,
+    first: OnceCell<First>,
 }
+
+/// What looking for the first tag of a repository has shown.
+#[derive(Debug)]
+struct First {
+    tag: String,
+    digest: Result<Option<Digest>, Error>,
+    /// The repository is not there, and none of its tags.
+    is_absent: bool,
+}
+
+/// So many tags are worth the question whether their repository is there.
+const MANY: usize = 3;
 
 impl Tags {
     /// The target tags of `jobs`.
-    pub(super) fn of(jobs: &[Arc<Job>]) -> Self {
+    pub(super) fn of(mapping: &dyn Mapping, jobs: &[Arc<Job>]) -> Self {
         let mut groups: HashMap<_, Group> = HashMap::new();
         for target in jobs.iter().map(|job| &job.target) {
             if let Some(tag) = target.tag() {
                 let key = (target.registry().to_owned(), target.repository().to_owned());
-                groups.entry(key).or_default().wanted.push(tag.to_owned());
+                let group = groups.entry(key).or_default();
+                group.wanted.push(tag.to_owned());
+                group.is_known |= mapping.target_digest(target).is_some();
             }
         }
         // One tag is one HEAD.
@@ -44,6 +63,16 @@ impl Tags {
         group.known.get_or_init(ask).await.get(target.tag()?).copied()
     }
 
+    /// Whether the target is one of many tags of a repository that no run is known to have written to.
+    pub(super) fn are_new(&self, target: &Reference) -> bool {
+        self.new_group(target).is_some()
+    }
+
+    fn new_group(&self, target: &Reference) -> Option<&Group> {
+        let key = (target.registry().to_owned(), target.repository().to_owned());
+        self.0.get(&key).filter(|group| !group.is_known && group.wanted.len() >= MANY)
+    }
+
     /// What the target's tag means: known in bulk, or by HEAD.
     pub(super) async fn digest(&self, mirror: &Mirror, target: &Reference) -> Result<Option<Digest>, Error> {
         if let Some(index) = &mirror.tag_index
@@ -51,6 +80,25 @@ impl Tags {
         {
             return Ok(known);
         }
-        Ok(mirror.client.look_up(target).await?.map(|found| found.digest))
+        let Some(group) = self.new_group(target) else { return look(mirror, target).await };
+        let first = group.first.get_or_init(|| First::look(mirror, target)).await;
+        match target.tag() {
+            Some(tag) if tag == first.tag => first.digest.clone(),
+            _ if first.is_absent => Ok(None),
+            _ => look(mirror, target).await,
+        }
     }
+}
+
+impl First {
+    async fn look(mirror: &Mirror, target: &Reference) -> Self {
+        let digest = look(mirror, target).await;
+        let is_absent = matches!(digest, Ok(None)) && lists::lacks_repository(&mirror.client, target).await;
+        Self { tag: target.tag().unwrap_or_default().to_owned(), digest, is_absent }
+    }
+}
+
+/// By HEAD.
+async fn look(mirror: &Mirror, target: &Reference) -> Result<Option<Digest>, Error> {
+    Ok(mirror.client.look_up(target).await?.map(|found| found.digest))
 }

@@ -1,14 +1,15 @@
-//! Tags of one repository that a registry tells in bulk.
+//! Tags of one repository that a registry tells in bulk, and those of one that is not there.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use registry::mirror::{Action, Job, Mirror, TagIndex};
+use registry::mirror::{Action, Job, Mapping, MemoryMapping, Mirror, Planned, TagIndex};
 use registry::{BoxFuture, Digest, Reference};
 
-use crate::support::images::{bytes, image};
-use crate::support::{Fake, client, run};
+use crate::support::faults::Rule;
+use crate::support::images::{TestImage, bytes, image};
+use crate::support::{Fake, Fault, builder, client, run};
 
 type Known = HashMap<String, Option<Digest>>;
 
@@ -51,17 +52,7 @@ fn a_repository_is_asked_once_for_all_its_tags_and_the_rest_by_head() {
         let names = ["many:old", "many:there", "many:absent", "many:unknown", "few:1", "other:1", "other:2"];
         let jobs = names.map(|name| Job::new(source.name("r:1"), target.name(name)));
         let plan = mirror.plan(jobs.to_vec()).await;
-        let actions: Vec<&str> = plan
-            .images
-            .iter()
-            .map(|planned| match planned.action {
-                Action::UpToDate { .. } => "up to date",
-                Action::Copy(_) => "copy",
-                Action::Replace { .. } => "replace",
-                Action::Complete { .. } => "complete",
-                Action::Failed(_) => "failed",
-            })
-            .collect();
+        let actions: Vec<&str> = plan.images.iter().map(action).collect();
         assert_eq!(
             actions,
             ["replace", "up to date", "copy", "up to date", "up to date", "copy", "copy"],
@@ -73,5 +64,108 @@ fn a_repository_is_asked_once_for_all_its_tags_and_the_rest_by_head() {
         let mut wanted = bulk.wanted.lock().unwrap().clone();
         wanted.sort();
         assert_eq!(wanted, ["1", "2", "absent", "old", "there", "unknown"]);
+    });
+}
+
+fn action(planned: &Planned) -> &'static str {
+    match planned.action {
+        Action::UpToDate { .. } => "up to date",
+        Action::Copy(_) => "copy",
+        Action::Replace { .. } => "replace",
+        Action::Complete { .. } => "complete",
+        Action::Failed(_) => "failed",
+    }
+}
+
+/// A source with the tags 0 to 3 of one repository, each another image, and an empty target.
+async fn many() -> (Fake, Fake, Vec<TestImage>) {
+    let (source, target) = (Fake::plain().await, Fake::plain().await);
+    let images: Vec<TestImage> = (0..4).map(|n| image("a", &[bytes(&format!("l{n}"), 10)])).collect();
+    for (tag, image) in images.iter().enumerate() {
+        source.store(|store| store.seed("r", &tag.to_string(), image));
+    }
+    (source, target, images)
+}
+
+/// What is to be done for so many of the tags, and what was asked for it at the source and at the target.
+async fn asked(
+    mirror: &Mirror,
+    source: &Fake,
+    target: &Fake,
+    count: usize,
+) -> (Vec<&'static str>, [String; 2]) {
+    let name = |tag: usize| Job::new(source.name(&format!("r:{tag}")), target.name(&format!("new:{tag}")));
+    let plan = mirror.plan((0..count).map(name)).await;
+    (plan.images.iter().map(action).collect(), [source.counts(), target.counts()])
+}
+
+fn counts(source: &str, target: &str) -> [String; 2] {
+    [source.to_owned(), target.to_owned()]
+}
+
+#[test]
+fn a_repository_that_is_not_there_has_none_of_its_tags_and_their_sources_are_read_at_once() {
+    run(async {
+        let (source, target, _) = many().await;
+        let mirror = Mirror::new(client());
+        let wanted = counts("GET manifests 4", "GET tags 1, HEAD manifests 1");
+        assert_eq!(asked(&mirror, &source, &target, 4).await, (vec!["copy"; 4], wanted));
+        // For two it would be as many requests.
+        let (source, target, _) = many().await;
+        let wanted = counts("GET manifests 2, HEAD manifests 2", "HEAD manifests 2");
+        assert_eq!(asked(&mirror, &source, &target, 2).await, (vec!["copy"; 2], wanted));
+    });
+}
+
+#[test]
+fn each_tag_is_looked_for_where_the_repository_is_there_or_nobody_says_that_it_is_not() {
+    run(async {
+        let (source, target, images) = many().await;
+        target.store(|store| store.seed("new", "other", &images[0]));
+        target.store(|store| store.seed("new", "1", &images[1]));
+        target.store(|store| store.seed("new", "2", &images[1]));
+        let found = asked(&Mirror::new(client()), &source, &target, 4).await;
+        let wanted = counts("GET manifests 3, HEAD manifests 2", "GET tags 1, HEAD manifests 4");
+        assert_eq!(found, (vec!["copy", "up to date", "replace", "copy"], wanted));
+        // The first tag is there: so is the repository.
+        let (source, target, images) = many().await;
+        target.store(|store| store.seed("new", "0", &images[0]));
+        let found = asked(&Mirror::new(client()), &source, &target, 4).await;
+        let wanted = counts("GET manifests 3, HEAD manifests 1", "HEAD manifests 4");
+        assert_eq!(found, (vec!["up to date", "copy", "copy", "copy"], wanted));
+        for no in [400, 401, 403, 404, 405, 500] {
+            let (source, target, _) = many().await;
+            target.on(Rule::new("GET", "/tags/list", Fault::status(no)).times(99));
+            let (actions, _) = asked(&Mirror::new(client()), &source, &target, 4).await;
+            assert_eq!((actions, target.count("HEAD manifests")), (vec!["copy"; 4], 4), "{no}");
+        }
+    });
+}
+
+#[test]
+fn a_source_is_asked_by_head_where_it_counts_pulls_or_an_earlier_run_was_here() {
+    run(async {
+        let (source, target, images) = many().await;
+        let counting = builder().counts_pulls(&source.host()).build().unwrap();
+        let (actions, _) = asked(&Mirror::new(counting), &source, &target, 4).await;
+        assert_eq!((actions, source.count("HEAD manifests")), (vec!["copy"; 4], 4));
+        let (source, target, _) = many().await;
+        let mapping = Arc::new(MemoryMapping::default());
+        mapping.record_target_digest(&target.name("new:3"), images[3].digest());
+        let mirror = Mirror::new(client()).mapping(mapping);
+        let wanted = counts("GET manifests 4, HEAD manifests 4", "HEAD manifests 4");
+        assert_eq!(asked(&mirror, &source, &target, 4).await, (vec!["copy"; 4], wanted));
+    });
+}
+
+#[test]
+fn a_source_that_fails_in_passing_or_for_good_when_it_is_read_at_once_is_told_from_one_that_is_not_there() {
+    run(async {
+        let (source, target, _) = many().await;
+        source.on(Rule::new("GET", "/manifests/1", Fault::status(503)));
+        source.on(Rule::new("GET", "/manifests/2", Fault::status(404)).times(99));
+        source.on(Rule::new("GET", "/manifests/3", Fault::status(403)).times(99));
+        let (actions, _) = asked(&Mirror::new(client()), &source, &target, 4).await;
+        assert_eq!((actions, source.fired()), (vec!["copy", "copy", "failed", "failed"], 3));
     });
 }

@@ -119,6 +119,7 @@ impl Site {
             ("POST", "uploads") => self.start_upload(asked, random),
             ("PUT", "uploads") => self.finish_upload(asked, random),
             ("GET", "referrers") => Ok(self.referrers(asked)),
+            ("GET", "tags") => Ok(self.tags(asked)),
             (method, _) => Err(format!("nobody knows {method} {name}")),
         }
     }
@@ -314,6 +315,18 @@ impl Site {
         Ok(Answer::new(201).with("docker-content-digest", digest))
     }
 
+    /// A repository without a tag is none, as docker-registry has it, whatever else is in it.
+    fn tags(&self, asked: &Asked) -> Answer {
+        let (repository, ..) = parts(asked.url.path());
+        let all = self.store.repositories.get(repository).into_iter().flat_map(|found| found.tags.keys());
+        let tags: Vec<&String> = all.filter(|tag| self.store.seen(repository, tag).is_some()).collect();
+        if tags.is_empty() {
+            return Answer::error(404, "NAME_UNKNOWN", "");
+        }
+        let body = serde_json::json!({ "name": repository, "tags": tags });
+        Answer::new(200).body(body.to_string())
+    }
+
     fn referrers(&self, asked: &Asked) -> Answer {
         let (repository, _, subject) = parts(asked.url.path());
         if !self.ways.has_referrers {
@@ -344,6 +357,7 @@ pub fn parts(path: &str) -> (&str, &str, &str) {
         ("/blobs/", "blobs"),
         ("/manifests/", "manifests"),
         ("/referrers/", "referrers"),
+        ("/tags/list", "tags"),
     ] {
         if let Some((repository, name)) = path.split_once(at) {
             return (repository, kind, name);
