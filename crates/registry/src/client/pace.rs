@@ -84,6 +84,8 @@ struct Limiter {
     last_cut: Option<Instant>,
     /// Until then the registry wants to hear nothing.
     quiet_until: Option<Instant>,
+    /// Requests that were answered.
+    answered: u64,
 }
 
 impl Pacer {
@@ -91,16 +93,21 @@ impl Pacer {
         Self { profiles, give_up_after, limiters: Mutex::default() }
     }
 
-    /// Waits until this request may be sent; where the registry refuses others for too long, it may not.
+    /// Waits until this request may be sent; where the registry has refused all others for too long, it may not.
     pub(crate) async fn wait(&self, registry: &str, action: Action) -> Refused {
-        let mut refused = Refused::default();
+        let (mut refused, mut answered_before) = (Refused::default(), None);
         loop {
             let began = Instant::now();
-            let (at, quiet) = self.with_limiter(registry, action, |limiter| {
-                (limiter.book(began), limiter.quiet_until.filter(|until| began < *until))
+            let (at, quiet, answered) = self.with_limiter(registry, action, |limiter| {
+                let quiet = limiter.quiet_until.filter(|until| began < *until);
+                (limiter.book(began), quiet, limiter.answered)
             });
             if at <= Instant::now() || bugs::is_in(Bug::NoQuota) {
                 return refused;
+            }
+            // A registry that answers others is at work: this one's turn comes.
+            if answered_before.replace(answered) != Some(answered) {
+                refused.for_so_long = Duration::ZERO;
             }
             if let Some(until) = quiet.filter(|_| refused.for_so_long > self.give_up_after) {
                 let retry_after = Some(until.saturating_duration_since(began));
@@ -152,6 +159,7 @@ impl Limiter {
             counted_from: now,
             last_cut: None,
             quiet_until: None,
+            answered: 0,
         }
     }
 
@@ -190,6 +198,7 @@ impl Limiter {
     }
 
     fn grow(&mut self, now: Instant) {
+        self.answered += 1;
         let (Some(cut), Some(rate)) = (self.last_cut, self.rate) else { return };
         if now.duration_since(cut) > FORGET_AFTER {
             (self.rate, self.last_cut) = (self.ceiling, None);
@@ -240,6 +249,24 @@ mod tests {
             limiter.grow(later);
         }
         assert_eq!(limiter.rate, Some(9.0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_registry_that_answers_others_is_not_given_up() {
+        for answers in [true, false] {
+            let pacer = Pacer::new(Arc::default(), Duration::from_secs(5));
+            let refuse = async {
+                for _ in 0..20 {
+                    pacer.slow_down("r", Action::ManifestRead, Some(Duration::from_secs(1)));
+                    if answers {
+                        pacer.went_well("r", Action::ManifestRead);
+                    }
+                    tokio::time::sleep(Duration::from_millis(900)).await;
+                }
+            };
+            let ((), refused) = tokio::join!(refuse, pacer.wait("r", Action::ManifestRead));
+            assert_eq!(refused.is_given_up, !answers, "{refused:?}");
+        }
     }
 
     #[tokio::test]
