@@ -204,21 +204,22 @@ impl Broker {
         let is_shown = is_shown_to(&registry.origin, realm);
         let mut credential =
             if is_shown { registry.credential(&*self.credentials, None).await? } else { None };
-        for last in [false, true] {
+        let (mut is_renewed, mut is_repeated) = (false, false);
+        loop {
             let asked = Asked { service, scopes, credential: credential.as_ref() };
             match self.services.token(realm, &asked).await {
                 Ok(token) => return Ok(token),
                 Err(ErrorKind::Unauthorized { .. } | ErrorKind::Denied { .. })
-                    if !last && credential.is_some() =>
+                    if !is_renewed && credential.is_some() =>
                 {
+                    is_renewed = true;
                     credential = registry.credential(&*self.credentials, credential.as_ref()).await?;
                 }
                 // Broken on its way; whole the next time.
-                Err(ErrorKind::Protocol(_)) if !last => {}
+                Err(ErrorKind::Protocol(_)) if !is_repeated => is_repeated = true,
                 Err(kind) => return Err(registry.error(kind)),
             }
         }
-        Err(registry.error(ErrorKind::Unauthorized { message: String::new() }))
     }
 
     fn registry(&self, name: &str, origin: &Url) -> Arc<Registry> {

@@ -8,7 +8,7 @@ use registry::{Client, Digest, ErrorKind};
 use crate::support::faults::Rule;
 use crate::support::images::{bytes, image};
 use crate::support::{
-    Auth, Fake, Fault, Passwords, Quirks, builder, client, location, reference, run, small,
+    Auth, Fake, Fault, Passwords, Quirks, builder, client, location, reference, reply, run, small,
 };
 
 /// A registry with these ways that has a small image as `r:1`, and a client that is given `passwords`.
@@ -85,6 +85,23 @@ fn a_token_that_is_refused_is_fetched_anew_once_for_all() {
             assert!(result.unwrap().is_some());
         }
         assert_eq!(fake.count("GET token"), 2);
+    });
+}
+
+#[test]
+fn a_reply_that_is_no_token_and_a_password_that_has_run_out_are_each_got_over() {
+    run(async {
+        let passwords = Passwords::new("first");
+        let token_password = Some("first".to_owned());
+        let (fake, client) = with(&passwords, Quirks { token_password, ..wants_token() }).await;
+        let name = fake.name("r:1");
+        assert!(client.head(&name).await.unwrap().is_some());
+        fake.expire();
+        fake.quirks(|quirks| quirks.token_password = Some("second".to_owned()));
+        "second".clone_into(&mut passwords.current.lock().unwrap());
+        fake.on(Rule::new("GET", "/token", reply(200, &[], "<html>")));
+        assert!(client.head(&name).await.unwrap().is_some());
+        assert_eq!((fake.fired(), fake.count("GET token"), passwords.asked()), (1, 4, 2));
     });
 }
 
