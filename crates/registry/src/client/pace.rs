@@ -67,7 +67,7 @@ pub(crate) struct Refused {
     pub(crate) for_so_long: Duration,
     /// Whether that was too long, and it is not sent.
     pub(crate) is_given_up: bool,
-    /// How long the registry still wants to hear nothing.
+    /// How long the registry wanted to hear nothing, by its last refusal.
     pub(crate) retry_after: Option<Duration>,
 }
 
@@ -86,6 +86,8 @@ struct Limiter {
     quiet_until: Option<Instant>,
     /// Requests that were answered.
     answered: u64,
+    /// How long that was when the registry said it.
+    asked_for: Option<Duration>,
 }
 
 impl Pacer {
@@ -99,7 +101,7 @@ impl Pacer {
         loop {
             let began = Instant::now();
             let (at, quiet, answered) = self.with_limiter(registry, action, |limiter| {
-                let quiet = limiter.quiet_until.filter(|until| began < *until);
+                let quiet = limiter.asked_for.filter(|_| limiter.is_quiet(began));
                 (limiter.book(began), quiet, limiter.answered)
             });
             if at <= Instant::now() || bugs::is_in(Bug::NoQuota) {
@@ -109,9 +111,8 @@ impl Pacer {
             if answered_before.replace(answered) != Some(answered) {
                 refused.for_so_long = Duration::ZERO;
             }
-            if let Some(until) = quiet.filter(|_| refused.for_so_long > self.give_up_after) {
-                let retry_after = Some(until.saturating_duration_since(began));
-                return Refused { is_given_up: true, retry_after, ..refused };
+            if quiet.is_some() && refused.for_so_long > self.give_up_after {
+                return Refused { is_given_up: true, retry_after: quiet, ..refused };
             }
             let _wait = waiting(registry, "its turn", at.saturating_duration_since(Instant::now()));
             tokio::time::sleep_until(at).await;
@@ -160,6 +161,7 @@ impl Limiter {
             last_cut: None,
             quiet_until: None,
             answered: 0,
+            asked_for: None,
         }
     }
 
@@ -186,6 +188,7 @@ impl Limiter {
         if let Some(wait) = retry_after.filter(|wait| *wait < Duration::from_secs(120)) {
             self.next = self.next.max(now + wait);
             self.quiet_until = self.quiet_until.max(Some(now + wait));
+            self.asked_for = Some(wait);
         }
         if self.last_cut.is_some_and(|last| now.duration_since(last) < SAME_EVENT) {
             return;
