@@ -154,6 +154,11 @@ fn ctrl_c_says_what_is_done_and_that_the_next_run_goes_on() {
     assert!(next.stderr.contains("copy 2 images") && next.stderr.contains("3 images in place"), "{next}");
 }
 
+/// Whether a line of a log is about one image's copy.
+fn is_of_one_image(line: &str) -> bool {
+    line.contains(": copying ") || line.contains(": copied, ")
+}
+
 #[test]
 fn a_log_is_told_what_begins_ends_and_goes_on() {
     for (name, variables) in
@@ -168,17 +173,23 @@ fn a_log_is_told_what_begins_ends_and_goes_on() {
         held.gate.cut();
         let ended = run.end();
         assert_eq!(ended.code, Some(0), "{ended}");
-        // Which of two images is ready first is chance.
+        // Which of two images is begun or ready first is chance.
         let mut lines: Vec<String> = held.masked(&ended.stderr).lines().map(str::to_owned).collect();
         lines.retain(|line| !line.contains("again in"));
-        let copied: Vec<usize> = (0..lines.len()).filter(|at| lines[*at].contains(": copied, ")).collect();
-        let mut sorted: Vec<String> = copied.iter().map(|at| lines[*at].clone()).collect();
-        sorted.sort();
         let beat = lines.iter().position(|line| line.starts_with("1 of 3 images")).unwrap();
         lines.retain(|line| !line.starts_with("1 of 3 images") && !line.starts_with("waiting for"));
-        assert!(beat > 0 && copied.len() == 3, "{ended}");
-        let first = lines.iter().position(|line| line.contains(": copied, ")).unwrap();
-        lines.splice(first..first + 3, sorted);
+        let first = lines.iter().position(|line| is_of_one_image(line)).unwrap();
+        let (mut of_one, mut others): (Vec<String>, Vec<String>) =
+            lines.into_iter().partition(|line| is_of_one_image(line));
+        assert!(beat > 0 && of_one.len() == 6, "{ended}");
+        for copied in of_one.iter().filter_map(|line| line.split_once(": copied, ")) {
+            let place = |words: String| of_one.iter().position(|line| line.starts_with(&words));
+            let begun = place(format!("{}: copying ", copied.0));
+            assert!(begun.is_some() && begun < place(format!("{}: copied, ", copied.0)), "{ended}");
+        }
+        of_one.sort_by_key(|line| (line.contains(": copied, "), line.clone()));
+        others.splice(first..first, of_one);
+        let lines = others;
         let found = lines.join("\n") + "\n";
         assert_eq!(
             found,
@@ -222,11 +233,11 @@ fn reads(world: &World, name: &str, line: &str) {
     let lines = text.lines().map(|line| line.split("; about ").next().unwrap());
     let is_said = |line: &&str| !["waiting for", "looking at"].iter().any(|head| line.starts_with(head));
     let mut lines: Vec<&str> = lines.filter(is_said).collect();
-    // Which of several is ready first is chance.
-    let kind = |line: &str| (line.starts_with("terraform: create "), line.contains(": copied, "));
+    // Which of several is begun or ready first is chance.
+    let kind = |line: &str| (line.starts_with("terraform: create "), is_of_one_image(line));
     lines
         .chunk_by_mut(|one, other| kind(one) == kind(other) && kind(one) != (false, false))
-        .for_each(<[_]>::sort);
+        .for_each(|lines| lines.sort_by_key(|line| (line.contains(": copied, "), *line)));
     let found = format!("{}\non stdout:\n{}", lines.join("\n"), masked(&run.stdout));
     assert_eq!(found, wanted(name, || found.clone()), "{name} reads otherwise than written down:\n{run}");
 }

@@ -48,12 +48,18 @@ impl Board {
         match event {
             Event::ImageStarted { image, bytes, blobs } => {
                 lanes.each.insert(*image, self.printer.progress().bytes(self.name(*image), *bytes));
-                self.printer.detail(format!(
-                    "{}: {}, {}",
+                let words = format!(
+                    "{}: copying {} in {}",
                     self.name(*image),
-                    units::count(*blobs, "blob"),
-                    units::bytes(*bytes)
-                ));
+                    units::bytes(*bytes),
+                    units::count(*blobs, "blob")
+                );
+                // A terminal shows a line for each image that is being copied. Where only a tag is set, its end is enough.
+                if self.printer.progress().is_drawn() || *blobs == 0 {
+                    self.printer.detail(words);
+                } else {
+                    self.printer.line(words);
+                }
             }
             Event::BlobSkipped { image, digest, size } | Event::BlobMounted { image, digest, size, .. } => {
                 if let Some(lane) = lanes.each.get(image) {
