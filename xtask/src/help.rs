@@ -181,8 +181,18 @@ mod tests {
             assert!(text.contains(&flag), "{flag}: {text}");
         }
         assert!(text.starts_with("Options of every command:\n"), "{text}");
-        let waits = "10 s for a connection, 2 min 0 s for a registry's reply";
-        assert!(text.contains(waits) && text.contains("12 s for all that doctor looks at"), "{text}");
+        let waits = "\
+Waits, each at most:
+  10 s for a connection, 2 min 0 s for a registry's reply, 30 s for a transfer in which nothing moves
+  7 tries of what failed in passing, 5 min 0 s for all of them; 2 min 0 s where a registry asks for a pause (Retry-After)
+  --lock-timeout for terraform's lock and for another run on the same grid
+  60 s for terraform's lock while a plan is carried out, 15 min 0 s for another run by watch and with --shard
+  30 s for AWS's reply, three times (AWS_MAX_ATTEMPTS)
+  60 s for ECR to show what was created, 60 s for S3 to show a new bucket, 2 min 0 s to give an object that it lists
+  30 s for ECR's signature of a runtime
+  12 s for all that doctor looks at
+";
+        assert!(text.contains(waits), "{text}");
         assert_eq!(shown(&["xtask".into(), "help".into()]), None);
     }
 

@@ -155,10 +155,12 @@ mod tests {
         changes.push(change("aws_kms_key", None, Action::Create));
         changes.push(change("aws_ecr_pull_through_cache_rule", Some("quay"), Action::Update));
         changes.push(change("aws_iam_role", None, Action::Create));
+        changes.push(change("aws_ecr_repository", Some("lambda"), Action::Import));
         let lines = grouped(&changes.iter().collect::<Vec<_>>());
         assert_eq!(
             lines,
             [
+                "adopt 1 repository: lambda",
                 "change 1 pull-through cache rule: quay",
                 "create 14 repositories: team/service-0, team/service-1 and 12 more",
                 "create 1 KMS key",
