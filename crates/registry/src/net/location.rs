@@ -317,8 +317,10 @@ mod tests {
                     let is_encrypted = url.scheme() == "https";
                     assert!(is_encrypted || (url.scheme() == "http" && from.scheme() == "http" && stays));
                     assert!(!is_private(&url) || stays, "{from} led to {url}");
-                    // What is safe stays itself, and safe, however often it is looked at.
-                    assert_eq!(resolve(from, url.as_str()).ok(), Some(url));
+                    // What is safe stays itself, and safe, however often it is looked at. Escaped it may be longer than a header.
+                    if url.as_str().len() <= limits::HEADER {
+                        assert_eq!(resolve(from, url.as_str()).ok(), Some(url));
+                    }
                 }
             }
             taken
