@@ -9,6 +9,8 @@ use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_types::body::SdkBody;
 
+use crate::Waiting;
+
 /// What to do about a certificate that nobody here vouches for.
 pub const UNKNOWN_CA: &str = "where a company's proxy opens TLS, or the server has a CA of its own, AWS_CA_BUNDLE or \
                               SSL_CERT_FILE names the file (PEM) with that CA";
@@ -56,8 +58,7 @@ impl HttpConnector for Connector {
             let most = read_timeout.unwrap_or(READ_TIMEOUT);
             *request.timeout_mut() = Some(most);
             let host = request.url().host_str().unwrap_or_default().to_owned();
-            let milliseconds = u64::try_from(most.as_millis()).unwrap_or(u64::MAX);
-            let _wait = tracing::warn_span!("wait", on = host, what = "its reply", most = milliseconds);
+            let _wait = Waiting::new(&host, "its reply", most);
             let response = client.execute(request).await.map_err(|error| connector_error(host, error))?;
             let response = http::Response::<reqwest::Body>::from(response).map(SdkBody::from_body_1_x);
             HttpResponse::try_from(response).map_err(|e| ConnectorError::other(e.into(), None))

@@ -27,6 +27,9 @@ pub mod signing;
 pub mod stack;
 pub mod state;
 pub mod store;
+mod waiting;
+
+pub use waiting::Waiting;
 
 use std::sync::Arc;
 

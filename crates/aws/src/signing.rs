@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use super::sidecar::Sidecar;
 use super::store::StateStore;
-use super::{Aws, errors::explain};
+use super::{Aws, Waiting, errors::explain};
 
 /// How many rules a registry takes: <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_SigningConfiguration.html>.
 const MOST_RULES: usize = 10;
@@ -193,8 +193,7 @@ pub const BOUND: Duration = Duration::from_secs(30);
 /// # Errors
 /// AWS refuses or does not answer, or has no such image.
 pub async fn settled(aws: &Aws, repository: &str, digest: &str, profile: &str) -> anyhow::Result<Signing> {
-    let most = u64::try_from(BOUND.as_millis()).unwrap_or(u64::MAX);
-    let _wait = tracing::warn_span!("wait", on = "ECR", what = "its signature", most);
+    let _wait = Waiting::new("ECR", "its signature", BOUND);
     let (since, mut pause) = (Instant::now(), Duration::from_millis(100));
     loop {
         let found = signing(aws, repository, digest, profile).await?;

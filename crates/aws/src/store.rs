@@ -13,10 +13,9 @@ use aws_sdk_s3::error::{ProvideErrorMetadata as _, SdkError};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use failure::{Kind, ending, failure, kind_of};
 use tokio::sync::OnceCell;
-use tracing::Span;
 
 use super::encryption::Encryption;
-use super::{Aws, errors::explain};
+use super::{Aws, Waiting, errors::explain};
 
 /// How long an object may stay away that S3 lists. After versioning is switched on for the first time, S3 may answer NoSuchKey
 /// for up to 15 minutes (<https://docs.aws.amazon.com/AmazonS3/latest/userguide/manage-versioning-examples.html>); nobody waits
@@ -244,7 +243,7 @@ pub(super) struct Pauses {
     pause: Duration,
     /// What is waited for.
     what: &'static str,
-    told: Option<Span>,
+    told: Option<Waiting>,
 }
 
 impl Pauses {
@@ -258,12 +257,8 @@ impl Pauses {
         if tokio::time::Instant::now() >= self.until {
             return false;
         }
-        let (until, what) = (self.until, self.what);
-        self.told.get_or_insert_with(|| {
-            let left = until.saturating_duration_since(tokio::time::Instant::now());
-            let most = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
-            tracing::warn_span!("wait", on = "S3", what, most)
-        });
+        let left = self.until.saturating_duration_since(tokio::time::Instant::now());
+        Waiting::renew(&mut self.told, "S3", self.what, left);
         tokio::time::sleep(self.pause).await;
         self.pause = (self.pause * 2).min(Duration::from_secs(5));
         true

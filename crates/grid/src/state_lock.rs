@@ -3,8 +3,8 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
+use aws::Waiting;
 use serde::Deserialize;
-use tracing::Span;
 
 use super::Infrastructure;
 
@@ -31,7 +31,7 @@ pub(super) async fn named<T>(
     let held = if timeout.is_zero() { None } else { lock(grid).await };
     let Some(held) = held else { return work.await };
     let watching = async {
-        let wait = wait_for(&held, timeout);
+        let wait = Waiting::new(&held.who, "its lock on the terraform state", timeout);
         while lock(grid).await.is_some_and(|lock| lock.id == held.id) {
             tokio::time::sleep(ASKING).await;
         }
@@ -48,9 +48,4 @@ pub(super) async fn named<T>(
 async fn lock(grid: &Infrastructure<'_>) -> Option<Lock> {
     let found = grid.store.get(&grid.store.sidecar("tflock")).await.ok()??;
     serde_json::from_slice(&found.bytes).ok()
-}
-
-fn wait_for(held: &Lock, timeout: Duration) -> Span {
-    let most = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
-    tracing::warn_span!("wait", on = held.who.as_str(), what = "its lock on the terraform state", most)
 }

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use aws::Waiting;
 use aws::errors::{permission, refused_action};
 use failure::{FailWith as _, Kind, ending, failure};
 use images_config::Config;
 use registry::{Client, Reference};
-use tracing::Span;
 
 use super::Infrastructure;
 
@@ -53,7 +53,7 @@ struct Wait {
     since: tokio::time::Instant,
     pause: Duration,
     /// What is said of it.
-    told: Option<(String, Span)>,
+    told: Option<Waiting>,
 }
 
 impl Wait {
@@ -69,12 +69,8 @@ impl Wait {
             return Err(failure(Kind::Registry, message))
                 .hint(Kind::Registry, "run the command again; it continues where it stopped");
         }
-        if self.told.as_ref().is_none_or(|(before, _)| *before != absent) {
-            let left = VISIBLE_BOUND.saturating_sub(self.since.elapsed());
-            let most = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
-            let span = tracing::warn_span!("wait", on = "ECR", what = format!("to show {absent}"), most);
-            self.told = Some((absent, span));
-        }
+        let left = VISIBLE_BOUND.saturating_sub(self.since.elapsed());
+        Waiting::renew(&mut self.told, "ECR", &format!("to show {absent}"), left);
         tokio::time::sleep(self.pause).await;
         self.pause = (self.pause * 2).min(Duration::from_secs(2));
         Ok(())

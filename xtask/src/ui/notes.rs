@@ -32,8 +32,8 @@ pub fn listen(printer: &Printer) {
 }
 
 /// The crates whose events are written for the user.
-const OWN: [&str; 7] =
-    [env!("CARGO_CRATE_NAME"), "aws", "docker_credentials", "grid", "images_config", "runtimes", "terraform"];
+const OWN: [&str; 6] =
+    [env!("CARGO_CRATE_NAME"), "aws", "docker_credentials", "images_config", "runtimes", "terraform"];
 
 /// Whose waits are shown; the registry client is written for others, too, but they are this run's.
 const WAITING: &str = "registry";

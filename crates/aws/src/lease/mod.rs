@@ -20,6 +20,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 
 use crate::Aws;
+use crate::Waiting;
 use crate::process_id::ProcessId;
 use crate::shard::Shard;
 use crate::store::StateStore;
@@ -127,7 +128,7 @@ impl Lease {
         let object = Object::new(store, store.sidecar(&part.suffix()));
         let began = tokio::time::Instant::now();
         let mut waited = false;
-        let mut wait: Option<(String, tracing::Span)> = None;
+        let mut wait = None;
         loop {
             let now = Timestamp::now();
             let (who, process) = (who(aws), ProcessId::own());
@@ -154,13 +155,8 @@ impl Lease {
             }
             let (holder, shard) = current.map(|current| (current.who, current.shard)).unzip();
             // Whoever has taken it meanwhile is waited for from then on.
-            let whom = holder.clone().unwrap_or_else(|| "another run".to_owned());
-            if wait.as_ref().is_none_or(|(before, _)| *before != whom) {
-                let left = lock_wait.timeout.saturating_sub(began.elapsed());
-                let most = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
-                let span = tracing::warn_span!("wait", on = whom.as_str(), what = "its lease", most);
-                wait = Some((whom, span));
-            }
+            let left = lock_wait.timeout.saturating_sub(began.elapsed());
+            Waiting::renew(&mut wait, holder.as_deref().unwrap_or("another run"), "its lease", left);
             if !waited {
                 let shard = shard.flatten();
                 (lock_wait.tell)(News::Waiting { holder, shard, timeout: lock_wait.timeout });
