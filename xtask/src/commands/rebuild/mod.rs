@@ -300,9 +300,7 @@ async fn carry_out(
     let idle: Vec<String> =
         planned.iter().filter(|p| p.action == Action::Nothing).map(|p| p.name.clone()).collect();
     // What is built already goes along: its local name is moved back to that build.
-    let counted = context.printer.progress().count("runtime", planned.len());
     let outcomes = runtimes::apply(builder, planned).await;
-    drop(counted);
     report(context, &idle, &outcomes)
 }
 
