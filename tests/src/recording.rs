@@ -46,7 +46,8 @@ impl Recording {
         let begun = Instant::now();
         let mut last = begun;
         loop {
-            let screen = terminal.coloured();
+            // The plain one first: what it shows is in the recorded one, too.
+            let (plain, screen) = (terminal.screen(), terminal.coloured());
             let now = Instant::now();
             if let Some((_, stayed)) = self.screens.last_mut() {
                 *stayed = (*stayed + (now - last)).min(PAUSE.max(*stayed));
@@ -55,7 +56,6 @@ impl Recording {
             if self.screens.last().is_none_or(|(last, _)| *last != screen) {
                 self.screens.push((screen, Duration::ZERO));
             }
-            let plain = terminal.screen();
             if is_over(&plain) {
                 return;
             }
