@@ -195,7 +195,7 @@ fn entry(logged: Logged) -> Option<Result<Entry, Refusal>> {
     Some(read())
 }
 
-/// A proof that can be verified: without a checkpoint nobody has signed where it leads to.
+/// A proof that can be verified: without a checkpoint, the root of its tree is not signed.
 fn proof(included: Included) -> Result<Option<Proof>, Refusal> {
     let Some(checkpoint) = included.checkpoint else { return Ok(None) };
     let index = u64::try_from(included.log_index.0);

@@ -34,7 +34,7 @@ pub(crate) struct Candidate {
     /// Certificates on the way to an authority.
     pub(crate) chain: Vec<CertificateDer<'static>>,
     pub(crate) entries: Vec<Entry>,
-    /// What timestamp authorities answered: read where a time is wanted, so that a form that is not known harms nobody else.
+    /// What timestamp authorities answered: read only where a time is needed, so that an unknown form does not refuse a signature that is valid without it.
     pub(crate) stamps: Vec<Vec<u8>>,
 }
 

@@ -14,7 +14,7 @@ use crate::root::Log;
 pub(crate) struct Proof {
     /// The entry's place in the tree, from 0.
     pub(crate) index: u64,
-    /// The hashes beside the path, from the entry upwards.
+    /// The audit path: the sibling hashes, from the entry upwards.
     pub(crate) hashes: Vec<Vec<u8>>,
     /// Size and root of the tree, signed ([form](https://github.com/C2SP/C2SP/blob/main/tlog-checkpoint.md)).
     pub(crate) checkpoint: String,
@@ -41,19 +41,19 @@ impl Proof {
         }
         let (mut place, mut last) = (self.index, size - 1);
         let mut hash = hashed(&[&[0], body]);
-        for beside in &self.hashes {
+        for sibling in &self.hashes {
             if last == 0 {
                 return None;
             }
             if place % 2 == 1 || place == last {
-                hash = hashed(&[&[1], beside, &hash]);
+                hash = hashed(&[&[1], sibling, &hash]);
                 // At the right edge, up to where something is on the left.
                 while place % 2 == 0 && place != 0 {
                     place >>= 1;
                     last >>= 1;
                 }
             } else {
-                hash = hashed(&[&[1], &hash, beside]);
+                hash = hashed(&[&[1], &hash, sibling]);
             }
             place >>= 1;
             last >>= 1;

@@ -27,9 +27,9 @@ pub mod write_files;
 
 use clap::{Args as _, Subcommand};
 use failure::{FailWith as _, Kind, failure};
-use futures_util::TryFutureExt as _;
+use futures_util::future::{LocalBoxFuture, TryFutureExt as _};
 
-use crate::boxed::{Boxed, boxed};
+use crate::boxed::boxed;
 use crate::context::Context;
 use crate::exit_codes::Ending;
 use crate::program;
@@ -96,7 +96,7 @@ impl Command {
     ///
     /// # Errors
     /// Those of the command.
-    pub fn run(self, context: &Context) -> Boxed<'_, anyhow::Result<Ending>> {
+    pub fn run(self, context: &Context) -> LocalBoxFuture<'_, anyhow::Result<Ending>> {
         if let (Some(name), Some(registry)) = (self.of_the_account(), &context.settings.registry) {
             let refused = failure(
                 Kind::Usage,
@@ -141,8 +141,8 @@ impl Command {
 /// A command that ends in one way alone.
 fn done<'a, F: Future<Output = anyhow::Result<()>> + 'a>(
     make: impl FnOnce() -> F + 'a,
-) -> Boxed<'a, anyhow::Result<Ending>> {
-    Box::pin(boxed(make).map_ok(|()| Ending::Done))
+) -> LocalBoxFuture<'a, anyhow::Result<Ending>> {
+    boxed(|| make().map_ok(|()| Ending::Done))
 }
 
 /// The command tree with the options of every command.

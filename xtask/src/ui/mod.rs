@@ -50,10 +50,11 @@ fn say(text: &str) {
 /// Text for people, as wide as the terminal is.
 fn laid_out(text: &str) -> String {
     let text = shown(text);
-    match progress::terminal_size(&std::io::stderr()) {
-        Some((columns, _)) => paint::dressed(&width::folded(&text, columns)).into_owned(),
-        None => paint::dressed(&text).into_owned(),
-    }
+    let text = match progress::terminal_size(&std::io::stderr()) {
+        Some((columns, _)) => width::folded(&text, columns),
+        None => text,
+    };
+    paint::dressed(&text).into_owned()
 }
 
 /// Writes a line as it is.

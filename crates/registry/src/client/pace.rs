@@ -84,10 +84,10 @@ struct Limiter {
     last_cut: Option<Instant>,
     /// Until then the registry wants to hear nothing.
     quiet_until: Option<Instant>,
-    /// Requests that were answered.
-    answered: u64,
     /// How long that was when the registry said it.
     asked_for: Option<Duration>,
+    /// Requests that were answered.
+    answered: u64,
 }
 
 impl Pacer {

@@ -133,7 +133,7 @@ impl Planner<'_> {
     }
 
     /// Whether the source's manifest may be read before it is known what it is, for one of many tags of a repository that no run is
-    /// known to have written to: that costs no pull, and nobody has to allow it.
+    /// known to have written to: that costs no pull, and no signature is asked for.
     fn may_read_at_once(&self, job: &Job) -> bool {
         let is_given = job.source.digest().or(job.source_digest).or(job.expected).is_some();
         let is_free =
