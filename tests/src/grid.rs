@@ -2,12 +2,16 @@
 
 use std::path::PathBuf;
 
-use crate::{Aws, Images, World, programs, root};
+use serde_json::{Value, json};
+
+use crate::{ACCOUNT, Aws, Images, REGION, World, programs, root};
 
 /// The state's bucket.
 pub const BUCKET: &str = "htc-grid-local-state";
 /// The state's key.
 pub const STATE: &str = ".terraform/terraform.tfstate";
+/// The alias of the key that HTC-Grid's template encrypts the bucket with.
+pub const STATE_ALIAS: &str = "alias/htc/mainline-htc-state-s3";
 /// The exit code of a run that was interrupted.
 pub const INTERRUPTED: i32 = 130;
 /// The exit code where terraform, or a lock, is in the way.
@@ -43,11 +47,33 @@ impl World {
     }
 }
 
-impl Aws {
-    /// A lock beside the state, by what its name ends with: `tflock` is terraform's, `transfer.lock` the lease.
-    pub fn lock(&self, suffix: &str) -> Option<Vec<u8>> {
-        self.object(BUCKET, &format!("{STATE}.{suffix}"))
-    }
+/// Gives the state's bucket the settings that HTC-Grid's CloudFormation template gives it: encrypted with a key of its own that is named by its
+/// alias, versioned, and no object is taken whose request does not say aws:kms.
+pub fn set_as_cloudformation_does(aws: &Aws) {
+    let key = aws.kms("CreateKey", &json!({}))["KeyMetadata"]["KeyId"].clone();
+    aws.kms("CreateAlias", &json!({ "AliasName": STATE_ALIAS, "TargetKeyId": key }));
+    let encryption = format!(
+        "<ServerSideEncryptionConfiguration><Rule><ApplyServerSideEncryptionByDefault><SSEAlgorithm>aws:kms</SSEAlgorithm>\
+         <KMSMasterKeyID>arn:aws:kms:{REGION}:{ACCOUNT}:{STATE_ALIAS}</KMSMasterKeyID></ApplyServerSideEncryptionByDefault>\
+         <BucketKeyEnabled>true</BucketKeyEnabled></Rule></ServerSideEncryptionConfiguration>"
+    );
+    aws.s3.bucket(ACCOUNT, "PUT", &format!("{BUCKET}?encryption"), &encryption);
+    let versioning = "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>";
+    aws.s3.bucket(ACCOUNT, "PUT", &format!("{BUCKET}?versioning"), versioning);
+    let objects = format!("arn:aws:s3:::{BUCKET}/*");
+    let deny = |sid: &str, condition: Value| {
+        json!({
+            "Sid": sid, "Effect": "Deny", "Principal": "*", "Action": "s3:PutObject", "Resource": objects,
+            "Condition": condition,
+        })
+    };
+    let policy = json!({ "Statement": [
+        deny("WithoutAnyEncryption", json!({ "Null": { "s3:x-amz-server-side-encryption": true } })),
+        deny("WithAnotherEncryption", json!({ "StringNotEquals": { "s3:x-amz-server-side-encryption": "aws:kms" } })),
+        deny("WithoutTls", json!({ "Bool": { "aws:SecureTransport": false } })),
+        deny("ForEverybody", json!({ "StringEquals": { "s3:x-amz-acl": ["public-read", "public-read-write"] } })),
+    ] });
+    aws.s3.bucket(ACCOUNT, "PUT", &format!("{BUCKET}?policy"), &policy.to_string());
 }
 
 /// A checkout of this project in the world, without a lock file of terraform's; gives the directory of its module.

@@ -12,6 +12,8 @@
 )]
 
 mod authority;
+mod aws;
+mod background;
 mod browser;
 mod builders;
 mod container;
@@ -27,35 +29,44 @@ mod registry;
 mod relay;
 mod released;
 mod run;
+mod s3;
+mod saved;
 pub mod schema;
 mod signing;
 mod slow_link;
+mod sources;
 mod terminal;
 mod traffic;
 pub mod trouble;
 mod world;
 
 pub use authority::{Authority, request_head};
+pub use aws::Aws;
 pub use browser::Browser;
 pub use builders::{Builder, Engine};
 pub use container::{Container, LocalBuilds, engine};
-pub use emulator::{Aws, STATE_ALIAS};
+pub use emulator::Emulator;
 pub use engine::EngineOfItsOwn;
 pub use gate::{BOUND, Gate};
-pub use grid::{BUCKET, INIT, INTERRUPTED, STATE, TERRAFORM, checkout};
+pub use grid::{
+    BUCKET, INIT, INTERRUPTED, STATE, STATE_ALIAS, TERRAFORM, checkout, set_as_cloudformation_does,
+};
 pub use http::{Response, get, request};
 pub use machine::{Docker, Machine};
-pub use project::Project;
+pub use project::{DOCKERFILE, Project};
 pub use recording::Recording;
 pub use registry::DebianRegistry;
 pub use relay::Relay;
-pub use released::{RELEASED, released};
+pub use released::{RELEASED, outside, outside_at_aws, released};
 pub use run::{Ended, Run, Running, write_cargo};
+pub use s3::S3;
+pub use saved::Saved;
 pub use signing::{CERTIFIED, KeyHolder, Shelf, Signature, Sigstore, of_rekor_2};
 pub use slow_link::SlowLink;
+pub use sources::{Images, REGISTRIES, Sources};
 pub use terminal::Terminal;
 pub use traffic::aws_cli;
-pub use world::{Images, REGISTRIES, World};
+pub use world::World;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -165,6 +176,23 @@ pub fn read(command: &mut Command) -> Vec<u8> {
 /// [`read`], as trimmed text.
 pub fn text(command: &mut Command) -> String {
     String::from_utf8(read(command)).unwrap().trim().to_owned()
+}
+
+/// All files at these paths and below them whose content holds `words`.
+pub fn files_with(paths: impl Into<Vec<PathBuf>>, words: &str) -> Vec<PathBuf> {
+    let (mut paths, mut found) = (paths.into(), Vec::new());
+    while let Some(path) = paths.pop() {
+        let Ok(kind) = path.symlink_metadata() else { continue };
+        if kind.is_dir() {
+            paths.extend(path.read_dir().unwrap().map(|entry| entry.unwrap().path()));
+        } else if kind.is_file() {
+            let bytes = std::fs::read(&path).unwrap();
+            if bytes.windows(words.len()).any(|window| window == words.as_bytes()) {
+                found.push(path);
+            }
+        }
+    }
+    found
 }
 
 /// The tool with something switched off that a test wants to see missed, by features of its package that no program has. Of

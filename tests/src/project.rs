@@ -11,8 +11,8 @@ use crate::{
 
 /// What the runtime prints first.
 const ENTRY_POINT: &str = "#!/bin/sh\necho hello\ncat /built\n";
-/// Each build that runs anew gives another content.
-const DOCKERFILE: &str = "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nRUN cat /proc/sys/kernel/random/uuid >/built\n\
+/// The Dockerfile that a project begins with: each build that runs anew gives another content.
+pub const DOCKERFILE: &str = "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nRUN cat /proc/sys/kernel/random/uuid >/built\n\
                           ARG ENTRY_POINT\nCOPY ${ENTRY_POINT} /start\nENTRYPOINT [\"/bin/sh\", \"/start\"]\n";
 const STATIC: &str = "/bin/busybox";
 
@@ -70,11 +70,6 @@ impl Project {
         self.world.write(&format!("project/runtimes/{name}"), content)
     }
 
-    /// The Dockerfile that the project begins with.
-    pub fn dockerfile(&self) -> &'static str {
-        DOCKERFILE
-    }
-
     /// The runtime's line of images.toml, with `more` keys.
     pub fn line(&self, more: &str) -> String {
         format!("\"{}\" = {{ base = \"{}\", entry_point = \"start\"{more} }}", self.name, self.base)
@@ -104,7 +99,7 @@ impl Project {
 
     /// The docker client of this project's engine.
     pub fn docker(&self) -> Command {
-        self.world.engine().client()
+        self.world.engine.client()
     }
 
     /// `xtask` in this project.

@@ -27,38 +27,35 @@ pub fn released() -> &'static Path {
     })
 }
 
-impl World {
-    /// The program of a release, alone in `folder`, which is made: started there as `./htc-grid-images`, with an empty home, and a
-    /// PATH of nothing but what it runs.
-    pub fn outside(&self, folder: &Path) -> Run {
-        std::fs::create_dir_all(folder).unwrap();
-        let (copy, bin) = (folder.join("htc-grid-images"), self.path("bin"));
-        if !copy.exists() {
-            // Not by this process: what another thread starts meanwhile would hold the file open, and it could not be run.
-            read(command("cp").arg(released()).arg(&copy));
-        }
-        if !bin.exists() {
-            std::fs::create_dir(&bin).unwrap();
-            for name in ["terraform", "docker"] {
-                if let Some(program) = program(name) {
-                    std::os::unix::fs::symlink(program, bin.join(name)).unwrap();
-                }
+/// The program of a release, alone in `folder`, which is made: started there as `./htc-grid-images`, with an empty home, and a
+/// PATH of nothing but what it runs.
+pub fn outside(world: &World, folder: &Path) -> Run {
+    std::fs::create_dir_all(folder).unwrap();
+    let (copy, bin) = (folder.join("htc-grid-images"), world.path("bin"));
+    if !copy.exists() {
+        // Not by this process: what another thread starts meanwhile would hold the file open, and it could not be run.
+        read(command("cp").arg(released()).arg(&copy));
+    }
+    if !bin.exists() {
+        std::fs::create_dir(&bin).unwrap();
+        for name in ["terraform", "docker"] {
+            if let Some(program) = program(name) {
+                std::os::unix::fs::symlink(program, bin.join(name)).unwrap();
             }
         }
-        let mut command = command("./htc-grid-images");
-        command.current_dir(folder).env_clear().env("HOME", self.path("home")).env("PATH", bin);
-        Run::new(command)
     }
+    let mut command = command("./htc-grid-images");
+    command.current_dir(folder).env_clear().env("HOME", world.path("home")).env("PATH", bin);
+    Run::new(command)
+}
 
-    /// The same, with the account that is emulated here as AWS itself, and sample images in the place of the real ones.
-    pub fn outside_at_aws(&self, folder: &Path) -> Run {
-        let run = self
-            .outside(folder)
-            .env("TF_CLI_CONFIG_FILE", self.path("local/terraform/terraform.tfrc"))
-            .env("AWS_ENDPOINT_URL", format!("http://{}", self.aws().host))
-            .env("AWS_EC2_METADATA_DISABLED", "true")
-            .env("AWS_ACCESS_KEY_ID", "local")
-            .env("AWS_SECRET_ACCESS_KEY", "local");
-        self.with_sources(run.args(&format!("--state-bucket {BUCKET} --region {REGION}")))
-    }
+/// The same, with the account that is emulated here as AWS itself, and sample images in the place of the real ones.
+pub fn outside_at_aws(world: &World, folder: &Path) -> Run {
+    let run = outside(world, folder)
+        .env("TF_CLI_CONFIG_FILE", world.path("local/terraform/terraform.tfrc"))
+        .env("AWS_ENDPOINT_URL", format!("http://{}", world.aws().host))
+        .env("AWS_EC2_METADATA_DISABLED", "true")
+        .env("AWS_ACCESS_KEY_ID", "local")
+        .env("AWS_SECRET_ACCESS_KEY", "local");
+    world.sources.for_run(run.args(&format!("--state-bucket {BUCKET} --region {REGION}")))
 }

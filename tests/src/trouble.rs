@@ -86,7 +86,7 @@ pub fn without_names(world: &mut World) -> Option<UdpSocket> {
     let run = format!("#!/bin/sh\nexec {} {program} \"$@\"\n", script.display());
     let run = world.write("xtask-without-names", &run);
     std::fs::set_permissions(&run, std::fs::Permissions::from_mode(0o755)).unwrap();
-    world.run_program(run);
+    world.program = run;
     Some(server)
 }
 

@@ -64,7 +64,7 @@ fn sourced(world: &World, line: &str) -> Run {
 /// A machine without a network: no source is to be had.
 fn cut_off(world: &mut World) {
     for registry in e2e::REGISTRIES {
-        world.route(registry, "http://127.0.0.1:1".to_owned());
+        world.sources.route(registry, "http://127.0.0.1:1".to_owned());
     }
 }
 
@@ -132,9 +132,10 @@ fn a_killed_export_goes_on_where_it_was() {
     let mut rest = Vec::new();
     for file in ["grid.tar", "grid"] {
         // The last blob of all does not come.
-        let real = format!("http://{}/docker.io", world.samples());
-        let gate = Gate::before(world.samples(), |line| line.starts_with("GET") && line.contains("/blobs/"));
-        world.route("docker.io", format!("http://{}/docker.io", gate.host()));
+        let real = format!("http://{}/docker.io", world.sources.host);
+        let gate =
+            Gate::before(&world.sources.host, |line| line.starts_with("GET") && line.contains("/blobs/"));
+        world.sources.route("docker.io", format!("http://{}/docker.io", gate.host()));
         let line = format!("export-images @{file} --from-sources");
         let mut run = sourced(&world, &line).start();
         run.wait_for("kedacore/keda:2.11.2: copied");
@@ -142,10 +143,10 @@ fn a_killed_export_goes_on_where_it_was() {
         run.signal(Signal::KILL);
         run.end();
         drop(gate);
-        world.route("docker.io", real);
-        world.forget();
+        world.sources.route("docker.io", real);
+        world.sources.forget();
         let again = sourced(&world, &line).ok();
-        let log = get(&format!("http://{}/_local/log", world.samples())).json();
+        let log = get(&format!("http://{}/_local/log", world.sources.host)).json();
         let is_blob = |line: &&Value| {
             let line = line.to_string();
             line.contains("GET") && line.contains("/blobs/") && line.contains("kedacore/keda/")

@@ -39,13 +39,13 @@ fn initialised(images: &str) -> Option<World> {
     }
     let world = world(images)?;
     world.xtask("init-images --create-state-bucket").ok();
-    world.aws().forget();
+    world.aws().emulator.forget();
     Some(world)
 }
 
 /// Nothing was changed in the account.
 fn unchanged(world: &World, run: &Ended) {
-    assert_eq!(world.aws().changes(), Vec::<String>::new(), "{run}");
+    assert_eq!(world.aws().emulator.changes(), Vec::<String>::new(), "{run}");
 }
 
 /// The emulated AWS was not even started.
@@ -200,8 +200,8 @@ fn a_state_that_another_run_has_locked_says_who_and_how_to_release_it() {
         "ID": "11111111-2222-3333-4444-555555555555", "Operation": "OperationTypeApply", "Info": "", "Who": "ada@laptop",
         "Version": "1.11.4", "Created": "2026-11-22T10:00:00.123456Z", "Path": format!("{BUCKET}/{STATE}"),
     });
-    world.aws().put_object(BUCKET, &format!("{STATE}.tflock"), lock.to_string().as_bytes());
-    world.aws().forget();
+    world.aws().s3.put(BUCKET, &format!("{STATE}.tflock"), lock.to_string().as_bytes());
+    world.aws().emulator.forget();
     let run = world.xtask("transfer-images --auto-approve").end();
     run.failed(TERRAFORM, &["locked by ada@laptop", "2026-11-22"]);
     let hint = hint(&run);
@@ -209,12 +209,12 @@ fn a_state_that_another_run_has_locked_says_who_and_how_to_release_it() {
     assert!(hint.contains(&format!("cargo xtask {release}")), "{run}");
     assert!(hint.contains("--lock-timeout"), "{run}");
     unchanged(&world, &run);
-    let after = world.aws().object(BUCKET, &format!("{STATE}.tflock")).unwrap();
+    let after = world.aws().s3.get(BUCKET, &format!("{STATE}.tflock")).unwrap();
     assert_eq!(after, lock.to_string().as_bytes(), "the lock is the other run's");
 
     // What the hint says is what helps.
     world.xtask(release).ok();
-    assert_eq!(world.aws().object(BUCKET, &format!("{STATE}.tflock")), None);
+    assert_eq!(world.aws().s3.get(BUCKET, &format!("{STATE}.tflock")), None);
     world.xtask("transfer-images --auto-approve").ok();
 }
 
@@ -224,8 +224,8 @@ fn a_transfer_that_goes_on_elsewhere_is_named_with_the_end_of_its_lease() {
     let lease = json!({
         "who": "ada on laptop (process 7)", "grid": "mainline", "since": "2026-11-22T10:00:00Z", "expires": "2999-01-01T00:00:00Z",
     });
-    world.aws().put_object(BUCKET, &format!("{STATE}.transfer.lock"), lease.to_string().as_bytes());
-    world.aws().forget();
+    world.aws().s3.put(BUCKET, &format!("{STATE}.transfer.lock"), lease.to_string().as_bytes());
+    world.aws().emulator.forget();
     let run = world.xtask("transfer-images --auto-approve").end();
     run.failed(TERRAFORM, &["ada on laptop (process 7)", "mainline"]);
     assert!(hint(&run).contains("2999-01-01"), "{run}");
@@ -274,8 +274,8 @@ fn another_grids_state_is_not_taken_over() {
         "version": 4, "terraform_version": "1.11.4", "serial": 1, "lineage": "11111111-2222-3333-4444-555555555555",
         "outputs": { "tag": { "value": "prod", "type": "string" } }, "resources": [], "check_results": null,
     });
-    world.aws().put_object(BUCKET, STATE, state.to_string().as_bytes());
-    world.aws().forget();
+    world.aws().s3.put(BUCKET, STATE, state.to_string().as_bytes());
+    world.aws().emulator.forget();
     for command in
         ["transfer-images TAG=dev --auto-approve", "init-images TAG=dev", "auto-destroy-images TAG=dev"]
     {
@@ -293,8 +293,8 @@ fn a_state_that_opentofu_has_encrypted_is_not_taken_for_an_empty_one() {
         "serial": 1, "lineage": "11111111-2222-3333-4444-555555555555", "meta": { "key_provider.pbkdf2.k": "eyJ9" },
         "encrypted_data": "b64", "encryption_version": "v0",
     });
-    world.aws().put_object(BUCKET, STATE, state.to_string().as_bytes());
-    world.aws().forget();
+    world.aws().s3.put(BUCKET, STATE, state.to_string().as_bytes());
+    world.aws().emulator.forget();
     for command in [
         "transfer-images --auto-approve",
         "transfer-images --dry-run",

@@ -248,7 +248,7 @@ fn control_a_builder_that_has_seen_the_context_builds_old_files() {
         let program = control(features);
         for builder in [Builder::Buildx, Builder::BuildxContainerd] {
             let Some(mut shared) = Shared::new(builder, seed()) else { continue };
-            shared.project.world.run_program(program.clone());
+            shared.project.world.program = program.clone();
             let (mut wrong, mut refused, all) = (0, 0, 20);
             for edit in 0..all {
                 // The first build counts as well: the builder has seen another test's context of this name.

@@ -20,7 +20,7 @@ fn images(tags: usize) -> String {
 /// Calls about what tags mean since the log began, by action.
 fn calls(aws: &Aws) -> BTreeMap<String, usize> {
     let mut calls = BTreeMap::new();
-    for entry in aws.log() {
+    for entry in aws.emulator.log() {
         let (action, path) = (entry["action"].as_str().unwrap(), entry["path"].as_str().unwrap());
         if ["ListImages", "BatchGetImage"].contains(&action) && !path.starts_with("/v2/") {
             *calls.entry(action.to_owned()).or_default() += 1;
@@ -44,7 +44,7 @@ fn many_tags_of_a_repository_cost_a_call_or_two() {
     world.xtask("transfer-images --auto-approve").ok();
     let aws = world.aws();
     let nothing = || {
-        aws.forget();
+        aws.emulator.forget();
         let run = world.xtask("transfer-images --auto-approve --format json").ok();
         assert_eq!(run.json()["changed"], false, "{run}");
         calls(&aws)
@@ -76,6 +76,6 @@ fn many_tags_of_a_repository_cost_a_call_or_two() {
     assert_eq!(nothing(), counted([("BatchGetImage", 2), ("HEAD", 1), ("ListImages", 1)]));
 
     // A caller who may not list asks tag by tag.
-    aws.quirks(&["deny:ecr:ListImages"]);
+    aws.emulator.quirks(&["deny:ecr:ListImages"]);
     assert_eq!(nothing(), counted([("HEAD", 1 + TAGS), ("ListImages", 1)]));
 }

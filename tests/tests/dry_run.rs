@@ -34,7 +34,7 @@ const REBUILD: &str = "rebuild-runtimes";
 fn writes(aws: &Aws) -> Vec<String> {
     let reads =
         ["Get", "Head", "List", "Describe", "BatchGet", "BatchCheck", "GET", "HEAD", "Decrypt", "Assume"];
-    let entries = aws.log().into_iter().map(|entry| {
+    let entries = aws.emulator.log().into_iter().map(|entry| {
         let word = |name: &str| entry[name].as_str().unwrap().to_owned();
         (word("action"), word("path"))
     });
@@ -46,7 +46,7 @@ fn writes(aws: &Aws) -> Vec<String> {
 
 /// The state's bytes and those of what is beside it.
 fn beside(aws: &Aws) -> [Option<Vec<u8>>; 3] {
-    ["", ".proof.json", ".transfer.lock"].map(|end| aws.object(BUCKET, &format!("{STATE}{end}")))
+    ["", ".proof.json", ".transfer.lock"].map(|end| aws.s3.get(BUCKET, &format!("{STATE}{end}")))
 }
 
 /// Runs what must not write, and gives what each said.
@@ -54,7 +54,7 @@ fn runs(world: &World, dry: &[&str]) -> Vec<String> {
     let aws = world.aws();
     let before = beside(&aws);
     let run = |command: &&str| {
-        aws.forget();
+        aws.emulator.forget();
         let run = world.xtask(command).end();
         // `watch` tells by its code that something would change.
         let codes = if command.starts_with("watch") { [0, CHANGED] } else { [0, 0] };
@@ -73,11 +73,11 @@ fn nothing_is_written(world: &World, dry: &[&str]) -> Vec<String> {
     let before = beside(&aws);
     // With a question there is a plan before it, and terraform's lock around the plan.
     for command in ["transfer-images", "destroy-images"] {
-        aws.forget();
+        aws.emulator.forget();
         let run = world.xtask(command).stdin("no\n").end();
         // Where there is nothing to do, nothing is asked.
         assert!(matches!(run.code, Some(REFUSED | 0)), "{run}");
-        assert_eq!(aws.changes(), [""; 0], "{command}: {run}");
+        assert_eq!(aws.emulator.changes(), [""; 0], "{command}: {run}");
         assert!(beside(&aws) == before, "{command}: {run}");
         said.push(run.stderr);
     }
@@ -85,10 +85,10 @@ fn nothing_is_written(world: &World, dry: &[&str]) -> Vec<String> {
 }
 
 fn edit_state(aws: &Aws, edit: impl FnOnce(&mut Value)) {
-    let mut state: Value = serde_json::from_slice(&aws.object(BUCKET, STATE).unwrap()).unwrap();
+    let mut state: Value = serde_json::from_slice(&aws.s3.get(BUCKET, STATE).unwrap()).unwrap();
     edit(&mut state);
     state["serial"] = (state["serial"].as_u64().unwrap() + 1).into();
-    aws.put_object(BUCKET, STATE, state.to_string().as_bytes());
+    aws.s3.put(BUCKET, STATE, state.to_string().as_bytes());
 }
 
 /// The instances of a resource in the state.
@@ -124,7 +124,7 @@ fn nothing_is_written_by_the_dry_run_of_any_command() {
     assert!(said.stderr.contains(&format!("create the state bucket {BUCKET}")), "{said}");
     assert_eq!(writes(&aws), [""; 0], "{said}");
     world.xtask(INIT).ok();
-    aws.bucket(e2e::ACCOUNT, "DELETE", &format!("{BUCKET}?publicAccessBlock"), "");
+    aws.s3.bucket(e2e::ACCOUNT, "DELETE", &format!("{BUCKET}?publicAccessBlock"), "");
     let said = runs(&world, &[line]);
     assert!(said[0].contains("correct: public access is not blocked"), "{}", said[0]);
     world.xtask(INIT).ok();
@@ -179,7 +179,7 @@ fn nothing_is_written_before_the_yes_whatever_there_is_to_put_right() {
         "aws_ecr_repository.managed[\"kedacore/keda\"]": "kedacore/keda",
         "aws_ecr_pull_through_cache_rule.managed[\"quay\"]": "quay",
     } });
-    aws.put_object(BUCKET, &format!("{STATE}.proof.json"), begun.to_string().as_bytes());
+    aws.s3.put(BUCKET, &format!("{STATE}.proof.json"), begun.to_string().as_bytes());
     let said = nothing_is_written(&world, &DRY[..2]);
     for said in &said {
         for address in [

@@ -50,7 +50,7 @@ fn a_new_region_gets_what_is_there_already() {
     let Some(world) = transferred(IMAGES) else { return };
     let aws = world.aws();
     let started = || {
-        let mut log = aws.log();
+        let mut log = aws.emulator.log();
         log.retain(|entry| entry["action"] == "StartReplicationBackfill" && entry["status"] == 200);
         log.len()
     };
@@ -59,9 +59,9 @@ fn a_new_region_gets_what_is_there_already() {
     let run = world.xtask("transfer-images --dry-run").ok();
     assert!(run.stderr.contains(words), "{run}");
     // A start that is refused is made up for by the next run.
-    aws.quirks(&["deny:ecr:StartReplicationBackfill"]);
+    aws.emulator.quirks(&["deny:ecr:StartReplicationBackfill"]);
     world.xtask("auto-transfer-images").end().failed(5, &["ecr:StartReplicationBackfill"]);
-    aws.quirks(&[]);
+    aws.emulator.quirks(&[]);
     assert_eq!(started(), 0);
     let run = world.xtask("transfer-images --dry-run").ok();
     assert!(run.stderr.contains(words) && !run.stderr.contains("replication rules"), "{run}");
@@ -79,7 +79,7 @@ fn what_is_primed_is_imported_with_its_layers() {
     else {
         return;
     };
-    let log = world.aws().log();
+    let log = world.aws().emulator.log();
     let asked = |part: &str, method: &str| {
         let path = format!("/v2/ecr-public/sam/build-python3.11/{part}/");
         let by = |entry: &&serde_json::Value| {
@@ -98,7 +98,7 @@ fn what_is_primed_waits_as_copies_do() {
     let rules = "[pull_through]\necr-public = \"public.ecr.aws\"\n[min_age]\n\"public.ecr.aws/*\" = \"3d\"\n";
     let Some(world) = World::grid(&format!("{images}{rules}")) else { return };
     let pulls = || {
-        let log = world.aws().log();
+        let log = world.aws().emulator.log();
         let path = "/v2/ecr-public/sam/build-python3.11/manifests/";
         log.iter().filter(|entry| entry["path"].as_str().unwrap().starts_with(path)).count()
     };
@@ -128,18 +128,18 @@ fn what_is_primed_and_nobody_signed_is_refused_before_anything_is_written() {
     let asked = |entry: &serde_json::Value| entry["path"].as_str().unwrap().starts_with("/v2/ecr-public/");
     let words = "public.ecr.aws/sam/build-python3.11:1 is not pulled through the cache";
     for line in ["transfer-images --dry-run", "auto-transfer-images", "lock"] {
-        aws.forget();
+        aws.emulator.forget();
         let run = world.xtask(line).end().with_code(6);
         assert!(run.stderr.contains(words) || line == "lock", "{line}: {run}");
         assert!(run.stderr.contains(" is not taken: it has no signature"), "{line}: {run}");
-        assert_eq!(aws.changes(), [""; 0], "{line}: {run}");
-        assert!(!aws.log().iter().any(asked), "{line}: {run}");
+        assert_eq!(aws.emulator.changes(), [""; 0], "{line}: {run}");
+        assert!(!aws.emulator.log().iter().any(asked), "{line}: {run}");
     }
     // All else is done.
     let run = world.xtask("auto-transfer-images --keep-going").end().with_code(6);
     assert!(run.stderr.contains(words), "{run}");
     assert!(aws.repositories().contains(&"kedacore/keda".to_owned()), "{run}");
-    assert!(!aws.log().iter().any(asked), "{run}");
+    assert!(!aws.emulator.log().iter().any(asked), "{run}");
     // Where nothing is to be done, nothing is pulled through.
     world.xtask("auto-transfer-images").ok();
 }

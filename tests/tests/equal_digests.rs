@@ -296,7 +296,7 @@ fn equal_digests_whatever_builds_and_how_often() {
     assert!(wrong.is_empty() && builds >= 2, "{builds} builds: {wrong:#?}");
 
     // A content that is another one each time is told by its path.
-    project.write("Dockerfile", project.dockerfile());
+    project.write("Dockerfile", e2e::DOCKERFILE);
     let (builds, wrong) = built(&project.world, host, &project.name, &run);
     assert_eq!(wrong.len(), builds - 1);
     assert!(wrong.iter().all(|how| how.contains("built")), "{wrong:#?}");

@@ -24,7 +24,7 @@ fn a_rule_that_leads_elsewhere_is_refused_before_anything_is_done() {
     let aws = world.aws();
     let rule = |upstream: &str| json!({ "ecrRepositoryPrefix": "clash", "upstreamRegistryUrl": upstream });
     aws.ecr("CreatePullThroughCacheRule", &rule("registry.k8s.io"));
-    aws.forget();
+    aws.emulator.forget();
     for command in ["transfer-images --dry-run", "auto-transfer-images"] {
         let run = world.xtask(command).end();
         run.failed(
@@ -32,7 +32,7 @@ fn a_rule_that_leads_elsewhere_is_refused_before_anything_is_done() {
             &["clash is registry.k8s.io in this account, and quay.io on line 5", "hint: take another prefix"],
         );
     }
-    assert_eq!(aws.changes(), Vec::<String>::new());
+    assert_eq!(aws.emulator.changes(), Vec::<String>::new());
     // What it wants, whoever made it.
     aws.ecr("DeletePullThroughCacheRule", &json!({ "ecrRepositoryPrefix": "clash" }));
     aws.ecr("CreatePullThroughCacheRule", &rule("quay.io"));
@@ -103,7 +103,7 @@ fn repositories_of_somebody_else_s_are_shown_as_they_are_and_a_dead_key_stops_th
     assert_eq!(report["differences"].as_array().unwrap().len(), 5, "{report}");
 
     aws.kms("ScheduleKeyDeletion", &json!({ "KeyId": arn, "PendingWindowInDays": 7 }));
-    aws.forget();
+    aws.emulator.forget();
     let words = format!("submitter: {arn} is PendingDeletion");
     for command in ["transfer-images --dry-run", "auto-transfer-images"] {
         world
@@ -111,7 +111,7 @@ fn repositories_of_somebody_else_s_are_shown_as_they_are_and_a_dead_key_stops_th
             .end()
             .failed(REFUSED, &["with a key that cannot be used", &words, "hint: `aws kms enable-key`"]);
     }
-    assert_eq!(aws.changes(), Vec::<String>::new());
+    assert_eq!(aws.emulator.changes(), Vec::<String>::new());
 }
 
 #[test]
@@ -131,7 +131,7 @@ fn a_policy_that_somebody_else_wrote_is_not_overwritten() {
     let pulled = format!("{IMAGES}[repositories]\npull_accounts = [\"210987654321\"]\n");
     world.write("images.toml", &pulled);
     let refused = || {
-        aws.forget();
+        aws.emulator.forget();
         let before = policy();
         for command in ["transfer-images --dry-run", "auto-transfer-images"] {
             let words = [
@@ -140,7 +140,7 @@ fn a_policy_that_somebody_else_wrote_is_not_overwritten() {
             ];
             world.xtask(command).end().failed(REFUSED, &words);
         }
-        assert_eq!((aws.changes(), policy()), (Vec::<String>::new(), before));
+        assert_eq!((aws.emulator.changes(), policy()), (Vec::<String>::new(), before));
     };
     refused();
     aws.ecr("DeleteRepositoryPolicy", &json!({ "repositoryName": "kedacore/keda" }));
@@ -173,7 +173,7 @@ fn a_secret_or_a_replication_in_the_wrong_place_is_refused_before_anything_is_do
         IMAGES.replace("\"quay.io\"", &format!("{{ upstream = \"ghcr.io\", credential_arn = \"{arn}\" }}"))
     };
     let Some(world) = initialised(IMAGES) else { return };
-    world.aws().forget();
+    world.aws().emulator.forget();
     for (images, words) in [
         (
             rule(arn("us-east-1", ACCOUNT)),
@@ -188,7 +188,7 @@ fn a_secret_or_a_replication_in_the_wrong_place_is_refused_before_anything_is_do
         world.write("images.toml", &images);
         world.xtask("auto-transfer-images").end().failed(3, &[words]);
     }
-    assert_eq!(world.aws().changes(), Vec::<String>::new());
+    assert_eq!(world.aws().emulator.changes(), Vec::<String>::new());
 }
 
 #[test]
@@ -207,7 +207,7 @@ fn a_tag_that_may_not_move_is_told_with_the_plan() {
         IMAGES.replace("ghcr.io/kedacore/keda:2.11.2", "ghcr.io/kedacore/keda-metrics-apiserver:2.11.2");
     world.write("images.toml", &other.replace("\"kedacore/keda\" =", "\"kedacore/keda:2.11.2\" ="));
     mutability("IMMUTABLE");
-    aws.forget();
+    aws.emulator.forget();
     for command in ["transfer-images --dry-run", "auto-transfer-images --only kedacore/keda"] {
         let run = world.xtask(command).end();
         run.failed(
@@ -215,7 +215,7 @@ fn a_tag_that_may_not_move_is_told_with_the_plan() {
             &["repositories are immutable:", "kedacore/keda:2.11.2", "hint: give the image another tag"],
         );
     }
-    assert_eq!(aws.changes(), Vec::<String>::new());
+    assert_eq!(aws.emulator.changes(), Vec::<String>::new());
     mutability("MUTABLE");
     world.xtask("auto-transfer-images").ok();
 }

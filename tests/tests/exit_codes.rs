@@ -40,8 +40,8 @@ fn world() -> Option<(World, DebianRegistry)> {
 #[test]
 fn a_dry_run_that_goes_on_ends_as_the_real_run_would() {
     let Some((mut world, target)) = world() else { return };
-    let real = format!("http://{}/docker.io", world.samples());
-    world.route("docker.io", format!("http://{}", nobody()));
+    let real = format!("http://{}/docker.io", world.sources.host);
+    world.sources.route("docker.io", format!("http://{}", nobody()));
     let line = "transfer-images --keep-going --format json";
     let dry = at(&world, target.host(), line).arg("--dry-run").end();
     dry.failed(UPSTREAM, &["docker.io/curlimages/curl:7.85.0", "copy", "dry run: nothing was changed"]);
@@ -58,7 +58,7 @@ fn a_dry_run_that_goes_on_ends_as_the_real_run_would() {
     let again = at(&world, target.host(), line).arg("--auto-approve").end();
     assert_eq!((again.code, again.json()["changed"].as_bool()), (Some(UPSTREAM), Some(false)), "{again}");
 
-    world.route("docker.io", real);
+    world.sources.route("docker.io", real);
     let away = nobody();
     let dry = at(&world, &away, line).arg("--dry-run").end();
     dry.failed(REGISTRY, &[&away, "dry run: nothing was changed"]);
@@ -100,7 +100,7 @@ fn what_was_not_compared_is_not_called_the_same() {
     let all = at(&world, target.host(), list).ok();
     assert_eq!((upstream(&all, 0), upstream(&all, 1)), ("same".into(), "same".into()), "{all}");
     assert!(!all.stderr.contains("warning"), "{all}");
-    world.route("docker.io", format!("http://{}", nobody()));
+    world.sources.route("docker.io", format!("http://{}", nobody()));
     let away = at(&world, target.host(), list).ok();
     assert_eq!((upstream(&away, 0), upstream(&away, 1)), ("unknown".into(), "same".into()), "{away}");
     let warning = "warning: docker.io does not answer (";
@@ -124,12 +124,12 @@ fn lock_check_asks_upstream_and_tells_a_moved_name_from_silence() {
     let check = world.sourced().args("lock --check").ok();
     assert!(check.stderr.contains("is up to date"), "{check}");
 
-    world.store().touch("docker.io/curlimages/curl:7.85.0").unwrap();
+    world.sources.store.touch("docker.io/curlimages/curl:7.85.0").unwrap();
     let moved = world.sourced().args("lock --check").end();
     moved.failed(CONFIG, &["images.lock is not what upstream has", "lock --update"]);
     assert!(moved.stdout.contains("~ docker.io/curlimages/curl:7.85.0"), "{moved}");
 
-    world.route("docker.io", format!("http://{}", nobody()));
+    world.sources.route("docker.io", format!("http://{}", nobody()));
     let silent = world.sourced().args("lock --check").end();
     silent.failed(UPSTREAM, &["docker.io/curlimages/curl:7.85.0 cannot be resolved"]);
     assert!(!silent.stderr.contains("is not what upstream has"), "{silent}");
@@ -156,7 +156,7 @@ fn other_platforms_are_not_a_move_of_upstream() {
         let said = why("transfer-images --auto-approve");
         assert!(said.starts_with("other platforms are wanted: was sha256:"), "{platforms}: {said}");
     }
-    world.store().touch("ghcr.io/kedacore/keda:2.11.2").unwrap();
+    world.sources.store.touch("ghcr.io/kedacore/keda:2.11.2").unwrap();
     let said = why("transfer-images --dry-run");
     assert!(said.starts_with("upstream has moved: was sha256:"), "{said}");
 }

@@ -47,11 +47,12 @@ fn terraform_that_tells(world: &World) -> String {
 /// Six calls, nothing changed, and terraform was not started.
 fn has_nothing_to_do(world: &World, run: Run, who: &str) {
     let aws = world.aws();
-    aws.forget();
+    aws.emulator.forget();
     let run = run.ok();
     assert_eq!(run.json()["changed"], false, "{who}: {run}");
     let word = |entry: &serde_json::Value, name: &str| entry[name].as_str().unwrap().to_owned();
-    let calls = aws.log().into_iter().filter(|entry| !entry["action"].as_str().unwrap().starts_with("HEAD"));
+    let calls =
+        aws.emulator.log().into_iter().filter(|entry| !entry["action"].as_str().unwrap().starts_with("HEAD"));
     let mut calls: Vec<_> =
         calls.map(|entry| format!("{} {}", word(&entry, "service"), word(&entry, "action"))).collect();
     calls.sort();

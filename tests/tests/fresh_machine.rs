@@ -112,7 +112,7 @@ fn with_samples(machine: impl FnOnce() -> Option<Machine>) -> Option<Machine> {
     // Both compile and make what the machine then finds.
     let (_, world) = (built(), World::new(Images::Full)?);
     let machine = machine()?;
-    world.store().copy_to(&machine.local().join("sample-upstreams")).unwrap();
+    world.sources.store.copy_to(&machine.local().join("sample-upstreams")).unwrap();
     std::fs::write(machine.local().join("images.toml"), SHORT).unwrap();
     Some(machine)
 }

@@ -9,7 +9,10 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Mutex;
 use std::time::Instant;
 
-use e2e::{ACCOUNT, BUCKET, Ended, Images, LocalBuilds, REGION, Run, STATE, World, docker, programs, root};
+use e2e::{
+    ACCOUNT, BUCKET, Ended, Images, LocalBuilds, REGION, Run, STATE, Saved, World, docker, programs, root,
+    set_as_cloudformation_does,
+};
 use serde_json::{Value, json};
 
 const TAG: &str = "prod";
@@ -103,10 +106,10 @@ const JOB: [Step; 16] = [
     step("create the bucket", |_| {}, |world| xtask(world, "init-images --create-state-bucket")),
     step(
         "mend the bucket",
-        |world| world.aws().bucket(ACCOUNT, "DELETE", &format!("{BUCKET}?publicAccessBlock"), ""),
+        |world| world.aws().s3.bucket(ACCOUNT, "DELETE", &format!("{BUCKET}?publicAccessBlock"), ""),
         |world| xtask(world, "init-images --create-state-bucket"),
     ),
-    step("init", |world| world.aws().as_cloudformation_sets_it(), |world| xtask(world, "init-images")),
+    step("init", |world| set_as_cloudformation_does(&world.aws()), |world| xtask(world, "init-images")),
     step(
         "log in",
         |_| {},
@@ -122,7 +125,7 @@ const JOB: [Step; 16] = [
             // HTC-Grid's bucket takes nothing without it.
             let headers = [("x-amz-server-side-encryption", "aws:kms")];
             let key = format!("{STATE}.proof.json");
-            world.aws().put_object_with(BUCKET, &key, &headers, begun.to_string().as_bytes());
+            world.aws().s3.put_with(BUCKET, &key, &headers, begun.to_string().as_bytes());
         },
         transfer,
     ),
@@ -132,7 +135,7 @@ const JOB: [Step; 16] = [
         "doctor",
         |world| {
             let outputs = json!({ "ImageTFStateBucketID": BUCKET });
-            world.aws().stack(&json!({ "name": TAG, "region": REGION, "outputs": outputs }));
+            world.aws().emulator.stack(&json!({ "name": TAG, "region": REGION, "outputs": outputs }));
         },
         |world| {
             let run = world.sourced().args("transfer-images --dry-run");
@@ -258,7 +261,7 @@ fn without(policy: &Value, removed: &Allowed) -> Value {
 
 /// The actions that a step's requests needed.
 fn needed(world: &World) -> BTreeSet<String> {
-    let log = world.aws().log();
+    let log = world.aws().emulator.log();
     assert!(log.len() < 20_000, "the log is bounded: its beginning is lost");
     let own = log.iter().filter(|entry| !entry["principal"].as_str().unwrap().ends_with(":user/admin"));
     let all = own.flat_map(|entry| entry["iam"].as_array().unwrap());
@@ -299,24 +302,24 @@ impl Removals {
 /// account as it was before the step.
 fn whole_job(policy: &Value, removals: &Removals, builds: bool) -> Option<()> {
     let world = world()?;
-    let _built = builds.then(|| LocalBuilds { engine: world.engine().clone(), name: runtime(&world) });
+    let _built = builds.then(|| LocalBuilds { engine: world.engine.clone(), name: runtime(&world) });
     for (number, step) in JOB.iter().enumerate().filter(|(_, step)| builds || !step.builds) {
         let caller = if number <= CREATED { CREATOR } else { COLLEAGUE };
         (step.before)(&world);
-        world.save("before");
-        world.aws().caller(caller, policy);
-        world.aws().forget();
+        let before = Saved::of(&world, "before");
+        world.aws().emulator.caller(caller, policy);
+        world.aws().emulator.forget();
         let run = (step.run)(&world).end();
         assert_eq!(run.code, Some(0), "{}: {run}", step.name);
         e2e::say(&format!("{}: {:.1} s", step.name, run.took.as_secs_f64()));
         let needed = needed(&world);
-        world.save("after");
+        let after = Saved::of(&world, "after");
         let mut is_after = true;
         while let Some(removed) = removals.next(number, &needed) {
             let began = Instant::now();
-            world.restore("before");
+            before.restore();
             is_after = false;
-            world.aws().caller(caller, &without(policy, &removed));
+            world.aws().emulator.caller(caller, &without(policy, &removed));
             let run = (step.run)(&world).end();
             let (took, all) = (run.took.as_secs_f64(), began.elapsed().as_secs_f64());
             let code = run.code;
@@ -332,7 +335,7 @@ fn whole_job(policy: &Value, removals: &Removals, builds: bool) -> Option<()> {
             }
         }
         if !is_after {
-            world.restore("after");
+            after.restore();
         }
     }
     Some(())

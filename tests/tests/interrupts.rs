@@ -25,7 +25,7 @@ fn nothing_is_half_visible(world: &World) -> usize {
 
 /// A killed run cannot give its lease back: the next one sees that its process is gone.
 fn lease_is_left(world: &World) -> String {
-    let lease: Value = serde_json::from_slice(&world.aws().lock("transfer.lock").unwrap()).unwrap();
+    let lease: Value = serde_json::from_slice(&world.aws().s3.lock("transfer.lock").unwrap()).unwrap();
     lease["who"].as_str().unwrap().to_owned()
 }
 
@@ -40,15 +40,15 @@ fn the_next_run_completes(world: &World) -> Ended {
         ["curl:7.85.0", "kedacore/keda:2.11.2"]
     );
     let aws = world.aws();
-    assert!(aws.lock("tflock").is_none() && aws.lock("transfer.lock").is_none());
+    assert!(aws.s3.lock("tflock").is_none() && aws.s3.lock("transfer.lock").is_none());
     next
 }
 
 #[test]
 fn a_lease_is_taken_over_from_a_process_that_is_gone_and_from_no_other() {
     let Some(mut world) = initialised() else { return };
-    let gate = Gate::before(world.samples(), |line| line.contains("/blobs/"));
-    world.route("ghcr.io", format!("http://{}/ghcr.io", gate.host()));
+    let gate = Gate::before(&world.sources.host, |line| line.contains("/blobs/"));
+    world.sources.route("ghcr.io", format!("http://{}/ghcr.io", gate.host()));
     let run = world.xtask("transfer-images --auto-approve").start();
     gate.wait();
     let who = lease_is_left(&world);
@@ -56,7 +56,7 @@ fn a_lease_is_taken_over_from_a_process_that_is_gone_and_from_no_other() {
     let early = world.xtask("transfer-images --auto-approve").end();
     early.failed(TERRAFORM, &[&who, "hint: ", "--lock-timeout"]);
     let aws = world.aws();
-    let held = aws.lock("transfer.lock").unwrap();
+    let held = aws.s3.lock("transfer.lock").unwrap();
 
     run.signal(Signal::KILL);
     assert_eq!(run.end().code, None);
@@ -64,13 +64,13 @@ fn a_lease_is_taken_over_from_a_process_that_is_gone_and_from_no_other() {
     // On another machine nobody knows whether it lives: there it is waited for.
     let mut elsewhere: Value = serde_json::from_slice(&held).unwrap();
     elsewhere["process"]["host"] = "elsewhere".into();
-    aws.put_object(BUCKET, &format!("{STATE}.transfer.lock"), elsewhere.to_string().as_bytes());
+    aws.s3.put(BUCKET, &format!("{STATE}.transfer.lock"), elsewhere.to_string().as_bytes());
     let early = world.xtask("transfer-images --auto-approve").end();
     early.failed(TERRAFORM, &[&who, "hint: ", elsewhere["expires"].as_str().unwrap()]);
     // A process that has got the dead one's number since is not it.
     let mut reused: Value = serde_json::from_slice(&held).unwrap();
     reused["process"]["pid"] = std::process::id().into();
-    aws.put_object(BUCKET, &format!("{STATE}.transfer.lock"), reused.to_string().as_bytes());
+    aws.s3.put(BUCKET, &format!("{STATE}.transfer.lock"), reused.to_string().as_bytes());
     let next = the_next_run_completes(&world);
     assert!(next.stderr.contains(&format!("took over the lease of {who}, whose process is gone")), "{next}");
 }
@@ -87,11 +87,11 @@ fn ctrl_c_during_terraforms_apply_leaves_a_state_that_the_next_run_goes_on_from(
     kill_process(aws.pid, Signal::CONT).unwrap();
     let run = run.end();
     run.failed(INTERRUPTED, &["error: interrupted"]);
-    assert!(aws.lock("tflock").is_none(), "terraform's lock stays: {run}");
-    assert!(aws.lock("transfer.lock").is_none(), "the lease stays: {run}");
+    assert!(aws.s3.lock("tflock").is_none(), "terraform's lock stays: {run}");
+    assert!(aws.s3.lock("transfer.lock").is_none(), "the lease stays: {run}");
     assert_eq!(nothing_is_half_visible(&world), 0);
     // What terraform had begun is in its state, and nothing else stands in the account.
-    let state: Value = serde_json::from_slice(&aws.object(BUCKET, STATE).unwrap()).unwrap();
+    let state: Value = serde_json::from_slice(&aws.s3.get(BUCKET, STATE).unwrap()).unwrap();
     let resources = state["resources"].as_array().unwrap().iter();
     let owned: usize = resources
         .filter(|resource| resource["type"] == "aws_ecr_repository")
@@ -105,17 +105,17 @@ fn ctrl_c_during_terraforms_apply_leaves_a_state_that_the_next_run_goes_on_from(
 fn ctrl_c_during_a_copy_ends_it_at_once_and_gives_the_locks_back() {
     let Some(mut world) = initialised() else { return };
     let blobs = AtomicUsize::new(0);
-    let gate = Gate::before(world.samples(), move |line| {
+    let gate = Gate::before(&world.sources.host, move |line| {
         line.contains("/blobs/") && blobs.fetch_add(1, Ordering::Relaxed) >= 2
     });
-    world.route("ghcr.io", format!("http://{}/ghcr.io", gate.host()));
+    world.sources.route("ghcr.io", format!("http://{}/ghcr.io", gate.host()));
     let run = world.xtask("transfer-images --auto-approve").start();
     gate.wait();
     run.signal(Signal::INT);
     let run = run.end();
     run.failed(INTERRUPTED, &["error: interrupted"]);
     let aws = world.aws();
-    assert!(aws.lock("tflock").is_none() && aws.lock("transfer.lock").is_none(), "{run}");
+    assert!(aws.s3.lock("tflock").is_none() && aws.s3.lock("transfer.lock").is_none(), "{run}");
     assert!(nothing_is_half_visible(&world) <= 1);
     gate.open();
     the_next_run_completes(&world);
@@ -125,10 +125,10 @@ fn ctrl_c_during_a_copy_ends_it_at_once_and_gives_the_locks_back() {
 fn sigkill_during_a_copy_leaves_no_tag_without_its_blobs() {
     let Some(mut world) = initialised() else { return };
     let blobs = AtomicUsize::new(0);
-    let gate = Gate::before(world.samples(), move |line| {
+    let gate = Gate::before(&world.sources.host, move |line| {
         line.contains("/blobs/") && blobs.fetch_add(1, Ordering::Relaxed) >= 3
     });
-    world.route("ghcr.io", format!("http://{}/ghcr.io", gate.host()));
+    world.sources.route("ghcr.io", format!("http://{}/ghcr.io", gate.host()));
     let run = world.xtask("transfer-images --auto-approve").start();
     gate.wait();
     run.signal(Signal::KILL);
@@ -137,7 +137,7 @@ fn sigkill_during_a_copy_leaves_no_tag_without_its_blobs() {
     assert!(!tags.iter().any(|(name, _)| name.starts_with("kedacore")), "{tags:?}");
     gate.open();
     let who = lease_is_left(&world);
-    world.forget();
+    world.sources.forget();
     let next = the_next_run_completes(&world);
     assert!(next.stderr.contains(&who), "{next}");
 }
@@ -147,22 +147,22 @@ fn sigkill_between_push_and_tag_loses_no_blob_and_shows_no_tag() {
     let Some(world) = initialised() else { return };
     let aws = world.aws();
     // ECR shows a finished layer to manifests late, here never: every blob is there, and no manifest can be.
-    aws.quirks(&["blob-unknown-lag=86400000"]);
-    aws.forget();
+    aws.emulator.quirks(&["blob-unknown-lag=86400000"]);
+    aws.emulator.forget();
     let run = world.xtask("transfer-images --auto-approve").start();
     let refused =
         |entry: &Value| entry["action"] == "PUT manifest" && entry["status"].as_u64().unwrap() >= 400;
     let started = std::time::Instant::now();
-    while !aws.log().iter().any(refused) {
+    while !aws.emulator.log().iter().any(refused) {
         assert!(started.elapsed().as_secs() < 300, "no manifest was put");
         std::thread::yield_now();
     }
     run.signal(Signal::KILL);
     assert_eq!(run.end().code, None);
     assert_eq!(aws.whole_tags(), []);
-    aws.quirks(&[]);
+    aws.emulator.quirks(&[]);
     let who = lease_is_left(&world);
-    aws.forget();
+    aws.emulator.forget();
     let next = the_next_run_completes(&world);
     assert!(next.stderr.contains(&who), "{next}");
 }
@@ -199,14 +199,14 @@ fn sigkill_between_a_child_and_its_index_shows_no_tag() {
 
     // The next run sends the tag alone: all else is there.
     seen.lock().unwrap().clear();
-    world.forget();
+    world.sources.forget();
     let next = world
         .sourced()
         .arg("--registry")
         .arg(format!("{}/htc", registry.host()))
         .args("transfer-images --auto-approve --only kedacore/keda");
     next.ok();
-    assert_eq!(world.requests().get("oci GET blob"), None, "{:?}", world.requests());
+    assert_eq!(world.sources.requests().get("oci GET blob"), None, "{:?}", world.sources.requests());
     let tags = get(&format!("http://{}/v2/htc/kedacore/keda/tags/list", registry.host()));
     assert_eq!(tags.json()["tags"], serde_json::json!(["2.11.2"]));
 }

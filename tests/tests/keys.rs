@@ -147,12 +147,12 @@ fn a_template_that_a_killed_run_made_is_recorded() {
     world.xtask("auto-transfer-images").ok();
     // As if terraform had been killed before it could write it down.
     let address = "aws_ecr_repository_creation_template.managed[\"ecr-public\"]";
-    let mut state: Value = serde_json::from_slice(&aws.object(BUCKET, STATE).unwrap()).unwrap();
+    let mut state: Value = serde_json::from_slice(&aws.s3.get(BUCKET, STATE).unwrap()).unwrap();
     let resources = state["resources"].as_array_mut().unwrap();
     resources.retain(|resource| resource["type"] != "aws_ecr_repository_creation_template");
-    aws.put_object(BUCKET, STATE, state.to_string().as_bytes());
+    aws.s3.put(BUCKET, STATE, state.to_string().as_bytes());
     let begun = json!({ "begun": "2026-11-27T00:00:00Z", "creates": { address: "ecr-public" } });
-    aws.put_object(BUCKET, &format!("{STATE}.proof.json"), begun.to_string().as_bytes());
+    aws.s3.put(BUCKET, &format!("{STATE}.proof.json"), begun.to_string().as_bytes());
     let run = world.xtask("auto-transfer-images").ok();
     assert!(run.stderr.contains(&format!("record {address}, which exists")), "{run}");
     assert_eq!(world.xtask("transfer-images --refresh --format json").ok().json()["changed"], false);

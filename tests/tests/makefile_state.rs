@@ -29,7 +29,7 @@ fn deployed_with_alias(alias: &str) -> Option<World> {
     world.xtask("init-images --create-state-bucket").ok();
     world.xtask("transfer-images --auto-approve").ok();
     let aws = world.aws();
-    let mut state: Value = serde_json::from_slice(&aws.object(BUCKET, STATE).unwrap()).unwrap();
+    let mut state: Value = serde_json::from_slice(&aws.s3.get(BUCKET, STATE).unwrap()).unwrap();
     let mut resources = Vec::new();
     for mut resource in state["resources"].as_array().unwrap().clone() {
         for instance in resource["instances"].as_array_mut().unwrap() {
@@ -94,11 +94,11 @@ fn deployed_with_alias(alias: &str) -> Option<World> {
     state["resources"] = resources.into();
     state["outputs"] = json!({});
     state["serial"] = (state["serial"].as_u64().unwrap() + 1).into();
-    aws.put_object(BUCKET, STATE, state.to_string().as_bytes());
+    aws.s3.put(BUCKET, STATE, state.to_string().as_bytes());
     // Another machine: a fresh checkout of this project.
     std::fs::remove_dir_all(world.path("local/terraform")).unwrap();
     std::fs::remove_dir_all(world.path("target/xtask")).unwrap();
-    aws.forget();
+    aws.emulator.forget();
     Some(world)
 }
 
@@ -118,9 +118,9 @@ fn its_resources_are_taken_over_where_they_stand() {
     let Some(world) = deployed_by_the_makefile() else { return };
     let aws = world.aws();
     let (tags, repositories) = (aws.whole_tags(), aws.ecr("DescribeRepositories", &json!({})));
-    let (before, keys) = (aws.object(BUCKET, STATE).unwrap(), aws.keys());
+    let (before, keys) = (aws.s3.get(BUCKET, STATE).unwrap(), aws.keys());
     assert_eq!((keys.0.len(), keys.1.len()), (1, 1));
-    aws.forget();
+    aws.emulator.forget();
 
     let run = world.xtask("init-images").ok();
     assert!(run.stderr.contains("Makefile's state") && run.stderr.contains("before-xtask"), "{run}");
@@ -129,6 +129,7 @@ fn its_resources_are_taken_over_where_they_stand() {
     // 0 destroyed, 0 replaced, and nothing of it made again.
     let resources = ["Delete", "Create", "Put", "Batch", "POST", "PATCH"];
     let changed: Vec<_> = aws
+        .emulator
         .changes()
         .into_iter()
         .filter(|change| !change.contains("s3") && resources.iter().any(|word| change.contains(word)))
@@ -138,12 +139,12 @@ fn its_resources_are_taken_over_where_they_stand() {
     assert_eq!((tags.len(), aws.whole_tags()), (3, tags), "{run}");
     let after = aws.ecr("DescribeRepositories", &json!({}));
     assert_eq!(after["repositories"], repositories["repositories"], "{run}");
-    let after = addresses(&aws.object(BUCKET, STATE).unwrap());
+    let after = addresses(&aws.s3.get(BUCKET, STATE).unwrap());
     assert!(
         !after.iter().any(|address| address.contains("null_resource") || address.contains("module.")),
         "{after:?}"
     );
-    let copy = aws.object(BUCKET, &format!("{STATE}.before-xtask")).unwrap();
+    let copy = aws.s3.get(BUCKET, &format!("{STATE}.before-xtask")).unwrap();
     assert_eq!(addresses(&copy), addresses(&before));
     let second = world.xtask("transfer-images --refresh --format json").ok();
     assert_eq!(second.json()["changed"], false, "{second}");
@@ -153,16 +154,16 @@ fn its_resources_are_taken_over_where_they_stand() {
 fn a_transfer_points_at_the_takeover_and_leaves_the_state_as_it_is() {
     let Some(world) = deployed_by_the_makefile() else { return };
     let aws = world.aws();
-    let before = aws.object(BUCKET, STATE).unwrap();
+    let before = aws.s3.get(BUCKET, STATE).unwrap();
     for command in ["transfer-images --dry-run", "transfer-images --auto-approve"] {
         let run = world.xtask(command).end();
         assert_eq!(run.code, Some(3), "{run}");
         assert!(run.stderr.contains("`cargo xtask init-images` imports it"), "{run}");
     }
     assert!(
-        aws.object(BUCKET, STATE).unwrap() == before,
+        aws.s3.get(BUCKET, STATE).unwrap() == before,
         "the state was changed: {:?}",
-        addresses(&aws.object(BUCKET, STATE).unwrap())
+        addresses(&aws.s3.get(BUCKET, STATE).unwrap())
     );
 }
 

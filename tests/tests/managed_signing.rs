@@ -47,7 +47,7 @@ fn statuses(aws: &Aws, tag: &str) -> Vec<(String, String)> {
 
 /// How often a run since the last [`Aws::forget`] has asked for an action.
 fn asked(aws: &Aws, action: &str) -> usize {
-    aws.log().iter().filter(|entry| entry["action"] == action).count()
+    aws.emulator.log().iter().filter(|entry| entry["action"] == action).count()
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn the_rules_of_others_stay_and_only_the_own_one_comes_changes_and_goes() {
     world.xtask("auto-transfer-images").ok();
     assert_eq!(rules(&aws), [team.clone(), rule("first", "lambda")]);
     assert_eq!(statuses(&aws, "tool"), [(profile("first"), "COMPLETE".to_owned())]);
-    aws.forget();
+    aws.emulator.forget();
     assert_eq!(world.xtask("transfer-images --format json").ok().json()["changed"], false);
     assert_eq!((asked(&aws, "GetSigningConfiguration"), asked(&aws, "PutSigningConfiguration")), (1, 0));
 
@@ -94,7 +94,7 @@ fn a_rule_stays_where_another_grid_uses_the_runtimes_and_where_another_grid_made
     let aws = world.aws();
     let own = [rule("both", "lambda")];
     assert_eq!(rules(&aws), own);
-    assert!(aws.object(BUCKET, ".terraform/b.tfstate.signing.json").is_none(), "b has added nothing");
+    assert!(aws.s3.get(BUCKET, ".terraform/b.tfstate.signing.json").is_none(), "b has added nothing");
     world.xtask(&format!("auto-destroy-images {a}")).ok();
     assert_eq!(rules(&aws), own, "b's runtimes are signed by it");
     // Built again, a knows its rule.
@@ -103,7 +103,7 @@ fn a_rule_stays_where_another_grid_uses_the_runtimes_and_where_another_grid_made
     assert_eq!(rules(&aws), own, "b has not made it");
     world.xtask(&format!("auto-destroy-images {a}")).ok();
     assert_eq!(rules(&aws), Vec::<Value>::new());
-    assert_eq!(aws.object(BUCKET, &format!("{STATE}.signing.json")).unwrap(), b"[]");
+    assert_eq!(aws.s3.get(BUCKET, &format!("{STATE}.signing.json")).unwrap(), b"[]");
 }
 
 #[test]
@@ -113,9 +113,9 @@ fn what_ecr_would_refuse_is_refused_before_anything_is_done() {
     let aws = world.aws();
     let refused = |images: &str, words: &[&str]| {
         world.write("images.toml", images);
-        aws.forget();
+        aws.emulator.forget();
         world.xtask("auto-transfer-images").end().failed(CONFIG, words);
-        assert_eq!(aws.changes(), Vec::<String>::new());
+        assert_eq!(aws.emulator.changes(), Vec::<String>::new());
     };
     let abroad = signed_by(IMAGES, "first").replace("eu-west-1", "us-east-1");
     refused(
@@ -179,7 +179,7 @@ fn a_runtime_is_signed_or_it_is_told_why_not() {
     assert!(line.contains("built here, not signed"), "{line}");
 
     let aws = world.aws();
-    aws.quirks(&["slow-signing=2"]);
+    aws.emulator.quirks(&["slow-signing=2"]);
     images(", epoch = \"2\"", true);
     let transferred = run("auto-transfer-images").ok();
     assert!(!transferred.stderr.contains("sign"), "{transferred}");
@@ -188,7 +188,7 @@ fn a_runtime_is_signed_or_it_is_told_why_not() {
     assert!(line.contains("built here, signed"), "{line}");
 
     // Who may not sign may push, and is told.
-    aws.quirks(&["deny:signer:SignPayload", "slow-signing=1"]);
+    aws.emulator.quirks(&["deny:signer:SignPayload", "slow-signing=1"]);
     images(", epoch = \"3\"", true);
     let why = [
         &format!(
@@ -209,7 +209,7 @@ fn a_runtime_is_signed_or_it_is_told_why_not() {
     );
     assert!(line.contains("built here, signing failed"), "{line}");
     assert!(why.iter().all(|words| said.contains(*words)), "{said}");
-    aws.quirks(&["deny:ecr:DescribeImageSigningStatus"]);
+    aws.emulator.quirks(&["deny:ecr:DescribeImageSigningStatus"]);
     run("list-images").end().failed(5, &["ecr:DescribeImageSigningStatus"]);
     images(", epoch = \"4\"", true);
     let transferred = run("auto-transfer-images").ok();

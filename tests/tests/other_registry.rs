@@ -66,7 +66,7 @@ fn debians_registry_as_the_target_gets_the_sources_own_bytes() {
     assert_eq!(first.json()["account"], Value::Null, "neither AWS nor terraform has a part in this: {first}");
     assert!(!world.path("local/local-aws").exists());
 
-    let samples = world.samples();
+    let samples = &world.sources.host;
     // One platform: its own manifest. All: the index, byte for byte. Some: an index of theirs.
     let curl = raw(&format!("{target}/curl:7.85.0"));
     assert_eq!(digest(&curl), amd64(&raw(&format!("{samples}/docker.io/curlimages/curl:7.85.0"))));
@@ -100,10 +100,10 @@ fn debians_registry_as_the_target_gets_the_sources_own_bytes() {
         skopeo.arg(format!("docker://{target}/kedacore/keda:2.11.2")).arg(format!("dir:{}", copy.display())),
     );
 
-    world.forget();
+    world.sources.forget();
     let second = transfer(&world, &target, "--format json").ok();
     assert_eq!(second.json()["changed"], false, "{second}");
-    let asked = world.requests();
+    let asked = world.sources.requests();
     assert!(
         !asked.keys().any(|kind| kind.contains("GET manifest") || kind.contains("GET blob")),
         "{asked:?}"
@@ -142,12 +142,16 @@ fn debians_registry_as_the_source_gives_the_same_bytes_on() {
     transfer(&world, source.host(), "--auto-approve").ok();
 
     for registry in ["docker.io", "ghcr.io"] {
-        world.route(registry, format!("http://{}/mirror", source.host()));
+        world.sources.route(registry, format!("http://{}/mirror", source.host()));
     }
     world.write("images.toml", IMAGES);
-    world.forget();
+    world.sources.forget();
     transfer(&world, &format!("{}/deep/er", target.host()), "--auto-approve").ok();
-    assert!(world.requests().is_empty(), "the upstream itself was asked: {:?}", world.requests());
+    assert!(
+        world.sources.requests().is_empty(),
+        "the upstream itself was asked: {:?}",
+        world.sources.requests()
+    );
     let keda = manifest(source.host(), "mirror/kedacore/keda:2.11.2");
     assert_eq!(manifest(target.host(), "deep/er/kedacore/keda:2.11.2"), keda);
     let curl = manifest(source.host(), "mirror/curlimages/curl:7.85.0");
@@ -196,8 +200,8 @@ fn an_upstream_that_is_away_is_a_warning_while_the_target_is_what_the_lock_says(
     };
     world.write("images.toml", IMAGES);
     transfer(&world, target.host(), "--auto-approve").ok();
-    let real = format!("http://{}/docker.io", world.samples());
-    let silent = Gate::before(world.samples(), |_| true);
+    let real = format!("http://{}/docker.io", world.sources.host);
+    let silent = Gate::before(&world.sources.host, |_| true);
     // A port that was free a moment ago.
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let refused = format!("http://{nobody}");
@@ -212,25 +216,25 @@ fn an_upstream_that_is_away_is_a_warning_while_the_target_is_what_the_lock_says(
     // By what the last run learned, then by images.lock alone.
     for (locked, away) in cases {
         for url in away {
-            world.route("docker.io", url.clone());
+            world.sources.route("docker.io", url.clone());
             let run = transfer(&world, target.host(), &format!("{locked} --format json")).ok();
             assert_eq!(run.json()["changed"], false, "{url}: {run}");
             assert!(run.stderr.contains("docker.io does not answer"), "{url}: {run}");
             assert!(run.stderr.contains("not compared with upstream: curl:7.85.0\n"), "{url}: {run}");
             assert!(run.took < Duration::from_secs(20), "{url}: {run}");
         }
-        world.route("docker.io", real.clone());
+        world.sources.route("docker.io", real.clone());
         world.sourced().args("lock").ok();
         let _ = std::fs::remove_file(&memory);
     }
 
     // An answer is no silence, and what the target lacks cannot be had.
     for status in ["404 Not Found", "401 Unauthorized"] {
-        world.route("docker.io", answering(status));
+        world.sources.route("docker.io", answering(status));
         let run = transfer(&world, target.host(), "").end();
         run.failed(7, &["docker.io/curlimages/curl:7.85.0"]);
     }
-    world.route("docker.io", refused);
+    world.sources.route("docker.io", refused);
     let run = transfer(&world, &format!("{}/elsewhere", target.host()), "--auto-approve").end();
     run.failed(7, &["docker.io/curlimages/curl:7.85.0", "hint: is the network up"]);
 }
@@ -244,7 +248,7 @@ fn pulls_that_docker_hub_does_not_allow_are_told_before_any_transfer_and_keep_no
     let mirror = "[upstream.\"docker.io\"]\nurl = \"http://127.0.0.1:1\"\ncounts_pulls = true\n";
     world.write("images.toml", &format!("{IMAGES}{mirror}"));
     // The index and the image of one platform.
-    world.pulls_left(1);
+    world.sources.pulls_left(1);
     let run = transfer(&world, target.host(), "--auto-approve").end();
     run.failed(7, &["docker.io: 2 pulls needed, 1 of 1 left", "docker login docker.io", "or wait up to"]);
     let tags = |repository: &str| {
@@ -254,7 +258,7 @@ fn pulls_that_docker_hub_does_not_allow_are_told_before_any_transfer_and_keep_no
     let run = transfer(&world, target.host(), "--auto-approve --keep-going").end();
     run.failed(7, &["curl:7.85.0"]);
     assert_eq!((tags("curl"), tags("kedacore/keda")), (404, 200), "{run}");
-    world.pulls_left(2);
+    world.sources.pulls_left(2);
     // The plan takes both; what it has read, no later plan and no transfer reads again.
     transfer(&world, target.host(), "--dry-run").ok();
     transfer(&world, target.host(), "--dry-run").ok();
@@ -270,7 +274,7 @@ fn a_dry_run_takes_no_pull_for_what_an_earlier_one_has_read() {
     let mirror = "[upstream.\"docker.io\"]\nurl = \"http://127.0.0.1:1\"\ncounts_pulls = true\n";
     world.write("images.toml", &format!("{IMAGES}{mirror}"));
     // The index and the image of one platform, once.
-    world.pulls_left(2);
+    world.sources.pulls_left(2);
     let first = transfer(&world, target.host(), "--dry-run").ok();
     assert!(first.stderr.contains("docker.io: 2 pulls needed, 2 of 2 left"), "{first}");
     for line in ["--dry-run", "--dry-run", "--auto-approve", "--dry-run"] {

@@ -5,7 +5,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use e2e::{INIT, Images, World};
+use e2e::{INIT, Images, World, outside, outside_at_aws};
 use serde_json::Value;
 
 const PROGRAM: &str = "htc-grid-images";
@@ -58,7 +58,7 @@ fn setting(document: &Value, name: &str) -> (String, String) {
 fn alone_it_says_its_own_name_and_what_it_works_with() {
     let Some(world) = World::new(Images::Small) else { return };
     let folder = world.path("outside");
-    let run = |line: &str| world.outside(&folder).args(line);
+    let run = |line: &str| outside(&world, &folder).args(line);
     let help = run("--help").ok().stdout;
     assert!(help.contains("Usage: htc-grid-images "), "{help}");
     let list = help.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
@@ -105,7 +105,7 @@ fn alone_it_says_its_own_name_and_what_it_works_with() {
 fn files_are_written_to_be_edited_and_never_over_others() {
     let Some(world) = World::new(Images::Small) else { return };
     let folder = world.path("outside");
-    let run = |line: &str| world.outside(&folder).args(line);
+    let run = |line: &str| outside(&world, &folder).args(line);
     let written = run("--format json write-files grid").ok().json();
     assert_eq!(written["unchanged"], Value::Array(vec![]), "{written}");
     let names =
@@ -127,7 +127,7 @@ fn files_are_written_to_be_edited_and_never_over_others() {
     let list = folder.join("grid").join(IMAGES);
     std::fs::write(&list, "schema_version = 1\naccount = \"123456789012\"\n").unwrap();
     let below = folder.join("grid/runtimes");
-    let shown = world.outside(&below).args("--format json config show").ok().json();
+    let shown = outside(&world, &below).args("--format json config show").ok().json();
     let (value, from) = setting(&shown, "files");
     assert_eq!(Path::new(&value), folder.join("grid").canonicalize().unwrap());
     assert_eq!(from, "the nearest folder with deployment/image_repository/images.toml");
@@ -149,7 +149,7 @@ fn files_are_written_to_be_edited_and_never_over_others() {
 fn a_folder_that_cannot_be_written_to_is_named() {
     let Some(world) = World::new(Images::Small) else { return };
     let folder = world.path("outside");
-    let run = |line: &str| world.outside(&folder).args(line);
+    let run = |line: &str| outside(&world, &folder).args(line);
     std::fs::create_dir_all(folder.join("grid")).unwrap();
     std::fs::write(folder.join("grid/runtimes"), "").unwrap();
     run("write-files grid")
@@ -182,7 +182,7 @@ fn the_whole_job_is_done_with_the_files_that_the_program_has() {
     world.xtask(INIT).ok();
     let aws = world.aws();
     let folder = world.path("outside");
-    let run = |line: &str| world.outside_at_aws(&folder).args(line);
+    let run = |line: &str| outside_at_aws(&world, &folder).args(line);
     run("init-images").ok();
     let first = run("transfer-images --auto-approve --only curl --format json").ok();
     assert_eq!(first.json()["changed"], true, "{first}");
@@ -198,7 +198,7 @@ fn the_whole_job_is_done_with_files_that_an_older_program_wrote() {
     let Some(world) = World::grid("schema_version = 1\n") else { return };
     world.xtask(INIT).ok();
     let folder = world.path("outside");
-    world.outside(&folder).args("write-files").ok();
+    outside(&world, &folder).args("write-files").ok();
     std::fs::write(folder.join(IMAGES), "schema_version = 1\n[images]\ncurl = \"curlimages/curl:7.85.0\"\n")
         .unwrap();
     let module = folder.join("deployment/image_repository/terraform/outputs.tf");
@@ -208,11 +208,11 @@ fn the_whole_job_is_done_with_files_that_an_older_program_wrote() {
     );
     std::fs::write(&module, &older).unwrap();
     let below = folder.join("deployment");
-    let run = |line: &str| world.outside_at_aws(&below).args(line);
+    let run = |line: &str| outside_at_aws(&world, &below).args(line);
     run("init-images").ok();
     let first = run("transfer-images --auto-approve --format json").ok();
     assert_eq!(first.json()["changed"], true, "{first}");
-    let state = world.aws().object(e2e::BUCKET, e2e::STATE).unwrap();
+    let state = world.aws().s3.get(e2e::BUCKET, e2e::STATE).unwrap();
     let state: Value = serde_json::from_slice(&state).unwrap();
     assert_eq!(state["outputs"]["older"]["value"], "kept", "{first}");
     let second = run("transfer-images --format json").ok();

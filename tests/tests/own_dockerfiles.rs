@@ -47,7 +47,7 @@ fn xtask(project: &Project, images: &Path) -> Run {
     let run = project.world.bare().env("CARGO_MANIFEST_DIR", project.world.path("project/xtask"));
     let source = |run: Run, host: &str, url: String| run.arg("--upstream").arg(format!("{host}={url}"));
     let run = source(run, "public.ecr.aws", format!("http://{}", project.registry.host()));
-    let run = source(run, "docker.io", format!("http://{}/docker.io", project.world.samples()));
+    let run = source(run, "docker.io", format!("http://{}/docker.io", project.world.sources.host));
     run.arg("--images").arg(images)
 }
 

@@ -44,9 +44,9 @@ fn record() -> Option<(Recording, String)> {
     let new = world.path("").file_name().unwrap().to_string_lossy().into_owned();
     world.write("images.toml", &IMAGES.replace("NEW", &new));
     world.xtask(e2e::INIT).ok();
-    let link = SlowLink::to(world.samples(), RATE);
+    let link = SlowLink::to(&world.sources.host, RATE);
     for host in ["docker.io", "ghcr.io"] {
-        world.route(host, format!("http://{}/{host}", link.host()));
+        world.sources.route(host, format!("http://{}/{host}", link.host()));
     }
     std::fs::create_dir(world.path("bin")).unwrap();
     write_cargo(&world.xtask(""), &world.path("bin/cargo"));

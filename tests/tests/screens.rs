@@ -29,8 +29,8 @@ struct Held {
 fn held() -> Option<Held> {
     let mut world = World::new(Images::Small)?;
     world.write("images.toml", IMAGES);
-    let gate = Gate::before(world.samples(), |line| line.starts_with("GET") && line.contains("/blobs/"));
-    world.route("ghcr.io", format!("http://{}/ghcr.io", gate.host()));
+    let gate = Gate::before(&world.sources.host, |line| line.starts_with("GET") && line.contains("/blobs/"));
+    world.sources.route("ghcr.io", format!("http://{}/ghcr.io", gate.host()));
     Some(Held { target: DebianRegistry::start()?, world, gate })
 }
 
@@ -42,7 +42,7 @@ impl Held {
     fn masked(&self, text: &str) -> String {
         let text =
             text.replace(self.target.host(), "127.0.0.1:00000").replace(self.gate.host(), "127.0.0.1:00001");
-        let text = text.replace(self.world.samples(), "127.0.0.1:00002");
+        let text = text.replace(&self.world.sources.host, "127.0.0.1:00002");
         masked(&text)
     }
 }
@@ -253,7 +253,7 @@ fn a_plan_is_headed_and_grouped_and_the_end_shows_what_was_done_alone() {
     reads(&world, "run-new-grid", "auto-transfer-images");
     reads(&world, "run-nothing-to-do", "auto-transfer-images");
     reads(&world, "run-nothing-to-do-verbose", "auto-transfer-images --verbose");
-    world.store().touch("docker.io/curlimages/curl:7.85.0").unwrap();
+    world.sources.store.touch("docker.io/curlimages/curl:7.85.0").unwrap();
     reads(&world, "run-one-moved", "auto-transfer-images");
     let other = "TAG=prod --state-key .terraform/prod.tfstate";
     reads(&world, "plan-another-grid", &format!("transfer-images --dry-run {other}"));

@@ -186,6 +186,6 @@ fn a_whole_life_of_a_grid_tells_no_secret() {
     assert_eq!(secrets.told(&environment), Vec::<&str>::new());
     // What is in the account is in the state, and the state tells nothing either.
     for object in [".terraform/terraform.tfstate", ".terraform/terraform.tfstate.proof.json"] {
-        assert_eq!(secrets.told(&aws.object(BUCKET, object).unwrap()), Vec::<&str>::new(), "{object}");
+        assert_eq!(secrets.told(&aws.s3.get(BUCKET, object).unwrap()), Vec::<&str>::new(), "{object}");
     }
 }

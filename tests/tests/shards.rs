@@ -56,7 +56,7 @@ fn nothing_is_held(aws: &Aws, said: &str) {
         .into_iter()
         .chain((1..=SHARDS).map(|number| format!("transfer.lock.{number}-of-{SHARDS}")))
     {
-        assert!(aws.lock(&lock).is_none(), "{lock} stays\n{said}");
+        assert!(aws.s3.lock(&lock).is_none(), "{lock} stays\n{said}");
     }
 }
 
@@ -80,7 +80,7 @@ fn four_shards_come_to_what_one_process_does() {
     let world = World::grid(&images(&repositories)).unwrap();
     world.xtask(INIT).ok();
     let aws = world.aws();
-    aws.forget();
+    aws.emulator.forget();
     let runs: Vec<_> = (1..=SHARDS).map(|number| shard(&world, number).start()).collect();
     let runs: Vec<Ended> = runs.into_iter().map(e2e::Running::end).collect();
     let said = all_said(&runs);
@@ -89,7 +89,7 @@ fn four_shards_come_to_what_one_process_does() {
     nothing_is_held(&aws, &said);
 
     // The resources came once, whoever made them.
-    let log = aws.log();
+    let log = aws.emulator.log();
     let count = |action: &str| log.iter().filter(|entry| entry["action"] == action).count();
     // The runtimes' repository is one more.
     assert_eq!(count("CreateRepository"), repositories.len() + 1, "{said}");
@@ -123,14 +123,14 @@ fn a_shard_that_is_killed_keeps_no_other_from_its_work_and_goes_on_when_it_is_st
     let repositories = repositories(2);
     let Some(mut world) = World::grid(&images(&repositories)) else { return };
     world.xtask(INIT).ok();
-    let gate = Gate::before(world.samples(), |line| line.contains("/blobs/"));
-    world.route("ghcr.io", format!("http://{}/ghcr.io", gate.host()));
+    let gate = Gate::before(&world.sources.host, |line| line.contains("/blobs/"));
+    world.sources.route("ghcr.io", format!("http://{}/ghcr.io", gate.host()));
     let killed = shard(&world, 2).start();
     gate.wait();
     let aws = world.aws();
-    let held: Value = serde_json::from_slice(&aws.lock("transfer.lock.2-of-4").unwrap()).unwrap();
+    let held: Value = serde_json::from_slice(&aws.s3.lock("transfer.lock.2-of-4").unwrap()).unwrap();
     assert_eq!(held["shard"], "2/4");
-    assert!(aws.lock("transfer.lock").is_none(), "the resources are made, and others may work");
+    assert!(aws.s3.lock("transfer.lock").is_none(), "the resources are made, and others may work");
 
     // Nobody does the whole work beside it, and it is named.
     let whole = world.xtask("transfer-images --auto-approve").end();
@@ -176,12 +176,15 @@ fn a_shard_waits_for_a_run_that_does_the_whole_work() {
         "who": "ada on laptop (process 7)", "grid": "mainline", "since": "2026-11-22T10:00:00Z", "expires": "2999-01-01T00:00:00Z",
     });
     let key = format!("{STATE}.transfer.lock");
-    aws.put_object(BUCKET, &key, lease.to_string().as_bytes());
+    aws.s3.put(BUCKET, &key, lease.to_string().as_bytes());
     let number = share(&repositories(1)[0]);
     let mut run = shard(&world, number).start();
     run.wait_for("waiting up to 900 s for ada on laptop (process 7)");
-    assert!(aws.lock(&format!("transfer.lock.{number}-of-4")).is_none(), "it holds nothing while it waits");
-    aws.bucket(e2e::ACCOUNT, "DELETE", &format!("{BUCKET}/{key}"), "");
+    assert!(
+        aws.s3.lock(&format!("transfer.lock.{number}-of-4")).is_none(),
+        "it holds nothing while it waits"
+    );
+    aws.s3.bucket(e2e::ACCOUNT, "DELETE", &format!("{BUCKET}/{key}"), "");
     let run = run.end();
     assert_eq!(run.code, Some(0), "{run}");
     assert_eq!(aws.whole_tags().len(), 4, "{run}");
@@ -211,10 +214,10 @@ fn four_shards_have_four_links() {
     for processes in [1, SHARDS] {
         let Some(mut world) = World::grid(&images(&repositories)) else { return };
         // Each process reaches it through a proxy of its own: what stands in the command line is the emulated AWS's too.
-        world.route("ghcr.io", "http://samples.test/ghcr.io".to_owned());
+        world.sources.route("ghcr.io", "http://samples.test/ghcr.io".to_owned());
         let through =
             |run: e2e::Run, link: &SlowLink| run.env("HTTP_PROXY", format!("http://{}", link.host()));
-        let fast = SlowLink::to(world.samples(), 1e9);
+        let fast = SlowLink::to(&world.sources.host, 1e9);
         world.xtask(INIT).ok();
         // The resources, which take their time and are not what is measured.
         let first = world.xtask(&format!("transfer-images --auto-approve --only {}", repositories[0]));
@@ -231,7 +234,7 @@ fn four_shards_have_four_links() {
         let mut runs = Vec::new();
         let started = Instant::now();
         for number in 1..=processes {
-            let link = SlowLink::to(world.samples(), rate);
+            let link = SlowLink::to(&world.sources.host, rate);
             let run = through(world.xtask("transfer-images --auto-approve --format json"), &link);
             let run = if processes == 1 { run } else { run.args(&format!("--shard {number}/{processes}")) };
             runs.push(run.start());

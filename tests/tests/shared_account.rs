@@ -80,7 +80,7 @@ fn two_lives(ahead: &str) {
     // The emulated AWS starts with the first command.
     world.xtask(&format!("init-images --create-state-bucket {A}")).ok();
     let aws = world.aws();
-    aws.quirks(&[&format!("clock={ahead}")]);
+    aws.emulator.quirks(&[&format!("clock={ahead}")]);
     settle(&aws);
     let before = foreign(&aws);
     let run = |command: &str, grid: &str| {
@@ -255,10 +255,10 @@ fn a_template_that_bears_the_grid_s_name_is_adopted_where_the_state_has_lost_it(
     world.xtask("init-images --create-state-bucket").ok();
     world.xtask("auto-transfer-images").ok();
     let aws = world.aws();
-    let mut state: Value = serde_json::from_slice(&aws.object(BUCKET, STATE).unwrap()).unwrap();
+    let mut state: Value = serde_json::from_slice(&aws.s3.get(BUCKET, STATE).unwrap()).unwrap();
     let resources = state["resources"].as_array_mut().unwrap();
     resources.retain(|resource| resource["type"] != "aws_ecr_repository_creation_template");
-    aws.put_object(BUCKET, STATE, state.to_string().as_bytes());
+    aws.s3.put(BUCKET, STATE, state.to_string().as_bytes());
     let before = given_keys(&aws);
     let words = "record aws_ecr_repository_creation_template.managed[\"quay\"], which exists: it bears this grid's name";
     for command in ["transfer-images --dry-run", "auto-transfer-images"] {

@@ -58,10 +58,10 @@ fn requests() -> &'static [Vec<String>; 4] {
         let world = started().unwrap();
         let aws = world.aws();
         let of = |line: &str| {
-            aws.forget();
+            aws.emulator.forget();
             world.xtask(line).ok();
             let word = |entry: &Value, name: &str| entry[name].as_str().unwrap().to_owned();
-            let entries = aws.log().into_iter();
+            let entries = aws.emulator.log().into_iter();
             let text = |entry: Value| {
                 format!("{} {} {}", word(&entry, "service"), word(&entry, "action"), word(&entry, "path"))
             };
@@ -159,7 +159,7 @@ fn settle(group: u32, said: &str) {
 
 /// Ids of the state's resources, by type.
 fn recorded(aws: &Aws) -> BTreeMap<String, BTreeSet<String>> {
-    let Some(state) = aws.object(BUCKET, STATE) else { return BTreeMap::new() };
+    let Some(state) = aws.s3.get(BUCKET, STATE) else { return BTreeMap::new() };
     let state: Value = serde_json::from_slice(&state).unwrap();
     let mut ids: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for resource in state["resources"].as_array().unwrap() {
@@ -209,9 +209,9 @@ fn strike(phase: Phase, event: &Event, signal: Signal, group: bool) {
         let blobs = AtomicUsize::new(0);
         let hold =
             move |line: &str| line.contains("/blobs/") && blobs.fetch_add(1, Ordering::Relaxed) + 1 >= nth;
-        let before = Gate::before(world.samples(), hold);
+        let before = Gate::before(&world.sources.host, hold);
         for registry in ["docker.io", "ghcr.io"] {
-            world.route(registry, format!("http://{}/{registry}", before.host()));
+            world.sources.route(registry, format!("http://{}/{registry}", before.host()));
         }
         gate = Some(before);
     }
@@ -228,12 +228,12 @@ fn strike(phase: Phase, event: &Event, signal: Signal, group: bool) {
         world.xtask(TRANSFER).ok();
     }
     if let Event::Answer(nth, words) = event {
-        aws.quirks(&[&format!("hold-answer={nth}:{words}")]);
+        aws.emulator.quirks(&[&format!("hold-answer={nth}:{words}")]);
     }
     let mut run: Running = world.xtask(line).start();
     let pid = run.pid();
     let at = match event {
-        Event::Answer(..) => aws.held(|| run.is_over()),
+        Event::Answer(..) => aws.emulator.held(|| run.is_over()),
         Event::Source(_) => Some(gate.as_ref().unwrap().wait()),
         Event::Line(nth, words) => (0..*nth).map(|_| run.wait_for(words)).last(),
     };
@@ -246,7 +246,7 @@ fn strike(phase: Phase, event: &Event, signal: Signal, group: bool) {
     } else {
         run.signal_alone(signal);
     }
-    aws.quirks(&[]);
+    aws.emulator.quirks(&[]);
     if let Some(gate) = &gate {
         gate.open();
     }
@@ -256,11 +256,11 @@ fn strike(phase: Phase, event: &Event, signal: Signal, group: bool) {
     if !killed {
         // A signal that comes with the last answer may come too late.
         assert!(matches!(ended.code, Some(INTERRUPTED | 0)), "{said}");
-        assert!(aws.lock("transfer.lock").is_none(), "the lease stays: {said}");
+        assert!(aws.s3.lock("transfer.lock").is_none(), "the lease stays: {said}");
         // Who signals the group takes the provider's process away from terraform, unless it is a terminal.
         if !group || signal == Signal::INT {
             assert_eq!(orphans(&aws), Vec::<String>::new(), "{said}");
-            assert!(aws.lock("tflock").is_none(), "the lock stays: {said}");
+            assert!(aws.s3.lock("tflock").is_none(), "the lock stays: {said}");
         }
     }
     settle(pid, &said);
@@ -283,7 +283,7 @@ fn strike(phase: Phase, event: &Event, signal: Signal, group: bool) {
     let after = world.xtask("transfer-images --format json").ok();
     assert_eq!(after.json()["changed"], false, "{said}\n{run}\n{after}");
     for lock in ["tflock", "transfer.lock"] {
-        assert!(aws.lock(lock).is_none(), "{lock} stays: {said}\n{run}");
+        assert!(aws.s3.lock(lock).is_none(), "{lock} stays: {said}\n{run}");
     }
 }
 
@@ -345,9 +345,9 @@ fn sigkill_loses_nothing() {
 fn interrupted_apply(world: &World) -> Running {
     world.xtask(INIT).ok();
     let aws = world.aws();
-    aws.quirks(&["hold-answer=2:ecr CreateRepository"]);
+    aws.emulator.quirks(&["hold-answer=2:ecr CreateRepository"]);
     let mut run = world.xtask(TRANSFER).arg("--verbose").start();
-    assert!(aws.held(|| run.is_over()).is_some());
+    assert!(aws.emulator.held(|| run.is_over()).is_some());
     run.signal(Signal::INT);
     // Both have it: signals of one kind are not counted, and another one that came before terraform took this would be lost.
     let ours = "interrupted: terraform finishes what it has begun and records it; another Ctrl-C stops it";
@@ -360,7 +360,7 @@ fn one_ctrl_c_is_waited_for_and_not_passed_on() {
     let Some(world) = started() else { return };
     let run = interrupted_apply(&world);
     let aws = world.aws();
-    aws.quirks(&[]);
+    aws.emulator.quirks(&[]);
     let ended = run.end_within(BOUND);
     ended.failed(INTERRUPTED, &["error: interrupted"]);
     assert!(!ended.stderr.contains("Two interrupts received"), "{ended}");
@@ -379,7 +379,7 @@ fn another_ctrl_c_ends_terraform_in_the_middle_and_the_next_run_finds_what_it_lo
     let ended = run.end_within(BOUND);
     ended.failed(INTERRUPTED, &["terraform was killed before it finished", "hint: run the command again"]);
     let aws = world.aws();
-    aws.quirks(&[]);
+    aws.emulator.quirks(&[]);
     settle(pid, &ended.to_string());
     let lost = orphans(&aws);
     assert!(!lost.is_empty(), "{ended}");

@@ -188,7 +188,7 @@ fn no_command_is_silent_for_more_than_five_seconds_whatever_the_network_does() {
     let empty = answering_status("404 Not Found", "");
     let mut runs = Vec::new();
     for Trouble { name, url, variables } in troubles {
-        world.route("docker.io", url);
+        world.sources.route("docker.io", url);
         for command in ["transfer-images --dry-run", "lock", "list-images", "doctor"] {
             let run = world.sourced().arg("--registry").arg(&empty).args(command);
             let run = variables.iter().fold(run, |run, (name, value)| run.env(name, value));
@@ -269,7 +269,7 @@ fn no_command_is_silent_while_a_name_is_looked_up_in_vain() {
     let _alone = alone();
     let Some(mut world) = World::new(Images::Small) else { return };
     world.write("images.toml", IMAGES);
-    world.route("docker.io", "http://registry.example:5000".to_owned());
+    world.sources.route("docker.io", "http://registry.example:5000".to_owned());
     let Some(server) = without_names(&mut world) else { return };
     let lag = Lag::watch();
     let empty = answering_status("404 Not Found", "");
@@ -296,16 +296,16 @@ fn a_copy_that_stands_still_is_told_with_how_far_it_is() {
     };
     world.write("images.toml", ONE);
     let is_blob = |line: &str| line.starts_with("GET") && line.contains("/blobs/");
-    let source = Gate::before(world.samples(), is_blob);
+    let source = Gate::before(&world.sources.host, is_blob);
     let end = Gate::before(target.host(), |line| !line.starts_with("GET") && line.contains("/uploads/"));
-    let real = format!("http://{}/docker.io", world.samples());
+    let real = format!("http://{}/docker.io", world.sources.host);
     let lag = Lag::watch();
     let stands = [
         ("a source that stands still", format!("http://{}/docker.io", source.host()), target.host()),
         ("a target that stands still", real, end.host()),
     ];
     let runs = stands.map(|(name, url, target)| {
-        world.route("docker.io", url);
+        world.sources.route("docker.io", url);
         let run = world.sourced().arg("--registry").arg(target).args("transfer-images --auto-approve");
         let run = run.env("CARGO_TARGET_DIR", world.path(name));
         (name, "transfer-images", std::thread::spawn(move || watched_from(run, "0 of 1 image, ")))
@@ -334,7 +334,7 @@ fn no_command_is_silent_while_somebody_else_holds_the_lease() {
         "who": WHO, "grid": "mainline", "since": "2026-11-22T10:00:00Z", "expires": "2999-01-01T00:00:00Z",
     });
     let key = format!("{STATE}.transfer.lock");
-    world.aws().put_object(BUCKET, &key, lease.to_string().as_bytes());
+    world.aws().s3.put(BUCKET, &key, lease.to_string().as_bytes());
     let lag = Lag::watch();
     let commands = ["transfer-images --auto-approve", "watch", "prune --yes", "auto-destroy-images"];
     let runs = commands.map(|command| {
@@ -346,14 +346,14 @@ fn no_command_is_silent_while_somebody_else_holds_the_lease() {
         says_for_whom(&seen, &format!("waiting for {WHO}: its lease, "));
     }
     // Somebody else's all the same.
-    assert_eq!(world.aws().object(BUCKET, &key).unwrap(), lease.to_string().as_bytes());
+    assert_eq!(world.aws().s3.get(BUCKET, &key).unwrap(), lease.to_string().as_bytes());
 
     // Terraform's own lock, for which terraform waits.
     let lock = json!({
         "ID": "11111111-2222-3333-4444-555555555555", "Operation": "OperationTypePlan", "Info": "", "Who": "ada@laptop",
         "Version": "1.11.4", "Created": "2026-11-22T10:00:00.123456Z", "Path": format!("{BUCKET}/{STATE}"),
     });
-    world.aws().put_object(BUCKET, &format!("{STATE}.tflock"), lock.to_string().as_bytes());
+    world.aws().s3.put(BUCKET, &format!("{STATE}.tflock"), lock.to_string().as_bytes());
     let lag = Lag::watch();
     let command = "transfer-images --auto-approve";
     let run = world.xtask(command).args("--lock-timeout 40");
@@ -377,7 +377,7 @@ fn whoever_is_waited_for_is_named_with_the_longest_that_it_can_take() {
     let Some(mut world) = World::new(Images::Small) else { return };
     world.write("images.toml", IMAGES);
     let silent = silent();
-    world.route("docker.io", format!("http://{silent}"));
+    world.sources.route("docker.io", format!("http://{silent}"));
     let empty = answering_status("404 Not Found", "");
     let mut run = world.sourced().arg("--registry").arg(&empty).args("transfer-images --dry-run").start();
     let host = silent.split(':').next().unwrap();
@@ -387,7 +387,7 @@ fn whoever_is_waited_for_is_named_with_the_longest_that_it_can_take() {
     run.end().failed(130, &["error: interrupted", "hint: nothing was changed"]);
 
     let busy = answering_status("429 Too Many Requests", "retry-after: 30\r\n");
-    world.route("docker.io", format!("http://{busy}"));
+    world.sources.route("docker.io", format!("http://{busy}"));
     let mut run = world.sourced().arg("--registry").arg(&empty).args("transfer-images --dry-run").start();
     let line = run.wait_for("waiting for docker.io: to try again (too many requests");
     assert!(line.contains("at most 2"), "{line}");

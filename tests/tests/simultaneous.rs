@@ -17,7 +17,7 @@ fn all_changes_are_under_a_lease(aws: &Aws, both: &str) {
     let lease = format!("/{BUCKET}/{STATE}.transfer.lock");
     let aside = ["proof.json", "transfer.report", "tflock"].map(|name| format!("/{BUCKET}/{STATE}.{name}"));
     let mut held = false;
-    for entry in aws.log() {
+    for entry in aws.emulator.log() {
         let (action, path) = (entry["action"].as_str().unwrap(), entry["path"].as_str().unwrap());
         let done = entry["status"].as_u64().unwrap() < 400;
         if path == lease && done {
@@ -62,7 +62,7 @@ fn one_works_and_the_other_waits_or_refuses_by_name() {
             json!({ "repositoryName": "kedacore/keda-metrics-apiserver", "imageIds": [{ "imageTag": "2.11.2" }] })
         };
         aws.ecr(if terraforms { "DeleteRepository" } else { "BatchDeleteImage" }, &input);
-        aws.forget();
+        aws.emulator.forget();
         let start = || {
             let patience = if patient { "--lock-timeout 120" } else { "" };
             world.xtask(&format!("transfer-images --auto-approve --format json {patience}")).start()
@@ -90,7 +90,7 @@ fn one_works_and_the_other_waits_or_refuses_by_name() {
         assert_eq!(worked, 1, "{said}");
         all_changes_are_under_a_lease(&aws, &said);
         for lock in ["tflock", "transfer.lock"] {
-            assert!(aws.lock(lock).is_none(), "{lock} stays\n{said}");
+            assert!(aws.s3.lock(lock).is_none(), "{lock} stays\n{said}");
         }
         assert_eq!(aws.whole_tags(), tags, "{said}");
         let after = world.xtask("transfer-images --format json").ok();

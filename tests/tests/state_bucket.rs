@@ -1,6 +1,6 @@
 //! The bucket of the terraform state: HTC-Grid's own, with its policy, and one that this tool creates while S3 is slow.
 
-use e2e::{ACCOUNT, Aws, BUCKET, REGION, STATE, STATE_ALIAS, World};
+use e2e::{ACCOUNT, Aws, BUCKET, REGION, STATE, STATE_ALIAS, World, set_as_cloudformation_does};
 use serde_json::json;
 
 const IMAGES: &str = r#"schema_version = 1
@@ -27,13 +27,13 @@ fn as_cloudformation_makes_it(aws: &Aws) {
     let location = format!(
         "<CreateBucketConfiguration><LocationConstraint>{REGION}</LocationConstraint></CreateBucketConfiguration>"
     );
-    aws.bucket(ACCOUNT, "PUT", BUCKET, &location);
-    aws.as_cloudformation_sets_it();
+    aws.s3.bucket(ACCOUNT, "PUT", BUCKET, &location);
+    set_as_cloudformation_does(aws);
 }
 
 /// Every write of the log that S3 refused.
 fn refused_writes(aws: &Aws) -> Vec<String> {
-    let log = aws.log().into_iter();
+    let log = aws.emulator.log().into_iter();
     let refused = log.filter(|entry| entry["action"] == "PutObject" && entry["status"] == 403);
     refused.map(|entry| entry["path"].to_string()).collect()
 }
@@ -49,19 +49,19 @@ fn the_whole_job_on_htc_grid_s_own_bucket() {
     assert_eq!(world.xtask("auto-transfer-images --format json").ok().json()["changed"], false);
     // The state, the plan cache, and what is there for a moment alone.
     for object in [STATE, &format!("{STATE}.proof.json")] {
-        assert_eq!(aws.encryption(BUCKET, object), ("aws:kms".to_owned(), Some(alias())), "{object}");
+        assert_eq!(aws.s3.encryption(BUCKET, object), ("aws:kms".to_owned(), Some(alias())), "{object}");
     }
     // Another option of the registry's leaves its own record.
     let fewer = IMAGES.replace("\"kedacore/keda\" = \"ghcr.io/kedacore/keda:2.11.2\"\n", "");
     world.write("images.toml", &format!("{fewer}[registry]\nreplicate_to = [\"us-east-1\"]\n"));
     world.xtask("auto-transfer-images").ok();
-    assert_eq!(aws.encryption(BUCKET, &format!("{STATE}.replication.json")).0, "aws:kms");
+    assert_eq!(aws.s3.encryption(BUCKET, &format!("{STATE}.replication.json")).0, "aws:kms");
     world.xtask("prune").stdin("mainline\n").ok();
     assert!(!aws.repositories().contains(&"kedacore/keda".to_owned()));
     world.xtask("auto-destroy-images").ok();
     assert_eq!(aws.repositories(), Vec::<String>::new());
     for lock in ["tflock", "transfer.lock"] {
-        assert!(aws.lock(lock).is_none(), "{lock} stays");
+        assert!(aws.s3.lock(lock).is_none(), "{lock} stays");
     }
     assert_eq!(refused_writes(&aws), Vec::<String>::new());
 }
@@ -75,7 +75,7 @@ fn a_bucket_that_denies_all_the_same_is_named_as_who_denies() {
     let policy = json!({ "Statement": {
         "Effect": "Deny", "Principal": "*", "Action": "s3:PutObject", "Resource": format!("arn:aws:s3:::{BUCKET}/*"),
     } });
-    aws.bucket(ACCOUNT, "PUT", &format!("{BUCKET}?policy"), &policy.to_string());
+    aws.s3.bucket(ACCOUNT, "PUT", &format!("{BUCKET}?policy"), &policy.to_string());
     let run = world.xtask("auto-transfer-images").end();
     run.failed(5, &["explicit deny in a resource-based policy", "hint: the bucket's own policy denies this"]);
     // Terraform's own words mean the same: its lock is refused before ours where nothing else is written first.
@@ -96,22 +96,23 @@ fn a_lock_that_terraform_may_not_release_is_released_or_told_with_its_place() {
     let aws = world.aws();
     world.xtask("init-images --create-state-bucket").ok();
     // Terraform reads the lock before it deletes it; this tool deletes it unread.
-    aws.caller("anna", &all_but("kms:Decrypt", "*"));
+    aws.emulator.caller("anna", &all_but("kms:Decrypt", "*"));
     let run = world.xtask("auto-transfer-images").end();
     let released = "released the lock on the terraform state, which terraform could not";
     run.failed(5, &["Error releasing the state lock", "kms:Decrypt", released]);
-    assert!(aws.lock("tflock").is_none(), "{run}");
+    assert!(aws.s3.lock("tflock").is_none(), "{run}");
     // Nobody may delete it here.
     let lock = format!("{BUCKET}/{STATE}.tflock");
-    aws.caller("anna", &all_but("s3:DeleteObject", &format!("arn:aws:s3:::{lock}")));
+    aws.emulator.caller("anna", &all_but("s3:DeleteObject", &format!("arn:aws:s3:::{lock}")));
     let run = world.xtask("auto-transfer-images").end();
     let stays = format!("the terraform state stays locked: `aws s3 rm s3://{lock}` removes the lock");
     run.failed(5, &["Error releasing the state lock", "s3:DeleteObject", &stays]);
-    assert!(aws.lock("tflock").is_some(), "{run}");
+    assert!(aws.s3.lock("tflock").is_some(), "{run}");
     // Until somebody does as the hint says, who holds it is named.
     world.xtask("auto-transfer-images").end().failed(9, &["is locked"]);
-    aws.bucket(ACCOUNT, "DELETE", &lock, "");
-    aws.caller("anna", &json!({ "Statement": { "Effect": "Allow", "Action": "*", "Resource": "*" } }));
+    aws.s3.bucket(ACCOUNT, "DELETE", &lock, "");
+    aws.emulator
+        .caller("anna", &json!({ "Statement": { "Effect": "Allow", "Action": "*", "Resource": "*" } }));
     world.xtask("auto-transfer-images").ok();
 }
 
@@ -119,15 +120,15 @@ fn a_lock_that_terraform_may_not_release_is_released_or_told_with_its_place() {
 fn a_bucket_is_created_while_s3_is_slow() {
     let Some(world) = world() else { return };
     let aws = world.aws();
-    aws.quirks(&["young-bucket=5"]);
+    aws.emulator.quirks(&["young-bucket=5"]);
     let init = world.xtask("init-images --create-state-bucket").ok();
     assert!(init.stderr.contains("created the state bucket"), "{init}");
     // Terraform has no patience of its own.
-    aws.quirks(&[]);
+    aws.emulator.quirks(&[]);
     world.xtask("auto-transfer-images").ok();
     assert_eq!(world.xtask("auto-transfer-images --format json").ok().json()["changed"], false);
     // What init-images says of the key holds for terraform's objects too.
-    assert_eq!(aws.encryption(BUCKET, STATE), ("aws:kms".to_owned(), Some("alias/aws/s3".to_owned())));
+    assert_eq!(aws.s3.encryption(BUCKET, STATE), ("aws:kms".to_owned(), Some("alias/aws/s3".to_owned())));
 }
 
 #[test]
@@ -137,17 +138,17 @@ fn a_creation_that_was_cut_off_is_brought_to_its_end() {
     let location = format!(
         "<CreateBucketConfiguration><LocationConstraint>{REGION}</LocationConstraint></CreateBucketConfiguration>"
     );
-    aws.bucket(ACCOUNT, "PUT", BUCKET, &location);
+    aws.s3.bucket(ACCOUNT, "PUT", BUCKET, &location);
     let init = world.xtask("init-images --create-state-bucket").ok();
     assert!(init.stderr.contains("encrypted with the KMS key aws/s3"), "{init}");
     // With versions it is somebody's choice.
     let s3 = "<ServerSideEncryptionConfiguration><Rule><ApplyServerSideEncryptionByDefault><SSEAlgorithm>AES256</SSEAlgorithm>\
               </ApplyServerSideEncryptionByDefault></Rule></ServerSideEncryptionConfiguration>";
-    aws.bucket(ACCOUNT, "PUT", &format!("{BUCKET}?encryption"), s3);
+    aws.s3.bucket(ACCOUNT, "PUT", &format!("{BUCKET}?encryption"), s3);
     let init = world.xtask("init-images --create-state-bucket").ok();
     assert!(init.stderr.contains("encrypted with S3's own key"), "{init}");
     world.xtask("auto-transfer-images").ok();
-    assert_eq!(aws.encryption(BUCKET, STATE), ("AES256".to_owned(), None));
+    assert_eq!(aws.s3.encryption(BUCKET, STATE), ("AES256".to_owned(), None));
 }
 
 #[test]
@@ -164,7 +165,7 @@ fn what_a_shell_has_set_for_terraform_is_neither_used_nor_written_to() {
     typed("auto-transfer-images");
     let again = typed("transfer-images --refresh --format json");
     assert_eq!(again.json()["changed"], false, "{again}");
-    assert!(world.aws().object(BUCKET, STATE).is_some(), "{again}");
+    assert!(world.aws().s3.get(BUCKET, STATE).is_some(), "{again}");
     typed("auto-destroy-images");
     assert_eq!(world.path("by-hand").read_dir().unwrap().count(), 1);
     assert_eq!(std::fs::read_to_string(backend).unwrap(), "by hand");
@@ -175,10 +176,11 @@ fn a_lease_is_given_back_through_a_conflict_and_lost_answers_are_no_other_run() 
     let Some(world) = world() else { return };
     let aws = world.aws();
     world.xtask("init-images --create-state-bucket").ok();
-    aws.quirks(&["conflict=2", &format!("drop-answer=1:s3 PutObject /{BUCKET}/{STATE}.transfer.lock")]);
+    aws.emulator
+        .quirks(&["conflict=2", &format!("drop-answer=1:s3 PutObject /{BUCKET}/{STATE}.transfer.lock")]);
     let run = world.xtask("auto-transfer-images").ok();
     assert!(!run.stderr.contains("could not be released") && !run.stderr.contains("took over"), "{run}");
-    assert!(aws.lock("transfer.lock").is_none(), "{run}");
+    assert!(aws.s3.lock("transfer.lock").is_none(), "{run}");
 }
 
 #[test]
@@ -192,15 +194,15 @@ fn a_lease_lasts_by_aws_s_clock_whatever_the_own_one_says() {
     let key = format!("{STATE}.transfer.lock");
     // Its holder's clock is years behind.
     for clock in ["clock=-600", "clock=600"] {
-        aws.quirks(&[clock]);
-        aws.put_object(BUCKET, &key, lease.to_string().as_bytes());
+        aws.emulator.quirks(&[clock]);
+        aws.s3.put(BUCKET, &key, lease.to_string().as_bytes());
         world.xtask("auto-transfer-images").end().failed(9, &["ada on laptop"]);
     }
     // Left behind by a run that was killed five minutes ago.
-    aws.quirks(&["clock=300"]);
+    aws.emulator.quirks(&["clock=300"]);
     let run = world.xtask("auto-transfer-images").end();
     assert!(run.stderr.contains("ada on laptop") && run.code == Some(9), "{run}");
-    aws.quirks(&["clock=1000"]);
+    aws.emulator.quirks(&["clock=1000"]);
     let run = world.xtask("auto-transfer-images").ok();
     assert!(run.stderr.contains("took over the lease of ada on laptop"), "{run}");
 }

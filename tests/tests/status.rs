@@ -25,7 +25,7 @@ fn lease(world: &World, who: &str) {
     let lease = json!({
         "who": who, "grid": "mainline", "since": "2026-11-22T10:00:00Z", "expires": "2999-01-01T00:00:00Z",
     });
-    world.aws().put_object(BUCKET, &format!("{STATE}.transfer.lock"), lease.to_string().as_bytes());
+    world.aws().s3.put(BUCKET, &format!("{STATE}.transfer.lock"), lease.to_string().as_bytes());
 }
 
 fn status(world: &World) -> Value {
@@ -52,9 +52,9 @@ fn status_shows_what_stands_who_is_at_work_and_what_the_last_run_came_to() {
     assert_eq!((&before["last_run"], &before["at_work"]), (&Value::Null, &json!([])), "{before}");
 
     // One image fails: what is recorded beside the state says so.
-    let real = format!("http://{}/docker.io", world.samples());
+    let real = format!("http://{}/docker.io", world.sources.host);
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    world.route("docker.io", format!("http://{nobody}"));
+    world.sources.route("docker.io", format!("http://{nobody}"));
     assert_eq!(world.xtask("auto-transfer-images --keep-going").end().code, Some(7));
     let half = status(&world);
     assert_eq!(half["images"]["absent"], json!(["curl:7.85.0"]), "{half}");
@@ -67,7 +67,7 @@ fn status_shows_what_stands_who_is_at_work_and_what_the_last_run_came_to() {
         "{shown}"
     );
 
-    world.route("docker.io", real);
+    world.sources.route("docker.io", real);
     world.xtask("auto-transfer-images").ok();
     let whole = status(&world);
     assert_eq!((&whole["images"]["present"], &whole["images"]["absent"]), (&json!(2), &json!([])), "{whole}");
@@ -113,11 +113,11 @@ fn findings_of_scans_are_counted_and_end_a_run_where_that_was_asked_for() {
     world.xtask("status --fail-on informational").ok();
 
     let aws = world.aws();
-    aws.findings("curl", "7.85.0", &json!({ "HIGH": 2, "LOW": 5 }));
+    aws.emulator.findings("curl", "7.85.0", &json!({ "HIGH": 2, "LOW": 5 }));
     // Of an index the images are scanned.
     let index = aws.registry("GET", "kedacore/keda/manifests/2.11.2").json();
     let child = index["manifests"][0]["digest"].as_str().unwrap();
-    aws.findings("kedacore/keda", child, &json!({ "MEDIUM": 1 }));
+    aws.emulator.findings("kedacore/keda", child, &json!({ "MEDIUM": 1 }));
     let found = status(&world)["findings"].clone();
     assert_eq!(found["counts"], json!({ "HIGH": 2, "MEDIUM": 1, "LOW": 5 }), "{found}");
     for (severity, code) in [("critical", 0), ("high", FINDINGS), ("medium", FINDINGS), ("low", FINDINGS)] {
@@ -151,7 +151,7 @@ fn a_program_learns_from_the_exit_code_whether_there_is_something_to_do() {
     let second = at("watch");
     assert_eq!((second.code, &second.json()["changed"]), (Some(0), &json!(false)), "{second}");
     assert_eq!(code("transfer-images --dry-run --exit-code"), 0);
-    world.store().touch("docker.io/curlimages/curl:7.85.0").unwrap();
+    world.sources.store.touch("docker.io/curlimages/curl:7.85.0").unwrap();
     assert_eq!(code("transfer-images --dry-run --exit-code"), CHANGES);
     assert_eq!(code("watch"), CHANGES);
 }
@@ -168,13 +168,17 @@ fn outdated_names_the_newer_tags_that_a_source_has() {
         world.write("images.toml", &list);
         at(&world, "transfer-images --auto-approve").ok();
     }
-    world.route("versions.example", format!("http://{}", registry.host()));
+    world.sources.route("versions.example", format!("http://{}", registry.host()));
     let list = "schema_version = 1\n[images]\nmirrored = \"versions.example/app:1.2.3\"\nlatest = \"versions.example/app:latest\"\n\
                 [runtimes]\n\"nodejs22\" = \"public.ecr.aws/lambda/nodejs:22\"\n\"python3.8\" = \"public.ecr.aws/lambda/python:3.8\"\n";
     world.write("images.toml", list);
-    world.forget();
+    world.sources.forget();
     let run = at(&world, "outdated --format json").ok();
-    assert!(!world.requests().keys().any(|request| request.contains("manifest")), "{:?}", world.requests());
+    assert!(
+        !world.sources.requests().keys().any(|request| request.contains("manifest")),
+        "{:?}",
+        world.sources.requests()
+    );
     let images = run.json()["images"].clone();
     let of =
         |name: &str| images.as_array().unwrap().iter().find(|image| image["name"] == name).unwrap().clone();
@@ -203,7 +207,7 @@ fn outdated_names_the_newer_tags_that_a_source_has() {
     assert!(run.json()["images"][0]["age"].as_u64().is_some_and(|seconds| seconds > 0), "{run}");
 
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    world.route("versions.example", format!("http://{nobody}"));
+    world.sources.route("versions.example", format!("http://{nobody}"));
     let silent = at(&world, "outdated --format json").end();
     silent.failed(7, &["versions.example does not answer"]);
     assert_eq!(silent.json()["images"].as_array().unwrap().len(), 4, "{silent}");

@@ -21,9 +21,9 @@ fn initialised() -> Option<World> {
 /// The first run completes, and the second finds all of it.
 fn completes_with(quirk: &str) {
     let Some(world) = initialised() else { return };
-    world.aws().quirks(&[quirk]);
+    world.aws().emulator.quirks(&[quirk]);
     let first = world.xtask("transfer-images --auto-approve").ok();
-    world.aws().quirks(&[]);
+    world.aws().emulator.quirks(&[]);
     let names: Vec<String> = world.aws().whole_tags().into_iter().map(|(name, _)| name).collect();
     assert_eq!(names, ["curl:7.85.0", "grafana:10.1.1", "kedacore/keda:2.11.2"], "{quirk}: {first}");
     let second = world.xtask("transfer-images --format json").ok();
@@ -46,9 +46,9 @@ fn a_tenth_of_all_requests_refused() {
     // The resources stand already: terraform's provider has retries of its own.
     let Some(world) = initialised() else { return };
     world.xtask("transfer-images --auto-approve --only curl").ok();
-    world.aws().quirks(&[&format!("throttle-random={seed}:100")]);
+    world.aws().emulator.quirks(&[&format!("throttle-random={seed}:100")]);
     world.xtask("transfer-images --auto-approve").ok();
-    world.aws().quirks(&[]);
+    world.aws().emulator.quirks(&[]);
     assert_eq!(world.aws().whole_tags().len(), 3);
 }
 
@@ -79,7 +79,7 @@ fn what_is_not_listed_in_time_is_named_and_the_next_run_goes_on() {
         return;
     }
     let Some(world) = initialised() else { return };
-    world.aws().quirks(&["late-listing=1000000"]);
+    world.aws().emulator.quirks(&["late-listing=1000000"]);
     let run = world.xtask("transfer-images --auto-approve").end();
     run.failed(
         8,
@@ -87,7 +87,7 @@ fn what_is_not_listed_in_time_is_named_and_the_next_run_goes_on() {
     );
     assert!((60..90).contains(&run.took.as_secs()), "{run}");
     assert_eq!(world.aws().whole_tags(), []);
-    world.aws().quirks(&[]);
+    world.aws().emulator.quirks(&[]);
     world.xtask("transfer-images --auto-approve").ok();
     assert_eq!(world.aws().whole_tags().len(), 3);
 }
@@ -149,13 +149,13 @@ fn the_registrys_settings_are_shared_and_only_the_own_rule_comes_and_goes() {
 fn a_permission_that_is_missing_is_named() {
     let Some(world) = initialised() else { return };
     for action in ["ecr:CreateRepository", "ecr:PutImage", "ecr:DescribeRepositories", "s3:GetObject"] {
-        world.aws().quirks(&[&format!("deny:{action}")]);
+        world.aws().emulator.quirks(&[&format!("deny:{action}")]);
         let run = world.xtask("transfer-images --auto-approve").end();
         run.failed(5, &[action, "hint: "]);
-        world.aws().quirks(&[]);
+        world.aws().emulator.quirks(&[]);
     }
     // Nobody needs a permission to ask who they are, and no policy denies it
     // (https://docs.aws.amazon.com/STS/latest/APIReference/API_GetCallerIdentity.html).
-    world.aws().quirks(&["deny:sts:GetCallerIdentity"]);
+    world.aws().emulator.quirks(&["deny:sts:GetCallerIdentity"]);
     world.xtask("transfer-images --auto-approve").ok();
 }

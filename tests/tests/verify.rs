@@ -115,10 +115,10 @@ fn the_accounts_images_are_asked_for_in_bulk() {
     let Some(world) = World::small_grid() else { return };
     world.xtask("init-images --create-state-bucket").ok();
     world.xtask("transfer-images --auto-approve").ok();
-    world.aws().forget();
+    world.aws().emulator.forget();
     let quick = world.xtask("verify --format json").ok();
     assert_eq!(quick.json()["different"], 0, "{quick}");
-    let calls: Vec<String> = world.aws().log().iter().map(ToString::to_string).collect();
+    let calls: Vec<String> = world.aws().emulator.log().iter().map(ToString::to_string).collect();
     let of = |name: &str| calls.iter().filter(|call| call.contains(name)).count();
     assert!(of("BatchCheckLayerAvailability") > 0, "{calls:?}");
     assert_eq!(of("/blobs/"), 0, "{calls:?}");

@@ -39,7 +39,7 @@ fn the_demo_brings_everything_and_a_second_run_has_nothing_to_do() {
     }
     let Some(mut world) = World::new(Images::Full) else { return };
     // The demo serves the samples itself; it finds them built.
-    world.store().copy_to(&world.path("local/sample-upstreams")).unwrap();
+    world.sources.store.copy_to(&world.path("local/sample-upstreams")).unwrap();
     let calls = recorded_docker(&world);
 
     let first = demo(&world).ok();
@@ -52,7 +52,7 @@ fn the_demo_brings_everything_and_a_second_run_has_nothing_to_do() {
             .unwrap();
     let samples = format!("127.0.0.1:{}", samples["port"]);
     for host in ["docker.io", "ghcr.io", "public.ecr.aws", "quay.io", "registry.k8s.io"] {
-        world.route(host, format!("http://{samples}/{host}"));
+        world.sources.route(host, format!("http://{samples}/{host}"));
     }
 
     the_mirrored_images_are_the_sources_own(&world, &samples, &listed);
@@ -215,14 +215,14 @@ impl Pulled {
         let (aws, name) = (world.aws(), format!("{}/lambda:{tag}", world.aws().host));
         let (user, password) = aws.login();
         let config = world.path("client");
-        let client = || world.engine().client();
+        let client = || world.engine.client();
         let mut login = client();
         login
             .args(["login", "--username", &user, "--password", &password, &aws.host])
             .env("DOCKER_CONFIG", &config);
         read(&mut login);
         read(client().args(["pull", "--quiet", &name]).env("DOCKER_CONFIG", &config));
-        Self(world.engine().clone(), name)
+        Self(world.engine.clone(), name)
     }
 }
 
@@ -273,7 +273,7 @@ fn keeps_the_contract(engine: &Engine, image: &str, provided: bool) {
 fn the_runtimes_keep_the_contract(world: &World) {
     for tag in ["python3.12", "provided"] {
         let runtime = Pulled::new(world, tag);
-        keeps_the_contract(world.engine(), &runtime.1, tag == "provided");
+        keeps_the_contract(&world.engine, &runtime.1, tag == "provided");
     }
 }
 
@@ -311,7 +311,7 @@ fn spent(samples: &str) -> BTreeMap<String, u64> {
 fn again(world: &World, samples: &str, calls: &Path) {
     let forget = || {
         request("POST", &format!("http://{samples}/_local/reset-requests"), &[], b"");
-        world.aws().forget();
+        world.aws().emulator.forget();
     };
     let tags = world.aws().whole_tags();
 
@@ -319,7 +319,7 @@ fn again(world: &World, samples: &str, calls: &Path) {
     std::fs::write(calls, "").unwrap();
     forget();
     let mut fastest = demo(world).ok().took;
-    assert_eq!(world.aws().changes(), Vec::<String>::new());
+    assert_eq!(world.aws().emulator.changes(), Vec::<String>::new());
     assert_eq!(spent(samples), BTreeMap::new());
     let called = std::fs::read_to_string(calls).unwrap();
     assert!(
@@ -345,7 +345,7 @@ fn again(world: &World, samples: &str, calls: &Path) {
     assert_eq!(second.json()["changed"], false, "{second}");
     assert_eq!(second.json()["images"].as_array().unwrap().len(), MIRRORED.len());
     assert_eq!(second.json()["runtimes"].as_array().unwrap().len(), RUNTIMES.len());
-    assert_eq!(world.aws().changes(), Vec::<String>::new());
+    assert_eq!(world.aws().emulator.changes(), Vec::<String>::new());
     assert_eq!(spent(samples), BTreeMap::new());
 
     let doctor = world.bare().args("doctor --local --format json --local-dir").arg(world.path("local"));
@@ -358,7 +358,7 @@ fn again(world: &World, samples: &str, calls: &Path) {
     forget();
     let other = transfer("transfer-images --format json").env("CARGO_TARGET_DIR", &target).ok();
     assert_eq!(other.json()["changed"], false, "{other}");
-    assert_eq!(world.aws().changes(), Vec::<String>::new());
+    assert_eq!(world.aws().emulator.changes(), Vec::<String>::new());
     let spent = spent(samples);
     assert!(spent.keys().all(|kind| kind.contains("manifest")), "{spent:?}");
     assert!(spent.values().sum::<u64>() <= (MIRRORED.len() + RUNTIMES.len()) as u64, "{spent:?}");

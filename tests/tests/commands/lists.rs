@@ -69,7 +69,7 @@ fn list_images_shows_what_stands_as_text_as_uris_and_as_json() {
         assert!(line.is_some_and(|line| line.contains(digest)), "{name}: {table}");
     }
 
-    world.store().touch("docker.io/curlimages/curl:7.85.0").unwrap();
+    world.sources.store.touch("docker.io/curlimages/curl:7.85.0").unwrap();
     let listed = by_name(&world.xtask("list-images --format json").ok().json()["images"]);
     assert_eq!(
         (&listed["curl:7.85.0"]["upstream"], &listed["kedacore/keda:2.11.2"]["upstream"]),
@@ -118,7 +118,7 @@ fn a_lock_holds_the_digests_until_it_is_updated() {
     };
     let (locked, lock) = (curl(), std::fs::read(world.path("images.lock")).unwrap());
 
-    let (old, new) = world.store().touch("docker.io/curlimages/curl:7.85.0").unwrap();
+    let (old, new) = world.sources.store.touch("docker.io/curlimages/curl:7.85.0").unwrap();
     let moved = transfer("--locked --auto-approve").end();
     moved.failed(7, &["curlimages/curl:7.85.0", &old, &new, "hint: ", "lock --update"]);
     assert!(!moved.stderr.contains(": copied"), "{moved}");

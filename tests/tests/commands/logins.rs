@@ -1,7 +1,7 @@
 //! The logins, and whom a secret is told.
 
 use base64::Engine as _;
-use e2e::{Ended, Images, World, docker, engine, get, programs, read};
+use e2e::{Ended, Images, World, docker, engine, files_with, get, programs, read};
 use serde_json::Value;
 
 use super::IMAGES;
@@ -18,7 +18,7 @@ fn tells_none(world: &World, run: &Ended) {
     for secret in secrets(world) {
         assert!(!run.stdout.contains(&secret) && !run.stderr.contains(&secret), "{run}");
         assert_eq!(
-            world.files_with(&["home", "local", "target/xtask"], &secret),
+            files_with(["home", "local", "target/xtask"].map(|name| world.path(name)), &secret),
             Vec::<std::path::PathBuf>::new()
         );
     }
@@ -57,7 +57,7 @@ fn only_the_login_writes_dockers_configuration_and_nothing_tells_a_secret() {
             .args(["manifest", "inspect", "--insecure", &image])
             .env("DOCKER_CONFIG", world.path("docker")),
     );
-    world.store().touch("docker.io/curlimages/curl:7.85.0").unwrap();
+    world.sources.store.touch("docker.io/curlimages/curl:7.85.0").unwrap();
     world.xtask("transfer-images --auto-approve").ok();
     assert_eq!(std::fs::read(world.path("docker/config.json")).unwrap(), before);
     assert_eq!(get(&format!("http://{}/_local/requests", world.aws().host)).status, 200);

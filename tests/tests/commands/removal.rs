@@ -44,11 +44,11 @@ fn destroy_images_removes_what_it_created_and_nothing_else() {
     let rules = aws.ecr("DescribePullThroughCacheRules", &json!({}));
     assert_eq!(rules["pullThroughCacheRules"], json!([]), "{run}");
     let state: Value =
-        serde_json::from_slice(&aws.object(BUCKET, ".terraform/terraform.tfstate").unwrap()).unwrap();
+        serde_json::from_slice(&aws.s3.get(BUCKET, ".terraform/terraform.tfstate").unwrap()).unwrap();
     assert_eq!(state["resources"], json!([]), "{run}");
     for left in ["tflock", "transfer.lock"] {
         assert!(
-            aws.object(BUCKET, &format!(".terraform/terraform.tfstate.{left}")).is_none(),
+            aws.s3.get(BUCKET, &format!(".terraform/terraform.tfstate.{left}")).is_none(),
             "{left}: {run}"
         );
     }

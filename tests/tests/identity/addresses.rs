@@ -11,7 +11,7 @@ use super::machine::{IMAGES, KEYS, Machine};
 fn services_have_addresses_of_their_own_for_every_call() {
     let Some(machine) = Machine::new() else { return };
     let stack = serde_json::json!({ "name": "mainline", "region": REGION, "outputs": { "ImageTFStateBucketID": BUCKET } });
-    machine.world.aws().stack(&stack);
+    machine.world.aws().emulator.stack(&stack);
     let elsewhere = "http://127.0.0.1:9";
     let own = ["STS", "ECR", "S3", "CLOUDFORMATION"];
     machine.relay.signed();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use e2e::rounds;
+use e2e::{files_with, rounds};
 
 use super::machine::{ANNA, BY_TOKEN, KEYS, Machine, Shell};
 
@@ -127,7 +127,7 @@ fn a_whole_transfer_by_a_role_s_session_leaves_no_secret_behind() {
     assert_eq!(services, BTreeSet::from(["ecr", "kms", "s3", "sts"]));
     // The stand-in's own record of the run, terraform's files, the cache: none has the key.
     assert_eq!(
-        machine.world.files_with(&["project", "target/xtask"], ANNA),
+        files_with(["project", "target/xtask"].map(|name| machine.world.path(name)), ANNA),
         Vec::<std::path::PathBuf>::new()
     );
 }

@@ -27,12 +27,12 @@ fn a_missing_permission() {
         ("denied-repository", "ecr:CreateRepository", TRANSFER),
         ("denied-push", "ecr:PutImage", TRANSFER),
     ] {
-        world.aws().quirks(&[&format!("deny:{denied}")]);
+        world.aws().emulator.quirks(&[&format!("deny:{denied}")]);
         let run = world.xtask(command).end();
         reads(&world, name, &run);
         assert!(run.stderr.contains(denied), "the IAM action is named: {run}");
     }
-    world.aws().quirks(&[]);
+    world.aws().emulator.quirks(&[]);
     world.xtask(TRANSFER).ok();
 }
 
@@ -43,17 +43,17 @@ fn a_session_that_ends_in_the_middle_of_a_transfer() {
     }
     let Some(mut world) = world() else { return };
     world.xtask("init-images --create-state-bucket").ok();
-    let gate = Gate::before(world.samples(), |line| line.starts_with("GET") && line.contains("/blobs/"));
-    world.route("docker.io", format!("http://{}/docker.io", gate.host()));
+    let gate = Gate::before(&world.sources.host, |line| line.starts_with("GET") && line.contains("/blobs/"));
+    world.sources.route("docker.io", format!("http://{}/docker.io", gate.host()));
     let mut run = world.xtask(TRANSFER).start();
     run.wait_for("terraform");
     gate.wait();
     // Terraform is done, and bytes are on their way.
-    world.aws().quirks(&["session-expired"]);
+    world.aws().emulator.quirks(&["session-expired"]);
     gate.cut();
     reads(&world, "session-ended-in-transfer", &run.end());
 
-    world.aws().quirks(&[]);
+    world.aws().emulator.quirks(&[]);
     let after = world.xtask(TRANSFER).end();
     assert!(after.code == Some(0) || after.stderr.contains("lease"), "{after}");
 }
@@ -61,9 +61,9 @@ fn a_session_that_ends_in_the_middle_of_a_transfer() {
 #[test]
 fn a_session_that_is_over_and_a_clock_that_is_wrong() {
     let Some(world) = initialised() else { return };
-    world.aws().quirks(&["session-expired"]);
+    world.aws().emulator.quirks(&["session-expired"]);
     reads(&world, "session-over", &world.xtask(TRANSFER).end());
-    world.aws().quirks(&["clock-skew"]);
+    world.aws().emulator.quirks(&["clock-skew"]);
     reads(&world, "clock-skew", &world.xtask(TRANSFER).end());
 }
 
@@ -104,10 +104,10 @@ fn a_bucket_that_will_not_do() {
         world.xtask(line).arg(format!("S3_IMAGE_TFSTATE_HTCGRID_BUCKET_NAME={bucket}")).end()
     };
     let place = "<CreateBucketConfiguration><LocationConstraint>eu-west-1</LocationConstraint></CreateBucketConfiguration>";
-    aws.bucket("210987654321", "PUT", "somebody-elses", place);
-    aws.bucket(ACCOUNT, "PUT", "plain", place);
-    aws.bucket(ACCOUNT, "PUT", "open", place);
-    aws.bucket(ACCOUNT, "DELETE", "open?publicAccessBlock", "");
+    aws.s3.bucket("210987654321", "PUT", "somebody-elses", place);
+    aws.s3.bucket(ACCOUNT, "PUT", "plain", place);
+    aws.s3.bucket(ACCOUNT, "PUT", "open", place);
+    aws.s3.bucket(ACCOUNT, "DELETE", "open?publicAccessBlock", "");
     reads(&world, "bucket-missing", &named("init-images", "nobody-made-this"));
     reads(&world, "bucket-of-somebody-else", &named("init-images", "somebody-elses"));
     reads(&world, "bucket-in-another-region", &named("init-images REGION=eu-central-1", BUCKET));
@@ -116,7 +116,7 @@ fn a_bucket_that_will_not_do() {
 
     // What the hint says is what helps, and a policy that is missing is no reason to stop.
     named("init-images --create-state-bucket", "plain");
-    aws.bucket(ACCOUNT, "DELETE", "plain?policy", "");
+    aws.s3.bucket(ACCOUNT, "DELETE", "plain?policy", "");
     let run = named("init-images", "plain");
     assert_eq!(run.code, Some(0), "{run}");
     let warning = "warning: state bucket plain: its policy does not refuse requests without TLS (aws:SecureTransport); \
@@ -130,7 +130,7 @@ fn a_bucket_that_will_not_do() {
         "{run}"
     );
     // A policy that may not be read is worth a word, and no more.
-    aws.quirks(&["deny:s3:GetBucketPolicy"]);
+    aws.emulator.quirks(&["deny:s3:GetBucketPolicy"]);
     let run = named("init-images", "plain");
     assert!(run.code == Some(0) && run.stderr.contains("s3:GetBucketPolicy is not allowed"), "{run}");
 }
@@ -139,7 +139,7 @@ fn a_bucket_that_will_not_do() {
 fn another_account_and_another_region_than_expected() {
     let Some(world) = initialised() else { return };
     let aws = world.aws();
-    aws.forget();
+    aws.emulator.forget();
     reads(
         &world,
         "another-account",
@@ -149,7 +149,7 @@ fn another_account_and_another_region_than_expected() {
     for command in [TRANSFER, "init-images --create-state-bucket", "auto-destroy-images", "prune"] {
         reads(&world, "another-account", &world.xtask(command).end());
     }
-    let actions: Vec<_> = aws.log().into_iter().map(|entry| entry["action"].clone()).collect();
+    let actions: Vec<_> = aws.emulator.log().into_iter().map(|entry| entry["action"].clone()).collect();
     assert_eq!(actions, vec![json!("GetCallerIdentity"); 5], "nothing else was asked");
 
     world.write("images.toml", IMAGES);

@@ -57,7 +57,7 @@ fn take_lease(world: &World) {
     let lease = json!({
         "who": "ada on laptop (process 7)", "grid": "mainline", "since": "2026-11-22T10:00:00Z", "expires": "2999-01-01T00:00:00Z",
     });
-    world.aws().put_object(BUCKET, &format!("{STATE}.transfer.lock"), lease.to_string().as_bytes());
+    world.aws().s3.put(BUCKET, &format!("{STATE}.transfer.lock"), lease.to_string().as_bytes());
 }
 
 /// Holds the error of a run, its causes and its hints against what is written down.
@@ -91,7 +91,7 @@ fn reads_whole(world: &World, name: &str, run: &Ended, masks: &[(&str, &str)]) {
 /// A text without what is another on each machine.
 fn masked(world: &World, text: &str, masks: &[(&str, &str)]) -> String {
     let mut text = text.replace(&world.path("").display().to_string(), "DIR/");
-    text = text.replace(&root().display().to_string(), "PROJECT").replace(world.samples(), "SAMPLES");
+    text = text.replace(&root().display().to_string(), "PROJECT").replace(&world.sources.host, "SAMPLES");
     if world.path("local/local-aws/server.json").exists() {
         text = text.replace(&world.aws().host, "HOST");
     }

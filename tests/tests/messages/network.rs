@@ -19,9 +19,9 @@ fn two() -> Option<(World, DebianRegistry)> {
 #[test]
 fn one_cause_at_several_images_is_told_once() {
     let Some((mut world, registry)) = two() else { return };
-    world.route("docker.io", "http://127.0.0.1:1".to_owned());
+    world.sources.route("docker.io", "http://127.0.0.1:1".to_owned());
     reads_at(&world, "mirror-away", &at(&world, registry.host(), DRY).end(), registry.host());
-    world.route("docker.io", "https://registry.example".to_owned());
+    world.sources.route("docker.io", "https://registry.example".to_owned());
     let run = at(&world, registry.host(), DRY).env("HTTPS_PROXY", "http://user:hush-hush@127.0.0.1:1").end();
     assert!(!run.stderr.contains("hush"), "{run}");
     reads_at(&world, "proxy-away", &run, registry.host());
@@ -41,7 +41,7 @@ fn a_proxy_that_is_away_is_named_where_aws_is_asked_too() {
 fn a_registry_that_asks_for_a_pause_of_an_hour_is_not_waited_for() {
     let Some((mut world, registry)) = two() else { return };
     let busy = answering_status("429 Too Many Requests", "retry-after: 3600\r\n");
-    world.route("docker.io", format!("http://{busy}"));
+    world.sources.route("docker.io", format!("http://{busy}"));
     let run = at(&world, registry.host(), DRY).end();
     reads_at(&world, "upstream-asks-for-an-hour", &run, &busy);
 }
@@ -58,7 +58,7 @@ fn a_registry_that_never_answers_or_is_always_busy_is_given_up_in_the_end() {
     for (name, host, only) in
         [("upstream-always-busy", busy, "--only curl"), ("upstream-never-answers", silent, "")]
     {
-        world.route("docker.io", format!("http://{host}"));
+        world.sources.route("docker.io", format!("http://{host}"));
         let run = at(&world, registry.host(), DRY).args(only).env("CARGO_TARGET_DIR", world.path(name));
         runs.push((name, host, std::thread::spawn(move || run.end())));
     }
@@ -70,7 +70,7 @@ fn a_registry_that_never_answers_or_is_always_busy_is_given_up_in_the_end() {
 #[test]
 fn a_name_that_nobody_knows() {
     let Some(mut world) = world() else { return };
-    world.route("docker.io", "https://registry.example".to_owned());
+    world.sources.route("docker.io", "https://registry.example".to_owned());
     let Some(server) = without_names(&mut world) else { return };
     deny_names(server);
     reads(&world, "upstream-unknown", &at(&world, &answering_status("404 Not Found", ""), DRY).end());
@@ -102,9 +102,9 @@ fn what_was_not_asked_is_not_claimed() {
     reads(&world, "lock-check-no-lock", &world.sourced().args("lock --check").end());
     world.sourced().args("lock").ok();
     at(&world, registry.host(), "transfer-images --auto-approve").ok();
-    world.store().touch("docker.io/curlimages/curl:7.85.0").unwrap();
+    world.sources.store.touch("docker.io/curlimages/curl:7.85.0").unwrap();
     reads_whole(&world, "lock-check-moved", &world.sourced().args("lock --check").end(), &[]);
-    world.route("docker.io", "http://127.0.0.1:1".to_owned());
+    world.sources.route("docker.io", "http://127.0.0.1:1".to_owned());
     reads_whole(&world, "lock-check-upstream-away", &world.sourced().args("lock --check").end(), &[]);
     std::fs::remove_file(world.path("images.lock")).unwrap();
     let run = at(&world, registry.host(), "list-images").end();
@@ -114,7 +114,7 @@ fn what_was_not_asked_is_not_claimed() {
 #[test]
 fn what_doctor_finds_has_a_fix_each() {
     let Some(mut world) = world() else { return };
-    world.route("docker.io", "http://127.0.0.1:1".to_owned());
+    world.sources.route("docker.io", "http://127.0.0.1:1".to_owned());
     std::fs::create_dir(world.path("bin")).unwrap();
     let run = at(&world, "127.0.0.1:1", "doctor").env("PATH", world.path("bin")).end();
     let disk = run.stdout.lines().find(|line| line.contains("  disk  ")).unwrap_or_default();
@@ -130,7 +130,7 @@ fn no_word_of_a_registry_is_a_command_to_githubs_runner() {
     let body = serde_json::json!({ "errors": [{ "code": "DENIED", "message": message }] }).to_string();
     let refusal = "HTTP/1.1 403 Forbidden\r\ncontent-type: application/json\r\ncontent-length: ";
     let evil = answering(format!("{refusal}{}\r\n\r\n{body}", body.len()));
-    world.route("docker.io", format!("http://{evil}"));
+    world.sources.route("docker.io", format!("http://{evil}"));
     let (mut obeyed, mut quoted) = (Vec::new(), 0);
     for target in [registry.host(), &evil] {
         for command in

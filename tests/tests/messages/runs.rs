@@ -12,7 +12,7 @@ const TWO: &str = "schema_version = 1\n[images]\ncurl = \"curlimages/curl:7.85.0
 fn a_dry_run_that_goes_on_ends_as_the_real_run_would() {
     let (Some(mut world), Some(registry)) = (world(), DebianRegistry::start()) else { return };
     world.write("images.toml", TWO);
-    world.route("docker.io", "http://127.0.0.1:1".to_owned());
+    world.sources.route("docker.io", "http://127.0.0.1:1".to_owned());
     let masks = [(registry.host(), "REGISTRY")];
     let dry = at(&world, registry.host(), "transfer-images --keep-going --dry-run").end();
     reads_whole(&world, "dry-run-keep-going", &dry, &masks);
@@ -30,23 +30,23 @@ fn interrupted(run: Running) -> e2e::Ended {
 fn ctrl_c_says_what_is_done_and_what_is_not() {
     let (Some(mut world), Some(registry)) = (world(), DebianRegistry::start()) else { return };
     world.write("images.toml", TWO);
-    let gate = Gate::before(world.samples(), |line| line.starts_with("HEAD"));
+    let gate = Gate::before(&world.sources.host, |line| line.starts_with("HEAD"));
     let ghcr = |world: &mut e2e::World, gate: &Gate| {
-        world.route("ghcr.io", format!("http://{}/ghcr.io", gate.host()));
+        world.sources.route("ghcr.io", format!("http://{}/ghcr.io", gate.host()));
     };
     ghcr(&mut world, &gate);
     let run = at(&world, registry.host(), TRANSFER).start();
     gate.wait();
     reads(&world, "interrupted-planning", &interrupted(run));
 
-    let gate = Gate::before(world.samples(), |line| line.starts_with("GET") && line.contains("/blobs/"));
+    let gate = Gate::before(&world.sources.host, |line| line.starts_with("GET") && line.contains("/blobs/"));
     ghcr(&mut world, &gate);
     let mut run = at(&world, registry.host(), TRANSFER).start();
     run.wait_for("curl:7.85.0: copied");
     gate.wait();
     reads(&world, "interrupted-copying", &interrupted(run));
 
-    let gate = Gate::before(world.samples(), |_| false);
+    let gate = Gate::before(&world.sources.host, |_| false);
     ghcr(&mut world, &gate);
     let mut run = at(&world, registry.host(), "transfer-images").thinking().start();
     run.wait_for("copy 1 image");
@@ -63,7 +63,7 @@ fn somebody_else_is_at_work() {
         "ID": "11111111-2222-3333-4444-555555555555", "Operation": "OperationTypeApply", "Info": "", "Who": "ada@laptop",
         "Version": "1.11.4", "Created": "2026-11-22T10:00:00.123456Z", "Path": format!("{BUCKET}/{STATE}"),
     });
-    world.aws().put_object(BUCKET, &format!("{STATE}.tflock"), lock.to_string().as_bytes());
+    world.aws().s3.put(BUCKET, &format!("{STATE}.tflock"), lock.to_string().as_bytes());
     reads(&world, "state-locked", &world.xtask(TRANSFER).end());
 }
 
@@ -74,7 +74,7 @@ fn a_state_of_another_grid() {
         "version": 4, "terraform_version": "1.11.4", "serial": 1, "lineage": "11111111-2222-3333-4444-555555555555",
         "outputs": { "tag": { "value": "prod", "type": "string" } }, "resources": [], "check_results": null,
     });
-    world.aws().put_object(BUCKET, STATE, state.to_string().as_bytes());
+    world.aws().s3.put(BUCKET, STATE, state.to_string().as_bytes());
     world.write("images.toml", IMAGES);
     reads(&world, "state-of-another-grid", &world.xtask(TRANSFER).args("TAG=dev").end());
 }

@@ -82,7 +82,7 @@ fn a_plan_a_run_and_one_with_nothing_to_do_are_each_told_with_ecrs_findings() {
     );
     assert!(row(&done, "curl:7.85.0").contains("copied</span>"), "{done}");
 
-    world.aws().findings("curl", "7.85.0", &json!({ "HIGH": 2, "LOW": 5 }));
+    world.aws().emulator.findings("curl", "7.85.0", &json!({ "HIGH": 2, "LOW": 5 }));
     reported(&world, "watch").ok();
     let same = page(
         &world,
@@ -101,7 +101,7 @@ fn a_plan_a_run_and_one_with_nothing_to_do_are_each_told_with_ecrs_findings() {
     let statement =
         |effect: &str, action: &str| json!({ "Effect": effect, "Action": action, "Resource": "*" });
     let denied = [statement("Allow", "*"), statement("Deny", "ecr:DescribeImageScanFindings")];
-    world.aws().caller("anna", &json!({ "Statement": denied }));
+    world.aws().emulator.caller("anna", &json!({ "Statement": denied }));
     reported(&world, "auto-transfer-images").ok();
     page(&world, &["The scans of 3 images could not be read: ecr:DescribeImageScanFindings is not allowed<"]);
 }
@@ -113,7 +113,7 @@ fn a_run_that_fails_part_way_says_what_was_done_and_what_was_not() {
     };
     world.write("images.toml", IMAGES);
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    world.route("docker.io", format!("http://{nobody}"));
+    world.sources.route("docker.io", format!("http://{nobody}"));
     let at = |world: &World, line: &str| {
         world
             .sourced()
@@ -146,8 +146,8 @@ fn an_interrupted_run_says_so_and_what_was_done() {
         return;
     };
     world.write("images.toml", IMAGES);
-    let gate = Gate::before(world.samples(), |line| line.contains("/blobs/"));
-    world.route("docker.io", format!("http://{}/docker.io", gate.host()));
+    let gate = Gate::before(&world.sources.host, |line| line.contains("/blobs/"));
+    world.sources.route("docker.io", format!("http://{}/docker.io", gate.host()));
     world.write("page.html", "the page of another run");
     let run = world.sourced().arg("--registry").arg(registry.host()).args("auto-transfer-images");
     let mut run = run.arg("--report").arg(world.path("page.html")).start();
@@ -192,7 +192,7 @@ fn what_cannot_be_written_is_named_before_anything_is_asked_or_changed() {
     }
     assert_eq!(std::fs::read_to_string(&kept).unwrap(), "kept");
     assert!(!world.path("missing").exists());
-    assert_eq!((registry.files(), world.requests().len()), (Vec::<String>::new(), 0));
+    assert_eq!((registry.files(), world.sources.requests().len()), (Vec::<String>::new(), 0));
 }
 
 #[test]

@@ -166,9 +166,9 @@ fn ecr_lists_them_itself_and_needs_no_tag() {
     kinds.sort_unstable();
     assert_eq!(kinds, ["application/spdx+json", "application/vnd.in-toto+json"]);
     // A run with nothing to do asks nothing about them.
-    aws.forget();
+    aws.emulator.forget();
     let run = run("transfer-images --auto-approve --format json").ok();
     assert_eq!(run.json()["changed"], false, "{run}");
-    let log = aws.log();
+    let log = aws.emulator.log();
     assert!(log.iter().all(|entry| !entry["action"].as_str().unwrap().contains("eferrers")), "{log:?}");
 }

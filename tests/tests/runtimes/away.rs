@@ -23,7 +23,7 @@ fn what_is_done_and_which_exit_code_comes_where_a_base_an_upstream_or_the_engine
     };
     let absent = format!("{host}/base:none");
     let dead = "upstream.example/base:1".to_owned();
-    project.world.route("upstream.example", format!("http://{nobody}"));
+    project.world.sources.route("upstream.example", format!("http://{nobody}"));
     // (what is wrong, the option, the exit code, whether anything was changed, whether curl, the good runtime and the other one
     // are in place), each from nothing.
     let table: [(Row<'_>, &str, bool); 7] = [
@@ -81,9 +81,9 @@ fn a_base_that_cannot_be_looked_up_is_a_warning_where_the_runtime_is_what_the_la
     // A port that was free a moment ago.
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     project.images(&project.line("").replace(&project.base, "upstream.example/base:1"));
-    project.world.route("upstream.example", format!("http://{host}"));
+    project.world.sources.route("upstream.example", format!("http://{host}"));
     project.transfer(&host, "").ok();
-    project.world.route("upstream.example", format!("http://{nobody}"));
+    project.world.sources.route("upstream.example", format!("http://{nobody}"));
     let run = |project: &Project| project.transfer(&host, "--format json").env("PATH", "/nonexistent");
     let away = run(&project).ok();
     assert_eq!(away.json()["changed"], false, "{away}");
@@ -94,14 +94,14 @@ fn a_base_that_cannot_be_looked_up_is_a_warning_where_the_runtime_is_what_the_la
     );
     assert!(away.took < std::time::Duration::from_secs(20), "{away}");
     // With a lock it is not even asked, unless --locked wants to know.
-    project.world.route("upstream.example", format!("http://{host}"));
+    project.world.sources.route("upstream.example", format!("http://{host}"));
     project.xtask("lock").ok();
-    project.world.route("upstream.example", format!("http://{nobody}"));
+    project.world.sources.route("upstream.example", format!("http://{nobody}"));
     let locked = run(&project).ok();
     assert!(!locked.stderr.contains("does not answer"), "{locked}");
     let locked = run(&project).args("--locked").ok();
     assert!(locked.stderr.contains(&warning), "{locked}");
-    project.world.route("upstream.example", format!("http://{host}"));
+    project.world.sources.route("upstream.example", format!("http://{host}"));
     run(&project).args("--locked").ok();
     project.push_base(&project.base, "moved");
     let moved = run(&project).args("--locked").end();

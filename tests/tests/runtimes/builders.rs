@@ -37,7 +37,7 @@ fn a_remote_builder_builds_with_a_cache_in_the_registry() {
     let buildx = |line: &[&str]| {
         read(project.docker().arg("buildx").args(line).env("DOCKER_CONFIG", &config));
     };
-    buildx(&["create", "--name", "team", "--driver", "remote", &project.world.engine().buildkit()]);
+    buildx(&["create", "--name", "team", "--driver", "remote", &project.world.engine.buildkit()]);
     let push = || {
         let run = project.xtask("").arg("--registry").arg(host).args("rebuild-runtimes --push --yes -v");
         run.args("--builder team --registry-cache").ok()

@@ -1,6 +1,6 @@
 //! Builds on a contributor's machine: how they go on, how they fail, what they leave.
 
-use e2e::{Builder, Project, read, text};
+use e2e::{Builder, DOCKERFILE, Project, read, text};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -26,7 +26,7 @@ fn two_failed_builds_are_told_on_one_screen_in_their_programs_own_words(builder:
         "RUN {long}n=0; while [ $n -lt 99 ]; do n=$((n+1)); echo \"Setting up package-$n\"; done; \\\n    \
          printf '\\033[32mgreen\\033[0m\\n\\n'; cat --nosuch-option\n"
     );
-    project.write("Dockerfile", &format!("{}{step}", project.dockerfile()));
+    project.write("Dockerfile", &format!("{DOCKERFILE}{step}"));
     let run = project.transfer(host, "").end();
     run.failed(10, &[&project.name, &second]);
     let (before, error) = run.stderr.split_at(run.stderr.find("error: ").unwrap());
@@ -55,7 +55,7 @@ fn two_failed_builds_are_told_on_one_screen_in_their_programs_own_words(builder:
     assert!(!run.stderr.contains(&format!("{second}: \n")) && !run.stderr.contains('\u{1b}'), "{run}");
 
     // What is pushed is counted.
-    project.write("Dockerfile", project.dockerfile());
+    project.write("Dockerfile", DOCKERFILE);
     let run = project.transfer(host, "--format json").ok();
     let sent = run.json()["runtimes"][0]["bytes"].as_u64().unwrap();
     // The base's layers are mounted.

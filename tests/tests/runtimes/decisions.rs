@@ -215,7 +215,7 @@ fn a_second_machine_with_an_empty_engine_neither_builds_nor_pushes(builder: Buil
     let tags = aws.whole_tags();
     assert_eq!(tags.len(), 4);
 
-    aws.forget();
+    aws.emulator.forget();
     let run =
         machine("two", "transfer-images --auto-approve --format json").env("DOCKER_HOST", second.host()).ok();
     assert_eq!(
@@ -223,9 +223,9 @@ fn a_second_machine_with_an_empty_engine_neither_builds_nor_pushes(builder: Buil
         ("up to date".to_owned(), Some(false)),
         "{run}"
     );
-    assert_eq!(aws.changes(), Vec::<String>::new());
+    assert_eq!(aws.emulator.changes(), Vec::<String>::new());
     let asked: Vec<String> =
-        aws.log().iter().map(|entry| entry["action"].as_str().unwrap().to_owned()).collect();
+        aws.emulator.log().iter().map(|entry| entry["action"].as_str().unwrap().to_owned()).collect();
     assert!(asked.iter().any(|action| action == "HEAD manifest"), "{asked:?}");
     assert!(!asked.iter().any(|action| action.contains("blob") || action.contains("upload")), "{asked:?}");
     assert_eq!((second.images(), aws.whole_tags()), (Vec::<String>::new(), tags));

@@ -53,15 +53,15 @@ impl Grid {
         let lease = json!({
             "who": WHO, "grid": "mainline", "since": "2026-11-22T10:00:00Z", "expires": "2999-01-01T00:00:00Z",
         });
-        self.aws().put_object(BUCKET, &key(), lease.to_string().as_bytes());
+        self.aws().s3.put(BUCKET, &key(), lease.to_string().as_bytes());
     }
 
     fn give_back(&self) {
-        self.aws().bucket("local", "DELETE", &format!("{BUCKET}/{}", key()), "");
+        self.aws().s3.bucket("local", "DELETE", &format!("{BUCKET}/{}", key()), "");
     }
 
     fn is_free(&self) -> bool {
-        self.aws().object(BUCKET, &key()).is_none()
+        self.aws().s3.get(BUCKET, &key()).is_none()
     }
 
     /// Waits behind the other one until it has given the lease back.
@@ -86,10 +86,14 @@ fn a_push_and_a_rollback_wait_for_the_lease_or_are_refused_and_give_it_back() {
     let second = grid.live();
     for line in ["--push --no-cache", "--rollback NAME"] {
         grid.take();
-        grid.aws().forget();
+        grid.aws().emulator.forget();
         let run = grid.rebuild(line).end();
         run.failed(TERRAFORM, &[WHO, "2999-01-01"]);
-        assert_eq!((grid.aws().changes(), grid.live()), (Vec::new(), second.clone()), "{line}: {run}");
+        assert_eq!(
+            (grid.aws().emulator.changes(), grid.live()),
+            (Vec::new(), second.clone()),
+            "{line}: {run}"
+        );
         assert!(!grid.is_free(), "{line}: {run}");
         assert!(!grid.project.world.path("images.lock").exists(), "{line}: {run}");
         grid.give_back();
@@ -121,9 +125,10 @@ fn a_lease_that_is_lost_ends_a_rollback_before_the_tag_moves() {
     let before = grid.live();
     // The move is recorded, and the tag comes next.
     grid.aws()
+        .emulator
         .quirks(&[&format!("hold-answer=1:PUT manifest /v2/lambda/manifests/{}-history", grid.project.name)]);
     let mut run = grid.rebuild("--rollback NAME").start();
-    let held = grid.aws().held(|| run.is_over()).expect("no record of the move was written");
+    let held = grid.aws().emulator.held(|| run.is_over()).expect("no record of the move was written");
     grid.take();
     let run = run.end();
     run.failed(TERRAFORM, &["the lease on this grid's images was taken over by another run"]);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use e2e::{Builder, Project};
+use e2e::{Builder, DOCKERFILE, Project};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -39,11 +39,11 @@ fn a_forced_rebuild_that_is_killed_anywhere_leaves_the_old_runtime(builder: Buil
         let mut run;
         if request.is_empty() {
             // A step that takes as long as it is let.
-            let slow = format!("{}RUN echo a-slow-step && sleep 600\n", project.dockerfile());
+            let slow = format!("{DOCKERFILE}RUN echo a-slow-step && sleep 600\n");
             project.write("Dockerfile", &slow);
             run = transfer("REBUILD_RUNTIMES=true -v").start();
             run.wait_for("a-slow-step");
-            project.write("Dockerfile", project.dockerfile());
+            project.write("Dockerfile", DOCKERFILE);
         } else {
             *held.lock().unwrap() = request.replace("NAME", name);
             run = transfer("REBUILD_RUNTIMES=true").start();
@@ -105,10 +105,10 @@ fn forced_rebuilds_a_failed_one_and_the_rollback_move_nothing_later(builder: Bui
 
     // One that fails: the same inputs but for a step that the builder cannot do.
     let newest = project.tags();
-    project.write("Dockerfile", &format!("{}RUN echo the-reason; exit 3\n", project.dockerfile()));
+    project.write("Dockerfile", &format!("{DOCKERFILE}RUN echo the-reason; exit 3\n"));
     project.transfer(host, "REBUILD_RUNTIMES=true").end().failed(10, &["the-reason", name]);
     assert_eq!(project.tags(), newest);
-    project.write("Dockerfile", project.dockerfile());
+    project.write("Dockerfile", DOCKERFILE);
     ordinary();
 
     // Back to the build before, and held there until the hold is let go. It is asked for first.
