@@ -200,7 +200,9 @@ fn find(choice: Option<&str>) -> Result<Docker, DockerError> {
         let flags = flags_of(&help);
         if flags.contains("--progress") {
             found.raw_json = help.contains("\"rawjson\"");
-            let buildx = Cmd::new(&found.program).args(["buildx", "version"]).read().is_ok();
+            // Since docker 23 `build` is the plugin's own, and its help says so; an older client that has the plugin is asked.
+            let buildx = help.contains("docker buildx build")
+                || Cmd::new(&found.program).args(["buildx", "version"]).read().is_ok();
             found.builder = if buildx { Builder::Buildx } else { Builder::BuildKit };
             found.flags = flags;
             return Ok(found);

@@ -120,8 +120,8 @@ impl Store<'_> {
         command.stream(killer, on_line).await.map_err(|error| DockerError::from_process(self.0, error))
     }
 
-    /// The names that are wanted of the images that carry a label. Nothing else is looked at: another image may be gone in the
-    /// next moment.
+    /// The names that are wanted of the images that carry a label, where they are `enough` to be looked at closer, else none. Nothing
+    /// else is looked at: another image may be gone in the next moment.
     ///
     /// # Errors
     /// The engine is down, or the client knows no filter by label.
@@ -129,6 +129,7 @@ impl Store<'_> {
         &self,
         label: &str,
         is_wanted: impl Fn(&str) -> bool,
+        enough: impl Fn(&[&str]) -> bool,
     ) -> Result<Vec<LocalName>, DockerError> {
         #[derive(Deserialize)]
         #[serde(rename_all = "PascalCase")]
@@ -149,8 +150,8 @@ impl Store<'_> {
         let list = ["image", "ls", "--no-trunc", "--filter", &filter, "--format", format];
         let listed = self.0.read(self.0.command().args(list)).await?;
         let named = listed.lines().filter_map(|line| line.split_once(' '));
-        let ids: BTreeSet<&str> = named.filter(|(_, name)| is_wanted(name)).map(|(id, _)| id).collect();
-        if ids.is_empty() {
+        let (ids, found): (BTreeSet<&str>, Vec<&str>) = named.filter(|(_, name)| is_wanted(name)).unzip();
+        if ids.is_empty() || !enough(&found) {
             return Ok(Vec::new());
         }
         let text = self.0.read(self.0.command().args(["image", "inspect"]).args(ids)).await?;

@@ -71,6 +71,18 @@ async fn buildx_gets_its_flags_and_no_attestations() {
 }
 
 #[tokio::test]
+async fn a_client_whose_help_is_the_plugin_s_is_not_asked_for_the_plugin() {
+    for (usage, asked) in
+        [("Usage:  docker buildx build [OPTIONS]\n", 1), ("Usage:  docker build [OPTIONS]\n", 2)]
+    {
+        let script = format!("case \"$*\" in 'build --help') printf '%s' '{usage}{BUILDX_HELP}';; esac");
+        let (room, program) = client("docker", &script);
+        assert_eq!(Docker::find(Some(&program)).await.unwrap().builder(), Builder::Buildx);
+        assert_eq!(log(&room).len(), asked, "{usage}");
+    }
+}
+
+#[tokio::test]
 async fn a_client_without_buildx_uses_the_legacy_builder_and_names_what_it_lacks() {
     let script = format!(
         "case \"$DOCKER_BUILDKIT $*\" in '1 build --help') exit 1;; *'build --help') printf '%s' '{CLASSIC_HELP}';; \

@@ -22,6 +22,16 @@ pub(super) fn current(planned: &[Planned]) -> BTreeMap<String, String> {
     planned.iter().map(|planned| (planned.name.clone(), planned.key.clone())).collect()
 }
 
+/// Whether there are more names of a runtime's builds than are kept, or one that a killed run may have left.
+fn may_be_old(built: &[&str], names: &[&str]) -> bool {
+    let tags = || names.iter().filter_map(|name| tag(name));
+    built.iter().any(|runtime| {
+        let left = format!("{runtime}-unchecked-");
+        tags().filter(|tag| key_of(runtime, tag).is_some()).count() > KEPT
+            || tags().any(|tag| tag.starts_with(&left))
+    })
+}
+
 /// Takes the names of superseded builds of what was just built out of the local store. What cannot be removed stays: no run fails
 /// by it.
 pub(super) async fn tidy(context: &Context, current: &BTreeMap<String, String>, outcomes: &[Outcome]) {
@@ -32,7 +42,8 @@ pub(super) async fn tidy(context: &Context, current: &BTreeMap<String, String>, 
     }
     let Ok(engine) = context.engine().await else { return };
     let ours = |name: &str| tag(name).is_some_and(|tag| built.iter().any(|runtime| tag.starts_with(runtime)));
-    let names = match engine.docker.store().names_with(KEY_LABEL, ours).await {
+    let names = engine.docker.store().names_with(KEY_LABEL, ours, |names| may_be_old(&built, names)).await;
+    let names = match names {
         Ok(names) => names,
         Err(error) => return tracing::debug!("older local builds cannot be listed: {error}"),
     };
@@ -109,6 +120,18 @@ fn key_of<'a>(runtime: &str, tag: &'a str) -> Option<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_image_is_looked_at_where_none_can_be_old() {
+        let named = |letter: char| format!("lambda:java17-k2-{}", letter.to_string().repeat(64));
+        let few = ['a', 'b', 'c'].map(named);
+        let mut names: Vec<&str> = few.iter().map(String::as_str).chain(["lambda:java17"]).collect();
+        assert!(!may_be_old(&["java17"], &names));
+        let more = named('d');
+        names.push(&more);
+        assert!(may_be_old(&["java17"], &names) && !may_be_old(&["java21"], &names));
+        assert!(may_be_old(&["java21"], &["lambda:java21-unchecked-7-linux-amd64"]));
+    }
 
     #[test]
     fn only_what_is_ours_and_old_is_superseded() {
