@@ -113,9 +113,20 @@ impl Engine {
         Self { client: client.clone(), ..Self::machine() }
     }
 
-    /// The client with this process's environment. It has no plugin: what it builds, it builds with the legacy builder.
+    /// The machine's own client at this engine, with this process's environment: docker 28's takes three times as long to start. It
+    /// has no plugin: what it builds, it builds with the legacy builder.
     pub fn client(&self) -> Command {
-        let mut client = command(self.program());
+        let machine = Self::machine().program();
+        if machine.is_file() { self.reached_by(&machine) } else { self.own_client() }
+    }
+
+    /// The same with the client that belongs to it.
+    pub fn own_client(&self) -> Command {
+        self.reached_by(&self.program())
+    }
+
+    fn reached_by(&self, program: &Path) -> Command {
+        let mut client = command(program);
         client.env_remove("DOCKER_CONTEXT");
         if let Some(host) = &self.host {
             client.env("DOCKER_HOST", host);

@@ -110,8 +110,10 @@ impl Drop for LocalBuilds {
             .args(["image", "ls", "--format", "{{.Repository}}:{{.Tag}}", "lambda"])
             .output();
         let listed = listed.map(|output| output.stdout).unwrap_or_default();
-        for image in String::from_utf8_lossy(&listed).lines().filter(|image| image.contains(&self.name)) {
-            let _ = self.engine.client().args(["image", "rm", "--force", image]).output();
+        let listed = String::from_utf8_lossy(&listed).into_owned();
+        let builds: Vec<&str> = listed.lines().filter(|image| image.contains(&self.name)).collect();
+        if !builds.is_empty() {
+            let _ = self.engine.client().args(["image", "rm", "--force"]).args(builds).output();
         }
     }
 }

@@ -47,6 +47,8 @@ mkdir -p "$root/var/cache/apt/archives" "$root/etc/dpkg/dpkg.cfg.d" "$target/pac
 mount --bind "$target/packages" "$root/var/cache/apt/archives"
 rm -f "$root/etc/apt/apt.conf.d/docker-clean"
 echo force-unsafe-io >"$root/etc/dpkg/dpkg.cfg.d/unsafe-io"
+# Nobody reads manuals there, whose index would be made anew after each installation.
+if [ -e "$root/usr/bin/mandb" ]; then ln -sf /bin/true "$root/usr/bin/mandb"; fi
 # An engine keeps no images on an overlay.
 mkdir -p "$root/var/lib/docker" "$root$target/local" "$root$target/engines" "$root/home/user"
 mount --bind "$dir/docker" "$root/var/lib/docker"

@@ -1,12 +1,15 @@
 //! A project of its own whose runtimes are built within a second, for tests of what happens around a build.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use serde_json::json;
+
+use crate::base::BUSYBOX;
 use crate::{
-    Builder, DebianRegistry, Engine, Images, LocalBuilds, Run, World, docker, engine, get, read, request,
-    skip, text,
+    Base, Builder, DebianRegistry, Engine, Images, LocalBuilds, Run, World, docker, get, read, request, skip,
+    text,
 };
 
 /// What the runtime prints first.
@@ -14,7 +17,6 @@ const ENTRY_POINT: &str = "#!/bin/sh\necho hello\ncat /built\n";
 /// The Dockerfile that a project begins with: each build that runs anew gives another content.
 pub const DOCKERFILE: &str = "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nRUN cat /proc/sys/kernel/random/uuid >/built\n\
                           ARG ENTRY_POINT\nCOPY ${ENTRY_POINT} /start\nENTRYPOINT [\"/bin/sh\", \"/start\"]\n";
-const STATIC: &str = "/bin/busybox";
 
 /// A project with runtimes on a base from scratch, and Debian's registry for all of its images.
 #[derive(Debug)]
@@ -42,11 +44,7 @@ impl Project {
     }
 
     fn on(engine: &Engine) -> Option<Self> {
-        // The base comes from the machine's own engine, so that all builders have the same.
-        if !docker() {
-            return None;
-        }
-        if !std::path::Path::new(STATIC).exists() {
+        if !Path::new(BUSYBOX).exists() {
             skip("/bin/busybox, statically linked, is missing (busybox-static)");
             return None;
         }
@@ -82,22 +80,10 @@ impl Project {
 
     /// Pushes an image with this content that can be built on.
     pub fn push_base(&self, image: &str, content: &str) {
-        let files = self.world.path("base");
-        std::fs::create_dir_all(&files).unwrap();
-        std::fs::copy(STATIC, files.join("busybox")).unwrap();
-        // What is this test's alone comes first: the engine loses a layer that one build shares and another removes.
-        std::fs::write(files.join("content"), format!("{content} of {}", self.name)).unwrap();
-        let dockerfile = "FROM scratch\nCOPY content /content\nCOPY busybox /bin/sh\nCOPY busybox /bin/cat\n\
-                          COPY busybox /bin/sleep\n";
-        std::fs::write(files.join("Dockerfile"), dockerfile).unwrap();
-        let mut build = engine();
-        build.args(["build", "--quiet", "--no-cache", "--tag", image]).arg(files);
-        read(build.env("DOCKER_BUILDKIT", "0"));
-        read(engine().args(["push", image]));
-        read(engine().args(["image", "rm", "--no-prune", image]));
+        Base::with_shell(&format!("{content} of {}", self.name)).push(image, &json!({}));
     }
 
-    /// The docker client of this project's engine.
+    /// A docker client at this project's engine.
     pub fn docker(&self) -> Command {
         self.world.engine.client()
     }
@@ -147,8 +133,10 @@ impl Drop for Project {
         let listed = self.docker().args(["image", "ls", "--digests", "--format", format]).output();
         let listed = listed.map(|output| output.stdout).unwrap_or_default();
         let own = format!("{}/", self.registry.host());
-        for image in String::from_utf8_lossy(&listed).lines().filter(|image| image.starts_with(&own)) {
-            let _ = self.docker().args(["image", "rm", "--force", image]).output();
+        let listed = String::from_utf8_lossy(&listed).into_owned();
+        let bases: Vec<&str> = listed.lines().filter(|image| image.starts_with(&own)).collect();
+        if !bases.is_empty() {
+            let _ = self.docker().args(["image", "rm", "--force"]).args(bases).output();
         }
     }
 }

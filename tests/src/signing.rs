@@ -54,7 +54,7 @@ impl Shelf {
 
     /// What is under a tag or digest.
     pub fn read(&self, name: &str) -> Option<Value> {
-        let accept = format!("{IMAGE}, {INDEX}");
+        let accept = format!("{IMAGE}, {INDEX}, application/vnd.docker.distribution.manifest.v2+json");
         let found = request("GET", &format!("{}/manifests/{name}", self.url), &[("accept", &accept)], b"");
         (found.status == 200).then(|| found.json())
     }

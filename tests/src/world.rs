@@ -61,8 +61,10 @@ impl World {
     pub fn bare(&self) -> Run {
         let mut command = command(&self.program);
         command.current_dir(root()).env_clear();
-        if let Some(value) = std::env::var_os("LANG") {
-            command.env("LANG", value);
+        for name in ["LANG", "GOGC"] {
+            if let Some(value) = std::env::var_os(name) {
+                command.env(name, value);
+            }
         }
         command
             .envs(self.engine.environment())

@@ -19,12 +19,18 @@ const MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 /// A registry that has every image under every name, and a server of files; it writes down what is asked for.
 struct Double {
     host: String,
-    layer: Vec<u8>,
+    layer: Arc<Layer>,
     asked: Arc<Mutex<Vec<String>>>,
 }
 
+/// The layer of all images.
+struct Layer {
+    bytes: Vec<u8>,
+    digest: String,
+}
+
 /// An image's configuration and manifest. Each repository has another one: engines keep what they know by its digest.
-fn image(layer: &[u8], repository: &str, host: &str) -> (Vec<u8>, Vec<u8>) {
+fn image(layer: &Layer, repository: &str, host: &str) -> (Vec<u8>, Vec<u8>) {
     let name = repository.rsplit('/').next().unwrap();
     let group = repository.split('/').next().unwrap();
     let triggers = if name == "triggers" {
@@ -38,28 +44,30 @@ fn image(layer: &[u8], repository: &str, host: &str) -> (Vec<u8>, Vec<u8>) {
             "Labels": {"repository": repository}, "OnBuild": triggers,
             "Env": ["PATH=/bin", format!("FROM_THE_BASE=http://{host}/files/{group}/one")],
         },
-        "rootfs": {"type": "layers", "diff_ids": [sha256(layer)]},
+        "rootfs": {"type": "layers", "diff_ids": [layer.digest]},
         "history": [{"created": "2026-01-01T00:00:00Z", "created_by": "test"}],
     });
     let config = serde_json::to_vec(&config).unwrap();
     let manifest = json!({
         "schemaVersion": 2, "mediaType": MANIFEST,
         "config": {"mediaType": "application/vnd.docker.container.image.v1+json", "size": config.len(), "digest": sha256(&config)},
-        "layers": [{"mediaType": "application/vnd.docker.image.rootfs.diff.tar.gzip", "size": layer.len(), "digest": sha256(layer)}],
+        "layers": [{"mediaType": "application/vnd.docker.image.rootfs.diff.tar.gzip", "size": layer.bytes.len(), "digest": layer.digest}],
     });
     (config, serde_json::to_vec(&manifest).unwrap())
 }
 
 impl Double {
-    fn start(layer: Vec<u8>) -> Self {
+    fn start(bytes: Vec<u8>) -> Self {
+        let layer = Arc::new(Layer { digest: sha256(&bytes), bytes });
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let host = listener.local_addr().unwrap().to_string();
         let asked = Arc::<Mutex<Vec<String>>>::default();
         let double = Self { host, layer, asked };
-        let (host, layer, asked) = (double.host.clone(), double.layer.clone(), Arc::clone(&double.asked));
+        let (host, layer, asked) =
+            (double.host.clone(), Arc::clone(&double.layer), Arc::clone(&double.asked));
         std::thread::spawn(move || {
             for stream in listener.incoming().filter_map(Result::ok) {
-                let (host, layer, asked) = (host.clone(), layer.clone(), Arc::clone(&asked));
+                let (host, layer, asked) = (host.clone(), Arc::clone(&layer), Arc::clone(&asked));
                 // An engine that hangs up is its own concern.
                 std::thread::spawn(move || drop(serve(stream, &host, &layer, &asked)));
             }
@@ -97,7 +105,12 @@ impl Double {
     }
 }
 
-fn serve(mut stream: TcpStream, host: &str, layer: &[u8], asked: &Mutex<Vec<String>>) -> std::io::Result<()> {
+fn serve(
+    mut stream: TcpStream,
+    host: &str,
+    layer: &Layer,
+    asked: &Mutex<Vec<String>>,
+) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream.try_clone()?);
     // A client that tries TLS first goes on without it where it reads plain HTTP.
     if reader.fill_buf()?.first() == Some(&0x16) {
@@ -140,7 +153,7 @@ fn serve(mut stream: TcpStream, host: &str, layer: &[u8], asked: &Mutex<Vec<Stri
     }
 }
 
-fn answer(path: &str, host: &str, layer: &[u8]) -> Option<(String, Vec<u8>)> {
+fn answer(path: &str, host: &str, layer: &Layer) -> Option<(String, Vec<u8>)> {
     if path.starts_with("/files/") {
         return Some(("text/plain".to_owned(), format!("{host}{path}").into_bytes()));
     }
@@ -154,11 +167,12 @@ fn answer(path: &str, host: &str, layer: &[u8]) -> Option<(String, Vec<u8>)> {
         return (!reference.contains(':') || reference == sha256(&manifest))
             .then(|| (MANIFEST.to_owned(), manifest));
     }
-    let blobs = [config, layer.to_vec()];
-    blobs
-        .into_iter()
-        .find(|blob| sha256(blob) == reference)
-        .map(|blob| ("application/octet-stream".to_owned(), blob))
+    let blob = if reference == layer.digest {
+        layer.bytes.clone()
+    } else {
+        Some(config).filter(|config| sha256(config) == reference)?
+    };
+    Some(("application/octet-stream".to_owned(), blob))
 }
 
 /// A layer in which a shell runs.
@@ -176,7 +190,7 @@ fn layer(dir: &Path) -> Vec<u8> {
 
 /// A client of this builder with a configuration of its own.
 fn client(engine: &Engine, config: &Path) -> Command {
-    let mut client = engine.client();
+    let mut client = engine.own_client();
     client.env("DOCKER_CONFIG", config);
     client
 }
@@ -224,7 +238,7 @@ fn docker_takes_from_elsewhere_what_the_build_key_covers(builder: Builder) {
         build.args(target.iter().flat_map(|target| ["--target", target])).arg(&context);
         let output = build.output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        let _ = client(&engine, &config).args(["image", "rm", "--force", &tag]).output();
+        let _ = engine.client().args(["image", "rm", "--force", &tag]).output();
         let expected = match if builder == Builder::Legacy { legacy } else { buildx } {
             "=" => ours,
             other => other,
@@ -244,7 +258,7 @@ fn docker_takes_from_elsewhere_what_the_build_key_covers(builder: Builder) {
             ));
         }
     }
-    clean(&engine, &config, &double.host);
+    clean(&engine, &double.host);
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
@@ -274,14 +288,18 @@ fn rendered(text: &str, group: &str, double: &Double) -> String {
 }
 
 /// Removes what the engine has pulled.
-fn clean(engine: &Engine, config: &Path, host: &str) {
+fn clean(engine: &Engine, host: &str) {
     let format = "{{.Repository}}:{{.Tag}}@{{.Digest}}";
-    let listed =
-        client(engine, config).args(["image", "ls", "--digests", "--format", format]).output().unwrap();
+    let listed = engine.client().args(["image", "ls", "--digests", "--format", format]).output().unwrap();
+    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
     let own = format!("{host}/");
-    for image in String::from_utf8_lossy(&listed.stdout).lines().filter(|image| image.starts_with(&own)) {
-        let name = image.replace(":<none>", "").replace("@<none>", "");
-        let _ = client(engine, config).args(["image", "rm", "--force", &name]).output();
+    let pulled: Vec<String> = listed
+        .lines()
+        .filter(|image| image.starts_with(&own))
+        .map(|image| image.replace(":<none>", "").replace("@<none>", ""))
+        .collect();
+    if !pulled.is_empty() {
+        let _ = engine.client().args(["image", "rm", "--force"]).args(pulled).output();
     }
 }
 

@@ -4,7 +4,8 @@
 
 use std::path::Path;
 
-use e2e::{Builder, Project, Run, on_each_builder};
+use e2e::{Base, Builder, Project, Run, on_each_builder};
+use serde_json::json;
 
 on_each_builder!(
     htc_grids_own_tree_is_built_without_an_edit,
@@ -216,14 +217,9 @@ fn what_the_base_and_the_builder_bring_is_looked_at_before_the_build(builder: Bu
     };
 
     // A base whose trigger fetches what no key covers.
-    let trigger = project.world.path("trigger");
-    write(&trigger, "Dockerfile", &format!("FROM {}\nONBUILD ADD https://example.test/x /x\n", project.base));
     let image = format!("{host}/triggers:1");
-    let mut build = e2e::engine();
-    build.args(["build", "--quiet", "--no-cache", "--tag", &image]).arg(&trigger);
-    e2e::read(build.env("DOCKER_BUILDKIT", "0"));
-    e2e::read(e2e::engine().args(["push", &image]));
-    e2e::read(e2e::engine().args(["image", "rm", &image]));
+    let trigger = json!({ "OnBuild": ["ADD https://example.test/x /x"] });
+    Base::with_shell(&format!("a trigger of {name}")).push(&image, &trigger);
     project.images(&project.line("").replace(&project.base, &image));
     refused(3, &["ONBUILD:1: https://example.test/x is not pinned"]);
 

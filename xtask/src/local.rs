@@ -20,7 +20,7 @@ use crate::ui::Printer;
 /// How long the emulator may take to listen; it takes a few milliseconds.
 const START_BOUND: Duration = Duration::from_secs(20);
 /// What `--local` runs. Compiled together, because cargo would compile what they share anew for each selection of packages.
-const PROGRAMS: &[&str] = &["local-aws", "provider-standin", "sample-upstreams"];
+pub const PROGRAMS: &[&str] = &["local-aws", "provider-standin", "sample-upstreams"];
 /// The account that is emulated.
 pub const ACCOUNT: &str = "123456789012";
 /// The bucket that `--local` keeps the terraform state in, where none is named.

@@ -35,7 +35,7 @@ fn a_remote_builder_builds_with_a_cache_in_the_registry() {
     let (name, host) = (&project.name, project.registry.host());
     let config = project.world.path("docker");
     let buildx = |line: &[&str]| {
-        read(project.docker().arg("buildx").args(line).env("DOCKER_CONFIG", &config));
+        read(project.world.engine.own_client().arg("buildx").args(line).env("DOCKER_CONFIG", &config));
     };
     buildx(&["create", "--name", "team", "--driver", "remote", &project.world.engine.buildkit()]);
     let push = || {

@@ -4,8 +4,8 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::sync::{Arc, Mutex};
 
 use e2e::{
-    Builder, EngineOfItsOwn, Gate, Images, Project, World, docker, engine, get, programs, read, request,
-    root, text,
+    Base, Builder, EngineOfItsOwn, Gate, Images, Project, World, docker, engine, get, programs, read,
+    request, root, text,
 };
 use serde_json::{Value, json};
 
@@ -243,20 +243,10 @@ fn two_platforms_give_an_index_and_one_that_cannot_run_here_is_refused_before_an
     let accept = "application/vnd.docker.distribution.manifest.v2+json";
     let mut children = Vec::new();
     for architecture in ["amd64", "arm64"] {
-        let (image, platform) = (format!("{host}/both:{architecture}"), format!("linux/{architecture}"));
-        let files = project.world.path(architecture);
-        std::fs::create_dir(&files).unwrap();
-        std::fs::write(files.join("static"), format!("{architecture} of {name}")).unwrap();
-        std::fs::write(files.join("Dockerfile"), "FROM scratch\nCOPY static /static\n").unwrap();
-        let mut build = engine();
-        build.args(["build", "--quiet", "--no-cache", "--platform", &platform, "--tag", &image]).arg(&files);
-        read(build.env("DOCKER_BUILDKIT", "0"));
-        read(engine().args(["push", &image]));
-        read(engine().args(["image", "rm", &image]));
-        let url = format!("http://{host}/v2/both/manifests/{architecture}");
-        let manifest = request("GET", &url, &[("accept", accept)], b"").body;
-        children.push(json!({ "mediaType": accept, "digest": e2e::digest(&manifest), "size": manifest.len(),
-            "platform": { "os": "linux", "architecture": architecture } }));
+        let base = Base::new(0).file("static", format!("{architecture} of {name}").as_bytes());
+        let mut child = base.push_for(architecture, &format!("{host}/both:{architecture}"), &json!({}));
+        child["platform"] = json!({ "os": "linux", "architecture": architecture });
+        children.push(child);
     }
     let list = "application/vnd.docker.distribution.manifest.list.v2+json";
     let index = json!({ "schemaVersion": 2, "mediaType": list, "manifests": children }).to_string();

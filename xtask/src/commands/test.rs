@@ -3,9 +3,11 @@
 mod counts;
 mod programs;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
+use anyhow::Context as _;
 use clap::Args;
 use failure::{FailWith as _, Kind, failure};
 use process::{Cmd, Killer, cmd};
@@ -14,9 +16,17 @@ use self::programs::Outcome;
 use super::Context;
 use crate::prerequisites::{COMPLETE, Need, TestEngines};
 use crate::ui::{Table, units};
+use crate::{cargo, local};
 
 /// Set for the tests by `--soak`: loops run at their full numbers.
 pub const SOAK: &str = "SOAK";
+
+/// Where cargo has put what the tests run.
+const BUILT: &str = "HTC_GRID_TEST_BUILT";
+
+/// docker, buildx, terraform and skopeo are started thousands of times and run for a tenth of a second, a tenth of which they would
+/// collect garbage.
+const IN_GO: [(&str, &str); 1] = [("GOGC", "400")];
 
 /// How many programs are named at the end, of those that took longest.
 const LONGEST: usize = 10;
@@ -113,6 +123,8 @@ impl Test {
         let mut environment: Vec<(String, String)> =
             engines.environment().into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         environment.push((COMPLETE.to_owned(), "1".to_owned()));
+        environment.push((BUILT.to_owned(), built(context).await?));
+        environment.extend(IN_GO.map(|(name, value)| (name.to_owned(), value.to_owned())));
         if self.soak {
             environment.push((SOAK.to_owned(), "1".to_owned()));
         }
@@ -159,6 +171,18 @@ pub async fn test_engines(context: &Context) -> anyhow::Result<TestEngines> {
     let here = format!("{}/", context.paths.root().display());
     let say = |line: &str| context.printer.line(line.replace(&here, ""));
     TestEngines::start(context.paths.target(), &say).await.kind(Kind::MissingTool)
+}
+
+/// Compiles what the tests run, and says where it is: each program of tests would ask cargo for it twice.
+async fn built(context: &Context) -> anyhow::Result<String> {
+    let mut programs = BTreeMap::new();
+    // The selections of packages that the tool itself compiles: another one would compile all dependencies anew.
+    for packages in [&["xtask"][..], local::PROGRAMS] {
+        programs.append(&mut cargo::build(context.paths.root(), packages, &context.printer).await?);
+    }
+    let place = programs.get("xtask").and_then(|program| program.parent());
+    let place = place.context("cargo built no program xtask")?;
+    Ok(place.display().to_string())
 }
 
 fn printing(context: &Context) -> impl FnMut(&str) + Send + 'static {

@@ -1,31 +1,98 @@
 //! The aws CLI: a third opinion on the shapes of requests and answers.
 
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Stdio};
+
 use crate::common::Local;
-use crate::common::programs::{aws_environment, command, find, installed, text};
+use crate::common::programs::{aws_environment, command, installed, missing};
 use reqwest::Method;
 use serde_json::{Value, json};
 
+/// Loads the CLI once, which is most of what a short command costs, and does each command in a process of its own.
+const COMMANDS: &str = "\
+import json, os, sys, tempfile
+from awscli.clidriver import main
+for line in sys.stdin:
+    files = [tempfile.TemporaryFile(), tempfile.TemporaryFile()]
+    child = os.fork()
+    if child == 0:
+        code = 255
+        try:
+            os.dup2(files[0].fileno(), 1)
+            os.dup2(files[1].fileno(), 2)
+            sys.argv = ['aws', *json.loads(line)]
+            code = main() or 0
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+    _, status = os.waitpid(child, 0)
+    said = []
+    for file in files:
+        file.seek(0)
+        said.append(file.read().decode())
+    print(json.dumps([os.waitstatus_to_exitcode(status), *said]), flush=True)
+";
+
+/// The aws CLI, loaded.
+struct Cli {
+    child: Child,
+    commands: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Cli {
+    fn start(python: &Path, url: &str) -> Self {
+        let mut python = command(python, &aws_environment(url));
+        python.args(["-c", COMMANDS]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = python.spawn().unwrap();
+        let (commands, answers) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        Self { child, commands, answers: BufReader::new(answers) }
+    }
+
+    /// Exit code, stdout and stderr of a command.
+    fn output(&mut self, arguments: &[&str]) -> (i64, String, String) {
+        writeln!(self.commands, "{}", json!(arguments)).unwrap();
+        let mut answer = String::new();
+        self.answers.read_line(&mut answer).unwrap();
+        serde_json::from_str(&answer).unwrap_or_else(|error| panic!("aws {arguments:?}: {error}"))
+    }
+}
+
+impl Drop for Cli {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_aws_cli_understands_every_answer() {
-    let Some(aws) = installed("aws").or_else(|| find("aws")) else { return };
+    let Some(python) = installed("python").filter(|_| installed("aws").is_some()) else {
+        return missing("the aws CLI is not in target/python");
+    };
     let local = Local::start();
     let work = tempfile::tempdir().unwrap();
     let file = work.path().join("file");
     std::fs::write(&file, "hello").unwrap();
     let file = file.to_str().unwrap();
+    let cli = std::cell::RefCell::new(Cli::start(&python, &local.url));
     let output = |line: &str| {
-        let words: Vec<&str> = line.split(' ').map(|word| if word == "FILE" { file } else { word }).collect();
-        command(&aws, &aws_environment(&local.url)).args(&words).args(["--output", "json"]).output().unwrap()
+        let words = line.split(' ').map(|word| if word == "FILE" { file } else { word });
+        let words: Vec<&str> = words.chain(["--output", "json"]).collect();
+        cli.borrow_mut().output(&words)
     };
     let run = |line: &str| -> Value {
-        let output = output(line);
-        assert!(output.status.success(), "aws {line}: {}", text(&output));
-        serde_json::from_slice(&output.stdout).unwrap_or(Value::Null)
+        let (code, stdout, stderr) = output(line);
+        assert_eq!(code, 0, "aws {line}: {stdout}{stderr}");
+        serde_json::from_str(&stdout).unwrap_or(Value::Null)
     };
     let refused = |line: &str, code: &str| {
-        let output = output(line);
-        assert!(!output.status.success(), "aws {line}");
-        assert!(text(&output).contains(code), "aws {line}: {}", text(&output));
+        let (exit_code, stdout, stderr) = output(line);
+        assert_ne!(exit_code, 0, "aws {line}");
+        let said = stdout + &stderr;
+        assert!(said.contains(code), "aws {line}: {said}");
     };
     assert_eq!(run("sts get-caller-identity")["Account"], "123456789012");
     let key = run("kms create-key --description ecr")["KeyMetadata"]["KeyId"].as_str().unwrap().to_owned();

@@ -1,14 +1,19 @@
 //! A registry, an engine and a context for one test.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use docker::Docker;
+use flate2::Compression;
+use flate2::read::GzDecoder;
+use flate2::write::GzEncoder;
 use process::{Cmd, Killer};
 use registry::mirror::Mirror;
-use registry::{Anonymous, Client, Digest, Reference};
+use registry::{Anonymous, Client, Digest, Manifest, Reference};
+use serde_json::{Value, json};
+use tar::EntryType;
 
 use crate::{Action, Context, GridSettings, Hold, Options, Outcome, Planned, Progress, Runtime, State};
 use crate::{apply, plan};
@@ -196,25 +201,52 @@ impl World {
         }
     }
 
-    /// Pushes a base with `content` to a repository by docker's own push, and gives its digest.
+    /// Pushes a base with `content` to a repository, and gives its digest. A builder would take a second of the engine for each.
     pub(super) async fn push_base(&self, repository: &str, content: &str) -> Digest {
-        let files = tempfile::tempdir().unwrap();
-        std::fs::create_dir_all(files.path().join("bin")).unwrap();
-        std::fs::copy("/bin/busybox", files.path().join("bin/busybox")).unwrap();
-        std::fs::write(files.path().join("content"), format!("{content} of {}", self.name)).unwrap();
-        // What is this test's alone comes first: the engine loses a layer that one build shares and another removes.
-        let dockerfile = "FROM scratch\nCOPY content /content\nCOPY bin/busybox /bin/sh\nCOPY bin/busybox /bin/cat\n\
-                          COPY bin/busybox /bin/date\n";
-        std::fs::write(files.path().join("Dockerfile"), dockerfile).unwrap();
-        let image = format!("{}/{repository}:1", self.registry);
-        let docker = |args: &[&str]| {
-            Cmd::new("docker").env("DOCKER_BUILDKIT", "0").args(args.to_vec()).read().unwrap()
-        };
-        // No cache: the engine may find there what another test removes in this moment.
-        docker(&["build", "--quiet", "--no-cache", "--tag", &image, &files.path().display().to_string()]);
-        docker(&["push", &image]);
-        docker(&["rmi", "--no-prune", &image]);
-        self.client.head(&image.parse().unwrap()).await.unwrap().unwrap().digest
+        // Two images share no layer, whose files have a time of this one: the engine loses one that a build uses while another test
+        // removes it.
+        let content = format!("{content} of {}", self.name);
+        let time = u64::from_str_radix(&Digest::of(content.as_bytes()).hex()[..7], 16).unwrap();
+        let busybox = std::fs::read("/bin/busybox").unwrap();
+        let shell: [Entry<'_>; 2] =
+            [("bin/", EntryType::Directory, &[]), ("bin/sh", EntryType::Regular, &busybox)];
+        let layers = [
+            layer(time, &[("content", EntryType::Regular, content.as_bytes())]),
+            layer(time, &shell),
+            layer(time, &[("bin/cat", EntryType::Symlink, b"sh")]),
+            layer(time, &[("bin/date", EntryType::Symlink, b"sh")]),
+        ];
+        let created = "2026-01-01T00:00:00Z";
+        let config = json!({
+            "architecture": "amd64", "os": "linux", "created": created,
+            "config": { "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"] },
+            "rootfs": { "type": "layers", "diff_ids": layers.iter().map(|(_, content)| content).collect::<Vec<_>>() },
+            "history": vec![json!({ "created": created, "created_by": "COPY / /" }); layers.len()],
+        });
+        let config = self.push_blob(repository, "container.image.v1+json", config.to_string().into()).await;
+        let mut pushed = Vec::new();
+        for (layer, _) in layers {
+            pushed.push(self.push_blob(repository, "image.rootfs.diff.tar.gzip", layer).await);
+        }
+        let media_type = "application/vnd.docker.distribution.manifest.v2+json";
+        let manifest =
+            json!({ "schemaVersion": 2, "mediaType": media_type, "config": config, "layers": pushed });
+        let manifest = Manifest::new(media_type, manifest.to_string().into_bytes());
+        let image: Reference = format!("{}/{repository}:1", self.registry).parse().unwrap();
+        self.client.put_manifest(&image, &manifest).await.unwrap();
+        manifest.digest()
+    }
+
+    /// Pushes a blob of one of docker's own types, and gives its descriptor.
+    async fn push_blob(&self, repository: &str, kind: &str, bytes: Vec<u8>) -> Value {
+        let (digest, size) = (Digest::of(&bytes), bytes.len());
+        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let url = format!("http://{}/v2/{repository}/blobs/uploads/", self.registry);
+        let begun = http.post(url).send().await.unwrap();
+        let session = begun.headers()["location"].to_str().unwrap().to_owned();
+        let done = http.put(format!("{session}&digest={digest}")).body(bytes).send().await.unwrap();
+        assert_eq!(done.status(), 201);
+        json!({ "mediaType": format!("application/vnd.docker.{kind}"), "digest": digest.to_string(), "size": size })
     }
 
     /// What a tag of the repository means.
@@ -249,6 +281,31 @@ impl World {
     }
 }
 
+/// A file of a layer: path, type, and content or target.
+type Entry<'a> = (&'a str, EntryType, &'a [u8]);
+
+/// A layer with these files of this time, zipped, and its digest before that.
+fn layer(time: u64, files: &[Entry<'_>]) -> (Vec<u8>, String) {
+    let mut layer = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
+    for (path, entry, content) in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(*entry);
+        header.set_mode(0o755);
+        header.set_mtime(time);
+        if *entry == EntryType::Symlink {
+            header.set_size(0);
+            layer.append_link(&mut header, path, std::str::from_utf8(content).unwrap()).unwrap();
+        } else {
+            header.set_size(content.len().try_into().unwrap());
+            layer.append_data(&mut header, path, *content).unwrap();
+        }
+    }
+    let layer = layer.into_inner().unwrap().finish().unwrap();
+    let mut unzipped = Vec::new();
+    GzDecoder::new(&layer[..]).read_to_end(&mut unzipped).unwrap();
+    (layer, Digest::of(&unzipped).to_string())
+}
+
 impl Drop for World {
     fn drop(&mut self) {
         self.killer.kill();
@@ -256,9 +313,10 @@ impl Drop for World {
             .args(["images", "--format", "{{.Repository}}:{{.Tag}}"])
             .read()
             .unwrap_or_default();
-        for name in names.lines().filter(|name| name.contains(&self.name) || name.starts_with(&self.registry))
-        {
-            let _ = Cmd::new("docker").args(["rmi", "--force", name]).read();
+        let own = names.lines().filter(|name| name.contains(&self.name) || name.starts_with(&self.registry));
+        let own: Vec<&str> = own.collect();
+        if !own.is_empty() {
+            let _ = Cmd::new("docker").args(["rmi", "--force"]).args(own).read();
         }
     }
 }
