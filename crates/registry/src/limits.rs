@@ -13,14 +13,20 @@ pub(crate) const TOKEN_BODY: usize = 256 << 10;
 /// One page of tags or referrers.
 pub(crate) const LIST_PAGE: usize = 8 << 20;
 
-/// Pages of one list: 200,000 tags, twice what ECR keeps in a repository.
+/// Pages of one list.
 pub(crate) const LIST_PAGES: usize = 200;
+
+/// Tags of one repository: twice what ECR keeps in one.
+pub(crate) const TAGS: usize = 200_000;
 
 /// A blob that is taken into memory: configurations, never layers.
 pub const BLOB_IN_MEMORY: u64 = 16 << 20;
 
 /// Descriptors in one manifest or index.
 pub(crate) const DESCRIPTORS: usize = 10_000;
+
+/// All manifests of one image together: ten thousand of the size that most have.
+pub(crate) const MANIFESTS: u64 = 64 << 20;
 
 /// Indexes inside indexes.
 pub(crate) const INDEX_DEPTH: usize = 4;

@@ -14,10 +14,10 @@ use crate::client::{Action, Call, Client, Connection, absent_as_none, counts_pul
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind};
 use crate::limits;
-use crate::manifest::{Descriptor, Index, Manifest, OCI_INDEX};
-use crate::net::location;
+use crate::manifest::{Descriptor, Index, Manifest, ManifestError, OCI_INDEX};
 use crate::net::response::{self, read_bounded};
 use crate::net::waits::waiting;
+use crate::net::{encoding, location};
 use crate::reference::Reference;
 
 /// All tags of the reference's repository; none if the repository does not exist.
@@ -39,6 +39,10 @@ pub async fn tags(client: &Client, reference: &Reference) -> Result<Vec<String>,
         let page = absent_as_none(page::<Page>(client, reference, &url).await)?;
         let Some((page, link)) = page else { return Ok(tags) };
         tags.extend(page.tags.unwrap_or_default());
+        if tags.len() > limits::TAGS {
+            let kind = ErrorKind::Protocol(format!("more than {} tags", limits::TAGS));
+            return Err(Error::of(reference, kind));
+        }
         next = link.filter(|link| *link != url);
     }
     Err(Error::of(reference, ErrorKind::Protocol(format!("more than {} pages of tags", limits::LIST_PAGES))))
@@ -89,6 +93,9 @@ pub async fn referrers(
                 let entries: Vec<&RawValue> = page.manifests.iter().map(|entry| &**entry).collect();
                 // As in an index: what is listed by another algorithm's digest is none of ours.
                 found.extend(Index::read(&entries).map_err(malformed)?.manifests);
+                if found.len() > limits::DESCRIPTORS {
+                    return Err(malformed(ManifestError::TooMany(found.len())));
+                }
                 next = link.filter(|link| *link != url);
             }
             Err(error) if knows_no_referrers(&error) => {
@@ -217,6 +224,7 @@ async fn page_once<T: DeserializeOwned>(
         Ok(body) => body.map_err(|kind| Error::of(reference, kind))?,
         Err(_) => return Err(Error::of(reference, ErrorKind::Stalled { what: "the list", after })),
     };
+    let body = encoding::json(&headers, body, limits::LIST_PAGE);
     if response::is_page(&headers, &body) {
         return Err(Error::of(reference, ErrorKind::Page { status }));
     }

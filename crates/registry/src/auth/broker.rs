@@ -102,6 +102,28 @@ impl Broker {
         Ok(grant.header.is_some().then_some(grant))
     }
 
+    /// Whether the registry, which showed nothing to whoever is nobody, wants a login after all, where there is one: some say so at
+    /// their root alone, which docker asks first (Artifactory that hides what is not for everybody). `root` asks it.
+    pub(crate) async fn is_challenged_at_root(
+        &self,
+        registry: &str,
+        origin: &Url,
+        root: impl Future<Output = Result<Option<HeaderMap>, Error>>,
+    ) -> bool {
+        let registry = self.registry(registry, origin);
+        // Without a login, what it says to whoever is nobody is its answer.
+        if !matches!(registry.credential(&*self.credentials, None).await, Ok(Some(_))) {
+            return false;
+        }
+        let challenged = registry.root.get_or_try_init(|| async {
+            let challenge = root.await?.as_ref().and_then(Challenge::from_headers);
+            let is_challenged = challenge.is_some();
+            challenge.into_iter().for_each(|challenge| registry.set_scheme(Scheme::Challenged(challenge)));
+            Ok::<_, Error>(is_challenged)
+        });
+        challenged.await.is_ok_and(|is_challenged| *is_challenged)
+    }
+
     /// A header for another registry that `name` sent us to, and that wants a token of its own: one that anybody gets
     /// ([ggcr#2333](https://github.com/google/go-containerregistry/issues/2333)). Without `refused`, only what is known of it.
     pub(crate) async fn stranger(
@@ -114,7 +136,8 @@ impl Broker {
         origin.set_path("/");
         origin.set_query(None);
         let key = format!("{name} {}", origin.as_str());
-        if refused.is_none() && !self.knows(&key) {
+        let is_known = self.registries.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&key);
+        if refused.is_none() && !is_known {
             return Ok(Grant::default());
         }
         let registry = self.entry(key, name, &origin, true);
@@ -127,10 +150,6 @@ impl Broker {
         self.fill(&registry, &challenge, &scope, refused.map(|(used, _)| used)).await
     }
 
-    fn knows(&self, key: &str) -> bool {
-        self.registries.lock().unwrap_or_else(PoisonError::into_inner).contains_key(key)
-    }
-
     /// Fills the scope's slot where it is empty, too old, or still holds what was refused.
     async fn fill(
         &self,
@@ -139,7 +158,7 @@ impl Broker {
         scope: &Scope,
         refused: Option<&Grant>,
     ) -> Result<Grant, Error> {
-        let scopes = scopes_for(challenge, scope);
+        let mut scopes = scopes_for(challenge, scope);
         let slot = registry.slot(&scopes.join(" "));
         let attempts = slot.attempts.load(Ordering::Acquire);
         let mut held = slot.state.lock().await;
@@ -155,11 +174,20 @@ impl Broker {
             return Err(failure.clone());
         }
         let had_header = held.header.is_some();
+        if let Challenge::Bearer { scope: Some(named), .. } = challenge
+            && is_refused
+            && had_header
+            && !scopes.contains(named)
+        {
+            held.also = Some(named.clone());
+        }
+        scopes.extend(held.also.clone());
         let result = self.fetch(registry, challenge, &scopes, is_refused && had_header).await;
         slot.attempts.fetch_add(1, Ordering::AcqRel);
         match result {
             Ok((header, until)) => {
-                *held = Held { header, generation: held.generation + 1, until, failure: None };
+                let also = held.also.take();
+                *held = Held { header, generation: held.generation + 1, until, failure: None, also };
                 Ok(held.grant())
             }
             Err(error) => {
@@ -217,6 +245,8 @@ impl Broker {
                 }
                 // Broken on its way; whole the next time.
                 Err(ErrorKind::Protocol(_)) if !is_repeated => is_repeated = true,
+                Err(kind) if is_unanswered(&kind) => return Err(registry.error_at(realm, kind)),
+                // What is wrong with a login is wrong with the one that is stored for the registry.
                 Err(kind) => return Err(registry.error(kind)),
             }
         }
@@ -233,6 +263,12 @@ impl Broker {
             registries.entry(key).or_insert_with(|| Arc::new(Registry::new(name, origin, is_stranger)));
         Arc::clone(registry)
     }
+}
+
+/// Whether nobody answered, or somebody who is no token service.
+fn is_unanswered(kind: &ErrorKind) -> bool {
+    use ErrorKind::{Network, NoConnection, Page, Stalled, Unavailable};
+    matches!(kind, Network { .. } | NoConnection { .. } | Page { .. } | Stalled { .. } | Unavailable { .. })
 }
 
 /// The repository in `/v2/<repository>/manifests/...` or `.../blobs/...`.

@@ -20,8 +20,8 @@ impl Challenge {
     pub(crate) fn from_headers(headers: &HeaderMap) -> Option<Self> {
         let mut basic = None;
         for value in headers.get_all(WWW_AUTHENTICATE) {
-            let Ok(text) = value.to_str() else { continue };
-            for challenge in parse(text) {
+            // A realm may be in any language.
+            for challenge in parse(&String::from_utf8_lossy(value.as_bytes())) {
                 match challenge {
                     Self::Bearer { .. } => return Some(challenge),
                     Self::Basic => basic = Some(Self::Basic),

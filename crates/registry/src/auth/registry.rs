@@ -32,6 +32,8 @@ pub(super) struct Registry {
     pub(super) contacts: AtomicU64,
     pub(super) credential: tokio::sync::Mutex<Option<Option<Credential>>>,
     pub(super) slots: Mutex<HashMap<String, Arc<Slot>>>,
+    /// Whether its root is known to challenge, once it was asked.
+    pub(super) root: tokio::sync::OnceCell<bool>,
 }
 
 /// One header, shared by all requests of a scope.
@@ -49,6 +51,8 @@ pub(super) struct Held {
     /// When the header should no longer be used; none: until it is refused.
     pub(super) until: Option<Instant>,
     pub(super) failure: Option<Error>,
+    /// A scope that the registry named when it refused the header for our own.
+    pub(super) also: Option<String>,
 }
 
 impl Held {
@@ -72,6 +76,7 @@ impl Registry {
             contacts: AtomicU64::new(0),
             credential: tokio::sync::Mutex::default(),
             slots: Mutex::default(),
+            root: tokio::sync::OnceCell::new(),
         }
     }
 
@@ -89,7 +94,12 @@ impl Registry {
     }
 
     pub(super) fn error(&self, kind: ErrorKind) -> Error {
-        let host = Server::at(&self.origin).in_place_of(&self.name);
+        self.error_at(&self.origin, kind)
+    }
+
+    /// An error as the server at `url` gave it, or gave none.
+    pub(super) fn error_at(&self, url: &Url, kind: ErrorKind) -> Error {
+        let host = Server::at(url).in_place_of(&self.name);
         let server = host.map(if self.is_stranger { Answerer::Redirected } else { Answerer::Mirror });
         Error::answered(&self.name, &self.name, server, kind)
     }

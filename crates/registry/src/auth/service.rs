@@ -11,6 +11,7 @@ use super::{Credential, Server, token};
 use crate::error::ErrorKind;
 use crate::limits;
 use crate::net::contact::Contacts;
+use crate::net::encoding;
 use crate::net::guard::Guard;
 use crate::net::http::Transport;
 use crate::net::location;
@@ -55,8 +56,9 @@ impl TokenServices {
                 if !status.is_success() {
                     return Err(Failure::read(reply).await.into_kind());
                 }
+                let headers = reply.headers().clone();
                 let body = response::read_bounded(reply, "the token service's reply", limits::TOKEN_BODY);
-                return token::read(&body.await?);
+                return token::read(&encoding::json(&headers, body.await?, limits::TOKEN_BODY));
             }
             let message = format!("the token service sends us on more than {} times", limits::REDIRECTS);
             Err(ErrorKind::Protocol(message))

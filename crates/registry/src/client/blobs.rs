@@ -4,7 +4,7 @@ use http::header::{CONTENT_LENGTH, RANGE};
 use http::{HeaderValue, Method};
 
 use super::Connection;
-use super::manifests::{is_absent, is_refusal};
+use super::manifests::{deserves_explanation, is_absent, is_refusal};
 use super::pace::Action;
 use super::transport::Call;
 use crate::bugs::{self, Bug};
@@ -29,11 +29,9 @@ pub(crate) async fn size_once(
 ) -> Result<Option<Option<u64>>, Error> {
     let url = connection.url(reference, &format!("blobs/{digest}"))?;
     let result = connection.send(Call::read(reference, Action::BlobHead, Method::HEAD, url)).await;
-    // ECR answers an expired token so, and without a body nobody knows: by GET it says more.
+    // By GET it says more.
     let result = match result {
-        Err(error) if matches!(error.kind(), ErrorKind::Denied { message } if message.is_empty()) => {
-            open(connection, reference, digest, 0).await
-        }
+        Err(error) if deserves_explanation(&error) => open(connection, reference, digest, 0).await,
         result => result,
     };
     match result {

@@ -274,10 +274,10 @@ pub(crate) fn absent_as_none<T>(result: Result<T, Error>) -> Result<Option<T>, E
     }
 }
 
-/// ECR answers HEAD with a bare 400, and an expired token with a bare 403; others know no HEAD at all.
-fn deserves_explanation(error: &Error) -> bool {
+/// ECR answers HEAD with a bare 400, and an expired token with a bare 403; others know no HEAD at all, or allow it to nobody.
+pub(super) fn deserves_explanation(error: &Error) -> bool {
     match error.kind() {
-        ErrorKind::Denied { message } => message.is_empty(),
+        ErrorKind::Denied { message } | ErrorKind::Unauthorized { message } => message.is_empty(),
         ErrorKind::Refused { status, message, .. } => message.is_empty() || matches!(status, 405 | 501),
         _ => false,
     }

@@ -142,6 +142,15 @@ impl Core {
                 }
                 Err(refusal) => refusal,
             };
+            if grant.header.is_none()
+                && refusal.may_hide()
+                && self.challenges_at_root(&call, &route.origin).await
+            {
+                grant = self.auth.grant(registry, &route.origin, &scope).await?;
+                if grant.header.is_some() {
+                    continue;
+                }
+            }
             if !refusal.is_for_want_of_credentials() {
                 self.auth.answered(registry, &route.origin);
                 return Err(self.refused(&call, refusal));
@@ -164,6 +173,25 @@ impl Core {
                 Some(renewed) => grant = renewed,
             }
         }
+    }
+
+    async fn challenges_at_root(&self, call: &Call<'_>, origin: &Url) -> bool {
+        let mut url = origin.clone();
+        url.set_path("/v2/");
+        let root = Call::read(call.reference, Action::List, Method::GET, url);
+        let root = async {
+            self.pacer.wait(root.reference.registry(), root.action).await;
+            let Err(refusal) = self.exchange(&root, origin, &Grant::default()).await? else {
+                return Ok(None);
+            };
+            if refusal.is_for_want_of_credentials() {
+                return Ok(Some(refusal.failure.headers));
+            }
+            let error = self.refused(&root, refusal);
+            if error.is_transient() { Err(error) } else { Ok(None) }
+        };
+        call.body.is_repeatable()
+            && self.auth.is_challenged_at_root(call.reference.registry(), origin, root).await
     }
 
     fn note_success(&self, call: &Call<'_>, origin: &Url, response: &Response) {
@@ -348,6 +376,11 @@ impl Refusal {
     fn is_for_want_of_credentials(&self) -> bool {
         let is_unauthorized = self.failure.status == StatusCode::UNAUTHORIZED;
         !self.is_foreign && (is_unauthorized || self.failure.is_expired_token())
+    }
+
+    /// Whether the registry may hide from whoever is nobody what it has.
+    fn may_hide(&self) -> bool {
+        !self.is_foreign && matches!(self.failure.status, StatusCode::FORBIDDEN | StatusCode::NOT_FOUND)
     }
 }
 

@@ -45,10 +45,13 @@ pub(crate) async fn start(
     call.mount_from = from;
     call.headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
     let response = connection.send(call).await?;
-    if response.status() == StatusCode::CREATED && from.is_some() {
+    let address = response::header(response.headers(), LOCATION.as_str());
+    // Servers that say 201 to whatever begins an upload name its session all the same.
+    let is_session = address.is_some_and(|address| address.contains("/uploads/"));
+    if response.status() == StatusCode::CREATED && from.is_some() && !is_session {
         return Ok(Started::Mounted);
     }
-    match response::header(response.headers(), LOCATION.as_str()) {
+    match address {
         Some(address) => {
             let plain = connection.core.routes.plain_hosts(target.registry());
             // What is sent there is ours: only a host that the user named may have it by plain http.
@@ -79,7 +82,13 @@ pub(crate) async fn finish(
     call.headers.insert(CONTENT_LENGTH, HeaderValue::from(blob.size));
     call.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
     call.body = Payload::stream(body);
-    let response = connection.send(call).await?;
+    let response = connection.send(call).await.map_err(|error| match error.kind() {
+        // A server that does not know its session, behind something that balances loads: not all say it by the code for it.
+        ErrorKind::NotFound { message } => {
+            Error::of(target, ErrorKind::UploadLost { message: message.clone() })
+        }
+        _ => error,
+    })?;
     match response::content_digest(response.headers()).filter(|digest| *digest != blob.digest) {
         None => Ok(()),
         Some(actual) => Err(Error::of(target, ErrorKind::DigestMismatch { expected: blob.digest, actual })),

@@ -178,9 +178,10 @@ impl Check<'_> {
         walk.checked.digest = Some(top.digest());
         let mut level = vec![top];
         for depth in 0..=limits::INDEX_DEPTH {
-            let mut children = Vec::new();
-            for manifest in &level {
-                children.extend(walk.take(manifest, depth));
+            // Each once, however many indexes name it.
+            let mut children = BTreeMap::new();
+            for (digest, optional) in level.iter().flat_map(|manifest| walk.take(manifest, depth)) {
+                *children.entry(digest).or_insert(true) &= optional;
             }
             let reads = children.into_iter().map(|(digest, optional)| async move {
                 let found = self.read(&target.with_digest(digest)).await?;

@@ -1,6 +1,7 @@
 //! From a source's name to the manifests that the target must have.
 
-use futures_util::future::{BoxFuture, FutureExt as _};
+use std::collections::HashSet;
+
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
 use super::job::{Content, Tree, total};
@@ -92,8 +93,10 @@ impl<'a> Reader<'a> {
     async fn absent(
         &self,
         target: &Reference,
-        manifests: Vec<Descriptor>,
+        mut manifests: Vec<Descriptor>,
     ) -> Result<(Vec<Descriptor>, Vec<Digest>), Error> {
+        let mut seen = HashSet::new();
+        manifests.retain(|child| seen.insert(child.digest));
         let asked = stream::iter(manifests).map(|child| async move {
             let there = self.mirror.client.look_up(&target.with_digest(child.digest)).await?;
             Ok::<_, Error>((there.is_some(), child))
@@ -108,7 +111,7 @@ impl<'a> Reader<'a> {
     pub(super) async fn content(&self, job: &Job, root: Root) -> Result<Content, Error> {
         let Root { mut top, absent, mut present, source } = root;
         let (mut children, mut gone) = (Vec::new(), Vec::new());
-        for child in self.children(job, absent, 1).await? {
+        for child in self.children(job, absent).await? {
             match child {
                 Child::Found(depth, manifest) => children.push((depth, manifest)),
                 Child::Present(digest) => present.push(digest),
@@ -142,46 +145,66 @@ impl<'a> Reader<'a> {
         })
     }
 
-    fn children<'b>(
-        &'b self,
-        job: &'b Job,
-        descriptors: Vec<Descriptor>,
-        depth: usize,
-    ) -> BoxFuture<'b, Result<Vec<Child>, Error>> {
-        async move {
+    /// What lies below, level by level: an index may name the same ones again and again, and each is read once.
+    async fn children(&self, job: &Job, mut level: Vec<Descriptor>) -> Result<Vec<Child>, Error> {
+        let fail = |kind| Error::of(&job.source, kind);
+        let (mut all, mut bytes) = (Vec::new(), 0);
+        for depth in 1.. {
+            if level.is_empty() {
+                break;
+            }
             if depth > limits::INDEX_DEPTH {
                 let message = format!("indexes inside indexes, more than {} deep", limits::INDEX_DEPTH);
-                return Err(Error::of(&job.source, ErrorKind::Protocol(message)));
+                return Err(fail(ErrorKind::Protocol(message)));
             }
-            let children = stream::iter(descriptors).map(|descriptor| self.child(job, descriptor, depth));
-            let children: Vec<_> = children.buffered(CHILDREN_AT_ONCE).try_collect().await?;
-            Ok(children.into_iter().flatten().collect())
+            bytes = total([bytes].into_iter().chain(level.iter().map(|child| child.size)));
+            if bytes > limits::MANIFESTS {
+                return Err(fail(ErrorKind::TooLarge {
+                    what: "the image's manifests",
+                    limit: limits::MANIFESTS,
+                }));
+            }
+            let (mut seen, mut below) = (HashSet::new(), Vec::new());
+            let found = stream::iter(level).map(|descriptor| self.child(job, descriptor, depth));
+            let mut found = std::pin::pin!(found.buffered(CHILDREN_AT_ONCE));
+            while let Some((child, named)) = found.try_next().await? {
+                all.push(child);
+                below.extend(named.into_iter().filter(|child| seen.insert(child.digest)));
+                if below.len() > limits::DESCRIPTORS {
+                    return Err(fail(ErrorKind::Manifest(ManifestError::TooMany(below.len()))));
+                }
+            }
+            let (absent, present) = self.absent(&job.target, below).await?;
+            all.extend(present.into_iter().map(Child::Present));
+            level = absent;
         }
-        .boxed()
+        Ok(all)
     }
 
-    async fn child(&self, job: &Job, descriptor: Descriptor, depth: usize) -> Result<Vec<Child>, Error> {
+    /// One manifest, and what it names if it is an index.
+    async fn child(
+        &self,
+        job: &Job,
+        descriptor: Descriptor,
+        depth: usize,
+    ) -> Result<(Child, Vec<Descriptor>), Error> {
         let manifest = match self.read(job, descriptor.digest).await {
             Err(error) if descriptor.attests().is_some() && is_absent(&error) => {
-                return Ok(vec![Child::Gone(descriptor.digest)]);
+                return Ok((Child::Gone(descriptor.digest), Vec::new()));
             }
             manifest => manifest?,
         };
         fits(&job.source, &descriptor, &manifest)?;
-        let mut all = Vec::new();
+        let mut below = Vec::new();
         if manifest.kind() == Kind::Index {
             let fail = |error| Error::of(&job.source, ErrorKind::Manifest(error));
-            let below = manifest.index().map_err(fail)?;
-            if let Some(foreign) = below.foreign.first() {
+            let index = manifest.index().map_err(fail)?;
+            if let Some(foreign) = index.foreign.first() {
                 return Err(fail(foreign.error()));
             }
-            let below = below.manifests;
-            let (below, present) = self.absent(&job.target, below).await?;
-            all = self.children(job, below, depth + 1).await?;
-            all.extend(present.into_iter().map(Child::Present));
+            below = index.manifests;
         }
-        all.push(Child::Found(depth, manifest));
-        Ok(all)
+        Ok((Child::Found(depth, manifest), below))
     }
 
     /// What the source's name points to, by its manifest, which is not read again.
@@ -253,7 +276,7 @@ fn is_configuration(config: &Descriptor) -> bool {
 
 /// All blobs of all images in the tree, each once.
 fn blobs(source: &Reference, tree: &Tree) -> Result<Vec<Blob>, Error> {
-    let mut seen = std::collections::HashSet::new();
+    let mut seen = HashSet::new();
     let mut all = Vec::new();
     let manifests = std::iter::once(&tree.top).chain(tree.children.iter().map(|(_, manifest)| manifest));
     for manifest in manifests {

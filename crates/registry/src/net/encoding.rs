@@ -33,7 +33,12 @@ pub(crate) fn decoded(
     if read.is_ok() && plain.len() <= limit && is_right(&plain) { plain } else { body }
 }
 
-/// Whether this may be a manifest, where no digest tells.
+/// A body of JSON as it was before the server compressed it.
+pub(crate) fn json(headers: &HeaderMap, body: Vec<u8>, limit: usize) -> Vec<u8> {
+    decoded(headers, body, limit, is_json)
+}
+
+/// Whether this may be JSON, where no digest tells.
 pub(crate) fn is_json(body: &[u8]) -> bool {
     body.trim_ascii_start().first() == Some(&b'{')
 }

@@ -4,8 +4,9 @@ use std::time::{Duration, SystemTime};
 
 use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, StatusCode};
-use serde::Deserialize;
+use serde_json::Value;
 
+use super::encoding;
 use super::http::Response;
 use crate::digest::excerpt;
 use crate::error::{ErrorKind, NoConnection};
@@ -29,6 +30,7 @@ impl Failure {
         // A body that cannot be read takes nothing away from the status.
         let reading = read_prefix(response, limits::ERROR_BODY);
         let body = tokio::time::timeout(Duration::from_secs(10), reading).await.unwrap_or_default();
+        let body = encoding::json(&headers, body, limits::ERROR_BODY);
         let (code, message) = read_error(&body);
         let is_page = is_page(&headers, &body);
         Self { status, headers, code, message, is_page }
@@ -48,9 +50,15 @@ impl Failure {
         let lower = message.to_ascii_lowercase();
         match (status, code.as_str()) {
             (407, _) => ErrorKind::NoConnection { why: NoConnection::ProxyLogin, source: None },
-            (429, _) | (400, "ThrottlingException" | "TOOMANYREQUESTS" | "RequestLimitExceeded") => {
+            (429, _) | (400..500, "ThrottlingException" | "TOOMANYREQUESTS" | "RequestLimitExceeded") => {
                 ErrorKind::TooManyRequests { retry_after, message }
             }
+            // [GitHub's secondary limits](https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api).
+            (403, _) if retry_after.is_some() || lower.contains("rate limit") => {
+                ErrorKind::TooManyRequests { retry_after, message }
+            }
+            // The word of who stands before a registry, nginx for instance: by a page as well.
+            (413, _) => ErrorKind::Refused { status, code, message },
             // What is not done (501) or not spoken (505) today is not tomorrow either; all else, the codes of proxies and CDNs
             // among it, passes.
             (408 | 425 | 500 | 502..=504 | 506..=599, _) => {
@@ -92,38 +100,32 @@ pub(crate) fn is_page(headers: &HeaderMap, body: &[u8]) -> bool {
     let begin = body.trim_ascii_start();
     let begins = |with: &[u8]| begin.get(..with.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(with));
     let is_html = content_type(headers).to_ascii_lowercase().starts_with("text/html");
-    begins(b"<!doctype html") || begins(b"<html") || (is_html && begin.first() != Some(&b'{'))
+    // An empty body, as each reply to a HEAD has, is none.
+    begins(b"<!doctype html")
+        || begins(b"<html")
+        || (is_html && begin.first().is_some_and(|first| *first != b'{'))
 }
 
-/// Code and message of an error body: the distribution specification's `errors`, or AWS's `__type`; else its first line.
+/// Code and message of an error body: the distribution specification's `errors`, AWS's `__type`, Google's `error`, and whatever else
+/// servers call what they have to say; else its first line.
 fn read_error(body: &[u8]) -> (String, String) {
-    #[derive(Deserialize)]
-    struct One {
-        #[serde(default)]
-        code: String,
-        #[serde(default)]
-        message: String,
-    }
-    #[derive(Deserialize)]
-    struct Body {
-        #[serde(default)]
-        errors: Vec<One>,
-        #[serde(rename = "__type", default)]
-        aws_type: String,
-        #[serde(default, alias = "Message", alias = "details")]
-        message: String,
-    }
-    match serde_json::from_slice::<Body>(body) {
-        Ok(Body { errors, .. }) if !errors.is_empty() => {
-            let code = errors.first().map(|error| line(&error.code)).unwrap_or_default();
-            let messages: Vec<String> = errors.iter().take(3).map(|error| line(&error.message)).collect();
-            (code, messages.join("; "))
-        }
-        Ok(Body { aws_type, message, .. }) => {
-            (line(aws_type.rsplit('#').next().unwrap_or_default()), line(&message))
-        }
-        Err(_) => (String::new(), plain_text(body)),
-    }
+    let Ok(root) = serde_json::from_slice::<Value>(body) else { return (String::new(), plain_text(body)) };
+    let errors: Vec<&Value> = match (root.get("errors"), root.get("error")) {
+        (Some(Value::Array(errors)), _) if !errors.is_empty() => errors.iter().take(3).collect(),
+        (_, Some(error @ Value::Object(_))) => vec![error],
+        _ => vec![&root],
+    };
+    let said = |error: &Value, names: &[&str]| {
+        let own = error.as_str();
+        let named =
+            || names.iter().find_map(|name| error.get(name)?.as_str().filter(|text| !text.is_empty()));
+        line(own.or_else(named).unwrap_or_default())
+    };
+    let code = errors.first().filter(|error| error.is_object());
+    let code = code.map(|error| said(error, &["code", "__type"])).unwrap_or_default();
+    let names = ["message", "Message", "details", "detail", "error_description", "error"];
+    let messages: Vec<String> = errors.iter().map(|error| said(error, &names)).collect();
+    (code.rsplit('#').next().unwrap_or_default().to_owned(), messages.join("; "))
 }
 
 /// A body that is no JSON: its first line if it is text; a page of HTML tells nobody anything.

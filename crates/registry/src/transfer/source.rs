@@ -97,6 +97,8 @@ struct Reader {
     response: Option<Response>,
     /// A blob that the server compressed on its way, as it was before.
     unpacked: Option<Bytes>,
+    /// Whether a range was refused, or another one came: then the whole is asked for.
+    knows_no_ranges: bool,
     /// Of a reply that ignored the range: bytes that are known already.
     to_skip: u64,
     rest: Bytes,
@@ -118,6 +120,7 @@ pub(crate) fn body(transfer: Transfer, meter: Arc<Meter>) -> impl Stream<Item = 
         meter,
         response: None,
         unpacked: None,
+        knows_no_ranges: false,
         to_skip: 0,
         rest: Bytes::new(),
         hasher: Hasher::default(),
@@ -221,22 +224,20 @@ impl Reader {
 
     async fn open(&mut self) -> Result<(), Error> {
         let Transfer { connection, source, blob, .. } = &self.transfer;
-        let response = blobs::open(connection, source, blob.digest, self.offset).await?;
-        self.to_skip = match response.status() {
-            StatusCode::PARTIAL_CONTENT
-                if starts_at(&response, self.offset) || bugs::is_in(Bug::WrongResume) =>
-            {
-                0
-            }
-            StatusCode::PARTIAL_CONTENT => {
-                let message = format!("a part of the blob that does not begin at byte {}", self.offset);
-                return Err(self.error(ErrorKind::Protocol(message)));
-            }
-            // The server knows no ranges and begins anew.
-            _ => self.offset,
+        let part = match self.offset {
+            0 => None,
+            _ if self.knows_no_ranges => None,
+            at => the_right_part(blobs::open(connection, source, blob.digest, at).await, at)?,
         };
-        let announced = response.body().length();
-        let announced = announced.map(|length| whole_length(length, self.offset, self.to_skip));
+        let is_part = part.as_ref().is_some_and(|part| part.status() == StatusCode::PARTIAL_CONTENT);
+        self.to_skip = if is_part { 0 } else { self.offset };
+        self.knows_no_ranges = self.to_skip > 0;
+        let response = match part {
+            Some(part) => part,
+            None => blobs::open(connection, source, blob.digest, 0).await?,
+        };
+        let whole = |length| whole_length(length, self.offset, self.to_skip);
+        let announced = response.body().length().map(whole);
         let is_small = blob.size <= limits::BLOB_IN_MEMORY;
         if announced != Some(blob.size) && is_small && encoding::is_compressed(response.headers()) {
             drop(response);
@@ -244,8 +245,8 @@ impl Reader {
             self.to_skip = self.offset;
             return Ok(());
         }
-        let announced = announced.filter(|_| !bugs::is_in(Bug::WrongResume));
-        if let Some(actual) = announced.filter(|actual| *actual != blob.size) {
+        let is_wrong = |actual: &u64| *actual != blob.size && !bugs::is_in(Bug::WrongResume);
+        if let Some(actual) = announced.filter(is_wrong) {
             return Err(self.error(ErrorKind::SizeMismatch { expected: blob.size, actual }));
         }
         self.response = Some(response);
@@ -310,8 +311,7 @@ impl Reader {
             return Err(error);
         }
         // What went out is wrong or of another length: another range of it does not help.
-        let is_content =
-            matches!(error.kind(), ErrorKind::DigestMismatch { .. } | ErrorKind::SizeMismatch { .. });
+        let is_content = error.kind().is_mismatch();
         let is_worth_it = |pause: &Duration| {
             error.is_transient() && !is_content && self.waited + *pause <= connection.give_up_after()
         };
@@ -343,9 +343,18 @@ fn is_enough(bytes: u64, offset: u64, blob: Blob) -> bool {
     bytes >= Timeouts::MIN_BYTES || offset + bytes >= blob.size
 }
 
-/// Whether the part begins where we left off.
-fn starts_at(response: &Response, offset: u64) -> bool {
-    response::header(response.headers(), "content-range").and_then(range_start) == Some(offset)
+/// The reply to a range, or the whole; none where it is of no use. Crane's own registry takes no range without an end (416), CDNs
+/// have said 400 ([registry.k8s.io#333](https://github.com/kubernetes/registry.k8s.io/issues/333)).
+fn the_right_part(asked: Result<Response, Error>, offset: u64) -> Result<Option<Response>, Error> {
+    let start = |part: &Response| response::header(part.headers(), "content-range").and_then(range_start);
+    let is_other = |part: &Response| start(part) != Some(offset) && !bugs::is_in(Bug::WrongResume);
+    match asked {
+        Ok(part) if part.status() == StatusCode::PARTIAL_CONTENT && is_other(&part) => Ok(None),
+        Err(error) if matches!(error.kind(), ErrorKind::UploadLost { .. } | ErrorKind::Refused { .. }) => {
+            Ok(None)
+        }
+        asked => asked.map(Some),
+    }
 }
 
 /// The first byte of `Content-Range: bytes 5-9/10`.

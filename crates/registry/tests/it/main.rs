@@ -20,6 +20,7 @@ mod cross_check;
 mod faults;
 mod memory;
 mod moved;
+mod odd_answers;
 mod pace;
 mod parsers;
 mod patience;

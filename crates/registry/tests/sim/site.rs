@@ -120,6 +120,7 @@ impl Site {
             ("PUT", "uploads") => self.finish_upload(asked, random),
             ("GET", "referrers") => Ok(self.referrers(asked)),
             ("GET", "tags") => Ok(self.tags(asked)),
+            ("GET", "") if asked.url.path() == "/v2/" => Ok(Answer::new(200)),
             (method, _) => Err(format!("nobody knows {method} {name}")),
         }
     }

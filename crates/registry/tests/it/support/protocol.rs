@@ -59,6 +59,7 @@ pub fn reply(shared: &Shared, parts: &Parts, body: Received, kind: &str) -> Resu
         }
         ("POST", "uploads") => state.start_upload(parts)?,
         ("PUT", "uploads") => state.finish_upload(parts, body),
+        ("GET", "v2") => response(200, &[], "{}"),
         ("GET", "tags") => state.tags(parts),
         ("GET", "referrers") => state.referrers(path),
         _ => {

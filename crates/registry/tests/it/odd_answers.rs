@@ -1,0 +1,384 @@
+//! Answers that look like another thing than they are: what other people's servers say, and users of other copiers report.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use futures_util::stream;
+use registry::mirror::{Job, Mirror, Platforms};
+use registry::{
+    BoxFuture, Builder, Digest, Error, ErrorKind, Manifest, NoConnection, Request, Response, Transport,
+};
+
+use crate::support::faults::Rule;
+use crate::support::images::{OCI_INDEX, bytes, image};
+use crate::support::{Fake, Fault, Passwords, TestImage, builder, copied, copy, pair, reply, run, whole};
+
+/// A source that is no server: what it answers, by a function.
+struct Odd<F>(F);
+
+impl<F: Fn(&Request) -> Response + Send + Sync> Transport for Odd<F> {
+    fn send(&self, request: Request) -> BoxFuture<'_, Result<Response, ErrorKind>> {
+        Box::pin(std::future::ready(Ok((self.0)(&request))))
+    }
+}
+
+const ODD: &str = "odd.example";
+
+fn odd(answer: impl Fn(&Request) -> Response + Send + Sync + 'static) -> Builder {
+    builder().serve(ODD, Arc::new(Odd(answer)))
+}
+
+fn answer(status: u16, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Response {
+    let body = body.into();
+    let mut response = http::Response::builder().status(status);
+    for (name, value) in headers {
+        response = response.header(*name, value.as_bytes());
+    }
+    response.body(body.into()).unwrap()
+}
+
+fn header<'a>(request: &'a Request, name: &str) -> &'a str {
+    request.headers.get(name).map_or("", |value| value.to_str().unwrap())
+}
+
+/// What a registry answers that has the image and nothing else to say.
+fn plainly(image: &TestImage, request: &Request) -> Response {
+    let path = request.url.path();
+    if path.contains("/manifests/") {
+        let digest = image.digest().to_string();
+        let headers = [("content-type", image.manifest.media_type()), ("docker-content-digest", &digest)];
+        return answer(200, &headers, image.manifest.bytes().clone());
+    }
+    let blob = image.blobs.iter().find(|blob| path.ends_with(&Digest::of(blob).to_string()));
+    blob.map_or_else(|| answer(404, &[], ""), |blob| answer(200, &[], blob.clone()))
+}
+
+/// Copies `r:1` of the odd source, and gives its digest at the target.
+async fn copied_by(builder: Builder, target: &Fake) -> Result<Digest, Error> {
+    let job = Job::new(format!("{ODD}/r:1").parse().unwrap(), target.name("r:1"));
+    copy(&Mirror::new(builder.build().unwrap()), job).await.map(|copied| copied.digest)
+}
+
+#[test]
+fn a_refused_head_is_asked_by_get_whatever_type_its_empty_body_has() {
+    run(async {
+        let image = image("a", &[bytes("l", 10)]);
+        for status in [400, 401, 403, 405, 406, 501] {
+            for kind in ["text/html", "application/json"] {
+                let (source, target) = pair(&image).await;
+                for fake in [&source, &target] {
+                    fake.on(Rule::new("HEAD", "", reply(status, &[("content-type", kind)], "")).times(99));
+                }
+                let digest =
+                    copied(&source, &target).await.unwrap_or_else(|error| panic!("{status}: {error}"));
+                whole(&Mirror::new(builder().build().unwrap()), &target.name("r:1"), digest).await;
+            }
+        }
+    });
+}
+
+#[test]
+fn a_registry_that_shows_nobody_anything_and_challenges_at_its_root_alone_is_shown_the_login() {
+    run(async {
+        let image = image("a", &[bytes("l", 10)]);
+        for status in [403, 404] {
+            let asked = Arc::new(AtomicUsize::new(0));
+            let (image, roots) = (image.clone(), Arc::clone(&asked));
+            let digest = image.digest();
+            // Artifactory that hides what is not for everybody.
+            let hiding = move |request: &Request| match (header(request, "authorization"), request.url.path())
+            {
+                ("Basic QVdTOnB3", _) => plainly(&image, request),
+                ("", "/v2/") => {
+                    roots.fetch_add(1, Ordering::SeqCst);
+                    answer(401, &[("www-authenticate", "Basic realm=\"Büro\"")], "")
+                }
+                _ => answer(status, &[], ""),
+            };
+            let target = Fake::plain().await;
+            let client = odd(hiding.clone()).credentials(Arc::new(Passwords::new("pw")));
+            assert_eq!(copied_by(client, &target).await.unwrap(), digest, "{status}");
+            assert_eq!(asked.load(Ordering::SeqCst), 1, "once for a registry");
+            // Whoever has no login there asks for nothing more.
+            assert!(copied_by(odd(hiding), &target).await.is_err());
+            assert_eq!(asked.load(Ordering::SeqCst), 1);
+        }
+    });
+}
+
+#[test]
+fn a_scope_that_the_challenge_names_is_asked_for_too() {
+    run(async {
+        let image = image("a", &[bytes("l", 10)]);
+        let digest = image.digest();
+        // A gateway whose names are not those of the registry behind it.
+        let gateway = move |request: &Request| {
+            if request.url.path() == "/token" {
+                let scopes: Vec<_> = request.url.query_pairs().filter(|(name, _)| name == "scope").collect();
+                let is_right = scopes.iter().any(|(_, scope)| scope == "repository:real/r:pull");
+                return answer(200, &[], if is_right { r#"{"token":"good"}"# } else { r#"{"token":"bad"}"# });
+            }
+            let challenge = r#"Bearer realm="https://odd.example/token",scope="repository:real/r:pull""#;
+            match header(request, "authorization") {
+                "Bearer good" => plainly(&image, request),
+                _ => answer(401, &[("www-authenticate", challenge)], ""),
+            }
+        };
+        let target = Fake::plain().await;
+        assert_eq!(copied_by(odd(gateway), &target).await.unwrap(), digest);
+    });
+}
+
+#[test]
+fn a_range_that_is_refused_or_answered_with_another_one_is_made_up_for_by_the_whole() {
+    run(async {
+        let image = image("a", &[bytes("l", 300_000)]);
+        let part = |at: usize, of: &[u8]| {
+            let range = format!("bytes {at}-{}/{}", of.len() - 1, of.len());
+            answer(206, &[("content-range", &range)], of[at..].to_vec())
+        };
+        type Resumed = Box<dyn Fn(usize, &[u8]) -> Response + Send + Sync>;
+        let resumed: Vec<(&str, Resumed)> = vec![
+            ("crane's own registry", Box::new(|_, _| answer(416, &[], ""))),
+            (
+                "registry.k8s.io#333",
+                Box::new(|_, _| answer(400, &[], "<Error><Code>InvalidArgument</Code></Error>")),
+            ),
+            ("no ranges", Box::new(|_, _| answer(501, &[], ""))),
+            ("from the start", Box::new(move |_, blob| part(0, blob))),
+            ("another offset", Box::new(move |at, blob| part(at + 1, blob))),
+            ("no word of which", Box::new(|at, blob| answer(206, &[], blob[at..].to_vec()))),
+        ];
+        for (what, resumed) in resumed {
+            let (image, digest) = (image.clone(), image.digest());
+            let breaks = move |request: &Request| {
+                let whole = plainly(&image, request);
+                let blob = &image.blobs[0];
+                if !request.url.path().ends_with(&Digest::of(blob).to_string()) {
+                    return whole;
+                }
+                match header(request, "range").strip_prefix("bytes=").and_then(|at| at.strip_suffix('-')) {
+                    Some(at) => resumed(at.parse().unwrap(), blob),
+                    None if FIRST.swap(1, Ordering::SeqCst) == 0 => {
+                        let begin = Bytes::copy_from_slice(&blob[..200_000]);
+                        let pieces = vec![Ok(begin), Err(std::io::Error::other("cut"))];
+                        let body = registry::Body::stream(stream::iter(pieces), Some(blob.len() as u64));
+                        whole.map(|_| body)
+                    }
+                    None => whole,
+                }
+            };
+            static FIRST: AtomicUsize = AtomicUsize::new(0);
+            FIRST.store(0, Ordering::SeqCst);
+            let target = Fake::plain().await;
+            let copied =
+                copied_by(odd(breaks), &target).await.unwrap_or_else(|error| panic!("{what}: {error}"));
+            assert_eq!(copied, digest);
+            assert_eq!(target.count("PUT uploads"), 2, "{what}: inside the same upload");
+        }
+        // A part that nobody asked for and that is the whole.
+        let (asked, digest) = (image.clone(), image.digest());
+        let all = move |request: &Request| {
+            let mut whole = plainly(&asked, request);
+            if request.url.path().contains("/blobs/") {
+                *whole.status_mut() = http::StatusCode::PARTIAL_CONTENT;
+            }
+            whole
+        };
+        assert_eq!(copied_by(odd(all), &Fake::plain().await).await.unwrap(), digest);
+    });
+}
+
+#[test]
+fn what_is_too_large_for_whoever_stands_before_the_registry_is_said_once() {
+    run(async {
+        let image = image("a", &[bytes("l", 5_000)]);
+        let page = "<html><head><title>413 Request Entity Too Large</title></head></html>";
+        let nginx = reply(413, &[("content-type", "text/html")], page);
+        for no in [nginx, Fault::error(413, "SIZE_INVALID", "too large", Vec::new())] {
+            for path in ["/uploads/", "/manifests/"] {
+                let (source, target) = pair(&image).await;
+                target.on(Rule::new("PUT", path, no.clone()).times(99));
+                let error = copied(&source, &target).await.unwrap_err();
+                assert!(matches!(error.kind(), ErrorKind::Refused { status: 413, .. }), "{error}");
+                assert!(target.fired() <= 2, "each of the two blobs once");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_session_that_is_not_found_is_begun_anew() {
+    run(async {
+        let image = image("a", &[bytes("l", 5_000)]);
+        let answers = [
+            reply(404, &[("content-type", "text/plain")], "404 page not found"),
+            Fault::status(404),
+            Fault::status(410),
+            Fault::error(404, "BLOB_UPLOAD_UNKNOWN", "", Vec::new()),
+        ];
+        for lost in answers {
+            let (source, target) = pair(&image).await;
+            target.on(Rule::new("PUT", "/uploads/", lost));
+            assert_eq!(copied(&source, &target).await.unwrap(), image.digest());
+        }
+    });
+}
+
+#[test]
+fn an_upload_that_is_called_created_is_one_all_the_same() {
+    run(async {
+        let image = image("a", &[bytes("l", 5_000)]);
+        let (source, target) = pair(&image).await;
+        let created = reply(201, &[("location", "/v2/r/blobs/uploads/nobodys")], "");
+        target.on(Rule::new("POST", "mount=", created));
+        assert_eq!(copied(&source, &target).await.unwrap(), image.digest());
+    });
+}
+
+#[test]
+fn a_limit_that_is_called_a_refusal_is_waited_for() {
+    run(async {
+        let image = image("a", &[bytes("l", 10)]);
+        let github =
+            "You have exceeded a secondary rate limit. Please wait a few minutes before you try again.";
+        let soon = vec![("retry-after", "0".to_owned())];
+        let limits = [
+            Fault::error(403, "TOOMANYREQUESTS", "", Vec::new()),
+            Fault::error(403, "DENIED", github, Vec::new()),
+            Fault::error(403, "DENIED", "", soon),
+        ];
+        for no in limits {
+            for (method, path) in [("HEAD", "/manifests/"), ("PUT", "/manifests/"), ("POST", "/uploads/")] {
+                let (source, target) = pair(&image).await;
+                let fake = if method == "HEAD" { &source } else { &target };
+                fake.on(Rule::new(method, path, no.clone()).times(2));
+                assert_eq!(copied(&source, &target).await.unwrap(), image.digest(), "{method} {no:?}");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_token_service_that_is_out_of_reach_is_the_one_that_is_named() {
+    run(async {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let nobody = listener.local_addr().unwrap().to_string();
+        drop(listener);
+        let source = Fake::plain().await;
+        let challenge = format!("Bearer realm=\"http://{nobody}/token\"");
+        source.on(Rule::new("*", "", reply(401, &[("www-authenticate", &challenge)], "")).times(9));
+        let error = builder().build().unwrap().head(&source.name("r:1")).await.unwrap_err();
+        let refused = NoConnection::Refused;
+        assert!(matches!(error.kind(), ErrorKind::NoConnection { why, .. } if *why == refused), "{error}");
+        assert_eq!((error.registry(), error.server()), (source.host().as_str(), nobody.as_str()));
+    });
+}
+
+/// An index that names the same one so often, as if it had this size.
+fn repeated(child: &TestImage, times: usize, size: usize) -> TestImage {
+    let entry = serde_json::json!({
+        "mediaType": child.manifest.media_type(), "digest": child.digest(), "size": size
+    });
+    let text =
+        serde_json::json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": vec![entry; times] });
+    let manifest = Manifest::new(OCI_INDEX, text.to_string());
+    TestImage { manifest, children: vec![child.clone()], blobs: Vec::new() }
+}
+
+#[test]
+fn what_indexes_name_again_and_again_is_read_and_looked_for_once() {
+    run(async {
+        let mut top = image("a", &[bytes("l", 10)]);
+        for _ in 0..3 {
+            top = repeated(&top, 300, top.manifest.bytes().len());
+        }
+        let (source, target) = pair(&top).await;
+        let job = Job { platforms: Platforms::All, ..Job::new(source.name("r:1"), target.name("r:1")) };
+        let mirror = Mirror::new(builder().build().unwrap());
+        assert_eq!(copy(&mirror, job).await.unwrap().digest, top.digest());
+        assert_eq!(source.count("GET manifests"), 4);
+        assert!(target.count("HEAD manifests") <= 5, "{}", target.counts());
+        target.forget();
+        whole(&mirror, &target.name("r:1"), top.digest()).await;
+        assert_eq!(target.count("GET manifests"), 4);
+    });
+}
+
+#[test]
+fn manifests_that_are_too_large_together_are_not_read() {
+    run(async {
+        let images: Vec<_> = (0..10).map(|at| image(&at.to_string(), &[])).collect();
+        let mut entries = Vec::new();
+        for child in &images {
+            let entry: serde_json::Value =
+                serde_json::from_slice(repeated(child, 1, 7 << 20).manifest.bytes()).unwrap();
+            entries.push(entry["manifests"][0].clone());
+        }
+        let text = serde_json::json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries });
+        let manifest = Manifest::new(OCI_INDEX, text.to_string());
+        let (source, target) = pair(&TestImage { manifest, children: images, blobs: Vec::new() }).await;
+        let job = Job { platforms: Platforms::All, ..Job::new(source.name("r:1"), target.name("r:1")) };
+        let error = copy(&Mirror::new(builder().build().unwrap()), job).await.unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::TooLarge { .. }), "{error}");
+        assert_eq!(source.count("GET manifests"), 1);
+    });
+}
+
+#[test]
+fn a_list_without_end_is_given_up_before_it_fills_the_memory() {
+    run(async {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let pages = Arc::clone(&asked);
+        let endless = move |request: &Request| {
+            let at = pages.fetch_add(1, Ordering::SeqCst);
+            let next = format!("<{}?at={at}>; rel=\"next\"", request.url.path());
+            let digest = Digest::of(b"x");
+            let entry = serde_json::json!({ "mediaType": "m", "digest": digest, "size": 1 });
+            let body = match request.url.path().ends_with("/tags/list") {
+                true => serde_json::json!({ "tags": vec!["t"; 150_000] }),
+                false => serde_json::json!({ "manifests": vec![entry; 8_000] }),
+            };
+            answer(200, &[("link", &next)], body.to_string())
+        };
+        let client = odd(endless).build().unwrap();
+        let name = format!("{ODD}/r:1").parse().unwrap();
+        registry::lists::tags(&client, &name).await.unwrap_err();
+        assert_eq!(asked.swap(0, Ordering::SeqCst), 2);
+        registry::lists::referrers(&client, &name, Digest::of(b"y")).await.unwrap_err();
+        assert_eq!(asked.load(Ordering::SeqCst), 2);
+    });
+}
+
+#[test]
+fn what_a_server_says_is_read_in_whatever_form_it_says_it() {
+    run(async {
+        let packed = {
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            let text = br#"{"errors":[{"code":"DENIED","message":"not for you"}]}"#;
+            std::io::Write::write_all(&mut encoder, text).unwrap();
+            encoder.finish().unwrap()
+        };
+        let said: Vec<(&str, Vec<u8>)> = vec![
+            ("", br#"{"errors":[{"code":403,"message":"not for you","detail":null}]}"#.to_vec()),
+            ("", br#"{"errors":[{"code":"DENIED","message":null,"detail":"not for you"}]}"#.to_vec()),
+            ("", br#"{"errors":["not for you"]}"#.to_vec()),
+            ("", br#"{"errors":null,"error":"not for you"}"#.to_vec()),
+            ("", br#"{"error":{"code":403,"message":"not for you","status":"PERMISSION_DENIED"}}"#.to_vec()),
+            ("gzip", packed),
+        ];
+        for (encoding, body) in said {
+            let client = odd(move |_| answer(403, &[("content-encoding", encoding)], body.clone()));
+            let name = format!("{ODD}/r:1").parse().unwrap();
+            let error = client.build().unwrap().manifest(&name).await.unwrap_err();
+            assert!(error.to_string().ends_with("access denied: not for you"), "{error}");
+        }
+        // A code counts without a message.
+        let client = odd(|_| answer(404, &[], r#"{"errors":[{"code":"NAME_UNKNOWN","message":null}]}"#));
+        let name = format!("{ODD}/r").parse().unwrap();
+        let blob = registry::Descriptor::new("x", Digest::of(b"x"), 1);
+        let error = registry::blobs::bytes(&client.build().unwrap(), &name, &blob).await.unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::NameUnknown { .. }), "{error}");
+    });
+}
