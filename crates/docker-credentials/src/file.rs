@@ -34,8 +34,10 @@ impl DockerConfig {
         let Value::Object(root) = value else { return Err("is not a JSON object".to_owned()) };
         let mut config = Self::default();
         for (key, entry) in object(&root, "auths")? {
-            let Value::Object(entry) = entry else {
-                return Err(format!("auths.\"{key}\" is not an object"));
+            let entry = match entry {
+                Value::Object(entry) => entry,
+                Value::Null => continue,
+                _ => return Err(format!("auths.\"{key}\" is not an object")),
             };
             config.auths.extend(credential(key, entry)?.map(|credential| (key.clone(), credential)));
         }
@@ -129,7 +131,9 @@ fn credential(key: &str, entry: &Map<String, Value>) -> Result<Option<Credential
         (field("username")?.to_owned(), field("password")?.to_owned())
     } else {
         let broken = || format!("auths.\"{key}\".auth is not base64 of user:password");
-        let bytes = BASE64.decode(auth.trim()).map_err(|_| broken())?;
+        // `base64` breaks lines, and docker reads over them.
+        let auth: String = auth.split_ascii_whitespace().collect();
+        let bytes = BASE64.decode(auth).map_err(|_| broken())?;
         let text = String::from_utf8(bytes).map_err(|_| broken())?;
         let (username, password) = text.split_once(':').ok_or_else(broken)?;
         // Old clients padded with zeros; docker cuts them off too.

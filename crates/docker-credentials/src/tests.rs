@@ -81,6 +81,8 @@ fn keys_of_every_spelling_are_found() {
             "ghcr.io/team": {"auth": "eW91Omh1bnRlcjI="},
             "plain.example": {"username": "me", "password": "hunter2"},
             "nul.example": {"auth": "bWU6aHVudGVyMgAA"},
+            "lines.example": {"auth": "bWU6aHVu\ndGVyMg==\n"},
+            "null.example": null,
             "empty.example": {}
         }, "HttpHeaders": {"X": "y"}}"#,
     );
@@ -92,7 +94,8 @@ fn keys_of_every_spelling_are_found() {
     assert_eq!(fixture.find("ghcr.io"), Some(Credential::IdentityToken(SECRET.to_owned())));
     assert_eq!(fixture.find("plain.example"), basic("me", SECRET));
     assert_eq!(fixture.find("nul.example"), basic("me", SECRET));
-    for nobody in ["empty.example", "public.ecr.aws", "localhost", "localhost:5001", "io"] {
+    assert_eq!(fixture.find("lines.example"), basic("me", SECRET));
+    for nobody in ["empty.example", "null.example", "public.ecr.aws", "localhost", "localhost:5001", "io"] {
         assert_eq!(fixture.find(nobody), None, "{nobody}");
     }
 }
