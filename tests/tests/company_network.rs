@@ -228,9 +228,14 @@ fn a_variable_that_leads_nowhere_is_named_and_its_password_is_not() {
             "http://clerk:hush-hush@[proxy",
             "HTTPS_PROXY or ALL_PROXY is not the address of a proxy",
         ),
+        ("HTTPS_PROXY", "clerk:hush-hush@", "HTTPS_PROXY or ALL_PROXY is not the address of a proxy"),
     ] {
         let ended = run(&world, "lock").env(variable, value).end();
         ended.failed(3, &[words]);
         assert!(!ended.to_string().contains("hush-hush"), "{ended}");
     }
+    // Beside authorities that can be read it is a warning.
+    let ca = world.write("ca.pem", &Authority::new().pem);
+    let ended = run(&world, "lock").env("AWS_CA_BUNDLE", &ca).env("SSL_CERT_FILE", &nothing).end();
+    ended.failed(7, &["the file of SSL_CERT_FILE contains no PEM certificates"]);
 }

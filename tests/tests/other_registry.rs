@@ -167,6 +167,9 @@ fn what_is_no_registry_is_named() {
     world.write("images.toml", IMAGES);
     let run = transfer(&world, "Not/A/Registry", "--auto-approve").end();
     run.failed(2, &["Not/A/Registry", "HOST[/PREFIX]"]);
+    let run = transfer(&world, "clerk:hush-hush@registry.test/m", "--auto-approve").end();
+    run.failed(2, &["HOST[/PREFIX]", "docker login"]);
+    assert!(!run.stderr.contains("hush-hush"), "{run}");
 }
 
 #[test]
@@ -180,17 +183,36 @@ fn a_registry_that_does_not_answer_is_named() {
     assert!(!run.stderr.contains("nothing to do"), "{run}");
 }
 
-/// A server that answers everything with `status`; its address.
-fn answering(status: &'static str) -> String {
+/// A server that answers everything with this; its address.
+fn answering(status: &'static str, body: &'static str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let host = listener.local_addr().unwrap();
     std::thread::spawn(move || {
         for mut client in listener.incoming().filter_map(Result::ok) {
             let _ = client.read(&mut [0; 4096]);
-            let _ = write!(client, "HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+            let length = body.len();
+            let head = format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n");
+            let _ = client.write_all(format!("{head}{body}").as_bytes());
         }
     });
     format!("http://{host}")
+}
+
+#[test]
+fn what_a_registry_has_no_room_for_is_no_matter_of_a_login() {
+    let Some(world) = World::new(Images::Small) else { return };
+    world.write("images.toml", "schema_version = 1\n[images]\ncurl = \"curlimages/curl:7.85.0\"\n");
+    let harbor = r#"{"errors":[{"code":"DENIED","message":"adding 29.0 MiB of storage resource, which [...] will exceed the configured upper limit of 10.0 MiB."}]}"#;
+    let cases = [
+        ("413 Request Entity Too Large", "<html>413</html>", "client_max_body_size"),
+        ("403 Forbidden", harbor, "hint: the registry has room for no more"),
+    ];
+    for (status, body, hint) in cases {
+        let target = answering(status, body).replace("http://", "");
+        let run = transfer(&world, &target, "--auto-approve").end();
+        run.failed(8, &[hint]);
+        assert!(!run.stderr.contains("docker login"), "{run}");
+    }
 }
 
 #[test]
@@ -206,7 +228,7 @@ fn an_upstream_that_is_away_is_a_warning_while_the_target_is_what_the_lock_says(
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let refused = format!("http://{nobody}");
     let cases = [
-        ("", vec![refused.clone(), answering("503 Service Unavailable")]),
+        ("", vec![refused.clone(), answering("503 Service Unavailable", "")]),
         (
             "--locked",
             vec![refused.clone(), format!("http://{}", silent.host()), "http://nobody.invalid".into()],
@@ -230,7 +252,7 @@ fn an_upstream_that_is_away_is_a_warning_while_the_target_is_what_the_lock_says(
 
     // An answer is no silence, and what the target lacks cannot be had.
     for status in ["404 Not Found", "401 Unauthorized"] {
-        world.sources.route("docker.io", answering(status));
+        world.sources.route("docker.io", answering(status, ""));
         let run = transfer(&world, target.host(), "").end();
         run.failed(7, &["docker.io/curlimages/curl:7.85.0"]);
     }

@@ -52,8 +52,11 @@ pub fn tls() -> anyhow::Result<Tls> {
             "do the files of AWS_CA_BUNDLE and SSL_CERT_FILE contain valid certificates?",
         )?,
     };
-    // What is wrong with that file, the verifier said.
-    named.extend(certificates("SSL_CERT_FILE").unwrap_or_default());
+    match certificates("SSL_CERT_FILE") {
+        Ok(own) => named.extend(own),
+        // What some program's installer set long ago is no reason to stop.
+        Err(why) => tracing::warn!("{why:#}: no server's certificate is believed for its sake"),
+    }
     let verifier = Arc::new(trust::Named::new(Arc::clone(&provider), verifier, named));
     let config = speaking(&provider, Arc::clone(&verifier))?.with_no_client_auth();
     Ok(Tls { config, verifier, provider })
@@ -114,9 +117,9 @@ pub fn builder(tls: &ClientConfig) -> anyhow::Result<ClientBuilder> {
         ("HTTPS_PROXY", https, Proxy::https),
     ] {
         let Some(address) = address else { continue };
-        // Not the address itself: it may hold a password.
+        // Not the address itself, which stands in the error and in its cause: it may hold a password.
         let proxy = proxy(address)
-            .map_err(reqwest::Error::without_url)
+            .map_err(|error| anyhow::Error::msg(anyhow::Error::new(error).root_cause().to_string()))
             .with_context(|| format!("{variable} or ALL_PROXY is not the address of a proxy"))
             .kind(Kind::Config)?;
         builder = builder.proxy(proxy.no_proxy(NoProxy::from_string(&direct)));

@@ -13,7 +13,7 @@ use aws::{
     endpoints,
 };
 use docker_credentials::other_names;
-use failure::{FailWith as _, Kind, boxed};
+use failure::{FailWith as _, Kind, boxed, failure};
 use images_config::Config;
 use registry::mirror::{BlobIndex, Sizes, TagIndex};
 use registry::{BoxError, BoxFuture, Client, Credential, Credentials, Digest, Reference, Server};
@@ -45,6 +45,11 @@ impl Target {
     /// # Errors
     /// It is no registry.
     pub fn other(registry: &str) -> anyhow::Result<Self> {
+        if registry.contains('@') {
+            // It is not repeated: it may hold a password.
+            let message = "--registry takes HOST[/PREFIX] alone: no digest, and no user name, which `docker login` keeps";
+            return Err(failure(Kind::Usage, message));
+        }
         let (host, prefix) = registry.split_once('/').unwrap_or((registry, ""));
         let prefix = if prefix.is_empty() { String::new() } else { format!("{}/", prefix.trim_matches('/')) };
         let target = Self { host: host.to_owned(), prefix, account: None, token: None };

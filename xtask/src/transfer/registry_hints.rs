@@ -59,6 +59,13 @@ pub fn registry_hint(error: &registry::Error) -> Option<String> {
             "{registry} redirects to {host}, which needs its own login: {} and `docker login {host}`",
             route(format!("https://{host}"))
         ),
+        ErrorKind::Denied { message } | ErrorKind::Refused { message, .. } if is_quota(message) => {
+            "the registry has room for no more: its owner can raise the limit, or delete what is no longer needed".to_owned()
+        }
+        ErrorKind::Refused { status: 413, .. } => format!(
+            "{host}, or a proxy in front of it, takes only smaller requests: its owner can raise the limit \
+             (nginx: client_max_body_size 0)"
+        ),
         ErrorKind::Unauthorized { .. } | ErrorKind::Denied { .. } => {
             format!("does the image exist, and are you logged in there ({})?", login(host))
         }
@@ -101,6 +108,13 @@ pub fn registry_hint(error: &registry::Error) -> Option<String> {
     Some(hint)
 }
 
+/// Whether a refusal is about how much is stored: Harbor's and ECR's words
+/// ([harbor-cli#96](https://github.com/goharbor/harbor-cli/issues/96): "wasted half a day troubleshooting auth problems").
+fn is_quota(message: &str) -> bool {
+    let message = message.to_ascii_lowercase();
+    ["quota", "upper limit", "the limit of", "storage limit"].iter().any(|words| message.contains(words))
+}
+
 fn login(host: &str) -> String {
     format!("`docker login {host}`, or podman's")
 }
@@ -123,7 +137,11 @@ fn no_connection(why: NoConnection, registry: &str, host: &str) -> Option<String
         NoConnection::PlainHttp => {
             format!("if that is meant: [upstream.\"{registry}\"] url = \"http://{host}\" in images.toml")
         }
-        NoConnection::Tls => format!("{host} does not support TLS 1.2 or 1.3"),
+        // A server that speaks TLS 1.2 says of a missing certificate no more than that.
+        NoConnection::Tls => format!(
+            "{host} does not support TLS 1.2 or 1.3, or needs a client certificate: client.cert and client.key in \
+             /etc/docker/certs.d/{host}/"
+        ),
         NoConnection::UnknownName => {
             format!("is the network up, and is `{host}` spelled right? {}", behind_a_proxy())
         }
