@@ -215,7 +215,9 @@ fn a_layout_that_skopeo_wrote_is_imported() {
     let large = large.max_by_key(|file| std::fs::metadata(file).unwrap().len()).unwrap();
     flip(&large);
     let third = DebianRegistry::start().unwrap();
-    at(&world, &third, "import-images @named --auto-approve").end().failed(1, &["mine/keda:1", "digest"]);
+    at(&world, &third, "import-images @named --auto-approve")
+        .end()
+        .failed(2, &["mine/keda:1", "digest", "hint: the file is damaged"]);
     assert_eq!(get(&format!("http://{}/v2/mine/keda/manifests/1", third.host())).status, 404);
 }
 

@@ -67,8 +67,14 @@ fn image_error(path: &Path, target: Option<&Target>, name: &str, error: &registr
     let is_ours = matches!(error.kind(), ErrorKind::Untrusted { .. } | ErrorKind::TooFresh { .. });
     if error.registry() == HOST && !is_ours {
         let shown = format!("{name}: {}", path.display());
-        let error = anyhow::Error::new(error.clone()).context(shown);
-        return ending(Kind::Unexpected, Some("is the disk full, or the file read-only?".to_owned()), error);
+        use ErrorKind::{DigestMismatch, NotFound, SizeMismatch, Truncated};
+        let (kind, hint) = match error.kind() {
+            DigestMismatch { .. } | NotFound { .. } | SizeMismatch { .. } | Truncated { .. } => {
+                (Kind::Usage, "the file is damaged, or not all of it is here: bring it over once more")
+            }
+            _ => (Kind::Unexpected, "is the disk full, or the file read-only?"),
+        };
+        return ending(kind, Some(hint.to_owned()), anyhow::Error::new(error.clone()).context(shown));
     }
     let ours = target.is_some_and(|target| error.registry() == target.host());
     let (kind, hint) = registry_verdict(error, if ours { Kind::Registry } else { Kind::Upstream });
