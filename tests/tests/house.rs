@@ -27,12 +27,8 @@ const WIDE_FUNCTIONS: &[&str] = &[];
 /// Types that still have too many methods, each with the file that defines it.
 const LARGE_TYPES: &[&str] = &[
     "Account in crates/provider-standin/tests/terraform/lifecycle.rs",
-    "Builder in crates/registry/src/client/builder.rs",
     "Caller in crates/local-aws/tests/it/common/mod.rs",
-    "Fake in crates/registry/tests/it/support/fake.rs",
-    "Site in crates/registry/tests/sim/site.rs",
     "Store in bench/src/store.rs",
-    "World in crates/registry/tests/sim/world.rs",
 ];
 
 #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use docker_credentials::DockerCredentials;
 use failure::{FailWith as _, Kind};
 use images_config::Config;
-use registry::Credentials;
+use registry::{Credentials, Route};
 
 use crate::http::{self, Tls};
 
@@ -50,23 +50,20 @@ impl Sources<'_> {
 
     /// A registry client's settings: the process's TLS and proxies, the routes of `config`.
     pub fn client_builder(self, config: &Config) -> registry::Builder {
-        let mut builder = registry::Client::builder()
-            .http(http::for_registries(&self.tls.config))
-            .client_id(CLIENT_ID)
-            .profiles(aws::ecr_registry::profile);
+        let mut all = http::for_registries(&self.tls.config);
         for (host, tls) in http::own_certificates(self.tls) {
-            builder = builder.http_for(&host, http::for_registries(&tls));
+            all = all.for_host(&host, http::for_registries(&tls));
         }
-        for (host, url) in self.routes(config) {
-            builder = builder.route(&host, &url);
-        }
-        for (host, mirror) in &config.mirrors {
-            if mirror.counts_pulls {
-                builder = builder.counts_pulls(host);
+        let builder =
+            registry::Client::builder().http(all).client_id(CLIENT_ID).profiles(aws::ecr_registry::profile);
+        self.routes(config).iter().fold(builder, |builder, (host, url)| {
+            let mut route = Route::to(url);
+            if let Some(mirror) = config.mirrors.get(host) {
+                route = mirror.blob_hosts.iter().fold(route, |route, blobs| route.blob_host(blobs));
+                route = if mirror.counts_pulls { route.counts_pulls() } else { route };
             }
-            builder = mirror.blob_hosts.iter().fold(builder, |builder, blobs| builder.blob_host(host, blobs));
-        }
-        builder
+            builder.route(host, route)
+        })
     }
 
     /// A client for the sources alone.

@@ -147,7 +147,11 @@ impl Target {
                 builder = builder.route(&self.host, &format!("https://{reached}"));
             }
             // Also under --local, whose registry's host does not tell: the emulated ECR counts as the real one does.
-            builder = builder.profile(&self.host, aws::ecr_registry::ECR);
+            let host = self.host.clone();
+            builder = builder.profiles(move |registry| match registry == host {
+                true => Some(aws::ecr_registry::ECR),
+                false => aws::ecr_registry::profile(registry),
+            });
         }
         Ok((builder, credentials))
     }

@@ -29,7 +29,7 @@ mod reference;
 mod transfer;
 
 pub use auth::{Anonymous, Credential, Credentials, Server};
-pub use client::{Builder, Client, RateLimit, RetryPolicy, RetryWatcher, Timeouts};
+pub use client::{Builder, Client, RateLimit, RetryPolicy, RetryWatcher, Route, Timeouts};
 pub use digest::{Digest, DigestError};
 pub use error::{BoxError, Error, ErrorKind, NoConnection};
 pub use futures_util::future::BoxFuture;

@@ -1,6 +1,5 @@
 //! What is known of a registry beyond the protocol. Which registry is whose, the caller says.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 /// How a registry differs from one of which nothing is known ([`Profile::default`]).
@@ -70,23 +69,15 @@ type Known = Arc<dyn Fn(&str) -> Option<Profile> + Send + Sync>;
 
 /// The profiles of all registries.
 #[derive(Clone, Default)]
-pub(crate) struct Profiles {
-    named: HashMap<String, Profile>,
-    known: Option<Known>,
-}
+pub(crate) struct Profiles(Option<Known>);
 
 impl Profiles {
-    pub(crate) fn name(&mut self, registry: &str, profile: Profile) {
-        self.named.insert(registry.to_owned(), profile);
-    }
-
-    pub(crate) fn know(&mut self, known: impl Fn(&str) -> Option<Profile> + Send + Sync + 'static) {
-        self.known = Some(Arc::new(known));
+    pub(crate) fn new(known: impl Fn(&str) -> Option<Profile> + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(known)))
     }
 
     /// The profile of the registry at `host`.
     pub(crate) fn of(&self, host: &str) -> Profile {
-        let named = self.named.get(host).copied();
-        named.or_else(|| self.known.as_ref()?(host)).unwrap_or_default()
+        self.0.as_ref().and_then(|known| known(host)).unwrap_or_default()
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use super::connection::{Connection, Core};
 use super::pace::Pacer;
 use super::retry::Jitter;
-use super::route::Routes;
+use super::route::{Route, Routes};
 use super::{Client, RetryPolicy, Timeouts};
 use crate::auth::{Anonymous, Broker, Credentials, TokenServices};
 use crate::error::Error;
@@ -25,13 +25,10 @@ const CLIENT_ID: &str = "registry";
 #[derive(Default)]
 pub struct Builder {
     http: Http,
-    own_http: Vec<(String, Http)>,
     transport: Option<Arc<dyn Transport>>,
     served: HashMap<String, Arc<dyn Transport>>,
     credentials: Option<Arc<dyn Credentials>>,
-    routes: Vec<(String, String)>,
-    counting: Vec<String>,
-    blob_hosts: Vec<(String, String)>,
+    routes: Vec<(String, Route)>,
     profiles: Profiles,
     client_id: Option<String>,
     retry: RetryPolicy,
@@ -41,15 +38,9 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// How servers are reached: proxies, root certificates, user agent.
+    /// How servers are reached: proxies, certificates, user agent.
     pub fn http(mut self, http: Http) -> Self {
         self.http = http;
-        self
-    }
-
-    /// Settings of its own for `host` (with its port where it has one): its CA, a certificate of ours that is for it alone.
-    pub fn http_for(mut self, host: &str, http: Http) -> Self {
-        self.own_http.push((host.to_ascii_lowercase(), http));
         self
     }
 
@@ -77,22 +68,15 @@ impl Builder {
         self
     }
 
-    /// Reaches `registry` at `url`, which may carry a path: with `https://mirror.example/hub`, repository `a/b` is
-    /// `/v2/hub/a/b` there. The only way to plain http for another machine than this one.
-    pub fn route(mut self, registry: &str, url: &str) -> Self {
-        self.routes.push((registry.to_owned(), url.to_owned()));
+    /// Where `registry` is reached: an address, or a [`Route`] of which more is known.
+    pub fn route(mut self, registry: &str, route: impl Into<Route>) -> Self {
+        self.routes.push((registry.to_owned(), route.into()));
         self
     }
 
-    /// What is known of `registry` beyond the protocol.
-    pub fn profile(mut self, registry: &str, profile: Profile) -> Self {
-        self.profiles.name(registry, profile);
-        self
-    }
-
-    /// Tells by a registry's host what is known of it, where [`Builder::profile`] has not said so.
+    /// Tells by a registry's host what is known of it beyond the protocol.
     pub fn profiles(mut self, known: impl Fn(&str) -> Option<Profile> + Send + Sync + 'static) -> Self {
-        self.profiles.know(known);
+        self.profiles = Profiles::new(known);
         self
     }
 
@@ -100,18 +84,6 @@ impl Builder {
     /// ([`client_id`](https://distribution.github.io/distribution/spec/auth/oauth/)).
     pub fn client_id(mut self, name: &str) -> Self {
         self.client_id = Some(name.to_owned());
-        self
-    }
-
-    /// Believes what `registry`, a mirror of Docker Hub, says of the pulls that are left.
-    pub fn counts_pulls(mut self, registry: &str) -> Self {
-        self.counting.push(registry.to_owned());
-        self
-    }
-
-    /// Takes blobs of `registry` from `host` (with its port where it has one) by plain http too: an object store in the same network.
-    pub fn blob_host(mut self, registry: &str, host: &str) -> Self {
-        self.blob_hosts.push((registry.to_owned(), host.to_ascii_lowercase()));
         self
     }
 
@@ -140,16 +112,14 @@ impl Builder {
     /// When a route is no address, or the HTTP client cannot be set up.
     pub fn build(self) -> Result<Client, Error> {
         let mut routes = Routes::default();
-        for (registry, url) in &self.routes {
-            routes.insert(registry, url).map_err(|kind| Error::new(registry, registry, kind))?;
+        for (registry, route) in self.routes {
+            routes.insert(&registry, route).map_err(|kind| Error::new(&registry, &registry, kind))?;
         }
-        routes.counting(self.counting);
-        routes.blob_hosts(self.blob_hosts);
         let profiles = Arc::new(self.profiles);
         let guard = Guard::new(self.lookup.unwrap_or_else(|| Arc::new(System)), Arc::clone(&profiles));
         let http: Arc<dyn Transport> = match self.transport {
             Some(transport) => transport,
-            None => Arc::new(Network::new(self.http, self.own_http, self.timeouts.connect, &guard)?),
+            None => Arc::new(Network::new(self.http, self.timeouts.connect, &guard)?),
         };
         let served = self.served.keys().cloned().collect();
         let http = if self.served.is_empty() { http } else { Arc::new(Served::new(self.served, http)) };

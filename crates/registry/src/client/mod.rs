@@ -22,6 +22,7 @@ pub use rate_limit::RateLimit;
 pub(crate) use rate_limit::{counts_pulls, pulled};
 pub(crate) use retry::Tries;
 pub use retry::{RetryPolicy, RetryWatcher};
+pub use route::Route;
 pub(crate) use transport::Call;
 
 /// A client of all registries: finds, reads and puts manifests. [`blobs`](crate::blobs) and [`lists`](crate::lists) have what it does

@@ -274,8 +274,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_waits_for_a_slot_obeys_a_429_that_came_meanwhile() {
-        let mut profiles = Profiles::default();
-        profiles.name("r", Profile { quotas: TEN_PUTS, ..Profile::default() });
+        let profiles = Profiles::new(|_| Some(Profile { quotas: TEN_PUTS, ..Profile::default() }));
         let pacer = Pacer::new(Arc::new(profiles), Duration::MAX);
         let began = Instant::now();
         pacer.wait("r", Action::ManifestPut).await;

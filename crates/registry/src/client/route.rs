@@ -13,97 +13,143 @@ use crate::reference::{DOCKER_HUB, Reference};
 /// Docker Hub's name is not its address.
 const DOCKER_HUB_ADDRESS: &str = "registry-1.docker.io";
 
+/// Where a registry is reached, and what is known of whatever answers there.
+#[must_use]
+#[derive(Clone, Debug, Default)]
+pub struct Route {
+    url: Option<String>,
+    counts_pulls: bool,
+    blob_hosts: Vec<String>,
+}
+
+impl Route {
+    /// At `url`, which may carry a path: with `https://mirror.example/hub`, repository `a/b` is `/v2/hub/a/b` there. The only way
+    /// to plain http for another machine than this one. Without ([`Route::default`]), a registry is its own address.
+    pub fn to(url: &str) -> Self {
+        Self { url: Some(url.to_owned()), ..Self::default() }
+    }
+
+    /// What is said there of the pulls that are left is Docker Hub's own word: a mirror of it.
+    pub fn counts_pulls(mut self) -> Self {
+        self.counts_pulls = true;
+        self
+    }
+
+    /// Blobs come from `host` (with its port where it has one) by plain http too: an object store in the same network.
+    pub fn blob_host(mut self, host: &str) -> Self {
+        self.blob_hosts.push(host.to_ascii_lowercase());
+        self
+    }
+}
+
+impl From<&str> for Route {
+    fn from(url: &str) -> Self {
+        Self::to(url)
+    }
+}
+
+impl From<&String> for Route {
+    fn from(url: &String) -> Self {
+        Self::to(url)
+    }
+}
+
 /// A registry's address, and the path that its repositories stand under.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Route {
+pub(crate) struct Address {
     /// Scheme, host and port.
     pub(crate) origin: Url,
     /// Put before each repository; empty, or without a slash at its ends.
     prefix: String,
 }
 
+/// A [`Route`] whose address is read.
+#[derive(Debug)]
+struct Named {
+    address: Option<Arc<Address>>,
+    counts_pulls: bool,
+    blob_hosts: Vec<String>,
+}
+
 /// The routes that the user named; any other registry is its own address.
 #[derive(Debug, Default)]
 pub(crate) struct Routes {
-    named: HashMap<String, Arc<Route>>,
-    /// The others that were asked for: an address is parsed once, not for each request.
-    others: RwLock<HashMap<String, Arc<Route>>>,
-    /// Registries whose route leads to a mirror that counts Docker Hub's pulls.
-    counting: Vec<String>,
-    /// Registries, and hosts that may send their blobs by plain http.
-    blob_hosts: Vec<(String, String)>,
+    named: HashMap<String, Named>,
+    /// The own addresses that were asked for: an address is parsed once, not for each request.
+    own: RwLock<HashMap<String, Arc<Address>>>,
 }
 
 impl Routes {
-    pub(crate) fn insert(&mut self, registry: &str, url: &str) -> Result<(), ErrorKind> {
-        let refused = |reason| ErrorKind::UnsafeLocation { url: crate::digest::excerpt(url), reason };
-        let url = Url::parse(url).map_err(|_| refused("it is no URL"))?;
-        if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
-            return Err(refused("a route is an http or https address"));
-        }
-        if !url.username().is_empty() || url.password().is_some() || url.query().is_some() {
-            return Err(refused("a route has neither user name nor query"));
-        }
-        let prefix = url.path().trim_matches('/').to_owned();
-        let mut origin = url;
-        origin.set_path("/");
-        self.named.insert(registry.to_owned(), Arc::new(Route { origin, prefix }));
+    pub(crate) fn insert(&mut self, registry: &str, route: Route) -> Result<(), ErrorKind> {
+        let Route { url, counts_pulls, blob_hosts } = route;
+        let address = url.map(|url| Address::named(&url)).transpose()?.map(Arc::new);
+        self.named.insert(registry.to_owned(), Named { address, counts_pulls, blob_hosts });
         Ok(())
     }
 
-    pub(crate) fn counting(&mut self, registries: Vec<String>) {
-        self.counting = registries;
-    }
-
-    pub(crate) fn blob_hosts(&mut self, hosts: Vec<(String, String)>) {
-        self.blob_hosts = hosts;
+    fn address(&self, registry: &str) -> Option<&Arc<Address>> {
+        self.named.get(registry)?.address.as_ref()
     }
 
     /// Whether what the registry says of pulls is Docker Hub's own word.
     pub(crate) fn counts_pulls(&self, registry: &str) -> bool {
-        let is_known = || self.counting.iter().any(|counting| counting == registry);
-        match self.named.get(registry) {
-            Some(route) => Server::at(&route.origin).is_docker_hub() || is_known(),
-            None => registry == DOCKER_HUB || is_known(),
-        }
+        let is_docker_hub = match self.address(registry) {
+            Some(address) => Server::at(&address.origin).is_docker_hub(),
+            None => registry == DOCKER_HUB,
+        };
+        is_docker_hub || self.named.get(registry).is_some_and(|route| route.counts_pulls)
     }
 
     /// Where blobs of `registry` may come from by plain http.
     pub(crate) fn plain_hosts(&self, registry: &str) -> location::Plain<'_> {
-        let named = self.named.get(registry).map(|route| &route.origin);
-        let hosts = self.blob_hosts.iter().filter(|(of, _)| of == registry).map(|(_, host)| host.as_str());
+        let hosts = self.named.get(registry).map_or(&[][..], |route| &route.blob_hosts);
         location::Plain {
-            is_plain: named.is_some_and(|origin| origin.scheme() == "http"),
-            hosts: hosts.collect(),
+            is_plain: self.address(registry).is_some_and(|address| address.origin.scheme() == "http"),
+            hosts: hosts.iter().map(String::as_str).collect(),
         }
     }
 
-    /// The route to `registry`: the user's, else https, else (on this machine alone) http.
-    pub(crate) fn get(&self, registry: &str) -> Result<Arc<Route>, ErrorKind> {
-        if let Some(route) = self.named.get(registry) {
-            return Ok(Arc::clone(route));
+    /// The way to `registry`: the user's, else https, else (on this machine alone) http.
+    pub(crate) fn get(&self, registry: &str) -> Result<Arc<Address>, ErrorKind> {
+        if let Some(address) = self.address(registry) {
+            return Ok(Arc::clone(address));
         }
-        if let Some(route) = self.others.read().unwrap_or_else(PoisonError::into_inner).get(registry) {
-            return Ok(Arc::clone(route));
+        if let Some(address) = self.own.read().unwrap_or_else(PoisonError::into_inner).get(registry) {
+            return Ok(Arc::clone(address));
         }
-        let route = Arc::new(Self::own(registry)?);
-        let mut others = self.others.write().unwrap_or_else(PoisonError::into_inner);
-        Ok(Arc::clone(others.entry(registry.to_owned()).or_insert(route)))
+        let address = Arc::new(Address::own(registry)?);
+        let mut own = self.own.write().unwrap_or_else(PoisonError::into_inner);
+        Ok(Arc::clone(own.entry(registry.to_owned()).or_insert(address)))
+    }
+}
+
+impl Address {
+    /// The address that a user has named.
+    fn named(url: &str) -> Result<Self, ErrorKind> {
+        let refused = |reason| ErrorKind::UnsafeLocation { url: crate::digest::excerpt(url), reason };
+        let mut origin = Url::parse(url).map_err(|_| refused("it is no URL"))?;
+        if !matches!(origin.scheme(), "http" | "https") || origin.host_str().is_none() {
+            return Err(refused("a route is an http or https address"));
+        }
+        if !origin.username().is_empty() || origin.password().is_some() || origin.query().is_some() {
+            return Err(refused("a route has neither user name nor query"));
+        }
+        let prefix = origin.path().trim_matches('/').to_owned();
+        origin.set_path("/");
+        Ok(Self { origin, prefix })
     }
 
     /// A registry as its own address.
-    fn own(registry: &str) -> Result<Route, ErrorKind> {
+    fn own(registry: &str) -> Result<Self, ErrorKind> {
         let address = if registry == DOCKER_HUB { DOCKER_HUB_ADDRESS } else { registry };
         let malformed = |_| ErrorKind::Protocol(format!("`{registry}` is no host"));
         let mut origin = Url::parse(&format!("https://{address}/")).map_err(malformed)?;
         if location::is_loopback(&origin) {
             origin = Url::parse(&format!("http://{address}/")).map_err(malformed)?;
         }
-        Ok(Route { origin, prefix: String::new() })
+        Ok(Self { origin, prefix: String::new() })
     }
-}
 
-impl Route {
     /// The repository's path at the server.
     pub(crate) fn repository(&self, repository: &str) -> String {
         match self.prefix.as_str() {
@@ -143,14 +189,14 @@ mod tests {
     #[test]
     fn a_route_may_carry_a_path() {
         let mut routes = Routes::default();
-        routes.insert("docker.io", "http://mirror.example:81/docker.io/").unwrap();
+        routes.insert("docker.io", Route::to("http://mirror.example:81/docker.io/")).unwrap();
         assert_eq!(url(&routes, "a/b"), "http://mirror.example:81/v2/docker.io/a/b/tags/list");
     }
 
     #[test]
     fn what_is_no_address_is_no_route() {
         for text in ["", "mirror", "ftp://a/", "http://u:p@a/", "https://a/?x=1", "file:///etc"] {
-            assert!(Routes::default().insert("a", text).is_err(), "{text}");
+            assert!(Routes::default().insert("a", Route::to(text)).is_err(), "{text}");
         }
     }
 }

@@ -178,9 +178,8 @@ mod tests {
     const ECR: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
 
     fn profiles() -> Arc<Profiles> {
-        let mut profiles = Profiles::default();
-        profiles.name(ECR, Profile { storage: &[".amazonaws.com"], ..Profile::default() });
-        Arc::new(profiles)
+        let ecr = Profile { storage: &[".amazonaws.com"], ..Profile::default() };
+        Arc::new(Profiles::new(move |host| (host == ECR).then_some(ecr)))
     }
 
     fn guard(registry: &str, at: &str) -> Arc<Guard> {

@@ -112,6 +112,7 @@ pub struct Http {
     pub(crate) tls: Option<rustls::ClientConfig>,
     pub(crate) user_agent: Option<String>,
     pub(crate) proxies: Proxies,
+    pub(crate) own: Vec<(String, Http)>,
 }
 
 /// By which proxies servers are reached.
@@ -149,6 +150,12 @@ impl Http {
     /// By which proxies servers are reached.
     pub fn proxies(mut self, proxies: Proxies) -> Self {
         self.proxies = proxies;
+        self
+    }
+
+    /// Settings of its own for `host` (with its port where it has one): its CA, a certificate of ours that is for it alone.
+    pub fn for_host(mut self, host: &str, http: Http) -> Self {
+        self.own.push((host.to_ascii_lowercase(), http));
         self
     }
 }

@@ -29,12 +29,7 @@ impl Network {
     /// Redirects and HTTP's version are set here: the first because nobody else keeps an `Authorization` from another host as
     /// strictly, the second because one HTTP/2 connection would carry all transfers and its stream limit stall them
     /// ([ocync's finding](https://github.com/clowdhaus/ocync/pull/104)).
-    pub(crate) fn new(
-        all: Http,
-        own: Vec<(String, Http)>,
-        connect: Duration,
-        guard: &Arc<Guard>,
-    ) -> Result<Self, Error> {
+    pub(crate) fn new(mut all: Http, connect: Duration, guard: &Arc<Guard>) -> Result<Self, Error> {
         let client = |http| {
             let client = builder(http).map(|builder| {
                 let builder = builder.dns_resolver(Guarded(Arc::clone(guard))).connect_timeout(connect);
@@ -51,7 +46,7 @@ impl Network {
             // Somebody else may have been faster; then there is one, which is all that is wanted.
             let _ = rustls::crypto::ring::default_provider().install_default();
         }
-        let own = own.into_iter().map(|(host, http)| Ok((host, client(http)?)));
+        let own = std::mem::take(&mut all.own).into_iter().map(|(host, http)| Ok((host, client(http)?)));
         Ok(Self { own: own.collect::<Result<_, Error>>()?, all: client(all)? })
     }
 
@@ -69,7 +64,7 @@ impl Network {
 }
 
 fn builder(settings: Http) -> reqwest::Result<reqwest::ClientBuilder> {
-    let Http { tls, user_agent, proxies } = settings;
+    let Http { tls, user_agent, proxies, own: _ } = settings;
     let mut builder = reqwest::Client::builder();
     if let Some(tls) = tls {
         builder = builder.tls_backend_preconfigured(tls);

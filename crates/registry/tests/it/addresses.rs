@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use registry::mirror::{Job, Mirror};
-use registry::{BoxError, BoxFuture, Builder, Client, Digest, ErrorKind, Lookup, NoConnection};
+use registry::{BoxError, BoxFuture, Builder, Client, Digest, ErrorKind, Lookup, NoConnection, Route};
 
 use crate::support::faults::Rule;
 use crate::support::images::{bytes, image};
@@ -40,9 +40,9 @@ fn a_token_service_may_send_us_on_within_its_host() {
             source.quirks(|quirks| quirks.auth = Auth::Bearer(None));
             source.on(Rule::new("GET", "/token", reply(307, &[("location", &to)], "")).times(99));
             copied(&source, &target).await.unwrap_err();
-            assert!(source.count("GET token") < 40, "{to}: {}", source.counts());
+            assert!(source.log.count("GET token") < 40, "{to}: {}", source.log.counts());
         }
-        assert_eq!(other.counts(), "");
+        assert_eq!(other.log.counts(), "");
     });
 }
 
@@ -66,13 +66,13 @@ fn a_registry_that_is_redirected_to_is_read_as_anybody_and_named_where_it_wants_
             let client = builder().credentials(Arc::new(Passwords::new("p"))).build().unwrap();
             let job = Job::new(gateway.name("r:1"), target.name("r:1"));
             let result = copy(&Mirror::new(client.clone()), job).await;
-            let shown = |seen: &crate::support::fake::Seen| {
+            let shown = |seen: &crate::support::log::Seen| {
                 seen.headers.get("authorization").is_some_and(|shown| shown.as_bytes().starts_with(b"Basic"))
             };
-            assert!(!other.seen().iter().any(shown), "nobody there learns who we are");
+            assert!(!other.log.seen().iter().any(shown), "nobody there learns who we are");
             if is_for_all {
                 assert_eq!(result.unwrap().digest, image.digest());
-                assert!(other.count("GET token") <= 2, "{}", other.counts());
+                assert!(other.log.count("GET token") <= 2, "{}", other.log.counts());
                 assert_eq!(client.redirected_to(&gateway.host()), Some(other.host()));
                 assert_eq!(client.redirected_to(&target.host()), None);
                 continue;
@@ -146,17 +146,18 @@ fn an_object_store_beside_a_registry_by_http_is_read_and_another_one_is_named() 
                     source.on(Rule::new("GET", &path, reply(307, &[("location", &there)], "")).times(9));
                 }
                 let registry = if named { "harbor.corp".to_owned() } else { source.host() };
-                let mut builder = builder().lookup(Arc::new(Here));
-                if named {
-                    builder =
-                        builder.route(&registry, &format!("http://harbor.corp:{}", source.address.port()));
-                }
+                let builder = builder().lookup(Arc::new(Here));
+                let mut route = if named {
+                    Route::to(&format!("http://harbor.corp:{}", source.address.port()))
+                } else {
+                    Route::default()
+                };
                 if allowed {
-                    builder = builder.blob_host(&registry, &format!("minio.corp:{}", store.address.port()));
+                    route = route.blob_host(&format!("minio.corp:{}", store.address.port()));
                 }
                 let to = target.name(&format!("r{}{}:1", u8::from(allowed), u8::from(named)));
                 let job = Job::new(reference(&format!("{registry}/r:1")), to);
-                let result = copy(&Mirror::new(builder.build().unwrap()), job).await;
+                let result = copy(&Mirror::new(builder.route(&registry, route).build().unwrap()), job).await;
                 if allowed || named {
                     assert_eq!(result.unwrap().digest, image.digest());
                     continue;
@@ -191,7 +192,7 @@ fn a_chain_of_redirects_is_followed_however_it_is_spelled_and_one_without_an_end
                 gateway.on(Rule::new("*", &path, reply(status, &[("location", &again)], "")).times(99));
             }
             assert_eq!(copied(&gateway, &target).await.unwrap(), image.digest(), "{status} {spelled}");
-            assert!(other.count("GET blobs") >= 1);
+            assert!(other.log.count("GET blobs") >= 1);
         }
         for headers in
             [vec![], vec![("location", "")], vec![("location", "?again")], vec![("location", "http://")]]
@@ -199,8 +200,8 @@ fn a_chain_of_redirects_is_followed_however_it_is_spelled_and_one_without_an_end
             let (gateway, target) = pair(&image).await;
             gateway.on(Rule::new("*", "/manifests/", reply(307, &headers, "")).times(99));
             copied(&gateway, &target).await.unwrap_err();
-            assert!(gateway.fired() < 30, "{headers:?}: {}", gateway.fired());
-            assert_eq!(target.count("PUT manifests"), 0);
+            assert!(gateway.log.fired() < 30, "{headers:?}: {}", gateway.log.fired());
+            assert_eq!(target.log.count("PUT manifests"), 0);
         }
     });
 }

@@ -7,7 +7,7 @@ use registry::{Digest, ErrorKind, Manifest};
 
 use crate::support::faults::Rule;
 use crate::support::images::{self, OCI_INDEX, TestImage, bytes, image, index};
-use crate::support::{Fake, Fault, Quirks, builder, client, copy, pair, reply, run};
+use crate::support::{Fake, Fault, Quirks, client, copy, counting, pair, reply, run};
 
 /// An index of two platforms, and what is about it: signatures of the index and of one platform, one of them signed itself, and
 /// cosign's tags.
@@ -92,7 +92,7 @@ async fn ends_at_any_moment(has_referrers: bool, ends_at_source: bool, is_copied
                 copied.unwrap();
                 true
             }
-            () = side.fires() => false,
+            () = side.log.fires() => false,
         };
         let has_tag = target.store(|store| store.manifest("r", "1").is_some());
         let lacking = signed.lacking(&target, has_referrers);
@@ -144,11 +144,11 @@ fn nothing_to_do_is_a_head_a_side_with_signatures_too() {
         let mapping = Arc::new(MemoryMapping::default());
         copy(&remembering(&mapping), job(&source, &target)).await.unwrap();
         let up_to_date = async |mapping| {
-            source.forget();
-            target.forget();
+            source.log.forget();
+            target.log.forget();
             let plan = remembering(mapping).plan([job(&source, &target)]).await;
             assert!(plan.is_up_to_date(), "{plan:?}");
-            (source.counts(), target.counts())
+            (source.log.counts(), target.log.counts())
         };
         let one_head = || ("HEAD manifests 1".to_owned(), "HEAD manifests 1".to_owned());
         assert_eq!(up_to_date(&mapping).await, one_head());
@@ -177,10 +177,10 @@ fn where_a_get_is_a_pull_none_is_spent_on_signatures_that_are_not_there() {
     run(async {
         let (source, target) = (Fake::plain().await, Fake::plain().await);
         source.store(|store| store.seed("r", "1", &image("a", &[bytes("l", 10)])));
-        let client = builder().counts_pulls(&source.host()).build().unwrap();
+        let client = counting(&source);
         copy(&Mirror::new(client), job(&source, &target)).await.unwrap();
         let gets: Vec<String> =
-            source.seen().into_iter().filter(|seen| seen.method == "GET").map(|seen| seen.path).collect();
+            source.log.seen().into_iter().filter(|seen| seen.method == "GET").map(|seen| seen.path).collect();
         assert!(
             gets.iter().all(|path| [".sig", ".att", ".sbom"].iter().all(|end| !path.ends_with(end))),
             "{gets:?}"
@@ -194,7 +194,7 @@ fn an_image_without_artifacts_is_put_once() {
         let (source, target) = (Fake::plain().await, Fake::plain().await);
         source.store(|store| store.seed("r", "1", &image("a", &[bytes("l", 10)])));
         copy(&Mirror::new(client()), job(&source, &target)).await.unwrap();
-        assert_eq!(target.count("PUT manifests"), 1);
+        assert_eq!(target.log.count("PUT manifests"), 1);
     });
 }
 

@@ -21,8 +21,8 @@ fn artifacts_that_are_wanted_after_the_image_come_with_the_next_run() {
             copy(&remembering(&mapping), without).await.unwrap();
             let next = if remembers { mapping } else { Arc::default() };
             let mirror = remembering(&next);
-            let blobs = source.count("GET blobs");
-            target.forget();
+            let blobs = source.log.count("GET blobs");
+            target.log.forget();
             let plan = mirror.plan([job(&source, &target)]).await;
             let digest = signed.index.digest();
             let all = signed.about.len() + signed.tagged.len();
@@ -31,12 +31,12 @@ fn artifacts_that_are_wanted_after_the_image_come_with_the_next_run() {
                 matches!(action, Action::Complete { digest: of, missing } if (*of, *missing) == (digest, all)),
                 "{action:?}"
             );
-            assert_eq!(target.count("PUT manifests"), 0, "a plan changes nothing");
+            assert_eq!(target.log.count("PUT manifests"), 0, "a plan changes nothing");
             let outcome = mirror.apply(&plan).await.remove(0).result.unwrap();
             assert!(!outcome.was_up_to_date && outcome.warnings.is_empty(), "{outcome:?}");
             assert_eq!(signed.lacking(&target, has_referrers), Vec::<String>::new());
-            assert_eq!(target.answered("PUT manifests", 201), target.count("PUT manifests"));
-            assert!(source.count("GET blobs") > blobs, "the artifacts' own");
+            assert_eq!(target.log.answered("PUT manifests", 201), target.log.count("PUT manifests"));
+            assert!(source.log.count("GET blobs") > blobs, "the artifacts' own");
             assert!(mirror.plan([job(&source, &target)]).await.is_up_to_date());
         }
     });
@@ -77,10 +77,10 @@ fn a_source_that_does_not_answer_is_asked_again_by_the_next_run() {
         source.on(Rule::new("*", ".att", Fault::status(403)).times(99));
         let plan = remembering(&mapping).plan([job(&source, &target)]).await;
         assert!(plan.is_up_to_date() && !plan.images[0].warnings.is_empty(), "{plan:?}");
-        source.forget();
+        source.log.forget();
         let plan = remembering(&mapping).plan([job(&source, &target)]).await;
         assert!(plan.is_up_to_date() && plan.images[0].warnings.is_empty(), "{plan:?}");
-        assert_eq!(source.counts(), "HEAD manifests 1");
+        assert_eq!(source.log.counts(), "HEAD manifests 1");
     });
 }
 

@@ -39,8 +39,8 @@ fn a_hundred_first_requests_cost_one_challenge_and_one_token() {
         for result in join_all((0..100).map(|_| client.head(&name))).await {
             assert!(result.unwrap().is_some());
         }
-        assert_eq!(fake.count("GET token"), 1);
-        assert_eq!(fake.count("HEAD manifests"), 101, "one of them was the challenge");
+        assert_eq!(fake.log.count("GET token"), 1);
+        assert_eq!(fake.log.count("HEAD manifests"), 101, "one of them was the challenge");
     });
 }
 
@@ -53,7 +53,7 @@ fn a_registry_without_authorisation_is_asked_nothing_more() {
         for result in join_all((0..50).map(|_| client.head(&name))).await {
             assert!(result.unwrap().is_some());
         }
-        assert_eq!(fake.counts(), "HEAD manifests 50");
+        assert_eq!(fake.log.counts(), "HEAD manifests 50");
     });
 }
 
@@ -65,9 +65,9 @@ fn tokens_are_kept_per_repository() {
         for name in ["a:1", "b:1", "a:2", "b:2"] {
             assert_eq!(client.head(&fake.name(name)).await.unwrap(), None);
         }
-        assert_eq!(fake.count("GET token"), 2);
+        assert_eq!(fake.log.count("GET token"), 2);
         let scopes: Vec<String> =
-            fake.seen().into_iter().filter(|seen| seen.kind == "token").map(|seen| seen.path).collect();
+            fake.log.seen().into_iter().filter(|seen| seen.kind == "token").map(|seen| seen.path).collect();
         assert!(scopes[0].ends_with("scope=repository%3Aa%3Apull"), "{scopes:?}");
         assert!(scopes[1].ends_with("scope=repository%3Ab%3Apull"), "{scopes:?}");
     });
@@ -84,7 +84,7 @@ fn a_token_that_is_refused_is_fetched_anew_once_for_all() {
         for result in join_all((0..30).map(|_| client.head(&name))).await {
             assert!(result.unwrap().is_some());
         }
-        assert_eq!(fake.count("GET token"), 2);
+        assert_eq!(fake.log.count("GET token"), 2);
     });
 }
 
@@ -101,7 +101,7 @@ fn a_reply_that_is_no_token_and_a_password_that_has_run_out_are_each_got_over() 
         "second".clone_into(&mut passwords.current.lock().unwrap());
         fake.on(Rule::new("GET", "/token", reply(200, &[], "<html>")));
         assert!(client.head(&name).await.unwrap().is_some());
-        assert_eq!((fake.fired(), fake.count("GET token"), passwords.asked()), (1, 4, 2));
+        assert_eq!((fake.log.fired(), fake.log.count("GET token"), passwords.asked()), (1, 4, 2));
     });
 }
 
@@ -114,7 +114,7 @@ fn a_route_prefix_is_part_of_path_and_scope() {
         let client =
             builder().route("docker.io", &format!("http://{}/docker.io", fake.host())).build().unwrap();
         assert_eq!(client.head(&reference("curl:7")).await.unwrap().unwrap().digest, image.digest());
-        let token = fake.seen().into_iter().find(|seen| seen.kind == "token").unwrap();
+        let token = fake.log.seen().into_iter().find(|seen| seen.kind == "token").unwrap();
         assert!(
             token.path.ends_with("scope=repository%3Adocker.io%2Flibrary%2Fcurl%3Apull"),
             "{}",
@@ -138,9 +138,9 @@ fn credentials_never_cross_hosts() {
         fake.on(Rule::new("GET", "/manifests/1", location(307, &there)));
         let manifest = client.manifest(&fake.name("r:1")).await.unwrap().unwrap();
         assert_eq!(manifest, image.manifest);
-        let asked = fake.seen().pop().unwrap();
+        let asked = fake.log.seen().pop().unwrap();
         assert!(asked.headers.contains_key("authorization"));
-        assert!(!other.seen()[0].headers.contains_key("authorization"));
+        assert!(!other.log.seen()[0].headers.contains_key("authorization"));
     });
 }
 

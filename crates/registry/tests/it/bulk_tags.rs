@@ -9,7 +9,7 @@ use registry::{BoxFuture, Digest, Reference};
 
 use crate::support::faults::Rule;
 use crate::support::images::{TestImage, bytes, image};
-use crate::support::{Fake, Fault, builder, client, run};
+use crate::support::{Fake, Fault, client, counting, run};
 
 type Known = HashMap<String, Option<Digest>>;
 
@@ -59,7 +59,7 @@ fn a_repository_is_asked_once_for_all_its_tags_and_the_rest_by_head() {
             "{plan:?}"
         );
         // Of `many` what the list left out, `few` as it is alone, `other` because it cannot be asked so.
-        assert_eq!(target.counts(), "HEAD manifests 4");
+        assert_eq!(target.log.counts(), "HEAD manifests 4");
         assert_eq!(bulk.asked.load(Ordering::Relaxed), 2, "once for each repository of more than one tag");
         let mut wanted = bulk.wanted.lock().unwrap().clone();
         wanted.sort();
@@ -96,7 +96,7 @@ async fn asked(
 ) -> (Vec<&'static str>, [String; 2]) {
     let name = |tag: usize| Job::new(source.name(&format!("r:{tag}")), target.name(&format!("new:{tag}")));
     let plan = mirror.plan((0..count).map(name)).await;
-    (plan.images.iter().map(action).collect(), [source.counts(), target.counts()])
+    (plan.images.iter().map(action).collect(), [source.log.counts(), target.log.counts()])
 }
 
 fn counts(source: &str, target: &str) -> [String; 2] {
@@ -137,7 +137,7 @@ fn each_tag_is_looked_for_where_the_repository_is_there_or_nobody_says_that_it_i
             let (source, target, _) = many().await;
             target.on(Rule::new("GET", "/tags/list", Fault::status(no)).times(99));
             let (actions, _) = asked(&Mirror::new(client()), &source, &target, 4).await;
-            assert_eq!((actions, target.count("HEAD manifests")), (vec!["copy"; 4], 4), "{no}");
+            assert_eq!((actions, target.log.count("HEAD manifests")), (vec!["copy"; 4], 4), "{no}");
         }
     });
 }
@@ -146,9 +146,9 @@ fn each_tag_is_looked_for_where_the_repository_is_there_or_nobody_says_that_it_i
 fn a_source_is_asked_by_head_where_it_counts_pulls_or_an_earlier_run_was_here() {
     run(async {
         let (source, target, images) = many().await;
-        let counting = builder().counts_pulls(&source.host()).build().unwrap();
+        let counting = counting(&source);
         let (actions, _) = asked(&Mirror::new(counting), &source, &target, 4).await;
-        assert_eq!((actions, source.count("HEAD manifests")), (vec!["copy"; 4], 4));
+        assert_eq!((actions, source.log.count("HEAD manifests")), (vec!["copy"; 4], 4));
         let (source, target, _) = many().await;
         let mapping = Arc::new(MemoryMapping::default());
         mapping.record_target_digest(&target.name("new:3"), images[3].digest());
@@ -166,6 +166,6 @@ fn a_source_that_fails_in_passing_or_for_good_when_it_is_read_at_once_is_told_fr
         source.on(Rule::new("GET", "/manifests/2", Fault::status(404)).times(99));
         source.on(Rule::new("GET", "/manifests/3", Fault::status(403)).times(99));
         let (actions, _) = asked(&Mirror::new(client()), &source, &target, 4).await;
-        assert_eq!((actions, source.fired()), (vec!["copy", "copy", "failed", "failed"], 3));
+        assert_eq!((actions, source.log.fired()), (vec!["copy", "copy", "failed", "failed"], 3));
     });
 }

@@ -44,19 +44,19 @@ fn a_whole_image_is_read_once_and_its_bytes_only_where_that_is_asked_for() {
         let quick = read(&mirror, &target, whole.digest(), false).await;
         assert_eq!((quick.digest, quick.manifests, quick.blobs), (Some(whole.digest()), 3, 5));
         assert!(quick.differences.is_empty(), "{quick:?}");
-        assert_eq!(target.counts(), "GET manifests 4, HEAD blobs 5");
-        target.forget();
+        assert_eq!(target.log.counts(), "GET manifests 4, HEAD blobs 5");
+        target.log.forget();
         let deep = read(&mirror, &target, whole.digest(), true).await;
         assert_eq!(deep, quick);
-        assert_eq!(target.counts(), "GET blobs 5, GET manifests 4");
+        assert_eq!(target.log.counts(), "GET blobs 5, GET manifests 4");
         // A second image of the repository costs only its own.
         target.store(|store| store.seed("r", "2", &whole));
-        target.forget();
+        target.log.forget();
         let check = Check::new(&mirror, true);
         for tag in ["r:1", "r:2"] {
             assert!(check.image(0, &target.name(tag), whole.digest()).await.unwrap().differences.is_empty());
         }
-        assert_eq!(target.count("GET blobs"), 5);
+        assert_eq!(target.log.count("GET blobs"), 5);
     });
 }
 
@@ -141,7 +141,7 @@ fn bytes_that_break_once_on_the_way_are_read_again() {
         let mirror = Mirror::new(client());
         target.on(Rule::new("GET", "/blobs/", Fault::CorruptReply(3)).times(1));
         assert!(read(&mirror, &target, whole.digest(), true).await.differences.is_empty());
-        assert_eq!((target.fired(), target.count("GET blobs")), (1, 6));
+        assert_eq!((target.log.fired(), target.log.count("GET blobs")), (1, 6));
     });
 }
 
@@ -157,11 +157,11 @@ fn a_copy_that_reads_back_otherwise_fails_and_the_others_are_done() {
         let gone = |times| Rule::new("HEAD", &lost.to_string(), Fault::status(404)).times(times);
         target.on(gone(9));
         assert!(copy_all(&Mirror::new(client()), jobs()).await.iter().all(Result::is_ok));
-        assert_eq!(target.fired(), 0);
+        assert_eq!(target.log.fired(), 0);
         for tag in ["r", "s"] {
             target.store(|store| store.repository(tag).tags.clear());
         }
-        target.forget();
+        target.log.forget();
         let told = Arc::new(Mutex::new(Vec::new()));
         let mirror = Mirror::new(client()).read_back().on_event({
             let told = Arc::clone(&told);
@@ -185,7 +185,7 @@ fn a_copy_that_reads_back_otherwise_fails_and_the_others_are_done() {
         target.on(gone(2));
         let late = Job::new(source.name("s:1"), target.name("s:1"));
         assert!(copy(&Mirror::new(client()).read_back(), late).await.is_ok());
-        assert_eq!(target.fired(), 2);
+        assert_eq!(target.log.fired(), 2);
     });
 }
 
@@ -223,6 +223,9 @@ fn where_blobs_are_told_in_bulk_none_is_asked_for() {
         let mirror = Mirror::new(client()).blob_index(Arc::clone(&bulk) as Arc<dyn BlobIndex>);
         let found = kinds(read(&mirror, &target, whole.digest(), false).await);
         assert_eq!(found, [(Digest::of(&whole.blobs[1]), DifferenceKind::BlobAbsent)]);
-        assert_eq!((target.counts(), bulk.asked.load(Ordering::Relaxed)), ("GET manifests 1".to_owned(), 1));
+        assert_eq!(
+            (target.log.counts(), bulk.asked.load(Ordering::Relaxed)),
+            ("GET manifests 1".to_owned(), 1)
+        );
     });
 }

@@ -8,7 +8,7 @@ use registry::{Descriptor, Digest, ErrorKind, RateLimit};
 
 use crate::support::faults::Rule;
 use crate::support::images::{self, bytes};
-use crate::support::{Fake, Fault, Passwords, Quirks, builder, client, location, reference, run};
+use crate::support::{Fake, Fault, Passwords, Quirks, builder, client, counting, location, reference, run};
 
 #[test]
 fn what_is_not_there_is_none() {
@@ -34,7 +34,7 @@ fn tags_come_page_by_page() {
             registry::lists::tags(&client(), &fake.name("r")).await.unwrap(),
             ["a", "b", "c", "d", "e"]
         );
-        assert_eq!(fake.count("GET tags"), 3);
+        assert_eq!(fake.log.count("GET tags"), 3);
     });
 }
 
@@ -67,7 +67,7 @@ fn redirects_to_other_schemes_and_private_addresses_are_refused() {
             fake.on(Rule::new("GET", "/manifests/", location(307, to)).times(9));
             let error = client().manifest(&fake.name("r:1")).await.unwrap_err();
             assert!(matches!(error.kind(), ErrorKind::UnsafeLocation { .. }), "{to}: {error}");
-            assert_eq!(fake.count("GET manifests"), 1, "what is unsafe is not tried again");
+            assert_eq!(fake.log.count("GET manifests"), 1, "what is unsafe is not tried again");
         }
     });
 }
@@ -125,7 +125,7 @@ fn a_name_that_leads_to_a_private_address_is_not_connected_to() {
             };
             let ErrorKind::UnsafeLocation { url, .. } = error.kind() else { panic!("{fault:?}: {error}") };
             assert_eq!(url, "metadata.example");
-            assert_eq!(fake.seen().iter().filter(|seen| seen.method == method).count(), 1, "tried once");
+            assert_eq!(fake.log.seen().iter().filter(|seen| seen.method == method).count(), 1, "tried once");
         }
     });
 }
@@ -166,7 +166,7 @@ fn a_manifest_of_another_digest_is_refused() {
             let error = client().manifest(&name).await.unwrap_err();
             assert!(matches!(error.kind(), ErrorKind::DigestMismatch { .. }), "{error}");
         }
-        assert_eq!(fake.count("GET manifests"), 2 * 3, "a pull is too dear to be wrong seven times");
+        assert_eq!(fake.log.count("GET manifests"), 2 * 3, "a pull is too dear to be wrong seven times");
     });
 }
 
@@ -191,7 +191,7 @@ fn limits_on_pulls_are_read_from_heads() {
     run(async {
         let fake = Fake::start(Quirks { pulls_left: Some(76), ..Quirks::default() }).await;
         fake.store(|store| store.seed("r", "1", &images::image("a", &[])));
-        let client = builder().counts_pulls(&fake.host()).build().unwrap();
+        let client = counting(&fake);
         assert_eq!(client.rate_limit(&fake.host()), None);
         client.head(&fake.name("r:1")).await.unwrap();
         let window = Some(Duration::from_secs(21_600));
@@ -230,7 +230,7 @@ fn retagging_moves_no_blob() {
         let image = images::image("a", &[bytes("l", 100)]);
         fake.store(|store| store.seed("r", "1", &image));
         assert_eq!(client().retag(&fake.name("r:1"), "2").await.unwrap(), image.digest());
-        assert_eq!(fake.counts(), "GET manifests 1, PUT manifests 1");
+        assert_eq!(fake.log.counts(), "GET manifests 1, PUT manifests 1");
         assert!(client().retag(&fake.name("r:none"), "2").await.is_err());
         assert!(client().retag(&fake.name("r:1"), "-").await.is_err());
     });

@@ -18,15 +18,15 @@ fn a_cold_copy_asks_no_more_than_it_must_and_a_warm_one_two_heads() {
         let job = || Job::new(source.name("r:1"), target.name("x/r:1"));
         let copied = copy(&mirror, job()).await.unwrap();
         assert_eq!((copied.sent, copied.bytes, copied.digest), (3, image.bytes(), image.digest()));
-        assert_eq!(source.counts(), "GET blobs 3, GET manifests 1, HEAD manifests 1");
-        assert_eq!(target.counts(), "HEAD manifests 1, POST uploads 3, PUT manifests 1, PUT uploads 3");
+        assert_eq!(source.log.counts(), "GET blobs 3, GET manifests 1, HEAD manifests 1");
+        assert_eq!(target.log.counts(), "HEAD manifests 1, POST uploads 3, PUT manifests 1, PUT uploads 3");
         assert_eq!(target.broken_tag(), None);
         assert_eq!(whole(&mirror, &target.name("x/r:1"), image.digest()).await.blobs, 3);
-        source.forget();
-        target.forget();
+        source.log.forget();
+        target.log.forget();
         assert!(copy(&mirror, job()).await.unwrap().was_up_to_date);
         assert_eq!(
-            (source.counts(), target.counts()),
+            (source.log.counts(), target.log.counts()),
             ("HEAD manifests 1".to_owned(), "HEAD manifests 1".to_owned())
         );
     });
@@ -43,7 +43,7 @@ fn all_platforms_are_copied_byte_for_byte() {
         let there = mirror.client().manifest(&target.name("r:1")).await.unwrap().unwrap();
         assert_eq!(there, index.manifest);
         assert_eq!(whole(&mirror, &target.name("r:1"), index.digest()).await.manifests, 5);
-        assert_eq!(source.count("GET blobs"), 9, "each blob once, the shared layer too");
+        assert_eq!(source.log.count("GET blobs"), 9, "each blob once, the shared layer too");
     });
 }
 
@@ -60,11 +60,11 @@ fn one_platform_is_its_own_manifest_and_a_warm_run_reads_no_index() {
         };
         let copied = copy(&mirror, job()).await.unwrap();
         assert_eq!((copied.digest, copied.sent), (arm64.digest(), 3));
-        source.forget();
-        target.forget();
+        source.log.forget();
+        target.log.forget();
         assert!(copy(&mirror, job()).await.unwrap().was_up_to_date);
         assert_eq!(
-            (source.counts(), target.counts()),
+            (source.log.counts(), target.log.counts()),
             ("HEAD manifests 1".to_owned(), "HEAD manifests 1".to_owned())
         );
     });
@@ -78,11 +78,11 @@ fn a_lost_mapping_costs_one_look_and_no_transfer() {
         let job =
             || Job { platforms: only(&["linux/arm64"]), ..Job::new(source.name("r:1"), target.name("r:1")) };
         copy(&Mirror::new(client()), job()).await.unwrap();
-        source.forget();
-        target.forget();
+        source.log.forget();
+        target.log.forget();
         assert!(copy(&Mirror::new(client()), job()).await.unwrap().was_up_to_date);
-        assert_eq!(source.counts(), "GET manifests 2, HEAD manifests 1");
-        assert_eq!(target.counts(), "HEAD manifests 1");
+        assert_eq!(source.log.counts(), "GET manifests 2, HEAD manifests 1");
+        assert_eq!(target.log.counts(), "HEAD manifests 1");
     });
 }
 
@@ -132,7 +132,7 @@ fn a_single_image_of_another_platform_is_refused_before_its_tag_is_put() {
         for fetched in [2, 3] {
             let error = copy(&Mirror::new(client()), job(only(&["linux/amd64"]))).await.unwrap_err();
             assert!(error.to_string().ends_with("no linux/amd64: it has linux/arm64"), "{error}");
-            assert_eq!((source.count("GET blobs"), target.count("PUT manifests")), (fetched, 0));
+            assert_eq!((source.log.count("GET blobs"), target.log.count("PUT manifests")), (fetched, 0));
         }
         copy(&Mirror::new(client()), job(only(&["linux/arm64/v8"]))).await.unwrap();
         copy(&Mirror::new(client()), Job { target: target.name("all:1"), ..job(Platforms::All) })
@@ -150,7 +150,7 @@ fn children_that_the_target_has_are_not_read_again() {
         let plan = Mirror::new(client()).plan(vec![Job::new(source.name("r:1"), target.name("r:1"))]).await;
         let content = plan.images[0].content().unwrap();
         assert_eq!(content.manifests_present, 1);
-        assert_eq!(source.count("GET manifests"), 4, "the index and three children");
+        assert_eq!(source.log.count("GET manifests"), 4, "the index and three children");
     });
 }
 
@@ -162,9 +162,9 @@ fn an_interrupted_run_goes_on_where_it_was() {
         target.on(Rule::new("PUT", "/manifests/", Fault::error(403, "DENIED", "not yet", Vec::new())));
         let job = || Job::new(source.name("r:1"), target.name("r:1"));
         copy(&Mirror::new(client()), job()).await.unwrap_err();
-        source.forget();
+        source.log.forget();
         let copied = copy(&Mirror::new(client()), job()).await.unwrap();
-        assert_eq!((copied.sent, copied.skipped, source.count("GET blobs")), (0, 3, 0));
+        assert_eq!((copied.sent, copied.skipped, source.log.count("GET blobs")), (0, 3, 0));
     });
 }
 
@@ -255,7 +255,7 @@ fn a_manifest_that_lies_about_its_parts_is_refused() {
                 matches!(error.kind(), ErrorKind::DigestMismatch { .. } | ErrorKind::SizeMismatch { .. }),
                 "{what}: {error}"
             );
-            assert_eq!(target.count("PUT manifests"), 0);
+            assert_eq!(target.log.count("PUT manifests"), 0);
         }
     });
 }

@@ -8,19 +8,15 @@ use registry::{BoxFuture, Client, Digest, Error, ErrorKind, lists};
 
 use crate::artifacts::signed;
 use crate::support::images::{bytes, image};
-use crate::support::{Fake, Quirks, builder, run};
+use crate::support::{Fake, Quirks, builder, counting, run};
 
 /// A registry that counts, and lists what is about an image by itself or leaves that to its clients.
 async fn hub(referrers: bool, left: u64) -> Fake {
     Fake::start(Quirks { pulls_left: Some(left), referrers, ..Quirks::default() }).await
 }
 
-fn client_of(hub: &Fake) -> Client {
-    builder().counts_pulls(&hub.host()).build().unwrap()
-}
-
 fn mirror_of(hub: &Fake, mapping: &Arc<MemoryMapping>) -> Mirror {
-    Mirror::new(client_of(hub)).mapping(Arc::clone(mapping) as Arc<dyn Mapping>)
+    Mirror::new(counting(hub)).mapping(Arc::clone(mapping) as Arc<dyn Mapping>)
 }
 
 /// Takes an image whose signature is under cosign's tag, and reads it as `[trust]` does.
@@ -48,20 +44,20 @@ fn where_nothing_is_there_nothing_is_read() {
             let (hub, target) = (hub(referrers, 100).await, Fake::plain().await);
             let one = image("a", &[bytes("l", 10)]);
             hub.store(|store| store.seed("r", "1", &one));
-            let client = client_of(&hub);
+            let client = counting(&hub);
             for suffix in ["sig", "att", "sbom"] {
                 let found =
                     lists::cosign_tagged(&client, &hub.name("r"), one.digest(), suffix).await.unwrap();
                 assert!(found.is_none());
             }
             assert_eq!(lists::referrers(&client, &hub.name("r"), one.digest()).await.unwrap(), []);
-            assert_eq!(hub.count("GET manifests"), 0, "{referrers}");
+            assert_eq!(hub.log.count("GET manifests"), 0, "{referrers}");
             let job = Job { artifacts: true, ..Job::new(hub.name("r:1"), target.name("r:1")) };
             let mirror = Mirror::new(client);
             let plan = mirror.plan([job]).await;
             assert_eq!(plan.pulls[0].needed, 1);
             mirror.apply(&plan).await.remove(0).result.unwrap();
-            assert_eq!(hub.count("GET manifests"), 1, "the image's own alone, {referrers}");
+            assert_eq!(hub.log.count("GET manifests"), 1, "the image's own alone, {referrers}");
         }
     });
 }
@@ -78,11 +74,11 @@ fn a_tag_that_a_registry_reads_as_the_digest_in_it_is_no_signature() {
                 store.seed("r", &tag, &one);
                 store.seed("r", tag.trim_end_matches(".sig"), &one);
             });
-            let client = if counts { client_of(&hub) } else { builder().build().unwrap() };
+            let client = if counts { counting(&hub) } else { builder().build().unwrap() };
             let found = lists::cosign_tagged(&client, &hub.name("r"), one.digest(), "sig").await.unwrap();
             assert!(found.is_none(), "{found:?}");
             assert_eq!(lists::referrers(&client, &hub.name("r"), one.digest()).await.unwrap(), []);
-            assert_eq!(hub.count("GET manifests"), usize::from(!counts));
+            assert_eq!(hub.log.count("GET manifests"), usize::from(!counts));
         }
     });
 }
@@ -109,7 +105,7 @@ fn signatures_that_are_copied_are_counted_before_and_read_once() {
             let mirror = mirror_of(&hub, &mapping);
             let plan = mirror.plan([job()]).await;
             mirror.apply(&plan).await.remove(0).result.unwrap();
-            assert_eq!(hub.count("GET manifests") as u64, all, "{referrers}");
+            assert_eq!(hub.log.count("GET manifests") as u64, all, "{referrers}");
             let needed: u64 = plan.pulls.iter().map(|pulls| pulls.needed).sum();
             assert_eq!(
                 needed,
@@ -138,7 +134,7 @@ fn signatures_of_an_image_that_is_there_are_counted_too() {
             mirror.plan([Job { artifacts: true, ..Job::new(hub.name("r:1"), target.name("r:1")) }]).await;
         assert_eq!(plan.pulls[0].needed, 6);
         mirror.apply(&plan).await.remove(0).result.unwrap();
-        assert_eq!(hub.count("GET manifests"), 6);
+        assert_eq!(hub.log.count("GET manifests"), 6);
     });
 }
 
@@ -152,7 +148,7 @@ fn a_signature_that_is_verified_is_counted_and_what_was_left_before_is_told() {
             signed.tagged.iter().for_each(|(tag, artifact)| store.seed("r", tag, artifact));
         });
         let mapping = Arc::new(MemoryMapping::default());
-        let client = client_of(&hub);
+        let client = counting(&hub);
         let vouch = Signed { client: client.clone(), mapping: Arc::clone(&mapping) };
         let mirror = Mirror::new(client).mapping(Arc::clone(&mapping) as Arc<_>).vouch(Arc::new(vouch));
         let job = || Job {
@@ -165,7 +161,7 @@ fn a_signature_that_is_verified_is_counted_and_what_was_left_before_is_told() {
         // The signature, index and two images, and the attestation that is copied with them.
         assert_eq!((plan.pulls[0].needed, plan.pulls[0].limit.unwrap().remaining), (5, 100));
         mirror.apply(&plan).await.remove(0).result.unwrap();
-        assert_eq!(hub.count("GET manifests"), 5);
+        assert_eq!(hub.log.count("GET manifests"), 5);
     });
 }
 
@@ -184,6 +180,6 @@ fn an_image_whose_signatures_are_too_many_pulls_is_not_begun() {
         assert_eq!((plan.pulls[0].needed, plan.pulls[0].limit.unwrap().remaining), (5, 4));
         let refused = mirror.apply(&plan).await.remove(0).result.unwrap_err();
         assert!(matches!(refused.kind(), ErrorKind::PullsExhausted { .. }), "{refused}");
-        assert_eq!(target.count("PUT manifests"), 0);
+        assert_eq!(target.log.count("PUT manifests"), 0);
     });
 }

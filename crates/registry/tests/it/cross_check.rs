@@ -144,12 +144,12 @@ fn cross_check_shared_layers_are_mounted_and_present_ones_skipped() {
         }
         let results = copy_all(&Mirror::new(client()), jobs).await;
         let mounted: usize = results.iter().map(|result| result.as_ref().unwrap().mounted).sum();
-        assert_eq!((mounted, fake.count("GET blobs")), (5, 7));
+        assert_eq!((mounted, fake.log.count("GET blobs")), (5, 7));
         // Another tag of the same image: all blobs are there, which one POST each tells.
-        fake.forget();
+        fake.log.forget();
         let copied =
             copy(&Mirror::new(client()), Job::new(fake.name("s0:1"), target.name("t0:2"))).await.unwrap();
-        assert_eq!((copied.skipped, fake.count("GET blobs")), (2, 0));
+        assert_eq!((copied.skipped, fake.log.count("GET blobs")), (2, 0));
     });
 }
 

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use registry::mirror::{Job, Mirror};
 
-use crate::support::fake::Seen;
 use crate::support::faults::Rule;
 use crate::support::images::{self, TestImage, bytes};
+use crate::support::log::Seen;
 use crate::support::{Auth, Fake, Fault, Passwords, Quirks, builder, copy, run};
 
 const KINDS: [&str; 17] = [
@@ -180,7 +180,7 @@ async fn round(kind: &str, seed: u64) -> Result<Round, String> {
     let undisturbed = copy(&mirror, Job::new(source.name("r:1"), target.name("r:1"))).await;
     undisturbed.map_err(|error| format!("without any fault: {error}"))?;
     let random = &mut fastrand::Rng::with_seed(seed ^ 0x5eed);
-    let place = place(kind, [&source.seen(), &target.seen()], random);
+    let place = place(kind, [&source.log.seen(), &target.log.seen()], random);
 
     let (source, target, image) = stage(kind, seed).await;
     let side = place.as_ref().map_or(0, |(side, _)| *side);
@@ -195,7 +195,7 @@ async fn round(kind: &str, seed: u64) -> Result<Round, String> {
         return Err(format!("{broken} after {result:?}"));
     }
     let tag = target.store(|store| store.manifest("r", "1").map(registry::Manifest::digest));
-    let has_fired = [&source, &target][side].fired() > 0;
+    let has_fired = [&source, &target][side].log.fired() > 0;
     match result {
         Ok(_) if tag == Some(image.digest()) => Ok(Round { is_complete: true, has_fired }),
         Ok(_) => Err(format!("success, and the tag is {tag:?}")),

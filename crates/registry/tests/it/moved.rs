@@ -64,7 +64,7 @@ fn a_lock_that_asks_for_something_else_than_the_source_gives_is_an_error() {
         };
         let error = copy(&Mirror::new(client()), job).await.unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::DigestMismatch { .. }), "{error}");
-        assert_eq!(target.count("PUT manifests"), 0);
+        assert_eq!(target.log.count("PUT manifests"), 0);
     });
 }
 

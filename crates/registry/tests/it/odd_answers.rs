@@ -175,7 +175,7 @@ fn a_range_that_is_refused_or_answered_with_another_one_is_made_up_for_by_the_wh
             let copied =
                 copied_by(odd(breaks), &target).await.unwrap_or_else(|error| panic!("{what}: {error}"));
             assert_eq!(copied, digest);
-            assert_eq!(target.count("PUT uploads"), 2, "{what}: inside the same upload");
+            assert_eq!(target.log.count("PUT uploads"), 2, "{what}: inside the same upload");
         }
         // A part that nobody asked for and that is the whole.
         let (asked, digest) = (image.clone(), image.digest());
@@ -202,7 +202,7 @@ fn what_is_too_large_for_whoever_stands_before_the_registry_is_said_once() {
                 target.on(Rule::new("PUT", path, no.clone()).times(99));
                 let error = copied(&source, &target).await.unwrap_err();
                 assert!(matches!(error.kind(), ErrorKind::Refused { status: 413, .. }), "{error}");
-                assert!(target.fired() <= 2, "each of the two blobs once");
+                assert!(target.log.fired() <= 2, "each of the two blobs once");
             }
         }
     });
@@ -298,11 +298,11 @@ fn what_indexes_name_again_and_again_is_read_and_looked_for_once() {
         let job = Job { platforms: Platforms::All, ..Job::new(source.name("r:1"), target.name("r:1")) };
         let mirror = Mirror::new(builder().build().unwrap());
         assert_eq!(copy(&mirror, job).await.unwrap().digest, top.digest());
-        assert_eq!(source.count("GET manifests"), 4);
-        assert!(target.count("HEAD manifests") <= 5, "{}", target.counts());
-        target.forget();
+        assert_eq!(source.log.count("GET manifests"), 4);
+        assert!(target.log.count("HEAD manifests") <= 5, "{}", target.log.counts());
+        target.log.forget();
         whole(&mirror, &target.name("r:1"), top.digest()).await;
-        assert_eq!(target.count("GET manifests"), 4);
+        assert_eq!(target.log.count("GET manifests"), 4);
     });
 }
 
@@ -322,7 +322,7 @@ fn manifests_that_are_too_large_together_are_not_read() {
         let job = Job { platforms: Platforms::All, ..Job::new(source.name("r:1"), target.name("r:1")) };
         let error = copy(&Mirror::new(builder().build().unwrap()), job).await.unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::TooLarge { .. }), "{error}");
-        assert_eq!(source.count("GET manifests"), 1);
+        assert_eq!(source.log.count("GET manifests"), 1);
     });
 }
 

@@ -9,7 +9,8 @@ use registry::mirror::{Action, Job, Mapping, MemoryMapping, Mirror, Platforms};
 use crate::support::faults::Rule;
 use crate::support::images::{self, bytes, image, two_platforms};
 use crate::support::{
-    Auth, ECR, Fake, Fault, Quirks, builder, client, copy, copy_all, only, pair, profile, reply, run,
+    Auth, ECR, Fake, Fault, Quirks, builder, client, copy, copy_all, counting, known, only, pair, profile,
+    reply, run,
 };
 
 #[test]
@@ -26,9 +27,9 @@ fn pulls_that_are_not_left_are_not_begun() {
             Job::new(hub.name("b:1"), target.name("b:1")),
             Job::new(other.name("c:1"), target.name("c:1")),
         ];
-        let mirror = Mirror::new(builder().counts_pulls(&hub.host()).build().unwrap());
+        let mirror = Mirror::new(counting(&hub));
         let plan = mirror.plan(jobs).await;
-        assert_eq!((hub.count("GET manifests"), hub.count("HEAD manifests")), (0, 2));
+        assert_eq!((hub.log.count("GET manifests"), hub.log.count("HEAD manifests")), (0, 2));
         let pulls = plan.pulls.iter().find(|pulls| pulls.registry == hub.host()).unwrap();
         assert_eq!((pulls.needed, pulls.limit.unwrap().remaining), (2, 1));
         let results: Vec<_> = mirror.apply(&plan).await.into_iter().map(|outcome| outcome.result).collect();
@@ -64,15 +65,15 @@ fn one_image_under_many_names_is_one_pull() {
         let jobs: Vec<Job> = jobs
             .map(|(from, to, platforms)| Job { platforms, ..Job::new(hub.name(&from), target.name(&to)) })
             .collect();
-        let mirror = Mirror::new(builder().counts_pulls(&hub.host()).build().unwrap());
+        let mirror = Mirror::new(counting(&hub));
         let plan = mirror.plan(jobs).await;
         let [pulls] = plan.pulls.as_slice() else { panic!("{:?}", plan.pulls) };
         assert_eq!((pulls.needed, pulls.limit.unwrap().remaining), (3, 4));
         let outcomes = mirror.apply(&plan).await;
         assert!(outcomes.iter().all(|outcome| outcome.result.is_ok()), "{outcomes:?}");
-        assert_eq!(hub.count("GET manifests"), 3);
+        assert_eq!(hub.log.count("GET manifests"), 3);
         // A blob is fetched once, and mounted by all others: two of the one, three of the other.
-        assert_eq!(hub.count("GET blobs"), 5);
+        assert_eq!(hub.log.count("GET blobs"), 5);
     });
 }
 
@@ -84,7 +85,7 @@ fn pulls_that_just_suffice_are_enough() {
         let target = Fake::plain().await;
         hub.store(|store| store.seed("r", "1", &index));
         // The index and its four children; one is left for the image of one platform, which would be two more.
-        let mirror = Mirror::new(builder().counts_pulls(&hub.host()).build().unwrap());
+        let mirror = Mirror::new(counting(&hub));
         let plan = mirror.plan(vec![Job::new(hub.name("r:1"), target.name("r:1"))]).await;
         let [pulls] = plan.pulls.as_slice() else { panic!("{:?}", plan.pulls) };
         assert_eq!((pulls.needed, pulls.limit.unwrap().remaining), (5, 6));
@@ -108,7 +109,7 @@ fn a_plan_costs_its_pulls_once_however_often_it_is_made() {
         let mapping = Arc::new(MemoryMapping::default());
         // A new client each time, as a new process has; only what is kept on disk goes from one to the next.
         let mirror = || {
-            let client = builder().counts_pulls(&hub.host()).build().unwrap();
+            let client = counting(&hub);
             Mirror::new(client).mapping(Arc::clone(&mapping) as Arc<dyn Mapping>)
         };
         let job =
@@ -116,11 +117,11 @@ fn a_plan_costs_its_pulls_once_however_often_it_is_made() {
         for needed in [2, 0, 0] {
             let plan = mirror().plan(vec![job()]).await;
             assert_eq!(plan.pulls.iter().map(|pulls| pulls.needed).sum::<u64>(), needed);
-            assert_eq!(hub.count("GET manifests"), 2);
+            assert_eq!(hub.log.count("GET manifests"), 2);
         }
         // None is left, and none is needed.
         copy(&mirror(), job()).await.unwrap();
-        assert_eq!(hub.count("GET manifests"), 2);
+        assert_eq!(hub.log.count("GET manifests"), 2);
     });
 }
 
@@ -134,14 +135,15 @@ fn a_pull_is_saved_where_the_mapping_knows_the_manifest() {
         let job =
             Job { platforms: only(&["linux/arm64"]), ..Job::new(source.name("r:1"), target.name("r:1")) };
         copy(&Mirror::new(client()).mapping(mapping), job).await.unwrap();
-        assert_eq!(source.count("GET manifests"), 1);
+        assert_eq!(source.log.count("GET manifests"), 1);
     });
 }
 
 #[test]
 fn images_in_ecr_mode_are_put_no_faster_than_the_quota() {
     run(async {
-        let (source, target) = (Fake::plain().await, Fake::ecr().await);
+        let (source, target) =
+            (Fake::plain().await, Fake::start(Quirks { ecr: true, ..Quirks::default() }).await);
         let mut jobs = Vec::new();
         for number in 0..25 {
             source.store(|store| store.seed("s", &number.to_string(), &image(&format!("i{number}"), &[])));
@@ -157,7 +159,7 @@ fn images_in_ecr_mode_are_put_no_faster_than_the_quota() {
                 target.on(Rule::new("PUT", "/manifests/", Fault::too_many(None)).skip(skip));
             }
         }
-        let client = builder().profile(&target.host(), ECR).build().unwrap();
+        let client = builder().profiles(known(&target, ECR)).build().unwrap();
         for result in copy_all(&Mirror::new(client), jobs).await {
             result.unwrap();
         }
@@ -194,14 +196,14 @@ fn three_in_ten_replies_are_429_and_everything_arrives_as_often_as_it_must() {
 
 async fn three_in_ten(images: usize, ecr: bool, mounts: bool) {
     let target = Fake::start(Quirks { ecr, mounts, ..Quirks::default() }).await;
-    let client = builder().profile(&target.host(), profile(ecr)).build().unwrap();
+    let client = builder().profiles(known(&target, profile(ecr))).build().unwrap();
     let (source, sent) = throttled(&target, images, &Mirror::new(client)).await;
     let configurations: u64 = (0..images).map(|number| image(&format!("i{number}"), &[]).bytes()).sum();
     let layers = if mounts { 1 } else { images };
     assert_eq!(sent, configurations + 40_000 * layers as u64, "ecr {ecr}, mounts {mounts}");
     // What the target did not take is fetched again; nothing else is.
-    let refused = target.answered("PUT uploads", 429);
-    assert!(source.answered("GET blobs", 200) <= images + layers + refused, "ecr {ecr}, mounts {mounts}");
+    let refused = target.log.answered("PUT uploads", 429);
+    assert!(source.log.answered("GET blobs", 200) <= images + layers + refused, "ecr {ecr}, mounts {mounts}");
     if ecr {
         assert_never_more_than_ten_images_a_second(&target);
     }
@@ -209,7 +211,7 @@ async fn three_in_ten(images: usize, ecr: bool, mounts: bool) {
 
 /// On the server's clock, in every window of a second.
 fn assert_never_more_than_ten_images_a_second(target: &Fake) {
-    let seen = target.seen();
+    let seen = target.log.seen();
     let puts = seen.iter().filter(|seen| seen.method == "PUT" && seen.kind == "manifests");
     let puts: Vec<_> = puts.map(|seen| seen.at).collect();
     for first in &puts {
@@ -249,7 +251,11 @@ fn the_codes_of_proxies_pass_at_every_place_that_is_asked() {
                 let job = Job { artifacts: true, ..Job::new(source.name("r:1"), target.name("r:1")) };
                 let copied = copy(&Mirror::new(client()), job).await;
                 let copied = copied.unwrap_or_else(|error| panic!("{status} at {method} {path}: {error}"));
-                assert_eq!((copied.digest, side.fired()), (index.digest(), 1), "{status} at {method} {path}");
+                assert_eq!(
+                    (copied.digest, side.log.fired()),
+                    (index.digest(), 1),
+                    "{status} at {method} {path}"
+                );
                 assert_eq!(copied.warnings, Vec::<String>::new(), "{status} at {method} {path}");
                 assert!(target.store(|store| store.manifest("r", &signature.digest().to_string()).is_some()));
             }

@@ -50,20 +50,20 @@ fn a_request_is_tried_for_as_long_as_patience_lasts_and_not_as_often_as_it_may_b
     run(async {
         let fake = hanging("HEAD", "/manifests/").await;
         stalled(client().head(&fake.name("r:1"))).await;
-        assert!((1..=TRIES).contains(&fake.count("HEAD manifests")), "{}", fake.counts());
+        assert!((1..=TRIES).contains(&fake.log.count("HEAD manifests")), "{}", fake.log.counts());
 
         let fake = hanging("GET", "/manifests/").await;
         stalled(client().manifest(&fake.name("r:1"))).await;
-        assert!((1..=TRIES).contains(&fake.count("GET manifests")), "{}", fake.counts());
+        assert!((1..=TRIES).contains(&fake.log.count("GET manifests")), "{}", fake.log.counts());
 
         let fake = Fake::start(Quirks { auth: Auth::Bearer(None), ..Quirks::default() }).await;
         fake.on(Rule::new("GET", "/token", Fault::Hang).times(999));
         stalled(client().head(&fake.name("r:1"))).await;
-        assert!((1..=TRIES).contains(&fake.count("GET token")), "{}", fake.counts());
+        assert!((1..=TRIES).contains(&fake.log.count("GET token")), "{}", fake.log.counts());
 
         let fake = hanging("GET", "/tags/list").await;
         stalled(lists::tags(&client(), &fake.name("r"))).await;
-        assert!((1..=TRIES).contains(&fake.count("GET tags")), "{}", fake.counts());
+        assert!((1..=TRIES).contains(&fake.log.count("GET tags")), "{}", fake.log.counts());
     });
 }
 
@@ -77,8 +77,8 @@ fn many_requests_together_are_given_up_as_soon_as_one() {
         let (client, name) = (client(), fake.name("r:1"));
         join_all((0..TOGETHER).map(|_| stalled(client.head(&name)))).await;
         // All others wait for the first one, in vain, and then for their own.
-        let asked = fake.count("HEAD manifests");
-        assert!((TOGETHER..=TOGETHER + 1).contains(&asked), "{}", fake.counts());
+        let asked = fake.log.count("HEAD manifests");
+        assert!((TOGETHER..=TOGETHER + 1).contains(&asked), "{}", fake.log.counts());
     });
 }
 
@@ -136,10 +136,10 @@ fn a_copy_from_a_source_or_to_a_target_that_says_nothing_ends() {
             side.on(Rule::new(method, path, Fault::Hang).times(999));
             let mirror = Mirror::new(client());
             stalled(copy(&mirror, Job::new(source.name("r:1"), target.name("r:1")))).await;
-            let seen = side.seen();
+            let seen = side.log.seen();
             let asked = seen.iter().filter(|seen| seen.method == method && seen.path.contains(path)).count();
             // A configuration and a layer.
-            assert!((1..=2 * TRIES).contains(&asked), "{method} {path}: {}", side.counts());
+            assert!((1..=2 * TRIES).contains(&asked), "{method} {path}: {}", side.log.counts());
         });
     }
 }
@@ -152,7 +152,7 @@ fn what_is_pushed_from_memory_is_given_up_where_nothing_moves() {
             let blob = Descriptor::new("x", Digest::of(&content), content.len() as u64);
             let (client, to) = (client(), fake.name("r"));
             stalled(blobs::push_bytes(&client, &to, &blob, content.clone())).await;
-            assert!((1..=TRIES).contains(&fake.count("PUT uploads")), "{}", fake.counts());
+            assert!((1..=TRIES).contains(&fake.log.count("PUT uploads")), "{}", fake.log.counts());
         }
     });
 }

@@ -47,7 +47,7 @@ use registry::{BoxError, BoxFuture, Digest, ErrorKind, Reference};
 use crate::support::faults::Rule;
 use crate::support::images;
 use crate::support::{
-    Auth, ECR, Fake, Fault, Passwords, Quirks, builder, client, copy, ecr, run, small, source, whole,
+    Auth, ECR, Fake, Fault, Passwords, Quirks, builder, client, copy, ecr, known, run, small, source, whole,
 };
 
 /// Answers from the fake's own memory, as BatchCheckLayerAvailability does.
@@ -77,7 +77,7 @@ fn no_patch_is_ever_sent_and_every_put_says_its_length() {
         let (target, mirror) = ecr(&["r"], Quirks::default()).await;
         copy(&mirror, Job::new(source.name("r:1"), target.name("r:1"))).await.unwrap();
         assert_eq!(
-            target.counts(),
+            target.log.counts(),
             "HEAD blobs 2, HEAD manifests 1, POST uploads 2, PUT manifests 1, PUT uploads 2"
         );
     });
@@ -92,7 +92,7 @@ fn a_broken_upload_begins_a_new_session() {
         let (target, mirror) = ecr(&["r"], Quirks::default()).await;
         target.on(Rule::new("PUT", "/blobs/uploads/", Fault::CutRequest(20_000)));
         copy(&mirror, Job::new(source.name("r:1"), target.name("r:1"))).await.unwrap();
-        assert_eq!(target.count("POST uploads"), 3, "two blobs, one of them twice");
+        assert_eq!(target.log.count("POST uploads"), 3, "two blobs, one of them twice");
         assert_eq!(target.broken_tag(), None);
     });
 }
@@ -105,7 +105,7 @@ fn an_upload_whose_reply_was_lost_is_not_sent_again() {
         let (target, mirror) = ecr(&["r"], Quirks::default()).await;
         target.on(Rule::new("PUT", "/blobs/uploads/", Fault::LoseReply));
         copy(&mirror, Job::new(source.name("r:1"), target.name("r:1"))).await.unwrap();
-        assert_eq!((source.count("GET blobs"), target.count("PUT uploads")), (2, 2));
+        assert_eq!((source.log.count("GET blobs"), target.log.count("PUT uploads")), (2, 2));
     });
 }
 
@@ -120,7 +120,7 @@ fn an_empty_blob_is_refused_by_name_and_never_sent() {
             matches!(error.kind(), ErrorKind::EmptyBlob { digest } if *digest == Digest::of(b"")),
             "{error}"
         );
-        assert_eq!(target.count("PUT manifests"), 0);
+        assert_eq!(target.log.count("PUT manifests"), 0);
     });
 }
 
@@ -147,7 +147,7 @@ fn a_manifest_without_media_type_is_refused_with_ecrs_reason() {
         let error = copy(&mirror, Job::new(source.name("r:1"), target.name("r:1"))).await.unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::Refused { status: 405, .. }), "{error}");
         assert!(error.to_string().contains("Invalid JSON syntax"), "{error}");
-        assert_eq!(target.count("PUT manifests"), 1, "a refusal is not tried again");
+        assert_eq!(target.log.count("PUT manifests"), 1, "a refusal is not tried again");
     });
 }
 
@@ -163,6 +163,7 @@ fn children_are_put_by_digest_before_their_index() {
         let (target, mirror) = ecr(&["r"], Quirks::default()).await;
         copy(&mirror, Job::new(source.name("r:1"), target.name("r:1"))).await.unwrap();
         let puts: Vec<String> = target
+            .log
             .seen()
             .into_iter()
             .filter(|seen| seen.method == "PUT" && seen.kind == "manifests")
@@ -181,7 +182,7 @@ fn a_missing_repository_is_named_and_nothing_is_sent() {
         let (target, mirror) = ecr(&[], Quirks::default()).await;
         let error = copy(&mirror, Job::new(source.name("r:1"), target.name("r:1"))).await.unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::NameUnknown { .. }), "{error}");
-        assert_eq!((target.count("PUT uploads"), source.count("GET blobs")), (0, 0));
+        assert_eq!((target.log.count("PUT uploads"), source.log.count("GET blobs")), (0, 0));
     });
 }
 
@@ -194,7 +195,7 @@ fn a_push_that_is_dropped_ends_by_name() {
         let error = copy(&mirror, Job::new(source.name("r:1"), target.name("r:1"))).await.unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::Network { .. }), "{error}");
         assert_eq!((error.registry(), error.subject()), (&*target.host(), &*target.name("r:1").to_string()));
-        assert_eq!(source.count("GET blobs"), 0);
+        assert_eq!(source.log.count("GET blobs"), 0);
     });
 }
 
@@ -250,7 +251,7 @@ fn blobs_at_another_host_are_read_without_our_credentials() {
         let target = Fake::plain().await;
         let client = builder().credentials(std::sync::Arc::new(Passwords::new("p"))).build().unwrap();
         copy(&Mirror::new(client), Job::new(source.name("r:1"), target.name("r:1"))).await.unwrap();
-        assert_eq!(source.count("GET elsewhere"), 2);
+        assert_eq!(source.log.count("GET elsewhere"), 2);
         assert_eq!(target.broken_tag(), None);
     });
 }
@@ -264,8 +265,12 @@ fn a_source_that_forbids_head_of_blobs_is_never_asked_so() {
         source.store(|store| store.seed("r", "1", &image));
         let target = Fake::plain().await;
         copy(&Mirror::new(client()), Job::new(source.name("r:1"), target.name("r:1"))).await.unwrap();
-        assert_eq!(source.count("HEAD blobs"), 0);
-        assert_eq!(source.count("GET token"), 1, "one token for the whole registry, whose scope is `aws`");
+        assert_eq!(source.log.count("HEAD blobs"), 0);
+        assert_eq!(
+            source.log.count("GET token"),
+            1,
+            "one token for the whole registry, whose scope is `aws`"
+        );
     });
 }
 
@@ -276,8 +281,8 @@ fn a_blob_that_the_registry_does_not_see_yet_is_waited_for() {
         let quirks = Quirks { lag: Duration::from_millis(150), ..Quirks::default() };
         let (target, mirror) = ecr(&["r"], quirks).await;
         copy(&mirror, Job::new(source.name("r:1"), target.name("r:1"))).await.unwrap();
-        assert!(target.count("PUT manifests") > 1);
-        assert_eq!(target.count("PUT uploads"), 2, "the blobs are not sent again");
+        assert!(target.log.count("PUT manifests") > 1);
+        assert_eq!(target.log.count("PUT uploads"), 2, "the blobs are not sent again");
     });
 }
 
@@ -297,7 +302,7 @@ fn throttling_by_any_of_its_names_is_waited_out() {
             },
         ));
         copy(&mirror, Job::new(source.name("r:1"), target.name("r:1"))).await.unwrap();
-        assert_eq!(target.count("PUT manifests"), 2);
+        assert_eq!(target.log.count("PUT manifests"), 2);
     });
 }
 
@@ -308,7 +313,7 @@ fn a_retry_after_is_obeyed() {
         let target = Fake::plain().await;
         target.on(Rule::new("PUT", "/manifests/", Fault::too_many(Some(1))));
         copy(&Mirror::new(client()), Job::new(source.name("r:1"), target.name("r:1"))).await.unwrap();
-        let seen = target.seen();
+        let seen = target.log.seen();
         let puts: Vec<_> =
             seen.iter().filter(|seen| seen.kind == "manifests" && seen.method == "PUT").collect();
         assert!(puts[1].at - puts[0].at >= Duration::from_secs(1));
@@ -322,7 +327,7 @@ fn a_wait_of_hours_is_reported_instead() {
         fake.on(Rule::new("GET", "/manifests/", Fault::too_many(Some(3_600))).times(9));
         let error = client().manifest(&fake.name("r:1")).await.unwrap_err();
         assert_eq!(error.retry_after(), Some(Duration::from_secs(3_600)));
-        assert_eq!(fake.count("GET manifests"), 1);
+        assert_eq!(fake.log.count("GET manifests"), 1);
     });
 }
 
@@ -330,16 +335,19 @@ fn a_wait_of_hours_is_reported_instead() {
 fn ecr_is_asked_for_blobs_in_bulk() {
     run(async {
         let source = source(&small()).await;
-        let target = std::sync::Arc::new(Fake::ecr().await);
+        let target = std::sync::Arc::new(Fake::start(Quirks { ecr: true, ..Quirks::default() }).await);
         target.store(|store| store.repository("r").tags.clear());
-        let client = builder().profile(&target.host(), ECR).build().unwrap();
+        let client = builder().profiles(known(&target, ECR)).build().unwrap();
         let mirror =
             Mirror::new(client).blob_index(std::sync::Arc::new(Bulk(std::sync::Arc::clone(&target))));
         copy(&mirror, Job::new(source.name("r:1"), target.name("r:1"))).await.unwrap();
-        assert_eq!(target.counts(), "HEAD manifests 1, POST uploads 2, PUT manifests 1, PUT uploads 2");
-        target.forget();
+        assert_eq!(target.log.counts(), "HEAD manifests 1, POST uploads 2, PUT manifests 1, PUT uploads 2");
+        target.log.forget();
         let copied = copy(&mirror, Job::new(source.name("r:1"), target.name("r:2"))).await.unwrap();
-        assert_eq!((copied.skipped, target.counts()), (2, "HEAD manifests 1, PUT manifests 1".to_owned()));
+        assert_eq!(
+            (copied.skipped, target.log.counts()),
+            (2, "HEAD manifests 1, PUT manifests 1".to_owned())
+        );
     });
 }
 

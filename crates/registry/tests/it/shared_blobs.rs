@@ -8,7 +8,7 @@ use registry::mirror::{Job, MemoryMapping, Mirror, Mounts};
 use crate::support::faults::Rule;
 use crate::support::images::{bytes, image};
 use crate::support::{
-    Fake, Fault, Quirks, builder, client, copy, copy_all, ecr, profile, run, small, source,
+    Fake, Fault, Quirks, builder, client, copy, copy_all, ecr, known, profile, run, small, source,
 };
 
 #[test]
@@ -28,10 +28,10 @@ fn shared_blobs_are_fetched_once_and_mounted() {
         assert_eq!(plan.repository_bytes() - plan.unique_bytes(), 11 * 400_300);
         let results: Vec<_> =
             mirror.apply(&plan).await.into_iter().map(|outcome| outcome.result.unwrap()).collect();
-        assert_eq!(source.count("GET blobs"), 2 + 12);
+        assert_eq!(source.log.count("GET blobs"), 2 + 12);
         assert_eq!(results.iter().map(|copied| copied.mounted).sum::<usize>(), 22);
-        assert_eq!(target.count("POST uploads"), 36, "one POST a blob, sent or mounted");
-        assert_eq!(target.count("HEAD blobs"), 0);
+        assert_eq!(target.log.count("POST uploads"), 36, "one POST a blob, sent or mounted");
+        assert_eq!(target.log.count("HEAD blobs"), 0);
         assert_eq!(target.broken_tag(), None);
     });
 }
@@ -42,7 +42,7 @@ fn what_an_earlier_run_brought_is_mounted_by_a_later_one() {
         for ecr in [false, true] {
             let source = Fake::plain().await;
             let target = Fake::start(Quirks { mounts: true, ecr, ..Quirks::default() }).await;
-            let client = builder().profile(&target.host(), profile(ecr)).build().unwrap();
+            let client = builder().profiles(known(&target, profile(ecr))).build().unwrap();
             let mapping = Arc::new(MemoryMapping::default());
             let mut jobs = Vec::new();
             for (number, repository) in ["t", "u", "t"].into_iter().enumerate() {
@@ -56,15 +56,19 @@ fn what_an_earlier_run_brought_is_mounted_by_a_later_one() {
             }
             for (count, run) in [1, 2, 3].into_iter().enumerate() {
                 let mirror = Mirror::new(client.clone()).mapping(Arc::<MemoryMapping>::clone(&mapping));
-                target.forget();
+                target.log.forget();
                 let results = copy_all(&mirror, jobs[..run].to_vec()).await;
                 let copied = results[count].as_ref().unwrap();
                 // The layer is sent, then mounted from the other repository, then found in its own.
                 let ways = (copied.sent, copied.mounted, copied.skipped);
                 assert_eq!(ways, [(2, 0, 0), (1, 1, 0), (1, 0, 1)][count], "ecr {ecr}");
-                assert_eq!(target.count("POST uploads"), [2, 2, if ecr { 1 } else { 2 }][count], "ecr {ecr}");
+                assert_eq!(
+                    target.log.count("POST uploads"),
+                    [2, 2, if ecr { 1 } else { 2 }][count],
+                    "ecr {ecr}"
+                );
             }
-            assert_eq!((source.count("GET blobs"), target.broken_tag()), (4, None));
+            assert_eq!((source.log.count("GET blobs"), target.broken_tag()), (4, None));
         }
     });
 }
@@ -86,7 +90,7 @@ fn without_mounts_each_repository_gets_a_blob_once() {
         for result in copy_all(&Mirror::new(client()), jobs).await {
             result.unwrap();
         }
-        assert_eq!(source.count("GET blobs"), 2 + 6);
+        assert_eq!(source.log.count("GET blobs"), 2 + 6);
         assert_eq!(target.broken_tag(), None);
     });
 }
@@ -98,7 +102,7 @@ fn when_the_first_of_those_who_share_a_blob_fails_another_brings_it() {
         for ecr in [false, true] {
             let source = Fake::plain().await;
             let target = Fake::start(Quirks { mounts: true, ecr, ..Quirks::default() }).await;
-            let client = builder().profile(&target.host(), profile(ecr)).build().unwrap();
+            let client = builder().profiles(known(&target, profile(ecr))).build().unwrap();
             let mut jobs = Vec::new();
             for number in 0..4 {
                 let image = image(&format!("i{number}"), &shared);
@@ -135,9 +139,9 @@ fn a_mount_waits_for_the_manifest_that_names_the_blob() {
         let results = copy_all(&mirror, jobs).await;
         let second = results[1].as_ref().unwrap();
         assert_eq!((second.mounted, second.mounted_bytes, second.sent), (1, 100_000, 1));
-        assert_eq!(source.count("GET blobs"), 3, "the shared layer once, two configurations");
+        assert_eq!(source.log.count("GET blobs"), 3, "the shared layer once, two configurations");
         // The mount that the fake refuses until the first manifest is there was not tried before.
-        assert_eq!(target.count("POST uploads"), 4);
+        assert_eq!(target.log.count("POST uploads"), 4);
     });
 }
 
@@ -156,8 +160,8 @@ fn the_session_of_a_refused_mount_is_used() {
         for result in copy_all(&mirror, jobs).await {
             result.unwrap();
         }
-        assert_eq!(target.count("POST uploads"), 4, "four blobs sent, one POST each");
-        assert_eq!(source.count("GET blobs"), 4, "without mounts each repository gets the bytes once");
+        assert_eq!(target.log.count("POST uploads"), 4, "four blobs sent, one POST each");
+        assert_eq!(source.log.count("GET blobs"), 4, "without mounts each repository gets the bytes once");
     });
 }
 

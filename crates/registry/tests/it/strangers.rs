@@ -30,7 +30,9 @@ use registry::{Digest, ErrorKind, Manifest, ManifestError, NoConnection, RateLim
 
 use crate::support::faults::Rule;
 use crate::support::images::{self, OCI_INDEX, TestImage, bytes, image, index, two_platforms};
-use crate::support::{ECR, Fake, Fault, builder, client, copied, copy, only, pair, reply, run, whole};
+use crate::support::{
+    ECR, Fake, Fault, builder, client, copied, copy, counting, known, only, pair, reply, run, whole,
+};
 
 #[test]
 fn a_source_that_knows_an_image_by_get_alone_has_it() {
@@ -49,7 +51,7 @@ fn a_source_that_knows_an_image_by_get_alone_has_it() {
         // What is not there is asked for once by each.
         let (none, target) = (Fake::plain().await, Fake::plain().await);
         assert!(matches!(copied(&none, &target).await.unwrap_err().kind(), ErrorKind::NotFound { .. }));
-        assert_eq!(none.counts(), "GET manifests 1, HEAD manifests 1");
+        assert_eq!(none.log.counts(), "GET manifests 1, HEAD manifests 1");
     });
 }
 
@@ -83,7 +85,7 @@ fn at_a_target_a_look_is_advice_and_the_push_decides() {
         // ECR means what it says.
         let (source, target) = pair(&image).await;
         target.on(Rule::new("*", "/manifests/", Fault::error(403, "DENIED", "no", Vec::new())).times(99));
-        let client = builder().profile(&target.host(), ECR).build().unwrap();
+        let client = builder().profiles(known(&target, ECR)).build().unwrap();
         let plan = Mirror::new(client).plan(vec![Job::new(source.name("r:1"), target.name("r:1"))]).await;
         assert!(matches!(plan.images[0].action, Action::Failed(_)), "{plan:?}");
     });
@@ -101,13 +103,13 @@ fn the_codes_of_proxies_and_cdns_pass() {
             target.on(Rule::new("POST", "/uploads/", page(status)));
             target.on(Rule::new("PUT", "/uploads/", page(status)));
             assert_eq!(copied(&source, &target).await.unwrap(), image.digest(), "{status}");
-            assert_eq!((source.fired(), target.fired()), (2, 2));
+            assert_eq!((source.log.fired(), target.log.fired()), (2, 2));
         }
         for status in [501, 505, 418] {
             let (source, target) = pair(&image).await;
             source.on(Rule::new("GET", "/blobs/", page(status)).times(9));
             copied(&source, &target).await.unwrap_err();
-            assert!(source.fired() <= 2, "each of the two blobs once, {status}");
+            assert!(source.log.fired() <= 2, "each of the two blobs once, {status}");
         }
     });
 }
@@ -188,7 +190,7 @@ fn a_web_page_is_no_registry() {
             target.on(Rule::new("*", "", reply(status, &[("content-type", "text/html")], body)).times(99));
             let error = copied(&source, &target).await.unwrap_err();
             assert!(matches!(error.kind(), ErrorKind::Page { .. }), "{status}: {error}");
-            assert_eq!(target.count("PUT manifests") + target.count("POST uploads"), 0);
+            assert_eq!(target.log.count("PUT manifests") + target.log.count("POST uploads"), 0);
         }
         for status in [401, 403, 451] {
             let (source, target) = pair(&image).await;
@@ -203,7 +205,7 @@ fn a_web_page_is_no_registry() {
         let ErrorKind::NoConnection { why: NoConnection::ProxyLogin, .. } = error.kind() else {
             panic!("{error}");
         };
-        assert_eq!(source.fired(), 1, "a proxy that wants a login is not asked again");
+        assert_eq!(source.log.fired(), 1, "a proxy that wants a login is not asked again");
     });
 }
 
@@ -340,10 +342,9 @@ fn only_docker_hub_counts_pulls_and_its_last_word_counts() {
         assert_eq!(copied(&source, &target).await.unwrap(), image.digest());
         // A mirror that is known to count: what the wait was for is over with the next answer.
         let (source, target) = pair(&image).await;
-        let client = builder().counts_pulls(&source.host()).build().unwrap();
+        let client = counting(&source);
         source.on(Rule::new("HEAD", "/manifests/", throttled));
-        let job = Job::new(source.name("r:1"), target.name("r:1"));
-        copy(&Mirror::new(client.clone()), job).await.unwrap();
+        copy(&Mirror::new(client.clone()), Job::new(source.name("r:1"), target.name("r:1"))).await.unwrap();
         assert_eq!(client.rate_limit(&source.host()), None);
         source.quirks(|quirks| quirks.pulls_left = Some(5));
         client.head(&source.name("r:1")).await.unwrap();
@@ -369,7 +370,7 @@ fn a_tag_that_cannot_be_moved_is_said_once() {
             target.on(Rule::new("PUT", "/manifests/1", no).times(9));
             let error = copied(&source, &target).await.unwrap_err();
             assert!(matches!(error.kind(), ErrorKind::TagImmutable { .. }), "{error}");
-            assert_eq!(target.fired(), 1);
+            assert_eq!(target.log.fired(), 1);
         }
     });
 }
@@ -393,7 +394,7 @@ fn sizes_that_cannot_be_are_an_error_and_no_crash() {
                 .await;
             assert_eq!((plan.unique_bytes(), plan.repository_bytes()), (u64::MAX, u64::MAX));
             copied(&source, &target).await.unwrap_err();
-            assert_eq!(target.count("PUT manifests"), 0);
+            assert_eq!(target.log.count("PUT manifests"), 0);
         }
     });
 }

@@ -37,6 +37,7 @@ fn a_broken_download_goes_on_inside_the_same_upload() {
         source.on(Rule::new("GET", &layer.to_string(), Fault::CutReply(300_000)));
         copied(&source, &target).await.unwrap();
         let ranges: Vec<String> = source
+            .log
             .seen()
             .iter()
             .filter_map(|seen| seen.headers.get("range"))
@@ -44,7 +45,7 @@ fn a_broken_download_goes_on_inside_the_same_upload() {
             .collect();
         let [range] = ranges.as_slice() else { panic!("{ranges:?}") };
         assert_ne!(range, "bytes=0-");
-        assert_eq!(target.count("PUT uploads"), 2);
+        assert_eq!(target.log.count("PUT uploads"), 2);
     });
 }
 
@@ -59,11 +60,19 @@ fn a_single_blob_is_copied_as_the_mirror_does_it() {
         source.on(Rule::new("GET", "/blobs/", Fault::CutReply(300_000)));
         source.on(Rule::new("GET", "/blobs/", Fault::Trickle));
         let mut sent = vec![registry::mirror::copy_blob(&mirror, &from, &to, &blob).await.unwrap()];
-        assert_eq!((source.count("GET blobs"), target.count("PUT uploads")), (3, 1), "resumed in one upload");
+        assert_eq!(
+            (source.log.count("GET blobs"), target.log.count("PUT uploads")),
+            (3, 1),
+            "resumed in one upload"
+        );
         sent.push(registry::mirror::copy_blob(&mirror, &from, &to, &blob).await.unwrap());
         sent.push(registry::mirror::copy_blob(&mirror, &to, &target.name("u"), &blob).await.unwrap());
         assert_eq!(sent, [500_000, 0, 0]);
-        assert_eq!((source.count("GET blobs"), target.count("PUT uploads")), (3, 1), "there, then mounted");
+        assert_eq!(
+            (source.log.count("GET blobs"), target.log.count("PUT uploads")),
+            (3, 1),
+            "there, then mounted"
+        );
         // A target that takes nothing is broken off.
         let deaf = Fake::plain().await;
         deaf.on(Rule::new("PUT", "/blobs/", Fault::Hang));
@@ -88,7 +97,7 @@ fn a_file_whose_upload_stands_still_is_sent_again() {
         let again =
             registry::blobs::push_file(&client, &target.name("t"), &blob, file.path(), 100).await.unwrap();
         assert_eq!((sent, again), (399_900, 0));
-        assert_eq!((target.count("PUT uploads"), target.broken_tag()), (2, None));
+        assert_eq!((target.log.count("PUT uploads"), target.broken_tag()), (2, None));
     });
 }
 
@@ -100,7 +109,7 @@ fn a_source_that_knows_no_ranges_begins_anew_inside_the_same_upload() {
         source.quirks(|quirks| quirks.no_range = true);
         source.on(Rule::new("GET", &layer.to_string(), Fault::CutReply(300_000)));
         copied(&source, &target).await.unwrap();
-        assert_eq!((target.count("PUT uploads"), target.broken_tag()), (2, None));
+        assert_eq!((target.log.count("PUT uploads"), target.broken_tag()), (2, None));
     });
 }
 

@@ -8,6 +8,9 @@ mod bugs;
 mod ecr;
 #[expect(dead_code, reason = "shared with other tests")]
 mod images;
+mod journal;
+mod load;
+mod logins;
 mod net;
 mod plan;
 mod run;

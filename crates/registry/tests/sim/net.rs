@@ -10,9 +10,10 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use registry::{Body, BoxFuture, Digest, ErrorKind, NoConnection, Request, Response, Transport};
 use tokio::time::sleep;
 
+use crate::load::{Held, PIECE};
 use crate::plan::{Fault, Op};
 use crate::site::{Answer, Asked, parts};
-use crate::world::{Held, PIECE, Shared, kind, lock, reads};
+use crate::world::{Shared, World, kind, lock, reads};
 
 /// One process's way to all servers.
 pub struct Net {
@@ -26,7 +27,7 @@ struct UnderWay(Shared, usize, Option<bool>);
 impl Drop for UnderWay {
     fn drop(&mut self) {
         if let Some(is_large) = self.2 {
-            lock(&self.0).ended(self.1, is_large);
+            lock(&self.0).load.ended(self.1, is_large);
         }
     }
 }
@@ -54,7 +55,8 @@ impl Transport for Net {
             let (fault, there, _under_way) = {
                 let mut world = lock(&self.world);
                 let fault = world.sent(self.process, &asked);
-                let counted = world.began(self.process, &asked);
+                let World { load, journal, .. } = &mut *world;
+                let counted = load.began(self.process, &asked, journal);
                 (fault, world.delay(), UnderWay(Arc::clone(&self.world), self.process, counted))
             };
             sleep(there).await;
@@ -223,9 +225,9 @@ impl Way {
         }
         let held = {
             let mut world = lock(&self.world);
-            let processes = world.under_way.len();
-            world.handed_out(piece.len(), processes);
-            Arc::clone(&world.held)
+            let World { load, journal, .. } = &mut *world;
+            load.handed_out(piece.len(), journal);
+            Arc::clone(&load.held)
         };
         Some((Ok(Bytes::from_owner(Counted { piece, held })), self))
     }

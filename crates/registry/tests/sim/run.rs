@@ -43,14 +43,14 @@ pub fn run(scenario: &Scenario, is_told: bool) -> (Report, Result<(), String>) {
         let mut world = lock(&world);
         let (images, failed) = *result.as_ref().unwrap_or(&(0, 0));
         let report = Report {
-            requests: world.trace(),
+            requests: world.journal.trace(),
             fired: world.fired.iter().map(name).collect(),
-            time: world.began.elapsed(),
-            log: world.log.take().unwrap_or_default(),
+            time: world.journal.began.elapsed(),
+            log: world.journal.log.take().unwrap_or_default(),
             images,
             failed,
         };
-        let result = match world.violation() {
+        let result = match world.journal.violation() {
             Some(what) => Err(what.clone()),
             None => result.map(drop),
         };
@@ -131,7 +131,7 @@ impl Credentials for Logins {
             sleep(Duration::from_millis(3)).await;
             let world = lock(&self.0);
             let site = [&world.source, &world.target].into_iter().find(|site| site.host() == server.host());
-            let login = site.map(|site| site.login());
+            let login = site.map(|site| site.logins.login());
             Ok(login.map(|(username, password)| Credential::Basic { username, password }))
         })
     }
@@ -173,7 +173,7 @@ async fn process(
         .credentials(Arc::new(Logins(Arc::clone(&world))))
         .seed(scenario.seed.wrapping_add(number as u64));
     if scenario.target.is_ecr {
-        builder = builder.profile("target.example", ECR);
+        builder = builder.profiles(|host| (host == "target.example").then_some(ECR));
     }
     let client = builder.build().map_err(|error| error.to_string())?;
     let mirror = Mirror::new(client).limits(scenario.limits).mapping(mapping).read_back();
@@ -216,7 +216,7 @@ async fn whole(world: &Shared, scenario: &Scenario) -> Result<(usize, usize), St
     let somebody = async {
         moves.sort();
         for (after, image, at_target) in &moves {
-            let at = lock(world).began + *after;
+            let at = lock(world).journal.began + *after;
             tokio::time::sleep_until(at).await;
             somebody_moves(world, &scenario.images[*image], *at_target);
         }
@@ -232,7 +232,7 @@ async fn whole(world: &Shared, scenario: &Scenario) -> Result<(usize, usize), St
             if let Ok(ended) = timeout(*after, process).await {
                 return ended;
             }
-            lock(world).note("the process dies");
+            lock(world).journal.note("the process dies");
         }
         process(Arc::clone(world), scenario, kills.len(), mapping()).await
     };
@@ -272,7 +272,7 @@ fn somebody_moves(world: &Shared, wanted: &Wanted, at_target: bool) {
     let store = &mut world.site(at_target).store;
     store.seed(repository, &image);
     store.tag(repository, tag, image.digest(), Instant::now());
-    world.note(&format!("somebody moves {repository}:{tag}"));
+    world.journal.note(&format!("somebody moves {repository}:{tag}"));
 }
 
 /// What a process says of an image, against what is there.

@@ -1,18 +1,16 @@
 //! A registry's answers.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use fastrand::Rng;
 use http::{HeaderMap, Method};
 use registry::mirror::Mounts;
 use registry::{Digest, Manifest};
 use std::collections::BTreeMap;
-use std::time::Duration;
 use tokio::time::Instant;
 use url::Url;
 
-use crate::plan::{Auth, Ways};
+use crate::logins::Logins;
+use crate::plan::Ways;
 use crate::store::{Store, Upload};
 
 /// A request, as far as a registry sees it.
@@ -52,48 +50,30 @@ impl Answer {
     }
 }
 
-/// A token, and what it is good for.
-struct Token {
-    until: Instant,
-    scopes: Vec<String>,
-}
-
 /// A registry with its token service and its blob store.
 pub struct Site {
     /// `source` or `target`.
     pub name: &'static str,
     pub ways: Ways,
     pub store: Store,
-    tokens: BTreeMap<String, Token>,
-    next: usize,
-    /// Counts changes of the password.
-    pub password: usize,
+    pub logins: Logins,
+    uploads: usize,
 }
 
 impl Site {
     pub fn new(name: &'static str, ways: Ways) -> Self {
-        Self { name, ways, store: Store::default(), tokens: BTreeMap::new(), next: 0, password: 0 }
+        Self { name, logins: Logins::of(name, ways.auth), ways, store: Store::default(), uploads: 0 }
     }
 
     pub fn host(&self) -> String {
         format!("{}.example", self.name)
     }
 
-    pub fn login(&self) -> (String, String) {
-        (self.name.to_owned(), format!("password-{}", self.password))
-    }
-
-    /// Nothing that was given out is worth anything any more.
-    pub fn expire(&mut self) {
-        self.tokens.clear();
-        self.password += 1;
-    }
-
     /// The answer, and what it did wrong: the client, that is.
     pub fn answer(&mut self, asked: &Asked, random: &mut Rng) -> Result<Answer, String> {
         let host = asked.url.host_str().unwrap_or_default();
         if host.starts_with("auth.") {
-            return Ok(self.token(asked));
+            return Ok(self.logins.token(asked));
         }
         if host.starts_with("blobs.") {
             return match asked.method {
@@ -101,7 +81,7 @@ impl Site {
                 _ => self.finish_upload(asked, random),
             };
         }
-        if let Some(refusal) = self.refusal(asked) {
+        if let Some(refusal) = self.logins.refusal(asked) {
             return Ok(refusal);
         }
         let (_, kind, name) = parts(asked.url.path());
@@ -127,59 +107,6 @@ impl Site {
 
     fn seen_from(&self, random: &mut Rng) -> Instant {
         Instant::now() + self.ways.lag.mul_f64(random.f64())
-    }
-
-    fn token(&mut self, asked: &Asked) -> Answer {
-        let Auth::Bearer { lifetime } = self.ways.auth else { return Answer::new(404) };
-        let (user, password) = self.login();
-        let right = format!("Basic {}", STANDARD.encode(format!("{user}:{password}")));
-        if authorization(asked) != right {
-            return Answer::error(401, "UNAUTHORIZED", "a login is wanted");
-        }
-        self.next += 1;
-        let token = format!("{}-{}", self.name, self.next);
-        let scopes = asked.url.query_pairs().filter(|(name, _)| name == "scope");
-        let scopes = scopes.map(|(_, value)| value.into_owned()).collect();
-        self.tokens
-            .insert(token.clone(), Token { until: Instant::now() + Duration::from_secs(lifetime), scopes });
-        Answer::new(200).body(serde_json::json!({ "token": token, "expires_in": lifetime }).to_string())
-    }
-
-    fn refusal(&self, asked: &Asked) -> Option<Answer> {
-        let (repository, ..) = parts(asked.url.path());
-        let given = authorization(asked);
-        match self.ways.auth {
-            Auth::Open => None,
-            Auth::Basic => {
-                let (user, password) = self.login();
-                let right = format!("Basic {}", STANDARD.encode(format!("{user}:{password}")));
-                let refusal = match given.is_empty() {
-                    true => {
-                        Answer::error(401, "UNAUTHORIZED", "").with("www-authenticate", "Basic realm=\"x\"")
-                    }
-                    // ECR's own way.
-                    false => Answer::error(403, "DENIED", "Your authorization token has expired."),
-                };
-                (given != right).then_some(refusal)
-            }
-            Auth::Bearer { .. } => {
-                let token = given.strip_prefix("Bearer ").and_then(|token| self.tokens.get(token));
-                let action =
-                    if asked.method == Method::GET || asked.method == Method::HEAD { "pull" } else { "push" };
-                let is_good = token.is_some_and(|token| {
-                    let allows = |scope: &String| {
-                        scope
-                            .strip_prefix(&format!("repository:{repository}:"))
-                            .is_some_and(|to| to.contains(action))
-                    };
-                    Instant::now() < token.until && token.scopes.iter().any(allows)
-                });
-                let challenge =
-                    format!("Bearer realm=\"https://auth.{0}/token\",service=\"{0}\"", self.host());
-                let refusal = Answer::error(401, "UNAUTHORIZED", "").with("www-authenticate", challenge);
-                (!is_good).then_some(refusal)
-            }
-        }
     }
 
     fn manifest(&self, asked: &Asked) -> Answer {
@@ -211,7 +138,7 @@ impl Site {
             }
         }
         let seen = self.seen_from(random);
-        let lost = self.lost_referrer(repository, identifier, &manifest);
+        let lost = self.store.lost_referrer(repository, identifier, &manifest);
         self.store.repository(repository).manifests.entry(digest).or_insert((manifest, seen));
         if identifier.parse::<Digest>().is_err() {
             self.store.tag(repository, identifier, digest, seen);
@@ -220,15 +147,6 @@ impl Site {
             Some(what) => Err(what),
             None => Ok(Answer::new(201).with("docker-content-digest", digest)),
         }
-    }
-
-    /// An artifact that a list of referrers named and its successor does not.
-    fn lost_referrer(&self, repository: &str, tag: &str, next: &Manifest) -> Option<String> {
-        let before = self.store.seen(repository, tag).filter(|_| tag.starts_with("sha256-"))?.index().ok()?;
-        let next = next.index().ok()?;
-        let lost =
-            before.manifests.iter().find(|old| next.manifests.iter().all(|new| new.digest != old.digest))?;
-        Some(format!("{repository}:{tag} does not list {} any more", lost.digest))
     }
 
     fn has_blob(&self, asked: &Asked) -> Answer {
@@ -282,8 +200,8 @@ impl Site {
                 return Ok(Answer::error(status, "UNSUPPORTED", "no mounts here"));
             }
         }
-        self.next += 1;
-        let id = format!("upload-{}", self.next);
+        self.uploads += 1;
+        let id = format!("upload-{}", self.uploads);
         self.store.uploads.insert(id.clone(), Upload { repository: repository.to_owned(), is_used: false });
         let path = format!("/v2/{repository}/blobs/uploads/{id}?_state=x");
         let location =

@@ -33,6 +33,15 @@ pub struct Store {
 }
 
 impl Store {
+    /// An artifact that a list of referrers named and its successor does not.
+    pub fn lost_referrer(&self, repository: &str, tag: &str, next: &Manifest) -> Option<String> {
+        let before = self.seen(repository, tag).filter(|_| tag.starts_with("sha256-"))?.index().ok()?;
+        let next = next.index().ok()?;
+        let lost =
+            before.manifests.iter().find(|old| next.manifests.iter().all(|new| new.digest != old.digest))?;
+        Some(format!("{repository}:{tag} does not list {} any more", lost.digest))
+    }
+
     pub fn repository(&mut self, name: &str) -> &mut Repository {
         self.repositories.entry(name.to_owned()).or_default()
     }

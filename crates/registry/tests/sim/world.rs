@@ -1,8 +1,6 @@
 //! The servers of a run, and who watches them: what must never be is looked for with each request.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::hash::{DefaultHasher, Hasher as _};
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -11,17 +9,12 @@ use base64::engine::general_purpose::STANDARD;
 use fastrand::Rng;
 use http::Method;
 use registry::Digest;
-use registry::mirror::Limits;
 use tokio::time::Instant;
 
+use crate::journal::Journal;
+use crate::load::Load;
 use crate::plan::{Accident, Fault, Op, Scenario, Wanted};
 use crate::site::{Answer, Asked, Site, authorization, parts};
-
-/// Where a piece of a layer that came from the source is counted until nobody holds it any more.
-pub type Held = Arc<AtomicI64>;
-
-/// The longest piece that a source sends at once.
-pub const PIECE: usize = 64 << 10;
 
 /// All of a run but the mirror.
 pub struct World {
@@ -35,25 +28,15 @@ pub struct World {
     pub warned: BTreeSet<usize>,
     counts: BTreeMap<(bool, Op), usize>,
     down: BTreeMap<String, Instant>,
-    limits: Limits,
     distance: u64,
-    /// By process: transfers of large blobs, and all other requests that a slot is needed for.
-    pub under_way: BTreeMap<usize, (usize, usize)>,
-    /// By process, side and kind: when requests of a quota were sent.
-    sent: BTreeMap<(usize, Op), VecDeque<Instant>>,
-    /// By process, side and kind: until when nothing may be asked.
-    hushed: BTreeMap<(usize, bool, Op), Instant>,
+    pub load: Load,
     /// Blobs that the source sent wrongly once.
     pub spoiled: Vec<Digest>,
-    pub held: Held,
-    pub began: Instant,
-    trace: DefaultHasher,
-    pub log: Option<Vec<String>>,
+    pub journal: Journal,
     /// In the order of the images; none where no artifacts are copied.
     due: Vec<Due>,
     /// Whether a tag may be there before them: who put it did not want them.
     may_be_late: bool,
-    violation: Option<String>,
 }
 
 /// An image of the target, and what has to be there about it.
@@ -113,46 +96,13 @@ impl World {
             warned: BTreeSet::new(),
             counts: BTreeMap::new(),
             down: BTreeMap::new(),
-            limits: scenario.limits,
             distance: scenario.distance,
-            under_way: BTreeMap::new(),
-            sent: BTreeMap::new(),
-            hushed: BTreeMap::new(),
+            load: Load::new(scenario.limits),
             spoiled: Vec::new(),
-            held: Held::default(),
-            began: Instant::now(),
-            trace: DefaultHasher::new(),
-            log: is_told.then(Vec::new),
+            journal: Journal::new(is_told),
             due: scenario.images.iter().filter(|_| scenario.copies_artifacts).map(Due::new).collect(),
             may_be_late: scenario.artifacts_later,
-            violation: None,
         }
-    }
-
-    /// The first thing that must never be, if it was.
-    pub fn violation(&self) -> Option<&String> {
-        self.violation.as_ref()
-    }
-
-    pub fn violate(&mut self, what: impl FnOnce() -> String) {
-        if self.violation.is_none() {
-            let what = what();
-            self.note(&format!("VIOLATION: {what}"));
-            self.violation = Some(format!("{what}, after {:?}", self.began.elapsed()));
-        }
-    }
-
-    /// Notes what happened: two runs of a seed must note the same.
-    pub fn note(&mut self, what: &str) {
-        self.trace.write(what.as_bytes());
-        self.trace.write_u128(self.began.elapsed().as_millis());
-        if let Some(log) = &mut self.log {
-            log.push(format!("{:>9.3} {what}", self.began.elapsed().as_secs_f64()));
-        }
-    }
-
-    pub fn trace(&self) -> u64 {
-        self.trace.finish()
     }
 
     pub fn site(&mut self, at_target: bool) -> &mut Site {
@@ -176,17 +126,18 @@ impl World {
     pub fn sent(&mut self, process: usize, asked: &Asked) -> Option<Fault> {
         let (at_target, op) = kind(asked);
         self.check_authorization(asked);
-        self.check_quota(process, at_target, op, asked);
+        let has_quotas = at_target && self.target.ways.is_ecr;
+        self.load.check_quota(process, (at_target, op), has_quotas, asked, &mut self.journal);
         let number = self.counts.entry((at_target, op)).or_default();
         let wanted = (at_target, op, *number);
         *number += 1;
         let position = self.faults.iter().position(|(side, op, number, _)| (*side, *op, *number) == wanted);
         let fault = position.map(|position| self.faults.remove(position).3);
-        self.note(&format!("{process} {} {} {fault:?}", asked.method, asked.url));
+        self.journal.note(&format!("{process} {} {} {fault:?}", asked.method, asked.url));
         if let Some(fault) = &fault {
             self.fired.push(fault.clone());
             match fault {
-                Fault::Expire => self.site(at_target).expire(),
+                Fault::Expire => self.site(at_target).logins.expire(),
                 Fault::Down(time) => {
                     let host = asked.url.host_str().unwrap_or_default().to_owned();
                     self.down.insert(host, Instant::now() + *time);
@@ -227,7 +178,7 @@ impl World {
         let is_put = |due: &Due| due.repository == repository && due.tag == identifier;
         let Some(image) = self.due.iter().position(is_put).filter(|_| !self.may_be_late) else { return };
         if let Some(artifact) = self.lost_artifact(image) {
-            self.violate(|| format!("{repository}:{identifier} is put before {artifact} about it"));
+            self.journal.violate(|| format!("{repository}:{identifier} is put before {artifact} about it"));
         }
     }
 
@@ -247,7 +198,7 @@ impl World {
                 answer
             }
             Err(what) => {
-                self.violate(|| format!("{} {}: {what}", asked.method, asked.url));
+                self.journal.violate(|| format!("{} {}: {what}", asked.method, asked.url));
                 Answer::new(400)
             }
         }
@@ -256,12 +207,12 @@ impl World {
     /// An answer arrives.
     pub fn received(&mut self, process: usize, asked: &Asked, answer: &Answer) {
         let (at_target, op) = kind(asked);
-        self.note(&format!("{process} {} {} {}", answer.status, asked.method, asked.url));
+        self.journal.note(&format!("{process} {} {} {}", answer.status, asked.method, asked.url));
         let wait = answer.headers.iter().find(|(name, _)| *name == "retry-after");
         if let (429, Some((_, seconds)), Some(host)) = (answer.status, wait, asked.url.host_str()) {
             let until = Instant::now() + Duration::from_secs(seconds.parse().unwrap());
             if !host.contains('.') || !(host.starts_with("auth.") || host.starts_with("blobs.")) {
-                self.hushed.insert((process, at_target, lane(op)), until);
+                self.load.hush(process, (at_target, op), until);
             }
         }
     }
@@ -273,7 +224,8 @@ impl World {
         let right =
             self.source.store.contents.get(&digest).and_then(|right| right.get(offset..offset + piece.len()));
         if right != Some(piece) && !self.spoiled.contains(&digest) {
-            self.violate(|| format!("bytes of {digest} from {offset} on are others than the source sent"));
+            self.journal
+                .violate(|| format!("bytes of {digest} from {offset} on are others than the source sent"));
         }
     }
 
@@ -297,84 +249,8 @@ impl World {
             || (host == format!("auth.{whose}.example") && given.starts_with("Basic"));
         let is_right = is_right && asked.url.scheme() == "https";
         if !is_right {
-            self.violate(|| format!("{} is sent an Authorization of {whose}", asked.url));
+            self.journal.violate(|| format!("{} is sent an Authorization of {whose}", asked.url));
         }
-    }
-
-    fn check_quota(&mut self, process: usize, at_target: bool, op: Op, asked: &Asked) {
-        let (lane, now) = (lane(op), Instant::now());
-        let is_registry = asked.url.host_str().is_some_and(|host| host.split('.').count() == 2);
-        let hushed = self.hushed.get(&(process, at_target, lane));
-        if let Some(until) = hushed.filter(|until| is_registry && now < **until).copied() {
-            self.violate(|| format!("{op:?} is sent {:?} before Retry-After has ended", until - now));
-        }
-        let quota = match lane {
-            Op::ManifestPut => 10,
-            Op::UploadStart | Op::UploadFinish => 100,
-            _ => return,
-        };
-        if !at_target || !self.target.ways.is_ecr {
-            return;
-        }
-        let times = self.sent.entry((process, lane)).or_default();
-        times.push_back(now);
-        while times.front().is_some_and(|first| now - *first >= Duration::from_secs(1)) {
-            times.pop_front();
-        }
-        let count = times.len();
-        if count > quota {
-            self.violate(|| format!("{count} of {lane:?} in a second"));
-        }
-    }
-
-    /// Counts a request that a slot is needed for; [`World::ended`] takes it back.
-    pub fn began(&mut self, process: usize, asked: &Asked) -> Option<bool> {
-        let (at_target, op) = kind(asked);
-        let length =
-            asked.headers.get("content-length").and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-        let is_large = match op {
-            Op::UploadFinish => length.unwrap_or_default() > Limits::SMALL,
-            Op::UploadStart | Op::ManifestPut => false,
-            _ => return None,
-        };
-        if !at_target {
-            self.violate(|| format!("{} {}", asked.method, asked.url));
-        }
-        let limits = self.limits;
-        let (large, small) = self.under_way.entry(process).or_default();
-        *(if is_large { &mut *large } else { &mut *small }) += 1;
-        let (large, small) = (*large, *small);
-        let most = |one: usize, other: usize| one.min(other);
-        if large > most(limits.transfers, limits.transfers_per_host)
-            || small > most(limits.requests, limits.requests_per_host)
-        {
-            self.violate(|| format!("{large} transfers and {small} requests at once, of {limits:?}"));
-        }
-        Some(is_large)
-    }
-
-    pub fn ended(&mut self, process: usize, is_large: bool) {
-        let (large, small) = self.under_way.entry(process).or_default();
-        *(if is_large { large } else { small }) -= 1;
-    }
-
-    /// A piece of a layer is handed out: what is held at once is bounded, whatever is copied.
-    pub fn handed_out(&mut self, bytes: usize, processes: usize) {
-        let held = self.held.fetch_add(bytes as i64, Ordering::Relaxed) + bytes as i64;
-        let at_once = (self.limits.transfers + self.limits.requests) * processes.max(1);
-        // Each transfer: one piece in its hands and one on its way.
-        let most = (at_once * 2 * PIECE) as i64;
-        if held > most {
-            self.violate(|| format!("{held} bytes of layers are held at once, {most} are allowed"));
-        }
-    }
-}
-
-/// The requests that a registry counts as one kind.
-fn lane(op: Op) -> Op {
-    match op {
-        Op::ManifestHead => Op::ManifestGet,
-        other => other,
     }
 }
 

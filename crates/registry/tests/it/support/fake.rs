@@ -11,13 +11,14 @@ use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper::{HeaderMap, Request, Response};
+use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use registry::Digest;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::faults::{self, Fault, Rule};
+use super::log::{Log, Seen};
 use super::protocol::{full, kind, reply, response};
 use super::spoil::{Tail, Watched, read, read_some, spoil};
 use super::store::Store;
@@ -71,18 +72,6 @@ pub struct Quirks {
     pub discard_over: Option<u64>,
 }
 
-/// A request that came.
-#[derive(Clone, Debug)]
-pub struct Seen {
-    pub method: String,
-    pub path: String,
-    pub kind: &'static str,
-    pub at: Instant,
-    pub headers: HeaderMap,
-    /// The reply's status, once there was one.
-    pub status: Option<u16>,
-}
-
 /// The server's state.
 #[derive(Default)]
 pub struct Inner {
@@ -103,6 +92,8 @@ pub struct Inner {
 /// The registry. It ends with the test, which fails then if there was a request that is not known.
 pub struct Fake {
     pub address: SocketAddr,
+    /// What has come.
+    pub log: Log,
     inner: Arc<Shared>,
     stop: watch::Sender<bool>,
 }
@@ -114,7 +105,7 @@ pub struct Shared {
     /// Changes when all connections are to end.
     cut: watch::Sender<u64>,
     /// Faults that have happened.
-    fired: watch::Sender<u64>,
+    pub fired: watch::Sender<u64>,
 }
 
 /// The end of a connection without a reply.
@@ -146,17 +137,12 @@ impl Fake {
         });
         tokio::spawn(accept(listener, Arc::clone(&inner), stopped.clone(), false));
         tokio::spawn(accept(elsewhere, Arc::clone(&inner), stopped, true));
-        Self { address, inner, stop }
+        Self { address, log: Log(Arc::clone(&inner)), inner, stop }
     }
 
     /// A registry without quirks.
     pub async fn plain() -> Self {
         Self::start(Quirks { mounts: true, ..Quirks::default() }).await
-    }
-
-    /// A registry with all the ways of ECR.
-    pub async fn ecr() -> Self {
-        Self::start(Quirks { ecr: true, ..Quirks::default() }).await
     }
 
     pub fn host(&self) -> String {
@@ -188,48 +174,6 @@ impl Fake {
         let mut state = self.state();
         state.zeros.insert(digest, length);
         state.store.repository(repository).blobs.insert(digest, Instant::now());
-    }
-
-    pub fn seen(&self) -> Vec<Seen> {
-        self.state().seen.clone()
-    }
-
-    /// How often a fault happened.
-    pub fn fired(&self) -> usize {
-        self.state().rules.iter().map(|rule| rule.fired).sum()
-    }
-
-    /// Ends when the first fault has happened.
-    pub async fn fires(&self) {
-        let mut fired = self.inner.fired.subscribe();
-        fired.wait_for(|count| *count > 0).await.unwrap();
-    }
-
-    /// How many requests of a kind there were: `count("PUT manifests")`.
-    pub fn count(&self, what: &str) -> usize {
-        let (method, kind) = what.split_once(' ').unwrap();
-        self.state().seen.iter().filter(|seen| seen.method == method && seen.kind == kind).count()
-    }
-
-    /// How many requests of a kind were answered so.
-    pub fn answered(&self, what: &str, status: u16) -> usize {
-        let (method, kind) = what.split_once(' ').unwrap();
-        let state = self.state();
-        let seen = state.seen.iter().filter(|seen| seen.method == method && seen.kind == kind);
-        seen.filter(|seen| seen.status == Some(status)).count()
-    }
-
-    /// All requests, counted.
-    pub fn counts(&self) -> String {
-        let mut counts = std::collections::BTreeMap::new();
-        for seen in &self.state().seen {
-            *counts.entry(format!("{} {}", seen.method, seen.kind)).or_insert(0) += 1;
-        }
-        counts.into_iter().map(|(what, count)| format!("{what} {count}")).collect::<Vec<_>>().join(", ")
-    }
-
-    pub fn forget(&self) {
-        self.state().seen.clear();
     }
 
     /// All tokens given out so far are worth nothing any more.

@@ -4,6 +4,7 @@ mod ecr;
 pub mod fake;
 pub mod faults;
 pub mod images;
+pub mod log;
 mod protocol;
 mod spoil;
 pub mod store;
@@ -15,7 +16,7 @@ use std::time::Duration;
 use registry::mirror::{Check, Checked, Copied, Job, Mirror, Plan, Platforms};
 use registry::{
     BoxError, BoxFuture, Builder, Client, Credential, Credentials, Digest, Error, Profile, Reference,
-    RetryPolicy, Server, Timeouts,
+    RetryPolicy, Route, Server, Timeouts,
 };
 
 pub use ecr::ECR;
@@ -47,6 +48,17 @@ pub fn client() -> Client {
 
 pub fn reference(text: &str) -> Reference {
     text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
+}
+
+/// What is known of `fake`, and of no other registry.
+pub fn known(fake: &Fake, profile: Profile) -> impl Fn(&str) -> Option<Profile> + Send + Sync + 'static {
+    let own = fake.host();
+    move |host| (host == own).then_some(profile)
+}
+
+/// A client for which `hub` counts pulls as Docker Hub does.
+pub fn counting(hub: &Fake) -> Client {
+    builder().route(&hub.host(), Route::default().counts_pulls()).build().unwrap()
 }
 
 /// What is known of a registry that is ECR, or nobody's in particular.
@@ -84,7 +96,7 @@ pub async fn ecr(repositories: &[&str], quirks: Quirks) -> (Fake, Mirror) {
             store.repository(name);
         }
     });
-    let client = builder().profile(&fake.host(), ECR).build().unwrap();
+    let client = builder().profiles(known(&fake, ECR)).build().unwrap();
     (fake, Mirror::new(client))
 }
 
