@@ -6,6 +6,7 @@ mod accesslog;
 mod catalog;
 mod cells;
 mod content;
+mod copies;
 mod delay;
 mod floor;
 mod link;

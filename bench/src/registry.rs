@@ -34,14 +34,14 @@ impl Registry {
     /// When the registry is not installed or does not come up.
     pub fn start(name: &str, ip: IpAddr, store: &Store, dir: &Path) -> Result<Self> {
         fs::create_dir_all(dir)?;
-        fs::create_dir_all(store.root())?;
+        fs::create_dir_all(&store.root)?;
         let program = which::which("docker-registry")
             .context("docker-registry is not in PATH (Debian: apt-get install docker-registry)")?;
         let config = dir.join(format!("{name}.yml"));
         let text = format!(
             "version: 0.1\nlog:\n  level: error\n  accesslog:\n    disabled: false\nstorage:\n  filesystem:\n    \
              rootdirectory: {}\n  maintenance:\n    uploadpurging:\n      enabled: false\nhttp:\n  addr: {ip}:0\n",
-            store.root().display()
+            store.root.display()
         );
         fs::write(&config, text)?;
         let (log, errors) = (dir.join(format!("{name}.access.log")), dir.join(format!("{name}.err.log")));

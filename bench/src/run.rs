@@ -19,7 +19,7 @@ use crate::report::{self, CellResult, Phase, Report, Row, Run};
 use crate::sets;
 use crate::store::Store;
 use crate::tools::{Plan, Task, Tool, docker_engine};
-use crate::{Options, runtimes, say, tell};
+use crate::{Options, copies, runtimes, say, tell};
 
 /// When the default stops beginning anything new, and when it ends what still runs: within 20 minutes.
 const DEFAULT_LIMIT: Duration = Duration::from_secs(18 * 60 + 30);
@@ -253,7 +253,7 @@ impl Bench<'_> {
         Task {
             catalog,
             catalog_file: &files.catalog,
-            source_store: self.source.root(),
+            source_store: &self.source.root,
             variant,
             source: &site.source_addr,
             target: &site.target_addr,
@@ -295,7 +295,7 @@ impl Bench<'_> {
         if cell.cold {
             runs.push(self.once(cell, tool, &plan, catalog, site, (round, Phase::Cold))?);
         } else {
-            self.target.fill(&self.source, catalog, cell.variant)?;
+            copies::fill(&self.target, &self.source, catalog, cell.variant)?;
             if tool.learns() {
                 // Not counted: what the client keeps for the next time, as it would after a copy of its own.
                 let warm = self.once(cell, tool, &plan, catalog, site, (round, Phase::Idle))?;
@@ -340,7 +340,7 @@ impl Bench<'_> {
         let source: Requests = accesslog::count(&site.source.since(from_source)?, &sizes);
         let target: Requests = accesslog::count(&site.target.since(from_target)?, &sizes);
         if cost.error.is_none() {
-            let fault = site.target.store().fault(catalog, cell.variant, tool.exact(cell.variant));
+            let fault = copies::fault(site.target.store(), catalog, cell.variant, tool.exact(cell.variant));
             cost.error = fault.map(|fault| format!("it succeeded, but {fault}"));
         }
         Ok(Run::new(round, phase, cost, source, target))

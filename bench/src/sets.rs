@@ -104,7 +104,10 @@ pub fn make(set: Set, store: &Store, catalogs: &std::path::Path) -> Result<Catal
     if let Ok(bytes) = std::fs::read(&path)
         && let Ok(catalog) = serde_json::from_slice::<Catalog>(&bytes)
         && catalog.version == VERSION
-        && catalog.images.iter().all(|image| store.has_tag(&image.repository, image.tag(Variant::Index)))
+        && catalog
+            .images
+            .iter()
+            .all(|image| store.tagged(&image.repository, image.tag(Variant::Index)).is_some())
     {
         return Ok(catalog);
     }
@@ -256,6 +259,7 @@ fn attestation(store: &Store, repository: &str, subject: &Blob) -> Result<Blob> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::copies;
 
     /// Layers without configurations: the numbers of the issue are met to within a percent.
     fn figures(shape: &Shape) -> (usize, usize, f64, f64) {
@@ -315,12 +319,12 @@ mod tests {
         let catalog = make(Set::Smoke, &source, dir.path()).unwrap();
         let target = Store::new(dir.path().join("target"));
         target.wipe().unwrap();
-        assert!(target.fault(&catalog, Variant::Index, true).unwrap().contains("is not there"));
-        target.fill(&source, &catalog, Variant::Index).unwrap();
-        assert_eq!(target.fault(&catalog, Variant::Index, true), None);
+        assert!(copies::fault(&target, &catalog, Variant::Index, true).unwrap().contains("is not there"));
+        copies::fill(&target, &source, &catalog, Variant::Index).unwrap();
+        assert_eq!(copies::fault(&target, &catalog, Variant::Index, true), None);
         std::fs::write(target.blob_path(&catalog.images[0].layers[0].digest), b"short").unwrap();
-        assert!(target.fault(&catalog, Variant::Index, true).unwrap().contains("lacks sha256:"));
+        assert!(copies::fault(&target, &catalog, Variant::Index, true).unwrap().contains("lacks sha256:"));
         target.wipe().unwrap();
-        assert!(target.fault(&catalog, Variant::Index, false).is_some());
+        assert!(copies::fault(&target, &catalog, Variant::Index, false).is_some());
     }
 }

@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-use crate::catalog::{Catalog, Variant};
 use crate::content::{Blob, Layer, write_layer};
 
 /// A registry's root directory.
 #[derive(Clone, Debug)]
 pub struct Store {
-    root: PathBuf,
+    /// The directory for the registry's configuration.
+    pub root: PathBuf,
 }
 
 impl Store {
@@ -23,16 +23,12 @@ impl Store {
         Self { root }
     }
 
-    /// The directory for the registry's configuration.
-    pub fn root(&self) -> &Path {
-        &self.root
-    }
-
     fn v2(&self) -> PathBuf {
         self.root.join("docker/registry/v2")
     }
 
-    fn repository(&self, repository: &str) -> PathBuf {
+    /// The directory of a repository.
+    pub fn repository(&self, repository: &str) -> PathBuf {
         self.v2().join("repositories").join(repository)
     }
 
@@ -111,11 +107,6 @@ impl Store {
         fs::read_to_string(link).ok()
     }
 
-    /// Whether the tag is there.
-    pub fn has_tag(&self, repository: &str, tag: &str) -> bool {
-        self.tagged(repository, tag).is_some()
-    }
-
     /// Forgets everything, so that the next copy is a cold one.
     ///
     /// # Errors
@@ -128,52 +119,9 @@ impl Store {
             _ => Ok(fs::create_dir_all(&self.root)?),
         }
     }
-
-    /// Takes over from `source` what a finished copy of `catalog` leaves, without a client.
-    ///
-    /// # Errors
-    /// When the disk does not take it.
-    pub fn fill(&self, source: &Self, catalog: &Catalog, variant: Variant) -> Result<()> {
-        for image in &catalog.images {
-            for blob in image.blobs() {
-                let target = self.blob_path(&blob.digest);
-                fs::create_dir_all(parent(&target))?;
-                fs::copy(source.blob_path(&blob.digest), &target)?;
-                self.link(&image.repository, &blob.digest)?;
-            }
-            self.put_manifest(&image.repository, &fs::read(source.blob_path(&image.manifest.digest))?)?;
-            self.tag(&image.repository, image.tag(variant), &image.manifest.digest)?;
-        }
-        Ok(())
-    }
-
-    /// Why what stands here is not a copy of `catalog`; `exact` asks for the very manifest.
-    pub fn fault(&self, catalog: &Catalog, variant: Variant, exact: bool) -> Option<String> {
-        for image in &catalog.images {
-            let name = format!("{}:{}", image.repository, image.tag(variant));
-            let Some(digest) = self.tagged(&image.repository, image.tag(variant)) else {
-                return Some(format!("{name} is not there"));
-            };
-            if !exact {
-                continue;
-            }
-            if digest != image.manifest.digest {
-                return Some(format!("{name} is {digest}, not {}", image.manifest.digest));
-            }
-            for blob in image.blobs() {
-                let link = self.repository(&image.repository).join("_layers");
-                let size = fs::metadata(self.blob_path(&blob.digest)).map(|file| file.len()).ok();
-                if size != Some(blob.size) || !link.join(blob.digest.replace(':', "/")).join("link").is_file()
-                {
-                    return Some(format!("{name} lacks {}", blob.digest));
-                }
-            }
-        }
-        None
-    }
 }
 
-fn parent(path: &Path) -> &Path {
+pub(crate) fn parent(path: &Path) -> &Path {
     path.parent().unwrap_or(path)
 }
 

@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::common::programs::Process;
-use crate::common::{Caller, DOCKER_MANIFEST, REGION, Registry, client, digest, manifest, rounds};
+use crate::common::{
+    Caller, DOCKER_MANIFEST, REGION, Registry, client, create_bucket, digest, manifest, rounds,
+};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -146,7 +148,7 @@ async fn a_killed_server_keeps_its_promises() {
     let promised: Arc<Mutex<Promised>> = Arc::default();
     let mut server = Process::start(dir.path());
     caller(&server.url).repository("curl").await;
-    caller(&server.url).create_bucket("state").await;
+    create_bucket(&caller(&server.url), "state").await;
     let enabled = "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>";
     caller(&server.url).s3(Method::PUT, "state?versioning").body(enabled).send().await.unwrap();
     for round in 0..rounds(4, 40) {

@@ -1,6 +1,6 @@
 //! The caller's own policy, with those of buckets, keys and repositories, as each protocol tells of it.
 
-use crate::common::{Caller, Local, oci_error};
+use crate::common::{Caller, Local, create_bucket, oci_error};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -34,7 +34,7 @@ async fn s3(caller: &Caller, method: Method, path: &str, headers: &[(&str, &str)
 async fn every_protocol_refuses_in_its_own_shape() {
     let local = Local::start();
     let (admin, anna) = (local.caller(), local.caller().key("anna"));
-    admin.create_bucket("state").await;
+    create_bucket(&admin, "state").await;
     admin.ecr("CreateRepository", json!({ "repositoryName": "curl" })).await;
     policy(&local, json!([])).await;
 
@@ -84,7 +84,7 @@ async fn every_protocol_refuses_in_its_own_shape() {
 async fn an_object_under_a_key_needs_the_key_through_s3() {
     let local = Local::start();
     let (admin, anna) = (local.caller(), local.caller().key("anna"));
-    admin.create_bucket("state").await;
+    create_bucket(&admin, "state").await;
     let key = admin.kms("CreateKey", json!({})).await["KeyMetadata"]["Arn"].as_str().unwrap().to_owned();
     admin.kms("CreateAlias", json!({ "AliasName": "alias/state", "TargetKeyId": key })).await;
     let headers = [

@@ -122,10 +122,15 @@ async fn a_role_has_an_arn_of_the_callers_account() {
 #[tokio::test]
 async fn ecr_publics_token_is_only_in_us_east_1() {
     let local = Local::start();
-    let (status, value) = local.caller().region("us-east-1").ecr_public("GetAuthorizationToken").await;
+    let (status, value) = local
+        .caller()
+        .region("us-east-1")
+        .json("ecr-public", "SpencerFrontendService", "GetAuthorizationToken", json!({}))
+        .await;
     assert_eq!(status, 200);
     assert!(value["authorizationData"]["authorizationToken"].is_string());
-    let (status, value) = local.caller().ecr_public("GetAuthorizationToken").await;
+    let (status, value) =
+        local.caller().json("ecr-public", "SpencerFrontendService", "GetAuthorizationToken", json!({})).await;
     assert_eq!(status, 400);
     assert!(value["message"].as_str().unwrap().contains("us-east-1"), "{value}");
 }

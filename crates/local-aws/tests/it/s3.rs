@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::common::{Caller, Local, header, rounds};
+use crate::common::{Caller, Local, create_bucket, header, rounds};
 use reqwest::{Method, Response, StatusCode};
 use tokio::sync::Barrier;
 
@@ -23,7 +23,7 @@ async fn get(caller: &Caller, path: &str) -> (StatusCode, String) {
 async fn of_eight_simultaneous_creations_exactly_one_wins() {
     let local = Local::start();
     let caller = local.caller();
-    caller.create_bucket("state").await;
+    create_bucket(&caller, "state").await;
     for round in 0..rounds(40, 200) {
         let barrier = Arc::new(Barrier::new(8));
         let writers: Vec<_> = (0..8)
@@ -58,7 +58,7 @@ async fn of_eight_simultaneous_creations_exactly_one_wins() {
 async fn of_eight_simultaneous_replacements_exactly_one_wins() {
     let local = Local::start();
     let caller = local.caller();
-    caller.create_bucket("state").await;
+    create_bucket(&caller, "state").await;
     let mut etag = header(&put(&caller, "state/lease", "0", &[]).await, "etag");
     for round in 0..rounds(20, 200) {
         let writers: Vec<_> = (0..8)
@@ -84,7 +84,7 @@ async fn of_eight_simultaneous_replacements_exactly_one_wins() {
 async fn conditions_and_deletions() {
     let local = Local::start();
     let caller = local.caller();
-    caller.create_bucket("state").await;
+    create_bucket(&caller, "state").await;
     let missing = put(&caller, "state/a", "1", &[("if-match", "\"00\"")]).await;
     assert_eq!(missing.status(), 404);
     let etag = header(&put(&caller, "state/a", "1", &[]).await, "etag");
@@ -109,7 +109,7 @@ async fn conditions_and_deletions() {
 async fn versions_are_kept_and_deletions_mark() {
     let local = Local::start();
     let caller = local.caller();
-    caller.create_bucket("state").await;
+    create_bucket(&caller, "state").await;
     assert!(!put(&caller, "state/a", "old", &[]).await.headers().contains_key("x-amz-version-id"));
     assert_eq!(get(&caller, "state?versioning").await.1.matches("Status").count(), 0);
     let enabled = "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>";
@@ -136,7 +136,7 @@ async fn versions_are_kept_and_deletions_mark() {
 async fn a_bucket_is_asked_in_its_own_region_by_its_owner() {
     let local = Local::start();
     let caller = local.caller();
-    caller.create_bucket("state").await;
+    create_bucket(&caller, "state").await;
     let abroad = caller.region("us-east-1");
     let head = abroad.s3(Method::HEAD, "state").send().await.unwrap();
     assert_eq!((head.status().as_u16(), header(&head, "x-amz-bucket-region").as_str()), (301, "eu-west-1"));
@@ -168,7 +168,7 @@ async fn a_bucket_is_asked_in_its_own_region_by_its_owner() {
 async fn what_the_bucket_check_asks() {
     let local = Local::start();
     let caller = local.caller();
-    caller.create_bucket("state").await;
+    create_bucket(&caller, "state").await;
     assert!(get(&caller, "state?encryption").await.1.contains("<SSEAlgorithm>AES256</SSEAlgorithm>"));
     assert!(
         get(&caller, "state?publicAccessBlock")
@@ -199,7 +199,7 @@ async fn what_the_bucket_check_asks() {
 async fn bodies_ranges_and_metadata() {
     let local = Local::start();
     let caller = local.caller();
-    caller.create_bucket("state").await;
+    create_bucket(&caller, "state").await;
     let chunked = "6\r\nhello \r\n5\r\nworld\r\n0\r\nx-amz-checksum-crc32:DUoRhQ==\r\n\r\n";
     let headers = [
         ("content-encoding", "aws-chunked"),
@@ -235,7 +235,7 @@ async fn bodies_ranges_and_metadata() {
 async fn listing_by_prefix_delimiter_and_page() {
     let local = Local::start();
     let caller = local.caller();
-    caller.create_bucket("state").await;
+    create_bucket(&caller, "state").await;
     for key in ["a/1", "a/2", "b", "c/x/1", "c&d"] {
         put(&caller, &format!("state/{}", key.replace('&', "%26")), "x", &[]).await;
     }
@@ -268,7 +268,7 @@ async fn listing_by_prefix_delimiter_and_page() {
 async fn a_bucket_policy_is_enforced() {
     let local = Local::start();
     let caller = local.caller();
-    caller.create_bucket("state").await;
+    create_bucket(&caller, "state").await;
     let policy = r#"{ "Statement": [
         { "Sid": "Header", "Effect": "Deny", "Principal": "*", "Action": "s3:PutObject", "Resource": "arn:aws:s3:::state/*",
           "Condition": { "Null": { "s3:x-amz-server-side-encryption": true } } },
@@ -316,7 +316,7 @@ async fn a_young_bucket_refuses_for_a_while() {
     let local = Local::start();
     let caller = local.caller();
     local.quirks(&["young-bucket=2", "conflict=1"]);
-    caller.create_bucket("state").await;
+    create_bucket(&caller, "state").await;
     let enabled = "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>";
     let statuses = [404, 409, 200];
     for status in statuses {

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::common::Local;
 use crate::common::programs::{aws_environment, command, find, text};
+use crate::common::{Local, create_bucket};
 use reqwest::Method;
 
 const MODULE: &str = r#"
@@ -38,7 +38,7 @@ async fn the_backend_initialises_locks_and_keeps_the_state() {
     let Some(terraform) = find("terraform").or_else(|| find("tofu")) else { return };
     let local = Local::start();
     let caller = local.caller();
-    caller.create_bucket("state").await;
+    create_bucket(&caller, "state").await;
     let enabled = "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>";
     caller.s3(Method::PUT, "state?versioning").body(enabled).send().await.unwrap();
     let work = tempfile::tempdir().unwrap();

@@ -1,19 +1,18 @@
 //! The whole life of the module: real terraform, its state and lock in the emulated S3, resources in the emulated ECR
 //! and KMS.
 
+use crate::aws::{Aws, REGION};
 use crate::workspace::{Ran, Workspace, module};
 use local_aws::{Config, Server};
 use serde_json::{Value, json};
 
-const REGION: &str = "eu-west-1";
 const BUCKET: &str = "state";
 
 /// An emulated account with a state bucket, and the module beside it.
 struct Account {
     server: Server,
+    aws: Aws,
     workspace: Workspace,
-    runtime: tokio::runtime::Runtime,
-    http: reqwest::Client,
     _data: tempfile::TempDir,
 }
 
@@ -21,61 +20,9 @@ impl Account {
     fn new() -> Self {
         let data = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let server = Server::start(Config::new(data.path())).unwrap();
-        // Another test of this process may have been first.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let http = reqwest::Client::builder().no_proxy().build().unwrap();
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        let account = Self { server, workspace: Workspace::of(&module()), runtime, http, _data: data };
-        let place = format!(
-            "<CreateBucketConfiguration><LocationConstraint>{REGION}</LocationConstraint></CreateBucketConfiguration>"
-        );
-        account.s3("PUT", &format!("/{BUCKET}"), place.into_bytes());
-        account
-    }
-
-    fn authorization(service: &str) -> String {
-        format!(
-            "AWS4-HMAC-SHA256 Credential=local/20260101/{REGION}/{service}/aws4_request, \
-             SignedHeaders=host;x-amz-date, Signature={:064}",
-            0
-        )
-    }
-
-    fn send(&self, request: reqwest::RequestBuilder) -> (u16, String) {
-        self.runtime.block_on(async {
-            let response = request.header("x-amz-date", "20260101T000000Z").send().await.unwrap();
-            (response.status().as_u16(), response.text().await.unwrap())
-        })
-    }
-
-    fn s3(&self, method: &str, path: &str, body: Vec<u8>) -> String {
-        let method = method.parse::<reqwest::Method>().unwrap();
-        let request = self.http.request(method, format!("{}{path}", self.server.url()));
-        let request = request.header("authorization", Self::authorization("s3")).body(body);
-        let (status, text) = self.send(request);
-        assert!(status < 300, "{path}: {status} {text}");
-        text
-    }
-
-    fn call(&self, service: &str, target: &str, action: &str, body: &Value) -> Value {
-        let request = self
-            .http
-            .post(self.server.url())
-            .header("authorization", Self::authorization(service))
-            .header("content-type", "application/x-amz-json-1.1")
-            .header("x-amz-target", format!("{target}.{action}"))
-            .body(body.to_string());
-        let (status, text) = self.send(request);
-        assert!(status < 300, "{action}: {status} {text}");
-        serde_json::from_str(&text).unwrap()
-    }
-
-    fn ecr(&self, action: &str, body: &Value) -> Value {
-        self.call("ecr", "AmazonEC2ContainerRegistry_V20150921", action, body)
-    }
-
-    fn kms(&self, action: &str, body: &Value) -> Value {
-        self.call("kms", "TrentService", action, body)
+        let aws = Aws::at(server.url());
+        aws.create_bucket(BUCKET);
+        Self { server, aws, workspace: Workspace::of(&module()), _data: data }
     }
 
     fn terraform(&self, arguments: &[&str]) -> Ran {
@@ -113,18 +60,6 @@ impl Account {
         let plan = self.terraform(&["plan", "-input=false", "-no-color", "-detailed-exitcode"]);
         assert_eq!(plan.code, Some(0), "{}", plan.text);
     }
-
-    fn repository(&self, name: &str) -> Value {
-        self.ecr("DescribeRepositories", &json!({ "repositoryNames": [name] }))["repositories"][0].clone()
-    }
-
-    fn tags(&self, name: &str) -> Vec<String> {
-        let arn = self.repository(name)["repositoryArn"].clone();
-        let answer = self.ecr("ListTagsForResource", &json!({ "resourceArn": arn }));
-        let tags = answer["tags"].as_array().unwrap().iter();
-        tags.map(|tag| format!("{}={}", tag["Key"].as_str().unwrap(), tag["Value"].as_str().unwrap()))
-            .collect()
-    }
 }
 
 fn grid() -> Value {
@@ -158,28 +93,28 @@ fn from_nothing_to_a_grid_and_back() {
     account.settled();
 
     // What stands in the account.
-    let lambda = account.repository("lambda");
+    let lambda = account.aws.repository("lambda");
     let key = lambda["encryptionConfiguration"]["kmsKey"].as_str().unwrap().to_owned();
     assert_eq!(lambda["encryptionConfiguration"]["encryptionType"], "KMS");
     assert_eq!(lambda["imageScanningConfiguration"]["scanOnPush"], true);
-    assert_eq!(account.tags("lambda"), ["htc-grid/mainline=used", "team=hpc"]);
-    let metadata = account.kms("DescribeKey", &json!({ "KeyId": "alias/ecr/mainline-htc" }));
+    assert_eq!(account.aws.tags("lambda"), ["htc-grid/mainline=used", "team=hpc"]);
+    let metadata = account.aws.kms("DescribeKey", &json!({ "KeyId": "alias/ecr/mainline-htc" }));
     assert_eq!(metadata["KeyMetadata"]["Arn"], key.as_str());
-    assert_eq!(account.kms("GetKeyRotationStatus", &json!({ "KeyId": key }))["KeyRotationEnabled"], true);
-    let rules = account.ecr("DescribePullThroughCacheRules", &json!({}));
+    assert_eq!(account.aws.kms("GetKeyRotationStatus", &json!({ "KeyId": key }))["KeyRotationEnabled"], true);
+    let rules = account.aws.ecr("DescribePullThroughCacheRules", &json!({}));
     assert_eq!(rules["pullThroughCacheRules"].as_array().unwrap().len(), 2);
 
     // Another grid marks a repository, somebody deletes one, somebody deletes a rule.
     let mark = json!([{ "Key": "htc-grid/other", "Value": "used" }]);
-    account.ecr("TagResource", &json!({ "resourceArn": lambda["repositoryArn"], "tags": mark }));
+    account.aws.ecr("TagResource", &json!({ "resourceArn": lambda["repositoryArn"], "tags": mark }));
     account.settled();
-    account.ecr("DeleteRepository", &json!({ "repositoryName": "curl", "force": true }));
-    account.ecr("DeletePullThroughCacheRule", &json!({ "ecrRepositoryPrefix": "quay" }));
+    account.aws.ecr("DeleteRepository", &json!({ "repositoryName": "curl", "force": true }));
+    account.aws.ecr("DeletePullThroughCacheRule", &json!({ "ecrRepositoryPrefix": "quay" }));
     let plan = account.plan();
     assert!(plan.contains("Plan: 2 to add, 0 to change, 0 to destroy."), "{plan}");
     account.run(&["apply", "-input=false", "-no-color", "plan"]);
     account.settled();
-    assert_eq!(account.tags("lambda").len(), 3, "the other grid's mark stays");
+    assert_eq!(account.aws.tags("lambda").len(), 3, "the other grid's mark stays");
 
     // Options change repositories in place.
     let options = json!({
@@ -197,36 +132,36 @@ fn from_nothing_to_a_grid_and_back() {
     assert!(plan.contains("Plan: 4 to add, 4 to change, 0 to destroy."), "{plan}");
     account.run(&["apply", "-input=false", "-no-color", "plan"]);
     account.settled();
-    let lambda = account.repository("lambda");
+    let lambda = account.aws.repository("lambda");
     assert_eq!(lambda["imageTagMutability"], "MUTABLE_WITH_EXCLUSION");
     assert_eq!(lambda["imageTagMutabilityExclusionFilters"][0]["filter"], "*-sha256-*");
     assert_eq!(lambda["imageScanningConfiguration"]["scanOnPush"], false);
-    assert_eq!(account.tags("lambda"), ["htc-grid/mainline=used", "htc-grid/other=used", "team=grid"]);
-    let policy = account.ecr("GetLifecyclePolicy", &json!({ "repositoryName": "lambda" }));
+    assert_eq!(account.aws.tags("lambda"), ["htc-grid/mainline=used", "htc-grid/other=used", "team=grid"]);
+    let policy = account.aws.ecr("GetLifecyclePolicy", &json!({ "repositoryName": "lambda" }));
     assert!(policy["lifecyclePolicyText"].as_str().unwrap().contains("provided-sha256-*"));
-    let policy = account.ecr("GetRepositoryPolicy", &json!({ "repositoryName": "curl" }));
+    let policy = account.aws.ecr("GetRepositoryPolicy", &json!({ "repositoryName": "curl" }));
     assert!(policy["policyText"].as_str().unwrap().contains("210987654321"));
-    let policy = account.kms("GetKeyPolicy", &json!({ "KeyId": key, "PolicyName": "default" }));
+    let policy = account.aws.kms("GetKeyPolicy", &json!({ "KeyId": key, "PolicyName": "default" }));
     assert!(policy["Policy"].as_str().unwrap().contains(":role/security"));
 
     // And off again.
     account.variables(&grid());
     account.apply();
     account.settled();
-    assert_eq!(account.repository("lambda")["imageTagMutability"], "MUTABLE");
+    assert_eq!(account.aws.repository("lambda")["imageTagMutability"], "MUTABLE");
 
     let destroyed = account.run(&["destroy", "-auto-approve", "-input=false", "-no-color"]);
     assert!(destroyed.contains("Destroy complete!"), "{destroyed}");
-    let left = account.ecr("DescribeRepositories", &json!({}));
+    let left = account.aws.ecr("DescribeRepositories", &json!({}));
     assert_eq!(left["repositories"].as_array().unwrap().len(), 0);
-    let metadata = account.kms("DescribeKey", &json!({ "KeyId": key }));
+    let metadata = account.aws.kms("DescribeKey", &json!({ "KeyId": key }));
     assert_eq!(metadata["KeyMetadata"]["KeyState"], "PendingDeletion");
 }
 
 #[test]
 fn what_somebody_else_has_is_an_error_in_the_real_provider_s_words() {
     let account = Account::new();
-    account.ecr("CreateRepository", &json!({ "repositoryName": "curl" }));
+    account.aws.ecr("CreateRepository", &json!({ "repositoryName": "curl" }));
     account.variables(&grid());
     account.init();
     account.plan();
@@ -243,33 +178,34 @@ fn what_somebody_else_has_is_an_error_in_the_real_provider_s_words() {
     // Everything else was made and is remembered; leaving the repository to its owner ends the matter.
     let owned = json!({
         "repositories": ["kedacore/keda", "lambda"],
-        "existing_repositories": { "curl": account.repository("curl")["repositoryUri"] },
+        "existing_repositories": { "curl": account.aws.repository("curl")["repositoryUri"] },
     });
     account.variables(&with(grid(), owned));
     account.apply();
     account.settled();
-    assert_eq!(account.repository("curl")["encryptionConfiguration"]["encryptionType"], "AES256");
+    assert_eq!(account.aws.repository("curl")["encryptionConfiguration"]["encryptionType"], "AES256");
 }
 
 #[test]
 fn htc_grid_s_own_state_is_taken_over_without_a_loss() {
     let account = Account::new();
     // What its Makefile left: a key of a module, repositories, rules. One repository is from before the key.
-    let key =
-        account.kms("CreateKey", &json!({ "Description": "CMK KMS Key used to encrypt ECR Repositories" }));
+    let key = account
+        .aws
+        .kms("CreateKey", &json!({ "Description": "CMK KMS Key used to encrypt ECR Repositories" }));
     let (id, arn) = (key["KeyMetadata"]["KeyId"].clone(), key["KeyMetadata"]["Arn"].clone());
-    account.kms("EnableKeyRotation", &json!({ "KeyId": id }));
-    account.kms("CreateAlias", &json!({ "AliasName": "alias/ecr/mainline-htc", "TargetKeyId": id }));
+    account.aws.kms("EnableKeyRotation", &json!({ "KeyId": id }));
+    account.aws.kms("CreateAlias", &json!({ "AliasName": "alias/ecr/mainline-htc", "TargetKeyId": id }));
     let encryption = json!({ "encryptionType": "KMS", "kmsKey": arn });
     for name in ["curl", "lambda"] {
-        account.ecr(
+        account.aws.ecr(
             "CreateRepository",
             &json!({ "repositoryName": name, "encryptionConfiguration": encryption }),
         );
     }
-    account.ecr("CreateRepository", &json!({ "repositoryName": "kedacore/keda" }));
+    account.aws.ecr("CreateRepository", &json!({ "repositoryName": "kedacore/keda" }));
     for (prefix, upstream) in [("ecr-public", "public.ecr.aws"), ("quay", "quay.io")] {
-        account.ecr(
+        account.aws.ecr(
             "CreatePullThroughCacheRule",
             &json!({ "ecrRepositoryPrefix": prefix, "upstreamRegistryUrl": upstream }),
         );
@@ -299,7 +235,7 @@ fn htc_grid_s_own_state_is_taken_over_without_a_loss() {
         .iter()
         .map(|name| {
             // As provider 5.x wrote it: no region.
-            let found = account.repository(name);
+            let found = account.aws.repository(name);
             let encryption = &found["encryptionConfiguration"];
             let attributes = json!({
                 "id": name, "name": name, "arn": found["repositoryArn"], "force_delete": true,
@@ -340,7 +276,7 @@ fn htc_grid_s_own_state_is_taken_over_without_a_loss() {
             resource("aws_ecr_pull_through_cache_rule.quay", rule("quay", "quay.io")),
         ],
     });
-    account.s3("PUT", &format!("/{BUCKET}/.terraform/terraform.tfstate"), state.to_string().into_bytes());
+    account.aws.s3("PUT", &format!("/{BUCKET}/.terraform/terraform.tfstate"), state.to_string().into_bytes());
 
     account.variables(&grid());
     account.init();
@@ -351,9 +287,12 @@ fn htc_grid_s_own_state_is_taken_over_without_a_loss() {
     assert!(!plan.contains("must be replaced") && !plan.contains("will be destroyed"), "{plan}");
     account.run(&["apply", "-input=false", "-no-color", "plan"]);
     account.settled();
-    assert_eq!(account.repository("curl")["encryptionConfiguration"]["kmsKey"], arn);
-    assert_eq!(account.repository("kedacore/keda")["encryptionConfiguration"]["encryptionType"], "AES256");
-    let metadata = account.kms("DescribeKey", &json!({ "KeyId": "alias/ecr/mainline-htc" }));
+    assert_eq!(account.aws.repository("curl")["encryptionConfiguration"]["kmsKey"], arn);
+    assert_eq!(
+        account.aws.repository("kedacore/keda")["encryptionConfiguration"]["encryptionType"],
+        "AES256"
+    );
+    let metadata = account.aws.kms("DescribeKey", &json!({ "KeyId": "alias/ecr/mainline-htc" }));
     assert_eq!(
         (&metadata["KeyMetadata"]["KeyState"], &metadata["KeyMetadata"]["KeyId"]),
         (&json!("Enabled"), &id)

@@ -5,6 +5,7 @@
 )]
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
 
+mod aws;
 mod lifecycle;
 mod module;
 mod workspace;

@@ -134,7 +134,14 @@ impl Caller {
         Self { key: key.to_owned(), ..self.clone() }
     }
 
-    async fn json(&self, service: &str, target: &str, action: &str, input: Value) -> (StatusCode, Value) {
+    /// An action of a service that speaks JSON.
+    pub(crate) async fn json(
+        &self,
+        service: &str,
+        target: &str,
+        action: &str,
+        input: Value,
+    ) -> (StatusCode, Value) {
         let response = self
             .client
             .post(&self.url)
@@ -166,10 +173,6 @@ impl Caller {
         refused(action, self.ecr_any(action, input).await)
     }
 
-    pub(crate) async fn kms_any(&self, action: &str, input: Value) -> (StatusCode, Value) {
-        self.json("kms", "TrentService", action, input).await
-    }
-
     pub(crate) async fn kms(&self, action: &str, input: Value) -> Value {
         let (status, value) = self.json("kms", "TrentService", action, input).await;
         assert_eq!(status, 200, "{action}: {value}");
@@ -178,10 +181,6 @@ impl Caller {
 
     pub(crate) async fn kms_refused(&self, action: &str, input: Value) -> (String, String) {
         refused(action, self.json("kms", "TrentService", action, input).await)
-    }
-
-    pub(crate) async fn ecr_public(&self, action: &str) -> (StatusCode, Value) {
-        self.json("ecr-public", "SpencerFrontendService", action, json!({})).await
     }
 
     pub(crate) async fn query(&self, service: &str, form: &str) -> (StatusCode, String) {
@@ -204,19 +203,6 @@ impl Caller {
             .header("authorization", signed("s3", &self.region, &self.key))
     }
 
-    pub(crate) async fn create_bucket(&self, name: &str) {
-        let body = if self.region == "us-east-1" {
-            String::new()
-        } else {
-            format!(
-                "<CreateBucketConfiguration><LocationConstraint>{}</LocationConstraint></CreateBucketConfiguration>",
-                self.region
-            )
-        };
-        let response = self.s3(Method::PUT, name).body(body).send().await.unwrap();
-        assert_eq!(response.status(), 200);
-    }
-
     pub(crate) async fn repository(&self, name: &str) {
         self.ecr("CreateRepository", json!({ "repositoryName": name })).await;
     }
@@ -227,6 +213,20 @@ impl Caller {
         let token = data["authorizationData"][0]["authorizationToken"].as_str().unwrap().to_owned();
         Registry { client: self.client.clone(), url: self.url.clone(), token }
     }
+}
+
+/// A bucket in the caller's region.
+pub(crate) async fn create_bucket(caller: &Caller, name: &str) {
+    let body = if caller.region == "us-east-1" {
+        String::new()
+    } else {
+        format!(
+            "<CreateBucketConfiguration><LocationConstraint>{}</LocationConstraint></CreateBucketConfiguration>",
+            caller.region
+        )
+    };
+    let response = caller.s3(Method::PUT, name).body(body).send().await.unwrap();
+    assert_eq!(response.status(), 200);
 }
 
 fn refused(action: &str, (status, value): (StatusCode, Value)) -> (String, String) {
