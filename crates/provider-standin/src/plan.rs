@@ -1,7 +1,7 @@
 //! What will become of a resource: defaults, what only the service can know, and what a change of it costs.
 
 use crate::api::Api;
-use crate::resources::Traits;
+use crate::resources::Resource;
 use crate::schema::Block;
 use crate::values::{Object, Value, same_document, text};
 
@@ -17,13 +17,13 @@ pub(crate) struct Planned {
 /// values of what the configuration leaves to the service.
 pub(crate) fn plan(
     block: &Block,
-    traits: &Traits,
+    resource: &Resource,
     api: &Api,
     prior: Option<&Object>,
     proposed: Object,
 ) -> Planned {
     let mut state = block.conform(proposed);
-    for (path, default) in traits.defaults {
+    for (path, default) in resource.defaults {
         fill(&mut state, path, (*default).into());
     }
     if state.get("region") == Some(&Value::Null) {
@@ -31,14 +31,14 @@ pub(crate) fn plan(
     }
     match prior {
         Some(prior) => {
-            for name in traits.keep_blocks {
+            for name in resource.keep_blocks {
                 if state.get(*name).is_some_and(Value::is_empty)
                     && let Some(kept) = prior.get(*name)
                 {
                     state.insert((*name).to_owned(), kept.clone());
                 }
             }
-            for name in traits.documents {
+            for name in resource.documents {
                 if let (Some(before), Some(after)) = (text(prior, name), text(&state, name))
                     && same_document(before, after)
                 {
@@ -49,11 +49,11 @@ pub(crate) fn plan(
         }
         None => leave_to_the_service(block, &mut state),
     }
-    if traits.tagged {
+    if resource.tagged {
         state.insert("tags_all".to_owned(), api.tags.planned(&state));
     }
     let replace = prior.map_or_else(Vec::new, |prior| {
-        let changes = traits.force_new.iter().filter(|name| {
+        let changes = resource.force_new.iter().filter(|name| {
             // A state from before the attribute existed says nothing about it.
             let before = prior.get(**name).unwrap_or(&Value::Null);
             let unsaid = before == &Value::Null && **name == "region";
@@ -105,7 +105,6 @@ fn leave_to_the_service(block: &Block, object: &mut Object) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::resources::Resource;
     use crate::schema::Schemas;
     use crate::tags::TagRules;
 
@@ -125,7 +124,7 @@ mod tests {
     fn run(prior: Option<&Object>, proposed: Object) -> Planned {
         let schemas = Schemas::load().unwrap();
         let block = &schemas.resource_schemas["aws_ecr_repository"].block;
-        plan(block, Resource::Repository.traits(), &api(), prior, proposed)
+        plan(block, Resource::named("aws_ecr_repository").unwrap(), &api(), prior, proposed)
     }
 
     fn repository() -> Object {

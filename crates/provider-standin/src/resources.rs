@@ -8,12 +8,15 @@ mod repository;
 mod repository_creation_template;
 mod repository_policy;
 
+use std::pin::Pin;
+
 use crate::api::{Api, ApiError};
 use crate::values::{Object, Value};
 
-/// What a schema does not say about a type.
-#[derive(Debug)]
-pub(crate) struct Traits {
+/// A type of resource: what its schema does not say, and the calls.
+pub(crate) struct Resource {
+    /// What terraform calls it.
+    pub(crate) name: &'static str,
     /// What cannot be changed on a resource that exists.
     pub(crate) force_new: &'static [&'static str],
     /// What an attribute is when the configuration does not say: `attribute` or `block.attribute`.
@@ -24,6 +27,35 @@ pub(crate) struct Traits {
     pub(crate) documents: &'static [&'static str],
     /// Whether it has tags.
     pub(crate) tagged: bool,
+    /// Makes it. The state has an `id` as soon as there is something to remember, even if a later step fails.
+    pub(crate) create: for<'a> fn(&'a Api, &'a mut Object) -> Call<'a, ()>,
+    /// Brings the state up to date; false says that the resource is gone.
+    pub(crate) read: for<'a> fn(&'a Api, &'a mut Object) -> Call<'a, bool>,
+    /// Changes what differs between the state before and the state.
+    pub(crate) update: for<'a> fn(&'a Api, &'a Object, &'a mut Object) -> Call<'a, ()>,
+    /// Ends it. What is gone already is no failure.
+    pub(crate) delete: for<'a> fn(&'a Api, &'a Object) -> Call<'a, ()>,
+}
+
+/// A call under way.
+type Call<'a, T> = Pin<Box<dyn Future<Output = Result<T, Failure>> + Send + 'a>>;
+
+/// All of them.
+const RESOURCES: [&Resource; 7] = [
+    &alias::RESOURCE,
+    &key::RESOURCE,
+    &lifecycle_policy::RESOURCE,
+    &pull_through_cache_rule::RESOURCE,
+    &repository::RESOURCE,
+    &repository_creation_template::RESOURCE,
+    &repository_policy::RESOURCE,
+];
+
+impl Resource {
+    /// The type that terraform calls by this name.
+    pub(crate) fn named(type_name: &str) -> Option<&'static Self> {
+        RESOURCES.into_iter().find(|resource| resource.name == type_name)
+    }
 }
 
 /// A default's value.
@@ -55,99 +87,6 @@ trait During<T> {
 impl<T> During<T> for Result<T, ApiError> {
     fn during(self, what: impl FnOnce() -> String) -> Result<T, Failure> {
         self.map_err(|error| Failure(format!("{}: {error}", what())))
-    }
-}
-
-/// A type of resource.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Resource {
-    Alias,
-    Key,
-    LifecyclePolicy,
-    PullThroughCacheRule,
-    Repository,
-    RepositoryCreationTemplate,
-    RepositoryPolicy,
-}
-
-impl Resource {
-    /// The type that terraform calls by this name.
-    pub(crate) fn named(type_name: &str) -> Option<Self> {
-        Some(match type_name {
-            "aws_kms_alias" => Self::Alias,
-            "aws_kms_key" => Self::Key,
-            "aws_ecr_lifecycle_policy" => Self::LifecyclePolicy,
-            "aws_ecr_pull_through_cache_rule" => Self::PullThroughCacheRule,
-            "aws_ecr_repository" => Self::Repository,
-            "aws_ecr_repository_creation_template" => Self::RepositoryCreationTemplate,
-            "aws_ecr_repository_policy" => Self::RepositoryPolicy,
-            _ => return None,
-        })
-    }
-
-    /// What its schema does not say.
-    pub(crate) fn traits(self) -> &'static Traits {
-        match self {
-            Self::Alias => &alias::TRAITS,
-            Self::Key => &key::TRAITS,
-            Self::LifecyclePolicy => &lifecycle_policy::TRAITS,
-            Self::PullThroughCacheRule => &pull_through_cache_rule::TRAITS,
-            Self::Repository => &repository::TRAITS,
-            Self::RepositoryCreationTemplate => &repository_creation_template::TRAITS,
-            Self::RepositoryPolicy => &repository_policy::TRAITS,
-        }
-    }
-
-    /// Makes it. `state` has an `id` as soon as there is something to remember, even if a later step fails.
-    pub(crate) async fn create(self, api: &Api, state: &mut Object) -> Result<(), Failure> {
-        match self {
-            Self::Alias => alias::create(api, state).await,
-            Self::Key => key::create(api, state).await,
-            Self::LifecyclePolicy => lifecycle_policy::put(api, state).await,
-            Self::PullThroughCacheRule => pull_through_cache_rule::create(api, state).await,
-            Self::Repository => repository::create(api, state).await,
-            Self::RepositoryCreationTemplate => repository_creation_template::create(api, state).await,
-            Self::RepositoryPolicy => repository_policy::put(api, state).await,
-        }
-    }
-
-    /// Brings `state` up to date; false says that the resource is gone.
-    pub(crate) async fn read(self, api: &Api, state: &mut Object) -> Result<bool, Failure> {
-        match self {
-            Self::Alias => alias::read(api, state).await,
-            Self::Key => key::read(api, state).await,
-            Self::LifecyclePolicy => lifecycle_policy::read(api, state).await,
-            Self::PullThroughCacheRule => pull_through_cache_rule::read(api, state).await,
-            Self::Repository => repository::read(api, state).await,
-            Self::RepositoryCreationTemplate => repository_creation_template::read(api, state).await,
-            Self::RepositoryPolicy => repository_policy::read(api, state).await,
-        }
-    }
-
-    /// Changes what differs between `prior` and `state`.
-    pub(crate) async fn update(self, api: &Api, prior: &Object, state: &mut Object) -> Result<(), Failure> {
-        match self {
-            Self::Alias => alias::update(api, prior, state).await,
-            Self::Key => key::update(api, prior, state).await,
-            Self::LifecyclePolicy => lifecycle_policy::put(api, state).await,
-            Self::PullThroughCacheRule => pull_through_cache_rule::update(api, prior, state).await,
-            Self::Repository => repository::update(api, prior, state).await,
-            Self::RepositoryCreationTemplate => repository_creation_template::update(api, prior, state).await,
-            Self::RepositoryPolicy => repository_policy::put(api, state).await,
-        }
-    }
-
-    /// Ends it. What is gone already is no failure.
-    pub(crate) async fn delete(self, api: &Api, state: &Object) -> Result<(), Failure> {
-        match self {
-            Self::Alias => alias::delete(api, state).await,
-            Self::Key => key::delete(api, state).await,
-            Self::LifecyclePolicy => lifecycle_policy::delete(api, state).await,
-            Self::PullThroughCacheRule => pull_through_cache_rule::delete(api, state).await,
-            Self::Repository => repository::delete(api, state).await,
-            Self::RepositoryCreationTemplate => repository_creation_template::delete(api, state).await,
-            Self::RepositoryPolicy => repository_policy::delete(api, state).await,
-        }
     }
 }
 

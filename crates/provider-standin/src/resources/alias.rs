@@ -2,21 +2,26 @@
 
 use serde_json::{Value as Json, json};
 
-use super::{During, Failure, Traits, changed, id, if_there, set};
+use super::{During, Failure, Resource, changed, id, if_there, set};
 use crate::api::{Api, ApiError};
 use crate::values::{Object, text};
 
-pub(super) const TRAITS: Traits = Traits {
+pub(super) const RESOURCE: Resource = Resource {
+    name: "aws_kms_alias",
     force_new: &["name", "name_prefix", "region"],
     defaults: &[],
     keep_blocks: &[],
     documents: &[],
     tagged: false,
+    create: |api, state| Box::pin(create(api, state)),
+    read: |api, state| Box::pin(read(api, state)),
+    update: |api, prior, state| Box::pin(update(api, prior, state)),
+    delete: |api, state| Box::pin(delete(api, state)),
 };
 
 const GONE: &[&str] = &["NotFoundException"];
 
-pub(super) async fn create(api: &Api, state: &mut Object) -> Result<(), Failure> {
+async fn create(api: &Api, state: &mut Object) -> Result<(), Failure> {
     let name = match text(state, "name") {
         Some(name) => name.to_owned(),
         None => {
@@ -30,7 +35,7 @@ pub(super) async fn create(api: &Api, state: &mut Object) -> Result<(), Failure>
     Ok(())
 }
 
-pub(super) async fn read(api: &Api, state: &mut Object) -> Result<bool, Failure> {
+async fn read(api: &Api, state: &mut Object) -> Result<bool, Failure> {
     let name = id(state).to_owned();
     let alias = find(api, &name).await.during(|| format!("reading KMS Alias ({name})"))?;
     let Some(alias) = alias else { return Ok(false) };
@@ -49,7 +54,7 @@ pub(super) async fn read(api: &Api, state: &mut Object) -> Result<bool, Failure>
     Ok(true)
 }
 
-pub(super) async fn update(api: &Api, prior: &Object, state: &mut Object) -> Result<(), Failure> {
+async fn update(api: &Api, prior: &Object, state: &mut Object) -> Result<(), Failure> {
     if !changed(prior, state, "target_key_id") {
         return Ok(());
     }
@@ -58,7 +63,7 @@ pub(super) async fn update(api: &Api, prior: &Object, state: &mut Object) -> Res
     api.kms("UpdateAlias", body).await.during(|| format!("updating KMS Alias ({name})")).map(drop)
 }
 
-pub(super) async fn delete(api: &Api, state: &Object) -> Result<(), Failure> {
+async fn delete(api: &Api, state: &Object) -> Result<(), Failure> {
     let name = id(state);
     let answer = api.kms("DeleteAlias", json!({ "AliasName": name })).await;
     if_there(answer, GONE).during(|| format!("deleting KMS Alias ({name})")).map(drop)

@@ -2,12 +2,13 @@
 
 use serde_json::{Value as Json, json};
 
-use super::{Default, During, Failure, Traits, changed, id, if_there, set, set_document};
+use super::{Default, During, Failure, Resource, changed, id, if_there, set, set_document};
 use crate::api::{Api, kms_tags};
 use crate::tags::{self, Tags};
 use crate::values::{Object, Value, flag, text};
 
-pub(super) const TRAITS: Traits = Traits {
+pub(super) const RESOURCE: Resource = Resource {
+    name: "aws_kms_key",
     force_new: &[
         "custom_key_store_id",
         "customer_master_key_spec",
@@ -26,11 +27,15 @@ pub(super) const TRAITS: Traits = Traits {
     keep_blocks: &[],
     documents: &["policy"],
     tagged: true,
+    create: |api, state| Box::pin(create(api, state)),
+    read: |api, state| Box::pin(read(api, state)),
+    update: |api, prior, state| Box::pin(update(api, prior, state)),
+    delete: |api, state| Box::pin(delete(api, state)),
 };
 
 const GONE: &[&str] = &["NotFoundException"];
 
-pub(super) async fn create(api: &Api, state: &mut Object) -> Result<(), Failure> {
+async fn create(api: &Api, state: &mut Object) -> Result<(), Failure> {
     let tags = api.tags.at_creation(state);
     let body = json!({
         "Description": text(state, "description"),
@@ -52,7 +57,7 @@ pub(super) async fn create(api: &Api, state: &mut Object) -> Result<(), Failure>
     Ok(())
 }
 
-pub(super) async fn read(api: &Api, state: &mut Object) -> Result<bool, Failure> {
+async fn read(api: &Api, state: &mut Object) -> Result<bool, Failure> {
     let key = id(state).to_owned();
     let reading = || format!("reading KMS Key ({key})");
     let answer = if_there(api.kms("DescribeKey", json!({ "KeyId": key })).await, GONE).during(reading)?;
@@ -90,7 +95,7 @@ pub(super) async fn read(api: &Api, state: &mut Object) -> Result<bool, Failure>
     Ok(true)
 }
 
-pub(super) async fn update(api: &Api, prior: &Object, state: &mut Object) -> Result<(), Failure> {
+async fn update(api: &Api, prior: &Object, state: &mut Object) -> Result<(), Failure> {
     let key = id(state).to_owned();
     let switched = changed(prior, state, "is_enabled");
     // A disabled key cannot be changed: on first, off last.
@@ -133,7 +138,7 @@ pub(super) async fn update(api: &Api, prior: &Object, state: &mut Object) -> Res
     Ok(())
 }
 
-pub(super) async fn delete(api: &Api, state: &Object) -> Result<(), Failure> {
+async fn delete(api: &Api, state: &Object) -> Result<(), Failure> {
     let key = id(state);
     let days = match state.get("deletion_window_in_days") {
         Some(Value::Number(days)) => json!(days.round() as i64),

@@ -2,21 +2,26 @@
 
 use serde_json::json;
 
-use super::{During, Failure, Traits, changed, id, if_there, set};
+use super::{During, Failure, Resource, changed, id, if_there, set};
 use crate::api::Api;
 use crate::values::{Object, from_json, text};
 
-pub(super) const TRAITS: Traits = Traits {
+pub(super) const RESOURCE: Resource = Resource {
+    name: "aws_ecr_pull_through_cache_rule",
     force_new: &["ecr_repository_prefix", "upstream_registry_url", "upstream_repository_prefix", "region"],
     defaults: &[],
     keep_blocks: &[],
     documents: &[],
     tagged: false,
+    create: |api, state| Box::pin(create(api, state)),
+    read: |api, state| Box::pin(read(api, state)),
+    update: |api, prior, state| Box::pin(update(api, prior, state)),
+    delete: |api, state| Box::pin(delete(api, state)),
 };
 
 const GONE: &[&str] = &["PullThroughCacheRuleNotFoundException"];
 
-pub(super) async fn create(api: &Api, state: &mut Object) -> Result<(), Failure> {
+async fn create(api: &Api, state: &mut Object) -> Result<(), Failure> {
     let prefix = text(state, "ecr_repository_prefix").unwrap_or_default().to_owned();
     let body = json!({
         "ecrRepositoryPrefix": prefix,
@@ -31,7 +36,7 @@ pub(super) async fn create(api: &Api, state: &mut Object) -> Result<(), Failure>
     Ok(())
 }
 
-pub(super) async fn read(api: &Api, state: &mut Object) -> Result<bool, Failure> {
+async fn read(api: &Api, state: &mut Object) -> Result<bool, Failure> {
     let prefix = id(state).to_owned();
     let answer = api.ecr("DescribePullThroughCacheRules", json!({ "ecrRepositoryPrefixes": [prefix] })).await;
     let what = || format!("reading ECR Pull Through Cache Rule ({prefix})");
@@ -53,7 +58,7 @@ pub(super) async fn read(api: &Api, state: &mut Object) -> Result<bool, Failure>
     Ok(true)
 }
 
-pub(super) async fn update(api: &Api, prior: &Object, state: &mut Object) -> Result<(), Failure> {
+async fn update(api: &Api, prior: &Object, state: &mut Object) -> Result<(), Failure> {
     if !(changed(prior, state, "credential_arn") || changed(prior, state, "custom_role_arn")) {
         return Ok(());
     }
@@ -67,7 +72,7 @@ pub(super) async fn update(api: &Api, prior: &Object, state: &mut Object) -> Res
     answer.during(|| format!("updating ECR Pull Through Cache Rule ({prefix})")).map(drop)
 }
 
-pub(super) async fn delete(api: &Api, state: &Object) -> Result<(), Failure> {
+async fn delete(api: &Api, state: &Object) -> Result<(), Failure> {
     let prefix = id(state);
     let answer = api.ecr("DeletePullThroughCacheRule", json!({ "ecrRepositoryPrefix": prefix })).await;
     if_there(answer, GONE).during(|| format!("deleting ECR Pull Through Cache Rule ({prefix})")).map(drop)

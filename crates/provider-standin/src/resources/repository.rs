@@ -2,12 +2,13 @@
 
 use serde_json::{Value as Json, json};
 
-use super::{Default, During, Failure, Traits, changed, id, if_there, set};
+use super::{Default, During, Failure, Resource, changed, id, if_there, set};
 use crate::api::{Api, ecr_tags};
 use crate::tags::{self, Tags};
 use crate::values::{Object, Value, block, flag, text};
 
-pub(super) const TRAITS: Traits = Traits {
+pub(super) const RESOURCE: Resource = Resource {
+    name: "aws_ecr_repository",
     force_new: &["name", "encryption_configuration", "region"],
     defaults: &[
         ("image_tag_mutability", Default::Text("MUTABLE")),
@@ -16,11 +17,15 @@ pub(super) const TRAITS: Traits = Traits {
     keep_blocks: &["encryption_configuration", "image_scanning_configuration"],
     documents: &[],
     tagged: true,
+    create: |api, state| Box::pin(create(api, state)),
+    read: |api, state| Box::pin(read(api, state)),
+    update: |api, prior, state| Box::pin(update(api, prior, state)),
+    delete: |api, state| Box::pin(delete(api, state)),
 };
 
 const GONE: &[&str] = &["RepositoryNotFoundException"];
 
-pub(super) async fn create(api: &Api, state: &mut Object) -> Result<(), Failure> {
+async fn create(api: &Api, state: &mut Object) -> Result<(), Failure> {
     let name = text(state, "name").unwrap_or_default().to_owned();
     let encryption = block(state, "encryption_configuration").map(|encryption| {
         json!({
@@ -47,7 +52,7 @@ pub(super) async fn create(api: &Api, state: &mut Object) -> Result<(), Failure>
     Ok(())
 }
 
-pub(super) async fn read(api: &Api, state: &mut Object) -> Result<bool, Failure> {
+async fn read(api: &Api, state: &mut Object) -> Result<bool, Failure> {
     let name = id(state).to_owned();
     let answer = api.ecr("DescribeRepositories", json!({ "repositoryNames": [name] })).await;
     let Some(answer) = if_there(answer, GONE).during(|| format!("reading ECR Repository ({name})"))? else {
@@ -83,7 +88,7 @@ pub(super) async fn read(api: &Api, state: &mut Object) -> Result<bool, Failure>
     Ok(true)
 }
 
-pub(super) async fn update(api: &Api, prior: &Object, state: &mut Object) -> Result<(), Failure> {
+async fn update(api: &Api, prior: &Object, state: &mut Object) -> Result<(), Failure> {
     let name = id(state).to_owned();
     if changed(prior, state, "image_tag_mutability")
         || changed(prior, state, "image_tag_mutability_exclusion_filter")
@@ -115,7 +120,7 @@ pub(super) async fn update(api: &Api, prior: &Object, state: &mut Object) -> Res
     Ok(())
 }
 
-pub(super) async fn delete(api: &Api, state: &Object) -> Result<(), Failure> {
+async fn delete(api: &Api, state: &Object) -> Result<(), Failure> {
     let name = id(state);
     let body = json!({
         "repositoryName": name,

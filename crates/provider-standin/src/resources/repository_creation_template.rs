@@ -3,12 +3,13 @@
 use serde_json::{Value as Json, json};
 
 use super::repository::{blocks, filters, filters_of};
-use super::{Default, During, Failure, Traits, changed, id, if_there, set, set_document};
+use super::{Default, During, Failure, Resource, changed, id, if_there, set, set_document};
 use crate::api::{Api, ecr_tags};
 use crate::tags;
 use crate::values::{Object, Value, block, from_json, text};
 
-pub(super) const TRAITS: Traits = Traits {
+pub(super) const RESOURCE: Resource = Resource {
+    name: "aws_ecr_repository_creation_template",
     force_new: &["prefix", "region"],
     defaults: &[
         ("image_tag_mutability", Default::Text("MUTABLE")),
@@ -18,6 +19,10 @@ pub(super) const TRAITS: Traits = Traits {
     documents: &["lifecycle_policy", "repository_policy"],
     // Its own tags are what it gives to repositories: the provider's defaults are not among them.
     tagged: false,
+    create: |api, state| Box::pin(create(api, state)),
+    read: |api, state| Box::pin(read(api, state)),
+    update: |api, prior, state| Box::pin(update(api, prior, state)),
+    delete: |api, state| Box::pin(delete(api, state)),
 };
 
 const GONE: &[&str] = &["TemplateNotFoundException"];
@@ -45,7 +50,7 @@ fn members(state: &Object) -> [(&'static str, &'static str, Json); 8] {
     ]
 }
 
-pub(super) async fn create(api: &Api, state: &mut Object) -> Result<(), Failure> {
+async fn create(api: &Api, state: &mut Object) -> Result<(), Failure> {
     let prefix = text(state, "prefix").unwrap_or_default().to_owned();
     let mut body = json!({ "prefix": prefix, "imageTagMutabilityExclusionFilters": filters(state) });
     for (_, member, value) in members(state) {
@@ -57,7 +62,7 @@ pub(super) async fn create(api: &Api, state: &mut Object) -> Result<(), Failure>
     Ok(())
 }
 
-pub(super) async fn read(api: &Api, state: &mut Object) -> Result<bool, Failure> {
+async fn read(api: &Api, state: &mut Object) -> Result<bool, Failure> {
     let prefix = id(state).to_owned();
     let answer = api.ecr("DescribeRepositoryCreationTemplates", json!({ "prefixes": [prefix] })).await;
     let what = || format!("reading ECR Repository Creation Template ({prefix})");
@@ -101,7 +106,7 @@ pub(super) async fn read(api: &Api, state: &mut Object) -> Result<bool, Failure>
     Ok(true)
 }
 
-pub(super) async fn update(api: &Api, prior: &Object, state: &mut Object) -> Result<(), Failure> {
+async fn update(api: &Api, prior: &Object, state: &mut Object) -> Result<(), Failure> {
     let prefix = id(state).to_owned();
     let mut body = json!({ "prefix": prefix });
     for (_, member, value) in members(state).into_iter().filter(|(name, ..)| changed(prior, state, name)) {
@@ -116,7 +121,7 @@ pub(super) async fn update(api: &Api, prior: &Object, state: &mut Object) -> Res
     answer.during(|| format!("updating ECR Repository Creation Template ({prefix})")).map(drop)
 }
 
-pub(super) async fn delete(api: &Api, state: &Object) -> Result<(), Failure> {
+async fn delete(api: &Api, state: &Object) -> Result<(), Failure> {
     let prefix = id(state);
     let answer = api.ecr("DeleteRepositoryCreationTemplate", json!({ "prefix": prefix })).await;
     if_there(answer, GONE)

@@ -10,7 +10,7 @@ use crate::protocol::tfplugin6::{
     AttributePath, Diagnostic, DynamicValue, RawState, apply_resource_change, attribute_path,
     diagnostic::Severity, plan_resource_change, read_data_source,
 };
-use crate::resources::{Resource, Traits};
+use crate::resources::Resource;
 use crate::schema::{Schema, Schemas};
 use crate::tags::{self, TagRules};
 use crate::values::{self, Object, Value, decode, encode, text};
@@ -24,8 +24,7 @@ pub(crate) struct StandIn {
 
 /// A type that this provider keeps.
 pub(super) struct Type<'a> {
-    resource: Resource,
-    traits: &'static Traits,
+    resource: &'static Resource,
     pub(super) schema: &'a Schema,
 }
 
@@ -76,7 +75,7 @@ impl StandIn {
         let (Some(schema), Some(resource)) = (schema, resource) else {
             return Err(anyhow!("the stand-in provider does not keep {type_name}"));
         };
-        Ok(Type { resource, traits: resource.traits(), schema })
+        Ok(Type { resource, schema })
     }
 
     fn api(&self) -> anyhow::Result<Arc<Api>> {
@@ -142,7 +141,7 @@ impl StandIn {
             });
         };
         let api = self.api()?;
-        let planned = plan::plan(&kind.schema.block, kind.traits, &api, prior.as_ref(), proposed);
+        let planned = plan::plan(&kind.schema.block, kind.resource, &api, prior.as_ref(), proposed);
         let requires_replace = planned.replace.into_iter().map(|name| AttributePath {
             steps: vec![attribute_path::Step {
                 selector: Some(attribute_path::step::Selector::AttributeName(name)),
@@ -169,18 +168,18 @@ impl StandIn {
             // Destruction: on failure what was there still is.
             let prior = prior.context("terraform sent nothing to destroy")?;
             let api = self.api_for(&prior)?;
-            return Ok(match kind.resource.delete(&api, &prior).await {
+            return Ok(match (kind.resource.delete)(&api, &prior).await {
                 Ok(()) => (encode(&Value::Null), Vec::new()),
                 Err(failure) => (whole(prior), vec![error(failure.to_string())]),
             });
         };
         let api = self.api_for(&state)?;
         let mut result = match &prior {
-            None => kind.resource.create(&api, &mut state).await,
-            Some(prior) => kind.resource.update(&api, prior, &mut state).await,
+            None => (kind.resource.create)(&api, &mut state).await,
+            Some(prior) => (kind.resource.update)(&api, prior, &mut state).await,
         };
         if result.is_ok() {
-            result = kind.resource.read(&api, &mut state).await.map(drop);
+            result = (kind.resource.read)(&api, &mut state).await.map(drop);
         }
         let diagnostics = result.err().map(|failure| error(failure.to_string())).into_iter().collect();
         // What was created is remembered even when a later step failed: terraform marks it as tainted. What was not
@@ -201,7 +200,7 @@ impl StandIn {
         if text(&state, "region").is_none() {
             state.insert("region".to_owned(), api.region.as_str().into());
         }
-        Ok(match kind.resource.read(&api, &mut state).await {
+        Ok(match (kind.resource.read)(&api, &mut state).await {
             Ok(true) => Ok(whole(kind.schema.block.conform(state))),
             Ok(false) => Ok(encode(&Value::Null)),
             Err(failure) => Err(error(failure.to_string())),
