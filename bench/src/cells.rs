@@ -47,7 +47,7 @@ impl Cell {
 
 /// Everything that is to be measured, what matters most first: where time runs out, the end is left out.
 pub fn cells(options: &Options) -> Vec<Cell> {
-    use Kind::{Gigabit, Loopback, Slow};
+    use Kind::{Gigabit, Loopback, Slow, Static};
     use Variant::{Index, Single};
     let many: Vec<Tool> = Tool::ALL.into_iter().filter(|tool| *tool != Tool::Docker).collect();
     let without = |left_out: &[Tool]| -> Vec<Tool> {
@@ -93,7 +93,10 @@ pub fn cells(options: &Options) -> Vec<Cell> {
     }
     if options.soak || options.only.contains(&Set::Scale) {
         let alone = [Tool::Ours, Tool::Floor];
-        cells.extend(Set::SCALE.map(|set| Cell::new(set, Single, Loopback, &alone, few(3))));
+        // Two docker-registry and the client on the same cores would be a measure of the source.
+        let links = if options.link.is_empty() { &[Static][..] } else { &options.link };
+        let of_link = |link: &Kind| Set::SCALE.map(|set| Cell::new(set, Single, *link, &alone, few(3)));
+        cells.extend(links.iter().flat_map(of_link));
     }
     if options.only.contains(&Set::Smoke) {
         cells.push(Cell::new(Set::Smoke, Single, Loopback, &many, rounds));
@@ -150,7 +153,12 @@ mod tests {
         let sizes = |options: &Options| cells(options).iter().map(|cell| cell.set).collect::<Vec<_>>();
         assert!(sizes(&options()).iter().all(|set| !Set::SCALE.contains(set)));
         assert_eq!(sizes(&Options { soak: true, ..options() }), Set::SCALE);
-        assert_eq!(sizes(&Options { only: vec![Set::Scale], ..options() }), Set::SCALE);
+        let scale = Options { only: vec![Set::Scale], ..options() };
+        assert_eq!(sizes(&scale), Set::SCALE);
+        assert!(cells(&scale).iter().all(|cell| cell.link == Kind::Static));
+        let near = Options { link: vec![Kind::Loopback], ..scale };
+        assert_eq!(sizes(&near), Set::SCALE);
+        assert!(cells(&near).iter().all(|cell| cell.link == Kind::Loopback));
     }
 
     #[test]

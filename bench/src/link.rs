@@ -23,6 +23,8 @@ const ONE_WAY_MS: u32 = 20;
 pub enum Kind {
     /// This machine's loopback.
     Loopback,
+    /// The same, with a source that costs next to nothing ([`crate::static_source`]).
+    Static,
     /// 40 ms, 1 Gbit/s.
     #[value(name = "1g")]
     #[serde(rename = "1g")]
@@ -38,6 +40,7 @@ impl Kind {
     pub fn title(self) -> &'static str {
         match self {
             Self::Loopback => "loopback",
+            Self::Static => "loopback, the source a server of files",
             Self::Gigabit => "40 ms, 1 Gbit/s",
             Self::Slow => "40 ms, 100 Mbit/s",
         }
@@ -46,7 +49,7 @@ impl Kind {
     /// In Mbit/s.
     pub fn rate(self) -> Option<u32> {
         match self {
-            Self::Loopback => None,
+            Self::Loopback | Self::Static => None,
             Self::Gigabit => Some(1_000),
             Self::Slow => Some(100),
         }

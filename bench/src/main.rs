@@ -17,6 +17,7 @@ mod report;
 mod run;
 mod runtimes;
 mod sets;
+mod static_source;
 mod stats;
 mod store;
 mod tools;
@@ -91,6 +92,14 @@ enum Part {
         #[arg(long)]
         delay_ms: u64,
     },
+    /// Hand out the images of a store
+    #[command(hide = true)]
+    Serve {
+        #[arg(long)]
+        addr: SocketAddr,
+        #[arg(long)]
+        store: PathBuf,
+    },
     /// Upload a set and nothing else
     #[command(hide = true)]
     Floor {
@@ -124,6 +133,7 @@ fn main() -> ExitCode {
         Some(Part::Measure { spec }) => measure::run(&spec),
         Some(Part::Tether { argv }) => process::tether(&argv),
         Some(Part::DelayLine { to, delay_ms }) => delay::run(to, Duration::from_millis(delay_ms)),
+        Some(Part::Serve { addr, store }) => static_source::run(addr, &store),
         Some(Part::Floor { catalog, store, target, variant, jobs }) => {
             floor::run(&catalog, &store, &target, variant, jobs)
         }

@@ -44,9 +44,23 @@ impl Registry {
             store.root.display()
         );
         fs::write(&config, text)?;
+        Self::run(&program, &["serve", utf8(&config)?], name, ip, store, dir)
+    }
+
+    /// The same without docker-registry: [`crate::static_source`], which can only be read.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn serve(name: &str, ip: IpAddr, store: &Store, dir: &Path) -> Result<Self> {
+        fs::create_dir_all(dir)?;
+        let addr = SocketAddr::new(ip, 0).to_string();
+        let args = ["serve", "--addr", &addr, "--store", utf8(&store.root)?];
+        Self::run(&std::env::current_exe()?, &args, name, ip, store, dir)
+    }
+
+    fn run(program: &Path, args: &[&str], name: &str, ip: IpAddr, store: &Store, dir: &Path) -> Result<Self> {
         let (log, errors) = (dir.join(format!("{name}.access.log")), dir.join(format!("{name}.err.log")));
-        let config = config.to_str().context("the output directory's name is not UTF-8")?.to_owned();
-        let mut server = Server::start(&program, &["serve", &config], &log, &errors)?;
+        let mut server = Server::start(program, args, &log, &errors)?;
         let started = Instant::now();
         let port = loop {
             if let Some(port) = listening_port(server.id(), ip) {
@@ -54,7 +68,7 @@ impl Registry {
             }
             if server.ended() || started.elapsed() > START_TIMEOUT {
                 let said = fs::read_to_string(&errors).unwrap_or_default();
-                bail!("docker-registry did not start: {}", said.lines().last().unwrap_or("it said nothing"));
+                bail!("the {name} did not start: {}", said.lines().last().unwrap_or("it said nothing"));
             }
             std::thread::sleep(LOOK);
         };
@@ -119,6 +133,10 @@ impl Registry {
             std::thread::sleep(LOOK);
         }
     }
+}
+
+fn utf8(path: &Path) -> Result<&str> {
+    path.to_str().with_context(|| format!("{} is not UTF-8", path.display()))
 }
 
 /// The port on `ip` that process `pid` listens on, from the kernel's own tables (proc_pid_net(5)): the one way to

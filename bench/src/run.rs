@@ -168,11 +168,14 @@ impl Bench<'_> {
     fn site(&self, kind: Kind, report: &mut Report) -> Result<Site> {
         let dir = self.out.join("registries");
         let mut link = match kind {
-            Kind::Loopback => None,
+            Kind::Loopback | Kind::Static => None,
             Kind::Gigabit | Kind::Slow => Some(Link::up(kind)?),
         };
         let ip = link.as_ref().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), Link::ip);
-        let source = Registry::start("source", ip, &self.source, &dir)?;
+        let source = match kind {
+            Kind::Static => Registry::serve("source", ip, &self.source, &dir)?,
+            _ => Registry::start("source", ip, &self.source, &dir)?,
+        };
         self.target.wipe()?;
         let target = Registry::start("target", ip, &self.target, &dir)?;
         let (mut source_addr, mut target_addr) = (source.addr().to_string(), target.addr().to_string());
