@@ -1,6 +1,6 @@
 //! Where the grid's images go: the account's ECR, or any other registry.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -234,17 +234,6 @@ impl TagIndex for EcrBulk {
 }
 
 impl BlobIndex for EcrBulk {
-    fn present<'a>(
-        &'a self,
-        repository: &'a Reference,
-        digests: &'a [Digest],
-    ) -> BoxFuture<'a, Result<Option<HashSet<Digest>>, BoxError>> {
-        Box::pin(async move {
-            let sizes = self.sizes(repository, digests).await?;
-            Ok(sizes.map(|sizes| sizes.into_keys().collect()))
-        })
-    }
-
     fn sizes<'a>(&'a self, repository: &'a Reference, digests: &'a [Digest]) -> Sizes<'a> {
         Box::pin(async move {
             if repository.registry() != self.host {

@@ -33,6 +33,18 @@ pub(crate) struct Grant {
     pub(super) generation: u64,
 }
 
+/// What is known of how a registry wants to be spoken to.
+#[derive(Default)]
+pub(crate) enum Contact {
+    /// As much as was found out.
+    #[default]
+    Known,
+    /// Nothing: this request finds out.
+    First(#[expect(dead_code, reason = "held until it is found out")] FirstContact),
+    /// Nothing: another request got no answer while this one waited for it.
+    InVain,
+}
+
 /// Held by the first request to a registry, so that a hundred requests at once cost one challenge and not a hundred.
 pub(crate) struct FirstContact {
     registry: Arc<Registry>,
@@ -50,21 +62,22 @@ impl Broker {
         Self { credentials, services, registries: Mutex::default() }
     }
 
-    /// Waits until it is known how `registry` wants to be spoken to, or returns the right to be the one who finds out; and whether
-    /// it was waited in vain.
-    pub(crate) async fn first_contact(&self, registry: &str, origin: &Url) -> (Option<FirstContact>, bool) {
+    /// Waits until it is known how `registry` wants to be spoken to, or for the right to be the one who finds out.
+    pub(crate) async fn first_contact(&self, registry: &str, origin: &Url) -> Contact {
         let registry = self.registry(registry, origin);
         if registry.scheme() != Scheme::Unknown {
-            return (None, false);
+            return Contact::Known;
         }
         let contacts = registry.contacts.load(Ordering::Acquire);
         let guard = Arc::clone(&registry.first_contact).lock_owned().await;
+        if registry.scheme() != Scheme::Unknown {
+            return Contact::Known;
+        }
         // Whoever was first got no answer: one after the other, all would wait for as long as a dead registry lets them.
-        let others = registry.contacts.load(Ordering::Acquire) != contacts;
-        let is_unknown = registry.scheme() == Scheme::Unknown;
-        let first =
-            (is_unknown && !others).then(|| FirstContact { registry: Arc::clone(&registry), _guard: guard });
-        (first, is_unknown && others)
+        if registry.contacts.load(Ordering::Acquire) != contacts {
+            return Contact::InVain;
+        }
+        Contact::First(FirstContact { registry, _guard: guard })
     }
 
     /// Notes that a request without authorisation was answered.

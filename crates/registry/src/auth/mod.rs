@@ -13,7 +13,7 @@ use futures_util::future::BoxFuture;
 
 use crate::error::BoxError;
 
-pub(crate) use broker::{Broker, Grant};
+pub(crate) use broker::{Broker, Contact, Grant};
 pub use server::Server;
 pub(crate) use service::TokenServices;
 

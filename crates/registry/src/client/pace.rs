@@ -6,10 +6,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
+use url::Url;
 
+use crate::auth::Server;
 use crate::bugs::{self, Bug};
+use crate::error::{Answerer, Error, ErrorKind, waited};
 use crate::net::waits::waiting;
 use crate::profile::{Profiles, Quotas};
+use crate::reference::Reference;
 
 /// What a registry counts separately.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -60,15 +64,21 @@ pub(crate) struct Pacer {
     limiters: Mutex<HashMap<String, HashMap<Action, Limiter>>>,
 }
 
-/// What a registry's refusals of other requests meant for one that waited for its turn.
-#[derive(Debug, Default)]
-pub(crate) struct Refused {
+/// A request is not sent: the registry has refused all others for too long.
+#[derive(Debug)]
+pub(crate) struct GivenUp {
     /// How long it waited for their sake.
-    pub(crate) for_so_long: Duration,
-    /// Whether that was too long, and it is not sent.
-    pub(crate) is_given_up: bool,
+    pub(crate) in_vain: Duration,
     /// How long the registry wanted to hear nothing, by its last refusal.
     pub(crate) retry_after: Option<Duration>,
+}
+
+impl GivenUp {
+    pub(crate) fn into_error(self, subject: &Reference, origin: &Url) -> Error {
+        let kind = ErrorKind::TooManyRequests { retry_after: self.retry_after, message: String::new() };
+        let server = Server::at(origin).in_place_of(subject.registry()).map(Answerer::Mirror);
+        waited::after(Error::answered(subject.registry(), subject, server, kind), self.in_vain)
+    }
 }
 
 #[derive(Debug)]
@@ -95,9 +105,9 @@ impl Pacer {
         Self { profiles, give_up_after, limiters: Mutex::default() }
     }
 
-    /// Waits until this request may be sent; where the registry has refused all others for too long, it may not.
-    pub(crate) async fn wait(&self, registry: &str, action: Action) -> Refused {
-        let (mut refused, mut answered_before) = (Refused::default(), None);
+    /// Waits until this request may be sent, and gives how long that was for the sake of refusals of others.
+    pub(crate) async fn wait(&self, registry: &str, action: Action) -> Result<Duration, GivenUp> {
+        let (mut in_vain, mut answered_before) = (Duration::ZERO, None);
         loop {
             let began = Instant::now();
             let (at, quiet, answered) = self.with_limiter(registry, action, |limiter| {
@@ -105,21 +115,21 @@ impl Pacer {
                 (limiter.book(began), quiet, limiter.answered)
             });
             if at <= Instant::now() || bugs::is_in(Bug::NoQuota) {
-                return refused;
+                return Ok(in_vain);
             }
             // A registry that answers others is at work: this one's turn comes.
             if answered_before.replace(answered) != Some(answered) {
-                refused.for_so_long = Duration::ZERO;
+                in_vain = Duration::ZERO;
             }
-            if quiet.is_some() && refused.for_so_long > self.give_up_after {
-                return Refused { is_given_up: true, retry_after: quiet, ..refused };
+            if quiet.is_some() && in_vain > self.give_up_after {
+                return Err(GivenUp { in_vain, retry_after: quiet });
             }
             let _wait = waiting(registry, "its turn", at.saturating_duration_since(Instant::now()));
             tokio::time::sleep_until(at).await;
-            refused.for_so_long += if quiet.is_some() { began.elapsed() } else { Duration::ZERO };
+            in_vain += if quiet.is_some() { began.elapsed() } else { Duration::ZERO };
             // Who waited for a slot that a 429 has taken away meanwhile waits for another one.
             if !self.with_limiter(registry, action, |limiter| limiter.is_quiet(Instant::now())) {
-                return refused;
+                return Ok(in_vain);
             }
         }
     }
@@ -267,8 +277,8 @@ mod tests {
                     tokio::time::sleep(Duration::from_millis(900)).await;
                 }
             };
-            let ((), refused) = tokio::join!(refuse, pacer.wait("r", Action::ManifestRead));
-            assert_eq!(refused.is_given_up, !answers, "{refused:?}");
+            let ((), waited) = tokio::join!(refuse, pacer.wait("r", Action::ManifestRead));
+            assert_eq!(waited.is_ok(), answers, "{waited:?}");
         }
     }
 
@@ -277,9 +287,9 @@ mod tests {
         let profiles = Profiles::new(|_| Some(Profile { quotas: TEN_PUTS, ..Profile::default() }));
         let pacer = Pacer::new(Arc::new(profiles), Duration::MAX);
         let began = Instant::now();
-        pacer.wait("r", Action::ManifestPut).await;
+        pacer.wait("r", Action::ManifestPut).await.unwrap();
         let waiting = futures_util::future::join_all((0..3).map(|_| async {
-            pacer.wait("r", Action::ManifestPut).await;
+            pacer.wait("r", Action::ManifestPut).await.unwrap();
             began.elapsed()
         }));
         let refusal = async { pacer.slow_down("r", Action::ManifestPut, Some(Duration::from_millis(700))) };

@@ -10,10 +10,10 @@ use url::Url;
 
 use super::clock;
 use super::connection::Core;
-use super::pace::Action;
+use super::pace::{Action, GivenUp};
 use super::rate_limit::RateLimit;
 use crate::BoxFuture;
-use crate::auth::{Grant, Scope, Server};
+use crate::auth::{Contact, Grant, Scope, Server};
 use crate::bugs::{self, Bug};
 use crate::error::{Answerer, Error, ErrorKind, waited};
 use crate::limits;
@@ -113,28 +113,18 @@ impl Core {
             mount_from: call.mount_from.map(|from| route.repository(from)),
         };
         // A body that can be sent once is no good for finding out.
-        let mut first_contact = None;
+        let mut contact = Contact::Known;
         if call.body.is_repeatable() {
             let since = Instant::now();
-            let (first, in_vain) = self.auth.first_contact(registry, &route.origin).await;
-            first_contact = first;
+            contact = self.auth.first_contact(registry, &route.origin).await;
             // What another request has found out in vain, this one has waited for in vain, too.
-            *queued += if in_vain { Duration::ZERO } else { since.elapsed() };
+            *queued += if matches!(contact, Contact::InVain) { Duration::ZERO } else { since.elapsed() };
         }
         let mut grant = self.auth.grant(registry, &route.origin, &scope).await?;
         // Once for a challenge, and once more for a credential that has run out since it was stored.
         let mut refusals = 0;
         loop {
-            let since = Instant::now();
-            let refused = self.pacer.wait(registry, call.action).await;
-            *queued += since.elapsed().saturating_sub(refused.for_so_long);
-            if refused.is_given_up {
-                let kind =
-                    ErrorKind::TooManyRequests { retry_after: refused.retry_after, message: String::new() };
-                let server = Server::at(&route.origin).in_place_of(registry).map(Answerer::Mirror);
-                let error = Error::answered(registry, call.reference, server, kind);
-                return Err(waited::after(error, refused.for_so_long));
-            }
+            self.turn(&call, &route.origin, queued).await?;
             let refusal = match self.exchange(&call, &route.origin, &grant).await? {
                 Ok(response) => {
                     self.note_success(&call, &route.origin, &response);
@@ -163,7 +153,7 @@ impl Core {
             refusals += u32::from(had_header);
             let headers = &refusal.failure.headers;
             let renewed = self.auth.renew(registry, &route.origin, &scope, &grant, headers).await?;
-            drop(first_contact.take());
+            drop(std::mem::take(&mut contact));
             match renewed {
                 None => return Err(self.refused(&call, refusal)),
                 Some(_) if !call.body.is_repeatable() => {
@@ -175,12 +165,21 @@ impl Core {
         }
     }
 
+    /// Waits until `call` may be sent, and counts in `queued` what of that was no refusal of others.
+    async fn turn(&self, call: &Call<'_>, origin: &Url, queued: &mut Duration) -> Result<(), Error> {
+        let (since, registry) = (Instant::now(), call.reference.registry());
+        let turn = self.pacer.wait(registry, call.action).await;
+        let (Ok(in_vain) | Err(GivenUp { in_vain, .. })) = &turn;
+        *queued += since.elapsed().saturating_sub(*in_vain);
+        turn.map(drop).map_err(|given_up| given_up.into_error(call.reference, origin))
+    }
+
     async fn challenges_at_root(&self, call: &Call<'_>, origin: &Url) -> bool {
         let mut url = origin.clone();
         url.set_path("/v2/");
         let root = Call::read(call.reference, Action::List, Method::GET, url);
         let root = async {
-            self.pacer.wait(root.reference.registry(), root.action).await;
+            self.turn(&root, origin, &mut Duration::default()).await?;
             let Err(refusal) = self.exchange(&root, origin, &Grant::default()).await? else {
                 return Ok(None);
             };

@@ -237,12 +237,8 @@ pub(super) async fn put(
     reference: &Reference,
     manifest: &Manifest,
 ) -> Result<(), Error> {
-    let permit = image_copy.mirror.small.take(&[reference.registry()]).await;
-    image_copy.client.put_manifest(reference, manifest).await?;
-    drop(permit);
-    let done = Event::ManifestDone { image: image_copy.image, digest: manifest.digest() };
-    image_copy.mirror.events.tell(&done);
-    Ok(())
+    let _permit = image_copy.mirror.small.take(&[reference.registry()]).await;
+    image_copy.client.put_manifest(reference, manifest).await
 }
 
 /// A source that is no index has no platform but its configuration's. It passed on its way to the target; only if it did not, it

@@ -1,6 +1,6 @@
 //! Bringing an image's blobs to its repository, by the cheapest way that each of them allows.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -88,18 +88,18 @@ pub async fn copy_blob(
     Ok(if placed == Placed::Sent { blob.size } else { 0 })
 }
 
-/// The blobs that the target has, where it can be asked in bulk.
-async fn known_blobs(
+/// The blobs that the target has, with their lengths where it names those; none where it cannot be asked in bulk.
+pub(super) async fn sizes(
     mirror: &Mirror,
     target: &Reference,
-    blobs: &[Blob],
-) -> Result<Option<HashSet<Digest>>, Error> {
+    digests: impl Iterator<Item = Digest>,
+) -> Result<Option<HashMap<Digest, Option<u64>>>, Error> {
     let Some(blob_index) = &mirror.blob_index else { return Ok(None) };
-    let digests: Vec<Digest> = blobs.iter().map(|blob| blob.digest).collect();
-    let mut known = HashSet::new();
+    let digests: Vec<Digest> = digests.collect();
+    let mut sizes = HashMap::new();
     for batch in digests.chunks(<dyn BlobIndex>::BATCH) {
-        match blob_index.present(target, batch).await {
-            Ok(Some(present)) => known.extend(present),
+        match blob_index.sizes(target, batch).await {
+            Ok(Some(known)) => sizes.extend(known),
             Ok(None) => return Ok(None),
             Err(error) => {
                 let kind = ErrorKind::Helper { what: "asking for blobs in bulk", source: error.into() };
@@ -107,14 +107,14 @@ async fn known_blobs(
             }
         }
     }
-    Ok(Some(known))
+    Ok(Some(sizes))
 }
 
 impl ImageCopy<'_> {
     /// Brings all `blobs` to the target, and says how.
     pub(super) async fn place_blobs(&self, blobs: &[Blob]) -> Result<Totals, Error> {
-        let known = known_blobs(self.mirror, self.target, blobs).await?;
-        let is_there = |blob: Blob| known.as_ref().map(|known| known.contains(&blob.digest));
+        let known = sizes(self.mirror, self.target, blobs.iter().map(|blob| blob.digest)).await?;
+        let is_there = |blob: Blob| known.as_ref().map(|known| known.contains_key(&blob.digest));
         let all: Vec<_> = blobs.iter().map(|blob| self.place_and_note(*blob, is_there(*blob))).collect();
         // What is transferred at once is limited by slots; here it only has to be bounded.
         let all = stream::iter(all).buffer_unordered(256);
@@ -222,7 +222,7 @@ impl ImageCopy<'_> {
     }
 
     async fn transfer(&self, transfer: &Transfer, session: url::Url) -> Result<Placed, Error> {
-        let Self { image, target, .. } = *self;
+        let target = self.target;
         let Blob { digest, size } = transfer.blob;
         if size == 0 && !self.mirror.client.connection.profile(target.registry()).takes_empty_blobs {
             return Err(Error::of(target, ErrorKind::EmptyBlob { digest }));
@@ -230,7 +230,6 @@ impl ImageCopy<'_> {
         let slots = if size <= Limits::SMALL { &self.mirror.small } else { &self.mirror.large };
         let permit = slots.take(&[transfer.source.registry(), target.registry()]).await;
         let _permit = (!bugs::is_in(Bug::NoSlots)).then_some(permit);
-        self.mirror.events.tell(&Event::BlobStarted { image, digest, size });
         upload::stream(transfer, target, session).await?;
         Ok(Placed::Sent)
     }

@@ -1,11 +1,11 @@
 //! Reading a target back: what is there, compared with what should be. Nothing is taken for granted because it was sent.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use super::looks::Looks;
-use super::{BlobIndex, Limits, Mirror};
+use super::{Limits, Mirror, blob};
 use crate::blobs;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind};
@@ -223,7 +223,8 @@ impl Check<'_> {
         target: &Reference,
         blobs: &[Descriptor],
     ) -> Result<Vec<Difference>, Error> {
-        let known = if self.deep { None } else { self.sizes(target, blobs).await? };
+        let digests = blobs.iter().map(|blob| blob.digest);
+        let known = if self.deep { None } else { blob::sizes(self.mirror, target, digests).await? };
         let known = known.as_ref();
         let looks = blobs.iter().map(|blob| async move {
             let kind = match known {
@@ -235,28 +236,6 @@ impl Check<'_> {
         let looks: Vec<_> = looks.collect();
         let found = stream::iter(looks).buffered(AT_ONCE).try_collect::<Vec<_>>().await?;
         Ok(found.into_iter().flatten().collect())
-    }
-
-    /// The sizes of the blobs that are there, where the registry can be asked in bulk.
-    async fn sizes(
-        &self,
-        target: &Reference,
-        blobs: &[Descriptor],
-    ) -> Result<Option<HashMap<Digest, Option<u64>>>, Error> {
-        let Some(index) = &self.mirror.blob_index else { return Ok(None) };
-        let digests: Vec<Digest> = blobs.iter().map(|blob| blob.digest).collect();
-        let mut sizes = HashMap::new();
-        for batch in digests.chunks(<dyn BlobIndex>::BATCH) {
-            match index.sizes(target, batch).await {
-                Ok(Some(known)) => sizes.extend(known),
-                Ok(None) => return Ok(None),
-                Err(error) => {
-                    let kind = ErrorKind::Helper { what: "asking for blobs in bulk", source: error.into() };
-                    return Err(Error::of(target, kind));
-                }
-            }
-        }
-        Ok(Some(sizes))
     }
 
     async fn blob(

@@ -40,15 +40,6 @@ pub enum Event {
         /// The repository that it was taken from.
         from: String,
     },
-    /// The blob's transfer begins, maybe for another time.
-    BlobStarted {
-        /// Which image.
-        image: usize,
-        /// Which blob.
-        digest: Digest,
-        /// Its bytes.
-        size: u64,
-    },
     /// Bytes of the blob went to the target. What is sent again after a failure is not counted again: the sum never exceeds
     /// the blob's size and never falls.
     BlobProgress {
@@ -76,13 +67,6 @@ pub enum Event {
         error: Error,
         /// The pause before the next try.
         pause: Duration,
-    },
-    /// A manifest was put.
-    ManifestDone {
-        /// Which image.
-        image: usize,
-        /// Which manifest.
-        digest: Digest,
     },
     /// Something that the user should know and that is no failure.
     Warning {

@@ -134,18 +134,9 @@ impl Mapping for MemoryMapping {
 /// A registry's bulk form of asking for blobs; ECR's is
 /// [BatchCheckLayerAvailability](https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_BatchCheckLayerAvailability.html).
 pub trait BlobIndex: Send + Sync {
-    /// Which of `digests` (at most [`BATCH`](Self::BATCH)) the repository has; none if this registry cannot be asked so, and the
-    /// mirror asks in the protocol's own way.
-    fn present<'a>(
-        &'a self,
-        repository: &'a Reference,
-        digests: &'a [Digest],
-    ) -> BoxFuture<'a, Result<Option<HashSet<Digest>>, BoxError>>;
-
-    /// The same with the lengths of those that are there, in bytes, where the registry names them.
-    fn sizes<'a>(&'a self, _repository: &'a Reference, _digests: &'a [Digest]) -> Sizes<'a> {
-        Box::pin(async { Ok(None) })
-    }
+    /// Those of `digests` (at most [`BATCH`](Self::BATCH)) that the repository has, each with its length in bytes where the registry
+    /// names that; none if this registry cannot be asked so, and the mirror asks in the protocol's own way.
+    fn sizes<'a>(&'a self, repository: &'a Reference, digests: &'a [Digest]) -> Sizes<'a>;
 }
 
 /// What [`BlobIndex::sizes`] gives.

@@ -1,12 +1,12 @@
 //! A target that is read back: what is asked, and which damage is found.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use registry::mirror::{BlobIndex, Check, Checked, DifferenceKind, Event, Job, Mirror, Sizes};
-use registry::{BoxError, BoxFuture, Digest, ErrorKind, Reference};
+use registry::{Digest, ErrorKind, Reference};
 
 use crate::support::images::{TestImage, bytes, image, index};
 use crate::support::{Fake, Fault, client, copy, copy_all, faults::Rule, pair, run};
@@ -196,14 +196,6 @@ struct Bulk {
 }
 
 impl BlobIndex for Bulk {
-    fn present<'a>(
-        &'a self,
-        _: &'a Reference,
-        _: &'a [Digest],
-    ) -> BoxFuture<'a, Result<Option<HashSet<Digest>>, BoxError>> {
-        Box::pin(async { Ok(None) })
-    }
-
     fn sizes<'a>(&'a self, _: &'a Reference, digests: &'a [Digest]) -> Sizes<'a> {
         self.asked.fetch_add(1, Ordering::Relaxed);
         let known = digests.iter().filter_map(|digest| Some((*digest, *self.sizes.get(digest)?)));

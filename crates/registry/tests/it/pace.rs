@@ -9,8 +9,8 @@ use registry::mirror::{Action, Job, Mapping, MemoryMapping, Mirror, Platforms};
 use crate::support::faults::Rule;
 use crate::support::images::{self, bytes, image, two_platforms};
 use crate::support::{
-    Auth, ECR, Fake, Fault, Quirks, builder, client, copy, copy_all, counting, known, only, pair, profile,
-    reply, run,
+    Auth, ECR, Fake, Fault, Quirks, client, copy, copy_all, counting, knowing, only, pair, profile, reply,
+    run,
 };
 
 #[test]
@@ -159,7 +159,7 @@ fn images_in_ecr_mode_are_put_no_faster_than_the_quota() {
                 target.on(Rule::new("PUT", "/manifests/", Fault::too_many(None)).skip(skip));
             }
         }
-        let client = builder().profiles(known(&target, ECR)).build().unwrap();
+        let client = knowing(&target, ECR);
         for result in copy_all(&Mirror::new(client), jobs).await {
             result.unwrap();
         }
@@ -196,7 +196,7 @@ fn three_in_ten_replies_are_429_and_everything_arrives_as_often_as_it_must() {
 
 async fn three_in_ten(images: usize, ecr: bool, mounts: bool) {
     let target = Fake::start(Quirks { ecr, mounts, ..Quirks::default() }).await;
-    let client = builder().profiles(known(&target, profile(ecr))).build().unwrap();
+    let client = knowing(&target, profile(ecr));
     let (source, sent) = throttled(&target, images, &Mirror::new(client)).await;
     let configurations: u64 = (0..images).map(|number| image(&format!("i{number}"), &[]).bytes()).sum();
     let layers = if mounts { 1 } else { images };

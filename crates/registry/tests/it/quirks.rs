@@ -41,27 +41,24 @@
 
 use std::time::Duration;
 
-use registry::mirror::{Action, BlobIndex, Job, Mirror};
-use registry::{BoxError, BoxFuture, Digest, ErrorKind, Reference};
+use registry::mirror::{Action, BlobIndex, Job, Mirror, Sizes};
+use registry::{Digest, ErrorKind, Reference};
 
 use crate::support::faults::Rule;
 use crate::support::images;
 use crate::support::{
-    Auth, ECR, Fake, Fault, Passwords, Quirks, builder, client, copy, ecr, known, run, small, source, whole,
+    Auth, ECR, Fake, Fault, Passwords, Quirks, builder, client, copy, ecr, knowing, run, small, source, whole,
 };
 
 /// Answers from the fake's own memory, as BatchCheckLayerAvailability does.
 struct Bulk(std::sync::Arc<Fake>);
 
 impl BlobIndex for Bulk {
-    fn present<'a>(
-        &'a self,
-        repository: &'a Reference,
-        digests: &'a [Digest],
-    ) -> BoxFuture<'a, Result<Option<std::collections::HashSet<Digest>>, BoxError>> {
+    fn sizes<'a>(&'a self, repository: &'a Reference, digests: &'a [Digest]) -> Sizes<'a> {
         let here = self.0.store(|store| {
             let blobs = &store.repository(repository.repository()).blobs;
-            digests.iter().copied().filter(|digest| blobs.contains_key(digest)).collect()
+            let here = digests.iter().filter(|digest| blobs.contains_key(digest));
+            here.map(|digest| (*digest, None)).collect()
         });
         Box::pin(async move { Ok(Some(here)) })
     }
@@ -337,7 +334,7 @@ fn ecr_is_asked_for_blobs_in_bulk() {
         let source = source(&small()).await;
         let target = std::sync::Arc::new(Fake::start(Quirks { ecr: true, ..Quirks::default() }).await);
         target.store(|store| store.repository("r").tags.clear());
-        let client = builder().profiles(known(&target, ECR)).build().unwrap();
+        let client = knowing(&target, ECR);
         let mirror =
             Mirror::new(client).blob_index(std::sync::Arc::new(Bulk(std::sync::Arc::clone(&target))));
         copy(&mirror, Job::new(source.name("r:1"), target.name("r:1"))).await.unwrap();

@@ -8,7 +8,7 @@ use registry::mirror::{Job, MemoryMapping, Mirror, Mounts};
 use crate::support::faults::Rule;
 use crate::support::images::{bytes, image};
 use crate::support::{
-    Fake, Fault, Quirks, builder, client, copy, copy_all, ecr, known, profile, run, small, source,
+    Fake, Fault, Quirks, client, copy, copy_all, ecr, knowing, profile, run, small, source,
 };
 
 #[test]
@@ -42,7 +42,7 @@ fn what_an_earlier_run_brought_is_mounted_by_a_later_one() {
         for ecr in [false, true] {
             let source = Fake::plain().await;
             let target = Fake::start(Quirks { mounts: true, ecr, ..Quirks::default() }).await;
-            let client = builder().profiles(known(&target, profile(ecr))).build().unwrap();
+            let client = knowing(&target, profile(ecr));
             let mapping = Arc::new(MemoryMapping::default());
             let mut jobs = Vec::new();
             for (number, repository) in ["t", "u", "t"].into_iter().enumerate() {
@@ -102,7 +102,7 @@ fn when_the_first_of_those_who_share_a_blob_fails_another_brings_it() {
         for ecr in [false, true] {
             let source = Fake::plain().await;
             let target = Fake::start(Quirks { mounts: true, ecr, ..Quirks::default() }).await;
-            let client = builder().profiles(known(&target, profile(ecr))).build().unwrap();
+            let client = knowing(&target, profile(ecr));
             let mut jobs = Vec::new();
             for number in 0..4 {
                 let image = image(&format!("i{number}"), &shared);

@@ -31,7 +31,7 @@ use registry::{Digest, ErrorKind, Manifest, ManifestError, NoConnection, RateLim
 use crate::support::faults::Rule;
 use crate::support::images::{self, OCI_INDEX, TestImage, bytes, image, index, two_platforms};
 use crate::support::{
-    ECR, Fake, Fault, builder, client, copied, copy, counting, known, only, pair, reply, run, whole,
+    ECR, Fake, Fault, builder, client, copied, copy, counting, knowing, only, pair, reply, run, whole,
 };
 
 #[test]
@@ -85,8 +85,8 @@ fn at_a_target_a_look_is_advice_and_the_push_decides() {
         // ECR means what it says.
         let (source, target) = pair(&image).await;
         target.on(Rule::new("*", "/manifests/", Fault::error(403, "DENIED", "no", Vec::new())).times(99));
-        let client = builder().profiles(known(&target, ECR)).build().unwrap();
-        let plan = Mirror::new(client).plan(vec![Job::new(source.name("r:1"), target.name("r:1"))]).await;
+        let mirror = Mirror::new(knowing(&target, ECR));
+        let plan = mirror.plan(vec![Job::new(source.name("r:1"), target.name("r:1"))]).await;
         assert!(matches!(plan.images[0].action, Action::Failed(_)), "{plan:?}");
     });
 }

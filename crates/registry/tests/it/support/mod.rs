@@ -50,10 +50,10 @@ pub fn reference(text: &str) -> Reference {
     text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
-/// What is known of `fake`, and of no other registry.
-pub fn known(fake: &Fake, profile: Profile) -> impl Fn(&str) -> Option<Profile> + Send + Sync + 'static {
+/// A client that knows this of `fake`, and nothing of other registries.
+pub fn knowing(fake: &Fake, profile: Profile) -> Client {
     let own = fake.host();
-    move |host| (host == own).then_some(profile)
+    builder().profiles(move |host| (host == own).then_some(profile)).build().unwrap()
 }
 
 /// A client for which `hub` counts pulls as Docker Hub does.
@@ -96,7 +96,7 @@ pub async fn ecr(repositories: &[&str], quirks: Quirks) -> (Fake, Mirror) {
             store.repository(name);
         }
     });
-    let client = builder().profiles(known(&fake, ECR)).build().unwrap();
+    let client = knowing(&fake, ECR);
     (fake, Mirror::new(client))
 }
 
