@@ -9,6 +9,7 @@ use aws::signing::{self, Signing};
 use clap::Args;
 use failure::Kind;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use images_config::lock::Lock;
 use images_config::{Config, RUNTIMES_REPOSITORY, support};
 use registry::mirror::{Action, Job, Mirror, Plan};
 use registry::{Client, Reference};
@@ -64,33 +65,15 @@ impl ListImages {
             Some(_) => in_account(context, &config, &target, &upstream, self.all).await?,
             None => in_registry(context, &config, &target, &upstream).await?,
         };
-        for image in &mut listed {
-            let tag = image.tag.as_deref().unwrap_or_default();
-            let name = format!("{}:{tag}", target.repository(&image.repository)?.repository());
-            let Some(signed) = upstream.get(&name).and_then(|found| found.signed.as_ref()) else { continue };
-            image.signed = Some(signed.is_ok());
-            image.signed_by = signed.as_ref().ok().cloned();
-            if let Err(error) = signed {
-                context.printer.warn(format!("{name}: {error}"));
-            }
-        }
+        note_signers(context, &target, &upstream, &mut listed)?;
         context.interrupt.guard(ask_signing(&config, &target, &mut listed)).await?;
         for image in &listed {
             if let (Some(tag), Some(signing @ Signing::Failed { .. })) = (&image.tag, &image.signing) {
                 why_unsigned(tag, signing).into_iter().for_each(|why| context.printer.warn(why));
             }
         }
-        let today = support::today();
-        for image in listed.iter_mut().filter(|image| image.repository == RUNTIMES_REPOSITORY) {
-            let runtime = config.runtimes.iter().find(|runtime| Some(&runtime.name) == image.tag.as_ref());
-            let day = runtime.and_then(|runtime| support::ended(&runtime.base, today));
-            image.base_support_ended = day.map(|day| day.to_string());
-        }
         let lock = context.lock()?;
-        let runtimes = listed.iter_mut().filter(|image| image.repository == RUNTIMES_REPOSITORY);
-        for image in runtimes.filter(|image| image.upstream == BUILT_HERE) {
-            image.held = image.tag.as_ref().and_then(|tag| hold(lock.as_ref(), tag));
-        }
+        note_runtimes(&config, lock.as_ref(), &mut listed);
         let waiting = min_age::waiting(&config, lock.as_ref());
         for image in listed.iter_mut().filter(|_| !waiting.is_empty()) {
             image.waiting = source(&config, image).and_then(|source| waiting.get(source)).cloned();
@@ -115,6 +98,39 @@ impl ListImages {
         }
         waiting.values().for_each(|waiting| context.printer.line(waiting.to_string()));
         Ok(())
+    }
+}
+
+/// Notes who signed each image's source, and warns where nobody did who has to.
+fn note_signers(
+    context: &Context,
+    target: &Target,
+    upstream: &BTreeMap<String, Compared>,
+    listed: &mut [Listed],
+) -> anyhow::Result<()> {
+    for image in listed {
+        let tag = image.tag.as_deref().unwrap_or_default();
+        let name = format!("{}:{tag}", target.repository(&image.repository)?.repository());
+        let Some(signed) = upstream.get(&name).and_then(|found| found.signed.as_ref()) else { continue };
+        image.signed = Some(signed.is_ok());
+        image.signed_by = signed.as_ref().ok().cloned();
+        if let Err(error) = signed {
+            context.printer.warn(format!("{name}: {error}"));
+        }
+    }
+    Ok(())
+}
+
+/// Notes of each runtime whether its base is still supported, and on which build it is held.
+fn note_runtimes(config: &Config, lock: Option<&Lock>, listed: &mut [Listed]) {
+    let today = support::today();
+    for image in listed.iter_mut().filter(|image| image.repository == RUNTIMES_REPOSITORY) {
+        let runtime = config.runtimes.iter().find(|runtime| Some(&runtime.name) == image.tag.as_ref());
+        let day = runtime.and_then(|runtime| support::ended(&runtime.base, today));
+        image.base_support_ended = day.map(|day| day.to_string());
+        if image.upstream == BUILT_HERE {
+            image.held = image.tag.as_ref().and_then(|tag| hold(lock, tag));
+        }
     }
 }
 
@@ -265,14 +281,9 @@ async fn in_account(
                     age: u64::try_from(image.pushed).ok().map(|pushed| now.saturating_sub(pushed)),
                     // The look at upstream does not see what is archived.
                     upstream: if image.archived && verdict == ABSENT { String::new() } else { verdict },
-                    signed: None,
-                    signed_by: None,
-                    signing: None,
                     referrers: Some(about),
                     archived: image.archived,
-                    base_support_ended: None,
-                    held: None,
-                    waiting: None,
+                    ..Listed::default()
                 });
             }
         }
@@ -280,19 +291,7 @@ async fn in_account(
             listed.push(Listed {
                 repository: repository.name.clone(),
                 uri: repository.uri.clone(),
-                tag: None,
-                digest: None,
-                size: None,
-                age: None,
-                upstream: String::new(),
-                signed: None,
-                signed_by: None,
-                signing: None,
-                referrers: None,
-                archived: false,
-                base_support_ended: None,
-                held: None,
-                waiting: None,
+                ..Listed::default()
             });
         }
         listed[before..].sort_by(|a, b| a.tag.cmp(&b.tag));
@@ -357,17 +356,9 @@ async fn in_registry(
                     uri: target.name(name)?,
                     digest: found.map(|digest| digest.to_string()),
                     tag: Some(tag),
-                    size: None,
-                    age: None,
                     upstream: verdict.unwrap_or_else(|| BUILT_HERE.to_owned()),
-                    signed: None,
-                    signed_by: None,
-                    signing: None,
                     referrers,
-                    archived: false,
-                    base_support_ended: None,
-                    held: None,
-                    waiting: None,
+                    ..Listed::default()
                 })
             });
         }

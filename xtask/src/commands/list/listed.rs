@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::ui::units;
 
 /// A tag of a repository, or a repository without any.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub(super) struct Listed {
     pub(super) repository: String,
     pub(super) uri: String,
