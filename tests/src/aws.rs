@@ -7,7 +7,7 @@ use base64::Engine as _;
 use rustix::process::Pid;
 use serde_json::{Value, json};
 
-use crate::{Emulator, REGION, Response, S3, get, request};
+use crate::{Emulator, MANIFESTS, REGION, Response, S3, get, request};
 
 /// The emulated AWS: its ECR with the registry, and its KMS.
 #[derive(Clone, Debug)]
@@ -85,10 +85,7 @@ impl Aws {
         let (user, password) = self.login();
         let basic =
             format!("Basic {}", base64::prelude::BASE64_STANDARD.encode(format!("{user}:{password}")));
-        let accept = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
-                      application/vnd.docker.distribution.manifest.list.v2+json, \
-                      application/vnd.docker.distribution.manifest.v2+json";
-        let headers = [("authorization", basic.as_str()), ("accept", accept)];
+        let headers = [("authorization", basic.as_str()), MANIFESTS];
         request(method, &format!("http://{}/v2/{path}", self.host), &headers, b"")
     }
 

@@ -5,6 +5,13 @@ use std::net::TcpStream;
 
 use crate::gate::BOUND;
 
+/// The header of a request for a manifest, of whatever kind.
+pub const MANIFESTS: (&str, &str) = (
+    "accept",
+    "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
+     application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json",
+);
+
 /// An answer.
 #[derive(Clone, Debug)]
 pub struct Response {

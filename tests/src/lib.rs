@@ -53,7 +53,7 @@ pub use gate::{BOUND, Gate};
 pub use grid::{
     BUCKET, INIT, INTERRUPTED, STATE, STATE_ALIAS, TERRAFORM, checkout, set_as_cloudformation_does,
 };
-pub use http::{Response, get, request};
+pub use http::{MANIFESTS, Response, get, request};
 pub use machine::{Docker, Machine};
 pub use project::{DOCKERFILE, Project};
 pub use recording::Recording;

@@ -8,8 +8,8 @@ use serde_json::json;
 
 use crate::base::BUSYBOX;
 use crate::{
-    Base, Builder, DebianRegistry, Engine, Images, LocalBuilds, Run, World, docker, get, read, request, skip,
-    text,
+    Base, Builder, DebianRegistry, Engine, Images, LocalBuilds, MANIFESTS, Run, World, docker, get, read,
+    request, skip, text,
 };
 
 /// What the runtime prints first.
@@ -105,11 +105,8 @@ impl Project {
         let names =
             if listed.status == 200 { listed.json()["tags"].clone() } else { Vec::<String>::new().into() };
         let digest = |tag: &str| {
-            let accept = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
-                          application/vnd.docker.distribution.manifest.list.v2+json, \
-                          application/vnd.docker.distribution.manifest.v2+json";
             let url = format!("http://{host}/v2/lambda/manifests/{tag}");
-            let found = request("HEAD", &url, &[("accept", accept)], b"");
+            let found = request("HEAD", &url, &[MANIFESTS], b"");
             assert_eq!(found.status, 200, "{tag}");
             found.header("docker-content-digest").unwrap().to_owned()
         };

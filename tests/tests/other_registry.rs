@@ -6,7 +6,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::time::Duration;
 
-use e2e::{DebianRegistry, Gate, Images, World, command, digest, programs, read, request};
+use e2e::{DebianRegistry, Gate, Images, MANIFESTS, World, command, digest, programs, read, request};
 use serde_json::Value;
 
 const IMAGES: &str = r#"schema_version = 1
@@ -16,19 +16,17 @@ curl = "curlimages/curl:7.85.0"
 "kedacore/keda-metrics-apiserver" = { source = "ghcr.io/kedacore/keda-metrics-apiserver:2.11.2", platforms = ["linux/amd64", "linux/arm64"] }
 "#;
 
-const ACCEPT: (&str, &str) = (
-    "accept",
-    "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
-     application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json",
-);
-
 fn manifest(registry: &str, name: &str) -> Vec<u8> {
     let (repository, reference) = name
         .split_once([':', '@'])
         .map(|(repository, _)| (repository, &name[repository.len() + 1..]))
         .unwrap();
-    let answer =
-        request("GET", &format!("http://{registry}/v2/{repository}/manifests/{reference}"), &[ACCEPT], b"");
+    let answer = request(
+        "GET",
+        &format!("http://{registry}/v2/{repository}/manifests/{reference}"),
+        &[MANIFESTS],
+        b"",
+    );
     assert_eq!(answer.status, 200, "{name}: {}", String::from_utf8_lossy(&answer.body));
     answer.body
 }

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
 
-use e2e::{DebianRegistry, Ended, Images, Project, World, get, request};
+use e2e::{DebianRegistry, Ended, Images, MANIFESTS, Project, World, get, request};
 use serde_json::Value;
 
 const IMAGES: &str = r#"schema_version = 1
@@ -10,12 +10,6 @@ const IMAGES: &str = r#"schema_version = 1
 curl = "curlimages/curl:7.85.0"
 "kedacore/keda" = { source = "ghcr.io/kedacore/keda:2.11.2", platforms = "all" }
 "#;
-
-const ACCEPT: (&str, &str) = (
-    "accept",
-    "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
-     application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json",
-);
 
 fn run(world: &World, registry: &DebianRegistry, line: &str) -> Ended {
     world.sourced().arg("--registry").arg(registry.host()).args(line).end()
@@ -94,7 +88,7 @@ fn a_registry_that_lost_or_changed_a_byte_is_found_out() {
     // Somebody pushes another image.
     let child = get_manifest(&registry, keda)["manifests"][0]["digest"].as_str().unwrap().to_owned();
     let url = |reference: &str| format!("http://{}/v2/kedacore/keda/manifests/{reference}", registry.host());
-    let bytes = request("GET", &url(&child), &[ACCEPT], b"");
+    let bytes = request("GET", &url(&child), &[MANIFESTS], b"");
     let kind = bytes.header("content-type").unwrap().to_owned();
     assert_eq!(request("PUT", &url("2.11.2"), &[("content-type", &kind)], &bytes.body).status, 201);
     let moved = run(&world, &registry, "verify kedacore/keda");
@@ -107,7 +101,7 @@ fn a_registry_that_lost_or_changed_a_byte_is_found_out() {
 fn get_manifest(registry: &DebianRegistry, name: &str) -> Value {
     let (repository, tag) = name.rsplit_once(':').unwrap();
     let url = format!("http://{}/v2/{repository}/manifests/{tag}", registry.host());
-    serde_json::from_slice(&request("GET", &url, &[ACCEPT], b"").body).unwrap()
+    serde_json::from_slice(&request("GET", &url, &[MANIFESTS], b"").body).unwrap()
 }
 
 #[test]
@@ -141,7 +135,7 @@ fn a_runtimes_labels_are_compared_with_its_tags() {
     let key =
         project.tags().into_keys().find(|tag| tag.contains("-k2-") && !first.contains_key(tag)).unwrap();
     let url = |reference: &str| format!("http://{host}/v2/lambda/manifests/{reference}");
-    let old = request("GET", &url(&first[name]), &[ACCEPT], b"");
+    let old = request("GET", &url(&first[name]), &[MANIFESTS], b"");
     let kind = old.header("content-type").unwrap().to_owned();
     assert_eq!(request("PUT", &url(&key), &[("content-type", &kind)], &old.body).status, 201);
     let forged = verify("");
