@@ -8,10 +8,9 @@ use std::time::Duration;
 use registry::mirror::Limits;
 use tokio::time::Instant;
 
+use crate::asked::{Asked, kind};
 use crate::journal::Journal;
 use crate::plan::Op;
-use crate::site::Asked;
-use crate::world::kind;
 
 /// Where a piece of a layer that came from the source is counted until nobody holds it any more.
 pub type Held = Arc<AtomicI64>;

@@ -8,8 +8,8 @@ use base64::engine::general_purpose::STANDARD;
 use http::Method;
 use tokio::time::Instant;
 
+use crate::asked::{Answer, Asked, authorization, parts};
 use crate::plan::Auth;
-use crate::site::{Answer, Asked, authorization, parts};
 
 /// A token, and what it is good for.
 struct Token {

@@ -2,6 +2,7 @@
 //! seed. `SIM_SEED=N` runs one seed and shows each request; `SIM_DROP=1,4` leaves these of its accidents out.
 #![expect(unreachable_pub, clippy::unwrap_used, reason = "all of it is a test")]
 
+mod asked;
 #[cfg(feature = "bugs")]
 mod bugs;
 #[path = "../it/support/ecr.rs"]

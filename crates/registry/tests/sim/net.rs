@@ -10,10 +10,10 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use registry::{Body, BoxFuture, Digest, ErrorKind, NoConnection, Request, Response, Transport};
 use tokio::time::sleep;
 
+use crate::asked::{Answer, Asked, kind, parts};
 use crate::load::{Held, PIECE};
 use crate::plan::{Fault, Op};
-use crate::site::{Answer, Asked, parts};
-use crate::world::{Shared, World, kind, lock, reads};
+use crate::world::{Shared, World, lock, reads};
 
 /// One process's way to all servers.
 pub struct Net {

@@ -1,54 +1,16 @@
 //! A registry's answers.
 
-use bytes::Bytes;
 use fastrand::Rng;
-use http::{HeaderMap, Method};
+use http::Method;
 use registry::mirror::Mounts;
 use registry::{Digest, Manifest};
 use std::collections::BTreeMap;
 use tokio::time::Instant;
-use url::Url;
 
+use crate::asked::{Answer, Asked, parts};
 use crate::logins::Logins;
 use crate::plan::Ways;
 use crate::store::{Store, Upload};
-
-/// A request, as far as a registry sees it.
-pub struct Asked {
-    pub method: Method,
-    pub url: Url,
-    pub headers: HeaderMap,
-    pub body: Bytes,
-}
-
-/// A reply.
-#[derive(Clone, Debug, Default)]
-pub struct Answer {
-    pub status: u16,
-    pub headers: Vec<(&'static str, String)>,
-    pub body: Bytes,
-}
-
-impl Answer {
-    pub fn new(status: u16) -> Self {
-        Self { status, ..Self::default() }
-    }
-
-    pub fn with(mut self, name: &'static str, value: impl ToString) -> Self {
-        self.headers.push((name, value.to_string()));
-        self
-    }
-
-    pub fn body(mut self, body: impl Into<Bytes>) -> Self {
-        self.body = body.into();
-        self
-    }
-
-    pub fn error(status: u16, code: &str, message: &str) -> Self {
-        let body = serde_json::json!({ "errors": [{ "code": code, "message": message }] });
-        Self::new(status).body(body.to_string())
-    }
-}
 
 /// A registry with its token service and its blob store.
 pub struct Site {
@@ -262,25 +224,4 @@ impl Site {
         let body = serde_json::json!({ "schemaVersion": 2, "mediaType": crate::images::OCI_INDEX, "manifests": list });
         Answer::new(200).body(body.to_string())
     }
-}
-
-pub fn authorization(asked: &Asked) -> &str {
-    asked.headers.get("authorization").and_then(|value| value.to_str().ok()).unwrap_or_default()
-}
-
-/// Repository, kind and name: `/v2/<repository>/<kind>/<name>`.
-pub fn parts(path: &str) -> (&str, &str, &str) {
-    let path = path.strip_prefix("/v2/").unwrap_or_default();
-    for (at, kind) in [
-        ("/blobs/uploads/", "uploads"),
-        ("/blobs/", "blobs"),
-        ("/manifests/", "manifests"),
-        ("/referrers/", "referrers"),
-        ("/tags/list", "tags"),
-    ] {
-        if let Some((repository, name)) = path.split_once(at) {
-            return (repository, kind, name);
-        }
-    }
-    ("", "", "")
 }

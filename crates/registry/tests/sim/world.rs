@@ -11,10 +11,11 @@ use http::Method;
 use registry::Digest;
 use tokio::time::Instant;
 
+use crate::asked::{Answer, Asked, authorization, kind, parts};
 use crate::journal::Journal;
 use crate::load::Load;
 use crate::plan::{Accident, Fault, Op, Scenario, Wanted};
-use crate::site::{Answer, Asked, Site, authorization, parts};
+use crate::site::Site;
 
 /// All of a run but the mirror.
 pub struct World {
@@ -59,24 +60,6 @@ pub type Shared = Arc<Mutex<World>>;
 
 pub fn lock(world: &Shared) -> MutexGuard<'_, World> {
     world.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-}
-
-/// What is asked of whom.
-pub fn kind(asked: &Asked) -> (bool, Op) {
-    let host = asked.url.host_str().unwrap_or_default();
-    let (_, kind, _) = parts(asked.url.path());
-    let op = match (asked.method.as_str(), kind) {
-        _ if host.starts_with("auth.") => Op::Token,
-        ("HEAD", "manifests") => Op::ManifestHead,
-        ("PUT", "manifests") => Op::ManifestPut,
-        (_, "manifests") => Op::ManifestGet,
-        ("HEAD", "blobs") => Op::BlobHead,
-        (_, "blobs") => Op::BlobGet,
-        ("POST", _) => Op::UploadStart,
-        ("PUT", _) => Op::UploadFinish,
-        _ => Op::Referrers,
-    };
-    (host.ends_with("target.example"), op)
 }
 
 impl World {
