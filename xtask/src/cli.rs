@@ -3,6 +3,7 @@
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, ValueEnum as _};
 use failure::{Kind, ending, failure};
+use images_config::values;
 
 use crate::commands::Command;
 use crate::exit_codes::EXIT_CODES;
@@ -103,7 +104,7 @@ const DESTRUCTIVE: [&str; 4] = ["destroy-images", "auto-destroy-images", "prune"
 /// # Errors
 /// clap's own message where it is wrong, and what `--help` and `--version` show.
 pub fn parse(arguments: Vec<String>, command: clap::Command) -> Result<Cli, clap::Error> {
-    read(arguments, command).map_err(with_safe_suggestions)
+    read(arguments, command).map_err(|error| without_logins(with_safe_suggestions(error)))
 }
 
 /// What a command line that is wrong ends the run with, for those who read JSON.
@@ -147,6 +148,18 @@ fn read(arguments: Vec<String>, mut command: clap::Command) -> Result<Cli, clap:
     Ok(Cli { name, ..cli })
 }
 
+/// A login in a value that is refused is not repeated.
+fn without_logins(mut error: clap::Error) -> clap::Error {
+    let texts = error.context().filter_map(|(kind, value)| match value {
+        ContextValue::String(text) => Some((kind, values::without_logins(text))),
+        _ => None,
+    });
+    for (kind, text) in texts.collect::<Vec<_>>() {
+        error.insert(kind, ContextValue::String(text));
+    }
+    error
+}
+
 /// Takes destructive commands out of what clap suggests for a mistyped one, and puts the most similar first. Where that one is
 /// destructive, it is what was meant, and no other has anything to do with it.
 fn with_safe_suggestions(mut error: clap::Error) -> clap::Error {
@@ -185,6 +198,18 @@ mod tests {
         Cli::command().debug_assert();
         for name in crate::program::OF_THE_WORKSPACE.iter().chain(&DESTRUCTIVE) {
             assert!(Cli::command().find_subcommand(name).is_some(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_login_in_a_refused_value_is_not_repeated() {
+        for value in
+            ["docker.io=http://me:hunter2@m.example", "https://me:hunter2@m.example", "x=me:hunter2@m"]
+        {
+            let words = words(&format!("xtask transfer-images --upstream {value}"));
+            let error = parse(words, Cli::command()).unwrap_err();
+            let text = format!("{error} {:?}", usage_error(&error));
+            assert!(text.contains("***") && !text.contains("hunter2"), "{text}");
         }
     }
 

@@ -5,6 +5,8 @@ use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use crate::values::without_logins;
+
 /// One mistake in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
@@ -84,7 +86,7 @@ impl<'a> Sink<'a> {
         self.starts.partition_point(|start| *start <= offset) + 1
     }
 
-    /// Notes a problem at a byte range of the text.
+    /// Notes a problem at a byte range of the text. A login that was written where none belongs is not repeated.
     pub(super) fn report(
         &self,
         span: &Range<usize>,
@@ -93,7 +95,9 @@ impl<'a> Sink<'a> {
         help: Option<String>,
     ) {
         let (line, column) = position(self.text, span.start);
-        let problem = Problem { line, column, key: key.to_owned(), message: message.into(), help };
+        let message = without_logins(&message.into());
+        let help = help.as_deref().map(without_logins);
+        let problem = Problem { line, column, key: without_logins(key), message, help };
         self.found.borrow_mut().push(problem);
     }
 

@@ -8,7 +8,9 @@ use super::{Platforms, names};
 /// An image reference.
 pub(super) fn reference(node: &Node<'_>) -> Option<Reference> {
     let text = node.text()?;
-    if let Some((_, rest)) = text.split_once("://") {
+    if text.contains("://") {
+        let shown = without_logins(text);
+        let rest = shown.split_once("://").map_or("", |(_, rest)| rest);
         node.fail_with(
             format!("`{text}` is a URL, not an image reference"),
             format!("leave the scheme out: `{rest}`"),
@@ -83,14 +85,47 @@ pub(super) fn route(text: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// A text that repeats what somebody wrote, without user, password and query of the URLs and hosts in it.
+pub fn without_logins(text: &str) -> String {
+    let is_end = |c: char| c.is_whitespace() || "`'\"<>".contains(c);
+    let mut shown = String::with_capacity(text.len());
+    for part in text.split_inclusive(is_end) {
+        let word = part.trim_end_matches(is_end);
+        shown.push_str(&without_login(word));
+        shown.push_str(&part[word.len()..]);
+    }
+    shown
+}
+
+fn without_login(word: &str) -> String {
+    let (scheme, rest) = word.find("://").map_or(("", word), |at| word.split_at(at + 3));
+    let is_url = !scheme.is_empty();
+    let (rest, query) = match rest.split_once('?') {
+        Some((rest, _)) if is_url => (rest, "?***"),
+        _ => (rest, ""),
+    };
+    let login = rest.rsplit_once('@').filter(|(login, after)| {
+        // `keda:2.8@sha256:...` has no login, `me@example` is no secret.
+        !after.starts_with("sha256:") && !after.starts_with("sha512:") && (is_url || login.contains(':'))
+    });
+    match login {
+        Some((_, host)) => format!("{scheme}***@{host}{query}"),
+        None => format!("{scheme}{rest}{query}"),
+    }
+}
+
 /// The command line's `HOST=URL`, as `[upstream]` has it.
 ///
 /// # Errors
 /// Why it is none, as a lowercase fragment.
 pub fn upstream_option(text: &str) -> Result<(String, String), String> {
-    let (host, url) = text.split_once('=').ok_or_else(|| format!("`{text}` is not HOST=URL"))?;
-    names::registry_host(host)?;
-    route(url)?;
+    let parts = text.split_once('=').ok_or_else(|| format!("`{text}` is not HOST=URL"));
+    let checked = parts.and_then(|(host, url)| {
+        names::registry_host(host)?;
+        route(url)?;
+        Ok((host, url))
+    });
+    let (host, url) = checked.map_err(|why| without_logins(&why))?;
     Ok((host.to_owned(), url.trim_end_matches('/').to_owned()))
 }
 
@@ -129,6 +164,31 @@ fn lost_quotes<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_login_is_repeated_and_nothing_else_is_left_out() {
+        for (text, shown) in [
+            ("`https://me:hunter2@m.example/a` is a URL", "`https://***@m.example/a` is a URL"),
+            ("'x=http://me:hunter2@m.example'", "'x=http://***@m.example'"),
+            ("http://me:hun/ter2@m.example", "http://***@m.example"),
+            ("`me:hunter2@m.example/a/b:1`", "`***@m.example/a/b:1`"),
+            ("https://m.example/v2?token=hunter2 and so on", "https://m.example/v2?*** and so on"),
+            ("https://ghp_hunter2@ghcr.io", "https://***@ghcr.io"),
+        ] {
+            assert_eq!(without_logins(text), shown);
+        }
+        for same in [
+            "`kedacore/keda:2.8@sha256:aa` is listed twice",
+            "did you mean `linux/amd64`?",
+            "`https://m.example/a` can have a path, but not `?` or `#`",
+            "x: me@example.org\n  --> \"y\"",
+            "https://m.example/x@sha256:aa",
+        ] {
+            assert_eq!(without_logins(same), same);
+        }
+        let error = upstream_option("https://me:hunter2@m.example").unwrap_err();
+        assert!(!error.contains("hunter2"), "{error}");
+    }
 
     #[test]
     fn routes_are_bare_urls() {

@@ -54,7 +54,8 @@ impl TokenServices {
                     continue;
                 }
                 if !status.is_success() {
-                    return Err(Failure::read(reply).await.into_kind());
+                    let secrets = token::secrets(asked);
+                    return Err(Failure::read(reply, &secrets).await.into_kind());
                 }
                 let headers = reply.headers().clone();
                 let body = response::read_bounded(reply, "the token service's reply", limits::TOKEN_BODY);

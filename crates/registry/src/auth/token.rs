@@ -16,6 +16,7 @@ use super::Credential;
 use super::service::Asked;
 use crate::error::ErrorKind;
 use crate::net::http::{Body, Request};
+use crate::net::secrets::Secrets;
 
 /// Without `expires_in` a token lives for
 /// [60 seconds](https://distribution.github.io/distribution/spec/auth/token/#token-response-fields).
@@ -64,6 +65,15 @@ pub(super) fn request(realm: &Url, asked: &Asked<'_>, client_id: &str) -> Reques
 pub(super) fn basic_header(credential: &Credential) -> Option<HeaderValue> {
     let Credential::Basic { username, password } = credential else { return None };
     sensitive(&format!("Basic {}", STANDARD.encode(format!("{username}:{password}"))))
+}
+
+/// What the token service is shown.
+pub(super) fn secrets(asked: &Asked<'_>) -> Secrets {
+    let token = match asked.credential {
+        Some(Credential::IdentityToken(token)) => Some(token.as_str()),
+        _ => None,
+    };
+    Secrets::of(asked.credential.and_then(basic_header).as_ref()).and(token)
 }
 
 /// The longest that a token is kept: none that is good for longer was ever seen.

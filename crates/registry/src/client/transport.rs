@@ -20,6 +20,7 @@ use crate::limits;
 use crate::net::http::{Body, Request, Response};
 use crate::net::location;
 use crate::net::response::{self, Failure};
+use crate::net::secrets::Secrets;
 use crate::net::waits::waiting;
 use crate::reference::Reference;
 
@@ -283,9 +284,7 @@ impl Core {
                 (false, Some(stranger)) => stranger.header.clone(),
                 (false, None) => None,
             };
-            if let Some(header) = header {
-                headers.insert(AUTHORIZATION, header);
-            }
+            headers.extend(header.clone().map(|header| (AUTHORIZATION, header)));
             let body = call.body.take();
             let request = Request { method: call.method.clone(), url: url.clone(), headers, body };
             let response = self.patiently(call, &url, request).await?;
@@ -308,7 +307,7 @@ impl Core {
                 let message = format!("a redirect (HTTP {status}) that cannot be followed");
                 return Err(call.error(ErrorKind::Protocol(message)));
             }
-            let failure = Failure::read(response).await;
+            let failure = Failure::read(response, &Secrets::of(header.as_ref())).await;
             if !own && status == StatusCode::UNAUTHORIZED && is_read(call) {
                 let used = stranger.take().unwrap_or_default();
                 let registry = call.reference.registry();

@@ -7,5 +7,6 @@ pub(crate) mod http;
 pub(crate) mod location;
 pub(crate) mod network;
 pub(crate) mod response;
+pub(crate) mod secrets;
 pub(crate) mod served;
 pub(crate) mod waits;

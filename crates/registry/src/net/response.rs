@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::encoding;
 use super::http::Response;
+use super::secrets::Secrets;
 use crate::digest::excerpt;
 use crate::error::{ErrorKind, NoConnection};
 use crate::limits;
@@ -24,14 +25,15 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    pub(crate) async fn read(response: Response) -> Self {
+    /// Reads it; what the request showed does not become a part of its message.
+    pub(crate) async fn read(response: Response, secrets: &Secrets) -> Self {
         let status = response.status();
         let headers = response.headers().clone();
         // A body that cannot be read takes nothing away from the status.
         let reading = read_prefix(response, limits::ERROR_BODY);
         let body = tokio::time::timeout(Duration::from_secs(10), reading).await.unwrap_or_default();
         let body = encoding::json(&headers, body, limits::ERROR_BODY);
-        let (code, message) = read_error(&body);
+        let (code, message) = read_error(&body, secrets);
         let is_page = is_page(&headers, &body);
         Self { status, headers, code, message, is_page }
     }
@@ -108,8 +110,11 @@ pub(crate) fn is_page(headers: &HeaderMap, body: &[u8]) -> bool {
 
 /// Code and message of an error body: the distribution specification's `errors`, AWS's `__type`, Google's `error`, and whatever else
 /// servers call what they have to say; else its first line.
-fn read_error(body: &[u8]) -> (String, String) {
-    let Ok(root) = serde_json::from_slice::<Value>(body) else { return (String::new(), plain_text(body)) };
+fn read_error(body: &[u8], secrets: &Secrets) -> (String, String) {
+    let line = |text: &str| line(&secrets.hide(text));
+    let Ok(root) = serde_json::from_slice::<Value>(body) else {
+        return (String::new(), plain_text(body).map(line).unwrap_or_default());
+    };
     let errors: Vec<&Value> = match (root.get("errors"), root.get("error")) {
         (Some(Value::Array(errors)), _) if !errors.is_empty() => errors.iter().take(3).collect(),
         (_, Some(error @ Value::Object(_))) => vec![error],
@@ -129,16 +134,13 @@ fn read_error(body: &[u8]) -> (String, String) {
 }
 
 /// A body that is no JSON: its first line if it is text; a page of HTML tells nobody anything.
-fn plain_text(body: &[u8]) -> String {
-    match std::str::from_utf8(body) {
-        Ok(text) if !text.trim_start().starts_with('<') => line(text),
-        // S3's XML errors: `<Code>AccessDenied</Code><Message>Request has expired</Message>`.
-        Ok(text) => {
-            let message = text.split_once("<Message>").and_then(|(_, rest)| rest.split_once("</Message>"));
-            message.map(|(message, _)| line(message)).unwrap_or_default()
-        }
-        Err(_) => String::new(),
+fn plain_text(body: &[u8]) -> Option<&str> {
+    let text = std::str::from_utf8(body).ok()?;
+    if !text.trim_start().starts_with('<') {
+        return Some(text);
     }
+    // S3's XML errors: `<Code>AccessDenied</Code><Message>Request has expired</Message>`.
+    Some(text.split_once("<Message>")?.1.split_once("</Message>")?.0)
 }
 
 /// One line of at most 300 characters, without control characters: it goes to a terminal.
@@ -240,7 +242,7 @@ mod tests {
     use super::*;
 
     fn kind(status: u16, body: &str) -> ErrorKind {
-        let (code, message) = read_error(body.as_bytes());
+        let (code, message) = read_error(body.as_bytes(), &Secrets::default());
         let status = StatusCode::from_u16(status).unwrap();
         let headers = HeaderMap::new();
         let is_page = is_page(&headers, body.as_bytes());
@@ -372,7 +374,7 @@ mod tests {
     #[test]
     fn fuzz_any_error_body_becomes_one_clean_line() {
         crate::fuzz::each("errors", |input| {
-            let (code, message) = read_error(input);
+            let (code, message) = read_error(input, &Secrets::default());
             let is_clean = |text: &str| text.chars().count() <= 1_000 && !text.contains(char::is_control);
             assert!(is_clean(&code) && is_clean(&message), "{code} {message}");
             !message.is_empty()

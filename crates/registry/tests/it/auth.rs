@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use futures_util::future::join_all;
-use registry::{Client, Digest, ErrorKind};
+use registry::{Client, Digest, ErrorKind, Request};
 
 use crate::support::faults::Rule;
 use crate::support::images::{bytes, image};
+use crate::support::odd::{answer, copied_by, header, odd, plainly};
 use crate::support::{
     Auth, Fake, Fault, Passwords, Quirks, builder, client, location, reference, reply, run, small,
 };
@@ -260,5 +261,38 @@ fn a_password_that_expires_for_good_is_an_error_that_all_waiters_share() {
             );
         }
         assert!(passwords.asked() <= 3, "asked {} times", passwords.asked());
+    });
+}
+
+#[test]
+fn a_server_that_repeats_what_it_was_shown_makes_nobody_repeat_it() {
+    run(async {
+        let image = image("a", &[bytes("l", 10)]);
+        let target = Fake::plain().await;
+        // A registry that quotes the header, then one whose token service does so in its own words.
+        for challenge in ["Basic realm=\"x\"", "Bearer realm=\"https://odd.example/token\""] {
+            let (image, filled) = (image.clone(), "no ".repeat(95));
+            let echoing = move |request: &Request| match header(request, "authorization") {
+                "" => answer(401, &[("www-authenticate", challenge)], ""),
+                _ if request.url.path() == "/v2/" => plainly(&image, request),
+                login => {
+                    let message =
+                        format!("{filled}{} is no login: password-4711", login.trim_start_matches("Basic "));
+                    answer(
+                        403,
+                        &[],
+                        serde_json::json!({ "errors": [{ "code": "DENIED", "message": message }] })
+                            .to_string(),
+                    )
+                }
+            };
+            let client = odd(echoing).credentials(Arc::new(Passwords::new("password-4711")));
+            let error = copied_by(client, &target).await.unwrap_err().to_string();
+            if challenge.starts_with("Basic") {
+                assert!(error.contains("no no no ***"), "{error}");
+            }
+            // Nor a part of it, where the message is cut off.
+            assert!(!error.contains("QVdT") && !error.contains("password-4711"), "{error}");
+        }
     });
 }

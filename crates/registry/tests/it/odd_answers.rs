@@ -6,59 +6,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::Bytes;
 use futures_util::stream;
 use registry::mirror::{Job, Mirror, Platforms};
-use registry::{
-    BoxFuture, Builder, Digest, Error, ErrorKind, Manifest, NoConnection, Request, Response, Transport,
-};
+use registry::{Digest, ErrorKind, Manifest, NoConnection, Request, Response};
 
 use crate::support::faults::Rule;
 use crate::support::images::{OCI_INDEX, bytes, image};
+use crate::support::odd::{ODD, answer, copied_by, header, odd, plainly};
 use crate::support::{Fake, Fault, Passwords, TestImage, builder, copied, copy, pair, reply, run, whole};
-
-/// A source that is no server: what it answers, by a function.
-struct Odd<F>(F);
-
-impl<F: Fn(&Request) -> Response + Send + Sync> Transport for Odd<F> {
-    fn send(&self, request: Request) -> BoxFuture<'_, Result<Response, ErrorKind>> {
-        Box::pin(std::future::ready(Ok((self.0)(&request))))
-    }
-}
-
-const ODD: &str = "odd.example";
-
-fn odd(answer: impl Fn(&Request) -> Response + Send + Sync + 'static) -> Builder {
-    builder().serve(ODD, Arc::new(Odd(answer)))
-}
-
-fn answer(status: u16, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Response {
-    let body = body.into();
-    let mut response = http::Response::builder().status(status);
-    for (name, value) in headers {
-        response = response.header(*name, value.as_bytes());
-    }
-    response.body(body.into()).unwrap()
-}
-
-fn header<'a>(request: &'a Request, name: &str) -> &'a str {
-    request.headers.get(name).map_or("", |value| value.to_str().unwrap())
-}
-
-/// What a registry answers that has the image and nothing else to say.
-fn plainly(image: &TestImage, request: &Request) -> Response {
-    let path = request.url.path();
-    if path.contains("/manifests/") {
-        let digest = image.digest().to_string();
-        let headers = [("content-type", image.manifest.media_type()), ("docker-content-digest", &digest)];
-        return answer(200, &headers, image.manifest.bytes().clone());
-    }
-    let blob = image.blobs.iter().find(|blob| path.ends_with(&Digest::of(blob).to_string()));
-    blob.map_or_else(|| answer(404, &[], ""), |blob| answer(200, &[], blob.clone()))
-}
-
-/// Copies `r:1` of the odd source, and gives its digest at the target.
-async fn copied_by(builder: Builder, target: &Fake) -> Result<Digest, Error> {
-    let job = Job::new(format!("{ODD}/r:1").parse().unwrap(), target.name("r:1"));
-    copy(&Mirror::new(builder.build().unwrap()), job).await.map(|copied| copied.digest)
-}
 
 #[test]
 fn a_refused_head_is_asked_by_get_whatever_type_its_empty_body_has() {

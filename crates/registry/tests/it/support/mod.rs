@@ -5,6 +5,7 @@ pub mod fake;
 pub mod faults;
 pub mod images;
 pub mod log;
+pub mod odd;
 mod protocol;
 mod spoil;
 pub mod store;
