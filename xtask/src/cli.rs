@@ -3,7 +3,6 @@
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, ValueEnum as _};
 use failure::{Kind, ending, failure};
-use images_config::values;
 
 use crate::commands::Command;
 use crate::exit_codes::EXIT_CODES;
@@ -151,7 +150,7 @@ fn read(arguments: Vec<String>, mut command: clap::Command) -> Result<Cli, clap:
 /// A login in a value that is refused is not repeated.
 fn without_logins(mut error: clap::Error) -> clap::Error {
     let texts = error.context().filter_map(|(kind, value)| match value {
-        ContextValue::String(text) => Some((kind, values::without_logins(text))),
+        ContextValue::String(text) => Some((kind, images_config::without_logins(text))),
         _ => None,
     });
     for (kind, text) in texts.collect::<Vec<_>>() {

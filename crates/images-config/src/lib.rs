@@ -29,6 +29,7 @@ pub mod cache;
 pub mod cached_registries;
 pub mod import;
 pub mod lock;
+mod logins;
 mod manifests;
 mod min_age;
 mod names;
@@ -49,6 +50,7 @@ use std::path::{Path, PathBuf};
 
 use registry::{Platform, Reference};
 
+pub use logins::without_logins;
 pub use min_age::MinAge;
 pub use problem::Problems;
 pub use registry::mirror::Platforms;
