@@ -93,7 +93,7 @@ pub fn cells(options: &Options) -> Vec<Cell> {
     }
     if options.soak || options.only.contains(&Set::Scale) {
         let alone = [Tool::Ours, Tool::Floor];
-        // Two docker-registry and the client on the same cores would be a measure of the source.
+        // A docker-registry as source, on the same cores, would be a good part of what is measured.
         let links = if options.link.is_empty() { &[Static][..] } else { &options.link };
         let of_link = |link: &Kind| Set::SCALE.map(|set| Cell::new(set, Single, *link, &alone, few(3)));
         cells.extend(links.iter().flat_map(of_link));

@@ -1,7 +1,7 @@
 //! `bench serve`: images out of the source's store, as cheaply as a server can hand them out.
 //!
-//! docker-registry takes several milliseconds of CPU to send a blob of 2 KiB. Where ten thousand of them are copied, a source on the
-//! cores of the client would be half of what is measured. Real sources run elsewhere.
+//! docker-registry takes milliseconds of CPU to send a blob of 2 KiB. Where ten thousand of them are copied, such a source on the
+//! client's own cores is a good part of what is measured (docs/scale.md). Real sources run elsewhere.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;

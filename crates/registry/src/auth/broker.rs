@@ -115,8 +115,8 @@ impl Broker {
         Ok(grant.header.is_some().then_some(grant))
     }
 
-    /// Whether the registry, which showed nothing to whoever is nobody, wants a login after all, where there is one: some say so at
-    /// their root alone, which docker asks first (Artifactory that hides what is not for everybody). `root` asks it.
+    /// Whether the registry, which refused an anonymous request, asks for a login at `/v2/`, where one is stored: some challenge
+    /// there alone, and docker asks there first (Artifactory that hides what is not public). `root` asks it.
     pub(crate) async fn is_challenged_at_root(
         &self,
         registry: &str,
@@ -124,7 +124,7 @@ impl Broker {
         root: impl Future<Output = Result<Option<HeaderMap>, Error>>,
     ) -> bool {
         let registry = self.registry(registry, origin);
-        // Without a login, what it says to whoever is nobody is its answer.
+        // Without a login, its answer to the anonymous request stands.
         if !matches!(registry.credential(&*self.credentials, None).await, Ok(Some(_))) {
             return false;
         }
@@ -278,7 +278,7 @@ impl Broker {
     }
 }
 
-/// Whether nobody answered, or somebody who is no token service.
+/// Whether no token service answered: none at all, or something else.
 fn is_unanswered(kind: &ErrorKind) -> bool {
     use ErrorKind::{Network, NoConnection, Page, Stalled, Unavailable};
     matches!(kind, Network { .. } | NoConnection { .. } | Page { .. } | Stalled { .. } | Unavailable { .. })

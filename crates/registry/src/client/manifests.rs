@@ -274,7 +274,7 @@ pub(crate) fn absent_as_none<T>(result: Result<T, Error>) -> Result<Option<T>, E
     }
 }
 
-/// ECR answers HEAD with a bare 400, and an expired token with a bare 403; others know no HEAD at all, or allow it to nobody.
+/// ECR answers HEAD with a bare 400, and an expired token with a bare 403; others do not support HEAD, or always refuse it.
 pub(super) fn deserves_explanation(error: &Error) -> bool {
     match error.kind() {
         ErrorKind::Denied { message } | ErrorKind::Unauthorized { message } => message.is_empty(),

@@ -175,6 +175,7 @@ impl Core {
         turn.map(drop).map_err(|given_up| given_up.into_error(call.reference, origin))
     }
 
+    /// Whether the registry asks for a login at `/v2/` alone.
     async fn challenges_at_root(&self, call: &Call<'_>, origin: &Url) -> bool {
         let mut url = origin.clone();
         url.set_path("/v2/");
@@ -376,7 +377,7 @@ impl Refusal {
         !self.is_foreign && (is_unauthorized || self.failure.is_expired_token())
     }
 
-    /// Whether the registry may hide from whoever is nobody what it has.
+    /// Whether the registry may hide what it has from anonymous requests.
     fn may_hide(&self) -> bool {
         !self.is_foreign && matches!(self.failure.status, StatusCode::FORBIDDEN | StatusCode::NOT_FOUND)
     }

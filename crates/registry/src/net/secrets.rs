@@ -1,4 +1,4 @@
-//! What a request shows, so that nobody's reply can make us repeat it.
+//! The secrets in a request: a reply that quotes them must not bring them into our messages.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
