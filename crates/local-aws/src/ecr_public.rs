@@ -2,56 +2,46 @@
 
 use serde_json::{Value, json};
 
-use crate::account::{Caller, RegistryToken};
-use crate::app::App;
+use crate::account::RegistryToken;
 use crate::fault::Fault;
 use crate::input::Input;
 use crate::policy::Need;
+use crate::resource::{Call, Needs, Resource, Service};
 use crate::time::epoch_seconds;
 
-type Handler = fn(&App, &Caller, &Input) -> Result<Value, Fault>;
+/// The API. What a caller needs for each action is in
+/// <https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonelasticcontainerregistrypublic.html>.
+pub(crate) const SERVICE: Service =
+    Service { name: "ecr-public", target: "SpencerFrontendService", resources: &[&TOKEN] };
 
-/// Every action that is implemented. Each needs its own permission
-/// (<https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonelasticcontainerregistrypublic.html>).
-const ACTIONS: &[(&str, Handler)] = &[("GetAuthorizationToken", get_authorization_token)];
+const TOKEN: Resource = Resource {
+    actions: &[("GetAuthorizationToken", ON_TOKEN, get_authorization_token)],
+    standing: None,
+    scenarios: &[],
+};
 
-/// The names of what is implemented.
-pub(crate) fn actions() -> Vec<&'static str> {
-    ACTIONS.iter().map(|(name, _)| *name).collect()
-}
-
-/// What the caller needs for an action. A token is a bearer token of STS's, made in the caller's name
+/// A token is a bearer token of STS's, made in the caller's name
 /// (<https://docs.aws.amazon.com/AmazonECR/latest/public/public-registry-auth.html>).
-pub(crate) fn needs(action: &str) -> Result<Vec<Need>, Fault> {
-    crate::request::find(ACTIONS, action).ok_or_else(|| Fault::not_implemented("ecr-public", action))?;
-    let own = Need::new(format!("ecr-public:{action}"), "*");
-    let token = action == "GetAuthorizationToken";
-    Ok([own].into_iter().chain(token.then(|| Need::new("sts:GetServiceBearerToken", "*"))).collect())
-}
+const ON_TOKEN: Needs =
+    |_, permission, _| Ok(vec![Need::new(permission, "*"), Need::new("sts:GetServiceBearerToken", "*")]);
 
-pub(crate) fn dispatch(app: &App, caller: &Caller, action: &str, input: &Input) -> Result<Value, Fault> {
-    let handler =
-        crate::request::find(ACTIONS, action).ok_or_else(|| Fault::not_implemented("ecr-public", action))?;
+fn get_authorization_token(call: &Call<'_>, _: &Input) -> Result<Value, Fault> {
+    let region = call.scope.region.as_str();
     // Elsewhere the endpoint's name does not even resolve; a refusal that says where it is comes nearest to that.
-    if !matches!(caller.scope.region.as_str(), "us-east-1" | "us-west-2") {
+    if !matches!(region, "us-east-1" | "us-west-2") {
         return Err(Fault::new(
             http::StatusCode::BAD_REQUEST,
             "UnsupportedCommandException",
-            format!("ECR Public's API is not in {}; it is in us-east-1", caller.scope.region),
+            format!("ECR Public's API is not in {region}; it is in us-east-1"),
         ));
     }
-    if action == "GetAuthorizationToken" && caller.scope.region != "us-east-1" {
+    if region != "us-east-1" {
         return Err(Fault::client(
             "UnsupportedCommandException",
             "GetAuthorizationToken command is only supported in us-east-1.",
         ));
     }
-    handler(app, caller, input)
-}
-
-#[expect(clippy::unnecessary_wraps, reason = "the table's entries have one type")]
-fn get_authorization_token(app: &App, caller: &Caller, _: &Input) -> Result<Value, Fault> {
-    let token = RegistryToken::issue(caller, app.config.token_lifetime);
+    let token = RegistryToken::issue(call.caller, call.app.config.token_lifetime);
     Ok(json!({ "authorizationData": {
         "authorizationToken": token.authorization(),
         "expiresAt": epoch_seconds(token.expires),

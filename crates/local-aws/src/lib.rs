@@ -26,10 +26,12 @@ mod policy;
 mod pull_through;
 mod quirks;
 mod request;
+mod resource;
 mod route;
 mod s3;
 mod scope;
 mod server;
+mod services;
 mod store;
 mod sts;
 mod time;
@@ -41,6 +43,7 @@ mod xml;
 pub use app::Config;
 pub use ecr::lifecycle;
 pub use quirks::{Quirk, QuirkError};
+pub use resource::{Asked, Scenario};
 pub use server::{Server, StartError};
 
 /// Every operation of AWS's that is served, as the list of requests names it: `ecr.CreateRepository`.
@@ -49,14 +52,19 @@ pub fn operations() -> Vec<String> {
     let of = |service: &str, actions: Vec<&str>| -> Vec<String> {
         actions.into_iter().map(|action| format!("{service}.{action}")).collect()
     };
-    [
+    let json = services::SERVICES.iter();
+    let json = json.flat_map(|service| of(service.name, service.actions().map(|(name, ..)| *name).collect()));
+    let rest = [
         of("cloudformation", cloudformation::actions()),
-        of("ecr", ecr::actions()),
-        of("ecr-public", ecr_public::actions()),
         of("iam", iam::api::actions()),
-        of("kms", kms::actions()),
         of("s3", s3::actions()),
         of("sts", sts::actions()),
-    ]
-    .concat()
+    ];
+    json.chain(rest.concat()).collect()
+}
+
+/// The calls by which the tests compare the services that speak JSON with others' emulators.
+#[must_use]
+pub fn scenarios() -> Vec<Scenario> {
+    services::scenarios()
 }

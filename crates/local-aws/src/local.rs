@@ -73,6 +73,13 @@ fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Fault> {
     serde_json::from_slice(bytes).map_err(|error| Fault::client("Invalid", error.to_string()))
 }
 
+/// The account in the region that the request names.
+fn scope(app: &App, parts: &Parts) -> Scope {
+    let pairs = query(parts);
+    let region = value(&pairs, "region").unwrap_or("us-east-1").to_owned();
+    Scope { account: app.config.account.clone(), region }
+}
+
 async fn outcome(app: &Arc<App>, parts: &Parts, body: &mut Incoming) -> Result<Value, Fault> {
     let bytes = read(body, 1024 * 1024).await?;
     match (&parts.method, parts.uri.path()) {
@@ -140,12 +147,10 @@ async fn outcome(app: &Arc<App>, parts: &Parts, body: &mut Incoming) -> Result<V
                 .ok_or_else(|| Fault::not_found("NotFound", "there is no such image"))?;
             Ok(json!({}))
         }
+        (&Method::GET, "/_local/standing") => Ok(json!(crate::services::standing(app, &scope(app, parts)))),
         // What ECR does by itself within a day.
         (&Method::POST, "/_local/lifecycle") => {
-            let pairs = query(parts);
-            let region = value(&pairs, "region").unwrap_or("us-east-1").to_owned();
-            let scope = Scope { account: app.config.account.clone(), region };
-            let expired: Vec<Value> = crate::ecr::run_lifecycle(app, &scope)?
+            let expired: Vec<Value> = crate::ecr::run_lifecycle(app, &scope(app, parts))?
                 .into_iter()
                 .map(|(repository, digest)| json!({ "repository": repository, "digest": digest }))
                 .collect();

@@ -13,6 +13,8 @@ use crate::iam;
 use crate::input::Input;
 use crate::journal::Entry;
 use crate::request::{HangUp, Recorder, note_caller, note_needs};
+use crate::resource::Service;
+use crate::services::SERVICES;
 use crate::time::{http_date, now_millis};
 use crate::traffic::RequestBody;
 use crate::xml::element;
@@ -68,13 +70,8 @@ async fn json(
     entry: &mut Entry,
 ) -> Answer {
     let (prefix, action) = target.rsplit_once('.').unwrap_or((target, ""));
-    let service = match prefix {
-        "AmazonEC2ContainerRegistry_V20150921" => "ecr",
-        "SpencerFrontendService" => "ecr-public",
-        "TrentService" => "kms",
-        other => other,
-    };
-    entry.service = service.to_owned();
+    let service = SERVICES.into_iter().find(|service| service.target == prefix);
+    entry.service = service.map_or(prefix, |service| service.name).to_owned();
     entry.action = action.to_owned();
     let outcome = json_outcome(app, parts, &mut body, service, action, entry).await;
     let (status, document) = match outcome {
@@ -97,7 +94,7 @@ async fn json_outcome(
     app: &Arc<App>,
     parts: &http::request::Parts,
     body: &mut RequestBody,
-    service: &str,
+    service: Option<&'static Service>,
     action: &str,
     entry: &mut Entry,
 ) -> Result<serde_json::Value, Fault> {
@@ -107,29 +104,20 @@ async fn json_outcome(
     note_caller(entry, &caller);
     let document = if bytes.is_empty() { Ok(serde_json::json!({})) } else { serde_json::from_slice(&bytes) };
     let input = Input(document.map_err(|error| Fault::client("SerializationException", error.to_string()))?);
-    let needs = match service {
-        "ecr" => crate::ecr::needs(app, &caller, action, &input)?,
-        "ecr-public" => crate::ecr_public::needs(action)?,
-        "kms" => crate::kms::needs(app, &caller, action, &input)?,
-        other => return Err(Fault::not_implemented(other, action)),
-    };
+    let service = service.ok_or_else(|| Fault::not_implemented(&entry.service, action))?;
+    let needs = service.needs(app, &caller, action, &input)?;
     note_needs(entry, &needs);
     iam::authorize(app, &caller.principal(), &needs)?;
     if app.quirks.throttles.at_random() {
         return Err(Fault::client("ThrottlingException", "Rate exceeded"));
     }
-    let (app, service, action) = (Arc::clone(app), service.to_owned(), action.to_owned());
+    let (app, action) = (Arc::clone(app), action.to_owned());
     // Handlers wait for the disk: not on the threads that serve connections.
-    tokio::task::spawn_blocking(move || match service.as_str() {
-        "ecr" => crate::ecr::dispatch(&app, &caller, &action, &input),
-        "ecr-public" => crate::ecr_public::dispatch(&app, &caller, &action, &input),
-        "kms" => crate::kms::dispatch(&app, &caller, &action, &input),
-        other => Err(Fault::not_implemented(other, &action)),
-    })
-    .await
-    .unwrap_or_else(|error| {
-        Err(Fault::new(StatusCode::INTERNAL_SERVER_ERROR, "ServerException", error.to_string()))
-    })
+    tokio::task::spawn_blocking(move || service.dispatch(&app, &caller, &action, &input))
+        .await
+        .unwrap_or_else(|error| {
+            Err(Fault::new(StatusCode::INTERNAL_SERVER_ERROR, "ServerException", error.to_string()))
+        })
 }
 
 /// AWS leaves members without a value out.

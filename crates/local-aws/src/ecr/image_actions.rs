@@ -5,15 +5,30 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::images::{Put, not_found, note_pull, referrers, store, tags_of};
-use super::{Call, repositories};
+use super::{ON_REPOSITORY, repositories};
 use crate::digest;
 use crate::fault::Fault;
 use crate::input::Input;
 use crate::kms;
+use crate::resource::{Call, Resource};
 use crate::store::model::{Image, Repository};
 use crate::time::{epoch_seconds, now_millis};
 
-pub(super) fn put(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
+pub(super) const RESOURCE: Resource = Resource {
+    actions: &[
+        ("BatchDeleteImage", ON_REPOSITORY, batch_delete),
+        ("BatchGetImage", ON_REPOSITORY, batch_get),
+        ("DescribeImages", ON_REPOSITORY, describe),
+        ("ListImageReferrers", ON_REPOSITORY, list_referrers),
+        ("ListImages", ON_REPOSITORY, list),
+        ("PutImage", ON_REPOSITORY, put),
+        ("UpdateImageStorageClass", ON_REPOSITORY, update_storage_class),
+    ],
+    standing: None,
+    scenarios: &[],
+};
+
+fn put(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
     let name = input.text("repositoryName")?;
     let text = input.text("imageManifest")?;
     let tag = input.opt("imageTag");
@@ -133,7 +148,7 @@ fn at_most_100(wanted: &[Wanted<'_>]) -> Result<(), Fault> {
     ))
 }
 
-pub(super) fn batch_get(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
+fn batch_get(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
     let name = input.text("repositoryName")?;
     let wanted = Wanted::all(input);
     at_most_100(&wanted)?;
@@ -185,7 +200,7 @@ fn status(image: &Image) -> &'static str {
 
 /// The other storage class. ECR restores within minutes; here it is done at once
 /// (<https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_UpdateImageStorageClass.html>).
-pub(super) fn update_storage_class(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
+fn update_storage_class(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
     let name = input.text("repositoryName")?;
     let id = input.value("imageId").cloned().unwrap_or_default();
     let want = Wanted { digest: id["imageDigest"].as_str(), tag: id["imageTag"].as_str() };
@@ -217,7 +232,7 @@ fn passes(filter: &str, tagged: bool) -> bool {
     }
 }
 
-pub(super) fn list(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
+fn list(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
     let repository = repositories::find(call.app, &call.scope, input.text("repositoryName")?)?;
     let filter = status_filter(input);
     let mut all = Vec::new();
@@ -276,7 +291,7 @@ fn detail(call: &Call<'_>, repository: &Repository, digest: &str, image: &Image)
     view
 }
 
-pub(super) fn describe(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
+fn describe(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
     let name = input.text("repositoryName")?;
     let repository = repositories::find(call.app, &call.scope, name)?;
     let wanted = Wanted::all(input);
@@ -316,7 +331,7 @@ pub(super) fn referenced_by<'a>(repository: &'a Repository, digest: &str) -> Vec
         .collect()
 }
 
-pub(super) fn batch_delete(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
+fn batch_delete(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
     let name = input.text("repositoryName")?;
     let wanted = Wanted::all(input);
     at_most_100(&wanted)?;
@@ -360,7 +375,7 @@ fn delete_one(repository: &mut Repository, want: &Wanted<'_>) -> Result<Vec<Valu
     Ok(tags.iter().map(|tag| image_id(&digest, Some(tag))).collect())
 }
 
-pub(super) fn list_referrers(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
+fn list_referrers(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
     let repository = repositories::find(call.app, &call.scope, input.text("repositoryName")?)?;
     let subject =
         input.value("subjectId").and_then(|subject| subject["imageDigest"].as_str()).unwrap_or_default();

@@ -5,13 +5,28 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::lifecycle::{Candidate, Policy};
-use super::{Call, repositories};
+use super::{ON_REPOSITORY, repositories};
 use crate::app::App;
 use crate::fault::Fault;
 use crate::input::Input;
+use crate::resource::{Call, Resource};
 use crate::scope::Scope;
 use crate::store::model::{Image, Lifecycle, Repository};
 use crate::time::{epoch_seconds, now_millis};
+
+pub(super) const RESOURCE: Resource = Resource {
+    actions: &[
+        ("DeleteLifecyclePolicy", ON_REPOSITORY, delete),
+        ("GetLifecyclePolicy", ON_REPOSITORY, get),
+        ("GetLifecyclePolicyPreview", ON_REPOSITORY, get_preview),
+        ("PutLifecyclePolicy", ON_REPOSITORY, put),
+        ("StartLifecyclePolicyPreview", ON_REPOSITORY, start_preview),
+    ],
+    standing: Some(("aws_ecr_lifecycle_policy", |app, scope| {
+        repositories::names(app, scope, |repository| repository.lifecycle.is_some())
+    })),
+    scenarios: &[],
+};
 
 pub(super) fn parse(text: &str) -> Result<Policy, Fault> {
     Policy::parse(text).map_err(|error| {
@@ -35,7 +50,7 @@ fn view(call: &Call<'_>, name: &str, text: &str) -> Value {
     json!({ "registryId": call.scope.account, "repositoryName": name, "lifecyclePolicyText": text })
 }
 
-pub(super) fn put(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
+fn put(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
     let (name, text) = (input.text("repositoryName")?, input.text("lifecyclePolicyText")?);
     parse(text)?;
     repositories::change(call.app, &call.scope, name, |repository| {
@@ -45,7 +60,7 @@ pub(super) fn put(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
     Ok(view(call, name, text))
 }
 
-pub(super) fn get(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
+fn get(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
     let name = input.text("repositoryName")?;
     let repository = repositories::find(call.app, &call.scope, name)?;
     let lifecycle = repository.lifecycle.as_ref().ok_or_else(|| missing(call, name))?;
@@ -54,7 +69,7 @@ pub(super) fn get(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
     Ok(view)
 }
 
-pub(super) fn delete(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
+fn delete(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
     let name = input.text("repositoryName")?;
     let gone = repositories::change(call.app, &call.scope, name, |repository| {
         repository.lifecycle.take().ok_or_else(|| missing(call, name))
@@ -64,7 +79,7 @@ pub(super) fn delete(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
     Ok(view)
 }
 
-pub(super) fn start_preview(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
+fn start_preview(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
     let name = input.text("repositoryName")?;
     let text = repositories::change(call.app, &call.scope, name, |repository| {
         let text = match input.opt("lifecyclePolicyText") {
@@ -84,7 +99,7 @@ pub(super) fn start_preview(call: &Call<'_>, input: &Input) -> Result<Value, Fau
     Ok(view)
 }
 
-pub(super) fn get_preview(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
+fn get_preview(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
     let name = input.text("repositoryName")?;
     let repository = repositories::find(call.app, &call.scope, name)?;
     let text = repository.preview.as_deref().ok_or_else(|| {

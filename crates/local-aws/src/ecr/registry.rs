@@ -1,16 +1,43 @@
-//! What belongs to the registry as a whole: tokens, pull-through cache rules, replication, account settings.
+//! What belongs to the registry as a whole: tokens, replication, account settings.
 
 use serde_json::{Value, json};
 
-use super::{Call, roles};
+use super::roles;
 use crate::account::RegistryToken;
 use crate::fault::Fault;
 use crate::input::Input;
-use crate::quirks::Delay;
-use crate::store::model::Rule;
-use crate::time::{epoch_seconds, now_millis};
+use crate::policy::Need;
+use crate::resource::{Asked, Call, Needs, ON_ALL, Resource, ask};
+use crate::time::epoch_seconds;
 
-pub(super) fn get_authorization_token(call: &Call<'_>, _: &Input) -> Result<Value, Fault> {
+pub(super) const RESOURCE: Resource = Resource {
+    actions: &[
+        ("DeleteRegistryPolicy", ON_ALL, delete_policy),
+        ("DescribeRegistry", ON_ALL, describe),
+        ("GetAccountSetting", ON_ALL, get_account_setting),
+        ("GetAuthorizationToken", ON_ALL, get_authorization_token),
+        ("GetRegistryPolicy", ON_ALL, get_policy),
+        ("GetRegistryScanningConfiguration", ON_ALL, get_scanning),
+        ("PutAccountSetting", ON_ALL, put_account_setting),
+        ("PutRegistryPolicy", ON_ALL, put_policy),
+        ("PutRegistryScanningConfiguration", ON_ALL, put_scanning),
+        ("PutReplicationConfiguration", ON_REPLICATION, put_replication),
+    ],
+    standing: None,
+    scenarios: &[("registry", REGISTRY), ("registry settings", SETTINGS)],
+};
+
+/// The registry, and at the account's first replication the role that replicates
+/// (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/slr-replication.html>).
+const ON_REPLICATION: Needs = |call, permission, input| {
+    let rules = input.value("replicationConfiguration").and_then(|wanted| wanted["rules"].as_array());
+    let some = rules.is_some_and(|rules| !rules.is_empty());
+    let role =
+        some.then(|| roles::first(call, roles::REPLICATION, "AWSServiceRoleForECRReplication")).flatten();
+    Ok([Need::new(permission, "*")].into_iter().chain(role).collect())
+};
+
+fn get_authorization_token(call: &Call<'_>, _: &Input) -> Result<Value, Fault> {
     let token = RegistryToken::issue(call.caller, call.app.config.token_lifetime);
     Ok(json!({ "authorizationData": [{
         "authorizationToken": token.authorization(),
@@ -19,172 +46,7 @@ pub(super) fn get_authorization_token(call: &Call<'_>, _: &Input) -> Result<Valu
     }] }))
 }
 
-/// Upstream hosts ECR has rules for, and whether they need a secret
-/// (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/pull-through-cache.html>).
-const UPSTREAMS: &[(&str, &str, bool)] = &[
-    ("public.ecr.aws", "ecr-public", false),
-    ("quay.io", "quay", false),
-    ("registry.k8s.io", "k8s", false),
-    ("registry-1.docker.io", "docker-hub", true),
-    ("ghcr.io", "github-container-registry", true),
-    ("registry.gitlab.com", "gitlab-container-registry", true),
-    ("cgr.dev", "chainguard", true),
-];
-
-/// A rule as an action shows it. Which action leaves out what is nowhere explained, only written down
-/// (<https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_UpdatePullThroughCacheRule.html> and its neighbours).
-fn rule_view(call: &Call<'_>, rule: &Rule, without: &[&str]) -> Value {
-    let mut view = json!({
-        "ecrRepositoryPrefix": rule.prefix,
-        "upstreamRegistryUrl": rule.host,
-        "upstreamRegistry": rule.registry,
-        "upstreamRepositoryPrefix": rule.upstream_prefix,
-        "createdAt": epoch_seconds(rule.created),
-        "updatedAt": epoch_seconds(rule.updated),
-        "registryId": call.scope.account,
-    });
-    if let Some(members) = view.as_object_mut() {
-        members.retain(|name, _| !without.contains(&name.as_str()));
-    }
-    if let Some(credential) = &rule.credential {
-        view["credentialArn"] = json!(credential);
-    }
-    if let Some(role) = &rule.role {
-        view["customRoleArn"] = json!(role);
-    }
-    view
-}
-
-fn no_rule(call: &Call<'_>, prefix: &str) -> Fault {
-    Fault::client(
-        "PullThroughCacheRuleNotFoundException",
-        format!(
-            "Pull through cache rule with repository prefix '{prefix}' does not exist in registry with id '{}'",
-            call.scope.account
-        ),
-    )
-}
-
-pub(super) fn create_rule(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
-    let prefix = input.text("ecrRepositoryPrefix")?;
-    let host = input.text("upstreamRegistryUrl")?.trim_start_matches("https://").trim_end_matches('/');
-    let valid =
-        prefix == "ROOT" || ((2..=30).contains(&prefix.len()) && super::repositories::is_valid_name(prefix));
-    if !valid {
-        return Err(Fault::invalid_parameter(format!(
-            "Invalid parameter at 'ecrRepositoryPrefix' failed to satisfy constraint: 'must satisfy regular expression' ({prefix})"
-        )));
-    }
-    let known = UPSTREAMS.iter().find(|(known, _, _)| *known == host);
-    let (registry, needs_secret) = match known {
-        Some((_, registry, needs_secret)) => (*registry, *needs_secret),
-        None if host.ends_with(".azurecr.io") => ("azure-container-registry", true),
-        None if host.contains(".dkr.ecr.") => ("ecr", false),
-        None => {
-            return Err(Fault::client(
-                "UnsupportedUpstreamRegistryException",
-                format!("The specified upstream registry '{host}' isn't supported"),
-            ));
-        }
-    };
-    let credential = input.opt("credentialArn").map(str::to_owned);
-    if needs_secret && credential.is_none() {
-        return Err(Fault::client(
-            "InvalidParameterException",
-            format!(
-                "Invalid parameter at 'credentialArn': upstream registry '{host}' requires a Secrets Manager secret"
-            ),
-        ));
-    }
-    let now = now_millis();
-    let rule = Rule {
-        prefix: prefix.to_owned(),
-        host: host.to_owned(),
-        registry: input.opt("upstreamRegistry").unwrap_or(registry).to_owned(),
-        upstream_prefix: input.opt("upstreamRepositoryPrefix").unwrap_or("ROOT").to_owned(),
-        credential,
-        role: input.opt("customRoleArn").map(str::to_owned),
-        created: now,
-        updated: now,
-    };
-    let view = rule_view(call, &rule, &["updatedAt"]);
-    call.app.store.region(&call.scope).change_settings(|settings| {
-        if settings.rules.contains_key(prefix) {
-            return Err(Fault::client(
-                "PullThroughCacheRuleAlreadyExistsException",
-                format!(
-                    "A pull through cache rule with repository prefix '{prefix}' already exists in registry with id '{}'",
-                    call.scope.account
-                ),
-            ));
-        }
-        if settings.rules.len() >= 50 {
-            return Err(Fault::client("LimitExceededException", "Limit of pull through cache rules exceeded: 50"));
-        }
-        settings.rules.insert(prefix.to_owned(), rule);
-        Ok(())
-    })?;
-    roles::make(call.app, &call.scope, roles::PULL_THROUGH)?;
-    call.app.quirks.delays.begin(Delay::Listing, &listing(call, prefix));
-    Ok(view)
-}
-
-/// What a rule is known by among the quirks.
-fn listing(call: &Call<'_>, prefix: &str) -> String {
-    format!("{:?} rule {prefix}", call.scope)
-}
-
-pub(super) fn describe_rules(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
-    let settings = call.app.store.region(&call.scope).settings();
-    let prefixes = input.texts("ecrRepositoryPrefixes");
-    if !prefixes.is_empty() {
-        let views: Vec<Value> = prefixes
-            .iter()
-            .map(|prefix| {
-                settings
-                    .rules
-                    .get(*prefix)
-                    .map(|rule| rule_view(call, rule, &[]))
-                    .ok_or_else(|| no_rule(call, prefix))
-            })
-            .collect::<Result<_, _>>()?;
-        return Ok(json!({ "pullThroughCacheRules": views }));
-    }
-    let late =
-        |rule: &&Rule| call.app.quirks.delays.left(Delay::Listing, &listing(call, &rule.prefix)).is_none();
-    let all: Vec<&Rule> = settings.rules.values().filter(late).collect();
-    let (page, next) = input.page(&all, 1000)?;
-    let views: Vec<Value> = page.iter().map(|rule| rule_view(call, rule, &[])).collect();
-    Ok(json!({ "pullThroughCacheRules": views, "nextToken": next }))
-}
-
-pub(super) fn delete_rule(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
-    let prefix = input.text("ecrRepositoryPrefix")?;
-    let rule = call
-        .app
-        .store
-        .region(&call.scope)
-        .change_settings(|settings| settings.rules.remove(prefix).ok_or_else(|| no_rule(call, prefix)))?;
-    Ok(rule_view(call, &rule, &["updatedAt", "upstreamRegistry"]))
-}
-
-pub(super) fn update_rule(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
-    let prefix = input.text("ecrRepositoryPrefix")?;
-    let rule = call.app.store.region(&call.scope).change_settings(|settings| {
-        let rule = settings.rules.get_mut(prefix).ok_or_else(|| no_rule(call, prefix))?;
-        if let Some(credential) = input.opt("credentialArn") {
-            rule.credential = Some(credential.to_owned());
-        }
-        if let Some(role) = input.opt("customRoleArn") {
-            rule.role = Some(role.to_owned());
-        }
-        rule.updated = now_millis();
-        Ok(rule.clone())
-    })?;
-    Ok(rule_view(call, &rule, &["createdAt", "upstreamRegistry", "upstreamRegistryUrl"]))
-}
-
-pub(super) fn describe(call: &Call<'_>, _: &Input) -> Result<Value, Fault> {
+fn describe(call: &Call<'_>, _: &Input) -> Result<Value, Fault> {
     let settings = call.app.store.region(&call.scope).settings();
     Ok(json!({
         "registryId": call.scope.account,
@@ -192,7 +54,7 @@ pub(super) fn describe(call: &Call<'_>, _: &Input) -> Result<Value, Fault> {
     }))
 }
 
-pub(super) fn put_replication(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
+fn put_replication(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
     let rules = input
         .value("replicationConfiguration")
         .and_then(|configuration| configuration["rules"].as_array())
@@ -242,13 +104,13 @@ fn account_setting(input: &Input) -> Result<&'static (&'static str, &'static [&'
         .ok_or_else(|| Fault::client("ValidationException", format!("Invalid account setting name '{name}'")))
 }
 
-pub(super) fn get_account_setting(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
+fn get_account_setting(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
     let (name, values) = account_setting(input)?;
     let settings = call.app.store.region(&call.scope).settings();
     Ok(json!({ "name": name, "value": settings.account.get(*name).map_or(values[0], String::as_str) }))
 }
 
-pub(super) fn put_account_setting(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
+fn put_account_setting(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
     let (name, values) = account_setting(input)?;
     let value = input.text("value")?;
     if !values.contains(&value) {
@@ -271,7 +133,7 @@ fn default_scanning() -> Value {
     json!({ "scanType": "BASIC", "rules": [] })
 }
 
-pub(super) fn get_scanning(call: &Call<'_>, _: &Input) -> Result<Value, Fault> {
+fn get_scanning(call: &Call<'_>, _: &Input) -> Result<Value, Fault> {
     let settings = call.app.store.region(&call.scope).settings();
     Ok(json!({
         "registryId": call.scope.account,
@@ -279,7 +141,7 @@ pub(super) fn get_scanning(call: &Call<'_>, _: &Input) -> Result<Value, Fault> {
     }))
 }
 
-pub(super) fn put_scanning(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
+fn put_scanning(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
     let configuration = json!({
         "scanType": input.opt("scanType").unwrap_or("BASIC"),
         "rules": input.list("rules"),
@@ -302,12 +164,12 @@ fn policy_view(call: &Call<'_>, text: &str) -> Value {
     json!({ "registryId": call.scope.account, "policyText": text })
 }
 
-pub(super) fn get_policy(call: &Call<'_>, _: &Input) -> Result<Value, Fault> {
+fn get_policy(call: &Call<'_>, _: &Input) -> Result<Value, Fault> {
     let settings = call.app.store.region(&call.scope).settings();
     Ok(policy_view(call, settings.policy.as_deref().ok_or_else(|| no_policy(call))?))
 }
 
-pub(super) fn put_policy(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
+fn put_policy(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
     let text = input.text("policyText")?;
     if serde_json::from_str::<Value>(text).is_err() {
         return Err(Fault::invalid_parameter(
@@ -321,7 +183,7 @@ pub(super) fn put_policy(call: &Call<'_>, input: &Input) -> Result<Value, Fault>
     Ok(policy_view(call, text))
 }
 
-pub(super) fn delete_policy(call: &Call<'_>, _: &Input) -> Result<Value, Fault> {
+fn delete_policy(call: &Call<'_>, _: &Input) -> Result<Value, Fault> {
     let text = call
         .app
         .store
@@ -329,3 +191,116 @@ pub(super) fn delete_policy(call: &Call<'_>, _: &Input) -> Result<Value, Fault> 
         .change_settings(|settings| settings.policy.take().ok_or_else(|| no_policy(call)))?;
     Ok(policy_view(call, &text))
 }
+
+/// Tokens, replication and rules.
+const REGISTRY: &[Asked] = &[
+    ask("token", "GetAuthorizationToken", "{}", &["/authorizationData/0/proxyEndpoint"]),
+    ask(
+        "settings of a new one",
+        "DescribeRegistry",
+        "{}",
+        &["/registryId", "/replicationConfiguration/rules/0"],
+    ),
+    ask(
+        "replicate",
+        "PutReplicationConfiguration",
+        r#"{"replicationConfiguration":{"rules":[{"destinations":[{"region":"us-east-1","registryId":"123456789012"}],"repositoryFilters":[{"filter":"curl","filterType":"PREFIX_MATCH"}]}]}}"#,
+        &["/replicationConfiguration/rules/0/destinations/0/region"],
+    ),
+    ask(
+        "settings",
+        "DescribeRegistry",
+        "{}",
+        &["/replicationConfiguration/rules/0/repositoryFilters/0/filter"],
+    ),
+    ask("blob mounting", "GetAccountSetting", r#"{"name":"BLOB_MOUNTING"}"#, &["/value"]),
+    ask(
+        "create a rule",
+        "CreatePullThroughCacheRule",
+        r#"{"ecrRepositoryPrefix":"quay","upstreamRegistryUrl":"quay.io"}"#,
+        &["/upstreamRegistryUrl"],
+    ),
+    ask(
+        "create it again",
+        "CreatePullThroughCacheRule",
+        r#"{"ecrRepositoryPrefix":"quay","upstreamRegistryUrl":"quay.io"}"#,
+        &[],
+    ),
+    ask("rules", "DescribePullThroughCacheRules", "{}", &["/pullThroughCacheRules/0/ecrRepositoryPrefix"]),
+    ask(
+        "delete the rule",
+        "DeletePullThroughCacheRule",
+        r#"{"ecrRepositoryPrefix":"quay"}"#,
+        &["/ecrRepositoryPrefix"],
+    ),
+];
+
+/// What else can be set.
+const SETTINGS: &[Asked] = &[
+    ask("mount blobs", "PutAccountSetting", r#"{"name":"BLOB_MOUNTING","value":"ENABLED"}"#, &["/value"]),
+    ask("blob mounting", "GetAccountSetting", r#"{"name":"BLOB_MOUNTING"}"#, &["/value"]),
+    ask(
+        "an account setting of no such value",
+        "PutAccountSetting",
+        r#"{"name":"BLOB_MOUNTING","value":"perhaps"}"#,
+        &[],
+    ),
+    ask("policy of a new one", "GetRegistryPolicy", r#"{}"#, &[]),
+    ask(
+        "set a policy",
+        "PutRegistryPolicy",
+        r#"{"policyText":"{\"Version\":\"2012-10-17\",\"Statement\":[{\"Sid\":\"Replicate\",\"Effect\":\"Allow\",\"Principal\":{\"AWS\":\"arn:aws:iam::210987654321:root\"},\"Action\":[\"ecr:ReplicateImage\"],\"Resource\":[\"arn:aws:ecr:eu-west-1:123456789012:repository/*\"]}]}"}"#,
+        &["/registryId"],
+    ),
+    ask("policy", "GetRegistryPolicy", r#"{}"#, &["/registryId"]),
+    ask("delete the policy", "DeleteRegistryPolicy", r#"{}"#, &["/registryId"]),
+    ask("delete it again", "DeleteRegistryPolicy", r#"{}"#, &[]),
+    ask(
+        "scans of a new one",
+        "GetRegistryScanningConfiguration",
+        r#"{}"#,
+        &["/scanningConfiguration/scanType"],
+    ),
+    ask(
+        "scan",
+        "PutRegistryScanningConfiguration",
+        r#"{"scanType":"BASIC","rules":[{"scanFrequency":"SCAN_ON_PUSH","repositoryFilters":[{"filter":"*","filterType":"WILDCARD"}]}]}"#,
+        &["/registryScanningConfiguration/scanType"],
+    ),
+    ask(
+        "scans",
+        "GetRegistryScanningConfiguration",
+        r#"{}"#,
+        &["/scanningConfiguration/rules/0/scanFrequency"],
+    ),
+    ask(
+        "replicate what is there",
+        "StartReplicationBackfill",
+        r#"{"destination":{"region":"us-east-1","registryId":"123456789012"}}"#,
+        &[],
+    ),
+    ask(
+        "a rule with a secret",
+        "CreatePullThroughCacheRule",
+        r#"{"ecrRepositoryPrefix":"hub","upstreamRegistryUrl":"registry-1.docker.io","credentialArn":"arn:aws:secretsmanager:eu-west-1:123456789012:secret:ecr-pullthroughcache/a"}"#,
+        &["/credentialArn"],
+    ),
+    ask(
+        "another secret",
+        "UpdatePullThroughCacheRule",
+        r#"{"ecrRepositoryPrefix":"hub","credentialArn":"arn:aws:secretsmanager:eu-west-1:123456789012:secret:ecr-pullthroughcache/b"}"#,
+        &["/credentialArn"],
+    ),
+    ask(
+        "change a rule that is not there",
+        "UpdatePullThroughCacheRule",
+        r#"{"ecrRepositoryPrefix":"none","credentialArn":"arn:aws:secretsmanager:eu-west-1:123456789012:secret:ecr-pullthroughcache/b"}"#,
+        &[],
+    ),
+    ask(
+        "the rule",
+        "DescribePullThroughCacheRules",
+        r#"{"ecrRepositoryPrefixes":["hub"]}"#,
+        &["/pullThroughCacheRules/0/credentialArn"],
+    ),
+];

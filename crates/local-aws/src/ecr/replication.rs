@@ -8,12 +8,16 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::{Call, repositories, settings};
+use super::{repositories, settings};
 use crate::app::App;
 use crate::fault::Fault;
 use crate::input::Input;
+use crate::resource::{Call, ON_ALL, Resource};
 use crate::scope::Scope;
 use crate::store::model::{Image, Layer, Repository};
+
+pub(super) const RESOURCE: Resource =
+    Resource { actions: &[("StartReplicationBackfill", ON_ALL, backfill)], standing: None, scenarios: &[] };
 
 /// Passes an image on to wherever the registry's rules send its repository.
 pub(super) fn replicate(
@@ -40,7 +44,7 @@ pub(super) fn replicate(
 
 /// Passes on to one destination what is there already and the rules send there, as `StartReplicationBackfill` asks for it; done at
 /// once here.
-pub(super) fn backfill(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
+fn backfill(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
     let destination = input.value("destination").cloned().unwrap_or_default();
     let rules = call.app.store.region(&call.scope).settings().replication.clone();
     let leads =

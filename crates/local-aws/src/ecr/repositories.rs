@@ -4,15 +4,65 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::Call;
 use crate::app::App;
 use crate::fault::Fault;
 use crate::input::Input;
 use crate::kms;
+use crate::policy::Need;
 use crate::quirks::Delay;
+use crate::resource::{Asked, Call, Needs, Resource, ask};
 use crate::scope::Scope;
 use crate::store::model::{Encryption, Repository};
 use crate::time::epoch_seconds;
+
+pub(super) const RESOURCE: Resource = Resource {
+    actions: &[
+        ("CreateRepository", ON_NEW, create),
+        ("DeleteRepository", ON_OLD, delete),
+        ("DescribeRepositories", ON_EACH, describe),
+    ],
+    standing: Some(("aws_ecr_repository", |app, scope| names(app, scope, |_| true))),
+    scenarios: &[("repositories", REPOSITORIES)],
+};
+
+/// Each of `repositoryNames`, or all.
+const ON_EACH: Needs = |call, permission, input| {
+    let names = input.texts("repositoryNames");
+    let names = if names.is_empty() { vec!["*"] } else { names };
+    Ok(names.into_iter().map(|name| Need::new(permission, arn(&call.scope, name))).collect())
+};
+
+/// A repository with its tags, and the grant by which ECR uses its key
+/// (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/encryption-at-rest.html>).
+const ON_NEW: Needs = |call, permission, input| {
+    let repository = arn(&call.scope, input.opt("repositoryName").unwrap_or("*"));
+    let tags = !input.list("tags").is_empty();
+    let tags = tags.then(|| Need::new("ecr:TagResource", repository.clone()));
+    let encryption = input.value("encryptionConfiguration");
+    let encrypted = encryption
+        .filter(|wanted| wanted["encryptionType"].as_str().is_some_and(|kind| kind.starts_with("KMS")));
+    let key = encrypted.map(|wanted| kms::key_arn(call.app, &call.scope, wanted["kmsKey"].as_str(), "ecr"));
+    let grant = key.transpose()?.into_iter().flat_map(|arn| {
+        ["kms:DescribeKey", "kms:CreateGrant"]
+            .map(|action| Need::new(action, arn.clone()).via("ecr", &call.scope))
+    });
+    Ok([Need::new(permission, repository)].into_iter().chain(tags).chain(grant).collect())
+};
+
+/// A repository, and the end of that grant.
+const ON_OLD: Needs = |call, permission, input| {
+    let name = input.opt("repositoryName").unwrap_or("*");
+    let stands = call.app.store.region(&call.scope).repository(name);
+    let key = stands.and_then(|repository| repository.encryption.key.clone());
+    let grant = key.map(|arn| Need::new("kms:RetireGrant", arn).via("ecr", &call.scope));
+    Ok([Need::new(permission, arn(&call.scope, name))].into_iter().chain(grant).collect())
+};
+
+/// The names of the repositories that `wanted` takes.
+pub(super) fn names(app: &App, scope: &Scope, wanted: fn(&Repository) -> bool) -> Vec<String> {
+    let all = app.store.region(scope).repositories().into_iter();
+    all.filter(|repository| wanted(repository)).map(|repository| repository.name.clone()).collect()
+}
 
 /// The refusal whose text everybody who has used ECR knows.
 pub(crate) fn not_found(scope: &Scope, name: &str) -> Fault {
@@ -59,7 +109,7 @@ pub(crate) fn is_valid_name(name: &str) -> bool {
         })
 }
 
-pub(super) fn create(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
+fn create(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
     let name = input.text("repositoryName")?;
     if !is_valid_name(name) {
         return Err(Fault::invalid_parameter(
@@ -141,7 +191,7 @@ pub(crate) fn view(app: &App, scope: &Scope, repository: &Repository) -> Value {
     view
 }
 
-pub(super) fn describe(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
+fn describe(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
     let names = input.texts("repositoryNames");
     if !names.is_empty() {
         let views: Vec<Value> = names
@@ -159,7 +209,7 @@ pub(super) fn describe(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
     Ok(json!({ "repositories": views, "nextToken": next }))
 }
 
-pub(super) fn delete(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
+fn delete(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
     let name = input.text("repositoryName")?;
     let force = input.value("force").and_then(Value::as_bool).unwrap_or(false);
     let removed = call
@@ -180,6 +230,106 @@ pub(super) fn delete(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
         .unwrap_or_else(|| Err(not_found(&call.scope, name)))?;
     Ok(json!({ "repository": view(call.app, &call.scope, &removed) }))
 }
+
+const LIFECYCLE: &str = r#"{"repositoryName":"curl","lifecyclePolicyText":"{\"rules\":[{\"rulePriority\":1,\"selection\":{\"tagStatus\":\"untagged\",\"countType\":\"imageCountMoreThan\",\"countNumber\":3},\"action\":{\"type\":\"expire\"}}]}"}"#;
+/// As long as a policy has to be.
+const NO_RULES: &str = r#"{"repositoryName":"curl","lifecyclePolicyText":"{                                                                                                    }"}"#;
+const PULL: &str = r#"{"repositoryName":"curl","policyText":"{\"Version\":\"2012-10-17\",\"Statement\":[{\"Sid\":\"Pull\",\"Effect\":\"Allow\",\"Principal\":{\"AWS\":[\"arn:aws:iam::210987654321:root\"]},\"Action\":[\"ecr:BatchGetImage\"]}]}"}"#;
+
+/// A repository with its settings and policies.
+const REPOSITORIES: &[Asked] = &[
+    ask(
+        "create",
+        "CreateRepository",
+        r#"{"repositoryName":"curl","imageScanningConfiguration":{"scanOnPush":true},"tags":[{"Key":"htc-grid/prod","Value":"used"}]}"#,
+        &[
+            "/repository/repositoryArn",
+            "/repository/imageTagMutability",
+            "/repository/imageScanningConfiguration/scanOnPush",
+            "/repository/encryptionConfiguration/encryptionType",
+        ],
+    ),
+    ask("create again", "CreateRepository", r#"{"repositoryName":"curl"}"#, &[]),
+    ask("create with a bad name", "CreateRepository", r#"{"repositoryName":"Curl"}"#, &[]),
+    ask(
+        "describe",
+        "DescribeRepositories",
+        r#"{"repositoryNames":["curl"]}"#,
+        &["/repositories/0/repositoryName", "/repositories/0/registryId"],
+    ),
+    ask("describe one that is not there", "DescribeRepositories", r#"{"repositoryNames":["none"]}"#, &[]),
+    ask(
+        "tags",
+        "ListTagsForResource",
+        r#"{"resourceArn":"arn:aws:ecr:eu-west-1:123456789012:repository/curl"}"#,
+        &["/tags/0/Key", "/tags/1/Key"],
+    ),
+    ask(
+        "tag",
+        "TagResource",
+        r#"{"resourceArn":"arn:aws:ecr:eu-west-1:123456789012:repository/curl","tags":[{"Key":"htc-grid/dev","Value":""}]}"#,
+        &[],
+    ),
+    ask(
+        "untag",
+        "UntagResource",
+        r#"{"resourceArn":"arn:aws:ecr:eu-west-1:123456789012:repository/curl","tagKeys":["htc-grid/prod"]}"#,
+        &[],
+    ),
+    ask(
+        "tags after both",
+        "ListTagsForResource",
+        r#"{"resourceArn":"arn:aws:ecr:eu-west-1:123456789012:repository/curl"}"#,
+        &["/tags/0/Key", "/tags/1/Key"],
+    ),
+    ask(
+        "scan on push off",
+        "PutImageScanningConfiguration",
+        r#"{"repositoryName":"curl","imageScanningConfiguration":{"scanOnPush":false}}"#,
+        &["/imageScanningConfiguration/scanOnPush"],
+    ),
+    ask(
+        "immutable",
+        "PutImageTagMutability",
+        r#"{"repositoryName":"curl","imageTagMutability":"IMMUTABLE"}"#,
+        &["/imageTagMutability"],
+    ),
+    ask(
+        "mutable but for build tags",
+        "PutImageTagMutability",
+        r#"{"repositoryName":"curl","imageTagMutability":"MUTABLE_WITH_EXCLUSION","imageTagMutabilityExclusionFilters":[{"filterType":"WILDCARD","filter":"*-sha256-*"}]}"#,
+        &["/imageTagMutability", "/imageTagMutabilityExclusionFilters/0/filter"],
+    ),
+    ask("policy of a new one", "GetRepositoryPolicy", r#"{"repositoryName":"curl"}"#, &[]),
+    ask("set a policy", "SetRepositoryPolicy", PULL, &["/repositoryName"]),
+    ask("policy", "GetRepositoryPolicy", r#"{"repositoryName":"curl"}"#, &["/registryId"]),
+    ask("delete the policy", "DeleteRepositoryPolicy", r#"{"repositoryName":"curl"}"#, &["/repositoryName"]),
+    ask("lifecycle of a new one", "GetLifecyclePolicy", r#"{"repositoryName":"curl"}"#, &[]),
+    ask("set a lifecycle without rules", "PutLifecyclePolicy", NO_RULES, &[]),
+    ask("set a lifecycle", "PutLifecyclePolicy", LIFECYCLE, &["/repositoryName"]),
+    ask("lifecycle", "GetLifecyclePolicy", r#"{"repositoryName":"curl"}"#, &["/registryId"]),
+    ask(
+        "delete the lifecycle",
+        "DeleteLifecyclePolicy",
+        r#"{"repositoryName":"curl"}"#,
+        &["/repositoryName"],
+    ),
+    ask("images of an empty one", "DescribeImages", r#"{"repositoryName":"curl"}"#, &["/imageDetails/0"]),
+    ask(
+        "an image that is not there",
+        "DescribeImages",
+        r#"{"repositoryName":"curl","imageIds":[{"imageTag":"1"}]}"#,
+        &[],
+    ),
+    ask(
+        "fetch one that is not there",
+        "BatchGetImage",
+        r#"{"repositoryName":"curl","imageIds":[{"imageTag":"1"}]}"#,
+        &["/failures/0/failureCode"],
+    ),
+    ask("delete", "DeleteRepository", r#"{"repositoryName":"curl"}"#, &["/repository/repositoryName"]),
+    ask("delete again", "DeleteRepository", r#"{"repositoryName":"curl"}"#, &[]),
+];
 
 #[cfg(test)]
 mod tests {

@@ -3,6 +3,8 @@
 
 use crate::app::App;
 use crate::fault::Fault;
+use crate::policy::Need;
+use crate::resource::Call;
 use crate::scope::Scope;
 
 pub(super) const PULL_THROUGH: &str = "pullthroughcache.ecr.amazonaws.com";
@@ -14,8 +16,14 @@ fn everywhere(scope: &Scope) -> Scope {
 }
 
 /// Whether the account has the role of this service.
-pub(super) fn stands(app: &App, scope: &Scope, service: &str) -> bool {
+fn stands(app: &App, scope: &Scope, service: &str) -> bool {
     app.store.region(&everywhere(scope)).settings().service_roles.contains(service)
+}
+
+/// What the caller needs where the account lacks the role of this service.
+pub(super) fn first(call: &Call<'_>, service: &str, role: &str) -> Option<Need> {
+    let needed = !stands(call.app, &call.scope, service);
+    needed.then(|| Need::service_role(&call.scope, service, role))
 }
 
 /// Makes the role of this service, if the account lacks it.

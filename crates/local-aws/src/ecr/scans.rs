@@ -5,12 +5,19 @@ use serde_json::{Value, json};
 
 use super::image_actions::Wanted;
 use super::images::not_found;
-use super::{Call, repositories};
+use super::{ON_REPOSITORY, repositories};
 use crate::fault::Fault;
 use crate::input::Input;
+use crate::resource::{Call, Resource};
 use crate::time::epoch_seconds;
 
-pub(super) fn describe_findings(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
+pub(super) const RESOURCE: Resource = Resource {
+    actions: &[("DescribeImageScanFindings", ON_REPOSITORY, describe_findings)],
+    standing: None,
+    scenarios: &[],
+};
+
+fn describe_findings(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
     let name = input.text("repositoryName")?;
     let id = input.value("imageId").cloned().unwrap_or_default();
     let want = Wanted { digest: id["imageDigest"].as_str(), tag: id["imageTag"].as_str() };

@@ -4,12 +4,34 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::{Call, repositories, wildcard};
+use super::{ON_REPOSITORY, repositories, wildcard};
 use crate::fault::Fault;
 use crate::input::Input;
-use crate::policy::{Kind, Policy, PolicyError};
+use crate::policy::{Kind, Need, Policy, PolicyError};
+use crate::resource::{Call, Needs, Resource};
 use crate::scope::Scope;
 use crate::store::model::Repository;
+
+pub(super) const RESOURCE: Resource = Resource {
+    actions: &[
+        ("DeleteRepositoryPolicy", ON_REPOSITORY, delete_policy),
+        ("GetRepositoryPolicy", ON_REPOSITORY, get_policy),
+        ("ListTagsForResource", ON_TAGGED, list_tags),
+        ("PutImageScanningConfiguration", ON_REPOSITORY, put_scanning),
+        ("PutImageTagMutability", ON_REPOSITORY, put_mutability),
+        ("SetRepositoryPolicy", ON_REPOSITORY, set_policy),
+        ("TagResource", ON_TAGGED, tag),
+        ("UntagResource", ON_TAGGED, untag),
+    ],
+    standing: Some(("aws_ecr_repository_policy", |app, scope| {
+        repositories::names(app, scope, |repository| repository.policy.is_some())
+    })),
+    scenarios: &[],
+};
+
+/// `resourceArn`.
+const ON_TAGGED: Needs =
+    |_, permission, input| Ok(vec![Need::new(permission, input.opt("resourceArn").unwrap_or("*"))]);
 
 /// Whether this tag, once put, stays where it is.
 pub(crate) fn tag_is_immutable(repository: &Repository, tag: &str) -> bool {
@@ -65,7 +87,7 @@ pub(super) fn filters_view(filters: &[String]) -> Value {
     filters.iter().map(|filter| json!({ "filterType": "WILDCARD", "filter": filter })).collect()
 }
 
-pub(super) fn put_mutability(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
+fn put_mutability(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
     let name = input.text("repositoryName")?;
     input.text("imageTagMutability")?;
     let (mode, filters) = mutability(input)?;
@@ -82,7 +104,7 @@ pub(super) fn put_mutability(call: &Call<'_>, input: &Input) -> Result<Value, Fa
     Ok(view)
 }
 
-pub(super) fn put_scanning(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
+fn put_scanning(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
     let name = input.text("repositoryName")?;
     let scan = input
         .value("imageScanningConfiguration")
@@ -143,7 +165,7 @@ fn name_of_arn<'a>(scope: &Scope, input: &'a Input) -> Result<&'a str, Fault> {
     })
 }
 
-pub(super) fn tag(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
+fn tag(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
     let name = name_of_arn(&call.scope, input)?;
     let new = tags(input)?;
     repositories::change(call.app, &call.scope, name, |repository| {
@@ -153,7 +175,7 @@ pub(super) fn tag(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
     Ok(json!({}))
 }
 
-pub(super) fn untag(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
+fn untag(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
     let name = name_of_arn(&call.scope, input)?;
     let keys = input.texts("tagKeys");
     repositories::change(call.app, &call.scope, name, |repository| {
@@ -163,7 +185,7 @@ pub(super) fn untag(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
     Ok(json!({}))
 }
 
-pub(super) fn list_tags(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
+fn list_tags(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
     let repository = repositories::find(call.app, &call.scope, name_of_arn(&call.scope, input)?)?;
     let tags: Vec<Value> =
         repository.resource_tags.iter().map(|(key, value)| json!({ "Key": key, "Value": value })).collect();
@@ -184,7 +206,7 @@ fn no_policy(call: &Call<'_>, name: &str) -> Fault {
     )
 }
 
-pub(super) fn set_policy(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
+fn set_policy(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
     let name = input.text("repositoryName")?;
     let text = input.text("policyText")?;
     Policy::parse(text, Kind::Repository).map_err(|error| match error {
@@ -200,14 +222,14 @@ pub(super) fn set_policy(call: &Call<'_>, input: &Input) -> Result<Value, Fault>
     Ok(policy_view(call, name, text))
 }
 
-pub(super) fn get_policy(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
+fn get_policy(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
     let name = input.text("repositoryName")?;
     let repository = repositories::find(call.app, &call.scope, name)?;
     let text = repository.policy.as_deref().ok_or_else(|| no_policy(call, name))?;
     Ok(policy_view(call, name, text))
 }
 
-pub(super) fn delete_policy(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
+fn delete_policy(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
     let name = input.text("repositoryName")?;
     let text = repositories::change(call.app, &call.scope, name, |repository| {
         repository.policy.take().ok_or_else(|| no_policy(call, name))

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::image_actions::Wanted;
 use super::images::{self, Put, not_found};
-use super::{Call, repositories, wildcard};
+use super::{ON_REPOSITORY, repositories, wildcard};
 use crate::app::App;
 use crate::fault::Fault;
 use crate::iam;
@@ -20,21 +20,33 @@ use crate::input::Input;
 use crate::manifest;
 use crate::policy::{Need, Principal};
 use crate::quirks::Delay;
+use crate::resource::{Asked, Call, ON_ALL, Resource, ask};
 use crate::scope::Scope;
 use crate::store::model::{Image, Layer, SigningFailure};
+
+pub(super) const RESOURCE: Resource = Resource {
+    actions: &[
+        ("DeleteSigningConfiguration", ON_ALL, delete),
+        ("DescribeImageSigningStatus", ON_REPOSITORY, describe_status),
+        ("GetSigningConfiguration", ON_ALL, get),
+        ("PutSigningConfiguration", ON_ALL, put),
+    ],
+    standing: None,
+    scenarios: &[("signatures", SIGNING)],
+};
 
 /// <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_SigningConfiguration.html>
 const MOST_RULES: usize = 10;
 /// <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_SigningRule.html>
 const MOST_FILTERS: usize = 100;
 
-pub(super) fn get(call: &Call<'_>, _: &Input) -> Result<Value, Fault> {
+fn get(call: &Call<'_>, _: &Input) -> Result<Value, Fault> {
     let settings = call.app.store.region(&call.scope).settings();
     let rules = settings.signing.as_ref().ok_or_else(|| none(call))?;
     Ok(json!({ "registryId": call.scope.account, "signingConfiguration": { "rules": rules } }))
 }
 
-pub(super) fn put(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
+fn put(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
     let rules = input.value("signingConfiguration").and_then(|wanted| wanted["rules"].as_array());
     let rules = rules.ok_or_else(|| invalid("signingConfiguration.rules", "Member must not be null"))?;
     if rules.len() > MOST_RULES {
@@ -49,14 +61,14 @@ pub(super) fn put(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
     Ok(json!({ "signingConfiguration": { "rules": rules } }))
 }
 
-pub(super) fn delete(call: &Call<'_>, _: &Input) -> Result<Value, Fault> {
+fn delete(call: &Call<'_>, _: &Input) -> Result<Value, Fault> {
     let region = call.app.store.region(&call.scope);
     let rules = region.change_settings(|settings| settings.signing.take().ok_or_else(|| none(call)))?;
     Ok(json!({ "registryId": call.scope.account, "signingConfiguration": { "rules": rules } }))
 }
 
 /// A status for each profile that a rule had when the image was pushed.
-pub(super) fn describe_status(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
+fn describe_status(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
     let name = input.text("repositoryName")?;
     let id = input.value("imageId").cloned().unwrap_or_default();
     let want = Wanted { digest: id["imageDigest"].as_str(), tag: id["imageTag"].as_str() };
@@ -237,3 +249,128 @@ fn is_valid_filter(filter: &str) -> bool {
     };
     filter.len() <= 256 && filter.split('/').all(|part| part.split(['.', '_', '-']).all(word))
 }
+
+/// The registry's rules, and an image that is signed by one of them.
+const SIGNING: &[Asked] = &[
+    ask("rules of a new one", "GetSigningConfiguration", "{}", &["/signingConfiguration"]),
+    ask("delete the rules of a new one", "DeleteSigningConfiguration", "{}", &[]),
+    ask("no rules", "PutSigningConfiguration", r#"{"signingConfiguration":{"rules":[]}}"#, &[]),
+    ask(
+        "rules, none of them",
+        "GetSigningConfiguration",
+        "{}",
+        &["/registryId", "/signingConfiguration/rules/0"],
+    ),
+    ask(
+        "a profile that is none",
+        "PutSigningConfiguration",
+        r#"{"signingConfiguration":{"rules":[{"signingProfileArn":"arn:aws:signer:eu-west-1:123456789012:/signing-profiles/htc-grid"}]}}"#,
+        &[],
+    ),
+    ask(
+        "a profile's version",
+        "PutSigningConfiguration",
+        r#"{"signingConfiguration":{"rules":[{"signingProfileArn":"arn:aws:signer:eu-west-1:123456789012:/signing-profiles/htc_grid/0123456789"}]}}"#,
+        &[],
+    ),
+    ask(
+        "a profile of another region",
+        "PutSigningConfiguration",
+        r#"{"signingConfiguration":{"rules":[{"signingProfileArn":"arn:aws:signer:us-east-1:123456789012:/signing-profiles/htc_grid"}]}}"#,
+        &[],
+    ),
+    ask(
+        "a filter that no repository fits",
+        "PutSigningConfiguration",
+        r#"{"signingConfiguration":{"rules":[{"signingProfileArn":"arn:aws:signer:eu-west-1:123456789012:/signing-profiles/htc_grid","repositoryFilters":[{"filter":"Signed/*","filterType":"WILDCARD_MATCH"}]}]}}"#,
+        &[],
+    ),
+    ask(
+        "a filter of another type",
+        "PutSigningConfiguration",
+        r#"{"signingConfiguration":{"rules":[{"signingProfileArn":"arn:aws:signer:eu-west-1:123456789012:/signing-profiles/htc_grid","repositoryFilters":[{"filter":"signed","filterType":"PREFIX_MATCH"}]}]}}"#,
+        &[],
+    ),
+    ask(
+        "eleven rules",
+        "PutSigningConfiguration",
+        r#"{"signingConfiguration":{"rules":[{"signingProfileArn":"arn:aws:signer:eu-west-1:123456789012:/signing-profiles/p_1"},{"signingProfileArn":"arn:aws:signer:eu-west-1:123456789012:/signing-profiles/p_2"},{"signingProfileArn":"arn:aws:signer:eu-west-1:123456789012:/signing-profiles/p_3"},{"signingProfileArn":"arn:aws:signer:eu-west-1:123456789012:/signing-profiles/p_4"},{"signingProfileArn":"arn:aws:signer:eu-west-1:123456789012:/signing-profiles/p_5"},{"signingProfileArn":"arn:aws:signer:eu-west-1:123456789012:/signing-profiles/p_6"},{"signingProfileArn":"arn:aws:signer:eu-west-1:123456789012:/signing-profiles/p_7"},{"signingProfileArn":"arn:aws:signer:eu-west-1:123456789012:/signing-profiles/p_8"},{"signingProfileArn":"arn:aws:signer:eu-west-1:123456789012:/signing-profiles/p_9"},{"signingProfileArn":"arn:aws:signer:eu-west-1:123456789012:/signing-profiles/p_10"},{"signingProfileArn":"arn:aws:signer:eu-west-1:123456789012:/signing-profiles/p_11"}]}}"#,
+        &[],
+    ),
+    ask(
+        "sign some",
+        "PutSigningConfiguration",
+        r#"{"signingConfiguration":{"rules":[{"signingProfileArn":"arn:aws:signer:eu-west-1:210987654321:/signing-profiles/htc_grid","repositoryFilters":[{"filter":"signed/*","filterType":"WILDCARD_MATCH"}]}]}}"#,
+        &["/signingConfiguration/rules/0/signingProfileArn"],
+    ),
+    ask(
+        "rules",
+        "GetSigningConfiguration",
+        "{}",
+        &["/registryId", "/signingConfiguration/rules/0/repositoryFilters/0/filter"],
+    ),
+    ask("create", "CreateRepository", r#"{"repositoryName":"signed/a"}"#, &["/repository/repositoryName"]),
+    ask("begin an upload", "InitiateLayerUpload", r#"{"repositoryName":"signed/a"}"#, &["upload</uploadId"]),
+    ask(
+        "a part",
+        "UploadLayerPart",
+        r#"{"repositoryName":"signed/a","uploadId":"{upload}","partFirstByte":0,"partLastByte":1,"layerPartBlob":"e30="}"#,
+        &[],
+    ),
+    ask(
+        "complete",
+        "CompleteLayerUpload",
+        r#"{"repositoryName":"signed/a","uploadId":"{upload}","layerDigests":["sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"]}"#,
+        &[],
+    ),
+    ask(
+        "push an image",
+        "PutImage",
+        r#"{"repositoryName":"signed/a","imageManifest":"{\"schemaVersion\":2,\"mediaType\":\"application/vnd.docker.distribution.manifest.v2+json\",\"config\":{\"mediaType\":\"application/vnd.docker.container.image.v1+json\",\"size\":2,\"digest\":\"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a\"},\"layers\":[]}","imageTag":"1"}"#,
+        &["image</image/imageId/imageDigest"],
+    ),
+    ask(
+        "its signature",
+        "DescribeImageSigningStatus",
+        r#"{"repositoryName":"signed/a","imageId":{"imageTag":"1"}}"#,
+        &[
+            "/imageId/imageTag",
+            "/signingStatuses/0/signingProfileArn",
+            "/signingStatuses/0/status",
+            "/signingStatuses/0/failureCode",
+            "/signingStatuses/1",
+        ],
+    ),
+    ask(
+        "its signature by its digest",
+        "DescribeImageSigningStatus",
+        r#"{"repositoryName":"signed/a","imageId":{"imageDigest":"{image}"}}"#,
+        &["/imageId/imageTag", "/signingStatuses/0/status"],
+    ),
+    ask(
+        "signatures of none",
+        "DescribeImageSigningStatus",
+        r#"{"repositoryName":"signed/a","imageId":{"imageTag":"2"}}"#,
+        &[],
+    ),
+    ask(
+        "signatures of no tag and no digest",
+        "DescribeImageSigningStatus",
+        r#"{"repositoryName":"signed/a","imageId":{}}"#,
+        &[],
+    ),
+    ask(
+        "signatures where nothing is",
+        "DescribeImageSigningStatus",
+        r#"{"repositoryName":"none","imageId":{"imageTag":"1"}}"#,
+        &[],
+    ),
+    ask(
+        "delete the rules",
+        "DeleteSigningConfiguration",
+        "{}",
+        &["/signingConfiguration/rules/0/signingProfileArn"],
+    ),
+    ask("delete them again", "DeleteSigningConfiguration", "{}", &[]),
+    ask("delete the repository", "DeleteRepository", r#"{"repositoryName":"signed/a","force":true}"#, &[]),
+];

@@ -2,15 +2,41 @@
 
 use serde_json::{Value, json};
 
-use super::{Call, not_found, not_pending, page, paged, resolve};
+use super::{arn, key_arn, not_found, not_pending, page, paged, resolve};
 use crate::fault::Fault;
 use crate::input::Input;
+use crate::policy::Need;
+use crate::resource::{Call, Needs, ON_ALL, Resource};
 use crate::store::model::{Alias, Kms};
 use crate::time::{epoch_seconds, now_millis};
 
-pub(super) fn list_aliases(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
-    let kms = call.app.store.region(call.scope).kms();
-    let wanted = input.opt("KeyId").map(|name| resolve(call.scope, &kms, name)).transpose()?;
+pub(super) const RESOURCE: Resource = Resource {
+    actions: &[
+        ("CreateAlias", ON_ALIAS, create_alias),
+        ("DeleteAlias", ON_ALIAS, delete_alias),
+        ("ListAliases", ON_ALL, list_aliases),
+        ("UpdateAlias", ON_ALIAS, update_alias),
+    ],
+    standing: Some(("aws_kms_alias", |app, scope| {
+        let kms = app.store.region(scope).kms();
+        kms.aliases.keys().filter(|name| !name.starts_with("alias/aws/")).cloned().collect()
+    })),
+    scenarios: &[],
+};
+
+/// The alias, the key that it means and the one that it is to mean.
+const ON_ALIAS: Needs = |call, permission, input| {
+    let name = input.opt("AliasName");
+    let meant = call.app.store.region(&call.scope).kms().aliases.get(name.unwrap_or_default()).cloned();
+    let wanted = input.opt("TargetKeyId").map(|key| key_arn(call.app, &call.scope, Some(key), "kms"));
+    let keys = [meant.map(|alias| arn(&call.scope, &alias.target)), wanted.transpose()?];
+    let alias = call.scope.arn("kms", name.unwrap_or("alias/*"));
+    Ok([alias].into_iter().chain(keys.into_iter().flatten()).map(|arn| Need::new(permission, arn)).collect())
+};
+
+fn list_aliases(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
+    let kms = call.app.store.region(&call.scope).kms();
+    let wanted = input.opt("KeyId").map(|name| resolve(&call.scope, &kms, name)).transpose()?;
     let all: Vec<(&String, &Alias)> = kms
         .aliases
         .iter()
@@ -32,7 +58,7 @@ pub(super) fn list_aliases(call: &Call<'_>, input: &Input) -> Result<Value, Faul
     Ok(paged(json!({ "Aliases": aliases }), next))
 }
 
-pub(super) fn alias_name(input: &Input) -> Result<&str, Fault> {
+fn alias_name(input: &Input) -> Result<&str, Fault> {
     let name = input.opt("AliasName").unwrap_or_default();
     let valid = name.strip_prefix("alias/").is_some_and(|rest| {
         !rest.is_empty()
@@ -46,18 +72,18 @@ pub(super) fn alias_name(input: &Input) -> Result<&str, Fault> {
     }
 }
 
-pub(super) fn target(call: &Call<'_>, kms: &Kms, input: &Input) -> Result<String, Fault> {
+fn target(call: &Call<'_>, kms: &Kms, input: &Input) -> Result<String, Fault> {
     let name = input
         .opt("TargetKeyId")
         .ok_or_else(|| Fault::client("ValidationException", "TargetKeyId must not be null"))?;
-    let id = resolve(call.scope, kms, name)?;
-    kms.keys.get(&id).map_or(Ok(()), |key| not_pending(call.scope, key))?;
+    let id = resolve(&call.scope, kms, name)?;
+    kms.keys.get(&id).map_or(Ok(()), |key| not_pending(&call.scope, key))?;
     Ok(id)
 }
 
-pub(super) fn create_alias(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
+fn create_alias(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
     let name = alias_name(input)?;
-    call.app.store.region(call.scope).change_kms(|kms| {
+    call.app.store.region(&call.scope).change_kms(|kms| {
         let target = target(call, kms, input)?;
         if kms.aliases.contains_key(name) {
             return Err(Fault::client(
@@ -71,9 +97,9 @@ pub(super) fn create_alias(call: &Call<'_>, input: &Input) -> Result<Value, Faul
     })
 }
 
-pub(super) fn update_alias(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
+fn update_alias(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
     let name = alias_name(input)?;
-    call.app.store.region(call.scope).change_kms(|kms| {
+    call.app.store.region(&call.scope).change_kms(|kms| {
         let target = target(call, kms, input)?;
         let missing = || not_found(&format!("Alias {}", call.scope.arn("kms", name)));
         let alias = kms.aliases.get_mut(name).ok_or_else(missing)?;
@@ -83,9 +109,9 @@ pub(super) fn update_alias(call: &Call<'_>, input: &Input) -> Result<Value, Faul
     })
 }
 
-pub(super) fn delete_alias(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
+fn delete_alias(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
     let name = alias_name(input)?;
-    call.app.store.region(call.scope).change_kms(|kms| {
+    call.app.store.region(&call.scope).change_kms(|kms| {
         let missing = || not_found(&format!("Alias {}", call.scope.arn("kms", name)));
         kms.aliases.remove(name).map(|_| json!({})).ok_or_else(missing)
     })

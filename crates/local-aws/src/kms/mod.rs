@@ -7,103 +7,26 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::account::Caller;
 use crate::app::App;
 use crate::fault::Fault;
 use crate::input::Input;
 use crate::policy::Need;
+use crate::resource::{Needs, Service};
 use crate::scope::Scope;
 use crate::store::model::{Alias, Key, Kms};
 use crate::time::{epoch_seconds, now_millis};
 
-struct Call<'a> {
-    app: &'a App,
-    scope: &'a Scope,
-}
+/// The API. What a caller needs for each action is in
+/// <https://docs.aws.amazon.com/service-authorization/latest/reference/list_awskeymanagementservice.html>.
+pub(crate) const SERVICE: Service =
+    Service { name: "kms", target: "TrentService", resources: &[&keys::RESOURCE, &aliases::RESOURCE] };
 
-type Handler = fn(&Call<'_>, &Input) -> Result<Value, Fault>;
-
-/// What an action's permission, `kms:` and its name, is for, and what is needed beside it.
-#[derive(Clone, Copy)]
-enum On {
-    /// `KeyId`, which may be an alias: the permission is for the key.
-    Key,
-    /// The alias, the key that it means and the one that it is to mean.
-    Alias,
-    /// Nothing that has an ARN.
-    All,
-    /// A key with its tags.
-    NewKey,
-}
-
-/// Every action that is implemented, with what it needs
-/// (<https://docs.aws.amazon.com/service-authorization/latest/reference/list_awskeymanagementservice.html>).
-const ACTIONS: &[(&str, On, Handler)] = &[
-    ("CancelKeyDeletion", On::Key, keys::cancel_deletion),
-    ("CreateAlias", On::Alias, aliases::create_alias),
-    ("CreateKey", On::NewKey, keys::create_key),
-    ("DeleteAlias", On::Alias, aliases::delete_alias),
-    ("DescribeKey", On::Key, keys::describe_key),
-    ("DisableKey", On::Key, |call, input| keys::set_enabled(call, input, false)),
-    ("DisableKeyRotation", On::Key, |call, input| keys::set_rotation(call, input, false)),
-    ("EnableKey", On::Key, |call, input| keys::set_enabled(call, input, true)),
-    ("EnableKeyRotation", On::Key, |call, input| keys::set_rotation(call, input, true)),
-    ("GetKeyPolicy", On::Key, keys::get_policy),
-    ("GetKeyRotationStatus", On::Key, keys::rotation_status),
-    ("ListAliases", On::All, aliases::list_aliases),
-    ("ListKeyPolicies", On::Key, keys::list_policies),
-    ("ListKeys", On::All, keys::list_keys),
-    ("ListResourceTags", On::Key, keys::list_tags),
-    ("PutKeyPolicy", On::Key, keys::put_policy),
-    ("ScheduleKeyDeletion", On::Key, keys::schedule_deletion),
-    ("TagResource", On::Key, keys::tag),
-    ("UntagResource", On::Key, keys::untag),
-    ("UpdateAlias", On::Alias, aliases::update_alias),
-    ("UpdateKeyDescription", On::Key, keys::update_description),
-];
-
-fn find(action: &str) -> Result<&'static (&'static str, On, Handler), Fault> {
-    ACTIONS.iter().find(|(name, _, _)| *name == action).ok_or_else(|| Fault::not_implemented("kms", action))
-}
-
-/// The names of what is implemented.
-pub(crate) fn actions() -> Vec<&'static str> {
-    ACTIONS.iter().map(|(name, _, _)| *name).collect()
-}
-
-pub(crate) fn dispatch(app: &App, caller: &Caller, action: &str, input: &Input) -> Result<Value, Fault> {
-    let (_, _, handler) = find(action)?;
-    handler(&Call { app, scope: &caller.scope }, input)
-}
-
-/// What the caller needs for an action.
-pub(crate) fn needs(app: &App, caller: &Caller, action: &str, input: &Input) -> Result<Vec<Need>, Fault> {
-    let (name, on, _) = find(action)?;
-    let (scope, own) = (&caller.scope, |resource: String| Need::new(format!("kms:{name}"), resource));
-    let key = |member: &str| Some(key_arn(app, scope, Some(input.opt(member)?), "kms"));
-    Ok(match on {
-        On::Key => vec![own(key("KeyId").transpose()?.unwrap_or_else(|| arn(scope, "*")))],
-        On::Alias => {
-            let alias = scope.arn("kms", input.opt("AliasName").unwrap_or("alias/*"));
-            let meant = app
-                .store
-                .region(scope)
-                .kms()
-                .aliases
-                .get(input.opt("AliasName").unwrap_or_default())
-                .cloned();
-            let keys = [meant.map(|alias| arn(scope, &alias.target)), key("TargetKeyId").transpose()?];
-            [own(alias)].into_iter().chain(keys.into_iter().flatten().map(own)).collect()
-        }
-        On::All => vec![own("*".to_owned())],
-        On::NewKey => {
-            // It has no name yet.
-            let tags = !input.list("Tags").is_empty();
-            let tags = tags.then(|| Need::new("kms:TagResource", arn(scope, "*")));
-            [own("*".to_owned())].into_iter().chain(tags).collect()
-        }
-    })
-}
+/// `KeyId`, which may be an alias: the permission is for the key.
+const ON_KEY: Needs = |call, permission, input| {
+    let name = input.opt("KeyId");
+    let key = name.map(|name| key_arn(call.app, &call.scope, Some(name), "kms")).transpose()?;
+    Ok(vec![Need::new(permission, key.unwrap_or_else(|| arn(&call.scope, "*")))])
+};
 
 /// The ARN of the key that `name` means, or the key that AWS makes for `service` where there is no name. What means no key is
 /// taken for a key's own id: its handler says that there is none.

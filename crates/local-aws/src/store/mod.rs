@@ -22,7 +22,7 @@ use crate::fault::Fault;
 use crate::scope::Scope;
 use buckets::{BucketStore, files};
 use content::Contents;
-use model::{Bucket, Kms, Repository, Settings, Stack, Versions};
+use model::{Bucket, Kms, Repository, Settings, Shown, Stack, Versions};
 use region::RegionStore;
 
 #[derive(Debug, Default)]
@@ -37,6 +37,7 @@ struct Region {
     repositories: BTreeMap<String, Arc<Repository>>,
     settings: Arc<Settings>,
     kms: Arc<Kms>,
+    shown: Arc<Shown>,
 }
 
 /// All that is kept.
@@ -131,6 +132,7 @@ fn load(root: &Path) -> io::Result<State> {
                     .collect(),
                 settings: Arc::new(disk::read_json(&directory.join("registry.json"))?.unwrap_or_default()),
                 kms: Arc::new(disk::read_json(&directory.join("kms.json"))?.unwrap_or_default()),
+                shown: Arc::new(disk::read_json(&directory.join("shown.json"))?.unwrap_or_default()),
             };
             disk::names(&directory)?;
             state.regions.insert(Scope { account: account.clone(), region }, loaded);

@@ -156,9 +156,6 @@ pub(crate) struct Settings {
     pub(crate) replication: Vec<Value>,
     #[serde(default)]
     pub(crate) account: BTreeMap<String, String>,
-    /// Repository creation templates as the API shows them, by prefix.
-    #[serde(default)]
-    pub(crate) templates: BTreeMap<String, Value>,
     #[serde(default)]
     pub(crate) scanning: Option<Value>,
     #[serde(default)]
@@ -170,6 +167,9 @@ pub(crate) struct Settings {
     #[serde(default)]
     pub(crate) service_roles: BTreeSet<String>,
 }
+
+/// Resources that need no shape of their own: by terraform's type and by their names, each as the API shows it.
+pub(crate) type Shown = BTreeMap<String, BTreeMap<String, Value>>;
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Kms {

@@ -1,10 +1,14 @@
-//! What one account has in one region: repositories, the registry's settings, keys.
+//! What one account has in one region: repositories, the registry's settings, keys, and what else stands.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::model::{Kms, Repository, Settings};
-use super::{Store, disk};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::model::{Kms, Repository, Settings, Shown};
+use super::{Region, Store, disk};
 use crate::fault::Fault;
 use crate::scope::Scope;
 
@@ -15,14 +19,6 @@ pub(crate) struct RegionStore<'a> {
 }
 
 impl RegionStore<'_> {
-    fn dir(&self) -> PathBuf {
-        self.store.root.join("accounts").join(&self.scope.account).join(&self.scope.region)
-    }
-
-    fn repository_file(&self, name: &str) -> PathBuf {
-        self.dir().join("repositories").join(format!("{}.json", disk::file_name(name)))
-    }
-
     pub(crate) fn repository(&self, name: &str) -> Option<Arc<Repository>> {
         self.store.read(|state| state.regions.get(self.scope)?.repositories.get(name).cloned())
     }
@@ -42,7 +38,7 @@ impl RegionStore<'_> {
         if self.repository(&repository.name).is_some() {
             return Ok(false);
         }
-        disk::write_json(&self.repository_file(&repository.name), &repository)?;
+        disk::write_json(&repository_file(self, &repository.name), &repository)?;
         self.store.show(|state| {
             let region = state.regions.entry(self.scope.clone()).or_default();
             region.repositories.insert(repository.name.clone(), Arc::new(repository));
@@ -59,7 +55,7 @@ impl RegionStore<'_> {
         let _writer = self.store.one_writer();
         let mut repository = (*self.repository(name)?).clone();
         Some(change(&mut repository).and_then(|outcome| {
-            disk::write_json(&self.repository_file(name), &repository)?;
+            disk::write_json(&repository_file(self, name), &repository)?;
             self.store.show(|state| {
                 let region = state.regions.entry(self.scope.clone()).or_default();
                 region.repositories.insert(name.to_owned(), Arc::new(repository));
@@ -77,7 +73,7 @@ impl RegionStore<'_> {
         let _writer = self.store.one_writer();
         let repository = self.repository(name)?;
         Some(allow(&repository).and_then(|()| {
-            disk::remove(&self.repository_file(name))?;
+            disk::remove(&repository_file(self, name))?;
             self.store.show(|state| {
                 if let Some(region) = state.regions.get_mut(self.scope) {
                     region.repositories.remove(name);
@@ -97,13 +93,7 @@ impl RegionStore<'_> {
         &self,
         change: impl FnOnce(&mut Settings) -> Result<T, Fault>,
     ) -> Result<T, Fault> {
-        let _writer = self.store.one_writer();
-        let mut settings = (*self.settings()).clone();
-        let outcome = change(&mut settings)?;
-        disk::write_json(&self.dir().join("registry.json"), &settings)?;
-        self.store
-            .show(|state| state.regions.entry(self.scope.clone()).or_default().settings = Arc::new(settings));
-        Ok(outcome)
+        change_file(self, "registry.json", |region| &mut region.settings, change)
     }
 
     pub(crate) fn kms(&self) -> Arc<Kms> {
@@ -116,11 +106,48 @@ impl RegionStore<'_> {
         &self,
         change: impl FnOnce(&mut Kms) -> Result<T, Fault>,
     ) -> Result<T, Fault> {
-        let _writer = self.store.one_writer();
-        let mut kms = (*self.kms()).clone();
-        let outcome = change(&mut kms)?;
-        disk::write_json(&self.dir().join("kms.json"), &kms)?;
-        self.store.show(|state| state.regions.entry(self.scope.clone()).or_default().kms = Arc::new(kms));
-        Ok(outcome)
+        change_file(self, "kms.json", |region| &mut region.kms, change)
     }
+
+    /// What stands of a type that has no shape of its own, by name.
+    pub(crate) fn shown(&self, kind: &str) -> BTreeMap<String, Value> {
+        self.store.read(|state| state.regions.get(self.scope)?.shown.get(kind).cloned()).unwrap_or_default()
+    }
+
+    pub(crate) fn change_shown<T>(
+        &self,
+        kind: &str,
+        change: impl FnOnce(&mut BTreeMap<String, Value>) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        let change = |shown: &mut Shown| change(shown.entry(kind.to_owned()).or_default());
+        change_file(self, "shown.json", |region| &mut region.shown, change)
+    }
+}
+
+fn directory(region: &RegionStore<'_>) -> PathBuf {
+    region.store.root.join("accounts").join(&region.scope.account).join(&region.scope.region)
+}
+
+fn repository_file(region: &RegionStore<'_>, name: &str) -> PathBuf {
+    directory(region).join("repositories").join(format!("{}.json", disk::file_name(name)))
+}
+
+/// Changes what lies in one file, or nothing if `change` refuses.
+fn change_file<D: Clone + Default + Serialize, T>(
+    region: &RegionStore<'_>,
+    file: &str,
+    part: fn(&mut Region) -> &mut Arc<D>,
+    change: impl FnOnce(&mut D) -> Result<T, Fault>,
+) -> Result<T, Fault> {
+    let _writer = region.store.one_writer();
+    let mut document = D::default();
+    region.store.show(|state| {
+        document = D::clone(part(state.regions.entry(region.scope.clone()).or_default()));
+    });
+    let outcome = change(&mut document)?;
+    disk::write_json(&directory(region).join(file), &document)?;
+    region.store.show(|state| {
+        *part(state.regions.entry(region.scope.clone()).or_default()) = Arc::new(document);
+    });
+    Ok(outcome)
 }

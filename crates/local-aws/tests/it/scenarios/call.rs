@@ -4,6 +4,7 @@ use reqwest::Method;
 use serde_json::Value;
 
 /// One call and what of its answer is looked at.
+#[derive(Clone)]
 pub(crate) struct Call {
     pub(crate) name: &'static str,
     pub(crate) request: Request,
@@ -12,13 +13,12 @@ pub(crate) struct Call {
     pub(crate) shown: &'static [&'static str],
 }
 
+#[derive(Clone)]
 pub(crate) enum Request {
-    Ecr(&'static str, &'static str),
-    Kms(&'static str, &'static str),
+    /// A service that takes JSON, what stands before an action in `x-amz-target`, the action and its input.
+    Json(&'static str, &'static str, &'static str, &'static str),
     /// A service that takes forms, and the form.
     Form(&'static str, &'static str),
-    /// An action of ECR Public's, without input.
-    Public(&'static str),
     S3 {
         method: Method,
         path: &'static str,

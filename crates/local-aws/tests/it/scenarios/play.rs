@@ -76,17 +76,14 @@ fn exchange(request: &Request, kept: &BTreeMap<&str, String>) -> Exchange {
         body: Some(fill(body)),
         ..Exchange::default()
     };
-    let json = |service, target: &str, action: &str, input| {
-        let target = format!("{target}.{action}");
-        post(service, &[("x-amz-target", &target), ("content-type", "application/x-amz-json-1.1")], input)
-    };
     match request {
-        Request::Ecr(action, input) => json("ecr", "AmazonEC2ContainerRegistry_V20150921", action, input),
-        Request::Kms(action, input) => json("kms", "TrentService", action, input),
+        Request::Json(service, target, action, input) => {
+            let target = format!("{target}.{action}");
+            post(service, &[("x-amz-target", &target), ("content-type", "application/x-amz-json-1.1")], input)
+        }
         Request::Form(service, form) => {
             post(service, &[("content-type", "application/x-www-form-urlencoded")], form)
         }
-        Request::Public(action) => json("ecr-public", "SpencerFrontendService", action, "{}"),
         Request::S3 { method, path, headers, body } => {
             let headers: Vec<(&str, String)> =
                 headers.iter().map(|(name, value)| (*name, fill(value))).collect();

@@ -2,7 +2,18 @@
 
 use reqwest::Method;
 
-use super::{Call, s3};
+use super::{Call, Request};
+
+const fn s3(
+    name: &'static str,
+    method: Method,
+    path: &'static str,
+    headers: &'static [(&'static str, &'static str)],
+    body: &'static str,
+    shown: &'static [&'static str],
+) -> Call {
+    Call { name, request: Request::S3 { method, path, headers, body }, shown }
+}
 
 const GET: Method = Method::GET;
 const PUT: Method = Method::PUT;

@@ -38,5 +38,9 @@ pub(super) const OTHERS: &[Call] = &[
         "Action=DescribeStacks&Version=2010-05-15&StackName=none",
         &[],
     ),
-    Call { name: "a token for ECR Public", request: Request::Public("GetAuthorizationToken"), shown: &[] },
+    Call {
+        name: "a token for ECR Public",
+        request: Request::Json("ecr-public", "SpencerFrontendService", "GetAuthorizationToken", "{}"),
+        shown: &[],
+    },
 ];

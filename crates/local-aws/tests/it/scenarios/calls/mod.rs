@@ -1,59 +1,27 @@
-//! The scenarios: calls as data.
+//! The scenarios: calls as data. Those of a service that speaks JSON are beside the resource that they are about.
 
 mod buckets;
 mod callers;
-mod images;
-mod keys;
-mod registry;
-mod repositories;
-mod signing;
-
-use reqwest::Method;
 
 use super::call::{Call, Request};
 
-const fn ecr(
-    name: &'static str,
-    action: &'static str,
-    input: &'static str,
-    shown: &'static [&'static str],
-) -> Call {
-    Call { name, request: Request::Ecr(action, input), shown }
-}
-
-const fn kms(
-    name: &'static str,
-    action: &'static str,
-    input: &'static str,
-    shown: &'static [&'static str],
-) -> Call {
-    Call { name, request: Request::Kms(action, input), shown }
-}
-
-const fn s3(
-    name: &'static str,
-    method: Method,
-    path: &'static str,
-    headers: &'static [(&'static str, &'static str)],
-    body: &'static str,
-    shown: &'static [&'static str],
-) -> Call {
-    Call { name, request: Request::S3 { method, path, headers, body }, shown }
-}
-
 /// What terraform's backend, the bucket's check, the provider and this tool ask for, and what else is served.
-pub(crate) const SCENARIOS: &[(&str, &[Call])] = &[
-    ("state bucket", buckets::STATE),
-    ("lock and state", buckets::LOCKS),
-    ("repositories", repositories::REPOSITORIES),
-    ("registry", registry::REGISTRY),
-    ("key", keys::KEY),
-    ("caller", callers::CALLER),
-    ("another bucket", buckets::ANOTHER),
-    ("layers and images", images::IMAGES),
-    ("registry settings", registry::SETTINGS),
-    ("creation templates", registry::TEMPLATES),
-    ("signatures", signing::SIGNING),
-    ("more of keys", keys::MORE),
-    ("roles, stacks, public registry", callers::OTHERS),
-];
+pub(crate) fn scenarios() -> Vec<(&'static str, Vec<Call>)> {
+    let others = [
+        ("state bucket", buckets::STATE),
+        ("lock and state", buckets::LOCKS),
+        ("caller", callers::CALLER),
+        ("another bucket", buckets::ANOTHER),
+        ("roles, stacks, public registry", callers::OTHERS),
+    ];
+    let others = others.into_iter().map(|(name, calls)| (name, calls.to_vec()));
+    let json = local_aws::scenarios().into_iter().map(|scenario| {
+        let call = |asked: &local_aws::Asked| Call {
+            name: asked.name,
+            request: Request::Json(scenario.service, scenario.target, asked.action, asked.input),
+            shown: asked.shown,
+        };
+        (scenario.name, scenario.calls.iter().map(call).collect())
+    });
+    others.chain(json).collect()
+}
