@@ -36,7 +36,7 @@ pub use inventory::{Inventory, NoLongerWanted};
 pub use news::{News, Watch};
 pub use planning::Planned;
 pub use recovery::Unrecorded;
-pub use resource_kind::{ResourceKind, StaysWith};
+pub use resource_kind::{ResourceKind, Statement, StaysWith};
 pub use usage::{RepositoryUsage, Usage};
 pub use visible::VISIBLE_BOUND;
 pub use working_directory::{release_lock, terraform_data};

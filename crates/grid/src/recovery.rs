@@ -15,7 +15,7 @@ use failure::{FailWith as _, Kind, failure};
 use images_config::Config;
 use terraform::Action;
 
-use super::resource_kind::Trace;
+use super::resource_kind::{Proof, Trace};
 use super::used::leads_there;
 use super::working_directory::unlocked;
 use super::{Infrastructure, Inventory, News, ResourceKind};
@@ -135,27 +135,25 @@ async fn lost(
     }
     for (address, id) in pending.creates.iter().filter_map(|(address, id)| Some((address, id.as_ref()?))) {
         let Some(kind) = ResourceKind::of(address) else { continue };
+        let Trace::Attribute(_, proof) = kind.trace() else { continue };
         let stands = !inventory.owns(kind, id)
-            && match kind {
-                ResourceKind::Repository => match inventory.repositories.get(id) {
-                    // Somebody else may have been faster: ours has our mark from its creation on.
+            && match proof {
+                Proof::Mark => match inventory.repositories.get(id) {
                     Some(repository) => grids::users(&grid.ecr, repository).await?.contains(tag),
                     None => false,
                 },
-                ResourceKind::Rule => config.pull_through.iter().any(|rule| {
+                Proof::Upstream => config.pull_through.iter().any(|rule| {
                     rule.prefix == *id
                         && inventory.rules.get(id).is_some_and(|found| leads_there(rule, found))
                 }),
-                ResourceKind::Alias => match &key {
+                Proof::MeansKey => match &key {
                     Some(key) => kms::has_alias(grid.aws, &grid.options.http, key, id).await?,
                     None => false,
                 },
-                // It gives this grid's own key.
-                ResourceKind::CreationTemplate => key.as_ref().is_some_and(|key| {
+                Proof::GivesKey => key.as_ref().is_some_and(|key| {
                     let given = inventory.templates.get(id).and_then(|found| found.kms_key.as_ref());
                     given.is_some_and(|given| given == key || given.ends_with(&format!("/{key}")))
                 }),
-                ResourceKind::Key | ResourceKind::LifecyclePolicy | ResourceKind::RepositoryPolicy => false,
             };
         if stands {
             lost.push((address.clone(), id.clone()));
@@ -187,7 +185,7 @@ pub(super) fn creates(plan: &terraform::Plan) -> BTreeMap<String, Option<String>
         let attribute = |name: &str| change.after[name].as_str().map(str::to_owned);
         let id = match ResourceKind::of(&change.kind)?.trace() {
             Trace::Marks => None,
-            Trace::Attribute(name) => Some(attribute(name)?),
+            Trace::Attribute(name, _) => Some(attribute(name)?),
             Trace::Rewritten => return None,
         };
         Some((change.address.clone(), id))

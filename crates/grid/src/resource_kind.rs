@@ -25,13 +25,48 @@ pub enum ResourceKind {
 /// How a resource is recognised that an apply created and could not write down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Trace {
-    /// Its id in AWS is this attribute of the plan.
-    Attribute(&'static str),
+    /// Its id in AWS is this attribute of the plan, and this shows whose it is.
+    Attribute(&'static str, Proof),
     /// AWS gives it its id: it is looked for by its marks and its time.
     Marks,
     /// It is not looked for: the next apply writes it again, whether or not it stands.
     Rewritten,
 }
+
+/// What shows that a resource which stands is the grid's, and not somebody else's who was faster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Proof {
+    /// The grid's mark, which a repository has from its creation on.
+    Mark,
+    /// It leads where images.toml says.
+    Upstream,
+    /// It means the grid's own key.
+    MeansKey,
+    /// It gives the grid's own key.
+    GivesKey,
+}
+
+/// A statement of docs/iam-policy.json.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Statement {
+    /// Its name there.
+    pub sid: &'static str,
+    /// The ARNs that it is for.
+    pub on: &'static [&'static str],
+}
+
+const REPOSITORIES: Statement =
+    Statement { sid: "Repositories", on: &["arn:aws:ecr:REGION:ACCOUNT:repository/*"] };
+const REGISTRY: Statement = Statement { sid: "Registry", on: &["*"] };
+const TEMPLATES: Statement = Statement { sid: "OnlyForCreationTemplate", on: &["*"] };
+const NEW_KEY: Statement = Statement { sid: "KeyIsCreatedAndFound", on: &["*"] };
+const KEY: Statement = Statement {
+    sid: "Key",
+    on: &["arn:aws:kms:REGION:ACCOUNT:alias/ecr/TAG-htc", "arn:aws:kms:REGION:ACCOUNT:key/*"],
+};
+const REPOSITORIES_END: Statement = Statement { sid: "OnlyForPruneAndDestroyImages", ..REPOSITORIES };
+const RULES_END: Statement = Statement { sid: "RulesOnlyForPruneAndDestroyImages", ..REGISTRY };
+const KEY_END: Statement = Statement { sid: "KeyOnlyForDestroyImages", ..KEY };
 
 /// What a resource stays in the account with, when a grid is destroyed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,9 +135,10 @@ impl ResourceKind {
     /// How one is recognised that an apply created and could not write down.
     pub(crate) fn trace(self) -> Trace {
         match self {
-            Self::Repository | Self::Alias => Trace::Attribute("name"),
-            Self::Rule => Trace::Attribute("ecr_repository_prefix"),
-            Self::CreationTemplate => Trace::Attribute("prefix"),
+            Self::Repository => Trace::Attribute("name", Proof::Mark),
+            Self::Alias => Trace::Attribute("name", Proof::MeansKey),
+            Self::Rule => Trace::Attribute("ecr_repository_prefix", Proof::Upstream),
+            Self::CreationTemplate => Trace::Attribute("prefix", Proof::GivesKey),
             Self::Key => Trace::Marks,
             Self::LifecyclePolicy | Self::RepositoryPolicy => Trace::Rewritten,
         }
@@ -117,20 +153,97 @@ impl ResourceKind {
             Self::Key | Self::Alias => StaysWith::Key,
         }
     }
+
+    /// What a caller may do who makes, reads, changes and ends it, by the statements of docs/iam-policy.json. The very first makes it.
+    pub fn permissions(self) -> &'static [(Statement, &'static [&'static str])] {
+        match self {
+            Self::Repository => &[
+                (
+                    REPOSITORIES,
+                    &[
+                        "ecr:CreateRepository",
+                        "ecr:ListTagsForResource",
+                        "ecr:PutImageScanningConfiguration",
+                        "ecr:PutImageTagMutability",
+                        "ecr:TagResource",
+                        "ecr:UntagResource",
+                    ],
+                ),
+                (REGISTRY, &["ecr:DescribeRepositories"]),
+                (REPOSITORIES_END, &["ecr:DeleteRepository"]),
+            ],
+            Self::LifecyclePolicy => &[(
+                REPOSITORIES,
+                &["ecr:PutLifecyclePolicy", "ecr:GetLifecyclePolicy", "ecr:DeleteLifecyclePolicy"],
+            )],
+            Self::RepositoryPolicy => &[(
+                REPOSITORIES,
+                &["ecr:SetRepositoryPolicy", "ecr:GetRepositoryPolicy", "ecr:DeleteRepositoryPolicy"],
+            )],
+            Self::Rule => &[
+                (
+                    REGISTRY,
+                    &[
+                        "ecr:CreatePullThroughCacheRule",
+                        "ecr:DescribePullThroughCacheRules",
+                        "ecr:UpdatePullThroughCacheRule",
+                    ],
+                ),
+                (RULES_END, &["ecr:DeletePullThroughCacheRule"]),
+            ],
+            Self::CreationTemplate => &[
+                (
+                    TEMPLATES,
+                    &[
+                        "ecr:CreateRepositoryCreationTemplate",
+                        "ecr:DeleteRepositoryCreationTemplate",
+                        "ecr:UpdateRepositoryCreationTemplate",
+                    ],
+                ),
+                (REGISTRY, &["ecr:DescribeRepositoryCreationTemplates"]),
+            ],
+            Self::Key => &[
+                (NEW_KEY, &["kms:CreateKey", "kms:ListKeys"]),
+                (
+                    KEY,
+                    &[
+                        "kms:DescribeKey",
+                        "kms:EnableKeyRotation",
+                        "kms:GetKeyPolicy",
+                        "kms:GetKeyRotationStatus",
+                        "kms:ListResourceTags",
+                        "kms:PutKeyPolicy",
+                        "kms:TagResource",
+                        "kms:UntagResource",
+                        "kms:UpdateKeyDescription",
+                    ],
+                ),
+                (KEY_END, &["kms:ScheduleKeyDeletion"]),
+            ],
+            Self::Alias => &[
+                (KEY, &["kms:CreateAlias", "kms:UpdateAlias"]),
+                (NEW_KEY, &["kms:ListAliases"]),
+                (KEY_END, &["kms:DeleteAlias"]),
+            ],
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::collections::{BTreeMap, BTreeSet};
     use std::path::Path;
 
     use super::*;
 
+    fn top() -> &'static Path {
+        Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap()
+    }
+
     #[test]
     fn the_module_makes_these_kinds_and_no_other() {
-        let top = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap();
         let mut made = BTreeSet::new();
-        for file in std::fs::read_dir(top.join("deployment/image_repository/terraform")).unwrap() {
+        for file in std::fs::read_dir(top().join("deployment/image_repository/terraform")).unwrap() {
             let file = file.unwrap().path();
             if file.extension().is_some_and(|ending| ending == "tf") {
                 let text = std::fs::read_to_string(file).unwrap();
@@ -149,5 +262,47 @@ mod tests {
             assert_eq!(ResourceKind::of(&format!("{}.managed[\"a.b\"]", kind.name())), Some(kind));
         }
         assert_eq!(ResourceKind::of("null_resource.images"), None);
+    }
+
+    /// A statement as the policy is written.
+    fn written(Statement { sid, on }: Statement, actions: &BTreeSet<&str>) -> String {
+        let list = |all: Vec<String>| match &all[..] {
+            [one] => one.clone(),
+            all => format!("[\n        {}\n      ]", all.join(",\n        ")),
+        };
+        let actions = list(actions.iter().map(|action| format!("{action:?}")).collect());
+        let on = list(on.iter().map(|arn| format!("{arn:?}")).collect());
+        format!(
+            "\"Sid\": {sid:?},\n      \"Effect\": \"Allow\",\n      \"Action\": {actions},\n      \"Resource\": {on}"
+        )
+    }
+
+    #[test]
+    fn the_policy_in_the_documentation_allows_what_each_kind_needs() {
+        let mut needed: BTreeMap<&str, (Statement, BTreeSet<&str>)> = BTreeMap::new();
+        for (statement, actions) in ResourceKind::ALL.iter().flat_map(|kind| kind.permissions()) {
+            let (known, all) = needed.entry(statement.sid).or_insert((*statement, BTreeSet::new()));
+            assert_eq!(known, statement);
+            for action in *actions {
+                assert!(all.insert(action), "{action} of two kinds");
+            }
+        }
+        let file = top().join("docs/iam-policy.json");
+        let text = std::fs::read_to_string(&file).unwrap();
+        let (start, end) = ("\n    {\n      ", "\n    }");
+        let (before, rest) = text.split_once(start).unwrap();
+        let (statements, after) = rest.rsplit_once(end).unwrap();
+        let between = format!("{end},{start}");
+        let sid = |statement: &str| statement.split('"').nth(3).unwrap().to_owned();
+        // What no kind needs is written by hand.
+        let own = statements.split(&between).filter(|statement| !needed.contains_key(&*sid(statement)));
+        let kinds = needed.values().map(|(statement, actions)| written(*statement, actions));
+        let all: Vec<String> = own.map(str::to_owned).chain(kinds).collect();
+        let wanted = format!("{before}{start}{}{end}{after}", all.join(&between));
+        if std::env::var_os("UPDATE").is_some() {
+            std::fs::write(&file, &wanted).unwrap();
+        } else {
+            assert_eq!(text, wanted, "`UPDATE=1 cargo test -p grid` writes it");
+        }
     }
 }
