@@ -54,8 +54,10 @@ impl Sources<'_> {
         for (host, tls) in http::own_certificates(self.tls) {
             all = all.for_host(&host, http::for_registries(&tls));
         }
-        let builder =
-            registry::Client::builder().http(all).client_id(CLIENT_ID).profiles(aws::ecr_registry::profile);
+        let builder = registry::Client::builder()
+            .http(all)
+            .client_id(CLIENT_ID)
+            .profiles(aws::ecr::registry_profile::profile);
         self.routes(config).iter().fold(builder, |builder, (host, url)| {
             let mut route = Route::to(url);
             if let Some(mirror) = config.mirrors.get(host) {

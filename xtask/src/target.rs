@@ -149,8 +149,8 @@ impl Target {
             // Also under --local, whose registry's host does not tell: the emulated ECR counts as the real one does.
             let host = self.host.clone();
             builder = builder.profiles(move |registry| match registry == host {
-                true => Some(aws::ecr_registry::ECR),
-                false => aws::ecr_registry::profile(registry),
+                true => Some(aws::ecr::registry_profile::ECR),
+                false => aws::ecr::registry_profile::profile(registry),
             });
         }
         Ok((builder, credentials))

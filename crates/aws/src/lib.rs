@@ -3,7 +3,6 @@
 
 pub mod bucket;
 pub mod ecr;
-pub mod ecr_registry;
 pub mod encryption;
 pub mod endpoints;
 pub mod errors;

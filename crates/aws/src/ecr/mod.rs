@@ -2,6 +2,7 @@
 
 pub mod grids;
 mod mutability;
+pub mod registry_profile;
 pub mod token;
 
 use std::collections::{BTreeMap, HashMap};

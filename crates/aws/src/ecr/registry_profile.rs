@@ -2,7 +2,7 @@
 
 use registry::{Mounts, Profile, Quotas};
 
-use super::endpoints::registry_ends;
+use crate::endpoints::registry_ends;
 
 /// [Amazon ECR's quotas](https://docs.aws.amazon.com/AmazonECR/latest/userguide/service-quotas.html), and what it does in ways of its
 /// own: its repositories exist before, it takes no blob without bytes, and what it makes of a mount from a blob's own repository is
