@@ -59,6 +59,16 @@ pub async fn compile(selection: &[String], printer: &Printer) -> anyhow::Result<
     Ok(programs.lock().map(|programs| programs.clone()).unwrap_or_default())
 }
 
+/// The programs that take minutes, the longest first. In a clone, where no run has been timed, one of them would be the last, alone.
+const LONG: [&str; 6] = [
+    "tests/tests/whole.rs",
+    "tests/tests/runtimes/main.rs",
+    "tests/tests/silence.rs",
+    "tests/tests/iam_policy.rs",
+    "crates/runtimes/src/lib.rs",
+    "tests/tests/fresh_machine.rs",
+];
+
 /// Runs them, those first that took longest the last time.
 ///
 /// # Errors
@@ -73,8 +83,7 @@ pub async fn run(
     let mut took: BTreeMap<String, u64> =
         std::fs::read(&times).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
     let name = |program: &TestProgram| name(context.paths.root(), program);
-    // What has never run comes first as well: it may be long.
-    programs.sort_by_key(|program| std::cmp::Reverse(took.get(&name(program)).copied().unwrap_or(u64::MAX)));
+    programs.sort_by_key(|program| turn(&name(program), &took));
     let at_once = std::thread::available_parallelism().map_or(1, usize::from);
     let mut running = futures_util::stream::iter(&programs)
         .map(|program| one(name(program), program, filter, environment, &context.printer))
@@ -93,6 +102,12 @@ pub async fn run(
     outcome.took.sort_by_key(|(_, took)| std::cmp::Reverse(*took));
     atomic::write(&times, &serde_json::to_vec_pretty(&took)?)?;
     Ok(outcome)
+}
+
+/// Where a program stands in the order of all. What has never run comes first: it may be long.
+fn turn(name: &str, took: &BTreeMap<String, u64>) -> (std::cmp::Reverse<u64>, usize) {
+    let took = took.get(name).copied().unwrap_or(u64::MAX);
+    (std::cmp::Reverse(took), LONG.iter().position(|long| *long == name).unwrap_or(LONG.len()))
 }
 
 /// The documentation's own examples, which cargo alone can run.
@@ -192,6 +207,18 @@ mod tests {
                 && is_of_the_harness("running 1 test")
         );
         assert!(!is_of_the_harness("SKIPPED: no docker") && !is_of_the_harness("running out of ideas"));
+    }
+
+    #[test]
+    fn the_longest_programs_begin_first() {
+        let took = [("b".to_owned(), 2), ("c".to_owned(), 9)].into();
+        let mut names = ["a", "b", LONG[1], "c", LONG[0]];
+        names.sort_by_key(|name| turn(name, &took));
+        assert_eq!(names, [LONG[0], LONG[1], "a", "c", "b"]);
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        for name in LONG {
+            assert!(root.join(name).is_file(), "{name}");
+        }
     }
 
     #[tokio::test]
