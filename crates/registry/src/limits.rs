@@ -34,5 +34,9 @@ pub(crate) const INDEX_DEPTH: usize = 4;
 /// Redirects followed for one request.
 pub(crate) const REDIRECTS: usize = 5;
 
-/// A `Location`, `Link` or `WWW-Authenticate` header. Presigned S3 addresses take about 2 KiB.
-pub(crate) const HEADER: usize = 16 << 10;
+/// A `Location`, `Link` or `WWW-Authenticate` header. Presigned S3 addresses take about 2 KiB, upload sessions that carry all of their
+/// state in their address tens of them.
+pub(crate) const HEADER: usize = 48 << 10;
+
+/// Headers of one reply.
+pub(crate) const HEADERS: usize = 256;

@@ -15,6 +15,7 @@ use crate::digest::Digest;
 use crate::error::{Error, ErrorKind};
 use crate::limits;
 use crate::manifest::{Descriptor, Index, Manifest, ManifestError, OCI_INDEX};
+use crate::net::http::answered_at;
 use crate::net::response::{self, read_bounded};
 use crate::net::waits::waiting;
 use crate::net::{encoding, location};
@@ -215,7 +216,7 @@ async fn page_once<T: DeserializeOwned>(
     let response = connection.send(call).await?;
     let (headers, status) = (response.headers().clone(), response.status().as_u16());
     let link = response::header(&headers, LINK.as_str()).and_then(next_link);
-    let next = link.map(|link| location::resolve(url, &link)).transpose();
+    let next = link.map(|link| location::resolve(answered_at(&response, url), &link)).transpose();
     let next = next.map_err(|kind| Error::of(reference, kind))?;
     let after = connection.timeouts().reply;
     let _wait = waiting(reference.registry(), "the rest of a list", after);

@@ -46,6 +46,18 @@ fn a_registry_that_asks_for_a_pause_of_an_hour_is_not_waited_for() {
     reads_at(&world, "upstream-asks-for-an-hour", &run, &busy);
 }
 
+#[test]
+fn what_is_no_registry_or_wants_what_no_registry_wants() {
+    let Some((mut world, registry)) = two() else { return };
+    for (name, server) in [
+        ("upstream-speaks-no-http", answering("220 mail.example ESMTP\r\n")),
+        ("upstream-wants-another-login", answering_status("401 No", "www-authenticate: Negotiate\r\n")),
+    ] {
+        world.sources.route("docker.io", format!("http://{server}"));
+        reads_at(&world, name, &at(&world, registry.host(), DRY).end(), &server);
+    }
+}
+
 /// Minutes each: how long that is at most is what the long form measures.
 #[test]
 fn a_registry_that_never_answers_or_is_always_busy_is_given_up_in_the_end() {

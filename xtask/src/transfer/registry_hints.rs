@@ -69,6 +69,14 @@ pub fn registry_hint(error: &registry::Error) -> Option<String> {
         ErrorKind::Unauthorized { .. } | ErrorKind::Denied { .. } => {
             format!("does the image exist, and are you logged in there ({})?", login(host))
         }
+        ErrorKind::UnknownLogin { .. } => format!(
+            "registries are logged in to by Basic or Bearer: its owner can allow one of them for {host}, or is that a proxy's answer? \
+             HTTPS_PROXY and NO_PROXY say how it is reached"
+        ),
+        ErrorKind::TokenService { service, .. } => format!(
+            "{host} names {service} as its token service: its owner can mend that, or does a proxy stand in between? HTTPS_PROXY \
+             and NO_PROXY say how it is reached"
+        ),
         ErrorKind::TooManyRequests { .. } => {
             format!("wait, or log in there ({}) for a higher limit", login(host))
         }
@@ -137,6 +145,10 @@ fn no_connection(why: NoConnection, registry: &str, host: &str) -> Option<String
         NoConnection::PlainHttp => {
             format!("if that is meant: [upstream.\"{registry}\"] url = \"http://{host}\" in images.toml")
         }
+        NoConnection::NotHttp => format!(
+            "something else than a registry seems to listen at {host}: is this its address and its port? \
+             [upstream.\"{registry}\"] in images.toml names another one"
+        ),
         // A server that speaks TLS 1.2 says of a missing certificate no more than that.
         NoConnection::Tls => format!(
             "{host} does not support TLS 1.2 or 1.3, or needs a client certificate: client.cert and client.key in \

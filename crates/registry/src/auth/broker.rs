@@ -10,8 +10,8 @@ use tokio::sync::OwnedMutexGuard;
 use tokio::time::Instant;
 use url::Url;
 
-use super::challenge::Challenge;
-use super::registry::{Held, Registry, Scheme};
+use super::challenge::{Challenge, unknown_schemes};
+use super::registry::{Held, Registry, Root, Scheme};
 use super::server::is_shown_to;
 use super::service::{Asked, TokenServices};
 use super::{Credentials, Scope, token};
@@ -115,26 +115,50 @@ impl Broker {
         Ok(grant.header.is_some().then_some(grant))
     }
 
-    /// Whether the registry, which refused an anonymous request, asks for a login at `/v2/`, where one is stored: some challenge
-    /// there alone, and docker asks there first (Artifactory that hides what is not public). `root` asks it.
+    /// Whether the registry, which refused an anonymous request, asks for a login at `/v2/`: some challenge there alone, and docker
+    /// asks there first (Artifactory that hides what is not public). `root` asks it.
+    ///
+    /// `unexplained` are the headers of a 401 that has no challenge. Where there is none at `/v2/` either, a login that is stored for
+    /// the registry is shown by Basic.
+    ///
+    /// # Errors
+    /// Of an unexplained 401: when only schemes are wanted that are not spoken here, or neither root nor login can be had.
     pub(crate) async fn is_challenged_at_root(
         &self,
         registry: &str,
         origin: &Url,
+        unexplained: Option<&HeaderMap>,
         root: impl Future<Output = Result<Option<HeaderMap>, Error>>,
-    ) -> bool {
+    ) -> Result<bool, Error> {
         let registry = self.registry(registry, origin);
-        // Without a login, its answer to the anonymous request stands.
-        if !matches!(registry.credential(&*self.credentials, None).await, Ok(Some(_))) {
-            return false;
+        let login = registry.credential(&*self.credentials, None).await;
+        let has_login = matches!(login, Ok(Some(_)));
+        // Without a login, its answer to the anonymous request stands; a 401 is none.
+        if !has_login && unexplained.is_none() {
+            return Ok(false);
         }
-        let challenged = registry.root.get_or_try_init(|| async {
-            let challenge = root.await?.as_ref().and_then(Challenge::from_headers);
+        let asked = registry.root.get_or_try_init(|| async {
+            let headers = root.await?.unwrap_or_default();
+            let challenge = Challenge::from_headers(&headers);
             let is_challenged = challenge.is_some();
             challenge.into_iter().for_each(|challenge| registry.set_scheme(Scheme::Challenged(challenge)));
-            Ok::<_, Error>(is_challenged)
+            Ok::<_, Error>(Root { is_challenged, schemes: unknown_schemes(&headers) })
         });
-        challenged.await.is_ok_and(|is_challenged| *is_challenged)
+        let (asked, headers) = match (asked.await, unexplained) {
+            (asked, None) => return Ok(asked.is_ok_and(|root| root.is_challenged)),
+            (asked, Some(headers)) => (asked?, headers),
+        };
+        let mut schemes = unknown_schemes(headers);
+        if schemes.is_empty() {
+            schemes.clone_from(&asked.schemes);
+        }
+        if !asked.is_challenged && !schemes.is_empty() {
+            return Err(registry.error(ErrorKind::UnknownLogin { schemes: schemes.join(", ") }));
+        }
+        if !asked.is_challenged && login?.is_some() {
+            registry.set_scheme(Scheme::Challenged(Challenge::Basic));
+        }
+        Ok(asked.is_challenged || has_login)
     }
 
     /// A header for another registry that `name` sent us to, and that wants a token of its own: one that anybody gets
@@ -257,7 +281,7 @@ impl Broker {
                     credential = registry.credential(&*self.credentials, credential.as_ref()).await?;
                 }
                 // Broken on its way; whole the next time.
-                Err(ErrorKind::Protocol(_)) if !is_repeated => is_repeated = true,
+                Err(ErrorKind::TokenService { .. }) if !is_repeated => is_repeated = true,
                 Err(kind) if is_unanswered(&kind) => return Err(registry.error_at(realm, kind)),
                 // What is wrong with a login is wrong with the one that is stored for the registry.
                 Err(kind) => return Err(registry.error(kind)),
@@ -278,10 +302,10 @@ impl Broker {
     }
 }
 
-/// Whether no token service answered: none at all, or something else.
+/// Whether no token service answered.
 fn is_unanswered(kind: &ErrorKind) -> bool {
-    use ErrorKind::{Network, NoConnection, Page, Stalled, Unavailable};
-    matches!(kind, Network { .. } | NoConnection { .. } | Page { .. } | Stalled { .. } | Unavailable { .. })
+    use ErrorKind::{Network, NoConnection, Stalled, Unavailable};
+    matches!(kind, Network { .. } | NoConnection { .. } | Stalled { .. } | Unavailable { .. })
 }
 
 /// The repository in `/v2/<repository>/manifests/...` or `.../blobs/...`.

@@ -3,6 +3,7 @@
 use http::HeaderMap;
 use http::header::WWW_AUTHENTICATE;
 
+use crate::digest::excerpt;
 use crate::limits;
 
 /// One of the two schemes that registries use.
@@ -18,32 +19,37 @@ pub(crate) enum Challenge {
 impl Challenge {
     /// The best challenge among all `WWW-Authenticate` headers: `Bearer` before `Basic`.
     pub(crate) fn from_headers(headers: &HeaderMap) -> Option<Self> {
-        let mut basic = None;
-        for value in headers.get_all(WWW_AUTHENTICATE) {
-            // A realm may be in any language.
-            for challenge in parse(&String::from_utf8_lossy(value.as_bytes())) {
-                match challenge {
-                    Self::Bearer { .. } => return Some(challenge),
-                    Self::Basic => basic = Some(Self::Basic),
-                }
-            }
-        }
-        basic
+        let all = || all(headers).into_iter().filter_map(Result::ok);
+        all().find(|challenge| matches!(challenge, Self::Bearer { .. })).or_else(|| all().next())
     }
 }
 
-/// The challenges of one header value; what is neither Basic nor Bearer, or lacks a realm, is left out.
+/// The schemes that a registry asks for and that cannot be answered: Negotiate, Digest, NTLM, a `Bearer` without a realm.
+pub(crate) fn unknown_schemes(headers: &HeaderMap) -> Vec<String> {
+    let mut names: Vec<String> = all(headers).into_iter().filter_map(Result::err).collect();
+    names.dedup();
+    names
+}
+
+fn all(headers: &HeaderMap) -> Vec<Result<Challenge, String>> {
+    // A realm may be in any language.
+    let values = headers.get_all(WWW_AUTHENTICATE).iter();
+    values.flat_map(|value| parse(&String::from_utf8_lossy(value.as_bytes()))).collect()
+}
+
+/// The challenges of one header value; of those that are neither Basic nor Bearer, or lack a realm, the scheme.
 ///
 /// The grammar is [RFC 9110's](https://www.rfc-editor.org/rfc/rfc9110#section-11.6.1): challenges and their parameters are both
-/// separated by commas, so a word without `=` begins a new challenge.
-pub(crate) fn parse(text: &str) -> Vec<Challenge> {
+/// separated by commas, so a word without `=` begins a new challenge. Semicolons, blanks and single quotes are taken as well.
+pub(crate) fn parse(text: &str) -> Vec<Result<Challenge, String>> {
     if text.len() > limits::HEADER {
         return Vec::new();
     }
-    let mut found: Vec<(String, Vec<(String, String)>)> = Vec::new();
+    let mut found: Vec<(&str, Vec<(String, String)>)> = Vec::new();
     let mut rest = text;
     loop {
-        rest = rest.trim_start_matches([' ', '\t', ',']);
+        let before = rest;
+        rest = rest.trim_start_matches([' ', '\t', ',', ';']);
         if rest.is_empty() {
             break;
         }
@@ -52,6 +58,7 @@ pub(crate) fn parse(text: &str) -> Vec<Challenge> {
             // Not a token: nothing behind it can be trusted to mean what it says.
             break;
         }
+        let is_apart = found.is_empty() || before.trim_start().starts_with([',', ';']);
         match after.trim_start().strip_prefix('=') {
             Some(value) => {
                 let (value, after) = parameter_value(value.trim_start());
@@ -61,15 +68,19 @@ pub(crate) fn parse(text: &str) -> Vec<Challenge> {
                 rest = after;
             }
             None => {
-                found.push((word.to_ascii_lowercase(), Vec::new()));
+                // What follows a scheme of another kind by a blank alone is its own data.
+                let is_known = ["basic", "bearer"].iter().any(|known| word.eq_ignore_ascii_case(known));
+                if is_apart || is_known {
+                    found.push((word, Vec::new()));
+                }
                 rest = after;
             }
         }
     }
-    found.into_iter().filter_map(|(scheme, parameters)| challenge(&scheme, &parameters)).collect()
+    found.into_iter().map(|(scheme, parameters)| challenge(scheme, &parameters)).collect()
 }
 
-fn challenge(scheme: &str, parameters: &[(String, String)]) -> Option<Challenge> {
+fn challenge(scheme: &str, parameters: &[(String, String)]) -> Result<Challenge, String> {
     let get = |name: &str| {
         parameters
             .iter()
@@ -77,12 +88,13 @@ fn challenge(scheme: &str, parameters: &[(String, String)]) -> Option<Challenge>
             .map(|(_, value)| value.clone())
             .filter(|value| !value.is_empty())
     };
-    match scheme {
-        "basic" => Some(Challenge::Basic),
-        "bearer" => {
-            Some(Challenge::Bearer { realm: get("realm")?, service: get("service"), scope: get("scope") })
-        }
-        _ => None,
+    match scheme.to_ascii_lowercase().as_str() {
+        "basic" => Ok(Challenge::Basic),
+        "bearer" => match get("realm") {
+            Some(realm) => Ok(Challenge::Bearer { realm, service: get("service"), scope: get("scope") }),
+            None => Err("Bearer without a realm".to_owned()),
+        },
+        _ => Err(excerpt(scheme)),
     }
 }
 
@@ -91,18 +103,18 @@ fn token(text: &str) -> (&str, &str) {
     text.split_at(text.find(|c| !is_token(c)).unwrap_or(text.len()))
 }
 
-/// A quoted string with backslash escapes, or all up to the next comma or blank.
+/// A quoted string with backslash escapes, or all up to the next separator.
 fn parameter_value(text: &str) -> (String, &str) {
-    let Some(quoted) = text.strip_prefix('"') else {
-        let end = text.find([',', ' ', '\t']).unwrap_or(text.len());
+    let Some(quote) = text.chars().next().filter(|first| matches!(first, '"' | '\'')) else {
+        let end = text.find([',', ';', ' ', '\t']).unwrap_or(text.len());
         let (value, rest) = text.split_at(end);
         return (value.to_owned(), rest);
     };
     let mut value = String::new();
-    let mut chars = quoted.char_indices();
+    let mut chars = text.char_indices().skip(1);
     while let Some((position, c)) = chars.next() {
         match c {
-            '"' => return (value, quoted.get(position + 1..).unwrap_or_default()),
+            c if c == quote => return (value, text.get(position + 1..).unwrap_or_default()),
             '\\' => value.extend(chars.next().map(|(_, escaped)| escaped)),
             other => value.push(other),
         }
@@ -114,12 +126,17 @@ fn parameter_value(text: &str) -> (String, &str) {
 mod tests {
     use super::*;
 
-    fn bearer(realm: &str, service: Option<&str>, scope: Option<&str>) -> Challenge {
-        Challenge::Bearer {
-            realm: realm.to_owned(),
-            service: service.map(str::to_owned),
-            scope: scope.map(str::to_owned),
-        }
+    type Parsed = Result<Challenge, String>;
+
+    const BASIC: Parsed = Ok(Challenge::Basic);
+
+    fn bearer(realm: &str, service: Option<&str>, scope: Option<&str>) -> Parsed {
+        let [service, scope] = [service, scope].map(|part| part.map(str::to_owned));
+        Ok(Challenge::Bearer { realm: realm.to_owned(), service, scope })
+    }
+
+    fn unknown(scheme: &str) -> Parsed {
+        Err(scheme.to_owned())
     }
 
     #[test]
@@ -138,7 +155,7 @@ mod tests {
             parse(
                 r#"Basic realm="https://123.dkr.ecr.eu-west-1.amazonaws.com/",service="ecr.amazonaws.com""#
             ),
-            [Challenge::Basic]
+            [BASIC]
         );
         assert_eq!(
             parse(r#"Bearer realm="https://public.ecr.aws/token/",service="public.ecr.aws",scope="aws""#),
@@ -149,14 +166,33 @@ mod tests {
     #[test]
     fn several_challenges_stand_in_one_header() {
         let both = parse(r#"Negotiate, Basic realm="a, Bearer b", bEaReR Realm = "https://c/" , service=d"#);
-        assert_eq!(both, [Challenge::Basic, bearer("https://c/", Some("d"), None)]);
+        assert_eq!(both, [unknown("Negotiate"), BASIC, bearer("https://c/", Some("d"), None)]);
+    }
+
+    #[test]
+    fn separators_and_quotes_of_every_kind_are_taken() {
+        let whole = [bearer("https://c/t", Some("d e"), Some("repository:a:pull,push"))];
+        for text in [
+            "Bearer realm='https://c/t',service='d e',scope='repository:a:pull,push'",
+            "BEARER realm=\"https://c/t\"; service=\"d e\"; scope=\"repository:a:pull,push\"",
+            "bearer realm=https://c/t service='d e' scope=\"repository:a:pull,push\"",
+            "Bearer\trealm = https://c/t;service='d e';;,scope='repository:a:pull,push';",
+        ] {
+            assert_eq!(parse(text), whole, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_answered_is_named_and_its_data_are_not() {
+        let ntlm = parse("Negotiate YIIabc==, NTLM TlRMTVNTUAAB, Digest realm=\"x\", nonce=\"y\" , Basic");
+        assert_eq!(ntlm, [unknown("Negotiate"), unknown("NTLM"), unknown("Digest"), BASIC]);
     }
 
     #[test]
     fn escapes_and_loose_ends_are_taken_as_far_as_they_go() {
         assert_eq!(parse(r#"Bearer realm="a\"b"#), [bearer("a\"b", None, None)]);
-        assert_eq!(parse("Bearer"), []);
-        assert_eq!(parse(r#"Bearer realm="""#), []);
+        assert_eq!(parse("Bearer"), [unknown("Bearer without a realm")]);
+        assert_eq!(parse(r#"Bearer realm="""#), [unknown("Bearer without a realm")]);
         assert_eq!(parse("\"Bearer realm=x"), []);
         assert_eq!(parse(&format!("Bearer realm=\"{}\"", "x".repeat(limits::HEADER))), []);
     }
@@ -167,7 +203,7 @@ mod tests {
             let Ok(text) = std::str::from_utf8(input) else { return false };
             let found = parse(text);
             for challenge in &found {
-                let Challenge::Bearer { realm, service, scope } = challenge else { continue };
+                let Ok(Challenge::Bearer { realm, service, scope }) = challenge else { continue };
                 let parts = [Some(realm), service.as_ref(), scope.as_ref()];
                 assert!(parts.iter().flatten().all(|part| !part.is_empty()));
                 assert!(parts.iter().flatten().map(|part| part.len()).sum::<usize>() <= text.len());
@@ -183,7 +219,7 @@ mod tests {
                     assert_eq!(parse(&written), std::slice::from_ref(challenge), "{written}");
                 }
             }
-            !found.is_empty()
+            found.iter().any(Result::is_ok)
         });
     }
 }

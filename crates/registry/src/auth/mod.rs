@@ -14,6 +14,7 @@ use futures_util::future::BoxFuture;
 use crate::error::BoxError;
 
 pub(crate) use broker::{Broker, Contact, Grant};
+pub(crate) use challenge::Challenge;
 pub use server::Server;
 pub(crate) use service::TokenServices;
 

@@ -32,8 +32,15 @@ pub(super) struct Registry {
     pub(super) contacts: AtomicU64,
     pub(super) credential: tokio::sync::Mutex<Option<Option<Credential>>>,
     pub(super) slots: Mutex<HashMap<String, Arc<Slot>>>,
-    /// Whether its root is known to challenge, once it was asked.
-    pub(super) root: tokio::sync::OnceCell<bool>,
+    /// What its root answered, once it was asked.
+    pub(super) root: tokio::sync::OnceCell<Root>,
+}
+
+/// What a registry's root says to an anonymous request.
+pub(super) struct Root {
+    pub(super) is_challenged: bool,
+    /// The schemes of its challenges that cannot be answered.
+    pub(super) schemes: Vec<String>,
 }
 
 /// One header, shared by all requests of a scope.

@@ -53,19 +53,38 @@ impl TokenServices {
                     realm = next_realm(&realm, reply.headers())?;
                     continue;
                 }
+                let gives =
+                    |answer| ErrorKind::TokenService { service: Server::at(&realm).to_string(), answer };
                 if !status.is_success() {
-                    let secrets = token::secrets(asked);
-                    return Err(Failure::read(reply, &secrets).await.into_kind());
+                    let failure = Failure::read(reply, &token::secrets(asked)).await;
+                    let answer = failure.answer();
+                    return Err(match failure.into_kind() {
+                        kind if is_telling(&kind) => kind,
+                        _ => gives(answer),
+                    });
                 }
                 let headers = reply.headers().clone();
                 let body = response::read_bounded(reply, "the token service's reply", limits::TOKEN_BODY);
-                return token::read(&encoding::json(&headers, body.await?, limits::TOKEN_BODY));
+                let body = encoding::json(&headers, body.await?, limits::TOKEN_BODY);
+                let is_page = response::is_page(&headers, &body);
+                return token::read(&body).map_err(|answer| {
+                    let answer = if is_page { "a web page" } else { answer };
+                    gives(format!("it answers {answer} (HTTP {})", status.as_u16()))
+                });
             }
             let message = format!("the token service sends us on more than {} times", limits::REDIRECTS);
             Err(ErrorKind::Protocol(message))
         };
         tokio::time::timeout(after, exchange).await.map_err(stalled)?
     }
+}
+
+/// Whether a refusal says by itself what it is about. All others are about the token service: it is not the image that a 404 of its
+/// own does not find.
+fn is_telling(kind: &ErrorKind) -> bool {
+    use ErrorKind::{Denied, NoConnection, TooManyRequests, Unauthorized, Unavailable};
+    let is_login = matches!(kind, Denied { .. } | Unauthorized { .. });
+    is_login || matches!(kind, NoConnection { .. } | TooManyRequests { .. } | Unavailable { .. })
 }
 
 /// Where a token service sends us on: a slash at the end, http to https. It is shown the same credential, so it has to be the same

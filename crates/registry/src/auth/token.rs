@@ -7,14 +7,12 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method};
-use serde::Deserialize;
 use serde_json::Value;
 use url::Url;
 use url::form_urlencoded::Serializer;
 
 use super::Credential;
 use super::service::Asked;
-use crate::error::ErrorKind;
 use crate::net::http::{Body, Request};
 use crate::net::secrets::Secrets;
 
@@ -79,25 +77,25 @@ pub(super) fn secrets(asked: &Asked<'_>) -> Secrets {
 /// The longest that a token is kept: none that is good for longer was ever seen.
 const LONGEST_LIFETIME: u64 = 24 * 3_600;
 
-/// The token in a token service's reply, which calls it `token` or `access_token`. Services write the rest in many ways: a number
-/// as a text ([distribution#1746](https://github.com/distribution/distribution/issues/1746)), with a point, as null.
-pub(super) fn read(body: &[u8]) -> Result<Token, ErrorKind> {
-    #[derive(Deserialize)]
-    struct Body {
-        #[serde(default)]
-        token: Value,
-        #[serde(default)]
-        access_token: Value,
-        #[serde(default)]
-        expires_in: Value,
+/// The token in a token service's reply, which calls it `token` or `access_token`, in whatever letters; else what the reply is. Services
+/// write the rest in many ways: a number as a text
+/// ([distribution#1746](https://github.com/distribution/distribution/issues/1746)), with a point, as null; or all of it in a list.
+pub(super) fn read(body: &[u8]) -> Result<Token, &'static str> {
+    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+    if body.trim_ascii().is_empty() {
+        return Err("nothing");
     }
-    let malformed = |what: &str| ErrorKind::Protocol(format!("the token service's reply {what}"));
-    let body: Body = serde_json::from_slice(body).map_err(|_| malformed("is no JSON of a token"))?;
-    let token = [&body.token, &body.access_token];
-    let token = token.into_iter().filter_map(Value::as_str).find(|token| !token.is_empty());
-    let token = token.ok_or_else(|| malformed("has no token"))?;
-    let header = sensitive(&format!("Bearer {token}")).ok_or_else(|| malformed("has an unusable token"))?;
-    Ok(Token { header, lifetime: Duration::from_secs(lifetime(&body.expires_in)) })
+    let body: Value = serde_json::from_slice(body).map_err(|_| "what is no JSON")?;
+    let fields = body.get(0).unwrap_or(&body).as_object().ok_or("JSON that is no object")?;
+    let get = |name: &'static str| {
+        let is_it = |key: &str| key.replace('_', "").eq_ignore_ascii_case(name);
+        fields.iter().filter(move |(key, _)| is_it(key)).map(|(_, value)| value)
+    };
+    let token = get("token").chain(get("accesstoken")).filter_map(Value::as_str);
+    let token = token.map(str::trim).find(|token| !token.is_empty()).ok_or("JSON without a token")?;
+    let header = sensitive(&format!("Bearer {token}")).ok_or("a token that cannot be sent")?;
+    let lifetime = lifetime(get("expiresin").next().unwrap_or(&Value::Null));
+    Ok(Token { header, lifetime: Duration::from_secs(lifetime) })
 }
 
 /// Seconds; the default for what says nothing, or that the token is over already.
@@ -134,8 +132,35 @@ mod tests {
 
     #[test]
     fn a_reply_without_a_usable_token_is_an_error() {
-        for body in ["", "{}", r#"{"token":""}"#, r#"{"token":"a\nb"}"#, "[]"] {
-            assert!(matches!(read(body.as_bytes()), Err(ErrorKind::Protocol(_))), "{body}");
+        for (body, is) in [
+            ("", "nothing"),
+            (" \n", "nothing"),
+            ("token", "what is no JSON"),
+            ("\"token\"", "JSON that is no object"),
+            ("[]", "JSON that is no object"),
+            ("{}", "JSON without a token"),
+            (r#"{"token":""}"#, "JSON without a token"),
+            (r#"{"token":"a\nb"}"#, "a token that cannot be sent"),
+        ] {
+            assert_eq!(read(body.as_bytes()).err(), Some(is), "{body}");
+        }
+    }
+
+    #[test]
+    fn lists_and_letters_of_every_case_are_read() {
+        for body in [
+            r#"[{"token":"a","expires_in":300}]"#,
+            r#"{"Token":"a","Expires_In":300}"#,
+            r#"{"ACCESS_TOKEN":"a","EXPIRES_IN":"300"}"#,
+            r#"{"accessToken":"a","expiresIn":300}"#,
+            "\u{feff}{\"Access_Token\":\" a\\n\",\"token\":null,\"expires_in\":300}",
+        ] {
+            let token = read(body.as_bytes()).ok().unwrap();
+            assert_eq!(
+                (token.header.to_str().unwrap(), token.lifetime.as_secs()),
+                ("Bearer a", 300),
+                "{body}"
+            );
         }
     }
 

@@ -4,9 +4,9 @@ use http::header::{CONTENT_LENGTH, RANGE};
 use http::{HeaderValue, Method};
 
 use super::Connection;
+use super::call::Call;
 use super::manifests::{deserves_explanation, is_absent, is_refusal};
 use super::pace::Action;
-use super::transport::Call;
 use crate::bugs::{self, Bug};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind};

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use url::Url;
 
-use super::transport::Call;
+use super::call::Call;
 use super::{RateLimit, RetryPolicy, RetryWatcher, Timeouts, pace, retry, route};
 use crate::BoxFuture;
 use crate::auth::Broker;

@@ -3,8 +3,8 @@
 use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderValue, Method};
 
+use super::call::{Call, Payload};
 use super::pace::Action;
-use super::transport::{Call, Payload};
 use super::{Client, Connection, counts_pulls};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind};

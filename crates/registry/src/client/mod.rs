@@ -2,6 +2,7 @@
 
 pub(crate) mod blobs;
 mod builder;
+mod call;
 mod clock;
 mod connection;
 mod manifests;
@@ -15,6 +16,7 @@ pub(crate) mod uploads;
 use std::time::Duration;
 
 pub use builder::Builder;
+pub(crate) use call::Call;
 pub(crate) use connection::Connection;
 pub(crate) use manifests::{absent_as_none, find_uncounted};
 pub(crate) use pace::Action;
@@ -23,7 +25,6 @@ pub(crate) use rate_limit::{counts_pulls, pulled};
 pub(crate) use retry::Tries;
 pub use retry::{RetryPolicy, RetryWatcher};
 pub use route::Route;
-pub(crate) use transport::Call;
 
 /// A client of all registries: finds, reads and puts manifests. [`blobs`](crate::blobs) and [`lists`](crate::lists) have what it does
 /// with blobs, and with the lists that registries keep.

@@ -1,6 +1,5 @@
 //! One request: paced, authorised, redirected by us, and its failure understood.
 
-use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
 use http::header::{AUTHORIZATION, LOCATION};
@@ -8,80 +7,21 @@ use http::{HeaderMap, Method, StatusCode};
 use tokio::time::Instant;
 use url::Url;
 
+use super::call::Call;
 use super::clock;
 use super::connection::Core;
 use super::pace::{Action, GivenUp};
 use super::rate_limit::RateLimit;
 use crate::BoxFuture;
-use crate::auth::{Contact, Grant, Scope, Server};
+use crate::auth::{Challenge, Contact, Grant, Scope, Server};
 use crate::bugs::{self, Bug};
 use crate::error::{Answerer, Error, ErrorKind, waited};
 use crate::limits;
-use crate::net::http::{Body, Request, Response};
+use crate::net::http::{AnsweredAt, Request, Response};
 use crate::net::location;
 use crate::net::response::{self, Failure};
 use crate::net::secrets::Secrets;
 use crate::net::waits::waiting;
-use crate::reference::Reference;
-
-/// A request to a repository.
-pub(crate) struct Call<'a> {
-    pub(crate) reference: &'a Reference,
-    pub(crate) action: Action,
-    pub(crate) method: Method,
-    pub(crate) url: Url,
-    pub(crate) push: bool,
-    pub(crate) mount_from: Option<&'a str>,
-    pub(crate) headers: HeaderMap,
-    pub(crate) body: Payload,
-}
-
-/// What a request carries.
-pub(crate) enum Payload {
-    Empty,
-    /// Can be sent again.
-    Bytes(bytes::Bytes),
-    /// Can be sent once: the body of a transfer. Whoever sends it watches its progress, so there is no time limit here.
-    Stream(Mutex<Option<Body>>),
-}
-
-impl Payload {
-    pub(crate) fn stream(body: Body) -> Self {
-        Self::Stream(Mutex::new(Some(body)))
-    }
-
-    fn is_repeatable(&self) -> bool {
-        !matches!(self, Self::Stream(_))
-    }
-
-    fn take(&self) -> Body {
-        match self {
-            Self::Empty => Body::default(),
-            Self::Bytes(bytes) => bytes.clone().into(),
-            Self::Stream(body) => body.lock().ok().and_then(|mut body| body.take()).unwrap_or_default(),
-        }
-    }
-}
-
-impl<'a> Call<'a> {
-    /// A request that only reads.
-    pub(crate) fn read(reference: &'a Reference, action: Action, method: Method, url: Url) -> Self {
-        Self {
-            reference,
-            action,
-            method,
-            url,
-            push: false,
-            mount_from: None,
-            headers: HeaderMap::new(),
-            body: Payload::Empty,
-        }
-    }
-
-    fn error(&self, kind: ErrorKind) -> Error {
-        Error::of(self.reference, kind)
-    }
-}
 
 /// How often one request may meet a credential that has run out: with many requests under way, the new one may be spent
 /// before this request's turn comes.
@@ -134,19 +74,19 @@ impl Core {
                 Err(refusal) => refusal,
             };
             if grant.header.is_none()
-                && refusal.may_hide()
-                && self.challenges_at_root(&call, &route.origin).await
+                && (refusal.may_hide() || refusal.lacks_challenge())
+                && self.challenges_at_root(&call, &route.origin, &refusal).await?
             {
                 grant = self.auth.grant(registry, &route.origin, &scope).await?;
                 if grant.header.is_some() {
                     continue;
                 }
             }
-            if !refusal.is_for_want_of_credentials() {
+            let had_header = grant.header.is_some();
+            if !refusal.is_for_want_of_credentials(had_header) {
                 self.auth.answered(registry, &route.origin);
                 return Err(self.refused(&call, refusal));
             }
-            let had_header = grant.header.is_some();
             let patience = if refusal.failure.is_expired_token() { EXPIRIES } else { 1 };
             if had_header && refusals >= patience {
                 return Err(self.refused(&call, refusal));
@@ -175,8 +115,13 @@ impl Core {
         turn.map(drop).map_err(|given_up| given_up.into_error(call.reference, origin))
     }
 
-    /// Whether the registry asks for a login at `/v2/` alone.
-    async fn challenges_at_root(&self, call: &Call<'_>, origin: &Url) -> bool {
+    /// Whether the registry asks for a login at `/v2/` alone, or wants one without saying which.
+    async fn challenges_at_root(
+        &self,
+        call: &Call<'_>,
+        origin: &Url,
+        refusal: &Refusal,
+    ) -> Result<bool, Error> {
         let mut url = origin.clone();
         url.set_path("/v2/");
         let root = Call::read(call.reference, Action::List, Method::GET, url);
@@ -185,14 +130,17 @@ impl Core {
             let Err(refusal) = self.exchange(&root, origin, &Grant::default()).await? else {
                 return Ok(None);
             };
-            if refusal.is_for_want_of_credentials() {
+            if refusal.is_for_want_of_credentials(false) {
                 return Ok(Some(refusal.failure.headers));
             }
             let error = self.refused(&root, refusal);
             if error.is_transient() { Err(error) } else { Ok(None) }
         };
-        call.body.is_repeatable()
-            && self.auth.is_challenged_at_root(call.reference.registry(), origin, root).await
+        if !call.body.is_repeatable() {
+            return Ok(false);
+        }
+        let refused = refusal.lacks_challenge().then_some(&refusal.failure.headers);
+        self.auth.is_challenged_at_root(call.reference.registry(), origin, refused, root).await
     }
 
     fn note_success(&self, call: &Call<'_>, origin: &Url, response: &Response) {
@@ -288,13 +236,13 @@ impl Core {
             headers.extend(header.clone().map(|header| (AUTHORIZATION, header)));
             let body = call.body.take();
             let request = Request { method: call.method.clone(), url: url.clone(), headers, body };
-            let response = self.patiently(call, &url, request).await?;
+            let mut response = self.patiently(call, &url, request).await?;
             self.contacts.answered(&url);
             let status = response.status();
             if let Some(next) = redirect(call, &response) {
                 url = self.next(call, &url, &next)?;
                 stranger = None;
-                if is_read(call) && !location::same_origin(asked, &url) {
+                if call.is_read() && !location::same_origin(asked, &url) {
                     let registry = call.reference.registry();
                     stranger = Some(self.auth.stranger(registry, &url, None).await?);
                 }
@@ -302,6 +250,9 @@ impl Core {
             }
             if status.is_success() {
                 self.note_elsewhere(call, (!own).then_some(&url));
+                if url != call.url {
+                    response.extensions_mut().insert(AnsweredAt(url));
+                }
                 return Ok(Ok(response));
             }
             if status.is_redirection() {
@@ -309,7 +260,7 @@ impl Core {
                 return Err(call.error(ErrorKind::Protocol(message)));
             }
             let failure = Failure::read(response, &Secrets::of(header.as_ref())).await;
-            if !own && status == StatusCode::UNAUTHORIZED && is_read(call) {
+            if !own && status == StatusCode::UNAUTHORIZED && call.is_read() {
                 let used = stranger.take().unwrap_or_default();
                 let registry = call.reference.registry();
                 let refused = Some((&used, &failure.headers));
@@ -371,25 +322,35 @@ struct Refusal {
 }
 
 impl Refusal {
-    /// Whether the registry itself (not a host that it sent us to) wants other credentials.
-    fn is_for_want_of_credentials(&self) -> bool {
+    /// Whether the registry itself (not a host that it sent us to) wants other credentials. A 403 that says which ones means as much,
+    /// but not to a password that it was just shown.
+    fn is_for_want_of_credentials(&self, had_header: bool) -> bool {
         let is_unauthorized = self.failure.status == StatusCode::UNAUTHORIZED;
-        !self.is_foreign && (is_unauthorized || self.failure.is_expired_token())
+        let is_challenge = match Challenge::from_headers(&self.failure.headers) {
+            Some(challenge) if self.failure.status == StatusCode::FORBIDDEN => {
+                !had_header || challenge != Challenge::Basic
+            }
+            _ => false,
+        };
+        !self.is_foreign && (is_unauthorized || is_challenge || self.failure.is_expired_token())
     }
 
     /// Whether the registry may hide what it has from anonymous requests.
     fn may_hide(&self) -> bool {
-        !self.is_foreign && matches!(self.failure.status, StatusCode::FORBIDDEN | StatusCode::NOT_FOUND)
+        let is_hiding = matches!(self.failure.status, StatusCode::FORBIDDEN | StatusCode::NOT_FOUND);
+        !self.is_foreign && is_hiding && !self.is_for_want_of_credentials(false)
     }
-}
 
-fn is_read(call: &Call<'_>) -> bool {
-    matches!(call.method, Method::GET | Method::HEAD)
+    /// Whether the registry wants a login and says nothing of the way that can be followed.
+    fn lacks_challenge(&self) -> bool {
+        let is_unauthorized = self.failure.status == StatusCode::UNAUTHORIZED;
+        !self.is_foreign && is_unauthorized && Challenge::from_headers(&self.failure.headers).is_none()
+    }
 }
 
 /// Where to go on, if the reply is a redirect that may be followed: not with a body that is gone, and 303 only for reading.
 fn redirect(call: &Call<'_>, response: &Response) -> Option<String> {
-    let reads = is_read(call);
+    let reads = call.is_read();
     let follows = match response.status() {
         StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT => call.body.is_repeatable(),
         StatusCode::MOVED_PERMANENTLY | StatusCode::FOUND | StatusCode::SEE_OTHER => reads,

@@ -5,13 +5,15 @@ use http::{HeaderValue, Method, StatusCode};
 use url::Url;
 
 use super::Connection;
+use super::blobs;
+use super::call::{Call, Payload};
 use super::pace::Action;
-use super::transport::{Call, Payload};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind};
 use crate::manifest::Blob;
-use crate::net::http::Body;
-use crate::net::{location, response};
+use crate::net::http::{Body, answered_at};
+use crate::net::location;
+use crate::net::response::{self, CONTENT_DIGEST};
 use crate::reference::Reference;
 
 /// What came of asking for an upload.
@@ -48,15 +50,25 @@ pub(crate) async fn start(
     let address = response::header(response.headers(), LOCATION.as_str());
     // Servers that say 201 to whatever begins an upload name its session all the same.
     let is_session = address.is_some_and(|address| address.contains("/uploads/"));
-    if response.status() == StatusCode::CREATED && from.is_some() && !is_session {
-        return Ok(Started::Mounted);
+    if response.status() == StatusCode::CREATED && !is_session {
+        // Where the reply does not name the blob, its 201 may be one to whatever comes.
+        let names = |text: &str| text.contains(&digest.to_string());
+        let is_named = response::header(response.headers(), CONTENT_DIGEST).is_some_and(names);
+        if from.is_some() && (is_named || address.is_some_and(names)) {
+            return Ok(Started::Mounted);
+        }
+        if blobs::is_at_target(connection, target, digest).await? {
+            return Ok(Started::Mounted);
+        }
+        let message = "HTTP 201 to the start of an upload, without an upload session".to_owned();
+        return Err(Error::of(target, ErrorKind::Protocol(message)));
     }
     match address {
         Some(address) => {
             let plain = connection.core.routes.plain_hosts(target.registry());
             // What is sent there is ours: only a host that the user named may have it by plain http.
             let plain = location::Plain { is_plain: false, ..plain };
-            let session = location::resolve_blob(&url, address, &plain);
+            let session = location::resolve_blob(answered_at(&response, &url), address, &plain);
             let session = session.map_err(|kind| Error::of(target, kind))?;
             if plain.names(&session) {
                 connection.core.guard.named(&session);

@@ -16,6 +16,20 @@ pub enum ErrorKind {
         /// What the registry said.
         message: String,
     },
+    /// The registry wants a login by a scheme that is not spoken here: neither Basic nor Bearer.
+    #[error("a login is wanted by {schemes}, which is not supported")]
+    UnknownLogin {
+        /// The schemes' names.
+        schemes: String,
+    },
+    /// The token service, which the registry names, gives no token.
+    #[error("the token service {service} gives no token: {answer}")]
+    TokenService {
+        /// Its host, with its port where it has one.
+        service: String,
+        /// What it answers.
+        answer: String,
+    },
     /// The credentials ran out in the middle of a request that could not be repeated; they are new by now.
     #[error("the credentials expired in the middle of an upload{}", said(message))]
     Expired {
@@ -260,6 +274,8 @@ pub enum NoConnection {
     ClientCertificate,
     /// The server speaks plain http.
     PlainHttp,
+    /// What the server says is no reply of HTTP's.
+    NotHttp,
     /// Both sides speak TLS and find no common way.
     Tls,
     /// No name server knows the name.
@@ -277,6 +293,7 @@ impl NoConnection {
         match self {
             Self::ProxyLogin => ": the proxy wants a login (HTTP 407)",
             Self::ProxyRefuses => ": the proxy does not let us through",
+            Self::NotHttp => ": the server's reply is not HTTP",
             Self::PlainHttp => ": the server speaks plain http",
             _ => "",
         }

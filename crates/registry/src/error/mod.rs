@@ -113,10 +113,10 @@ impl Error {
     }
 
     /// Whether it is worth a moment and no more: a server that nobody has heard of yet is more likely to be named wrongly than to
-    /// be about to start.
+    /// be about to start, and one whose reply is not HTTP was hardly disturbed.
     pub(crate) fn is_brief(&self) -> bool {
-        use NoConnection::{Refused, UnknownName};
-        matches!(self.kind(), ErrorKind::NoConnection { why: Refused | UnknownName, .. })
+        use NoConnection::{NotHttp, Refused, UnknownName};
+        matches!(self.kind(), ErrorKind::NoConnection { why: NotHttp | Refused | UnknownName, .. })
     }
 
     /// Whether the registry is out of reach, or does not work at the moment: neither its answer nor a refusal came.

@@ -40,7 +40,7 @@ pub(crate) fn json(headers: &HeaderMap, body: Vec<u8>, limit: usize) -> Vec<u8> 
 
 /// Whether this may be JSON, where no digest tells.
 pub(crate) fn is_json(body: &[u8]) -> bool {
-    body.trim_ascii_start().first() == Some(&b'{')
+    matches!(body.trim_ascii_start().first(), Some(b'{' | b'['))
 }
 
 #[cfg(test)]

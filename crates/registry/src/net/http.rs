@@ -27,6 +27,15 @@ pub struct Request {
 /// A reply: status and headers, and a body that is still on its way.
 pub type Response = http::Response<Body>;
 
+/// Where a reply came from that was redirected: what is relative in it is relative to this.
+#[derive(Clone)]
+pub(crate) struct AnsweredAt(pub(crate) Url);
+
+/// The address that answered what was asked at `asked`.
+pub(crate) fn answered_at<'a>(response: &'a Response, asked: &'a Url) -> &'a Url {
+    response.extensions().get().map_or(asked, |AnsweredAt(url)| url)
+}
+
 /// Carries requests to servers. A redirect is a reply like any other: who may be sent on is decided above.
 pub trait Transport: Send + Sync {
     /// Sends `request`, and gives the reply as soon as its headers are there. Dropping the future, or the reply's body, ends the

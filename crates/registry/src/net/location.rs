@@ -19,9 +19,16 @@ pub(crate) fn resolve(asked: &Url, text: &str) -> Result<Url, ErrorKind> {
     }
     let url = asked.join(text).map_err(|_| refused("it is no URL"))?;
     let url = encrypted(asked, url);
+    // Escaped it may be longer than it was sent, and than what HTTP's own library takes.
+    if url.as_str().len() > MOST {
+        return Err(refused("it is too long"));
+    }
     check(asked, &url).map_err(refused)?;
     Ok(url)
 }
+
+/// The longest address that is asked: the HTTP library takes 64 KiB, and something may have to be added.
+const MOST: usize = 60 << 10;
 
 /// Where a registry's blobs may be had by plain http.
 #[derive(Debug, Default)]
@@ -40,7 +47,7 @@ impl Plain<'_> {
     /// Whether blobs may come from `url`. Digests tell whether they are the right ones, and nobody there learns who we are; but no
     /// registry sends us to this machine or to where clouds keep their machines' credentials.
     fn allows(&self, url: &Url) -> bool {
-        let is_sound = url.scheme() == "http" && url.username().is_empty() && url.password().is_none();
+        let is_sound = url.scheme() == "http" && !names_user(url);
         is_sound && (self.names(url) || (self.is_plain && !is_never_reached(url)))
     }
 }
@@ -49,7 +56,7 @@ impl Plain<'_> {
 pub(crate) fn resolve_blob(asked: &Url, text: &str, plain: &Plain<'_>) -> Result<Url, ErrorKind> {
     resolve(asked, text).or_else(|refused| match asked.join(text) {
         Ok(url) if text.len() <= limits::HEADER && plain.allows(&url) => Ok(url),
-        Ok(url) if url.scheme() == "http" && !is_never_reached(&url) => {
+        Ok(url) if url.scheme() == "http" && !is_never_reached(&url) && !names_user(&url) => {
             Err(ErrorKind::PlainBlobs { host: url.authority().to_owned() })
         }
         _ => Err(refused),
@@ -77,16 +84,12 @@ fn is_never_reached(url: &Url) -> bool {
     is_special || is_loopback(url)
 }
 
-/// A token service's address: absolute, and as safe as any other.
+/// A token service's address: as safe as any other. Without a host it is the registry's own; other words are no address.
 pub(crate) fn realm(origin: &Url, text: &str) -> Result<Url, ErrorKind> {
-    let refused = |reason| ErrorKind::UnsafeLocation { url: shown(text), reason };
-    if text.len() > limits::HEADER {
-        return Err(refused("it is too long"));
+    if !text.starts_with('/') && Url::parse(text).is_err() && text.len() <= limits::HEADER {
+        return Err(ErrorKind::UnsafeLocation { url: shown(text), reason: "a realm is a URL" });
     }
-    let url = Url::parse(text).map_err(|_| refused("a realm is an absolute URL"))?;
-    let url = encrypted(origin, url);
-    check(origin, &url).map_err(refused)?;
-    Ok(url)
+    resolve(origin, text)
 }
 
 /// A registry behind a proxy that does its TLS may call itself http, by its own port. It is asked where we reached it: by https
@@ -100,16 +103,25 @@ fn encrypted(asked: &Url, mut url: Url) -> Url {
     url
 }
 
-/// Without the query, which may hold a signature.
+/// Without the query, which may hold a signature, and without a login.
 pub(crate) fn shown(text: &str) -> String {
+    // A scheme of its own: `http:u:p@host` is relative to http.
+    let url = Url::parse("ws://nowhere/").and_then(|base| base.join(text));
+    let is_plain = url.is_ok_and(|url| matches!(url.scheme(), "http" | "https" | "ws") && !names_user(&url));
+    // Where there is no telling what is what, a login may be all that stands before the last `@`.
+    let text = if is_plain { text } else { text.rsplit('@').next().unwrap_or_default() };
     excerpt(text.split(['?', '#']).next().unwrap_or_default())
+}
+
+fn names_user(url: &Url) -> bool {
+    !url.username().is_empty() || url.password().is_some()
 }
 
 fn check(from: &Url, to: &Url) -> Result<(), &'static str> {
     if !matches!(to.scheme(), "http" | "https") {
         return Err("it is neither http nor https");
     }
-    if !to.username().is_empty() || to.password().is_some() {
+    if names_user(to) {
         return Err("it names a user");
     }
     // From http, which the user chose for this host, https is no step down; plain http anywhere else is.
@@ -293,6 +305,53 @@ mod tests {
     fn errors_do_not_show_a_query() {
         let error = resolve(&"https://a/".parse().unwrap(), "http://b/x?sig=secret").unwrap_err().to_string();
         assert!(error.contains("http://b/x") && !error.contains("secret"), "{error}");
+    }
+
+    #[test]
+    fn errors_do_not_show_a_login_however_it_is_written() {
+        let asked: Url = "https://a/".parse().unwrap();
+        let plain = Plain { is_plain: true, hosts: vec!["b"] };
+        for to in [
+            "https://hush:secret@b/x",
+            "http://hush:secret@b/x",
+            "//hush:secret@b/x",
+            "\\\\hush:secret@b/x",
+            "http:hush:secret@b/x",
+            "https://secret@b/x",
+            "https://hush:sec?ret@b/x",
+            "https://hush:a/secret@b/x",
+            "hush:secret@b/x",
+            "ftp://hush:secret@b/x",
+            " ht\ttps://hu@sh:secret@b/x",
+        ] {
+            for refused in [resolve(&asked, to), resolve_blob(&asked, to, &plain), realm(&asked, to)] {
+                let error = refused.expect_err(to).to_string();
+                assert!(error.contains("b/x") || error.contains(" b"), "{to}: {error}");
+                assert!(!error.contains("sec") && !error.contains("hu"), "{to}: {error}");
+            }
+        }
+        assert_eq!(shown("/v2/a@sha256:1?x"), "/v2/a@sha256:1");
+    }
+
+    #[test]
+    fn a_realm_without_a_host_is_at_the_registry() {
+        let origin: Url = "https://harbor.corp:8443/".parse().unwrap();
+        let at = |text: &str| realm(&origin, text).map(String::from);
+        assert_eq!(at("/token?x=1").unwrap(), "https://harbor.corp:8443/token?x=1");
+        assert_eq!(at("//auth.corp/token").unwrap(), "https://auth.corp/token");
+        for text in ["//10.0.0.1/token", "Registry Realm", "token", ""] {
+            assert!(at(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_taken_up_to_a_length() {
+        let from: Url = "https://a/".parse().unwrap();
+        let state = |length| format!("/v2/a/blobs/uploads/1?state={}", "x".repeat(length));
+        assert!(resolve(&from, &state(47 << 10)).is_ok());
+        assert!(resolve(&from, &state(limits::HEADER)).is_err());
+        assert!(resolve(&from, &format!("/{}", " ".repeat(limits::HEADER - 1))).is_ok(), "blanks at the end");
+        assert!(resolve(&from, &format!("/{}x", " ".repeat(limits::HEADER - 2))).is_err(), "three for one");
     }
 
     #[test]

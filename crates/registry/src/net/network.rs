@@ -16,6 +16,7 @@ use super::guard::{Guard, Refused};
 use super::http::{Body, Content, Http, Proxies, Request, Response, Transport};
 use crate::BoxFuture;
 use crate::error::{Error, ErrorKind, NoConnection};
+use crate::limits;
 
 /// The HTTP clients: one for all servers, and one for each that has certificates of its own. A connection is never shared between
 /// two of them, nor is a certificate.
@@ -33,7 +34,7 @@ impl Network {
         let client = |http| {
             let client = builder(http).map(|builder| {
                 let builder = builder.dns_resolver(Guarded(Arc::clone(guard))).connect_timeout(connect);
-                builder.redirect(reqwest::redirect::Policy::none()).http1_only()
+                lenient(builder.redirect(reqwest::redirect::Policy::none()).http1_only())
             });
             let client = client.and_then(reqwest::ClientBuilder::build);
             client.map_err(|error| {
@@ -61,6 +62,14 @@ impl Network {
         };
         self.own.get(url.authority()).or_else(with_port).unwrap_or(&self.all)
     }
+}
+
+/// Takes replies as other clients do: more headers than most have, folded ones, and the rest where one is none.
+fn lenient(builder: reqwest::ClientBuilder) -> reqwest::ClientBuilder {
+    let builder = builder.http1_max_headers(limits::HEADERS);
+    let builder = builder.http1_allow_obsolete_multiline_headers_in_responses(true);
+    let builder = builder.http1_allow_spaces_after_header_name_in_responses(true);
+    builder.http1_ignore_invalid_headers_in_responses(true)
 }
 
 fn builder(settings: Http) -> reqwest::Result<reqwest::ClientBuilder> {
@@ -143,6 +152,9 @@ fn why(error: &reqwest::Error) -> Option<NoConnection> {
     if let Some(error) = find::<rustls::Error>(error) {
         return tls(error);
     }
+    if find::<hyper::Error>(error).is_some_and(is_no_http) {
+        return Some(NoConnection::NotHttp);
+    }
     if !error.is_connect() {
         return None;
     }
@@ -158,6 +170,14 @@ fn why(error: &reqwest::Error) -> Option<NoConnection> {
         return Some(NoConnection::Refused);
     }
     error.is_dns().then_some(NoConnection::UnknownName)
+}
+
+/// Whether what came is no reply of HTTP's, before one was asked for or after. For the first there is no type, but these words.
+fn is_no_http(error: &hyper::Error) -> bool {
+    let is_unasked = |error: &(dyn StdError + 'static)| {
+        error.is::<hyper::Error>() && error.to_string() == "received unexpected message from connection"
+    };
+    error.is_parse() || find_where(error, &is_unasked)
 }
 
 /// Of TLS's errors, those that the next try meets again. Others are a connection that was disturbed.

@@ -44,6 +44,13 @@ impl Failure {
         self.status == StatusCode::FORBIDDEN && self.message.to_ascii_lowercase().contains("expired")
     }
 
+    /// What it is, in words.
+    pub(crate) fn answer(&self) -> String {
+        let said = if self.is_page { "a web page" } else { &self.message };
+        let status = self.status.as_u16();
+        if said.is_empty() { format!("HTTP {status}") } else { format!("HTTP {status}: {said}") }
+    }
+
     pub(crate) fn into_kind(self) -> ErrorKind {
         let retry_after = self.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()).and_then(wait);
         let status = self.status.as_u16();

@@ -86,7 +86,7 @@ fn a_registry_that_is_redirected_to_is_read_as_anybody_and_named_where_it_wants_
 }
 
 /// The failure of one look, which has to come within three seconds, whatever the patience.
-async fn fails_soon(builder: Builder, name: &str) -> NoConnection {
+pub async fn fails_soon(builder: Builder, name: &str) -> NoConnection {
     let client: Client = builder.retry(registry::RetryPolicy::default()).build().unwrap();
     let began = Instant::now();
     let error = client.head(&reference(name)).await.unwrap_err();
