@@ -33,16 +33,9 @@ impl Aws {
     /// The ids of the customer's KMS keys in the world's region that are not on their way out, and their aliases. AWS's own keys,
     /// such as `aws/s3`, are made by the first request that needs them and stay.
     pub fn keys(&self) -> (Vec<String>, Vec<String>) {
-        let all = self.kms("ListKeys", &json!({}));
-        let ids = all["Keys"].as_array().unwrap().iter().map(|key| key["KeyId"].as_str().unwrap().to_owned());
-        let lives = |id: &String| {
-            let key = self.kms("DescribeKey", &json!({ "KeyId": id }));
-            key["KeyMetadata"]["KeyState"] == "Enabled" && key["KeyMetadata"]["KeyManager"] == "CUSTOMER"
-        };
-        let aliases = self.kms("ListAliases", &json!({}));
-        let aliases = aliases["Aliases"].as_array().unwrap().iter();
-        let aliases = aliases.map(|alias| alias["AliasName"].as_str().unwrap().to_owned());
-        (ids.filter(lives).collect(), aliases.filter(|name| !name.starts_with("alias/aws/")).collect())
+        let mut standing = self.emulator.standing();
+        let mut of = |kind| standing.remove(kind).unwrap();
+        (of("aws_kms_key"), of("aws_kms_alias"))
     }
 
     /// An action of KMS's.

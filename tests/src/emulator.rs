@@ -1,5 +1,7 @@
 //! What the emulated AWS has beyond AWS: its log, its quirks, and the ways to set the account up.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use crate::{ACCOUNT, REGION, get, request};
@@ -19,6 +21,13 @@ impl Emulator {
     /// Starts the log anew.
     pub fn forget(&self) {
         self.own("reset-requests", &json!({}));
+    }
+
+    /// The ids of what stands in the world's region, by terraform's types. A key that is on its way out does not stand, and what is
+    /// AWS's own is not counted.
+    pub fn standing(&self) -> BTreeMap<String, Vec<String>> {
+        let url = format!("http://{}/_local/standing?region={REGION}", self.host);
+        serde_json::from_value(get(&url).json()).unwrap()
     }
 
     /// Sets the emulator's quirks.

@@ -23,6 +23,7 @@ mod engine;
 mod gate;
 mod grid;
 mod http;
+mod killed;
 mod machine;
 mod project;
 mod recording;
@@ -54,6 +55,7 @@ pub use grid::{
     BUCKET, INIT, INTERRUPTED, STATE, STATE_ALIAS, TERRAFORM, checkout, set_as_cloudformation_does,
 };
 pub use http::{MANIFESTS, Response, get, request};
+pub use killed::{completes, orphans, settle};
 pub use machine::{Docker, Machine};
 pub use project::{DOCKERFILE, Project};
 pub use recording::Recording;

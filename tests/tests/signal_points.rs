@@ -5,17 +5,16 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::collections::BTreeMap;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use e2e::{
-    Aws, BOUND, BUCKET, Ended, Gate, INIT, INTERRUPTED, Running, STATE, TERRAFORM, World, programs, random,
-    rounds, say, seed,
+    BOUND, Gate, INIT, INTERRUPTED, Running, World, completes, orphans, programs, random, rounds, say, seed,
+    settle,
 };
-use rustix::process::{Pid, Signal, kill_process_group};
-use serde_json::{Value, json};
+use rustix::process::Signal;
+use serde_json::Value;
 
 const TRANSFER: &str = "transfer-images --auto-approve";
 const DESTROY: &str = "auto-destroy-images";
@@ -138,68 +137,6 @@ fn draw(phase: Phase, chance: &mut u64) -> Event {
             Event::Answer(1 + random(chance, all), words.to_owned())
         }
     }
-}
-
-/// Waits until a run that was killed has left no terraform at work, and ends the provider that such a one leaves behind.
-fn settle(group: u32, said: &str) {
-    let works = |stat: String| {
-        let Some((name, rest)) = stat.rsplit_once(") ") else { return false };
-        let fields: Vec<&str> = rest.split(' ').collect();
-        name.ends_with("(terraform") && fields.get(2) == Some(&group.to_string().as_str()) && fields[0] != "Z"
-    };
-    let since = std::time::Instant::now();
-    let all = || Path::new("/proc").read_dir().unwrap().flatten();
-    while all().filter_map(|process| std::fs::read_to_string(process.path().join("stat")).ok()).any(works) {
-        assert!(since.elapsed().as_secs() < 60, "terraform does not end: {said}");
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
-    let group = Pid::from_raw(i32::try_from(group).unwrap()).unwrap();
-    let _ = kill_process_group(group, Signal::KILL);
-}
-
-/// Ids of the state's resources, by type.
-fn recorded(aws: &Aws) -> BTreeMap<String, BTreeSet<String>> {
-    let Some(state) = aws.s3.get(BUCKET, STATE) else { return BTreeMap::new() };
-    let state: Value = serde_json::from_slice(&state).unwrap();
-    let mut ids: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for resource in state["resources"].as_array().unwrap() {
-        for instance in resource["instances"].as_array().unwrap() {
-            let id = instance["attributes"]["id"].as_str().unwrap_or_default();
-            ids.entry(resource["type"].as_str().unwrap().to_owned()).or_default().insert(id.to_owned());
-        }
-    }
-    ids
-}
-
-/// What stands in the account and is not in the state.
-fn orphans(aws: &Aws) -> Vec<String> {
-    let rules = aws.ecr("DescribePullThroughCacheRules", &json!({}));
-    let rules = rules["pullThroughCacheRules"].as_array().unwrap().iter();
-    let rules = rules.map(|rule| rule["ecrRepositoryPrefix"].as_str().unwrap().to_owned()).collect();
-    let (keys, aliases) = aws.keys();
-    let recorded = recorded(aws);
-    let standing = [
-        ("aws_ecr_repository", aws.repositories()),
-        ("aws_ecr_pull_through_cache_rule", rules),
-        ("aws_kms_key", keys),
-        ("aws_kms_alias", aliases),
-    ];
-    let missing = |kind: &str, id: &String| !recorded.get(kind).is_some_and(|ids| ids.contains(id));
-    let named = standing.into_iter().flat_map(|(kind, ids)| ids.into_iter().map(move |id| (kind, id)));
-    named.filter(|(kind, id)| missing(kind, id)).map(|(kind, id)| format!("{kind} {id}")).collect()
-}
-
-/// The next run completes. After a SIGKILL terraform's lock may be left: then it says what releases it, and that helps.
-fn completes(world: &World, line: &str, killed: bool, said: &str) -> Ended {
-    let mut run = world.xtask(line).end();
-    if let Some((_, id)) = run.stderr.split_once("--release-lock ").filter(|_| run.code == Some(TERRAFORM)) {
-        assert!(killed, "a lock stays\n{said}\n{run}");
-        let id: String = id.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '-').collect();
-        world.xtask(&format!("init-images --release-lock {id}")).ok();
-        run = world.xtask(line).end();
-    }
-    assert_eq!(run.code, Some(0), "{said}\n{line}: {run}");
-    run
 }
 
 fn strike(phase: Phase, event: &Event, signal: Signal, group: bool) {

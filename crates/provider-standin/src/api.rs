@@ -38,7 +38,7 @@ pub(crate) struct Role {
 
 /// What a service that takes forms answered.
 struct QueryAnswer {
-    service: Service,
+    service: &'static Service,
     action: &'static str,
     text: String,
 }
@@ -101,17 +101,17 @@ impl Api {
 
     /// Calls ECR.
     pub(crate) async fn ecr(&self, action: &str, body: Json) -> Result<Json, ApiError> {
-        self.json(Service::Ecr, action, body).await
+        self.json(Service::ECR, action, body).await
     }
 
     /// Calls KMS.
     pub(crate) async fn kms(&self, action: &str, body: Json) -> Result<Json, ApiError> {
-        self.json(Service::Kms, action, body).await
+        self.json(Service::KMS, action, body).await
     }
 
     /// Asks STS who calls.
     pub(crate) async fn identity(&self) -> Result<Identity, ApiError> {
-        let answer = self.query(Service::Sts, "GetCallerIdentity", "&Version=2011-06-15").await?;
+        let answer = self.query(Service::STS, "GetCallerIdentity", "&Version=2011-06-15").await?;
         let get = |name| answer.get(name);
         Ok(Identity { account: get("Account")?, arn: get("Arn")?, user_id: get("UserId")? })
     }
@@ -120,14 +120,14 @@ impl Api {
     pub(crate) async fn role(&self, name: &str) -> Result<Role, ApiError> {
         let name: String = url::form_urlencoded::byte_serialize(name.as_bytes()).collect();
         let more = format!("&Version=2010-05-08&RoleName={name}");
-        let answer = self.query(Service::Iam, "GetRole", &more).await?;
+        let answer = self.query(Service::IAM, "GetRole", &more).await?;
         Ok(Role { arn: answer.get("Arn")?, path: answer.get("Path")?, id: answer.get("RoleId")? })
     }
 
     /// An action of a service that takes forms; `more` follows its name in the form.
     async fn query(
         &self,
-        service: Service,
+        service: &'static Service,
         action: &'static str,
         more: &str,
     ) -> Result<QueryAnswer, ApiError> {
@@ -140,8 +140,14 @@ impl Api {
         Ok(QueryAnswer { service, action, text })
     }
 
-    async fn json(&self, service: Service, action: &str, body: Json) -> Result<Json, ApiError> {
-        let (target, body) = (format!("{}.{action}", service.target()), without_null(body).to_string());
+    /// Calls a service that takes JSON.
+    pub(crate) async fn json(
+        &self,
+        service: &'static Service,
+        action: &str,
+        body: Json,
+    ) -> Result<Json, ApiError> {
+        let (target, body) = (format!("{}.{action}", service.target), without_null(body).to_string());
         let text = self
             .send(service, action, |request| {
                 let request = request.header("content-type", "application/x-amz-json-1.1");
@@ -154,7 +160,7 @@ impl Api {
     /// The text of a good answer. A call that is turned away for now is made again.
     async fn send(
         &self,
-        service: Service,
+        service: &'static Service,
         action: &str,
         fill: impl Fn(reqwest::RequestBuilder) -> reqwest::RequestBuilder,
     ) -> Result<String, ApiError> {
@@ -193,7 +199,7 @@ impl Api {
     /// A request with a signature's shape and no signature: the emulator reads region and service from its scope.
     fn request(
         &self,
-        service: Service,
+        service: &'static Service,
         access_key: &str,
         session_token: Option<&str>,
     ) -> reqwest::RequestBuilder {
@@ -203,7 +209,7 @@ impl Api {
             access_key,
             &now[..8],
             self.region,
-            service.scope(),
+            service.scope,
             0
         );
         let mut request = self.http.post(self.endpoint.clone());

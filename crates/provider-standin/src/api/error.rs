@@ -2,41 +2,21 @@
 
 /// A service that the emulator has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Service {
-    Ecr,
-    Iam,
-    Kms,
-    Sts,
+pub(crate) struct Service {
+    /// The name in the real provider's messages.
+    pub(crate) title: &'static str,
+    /// The name in a signature's scope.
+    pub(crate) scope: &'static str,
+    /// What stands before an action in `x-amz-target`; nothing where the service takes forms.
+    pub(crate) target: &'static str,
 }
 
 impl Service {
-    /// The name in the real provider's messages.
-    pub(crate) fn title(self) -> &'static str {
-        match self {
-            Self::Ecr => "ECR",
-            Self::Iam => "IAM",
-            Self::Kms => "KMS",
-            Self::Sts => "STS",
-        }
-    }
-
-    /// The name in a signature's scope.
-    pub(crate) fn scope(self) -> &'static str {
-        match self {
-            Self::Ecr => "ecr",
-            Self::Iam => "iam",
-            Self::Kms => "kms",
-            Self::Sts => "sts",
-        }
-    }
-
-    pub(crate) fn target(self) -> &'static str {
-        match self {
-            Self::Ecr => "AmazonEC2ContainerRegistry_V20150921",
-            Self::Kms => "TrentService",
-            Self::Iam | Self::Sts => "",
-        }
-    }
+    pub(crate) const ECR: &'static Self =
+        &Self { title: "ECR", scope: "ecr", target: "AmazonEC2ContainerRegistry_V20150921" };
+    pub(crate) const IAM: &'static Self = &Self { title: "IAM", scope: "iam", target: "" };
+    pub(crate) const KMS: &'static Self = &Self { title: "KMS", scope: "kms", target: "TrentService" };
+    pub(crate) const STS: &'static Self = &Self { title: "STS", scope: "sts", target: "" };
 }
 
 /// What a service answered instead of a result, in the words of the AWS SDK that the real provider uses.
@@ -46,10 +26,10 @@ pub(crate) enum ApiError {
     #[error(
         "operation error {}: {action}, {}https response error StatusCode: {status}, RequestID: {request_id}, \
          {code}: {message}",
-        service.title(), exceeded(*attempts)
+        service.title, exceeded(*attempts)
     )]
     Refused {
-        service: Service,
+        service: &'static Service,
         action: String,
         status: u16,
         request_id: String,
@@ -59,11 +39,11 @@ pub(crate) enum ApiError {
         attempts: u32,
     },
     /// There was no answer.
-    #[error("operation error {}: {action}, request send failed, {}", service.title(), causes(source))]
-    Unreachable { service: Service, action: String, source: reqwest::Error },
+    #[error("operation error {}: {action}, request send failed, {}", service.title, causes(source))]
+    Unreachable { service: &'static Service, action: String, source: reqwest::Error },
     /// The answer is none.
-    #[error("operation error {}: {action}, the answer has no {missing}", service.title())]
-    Incomplete { service: Service, action: String, missing: &'static str },
+    #[error("operation error {}: {action}, the answer has no {missing}", service.title)]
+    Incomplete { service: &'static Service, action: String, missing: &'static str },
 }
 
 impl ApiError {
@@ -109,7 +89,7 @@ mod tests {
     #[test]
     fn a_refusal_reads_as_the_real_provider_prints_it() {
         let error = ApiError::Refused {
-            service: Service::Ecr,
+            service: Service::ECR,
             action: "CreateRepository".to_owned(),
             status: 400,
             request_id: "7d2c".to_owned(),

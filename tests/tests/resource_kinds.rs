@@ -1,0 +1,41 @@
+//! Every kind of resource that the module makes: a run that is killed when AWS has made one, before terraform could write it down,
+//! keeps nobody from destroying all of it.
+
+use e2e::{BOUND, INIT, World, completes, settle};
+use grid::ResourceKind;
+use rustix::process::Signal;
+
+/// Every option that makes a resource.
+const IMAGES: &str = r#"schema_version = 1
+[images]
+curl = "curlimages/curl:7.85.0"
+[pull_through]
+ecr-public = "public.ecr.aws"
+[creation_template]
+role_arn = "arn:aws:iam::123456789012:role/ecr-creation-template"
+[repositories]
+keep_builds = 2
+pull_accounts = ["210987654321"]
+"#;
+
+#[test]
+fn what_is_killed_at_any_kind_of_resource_can_be_destroyed() {
+    let Some(world) = World::grid(IMAGES) else { return };
+    world.xtask(INIT).ok();
+    let aws = world.aws();
+    let before = aws.emulator.standing();
+    for kind in ResourceKind::ALL {
+        let request = kind.permissions()[0].1[0].replace(':', " ");
+        aws.emulator.quirks(&[&format!("hold-answer=1:{request}")]);
+        let mut run = world.xtask("auto-transfer-images").start();
+        let (pid, held) = (run.pid(), aws.emulator.held(|| run.is_over()));
+        run.signal(Signal::KILL);
+        aws.emulator.quirks(&[]);
+        let said = format!("{kind:?}: {}", run.end_within(BOUND));
+        assert!(held.is_some(), "nothing is made of it: {said}");
+        settle(pid, &said);
+        assert!(!aws.emulator.standing()[kind.name()].is_empty(), "{said}");
+        let destroyed = completes(&world, "auto-destroy-images", true, &said);
+        assert_eq!(aws.emulator.standing(), before, "{said}\n{destroyed}");
+    }
+}
