@@ -235,7 +235,26 @@ pub const ROWS: &[Row] = &[
         logins: &["mirror.corp", "sso.corp"],
         ..PLAIN
     },
-    Row { upstream: Some("https://mirror.corp"), realm: Some("/token"), logins: &["mirror.corp"], ..PLAIN },
+    // A realm that is relative to the registry: to its host, or to its scheme alone.
+    Row {
+        upstream: Some("https://mirror.corp"),
+        realm: Some("/token"),
+        logins: &["mirror.corp"],
+        sent: &["https://mirror.corp password 0", "https://mirror.corp token 0"],
+        ..PLAIN
+    },
+    Row {
+        upstream: Some("https://mirror.corp"),
+        realm: Some("//auth.docker.io/token"),
+        logins: &["mirror.corp", HUB],
+        ..PLAIN
+    },
+    Row {
+        upstream: Some("http://mirror.corp"),
+        realm: Some("//sso.corp/token"),
+        logins: &["mirror.corp", "sso.corp"],
+        ..PLAIN
+    },
     // One host in other spellings: capital letters, the scheme's own port.
     Row {
         upstream: Some("https://MIRROR.corp:443/hub"),

@@ -143,7 +143,9 @@ fn no_connection(why: NoConnection, registry: &str, host: &str) -> Option<String
             "{host} needs a client certificate: client.cert and client.key in /etc/docker/certs.d/{host}/"
         ),
         NoConnection::PlainHttp => {
-            format!("if that is meant: [upstream.\"{registry}\"] url = \"http://{host}\" in images.toml")
+            format!(
+                "if plain http is meant: [upstream.\"{registry}\"] url = \"http://{host}\" in images.toml"
+            )
         }
         NoConnection::NotHttp => format!(
             "something else than a registry seems to listen at {host}: is this its address and its port? \

@@ -272,7 +272,7 @@ pub enum NoConnection {
     NotValidNow,
     /// The server wants a certificate of ours, or another one.
     ClientCertificate,
-    /// The server speaks plain http.
+    /// The server speaks no TLS: plain http, or something else.
     PlainHttp,
     /// What the server says is no reply of HTTP's.
     NotHttp,
@@ -294,7 +294,7 @@ impl NoConnection {
             Self::ProxyLogin => ": the proxy wants a login (HTTP 407)",
             Self::ProxyRefuses => ": the proxy does not let us through",
             Self::NotHttp => ": the server's reply is not HTTP",
-            Self::PlainHttp => ": the server speaks plain http",
+            Self::PlainHttp => ": the server speaks no TLS",
             _ => "",
         }
     }
