@@ -241,6 +241,17 @@ mod tests {
     }
 
     #[test]
+    fn an_index_that_readers_take_differently_is_refused() {
+        for text in [
+            r#"{"schemaVersion":2,"manifests":[],"Manifests":[]}"#,
+            r#"{"schemaVersion":2,"manifests":[{"digest":"x","Annotations":{}}]}"#,
+        ] {
+            let error = document::parse(text.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains("some readers take the field"), "{error}");
+        }
+    }
+
+    #[test]
     fn what_is_not_there_is_not_listed_and_other_tools_words_are_kept() {
         let (here, gone) = (Digest::of(b"here"), Digest::of(b"gone"));
         let text = format!(

@@ -22,6 +22,7 @@ pub mod limits;
 pub mod lists;
 mod manifest;
 pub mod mirror;
+pub mod names;
 mod net;
 mod platform;
 mod profile;

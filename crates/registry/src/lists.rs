@@ -15,6 +15,7 @@ use crate::digest::Digest;
 use crate::error::{Error, ErrorKind};
 use crate::limits;
 use crate::manifest::{Descriptor, Index, Manifest, ManifestError, OCI_INDEX};
+use crate::names;
 use crate::net::http::answered_at;
 use crate::net::response::{self, read_bounded};
 use crate::net::waits::waiting;
@@ -89,8 +90,11 @@ pub async fn referrers(
     let mut found = Vec::new();
     for _ in 0..limits::LIST_PAGES {
         let Some(url) = next else { return Ok(found) };
-        match page::<Page>(client, reference, &url).await {
+        match page::<Box<RawValue>>(client, reference, &url).await {
             Ok((page, link)) => {
+                names::check(page.get().as_bytes(), &names::MANIFEST).map_err(|why| malformed(why.into()))?;
+                let page: Page = serde_json::from_str(page.get())
+                    .map_err(|why| malformed(ManifestError::Json(why.to_string())))?;
                 let entries: Vec<&RawValue> = page.manifests.iter().map(|entry| &**entry).collect();
                 // As in an index: what is listed by another algorithm's digest is none of ours.
                 found.extend(Index::read(&entries).map_err(malformed)?.manifests);

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::excerpt;
+use crate::names::{self, Ambiguous};
 
 /// An operating system on an architecture.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -27,6 +28,16 @@ pub struct Platform {
 pub struct PlatformError(String);
 
 impl Platform {
+    /// What an image's configuration says that it is for; none where it does not say.
+    ///
+    /// # Errors
+    /// It says so in fields that some readers take for others.
+    pub fn of_configuration(json: &[u8]) -> Result<Option<Self>, Ambiguous> {
+        names::check(json, &names::PLATFORM)?;
+        let said: Option<Self> = serde_json::from_slice(json).ok();
+        Ok(said.filter(|platform| !platform.architecture.is_empty()))
+    }
+
     /// Whether both name the same platform: `arm64` is `arm64/v8`, `arm` is `arm/v7`, `amd64` is `amd64/v1`, `x86_64` is
     /// `amd64` ([containerd's normalisation](https://github.com/containerd/platforms/blob/main/database.go)).
     pub fn matches(&self, other: &Self) -> bool {
@@ -105,6 +116,18 @@ mod tests {
         assert!(same("linux/riscv64", "linux/riscv64"));
         assert!(!same("linux/riscv64", "linux/s390x"));
         assert!(!same("unknown/unknown", "linux/amd64"));
+    }
+
+    #[test]
+    fn a_configuration_says_its_platform_in_one_way() {
+        let read = |json: &str| Platform::of_configuration(json.as_bytes());
+        let arm = r#"{"os":"linux","architecture":"arm64","variant":"v8","rootfs":{"OS":1}}"#;
+        assert_eq!(read(arm).unwrap().unwrap().to_string(), "linux/arm64/v8");
+        for none in ["{}", "?", "", r#"{"os":"linux"}"#, r#"{"os":"linux","architecture":7}"#] {
+            assert_eq!(read(none), Ok(None), "{none}");
+        }
+        assert!(read(r#"{"os":"linux","architecture":"arm64","Architecture":"amd64"}"#).is_err());
+        assert!(read(r#"{"OS":"linux","architecture":"arm64"}"#).is_err());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Their text is pinned with the image. What they take from elsewhere is not, so it is looked at before the build starts.
 
 use dockerfile::check_triggers;
+use registry::names::{self, Fields};
 use registry::{Kind, Manifest, Reference};
 use serde::Deserialize;
 
@@ -21,6 +22,9 @@ struct Config {
 struct Process {
     on_build: Option<Vec<String>>,
 }
+
+/// The way to them.
+const TRIGGERS: Fields = Fields(&[("config", Some(&Fields(&[("OnBuild", None)])))]);
 
 /// Checks the triggers of a pinned image, of every platform that it has.
 ///
@@ -44,6 +48,8 @@ pub(super) async fn check(context: &Context, image: &Reference) -> Result<(), Ru
         let found = manifest.image().map_err(|error| unreadable(error.to_string()))?;
         let Some(config) = found.config else { continue };
         let bytes = registry::blobs::bytes(&context.client, image, &config).await?;
+        // Docker reads it whatever the case of its letters.
+        names::check(&bytes, &TRIGGERS).map_err(|why| unreadable(why.to_string()))?;
         let config: Config = serde_json::from_slice(&bytes).map_err(|error| unreadable(error.to_string()))?;
         let triggers = config.config.and_then(|process| process.on_build).unwrap_or_default();
         check_triggers(&image.to_string(), &triggers)?;

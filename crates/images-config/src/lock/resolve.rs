@@ -281,12 +281,12 @@ impl Resolver<'_> {
         let platform = match &image.config {
             Some(config) => {
                 let bytes = registry::blobs::bytes(self.client, self.source, config).await;
-                serde_json::from_slice(&bytes.map_err(|why| self.registry(why))?).ok()
+                Platform::of_configuration(&bytes.map_err(|why| self.registry(why))?)
+                    .map_err(|why| self.unusable(why.into()))?
             }
             None => None,
         };
-        let known = platform.filter(|platform: &Platform| !platform.architecture.is_empty());
-        match (known, wanted.first()) {
+        match (platform, wanted.first()) {
             (Some(found), _) => match wanted.iter().find(|wanted| !wanted.matches(&found)) {
                 Some(wanted) => Err(ResolveError::Platform {
                     name: self.name(),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use registry::Digest;
+use registry::{Digest, names};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -53,6 +53,7 @@ fn oci_index() -> String {
 /// # Errors
 /// The text is no index.
 pub(crate) fn parse(text: &[u8]) -> Result<Index, serde_json::Error> {
+    names::check(text, &names::MANIFEST).map_err(serde::de::Error::custom)?;
     let document: Document = serde_json::from_slice(text)?;
     let ours = document.annotations.contains_key(OURS);
     let mut index = Index::default();

@@ -13,6 +13,7 @@ use serde_json::value::RawValue;
 
 use crate::digest::{Digest, excerpt};
 use crate::limits;
+use crate::names::{self, Ambiguous};
 use crate::platform::Platform;
 
 pub(crate) use index::Foreign;
@@ -129,6 +130,9 @@ pub enum ManifestError {
         /// What the manifest's `mediaType` says.
         inside: String,
     },
+    /// A field whose name some readers take for another one's.
+    #[error("ambiguous manifest: {0}")]
+    Ambiguous(#[from] Ambiguous),
     /// A part that is wanted is named by another algorithm than sha256.
     #[error("`{0}` is named by an algorithm that is not taken: sha256 is")]
     Algorithm(String),
@@ -242,6 +246,7 @@ pub(crate) fn subject(manifest: &Manifest) -> Option<Digest> {
 /// A manifest that contradicts its reply's media type is refused: one reader would take it for an image, the next for
 /// an index ([CVE-2021-41190](https://github.com/opencontainers/distribution-spec/security/advisories/GHSA-mc8v-mgrf-8f4m)).
 fn shape(manifest: &Manifest) -> Result<Shape<'_>, ManifestError> {
+    names::check(&manifest.bytes, &names::MANIFEST)?;
     let shape: Shape<'_> =
         serde_json::from_slice(&manifest.bytes).map_err(|error| ManifestError::Json(error.to_string()))?;
     let inside = shape.media_type.as_deref().map(bare).filter(|inside| !inside.is_empty());

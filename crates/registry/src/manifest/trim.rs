@@ -2,43 +2,17 @@
 
 use std::collections::HashSet;
 
-use serde::de::{MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::media_type::OCI_INDEX;
 use super::{Descriptor, Foreign, Index, Manifest, ManifestError};
 use crate::digest::Digest;
+use crate::names::Object;
 use crate::platform::Platform;
 
 /// The annotation by which a trimmed index names the index that it was made from.
 pub const SOURCE_DIGEST_ANNOTATION: &str = "org.finos.htc-grid.source-digest";
-
-/// A JSON object whose values keep their own bytes and their order.
-struct RawObject(Vec<(String, Box<RawValue>)>);
-
-impl<'de> Deserialize<'de> for RawObject {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Fields;
-        impl<'de> Visitor<'de> for Fields {
-            type Value = RawObject;
-
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawObject, A::Error> {
-                let mut fields = Vec::new();
-                while let Some(field) = map.next_entry()? {
-                    fields.push(field);
-                }
-                Ok(RawObject(fields))
-            }
-        }
-        deserializer.deserialize_map(Fields)
-    }
-}
 
 impl Manifest {
     /// The descriptor of the first image for `platform`.
@@ -91,13 +65,13 @@ fn with_entries(source: &Manifest, index: &Index, kept: &[usize]) -> Result<Mani
 }
 
 fn rewrite(source: &Manifest, kept: &[usize]) -> Result<String, serde_json::Error> {
-    let RawObject(fields) = serde_json::from_slice(source.bytes())?;
+    let Object(fields) = serde_json::from_slice(source.bytes())?;
     let mut annotations = None;
     let mut out = Vec::new();
-    for (name, value) in &fields {
+    for (name, value) in fields {
         match name.as_str() {
             "manifests" => out.push(format!(r#""manifests":[{}]"#, pick(value, kept)?)),
-            "annotations" => annotations = Some(&**value),
+            "annotations" => annotations = Some(value),
             // ECR wants it, and it is the first thing readers look for: put in front below.
             "mediaType" => {}
             other => out.push(format!("{}:{value}", serde_json::to_string(other)?)),

@@ -245,16 +245,17 @@ pub(super) async fn put(
 /// is asked for. What says nothing, an artifact for instance, is what it is wanted for.
 async fn check_platform(image_copy: ImageCopy<'_>, job: &Job, content: &Content) -> Result<(), Error> {
     let (Some(_), Platforms::Only(platforms)) = (content.config, &job.platforms) else { return Ok(()) };
-    let found: Option<Platform> = match image_copy.keep.and_then(|(_, kept)| kept.get()) {
-        Some(bytes) => serde_json::from_slice(bytes).ok(),
+    let found = match image_copy.keep.and_then(|(_, kept)| kept.get()) {
+        Some(bytes) => Platform::of_configuration(bytes),
         None => {
             let Some(config) = content.tree.top.image().ok().and_then(|image| image.config) else {
                 return Ok(());
             };
-            serde_json::from_slice(&blobs::bytes(image_copy.client, image_copy.source, &config).await?).ok()
+            Platform::of_configuration(&blobs::bytes(image_copy.client, image_copy.source, &config).await?)
         }
     };
-    let Some(found) = found.filter(|found| !found.architecture.is_empty()) else { return Ok(()) };
+    let found = found.map_err(|why| Error::of(&job.source, ErrorKind::Manifest(why.into())))?;
+    let Some(found) = found else { return Ok(()) };
     // Variants are rarely in a configuration.
     let bare = |platform: &Platform| Platform { variant: None, ..platform.clone() };
     if platforms.iter().any(|wanted| bare(wanted).matches(&bare(&found))) {

@@ -31,3 +31,4 @@ mod strangers;
 mod support;
 mod transfers;
 mod unreadable;
+mod unsaid;
