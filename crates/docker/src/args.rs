@@ -115,6 +115,10 @@ impl Build {
                 ));
             }
         }
+        // Of a step that fails, docker's first builder would keep the container, and with it the image.
+        if docker.builder == Builder::Legacy && docker.has_flag("--force-rm") {
+            command = command.arg("--force-rm");
+        }
         if self.no_cache {
             command = command.arg("--no-cache");
         }

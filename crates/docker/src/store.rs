@@ -29,6 +29,8 @@ pub struct LocalImage {
     pub platform: String,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
+    /// Its names.
+    pub names: Vec<String>,
 }
 
 /// The local images of a client: those that it has built or pulled.
@@ -49,7 +51,7 @@ impl Store<'_> {
         command.stream(killer, |_| {}).await.map_err(|error| DockerError::from_process(self.0, error))
     }
 
-    /// Looks an image up in the local store.
+    /// Looks an image up in the local store, by a name or its ID.
     ///
     /// # Errors
     /// The engine is down.
@@ -61,6 +63,7 @@ impl Store<'_> {
             os: String,
             architecture: String,
             config: Option<Config>,
+            repo_tags: Option<Vec<String>>,
         }
         #[derive(Deserialize, Default)]
         #[serde(rename_all = "PascalCase")]
@@ -76,6 +79,7 @@ impl Store<'_> {
                     id: raw.id,
                     platform: format!("{}/{}", raw.os, raw.architecture),
                     labels: raw.config.and_then(|config| config.labels).unwrap_or_default(),
+                    names: raw.repo_tags.unwrap_or_default(),
                 }))
             }
             Err(error) if error.is_no_such_image() => Ok(None),
@@ -104,6 +108,14 @@ impl Store<'_> {
         }
         let removed = command.arg(image).read();
         removed.map(drop).map_err(|error| DockerError::from_process(self.0, error))
+    }
+
+    /// Removes an image that has no name, by its ID, and those intermediate images below it that nothing else is built on.
+    ///
+    /// # Errors
+    /// A container uses it, or the engine is down.
+    pub async fn remove(&self, id: &str) -> Result<(), DockerError> {
+        self.0.read(self.0.command().args(["image", "rm", id])).await.map(drop)
     }
 
     /// Pulls an image into the local store, line by line.

@@ -173,10 +173,15 @@ async fn apply_one(context: &Context, planned: &Planned, shared: &Shared) -> Res
         staging: &whole.staging,
         directory: room.path(),
     };
+    let before = match forced {
+        Some(true) => tidy::named(&engine.docker, &done.local).await?,
+        _ => Vec::new(),
+    };
     let saved = build.saved(forced, &mut done).await?;
     if context.repository.is_none() {
         name_locally(&engine, planned, &done.local).await?;
     }
+    tidy::remove_nameless(&engine.docker, before).await;
     // Nothing is at the registry yet, not even a tag that another run would take up.
     done.smoke = smoke::local(context, for_here(&engine, planned, &done.local)).await?;
     if let Some(repository) = &context.repository {

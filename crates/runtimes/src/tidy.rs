@@ -65,6 +65,27 @@ pub(super) async fn tidy(context: &Context, current: &BTreeMap<String, String>, 
     }
 }
 
+/// The builds that have one of these names. A build without the cache has the same names: it takes them away.
+pub(super) async fn named(docker: &Docker, names: &[String]) -> Result<Vec<String>, DockerError> {
+    let mut ids = Vec::new();
+    for name in names {
+        let image = docker.store().image(name).await?;
+        ids.extend(image.filter(|image| image.labels.contains_key(KEY_LABEL)).map(|image| image.id));
+    }
+    Ok(ids)
+}
+
+/// Removes those of these images that have lost their last name; one that a container uses stays.
+pub(super) async fn remove_nameless(docker: &Docker, ids: Vec<String>) {
+    for id in ids {
+        let is_nameless =
+            matches!(docker.store().image(&id).await, Ok(Some(image)) if image.names.is_empty());
+        if is_nameless && let Err(error) = docker.store().remove(&id).await {
+            tracing::debug!("a build without a name stays: {error}");
+        }
+    }
+}
+
 /// Removes a name, unless a container uses its image.
 async fn remove(docker: &Docker, name: &str) -> Result<bool, DockerError> {
     if docker.store().has_container(name).await? {

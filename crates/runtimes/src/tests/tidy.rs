@@ -55,3 +55,24 @@ async fn older_local_builds_go_unless_a_container_uses_them() {
         "{listed}"
     );
 }
+
+#[tokio::test]
+async fn a_build_without_the_cache_leaves_no_image_without_a_name() {
+    let Some(world) = World::new("nameless").await else { return };
+    world.push_base("upstream/lambda/base", "one").await;
+    let mut context = world.context("docker");
+    context.repository = None;
+    let runtime = world.runtime();
+    let mut ids = std::collections::BTreeSet::new();
+    for force in [false, true, true] {
+        let name = run_one(&context, &runtime, force).await.1.result.unwrap().local.remove(0);
+        let key = name.rsplit('-').next().unwrap().to_owned();
+        let filter = format!("label=io.htc-grid.build-key={key}");
+        let list = ["image", "ls", "--no-trunc", "--quiet", "--filter", &filter];
+        let listed = Cmd::new("docker").args(list.to_vec()).read().unwrap();
+        let listed: std::collections::BTreeSet<String> = listed.lines().map(str::to_owned).collect();
+        assert_eq!(listed.len(), 1, "{listed:?}");
+        ids.extend(listed);
+    }
+    assert_eq!(ids.len(), 3, "each was built anew");
+}
