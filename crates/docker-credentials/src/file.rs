@@ -21,12 +21,14 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 pub(super) struct DockerConfig {
     auths: BTreeMap<String, Credential>,
     helpers: BTreeMap<String, String>,
-    store: Option<String>,
+    store: String,
 }
 
 impl DockerConfig {
     /// Reads the file's text. A problem never repeats what stands there.
     pub(super) fn parse(text: &[u8]) -> Result<Self, String> {
+        // What an editor put in front.
+        let text = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text);
         let value: Value = serde_json::from_slice(text).map_err(|why| {
             // Not its message: that may quote the text.
             format!("is not JSON from line {}, column {} on", why.line(), why.column())
@@ -39,25 +41,35 @@ impl DockerConfig {
                 Value::Null => continue,
                 _ => return Err(format!("auths.\"{key}\" is not an object")),
             };
-            config.auths.extend(credential(key, entry)?.map(|credential| (key.clone(), credential)));
+            let key = key.trim();
+            config.auths.extend(credential(key, entry)?.map(|credential| (key.to_owned(), credential)));
         }
         for (key, helper) in object(&root, "credHelpers")? {
-            config.helpers.insert(key.clone(), helper_name(&format!("credHelpers.\"{key}\""), helper)?);
+            let key = key.trim();
+            let helper = helper_name(&format!("credHelpers.\"{key}\""), helper)?;
+            config.helpers.insert(key.to_owned(), helper);
         }
-        if let Some(store) = root.get("credsStore").filter(|store| store.as_str() != Some("")) {
-            config.store = Some(helper_name("credsStore", store)?);
+        if let Some(store) = field(&root, "credsStore") {
+            config.store = helper_name("credsStore", store)?;
         }
         Ok(config)
     }
 
-    /// The helper that knows a server.
+    /// The helper that knows a server. One without a name for a server is none, whatever the others have.
     pub(super) fn helper(&self, server: &Server) -> Option<&str> {
-        find(&self.helpers, server).or(self.store.as_ref()).map(String::as_str)
+        let helper = find(&self.helpers, &server.whole()).unwrap_or(&self.store);
+        Some(helper.as_str()).filter(|helper| !helper.is_empty())
     }
 
-    /// What the file itself holds for a server.
+    /// What the file itself holds for a server, or for its namespace.
     pub(super) fn stored(&self, server: &Server) -> Option<Credential> {
         find(&self.auths, server).cloned()
+    }
+
+    /// The namespaces and repositories of a server that have logins of their own.
+    pub(super) fn namespaces(&self, server: &Server) -> Vec<String> {
+        let own = self.auths.keys().filter(|key| is_for(key, server)).map(|key| Key::of(key).namespace);
+        own.filter(|namespace| !namespace.is_empty()).map(str::to_owned).collect()
     }
 }
 
@@ -66,30 +78,48 @@ pub(super) fn server_address(server: &Server) -> String {
     if server.is_docker_hub() { DOCKER_HUB_KEY.to_owned() } else { server.host().to_owned() }
 }
 
-/// The entry for a server: by its name, else by any key that means the same host.
+/// The entry for a server: by its name, else by any key that means the same host and namespace.
 fn find<'m, T>(entries: &'m BTreeMap<String, T>, server: &Server) -> Option<&'m T> {
-    let own = if server.is_docker_hub() { Some(DOCKER_HUB_KEY) } else { None };
+    let meant = |key: &str| is_for(key, server) && Key::of(key).namespace == server.namespace();
+    let is_whole = server.namespace().is_empty();
+    let own = Some(DOCKER_HUB_KEY).filter(|_| is_whole && server.is_docker_hub());
     own.and_then(|key| entries.get(key))
-        .or_else(|| entries.get(server.host()))
-        // A bare host before a URL, a URL before a host with a path.
+        .or_else(|| entries.get(server.host()).filter(|_| is_whole))
+        // A bare host before a URL.
         .or_else(|| {
-            entries
-                .iter()
-                .filter(|(key, _)| is_for(key, server))
-                .min_by_key(|(key, _)| key.len())
-                .map(|(_, value)| value)
+            let meant = entries.iter().filter(|(key, _)| meant(key));
+            meant.min_by_key(|(key, _)| key.len()).map(|(_, value)| value)
         })
 }
 
-/// Whether a key means this server. Where everybody on the way reads along, only a key without `https://` and without a
-/// namespace does.
+/// A key of `auths`, taken apart.
+struct Key<'k> {
+    scheme: &'k str,
+    host: String,
+    path: &'k str,
+    /// What of the host it is for: in a URL the path is docker's own, and means nothing
+    /// (<https://github.com/containers/image/blob/main/docs/containers-auth.json.5.md>).
+    namespace: &'k str,
+}
+
+impl<'k> Key<'k> {
+    fn of(key: &'k str) -> Self {
+        let (scheme, bare) = key.split_once("://").map_or(("", key), |(scheme, bare)| (scheme, bare));
+        let (host, path) = bare.split_once('/').unwrap_or((bare, ""));
+        let path = path.trim_end_matches('/');
+        let path = if matches!(path, "v1" | "v2") { "" } else { path };
+        let namespace = if scheme.is_empty() { path } else { "" };
+        Self { scheme, host: host.to_ascii_lowercase(), path, namespace }
+    }
+}
+
+/// Whether a key means this server, or a namespace there. Where everybody on the way reads along, only a key without `https://`
+/// and for no other path does.
 fn is_for(key: &str, server: &Server) -> bool {
-    let (scheme, bare) = key.split_once("://").map_or(("", key), |(scheme, bare)| (scheme, bare));
-    let (host, path) = bare.split_once('/').unwrap_or((bare, ""));
-    let host = host.to_ascii_lowercase();
+    let Key { scheme, host, path, namespace } = Key::of(key);
     if server.is_exposed() {
-        let is_whole = matches!(path.trim_end_matches('/'), "" | "v1" | "v2");
-        return scheme != "https" && is_whole && host.strip_suffix(":80").unwrap_or(&host) == server.host();
+        let is_plain = scheme != "https" && path == namespace;
+        return is_plain && host.strip_suffix(":80").unwrap_or(&host) == server.host();
     }
     let own = |host: &str| Server::of(&format!("https://{host}"));
     own(&host).is_some_and(|known| {
@@ -97,11 +127,17 @@ fn is_for(key: &str, server: &Server) -> bool {
     })
 }
 
+/// A field as docker reads it, whatever the case of its letters.
+fn field<'v>(object: &'v Map<String, Value>, name: &str) -> Option<&'v Value> {
+    let any = || object.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value);
+    object.get(name).or_else(any)
+}
+
 fn object<'v>(
     root: &'v Map<String, Value>,
     key: &str,
 ) -> Result<impl Iterator<Item = (&'v String, &'v Value)>, String> {
-    match root.get(key) {
+    match field(root, key) {
         None | Some(Value::Null) => Ok(None.into_iter().flatten()),
         Some(Value::Object(entries)) => Ok(Some(entries).into_iter().flatten()),
         Some(_) => Err(format!("{key} is not an object")),
@@ -109,26 +145,31 @@ fn object<'v>(
 }
 
 fn helper_name(key: &str, value: &Value) -> Result<String, String> {
-    match value.as_str() {
+    match value {
+        Value::Null => Ok(String::new()),
         // It becomes the name of a program: nothing that leads out of PATH.
-        Some(name) if !name.is_empty() && !name.contains(['/', '\\']) => Ok(name.to_owned()),
+        Value::String(name) if !name.contains(['/', '\\']) => Ok(name.trim().to_owned()),
         _ => Err(format!("{key} is not a valid name of a credential helper")),
     }
 }
 
 fn credential(key: &str, entry: &Map<String, Value>) -> Result<Option<Credential>, String> {
-    let field = |name: &str| match entry.get(name) {
+    let text = |name: &str| match field(entry, name) {
         None | Some(Value::Null) => Ok(""),
-        Some(Value::String(text)) => Ok(text.as_str()),
+        Some(Value::String(text)) => Ok(text.trim_matches(END)),
         Some(_) => Err(format!("auths.\"{key}\".{name} is not a string")),
     };
-    let token = field("identitytoken")?;
+    let token = text("registrytoken")?;
+    if !token.is_empty() {
+        return Ok(Some(Credential::RegistryToken(token.to_owned())));
+    }
+    let token = text("identitytoken")?;
     if !token.is_empty() {
         return Ok(Some(Credential::IdentityToken(token.to_owned())));
     }
-    let auth = field("auth")?;
+    let auth = text("auth")?;
     let (username, password) = if auth.is_empty() {
-        (field("username")?.to_owned(), field("password")?.to_owned())
+        (text("username")?.to_owned(), text("password")?.to_owned())
     } else {
         let broken = || format!("auths.\"{key}\".auth is not base64 of user:password");
         // `base64` breaks lines, and docker reads over them.
@@ -136,10 +177,12 @@ fn credential(key: &str, entry: &Map<String, Value>) -> Result<Option<Credential
         let bytes = BASE64.decode(auth).map_err(|_| broken())?;
         let text = String::from_utf8(bytes).map_err(|_| broken())?;
         let (username, password) = text.split_once(':').ok_or_else(broken)?;
-        // Old clients padded with zeros; docker cuts them off too.
-        (username.to_owned(), password.trim_end_matches('\0').to_owned())
+        (username.to_owned(), password.trim_end_matches(END).to_owned())
     };
     // A helper's entries stand in the file with nothing in them.
     let known = !username.is_empty() && !password.is_empty();
     Ok(known.then_some(Credential::Basic { username, password }))
 }
+
+/// What ends a text and is none of it: old clients padded with zeros, which docker cuts off too, and `echo` ends a line.
+const END: [char; 3] = ['\0', '\n', '\r'];

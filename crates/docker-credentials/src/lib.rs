@@ -1,7 +1,10 @@
 //! Credentials for registries from docker's config.json, podman's auth.json and their helpers.
 //!
 //! What `docker login` stored is what is used here. Where it has nothing, podman's auth.json is asked, which has the same form; where
-//! podman is the engine, podman's comes first.
+//! podman is the engine, podman's comes first. What the variable `DOCKER_AUTH_CONFIG` holds comes before both.
+//!
+//! A login may be for a namespace or a repository of a registry (podman's): it goes to what is below that, where it wins over the
+//! registry's own.
 //!
 //! A credential belongs to an address. Behind a mirror it is the mirror's, and over plain http it is only one that was stored
 //! for exactly that address ([`registry::Server`]).
@@ -15,43 +18,36 @@
 //! <https://github.com/containers/image/blob/main/docs/containers-auth.json.5.md>.
 
 mod file;
+mod helper;
+mod places;
 mod same;
 
-use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use process::ProcessError;
 use registry::{BoxError, BoxFuture, Credential, Credentials, Server};
 
 use file::DockerConfig;
-use process::{Cmd, ProcessError, Secret};
+use places::{Holds, Place};
 
 pub use same::{PUBLIC, others as other_names};
 
-/// What docker-credential-helpers say when they have nothing:
-/// <https://github.com/docker/docker-credential-helpers/blob/master/credentials/error.go>.
-const NOT_FOUND: &str = "credentials not found in native keychain";
-
-/// The user name by which a helper says that its secret is an identity token.
-const TOKEN_USER: &str = "<token>";
+/// How long a helper may take: some ask a person.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Docker's config.json and podman's auth.json, read anew for each registry, so that a login in between counts.
 #[derive(Clone, Debug)]
 pub struct DockerCredentials {
-    files: Vec<AuthFile>,
+    places: Vec<Place>,
     /// Where helpers are looked for, where it is not the process's own PATH.
     path: Option<OsString>,
+    /// How long a helper may take.
+    patience: Duration,
 }
 
-/// A file with logins.
-#[derive(Clone, Debug)]
-struct AuthFile {
-    path: PathBuf,
-    /// Its name in errors: no path of this machine.
-    shown: String,
-    /// What writes it.
-    login: &'static str,
-}
+/// What the places hold, each with its name.
+type Configs = Vec<(String, DockerConfig)>;
 
 /// Why there is no telling what the credentials are.
 #[derive(Debug, thiserror::Error)]
@@ -65,14 +61,14 @@ pub enum CredentialError {
         source: std::io::Error,
     },
     /// The file is not what docker writes. What it says instead is not repeated: it may be a secret.
-    #[error("{shown}: {problem}; `{login}` writes a new one")]
+    #[error("{shown}: {problem}; {remedy}")]
     Malformed {
         /// The file.
         shown: String,
         /// What is wrong with it.
         problem: String,
-        /// The command that writes it.
-        login: &'static str,
+        /// What mends it.
+        remedy: String,
     },
     /// The helper that the file names cannot be started.
     #[error("the credential helper for {registry} that {shown} names cannot be run")]
@@ -82,6 +78,16 @@ pub enum CredentialError {
         /// The file.
         shown: String,
         /// Why.
+        source: Box<ProcessError>,
+    },
+    /// The helper did not end, or did not end to print.
+    #[error("docker-credential-{helper} gives no answer for {registry}")]
+    HelperEndless {
+        /// The helper's name, without `docker-credential-`.
+        helper: String,
+        /// The registry.
+        registry: String,
+        /// What it did instead.
         source: Box<ProcessError>,
     },
     /// The helper failed.
@@ -107,16 +113,10 @@ pub enum CredentialError {
 }
 
 impl DockerCredentials {
-    /// The user's: `$DOCKER_CONFIG/config.json`, else `~/.docker/config.json`, and podman's beside it. `engine` is the container
-    /// client that the user named.
+    /// The user's: `$DOCKER_AUTH_CONFIG`, then `$DOCKER_CONFIG/config.json`, else `~/.docker/config.json`, and podman's beside it.
+    /// `engine` is the container client that the user named.
     pub fn from_env(engine: Option<&str>) -> Self {
-        let podman = podman_file(variable, std::env::home_dir());
-        let mut files: Vec<AuthFile> = docker_file().into_iter().chain(podman).collect();
-        let name = engine.map(Path::new).and_then(Path::file_name).unwrap_or_default();
-        if name.to_string_lossy().starts_with("podman") {
-            files.reverse();
-        }
-        Self { files, path: None }
+        Self { places: places::all(engine), path: None, patience: PATIENCE }
     }
 
     /// Whether the files can be read, for commands that want to know before they start.
@@ -124,36 +124,32 @@ impl DockerCredentials {
     /// # Errors
     /// One cannot be read, or is not what docker or podman writes.
     pub fn check(&self) -> Result<(), CredentialError> {
-        self.files.iter().try_for_each(|file| file.read().map(drop))
+        self.places.iter().try_for_each(|place| place.read().map(drop))
     }
 
-    /// The credential for a server; none where nobody logged in.
+    /// The credential for a server, or for its namespace; none where nobody logged in.
     ///
     /// # Errors
     /// A file or the helper that it names is broken.
-    pub fn find(&self, server: &Server) -> Result<Option<Credential>, CredentialError> {
-        if let Some(found) = self.find_by(server)? {
-            return Ok(Some(found));
-        }
-        for other in same::other_names(server) {
-            if let Some(found) = self.find_by(&other)? {
+    pub async fn find(&self, server: &Server) -> Result<Option<Credential>, CredentialError> {
+        let configs = self.configs().await?;
+        if !server.namespace().is_empty() {
+            let names = names(server).into_iter().map(|name| name.within(server.namespace()));
+            let stored = |name| configs.iter().find_map(|(_, config)| config.stored(&name));
+            if let Some(found) = names.into_iter().find_map(stored) {
                 return Ok(Some(found));
             }
         }
-        Ok(None)
-    }
-
-    /// The credential that was stored under this very address.
-    fn find_by(&self, server: &Server) -> Result<Option<Credential>, CredentialError> {
-        for file in &self.files {
-            let Some(config) = file.read()? else { continue };
-            if let Some(helper) = config.helper(server)
-                && let Some(found) = self.ask(file, helper, server)?
-            {
-                return Ok(Some(found));
-            }
-            if let Some(found) = config.stored(server) {
-                return Ok(Some(found));
+        for name in names(server) {
+            for (shown, config) in &configs {
+                if let Some(helper) = config.helper(&name)
+                    && let Some(found) = self.ask(shown, helper, &name).await?
+                {
+                    return Ok(Some(found));
+                }
+                if let Some(found) = config.stored(&name) {
+                    return Ok(Some(found));
+                }
             }
         }
         Ok(None)
@@ -163,128 +159,31 @@ impl DockerCredentials {
     ///
     /// # Errors
     /// A file is broken.
-    pub fn helper(&self, server: &Server) -> Result<Option<String>, CredentialError> {
+    pub async fn helper(&self, server: &Server) -> Result<Option<String>, CredentialError> {
         // The engine's own file, which its login writes.
-        let Some(file) = self.files.first() else { return Ok(None) };
-        Ok(file.read()?.and_then(|config| config.helper(server).map(str::to_owned)))
+        let own = self.places.iter().find(|place| matches!(place.holds, Holds::File(..)));
+        let Some(place) = own.cloned() else { return Ok(None) };
+        let config = process::blocking(move || place.read()).await?;
+        Ok(config.and_then(|config| config.helper(server).map(str::to_owned)))
     }
 
-    fn ask(
-        &self,
-        file: &AuthFile,
-        helper: &str,
-        server: &Server,
-    ) -> Result<Option<Credential>, CredentialError> {
-        let mut command = Cmd::new(format!("docker-credential-{helper}"))
-            .arg("get")
-            .stdin(Secret::new(file::server_address(server)));
-        if let Some(path) = &self.path {
-            command = command.env("PATH", path);
-        }
-        let ended = match command.end() {
-            Ok(ended) => ended,
-            // Whatever needs no credentials goes on without it, as a public image does.
-            Err(ProcessError::Missing { program }) => {
-                warn_once(&program, &file.shown);
-                return Ok(None);
-            }
-            Err(source) => {
-                let (registry, shown) = (server.to_string(), file.shown.clone());
-                return Err(CredentialError::HelperMissing { registry, shown, source: Box::new(source) });
-            }
-        };
-        if !ended.success {
-            if ended.stdout.contains(NOT_FOUND) || ended.stderr.contains(NOT_FOUND) {
-                return Ok(None);
-            }
-            // Helpers give their reason on stdout. What looks like an answer is none: it may hold the secret.
-            let reason = if ended.stdout.is_empty() || ended.stdout.contains('{') {
-                &ended.stderr
-            } else {
-                &ended.stdout
-            };
-            let line = reason.lines().next().unwrap_or("it failed without a word");
-            return Err(CredentialError::HelperFailed {
-                helper: helper.to_owned(),
-                registry: server.to_string(),
-                message: line.chars().take(200).collect(),
-            });
-        }
-        let answer: Option<Answer> = serde_json::from_str(&ended.stdout).ok();
-        let Some(Answer { username, secret }) = answer else {
-            return Err(CredentialError::HelperAnswer {
-                helper: helper.to_owned(),
-                registry: server.to_string(),
-            });
-        };
-        Ok(match (username.as_str(), secret.is_empty()) {
-            (_, true) | ("", _) => None,
-            (TOKEN_USER, false) => Some(Credential::IdentityToken(secret)),
-            (_, false) => Some(Credential::Basic { username, password: secret }),
+    /// What all places hold: read where it holds up nobody, for a file may be a pipe, or on a share that is away.
+    async fn configs(&self) -> Result<Configs, CredentialError> {
+        let places = self.places.clone();
+        process::blocking(move || {
+            let configs =
+                places.into_iter().map(|place| Ok(place.read()?.map(|config| (place.shown, config))));
+            configs.filter_map(Result::transpose).collect()
         })
+        .await
     }
 }
 
-/// Says that a helper is missing, once for each.
-fn warn_once(program: &str, shown: &str) {
-    static SAID: std::sync::Mutex<BTreeSet<String>> = std::sync::Mutex::new(BTreeSet::new());
-    if SAID.lock().is_ok_and(|mut said| said.insert(program.to_owned())) {
-        tracing::warn!(
-            "{shown} names {program}, which is not in PATH: registries are asked without its credentials"
-        );
-    }
-}
-
-impl AuthFile {
-    fn read(&self) -> Result<Option<DockerConfig>, CredentialError> {
-        let text = match std::fs::read(&self.path) {
-            // Docker takes an empty file for none.
-            Ok(bytes) if bytes.is_empty() => return Ok(None),
-            Ok(bytes) => bytes,
-            Err(why) if why.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(CredentialError::Unreadable { shown: self.shown.clone(), source }),
-        };
-        DockerConfig::parse(&text).map(Some).map_err(|problem| CredentialError::Malformed {
-            shown: self.shown.clone(),
-            problem,
-            login: self.login,
-        })
-    }
-}
-
-fn variable(name: &str) -> Option<PathBuf> {
-    std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
-}
-
-fn docker_file() -> Option<AuthFile> {
-    let (dir, shown) = match variable("DOCKER_CONFIG") {
-        Some(dir) => (dir, "$DOCKER_CONFIG/config.json"),
-        None => (std::env::home_dir()?.join(".docker"), "~/.docker/config.json"),
-    };
-    Some(AuthFile { path: dir.join("config.json"), shown: shown.to_owned(), login: "docker login" })
-}
-
-/// Where podman keeps its logins: the named file, else one that ends with the session, else one that stays.
-fn podman_file(variable: impl Fn(&str) -> Option<PathBuf>, home: Option<PathBuf>) -> Option<AuthFile> {
-    let file = |path, shown: &str| AuthFile { path, shown: shown.to_owned(), login: "podman login" };
-    if let Some(named) = variable("REGISTRY_AUTH_FILE") {
-        return Some(file(named, "$REGISTRY_AUTH_FILE"));
-    }
-    let of_session = variable("XDG_RUNTIME_DIR").map(|dir| dir.join("containers/auth.json"));
-    if let Some(path) = of_session.filter(|path| path.exists()) {
-        return Some(file(path, "$XDG_RUNTIME_DIR/containers/auth.json"));
-    }
-    let config = variable("XDG_CONFIG_HOME").or_else(|| Some(home?.join(".config")))?;
-    Some(file(config.join("containers/auth.json"), "~/.config/containers/auth.json"))
-}
-
-/// What a helper prints; it may say more.
-#[derive(serde::Deserialize)]
-struct Answer {
-    #[serde(rename = "Username")]
-    username: String,
-    #[serde(rename = "Secret")]
-    secret: String,
+/// The names of a whole server, its own first.
+fn names(server: &Server) -> Vec<Server> {
+    let whole = server.whole();
+    let others = same::other_names(&whole);
+    std::iter::once(whole).chain(others).collect()
 }
 
 impl Credentials for DockerCredentials {
@@ -293,14 +192,21 @@ impl Credentials for DockerCredentials {
         server: &'a Server,
         _stale: Option<&'a Credential>,
     ) -> BoxFuture<'a, Result<Option<Credential>, BoxError>> {
-        let (this, server) = (self.clone(), server.clone());
+        Box::pin(async move { Ok(self.find(server).await?) })
+    }
+
+    fn namespaces<'a>(&'a self, server: &'a Server) -> BoxFuture<'a, Result<Vec<String>, BoxError>> {
         Box::pin(async move {
-            // A helper may take its time, or ask a person.
-            let found = tokio::task::spawn_blocking(move || this.find(&server)).await?;
-            Ok(found?)
+            let (configs, names) = (self.configs().await?, names(server));
+            let of = |(_, config): &(String, DockerConfig)| {
+                names.iter().flat_map(|name| config.namespaces(name)).collect::<Vec<_>>()
+            };
+            Ok(configs.iter().flat_map(of).collect())
         })
     }
 }
 
+#[cfg(test)]
+mod odd_tests;
 #[cfg(test)]
 mod tests;

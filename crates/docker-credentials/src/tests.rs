@@ -1,22 +1,33 @@
 //! Files and helpers of every kind, with secrets that may turn up nowhere.
 
+use std::path::Path;
+
+use process::{Cmd, Secret};
+
 use super::*;
+use places::{in_file, in_variable};
 
-const SECRET: &str = "hunter2";
+pub(super) const SECRET: &str = "hunter2";
 
-struct Fixture {
+/// Files of one test.
+pub(super) struct Fixture {
     dir: tempfile::TempDir,
 }
 
+/// Waits for what the crate does.
+pub(super) fn now<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
+}
+
 impl Fixture {
-    fn new(config: &str) -> Self {
+    pub(super) fn new(config: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("config.json"), config).unwrap();
         Self { dir }
     }
 
     /// A helper that notes what it is asked, and runs `script`.
-    fn helper(self, name: &str, script: &str) -> Self {
+    pub(super) fn helper(self, name: &str, script: &str) -> Self {
         let path = self.dir.path().join(format!("docker-credential-{name}"));
         let note = self.dir.path().join("asked");
         let text = format!("#!/bin/sh\nread -r host\necho \"$1 $host\" >> '{}'\n{script}\n", note.display());
@@ -31,20 +42,20 @@ impl Fixture {
         self
     }
 
-    fn credentials(&self) -> DockerCredentials {
+    pub(super) fn credentials(&self) -> DockerCredentials {
         let mut path = self.dir.path().as_os_str().to_owned();
         path.push(":");
         path.push(std::env::var_os("PATH").unwrap_or_default());
-        let files = vec![docker(&self.dir.path().join("config.json"))];
-        DockerCredentials { files, path: Some(path) }
+        let places = vec![docker(&self.dir.path().join("config.json"))];
+        DockerCredentials { places, path: Some(path), patience: PATIENCE }
     }
 
-    fn find(&self, registry: &str) -> Option<Credential> {
-        self.credentials().find(&server(registry)).unwrap()
+    pub(super) fn find(&self, registry: &str) -> Option<Credential> {
+        now(self.credentials().find(&server(registry))).unwrap()
     }
 
-    fn error(&self, registry: &str) -> String {
-        let error = self.credentials().find(&server(registry)).unwrap_err();
+    pub(super) fn error(&self, registry: &str) -> String {
+        let error = now(self.credentials().find(&server(registry))).unwrap_err();
         let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
         assert!(!format!("{error:?} {error} {cause}").contains(SECRET), "{error:?}");
         [error.to_string(), cause].join(" | ")
@@ -55,17 +66,17 @@ impl Fixture {
     }
 }
 
-fn docker(path: &Path) -> AuthFile {
-    AuthFile { path: path.into(), shown: "~/.docker/config.json".into(), login: "docker login" }
+fn docker(path: &Path) -> Place {
+    in_file(path.into(), "~/.docker/config.json", "docker login")
 }
 
 /// A host by https, or an address.
-fn server(text: &str) -> Server {
+pub(super) fn server(text: &str) -> Server {
     let address = if text.contains("://") { text.to_owned() } else { format!("https://{text}") };
     Server::of(&address).unwrap()
 }
 
-fn basic(username: &str, password: &str) -> Option<Credential> {
+pub(super) fn basic(username: &str, password: &str) -> Option<Credential> {
     Some(Credential::Basic { username: username.to_owned(), password: password.to_owned() })
 }
 
@@ -187,12 +198,12 @@ async fn the_registry_crate_gets_what_is_logged_in_by_then() {
 #[test]
 fn nobody_has_to_have_a_file() {
     let dir = tempfile::tempdir().unwrap();
-    let credentials = |path: &Path| DockerCredentials { files: vec![docker(path)], path: None };
-    assert!(credentials(&dir.path().join("absent")).find(&server("quay.io")).unwrap().is_none());
-    let nothing = DockerCredentials { files: Vec::new(), path: None };
-    assert!(nothing.find(&server("quay.io")).unwrap().is_none());
+    let credentials = |places| DockerCredentials { places, path: None, patience: PATIENCE };
+    let absent = credentials(vec![docker(&dir.path().join("absent"))]);
+    assert!(now(absent.find(&server("quay.io"))).unwrap().is_none());
+    assert!(now(credentials(Vec::new()).find(&server("quay.io"))).unwrap().is_none());
     // A folder in the place of the file is there and cannot be read.
-    let broken = credentials(dir.path());
+    let broken = credentials(vec![docker(dir.path())]);
     assert_eq!(broken.check().unwrap_err().to_string(), "~/.docker/config.json cannot be read");
 }
 
@@ -244,38 +255,15 @@ fn podmans_logins_stand_in_for_dockers() {
     let theirs =
         r#"{"auths": {"quay.io": {"auth": "eW91Omh1bnRlcjI="}, "ghcr.io": {"auth": "eW91Omh1bnRlcjI="}}}"#;
     std::fs::write(&path, theirs).unwrap();
-    let podman = AuthFile { path: path.clone(), shown: "auth.json".into(), login: "podman login" };
     let mut credentials = fixture.credentials();
-    credentials.files.push(podman);
-    assert_eq!(credentials.find(&server("quay.io")).unwrap(), basic("me", SECRET));
-    assert_eq!(credentials.find(&server("ghcr.io")).unwrap(), basic("you", SECRET));
-    credentials.files.reverse();
-    assert_eq!(credentials.find(&server("quay.io")).unwrap(), basic("you", SECRET));
+    credentials.places.push(in_file(path.clone(), "auth.json", "podman login"));
+    assert_eq!(now(credentials.find(&server("quay.io"))).unwrap(), basic("me", SECRET));
+    assert_eq!(now(credentials.find(&server("ghcr.io"))).unwrap(), basic("you", SECRET));
+    credentials.places.reverse();
+    assert_eq!(now(credentials.find(&server("quay.io"))).unwrap(), basic("you", SECRET));
     std::fs::write(&path, "hunter2").unwrap();
     let error = credentials.check().unwrap_err().to_string();
     assert_eq!(error, "auth.json: is not JSON from line 1, column 1 on; `podman login` writes a new one");
-}
-
-#[test]
-fn podmans_file_is_where_podman_leaves_it() {
-    let dir = tempfile::tempdir().unwrap();
-    let place = |name: &str| dir.path().join(name);
-    let found = |names: &[(&str, &str)]| {
-        let variable =
-            |name: &str| names.iter().find(|(known, _)| *known == name).map(|(_, path)| place(path));
-        podman_file(variable, Some(place("home"))).unwrap().path
-    };
-    let (named, session, config) =
-        (("REGISTRY_AUTH_FILE", "named"), ("XDG_RUNTIME_DIR", "session"), ("XDG_CONFIG_HOME", "config"));
-    assert_eq!(found(&[]), place("home/.config/containers/auth.json"));
-    assert_eq!(found(&[config]), place("config/containers/auth.json"));
-    // Where the session has none, as after `podman login --authfile` or a login of an earlier day.
-    assert_eq!(found(&[session]), place("home/.config/containers/auth.json"));
-    std::fs::create_dir_all(place("session/containers")).unwrap();
-    std::fs::write(place("session/containers/auth.json"), "{}").unwrap();
-    assert_eq!(found(&[session, config]), place("session/containers/auth.json"));
-    assert_eq!(found(&[session, config, named]), place("named"));
-    assert!(podman_file(|_| None, None).is_none());
 }
 
 #[test]
@@ -285,9 +273,13 @@ fn a_helper_of_podmans_file_is_asked_too() {
     let path = fixture.dir.path().join("auth.json");
     std::fs::write(&path, r#"{"credHelpers": {"quay.io": "theirs", "ghcr.io": "theirs"}}"#).unwrap();
     let mut credentials = fixture.credentials();
-    credentials.files.push(AuthFile { path, shown: "auth.json".into(), login: "podman login" });
-    assert_eq!(credentials.find(&server("quay.io")).unwrap(), basic("you", SECRET));
-    assert_eq!(credentials.find(&server("ghcr.io")).unwrap(), basic("me", SECRET), "docker's comes first");
+    credentials.places.push(in_file(path, "auth.json", "podman login"));
+    assert_eq!(now(credentials.find(&server("quay.io"))).unwrap(), basic("you", SECRET));
+    assert_eq!(
+        now(credentials.find(&server("ghcr.io"))).unwrap(),
+        basic("me", SECRET),
+        "docker's comes first"
+    );
     assert_eq!(fixture.asked(), "get quay.io\n");
 }
 
@@ -297,5 +289,95 @@ fn an_empty_file_is_none_and_a_helper_that_is_missing_stops_nobody() {
     let fixture = Fixture::new(r#"{"credsStore": "nowhere.exe", "auths": {"ghcr.io": {"auth": "YTpi"}}}"#);
     assert_eq!(fixture.find("quay.io"), None);
     assert_eq!(fixture.find("ghcr.io"), basic("a", "b"));
-    assert_eq!(fixture.credentials().helper(&server("ghcr.io")).unwrap().as_deref(), Some("nowhere.exe"));
+    assert_eq!(
+        now(fixture.credentials().helper(&server("ghcr.io"))).unwrap().as_deref(),
+        Some("nowhere.exe")
+    );
+}
+
+#[test]
+fn a_helper_that_hangs_or_never_stops_is_ended_and_named() {
+    let fixture = Fixture::new(r#"{"credsStore": "slow"}"#).helper("slow", "sleep 600 & wait");
+    let mut credentials = fixture.credentials();
+    credentials.patience = Duration::from_secs(1);
+    let error = now(credentials.find(&server("ghcr.io"))).unwrap_err();
+    assert_eq!(error.to_string(), "docker-credential-slow gives no answer for ghcr.io");
+    let cause = std::error::Error::source(&error).unwrap().to_string();
+    assert_eq!(cause, "docker-credential-slow did not end within 1s and was killed");
+    let error = Fixture::new(r#"{"credsStore": "x"}"#).helper("x", "yes hunter2").error("ghcr.io");
+    assert_eq!(
+        error,
+        "docker-credential-x gives no answer for ghcr.io | docker-credential-x printed more than 1048576 bytes and was killed"
+    );
+}
+
+#[test]
+fn the_variable_comes_before_the_files() {
+    let fixture = Fixture::new(
+        r#"{"auths": {"quay.io": {"auth": "eW91Omh1bnRlcjI="}, "ghcr.io": {"auth": "eW91Omh1bnRlcjI="}}, "credsStore": "x"}"#,
+    )
+    .helper("x", r#"printf '{"Username": "kept", "Secret": "hunter2"}'"#);
+    let with = |text: &str| {
+        let mut credentials = fixture.credentials();
+        credentials.places.insert(0, in_variable(text.to_owned()));
+        credentials
+    };
+    let credentials = with(
+        r#"{"auths": {"quay.io": {"auth": "bWU6aHVudGVyMg=="}, "t.example": {"registrytoken": "hunter2", "auth": "eDp5"}}}"#,
+    );
+    let found = |name| now(credentials.find(&server(name))).unwrap();
+    assert_eq!(found("quay.io"), basic("me", SECRET));
+    assert_eq!(found("t.example"), Some(Credential::RegistryToken(SECRET.to_owned())));
+    assert_eq!(found("ghcr.io"), basic("kept", SECRET));
+    assert!(!format!("{credentials:?}").contains(SECRET));
+    // The client writes its own file, whatever the variable holds.
+    assert_eq!(now(credentials.helper(&server("quay.io"))).unwrap().as_deref(), Some("x"));
+    let error = now(with("{\"auths\": hunter2").find(&server("quay.io"))).unwrap_err().to_string();
+    let wanted =
+        "$DOCKER_AUTH_CONFIG: is not JSON from line 1, column 11 on; it has the form of docker's config.json";
+    assert_eq!(error, wanted);
+}
+
+#[test]
+fn a_login_for_a_namespace_is_for_what_is_below_it() {
+    let fixture = Fixture::new(
+        r#"{"auths": {
+            "quay.io": {"auth": "bWU6aHVudGVyMg=="},
+            "quay.io/team": {"auth": "eW91Omh1bnRlcjI="},
+            "quay.io/team/app": {"auth": "YXBwOmh1bnRlcjI="},
+            "docker.io/team": {"auth": "eW91Omh1bnRlcjI="},
+            "ghcr.io/other": {"auth": "eW91Omh1bnRlcjI="},
+            "mirror.corp/team": {"auth": "eW91Omh1bnRlcjI="},
+            "https://old.corp/team": {"auth": "bWU6aHVudGVyMg=="},
+            "public.ecr.aws/team": {"auth": "eW91Omh1bnRlcjI="}
+        }, "credHelpers": {"ghcr.io/other": "x"}}"#,
+    );
+    let credentials = fixture.credentials();
+    let found = |address: &str, repository: &str| {
+        let server = server(address);
+        let namespaces = now(credentials.namespaces(&server)).unwrap();
+        now(credentials.find(&server.around(repository, &namespaces))).unwrap()
+    };
+    for (address, repository, user) in [
+        ("quay.io", "other/app", "me"),
+        ("quay.io", "team/other", "you"),
+        ("quay.io", "teams/app", "me"),
+        ("quay.io", "team/app", "app"),
+        ("quay.io", "team/app/base", "app"),
+        ("registry-1.docker.io", "team/app", "you"),
+        ("registry-1.docker.io", "library/x", ""),
+        ("ghcr.io", "team/app", ""),
+        ("ghcr.io", "other/app", "you"),
+        ("http://mirror.corp", "team/app", "you"),
+        ("http://mirror.corp:81", "team/app", ""),
+        ("http://mirror.corp", "app", ""),
+        ("old.corp", "app", "me"),
+        ("http://old.corp", "team/app", ""),
+        ("ecr-public.aws.com", "team/app", "you"),
+        ("ecr-public.aws.com", "app", ""),
+    ] {
+        let wanted = basic(user, SECRET).filter(|_| !user.is_empty());
+        assert_eq!(found(address, repository), wanted, "{repository} at {address}");
+    }
+    assert_eq!(fixture.asked(), "");
 }

@@ -20,6 +20,9 @@ const LINKED: [&str; 4] = ["contexts", "buildx", "cli-plugins", "scan"];
 /// What of the user's `config.json` is taken over: how to reach an engine and a network, never how to log in.
 const KEPT: [&str; 5] = ["currentContext", "proxies", "cliPluginsExtraDirs", "HttpHeaders", "features"];
 
+/// Logins beside those of the file, which they win over: docker 28 reads it, older clients do not.
+pub(super) const AUTH_VARIABLE: &str = "DOCKER_AUTH_CONFIG";
+
 /// What the names of private directories begin with; the process's number follows, so that what a killed run left (it holds
 /// credentials) is found and removed by the next.
 const PREFIX: &str = "xtask-docker-config-";
@@ -27,7 +30,7 @@ const PREFIX: &str = "xtask-docker-config-";
 /// A credential for one registry.
 #[derive(Clone, Debug)]
 pub struct RegistryAuth {
-    /// The registry's host and port.
+    /// The registry's host and port, and the namespace there that the login is for where it is not for all.
     pub registry: String,
     /// The user's name; empty for an identity token.
     pub username: String,
@@ -40,15 +43,20 @@ pub struct RegistryAuth {
 pub struct PrivateConfig(tempfile::TempDir);
 
 impl PrivateConfig {
-    /// Writes one with these credentials, on top of what the user's file holds in plain text.
+    /// Writes one with these credentials, on top of what the user's file and variable hold in plain text.
     ///
     /// # Errors
     /// The directory cannot be written.
     pub fn create(auths: &[RegistryAuth]) -> Result<Self, DockerError> {
-        Self::create_beside(user_directory().as_deref(), auths)
+        let variable = std::env::var(AUTH_VARIABLE).unwrap_or_default();
+        Self::create_beside(user_directory().as_deref(), &variable, auths)
     }
 
-    fn create_beside(user: Option<&Path>, auths: &[RegistryAuth]) -> Result<Self, DockerError> {
+    fn create_beside(
+        user: Option<&Path>,
+        variable: &str,
+        auths: &[RegistryAuth],
+    ) -> Result<Self, DockerError> {
         let failed = |path: &Path, source| DockerError::Config { path: path.display().to_string(), source };
         let room = room();
         sweep(&room, PREFIX);
@@ -71,13 +79,7 @@ impl PrivateConfig {
                     config.insert(name.to_owned(), value.clone());
                 }
             }
-            // Entries of a credential store are empty; what a helper keeps is asked for by the caller.
-            let plain = |entry: &Value| entry.get("auth").is_some() || entry.get("identitytoken").is_some();
-            for (host, entry) in theirs.get("auths").and_then(Value::as_object).into_iter().flatten() {
-                if plain(entry) {
-                    entries.insert(host.clone(), entry.clone());
-                }
-            }
+            entries.extend(plain(&theirs));
             for name in LINKED {
                 let theirs = user.join(name);
                 if theirs.exists() {
@@ -86,10 +88,11 @@ impl PrivateConfig {
                 }
             }
         }
+        entries.extend(plain(&serde_json::from_str(variable).unwrap_or_default()));
         for auth in auths {
             let host = match auth.registry.as_str() {
-                "docker.io" | "registry-1.docker.io" => "https://index.docker.io/v1/",
-                host => host,
+                "docker.io" | "registry-1.docker.io" => "https://index.docker.io/v1/".to_owned(),
+                host => host.replacen("registry-1.docker.io/", "docker.io/", 1),
             };
             let entry = match auth.username.as_str() {
                 "" => json!({ "identitytoken": auth.password.reveal() }),
@@ -98,7 +101,7 @@ impl PrivateConfig {
                     json!({ "auth": base64::engine::general_purpose::STANDARD.encode(both) })
                 }
             };
-            entries.insert(host.to_owned(), entry);
+            entries.insert(host, entry);
         }
         config.insert("auths".to_owned(), Value::Object(entries));
 
@@ -118,6 +121,21 @@ impl PrivateConfig {
     pub fn path(&self) -> &Path {
         self.0.path()
     }
+}
+
+/// The logins in a configuration's text that are for all of a registry. What a credential store keeps is asked for by the caller, and
+/// docker would show a namespace's login to the whole registry.
+fn plain(config: &Map<String, Value>) -> Vec<(String, Value)> {
+    let is_plain = |entry: &Value| {
+        ["auth", "identitytoken", "registrytoken"].iter().any(|field| entry.get(field).is_some())
+    };
+    let is_whole = |host: &str| {
+        let path = host.split_once('/').map_or("", |(_, path)| path.trim_end_matches('/'));
+        host.contains("://") || matches!(path, "" | "v1" | "v2")
+    };
+    let all = config.get("auths").and_then(Value::as_object).into_iter().flatten();
+    let plain = all.filter(|(host, entry)| is_plain(entry) && is_whole(host));
+    plain.map(|(host, entry)| (host.clone(), entry.clone())).collect()
 }
 
 /// Where private directories are made: in memory and the user's alone where the system has such a place.
@@ -157,7 +175,8 @@ mod tests {
     #[test]
     fn the_users_surroundings_are_reachable_and_only_ours_is_written() {
         let user = tempfile::tempdir().unwrap();
-        let theirs = r#"{"auths":{"a.example":{"auth":"eA=="},"stored.example":{},"ecr":{"auth":"old"}},
+        let theirs = r#"{"auths":{"a.example":{"auth":"eA=="},"stored.example":{},"ecr":{"auth":"old"},
+            "quay.io":{"auth":"old"},"quay.io/team":{"auth":"eA=="},"https://b.example/v1/":{"auth":"eA=="}},
             "credsStore":"desktop","credHelpers":{"ecr":"ecr-login"},"currentContext":"remote","proxies":{"default":{}}}"#;
         std::fs::write(user.path().join("config.json"), theirs).unwrap();
         std::fs::create_dir_all(user.path().join("contexts/meta")).unwrap();
@@ -170,7 +189,9 @@ mod tests {
                 password: Secret::new("i"),
             },
         ];
-        let config = PrivateConfig::create_beside(Some(user.path()), &auths).unwrap();
+        let variable =
+            r#"{"auths":{"ecr":{"auth":"old"},"quay.io":{"auth":"new"},"t.example":{"registrytoken":"t"}}}"#;
+        let config = PrivateConfig::create_beside(Some(user.path()), variable, &auths).unwrap();
         let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(config.path()), 0o700);
         assert_eq!(mode(&config.path().join("config.json")), 0o600);
@@ -181,6 +202,9 @@ mod tests {
             json!({
                 "auths": {
                     "a.example": {"auth": "eA=="},
+                    "https://b.example/v1/": {"auth": "eA=="},
+                    "quay.io": {"auth": "new"},
+                    "t.example": {"registrytoken": "t"},
                     "ecr": {"auth": "QVdTOnQ="},
                     "https://index.docker.io/v1/": {"identitytoken": "i"},
                 },

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 pub use args::{Build, BuildContext, Cache};
 pub use build_output::{Logs, News, Step};
+use config::AUTH_VARIABLE;
 pub use config::{PrivateConfig, RegistryAuth, sweep};
 pub use container::Container;
 pub use error::DockerError;
@@ -122,7 +123,8 @@ impl Docker {
     fn command(&self) -> Cmd {
         let mut command = Cmd::new(&self.program).env("DOCKER_CLI_HINTS", "false");
         if let Some(config) = &self.config {
-            command = command.env("DOCKER_CONFIG", config);
+            // What is in it is in the configuration, and would win over what the run knows better.
+            command = command.env("DOCKER_CONFIG", config).env_remove(AUTH_VARIABLE);
             if self.kind == Kind::Podman {
                 command = command.env("REGISTRY_AUTH_FILE", config.join("config.json"));
             }

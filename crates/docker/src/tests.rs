@@ -132,6 +132,16 @@ async fn the_password_goes_through_stdin_into_the_users_own_configuration() {
 }
 
 #[tokio::test]
+async fn logins_in_the_users_variable_do_not_win_over_the_runs_own() {
+    process::hand_down(AUTH_VARIABLE, "{}");
+    let (_room, program) = client("docker", "echo \"--progress [$DOCKER_AUTH_CONFIG]\"");
+    let docker = Docker::find(Some(&program)).await.unwrap();
+    assert_eq!(docker.command().read().unwrap(), "--progress [{}]");
+    let config = PrivateConfig::create(&[]).unwrap();
+    assert_eq!(docker.with_config(&config).command().read().unwrap(), "--progress []");
+}
+
+#[tokio::test]
 async fn an_engine_that_is_down_or_closed_is_told_from_a_failure() {
     for (said, wanted) in [
         (

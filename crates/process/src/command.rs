@@ -12,7 +12,7 @@ use crate::{ProcessError, Secret, blocking, plain};
 /// A program with its arguments, environment and input.
 #[derive(Clone, Debug)]
 pub struct Cmd {
-    program: OsString,
+    pub(super) program: OsString,
     args: Vec<OsString>,
     pub(super) env: Vec<(OsString, Option<OsString>)>,
     cwd: Option<PathBuf>,
@@ -162,7 +162,6 @@ impl Cmd {
     /// The program is missing or cannot be started.
     pub fn end(&self) -> Result<Ended, ProcessError> {
         let output = capture(self)?;
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
         Ok(Ended {
             success: output.status.success(),
             stdout: text(&output.stdout),
@@ -249,7 +248,11 @@ fn capture(command: &Cmd) -> Result<std::process::Output, ProcessError> {
     expression.run().map_err(|source| ProcessError::start(&command.program, source))
 }
 
-fn expression(command: &Cmd) -> duct::Expression {
+pub(super) fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).trim().to_owned()
+}
+
+pub(super) fn expression(command: &Cmd) -> duct::Expression {
     let mut expression = duct::cmd(&command.program, &command.args);
     for (name, value) in variables(command) {
         expression = match value {

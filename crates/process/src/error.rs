@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::path::Path;
 use std::process::ExitStatus;
+use std::time::Duration;
 
 use crate::Cmd;
 
@@ -29,6 +30,22 @@ pub enum ProcessError {
     /// There is no directory to start it in.
     #[error("the working directory cannot be used")]
     Directory(#[source] xshell::Error),
+    /// It took longer than it may, and was killed.
+    #[error("{program} did not end within {after:?} and was killed")]
+    Late {
+        /// The program's name.
+        program: String,
+        /// How long it could take.
+        after: Duration,
+    },
+    /// It printed more than it may, and was killed.
+    #[error("{program} printed more than {bytes} bytes and was killed")]
+    Endless {
+        /// The program's name.
+        program: String,
+        /// How much it could print.
+        bytes: u64,
+    },
     /// It ran and failed.
     #[error("`{command}` ended with {status}{}", tail_text(tail))]
     Failed {
@@ -45,7 +62,7 @@ pub enum ProcessError {
 
 impl ProcessError {
     pub(super) fn start(program: &OsStr, source: std::io::Error) -> Self {
-        let program = Path::new(program).file_name().unwrap_or(program).to_string_lossy().into_owned();
+        let program = name(program);
         match source.kind() {
             std::io::ErrorKind::NotFound => Self::Missing { program },
             _ => Self::Start { program, source },
@@ -61,9 +78,14 @@ impl ProcessError {
     pub fn tail(&self) -> &[String] {
         match self {
             Self::Failed { tail, .. } => tail,
-            Self::Missing { .. } | Self::Start { .. } | Self::Directory(_) => &[],
+            _ => &[],
         }
     }
+}
+
+/// A program's name, without where it is.
+pub(super) fn name(program: &OsStr) -> String {
+    Path::new(program).file_name().unwrap_or(program).to_string_lossy().into_owned()
 }
 
 fn tail_text(tail: &[String]) -> String {

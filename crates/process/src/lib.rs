@@ -11,6 +11,7 @@ mod secret;
 mod short;
 #[cfg(test)]
 mod tests;
+mod within;
 
 pub use command::{Cmd, Ended, Killer, Leash, by_shell};
 pub use error::ProcessError;
@@ -18,6 +19,7 @@ pub use inherited::{cargo, env_remove_all, hand_down, hand_down_in_place_of};
 pub use plain::plain;
 pub use secret::Secret;
 pub use short::{shell, xshell};
+pub use within::end_within;
 
 /// Runs what waits for the disk or for a program on a thread where it holds up nobody else. A panic goes on here.
 pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {

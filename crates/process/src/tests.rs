@@ -1,6 +1,7 @@
 //! Programs that are really started.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::*;
 
@@ -116,4 +117,76 @@ async fn a_killer_ends_a_running_program() {
         .stream(killer, move |_| from_inside.kill())
         .await;
     assert!(result.unwrap_err().to_string().contains("signal: 9"));
+}
+
+/// A script that says in `$1` which process it has started, and goes on for ever.
+const FAMILY: &str = "sleep 600 & echo $! > \"$1.new\"; mv \"$1.new\" \"$1\"; ";
+
+/// Waits until the process that a script has noted is gone.
+async fn gone(note: &std::path::Path) {
+    let pid = std::fs::read_to_string(note).unwrap().trim().parse().unwrap();
+    let pid = rustix::process::Pid::from_raw(pid).unwrap();
+    until(|| match std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_pid())) {
+        // Nobody may have asked yet how it ended.
+        Ok(stat) => stat.contains(") Z "),
+        Err(_) => rustix::process::test_kill_process(pid).is_err(),
+    })
+    .await;
+}
+
+async fn until(is_so: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !is_so() {
+        assert!(Instant::now() < deadline);
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn what_hangs_or_prints_without_end_is_killed_with_its_children() {
+    let dir = tempfile::tempdir().unwrap();
+    let soon = Duration::from_secs(2);
+    for (at, (rest, time, wanted)) in [
+        ("wait", soon, "sh did not end within 2s and was killed"),
+        ("exec >&- 2>&-; wait", soon, "sh did not end within 2s and was killed"),
+        ("exit", soon, "sh did not end within 2s and was killed"),
+        ("yes", Duration::from_secs(60), "sh printed more than 100000 bytes and was killed"),
+        ("yes >&2", Duration::from_secs(60), "sh printed more than 100000 bytes and was killed"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let note = dir.path().join(at.to_string());
+        let script = format!("{FAMILY} {rest}");
+        let command = Cmd::new("sh").args(["-c", &script, "sh"]).arg(&note).stdin(Secret::new("x"));
+        let began = Instant::now();
+        let ended = end_within(command, time, 100_000).await.map(|_| ()).unwrap_err();
+        assert_eq!(ended.to_string(), wanted, "{rest}");
+        assert!(began.elapsed() < Duration::from_secs(20), "{rest}");
+        gone(&note).await;
+    }
+}
+
+#[tokio::test]
+async fn what_nobody_waits_for_any_more_is_killed_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let note = dir.path().join("note");
+    let script = format!("{FAMILY} wait");
+    let command = Cmd::new("sh").args(["-c", &script, "sh"]).arg(&note);
+    tokio::select! {
+        _ = end_within(command, Duration::from_secs(60), 1) => panic!("it does not end"),
+        () = until(|| note.exists()) => {}
+    }
+    gone(&note).await;
+}
+
+#[tokio::test]
+async fn what_ends_in_time_is_as_it_ended() {
+    let within = |command| end_within(command, Duration::from_secs(60), 6);
+    let script = Cmd::new("sh").args(["-c", "cat; echo err >&2; exit 3"]).stdin(Secret::new("out"));
+    let ended = within(script).await.unwrap();
+    assert_eq!((ended.success, ended.stdout.as_str(), ended.stderr.as_str()), (false, "out", "err"));
+    assert!(within(Cmd::new("true").stdin(Secret::new("unread"))).await.unwrap().success);
+    let missing = within(Cmd::new("no-such-program-here")).await.map(|_| ()).unwrap_err();
+    assert_eq!(missing.to_string(), "no-such-program-here is not installed or not in PATH");
 }

@@ -32,7 +32,7 @@ pub async fn apply(context: &Context, planned: Vec<Planned>) -> Vec<Outcome> {
     let built = tidy::current(&planned);
     let shared = Shared {
         config: tokio::sync::OnceCell::new(),
-        hosts: pull_hosts(context, &planned),
+        asked: pulled(context, &planned),
         room: tokio::sync::OnceCell::new(),
     };
     let each = planned.into_iter().map(|planned| {
@@ -54,7 +54,7 @@ pub async fn apply(context: &Context, planned: Vec<Planned>) -> Vec<Outcome> {
 struct Shared {
     /// One configuration for all: credentials of every registry that a base comes from.
     config: tokio::sync::OnceCell<Arc<PrivateConfig>>,
-    hosts: HashSet<Server>,
+    asked: Asked,
     room: tokio::sync::OnceCell<Room>,
 }
 
@@ -76,12 +76,23 @@ impl Room {
     }
 }
 
-/// The servers that the engine pulls from: a route gives a registry another host.
-fn pull_hosts(context: &Context, planned: &[Planned]) -> HashSet<Server> {
+/// What the engine asks for: the servers, for a route gives a registry another host, and the repositories there.
+type Asked = HashSet<(Server, String)>;
+
+/// What the engine asks for, for these images.
+fn asked_for(context: &Context, images: impl Iterator<Item = Reference>) -> Asked {
+    let asked = images.filter_map(|image| {
+        let name: Reference = context.grid_settings.engine_name(&image).parse().ok()?;
+        Some((context.grid_settings.server(&image)?, name.repository().to_owned()))
+    });
+    asked.collect()
+}
+
+fn pulled(context: &Context, planned: &[Planned]) -> Asked {
     let bases = planned.iter().filter_map(|planned| planned.base.as_ref());
     let images = bases.flat_map(|base| [Some(base.name.clone()), context.grid_settings.cached(&base.name)]);
     let cache = context.repository.clone().filter(|_| context.registry_cache);
-    images.flatten().chain(cache).filter_map(|image| context.grid_settings.server(&image)).collect()
+    asked_for(context, images.flatten().chain(cache))
 }
 
 /// Pulls an image into the container client's store, with the run's own credentials.
@@ -90,8 +101,8 @@ fn pull_hosts(context: &Context, planned: &[Planned]) -> HashSet<Server> {
 /// The engine is down, or the registry refuses.
 pub async fn pull(context: &Context, image: &Reference) -> Result<(), RuntimeError> {
     let name = context.grid_settings.engine_name(image);
-    let servers = context.grid_settings.server(image).into_iter().collect();
-    let config = private_config(context, &servers).await?;
+    let asked = asked_for(context, std::iter::once(image.clone()));
+    let config = private_config(context, &asked).await?;
     let docker = context.engine().await?.docker.clone().with_config(&config);
     let (progress, subject) = (Arc::clone(&context.progress), image.repository().to_owned());
     progress.line(&subject, &format!("pulling {name} into the local engine"));
@@ -99,21 +110,24 @@ pub async fn pull(context: &Context, image: &Reference) -> Result<(), RuntimeErr
     Ok(())
 }
 
-async fn private_config(
-    context: &Context,
-    servers: &HashSet<Server>,
-) -> Result<Arc<PrivateConfig>, RuntimeError> {
+async fn private_config(context: &Context, asked: &Asked) -> Result<Arc<PrivateConfig>, RuntimeError> {
     let mut auths = Vec::new();
+    let mut servers = HashSet::new();
+    for (server, repository) in asked {
+        let namespaces = context.credentials.namespaces(server).await.unwrap_or_default();
+        servers.insert(server.around(repository, &namespaces));
+    }
     for server in servers {
-        let credential = context.credentials.get(server, None).await;
+        let credential = context.credentials.get(&server, None).await;
         // Without a credential a public base can still be pulled; whether it can, the engine says.
         let (username, password) = match credential {
             Ok(Some(Credential::Basic { username, password })) => (username, password),
             Ok(Some(Credential::IdentityToken(token))) => (String::new(), token),
-            Ok(None) | Err(_) => continue,
+            // It stands in the user's own file or variable, of which all of its kind is taken over.
+            Ok(Some(Credential::RegistryToken(_)) | None) | Err(_) => continue,
         };
         auths.push(RegistryAuth {
-            registry: server.host().to_owned(),
+            registry: format!("{}/{}", server.host(), server.namespace()).trim_end_matches('/').to_owned(),
             username,
             password: Secret::new(password),
         });
@@ -143,7 +157,7 @@ async fn apply_one(context: &Context, planned: &Planned, shared: &Shared) -> Res
         Action::Build { forced } => Some(forced),
     };
     let engine = context.engine().await?;
-    let config = shared.config.get_or_try_init(|| private_config(context, &shared.hosts)).await?;
+    let config = shared.config.get_or_try_init(|| private_config(context, &shared.asked)).await?;
     let engine =
         Engine { docker: engine.docker.clone().with_config(config), platform: engine.platform.clone() };
     let whole = shared.room.get_or_try_init(|| async { Room::new(context) }).await?;

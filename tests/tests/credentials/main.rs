@@ -135,7 +135,8 @@ fn a_login_goes_where_it_was_stored_for_and_nowhere_else() {
     let network = Network::start();
     let ca = world.write("ca.pem", &network.authority.pem);
     let images = world.path("images.toml");
-    for (number, row) in ROWS.iter().enumerate() {
+    let places = ROWS.iter().enumerate().flat_map(|row| [(row, true), (row, false)]);
+    for ((number, row), by_file) in places {
         let registry = row.source.split('/').next().unwrap();
         let upstream = row.upstream.map_or_else(String::new, |url| {
             format!("[upstream.\"{registry}\"]\nurl = \"{}\"\n", network.text(url))
@@ -148,16 +149,21 @@ fn a_login_goes_where_it_was_stored_for_and_nowhere_else() {
             .logins
             .iter()
             .enumerate()
-            .map(|(user, key)| (network.text(key), STANDARD.encode(format!("{user}:hush-hush"))))
-            .map(|(key, auth)| (key, serde_json::json!({ "auth": auth })))
+            .map(|(user, key)| match key.strip_prefix("token ") {
+                Some(key) => (key, serde_json::json!({ "registrytoken": format!("for-{user}") })),
+                None => (*key, serde_json::json!({ "auth": STANDARD.encode(format!("{user}:hush-hush")) })),
+            })
+            .map(|(key, entry)| (network.text(key), entry))
             .collect();
-        world.write("docker/config.json", &serde_json::json!({ "auths": auths }).to_string());
+        let logins = serde_json::json!({ "auths": auths }).to_string();
+        world.write("docker/config.json", if by_file { &logins } else { "{}" });
         let expected: BTreeSet<String> = row.sent.iter().map(|line| network.text(line)).collect();
         *network.row.lock().unwrap() = *row;
         network.sent.lock().unwrap().clear();
 
         let proxy = network.url();
         let run = world.bare().arg("--images").arg(&images).args("lock");
+        let run = if by_file { run } else { run.env("DOCKER_AUTH_CONFIG", &logins) };
         let ended = run.env("HTTPS_PROXY", &proxy).env("HTTP_PROXY", &proxy).env("SSL_CERT_FILE", &ca).end();
         assert_eq!(*network.sent.lock().unwrap(), expected, "row {number}: {text}{ended}");
         assert!(!ended.to_string().contains("hush-hush"), "row {number}: {ended}");

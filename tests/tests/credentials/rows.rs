@@ -12,7 +12,8 @@ pub struct Row {
     pub token_redirect: Option<&'static str>,
     /// Where the registry sends us once it knows us.
     pub redirect: Option<&'static str>,
-    /// Keys of docker's config.json; the user's name is the key's number.
+    /// Keys of docker's config.json; the user's name is the key's number. After `token ` a key has that user's token in the place of a
+    /// password.
     pub logins: &'static [&'static str],
     /// Who was shown which user, by password or by a token for that user.
     pub sent: &'static [&'static str],
@@ -322,6 +323,44 @@ pub const ROWS: &[Row] = &[
         sent: &["https://123456789012.dkr.ecr.eu-west-1.amazonaws.com password 1"],
         ..PLAIN
     },
+    // A login for a namespace is for what is below it alone, and wins over the registry's own there.
+    Row { source: "registry.corp/team/app:1", logins: &["registry.corp/other"], ..PLAIN },
+    Row {
+        source: "registry.corp/team/app:1",
+        logins: &["registry.corp/other", "registry.corp"],
+        sent: &["https://registry.corp password 1"],
+        ..PLAIN
+    },
+    Row {
+        source: "registry.corp/team/app:1",
+        realm: Some("https://registry.corp/token"),
+        logins: &["registry.corp", "registry.corp/team", "registry.corp/te", "registry.corp/team/app/x"],
+        sent: &["https://registry.corp password 1", "https://registry.corp token 1"],
+        ..PLAIN
+    },
+    Row { logins: &[HUB, "docker.io/library"], sent: &["https://registry-1.docker.io password 1"], ..PLAIN },
+    Row {
+        upstream: Some("https://mirror.corp/hub"),
+        logins: &["mirror.corp/hub/library", "mirror.corp/library"],
+        sent: &["https://mirror.corp password 0"],
+        ..PLAIN
+    },
+    // A registry's token needs no token service, and goes to no other host.
+    Row {
+        upstream: Some("https://mirror.corp"),
+        realm: Some("https://sso.corp/token"),
+        redirect: Some("https://store.corp"),
+        logins: &["token mirror.corp", "sso.corp", "store.corp"],
+        sent: &["https://mirror.corp token 0"],
+        ..PLAIN
+    },
+    Row {
+        upstream: Some("https://mirror.corp"),
+        logins: &["token mirror.corp"],
+        sent: &["https://mirror.corp token 0"],
+        ..PLAIN
+    },
+    Row { upstream: Some("http://mirror.corp:81"), logins: &["token mirror.corp"], ..PLAIN },
     Row {
         source: "registry.corp/x:1",
         logins: &[HUB, "corp", "other.registry.corp", "registry.corp:5000"],

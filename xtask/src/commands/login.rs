@@ -84,7 +84,7 @@ async fn account(context: &Context) -> anyhow::Result<Vec<Login>> {
     // It asks AWS itself whenever docker wants a token, and refuses to keep one.
     let docker = DockerCredentials::from_env(context.settings.container_cli.as_deref());
     let helper = match Server::of(&format!("https://{}", token.host)) {
-        Some(server) => docker.helper(&server).kind(Kind::Credentials)?,
+        Some(server) => docker.helper(&server).await.kind(Kind::Credentials)?,
         None => None,
     };
     if helper.as_deref() == Some(ECR_HELPER) {

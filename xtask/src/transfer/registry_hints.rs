@@ -1,5 +1,6 @@
 //! What a registry's error means for the user.
 
+use docker_credentials::CredentialError;
 use registry::{ErrorKind, ManifestError, NoConnection};
 
 use aws::errors::{key_refusal, permission, refused_action};
@@ -48,6 +49,15 @@ fn refused_by_iam(error: &registry::Error) -> Option<(&str, &str)> {
         return None;
     };
     Some((refused_action(message)?, message))
+}
+
+/// What to do about a credential helper that does not end.
+fn helper(error: &CredentialError) -> Option<String> {
+    let CredentialError::HelperEndless { helper, registry, .. } = error else { return None };
+    Some(format!(
+        "does it wait for somebody? `echo {registry} | docker-credential-{helper} get` shows it, and a login in \
+         DOCKER_AUTH_CONFIG goes without it"
+    ))
 }
 
 /// What a user can do about a registry's refusal.
@@ -106,6 +116,7 @@ pub fn registry_hint(error: &registry::Error) -> Option<String> {
         ErrorKind::Refused { message, .. } if message.contains("HTTP request to an HTTPS server") => {
             format!("the server speaks https: {}", route(format!("https://{host}")))
         }
+        ErrorKind::Credentials { source } => helper(source.downcast_ref()?)?,
         ErrorKind::NoConnection { why, .. } => no_connection(*why, registry, host)?,
         ErrorKind::Network { .. } | ErrorKind::Stalled { .. } => {
             let proxy = proxy().map(|proxy| format!(" {proxy}")).unwrap_or_default();

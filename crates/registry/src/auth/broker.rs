@@ -14,7 +14,7 @@ use super::challenge::{Challenge, unknown_schemes};
 use super::registry::{Held, Registry, Root, Scheme};
 use super::server::is_shown_to;
 use super::service::{Asked, TokenServices};
-use super::{Credentials, Scope, token};
+use super::{Credential, Credentials, Scope, Server, token};
 use crate::bugs::{self, Bug};
 use crate::error::{Error, ErrorKind};
 use crate::net::location;
@@ -128,12 +128,16 @@ impl Broker {
         registry: &str,
         origin: &Url,
         unexplained: Option<&HeaderMap>,
+        scope: &Scope,
         root: impl Future<Output = Result<Option<HeaderMap>, Error>>,
     ) -> Result<bool, Error> {
         let registry = self.registry(registry, origin);
-        let login = registry.credential(&*self.credentials, None).await;
-        let has_login = matches!(login, Ok(Some(_)));
         // Without a login, its answer to the anonymous request stands; a 401 is none.
+        let login = match registry.server(&*self.credentials, &scope.repository).await {
+            Ok(server) => registry.credential(&*self.credentials, &server, None).await,
+            Err(error) => Err(error),
+        };
+        let has_login = matches!(login, Ok(Some(_)));
         if !has_login && unexplained.is_none() {
             return Ok(false);
         }
@@ -196,7 +200,8 @@ impl Broker {
         refused: Option<&Grant>,
     ) -> Result<Grant, Error> {
         let mut scopes = scopes_for(challenge, scope);
-        let slot = registry.slot(&scopes.join(" "));
+        let server = registry.server(&*self.credentials, &scope.repository).await?;
+        let slot = registry.slot(&format!("{} {}", server.namespace(), scopes.join(" ")));
         let attempts = slot.attempts.load(Ordering::Acquire);
         let mut held = slot.state.lock().await;
         let is_refused = refused.is_some_and(|grant| grant.generation == held.generation);
@@ -219,7 +224,7 @@ impl Broker {
             held.also = Some(named.clone());
         }
         scopes.extend(held.also.clone());
-        let result = self.fetch(registry, challenge, &scopes, is_refused && had_header).await;
+        let result = self.fetch(registry, &server, challenge, &scopes, is_refused && had_header).await;
         slot.attempts.fetch_add(1, Ordering::AcqRel);
         match result {
             Ok((header, until)) => {
@@ -237,38 +242,44 @@ impl Broker {
     async fn fetch(
         &self,
         registry: &Registry,
+        server: &Server,
         challenge: &Challenge,
         scopes: &[String],
         refused: bool,
     ) -> Result<(Option<HeaderValue>, Option<Instant>), Error> {
-        match challenge {
-            Challenge::Basic => {
-                let used = if refused { registry.credential.lock().await.clone().flatten() } else { None };
-                let credential = registry.credential(&*self.credentials, used.as_ref()).await?;
-                Ok((credential.as_ref().and_then(token::basic_header), None))
+        let held = registry.credential(&*self.credentials, server, None).await?;
+        let (realm, service) = match challenge {
+            Challenge::Bearer { realm, service, .. }
+                if !matches!(held, Some(Credential::RegistryToken(_))) =>
+            {
+                (realm, service)
             }
-            Challenge::Bearer { realm, service, .. } => {
-                let realm = location::realm(&registry.origin, realm).map_err(|kind| registry.error(kind))?;
-                self.services.guard.sent(&registry.origin, &realm);
-                let token = self.token(registry, &realm, service.as_deref(), scopes).await?;
-                // A token of Docker Hub's lives for 300 s: a fixed margin of minutes would make each one useless at once.
-                let margin = (token.lifetime / 4).min(Duration::from_secs(30));
-                Ok((Some(token.header), Some(Instant::now() + token.lifetime.saturating_sub(margin))))
+            Challenge::Bearer { .. } | Challenge::Basic => {
+                let used = held.as_ref().filter(|_| refused);
+                let credential = registry.credential(&*self.credentials, server, used).await?;
+                return Ok((credential.as_ref().and_then(token::own_header), None));
             }
-        }
+        };
+        let realm = location::realm(&registry.origin, realm).map_err(|kind| registry.error(kind))?;
+        self.services.guard.sent(&registry.origin, &realm);
+        let token = self.token(registry, server, &realm, service.as_deref(), scopes).await?;
+        // A token of Docker Hub's lives for 300 s: a fixed margin of minutes would make each one useless at once.
+        let margin = (token.lifetime / 4).min(Duration::from_secs(30));
+        Ok((Some(token.header), Some(Instant::now() + token.lifetime.saturating_sub(margin))))
     }
 
     /// A token; if the token service refuses the credential, one more try with a newer one, and one more if it talks nonsense.
     async fn token(
         &self,
         registry: &Registry,
+        server: &Server,
         realm: &Url,
         service: Option<&str>,
         scopes: &[String],
     ) -> Result<token::Token, Error> {
         let is_shown = is_shown_to(&registry.origin, realm);
         let mut credential =
-            if is_shown { registry.credential(&*self.credentials, None).await? } else { None };
+            if is_shown { registry.credential(&*self.credentials, server, None).await? } else { None };
         let (mut is_renewed, mut is_repeated) = (false, false);
         loop {
             let asked = Asked { service, scopes, credential: credential.as_ref() };
@@ -278,7 +289,7 @@ impl Broker {
                     if !is_renewed && credential.is_some() =>
                 {
                     is_renewed = true;
-                    credential = registry.credential(&*self.credentials, credential.as_ref()).await?;
+                    credential = registry.credential(&*self.credentials, server, credential.as_ref()).await?;
                 }
                 // Broken on its way; whole the next time.
                 Err(ErrorKind::TokenService { .. }) if !is_repeated => is_repeated = true,

@@ -30,6 +30,8 @@ pub enum Credential {
     },
     /// An OAuth2 refresh token, as `docker login` stores it for some registries.
     IdentityToken(String),
+    /// A bearer token that the registry takes as it is, without a token service.
+    RegistryToken(String),
 }
 
 impl fmt::Debug for Credential {
@@ -37,6 +39,7 @@ impl fmt::Debug for Credential {
         match self {
             Self::Basic { username, .. } => write!(f, "Basic({username}, ***)"),
             Self::IdentityToken(_) => f.write_str("IdentityToken(***)"),
+            Self::RegistryToken(_) => f.write_str("RegistryToken(***)"),
         }
     }
 }
@@ -46,13 +49,19 @@ pub trait Credentials: Send + Sync {
     /// The credential for `server`, or none to go without. A credential belongs to the address that is reached, whatever the
     /// image's name says: behind a mirror, `server` is the mirror.
     ///
-    /// Asked once per registry and kept. `stale` is the one that the server refuses by now: a new one is wanted, and the
+    /// Asked once per registry, or per [namespace](Self::namespaces) of it, and kept. `stale` is the one that the server refuses by now: a new one is wanted, and the
     /// same one again means that there is none. Never called twice at the same time for one registry.
     fn get<'a>(
         &'a self,
         server: &'a Server,
         stale: Option<&'a Credential>,
     ) -> BoxFuture<'a, Result<Option<Credential>, BoxError>>;
+
+    /// The namespaces and repositories of `server` that have a login of their own: [`get`](Self::get) is asked for
+    /// [these](Server::within), too. Asked once per registry.
+    fn namespaces<'a>(&'a self, _server: &'a Server) -> BoxFuture<'a, Result<Vec<String>, BoxError>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
 }
 
 /// No credentials for anybody.
@@ -99,6 +108,7 @@ mod tests {
         let basic = Credential::Basic { username: "AWS".to_owned(), password: "hunter2".to_owned() };
         assert_eq!(format!("{basic:?}"), "Basic(AWS, ***)");
         assert_eq!(format!("{:?}", Credential::IdentityToken("hunter2".to_owned())), "IdentityToken(***)");
+        assert_eq!(format!("{:?}", Credential::RegistryToken("hunter2".to_owned())), "RegistryToken(***)");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use url::Url;
 use super::broker::Grant;
 use super::challenge::Challenge;
 use super::{Credential, Credentials, Server};
-use crate::error::{Answerer, Error, ErrorKind};
+use crate::error::{Answerer, BoxError, Error, ErrorKind};
 
 /// How a registry wants to be spoken to, as far as we know.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,7 +30,9 @@ pub(super) struct Registry {
     pub(super) first_contact: Arc<tokio::sync::Mutex<()>>,
     /// Counts first contacts that have ended, well or not.
     pub(super) contacts: AtomicU64,
-    pub(super) credential: tokio::sync::Mutex<Option<Option<Credential>>>,
+    /// By namespace.
+    credential: tokio::sync::Mutex<HashMap<String, Option<Credential>>>,
+    namespaces: tokio::sync::OnceCell<Vec<String>>,
     pub(super) slots: Mutex<HashMap<String, Arc<Slot>>>,
     /// What its root answered, once it was asked.
     pub(super) root: tokio::sync::OnceCell<Root>,
@@ -82,6 +84,7 @@ impl Registry {
             first_contact: Arc::default(),
             contacts: AtomicU64::new(0),
             credential: tokio::sync::Mutex::default(),
+            namespaces: tokio::sync::OnceCell::new(),
             slots: Mutex::default(),
             root: tokio::sync::OnceCell::new(),
         }
@@ -111,30 +114,49 @@ impl Registry {
         Error::answered(&self.name, &self.name, server, kind)
     }
 
+    /// The part of the registry that `repository` is in, by the logins that there are.
+    pub(super) async fn server(
+        &self,
+        credentials: &dyn Credentials,
+        repository: &str,
+    ) -> Result<Server, Error> {
+        let server = Server::at(&self.origin);
+        if self.is_stranger {
+            return Ok(server);
+        }
+        let namespaces = self.namespaces.get_or_try_init(|| credentials.namespaces(&server)).await;
+        let namespaces = namespaces.map_err(|error| self.unknown(error))?;
+        Ok(server.around(repository, namespaces))
+    }
+
+    /// There is no telling what the credentials are.
+    fn unknown(&self, error: BoxError) -> Error {
+        self.error(ErrorKind::Credentials { source: error.into() })
+    }
+
     /// The caller's credential; another one than `refused`. Tokens for several repositories are asked for at once: the first whose
     /// credential is refused gets the new one for all.
     pub(super) async fn credential(
         &self,
         credentials: &dyn Credentials,
+        server: &Server,
         refused: Option<&Credential>,
     ) -> Result<Option<Credential>, Error> {
         if self.is_stranger {
             return Ok(None);
         }
         let mut held = self.credential.lock().await;
-        let stale = match held.as_ref() {
+        let stale = match held.get(server.namespace()) {
             Some(known) if refused.is_none() || known.as_ref() != refused => return Ok(known.clone()),
             Some(known) => known.clone(),
             None => None,
         };
-        let server = Server::at(&self.origin);
-        let fetched = credentials.get(&server, stale.as_ref()).await;
-        let fetched = fetched.map_err(|error| self.error(ErrorKind::Credentials { source: error.into() }))?;
+        let fetched = credentials.get(server, stale.as_ref()).await.map_err(|error| self.unknown(error))?;
         if stale.is_some() && (fetched.is_none() || fetched == stale) {
             let message = "the credential is refused and there is no other".to_owned();
             return Err(self.error(ErrorKind::Unauthorized { message }));
         }
-        *held = Some(fetched.clone());
+        held.insert(server.namespace().to_owned(), fetched.clone());
         Ok(fetched)
     }
 }

@@ -17,6 +17,7 @@ const DOCKER_HUB: [&str; 3] = ["docker.io", "index.docker.io", "registry-1.docke
 pub struct Server {
     host: String,
     is_exposed: bool,
+    namespace: String,
 }
 
 impl Server {
@@ -30,7 +31,33 @@ impl Server {
     pub(crate) fn at(url: &Url) -> Self {
         let host = url.host_str().unwrap_or_default();
         let host = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
-        Self { host, is_exposed: url.scheme() == "http" && !location::is_loopback(url) }
+        let is_exposed = url.scheme() == "http" && !location::is_loopback(url);
+        Self { host, is_exposed, namespace: String::new() }
+    }
+
+    /// What of the server is below a namespace: a login may be for that alone.
+    pub fn within(&self, namespace: &str) -> Self {
+        Self { namespace: namespace.to_owned(), ..self.clone() }
+    }
+
+    /// All of the server.
+    pub fn whole(&self) -> Self {
+        self.within("")
+    }
+
+    /// The namespace or repository that this is only of; empty where it is the whole server.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// What of the server `repository` belongs to: the longest of these namespaces that it is in.
+    pub fn around(&self, repository: &str, namespaces: &[String]) -> Self {
+        let holds = |namespace: &&String| {
+            let rest = repository.strip_prefix(namespace.as_str());
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        let longest = namespaces.iter().filter(holds).max_by_key(|namespace| namespace.len());
+        self.within(longest.map_or("", String::as_str))
     }
 
     /// The host, with its port where that is not the scheme's own.
@@ -101,6 +128,22 @@ mod tests {
             assert_eq!((server.host(), server.is_exposed()), (host, is_exposed), "{address}");
         }
         assert_eq!(Server::of("mirror.corp"), None);
+    }
+
+    #[test]
+    fn a_repository_is_in_the_longest_namespace_that_is_above_it() {
+        let server = Server::of("https://quay.io").unwrap();
+        let namespaces = ["team", "team/app", "te", "team/app/x"].map(str::to_owned);
+        for (repository, namespace) in [
+            ("team/app", "team/app"),
+            ("team/app/y", "team/app"),
+            ("team/application", "team"),
+            ("team", "team"),
+            ("teams/app", ""),
+            ("app", ""),
+        ] {
+            assert_eq!(server.around(repository, &namespaces).namespace(), namespace, "{repository}");
+        }
     }
 
     #[test]

@@ -59,8 +59,16 @@ pub(super) fn request(realm: &Url, asked: &Asked<'_>, client_id: &str) -> Reques
     Request { method: Method::GET, url, headers, body: Body::default() }
 }
 
+/// What a registry is shown without a token service.
+pub(super) fn own_header(credential: &Credential) -> Option<HeaderValue> {
+    match credential {
+        Credential::RegistryToken(token) => sensitive(&format!("Bearer {token}")),
+        Credential::Basic { .. } | Credential::IdentityToken(_) => basic_header(credential),
+    }
+}
+
 /// `Basic` with base64 of `user:password`, never shown by a Debug.
-pub(super) fn basic_header(credential: &Credential) -> Option<HeaderValue> {
+fn basic_header(credential: &Credential) -> Option<HeaderValue> {
     let Credential::Basic { username, password } = credential else { return None };
     sensitive(&format!("Basic {}", STANDARD.encode(format!("{username}:{password}"))))
 }

@@ -75,7 +75,7 @@ impl Core {
             };
             if grant.header.is_none()
                 && (refusal.may_hide() || refusal.lacks_challenge())
-                && self.challenges_at_root(&call, &route.origin, &refusal).await?
+                && self.challenges_at_root(&call, &route.origin, &refusal, &scope).await?
             {
                 grant = self.auth.grant(registry, &route.origin, &scope).await?;
                 if grant.header.is_some() {
@@ -121,6 +121,7 @@ impl Core {
         call: &Call<'_>,
         origin: &Url,
         refusal: &Refusal,
+        scope: &Scope,
     ) -> Result<bool, Error> {
         let mut url = origin.clone();
         url.set_path("/v2/");
@@ -140,7 +141,7 @@ impl Core {
             return Ok(false);
         }
         let refused = refusal.lacks_challenge().then_some(&refusal.failure.headers);
-        self.auth.is_challenged_at_root(call.reference.registry(), origin, refused, root).await
+        self.auth.is_challenged_at_root(call.reference.registry(), origin, refused, scope, root).await
     }
 
     fn note_success(&self, call: &Call<'_>, origin: &Url, response: &Response) {

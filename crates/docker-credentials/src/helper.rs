@@ -1,0 +1,93 @@
+//! The programs that keep logins
+//! (<https://github.com/docker/docker-credential-helpers#development>).
+
+use std::collections::BTreeSet;
+
+use process::{Cmd, ProcessError, Secret, end_within};
+use registry::{Credential, Server};
+
+use crate::{CredentialError, DockerCredentials, file};
+
+/// What docker-credential-helpers say when they have nothing:
+/// <https://github.com/docker/docker-credential-helpers/blob/master/credentials/error.go>.
+const NOT_FOUND: &str = "credentials not found in native keychain";
+
+/// The user name by which a helper says that its secret is an identity token.
+const TOKEN_USER: &str = "<token>";
+
+/// How much a helper may print, in bytes.
+const ANSWER: u64 = 1 << 20;
+
+impl DockerCredentials {
+    pub(super) async fn ask(
+        &self,
+        shown: &str,
+        helper: &str,
+        server: &Server,
+    ) -> Result<Option<Credential>, CredentialError> {
+        let mut command = Cmd::new(format!("docker-credential-{helper}"))
+            .arg("get")
+            .stdin(Secret::new(file::server_address(server)));
+        if let Some(path) = &self.path {
+            command = command.env("PATH", path);
+        }
+        let (registry, helper) = (server.to_string(), helper.to_owned());
+        let ended = match end_within(command, self.patience, ANSWER).await {
+            Ok(ended) => ended,
+            // Whatever needs no credentials goes on without it, as a public image does.
+            Err(ProcessError::Missing { program }) => {
+                warn_once(&program, shown);
+                return Ok(None);
+            }
+            Err(source @ (ProcessError::Late { .. } | ProcessError::Endless { .. })) => {
+                return Err(CredentialError::HelperEndless { helper, registry, source: Box::new(source) });
+            }
+            Err(source) => {
+                let (shown, source) = (shown.to_owned(), Box::new(source));
+                return Err(CredentialError::HelperMissing { registry, shown, source });
+            }
+        };
+        if !ended.success {
+            if ended.stdout.contains(NOT_FOUND) || ended.stderr.contains(NOT_FOUND) {
+                return Ok(None);
+            }
+            // Helpers give their reason on stdout. What looks like an answer is none: it may hold the secret.
+            let reason = if ended.stdout.is_empty() || ended.stdout.contains('{') {
+                &ended.stderr
+            } else {
+                &ended.stdout
+            };
+            let line = reason.lines().next().unwrap_or("it failed without a word");
+            let message = line.chars().take(200).collect();
+            return Err(CredentialError::HelperFailed { helper, registry, message });
+        }
+        let answer: Option<Answer> = serde_json::from_str(&ended.stdout).ok();
+        let Some(Answer { username, secret }) = answer else {
+            return Err(CredentialError::HelperAnswer { helper, registry });
+        };
+        Ok(match (username.as_str(), secret.is_empty()) {
+            (_, true) | ("", _) => None,
+            (TOKEN_USER, false) => Some(Credential::IdentityToken(secret)),
+            (_, false) => Some(Credential::Basic { username, password: secret }),
+        })
+    }
+}
+
+/// Says that a helper is missing, once for each.
+fn warn_once(program: &str, shown: &str) {
+    static SAID: std::sync::Mutex<BTreeSet<String>> = std::sync::Mutex::new(BTreeSet::new());
+    if SAID.lock().is_ok_and(|mut said| said.insert(program.to_owned())) {
+        tracing::warn!(
+            "{shown} names {program}, which is not in PATH: registries are asked without its credentials"
+        );
+    }
+}
+
+/// What a helper prints; it may say more.
+#[derive(serde::Deserialize)]
+struct Answer {
+    #[serde(rename = "Username")]
+    username: String,
+    #[serde(rename = "Secret")]
+    secret: String,
+}
