@@ -12,6 +12,7 @@ pub mod blobs;
 pub mod bugs;
 #[cfg(not(feature = "bugs"))]
 mod bugs;
+pub mod choose;
 mod client;
 mod digest;
 mod error;

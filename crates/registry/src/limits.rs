@@ -28,6 +28,9 @@ pub(crate) const DESCRIPTORS: usize = 10_000;
 /// All manifests of one image together: ten thousand of the size that most have.
 pub(crate) const MANIFESTS: u64 = 64 << 20;
 
+/// Images of an index that are looked into because it does not say what they are for.
+pub(crate) const UNSAID: usize = 100;
+
 /// Indexes inside indexes.
 pub(crate) const INDEX_DEPTH: usize = 4;
 

@@ -44,6 +44,11 @@ impl Platform {
         self.normal() == other.normal()
     }
 
+    /// Whether it says anything: writers of indexes leave it empty, or call it `unknown`.
+    pub(crate) fn is_known(&self) -> bool {
+        ![&self.os, &self.architecture].iter().any(|part| part.is_empty() || *part == "unknown")
+    }
+
     /// Operating system, architecture and variant in one spelling.
     fn normal(&self) -> (String, String, String) {
         let architecture = self.architecture.to_ascii_lowercase();

@@ -10,8 +10,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use dockerfile::Layer;
+use registry::choose::{self, Repository};
 use registry::mirror::{Check, Mirror, read_back};
-use registry::{Descriptor, Digest, Kind, Manifest, Platform, Reference};
+use registry::{Descriptor, Digest, ErrorKind, Kind, Manifest, ManifestError, Platform, Reference};
 use serde::Serialize;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -112,11 +113,11 @@ impl BaseLayers {
             let child = exact.or_else(|| {
                 index.manifests.iter().find(|child| matches(child, |found| same_machine(found, platform)))
             });
-            let Some(child) = child else {
-                let (base, platform) = (base.name.to_string(), platform.to_string());
-                return Err(RuntimeError::BasePlatform { base, platform });
+            let digest = match child {
+                Some(child) => child.digest,
+                None => unsaid(context, base, from, &manifest, platform).await?,
             };
-            manifest = get(child.digest).await?;
+            manifest = get(digest).await?;
         }
         let image = manifest.image().map_err(|error| unreadable(error.to_string()))?;
         let config = image.config.ok_or_else(|| unreadable("it has no configuration".to_owned()))?;
@@ -133,6 +134,26 @@ impl BaseLayers {
         let is_oci = manifest.media_type() == OCI.manifest;
         let from = from.with_digest(manifest.digest());
         Ok(Self { from: Some(from), layers: image.layers, diff_ids, is_oci, own })
+    }
+}
+
+/// The base for a platform that its index does not name.
+async fn unsaid(
+    context: &Context,
+    base: &Base,
+    from: &Reference,
+    index: &Manifest,
+    platform: &Platform,
+) -> Result<Digest, RuntimeError> {
+    let images = Repository { client: &context.client, name: from };
+    let missing =
+        || RuntimeError::BasePlatform { base: base.name.to_string(), platform: platform.to_string() };
+    match choose::image(&images, index, platform).await {
+        Ok(image) => Ok(image.digest),
+        Err(error) => match error.kind() {
+            ErrorKind::Manifest(ManifestError::Platform { .. }) => Err(missing()),
+            _ => Err(error.into()),
+        },
     }
 }
 

@@ -2,6 +2,7 @@
 
 use failure::{FailWith as _, Kind, ending, failure};
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use registry::choose::{self, Repository};
 use registry::{Digest, Reference};
 
 use super::registry_hints::{of_target, registry_failure};
@@ -73,7 +74,8 @@ async fn pull_one(run: &Run<'_>, prime: &images_config::Prime) -> anyhow::Result
         ));
     }
     // The cache takes from an index only the images that are asked for.
-    let image = match pulled.select(&images_config::default_platform()) {
+    let of_cache = Repository { client, name: &cached };
+    let image = match choose::image(&of_cache, &pulled, &images_config::default_platform()).await {
         Ok(child) => client.manifest(&cached.with_digest(child.digest)).await.map_err(of_target)?,
         Err(_) => Some(pulled),
     };

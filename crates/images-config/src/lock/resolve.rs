@@ -6,7 +6,10 @@
 use std::collections::BTreeMap;
 
 use futures_util::stream::{self, StreamExt as _};
-use registry::{Client, Digest, Image, Kind, Manifest, ManifestError, Platform, Reference};
+use registry::choose::{self, Repository};
+use registry::{
+    Client, Descriptor, Digest, ErrorKind, Image, Kind, Manifest, ManifestError, Platform, Reference,
+};
 
 use super::update::Want;
 use super::{Lock, Locked, LockedPlatform, PlatformSet, Seen};
@@ -179,7 +182,7 @@ impl Resolver<'_> {
         let platforms = match manifest.kind() {
             Kind::Index => {
                 for copy in &want.copies {
-                    targets.insert(PlatformSet::from(copy), self.target(&manifest, copy)?);
+                    targets.insert(PlatformSet::from(copy), self.target(&manifest, copy).await?);
                 }
                 self.images_of(&manifest, want).await?
             }
@@ -236,16 +239,35 @@ impl Resolver<'_> {
         found.filter(|manifest| manifest.digest() == digest).ok_or_else(missing)
     }
 
+    fn images(&self) -> Repository<'_> {
+        Repository { client: self.client, name: self.source }
+    }
+
+    /// An index's image for a platform.
+    async fn image(&self, index: &Manifest, platform: &Platform) -> Result<Descriptor, ResolveError> {
+        choose::image(&self.images(), index, platform).await.map_err(|why| self.unreadable(why))
+    }
+
+    fn unreadable(&self, why: registry::Error) -> ResolveError {
+        match why.kind() {
+            ErrorKind::Manifest(error) => self.unusable(error.clone()),
+            _ => self.registry(why),
+        }
+    }
+
     /// What a copy of these platforms comes to.
-    fn target(&self, index: &Manifest, platforms: &Platforms) -> Result<Digest, ResolveError> {
+    async fn target(&self, index: &Manifest, platforms: &Platforms) -> Result<Digest, ResolveError> {
         let target = match platforms {
-            Platforms::All => Ok(index.digest()),
+            Platforms::All => return Ok(index.digest()),
             Platforms::Only(list) => match list.as_slice() {
-                [one] => index.select(one).map(|image| image.digest),
-                several => index.trim(several).map(|trimmed| trimmed.digest()),
+                [one] => return Ok(self.image(index, one).await?.digest),
+                several => {
+                    let known = choose::index(&self.images(), index, several).await;
+                    known.map_err(|why| self.unreadable(why))?.trim(index, several)
+                }
             },
         };
-        target.map_err(|why| self.unusable(why))
+        Ok(target.map_err(|why| self.unusable(why))?.digest())
     }
 
     /// The wanted images of an index with their sizes; where none is named, all that it has.
@@ -253,22 +275,29 @@ impl Resolver<'_> {
         let entries = match want.wanted_platforms() {
             // A source that is only primed: its digest is all that is asked for.
             Some(platforms) => {
-                platforms.into_iter().map(|platform| index.select(platform)).collect::<Result<Vec<_>, _>>()
+                let mut entries = Vec::new();
+                for platform in platforms {
+                    let image = self.image(index, platform).await?;
+                    let said = image.platform.filter(|said| said.matches(platform));
+                    entries.push((said.unwrap_or_else(|| platform.clone()), image.digest));
+                }
+                entries
             }
-            None => index
-                .index()
-                .map(|index| index.manifests.into_iter().filter(|entry| entry.attests().is_none()).collect()),
+            None => {
+                let all = index.index().map_err(|why| self.unusable(why))?.manifests;
+                let images = all.into_iter().filter(|entry| entry.attests().is_none());
+                images.filter_map(|entry| Some((entry.platform?, entry.digest))).collect()
+            }
         };
         let mut images = Vec::new();
-        for entry in entries.map_err(|why| self.unusable(why))? {
-            let Some(platform) = entry.platform else { continue };
-            let manifest = self.manifest(entry.digest).await?;
+        for (platform, digest) in entries {
+            let manifest = self.manifest(digest).await?;
             if manifest.kind() != Kind::Image {
                 // An index inside of the index, or an artifact: copied as it is, and no platform's image.
                 continue;
             }
             let image = manifest.image().map_err(|why| self.unusable(why))?;
-            images.push(LockedPlatform { platform, digest: entry.digest, size: size(&manifest, &image) });
+            images.push(LockedPlatform { platform, digest, size: size(&manifest, &image) });
         }
         images.sort_unstable();
         Ok(images)

@@ -12,6 +12,9 @@ use crate::platform::Platform;
 pub struct Index {
     /// The manifests in order.
     pub manifests: Vec<Descriptor>,
+    /// What those that do not say a platform are for, by their own configurations, as far as that was looked at: their positions in
+    /// `manifests`, and for an index each platform in it.
+    pub(crate) told: Vec<(usize, Platform)>,
     /// The position of each of them among all entries.
     pub(super) positions: Vec<usize>,
     /// Entries whose digest is of an algorithm that no registry of ours takes. Nobody may want them.
@@ -32,7 +35,8 @@ impl Index {
     }
 
     pub(crate) fn read(entries: &[&RawValue]) -> Result<Self, ManifestError> {
-        let mut index = Self { manifests: Vec::new(), positions: Vec::new(), foreign: Vec::new() };
+        let mut index =
+            Self { manifests: Vec::new(), told: Vec::new(), positions: Vec::new(), foreign: Vec::new() };
         for (position, entry) in entries.iter().enumerate() {
             match serde_json::from_str::<Descriptor>(entry.get()) {
                 Ok(descriptor) => {

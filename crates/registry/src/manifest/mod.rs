@@ -86,6 +86,18 @@ impl Descriptor {
         annotations.get("vnd.docker.reference.digest")?.parse().ok()
     }
 
+    /// Whether it says for which platform the image is.
+    pub(crate) fn says_platform(&self) -> bool {
+        self.platform.as_ref().is_some_and(Platform::is_known)
+    }
+
+    /// Whether this is an image's configuration, not an artifact's, and of a size that one has.
+    pub(crate) fn is_configuration(&self) -> bool {
+        let types =
+            ["application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json"];
+        types.contains(&self.media_type.as_str()) && self.size <= limits::BLOB_IN_MEMORY
+    }
+
     /// Whether registries never hold the content: Windows base layers, which come from their vendor's address alone.
     pub fn is_foreign(&self) -> bool {
         media_type::is_foreign_layer(&self.media_type)

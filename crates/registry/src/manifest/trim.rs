@@ -20,12 +20,7 @@ impl Manifest {
     /// # Errors
     /// When this is no index, or has no such image.
     pub fn select(&self, platform: &Platform) -> Result<Descriptor, ManifestError> {
-        let index = self.index()?;
-        let position = find(&index.manifests, platform);
-        match position.and_then(|position| index.manifests.get(position)) {
-            Some(descriptor) => Ok(descriptor.clone()),
-            None => Err(missing(std::slice::from_ref(platform), &index)),
-        }
+        self.index()?.select(platform)
     }
 
     /// The index with only `platforms` and their attestations: the source's media type and the kept descriptors' own
@@ -35,9 +30,7 @@ impl Manifest {
     /// # Errors
     /// When this is no index, or lacks one of the platforms.
     pub fn trim(&self, platforms: &[Platform]) -> Result<Self, ManifestError> {
-        let index = self.index()?;
-        let kept = keep(&index, platforms)?;
-        with_entries(self, &index, &kept)
+        self.index()?.trim(self, platforms)
     }
 
     /// The index without these manifests.
@@ -51,6 +44,38 @@ impl Manifest {
         };
         let kept: Vec<usize> = (0..index.manifests.len()).filter(stays).collect();
         with_entries(self, &index, &kept)
+    }
+}
+
+impl Index {
+    /// [`Manifest::select`], by all that is known of the index.
+    ///
+    /// # Errors
+    /// It has no such image.
+    pub fn select(&self, platform: &Platform) -> Result<Descriptor, ManifestError> {
+        match self.find(platform).and_then(|position| self.manifests.get(position)) {
+            Some(descriptor) => Ok(descriptor.clone()),
+            None => Err(missing(std::slice::from_ref(platform), self)),
+        }
+    }
+
+    /// [`Manifest::trim`] of the manifest that this index was read from, by all that is known of it.
+    ///
+    /// # Errors
+    /// It lacks one of the platforms.
+    pub fn trim(&self, source: &Manifest, platforms: &[Platform]) -> Result<Manifest, ManifestError> {
+        with_entries(source, self, &keep(self, platforms)?)
+    }
+
+    /// The position of the first image that says that it is for `platform`, else of the first that is.
+    pub(crate) fn find(&self, platform: &Platform) -> Option<usize> {
+        let said = self.manifests.iter().position(|descriptor| {
+            descriptor.attests().is_none()
+                && descriptor.platform.as_ref().is_some_and(|offered| offered.matches(platform))
+        });
+        let told =
+            || self.told.iter().find(|(_, told)| told.matches(platform)).map(|(position, _)| *position);
+        said.or_else(told)
     }
 }
 
@@ -106,7 +131,7 @@ fn annotated(annotations: Option<&RawValue>, source: Digest) -> Result<String, s
 /// Positions of the wanted platforms' images and of the attestations about them, in the index's order.
 fn keep(index: &Index, platforms: &[Platform]) -> Result<Vec<usize>, ManifestError> {
     let manifests = &index.manifests;
-    let found: Vec<Option<usize>> = platforms.iter().map(|platform| find(manifests, platform)).collect();
+    let found: Vec<Option<usize>> = platforms.iter().map(|platform| index.find(platform)).collect();
     if found.contains(&None) {
         let absent = platforms.iter().zip(&found).filter(|(_, found)| found.is_none());
         let absent: Vec<Platform> = absent.map(|(platform, _)| platform.clone()).collect();
@@ -124,13 +149,6 @@ fn keep(index: &Index, platforms: &[Platform]) -> Result<Vec<usize>, ManifestErr
         .collect())
 }
 
-fn find(manifests: &[Descriptor], platform: &Platform) -> Option<usize> {
-    manifests.iter().position(|descriptor| {
-        descriptor.attests().is_none()
-            && descriptor.platform.as_ref().is_some_and(|offered| offered.matches(platform))
-    })
-}
-
 fn missing(platforms: &[Platform], index: &Index) -> ManifestError {
     let is_wanted = |foreign: &&Foreign| {
         let offered = foreign.platform.as_ref();
@@ -139,14 +157,11 @@ fn missing(platforms: &[Platform], index: &Index) -> ManifestError {
     if let Some(foreign) = index.foreign.iter().find(is_wanted) {
         return foreign.error();
     }
-    let manifests = &index.manifests;
     let list = |platforms: Vec<String>| platforms.join(", ");
-    let mut available: Vec<String> = manifests
-        .iter()
-        .filter(|descriptor| descriptor.attests().is_none())
-        .filter_map(|descriptor| descriptor.platform.as_ref().map(ToString::to_string))
-        .take(50)
-        .collect();
+    let images = index.manifests.iter().filter(|descriptor| descriptor.attests().is_none());
+    let said = images.filter_map(|descriptor| descriptor.platform.as_ref());
+    let told = index.told.iter().map(|(_, platform)| platform);
+    let mut available: Vec<String> = said.chain(told).map(ToString::to_string).take(50).collect();
     available.dedup();
     if available.is_empty() {
         available.push("no platform at all".to_owned());

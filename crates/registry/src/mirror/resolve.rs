@@ -7,6 +7,9 @@ use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use super::job::{Content, Tree, total};
 use super::reads::Reads;
 use super::{Job, Mirror, Platforms, learned, pulls};
+use crate::BoxFuture;
+use crate::blobs;
+use crate::choose::{self, Images, is_absent};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind};
 use crate::limits;
@@ -33,6 +36,26 @@ enum Child {
     /// An attestation that the source does not have: proxies keep images and leave them behind
     /// ([oc-mirror#1526](https://github.com/openshift/oc-mirror/pull/1526)).
     Gone(Digest),
+}
+
+/// A job's source, as its plan reads it.
+struct Source<'a> {
+    reader: &'a Reader<'a>,
+    job: &'a Job,
+}
+
+impl Images for Source<'_> {
+    fn name(&self) -> &Reference {
+        &self.job.source
+    }
+
+    fn manifest(&self, digest: Digest) -> BoxFuture<'_, Result<Manifest, Error>> {
+        Box::pin(self.reader.read(self.job, digest))
+    }
+
+    fn configuration<'a>(&'a self, config: &'a Descriptor) -> BoxFuture<'a, Result<Vec<u8>, Error>> {
+        Box::pin(blobs::bytes(&self.reader.mirror.client, &self.job.source, config))
+    }
 }
 
 /// Reads the manifests of one plan.
@@ -64,12 +87,15 @@ impl<'a> Reader<'a> {
         match (manifest.kind(), platforms.as_slice()) {
             (Kind::Image, _) => Ok(manifest),
             (Kind::Index, [platform]) => {
-                let child = manifest.select(platform).map_err(fail)?;
+                let child = choose::image(&Source { reader: self, job }, &manifest, platform).await?;
                 let image = self.read(job, child.digest).await?;
                 fits(&job.source, &child, &image)?;
                 Ok(image)
             }
-            (Kind::Index, platforms) => manifest.trim(platforms).map_err(fail),
+            (Kind::Index, platforms) => {
+                let index = choose::index(&Source { reader: self, job }, &manifest, platforms).await?;
+                index.trim(&manifest, platforms).map_err(fail)
+            }
             (Kind::Other, _) => Err(fail(ManifestError::MediaType(manifest.media_type().to_owned()))),
         }
     }
@@ -129,10 +155,10 @@ impl<'a> Reader<'a> {
         }
         let config = top.image().ok().and_then(|image| image.config);
         let is_source = top.digest() == source;
-        let config = config.filter(|config| is_source && is_configuration(config));
+        let config = config.filter(|config| is_source && config.is_configuration());
         let manifests_present = present.len();
         let tree = Tree { top, children, present, gone };
-        let mut blobs = blobs(&job.source, &tree)?;
+        let mut blobs = all_blobs(&job.source, &tree)?;
         // The largest first: the run ends when the last one has arrived.
         blobs.sort_by_key(|blob| std::cmp::Reverse(blob.size));
         Ok(Content {
@@ -251,12 +277,6 @@ impl<'a> Reader<'a> {
     }
 }
 
-fn is_absent(error: &Error) -> bool {
-    // Proxies that keep manifests as blobs say so of both.
-    let kind = error.kind();
-    matches!(kind, ErrorKind::NotFound { .. } | ErrorKind::NameUnknown { .. } | ErrorKind::PartUnknown { .. })
-}
-
 /// Whether the manifest is what its index says.
 fn fits(source: &Reference, descriptor: &Descriptor, manifest: &Manifest) -> Result<(), Error> {
     let actual = manifest.bytes().len() as u64;
@@ -267,15 +287,8 @@ fn fits(source: &Reference, descriptor: &Descriptor, manifest: &Manifest) -> Res
     Ok(())
 }
 
-/// Whether this is an image's configuration, not an artifact's, and of a size that one has.
-fn is_configuration(config: &Descriptor) -> bool {
-    let types =
-        ["application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json"];
-    types.contains(&config.media_type.as_str()) && config.size <= limits::BLOB_IN_MEMORY
-}
-
 /// All blobs of all images in the tree, each once.
-fn blobs(source: &Reference, tree: &Tree) -> Result<Vec<Blob>, Error> {
+fn all_blobs(source: &Reference, tree: &Tree) -> Result<Vec<Blob>, Error> {
     let mut seen = HashSet::new();
     let mut all = Vec::new();
     let manifests = std::iter::once(&tree.top).chain(tree.children.iter().map(|(_, manifest)| manifest));

@@ -191,6 +191,25 @@ async fn several_platforms_and_all_of_them() {
 }
 
 #[tokio::test]
+async fn images_whose_platform_the_index_does_not_say_say_it_themselves() {
+    let mut registry = Registry::default();
+    let images = ["amd64", "arm64"].map(|architecture| registry.image(architecture, None));
+    let entries =
+        images.map(|(digest, _)| format!(r#"{{"mediaType":"{MANIFEST}","digest":"{digest}","size":1}}"#));
+    let body = format!(r#"{{"schemaVersion":2,"mediaType":"{INDEX}","manifests":[{}]}}"#, entries.join(","));
+    let index = registry.manifest(INDEX, body, Some("1"));
+    let (client, _) = registry.start().await;
+    let (one, both) = (only(&["linux/arm64"]), only(&["linux/arm64", "linux/amd64"]));
+    let locked = resolve(&client, &want(&[one.clone(), both.clone()], &[]), None, now()).await.unwrap();
+    assert_eq!(locked.targets[&PlatformSet::from(&one)], images[1].0);
+    assert_eq!(locked.targets[&PlatformSet::from(&both)], index, "nothing is left out");
+    let platforms: Vec<String> = locked.platforms.iter().map(|image| image.platform.to_string()).collect();
+    assert_eq!(platforms, ["linux/amd64", "linux/arm64"]);
+    let error = resolve(&client, &want(&[only(&["linux/s390x"])], &[]), None, now()).await.unwrap_err();
+    assert_eq!(error.to_string(), "docker.io/x/y:1 cannot be used");
+}
+
+#[tokio::test]
 async fn a_base_needs_its_platforms() {
     let mut registry = Registry::default();
     registry.index(&["amd64"], "1");
