@@ -154,6 +154,11 @@ impl ResourceKind {
         }
     }
 
+    /// The permission by which it is made.
+    pub fn creation(self) -> &'static str {
+        self.permissions()[0].1[0]
+    }
+
     /// What a caller may do who makes, reads, changes and ends it, by the statements of docs/iam-policy.json. The very first makes it.
     pub fn permissions(self) -> &'static [(Statement, &'static [&'static str])] {
         match self {

@@ -31,7 +31,6 @@ mod route;
 mod s3;
 mod scope;
 mod server;
-mod services;
 mod store;
 mod sts;
 mod time;
@@ -43,6 +42,7 @@ mod xml;
 pub use app::Config;
 pub use ecr::lifecycle;
 pub use quirks::{Quirk, QuirkError};
+use resource::Service;
 pub use resource::{Asked, Scenario};
 pub use server::{Server, StartError};
 
@@ -52,7 +52,7 @@ pub fn operations() -> Vec<String> {
     let of = |service: &str, actions: Vec<&str>| -> Vec<String> {
         actions.into_iter().map(|action| format!("{service}.{action}")).collect()
     };
-    let json = services::SERVICES.iter();
+    let json = SERVICES.iter();
     let json = json.flat_map(|service| of(service.name, service.actions().map(|(name, ..)| *name).collect()));
     let rest = [
         of("cloudformation", cloudformation::actions()),
@@ -63,8 +63,16 @@ pub fn operations() -> Vec<String> {
     json.chain(rest.concat()).collect()
 }
 
+/// The services that speak JSON.
+const SERVICES: [&Service; 3] = [&ecr::SERVICE, &ecr_public::SERVICE, &kms::SERVICE];
+
 /// The calls by which the tests compare the services that speak JSON with others' emulators.
 #[must_use]
 pub fn scenarios() -> Vec<Scenario> {
-    services::scenarios()
+    let of = |service: &'static Service| {
+        let (target, service, resources) = (service.target, service.name, service.resources);
+        let all = resources.iter().flat_map(|resource| resource.scenarios);
+        all.map(move |(name, calls)| Scenario { name, service, target, calls })
+    };
+    SERVICES.into_iter().flat_map(of).collect()
 }

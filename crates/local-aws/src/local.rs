@@ -80,6 +80,13 @@ fn scope(app: &App, parts: &Parts) -> Scope {
     Scope { account: app.config.account.clone(), region }
 }
 
+/// What stands in an account's region, by terraform's types.
+fn standing(app: &App, scope: &Scope) -> Value {
+    let resources = crate::SERVICES.iter().flat_map(|service| service.resources);
+    let kinds = resources.filter_map(|resource| resource.standing);
+    kinds.map(|(kind, standing)| (kind.to_owned(), json!(standing(app, scope)))).collect()
+}
+
 async fn outcome(app: &Arc<App>, parts: &Parts, body: &mut Incoming) -> Result<Value, Fault> {
     let bytes = read(body, 1024 * 1024).await?;
     match (&parts.method, parts.uri.path()) {
@@ -147,7 +154,7 @@ async fn outcome(app: &Arc<App>, parts: &Parts, body: &mut Incoming) -> Result<V
                 .ok_or_else(|| Fault::not_found("NotFound", "there is no such image"))?;
             Ok(json!({}))
         }
-        (&Method::GET, "/_local/standing") => Ok(json!(crate::services::standing(app, &scope(app, parts)))),
+        (&Method::GET, "/_local/standing") => Ok(standing(app, &scope(app, parts))),
         // What ECR does by itself within a day.
         (&Method::POST, "/_local/lifecycle") => {
             let expired: Vec<Value> = crate::ecr::run_lifecycle(app, &scope(app, parts))?

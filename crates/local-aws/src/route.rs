@@ -14,7 +14,6 @@ use crate::input::Input;
 use crate::journal::Entry;
 use crate::request::{HangUp, Recorder, note_caller, note_needs};
 use crate::resource::Service;
-use crate::services::SERVICES;
 use crate::time::{http_date, now_millis};
 use crate::traffic::RequestBody;
 use crate::xml::element;
@@ -70,7 +69,7 @@ async fn json(
     entry: &mut Entry,
 ) -> Answer {
     let (prefix, action) = target.rsplit_once('.').unwrap_or((target, ""));
-    let service = SERVICES.into_iter().find(|service| service.target == prefix);
+    let service = crate::SERVICES.into_iter().find(|service| service.target == prefix);
     entry.service = service.map_or(prefix, |service| service.name).to_owned();
     entry.action = action.to_owned();
     let outcome = json_outcome(app, parts, &mut body, service, action, entry).await;

@@ -16,7 +16,8 @@ pub(crate) fn service(exchange: &Exchange) -> Option<String> {
             "AmazonEC2ContainerRegistry_V20150921" => Some("ecr".to_owned()),
             "SpencerFrontendService" => Some("ecr-public".to_owned()),
             "TrentService" => Some("kms".to_owned()),
-            _ => None,
+            // Whether that is its prefix, its model says.
+            _ => signed_for(exchange),
         };
     }
     let form = exchange.method == "POST" && exchange.path() == "/";
