@@ -150,7 +150,7 @@ impl Blobs {
     /// A blob that is a manifest, in memory.
     pub(crate) fn read(&self, digest: Digest) -> io::Result<Option<Vec<u8>>> {
         let Some((file, place)) = self.find(digest) else { return Ok(None) };
-        if place.size > registry::limits::MANIFEST as u64 {
+        if place.size > registry::size_limits::MANIFEST as u64 {
             return Ok(None);
         }
         archive::read(&file, place).map(Some)

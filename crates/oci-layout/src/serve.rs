@@ -136,7 +136,7 @@ async fn put_manifest(
     let mut body = request.body;
     let mut bytes = Vec::new();
     while let Some(piece) = body.chunk().await? {
-        if bytes.len() + piece.len() > registry::limits::MANIFEST {
+        if bytes.len() + piece.len() > registry::size_limits::MANIFEST {
             return Ok(refusal(StatusCode::PAYLOAD_TOO_LARGE, "SIZE_INVALID", "the manifest is too large"));
         }
         bytes.extend_from_slice(&piece);

@@ -49,7 +49,7 @@ pub async fn size(
 /// A small blob, a configuration for instance, in memory; size and digest verified.
 ///
 /// # Errors
-/// When it is larger than [`limits::BLOB_IN_MEMORY`](crate::limits::BLOB_IN_MEMORY), is not there, or is not what the descriptor says.
+/// When it is larger than [`size_limits::BLOB_IN_MEMORY`](crate::size_limits::BLOB_IN_MEMORY), is not there, or is not what the descriptor says.
 pub async fn bytes(client: &Client, reference: &Reference, blob: &Descriptor) -> Result<Vec<u8>, Error> {
     blobs::read(&client.connection, reference, blob.into()).await
 }

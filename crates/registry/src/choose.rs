@@ -11,10 +11,10 @@ use crate::blobs;
 use crate::client::Client;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind};
-use crate::limits;
 use crate::manifest::{Descriptor, Index, Kind, Manifest, ManifestError};
 use crate::platform::Platform;
 use crate::reference::Reference;
+use crate::size_limits;
 
 /// Where the images of an index are read.
 pub trait Images: Sync {
@@ -66,7 +66,7 @@ pub async fn image(
 ) -> Result<Descriptor, Error> {
     let fail = |error| Error::of(images.name(), ErrorKind::Manifest(error));
     let mut chosen = index(images, manifest, std::slice::from_ref(platform)).await?.select(platform);
-    for _ in 0..limits::INDEX_DEPTH {
+    for _ in 0..size_limits::INDEX_DEPTH {
         let descriptor = chosen.map_err(fail)?;
         if descriptor.says_platform() {
             return Ok(descriptor);
@@ -86,7 +86,7 @@ pub async fn image(
 /// It is none, or what has to be read cannot be read.
 pub async fn index(images: &dyn Images, manifest: &Manifest, platforms: &[Platform]) -> Result<Index, Error> {
     let mut index = manifest.index().map_err(|error| Error::of(images.name(), ErrorKind::Manifest(error)))?;
-    let left = AtomicUsize::new(limits::UNSAID);
+    let left = AtomicUsize::new(size_limits::UNSAID);
     for position in 0..index.manifests.len() {
         let entry = &index.manifests[position];
         if !may_be_any(entry) {
@@ -118,11 +118,12 @@ fn offered<'a>(
         let fail = |error: ManifestError| {
             Error::of(&images.name().with_digest(entry.digest), ErrorKind::Manifest(error))
         };
-        if depth > limits::INDEX_DEPTH {
+        if depth > size_limits::INDEX_DEPTH {
             return Err(too_deep(images));
         }
         if left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_err() {
-            let message = format!("an index with more than {} images that say no platform", limits::UNSAID);
+            let message =
+                format!("an index with more than {} images that say no platform", size_limits::UNSAID);
             return Err(Error::of(images.name(), ErrorKind::Protocol(message)));
         }
         let manifest = match images.manifest(entry.digest).await {
@@ -163,6 +164,6 @@ pub(crate) fn is_absent(error: &Error) -> bool {
 }
 
 fn too_deep(images: &dyn Images) -> Error {
-    let message = format!("indexes inside indexes, more than {} deep", limits::INDEX_DEPTH);
+    let message = format!("indexes inside indexes, more than {} deep", size_limits::INDEX_DEPTH);
     Error::of(images.name(), ErrorKind::Protocol(message))
 }

@@ -19,7 +19,6 @@ mod error;
 #[cfg(test)]
 mod fuzz;
 mod lenient;
-pub mod limits;
 pub mod lists;
 mod manifest;
 pub mod mirror;
@@ -28,6 +27,7 @@ mod net;
 mod platform;
 mod profile;
 mod reference;
+pub mod size_limits;
 mod transfer;
 
 pub use auth::{Anonymous, Credential, Credentials, Server};

@@ -13,14 +13,14 @@ use crate::bugs::{self, Bug};
 use crate::client::{Action, Call, Client, Connection, absent_as_none, counts_pulls, find_uncounted};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind};
-use crate::limits;
 use crate::manifest::{Descriptor, Index, Manifest, ManifestError, OCI_INDEX};
 use crate::names;
 use crate::net::http::answered_at;
 use crate::net::response::{self, read_bounded};
-use crate::net::waits::waiting;
+use crate::net::wait_span::waiting;
 use crate::net::{encoding, location};
 use crate::reference::Reference;
+use crate::size_limits;
 
 /// All tags of the reference's repository; none if the repository does not exist.
 ///
@@ -36,18 +36,21 @@ pub async fn tags(client: &Client, reference: &Reference) -> Result<Vec<String>,
     first.set_query(Some("n=1000"));
     let mut next = Some(first);
     let mut tags = Vec::new();
-    for _ in 0..limits::LIST_PAGES {
+    for _ in 0..size_limits::LIST_PAGES {
         let Some(url) = next else { return Ok(tags) };
         let page = absent_as_none(page::<Page>(client, reference, &url).await)?;
         let Some((page, link)) = page else { return Ok(tags) };
         tags.extend(page.tags.unwrap_or_default());
-        if tags.len() > limits::TAGS {
-            let kind = ErrorKind::Protocol(format!("more than {} tags", limits::TAGS));
+        if tags.len() > size_limits::TAGS {
+            let kind = ErrorKind::Protocol(format!("more than {} tags", size_limits::TAGS));
             return Err(Error::of(reference, kind));
         }
         next = link.filter(|link| *link != url);
     }
-    Err(Error::of(reference, ErrorKind::Protocol(format!("more than {} pages of tags", limits::LIST_PAGES))))
+    Err(Error::of(
+        reference,
+        ErrorKind::Protocol(format!("more than {} pages of tags", size_limits::LIST_PAGES)),
+    ))
 }
 
 /// Whether the registry knows the repository: one that its owner has just created may not have reached it yet.
@@ -88,7 +91,7 @@ pub async fn referrers(
     let malformed = |error| Error::of(reference, ErrorKind::Manifest(error));
     let mut next = Some(client.connection.url(reference, &format!("referrers/{digest}"))?);
     let mut found = Vec::new();
-    for _ in 0..limits::LIST_PAGES {
+    for _ in 0..size_limits::LIST_PAGES {
         let Some(url) = next else { return Ok(found) };
         match page::<Box<RawValue>>(client, reference, &url).await {
             Ok((page, link)) => {
@@ -98,7 +101,7 @@ pub async fn referrers(
                 let entries: Vec<&RawValue> = page.manifests.iter().map(|entry| &**entry).collect();
                 // As in an index: what is listed by another algorithm's digest is none of ours.
                 found.extend(Index::read(&entries).map_err(malformed)?.manifests);
-                if found.len() > limits::DESCRIPTORS {
+                if found.len() > size_limits::DESCRIPTORS {
                     return Err(malformed(ManifestError::TooMany(found.len())));
                 }
                 next = link.filter(|link| *link != url);
@@ -224,12 +227,12 @@ async fn page_once<T: DeserializeOwned>(
     let next = next.map_err(|kind| Error::of(reference, kind))?;
     let after = connection.timeouts().reply;
     let _wait = waiting(reference.registry(), "the rest of a list", after);
-    let reading = read_bounded(response, "the list", limits::LIST_PAGE);
+    let reading = read_bounded(response, "the list", size_limits::LIST_PAGE);
     let body = match tokio::time::timeout(after, reading).await {
         Ok(body) => body.map_err(|kind| Error::of(reference, kind))?,
         Err(_) => return Err(Error::of(reference, ErrorKind::Stalled { what: "the list", after })),
     };
-    let body = encoding::json(&headers, body, limits::LIST_PAGE);
+    let body = encoding::json(&headers, body, size_limits::LIST_PAGE);
     if response::is_page(&headers, &body) {
         return Err(Error::of(reference, ErrorKind::Page { status }));
     }

@@ -4,7 +4,7 @@ use http::HeaderMap;
 use http::header::WWW_AUTHENTICATE;
 
 use crate::digest::excerpt;
-use crate::limits;
+use crate::size_limits;
 
 /// One of the two schemes that registries use.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,7 +42,7 @@ fn all(headers: &HeaderMap) -> Vec<Result<Challenge, String>> {
 /// The grammar is [RFC 9110's](https://www.rfc-editor.org/rfc/rfc9110#section-11.6.1): challenges and their parameters are both
 /// separated by commas, so a word without `=` begins a new challenge. Semicolons, blanks and single quotes are taken as well.
 pub(crate) fn parse(text: &str) -> Vec<Result<Challenge, String>> {
-    if text.len() > limits::HEADER {
+    if text.len() > size_limits::HEADER {
         return Vec::new();
     }
     let mut found: Vec<(&str, Vec<(String, String)>)> = Vec::new();
@@ -194,7 +194,7 @@ mod tests {
         assert_eq!(parse("Bearer"), [unknown("Bearer without a realm")]);
         assert_eq!(parse(r#"Bearer realm="""#), [unknown("Bearer without a realm")]);
         assert_eq!(parse("\"Bearer realm=x"), []);
-        assert_eq!(parse(&format!("Bearer realm=\"{}\"", "x".repeat(limits::HEADER))), []);
+        assert_eq!(parse(&format!("Bearer realm=\"{}\"", "x".repeat(size_limits::HEADER))), []);
     }
 
     #[test]
@@ -215,7 +215,7 @@ mod tests {
                 let written: Vec<String> = names.filter_map(|(name, part)| quoted(name, part)).collect();
                 let written = format!("Bearer {}", written.join(","));
                 // Escaping may bring it above what is read of a header.
-                if written.len() <= limits::HEADER {
+                if written.len() <= size_limits::HEADER {
                     assert_eq!(parse(&written), std::slice::from_ref(challenge), "{written}");
                 }
             }

@@ -9,14 +9,14 @@ use url::Url;
 
 use super::{Credential, Server, token};
 use crate::error::ErrorKind;
-use crate::limits;
 use crate::net::contact::Contacts;
 use crate::net::encoding;
 use crate::net::guard::Guard;
 use crate::net::http::Transport;
 use crate::net::location;
 use crate::net::response::{self, Failure};
-use crate::net::waits::waiting;
+use crate::net::wait_span::waiting;
+use crate::size_limits;
 
 /// What a token is asked for with.
 pub(super) struct Asked<'a> {
@@ -44,7 +44,7 @@ impl TokenServices {
         let _wait = waiting(Server::at(realm), "a token", after);
         let exchange = async {
             let mut realm = realm.clone();
-            for _ in 0..=limits::REDIRECTS {
+            for _ in 0..=size_limits::REDIRECTS {
                 let reply = self.http.send(token::request(&realm, asked, &self.client_id)).await;
                 let reply = reply.map_err(|kind| contacts.failure(&realm, kind))?;
                 contacts.answered(&realm);
@@ -64,15 +64,16 @@ impl TokenServices {
                     });
                 }
                 let headers = reply.headers().clone();
-                let body = response::read_bounded(reply, "the token service's reply", limits::TOKEN_BODY);
-                let body = encoding::json(&headers, body.await?, limits::TOKEN_BODY);
+                let body =
+                    response::read_bounded(reply, "the token service's reply", size_limits::TOKEN_BODY);
+                let body = encoding::json(&headers, body.await?, size_limits::TOKEN_BODY);
                 let is_page = response::is_page(&headers, &body);
                 return token::read(&body).map_err(|answer| {
                     let answer = if is_page { "a web page" } else { answer };
                     gives(format!("it answers {answer} (HTTP {})", status.as_u16()))
                 });
             }
-            let message = format!("the token service sends us on more than {} times", limits::REDIRECTS);
+            let message = format!("the token service sends us on more than {} times", size_limits::REDIRECTS);
             Err(ErrorKind::Protocol(message))
         };
         tokio::time::timeout(after, exchange).await.map_err(stalled)?

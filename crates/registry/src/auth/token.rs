@@ -14,7 +14,7 @@ use url::form_urlencoded::Serializer;
 use super::Credential;
 use super::service::Asked;
 use crate::net::http::{Body, Request};
-use crate::net::secrets::Secrets;
+use crate::net::redact::Secrets;
 
 /// Without `expires_in` a token lives for
 /// [60 seconds](https://distribution.github.io/distribution/spec/auth/token/#token-response-fields).

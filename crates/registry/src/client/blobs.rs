@@ -10,13 +10,13 @@ use super::pace::Action;
 use crate::bugs::{self, Bug};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind};
-use crate::limits;
 use crate::manifest::Blob;
 use crate::net::encoding;
 use crate::net::http::Response;
 use crate::net::response::{self, read_bounded};
-use crate::net::waits::waiting;
+use crate::net::wait_span::waiting;
 use crate::reference::Reference;
+use crate::size_limits;
 
 /// By how much gzip makes what is small and has no pattern longer.
 pub(crate) const PACKED_ROOM: usize = 64 << 10;
@@ -63,15 +63,15 @@ pub(crate) async fn is_at_target(
 /// A small blob in memory; size and digest verified.
 ///
 /// # Errors
-/// When it is larger than [`limits::BLOB_IN_MEMORY`], is not there, or is not what was asked for.
+/// When it is larger than [`size_limits::BLOB_IN_MEMORY`], is not there, or is not what was asked for.
 pub(crate) async fn read(
     connection: &Connection,
     reference: &Reference,
     blob: Blob,
 ) -> Result<Vec<u8>, Error> {
     let fail = |kind| Error::of(&reference.with_digest(blob.digest), kind);
-    if blob.size > limits::BLOB_IN_MEMORY {
-        return Err(fail(ErrorKind::TooLarge { what: "the blob", limit: limits::BLOB_IN_MEMORY }));
+    if blob.size > size_limits::BLOB_IN_MEMORY {
+        return Err(fail(ErrorKind::TooLarge { what: "the blob", limit: size_limits::BLOB_IN_MEMORY }));
     }
     let url = connection.url(reference, &format!("blobs/{}", blob.digest))?;
     connection

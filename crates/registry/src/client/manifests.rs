@@ -8,13 +8,13 @@ use super::pace::Action;
 use super::{Client, Connection, counts_pulls};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind};
-use crate::limits;
 use crate::manifest::{ACCEPTED, Descriptor, Manifest};
 use crate::net::encoding;
 use crate::net::http::Response;
 use crate::net::response::{self, read_bounded};
-use crate::net::waits::waiting;
+use crate::net::wait_span::waiting;
 use crate::reference::Reference;
+use crate::size_limits;
 
 impl Client {
     /// What `reference` points to, or none if it is not there. One HEAD, which no registry counts as a pull.
@@ -203,14 +203,14 @@ async fn verified(
     let headers = response.headers().clone();
     let status = response.status().as_u16();
     let after = connection.timeouts().reply;
-    let reading = read_bounded(response, "the manifest", limits::MANIFEST);
+    let reading = read_bounded(response, "the manifest", size_limits::MANIFEST);
     let _wait = waiting(reference.registry(), "the rest of a manifest", after);
     let body = match tokio::time::timeout(after, reading).await {
         Ok(body) => body.map_err(|kind| Error::of(reference, kind))?,
         Err(_) => return Err(Error::of(reference, ErrorKind::Stalled { what: "the manifest", after })),
     };
     let expected = reference.digest().or(announced);
-    let body = encoding::decoded(&headers, body, limits::MANIFEST, |body| {
+    let body = encoding::decoded(&headers, body, size_limits::MANIFEST, |body| {
         expected.map_or_else(|| encoding::is_json(body), |expected| Digest::of(body) == expected)
     });
     if response::is_page(&headers, &body) {

@@ -10,10 +10,9 @@ mod pace;
 mod rate_limit;
 mod retry;
 mod route;
+mod timeouts;
 mod transport;
 pub(crate) mod uploads;
-
-use std::time::Duration;
 
 pub use builder::Builder;
 pub(crate) use call::Call;
@@ -25,42 +24,13 @@ pub(crate) use rate_limit::{counts_pulls, pulled};
 pub(crate) use retry::Tries;
 pub use retry::{RetryPolicy, RetryWatcher};
 pub use route::Route;
+pub use timeouts::Timeouts;
 
 /// A client of all registries: finds, reads and puts manifests. [`blobs`](crate::blobs) and [`lists`](crate::lists) have what it does
 /// with blobs, and with the lists that registries keep.
 #[derive(Clone)]
 pub struct Client {
     pub(crate) connection: Connection,
-}
-
-/// How long nothing may happen.
-#[derive(Clone, Copy, Debug)]
-pub struct Timeouts {
-    /// Until a connection stands.
-    pub connect: Duration,
-    /// Until a reply begins.
-    pub reply: Duration,
-    /// While a blob is transferred: in this time at least [`Timeouts::MIN_BYTES`] must move.
-    pub idle: Duration,
-    /// Until a source that can be done without has answered: it is asked for news only.
-    pub news: Duration,
-}
-
-impl Timeouts {
-    /// What must move in the `idle` time, so that a server that sends a byte now and then is not waited for forever.
-    pub const MIN_BYTES: u64 = 1024;
-}
-
-impl Default for Timeouts {
-    fn default() -> Self {
-        Self {
-            connect: Duration::from_secs(10),
-            // ECR takes its time to commit a layer of gigabytes.
-            reply: Duration::from_secs(120),
-            idle: Duration::from_secs(30),
-            news: Duration::from_secs(5),
-        }
-    }
 }
 
 impl Client {

@@ -11,7 +11,7 @@ use url::Url;
 use crate::auth::Server;
 use crate::bugs::{self, Bug};
 use crate::error::{Answerer, Error, ErrorKind, waited};
-use crate::net::waits::waiting;
+use crate::net::wait_span::waiting;
 use crate::profile::{Profiles, Quotas};
 use crate::reference::Reference;
 

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::bugs::{self, Bug};
 use crate::error::{Error, ErrorKind, waited};
-use crate::net::waits::waiting;
+use crate::net::wait_span::waiting;
 
 /// How often and how patiently an operation is tried.
 #[derive(Clone, Copy, Debug)]

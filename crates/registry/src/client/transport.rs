@@ -16,12 +16,12 @@ use crate::BoxFuture;
 use crate::auth::{Challenge, Contact, Grant, Scope, Server};
 use crate::bugs::{self, Bug};
 use crate::error::{Answerer, Error, ErrorKind, waited};
-use crate::limits;
 use crate::net::http::{AnsweredAt, Request, Response};
 use crate::net::location;
+use crate::net::redact::Secrets;
 use crate::net::response::{self, Failure};
-use crate::net::secrets::Secrets;
-use crate::net::waits::waiting;
+use crate::net::wait_span::waiting;
+use crate::size_limits;
 
 /// How often one request may meet a credential that has run out: with many requests under way, the new one may be spent
 /// before this request's turn comes.
@@ -220,7 +220,7 @@ impl Core {
     ) -> Result<Result<Response, Refusal>, Error> {
         let mut url = call.url.clone();
         let mut stranger: Option<Grant> = None;
-        for _ in 0..=limits::REDIRECTS {
+        for _ in 0..=size_limits::REDIRECTS {
             let own = location::same_origin(asked, &url);
             if !own {
                 self.guard.sent(asked, &url);
@@ -278,7 +278,7 @@ impl Core {
             };
             return Ok(Err(Refusal { failure, is_foreign: !own, server }));
         }
-        Err(call.error(ErrorKind::Protocol(format!("more than {} redirects", limits::REDIRECTS))))
+        Err(call.error(ErrorKind::Protocol(format!("more than {} redirects", size_limits::REDIRECTS))))
     }
 
     /// Where a redirect leads.

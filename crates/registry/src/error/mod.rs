@@ -1,6 +1,7 @@
 //! What can go wrong between this crate and a registry.
 
 mod kind;
+mod transient;
 pub(crate) mod waited;
 
 use std::fmt;
@@ -87,58 +88,6 @@ impl Error {
     /// What it was about: an image's name, or the registry itself.
     pub fn subject(&self) -> &str {
         &self.inner.subject
-    }
-
-    /// Whether the same request may well succeed in a moment. Named signatures only: what is not known to pass by itself
-    /// is reported at once.
-    pub fn is_transient(&self) -> bool {
-        match self.kind() {
-            // Docker Hub's pulls come back over hours, its other limits within a minute.
-            ErrorKind::TooManyRequests { retry_after: None, message } => {
-                !message.to_ascii_lowercase().contains("pull rate limit")
-            }
-            ErrorKind::TooManyRequests { .. }
-            | ErrorKind::Unavailable { .. }
-            | ErrorKind::Expired { .. }
-            | ErrorKind::UploadLost { .. }
-            | ErrorKind::Stalled { .. }
-            | ErrorKind::Truncated { .. }
-            // A corrupted transfer is repaired by another one; bytes that are wrong at their source fail each time.
-            | ErrorKind::DigestMismatch { .. }
-            | ErrorKind::SizeMismatch { .. } => true,
-            ErrorKind::Network { .. } => true,
-            ErrorKind::NoConnection { .. } => self.is_brief(),
-            _ => false,
-        }
-    }
-
-    /// Whether it is worth a moment and no more: a server that nobody has heard of yet is more likely to be named wrongly than to
-    /// be about to start, and one whose reply is not HTTP was hardly disturbed.
-    pub(crate) fn is_brief(&self) -> bool {
-        use NoConnection::{NotHttp, Refused, UnknownName};
-        matches!(self.kind(), ErrorKind::NoConnection { why: NotHttp | Refused | UnknownName, .. })
-    }
-
-    /// Whether the registry is out of reach, or does not work at the moment: neither its answer nor a refusal came.
-    pub fn is_out_of_reach(&self) -> bool {
-        match self.kind() {
-            ErrorKind::Unavailable { .. } | ErrorKind::Stalled { .. } | ErrorKind::TooManyRequests { .. } => {
-                true
-            }
-            ErrorKind::Network { .. } => true,
-            ErrorKind::NoConnection { .. } => self.is_brief(),
-            _ => false,
-        }
-    }
-
-    /// How long the registry asks to wait.
-    pub fn retry_after(&self) -> Option<Duration> {
-        match self.kind() {
-            ErrorKind::TooManyRequests { retry_after, .. } | ErrorKind::Unavailable { retry_after, .. } => {
-                *retry_after
-            }
-            _ => None,
-        }
     }
 }
 

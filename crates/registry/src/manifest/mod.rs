@@ -12,9 +12,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::digest::{Digest, excerpt};
-use crate::limits;
 use crate::names::{self, Ambiguous};
 use crate::platform::Platform;
+use crate::size_limits;
 
 pub(crate) use index::Foreign;
 pub use index::Index;
@@ -95,7 +95,7 @@ impl Descriptor {
     pub(crate) fn is_configuration(&self) -> bool {
         let types =
             ["application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json"];
-        types.contains(&self.media_type.as_str()) && self.size <= limits::BLOB_IN_MEMORY
+        types.contains(&self.media_type.as_str()) && self.size <= size_limits::BLOB_IN_MEMORY
     }
 
     /// Whether registries never hold the content: Windows base layers, which come from their vendor's address alone.
@@ -149,7 +149,7 @@ pub enum ManifestError {
     #[error("`{0}` is named by an algorithm that is not taken: sha256 is")]
     Algorithm(String),
     /// More descriptors than any image has.
-    #[error("{0} descriptors, more than the {max} that are taken", max = limits::DESCRIPTORS)]
+    #[error("{0} descriptors, more than the {max} that are taken", max = size_limits::DESCRIPTORS)]
     TooMany(usize),
     /// None, or not all, of the wanted platforms are in the index.
     #[error("no {missing}: it has {available}")]
@@ -289,7 +289,7 @@ fn bare(media_type: &str) -> String {
 }
 
 fn bounded(count: usize) -> Result<(), ManifestError> {
-    if count > limits::DESCRIPTORS { Err(ManifestError::TooMany(count)) } else { Ok(()) }
+    if count > size_limits::DESCRIPTORS { Err(ManifestError::TooMany(count)) } else { Ok(()) }
 }
 
 #[cfg(test)]

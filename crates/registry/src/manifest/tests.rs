@@ -161,7 +161,7 @@ fn fuzz_any_manifest_is_refused_or_is_one_thing_and_bounded() {
             if let Ok(image) = image {
                 let blobs = image.blobs();
                 let names: std::collections::HashSet<Digest> = blobs.iter().map(|blob| blob.digest).collect();
-                assert!(names.len() == blobs.len() && blobs.len() <= limits::DESCRIPTORS + 1);
+                assert!(names.len() == blobs.len() && blobs.len() <= size_limits::DESCRIPTORS + 1);
             }
             let (Ok(index), Ok(trimmed)) = (index, manifest.trim(&platform)) else { continue };
             let kept = trimmed.index().unwrap_or_else(|error| panic!("{error}: {:?}", trimmed.bytes()));

@@ -16,10 +16,10 @@ use crate::bugs::{self, Bug};
 use crate::client::Client;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind};
-use crate::limits;
 use crate::lists;
 use crate::manifest::{Blob, Descriptor, Kind, Manifest, subject as subject_of};
 use crate::reference::Reference;
+use crate::size_limits;
 
 /// [Cosign's tags](https://github.com/sigstore/cosign/blob/main/specs/SIGNATURE_SPEC.md#tag-based-discovery).
 const SUFFIXES: [&str; 3] = ["sig", "att", "sbom"];
@@ -142,7 +142,7 @@ impl Missing {
 /// What there may be artifacts about: the image and all below it, as the target has it, which costs no pull.
 async fn subjects(client: &Client, target: &Reference, digest: Digest) -> Result<Vec<Digest>, Error> {
     let (mut subjects, mut level) = (vec![digest], vec![digest]);
-    for _ in 0..limits::INDEX_DEPTH {
+    for _ in 0..size_limits::INDEX_DEPTH {
         let reads = level.iter().map(|digest| target.with_digest(*digest));
         let reads = reads.map(|manifest| async move { client.manifest(&manifest).await });
         let found = try_join_all(reads).await?;

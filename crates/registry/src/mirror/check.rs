@@ -9,9 +9,9 @@ use super::{Limits, Mirror, blob};
 use crate::blobs;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind};
-use crate::limits;
 use crate::manifest::{Descriptor, Kind, Manifest};
 use crate::reference::Reference;
+use crate::size_limits;
 use crate::transfer::source::{self, Meter, Transfer};
 use futures_util::future::{BoxFuture, FutureExt as _};
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
@@ -177,7 +177,7 @@ impl Check<'_> {
         let mut walk = Walk::default();
         walk.checked.digest = Some(top.digest());
         let mut level = vec![top];
-        for depth in 0..=limits::INDEX_DEPTH {
+        for depth in 0..=size_limits::INDEX_DEPTH {
             // Each once, however many indexes name it.
             let mut children = BTreeMap::new();
             for (digest, optional) in level.iter().flat_map(|manifest| walk.take(manifest, depth)) {
@@ -295,7 +295,7 @@ impl Walk {
         };
         if manifest.kind() == Kind::Index {
             match manifest.index() {
-                Ok(_) if depth == limits::INDEX_DEPTH => {
+                Ok(_) if depth == size_limits::INDEX_DEPTH => {
                     self.checked.differences.extend(broken("indexes lie too deep in indexes".to_owned()));
                 }
                 Ok(index) => {

@@ -12,9 +12,9 @@ use crate::blobs;
 use crate::choose::{self, Images, is_absent};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind};
-use crate::limits;
 use crate::manifest::{Blob, Descriptor, Kind, Manifest, ManifestError};
 use crate::reference::Reference;
+use crate::size_limits;
 
 /// Children of one index that are asked for at once.
 const CHILDREN_AT_ONCE: usize = 16;
@@ -179,15 +179,15 @@ impl<'a> Reader<'a> {
             if level.is_empty() {
                 break;
             }
-            if depth > limits::INDEX_DEPTH {
-                let message = format!("indexes inside indexes, more than {} deep", limits::INDEX_DEPTH);
+            if depth > size_limits::INDEX_DEPTH {
+                let message = format!("indexes inside indexes, more than {} deep", size_limits::INDEX_DEPTH);
                 return Err(fail(ErrorKind::Protocol(message)));
             }
             bytes = total([bytes].into_iter().chain(level.iter().map(|child| child.size)));
-            if bytes > limits::MANIFESTS {
+            if bytes > size_limits::MANIFESTS {
                 return Err(fail(ErrorKind::TooLarge {
                     what: "the image's manifests",
-                    limit: limits::MANIFESTS,
+                    limit: size_limits::MANIFESTS,
                 }));
             }
             let (mut seen, mut below) = (HashSet::new(), Vec::new());
@@ -196,7 +196,7 @@ impl<'a> Reader<'a> {
             while let Some((child, named)) = found.try_next().await? {
                 all.push(child);
                 below.extend(named.into_iter().filter(|child| seen.insert(child.digest)));
-                if below.len() > limits::DESCRIPTORS {
+                if below.len() > size_limits::DESCRIPTORS {
                     return Err(fail(ErrorKind::Manifest(ManifestError::TooMany(below.len()))));
                 }
             }

@@ -9,12 +9,12 @@ use url::{Host, Url};
 
 use crate::digest::excerpt;
 use crate::error::ErrorKind;
-use crate::limits;
+use crate::size_limits;
 
 /// `text` as a URL, relative to the URL that was asked, if going there is safe.
 pub(crate) fn resolve(asked: &Url, text: &str) -> Result<Url, ErrorKind> {
     let refused = |reason| ErrorKind::UnsafeLocation { url: shown(text), reason };
-    if text.len() > limits::HEADER {
+    if text.len() > size_limits::HEADER {
         return Err(refused("it is too long"));
     }
     let url = asked.join(text).map_err(|_| refused("it is no URL"))?;
@@ -55,7 +55,7 @@ impl Plain<'_> {
 /// [`resolve`] for the bytes of a blob. An object store that is refused is named, so that the user can allow it.
 pub(crate) fn resolve_blob(asked: &Url, text: &str, plain: &Plain<'_>) -> Result<Url, ErrorKind> {
     resolve(asked, text).or_else(|refused| match asked.join(text) {
-        Ok(url) if text.len() <= limits::HEADER && plain.allows(&url) => Ok(url),
+        Ok(url) if text.len() <= size_limits::HEADER && plain.allows(&url) => Ok(url),
         Ok(url) if url.scheme() == "http" && !is_never_reached(&url) && !names_user(&url) => {
             Err(ErrorKind::PlainBlobs { host: url.authority().to_owned() })
         }
@@ -86,7 +86,7 @@ fn is_never_reached(url: &Url) -> bool {
 
 /// A token service's address: as safe as any other. Without a host it is the registry's own; other words are no address.
 pub(crate) fn realm(origin: &Url, text: &str) -> Result<Url, ErrorKind> {
-    if !text.starts_with('/') && Url::parse(text).is_err() && text.len() <= limits::HEADER {
+    if !text.starts_with('/') && Url::parse(text).is_err() && text.len() <= size_limits::HEADER {
         return Err(ErrorKind::UnsafeLocation { url: shown(text), reason: "a realm is a URL" });
     }
     resolve(origin, text)
@@ -349,9 +349,15 @@ mod tests {
         let from: Url = "https://a/".parse().unwrap();
         let state = |length| format!("/v2/a/blobs/uploads/1?state={}", "x".repeat(length));
         assert!(resolve(&from, &state(47 << 10)).is_ok());
-        assert!(resolve(&from, &state(limits::HEADER)).is_err());
-        assert!(resolve(&from, &format!("/{}", " ".repeat(limits::HEADER - 1))).is_ok(), "blanks at the end");
-        assert!(resolve(&from, &format!("/{}x", " ".repeat(limits::HEADER - 2))).is_err(), "three for one");
+        assert!(resolve(&from, &state(size_limits::HEADER)).is_err());
+        assert!(
+            resolve(&from, &format!("/{}", " ".repeat(size_limits::HEADER - 1))).is_ok(),
+            "blanks at the end"
+        );
+        assert!(
+            resolve(&from, &format!("/{}x", " ".repeat(size_limits::HEADER - 2))).is_err(),
+            "three for one"
+        );
     }
 
     #[test]
@@ -370,14 +376,16 @@ mod tests {
                 for url in [resolve(from, text), realm(from, text)].into_iter().flatten() {
                     taken = true;
                     assert!(
-                        text.len() <= limits::HEADER && url.username().is_empty() && url.password().is_none()
+                        text.len() <= size_limits::HEADER
+                            && url.username().is_empty()
+                            && url.password().is_none()
                     );
                     let stays = same_host(from, &url) || (is_loopback(from) && is_loopback(&url));
                     let is_encrypted = url.scheme() == "https";
                     assert!(is_encrypted || (url.scheme() == "http" && from.scheme() == "http" && stays));
                     assert!(!is_private(&url) || stays, "{from} led to {url}");
                     // What is safe stays itself, and safe, however often it is looked at. Escaped it may be longer than a header.
-                    if url.as_str().len() <= limits::HEADER {
+                    if url.as_str().len() <= size_limits::HEADER {
                         assert_eq!(resolve(from, url.as_str()).ok(), Some(url));
                     }
                 }

@@ -16,7 +16,7 @@ use super::guard::{Guard, Refused};
 use super::http::{Body, Content, Http, Proxies, Request, Response, Transport};
 use crate::BoxFuture;
 use crate::error::{Error, ErrorKind, NoConnection};
-use crate::limits;
+use crate::size_limits;
 
 /// The HTTP clients: one for all servers, and one for each that has certificates of its own. A connection is never shared between
 /// two of them, nor is a certificate.
@@ -66,7 +66,7 @@ impl Network {
 
 /// Takes replies as other clients do: more headers than most have, folded ones, and the rest where one is none.
 fn lenient(builder: reqwest::ClientBuilder) -> reqwest::ClientBuilder {
-    let builder = builder.http1_max_headers(limits::HEADERS);
+    let builder = builder.http1_max_headers(size_limits::HEADERS);
     let builder = builder.http1_allow_obsolete_multiline_headers_in_responses(true);
     let builder = builder.http1_allow_spaces_after_header_name_in_responses(true);
     builder.http1_ignore_invalid_headers_in_responses(true)

@@ -8,10 +8,10 @@ use serde_json::Value;
 
 use super::encoding;
 use super::http::Response;
-use super::secrets::Secrets;
+use super::redact::Secrets;
 use crate::digest::excerpt;
 use crate::error::{ErrorKind, NoConnection};
-use crate::limits;
+use crate::size_limits;
 
 /// An error reply, read.
 #[derive(Debug)]
@@ -30,9 +30,9 @@ impl Failure {
         let status = response.status();
         let headers = response.headers().clone();
         // A body that cannot be read takes nothing away from the status.
-        let reading = read_prefix(response, limits::ERROR_BODY);
+        let reading = read_prefix(response, size_limits::ERROR_BODY);
         let body = tokio::time::timeout(Duration::from_secs(10), reading).await.unwrap_or_default();
-        let body = encoding::json(&headers, body, limits::ERROR_BODY);
+        let body = encoding::json(&headers, body, size_limits::ERROR_BODY);
         let (code, message) = read_error(&body, secrets);
         let is_page = is_page(&headers, &body);
         Self { status, headers, code, message, is_page }
@@ -228,7 +228,7 @@ async fn read_prefix(mut response: Response, limit: usize) -> Vec<u8> {
 
 /// A header as text, if it is short enough to be one.
 pub(crate) fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    headers.get(name).filter(|value| value.len() <= limits::HEADER)?.to_str().ok()
+    headers.get(name).filter(|value| value.len() <= size_limits::HEADER)?.to_str().ok()
 }
 
 /// The header with a manifest's or a blob's digest.

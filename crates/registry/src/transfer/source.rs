@@ -15,12 +15,12 @@ use crate::bugs::{self, Bug};
 use crate::client::{Connection, Timeouts, Tries, blobs};
 use crate::digest::Hasher;
 use crate::error::{Error, ErrorKind, waited};
-use crate::limits;
 use crate::manifest::Blob;
 use crate::net::http::Response;
-use crate::net::waits::waiting;
+use crate::net::wait_span::waiting;
 use crate::net::{encoding, response};
 use crate::reference::Reference;
+use crate::size_limits;
 
 /// What is handed to the upload at once: small enough that a slow link shows progress within the idle time.
 const PIECE: usize = 128 << 10;
@@ -238,7 +238,7 @@ impl Reader {
         };
         let whole = |length| whole_length(length, self.offset, self.to_skip);
         let announced = response.body().length().map(whole);
-        let is_small = blob.size <= limits::BLOB_IN_MEMORY;
+        let is_small = blob.size <= size_limits::BLOB_IN_MEMORY;
         if announced != Some(blob.size) && is_small && encoding::is_compressed(response.headers()) {
             drop(response);
             self.unpacked = Some(blobs::read(connection, source, *blob).await?.into());

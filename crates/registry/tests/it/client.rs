@@ -134,7 +134,7 @@ fn a_name_that_leads_to_a_private_address_is_not_connected_to() {
 fn what_is_too_large_is_not_read() {
     run(async {
         let fake = Fake::plain().await;
-        let huge = "x".repeat(registry::limits::MANIFEST + 1);
+        let huge = "x".repeat(registry::size_limits::MANIFEST + 1);
         fake.on(Rule::new(
             "GET",
             "/manifests/",
@@ -149,7 +149,7 @@ fn what_is_too_large_is_not_read() {
         ));
         let error = client().manifest(&fake.name("r:1")).await.unwrap_err();
         assert!(error.to_string().len() < 1_000, "an error shows a line, not megabytes");
-        let blob = Descriptor::new("x", Digest::of(b""), registry::limits::BLOB_IN_MEMORY + 1);
+        let blob = Descriptor::new("x", Digest::of(b""), registry::size_limits::BLOB_IN_MEMORY + 1);
         let error = registry::blobs::bytes(&client(), &fake.name("r"), &blob).await.unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::TooLarge { .. }), "{error}");
     });
