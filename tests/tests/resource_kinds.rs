@@ -25,8 +25,9 @@ fn what_is_killed_at_any_kind_of_resource_can_be_destroyed() {
     let aws = world.aws();
     let before = aws.emulator.standing();
     for kind in ResourceKind::ALL {
+        // With its path: another action may begin like it.
         let request = kind.creation().replace(':', " ");
-        aws.emulator.quirks(&[&format!("hold-answer=1:{request}")]);
+        aws.emulator.quirks(&[&format!("hold-answer=1:{request} /")]);
         let mut run = world.xtask("auto-transfer-images").start();
         let (pid, held) = (run.pid(), aws.emulator.held(|| run.is_over()));
         run.signal(Signal::KILL);
