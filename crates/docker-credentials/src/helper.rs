@@ -32,7 +32,7 @@ impl DockerCredentials {
             command = command.env("PATH", path);
         }
         let (registry, helper) = (server.to_string(), helper.to_owned());
-        let ended = match end_within(command, self.patience, ANSWER).await {
+        let ended = match end_within(command, self.timeout, ANSWER).await {
             Ok(ended) => ended,
             // Whatever needs no credentials goes on without it, as a public image does.
             Err(ProcessError::Missing { program }) => {

@@ -34,7 +34,7 @@ use places::{Holds, Place};
 pub use same::{PUBLIC, others as other_names};
 
 /// How long a helper may take: some ask a person.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Docker's config.json and podman's auth.json, read anew for each registry, so that a login in between counts.
 #[derive(Clone, Debug)]
@@ -43,7 +43,7 @@ pub struct DockerCredentials {
     /// Where helpers are looked for, where it is not the process's own PATH.
     path: Option<OsString>,
     /// How long a helper may take.
-    patience: Duration,
+    timeout: Duration,
 }
 
 /// What the places hold, each with its name.
@@ -116,7 +116,7 @@ impl DockerCredentials {
     /// The user's: `$DOCKER_AUTH_CONFIG`, then `$DOCKER_CONFIG/config.json`, else `~/.docker/config.json`, and podman's beside it.
     /// `engine` is the container client that the user named.
     pub fn from_env(engine: Option<&str>) -> Self {
-        Self { places: places::all(engine), path: None, patience: PATIENCE }
+        Self { places: places::all(engine), path: None, timeout: TIMEOUT }
     }
 
     /// Whether the files can be read, for commands that want to know before they start.

@@ -47,7 +47,7 @@ impl Fixture {
         path.push(":");
         path.push(std::env::var_os("PATH").unwrap_or_default());
         let places = vec![docker(&self.dir.path().join("config.json"))];
-        DockerCredentials { places, path: Some(path), patience: PATIENCE }
+        DockerCredentials { places, path: Some(path), timeout: TIMEOUT }
     }
 
     pub(super) fn find(&self, registry: &str) -> Option<Credential> {
@@ -198,7 +198,7 @@ async fn the_registry_crate_gets_what_is_logged_in_by_then() {
 #[test]
 fn nobody_has_to_have_a_file() {
     let dir = tempfile::tempdir().unwrap();
-    let credentials = |places| DockerCredentials { places, path: None, patience: PATIENCE };
+    let credentials = |places| DockerCredentials { places, path: None, timeout: TIMEOUT };
     let absent = credentials(vec![docker(&dir.path().join("absent"))]);
     assert!(now(absent.find(&server("quay.io"))).unwrap().is_none());
     assert!(now(credentials(Vec::new()).find(&server("quay.io"))).unwrap().is_none());
@@ -299,7 +299,7 @@ fn an_empty_file_is_none_and_a_helper_that_is_missing_stops_nobody() {
 fn a_helper_that_hangs_or_never_stops_is_ended_and_named() {
     let fixture = Fixture::new(r#"{"credsStore": "slow"}"#).helper("slow", "sleep 600 & wait");
     let mut credentials = fixture.credentials();
-    credentials.patience = Duration::from_secs(1);
+    credentials.timeout = Duration::from_secs(1);
     let error = now(credentials.find(&server("ghcr.io"))).unwrap_err();
     assert_eq!(error.to_string(), "docker-credential-slow gives no answer for ghcr.io");
     let cause = std::error::Error::source(&error).unwrap().to_string();

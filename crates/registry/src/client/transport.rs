@@ -87,8 +87,8 @@ impl Core {
                 self.auth.answered(registry, &route.origin);
                 return Err(self.refused(&call, refusal));
             }
-            let patience = if refusal.failure.is_expired_token() { EXPIRIES } else { 1 };
-            if had_header && refusals >= patience {
+            let most = if refusal.failure.is_expired_token() { EXPIRIES } else { 1 };
+            if had_header && refusals >= most {
                 return Err(self.refused(&call, refusal));
             }
             refusals += u32::from(had_header);
