@@ -31,6 +31,15 @@ pub(crate) struct Broker {
 pub(crate) struct Grant {
     pub(crate) header: Option<HeaderValue>,
     pub(super) generation: u64,
+    /// As [`Held::until`].
+    pub(super) until: Option<Instant>,
+}
+
+impl Grant {
+    /// Whether its time is over: to be refused by now says nothing about the next one.
+    pub(crate) fn has_run_out(&self) -> bool {
+        self.until.is_some_and(|until| Instant::now() >= until)
+    }
 }
 
 /// What is known of how a registry wants to be spoken to.

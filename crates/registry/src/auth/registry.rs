@@ -70,7 +70,7 @@ impl Held {
     }
 
     pub(super) fn grant(&self) -> Grant {
-        Grant { header: self.header.clone(), generation: self.generation }
+        Grant { header: self.header.clone(), generation: self.generation, until: self.until }
     }
 }
 

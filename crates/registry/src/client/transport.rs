@@ -63,7 +63,7 @@ impl Core {
         }
         let mut grant = self.auth.grant(registry, &route.origin, &scope).await?;
         // Once for a challenge, and once more for a credential that has run out since it was stored.
-        let mut refusals = 0;
+        let (mut refusals, mut expiries) = (0, 0);
         loop {
             self.turn(&call, &route.origin, queued).await?;
             let refusal = match self.exchange(&call, &route.origin, &grant).await? {
@@ -87,11 +87,15 @@ impl Core {
                 self.auth.answered(registry, &route.origin);
                 return Err(self.refused(&call, refusal));
             }
-            let most = if refusal.failure.is_expired_token() { EXPIRIES } else { 1 };
-            if had_header && refusals >= most {
+            let (count, most) = if refusal.failure.is_expired_token() || grant.has_run_out() {
+                (&mut expiries, EXPIRIES)
+            } else {
+                (&mut refusals, 1)
+            };
+            if had_header && *count >= most {
                 return Err(self.refused(&call, refusal));
             }
-            refusals += u32::from(had_header);
+            *count += u32::from(had_header);
             let headers = &refusal.failure.headers;
             let renewed = self.auth.renew(registry, &route.origin, &scope, &grant, headers).await?;
             drop(std::mem::take(&mut contact));

@@ -1,6 +1,7 @@
 //! Challenges, tokens and passwords: how often they are asked for, and who sees them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use registry::{Client, Digest, ErrorKind, Request};
@@ -86,6 +87,24 @@ fn a_token_that_is_refused_is_fetched_anew_once_for_all() {
             assert!(result.unwrap().is_some());
         }
         assert_eq!(fake.log.count("GET token"), 2);
+    });
+}
+
+/// A request that waited for longer than its token lives has not been told that the next one is wrong.
+#[test]
+fn a_token_that_ran_out_on_the_way_is_no_refusal_of_the_next() {
+    run(async {
+        let fake = Fake::start(wants_token()).await;
+        fake.store(|store| store.seed("r", "1", &small()));
+        fake.on(Rule::new("GET", "/token", reply(200, &[], r#"{"token":"short","expires_in":1}"#)));
+        fake.on(Rule::new("GET", "manifests", Fault::Delay(Duration::from_secs(1))).skip(1));
+        fake.on(Rule::new("GET", "manifests", Fault::Expire).skip(1));
+        assert!(client().manifest(&fake.name("r:1")).await.unwrap().is_some());
+        assert_eq!((fake.log.fired(), fake.log.count("GET token")), (3, 3));
+        // One that is refused while it is good is renewed once.
+        fake.on(Rule::new("GET", "manifests", Fault::Expire).skip(1).times(2));
+        let error = client().manifest(&fake.name("r:1")).await.unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Unauthorized { .. }), "{error}");
     });
 }
 
