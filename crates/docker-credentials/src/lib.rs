@@ -127,7 +127,7 @@ impl DockerCredentials {
         self.places.iter().try_for_each(|place| place.read().map(drop))
     }
 
-    /// The credential for a server, or for its namespace; none where nobody logged in.
+    /// The credential for a server, or for its namespace; none without a login.
     ///
     /// # Errors
     /// A file or the helper that it names is broken.
@@ -167,7 +167,7 @@ impl DockerCredentials {
         Ok(config.and_then(|config| config.helper(server).map(str::to_owned)))
     }
 
-    /// What all places hold: read where it holds up nobody, for a file may be a pipe, or on a share that is away.
+    /// What all places hold, read on a thread of its own: a file may be a pipe, or on a share that does not answer.
     async fn configs(&self) -> Result<Configs, CredentialError> {
         let places = self.places.clone();
         process::blocking(move || {

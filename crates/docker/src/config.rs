@@ -20,7 +20,7 @@ const LINKED: [&str; 4] = ["contexts", "buildx", "cli-plugins", "scan"];
 /// What of the user's `config.json` is taken over: how to reach an engine and a network, never how to log in.
 const KEPT: [&str; 5] = ["currentContext", "proxies", "cliPluginsExtraDirs", "HttpHeaders", "features"];
 
-/// Logins beside those of the file, which they win over: docker 28 reads it, older clients do not.
+/// Logins that take precedence over those of the file: docker 28 reads the variable, older clients do not.
 pub(super) const AUTH_VARIABLE: &str = "DOCKER_AUTH_CONFIG";
 
 /// What the names of private directories begin with; the process's number follows, so that what a killed run left (it holds

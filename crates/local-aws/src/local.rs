@@ -80,7 +80,7 @@ fn scope(app: &App, parts: &Parts) -> Scope {
     Scope { account: app.config.account.clone(), region }
 }
 
-/// What stands in an account's region, by terraform's types.
+/// What exists in an account's region, by terraform's types.
 fn standing(app: &App, scope: &Scope) -> Value {
     let resources = crate::SERVICES.iter().flat_map(|service| service.resources);
     let kinds = resources.filter_map(|resource| resource.standing);

@@ -28,8 +28,8 @@ impl Error {
         }
     }
 
-    /// Whether it is worth a moment and no more: a server that nobody has heard of yet is more likely to be named wrongly than to
-    /// be about to start, and one whose reply is not HTTP was hardly disturbed.
+    /// Whether it is worth a moment and no more: a server that does not exist is more likely to be named wrongly than about to start,
+    /// and a reply that is not HTTP is hardly a disturbance.
     pub(crate) fn is_brief(&self) -> bool {
         use NoConnection::{NotHttp, Refused, UnknownName};
         matches!(self.kind(), ErrorKind::NoConnection { why: NotHttp | Refused | UnknownName, .. })
