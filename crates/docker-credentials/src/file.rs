@@ -2,19 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use base64::Engine as _;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use registry::{Credential, Server};
 use serde_json::{Map, Value};
+
+use crate::login::{self, field};
 
 /// How docker calls Docker Hub in its file:
 /// <https://github.com/docker/cli/blob/master/cli/config/configfile/file.go> and moby's registry.IndexServer.
 const DOCKER_HUB_KEY: &str = "https://index.docker.io/v1/";
-
-const BASE64: GeneralPurpose = GeneralPurpose::new(
-    &base64::alphabet::STANDARD,
-    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
-);
 
 /// Whom to ask, and what the file itself holds. `Debug` shows no secret, for [`Credential`]'s does not.
 #[derive(Debug, Default)]
@@ -42,7 +37,7 @@ impl DockerConfig {
                 _ => return Err(format!("auths.\"{key}\" is not an object")),
             };
             let key = key.trim();
-            config.auths.extend(credential(key, entry)?.map(|credential| (key.to_owned(), credential)));
+            config.auths.extend(login::stored(key, entry)?.map(|credential| (key.to_owned(), credential)));
         }
         for (key, helper) in object(&root, "credHelpers")? {
             let key = key.trim();
@@ -127,12 +122,6 @@ fn is_for(key: &str, server: &Server) -> bool {
     })
 }
 
-/// A field as docker reads it, whatever the case of its letters.
-fn field<'v>(object: &'v Map<String, Value>, name: &str) -> Option<&'v Value> {
-    let any = || object.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value);
-    object.get(name).or_else(any)
-}
-
 fn object<'v>(
     root: &'v Map<String, Value>,
     key: &str,
@@ -152,37 +141,3 @@ fn helper_name(key: &str, value: &Value) -> Result<String, String> {
         _ => Err(format!("{key} is not a valid name of a credential helper")),
     }
 }
-
-fn credential(key: &str, entry: &Map<String, Value>) -> Result<Option<Credential>, String> {
-    let text = |name: &str| match field(entry, name) {
-        None | Some(Value::Null) => Ok(""),
-        Some(Value::String(text)) => Ok(text.trim_matches(END)),
-        Some(_) => Err(format!("auths.\"{key}\".{name} is not a string")),
-    };
-    let token = text("registrytoken")?;
-    if !token.is_empty() {
-        return Ok(Some(Credential::RegistryToken(token.to_owned())));
-    }
-    let token = text("identitytoken")?;
-    if !token.is_empty() {
-        return Ok(Some(Credential::IdentityToken(token.to_owned())));
-    }
-    let auth = text("auth")?;
-    let (username, password) = if auth.is_empty() {
-        (text("username")?.to_owned(), text("password")?.to_owned())
-    } else {
-        let broken = || format!("auths.\"{key}\".auth is not base64 of user:password");
-        // `base64` breaks lines, and docker reads over them.
-        let auth: String = auth.split_ascii_whitespace().collect();
-        let bytes = BASE64.decode(auth).map_err(|_| broken())?;
-        let text = String::from_utf8(bytes).map_err(|_| broken())?;
-        let (username, password) = text.split_once(':').ok_or_else(broken)?;
-        (username.to_owned(), password.trim_end_matches(END).to_owned())
-    };
-    // A helper's entries stand in the file with nothing in them.
-    let known = !username.is_empty() && !password.is_empty();
-    Ok(known.then_some(Credential::Basic { username, password }))
-}
-
-/// What ends a text and is none of it: old clients padded with zeros, which docker cuts off too, and `echo` ends a line.
-const END: [char; 3] = ['\0', '\n', '\r'];

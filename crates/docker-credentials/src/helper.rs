@@ -6,14 +6,11 @@ use std::collections::BTreeSet;
 use process::{Cmd, ProcessError, Secret, end_within};
 use registry::{Credential, Server};
 
-use crate::{CredentialError, DockerCredentials, file};
+use crate::{CredentialError, DockerCredentials, file, login};
 
 /// What docker-credential-helpers say when they have nothing:
 /// <https://github.com/docker/docker-credential-helpers/blob/master/credentials/error.go>.
 const NOT_FOUND: &str = "credentials not found in native keychain";
-
-/// The user name by which a helper says that its secret is an identity token.
-const TOKEN_USER: &str = "<token>";
 
 /// How much a helper may print, in bytes.
 const ANSWER: u64 = 1 << 20;
@@ -65,11 +62,7 @@ impl DockerCredentials {
         let Some(Answer { username, secret }) = answer else {
             return Err(CredentialError::HelperAnswer { helper, registry });
         };
-        Ok(match (username.as_str(), secret.is_empty()) {
-            (_, true) | ("", _) => None,
-            (TOKEN_USER, false) => Some(Credential::IdentityToken(secret)),
-            (_, false) => Some(Credential::Basic { username, password: secret }),
-        })
+        Ok(login::answered(username, secret))
     }
 }
 

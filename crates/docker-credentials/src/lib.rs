@@ -19,6 +19,7 @@
 
 mod file;
 mod helper;
+mod login;
 mod places;
 mod same;
 

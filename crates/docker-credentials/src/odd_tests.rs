@@ -1,7 +1,6 @@
 //! Files as people, scripts and old clients write them.
 
 use super::tests::{Fixture, SECRET, basic};
-use registry::Credential;
 
 /// `me:hunter2`
 const ME: &str = "bWU6aHVudGVyMg==";
@@ -43,17 +42,6 @@ fn odd_spellings_of_a_login_are_read() {
     ] {
         assert_eq!(Fixture::new(&text).find("quay.io"), basic("me", SECRET), "{text}");
     }
-}
-
-#[test]
-fn a_token_needs_nothing_beside_it() {
-    let token =
-        |entry: &str| Fixture::new(&format!("{{\"auths\": {{\"quay.io\": {entry}}}}}")).find("quay.io");
-    let identity = Some(Credential::IdentityToken(SECRET.to_owned()));
-    assert_eq!(token("{\"identitytoken\": \"hunter2\"}"), identity);
-    assert_eq!(token("{\"IdentityToken\": \"hunter2\\n\", \"auth\": \"\"}"), identity);
-    let registry = Some(Credential::RegistryToken(SECRET.to_owned()));
-    assert_eq!(token("{\"registrytoken\": \"hunter2\", \"identitytoken\": \"x\"}"), registry);
 }
 
 #[test]

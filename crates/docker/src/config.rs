@@ -123,12 +123,10 @@ impl PrivateConfig {
     }
 }
 
-/// The logins in a configuration's text that are for all of a registry. What a credential store keeps is asked for by the caller, and
-/// docker would show a namespace's login to the whole registry.
+/// The logins in a configuration's text that are for all of a registry. What a credential store keeps has an empty entry and is asked
+/// for by the caller; docker would show a namespace's login to the whole registry.
 fn plain(config: &Map<String, Value>) -> Vec<(String, Value)> {
-    let is_plain = |entry: &Value| {
-        ["auth", "identitytoken", "registrytoken"].iter().any(|field| entry.get(field).is_some())
-    };
+    let is_plain = |entry: &Value| entry.as_object().is_some_and(|entry| !entry.is_empty());
     let is_whole = |host: &str| {
         let path = host.split_once('/').map_or("", |(_, path)| path.trim_end_matches('/'));
         host.contains("://") || matches!(path, "" | "v1" | "v2")
@@ -175,7 +173,7 @@ mod tests {
     #[test]
     fn the_users_surroundings_are_reachable_and_only_ours_is_written() {
         let user = tempfile::tempdir().unwrap();
-        let theirs = r#"{"auths":{"a.example":{"auth":"eA=="},"stored.example":{},"ecr":{"auth":"old"},
+        let theirs = r#"{"auths":{"a.example":{"auth":"eA=="},"stored.example":{},"u.example":{"username":"u"},"ecr":{"auth":"old"},
             "quay.io":{"auth":"old"},"quay.io/team":{"auth":"eA=="},"https://b.example/v1/":{"auth":"eA=="}},
             "credsStore":"desktop","credHelpers":{"ecr":"ecr-login"},"currentContext":"remote","proxies":{"default":{}}}"#;
         std::fs::write(user.path().join("config.json"), theirs).unwrap();
@@ -202,6 +200,7 @@ mod tests {
             json!({
                 "auths": {
                     "a.example": {"auth": "eA=="},
+                    "u.example": {"username": "u"},
                     "https://b.example/v1/": {"auth": "eA=="},
                     "quay.io": {"auth": "new"},
                     "t.example": {"registrytoken": "t"},

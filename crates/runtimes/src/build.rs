@@ -118,14 +118,10 @@ async fn private_config(context: &Context, asked: &Asked) -> Result<Arc<PrivateC
         servers.insert(server.around(repository, &namespaces));
     }
     for server in servers {
-        let credential = context.credentials.get(&server, None).await;
-        // Without a credential a public base can still be pulled; whether it can, the engine says.
-        let (username, password) = match credential {
-            Ok(Some(Credential::Basic { username, password })) => (username, password),
-            Ok(Some(Credential::IdentityToken(token))) => (String::new(), token),
-            // It stands in the user's own file or variable, of which all of its kind is taken over.
-            Ok(Some(Credential::RegistryToken(_)) | None) | Err(_) => continue,
-        };
+        let credential = context.credentials.get(&server, None).await.ok().flatten();
+        // Without a credential a public base can still be pulled; whether it can, the engine says. What stands in the user's own
+        // file or variable is taken over as it is.
+        let Some((username, password)) = credential.and_then(Credential::into_login) else { continue };
         auths.push(RegistryAuth {
             registry: format!("{}/{}", server.host(), server.namespace()).trim_end_matches('/').to_owned(),
             username,

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests are not marked as such")]
 
 mod files;
+mod kinds;
 mod rows;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,6 +15,7 @@ use std::sync::{Arc, Mutex};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use e2e::{Authority, Images, World, digest, request_head};
+use kinds::{KINDS, entry};
 use rows::{PLAIN, ROWS, Row};
 
 /// Every server of the world, behind one proxy.
@@ -69,7 +71,11 @@ impl Network {
     }
 
     /// The user that a request shows, as the notes have it.
-    fn shown(authorization: &str) -> Option<String> {
+    fn shown(authorization: &str, form: &str) -> Option<String> {
+        if !form.is_empty() {
+            let own = |field: &&str| !field.starts_with("service=") && !field.starts_with("scope=");
+            return Some(form.split('&').filter(own).collect::<Vec<_>>().join("&"));
+        }
         if let Some(token) = authorization.strip_prefix("Bearer ") {
             return Some(format!("token {}", token.strip_prefix("for-")?));
         }
@@ -80,7 +86,10 @@ impl Network {
 
     fn answer(&self, client: &mut (impl Read + Write), origin: &str, request: &str) -> std::io::Result<()> {
         let authorization = field(request, "authorization").unwrap_or_default();
-        let shown = Self::shown(authorization);
+        let length = field(request, "content-length").and_then(|length| length.parse().ok());
+        let mut form = vec![0; length.unwrap_or_default()];
+        client.read_exact(&mut form)?;
+        let shown = Self::shown(authorization, &String::from_utf8_lossy(&form));
         if let Some(shown) = &shown {
             // A token of nobody's is no secret.
             self.sent.lock().unwrap().insert(format!("{origin} {shown}"));
@@ -95,7 +104,7 @@ impl Network {
             if let Some(to) = token_redirect.filter(|to| !to.starts_with(&format!("{origin}/"))) {
                 return reply(client, "307 Temporary Redirect", &format!("location: {to}\r\n"), "");
             }
-            let user = shown.and_then(|shown| Some(shown.strip_prefix("password ")?.to_owned()));
+            let user = shown.and_then(|shown| shown.chars().rfind(char::is_ascii_digit));
             let token = user.map_or_else(|| "anonymous".to_owned(), |user| format!("for-{user}"));
             return reply(client, "200 OK", "", &format!("{{\"token\":\"{token}\"}}"));
         }
@@ -135,7 +144,7 @@ fn a_login_goes_where_it_was_stored_for_and_nowhere_else() {
     let network = Network::start();
     let ca = world.write("ca.pem", &network.authority.pem);
     let images = world.path("images.toml");
-    let places = ROWS.iter().enumerate().flat_map(|row| [(row, true), (row, false)]);
+    let places = ROWS.iter().chain(KINDS).enumerate().flat_map(|row| [(row, true), (row, false)]);
     for ((number, row), by_file) in places {
         let registry = row.source.split('/').next().unwrap();
         let upstream = row.upstream.map_or_else(String::new, |url| {
@@ -149,11 +158,10 @@ fn a_login_goes_where_it_was_stored_for_and_nowhere_else() {
             .logins
             .iter()
             .enumerate()
-            .map(|(user, key)| match key.strip_prefix("token ") {
-                Some(key) => (key, serde_json::json!({ "registrytoken": format!("for-{user}") })),
-                None => (*key, serde_json::json!({ "auth": STANDARD.encode(format!("{user}:hush-hush")) })),
+            .map(|(user, login)| {
+                let (kind, key) = login.rsplit_once(' ').unwrap_or(("password", login));
+                (network.text(key), entry(kind, user))
             })
-            .map(|(key, entry)| (network.text(key), entry))
             .collect();
         let logins = serde_json::json!({ "auths": auths }).to_string();
         world.write("docker/config.json", if by_file { &logins } else { "{}" });

@@ -12,10 +12,9 @@ pub struct Row {
     pub token_redirect: Option<&'static str>,
     /// Where the registry sends us once it knows us.
     pub redirect: Option<&'static str>,
-    /// Keys of docker's config.json; the user's name is the key's number. After `token ` a key has that user's token in the place of a
-    /// password.
+    /// Keys of docker's config.json, after their [kind](super::kinds) where that is not a password; the user's name is the key's number.
     pub logins: &'static [&'static str],
-    /// Who was shown which user, by password or by a token for that user.
+    /// Who was shown which user, by password, by a form or by a token for that user.
     pub sent: &'static [&'static str],
 }
 
@@ -345,22 +344,6 @@ pub const ROWS: &[Row] = &[
         sent: &["https://mirror.corp password 0"],
         ..PLAIN
     },
-    // A registry's token needs no token service, and goes to no other host.
-    Row {
-        upstream: Some("https://mirror.corp"),
-        realm: Some("https://sso.corp/token"),
-        redirect: Some("https://store.corp"),
-        logins: &["token mirror.corp", "sso.corp", "store.corp"],
-        sent: &["https://mirror.corp token 0"],
-        ..PLAIN
-    },
-    Row {
-        upstream: Some("https://mirror.corp"),
-        logins: &["token mirror.corp"],
-        sent: &["https://mirror.corp token 0"],
-        ..PLAIN
-    },
-    Row { upstream: Some("http://mirror.corp:81"), logins: &["token mirror.corp"], ..PLAIN },
     Row {
         source: "registry.corp/x:1",
         logins: &[HUB, "corp", "other.registry.corp", "registry.corp:5000"],

@@ -257,16 +257,17 @@ impl Broker {
         refused: bool,
     ) -> Result<(Option<HeaderValue>, Option<Instant>), Error> {
         let held = registry.credential(&*self.credentials, server, None).await?;
+        let client_id = &self.services.client_id;
         let (realm, service) = match challenge {
             Challenge::Bearer { realm, service, .. }
-                if !matches!(held, Some(Credential::RegistryToken(_))) =>
+                if held.as_ref().is_none_or(|held| held.at_token_service(client_id).is_some()) =>
             {
                 (realm, service)
             }
             Challenge::Bearer { .. } | Challenge::Basic => {
                 let used = held.as_ref().filter(|_| refused);
                 let credential = registry.credential(&*self.credentials, server, used).await?;
-                return Ok((credential.as_ref().and_then(token::own_header), None));
+                return Ok((credential.as_ref().and_then(Credential::at_registry), None));
             }
         };
         let realm = location::realm(&registry.origin, realm).map_err(|kind| registry.error(kind))?;

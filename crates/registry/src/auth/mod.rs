@@ -2,12 +2,11 @@
 
 mod broker;
 mod challenge;
+mod credential;
 mod registry;
 mod server;
 mod service;
 mod token;
-
-use std::fmt;
 
 use futures_util::future::BoxFuture;
 
@@ -15,34 +14,9 @@ use crate::error::BoxError;
 
 pub(crate) use broker::{Broker, Contact, Grant};
 pub(crate) use challenge::Challenge;
+pub use credential::Credential;
 pub use server::Server;
 pub(crate) use service::TokenServices;
-
-/// What a registry is shown.
-#[derive(Clone, PartialEq, Eq)]
-pub enum Credential {
-    /// A user name and a password, or `AWS` and an ECR token.
-    Basic {
-        /// The user's name.
-        username: String,
-        /// The password.
-        password: String,
-    },
-    /// An OAuth2 refresh token, as `docker login` stores it for some registries.
-    IdentityToken(String),
-    /// A bearer token that the registry takes as it is, without a token service.
-    RegistryToken(String),
-}
-
-impl fmt::Debug for Credential {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Basic { username, .. } => write!(f, "Basic({username}, ***)"),
-            Self::IdentityToken(_) => f.write_str("IdentityToken(***)"),
-            Self::RegistryToken(_) => f.write_str("RegistryToken(***)"),
-        }
-    }
-}
 
 /// Where credentials come from: docker's configuration, an AWS call, a test.
 pub trait Credentials: Send + Sync {
@@ -102,14 +76,6 @@ impl Scope {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn debug_output_has_no_secret() {
-        let basic = Credential::Basic { username: "AWS".to_owned(), password: "hunter2".to_owned() };
-        assert_eq!(format!("{basic:?}"), "Basic(AWS, ***)");
-        assert_eq!(format!("{:?}", Credential::IdentityToken("hunter2".to_owned())), "IdentityToken(***)");
-        assert_eq!(format!("{:?}", Credential::RegistryToken("hunter2".to_owned())), "RegistryToken(***)");
-    }
 
     #[test]
     fn a_mount_asks_for_both_repositories_and_for_one_only_once() {

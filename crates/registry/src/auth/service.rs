@@ -42,6 +42,7 @@ impl TokenServices {
         let (after, contacts) = (self.timeout, &self.contacts);
         let stalled = |_| ErrorKind::Stalled { what: "the token service", after };
         let _wait = waiting(Server::at(realm), "a token", after);
+        let secrets = asked.credential.map(Credential::secrets).unwrap_or_default();
         let exchange = async {
             let mut realm = realm.clone();
             for _ in 0..=size_limits::REDIRECTS {
@@ -56,7 +57,7 @@ impl TokenServices {
                 let gives =
                     |answer| ErrorKind::TokenService { service: Server::at(&realm).to_string(), answer };
                 if !status.is_success() {
-                    let failure = Failure::read(reply, &token::secrets(asked)).await;
+                    let failure = Failure::read(reply, &secrets).await;
                     let answer = failure.answer();
                     return Err(match failure.into_kind() {
                         kind if is_telling(&kind) => kind,

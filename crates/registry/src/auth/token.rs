@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method};
@@ -11,10 +9,9 @@ use serde_json::Value;
 use url::Url;
 use url::form_urlencoded::Serializer;
 
-use super::Credential;
+use super::credential::{self, Proof};
 use super::service::Asked;
 use crate::net::http::{Body, Request};
-use crate::net::redact::Secrets;
 
 /// Without `expires_in` a token lives for
 /// [60 seconds](https://distribution.github.io/distribution/spec/auth/token/#token-response-fields).
@@ -26,7 +23,7 @@ pub(super) struct Token {
     pub(super) lifetime: Duration,
 }
 
-/// The request that fetches a token: a plain GET with Basic, or OAuth2's POST where an identity token is all that there is.
+/// The request that fetches a token: a plain GET, or OAuth2's POST where the credential is a part of it.
 pub(super) fn request(realm: &Url, asked: &Asked<'_>, client_id: &str) -> Request {
     let Asked { service, scopes, credential } = *asked;
     let mut headers = HeaderMap::new();
@@ -35,10 +32,9 @@ pub(super) fn request(realm: &Url, asked: &Asked<'_>, client_id: &str) -> Reques
     if let Some(service) = service {
         form.append_pair("service", service);
     }
-    if let Some(Credential::IdentityToken(refresh_token)) = credential {
-        form.append_pair("grant_type", "refresh_token");
-        form.append_pair("client_id", client_id);
-        form.append_pair("refresh_token", refresh_token);
+    let proof = credential.and_then(|credential| credential.at_token_service(client_id));
+    if let Some(Proof::Form(fields)) = proof {
+        form.extend_pairs(fields);
         form.append_pair("scope", &scopes.join(" "));
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
         let body = Bytes::from(form.finish()).into();
@@ -53,33 +49,10 @@ pub(super) fn request(realm: &Url, asked: &Asked<'_>, client_id: &str) -> Reques
         _ => form.finish(),
     };
     url.set_query(Some(&query));
-    if let Some(header) = credential.and_then(basic_header) {
+    if let Some(Proof::Header(header)) = proof {
         headers.insert(AUTHORIZATION, header);
     }
     Request { method: Method::GET, url, headers, body: Body::default() }
-}
-
-/// What a registry is shown without a token service.
-pub(super) fn own_header(credential: &Credential) -> Option<HeaderValue> {
-    match credential {
-        Credential::RegistryToken(token) => sensitive(&format!("Bearer {token}")),
-        Credential::Basic { .. } | Credential::IdentityToken(_) => basic_header(credential),
-    }
-}
-
-/// `Basic` with base64 of `user:password`, never shown by a Debug.
-fn basic_header(credential: &Credential) -> Option<HeaderValue> {
-    let Credential::Basic { username, password } = credential else { return None };
-    sensitive(&format!("Basic {}", STANDARD.encode(format!("{username}:{password}"))))
-}
-
-/// What the token service is shown.
-pub(super) fn secrets(asked: &Asked<'_>) -> Secrets {
-    let token = match asked.credential {
-        Some(Credential::IdentityToken(token)) => Some(token.as_str()),
-        _ => None,
-    };
-    Secrets::of(asked.credential.and_then(basic_header).as_ref()).and(token)
 }
 
 /// The longest that a token is kept: none that is good for longer was ever seen.
@@ -101,7 +74,7 @@ pub(super) fn read(body: &[u8]) -> Result<Token, &'static str> {
     };
     let token = get("token").chain(get("accesstoken")).filter_map(Value::as_str);
     let token = token.map(str::trim).find(|token| !token.is_empty()).ok_or("JSON without a token")?;
-    let header = sensitive(&format!("Bearer {token}")).ok_or("a token that cannot be sent")?;
+    let header = credential::bearer(token).ok_or("a token that cannot be sent")?;
     let lifetime = lifetime(get("expiresin").next().unwrap_or(&Value::Null));
     Ok(Token { header, lifetime: Duration::from_secs(lifetime) })
 }
@@ -118,12 +91,6 @@ fn lifetime(expires_in: &Value) -> u64 {
         Some(seconds) if seconds >= 1.0 => (seconds as u64).min(LONGEST_LIFETIME),
         _ => DEFAULT_LIFETIME,
     }
-}
-
-fn sensitive(text: &str) -> Option<HeaderValue> {
-    let mut header = HeaderValue::from_str(text).ok()?;
-    header.set_sensitive(true);
-    Some(header)
 }
 
 #[cfg(test)]

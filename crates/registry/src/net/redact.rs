@@ -23,8 +23,8 @@ impl Secrets {
     }
 
     /// The same, and a token that is shown in another way.
-    pub(crate) fn and(mut self, token: Option<&str>) -> Self {
-        self.0.extend(token.map(ToOwned::to_owned));
+    pub(crate) fn and(mut self, token: &str) -> Self {
+        self.0.push(token.to_owned());
         self
     }
 
@@ -46,7 +46,7 @@ mod tests {
         assert_eq!(Secrets::of(Some(&basic)).hide(said), "no login *** (AWS:***)");
         let bearer = HeaderValue::from_static("Bearer abc.def");
         assert_eq!(Secrets::of(Some(&bearer)).hide("bad abc.def!"), "bad ***!");
-        assert_eq!(Secrets::of(None).and(Some("refresh")).hide("bad refresh"), "bad ***");
+        assert_eq!(Secrets::of(None).and("refresh").hide("bad refresh"), "bad ***");
         assert_eq!(Secrets::default().hide("denied"), "denied");
         // A password of one letter would leave no word whole.
         let short = HeaderValue::from_static("Basic YTph");
