@@ -6,7 +6,7 @@ use images_config::cache::Cache;
 use images_config::lock::Lock;
 use images_config::{Config, Image, Platforms, Trusted};
 use oci_layout::HOST;
-use registry::mirror::{Job, Mapping as _, Planned, Vouch, untrusted};
+use registry::mirror::{Job, Mapping as _, Planned, SignaturePolicy, untrusted};
 use registry::{BoxFuture, Client, Digest, Error, Reference};
 
 use crate::context::Context;
@@ -106,8 +106,12 @@ impl Trust {
     }
 }
 
-impl Vouch for Trust {
-    fn vouch<'a>(&'a self, job: &'a Job, digest: Digest) -> BoxFuture<'a, Result<Option<String>, Error>> {
+impl SignaturePolicy for Trust {
+    fn check_signature<'a>(
+        &'a self,
+        job: &'a Job,
+        digest: Digest,
+    ) -> BoxFuture<'a, Result<Option<String>, Error>> {
         Box::pin(async move {
             match self.listed(job) {
                 Some(image) if image.source != job.source => self.copy(image, &job.source, digest).await,

@@ -19,8 +19,8 @@ use crate::error::{BoxError, Error, ErrorKind};
 use crate::manifest::Descriptor;
 use crate::net::http::Body;
 use crate::reference::Reference;
+use crate::transfer::blob_upload;
 use crate::transfer::source::{self, Meter, Transfer};
-use crate::transfer::upload;
 
 /// How much of a file is read, or of what is in memory handed over, at a time.
 const CHUNK: usize = 256 * 1024;
@@ -155,7 +155,7 @@ where
                     Err(error)
                 }
             });
-            upload::send(connection, to, session, blob.into(), (Body::stream(body, Some(size)), &meter))
+            blob_upload::send(connection, to, session, blob.into(), (Body::stream(body, Some(size)), &meter))
                 .await?;
             Ok(size)
         })

@@ -180,14 +180,14 @@ async fn resolve(context: &Context, runtime: &Runtime, wait: Wait) -> Result<Opt
         Some(digest) => digest,
         None => ask(context, &name, wait).await?,
     };
-    vouch(context, &name, digest).await?;
+    check_signature(context, &name, digest).await?;
     Ok(Some(Base { name, digest, locked: known.is_some() }))
 }
 
 /// Nothing is built on what is nobody's.
-async fn vouch(context: &Context, image: &Reference, digest: Digest) -> Result<(), RuntimeError> {
+async fn check_signature(context: &Context, image: &Reference, digest: Digest) -> Result<(), RuntimeError> {
     let failed = |source| RuntimeError::Base { base: image.to_string(), source };
-    context.grid_settings.vouch(image, digest).await.map(drop).map_err(failed)
+    context.grid_settings.check_signature(image, digest).await.map(drop).map_err(failed)
 }
 
 async fn plan_one(
@@ -199,7 +199,7 @@ async fn plan_one(
     let read = read(context, runtime, reads).await?;
     for stage in &read.needs.stages {
         if let Some(digest) = stage.digest() {
-            vouch(context, stage, digest).await?;
+            check_signature(context, stage, digest).await?;
         }
     }
     let (mut planned, decision) = match resolve(context, runtime, Wait::Little).await {

@@ -147,7 +147,7 @@ pub trait GridSettings: Send + Sync {
     ///
     /// # Errors
     /// Nobody did who has to, or its registry cannot be asked: then nothing is built on it.
-    fn vouch<'a>(
+    fn check_signature<'a>(
         &'a self,
         _base: &'a Reference,
         _digest: Digest,

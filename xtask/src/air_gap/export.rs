@@ -82,7 +82,7 @@ pub async fn export(context: &Context, request: &Export<'_>) -> anyhow::Result<(
         let mapping = context.mapping();
         let mut mirror = Mirror::new(client.clone()).mapping(Arc::clone(&mapping) as Arc<_>);
         if let Some(trust) = Trust::new(context, request.config, &client, &mapping)? {
-            mirror = mirror.vouch(trust);
+            mirror = mirror.signature_policy(trust);
         }
         let mut plan = changed(request, mirror.plan(jobs).await);
         if let Some(ages) = &ages {

@@ -50,7 +50,7 @@ pub async fn import(context: &Context, request: &Import<'_>) -> anyhow::Result<(
     let ages = Ages::new(context, request.config, min_age::fresh(request.config, request.allow_fresh)?)?;
     let mut mirror = Mirror::new(client.clone()).mapping(mapping);
     if let Some(trust) = trust {
-        mirror = mirror.vouch(trust);
+        mirror = mirror.signature_policy(trust);
     }
     if let Some(index) = request.target.blob_index() {
         mirror = mirror.blob_index(index);

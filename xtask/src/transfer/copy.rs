@@ -28,7 +28,7 @@ pub(super) fn mirror(
         mirror = mirror.tag_index(index);
     }
     match trust {
-        Some(trust) => mirror.vouch(trust),
+        Some(trust) => mirror.signature_policy(trust),
         None => mirror,
     }
 }

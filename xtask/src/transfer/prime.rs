@@ -35,7 +35,7 @@ pub(super) async fn refused(run: &Run<'_>) -> Vec<(Reference, registry::Error)> 
         if !matches!(old_enough(run, &prime.upstream).await, Ok(Ok(()))) {
             return None;
         }
-        let refused = vouch(run, &prime.upstream, locked(run, prime)).await.err()?;
+        let refused = check_signature(run, &prime.upstream, locked(run, prime)).await.err()?;
         Some((prime.upstream.clone(), refused))
     });
     let asked: Vec<_> = stream::iter(asked).buffered(PRIMED_AT_ONCE).collect().await;
@@ -57,7 +57,7 @@ async fn pull_one(run: &Run<'_>, prime: &images_config::Prime) -> anyhow::Result
     }
     let failed = |error| registry_failure(error, Kind::Upstream);
     let locked = locked(run, prime);
-    vouch(run, &prime.upstream, locked).await.map_err(failed)?;
+    check_signature(run, &prime.upstream, locked).await.map_err(failed)?;
     // That the manifest is there says nothing of the layers: a look at it by HEAD imports it alone.
     let pulled = client.manifest(&cached).await.map_err(of_target)?;
     let pulled = pulled.ok_or_else(|| {
@@ -65,7 +65,7 @@ async fn pull_one(run: &Run<'_>, prime: &images_config::Prime) -> anyhow::Result
     });
     let pulled =
         pulled.hint(Kind::Upstream, "is the pull-through rule right, and does upstream have the tag?")?;
-    vouch(run, &prime.upstream, Some(pulled.digest())).await.map_err(failed)?;
+    check_signature(run, &prime.upstream, Some(pulled.digest())).await.map_err(failed)?;
     if let Some(locked) = locked.filter(|locked| *locked != pulled.digest()) {
         run.printer.warn(format!(
             "{cached}: the cache has {} of {}, and images.lock says {locked}",
@@ -98,7 +98,11 @@ async fn old_enough(run: &Run<'_>, upstream: &Reference) -> anyhow::Result<Resul
 }
 
 /// Nothing is pulled through that is nobody's, and what the cache has may be older than what upstream has.
-async fn vouch(run: &Run<'_>, upstream: &Reference, digest: Option<Digest>) -> Result<(), registry::Error> {
+async fn check_signature(
+    run: &Run<'_>,
+    upstream: &Reference,
+    digest: Option<Digest>,
+) -> Result<(), registry::Error> {
     let Some(trust) = run.trust.as_ref().filter(|_| run.config.trusted(upstream).is_some()) else {
         return Ok(());
     };

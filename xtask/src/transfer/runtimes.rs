@@ -233,7 +233,7 @@ impl GridSettings for ConfiguredGrid {
         image.to_string().replacen(image.registry(), route, 1)
     }
 
-    fn vouch<'a>(
+    fn check_signature<'a>(
         &'a self,
         base: &'a Reference,
         digest: Digest,

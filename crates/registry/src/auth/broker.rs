@@ -42,27 +42,27 @@ impl Grant {
     }
 }
 
-/// What is known of how a registry wants to be spoken to.
+/// Whether a registry's authentication scheme is known.
 #[derive(Default)]
-pub(crate) enum Contact {
-    /// As much as was found out.
+pub(crate) enum AuthProbe {
+    /// It is, or the request is not one to find it out with.
     #[default]
     Known,
-    /// Nothing: this request finds out.
-    First(#[expect(dead_code, reason = "held until it is found out")] FirstContact),
-    /// Nothing: another request got no answer while this one waited for it.
-    InVain,
+    /// It is not: this request finds it out.
+    Ours(#[expect(dead_code, reason = "held until the scheme is known")] ProbeGuard),
+    /// It is not: another request tried to find it out while this one waited, and got no answer.
+    Failed,
 }
 
 /// Held by the first request to a registry, so that a hundred requests at once cost one challenge and not a hundred.
-pub(crate) struct FirstContact {
+pub(crate) struct ProbeGuard {
     registry: Arc<Registry>,
     _guard: OwnedMutexGuard<()>,
 }
 
-impl Drop for FirstContact {
+impl Drop for ProbeGuard {
     fn drop(&mut self) {
-        self.registry.contacts.fetch_add(1, Ordering::AcqRel);
+        self.registry.finished_probes.fetch_add(1, Ordering::AcqRel);
     }
 }
 
@@ -71,22 +71,22 @@ impl Broker {
         Self { credentials, services, registries: Mutex::default() }
     }
 
-    /// Waits until it is known how `registry` wants to be spoken to, or for the right to be the one who finds out.
-    pub(crate) async fn first_contact(&self, registry: &str, origin: &Url) -> Contact {
+    /// Waits until the authentication scheme of `registry` is known, or until this request may find it out.
+    pub(crate) async fn probe(&self, registry: &str, origin: &Url) -> AuthProbe {
         let registry = self.registry(registry, origin);
         if registry.scheme() != Scheme::Unknown {
-            return Contact::Known;
+            return AuthProbe::Known;
         }
-        let contacts = registry.contacts.load(Ordering::Acquire);
-        let guard = Arc::clone(&registry.first_contact).lock_owned().await;
+        let finished_probes = registry.finished_probes.load(Ordering::Acquire);
+        let guard = Arc::clone(&registry.probe).lock_owned().await;
         if registry.scheme() != Scheme::Unknown {
-            return Contact::Known;
+            return AuthProbe::Known;
         }
-        // Whoever was first got no answer: one after the other, all would wait for as long as a dead registry lets them.
-        if registry.contacts.load(Ordering::Acquire) != contacts {
-            return Contact::InVain;
+        // The first probe failed. Fail this one too; otherwise every request waits for the full timeout in turn.
+        if registry.finished_probes.load(Ordering::Acquire) != finished_probes {
+            return AuthProbe::Failed;
         }
-        Contact::First(FirstContact { registry, _guard: guard })
+        AuthProbe::Ours(ProbeGuard { registry, _guard: guard })
     }
 
     /// Notes that a request without authorisation was answered.
@@ -176,7 +176,7 @@ impl Broker {
 
     /// A header for another registry that `name` sent us to, and that wants a token of its own: one that anybody gets
     /// ([ggcr#2333](https://github.com/google/go-containerregistry/issues/2333)). Without `refused`, only what is known of it.
-    pub(crate) async fn stranger(
+    pub(crate) async fn redirect_grant(
         &self,
         name: &str,
         url: &Url,
@@ -315,10 +315,11 @@ impl Broker {
         known.unwrap_or_else(|| self.entry(name.to_owned(), name, origin, false))
     }
 
-    fn entry(&self, key: String, name: &str, origin: &Url, is_stranger: bool) -> Arc<Registry> {
+    fn entry(&self, key: String, name: &str, origin: &Url, is_redirect_target: bool) -> Arc<Registry> {
         let mut registries = self.registries.lock().unwrap_or_else(PoisonError::into_inner);
-        let registry =
-            registries.entry(key).or_insert_with(|| Arc::new(Registry::new(name, origin, is_stranger)));
+        let registry = registries
+            .entry(key)
+            .or_insert_with(|| Arc::new(Registry::new(name, origin, is_redirect_target)));
         Arc::clone(registry)
     }
 }

@@ -1,4 +1,11 @@
 //! Who we are: credentials from the caller, and what a registry makes of them.
+//!
+//! Whether a credential is sent to a host is decided in these places:
+//! - `server::is_shown_to`: a token service that a registry names.
+//! - `client/transport.rs`, by `location::same_origin`: a redirect to another host gets no header of the registry's.
+//! - `registry::Registry`: the target of a redirect gets no credential at all.
+//! - `docker-credentials/src/file.rs`: over plain http only a login that is stored for exactly this address.
+//! - `xtask/src/target.rs`: ECR's token only for the account's own registry, and not over plain http.
 
 mod broker;
 mod challenge;
@@ -12,7 +19,7 @@ use futures_util::future::BoxFuture;
 
 use crate::error::BoxError;
 
-pub(crate) use broker::{Broker, Contact, Grant};
+pub(crate) use broker::{AuthProbe, Broker, Grant};
 pub(crate) use challenge::Challenge;
 pub use credential::Credential;
 pub use server::Server;

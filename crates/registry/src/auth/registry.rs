@@ -1,4 +1,4 @@
-//! What is known of one registry: how it wants to be spoken to, and the headers that it took.
+//! What is known of one registry: its authentication scheme, and the headers that it accepted.
 
 use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
@@ -13,7 +13,7 @@ use super::challenge::Challenge;
 use super::{Credential, Credentials, Server};
 use crate::error::{Answerer, BoxError, Error, ErrorKind};
 
-/// How a registry wants to be spoken to, as far as we know.
+/// A registry's authentication scheme, as far as we know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Scheme {
     Unknown,
@@ -23,13 +23,13 @@ pub(super) enum Scheme {
 
 pub(super) struct Registry {
     pub(super) name: String,
-    /// Whether a registry sent us there: then nobody there learns who we are.
-    pub(super) is_stranger: bool,
+    /// Never send credentials: a registry redirected us here.
+    pub(super) is_redirect_target: bool,
     pub(super) origin: Url,
     pub(super) scheme: RwLock<Scheme>,
-    pub(super) first_contact: Arc<tokio::sync::Mutex<()>>,
-    /// Counts first contacts that have ended, well or not.
-    pub(super) contacts: AtomicU64,
+    pub(super) probe: Arc<tokio::sync::Mutex<()>>,
+    /// Counts the probes that have ended, with an answer or without.
+    pub(super) finished_probes: AtomicU64,
     /// By namespace.
     credential: tokio::sync::Mutex<HashMap<String, Option<Credential>>>,
     namespaces: tokio::sync::OnceCell<Vec<String>>,
@@ -75,14 +75,14 @@ impl Held {
 }
 
 impl Registry {
-    pub(super) fn new(name: &str, origin: &Url, is_stranger: bool) -> Self {
+    pub(super) fn new(name: &str, origin: &Url, is_redirect_target: bool) -> Self {
         Self {
             name: name.to_owned(),
-            is_stranger,
+            is_redirect_target,
             origin: origin.clone(),
             scheme: RwLock::new(Scheme::Unknown),
-            first_contact: Arc::default(),
-            contacts: AtomicU64::new(0),
+            probe: Arc::default(),
+            finished_probes: AtomicU64::new(0),
             credential: tokio::sync::Mutex::default(),
             namespaces: tokio::sync::OnceCell::new(),
             slots: Mutex::default(),
@@ -110,7 +110,7 @@ impl Registry {
     /// An error as the server at `url` gave it, or gave none.
     pub(super) fn error_at(&self, url: &Url, kind: ErrorKind) -> Error {
         let host = Server::at(url).in_place_of(&self.name);
-        let server = host.map(if self.is_stranger { Answerer::Redirected } else { Answerer::Mirror });
+        let server = host.map(if self.is_redirect_target { Answerer::Redirected } else { Answerer::Mirror });
         Error::answered(&self.name, &self.name, server, kind)
     }
 
@@ -121,7 +121,7 @@ impl Registry {
         repository: &str,
     ) -> Result<Server, Error> {
         let server = Server::at(&self.origin);
-        if self.is_stranger {
+        if self.is_redirect_target {
             return Ok(server);
         }
         let namespaces = self.namespaces.get_or_try_init(|| credentials.namespaces(&server)).await;
@@ -142,7 +142,7 @@ impl Registry {
         server: &Server,
         refused: Option<&Credential>,
     ) -> Result<Option<Credential>, Error> {
-        if self.is_stranger {
+        if self.is_redirect_target {
             return Ok(None);
         }
         let mut held = self.credential.lock().await;

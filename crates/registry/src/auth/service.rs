@@ -9,11 +9,11 @@ use url::Url;
 
 use super::{Credential, Server, token};
 use crate::error::ErrorKind;
-use crate::net::contact::Contacts;
+use crate::net::address_guard::AddressGuard;
 use crate::net::encoding;
-use crate::net::guard::Guard;
 use crate::net::http::Transport;
 use crate::net::location;
+use crate::net::reached_servers::ReachedServers;
 use crate::net::response::{self, Failure};
 use crate::net::wait_span::waiting;
 use crate::size_limits;
@@ -32,14 +32,14 @@ pub(crate) struct TokenServices {
     pub(crate) timeout: Duration,
     /// How we name ourselves.
     pub(crate) client_id: String,
-    pub(crate) guard: Arc<Guard>,
-    pub(crate) contacts: Arc<Contacts>,
+    pub(crate) guard: Arc<AddressGuard>,
+    pub(crate) reached: Arc<ReachedServers>,
 }
 
 impl TokenServices {
     /// A token from the service at `realm`.
     pub(super) async fn token(&self, realm: &Url, asked: &Asked<'_>) -> Result<token::Token, ErrorKind> {
-        let (after, contacts) = (self.timeout, &self.contacts);
+        let (after, reached) = (self.timeout, &self.reached);
         let stalled = |_| ErrorKind::Stalled { what: "the token service", after };
         let _wait = waiting(Server::at(realm), "a token", after);
         let secrets = asked.credential.map(Credential::secrets).unwrap_or_default();
@@ -47,8 +47,8 @@ impl TokenServices {
             let mut realm = realm.clone();
             for _ in 0..=size_limits::REDIRECTS {
                 let reply = self.http.send(token::request(&realm, asked, &self.client_id)).await;
-                let reply = reply.map_err(|kind| contacts.failure(&realm, kind))?;
-                contacts.answered(&realm);
+                let reply = reply.map_err(|kind| reached.failure(&realm, kind))?;
+                reached.answered(&realm);
                 let status = reply.status();
                 if status.is_redirection() {
                     realm = next_realm(&realm, reply.headers())?;

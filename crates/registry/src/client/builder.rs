@@ -10,10 +10,10 @@ use super::route::{Route, Routes};
 use super::{Client, RetryPolicy, Timeouts};
 use crate::auth::{Anonymous, Broker, Credentials, TokenServices};
 use crate::error::Error;
-use crate::net::contact::Contacts;
-use crate::net::guard::{Guard, System};
+use crate::net::address_guard::{AddressGuard, System};
 use crate::net::http::{Http, Lookup, Transport};
 use crate::net::network::Network;
+use crate::net::reached_servers::ReachedServers;
 use crate::net::served::Served;
 use crate::profile::{Profile, Profiles};
 
@@ -116,7 +116,7 @@ impl Builder {
             routes.insert(&registry, route).map_err(|kind| Error::new(&registry, &registry, kind))?;
         }
         let profiles = Arc::new(self.profiles);
-        let guard = Guard::new(self.lookup.unwrap_or_else(|| Arc::new(System)), Arc::clone(&profiles));
+        let guard = AddressGuard::new(self.lookup.unwrap_or_else(|| Arc::new(System)), Arc::clone(&profiles));
         let http: Arc<dyn Transport> = match self.transport {
             Some(transport) => transport,
             None => Arc::new(Network::new(self.http, self.timeouts.connect, &guard)?),
@@ -124,20 +124,20 @@ impl Builder {
         let served = self.served.keys().cloned().collect();
         let http = if self.served.is_empty() { http } else { Arc::new(Served::new(self.served, http)) };
         let credentials = self.credentials.unwrap_or_else(|| Arc::new(Anonymous));
-        let contacts = Arc::new(Contacts::default());
+        let reached = Arc::new(ReachedServers::default());
         let services = TokenServices {
             http: Arc::clone(&http),
             timeout: self.timeouts.reply,
             client_id: self.client_id.unwrap_or_else(|| CLIENT_ID.to_owned()),
             guard: Arc::clone(&guard),
-            contacts: Arc::clone(&contacts),
+            reached: Arc::clone(&reached),
         };
         let core = Core {
             http,
             routes,
             auth: Broker::new(credentials, services),
             guard,
-            contacts,
+            reached,
             pacer: Pacer::new(Arc::clone(&profiles), self.retry.give_up_after),
             profiles,
             timeouts: self.timeouts,

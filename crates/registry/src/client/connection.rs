@@ -12,9 +12,9 @@ use super::{RateLimit, RetryPolicy, RetryWatcher, Timeouts, pace, retry, route};
 use crate::BoxFuture;
 use crate::auth::Broker;
 use crate::error::{Error, ErrorKind};
-use crate::net::contact::Contacts;
-use crate::net::guard::Guard;
+use crate::net::address_guard::AddressGuard;
 use crate::net::http::{Response, Transport};
+use crate::net::reached_servers::ReachedServers;
 use crate::profile::{Profile, Profiles};
 use crate::reference::Reference;
 
@@ -32,8 +32,8 @@ pub(super) struct Core {
     pub(super) profiles: Arc<Profiles>,
     pub(super) routes: route::Routes,
     pub(super) auth: Broker,
-    pub(super) guard: Arc<Guard>,
-    pub(super) contacts: Arc<Contacts>,
+    pub(super) guard: Arc<AddressGuard>,
+    pub(super) reached: Arc<ReachedServers>,
     pub(super) pacer: pace::Pacer,
     pub(super) timeouts: Timeouts,
     pub(super) rate_limits: Mutex<HashMap<String, RateLimit>>,
@@ -42,7 +42,7 @@ pub(super) struct Core {
     /// How far each registry's clock is ahead of ours, in seconds.
     pub(super) clocks: Mutex<HashMap<String, i64>>,
     pub(super) jitter: retry::Jitter,
-    /// Registries that are no servers.
+    /// In-process registries (an OCI layout), reached without the network.
     pub(super) served: HashSet<String>,
     /// Registries that send readers of manifests to another server, and which.
     pub(super) elsewhere: Mutex<HashMap<String, String>>,

@@ -1,4 +1,5 @@
-//! The one retry layer: exponential with jitter, bounded, and told to whoever watches.
+//! How often and how long a request is retried: exponential backoff with jitter, bounded, reported to the watcher.
+//! Which errors are retried at all: `error/transient.rs`.
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -62,7 +63,7 @@ impl RetryPolicy {
     }
 }
 
-/// Where the chance in pauses comes from.
+/// Random source for jitter.
 #[derive(Debug, Default)]
 pub(super) struct Jitter(Mutex<fastrand::Rng>);
 
@@ -101,8 +102,8 @@ impl Tries {
 /// Content that was wrong so often is wrong at its source, and each look at it may be a pull.
 const MISMATCHES: u32 = 2;
 
-/// How long a server is waited for that does not listen and never did.
-const BRIEFLY: Duration = Duration::from_secs(2);
+/// How long to retry a server that has never answered.
+const UNREACHABLE_GIVE_UP: Duration = Duration::from_secs(2);
 
 /// Tries `operation` until it succeeds, fails for good, has been tried often enough, or `give_up_after` is over.
 pub(crate) async fn retry<T, F, Fut>(
@@ -133,7 +134,9 @@ where
             return Err(waited::after(error, so_far));
         };
         so_far += pause;
-        if error.is_brief() && unheard_since.get_or_insert_with(Instant::now).elapsed() + pause > BRIEFLY {
+        if error.is_brief()
+            && unheard_since.get_or_insert_with(Instant::now).elapsed() + pause > UNREACHABLE_GIVE_UP
+        {
             return Err(error);
         }
         tracing::debug!(%error, ?pause, attempt, "trying again");

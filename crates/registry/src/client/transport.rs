@@ -13,7 +13,7 @@ use super::connection::Core;
 use super::pace::{Action, GivenUp};
 use super::rate_limit::RateLimit;
 use crate::BoxFuture;
-use crate::auth::{Challenge, Contact, Grant, Scope, Server};
+use crate::auth::{AuthProbe, Challenge, Grant, Scope, Server};
 use crate::bugs::{self, Bug};
 use crate::error::{Answerer, Error, ErrorKind, waited};
 use crate::net::http::{AnsweredAt, Request, Response};
@@ -54,12 +54,12 @@ impl Core {
             mount_from: call.mount_from.map(|from| route.repository(from)),
         };
         // A body that can be sent once is no good for finding out.
-        let mut contact = Contact::Known;
+        let mut probe = AuthProbe::Known;
         if call.body.is_repeatable() {
             let since = Instant::now();
-            contact = self.auth.first_contact(registry, &route.origin).await;
+            probe = self.auth.probe(registry, &route.origin).await;
             // What another request has found out in vain, this one has waited for in vain, too.
-            *queued += if matches!(contact, Contact::InVain) { Duration::ZERO } else { since.elapsed() };
+            *queued += if matches!(probe, AuthProbe::Failed) { Duration::ZERO } else { since.elapsed() };
         }
         let mut grant = self.auth.grant(registry, &route.origin, &scope).await?;
         // Once for a challenge, and once more for a credential that has run out since it was stored.
@@ -98,7 +98,7 @@ impl Core {
             *count += u32::from(had_header);
             let headers = &refusal.failure.headers;
             let renewed = self.auth.renew(registry, &route.origin, &scope, &grant, headers).await?;
-            drop(std::mem::take(&mut contact));
+            drop(std::mem::take(&mut probe));
             match renewed {
                 None => return Err(self.refused(&call, refusal)),
                 Some(_) if !call.body.is_repeatable() => {
@@ -223,7 +223,7 @@ impl Core {
         grant: &Grant,
     ) -> Result<Result<Response, Refusal>, Error> {
         let mut url = call.url.clone();
-        let mut stranger: Option<Grant> = None;
+        let mut redirected: Option<Grant> = None;
         for _ in 0..=size_limits::REDIRECTS {
             let own = location::same_origin(asked, &url);
             if !own {
@@ -232,24 +232,24 @@ impl Core {
             let mut headers = call.headers.clone();
             // Another host never sees it: S3 refuses a presigned request that has one (opa#6580), and anybody else would
             // learn our credentials.
-            let header = match (own, &stranger) {
+            let header = match (own, &redirected) {
                 (true, _) => grant.header.clone(),
                 (false, None) if bugs::is_in(Bug::TokenAbroad) => grant.header.clone(),
-                (false, Some(stranger)) => stranger.header.clone(),
+                (false, Some(redirected)) => redirected.header.clone(),
                 (false, None) => None,
             };
             headers.extend(header.clone().map(|header| (AUTHORIZATION, header)));
             let body = call.body.take();
             let request = Request { method: call.method.clone(), url: url.clone(), headers, body };
             let mut response = self.patiently(call, &url, request).await?;
-            self.contacts.answered(&url);
+            self.reached.answered(&url);
             let status = response.status();
             if let Some(next) = redirect(call, &response) {
                 url = self.next(call, &url, &next)?;
-                stranger = None;
+                redirected = None;
                 if call.is_read() && !location::same_origin(asked, &url) {
                     let registry = call.reference.registry();
-                    stranger = Some(self.auth.stranger(registry, &url, None).await?);
+                    redirected = Some(self.auth.redirect_grant(registry, &url, None).await?);
                 }
                 continue;
             }
@@ -266,12 +266,12 @@ impl Core {
             }
             let failure = Failure::read(response, &Secrets::of(header.as_ref())).await;
             if !own && status == StatusCode::UNAUTHORIZED && call.is_read() {
-                let used = stranger.take().unwrap_or_default();
+                let used = redirected.take().unwrap_or_default();
                 let registry = call.reference.registry();
                 let refused = Some((&used, &failure.headers));
-                let granted = self.auth.stranger(registry, &url, refused).await?;
+                let granted = self.auth.redirect_grant(registry, &url, refused).await?;
                 if granted.header.is_some() && used.header.is_none() {
-                    stranger = Some(granted);
+                    redirected = Some(granted);
                     continue;
                 }
             }
@@ -304,7 +304,7 @@ impl Core {
         let network = |error| {
             let registry = call.reference.registry();
             let server = Server::at(url).in_place_of(registry).map(Answerer::Mirror);
-            Error::answered(registry, call.reference, server, self.contacts.failure(url, error))
+            Error::answered(registry, call.reference, server, self.reached.failure(url, error))
         };
         if !call.body.is_repeatable() {
             return self.http.send(request).await.map_err(network);

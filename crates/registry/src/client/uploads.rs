@@ -1,4 +1,4 @@
-//! The two requests of an upload: open it, send the bytes.
+//! The two requests of an upload: open it, send the bytes. Uploads are not resumed: a failed one begins again in a new session.
 
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
 use http::{HeaderValue, Method, StatusCode};

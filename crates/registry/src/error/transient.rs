@@ -1,4 +1,5 @@
-//! Which failures pass by themselves: what is retried, for how long, and what the server asks for.
+//! Which errors are transient, and how long the server asks to wait. How often and how long they are retried:
+//! `client/retry.rs`.
 
 use std::time::Duration;
 

@@ -16,8 +16,8 @@ use crate::digest::Digest;
 use crate::error::{Error, ErrorKind};
 use crate::manifest::{Blob, Descriptor};
 use crate::reference::Reference;
+use crate::transfer::blob_upload::{self, MountAnswer, Opened, Opening, Placed};
 use crate::transfer::source::{Kept, Transfer};
-use crate::transfer::upload::{self, MountAnswer, Opened, Opening, Placed};
 
 /// One image that is being copied from a source repository to a target repository.
 #[derive(Clone, Copy)]
@@ -216,7 +216,7 @@ impl ImageCopy<'_> {
             .connection
             .retry_throttled(|| async {
                 let _permit = self.mirror.small.take(&[registry]).await;
-                upload::open(&self.client.connection, self.target, blob, opening, &answered).await
+                blob_upload::open(&self.client.connection, self.target, blob, opening, &answered).await
             })
             .await
     }
@@ -230,7 +230,7 @@ impl ImageCopy<'_> {
         let slots = if size <= Limits::SMALL { &self.mirror.small } else { &self.mirror.large };
         let permit = slots.take(&[transfer.source.registry(), target.registry()]).await;
         let _permit = (!bugs::is_in(Bug::NoSlots)).then_some(permit);
-        upload::stream(transfer, target, session).await?;
+        blob_upload::stream(transfer, target, session).await?;
         Ok(Placed::Sent)
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use super::looks::Looks;
+use super::checked_blobs::CheckedBlobs;
 use super::{Limits, Mirror, blob};
 use crate::blobs;
 use crate::digest::Digest;
@@ -101,7 +101,7 @@ impl fmt::Display for Difference {
 pub struct Check<'a> {
     mirror: &'a Mirror,
     deep: bool,
-    looks: Looks,
+    checked_blobs: CheckedBlobs,
 }
 
 /// An image that is being read back, and what was found.
@@ -115,7 +115,7 @@ impl<'a> Check<'a> {
     /// Begins to read targets back. Manifests are read and compared with their digests, of blobs the registry is asked whether they are
     /// there and how long they are; with `deep` every byte of them is read and hashed.
     pub fn new(mirror: &'a Mirror, deep: bool) -> Self {
-        Self { mirror, deep, looks: Looks::default() }
+        Self { mirror, deep, checked_blobs: CheckedBlobs::default() }
     }
 }
 
@@ -247,7 +247,7 @@ impl Check<'_> {
         let look = async {
             if self.deep { self.hash(image, target, blob).await } else { self.look(target, blob).await }
         };
-        self.looks.once(target.repository(), blob.digest, look).await
+        self.checked_blobs.once(target.repository(), blob.digest, look).await
     }
 
     async fn look(&self, target: &Reference, blob: &Descriptor) -> Result<Option<DifferenceKind>, Error> {

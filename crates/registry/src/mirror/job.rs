@@ -62,7 +62,7 @@ pub struct Planned {
     pub action: Action,
     /// Why the source did not answer, where the target is what it last was known to be: then nothing is to be done.
     pub unanswered: Option<Error>,
-    /// Who signed it, where somebody has to ([`Vouch`](super::Vouch)).
+    /// Who signed it, where somebody has to ([`SignaturePolicy`](super::SignaturePolicy)).
     pub signed: Option<String>,
     /// What the user should know, one line each.
     pub warnings: Vec<String>,

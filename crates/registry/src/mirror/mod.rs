@@ -7,20 +7,20 @@ mod apply;
 mod artifacts;
 mod blob;
 mod check;
+mod checked_blobs;
 mod event;
 mod job;
 mod learned;
-mod looks;
+mod manifest_cache;
 mod mapping;
 mod plan;
 mod pulls;
 mod read_back;
-mod reads;
 mod resolve;
 mod shared_blobs;
+mod signature_policy;
 mod slots;
-mod tags;
-mod vouch;
+mod target_tags;
 mod watched;
 
 use std::collections::HashMap;
@@ -38,7 +38,7 @@ pub use job::{Action, Content, Job, Plan, Planned, Platforms, Pulls};
 pub use mapping::{BlobIndex, Mapping, MemoryMapping, Sizes, TagIndex};
 pub use pulls::read_once;
 pub use read_back::{differs, look_again, read_back};
-pub use vouch::{Vouch, too_fresh, untrusted};
+pub use signature_policy::{SignaturePolicy, too_fresh, untrusted};
 
 use event::Events;
 use slots::Slots;
@@ -78,7 +78,7 @@ pub struct Mirror {
     mapping: Arc<dyn Mapping>,
     blob_index: Option<Arc<dyn BlobIndex>>,
     tag_index: Option<Arc<dyn TagIndex>>,
-    vouch: Option<Arc<dyn Vouch>>,
+    signature_policy: Option<Arc<dyn SignaturePolicy>>,
     events: Events,
     mounts: HashMap<String, Mounts>,
     reads_back: bool,
@@ -94,7 +94,7 @@ impl Mirror {
             mapping: Arc::new(MemoryMapping::default()),
             blob_index: None,
             tag_index: None,
-            vouch: None,
+            signature_policy: None,
             events: Events::default(),
             mounts: HashMap::new(),
             reads_back: false,
@@ -125,10 +125,10 @@ impl Mirror {
         self
     }
 
-    /// Whose images are taken.
+    /// Which signatures an image must have.
     #[must_use]
-    pub fn vouch(mut self, vouch: Arc<dyn Vouch>) -> Self {
-        self.vouch = Some(vouch);
+    pub fn signature_policy(mut self, policy: Arc<dyn SignaturePolicy>) -> Self {
+        self.signature_policy = Some(policy);
         self
     }
 

@@ -9,8 +9,8 @@ use super::job::{Action, Job, Plan, Planned, Platforms};
 use super::mapping::Mapping;
 use super::pulls::{Read, Reserved, kept};
 use super::resolve::{Reader, Root};
-use super::tags::Tags;
-use super::vouch::vouched;
+use super::signature_policy::refuse_unsigned;
+use super::target_tags::TargetTags;
 use super::{IMAGES_AT_ONCE, Mirror, artifacts, learned};
 use crate::BoxFuture;
 use crate::client::counts_pulls;
@@ -53,7 +53,7 @@ impl Mirror {
 fn plan(mirror: &Mirror, jobs: Vec<Arc<Job>>) -> BoxFuture<'_, Plan> {
     Box::pin(async move {
         let planner =
-            Planner { mirror, reader: Reader::new(mirror), tags: Tags::of(&*mirror.mapping, &jobs) };
+            Planner { mirror, reader: Reader::new(mirror), tags: TargetTags::of(&*mirror.mapping, &jobs) };
         planner.plan(jobs).await
     })
 }
@@ -62,7 +62,7 @@ fn plan(mirror: &Mirror, jobs: Vec<Arc<Job>>) -> BoxFuture<'_, Plan> {
 struct Planner<'a> {
     mirror: &'a Mirror,
     reader: Reader<'a>,
-    tags: Tags,
+    tags: TargetTags,
 }
 
 impl Planner<'_> {
@@ -74,7 +74,7 @@ impl Planner<'_> {
         let registries = inspections.iter().map(|inspection| inspection.job.source.registry());
         let mut pulls = Reserved::new(&self.mirror.client, registries);
         let inspections = stream::iter(inspections)
-            .map(|inspection| vouched(self.mirror, *inspection))
+            .map(|inspection| refuse_unsigned(self.mirror, *inspection))
             .buffered(IMAGES_AT_ONCE);
         let mut inspections: Vec<Box<Inspection>> = gather(inspections.map(Box::new), count).await;
         pulls.count_read(&self.mirror.client);
@@ -136,8 +136,8 @@ impl Planner<'_> {
     /// known to have written to: that costs no pull, and no signature is asked for.
     fn may_read_at_once(&self, job: &Job) -> bool {
         let is_given = job.source.digest().or(job.source_digest).or(job.expected).is_some();
-        let is_free =
-            self.mirror.vouch.is_none() && !counts_pulls(&self.mirror.client, job.source.registry());
+        let is_free = self.mirror.signature_policy.is_none()
+            && !counts_pulls(&self.mirror.client, job.source.registry());
         is_free && !is_given && self.tags.are_new(&job.target)
     }
 

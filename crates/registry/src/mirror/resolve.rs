@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
 use super::job::{Content, Tree, total};
-use super::reads::Reads;
+use super::manifest_cache::ManifestCache;
 use super::{Job, Mirror, Platforms, learned, pulls};
 use crate::BoxFuture;
 use crate::blobs;
@@ -61,12 +61,12 @@ impl Images for Source<'_> {
 /// Reads the manifests of one plan.
 pub(super) struct Reader<'a> {
     mirror: &'a Mirror,
-    reads: Reads,
+    manifests: ManifestCache,
 }
 
 impl<'a> Reader<'a> {
     pub(super) fn new(mirror: &'a Mirror) -> Self {
-        Self { mirror, reads: Reads::default() }
+        Self { mirror, manifests: ManifestCache::default() }
     }
 
     /// The manifest that the target's tag must name: the source's, one of its children, or a trimmed index.
@@ -238,7 +238,7 @@ impl<'a> Reader<'a> {
         match self.mirror.client.manifest(&job.source).await? {
             Some(manifest) => {
                 let descriptor = manifest.descriptor();
-                self.reads.keep(&job.source, manifest);
+                self.manifests.keep(&job.source, manifest);
                 Ok(descriptor)
             }
             None => Err(Error::of(&job.source, ErrorKind::NotFound { message: String::new() })),
@@ -256,7 +256,7 @@ impl<'a> Reader<'a> {
             pulls::keep(client, mapping, job.source.registry(), &manifest);
             Ok(manifest)
         };
-        self.reads.read(&job.source, digest, read).await
+        self.manifests.read(&job.source, digest, read).await
     }
 
     /// A pull-through cache may know a digest only after it was asked for the tag

@@ -1,11 +1,11 @@
 //! One exchange with a server: what is sent and what comes back, and where we let ourselves be sent.
 
-pub(crate) mod contact;
+pub(crate) mod address_guard;
 pub(crate) mod encoding;
-pub(crate) mod guard;
 pub(crate) mod http;
 pub(crate) mod location;
 pub(crate) mod network;
+pub(crate) mod reached_servers;
 pub(crate) mod redact;
 pub(crate) mod response;
 pub(crate) mod served;

@@ -12,7 +12,7 @@ use reqwest::{NoProxy, Proxy};
 use rustls::{AlertDescription, CertificateError, InvalidMessage};
 use url::Url;
 
-use super::guard::{Guard, Refused};
+use super::address_guard::{AddressGuard, Refused};
 use super::http::{Body, Content, Http, Proxies, Request, Response, Transport};
 use crate::BoxFuture;
 use crate::error::{Error, ErrorKind, NoConnection};
@@ -30,7 +30,7 @@ impl Network {
     /// Redirects and HTTP's version are set here: the first because nobody else keeps an `Authorization` from another host as
     /// strictly, the second because one HTTP/2 connection would carry all transfers and its stream limit stall them
     /// ([ocync's finding](https://github.com/clowdhaus/ocync/pull/104)).
-    pub(crate) fn new(mut all: Http, connect: Duration, guard: &Arc<Guard>) -> Result<Self, Error> {
+    pub(crate) fn new(mut all: Http, connect: Duration, guard: &Arc<AddressGuard>) -> Result<Self, Error> {
         let client = |http| {
             let client = builder(http).map(|builder| {
                 let builder = builder.dns_resolver(Guarded(Arc::clone(guard))).connect_timeout(connect);
@@ -121,8 +121,8 @@ fn sent(body: Body) -> Option<reqwest::Body> {
     }
 }
 
-/// The [`Guard`] as the HTTP client takes it.
-struct Guarded(Arc<Guard>);
+/// The [`AddressGuard`] as the HTTP client takes it.
+struct Guarded(Arc<AddressGuard>);
 
 impl Resolve for Guarded {
     fn resolve(&self, name: Name) -> Resolving {

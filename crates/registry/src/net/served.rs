@@ -1,4 +1,4 @@
-//! Registries that are no servers, beside the network.
+//! In-process registries (an OCI layout), reached without the network.
 
 use std::collections::HashMap;
 use std::sync::Arc;

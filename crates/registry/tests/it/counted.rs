@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use registry::mirror::{self, Job, Mapping, MemoryMapping, Mirror, Platforms, Vouch};
+use registry::mirror::{self, Job, Mapping, MemoryMapping, Mirror, Platforms, SignaturePolicy};
 use registry::{BoxFuture, Client, Digest, Error, ErrorKind, lists};
 
 use crate::artifacts::signed;
@@ -25,8 +25,12 @@ struct Signed {
     mapping: Arc<MemoryMapping>,
 }
 
-impl Vouch for Signed {
-    fn vouch<'a>(&'a self, job: &'a Job, digest: Digest) -> BoxFuture<'a, Result<Option<String>, Error>> {
+impl SignaturePolicy for Signed {
+    fn check_signature<'a>(
+        &'a self,
+        job: &'a Job,
+        digest: Digest,
+    ) -> BoxFuture<'a, Result<Option<String>, Error>> {
         Box::pin(async move {
             let tag = lists::cosign_tagged(&self.client, &job.source, digest, "sig").await?;
             let Some(tag) = tag else { return Ok(None) };
@@ -149,8 +153,9 @@ fn a_signature_that_is_verified_is_counted_and_what_was_left_before_is_told() {
         });
         let mapping = Arc::new(MemoryMapping::default());
         let client = counting(&hub);
-        let vouch = Signed { client: client.clone(), mapping: Arc::clone(&mapping) };
-        let mirror = Mirror::new(client).mapping(Arc::clone(&mapping) as Arc<_>).vouch(Arc::new(vouch));
+        let policy = Signed { client: client.clone(), mapping: Arc::clone(&mapping) };
+        let mirror =
+            Mirror::new(client).mapping(Arc::clone(&mapping) as Arc<_>).signature_policy(Arc::new(policy));
         let job = || Job {
             platforms: Platforms::All,
             artifacts: true,

@@ -11,13 +11,17 @@ use crate::error::{Error, ErrorKind};
 use crate::reference::Reference;
 
 /// Says whose image it is.
-pub trait Vouch: Send + Sync {
+pub trait SignaturePolicy: Send + Sync {
     /// Who signed exactly `digest`, which the source's name or the lock means: that of the index, where it is one. None where nobody
     /// has to.
     ///
     /// # Errors
     /// Nobody did who has to, or its registry cannot be asked: then the image is not copied.
-    fn vouch<'a>(&'a self, job: &'a Job, digest: Digest) -> BoxFuture<'a, Result<Option<String>, Error>>;
+    fn check_signature<'a>(
+        &'a self,
+        job: &'a Job,
+        digest: Digest,
+    ) -> BoxFuture<'a, Result<Option<String>, Error>>;
 }
 
 /// `image` has no signature that counts; `wanted` says who has to sign it.
@@ -36,8 +40,8 @@ pub fn too_fresh(image: &Reference, digest: Digest, why: String) -> Error {
 }
 
 /// The inspection, refused unless the image is signed by whom it must be.
-pub(super) async fn vouched(mirror: &Mirror, mut inspection: Inspection) -> Inspection {
-    let Some(vouch) = &mirror.vouch else { return inspection };
+pub(super) async fn refuse_unsigned(mirror: &Mirror, mut inspection: Inspection) -> Inspection {
+    let Some(policy) = &mirror.signature_policy else { return inspection };
     if matches!(inspection.step, Step::Done(Action::Failed(_))) {
         return inspection;
     }
@@ -50,11 +54,11 @@ pub(super) async fn vouched(mirror: &Mirror, mut inspection: Inspection) -> Insp
         }
         _ => None,
     };
-    let vouched = match job.source_digest.or_else(by_name).or_else(known) {
-        Some(digest) => vouch.vouch(job, digest).await,
+    let signed = match job.source_digest.or_else(by_name).or_else(known) {
+        Some(digest) => policy.check_signature(job, digest).await,
         None => Err(Error::of(&job.source, ErrorKind::Unidentified)),
     };
-    match vouched {
+    match signed {
         Ok(signed) => inspection.signed = signed,
         Err(error) => inspection.step = Step::Done(Action::Failed(error)),
     }
@@ -69,20 +73,24 @@ mod tests {
     /// Takes every image.
     struct Anybody;
 
-    impl Vouch for Anybody {
-        fn vouch<'a>(&'a self, _: &'a Job, _: Digest) -> BoxFuture<'a, Result<Option<String>, Error>> {
+    impl SignaturePolicy for Anybody {
+        fn check_signature<'a>(
+            &'a self,
+            _: &'a Job,
+            _: Digest,
+        ) -> BoxFuture<'a, Result<Option<String>, Error>> {
             Box::pin(async { Ok(None) })
         }
     }
 
     #[tokio::test]
     async fn an_image_of_no_known_digest_is_refused() {
-        let mirror = Mirror::new(Client::builder().build().unwrap()).vouch(Arc::new(Anybody));
+        let mirror = Mirror::new(Client::builder().build().unwrap()).signature_policy(Arc::new(Anybody));
         let source: Reference = "h.example/a:1".parse().unwrap();
         let job = Arc::new(Job::new(source.clone(), source));
         let digest = Digest::of(b"");
         let unknown = Inspection::new(job, Step::Top { source: digest, wanted: None });
-        let Step::Done(Action::Failed(error)) = vouched(&mirror, unknown).await.step else {
+        let Step::Done(Action::Failed(error)) = refuse_unsigned(&mirror, unknown).await.step else {
             panic!("it is let through");
         };
         assert!(matches!(error.kind(), ErrorKind::Unidentified), "{error}");

@@ -1,4 +1,4 @@
-//! Which servers were heard of.
+//! Which servers have answered.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
@@ -9,9 +9,9 @@ use crate::error::{ErrorKind, NoConnection};
 
 /// The servers that have answered: one that is away for a moment is waited for longer than one that was never there.
 #[derive(Debug, Default)]
-pub(crate) struct Contacts(Mutex<HashSet<String>>);
+pub(crate) struct ReachedServers(Mutex<HashSet<String>>);
 
-impl Contacts {
+impl ReachedServers {
     /// Notes that the server at `url` answered.
     pub(crate) fn answered(&self, url: &Url) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -14,9 +14,9 @@ type Cell = Arc<OnceCell<Result<Manifest, Error>>>;
 
 /// What was read, by registry, repository and digest.
 #[derive(Default)]
-pub(super) struct Reads(Mutex<HashMap<(String, String, Digest), Cell>>);
+pub(super) struct ManifestCache(Mutex<HashMap<(String, String, Digest), Cell>>);
 
-impl Reads {
+impl ManifestCache {
     /// The manifest `digest` of `source`'s repository: by `read`, or what that gave to whoever asked first. A failure is theirs, too:
     /// hundreds of names of one image do not ask for it hundreds of times.
     pub(super) async fn read(

@@ -14,7 +14,7 @@ use crate::reference::Reference;
 
 /// The tags of a run, by repository. Each repository is asked about once, when its first image is looked at.
 #[derive(Debug, Default)]
-pub(super) struct Tags(HashMap<(String, String), Group>);
+pub(super) struct TargetTags(HashMap<(String, String), Group>);
 
 /// The tags of one repository that are wanted, and what came of asking.
 #[derive(Debug, Default)]
@@ -38,7 +38,7 @@ struct First {
 /// So many tags are worth the question whether their repository is there.
 const MANY: usize = 3;
 
-impl Tags {
+impl TargetTags {
     /// The target tags of `jobs`.
     pub(super) fn of(mapping: &dyn Mapping, jobs: &[Arc<Job>]) -> Self {
         let mut groups: HashMap<_, Group> = HashMap::new();

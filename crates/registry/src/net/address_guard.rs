@@ -36,11 +36,11 @@ struct Hosts {
     /// Where the named ones were when they were last looked up.
     reached: HashMap<String, Reach>,
     /// The others, with the farthest that all who sent us there allow.
-    strangers: HashMap<String, Reach>,
+    sent_to: HashMap<String, Reach>,
 }
 
 /// Looks up names for the HTTP client.
-pub(crate) struct Guard {
+pub(crate) struct AddressGuard {
     lookup: Arc<dyn Lookup>,
     profiles: Arc<Profiles>,
     hosts: Mutex<Hosts>,
@@ -66,7 +66,7 @@ impl Lookup for System {
     }
 }
 
-impl Guard {
+impl AddressGuard {
     pub(crate) fn new(lookup: Arc<dyn Lookup>, profiles: Arc<Profiles>) -> Arc<Self> {
         Arc::new(Self { lookup, profiles, hosts: Mutex::default() })
     }
@@ -76,7 +76,7 @@ impl Guard {
         let Some(Host::Domain(host)) = url.host() else { return };
         let mut hosts = self.hosts();
         if !hosts.named.contains(host) {
-            hosts.strangers.remove(host);
+            hosts.sent_to.remove(host);
             hosts.named.insert(host.to_owned());
         }
     }
@@ -89,8 +89,8 @@ impl Guard {
             return;
         }
         let allowed = hosts.reach_of(from);
-        let allowed = hosts.strangers.get(host).map_or(allowed, |before| allowed.min(*before));
-        hosts.strangers.insert(host.to_owned(), allowed);
+        let allowed = hosts.sent_to.get(host).map_or(allowed, |before| allowed.min(*before));
+        hosts.sent_to.insert(host.to_owned(), allowed);
     }
 
     /// The addresses of `host` that may be connected to.
@@ -100,7 +100,7 @@ impl Guard {
 
     fn pass(&self, host: &str, found: Vec<IpAddr>) -> Result<Vec<IpAddr>, Refused> {
         let mut hosts = self.hosts();
-        let Some(allowed) = hosts.strangers.get(host).copied() else {
+        let Some(allowed) = hosts.sent_to.get(host).copied() else {
             // The nearest one counts: a name with one address inside is not inside.
             if let Some(nearest) = found.iter().map(|address| reach(*address)).min() {
                 hosts.reached.insert(host.to_owned(), nearest);
@@ -170,7 +170,7 @@ mod tests {
     }
 
     /// Whether a name that leads to these addresses is connected to.
-    fn passes(guard: &Guard, host: &str, addresses: &[&str]) -> bool {
+    fn passes(guard: &AddressGuard, host: &str, addresses: &[&str]) -> bool {
         let found = addresses.iter().map(|address| address.parse().unwrap());
         guard.pass(host, found.collect()).is_ok()
     }
@@ -182,8 +182,8 @@ mod tests {
         Arc::new(Profiles::new(move |host| (host == ECR).then_some(ecr)))
     }
 
-    fn guard(registry: &str, at: &str) -> Arc<Guard> {
-        let guard = Guard::new(Arc::new(System), profiles());
+    fn guard(registry: &str, at: &str) -> Arc<AddressGuard> {
+        let guard = AddressGuard::new(Arc::new(System), profiles());
         guard.named(&url(registry));
         assert!(
             passes(&guard, url(registry).host_str().unwrap(), &[at]),

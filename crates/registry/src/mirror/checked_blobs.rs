@@ -21,9 +21,9 @@ enum Look {
 
 /// Blobs by repository: that one of them has a blob says nothing of another.
 #[derive(Default)]
-pub(super) struct Looks(Mutex<HashMap<String, HashMap<Digest, Look>>>);
+pub(super) struct CheckedBlobs(Mutex<HashMap<String, HashMap<Digest, Look>>>);
 
-impl Looks {
+impl CheckedBlobs {
     /// In which way the blob is not as it should be: by `look`, or what that gave to whoever asked first.
     pub(super) async fn once(
         &self,
@@ -67,12 +67,12 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_right_is_looked_at_once_and_what_is_not_each_time() {
-        let looks = Looks::default();
+        let checked = CheckedBlobs::default();
         let asked = std::cell::Cell::new(0);
         let digest = Digest::of(b"a");
         let look = |repository, kind: Option<DifferenceKind>| {
             let asked = &asked;
-            looks.once(repository, digest, async move {
+            checked.once(repository, digest, async move {
                 asked.set(asked.get() + 1);
                 Ok(kind)
             })
