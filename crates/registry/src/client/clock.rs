@@ -4,7 +4,8 @@ use std::time::SystemTime;
 
 use http::HeaderMap;
 
-use crate::net::response::{header, httpdate};
+use crate::net::response::header;
+use crate::net::retry_after::httpdate;
 
 /// By how many seconds the clock of who answered is ahead of ours: `Date`, and `Age` where a cache answered
 /// ([RFC 9111](https://www.rfc-editor.org/rfc/rfc9111#section-4.2.3)).

@@ -1,7 +1,7 @@
 //! Manifests: looked for, read, put.
 
 use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE};
-use http::{HeaderValue, Method};
+use http::{HeaderValue, Method, StatusCode};
 
 use super::call::{Call, Payload};
 use super::pace::Action;
@@ -80,7 +80,7 @@ impl Client {
 
     /// Puts `manifest` under `reference`: its tag, or its digest.
     ///
-    /// A tag that is immutable and already names the same manifest is a success.
+    /// A tag that is immutable, or in conflict, and already names the same manifest is a success.
     ///
     /// # Errors
     /// When the registry cannot be reached or refuses, or the reference's digest is not the manifest's.
@@ -89,13 +89,19 @@ impl Client {
             let kind = ErrorKind::DigestMismatch { expected, actual: manifest.digest() };
             return Err(Error::of(reference, kind));
         }
-        // ECR may still look for a blob that it just took (ocync#104 saw hundreds of milliseconds).
-        let is_transient =
-            |error: &Error| error.is_transient() || matches!(error.kind(), ErrorKind::PartUnknown { .. });
+        // ECR may still look for a blob that it just took (ocync#104 saw hundreds of milliseconds), Harbor for the manifest
+        // ([harbor#14902](https://github.com/goharbor/harbor/issues/14902)).
+        let is_late = |kind: &_| matches!(kind, ErrorKind::PartUnknown { .. } | ErrorKind::NotFound { .. });
+        let is_transient = |error: &Error| error.is_transient() || is_late(error.kind());
         let put = || put_once(&self.connection, reference, manifest);
         let result = self.connection.retry_if(is_transient, put).await;
         match result {
-            Err(error) if matches!(error.kind(), ErrorKind::TagImmutable { .. }) => {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::TagImmutable { .. } | ErrorKind::Refused { status: 409, .. }
+                ) =>
+            {
                 let there = self.look_up(reference).await?;
                 let same = there.is_some_and(|there| there.digest == manifest.digest());
                 if same { Ok(()) } else { Err(error) }
@@ -236,12 +242,19 @@ async fn put_once(connection: &Connection, reference: &Reference, manifest: &Man
     call.body = Payload::Bytes(manifest.bytes().clone());
     let response = connection.send(call).await?;
     // No look at `Location`: ECR does not always send one.
-    match response::content_digest(response.headers()).filter(|digest| *digest != manifest.digest()) {
-        None => Ok(()),
-        Some(actual) => {
-            let kind = ErrorKind::DigestMismatch { expected: manifest.digest(), actual };
-            Err(Error::of(reference, kind))
+    let expected = manifest.digest();
+    match response::content_digest(response.headers()) {
+        Some(actual) if actual != expected => {
+            Err(Error::of(reference, ErrorKind::DigestMismatch { expected, actual }))
         }
+        None if response.status() == StatusCode::OK => {
+            let there = look(connection, reference, true).await?;
+            match there.is_some_and(|there| there.digest == expected) {
+                true => Ok(()),
+                false => Err(Error::of(reference, response::not_done())),
+            }
+        }
+        _ => Ok(()),
     }
 }
 

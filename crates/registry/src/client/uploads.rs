@@ -75,7 +75,11 @@ pub(crate) async fn start(
             }
             Ok(Started::Session(session))
         }
-        None => Err(Error::of(target, ErrorKind::Protocol("an upload without a `Location`".to_owned()))),
+        // Whatever stands before the registry may have answered in its place, as in [`response::not_done`].
+        None => {
+            let message = format!("HTTP {} without a `Location`", response.status().as_u16());
+            Err(Error::of(target, ErrorKind::UploadLost { message }))
+        }
     }
 }
 
@@ -101,8 +105,16 @@ pub(crate) async fn finish(
         }
         _ => error,
     })?;
-    match response::content_digest(response.headers()).filter(|digest| *digest != blob.digest) {
-        None => Ok(()),
-        Some(actual) => Err(Error::of(target, ErrorKind::DigestMismatch { expected: blob.digest, actual })),
+    match response::content_digest(response.headers()) {
+        Some(actual) if actual != blob.digest => {
+            Err(Error::of(target, ErrorKind::DigestMismatch { expected: blob.digest, actual }))
+        }
+        None if response.status() == StatusCode::OK => {
+            match blobs::is_at_target(connection, target, blob.digest).await? {
+                true => Ok(()),
+                false => Err(Error::of(target, response::not_done())),
+            }
+        }
+        _ => Ok(()),
     }
 }

@@ -22,7 +22,9 @@ impl Error {
             | ErrorKind::Truncated { .. }
             // A corrupted transfer is repaired by another one; bytes that are wrong at their source fail each time.
             | ErrorKind::DigestMismatch { .. }
-            | ErrorKind::SizeMismatch { .. } => true,
+            | ErrorKind::SizeMismatch { .. }
+            // Another request is in the way.
+            | ErrorKind::Refused { status: 409, .. } => true,
             ErrorKind::Network { .. } => true,
             ErrorKind::NoConnection { .. } => self.is_brief(),
             _ => false,

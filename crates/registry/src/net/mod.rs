@@ -8,5 +8,6 @@ pub(crate) mod network;
 pub(crate) mod reached_servers;
 pub(crate) mod redact;
 pub(crate) mod response;
+pub(crate) mod retry_after;
 pub(crate) mod served;
 pub(crate) mod wait_span;

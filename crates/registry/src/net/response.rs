@@ -1,14 +1,15 @@
 //! Reading replies: bounded bodies, and errors that say what a registry meant.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
-use http::{HeaderMap, StatusCode};
+use http::header::{HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::Value;
 
 use super::encoding;
 use super::http::Response;
 use super::redact::Secrets;
+use super::retry_after::wait;
 use crate::digest::excerpt;
 use crate::error::{ErrorKind, NoConnection};
 use crate::size_limits;
@@ -69,8 +70,8 @@ impl Failure {
             // The word of who stands before a registry, nginx for instance: by a page as well.
             (413, _) => ErrorKind::Refused { status, code, message },
             // What is not done (501) or not spoken (505) today is not tomorrow either; all else, the codes of proxies and CDNs
-            // among it, passes.
-            (408 | 425 | 500 | 502..=504 | 506..=599, _) => {
+            // among it (499 is nginx's), passes.
+            (408 | 425 | 499 | 500 | 502..=504 | 506..=599, _) => {
                 ErrorKind::Unavailable { status, retry_after, message }
             }
             // Registries have a page for a path that they do not know, and for nothing else.
@@ -83,7 +84,10 @@ impl Failure {
                 ErrorKind::UploadLost { message }
             }
             (_, "BLOB_UNKNOWN" | "MANIFEST_BLOB_UNKNOWN") => ErrorKind::PartUnknown { message },
-            _ if lower.contains("required for pushing image") => ErrorKind::PartUnknown { message },
+            // ECR's words, and Artifactory's.
+            _ if ["required for pushing image", "failed to copy blob"].iter().any(|w| lower.contains(w)) => {
+                ErrorKind::PartUnknown { message }
+            }
             (_, "NAME_UNKNOWN" | "RepositoryNotFoundException") => ErrorKind::NameUnknown { message },
             _ if is_immutable(&code, &lower) => ErrorKind::TagImmutable { message },
             (403, _) => ErrorKind::Denied { message },
@@ -136,7 +140,16 @@ fn read_error(body: &[u8], secrets: &Secrets) -> (String, String) {
     let code = errors.first().filter(|error| error.is_object());
     let code = code.map(|error| said(error, &["code", "__type"])).unwrap_or_default();
     let names = ["message", "Message", "details", "detail", "error_description", "error"];
-    let messages: Vec<String> = errors.iter().map(|error| said(error, &names)).collect();
+    let message = |error: &&Value| {
+        // Artifactory and Quay say here alone what is wrong with a manifest, others which blob is missing
+        // ([jib#1445](https://github.com/GoogleContainerTools/jib/issues/1445)).
+        let detail = error.get("detail").map(|detail| said(detail, &["description", "message"]));
+        let parts = [Some(said(error, &names)), detail].into_iter().flatten();
+        let mut parts: Vec<String> = parts.filter(|part| !part.is_empty()).collect();
+        parts.dedup();
+        line(&parts.join(": "))
+    };
+    let messages: Vec<String> = errors.iter().map(message).collect();
     (code.rsplit('#').next().unwrap_or_default().to_owned(), messages.join("; "))
 }
 
@@ -154,42 +167,6 @@ fn plain_text(body: &[u8]) -> Option<&str> {
 fn line(text: &str) -> String {
     let text = text.trim().lines().next().unwrap_or_default();
     text.chars().filter(|c| !c.is_control()).take(300).collect()
-}
-
-/// `Retry-After`: seconds, or a date
-/// ([RFC 9110](https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3)).
-fn wait(value: &str) -> Option<Duration> {
-    match value.trim().parse::<u64>() {
-        Ok(seconds) => Some(Duration::from_secs(seconds)),
-        Err(_) => {
-            let date = httpdate(value.trim())?;
-            Some(date.duration_since(SystemTime::now()).unwrap_or_default())
-        }
-    }
-}
-
-/// `Sun, 06 Nov 1994 08:49:37 GMT`, the one form that servers still send.
-pub(crate) fn httpdate(text: &str) -> Option<SystemTime> {
-    let mut parts = text.split_once(", ")?.1.split(' ');
-    let day: u64 = parts.next()?.parse().ok()?;
-    let name = parts.next()?;
-    let names = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    let month = names.iter().position(|month| *month == name)? as u64 + 1;
-    let year: u64 = parts.next()?.parse().ok()?;
-    let clock: Vec<u64> = parts.next()?.split(':').filter_map(|part| part.parse().ok()).collect();
-    let &[hour, minute, second] = clock.as_slice() else { return None };
-    if !(1970..=9999).contains(&year) || !(1..=31).contains(&day) || hour > 23 || minute > 59 || second > 60 {
-        return None;
-    }
-    let seconds = days_since_1970(year, month, day) * 86_400 + hour * 3_600 + minute * 60 + second;
-    SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
-}
-
-/// Days from 1970-01-01, the year counted from March so that the leap day comes last.
-fn days_since_1970(year: u64, month: u64, day: u64) -> u64 {
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let leap_days = year / 4 - year / 100 + year / 400;
-    year * 365 + leap_days + (month * 153 + 2) / 5 + day - 1 - 719_468
 }
 
 /// The whole body, at most `limit` bytes.
@@ -228,7 +205,16 @@ async fn read_prefix(mut response: Response, limit: usize) -> Vec<u8> {
 
 /// A header as text, if it is short enough to be one.
 pub(crate) fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    headers.get(name).filter(|value| value.len() <= size_limits::HEADER)?.to_str().ok()
+    text(headers.get(name)?)
+}
+
+/// All headers of this name, as [`header`].
+pub(crate) fn all<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+    headers.get_all(name).into_iter().filter_map(text)
+}
+
+fn text(value: &HeaderValue) -> Option<&str> {
+    if value.len() <= size_limits::HEADER { value.to_str().ok() } else { None }
 }
 
 /// The header with a manifest's or a blob's digest.
@@ -237,6 +223,13 @@ pub(crate) const CONTENT_DIGEST: &str = "docker-content-digest";
 /// A digest from a header, where the registry sends one that can be read.
 pub(crate) fn content_digest(headers: &HeaderMap) -> Option<crate::digest::Digest> {
     header(headers, CONTENT_DIGEST)?.parse().ok()
+}
+
+/// A 200 to what was sent, after which it is not there: what stands before the registry took it for a health check
+/// ([kubevirt#17064](https://github.com/kubevirt/kubevirt/pull/17064)).
+pub(crate) fn not_done() -> ErrorKind {
+    let message = "what was sent is not there".to_owned();
+    ErrorKind::Unavailable { status: 200, retry_after: None, message }
 }
 
 /// A media type from a header.
@@ -296,7 +289,7 @@ mod tests {
     #[test]
     fn every_5xx_passes_but_what_is_not_spoken() {
         for status in
-            [408, 425, 500, 502, 503, 504, 507, 508, 511, 520, 521, 523, 524, 525, 527, 530, 598, 599]
+            [408, 425, 499, 500, 502, 503, 504, 507, 508, 511, 520, 521, 523, 524, 525, 527, 530, 598, 599]
         {
             assert!(matches!(kind(status, ""), ErrorKind::Unavailable { .. }), "{status}");
         }
@@ -343,6 +336,24 @@ mod tests {
     }
 
     #[test]
+    fn a_detail_belongs_to_the_message() {
+        for (detail, said) in [
+            (r#"{"description":"HTTP 403 Forbidden"}"#, ": HTTP 403 Forbidden"),
+            (r#"{"message":"no such layer"}"#, ": no such layer"),
+            (r#""sha256:00""#, ": sha256:00"),
+            (r#""manifest invalid""#, ""),
+            (r#"{"Tag":"1"}"#, ""),
+            ("[]", ""),
+            ("null", ""),
+        ] {
+            let body =
+                format!(r#"{{"errors":[{{"code":"X","message":"manifest invalid","detail":{detail}}}]}}"#);
+            let kind = kind(400, &body).to_string();
+            assert_eq!(kind, format!("refused (HTTP 400, X): manifest invalid{said}"));
+        }
+    }
+
+    #[test]
     fn messages_are_one_clean_line() {
         let error = kind(403, "{\"errors\":[{\"code\":\"DENIED\",\"message\":\"no\\u001b[31m\\nsecond\"}]}");
         assert_eq!(error.to_string(), "access denied: no[31m");
@@ -350,32 +361,6 @@ mod tests {
             kind(418, "<?xml?><Error><Message>Request has expired</Message></Error>").to_string(),
             "refused (HTTP 418): Request has expired"
         );
-    }
-
-    #[test]
-    fn retry_after_is_seconds_or_a_date() {
-        assert_eq!(wait("7"), Some(Duration::from_secs(7)));
-        assert_eq!(wait("Sun, 06 Nov 1994 08:49:37 GMT"), Some(Duration::ZERO));
-        let date = httpdate("Sun, 06 Nov 1994 08:49:37 GMT").unwrap();
-        assert_eq!(date.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs(), 784_111_777);
-        let leap = httpdate("Thu, 29 Feb 2024 00:00:00 GMT").unwrap();
-        assert_eq!(leap.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs(), 1_709_164_800);
-        assert_eq!(wait("18446744073709551616"), None);
-        for text in ["", "soon", "Sun, 99 Nov 1994 08:49:37 GMT", "Sun, 06 Foo 1994 08:49:37 GMT", "-1"] {
-            assert_eq!(wait(text), None, "{text}");
-        }
-    }
-
-    #[test]
-    fn fuzz_any_retry_after_is_a_wait_that_can_be_reckoned_with() {
-        let policy = crate::RetryPolicy::default();
-        crate::fuzz::each("waits", |input| {
-            let Some(wait) = std::str::from_utf8(input).ok().and_then(wait) else { return false };
-            let kind = ErrorKind::TooManyRequests { retry_after: Some(wait), message: String::new() };
-            let pause = policy.pause(1, &crate::Error::new("r", "r", kind), 0.5);
-            assert!(pause.is_none_or(|pause| pause < policy.max_wait * 2));
-            true
-        });
     }
 
     #[test]

@@ -96,7 +96,7 @@ fn the_codes_of_proxies_and_cdns_pass() {
     run(async {
         let image = image("a", &[bytes("l", 5_000)]);
         let page = |status| reply(status, &[("content-type", "text/html")], "<html>error</html>");
-        for status in [408, 425, 429, 500, 502, 507, 520, 521, 523, 524, 525, 527, 530, 599] {
+        for status in [408, 425, 429, 499, 500, 502, 507, 520, 521, 523, 524, 525, 527, 530, 599] {
             let (source, target) = pair(&image).await;
             source.on(Rule::new("HEAD", "/manifests/", page(status)));
             source.on(Rule::new("GET", "/blobs/", page(status)));
