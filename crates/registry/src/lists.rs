@@ -222,7 +222,7 @@ async fn page_once<T: DeserializeOwned>(
     let call = Call::read(reference, Action::List, Method::GET, url.clone());
     let response = connection.send(call).await?;
     let (headers, status) = (response.headers().clone(), response.status().as_u16());
-    let link = response::header(&headers, LINK.as_str()).and_then(next_link);
+    let link = response::all(&headers, &LINK).find_map(next_link);
     let next = link.map(|link| location::resolve(answered_at(&response, url), &link)).transpose();
     let next = next.map_err(|kind| Error::of(reference, kind))?;
     let after = connection.timeouts().reply;
@@ -245,6 +245,9 @@ async fn page_once<T: DeserializeOwned>(
 fn knows_no_referrers(error: &Error) -> bool {
     match error.kind() {
         ErrorKind::NotFound { .. } | ErrorKind::NameUnknown { .. } => true,
+        // Of what it did not know yet, Harbor said that it is not allowed
+        // ([regclient#389](https://github.com/regclient/regclient/pull/389)). Whoever may not read is told so at the tag.
+        ErrorKind::Unauthorized { .. } | ErrorKind::Denied { .. } => true,
         // Servers that show their own front page for a path that they do not know.
         ErrorKind::Page { status } => *status < 300,
         ErrorKind::Refused { status, .. } => matches!(status, 400 | 405 | 406 | 501),
@@ -254,10 +257,10 @@ fn knows_no_referrers(error: &Error) -> bool {
 
 /// The address in `<address>; rel="next"`.
 fn next_link(value: &str) -> Option<String> {
-    value.split(',').find_map(|link| {
-        let (address, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;
+    value.split('<').skip(1).find_map(|link| {
+        let (address, parameters) = link.split_once('>')?;
         let is_next = parameters.split(';').any(|parameter| {
-            let parameter = parameter.trim().to_ascii_lowercase();
+            let parameter = parameter.trim_matches([' ', '\t', ',']).to_ascii_lowercase();
             matches!(parameter.as_str(), "rel=next" | "rel=\"next\"")
         });
         is_next.then(|| address.to_owned())
