@@ -64,6 +64,7 @@ impl Core {
         let mut grant = self.auth.grant(registry, &route.origin, &scope).await?;
         // Once for a challenge, and once more for a credential that has run out since it was stored.
         let (mut refusals, mut expiries) = (0, 0);
+        let mut is_sent_anew = false;
         loop {
             self.turn(&call, &route.origin, queued).await?;
             let refusal = match self.exchange(&call, &route.origin, &grant).await? {
@@ -73,6 +74,10 @@ impl Core {
                 }
                 Err(refusal) => refusal,
             };
+            // Object stores say in many ways that an address has run out. The registry gives another one.
+            if refusal.is_of_address(&call) && !std::mem::replace(&mut is_sent_anew, true) {
+                continue;
+            }
             if grant.header.is_none()
                 && (refusal.may_hide() || refusal.lacks_challenge())
                 && self.challenges_at_root(&call, &route.origin, &refusal, &scope).await?
@@ -340,6 +345,12 @@ impl Refusal {
         !self.is_foreign && (is_unauthorized || is_challenge || self.failure.is_expired_token())
     }
 
+    /// Whether it may be the address, which the registry gave, that is refused to whoever reads a blob.
+    fn is_of_address(&self, call: &Call<'_>) -> bool {
+        let is_get = call.action == Action::BlobGet && call.method == Method::GET;
+        is_get && self.is_foreign && matches!(self.failure.status.as_u16(), 400 | 401 | 403)
+    }
+
     /// Whether the registry may hide what it has from anonymous requests.
     fn may_hide(&self) -> bool {
         let is_hiding = matches!(self.failure.status, StatusCode::FORBIDDEN | StatusCode::NOT_FOUND);
@@ -355,11 +366,10 @@ impl Refusal {
 
 /// Where to go on, if the reply is a redirect that may be followed: not with a body that is gone, and 303 only for reading.
 fn redirect(call: &Call<'_>, response: &Response) -> Option<String> {
-    let reads = call.is_read();
     let follows = match response.status() {
-        StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT => call.body.is_repeatable(),
-        StatusCode::MOVED_PERMANENTLY | StatusCode::FOUND | StatusCode::SEE_OTHER => reads,
-        _ => false,
+        StatusCode::SEE_OTHER => call.is_read(),
+        // By 301 and 302 a proxy sends uploads from http to https, too: a GET there, as of a browser, would be none.
+        status => matches!(status.as_u16(), 301 | 302 | 307 | 308) && call.body.is_repeatable(),
     };
     follows.then(|| response::header(response.headers(), LOCATION.as_str()).map(str::to_owned)).flatten()
 }
