@@ -30,11 +30,24 @@ pub(crate) async fn size_once(
     let url = connection.url(reference, &format!("blobs/{digest}"))?;
     let result = connection.send(Call::read(reference, Action::BlobHead, Method::HEAD, url)).await;
     // By GET it says more.
-    let result = match result {
-        Err(error) if deserves_explanation(&error) => open(connection, reference, digest, 0).await,
-        result => result,
-    };
     match result {
+        Err(error) if deserves_explanation(&error) => size_by_get(connection, reference, digest).await,
+        result => told(result),
+    }
+}
+
+/// [`size_once`] by GET, whose body is not read. No retry.
+pub(crate) async fn size_by_get(
+    connection: &Connection,
+    reference: &Reference,
+    digest: Digest,
+) -> Result<Option<Option<u64>>, Error> {
+    told(open(connection, reference, digest, 0).await)
+}
+
+/// What a reply tells of a blob's length.
+fn told(reply: Result<Response, Error>) -> Result<Option<Option<u64>>, Error> {
+    match reply {
         // What was compressed on its way has another length.
         Ok(reply) if encoding::is_compressed(reply.headers()) => Ok(Some(None)),
         Ok(reply) => {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::checked_blobs::CheckedBlobs;
 use super::{Limits, Mirror, blob};
-use crate::blobs;
+use crate::client::blobs;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind};
 use crate::manifest::{Descriptor, Kind, Manifest};
@@ -252,7 +252,14 @@ impl Check<'_> {
 
     async fn look(&self, target: &Reference, blob: &Descriptor) -> Result<Option<DifferenceKind>, Error> {
         let _permit = self.mirror.small.take(&[target.registry()]).await;
-        let found = blobs::size(&self.mirror.client, target, blob.digest).await?;
+        let connection = &self.mirror.client.connection;
+        let found = connection.retry(|| blobs::size_once(connection, target, blob.digest)).await?;
+        let difference = compare(blob, found);
+        if !matches!(difference, Some(DifferenceKind::BlobSize { .. })) {
+            return Ok(difference);
+        }
+        // Not every server's HEAD tells the length that its GET has.
+        let found = connection.retry(|| blobs::size_by_get(connection, target, blob.digest)).await?;
         Ok(compare(blob, found))
     }
 
