@@ -17,9 +17,10 @@ use crate::bugs::{self, Bug};
 use crate::client::Client;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind};
-use crate::manifest::{Manifest, ManifestError};
+use crate::manifest::{Blob, Manifest, ManifestError};
 use crate::platform::Platform;
 use crate::reference::Reference;
+use crate::size_limits;
 use crate::transfer::source::Kept;
 
 /// Manifests of one image that are put at once.
@@ -175,22 +176,68 @@ async fn copy(
         put_children(image_copy, content).await?;
         put_top(image_copy, image_copy.target, content).await?;
     }
-    let totals = image_copy.place_blobs(&content.blobs).await?;
+    let mut totals = image_copy.place_blobs(&content.blobs).await?;
     check_platform(image_copy, job, content).await?;
-    put_children(image_copy, content).await?;
-    if bugs::is_in(Bug::LateArtifacts) {
-        put_top(image_copy, image_copy.target, content).await?;
-    }
-    if job.artifacts {
-        warnings.extend(artifacts::copy(image_copy, content).await?);
-    }
-    put_top(image_copy, image_copy.target, content).await?;
+    let put = match put_all(image_copy, job, content).await {
+        // Harbor, Nexus and Artifactory say of some blobs that they have them, and then miss them
+        // ([cc-utils#1761](https://github.com/gardener/cc-utils/pull/1761)); others of manifests
+        // ([oras-go#1213](https://github.com/oras-project/oras-go/pull/1213)).
+        Err(error)
+            if matches!(error.kind(), ErrorKind::PartUnknown { .. })
+                && !(totals.claimed.is_empty() && content.tree.present.is_empty()) =>
+        {
+            totals = image_copy.send_claimed(totals).await?;
+            put_claimed(image_copy, content).await?;
+            put_all(image_copy, job, content).await
+        }
+        put => put,
+    };
+    warnings.extend(put?);
     if job.artifacts {
         artifacts::remember(mirror, job, content.digest);
     }
     mirror.mapping.record_blobs(content.digest, content.blobs.iter().map(|blob| blob.digest).collect());
     mirror.mapping.record_target_digest(&job.target, content.digest);
     Ok(Copied::new(content.digest, replaced, totals, warnings))
+}
+
+/// Puts the manifests below the top one that the target said it has, and what they name.
+async fn put_claimed(image_copy: ImageCopy<'_>, content: &Content) -> Result<(), Error> {
+    let (mut level, mut manifests) = (content.tree.present.clone(), Vec::new());
+    for _ in 0..size_limits::INDEX_DEPTH {
+        let reads = level.iter().map(|digest| image_copy.source.with_digest(*digest));
+        let reads: Vec<_> =
+            reads.map(|name| async move { image_copy.client.manifest(&name).await }).collect();
+        let found: Vec<_> = stream::iter(reads).buffered(MANIFESTS_AT_ONCE).try_collect().await?;
+        level = Vec::new();
+        for manifest in found.into_iter().flatten() {
+            if let Ok(index) = manifest.index() {
+                level.extend(index.manifests.iter().map(|child| child.digest));
+            } else {
+                let image = manifest.image();
+                let image =
+                    image.map_err(|error| Error::of(image_copy.source, ErrorKind::Manifest(error)))?;
+                let blobs: Vec<Blob> = image.blobs().into_iter().map(Blob::from).collect();
+                image_copy.place_blobs(&blobs).await?;
+            }
+            manifests.push(manifest);
+        }
+    }
+    for manifest in manifests.iter().rev() {
+        put_child(image_copy, manifest).await?;
+    }
+    Ok(())
+}
+
+/// All manifests, the tag last. What of the artifacts was not copied comes back.
+async fn put_all(image_copy: ImageCopy<'_>, job: &Job, content: &Content) -> Result<Vec<String>, Error> {
+    put_children(image_copy, content).await?;
+    if bugs::is_in(Bug::LateArtifacts) {
+        put_top(image_copy, image_copy.target, content).await?;
+    }
+    let warnings = if job.artifacts { artifacts::copy(image_copy, content).await? } else { Vec::new() };
+    put_top(image_copy, image_copy.target, content).await?;
+    Ok(warnings)
 }
 
 /// Children before the index that names them, each by digest.

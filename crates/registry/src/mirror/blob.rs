@@ -34,24 +34,38 @@ pub(super) struct ImageCopy<'a> {
 }
 
 /// How many blobs went which way.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Totals {
     pub(super) sent: (usize, u64),
     pub(super) mounted: (usize, u64),
     pub(super) skipped: (usize, u64),
+    /// Those that the target has by its own word alone.
+    pub(super) claimed: Vec<Blob>,
 }
 
 impl Totals {
-    fn add(mut self, placed: Placed, size: u64) -> Self {
+    fn add(mut self, placed: Placed, blob: Blob) -> Self {
         let (count, bytes) = match placed {
             Placed::Sent => &mut self.sent,
             Placed::Mounted => &mut self.mounted,
             Placed::Skipped => &mut self.skipped,
         };
         *count += 1;
-        *bytes = bytes.saturating_add(size);
+        *bytes = bytes.saturating_add(blob.size);
+        if placed != Placed::Sent {
+            self.claimed.push(blob);
+        }
         self
     }
+}
+
+/// What is transferred at once is limited by slots; here it only has to be bounded.
+async fn add_all<F>(totals: Totals, all: Vec<F>) -> Result<Totals, Error>
+where
+    F: Future<Output = Result<(Placed, Blob), Error>>,
+{
+    let all = stream::iter(all).buffer_unordered(256);
+    all.try_fold(totals, |totals, (placed, blob)| async move { Ok(totals.add(placed, blob)) }).await
 }
 
 /// Copies a blob from one repository to another, unless it is there: mounted where both are at one registry and it mounts, else
@@ -115,17 +129,21 @@ impl ImageCopy<'_> {
     pub(super) async fn place_blobs(&self, blobs: &[Blob]) -> Result<Totals, Error> {
         let known = sizes(self.mirror, self.target, blobs.iter().map(|blob| blob.digest)).await?;
         let is_there = |blob: Blob| known.as_ref().map(|known| known.contains_key(&blob.digest));
-        let all: Vec<_> = blobs.iter().map(|blob| self.place_and_note(*blob, is_there(*blob))).collect();
-        // What is transferred at once is limited by slots; here it only has to be bounded.
-        let all = stream::iter(all).buffer_unordered(256);
-        all.try_fold(Totals::default(), |totals, (placed, size)| async move { Ok(totals.add(placed, size)) })
-            .await
+        let all = blobs.iter().map(|blob| self.place_and_note(*blob, is_there(*blob))).collect();
+        add_all(Totals::default(), all).await
     }
 
-    async fn place_and_note(&self, blob: Blob, is_there: Option<bool>) -> Result<(Placed, u64), Error> {
+    /// Sends what the target said it has, and then missed.
+    pub(super) async fn send_claimed(&self, totals: Totals) -> Result<Totals, Error> {
+        let Totals { sent, claimed, .. } = totals;
+        let send = |blob: Blob| async move { Ok((self.bring(blob, &Opening::Absent).await?, blob)) };
+        add_all(Totals { sent, ..Totals::default() }, claimed.into_iter().map(send).collect()).await
+    }
+
+    async fn place_and_note(&self, blob: Blob, is_there: Option<bool>) -> Result<(Placed, Blob), Error> {
         let placed = self.place_blob(blob, is_there).await?;
         self.shared_blobs.present(self.target.registry(), self.target.repository(), blob.digest);
-        Ok((placed, blob.size))
+        Ok((placed, blob))
     }
 
     async fn place_blob(&self, blob: Blob, is_there: Option<bool>) -> Result<Placed, Error> {
