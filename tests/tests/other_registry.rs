@@ -214,6 +214,16 @@ fn what_a_registry_has_no_room_for_is_no_matter_of_a_login() {
 }
 
 #[test]
+fn an_image_of_dockers_first_form_is_named() {
+    let Some(world) = World::new(Images::Small) else { return };
+    let address = |url: String| url.replace("http://", "");
+    let source = address(answering("200 OK", r#"{"schemaVersion":1,"fsLayers":[],"history":[]}"#));
+    world.write("images.toml", &format!("schema_version = 1\n[images]\ncurl = \"{source}/curl:1\"\n"));
+    let run = transfer(&world, &address(answering("404 Not Found", "")), "--auto-approve").end();
+    run.failed(7, &["manifest.v1+json", "hint: docker's schema 1 is no longer read"]);
+}
+
+#[test]
 fn an_upstream_that_is_away_is_a_warning_while_the_target_is_what_the_lock_says() {
     let (Some(mut world), Some(target)) = (World::new(Images::Small), DebianRegistry::start()) else {
         return;

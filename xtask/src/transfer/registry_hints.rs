@@ -99,6 +99,9 @@ pub fn registry_hint(error: &registry::Error) -> Option<String> {
         ErrorKind::Manifest(ManifestError::Platform { .. }) => {
             "`platforms` in images.toml says which ones are wanted; \"all\" takes what there is".to_owned()
         }
+        ErrorKind::Manifest(ManifestError::MediaType(kind)) if kind.contains(".manifest.v1+") => {
+            "docker's schema 1 is no longer read: name a newer tag, or convert the image (`skopeo copy --format v2s2`)".to_owned()
+        }
         ErrorKind::TagImmutable { .. } => "the target forbids to move this tag: give the image another one in \
              images.toml (\"repository:tag\" = \"source\"), or allow it there"
             .to_owned(),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use super::media_type::{Kind, OCI_IMAGE, OCI_INDEX};
+use super::media_type::{Kind, OCI_IMAGE, OCI_INDEX, SCHEMA_1};
 
 /// The annotations that are texts, as all that are read here are.
 pub(super) fn texts<'de, D>(deserializer: D) -> Result<Option<BTreeMap<String, String>>, D::Error>
@@ -42,6 +42,7 @@ pub(super) fn own_type(bytes: &[u8]) -> Option<String> {
     match (inside.schema_version, own.is_empty(), inside.manifests.is_some()) {
         (2, true, true) if !is_image && inside.layers.is_none() => Some(OCI_INDEX.to_owned()),
         (2, true, false) if is_image => Some(OCI_IMAGE.to_owned()),
+        (1, true, false) => Some(SCHEMA_1.to_owned()),
         _ => None,
     }
 }

@@ -37,6 +37,9 @@ pub(crate) fn is_manifest(media_type: &str) -> bool {
         || media_type.starts_with("application/vnd.docker.distribution.manifest.")
 }
 
+/// Docker's schema 1, which has no configuration and is not taken.
+pub(super) const SCHEMA_1: &str = "application/vnd.docker.distribution.manifest.v1+json";
+
 pub(crate) const OCI_IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
 
 pub(crate) const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";

@@ -89,6 +89,11 @@ fn types_that_say_nothing_leave_it_to_the_manifest_and_two_that_contradict_are_r
     // What does not say what it is is not guessed where both readings are there.
     let both = serde_json::json!({ "schemaVersion": 2, "config": config, "manifests": [] }).to_string();
     assert_eq!(Manifest::received("", both.into()).kind(), Kind::Other);
+    let first = Manifest::received("application/json", br#"{"schemaVersion":1,"fsLayers":[]}"#.to_vec());
+    assert_eq!(
+        first.image().unwrap_err(),
+        ManifestError::MediaType("application/vnd.docker.distribution.manifest.v1+json".to_owned())
+    );
     let list = Manifest::received("text/plain", br#"{"schemaVersion":2,"manifests":[]}"#.to_vec());
     assert_eq!(list.media_type(), INDEX);
 }
