@@ -26,6 +26,7 @@ mod odd_answers;
 mod pace;
 mod parsers;
 mod quirks;
+mod reported;
 mod shared_blobs;
 mod strangers;
 mod support;

@@ -1,0 +1,220 @@
+//! What users of other copiers report of registries, read in their trackers.
+//!
+//! | what a registry does | reported |
+//! |---|---|
+//! | answers 499, nginx's word for a client that hung up, which did not | [ggcr#1612](https://github.com/google/go-containerregistry/pull/1612) |
+//! | refuses what it takes at the same moment from somebody else, by 409 | [buildx#3029](https://github.com/docker/buildx/issues/3029) |
+//! | answers what it is sent by a health check's 200 | [kubevirt#17064](https://github.com/kubevirt/kubevirt/pull/17064) |
+//! | does not find a manifest that it was just given | [harbor#14902](https://github.com/goharbor/harbor/issues/14902) |
+//! | says by HEAD that a blob has no bytes | [godoxy#169](https://github.com/yusing/godoxy/issues/169), [docker/for-linux#1296](https://github.com/docker/for-linux/issues/1296) |
+//! | says that it has a blob, and misses it in the manifest | [harbor#18541](https://github.com/goharbor/harbor/issues/18541), [regclient#875](https://github.com/regclient/regclient/issues/875), [cc-utils#1761](https://github.com/gardener/cc-utils/pull/1761) |
+//! | says that it has a manifest, and misses it in the index | [oras-go#1213](https://github.com/oras-project/oras-go/pull/1213) |
+//! | sends us to an object store by an address that has run out | [stargz-snapshotter#167](https://github.com/containerd/stargz-snapshotter/pull/167), [distribution#4175](https://github.com/distribution/distribution/issues/4175) |
+//! | refuses the referrers API, which it does not know | [regclient#389](https://github.com/regclient/regclient/pull/389) |
+
+use registry::lists;
+use registry::mirror::{Job, Mirror, Platforms};
+use registry::{Digest, ErrorKind};
+
+use crate::artifacts;
+use crate::support::faults::Rule;
+use crate::support::images::{TestImage, bytes, image, index};
+use crate::support::odd::{ODD, answer, odd};
+use crate::support::{Fake, Fault, client, copied, copy, location, pair, reply, run};
+
+fn small() -> TestImage {
+    image("a", &[bytes("l", 5_000)])
+}
+
+#[test]
+fn what_another_request_is_in_the_way_of_is_asked_again() {
+    run(async {
+        let image = small();
+        let conflict = || Fault::error(409, "CONFLICT", "another push is under way", Vec::new());
+        let unknown = Fault::error(404, "MANIFEST_UNKNOWN", "manifest unknown", Vec::new());
+        for (method, path, no) in [
+            ("POST", "/uploads/", conflict()),
+            ("PUT", "/uploads/", conflict()),
+            ("PUT", "/manifests/", conflict()),
+            ("PUT", "/manifests/", unknown),
+        ] {
+            let (source, target) = pair(&image).await;
+            target.on(Rule::new(method, path, no));
+            assert_eq!(copied(&source, &target).await.unwrap(), image.digest(), "{method} {path}");
+            assert_eq!(target.log.fired(), 1);
+        }
+        // Put by the request whose reply was lost: a second one is a conflict for good.
+        let (source, target) = pair(&image).await;
+        target.on(Rule::new("PUT", "/manifests/", Fault::LoseReply));
+        target.on(Rule::new("PUT", "/manifests/", conflict()).times(99));
+        assert_eq!(copied(&source, &target).await.unwrap(), image.digest());
+    });
+}
+
+#[test]
+fn the_answer_of_a_health_check_is_none() {
+    run(async {
+        let image = small();
+        for (method, path) in [("POST", "/uploads/"), ("PUT", "/uploads/"), ("PUT", "/manifests/")] {
+            let (source, target) = pair(&image).await;
+            target.on(Rule::new(method, path, reply(200, &[], "OK: Healthcheck requested")).times(2));
+            assert_eq!(copied(&source, &target).await.unwrap(), image.digest(), "{method} {path}");
+            assert_eq!((target.broken_tag(), target.log.fired()), (None, 2));
+        }
+        let (source, target) = pair(&image).await;
+        target.on(Rule::new("POST", "/uploads/", Fault::status(202)).times(99));
+        let error = copied(&source, &target).await.unwrap_err();
+        assert!(error.to_string().ends_with("HTTP 202 without a `Location`"), "{error}");
+    });
+}
+
+#[test]
+fn an_upload_that_a_proxy_sends_on_stays_one() {
+    run(async {
+        let image = small();
+        for status in [301, 302] {
+            let (source, target) = pair(&image).await;
+            target.on(Rule::new("POST", "/uploads/", location(status, "/v2/r/blobs/uploads/?x=1")).times(2));
+            assert_eq!(copied(&source, &target).await.unwrap(), image.digest(), "{status}");
+            assert_eq!(target.log.fired(), 2);
+        }
+    });
+}
+
+#[test]
+fn a_length_that_a_head_does_not_tell_is_asked_for_by_get() {
+    run(async {
+        let image = small();
+        for length in ["0", "7"] {
+            let (source, target) = pair(&image).await;
+            let mirror = Mirror::new(client()).read_back();
+            target.on(Rule::new("HEAD", "/blobs/", reply(200, &[("content-length", length)], "")).times(99));
+            let job = Job::new(source.name("r:1"), target.name("r:1"));
+            assert_eq!(copy(&mirror, job).await.unwrap().digest, image.digest());
+        }
+    });
+}
+
+/// A target that says of each blob that it is there, in answer to HEAD and to mounts.
+async fn claiming(image: &TestImage) -> (Fake, Fake) {
+    let (source, target) = pair(image).await;
+    target.on(Rule::new("HEAD", "/blobs/", reply(200, &[], "")).times(99));
+    target.on(Rule::new("POST", "mount=", reply(201, &[("location", "/v2/r/blobs/x")], "")).times(99));
+    (source, target)
+}
+
+#[test]
+fn a_blob_that_a_registry_has_and_then_misses_is_sent() {
+    run(async {
+        let one = small();
+        for image in
+            [index(&[(Some("linux/amd64"), one.clone()), (Some("linux/arm64"), image("b", &[]))]), one]
+        {
+            let (source, target) = claiming(&image).await;
+            let job = Job::new(source.name("r:1"), target.name("r:1"));
+            let copied = copy(&Mirror::new(client()), job).await.unwrap();
+            assert_eq!((copied.digest, copied.skipped, copied.mounted), (image.digest(), 0, 0));
+            assert_eq!(target.broken_tag(), None);
+            assert_eq!(source.log.count("GET blobs"), target.log.count("PUT uploads"));
+        }
+        // What was sent is not sent again: it is no use.
+        let image = small();
+        let (source, target) = pair(&image).await;
+        let no = Fault::error(400, "MANIFEST_INVALID", "Failed to copy blob", Vec::new());
+        target.on(Rule::new("PUT", "/manifests/", no).times(99));
+        let error = copied(&source, &target).await.unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::PartUnknown { .. }), "{error}");
+        assert_eq!(target.log.count("PUT uploads"), 2);
+    });
+}
+
+#[test]
+fn a_manifest_that_a_registry_has_and_then_misses_is_put() {
+    run(async {
+        let child = image("a", &[bytes("l", 5_000)]);
+        let inner = index(&[(Some("linux/amd64"), child.clone())]);
+        let image = index(&[(Some("linux/amd64"), inner), (Some("linux/arm64"), image("b", &[]))]);
+        let (source, target) = pair(&image).await;
+        for claimed in &image.children {
+            let digest = claimed.digest().to_string();
+            let there = reply(200, &[("docker-content-digest", &digest)], "");
+            target.on(Rule::new("HEAD", &format!("/manifests/{digest}"), there).times(99));
+        }
+        let job = Job { platforms: Platforms::All, ..Job::new(source.name("r:1"), target.name("r:1")) };
+        assert_eq!(copy(&Mirror::new(client()), job).await.unwrap().digest, image.digest());
+        assert_eq!(target.broken_tag(), None);
+    });
+}
+
+#[test]
+fn an_address_that_has_run_out_is_asked_for_once_more() {
+    run(async {
+        let image = image("a", &[]);
+        let xml = |status, text: &str| {
+            reply(status, &[], &format!("<Error><Code>X</Code><Message>{text}</Message></Error>"))
+        };
+        for no in [
+            xml(400, "The provided token has expired."),
+            xml(403, "Access Denied"),
+            xml(403, "Server failed to authenticate the request."),
+            Fault::status(401),
+            Fault::status(403),
+        ] {
+            let ((source, target), (elsewhere, _)) = (pair(&image).await, pair(&image).await);
+            let path = format!("/v2/r/blobs/{}", Digest::of(&image.blobs[0]));
+            let there = format!("http://{}{path}", elsewhere.host());
+            source.on(Rule::new("GET", "/blobs/", location(307, &there)).times(9));
+            elsewhere.on(Rule::new("GET", "/blobs/", no.clone()));
+            assert_eq!(copied(&source, &target).await.unwrap(), image.digest(), "{no:?}");
+            assert_eq!(source.log.count("GET blobs"), 2);
+            // For good it is told at once.
+            source.log.forget();
+            elsewhere.on(Rule::new("GET", "/blobs/", no.clone()).times(9));
+            copied(&source, &Fake::plain().await).await.unwrap_err();
+            assert_eq!(source.log.count("GET blobs"), 2, "{no:?}");
+        }
+        // The registry may have refused it before for want of a token.
+        let ((source, target), (elsewhere, _)) = (pair(&image).await, pair(&image).await);
+        let challenge = format!("Bearer realm=\"http://{}/token\"", source.host());
+        source.on(Rule::new("GET", "/blobs/", reply(401, &[("www-authenticate", &challenge)], "")));
+        let there = format!("http://{}/v2/r/blobs/{}", elsewhere.host(), Digest::of(&image.blobs[0]));
+        source.on(Rule::new("GET", "/blobs/", location(307, &there)).times(9));
+        elsewhere.on(Rule::new("GET", "/blobs/", Fault::status(403)));
+        assert_eq!(copied(&source, &target).await.unwrap(), image.digest());
+    });
+}
+
+#[test]
+fn a_registry_that_refuses_to_list_referrers_has_their_list_under_its_tag() {
+    run(async {
+        let signed = artifacts::signed();
+        let refusal = || Rule::new("GET", "/referrers/", Fault::error(401, "UNAUTHORIZED", "no", Vec::new()));
+        let (first, second, third) = (signed.source().await, Fake::plain().await, Fake::plain().await);
+        for (source, target) in [(&first, &second), (&second, &third)] {
+            target.on(refusal().times(999));
+            let copied = copy(&Mirror::new(client()), artifacts::job(source, target)).await.unwrap();
+            assert_eq!(copied.warnings, Vec::<String>::new());
+            assert_eq!(signed.lacking(target, false), Vec::<String>::new());
+        }
+        // Who may not read at all is told so.
+        third.on(Rule::new("GET", "/manifests/", Fault::error(403, "DENIED", "no", Vec::new())).times(9));
+        let error = lists::referrers(&client(), &third.name("r"), Digest::of(b"x")).await.unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Denied { .. }), "{error}");
+    });
+}
+
+#[test]
+fn the_next_page_may_be_named_in_any_of_several_headers() {
+    run(async {
+        let client = odd(|request| match request.url.query() {
+            Some("n=1000") => answer(
+                200,
+                &[("link", "</a.css>; rel=preload"), ("link", "</v2/r/tags/list?last=a,b>; rel=\"next\"")],
+                r#"{"tags":["a"]}"#,
+            ),
+            query => answer(200, &[], format!(r#"{{"tags":["{}"]}}"#, query.unwrap())),
+        });
+        let tags = lists::tags(&client.build().unwrap(), &format!("{ODD}/r").parse().unwrap()).await.unwrap();
+        assert_eq!(tags, ["a", "last=a,b"]);
+    });
+}
