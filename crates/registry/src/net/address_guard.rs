@@ -13,8 +13,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use url::{Host, Url};
 
+use super::address::{is_forbidden_address, is_private_address};
 use super::http::Lookup;
-use super::location::is_private_address;
 use crate::BoxFuture;
 use crate::error::BoxError;
 use crate::profile::Profiles;
@@ -25,7 +25,7 @@ enum Reach {
     World,
     Inside,
     ThisMachine,
-    /// Where nobody is sent: link-local, multicast, unspecified.
+    /// Where nobody is sent.
     Nowhere,
 }
 
@@ -141,19 +141,8 @@ impl Hosts {
 }
 
 fn reach(address: IpAddr) -> Reach {
-    let is_nowhere = match address.to_canonical() {
-        IpAddr::V4(address) => {
-            address.is_link_local()
-                || address.is_unspecified()
-                || address.is_multicast()
-                || address.is_broadcast()
-        }
-        IpAddr::V6(address) => {
-            address.is_unicast_link_local() || address.is_unspecified() || address.is_multicast()
-        }
-    };
     match address {
-        _ if is_nowhere => Reach::Nowhere,
+        address if is_forbidden_address(address) => Reach::Nowhere,
         address if address.to_canonical().is_loopback() => Reach::ThisMachine,
         address if is_private_address(address) => Reach::Inside,
         _ => Reach::World,
@@ -212,8 +201,15 @@ mod tests {
             let guard = guard(registry, at);
             guard.sent(&url(registry), &url("https://minio.corp/x"));
             assert!(passes(&guard, "minio.corp", &["10.1.1.2"]));
-            assert!(!passes(&guard, "minio.corp", &["169.254.169.254"]));
-            assert!(!passes(&guard, "minio.corp", &["127.0.0.1"]));
+            for address in [
+                "169.254.169.254",
+                "64:ff9b::169.254.169.254",
+                "fd00:ec2::254",
+                "100.100.100.200",
+                "127.0.0.1",
+            ] {
+                assert!(!passes(&guard, "minio.corp", &[address]), "{address}");
+            }
             // The strictest of those who sent us there decides.
             guard.sent(&url("https://registry-1.docker.io/"), &url("https://minio.corp/x"));
             assert!(!passes(&guard, "minio.corp", &["10.1.1.2"]));

@@ -3,10 +3,11 @@
 //! A registry is not trusted to choose whom we talk to. It may name other hosts (Docker Hub's token service, ECR's S3), but never
 //! another scheme than the user chose, nor an address inside the network that the user did not name.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use url::{Host, Url};
 
+use super::address::{is_forbidden_address, is_private_address};
 use crate::digest::excerpt;
 use crate::error::ErrorKind;
 use crate::size_limits;
@@ -63,7 +64,7 @@ pub(crate) fn resolve_blob(asked: &Url, text: &str, plain: &Plain<'_>) -> Result
     })
 }
 
-/// This machine, link-local addresses, and those of nobody.
+/// This machine, and addresses that [`is_forbidden_address`] names.
 fn is_never_reached(url: &Url) -> bool {
     let address: Option<IpAddr> = match url.host() {
         Some(Host::Ipv4(address)) => Some(address.into()),
@@ -71,13 +72,7 @@ fn is_never_reached(url: &Url) -> bool {
         Some(Host::Domain(_)) | None => None,
     };
     let is_special = match address {
-        Some(IpAddr::V4(address)) => {
-            address.is_link_local()
-                || address.is_unspecified()
-                || address.is_multicast()
-                || address.is_broadcast()
-        }
-        // AWS keeps its machines' credentials at a unique local address as well.
+        Some(address @ IpAddr::V4(_)) => is_forbidden_address(address),
         Some(IpAddr::V6(address)) => !matches!(address.octets(), [0x20..=0x3f, ..]),
         None => false,
     };
@@ -167,36 +162,6 @@ fn is_private(url: &Url) -> bool {
     }
 }
 
-/// Whether the address is of this machine, of a network, or of nobody.
-pub(crate) fn is_private_address(address: IpAddr) -> bool {
-    match address.to_canonical() {
-        IpAddr::V4(address) => is_private_v4(address),
-        IpAddr::V6(address) => {
-            let embedded = address.to_ipv4().or_else(|| behind_nat64(address)).is_some_and(is_private_v4);
-            let special = address.is_loopback() || address.is_unspecified() || address.is_multicast();
-            embedded || special || address.is_unique_local() || address.is_unicast_link_local()
-        }
-    }
-}
-
-/// The address that [NAT64's well-known prefix](https://www.rfc-editor.org/rfc/rfc6052#section-2.1) leads to.
-fn behind_nat64(address: Ipv6Addr) -> Option<Ipv4Addr> {
-    let [0, 0x64, 0xff, 0x9b, 0, 0, 0, 0, 0, 0, 0, 0, a, b, c, d] = address.octets() else { return None };
-    Some(Ipv4Addr::new(a, b, c, d))
-}
-
-fn is_private_v4(address: Ipv4Addr) -> bool {
-    let shared = matches!(address.octets(), [100, 64..=127, _, _]);
-    let this_network = matches!(address.octets(), [0, _, _, _]);
-    address.is_private()
-        || address.is_loopback()
-        || address.is_link_local()
-        || address.is_multicast()
-        || address.is_broadcast()
-        || shared
-        || this_network
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -256,6 +221,8 @@ mod tests {
             "https://[64:ff9b::10.0.0.1]/",
             "https://[fd00::1]/",
             "https://[fe80::1]/",
+            "https://[::169.254.169.254]/",
+            "https://168.63.129.16/",
             "https://localhost/",
             "https://a.localhost./",
         ] {

@@ -1,5 +1,6 @@
 //! One exchange with a server: what is sent and what comes back, and where we let ourselves be sent.
 
+pub(crate) mod address;
 pub(crate) mod address_guard;
 pub(crate) mod encoding;
 pub(crate) mod http;
