@@ -95,7 +95,7 @@ fn repositories_of_somebody_else_s_are_shown_as_they_are_and_a_dead_key_stops_th
         "repositories awshpc, submitter: the policy does not name 210987654321 of pull_accounts",
     ] {
         assert!(
-            run.stderr.contains(&format!("created by somebody else, used unchanged: {words}\n")),
+            run.stderr.contains(&format!("not managed by this grid, used unchanged: {words}\n")),
             "{words}: {run}"
         );
     }

@@ -46,7 +46,8 @@ fn each_setting_is_shown_with_where_it_comes_from() {
         .args("--upstream ghcr.io=https://other.example --format json config show REGION=eu-west-2")
         .env("TAG", "prod")
         .env("REGION", "us-east-1")
-        .env("AWS_PROFILE", "ops")
+        .env("AWS_DEFAULT_PROFILE", "ops")
+        .env("AWS_PROFILE", "not this one")
         .env("HTTPS_PROXY", "http://me:secret@proxy:3128");
     let shown = run.ok();
     assert!(!shown.stdout.contains("secret"), "{shown}");
@@ -58,7 +59,7 @@ fn each_setting_is_shown_with_where_it_comes_from() {
     let is = |value: &str, from: &str| (Value::from(value), from.to_owned());
     assert_eq!(of("tag"), is("prod", "TAG"));
     assert_eq!(of("region"), is("eu-west-2", "argument"));
-    assert_eq!(of("AWS profile"), is("ops", "AWS_PROFILE"));
+    assert_eq!(of("AWS profile"), is("ops", "AWS_DEFAULT_PROFILE"));
     assert_eq!(of("state key"), is(".terraform/terraform.tfstate", "default"));
     assert_eq!(of("HTTPS_PROXY"), is("http://***@proxy:3128", "environment"));
     assert_eq!(of("upstream ghcr.io"), is("https://other.example", "argument"));

@@ -121,7 +121,7 @@ fn a_template_that_somebody_else_made_is_used_as_it_is() {
     let before = templates(&world);
     let run = world.xtask("auto-transfer-images").ok();
     for words in [
-        "created by somebody else, used unchanged: creation template ecr-public",
+        "not managed by this grid, used unchanged: creation template ecr-public",
         "(ecr-public/...) get what the creation template ecr-public says: AES256",
     ] {
         assert!(run.stderr.contains(words), "{words}: {run}");

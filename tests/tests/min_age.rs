@@ -288,7 +288,7 @@ fn a_clock_that_is_wrong_is_told_and_nothing_waits_for_ever() {
     let told = place.run(&format!("lock --update {route}")).end().with_code(CONFIGURATION);
     told.failed(
         CONFIGURATION,
-        &["this machine's clock is", "ahead of that of", "min_age cannot be told", "set the clock"],
+        &["this machine's clock is", "ahead of that of", "min_age cannot be checked", "set the clock"],
     );
     assert_eq!(place.lock_text(), text);
     let ahead = answering("Wed, 06 Nov 2999 08:49:37 GMT");

@@ -203,7 +203,7 @@ fn what_a_registry_has_no_room_for_is_no_matter_of_a_login() {
     let harbor = r#"{"errors":[{"code":"DENIED","message":"adding 29.0 MiB of storage resource, which [...] will exceed the configured upper limit of 10.0 MiB."}]}"#;
     let cases = [
         ("413 Request Entity Too Large", "<html>413</html>", "client_max_body_size"),
-        ("403 Forbidden", harbor, "hint: the registry has room for no more"),
+        ("403 Forbidden", harbor, "hint: the registry's storage quota is exhausted"),
     ];
     for (status, body, hint) in cases {
         let target = answering(status, body).replace("http://", "");

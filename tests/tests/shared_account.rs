@@ -91,7 +91,7 @@ fn two_lives(ahead: &str) {
     run("init-images", A);
     let first = run("auto-transfer-images", A);
     for words in [
-        "created by somebody else, used unchanged: repositories curl: encrypted with ",
+        "not managed by this grid, used unchanged: repositories curl: encrypted with ",
         "repositories that the cache makes (ecr-public/..., quay/...) get what the creation template ROOT says: AES256",
     ] {
         assert!(first.stderr.contains(words), "{words}: {first}");

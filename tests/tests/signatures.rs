@@ -113,7 +113,10 @@ fn a_signature_that_is_wanted_after_its_image_is_added_to_it() {
     list(true);
     let dry = run("transfer-images --dry-run --exit-code").start().end();
     assert_eq!(dry.code, Some(11), "{dry}");
-    assert!(dry.stderr.contains("complete 1 image") && dry.stderr.contains("1 artifact about it"), "{dry}");
+    assert!(
+        dry.stderr.contains("add referrers to 1 image") && dry.stderr.contains("1 referrer missing"),
+        "{dry}"
+    );
     assert!(!has(&target, &signature));
     let added = run("transfer-images --auto-approve").ok();
     assert!(has(&target, &signature) && added.stdout.contains("completed"), "{added}");

@@ -159,3 +159,13 @@ fn a_permission_that_is_missing_is_named() {
     world.aws().emulator.quirks(&["deny:sts:GetCallerIdentity"]);
     world.xtask("transfer-images --auto-approve").ok();
 }
+
+#[test]
+fn a_registry_that_refuses_every_token_is_a_failure_of_credentials_for_each_command() {
+    let Some(world) = initialised() else { return };
+    world.xtask("transfer-images --auto-approve --only curl").ok();
+    world.aws().emulator.quirks(&["expire-tokens-after-n-requests=0"]);
+    for command in ["transfer-images --auto-approve --only grafana", "verify curl"] {
+        world.xtask(command).end().failed(5, &["hint: ECR refuses the caller", "docs/iam-policy.json"]);
+    }
+}

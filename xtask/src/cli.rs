@@ -12,11 +12,9 @@ use crate::ui::Format;
 /// Puts every container image an HTC-Grid needs into your own Amazon ECR.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", version, max_term_width = 100, after_help = EXIT_CODES)]
-#[command(after_long_help = concat!(
-    "The Makefile's arguments keep working: `make transfer-images TAG=x REGION=y` is\n",
-    "`cargo xtask transfer-images TAG=x REGION=y`.\n\n",
-    "Exit codes: 0 done, 1 unexpected, 2 usage, 3 bad configuration, 4 missing tool, 5 credentials, 6 refused,\n",
-    "7 upstream, 8 registry, 9 terraform, 10 docker, 11 changes, 12 findings, 130 interrupted."
+#[command(after_long_help = format!(
+    "The Makefile's arguments keep working: `make transfer-images TAG=x REGION=y` is\n\
+     `cargo xtask transfer-images TAG=x REGION=y`.\n\n{EXIT_CODES}"
 ))]
 pub struct Cli {
     /// What holds for every command.

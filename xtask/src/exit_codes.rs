@@ -5,8 +5,9 @@ use serde_json::{Value, json};
 
 /// The exit codes as `--help` shows them.
 pub const EXIT_CODES: &str = "\
-Exit codes: 0 done, 1 unexpected, 2 usage, 3 bad configuration, 4 missing tool, 5 credentials, 6 refused,
-7 upstream, 8 registry, 9 terraform, 10 docker, 11 changes, 12 findings, 130 interrupted.";
+Exit codes: 0 done, 1 unexpected, 2 usage, 3 bad configuration, 4 missing tool,
+5 credentials, 6 refused, 7 upstream, 8 registry, 9 terraform, 10 docker,
+11 changes, 12 findings, 130 interrupted.";
 
 /// What a command comes to that does not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,48 +76,34 @@ mod tests {
     use super::*;
 
     /// What a reader of docs/exit-codes.md is told of each code.
-    const MEANINGS: [(&str, &str); 12] = [
-        ("unexpected", "Something that nobody foresaw: worth an issue, with the whole message."),
-        ("usage", "The command line is wrong. Nothing was done."),
+    const MEANINGS: [(Kind, &str); 12] = [
+        (Kind::Unexpected, "Something that nobody foresaw: worth an issue, with the whole message."),
+        (Kind::Usage, "The command line is wrong. Nothing was done."),
         (
-            "configuration",
+            Kind::Config,
             "images.toml, images.lock or the state bucket is not as it must be: the message names file and line. `lock --check` found that upstream has moved.",
         ),
-        ("missing tool", "A program is missing or too old: terraform, docker."),
+        (Kind::MissingTool, "A program is missing or too old: terraform, docker."),
         (
-            "credentials",
+            Kind::Credentials,
             "No credentials, expired ones, another account than expected, or a permission that is missing: the message names it.",
         ),
         (
-            "refused",
+            Kind::Refused,
             "You said no, nobody was there to say yes, the plan would delete or replace what holds images, or an image is not signed as `[trust]` in images.toml asks, or younger than `min_age` there.",
         ),
         (
-            "upstream",
+            Kind::Upstream,
             "A source registry does not answer, limits, or does not have an image; with `--locked`, it has moved. Transient failures were retried before.",
         ),
-        ("registry", "Your registry, or an AWS service, failed; `verify` found a difference."),
+        (Kind::Registry, "Your registry, or an AWS service, failed; `verify` found a difference."),
         (
-            "terraform",
+            Kind::Terraform,
             "Terraform failed, or somebody else holds the lock of its state or the grid's lease (`--lock-timeout` waits).",
         ),
-        ("docker", "The container engine does not answer, or a build failed."),
-        ("findings", "`status --fail-on` found what it was asked to look for."),
-        ("interrupted", "Ctrl-C or SIGTERM. What was done is kept; the next run goes on."),
-    ];
-    const KINDS: [Kind; 12] = [
-        Kind::Unexpected,
-        Kind::Usage,
-        Kind::Config,
-        Kind::MissingTool,
-        Kind::Credentials,
-        Kind::Refused,
-        Kind::Upstream,
-        Kind::Registry,
-        Kind::Terraform,
-        Kind::Docker,
-        Kind::Findings,
-        Kind::Interrupted,
+        (Kind::Docker, "The container engine does not answer, or a build failed."),
+        (Kind::Findings, "`status --fail-on` found what it was asked to look for."),
+        (Kind::Interrupted, "Ctrl-C or SIGTERM. What was done is kept; the next run goes on."),
     ];
 
     /// docs/exit-codes.md.
@@ -129,11 +116,7 @@ mod tests {
                 "No failure: with `--exit-code` there is something to do (`transfer-images --dry-run`, `outdated`), and `watch` has changed something.",
             ),
         ];
-        for kind in KINDS {
-            let (code, name) = exit(kind);
-            let (_, meaning) = MEANINGS.iter().find(|(known, _)| *known == name).unwrap();
-            rows.push((code, name, meaning));
-        }
+        rows.extend(MEANINGS.map(|(kind, meaning)| (exit(kind).0, exit(kind).1, meaning)));
         rows.sort_unstable();
         let rows: String =
             rows.iter().map(|(code, name, meaning)| format!("| {code} | {name} | {meaning} |\n")).collect();
@@ -151,7 +134,7 @@ mod tests {
             std::fs::write(&file, page()).unwrap();
         }
         assert_eq!(std::fs::read_to_string(&file).unwrap(), page(), "UPDATE=1 writes it anew");
-        let codes: Vec<u8> = KINDS.iter().map(|kind| exit(*kind).0).chain([0, 11]).collect();
+        let codes: Vec<u8> = MEANINGS.iter().map(|(kind, _)| exit(*kind).0).chain([0, 11]).collect();
         for code in &codes {
             assert!(
                 EXIT_CODES.contains(&format!(" {code} ")) || EXIT_CODES.contains(&format!("\n{code} ")),

@@ -15,9 +15,9 @@ use crate::ui::units;
 
 /// The commands that `cargo xtask` alone shows.
 const FIRST: [(&str, &str); 5] = [
-    ("init-images", "Connect with the state bucket, once"),
+    ("init-images", "Initialise terraform with the state bucket, once"),
     ("transfer-images", "Copy and build what is missing; asks once"),
-    ("list-images", "Show what is there, and what upstream has moved"),
+    ("list-images", "List images, and which tags changed upstream"),
     ("verify", "Read everything back"),
     ("doctor", "Find out what is missing or wrong here"),
 ];
@@ -72,12 +72,12 @@ fn waits() -> String {
     let (times, tries) = (Timeouts::default(), RetryPolicy::default());
     format!(
         "Waits, each at most:\n  \
-         {} for a connection, {} for a registry's reply, {} for a transfer in which nothing moves\n  \
-         {} tries of what failed in passing, {} for all of them; {} where a registry asks for a pause (Retry-After)\n  \
+         {} for a connection, {} for a registry's reply, {} for a transfer without data\n  \
+         {} tries of a request that fails, {} for all of them; {} where a registry asks for a pause (Retry-After)\n  \
          --lock-timeout for terraform's lock and for another run on the same grid\n  \
          {} for terraform's lock while a plan is carried out, {} for another run by watch and with --shard\n  \
          {} for AWS's reply, three times (AWS_MAX_ATTEMPTS)\n  \
-         {} for ECR to show what was created, {} for S3 to show a new bucket, {} to give an object that it lists\n  \
+         {} for ECR to show what was created, {} for S3 to show a new bucket, {} for S3 to return an object that it lists\n  \
          {} for ECR's signature of a runtime\n  \
          {} for all that doctor looks at\n",
         units::about(times.connect),
@@ -87,7 +87,7 @@ fn waits() -> String {
         // The last try may begin when the time is over.
         units::about(tries.give_up_after + times.reply),
         units::about(tries.max_wait),
-        units::about(grid::planning::BRIEF),
+        units::about(grid::planning::MIN_LOCK_WAIT),
         units::about(LOCK_TIMEOUT),
         units::about(aws::http::READ_TIMEOUT),
         units::about(grid::VISIBLE_BOUND),
@@ -183,12 +183,12 @@ mod tests {
         assert!(text.starts_with("Options of every command:\n"), "{text}");
         let waits = "\
 Waits, each at most:
-  10 s for a connection, 2 min 0 s for a registry's reply, 30 s for a transfer in which nothing moves
-  7 tries of what failed in passing, 5 min 0 s for all of them; 2 min 0 s where a registry asks for a pause (Retry-After)
+  10 s for a connection, 2 min 0 s for a registry's reply, 30 s for a transfer without data
+  7 tries of a request that fails, 5 min 0 s for all of them; 2 min 0 s where a registry asks for a pause (Retry-After)
   --lock-timeout for terraform's lock and for another run on the same grid
   60 s for terraform's lock while a plan is carried out, 15 min 0 s for another run by watch and with --shard
   30 s for AWS's reply, three times (AWS_MAX_ATTEMPTS)
-  60 s for ECR to show what was created, 60 s for S3 to show a new bucket, 2 min 0 s to give an object that it lists
+  60 s for ECR to show what was created, 60 s for S3 to show a new bucket, 2 min 0 s for S3 to return an object that it lists
   30 s for ECR's signature of a runtime
   12 s for all that doctor looks at
 ";

@@ -12,21 +12,12 @@ use crate::context::Context;
 use crate::local;
 use crate::ui::{Printer, Table, units};
 
-/// Where the terraform state is kept.
-pub struct StateBucketName {
-    /// The bucket.
-    pub bucket: String,
-    /// The key that encrypts the state, where that is not the bucket's default.
-    pub kms_key: Option<String>,
-}
-
 /// The grid's resources, with the state in the bucket that the user, or HTC-Grid's stack, names.
 ///
 /// # Errors
 /// Nobody names a bucket.
 pub async fn open<'a>(context: &Context, aws: &'a Aws) -> anyhow::Result<Infrastructure<'a>> {
-    let StateBucketName { bucket, kms_key } = state_bucket(context, aws).await?;
-    let state = StateObject { bucket, key: context.settings.state_key.clone(), kms_key };
+    let state = state_object(context, aws).await?;
     let options = Options {
         tag: context.settings.tag.clone(),
         lock_timeout: context.settings.lock_timeout,
@@ -58,14 +49,15 @@ fn stand_in(context: &Context) -> StandIn {
     })
 }
 
-/// The bucket of the terraform state: the user's, the emulated one, or the one that HTC-Grid's stack names.
+/// Where the terraform state is: in the user's bucket, the emulated one, or the one that HTC-Grid's stack names.
 ///
 /// # Errors
-/// Nobody names one.
-pub async fn state_bucket(context: &Context, aws: &Aws) -> anyhow::Result<StateBucketName> {
+/// No bucket is named.
+pub async fn state_object(context: &Context, aws: &Aws) -> anyhow::Result<StateObject> {
+    let key = context.settings.state_key.clone();
     let emulated = context.settings.local.then(|| local::STATE_BUCKET.to_owned());
     if let Some(bucket) = context.settings.state_bucket.clone().or(emulated) {
-        return Ok(StateBucketName { bucket, kms_key: None });
+        return Ok(StateObject { bucket, key, kms_key: None });
     }
     let outputs = stack::outputs(aws, &context.http, &context.settings.tag).await?.unwrap_or_default();
     let kms_key = outputs.get(stack::KEY_OUTPUT).cloned();
@@ -81,10 +73,10 @@ pub async fn state_bucket(context: &Context, aws: &Aws) -> anyhow::Result<StateB
     });
     let bucket = bucket.hint(
         Kind::Config,
-        "say S3_IMAGE_TFSTATE_HTCGRID_BUCKET_NAME=..., as an argument or in the environment; \
+        "set S3_IMAGE_TFSTATE_HTCGRID_BUCKET_NAME=..., as an argument or in the environment; \
          `init-images --create-state-bucket` makes the bucket",
     )?;
-    Ok(StateBucketName { bucket, kms_key })
+    Ok(StateObject { bucket, key, kms_key })
 }
 
 /// What happens, printed.

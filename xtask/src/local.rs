@@ -83,7 +83,7 @@ impl Background {
     /// # Errors
     /// It cannot be compiled or started, or does not listen in time.
     pub async fn ensure(&self, extra: &[String], printer: &Printer) -> anyhow::Result<Running> {
-        std::fs::create_dir_all(&self.data).context("could not make the directory for local data")?;
+        std::fs::create_dir_all(&self.data).context("could not create the directory for local data")?;
         let arguments = self.data.join("arguments");
         if let Some(running) = self.running().await {
             let same = std::fs::read_to_string(&arguments).is_ok_and(|text| text == extra.join("\n"));

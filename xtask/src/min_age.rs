@@ -183,7 +183,7 @@ pub fn check_clock<'a>(client: &Client, sources: impl Iterator<Item = &'a Refere
         let apart = units::duration(std::time::Duration::from_secs(ahead.unsigned_abs()));
         let (word, other) = if ahead > 0 { ("behind", "ahead") } else { ("ahead of", "behind") };
         let message =
-            format!("this machine's clock is {apart} {word} that of {registry}: min_age cannot be told");
+            format!("this machine's clock is {apart} {word} that of {registry}: min_age cannot be checked");
         return Err(failure(Kind::Config, message)).hint(
             Kind::Config,
             format!("set the clock; where it is right, {registry}'s is {other}: --allow-fresh, or a min_age of \"0d\" for it"),

@@ -58,14 +58,11 @@ pub async fn settings(context: &Context, config: &Config) -> Vec<Setting> {
     }
     let from = if said.state_key == STATE_KEY { DEFAULT } else { ARGUMENT };
     add("state key", Some(said.state_key.clone()), from);
-    let profile = match (&said.profile, env("AWS_PROFILE"), env("AWS_DEFAULT_PROFILE")) {
-        (Some(profile), ..) => (Some(profile.clone()), ARGUMENT),
-        (None, Some(profile), _) => (Some(profile), "AWS_PROFILE"),
-        (None, None, Some(profile)) => (Some(profile), "AWS_DEFAULT_PROFILE"),
-        (None, None, None) => (None, DEFAULT),
-    };
     if !said.local {
-        add("AWS profile", profile.0, profile.1);
+        let chosen = aws::profile::chosen(said.profile.as_deref(), env);
+        let by =
+            chosen.as_ref().map_or(DEFAULT, |chosen| if chosen.by_flag() { ARGUMENT } else { chosen.by });
+        add("AWS profile", chosen.map(|chosen| chosen.name), by);
     }
     let (files, from) = files(context);
     add("files", Some(files), from);

@@ -194,7 +194,7 @@ fn check_bucket(bucket: &str) -> anyhow::Result<()> {
     let message = format!("the state bucket {bucket:?} is an address: give only the name of the bucket");
     let error = Err(failure(Kind::Usage, message));
     match name {
-        Some(name) => error.hint(Kind::Usage, format!("say {name}; --state-key names the object in it")),
+        Some(name) => error.hint(Kind::Usage, format!("use {name}; --state-key names the object in it")),
         None => error.kind(Kind::Usage),
     }
 }
@@ -275,7 +275,7 @@ mod tests {
         }
         let hint =
             failure::render(&resolve("xtask init-images --state-bucket arn:aws:s3:::grid", &[]).unwrap_err());
-        assert!(hint.contains("hint: say grid;"), "{hint}");
+        assert!(hint.contains("hint: use grid;"), "{hint}");
         assert!(resolve("xtask init-images", &[("REGION", "eu-west-1a")]).is_err());
     }
 

@@ -17,7 +17,7 @@ use serde::Serialize;
 use crate::context::Context;
 use crate::target::Target;
 use crate::transfer::{
-    ConfiguredGrid, builder_context, explain_runtime, jobs, registry_verdict, short, wanted_runtimes,
+    ConfiguredGrid, builder_context, explain_runtime, image_verdict, jobs, short, wanted_runtimes,
 };
 use crate::ui::{Lane, units};
 
@@ -304,8 +304,7 @@ impl<'a> Verification<'a> {
 
     /// An image's error with its name, its exit code and its hint.
     fn failed(&self, name: &str, error: &registry::Error) -> anyhow::Error {
-        let ours = error.registry() == self.target.host();
-        let (kind, hint) = registry_verdict(error, if ours { Kind::Registry } else { Kind::Upstream });
+        let (kind, hint) = image_verdict(error, Some(self.target));
         ending(kind, hint, anyhow::Error::new(error.clone()).context(name.to_owned()))
     }
 }

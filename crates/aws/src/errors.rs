@@ -5,7 +5,7 @@ use aws_sdk_ecr::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use failure::{Kind, ending};
 
-use super::login::{LoginError, quoted};
+use super::aws_login::{LoginError, quoted};
 use super::profile::Source;
 use crate::http::{NoAnswer, UNKNOWN_CA, behind_a_proxy};
 

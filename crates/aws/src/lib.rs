@@ -1,21 +1,21 @@
 //! AWS for one run: credentials and region, ECR, the state bucket with the state and what lies beside it (lease, plan cache), and
 //! what AWS's errors mean.
 
+mod aws_login;
 pub mod bucket;
+mod credential_endpoint;
 pub mod ecr;
 pub mod encryption;
 pub mod endpoints;
 pub mod errors;
-mod handout;
 pub mod http;
 pub mod kms;
 pub mod lease;
-mod login;
 mod mfa;
-mod new_bucket;
+mod new_bucket_retries;
 pub mod plan_cache;
 mod process_id;
-mod profile;
+pub mod profile;
 pub mod registry_settings;
 mod resolved;
 pub mod scans;
@@ -42,8 +42,8 @@ use aws_credential_types::Credentials;
 use aws_credential_types::provider::{ProvideCredentials as _, SharedCredentialsProvider};
 use failure::{FailWith as _, Kind, failure};
 
-use handout::Handout;
-use login::Login;
+use aws_login::Login;
+use credential_endpoint::CredentialEndpoint;
 use profile::{Chosen, Profiles, Source};
 use resolved::Resolved;
 
@@ -79,7 +79,7 @@ pub struct Aws {
     identity: Identity,
     other_regions: Vec<OtherRegion>,
     /// None where AWS is emulated.
-    handout: Option<Arc<Handout>>,
+    endpoint: Option<Arc<CredentialEndpoint>>,
 }
 
 /// A region that other tools of this shell would work in.
@@ -138,11 +138,11 @@ impl Aws {
                 );
             }
         }
-        let handout = match endpoint {
+        let endpoint = match endpoint {
             Some(_) => None,
-            None => Some(Arc::new(Handout::start(provider).await?)),
+            None => Some(Arc::new(CredentialEndpoint::start(provider).await?)),
         };
-        Ok(Self { config, region, identity, other_regions, handout })
+        Ok(Self { config, region, identity, other_regions, endpoint })
     }
 
     /// What stands in the place of every AWS_* variable for a program that is started here: it finds this run's credentials and
@@ -161,12 +161,12 @@ impl Aws {
         if let Some(url) = self.config.endpoint_url() {
             set("AWS_ENDPOINT_URL", url.to_owned());
         }
-        let Some(handout) = &self.handout else {
+        let Some(endpoint) = &self.endpoint else {
             set("AWS_ACCESS_KEY_ID", EMULATED_KEY.to_owned());
             set("AWS_SECRET_ACCESS_KEY", EMULATED_KEY.to_owned());
             return variables;
         };
-        for (name, value) in handout.environment() {
+        for (name, value) in endpoint.environment() {
             set(name, value);
         }
         for service in SERVICES {

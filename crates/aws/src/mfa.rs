@@ -10,8 +10,8 @@ use aws_credential_types::provider::{ProvideCredentials as _, SharedCredentialsP
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use failure::{FailWith as _, Kind, failure};
 
+use super::aws_login::Login;
 use super::errors::explain;
-use super::login::Login;
 use super::profile::{Profiles, Source};
 use super::{Ask, errors};
 

@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proof_holds_until_something_it_sees_changes() {
+    fn a_cached_plan_holds_until_something_it_sees_changes() {
         let none = BTreeMap::new();
         let rule = Rule { upstream: "quay.io".to_owned(), ..Rule::default() };
         let secret = Rule { credential_arn: Some("arn".to_owned()), ..rule.clone() };

@@ -19,16 +19,16 @@ const FILES: [(&str, &str); 2] =
 
 /// A profile that the user named.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Chosen {
+pub struct Chosen {
     /// Its name.
-    pub(super) name: String,
+    pub name: String,
     /// Who says so: the flag, or a variable.
-    pub(super) by: &'static str,
+    pub by: &'static str,
 }
 
 impl Chosen {
     /// Whether the flag says so, which no key in the environment overrules.
-    pub(super) fn by_flag(&self) -> bool {
+    pub fn by_flag(&self) -> bool {
         self.by == FLAG
     }
 }
@@ -36,7 +36,7 @@ impl Chosen {
 const FLAG: &str = "--profile";
 
 /// The profile that is named by the flag, else by a variable; an empty variable names none.
-pub(super) fn chosen(flag: Option<&str>, env: impl Fn(&str) -> Option<String>) -> Option<Chosen> {
+pub fn chosen(flag: Option<&str>, env: impl Fn(&str) -> Option<String>) -> Option<Chosen> {
     let by_flag = flag.map(|name| Chosen { name: name.to_owned(), by: FLAG });
     by_flag.or_else(|| {
         VARIABLES
@@ -112,14 +112,14 @@ impl Profiles {
         }
         let known: BTreeSet<&str> = self.0.profiles().collect();
         let known = match known.len() {
-            0 => "~/.aws/config and ~/.aws/credentials have none".to_owned(),
-            _ => format!("there are {}", known.into_iter().collect::<Vec<_>>().join(", ")),
+            0 => "none in ~/.aws/config and ~/.aws/credentials".to_owned(),
+            _ => known.into_iter().collect::<Vec<_>>().join(", "),
         };
         Err(failure(
             Kind::Credentials,
-            format!("{} says the AWS profile {}, which does not exist", chosen.by, chosen.name),
+            format!("there is no AWS profile {} (from {})", chosen.name, chosen.by),
         ))
-        .hint(Kind::Credentials, format!("there is no profile {}: {known}", chosen.name))
+        .hint(Kind::Credentials, format!("available profiles: {known}"))
     }
 
     /// A value of a profile.

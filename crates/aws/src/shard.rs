@@ -46,8 +46,8 @@ impl Shard {
             format!("nothing says which one this is: {names} are not set")
         })?;
         let of = of.or_else(|| variable((*size)?)).ok_or_else(|| match size {
-            Some(size) => format!("{name} is set and {size} is not: say `auto/N`"),
-            None => format!("{name} does not say how many there are: say `auto/N`"),
+            Some(size) => format!("{name} is set and {size} is not: use `auto/N`"),
+            None => format!("{name} does not say how many there are: use `auto/N`"),
         })?;
         let read = || Self::new(number(&said)?.checked_add(1)?.checked_sub(*first)?, number(&of)?);
         read().ok_or_else(|| format!("{name}={said} is not one of {of}"))
@@ -122,8 +122,8 @@ mod tests {
         }
         for (text, variables, why) in [
             ("auto", &[][..], "AWS_BATCH_JOB_ARRAY_INDEX, JOB_COMPLETION_INDEX, CI_NODE_INDEX are not set"),
-            ("auto", &[("JOB_COMPLETION_INDEX", "0")], "say `auto/N`"),
-            ("auto", &[("CI_NODE_INDEX", "1")], "CI_NODE_TOTAL is not: say `auto/N`"),
+            ("auto", &[("JOB_COMPLETION_INDEX", "0")], "use `auto/N`"),
+            ("auto", &[("CI_NODE_INDEX", "1")], "CI_NODE_TOTAL is not: use `auto/N`"),
             ("auto/4", &[("JOB_COMPLETION_INDEX", "4")], "JOB_COMPLETION_INDEX=4 is not one of 4"),
             ("auto/4", &[("CI_NODE_INDEX", "0")], "CI_NODE_INDEX=0 is not one of 4"),
             ("auto/4", &[("CI_NODE_INDEX", "x")], "CI_NODE_INDEX=x is not one of 4"),

@@ -1,10 +1,11 @@
 //! The AWS resources of a grid, which terraform owns: what stands (`inventory`), terraform's working directory
 //! (`working_directory`), which grid uses what (`usage`), what a killed apply left (`recovery`).
 
+pub mod foreign_resources;
 mod inventory;
 pub mod last_apply;
 mod leases;
-pub mod makefile;
+pub mod makefile_state;
 mod news;
 pub mod planning;
 pub mod recovery;
@@ -12,7 +13,6 @@ mod resource_kind;
 mod state_lock;
 pub mod templates;
 pub mod usage;
-pub mod used;
 mod visible;
 mod working_directory;
 
@@ -229,7 +229,7 @@ fn check_owner(grid: &Infrastructure<'_>, state: &State) -> anyhow::Result<()> {
     Err(failure(Kind::Config, message)).hint(
         Kind::Config,
         format!(
-            "say TAG={owner}, name another bucket, or keep both grids in this one with --state-key {}",
+            "use TAG={owner}, name another bucket, or keep both grids in this one with --state-key {}",
             own_key(&grid.options.tag)
         ),
     )

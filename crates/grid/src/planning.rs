@@ -12,15 +12,15 @@ use registry::{Client, Reference};
 use serde_json::Value;
 use terraform::{PlanRequest, Terraform, TerraformError};
 
+use super::foreign_resources::refuse_policies;
 use super::state_lock;
-use super::used::refuse_policies;
 use super::visible::{wait_until_known, wait_until_visible};
 use super::working_directory::{explain, init, unlocked};
 use super::{Infrastructure, Inventory, News, ResourceKind, recovery};
 
 /// How long an apply waits for terraform's own lock at least: the lease keeps other applies away, and a plan of somebody
 /// else's holds the lock for moments only.
-pub const BRIEF: Duration = Duration::from_secs(60);
+pub const MIN_LOCK_WAIT: Duration = Duration::from_secs(60);
 
 /// A plan, and the file that holds it as long as this lives.
 pub struct Planned {
@@ -117,7 +117,7 @@ async fn make_plan(
     purpose: Purpose,
 ) -> anyhow::Result<Planned> {
     // Of its own, so that two runs in one checkout do not take each other's plan.
-    let room = tempfile::tempdir().context("could not make a directory for the plan")?;
+    let room = tempfile::tempdir().context("could not create a directory for the plan")?;
     let (file, out) = (room.path().join("grid.tfvars.json"), room.path().join("plan"));
     std::fs::write(&file, variables.to_string()).context("could not write terraform's variables")?;
     let request = PlanRequest {
@@ -169,7 +169,7 @@ async fn carry_out(grid: &Infrastructure<'_>, planned: &Planned) -> anyhow::Resu
             LastApply::PendingApply(PendingApply { creates, begun: Timestamp::now(), written: None });
         pending.write(&grid.store).await?;
     }
-    let lock_wait = grid.options.lock_timeout.max(BRIEF);
+    let lock_wait = grid.options.lock_timeout.max(MIN_LOCK_WAIT);
     let terraform = planned.terraform.clone().lock_timeout(lock_wait);
     let apply = terraform.apply(&planned.out, grid.options.watch.apply());
     let applied = state_lock::named(grid, lock_wait, announcing(grid, apply)).await;

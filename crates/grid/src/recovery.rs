@@ -15,8 +15,8 @@ use failure::{FailWith as _, Kind, failure};
 use images_config::Config;
 use terraform::Action;
 
-use super::resource_kind::{Proof, Trace};
-use super::used::leads_there;
+use super::foreign_resources::leads_there;
+use super::resource_kind::{OwnershipCheck, Trace, resource_type};
 use super::working_directory::unlocked;
 use super::{Infrastructure, Inventory, News, ResourceKind};
 
@@ -100,7 +100,7 @@ pub async fn put_right(
     cut_off: &[String],
 ) -> anyhow::Result<Inventory> {
     let terraform = grid.terraform().await?;
-    let room = tempfile::tempdir().context("could not make a directory for the variables")?;
+    let room = tempfile::tempdir().context("could not create a directory for the variables")?;
     let file = room.path().join("grid.tfvars.json");
     std::fs::write(&file, grid.sparing_variables(config, inventory).to_string())
         .context("could not write terraform's variables")?;
@@ -135,22 +135,22 @@ async fn lost(
     }
     for (address, id) in pending.creates.iter().filter_map(|(address, id)| Some((address, id.as_ref()?))) {
         let Some(kind) = ResourceKind::of(address) else { continue };
-        let Trace::Attribute(_, proof) = kind.trace() else { continue };
+        let Trace::Attribute(_, check) = kind.trace() else { continue };
         let stands = !inventory.owns(kind, id)
-            && match proof {
-                Proof::Mark => match inventory.repositories.get(id) {
+            && match check {
+                OwnershipCheck::Mark => match inventory.repositories.get(id) {
                     Some(repository) => grids::users(&grid.ecr, repository).await?.contains(tag),
                     None => false,
                 },
-                Proof::Upstream => config.pull_through.iter().any(|rule| {
+                OwnershipCheck::Upstream => config.pull_through.iter().any(|rule| {
                     rule.prefix == *id
                         && inventory.rules.get(id).is_some_and(|found| leads_there(rule, found))
                 }),
-                Proof::MeansKey => match &key {
+                OwnershipCheck::AliasTargetsOwnKey => match &key {
                     Some(key) => kms::has_alias(grid.aws, &grid.options.http, key, id).await?,
                     None => false,
                 },
-                Proof::GivesKey => key.as_ref().is_some_and(|key| {
+                OwnershipCheck::TemplateUsesOwnKey => key.as_ref().is_some_and(|key| {
                     let given = inventory.templates.get(id).and_then(|found| found.kms_key.as_ref());
                     given.is_some_and(|given| given == key || given.ends_with(&format!("/{key}")))
                 }),
@@ -171,11 +171,6 @@ impl Inventory {
             self.unrecorded.push(resource);
         }
     }
-}
-
-/// The type of the resource at an address of the module, which has no modules of its own.
-fn resource_type(address: &str) -> &str {
-    address.split_once('.').map_or(address, |(kind, _)| kind)
 }
 
 /// What a plan creates that stands for something in AWS: address, and id where that is known.

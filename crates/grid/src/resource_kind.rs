@@ -22,28 +22,33 @@ pub enum ResourceKind {
     Alias,
 }
 
+/// The type of the resource at an address of the module, which has no modules of its own.
+pub(crate) fn resource_type(address: &str) -> &str {
+    address.split_once('.').map_or(address, |(name, _)| name)
+}
+
 /// How a resource is recognised that an apply created and could not write down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Trace {
     /// Its id in AWS is this attribute of the plan, and this shows whose it is.
-    Attribute(&'static str, Proof),
+    Attribute(&'static str, OwnershipCheck),
     /// AWS gives it its id: it is looked for by its marks and its time.
     Marks,
-    /// It is not looked for: the next apply writes it again, whether or not it stands.
+    /// It is not looked for: the next apply writes it again, whether or not it exists.
     Rewritten,
 }
 
-/// What shows that a resource which stands is the grid's, and not somebody else's who was faster.
+/// What shows that an existing resource is the grid's, and was not created by somebody else in the meantime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Proof {
+pub(crate) enum OwnershipCheck {
     /// The grid's mark, which a repository has from its creation on.
     Mark,
-    /// It leads where images.toml says.
+    /// A rule leads to the registry that images.toml says.
     Upstream,
-    /// It means the grid's own key.
-    MeansKey,
-    /// It gives the grid's own key.
-    GivesKey,
+    /// An alias targets the grid's own key.
+    AliasTargetsOwnKey,
+    /// A creation template encrypts with the grid's own key.
+    TemplateUsesOwnKey,
 }
 
 /// A statement of docs/iam-policy.json.
@@ -120,7 +125,7 @@ impl ResourceKind {
     /// The kind of this type, or of this address of a module that has no modules of its own; none for a type that is not this
     /// module's.
     pub fn of(address: &str) -> Option<Self> {
-        let name = address.split_once('.').map_or(address, |(name, _)| name);
+        let name = resource_type(address);
         Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
@@ -135,10 +140,10 @@ impl ResourceKind {
     /// How one is recognised that an apply created and could not write down.
     pub(crate) fn trace(self) -> Trace {
         match self {
-            Self::Repository => Trace::Attribute("name", Proof::Mark),
-            Self::Alias => Trace::Attribute("name", Proof::MeansKey),
-            Self::Rule => Trace::Attribute("ecr_repository_prefix", Proof::Upstream),
-            Self::CreationTemplate => Trace::Attribute("prefix", Proof::GivesKey),
+            Self::Repository => Trace::Attribute("name", OwnershipCheck::Mark),
+            Self::Alias => Trace::Attribute("name", OwnershipCheck::AliasTargetsOwnKey),
+            Self::Rule => Trace::Attribute("ecr_repository_prefix", OwnershipCheck::Upstream),
+            Self::CreationTemplate => Trace::Attribute("prefix", OwnershipCheck::TemplateUsesOwnKey),
             Self::Key => Trace::Marks,
             Self::LifecyclePolicy | Self::RepositoryPolicy => Trace::Rewritten,
         }

@@ -29,7 +29,6 @@ pub mod cache;
 pub mod cached_registries;
 pub mod import;
 pub mod lock;
-mod logins;
 mod manifests;
 mod min_age;
 mod names;
@@ -37,6 +36,7 @@ mod parse;
 mod pattern;
 pub mod problem;
 mod reader;
+mod redact_logins;
 mod sources;
 pub mod support;
 pub mod tfvars;
@@ -50,9 +50,9 @@ use std::path::{Path, PathBuf};
 
 use registry::{Platform, Reference};
 
-pub use logins::without_logins;
 pub use min_age::MinAge;
 pub use problem::Problems;
+pub use redact_logins::without_logins;
 pub use registry::mirror::Platforms;
 pub use sources::{Sources, top_of};
 pub use trusted::Trusted;

@@ -5,7 +5,7 @@ use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use crate::logins::without_logins;
+use crate::redact_logins::without_logins;
 
 /// One mistake in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]

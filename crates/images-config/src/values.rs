@@ -4,7 +4,7 @@ use registry::{Platform, Reference};
 
 use super::reader::{Entry, Node};
 use super::{Platforms, names};
-use crate::logins::without_logins;
+use crate::redact_logins::without_logins;
 
 /// An image reference.
 pub(super) fn reference(node: &Node<'_>) -> Option<Reference> {

@@ -20,7 +20,7 @@ fn main() -> anyhow::Result<()> {
 
 /// Writes every page into `dir`, which is made.
 fn write(dir: &Path, date: &str) -> anyhow::Result<()> {
-    std::fs::create_dir_all(dir).with_context(|| format!("could not make {}", dir.display()))?;
+    std::fs::create_dir_all(dir).with_context(|| format!("could not create {}", dir.display()))?;
     for (name, text) in pages(date)? {
         let file = dir.join(format!("{name}.1"));
         std::fs::write(&file, text).with_context(|| format!("could not write {}", file.display()))?;

@@ -185,7 +185,7 @@ pub enum RuntimeError {
         digest: Digest,
     },
     /// A directory for what an image takes on its way cannot be made.
-    #[error("could not make a directory in {path}")]
+    #[error("could not create a directory in {path}")]
     Scratch {
         /// Where.
         path: String,

@@ -129,9 +129,12 @@ mod tests {
             let text = REFUSED.replace("ecr/mainline-htc", name);
             guarded(&Plan::parse(&text).unwrap()).unwrap_err().hint().unwrap()
         };
-        assert!(hint("ecr/prod-htc").contains("the grid prod's: say TAG=prod"), "{}", hint("ecr/prod-htc"));
+        assert!(hint("ecr/prod-htc").contains("the grid prod's: use TAG=prod"), "{}", hint("ecr/prod-htc"));
         let foreign = hint("team/key");
-        assert!(foreign.starts_with("only cargo xtask destroy-images deletes") && !foreign.contains('\n'));
+        assert!(
+            foreign.starts_with("only cargo xtask destroy-images and prune delete")
+                && !foreign.contains('\n')
+        );
     }
 
     #[test]

@@ -58,7 +58,7 @@ pub enum Refusal {
         clock: Clock,
     },
     /// It is somebody else's.
-    #[error("it is signed by {}, not by {wanted}", known(found))]
+    #[error("its signer is {}, not {wanted}", known(found))]
     OtherIdentity {
         /// Who the certificate names.
         found: Vec<String>,
@@ -66,7 +66,7 @@ pub enum Refusal {
         wanted: String,
     },
     /// Another provider vouched for the signer.
-    #[error("its signer was known to {}, not to {wanted}", known(found.as_slice()))]
+    #[error("the OIDC issuer of its certificate is {}, not {wanted}", known(found.as_slice()))]
     OtherIssuer {
         /// Who vouched.
         found: Vec<String>,
@@ -88,13 +88,13 @@ pub enum Refusal {
         root: String,
     },
     /// The timestamp is not an authority's, or for something else.
-    #[error("the timestamp of its signature does not hold: {why}")]
+    #[error("the timestamp of its signature is invalid: {why}")]
     Timestamp {
         /// Why.
         why: &'static str,
     },
     /// The log's entry is not the log's, or about something else.
-    #[error("the transparency log's entry of its signature does not hold: {why}")]
+    #[error("the transparency log's entry of its signature is invalid: {why}")]
     LogEntry {
         /// Why.
         why: &'static str,
@@ -125,7 +125,7 @@ impl Refusal {
 }
 
 fn known(names: &[String]) -> String {
-    if names.is_empty() { "nobody".to_owned() } else { names.join(", ") }
+    if names.is_empty() { "unknown".to_owned() } else { names.join(", ") }
 }
 
 /// Who says when a signature was made.

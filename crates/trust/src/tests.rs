@@ -182,12 +182,12 @@ fn somebody_else_s_certificate_is_refused_by_what_is_wrong_with_it() {
     let given = authority.give("URI:https://ci.example/other@refs/tags/v1", TOKEN);
     assert_eq!(
         refused(&authority, &given).to_string(),
-        format!("it is signed by https://ci.example/other@refs/tags/v1, not by {JOB}")
+        format!("its signer is https://ci.example/other@refs/tags/v1, not {JOB}")
     );
     let given = authority.give(&format!("URI:{JOB}"), "https://elsewhere.example");
     assert_eq!(
         refused(&authority, &given).to_string(),
-        "its signer was known to https://elsewhere.example, not to https://token.example"
+        "the OIDC issuer of its certificate is https://elsewhere.example, not https://token.example"
     );
     let given = authority.give_for(&format!("URI:{JOB}"), TOKEN, ExtendedKeyUsagePurpose::ServerAuth);
     assert!(

@@ -11,9 +11,14 @@ fn each_way_to_have_no_credentials_has_its_own_hint() {
         (
             "",
             &[("AWS_PROFILE", "nobody")][..],
-            &["AWS_PROFILE says the AWS profile nobody", "hint: there is no profile nobody"][..],
+            &["there is no AWS profile nobody (from AWS_PROFILE)", "hint: available profiles: bank, broken"]
+                [..],
         ),
-        ("--profile nobody", KEYS, &["--profile says the AWS profile nobody", "there are ", "bank"]),
+        (
+            "--profile nobody",
+            KEYS,
+            &["there is no AWS profile nobody (from --profile)", "available profiles: ", "bank"],
+        ),
         (
             "",
             &[("AWS_PROFILE", "broken")],

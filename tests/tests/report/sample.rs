@@ -140,7 +140,7 @@ fn image((name, from, action, own, letters, [begin, end]): &Row, is_runtime: boo
     let (result, why) = match *action {
         "copy" => ("copied", "not there yet"),
         "replace" => ("replaced", "upstream has moved: was sha256:4a3c1f6b0f8e"),
-        "complete" => ("completed", "1 artifact about it not there (signatures, attestations)"),
+        "complete" => ("completed", "1 referrer missing (signatures, attestations)"),
         "build" => ("built", "no build of these inputs exists"),
         "promote" => ("promoted", "the build is at the registry; its tag moves"),
         _ => ("up to date", ""),

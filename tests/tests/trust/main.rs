@@ -153,15 +153,15 @@ fn a_keyless_signature_counts_if_the_log_took_it_while_its_certificate_was_valid
     shelf.tag(image, &Sigstore::new().sign(image, JOB, TOKEN, Some(60)));
     place.refused(
         "another log",
-        "the transparency log's entry of its signature does not hold: it is of another log",
+        "the transparency log's entry of its signature is invalid: it is of another log",
     );
     let else_job = "https://ci.example/other.yml@refs/tags/v1";
     shelf.tag(image, &sigstore.sign(image, else_job, TOKEN, Some(60)));
-    place.refused("somebody else", &format!("it is signed by {else_job}, not by"));
+    place.refused("somebody else", &format!("its signer is {else_job}, not"));
     shelf.tag(image, &sigstore.sign(image, JOB, "https://elsewhere.example", Some(60)));
     place.refused(
         "another issuer",
-        "its signer was known to https://elsewhere.example, not to https://token.example",
+        "the OIDC issuer of its certificate is https://elsewhere.example, not https://token.example",
     );
 
     shelf.tag(image, &sigstore.sign(image, JOB, TOKEN, Some(60)));

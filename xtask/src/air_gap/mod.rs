@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::context::Context;
 use crate::target::Target;
-use crate::transfer::{registry_verdict, short};
+use crate::transfer::{image_verdict, short};
 use crate::ui::{Table, units};
 use failure::{FailWith as _, Kind, ending, kind_of};
 
@@ -76,8 +76,7 @@ fn image_error(path: &Path, target: Option<&Target>, name: &str, error: &registr
         };
         return ending(kind, Some(hint.to_owned()), anyhow::Error::new(error.clone()).context(shown));
     }
-    let ours = target.is_some_and(|target| error.registry() == target.host());
-    let (kind, hint) = registry_verdict(error, if ours { Kind::Registry } else { Kind::Upstream });
+    let (kind, hint) = image_verdict(error, target);
     ending(kind, hint, anyhow::Error::new(error.clone()).context(name.to_owned()))
 }
 

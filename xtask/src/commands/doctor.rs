@@ -10,12 +10,13 @@ use clap::Args;
 use docker::{Docker, DockerError};
 use failure::{Kind, ending, failure, kind_of, render};
 use futures_util::future::join_all;
+use grid::StateObject;
 use registry::{Client, Reference};
 use runtimes::RuntimeError;
 use terraform::Program;
 
 use super::Context;
-use crate::infrastructure::{StateBucketName, state_bucket};
+use crate::infrastructure::state_object;
 use crate::target::Target;
 use crate::transfer::registry_failure;
 use crate::ui::{units, wrap};
@@ -230,8 +231,8 @@ async fn account(context: &Context, aws: &Aws) -> Vec<Check> {
         ),
         Err(error) => Check::from_error("blob mounting", &error, Kind::Registry),
     });
-    checks.push(match state_bucket(context, aws).await {
-        Ok(StateBucketName { bucket, .. }) => match StateBucket::new(aws, &bucket).check().await {
+    checks.push(match state_object(context, aws).await {
+        Ok(StateObject { bucket, .. }) => match StateBucket::new(aws, &bucket).check().await {
             Ok(found) => {
                 let encryption = found.encryption.map(|key| format!(", encrypted with {key}"));
                 let advice = found.problems.iter().map(|problem| format!("; {problem}")).collect::<String>();

@@ -113,7 +113,7 @@ impl InitImages {
             ));
         }
         let inventory = infrastructure.inventory().await?;
-        grid::makefile::leave(&infrastructure, &inventory).await?;
+        grid::makefile_state::leave(&infrastructure, &inventory).await?;
         if inventory.is_makefiles() {
             report.steps.push("imported the Makefile's terraform state".to_owned());
             report.changed = true;

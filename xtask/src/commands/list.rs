@@ -11,7 +11,7 @@ use failure::Kind;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use images_config::lock::Lock;
 use images_config::{Config, RUNTIMES_REPOSITORY, support};
-use registry::mirror::{Action, Job, Mirror, Plan};
+use registry::mirror::{Action, Mirror, Plan};
 use registry::{Client, Reference};
 
 use self::listed::Listed;
@@ -214,7 +214,7 @@ async fn compare(
             Action::Replace { .. } => "behind",
             Action::Failed(_) => UNKNOWN,
         };
-        (name(&planned.job), Compared { upstream: upstream.to_owned(), signed })
+        (short(&planned.job), Compared { upstream: upstream.to_owned(), signed })
     });
     Ok(compared.collect())
 }
@@ -229,10 +229,6 @@ fn unknown(plan: &Plan) -> Vec<String> {
         Some((error, short(&planned.job)))
     });
     not_compared(failed)
-}
-
-fn name(job: &Job) -> String {
-    format!("{}:{}", job.target.repository(), job.target.tag().unwrap_or_default())
 }
 
 async fn in_account(

@@ -100,7 +100,7 @@ impl Command {
         if let (Some(name), Some(registry)) = (self.of_the_account(), &context.settings.registry) {
             let refused = failure(
                 Kind::Usage,
-                format!("--registry {registry} says nothing to `{name}`, which works on the account's ECR"),
+                format!("`{name}` does not support --registry ({registry}): it works on the account's ECR"),
             );
             let refused = Err(refused).hint(Kind::Usage, "leave --registry out");
             return Box::pin(std::future::ready(refused));

@@ -96,7 +96,7 @@ impl Options {
             refresh: self.refresh,
             prime: self.prime,
             report: self.report,
-            tells: self.exit_code,
+            report_changes: self.exit_code,
             quiet: false,
         })
     }

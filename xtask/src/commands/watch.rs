@@ -29,6 +29,6 @@ impl Watch {
     pub async fn run(self, context: &Context) -> anyhow::Result<Ending> {
         let mut context = context.clone();
         context.settings.lock_timeout = context.settings.lock_timeout.max(LOCK_TIMEOUT);
-        transfer::run(&context, &Request { tells: true, ..self.options.request(true)? }).await
+        transfer::run(&context, &Request { report_changes: true, ..self.options.request(true)? }).await
     }
 }

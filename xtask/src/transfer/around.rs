@@ -39,13 +39,7 @@ pub async fn with_resources<T>(
     let lease = infrastructure.lease().await?;
     let done = async {
         run.carry_out(&plan, Some(&lease)).await?;
-        let leased = async {
-            tokio::select! {
-                done = work => done,
-                error = lease.lost() => Err(error),
-            }
-        };
-        context.interrupt.guard(leased).await
+        context.interrupt.guard(lease.hold(work)).await
     };
     let done = done.await;
     infrastructure.release(lease).await;

@@ -63,12 +63,6 @@ impl<'a> Run<'a> {
             applied?;
         }
         let _group = self.printer.group("copies and builds");
-        let lost = async {
-            match lease {
-                Some(lease) => lease.lost().await,
-                None => std::future::pending().await,
-            }
-        };
         let work = async {
             let copies = boxed(|| copy::copy(self, &plan.images));
             let builds = boxed(|| runtimes::build(self, &plan.runtimes));
@@ -78,15 +72,13 @@ impl<'a> Run<'a> {
             let fetch = boxed(|| prime::fetch(self, &primed)).await?;
             anyhow::Ok(Done { images: images?, runtimes, fetch })
         };
-        let done = self
-            .interrupt
-            .guard(async {
-                tokio::select! {
-                    done = work => done,
-                    error = lost => Err(error),
-                }
-            })
-            .await?;
+        let leased = async {
+            match lease {
+                Some(lease) => lease.hold(work).await,
+                None => work.await,
+            }
+        };
+        let done = self.interrupt.guard(leased).await?;
         match &plan.resources {
             Some(resources) if resources.up_to_date => {
                 boxed(|| last_apply::worked(&resources.infrastructure, &resources.inventory)).await?;

@@ -48,7 +48,7 @@ pub use images::{jobs, short};
 use images_config::{Config, lock::Lock};
 pub use progress::Board;
 pub use refusals::exhausted as refuse_exhausted;
-pub use registry_hints::{registry_failure, registry_verdict};
+pub use registry_hints::{image_verdict, registry_failure, registry_verdict};
 pub use request::Request;
 pub use scans::scan;
 pub use selection::only;
@@ -129,7 +129,7 @@ pub async fn run(context: &Context, request: &Request) -> anyhow::Result<Ending>
     let result = boxed(|| transfer(context, request, &completed)).await;
     let result =
         result.map_err(|error| if context.interrupt.seen() { completed.ending(error) } else { error });
-    let ended = |changed| if changed && request.tells { Ending::Changes } else { Ending::Done };
+    let ended = |changed| if changed && request.report_changes { Ending::Changes } else { Ending::Done };
     let result = result.map(ended);
     match place {
         Some(place) => place.write(context, request, &completed, result),

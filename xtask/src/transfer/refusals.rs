@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use failure::{FailWith as _, Kind, failure};
 use images_config::RUNTIMES_REPOSITORY;
-use registry::mirror::{Action, Plan, Planned};
+use registry::RateLimit;
+use registry::mirror::{Action, Plan, Planned, Pulls};
 
 use super::images::short;
 use super::resources::Resources;
@@ -62,6 +63,12 @@ pub(super) fn fixed(plan: &super::Plan<'_>, resources: &Resources<'_>) -> anyhow
     )
 }
 
+/// What a registry that counts pulls is asked for, and allows.
+pub fn pulls_left(pulls: &Pulls, limit: RateLimit) -> String {
+    let needed = units::count(usize::try_from(pulls.needed).unwrap_or(usize::MAX), "pull");
+    format!("{}: {needed} needed, {} of {} left", pulls.registry, limit.remaining, limit.limit)
+}
+
 /// Stops before any transfer where a registry allows fewer pulls than the run needs.
 pub fn exhausted(plan: &Plan, keep_going: bool) -> anyhow::Result<()> {
     for pulls in &plan.pulls {
@@ -69,17 +76,10 @@ pub fn exhausted(plan: &Plan, keep_going: bool) -> anyhow::Result<()> {
         if keep_going {
             continue;
         }
-        let message = format!(
-            "{}: {} needed, {} of {} left",
-            pulls.registry,
-            units::count(pulls.needed as usize, "pull"),
-            limit.remaining,
-            limit.limit
-        );
         let wait = limit.window.map_or_else(String::new, |window| {
             format!(", or wait up to {} until they are back", units::duration(window))
         });
-        return Err(failure(Kind::Upstream, message)).hint(
+        return Err(failure(Kind::Upstream, pulls_left(pulls, limit))).hint(
             Kind::Upstream,
             format!("log in (`docker login {}`) for more pulls{wait}; --keep-going does everything that needs no pull", pulls.registry),
         );

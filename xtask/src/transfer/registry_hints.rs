@@ -7,10 +7,28 @@ use aws::errors::{key_refusal, permission, refused_action};
 use aws::http::{UNKNOWN_CA, behind_a_proxy, proxy};
 use failure::{Kind, ending};
 
+use crate::target::Target;
+
 /// A registry's error of this kind, unless it is IAM that refuses, and what to do about it.
 pub fn registry_failure(error: registry::Error, kind: Kind) -> anyhow::Error {
     let (kind, hint) = registry_verdict(&error, kind);
     ending(kind, hint, error)
+}
+
+/// The kind and the hint of an image's error: the target's, else a source's.
+pub fn image_verdict(error: &registry::Error, target: Option<&Target>) -> (Kind, Option<String>) {
+    let Some(target) = target.filter(|target| error.registry() == target.host()) else {
+        return registry_verdict(error, Kind::Upstream);
+    };
+    let is_denied = matches!(error.kind(), ErrorKind::Denied { .. } | ErrorKind::Unauthorized { .. });
+    match registry_verdict(error, Kind::Registry) {
+        (Kind::Registry, _) if is_denied && target.account.is_some() => {
+            let words =
+                "ECR refuses the caller and does not say why; docs/iam-policy.json lists every permission";
+            (Kind::Credentials, Some(words.to_owned()))
+        }
+        verdict => verdict,
+    }
 }
 
 /// The kind and the hint of a registry's error.
@@ -55,8 +73,8 @@ fn refused_by_iam(error: &registry::Error) -> Option<(&str, &str)> {
 fn helper(error: &CredentialError) -> Option<String> {
     let CredentialError::HelperEndless { helper, registry, .. } = error else { return None };
     Some(format!(
-        "does it wait for somebody? `echo {registry} | docker-credential-{helper} get` shows it, and a login in \
-         DOCKER_AUTH_CONFIG goes without it"
+        "it may be waiting for input: run `echo {registry} | docker-credential-{helper} get`; a login in DOCKER_AUTH_CONFIG is \
+         used without a helper"
     ))
 }
 
@@ -70,7 +88,7 @@ pub fn registry_hint(error: &registry::Error) -> Option<String> {
             route(format!("https://{host}"))
         ),
         ErrorKind::Denied { message } | ErrorKind::Refused { message, .. } if is_quota(message) => {
-            "the registry has room for no more: its owner can raise the limit, or delete what is no longer needed".to_owned()
+            "the registry's storage quota is exhausted: its owner can raise it, or delete images that are no longer needed".to_owned()
         }
         ErrorKind::Refused { status: 413, .. } => format!(
             "{host}, or a proxy in front of it, takes only smaller requests: its owner can raise the limit \
@@ -80,12 +98,12 @@ pub fn registry_hint(error: &registry::Error) -> Option<String> {
             format!("does the image exist, and are you logged in there ({})?", login(host))
         }
         ErrorKind::UnknownLogin { .. } => format!(
-            "registries are logged in to by Basic or Bearer: its owner can allow one of them for {host}, or is that a proxy's answer? \
-             HTTPS_PROXY and NO_PROXY say how it is reached"
+            "only Basic and Bearer are supported: ask the owner of {host} to allow one of them, or check HTTPS_PROXY and NO_PROXY, as \
+             it may be a proxy that answers"
         ),
         ErrorKind::TokenService { service, .. } => format!(
-            "{host} names {service} as its token service: its owner can mend that, or does a proxy stand in between? HTTPS_PROXY \
-             and NO_PROXY say how it is reached"
+            "{host} names {service} as its token service: ask its owner, or check HTTPS_PROXY and NO_PROXY, as it may be a proxy \
+             that answers"
         ),
         ErrorKind::TooManyRequests { .. } => {
             format!("wait, or log in there ({}) for a higher limit", login(host))
@@ -113,8 +131,7 @@ pub fn registry_hint(error: &registry::Error) -> Option<String> {
             "blob_hosts = [\"{host}\"] beside the url of [upstream.\"{registry}\"] in images.toml allows it"
         ),
         ErrorKind::Page { .. } => format!(
-            "is {host} the registry's address, and does a proxy stand in between? HTTPS_PROXY and NO_PROXY say how it is \
-             reached"
+            "check that {host} is the registry's address, and HTTPS_PROXY and NO_PROXY, as it may be a proxy that answers"
         ),
         ErrorKind::Refused { message, .. } if message.contains("HTTP request to an HTTPS server") => {
             format!("the server speaks https: {}", route(format!("https://{host}")))

@@ -30,7 +30,7 @@ pub struct Request {
     /// Where a page about the run is written.
     pub report: Option<PathBuf>,
     /// Whether the exit code says that something was changed, or by a dry run would be.
-    pub tells: bool,
+    pub report_changes: bool,
     /// No report on stdout: the caller has its own.
     pub quiet: bool,
 }

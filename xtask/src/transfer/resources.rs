@@ -5,7 +5,8 @@ use std::time::Instant;
 use aws::registry_settings::SettingsPlan;
 use failure::{FailWith as _, Kind, failure};
 use grid::{
-    Infrastructure, Inventory, Planned, ResourceKind, last_apply, planning, recovery, templates, used,
+    Infrastructure, Inventory, Planned, ResourceKind, foreign_resources, last_apply, planning, recovery,
+    templates,
 };
 use terraform::Change;
 
@@ -153,8 +154,8 @@ pub(super) async fn plan<'a>(run: &Run<'a>) -> anyhow::Result<Option<Resources<'
     } else {
         let looks = async {
             tokio::try_join!(
-                used::differences(infrastructure, config, &inventory),
-                used::of_the_cache(infrastructure, config, &inventory)
+                foreign_resources::differences(infrastructure, config, &inventory),
+                foreign_resources::of_the_cache(infrastructure, config, &inventory)
             )
         };
         (differences, of_the_cache) = run.interrupt.guard(looks).await?;

@@ -139,7 +139,7 @@ pub fn builder_context(
 ) -> anyhow::Result<runtimes::Context> {
     let scratch = context.paths.cache().join("scratch");
     std::fs::create_dir_all(&scratch)
-        .with_context(|| format!("could not make {}", context.paths.show(&scratch)))
+        .with_context(|| format!("could not create {}", context.paths.show(&scratch)))
         .hint(
             Kind::Config,
             format!("make it writable, or name another place with {}", context.paths.home().variable()),

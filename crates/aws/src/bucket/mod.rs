@@ -14,7 +14,7 @@ use aws_sdk_s3::types::BucketVersioningStatus;
 use failure::{FailWith as _, Kind, failure};
 
 use crate::encryption::Encryption;
-use crate::new_bucket;
+use crate::new_bucket_retries;
 use crate::store::Pauses;
 use crate::{Aws, errors::explain};
 
@@ -50,7 +50,7 @@ impl StateBucket {
     pub fn new(aws: &Aws, name: &str) -> Self {
         Self {
             client: Client::new(aws.config()),
-            retrying: new_bucket::client(aws),
+            retrying: new_bucket_retries::client(aws),
             name: name.to_owned(),
             region: aws.region().to_owned(),
             partition: aws.identity().partition().to_owned(),

@@ -175,8 +175,19 @@ impl Lease {
         self.waited
     }
 
-    /// Waits until the lease is lost, which ends the right to go on; for ever if it is not.
-    pub async fn lost(&self) -> anyhow::Error {
+    /// Does `work`, which ends when the lease is lost.
+    ///
+    /// # Errors
+    /// Those of `work`, or the lease was taken over.
+    pub async fn hold<T>(&self, work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+        tokio::select! {
+            done = work => done,
+            error = self.lost() => Err(error),
+        }
+    }
+
+    /// Waits until the lease is lost; for ever if it is not.
+    async fn lost(&self) -> anyhow::Error {
         let mut etag = self.etag.clone();
         // An error means that the renewal has ended without losing it: the lease was released.
         if etag.wait_for(Option::is_none).await.is_err() {

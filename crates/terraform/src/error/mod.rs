@@ -202,7 +202,7 @@ impl TerraformError {
                 "log in again (aws sso login), or name a profile with --profile".to_owned()
             }
             Self::Refused { refusals } => {
-                let safe = "only cargo xtask destroy-images deletes; images are safe as long as this plan is not applied";
+                let safe = "only cargo xtask destroy-images and prune delete; images are safe as long as this plan is not applied";
                 let owners = refusals.iter().filter_map(|refusal| owner(refusal.alias.as_deref()?));
                 owners.fold(safe.to_owned(), |hint, owner| hint + "\n" + &owner)
             }
@@ -224,6 +224,6 @@ fn owner(alias: &str) -> Option<String> {
     let name = alias.strip_prefix("alias/").unwrap_or(alias);
     let tag = name.strip_prefix("ecr/")?.strip_suffix("-htc")?;
     Some(format!(
-        "the state is the grid {tag}'s: say TAG={tag}, name another bucket, or keep both grids in this one with --state-key .terraform/NAME.tfstate"
+        "the state is the grid {tag}'s: use TAG={tag}, name another bucket, or keep both grids in this one with --state-key .terraform/NAME.tfstate"
     ))
 }

@@ -212,7 +212,7 @@ fn a_timestamp_that_is_missing_of_somebody_else_or_for_something_else_does_not_c
         instance.why(&instance.bundle_with(&signed, &signed.body("hashedrekord"), stamps))
     };
     let right = |seconds| stamp(&instance.stamper, &signed.signature, at(seconds));
-    let refused = |why| format!("the timestamp of its signature does not hold: {why}");
+    let refused = |why| format!("the timestamp of its signature is invalid: {why}");
     assert_eq!(
         with(&[]),
         "its signature is in a transparency log that keeps no time, and has no timestamp of an authority of root.json"
@@ -251,7 +251,7 @@ fn an_entry_that_is_not_shown_to_be_in_the_log_does_not_count() {
         let mut bundle = right.clone();
         change(entry(&mut bundle));
         let why = instance.why(&bundle);
-        why.strip_prefix("the transparency log's entry of its signature does not hold: ").unwrap().to_owned()
+        why.strip_prefix("the transparency log's entry of its signature is invalid: ").unwrap().to_owned()
     };
     let elsewhere = "its inclusion proof does not lead to the log's checkpoint";
     assert_eq!(
@@ -298,7 +298,7 @@ fn an_entry_that_is_in_the_log_and_about_something_else_does_not_count() {
     let why = |body: &Value| {
         let stamp = stamp(&instance.stamper, &signed.signature, at(60));
         let why = instance.why(&instance.bundle_with(&signed, body, &[stamp]));
-        why.strip_prefix("the transparency log's entry of its signature does not hold: ").unwrap().to_owned()
+        why.strip_prefix("the transparency log's entry of its signature is invalid: ").unwrap().to_owned()
     };
     for kind in ["hashedrekord", "dsse"] {
         assert_eq!(why(&other.body(kind)), "it is about another signature");
@@ -343,7 +343,7 @@ fn a_proof_beside_the_log_s_signature_has_to_hold_too() {
     entry(&mut moved)["inclusionProof"]["logIndex"] = "0".into();
     assert_eq!(
         instance.why(&moved),
-        "the transparency log's entry of its signature does not hold: its inclusion proof does not lead to the log's checkpoint"
+        "the transparency log's entry of its signature is invalid: its inclusion proof does not lead to the log's checkpoint"
     );
     // The time is the log's word only where the log has signed it.
     let mut unsigned = bundle.clone();

@@ -23,13 +23,7 @@ pub(super) async fn leased<T>(
     let Some(account) = &target.account else { return context.interrupt.guard(work(false)).await };
     let infrastructure = context.interrupt.guard(infrastructure::open(context, &account.aws)).await?;
     let lease = infrastructure.lease().await?;
-    let done = async {
-        tokio::select! {
-            done = work(lease.waited()) => done,
-            error = lease.lost() => Err(error),
-        }
-    };
-    let done = context.interrupt.guard(done).await;
+    let done = context.interrupt.guard(lease.hold(work(lease.waited()))).await;
     if let Err(error) = grid::last_apply::worked_on_images(&infrastructure).await {
         context
             .printer

@@ -24,7 +24,7 @@ use report::{Findings, Report, Resources, Severity, Standing, in_words};
 /// Images that are asked about at once.
 const AT_ONCE: usize = 16;
 
-/// Show what stands in the account, who is at work, what the last run came to, and what ECR's scans found
+/// Show the account's resources, who is running, the last run's result, and the findings of ECR's scans
 ///
 /// Nothing is changed and no source is asked: `list-images` and `outdated` compare with the sources, `verify` reads the images back. The
 /// last run is the last one that had something to do; what all shards of a run did is shown together.
@@ -104,24 +104,21 @@ async fn of_account(
     let store = infrastructure.store();
     let (inventory, at_work, last_run) =
         tokio::try_join!(infrastructure.inventory(), at_work(store), last_run(store))?;
-    let missing = config.repositories.iter().filter(|name| !inventory.repositories.contains_key(*name));
-    let missing_rules = config.pull_through.iter().filter(|rule| !inventory.rules.contains_key(&rule.prefix));
+    let (standing, missing): (Vec<_>, Vec<_>) =
+        config.repositories.iter().partition(|name| inventory.repositories.contains_key(*name));
+    let (rules, missing_rules): (Vec<_>, Vec<_>) =
+        config.pull_through.iter().partition(|rule| inventory.rules.contains_key(&rule.prefix));
+    let missing = missing.iter().map(|name| format!("repository {name}"));
+    let missing_rules = missing_rules.iter().map(|rule| format!("pull-through rule {}", rule.prefix));
     let resources = Resources {
         state: format!("s3://{}/{}", store.bucket(), store.key()),
-        repositories: config
-            .repositories
-            .iter()
-            .filter(|name| inventory.repositories.contains_key(*name))
-            .count(),
-        rules: config.pull_through.iter().filter(|rule| inventory.rules.contains_key(&rule.prefix)).count(),
+        repositories: standing.len(),
+        rules: rules.len(),
         key: !inventory.owned(ResourceKind::Key).is_empty(),
-        missing: missing
-            .map(|name| format!("repository {name}"))
-            .chain(missing_rules.map(|rule| format!("pull-through rule {}", rule.prefix)))
-            .collect(),
+        missing: missing.chain(missing_rules).collect(),
     };
     let standing: Vec<&Repository> =
-        config.repositories.iter().filter_map(|name| inventory.repositories.get(name)).collect();
+        standing.into_iter().filter_map(|name| inventory.repositories.get(name)).collect();
     let listed = stream::iter(standing).map(|repository| async move {
         anyhow::Ok((&repository.name, account.ecr.images(&repository.name).await?))
     });

@@ -8,7 +8,7 @@ use registry::mirror::{Action, Job, Outcome};
 use registry::{Digest, ErrorKind};
 
 use crate::transfer::images::short;
-use crate::transfer::registry_hints::{registry_failure, registry_verdict};
+use crate::transfer::registry_hints::{image_verdict, registry_failure};
 use crate::transfer::runtimes::explain;
 use crate::transfer::{Done, Plan, Run, shards, signing};
 use crate::ui::units;
@@ -53,7 +53,7 @@ fn closing(run: &Run<'_>, plan: &Plan<'_>, done: Option<&Done>, started: Instant
     run.printer.line(format!("{verdict}, {} sent to {} ({took})", units::bytes(sent), run.target.host()));
     for command in &done.fetch {
         run.printer.line(format!(
-            "the next step of HTC-Grid builds in an image that is not here yet: `{command}` pulls it"
+            "HTC-Grid's next step needs an image that the local engine does not have: run `{command}`"
         ));
     }
 }
@@ -136,7 +136,7 @@ fn is_of_network(error: &registry::Error) -> bool {
 }
 
 /// The innermost cause, after a colon.
-fn innermost(error: &registry::Error) -> String {
+pub(super) fn innermost(error: &registry::Error) -> String {
     let below = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
     below.last().map(|cause| format!(": {cause}")).unwrap_or_default()
 }
@@ -171,16 +171,7 @@ impl PartialEq for SharedCause {
 
 /// An image's error in these `words`, with its name, its exit code and its hint.
 fn ended(run: &Run<'_>, error: &registry::Error, words: anyhow::Error, name: &str) -> anyhow::Error {
-    let ours = error.registry() == run.target.host();
-    let denied = matches!(error.kind(), ErrorKind::Denied { .. } | ErrorKind::Unauthorized { .. });
-    let (kind, hint) = match registry_verdict(error, if ours { Kind::Registry } else { Kind::Upstream }) {
-        (Kind::Registry, _) if denied && run.target.account.is_some() => {
-            let words =
-                "ECR refuses the caller and does not say why; docs/iam-policy.json lists every permission";
-            (Kind::Credentials, Some(words.to_owned()))
-        }
-        verdict => verdict,
-    };
+    let (kind, hint) = image_verdict(error, Some(run.target));
     ending(kind, hint, words.context(name.to_owned()))
 }
 

@@ -8,9 +8,11 @@ use registry::ErrorKind;
 use registry::mirror::Action;
 use runtimes::Hold;
 
+use super::end::innermost;
 use super::report::Report;
 use super::resources;
 use crate::transfer::images::short;
+use crate::transfer::refusals::pulls_left;
 use crate::transfer::{Plan, Run, times};
 use crate::ui::{Table, units};
 
@@ -117,20 +119,11 @@ pub fn not_compared<'a>(images: impl Iterator<Item = (&'a registry::Error, Strin
         told.entry(key).or_insert_with(|| (error, Vec::new())).1.push(name);
     }
     let line = |((registry, silent), (error, images)): ((&str, bool), (&registry::Error, Vec<String>))| {
-        let said = if silent { "does not answer" } else { "does not say" };
-        format!("{registry} {said} ({}); not compared with upstream: {}", cause(error), images.join(", "))
+        let said = if silent { "does not answer" } else { "refused the request" };
+        let (kind, images) = (error.kind(), images.join(", "));
+        format!("{registry} {said} ({kind}{}); not compared with upstream: {images}", innermost(error))
     };
     told.into_iter().map(line).collect()
-}
-
-/// Why it failed, with the innermost cause.
-fn cause(error: &registry::Error) -> String {
-    let mut innermost: Option<&dyn std::error::Error> = std::error::Error::source(error);
-    while let Some(below) = innermost.and_then(std::error::Error::source) {
-        innermost = Some(below);
-    }
-    let kind = error.kind().to_string();
-    innermost.map_or_else(|| kind.clone(), |innermost| format!("{kind}: {innermost}"))
 }
 
 /// Account, region and grid first: before anything is asked, it is clear where it would happen.
@@ -177,7 +170,7 @@ fn sums(plan: &Plan<'_>) -> String {
         plan.images.images.iter().filter(|planned| matches!(planned.action, Action::Complete { .. }));
     let completes = completes.count();
     if completes > 0 {
-        parts.push(format!("complete {}", units::count(completes, "image")));
+        parts.push(format!("add referrers to {}", units::count(completes, "image")));
     }
     let builds =
         plan.planned_runtimes().filter(|p| matches!(p.action, runtimes::Action::Build { .. })).count();
@@ -189,17 +182,11 @@ fn sums(plan: &Plan<'_>) -> String {
         .filter(|p| matches!(p.action, runtimes::Action::Promote { .. } | runtimes::Action::Push))
         .count();
     if moves > 0 {
-        parts.push(format!("put {} in place", units::count(moves, "runtime")));
+        parts.push(format!("tag {}", units::count(moves, "runtime")));
     }
     for pulls in &plan.images.pulls {
         if let Some(limit) = pulls.limit {
-            parts.push(format!(
-                "{}: {} needed, {} of {} left",
-                pulls.registry,
-                units::count(usize::try_from(pulls.needed).unwrap_or(usize::MAX), "pull"),
-                limit.remaining,
-                limit.limit
-            ));
+            parts.push(pulls_left(pulls, limit));
         }
     }
     let failed = plan.images.images.iter().filter_map(|planned| match &planned.action {

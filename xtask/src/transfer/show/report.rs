@@ -269,14 +269,8 @@ fn image_report(planned: &Planned, outcome: Option<&Outcome>) -> ImageReport {
             ("replace", format!("{whose}: was {previous}"), Some(content.digest), content.bytes, None)
         }
         Action::Complete { digest, missing } => {
-            let missing = units::count(*missing, "artifact");
-            (
-                "complete",
-                format!("{missing} about it not there (signatures, attestations)"),
-                Some(*digest),
-                0,
-                None,
-            )
+            let missing = units::count(*missing, "referrer");
+            ("complete", format!("{missing} missing (signatures, attestations)"), Some(*digest), 0, None)
         }
         Action::Failed(error) => ("failed", String::new(), None, 0, Some(error.clone())),
     };

@@ -35,7 +35,7 @@ pub(super) fn print(run: &Run<'_>, plan: &Plan<'_>) {
         printer.line(format!("  {line}"));
     }
     for line in &resources.differences {
-        printer.line(format!("  created by somebody else, used unchanged: {line}"));
+        printer.line(format!("  not managed by this grid, used unchanged: {line}"));
     }
     if resources.up_to_date {
         printer.detail(format!(
@@ -109,7 +109,7 @@ fn foreign(config: &Config, resources: &Resources<'_>) -> Vec<String> {
     }
     let line = |(noun, names): (&str, Vec<&str>)| {
         named(
-            &format!("leave alone {} that this grid did not create", units::count(names.len(), noun)),
+            &format!("not managed by this grid, used unchanged: {}", units::count(names.len(), noun)),
             &names,
         )
     };

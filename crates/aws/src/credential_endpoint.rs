@@ -26,13 +26,13 @@ const BETWEEN_ACCEPTS: Duration = Duration::from_millis(20);
 
 /// The address, served until this is dropped.
 #[derive(Debug)]
-pub(super) struct Handout {
+pub(super) struct CredentialEndpoint {
     url: String,
     token: String,
     task: tokio::task::JoinHandle<()>,
 }
 
-impl Handout {
+impl CredentialEndpoint {
     /// Starts to hand out what `provider` gives.
     pub(super) async fn start(provider: SharedCredentialsProvider) -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0")
@@ -63,7 +63,7 @@ impl Handout {
     }
 }
 
-impl Drop for Handout {
+impl Drop for CredentialEndpoint {
     fn drop(&mut self) {
         self.task.abort();
     }
@@ -182,8 +182,8 @@ mod tests {
     async fn only_who_has_the_token_is_given_credentials() {
         let end = std::time::UNIX_EPOCH + Duration::from_secs(4_000_000_000);
         let keys = Credentials::new("AKIA1", "hush", Some("session".into()), Some(end), "test");
-        let handout = Handout::start(SharedCredentialsProvider::new(keys)).await.unwrap();
-        let [(_, url), (_, token)] = handout.environment();
+        let endpoint = CredentialEndpoint::start(SharedCredentialsProvider::new(keys)).await.unwrap();
+        let [(_, url), (_, token)] = endpoint.environment();
         assert!(url.starts_with("http://127.0.0.1:") && token.len() == 64);
         let ask = |path: &str, authorization: String| {
             let address = url.trim_start_matches("http://").trim_end_matches(PATH).to_owned();
