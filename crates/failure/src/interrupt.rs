@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM: noticed once, remembered, and never passed on to a child that got it itself.
+//! Ctrl-C and SIGTERM. The first one is remembered. It is not passed on to a child that got it too.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +16,7 @@ pub struct Interrupt {
 }
 
 impl Interrupt {
-    /// Starts to listen. From here on SIGINT and SIGTERM end the run in good order instead of at once.
+    /// Starts to listen. From now on SIGINT, SIGTERM and SIGHUP end the run in an orderly way instead of at once.
     ///
     /// # Errors
     /// The operating system refuses a signal handler.
@@ -35,12 +35,12 @@ impl Interrupt {
         Ok(interrupt)
     }
 
-    /// Whether a signal has come.
+    /// Whether a signal has arrived.
     pub fn seen(&self) -> bool {
         self.seen.load(Ordering::SeqCst)
     }
 
-    /// Ends in an error if a signal has come.
+    /// Fails if a signal has arrived.
     ///
     /// # Errors
     /// The run was interrupted.
@@ -48,7 +48,7 @@ impl Interrupt {
         if self.seen() { Err(interrupted()) } else { Ok(()) }
     }
 
-    /// Waits until a signal comes, or has come.
+    /// Waits for a signal. Returns at once if one has arrived already.
     pub async fn comes(&self) {
         let woken = self.wake.notified();
         tokio::pin!(woken);
@@ -59,10 +59,10 @@ impl Interrupt {
         }
     }
 
-    /// Runs `work` until it ends or a signal comes; what is dropped then must leave nothing half-visible.
+    /// Runs `work` until it ends or a signal arrives. `work` is then dropped and must not leave a partial result in view.
     ///
     /// # Errors
-    /// Those of `work`, or the run was interrupted.
+    /// Errors of `work`, or the run was interrupted.
     pub async fn guard<T>(&self, work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
         self.check()?;
         tokio::select! {
@@ -71,7 +71,7 @@ impl Interrupt {
         }
     }
 
-    /// How a run that failed ended: one that was interrupted has no other reason, whatever the signal made fail.
+    /// The error to report. If the run was interrupted, that is the reason, because the signal may have caused `error`.
     pub fn reason(&self, error: anyhow::Error) -> anyhow::Error {
         if self.seen() && kind_of(&error) != Kind::Interrupted { interrupted() } else { error }
     }

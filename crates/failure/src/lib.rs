@@ -1,7 +1,7 @@
-//! What kind of failure ends a run and what to do about it, and whether the run was interrupted.
+//! The kinds of failure that end a run, their hints, and whether the run was interrupted.
 //!
-//! A [`Failure`] anywhere in a chain decides the kind and the hint; it speaks with its source's words, so that each cause is
-//! printed once. The exit code of a kind is the binary's.
+//! A [`Failure`] anywhere in an error chain decides the kind and the hint. It has the message of its source, so that each cause is
+//! printed once. The binary assigns the exit codes.
 
 mod interrupt;
 
@@ -14,19 +14,19 @@ use process::ProcessError;
 /// What kind of failure ends a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Something nobody foresaw.
+    /// An error that is not classified.
     Unexpected,
     /// The command line is wrong.
     Usage,
-    /// images.toml, images.lock or another file of the user's is wrong.
+    /// images.toml, images.lock or another file of the user is wrong.
     Config,
-    /// A program that is needed is missing or too old.
+    /// A required program is missing or too old.
     MissingTool,
-    /// No credentials, expired ones, the wrong account, or a permission that is missing.
+    /// Credentials are missing, expired or for the wrong account, or a permission is missing.
     Credentials,
-    /// The user answered no, or the plan holds what is never done unasked.
+    /// The user answered no, or the plan contains a change that needs explicit consent.
     Refused,
-    /// A source registry failed or limits.
+    /// A source registry failed or has a rate limit.
     Upstream,
     /// The target registry or an AWS service failed.
     Registry,
@@ -34,7 +34,7 @@ pub enum Kind {
     Terraform,
     /// The container engine or a build.
     Docker,
-    /// What was asked to be looked for was found.
+    /// The command found what it checks for.
     Findings,
     /// Ctrl-C or SIGTERM.
     Interrupted,
@@ -56,26 +56,26 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        // The source's own words are this error's: the chain goes on below it.
+        // This error has the message of its source, so the chain continues below the source.
         self.source.source()
     }
 }
 
 impl Failure {
-    /// The failure that `cause` is. The registry client shares causes among the images that fail by them.
+    /// The failure in `cause`. The registry client shares one cause between the images that it affects.
     fn of<'a>(cause: &'a (dyn std::error::Error + 'static)) -> Option<&'a Self> {
         let shared = cause.downcast_ref::<Arc<dyn std::error::Error + Send + Sync>>();
         shared.map_or(cause, |shared| &**shared).downcast_ref()
     }
 }
 
-/// `error` for those who take any error and hand it through: with its kind and hint.
+/// `error` with its kind and hint, as a boxed error for callers that accept any error.
 pub fn boxed(error: anyhow::Error) -> Box<dyn std::error::Error + Send + Sync> {
-    // `into` hides what is inside.
+    // `into` would hide the type inside.
     error.reallocate_into_boxed_dyn_error_without_backtrace()
 }
 
-/// The kind and the hint that a cause of `error` has.
+/// The kind and the hint of the outermost failure in `error`.
 pub fn verdict_of(error: &(dyn std::error::Error + 'static)) -> Option<(Kind, Option<String>)> {
     let found = std::iter::successors(Some(error), |error| error.source()).find_map(Failure::of)?;
     Some((found.kind, found.hint.clone()))
@@ -86,14 +86,14 @@ pub fn failure(kind: Kind, message: impl Into<String>) -> anyhow::Error {
     ending(kind, None, anyhow::Error::msg(message.into()))
 }
 
-/// `error` with the kind of failure that it ends a run with and, where there is one, what to do about it.
+/// Adds to `error` the kind of failure that it ends a run with, and a hint if there is one.
 ///
-/// Who knew first what failed knows best: a kind that is there already stays. What to do adds up.
+/// A kind that is already set stays, because it was set closest to the failure. Hints are added.
 pub fn ending(kind: Kind, hint: Option<String>, error: impl Into<anyhow::Error>) -> anyhow::Error {
     let error = error.into();
     let first = error.chain().find_map(Failure::of);
     let kind = first.map_or(kind, |first| first.kind);
-    // anyhow's `downcast` also finds what a context was put around, and drops the context.
+    // anyhow's `downcast` also finds the error inside a context, and drops the context.
     if !error.chain().next().is_some_and(|outermost| outermost.is::<Failure>()) {
         return Failure { kind, hint, source: error }.into();
     }
@@ -106,11 +106,11 @@ pub fn ending(kind: Kind, hint: Option<String>, error: impl Into<anyhow::Error>)
     }
 }
 
-/// Adds the kind of failure, and the hint, to what went wrong.
+/// Adds a kind of failure and a hint to an error.
 pub trait FailWith<T> {
-    /// Says of which kind it is if this failed.
+    /// On failure, sets the kind.
     fn kind(self, kind: Kind) -> anyhow::Result<T>;
-    /// Says of which kind it is, and what to do, if this failed.
+    /// On failure, sets the kind and the hint.
     fn hint(self, kind: Kind, hint: impl Into<String>) -> anyhow::Result<T>;
 }
 
@@ -126,7 +126,7 @@ impl<T, E: Into<anyhow::Error>> FailWith<T> for Result<T, E> {
 
 /// The kind of failure that `error` is.
 pub fn kind_of(error: &anyhow::Error) -> Kind {
-    // The innermost knows best what failed, but a caller may have decided already: the outermost Failure counts.
+    // The innermost cause knows best what failed, but a caller may have set the kind already: the outermost `Failure` counts.
     for cause in error.chain() {
         if let Some(failure) = Failure::of(cause) {
             return failure.kind;
@@ -141,34 +141,34 @@ pub fn kind_of(error: &anyhow::Error) -> Kind {
 /// The first cause of this type that `error` has, the outermost first.
 pub fn cause_of<T: std::error::Error + Send + Sync + 'static>(error: &anyhow::Error) -> Option<&T> {
     error.chain().find_map(|cause| {
-        // A failure speaks with its source's words, so that the source itself is no link of the chain.
+        // A `Failure` shows the message of its source, so the source is not in the chain itself.
         cause.downcast_ref().or_else(|| cause_of(&Failure::of(cause)?.source))
     })
 }
 
-/// An error taken apart, as it is told.
+/// The parts of an error, as they are shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Told {
     /// What failed.
     pub message: String,
     /// Each cause once, the innermost last.
     pub causes: Vec<String>,
-    /// What to do, the nearest to what failed first.
+    /// The hints, starting with the one closest to the failure.
     pub hints: Vec<String>,
 }
 
-/// What failed, each cause once, and what to do.
+/// Splits an error into what failed, each cause once, and the hints.
 pub fn told(error: &anyhow::Error) -> Told {
     let mut said: Vec<String> = Vec::new();
     for cause in error.chain() {
         let words = cause.to_string();
-        // Some libraries repeat their source in their own words.
+        // Some libraries include the message of their source in their own.
         if !said.iter().any(|before| before.contains(&words)) {
             said.push(words);
         }
     }
     let causes = said.split_off(said.len().min(1));
-    // The innermost first: it was there first, and is the nearest to what failed.
+    // Innermost first: it was added first and is closest to the failure.
     let failures: Vec<&Failure> = error.chain().filter_map(Failure::of).collect();
     let hints = failures.into_iter().rev().filter_map(|failure| failure.hint.clone()).collect();
     Told { message: said.pop().unwrap_or_default(), causes, hints }

@@ -1,4 +1,4 @@
-//! A program with what it is started with, and the ways to start it.
+//! A program with its arguments, environment and input, and the ways to start it.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{BufRead, BufReader};
@@ -27,21 +27,21 @@ enum Stdin {
     File(PathBuf),
 }
 
-/// How a short command ended, for callers to whom failing is an answer. Not printable: its stdout may be a secret.
+/// How a short command ended, for callers that accept a failure. Not printable: its stdout may be a secret.
 pub struct Ended {
     /// Whether the status is 0.
     pub success: bool,
-    /// What it printed, trimmed.
+    /// Its stdout, trimmed.
     pub stdout: String,
-    /// What it said beside that, trimmed.
+    /// Its stderr, trimmed.
     pub stderr: String,
 }
 
-/// A handle that ends a running program from another task.
+/// A handle to end a running program from another task.
 #[derive(Clone, Default)]
 pub struct Killer(Arc<std::sync::Mutex<Option<Arc<duct::ReaderHandle>>>>);
 
-/// Ends a program, if it runs, when it is dropped: with whoever waits for the program.
+/// Ends the program on drop, if it runs: when the task that waits for the program is dropped, the program ends too.
 pub struct Leash(Killer);
 
 impl Drop for Leash {
@@ -51,7 +51,7 @@ impl Drop for Leash {
 }
 
 impl Killer {
-    /// Ends the program with whoever holds this.
+    /// Ends the program when the returned value is dropped.
     pub fn leash(&self) -> Leash {
         Leash(self.clone())
     }
@@ -61,19 +61,19 @@ impl Killer {
         if let Ok(guard) = self.0.lock()
             && let Some(handle) = guard.as_ref()
         {
-            // The program may have ended in the meantime: that is what was wanted.
+            // The program may have ended in the meantime, which is fine.
             let _ = handle.kill();
         }
     }
 
-    /// Asks the program to end in good order (SIGTERM), if it runs.
+    /// Asks the program to end in an orderly way (SIGTERM), if it runs.
     pub fn terminate(&self) {
         if let Ok(guard) = self.0.lock()
             && let Some(handle) = guard.as_ref()
         {
             for pid in handle.pids().iter().filter_map(|pid| i32::try_from(*pid).ok()) {
                 if let Some(pid) = rustix::process::Pid::from_raw(pid) {
-                    // It may have ended in the meantime: that is what was wanted.
+                    // It may have ended in the meantime, which is fine.
                     let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
                 }
             }
@@ -81,8 +81,8 @@ impl Killer {
     }
 }
 
-/// A program that finds this process's own variables even where others are handed down in their place
-/// ([`hand_down_in_place_of`](crate::hand_down_in_place_of)): one that those come from.
+/// A program that gets this process's own variables even if other programs get replacements
+/// ([`hand_down_in_place_of`](crate::hand_down_in_place_of)): the replacements are made by this program.
 pub fn by_shell(program: impl AsRef<OsStr>) -> Cmd {
     Cmd { keeps_shell: true, ..Cmd::new(program) }
 }
@@ -142,10 +142,10 @@ impl Cmd {
         self
     }
 
-    /// Runs a short command to its end and gives its stdout, trimmed.
+    /// Runs a short command to its end and returns its stdout, trimmed.
     ///
     /// # Errors
-    /// The program is missing, cannot be started, or ends with another status than 0.
+    /// The program is missing, cannot be started, or has an exit status other than 0.
     pub fn read(&self) -> Result<String, ProcessError> {
         let output = capture(self)?;
         if !output.status.success() {
@@ -156,7 +156,7 @@ impl Cmd {
         Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
     }
 
-    /// Runs a short command to its end, whatever the status.
+    /// Runs a short command to its end, with any status.
     ///
     /// # Errors
     /// The program is missing or cannot be started.
@@ -169,8 +169,8 @@ impl Cmd {
         })
     }
 
-    /// Runs a long command, hands each line of its stdout and stderr to `on_line` as it comes, without control sequences, and
-    /// keeps the last lines for the error.
+    /// Runs a long command. Passes each line of its stdout and stderr to `on_line`, without control sequences, and keeps the last
+    /// lines for the error.
     ///
     /// # Errors
     /// As [`Cmd::read`].
@@ -192,7 +192,7 @@ impl Cmd {
             let mut tail = std::collections::VecDeque::with_capacity(TAIL_LINES);
             let mut lines = BufReader::new(&*reader);
             let mut raw = Vec::new();
-            // By bytes, not by `lines()`: a build may print what is not UTF-8.
+            // By bytes, not by `lines()`: the output of a build may not be UTF-8.
             while lines.read_until(b'\n', &mut raw).map_err(|e| ProcessError::start(&self.program, e))? > 0 {
                 let text = String::from_utf8_lossy(&raw);
                 let line = plain(text.trim_end_matches(['\n', '\r']));
@@ -214,8 +214,8 @@ impl Cmd {
         blocking(run).await
     }
 
-    /// Starts a server that outlives this process, in a process group of its own so that Ctrl-C here does not reach
-    /// it, its output going to the file `log`. Gives its process id.
+    /// Starts a server that outlives this process and writes its output to the file `log`. It has its own process group, so that
+    /// Ctrl-C here does not reach it. Returns its process ID.
     ///
     /// # Errors
     /// The program is missing or cannot be started, or the log cannot be written.
@@ -230,12 +230,12 @@ impl Cmd {
             })
             .start()
             .map_err(|source| ProcessError::start(&self.program, source))?;
-        // Not waited for: the handle's drop leaves the program running.
+        // Not waited for: dropping the handle leaves the program running.
         Ok(handle.pids().first().copied().unwrap_or_default())
     }
 }
 
-/// The command line for people.
+/// The command line, to show to users.
 impl std::fmt::Display for Cmd {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let words = std::iter::once(&self.program).chain(&self.args).map(|word| word.to_string_lossy());

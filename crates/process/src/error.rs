@@ -1,4 +1,4 @@
-//! Why a program did not do what it was started for.
+//! Errors of programs.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use crate::Cmd;
 
-/// How much of a program's output an error keeps, in lines.
+/// How many lines of a program's output an error keeps.
 pub(super) const TAIL_LINES: usize = 40;
 
-/// Why a program did not do what it was started for.
+/// Why a program could not be started or failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ProcessError {
     /// The program is not installed.
@@ -24,36 +24,36 @@ pub enum ProcessError {
     Start {
         /// The program's name.
         program: String,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// There is no directory to start it in.
+    /// The working directory does not exist.
     #[error("the working directory cannot be used")]
     Directory(#[source] xshell::Error),
-    /// It took longer than it may, and was killed.
+    /// It exceeded its time limit and was killed.
     #[error("{program} did not end within {after:?} and was killed")]
     Late {
         /// The program's name.
         program: String,
-        /// How long it could take.
+        /// The time limit.
         after: Duration,
     },
-    /// It printed more than it may, and was killed.
+    /// It exceeded its output limit and was killed.
     #[error("{program} printed more than {bytes} bytes and was killed")]
     Endless {
         /// The program's name.
         program: String,
-        /// How much it could print.
+        /// The output limit.
         bytes: u64,
     },
     /// It ran and failed.
     #[error("`{command}` ended with {status}{}", tail_text(tail))]
     Failed {
-        /// The command line, without what went through stdin.
+        /// The command line, without the text sent to stdin.
         command: String,
         /// The exit status as text.
         status: String,
-        /// The exit code, where there was one.
+        /// The exit code. `None` if a signal ended it.
         code: Option<i32>,
         /// The last lines it printed.
         tail: Vec<String>,
@@ -74,7 +74,7 @@ impl ProcessError {
         Self::Failed { command: command.to_string(), status: status.to_string(), code: status.code(), tail }
     }
 
-    /// The last lines that the program printed, where it ran.
+    /// The last lines that the program printed; empty if it did not run to its end.
     pub fn tail(&self) -> &[String] {
         match self {
             Self::Failed { tail, .. } => tail,
@@ -83,7 +83,7 @@ impl ProcessError {
     }
 }
 
-/// A program's name, without where it is.
+/// A program's name, without its directory.
 pub(super) fn name(program: &OsStr) -> String {
     Path::new(program).file_name().unwrap_or(program).to_string_lossy().into_owned()
 }

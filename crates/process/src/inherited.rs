@@ -1,54 +1,54 @@
-//! The variables of this process that programs inherit, and what is changed in them for all programs.
+//! The environment variables that programs inherit, and the changes made to them for all programs.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 
 use crate::Cmd;
 
-/// Variables that every program started from here gets beside this process's own.
+/// Variables that every program gets in addition to this process's own.
 static HANDED_DOWN: std::sync::Mutex<Vec<(String, OsString)>> = std::sync::Mutex::new(Vec::new());
 
-/// Gives a variable to every program that is started from here on: changing this process's own environment is unsafe.
+/// Sets a variable for every program started from now on. Changing this process's own environment is unsafe.
 pub fn hand_down(name: &str, value: impl Into<OsString>) {
     if let Ok(mut variables) = HANDED_DOWN.lock() {
         variables.push((name.to_owned(), value.into()));
     }
 }
 
-/// What programs that are started from here get in the place of all variables whose names begin so.
+/// Variables that programs get instead of all inherited ones with a prefix.
 pub(super) static IN_PLACE_OF: std::sync::Mutex<Option<Replacement>> = std::sync::Mutex::new(None);
 
-/// The beginning of the names, and the variables that are set in their place.
+/// The prefix of the names, and the variables to set instead.
 type Replacement = (&'static str, Vec<(String, String)>);
 
-/// Gives these variables, and no other whose name begins with `prefix`, to every program that is started from here on.
+/// Every program started from now on gets these variables instead of those whose names begin with `prefix`.
 pub fn hand_down_in_place_of(prefix: &'static str, variables: Vec<(String, String)>) {
     if let Ok(mut place) = IN_PLACE_OF.lock() {
         *place = Some((prefix, variables));
     }
 }
 
-/// The names of this process's own variables that begin so.
+/// The names of this process's own variables that begin with `prefix`.
 fn names_with(prefix: &str) -> impl Iterator<Item = OsString> {
     let prefix = prefix.as_bytes().to_vec();
     std::env::vars_os().map(|(name, _)| name).filter(move |name| name.as_encoded_bytes().starts_with(&prefix))
 }
 
-/// Removes every inherited environment variable whose name begins so.
+/// Removes every inherited environment variable whose name begins with `prefix`.
 pub fn env_remove_all(command: Cmd, prefix: &str) -> Cmd {
     names_with(prefix).fold(command, |command, name| command.env_remove(name))
 }
 
-/// cargo, without what the cargo that started this program says about its package: a build script that looks at those variables
-/// (ring's does) would make every nested build compile its dependents anew.
+/// cargo, without the variables in which the calling cargo describes its package: a build script that reads them (ring's does)
+/// would recompile everything that depends on it in every nested build.
 pub fn cargo() -> Cmd {
     const ABOUT_THE_PACKAGE: [&str; 4] = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"];
     let cargo = Cmd::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     ABOUT_THE_PACKAGE.iter().fold(cargo, |command, prefix| env_remove_all(command, prefix))
 }
 
-/// What is changed in the variables that the program inherits: set, or taken away. What every program gets comes first, this
-/// command's own variables win over it, and the run's identity over both.
+/// The changes to the inherited variables: set, or removed (`None`). The command's own variables override those for every program,
+/// and the run's identity overrides both.
 pub(super) fn variables(command: &Cmd) -> BTreeMap<OsString, Option<OsString>> {
     let mut variables = BTreeMap::new();
     if let Ok(handed_down) = HANDED_DOWN.lock() {

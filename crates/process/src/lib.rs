@@ -1,7 +1,7 @@
 //! The only place that starts programs: typed arguments, never a shell string.
 //!
-//! Children stay in this process's group, so one Ctrl-C on the terminal reaches them directly and is never
-//! forwarded a second time: terraform takes two interrupts as "exit at once and lose the state".
+//! Children stay in this process's group, so one Ctrl-C on the terminal reaches them directly. It is never forwarded: terraform
+//! treats a second interrupt as "exit at once and lose the state".
 
 mod command;
 mod error;
@@ -21,7 +21,7 @@ pub use secret::Secret;
 pub use short::{shell, xshell};
 pub use within::end_within;
 
-/// Runs what waits for the disk or for a program on a thread where it holds up nobody else. A panic goes on here.
+/// Runs work that waits for the disk or a program on a thread for blocking work. A panic in it is raised again here.
 pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,

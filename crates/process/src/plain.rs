@@ -1,7 +1,7 @@
-//! The words of other programs and servers without what a terminal would obey.
+//! Removes terminal control sequences from the output of other programs and servers.
 //!
-//! A build's output, a registry's error text or an image's label may hold escape sequences: colours at best, at worst a new
-//! window title, or what overwrites the lines above.
+//! A build's output, a registry's error text or an image's label may contain escape sequences. They can change colours or the
+//! window title, or overwrite the lines above.
 
 use std::borrow::Cow;
 use std::iter::Peekable;
@@ -9,13 +9,13 @@ use std::str::Chars;
 
 const BELL: char = '\u{7}';
 const ESCAPE: char = '\u{1b}';
-/// The one-character forms (C1) of `ESC [`, `ESC \` and of what begins a string.
+/// The one-character forms (C1) of `ESC [`, of `ESC \` and of the sequences that start a string.
 const C1_SEQUENCE: char = '\u{9b}';
 const C1_END: char = '\u{9c}';
 const C1_STRING: [char; 5] = ['\u{90}', '\u{98}', '\u{9d}', '\u{9e}', '\u{9f}'];
 
-/// `text` without control sequences and control characters; line ends and tabs stay. Of a line that a carriage return overwrites,
-/// the last form stays.
+/// `text` without control sequences and control characters; newlines and tabs stay. If carriage returns overwrite a line, only its
+/// last version stays.
 pub fn plain(text: &str) -> Cow<'_, str> {
     if text.chars().all(|c| !c.is_control() || matches!(c, '\n' | '\t')) {
         return Cow::Borrowed(text);
@@ -29,7 +29,7 @@ pub fn plain(text: &str) -> Cow<'_, str> {
                 out.push(c);
                 line = out.len();
             }
-            // At the end of a line there is nothing that it would overwrite.
+            // At the end of a line a carriage return overwrites nothing.
             '\r' if !matches!(chars.peek(), None | Some('\r' | '\n')) => out.truncate(line),
             ESCAPE => skip_escape(&mut chars),
             C1_SEQUENCE => skip_sequence(&mut chars),
@@ -41,7 +41,7 @@ pub fn plain(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// What follows ESC (ECMA-48, sections 5.3 to 5.6).
+/// Skips the sequence after ESC (ECMA-48, sections 5.3 to 5.6).
 fn skip_escape(chars: &mut Peekable<Chars<'_>>) {
     match chars.peek() {
         Some('[') => {
@@ -59,13 +59,13 @@ fn skip_escape(chars: &mut Peekable<Chars<'_>>) {
     }
 }
 
-/// Parameters, intermediates and the final character of a control sequence.
+/// Skips the parameters, intermediates and final character of a control sequence.
 fn skip_sequence(chars: &mut Peekable<Chars<'_>>) {
     while chars.next_if(|c| (' '..='?').contains(c)).is_some() {}
     chars.next_if(|c| ('@'..='~').contains(c));
 }
 
-/// A string until its terminator: BEL, ESC \ or C1's. One without an end does not swallow the lines that follow.
+/// Skips a string up to its terminator: BEL, ESC \ or C1's. An unterminated one ends with its line.
 fn skip_string(chars: &mut Peekable<Chars<'_>>) {
     while let Some(c) = chars.next_if(|c| *c != '\n') {
         match c {

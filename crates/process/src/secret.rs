@@ -1,6 +1,6 @@
 //! Text that must never be printed.
 
-/// Text that must never be printed: it reaches a program through its standard input alone.
+/// Text that must never be printed. Programs get it only on their standard input.
 #[derive(Clone)]
 pub struct Secret(String);
 
@@ -10,7 +10,7 @@ impl Secret {
         Self(text.into())
     }
 
-    /// The text itself; only for handing it on.
+    /// The text itself. Use it only to pass it on.
     pub fn reveal(&self) -> &str {
         &self.0
     }

@@ -1,4 +1,4 @@
-//! Short commands as people type them: xshell's `cmd!`, started by [`Cmd`] as every other program is.
+//! Short commands in shell-like form: xshell's `cmd!`, started by [`Cmd`] like every other program.
 
 use std::process::Command;
 
@@ -9,13 +9,13 @@ pub use xshell;
 /// The working directory, for [`cmd!`](crate::cmd).
 ///
 /// # Errors
-/// It is no more.
+/// It no longer exists.
 pub fn shell() -> Result<xshell::Shell, ProcessError> {
     xshell::Shell::new().map_err(ProcessError::Directory)
 }
 
-/// A [`Cmd`] from a line such as `cmd!(sh, "apt-get install {packages...}")`, with what [`shell`](crate::shell) gives. `cargo` is the
-/// cargo that started this program.
+/// A [`Cmd`] from a line such as `cmd!(sh, "apt-get install {packages...}")`; `sh` is the result of [`shell`](crate::shell).
+/// `cargo` is the cargo that started this program.
 #[macro_export]
 macro_rules! cmd {
     ($shell:expr, $line:literal) => {{

@@ -1,4 +1,4 @@
-//! Programs that are really started.
+//! Tests that start real programs.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ fn a_commands_own_variables_win_over_those_that_every_program_gets() {
     assert_eq!(seen(Cmd::new("sh")), "every program's");
     assert_eq!(seen(Cmd::new("sh").env("HTC_GRID_HANDED_DOWN", "its own")), "its own");
     assert_eq!(seen(Cmd::new("sh").env_remove("HTC_GRID_HANDED_DOWN")), "");
-    // Of a command's own, the last counts.
+    // If one command sets a variable twice, the last value counts.
     assert_eq!(seen(Cmd::new("sh").env_remove("HTC_GRID_HANDED_DOWN").env("HTC_GRID_HANDED_DOWN", "x")), "x");
     hand_down("HTC_GRID_HANDED_DOWN", "another");
     assert_eq!(seen(Cmd::new("sh")), "another");
@@ -119,15 +119,15 @@ async fn a_killer_ends_a_running_program() {
     assert!(result.unwrap_err().to_string().contains("signal: 9"));
 }
 
-/// A script that says in `$1` which process it has started, and goes on for ever.
+/// A script that writes the ID of a process that it started to the file `$1`; the tests append what runs without end.
 const FAMILY: &str = "sleep 600 & echo $! > \"$1.new\"; mv \"$1.new\" \"$1\"; ";
 
-/// Waits until the process that a script has noted is gone.
+/// Waits until the process whose ID is in the file has ended.
 async fn gone(note: &std::path::Path) {
     let pid = std::fs::read_to_string(note).unwrap().trim().parse().unwrap();
     let pid = rustix::process::Pid::from_raw(pid).unwrap();
     until(|| match std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_pid())) {
-        // Nobody may have asked yet how it ended.
+        // Its parent may not have collected its status yet.
         Ok(stat) => stat.contains(") Z "),
         Err(_) => rustix::process::test_kill_process(pid).is_err(),
     })

@@ -1,4 +1,4 @@
-//! Programs of others that may hang, or print without end.
+//! External programs that may hang, or print without end.
 
 use std::io::Read as _;
 use std::os::unix::process::CommandExt as _;
@@ -11,21 +11,21 @@ use crate::command::{Ended, expression, text};
 use crate::error::name;
 use crate::{Cmd, ProcessError, blocking, plain};
 
-/// How long a program that was killed may take to be gone.
+/// How long to wait for a killed program to end.
 const DEATH: Duration = Duration::from_secs(1);
 
-/// Runs a short command to its end, whatever the status: for at most so long, and printing at most so many bytes. If it takes or
-/// prints more, or whoever waits here goes away, it is killed with all that it started: it has a process group of its own.
+/// Runs a short command to its end, with any status, with a time limit and an output limit in bytes. If it exceeds one, or the
+/// caller stops waiting, it and every process it started are killed: it has its own process group.
 ///
 /// # Errors
-/// The program is missing, cannot be started, or took or printed more than it may.
+/// The program is missing, cannot be started, or exceeded a limit.
 pub async fn end_within(command: Cmd, time: Duration, bytes: u64) -> Result<Ended, ProcessError> {
     let group = Arc::new(Group::default());
     let _leash = Leash(Arc::clone(&group));
     blocking(move || run(&command, time, bytes, &group)).await
 }
 
-/// A program with all that it started.
+/// A program with every process that it started.
 #[derive(Default)]
 struct Group(Mutex<State>);
 
@@ -42,7 +42,7 @@ impl Group {
         std::mem::replace(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), next)
     }
 
-    /// Notes that it runs, unless it is over before it began.
+    /// Records that it runs. Kills it if the wait is already over.
     fn runs(&self, pid: Pid) {
         if matches!(self.set(State::Runs(pid)), State::Over) {
             self.kill();
@@ -51,13 +51,13 @@ impl Group {
 
     fn kill(&self) {
         if let State::Runs(pid) = self.set(State::Over) {
-            // It may have ended in the meantime: that is what was wanted.
+            // It may have ended in the meantime, which is fine.
             let _ = kill_process_group(pid, Signal::KILL);
         }
     }
 }
 
-/// Kills the program, if it runs, with whoever waits for it.
+/// Kills the program on drop, if it runs: when the task that waits for it is dropped, the program ends too.
 struct Leash(Arc<Group>);
 
 impl Drop for Leash {
@@ -77,7 +77,7 @@ fn run(command: &Cmd, time: Duration, bytes: u64, group: &Group) -> Result<Ended
         },
     );
     let handle = started.start().map_err(failed)?;
-    // It holds the ends that are written to, and there is no end of what is read while somebody does.
+    // `started` holds the write ends of the pipes. The readers see no end of file while one is open.
     drop(started);
     let pid = handle.pids().first().and_then(|pid| Pid::from_raw(i32::try_from(*pid).ok()?));
     pid.into_iter().for_each(|pid| group.runs(pid));
@@ -88,7 +88,7 @@ fn run(command: &Cmd, time: Duration, bytes: u64, group: &Group) -> Result<Ended
         let sender = sender.clone();
         std::thread::spawn(move || {
             let mut all = Vec::new();
-            // What was read until it failed is what there is. Nobody listens any more once the time is over.
+            // If reading fails, what was read until then is kept. After the time limit nothing receives it.
             let _ = stream.take(bytes.saturating_add(1)).read_to_end(&mut all);
             let _ = sender.send((at, all));
         });
@@ -113,7 +113,7 @@ fn run(command: &Cmd, time: Duration, bytes: u64, group: &Group) -> Result<Ended
         Ok(_) => drop(group.set(State::Over)),
         Err(_) => {
             group.kill();
-            // So that it does not stay as a zombie.
+            // Collect its status, otherwise it stays as a zombie.
             let _ = handle.wait_timeout(DEATH);
         }
     }

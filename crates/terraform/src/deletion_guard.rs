@@ -1,22 +1,22 @@
-//! The rule that refuses a plan which would delete or replace what must stay.
+//! Refuses a plan that would delete or replace protected resources.
 
 use super::{Action, Change, Plan, TerraformError};
 
-/// How the name of an alias of a KMS key begins, and no other resource's.
+/// The prefix of a KMS alias's name. No other resource's name begins like this.
 const ALIAS: &str = "alias/";
 
-/// A change that is not made unasked.
+/// A change that needs explicit consent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// The resource's address.
     pub address: String,
-    /// Whether it would be made again.
+    /// Whether it would be created again.
     pub replaced: bool,
-    /// Why terraform would do it.
+    /// Terraform's reason.
     pub reason: String,
-    /// Whether its creation failed half-way: then `untaint` is all it needs.
+    /// Whether its creation failed halfway: then `untaint` is enough.
     pub tainted: bool,
-    /// The name that would be no more, where it is an alias of a key (`alias/ecr/mainline-htc`).
+    /// The name that would disappear, if it is an alias of a key (`alias/ecr/mainline-htc`).
     pub alias: Option<String>,
 }
 
@@ -27,7 +27,7 @@ impl std::fmt::Display for Refusal {
     }
 }
 
-/// Refuses a plan that would end, or end and make again, a resource whose type `is_protected`.
+/// Refuses a plan that would delete or replace a resource whose type `is_protected`.
 ///
 /// # Errors
 /// [`TerraformError::Refused`] with every such resource and terraform's reason.

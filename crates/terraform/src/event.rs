@@ -1,4 +1,4 @@
-//! What terraform says under `-json`, one object a line.
+//! Terraform's `-json` output, one object per line.
 //!
 //! Source: <https://developer.hashicorp.com/terraform/internals/machine-readable-ui>.
 
@@ -10,105 +10,105 @@ use serde_json::Value;
 
 use super::{Diagnostic, TerraformError};
 
-/// What is done with a resource.
+/// What terraform does with a resource.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
-    /// Nothing.
+    /// No change.
     #[serde(alias = "no-op")]
     Noop,
-    /// It is made.
+    /// Creates it.
     Create,
-    /// It is looked at.
+    /// Reads it.
     Read,
-    /// It is changed.
+    /// Changes it in place.
     Update,
-    /// It is ended and made again.
+    /// Deletes it and creates it again.
     Replace,
-    /// It is ended.
+    /// Deletes it.
     Delete,
-    /// It is known by another address.
+    /// Gives it another address.
     Move,
-    /// It is taken into the state.
+    /// Imports it into the state.
     Import,
-    /// It leaves the state and stays as it is.
+    /// Removes it from the state; the resource itself stays.
     #[serde(alias = "forget")]
     Remove,
-    /// Something that this program does not know.
+    /// An action that this program does not know.
     #[serde(other)]
     Unknown,
 }
 
-/// One line.
+/// One line of the output.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// A resource will be changed.
     PlannedChange {
         /// Its address.
         address: String,
-        /// How.
+        /// How it will be changed.
         action: Action,
     },
-    /// A resource was changed by somebody else.
+    /// A resource was changed outside of terraform.
     Drift {
         /// Its address.
         address: String,
-        /// How.
+        /// How it was changed.
         action: Action,
     },
-    /// A resource is being looked at.
+    /// Reading a resource has started.
     RefreshStart {
         /// Its address.
         address: String,
     },
-    /// A resource was looked at.
+    /// A resource has been read.
     RefreshComplete {
         /// Its address.
         address: String,
     },
-    /// A change begins.
+    /// A change has started.
     ApplyStart {
         /// The resource's address.
         address: String,
         /// How it is changed.
         action: Action,
     },
-    /// A change takes long.
+    /// A change is still running.
     ApplyProgress {
         /// The resource's address.
         address: String,
         /// How it is changed.
         action: Action,
-        /// Since it began.
+        /// Time since it started.
         elapsed: Duration,
     },
-    /// A change is done.
+    /// A change is complete.
     ApplyComplete {
         /// The resource's address.
         address: String,
         /// How it was changed.
         action: Action,
-        /// What AWS calls it.
+        /// Its ID in AWS.
         id: Option<String>,
-        /// Since it began.
+        /// Time since it started.
         elapsed: Duration,
     },
-    /// A change failed; a diagnostic says why.
+    /// A change failed. A diagnostic has the reason.
     ApplyErrored {
         /// The resource's address.
         address: String,
         /// How it should have been changed.
         action: Action,
-        /// Since it began.
+        /// Time since it started.
         elapsed: Duration,
     },
-    /// How much will be, or was, changed.
+    /// The number of resources that will be changed, or were changed.
     ChangeSummary {
-        /// Resources made.
+        /// Resources to create, or created.
         add: u64,
-        /// Resources changed.
+        /// Resources to change, or changed.
         change: u64,
-        /// Resources ended.
+        /// Resources to delete, or deleted.
         remove: u64,
         /// `plan`, `apply` or `destroy`.
         operation: String,
@@ -117,7 +117,7 @@ pub enum Event {
     Outputs(BTreeMap<String, Value>),
     /// A warning or an error.
     Diagnostic(Diagnostic),
-    /// Anything else: terraform's own words.
+    /// Any other line of terraform's.
     Text(String),
 }
 
@@ -163,13 +163,13 @@ struct Summary {
 
 #[derive(Deserialize)]
 struct OutputLine {
-    // A plan names outputs whose values it does not know.
+    // A plan also lists outputs whose values are not known yet.
     #[serde(default)]
     value: Value,
 }
 
 impl Event {
-    /// Reads a line. What is no event is text.
+    /// Reads a line. A line that is not an event becomes text.
     pub fn parse(line: &str) -> Self {
         match serde_json::from_str::<Line>(line) {
             Ok(line) => line.into_event(),
@@ -222,7 +222,7 @@ impl Line {
     }
 }
 
-/// Reads what terraform wrote as JSON.
+/// Reads terraform's JSON.
 pub(super) fn parse<'a, T: Deserialize<'a>>(text: &'a str, what: &'static str) -> Result<T, TerraformError> {
     serde_json::from_str(text).map_err(|source| TerraformError::Unreadable { what, source })
 }

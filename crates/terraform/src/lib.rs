@@ -1,10 +1,10 @@
-//! Terraform or OpenTofu, run as a program: init, plan, apply and what belongs to the state.
+//! Terraform or OpenTofu, run as a program: init, plan, apply and commands on the state.
 //!
-//! A child stays in this process's group. One Ctrl-C on a terminal therefore reaches it directly: it finishes what it
-//! has begun, saves the state and releases the lock, while the parent waits. A second interrupt, forwarded or typed,
-//! makes terraform exit at once and lose what it was creating, so only SIGTERM and SIGHUP are passed on, and only where
-//! terraform does not say by itself that it got them: a service manager signals every process alike. Futures of this
-//! module must be awaited to their end and not raced against an interrupt.
+//! A child stays in this process's group, so one Ctrl-C on a terminal reaches it directly: it finishes what it has started, saves
+//! the state and releases the lock, while the parent waits. A second interrupt makes terraform exit at once and lose what it was
+//! creating. Therefore only SIGTERM and SIGHUP are forwarded, and only if terraform does not report that it got them itself,
+//! because a service manager signals every process. Futures of this module must be awaited to their end and not raced against an
+//! interrupt.
 
 mod deletion_guard;
 mod error;
@@ -31,16 +31,16 @@ pub use plan::{Change, Plan};
 pub use program::Program;
 pub use state::State;
 
-/// Where the state is.
+/// The location of the state.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Backend {
     /// The bucket.
     pub bucket: String,
     /// The bucket's region.
     pub region: String,
-    /// The object's key, where it is not the module's own.
+    /// The object's key. `None` for the module's default.
     pub key: Option<String>,
-    /// The KMS key that encrypts the state, where it is not the bucket's default.
+    /// The KMS key that encrypts the state. `None` for the bucket's default.
     pub kms_key_id: Option<String>,
 }
 
@@ -60,13 +60,13 @@ pub struct PlanRequest<'a> {
     pub variables: &'a Path,
     /// The file that the plan is written to.
     pub out: &'a Path,
-    /// Plan the end of everything instead.
+    /// Plan to delete everything.
     pub destroy: bool,
-    /// Hold terraform's lock meanwhile, which is an object beside the state. A plan that nobody applies needs none.
+    /// Hold terraform's lock, an object next to the state, while planning. A plan that will not be applied needs no lock.
     pub lock: bool,
 }
 
-/// A module with the program that runs it.
+/// A module and the program that runs it.
 #[derive(Clone, Debug)]
 pub struct Terraform {
     program: Program,
@@ -87,7 +87,7 @@ impl Terraform {
         self
     }
 
-    /// Waits this long for somebody else's lock; at first a lock is an error at once.
+    /// Waits this long for a lock that another run holds. The default is zero: a lock is an error at once.
     pub fn lock_timeout(mut self, timeout: Duration) -> Self {
         self.lock_timeout = timeout;
         self
@@ -98,19 +98,18 @@ impl Terraform {
         &self.dir
     }
 
-    /// Whether `init` was run here; it may still be needed again.
+    /// Whether `init` has been run here. It may be needed again.
     pub fn is_initialised(&self) -> bool {
         let own = self.env.iter().rev().find(|(name, _)| name == "TF_DATA_DIR");
         let data = self.dir.join(own.map_or(".terraform", |(_, dir)| dir));
         data.join("terraform.tfstate").is_file() && data.join("providers").is_dir()
     }
 
-    /// Connects the module with its state and installs the provider. `reconfigure` forgets which state it was
-    /// connected with before.
+    /// Connects the module with its state and installs the provider. `reconfigure` ignores the state it was connected with before.
     ///
     /// # Errors
-    /// [`TerraformError`]: the bucket is missing or closed, the provider cannot be installed, another state is
-    /// connected already, or the program was interrupted.
+    /// [`TerraformError`]: the bucket is missing or access is denied, the provider cannot be installed, the module is connected
+    /// with another state, or the program was interrupted.
     pub async fn init(
         &self,
         backend: &Backend,
@@ -124,7 +123,7 @@ impl Terraform {
         run::text(&self.dir, cmd, on_line).await.map(drop)
     }
 
-    /// Makes a plan and reads it back.
+    /// Makes a plan and reads it.
     ///
     /// # Errors
     /// [`TerraformError`].
@@ -145,20 +144,20 @@ impl Terraform {
         self.show(request.out).await
     }
 
-    /// Reads a plan that was made before.
+    /// Reads a plan made earlier.
     ///
     /// # Errors
-    /// [`TerraformError`]: the file is no plan, or not of this program's version.
+    /// [`TerraformError`]: the file is not a plan, or was made by another version of the program.
     pub async fn show(&self, plan: &Path) -> Result<Plan, TerraformError> {
         let text = run::read(&self.dir, self.cmd(["show", "-json", "-no-color"]).arg(plan)).await?;
         Plan::parse(&text)
     }
 
-    /// Does exactly what a plan says.
+    /// Applies exactly this plan.
     ///
     /// # Errors
-    /// [`TerraformError`]: the state has changed since, a resource could not be changed, or the program was
-    /// interrupted. What was done until then is in the state.
+    /// [`TerraformError`]: the state has changed since, a resource could not be changed, or the program was interrupted. Changes
+    /// that were made until then are in the state.
     pub async fn apply(
         &self,
         plan: &Path,
@@ -168,7 +167,7 @@ impl Terraform {
         run::events(&self.dir, cmd, on_event).await
     }
 
-    /// What changes the state without a plan.
+    /// Commands that change the state without a plan.
     pub fn state(&self) -> State<'_> {
         State(self)
     }
@@ -178,13 +177,13 @@ impl Terraform {
     }
 
     fn cmd<const N: usize>(&self, arguments: [&str; N]) -> Cmd {
-        // What a shell has set for terraform by hand must not change what this program means.
+        // Terraform variables set in the user's shell must not change the command.
         let mut cmd = Cmd::new(self.program.path())
             .args(arguments)
             .cwd(&self.dir)
             .env("TF_IN_AUTOMATION", "1")
             .env("TF_INPUT", "0")
-            // A workspace that is not there would be an empty state, without a word.
+            // Terraform treats a workspace that does not exist as an empty state, without a message.
             .env("TF_WORKSPACE", "default")
             .env("CHECKPOINT_DISABLE", "1");
         cmd = env_remove_all(cmd, "TF_CLI_ARGS").env_remove("TF_DATA_DIR");

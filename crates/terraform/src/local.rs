@@ -1,28 +1,28 @@
-//! The copy of the module that terraform works in: the checkout may be read-only, and another grid's. On a machine that
-//! emulates AWS there is a terraform beside it that installs the stand-in provider.
+//! The copy of the module that terraform works in, because the checkout may be read-only or used by another grid. With the emulated
+//! AWS, a mirror next to the copy provides the stand-in provider.
 
 use std::path::{Path, PathBuf};
 
 use super::TerraformError;
 
-/// The version that the stand-in provider calls itself by.
+/// The version of the stand-in provider.
 pub const PROVIDER_VERSION: &str = "6.66.0+standin";
 
-/// Terraform and OpenTofu ask for the same provider at different hosts.
+/// Terraform and OpenTofu request the same provider from different hosts.
 const HOSTS: [&str; 2] = ["registry.terraform.io", "registry.opentofu.org"];
 
-/// The file by which `init` knows a provider again.
+/// The lock file in which `init` records the provider.
 const LOCK: &str = ".terraform.lock.hcl";
-/// What stood in the module's own at the last look, beside the copy.
+/// The module's own lock file as it was at the last copy; next to the copy.
 const SEEN: &str = "lock";
 
-/// Brings the copy of `module` below `work` up to date, with the lock file of its providers, and gives its directory.
+/// Updates the copy of `module` below `work`, with the providers' lock file, and returns its directory.
 ///
 /// # Errors
 /// A file cannot be read or written.
 pub fn copy_module(module: &Path, work: &Path) -> Result<PathBuf, TerraformError> {
     let dir = follow(module, work)?;
-    // What `init` adds to the lock file stays until the module's own changes, or is deleted.
+    // Changes by `init` to the lock file stay until the module's own lock file changes or is deleted.
     let (own, seen, copy) = (module.join(LOCK), work.join(SEEN), dir.join(LOCK));
     match (std::fs::read(&own), std::fs::read(&seen)) {
         (Ok(text), before) if before.as_ref().ok() != Some(&text) => {
@@ -41,7 +41,7 @@ pub fn copy_module(module: &Path, work: &Path) -> Result<PathBuf, TerraformError
     Ok(dir)
 }
 
-/// Puts the lock file that `init` wrote beside the module, where it can be committed; a read-only checkout stays as it is.
+/// Copies the lock file that `init` wrote back to the module, so that it can be committed. A read-only checkout stays unchanged.
 pub fn keep_lock(module: &Path, copy: &Path) {
     let Ok(text) = std::fs::read(copy.join(LOCK)) else { return };
     let mut kept = Ok(());
@@ -54,7 +54,7 @@ pub fn keep_lock(module: &Path, copy: &Path) {
     }
 }
 
-/// Makes the `*.tf` of the directory `module` below `work` those of `module`.
+/// Makes the `*.tf` files in the directory `module` below `work` equal to those of `module`.
 fn follow(module: &Path, work: &Path) -> Result<PathBuf, TerraformError> {
     let dir = work.join("module");
     at(&dir, std::fs::create_dir_all(&dir))?;
@@ -68,7 +68,7 @@ fn follow(module: &Path, work: &Path) -> Result<PathBuf, TerraformError> {
     for name in &wanted {
         let (from, to) = (module.join(name), dir.join(name));
         let text = at(&from, std::fs::read(&from))?;
-        // A file that did not change keeps its time: nothing is to be done again for it.
+        // An unchanged file keeps its time, so that it does not cause new work.
         if std::fs::read(&to).ok().as_ref() != Some(&text) {
             at(&to, std::fs::write(&to, &text))?;
         }
@@ -76,20 +76,20 @@ fn follow(module: &Path, work: &Path) -> Result<PathBuf, TerraformError> {
     Ok(dir)
 }
 
-/// A copy of the module beside a mirror with the stand-in provider.
+/// A copy of the module, and a mirror with the stand-in provider.
 #[derive(Clone, Debug)]
 pub struct LocalModule {
     /// The copy.
     pub dir: PathBuf,
-    /// The file for `TF_CLI_CONFIG_FILE`.
+    /// The file to set in `TF_CLI_CONFIG_FILE`.
     pub cli_config: PathBuf,
-    /// Whether the provider is another one than at the last time: `init` has to be run.
+    /// Whether the provider has changed since the last time, so that `init` must run.
     pub init_needed: bool,
 }
 
 impl LocalModule {
-    /// Lays out `work`: the module's `*.tf` without the lock file, which knows the real provider's checksums, the
-    /// mirror and the configuration that lets terraform install from there and from nowhere else.
+    /// Fills `work` with three things: the module's `*.tf` files without the lock file, which has the real provider's checksums;
+    /// the mirror; and the configuration that lets terraform install only from the mirror.
     ///
     /// # Errors
     /// A file cannot be read or written.
@@ -108,7 +108,7 @@ impl LocalModule {
         let cli_config = work.join("terraform.tfrc");
         at(&cli_config, std::fs::write(&cli_config, configuration(&mirror)))?;
 
-        // The lock file of the copy knows the provider by its checksum. Another build is another provider.
+        // The copy's lock file has the provider's checksum, so a new build counts as another provider.
         let (stamp, lock) = (work.join("provider"), dir.join(LOCK));
         let build = at(provider, fingerprint(provider))?;
         let init_needed = std::fs::read_to_string(&stamp).ok().as_ref() != Some(&build)
@@ -124,7 +124,7 @@ impl LocalModule {
     }
 }
 
-/// Terraform's name for this machine's platform.
+/// Terraform's name for this platform.
 pub(super) fn platform() -> String {
     let os = if cfg!(target_os = "macos") { "darwin" } else { std::env::consts::OS };
     let arch = match std::env::consts::ARCH {
@@ -135,7 +135,7 @@ pub(super) fn platform() -> String {
     format!("{os}_{arch}")
 }
 
-/// There is no `direct` block: nothing else can be installed.
+/// Without a `direct` block, terraform can install only from the mirror.
 fn configuration(mirror: &Path) -> String {
     let include = HOSTS.map(|host| format!("\"{host}/hashicorp/aws\"")).join(", ");
     let path = serde_json::Value::from(mirror.display().to_string());
@@ -187,7 +187,7 @@ mod tests {
         let host = place.join("mirror/registry.opentofu.org/hashicorp/aws").join(PROVIDER_VERSION);
         assert!(host.is_dir());
 
-        // What init leaves behind.
+        // Files that `init` creates.
         std::fs::create_dir_all(first.dir.join(".terraform/providers")).unwrap();
         std::fs::write(first.dir.join(".terraform.lock.hcl"), "the stand-in's").unwrap();
         std::fs::remove_file(module.join("b.tf")).unwrap();
@@ -214,14 +214,14 @@ mod tests {
         keep_lock(&module, &dir);
         assert_eq!(std::fs::read_to_string(module.join(LOCK)).unwrap(), "by init");
         copy_module(&module, &place).unwrap();
-        // Nobody can write there, not even root.
+        // Not even root can write there.
         std::fs::remove_file(module.join(LOCK)).unwrap();
         std::fs::create_dir(module.join(LOCK)).unwrap();
         keep_lock(&module, &dir);
         copy_module(&module, &place).unwrap();
         assert_eq!(std::fs::read_to_string(dir.join(LOCK)).unwrap(), "by init");
 
-        // One that is deleted is gone: init chooses anew.
+        // After deletion, `init` selects the providers again.
         std::fs::remove_dir(module.join(LOCK)).unwrap();
         keep_lock(&module, &dir);
         std::fs::remove_file(module.join(LOCK)).unwrap();

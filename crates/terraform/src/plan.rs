@@ -1,4 +1,4 @@
-//! What terraform will do, read from a plan.
+//! Reads terraform's plans.
 //!
 //! Source: <https://developer.hashicorp.com/terraform/internals/json-format>.
 
@@ -9,35 +9,35 @@ use serde_json::Value;
 
 use super::{Action, TerraformError};
 
-/// What terraform will do.
+/// The changes in a plan.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
-    /// Every resource that the plan names, unchanged ones included, data sources not.
+    /// Every resource in the plan, including unchanged ones, but no data sources.
     pub changes: Vec<Change>,
-    /// The outputs whose values change, with the new value where it is known.
+    /// The outputs whose values change, with the new value. `None` if it is not known yet.
     pub outputs: BTreeMap<String, Option<Value>>,
 }
 
-/// What will become of one resource.
+/// The change of one resource.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Change {
-    /// Its address.
+    /// The resource's address.
     pub address: String,
-    /// The address it had until now, where it moves.
+    /// The previous address, if the resource moves.
     pub previous_address: Option<String>,
     /// Its type.
     pub kind: String,
-    /// Its key in `for_each`, where it has one.
+    /// Its key in `for_each`, if any.
     pub index: Option<String>,
     /// What is done with it.
     pub action: Action,
-    /// Why, in terraform's short name.
+    /// The reason, by terraform's name for it.
     pub reason: Option<String>,
     /// The attributes that cannot be changed in place.
     pub replace_paths: Vec<String>,
-    /// Its attributes now; null where it does not exist.
+    /// Its attributes now; null if it does not exist.
     pub before: Value,
-    /// Its attributes afterwards as far as they are known; null where it ends.
+    /// Its attributes after the change, as far as known; null if it is deleted.
     pub after: Value,
 }
 
@@ -96,7 +96,7 @@ impl RawDiff {
 }
 
 impl Plan {
-    /// Reads what `show -json` prints.
+    /// Reads the output of `show -json`.
     pub(super) fn parse(text: &str) -> Result<Self, TerraformError> {
         let raw: RawPlan = super::event::parse(text, "the plan")?;
         let changes = raw.resource_changes.iter().map(|change| (&change.address, &change.change));
@@ -151,8 +151,8 @@ fn dotted(path: &[Value]) -> String {
 mod tests {
     use super::*;
 
-    // Terraform 1.11.4 on the module, recorded: nothing to do; then another tag, a repository and a rule's upstream
-    // changed in the variables, and the key marked as tainted.
+    // Recorded from Terraform 1.11.4 on the module: a plan without changes; then a plan after changing a tag, a repository and the
+    // upstream of a rule in the variables, with the key tainted.
     const NOTHING: &str = include_str!("recorded/plan-nothing.json");
     const REFUSED: &str = include_str!("recorded/plan-refused.json");
 
@@ -182,8 +182,8 @@ mod tests {
         assert!(Plan::parse(output).is_err());
     }
 
-    // What newer terraforms add to a plan, put into the one of 1.11.4 after their documentation and source: identities and imports
-    // (1.12), action invocations (1.14), and names that nobody has used yet.
+    // Fields that newer terraform versions add to a plan, by their documentation and source, put into the plan of 1.11.4:
+    // identities and imports (1.12), action invocations (1.14), and unknown names.
     #[test]
     fn fields_that_are_not_known_change_nothing() {
         for recorded in [NOTHING, REFUSED] {

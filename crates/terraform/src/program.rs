@@ -1,4 +1,4 @@
-//! Which program runs the module.
+//! Finds the program that runs the module.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -7,12 +7,12 @@ use process::{Cmd, env_remove_all};
 
 use super::TerraformError;
 
-/// The two that speak the module's language.
+/// The programs that can run the module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// HashiCorp's.
+    /// HashiCorp's terraform.
     Terraform,
-    /// The Linux Foundation's.
+    /// The Linux Foundation's tofu.
     OpenTofu,
 }
 
@@ -25,8 +25,8 @@ impl Kind {
         }
     }
 
-    /// The first version that locks the state in S3 itself, and encrypts that lock as the state: OpenTofu 1.10.0 and 1.10.1 leave
-    /// the header out, and a bucket like HTC-Grid's refuses the lock
+    /// The first version that locks the state in S3 without DynamoDB and encrypts the lock like the state. OpenTofu 1.10.0 and
+    /// 1.10.1 omit the header, and a bucket like HTC-Grid's refuses the lock
     /// (<https://github.com/opentofu/opentofu/blob/v1.10/CHANGELOG.md>).
     fn least(self) -> (u32, u32, u32) {
         match self {
@@ -36,7 +36,7 @@ impl Kind {
     }
 }
 
-/// A program that is new enough.
+/// A program of a supported version.
 #[derive(Clone, Debug)]
 pub struct Program {
     kind: Kind,
@@ -51,10 +51,10 @@ impl fmt::Display for Program {
 }
 
 impl Program {
-    /// The first of terraform and tofu in PATH that is new enough.
+    /// Finds the first of terraform and tofu in PATH that is new enough.
     ///
     /// # Errors
-    /// There is none, or only one that is too old.
+    /// Neither is in PATH, or only one that is too old.
     pub fn find() -> Result<Self, TerraformError> {
         let mut old = None;
         for kind in [Kind::Terraform, Kind::OpenTofu] {
@@ -70,9 +70,9 @@ impl Program {
     /// The program at `path`.
     ///
     /// # Errors
-    /// It is too old, or no such program.
+    /// It is too old, or the program at `path` is not terraform or tofu.
     pub fn at(kind: Kind, path: PathBuf) -> Result<Self, TerraformError> {
-        // A broken configuration file is told by the command that needs it.
+        // A broken configuration file is reported by the command that needs it.
         let cmd = Cmd::new(&path).args(["version", "-json"]).env("CHECKPOINT_DISABLE", "1");
         let cmd = env_remove_all(cmd, "TF_CLI_ARGS");
         let version = Self::version_of(&cmd.read()?)?;
@@ -90,13 +90,13 @@ impl Program {
     fn version_of(json: &str) -> Result<String, TerraformError> {
         #[derive(serde::Deserialize)]
         struct Answer {
-            // OpenTofu kept the name.
+            // OpenTofu uses the same field name.
             terraform_version: String,
         }
         super::event::parse::<Answer>(json, "the version").map(|answer| answer.terraform_version)
     }
 
-    /// Where it is.
+    /// The path of the program.
     pub fn path(&self) -> &Path {
         &self.path
     }

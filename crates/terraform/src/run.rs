@@ -1,4 +1,4 @@
-//! Commands of the program, run to their end whatever signals come, and their errors in our words.
+//! Runs terraform commands to their end even if signals arrive, and maps their errors to ours.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,16 +12,16 @@ use tokio::time::timeout;
 use super::{Diagnostic, Event, Severity, TerraformError};
 use process::{Cmd, Killer, ProcessError, blocking};
 
-/// How long terraform may take to say that it got a signal.
+/// How long to wait for terraform to report that it got a signal.
 const NOTICE: Duration = Duration::from_secs(1);
 
-/// A short command whose stdout is wanted.
+/// Runs a short command and returns its stdout.
 pub(super) async fn read(dir: &Path, cmd: Cmd) -> Result<String, TerraformError> {
     let result = blocking(move || cmd.read()).await;
     result.map_err(|error| explain(dir, error, Vec::new(), false))
 }
 
-/// A command that speaks to people; gives what it said.
+/// Runs a command that prints plain text, and returns the text.
 pub(super) async fn text(
     dir: &Path,
     cmd: Cmd,
@@ -44,7 +44,7 @@ pub(super) async fn text(
     }
 }
 
-/// A command that speaks in events.
+/// Runs a command that prints events.
 pub(super) async fn events(
     dir: &Path,
     cmd: Cmd,
@@ -66,7 +66,7 @@ pub(super) async fn events(
     result.map_err(|(error, interrupted)| explain(dir, error, errors, interrupted))
 }
 
-/// Runs `cmd` to its end, whatever signals come, and says whether one did.
+/// Runs `cmd` to its end, even if signals arrive. Returns whether one arrived.
 async fn stream(
     cmd: Cmd,
     mut on_line: impl FnMut(&str) + Send + 'static,
@@ -78,7 +78,7 @@ async fn stream(
         let (seen, killer) = (Arc::clone(&interrupted), killer.clone());
         let notice = Arc::clone(&notice);
         tokio::spawn(async move {
-            // Without a handler the signal ends this process, which is what it would have done anyway.
+            // If a handler cannot be installed, the signal ends this process, as it would by default.
             let Ok(mut signals) = signal(kind) else { return };
             while signals.recv().await.is_some() {
                 seen.store(true, Ordering::SeqCst);
@@ -93,7 +93,7 @@ async fn stream(
             }
         })
     });
-    // The listeners must have their handlers before there is something to protect.
+    // The signal handlers must be installed before the program starts.
     tokio::task::yield_now().await;
     let result = cmd.stream(killer, move |line| {
         if line.contains("Interrupt received") {
@@ -108,7 +108,7 @@ async fn stream(
     result.map_err(|error| (error, interrupted.load(Ordering::SeqCst)))
 }
 
-/// The error of a command on the module in `dir`, by what it said.
+/// The error of a command on the module in `dir`, from what it printed.
 fn explain(dir: &Path, error: ProcessError, said: Vec<Diagnostic>, interrupted: bool) -> TerraformError {
     match error {
         ProcessError::Failed { tail, .. } => {

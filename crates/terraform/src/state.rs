@@ -1,16 +1,16 @@
-//! The state itself: which resources are in it, and what is put into it or taken out without a plan, under terraform's lock.
+//! Commands on the state, under terraform's lock: list its resources; remove, import and untaint them without a plan.
 
 use std::path::Path;
 
 use super::{Terraform, TerraformError, run};
 use process::Cmd;
 
-/// The state of a module that is initialised.
+/// The state of an initialised module.
 #[derive(Clone, Copy, Debug)]
 pub struct State<'a>(pub(super) &'a Terraform);
 
 impl State<'_> {
-    /// The addresses of the resources in the state, data sources left out; none where there is no state yet.
+    /// The addresses of the resources in the state, without data sources. Empty if there is no state yet.
     ///
     /// # Errors
     /// [`TerraformError`].
@@ -25,7 +25,7 @@ impl State<'_> {
         }
     }
 
-    /// Forgets resources without touching them.
+    /// Removes resources from the state without changing them.
     ///
     /// # Errors
     /// [`TerraformError`].
@@ -37,7 +37,7 @@ impl State<'_> {
         self.change(cmd.args(addresses)).await
     }
 
-    /// Records a resource that exists already.
+    /// Adds a resource that already exists to the state.
     ///
     /// # Errors
     /// [`TerraformError`].
@@ -50,7 +50,7 @@ impl State<'_> {
         self.change(cmd.args([address, id])).await
     }
 
-    /// Takes back the mark of a resource whose creation failed half-way, so that it is not replaced.
+    /// Removes the taint of a resource whose creation failed halfway, so that it is not replaced.
     ///
     /// # Errors
     /// [`TerraformError`].
@@ -59,10 +59,10 @@ impl State<'_> {
         self.change(cmd.arg(address)).await
     }
 
-    /// Releases a lock whose holder has ended.
+    /// Releases the lock of a run that has ended.
     ///
     /// # Errors
-    /// [`TerraformError`]: there is no such lock.
+    /// [`TerraformError`]: there is no lock with this ID.
     pub async fn force_unlock(&self, id: &str) -> Result<(), TerraformError> {
         self.change(self.0.cmd(["force-unlock", "-force", "-no-color"]).arg(id)).await
     }

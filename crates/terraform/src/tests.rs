@@ -1,4 +1,4 @@
-//! Real terraform on a configuration that needs no provider.
+//! Tests with the real terraform on a configuration that needs no provider.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -88,12 +88,12 @@ impl Fixture {
     }
 }
 
-/// Whether the slow resource is there and waits at its gate; before that, an interrupt may come before its creation.
+/// Whether the slow resource waits at its gate. An earlier interrupt may arrive before its creation.
 fn is_provisioning(event: &Event) -> bool {
     matches!(event, Event::Text(text) if text.contains("Provisioning with"))
 }
 
-/// Lets whoever reads the gate go on.
+/// Lets the process that reads the gate continue.
 fn open(gate: &Path) {
     std::fs::write(gate, "go\n").unwrap();
 }
@@ -120,13 +120,13 @@ async fn a_state_from_its_first_plan_to_an_interrupt() {
     );
     assert!(fixture.plan(&["a", "b"], "", "none").await.unwrap().is_empty());
 
-    // The state moves on under a plan.
+    // The state changes after the plan was made.
     fixture.plan(&["a", "b", "c"], "", "old").await.unwrap();
     terraform.state().remove(&[r#"terraform_data.item["b"]"#.to_owned()]).await.unwrap();
     assert_eq!(terraform.state().list().await.unwrap(), [a]);
     assert!(matches!(fixture.apply("old").await.0, Err(TerraformError::StalePlan)));
 
-    // Somebody else holds the lock.
+    // Another run holds the lock.
     let gate = fixture.gate();
     let path = gate.display().to_string();
     fixture.plan(&["z"], &path, "slow").await.unwrap();
@@ -155,7 +155,7 @@ async fn a_state_from_its_first_plan_to_an_interrupt() {
     assert!(holder.who.contains('@') && !holder.id.is_empty(), "{holder:?}");
     assert!(terraform.state().force_unlock(&holder.id).await.is_err(), "it is released already");
 
-    // SIGTERM reaches this process alone. Terraform hears of it, stops in good order and releases the lock.
+    // SIGTERM is sent to this process only. It is forwarded to terraform, which stops in an orderly way and releases the lock.
     std::fs::remove_file(&gate).unwrap();
     let gate = fixture.dir.path().join("gate-2");
     std::fs::rename(fixture.gate(), &gate).unwrap();
@@ -169,7 +169,7 @@ async fn a_state_from_its_first_plan_to_an_interrupt() {
         })
         .await;
     assert!(matches!(result, Err(TerraformError::Interrupted)), "{result:?}");
-    // What it had begun is remembered, and nobody holds the lock.
+    // The started resource is in the state, and the lock is free.
     let left = terraform.state().list().await.unwrap();
     assert_eq!(left.len(), 2, "{left:?}");
     fixture.plan(&["z"], "", "after").await.unwrap();
@@ -178,7 +178,7 @@ async fn a_state_from_its_first_plan_to_an_interrupt() {
 /// Ctrl-C on a terminal: every process of the group gets SIGINT, once.
 #[test]
 fn ctrl_c_lets_terraform_finish() {
-    // A signal to the group of the test run would end cargo and the shell: the test runs itself in its own session.
+    // A signal to the group of the test run would end cargo and the shell, so the test starts itself in its own session.
     let itself = std::env::current_exe().unwrap();
     let said = Cmd::new(itself)
         .args(["--ignored", "--exact", "tests::ctrl_c_in_a_session_of_its_own", "--nocapture"])
@@ -190,7 +190,7 @@ fn ctrl_c_lets_terraform_finish() {
 #[tokio::test]
 #[ignore = "signals its whole session; ctrl_c_lets_terraform_finish runs it"]
 async fn ctrl_c_in_a_session_of_its_own() {
-    // Run by hand from a shell it may lead a group already, and then that is its own.
+    // If run by hand from a shell, it may already lead a group; that group is its own too.
     let _ = rustix::process::setsid();
     let fixture = Fixture::new();
     fixture.terraform.init(&Backend::default(), false, |_| ()).await.unwrap();

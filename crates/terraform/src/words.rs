@@ -1,11 +1,11 @@
-//! Events and changes as one line for people.
+//! Formats events and changes as one line for users.
 
 use std::fmt;
 
 use super::{Action, Change, Event};
 
 impl Action {
-    /// What is done, as in `create`.
+    /// The action as a verb, such as `create`.
     fn verb(self) -> &'static str {
         match self {
             Self::Noop => "keep",

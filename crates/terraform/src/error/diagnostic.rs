@@ -1,40 +1,40 @@
-//! What terraform says: its diagnostics, and who holds the lock that one of them is about.
+//! Terraform's diagnostics, and the holder of the lock in them.
 
 use serde::Deserialize;
 
-/// A warning or an error of terraform's.
+/// A warning or an error from terraform.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// Which of the two.
+    /// Warning or error.
     pub severity: Severity,
     /// What happened.
     pub summary: String,
-    /// More about it.
+    /// More details.
     #[serde(default)]
     pub detail: String,
-    /// The resource that it is about.
+    /// The address of the resource it refers to.
     pub address: Option<String>,
 }
 
-/// How bad it is.
+/// The severity of a diagnostic.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
-    /// It goes on.
+    /// Terraform continues.
     Warning,
-    /// It does not.
+    /// Terraform stops.
     Error,
-    /// Neither name is known here.
+    /// A severity that this program does not know.
     #[serde(other)]
     Unknown,
 }
 
 impl Diagnostic {
-    /// Reads what terraform prints for people with `-no-color`: `Error: ` and a paragraph.
+    /// Reads what terraform prints with `-no-color`: `Error: ` and a paragraph.
     pub(crate) fn from_text(text: &str) -> Vec<Self> {
         let mut all: Vec<Self> = Vec::new();
         for line in text.lines() {
-            // With colours there is a frame.
+            // With colours there is a frame around it.
             let plain = without_colour(line);
             let line = plain.as_str();
             let line = line.trim_start_matches(['╷', '│', '╵']);
@@ -79,7 +79,7 @@ fn heading(line: &str) -> Option<(Severity, &str)> {
     error.or_else(|| line.strip_prefix("Warning: ").map(|rest| (Severity::Warning, rest)))
 }
 
-/// The text without escape sequences that choose a colour.
+/// The text without colour sequences.
 fn without_colour(text: &str) -> String {
     let mut parts = text.split("\u{1b}[");
     let mut plain = parts.next().unwrap_or_default().to_owned();
@@ -89,21 +89,21 @@ fn without_colour(text: &str) -> String {
     plain
 }
 
-/// Terraform breaks lines where a terminal would end.
+/// Terraform breaks lines at the width of the terminal.
 pub(super) fn unwrapped(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Whoever holds the lock on the state.
+/// The holder of the lock on the state.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LockHolder {
-    /// The lock's ID, which releases it.
+    /// The lock's ID, needed to release it.
     pub id: String,
     /// User and machine.
     pub who: String,
-    /// Since when.
+    /// When the lock was created.
     pub since: String,
-    /// What they do.
+    /// Terraform's operation, such as `OperationTypeApply`.
     pub operation: String,
     /// The state.
     pub path: String,
@@ -123,7 +123,7 @@ impl LockHolder {
                     holder.operation.make_ascii_lowercase();
                 }
                 "Who" => holder.who = value,
-                // To the second is enough for people.
+                // Seconds are precise enough here.
                 "Created" => holder.since = value.split('.').next().unwrap_or(&value).to_owned(),
                 _ => {}
             }

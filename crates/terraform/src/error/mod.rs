@@ -1,4 +1,4 @@
-//! What goes wrong with terraform, in types: most of it is recognised by terraform's own words.
+//! Typed terraform errors. Most of them are recognised by terraform's messages.
 
 mod diagnostic;
 mod recognised;
@@ -13,10 +13,10 @@ use super::deletion_guard::Refusal;
 
 pub use diagnostic::{Diagnostic, LockHolder, Severity};
 
-/// Why terraform did not do what it was asked for.
+/// Why a terraform command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum TerraformError {
-    /// Neither program is there.
+    /// Neither terraform nor tofu is in PATH.
     #[error("neither terraform nor tofu is in PATH")]
     Missing,
     /// The program cannot lock the state in S3.
@@ -26,40 +26,40 @@ pub enum TerraformError {
         program: &'static str,
         /// Its version.
         version: String,
-        /// The first version that will do.
+        /// The oldest version that works.
         least: String,
     },
-    /// Somebody else works on the state.
+    /// Another run has locked the state.
     #[error(
         "the terraform state {} is locked by {} ({}) since {}",
         holder.path, holder.who, holder.operation, holder.since
     )]
     Locked {
-        /// Who.
+        /// The run that holds the lock.
         holder: Box<LockHolder>,
     },
-    /// A plan was made, and then the state changed.
+    /// The state changed after the plan was made.
     #[error("the plan is out of date: somebody changed the state after it was made")]
     StalePlan,
-    /// The directory is connected with another state.
+    /// The directory is initialised for another state.
     #[error("{} is initialised for another state", dir.display())]
     BackendChanged {
         /// The module.
         dir: PathBuf,
     },
-    /// The directory is not connected with a state, or lacks the provider.
+    /// The directory is not initialised, or the provider is missing.
     #[error("{} is not initialised", dir.display())]
     NotInitialised {
         /// The module.
         dir: PathBuf,
     },
-    /// The bucket is not there.
+    /// The state bucket does not exist.
     #[error("the state bucket {bucket:?} does not exist")]
     MissingBucket {
         /// Its name.
         bucket: String,
     },
-    /// `TF_WORKSPACE` or an earlier `workspace select` names a workspace that is not in the bucket.
+    /// `TF_WORKSPACE` or an earlier `workspace select` names a workspace that does not exist in the bucket.
     #[error("the terraform workspace {workspace:?} does not exist in the state bucket")]
     MissingWorkspace {
         /// Its name.
@@ -68,82 +68,82 @@ pub enum TerraformError {
     /// There is no state yet.
     #[error("there is no terraform state yet")]
     NoState,
-    /// The provider cannot be had.
+    /// The provider cannot be installed.
     #[error("the terraform provider could not be installed: {words}")]
     Provider {
-        /// Terraform's words.
+        /// Terraform's message.
         words: String,
     },
-    /// The lock file of the providers has no checksum that the provider here fits.
+    /// The providers' lock file has no checksum that matches the provider here.
     #[error("the terraform provider is not what .terraform.lock.hcl says: {words}")]
     Checksums {
-        /// The program whose provider it is.
+        /// The program that the provider belongs to.
         program: &'static str,
-        /// Terraform's words.
+        /// Terraform's message.
         words: String,
     },
-    /// A plan does what nobody here knows the meaning of.
+    /// A plan has an action that this program does not know.
     #[error("the plan has an action that is not known here: {address}: {actions}")]
     UnknownAction {
         /// The resource, or the output.
         address: String,
-        /// What would be done, in terraform's words.
+        /// The actions, by terraform's names.
         actions: String,
     },
-    /// AWS refuses for want of a permission.
+    /// AWS refuses because a permission is missing.
     #[error("AWS refuses {action}: {words}")]
     Denied {
         /// The IAM action.
         action: String,
-        /// Terraform's words.
+        /// Terraform's message.
         words: String,
-        /// Whether the state is still locked: what was refused was needed to release the lock, too.
+        /// Whether the state is still locked, because the permission is also needed to release the lock.
         lock_left: bool,
     },
-    /// There are no credentials, or no valid ones.
+    /// Credentials are missing or not valid.
     #[error("terraform has no valid AWS credentials: {words}")]
     Credentials {
-        /// Terraform's words.
+        /// Terraform's message.
         words: String,
     },
-    /// The plan would take something away.
+    /// The plan would delete something protected.
     #[error("the plan is refused:{}", listed(refusals))]
     Refused {
-        /// What, and why.
+        /// The refused changes, with the reasons.
         refusals: Vec<Refusal>,
     },
-    /// A signal came. What was begun was finished and is in the state.
+    /// A signal arrived. The changes in progress were finished and are in the state.
     #[error("terraform was interrupted; it finished and recorded what it had started")]
     Interrupted,
     /// Terraform was interrupted twice, or killed.
     #[error("terraform was killed before it finished{}", listed(diagnostics))]
     Killed {
-        /// What it said.
+        /// Terraform's messages.
         diagnostics: Vec<Diagnostic>,
     },
-    /// Anything else that terraform says.
+    /// Any other error from terraform.
     #[error("terraform failed:{}", listed(diagnostics))]
     Failed {
-        /// What it said.
+        /// Terraform's messages.
         diagnostics: Vec<Diagnostic>,
     },
-    /// Terraform wrote what this program cannot read.
+    /// Terraform's output cannot be read.
     #[error("terraform wrote {what} in an unknown format")]
     Unreadable {
-        /// What it was.
+        /// Which output.
         what: &'static str,
         /// Why it cannot be read.
         source: serde_json::Error,
     },
-    /// The module could not be laid out.
+    /// The module's files could not be written.
     #[error("could not write {}", path.display())]
     Files {
-        /// Where.
+        /// The file or directory.
         path: PathBuf,
-        /// Why.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// The program did not start.
+    /// The program could not be started or failed.
     #[error(transparent)]
     Process(#[from] ProcessError),
 }
@@ -153,7 +153,7 @@ fn listed<T: std::fmt::Display>(items: &[T]) -> String {
 }
 
 impl TerraformError {
-    /// What to do now.
+    /// What the user can do.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::Missing => "install terraform 1.11 or newer (https://developer.hashicorp.com/terraform/install) or \
@@ -219,7 +219,7 @@ impl TerraformError {
     }
 }
 
-/// Whose state has this alias of a key: HTC-Grid calls it `ecr/<TAG>-htc`.
+/// The tag of the grid whose key has this alias: HTC-Grid names it `ecr/<TAG>-htc`.
 fn owner(alias: &str) -> Option<String> {
     let name = alias.strip_prefix("alias/").unwrap_or(alias);
     let tag = name.strip_prefix("ecr/")?.strip_suffix("-htc")?;

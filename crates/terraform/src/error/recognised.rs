@@ -1,4 +1,4 @@
-//! Which error terraform's words mean.
+//! Maps terraform's messages to typed errors.
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +6,7 @@ use super::TerraformError;
 use super::diagnostic::{Diagnostic, LockHolder, unwrapped};
 
 impl TerraformError {
-    /// Finds out what terraform's words mean.
+    /// Finds the error that terraform's messages describe.
     pub(crate) fn from_diagnostics(
         dir: &Path,
         said: Vec<Diagnostic>,
@@ -14,7 +14,7 @@ impl TerraformError {
         interrupted: bool,
     ) -> Self {
         let silent = said.is_empty();
-        // Some commands fail in plain words.
+        // Some commands report errors as plain text.
         let said = if silent { vec![Diagnostic::plain(tail)] } else { said };
         let any = |words: &str| said.iter().any(|diagnostic| diagnostic.says(words));
         let first =
@@ -63,7 +63,7 @@ impl TerraformError {
         if let Some(workspace) = said.iter().find_map(missing_workspace) {
             return Self::MissingWorkspace { workspace };
         }
-        // Resources are created side by side: which refusal comes first is chance, which one is told is not.
+        // Resources are created in parallel, so the order of the refusals is random. The first in sorted order is reported.
         let denied = said.iter().filter(|diagnostic| diagnostic.says("is not authorized to perform: "));
         if let Some(words) = denied.map(ToString::to_string).min() {
             let action =
@@ -100,7 +100,7 @@ impl TerraformError {
     }
 }
 
-/// The directory as people in the working directory call it.
+/// The directory relative to the working directory, as users name it.
 fn from_here(dir: &Path) -> PathBuf {
     let here = std::env::current_dir().ok();
     let inside = here

@@ -12,7 +12,7 @@ fn explain_with(text: &str, interrupted: bool) -> TerraformError {
     TerraformError::from_diagnostics(Path::new("/module"), said, &tail, interrupted)
 }
 
-// Terraform 1.11.4's words, recorded.
+// Recorded from Terraform 1.11.4.
 const LOCKED: &str = "\nError: Error acquiring the state lock\n\nError message: operation error S3: PutObject, \
     https response error\nStatusCode: 412, RequestID: , HostID: , api error PreconditionFailed: Object\nalready \
     exists\nLock Info:\n  ID:        44629bb0-98d3-625f-7325-04a07f9df8bc\n  Path:      state/ml-deploy/terraform.tfstate\n  \
@@ -113,7 +113,7 @@ fn terraform_that_cannot_fetch_the_provider_says_so() {
     assert!(error.hint().unwrap().contains("TF_CLI_CONFIG_FILE"));
 }
 
-// Terraform's words, from its source (internal/providercache/installer.go).
+// Terraform's message, from its source (internal/providercache/installer.go).
 #[test]
 fn a_lock_file_of_another_platform_says_what_adds_this_one() {
     for (host, program) in [("registry.terraform.io", "terraform"), ("registry.opentofu.org", "tofu")] {
