@@ -1,4 +1,4 @@
-//! What the grid uses and somebody else made: where it is not what images.toml says, and what of that no grid can work with.
+//! Resources that the grid uses but did not create: their differences from images.toml, and those that no grid can work with.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,19 +14,19 @@ use terraform::{Action, Plan};
 
 use super::{Infrastructure, Inventory, ResourceKind};
 
-/// What the module's own statement in a repository's policy is called, and what it allows.
+/// The ID of the module's own statement in a repository's policy, and the actions it allows.
 const OWN_STATEMENT: &str = "Pull";
 const OWN_ACTIONS: [&str; 3] =
     ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"];
-/// What the module's filter fixes under `protect_build_tags`.
+/// The tags that the module makes immutable under `protect_build_tags`.
 const BUILD_TAGS: &str = "*-sha256-*";
 
 impl Inventory {
-    /// Stops at a rule that stands under a prefix of images.toml and leads to another registry, or into another part of it: the
-    /// grid would pull from there.
+    /// Refuses a rule with a prefix from images.toml that leads to another registry, or to another part of it: the grid would pull
+    /// from there.
     ///
     /// # Errors
-    /// There is one, which somebody else made.
+    /// There is such a rule, and this grid did not create it.
     pub fn refuse_clashes(&self, config: &Config) -> anyhow::Result<()> {
         let clashes: Vec<String> = self
             .used_rules(config)
@@ -51,13 +51,13 @@ impl Inventory {
         )
     }
 
-    /// The rules that somebody else made, each beside what images.toml says of its prefix.
+    /// The rules in use that this grid did not create, each with its entry in images.toml.
     fn used_rules<'a>(&'a self, config: &'a Config) -> impl Iterator<Item = (&'a PullThrough, &'a Rule)> {
         let others = config.pull_through.iter().filter(|rule| !self.owns(ResourceKind::Rule, &rule.prefix));
         others.filter_map(|rule| Some((rule, self.rules.get(&rule.prefix)?)))
     }
 
-    /// Whether the template of a rule's prefix is this grid's, or will be: its rule is, and nobody else has a template there.
+    /// Whether the template for a rule's prefix is or will be this grid's: the grid owns the rule, and no other template exists.
     fn templates_itself(&self, rule: &PullThrough) -> bool {
         if self.owns(ResourceKind::CreationTemplate, &rule.prefix) {
             return true;
@@ -67,7 +67,7 @@ impl Inventory {
             && free(ResourceKind::CreationTemplate, self.templates.contains_key(&rule.prefix))
     }
 
-    /// The templates of somebody else's for prefixes of images.toml, where it wants its own there.
+    /// The templates for prefixes from images.toml that this grid did not create, if images.toml asks for templates.
     fn used_templates(&self, config: &Config) -> impl Iterator<Item = &Template> {
         let wanted = config.pull_through.iter().filter(|_| config.creation_role.is_some());
         let prefixes = wanted.map(|rule| &rule.prefix);
@@ -75,17 +75,17 @@ impl Inventory {
         others.filter_map(|prefix| self.templates.get(prefix))
     }
 
-    /// The repositories of images.toml that somebody else made.
+    /// The repositories from images.toml that this grid did not create.
     fn used_repositories(&self, config: &Config) -> Vec<&Repository> {
         let found = config.repositories.iter().filter_map(|name| self.repositories.get(name));
         found.filter(|repository| !self.owns(ResourceKind::Repository, &repository.name)).collect()
     }
 }
 
-/// Where what somebody else made, and this grid uses, is not what images.toml says; a line each.
+/// The differences between images.toml and the resources that this grid uses but did not create, one per line.
 ///
 /// # Errors
-/// A key that repositories are encrypted with cannot be used, or AWS refuses.
+/// A key that encrypts repositories cannot be used, or AWS refuses.
 pub async fn differences(
     grid: &Infrastructure<'_>,
     config: &Config,
@@ -93,7 +93,7 @@ pub async fn differences(
 ) -> anyhow::Result<Vec<String>> {
     let repositories = inventory.used_repositories(config);
     refuse_dead_keys(grid, &repositories).await?;
-    // What several have in common is one line.
+    // Repositories with the same difference share one line.
     let mut common: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     for repository in repositories {
         let mut found = differing(repository, config);
@@ -132,8 +132,8 @@ pub async fn differences(
     Ok(repositories.chain(rules).chain(templates).collect())
 }
 
-/// What the repositories get that the pull-through cache makes by itself: they are ECR's, made at a node's first pull, and
-/// neither key nor settings of images.toml are theirs. A line each.
+/// The settings of the repositories that ECR itself creates at the first pull through the cache: they do not have the key and
+/// settings of images.toml. One line per group.
 ///
 /// # Errors
 /// AWS refuses.
@@ -166,8 +166,8 @@ pub async fn of_the_cache(
         .collect())
 }
 
-/// Stops at repositories whose key is disabled or on its way out: whatever is pushed there or pulled from there fails. A key
-/// that may not be looked at is another account's or a careful team's, and no reason to stop.
+/// Refuses repositories whose key is disabled or scheduled for deletion: every push and pull would fail. A key that cannot be read,
+/// because another account or team owns it, is not refused.
 async fn refuse_dead_keys(grid: &Infrastructure<'_>, repositories: &[&Repository]) -> anyhow::Result<()> {
     let keys: BTreeSet<&String> =
         repositories.iter().filter_map(|repository| repository.kms_key.as_ref()).collect();
@@ -196,7 +196,7 @@ async fn refuse_dead_keys(grid: &Infrastructure<'_>, repositories: &[&Repository
     )
 }
 
-/// The accounts that images.toml lets pull and the repository's policy does not.
+/// The accounts that may pull according to images.toml but not according to the repository's policy.
 async fn kept_out(
     grid: &Infrastructure<'_>,
     repository: &Repository,
@@ -211,8 +211,8 @@ async fn kept_out(
     Ok((!out.is_empty()).then(|| format!("the policy does not name {} of pull_accounts", out.join(", "))))
 }
 
-/// Stops at a plan that would overwrite, or end, what somebody else wrote into a repository's policy: ECR has one policy for
-/// each, and terraform writes it whole.
+/// Refuses a plan that would overwrite or delete statements that others wrote into a repository's policy: ECR has one policy per
+/// repository, and terraform replaces all of it.
 ///
 /// # Errors
 /// There is such a policy, or AWS refuses.
@@ -224,7 +224,7 @@ pub(super) async fn refuse_policies(
     let mut theirs = String::new();
     for change in plan.effective().filter(|change| change.kind == ResourceKind::RepositoryPolicy.name()) {
         let Some(name) = change.index.as_deref() else { continue };
-        // With the repository goes its policy.
+        // The policy is deleted with its repository.
         let ends = |other: &&terraform::Change| {
             other.kind == ResourceKind::Repository.name()
                 && other.index.as_deref() == Some(name)
@@ -233,7 +233,7 @@ pub(super) async fn refuse_policies(
         if plan.effective().any(|other| ends(&other)) {
             continue;
         }
-        // Asked of ECR: terraform does not say of what it is about to delete how it is now.
+        // Read from ECR: terraform's plan does not show the present policy of a resource that it will delete.
         let stands = inventory.repositories.contains_key(name);
         let policy = if stands { grid.ecr.policy(name).await? } else { None };
         if policy.is_some_and(|policy| !is_own(&policy)) {
@@ -253,7 +253,7 @@ pub(super) async fn refuse_policies(
     )
 }
 
-/// What the module's template gives.
+/// The settings in the module's template.
 fn wanted_template(config: &Config) -> String {
     let expires = config.options.keep_builds.map_or_else(
         || "nothing expires".to_owned(),
@@ -262,7 +262,7 @@ fn wanted_template(config: &Config) -> String {
     format!("what creation_template of images.toml says: this grid's key, all tags may move, {expires}")
 }
 
-/// What a template gives.
+/// The settings in a template.
 fn templated(template: &Template) -> String {
     let key = template.kms_key.as_ref().map_or_else(|| "AES256".to_owned(), |key| format!("the key {key}"));
     let tags = match &template.mutability {
@@ -277,18 +277,18 @@ fn templated(template: &Template) -> String {
     format!("what the creation template {} says: {key}, {tags}, {expires}", template.prefix)
 }
 
-/// Whether a rule leads where images.toml wants it to.
+/// Whether a rule leads to the place that images.toml names.
 pub(super) fn leads_there(wanted: &PullThrough, found: &Rule) -> bool {
     (&wanted.upstream, &wanted.upstream_repository_prefix)
         == (&found.upstream, &found.upstream_repository_prefix)
 }
 
-/// A registry, or a part of it, as people write it.
+/// A registry, or a part of it, as users write it.
 fn place(upstream: &str, part: &Option<String>) -> String {
     part.as_ref().map_or_else(|| upstream.to_owned(), |part| format!("{upstream}/{part}"))
 }
 
-/// What of a repository is not as the module would make it.
+/// The settings of a repository that differ from what the module would create.
 fn differing(repository: &Repository, config: &Config) -> Vec<String> {
     let mut found = Vec::new();
     found.push(match &repository.kms_key {
@@ -313,7 +313,7 @@ fn differing(repository: &Repository, config: &Config) -> Vec<String> {
     found
 }
 
-/// Whether all of a policy is what the module writes.
+/// Whether the module wrote all of a policy.
 fn is_own(policy: &str) -> bool {
     let Ok(policy) = serde_json::from_str::<Value>(policy) else { return false };
     let statements = match &policy["Statement"] {

@@ -1,4 +1,4 @@
-//! What stands in an account, and what of it a grid owns.
+//! The resources that exist in an account, and which of them a grid owns.
 
 use std::collections::BTreeMap;
 
@@ -10,44 +10,44 @@ use images_config::{Config, tfvars::Existing};
 
 use super::{ResourceKind, Unrecorded};
 
-/// The alias of every HTC-Grid before June 2026, which had no tag in it.
+/// The alias of every HTC-Grid before June 2026, which had no tag.
 const OLDER_ALIAS: &str = "ecr/htc";
-/// What the Makefile's module did its work with.
+/// The resource type that the Makefile's module used to run its commands.
 pub(super) const NULL_RESOURCE: &str = "null_resource";
 
-/// What stands in the account, read without terraform.
+/// The account's resources, read without terraform.
 #[derive(Clone, Debug)]
 pub struct Inventory {
-    /// What the terraform state owns.
+    /// The resources in the terraform state.
     pub state: State,
     /// Every repository of the account and region.
     pub repositories: BTreeMap<String, Repository>,
     /// Every pull-through cache rule, by prefix.
     pub rules: BTreeMap<String, Rule>,
-    /// The repository creation templates for what the cache makes, by prefix; none where this grid has nothing to do with them.
+    /// The creation templates for repositories that the cache creates, by prefix. Empty if this grid does not use templates.
     pub templates: BTreeMap<String, Template>,
     pub(super) last_apply: Option<LastApply>,
-    /// What is this grid's and stands, and what the state object does not name yet; `state` counts it as owned.
+    /// Existing resources of this grid that are not in the state object yet; `state` counts them as owned.
     pub unrecorded: Vec<Unrecorded>,
 }
 
 impl Inventory {
-    /// Whether the state owns the resource of a kind that AWS knows as `id`.
+    /// Whether the state owns the resource of this kind with AWS's ID `id`.
     pub fn owns(&self, kind: ResourceKind, id: &str) -> bool {
         self.state.owns(kind.name(), id)
     }
 
-    /// What the state owns of a kind, by AWS's ids.
+    /// The resources of a kind in the state, by AWS's IDs.
     pub fn owned(&self, kind: ResourceKind) -> &[String] {
         self.state.owned.get(kind.name()).map_or(&[], Vec::as_slice)
     }
 
-    /// Whether the Makefile's module wrote the state last: its `null_resource`s are still there.
+    /// Whether the Makefile's module wrote the state last: its `null_resource`s are still in it.
     pub fn is_makefiles(&self) -> bool {
         self.state.owned.contains_key(NULL_RESOURCE)
     }
 
-    /// Stops at a state that has to be taken over first, which changes it and so is not done in passing.
+    /// Refuses a state that must be imported first. That changes the state, so it is not done as a side effect.
     ///
     /// # Errors
     /// The state is the Makefile's.
@@ -61,7 +61,7 @@ impl Inventory {
         )
     }
 
-    /// What the state owns, still stands, and is not in images.toml.
+    /// The existing resources in the state that are not in images.toml.
     pub fn no_longer_wanted(&self, config: &Config) -> NoLongerWanted {
         NoLongerWanted {
             repositories: self
@@ -86,10 +86,10 @@ impl Inventory {
         }
     }
 
-    /// What stands beside what the module is to make: what is not in the state is used, and left alone.
+    /// The existing resources that are not in the state: the module uses them and does not change them.
     pub(super) fn existing(&self) -> Existing {
         let foreign = |kind, name: &String| !self.owns(kind, name);
-        // What an older HTC-Grid left in the state stays, next to the grid's own alias.
+        // The alias of an older HTC-Grid in the state stays, next to the grid's own alias.
         let older_alias =
             self.owns(ResourceKind::Alias, &format!("alias/{OLDER_ALIAS}")).then_some(OLDER_ALIAS);
         Existing {
@@ -117,19 +117,19 @@ impl Inventory {
     }
 }
 
-/// What this grid created and images.toml no longer names.
+/// The resources that this grid created and images.toml no longer names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NoLongerWanted {
     /// Repositories.
     pub repositories: Vec<String>,
     /// Rules, by prefix.
     pub rules: BTreeMap<String, Rule>,
-    /// Creation templates, by prefix, each with the rule that stands there, which may be somebody else's.
+    /// Creation templates, by prefix, each with the rule for that prefix, which another grid may have created.
     pub templates: BTreeMap<String, Rule>,
 }
 
 impl NoLongerWanted {
-    /// Whether there is none.
+    /// Whether there are no such resources.
     pub fn is_empty(&self) -> bool {
         self.repositories.is_empty() && self.rules.is_empty() && self.templates.is_empty()
     }

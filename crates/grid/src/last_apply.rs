@@ -1,4 +1,4 @@
-//! What runs leave beside the state for the next one: that terraform has nothing to do, and that images have changed.
+//! The records that runs leave next to the state for the next run: terraform has nothing to do, or images have changed.
 
 use aws::plan_cache::{self, LastApply, PlanCache};
 use aws::state::State;
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{Infrastructure, Inventory};
 
-/// Whether what stands is known to be what is wanted, so that a plan would be empty.
+/// Whether the plan cache shows that a plan would be empty.
 ///
 /// # Errors
 /// The module cannot be read.
@@ -23,7 +23,7 @@ pub fn is_up_to_date(
     Ok(matches!(&inventory.last_apply, Some(LastApply::PlanCache(before)) if now.holds(before)))
 }
 
-/// Writes the plan cache that terraform, with these variables, has nothing to do.
+/// Writes the plan cache: with these variables terraform has nothing to do.
 ///
 /// # Errors
 /// AWS refuses or does not answer.
@@ -33,7 +33,7 @@ pub async fn write_plan_cache(grid: &Infrastructure<'_>, config: &Config) -> any
     LastApply::PlanCache(plan_cache).write(&grid.store).await
 }
 
-/// Whether a run has ended its work after `inventory`.
+/// Whether another run has finished work since `inventory` was read.
 ///
 /// # Errors
 /// S3 refuses or does not answer.
@@ -43,7 +43,7 @@ pub async fn is_outdated(grid: &Infrastructure<'_>, inventory: &Inventory) -> an
     Ok(state.etag != inventory.state.etag || last_apply != inventory.last_apply)
 }
 
-/// Leaves word of a run that changed images and nothing that the plan cache of `inventory` speaks of.
+/// Records a run that changed images, but nothing that the plan cache of `inventory` covers.
 ///
 /// # Errors
 /// S3 refuses or does not answer.
@@ -52,7 +52,7 @@ pub async fn worked(grid: &Infrastructure<'_>, inventory: &Inventory) -> anyhow:
     LastApply::PlanCache(plan_cache.worked()).write(&grid.store).await
 }
 
-/// The same of a run that did not look at the resources.
+/// Records a run that changed images and did not read the resources.
 ///
 /// # Errors
 /// S3 refuses or does not answer.

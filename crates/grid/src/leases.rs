@@ -1,4 +1,4 @@
-//! The lease on the grid's images, as the work on its resources takes it.
+//! Takes and releases the lease on the grid's images.
 
 use std::time::Duration;
 
@@ -10,15 +10,15 @@ impl Infrastructure<'_> {
     /// Takes the lease on the grid's images.
     ///
     /// # Errors
-    /// Somebody else holds it for longer than `--lock-timeout`, or S3 refuses.
+    /// Another run holds it for longer than `--lock-timeout`, or S3 refuses.
     pub async fn lease(&self) -> anyhow::Result<Lease> {
         self.lease_on(Part::Whole, Duration::ZERO).await
     }
 
-    /// Takes the lease on a part of them, and waits at least so long for whoever holds what does not go with it.
+    /// Takes the lease on a part of the images. Waits at least this long for the holder of a lease that conflicts with this one.
     ///
     /// # Errors
-    /// Somebody else holds it for longer, or S3 refuses.
+    /// Another run holds it for longer, or S3 refuses.
     pub async fn lease_on(&self, part: Part, at_least: Duration) -> anyhow::Result<Lease> {
         let tell = |news: lease::News| self.options.watch.hear(&News::Lease(news));
         let lock_wait = LockWait {
@@ -29,7 +29,7 @@ impl Infrastructure<'_> {
         Lease::take(self.aws, &self.store, &self.options.tag, part, &lock_wait).await
     }
 
-    /// Gives the lease back. What is done is done: where that fails, it expires by itself.
+    /// Releases the lease. If that fails, the finished work is still valid and the lease expires by itself.
     pub async fn release(&self, lease: Lease) {
         if let Err(error) = lease.release().await {
             self.options.watch.hear(&News::LeaseKept(error));

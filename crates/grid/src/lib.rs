@@ -1,5 +1,5 @@
-//! The AWS resources of a grid, which terraform owns: what stands (`inventory`), terraform's working directory
-//! (`working_directory`), which grid uses what (`usage`), what a killed apply left (`recovery`).
+//! The AWS resources of a grid, managed by terraform: which exist (`inventory`), terraform's working directory
+//! (`working_directory`), which grid uses what (`usage`), recovery after a killed apply (`recovery`).
 
 pub mod foreign_resources;
 mod inventory;
@@ -41,39 +41,39 @@ pub use usage::{RepositoryUsage, Usage};
 pub use visible::VISIBLE_BOUND;
 pub use working_directory::{release_lock, terraform_data};
 
-/// Where the provider is that stands in for AWS's; it is made where it is missing.
+/// Returns the path of the stand-in for AWS's provider. Builds it if it is missing.
 pub type StandIn = Arc<dyn Fn() -> BoxFuture<'static, anyhow::Result<PathBuf>> + Send + Sync>;
 
-/// Where a grid's state is kept.
+/// The location of a grid's state.
 #[derive(Clone, Debug)]
 pub struct StateObject {
     /// The bucket.
     pub bucket: String,
     /// The object's key.
     pub key: String,
-    /// The KMS key that encrypts it, where that is not the bucket's default.
+    /// The KMS key that encrypts it. `None` for the bucket's default.
     pub kms_key: Option<String>,
 }
 
-/// What the work on a grid's resources needs beside AWS.
+/// What the work on a grid's resources needs besides AWS.
 pub struct Options {
     /// The grid's name.
     pub tag: String,
-    /// How long to wait for somebody else's lock or lease.
+    /// How long to wait for a lock or lease that another run holds.
     pub lock_timeout: Duration,
     /// The terraform module.
     pub module: PathBuf,
-    /// Where terraform works: the module is copied there.
+    /// Terraform's working directory: the module is copied there.
     pub directory: PathBuf,
-    /// Whether the grid makes repository creation templates: only then are the account's looked at.
+    /// Whether the grid creates repository creation templates. The account's templates are read only if it does.
     pub templates: bool,
-    /// The provider where AWS is emulated; none: AWS's own.
+    /// The provider for the emulated AWS. `None` for AWS's own provider.
     pub stand_in: Option<StandIn>,
-    /// For what is asked of AWS without the SDK.
+    /// For AWS requests without the SDK.
     pub http: reqwest::Client,
     /// Whether the run was interrupted.
     pub interrupt: Interrupt,
-    /// Is told what happens.
+    /// Receives the news.
     pub watch: Box<dyn Watch>,
 }
 
@@ -87,19 +87,19 @@ pub struct Infrastructure<'a> {
 }
 
 impl<'a> Infrastructure<'a> {
-    /// The grid's resources, with the state where `state` says.
+    /// The grid's resources, with the state at `state`.
     pub fn new(options: Options, aws: &'a Aws, state: StateObject) -> Self {
         let StateObject { bucket, key, kms_key } = state;
         let store = StateStore::new(aws, &bucket, &key, kms_key);
         Self { options: Arc::new(options), aws, ecr: Ecr::new(aws), store }
     }
 
-    /// Where the state is, and what is beside it.
+    /// The state, and the files next to it.
     pub fn store(&self) -> &StateStore {
         &self.store
     }
 
-    /// Reads what stands, in as few calls as there can be.
+    /// Reads the existing resources, in as few calls as possible.
     ///
     /// # Errors
     /// AWS refuses or does not answer, or the state belongs to another grid.
@@ -110,7 +110,7 @@ impl<'a> Infrastructure<'a> {
         let last_apply = LastApply::read(&self.store);
         let templates =
             async { if self.options.templates { self.ecr.templates().await } else { Ok(Vec::new()) } };
-        // All to their end: where several fail, the user reads the same one each time.
+        // All run to their end, so that the user always sees the same error if several fail.
         let (state, repositories, rules, templates, last_apply) = tokio::join!(
             state,
             self.ecr.repositories(),
@@ -130,8 +130,8 @@ impl<'a> Infrastructure<'a> {
         Ok(inventory)
     }
 
-    /// The values of the module's variables: what images.toml wants, and `kept` of what it no longer does. What others created
-    /// is used and left alone.
+    /// The values of the module's variables: the resources in images.toml, and those in `kept`, which are no longer in it.
+    /// Resources that others created are used and not changed.
     pub fn variables(&self, config: &Config, inventory: &Inventory, kept: &NoLongerWanted) -> Value {
         let (tag, account) = (&self.options.tag, &self.aws.identity().account);
         let mut variables = config.tfvars(tag, self.aws.region(), account, &inventory.existing());
@@ -153,12 +153,12 @@ impl<'a> Infrastructure<'a> {
         variables
     }
 
-    /// The variables under which nothing is deleted: what this grid created and no longer wants stays until `prune`.
+    /// The variables with which nothing is deleted: resources of this grid that images.toml no longer names stay until `prune`.
     pub fn sparing_variables(&self, config: &Config, inventory: &Inventory) -> Value {
         self.variables(config, inventory, &inventory.no_longer_wanted(config))
     }
 
-    /// Refuses what ECR would refuse in this account and region, in the middle of an apply.
+    /// Refuses settings that ECR would refuse in this account and region in the middle of an apply.
     ///
     /// # Errors
     /// A secret of another account or region, a replication to the region itself, or a signing profile of another region.
@@ -184,7 +184,7 @@ impl<'a> Infrastructure<'a> {
             );
             return Err(failure(Kind::Config, message));
         }
-        // Of another account it may be: https://docs.aws.amazon.com/AmazonECR/latest/userguide/managed-signing.html
+        // Another account is allowed: https://docs.aws.amazon.com/AmazonECR/latest/userguide/managed-signing.html
         let place = (self.aws.identity().partition(), here.1);
         if let Some(profile) = config.registry.sign_runtimes.as_ref().filter(|found| found.place() != place) {
             let (partition, region) = profile.place();
@@ -198,7 +198,7 @@ impl<'a> Infrastructure<'a> {
         Ok(())
     }
 
-    /// Marks every repository that the grid uses and does not manage; its own are marked by terraform.
+    /// Marks every repository that the grid uses but does not manage. Terraform marks the others.
     ///
     /// # Errors
     /// AWS refuses or does not answer.
@@ -215,7 +215,7 @@ impl<'a> Infrastructure<'a> {
     }
 }
 
-/// One state belongs to one grid: another's would be turned into this one's, key and all.
+/// One state belongs to one grid. Terraform would turn another grid's resources into this grid's, including the key.
 fn check_owner(grid: &Infrastructure<'_>, state: &State) -> anyhow::Result<()> {
     let Some(owner) = state.tag.as_deref().filter(|owner| *owner != grid.options.tag) else {
         return Ok(());

@@ -1,13 +1,13 @@
-//! A state of the Makefile's, which is imported.
+//! Imports a state of the Makefile's module.
 
 use super::inventory::NULL_RESOURCE;
 use super::{Infrastructure, Inventory, News};
 
-/// Takes what only the Makefile's module needs out of the state: its `null_resource`s, which stand for nothing and
-/// keep terraform from starting without their provider. A copy of the state is put beside it first.
+/// Removes the Makefile module's `null_resource`s from the state. They represent nothing in AWS, and terraform cannot start without
+/// their provider. First copies the state to an object next to it.
 ///
 /// # Errors
-/// S3 refuses, or somebody else works on the state.
+/// S3 refuses, or another run has locked the state.
 pub async fn leave(grid: &Infrastructure<'_>, inventory: &Inventory) -> anyhow::Result<()> {
     if !inventory.is_makefiles() {
         return Ok(());

@@ -1,4 +1,4 @@
-//! What happens while a grid's resources are worked on, for whoever shows it.
+//! Events during the work on a grid's resources, for the user interface.
 
 use std::fmt;
 
@@ -7,30 +7,30 @@ use terraform::Event;
 
 use crate::inventory::NULL_RESOURCE;
 
-/// Something that happened.
+/// An event.
 #[derive(Debug)]
 pub enum News {
-    /// Of the lease on the grid's images.
+    /// News about the lease on the grid's images.
     Lease(lease::News),
     /// The lease could not be released.
     LeaseKept(anyhow::Error),
-    /// The state of the Makefile's module is this module's now.
+    /// The state of the Makefile's module was imported.
     MakefileImported {
-        /// How many resources left the state.
+        /// How many resources were removed from the state.
         removed: usize,
-        /// Where the copy of the state is.
+        /// The location of the copy of the state.
         copy: String,
     },
-    /// What stands is in the state now.
+    /// An existing resource was added to the state.
     Recorded {
         /// The resource's address in the module.
         address: String,
-        /// Where it came from.
+        /// The reason, as a phrase after the address.
         why: &'static str,
     },
-    /// Terraform's own lock on the state was released, which terraform had no permission for.
+    /// This program released terraform's lock on the state, because terraform had no permission to.
     Unlocked,
-    /// The run was interrupted while terraform works: it is waited for.
+    /// The run was interrupted and waits for terraform to finish.
     Finishing,
 }
 
@@ -61,17 +61,17 @@ impl fmt::Display for News {
     }
 }
 
-/// Hears what happens.
+/// Receives events.
 pub trait Watch: Send + Sync {
-    /// Hears one thing.
+    /// Receives one event.
     fn hear(&self, news: &News);
 
-    /// A `terraform init` begins: what hears its lines until it ends.
+    /// A `terraform init` starts. Returns the callback for its lines.
     fn init(&self) -> Box<dyn FnMut(&str) + Send>;
 
-    /// A `terraform plan` begins: what hears its events until it ends.
+    /// A `terraform plan` starts. Returns the callback for its events.
     fn plan(&self) -> Box<dyn FnMut(&Event) + Send>;
 
-    /// A `terraform apply` begins: what hears its events until it ends.
+    /// A `terraform apply` starts. Returns the callback for its events.
     fn apply(&self) -> Box<dyn FnMut(&Event) + Send>;
 }

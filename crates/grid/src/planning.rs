@@ -1,4 +1,4 @@
-//! Terraform's plans: made, held against what none of them may do unasked, and carried out.
+//! Makes terraform's plans, checks them for changes that need consent, and applies them.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,40 +18,40 @@ use super::visible::{wait_until_known, wait_until_visible};
 use super::working_directory::{explain, init, unlocked};
 use super::{Infrastructure, Inventory, News, ResourceKind, recovery};
 
-/// How long an apply waits for terraform's own lock at least: the lease keeps other applies away, and a plan of somebody
-/// else's holds the lock for moments only.
+/// The minimum wait of an apply for terraform's lock: the lease prevents other applies, and another run's plan holds the lock only
+/// briefly.
 pub const MIN_LOCK_WAIT: Duration = Duration::from_secs(60);
 
-/// A plan, and the file that holds it as long as this lives.
+/// A plan, and its file, which is deleted when this is dropped.
 pub struct Planned {
     /// What it says.
     pub plan: terraform::Plan,
-    /// What stands, and is marked in the state because its creation was cut off: the plan would replace it, and is not
-    /// applied before [`put_right`](super::recovery::put_right) has taken the marks away.
+    /// Existing resources that are tainted because their creation was interrupted: the plan would replace them, so it is not
+    /// applied before [`put_right`](super::recovery::put_right) has removed the taint.
     pub cut_off: Vec<String>,
     terraform: Terraform,
     out: PathBuf,
     _room: tempfile::TempDir,
 }
 
-/// Whether no plan may end a resource of this type unasked.
+/// Whether a plan may delete a resource of this type only with consent.
 fn is_protected(name: &str) -> bool {
     ResourceKind::of(name).is_some_and(ResourceKind::is_protected)
 }
 
-/// What a plan is made for.
+/// The purpose of a plan.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Purpose {
-    /// To bring about what the module says; without terraform's lock where nobody applies it.
+    /// Apply the module. Without terraform's lock if the plan will not be applied.
     Apply { lock: bool },
-    /// To end everything.
+    /// Delete everything.
     Destroy,
 }
 
-/// What terraform would do about what `inventory` found. `lock`: under its own lock, which is written beside the state.
+/// Plans the module against `inventory`. `lock`: take terraform's lock, which writes an object next to the state.
 ///
 /// # Errors
-/// It fails, or would delete or replace what holds images, or somebody else's policy.
+/// Terraform fails, or the plan would delete or replace what holds images, or statements that others wrote into a policy.
 pub async fn plan(
     grid: &Infrastructure<'_>,
     terraform: Terraform,
@@ -64,7 +64,7 @@ pub async fn plan(
     let Err(TerraformError::Refused { refusals }) = terraform::guard(&planned.plan, is_protected) else {
         return Ok(planned);
     };
-    // A resource whose creation was cut off is marked for replacement; it stands, and needs nothing but the mark's end.
+    // A resource whose creation was interrupted is marked for replacement. It exists, so only the mark must be removed.
     if !refusals.iter().all(|refusal| refusal.tainted) {
         return Err(explain(TerraformError::Refused { refusals }));
     }
@@ -72,10 +72,10 @@ pub async fn plan(
     Ok(planned)
 }
 
-/// Deletes what the state owns and `variables` do not name.
+/// Deletes the resources in the state that are not in `variables`.
 ///
 /// # Errors
-/// Terraform fails, or its plan would delete something else than `repositories` and rules.
+/// Terraform fails, or its plan would delete anything else than `repositories` and rules.
 pub async fn prune(
     grid: &Infrastructure<'_>,
     terraform: Terraform,
@@ -97,7 +97,7 @@ pub async fn prune(
     carry_out(grid, &planned).await
 }
 
-/// Ends everything that the state owns.
+/// Deletes everything in the state.
 ///
 /// # Errors
 /// Terraform fails.
@@ -116,7 +116,7 @@ async fn make_plan(
     variables: &Value,
     purpose: Purpose,
 ) -> anyhow::Result<Planned> {
-    // Of its own, so that two runs in one checkout do not take each other's plan.
+    // A directory per plan, so that two runs in one checkout do not overwrite each other's plan.
     let room = tempfile::tempdir().context("could not create a directory for the plan")?;
     let (file, out) = (room.path().join("grid.tfvars.json"), room.path().join("plan"));
     std::fs::write(&file, variables.to_string()).context("could not write terraform's variables")?;
@@ -130,7 +130,7 @@ async fn make_plan(
     let lock_wait = if request.lock { grid.options.lock_timeout } else { Duration::ZERO };
     let first = terraform.plan(&request, grid.options.watch.plan());
     let (terraform, plan) = match state_lock::named(grid, lock_wait, first).await {
-        // An init that was stopped in the middle looks as if it were done.
+        // The files of an interrupted init look like those of a complete one.
         Err(TerraformError::NotInitialised { .. }) => {
             let terraform = init(grid, terraform).await?;
             let plan = terraform.plan(&request, grid.options.watch.plan()).await;
@@ -143,10 +143,10 @@ async fn make_plan(
     Ok(Planned { terraform, plan, cut_off: Vec::new(), out, _room: room })
 }
 
-/// Does what the plan says, and waits until AWS shows it.
+/// Applies a plan, and waits until the new resources are visible in AWS.
 ///
 /// # Errors
-/// Terraform fails, or AWS does not show in time what it said it created.
+/// Terraform fails, or AWS does not show the created resources in time.
 pub async fn apply(
     grid: &Infrastructure<'_>,
     planned: &Planned,
@@ -156,7 +156,7 @@ pub async fn apply(
 ) -> anyhow::Result<()> {
     carry_out(grid, planned).await?;
     wait_until_visible(grid, config).await?;
-    // What ECR's API shows, its registry may not take pushes for yet.
+    // ECR's registry may refuse pushes for a moment after its API shows the repository.
     try_join_all(registry.iter().map(|repository| wait_until_known(repository, client))).await?;
     Ok(())
 }
@@ -175,15 +175,15 @@ async fn carry_out(grid: &Infrastructure<'_>, planned: &Planned) -> anyhow::Resu
     let applied = state_lock::named(grid, lock_wait, announcing(grid, apply)).await;
     let is_killed = matches!(applied, Err(TerraformError::Killed { .. }));
     let applied = unlocked(grid, applied).await;
-    // Terraform got the Ctrl-C itself and ended in good order; its own words for that help nobody. Another one that
-    // stopped it in the middle is another matter.
+    // Terraform received the Ctrl-C too and ended in an orderly way, so its own message is not needed. It is needed if a second
+    // signal killed terraform.
     if !is_killed {
         grid.options.interrupt.check()?;
     }
     applied
 }
 
-/// Terraform's work, which a signal does not end at once: the user is told what goes on, and what another one does.
+/// Runs terraform, which a signal does not end at once, and reports on a signal that it finishes, and what a second signal does.
 async fn announcing<T>(grid: &Infrastructure<'_>, work: impl Future<Output = T>) -> T {
     tokio::pin!(work);
     tokio::select! {

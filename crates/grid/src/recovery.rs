@@ -1,7 +1,7 @@
-//! What an apply created that was killed before it could write it down, and how it gets into the state.
+//! Finds resources that a killed apply created but did not record, and adds them to the state.
 //!
-//! Terraform writes its state every 20 s and at its end. Before an apply, what it will create is written beside the state
-//! ([`PendingApply`]); while that stands there, the last apply has not ended well, and this looks for what it left.
+//! Terraform writes its state every 20 s and at its end. Before an apply, the resources to create are written next to the state
+//! ([`PendingApply`]). If that record still exists, the last apply did not end well, and this module looks for its resources.
 
 use std::collections::BTreeMap;
 
@@ -20,12 +20,12 @@ use super::resource_kind::{OwnershipCheck, Trace, resource_type};
 use super::working_directory::unlocked;
 use super::{Infrastructure, Inventory, News, ResourceKind};
 
-/// A resource that is the grid's and stands, and that the state does not name yet.
+/// An existing resource of the grid that is not in the state yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unrecorded {
     /// Its address in the module.
     pub address: String,
-    /// What AWS calls it.
+    /// Its ID in AWS.
     pub id: String,
     pub(super) why: &'static str,
 }
@@ -36,8 +36,8 @@ impl std::fmt::Display for Unrecorded {
     }
 }
 
-/// The inventory, with what an apply created that was killed before it could write it down. Without this it would be taken
-/// for somebody else's, and never be deleted. Only [`put_right`] writes it into the state.
+/// The inventory with the resources that a killed apply did not record. Without this they would count as not this grid's and never
+/// be deleted. Only [`put_right`] adds them to the state.
 ///
 /// # Errors
 /// AWS refuses or does not answer.
@@ -54,11 +54,11 @@ pub async fn with_unrecorded(
     Ok(inventory)
 }
 
-/// The inventory, with the grid's key that `destroy-images` left in the account, because other grids' images need it: its
-/// alias is taken, and a second key could not have it.
+/// The inventory with the grid's key, if `destroy-images` left it in the account because other grids' images need it: its alias
+/// still exists, so a second key could not have it.
 ///
 /// # Errors
-/// The alias points at a key that is not this grid's, or AWS refuses.
+/// The alias points to a key that is not this grid's, or AWS refuses.
 pub async fn with_left_key(grid: &Infrastructure<'_>, mut inventory: Inventory) -> anyhow::Result<Inventory> {
     if [ResourceKind::Key, ResourceKind::Alias].iter().any(|kind| !inventory.owned(*kind).is_empty()) {
         return Ok(inventory);
@@ -88,8 +88,8 @@ pub async fn with_left_key(grid: &Infrastructure<'_>, mut inventory: Inventory) 
     Ok(inventory)
 }
 
-/// Writes into the state what the inventory found to be the grid's, and takes the marks of creations that were cut off away.
-/// The caller holds the lease. Gives what stands after that.
+/// Adds the grid's resources in the inventory to the state, and removes the taint of those whose creation was interrupted. The
+/// caller holds the lease. Returns the new inventory.
 ///
 /// # Errors
 /// AWS refuses, or terraform fails.
@@ -116,7 +116,7 @@ pub async fn put_right(
     grid.inventory().await
 }
 
-/// What `pending` would create, exists, and is not in the state: address and id, the key first.
+/// The resources in `pending` that exist and are not in the state: address and ID, the key first.
 async fn lost(
     grid: &Infrastructure<'_>,
     pending: &PendingApply,
@@ -173,7 +173,7 @@ impl Inventory {
     }
 }
 
-/// What a plan creates that stands for something in AWS: address, and id where that is known.
+/// The resources in AWS that a plan creates, with address, and ID if it is known.
 pub(super) fn creates(plan: &terraform::Plan) -> BTreeMap<String, Option<String>> {
     let created = plan.changes.iter().filter(|change| change.action == Action::Create);
     let named = created.filter_map(|change| {

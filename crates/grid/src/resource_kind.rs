@@ -1,62 +1,62 @@
-//! The kinds of resources that the terraform module makes, and everything that is to be known of each.
+//! The kinds of resources in the terraform module, with all facts about each.
 //!
-//! Each question is one exhaustive `match`: a new kind does not compile before all of them are answered. That the module has no
-//! other kind is tested.
+//! Each fact is one exhaustive `match`, so a new kind compiles only with all of them. A test checks that the module has no other
+//! kinds.
 
 /// A kind of resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ResourceKind {
     /// A repository.
     Repository,
-    /// What removes old builds from the runtimes' repository.
+    /// The policy that removes old builds from the runtimes' repository.
     LifecyclePolicy,
-    /// Who else may pull from a repository.
+    /// The policy that lets other accounts pull from a repository.
     RepositoryPolicy,
     /// A pull-through cache rule.
     Rule,
-    /// What ECR gives to the repositories that it makes under a rule.
+    /// The settings of repositories that ECR creates under a rule.
     CreationTemplate,
-    /// The key that the repositories are encrypted with.
+    /// The key that encrypts the repositories.
     Key,
-    /// The key's name.
+    /// The key's alias.
     Alias,
 }
 
-/// The type of the resource at an address of the module, which has no modules of its own.
+/// The resource type in an address of the module. The module itself has no child modules.
 pub(crate) fn resource_type(address: &str) -> &str {
     address.split_once('.').map_or(address, |(name, _)| name)
 }
 
-/// How a resource is recognised that an apply created and could not write down.
+/// How to find a resource that an apply created but did not record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Trace {
-    /// Its id in AWS is this attribute of the plan, and this shows whose it is.
+    /// Its ID in AWS is this attribute of the plan, and this check shows the owner.
     Attribute(&'static str, OwnershipCheck),
-    /// AWS gives it its id: it is looked for by its marks and its time.
+    /// AWS assigns the ID: it is found by its tags and creation time.
     Marks,
     /// It is not looked for: the next apply writes it again, whether or not it exists.
     Rewritten,
 }
 
-/// What shows that an existing resource is the grid's, and was not created by somebody else in the meantime.
+/// How to check that an existing resource is the grid's, and that no other grid created it in the meantime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OwnershipCheck {
-    /// The grid's mark, which a repository has from its creation on.
+    /// The grid's mark, which a repository has from its creation.
     Mark,
-    /// A rule leads to the registry that images.toml says.
+    /// The rule leads to the registry in images.toml.
     Upstream,
-    /// An alias targets the grid's own key.
+    /// The alias points to the grid's own key.
     AliasTargetsOwnKey,
-    /// A creation template encrypts with the grid's own key.
+    /// The creation template encrypts with the grid's own key.
     TemplateUsesOwnKey,
 }
 
 /// A statement of docs/iam-policy.json.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Statement {
-    /// Its name there.
+    /// Its `Sid` there.
     pub sid: &'static str,
-    /// The ARNs that it is for.
+    /// The ARNs that it applies to.
     pub on: &'static [&'static str],
 }
 
@@ -73,19 +73,19 @@ const REPOSITORIES_END: Statement = Statement { sid: "OnlyForPruneAndDestroyImag
 const RULES_END: Statement = Statement { sid: "RulesOnlyForPruneAndDestroyImages", ..REGISTRY };
 const KEY_END: Statement = Statement { sid: "KeyOnlyForDestroyImages", ..KEY };
 
-/// What a resource stays in the account with, when a grid is destroyed.
+/// The resource that decides whether this one stays in the account when a grid is destroyed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StaysWith {
     /// With its repository.
     Repository,
-    /// With all rules: other grids may pull through them.
+    /// All rules: other grids may pull through them.
     Rules,
     /// With the key.
     Key,
 }
 
 impl ResourceKind {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 7] = [
         Self::Repository,
         Self::LifecyclePolicy,
@@ -96,7 +96,7 @@ impl ResourceKind {
         Self::Alias,
     ];
 
-    /// Terraform's name of its type.
+    /// Terraform's name of the type.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Repository => "aws_ecr_repository",
@@ -109,7 +109,7 @@ impl ResourceKind {
         }
     }
 
-    /// What one is called in a sentence.
+    /// Its name in messages.
     pub const fn noun(self) -> &'static str {
         match self {
             Self::Repository => "repository",
@@ -122,14 +122,13 @@ impl ResourceKind {
         }
     }
 
-    /// The kind of this type, or of this address of a module that has no modules of its own; none for a type that is not this
-    /// module's.
+    /// The kind for a type, or for an address in the module, which has no child modules. `None` if the module has no such type.
     pub fn of(address: &str) -> Option<Self> {
         let name = resource_type(address);
         Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
-    /// Whether its end would take images, the key to them or a way to pull from a grid: only `destroy-images` and `prune` end it.
+    /// Whether its deletion would remove images, their key or a way to pull: only `destroy-images` and `prune` delete it.
     pub fn is_protected(self) -> bool {
         match self {
             Self::Repository | Self::Rule | Self::Key | Self::Alias => true,
@@ -137,7 +136,7 @@ impl ResourceKind {
         }
     }
 
-    /// How one is recognised that an apply created and could not write down.
+    /// How to find a resource of this kind that an apply created but did not record.
     pub(crate) fn trace(self) -> Trace {
         match self {
             Self::Repository => Trace::Attribute("name", OwnershipCheck::Mark),
@@ -149,22 +148,22 @@ impl ResourceKind {
         }
     }
 
-    /// What it stays with, when a grid is destroyed.
+    /// The resource that it stays with when a grid is destroyed.
     pub fn stays_with(self) -> StaysWith {
         match self {
             Self::Repository | Self::LifecyclePolicy | Self::RepositoryPolicy => StaysWith::Repository,
-            // The key that it gives stays with it.
+            // The rule's template names the key, so the key stays with the rule.
             Self::Rule | Self::CreationTemplate => StaysWith::Rules,
             Self::Key | Self::Alias => StaysWith::Key,
         }
     }
 
-    /// The permission by which it is made.
+    /// The permission that creates it.
     pub fn creation(self) -> &'static str {
         self.permissions()[0].1[0]
     }
 
-    /// What a caller may do who makes, reads, changes and ends it, by the statements of docs/iam-policy.json. The very first makes it.
+    /// The permissions to create, read, change and delete it, by the statements of docs/iam-policy.json. The first one creates it.
     pub fn permissions(self) -> &'static [(Statement, &'static [&'static str])] {
         match self {
             Self::Repository => &[
@@ -274,7 +273,7 @@ mod tests {
         assert_eq!(ResourceKind::of("null_resource.images"), None);
     }
 
-    /// A statement as the policy is written.
+    /// A statement in the format of the policy file.
     fn written(Statement { sid, on }: Statement, actions: &BTreeSet<&str>) -> String {
         let list = |all: Vec<String>| match &all[..] {
             [one] => one.clone(),
@@ -304,7 +303,7 @@ mod tests {
         let (statements, after) = rest.rsplit_once(end).unwrap();
         let between = format!("{end},{start}");
         let sid = |statement: &str| statement.split('"').nth(3).unwrap().to_owned();
-        // What no kind needs is written by hand.
+        // Statements that no kind needs are written by hand.
         let own = statements.split(&between).filter(|statement| !needed.contains_key(&*sid(statement)));
         let kinds = needed.values().map(|(statement, actions)| written(*statement, actions));
         let all: Vec<String> = own.map(str::to_owned).chain(kinds).collect();

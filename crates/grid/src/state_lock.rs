@@ -1,4 +1,4 @@
-//! Terraform's own lock on the state, where somebody else holds it: terraform waits for it and says nothing.
+//! Shows who holds terraform's lock on the state: terraform itself waits for it without a message.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -8,11 +8,11 @@ use serde::Deserialize;
 
 use super::Infrastructure;
 
-/// How often it is looked at.
+/// Time between two reads of the lock.
 const ASKING: Duration = Duration::from_secs(1);
 
-/// What terraform writes about a lock
-/// (<https://github.com/hashicorp/terraform/blob/v1.11.4/internal/states/statemgr/locker.go>, `LockInfo`).
+/// The lock object of terraform (<https://github.com/hashicorp/terraform/blob/v1.11.4/internal/states/statemgr/locker.go>,
+/// `LockInfo`).
 #[derive(Deserialize)]
 struct Lock {
     #[serde(rename = "ID")]
@@ -21,13 +21,13 @@ struct Lock {
     who: String,
 }
 
-/// Does `work` of terraform's, which waits for its lock for as long as `timeout`, and says meanwhile who holds the lock.
+/// Runs a terraform command that waits up to `timeout` for its lock, and reports the holder of the lock meanwhile.
 pub(super) async fn named<T>(
     grid: &Infrastructure<'_>,
     timeout: Duration,
     work: impl Future<Output = T>,
 ) -> T {
-    // Before terraform is started the lock is not this run's.
+    // Before terraform is started, the lock cannot be this run's.
     let held = if timeout.is_zero() { None } else { lock(grid).await };
     let Some(held) = held else { return work.await };
     let watching = async {
@@ -44,7 +44,7 @@ pub(super) async fn named<T>(
     }
 }
 
-/// The lock that is there, if it can be read: terraform itself says what is wrong with one that cannot.
+/// The lock, if it can be read. Terraform itself reports a lock that cannot be read.
 async fn lock(grid: &Infrastructure<'_>) -> Option<Lock> {
     let found = grid.store.get(&grid.store.sidecar("tflock")).await.ok()??;
     serde_json::from_slice(&found.bytes).ok()

@@ -1,5 +1,5 @@
-//! Repository creation templates that grids made. ECR has one for each prefix, and nothing on it bears tags: a grid's name is in its
-//! description.
+//! Repository creation templates of grids. ECR has one per prefix, and templates have no tags, so the description contains the
+//! grid's name.
 
 use aws::ecr::Template;
 use failure::{FailWith as _, Kind, failure};
@@ -8,15 +8,15 @@ use images_config::Config;
 use super::recovery::Unrecorded;
 use super::{Infrastructure, Inventory, ResourceKind};
 
-/// What the module's description has around the grid's name.
+/// The text before and after the grid's name in the module's description.
 const WORDS: (&str, &str) = ("Repositories of the pull-through cache, as the grid ", " wants them");
 
-/// The grid that made a template.
+/// The grid that created a template.
 fn maker(template: &Template) -> Option<&str> {
     template.description.as_deref()?.strip_prefix(WORDS.0)?.strip_suffix(WORDS.1)
 }
 
-/// The templates that the state does not own and a grid made, for prefixes of images.toml: each with that grid.
+/// The templates for prefixes of images.toml that a grid created and this state does not own, each with that grid's name.
 fn of_grids<'a>(
     inventory: &'a Inventory,
     config: &'a Config,
@@ -29,11 +29,11 @@ fn of_grids<'a>(
     })
 }
 
-/// Stops where images.toml wants a creation template for a prefix that another grid has one for: what the cache makes there
-/// gets that grid's key, which that grid may change or end.
+/// Refuses a prefix whose creation template belongs to another grid: repositories of the cache would get that grid's key, which
+/// that grid may change or delete.
 ///
 /// # Errors
-/// There is one.
+/// There is such a template.
 pub fn refuse_others(
     grid: &Infrastructure<'_>,
     config: &Config,
@@ -55,8 +55,8 @@ pub fn refuse_others(
     )
 }
 
-/// The inventory, with the creation templates that bear this grid's name and its state does not have: `destroy-images` left
-/// them for other grids, or the state was lost.
+/// The inventory with the creation templates that have this grid's name but are not in its state: `destroy-images` left them for
+/// other grids, or the state was lost.
 pub fn with_left(grid: &Infrastructure<'_>, config: &Config, mut inventory: Inventory) -> Inventory {
     let own = of_grids(&inventory, config).filter(|(_, maker)| *maker == grid.options.tag);
     let left: Vec<Unrecorded> = own

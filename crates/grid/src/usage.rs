@@ -1,4 +1,4 @@
-//! What repositories hold and who else uses them, read before anything is deleted.
+//! The contents of repositories and the grids that use them, read before a deletion.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,31 +7,31 @@ use futures_util::future::try_join_all;
 
 use super::{Infrastructure, Inventory};
 
-/// A repository, and what deleting it would take along.
+/// A repository, and what would be deleted with it.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct RepositoryUsage {
     /// Its name.
     pub repository: String,
-    /// Images in it.
+    /// Number of images in it.
     pub images: usize,
     /// Their size in bytes.
     pub bytes: u64,
-    /// The other grids that mark it as used: it is kept for them.
+    /// The other grids that mark it as used. It is kept for them.
     pub used_by: BTreeSet<String>,
 }
 
-/// Who uses what in the account.
+/// Which grid uses which repository of the account.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Usage {
-    /// Those that were asked for.
+    /// The repositories selected by `wanted`.
     pub repositories: Vec<RepositoryUsage>,
     /// Every repository of the account with the grids that mark it as used.
     pub marks: BTreeMap<String, BTreeSet<String>>,
-    /// Whether another grid is in the account. Any may pull through a rule, and nothing on a rule says which does.
+    /// Whether the account has another grid. Any grid may pull through a rule, and a rule does not show who does.
     pub others: bool,
 }
 
-/// What the repositories hold that `wanted` says yes to, and who uses which repository of the account.
+/// The contents of the repositories selected by `wanted`, and the users of every repository in the account.
 ///
 /// # Errors
 /// AWS refuses or does not answer.
@@ -60,7 +60,7 @@ pub async fn read(
 }
 
 impl RepositoryUsage {
-    /// Whether nobody else uses it.
+    /// Whether no other grid uses it.
     pub fn is_free(&self) -> bool {
         self.used_by.is_empty()
     }

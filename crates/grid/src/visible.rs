@@ -1,4 +1,4 @@
-//! AWS is eventually consistent: what it said it created is asked for until it shows.
+//! Waits until AWS shows what it has created: AWS is eventually consistent.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use registry::{Client, Reference};
 
 use super::Infrastructure;
 
-/// How long AWS may take until it shows a repository that it said it created.
+/// How long AWS may take to show a repository after creating it.
 pub const VISIBLE_BOUND: Duration = Duration::from_secs(60);
 
 /// Waits until ECR's API shows every repository and rule.
@@ -29,7 +29,7 @@ pub(super) async fn wait_until_visible(grid: &Infrastructure<'_>, config: &Confi
     }
 }
 
-/// Waits until the registry takes pushes for what ECR's API shows.
+/// Waits until the registry accepts pushes to a repository that ECR's API shows.
 pub(super) async fn wait_until_known(repository: &Reference, client: &Client) -> anyhow::Result<()> {
     let mut wait = Wait::new();
     let known = || registry::lists::has_repository(client, repository);
@@ -39,7 +39,7 @@ pub(super) async fn wait_until_known(repository: &Reference, client: &Client) ->
     Ok(())
 }
 
-/// ECR's registry refuses in the words of IAM.
+/// ECR's registry refuses with a message of IAM.
 fn refused(error: registry::Error) -> anyhow::Error {
     let words = error.to_string();
     match refused_action(&words) {
@@ -48,11 +48,11 @@ fn refused(error: registry::Error) -> anyhow::Error {
     }
 }
 
-/// Asking again, with growing pauses and within [`VISIBLE_BOUND`].
+/// Repeats a request with growing pauses, within [`VISIBLE_BOUND`].
 struct Wait {
     since: tokio::time::Instant,
     pause: Duration,
-    /// What is said of it.
+    /// The progress message, once shown.
     told: Option<Waiting>,
 }
 
@@ -61,7 +61,7 @@ impl Wait {
         Self { since: tokio::time::Instant::now(), pause: Duration::from_millis(50), told: None }
     }
 
-    /// Pauses before the next question, or gives up on what is `absent`.
+    /// Pauses before the next request, or gives up on what is `absent`.
     async fn again(&mut self, absent: impl FnOnce() -> String) -> anyhow::Result<()> {
         let absent = absent();
         if self.since.elapsed() > VISIBLE_BOUND {

@@ -1,4 +1,4 @@
-//! Terraform's directory: connected with the grid's state, or about to be.
+//! Terraform's working directory and its connection with the grid's state.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,10 +19,10 @@ struct WorkingDirectory {
 }
 
 impl Infrastructure<'_> {
-    /// Terraform in its directory, connected with this state; `terraform init` is run where that was not done.
+    /// Terraform in its directory, connected with this state. Runs `terraform init` if needed.
     ///
     /// # Errors
-    /// Terraform is missing, the bucket will not do, or the initialisation fails.
+    /// Terraform is missing, the bucket cannot be used, or the initialisation fails.
     pub async fn terraform(&self) -> anyhow::Result<Terraform> {
         let working_directory = working_directory(self).await?;
         if !working_directory.init_needed && is_connected(self, &working_directory.terraform).await? {
@@ -32,7 +32,7 @@ impl Infrastructure<'_> {
         init(self, working_directory.terraform).await
     }
 
-    /// Runs `terraform init`, whatever was done before.
+    /// Runs `terraform init` in any case.
     ///
     /// # Errors
     /// Terraform is missing or fails.
@@ -55,13 +55,13 @@ pub(super) async fn init(grid: &Infrastructure<'_>, terraform: Terraform) -> any
     Ok(terraform)
 }
 
-/// The key that terraform is told to encrypt the state and its lock with.
+/// The key that terraform encrypts the state and its lock with.
 async fn kms_key(grid: &Infrastructure<'_>) -> anyhow::Result<Option<String>> {
     let encryption = grid.store.encryption().await?;
     Ok(encryption.and_then(Encryption::terraform_key).map(str::to_owned))
 }
 
-/// Whether the last `terraform init` here was for this very state.
+/// Whether the last `terraform init` here was for this state.
 async fn is_connected(grid: &Infrastructure<'_>, terraform: &Terraform) -> anyhow::Result<bool> {
     #[derive(serde::Deserialize)]
     struct Connected {
@@ -84,7 +84,7 @@ async fn is_connected(grid: &Infrastructure<'_>, terraform: &Terraform) -> anyho
         && is("kms_key_id", key.as_deref()))
 }
 
-/// A copy of the module, and what terraform has to be told there: where AWS is emulated also where the stand-in provider is.
+/// A copy of the module and terraform's settings there, which include the stand-in provider if AWS is emulated.
 async fn working_directory(grid: &Infrastructure<'_>) -> anyhow::Result<WorkingDirectory> {
     let program = Program::find().map_err(explain)?;
     let Options { module, directory, .. } = &*grid.options;
@@ -101,8 +101,7 @@ async fn working_directory(grid: &Infrastructure<'_>) -> anyhow::Result<WorkingD
     Ok(working_directory)
 }
 
-/// The result of a command of terraform's. Where it had no permission to release its own lock, the lock is taken away here:
-/// this run took it.
+/// The result of a terraform command. If it had no permission to release its own lock, the lock is released here: this run took it.
 pub(super) async fn unlocked<T>(
     grid: &Infrastructure<'_>,
     result: Result<T, TerraformError>,
@@ -122,7 +121,7 @@ pub(super) async fn unlocked<T>(
             grid.options.watch.hear(&News::Unlocked);
             Err(error)
         }
-        // What is missing there is named already.
+        // The error names the missing permission already.
         Err(_) => Err(error).hint(
             Kind::Terraform,
             format!(
@@ -133,20 +132,20 @@ pub(super) async fn unlocked<T>(
     }
 }
 
-/// Releases a lock on the state whose holder has ended.
+/// Releases the lock on the state of a run that has ended.
 ///
 /// # Errors
-/// There is no such lock.
+/// There is no lock with this ID.
 pub async fn release_lock(grid: &Infrastructure<'_>, id: &str) -> anyhow::Result<()> {
     grid.terraform().await?.state().force_unlock(id).await.map_err(explain)
 }
 
-/// What `terraform init` left in the directory where terraform works: the connection with the state, and the provider.
+/// The directory of `terraform init`: the connection with the state, and the provider.
 pub fn terraform_data(directory: &Path) -> PathBuf {
     directory.join("module/.terraform")
 }
 
-/// Terraform's errors with their kind and hint.
+/// Adds kind and hint to terraform's errors.
 pub(super) fn explain(error: TerraformError) -> anyhow::Error {
     if let TerraformError::Failed { .. } = &error
         && let Some(hint) = key_refusal("", &error.to_string())
