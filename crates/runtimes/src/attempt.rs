@@ -1,4 +1,4 @@
-//! One call of the builder, and further ones where it failed by no fault of its inputs.
+//! Runs the builder, and runs it again after failures that the inputs did not cause.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,14 +8,15 @@ use process::Killer;
 
 use super::{Context, RuntimeError, State};
 
-/// Before each further attempt: what lost the part, another build that ended or was killed, may go on for a moment.
+/// Pause before each further attempt: another build that ended or was killed has removed a part of the builder's store, and may continue to
+/// do so for a moment.
 const PAUSES: [Duration; 3] = [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(3)];
 
-/// Builds, with the steps and lines told as those of `runtime`, and the whole output in a log of the name `log`.
+/// Builds. Steps and lines are reported as those of `runtime`; the whole output goes to a log with the name `log`.
 ///
 /// # Errors
-/// As [`Docker::build`]. A builder that has lost a part of its store is asked again, the last time without its cache, and the user is
-/// told so.
+/// As [`Docker::build`]. If the builder has lost a part of its store, the build is repeated, the last time without its cache, with a
+/// warning for each attempt.
 pub(super) async fn build(
     context: &Context,
     docker: &Docker,

@@ -1,4 +1,4 @@
-//! Where the base of a build is taken from.
+//! Chooses the registry that the base of a build is pulled from.
 
 use registry::{Platform, Reference};
 
@@ -6,7 +6,7 @@ use super::planned::{Base, Planned};
 use super::push::BaseLayers;
 use super::{Context, RuntimeError};
 
-/// What the base is for one platform; nothing where the build begins from scratch.
+/// The base's layers for one platform; empty for a build from scratch.
 pub(super) async fn base_layers(
     context: &Context,
     planned: &Planned,
@@ -15,7 +15,7 @@ pub(super) async fn base_layers(
 ) -> Result<BaseLayers, RuntimeError> {
     let (Some(base), Some(from)) = (&planned.base, from) else { return Ok(BaseLayers::default()) };
     let mut read = BaseLayers::read(context, base, from, platform).await;
-    // A cache imports an image piece by piece; what it lacks, the upstream has.
+    // A cache imports an image piece by piece; the upstream has what is still missing.
     if read.is_err() && from.registry() != base.name.registry() {
         read = BaseLayers::read(context, base, &base.name, platform).await;
     }
@@ -25,10 +25,10 @@ pub(super) async fn base_layers(
     })
 }
 
-/// Where the base is taken from: the pull-through cache if it has this very digest, else the upstream.
+/// Where the base is pulled from: the pull-through cache if it has exactly this digest, else the upstream.
 ///
-/// The cache is asked by tag, because a first pull by digest is not supported
-/// (<https://github.com/aws/containers-roadmap/issues/2837>), and may be a day behind.
+/// The cache is queried by tag, because a first pull by digest is not supported (<https://github.com/aws/containers-roadmap/issues/2837>).
+/// It may be a day old.
 pub(super) async fn source(context: &Context, runtime: &str, base: &Base) -> Reference {
     let upstream = base.name.with_digest(base.digest);
     let Some(cached) = context.grid_settings.cached(&base.name) else { return upstream };

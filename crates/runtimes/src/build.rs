@@ -1,4 +1,4 @@
-//! Carrying a plan out, as far as the image: what is done for each runtime, its base, its build.
+//! Applies a plan: what is done for each runtime, its base, its build.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -22,10 +22,10 @@ use super::push::{self, BaseLayers, Packed};
 use super::smoke;
 use super::{Context, Engine, LOCAL_REPOSITORY, RuntimeError, local_name, tidy};
 
-/// What the names of the directories for images on their way begin with; the process's number follows.
+/// Prefix of the directories for temporary images, followed by the process ID.
 const ROOM_PREFIX: &str = "build-";
 
-/// Carries a plan out, several runtimes side by side. One that fails does not stop the others, and leaves the runtime as it was.
+/// Applies a plan, several runtimes in parallel. If one fails, the others continue, and its tag does not move.
 pub async fn apply(context: &Context, planned: Vec<Planned>) -> Vec<Outcome> {
     docker::sweep(&context.scratch, ROOM_PREFIX);
     context.logs.tidy();
@@ -45,20 +45,20 @@ pub async fn apply(context: &Context, planned: Vec<Planned>) -> Vec<Outcome> {
     });
     let outcomes: Vec<Outcome> =
         futures_util::stream::iter(each).buffered(context.parallel.max(1)).collect().await;
-    // Not while a build runs: docker's first builder loses what it took from its cache.
+    // Not while a build runs: docker's legacy builder would lose images that it uses from its cache.
     tidy::tidy(context, &built, &outcomes).await;
     outcomes
 }
 
-/// What all runtimes of a run have in common, made at the first need.
+/// What all runtimes of a run share, created when first needed.
 struct Shared {
-    /// One configuration for all: credentials of every registry that a base comes from.
+    /// One configuration for all: the credentials of every registry that a base comes from.
     config: tokio::sync::OnceCell<Arc<PrivateConfig>>,
     asked: Asked,
     room: tokio::sync::OnceCell<Room>,
 }
 
-/// Where images and contexts lie on their way; removed with this value.
+/// The directory of temporary images and contexts; removed when this value is dropped.
 struct Room {
     directory: tempfile::TempDir,
     staging: Arc<Staging>,
@@ -76,10 +76,10 @@ impl Room {
     }
 }
 
-/// What the engine asks for: the servers, for a route gives a registry another host, and the repositories there.
+/// What the engine requests: servers (a route can give a registry another host) and their repositories.
 type Asked = HashSet<(Server, String)>;
 
-/// What the engine asks for, for these images.
+/// What the engine requests for these images.
 fn asked_for(context: &Context, images: impl Iterator<Item = Reference>) -> Asked {
     let asked = images.filter_map(|image| {
         let name: Reference = context.grid_settings.engine_name(&image).parse().ok()?;
@@ -98,7 +98,7 @@ fn pulled(context: &Context, planned: &[Planned]) -> Asked {
 /// Pulls an image into the container client's store, with the run's own credentials.
 ///
 /// # Errors
-/// The engine is down, or the registry refuses.
+/// The engine does not run, or the registry refuses.
 pub async fn pull(context: &Context, image: &Reference) -> Result<(), RuntimeError> {
     let name = context.grid_settings.engine_name(image);
     let asked = asked_for(context, std::iter::once(image.clone()));
@@ -119,8 +119,8 @@ async fn private_config(context: &Context, asked: &Asked) -> Result<Arc<PrivateC
     }
     for server in servers {
         let credential = context.credentials.get(&server, None).await.ok().flatten();
-        // Without a credential a public base can still be pulled; whether it can, the engine says. What stands in the user's own
-        // file or variable is taken over as it is.
+        // Without a credential the engine may still be able to pull a public base. Logins in the user's own file or variable are passed on
+        // unchanged.
         let Some((username, password)) = credential.and_then(Credential::into_login) else { continue };
         auths.push(RegistryAuth {
             registry: format!("{}/{}", server.host(), server.namespace()).trim_end_matches('/').to_owned(),
@@ -192,7 +192,7 @@ async fn apply_one(context: &Context, planned: &Planned, shared: &Shared) -> Res
         name_locally(&engine, planned, &done.local).await?;
     }
     tidy::remove_nameless(&engine.docker, before).await;
-    // Nothing is at the registry yet, not even a tag that another run would take up.
+    // Nothing is at the registry yet, so no other run can find a tag of this build.
     done.smoke = smoke::local(context, for_here(&engine, planned, &done.local)).await?;
     if let Some(repository) = &context.repository {
         let images = pack(context, planned, saved, &bases, room.path()).await?;
@@ -201,27 +201,27 @@ async fn apply_one(context: &Context, planned: &Planned, shared: &Shared) -> Res
     Ok(done)
 }
 
-/// The build's names in the container client's store, one a platform.
+/// The build's names in the container client's store, one per platform.
 fn local_names(planned: &Planned) -> Vec<String> {
     let platforms = planned.runtime.platforms.iter();
     platforms.map(|platform| local_name(&planned.runtime, &planned.key, platform)).collect()
 }
 
-/// The build for this machine's engine, or the only one there is.
+/// The build for this machine's engine, or the only one.
 fn for_here<'a>(engine: &Engine, planned: &Planned, local: &'a [String]) -> &'a str {
     let platforms = &planned.runtime.platforms;
     let here = platforms.iter().position(|platform| same_machine(platform, &engine.platform));
     local.get(here.unwrap_or_default()).map_or("", String::as_str)
 }
 
-/// Gives the name that a contributor types to the build for this machine.
+/// Adds the short name that contributors type to the build for this machine.
 async fn name_locally(engine: &Engine, planned: &Planned, local: &[String]) -> Result<(), RuntimeError> {
     let image = for_here(engine, planned, local);
     engine.docker.store().tag(image, &format!("{LOCAL_REPOSITORY}:{}", planned.name)).await?;
     Ok(())
 }
 
-/// Makes of each platform's saved image what goes to the registry.
+/// Converts each platform's saved image to the form that goes to the registry.
 async fn pack(
     context: &Context,
     planned: &Planned,
@@ -242,7 +242,7 @@ async fn pack(
     Ok(images)
 }
 
-/// What is installed in a saved image, where that is to be said beside it.
+/// The packages of a saved image; `None` if attestations are switched off.
 async fn installed(context: &Context, saved: PathBuf) -> Result<Option<Installed>, RuntimeError> {
     if !context.grid_settings.attestations() {
         return Ok(None);

@@ -1,4 +1,4 @@
-//! What the registry holds of a runtime: its builds, what changed since, and rollbacks.
+//! The builds of a runtime at the registry, what changed since, and rollbacks.
 
 use futures_util::StreamExt as _;
 use jiff::Timestamp;
@@ -11,7 +11,7 @@ use super::planned::{Planned, tagged};
 use super::publish::move_tag;
 use super::{Context, LOCAL_REPOSITORY, RuntimeError, build_tag, key_tag};
 
-/// How many builds are read side by side.
+/// How many builds are read in parallel.
 const PARALLEL: usize = 8;
 
 /// One build of a runtime.
@@ -21,7 +21,7 @@ pub struct Build {
     pub tag: String,
     /// The manifest's or index's digest.
     pub digest: Digest,
-    /// When its runtime's tag first moved to it; `None` before [`dated`], and where no such move is on record.
+    /// When the runtime's tag first moved to it; `None` before [`dated`] or if no such move is recorded.
     pub first_run: Option<Timestamp>,
     /// Its build key.
     pub key: Option<String>,
@@ -29,9 +29,9 @@ pub struct Build {
     pub base_name: Option<String>,
     /// Its base's digest.
     pub base_digest: Option<String>,
-    /// Whether the grid runs it: the runtime tag means it.
+    /// Whether the grid runs it: the runtime tag refers to it.
     pub is_current: bool,
-    /// Whether its key tag means it: of several builds of the same inputs, the one that is used.
+    /// Whether its key tag refers to it: of several builds of the same inputs, the one that is used.
     pub is_keyed: bool,
 }
 
@@ -40,11 +40,11 @@ pub struct Build {
 pub struct Rollback {
     /// The runtime.
     pub name: String,
-    /// What its tag means now.
+    /// The build that its tag refers to now.
     pub from: Option<Digest>,
-    /// The build that it goes back to, and on which `images.lock` has to hold it.
+    /// The build to go back to, on which `images.lock` has to hold the runtime.
     pub to: Digest,
-    /// That build's tag.
+    /// The tag of that build.
     pub build_tag: String,
 }
 
@@ -67,12 +67,12 @@ impl Config {
     }
 
     fn label(&self, name: &str) -> Option<&String> {
-        // A Dockerfile may set a label to nothing.
+        // A Dockerfile may set a label to the empty string.
         self.config.labels.as_ref()?.get(name).filter(|value| !value.is_empty())
     }
 }
 
-/// Reads an image's configuration; of an index, that of its first image.
+/// Reads an image's configuration; for an index, that of its first image.
 pub(super) async fn config(
     context: &Context,
     image: &Reference,
@@ -93,16 +93,16 @@ pub(super) async fn config(
     serde_json::from_slice(&bytes).map_err(|error| unreadable(error.to_string()))
 }
 
-/// Whether `tag` names a build of this runtime.
+/// Whether `tag` is a build tag of this runtime.
 pub fn is_build_of(runtime: &str, tag: &str) -> bool {
     let rest = tag.strip_prefix(runtime).and_then(|rest| rest.strip_prefix("-sha256-"));
     rest.is_some_and(|rest| rest.len() == 12 && rest.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
-/// The builds of a runtime at the registry. An image does not say when it was made: that would be another digest each time.
+/// The builds of a runtime at the registry. An image does not contain its build time: that would change its digest each time.
 ///
 /// # Errors
-/// The registry cannot be reached, or holds something under a build tag that is no image.
+/// The registry cannot be reached, or a build tag refers to something other than an image.
 pub async fn builds(context: &Context, runtime: &str) -> Result<Vec<Build>, RuntimeError> {
     let Some(repository) = &context.repository else { return Ok(Vec::new()) };
     let mut tags = registry::lists::tags(&context.client, repository).await?;
@@ -111,7 +111,7 @@ pub async fn builds(context: &Context, runtime: &str) -> Result<Vec<Build>, Runt
         context.client.head(&tagged(repository, runtime, runtime)?).await?.map(|found| found.digest);
     let each = tags.into_iter().map(|tag| async move {
         let image = tagged(repository, runtime, &tag)?;
-        // A tag that went away since it was listed is not there.
+        // The tag was deleted after it was listed.
         let Some(manifest) = context.client.manifest(&image).await? else { return Ok(None) };
         let digest = manifest.digest();
         let config = config(context, &image, manifest).await?;
@@ -140,7 +140,7 @@ pub async fn builds(context: &Context, runtime: &str) -> Result<Vec<Build>, Runt
     Ok(builds)
 }
 
-/// Says of each build when the runtime's tag first moved to it; the newest comes first, what never ran last.
+/// Adds to each build when the runtime's tag first moved to it. The newest comes first, builds that never ran come last.
 pub fn dated(mut builds: Vec<Build>, history: &History) -> Vec<Build> {
     for build in &mut builds {
         let moves = history.moves().iter().filter(|made| made.to == Some(build.digest));
@@ -150,7 +150,7 @@ pub fn dated(mut builds: Vec<Build>, history: &History) -> Vec<Build> {
     builds
 }
 
-/// How a runtime's tag moved, as far as it is recorded or can be seen.
+/// How a runtime's tag moved, as far as it is recorded or visible.
 ///
 /// # Errors
 /// The registry cannot be reached, or the record cannot be read.
@@ -162,11 +162,11 @@ pub async fn history(context: &Context, runtime: &str) -> Result<History, Runtim
     Ok(recorded?.now(found?.map(|found| found.digest)))
 }
 
-/// Where a runtime goes back to: `build` (its tag, its digest or the digest's first characters), else what its tag meant
+/// The build to roll back to: `build` (its tag, its digest or the digest's first characters), else the build that the tag referred to
 /// before its last move.
 ///
 /// # Errors
-/// There is no such build, nothing is recorded, or the registry cannot be reached.
+/// There is no such build, no move is recorded, or the registry cannot be reached.
 pub async fn plan_rollback(
     context: &Context,
     runtime: &str,
@@ -190,10 +190,10 @@ pub async fn plan_rollback(
     Ok(rollback(from, chosen.digest, chosen.tag.clone()))
 }
 
-/// Moves a runtime back by one manifest PUT; `false` if it is there already. The caller writes the hold into `images.lock`.
+/// Moves a runtime back with one manifest PUT; returns `false` if nothing had to be moved. The caller writes the hold into `images.lock`.
 ///
 /// # Errors
-/// The build is no longer there, somebody else moved the tag meanwhile, or the registry cannot be reached.
+/// The build no longer exists, the tag was moved by another user or run in the meantime, or the registry cannot be reached.
 pub async fn roll_back(context: &Context, rollback: &Rollback) -> Result<bool, RuntimeError> {
     let Some(repository) = &context.repository else { return Ok(false) };
     let Some(manifest) = context.client.manifest(&repository.with_digest(rollback.to)).await? else {
@@ -203,7 +203,7 @@ pub async fn roll_back(context: &Context, rollback: &Rollback) -> Result<bool, R
     move_tag(context, repository, &rollback.name, rollback.from, &manifest, Cause::RolledBack).await
 }
 
-/// The build that `wanted` names: two builds that begin alike are no answer.
+/// The build that `wanted` identifies; `None` if the characters match two builds.
 fn choose<'a>(builds: &'a [Build], wanted: &str) -> Option<&'a Build> {
     let hex = wanted.strip_prefix("sha256:").unwrap_or(wanted);
     let is_it =
@@ -212,28 +212,28 @@ fn choose<'a>(builds: &'a [Build], wanted: &str) -> Option<&'a Build> {
     found.next().filter(|_| found.next().is_none())
 }
 
-/// Why a runtime is not what it was.
+/// How a plan differs from the current build of a runtime.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Why {
-    /// There is nothing to compare with.
+    /// There is no build to compare with.
     Absent,
-    /// What is there was not built by this tool, or by another version of it.
+    /// The current image was not built by this tool, or was built by another version of it.
     Foreign,
-    /// What changed; nothing if the inputs are the same.
+    /// What changed; empty if the inputs are the same.
     Changes(Vec<Change>),
 }
 
-/// How many changes a reason names.
+/// How many changes are named in a reason.
 const NAMED: usize = 3;
 
-/// What changed, for the plan's line: digests by their first 12 digits, the first few changes. `--why` shows all.
+/// The first changes, for the plan's line, with digests shortened to 12 digits. `--why` shows all.
 pub(super) fn brief(changes: &[Change]) -> String {
     let short = |value: &Option<String>| {
         let digest = value.as_deref().and_then(|value| value.parse::<Digest>().ok());
         digest.map(|digest| format!("sha256:{}", digest.short())).or_else(|| value.clone())
     };
-    // The Dockerfile is a file of its context, too.
+    // The Dockerfile is also a file of its context.
     let dockerfile = changes.iter().find(|change| change.what == What::Dockerfile);
     let is_again = |change: &&Change| match (&change.what, &change.new, dockerfile.map(|change| &change.new))
     {
@@ -255,10 +255,10 @@ pub(super) fn brief(changes: &[Change]) -> String {
     }
 }
 
-/// The base of what the runtime tag means, if that was built on `base`: what the last run took that name for.
+/// The digest of the current build's base, if it was built on `base`: what the last run resolved that name to.
 ///
 /// # Errors
-/// The registry cannot be reached, or what is there cannot be read.
+/// The registry cannot be reached, or its data cannot be read.
 pub(super) async fn last_base(
     context: &Context,
     runtime: &str,
@@ -274,11 +274,11 @@ pub(super) async fn last_base(
     Ok(config.label("org.opencontainers.image.base.digest").and_then(|digest| digest.parse().ok()))
 }
 
-/// Compares the inputs of a plan with those of what the runtime tag means: at the registry, else in the container client's
+/// Compares the inputs of a plan with those of the build that the runtime tag refers to: at the registry, else in the container client's
 /// store.
 ///
 /// # Errors
-/// The registry or the engine cannot be reached, or what is there cannot be read.
+/// The registry or the engine cannot be reached, or its data cannot be read.
 pub async fn why(context: &Context, planned: &Planned) -> Result<Why, RuntimeError> {
     let label = match &context.repository {
         Some(repository) => {

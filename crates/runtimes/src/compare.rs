@@ -1,9 +1,8 @@
-//! What was built, compared with what was hashed.
+//! Compares the built image with the files that were hashed.
 //!
-//! A builder that was given the right files may still build others: one that it was sent before, one from a cache. So the files
-//! that the Dockerfile copied are read out of the image, layer by layer, and compared with the build's inputs. Which layer is
-//! which instruction's, the image's history says: every builder writes one entry for each `COPY` and `ADD`.
-//! `docs/build-key.md` says what this covers.
+//! A builder that got the right files may still build others: files of an earlier build, or of a cache. So the files that the Dockerfile
+//! copied are read from the image, layer by layer, and compared with the build's inputs. The image's history shows which layer belongs to
+//! which instruction: every builder writes one entry for each `COPY` and `ADD`. `docs/build-key.md` describes what this covers.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,31 +10,31 @@ use super::archive::{Archive, ArchiveError, LayerFile};
 use super::copy_instructions::{Copy, Sources, Wanted};
 use super::key::Mode;
 
-/// An image that is not what its inputs say.
+/// An image that does not match its inputs.
 #[derive(Debug, thiserror::Error)]
 pub enum CompareError {
     /// The image cannot be read.
     #[error(transparent)]
     Archive(#[from] ArchiveError),
-    /// The history does not name the layers.
+    /// The history cannot be matched with the layers.
     #[error("the image's history does not tell which layers the Dockerfile's COPY and ADD made: {reason}")]
     History {
         /// What is wrong with it.
         reason: String,
     },
-    /// A file that was copied is another one.
+    /// A copied file has other content or another mode.
     #[error("{instruction}: {path} is in the image with {found}; what was hashed has {wanted}")]
     Other {
         /// The instruction, with its line.
         instruction: String,
         /// The file, in the image.
         path: String,
-        /// What the image has.
+        /// What the image contains.
         found: String,
         /// What was hashed.
         wanted: String,
     },
-    /// A file that the instruction names did not arrive.
+    /// A file that the instruction names is missing.
     #[error("{instruction}: {path} did not reach the image")]
     Missing {
         /// The instruction, with its line.
@@ -59,7 +58,7 @@ pub enum CompareError {
 /// The first file that is not what was hashed, or an image that cannot be read.
 pub fn compare(archive: &Archive, copies: &[Copy]) -> Result<(), CompareError> {
     let layers = layers(archive, copies.len())?;
-    // What the layers below have, by its path: a builder may leave out of a layer what is there already.
+    // The files of the layers below, by path: a builder may leave unchanged files out of a layer.
     let mut below = BTreeMap::new();
     for (copy, layer) in copies.iter().zip(layers) {
         let Sources::Context { files, is_one_file } = &copy.sources else { continue };
@@ -73,7 +72,7 @@ pub fn compare(archive: &Archive, copies: &[Copy]) -> Result<(), CompareError> {
     Ok(())
 }
 
-/// The layer of each of the last `count` `COPY` and `ADD` instructions; none where an instruction changed nothing.
+/// The layer of each of the last `count` `COPY` and `ADD` instructions; `None` if an instruction changed nothing.
 fn layers(archive: &Archive, count: usize) -> Result<Vec<Option<usize>>, CompareError> {
     let history = archive.history()?;
     let failed = |reason: String| CompareError::History { reason };
@@ -90,15 +89,15 @@ fn layers(archive: &Archive, count: usize) -> Result<Vec<Option<usize>>, Compare
             copied.push(layer);
         }
     }
-    // Those of the base come first.
+    // Instructions of the base come first.
     let Some(base) = copied.len().checked_sub(count) else {
         return Err(failed(format!("it has {} of them, and the Dockerfile {count}", copied.len())));
     };
     Ok(copied.split_off(base))
 }
 
-/// Whether a step of the history is a `COPY` or an `ADD`: as BuildKit writes it, or as the legacy builder and podman do, which
-/// put the shell and `#(nop)` in front of what starts no program.
+/// Whether a step of the history is a `COPY` or an `ADD`, in the form of BuildKit or of the legacy builder and podman, which put the shell
+/// and `#(nop)` before instructions that run no program.
 fn is_copy(created_by: &str) -> bool {
     let text = created_by.split_once("#(nop) ").map_or(created_by, |(_, instruction)| instruction);
     ["COPY ", "ADD "].iter().any(|keyword| text.trim_start().starts_with(keyword))
@@ -121,7 +120,7 @@ fn check(
         };
         return same(copy, instruction, path, file, wanted);
     }
-    // All files lie below one destination, which only the image knows: whatever fits one of them is tried.
+    // All files are below one destination, which is known only from the image: every directory that fits one of them is tried.
     let Some((path, _)) = found.iter().next() else {
         let missing = files.iter().find(|(name, wanted)| {
             !below.iter().any(|(path, file)| ends_with(path, name) && is_it(file, wanted, copy.chmod))
@@ -200,7 +199,7 @@ fn is_it(file: &LayerFile, wanted: &Wanted, chmod: bool) -> bool {
     mode && file.sha256 == wanted.sha256
 }
 
-/// Whether `path` is `name` or lies so below some directory.
+/// Whether `path` is `name`, or `name` below some directory.
 fn ends_with(path: &str, name: &str) -> bool {
     path.strip_suffix(name).is_some_and(|rest| rest.is_empty() || rest.ends_with('/'))
 }
@@ -231,7 +230,7 @@ mod tests {
 
     type Files<'a> = &'a [(&'a str, &'a str)];
 
-    /// What the comparison says: nothing where all is as it should be.
+    /// The result of the comparison; empty if everything matches.
     fn said(is_one_file: bool, files: Files<'_>, layer: Files<'_>, below: Files<'_>) -> String {
         let files = wanted(files);
         let copy = Copy {
@@ -252,7 +251,7 @@ mod tests {
     #[test]
     fn what_an_instruction_did_against_what_it_should_have_done() {
         let (a, two): (Files<'_>, Files<'_>) = (&[("a", "1")], &[("a", "1"), ("d/a", "2")]);
-        // (one file that may be renamed, the files, what the layer has, what lies below, what is said)
+        // (one file that may be renamed, the files, the layer's files, the files below, the result)
         let table: &[(bool, Files<'_>, Files<'_>, Files<'_>, &str)] = &[
             (true, a, &[("x/start", "1")], &[], ""),
             (true, a, &[("x/start", "2")], &[], "other x/start"),

@@ -1,7 +1,7 @@
 //! Which files of the context the Dockerfile's `COPY` and `ADD` instructions put into the image.
 //!
-//! Only where they come from and what they are called below their destination: where the destination is, the image itself says.
-//! What cannot be told from the Dockerfile and its arguments is [`Sources::Unknown`], never guessed.
+//! This covers only the sources and their names below the destination; the destination itself is read from the image. What cannot be
+//! determined from the Dockerfile and its arguments is [`Sources::Unknown`], never guessed.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use super::context::{BuildContext, Entry};
 use super::ignore;
 use super::key::Mode;
 
-/// How far one symlink leads to another before it is a circle.
+/// Longest chain of symlinks; a longer one is treated as a cycle.
 const LINK_LIMIT: usize = 16;
 
 /// One `COPY` or `ADD` of the stages that the image is made of, in the order of its layers.
@@ -19,9 +19,9 @@ const LINK_LIMIT: usize = 16;
 pub struct Copy {
     /// The line on which it starts, from 1.
     pub line: usize,
-    /// As written, on one line.
+    /// The instruction as written, on one line.
     pub text: String,
-    /// Whether it gives the files a mode of its own.
+    /// Whether it sets the files' mode (`--chmod`).
     pub chmod: bool,
     /// Where its files come from.
     pub sources: Sources,
@@ -34,23 +34,23 @@ pub enum Sources {
     Context {
         /// The files by their path below the destination.
         files: BTreeMap<String, Wanted>,
-        /// Whether it is one file, which the destination may give another name.
+        /// Whether this is one file, which the destination may rename.
         is_one_file: bool,
     },
     /// Another stage or image, an address, or the Dockerfile itself.
     Elsewhere,
-    /// The context, in a way that is not understood here.
+    /// The context, in a form that is not supported here.
     Unknown,
 }
 
-/// A file as it has to be in the image.
+/// A file as it must be in the image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {
-    /// In the context.
+    /// Its path in the context.
     pub path: String,
     /// git's mode.
     pub mode: Mode,
-    /// Of the content, or of a symlink's target, in hex.
+    /// SHA-256 of the content, or of a symlink's target, in hex.
     pub sha256: String,
 }
 
@@ -74,7 +74,7 @@ fn sources(context: &BuildContext, layer: &Layer) -> Sources {
         match flag_name(flag) {
             "--from" => return Sources::Elsewhere,
             "--chmod" | "--chown" | "--link" | "--keep-git-dir" | "--checksum" => {}
-            // `--parents`, `--exclude`, `--unpack` and what is yet to come.
+            // `--parents`, `--exclude`, `--unpack` and future flags.
             _ => return Sources::Unknown,
         }
     }
@@ -88,7 +88,7 @@ fn sources(context: &BuildContext, layer: &Layer) -> Sources {
     of_context(context, is_add, all).unwrap_or(Sources::Unknown)
 }
 
-/// What the sources mean in the context.
+/// The files of the context that the sources refer to.
 fn of_context(context: &BuildContext, is_add: bool, sources: &[String]) -> Option<Sources> {
     let mut files = BTreeMap::new();
     let mut is_one_file = sources.len() == 1;
@@ -126,7 +126,7 @@ fn wanted(path: &str, entry: &Entry) -> Wanted {
     Wanted { path: path.to_owned(), mode: entry.mode, sha256: entry.sha256.clone() }
 }
 
-/// The highest files and directories that a pattern matches.
+/// The topmost files and directories that a pattern matches.
 fn matching(context: &BuildContext, pattern: &str) -> Option<Vec<String>> {
     let glob = ignore::Glob::new(pattern).ok()?;
     let mut found = std::collections::BTreeSet::new();
@@ -150,7 +150,7 @@ fn normal(path: &str) -> String {
     parts.join("/")
 }
 
-/// The file or directory that a path means: builders follow the symlinks on the way, and at its end.
+/// The file or directory that a path refers to: builders follow symlinks on the way and at its end.
 fn follow(context: &BuildContext, path: &str) -> Option<String> {
     let mut path = path.to_owned();
     'again: for _ in 0..LINK_LIMIT {
@@ -179,7 +179,7 @@ mod tests {
     use crate::context::Reads;
     use crate::context::tests::directory;
 
-    /// What each instruction copies: `destination<-path` for each file, `=` where it may be renamed.
+    /// What each instruction copies: `destination<-path` for each file, `=` if it may be renamed.
     fn copied(dockerfile: &str, target: Option<&str>) -> Vec<String> {
         let root = directory(&[
             ("Dockerfile", dockerfile),

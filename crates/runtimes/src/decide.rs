@@ -1,4 +1,4 @@
-//! What has to be done for each runtime: two HEADs each, and the container client only where something is to be built.
+//! Decides what to do for each runtime: two HEAD requests each, and the container client only if something has to be built.
 
 use std::sync::Arc;
 
@@ -17,9 +17,9 @@ use super::{Context, Runtime, RuntimeError, entry_point, key_tag, local_name};
 /// How a plan is made.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
-    /// REBUILD_RUNTIMES: build whatever there is, without any cache.
+    /// REBUILD_RUNTIMES: build even if a build exists, without any cache.
     pub force: bool,
-    /// `--locked`: ask the upstreams whether they still have what `images.lock` says.
+    /// `--locked`: check whether the upstreams still have the digests in `images.lock`.
     pub compare: bool,
 }
 
@@ -30,11 +30,11 @@ pub struct Failure {
     pub name: String,
     /// Its base.
     pub base: Option<Reference>,
-    /// Why.
+    /// The cause.
     pub error: RuntimeError,
 }
 
-/// What two HEADs, the lock and the user say.
+/// The results of two HEAD requests, the lock and the options.
 #[derive(Clone, Copy, Debug, Default)]
 struct Facts {
     key: Option<Digest>,
@@ -47,12 +47,12 @@ struct Facts {
 enum Decision {
     Nothing(&'static str),
     Promote(Digest, &'static str),
-    /// No registry has it: the container client's store may.
+    /// No registry has the build; the container client's store may have it.
     Missing,
     Force,
 }
 
-/// The whole decision, apart from what the container client's store says.
+/// The whole decision, except for the container client's store.
 fn decide(facts: Facts) -> Decision {
     match facts {
         Facts { force: true, .. } => Decision::Force,
@@ -71,13 +71,13 @@ fn decide(facts: Facts) -> Decision {
     }
 }
 
-/// Plans each runtime, side by side. What cannot be planned is told beside what can.
+/// Plans all runtimes in parallel. A runtime that cannot be planned does not stop the others.
 pub async fn plan(
     context: &Context,
     runtimes: &[Runtime],
     options: Options,
 ) -> Vec<Result<Planned, Failure>> {
-    // Who plans again, after a change of a file, may have started the engine meanwhile.
+    // When planning again after a file has changed, the engine may have been started in the meantime.
     context.forget_engine_failure().await;
     let reads = Arc::new(Reads::default());
     let each = runtimes.iter().map(|runtime| async {
@@ -87,18 +87,18 @@ pub async fn plan(
     futures_util::future::join_all(each).await
 }
 
-/// The key's inputs of one runtime as its files are now, for `--explain`: asks nobody but, for a base that is not locked, its
-/// upstream.
+/// The inputs of one runtime's key from its current files, for `--explain`. Sends no request, except to the upstream of a base that is not
+/// locked.
 ///
 /// # Errors
-/// The context cannot be read, or the base not resolved.
+/// The context cannot be read, or the base cannot be resolved.
 pub async fn explain(context: &Context, runtime: &Runtime) -> Result<Inputs, RuntimeError> {
     let read = read(context, runtime, &Arc::default()).await?;
     let base = resolve(context, runtime, Wait::Full).await?;
     Ok(inputs(runtime, &read.files, base.as_ref()))
 }
 
-/// A runtime's files, read and understood.
+/// A runtime's files, read and parsed.
 struct Read {
     files: BuildContext,
     dockerfile: Arc<Dockerfile>,
@@ -134,16 +134,16 @@ fn inputs(runtime: &Runtime, files: &BuildContext, base: Option<&Base>) -> Input
     }
 }
 
-/// How long a base's registry is waited for.
+/// How long to wait for a base's registry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wait {
-    /// As long as it takes: nothing can be done without its answer.
+    /// The full timeout: nothing can be done without its answer.
     Full,
-    /// Not long: the answer can perhaps be done without.
+    /// A short timeout: the answer may not be needed.
     Little,
 }
 
-/// What the upstream has under a base's name.
+/// The digest that the upstream has for a base's name.
 async fn ask(context: &Context, base: &Reference, wait: Wait) -> Result<Digest, RuntimeError> {
     let found = match wait {
         Wait::Full => context.client.find(base).await,
@@ -154,7 +154,7 @@ async fn ask(context: &Context, base: &Reference, wait: Wait) -> Result<Digest, 
     Ok(found.map_err(failed)?.ok_or_else(unknown)?.digest)
 }
 
-/// What the Dockerfile takes from elsewhere: all of it is pinned, or is the base.
+/// What the Dockerfile takes from elsewhere, after a check that all of it is pinned or is the base.
 fn needs(dockerfile: &Dockerfile, runtime: &Runtime, shown: &str) -> Result<Needs, RuntimeError> {
     let needs = dockerfile.needs(&runtime.given())?;
     let found = match (&needs.base, &runtime.base_argument) {
@@ -172,7 +172,7 @@ fn needs(dockerfile: &Dockerfile, runtime: &Runtime, shown: &str) -> Result<Need
     Err(RuntimeError::OtherBase { dockerfile: shown.to_owned(), expected, found })
 }
 
-/// A base's digest: its own, else the lock's, else what the upstream says now; never a cache's, which may be a day old.
+/// A base's digest: its own, else the lock's, else the upstream's; never a cache's, which may be a day old.
 async fn resolve(context: &Context, runtime: &Runtime, wait: Wait) -> Result<Option<Base>, RuntimeError> {
     let Some(name) = runtime.base.clone() else { return Ok(None) };
     let known = name.digest().or_else(|| context.grid_settings.locked_base(&name));
@@ -184,7 +184,7 @@ async fn resolve(context: &Context, runtime: &Runtime, wait: Wait) -> Result<Opt
     Ok(Some(Base { name, digest, locked: known.is_some() }))
 }
 
-/// Nothing is built on what is nobody's.
+/// Nothing is built on an image that lacks a required signature.
 async fn check_signature(context: &Context, image: &Reference, digest: Digest) -> Result<(), RuntimeError> {
     let failed = |source| RuntimeError::Base { base: image.to_string(), source };
     context.grid_settings.check_signature(image, digest).await.map(drop).map_err(failed)
@@ -205,7 +205,7 @@ async fn plan_one(
     let (mut planned, decision) = match resolve(context, runtime, Wait::Little).await {
         Ok(base) => look(context, runtime, &read, base, options).await?,
         Err(RuntimeError::Base { source, .. }) if source.is_out_of_reach() => {
-            // Without the upstream: if the runtime is what the last run made of this base, nothing would have been done.
+            // Without the upstream: if the runtime's current build has this base's last digest and the same inputs, there is nothing to do.
             let last = match &runtime.base {
                 Some(base) => last_base(context, &runtime.name, base).await.unwrap_or_default(),
                 None => None,
@@ -229,14 +229,14 @@ async fn plan_one(
     settle(context, planned, decision).await
 }
 
-/// `--locked`: whether the base's name still means what the lock says.
+/// `--locked`: whether the base's name still refers to the digest in the lock.
 async fn compare(context: &Context, planned: &mut Planned) -> Result<(), RuntimeError> {
     let Some(base) = planned.base.as_ref().filter(|base| base.locked && base.name.digest().is_none()) else {
         return Ok(());
     };
     match ask(context, &base.name, Wait::Little).await {
         Ok(now) => planned.base_moved = (now != base.digest).then_some((base.digest, now)),
-        // The lock says what is to be used.
+        // The lock has the digest to use, so the upstream is not needed.
         Err(RuntimeError::Base { source, .. }) if source.is_out_of_reach() => {
             planned.unanswered = Some(source);
         }
@@ -245,7 +245,7 @@ async fn compare(context: &Context, planned: &mut Planned) -> Result<(), Runtime
     Ok(())
 }
 
-/// Two HEADs, and what they come to.
+/// Sends the two HEAD requests and decides.
 async fn look(
     context: &Context,
     runtime: &Runtime,
@@ -290,7 +290,7 @@ async fn look(
     Ok((planned, decision))
 }
 
-/// From the decision to what is done, which may need the container client.
+/// Completes a plan from the decision; may need the container client.
 async fn settle(
     context: &Context,
     mut planned: Planned,
@@ -322,13 +322,13 @@ async fn settle(
     Ok(planned)
 }
 
-/// What changed since the build that is in place.
+/// What changed since the current build.
 async fn changed(context: &Context, planned: &Planned) -> String {
     match why(context, planned).await {
         Ok(Why::Absent) => "not built yet".to_owned(),
         Ok(Why::Foreign) => "the registry's runtime was not built by this version of the tool".to_owned(),
         Ok(Why::Changes(changes)) => brief(&changes),
-        // It is built all the same.
+        // The runtime is built in any case.
         Err(_) => "its inputs changed".to_owned(),
     }
 }
@@ -337,7 +337,7 @@ async fn changed(context: &Context, planned: &Planned) -> String {
 async fn is_local(context: &Context, planned: &Planned) -> Result<bool, RuntimeError> {
     let docker = &context.engine().await?.docker;
     for platform in &planned.runtime.platforms {
-        // The label as well as the name: a name can be given to anything.
+        // Checks the label as well as the name: any image can have the name.
         let found = docker.store().image(&local_name(&planned.runtime, &planned.key, platform)).await?;
         let is_it = found.is_some_and(|image| {
             image.labels.get(KEY_LABEL) == Some(&planned.key)

@@ -1,4 +1,4 @@
-//! An artifact's content where its manifest says it all, and the configuration of those that have none
+//! The empty blob: content of artifacts that are described by their manifest alone, and configuration of artifacts without one
 //! (<https://github.com/opencontainers/image-spec/blob/main/manifest.md#guidance-for-an-empty-descriptor>).
 
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ use serde::Serialize;
 /// The media type of an artifact's manifest.
 pub(super) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
-/// An artifact's manifest: one content, and no configuration.
+/// An artifact's manifest: one layer, and the empty configuration.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ArtifactManifest<'a> {
@@ -18,7 +18,7 @@ pub(super) struct ArtifactManifest<'a> {
     artifact_type: &'a str,
     config: Descriptor,
     layers: [&'a Descriptor; 1],
-    /// What it is about.
+    /// The manifest that the artifact refers to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) subject: Option<Descriptor>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -26,7 +26,7 @@ pub(super) struct ArtifactManifest<'a> {
 }
 
 impl<'a> ArtifactManifest<'a> {
-    /// That of an artifact of this type, about nothing and without annotations.
+    /// An artifact of this type, without a subject and annotations.
     pub(super) fn new(artifact_type: &'a str, content: &'a Descriptor) -> Self {
         Self {
             schema_version: 2,
@@ -40,10 +40,10 @@ impl<'a> ArtifactManifest<'a> {
     }
 }
 
-/// The content.
+/// The blob's content.
 pub(super) const EMPTY: &[u8] = b"{}";
 
-/// What names it.
+/// The blob's descriptor.
 pub(super) fn empty() -> Descriptor {
     Descriptor::new("application/vnd.oci.empty.v1+json", Digest::of(EMPTY), EMPTY.len() as u64)
 }

@@ -1,4 +1,4 @@
-//! Whether the programs of another platform can run where the images are built.
+//! Checks whether programs of another platform can run on the build machine.
 
 use docker::{Docker, DockerError};
 use registry::Platform;
@@ -6,7 +6,7 @@ use registry::Platform;
 use super::planned::{Planned, same_machine};
 use super::{Context, RuntimeError};
 
-/// Says before anything starts that a platform's programs cannot run here. A Dockerfile without `RUN` runs none.
+/// Reports before the build that a platform's programs cannot run here. A Dockerfile without `RUN` runs no programs.
 pub(super) async fn check_platforms(context: &Context, planned: &Planned) -> Result<(), RuntimeError> {
     let engine = context.engine().await?;
     let foreign: Vec<&Platform> = planned
@@ -42,8 +42,8 @@ fn no_emulator(docker: &Docker, platform: &Platform) -> RuntimeError {
     })
 }
 
-/// Whether the kernel hands another architecture's programs to an emulator. An engine on another machine (a remote one, or the
-/// virtual machine of macOS) is not ours to look into: it is believed, and its own error is shown.
+/// Whether the kernel runs another architecture's programs in an emulator. An engine on another machine (remote, or the virtual machine of
+/// macOS) cannot be checked: it is assumed to work, and its own error is shown.
 fn emulated(architecture: &str, registered: &std::path::Path) -> bool {
     let remote =
         std::env::var("DOCKER_HOST").is_ok_and(|host| !host.is_empty() && !host.starts_with("unix://"));

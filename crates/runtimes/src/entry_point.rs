@@ -1,26 +1,26 @@
-//! Entry points that no container can start, found before they are built.
+//! Detects entry points that no container can start, before they are built.
 //!
-//! A checkout with `core.autocrlf=true` turns `#!/bin/sh` into `#!/bin/sh<CR>`, and the container ends with 127.
+//! A checkout with `core.autocrlf=true` turns `#!/bin/sh` into `#!/bin/sh<CR>`, and the container exits with status 127.
 
 use std::path::Path;
 
-/// What a program of Linux begins with, which needs no interpreter.
+/// The first bytes of a Linux executable, which needs no interpreter.
 const ELF: &[u8] = b"\x7fELF";
-/// The byte order mark that some editors put before a text.
+/// The byte order mark that some editors write at the start of a text.
 const BOM: &[u8] = b"\xef\xbb\xbf";
 
 /// Why an entry point cannot be started.
 #[derive(Debug, thiserror::Error)]
 pub enum EntryPointError {
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("could not read the entry point {path}")]
     Read {
         /// The file.
         path: String,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// Linux would not find the program that runs it.
+    /// Linux would not find the program that runs the script.
     #[error("{path}:{line}: {reason}")]
     Unusable {
         /// The file.
@@ -32,10 +32,10 @@ pub enum EntryPointError {
     },
 }
 
-/// Checks that a container can start `path`, which is `shown` in errors.
+/// Checks that a container can start `path`; errors call it `shown`.
 ///
 /// # Errors
-/// It cannot be read, begins with neither `#!` nor a program, or has lines that end as on Windows.
+/// The file cannot be read, begins with neither `#!` nor an executable's header, or has Windows line endings.
 pub(super) fn check(path: &Path, shown: &str) -> Result<(), EntryPointError> {
     let bytes =
         std::fs::read(path).map_err(|source| EntryPointError::Read { path: shown.to_owned(), source })?;

@@ -1,4 +1,4 @@
-//! What can go wrong with a runtime.
+//! Errors of planning, building and moving runtimes.
 
 use std::sync::Arc;
 
@@ -15,28 +15,28 @@ use super::entry_point::EntryPointError;
 /// Why a runtime could not be planned, built or moved.
 #[derive(Debug, thiserror::Error)]
 pub enum RuntimeError {
-    /// The build context.
+    /// The build context cannot be used.
     #[error(transparent)]
     Context(#[from] ContextError),
-    /// The Dockerfile.
+    /// The Dockerfile cannot be used.
     #[error(transparent)]
     Dockerfile(#[from] DockerfileError),
-    /// The entry point.
+    /// The entry point cannot be started.
     #[error(transparent)]
     EntryPoint(#[from] EntryPointError),
-    /// The container client or its engine.
+    /// The container client or its engine failed.
     #[error(transparent)]
     Docker(#[from] DockerError),
-    /// There is no engine, which one of the runtimes has found out for all.
+    /// There is no engine. One runtime detected this for all of them.
     #[error(transparent)]
     Engine(Arc<Self>),
-    /// A registry.
+    /// A registry request failed.
     #[error(transparent)]
     Registry(#[from] registry::Error),
-    /// The image that the container client saved.
+    /// The image that the container client saved cannot be used.
     #[error(transparent)]
     Archive(#[from] ArchiveError),
-    /// An image that has not the files that it was to be built from.
+    /// An image does not have the files that it was to be built from.
     #[error("{image} was not built from its inputs")]
     NotItsInputs {
         /// The image.
@@ -44,27 +44,27 @@ pub enum RuntimeError {
         /// What differs.
         source: CompareError,
     },
-    /// A name or tag that breaks the grammar.
+    /// A name or tag that is not valid.
     #[error("runtime {runtime} gives a name that no registry takes")]
     Name {
         /// The runtime.
         runtime: String,
-        /// What is wrong with it.
+        /// What is wrong with the name.
         source: registry::ReferenceError,
     },
-    /// The Dockerfile has here-documents, and the builder is older than they are.
+    /// The Dockerfile has here-documents, which the builder is too old to support.
     #[error(
         "{dockerfile}:{line}: {builder} knows no here-documents and would take their lines for instructions"
     )]
     Heredoc {
         /// The Dockerfile.
         dockerfile: String,
-        /// The line of the first, from 1.
+        /// The line of the first here-document, from 1.
         line: usize,
-        /// What builds.
+        /// The builder.
         builder: String,
     },
-    /// The Dockerfile names its base itself and goes into the image.
+    /// The Dockerfile names its base itself and copies itself into the image.
     #[error(
         "{dockerfile} names its base itself and copies itself into the image: the legacy builder would copy the one with the pinned base"
     )]
@@ -79,7 +79,7 @@ pub enum RuntimeError {
     OtherBase {
         /// The Dockerfile.
         dockerfile: String,
-        /// The base that this run works with.
+        /// The base when this run started.
         expected: String,
         /// The base now.
         found: String,
@@ -89,7 +89,7 @@ pub enum RuntimeError {
     Base {
         /// The base.
         base: String,
-        /// What the registry said.
+        /// The registry's error.
         source: registry::Error,
     },
     /// The upstream has no such base.
@@ -98,7 +98,7 @@ pub enum RuntimeError {
         /// The base.
         base: String,
     },
-    /// The base is there and not for this platform.
+    /// The base exists, but not for this platform.
     #[error("the base {base} has no image for {platform}")]
     BasePlatform {
         /// The base.
@@ -106,31 +106,31 @@ pub enum RuntimeError {
         /// The wanted platform.
         platform: String,
     },
-    /// The builder made the image for another platform than it was told.
+    /// The builder built the image for another platform than requested.
     #[error("the builder made {image} for {found} instead of {platform}")]
     OtherPlatform {
-        /// The file of the image.
+        /// The saved image's file.
         image: String,
-        /// What it was told.
+        /// The requested platform.
         platform: String,
-        /// What it made.
+        /// The image's platform.
         found: String,
     },
-    /// Something in the registry that cannot be read.
+    /// Something in the registry cannot be read.
     #[error("{image} cannot be read: {reason}")]
     Unreadable {
-        /// What was read.
+        /// Its name.
         image: String,
         /// What is wrong with it.
         reason: String,
     },
-    /// The engine names a platform that is none.
+    /// The engine reports an invalid platform.
     #[error("the container engine says that its platform is `{platform}`")]
     EnginePlatform {
-        /// As it said.
+        /// As reported.
         platform: String,
     },
-    /// The runtime tag was moved by somebody else since the plan.
+    /// The runtime tag was moved by another user or run since the plan.
     #[error(
         "{image} was changed by somebody else since the plan: it was {} and is now {}. Nothing was overwritten; run the command again",
         shown(expected),
@@ -139,27 +139,27 @@ pub enum RuntimeError {
     Moved {
         /// The tag.
         image: String,
-        /// What the plan saw.
+        /// The digest when the plan was made.
         expected: Option<Digest>,
-        /// What is there now.
+        /// The digest now.
         found: Option<Digest>,
     },
-    /// The registry does not take what is said about a build.
+    /// The registry does not accept the documents about a build.
     #[error("the SBOM and the provenance of {image} could not be put beside it")]
     Attestations {
         /// The build.
         image: String,
-        /// What the registry said.
+        /// The registry's error.
         source: registry::Error,
     },
-    /// A build tag that stands for another build.
+    /// A build tag already refers to another build.
     #[error("{image} names another build, {found}, not the one to push, {pushed}: a build tag never moves")]
     BuildTag {
         /// The tag.
         image: String,
-        /// What is there.
+        /// The build that it refers to.
         found: Digest,
-        /// What was to be put there.
+        /// The build that was to be pushed.
         pushed: Digest,
     },
     /// There is no such build.
@@ -167,29 +167,29 @@ pub enum RuntimeError {
     NoBuild {
         /// The runtime.
         runtime: String,
-        /// What was asked for.
+        /// The requested build.
         wanted: String,
     },
-    /// Nothing is known of what the runtime was before.
+    /// No earlier build of the runtime is known.
     #[error("no earlier build of {runtime} is recorded")]
     NoEarlierBuild {
         /// The runtime.
         runtime: String,
     },
-    /// A build that is held or keyed and no longer at the registry.
+    /// A build that is held or keyed is no longer at the registry.
     #[error("{image} is no longer at the registry as {digest}")]
     Gone {
         /// The runtime's tag.
         image: String,
-        /// The build that is wanted.
+        /// The missing build.
         digest: Digest,
     },
-    /// A directory for what an image takes on its way cannot be made.
+    /// A directory for temporary images cannot be created.
     #[error("could not create a directory in {path}")]
     Scratch {
-        /// Where.
+        /// Its parent directory.
         path: String,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: std::io::Error,
     },
     /// The container did not answer as a runtime does.
@@ -205,7 +205,7 @@ pub enum RuntimeError {
 }
 
 impl RuntimeError {
-    /// The kind of failure that it is.
+    /// The kind of failure.
     pub fn kind(&self) -> Kind {
         match self {
             Self::Engine(error) => error.kind(),
@@ -229,7 +229,7 @@ impl RuntimeError {
         }
     }
 
-    /// What to do now.
+    /// What the user can do.
     pub fn hint(&self) -> Option<&'static str> {
         Some(match self {
             Self::Engine(error) => return error.hint(),
@@ -287,7 +287,7 @@ impl RuntimeError {
         })
     }
 
-    /// Whether an image was built that has other files than its inputs.
+    /// Whether an image has other files than its inputs.
     pub(crate) fn is_other_content(&self) -> bool {
         matches!(
             self,
@@ -300,7 +300,7 @@ impl RuntimeError {
         )
     }
 
-    /// What a registry said, where that is what went wrong.
+    /// The registry's error, if that is the cause.
     pub fn registry(&self) -> Option<&registry::Error> {
         match self {
             Self::Registry(error)
@@ -310,7 +310,7 @@ impl RuntimeError {
         }
     }
 
-    /// The error with all its causes; the last lines of a program that failed are the innermost.
+    /// The error with all its causes, ending with the last lines of a program that failed.
     pub fn in_full(&self) -> String {
         let mut text = self.to_string();
         let mut cause = std::error::Error::source(self);

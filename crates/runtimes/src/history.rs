@@ -1,12 +1,12 @@
-//! The record of how a runtime's tag moved: when, by whom, from which build to which.
+//! The record of a runtime's tag: when it was moved, by whom, from which build to which.
 //!
-//! A registry does not tell what a tag meant before, and the builds' own times do not either: a cached build and a return
-//! to earlier inputs are older than what they replace. So each move is written down where the tag itself is, as an OCI
-//! artifact under `<runtime>-history`: it is the same with and without AWS, and the grids that share a repository share it.
+//! A registry does not keep what a tag referred to before, and the builds' own times do not show it either: a cached build and a return to
+//! earlier inputs are older than the build they replace. So each move is recorded next to the tag, as an OCI artifact under
+//! `<runtime>-history`. This works with and without AWS, and grids that share a repository share the record.
 //!
-//! A move is written before it is made and confirmed after it. Whatever ends a run in between, what the tag means then says
-//! whether the move was made ([`History::now`]). A tag that means something else than the last move made of it was
-//! moved by somebody who keeps no record (`docker push`): that is noticed and recorded too.
+//! A move is recorded before it is made and confirmed after it. If a run ends in between, the tag shows whether the move was made
+//! ([`History::now`]). If the tag refers to a build that the last move does not explain, it was moved by a tool that keeps no record
+//! (`docker push`); this is detected and recorded too.
 
 use jiff::Timestamp;
 use registry::mirror::{differs, look_again};
@@ -24,42 +24,42 @@ const MOVES: &str = "io.htc-grid.runtime-history";
 
 /// How many moves are kept.
 const KEPT: usize = 100;
-/// How often a record that somebody else overwrites is written again.
+/// Attempts to write a record that another run overwrites.
 const ROUNDS: u32 = 5;
 
-/// How a runtime's tag came to mean another build.
+/// How a runtime's tag was moved to another build.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
-    /// A build was put in place.
+    /// To a new build.
     Built,
-    /// A build that the registry had was put in place.
+    /// To a build that was at the registry already.
     Promoted,
     /// `--rollback`.
     RolledBack,
-    /// Somebody else moved it, or it was there before there was a record.
+    /// By another tool, or before there was a record.
     Elsewhere,
 }
 
 /// One move of a runtime's tag.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Move {
-    /// When; where somebody else did it, when it was noticed.
+    /// When it was made; for a move by another tool, when it was detected.
     pub at: Timestamp,
-    /// Who; none where nobody wrote it down.
+    /// Who made it; `None` if that was not recorded.
     pub by: Option<String>,
-    /// What the tag meant before.
+    /// The build that the tag referred to before.
     pub from: Option<Digest>,
-    /// What it means since.
+    /// The build that it refers to since.
     pub to: Option<Digest>,
-    /// How.
+    /// How it was made.
     pub cause: Cause,
-    /// Whether it is known to have been made.
+    /// Whether it is confirmed.
     made: bool,
 }
 
 impl Move {
-    /// A move that is about to be made.
+    /// A move that is to be made next.
     pub(super) fn new(context: &Context, from: Option<Digest>, to: Digest, cause: Cause) -> Self {
         Self { at: Timestamp::now(), by: Some(context.who.clone()), from, to: Some(to), cause, made: false }
     }
@@ -74,10 +74,10 @@ impl Move {
 pub struct History(Vec<Move>);
 
 impl History {
-    /// Reads the record; an empty one where there is none.
+    /// Reads the record; empty if there is none.
     ///
     /// # Errors
-    /// The registry cannot be reached, or the tag of the record is something else.
+    /// The registry cannot be reached, or the record's tag refers to something else.
     pub(super) async fn read(
         context: &Context,
         repository: &Reference,
@@ -87,7 +87,7 @@ impl History {
         Ok(Self::stored(context, &image).await?.0)
     }
 
-    /// The record, and the digest of the artifact that it was read from.
+    /// The record, and the digest of its artifact.
     async fn stored(context: &Context, image: &Reference) -> Result<(Self, Option<Digest>), RuntimeError> {
         let Some(manifest) = context.client.manifest(image).await? else {
             return Ok((Self::default(), None));
@@ -120,14 +120,14 @@ impl History {
         Ok(Manifest::new(MANIFEST, serde_json::to_vec(&shape)?))
     }
 
-    /// The record read with what the tag means `now`: a last move that was not confirmed was made if it leads there; and if no
-    /// move leads there, somebody else's does.
+    /// The record, compared with the tag's digest `now`: an unconfirmed last move was made if it leads there. If no move leads there, one
+    /// by another tool is added.
     #[must_use]
     pub fn now(mut self, now: Option<Digest>) -> Self {
         if let Some(last) = self.0.last_mut() {
             last.made |= last.to == now;
         }
-        // What may never have been in place is nothing to go back to.
+        // A move that may not have been made is not a build to roll back to.
         self.0.retain(|made| made.made);
         let last = self.0.last().and_then(|last| last.to);
         if last != now {
@@ -142,8 +142,8 @@ impl History {
         &self.0
     }
 
-    /// The build to go back to: what the tag meant before it came to mean what it means now. A rollback takes back what it
-    /// goes over, so that the next one goes further back.
+    /// The build to go back to: the one before the current build. A rollback undoes the moves in between, so the next one goes further
+    /// back.
     pub fn before(&self) -> Option<Digest> {
         let mut way: Vec<Option<Digest>> = self.0.first().map(|first| first.from).into_iter().collect();
         for made in &self.0 {
@@ -157,7 +157,7 @@ impl History {
         way.into_iter().rev().flatten().next()
     }
 
-    /// Puts `made` in: in its own place if it is there already, else as the last one known to be made.
+    /// Adds `made`: confirms it if it is there already, else puts it after the last confirmed move.
     fn put(&mut self, made: &Move) {
         match self.0.iter_mut().find(|known| known.is(made)) {
             Some(known) => known.made |= made.made,
@@ -175,7 +175,7 @@ pub fn history_tag(runtime: &str) -> String {
     format!("{runtime}-history")
 }
 
-/// A move's record, for the time that it takes.
+/// The record of a move while it is being made.
 pub(super) struct Record<'a> {
     context: &'a Context,
     image: Reference,
@@ -183,10 +183,10 @@ pub(super) struct Record<'a> {
 }
 
 impl<'a> Record<'a> {
-    /// Writes down that `planned` is about to be made, and everything that is noticed on the occasion.
+    /// Records that `planned` will be made, and moves by other tools that are detected now.
     ///
     /// # Errors
-    /// The registry cannot be reached, or takes no such artifact.
+    /// The registry cannot be reached, or does not accept the artifact.
     pub(super) async fn begin(
         context: &'a Context,
         repository: &Reference,
@@ -200,7 +200,7 @@ impl<'a> Record<'a> {
         Ok(record)
     }
 
-    /// Writes down that the move was made.
+    /// Confirms the move.
     ///
     /// # Errors
     /// The registry cannot be reached.
@@ -209,8 +209,8 @@ impl<'a> Record<'a> {
         self.write(None).await
     }
 
-    /// Puts this move into the record. A registry has no conditional write: what was written is read back, and written again
-    /// where somebody else wrote at the same moment. `now`: read the record with what the tag means before the move.
+    /// Writes this move into the record. A registry has no conditional write: the record is read back, and written again if another run
+    /// wrote at the same time. `now`: the tag's digest before the move, to detect moves by other tools.
     async fn write(&self, now: Option<Option<Digest>>) -> Result<(), RuntimeError> {
         let client = &self.context.client;
         for _ in 0..ROUNDS {
@@ -244,7 +244,7 @@ impl<'a> Record<'a> {
     }
 }
 
-/// A build that somebody else put in place has no tag but the runtime's own: it gets one before that moves on.
+/// A build that another tool put there has only the runtime's own tag: it gets a build tag before that one moves.
 async fn keep(
     context: &Context,
     repository: &Reference,
@@ -272,7 +272,7 @@ mod tests {
         Move { at: Timestamp::now(), by: Some("me".into()), from, to, cause, made }
     }
 
-    /// What a record of these moves says of a tag that means `now`: the builds that it meant, and the one to go back to.
+    /// The result for these moves and a tag that refers to `now`: the builds that it referred to, and the one to go back to.
     fn read(moves: &[Move], now: &str) -> (Vec<Option<Digest>>, Option<Digest>) {
         let history = History(moves.to_vec()).now(digest(now));
         (history.0.iter().map(|made| made.to).collect(), history.before())
@@ -283,7 +283,7 @@ mod tests {
         use Cause::{Built, RolledBack};
         let (ab, bc) = (step("a", "b", Built, true), step("b", "c", Built, false));
         let (a, b, c, x) = (digest("a"), digest("b"), digest("c"), digest("x"));
-        // (the record, what the tag means, what it meant in turn, the build to go back to)
+        // (the record, the tag's build, its builds in order, the build to go back to)
         let table = [
             (vec![], "", vec![], None),
             (vec![], "a", vec![a], None),
@@ -292,12 +292,12 @@ mod tests {
             (vec![ab.clone(), bc.clone()], "b", vec![b], a),
             (vec![ab.clone(), bc.clone()], "c", vec![b, c], b),
             (vec![ab.clone(), Move { made: true, ..bc.clone() }], "c", vec![b, c], b),
-            // Moved by hand: to something new, back to where it was, away.
+            // Moved by hand: to a new build, back, deleted.
             (vec![ab.clone()], "x", vec![b, x], b),
             (vec![ab.clone()], "a", vec![b, a], b),
             (vec![ab.clone()], "", vec![b, None], b),
             (vec![ab.clone(), bc.clone()], "x", vec![b, x], b),
-            // Back, and further back; a return to earlier inputs is a move like any other.
+            // Back, and further back; a return to earlier inputs is a normal move.
             (vec![ab.clone(), step("b", "a", Cause::Promoted, true)], "a", vec![b, a], b),
             (vec![ab.clone(), step("b", "a", RolledBack, true)], "a", vec![b, a], None),
             (vec![ab, Move { made: true, ..bc }, step("c", "b", RolledBack, true)], "b", vec![b, c, b], a),

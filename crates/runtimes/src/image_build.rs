@@ -1,4 +1,4 @@
-//! The build of one runtime's images, one a platform, up to files that were compared with their inputs.
+//! Builds one runtime's images, one per platform, and compares them with their inputs.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use super::push::BaseLayers;
 use super::saved::{Provisional, save_and_compare};
 use super::{Context, RuntimeError, State, cache_tag, triggers};
 
-/// What the build of a runtime works with.
+/// The settings for the build of a runtime.
 pub(super) struct ImageBuild<'a> {
     pub(super) context: &'a Context,
     pub(super) planned: &'a Planned,
@@ -27,19 +27,19 @@ pub(super) struct ImageBuild<'a> {
     /// The base for each platform of the runtime.
     pub(super) bases: &'a [BaseLayers],
     pub(super) staging: &'a Arc<Staging>,
-    /// Where the contexts and the saved images of this runtime lie.
+    /// The directory of this runtime's contexts and saved images.
     pub(super) directory: &'a Path,
 }
 
 impl ImageBuild<'_> {
-    /// Builds and saves the images, or only saves what the store has where nothing is to be built. `fresh` builds ignore every
-    /// cache. Says in `done` whether there was a build.
+    /// Builds and saves the images; without `fresh`, only saves what the store has. `Some(true)` builds without any cache. Sets in `done`
+    /// whether there was a build.
     ///
-    /// An image that has not the files of its inputs is built once more without the builder's cache: docker 20.10's legacy
-    /// builder has taken a file that was deleted from it.
+    /// An image that does not have the files of its inputs is built again without the builder's cache: docker 20.10's legacy builder has
+    /// used a deleted file from it.
     ///
     /// # Errors
-    /// A builder that fails, or whose second image, too, is not what its inputs say.
+    /// The builder fails, or the second image does not match its inputs either.
     pub(super) async fn saved(
         &self,
         fresh: Option<bool>,
@@ -70,15 +70,14 @@ impl ImageBuild<'_> {
         save_and_compare(self.context, self.planned, self.docker, local, built, self.directory).await
     }
 
-    /// Builds for each platform. The images have provisional names: what they are called in the end, they are called once they
-    /// have been compared with their inputs.
+    /// Builds for each platform. The images have provisional names until they have been compared with their inputs.
     async fn images(&self, no_cache: bool, pull: bool) -> Result<Vec<Provisional>, RuntimeError> {
         self.check_builder()?;
         for pinned in self.bases.iter().filter_map(BaseLayers::pinned).chain(&self.planned.needs.stages) {
             triggers::check(self.context, pinned).await?;
         }
         let (staging, files) = (Arc::clone(self.staging), self.planned.context.clone());
-        // Each attempt has a context of its own: no builder has seen it.
+        // Each attempt has a context of its own, which no builder has cached.
         let room = tempfile::tempdir_in(self.directory)
             .map_err(|source| RuntimeError::Scratch { path: self.directory.display().to_string(), source })?;
         let directory = room.path().to_owned();
@@ -101,7 +100,7 @@ impl ImageBuild<'_> {
         Ok(built)
     }
 
-    /// What the builder is told about one platform's image; it has no name yet.
+    /// The builder's settings for one platform's image, without its name.
     async fn build(
         &self,
         platform: &Platform,
@@ -117,7 +116,7 @@ impl ImageBuild<'_> {
             (Some(pinned), Some(argument)) => {
                 args.insert(argument.clone(), pinned.clone());
             }
-            // The user's file stays as it is: the builder gets a copy whose FROM names what the base's name was resolved to.
+            // The user's file is not changed: the builder gets a copy whose FROM has the pinned base.
             (Some(pinned), None) => {
                 let text = planned.dockerfile.pin(&planned.needs, pinned);
                 staged = staged.with_dockerfile(&platform.to_string().replace('/', "-"), text.as_bytes())?;
@@ -125,7 +124,7 @@ impl ImageBuild<'_> {
             (None, _) => {}
         }
         let legacy = self.docker.builder() == Builder::Legacy;
-        // docker's legacy builder alone needs a tar file, and only of some contexts.
+        // Only docker's legacy builder needs a tar file, and only for some contexts.
         let (from, dockerfile) = match legacy && staged.has_ignore_file() {
             true => {
                 let pins = pinned.is_some() && runtime.base_argument.is_none();
@@ -140,7 +139,7 @@ impl ImageBuild<'_> {
             }
             false => (docker::BuildContext::Directory(staged.root), staged.dockerfile),
         };
-        // A client without `--platform` builds for its engine, which is what was wanted if the two are equal.
+        // A client without `--platform` builds for its engine, which is correct if the two are equal.
         let here = same_machine(platform, self.platform);
         let named = !here || self.docker.has_flag("--platform");
         let cache = context.repository.as_ref().filter(|_| context.registry_cache).map(|repository| Cache {
@@ -160,8 +159,7 @@ impl ImageBuild<'_> {
             args,
             target: runtime.target.clone(),
             labels: self.labels(),
-            // The legacy builder's cache looks neither at where a symlink of the context points nor, in a build from scratch, at
-            // the platform.
+            // The legacy builder's cache checks neither the target of a symlink in the context nor, in a build from scratch, the platform.
             no_cache: legacy && (planned.context.has_symlinks() || pinned.is_none()),
             pull: false,
             base: pinned,
@@ -170,12 +168,12 @@ impl ImageBuild<'_> {
         })
     }
 
-    /// Refuses a Dockerfile with here-documents where the builder takes their lines for instructions.
+    /// Rejects a Dockerfile with here-documents if the builder would read their lines as instructions.
     fn check_builder(&self) -> Result<(), RuntimeError> {
         let Some(line) = self.planned.dockerfile.heredoc() else { return Ok(()) };
         let knows = match self.docker.builder() {
             Builder::Buildx | Builder::Own => true,
-            // Only clients before docker 23 build with BuildKit without buildx, and bring a BuildKit of that time.
+            // Only clients before docker 23 use BuildKit without buildx, with a BuildKit of that time.
             Builder::BuildKit => self.planned.dockerfile.has_syntax(),
             Builder::Legacy => false,
         };
@@ -187,11 +185,11 @@ impl ImageBuild<'_> {
         Err(RuntimeError::Heredoc { dockerfile, line, builder })
     }
 
-    /// What is kept with the image. None of it is in the key.
+    /// The image's labels. They are not part of the key.
     fn labels(&self) -> BTreeMap<String, String> {
         let (context, planned) = (self.context, self.planned);
         let base = planned.base.as_ref();
-        // Without git, or outside a checkout, the image carries no revision.
+        // Without git or outside a checkout, the image has no revision.
         let commit = |checkout| Cmd::new("git").args(["rev-parse", "HEAD"]).cwd(checkout).read().ok();
         let labels = [
             (KEY_LABEL, Some(planned.key.clone())),

@@ -1,7 +1,7 @@
-//! The build key: one name for everything that decides what a build gives.
+//! The build key: a hash of everything that determines a build's result.
 //!
-//! `docs/build-key.md` specifies the encoding byte by byte; the test vector there is checked here. [`Inputs`] is the
-//! key's inputs as data: `--explain` shows it, an image label keeps it, and two of them can be compared, which is `--why`.
+//! `docs/build-key.md` specifies the encoding byte by byte; its test vector is checked here. [`Inputs`] is the data behind the key:
+//! `--explain` shows it, an image label keeps it, and `--why` compares two of them.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -9,9 +9,9 @@ use std::fmt::Write as _;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-/// The version of the encoding; it stands in the key tag (`<runtime>-k2-<key>`).
+/// The version of the encoding, part of the key tag (`<runtime>-k2-<key>`).
 ///
-/// 2: builds under 1 may have other files than their key says (BuildKit took an edited file for the one that it was sent before).
+/// 2: builds of version 1 may have other files than their key says (BuildKit used a cached file instead of the edited one).
 pub const VERSION: u64 = 2;
 
 /// The label that names an image's build key.
@@ -19,8 +19,7 @@ pub const KEY_LABEL: &str = "io.htc-grid.build-key";
 /// The label that keeps the key's inputs.
 pub const INPUTS_LABEL: &str = "io.htc-grid.build-inputs";
 
-/// How much of the inputs a label keeps: an argument of a program ends at 128 KiB, and a registry's limit on a
-/// configuration is not far above.
+/// Largest label, in bytes: a program's argument is limited to 128 KiB, and registries limit a configuration to not much more.
 const LABEL_LIMIT: usize = 32 * 1024;
 
 /// git's mode of a file.
@@ -51,45 +50,45 @@ impl Mode {
 /// One file of a build context.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContextFile {
-    /// Relative to the context, `/` between its parts.
+    /// Path relative to the context, separated by `/`.
     pub path: String,
     /// git's mode.
     pub mode: Mode,
-    /// Of the content, or of a symlink's target, in hex.
+    /// SHA-256 of the content, or of a symlink's target, in hex.
     pub sha256: String,
 }
 
-/// Everything that a build key is made of. Never in it: times, the account, the registry's host, where the base was pulled from.
+/// Everything that a build key is made of. Times, the account, the registry's host and the base's source are never part of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Inputs {
     /// The version of the encoding.
     pub version: u64,
-    /// sha256 of the Dockerfile, in hex.
+    /// SHA-256 of the Dockerfile, in hex.
     pub dockerfile: String,
-    /// The context after the ignore file, sorted by path; `None` only in a label that had no room for it.
+    /// The context after the ignore file, sorted by path; `None` only in a label that was too small for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub files: Option<Vec<ContextFile>>,
-    /// sha256 of the encoded context, in hex: what stands in the key.
+    /// SHA-256 of the encoded context, in hex: the part of the key.
     pub context: String,
     /// Build arguments by their logical values.
     pub args: BTreeMap<String, String>,
-    /// The stage that is built.
+    /// The stage to build.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
     /// The platforms, sorted.
     pub platforms: Vec<String>,
-    /// The digest of the base image, `sha256:...`; `None` for one built from scratch.
+    /// The digest of the base image, `sha256:...`; `None` for a build from scratch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<String>,
     /// The builder's flags that change the result, sorted.
     pub flags: Vec<String>,
-    /// Set to build anew although nothing else changed.
+    /// Change it to rebuild with otherwise equal inputs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<String>,
 }
 
 impl Inputs {
-    /// The inputs of a build of these bytes; the rest is empty and public.
+    /// The inputs of a build of these files; the other fields are empty and public.
     pub fn new(dockerfile: &[u8], mut files: Vec<ContextFile>) -> Self {
         files.sort_by(|a, b| a.path.as_bytes().cmp(b.path.as_bytes()));
         let mut encoded = Encoder::default();
@@ -113,7 +112,7 @@ impl Inputs {
         }
     }
 
-    /// The encoding that is hashed: `docs/build-key.md`.
+    /// The bytes that are hashed: `docs/build-key.md`.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Encoder::default();
         out.text("htc-grid runtime build key");
@@ -138,20 +137,20 @@ impl Inputs {
         sha256(&self.encode())
     }
 
-    /// The inputs as the label keeps them: JSON on one line, the same bytes for the same inputs. A context too large for a
-    /// label is kept as its digest.
+    /// The inputs for the label: JSON on one line, the same bytes for the same inputs. A context too large for a label is replaced by its
+    /// digest.
     pub fn to_label(&self) -> String {
         let json = |inputs: &Self| serde_json::to_string(inputs).unwrap_or_default();
         let whole = json(self);
         if whole.len() <= LABEL_LIMIT { whole } else { json(&Self { files: None, ..self.clone() }) }
     }
 
-    /// Reads a label back; `None` if it is of another version or was not written by this tool.
+    /// Parses a label; `None` if it has another version or was not written by this tool.
     pub fn from_label(label: &str) -> Option<Self> {
         serde_json::from_str::<Self>(label).ok().filter(|inputs| inputs.version == VERSION)
     }
 
-    /// The inputs for people, one a line.
+    /// The inputs as text, one per line.
     pub fn explain(&self) -> String {
         let (mut text, flags) = (String::new(), self.flags.join(" "));
         let mut line = |name: &str, value: &str| {
@@ -177,7 +176,7 @@ impl Inputs {
         text
     }
 
-    /// What changed from `before` to these inputs; nothing if the keys are equal.
+    /// What changed from `before` to these inputs; empty if the keys are equal.
     pub fn changes_since(&self, before: &Self) -> Vec<Change> {
         let mut changes = Vec::new();
         let mut one = |what: What, old: Option<&str>, new: Option<&str>| {
@@ -220,9 +219,9 @@ impl Inputs {
 pub struct Change {
     /// Which input.
     pub what: What,
-    /// Its former value; `None`: it was not there.
+    /// Its value before; `None` if it is new.
     pub old: Option<String>,
-    /// Its value now; `None`: it is gone.
+    /// Its value now; `None` if it was removed.
     pub new: Option<String>,
 }
 
@@ -236,7 +235,7 @@ pub enum What {
     Dockerfile,
     /// A file of the context.
     File(String),
-    /// Some file of a context too large to be kept in a label.
+    /// The context, if it was too large for the label.
     Context,
     /// A build argument.
     Argument(String),
@@ -289,7 +288,7 @@ fn union<'a>(
     a.chain(b).collect()
 }
 
-/// sha256 in hex.
+/// SHA-256 in hex.
 pub(super) fn sha256(bytes: &[u8]) -> String {
     hex::encode(Sha256::digest(bytes))
 }

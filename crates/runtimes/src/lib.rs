@@ -1,26 +1,25 @@
 //! The Lambda runtimes that the project builds itself: key, decision, build, push, tags.
 //!
-//! A build is named by its inputs ([`key`], specified in `docs/build-key.md`), and what to do is decided by two HEADs
-//! ([`plan`]). Three tags in one repository:
+//! A build is identified by its inputs ([`key`], specified in `docs/build-key.md`), and two HEAD requests decide what to do ([`plan`]).
+//! Three tags in one repository:
 //!
-//! - `<runtime>-sha256-<digest12>` names one build and never moves;
-//! - `<runtime>-k2-<key>` says which build these inputs mean, and moves only by a forced rebuild;
+//! - `<runtime>-sha256-<digest12>` is one build and never moves;
+//! - `<runtime>-k2-<key>` is the build of these inputs, and moves only by a forced rebuild;
 //! - `<runtime>` is what the grid runs.
 //!
-//! Beside them `<runtime>-history` records how the runtime's tag moved ([`history`]), and `<runtime>-cache-<platform>` keeps a
-//! builder's cache where one is asked for. What is installed in a build, and what it was made of, stands beside it without a tag
-//! ([`attestations`]).
+//! In addition, `<runtime>-history` records how the runtime's tag moved ([`history`]), and `<runtime>-cache-<platform>` keeps a builder's
+//! cache if requested. The list of a build's packages and of what it was built from are artifacts without a tag ([`attestations`]).
 //!
-//! They are put in this order, each by the same manifest bytes, the last one only after what was pushed has been read back
-//! and only if it still is what the plan saw. Whatever ends a run in between leaves the old runtime where it was.
+//! The tags are put in this order, with the same manifest bytes, the last one only after what was pushed has been read back and only if it
+//! is unchanged since the plan. If a run ends in between, the runtime's tag still refers to the old build.
 //!
 //! # Why the image goes to the registry by `docker save` and not by `docker push`
-//! The build tag holds the manifest's digest, which docker knows only after a push, and a push needs a tag: it would leave a stray
-//! tag behind for each build (ECR removes tags only together with the permission to delete images). So the saved image
-//! is pushed by the registry client ([`push`]). That gives more than the name: layers of the base keep upstream's compressed bytes and digests
-//! (`docker push` compresses them anew, and scanners and signatures no longer recognise them); every byte is checked against the image's
-//! configuration; the same inputs give the same digest, whatever built them ([`normal`]); retries, limits and resumption are those of the mirror; docker, podman, finch and nerdctl behave
-//! alike; and the container client never sees a credential that can write.
+//! The build tag contains the manifest's digest, which docker knows only after a push, and a push needs a tag: it would leave an extra tag
+//! for each build (ECR removes tags only with the permission to delete images). So the saved image is pushed by the registry client
+//! ([`push`]). This has more advantages: layers of the base keep upstream's compressed bytes and digests (`docker push` compresses them
+//! again, and scanners and signatures no longer recognise them); every byte is checked against the image's configuration; the same inputs
+//! give the same digest with every builder ([`normal`]); retries, limits and resumption are those of the mirror; docker, podman, finch and
+//! nerdctl behave alike; and the container client never gets a credential with write access.
 
 mod archive;
 mod attempt;
@@ -78,39 +77,39 @@ pub use watch::Watch;
 use docker::{Docker, Logs};
 use dockerfile::{Dockerfile, Given};
 
-/// The local repository's name: what a build is called in the container client's own store.
+/// The repository of builds in the container client's own store.
 pub const LOCAL_REPOSITORY: &str = "lambda";
 
 /// One runtime, as the configuration describes it.
 #[derive(Clone, Debug)]
 pub struct Runtime {
-    /// The runtime's name, which is its tag.
+    /// The runtime's name, which is also its tag.
     pub name: String,
-    /// The base by its upstream name; `None` for one from scratch.
+    /// The base by its upstream name; `None` for a build from scratch.
     pub base: Option<Reference>,
-    /// The build argument that takes the pinned base; `None` where the Dockerfile names its base itself.
+    /// The build argument for the pinned base; `None` if the Dockerfile names its base itself.
     pub base_argument: Option<String>,
-    /// The file of the context that becomes the entry point, where the Dockerfile takes one.
+    /// The file of the context that becomes the entry point, if the Dockerfile has an argument for it.
     pub entry_point: Option<String>,
     /// The context's directory.
     pub context: PathBuf,
     /// The Dockerfile, relative to the context.
     pub dockerfile: String,
-    /// Files of the context that are other runtimes' alone, so that editing one of them does not rebuild this one; what the
-    /// Dockerfile names stays.
+    /// Files of the context that only other runtimes use, so that editing them does not rebuild this one. Files that the Dockerfile names
+    /// are kept.
     pub leave_out: BTreeSet<String>,
     /// Build arguments by their logical values.
     pub args: BTreeMap<String, String>,
     /// The stage to build.
     pub target: Option<String>,
-    /// The platforms; one gives an image, several an index.
+    /// The platforms; one gives an image, several give an index.
     pub platforms: Vec<Platform>,
-    /// Set to build anew although nothing else changed.
+    /// Change it to rebuild with otherwise equal inputs.
     pub epoch: Option<String>,
 }
 
 impl Runtime {
-    /// What the build gives to its Dockerfile.
+    /// The arguments that the build passes to its Dockerfile.
     fn given(&self) -> Given<'_> {
         Given {
             base: self.base_argument.is_some(),
@@ -122,31 +121,31 @@ impl Runtime {
         }
     }
 
-    /// The files that the build does not see: those of others that its Dockerfile does not name.
+    /// The files that are left out of the build: other runtimes' files that its Dockerfile does not name.
     fn left_out(&self, dockerfile: &Dockerfile) -> BTreeSet<String> {
         let others = self.leave_out.iter().filter(|file| !dockerfile.names(file, &self.args));
         others.cloned().collect()
     }
 }
 
-/// What the builder asks of those who know the configuration, the lock and the account.
+/// What the builder needs from the configuration, the lock and the account.
 pub trait GridSettings: Send + Sync {
     /// The digest that `images.lock` has for a base.
     fn locked_base(&self, base: &Reference) -> Option<Digest>;
 
-    /// What `images.lock` says of a runtime that is held after a rollback.
+    /// The hold in `images.lock` of a runtime after a rollback.
     fn hold(&self, runtime: &str) -> Option<Hold>;
 
-    /// Where the pull-through cache has a base, by tag; `None` without a cache for its registry.
+    /// The base's reference, by tag, in the pull-through cache; `None` without a cache for its registry.
     fn cached(&self, base: &Reference) -> Option<Reference>;
 
-    /// An image's name for the container engine, which knows none of our routes: under one, the route's host and path.
+    /// An image's name for the container engine, which does not know our routes: for a routed registry, the route's host and path.
     fn engine_name(&self, image: &Reference) -> String;
 
-    /// Who signed a base, where somebody has to.
+    /// Who signed a base; `None` if no signature is required.
     ///
     /// # Errors
-    /// Nobody did who has to, or its registry cannot be asked: then nothing is built on it.
+    /// A required signature is missing, or the registry cannot be reached: then nothing is built on the base.
     fn check_signature<'a>(
         &'a self,
         _base: &'a Reference,
@@ -155,53 +154,53 @@ pub trait GridSettings: Send + Sync {
         Box::pin(async { Ok(None) })
     }
 
-    /// Whether a base has been known for long enough to be built upon.
+    /// Checks that a base has been known for long enough to build on it.
     ///
     /// # Errors
-    /// It has not, or nobody knows since when it is known: then nothing is built on it.
+    /// It is too new, or its age is unknown: then nothing is built on it.
     fn is_old_enough(&self, _base: &Reference, _digest: Digest) -> Result<(), registry::Error> {
         Ok(())
     }
 
-    /// Whether the SBOM and the provenance of what is built go beside it.
+    /// Whether SBOM and provenance are pushed for each build.
     fn attestations(&self) -> bool {
         true
     }
 
-    /// The server that the container engine asks for an image: its credential is the one that the engine needs.
+    /// The server that the container engine contacts for an image; the engine needs this server's credential.
     fn server(&self, image: &Reference) -> Option<Server> {
         let name = self.engine_name(image);
         Server::of(&format!("https://{}", name.parse::<Reference>().ok()?.registry()))
     }
 }
 
-/// A runtime that stays on one build until it is let go.
+/// A hold: the runtime stays on one build until the hold is removed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Hold {
     /// The build.
     pub build: Digest,
-    /// Since when.
+    /// When the hold was set.
     pub since: Timestamp,
-    /// Who put it there.
+    /// Who set it.
     pub by: String,
 }
 
-/// How a runtime is tried out (`--smoke`).
+/// How a runtime is tested (`--smoke`).
 #[derive(Clone, Debug)]
 pub struct Trial {
-    /// The handler that its container is started with.
+    /// The handler with which its container is started.
     pub handler: String,
-    /// How long it may take to answer.
+    /// How long to wait for its answer.
     pub timeout: Duration,
 }
 
-/// Everything that the functions here work with.
+/// The settings and clients of this crate's functions.
 pub struct Context {
     /// The registry client.
     pub client: Client,
-    /// Credentials, for the engine's pull of a base.
+    /// Credentials for the engine's pull of a base.
     pub credentials: Arc<dyn Credentials>,
-    /// The repository `lambda` at the target; `None` builds into the container client's store alone.
+    /// The repository `lambda` at the target; `None` builds only into the container client's store.
     pub repository: Option<Reference>,
     /// `--container-cli`.
     pub container_cli: Option<String>,
@@ -211,24 +210,24 @@ pub struct Context {
     pub registry_cache: bool,
     /// What the configuration, the lock and the account say.
     pub grid_settings: Arc<dyn GridSettings>,
-    /// Who hears how it goes.
+    /// Receives the progress.
     pub progress: Arc<dyn Progress>,
-    /// A directory for what an image takes on its way (its size, while it is pushed).
+    /// A directory for temporary images (their size, while they are pushed).
     pub scratch: PathBuf,
-    /// Where the builds' whole output is kept.
+    /// Where the builds' complete output is kept.
     pub logs: Logs,
     /// `org.opencontainers.image.source`.
     pub source: Option<String>,
-    /// The checkout whose commit is `org.opencontainers.image.revision`.
+    /// The checkout whose commit becomes `org.opencontainers.image.revision`.
     pub checkout: Option<PathBuf>,
-    /// How many builds run side by side.
+    /// How many builds run in parallel.
     pub parallel: usize,
-    /// Try each runtime before its tag moves.
+    /// How to test each runtime before its tag moves; `None` without `--smoke`.
     pub trial: Option<Trial>,
-    /// Who moves tags, for the record.
+    /// The user's name for the record of moves.
     pub who: String,
     docker: OnceCell<Engine>,
-    /// Why there is no engine: it is asked once for all runtimes of a plan.
+    /// Why there is no engine: it is contacted once for all runtimes of a plan.
     engine_failure: tokio::sync::Mutex<Option<Arc<RuntimeError>>>,
     transfers: push::Transfers,
 }
@@ -241,7 +240,7 @@ struct Engine {
 }
 
 impl Context {
-    /// A context of what has no default; the rest is public.
+    /// A context with the default settings; all other fields are public.
     pub fn new(
         client: Client,
         credentials: Arc<dyn Credentials>,
@@ -265,7 +264,7 @@ impl Context {
             scratch,
             source: None,
             checkout: None,
-            // A build waits for packages about as long as it computes.
+            // A build waits for packages about as long as it uses the CPU.
             parallel: (2 * cpus).clamp(2, 4),
             trial: None,
             who: "unknown".to_owned(),
@@ -275,12 +274,12 @@ impl Context {
         }
     }
 
-    /// The container client, found and asked at the first need: a run with nothing to build starts no program.
+    /// The container client, searched for when first needed: a run with nothing to build starts no program.
     async fn engine(&self) -> Result<&Engine, RuntimeError> {
         if let Some(engine) = self.docker.get() {
             return Ok(engine);
         }
-        // Kept locked while one asks: who comes meanwhile takes the same answer.
+        // Locked during the request, so that other runtimes get the same result.
         let mut failed = self.engine_failure.lock().await;
         if let Some(error) = failed.as_ref() {
             return Err(RuntimeError::Engine(Arc::clone(error)));
@@ -295,12 +294,12 @@ impl Context {
         found.map_err(|error| RuntimeError::Engine(Arc::clone(failed.insert(Arc::new(error)))))
     }
 
-    /// Lets an engine that did not answer be asked again.
+    /// Forgets that the engine did not answer, so that it is contacted again.
     async fn forget_engine_failure(&self) {
         self.engine_failure.lock().await.take();
     }
 
-    /// The container client, for commands of their own (the priming pull): found at the first need.
+    /// The container client, for commands that need it directly (the priming pull); searched for when first needed.
     ///
     /// # Errors
     /// None is installed, or its engine does not answer.
@@ -308,34 +307,34 @@ impl Context {
         self.engine().await.map(|engine| &engine.docker)
     }
 
-    /// A file's name in errors, which never show where the checkout stands.
+    /// A file's name in errors, without the checkout's directory.
     fn shown(&self, path: &Path) -> String {
         let below = self.checkout.as_deref().and_then(|top| path.strip_prefix(top).ok());
         below.unwrap_or(path).display().to_string()
     }
 
-    /// Whether a container client was needed so far.
+    /// Whether a container client has been used.
     pub fn used_docker(&self) -> bool {
         self.docker.initialized()
     }
 }
 
-/// The tag that names one build.
+/// The tag of one build.
 fn build_tag(runtime: &str, digest: &Digest) -> String {
     format!("{runtime}-sha256-{}", digest.short())
 }
 
-/// The tag that says which build a key means.
+/// The tag that refers to the build of a key.
 pub fn key_tag(runtime: &str, key: &str) -> String {
     format!("{runtime}-k{}-{key}", key::VERSION)
 }
 
-/// The tag of a builder's cache; one for each platform, as each is built by itself.
+/// The tag of a builder's cache; one per platform, as each platform is built separately.
 fn cache_tag(runtime: &str, platform: &Platform) -> String {
     format!("{runtime}-cache-{}", platform.to_string().replace('/', "-"))
 }
 
-/// What a build is called in the container client's store. A classic store keeps one platform under a name.
+/// A build's name in the container client's store. A classic store keeps one platform per name.
 fn local_name(runtime: &Runtime, key: &str, platform: &Platform) -> String {
     let name = format!("{LOCAL_REPOSITORY}:{}", key_tag(&runtime.name, key));
     match runtime.platforms.len() {

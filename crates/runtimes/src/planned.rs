@@ -1,4 +1,4 @@
-//! What is to be done for one runtime, as a plan says it.
+//! The plan for one runtime.
 
 use std::sync::Arc;
 
@@ -10,31 +10,31 @@ use super::context::BuildContext;
 use super::key::Inputs;
 use super::{Hold, Runtime, RuntimeError};
 
-/// A base that is resolved.
+/// A resolved base.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Base {
-    /// By its upstream name.
+    /// Its upstream name.
     pub name: Reference,
-    /// What the name means.
+    /// The digest that the name refers to.
     pub digest: Digest,
-    /// Whether `images.lock` said so; else the upstream did.
+    /// Whether the digest is pinned, by `images.lock` or in the name; else it comes from the upstream.
     pub locked: bool,
 }
 
-/// What is done for one runtime.
+/// What to do for one runtime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "do")]
 pub enum Action {
-    /// It is as it should be.
+    /// Nothing to do.
     Nothing,
     /// The build is at the registry; the runtime tag is moved to it.
     Promote {
         /// The build.
         digest: Digest,
     },
-    /// The build is in the container client's store; it is pushed.
+    /// The build is in the container client's store and is pushed.
     Push,
-    /// It is built.
+    /// The runtime is built.
     Build {
         /// Without any cache.
         forced: bool,
@@ -42,7 +42,7 @@ pub enum Action {
 }
 
 impl Action {
-    /// In a word or two, as reports have it.
+    /// The action in a word or two, for reports.
     pub fn words(self) -> &'static str {
         match self {
             Self::Nothing => "up to date",
@@ -58,24 +58,24 @@ impl Action {
 pub struct Planned {
     /// The runtime's name.
     pub name: String,
-    /// What is done.
+    /// What to do.
     pub action: Action,
-    /// Why, for people.
+    /// The reason, for the user.
     pub reason: String,
     /// The build key.
     pub key: String,
-    /// What the key is made of.
+    /// The inputs of the key.
     pub inputs: Inputs,
-    /// The base.
+    /// The base; `None` for a build from scratch, or if it is not resolved.
     pub base: Option<Base>,
-    /// What the runtime tag means now.
+    /// The digest that the runtime tag refers to now.
     pub seen: Option<Digest>,
-    /// On which build the runtime is held.
+    /// The hold on a build, if there is one.
     pub held: Option<Hold>,
-    /// Why the base's registry could not be asked, where the runtime is what the last run made of it, or is held: then nothing
-    /// is to be done.
+    /// Why the base's registry could not be reached, if the runtime's current build used this base or the runtime is held: then there is
+    /// nothing to do.
     pub unanswered: Option<registry::Error>,
-    /// From what to what the base has moved away from `images.lock`, where that was asked.
+    /// The base's digest in `images.lock` and the upstream's, if they were compared and differ.
     pub base_moved: Option<(Digest, Digest)>,
     pub(super) runtime: Runtime,
     pub(super) context: BuildContext,
@@ -84,7 +84,7 @@ pub struct Planned {
 }
 
 impl Planned {
-    /// The base's name, also where nobody could say what it means.
+    /// The base's name, even if it could not be resolved.
     pub fn base_name(&self) -> Option<&Reference> {
         self.runtime.base.as_ref()
     }
@@ -101,7 +101,7 @@ pub(super) fn tagged(repository: &Reference, runtime: &str, tag: &str) -> Result
     repository.with_tag(tag).map_err(named)
 }
 
-/// Compares without the variant, which not every client reports.
+/// Compares without the variant, which not all clients report.
 pub(super) fn same_machine(one: &Platform, other: &Platform) -> bool {
     let bare = |platform: &Platform| Platform { variant: None, ..platform.clone() };
     bare(one).matches(&bare(other))

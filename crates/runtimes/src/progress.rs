@@ -1,64 +1,64 @@
-//! What is told on the way.
+//! Progress of a run.
 
 use docker::Step;
 use registry::Digest;
 
-/// How far a runtime is.
+/// The state of a runtime.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
-    /// It is being built.
+    /// The build runs.
     Building {
-        /// For which platform.
+        /// The platform of this build.
         platform: String,
         /// Where the base comes from.
         base: String,
     },
     /// A step of the build has begun.
     Step(Step),
-    /// Its image is taken out of the engine, compared with its inputs, and compressed.
+    /// The image is saved from the engine, compared with its inputs, and compressed.
     Packing,
-    /// Its bytes are on their way to the registry.
+    /// The image is being sent to the registry.
     Pushing {
-        /// Bytes that are there by now.
+        /// Bytes that the registry has now.
         done: u64,
-        /// Bytes that are to be there; what is there already is not sent.
+        /// Bytes in total; bytes that the registry already has are not sent.
         bytes: u64,
     },
-    /// It is at the registry and being read back.
+    /// The pushed image is being read back.
     Verifying,
     /// Its tags are being put.
     Tagging,
-    /// It is where it should be.
+    /// Finished.
     Done {
-        /// What that took.
+        /// How.
         how: How,
-        /// The build that was put there.
+        /// The digest of the build.
         digest: Digest,
     },
 }
 
-/// What brought a runtime to where it should be.
+/// What was done for a runtime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum How {
-    /// A build.
+    /// Built.
     Built,
-    /// A push of what this machine had built before.
+    /// Pushed from this machine's store.
     Pushed,
-    /// A tag, put on what the registry had.
+    /// A tag was put on an image of the registry.
     Promoted,
 }
 
-/// Who hears how it goes.
+/// Receives the progress.
 pub trait Progress: Send + Sync {
-    /// Something that the user should know.
+    /// Information for the user.
     fn line(&self, runtime: &str, line: &str);
 
-    /// A line of a builder's output, for those who want to see every one.
+    /// A line of a builder's output, for the verbose display.
     fn output(&self, runtime: &str, line: &str);
 
-    /// What the user has to know whatever is shown.
+    /// A warning that is always shown.
     fn warn(&self, runtime: &str, line: &str);
 
-    /// A runtime has come to a new state.
+    /// A runtime has a new state.
     fn state(&self, runtime: &str, state: &State);
 }

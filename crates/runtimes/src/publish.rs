@@ -1,4 +1,4 @@
-//! From an image to what the grid runs: push, verify, and the tags in their order.
+//! Publishes an image: push, verify, and the tags in their order.
 
 use registry::{Digest, Manifest, Reference};
 
@@ -9,7 +9,7 @@ use super::planned::{Action, Planned, tagged};
 use super::push::{self, BaseLayers, Packed};
 use super::{Context, How, RuntimeError, State, build_tag, key_tag, smoke};
 
-/// Build tag, read back, what is said about it, key tag, runtime tag.
+/// Build tag, reading back, the documents about it, key tag, runtime tag.
 pub(super) async fn publish(
     context: &Context,
     planned: &Planned,
@@ -28,7 +28,7 @@ pub(super) async fn publish(
     let name = build_tag(&planned.name, &digest);
     let by_build = tagged(repository, &planned.name, &name)?;
     match context.client.look_up(&by_build).await? {
-        // Put once: a registry that protects build tags takes not even the same bytes again.
+        // Put only once: a registry with immutable build tags rejects even the same bytes.
         Some(found) if found.digest == digest => {}
         Some(found) => {
             let image = by_build.to_string();
@@ -46,7 +46,7 @@ pub(super) async fn publish(
     if chosen.digest() != digest {
         done.smoke = smoke::at_registry(context, &repository.with_digest(chosen.digest())).await?;
     }
-    // A hold outlives a forced rebuild: the new build waits under its own two tags.
+    // A hold also applies after a forced rebuild: the new build only gets its own two tags.
     match &planned.held {
         Some(held) => done.digest = planned.seen.or(Some(held.build)),
         None => move_runtime(context, planned, repository, &chosen, Cause::Built, done).await?,
@@ -56,7 +56,7 @@ pub(super) async fn publish(
     Ok(())
 }
 
-/// Puts the key tag, unless somebody else was first: then theirs is what these inputs mean, and only a forced rebuild moves it.
+/// Puts the key tag, unless another run was first: then its build is the one for these inputs, and only a forced rebuild moves the tag.
 async fn put_key_tag(
     context: &Context,
     planned: &Planned,
@@ -110,8 +110,8 @@ async fn move_runtime(
     Ok(())
 }
 
-/// Moves the runtime tag by putting the same bytes, if it still is what the plan saw; `false` if it is there already. The
-/// move is in the runtime's record before it is made.
+/// Moves the runtime tag by putting the same bytes, if it is unchanged since the plan; returns `false` if nothing had to be moved. The move
+/// is recorded before it is made.
 pub(super) async fn move_tag(
     context: &Context,
     repository: &Reference,
@@ -132,7 +132,7 @@ pub(super) async fn move_tag(
         return Ok(false);
     }
     let planned = Move::new(context, seen, manifest.digest(), cause);
-    // A move without a record is found out by the next one that has one: it is no reason to keep the grid waiting.
+    // A move without a record is detected by the next one with a record: the grid need not wait for it.
     let record = match Record::begin(context, repository, runtime, planned).await {
         Ok(record) => Some(record),
         Err(error) => {
@@ -140,7 +140,7 @@ pub(super) async fn move_tag(
             None
         }
     };
-    // Writing takes its time: once more, so that nobody else's move of this moment is undone.
+    // Recording takes time: check again, so that another run's move is not undone.
     if expect().await? == Some(manifest.digest()) {
         return Ok(false);
     }

@@ -1,8 +1,8 @@
-//! From the container client's store to the registry, with the digest known before the first byte goes.
+//! Pushes an image from the container client's store to the registry. Its digest is known before the first byte is sent.
 //!
-//! Layers that the base brought are named by the base's own descriptors and copied from where the base was taken; the others, and
-//! the image's configuration, go out in one form, whatever built them ([`super::normal`]). The order is that of the mirror:
-//! blobs, then the manifests of the platforms, then the index, the tag last.
+//! Layers of the base keep the base's own descriptors and are copied from where the base was pulled; the others and the image's
+//! configuration are converted to one form, independent of the builder ([`super::normal`]). The order is that of the mirror: blobs, then
+//! the manifests of the platforms, then the index, the tag last.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -22,10 +22,10 @@ use super::packages::Installed;
 use super::planned::{Base, same_machine};
 use super::{Context, RuntimeError, State};
 
-/// How many blobs are sent side by side, over all runtimes.
+/// How many blobs are sent in parallel, over all runtimes.
 const AT_ONCE: usize = 8;
 
-/// Media types of one family: the two do not mix in a manifest.
+/// The media types of one family, OCI or docker: a manifest does not mix them.
 struct Family {
     manifest: &'static str,
     index: &'static str,
@@ -47,7 +47,7 @@ const DOCKER: Family = Family {
     gzip: "application/vnd.docker.image.rootfs.diff.tar.gzip",
 };
 
-/// An image as it will stand at the registry.
+/// An image in the form that the registry will have.
 #[derive(Debug)]
 pub(super) struct Packed {
     pub(super) manifest: Manifest,
@@ -55,12 +55,12 @@ pub(super) struct Packed {
     config: (Descriptor, Vec<u8>),
     own: Vec<(Descriptor, Blob)>,
     inherited: Vec<Descriptor>,
-    /// What is installed in it, where that is to be said beside it.
+    /// Its packages; `None` if attestations are switched off.
     pub(super) installed: Option<Installed>,
 }
 
 impl Packed {
-    /// Bytes that go to the registry at most: what the base brought may be there already.
+    /// Bytes to send at most: the registry may already have the base's layers.
     pub(super) fn bytes(&self) -> u64 {
         let layers = self.own.iter().map(|(layer, _)| layer).chain(&self.inherited);
         layers.map(|layer| layer.size).sum::<u64>() + self.config.0.size
@@ -72,10 +72,10 @@ impl Packed {
     }
 }
 
-/// The base for one platform: its manifest, and its layers compressed as upstream has them.
+/// The base for one platform: its manifest, and upstream's compressed layers.
 #[derive(Clone, Debug, Default)]
 pub(super) struct BaseLayers {
-    /// Where it is read: the platform's own manifest, by digest.
+    /// The platform's own manifest, by digest; `None` for a build from scratch.
     from: Option<Reference>,
     layers: Vec<Descriptor>,
     diff_ids: Vec<Digest>,
@@ -84,8 +84,8 @@ pub(super) struct BaseLayers {
 }
 
 impl BaseLayers {
-    /// The platform's own manifest, by digest: what the build is pinned to. By an index's digest the legacy builder would take
-    /// whatever platform it has pulled by that digest before.
+    /// The platform's own manifest, by digest, to which the build is pinned. For an index's digest, the legacy builder would use any
+    /// platform that it has pulled by that digest before.
     pub(super) fn pinned(&self) -> Option<&Reference> {
         self.from.as_ref()
     }
@@ -137,7 +137,7 @@ impl BaseLayers {
     }
 }
 
-/// The base for a platform that its index does not name.
+/// The base for a platform that its index does not list.
 async fn unsaid(
     context: &Context,
     base: &Base,
@@ -161,7 +161,7 @@ fn matches(child: &Descriptor, is_it: impl Fn(&Platform) -> bool) -> bool {
     child.platform.as_ref().is_some_and(is_it)
 }
 
-/// Who may send which blob: several runtimes share layers, and each layer is sent once.
+/// Coordinates the sending: several runtimes share layers, and each layer is sent once.
 #[derive(Debug)]
 pub(super) struct Transfers {
     blobs: Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
@@ -174,23 +174,23 @@ impl Default for Transfers {
     }
 }
 
-/// A blob's turn, and one of the places.
+/// The permission to send a blob: its lock, and one of the parallel places.
 type Turn<'a> = (tokio::sync::OwnedMutexGuard<()>, Option<SemaphorePermit<'a>>);
 
 impl Transfers {
-    /// Waits until nobody else sends this blob. Whoever comes second finds it at the registry.
+    /// Waits until no other runtime sends this blob. The second one then finds it at the registry.
     async fn turn(&self, digest: Digest) -> Turn<'_> {
         let blob = {
             let mut blobs = self.blobs.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(blobs.entry(digest).or_default())
         };
         let blob = blob.lock_owned().await;
-        // Never closed: there is always a permit to come.
+        // Never closed, so a permit always becomes available.
         (blob, self.at_once.acquire().await.ok())
     }
 }
 
-/// Takes an image apart: `saved` is what the container client wrote, `scratch` takes the compressed layers. `instructions` are
+/// Splits an image into blobs: `saved` is the container client's file, the compressed layers are written to `scratch`. `instructions` are
 /// those of the Dockerfile that make layers.
 pub(super) fn pack(
     saved: &Path,
@@ -204,7 +204,7 @@ pub(super) fn pack(
         let (image, platform) = (saved.display().to_string(), platform.to_string());
         return Err(RuntimeError::OtherPlatform { image, platform, found: found.to_string() });
     }
-    // A build that squashes has none of the base's layers at its bottom; then all of them are its own.
+    // A build that squashes does not start with the base's layers; then all layers are its own.
     let inherited = if archive.diff_ids.starts_with(&base.diff_ids) { base.layers.as_slice() } else { &[] };
     let image = normal(&archive, inherited.len(), &base.own, instructions, scratch)?;
     let family = if base.is_oci { &OCI } else { &DOCKER };
@@ -221,7 +221,7 @@ pub(super) fn pack(
     Ok(Packed { manifest, platform, config: (config, image.config), own, inherited, installed: None })
 }
 
-/// A base's layer in the words of the family that the manifest is written in.
+/// A base's layer with the media type of the manifest's family.
 fn in_family(layer: &Descriptor, family: &Family) -> Descriptor {
     let media_type = match layer.media_type.as_str() {
         known if known == OCI.gzip || known == DOCKER.gzip => family.gzip.to_owned(),
@@ -246,7 +246,7 @@ fn image_manifest(
     to_manifest(family.manifest, &Shape { schema_version: 2, media_type: family.manifest, config, layers })
 }
 
-/// The index over several platforms, of the family that its children are of.
+/// The index of several platforms, in the family of its children.
 pub(super) fn index(images: &[Packed]) -> Result<Manifest, RuntimeError> {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
@@ -272,8 +272,8 @@ fn to_manifest(media_type: &str, shape: &impl Serialize) -> Result<Manifest, Run
     Ok(Manifest::new(media_type, bytes))
 }
 
-/// Pushes everything that `images` name, then the manifest of each platform by digest where there are several. The tag is the
-/// caller's. Gives the bytes that were sent.
+/// Pushes everything that `images` refer to, and for several platforms the manifest of each, by digest. The caller puts the tag. Returns
+/// the bytes sent.
 pub(super) async fn push(
     context: &Context,
     runtime: &str,
@@ -325,7 +325,7 @@ pub(super) async fn push(
     Ok(sent.into_inner())
 }
 
-/// Reads back what was put under `tag` or by digest: the manifest, those of its children, and that every blob is there.
+/// Reads back what was put under `tag` or by digest: the manifest and those of its children, and checks that every blob exists.
 pub(super) async fn verify(
     context: &Context,
     written: &Reference,
@@ -335,7 +335,7 @@ pub(super) async fn verify(
     read_back(&context.client, &Check::new(&mirror, false), 0, written, digest).await
 }
 
-/// Where one platform's image is saved to.
+/// The file for one platform's saved image.
 pub(super) fn saved_file(scratch: &Path, platform: &Platform) -> PathBuf {
     scratch.join(format!("{}.tar", platform.to_string().replace('/', "-")))
 }

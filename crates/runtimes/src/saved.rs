@@ -1,4 +1,4 @@
-//! A build's way out of the container client's store: saved, compared with its inputs, and only then given its name.
+//! Saves a build from the container client's store, compares it with its inputs, and only then gives it its name.
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,7 @@ use super::planned::Planned;
 use super::push;
 use super::{Context, LOCAL_REPOSITORY, RuntimeError, State};
 
-/// The name of an image that nobody has looked into yet; taken away again with this value.
+/// The name of an image that has not been checked yet; removed when this value is dropped.
 #[derive(Debug)]
 pub(super) struct Provisional {
     docker: Docker,
@@ -21,7 +21,7 @@ pub(super) struct Provisional {
 }
 
 impl Provisional {
-    /// A name of this process's own.
+    /// A name that is unique to this process.
     pub(super) fn new(docker: &Docker, runtime: &str, platform: &Platform) -> Self {
         let (process, platform) = (std::process::id(), platform.to_string().replace('/', "-"));
         let name = format!("{LOCAL_REPOSITORY}:{runtime}-unchecked-{process}-{platform}");
@@ -36,14 +36,14 @@ impl Provisional {
 
 impl Drop for Provisional {
     fn drop(&mut self) {
-        // A build that failed or was ended has none.
+        // A build that failed or was cancelled has no name.
         let _ = self.docker.store().untag(&self.name);
     }
 }
 
-/// Saves each platform's image and compares it with its inputs. `built` are images that this run has built, which get their
-/// names in the store, `local`, once they have passed; without them what the store has under these names is taken. An image
-/// that does not pass loses its name there, so that no later run takes it for the build.
+/// Saves each platform's image and compares it with its inputs. `built` are images of this run, which get their names in the store,
+/// `local`, if they match; without them, the store's images of these names are used. An image that does not match loses its name, so that
+/// no later run uses it.
 pub(super) async fn save_and_compare(
     context: &Context,
     planned: &Planned,
@@ -64,7 +64,7 @@ pub(super) async fn save_and_compare(
         drop(leash);
         if let Err(source) = compare_with_inputs(planned, platform, &saved).await {
             if provisional.is_none() {
-                // It may be in use by a container: the error is the one that matters.
+                // It may be in use by a container: only the other error matters.
                 let _ = docker.store().untag(local);
             }
             return Err(RuntimeError::NotItsInputs { image: local.clone(), source });

@@ -1,4 +1,4 @@
-//! `--smoke`: starts a runtime once and has it answer, before its tag moves.
+//! `--smoke`: starts a runtime once and invokes it, before its tag moves.
 
 use std::time::Duration;
 
@@ -8,28 +8,28 @@ use serde::Serialize;
 
 use super::{Context, RuntimeError, Trial};
 
-/// Where the runtime interface emulator listens, and what it is asked
+/// The port of the runtime interface emulator, and its path for an invocation
 /// (<https://github.com/aws/aws-lambda-runtime-interface-emulator#test-an-image-with-rie-included-in-the-image>).
 const PORT: u16 = 8080;
 const INVOKE: &str = "/2015-03-31/functions/function/invocations";
 
-/// Between two attempts to reach a container that is starting.
+/// Pause between attempts to reach a container that is starting.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// How many of a container's last lines an error keeps.
+/// How many of a container's last lines an error contains.
 const TAIL: usize = 20;
 
-/// What a runtime answered.
+/// A runtime's answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Smoke {
     /// The HTTP status.
     pub status: u16,
-    /// The answer, which may be the runtime's complaint that no function is there: it ran, and it answered.
+    /// The body. It may be the runtime's error that there is no function: the runtime started and answered.
     pub body: String,
 }
 
-/// Tries a build of the container client's store, where the run asks for it. By the image's own ID: a name may mean another
-/// image in the next moment.
+/// Tests a build in the container client's store, if requested. It uses the image's ID, because its name may be moved to another image at
+/// any time.
 pub(super) async fn local(context: &Context, name: &str) -> Result<Option<Smoke>, RuntimeError> {
     let Some(trial) = &context.trial else { return Ok(None) };
     let docker = context.docker().await?;
@@ -38,8 +38,8 @@ pub(super) async fn local(context: &Context, name: &str) -> Result<Option<Smoke>
     smoke(context, &image.id, name, trial).await.map(Some)
 }
 
-/// Tries a build of the registry, where the run asks for it: pulled by its digest, and gone from the container client's store
-/// afterwards if it was not there before.
+/// Tests a build at the registry, if requested: pulled by its digest, and removed from the container client's store if it was not there
+/// before.
 pub(super) async fn at_registry(context: &Context, build: &Reference) -> Result<Option<Smoke>, RuntimeError> {
     let Some(trial) = &context.trial else { return Ok(None) };
     let (docker, name) = (context.docker().await?, context.grid_settings.engine_name(build));
@@ -52,7 +52,7 @@ pub(super) async fn at_registry(context: &Context, build: &Reference) -> Result<
     answer.map(Some)
 }
 
-/// Starts `image` and invokes it once through the emulator; `name` is what errors call it.
+/// Starts `image` and invokes it once through the emulator; errors call it `name`.
 async fn smoke(context: &Context, image: &str, name: &str, trial: &Trial) -> Result<Smoke, RuntimeError> {
     let docker = context.docker().await?;
     let container = Container::start(docker, image, PORT, std::slice::from_ref(&trial.handler)).await?;
@@ -67,7 +67,7 @@ async fn smoke(context: &Context, image: &str, name: &str, trial: &Trial) -> Res
     Err(RuntimeError::Smoke { image: name.to_owned(), reason, tail })
 }
 
-/// Asks until it answers: an open port is docker's proxy, and says nothing about what is behind it.
+/// Repeats until it answers: an open port is only docker's proxy, and does not show that the runtime listens.
 async fn invoke(container: &Container<'_>) -> Result<Smoke, String> {
     let client = reqwest::Client::builder().no_proxy().build().map_err(|error| error.to_string())?;
     loop {

@@ -1,4 +1,4 @@
-//! What stands under a runtime's tag, read back from the registry: its labels, its tags and images.lock against each other.
+//! Compares the build under a runtime's tag with its labels, its other tags and images.lock.
 
 use std::collections::BTreeMap;
 
@@ -9,18 +9,18 @@ use super::key::{INPUTS_LABEL, Inputs, KEY_LABEL};
 use super::planned::tagged;
 use super::{Context, Runtime, RuntimeError, build_tag, key_tag};
 
-/// The labels that name a build's base.
+/// The labels with a build's base.
 const BASE_NAME: &str = "org.opencontainers.image.base.name";
 const BASE_DIGEST: &str = "org.opencontainers.image.base.digest";
 
-/// What a runtime's labels have to agree with.
+/// What a runtime's labels are compared with.
 struct Wanted<'a> {
     base: Option<&'a Reference>,
-    /// What images.lock says of the base.
+    /// The base's digest in images.lock.
     locked: Option<Digest>,
 }
 
-/// What the runtime's tag names; none where there is no such tag.
+/// The digest that the runtime's tag refers to; `None` if there is no such tag.
 ///
 /// # Errors
 /// The registry cannot be reached.
@@ -30,16 +30,16 @@ pub async fn current(context: &Context, runtime: &Runtime) -> Result<Option<Dige
     Ok(context.client.head(&tag).await?.map(|found| found.digest))
 }
 
-/// What `images.lock` holds the runtime on.
+/// The build that `images.lock` holds the runtime on.
 pub fn held(context: &Context, runtime: &Runtime) -> Option<Digest> {
     context.grid_settings.hold(&runtime.name).map(|hold| hold.build)
 }
 
-/// The tags that name the build `digest` beside the runtime's own: the build's, and that of its key. With them another registry knows
-/// the build by its inputs, and does not build it again.
+/// The tags of the build `digest` besides the runtime's own: the build tag and the key tag. With them, another registry finds the build by
+/// its inputs and does not build it again.
 ///
 /// # Errors
-/// The registry cannot be reached, or what is there cannot be read.
+/// The registry cannot be reached, or its data cannot be read.
 pub async fn tags(context: &Context, runtime: &Runtime, digest: Digest) -> Result<Vec<String>, RuntimeError> {
     let Some(repository) = &context.repository else { return Ok(Vec::new()) };
     let by_digest = tagged(repository, &runtime.name, &runtime.name)?.with_digest(digest);
@@ -48,7 +48,7 @@ pub async fn tags(context: &Context, runtime: &Runtime, digest: Digest) -> Resul
     let tags = std::iter::once(build_tag(&runtime.name, &digest));
     let mut found = Vec::new();
     for tag in tags.chain(key.map(|key| key_tag(&runtime.name, &key))) {
-        // What is no tag was not put by this tool.
+        // A label that is not a valid tag was not written by this tool.
         let Ok(by_tag) = repository.with_tag(&tag) else { continue };
         if context.client.head(&by_tag).await?.is_some_and(|found| found.digest == digest) {
             found.push(tag);
@@ -57,11 +57,11 @@ pub async fn tags(context: &Context, runtime: &Runtime, digest: Digest) -> Resul
     Ok(found)
 }
 
-/// Compares the build `digest`, which stands under the runtime's tag, with what its labels say of it: its key with its inputs, its base
-/// with images.toml and images.lock, its other tags with the build. A line for each difference.
+/// Compares the build `digest`, which the runtime's tag refers to, with its labels: its key with its inputs, its base with images.toml and
+/// images.lock, its other tags with the build. Returns a line for each difference.
 ///
 /// # Errors
-/// The registry cannot be reached, or what is there cannot be read.
+/// The registry cannot be reached, or its data cannot be read.
 pub async fn differences(
     context: &Context,
     runtime: &Runtime,
@@ -81,7 +81,7 @@ pub async fn differences(
     let mut key = None;
     for image in images(context, &by_digest, top).await? {
         let labels = config(context, &by_digest, image).await?.labels();
-        // A build that is held may be older than the lock.
+        // A held build may be older than the lock.
         let wanted = Wanted { locked: wanted.locked.filter(|_| held.is_none()), ..wanted };
         for line in disagreements(&labels, &wanted) {
             if !said.contains(&line) {
@@ -91,7 +91,7 @@ pub async fn differences(
         key = labels.get(KEY_LABEL).cloned().or(key);
     }
     let mut tags = vec![build_tag(&runtime.name, &digest)];
-    // A forced rebuild moves the key's tag on, and a hold keeps the runtime's where it is.
+    // A forced rebuild moves the key tag to the new build, while a hold keeps the runtime's tag.
     if let Some(key) = key.filter(|_| held.is_none()) {
         tags.push(key_tag(&runtime.name, &key));
     }
@@ -125,7 +125,7 @@ async fn images(
     Ok(images)
 }
 
-/// Where an image's labels contradict each other, or what is wanted.
+/// Differences among an image's labels, or between them and `wanted`.
 fn disagreements(labels: &BTreeMap<String, String>, wanted: &Wanted<'_>) -> Vec<String> {
     let label = |name: &str| labels.get(name).filter(|value| !value.is_empty());
     let Some(key) = label(KEY_LABEL) else {

@@ -1,4 +1,4 @@
-//! Local builds that newer ones have superseded: each edit gives a new key, and with it a new name in the local store.
+//! Removes superseded local builds: each edit gives a new key, and with it a new name in the local store.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,19 +10,19 @@ use super::key::KEY_LABEL;
 use super::outcome::Outcome;
 use super::{Context, LOCAL_REPOSITORY, Planned};
 
-/// How many builds of each runtime stay in the local store, the one in use among them: going back to the last two edits builds
+/// How many builds of each runtime stay in the local store, including the current one: going back to one of the last two edits builds
 /// nothing.
 const KEPT: usize = 3;
 
-/// After this time a name that a build has while nobody has looked into its image is one that a killed run left.
+/// After this time, the provisional name of an unchecked image was left by a killed run.
 const UNCHECKED: SignedDuration = SignedDuration::from_hours(24);
 
-/// The key that each runtime has now.
+/// The current key of each runtime.
 pub(super) fn current(planned: &[Planned]) -> BTreeMap<String, String> {
     planned.iter().map(|planned| (planned.name.clone(), planned.key.clone())).collect()
 }
 
-/// Whether there are more names of a runtime's builds than are kept, or one that a killed run may have left.
+/// Whether a runtime's builds have more names than are kept, or one that a killed run may have left.
 fn may_be_old(built: &[&str], names: &[&str]) -> bool {
     let tags = || names.iter().filter_map(|name| tag(name));
     built.iter().any(|runtime| {
@@ -32,8 +32,7 @@ fn may_be_old(built: &[&str], names: &[&str]) -> bool {
     })
 }
 
-/// Takes the names of superseded builds of what was just built out of the local store. What cannot be removed stays: no run fails
-/// by it.
+/// Removes the names of superseded builds of the runtimes that were just built. Errors are ignored: no run fails because of this.
 pub(super) async fn tidy(context: &Context, current: &BTreeMap<String, String>, outcomes: &[Outcome]) {
     let built = |outcome: &&Outcome| outcome.result.as_ref().is_ok_and(|done| done.built);
     let built: Vec<&str> = outcomes.iter().filter(built).map(|outcome| outcome.name.as_str()).collect();
@@ -65,7 +64,7 @@ pub(super) async fn tidy(context: &Context, current: &BTreeMap<String, String>, 
     }
 }
 
-/// The builds that have one of these names. A build without the cache has the same names: it takes them away.
+/// The IDs of the images with these names. A build without the cache has the same names, so these images lose them.
 pub(super) async fn named(docker: &Docker, names: &[String]) -> Result<Vec<String>, DockerError> {
     let mut ids = Vec::new();
     for name in names {
@@ -75,7 +74,7 @@ pub(super) async fn named(docker: &Docker, names: &[String]) -> Result<Vec<Strin
     Ok(ids)
 }
 
-/// Removes those of these images that have lost their last name; one that a container uses stays.
+/// Removes those of these images that have no name left; images that a container uses stay.
 pub(super) async fn remove_nameless(docker: &Docker, ids: Vec<String>) {
     for id in ids {
         let is_nameless =
@@ -95,7 +94,7 @@ async fn remove(docker: &Docker, name: &str) -> Result<bool, DockerError> {
     blocking(move || docker.store().untag(&name)).await.map(|()| true)
 }
 
-/// The names of a runtime's builds that are neither current nor among the newest, nor what the runtime's own name means; and what
+/// The names of a runtime's builds that are neither current nor among the newest, nor the image of the runtime's own name; and names that
 /// killed runs left.
 fn superseded(runtime: &str, current: &str, names: &[LocalName], now: Timestamp) -> Vec<String> {
     let mut builds: BTreeMap<&str, (Timestamp, Vec<&LocalName>)> = BTreeMap::new();
@@ -130,7 +129,7 @@ fn tag(name: &str) -> Option<&str> {
     name.strip_prefix("localhost/").unwrap_or(name).strip_prefix(LOCAL_REPOSITORY)?.strip_prefix(':')
 }
 
-/// The key in `<runtime>-k2-<key>` or `<runtime>-k2-<key>-linux-arm64`, of whatever version.
+/// The key in `<runtime>-k2-<key>` or `<runtime>-k2-<key>-linux-arm64`, of any version.
 fn key_of<'a>(runtime: &str, tag: &'a str) -> Option<&'a str> {
     let (version, rest) = tag.strip_prefix(runtime)?.strip_prefix("-k")?.split_once('-')?;
     let key = rest.split('-').next()?;
@@ -170,9 +169,9 @@ mod tests {
             named(format!("java17-k2-{}", key('c')), "4", 3),
             named(format!("java17-k2-{}", key('d')), "5", 4),
             named(format!("java17-k2-{}", key('e')), "6", 5),
-            // The current one, cached and therefore the oldest by its date.
+            // The current build, cached and therefore the oldest by its date.
             named(format!("java17-k2-{}", key('f')), "7", 0),
-            // What the contributor's own name means, another runtime's, and names of somebody else.
+            // The image of the contributor's own name, another runtime's, and names that are not ours.
             named("java17".into(), "4", 3),
             named(format!("java17-al2023-k2-{}", key('a')), "8", 0),
             named("java17-k2-mine".into(), "9", 0),

@@ -1,6 +1,6 @@
-//! The `ONBUILD` triggers of the images that a build begins with: they run with the build, and no line of the Dockerfile shows them.
+//! The `ONBUILD` triggers of a build's base images: they run with the build, and are not visible in the Dockerfile.
 //!
-//! Their text is pinned with the image. What they take from elsewhere is not, so it is looked at before the build starts.
+//! Their text is pinned with the image. What they take from elsewhere is not, so it is checked before the build starts.
 
 use dockerfile::check_triggers;
 use registry::names::{self, Fields};
@@ -9,8 +9,8 @@ use serde::Deserialize;
 
 use super::{Context, RuntimeError};
 
-/// The part of an image's configuration that keeps them
-/// (<https://github.com/moby/docker-image-spec/blob/main/spec.md>; OCI's has none).
+/// The part of an image's configuration with the triggers (<https://github.com/moby/docker-image-spec/blob/main/spec.md>; OCI has no such
+/// field).
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Config {
@@ -23,13 +23,13 @@ struct Process {
     on_build: Option<Vec<String>>,
 }
 
-/// The way to them.
+/// The path to the field.
 const TRIGGERS: Fields = Fields(&[("config", Some(&Fields(&[("OnBuild", None)])))]);
 
-/// Checks the triggers of a pinned image, of every platform that it has.
+/// Checks the triggers of a pinned image, for all its platforms.
 ///
 /// # Errors
-/// The image cannot be read, or a trigger takes something from elsewhere that is not pinned.
+/// The image cannot be read, or a trigger uses something from elsewhere that is not pinned.
 pub(super) async fn check(context: &Context, image: &Reference) -> Result<(), RuntimeError> {
     let unreadable = |reason: String| RuntimeError::Unreadable { image: image.to_string(), reason };
     let get = async |reference: &Reference| {
@@ -48,7 +48,7 @@ pub(super) async fn check(context: &Context, image: &Reference) -> Result<(), Ru
         let found = manifest.image().map_err(|error| unreadable(error.to_string()))?;
         let Some(config) = found.config else { continue };
         let bytes = registry::blobs::bytes(&context.client, image, &config).await?;
-        // Docker reads it whatever the case of its letters.
+        // Docker ignores the case of the field's name.
         names::check(&bytes, &TRIGGERS).map_err(|why| unreadable(why.to_string()))?;
         let config: Config = serde_json::from_slice(&bytes).map_err(|error| unreadable(error.to_string()))?;
         let triggers = config.config.and_then(|process| process.on_build).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! `--watch`: tells when the files of a build have changed.
+//! `--watch`: detects changes in the files of a build.
 
 use std::time::Duration;
 
@@ -11,24 +11,24 @@ use super::key::Inputs;
 /// How often the files are read: they are few and small.
 const EVERY: Duration = Duration::from_millis(250);
 
-/// The files of some runtimes, as they were last seen.
+/// The files of some runtimes, as last seen.
 ///
-/// By content and not by the system's notifications: an editor that writes a file anew, or a checkout that only touches it,
-/// changes nothing.
+/// Contents are compared instead of the system's notifications: an editor that writes the same content again, or a checkout that only
+/// touches a file, changes nothing.
 #[derive(Debug)]
 pub struct Watch {
     runtimes: Vec<(Runtime, String)>,
 }
 
 impl Watch {
-    /// Begins with the files as they are now.
+    /// Starts with the current files.
     pub fn new(runtimes: &[Runtime]) -> Self {
         let reads = Reads::default();
         Self { runtimes: runtimes.iter().map(|runtime| (runtime.clone(), state(runtime, &reads))).collect() }
     }
 
-    /// Waits for a change and gives the runtimes that it is about. A change counts once it has held for a moment, so that a
-    /// file which is being written is not built by halves; a context that cannot be read is a change too, and building it says why.
+    /// Waits for a change and returns the runtimes that it affects. A change counts once it has been stable for a moment, so that a file is
+    /// not built while it is being written. A context that cannot be read counts as a change too; building it shows the error.
     pub async fn changed(&mut self) -> Vec<Runtime> {
         let mut before: Vec<String> = Vec::new();
         loop {
@@ -57,7 +57,7 @@ fn state(runtime: &Runtime, reads: &Reads) -> String {
     match BuildContext::read(&runtime.context, &runtime.dockerfile, reads) {
         Ok(mut context) => {
             let dockerfile = Dockerfile::parse(&runtime.dockerfile, &context.dockerfile);
-            // One that cannot be read changes nothing here: building it says why.
+            // An unreadable Dockerfile leaves nothing out here: building it shows the error.
             let left_out = dockerfile.map(|dockerfile| runtime.left_out(&dockerfile));
             context.leave_out(&left_out.unwrap_or_default());
             let inputs = Inputs::new(&context.dockerfile, context.files());

@@ -11,16 +11,16 @@ use super::hashing::hash;
 /// A file or symlink of a layer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LayerFile {
-    /// Whether it is a symlink.
+    /// Whether this is a symlink.
     pub is_symlink: bool,
-    /// Its permission bits.
+    /// Permission bits.
     pub bits: u32,
-    /// Of the content, or of a symlink's target, in hex.
+    /// SHA-256 of the content, or of a symlink's target, in hex.
     pub sha256: String,
 }
 
 impl LayerFile {
-    /// Its mode as git writes it.
+    /// The mode as git writes it.
     pub fn mode(&self) -> String {
         let kind = if self.is_symlink { 0o120_000 } else { 0o100_000 | self.bits };
         format!("{kind:o}")
@@ -38,8 +38,8 @@ pub(super) fn files(layer: impl Read) -> Result<BTreeMap<String, LayerFile>, Arc
         let path = name(&entry.path_bytes());
         let kind = entry.header().entry_type();
         let bits = entry.header().mode().map_err(ArchiveError::Read)? & 0o7777;
-        // What begins so takes a file of the layers below away:
-        // https://github.com/opencontainers/image-spec/blob/main/layer.md#whiteouts
+        // A name with this prefix deletes a file of the layers below:
+        // <https://github.com/opencontainers/image-spec/blob/main/layer.md#whiteouts>
         if path.rsplit('/').next().is_some_and(|name| name.starts_with(".wh.")) {
             continue;
         }

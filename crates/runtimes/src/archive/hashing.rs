@@ -1,4 +1,4 @@
-//! Bytes that are hashed on their way.
+//! Hashes bytes while they are read or written.
 
 use std::io::{Read, Write};
 
@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::ArchiveError;
 
-/// Hashes what is read and hands it on.
+/// Hashes everything that `from` yields and passes it to `on_bytes`.
 pub(crate) fn hash(
     from: &mut impl Read,
     mut on_bytes: impl FnMut(&[u8]) -> Result<(), ArchiveError>,
@@ -37,12 +37,12 @@ pub(crate) struct Hashing<W> {
 }
 
 impl<W> Hashing<W> {
-    /// Before the first byte.
+    /// A writer to `to`, before the first byte.
     pub fn new(to: W) -> Self {
         Self { to, hasher: Sha256::new(), size: 0 }
     }
 
-    /// What the bytes went to, their digest, and how many they were.
+    /// The inner writer, the digest of the bytes written, and their number.
     pub fn finish(self) -> std::io::Result<(W, Digest, u64)> {
         Ok((self.to, to_digest(self.hasher)?, self.size))
     }

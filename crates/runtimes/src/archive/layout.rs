@@ -1,9 +1,8 @@
-//! Where configuration and layers lie in what a client saved.
+//! Finds the configuration and the layers in an archive that a container client saved.
 //!
-//! Three layouts are in use: docker's own (`<id>/layer.tar`, a layer that occurs twice is a symlink), the OCI layout of docker 25 and
-//! later (`blobs/sha256/<hex>`), both with docker's `manifest.json`, and the OCI layout alone: `index.json`, which leads to a
-//! manifest or, on containerd's image store, to an index that leads to manifests
-//! (<https://github.com/opencontainers/image-spec/blob/main/image-layout.md>).
+//! Three layouts are in use: docker's own (`<id>/layer.tar`; a layer that occurs twice is a symlink), the OCI layout of docker 25 and later
+//! (`blobs/sha256/<hex>`), both with docker's `manifest.json`, and the OCI layout alone: `index.json`, which refers to a manifest or, on
+//! containerd's image store, to an index of manifests (<https://github.com/opencontainers/image-spec/blob/main/image-layout.md>).
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -15,14 +14,14 @@ use serde::de::DeserializeOwned;
 
 use super::ArchiveError;
 
-/// The most that is read of a configuration or of a manifest: a registry takes no more than 4 MiB either.
+/// Largest configuration or manifest that is read, in bytes. A registry does not accept more than 4 MiB either.
 const JSON_LIMIT: u64 = 4 * 1024 * 1024;
-/// How far one links to another before it is a circle.
+/// Longest chain of symlinks; a longer one is treated as a cycle.
 const LINK_LIMIT: usize = 8;
-/// How deep an index may stand in another one; docker writes one in `index.json`.
+/// Deepest nesting of indexes. docker writes one index in `index.json`.
 const DEPTH: usize = 4;
 
-/// What docker calls an attestation, which stands beside an image in its index and is none
+/// The annotation by which docker marks an attestation. It is listed next to an image in its index and is not an image
 /// (<https://github.com/moby/buildkit/blob/master/docs/attestations/attestation-storage.md>).
 const ATTESTATION: (&str, &str) = ("vnd.docker.reference.type", "attestation-manifest");
 
@@ -30,11 +29,11 @@ const ATTESTATION: (&str, &str) = ("vnd.docker.reference.type", "attestation-man
 pub(super) struct Found {
     /// The configuration's bytes.
     pub(super) config: Vec<u8>,
-    /// Where each layer lies (offset, size), lowest first.
+    /// Offset and size of each layer, lowest first.
     pub(super) layers: Vec<(u64, u64)>,
 }
 
-/// An image as docker's `manifest.json` lists it.
+/// An image as listed in docker's `manifest.json`.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Listed {
@@ -42,7 +41,7 @@ struct Listed {
     layers: Vec<String>,
 }
 
-/// What `index.json` and an index below it have in common.
+/// The fields that `index.json` and a nested index share.
 #[derive(Deserialize)]
 struct ImageIndex {
     manifests: Vec<Descriptor>,
@@ -80,13 +79,13 @@ impl Descriptor {
         self.digest.parse().map_err(missing)
     }
 
-    /// Its place in the layout.
+    /// Its path in the layout.
     fn path(&self) -> Result<String, ArchiveError> {
         Ok(format!("blobs/sha256/{}", self.digest()?.hex()))
     }
 }
 
-/// Finds the one image of an archive.
+/// Finds the only image of an archive.
 pub(super) fn find(file: &mut File) -> Result<Found, ArchiveError> {
     let index = Index::read(file)?;
     if index.has("manifest.json") || !index.has("index.json") {
@@ -111,7 +110,7 @@ pub(super) fn find(file: &mut File) -> Result<Found, ArchiveError> {
     }
 }
 
-/// The image that docker's `manifest.json` lists first.
+/// The first image in docker's `manifest.json`.
 fn listed(index: &Index, file: &mut File) -> Result<Found, ArchiveError> {
     let all: Vec<Listed> = json(&index.bytes(file, "manifest.json")?, "manifest.json")?;
     let first = all.into_iter().next().ok_or_else(|| ArchiveError::Missing { what: "image".to_owned() })?;
@@ -121,8 +120,8 @@ fn listed(index: &Index, file: &mut File) -> Result<Found, ArchiveError> {
     })
 }
 
-/// The manifests that an index leads to, by digest: two names may lead to one. An index of several platforms lists more than the
-/// client has saved, and attestations beside the images.
+/// The manifests that an index refers to, by digest: two names may refer to one. An index of several platforms lists more than the client
+/// has saved, and attestations next to the images.
 fn images(
     index: &Index,
     file: &mut File,
@@ -144,7 +143,7 @@ fn images(
     Ok(())
 }
 
-/// A blob's bytes, which are what its name says.
+/// A blob's bytes, checked against the digest in its name.
 fn blob(index: &Index, file: &mut File, descriptor: &Descriptor) -> Result<Vec<u8>, ArchiveError> {
     let bytes = index.bytes(file, &descriptor.path()?)?;
     let (expected, found) = (descriptor.digest()?, Digest::of(&bytes));
@@ -155,7 +154,7 @@ fn json<T: DeserializeOwned>(bytes: &[u8], what: &'static str) -> Result<T, Arch
     serde_json::from_slice(bytes).map_err(|source| ArchiveError::Json { what, source })
 }
 
-/// Where each entry of a tar file lies.
+/// The position of each entry of a tar file.
 #[derive(Default)]
 struct Index {
     files: BTreeMap<String, (u64, u64)>,

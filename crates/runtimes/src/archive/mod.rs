@@ -1,6 +1,6 @@
-//! What `docker save` writes, read in place: the image's configuration and its layers.
+//! Reads the image's configuration and layers from the output of `docker save`, without extracting it.
 //!
-//! An engine on containerd's image store and nerdctl keep layers compressed.
+//! Engines on containerd's image store and nerdctl save compressed layers.
 
 mod files;
 pub(super) mod hashing;
@@ -25,7 +25,7 @@ use serde::Deserialize;
 /// Why an archive cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
-    /// It cannot be read.
+    /// The archive cannot be read.
     #[error("could not read the saved image")]
     Read(#[source] std::io::Error),
     /// A layer cannot be written.
@@ -33,16 +33,16 @@ pub enum ArchiveError {
     Write {
         /// The file.
         path: String,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// A part that the format promises is missing.
+    /// A part that the format requires is missing.
     #[error("the saved image has no {what}")]
     Missing {
         /// The part.
         what: String,
     },
-    /// JSON that cannot be read.
+    /// A part is not valid JSON.
     #[error("the saved image has a {what} that cannot be read")]
     Json {
         /// The part.
@@ -50,28 +50,28 @@ pub enum ArchiveError {
         /// What is wrong with it.
         source: serde_json::Error,
     },
-    /// There is more than one image, and nothing says which is meant.
+    /// There is more than one image, so it is unclear which one to use.
     #[error("the container client saved {count} images in the place of one")]
     Several {
         /// How many.
         count: usize,
     },
-    /// A part is not what its name says.
+    /// A part's content does not match the digest in its name.
     #[error("the saved image has {found} under the name of {expected}")]
     Blob {
-        /// Its name.
+        /// The digest in its name.
         expected: Digest,
-        /// As it was found.
+        /// The digest of its content.
         found: Digest,
     },
-    /// A layer is not what the configuration says.
+    /// A layer's content does not match the configuration.
     #[error(
         "a layer that the container client saved is {found}, and the image's configuration says {expected}"
     )]
     Layer {
-        /// As the configuration names it.
+        /// The digest in the configuration.
         expected: Digest,
-        /// As it was found.
+        /// The digest of its content.
         found: Digest,
     },
 }
@@ -89,7 +89,7 @@ pub struct Step {
     /// The instruction, as the builder writes it.
     #[serde(default)]
     pub created_by: String,
-    /// Whether it made no layer.
+    /// Whether the step created no layer.
     #[serde(default)]
     pub empty_layer: bool,
 }
@@ -101,7 +101,7 @@ pub struct Archive {
     pub config: Vec<u8>,
     /// The layers' uncompressed digests, lowest first.
     pub diff_ids: Vec<Digest>,
-    /// The layers as they lie there, lowest first.
+    /// The layers as stored in the archive, lowest first.
     layers: Vec<Section>,
 }
 
@@ -129,7 +129,7 @@ pub fn diff_ids(config: &[u8]) -> Result<Vec<Digest>, serde_json::Error> {
     serde_json::from_slice::<Config>(config).map(|config| config.rootfs.diff_ids)
 }
 
-/// The platform that an image's configuration names, if it does.
+/// The platform in an image's configuration; `None` if it names none.
 pub fn platform(config: &[u8]) -> Option<Platform> {
     #[derive(Deserialize)]
     struct Named {
@@ -141,10 +141,10 @@ pub fn platform(config: &[u8]) -> Option<Platform> {
 }
 
 impl Archive {
-    /// Opens what `docker save --output path IMAGE` wrote.
+    /// Opens the output of `docker save --output path IMAGE`.
     ///
     /// # Errors
-    /// It cannot be read, or lacks what the format promises.
+    /// The archive cannot be read, or a part that the format requires is missing.
     pub fn open(path: &Path) -> Result<Self, ArchiveError> {
         let mut file = File::open(path).map_err(ArchiveError::Read)?;
         let size = file.metadata().map_err(ArchiveError::Read)?.len();
@@ -160,11 +160,11 @@ impl Archive {
         Ok(Self { config, diff_ids, layers })
     }
 
-    /// Layer `index`, uncompressed: where it lies if the engine kept it so, else in a new file below `scratch`. Its bytes are
-    /// what the configuration says.
+    /// Layer `index`, uncompressed: inside the archive if the engine saved it uncompressed, else in a new file below `scratch`. Its bytes
+    /// are checked against the configuration.
     ///
     /// # Errors
-    /// The layer is not what the configuration says, or a file cannot be read or written.
+    /// The layer does not match the configuration, or a file cannot be read or written.
     pub fn plain(&self, index: usize, scratch: &Path) -> Result<Section, ArchiveError> {
         let expected = self.diff_ids[index];
         let mut layer = self.layers[index].clone();
@@ -193,7 +193,7 @@ impl Archive {
         }
     }
 
-    /// The uncompressed bytes of layer `index`, one after the other; none where they are compressed with what is not read here.
+    /// The uncompressed bytes of layer `index`, as a stream; `None` if the compression is not supported.
     ///
     /// # Errors
     /// The layer cannot be read.
@@ -221,10 +221,10 @@ impl Archive {
         Ok(kept.history)
     }
 
-    /// The files and symlinks of layer `index`, by path; not what it takes away from the layers below.
+    /// The files and symlinks of layer `index`, by path, without the whiteouts.
     ///
     /// # Errors
-    /// The layer cannot be read, or is compressed with what is not read here.
+    /// The layer cannot be read, or its compression is not supported.
     pub fn files(&self, index: usize) -> Result<BTreeMap<String, LayerFile>, ArchiveError> {
         files::files(self.bytes(index)?.ok_or_else(zstd)?)
     }
@@ -232,9 +232,9 @@ impl Archive {
 
 /// A layer's uncompressed bytes.
 pub enum Bytes {
-    /// As they lie in the file.
+    /// Stored uncompressed in the file.
     Plain(Section),
-    /// Uncompressed on the way.
+    /// Decompressed while reading.
     Gzip(Box<flate2::read::MultiGzDecoder<Section>>),
 }
 

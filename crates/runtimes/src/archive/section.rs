@@ -1,11 +1,11 @@
-//! A part of a file, read as if it were one by itself.
+//! A part of a file that is read like a file of its own.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
-/// A part of a file. Each clone has a place of its own.
+/// A part of a file. Each clone has its own position.
 #[derive(Clone, Debug)]
 pub struct Section {
     file: Arc<File>,
@@ -15,12 +15,12 @@ pub struct Section {
 }
 
 impl Section {
-    /// `size` bytes of `file` from `start` on.
+    /// `size` bytes of `file`, starting at `start`.
     pub fn new(file: Arc<File>, start: u64, size: u64) -> Self {
         Self { file, start, size, at: 0 }
     }
 
-    /// `size` bytes of this section from `start` on.
+    /// `size` bytes of this section, starting at `start`.
     pub fn part(&self, start: u64, size: u64) -> Self {
         let start = start.min(self.size);
         Self {

@@ -101,13 +101,13 @@ fn what_is_missing_is_named() {
     }
 }
 
-/// An OCI layout as docker 29 saves an image of containerd's store: gzip layers and no `manifest.json`.
+/// An OCI layout as docker 29 saves it with containerd's store: gzip layers and no `manifest.json`.
 struct Layout {
     blobs: Vec<(String, Vec<u8>)>,
 }
 
 impl Layout {
-    /// A blob; gives its descriptor.
+    /// Adds a blob and returns its descriptor.
     fn blob(&mut self, media_type: &str, bytes: &[u8]) -> serde_json::Value {
         let digest = Digest::of(bytes);
         self.blobs.push((format!("blobs/sha256/{}", digest.hex()), bytes.to_vec()));
@@ -116,7 +116,7 @@ impl Layout {
         })
     }
 
-    /// An image of one layer; gives its manifest's descriptor.
+    /// Adds an image of one layer and returns its manifest's descriptor.
     fn image(&mut self, content: &[u8]) -> serde_json::Value {
         let config = self.blob("config.v1+json", &config(&[content]));
         let layer = self.blob("layer.v1.tar+gzip", &gzip(content));
@@ -149,14 +149,14 @@ fn an_index_in_an_index_without_dockers_list_leads_to_the_one_image_that_is_ther
     let content = vec![Digest::of(b"content")];
     assert_eq!(layout.open(std::slice::from_ref(&image)).unwrap(), content);
 
-    // Of another platform's image only the name was saved; an attestation is no image.
+    // Of another platform's image only the manifest's digest was saved; an attestation is not an image.
     let elsewhere = Layout { blobs: Vec::new() }.image(b"another platform's");
     let mut attestation = layout.image(b"{}");
     attestation["platform"] = serde_json::json!({ "os": "unknown", "architecture": "unknown" });
     attestation["annotations"] = serde_json::json!({ "vnd.docker.reference.type": "attestation-manifest" });
     let nested = layout.index(&[image.clone(), elsewhere, attestation]);
     assert_eq!(layout.open(std::slice::from_ref(&nested)).unwrap(), content);
-    // Two names of one image.
+    // Two names of the same image.
     assert_eq!(layout.open(&[nested, image.clone()]).unwrap(), content);
 
     let other = layout.image(b"other");

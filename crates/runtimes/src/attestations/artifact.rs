@@ -1,4 +1,4 @@
-//! A document as an artifact about an image.
+//! A document as an artifact that refers to an image.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ pub(super) struct Artifact {
 }
 
 impl Artifact {
-    /// An artifact of type `kind` about `subject`. The annotations are the document's.
+    /// An artifact of type `kind` whose subject is `subject`. The annotations describe the document.
     pub(super) fn new(
         kind: &'static str,
         document: &Value,
@@ -41,12 +41,12 @@ impl Artifact {
         Self { manifest, kind, document, subject: subject.digest(), bytes }
     }
 
-    /// As it is listed among what is about its image.
+    /// Its descriptor in the subject's list of referrers.
     fn listed(&self) -> Descriptor {
         Descriptor { artifact_type: Some(self.kind.to_owned()), ..self.manifest.descriptor() }
     }
 
-    /// Puts it into the repository of `image`, without a tag, and reads it back.
+    /// Pushes it to the repository of `image`, without a tag, and reads it back.
     pub(super) async fn push(&self, context: &Context, image: &Reference) -> Result<(), RuntimeError> {
         let client = &context.client;
         blobs::push_bytes(client, image, &empty(), EMPTY.to_vec()).await?;
@@ -57,7 +57,7 @@ impl Artifact {
     }
 }
 
-/// Sees to it that the registry lists `artifacts` of `repository` among what is about their subjects.
+/// Ensures that the registry lists `artifacts` of `repository` as referrers of their subjects.
 pub(super) async fn list(
     client: &Client,
     repository: &Reference,

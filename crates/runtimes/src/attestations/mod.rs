@@ -1,8 +1,8 @@
-//! What is said about a build beside its image: what is installed in it ([`sbom`]), and what it was made of ([`provenance`]).
+//! The documents about a build: which packages its image contains ([`sbom`]), and what it was built from ([`provenance`]).
 //!
-//! Both are artifacts whose `subject` is a manifest of the build, the SBOM's that of its platform; none changes by them
-//! (<https://github.com/opencontainers/image-spec/blob/main/manifest.md#guidelines-for-artifact-usage>). They follow from the build
-//! alone, so that two builds of one digest have the same two documents. `docs/attestations.md` describes them.
+//! Both are artifacts whose `subject` is a manifest of the build (the SBOM's is that of its platform); they change no manifest
+//! (<https://github.com/opencontainers/image-spec/blob/main/manifest.md#guidelines-for-artifact-usage>). They depend only on the build, so
+//! two builds with the same digest have the same two documents. `docs/attestations.md` describes them.
 
 mod artifact;
 mod provenance;
@@ -16,7 +16,7 @@ use super::planned::Planned;
 use super::push::Packed;
 use super::{Context, RuntimeError};
 
-/// Puts the documents of a build beside it, and reads them back. The build is at the registry.
+/// Pushes the documents of a build that is already at the registry, and reads them back.
 pub(super) async fn attach(
     context: &Context,
     planned: &Planned,
@@ -38,7 +38,7 @@ pub(super) async fn attach(
     artifacts.push(Artifact::new(provenance::MEDIA_TYPE, &document, &annotations, manifest));
     let image = repository.with_digest(manifest.digest());
     let attached = async {
-        // One after the other: they share the empty configuration.
+        // In sequence: they share the empty configuration.
         for artifact in &artifacts {
             artifact.push(context, &image).await?;
         }

@@ -1,5 +1,4 @@
-//! What a build was made of, as SLSA's provenance in an in-toto statement
-//! (<https://slsa.dev/spec/v1.0/provenance>).
+//! What a build was built from, as SLSA provenance in an in-toto statement (<https://slsa.dev/spec/v1.0/provenance>).
 
 use std::collections::BTreeMap;
 
@@ -12,16 +11,16 @@ use crate::key::Mode;
 use crate::planned::Planned;
 use crate::push::Packed;
 
-/// Of the document, and of the artifact that it is: a statement, signed by nobody
+/// The media type of the document and of its artifact: an unsigned statement
 /// (<https://github.com/in-toto/attestation/blob/main/spec/v1/statement.md>).
 pub(super) const MEDIA_TYPE: &str = "application/vnd.in-toto+json";
-/// What the statement says.
+/// The type of the statement's predicate.
 pub(super) const PREDICATE: &str = "https://slsa.dev/provenance/v1";
 
-/// How the rest is to be read.
+/// Defines how the predicate's fields are to be read.
 const BUILD_TYPE: &str =
     "https://github.com/finos/htc-grid/blob/main/docs/attestations.md#build-of-a-runtime-version-1";
-/// Who builds: this tool, wherever it runs.
+/// The builder's ID: this tool, on whatever machine it runs.
 const BUILDER: &str = "https://github.com/finos/htc-grid/tree/main/xtask";
 
 /// The statement about a build: its manifest and, of an index, those of its platforms.
@@ -57,13 +56,13 @@ pub(super) fn document(planned: &Planned, manifest: &Manifest, images: &[Packed]
                 "internalParameters": { "buildKey": format!("k{}-{}", inputs.version, planned.key), "flags": inputs.flags },
                 "resolvedDependencies": dependencies(planned, images),
             },
-            // No time and no number of a run: two builds of the same inputs are told by nothing.
+            // No time and no run number: two builds of the same inputs give the same document.
             "runDetails": { "builder": { "id": BUILDER, "version": { "xtask": VERSION } } },
         },
     })
 }
 
-/// What went into the build, each with its digest.
+/// Everything that went into the build, each with its digest.
 fn dependencies(planned: &Planned, images: &[Packed]) -> Vec<Value> {
     let inputs = &planned.inputs;
     let mut all = Vec::new();
@@ -78,7 +77,7 @@ fn dependencies(planned: &Planned, images: &[Packed]) -> Vec<Value> {
             "name": "stage", "uri": purl::image(stage, &digest), "digest": { "sha256": digest.hex() },
         }));
     }
-    // The commit that the image itself names: an image that was built before is pushed as what it is.
+    // The commit from the image's own label: an image that was built earlier is pushed unchanged.
     let labels = images.first().map(labels).unwrap_or_default();
     let label = |name: &str| labels.get(name).filter(|value| !value.is_empty());
     let (source, commit) =
@@ -91,7 +90,7 @@ fn dependencies(planned: &Planned, images: &[Packed]) -> Vec<Value> {
     all.push(json!({ "name": "dockerfile", "digest": { "sha256": inputs.dockerfile } }));
     let files = inputs.files.iter().flatten().map(|file| {
         let mode = match file.mode {
-            // Its digest is its target's.
+            // A symlink's digest is that of its target.
             Mode::Symlink => "120000 (symlink)",
             mode => mode.as_str(),
         };

@@ -4,7 +4,7 @@ use registry::{Digest, Reference};
 
 use crate::packages::{Manager, Package, System};
 
-/// A package of a system; none where nobody says which system it is.
+/// A package of an image's system; `None` if the system is unknown.
 pub(super) fn package(package: &Package, system: Option<&System>) -> Option<String> {
     let system = system?;
     let kind = match package.manager {
@@ -36,13 +36,13 @@ pub(super) fn image(name: &Reference, digest: &Digest) -> String {
     format!("pkg:oci/{}@{}{}", encoded(last), encoded(&digest.to_string()), query(&qualifiers))
 }
 
-/// An image of no registry in particular.
+/// An image that does not belong to a registry.
 pub(super) fn local_image(repository: &str, digest: &Digest, arch: &str, tag: &str) -> String {
     let qualifiers = [("arch", Some(arch)), ("tag", Some(tag))];
     format!("pkg:oci/{}@{}{}", encoded(repository), encoded(&digest.to_string()), query(&qualifiers))
 }
 
-/// The qualifiers that there are; the caller has them in the order of their names.
+/// The qualifiers that have a value; the caller sorts them by name.
 fn query(qualifiers: &[(&str, Option<&str>)]) -> String {
     let given = qualifiers.iter().filter_map(|(name, value)| Some(format!("{name}={}", encoded((*value)?))));
     let given: Vec<String> = given.collect();

@@ -1,4 +1,4 @@
-//! What is installed in an image, as SPDX 2.3 (<https://spdx.github.io/spdx-spec/v2.3/>).
+//! The packages of an image, as SPDX 2.3 (<https://spdx.github.io/spdx-spec/v2.3/>).
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -9,8 +9,7 @@ use crate::packages::Installed;
 use crate::planned::Planned;
 use crate::push::Packed;
 
-/// Of the document, and of the artifact that it is
-/// (<https://www.iana.org/assignments/media-types/application/spdx+json>).
+/// The media type of the document and of its artifact (<https://www.iana.org/assignments/media-types/application/spdx+json>).
 pub(super) const MEDIA_TYPE: &str = "application/spdx+json";
 
 /// What the document covers.
@@ -85,7 +84,7 @@ pub(super) fn document(planned: &Planned, image: &Packed, installed: &Installed)
         "dataLicense": "CC0-1.0",
         "SPDXID": "SPDXRef-DOCUMENT",
         "name": format!("{LOCAL_REPOSITORY}:{name} {}", image.platform),
-        // One of its own for each image, and the same one each time that it is built.
+        // Unique for each image, and the same each time it is built.
         "documentNamespace": format!("https://spdx.org/spdxdocs/{LOCAL_REPOSITORY}-{name}-{}", digest.hex()),
         "comment": comment(installed),
         "creationInfo": { "created": created(image), "creators": [format!("Tool: htc-grid-xtask-{VERSION}")] },
@@ -105,7 +104,7 @@ fn comment(installed: &Installed) -> String {
     comment
 }
 
-/// The time that the image gives as its own, which is its base's: the clock has no say.
+/// The creation time in the image's configuration, which is its base's: the clock is not used.
 fn created(image: &Packed) -> String {
     let config: Value = serde_json::from_slice(image.config()).unwrap_or_default();
     let time = config["created"].as_str().and_then(|text| text.parse::<Timestamp>().ok());

@@ -1,9 +1,9 @@
-//! The build context: which files a build sees, and a copy of exactly those.
+//! The build context: which files a build gets, and an exact copy of them.
 //!
-//! What was hashed is what is built. The files are hashed as they are read, piece by piece, and copied into a private directory
-//! with git's two modes ([`Staging`]); the copy is hashed again on its way, so that an edit since the plan is found and named.
-//! The umask of a checkout and the differences between docker's builders in reading `.dockerignore` then change neither the
-//! image nor the key's truth. Empty directories, which git does not know, are no part of it.
+//! What was hashed is what is built. The files are hashed while they are read, piece by piece, and copied into a private directory with
+//! git's two modes ([`Staging`]). The copy is hashed again while it is written, so an edit since the plan is detected and reported. So
+//! neither the umask of a checkout nor the differences between docker's builders in reading `.dockerignore` affect the image or the key.
+//! Empty directories are not included, as in git.
 
 mod staging;
 #[cfg(test)]
@@ -26,10 +26,10 @@ pub use staging::{Staged, Staging};
 /// The ignore file at a context's root.
 const IGNORE_FILE: &str = ".dockerignore";
 
-/// How much of a file is in memory at a time, in bytes.
+/// Read size of a file, in bytes.
 const PIECE: usize = 256 * 1024;
 
-/// How many of a file's first bytes say whether `ADD` unpacks it: a tar header is as long.
+/// How many of a file's first bytes show whether `ADD` unpacks it: the length of a tar header.
 const MAGIC: usize = 512;
 
 /// Why a context cannot be used.
@@ -38,17 +38,17 @@ pub enum ContextError {
     /// A file or directory cannot be read.
     #[error("could not read {path}")]
     Read {
-        /// What could not be read.
+        /// The file or directory.
         path: String,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: std::io::Error,
     },
     /// The copy cannot be written.
     #[error("could not write the build context's copy at {path}")]
     Write {
-        /// What could not be written.
+        /// The file or directory.
         path: String,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: std::io::Error,
     },
     /// A path that cannot be part of a key.
@@ -56,16 +56,16 @@ pub enum ContextError {
     Kind {
         /// The path.
         path: String,
-        /// What is in the way.
+        /// Why it cannot.
         reason: &'static str,
     },
-    /// A file is no longer what was hashed.
+    /// A file has changed since it was hashed.
     #[error("{path} has changed since it was hashed")]
     Changed {
         /// The file.
         path: String,
     },
-    /// The ignore file is wrong.
+    /// The ignore file is invalid.
     #[error(transparent)]
     Ignore(#[from] IgnoreError),
 }
@@ -75,15 +75,15 @@ pub enum ContextError {
 pub struct Entry {
     /// git's mode.
     pub mode: Mode,
-    /// Of the content, or of a symlink's target, in hex.
+    /// SHA-256 of the content, or of a symlink's target, in hex.
     pub sha256: String,
     /// A symlink's target as written; empty for a file.
     pub target: Vec<u8>,
-    /// Whether it begins as what `ADD` unpacks (a tar file, or something compressed).
+    /// Whether its first bytes are those of a file that `ADD` unpacks (a tar file, or something compressed).
     pub may_unpack: bool,
 }
 
-/// What was read so far: a file that several contexts share is read once.
+/// The files read so far: a file that several contexts share is read once.
 #[derive(Debug, Default)]
 pub struct Reads(Mutex<HashMap<PathBuf, Hashed>>);
 
@@ -95,7 +95,7 @@ struct Hashed {
 
 impl Reads {
     fn hash(&self, path: &Path) -> Result<Hashed, ContextError> {
-        // Held while a file is read: whoever needs the same one waits for it, and the disk has one reader anyway.
+        // Held while a file is read: other readers of the same file wait for it, and the disk has one reader at a time.
         let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = files.get(path) {
             return Ok(known.clone());
@@ -111,7 +111,7 @@ impl Reads {
     }
 }
 
-/// A context as it was at one moment.
+/// A context as it was when it was read.
 #[derive(Clone, Debug)]
 pub struct BuildContext {
     /// The Dockerfile's bytes.
@@ -124,10 +124,10 @@ pub struct BuildContext {
 impl BuildContext {
     /// Reads the context at `root`, built by `dockerfile` (relative to `root`).
     ///
-    /// `<dockerfile>.dockerignore` is preferred to `.dockerignore`, as BuildKit prefers it.
+    /// `<dockerfile>.dockerignore` has precedence over `.dockerignore`, as in BuildKit.
     ///
     /// # Errors
-    /// Something cannot be read, is neither file, directory nor symlink, or the ignore file is wrong.
+    /// A path cannot be read or is not a file, directory or symlink, or the ignore file is invalid.
     pub fn read(root: &Path, dockerfile: &str, reads: &Reads) -> Result<Self, ContextError> {
         let path = root.join(dockerfile);
         let bytes = std::fs::read(&path)
@@ -172,7 +172,7 @@ impl BuildContext {
         Ok(())
     }
 
-    /// Drops files that do not belong to this build, with what is below them if they are directories.
+    /// Removes files that do not belong to this build, and everything below them if they are directories.
     pub fn leave_out(&mut self, paths: &BTreeSet<String>) {
         let is_below = |path: &str, above: &str| {
             path.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
@@ -180,7 +180,7 @@ impl BuildContext {
         self.entries.retain(|path, _| !paths.iter().any(|above| is_below(path, above)));
     }
 
-    /// The files as the key sees them, by path.
+    /// The files as they are hashed into the key, by path.
     pub fn files(&self) -> Vec<ContextFile> {
         let file = |(path, entry): (&String, &Entry)| ContextFile {
             path: path.clone(),
@@ -190,7 +190,7 @@ impl BuildContext {
         self.entries.iter().map(file).collect()
     }
 
-    /// Whether a symlink is among them.
+    /// Whether the context contains a symlink.
     pub fn has_symlinks(&self) -> bool {
         self.entries.values().any(|entry| entry.mode == Mode::Symlink)
     }
@@ -216,9 +216,9 @@ fn hash_file(
     }
 }
 
-/// Whether a file begins as one that `ADD` unpacks (<https://docs.docker.com/reference/dockerfile/#adding-local-tar-archives>).
+/// Whether a file looks like one that `ADD` unpacks (<https://docs.docker.com/reference/dockerfile/#adding-local-tar-archives>).
 fn may_unpack(head: &[u8]) -> bool {
     const COMPRESSED: [&[u8]; 4] = [b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd"];
-    // A tar header says `ustar` at its 257th byte; older ones begin with a name and NULs, which no text has.
+    // A tar header has `ustar` at its 257th byte; older ones begin with a name and NULs, which do not occur in text.
     COMPRESSED.iter().any(|magic| head.starts_with(magic)) || (head.len() == MAGIC && head.contains(&0))
 }

@@ -1,4 +1,4 @@
-//! The copy of a context that a builder is given.
+//! The copy of a context for the builder.
 
 use std::collections::HashMap;
 use std::os::unix::ffi::OsStrExt;
@@ -9,18 +9,18 @@ use std::sync::{Mutex, PoisonError};
 use super::{BuildContext, ContextError, Entry, IGNORE_FILE, hash_file};
 use crate::key::{Mode, sha256};
 
-/// What a Dockerfile from outside of its context is called in a tar file.
+/// The name in a tar file of a Dockerfile that is outside of its context.
 const OUTSIDE: &str = ".htc-grid.Dockerfile";
 
-/// A context that a builder can be given.
+/// A context in the form that builders read.
 #[derive(Clone, Debug)]
 pub struct Staged {
     /// The context's directory.
     pub root: PathBuf,
-    /// The Dockerfile, outside of the context, so that one that is ignored stays ignored.
+    /// The Dockerfile, outside of the context, so that an ignored Dockerfile stays ignored.
     pub dockerfile: PathBuf,
-    /// An ignore file that ignores nothing. It is called as BuildKit prefers it to the context's own, which has been applied
-    /// (<https://docs.docker.com/build/concepts/context/#filename-and-location>).
+    /// An ignore file that ignores nothing. It has the name that BuildKit prefers to the context's own ignore file, which has been applied
+    /// already (<https://docs.docker.com/build/concepts/context/#filename-and-location>).
     pub ignore: PathBuf,
 }
 
@@ -28,7 +28,7 @@ impl Staged {
     /// The same files with another Dockerfile, whose name ends with `suffix`.
     ///
     /// # Errors
-    /// It cannot be written.
+    /// The Dockerfile cannot be written.
     pub fn with_dockerfile(&self, suffix: &str, bytes: &[u8]) -> Result<Self, ContextError> {
         let dockerfile = self.dockerfile.with_extension(suffix);
         let ignore = write_dockerfile(&dockerfile, bytes)?;
@@ -40,16 +40,16 @@ impl Staged {
         self.root.join(IGNORE_FILE).symlink_metadata().is_ok()
     }
 
-    /// Writes the context and the Dockerfile, under `name`, as one tar file beside them; gives the file and the Dockerfile's name in
-    /// it, which is another one where the Dockerfile stands outside of its context.
+    /// Writes the context and the Dockerfile, as `name`, into one tar file next to them. Returns the tar file and the Dockerfile's name in
+    /// it, which differs if the Dockerfile is outside of its context.
     ///
-    /// For docker's legacy builder where the context has an ignore file. Of a directory its client leaves out what the file
-    /// ignores, and then sends another one, which names the Dockerfile as well
-    /// (<https://github.com/docker/cli/blob/v20.10.24/cli/command/image/build/context.go>, `AddDockerfileToBuildContext`); a tar
-    /// file it sends as it is. What of it the engine then leaves out is the Dockerfile alone, if it is ignored.
+    /// This is for docker's legacy builder if the context has an ignore file. For a directory, its client leaves out the ignored files and
+    /// sends another ignore file, which also names the Dockerfile
+    /// (<https://github.com/docker/cli/blob/v20.10.24/cli/command/image/build/context.go>, `AddDockerfileToBuildContext`); it sends a tar
+    /// file unchanged. The engine then leaves out only the Dockerfile, if it is ignored.
     ///
     /// # Errors
-    /// It cannot be written.
+    /// The tar file cannot be written.
     pub fn tar(&self, name: &str) -> Result<(PathBuf, String), ContextError> {
         let name = if Path::new(name).is_absolute() { OUTSIDE } else { name };
         let path = self.dockerfile.with_extension("tar");
@@ -58,7 +58,7 @@ impl Staged {
             let mut tar = tar::Builder::new(std::io::BufWriter::new(std::fs::File::create(&path)?));
             tar.follow_symlinks(false);
             tar.append_dir_all("", &self.root)?;
-            // Of two files with one name the later one counts: a Dockerfile whose FROM is pinned takes the first one's place.
+            // If a tar file has two files of one name, the later one counts: a Dockerfile whose FROM is pinned replaces the first one.
             let same = std::fs::read(self.root.join(name)).is_ok_and(|bytes| Some(bytes) == own);
             if !same {
                 tar.append_path_with_name(&self.dockerfile, name)?;
@@ -69,7 +69,7 @@ impl Staged {
     }
 }
 
-/// Writes a Dockerfile, and an ignore file that belongs to it alone and ignores nothing; gives the latter.
+/// Writes a Dockerfile, and an ignore file for it that ignores nothing; returns the ignore file.
 fn write_dockerfile(path: &Path, bytes: &[u8]) -> Result<PathBuf, ContextError> {
     make(path, || std::fs::write(path, bytes))?;
     set_time(path, time_of(&sha256(bytes)))?;
@@ -80,12 +80,12 @@ fn write_dockerfile(path: &Path, bytes: &[u8]) -> Result<PathBuf, ContextError> 
     Ok(ignore)
 }
 
-/// Lays contexts out for the builders of one run. A file that several contexts share is copied once and linked.
+/// Writes the contexts for the builders of one run. A file that several contexts share is copied once and hard-linked.
 ///
-/// Each copy is new to any builder. BuildKit keeps what it was sent, by the directory's last name and the client, and then asks
-/// for those files alone whose size or time differs (<https://github.com/tonistiigi/fsutil/blob/master/diff_containerd.go>,
-/// `sameFile`): under one name and one time, an edit that keeps a file's size would be built as it was before. So a
-/// directory's name occurs once, and a file's time follows from its content.
+/// Each copy is new to every builder. BuildKit caches the files of a context by the directory's last name and the client, and then requests
+/// only files whose size or time differs (<https://github.com/tonistiigi/fsutil/blob/master/diff_containerd.go>, `sameFile`): with the same
+/// name and time, an edit that keeps a file's size would be missed. So each directory name is unique, and a file's time depends on its
+/// content.
 #[derive(Debug)]
 pub struct Staging {
     store: PathBuf,
@@ -93,15 +93,15 @@ pub struct Staging {
 }
 
 impl Staging {
-    /// A staging whose copies lie in `store`, a directory on the file system where the contexts are laid out.
+    /// A staging whose copies are in `store`, a directory on the same file system as the contexts.
     pub fn new(store: PathBuf) -> Self {
         Self { store, copied: Mutex::default() }
     }
 
-    /// Lays a context out in `directory`, which is empty.
+    /// Writes a context into `directory`, which is empty.
     ///
     /// # Errors
-    /// The copy cannot be written, or a file is no longer what was hashed.
+    /// The copy cannot be written, or a file has changed since it was hashed.
     pub fn stage(&self, context: &BuildContext, directory: &Path) -> Result<Staged, ContextError> {
         let root = new_directory(directory)?;
         let mut directories = vec![root.clone()];
@@ -134,9 +134,9 @@ impl Staging {
         Ok(Staged { root, dockerfile, ignore })
     }
 
-    /// The one copy of a file, with its mode and time.
+    /// The only copy of a file, with its mode and time.
     fn copy(&self, from: &Path, entry: &Entry) -> Result<PathBuf, ContextError> {
-        // Held while a file is copied: whoever needs the same one waits for it.
+        // Held while a file is copied, so that the same file is not copied twice.
         let mut copied = self.copied.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (from.to_owned(), entry.mode, entry.sha256.clone());
         if let Some(known) = copied.get(&key) {
@@ -157,20 +157,20 @@ impl Staging {
     }
 }
 
-/// The first of the times that staged files have: 1980-01-01, before which some archive formats know none.
+/// Earliest time of staged files: 1980-01-01, the first that some archive formats support.
 const FIRST_TIME: i64 = 315_532_800;
 
-/// A time that follows from the content: within 34 years of [`FIRST_TIME`].
+/// A time derived from the content: within 34 years after [`FIRST_TIME`].
 fn time_of(sha256: &str) -> i64 {
     if cfg!(feature = "same-staging") {
         return FIRST_TIME;
     }
-    // Of 64 hex digits the first 8 are a number.
+    // The first 8 hex digits as a number.
     let number = sha256.get(..8).and_then(|digits| i64::from_str_radix(digits, 16).ok()).unwrap_or_default();
     FIRST_TIME + number % (1 << 30)
 }
 
-/// Makes a directory whose name no other context had or will have.
+/// Creates a directory with a name that is unique across contexts and runs.
 fn new_directory(within: &Path) -> Result<PathBuf, ContextError> {
     if cfg!(feature = "same-staging") {
         let root = within.join("context");

@@ -5,9 +5,9 @@
 //! the last pattern that matches wins, a match of a parent directory counts for everything below it, `**` spans any
 //! number of directories, and `!` brings a path back even from below an excluded directory.
 //!
-//! Where builders differ the wider answer is taken, which is that of today's BuildKit: the legacy client and the BuildKit of
-//! docker 20.10 do not look below an excluded directory unless an exception starts with that directory's literal name. The
-//! tests build with both and list what arrived.
+//! If builders differ, the wider result is used, which is that of current BuildKit: the legacy client and the BuildKit of docker 20.10 do
+//! not search below an excluded directory unless an exception starts with that directory's literal name. The tests build with both and list
+//! the files in the image.
 
 mod pattern;
 
@@ -20,15 +20,15 @@ pub(super) use pattern::Glob;
 /// Why an ignore file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum IgnoreError {
-    /// The file exists and cannot be read.
+    /// The file exists but cannot be read.
     #[error("could not read {path}")]
     Read {
         /// The file.
         path: String,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// A pattern that docker refuses as well.
+    /// A pattern that docker rejects as well.
     #[error("{path}: line {line}: `{pattern}` is not a pattern: {reason}")]
     Pattern {
         /// The file.
@@ -50,7 +50,7 @@ pub struct Ignore {
 
 #[derive(Clone, Debug)]
 struct Pattern {
-    /// `!`: a match brings the path back.
+    /// `!`: a match includes the path again.
     exception: bool,
     /// The cleaned text, without `!`.
     text: String,
@@ -58,10 +58,10 @@ struct Pattern {
 }
 
 impl Ignore {
-    /// Reads an ignore file; one that does not exist ignores nothing.
+    /// Reads an ignore file; a missing file ignores nothing.
     ///
     /// # Errors
-    /// The file exists and cannot be read, or holds a pattern that docker refuses.
+    /// The file exists but cannot be read, or has a pattern that docker rejects.
     pub fn read(path: &Path) -> Result<Self, IgnoreError> {
         match std::fs::read(path) {
             Ok(bytes) => Self::parse(&path.display().to_string(), &bytes),
@@ -70,16 +70,16 @@ impl Ignore {
         }
     }
 
-    /// Parses the text of an ignore file; `path` is for the errors.
+    /// Parses the text of an ignore file; `path` is for errors.
     ///
     /// # Errors
-    /// A pattern that docker refuses.
+    /// A pattern that docker rejects.
     pub fn parse(path: &str, bytes: &[u8]) -> Result<Self, IgnoreError> {
         let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
         let text = String::from_utf8_lossy(bytes);
         let mut patterns = Vec::new();
         for (index, line) in text.lines().enumerate() {
-            // A comment only in the first column: docker looks before it trims.
+            // Comments start in the first column: docker checks before it trims.
             if line.starts_with('#') {
                 continue;
             }
@@ -110,12 +110,12 @@ impl Ignore {
         Ok(Self { patterns })
     }
 
-    /// Whether `path` (relative to the context, `/` between its parts) stays out of the context.
+    /// Whether `path` (relative to the context, separated by `/`) is excluded from the context.
     pub fn excludes(&self, path: &str) -> bool {
         let parents: Vec<&str> = path.match_indices('/').map(|(at, _)| &path[..at]).collect();
         let mut excluded = false;
         for pattern in &self.patterns {
-            // Only a pattern that could change the answer is asked.
+            // Skips patterns that could not change the result.
             if pattern.exception == excluded
                 && (pattern.matches(path) || parents.iter().any(|parent| pattern.matches(parent)))
             {
@@ -125,7 +125,7 @@ impl Ignore {
         excluded
     }
 
-    /// Whether nothing below `directory`, which is excluded, can come back: it need not be read then.
+    /// Whether no exception can match below `directory`, which is excluded, so that it need not be read.
     pub fn prunes(&self, directory: &str) -> bool {
         let below = format!("{directory}/");
         self.patterns.iter().filter(|pattern| pattern.exception).all(|pattern| match &pattern.matcher {
@@ -142,7 +142,7 @@ impl Pattern {
     }
 }
 
-/// Go's `filepath.Clean` for `/` paths, which is what docker cleans its patterns with.
+/// Go's `filepath.Clean` for `/` paths, with which docker cleans its patterns.
 fn clean(path: &str) -> String {
     let rooted = path.starts_with('/');
     let mut parts: Vec<&str> = Vec::new();

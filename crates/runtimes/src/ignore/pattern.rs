@@ -6,7 +6,7 @@ pub(super) enum Matcher {
     Exact,
     /// `dir/**`: everything that starts with the text before the stars.
     Prefix(String),
-    /// `**/name`: everything that ends so, and the name itself.
+    /// `**/name`: everything that ends with it, and the name itself.
     Suffix(String),
     Tokens(Vec<Token>),
 }
@@ -14,9 +14,9 @@ pub(super) enum Matcher {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Token {
     Char(char),
-    /// `?`: one character but `/`.
+    /// `?`: one character except `/`.
     One,
-    /// `*`: any characters but `/`.
+    /// `*`: any characters except `/`.
     Star,
     /// `**/`: nothing, or anything that ends in `/`.
     Directories,
@@ -29,7 +29,7 @@ pub(super) enum Token {
 }
 
 impl Matcher {
-    /// Whether the whole of `path` matches; `text` is the pattern's own.
+    /// Whether the whole of `path` matches; `text` is the pattern's source.
     pub(super) fn matches(&self, text: &str, path: &str) -> bool {
         match self {
             Self::Exact => path == text,
@@ -42,12 +42,12 @@ impl Matcher {
     }
 }
 
-/// A pattern of `COPY` and `ADD`: Go's `filepath.Match`, which knows no `**`.
+/// A pattern of `COPY` and `ADD`: Go's `filepath.Match`, which does not support `**`.
 #[derive(Clone, Debug)]
 pub(crate) struct Glob(Vec<Token>);
 
 impl Glob {
-    /// Reads a pattern.
+    /// Parses a pattern.
     ///
     /// # Errors
     /// What is wrong with it.
@@ -72,14 +72,14 @@ impl Glob {
     }
 }
 
-/// What a cleaned pattern of an ignore file matches.
+/// Compiles a cleaned pattern of an ignore file.
 ///
 /// # Errors
 /// What is wrong with it.
 pub(super) fn compile(pattern: &str) -> Result<Matcher, &'static str> {
     let mut tokens = Vec::new();
     let mut chars = pattern.chars().peekable();
-    // As docker does it: the cheap forms stay text, and everything else is matched token by token.
+    // As docker does it: simple patterns are compared as text, all others are matched token by token.
     let mut suffix = false;
     let mut special = false;
     let mut prefix_end = None;

@@ -1,25 +1,25 @@
-//! Times that compiled Python files name.
+//! Source times in compiled Python files.
 //!
-//! Python takes a compiled file only if the time that is written in it is the source's
-//! (<https://docs.python.org/3/reference/import.html#pyc-invalidation>); else it compiles the source again at each start, as a
-//! Lambda's file system cannot be written. So a source keeps a time that a compiled file names.
+//! Python uses a compiled file only if the time in it is that of the source file
+//! (<https://docs.python.org/3/reference/import.html#pyc-invalidation>); else it compiles the source at each start, because a Lambda's file
+//! system is read-only. So a source file keeps its time if a compiled file contains it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::entry::{Path, join, split};
 
-/// The times of sources, as their compiled files have them.
+/// The times of source files, from their compiled files.
 #[derive(Debug, Default)]
 pub(super) struct Stamps(BTreeMap<Path, BTreeSet<u32>>);
 
 impl Stamps {
-    /// How much of a file tells all.
+    /// How many bytes of a compiled file contain the time.
     pub(super) const LENGTH: usize = 12;
 
-    /// Looks at the beginning of a file.
+    /// Reads the time from the first bytes of a file, if it is a compiled one.
     pub(super) fn see(&mut self, path: &[u8], begin: &[u8]) {
         let Some(source) = source(path) else { return };
-        // The time stands behind the magic number, since Python 3.7 behind the flags (https://peps.python.org/pep-0552/).
+        // The time follows the magic number, since Python 3.7 the flags (https://peps.python.org/pep-0552/).
         for at in [4, 8] {
             if let Some(Ok(time)) = begin.get(at..at + 4).map(<[u8; 4]>::try_from) {
                 self.0.entry(source.clone()).or_default().insert(u32::from_le_bytes(time));
@@ -27,10 +27,10 @@ impl Stamps {
         }
     }
 
-    /// Whether a compiled file names this time of its source.
+    /// Whether a compiled file has this time of its source.
     pub(super) fn name(&self, source: &[u8], time: u64) -> bool {
         let stamped = self.0.get(source);
-        // What is written is the time's lower 32 bits.
+        // The file has the time's lower 32 bits.
         stamped.is_some_and(|times| times.iter().any(|stamp| u64::from(*stamp) == time & 0xffff_ffff))
     }
 }

@@ -1,5 +1,4 @@
-//! An image's configuration in the one form that there is of it
-//! (<https://github.com/opencontainers/image-spec/blob/main/config.md>).
+//! An image's configuration in one form, independent of the builder (<https://github.com/opencontainers/image-spec/blob/main/config.md>).
 
 use dockerfile::Layer;
 use jiff::Timestamp;
@@ -9,18 +8,18 @@ use serde_json::{Map, Value, json};
 use super::Base;
 use crate::archive::ArchiveError;
 
-/// What builders note about themselves, and about the container that a build ran in.
+/// Fields that builders write about themselves and about the container of a build.
 const NOTES: [&str; 6] = ["container", "container_config", "docker_version", "id", "parent", "Size"];
-/// The same in what containers get. `ArgsEscaped` is of Windows alone.
+/// Such fields in the containers' settings. `ArgsEscaped` is for Windows only.
 const CONTAINER_NOTES: [&str; 5] = ["Hostname", "Domainname", "Image", "MacAddress", "ArgsEscaped"];
-/// Podman's builder writes its version there.
+/// The label with the version of Podman's builder.
 const LABEL: &str = "io.buildah.version";
 
-/// Where programs are looked for in an image that says nothing of it; BuildKit writes it into each image.
+/// The default search path for programs; BuildKit writes it into each image.
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// The configuration: `layers` are the uncompressed digests, lowest first; `made` says of each of the build's own layers whether
-/// it is among them, and `instructions` are those of the Dockerfile that make layers.
+/// The configuration: `layers` are the uncompressed digests, lowest first; `made` has for each of the build's own layers whether it is
+/// among them, and `instructions` are those of the Dockerfile that make layers.
 pub(super) fn normal(
     config: &[u8],
     base: &Base,
@@ -35,7 +34,7 @@ pub(super) fn normal(
         _ => Vec::new(),
     };
     config.retain(|name, _| !NOTES.contains(&name.as_str()) && !name.starts_with("moby."));
-    // What arm64 means without it.
+    // The default for arm64.
     if config.get("architecture") == Some(&json!("arm64")) && config.get("variant") == Some(&json!("v8")) {
         config.remove("variant");
     }
@@ -68,13 +67,13 @@ pub(super) fn normal(
     serde_json::to_vec(&sorted(Value::Object(config))).map_err(failed)
 }
 
-/// A time as configurations have it.
+/// A time in the format of configurations.
 fn created(seconds: u64) -> Value {
     let time = i64::try_from(seconds).ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
     json!(time.unwrap_or(Timestamp::MAX).to_string())
 }
 
-/// In the order of names, as each builder adds its own at another place; two of one name stay as they are.
+/// Sorted by name, as each builder adds its own variables at another position; two with one name keep their order.
 fn environment(run: &mut Map<String, Value>) {
     let mut variables = match run.remove("Env") {
         Some(Value::Array(variables)) => variables,
@@ -88,7 +87,7 @@ fn environment(run: &mut Map<String, Value>) {
     run.insert("Env".to_owned(), Value::Array(variables));
 }
 
-/// Takes away what says nothing; whether the value itself does.
+/// Removes empty values; returns whether the value itself is empty.
 fn drop_empty(value: &mut Value) -> bool {
     match value {
         Value::Null => true,
@@ -96,7 +95,7 @@ fn drop_empty(value: &mut Value) -> bool {
         Value::String(text) => text.is_empty(),
         Value::Array(values) => values.is_empty(),
         Value::Object(map) => {
-            // A volume or a port is a name with nothing behind it, a label may be.
+            // A volume or a port is a name with an empty value; a label's value may be empty.
             for name in ["Volumes", "ExposedPorts", "Labels"] {
                 if map.get(name).is_some_and(|value| value.as_object().is_none_or(Map::is_empty)) {
                     map.remove(name);
@@ -112,7 +111,7 @@ fn drop_empty(value: &mut Value) -> bool {
     }
 }
 
-/// serde_json keeps the order of names where any crate of the build asks for that.
+/// serde_json keeps the original order if any crate of the build enables that.
 fn sorted(value: Value) -> Value {
     match value {
         Value::Object(map) => {
@@ -125,8 +124,8 @@ fn sorted(value: Value) -> Value {
     }
 }
 
-/// The steps that can make layers, each by the Dockerfile's own words: a builder's have file names or digests of its own in them,
-/// and the build arguments, a base's address among these.
+/// The steps that can make layers, each with the Dockerfile's own text: the builder's text contains its own file names or digests, and the
+/// build arguments, such as the base's address.
 fn own_history(steps: &[Value], made: &[bool], instructions: &[Layer], created: &Value) -> Vec<Value> {
     let mut made = made.iter().copied();
     let mut own = Vec::new();
@@ -135,12 +134,12 @@ fn own_history(steps: &[Value], made: &[bool], instructions: &[Layer], created: 
         let is_empty = step.get("empty_layer").and_then(Value::as_bool).unwrap_or_default();
         let is_made = !is_empty && made.next().unwrap_or_default();
         let keyword = keyword(text);
-        // What makes no layer is in the configuration itself.
+        // Other steps only change the configuration itself.
         if is_made || ["RUN", "COPY", "ADD"].contains(&keyword) {
             own.push((keyword, is_made));
         }
     }
-    // A layer that no step made.
+    // A layer without a step.
     own.extend(made.filter(|is_made| *is_made).map(|_| ("", true)));
     // Triggers of the base come first.
     let mut words = instructions.iter().rev();
@@ -163,8 +162,8 @@ fn own_history(steps: &[Value], made: &[bool], instructions: &[Layer], created: 
     own.into_iter().zip(texts).map(step).collect()
 }
 
-/// The instruction of a step: as BuildKit writes it, or as the legacy builder and podman do, which put the shell and `#(nop)` in
-/// front of what starts no program.
+/// The instruction of a step, in the form of BuildKit or of the legacy builder and podman, which put the shell and `#(nop)` before
+/// instructions that run no program.
 fn keyword(created_by: &str) -> &'static str {
     let (text, is_nop) = match created_by.split_once("#(nop) ") {
         Some((_, instruction)) => (instruction, true),

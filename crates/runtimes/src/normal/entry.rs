@@ -1,4 +1,4 @@
-//! What a layer holds, read from its tar file.
+//! The content of a layer, read from its tar file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
@@ -9,12 +9,12 @@ use super::compiled::Stamps;
 use crate::archive::hashing::hash;
 use crate::archive::{ArchiveError, Bytes};
 
-/// What begins so takes something of the layers below away:
+/// A name with this prefix deletes something of the layers below:
 /// <https://github.com/opencontainers/image-spec/blob/main/layer.md#whiteouts>.
 pub(super) const WHITEOUT: &[u8] = b".wh.";
-/// Everything that a directory has in the layers below.
+/// Hides everything that the directory has in the layers below.
 pub(super) const OPAQUE: &[u8] = b".wh..wh..opq";
-/// Where PAX headers keep extended attributes.
+/// The prefix of extended attributes in PAX headers.
 pub(super) const XATTR: &str = "SCHILY.xattr.";
 
 /// A path as bytes, without `./` or `/` at its beginning and end; empty for the root.
@@ -28,12 +28,12 @@ pub(super) struct Entry {
     pub(super) mode: u32,
     pub(super) uid: u64,
     pub(super) gid: u64,
-    /// Of its last change, in seconds since 1970.
+    /// Last change, in seconds since 1970.
     pub(super) time: u64,
     pub(super) xattrs: BTreeMap<String, Vec<u8>>,
 }
 
-/// What an entry is.
+/// The type of an entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Directory,
@@ -47,9 +47,9 @@ pub(super) enum Kind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Content {
     pub(super) size: u64,
-    /// Not known of a file that nobody asked for.
+    /// `None` if it was not requested.
     pub(super) digest: Option<Digest>,
-    /// The layer, and where in it the content begins: names that have this in common are one file.
+    /// The layer, and the content's offset in it: names with the same value are the same file.
     pub(super) inode: (usize, u64),
 }
 
@@ -57,9 +57,9 @@ pub(super) struct Content {
 #[derive(Debug, Default)]
 pub(super) struct Layer {
     pub(super) entries: BTreeMap<Path, Entry>,
-    /// What it takes away.
+    /// Paths that it deletes.
     pub(super) whiteouts: BTreeSet<Path>,
-    /// Directories of which nothing in the layers below counts.
+    /// Directories whose content in the layers below is hidden.
     pub(super) opaque: BTreeSet<Path>,
 }
 
@@ -68,8 +68,8 @@ pub(super) fn root() -> Entry {
     Entry { kind: Kind::Directory, mode: 0o755, uid: 0, gid: 0, time: 0, xattrs: BTreeMap::new() }
 }
 
-/// Reads layer number `number`. `is_wanted` says of which files (path, size) the content's digest is wanted; what compiled
-/// Python files among these say goes to `stamps`.
+/// Reads layer number `number`. `is_wanted` selects the files (path, size) whose content is hashed; the source times in compiled Python
+/// files among these go to `stamps`.
 pub(super) fn read(
     bytes: Bytes,
     number: usize,
@@ -110,7 +110,7 @@ impl Reader<'_> {
             return Ok(());
         }
         if let Some(gone) = name.strip_prefix(WHITEOUT) {
-            // `.wh..wh.` begins what AUFS keeps for itself.
+            // `.wh..wh.` is the prefix of AUFS's own files.
             if !gone.starts_with(WHITEOUT) {
                 self.layer.whiteouts.insert(join(parent, gone));
             }
@@ -164,7 +164,7 @@ impl Reader<'_> {
                     return Err(ArchiveError::Missing { what });
                 }
             },
-            // A symlink has no mode that counts.
+            // A symlink's mode has no effect.
             mode: if kind.is_symlink() { 0o777 } else { number(&old.mode, header.mode())? & 0o7777 },
             uid: number(&old.uid, header.uid())?,
             gid: number(&old.gid, header.gid())?,
@@ -190,7 +190,7 @@ impl Reader<'_> {
     }
 }
 
-/// A number of a header; what is left empty counts as zero, as Go's reader has it, which all engines use.
+/// A number of a header; an empty field counts as zero, as in Go's reader, which all engines use.
 fn number<T: Default>(field: &[u8], read: std::io::Result<T>) -> Result<T, ArchiveError> {
     match field.iter().all(|byte| [0, b' '].contains(byte)) {
         true => Ok(T::default()),
@@ -198,7 +198,7 @@ fn number<T: Default>(field: &[u8], read: std::io::Result<T>) -> Result<T, Archi
     }
 }
 
-/// A time of a PAX header, whose fraction docker leaves out as well; what is before 1970 counts as 1970.
+/// A time of a PAX header, without the fraction, which docker drops too; a time before 1970 counts as 1970.
 fn seconds(text: &str) -> Option<u64> {
     if text.starts_with('-') {
         return Some(0);
@@ -210,7 +210,7 @@ fn link<R: Read>(entry: &tar::Entry<'_, R>) -> Vec<u8> {
     entry.link_name_bytes().map(|target| target.into_owned()).unwrap_or_default()
 }
 
-/// A path without what means nothing at its ends.
+/// A path without `./` and `/` at its start and `/` at its end.
 fn clean(path: &[u8]) -> Path {
     let mut path = path;
     while let Some(rest) = path.strip_prefix(b"./").or_else(|| path.strip_prefix(b"/")) {
@@ -230,7 +230,7 @@ pub(super) fn split(path: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-/// A directory and a name in it.
+/// The path of `name` in `parent`.
 pub(super) fn join(parent: &[u8], name: &[u8]) -> Path {
     if parent.is_empty() { name.to_vec() } else { [parent, b"/", name].concat() }
 }

@@ -1,15 +1,14 @@
-//! An image as it goes to the registry: whatever built it, and whenever, the same content is the same bytes.
+//! The form in which an image goes to the registry: the same content gives the same bytes, for every builder and at any time.
 //!
-//! `docs/build-key.md` says what stays and what does not. In short: the base's layers are not touched. Of a layer that the build
-//! adds, what it changes of the layers below is written anew, in one form. Times that are later than the base's are set to the
-//! base's. The image's configuration loses what is not about the image.
+//! `docs/build-key.md` describes what is kept. In short: the base's layers are not changed. A layer that the build adds is rewritten, in
+//! one form, with only what it changes in the layers below. Times later than the base's are set to the base's. The image's configuration
+//! loses everything that is not about the image.
 //!
-//! # Why times are held against the base's, and not all set to one
-//! What a build leaves is as old as the build, and another one's is younger. That has to go. What a package brings has a time that is
-//! the same in each build, and programs may rely on it. Of the usual answers (`SOURCE_DATE_EPOCH`,
-//! <https://reproducible-builds.org/docs/source-date-epoch/>), that one is taken which leaves the past alone. Its limit is the time at
-//! which the base was made: the base is an input, so that no clock of any engine has a say, and no step that comes from a cache and is
-//! older than the build.
+//! # Why times are compared with the base's, and not all set to one
+//! Files that a build creates have the build's time, which differs between builds, so it has to be replaced. Files from a package have the
+//! same time in each build, and programs may rely on it. Of the usual methods (`SOURCE_DATE_EPOCH`,
+//! <https://reproducible-builds.org/docs/source-date-epoch/>), this is the one that leaves earlier times unchanged. The limit is the
+//! creation time of the base: the base is an input, so neither an engine's clock nor a cached step that is older than the build matters.
 
 mod compiled;
 mod config;
@@ -34,19 +33,19 @@ use tree::{Item, Tree};
 use super::archive::hashing::Hashing;
 use super::archive::{Archive, ArchiveError, Bytes, Section};
 
-/// gzip's default, named because the digest of what is pushed depends on it.
+/// gzip's default, set explicitly because the pushed digest depends on it.
 const GZIP_LEVEL: u32 = 6;
 
-/// 2015-01-01, where a base says nothing of its time or something older: the times of staged files, which end in 2014, stay, and
-/// what is made of them is not older.
+/// 2015-01-01, used if a base has no time or an older one: the times of staged files, which end in 2014, are kept, and files made from them
+/// are not older.
 const EARLIEST: u64 = 1_420_070_400;
 
-/// What is taken from a base.
+/// The data of a base.
 #[derive(Clone, Debug)]
 pub(super) struct Base {
     /// The time that later times are set to, in seconds since 1970.
     time: u64,
-    /// Its history, as it stands in its configuration.
+    /// The history in its configuration.
     history: Vec<Value>,
 }
 
@@ -72,17 +71,17 @@ impl Base {
     }
 }
 
-/// A layer, compressed, in a file of its own.
+/// A compressed layer in a file of its own.
 #[derive(Debug)]
 pub(super) struct Blob {
     pub(super) path: PathBuf,
-    /// In bytes.
+    /// Size in bytes.
     pub(super) size: u64,
-    /// Of these bytes.
+    /// Digest of the compressed bytes.
     pub(super) digest: Digest,
 }
 
-/// An image in the form that it is pushed in.
+/// An image in the form that is pushed.
 #[derive(Debug)]
 pub(super) struct Normal {
     /// The configuration.
@@ -91,8 +90,8 @@ pub(super) struct Normal {
     pub(super) layers: Vec<Blob>,
 }
 
-/// Makes it of a saved image, whose lowest `inherited` layers are the base's. `instructions` are those of the Dockerfile that make
-/// layers; `scratch` takes the layers.
+/// Converts a saved image, whose lowest `inherited` layers are the base's. `instructions` are those of the Dockerfile that make layers; the
+/// layers are written to `scratch`.
 pub(super) fn normal(
     archive: &Archive,
     inherited: usize,
@@ -108,7 +107,7 @@ pub(super) fn normal(
         own.push((plain, layer));
     }
     let mut tree = Tree::new();
-    // Of the base, only what the build lists as well is looked into.
+    // Of the base's files, only those that the build also lists are hashed.
     let is_wanted = |path: &[u8], size| {
         let is_it = |found: &Entry| matches!(&found.kind, Kind::File(content) if content.size == size);
         own.iter().any(|(_, layer)| layer.entries.get(path).is_some_and(is_it))
@@ -128,7 +127,7 @@ pub(super) fn normal(
             continue;
         }
         let failed = |source| ArchiveError::Write { path: scratch.display().to_string(), source };
-        // One builder gives a directory that it copies the time of the copy, another the original's.
+        // A copied directory has the time of the copy with one builder, the original's with another.
         let time = |path: &[u8], entry: &Entry| match entry.kind {
             Kind::Directory => base.time,
             _ if stamps.name(path, entry.time) => entry.time,
@@ -138,13 +137,13 @@ pub(super) fn normal(
         diff_ids.push(diff_id);
         layers.push(blob);
     }
-    // A build that squashes has none of the base's layers, and none of its steps.
+    // A build that squashes has neither the base's layers nor its steps.
     let base = if inherited == 0 { &Base { time: base.time, ..Base::default() } } else { base };
     let config = config::normal(&archive.config, base, &diff_ids, &made, instructions)?;
     Ok(Normal { config, layers })
 }
 
-/// Writes a layer's items, compressed, into a new file below `scratch`; gives its uncompressed digest as well.
+/// Writes a layer's items, compressed, into a new file below `scratch`; also returns its uncompressed digest.
 fn write_layer(
     items: &std::collections::BTreeMap<entry::Path, Item>,
     from: &Section,
@@ -154,13 +153,13 @@ fn write_layer(
 ) -> std::io::Result<(Blob, Digest)> {
     let (file, path) = tempfile::NamedTempFile::new_in(scratch)?.keep()?;
     let out = Hashing::new(BufWriter::new(file));
-    // No name and no time in the header: the same layer gives the same bytes.
+    // No name and no time in the header, so the same layer gives the same bytes.
     let gzip = flate2::GzBuilder::new().mtime(0).write(out, flate2::Compression::new(GZIP_LEVEL));
     let mut plain = BufWriter::with_capacity(256 * 1024, Hashing::new(gzip));
     for (name, item) in items {
         let time = match item {
             Item::Entry(entry) => time(name, entry),
-            // The file's own counts.
+            // A link has the file's own time.
             Item::Link(_) | Item::Whiteout => own_time,
         };
         write::append(&mut plain, name, item, time, from)?;

@@ -1,14 +1,14 @@
-//! A file system as its layers make it, and what one layer changes of it.
+//! A file system made of layers, and what one layer changes in it.
 //!
-//! Builders write the same change in different ways: one lists each directory on the way to a file, one also files that were
-//! opened and not changed, one takes a directory's content away by one mark and another name by name. What a layer changes of
-//! the layers below is one thing, however it is written.
+//! Builders write the same change in different ways: some list each directory on the way to a file, some also list files that were opened
+//! but not changed, some delete a directory's content with one whiteout and others name by name. The change to the layers below is the same
+//! in each case.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::entry::{Content, Entry, Kind, Layer, OPAQUE, Path, WHITEOUT, join, root, split};
 
-/// Where builders mount files of their own while a step runs; podman's leaves empty ones there. Each container engine mounts its own
+/// Where builders mount files of their own while a step runs; podman leaves empty files there. Each container engine mounts its own files
 /// over them.
 const STUBS: [&[u8]; 4] = [b"etc/hostname", b"etc/hosts", b"etc/resolv.conf", b"run/.containerenv"];
 
@@ -20,13 +20,13 @@ pub(super) struct Tree {
     is_whole: bool,
 }
 
-/// What stands in a layer under a name.
+/// An entry of a layer.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Item {
     Entry(Entry),
-    /// Another name of a file that stands before it.
+    /// Another name of a file that precedes it.
     Link(Path),
-    /// The name says what it takes away.
+    /// A whiteout: the name contains what is deleted.
     Whiteout,
 }
 
@@ -35,13 +35,13 @@ impl Tree {
         Self { entries: BTreeMap::from([(Path::new(), root())]), is_whole: true }
     }
 
-    /// A layer that cannot be read lies in between: what is not known to be there may be there.
+    /// Adds a layer that cannot be read: from now on, any file may exist.
     pub(super) fn put_unknown(&mut self) {
         self.is_whole = false;
         self.entries.clear();
     }
 
-    /// Puts a layer on top, and gives the paths that it takes away or replaces by something else.
+    /// Adds a layer on top; returns the paths that it deletes or replaces by something else.
     pub(super) fn put(&mut self, layer: Layer) -> BTreeSet<Path> {
         let mut gone = BTreeSet::new();
         for path in &layer.opaque {
@@ -50,7 +50,7 @@ impl Tree {
         for path in layer.whiteouts {
             self.remove_below(&path, &mut gone);
             self.entries.remove(&path);
-            // Whether it was there or not: no mark is lost.
+            // Even if the path was not there, so that no whiteout is lost.
             gone.insert(path);
         }
         for (path, entry) in layer.entries {
@@ -76,8 +76,7 @@ impl Tree {
         }
     }
 
-    /// Puts a layer on top, and gives what it changes, by the names that stand in a layer for that, each directory before what is
-    /// in it.
+    /// Adds a layer on top; returns its changes by their names in a layer, each directory before its content.
     pub(super) fn change(&mut self, mut layer: Layer) -> BTreeMap<Path, Item> {
         layer.entries.retain(|path, entry| {
             let is_empty = matches!(&entry.kind, Kind::File(content) if content.size == 0);
@@ -115,7 +114,7 @@ impl Tree {
         items
     }
 
-    /// What a layer lists and does not change. A file with several names goes with all of them or with none.
+    /// Paths that a layer lists but does not change. A file with several names is included with all of them or not at all.
     fn unchanged(&self, layer: &Layer) -> BTreeSet<Path> {
         let is_same = |path: &Path, entry| self.entries.get(path).is_some_and(|below| same(below, entry));
         let same: BTreeSet<Path> = layer
@@ -144,7 +143,7 @@ impl Tree {
     }
 }
 
-/// Whether an entry is what is below. A directory's time changes with what is in it.
+/// Whether an entry equals the one below. A directory's time is ignored: it changes with its content.
 fn same(below: &Entry, entry: &Entry) -> bool {
     let kind = match (&below.kind, &entry.kind) {
         (Kind::File(one), Kind::File(other)) => is_content(one, other),

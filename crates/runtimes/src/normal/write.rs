@@ -1,4 +1,4 @@
-//! A layer's tar file in the one form that there is of it: PAX as POSIX has it, and only where a header has no room
+//! A layer's tar file in one form: PAX as in POSIX, with extended headers only if the header's fields are too small
 //! (<https://pubs.opengroup.org/onlinepubs/9799919799/utilities/pax.html#tag_20_94_13_01>).
 
 use std::collections::BTreeMap;
@@ -8,14 +8,14 @@ use super::entry::{Entry, Kind, XATTR};
 use super::tree::Item;
 use crate::archive::Section;
 
-/// The most that a header's fields hold.
+/// Limits of a header's fields.
 const NAME: usize = 100;
 const ID: u64 = 0o777_7777;
 const SIZE: u64 = 0o777_7777_7777;
 
 const BLOCK: u64 = 512;
 
-/// Writes what stands under `name`, with the time `time`; a file's content is read from its layer, `from`.
+/// Writes the item `name` with the time `time`; a file's content is read from its layer, `from`.
 pub(super) fn append(
     out: &mut impl Write,
     name: &[u8],
@@ -71,7 +71,7 @@ pub(super) fn finish(out: &mut impl Write) -> std::io::Result<()> {
     out.write_all(&[0; 2 * BLOCK as usize])
 }
 
-/// What an entry is; gives where its content lies in its layer, and how long it is.
+/// Sets an entry's type; returns where its content is in its layer, and its size.
 fn kind(
     header: &mut tar::Header,
     records: &mut BTreeMap<String, Vec<u8>>,
@@ -130,7 +130,7 @@ fn link(header: &mut tar::Header, records: &mut BTreeMap<String, Vec<u8>>, targe
     field(records, "linkpath", target, &mut header.as_old_mut().linkname);
 }
 
-/// Writes a text into its field of the header, and as a record where the field cannot have it.
+/// Writes a text into its field of the header, and into a record if the field is too small.
 fn field(records: &mut BTreeMap<String, Vec<u8>>, name: &str, text: &[u8], field: &mut [u8; NAME]) {
     let length = text.len().min(NAME);
     field[..length].copy_from_slice(&text[..length]);
@@ -139,7 +139,8 @@ fn field(records: &mut BTreeMap<String, Vec<u8>>, name: &str, text: &[u8], field
     }
 }
 
-/// A PAX header: `<length> <key>=<value>\n`, the length with its own digits.
+/// A PAX header: `<length> <key>=<value>
+/// `; the length includes its own digits.
 fn extensions(out: &mut impl Write, records: &BTreeMap<String, Vec<u8>>, time: u64) -> std::io::Result<()> {
     let mut text = Vec::new();
     for (key, value) in records {

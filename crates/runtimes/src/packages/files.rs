@@ -1,17 +1,17 @@
-//! A few files of an image, as all its layers leave them.
+//! Reads a few files of an image, as they are after all its layers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 
 use crate::archive::{Archive, ArchiveError, Bytes};
 
-/// The most that is read of a file: rpm's database of a whole desktop is smaller.
+/// Largest file that is read, in bytes: rpm's database of a whole desktop is smaller.
 const LIMIT: u64 = 256 * 1024 * 1024;
 
-/// What begins so takes something of the layers below away:
+/// A name with this prefix deletes something of the layers below:
 /// <https://github.com/opencontainers/image-spec/blob/main/layer.md#whiteouts>.
 const WHITEOUT: &str = ".wh.";
-/// Everything that a directory has in the layers below.
+/// Hides everything that the directory has in the layers below.
 const OPAQUE: &str = ".wh..wh..opq";
 
 /// A file's content.
@@ -22,7 +22,7 @@ pub(super) enum Content {
     Unread(String),
 }
 
-/// Files by their paths, without a slash at their beginning.
+/// Files by their paths, without a leading slash.
 #[derive(Debug)]
 pub(super) struct Files {
     found: BTreeMap<String, Content>,
@@ -30,7 +30,7 @@ pub(super) struct Files {
 }
 
 impl Files {
-    /// Reads the files that are wanted.
+    /// Reads the wanted files.
     pub(super) fn read(archive: &Archive, wanted: impl Fn(&str) -> bool) -> Result<Self, ArchiveError> {
         let mut files = Self { found: BTreeMap::new(), is_whole: true };
         for number in 0..archive.diff_ids.len() {
@@ -44,7 +44,7 @@ impl Files {
                     Layer::read(tar.entries().map_err(ArchiveError::Read)?, &wanted)?
                 }
                 None => {
-                    // What it changes of the layers below is not known.
+                    // The layer's changes to the layers below are unknown.
                     files.is_whole = false;
                     files.found.clear();
                     continue;
@@ -73,9 +73,9 @@ impl Files {
 #[derive(Default)]
 struct Layer {
     found: BTreeMap<String, Content>,
-    /// What it takes away, and what it has that is no directory: nothing below such a path is left of the layers below.
+    /// Paths that it deletes or that are not a directory in it: nothing below them remains of the layers below.
     gone: BTreeSet<String>,
-    /// Directories of which nothing in the layers below counts.
+    /// Directories whose content in the layers below is hidden.
     opaque: BTreeSet<String>,
 }
 
@@ -133,7 +133,7 @@ impl Layer {
         Ok(layer)
     }
 
-    /// Whether nothing is left of a path of the layers below.
+    /// Whether a path of the layers below is hidden.
     fn hides(&self, path: &str) -> bool {
         let above = path.match_indices('/').map(|(at, _)| &path[..at]);
         let is_opaque = std::iter::once("").chain(above.clone()).any(|above| self.opaque.contains(above));
@@ -141,7 +141,7 @@ impl Layer {
     }
 }
 
-/// A path without what means nothing at its ends.
+/// A path without `./` and `/` at its start and `/` at its end.
 fn clean(path: &[u8]) -> String {
     let path = String::from_utf8_lossy(path);
     path.trim_start_matches("./").trim_matches('/').to_owned()

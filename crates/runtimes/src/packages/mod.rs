@@ -1,6 +1,6 @@
-//! What the package manager of an image installed, read out of the saved image: the databases of dpkg, rpm and apk.
+//! The packages of an image, read from the saved image: the databases of dpkg, rpm and apk.
 //!
-//! Nothing is run and nothing is guessed: a database that cannot be read is named as such ([`Installed::unread`]).
+//! No program is run and nothing is guessed: a database that cannot be read is listed in [`Installed::unread`].
 
 mod files;
 mod rpm;
@@ -10,19 +10,19 @@ use files::{Content, Files};
 
 use super::archive::{Archive, ArchiveError};
 
-/// The files of dpkg.
+/// dpkg's database.
 const DPKG: &str = "var/lib/dpkg/status";
-/// Where images that were made without dpkg keep a file for each package
+/// Images that were built without dpkg have a file per package here
 /// (<https://github.com/GoogleContainerTools/distroless/blob/main/PACKAGE_METADATA.md>).
 const DPKG_PARTS: &str = "var/lib/dpkg/status.d/";
-/// The file of apk.
+/// apk's database.
 const APK: [&str; 2] = ["lib/apk/db/installed", "usr/lib/apk/db/installed"];
-/// The directories of rpm's database; the second one is where Fedora and SUSE moved it to.
+/// The directories of rpm's database; Fedora and SUSE moved it to the second one.
 const RPM: [&str; 2] = ["var/lib/rpm/", "usr/lib/sysimage/rpm/"];
-/// Which system it is (<https://www.freedesktop.org/software/systemd/man/latest/os-release.html>).
+/// Identifies the system (<https://www.freedesktop.org/software/systemd/man/latest/os-release.html>).
 const OS_RELEASE: [&str; 2] = ["etc/os-release", "usr/lib/os-release"];
 
-/// Who installed a package.
+/// The package manager that installed a package.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Manager {
     /// Debian's and Ubuntu's.
@@ -36,43 +36,43 @@ pub enum Manager {
 /// An installed package.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Package {
-    /// Who installed it.
+    /// Its package manager.
     pub manager: Manager,
     /// Its name.
     pub name: String,
-    /// Its version with its release; of dpkg also with its epoch.
+    /// Its version with its release; for dpkg also with its epoch.
     pub version: String,
-    /// Its epoch, where rpm has one.
+    /// Its epoch, if rpm has one.
     pub epoch: Option<u32>,
-    /// The architecture that it is for.
+    /// Its architecture.
     pub arch: Option<String>,
-    /// The source package that it was built from, where it says so.
+    /// The source package that it was built from, if the database has it.
     pub source: Option<String>,
 }
 
 /// The system of an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct System {
-    /// `ID`: debian, amzn.
+    /// `ID`, for example debian or amzn.
     pub id: String,
     /// `VERSION_ID`.
     pub version: Option<String>,
 }
 
-/// What is installed in an image.
+/// The packages of an image.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Installed {
     /// The packages, sorted, each once.
     pub packages: Vec<Package>,
-    /// The system.
+    /// The image's system; `None` without os-release.
     pub system: Option<System>,
-    /// Whether there is a database of a package manager.
+    /// Whether the image has a package manager's database.
     pub has_database: bool,
-    /// What could not be read, a sentence without a full stop each.
+    /// What could not be read: one sentence each, without a full stop.
     pub unread: Vec<String>,
 }
 
-/// Reads what is installed in a saved image.
+/// Reads the packages of a saved image.
 ///
 /// # Errors
 /// A layer cannot be read.
@@ -94,7 +94,7 @@ fn installed(files: &Files) -> Installed {
             Content::Unread(why) => Err(why.clone()),
             Content::Bytes(_) if OS_RELEASE.contains(&path) => Ok(Vec::new()),
             Content::Bytes(bytes) if path == DPKG => Ok(text::dpkg(bytes)),
-            // Beside each package's file lies one with its files' digests.
+            // Next to each package's file is one with its files' digests.
             Content::Bytes(_) if path.ends_with(".md5sums") => continue,
             Content::Bytes(bytes) if path.starts_with(DPKG_PARTS) => Ok(text::dpkg(bytes)),
             Content::Bytes(bytes) if APK.contains(&path) => Ok(text::apk(bytes)),

@@ -6,7 +6,7 @@ use crate::archive::tests::{config, gzip, tar};
 type Entries<'a> = &'a [(&'a str, &'a [u8])];
 type Links<'a> = &'a [(&'a str, &'a str)];
 
-/// A saved image of these layers, the lowest first; each one's symlinks come before its files.
+/// A saved image of these layers, the lowest first; each one's symlinks precede its files.
 fn saved(layers: &[(Entries<'_>, Links<'_>)], compress: bool) -> tempfile::NamedTempFile {
     let layers: Vec<Vec<u8>> =
         layers.iter().map(|(files, links)| std::fs::read(tar(files, links).path()).unwrap()).collect();
@@ -90,7 +90,7 @@ fn what_the_upper_layers_leave_counts() {
     let (one, two): (&[u8], &[u8]) = (b"Package: one\nVersion: 1\n", b"Package: two\nVersion: 2\n");
     let path = "var/lib/dpkg/status";
     let below: (Entries<'_>, Links<'_>) = (&[(path, one)], &[]);
-    // (what a second layer has, what is installed then)
+    // (what a second layer has, the packages afterwards)
     let table: [(Entries<'_>, Links<'_>, &[&str]); 8] = [
         (&[], &[], &["one 1"]),
         (&[(path, two)], &[], &["two 2"]),
@@ -98,7 +98,7 @@ fn what_the_upper_layers_leave_counts() {
         (&[("var/lib/.wh.dpkg", b"")], &[], &[]),
         (&[("var/.wh..wh..opq", b"")], &[], &[]),
         (&[("var/lib/.wh..wh..opq", b""), (path, two)], &[], &["two 2"]),
-        // A link takes the directory's place.
+        // A link replaces the directory.
         (&[], &[("var/lib", "/elsewhere")], &[]),
         (&[("var/lib/dpkg/status-old", two), ("var/.wh.cache", b"")], &[], &["one 1"]),
     ];
@@ -107,8 +107,8 @@ fn what_the_upper_layers_leave_counts() {
     }
 }
 
-/// A database that real programs made. `rpm --justdb -i` of 4.18 put four small packages into the one of SQLite; the headers that it has
-/// then were put into a hash table by `db5.3_load`, under the keys that rpm gives them.
+/// A database made by the original programs. `rpm --justdb -i` of 4.18 added four small packages to the SQLite one; its headers were then
+/// loaded into a hash table by `db5.3_load`, with the keys that rpm uses.
 fn database(name: &str) -> Vec<u8> {
     let packed: &[u8] = match name {
         "rpmdb.sqlite" => include_bytes!("testdata/rpmdb.sqlite.gz"),
@@ -121,7 +121,7 @@ fn database(name: &str) -> Vec<u8> {
 
 #[test]
 fn rpms_packages_are_read_from_sqlite_and_from_berkeley_db() {
-    // As `rpm -qa` prints them.
+    // As printed by `rpm -qa`.
     let wanted = [
         ("curl-minimal", "8.5.0-1.amzn2023.0.4", None, "x86_64"),
         // Its header is longer than a page.
@@ -178,7 +178,7 @@ fn no_damage_to_a_database_does_more_than_lose_it() {
     for name in ["rpmdb.sqlite", "Packages"] {
         let whole = database(name);
         let path = format!("var/lib/rpm/{name}");
-        // Each byte of what says where the rest is, and some of the others.
+        // Each byte of the structure, and some of the others.
         for at in (0..600).chain((600..whole.len()).step_by(61)) {
             for byte in [0, 0x7f, 0xff] {
                 let mut bytes = whole.clone();

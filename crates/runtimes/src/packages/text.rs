@@ -1,17 +1,16 @@
-//! The databases of dpkg and apk, and os-release: text.
+//! The text databases: dpkg, apk and os-release.
 
 use std::collections::BTreeMap;
 
 use super::{Manager, Package, System};
 
-/// What dpkg says of a package whose files are not there
-/// (<https://man7.org/linux/man-pages/man1/dpkg.1.html>, package states).
+/// dpkg's states of packages whose files are not there (<https://man7.org/linux/man-pages/man1/dpkg.1.html>, package states).
 const NOT_INSTALLED: [&str; 3] = ["not-installed", "config-files", "half-installed"];
 
 /// The packages of dpkg's `status`.
 pub(super) fn dpkg(bytes: &[u8]) -> Vec<Package> {
     let package = |fields: BTreeMap<&str, &str>| {
-        // The files of `status.d` say nothing of a state: what they name is there.
+        // The files of `status.d` have no state: their packages are installed.
         let state = fields.get("Status").and_then(|status| status.split(' ').next_back());
         if state.is_some_and(|state| NOT_INSTALLED.contains(&state)) {
             return None;
@@ -20,7 +19,7 @@ pub(super) fn dpkg(bytes: &[u8]) -> Vec<Package> {
         Some(Package {
             manager: Manager::Dpkg,
             name: (*fields.get("Package")?).to_owned(),
-            // The name, and the version in brackets where it is another one.
+            // The name, and the version in brackets if it differs.
             source: fields.get("Source").map(|source| source.replace(['(', ')'], "")),
             version,
             epoch: None,
@@ -45,7 +44,7 @@ pub(super) fn apk(bytes: &[u8]) -> Vec<Package> {
     paragraphs(bytes, ":").filter_map(package).collect()
 }
 
-/// The system that os-release names.
+/// The system in os-release.
 pub(super) fn os_release(bytes: &[u8]) -> Option<System> {
     let text = String::from_utf8_lossy(bytes);
     let value = |name: &str| {
@@ -56,7 +55,7 @@ pub(super) fn os_release(bytes: &[u8]) -> Option<System> {
     Some(System { id: value("ID")?, version: value("VERSION_ID") })
 }
 
-/// The fields of each paragraph, the first of each name; lines that go on another one are left out.
+/// The fields of each paragraph, the first one of each name; continuation lines are skipped.
 fn paragraphs<'a>(bytes: &'a [u8], colon: &'a str) -> impl Iterator<Item = BTreeMap<&'a str, &'a str>> {
     let mut lines = bytes.split(|byte| *byte == b'\n').peekable();
     std::iter::from_fn(move || {

@@ -1,4 +1,4 @@
-//! The same with other builders than docker's first one.
+//! The same with other builders than docker's legacy builder.
 
 use docker::Builder;
 use process::Cmd;
@@ -6,7 +6,7 @@ use process::Cmd;
 use super::world::{World, plan_one, run_one, skipped};
 use crate::{Action, Why, apply, why};
 
-/// No container client at all: whatever needs one fails.
+/// A container client that does not exist: whatever needs one fails.
 const NONE: &str = "no-such-container-client";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -39,8 +39,7 @@ fn buildkit_client() -> Option<String> {
     which::which_all("docker").ok()?.find(has_it).map(|path| path.display().to_string())
 }
 
-/// podman without its own network and crun, which want more of a machine than a container in a container has; its store is the
-/// test's own.
+/// podman without its own network and crun, which a container inside a container often does not support; with a store of its own.
 fn podman_client(room: &std::path::Path) -> Option<String> {
     let podman = which::which("podman").ok()?;
     let at = room.display();

@@ -1,4 +1,4 @@
-//! The context's files against what docker itself takes from the same directory, by both of its builders.
+//! Compares the context's files with those that docker itself uses, with both of its builders.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use crate::context::tests::directory;
 use crate::context::{BuildContext, Reads, Staging};
 use crate::ignore::Ignore;
 
-/// A client that can build with BuildKit, and one with the legacy builder.
+/// A client that supports BuildKit, and one with the legacy builder.
 fn clients() -> Vec<(&'static str, PathBuf)> {
     let mut found = Vec::new();
     for path in which::which_all("docker").into_iter().flatten() {
@@ -37,7 +37,7 @@ fn clients() -> Vec<(&'static str, PathBuf)> {
     found
 }
 
-/// Builds `FROM scratch`, `COPY . /` and lists the files of the image's one layer.
+/// Builds `FROM scratch`, `COPY . /` and lists the files of the image's only layer.
 fn taken(client: &Path, buildkit: &str, root: &Path, dockerfile: &Path) -> BTreeSet<String> {
     let image = format!("context-test:{}-{buildkit}", std::process::id());
     let docker =
@@ -64,7 +64,7 @@ fn taken(client: &Path, buildkit: &str, root: &Path, dockerfile: &Path) -> BTree
     files
 }
 
-/// (the ignore file, whether docker may see less: see the module `ignore`)
+/// (the ignore file, whether docker may include fewer files: see the module `ignore`)
 const IGNORES: &[(&str, bool)] = &[
     ("", false),
     ("Dockerfile\n.dockerignore\n", false),
@@ -111,7 +111,7 @@ fn the_context_is_what_docker_takes() {
             ("d/run.sh", ""),
         ]);
         std::os::unix::fs::symlink("run.sh", root.path().join("link")).unwrap();
-        // At least one file has to be left, or the builders refuse the COPY; the Dockerfile itself does not count for all of them.
+        // At least one file has to be left, or the builders reject the COPY; for some of them the Dockerfile itself does not count.
         let context = BuildContext::read(root.path(), "Dockerfile", &Reads::default()).unwrap();
         let ours: BTreeSet<String> = context.files().into_iter().map(|file| file.path).collect();
         let staged = tempfile::tempdir().unwrap();
@@ -120,7 +120,7 @@ fn the_context_is_what_docker_takes() {
             let docker = taken(client, buildkit, root.path(), &root.path().join("Dockerfile"));
             if *may_see_less {
                 assert!(docker.is_subset(&ours), "{ignore:?}: {docker:?} {ours:?}");
-                // Of the copy every builder takes all.
+                // Every builder copies all files of the copy.
                 let docker = taken(client, buildkit, &copy.root, &copy.dockerfile);
                 assert_eq!(docker, ours, "the copy of {ignore:?} with DOCKER_BUILDKIT={buildkit}");
             } else {

@@ -1,4 +1,4 @@
-//! Engines that fail, by clients that say what real ones said.
+//! Engines that fail, simulated by clients that print the output of real ones.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -11,7 +11,7 @@ use registry::{Anonymous, Client};
 use super::world::Fake;
 use crate::{Context, GridSettings, Options, Progress, Runtime, RuntimeError, attempt, plan};
 
-/// A client with buildx that notes each call in `calls` and answers `script`.
+/// A client with buildx that logs each call in `calls` and runs `script`.
 fn client(room: &Path, script: &str) -> String {
     let program = room.join("docker");
     let text = format!(
@@ -93,7 +93,7 @@ fn build(room: &Path) -> Build {
     }
 }
 
-/// Runs a build that fails with these words the first `times`, and then succeeds. Gives the calls of the builder and the warnings, too.
+/// Runs a build that fails with this output `times` times, and then succeeds. Also returns the calls of the builder and the warnings.
 async fn builds(words: &str, times: usize) -> (Result<(), RuntimeError>, Vec<String>, Vec<String>) {
     let room = tempfile::tempdir().unwrap();
     let script = format!(
@@ -111,10 +111,10 @@ async fn builds(words: &str, times: usize) -> (Result<(), RuntimeError>, Vec<Str
     (ended, builds, warnings)
 }
 
-/// As BuildKit said it in the issue, in buildx's plain form.
+/// BuildKit's output in the issue, in buildx's plain form.
 const LOST: &str = "#6 [2/3] RUN true\n#6 ERROR: failed to apply diffs: failed to stat lower snapshot oqp2tt: snapshot oqp2tt does not exist: not found\nERROR: failed to build: failed to solve: failed to apply diffs: failed to stat lower snapshot oqp2tt: snapshot oqp2tt does not exist: not found";
 
-/// As docker 28 said it.
+/// The output of docker 28.
 const COMMIT: &str = "#6 [3/3] COPY . /all/\n#6 ERROR: failed to commit sd8fqr9x to ozf3m864 during finalize: failed to stat active key during commit: snapshot sd8fqr9x does not exist: not found\nERROR: failed to build: failed to solve: failed to commit sd8fqr9x to ozf3m864 during finalize: failed to stat active key during commit: snapshot sd8fqr9x does not exist: not found";
 
 #[tokio::test]
@@ -128,7 +128,7 @@ async fn a_builder_that_lost_a_part_of_its_store_is_asked_once_more_and_the_user
         "{warnings:?}"
     );
 
-    // Where a build was killed just before, docker 28 on containerd's store said this twice within a second.
+    // After a build was killed, docker 28 with containerd's store printed this twice within a second.
     let (ended, builds_made, warnings) = builds(COMMIT, 3).await;
     ended.unwrap();
     assert_eq!((builds_made.len(), warnings.len()), (4, 3), "{warnings:?}");
@@ -141,7 +141,7 @@ async fn a_builder_that_lost_a_part_of_its_store_is_asked_once_more_and_the_user
     assert_eq!((builds_made.len(), warnings.len(), error.kind()), (4, 3, Kind::Docker));
     assert!(error.hint().unwrap().contains("docker builder prune"));
 
-    // The first builder's words: the first of them as docker 20.10 said them.
+    // Messages of the legacy builder, the first one from docker 20.10.
     for lost in [
         "unable to find image \"sha256:ee52ddfce4b08851a95b469aa69e6c2f4bb14d16a2d0dd93c66aaae24bea3082\"",
         "unknown parent image ID sha256:ee52ddfce4b08851a95b469aa69e6c2f4bb14d16a2d0dd93c66aaae24bea3082",

@@ -1,4 +1,4 @@
-//! Plan, build, push, verify, tag, and everything after it.
+//! Plan, build, push, verify, tags, and what follows.
 
 use std::future::Future as _;
 
@@ -9,7 +9,7 @@ use super::world::{World, plan_one, run_one, skipped};
 use crate::{Action, How, Options, Runtime, RuntimeError, State, Why};
 use crate::{apply, builds, dated, history, plan, plan_rollback, roll_back, why};
 
-/// No container client at all: whatever needs one fails.
+/// A container client that does not exist: whatever needs one fails.
 const NONE: &str = "no-such-container-client";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -35,7 +35,7 @@ async fn a_build_reaches_the_registry_once_and_is_never_done_again() {
     assert_eq!(world.tag_count().await, 5, "the record of its moves beside them, and no stray tag");
     assert!(world.run(&name).starts_with("well: hello\n"));
 
-    // The base's layers are upstream's own bytes.
+    // The base's layers have upstream's own bytes.
     let manifest = async |image: &str| world.client.manifest(&image.parse().unwrap()).await.unwrap().unwrap();
     let of_base = manifest(&format!("{}/upstream/lambda/base@{base}", world.registry)).await.image().unwrap();
     let of_build = manifest(&format!("{}/lambda:{name}", world.registry)).await.image().unwrap();
@@ -47,7 +47,7 @@ async fn a_build_reaches_the_registry_once_and_is_never_done_again() {
     assert_eq!(plan_one(&without, &runtime, false).await.action, Action::Nothing);
     assert!(!without.used_docker());
 
-    // Somebody moved the runtime: one PUT brings it back, without a container client.
+    // The runtime's tag was moved by hand: one PUT moves it back, without a container client.
     let older = world.push_base("lambda", "other").await;
     let other = manifest(&format!("{}/lambda@{older}", world.registry)).await;
     world.client.put_manifest(&world.repository().with_tag(&name).unwrap(), &other).await.unwrap();
@@ -57,7 +57,7 @@ async fn a_build_reaches_the_registry_once_and_is_never_done_again() {
     assert!(done.moved && !done.built && done.replaced == Some(older));
     assert_eq!(world.tag(&name).await, Some(digest));
 
-    // The registry lost it, this machine has it: pushed, not built; the same bytes.
+    // The registry lost the build, this machine still has it: pushed, not built; the same bytes.
     let emptied = World::new("emptied").await.unwrap();
     emptied.fake.facts.lock().unwrap().locked.insert(runtime.base.clone().unwrap().to_string(), base);
     emptied.copy_base(&world, base).await;
@@ -85,7 +85,7 @@ async fn forced_rebuilds_holds_and_the_rollback() {
         digests.iter().map(|digest| world.run(&format!("{name}-sha256-{}", digest.short()))).collect();
     assert!(said[0] != said[1] && said[1] != said[2], "all three builds still run");
 
-    // Afterwards an ordinary run moves nothing.
+    // Afterwards, an ordinary run moves nothing.
     let without = world.context(NONE);
     assert_eq!(plan_one(&without, &runtime, false).await.action, Action::Nothing);
     assert_eq!(world.tag(&name).await, Some(digests[2]));
@@ -109,7 +109,7 @@ async fn forced_rebuilds_holds_and_the_rollback() {
     assert_eq!(world.tag(&name).await, Some(digests[1]));
     assert!(!without.used_docker());
 
-    // A hold outlives even a forced rebuild, whose build is there under its own tags.
+    // A hold also applies after a forced rebuild, whose build gets its own tags.
     let (_, outcome) = run_one(&context, &runtime, true).await;
     let done = outcome.result.unwrap();
     assert!(done.built && !done.moved && done.digest == Some(digests[1]));
@@ -136,7 +136,7 @@ async fn whatever_fails_leaves_the_runtime_as_it_was_and_why_names_the_change() 
     assert_eq!(why(&context, &plan_one(&context, &runtime, false).await).await.unwrap(), Why::Absent);
     let digest = run_one(&context, &runtime, false).await.1.result.unwrap().digest;
 
-    // Somebody moves the runtime between plan and apply.
+    // The runtime's tag is moved between plan and apply.
     let mut planned =
         plan(&context, std::slice::from_ref(&runtime), Options { force: true, ..Options::default() })
             .await
@@ -170,7 +170,7 @@ async fn whatever_fails_leaves_the_runtime_as_it_was_and_why_names_the_change() 
     assert!(world.run(&name).starts_with("well: hello"));
     assert_eq!(std::fs::read_dir(&context.scratch).unwrap().count(), 0, "nothing is left on the disk");
 
-    // A run without a container client says so before anything starts.
+    // A run without a container client reports it before anything starts.
     let without = world.context(NONE);
     let failure =
         plan(&without, std::slice::from_ref(&runtime), Options::default()).await.remove(0).unwrap_err();
@@ -192,13 +192,13 @@ async fn a_cache_that_is_a_version_behind_is_not_used() {
     let lines = world.fake.lines.lock().unwrap().clone();
     assert!(lines.contains(&format!("the pull-through cache still has {old} at {cached}:1")), "{lines:?}");
 
-    // The lock is at the cache's version: then the cache is used, and the key is another one.
+    // The lock has the cache's version: then the cache is used, and the key is another one.
     world.fake.facts.lock().unwrap().locked.insert(runtime.base.clone().unwrap().to_string(), old);
     let (action, outcome) = run_one(&context, &runtime, false).await;
     assert_eq!(action, Action::Build { forced: false });
     assert_eq!(outcome.result.unwrap().base_from.unwrap(), format!("{cached}@{old}"));
 
-    // Back again: built before, so it is only promoted.
+    // Back again: already built, so it is only promoted.
     world.fake.facts.lock().unwrap().locked.clear();
     assert!(matches!(plan_one(&world.context(NONE), &runtime, false).await.action, Action::Promote { .. }));
 }
@@ -259,7 +259,7 @@ async fn a_contributors_build_needs_no_registry_of_ours() {
     assert_eq!(planned.action, Action::Nothing);
     assert_eq!(why(&context, &planned).await.unwrap(), Why::Changes(Vec::new()));
 
-    // There and back: the second build of the first inputs is none, and the name follows.
+    // There and back: the first inputs are not built again, and the name follows.
     let say = runtime.context.join("say");
     std::fs::write(&say, "other\n").unwrap();
     assert!(run_one(&context, &runtime, false).await.1.result.unwrap().built);
@@ -291,7 +291,7 @@ async fn a_run_that_ends_anywhere_leaves_the_old_runtime_and_the_next_one_comple
         world.fake.states.lock().unwrap().clear();
         let planned = plan_one(&context, &runtime, true).await;
         let mut run = std::pin::pin!(apply(&context, vec![planned]));
-        // Polled step by step, and dropped as soon as it has come there.
+        // Polled step by step, and dropped as soon as this state is reached.
         let ended = std::future::poll_fn(|cx| {
             let polled = run.as_mut().poll(cx);
             match world.fake.states.lock().unwrap().iter().any(is_at) {
@@ -326,7 +326,7 @@ async fn several_runtimes_are_built_side_by_side_and_share_their_base() {
         assert!(outcome.result.as_ref().unwrap().moved);
         assert!(world.run(&runtime.name).starts_with(&format!("number {n} hello")));
     }
-    // An argument of one of them: that one is built, and no other.
+    // An argument of one of them changes: only that one is built.
     let mut changed = runtimes;
     changed[1].args.insert("SAY".to_owned(), "other".to_owned());
     let planned = plan(&context, &changed, Options::default()).await;

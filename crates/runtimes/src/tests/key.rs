@@ -26,7 +26,7 @@ use Step::{Files, Inputs as Other};
 
 #[test]
 fn each_input_changes_the_key_and_nothing_else_does() {
-    // (what is done, how, what `--why` says of it: nothing means that the key stays)
+    // (what is done, how, what `--why` reports: empty if the key stays the same)
     let table: &[(&str, Step, &str)] = &[
         ("touch", Files(|root| touch(&root.join("run.sh"))), ""),
         ("an ignored file", Files(|root| std::fs::write(root.join("notes.md"), "new").unwrap()), ""),

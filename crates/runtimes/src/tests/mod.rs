@@ -1,5 +1,5 @@
-//! What takes several modules: the key of real files, and the builder with a real engine and a registry that nobody here wrote
-//! (Debian's docker-registry).
+//! Tests of several modules together: the key of real files, and the builder with a real engine and an independent registry (Debian's
+//! docker-registry).
 
 mod builders;
 mod context;

@@ -7,7 +7,7 @@ use process::Cmd;
 use super::world::{World, run_one};
 use crate::{Action, RuntimeError};
 
-/// A client whose builds, unless one is told `--no-cache` and `always` is not set, get a changed copy of the context.
+/// A client whose builds get a changed copy of the context, except with `--no-cache` if `always` is not set.
 fn wrong_client(world: &World, always: bool) -> String {
     let program = world.room.path().join("docker");
     let text = format!(
@@ -25,7 +25,7 @@ docker "${{@:1:$#-1}}" "$copy"
     program.display().to_string()
 }
 
-/// For each build: whether it was told `--no-cache`.
+/// For each build: whether it had `--no-cache`.
 fn builds(world: &World) -> Vec<bool> {
     let builds = std::fs::read_to_string(world.room.path().join("docker.builds")).unwrap_or_default();
     builds.lines().map(|line| line.contains(" --no-cache ")).collect()
@@ -61,7 +61,7 @@ async fn a_local_build_that_somebody_changed_is_built_again() {
     let mut context = world.context("docker");
     context.repository = None;
     let local = run_one(&context, &runtime, false).await.1.result.unwrap().local.remove(0);
-    // Somebody adds another file to it.
+    // Another file is added to it.
     let files = tempfile::tempdir().unwrap();
     std::fs::write(files.path().join("Dockerfile"), format!("FROM {local}\nCOPY say /say\n")).unwrap();
     std::fs::write(files.path().join("say"), "hallo\n").unwrap();

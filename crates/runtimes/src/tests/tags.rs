@@ -13,11 +13,11 @@ use crate::{
     roll_back,
 };
 
-/// Answers as a runtime does, or ends, or keeps silent, as its handler says.
+/// Answers as a runtime does, exits, or does not answer, depending on its handler.
 const START: &str = "case $1 in ends) echo the-reason; exit 3;; silent) exec sleep 600;; esac\n\
                      exec nc -ll -p 8080 -e sh -c 'read line; printf \"HTTP/1.0 200 OK\\r\\n\\r\\n{}\"'\n";
 
-/// A runtime that can be tried; each build that runs anew gives another content.
+/// A runtime that can be tested; each new build has other content.
 fn runtime(world: &World) -> Runtime {
     let context = world.room.path().join("tags");
     std::fs::create_dir(&context).unwrap();
@@ -33,7 +33,7 @@ fn trial(handler: &str, seconds: u64) -> Option<Trial> {
     Some(Trial { handler: handler.to_owned(), timeout: Duration::from_secs(seconds) })
 }
 
-/// The containers that were made of this test's images.
+/// The containers of this test's images.
 fn containers(world: &World) -> String {
     let format = "{{.Image}} {{.Command}}";
     let all = Cmd::new("docker").args(["ps", "--all", "--no-trunc", "--format", format]).read().unwrap();
@@ -46,15 +46,15 @@ enum Step {
     Run(&'static str),
     /// A forced rebuild.
     Force,
-    /// A run whose runtime is tried with this handler, after the file was written.
+    /// A run that tests the runtime with this handler, after the file was written.
     Try(&'static str, &'static str),
-    /// Somebody else puts a build there that no run made.
+    /// Another tool pushes a build.
     Hand(&'static str),
-    /// A rollback, and the hold that goes with it.
+    /// A rollback with its hold.
     Back,
     /// Back to a named build.
     BackTo(&'static str),
-    /// The hold is let go.
+    /// The hold is removed.
     LetGo,
 }
 
@@ -65,8 +65,8 @@ async fn after_each_step_of_a_history_the_tag_is_the_build_that_the_table_names(
     world.push_base("upstream/lambda/base", "v1").await;
     let runtime = runtime(&world);
     let name = runtime.name.clone();
-    // (the step, the build that is in place after it, the one that a rollback then goes to); a build is called by a letter
-    // when it is in place for the first time.
+    // (the step, the current build after it, the build that a rollback would go to); builds are named by letters in the order of their
+    // first use.
     let table = [
         ("the first build", Run("one"), "a", ""),
         ("another", Run("two"), "b", "a"),
@@ -141,7 +141,7 @@ async fn after_each_step_of_a_history_the_tag_is_the_build_that_the_table_names(
         }
     }
     assert_eq!(known.len(), 7);
-    // What was moved by hand is on record as that, and can be run still.
+    // A build that was moved by hand is recorded as such, and can still be run.
     let history = history(&context, &name).await.unwrap();
     let elsewhere = history.moves().iter().find(|made| made.cause == Cause::Elsewhere).unwrap();
     assert_eq!((elsewhere.to, &elsewhere.by), (Some(known["x"]), &None));
@@ -166,7 +166,7 @@ async fn without_a_registry_the_build_itself_is_tried_whatever_its_name_means_by
     context.trial = trial("fine", 60);
     let answer = run_one(&context, &runtime, false).await.1.result.unwrap().smoke.unwrap();
     assert_eq!((answer.status, answer.body.as_str()), (200, "{}"));
-    // Nothing to build, and tried all the same.
+    // Nothing to build, but it is tested.
     context.trial = trial("ends", 60);
     let (action, outcome) = run_one(&context, &runtime, false).await;
     let error = outcome.result.unwrap_err();
@@ -201,12 +201,12 @@ async fn a_record_that_is_something_else_is_left_alone_and_keeps_no_move_from_be
     let error = plan_rollback(&context, &name, None).await.unwrap_err().in_full();
     assert!(error.contains(&format!("{name}-history")), "{error}");
 
-    // A base that moves is what the reason says, digest by digest.
+    // The reason names a base that moves, with both digests.
     let moved = world.push_base("upstream/lambda/base", "v2").await;
     let planned = plan_one(&context, &runtime, false).await;
     let short = |digest: Digest| format!("sha256:{}", digest.short());
     assert_eq!(planned.reason, format!("base moved from {} to {}", short(base), short(moved)));
-    // With a lock the base stays, and --locked sees that upstream does not.
+    // With a lock the base stays, and --locked reports that upstream has moved.
     world.fake.facts.lock().unwrap().locked.insert(runtime.base.clone().unwrap().to_string(), base);
     let planned = plan_one(&context, &runtime, false).await;
     assert_eq!((planned.action, planned.base_moved), (Action::Nothing, None));

@@ -1,4 +1,4 @@
-//! The local store does not fill up with builds that nobody needs any more.
+//! Superseded builds are removed from the local store.
 
 use process::Cmd;
 
@@ -13,7 +13,7 @@ async fn older_local_builds_go_unless_a_container_uses_them() {
     let mut context = world.context("docker");
     context.repository = None;
     let mut runtime = world.runtime();
-    // Somebody's own image under a name like ours, without our label.
+    // A user's own image with a similar name, without our label.
     let foreign = format!("lambda:{}-k1-{}", runtime.name, "a".repeat(64));
     let probe = world.room.path().join("probe");
     std::fs::create_dir(&probe).unwrap();

@@ -18,15 +18,15 @@ use tar::EntryType;
 use crate::{Action, Context, GridSettings, Hold, Options, Outcome, Planned, Progress, Runtime, State};
 use crate::{apply, plan};
 
-/// Says what a test did not find here, on the real stderr: the test harness keeps `eprintln!` to itself. Where
-/// `cargo xtask test` has seen to it that nothing is missing, it fails instead; an emulator for arm64 is no fault.
+/// Reports what a test did not find, on the real stderr: the test harness captures `eprintln!`. If `cargo xtask test` has checked that
+/// everything is there, it fails instead, except for a missing arm64 emulator.
 pub(super) fn skipped(test: &str, what: &str) {
     let complete = std::env::var_os("HTC_GRID_TEST_COMPLETE").is_some();
     assert!(!complete || what.contains("without"), "{test} needs {what}");
     let _ = writeln!(std::io::stderr(), "SKIPPED {test}: it needs {what}");
 }
 
-/// Everything that a test changes between two runs.
+/// The facts that a test changes between two runs.
 #[derive(Default)]
 pub(super) struct Facts {
     pub(super) locked: BTreeMap<String, Digest>,
@@ -44,7 +44,7 @@ pub(super) struct Fake {
 }
 
 impl Fake {
-    /// Surroundings whose engine reaches the upstream at `registry`.
+    /// Settings whose engine reaches the upstream at `registry`.
     pub(super) fn new(registry: &str) -> Arc<Self> {
         Arc::new(Self {
             facts: Mutex::default(),
@@ -94,7 +94,7 @@ impl Progress for Fake {
     }
 }
 
-/// A registry of its own, and names in the engine that are nobody else's.
+/// A registry and a unique name in the engine.
 pub(super) struct World {
     pub(super) registry: String,
     pub(super) client: Client,
@@ -106,7 +106,7 @@ pub(super) struct World {
 }
 
 impl World {
-    /// A world, or `None` where this machine has no engine or no docker-registry, which is said.
+    /// A world, or `None` if this machine has no engine or no docker-registry, which is reported.
     pub(super) async fn new(name: &str) -> Option<Self> {
         let missing = |what: &str| {
             skipped(name, what);
@@ -151,7 +151,7 @@ impl World {
         Some(Self { registry, client, room, fake, docker, name, killer })
     }
 
-    /// A context whose container client is this one's, or `cli`.
+    /// A context with the container client `cli`.
     pub(super) fn context(&self, cli: &str) -> Context {
         let mut context = Context::new(
             self.client.clone(),
@@ -201,9 +201,9 @@ impl World {
         }
     }
 
-    /// Pushes a base with `content` to a repository, and gives its digest. A builder would take a second of the engine for each.
+    /// Pushes a base with `content` to a repository, and returns its digest. A builder would take a second of the engine for each.
     pub(super) async fn push_base(&self, repository: &str, content: &str) -> Digest {
-        // Two images share no layer, whose files have a time of this one: the engine loses one that a build uses while another test
+        // No two images share a layer, because their files' time is unique: the engine loses a layer that a build uses while another test
         // removes it.
         let content = format!("{content} of {}", self.name);
         let time = u64::from_str_radix(&Digest::of(content.as_bytes()).hex()[..7], 16).unwrap();
@@ -237,7 +237,7 @@ impl World {
         manifest.digest()
     }
 
-    /// Pushes a blob of one of docker's own types, and gives its descriptor.
+    /// Pushes a blob with one of docker's own media types, and returns its descriptor.
     async fn push_blob(&self, repository: &str, kind: &str, bytes: Vec<u8>) -> Value {
         let (digest, size) = (Digest::of(&bytes), bytes.len());
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
@@ -249,18 +249,18 @@ impl World {
         json!({ "mediaType": format!("application/vnd.docker.{kind}"), "digest": digest.to_string(), "size": size })
     }
 
-    /// What a tag of the repository means.
+    /// The digest that a tag of the repository refers to.
     pub(super) async fn tag(&self, tag: &str) -> Option<Digest> {
         let image = self.repository().with_tag(tag).unwrap();
         self.client.head(&image).await.unwrap().map(|found| found.digest)
     }
 
-    /// How many tags the repository has.
+    /// The number of tags in the repository.
     pub(super) async fn tag_count(&self) -> usize {
         registry::lists::tags(&self.client, &self.repository()).await.unwrap().len()
     }
 
-    /// Copies the base of another world into this one's upstream.
+    /// Copies the base of another world to this one's upstream.
     pub(super) async fn copy_base(&self, other: &Self, digest: Digest) {
         let from: Reference = format!("{}/upstream/lambda/base@{digest}", other.registry).parse().unwrap();
         let to: Reference = format!("{}/upstream/lambda/base:1", self.registry).parse().unwrap();
@@ -272,7 +272,7 @@ impl World {
         self.client.put_manifest(&to, &manifest).await.unwrap();
     }
 
-    /// Runs the runtime from the registry, as a grid would, and gives what it prints.
+    /// Runs the runtime from the registry, as a grid would, and returns its output.
     pub(super) fn run(&self, tag: &str) -> String {
         let image = format!("{}/lambda:{tag}", self.registry);
         let said = Cmd::new("docker").args(["run", "--rm", "--pull", "always", &image]).read().unwrap();
@@ -284,7 +284,7 @@ impl World {
 /// A file of a layer: path, type, and content or target.
 type Entry<'a> = (&'a str, EntryType, &'a [u8]);
 
-/// A layer with these files of this time, zipped, and its digest before that.
+/// A compressed layer of files with this time, and its uncompressed digest.
 fn layer(time: u64, files: &[Entry<'_>]) -> (Vec<u8>, String) {
     let mut layer = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
     for (path, entry, content) in files {
@@ -327,7 +327,7 @@ pub(super) async fn plan_one(context: &Context, runtime: &Runtime, force: bool) 
     planned.remove(0).map_err(|failure| failure.error).unwrap()
 }
 
-/// Plans and applies one runtime; gives the action and the outcome.
+/// Plans and applies one runtime; returns the action and the outcome.
 pub(super) async fn run_one(context: &Context, runtime: &Runtime, force: bool) -> (Action, Outcome) {
     let planned = plan_one(context, runtime, force).await;
     let action = planned.action;

@@ -1,4 +1,4 @@
-//! A registry that shows what it took only a moment later.
+//! A registry that lists new artifacts only after a delay.
 
 use std::time::Duration;
 

@@ -101,7 +101,7 @@ fn an_artifact_names_its_image_and_has_no_time() {
 const STATUS: &[u8] = b"Package: bash\nStatus: install ok installed\nArchitecture: amd64\nVersion: 5.2-1\n";
 const OS: &[u8] = b"ID=debian\nVERSION_ID=12\n";
 
-/// A build of one platform, as it is before it is pushed.
+/// A build of one platform, before it is pushed.
 struct Build {
     planned: Planned,
     image: Packed,
@@ -159,8 +159,7 @@ impl Build {
     }
 }
 
-/// An image as a builder saves it, made ready for the registry.
-/// An image with these files, whose layer lies in `scratch`.
+/// An image with these files as a builder saves it, prepared for the registry. Its layer is in `scratch`.
 fn image(files: &[(&str, &[u8])], scratch: &Path) -> Packed {
     let layer = std::fs::read(saved::tar(files, &[]).path()).unwrap();
     let labels = json!({
@@ -186,7 +185,7 @@ fn an_sbom_lists_what_is_installed_and_says_where_the_image_comes_from() {
     let document = sbom::document(&build.planned, &build.image, build.image.installed.as_ref().unwrap());
     let digest = build.image.manifest.digest();
     assert_eq!(document["spdxVersion"], "SPDX-2.3");
-    // The image's own time, which no clock decides: there is no base with another one.
+    // The image's own time, independent of the clock: there is no base with another one.
     assert_eq!(document["creationInfo"]["created"], "2015-01-01T00:00:00Z");
     let namespace = format!("https://spdx.org/spdxdocs/lambda-python3.12-{}", digest.hex());
     assert_eq!(document["documentNamespace"], namespace.as_str());
@@ -294,7 +293,7 @@ fn a_provenance_names_each_input_of_the_build_key() {
     assert!(!text.contains("2026-11-28") && !text.contains("/tmp"), "no time and no place: {text}");
 }
 
-/// No lock and no cache, and the warnings.
+/// No lock and no cache; collects the warnings.
 #[derive(Default)]
 struct Plain {
     warnings: Mutex<Vec<String>>,
@@ -391,7 +390,7 @@ async fn a_registry_that_refuses_them_is_an_error_that_says_how_to_do_without() 
     );
     assert_eq!(error.kind(), Kind::Registry);
     assert!(error.hint().unwrap().contains("`attestations = false` in images.toml"));
-    // Switched off, nothing is read and nothing is sent.
+    // If it is switched off, nothing is read and nothing is sent.
     images[0].installed = None;
     attach(&context, &build.planned, &repository, &manifest, &images).await.unwrap();
 }

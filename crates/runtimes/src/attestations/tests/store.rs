@@ -14,13 +14,13 @@ pub(super) struct Store {
     pub(super) blobs: Mutex<BTreeMap<String, Vec<u8>>>,
     /// By digest and by tag.
     pub(super) manifests: Mutex<BTreeMap<String, Vec<u8>>>,
-    /// Whether it lists by itself what is about a manifest.
+    /// Whether it has the referrers API.
     pub(super) lists: bool,
-    /// Whether it takes nothing that is about a manifest.
+    /// Whether it rejects manifests with a subject.
     pub(super) refuses: bool,
-    /// How many looks at something do not show it yet after it was put.
+    /// For how many requests something is hidden after it was put.
     pub(super) late: usize,
-    /// By name, how many of these are still to come.
+    /// By name, how many of these requests are left.
     pub(super) hidden: Mutex<BTreeMap<String, usize>>,
 }
 

@@ -2,7 +2,7 @@ use serde_json::json;
 
 use super::*;
 
-/// A configuration's own part of the history, and the rest, as `builder` wrote it.
+/// The normal form of `config`, with layers `made` by the build and the Dockerfile's instructions.
 fn configured(config: Value, made: &[bool], instructions: &[(&str, &str)]) -> Value {
     let instructions: Vec<Layer> = instructions
         .iter()
@@ -71,7 +71,7 @@ fn one_configuration_of_all_builders() {
             "rootfs": { "type": "layers", "diff_ids": [] }
         })
     );
-    // Once more, it stays.
+    // Normalising it again changes nothing.
     assert_eq!(configured(normal.clone(), &[true, true], &instructions), normal);
 }
 

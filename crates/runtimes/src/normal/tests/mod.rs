@@ -8,7 +8,7 @@ use serde_json::json;
 use super::*;
 use crate::archive::tests as saved;
 
-/// The base's time in these tests, and one that is later.
+/// The base's time in these tests, and a later one.
 const BASE: u64 = 1_600_000_000;
 const LATER: u64 = BASE + 1000;
 
@@ -16,7 +16,7 @@ fn base() -> Base {
     Base { time: BASE, history: vec![json!({ "created_by": "base" })] }
 }
 
-/// The layers' tar files as they are pushed, and the configuration.
+/// The layers' tar files as pushed, and the configuration.
 fn pushed(layers: &[&[u8]], inherited: usize) -> (Vec<Vec<u8>>, Value) {
     let names: Vec<String> = (0..layers.len()).map(|n| format!("{n}/layer.tar")).collect();
     let plain: Vec<Vec<u8>> = layers.iter().map(|layer| unzipped(layer)).collect();
@@ -45,7 +45,7 @@ fn unzipped(bytes: &[u8]) -> Vec<u8> {
     plain
 }
 
-/// A layer's entries, one a line: name, type, mode, owner, time, what it links to, content.
+/// A layer's entries, one per line: name, type, mode, owner, time, link target, content.
 fn listed(layer: &[u8]) -> Vec<String> {
     let mut archive = tar::Archive::new(layer);
     let each = archive.entries().unwrap().map(|entry| {
@@ -68,7 +68,7 @@ fn listed(layer: &[u8]) -> Vec<String> {
     each.collect()
 }
 
-/// The one layer that a build adds to a base.
+/// The only layer that a build adds to a base.
 fn added(base: &[u8], layer: &[u8]) -> Vec<String> {
     let (layers, config) = pushed(&[base, layer], 1);
     assert_eq!(config["rootfs"]["diff_ids"].as_array().unwrap().len(), 1 + layers.len());
@@ -174,7 +174,7 @@ fn what_differs_in_more_than_its_form_stays() {
     );
     let record = b"SCHILY.xattr.security.capability=\x01\x00\n";
     assert!(layers[0].windows(record.len()).any(|window| window == record));
-    // What was pushed is already what it becomes.
+    // Normalising a pushed layer again changes nothing.
     assert_eq!(pushed(&[&the_base().0, &layers[0]], 1).0, layers);
 }
 
@@ -255,7 +255,7 @@ fn a_source_keeps_the_time_that_its_compiled_file_names() {
         &compiled(LATER + 1),
         LATER,
     );
-    // Also where one step wrote the source and another compiled it.
+    // Also if one step wrote the source and another one compiled it.
     let (layers, _) = pushed(&[&sources.0, &layer.0], 0);
     let times = |layer: &[u8]| -> BTreeMap<String, u64> {
         let mut archive = tar::Archive::new(layer);
@@ -301,7 +301,7 @@ fn a_layer_of_what_is_not_understood_is_refused() {
     assert!(error.contains("type 'M', as s is"), "{error}");
 }
 
-/// A layer as a builder may write it.
+/// A layer as builders may write it.
 #[derive(Default)]
 struct Tar(Vec<u8>);
 

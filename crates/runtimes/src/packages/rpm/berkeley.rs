@@ -1,22 +1,22 @@
-//! As much of Berkeley DB as reads the values of a hash table
+//! The part of Berkeley DB that is needed to read the values of a hash table
 //! (<https://github.com/berkeleydb/libdb/blob/master/src/dbinc/db_page.h>).
 
-/// What the first page of a hash table has at byte 12.
+/// Identifies a hash table, at byte 12 of the first page.
 const MAGIC: u32 = 0x0006_1561;
-/// A page's own header.
+/// Size of a page's own header, in bytes.
 const HEADER: usize = 26;
-/// The kinds of pages: of keys and values, unsorted or sorted, and of what is too long for those.
+/// Page types: keys and values, unsorted or sorted, and values that are too long for those.
 const TABLE: [u8; 2] = [2, 13];
 const OVERFLOW: u8 = 7;
-/// A value as it stands on the page, and one that begins on another page.
+/// A value on the page itself, and one on overflow pages.
 const INLINE: u8 = 1;
 const ELSEWHERE: u8 = 3;
-/// What rpm keeps under the key 0 is a counter; every header is longer.
+/// Size of the counter that rpm keeps under the key 0; every header is longer.
 const COUNTER: usize = 4;
 
-/// The values that are no counters; none where the table cannot be read.
+/// The values except the counter; `None` if the table cannot be read.
 pub(super) fn values(bytes: &[u8]) -> Option<Vec<Vec<u8>>> {
-    // The machine's own order, and no image is for one that begins with the most significant byte.
+    // Little-endian, as no image is for a big-endian machine.
     if long(bytes, 12)? != MAGIC {
         return None;
     }
@@ -39,7 +39,7 @@ pub(super) fn values(bytes: &[u8]) -> Option<Vec<Vec<u8>>> {
     Some(values)
 }
 
-/// A value of `length` bytes that begins on page `next`.
+/// A value of `length` bytes that starts on page `next`.
 fn chain(bytes: &[u8], page_size: usize, mut next: u32, length: u32) -> Option<Vec<u8>> {
     let length = usize::try_from(length).ok().filter(|length| *length <= bytes.len())?;
     let mut value = Vec::new();

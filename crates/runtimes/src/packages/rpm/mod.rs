@@ -1,5 +1,5 @@
-//! rpm's database: in SQLite (Amazon Linux 2023, Fedora, Red Hat 9) or in Berkeley DB (Amazon Linux 2). Both keep rpm's own header of
-//! each package; only what names the package is read of it.
+//! rpm's database: SQLite (Amazon Linux 2023, Fedora, Red Hat 9) or Berkeley DB (Amazon Linux 2). Both contain rpm's own header of each
+//! package; only the fields that identify the package are read.
 
 mod berkeley;
 mod sqlite;
@@ -17,10 +17,10 @@ const SOURCE: u32 = 1044;
 const NUMBER: u32 = 4;
 const TEXT: u32 = 6;
 
-/// A key that packages are checked with, which rpm lists among them.
+/// A key for checking packages, which rpm lists as a package.
 const KEY: &str = "gpg-pubkey";
 
-/// Whether a file of rpm's directory is a database, or belongs to one.
+/// Whether a file of rpm's directory belongs to a database.
 pub(super) fn is_database(name: &str) -> bool {
     ["Packages", "Packages.db", "rpmdb.sqlite", "rpmdb.sqlite-wal"].contains(&name)
 }
@@ -30,7 +30,7 @@ pub(super) fn packages(path: &str, bytes: &[u8]) -> Result<Vec<Package>, String>
     let headers = match path.rsplit('/').next() {
         Some("rpmdb.sqlite") => sqlite::blobs(bytes, "Packages"),
         Some("Packages") => berkeley::values(bytes),
-        // rpm empties it when it ends.
+        // rpm empties it when it closes the database.
         Some("rpmdb.sqlite-wal") if bytes.is_empty() => return Ok(Vec::new()),
         Some("rpmdb.sqlite-wal") => return Err("rpm did not end and left changes in it".to_owned()),
         _ => return Err("databases of rpm's own form (ndb) are not read".to_owned()),

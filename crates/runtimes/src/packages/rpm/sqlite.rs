@@ -1,15 +1,14 @@
-//! As much of SQLite as reads one table of two columns from beginning to end
-//! (<https://www.sqlite.org/fileformat2.html>).
+//! The part of SQLite that is needed to read a whole table of two columns (<https://www.sqlite.org/fileformat2.html>).
 
-/// What a database file begins with.
+/// The first bytes of a database file.
 const MAGIC: &[u8] = b"SQLite format 3\0";
-/// The first page begins with the database's own header.
+/// Size of the database's own header on the first page, in bytes.
 const HEADER: usize = 100;
-/// The kinds of pages that a table is made of.
+/// The page types of a table.
 const INTERIOR: u8 = 5;
 const LEAF: u8 = 13;
 
-/// The second column of `table`; none where the database cannot be read.
+/// The second column of `table`; `None` if the database cannot be read.
 pub(super) fn blobs(bytes: &[u8], table: &str) -> Option<Vec<Vec<u8>>> {
     if !bytes.starts_with(MAGIC) {
         return None;
@@ -19,7 +18,7 @@ pub(super) fn blobs(bytes: &[u8], table: &str) -> Option<Vec<Vec<u8>>> {
         size => usize::from(size),
     };
     let usable = page_size.checked_sub(usize::from(*bytes.get(20)?))?;
-    // SQLite's own least.
+    // The minimum values of SQLite.
     if page_size < 512 || usable < 480 {
         return None;
     }
@@ -38,7 +37,7 @@ pub(super) fn blobs(bytes: &[u8], table: &str) -> Option<Vec<Vec<u8>>> {
 struct Database<'a> {
     bytes: &'a [u8],
     page_size: usize,
-    /// What of a page is SQLite's.
+    /// The bytes of a page that SQLite uses.
     usable: usize,
 }
 
@@ -49,10 +48,10 @@ impl Database<'_> {
         self.bytes.get(start..start.checked_add(self.page_size)?)
     }
 
-    /// The rows of the table that begins on page `root`.
+    /// The rows of the table whose first page is `root`.
     fn rows(&self, root: u32) -> Option<Vec<Vec<u8>>> {
         let (mut pages, mut rows) = (vec![root], Vec::new());
-        // No page belongs to a table twice, and no byte.
+        // Each page and byte belongs to a table only once, so these limits stop a cycle.
         let (mut pages_left, mut bytes_left) = (self.bytes.len() / self.page_size, self.bytes.len());
         while let Some(number) = pages.pop() {
             pages_left = pages_left.checked_sub(1)?;
@@ -80,7 +79,7 @@ impl Database<'_> {
         Some(rows)
     }
 
-    /// The row of a leaf's cell; what does not fit the page is on a chain of others.
+    /// The row of a leaf's cell; the part that does not fit on the page is on a chain of overflow pages.
     fn row(&self, page: &[u8], at: usize) -> Option<Vec<u8>> {
         let (size, at) = varint(page, at)?;
         let (_row_id, at) = varint(page, at)?;
@@ -104,7 +103,7 @@ impl Database<'_> {
     }
 }
 
-/// The columns of a row, each as its bytes.
+/// The columns of a row, as bytes.
 fn columns(row: &[u8]) -> Option<Vec<&[u8]>> {
     let (header, mut at) = varint(row, 0)?;
     let mut body = usize::try_from(header).ok()?;
