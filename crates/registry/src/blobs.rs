@@ -13,7 +13,7 @@ use futures_util::stream::{self, Stream, StreamExt as _, TryStreamExt as _};
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 
 use crate::client::uploads::{self, Started};
-use crate::client::{Client, Connection, blobs};
+use crate::client::{Client, blobs};
 use crate::digest::Digest;
 use crate::error::{BoxError, Error, ErrorKind};
 use crate::manifest::Descriptor;
@@ -131,7 +131,7 @@ where
     E: Into<BoxError>,
 {
     let connection = &client.connection;
-    if has_target(connection, to, blob.digest).await? {
+    if connection.retry(|| blobs::is_at_target(connection, to, blob.digest)).await? {
         return Ok(0);
     }
     connection
@@ -160,11 +160,6 @@ where
             Ok(size)
         })
         .await
-}
-
-/// Whether the target of a push has the blob.
-async fn has_target(connection: &Connection, to: &Reference, digest: Digest) -> Result<bool, Error> {
-    connection.retry(|| blobs::is_at_target(connection, to, digest)).await
 }
 
 /// What is left of a file, in pieces.

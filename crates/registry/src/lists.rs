@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use url::Url;
 
 use crate::bugs::{self, Bug};
-use crate::client::{Action, Call, Client, Connection, absent_as_none, counts_pulls, find_uncounted};
+use crate::client::{Action, Call, Client, Connection, absent_as_none, counts_pulls, find_uncounted, tagged};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind};
 use crate::manifest::{Descriptor, Index, Manifest, ManifestError, OCI_INDEX};
@@ -58,19 +58,21 @@ pub async fn tags(client: &Client, reference: &Reference) -> Result<Vec<String>,
 /// # Errors
 /// When the registry cannot be reached or refuses.
 pub async fn has_repository(client: &Client, reference: &Reference) -> Result<bool, Error> {
-    let mut url = client.connection.url(reference, "tags/list")?;
-    url.set_query(Some("n=1"));
-    let page = page::<IgnoredAny>(client, reference, &url).await;
-    Ok(absent_as_none(page)?.is_some())
+    Ok(absent_as_none(one_tag(client, reference).await)?.is_some())
 }
 
 /// Whether the registry says that there is no such repository. Not every registry does where there is none: no answer is none.
 pub(crate) async fn lacks_repository(client: &Client, reference: &Reference) -> bool {
     let hasty = Client { connection: client.connection.hasty() };
-    let Ok(mut url) = hasty.connection.url(reference, "tags/list") else { return false };
-    url.set_query(Some("n=1"));
-    let answer = page::<IgnoredAny>(&hasty, reference, &url).await;
+    let answer = one_tag(&hasty, reference).await;
     answer.is_err_and(|error| matches!(error.kind(), ErrorKind::NameUnknown { .. }))
+}
+
+/// Asks for one tag, to see whether there is a repository.
+async fn one_tag(client: &Client, reference: &Reference) -> Result<(), Error> {
+    let mut url = client.connection.url(reference, "tags/list")?;
+    url.set_query(Some("n=1"));
+    page::<IgnoredAny>(client, reference, &url).await.map(drop)
 }
 
 /// The manifests that are about `reference`'s digest: signatures, attestations. By the referrers API, else by the tag that
@@ -174,15 +176,13 @@ pub async fn cosign_tagged(
     subject: Digest,
     suffix: &str,
 ) -> Result<Option<Descriptor>, Error> {
-    let tag = reference.with_tag(&cosign_tag(subject, suffix));
-    let tag = tag.map_err(|error| Error::of(reference, ErrorKind::Protocol(error.to_string())))?;
+    let tag = tagged(reference, &cosign_tag(subject, suffix))?;
     Ok(find_uncounted(client, &tag).await?.filter(|there| there.digest != subject))
 }
 
 /// The tag of the list of what is about `subject`, where the client keeps it.
 fn list_tag(reference: &Reference, subject: Digest) -> Result<Reference, Error> {
-    let tag = reference.with_tag(&format!("sha256-{}", subject.hex()));
-    tag.map_err(|error| Error::of(reference, ErrorKind::Protocol(error.to_string())))
+    tagged(reference, &format!("sha256-{}", subject.hex()))
 }
 
 async fn referrers_by_tag(

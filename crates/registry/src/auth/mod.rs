@@ -23,6 +23,7 @@ pub(crate) use broker::{AuthProbe, Broker, Grant};
 pub(crate) use challenge::Challenge;
 pub use credential::Credential;
 pub use server::Server;
+pub(crate) use server::mirror;
 pub(crate) use service::TokenServices;
 
 /// Where credentials come from: docker's configuration, an AWS call, a test.

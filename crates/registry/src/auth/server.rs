@@ -4,6 +4,7 @@ use std::fmt;
 
 use url::Url;
 
+use crate::error::Answerer;
 use crate::net::location;
 
 /// Docker Hub's token service. It has a host of its own, and knows Docker Hub's logins alone.
@@ -72,7 +73,7 @@ impl Server {
     }
 
     /// The host, if it is another one than that of `registry`.
-    pub(crate) fn in_place_of(&self, registry: &str) -> Option<String> {
+    pub(super) fn in_place_of(&self, registry: &str) -> Option<String> {
         let is_itself = self.host == registry || (self.is_docker_hub() && DOCKER_HUB.contains(&registry));
         (!is_itself).then(|| self.host.clone())
     }
@@ -87,6 +88,11 @@ impl fmt::Display for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.host)
     }
+}
+
+/// The server at `url`, if it is not `registry` under its own name.
+pub(crate) fn mirror(url: &Url, registry: &str) -> Option<Answerer> {
+    Server::at(url).in_place_of(registry).map(Answerer::Mirror)
 }
 
 /// Whose credential a token service is shown.

@@ -116,8 +116,7 @@ impl Client {
     /// # Errors
     /// When `from` is not there, or as [`Client::put_manifest`].
     pub async fn retag(&self, from: &Reference, tag: &str) -> Result<Digest, Error> {
-        let to =
-            from.with_tag(tag).map_err(|error| Error::of(from, ErrorKind::Protocol(error.to_string())))?;
+        let to = tagged(from, tag)?;
         let manifest = self.manifest(from).await?;
         let manifest =
             manifest.ok_or_else(|| Error::of(from, ErrorKind::NotFound { message: String::new() }))?;
@@ -277,6 +276,11 @@ pub(super) fn is_absent(error: &Error) -> bool {
 
 pub(super) fn is_refusal(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Unauthorized { .. } | ErrorKind::Denied { .. })
+}
+
+/// [`Reference::with_tag`], with an error of this crate.
+pub(crate) fn tagged(reference: &Reference, tag: &str) -> Result<Reference, Error> {
+    reference.with_tag(tag).map_err(|error| Error::of(reference, ErrorKind::Protocol(error.to_string())))
 }
 
 pub(crate) fn absent_as_none<T>(result: Result<T, Error>) -> Result<Option<T>, Error> {

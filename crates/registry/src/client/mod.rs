@@ -17,7 +17,7 @@ pub(crate) mod uploads;
 pub use builder::Builder;
 pub(crate) use call::Call;
 pub(crate) use connection::Connection;
-pub(crate) use manifests::{absent_as_none, find_uncounted};
+pub(crate) use manifests::{absent_as_none, find_uncounted, tagged};
 pub(crate) use pace::Action;
 pub use rate_limit::RateLimit;
 pub(crate) use rate_limit::{counts_pulls, pulled};

@@ -8,9 +8,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 use url::Url;
 
-use crate::auth::Server;
+use crate::auth::mirror;
 use crate::bugs::{self, Bug};
-use crate::error::{Answerer, Error, ErrorKind, waited};
+use crate::error::{Error, ErrorKind, waited};
 use crate::net::wait_span::waiting;
 use crate::profile::{Profiles, Quotas};
 use crate::reference::Reference;
@@ -76,7 +76,7 @@ pub(crate) struct GivenUp {
 impl GivenUp {
     pub(crate) fn into_error(self, subject: &Reference, origin: &Url) -> Error {
         let kind = ErrorKind::TooManyRequests { retry_after: self.retry_after, message: String::new() };
-        let server = Server::at(origin).in_place_of(subject.registry()).map(Answerer::Mirror);
+        let server = mirror(origin, subject.registry());
         waited::after(Error::answered(subject.registry(), subject, server, kind), self.in_vain)
     }
 }

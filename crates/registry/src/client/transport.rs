@@ -13,7 +13,7 @@ use super::connection::Core;
 use super::pace::{Action, GivenUp};
 use super::rate_limit::RateLimit;
 use crate::BoxFuture;
-use crate::auth::{AuthProbe, Challenge, Grant, Scope, Server};
+use crate::auth::{AuthProbe, Challenge, Grant, Scope, Server, mirror};
 use crate::bugs::{self, Bug};
 use crate::error::{Answerer, Error, ErrorKind, waited};
 use crate::net::http::{AnsweredAt, Request, Response};
@@ -281,7 +281,7 @@ impl Core {
                 }
             }
             let server = if own {
-                Server::at(asked).in_place_of(call.reference.registry()).map(Answerer::Mirror)
+                mirror(asked, call.reference.registry())
             } else {
                 Some(Answerer::Redirected(Server::at(&url).to_string()))
             };
@@ -308,8 +308,8 @@ impl Core {
     async fn patiently(&self, call: &Call<'_>, url: &Url, request: Request) -> Result<Response, Error> {
         let network = |error| {
             let registry = call.reference.registry();
-            let server = Server::at(url).in_place_of(registry).map(Answerer::Mirror);
-            Error::answered(registry, call.reference, server, self.reached.failure(url, error))
+            let failure = self.reached.failure(url, error);
+            Error::answered(registry, call.reference, mirror(url, registry), failure)
         };
         if !call.body.is_repeatable() {
             return self.http.send(request).await.map_err(network);

@@ -13,7 +13,7 @@ use super::job::{Content, Job};
 use super::shared_blobs::SharedBlobs;
 use super::{Action, Mirror, Planned, pulls};
 use crate::bugs::{self, Bug};
-use crate::client::Client;
+use crate::client::{Client, tagged};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind};
 use crate::lists;
@@ -370,8 +370,4 @@ async fn find_tagged(image_copy: ImageCopy<'_>, subject: Digest) -> Result<Tagge
         .iter()
         .map(|suffix| lists::cosign_tagged(image_copy.client, image_copy.source, subject, suffix));
     try_join_all(finds).await
-}
-
-fn tagged(reference: &Reference, tag: &str) -> Result<Reference, Error> {
-    reference.with_tag(tag).map_err(|error| Error::of(reference, ErrorKind::Protocol(error.to_string())))
 }

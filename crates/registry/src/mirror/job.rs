@@ -1,5 +1,7 @@
 //! What is wanted, and what is to be done for it.
 
+use std::collections::HashSet;
+use std::hash::Hash;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -149,13 +151,19 @@ pub struct Plan {
     pub pulls: Vec<Pulls>,
 }
 
+impl Action {
+    pub(super) fn content(&self) -> Option<&Content> {
+        match self {
+            Self::Copy(content) | Self::Replace { content, .. } => Some(content),
+            Self::UpToDate { .. } | Self::Complete { .. } | Self::Failed(_) => None,
+        }
+    }
+}
+
 impl Planned {
     /// What would be copied.
     pub fn content(&self) -> Option<&Content> {
-        match &self.action {
-            Action::Copy(content) | Action::Replace { content, .. } => Some(content),
-            Action::UpToDate { .. } | Action::Complete { .. } | Action::Failed(_) => None,
-        }
+        self.action.content()
     }
 
     /// Whether there is something to do that can be done.
@@ -183,29 +191,27 @@ impl Plan {
     /// Bytes of all blobs that are to be copied, each counted once per destination registry: what has to be fetched where the
     /// target mounts.
     pub fn unique_bytes(&self) -> u64 {
-        let mut seen = std::collections::HashSet::new();
-        let blobs = self.images.iter().flat_map(|planned| {
-            let registry = planned.job.target.registry();
-            planned.content().into_iter().flat_map(move |content| {
-                content.blobs.iter().map(move |blob| (registry, blob.digest, blob.size))
-            })
-        });
-        let blobs = blobs.filter(|(registry, digest, _)| seen.insert((*registry, *digest)));
-        total(blobs.map(|(_, _, size)| size))
+        self.bytes_once_per(Reference::registry)
     }
 
     /// Bytes of all blobs that are to be copied, each counted once per destination repository: what has to be fetched where
     /// the target does not mount.
     pub fn repository_bytes(&self) -> u64 {
-        let mut seen = std::collections::HashSet::new();
+        self.bytes_once_per(|target| (target.registry(), target.repository()))
+    }
+
+    /// Bytes of all blobs that are to be copied, each counted once per `place` of its target.
+    fn bytes_once_per<'a, P: Eq + Hash>(&'a self, place: impl Fn(&'a Reference) -> P) -> u64 {
+        let mut seen = HashSet::new();
         let blobs = self.images.iter().flat_map(|planned| {
-            let target = (planned.job.target.registry(), planned.job.target.repository());
-            planned.content().into_iter().flat_map(move |content| {
-                content.blobs.iter().map(move |blob| (target, blob.digest, blob.size))
-            })
+            let blobs = planned.content().into_iter().flat_map(|content| &content.blobs);
+            blobs.map(|blob| (&planned.job.target, blob))
         });
-        let blobs = blobs.filter(|(target, digest, _)| seen.insert((*target, *digest)));
-        total(blobs.map(|(_, _, size)| size))
+        total(
+            blobs
+                .filter(|(target, blob)| seen.insert((place(target), blob.digest)))
+                .map(|(_, blob)| blob.size),
+        )
     }
 
     /// Whether nothing is to be done.

@@ -273,13 +273,11 @@ impl Planner<'_> {
             }
         };
         let source = source.map(|source| source.digest);
-        let planned = Planned { job, source, action, unanswered, signed, warnings: Vec::new() };
-        let gone = planned.content().into_iter().flat_map(|content| &content.tree.gone);
-        let left_out = |digest| {
-            format!("{}: attestation {digest} is not at the source and is left out", planned.job.source)
-        };
+        let gone = action.content().into_iter().flat_map(|content| &content.tree.gone);
+        let left_out =
+            |digest| format!("{}: attestation {digest} is not at the source and is left out", job.source);
         let warnings = gone.map(left_out).collect();
-        let planned = Planned { warnings, ..planned };
+        let planned = Planned { job, source, action, unanswered, signed, warnings };
         // Boxed: few images have artifacts, and each has this step.
         if artifacts::are_looked_for(self.mirror, &planned) {
             Box::pin(artifacts::look_for(self.mirror, planned)).await

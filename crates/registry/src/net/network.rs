@@ -161,12 +161,8 @@ fn why(error: &reqwest::Error) -> Option<NoConnection> {
     if let Some(why) = tunnel(error) {
         return Some(why);
     }
-    let is_refused = find_where(error, &|error| {
-        error
-            .downcast_ref::<io::Error>()
-            .is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
-    });
-    if is_refused {
+    let is_refused = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
+    if causes(error).filter_map(|error| error.downcast_ref()).any(is_refused) {
         return Some(NoConnection::Refused);
     }
     error.is_dns().then_some(NoConnection::UnknownName)
@@ -174,10 +170,10 @@ fn why(error: &reqwest::Error) -> Option<NoConnection> {
 
 /// Whether what came is no reply of HTTP's, before one was asked for or after. For the first there is no type, but these words.
 fn is_no_http(error: &hyper::Error) -> bool {
-    let is_unasked = |error: &(dyn StdError + 'static)| {
+    let is_unasked = |error: Cause<'_>| {
         error.is::<hyper::Error>() && error.to_string() == "received unexpected message from connection"
     };
-    error.is_parse() || find_where(error, &is_unasked)
+    error.is_parse() || causes(error).any(is_unasked)
 }
 
 /// Of TLS's errors, those that the next try meets again. Others are a connection that was disturbed.
@@ -234,38 +230,27 @@ fn alert_of(alert: AlertDescription) -> Option<NoConnection> {
 /// What a proxy said to CONNECT. The connector's type is not public, its words are
 /// ([hyper-util](https://github.com/hyperium/hyper-util/blob/master/src/client/legacy/connect/proxy/tunnel.rs)).
 fn tunnel(error: &reqwest::Error) -> Option<NoConnection> {
-    let says = |words: &str| find_where(error, &|error| error.to_string() == words);
+    let says = |words: &str| causes(error).any(|error| error.to_string() == words);
     if says("tunnel error: proxy authorization required") {
         return Some(NoConnection::ProxyLogin);
     }
     says("tunnel error: unsuccessful").then_some(NoConnection::ProxyRefuses)
 }
 
-/// An error of this type among the causes, however deep.
-fn find<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a T> {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        if let Some(found) = error.downcast_ref::<T>() {
-            return Some(found);
-        }
-        cause = below(error);
-    }
-    None
+type Cause<'a> = &'a (dyn StdError + 'static);
+
+/// The error and its causes.
+fn causes<'a>(error: Cause<'a>) -> impl Iterator<Item = Cause<'a>> {
+    std::iter::successors(Some(error), |error| below(*error))
 }
 
-fn find_where(error: &(dyn StdError + 'static), is_it: &dyn Fn(&(dyn StdError + 'static)) -> bool) -> bool {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        if is_it(error) {
-            return true;
-        }
-        cause = below(error);
-    }
-    false
+/// The first error of this type among the causes.
+fn find<T: StdError + 'static>(error: Cause<'_>) -> Option<&T> {
+    causes(error).find_map(|error| error.downcast_ref())
 }
 
 /// The next cause. An [`io::Error`] around another error gives that one's cause as its own and hides the error itself.
-fn below<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
+fn below(error: Cause<'_>) -> Option<Cause<'_>> {
     match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
         Some(inner) => Some(inner),
         None => error.source(),
