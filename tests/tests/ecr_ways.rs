@@ -131,7 +131,7 @@ fn what_is_primed_and_nobody_signed_is_refused_before_anything_is_written() {
         aws.emulator.forget();
         let run = world.xtask(line).end().with_code(6);
         assert!(run.stderr.contains(words) || line == "lock", "{line}: {run}");
-        assert!(run.stderr.contains(" is not taken: it has no signature"), "{line}: {run}");
+        assert!(run.stderr.contains(" is rejected: it has no signature"), "{line}: {run}");
         assert_eq!(aws.emulator.changes(), [""; 0], "{line}: {run}");
         assert!(!aws.emulator.log().iter().any(asked), "{line}: {run}");
     }

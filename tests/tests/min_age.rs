@@ -113,13 +113,13 @@ fn an_image_is_locked_and_copied_when_it_was_seen_for_three_days_and_the_older_o
     // It is named with the moment until which it waits, and nothing is written.
     for line in ["", "--dry-run", "--keep-going"] {
         let waits = place.transfer(line).end().with_code(REFUSED);
-        let words = format!("{one} is not taken yet: first seen ");
+        let words = format!("{one} is too new: first seen ");
         assert!(waits.stderr.contains(&words) && waits.stderr.contains("img:1"), "{line}: {waits}");
         assert!(waits.stderr.contains("it waits until") && waits.stderr.contains("--allow-fresh"), "{waits}");
     }
     let export =
         place.run("export-images --from-sources").arg(place.world.path("layout")).end().with_code(REFUSED);
-    assert!(export.stderr.contains(&format!("{one} is not taken yet")), "{export}");
+    assert!(export.stderr.contains(&format!("{one} is too new")), "{export}");
     assert_eq!(place.target.files(), Vec::<String>::new(), "something was written to the target");
 
     // Three days later the check says so, and the lock takes it.
@@ -205,8 +205,8 @@ fn the_urgent_fix_is_taken_by_name_and_the_lock_says_so_to_every_later_run() {
     assert!(place.lock_text().contains("allow_fresh = true"), "{}", place.lock_text());
     assert!(place.lock_text().contains(&format!("digest = \"{two}\"\nfirst_seen")), "{}", place.lock_text());
     let ended = place.transfer("--keep-going").end().with_code(REFUSED);
-    assert!(ended.stderr.contains(&format!("{two} is not taken yet")), "{ended}");
-    assert!(!ended.stderr.contains(&format!("{one} is not taken yet")), "{ended}");
+    assert!(ended.stderr.contains(&format!("{two} is too new")), "{ended}");
+    assert!(!ended.stderr.contains(&format!("{one} is too new")), "{ended}");
     assert_eq!(digest(&place.stands("img", "1").unwrap()), one);
     assert_eq!(place.stands("other", "2"), None);
     let watch = place.run(&format!("watch --allow-fresh other --registry {}", place.target.host()));
@@ -234,7 +234,7 @@ fn a_base_is_not_built_upon_before_it_is_old_enough() {
         plan(line)
             .end()
             .with_code(REFUSED)
-            .failed(REFUSED, &["runtime java21", &format!("{base} is not taken yet"), "--allow-fresh"]);
+            .failed(REFUSED, &["runtime java21", &format!("{base} is too new"), "--allow-fresh"]);
         plan(&format!("{line} --allow-fresh java21")).ok();
     }
     place.seen(LONG_AGO);
@@ -258,10 +258,7 @@ fn through_an_air_gap_comes_only_what_is_old_enough() {
     import("").end().with_code(CONFIGURATION);
     place.run("lock").ok();
     let waits = import("").end().with_code(REFUSED);
-    assert!(
-        waits.stderr.contains(&format!("{one} is not taken yet")) && waits.stderr.contains("img:1"),
-        "{waits}"
-    );
+    assert!(waits.stderr.contains(&format!("{one} is too new")) && waits.stderr.contains("img:1"), "{waits}");
     assert_eq!(place.target.files(), Vec::<String>::new());
     place.seen(LONG_AGO);
     place.run("lock").ok();

@@ -233,7 +233,7 @@ mod tests {
         assert_eq!(
             said(&locked(""), one, &[]),
             Err(format!(
-                "{one} is not taken yet: first seen 2026-11-08T12:00:00Z, it waits until 2026-11-11T12:00:00Z ({rule})"
+                "{one} is too new: first seen 2026-11-08T12:00:00Z, it waits until 2026-11-11T12:00:00Z ({rule})"
             ))
         );
         // A clock was ahead when it was locked.

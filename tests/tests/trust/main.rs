@@ -101,7 +101,7 @@ fn an_image_that_the_key_did_not_sign_is_refused_by_name_before_anything_is_writ
 
     let image = shelf.image(Some("1"), b"one");
     let image = named(&image);
-    place.refused("missing", &format!("{image} is not taken: it has no signature"));
+    place.refused("missing", &format!("{image} is rejected: it has no signature"));
 
     shelf.tag(image, &other.sign(image));
     place.refused("another key", "it is signed by another key than cosign.pub");
@@ -232,7 +232,7 @@ fn a_signature_of_one_platform_s_image_does_not_count_for_its_index() {
     place.list("img = \"SOURCE/team/x:1\"", "{ signed_by = { key = \"cosign.pub\" } }");
     let [index, child] = shelf.index("1", b"one");
     shelf.tag(named(&child), &holder.sign(named(&child)));
-    place.refused("the index", &format!("{} is not taken: it has no signature", named(&index)));
+    place.refused("the index", &format!("{} is rejected: it has no signature", named(&index)));
 }
 
 #[test]
@@ -242,7 +242,7 @@ fn a_base_that_nobody_signed_is_not_built_upon() {
     place.file("cosign.pub", &holder.public());
     let base = shelf.image(Some("1"), b"one");
     place.list("[runtimes]\njava21 = \"SOURCE/team/x:1\"", "{ signed_by = { key = \"cosign.pub\" } }");
-    let words = format!("{} is not taken: it has no signature", named(&base));
+    let words = format!("{} is rejected: it has no signature", named(&base));
     for line in
         ["transfer-images --auto-approve", "transfer-images --dry-run", "rebuild-runtimes --dry-run --push"]
     {

@@ -92,7 +92,7 @@ fn challenge(scheme: &str, parameters: &[(String, String)]) -> Result<Challenge,
         "basic" => Ok(Challenge::Basic),
         "bearer" => match get("realm") {
             Some(realm) => Ok(Challenge::Bearer { realm, service: get("service"), scope: get("scope") }),
-            None => Err("Bearer without a realm".to_owned()),
+            None => Err("Bearer (without a realm)".to_owned()),
         },
         _ => Err(excerpt(scheme)),
     }
@@ -191,8 +191,8 @@ mod tests {
     #[test]
     fn escapes_and_loose_ends_are_taken_as_far_as_they_go() {
         assert_eq!(parse(r#"Bearer realm="a\"b"#), [bearer("a\"b", None, None)]);
-        assert_eq!(parse("Bearer"), [unknown("Bearer without a realm")]);
-        assert_eq!(parse(r#"Bearer realm="""#), [unknown("Bearer without a realm")]);
+        assert_eq!(parse("Bearer"), [unknown("Bearer (without a realm)")]);
+        assert_eq!(parse(r#"Bearer realm="""#), [unknown("Bearer (without a realm)")]);
         assert_eq!(parse("\"Bearer realm=x"), []);
         assert_eq!(parse(&format!("Bearer realm=\"{}\"", "x".repeat(size_limits::HEADER))), []);
     }

@@ -16,8 +16,8 @@ pub enum ErrorKind {
         /// What the registry said.
         message: String,
     },
-    /// The registry wants a login by a scheme that is not spoken here: neither Basic nor Bearer.
-    #[error("a login is wanted by {schemes}, which is not supported")]
+    /// The registry accepts neither Basic nor Bearer authentication.
+    #[error("the registry requires {schemes} authentication, which is not supported")]
     UnknownLogin {
         /// The schemes' names.
         schemes: String,
@@ -61,7 +61,7 @@ pub enum ErrorKind {
         message: String,
     },
     /// The registry says that a blob or a manifest that was just pushed is not there (yet).
-    #[error("the registry misses a part of the image{}", said(message))]
+    #[error("the registry reports a missing blob or manifest{}", said(message))]
     PartUnknown {
         /// What the registry said.
         message: String,
@@ -136,8 +136,8 @@ pub enum ErrorKind {
         /// What came.
         actual: u64,
     },
-    /// More than is taken.
-    #[error("{what} is larger than the {limit} bytes that are taken")]
+    /// Larger than the limit for its kind ([`size_limits`](crate::size_limits)).
+    #[error("{what} exceeds the limit of {limit} bytes")]
     TooLarge {
         /// What is too large.
         what: &'static str,
@@ -171,7 +171,7 @@ pub enum ErrorKind {
         host: String,
     },
     /// Nobody signed it whose signature counts.
-    #[error("{digest} is not taken: {source}")]
+    #[error("{digest} is rejected: {source}")]
     Untrusted {
         /// What has to be signed.
         digest: Digest,
@@ -181,7 +181,7 @@ pub enum ErrorKind {
         source: Arc<dyn std::error::Error + Send + Sync>,
     },
     /// It has not been known for as long as the caller wants.
-    #[error("{digest} is not taken yet: {why}")]
+    #[error("{digest} is too new: {why}")]
     TooFresh {
         /// What is too fresh.
         digest: Digest,
@@ -217,14 +217,14 @@ pub enum ErrorKind {
         /// The HTTP status.
         status: u16,
     },
-    /// The network failed.
-    #[error("no connection")]
+    /// The connection to the server, or the proxy, broke or could not be made.
+    #[error("the connection failed")]
     Network {
         /// What failed.
         source: Arc<dyn std::error::Error + Send + Sync>,
     },
-    /// Nothing moved for too long.
-    #[error("{what}: nothing moved for {after:?}")]
+    /// No data, or too little, came or went for too long.
+    #[error("{what} timed out: no data for {} s", after.as_secs_f64())]
     Stalled {
         /// What was waited for.
         what: &'static str,

@@ -147,11 +147,11 @@ pub enum ManifestError {
     /// A field whose name some readers take for another one's.
     #[error("ambiguous manifest: {0}")]
     Ambiguous(#[from] Ambiguous),
-    /// A part that is wanted is named by another algorithm than sha256.
-    #[error("`{0}` is named by an algorithm that is not taken: sha256 is")]
+    /// A part is named by a digest of another algorithm than sha256.
+    #[error("the digest algorithm of `{0}` is not supported, sha256 is")]
     Algorithm(String),
     /// More descriptors than any image has.
-    #[error("{0} descriptors, more than the {max} that are taken", max = size_limits::DESCRIPTORS)]
+    #[error("{0} descriptors exceed the limit of {max}", max = size_limits::DESCRIPTORS)]
     TooMany(usize),
     /// None, or not all, of the wanted platforms are in the index.
     #[error("no {missing}: it has {available}")]

@@ -207,11 +207,8 @@ impl Plan {
             let blobs = planned.content().into_iter().flat_map(|content| &content.blobs);
             blobs.map(|blob| (&planned.job.target, blob))
         });
-        total(
-            blobs
-                .filter(|(target, blob)| seen.insert((place(target), blob.digest)))
-                .map(|(_, blob)| blob.size),
-        )
+        let blobs = blobs.filter(|(target, blob)| seen.insert((place(target), blob.digest)));
+        total(blobs.map(|(_, blob)| blob.size))
     }
 
     /// Whether nothing is to be done.
