@@ -1,8 +1,7 @@
-//! Credentials of `aws login`, which the aws CLI hands over.
+//! Credentials of `aws login`, read through the aws CLI.
 //!
-//! The SDK reads such sessions itself only by a feature that brings a second crypto library, so the CLI, which made the session,
-//! is asked as a `credential_process` is
-//! (<https://docs.aws.amazon.com/cli/latest/reference/configure/export-credentials.html>).
+//! The SDK reads such sessions only with a feature that adds a second crypto library. The CLI created the session, so it is called
+//! like a `credential_process` (<https://docs.aws.amazon.com/cli/latest/reference/configure/export-credentials.html>).
 
 use std::time::SystemTime;
 
@@ -17,7 +16,7 @@ use serde::Deserialize;
 /// (<https://docs.aws.amazon.com/cli/latest/userguide/cli-configure-sign-in.html>).
 const LEAST: (u32, u32) = (2, 32);
 
-/// Why the aws CLI hands no credentials over.
+/// Why the aws CLI returns no credentials.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LoginError {
     /// It is not installed, or cannot be started.
@@ -25,26 +24,26 @@ pub(super) enum LoginError {
     NoCli {
         /// The profile of the login.
         profile: String,
-        /// What the operating system said.
+        /// Why it did not start.
         source: ProcessError,
     },
-    /// It knows no `aws login`.
+    /// Its version is older than `aws login`.
     #[error("the AWS profile {profile} is of `aws login`, which {version} does not know")]
     TooOld {
         /// The profile of the login.
         profile: String,
-        /// What it is.
+        /// Its version.
         version: String,
     },
-    /// It says no: the session is over, most of the time.
+    /// It refuses; usually the session has expired.
     #[error("the aws CLI hands over no credentials of the AWS profile {profile}: {words}")]
     Refused {
         /// The profile of the login.
         profile: String,
-        /// Its last line.
+        /// The last line of its stderr.
         words: String,
     },
-    /// What it printed are no credentials. What they are is not shown: a secret may be among it.
+    /// Its output cannot be read as credentials. The output is not shown, because it may contain a secret.
     #[error("what the aws CLI printed for the AWS profile {profile} are no credentials")]
     Unreadable {
         /// The profile of the login.
@@ -53,7 +52,7 @@ pub(super) enum LoginError {
 }
 
 impl LoginError {
-    /// What to do about it.
+    /// What the user can do.
     pub(super) fn hint(&self) -> String {
         match self {
             Self::NoCli { .. } | Self::TooOld { .. } | Self::Unreadable { .. } => {
@@ -69,15 +68,15 @@ impl LoginError {
     }
 }
 
-/// A profile's name as a shell takes it.
+/// A profile's name, quoted for a shell.
 pub(super) fn quoted(profile: &str) -> String {
     if profile.contains(char::is_whitespace) { format!("{profile:?}") } else { profile.to_owned() }
 }
 
-/// Asks the aws CLI for the credentials of a profile each time it is asked.
+/// Calls the aws CLI for the credentials of a profile on every request.
 #[derive(Clone, Debug)]
 pub(super) struct Login {
-    /// The profile whose credentials are wanted: the login's own, or one that assumes a role with it.
+    /// The profile to get credentials for: the login's own, or one that assumes a role with it.
     profile: String,
     /// The profile of the login.
     login: String,
@@ -85,7 +84,7 @@ pub(super) struct Login {
 }
 
 impl Login {
-    /// The credentials of `profile`, which is `login` or assumes a role with it, by requests to `region`.
+    /// Credentials of `profile`, which is `login` or assumes a role with it, with requests to `region`.
     pub(super) fn new(profile: &str, login: &str, region: Region) -> Self {
         Self { profile: profile.to_owned(), login: login.to_owned(), region }
     }
@@ -102,7 +101,7 @@ impl Login {
         if ended.success {
             return parsed(&ended.stdout).ok_or_else(|| LoginError::Unreadable { profile: profile() });
         }
-        // A CLI from before `aws login` says that there are no credentials, or that there is no such command.
+        // A CLI older than `aws login` reports missing credentials or an unknown command.
         match cli().arg("--version").read() {
             Ok(version) if is_too_old(&version) => {
                 let version = version.split_whitespace().next().unwrap_or_default().to_owned();
@@ -131,8 +130,8 @@ impl ProvideCredentials for Login {
     }
 }
 
-/// The aws CLI, which reads this shell's files and sessions, and looks nowhere else: one that knows no `aws login` would go on to
-/// the credentials of the machine or the container, which are somebody else's.
+/// The aws CLI, limited to this shell's files and sessions: a CLI without `aws login` would try the credentials of the machine or
+/// the container, which may belong to another identity.
 fn cli() -> Cmd {
     env_remove_all(by_shell("aws"), "AWS_CONTAINER_")
         .env("AWS_EC2_METADATA_DISABLED", "true")
@@ -142,7 +141,7 @@ fn cli() -> Cmd {
         .env_remove("AWS_SESSION_TOKEN")
 }
 
-/// What a `credential_process` prints (<https://docs.aws.amazon.com/sdkref/latest/guide/feature-process-credentials.html>).
+/// The output of a `credential_process` (<https://docs.aws.amazon.com/sdkref/latest/guide/feature-process-credentials.html>).
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Printed {
@@ -160,7 +159,7 @@ fn parsed(text: &str) -> Option<Credentials> {
     (printed.version == 1).then(|| Credentials::new(id, secret, printed.session_token, end, "aws login"))
 }
 
-/// Whether `aws --version` (`aws-cli/2.32.1 Python/3.13.9 ...`) is of a CLI without `aws login`. Version 1 has no
+/// Whether `aws --version` (`aws-cli/2.32.1 Python/3.13.9 ...`) shows a CLI without `aws login`. Version 1 has no
 /// `export-credentials`.
 fn is_too_old(version: &str) -> bool {
     let numbers = version.strip_prefix("aws-cli/").and_then(|rest| {

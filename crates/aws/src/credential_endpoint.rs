@@ -1,9 +1,9 @@
-//! Credentials for the programs that this one starts.
+//! Credentials for the programs that this process starts.
 //!
-//! They ask at an address of this machine, as programs in a container do
-//! (<https://docs.aws.amazon.com/sdkref/latest/guide/feature-container-credentials.html>), with a token that only they have. So a
-//! run may outlast a session, no secret stands in an environment, and nothing else that a program would look for its
-//! credentials in can lead it to another account.
+//! They request credentials from a local address, as programs in a container do
+//! (<https://docs.aws.amazon.com/sdkref/latest/guide/feature-container-credentials.html>), with a token that only they have. A run
+//! can then outlast a session, no secret is in an environment variable, and no other source of credentials can lead a program to
+//! another account.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,15 +16,15 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 const PATH: &str = "/credentials";
-/// More than a request for credentials is long.
+/// More than the length of a request for credentials.
 const LONGEST_REQUEST: usize = 8 * 1024;
-/// How long a client may take to say what it wants.
+/// How long a client may take to send its request.
 const SLOWEST_REQUEST: Duration = Duration::from_secs(10);
-/// How often a client is waited for in a row where that fails, and how long between two times: 30 seconds.
+/// How often in a row accepting a client may fail, and the pause between attempts: 30 seconds in total.
 const ACCEPTS: u32 = 1_500;
 const BETWEEN_ACCEPTS: Duration = Duration::from_millis(20);
 
-/// The address, served until this is dropped.
+/// The endpoint, served until this is dropped.
 #[derive(Debug)]
 pub(super) struct CredentialEndpoint {
     url: String,
@@ -33,7 +33,7 @@ pub(super) struct CredentialEndpoint {
 }
 
 impl CredentialEndpoint {
-    /// Starts to hand out what `provider` gives.
+    /// Starts to serve the credentials of `provider`.
     pub(super) async fn start(provider: SharedCredentialsProvider) -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0")
             .await
@@ -42,11 +42,11 @@ impl CredentialEndpoint {
         let token = token()?;
         let expected: Arc<str> = token.as_str().into();
         let task = tokio::spawn(async move {
-            // Whoever asks after the end of this is refused at once, and says so.
+            // After the end of this loop, clients are refused at once and report it.
             while let Ok((client, _)) = accepted(BETWEEN_ACCEPTS, || listener.accept()).await {
                 let (provider, expected) = (provider.clone(), Arc::clone(&expected));
                 tokio::spawn(async move {
-                    // An error is a client that went away.
+                    // An error here is a client that disconnected.
                     let _ = serve(client, &expected, &provider).await;
                 });
             }
@@ -54,7 +54,7 @@ impl CredentialEndpoint {
         Ok(Self { url, token, task })
     }
 
-    /// What leads a program to the address.
+    /// The environment variables that lead a program to the endpoint.
     pub(super) fn environment(&self) -> [(&'static str, String); 2] {
         [
             ("AWS_CONTAINER_CREDENTIALS_FULL_URI", self.url.clone()),
@@ -69,8 +69,8 @@ impl Drop for CredentialEndpoint {
     }
 }
 
-/// The next client. A client that goes away in this moment makes `accept` fail once; a machine without a free file descriptor
-/// makes it fail until it has one, which is waited for, but not for ever.
+/// The next client. `accept` fails once for a client that disconnects at this moment. Without a free file descriptor it fails until
+/// there is one, which is awaited for a limited time.
 async fn accepted<T, F: Future<Output = std::io::Result<T>>>(
     between: Duration,
     mut accept: impl FnMut() -> F,
@@ -84,7 +84,7 @@ async fn accepted<T, F: Future<Output = std::io::Result<T>>>(
     accept().await
 }
 
-/// 256 bits that nobody guesses.
+/// 256 random bits.
 fn token() -> anyhow::Result<String> {
     let mut bytes = [0; 32];
     let random = rustls::crypto::ring::default_provider().secure_random;
@@ -150,7 +150,7 @@ async fn answer(head: &str, token: &str, provider: &SharedCredentialsProvider) -
     }
 }
 
-/// Compares without telling by the time how much of it was right.
+/// Compares in constant time, so that the duration does not show how much of it was right.
 fn is_same(given: &str, wanted: &str) -> bool {
     given.len() == wanted.len()
         && given.bytes().zip(wanted.bytes()).fold(0, |different, (a, b)| different | (a ^ b)) == 0

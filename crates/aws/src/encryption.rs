@@ -1,4 +1,4 @@
-//! What a bucket encrypts its objects with.
+//! How a bucket encrypts its objects.
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::error::ProvideErrorMetadata as _;
@@ -6,18 +6,18 @@ use aws_sdk_s3::types::ServerSideEncryption;
 
 use super::errors::explain;
 
-/// The AWS managed key that S3 takes where a bucket names no key of its own:
+/// The AWS managed key that S3 uses if a bucket names no other:
 /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingKMSEncryption.html#aws-managed-customer-managed-keys>.
 const AWS_MANAGED: &str = "alias/aws/s3";
 
-/// What a bucket encrypts new objects with.
+/// The encryption of a bucket's new objects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Encryption {
     /// S3's own keys.
     S3,
-    /// A key in KMS: its id, ARN or alias; none for the account's `aws/s3`.
+    /// A KMS key by ID, ARN or alias. `None` for the account's `aws/s3`.
     Kms(Option<String>),
-    /// The same, twice.
+    /// Two layers of encryption with a KMS key (DSSE-KMS).
     KmsTwice(Option<String>),
 }
 
@@ -32,7 +32,7 @@ impl std::fmt::Display for Encryption {
 }
 
 impl Encryption {
-    /// The default of `bucket`, where it has one.
+    /// The default of `bucket`, if it has one.
     ///
     /// # Errors
     /// S3 refuses or does not answer.
@@ -62,7 +62,7 @@ impl Encryption {
         }
     }
 
-    /// The key in KMS that a request names, which is any name that KMS knows it by; none for S3's own keys, and where S3 chooses.
+    /// The KMS key to name in a request, by any name that KMS knows. `None` for S3's own keys, or if S3 chooses the key.
     pub(super) fn key(&self) -> Option<&str> {
         match self {
             Self::S3 => None,
@@ -70,7 +70,7 @@ impl Encryption {
         }
     }
 
-    /// terraform's `kms_key_id`; without one it would send AES256.
+    /// terraform's `kms_key_id`. Without one it would send AES256.
     pub fn terraform_key(&self) -> Option<&str> {
         match self {
             Self::S3 => None,

@@ -1,31 +1,30 @@
-//! Hosts of AWS that no SDK crate here knows: those of services that are asked without one, and the registry's other
-//! names. All else is the SDK's, which knows every partition.
+//! AWS hosts that no SDK crate here knows: those of services called without an SDK, and the registry's other names. The SDK, which
+//! knows every partition, resolves all others.
 
 use aws_config::SdkConfig;
 use aws_types::service_config::ServiceConfigKey;
 
-/// Which of a service's endpoints are wanted (AWS_USE_FIPS_ENDPOINT, AWS_USE_DUALSTACK_ENDPOINT, or the profile's
-/// `use_fips_endpoint` and `use_dualstack_endpoint`).
+/// The endpoint variants to use (AWS_USE_FIPS_ENDPOINT, AWS_USE_DUALSTACK_ENDPOINT, or the profile's `use_fips_endpoint` and
+/// `use_dualstack_endpoint`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Variant {
-    /// Validated cryptography.
+    /// FIPS: validated cryptography.
     pub fips: bool,
-    /// IPv6 beside IPv4.
+    /// IPv6 in addition to IPv4.
     pub dual_stack: bool,
 }
 
-/// A part of AWS with names of its own
+/// A partition of AWS with its own host names
 /// (<https://github.com/aws/aws-sdk-rust/blob/main/sdk/aws-config/src/endpoint_lib/partition.rs>).
 struct Partition {
     regions: &'static str,
     suffix: &'static str,
     dual_stack: &'static str,
-    /// Where its registries answer over IPv6 too
-    /// (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/ecr-requests.html>).
+    /// The suffix of its registries' dual-stack names (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/ecr-requests.html>).
     registries: &'static str,
 }
 
-/// By the beginning of their regions' names; the first that fits counts.
+/// Matched by the prefix of the region's name. The first match counts.
 const PARTITIONS: [Partition; 8] = [
     Partition {
         regions: "cn-",
@@ -67,8 +66,8 @@ const PARTITIONS: [Partition; 8] = [
     Partition { regions: "", suffix: "amazonaws.com", dual_stack: "api.aws", registries: "on.aws" },
 ];
 
-/// Where the user says that a service is, as the SDK's own clients read it: AWS_ENDPOINT_URL_<SERVICE>, the profile's `services`,
-/// AWS_ENDPOINT_URL, `endpoint_url`; nowhere with AWS_IGNORE_CONFIGURED_ENDPOINT_URLS
+/// A service's endpoint in the user's settings, read as the SDK's own clients do: AWS_ENDPOINT_URL_<SERVICE>, the profile's
+/// `services`, AWS_ENDPOINT_URL, `endpoint_url`; `None` with AWS_IGNORE_CONFIGURED_ENDPOINT_URLS
 /// (<https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html>).
 pub fn configured(config: &SdkConfig, service: &str) -> Option<String> {
     let key = ServiceConfigKey::builder().service_id(service).env("AWS_ENDPOINT_URL").profile("endpoint_url");
@@ -82,7 +81,7 @@ fn partition(region: &str) -> &'static Partition {
     PARTITIONS.iter().find(|partition| region.starts_with(partition.regions)).unwrap_or(all_others)
 }
 
-/// How the registries' names of every partition end.
+/// The suffixes of the registries' names in all partitions.
 pub(crate) fn registry_ends() -> impl Iterator<Item = &'static str> {
     PARTITIONS.iter().flat_map(|Partition { suffix, registries, .. }| [*suffix, *registries])
 }
@@ -90,7 +89,7 @@ pub(crate) fn registry_ends() -> impl Iterator<Item = &'static str> {
 /// CloudFormation's host.
 pub fn cloudformation(region: &str, variant: Variant) -> String {
     let partition = partition(region);
-    // GovCloud's ordinary endpoint is the validated one: https://docs.aws.amazon.com/general/latest/gr/cfn.html
+    // In GovCloud the ordinary endpoint is the FIPS one: https://docs.aws.amazon.com/general/latest/gr/cfn.html
     let fips = variant.fips && (variant.dual_stack || partition.regions != "us-gov-");
     host("cloudformation", region, Variant { fips, ..variant })
 }
@@ -108,7 +107,7 @@ pub fn ecr_public(region: &str, variant: Variant) -> String {
     }
 }
 
-/// A service's host, as most of them are named.
+/// A service's host, as most services name it.
 fn host(service: &str, region: &str, variant: Variant) -> String {
     let partition = partition(region);
     let fips = if variant.fips { "-fips" } else { "" };
@@ -116,8 +115,8 @@ fn host(service: &str, region: &str, variant: Variant) -> String {
     format!("{service}{fips}.{region}.{suffix}")
 }
 
-/// Where the account's registry `host` (`123456789012.dkr.ecr.eu-west-1.amazonaws.com`) is reached as `variant` wants it;
-/// none where that is the host itself. Images keep the host in their names, as everything that reads them expects.
+/// The address of the account's registry `host` (`123456789012.dkr.ecr.eu-west-1.amazonaws.com`) for `variant`. `None` if it is the
+/// host itself. Images keep the host in their names, as all readers expect.
 pub fn registry(host: &str, region: &str, variant: Variant) -> Option<String> {
     let account = host.strip_suffix(&format!(".dkr.ecr.{region}.{}", partition(region).suffix))?;
     let Partition { suffix, registries, .. } = partition(region);
@@ -194,7 +193,7 @@ mod tests {
         ] {
             assert_eq!(registry(&host(region, suffix), region, variant).as_deref(), reached);
         }
-        // The emulated one, and any that is not the region's own, is left as it is.
+        // The emulated registry, and one of another region, stay unchanged.
         assert_eq!(registry("127.0.0.1:4566", "eu-west-1", BOTH), None);
         assert_eq!(registry(&host("eu-west-1", "amazonaws.com"), "eu-west-2", FIPS), None);
     }

@@ -1,4 +1,4 @@
-//! What AWS's errors mean for the user.
+//! Maps AWS's errors to messages, kinds and hints.
 
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_ecr::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
@@ -9,7 +9,7 @@ use super::aws_login::{LoginError, quoted};
 use super::profile::Source;
 use crate::http::{NoAnswer, UNKNOWN_CA, behind_a_proxy};
 
-/// The error of an AWS call as one line, with the exit code and the hint that fit. `action` is the IAM action.
+/// The error of an AWS call as one line, with its kind and hint. `action` is the IAM action.
 pub fn explain<E>(error: SdkError<E, HttpResponse>, action: &str) -> anyhow::Error
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
@@ -27,16 +27,16 @@ where
     ending(kind, hint, anyhow::anyhow!("{action}: {words}"))
 }
 
-/// What to do where there were credentials, and are none any more.
+/// The hint if credentials were valid and have expired.
 const OVER: &str =
     "the credentials of this run have expired: log in again and run the command again; nothing is lost";
 
-/// The error of who gives the credentials, where a request was not even sent for want of them.
+/// The credential provider's error, if the request was not sent because there were no credentials.
 fn provider_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a CredentialsError> {
     caused_by(error)
 }
 
-/// The error of a type among an error and its causes.
+/// The first error of type `E` among an error and its causes.
 fn caused_by<'a, E: std::error::Error + 'static>(
     error: &'a (dyn std::error::Error + 'static),
 ) -> Option<&'a E> {
@@ -49,7 +49,7 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     causes.collect::<Vec<_>>().join(": ")
 }
 
-/// Why there are no credentials, and what to do about it: by what the profile says and by the kind of the error.
+/// Explains missing credentials, with a hint that depends on the profile and the kind of error.
 pub(super) fn no_credentials(
     error: CredentialsError,
     profile: Option<&str>,
@@ -85,7 +85,7 @@ pub(super) fn no_credentials(
     ending(Kind::Credentials, Some(hint), error)
 }
 
-/// AWS's own message where it answered, else why it did not.
+/// AWS's message if there is a response, otherwise the reason why there is none.
 fn words<E>(error: &SdkError<E, HttpResponse>) -> String
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,
@@ -93,7 +93,7 @@ where
     match (error.code(), error.message()) {
         (Some(code), Some(message)) => format!("{code}: {message}"),
         (Some(code), None) => code.to_owned(),
-        // An S3 HEAD has no body, so no code: the status is all that is known.
+        // An S3 HEAD has no body and so no code. Only the status is known.
         _ => match error.raw_response() {
             Some(response) => format!("HTTP {}", response.status().as_u16()),
             None => match caused_by::<NoAnswer>(error) {
@@ -104,7 +104,7 @@ where
     }
 }
 
-/// The SDK wraps the cause in several layers of its own; the innermost ones say what happened.
+/// The SDK wraps the cause in several layers. The innermost ones say what happened.
 fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
     let mut causes: Vec<String> = Vec::new();
     let mut cause = Some(error);
@@ -129,12 +129,12 @@ fn sign_in(profile: Option<&str>) -> String {
     )
 }
 
-/// The action that a refusal names, in the words of AWS's services: a key's that S3 uses, say, and not S3's own.
+/// The action named in a refusal by AWS. It may be of another service, for example of the KMS key that S3 uses.
 pub fn refused_action(words: &str) -> Option<&str> {
     words.split_once("is not authorized to perform: ")?.1.split_whitespace().next()
 }
 
-/// What to do about the refusal of an action: AWS says in its message whose policy it was that refused
+/// The hint for a refused action. AWS's message names the type of policy that refused it
 /// (<https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_access-denied.html>).
 pub fn permission(action: &str, words: &str) -> String {
     // Terraform breaks the message into lines.
@@ -163,10 +163,9 @@ pub fn permission(action: &str, words: &str) -> String {
     format!("{whose}: {action} must be allowed there; allowing it to the caller does not help")
 }
 
-/// What to do where KMS refuses the key that ECR or S3 encrypts with; none where something else is refused. ECR hands the refusal on
-/// as `KmsException`
-/// (<https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_PutImage.html#API_PutImage_Errors>), S3 with codes that begin with
-/// `KMS.`, and where layers are read with KMS's own words alone.
+/// The hint if KMS refuses the key that ECR or S3 encrypts with. `None` for other refusals. ECR forwards the refusal as
+/// `KmsException` (<https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_PutImage.html#API_PutImage_Errors>), S3 with
+/// codes that begin with `KMS.`, and when layers are read, only KMS's own message shows it.
 pub fn key_refusal(code: &str, words: &str) -> Option<String> {
     let of_key = words.contains(":kms:") && words.contains(":key/");
     let state = ["is disabled", "is pending deletion", "does not exist"]
@@ -188,12 +187,12 @@ pub fn key_refusal(code: &str, words: &str) -> Option<String> {
     })
 }
 
-/// Whether a service's error code says that the caller may not do this.
+/// Whether a service's error code is a denied permission.
 pub(super) fn is_denied(code: &str) -> bool {
     matches!(code, "AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation")
 }
 
-/// The exit code and the hint for a service's error code, HTTP status and words.
+/// The kind and the hint for a service's error code, HTTP status and message.
 pub(super) fn advice(code: &str, status: Option<u16>, words: &str, action: &str) -> (Kind, Option<String>) {
     let credentials = |hint: &str| (Kind::Credentials, Some(hint.to_owned()));
     match code {

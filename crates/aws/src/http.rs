@@ -1,4 +1,4 @@
-//! The process's own HTTP client for the AWS SDK.
+//! The AWS SDK's HTTP client, which is this process's own.
 
 use std::time::Duration;
 
@@ -11,11 +11,11 @@ use aws_smithy_types::body::SdkBody;
 
 use crate::Waiting;
 
-/// What to do about a certificate that nobody here vouches for.
+/// The hint for a certificate of an unknown CA.
 pub const UNKNOWN_CA: &str = "where a company's proxy opens TLS, or the server has a CA of its own, AWS_CA_BUNDLE or \
                               SSL_CERT_FILE names the file (PEM) with that CA";
 
-/// Which proxy may stand in between: its address without the password that may be in it.
+/// The proxy that may be in use: its address without the password.
 pub fn proxy() -> Option<String> {
     let named = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "HTTP_PROXY", "http_proxy"];
     let set = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
@@ -24,16 +24,15 @@ pub fn proxy() -> Option<String> {
     Some(format!("{name} names the proxy {host}"))
 }
 
-/// The same, or what would name one.
+/// The proxy, or how to set one.
 pub fn behind_a_proxy() -> String {
     proxy().unwrap_or_else(|| "Behind a proxy, HTTPS_PROXY names the proxy".to_owned())
 }
 
-/// How long one request to AWS may take where the SDK says nothing: it has no limit of its own, and tries three times
-/// (AWS_MAX_ATTEMPTS).
+/// The timeout of a request to AWS if the SDK sets none. The SDK has no limit by default and tries three times (AWS_MAX_ATTEMPTS).
 pub const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// `client` as the AWS SDK takes it.
+/// Adapts `client` to the AWS SDK.
 pub(crate) fn for_sdk(client: reqwest::Client) -> SharedHttpClient {
     http_client_fn(move |settings, _| {
         SharedHttpConnector::new(Connector { client: client.clone(), read_timeout: settings.read_timeout() })
@@ -66,11 +65,11 @@ impl HttpConnector for Connector {
     }
 }
 
-/// A request without an answer, and who was asked: the SDK does not say.
+/// A request without a response, with the host, which the SDK does not show.
 #[derive(Debug, thiserror::Error)]
 #[error("{host} gives no answer")]
 pub(crate) struct NoAnswer {
-    /// The host that was asked.
+    /// The host of the request.
     pub(crate) host: String,
     source: reqwest::Error,
 }

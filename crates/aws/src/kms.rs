@@ -1,4 +1,4 @@
-//! Finding a grid's KMS key again, after a run that was killed before terraform could write it down.
+//! Finds a grid's KMS key after a run was killed before terraform could record it.
 
 use serde_json::{Value, json};
 
@@ -7,9 +7,8 @@ use super::{Aws, ecr::grids, endpoints};
 
 const KMS: JsonService = JsonService { name: "kms", id: "KMS", target: "TrentService" };
 
-/// The id of the key that the grid `tag` created at or after `since` (seconds since 1970) and still has: the one with its
-/// mark, which is set with the creation.
-/// (<https://docs.aws.amazon.com/kms/latest/APIReference/API_ListKeys.html>)
+/// The ID of the key that the grid `tag` created at or after `since` (seconds since 1970) and that still exists. It is recognised
+/// by the grid's mark, which is set at creation. (<https://docs.aws.amazon.com/kms/latest/APIReference/API_ListKeys.html>)
 ///
 /// # Errors
 /// AWS refuses or does not answer.
@@ -29,13 +28,13 @@ pub async fn created_since(
         let answer = call(aws, http, "ListKeys", page).await?;
         for key in answer["Keys"].as_array().into_iter().flatten() {
             let key = key["KeyId"].as_str().unwrap_or_default();
-            // Of other people's keys some are closed to everybody else.
+            // Keys of other owners may deny access.
             let Ok(metadata) = call(aws, http, "DescribeKey", json!({ "KeyId": key })).await else {
                 continue;
             };
             let metadata = &metadata["KeyMetadata"];
             let created = metadata["CreationDate"].as_f64().unwrap_or_default();
-            // A second is what clocks may differ by here, and more than a key of an earlier apply is away.
+            // Allows clocks to differ by one second; a key of an earlier apply is older than that.
             #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 fit")]
             let young = created + 1.0 >= since as f64;
             if !young || metadata["KeyState"] != "Enabled" || metadata["KeyManager"] == "AWS" {
@@ -53,7 +52,7 @@ pub async fn created_since(
     }
 }
 
-/// Whether there is the alias (`alias/...`).
+/// Whether the alias (`alias/...`) of a key exists.
 ///
 /// # Errors
 /// AWS refuses or does not answer.
@@ -62,7 +61,7 @@ pub async fn has_alias(aws: &Aws, http: &reqwest::Client, key: &str, alias: &str
     Ok(answer["Aliases"].as_array().into_iter().flatten().any(|found| found["AliasName"] == alias))
 }
 
-/// The id of the key that an alias (`alias/...`) points at; none where there is no such alias.
+/// The ID of the key that an alias (`alias/...`) points to. `None` if there is no such alias.
 ///
 /// # Errors
 /// AWS refuses or does not answer.
@@ -84,7 +83,7 @@ pub async fn target(aws: &Aws, http: &reqwest::Client, alias: &str) -> anyhow::R
 /// The state of a key (`Enabled`, `Disabled`, `PendingDeletion` ...) by its id or ARN.
 ///
 /// # Errors
-/// AWS refuses or does not answer; other people's keys are often closed to everybody else.
+/// AWS refuses or does not answer. Keys of other owners often deny access.
 pub async fn state(aws: &Aws, http: &reqwest::Client, key: &str) -> anyhow::Result<Option<String>> {
     let answer = call(aws, http, "DescribeKey", json!({ "KeyId": key })).await?;
     Ok(answer["KeyMetadata"]["KeyState"].as_str().map(str::to_owned))

@@ -1,5 +1,5 @@
-//! AWS for one run: credentials and region, ECR, the state bucket with the state and what lies beside it (lease, plan cache), and
-//! what AWS's errors mean.
+//! AWS for one run: credentials and region, ECR, the state bucket with the state and the objects next to it (lease, plan cache),
+//! and explanations of AWS's errors.
 
 mod aws_login;
 pub mod bucket;
@@ -47,13 +47,13 @@ use credential_endpoint::CredentialEndpoint;
 use profile::{Chosen, Profiles, Source};
 use resolved::Resolved;
 
-/// Services whose endpoints the programs that are started here ask for, by the SDKs' names for them.
+/// Services that the started programs use, by the SDKs' names.
 const SERVICES: [&str; 5] = ["S3", "STS", "ECR", "KMS", "IAM"];
 
-/// The region where neither the user nor the AWS profile says another.
+/// The region if neither the user nor the AWS profile names another.
 pub const DEFAULT_REGION: &str = "eu-west-1";
 
-/// What the user chose of AWS, beside what the environment and the profiles say.
+/// The user's AWS options, besides the environment and the profiles.
 #[derive(Clone, Debug, Default)]
 pub struct Wanted<'a> {
     /// The region.
@@ -64,54 +64,54 @@ pub struct Wanted<'a> {
     pub accounts: Vec<&'a str>,
 }
 
-/// Where AWS is, where that is not AWS itself.
+/// The address of an emulated AWS.
 #[derive(Clone, Debug)]
 pub struct Endpoint {
     /// The emulator's address.
     pub url: String,
 }
 
-/// AWS as this run sees it: credentials, region, account.
+/// The AWS session of this run: credentials, region, account.
 #[derive(Clone, Debug)]
 pub struct Aws {
     config: SdkConfig,
     region: String,
     identity: Identity,
     other_regions: Vec<OtherRegion>,
-    /// None where AWS is emulated.
+    /// `None` with the emulated AWS.
     endpoint: Option<Arc<CredentialEndpoint>>,
 }
 
-/// A region that other tools of this shell would work in.
+/// A region that other tools in this shell would use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OtherRegion {
-    /// Who says so: a variable, or the profile.
+    /// Where it is set: a variable, or the profile.
     pub by: String,
     /// The region.
     pub region: String,
 }
 
-/// Who the credentials belong to.
+/// The owner of the credentials.
 #[derive(Clone, Debug)]
 pub struct Identity {
     /// The account's twelve digits.
     pub account: String,
-    /// The caller.
+    /// The caller's ARN.
     pub arn: String,
 }
 
 impl Identity {
-    /// `aws`, `aws-cn`, `aws-us-gov`: the part of AWS that knows the caller.
+    /// The caller's partition: `aws`, `aws-cn`, `aws-us-gov`.
     pub fn partition(&self) -> &str {
         self.arn.split(':').nth(1).filter(|name| !name.is_empty()).unwrap_or("aws")
     }
 }
 
 impl Aws {
-    /// Resolves credentials and region, and asks STS whose they are.
+    /// Resolves credentials and region, and requests the account from STS.
     ///
     /// # Errors
-    /// No credentials, expired ones, STS out of reach, or another account than is wanted.
+    /// Credentials are missing, expired or for another account, or STS cannot be reached.
     pub async fn connect(
         wanted: &Wanted<'_>,
         endpoint: Option<&Endpoint>,
@@ -145,8 +145,8 @@ impl Aws {
         Ok(Self { config, region, identity, other_regions, endpoint })
     }
 
-    /// What stands in the place of every AWS_* variable for a program that is started here: it finds this run's credentials and
-    /// endpoints, and nothing else that this machine has to say about AWS.
+    /// The variables that replace every AWS_* variable for programs started here: they find this run's credentials and endpoints,
+    /// and no other AWS settings of this machine.
     pub fn environment(&self) -> Vec<(String, String)> {
         let mut variables: Vec<(String, String)> = [
             ("AWS_REGION", self.region.as_str()),
@@ -199,12 +199,12 @@ impl Aws {
         &self.region
     }
 
-    /// Who the credentials belong to.
+    /// The owner of the credentials.
     pub fn identity(&self) -> &Identity {
         &self.identity
     }
 
-    /// Which of a service's endpoints are wanted.
+    /// The endpoint variants to use.
     pub fn variant(&self) -> endpoints::Variant {
         endpoints::Variant {
             fips: self.config.use_fips().unwrap_or_default(),
@@ -212,19 +212,19 @@ impl Aws {
         }
     }
 
-    /// Who says another region than the one that this run works in.
+    /// Settings that name another region than this run's.
     pub fn other_regions(&self) -> &[OtherRegion] {
         &self.other_regions
     }
 }
 
-/// Asks the user something; none where nobody is there to answer.
+/// Asks the user a question. `None` if there is no terminal to answer on.
 pub type Ask<'a> = &'a (dyn Fn(&str) -> Option<String> + Sync);
 
-/// The keys under which the emulated AWS is called.
+/// The access key and secret for the emulated AWS.
 const EMULATED_KEY: &str = "local";
 
-/// What the user's settings, the environment and the profiles come to.
+/// The result of the user's options, the environment and the profiles.
 struct Configured {
     config: SdkConfig,
     region: String,
@@ -234,8 +234,8 @@ struct Configured {
     source: Source,
 }
 
-/// The emulated AWS. Nothing of AWS is read from the shell, from files or from the machine: a word there about endpoints,
-/// credentials or signatures would be about another AWS.
+/// The emulated AWS. No AWS settings are read from the shell, files or the machine: their endpoints, credentials and signature
+/// settings are for another AWS.
 fn emulated(wanted: &Wanted<'_>, endpoint: &Endpoint, http: reqwest::Client) -> Configured {
     let region = wanted.region.unwrap_or(DEFAULT_REGION).to_owned();
     let keys = Credentials::new(EMULATED_KEY, EMULATED_KEY, None, None, "--local");
@@ -249,7 +249,7 @@ fn emulated(wanted: &Wanted<'_>, endpoint: &Endpoint, http: reqwest::Client) -> 
     Configured { config, region, other_regions: Vec::new(), profile: None, source: Source::Other }
 }
 
-/// The chain of aws-config, with our HTTP client, the profile that the aws CLI would take, and the region by our precedence.
+/// aws-config's chain with our HTTP client, the profile that the aws CLI would use, and the region by our precedence.
 async fn configure(wanted: &Wanted<'_>, http: reqwest::Client, ask: Ask<'_>) -> anyhow::Result<Configured> {
     let env = |name: &str| std::env::var(name).ok();
     let chosen = profile::chosen(wanted.profile, env);
@@ -292,7 +292,7 @@ async fn configure(wanted: &Wanted<'_>, http: reqwest::Client, ask: Ask<'_>) -> 
         let role = mfa::Role::new(&profiles, name, serial)?;
         loader = loader.credentials_provider(role.assume(&provider, region, client, ask).await?);
     } else if by_flag {
-        // Of what stands in the shell and in the files, the flag is the latest word: keys in the shell do not overrule it.
+        // The flag has precedence over everything in the shell and in files, including keys in the shell.
         let named = ProfileFileCredentialsProvider::builder().configure(&provider).profile_name(name).build();
         loader = loader.credentials_provider(named);
     }
@@ -308,7 +308,7 @@ async fn configure(wanted: &Wanted<'_>, http: reqwest::Client, ask: Ask<'_>) -> 
     Ok(Configured { config: config.build(), region, other_regions, profile, source })
 }
 
-/// The region that the shell or the AWS profile says, and which of them, where the user's own options say none.
+/// The region of the shell or the AWS profile, and where it is set, if the user's own options set none.
 pub async fn region_of_shell(profile: Option<&str>) -> Option<OtherRegion> {
     let env = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     if let Some(region) = env("AWS_REGION") {
@@ -317,7 +317,7 @@ pub async fn region_of_shell(profile: Option<&str>) -> Option<OtherRegion> {
     profile_region(profile::chosen(profile, env).as_ref()).await
 }
 
-/// The region of the profile that is in use.
+/// The region of the profile in use.
 async fn profile_region(chosen: Option<&Chosen>) -> Option<OtherRegion> {
     let mut provider = ProfileFileRegionProvider::builder();
     let name = chosen.map_or("default", |chosen| &chosen.name);
@@ -326,7 +326,7 @@ async fn profile_region(chosen: Option<&Chosen>) -> Option<OtherRegion> {
     Some(OtherRegion { by: format!("the AWS profile {name}"), region })
 }
 
-/// The region chosen here and the one that other tools of this shell would use may differ.
+/// Regions that other tools in this shell would use, if they differ from the chosen one.
 fn other_regions(
     region: &str,
     profile: Option<OtherRegion>,

@@ -1,4 +1,4 @@
-//! A role that wants a code of an MFA device, which the SDK does not ask for.
+//! A role that requires an MFA code, which the SDK does not ask for.
 
 use anyhow::Context as _;
 use aws_config::environment::EnvironmentVariableCredentialsProvider;
@@ -15,7 +15,7 @@ use super::errors::explain;
 use super::profile::{Profiles, Source};
 use super::{Ask, errors};
 
-/// A role of a profile, and what it is assumed with
+/// A profile's role and the settings to assume it
 /// (<https://docs.aws.amazon.com/cli/latest/userguide/cli-configure-role.html#cli-configure-role-mfa>).
 pub(super) struct Role {
     profile: String,
@@ -27,7 +27,7 @@ pub(super) struct Role {
     seconds: Option<i32>,
 }
 
-/// Whose credentials the role is assumed with.
+/// The credentials that assume the role.
 enum Base {
     Profile(String),
     Login { profile: String, login: String },
@@ -36,10 +36,10 @@ enum Base {
 }
 
 impl Role {
-    /// The role of `profile`, which wants a code of the device `serial`.
+    /// The role of `profile`, which requires a code of the device `serial`.
     ///
     /// # Errors
-    /// What the profile assumes the role with cannot be used here.
+    /// The credentials that assume the role cannot be used here.
     pub(super) fn new(profiles: &Profiles, profile: &str, serial: &str) -> anyhow::Result<Self> {
         let get = |key: &str| profiles.get(profile, key).map(str::to_owned);
         let unusable = |why: String| {
@@ -79,7 +79,7 @@ impl Role {
     /// Asks for the code and assumes the role.
     ///
     /// # Errors
-    /// Nobody is there to give the code, or AWS refuses it.
+    /// There is no user to enter the code, or AWS refuses it.
     pub(super) async fn assume(
         &self,
         provider: &ProviderConfig,
@@ -140,7 +140,7 @@ impl Role {
         ))
     }
 
-    /// The settings of the profile, with the keys that the role is assumed with.
+    /// The profile's settings with the keys that assume the role.
     async fn config(&self, keys: Credentials, region: Region, client: SharedHttpClient) -> SdkConfig {
         aws_config::defaults(BehaviorVersion::latest())
             .http_client(client)

@@ -1,4 +1,4 @@
-//! Retries for a bucket that was created a moment ago.
+//! Retries for a bucket that was just created.
 
 use std::time::Duration;
 
@@ -9,12 +9,12 @@ use aws_smithy_runtime_api::client::retries::classifiers::{ClassifyRetry, RetryA
 
 use super::Aws;
 
-/// How often a request is tried: about a minute, with the pauses.
+/// Attempts per request: about a minute, with the pauses.
 const ATTEMPTS: u32 = 12;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 
-/// A client that asks again where S3 does not know a new bucket yet, or is still at work on it
+/// A client that tries again if S3 does not know a new bucket yet, or is still changing it
 /// (<https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html#ErrorCodeList>).
 pub(super) fn client(aws: &Aws) -> Client {
     let retries = RetryConfig::standard()

@@ -1,8 +1,8 @@
-//! What the last apply left beside the state: the plan cache, that terraform has nothing to do, or that it has not ended.
+//! The record of the last apply, next to the state: the plan cache (terraform has nothing to do), or an unfinished apply.
 //!
-//! Starting terraform costs seconds, and most runs change nothing. After an apply (or a plan without changes) the
-//! plan cache is written: what went in (module, variables), the state's version, and what was seen in the account. While
-//! all of that is the same, a plan would be empty, except for what the plan cache does not see: [`UNSEEN`].
+//! Starting terraform takes seconds, and most runs change nothing. After an apply (or a plan without changes) the plan cache is
+//! written: the inputs (module, variables), the state's version, and what was seen in the account. As long as these are the same, a
+//! plan would be empty, except for what the plan cache does not see: [`UNSEEN`].
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,55 +15,54 @@ use super::ecr::{Repository, Rule, Template};
 use super::sidecar::Sidecar;
 use super::store::StateStore;
 
-/// How long a plan cache is believed.
+/// How long a plan cache is valid.
 const VALID: Duration = Duration::from_secs(24 * 3600);
-/// What its object's key adds to the state's.
+/// The suffix that its key adds to the state's.
 const SUFFIX: &str = "proof.json";
-/// What may have drifted without the plan cache noticing.
+/// Settings that may have changed without the plan cache noticing.
 pub const UNSEEN: &str = "key policy, tags and scan settings";
 
-/// What an apply that has begun will create: it stands in the plan cache's place until the apply has ended well. Terraform
-/// writes its state every 20 s and at its end, so one that is killed leaves resources behind that its state does not
-/// know; this knows them.
+/// The resources that a started apply will create. It replaces the plan cache until the apply has ended well. Terraform writes its
+/// state every 20 s and at its end, so a killed apply may leave resources that are in this record and not in the state.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub struct PendingApply {
-    /// Addresses in the state, and what AWS calls each resource; the key has no such name before it stands.
+    /// Addresses in the state, with each resource's ID in AWS. The key has no ID before it is created.
     pub creates: BTreeMap<String, Option<String>>,
-    /// When it began, by the machine's clock.
+    /// When it started, by the machine's clock.
     pub begun: Timestamp,
-    /// When it began, in seconds since 1970 by S3's clock; known to who reads it.
+    /// When it started, in seconds since 1970 by S3's clock. Set when it is read.
     #[serde(skip)]
     pub written: Option<i64>,
 }
 
-/// What the last apply left.
+/// The record of the last apply.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum LastApply {
     /// The last run ended well.
     PlanCache(PlanCache),
-    /// The last apply has not, or is still at work.
+    /// The last apply failed or is still running.
     PendingApply(PendingApply),
 }
 
-/// What terraform would look at.
+/// The facts that terraform's plan depends on.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub struct PlanCache {
     /// Hash of the module's files, its variables and this tool's version.
     inputs: String,
     /// The version of the state object.
     state: Option<String>,
-    /// Hash of the repositories (name, key), rules and creation templates that stand in the account.
+    /// Hash of the account's repositories (name, key), rules and creation templates.
     seen: String,
     /// When it was written.
     at: Timestamp,
-    /// When a run last changed images without changing any of that.
+    /// When a run last changed images but none of these facts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     worked: Option<Timestamp>,
 }
 
 impl PlanCache {
-    /// The plan cache as things stand now.
+    /// The plan cache for the present facts.
     pub fn now(
         inputs: String,
         state: Option<String>,
@@ -90,12 +89,12 @@ impl PlanCache {
         Self { inputs, state, seen: hex::encode(seen.finalize()), at: Timestamp::now(), worked: None }
     }
 
-    /// The same, after a run that changed images: whoever made a plan before sees that it is out of date.
+    /// The same cache after a run that changed images, so that other runs see that an earlier plan is out of date.
     pub fn worked(self) -> Self {
         Self { worked: Some(Timestamp::now()), ..self }
     }
 
-    /// Whether `self`, as things stand now, equals what is known `before`.
+    /// Whether `self`, the present facts, equals the recorded `before`.
     pub fn holds(&self, before: &Self) -> bool {
         let age = self.at.duration_since(before.at);
         self.state.is_some()
@@ -110,14 +109,14 @@ impl LastApply {
         Sidecar::new(store, SUFFIX, "a plan cache")
     }
 
-    /// What is beside the state; none where there is nothing, or something that this version does not understand.
+    /// The record next to the state. `None` if there is none, or if this version does not understand it.
     ///
     /// # Errors
     /// S3 refuses or does not answer.
     pub async fn read(store: &StateStore) -> anyhow::Result<Option<Self>> {
         let found = Self::object(store).read_if_understood().await?;
         Ok(found.map(|found| match found.content {
-            // The key's creation is told by AWS's clock, and so is this; the machine's own may be any.
+            // The key's creation time is by AWS's clock, and so is this. The machine's clock may differ.
             Self::PendingApply(begun) => {
                 Self::PendingApply(PendingApply { written: found.modified, ..begun })
             }
@@ -125,7 +124,7 @@ impl LastApply {
         }))
     }
 
-    /// Puts it beside the state.
+    /// Writes it next to the state.
     ///
     /// # Errors
     /// S3 refuses or does not answer.
@@ -134,7 +133,7 @@ impl LastApply {
     }
 }
 
-/// Hash of the module's files and of its variables.
+/// Hash of the module's files and variables.
 ///
 /// # Errors
 /// A file of the module cannot be read.
@@ -146,7 +145,7 @@ pub fn inputs(module: &std::path::Path, variables: &str) -> anyhow::Result<Strin
     absorb(&mut hash, variables);
     for file in files {
         let name = file.file_name().to_string_lossy().into_owned();
-        // The lock file names the provider's version and hashes.
+        // The lock file contains the provider's version and hashes.
         if name.ends_with(".tf") || name == ".terraform.lock.hcl" {
             absorb(&mut hash, &name);
             absorb(&mut hash, &std::fs::read_to_string(file.path())?);
@@ -155,7 +154,7 @@ pub fn inputs(module: &std::path::Path, variables: &str) -> anyhow::Result<Strin
     Ok(hex::encode(hash.finalize()))
 }
 
-/// Length first, so that no two lists of texts run together.
+/// Length first, so that two lists of texts with the same concatenation differ.
 fn absorb(hash: &mut Sha256, text: &str) {
     hash.update(text.len().to_be_bytes());
     hash.update(text);

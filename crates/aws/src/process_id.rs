@@ -1,14 +1,14 @@
-//! A process that can be found again: whether the holder of a lease still lives.
+//! Identifies a process, to find out whether the holder of a lease still runs.
 
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-/// A process, by what no other process of any machine shares with it.
+/// A process, by properties that no other process on any machine has.
 ///
-/// A process id alone comes round again, so its start counts too, and that within one boot
-/// (<https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html>, field 22). Containers of one machine share its boot and
-/// may share its name, but not the namespace that process ids belong to.
+/// Process IDs are reused, so the start time within one boot counts too
+/// (<https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html>, field 22). Containers on one machine share its boot and may share
+/// its name, but not the namespace of process IDs.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub struct ProcessId {
     host: String,
@@ -19,7 +19,7 @@ pub struct ProcessId {
 }
 
 impl ProcessId {
-    /// This process; none where the machine has no /proc, and so cannot be asked about its processes safely.
+    /// This process. `None` on a machine without /proc, where processes cannot be checked safely.
     pub fn own() -> Option<Self> {
         let pid = std::process::id();
         let (_, start) = alive(pid)?;
@@ -32,14 +32,14 @@ impl ProcessId {
         })
     }
 
-    /// Whether it is known to have ended: it ran where this process runs, and is no longer there. A process of another
-    /// machine is never known to have.
+    /// Whether it is known to have ended: it ran on this machine and is no longer there. For a process of another machine this is
+    /// always `false`.
     pub fn is_gone(&self) -> bool {
         let Some(own) = Self::own() else { return false };
         let here = (&self.host, &self.boot, &self.namespace) == (&own.host, &own.boot, &own.namespace);
         here && match alive(self.pid) {
             None => true,
-            // Ended, and its parent has not looked yet; or another one with the same number.
+            // Ended, but its parent has not collected its status yet; or another process with the same ID.
             Some((state, start)) => matches!(state, 'Z' | 'X') || start != self.start,
         }
     }
@@ -48,7 +48,7 @@ impl ProcessId {
 /// State and start of a process, in clock ticks since the boot.
 fn alive(pid: u32) -> Option<(char, u64)> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name before it may hold blanks and parentheses.
+    // The name before it may contain spaces and parentheses.
     let (_, rest) = stat.rsplit_once(") ")?;
     let mut fields = rest.split(' ');
     Some((fields.next()?.chars().next()?, fields.nth(18)?.parse().ok()?))
@@ -64,7 +64,7 @@ mod tests {
         let own = ProcessId::own().unwrap();
         assert!(!own.is_gone());
         assert!(ProcessId { start: own.start + 1, ..own.clone() }.is_gone());
-        // No process has a number above the kernel's bound.
+        // No process has an ID above the kernel's limit.
         let ended = ProcessId { pid: 1 << 30, ..own };
         assert!(ended.is_gone());
         for elsewhere in [

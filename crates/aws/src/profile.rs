@@ -1,4 +1,4 @@
-//! Which AWS profile a run is by, as the aws CLI chooses it, and what is in it.
+//! Selects the AWS profile as the aws CLI does, and reads it.
 
 use std::collections::BTreeSet;
 
@@ -9,11 +9,11 @@ use aws_types::os_shim_internal::{Env, Fs};
 
 use failure::{FailWith as _, Kind, failure};
 
-/// The variables that name a profile, the first one first, as botocore has it
+/// The variables that name a profile, in botocore's order
 /// (<https://github.com/boto/botocore/blob/develop/botocore/configprovider.py>, `profile`).
 const VARIABLES: [&str; 2] = ["AWS_DEFAULT_PROFILE", "AWS_PROFILE"];
 
-/// The files of profiles below ~/.aws, and the variables that name others.
+/// The files with profiles below ~/.aws, and the variables that name other files.
 const FILES: [(&str, &str); 2] =
     [("AWS_CONFIG_FILE", "config"), ("AWS_SHARED_CREDENTIALS_FILE", "credentials")];
 
@@ -22,12 +22,12 @@ const FILES: [(&str, &str); 2] =
 pub struct Chosen {
     /// Its name.
     pub name: String,
-    /// Who says so: the flag, or a variable.
+    /// Where it is named: the flag, or a variable.
     pub by: &'static str,
 }
 
 impl Chosen {
-    /// Whether the flag says so, which no key in the environment overrules.
+    /// Whether the flag names it. Keys in the environment do not override the flag.
     pub fn by_flag(&self) -> bool {
         self.by == FLAG
     }
@@ -35,7 +35,7 @@ impl Chosen {
 
 const FLAG: &str = "--profile";
 
-/// The profile that is named by the flag, else by a variable; an empty variable names none.
+/// The profile named by the flag, otherwise by a variable. An empty variable names none.
 pub fn chosen(flag: Option<&str>, env: impl Fn(&str) -> Option<String>) -> Option<Chosen> {
     let by_flag = flag.map(|name| Chosen { name: name.to_owned(), by: FLAG });
     by_flag.or_else(|| {
@@ -45,25 +45,25 @@ pub fn chosen(flag: Option<&str>, env: impl Fn(&str) -> Option<String>) -> Optio
     })
 }
 
-/// How a profile comes to its credentials.
+/// How a profile gets its credentials.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Source {
-    /// A program gives them.
+    /// From a program.
     Process,
-    /// A single sign-on.
+    /// By single sign-on.
     Sso,
-    /// `aws login`, of this profile: the one that was asked for, or the one at the end of its chain of roles.
+    /// By `aws login` of this profile: the requested one, or the one at the end of its chain of roles.
     Login {
         /// The profile of the login.
         profile: String,
     },
-    /// An assumed role; with the serial number of the MFA device that it wants.
+    /// By an assumed role; with the serial number of the MFA device, if required.
     Role { mfa: Option<String> },
-    /// Keys in the file, or nothing.
+    /// By keys in the file, or not at all.
     Other,
 }
 
-/// The profiles of this machine.
+/// The profiles on this machine.
 #[derive(Clone, Debug)]
 pub(super) struct Profiles(ProfileSet);
 
@@ -71,14 +71,14 @@ impl Profiles {
     /// Reads the files.
     ///
     /// # Errors
-    /// A file cannot be read, or is none.
+    /// A file cannot be read, or is not a profile file.
     pub(super) async fn read() -> anyhow::Result<Self> {
         for (variable, file) in FILES {
             let named =
                 std::env::var_os(variable).filter(|path| !path.is_empty()).map(std::path::PathBuf::from);
             let default = || std::env::home_dir().map(|home| home.join(".aws").join(file));
             let Some(path) = named.clone().or_else(default) else { continue };
-            // The SDK would take what it cannot read for empty, and go on with other credentials.
+            // The SDK would treat an unreadable file as empty and use other credentials.
             match std::fs::read(path) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                     let shown = named.map_or_else(
@@ -102,7 +102,7 @@ impl Profiles {
         Ok(Self(set))
     }
 
-    /// Refuses a profile that is not there, by name: otherwise other credentials would be looked for.
+    /// Refuses a profile that does not exist, by name. Otherwise other credentials would be used.
     ///
     /// # Errors
     /// There is no such profile.
@@ -127,7 +127,7 @@ impl Profiles {
         self.0.get_profile(profile)?.get(key)
     }
 
-    /// How a profile comes to its credentials, in the SDK's order.
+    /// How a profile gets its credentials, in the SDK's order.
     pub(super) fn source(&self, profile: &str) -> Source {
         let has = |key: &str| self.get(profile, key).is_some();
         if has("role_arn") && !has("web_identity_token_file") {
@@ -145,13 +145,13 @@ impl Profiles {
         }
     }
 
-    /// The profile of `aws login` that a profile's roles are assumed with, if it is one.
+    /// The profile of `aws login` that a profile's roles are assumed with, if any.
     fn login_of<'a>(&'a self, profile: &'a str) -> Option<&'a str> {
         let mut seen = BTreeSet::new();
         let mut name = profile;
         while seen.insert(name) {
             let has = |key: &str| self.get(name, key).is_some();
-            // Keys of a source's own come before anything else, as the SDK has it.
+            // A source profile's own keys come before anything else, as in the SDK.
             if seen.len() > 1 && has("aws_access_key_id") {
                 return None;
             }
@@ -165,8 +165,8 @@ impl Profiles {
     }
 }
 
-/// Files of profiles for a shell that says AWS_PROFILE="": the default profile, which is empty where there is none. Without this
-/// the SDK would look for a profile without a name.
+/// Profile files for a shell with AWS_PROFILE="": the default profile, empty if it does not exist. Without this the SDK would look
+/// for a profile with an empty name.
 pub(super) fn with_a_default() -> EnvConfigFiles {
     EnvConfigFiles::builder()
         .with_contents(EnvConfigFileKind::Config, "[default]\n")

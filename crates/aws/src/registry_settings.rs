@@ -1,7 +1,7 @@
-//! Settings of the whole registry, which everybody in the account shares: read, merged, shown as lines of the plan, and
-//! never terraform's, which would take them for its own.
+//! Settings of the whole registry, shared by everyone in the account. They are read, merged and shown in the plan, but not managed
+//! by terraform, which would replace the settings of others.
 //!
-//! A replication rule has neither name nor tags, so a record beside the terraform state says which one is this grid's.
+//! A replication rule has no name or tags, so a record next to the terraform state shows which one is this grid's.
 
 use anyhow::Context as _;
 use aws_sdk_ecr::Client;
@@ -17,34 +17,34 @@ use super::signing;
 use super::store::StateStore;
 use super::{Aws, errors::explain};
 
-/// The account's switch for layers that are shared between repositories:
+/// The account's setting to share layers between repositories:
 /// <https://docs.aws.amazon.com/AmazonECR/latest/userguide/blob-mounting.html>
 const BLOB_MOUNTING: &str = "BLOB_MOUNTING";
 
-/// A replication rule of this grid's: its repositories to other regions of the same account.
+/// This grid's replication rule: from its repositories to other regions of the same account.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 struct Own {
     regions: Vec<String>,
     repositories: Vec<String>,
-    /// The regions to which ECR was not told yet to copy what is there already.
+    /// The regions to which ECR has not been asked yet to copy the existing images.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     backfill: Vec<String>,
 }
 
-/// The record of this grid's rules: one, or two while one takes the other's place.
+/// The record of this grid's rules: one, or two while one replaces the other.
 type Record = Sidecar<Vec<Own>>;
 
-/// What would change in the registry's settings.
+/// The changes to the registry's settings.
 #[derive(Default)]
 pub struct SettingsPlan {
     mounting: Option<bool>,
     replication: Option<Replication>,
     signing: Option<signing::Change>,
-    /// One line for each change.
+    /// One line per change.
     pub lines: Vec<String>,
 }
 
-/// The rules as they will be, where they change, and which of them is this grid's, now and afterwards.
+/// The new rules, if they change, and this grid's own rules before and after.
 struct Replication {
     rules: Option<Vec<ReplicationRule>>,
     before: Vec<Own>,
@@ -53,10 +53,10 @@ struct Replication {
 }
 
 impl SettingsPlan {
-    /// Compares what is wanted with what is set; asks nothing where nothing is wanted. The record is beside the state.
+    /// Compares the wanted settings with the present ones. Sends no request if none are wanted. The record is next to the state.
     ///
     /// # Errors
-    /// AWS refuses or does not answer, or takes no further signing rule.
+    /// AWS refuses or does not answer, or accepts no further signing rule.
     pub async fn new(
         aws: &Aws,
         wanted: &RegistrySettings,
@@ -85,7 +85,7 @@ impl SettingsPlan {
         Ok(plan)
     }
 
-    /// Adds the end of this grid's own replication rule. Whether layers are shared is left as it is: others rely on it.
+    /// Adds the removal of this grid's own replication rule. Layer sharing stays unchanged: other grids may depend on it.
     ///
     /// # Errors
     /// AWS refuses or does not answer.
@@ -93,7 +93,7 @@ impl SettingsPlan {
         self.replace(aws, record(store), None).await
     }
 
-    /// Adds the end of this grid's own signing rule.
+    /// Adds the removal of this grid's own signing rule.
     ///
     /// # Errors
     /// AWS refuses or does not answer.
@@ -114,7 +114,7 @@ impl SettingsPlan {
         Ok(())
     }
 
-    /// Puts `wanted` in the place of this grid's own rules.
+    /// Replaces this grid's own rules with `wanted`.
     async fn replace(&mut self, aws: &Aws, record: Record, mut wanted: Option<Own>) -> anyhow::Result<()> {
         let before = record.read().await?.map(|found| found.content).unwrap_or_default();
         if before.is_empty() && wanted.is_none() {
@@ -132,14 +132,14 @@ impl SettingsPlan {
         let mut merged: Vec<String> = stay.collect();
         if let Some(own) = &wanted {
             let rule = own.rule(account)?;
-            // Somebody else's that says the same is as good.
+            // An equal rule of another owner is enough.
             if !rules.contains(&rule) {
                 rules.push(rule);
             }
             merged.push(format!("{} repositories to {}", own.repositories.len(), own.regions.join(", ")));
         }
         let changed = rules != present;
-        // A region that is new to this grid, or one where the last run was refused.
+        // A region that is new to this grid, or one where ECR refused the last run.
         let known: Vec<&String> = before.iter().flat_map(|own| &own.regions).collect();
         let owed: Vec<&String> = before.iter().flat_map(|own| &own.backfill).collect();
         let is_untold = |region: &&String| owed.contains(region) || (changed && !known.contains(region));
@@ -164,7 +164,7 @@ impl SettingsPlan {
         Ok(())
     }
 
-    /// Makes the changes.
+    /// Applies the changes.
     ///
     /// # Errors
     /// AWS refuses or does not answer.
@@ -189,7 +189,7 @@ impl Replication {
     async fn apply(&self, client: &Client, account: &str) -> anyhow::Result<()> {
         let after = self.after.as_slice();
         if let Some(rules) = &self.rules {
-            // Stopped between the two, the next run knows both.
+            // If a run stops between the two writes, the next run knows both rules.
             self.record.write(&[self.before.as_slice(), after].concat()).await?;
             let configuration = ReplicationConfiguration::builder().set_rules(Some(rules.clone())).build()?;
             let request = client.put_replication_configuration().replication_configuration(configuration);
@@ -200,7 +200,7 @@ impl Replication {
         for region in &own.backfill {
             let to = ReplicationDestination::builder().region(region).registry_id(account).build()?;
             match client.start_replication_backfill().destination(to).send().await {
-                // One that runs already brings the same.
+                // A backfill that is already running does the same.
                 Err(error) if error.code() == Some("ReplicationBackfillInProgressException") => {}
                 other => drop(other.map_err(|e| explain(e, "ecr:StartReplicationBackfill"))?),
             }
@@ -229,7 +229,7 @@ fn record(store: &StateStore) -> Record {
     Record::new(store, "replication.json", "a record of replication rules")
 }
 
-/// A rule of somebody else's as a plan shows it.
+/// Another owner's rule, as a plan shows it.
 fn described(rule: &ReplicationRule) -> String {
     let filters = rule.repository_filters.iter().flatten().map(|filter| format!("{}*", filter.filter));
     let filters: Vec<String> = filters.collect();

@@ -1,4 +1,4 @@
-//! The credentials of a run, resolved once: this process and every program that it starts sign with the same key until it ends.
+//! The credentials of a run, resolved once: this process and every program it starts sign with the same key until it expires.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -7,11 +7,11 @@ use aws_credential_types::Credentials;
 use aws_credential_types::provider::{ProvideCredentials, Result, SharedCredentialsProvider, future};
 use tokio::sync::Mutex;
 
-/// How long before their end credentials are asked for anew.
+/// How long before they expire credentials are renewed.
 const MARGIN: Duration = Duration::from_secs(300);
 
-/// A provider that asks another one, and asks it again only where its answer is about to end: an assumed role has a new key at
-/// every asking.
+/// A provider that caches another one's credentials until they are about to expire. An assumed role would get a new key on every
+/// request.
 #[derive(Clone, Debug)]
 pub(super) struct Resolved {
     source: SharedCredentialsProvider,
@@ -30,7 +30,7 @@ impl Resolved {
         }
         match self.source.provide_credentials().await {
             Ok(fresh) => Ok(known.insert(fresh).clone()),
-            // What is still good is used to its end.
+            // Credentials that are still valid are used until they expire.
             Err(error) => match known.as_ref().filter(|known| good_for(known, Duration::ZERO)) {
                 Some(credentials) => Ok(credentials.clone()),
                 None => Err(error),
@@ -58,7 +58,7 @@ mod tests {
 
     use super::*;
 
-    /// Each asking gives another key, good for so many seconds; after the last one it fails.
+    /// Each request returns another key, valid for this many seconds. After the last one it fails.
     #[derive(Debug)]
     struct Role(AtomicU64, u64, u64);
 

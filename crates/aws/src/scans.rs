@@ -1,4 +1,4 @@
-//! What ECR's scans found in images.
+//! Findings of ECR's image scans.
 
 use std::collections::BTreeMap;
 
@@ -8,35 +8,35 @@ use aws_sdk_ecr::types::{ImageIdentifier, ScanStatus};
 
 use super::{Aws, errors::explain, errors::is_denied};
 
-/// The IAM action that asks for findings.
+/// The IAM action to read findings.
 const ACTION: &str = "ecr:DescribeImageScanFindings";
 
-/// What the last scan of an image found.
+/// The findings of an image's last scan.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Scan {
-    /// Findings by severity, as ECR writes it: `CRITICAL`, `HIGH` and so on.
+    /// Findings by severity, in ECR's spelling: `CRITICAL`, `HIGH` and so on.
     pub counts: BTreeMap<String, u64>,
 }
 
-/// Why ECR does not say what a scan found.
+/// Why ECR returns no findings.
 #[derive(Debug, thiserror::Error)]
 pub enum ScanError {
-    /// The caller may not ask: the same for all images, though AWS's words name the repository.
+    /// The caller has no permission. This holds for all images, although AWS's message names the repository.
     #[error("{source}")]
     Denied {
-        /// The IAM action that is not allowed.
+        /// The denied IAM action.
         action: &'static str,
-        /// AWS's words, and what to do.
+        /// AWS's message, with a hint.
         source: anyhow::Error,
     },
-    /// Something else.
+    /// Any other error.
     #[error(transparent)]
     Other(anyhow::Error),
 }
 
-/// What ECR found in an image; none where it was not scanned, or the scan has not ended well. An index is never scanned: its images are.
+/// ECR's findings in an image. `None` if it was not scanned or the scan failed. ECR never scans an index, only its images.
 ///
-/// It is asked here because `DescribeImages` does not tell the findings of ECR's own scanner
+/// A separate request is needed because `DescribeImages` does not return the findings of ECR's own scanner
 /// (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/image-scanning-basic.html>).
 ///
 /// # Errors
@@ -44,7 +44,7 @@ pub enum ScanError {
 pub async fn findings(aws: &Aws, repository: &str, digest: &str) -> Result<Option<Scan>, ScanError> {
     let image = ImageIdentifier::builder().image_digest(digest).build();
     let client = Client::new(aws.config());
-    // The counts are whole on each page.
+    // Every page has the complete counts.
     let asked = client.describe_image_scan_findings().repository_name(repository).image_id(image);
     let answer = match asked.max_results(1).send().await {
         Err(error)
@@ -61,7 +61,7 @@ pub async fn findings(aws: &Aws, repository: &str, digest: &str) -> Result<Optio
         })?,
     };
     let status = answer.image_scan_status.and_then(|status| status.status);
-    // ACTIVE: enhanced scanning, which goes on.
+    // ACTIVE: enhanced scanning, which continues.
     if !matches!(status, Some(ScanStatus::Complete | ScanStatus::Active)) {
         return Ok(None);
     }

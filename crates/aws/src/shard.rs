@@ -1,22 +1,22 @@
-//! A share of the work: one of several processes, on one machine or many, that bring a long list together.
+//! A shard of the work, for several processes on one or many machines that transfer a long list together.
 
 use std::fmt;
 
 use registry::Digest;
 
-/// Share `index` of `of`, both counted from 1.
+/// Shard `index` of `of`, both counted from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shard {
     index: u32,
     of: u32,
 }
 
-/// Where services that start a process several times say which one it is: variable, its first number, and the variable of how
-/// many there are.
+/// Variables by which services that start a process several times number it: the variable, its first number, and the variable with
+/// the total.
 ///
 /// - [AWS Batch, array jobs](https://docs.aws.amazon.com/batch/latest/userguide/job_env_vars.html)
-/// - [Kubernetes, indexed jobs](https://kubernetes.io/docs/concepts/workloads/controllers/job/#completion-mode), which do not say
-///   how many there are
+/// - [Kubernetes, indexed jobs](https://kubernetes.io/docs/concepts/workloads/controllers/job/#completion-mode), which have no
+///   total
 /// - [GitLab, `parallel`](https://docs.gitlab.com/ci/variables/predefined_variables/)
 const SERVICES: [(&str, u32, Option<&str>); 3] = [
     ("AWS_BATCH_JOB_ARRAY_INDEX", 0, Some("AWS_BATCH_JOB_ARRAY_SIZE")),
@@ -25,10 +25,10 @@ const SERVICES: [(&str, u32, Option<&str>); 3] = [
 ];
 
 impl Shard {
-    /// Reads `I/N`; with `auto` or `auto/N`, what `variable` says of this process.
+    /// Reads `I/N`, or, for `auto` or `auto/N`, the numbers in `variable`.
     ///
     /// # Errors
-    /// It is none of that, or no service says which one this is.
+    /// The text has another format, or no service's variable has the number.
     pub fn parse(text: &str, variable: impl Fn(&str) -> Option<String>) -> Result<Self, String> {
         let (index, of) = match text.split_once('/') {
             Some((index, of)) => (index, Some(of.to_owned())),
@@ -57,7 +57,7 @@ impl Shard {
         (1..=of).contains(&index).then_some(Self { index, of })
     }
 
-    /// Whether `name` belongs to this share. It does not depend on the machine, this program's version, or what else there is.
+    /// Whether `name` belongs to this shard: the same on every machine, in every version and with any other names.
     pub fn has(self, name: &str) -> bool {
         let hash = Digest::of(name.as_bytes()).short();
         // Twelve hexadecimal digits.
@@ -65,17 +65,17 @@ impl Shard {
         number % u64::from(self.of) == u64::from(self.index - 1)
     }
 
-    /// Whether this is the first.
+    /// Whether this is the first shard.
     pub fn is_first(self) -> bool {
         self.index == 1
     }
 
-    /// All shares of this one's kind.
+    /// All shards with the same total.
     pub fn all(self) -> impl Iterator<Item = Self> {
         (1..=self.of).map(move |index| Self { index, ..self })
     }
 
-    /// `2-of-4`: as a part of a name.
+    /// `2-of-4`, for use in names.
     pub fn slug(self) -> String {
         format!("{}-of-{}", self.index, self.of)
     }
@@ -144,7 +144,7 @@ mod tests {
             let count = names.iter().filter(|name| shard.has(name)).count();
             assert!((400..600).contains(&count), "{shard}: {count}");
         }
-        // Another version must not share otherwise: a shard that is started again may run on another machine.
+        // Other versions must divide in the same way: a restarted shard may run on another machine.
         let shares: Vec<String> = ["curl", "grafana/grafana", "kedacore/keda"]
             .iter()
             .map(|name| shards.iter().find(|shard| shard.has(name)).unwrap().slug())

@@ -1,5 +1,5 @@
-//! What stands beside the terraform state, an object each: the lease, the plan cache, the record of replication rules, the reports
-//! of shards. All of them are read and written here.
+//! The objects next to the terraform state: the lease, the plan cache, the record of replication rules, the reports of shards. All
+//! are read and written here.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -10,21 +10,21 @@ use serde::de::DeserializeOwned;
 
 use super::store::{If, NotMet, StateStore};
 
-/// An object beside the state that holds a `T` as JSON.
+/// An object next to the state that holds a `T` as JSON.
 pub struct Sidecar<T> {
     store: StateStore,
     key: String,
-    /// What it is called in errors, with its article.
+    /// Its name in errors, with its article.
     what: &'static str,
     content: PhantomData<fn() -> T>,
 }
 
-/// A sidecar as it was read.
+/// A sidecar with its metadata.
 #[derive(Clone, Debug)]
 pub struct Found<T> {
-    /// What it says.
+    /// The parsed object.
     pub content: T,
-    /// Its version, as conditions name it.
+    /// Its ETag, for conditional writes.
     pub etag: String,
     /// When it was written, in seconds since 1970 by S3's clock.
     pub modified: Option<i64>,
@@ -43,7 +43,7 @@ impl<T> fmt::Debug for Sidecar<T> {
 }
 
 impl<T: Serialize + DeserializeOwned> Sidecar<T> {
-    /// The object whose key is the state's with `suffix`; `what` it is in errors, as `a lease`.
+    /// The object whose key is the state's with `suffix`. `what` is its name in errors, such as `a lease`.
     pub fn new(store: &StateStore, suffix: &str, what: &'static str) -> Self {
         Self::at(store, store.sidecar(suffix), what)
     }
@@ -53,10 +53,10 @@ impl<T: Serialize + DeserializeOwned> Sidecar<T> {
         Self { store: store.clone(), key, what, content: PhantomData }
     }
 
-    /// What is there; none where there is nothing.
+    /// Reads the object. `None` if it does not exist.
     ///
     /// # Errors
-    /// S3 refuses or does not answer, or the object is something else.
+    /// S3 refuses or does not answer, or the object has another format.
     pub async fn read(&self) -> anyhow::Result<Option<Found<T>>> {
         let Some(object) = self.store.get(&self.key).await? else { return Ok(None) };
         let content = serde_json::from_slice(&object.bytes)
@@ -64,7 +64,7 @@ impl<T: Serialize + DeserializeOwned> Sidecar<T> {
         Ok(Some(Found { content, etag: object.etag, modified: object.modified }))
     }
 
-    /// The same; none also where it is something that this version does not understand.
+    /// Reads the object. `None` if it does not exist or this version does not understand it.
     ///
     /// # Errors
     /// S3 refuses or does not answer.
@@ -74,7 +74,7 @@ impl<T: Serialize + DeserializeOwned> Sidecar<T> {
         Ok(content.map(|content| Found { content, etag: object.etag, modified: object.modified }))
     }
 
-    /// Writes it, whatever is there.
+    /// Writes it unconditionally.
     ///
     /// # Errors
     /// S3 refuses or does not answer.
@@ -82,7 +82,7 @@ impl<T: Serialize + DeserializeOwned> Sidecar<T> {
         self.write_if(content, If::Always).await.map(drop)
     }
 
-    /// Writes it and gives its ETag; or nothing is written, because `condition` was not met.
+    /// Writes it and returns its ETag, or writes nothing because `condition` is not met.
     ///
     /// # Errors
     /// S3 refuses or does not answer.
@@ -90,7 +90,7 @@ impl<T: Serialize + DeserializeOwned> Sidecar<T> {
         self.store.put(&self.key, serde_json::to_vec(content)?, condition).await
     }
 
-    /// Deletes it, if it still is the one with `etag`.
+    /// Deletes it, if it still has this `etag`.
     ///
     /// # Errors
     /// S3 refuses or does not answer.

@@ -1,5 +1,4 @@
-//! Signed calls of AWS services that have no SDK crate here: each of those would cost every contributor more compile time than all of
-//! this is long.
+//! Signed calls to AWS services without an SDK crate here: each crate would add more compile time than this whole file.
 
 use std::time::{Duration, SystemTime};
 
@@ -14,26 +13,26 @@ use serde_json::Value;
 use super::profile::Source;
 use super::{Aws, endpoints, errors};
 
-/// How often a call is made that the service or the way there fails, as the SDK does
+/// Attempts per call if the service or the connection fails, as in the SDK
 /// (<https://docs.aws.amazon.com/sdkref/latest/guide/feature-retry-behavior.html>).
 const ATTEMPTS: u32 = 3;
 
-/// Between the first two of them; then twice as long.
+/// Pause before the second attempt; then twice as long.
 const PAUSE: Duration = Duration::from_millis(300);
 
-/// A service that takes and gives JSON (<https://smithy.io/2.0/aws/protocols/aws-json-1_1-protocol.html>).
+/// A service with JSON requests and responses (<https://smithy.io/2.0/aws/protocols/aws-json-1_1-protocol.html>).
 #[derive(Debug)]
 pub(super) struct JsonService {
-    /// As it is signed for, and as IAM's actions begin.
+    /// Its name in signatures, and the prefix of its IAM actions.
     pub(super) name: &'static str,
-    /// As settings name it (`AWS_ENDPOINT_URL_<id>`).
+    /// Its name in settings (`AWS_ENDPOINT_URL_<id>`).
     pub(super) id: &'static str,
-    /// Before the action in `X-Amz-Target`.
+    /// The prefix of the action in `X-Amz-Target`.
     pub(super) target: &'static str,
 }
 
 impl JsonService {
-    /// Calls `action` in `region`, at `host` where the user's settings name no other address.
+    /// Calls `action` in `region`, at `host` unless the user's settings name another address.
     ///
     /// # Errors
     /// AWS refuses or does not answer.
@@ -89,12 +88,12 @@ impl JsonService {
 
 /// A call that failed.
 struct Failed {
-    /// Whether the same call may succeed a moment later.
+    /// Whether the same call may succeed if repeated.
     is_passing: bool,
     error: anyhow::Error,
 }
 
-/// What a service says that refuses: `{"__type": "namespace#Code", "message": "..."}`.
+/// A service's refusal: `{"__type": "namespace#Code", "message": "..."}`.
 fn refused(action: &str, status: u16, body: &Value) -> Failed {
     let code = body["__type"].as_str().and_then(|code| code.rsplit('#').next()).unwrap_or_default();
     let words = body["message"].as_str().or(body["Message"].as_str()).unwrap_or_default();
@@ -111,7 +110,7 @@ fn refused(action: &str, status: u16, body: &Value) -> Failed {
 /// A signed POST to a service.
 ///
 /// # Errors
-/// No credentials.
+/// There are no credentials.
 pub(super) async fn signed(
     config: &SdkConfig,
     region: &str,

@@ -1,8 +1,8 @@
-//! ECR's managed signing (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/managed-signing.html>): this grid's rule among those
-//! of the registry, and what came of an image's signature.
+//! ECR's managed signing (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/managed-signing.html>): this grid's rule among
+//! those of the registry, and the status of an image's signature.
 //!
-//! The rules are everybody's in the account. One has neither name nor tags, so a record beside the terraform state says which is
-//! this grid's: the one that it added. A rule of somebody else's that says the same is as good, and stays theirs.
+//! Everyone in the account shares the rules. A rule has no name or tags, so a record next to the terraform state shows which one
+//! this grid added. An equal rule of another owner is enough and stays that owner's.
 
 use std::time::Duration;
 
@@ -21,10 +21,10 @@ use super::sidecar::Sidecar;
 use super::store::StateStore;
 use super::{Aws, Waiting, errors::explain};
 
-/// How many rules a registry takes: <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_SigningConfiguration.html>.
+/// ECR's limit of rules per registry: <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_SigningConfiguration.html>.
 const MOST_RULES: usize = 10;
 
-/// A rule of this grid's: what is pushed to the repository is signed by the profile.
+/// This grid's rule: images pushed to the repository are signed with the profile.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 struct Own {
     profile: String,
@@ -44,28 +44,28 @@ impl Own {
     }
 }
 
-/// Another rule of this grid's, or its end.
+/// A change or removal of this grid's rule.
 pub(super) struct Change {
     before: Vec<Own>,
     wanted: Option<Own>,
-    /// The line of images.toml that wants it.
+    /// The line in images.toml that requests it.
     line: usize,
-    /// One, or two while one takes the other's place.
+    /// One rule, or two while one replaces the other.
     record: Sidecar<Vec<Own>>,
 }
 
-/// The rules as they will be.
+/// The new rules.
 struct Merged {
     rules: Vec<SigningRule>,
-    /// Whether the wanted one is this grid's, and not somebody else's.
+    /// Whether the wanted rule is this grid's, not another owner's.
     is_own: bool,
 }
 
 impl Change {
-    /// Compares what is wanted with what is set: the change and its line for people, or none where nothing would change.
+    /// Compares the wanted rule with the present ones. Returns the change and its line in the plan, or `None` without a change.
     ///
     /// # Errors
-    /// AWS refuses or does not answer, or the registry takes no further rule.
+    /// AWS refuses or does not answer, or the registry accepts no further rule.
     pub(super) async fn plan(
         aws: &Aws,
         store: &StateStore,
@@ -93,7 +93,7 @@ impl Change {
         Ok(Some((change, format!("signing rules of the whole registry: {shown}"))))
     }
 
-    /// The rules as they will be.
+    /// The new rules.
     fn merged(&self, present: &[SigningRule]) -> anyhow::Result<Merged> {
         let merged = merged(&self.before, self.wanted.as_ref(), present)?;
         if !merged.is_own || merged.rules.len() <= MOST_RULES {
@@ -108,15 +108,15 @@ impl Change {
             .hint(Kind::Config, "`aws ecr get-signing-configuration` shows them")
     }
 
-    /// Makes it, on the rules as they are now: somebody may have changed theirs since the plan.
+    /// Applies the change to the rules as they are now: others may have changed theirs since the plan.
     ///
     /// # Errors
-    /// AWS refuses or does not answer, or the registry takes no further rule.
+    /// AWS refuses or does not answer, or the registry accepts no further rule.
     pub(super) async fn apply(&self, client: &Client) -> anyhow::Result<()> {
         let present = rules(client).await?;
         let Merged { rules, is_own } = self.merged(&present)?;
         let after: Vec<Own> = self.wanted.iter().filter(|_| is_own).cloned().collect();
-        // Stopped between the two, the next run knows both.
+        // If a run stops between the two writes, the next run knows both rules.
         self.record.write(&[self.before.as_slice(), after.as_slice()].concat()).await?;
         if rules != present {
             let configuration = SigningConfiguration::builder().set_rules(Some(rules)).build()?;
@@ -127,7 +127,7 @@ impl Change {
     }
 }
 
-/// The wanted rule in the place of this grid's earlier ones, all others as they are and in their order.
+/// Replaces this grid's earlier rules with the wanted one. All others stay unchanged and in order.
 fn merged(before: &[Own], wanted: Option<&Own>, present: &[SigningRule]) -> anyhow::Result<Merged> {
     let earlier = before.iter().map(Own::rule).collect::<anyhow::Result<Vec<_>>>()?;
     let place = present.iter().position(|rule| earlier.contains(rule)).unwrap_or(present.len());
@@ -142,7 +142,7 @@ fn merged(before: &[Own], wanted: Option<&Own>, present: &[SigningRule]) -> anyh
     Ok(Merged { rules, is_own })
 }
 
-/// The registry's rules; none where it has no signing configuration.
+/// The registry's rules. Empty if it has no signing configuration.
 async fn rules(client: &Client) -> anyhow::Result<Vec<SigningRule>> {
     let answer = match client.get_signing_configuration().send().await {
         Err(error)
@@ -157,41 +157,41 @@ async fn rules(client: &Client) -> anyhow::Result<Vec<SigningRule>> {
     Ok(answer.signing_configuration.map(|found| found.rules).unwrap_or_default())
 }
 
-/// A rule as a plan shows it.
+/// A rule, as a plan shows it.
 fn described(rule: &SigningRule) -> String {
     let filters: Vec<&str> = rule.repository_filters().iter().map(|filter| filter.filter.as_str()).collect();
     let of = if filters.is_empty() { "everything".to_owned() } else { filters.join(", ") };
     format!("{of} by {}", rule.signing_profile_arn)
 }
 
-/// What came of an image's signature by one profile.
+/// The status of an image's signature with one profile.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "status", rename_all = "lowercase")]
 pub enum Signing {
-    /// It is beside the image.
+    /// The image has a signature.
     Signed,
-    /// ECR is at work on it.
+    /// ECR is signing it.
     #[serde(rename = "in progress")]
     InProgress,
-    /// ECR could not make it.
+    /// ECR could not sign it.
     Failed {
-        /// ECR's code for why.
+        /// ECR's error code.
         code: String,
-        /// Why.
+        /// ECR's reason.
         reason: String,
     },
-    /// The image was pushed when no rule named the profile.
+    /// No rule named the profile when the image was pushed.
     #[serde(rename = "not signed")]
     NotSigned,
 }
 
-/// How long an image's signature is waited for.
+/// How long to wait for an image's signature.
 pub const BOUND: Duration = Duration::from_secs(30);
 
-/// Asks for an image's signature by `profile` until it is there or has failed, within [`BOUND`].
+/// Polls an image's signature by `profile` until it exists or has failed, within [`BOUND`].
 ///
 /// # Errors
-/// AWS refuses or does not answer, or has no such image.
+/// AWS refuses or does not answer, or the image does not exist.
 pub async fn settled(aws: &Aws, repository: &str, digest: &str, profile: &str) -> anyhow::Result<Signing> {
     let _wait = Waiting::new("ECR", "its signature", BOUND);
     let (since, mut pause) = (Instant::now(), Duration::from_millis(100));
@@ -205,10 +205,10 @@ pub async fn settled(aws: &Aws, repository: &str, digest: &str, profile: &str) -
     }
 }
 
-/// Asks for an image's signature by `profile`.
+/// Reads the status of an image's signature by `profile`.
 ///
 /// # Errors
-/// AWS refuses or does not answer, or has no such image.
+/// AWS refuses or does not answer, or the image does not exist.
 pub async fn signing(aws: &Aws, repository: &str, digest: &str, profile: &str) -> anyhow::Result<Signing> {
     let request = Client::new(aws.config()).describe_image_signing_status();
     let image = ImageIdentifier::builder().image_digest(digest).build();
@@ -223,7 +223,7 @@ pub async fn signing(aws: &Aws, repository: &str, digest: &str, profile: &str) -
             code: found.failure_code.unwrap_or_default(),
             reason: found.failure_reason.unwrap_or_default(),
         },
-        // What is not known here is not over.
+        // An unknown status counts as not finished.
         _ => Signing::InProgress,
     })
 }
@@ -248,9 +248,9 @@ mod tests {
             // A run was stopped before the change, and after it.
             ("ab", "b", "xay", "xby", true),
             ("ab", "b", "xby", "xby", true),
-            // Somebody has removed the own one.
+            // Another user has removed the grid's own rule.
             ("a", "a", "xy", "xya", true),
-            // What is somebody else's stays theirs.
+            // Rules of other owners stay theirs.
             ("", "x", "xy", "xy", false),
             ("a", "x", "xay", "xy", false),
         ] {

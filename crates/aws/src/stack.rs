@@ -1,4 +1,4 @@
-//! The outputs of the CloudFormation stack that HTC-Grid keeps its state bucket in.
+//! The outputs of HTC-Grid's CloudFormation stack with the state bucket.
 
 use std::collections::BTreeMap;
 
@@ -8,24 +8,24 @@ use failure::{FailWith as _, Kind, failure};
 use super::signed::signed;
 use super::{Aws, endpoints};
 
-/// The output that names the bucket of the images' terraform state.
+/// The output with the bucket of the images' terraform state.
 pub const BUCKET_OUTPUT: &str = "ImageTFStateBucketID";
-/// The output that names the alias of that bucket's key.
+/// The output with the alias of that bucket's key.
 pub const KEY_OUTPUT: &str = "HTCStateS3KeyAlias";
 
 const FORM: &str = "application/x-www-form-urlencoded";
 
-/// The outputs of the stack `name`; nothing where there is no such stack.
+/// The outputs of the stack `name`. Empty if there is no such stack.
 ///
 /// # Errors
-/// No credentials, or CloudFormation refuses or does not answer.
+/// There are no credentials, or CloudFormation refuses or does not answer.
 pub async fn outputs(
     aws: &Aws,
     http: &reqwest::Client,
     name: &str,
 ) -> anyhow::Result<Option<BTreeMap<String, String>>> {
     let url = endpoint(aws);
-    // A grid's tag holds nothing that a form would have to escape.
+    // A grid's tag contains no characters that a form must escape.
     let body = format!("Action=DescribeStacks&Version=2010-05-15&StackName={name}");
     let request =
         signed(aws.config(), aws.region(), "cloudformation", &url, &[("content-type", FORM)], body).await?;
@@ -56,7 +56,7 @@ fn endpoint(aws: &Aws) -> String {
     }
 }
 
-/// `<member><OutputKey>k</OutputKey><OutputValue>v</OutputValue></member>`, in any order and with anything between.
+/// Reads `<member><OutputKey>k</OutputKey><OutputValue>v</OutputValue></member>`, in any order and with other text between.
 fn parse_outputs(xml: &str) -> BTreeMap<String, String> {
     let members = xml.split("<member>").skip(1).filter_map(|member| member.split("</member>").next());
     members.filter_map(|m| Some((element(m, "OutputKey")?, element(m, "OutputValue")?))).collect()

@@ -1,4 +1,4 @@
-//! The terraform state as an object in S3: what it owns, without starting terraform.
+//! Reads the terraform state in S3, without starting terraform.
 
 use std::collections::BTreeMap;
 
@@ -9,26 +9,26 @@ use serde::Deserialize;
 use super::Aws;
 use super::store::{If, StateStore};
 
-/// The state's key in its bucket; HTC-Grid's own, so that an account which its Makefile deployed keeps its state.
+/// The state's key in its bucket. It is HTC-Grid's key, so that an account deployed with its Makefile keeps its state.
 pub const STATE_KEY: &str = ".terraform/terraform.tfstate";
 
-/// The version of terraform's state format that is read here.
+/// The version of terraform's state format that this program reads.
 const VERSION: u64 = 4;
 const NO_STATE: &str = "the state object is no terraform state";
 
-/// A state's key for a grid that shares the bucket with another one, at a place that docs/iam-policy.json opens, too.
+/// The key for a grid that shares the bucket with another one. docs/iam-policy.json allows this location too.
 pub fn own_key(tag: &str) -> String {
     format!(".terraform/{tag}.tfstate")
 }
 
-/// What a state owns.
+/// The resources in a state.
 #[derive(Clone, Debug, Default)]
 pub struct State {
-    /// The object's version as S3 names it; none where there is no state yet.
+    /// The object's ETag. `None` if there is no state yet.
     pub etag: Option<String>,
-    /// Resource addresses without module and index, as `aws_ecr_repository`, with the ids of their instances.
+    /// Resource types, such as `aws_ecr_repository`, with the IDs of their instances.
     pub owned: BTreeMap<String, Vec<String>>,
-    /// The output `tag`: whose state it is.
+    /// The output `tag`: the grid that owns the state.
     pub tag: Option<String>,
 }
 
@@ -38,10 +38,10 @@ impl State {
         self.owned.get(resource_type).is_some_and(|ids| ids.iter().any(|owned| owned == id))
     }
 
-    /// Reads the state object; an absent one owns nothing.
+    /// Reads the state object. A missing one owns nothing.
     ///
     /// # Errors
-    /// S3 refuses or does not answer, or the object is no terraform state.
+    /// S3 refuses or does not answer, or the object is not a terraform state.
     pub async fn read(store: &StateStore) -> anyhow::Result<Self> {
         let Some(object) = store.get(store.key()).await? else { return Ok(Self::default()) };
         Ok(Self { etag: Some(object.etag), ..Self::parse(&object.bytes)? })
@@ -60,8 +60,8 @@ impl State {
     }
 }
 
-/// Stops at an object that is no state in plain JSON of the version that is read here: whatever else it is, it would be taken
-/// for a state that owns nothing, and the grid's own resources for somebody else's.
+/// Refuses an object that is not a state in plain JSON of the supported version. It would look like a state without resources, and
+/// the grid's own resources would seem to belong to others.
 fn check_form(bytes: &[u8]) -> anyhow::Result<()> {
     let form: Form = serde_json::from_slice(bytes).context(NO_STATE).kind(Kind::Config)?;
     if form.encrypted_data.is_some() {
@@ -89,11 +89,11 @@ fn check_form(bytes: &[u8]) -> anyhow::Result<()> {
     }
 }
 
-/// Takes every resource of a type out of the state, without terraform and so without the type's provider, under
-/// terraform's own lock; a copy is put beside the state first. Gives how many left, and the copy's key.
+/// Removes every resource of a type from the state, under terraform's lock but without terraform, and so without the type's
+/// provider. First copies the state to an object next to it. Returns the number of removed resources and the copy's key.
 ///
 /// # Errors
-/// S3 refuses or does not answer, the object is no terraform state, or somebody else works on it.
+/// S3 refuses or does not answer, the object is not a terraform state, or another run has locked it.
 pub async fn forget(aws: &Aws, store: &StateStore, resource_type: &str) -> anyhow::Result<(usize, String)> {
     let lock = store.sidecar("tflock");
     let holder = serde_json::json!({
@@ -129,7 +129,7 @@ async fn forget_locked(store: &StateStore, resource_type: &str) -> anyhow::Resul
     Ok((left, copy))
 }
 
-/// What an object is at all: a state in plain JSON names its version, an encrypted one has its content in one text
+/// The format of an object: a state in plain JSON has a version, an encrypted one has its content in one string
 /// (<https://github.com/opentofu/opentofu/blob/main/internal/encryption/base.go>).
 #[derive(Deserialize)]
 struct Form {
@@ -137,7 +137,7 @@ struct Form {
     encrypted_data: Option<serde::de::IgnoredAny>,
 }
 
-/// The part of terraform's state format (version 4) that is read here.
+/// The part of terraform's state format (version 4) that this program reads.
 #[derive(Deserialize)]
 struct RawState {
     #[serde(default)]
@@ -193,7 +193,7 @@ mod tests {
             assert_eq!(failure::kind_of(&error), Kind::Config, "{text}");
             failure::render(&error)
         };
-        // As OpenTofu writes it: what it adds outside of the encrypted part may grow.
+        // As OpenTofu writes it. Future versions may add more fields outside of the encrypted part.
         let tofu = r#"{"serial":1,"lineage":"l","meta":{"key_provider.pbkdf2.k":"eyJ9"},"encrypted_data":"b64","encryption_version":"v0"}"#;
         let said = refused(tofu);
         assert!(

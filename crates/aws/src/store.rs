@@ -1,8 +1,8 @@
-//! The bucket of the terraform state: every object in it is read, written and deleted here.
+//! The bucket of the terraform state: all its objects are read, written and deleted here.
 //!
-//! A bucket's policy may refuse what does not say how it is to be encrypted: the bucket's default does not count as said
-//! (<https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingKMSEncryption.html#require-sse-kms>), and HTC-Grid's own bucket has
-//! such a policy. So each write says what the bucket's default is.
+//! A bucket's policy may refuse writes without an explicit encryption header, even if the bucket has a default
+//! (<https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingKMSEncryption.html#require-sse-kms>). HTC-Grid's own bucket has
+//! such a policy, so each write states the bucket's default.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,11 +17,11 @@ use tokio::sync::OnceCell;
 use super::encryption::Encryption;
 use super::{Aws, Waiting, errors::explain};
 
-/// How long an object may stay away that S3 lists. After versioning is switched on for the first time, S3 may answer NoSuchKey
-/// for up to 15 minutes (<https://docs.aws.amazon.com/AmazonS3/latest/userguide/manage-versioning-examples.html>); nobody waits
-/// that long unasked.
+/// How long to wait for an object that S3 lists but does not return. After versioning is enabled for the first time, S3 may answer
+/// NoSuchKey for up to 15 minutes (<https://docs.aws.amazon.com/AmazonS3/latest/userguide/manage-versioning-examples.html>), which
+/// is too long to wait by default.
 pub const PROPAGATION: Duration = Duration::from_secs(120);
-/// How often a deletion is tried that meets another conditional request.
+/// Attempts to delete if another conditional request conflicts.
 const CONFLICTS: u32 = 8;
 
 /// The bucket and the key of the terraform state.
@@ -32,34 +32,34 @@ pub struct StateStore {
     key: String,
     /// The key that HTC-Grid's stack names.
     stack_key: Option<String>,
-    /// How long S3 may contradict itself.
+    /// How long to retry while S3's answers contradict each other.
     retry_for: Duration,
     encryption: Arc<OnceCell<Option<Encryption>>>,
 }
 
-/// An object as it was read.
+/// An object with its metadata.
 #[derive(Clone, Debug)]
 pub struct Object {
     /// Its content.
     pub bytes: Vec<u8>,
-    /// Its version, as conditions name it.
+    /// Its ETag, for conditional requests.
     pub etag: String,
     /// When it was written, in seconds since 1970 by S3's clock.
     pub modified: Option<i64>,
 }
 
-/// On what a write depends.
+/// The condition of a write.
 #[derive(Clone, Copy, Debug)]
 pub enum If<'a> {
-    /// On nothing.
+    /// No condition.
     Always,
-    /// There is no such object.
+    /// The object does not exist.
     Absent,
-    /// The object is the one with this ETag.
+    /// The object has this ETag.
     Is(&'a str),
 }
 
-/// A write that was not made, because what it depended on was not so.
+/// A write was not made because its condition was not met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotMet {
     /// The time of the refusal, in seconds since 1970 by S3's clock.
@@ -89,20 +89,20 @@ impl StateStore {
         &self.key
     }
 
-    /// The key of an object beside the state.
+    /// The key of an object next to the state.
     pub fn sidecar(&self, suffix: &str) -> String {
         format!("{}.{suffix}", self.key)
     }
 
-    /// What each object is encrypted with: the bucket's default, and the key of HTC-Grid's stack where the bucket has no key;
-    /// nothing where the caller may not see that, and S3 decides. Asked once.
+    /// The encryption of each object: the bucket's default, with the key of HTC-Grid's stack if the bucket has no key. `None` if
+    /// the caller may not read it and S3 decides. Read once.
     ///
     /// # Errors
     /// S3 does not answer, or refuses for another reason.
     pub async fn encryption(&self) -> anyhow::Result<Option<&Encryption>> {
         let ask = || async {
             let found = match Encryption::of_bucket(&self.client, &self.bucket).await {
-                // Before there was a reason to ask, nobody had to allow it.
+                // Earlier versions did not need this permission, so users may not have it.
                 Err(error) if kind_of(&error) == Kind::Credentials => None,
                 found => found?,
             };
@@ -114,10 +114,10 @@ impl StateStore {
         Ok(self.encryption.get_or_try_init(ask).await?.as_ref())
     }
 
-    /// The object `key`; none where there is none.
+    /// The object `key`. `None` if it does not exist.
     ///
     /// # Errors
-    /// S3 refuses or does not answer, or lists the object and does not give it.
+    /// S3 refuses or does not answer, or lists the object but does not return it.
     pub async fn get(&self, key: &str) -> anyhow::Result<Option<Object>> {
         let mut pauses = Pauses::new(self.retry_for, "to give an object that it lists");
         loop {
@@ -159,7 +159,7 @@ impl StateStore {
         Ok(keys)
     }
 
-    /// Writes the object `key` and gives its ETag; or nothing is written, because `condition` was not met.
+    /// Writes the object `key` and returns its ETag, or writes nothing because `condition` is not met.
     ///
     /// # Errors
     /// S3 refuses or does not answer.
@@ -182,7 +182,7 @@ impl StateStore {
         };
         match request.send().await {
             Ok(answer) => Ok(Ok(answer.e_tag.context("S3 gave no ETag")?)),
-            // 409: another conditional write was under way at the same moment; 404: the object of `If-Match` is gone.
+            // 409: another conditional write was in progress; 404: the object of `If-Match` no longer exists.
             Err(error)
                 if !matches!(condition, If::Always)
                     && matches!(
@@ -196,7 +196,7 @@ impl StateStore {
         }
     }
 
-    /// Deletes the object `key`, if it still is the one with `etag`.
+    /// Deletes the object `key`, if it still has this `etag`.
     ///
     /// # Errors
     /// S3 refuses or does not answer.
@@ -206,7 +206,7 @@ impl StateStore {
             let request = self.client.delete_object().bucket(&self.bucket).key(key);
             match request.set_if_match(etag.map(str::to_owned)).send().await {
                 Err(error) if matches!(error.code(), Some("PreconditionFailed" | "NoSuchKey")) => break,
-                // Another conditional request was under way at the same moment.
+                // Another conditional request was in progress.
                 Err(error)
                     if round < CONFLICTS
                         && matches!(
@@ -229,19 +229,19 @@ fn hidden(key: &str) -> anyhow::Error {
     ending(Kind::Registry, Some(hint), error)
 }
 
-/// The time of an answer, by the service's clock.
+/// The time of a response, by the service's clock.
 fn date<E>(error: &SdkError<E, HttpResponse>) -> Option<i64> {
     use aws_smithy_types::date_time::{DateTime, Format};
     let date = error.raw_response()?.headers().get("date")?;
     DateTime::from_str(date, Format::HttpDate).ok().map(|time| time.secs())
 }
 
-/// Growing pauses within a bound.
+/// Growing pauses within a time limit.
 #[derive(Debug)]
 pub(super) struct Pauses {
     until: tokio::time::Instant,
     pause: Duration,
-    /// What is waited for.
+    /// The event to wait for.
     what: &'static str,
     told: Option<Waiting>,
 }
@@ -252,7 +252,7 @@ impl Pauses {
         Self { until, pause: Duration::from_millis(100), what, told: None }
     }
 
-    /// Waits for the next try; `false` where there is none any more.
+    /// Waits until the next attempt. `false` if the time limit is reached.
     pub(super) async fn next(&mut self) -> bool {
         if tokio::time::Instant::now() >= self.until {
             return false;
@@ -280,10 +280,10 @@ pub(super) mod tests {
 
     use super::*;
 
-    /// An answer of S3's: status, headers, body.
+    /// A response of S3: status, headers, body.
     pub(crate) type Answer = (u16, &'static [(&'static str, &'static str)], String);
 
-    /// S3 that gives these answers, in this order.
+    /// An S3 that returns these responses, in this order.
     #[derive(Clone, Debug)]
     struct Script(Arc<Mutex<(VecDeque<Answer>, Vec<String>)>>);
 
@@ -307,7 +307,7 @@ pub(super) mod tests {
         }
     }
 
-    /// A store whose bucket answers so, and what it was asked.
+    /// A store whose bucket returns these responses, and the requests that it received.
     pub(crate) fn scripted(answers: Vec<Answer>) -> (StateStore, impl Fn() -> Vec<String>) {
         let script = Script(Arc::new(Mutex::new((answers.into(), Vec::new()))));
         let connector = SharedHttpConnector::new(script.clone());
@@ -352,7 +352,7 @@ pub(super) mod tests {
         let object = store.get("t").await.unwrap().unwrap();
         assert_eq!((object.bytes.as_slice(), object.modified), (&b"x"[..], Some(1_795_766_340)));
 
-        // Another key that begins alike is not it.
+        // Another key with the same prefix does not count.
         let (store, _) = scripted(vec![refused(404, "NoSuchKey"), listed("t.proof.json")]);
         assert!(store.get("t").await.unwrap().is_none());
 

@@ -1,4 +1,4 @@
-//! The bucket of the terraform state: what it must be, what is wrong with it, and making it so.
+//! The bucket of the terraform state: its requirements, checks and corrections.
 
 mod policy;
 mod problem;
@@ -22,15 +22,15 @@ use policy::{Policy, refuses_plain};
 
 pub use problem::Problem;
 
-/// How long a new bucket may take to show.
+/// How long AWS may take to show a new bucket.
 pub const VISIBLE: Duration = Duration::from_secs(60);
 
-/// What one look at the bucket shows.
+/// The result of checking the bucket.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Findings {
-    /// What is wrong with it.
+    /// The problems found.
     pub problems: Vec<Problem>,
-    /// What new objects are encrypted with, where that could be read.
+    /// The encryption of new objects. `None` if it could not be read.
     pub encryption: Option<Encryption>,
 }
 
@@ -38,7 +38,7 @@ pub struct Findings {
 #[derive(Clone, Debug)]
 pub struct StateBucket {
     client: Client,
-    /// The same for a bucket that was created just now.
+    /// The client for a bucket that was just created.
     retrying: Client,
     name: String,
     region: String,
@@ -46,7 +46,7 @@ pub struct StateBucket {
 }
 
 impl StateBucket {
-    /// The bucket `name` as `aws` sees it.
+    /// The bucket `name`, with the credentials and region of `aws`.
     pub fn new(aws: &Aws, name: &str) -> Self {
         Self {
             client: Client::new(aws.config()),
@@ -57,10 +57,10 @@ impl StateBucket {
         }
     }
 
-    /// Everything that is wrong with it, in one pass.
+    /// Checks the bucket and returns all problems at once.
     ///
     /// # Errors
-    /// AWS does not answer, or refuses for another reason than those that are a [`Problem`].
+    /// AWS does not answer, or refuses for a reason that is not a [`Problem`].
     pub async fn look(&self) -> anyhow::Result<Findings> {
         if let Some(problem) = self.reachable().await? {
             return Ok(Findings { problems: vec![problem], encryption: None });
@@ -85,7 +85,7 @@ impl StateBucket {
         Ok(Findings { problems: checks.into_iter().flatten().collect(), encryption })
     }
 
-    /// Ends in an error that lists what is wrong, if anything is that matters; else gives what was found.
+    /// Fails with a list of all problems, unless they are only advice. Returns what was found.
     ///
     /// # Errors
     /// As [`StateBucket::look`], or there are problems.
@@ -109,18 +109,18 @@ impl StateBucket {
         Err(failure(exit, format!("the state bucket {} cannot be used:{list}", self.name))).hint(exit, hint)
     }
 
-    /// Creates it, or mends what is wrong with it.
+    /// Creates the bucket, or corrects its problems.
     ///
     /// # Errors
-    /// AWS refuses, or there is a problem that only a person can mend.
+    /// AWS refuses, or there is a problem that this cannot correct.
     pub async fn create(&self) -> anyhow::Result<Vec<Problem>> {
         Self { client: self.retrying.clone(), ..self.clone() }.create_patiently().await
     }
 
-    /// What [`StateBucket::create`] would create and mend.
+    /// What [`StateBucket::create`] would create and correct.
     ///
     /// # Errors
-    /// AWS refuses, or there is a problem that only a person can mend.
+    /// AWS refuses, or there is a problem that this cannot correct.
     pub async fn mendable(&self) -> anyhow::Result<Findings> {
         let found = self.look().await?;
         if let Some(problem) = found.problems.iter().find(|p| !p.mendable()) {
@@ -148,8 +148,8 @@ impl StateBucket {
             found = self.look_at_new().await?;
         }
         let mut problems = found.problems;
-        // S3 takes its own key by itself; only KMS says who read the state. Versions come last below: a bucket that has them was
-        // finished, and its owner may have chosen S3's key since.
+        // S3 uses its own key by default, but only KMS logs who read the state. Versioning is set last below: a bucket with
+        // versioning was complete, so its owner may have chosen S3's key later.
         if found.encryption == Some(Encryption::S3) && problems.contains(&Problem::Unversioned) {
             problems.push(Problem::Unfinished);
         }
@@ -167,7 +167,7 @@ impl StateBucket {
         Ok(if is_new { vec![Problem::Missing] } else { problems })
     }
 
-    /// Looks at a bucket that was created just now, which may not show at once.
+    /// Checks a bucket that was just created and may not be visible yet.
     async fn look_at_new(&self) -> anyhow::Result<Findings> {
         let mut pauses = Pauses::new(VISIBLE, "to show the new bucket");
         loop {
@@ -190,7 +190,7 @@ impl StateBucket {
         let region = response.and_then(|r| r.headers().get("x-amz-bucket-region")).map(str::to_owned);
         match (response.map(|r| r.status().as_u16()), region) {
             (Some(404), _) => Ok(Some(Problem::Missing)),
-            // A bucket in another region answers 301 or 400, and says which in a header.
+            // A bucket in another region answers 301 or 400, with its region in a header.
             (Some(301 | 400 | 403), Some(region)) if region != self.region => {
                 Ok(Some(Problem::Region(region)))
             }
@@ -220,7 +220,7 @@ impl StateBucket {
     }
 }
 
-/// S3 answers an error where a setting was never made.
+/// S3 returns an error for a setting that was never made.
 fn if_set<T, E>(
     answer: Result<T, SdkError<E, aws_smithy_runtime_api::client::orchestrator::HttpResponse>>,
     absent: &str,

@@ -12,15 +12,15 @@ use crate::errors::explain;
 pub(super) enum Policy {
     /// The caller may not read it.
     Hidden,
-    /// `null` where there is none.
+    /// `null` if there is no policy.
     Document(Value),
 }
 
-/// The policy as it is.
+/// Reads the present policy.
 pub(super) async fn read(client: &Client, name: &str) -> anyhow::Result<Policy> {
     let answer = client.get_bucket_policy().bucket(name).send().await;
     match answer {
-        // An account that was allowed what this tool needed before does not stop for a piece of advice.
+        // The permission was not needed before, and a missing one must not fail a check that is only advice.
         Err(error) if error.code() == Some("AccessDenied") => Ok(Policy::Hidden),
         answer => {
             let answer = if_set(answer, "NoSuchBucketPolicy", "s3:GetBucketPolicy")?;
@@ -33,7 +33,7 @@ pub(super) async fn read(client: &Client, name: &str) -> anyhow::Result<Policy> 
     }
 }
 
-/// Adds the refusal to the policy that is there.
+/// Adds the statement to the existing policy.
 pub(super) async fn refuse_plain(client: &Client, name: &str, partition: &str) -> anyhow::Result<()> {
     let Policy::Document(mut document) = read(client, name).await? else { return Ok(()) };
     let statement = tls_only(partition, name);
@@ -47,8 +47,7 @@ pub(super) async fn refuse_plain(client: &Client, name: &str, partition: &str) -
     Ok(())
 }
 
-/// AWS's own words for it:
-/// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/security-best-practices.html#transit>.
+/// The statement that AWS documents: <https://docs.aws.amazon.com/AmazonS3/latest/userguide/security-best-practices.html#transit>.
 fn tls_only(partition: &str, bucket: &str) -> Value {
     let arn = format!("arn:{partition}:s3:::{bucket}");
     json!({
@@ -61,7 +60,7 @@ fn tls_only(partition: &str, bucket: &str) -> Value {
     })
 }
 
-/// Whether a policy refuses everybody everything that comes without TLS.
+/// Whether a policy refuses all requests without TLS, from every caller.
 pub(super) fn refuses_plain(policy: &Value) -> bool {
     let one_of = |value: &Value, wanted: &dyn Fn(&str) -> bool| match value {
         Value::String(one) => wanted(one),
@@ -79,7 +78,7 @@ pub(super) fn refuses_plain(policy: &Value) -> bool {
             && (principal == "*" || one_of(&principal["AWS"], &|who| who == "*"))
             && one_of(&statement["Action"], &|action| matches!(action, "*" | "s3:*"))
             && one_of(&statement["Resource"], &|resource| resource == "*" || resource.ends_with("/*"))
-            // Another condition beside it would narrow the refusal.
+            // A second condition would narrow the refusal.
             && conditions.is_some_and(|conditions| conditions.len() == 1)
             && statement["Condition"]["Bool"].as_object().is_some_and(|keys| {
                 let insecure = keys.get("aws:SecureTransport");

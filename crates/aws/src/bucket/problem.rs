@@ -1,37 +1,37 @@
-//! What can be wrong with the state bucket.
+//! Problems of the state bucket.
 
 use failure::Kind;
 
-/// One thing that is wrong with the bucket, and what it means.
+/// A problem of the bucket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Problem {
     /// It does not exist.
     Missing,
-    /// It belongs to somebody else.
+    /// It belongs to another account, or access is denied.
     Foreign,
-    /// It stands in this region instead.
+    /// It is in this region instead.
     Region(String),
-    /// Old states are not kept.
+    /// Versioning is off: old states are not kept.
     Unversioned,
-    /// Nothing is said about encryption.
+    /// It has no default encryption.
     Unencrypted,
-    /// S3's own key encrypts, in a bucket whose creation was cut off.
+    /// It is encrypted with S3's own key because its creation was interrupted.
     Unfinished,
-    /// It may be opened to the public.
+    /// Public access is not blocked.
     Public,
-    /// Requests without TLS are answered.
+    /// It accepts requests without TLS.
     Plain,
-    /// Whether requests without TLS are answered may not be read.
+    /// The caller may not read whether it accepts requests without TLS.
     PolicyHidden,
 }
 
 impl Problem {
-    /// Whether `--create-state-bucket` can mend it.
+    /// Whether `--create-state-bucket` can correct it.
     pub fn mendable(&self) -> bool {
         !matches!(self, Self::Foreign | Self::Region(_) | Self::PolicyHidden)
     }
 
-    /// The exit code that it ends a run with.
+    /// The kind of failure that it ends a run with.
     pub(super) fn exit(&self) -> Kind {
         match self {
             Self::Foreign | Self::PolicyHidden => Kind::Credentials,
@@ -39,8 +39,8 @@ impl Problem {
         }
     }
 
-    /// Whether the bucket serves all the same. All that this tool and terraform send goes over TLS anyway, and the bucket that
-    /// HTC-Grid's CloudFormation makes has no policy.
+    /// Whether the bucket can be used in spite of it. This tool and terraform always use TLS, and the bucket that HTC-Grid's
+    /// CloudFormation creates has no policy.
     pub(super) fn is_advice(&self) -> bool {
         matches!(self, Self::Plain | Self::PolicyHidden)
     }

@@ -1,4 +1,4 @@
-//! What a state bucket is given: one setting each.
+//! The settings of a new state bucket, one function each.
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::error::ProvideErrorMetadata as _;
@@ -12,15 +12,14 @@ use crate::errors::explain;
 
 pub(super) async fn create_bucket(client: &Client, name: &str, region: &str) -> anyhow::Result<()> {
     let mut request = client.create_bucket().bucket(name);
-    // us-east-1 is the one region that may not be named:
-    // https://docs.aws.amazon.com/AmazonS3/latest/API/API_CreateBucket.html
+    // us-east-1 must not be named as a location: https://docs.aws.amazon.com/AmazonS3/latest/API/API_CreateBucket.html
     if region != "us-east-1" {
         let place = BucketLocationConstraint::from(region);
         let configuration = CreateBucketConfiguration::builder().location_constraint(place).build();
         request = request.create_bucket_configuration(configuration);
     }
     match request.send().await {
-        // An earlier try created it, and its answer was lost.
+        // An earlier attempt created it, but the response was lost.
         Err(error) if error.code() == Some("BucketAlreadyOwnedByYou") => Ok(()),
         other => other.map(drop).map_err(|e| explain(e, "s3:CreateBucket")),
     }

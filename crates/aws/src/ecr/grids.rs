@@ -1,5 +1,5 @@
-//! Which grids use a repository. Repositories are one per account and region, and grids share them: each grid that uses one gives it
-//! an ECR tag of its own, `htc-grid/<TAG>`.
+//! The grids that use a repository. Grids share the repositories of an account and region. Each grid that uses one adds its own ECR
+//! tag, `htc-grid/<TAG>`.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use aws_sdk_ecr::types::Tag;
 use super::{Ecr, Repository};
 use crate::errors::explain;
 
-/// What such a tag begins with.
+/// The prefix of these tags.
 pub const PREFIX: &str = "htc-grid/";
 
 /// The grids that use a repository.
@@ -22,7 +22,7 @@ pub async fn users(ecr: &Ecr, repository: &Repository) -> anyhow::Result<BTreeSe
     Ok(keys.filter_map(|key| key.strip_prefix(PREFIX).map(str::to_owned)).collect())
 }
 
-/// Adds the grid `tag` to those that use a repository.
+/// Adds the grid `tag` to the users of a repository.
 ///
 /// # Errors
 /// AWS refuses or does not answer.
@@ -33,7 +33,7 @@ pub async fn add_user(ecr: &Ecr, repository: &Repository, tag: &str) -> anyhow::
     Ok(())
 }
 
-/// Takes the grid `tag` from those that use a repository.
+/// Removes the grid `tag` from the users of a repository.
 ///
 /// # Errors
 /// AWS refuses or does not answer.

@@ -1,4 +1,4 @@
-//! ECR: what exists, and which blobs it holds.
+//! ECR: its repositories, rules and images, and the blobs in them.
 
 pub mod grids;
 mod mutability;
@@ -19,50 +19,50 @@ use super::{Aws, errors::explain};
 
 pub use mutability::Mutability;
 
-/// A repository as it stands.
+/// A repository in ECR.
 #[derive(Clone, Debug)]
 pub struct Repository {
     /// Its name.
     pub name: String,
-    /// Its address, as `docker pull` takes it.
+    /// Its address for `docker pull`.
     pub uri: String,
     /// Its ARN.
     pub arn: String,
-    /// The KMS key that encrypts it, where that is not ECR's own.
+    /// The KMS key that encrypts it. `None` for ECR's own.
     pub kms_key: Option<String>,
     /// Which of its tags may move.
     pub mutability: Mutability,
-    /// Whether ECR scans what is pushed there.
+    /// Whether ECR scans pushed images.
     pub scan_on_push: bool,
 }
 
-/// A pull-through cache rule as it stands. It serialises as the module's variable has it.
+/// A pull-through cache rule in ECR. It serialises in the format of the module's variable.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Rule {
     /// The registry behind it.
     pub upstream: String,
-    /// The secret with the login there.
+    /// The secret with the login to it.
     pub credential_arn: Option<String>,
-    /// The role by which another ECR is read.
+    /// The role used to read from another ECR.
     pub custom_role_arn: Option<String>,
-    /// What the names of the repositories there begin with; none where all of the registry is behind the rule.
+    /// The prefix of the repository names there. `None` for the whole registry.
     pub upstream_repository_prefix: Option<String>,
 }
 
-/// What ECR calls the whole of a registry.
+/// ECR's name for a whole registry.
 const ROOT: &str = "ROOT";
 
-/// What ECR gives to the repositories that it makes by itself
+/// The settings of repositories that ECR creates itself
 /// (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/repository-creation-templates.html>).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template {
-    /// What the names of these repositories begin with; `ROOT` for all that no other template is for.
+    /// The prefix of the repository names; `ROOT` for all without another template.
     pub prefix: String,
-    /// What whoever made it says of it.
+    /// A description by its creator.
     pub description: Option<String>,
-    /// Whether the repositories of the pull-through cache are among them.
+    /// Whether it applies to repositories of the pull-through cache.
     pub is_for_cache: bool,
-    /// The KMS key that they are encrypted with, where that is not ECR's own.
+    /// The KMS key that encrypts them. `None` for ECR's own.
     pub kms_key: Option<String>,
     /// Which of their tags may move.
     pub mutability: Mutability,
@@ -71,7 +71,7 @@ pub struct Template {
 }
 
 impl Template {
-    /// The template for the repositories that the cache makes below `prefix`.
+    /// The template for repositories that the cache creates below `prefix`.
     pub fn of_cache<'a>(all: &'a [Self], prefix: &str) -> Option<&'a Self> {
         let below = |template: &&Self| {
             prefix
@@ -91,14 +91,14 @@ pub struct Image {
     pub digest: String,
     /// Its tags.
     pub tags: Vec<String>,
-    /// What is stored, in bytes.
+    /// Its stored size in bytes.
     pub size: u64,
     /// When it was pushed, in seconds since 1970.
     pub pushed: i64,
-    /// Whether it is in the storage class ARCHIVE, or on its way back: it is listed, and pulls do not find it
+    /// Whether it is in the storage class ARCHIVE or being restored: it is listed, but cannot be pulled
     /// (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/archive_restore_image.html>).
     pub archived: bool,
-    /// The digest of the image that it is about, where it is a signature, an SBOM or the like.
+    /// The digest of the image it refers to, if it is a signature, an SBOM or similar.
     pub subject: Option<String>,
 }
 
@@ -109,7 +109,7 @@ pub struct Ecr {
 }
 
 impl Ecr {
-    /// ECR as `aws` sees it.
+    /// ECR, with the credentials and region of `aws`.
     pub fn new(aws: &Aws) -> Self {
         Self { client: Client::new(aws.config()) }
     }
@@ -201,12 +201,12 @@ impl Ecr {
         Ok(found)
     }
 
-    /// The images of a repository, the archived ones among them; none where the repository does not exist.
+    /// The images of a repository, including archived ones. Empty if the repository does not exist.
     ///
     /// # Errors
     /// AWS refuses or does not answer.
     pub async fn images(&self, repository: &str) -> anyhow::Result<Vec<Image>> {
-        // Without this ECR leaves the archived ones out.
+        // Without this filter ECR omits archived images.
         let any = DescribeImagesFilter::builder().image_status(ImageStatusFilter::Any).build();
         let mut pages = self
             .client
@@ -238,7 +238,7 @@ impl Ecr {
         Ok(found)
     }
 
-    /// The policy of a repository, where it has one.
+    /// The policy of a repository, if it has one.
     ///
     /// # Errors
     /// AWS refuses or does not answer.
@@ -253,10 +253,10 @@ impl Ecr {
         }
     }
 
-    /// What `wanted` tags of a repository mean; none inside for one that is not there, and left out what ECR did not tell.
+    /// The digests of the `wanted` tags: `None` for a tag that does not exist. Tags for which ECR returned no result are left out.
     ///
-    /// The first page of ListImages has up to 1,000 tags, and often that is all of them. What is missing in a longer list is asked
-    /// for by name, 100 tags a call: how long the list is does not matter then.
+    /// The first page of ListImages has up to 1,000 tags, and often that is all of them. Tags missing from a longer list are
+    /// requested by name, 100 per call, so the length of the list does not matter.
     ///
     /// # Errors
     /// AWS refuses or does not answer.
@@ -298,7 +298,7 @@ impl Ecr {
         Ok(known)
     }
 
-    /// A setting of the account, `ENABLED` or `DISABLED` as a rule.
+    /// A setting of the account, usually `ENABLED` or `DISABLED`.
     ///
     /// # Errors
     /// AWS refuses or does not answer.
@@ -308,7 +308,7 @@ impl Ecr {
         Ok(answer.value.unwrap_or_default())
     }
 
-    /// Which of `digests` (at most 100, the API's bound) the repository holds.
+    /// The blobs in `digests` (at most 100, the API's limit) that the repository has.
     ///
     /// # Errors
     /// AWS refuses or does not answer.
@@ -334,7 +334,7 @@ impl Ecr {
     }
 }
 
-/// A tag and the digest that it means.
+/// A tag and its digest.
 fn meaning(id: ImageIdentifier) -> Option<(String, Digest)> {
     Some((id.image_tag?, id.image_digest?.parse().ok()?))
 }

@@ -2,16 +2,16 @@
 
 use aws_sdk_ecr::types::{ImageTagMutability, ImageTagMutabilityExclusionFilter};
 
-/// Which tags of a repository may move to another image
+/// The rule for tags that may move to another image
 /// (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/image-tag-mutability.html>).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Mutability {
-    /// All of them.
+    /// All tags may move.
     #[default]
     Mutable,
-    /// All but those that match one of these patterns.
+    /// All except those that match one of these patterns.
     MutableExcept(Vec<String>),
-    /// Those alone that match one of these patterns.
+    /// Only those that match one of these patterns.
     ImmutableExcept(Vec<String>),
 }
 
@@ -40,7 +40,7 @@ impl Mutability {
     }
 }
 
-/// ECR's wildcard: `*` is any text.
+/// ECR's wildcard: `*` matches any text.
 fn matches(pattern: &str, text: &str) -> bool {
     let Some((head, rest)) = pattern.split_once('*') else { return pattern == text };
     let Some(after) = text.strip_prefix(head) else { return false };

@@ -1,12 +1,12 @@
-//! What the registries of Amazon ECR and ECR Public are known for, beyond the protocol.
+//! Known properties of the registries of Amazon ECR and ECR Public, beyond the protocol.
 
 use registry::{Mounts, Profile, Quotas};
 
 use crate::endpoints::registry_ends;
 
-/// [Amazon ECR's quotas](https://docs.aws.amazon.com/AmazonECR/latest/userguide/service-quotas.html), and what it does in ways of its
-/// own: its repositories exist before, it takes no blob without bytes, and what it makes of a mount from a blob's own repository is
-/// not documented. Layers lie at S3.
+/// [Amazon ECR's quotas](https://docs.aws.amazon.com/AmazonECR/latest/userguide/service-quotas.html) and differences: repositories
+/// must exist before a push, empty blobs are refused, and a mount from the blob's own repository is not documented. Layers are
+/// stored in S3.
 pub const ECR: Profile = Profile {
     quotas: Quotas {
         manifest_reads: Some(2_000),
@@ -31,7 +31,7 @@ pub const ECR: Profile = Profile {
     ],
 };
 
-/// [Amazon ECR Public's](https://docs.aws.amazon.com/AmazonECR/latest/public/public-service-quotas.html).
+/// [Amazon ECR Public's quotas](https://docs.aws.amazon.com/AmazonECR/latest/public/public-service-quotas.html).
 const ECR_PUBLIC: Profile = Profile {
     quotas: Quotas {
         manifest_reads: None,
@@ -45,9 +45,9 @@ const ECR_PUBLIC: Profile = Profile {
     ..ECR
 };
 
-/// What is known of the registry at `host`, if it is one of Amazon's.
+/// The properties of the registry at `host`, if it is one of Amazon's.
 pub fn profile(host: &str) -> Option<Profile> {
-    // Its name for IPv4 alone, and the one for IPv6 as well.
+    // The name for IPv4 only, and the one that also supports IPv6.
     if ["public.ecr.aws", "ecr-public.aws.com"].contains(&host) {
         return Some(ECR_PUBLIC);
     }

@@ -9,21 +9,21 @@ use super::Ecr;
 use crate::signed::JsonService;
 use crate::{Aws, endpoints, errors::explain};
 
-/// A token for a registry, as `docker login` takes it.
+/// A registry token, used as a password for `docker login`.
 #[derive(Clone, Debug)]
 pub struct Token {
-    /// The registry's host, with its port where it has one.
+    /// The registry's host, with its port if any.
     pub host: String,
     /// Always `AWS`.
     pub username: String,
-    /// Good for twelve hours.
+    /// Valid for twelve hours.
     pub password: Secret,
 }
 
-/// A fresh token. Its proxy endpoint is the account's registry, in every partition.
+/// A new token. Its proxy endpoint is the account's registry, in every partition.
 ///
 /// # Errors
-/// AWS refuses or does not answer, or answers something else than a token.
+/// AWS refuses, does not answer, or returns no token.
 pub async fn token(ecr: &Ecr) -> anyhow::Result<Token> {
     let action = "ecr:GetAuthorizationToken";
     let answer = ecr.client.get_authorization_token().send().await.map_err(|e| explain(e, action))?;
@@ -39,14 +39,13 @@ pub async fn token(ecr: &Ecr) -> anyhow::Result<Token> {
     Ok(Token { host, username, password })
 }
 
-/// The one part of AWS whose credentials ECR Public knows.
+/// The only partition whose credentials ECR Public accepts.
 pub const PUBLIC_PARTITION: &str = "aws";
 
 const PUBLIC: JsonService =
     JsonService { name: "ecr-public", id: "ECR PUBLIC", target: "SpencerFrontendService" };
 
-/// Where ECR Public's API lives, and nowhere else:
-/// <https://docs.aws.amazon.com/AmazonECR/latest/public/public-registry-auth.html>
+/// The only region with ECR Public's API: <https://docs.aws.amazon.com/AmazonECR/latest/public/public-registry-auth.html>
 const PUBLIC_REGION: &str = "us-east-1";
 
 /// A token for ECR Public.

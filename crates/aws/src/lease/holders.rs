@@ -1,4 +1,4 @@
-//! Who holds the leases of a grid, for those who only want to know.
+//! Reads the holders of a grid's leases, without taking one.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -9,22 +9,22 @@ use crate::process_id::ProcessId;
 use crate::sidecar::Sidecar;
 use crate::store::StateStore;
 
-/// Somebody at work on a grid's images.
+/// A run that works on a grid's images.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct AtWork {
-    /// Who, with machine and process.
+    /// The user, with machine and process.
     pub who: String,
-    /// The share of the images, where it is not all of them.
+    /// Its shard of the images. `None` for all images.
     pub shard: Option<String>,
-    /// Since when.
+    /// When it took the lease.
     pub since: Timestamp,
-    /// Until when, unless it is renewed.
+    /// When the lease expires, unless it is renewed.
     pub expires: Timestamp,
     /// Whether the process is known to have ended: the next run takes the lease over.
     pub gone: bool,
 }
 
-/// Everybody who holds a lease beside the state; nothing is taken or changed.
+/// All holders of leases next to the state. Takes and changes nothing.
 ///
 /// # Errors
 /// S3 refuses or does not answer.

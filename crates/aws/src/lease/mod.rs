@@ -1,13 +1,13 @@
-//! One transfer at a time: an object beside the terraform state that only one run can hold.
+//! One transfer at a time: an object next to the terraform state that only one run can hold.
 //!
-//! S3's conditional writes decide who gets it
-//! (<https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html>). Terraform's own lock covers its
-//! plan and apply alone; this one covers everything from there to the last tag. A run that was killed leaves it
-//! behind: the next one takes it over at once where it can see that the process is gone, else once it has expired. Its age
-//! is told by S3's clock alone: those of two machines may differ by more than a lease lasts.
+//! S3's conditional writes decide which run gets it
+//! (<https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html>). Terraform's own lock covers only its plan and
+//! apply; this lease covers everything up to the last tag. A killed run leaves its lease behind. The next run takes it over at once
+//! if it can see that the process has ended, otherwise after it has expired. Only S3's clock measures its age: the clocks of two
+//! machines may differ by more than a lease lasts.
 //!
-//! A shard of a run holds a lease of its own beside that one. Shards work side by side; a whole run and a shard do not: each takes
-//! its own lease first and looks at the other's then, so that of two at the same moment at least one sees the other and gives way.
+//! A shard of a run holds its own lease next to it. Shards run in parallel, but not together with a whole run: each takes its own
+//! lease first and then checks the other's, so that at least one of two simultaneous runs sees the other and gives way.
 
 pub mod holders;
 mod object;
@@ -27,24 +27,24 @@ use crate::store::StateStore;
 
 use object::{Holder, Object, TERM};
 
-/// What the whole lease's name ends with.
+/// The suffix of the whole lease's key.
 const WHOLE: &str = "transfer.lock";
-/// How often a lease that somebody else holds is asked for.
+/// Time between attempts for a lease that another run holds.
 const ASKING: Duration = Duration::from_millis(500);
 
-/// What a lease is on.
+/// What a lease covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// The grid's images, all of them: nobody else works on any.
+    /// All images of the grid. No other run works on them.
     Whole,
-    /// The grid's resources alone: shards may copy beside it.
+    /// Only the grid's resources: shards may copy at the same time.
     Resources,
-    /// A share of the images.
+    /// A shard of the images.
     Shard(Shard),
 }
 
 impl Part {
-    /// What its object's name ends with.
+    /// The suffix of its object's key.
     fn suffix(self) -> String {
         match self {
             Self::Whole | Self::Resources => WHOLE.to_owned(),
@@ -53,33 +53,33 @@ impl Part {
     }
 }
 
-/// What to do where somebody else holds the lease.
+/// How to wait for a lease that another run holds.
 pub struct LockWait<'a> {
     /// How long to wait for it.
     pub timeout: Duration,
-    /// What ends the waiting.
+    /// Interrupts the wait.
     pub interrupt: &'a Interrupt,
-    /// Is told what happens meanwhile.
+    /// Receives news during the wait.
     pub tell: &'a (dyn Fn(News) + Sync),
 }
 
-/// What happens while a lease is taken.
+/// An event while taking a lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum News {
-    /// Somebody else holds it, and this run waits.
+    /// Another run holds it, and this run waits.
     Waiting {
-        /// Who holds it, where that is known.
+        /// The holder, if known.
         holder: Option<String>,
-        /// The shard that they work on, where it is one.
+        /// The holder's shard, if it is one.
         shard: Option<String>,
         /// How long this run waits at most.
         timeout: Duration,
     },
-    /// It was taken over.
+    /// A lease was taken over.
     TakenOver {
-        /// Who held it.
+        /// The previous holder.
         holder: String,
-        /// Whether their process is known to be gone; else the lease had expired.
+        /// Whether its process is known to have ended; otherwise the lease had expired.
         gone: bool,
     },
 }
@@ -114,10 +114,10 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// Takes the lease on `part` beside the state for the grid `tag`.
+    /// Takes the lease on `part` for the grid `tag`, next to the state.
     ///
     /// # Errors
-    /// Somebody else holds it for longer than the caller's patience: the error names them. S3 refuses or does not answer.
+    /// Another run holds it for longer than the timeout: the error names the holder. S3 refuses or does not answer.
     pub async fn take(
         aws: &Aws,
         store: &StateStore,
@@ -143,7 +143,7 @@ impl Lease {
                         return Ok(Self { object, renewing, etag: receiver, waited });
                     }
                     other => {
-                        // Nobody else is to wait for it while this one waits.
+                        // No other run should wait for this lease while this run waits.
                         object.sidecar.delete(&etag).await?;
                         other?.flatten()
                     }
@@ -154,7 +154,7 @@ impl Lease {
                 return Err(held(current.as_ref(), lock_wait.timeout));
             }
             let (holder, shard) = current.map(|current| (current.who, current.shard)).unzip();
-            // Whoever has taken it meanwhile is waited for from then on.
+            // If another run takes the lease meanwhile, the wait shows that run.
             let left = lock_wait.timeout.saturating_sub(began.elapsed());
             Waiting::renew(&mut wait, holder.as_deref().unwrap_or("another run"), "its lease", left);
             if !waited {
@@ -170,15 +170,15 @@ impl Lease {
         }
     }
 
-    /// Whether somebody else held it first: what they did is not in a plan that was made before.
+    /// Whether another run held it first: a plan made before does not include that run's changes.
     pub fn waited(&self) -> bool {
         self.waited
     }
 
-    /// Does `work`, which ends when the lease is lost.
+    /// Runs `work`. Stops it when the lease is lost.
     ///
     /// # Errors
-    /// Those of `work`, or the lease was taken over.
+    /// Errors of `work`, or the lease was taken over.
     pub async fn hold<T>(&self, work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
         tokio::select! {
             done = work => done,
@@ -186,17 +186,17 @@ impl Lease {
         }
     }
 
-    /// Waits until the lease is lost; for ever if it is not.
+    /// Waits until the lease is lost, otherwise forever.
     async fn lost(&self) -> anyhow::Error {
         let mut etag = self.etag.clone();
-        // An error means that the renewal has ended without losing it: the lease was released.
+        // An error means that the renewal ended because the lease was released.
         if etag.wait_for(Option::is_none).await.is_err() {
             std::future::pending::<()>().await;
         }
         failure(Kind::Terraform, "the lease on this grid's images was taken over by another run")
     }
 
-    /// Gives the lease back.
+    /// Releases the lease.
     ///
     /// # Errors
     /// S3 refuses or does not answer: then it expires by itself.
@@ -246,7 +246,7 @@ fn who(aws: &Aws) -> String {
     format!("{} (process {})", on_this_machine(&aws.identity().arn), std::process::id())
 }
 
-/// Somebody at work here, as others are told of them.
+/// A user on this machine, as other runs see the name.
 pub fn on_this_machine(who: &str) -> String {
     format!("{who} on {}", rustix::system::uname().nodename().to_string_lossy())
 }

@@ -1,4 +1,4 @@
-//! The object that says who holds a lease: taken, looked at and renewed by conditional writes.
+//! The object of a lease: written, read and renewed with conditional writes.
 
 use std::time::Duration;
 
@@ -11,30 +11,30 @@ use crate::process_id::ProcessId;
 use crate::sidecar::{Found, Sidecar};
 use crate::store::{If, StateStore};
 
-/// How long a lease is good for without being renewed.
+/// How long a lease is valid without a renewal.
 pub(super) const TERM: Duration = Duration::from_secs(300);
-/// How often it is renewed: often enough for one renewal to fail.
+/// Time between renewals: short enough that one of them may fail.
 const RENEWAL: Duration = Duration::from_secs(100);
 
-/// Who holds the lease, since when, and until when unless it is renewed.
+/// The holder, when it took the lease, and when the lease expires without a renewal.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub(super) struct Holder {
     pub(super) who: String,
     pub(super) grid: String,
-    /// The share of the images, where it is not all of them.
+    /// The shard of the images. `None` for all images.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) shard: Option<String>,
     pub(super) since: Timestamp,
     pub(super) expires: Timestamp,
-    /// The process, where its machine can tell whether it still lives.
+    /// The process, if its machine can tell whether it still runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) process: Option<ProcessId>,
 }
 
-/// How often a lease is tried for that changes hands under the caller's eyes.
+/// Attempts when the lease changes between read and write.
 const ROUNDS: u32 = 5;
 
-/// The object that says who holds a lease.
+/// The object of a lease.
 #[derive(Clone, Debug)]
 pub(super) struct Object {
     store: StateStore,
@@ -53,14 +53,13 @@ impl Object {
         Self { store: store.clone(), sidecar: Sidecar::at(store, key, "a lease") }
     }
 
-    /// Writes the holder where nobody holds the lease, or nobody does any more; else gives who does, as far as that can be
-    /// read.
+    /// Writes the holder if the lease is free or its holder has ended. Otherwise returns the present holder, if it can be read.
     pub(super) async fn acquire(
         &self,
         holder: &Holder,
         lock_wait: &LockWait<'_>,
     ) -> anyhow::Result<Result<String, Option<Holder>>> {
-        // Each round lost is a round that somebody else won; who that was stands in the object.
+        // After a lost round another run has the lease; the object has its name.
         for _ in 0..ROUNDS {
             let now = match self.sidecar.write_if(holder, If::Absent).await? {
                 Ok(etag) => return Ok(Ok(etag)),
@@ -68,7 +67,7 @@ impl Object {
             };
             let Some(found) = self.sidecar.read().await? else { continue };
             let Found { content: current, etag, modified: renewed } = found;
-            // The answer to the first try was lost, and the SDK tried again.
+            // The response to the first attempt was lost, and the SDK tried again.
             if current.is(holder) {
                 return Ok(Ok(etag));
             }
@@ -84,7 +83,7 @@ impl Object {
         Ok(Err(None))
     }
 
-    /// Who holds a lease that goes with this one not at all, where somebody does. Dead ones are taken away.
+    /// The holder of a lease that conflicts with this one, if any. Removes leases of ended runs.
     pub(super) async fn elsewhere(
         &self,
         part: Part,
@@ -102,7 +101,7 @@ impl Object {
         };
         for key in keys {
             let other = Self::new(&self.store, key);
-            // To be able to take it is the one proof that nobody holds it.
+            // Only a successful take proves that no run holds it.
             match other.acquire(own, lock_wait).await? {
                 Ok(etag) => other.sidecar.delete(&etag).await?,
                 Err(holder) => return Ok(Some(holder)),
@@ -130,9 +129,9 @@ impl Object {
         }
     }
 
-    /// Renews the lease and gives its new ETag; none where another run holds it. That is not believed before its name was read:
-    /// S3 also says no where its first answer was lost, where another request was under way, and, for a while after versioning
-    /// was switched on, where it has forgotten an object.
+    /// Renews the lease and returns its new ETag. `None` if another run holds it, but only after reading that run's name. S3 also
+    /// refuses if its first response was lost, if another request was in progress, and, for a while after versioning was enabled,
+    /// if it does not find the object.
     async fn renewed(&self, holder: &Holder, etag: Option<&str>) -> anyhow::Result<Option<String>> {
         let mut condition = etag.map(str::to_owned);
         for _ in 0..ROUNDS {
@@ -150,7 +149,7 @@ impl Object {
     }
 }
 
-/// Whether a lease that was renewed at one time is over at another, both by S3's clock. What S3 does not say is not over.
+/// Whether a lease that was renewed at one time has expired at another, both by S3's clock. Unknown times do not count as expired.
 fn is_over(renewed: Option<i64>, now: Option<i64>) -> bool {
     let term = i64::try_from(TERM.as_secs()).unwrap_or(i64::MAX);
     renewed.zip(now).is_some_and(|(renewed, now)| now.saturating_sub(renewed) > term)
@@ -184,17 +183,17 @@ mod tests {
     #[tokio::test]
     async fn only_another_run_s_name_ends_a_lease() {
         let e2 = Some("\"e2\"".to_owned());
-        // Its own write, whose answer was lost.
+        // This run's own write, whose response was lost.
         let (renewed, asked) =
             renewal(vec![refused(412, "PreconditionFailed"), held_by("anna"), RENEWED]).await;
         assert_eq!(renewed.unwrap(), e2);
         assert_eq!(asked[2], "PUT t.transfer.lock \"e1\"");
-        // Forgotten by S3.
+        // S3 does not find the object for a moment.
         let [none, nothing] = ABSENT();
         let (renewed, asked) = renewal(vec![refused(404, "NoSuchKey"), none, nothing, RENEWED]).await;
         assert_eq!(renewed.unwrap(), e2);
         assert_eq!(asked[3], "PUT t.transfer.lock *");
-        // Not shown for a while.
+        // The object is hidden for a while.
         let hidden = vec![
             refused(404, "NoSuchKey"),
             refused(404, "NoSuchKey"),
@@ -203,7 +202,7 @@ mod tests {
             RENEWED,
         ];
         assert_eq!(renewal(hidden).await.0.unwrap(), e2);
-        // Somebody else's.
+        // Another run's lease.
         let (renewed, _) = renewal(vec![refused(412, "PreconditionFailed"), held_by("ben")]).await;
         assert_eq!(renewed.unwrap(), None);
     }
@@ -212,7 +211,7 @@ mod tests {
     fn a_lease_is_over_by_the_service_s_clock_alone() {
         assert!(!is_over(Some(1000), Some(1300)));
         assert!(is_over(Some(1000), Some(1301)));
-        // Renewed between the refusal and the reading.
+        // The lease was renewed between the refusal and the read.
         assert!(!is_over(Some(1301), Some(1000)));
         assert!(!is_over(None, Some(1000)) && !is_over(Some(1000), None));
     }
