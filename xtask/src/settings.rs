@@ -28,13 +28,13 @@ pub struct Global {
     /// The key of the terraform state in its bucket [default: .terraform/terraform.tfstate]
     #[arg(long, global = true, value_name = "KEY")]
     pub state_key: Option<String>,
-    /// Seconds to wait for another run on this grid, and for somebody else's lock on the terraform state
+    /// Seconds to wait for another run on this grid, and for a lock on the terraform state
     #[arg(long, global = true, value_name = "SECONDS", default_value_t = 0)]
     pub lock_timeout: u64,
     /// The AWS profile
     #[arg(long, global = true, value_name = "NAME")]
     pub profile: Option<String>,
-    /// Stop before the first write unless the credentials belong to this AWS account
+    /// Stop before the first write if the credentials belong to another AWS account
     #[arg(long, global = true, value_name = "ID")]
     pub expect_account: Option<String>,
     /// Use the AWS that is emulated on this machine
@@ -43,7 +43,7 @@ pub struct Global {
     /// Where the emulated AWS keeps its data [default: target/local]
     #[arg(long, global = true, value_name = "DIR")]
     pub local_dir: Option<PathBuf>,
-    /// Use this OCI registry in the place of the account's ECR; terraform and AWS are left out
+    /// Use this OCI registry instead of the account's ECR; terraform and AWS are not used
     #[arg(long, global = true, value_name = "HOST[/PREFIX]", conflicts_with = "local")]
     pub registry: Option<String>,
     /// Reach a source registry through another address, as `docker.io=https://mirror.example/hub`
@@ -58,7 +58,7 @@ pub struct Global {
     /// What stdout carries
     #[arg(long, global = true, value_enum, default_value_t)]
     pub format: Format,
-    /// Show every step, and the programs' own words
+    /// Show every step, and the output of the programs that are run
     #[arg(long, short, global = true)]
     pub verbose: bool,
     /// Show only warnings, errors, results and questions

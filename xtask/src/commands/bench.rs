@@ -9,7 +9,7 @@ use super::test::test_engines;
 use crate::cargo;
 use crate::prerequisites::TestEngines;
 
-/// Measure this tool side by side with skopeo, docker and whatever other copier is in PATH
+/// Measure this tool side by side with skopeo, docker and other copiers in PATH
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  cargo xtask bench\n  cargo xtask bench -- --rounds 9 --only grid")]
 pub struct Bench {

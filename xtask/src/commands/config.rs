@@ -6,7 +6,7 @@ use crate::context::Context;
 use crate::origins::{Setting, settings};
 use crate::ui::Table;
 
-/// Show what a run would work with, and where each value comes from
+/// Show the settings of a run, and where each value comes from
 #[derive(Debug, Args)]
 #[command(
     subcommand_required = true,
@@ -19,7 +19,7 @@ pub struct Config {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Show every setting with its value and where it comes from; nobody is asked
+    /// Show every setting with its value and where it comes from; no server is asked
     #[command(after_help = "Example:\n  cargo xtask config show")]
     Show,
 }

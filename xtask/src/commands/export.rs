@@ -12,26 +12,26 @@ use crate::transfer::only;
 
 /// Write every image of the list, runtimes included, into an OCI image layout for an air gap
 ///
-/// FILE is a directory, or a tar file where its name ends in `.tar`. Digests are those at the registries, and signatures come along where
-/// images.toml says `artifacts = true`. An image that the target has is read there, another one at its source. A run that was ended goes on
-/// where it was: what lies in FILE is verified first. `import-images`, skopeo and podman read it.
+/// FILE is a directory, or a tar file if its name ends in `.tar`. Digests stay the same, and signatures are included if images.toml says
+/// `artifacts = true`. An image is read from the target if it is there, else from its source. An interrupted export continues: what is in
+/// FILE is verified first. `import-images`, skopeo and podman can read FILE.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  cargo xtask export-images grid.tar REGION=eu-west-1\n  cargo xtask export-images usb/grid --from-sources\n  cargo xtask export-images news.tar --since last/images.lock"
 )]
 pub struct ExportImages {
-    /// The directory, or the file whose name ends in `.tar`
+    /// A directory, or a file whose name ends in `.tar`
     file: PathBuf,
-    /// Leave out the images that this images.lock has in the same version; runtimes are always included
+    /// Leave out images whose digest is in this images.lock; runtimes are always included
     #[arg(long, value_name = "LOCK")]
     since: Option<PathBuf>,
     /// Only these images and runtimes: repository, repository:tag or runtime
     #[arg(long, value_name = "NAME", num_args = 1..)]
     only: Vec<String>,
-    /// Take this image or base at once, whatever min_age in images.toml says; can be given several times
+    /// Accept this image or base at once, ignoring min_age in images.toml; can be given several times
     #[arg(long, value_name = "NAME")]
     allow_fresh: Vec<String>,
-    /// Read everything at its source, without an account; runtimes are left out
+    /// Read all images from their sources, without an AWS account; runtimes are left out
     #[arg(long)]
     from_sources: bool,
 }

@@ -17,7 +17,7 @@ use super::Context;
 pub struct ImportConfig {
     /// HTC-Grid's file
     file: PathBuf,
-    /// Write it here instead of to stdout; a file that is there is left alone
+    /// Write it here instead of to stdout; an existing file is not overwritten
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
 }

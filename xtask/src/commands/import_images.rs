@@ -9,8 +9,8 @@ use crate::context::Context;
 
 /// Copy the images of an OCI image layout, from export-images or another tool, into the account's ECR
 ///
-/// No source registry is asked. Digests stay the same, signatures come along, every byte is compared with its digest, and the copies are
-/// read back. The account's repositories are made first, as transfer-images makes them. It shows what it would do and asks once.
+/// No source registry is asked. Digests stay the same, signatures are copied too, every byte is compared with its digest, and the copies
+/// are read back. The account's repositories are created first, as by transfer-images. Shows what it would do and asks once.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  cargo xtask import-images grid.tar TAG=prod REGION=eu-west-1\n  cargo xtask import-images usb/grid --registry registry.example:5000/htc --auto-approve"
@@ -18,13 +18,13 @@ use crate::context::Context;
 pub struct ImportImages {
     /// The directory or tar file
     file: PathBuf,
-    /// Do not ask
+    /// Do not ask for approval
     #[arg(long)]
     auto_approve: bool,
-    /// Take this image or base at once, whatever min_age in images.toml says; can be given several times
+    /// Accept this image or base at once, ignoring min_age in images.toml; can be given several times
     #[arg(long, value_name = "NAME")]
     allow_fresh: Vec<String>,
-    /// What to call the image of a file that has only one, without a repository and tag
+    /// The name for the image of a file that has only one image, without a name
     #[arg(long, value_name = "REPOSITORY:TAG")]
     name: Option<String>,
 }

@@ -14,10 +14,10 @@ use crate::infrastructure;
     after_help = "Examples:\n  cargo xtask init-images TAG=prod REGION=eu-west-1\n  cargo xtask init-images --create-state-bucket --state-bucket my-state"
 )]
 pub struct InitImages {
-    /// Create the bucket, or mend what is wrong with it: versioned, encrypted with KMS, no public access, TLS only
+    /// Create the bucket, or correct its settings: versioned, encrypted with KMS, no public access, TLS only
     #[arg(long)]
     pub create_state_bucket: bool,
-    /// Release a lock on the state that a dead run left behind; its error named the ID
+    /// Release a lock on the state that a dead run left behind; the error message shows its ID
     #[arg(long, value_name = "ID")]
     pub release_lock: Option<String>,
     /// Show what would be created, corrected and released, and stop

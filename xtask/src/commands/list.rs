@@ -44,7 +44,7 @@ pub struct ListImages {
     /// Only the repositories' URIs, as `aws ecr describe-repositories --query "repositories[*].repositoryUri"`
     #[arg(long)]
     uris: bool,
-    /// Every tag of every repository, not only those that images.toml names
+    /// Show every tag of every repository, not only those in images.toml
     #[arg(long)]
     all: bool,
 }

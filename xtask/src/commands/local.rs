@@ -10,7 +10,7 @@ use crate::local::{self, Background, LocalSetup, Running};
 use crate::prerequisites::Engine;
 use crate::ui::Table;
 
-/// Start, stop and use the AWS that is emulated on this machine, and what `demo` started beside it
+/// Start, stop and use the AWS that is emulated on this machine, and what `demo` started with it
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  eval \"$(cargo xtask local env)\" && aws ecr describe-repositories")]
 pub struct Local {
@@ -20,11 +20,11 @@ pub struct Local {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Start it, if it does not run, and the sample upstreams that `demo` used
+    /// Start it if it does not run, with the sample upstreams of `demo`
     Up,
-    /// End it, the sample upstreams and the docker engine that `demo` or `test` started; the data stays
+    /// Stop it, the sample upstreams, and the docker engine that `demo` or `test` started; the data is kept
     Down,
-    /// Say what runs, where, and with what data
+    /// Show what runs, where, and with which data
     Status,
     /// Print the shell lines that point the aws CLI, docker and terraform at it
     Env,

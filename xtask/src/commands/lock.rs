@@ -24,19 +24,19 @@ use crate::trust::Trust;
 /// Images whose signatures are looked at at once.
 const AT_ONCE: usize = 16;
 
-/// Write images.lock: which digests the names in images.toml mean
+/// Write images.lock: the digest of each name in images.toml
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  cargo xtask lock\n  cargo xtask lock --update\n  cargo xtask lock --update grafana python3.12\n  cargo xtask lock --allow-fresh grafana"
 )]
 pub struct Lock {
-    /// Ask upstream anew: for everything, or for the images and runtimes that are named
+    /// Ask upstream again: for everything, or for the images and runtimes that are named
     #[arg(long)]
     update: bool,
-    /// Ask upstream, say what would change and stop; exits with 3 if something would, with 7 if upstream does not answer
+    /// Ask upstream, show what would change and stop; exits with 3 if something would change, with 7 if upstream does not answer
     #[arg(long)]
     check: bool,
-    /// Ask upstream anew for this image or base, and lock what it has whatever min_age in images.toml says; can be given several times
+    /// Ask upstream again for this image or base, and lock it ignoring min_age in images.toml; can be given several times
     #[arg(long, value_name = "NAME")]
     allow_fresh: Vec<String>,
     /// Images and runtimes

@@ -17,7 +17,7 @@ use registry::Server;
 
 use super::Context;
 
-/// Log docker in to the account's ECR; not needed before transfer-images, which has its own token
+/// Log docker in to the account's ECR; transfer-images does not need it
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  cargo xtask ecr-login REGION=eu-west-1")]
 pub struct EcrLogin {}

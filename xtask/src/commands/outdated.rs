@@ -23,10 +23,10 @@ const NAMED: usize = 20;
 
 /// Show for each image the newer tags that its source has, its age, and when the support of a runtime's base ends
 ///
-/// Tags are compared where they have the same form: v1.2.3 with v1.10.0, 7.0.12-alpine with 7.2.1-alpine, 2023-01-01 with 2023-02-01; an
-/// -rc is offered to an -rc alone. Nothing is pulled from the sources: a list of tags is no pull. The age is that of the image in your
-/// registry, which is asked where it can be. Nothing is changed: take a newer tag by writing it into images.toml, and then
-/// `lock --update NAME`. Digests behind the same tag are `lock --check`'s.
+/// Tags of the same form are compared: v1.2.3 with v1.10.0, 7.0.12-alpine with 7.2.1-alpine, 2023-01-01 with 2023-02-01; an -rc is only
+/// compared with an -rc. Listing tags does not count as a pull. The age is that of the image in your registry, if that can be asked.
+/// Nothing is changed: to use a newer tag, write it into images.toml and run `lock --update NAME`. `lock --check` shows tags whose digest
+/// has changed.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  cargo xtask outdated REGION=eu-west-1\n  cargo xtask outdated curl lambda:python3.12\n  cargo xtask outdated --exit-code --format json"
@@ -35,7 +35,7 @@ pub struct Outdated {
     /// Only these images and runtimes: repository, repository:tag or runtime
     #[arg(value_name = "NAME")]
     names: Vec<String>,
-    /// End with 11 where something has a newer tag, or a base's support has ended
+    /// Exit with 11 if there is a newer tag, or if a base's support has ended
     #[arg(long)]
     exit_code: bool,
 }

@@ -18,7 +18,7 @@ pub struct Prune {
     /// Show what would be deleted, and stop
     #[arg(long)]
     dry_run: bool,
-    /// Do not ask
+    /// Do not ask for approval
     #[arg(long)]
     yes: bool,
 }

@@ -43,7 +43,7 @@ pub struct Test {
     /// Install and start what is missing without asking (CI=true means the same)
     #[arg(long, short)]
     yes: bool,
-    /// Only the tests whose name contains this, or, where it names a file or directory of tests/tests, those in it
+    /// Only the tests whose name contains this, or those in this file or directory of tests/tests
     filter: Option<String>,
 }
 

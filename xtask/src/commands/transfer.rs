@@ -11,13 +11,13 @@ use crate::boxed::boxed;
 use crate::exit_codes::Ending;
 use crate::transfer::{self, Request};
 
-/// Bring every image that the grid needs into the account's ECR: shows the plan, asks once, acts, verifies
+/// Copy or build every image that the grid needs into the account's ECR: shows the plan, asks once, applies and verifies it
 #[derive(Debug, Default, Args)]
 #[command(
     after_help = "Examples:\n  cargo xtask transfer-images TAG=prod REGION=eu-west-1\n  cargo xtask transfer-images TAG=prod REBUILD_RUNTIMES=true\n  cargo xtask transfer-images --local --dry-run\n  cargo xtask transfer-images --registry registry.example:5000/htc --only curl"
 )]
 pub struct TransferImages {
-    /// Do not ask
+    /// Do not ask for approval
     #[arg(long)]
     pub auto_approve: bool,
     /// What both commands take.
@@ -36,34 +36,34 @@ pub struct AutoTransferImages {
 /// What both commands take.
 #[derive(Clone, Debug, Default, Args)]
 pub struct Options {
-    /// Show the plan and stop: the same code, cut before the question
+    /// Show the plan and stop
     #[arg(long)]
     pub dry_run: bool,
-    /// End a dry run with 11 where there is something to do
+    /// With --dry-run: exit with 11 if there is something to do
     #[arg(long, requires = "dry_run")]
     exit_code: bool,
-    /// Build every runtime anew, without any cache, on a fresh base [REBUILD_RUNTIMES=true]
+    /// Rebuild every runtime without any cache, on a fresh base [REBUILD_RUNTIMES=true]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", value_parser = parse_bool)]
     rebuild_runtimes: Option<bool>,
-    /// Stop where an upstream tag has moved away from images.lock
+    /// Stop if an upstream tag no longer matches images.lock
     #[arg(long)]
     locked: bool,
-    /// Go on with the other images where one fails
+    /// Continue with the other images if one fails
     #[arg(long)]
     keep_going: bool,
     /// Only these images and runtimes: repository, repository:tag or runtime
     #[arg(long, value_name = "NAME", num_args = 1..)]
     only: Vec<String>,
-    /// Take this image or base at once, whatever min_age in images.toml says; can be given several times
+    /// Accept this image or base at once, ignoring min_age in images.toml; can be given several times
     #[arg(long, value_name = "NAME")]
     allow_fresh: Vec<String>,
-    /// Only this share of images and runtimes, 1 of N: `2/4`, or `auto[/N]` where AWS Batch, Kubernetes or GitLab say which
+    /// Only this share of images and runtimes, 1 of N: `2/4`, or `auto[/N]` on AWS Batch, Kubernetes or GitLab
     #[arg(long, value_name = "I/N")]
     shard: Option<String>,
-    /// Start terraform even where it is known to have nothing to do
+    /// Run terraform even if it is known to have nothing to do
     #[arg(long)]
     refresh: bool,
-    /// Pull what images.toml primes into the local container engine, too
+    /// Also pull the images that images.toml primes into the local container engine
     #[arg(long)]
     prime: bool,
     /// Write one HTML page about this run: what was done and why, sizes, times, signatures, findings of ECR's scans

@@ -10,9 +10,9 @@ use crate::verify::{Verification, Verified, verdict};
 
 /// Read the target back: every manifest, and every blob's presence and size, against images.lock or the sources
 ///
-/// Without images.lock an image is compared with what the last run left there, or else with its source. A runtime is compared with its
-/// own labels: its build key with its inputs, its base with images.toml and images.lock. Any difference is named and ends the command with
-/// exit code 8. Nothing is changed.
+/// Without images.lock an image is compared with the result of the last run, or else with its source. A runtime is compared by its
+/// labels: its build key with its inputs, its base with images.toml and images.lock. Differences are listed, and the exit code is then 8.
+/// Nothing is changed.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  cargo xtask verify TAG=prod REGION=eu-west-1\n  cargo xtask verify curl lambda:python3.12 --deep\n  cargo xtask verify --registry registry.example:5000/htc --format json"

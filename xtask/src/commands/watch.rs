@@ -7,10 +7,10 @@ use crate::context::Context;
 use crate::exit_codes::Ending;
 use crate::transfer::{self, LOCK_TIMEOUT, Request};
 
-/// Bring the images once, for a cron job or a scheduled workflow: no question, JSON, an exit code that says whether anything changed
+/// Transfer the images once, for a cron job or a scheduled workflow: no question, JSON, and an exit code that says whether anything changed
 ///
-/// It is auto-transfer-images with `--format json`, waits up to 15 minutes for somebody else's run (`--lock-timeout` for longer), and ends
-/// with 0 where nothing was to be done, with 11 where something was changed (with `--dry-run`: would be), and else as every command.
+/// Like auto-transfer-images with `--format json`, but waits up to 15 minutes for another run to end (`--lock-timeout` for longer). The
+/// exit code is 0 if there was nothing to do, 11 if something was changed (with `--dry-run`: would be), and else as for every command.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  cargo xtask watch TAG=prod REGION=eu-west-1\n  cargo xtask watch --dry-run | jq '.images[] | select(.action != \"up to date\")'"

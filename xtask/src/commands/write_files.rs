@@ -11,15 +11,15 @@ use crate::shipped::{self, WriteError};
 
 /// Write images.toml, the terraform module and the runtimes' sources into a folder, to be edited there
 ///
-/// Commands that are run in that folder, or below it, use its files. A file that is there and differs is never overwritten: then
-/// nothing is written at all.
+/// Commands that are run in that folder, or below it, use its files. Existing files that differ are never overwritten: nothing is
+/// written then.
 #[derive(Debug, Args)]
 #[command(
     alias = "init",
     after_help = "Examples:\n  cargo xtask write-files\n  cargo xtask write-files my-grid"
 )]
 pub struct WriteFiles {
-    /// The folder; it is made where it does not exist
+    /// The folder; it is created if it does not exist
     #[arg(default_value = ".")]
     dir: PathBuf,
 }

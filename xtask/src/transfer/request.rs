@@ -15,7 +15,7 @@ pub struct Request {
     pub rebuild_runtimes: bool,
     /// Refuse where upstream says something else than images.lock.
     pub locked: bool,
-    /// Go on with the other images where one fails.
+    /// Continue with the other images if one fails.
     pub keep_going: bool,
     /// Only these images and runtimes.
     pub only: Vec<String>,

@@ -35,7 +35,7 @@ Examples:
   cargo xtask rebuild-runtimes --builds python3.12
   cargo xtask rebuild-runtimes --rollback python3.12")]
 pub struct RebuildRuntimes {
-    /// Runtimes; all that are switched on where none is named
+    /// Runtimes; default: all that are enabled
     #[arg(value_name = "NAME")]
     names: Vec<String>,
     /// Push what was built, and move the runtimes' tags to it
@@ -44,37 +44,37 @@ pub struct RebuildRuntimes {
     /// Build without any cache, on a fresh base
     #[arg(long)]
     no_cache: bool,
-    /// Run each runtime once and have it answer an invocation, before its tag moves
+    /// Run each runtime once and test an invocation, before its tag moves
     #[arg(long)]
     smoke: bool,
     /// Show what would be built and which tags would move, and stop
     #[arg(long, conflicts_with_all = ["watch", "builds", "explain", "why"])]
     dry_run: bool,
-    /// Do not ask before tags move that the grid runs (--push, --rollback)
+    /// Do not ask before moving tags that the grid uses (--push, --rollback)
     #[arg(long, visible_alias = "auto-approve")]
     yes: bool,
     /// Build again whenever a file changes
     #[arg(long, conflicts_with = "push")]
     watch: bool,
-    /// Take this runtime's base at once, whatever min_age in images.toml says; can be given several times
+    /// Accept this runtime's base at once, ignoring min_age in images.toml; can be given several times
     #[arg(long, value_name = "NAME")]
     allow_fresh: Vec<String>,
     /// A remote or Kubernetes builder (buildx)
     #[arg(long, value_name = "NAME")]
     builder: Option<String>,
-    /// Keep the builder's cache in the repository, for machines that have none of their own (buildx)
+    /// Keep the builder's cache in the repository, for machines without a cache (buildx)
     #[arg(long, requires = "push")]
     registry_cache: bool,
-    /// Say what each runtime's build key is made of, and stop
+    /// Show what each runtime's build key is made of, and stop
     #[arg(long)]
     explain: bool,
-    /// Say which input differs from what the registry runs (with --push) or the local engine has, and stop
+    /// Show which input differs from the build in the registry (with --push) or in the local engine, and stop
     #[arg(long)]
     why: bool,
-    /// List the builds of a runtime that the registry has, and how its tag moved, and stop
+    /// List a runtime's builds in the registry and the history of its tag, and stop
     #[arg(long, value_name = "NAME", conflicts_with_all = ["names", "push", "watch"])]
     builds: Option<String>,
-    /// Move a runtime's tag back to an earlier build (what it was before, if none is named) and hold it there
+    /// Move a runtime's tag back to an earlier build (default: the previous one) and hold it there
     #[arg(long, value_names = ["NAME", "BUILD"], num_args = 1..=2, conflicts_with_all = ["names", "push", "watch", "builds"])]
     rollback: Vec<String>,
 }

@@ -27,13 +27,13 @@ const AT_ONCE: usize = 16;
 /// Show the account's resources, who is running, the last run's result, and the findings of ECR's scans
 ///
 /// Nothing is changed and no source is asked: `list-images` and `outdated` compare with the sources, `verify` reads the images back. The
-/// last run is the last one that had something to do; what all shards of a run did is shown together.
+/// last run is the last one that had something to do; all shards of a run are shown together.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  cargo xtask status TAG=prod REGION=eu-west-1\n  cargo xtask status --fail-on high --format json"
 )]
 pub struct Status {
-    /// End with 12 where ECR's scans have findings of this severity or a worse one
+    /// Exit with 12 if ECR's scans have findings of this severity or a worse one
     #[arg(long, value_name = "SEVERITY", value_enum)]
     fail_on: Option<Severity>,
 }
