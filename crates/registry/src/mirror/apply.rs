@@ -21,6 +21,7 @@ use crate::manifest::{Blob, Manifest, ManifestError};
 use crate::platform::Platform;
 use crate::reference::Reference;
 use crate::size_limits;
+use crate::transfer::blob_upload::Opening;
 use crate::transfer::source::Kept;
 
 /// Manifests of one image that are put at once.
@@ -116,7 +117,7 @@ async fn finish(
         Action::Replace { previous, content, .. } => (content, Some(*previous)),
     };
     let image_copy = ImageCopy { keep: content.config.map(|config| (config, &kept)), ..image_copy };
-    let mut result = copy(image_copy, &job, content, replaced, warnings).await;
+    let result = copy(image_copy, &job, content, replaced, warnings).await;
     for blob in &content.blobs {
         let (registry, repository) = (job.target.registry(), job.target.repository());
         match &result {
@@ -124,14 +125,32 @@ async fn finish(
             Err(_) => shared_blobs.lost(image, registry, repository, blob.digest),
         }
     }
-    if mirror.reads_back
-        && let Ok(copied) = &result
-        && let Err(error) = read_back(&client, check, image, &job.target, copied.digest).await
-    {
-        result = Err(error);
-    }
+    let result = match result {
+        Ok((copied, claimed)) if mirror.reads_back => {
+            let read = read_back_all(image_copy, check, copied.digest, claimed).await;
+            read.map(|()| copied)
+        }
+        result => result.map(|(copied, _)| copied),
+    };
     tell_end(mirror, image, &result);
     Outcome { job, result }
+}
+
+/// [`read_back`], and once more after what of `claimed` is not there was sent: a mount may be answered by 201 for nothing.
+async fn read_back_all(
+    image_copy: ImageCopy<'_>,
+    check: &Check<'_>,
+    digest: Digest,
+    claimed: Vec<Blob>,
+) -> Result<(), Error> {
+    let ImageCopy { client, image, target, .. } = image_copy;
+    match read_back(client, check, image, target, digest).await {
+        Err(error) if matches!(error.kind(), ErrorKind::ReadBack { .. }) && !claimed.is_empty() => {
+            image_copy.send_claimed(Totals { claimed, ..Totals::default() }, &Opening::Head).await?;
+            read_back(client, check, image, target, digest).await
+        }
+        read => read,
+    }
 }
 
 fn tell_end(mirror: &Mirror, image: usize, result: &Result<Copied, Error>) {
@@ -163,13 +182,14 @@ fn telling(mirror: &Mirror, image: usize) -> Client {
     }))
 }
 
+/// Copies it, and says which blobs the target has by its own word alone.
 async fn copy(
     image_copy: ImageCopy<'_>,
     job: &Job,
     content: &Content,
     replaced: Option<Digest>,
     mut warnings: Vec<String>,
-) -> Result<Copied, Error> {
+) -> Result<(Copied, Vec<Blob>), Error> {
     let ImageCopy { mirror, image, .. } = image_copy;
     mirror.events.tell(&Event::ImageStarted { image, blobs: content.blobs.len(), bytes: content.bytes });
     if bugs::is_in(Bug::TagFirst) {
@@ -186,7 +206,7 @@ async fn copy(
             if matches!(error.kind(), ErrorKind::PartUnknown { .. })
                 && !(totals.claimed.is_empty() && content.tree.present.is_empty()) =>
         {
-            totals = image_copy.send_claimed(totals).await?;
+            totals = image_copy.send_claimed(totals, &Opening::Absent).await?;
             put_claimed(image_copy, content).await?;
             put_all(image_copy, job, content).await
         }
@@ -198,7 +218,8 @@ async fn copy(
     }
     mirror.mapping.record_blobs(content.digest, content.blobs.iter().map(|blob| blob.digest).collect());
     mirror.mapping.record_target_digest(&job.target, content.digest);
-    Ok(Copied::new(content.digest, replaced, totals, warnings))
+    let claimed = std::mem::take(&mut totals.claimed);
+    Ok((Copied::new(content.digest, replaced, totals, warnings), claimed))
 }
 
 /// Puts the manifests below the top one that the target said it has, and what they name.

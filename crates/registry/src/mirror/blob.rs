@@ -133,10 +133,10 @@ impl ImageCopy<'_> {
         add_all(Totals::default(), all).await
     }
 
-    /// Sends what the target said it has, and then missed.
-    pub(super) async fn send_claimed(&self, totals: Totals) -> Result<Totals, Error> {
+    /// Sends what the target said it has, and then missed, as far as `opening` finds that it is not there.
+    pub(super) async fn send_claimed(&self, totals: Totals, opening: &Opening) -> Result<Totals, Error> {
         let Totals { sent, claimed, .. } = totals;
-        let send = |blob: Blob| async move { Ok((self.bring(blob, &Opening::Absent).await?, blob)) };
+        let send = |blob: Blob| async move { Ok((self.bring(blob, opening).await?, blob)) };
         add_all(Totals { sent, ..Totals::default() }, claimed.into_iter().map(send).collect()).await
     }
 

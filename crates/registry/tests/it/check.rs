@@ -155,7 +155,7 @@ fn a_copy_that_reads_back_otherwise_fails_and_the_others_are_done() {
         let jobs = || ["r:1", "s:1"].map(|name| Job::new(source.name(name), target.name(name))).to_vec();
         // Whether a blob that was just sent is there is only asked by who reads back.
         let gone = |times| Rule::new("HEAD", &lost.to_string(), Fault::status(404)).times(times);
-        target.on(gone(9));
+        target.on(gone(99));
         assert!(copy_all(&Mirror::new(client()), jobs()).await.iter().all(Result::is_ok));
         assert_eq!(target.log.fired(), 0);
         for tag in ["r", "s"] {

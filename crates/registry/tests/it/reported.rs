@@ -8,6 +8,7 @@
 //! | does not find a manifest that it was just given | [harbor#14902](https://github.com/goharbor/harbor/issues/14902) |
 //! | says by HEAD that a blob has no bytes | [godoxy#169](https://github.com/yusing/godoxy/issues/169), [docker/for-linux#1296](https://github.com/docker/for-linux/issues/1296) |
 //! | says that it has a blob, and misses it in the manifest | [harbor#18541](https://github.com/goharbor/harbor/issues/18541), [regclient#875](https://github.com/regclient/regclient/issues/875), [cc-utils#1761](https://github.com/gardener/cc-utils/pull/1761) |
+//! | answers a mount by 201 and has nothing, or takes a manifest whose blobs are gone | [crane#1820](https://github.com/google/go-containerregistry/issues/1820) |
 //! | says that it has a manifest, and misses it in the index | [oras-go#1213](https://github.com/oras-project/oras-go/pull/1213) |
 //! | sends us to an object store by an address that has run out | [stargz-snapshotter#167](https://github.com/containerd/stargz-snapshotter/pull/167), [distribution#4175](https://github.com/distribution/distribution/issues/4175) |
 //! | refuses the referrers API, which it does not know | [regclient#389](https://github.com/regclient/regclient/pull/389) |
@@ -125,6 +126,21 @@ fn a_blob_that_a_registry_has_and_then_misses_is_sent() {
         let error = copied(&source, &target).await.unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::PartUnknown { .. }), "{error}");
         assert_eq!(target.log.count("PUT uploads"), 2);
+    });
+}
+
+#[test]
+fn a_mount_that_brings_nothing_is_made_up_for() {
+    run(async {
+        let image = small();
+        let (source, target) = pair(&image).await;
+        target.quirks(|quirks| quirks.gullible = true);
+        target.on(Rule::new("POST", "mount=", reply(201, &[("location", "/v2/r/blobs/x")], "")).times(2));
+        // The reply does not name the blob: HEAD is asked whether it is there.
+        target.on(Rule::new("HEAD", "/blobs/", reply(200, &[], "")).times(2));
+        let job = Job::new(source.name("r:1"), target.name("r:1"));
+        let copied = copy(&Mirror::new(client()).read_back(), job).await.unwrap();
+        assert_eq!((copied.digest, target.broken_tag()), (image.digest(), None));
     });
 }
 

@@ -64,7 +64,7 @@ pub struct Quirks {
     pub no_range: bool,
     /// Referrers are answered by the API.
     pub referrers: bool,
-    /// Stored bytes are not compared with their digest.
+    /// Stored bytes are not compared with their digest, and manifests may name what is not there.
     pub gullible: bool,
     /// So many of a hundred replies are a 429.
     pub throttled: u8,
