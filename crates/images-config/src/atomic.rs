@@ -1,4 +1,4 @@
-//! Files that are whole or not there: written beside their place, flushed, then renamed into it.
+//! Atomic file writes: written to a temporary file in the same folder, flushed, then renamed.
 
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -6,23 +6,22 @@ use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
-/// Puts `bytes` at `path`: whoever reads it sees the old file or the new one, after a power cut too.
+/// Writes `bytes` to `path`. Readers see the old or the new file, even after a power failure.
 ///
 /// # Errors
-/// The folder cannot be made or written to; then the old file is as it was.
+/// The folder cannot be created or written to. The old file then stays unchanged.
 pub fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let (path, file) = beside(path, 0o666, |file| file.write_all(bytes))?;
     file.as_file().sync_all()?;
     file.persist(&path)?;
-    // The rename itself lives in the folder.
+    // The rename is recorded in the folder, so that must be flushed too.
     std::fs::File::open(folder(&path))?.sync_all()
 }
 
-/// The same for what may be lost with the power, but not with the process: it does not wait for the disk. `fill` writes it
-/// piece by piece.
+/// Like [`write`], but without waiting for the disk: safe if the process ends, not if power fails. `fill` writes the content.
 ///
 /// # Errors
-/// As [`write`], and those of `fill`.
+/// Errors of [`write`] and of `fill`.
 pub fn write_soon(
     path: &Path,
     fill: impl FnOnce(&mut dyn std::io::Write) -> std::io::Result<()>,
@@ -36,27 +35,27 @@ pub fn write_soon(
     Ok(())
 }
 
-/// Whether [`write`] can put something at `path`, in a folder that is there. Nothing stays behind.
+/// Whether [`write`] can write to `path`, in an existing folder. Leaves no file.
 ///
 /// # Errors
-/// The folder is not there, or cannot be written to.
+/// The folder does not exist, or cannot be written to.
 pub fn check(path: &Path) -> std::io::Result<()> {
     new_beside(&real(path), 0o666).map(drop)
 }
 
-/// What becomes of a file that is there already.
+/// How to handle an existing file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Existing {
-    /// It stays as it is, and is an error.
+    /// Keep it and fail.
     Kept,
-    /// The new one takes its place.
+    /// Replace it.
     Replaced,
 }
 
-/// Puts `bytes` at `path` with this mode, of which the umask takes its part away. It does not wait for the disk.
+/// Writes `bytes` to `path` with this mode, reduced by the umask. Does not wait for the disk.
 ///
 /// # Errors
-/// As [`write`], and [`std::io::ErrorKind::AlreadyExists`] where what is there is kept.
+/// Errors of [`write`], and [`std::io::ErrorKind::AlreadyExists`] if an existing file is kept.
 pub fn put(path: &Path, bytes: &[u8], mode: u32, existing: Existing) -> std::io::Result<()> {
     let (path, file) = beside(path, mode, |file| file.write_all(bytes))?;
     match existing {
@@ -66,7 +65,7 @@ pub fn put(path: &Path, bytes: &[u8], mode: u32, existing: Existing) -> std::io:
     Ok(())
 }
 
-/// A file in the folder of `path` that `fill` has written, and where it really goes.
+/// A file in the folder of `path`, written by `fill`, and the path to rename it to.
 fn beside(
     path: &Path,
     mode: u32,
@@ -79,14 +78,14 @@ fn beside(
     Ok((path, file))
 }
 
-/// Where `path` really is: a link (a lock kept elsewhere) stays a link.
+/// The target of `path` if it is a link, so that a link (to a lock stored elsewhere) stays a link.
 fn real(path: &Path) -> PathBuf {
     std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
 }
 
 /// A new file in the folder of `path`.
 fn new_beside(path: &Path, mode: u32) -> std::io::Result<NamedTempFile> {
-    // The umask applies, as for any file that a program creates; the crate's default is 0600.
+    // The umask applies, as for any file that a program creates. The tempfile crate's default is 0600.
     let permissions = std::fs::Permissions::from_mode(mode);
     tempfile::Builder::new().prefix(".xtask-").permissions(permissions).tempfile_in(folder(path))
 }

@@ -1,5 +1,5 @@
-//! What earlier runs learned, where there is no images.lock: which digest a source's platforms come to, and what was last put
-//! where. It lives under target/; losing it costs one GET per image, nothing else.
+//! Results of earlier runs, used without images.lock: the digest for a source's platforms, and the last digest put at each target.
+//! The file is below target/; losing it costs one GET per image.
 
 mod journal;
 
@@ -17,13 +17,13 @@ use super::lock::PlatformSet;
 use super::manifests::Manifests;
 use journal::{Journal, Kind, Unread};
 
-/// The form that was one JSON document, written anew each time. It is read once and taken over.
+/// The old format, one JSON document that was rewritten each time. It is imported once.
 const OLD_VERSION: u32 = 1;
 
-/// Between two writes while images come in one after another.
+/// Pause between two writes while images are copied one after another.
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// A memory in a file.
+/// A cache in a file.
 #[derive(Debug)]
 pub struct Cache {
     state: Mutex<State>,
@@ -33,12 +33,12 @@ pub struct Cache {
 #[derive(Debug)]
 struct State {
     journal: Journal,
-    /// Blobs of manifests that were put nowhere yet.
+    /// The blobs of manifests that have no target yet.
     standing: HashMap<Digest, Vec<Digest>>,
     written: Option<Instant>,
 }
 
-/// The old form.
+/// The old format.
 #[derive(Debug, Deserialize)]
 struct Old {
     version: u32,
@@ -51,7 +51,7 @@ struct Old {
 }
 
 impl Cache {
-    /// Opens the cache; manifests are in a folder beside its file. A file that cannot be read is named in a warning and begun anew.
+    /// Opens the cache; manifests are in a folder next to its file. An unreadable file causes a warning and is replaced.
     pub fn open(path: impl Into<PathBuf>) -> Self {
         let path = path.into();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -68,13 +68,13 @@ impl Cache {
         Self { state: Mutex::new(State { journal, standing: HashMap::new(), written: None }), manifests }
     }
 
-    /// Whether a signature of this signer ([`trust::Signer::id`]) over the digest held in an earlier run: it does so for good, since
-    /// all that it stands on is part of the two.
+    /// Whether an earlier run verified a signature of this signer ([`trust::Signer::id`]) over the digest. The result depends only
+    /// on these two, so it stays valid.
     pub fn signed(&self, digest: Digest, signer: &str) -> bool {
         self.state().journal.get(Kind::Signed, &signed_key(digest, signer)).is_some()
     }
 
-    /// Remembers it.
+    /// Records a verified signature.
     pub fn sign(&self, digest: Digest, signer: &str) {
         self.state().journal.put(Kind::Signed, &signed_key(digest, signer), "1".to_owned());
     }
@@ -89,7 +89,7 @@ impl State {
         self.journal.get(kind, key)?.parse().ok()
     }
 
-    /// Writes what is new; what other runs write in the meantime stays.
+    /// Appends new facts. Those that other runs wrote in the meantime stay.
     fn save(&mut self) {
         self.written = Some(Instant::now());
         if let Err(why) = self.journal.append() {
@@ -104,7 +104,7 @@ pub(crate) fn today() -> u32 {
     u32::try_from(since.as_secs() / 86_400).unwrap_or(u32::MAX)
 }
 
-/// Source and platforms as one key.
+/// Key for source and platforms.
 fn wanted_key(source: &str, set: &str) -> String {
     format!("{source} {set}")
 }
@@ -113,7 +113,7 @@ fn repository(source: &Reference) -> String {
     format!("{}/{}", source.registry(), source.repository())
 }
 
-/// Digest and signer as one key.
+/// Key for digest and signer.
 fn signed_key(digest: Digest, signer: &str) -> String {
     format!("{digest} {signer}")
 }
@@ -141,7 +141,7 @@ fn take_over(journal: &mut Journal, bytes: &[u8]) -> Result<(), String> {
     for (manifest, blobs) in &old.blobs {
         journal.put(Kind::Blobs, manifest, joined(blobs));
     }
-    // Where that is not possible, the next write says so.
+    // If this fails, the next write reports it.
     journal.append().or(Ok(()))
 }
 
@@ -179,7 +179,7 @@ impl Mapping for Cache {
         blobs.split(',').filter_map(|blob| blob.parse().ok()).collect()
     }
 
-    /// Written with [`Mapping::place`], which follows.
+    /// Written with the call of [`Mapping::place`] that follows.
     fn record_blobs(&self, digest: Digest, blobs: Vec<Digest>) {
         self.state().standing.insert(digest, blobs);
     }
@@ -188,8 +188,8 @@ impl Mapping for Cache {
         self.state().digest(Kind::TargetDigest, &target.to_string())
     }
 
-    /// Written soon: a run that is killed should not take its own work for somebody else's when upstream has moved by the time
-    /// that it starts again.
+    /// Written soon: otherwise, after a kill and a change upstream, the next run would not recognise this run's image at the target
+    /// as its own.
     fn record_target_digest(&self, target: &Reference, digest: Digest) {
         let mut state = self.state();
         if let Some(blobs) = state.standing.remove(&digest) {

@@ -1,17 +1,17 @@
-//! The registries that ECR's pull-through cache knows, and what it wants for each
-//! (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/pull-through-cache.html>): a rule that ECR would refuse in the middle
-//! of an apply is refused with its line.
+//! The registries that ECR's pull-through cache supports, and the login that it needs for each
+//! (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/pull-through-cache.html>). A rule that ECR would refuse in the middle
+//! of an apply is refused here, with its line.
 
-/// What ECR wants in order to read from a registry.
+/// The login that ECR needs to read from a registry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Login {
-    /// Nothing.
+    /// No login.
     None,
     /// A secret with a login.
     Secret,
 }
 
-/// The registries by their hosts.
+/// The registries, by host.
 const KNOWN: [(&str, Login); 7] = [
     ("public.ecr.aws", Login::None),
     ("quay.io", Login::None),
@@ -22,7 +22,7 @@ const KNOWN: [(&str, Login); 7] = [
     ("cgr.dev", Login::Secret),
 ];
 
-/// What ECR wants for a registry; none where it does not know it.
+/// The login that ECR needs for a registry. `None` if ECR does not support it.
 pub(super) fn login(host: &str) -> Option<Login> {
     let known = KNOWN.iter().find(|(known, _)| *known == host).map(|(_, login)| *login);
     known.or_else(|| {
@@ -32,13 +32,13 @@ pub(super) fn login(host: &str) -> Option<Login> {
     })
 }
 
-/// Whether it is an ECR: of the same account in another region, or of another account, which is read by a role
+/// Whether it is an ECR: of the same account in another region, or of another account, read with a role
 /// (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/pull-through-cache-private.html>).
 pub(super) fn is_ecr(host: &str) -> bool {
     host.contains(".dkr.ecr.") && host.contains(".amazonaws.com")
 }
 
-/// Checks the ARN of the role by which ECR reads another ECR: it is in the account of the rule.
+/// Checks the ARN of the role with which ECR reads another ECR: it must be in the account of the rule.
 pub(super) fn check_role(arn: &str, account: Option<&str>) -> Result<(), String> {
     let fields: Vec<&str> = arn.splitn(6, ':').collect();
     let ["arn", _, "iam", "", owner, name] = fields.as_slice() else {
@@ -55,15 +55,15 @@ pub(super) fn check_role(arn: &str, account: Option<&str>) -> Result<(), String>
     }
 }
 
-/// The hosts, for who named another one.
+/// The supported hosts, for messages.
 pub(super) fn hosts() -> String {
     let hosts: Vec<&str> = KNOWN.iter().map(|(host, _)| *host).collect();
     format!("{}, NAME.azurecr.io, and ACCOUNT.dkr.ecr.REGION.amazonaws.com", hosts.join(", "))
 }
 
-/// Checks the ARN of a secret, which has to be called so that ECR may read it
-/// (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/pull-through-cache-creating-secret.html>), and in the account that
-/// images.toml names, where it names one.
+/// Checks a secret's ARN: ECR can only read secrets with a certain prefix in their name
+/// (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/pull-through-cache-creating-secret.html>), in the account named in
+/// images.toml, if any.
 pub(super) fn check_secret(arn: &str, account: Option<&str>) -> Result<(), String> {
     let fields: Vec<&str> = arn.splitn(7, ':').collect();
     let [_, _, "secretsmanager", _, owner, "secret", name] = fields.as_slice() else {

@@ -1,4 +1,4 @@
-//! The check table of images.toml: every rule has its line in one snapshot of all errors at once.
+//! The check table of images.toml: one snapshot with all errors, with a line for every rule.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use super::{Config, Sources};
 const WRONG: &str = include_str!("../testdata/all_errors.toml");
 const SNAPSHOT: &str = include_str!("../testdata/all_errors.txt");
 
-/// Mistakes after which nothing else of a file is read.
+/// Errors that end the reading of a file.
 const ALONE: [&str; 4] = [
     "schema_version = 2\n",
     "schema_version = 1\n<<<<<<< ours\n",
@@ -16,7 +16,7 @@ const ALONE: [&str; 4] = [
     "schema_version = 1\n[kms]\n[images]\n[kms]\n",
 ];
 
-/// Where the rules are written down.
+/// The source files with the rules.
 const RULES: [&str; 13] = [
     include_str!("cached_registries.rs"),
     include_str!("names.rs"),
@@ -33,7 +33,7 @@ const RULES: [&str; 13] = [
     include_str!("values.rs"),
 ];
 
-/// What is said of something else than images.toml.
+/// Texts that are about something other than images.toml.
 const OTHERS: [&str; 2] = [
     // --upstream.
     "is not HOST=URL",
@@ -79,7 +79,7 @@ fn errors() -> String {
     texts.map(|text| format!("{}\n", said(text))).collect()
 }
 
-/// The texts of the rules: what follows where a problem is noted or a reason is given.
+/// The texts of the rules: the literals in calls that report a problem or return a reason.
 fn rules() -> Vec<String> {
     const NOTED: [&str; 7] = [
         ".fail(",
@@ -97,12 +97,12 @@ fn rules() -> Vec<String> {
             for (at, _) in text.match_indices(mark) {
                 let mut rest = &text[at + mark.len()..];
                 if mark == "sink.report(" {
-                    // Its third argument.
+                    // The call's third argument.
                     rest = rest.splitn(3, ',').nth(2).unwrap();
                 }
                 let rest = rest.trim_start_matches(['(', ' ', '\n']);
                 let rest = rest.strip_prefix("format!(").unwrap_or(rest).trim_start();
-                // What is handed on is written down elsewhere.
+                // Only literals: a variable's text is defined elsewhere.
                 found.extend(rest.strip_prefix('"').map(literal));
             }
         }
@@ -112,14 +112,14 @@ fn rules() -> Vec<String> {
     found
 }
 
-/// A literal to its end, without escapes.
+/// A literal up to its end, without escapes.
 fn literal(text: &str) -> String {
     let (mut literal, mut chars) = (String::new(), text.chars());
     while let Some(next) = chars.next() {
         match next {
             '"' => break,
             '\\' => match chars.next() {
-                // A line that goes on.
+                // A literal that continues on the next line.
                 Some('\n') => {
                     let rest = chars.as_str().trim_start();
                     chars = rest.chars();
@@ -133,7 +133,7 @@ fn literal(text: &str) -> String {
     literal
 }
 
-/// Whether a line has the constant parts of a rule's text, in their order.
+/// Whether a line contains the constant parts of a rule's text, in order.
 fn says(line: &str, rule: &str) -> bool {
     let parts = rule.split('{').enumerate().map(|(index, part)| match index {
         0 => part,

@@ -1,25 +1,25 @@
-//! images.toml and images.lock, parsed and then validated: what the grid runs on, and which digests those names mean.
+//! Reads and validates images.toml and images.lock: the grid's images and runtimes, and their digests.
 //!
 //! # The keys of images.toml
-//! The file in deployment/image_repository/ shows every one of them; this is the reference.
+//! The file in deployment/image_repository/ has an example of every key; this is the reference.
 //!
 //! | key | value | meaning |
 //! |---|---|---|
-//! | `schema_version` | 1 | the form of the file; a later one is refused with the reason |
-//! | `account` | "123456789012" | any other account stops before the first write |
+//! | `schema_version` | 1 | the version of the format; later versions are refused with the reason |
+//! | `account` | "123456789012" | the only account to write to; with another one a command stops before the first write |
 //! | `platforms` | list, default `["linux/amd64"]` | for images and runtimes that name none |
-//! | `attestations` | true or false, default true | an SBOM and a provenance beside each runtime that is built ([docs/attestations.md](../../../docs/attestations.md)) |
+//! | `attestations` | true or false, default true | an SBOM and a provenance for each built runtime ([docs/attestations.md](../../../docs/attestations.md)) |
 //! | `prime` | list of `prefix/name:tag` | pulled through ECR's cache by transfer-images |
 //! | `min_age` | `"3d"`, or a table of `"source/*" = "3d"` | how long a digest has to be known before it is locked, copied or built upon ([docs/min-age.md](../../../docs/min-age.md)) |
-//! | `[images]` | `"repository[:tag]" = "source"` or `{ source, platforms, artifacts }` | what is copied; the tag is the source's unless given; `platforms` may be `"all"`; `artifacts` brings signatures along |
-//! | `[runtimes]` | `tag = "base"` or `{ base, entry_point, platforms, enabled, build_args, epoch, dockerfile, context, target, base_argument, entry_point_argument }` | what is built into the repository `lambda` ([docs/dockerfiles.md](../../../docs/dockerfiles.md)) |
+//! | `[images]` | `"repository[:tag]" = "source"` or `{ source, platforms, artifacts }` | images to copy; the default tag is the source's; `platforms` may be `"all"`; `artifacts` also copies signatures |
+//! | `[runtimes]` | `tag = "base"` or `{ base, entry_point, platforms, enabled, build_args, epoch, dockerfile, context, target, base_argument, entry_point_argument }` | runtimes to build into the repository `lambda` ([docs/dockerfiles.md](../../../docs/dockerfiles.md)) |
 //! | `[pull_through]` | `prefix = "registry"` or `{ upstream, credential_arn, custom_role_arn, upstream_repository_prefix }` | ECR's pull-through cache rules |
-//! | `[creation_template]` | `role_arn` | ECR's own repositories of the cache get the grid's key, `keep_builds` and tags, by this role |
+//! | `[creation_template]` | `role_arn` | the role with which ECR gives the grid's key, `keep_builds` and tags to the repositories that it creates for the cache |
 //! | `[repositories]` | `extra`, `scan_on_push`, `force_delete`, `protect_build_tags`, `keep_builds`, `pull_accounts` | repositories that other parts of HTC-Grid push to, and options for all |
 //! | `[kms]` | `deletion_window`, `admin_roles` | the key of the repositories |
-//! | `[registry]` | `replicate_to`, `blob_mounting`, `sign_runtimes` | settings that the whole registry shares; absent means left alone |
-//! | `[upstream."host"]` | `url`, `counts_pulls`, `blob_hosts` | where a source registry is really reached |
-//! | `[trust]` | `"source/*" = { signed_by = { key } }`, `{ signed_by = { identity, issuer, root } }` or `{ unsigned = true }` | whose signature an image or base has to have ([docs/trust.md](../../../docs/trust.md)) |
+//! | `[registry]` | `replicate_to`, `blob_mounting`, `sign_runtimes` | settings of the whole registry; without a value they stay unchanged |
+//! | `[upstream."host"]` | `url`, `counts_pulls`, `blob_hosts` | the address at which a source registry is reached |
+//! | `[trust]` | `"source/*" = { signed_by = { key } }`, `{ signed_by = { identity, issuer, root } }` or `{ unsigned = true }` | the signature that an image or base must have ([docs/trust.md](../../../docs/trust.md)) |
 //! | `[tags]` | `name = "value"` | tags on everything that terraform creates |
 //!
 //! Unknown keys are errors, and all errors are reported at once.
@@ -57,140 +57,140 @@ pub use registry::mirror::Platforms;
 pub use sources::{Sources, top_of};
 pub use trusted::Trusted;
 
-/// The newest form of images.toml and images.lock that this program reads, and the one that it writes.
+/// The newest format of images.toml and images.lock that this program reads, and the one that it writes.
 pub const SCHEMA_VERSION: u64 = 1;
 
 /// The repository of the Lambda runtimes.
 pub const RUNTIMES_REPOSITORY: &str = "lambda";
 
-/// The entry point of a runtime that names none.
+/// The entry point of a runtime that sets none.
 pub const DEFAULT_ENTRY_POINT: &str = "lambda_entry_point.sh";
 
-/// The whole of images.toml.
+/// The content of images.toml.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The one account that may be written to.
+    /// The only account to write to.
     pub account: Option<String>,
-    /// What is copied, by destination.
+    /// Images to copy, sorted by destination.
     pub images: Vec<Image>,
-    /// Every repository that the grid needs: those of images and runtimes and the extra ones; sorted, each once.
+    /// Every repository that the grid needs, of images, runtimes and the extra ones; sorted, without duplicates.
     pub repositories: Vec<String>,
     /// Pull-through cache rules, by prefix.
     pub pull_through: Vec<PullThrough>,
-    /// The role by which ECR gives the grid's key and tags to the repositories that it makes for the cache.
+    /// The role with which ECR applies the grid's key and tags to the repositories that it creates for the cache.
     pub creation_role: Option<String>,
-    /// Lambda runtimes in the order of the file, the switched off ones among them.
+    /// Lambda runtimes in the order of the file, including disabled ones.
     pub runtimes: Vec<Runtime>,
-    /// Whether an SBOM and a provenance go beside each runtime that is built.
+    /// Whether built runtimes get an SBOM and a provenance.
     pub attestations: bool,
-    /// What is pulled through the cache ahead of its use.
+    /// Images to pull through the cache before they are used.
     pub prime: Vec<Prime>,
-    /// Where a registry is really reached: host to URL, without a slash at the end.
+    /// The addresses of registries: host to URL, without a slash at the end.
     pub upstreams: BTreeMap<String, String>,
-    /// What else is said of these mirrors.
+    /// Other settings of these addresses.
     pub mirrors: BTreeMap<String, Mirror>,
-    /// Whose signatures count.
+    /// The trusted signers, by source.
     pub trust: Vec<Trusted>,
-    /// How long a digest has to be known before it is taken.
+    /// How long a digest must be known before it is used.
     pub min_ages: Vec<MinAge>,
-    /// Options of all repositories.
+    /// Options for all repositories.
     pub options: Repositories,
-    /// The key of the repositories.
+    /// The key that encrypts the repositories.
     pub kms: Kms,
-    /// Settings that the whole registry shares.
+    /// Settings of the whole registry.
     pub registry: RegistrySettings,
     /// Tags on everything that terraform creates.
     pub tags: BTreeMap<String, String>,
 }
 
-/// What is said of a mirror, beside where it is.
+/// The settings of a mirror, besides its URL.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Mirror {
-    /// Its `RateLimit-*` headers are Docker Hub's own.
+    /// Whether its `RateLimit-*` headers are Docker Hub's own.
     pub counts_pulls: bool,
-    /// Hosts that may send its blobs by plain http.
+    /// Hosts that may send its blobs over plain http.
     pub blob_hosts: Vec<String>,
 }
 
-/// An image that is copied.
+/// An image to copy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
-    /// Where it comes from; has a tag or a digest.
+    /// Its source, with a tag or a digest.
     pub source: Reference,
-    /// The repository that it goes to.
+    /// Its repository at the target.
     pub repository: String,
-    /// The tag that it gets there.
+    /// Its tag at the target.
     pub tag: String,
-    /// What of it is wanted.
+    /// The platforms to copy.
     pub platforms: Platforms,
-    /// Whether its signatures and other referrers come along.
+    /// Whether to copy its signatures and other referrers.
     pub artifacts: bool,
     /// Its line in images.toml.
     pub line: usize,
 }
 
-/// A Lambda runtime that is built into [`RUNTIMES_REPOSITORY`].
+/// A Lambda runtime to build into [`RUNTIMES_REPOSITORY`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Runtime {
-    /// Its name, which is its tag.
+    /// Its name, which is also its tag.
     pub name: String,
-    /// What it is built from; has a tag or a digest.
+    /// Its base image, with a tag or a digest.
     pub base: Reference,
-    /// The build argument that takes the base; none where the Dockerfile names its base itself.
+    /// The build argument for the base. `None` if the Dockerfile names its base itself.
     pub base_argument: Option<String>,
-    /// What becomes its entry point, where the Dockerfile takes one.
+    /// Its entry point, if the Dockerfile takes one.
     pub entry_point: Option<EntryPoint>,
-    /// The folder that it is built from.
+    /// The build context.
     pub context: PathBuf,
-    /// What it is built by.
+    /// The Dockerfile.
     pub dockerfile: PathBuf,
-    /// The stage that is built; the last one where none is named.
+    /// The stage to build. `None` for the last one.
     pub target: Option<String>,
-    /// What it is built for; never empty.
+    /// The platforms to build for; never empty.
     pub platforms: Vec<Platform>,
-    /// Whether it is built at all.
+    /// Whether to build it.
     pub enabled: bool,
-    /// Build arguments beside the tool's own.
+    /// Additional build arguments.
     pub build_args: BTreeMap<String, String>,
-    /// A word whose change means another build.
+    /// A text. Changing it causes a new build.
     pub epoch: Option<String>,
     /// Its line in images.toml.
     pub line: usize,
 }
 
-/// An entry point.
+/// An entry point in a runtime.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EntryPoint {
     /// Its file in the context.
     pub file: String,
-    /// The build argument that takes the file's name.
+    /// The build argument for the file's name.
     pub argument: String,
 }
 
 /// A pull-through cache rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PullThrough {
-    /// What the repositories of the cache begin with.
+    /// The prefix of the cache's repositories.
     pub prefix: String,
-    /// The registry, as ECR calls it.
+    /// The registry, by ECR's name.
     pub upstream: String,
-    /// The secret that holds the login, for registries that want one.
+    /// The secret with the login, for registries that require one.
     pub credential_arn: Option<String>,
-    /// The role by which another account's ECR is read.
+    /// The role for reading another account's ECR.
     pub custom_role_arn: Option<String>,
-    /// What the names of the repositories there begin with.
+    /// The prefix of the repository names in the registry.
     pub upstream_repository_prefix: Option<String>,
     /// Its line in images.toml.
     pub line: usize,
 }
 
 impl PullThrough {
-    /// The registry as image names call it: ECR's `registry-1.docker.io` is `docker.io`.
+    /// The registry as in image names: for ECR's `registry-1.docker.io` this is `docker.io`.
     pub fn registry(&self) -> &str {
         if self.upstream == "registry-1.docker.io" { "docker.io" } else { &self.upstream }
     }
 
-    /// What an image's repository is called below the prefix; none where the rule does not lead there.
+    /// An image's repository name below the prefix. `None` if the rule does not lead there.
     pub fn below<'a>(&self, image: &'a Reference) -> Option<&'a str> {
         let same = |names: [&str; 2]| names.contains(&image.registry()) && names.contains(&self.registry());
         if image.registry() != self.registry() && !same(["public.ecr.aws", "ecr-public.aws.com"]) {
@@ -203,27 +203,27 @@ impl PullThrough {
     }
 }
 
-/// An image that is pulled through the cache ahead of its use.
+/// An image to pull through the cache before it is used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Prime {
     /// The repository of the cache, prefix included.
     pub repository: String,
     /// The tag.
     pub tag: String,
-    /// The image behind it.
+    /// The image in the upstream registry.
     pub upstream: Reference,
 }
 
-/// Options of all repositories.
+/// Options for all repositories.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Repositories {
-    /// ECR scans what is pushed.
+    /// Whether ECR scans pushed images.
     pub scan_on_push: bool,
-    /// A repository that holds images can be destroyed.
+    /// Whether a repository with images can be deleted.
     pub force_delete: bool,
-    /// ECR refuses to move the tag of a runtime's build.
+    /// Whether ECR refuses to move the tags of runtime builds.
     pub protect_build_tags: bool,
-    /// How many builds of each runtime ECR keeps; all, where nothing is said.
+    /// How many builds of each runtime ECR keeps. `None` for all.
     pub keep_builds: Option<u32>,
     /// Other accounts that may pull.
     pub pull_accounts: Vec<String>,
@@ -241,12 +241,12 @@ impl Default for Repositories {
     }
 }
 
-/// The key that the repositories are encrypted with.
+/// The key that encrypts the repositories.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kms {
-    /// Days between the key's destruction and the moment when it cannot be had back.
+    /// Days between the key's scheduled deletion and its final deletion.
     pub deletion_window: u8,
-    /// Names of IAM roles that administer it, beside whom the account's IAM policies let.
+    /// Names of IAM roles that administer it, besides those that the account's IAM policies allow.
     pub admin_roles: Vec<String>,
 }
 
@@ -256,7 +256,7 @@ impl Default for Kms {
     }
 }
 
-/// Settings that everybody in the account shares; what is not given is left alone.
+/// Settings shared by everyone in the account. Those without a value stay unchanged.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RegistrySettings {
     /// Regions that ECR copies pushed images to.
@@ -265,7 +265,7 @@ pub struct RegistrySettings {
     pub replicate_line: usize,
     /// Whether layers are shared between repositories.
     pub blob_mounting: Option<bool>,
-    /// By what ECR signs the images that are pushed to [`RUNTIMES_REPOSITORY`].
+    /// The profile with which ECR signs images pushed to [`RUNTIMES_REPOSITORY`].
     pub sign_runtimes: Option<SigningProfile>,
 }
 
@@ -279,7 +279,7 @@ pub struct SigningProfile {
 }
 
 impl SigningProfile {
-    /// The partition and the region that it is in.
+    /// Its partition and region.
     pub fn place(&self) -> (&str, &str) {
         let mut fields = self.arn.split(':').skip(1);
         (fields.next().unwrap_or_default(), fields.nth(1).unwrap_or_default())
@@ -287,19 +287,19 @@ impl SigningProfile {
 }
 
 impl Config {
-    /// Reads and checks images.toml and what it says of the files of `sources`; `shown` is its name in errors.
+    /// Reads and checks images.toml and the files of `sources` that it names. `shown` is its name in errors.
     ///
     /// # Errors
-    /// The file cannot be read, or everything that is wrong with it.
+    /// The file cannot be read, or all its errors.
     pub fn load(path: &Path, shown: &Path, sources: &Sources) -> Result<Self, Problems> {
         let text = read_text(path, shown)?;
         Self::parse(&text, shown, Some(sources))
     }
 
-    /// Checks the text of images.toml; without `sources` the files that it names are not looked at.
+    /// Checks the text of images.toml. Without `sources` the files that it names are not read.
     ///
     /// # Errors
-    /// Everything that is wrong with it.
+    /// All its errors.
     pub fn parse(text: &str, shown: &Path, sources: Option<&Sources>) -> Result<Self, Problems> {
         let sink = problem::Sink::new(text);
         let config = reader::document(text, &sink)
@@ -307,13 +307,13 @@ impl Config {
         sink.finish(shown, config)
     }
 
-    /// The runtimes that are built.
+    /// The enabled runtimes.
     pub fn enabled_runtimes(&self) -> impl Iterator<Item = &Runtime> {
         self.runtimes.iter().filter(|runtime| runtime.enabled)
     }
 }
 
-/// What an image or runtime is for when nothing says otherwise.
+/// The default platform of images and runtimes.
 pub fn default_platform() -> Platform {
     Platform { os: "linux".to_owned(), architecture: "amd64".to_owned(), variant: None }
 }

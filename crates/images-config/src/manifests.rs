@@ -1,4 +1,4 @@
-//! Manifests of registries that count their reading, a file each, so that a dry run and the run after it need one pull.
+//! Manifests of registries that count reads, one file each, so that a dry run and the next run need only one pull.
 
 use std::path::PathBuf;
 use std::sync::Once;
@@ -8,10 +8,10 @@ use registry::{Digest, Manifest};
 
 use super::atomic;
 
-/// What nobody has read anew for so long goes.
+/// Manifests older than this are deleted.
 const KEPT: Duration = Duration::from_secs(90 * 86_400);
 
-/// A folder of manifests, named by their digests. Losing it costs one GET each, nothing else.
+/// A folder of manifests, named by digest. Losing it costs one GET per manifest.
 #[derive(Debug)]
 pub(super) struct Manifests {
     folder: PathBuf,
@@ -23,7 +23,7 @@ impl Manifests {
         Self { folder, tidied: Once::new() }
     }
 
-    /// The manifest of this digest; none where it is not there, or a file is no longer what it was.
+    /// The manifest of this digest. `None` if there is no file, or the file was changed.
     pub(super) fn get(&self, digest: Digest) -> Option<Manifest> {
         let bytes = std::fs::read(self.path(digest)).ok()?;
         let end = bytes.iter().position(|byte| *byte == b'\n')?;
@@ -32,7 +32,7 @@ impl Manifests {
         (manifest.digest() == digest).then_some(manifest)
     }
 
-    /// Keeps it: its media type, which not every manifest names, and its bytes.
+    /// Stores a manifest: its media type, which not every manifest contains, and its bytes.
     pub(super) fn put(&self, manifest: &Manifest) {
         let written = atomic::write_soon(&self.path(manifest.digest()), |file| {
             writeln!(file, "{}", manifest.media_type())?;
@@ -53,7 +53,7 @@ impl Manifests {
         for entry in std::fs::read_dir(&self.folder).into_iter().flatten().flatten() {
             let written = entry.metadata().and_then(|metadata| metadata.modified());
             if written.is_ok_and(|written| now.duration_since(written).is_ok_and(|age| age > KEPT)) {
-                // Another run may have done it.
+                // Another run may have deleted it.
                 let _ = std::fs::remove_file(entry.path());
             }
         }

@@ -1,4 +1,4 @@
-//! How long a digest has to be known before it is taken, and since when it is.
+//! How long a digest must be known before it is used, and when that time starts.
 
 use std::fmt;
 
@@ -11,11 +11,11 @@ use crate::pattern::Pattern;
 /// A rule of `min_age`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MinAge {
-    /// Its sources.
+    /// The sources that it applies to.
     pub(crate) sources: Pattern,
-    /// How long a digest has to be known; zero where it need not.
+    /// How long a digest must be known; zero for no wait.
     pub age: SignedDuration,
-    /// The same as it is written.
+    /// The age as written in the file.
     pub text: String,
     /// Its line in images.toml.
     pub line: usize,
@@ -28,20 +28,20 @@ impl fmt::Display for MinAge {
 }
 
 impl MinAge {
-    /// When a digest is old enough that is known since `first_seen`. A moment that lies in the future counts as `now`: a clock was wrong,
-    /// and that neither opens the door nor keeps it closed for ever.
+    /// When a digest first seen at `first_seen` is old enough. A time in the future counts as `now`, so that a wrong clock neither
+    /// shortens the wait nor makes it endless.
     pub fn ends(&self, first_seen: Timestamp, now: Timestamp) -> Timestamp {
         first_seen.min(now).checked_add(self.age).unwrap_or(Timestamp::MAX)
     }
 
-    /// Until when it waits; none where it has waited for long enough.
+    /// The end of its wait. `None` if it has waited for long enough.
     pub fn waits_until(&self, first_seen: Timestamp, now: Timestamp) -> Option<Timestamp> {
         Some(self.ends(first_seen, now)).filter(|until| *until > now)
     }
 }
 
 impl Config {
-    /// How long a source's digests have to be known; none where that does not matter. The longest pattern is the rule.
+    /// The rule for a source. `None` if no rule applies. The longest matching pattern counts.
     pub fn min_age(&self, source: &Reference) -> Option<&MinAge> {
         let rules = self.min_ages.iter().filter(|rule| rule.sources.is_for(source));
         rules.max_by_key(|rule| &rule.sources).filter(|rule| !rule.age.is_zero())

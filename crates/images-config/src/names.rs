@@ -1,12 +1,12 @@
-//! The rules that names have to follow, each with the page it stands on. Every function gives the reason as a
-//! lowercase fragment, so that it can stand behind the key that it is about.
+//! Rules for names, with links to their documentation. Every function returns the reason as a lowercase fragment, to print after
+//! the key.
 
 use super::problem::nearest;
 
-/// Longest runtime name: a build tag adds `-k2-` and up to 64 hex digits, and a tag has 128 characters at most.
+/// Maximum length of a runtime's name: a build tag adds `-k2-` and up to 64 hex digits, and a tag has at most 128 characters.
 const RUNTIME_NAME_MAX: usize = 128 - "-k2-".len() - 64;
 
-/// A repository name as ECR takes it: <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_CreateRepository.html>.
+/// ECR's rule for repository names: <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_CreateRepository.html>.
 pub(super) fn repository(name: &str) -> Result<(), String> {
     if !(2..=256).contains(&name.len()) {
         return Err(format!(
@@ -17,7 +17,7 @@ pub(super) fn repository(name: &str) -> Result<(), String> {
     path(name).map_err(|why| format!("`{name}` is not a repository name: {why}"))
 }
 
-/// A pull-through prefix:
+/// ECR's rule for pull-through prefixes:
 /// <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_CreatePullThroughCacheRule.html>.
 pub(super) fn prefix(name: &str) -> Result<(), String> {
     if !(2..=30).contains(&name.len()) {
@@ -62,7 +62,7 @@ pub(super) fn tag(tag: &str) -> Result<(), String> {
     ))
 }
 
-/// A runtime's name, which becomes its tag and the beginning of its builds' tags.
+/// A runtime's name. It becomes its tag and the prefix of its builds' tags.
 pub(super) fn runtime(name: &str) -> Result<(), String> {
     tag(name)?;
     if name.len() > RUNTIME_NAME_MAX {
@@ -79,8 +79,8 @@ pub(super) fn runtime(name: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether `tag` has the form of those that stand beside a runtime's own: of builds, their keys (of any version), the builder's
-/// cache (`-cache` alone in earlier versions), and the record of moves.
+/// Whether `tag` has the format of a tag that the tool adds for a runtime: of its builds, their keys (of any version), the
+/// builder's cache (only `-cache` in earlier versions), and the record of moves.
 pub(super) fn is_build_tag(tag: &str) -> bool {
     let is_key = |rest: &str| {
         let version = rest.trim_start_matches(|c: char| c.is_ascii_digit());
@@ -125,7 +125,7 @@ pub(super) fn role(name: &str) -> Result<(), String> {
     Err(format!("`{name}` is not a role name: 1 to 64 letters, digits and `_+=,.@-`"))
 }
 
-/// A signing profile's ARN, in which ECR takes no version:
+/// A signing profile's ARN; ECR accepts none with a version:
 /// <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_SigningRule.html>.
 pub(super) fn signing_profile(arn: &str) -> Result<(), String> {
     let fields: Vec<&str> = arn.splitn(6, ':').collect();
@@ -151,7 +151,7 @@ pub(super) fn signing_profile(arn: &str) -> Result<(), String> {
 
 /// A build argument's name.
 pub(super) fn build_arg(name: &str) -> Result<(), String> {
-    /// What the tool itself gives to runtimes/Dockerfile.
+    /// The arguments that the tool itself sets for runtimes/Dockerfile.
     const OWN: [&str; 7] =
         ["BASE_IMAGE", "ENTRY_POINT", "SOURCE", "REVISION", "BASE_NAME", "BASE_DIGEST", "BUILD_KEY"];
     if OWN.contains(&name) {
@@ -165,7 +165,7 @@ pub(super) fn build_arg(name: &str) -> Result<(), String> {
     argument(name)
 }
 
-/// The name of an argument of a Dockerfile.
+/// The name of a Dockerfile's argument.
 pub(super) fn argument(name: &str) -> Result<(), String> {
     let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
     if name.chars().all(word) && name.chars().next().is_some_and(|c| !c.is_ascii_digit()) {
@@ -174,7 +174,7 @@ pub(super) fn argument(name: &str) -> Result<(), String> {
     Err(format!("`{name}` is not a name of a build argument: letters, digits and `_`, no digit first"))
 }
 
-/// A file name alone, without folders.
+/// A file name without folders.
 pub(super) fn file(name: &str) -> Result<(), String> {
     if name.contains(['/', '\\', '\0']) || [".", "..", "Dockerfile"].contains(&name) {
         return Err(format!("`{name}` must be the file name of an entry point, without folders"));
@@ -182,7 +182,7 @@ pub(super) fn file(name: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// A registry's host, with its port where it has one.
+/// A registry's host, with its port if any.
 pub(super) fn registry_host(host: &str) -> Result<(), String> {
     if host.contains("://") {
         return Err(format!("`{host}` must be a host without `https://`"));
@@ -210,7 +210,7 @@ pub(super) fn registry_host(host: &str) -> Result<(), String> {
     Err(format!("`{host}` is not a registry host such as ghcr.io or localhost:5000"))
 }
 
-/// A platform as `os/architecture[/variant]`: the words of Go's ports, which all registries use.
+/// A platform as `os/architecture[/variant]`, with the names of Go's ports, which all registries use.
 pub(super) fn platform(text: &str) -> Result<(), (String, Option<String>)> {
     const SYSTEMS: [&str; 9] =
         ["linux", "windows", "darwin", "freebsd", "netbsd", "openbsd", "solaris", "aix", "wasip1"];

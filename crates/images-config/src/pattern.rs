@@ -1,26 +1,26 @@
-//! Patterns of sources, in `[trust]` and `[min_age]`: a repository, or what its full name begins with, and `*`.
+//! Patterns of sources, in `[trust]` and `[min_age]`: a repository, or a prefix of its full name followed by `*`.
 
 use registry::Reference;
 
 use crate::names;
 use crate::reader::Entry;
 
-/// What a repository is called whose name begins with a pattern.
+/// A repository name for the pattern of a whole registry.
 const ANY: char = 'x';
 
-/// Which sources a rule is for. Of several patterns the greatest is the rule: the longest, and the whole name before its beginning.
+/// The sources that a rule applies to. The greatest matching pattern counts: the longest, and a whole name before a prefix.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Pattern {
-    /// How long `begin` is: the first thing that is compared.
+    /// The length of `begin`, which is compared first.
     length: usize,
-    /// Whether it is the whole name.
+    /// Whether `begin` is the whole name.
     exact: bool,
-    /// What the full name of a repository begins with, or is.
+    /// The full name of a repository, or its prefix.
     begin: String,
 }
 
 impl Pattern {
-    /// The pattern of every source.
+    /// The pattern for every source.
     pub(crate) fn all() -> Self {
         Self::new(String::new(), false)
     }
@@ -29,13 +29,13 @@ impl Pattern {
         Self { length: begin.len(), exact, begin }
     }
 
-    /// Whether `source` is one of its sources.
+    /// Whether it applies to `source`.
     pub(crate) fn is_for(&self, source: &Reference) -> bool {
         let name = format!("{}/{}", source.registry(), source.repository());
         if self.exact { self.begin == name } else { name.starts_with(&self.begin) }
     }
 
-    /// Reads the key of an entry.
+    /// Reads an entry's key.
     pub(crate) fn read(entry: &Entry<'_>) -> Option<Self> {
         let (begin, exact) = match entry.name.strip_suffix('*') {
             Some(begin) => (begin, false),

@@ -1,4 +1,4 @@
-//! What is wrong with a file, and where: every problem at once, in the order of the lines.
+//! Errors in a file with their positions: all at once, in the order of the lines.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -14,15 +14,15 @@ pub struct Problem {
     pub line: usize,
     /// The column in characters, counted from 1.
     pub column: usize,
-    /// The key as it would be written in one line, such as `images."kedacore/keda".source`; empty for the file.
+    /// The key written in one line, such as `images."kedacore/keda".source`. Empty for the whole file.
     pub key: String,
-    /// What is wrong, as a lowercase fragment.
+    /// The error, as a lowercase fragment.
     pub message: String,
-    /// What to do about it.
+    /// What the user can do.
     pub help: Option<String>,
 }
 
-/// Everything that is wrong with one file.
+/// All errors in one file.
 #[derive(Clone, Debug, thiserror::Error)]
 pub struct Problems {
     file: PathBuf,
@@ -35,7 +35,7 @@ impl Problems {
         &self.problems
     }
 
-    /// One problem of the whole file.
+    /// One error about the whole file.
     pub(super) fn of_file(file: &Path, message: impl Into<String>) -> Self {
         let problem = Problem { line: 1, column: 1, key: String::new(), message: message.into(), help: None };
         Self { file: file.into(), problems: vec![problem] }
@@ -63,10 +63,10 @@ impl fmt::Display for Problems {
     }
 }
 
-/// Collects the problems of one text.
+/// Collects the errors of one text.
 pub(super) struct Sink<'a> {
     text: &'a str,
-    /// Where each line but the first begins.
+    /// The offsets of all lines except the first.
     starts: Vec<usize>,
     found: RefCell<Vec<Problem>>,
 }
@@ -81,12 +81,12 @@ impl<'a> Sink<'a> {
         self.text
     }
 
-    /// The line of a byte offset, from 1. Asked for each entry, so it does not count them all each time.
+    /// The line of a byte offset, from 1. Called for each entry, so it does not count all lines each time.
     pub(super) fn line(&self, offset: usize) -> usize {
         self.starts.partition_point(|start| *start <= offset) + 1
     }
 
-    /// Notes a problem at a byte range of the text. A login that was written where none belongs is not repeated.
+    /// Adds a problem at a byte range of the text. Logins in the wrong place are not repeated in the message.
     pub(super) fn report(
         &self,
         span: &Range<usize>,
@@ -101,7 +101,7 @@ impl<'a> Sink<'a> {
         self.found.borrow_mut().push(problem);
     }
 
-    /// Gives `value` if nothing was found, else what was found.
+    /// Returns `value` if there are no problems, otherwise the problems.
     pub(super) fn finish<T>(self, file: &Path, value: Option<T>) -> Result<T, Problems> {
         let mut problems = self.found.into_inner();
         problems.sort_by(|a, b| (a.line, a.column, &a.key).cmp(&(b.line, b.column, &b.key)));
@@ -126,7 +126,7 @@ pub(super) fn position(text: &str, offset: usize) -> (usize, usize) {
     (line, column)
 }
 
-/// The known word that `word` was most likely meant to be.
+/// The known word that is most similar to `word`.
 pub(super) fn nearest<'w>(word: &str, known: impl IntoIterator<Item = &'w str>) -> Option<&'w str> {
     let limit = word.chars().count().div_ceil(3).min(3);
     known
@@ -137,7 +137,7 @@ pub(super) fn nearest<'w>(word: &str, known: impl IntoIterator<Item = &'w str>) 
         .map(|(_, candidate)| candidate)
 }
 
-/// Edit distance in which swapping two neighbours counts once.
+/// Edit distance in which a swap of two neighbours counts once.
 fn distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
     let first_row = (0..=b.len()).collect::<Vec<_>>();
@@ -158,7 +158,7 @@ fn distance(a: &str, b: &str) -> usize {
     rows[a.len()][b.len()]
 }
 
-/// `name` as a part of a dotted TOML key: quoted where TOML wants it so.
+/// `name` as a part of a dotted TOML key, quoted if TOML requires it.
 pub(super) fn key_part(name: &str) -> String {
     let bare = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c));
     if bare { name.to_owned() } else { quoted(name) }

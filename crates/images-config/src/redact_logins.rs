@@ -1,6 +1,6 @@
-//! Logins that were written where none belongs: they are not repeated.
+//! Removes logins from texts before they are shown.
 
-/// A text that repeats what somebody wrote, without user, password and query of the URLs and hosts in it.
+/// `text` without the user, password and query of the URLs and hosts in it.
 pub fn without_logins(text: &str) -> String {
     let is_end = |c: char| c.is_whitespace() || "`'\"<>".contains(c);
     let mut shown = String::with_capacity(text.len());
@@ -20,7 +20,7 @@ fn without_login(word: &str) -> String {
         _ => (rest, ""),
     };
     let login = rest.rsplit_once('@').filter(|(login, after)| {
-        // `keda:2.8@sha256:...` has no login, `me@example` is no secret.
+        // `keda:2.8@sha256:...` has no login, and `me@example` is not a secret.
         !after.starts_with("sha256:") && !after.starts_with("sha512:") && (is_url || login.contains(':'))
     });
     match login {

@@ -1,4 +1,4 @@
-//! docs/schema/images.toml.json, which editors read, has the keys that the reader knows.
+//! Tests that docs/schema/images.toml.json, which editors read, has exactly the keys that the reader knows.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -9,7 +9,7 @@ use super::Config;
 
 const SCHEMA: &str = include_str!("../../../docs/schema/images.toml.json");
 
-/// A table of images.toml with a key in it that nobody knows, and where the schema has that table.
+/// A table of images.toml with an unknown key, and the table's location in the schema.
 const TABLES: [(&str, &str); 11] = [
     ("%", ""),
     ("[images]\na = { source = \"x/y:1\", % }", "/properties/images/additionalProperties/anyOf/1"),
@@ -34,7 +34,7 @@ const TABLES: [(&str, &str); 11] = [
 fn each_key_that_the_reader_knows_is_in_the_schema_and_no_other() {
     let schema: Value = serde_json::from_str(SCHEMA).unwrap();
     for (table, pointer) in TABLES {
-        // Nothing is so near to a key that the reader would guess which one is meant.
+        // The key must not be similar to a known key, otherwise the message would suggest that one.
         let text = format!("schema_version = 1\n{}\n", table.replace('%', "qqqqqqqqqqqq = 1"));
         let wrong = Config::parse(&text, Path::new("images.toml"), None).unwrap_err().to_string();
         let known = wrong.split("known here: ").nth(1).unwrap_or_else(|| panic!("{text}{wrong}"));

@@ -1,29 +1,29 @@
-//! Where the files stand that images.toml speaks of, and the paths that lead to them.
+//! The files that images.toml refers to, and their paths.
 
 use std::path::{Component, Path, PathBuf};
 
-/// HTC-Grid's folder of images.toml: what stands above it is the top of a checkout even without `.git`.
+/// HTC-Grid's folder of images.toml: the folder that contains it is the top of a checkout, even without `.git`.
 const FOLDER: &str = "deployment/image_repository";
 
-/// The folders that runtimes are built from.
+/// The folders with the sources of runtimes.
 #[derive(Clone, Debug)]
 pub struct Sources {
-    /// The top of the checkout in which images.toml stands: its paths begin there.
+    /// The top of the checkout that contains images.toml. Its paths are relative to it.
     pub top: PathBuf,
-    /// The context of a runtime that names none: runtimes/ of this project.
+    /// The default context of runtimes: runtimes/ of this project.
     pub runtimes: PathBuf,
 }
 
 impl Sources {
-    /// Those of `images` (images.toml) in the project at `project`.
+    /// The folders for `images` (images.toml) in the project at `project`.
     pub fn of(images: &Path, project: &Path) -> Self {
         Self { top: top_of(images, project), runtimes: project.join("runtimes") }
     }
 
-    /// A path of images.toml, which has to lead to something inside of the checkout.
+    /// A path in images.toml, which must be inside the checkout.
     ///
     /// # Errors
-    /// Why it does not, as a lowercase fragment.
+    /// The reason, as a lowercase fragment.
     pub(super) fn resolve(&self, text: &str) -> Result<PathBuf, String> {
         let outside = || format!("`{text}` is outside of the checkout");
         let mut path = PathBuf::new();
@@ -52,8 +52,8 @@ impl Sources {
     }
 }
 
-/// The top of the checkout in which a file stands: the project's, else the nearest folder above with `.git` or
-/// `deployment/image_repository`, else the file's own folder.
+/// The top of the checkout that contains a file: the project's, otherwise the nearest parent folder with `.git` or
+/// `deployment/image_repository`, otherwise the file's own folder.
 pub fn top_of(file: &Path, project: &Path) -> PathBuf {
     let file = file.canonicalize().unwrap_or_else(|_| file.to_owned());
     if file.starts_with(project) {

@@ -1,4 +1,4 @@
-//! Bases whose support has ended, by `deployment/image_repository/support.toml`.
+//! Bases whose support has ended, from `deployment/image_repository/support.toml`.
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -7,10 +7,10 @@ use jiff::civil::Date;
 use registry::Reference;
 use serde::Deserialize;
 
-/// The table, which stands beside images.toml for people to keep.
+/// The table, next to images.toml, edited by hand.
 const TABLE: &str = include_str!("../../../deployment/image_repository/support.toml");
 
-/// One base's line.
+/// The line of one base.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Line {
@@ -19,7 +19,7 @@ struct Line {
     _source: String,
 }
 
-/// The day on which a base's support ends, where the table has one. A base that is pinned by digest counts by its tag.
+/// The day on which a base's support ends, if the table has it. A base pinned by digest is looked up by its tag.
 pub fn ends(base: &Reference) -> Option<Date> {
     static DAYS: OnceLock<BTreeMap<String, Date>> = OnceLock::new();
     let days = DAYS.get_or_init(days);
@@ -27,7 +27,7 @@ pub fn ends(base: &Reference) -> Option<Date> {
     days.get(&name).copied()
 }
 
-/// The same day, if it lies before `today`.
+/// The end of support, if it is before `today`.
 pub fn ended(base: &Reference, today: Date) -> Option<Date> {
     ends(base).filter(|day| *day < today)
 }
@@ -37,7 +37,7 @@ pub fn today() -> Date {
     jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).date()
 }
 
-/// The table's days. A line that cannot be read is left out; a test reads them all.
+/// The days in the table. A line that cannot be read is skipped; a test reads them all.
 fn days() -> BTreeMap<String, Date> {
     let lines: BTreeMap<String, Line> = toml::from_str(TABLE).unwrap_or_default();
     lines.into_iter().filter_map(|(base, line)| Some((base, line.ended.parse().ok()?))).collect()

@@ -1,4 +1,4 @@
-//! The variables of deployment/image_repository/terraform, from images.toml: nothing is listed twice.
+//! The variables of deployment/image_repository/terraform, from images.toml, so that nothing is listed twice.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{Config, RUNTIMES_REPOSITORY};
 
-/// What the account has already and somebody else manages: it is used, and left out of what terraform creates.
+/// Existing resources that others manage. The grid uses them, and terraform does not create them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Existing {
     /// Repositories, with their URLs.
@@ -15,15 +15,15 @@ pub struct Existing {
     pub pull_through: BTreeMap<String, String>,
     /// The prefixes of repository creation templates.
     pub templates: BTreeSet<String>,
-    /// The prefixes of those that are this grid's: they stay so under a rule of somebody else's.
+    /// The prefixes of this grid's own templates: they stay this grid's even under another grid's rule.
     pub own_templates: BTreeSet<String>,
-    /// Aliases that an older HTC-Grid gave to the grid's own key.
+    /// Aliases of the grid's own key from an older HTC-Grid.
     pub older_aliases: Vec<&'static str>,
 }
 
 impl Config {
-    /// The variables file. Of what exists only that is handed on which the grid uses, so that somebody else's new
-    /// repository does not change the plan.
+    /// The variables file. It contains only those existing resources that the grid uses, so that a new repository of another owner
+    /// does not change the plan.
     pub fn tfvars(&self, tag: &str, region: &str, account: &str, existing: &Existing) -> Value {
         let created: Vec<&String> =
             self.repositories.iter().filter(|name| !existing.repositories.contains_key(*name)).collect();
@@ -48,7 +48,7 @@ impl Config {
             .iter()
             .filter(|(prefix, _)| self.pull_through.iter().any(|rule| rule.prefix == **prefix))
             .collect();
-        // What ECR makes under somebody else's rule is not this grid's to encrypt.
+        // Repositories under another owner's rule are not encrypted by this grid.
         let template = self.creation_role.as_ref().map(|role| {
             let wanted = self.pull_through.iter().map(|rule| rule.prefix.as_str());
             let prefixes = wanted.filter(|prefix| {

@@ -1,5 +1,5 @@
-//! How long copies, builds and terraform took in the last runs on this machine, and what a plan will take by that. It lives under
-//! target/; losing it costs an estimate, nothing else.
+//! Durations of copies, builds and terraform in the last runs on this machine, and an estimate for a plan. The file is below
+//! target/; losing it costs only the estimate.
 
 #[cfg(test)]
 mod tests;
@@ -15,78 +15,78 @@ use serde::{Deserialize, Serialize};
 use crate::atomic;
 use crate::cache::today;
 
-/// The form of the file. What has another one is not read, and the next run replaces it.
+/// The version of the file's format. Other versions are not read, and the next run replaces the file.
 const VERSION: u32 = 1;
 
-/// Measurements in the file, of all targets.
+/// Number of measurements in the file, for all targets.
 const KEPT: usize = 60;
 
-/// How many of the last measurements of one thing count. Of them it is the middle one: a laptop may have slept in the midst of a run.
+/// How many of the last measurements count. The median is used, because a laptop may have slept during a run.
 const LAST: usize = 5;
 
-/// Days after which a measurement no longer counts: the network may be another one by then.
+/// Days after which a measurement no longer counts: the network may have changed.
 const NEWS: u32 = 90;
 
-/// The requests that an image needs beside its bytes, as bytes that take as long.
+/// The cost of the requests for one image, in bytes that take equally long.
 const REQUESTS: u64 = 1 << 20;
 
-/// What was measured in a run, or in a part of one.
+/// The measurements of a run, or of a part of one.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 pub struct Measured {
-    /// The host of the registry that was copied to.
+    /// The host of the target registry.
     pub target: String,
     /// The copies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub copies: Option<Copies>,
-    /// Seconds of each runtime that was built and pushed, by its name.
+    /// Seconds for each runtime that was built and pushed, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub builds: BTreeMap<String, f64>,
-    /// Terraform's work on the resources.
+    /// Terraform's changes of the resources.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub terraform: Option<Changes>,
 }
 
-/// Images that were copied.
+/// The copies of images.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
 pub struct Copies {
-    /// How many.
+    /// Number of images.
     pub images: u64,
-    /// Bytes that were sent.
+    /// Bytes sent.
     pub bytes: u64,
     /// Seconds from the first to the last.
     pub seconds: f64,
 }
 
-/// Resources that were made or changed.
+/// The resources that were created or changed.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
 pub struct Changes {
-    /// How many.
+    /// Number of resources.
     pub count: u64,
-    /// Seconds of all of them.
+    /// Seconds for all of them.
     pub seconds: f64,
 }
 
-/// What a plan has to do.
+/// The work in a plan.
 #[derive(Clone, Debug, Default)]
 pub struct Work<'a> {
     /// Images to copy.
     pub images: u64,
-    /// Their bytes, at most.
+    /// Their maximum size in bytes.
     pub bytes: u64,
     /// Names of the runtimes to build.
     pub builds: Vec<&'a str>,
-    /// How many are built at once.
+    /// How many builds run in parallel.
     pub at_once: u64,
-    /// Resources to make or change.
+    /// Resources to create or change.
     pub changes: u64,
 }
 
-/// What a plan will take.
+/// The estimated duration of a plan.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Estimate {
     /// Seconds.
     pub seconds: u64,
-    /// Whether terraform has something to do that was never measured here, and is not in these seconds.
+    /// Whether terraform has work that was never measured here, and that is not included in the seconds.
     pub without_terraform: bool,
 }
 
@@ -94,7 +94,7 @@ pub struct Estimate {
 #[derive(Debug)]
 pub struct Timings {
     path: PathBuf,
-    /// The latest last.
+    /// Oldest first.
     measured: Vec<Measured>,
 }
 
@@ -113,15 +113,14 @@ struct Dated {
 }
 
 impl Timings {
-    /// Opens the file; what cannot be read counts as nothing.
+    /// Opens the file. An unreadable file counts as empty.
     pub fn open(path: impl Into<PathBuf>) -> Self {
         let path = path.into();
         let measured = read(&path, today()).into_iter().map(|dated| dated.measured).collect();
         Self { path, measured }
     }
 
-    /// Adds a measurement to the file, for later runs. What other runs have added meanwhile stays; what was measured of nothing is
-    /// left out.
+    /// Adds a measurement to the file, for later runs. Measurements of other runs stay; empty ones are skipped.
     pub fn add(&self, measured: Measured) {
         if measured.copies.is_none() && measured.builds.is_empty() && measured.terraform.is_none() {
             return;
@@ -146,8 +145,8 @@ impl Timings {
         atomic::write_soon(&self.path, |file| file.write_all(&text))
     }
 
-    /// What `work` will take at `target`: first terraform, then the copies beside the builds. None where some of the copies or builds
-    /// have no like in an earlier run.
+    /// The estimate for `work` at `target`: terraform first, then copies in parallel with builds. `None` if there is no earlier
+    /// measurement of the copies or of one of the builds.
     pub fn estimate(&self, target: &str, work: &Work<'_>) -> Option<Estimate> {
         let here = || self.measured.iter().rev().filter(|measured| measured.target == target);
         let copying = match work.images {
@@ -162,7 +161,7 @@ impl Timings {
             }
         };
         let building = work.builds.iter().map(|name| {
-            // An engine is the same, wherever its builds go to.
+            // The speed of the engine does not depend on the target.
             middle(self.measured.iter().rev().filter_map(|measured| measured.builds.get(*name).copied()))
         });
         let building: Vec<f64> = building.collect::<Option<_>>()?;
@@ -171,7 +170,7 @@ impl Timings {
         let terraform = match work.changes {
             0 => Some(0.0),
             changes => middle(here().filter_map(|measured| measured.terraform).map(|measured| {
-                // It takes a while to start, however little there is to do.
+                // Terraform needs some time to start even for little work.
                 measured.seconds * (number(changes) / number(measured.count)).max(1.0)
             })),
         };
@@ -180,14 +179,14 @@ impl Timings {
         }
         let seconds = copying.max(building) + terraform.unwrap_or_default();
         let seconds = Duration::try_from_secs_f64(seconds).ok()?;
-        // To say 0 of something that is done would be wrong as well.
+        // Rounded up: work that takes time must not show 0.
         let seconds = seconds.as_secs() + u64::from(seconds.subsec_nanos() > 0);
         Some(Estimate { seconds, without_terraform: terraform.is_none() })
     }
 }
 
-/// The measurements in a file that still count at the end of `today`; those of a day that has not come were made by a wrong clock, and
-/// count as well.
+/// The measurements in a file that still count at the end of `today`. Those with a date in the future come from a wrong clock, and
+/// count too.
 fn read(path: &Path, today: u32) -> Vec<Dated> {
     let kept = std::fs::read(path).ok().and_then(|bytes| serde_json::from_slice::<Kept>(&bytes).ok());
     let measured = kept.filter(|kept| kept.version == VERSION).map(|kept| kept.measured).unwrap_or_default();
@@ -196,7 +195,7 @@ fn read(path: &Path, today: u32) -> Vec<Dated> {
 }
 
 impl Measured {
-    /// Whether it can have been: a file may hold anything.
+    /// Whether the values are possible: the file may contain anything.
     fn is_sound(&self) -> bool {
         let is_time = |seconds: f64| seconds.is_finite() && seconds > 0.0;
         self.copies.is_none_or(|copies| copies.images > 0 && is_time(copies.seconds))
@@ -205,7 +204,7 @@ impl Measured {
     }
 }
 
-/// How much there is to copy.
+/// The amount of work to copy.
 fn weight(images: u64, bytes: u64) -> f64 {
     number(images) * number(REQUESTS) + number(bytes)
 }
@@ -215,7 +214,7 @@ fn number(count: u64) -> f64 {
     count as f64
 }
 
-/// The middle one of the first few, the lower one of two: what takes too long is seen more often than what is too fast.
+/// The lower median of the first few: outliers are more often too slow than too fast.
 fn middle(latest_first: impl Iterator<Item = f64>) -> Option<f64> {
     let mut last: Vec<f64> = latest_first.take(LAST).collect();
     last.sort_by(f64::total_cmp);

@@ -1,4 +1,4 @@
-//! Whose images are taken: which rule of `[trust]` is a source's.
+//! Finds the rule of `[trust]` for a source.
 
 use registry::Reference;
 use trust::Signer;
@@ -9,20 +9,20 @@ use crate::pattern::Pattern;
 /// A rule of `[trust]`.
 #[derive(Clone, Debug)]
 pub struct Trusted {
-    /// As it is written.
+    /// As written in the file.
     pub pattern: String,
-    /// The same, read.
+    /// The parsed pattern.
     pub(crate) sources: Pattern,
-    /// Whether nobody has to sign.
+    /// Whether no signature is needed.
     pub unsigned: bool,
-    /// Whose signature counts: one of them is enough.
+    /// The trusted signers; a signature of one of them is enough.
     pub signers: Vec<Signer>,
     /// Its line in images.toml.
     pub line: usize,
 }
 
 impl Config {
-    /// The rule whose signers count for an image; none where its signature does not matter. The longest pattern is the rule.
+    /// The rule for an image. `None` if its signature is not checked. The longest matching pattern counts.
     pub fn trusted(&self, source: &Reference) -> Option<&Trusted> {
         let rules = self.trust.iter().filter(|rule| rule.sources.is_for(source));
         rules.max_by_key(|rule| &rule.sources).filter(|rule| !rule.unsigned)

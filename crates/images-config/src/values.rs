@@ -1,4 +1,4 @@
-//! Values that several tables share: references, platforms, routes, and keys that lost their quotes.
+//! Values used in several tables: references, platforms, routes, and keys without the required quotes.
 
 use registry::{Platform, Reference};
 
@@ -70,14 +70,14 @@ pub(super) fn platforms(node: &Node<'_>) -> Option<Vec<Platform>> {
     (found.len() == nodes.len()).then_some(found)
 }
 
-/// Where a registry is really reached: a URL that may carry a path, and nothing else.
+/// The address of a registry: a URL, possibly with a path, and nothing else.
 pub(super) fn route(text: &str) -> Result<(), String> {
     let url = url::Url::parse(text).map_err(|why| format!("`{text}` is not a URL: {why}"))?;
     if !["http", "https"].contains(&url.scheme()) || url.host_str().is_none() {
         return Err(format!("`{text}` has to begin with https:// or http://"));
     }
     if !url.username().is_empty() || url.password().is_some() {
-        // The text itself is not repeated: it holds a password.
+        // The text is not repeated, because it contains a password.
         return Err("carries a user name or password: log in with `docker login` instead".to_owned());
     }
     if url.query().is_some() || url.fragment().is_some() {
@@ -86,10 +86,10 @@ pub(super) fn route(text: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// The command line's `HOST=URL`, as `[upstream]` has it.
+/// The command line's `HOST=URL`, with the rules of `[upstream]`.
 ///
 /// # Errors
-/// Why it is none, as a lowercase fragment.
+/// The reason why it is not valid, as a lowercase fragment.
 pub fn upstream_option(text: &str) -> Result<(String, String), String> {
     let parts = text.split_once('=').ok_or_else(|| format!("`{text}` is not HOST=URL"));
     let checked = parts.and_then(|(host, url)| {
@@ -101,8 +101,8 @@ pub fn upstream_option(text: &str) -> Result<(String, String), String> {
     Ok((host.to_owned(), url.trim_end_matches('/').to_owned()))
 }
 
-/// Notes keys with a dot that lost their quotes: TOML reads `python3.8 = "x"` as the table `python3` with the key `8`.
-/// `fields` are the keys that may really stand behind a dot.
+/// Reports keys with a dot but without quotes: TOML reads `python3.8 = "x"` as the table `python3` with the key `8`. `fields` are
+/// the keys that are allowed after a dot.
 pub(super) fn dotted(entry: &Entry<'_>, fields: &[&str]) -> bool {
     let lost = lost_quotes(entry, entry.name, fields);
     for (name, place) in &lost {

@@ -1,47 +1,47 @@
-//! Which of a repository's tags are newer than another one: tags of images are no semantic versions, and are compared by their form.
+//! Finds newer tags in a repository. Tags of images are not semantic versions, so they are compared by their form.
 //!
-//! Two tags are compared where they have the same form: the same letters before the number (`v`), as many numbers with the same
-//! separators, and the same variant behind them (`-alpine`). `7.0.12-alpine3.18` is followed by `7.0.13-alpine3.19`, not by `7.0.13`
-//! or `7.1`. What comes before a release (`-rc1`, `-beta.2`) is offered to those alone who have such a tag already.
+//! Two tags are compared if they have the same form: the same letters before the number (`v`), as many numbers with the same
+//! separators, and the same variant at the end (`-alpine`). `7.0.12-alpine3.18` is followed by `7.0.13-alpine3.19`, not by `7.0.13`
+//! or `7.1`. Pre-releases (`-rc1`, `-beta.2`) are only offered for tags that are pre-releases themselves.
 
 use std::cmp::Ordering;
 
-/// What stands before a release, as publishers of images write it.
+/// Words for pre-releases, as publishers of images write them.
 const BEFORE: [&str; 10] =
     ["alpha", "beta", "rc", "pre", "preview", "dev", "snapshot", "nightly", "canary", "m"];
-/// The first number from which on a version is a year's.
+/// First numbers from this one on are years.
 const YEARS: u64 = 1000;
 
-/// A tag that has a version in it.
+/// A tag with a version in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Version {
-    /// Everything but the numbers, each as `#`: what has to be the same.
+    /// The tag with `#` for each number. Comparable tags have the same form.
     form: String,
     /// The version's own numbers.
     numbers: Vec<u64>,
-    /// How far before the release it is: the rank of its word and the numbers behind it; none for the release itself.
+    /// The position before the release: the rank of the word and the numbers after it. `None` for a release.
     before: Option<(usize, Vec<u64>)>,
     /// The variant's numbers.
     variant: Vec<u64>,
 }
 
-/// What is newer than a tag.
+/// The tags that are newer than a tag.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Newer {
-    /// All of them, the newest last.
+    /// All newer tags, the newest last.
     pub tags: Vec<String>,
-    /// The newest one with the same first number, which is the one to be expected to work without changes.
+    /// The newest one with the same first number, which can be expected to work without changes.
     pub compatible: Option<String>,
 }
 
 impl Newer {
-    /// The newest of all.
+    /// The newest tag.
     pub fn newest(&self) -> Option<&str> {
         self.tags.last().map(String::as_str)
     }
 }
 
-/// Which of `tags` are newer than `tag`; none where it has no version in it, as `latest`.
+/// The `tags` that are newer than `tag`. `None` if it contains no version, such as `latest`.
 pub fn newer<'t>(tag: &str, tags: impl IntoIterator<Item = &'t str>) -> Option<Newer> {
     let own = Version::parse(tag)?;
     let mut found: Vec<(Version, &str)> = tags
@@ -58,7 +58,7 @@ pub fn newer<'t>(tag: &str, tags: impl IntoIterator<Item = &'t str>) -> Option<N
 impl Version {
     fn parse(tag: &str) -> Option<Self> {
         let start = tag.find(|c: char| c.is_ascii_digit())?;
-        // `v1` and `1`, or a word of its own before the number: no digest, and no word that happens to have a number in it.
+        // `v1` and `1`, or a word and a separator before the number: not a digest, and not a word that contains a number.
         let prefix = &tag[..start];
         if !(prefix.is_empty() || prefix == "v" || prefix.ends_with(['-', '_'])) {
             return None;
@@ -90,7 +90,7 @@ impl Version {
         Some(Self { form, numbers, before, variant })
     }
 
-    /// Whether it may take the place of `own`.
+    /// Whether it may replace `own`.
     fn follows(&self, own: &Self) -> bool {
         let year = |version: &Self| version.numbers.first().is_some_and(|first| *first >= YEARS);
         self.form == own.form
@@ -122,7 +122,7 @@ fn day(text: &str) -> Option<usize> {
     (is_day && ends).then_some(10)
 }
 
-/// Every run of digits as `#`.
+/// The text with `#` for every run of digits.
 fn shape(text: &str) -> String {
     let mut shape = String::new();
     for c in text.chars() {
@@ -135,7 +135,7 @@ fn shape(text: &str) -> String {
     shape
 }
 
-/// The numbers in `text`; none where one of them is too long to be one.
+/// The numbers in `text`. `None` if one of them is too long.
 fn numbers(text: &str) -> Option<Vec<u64>> {
     let runs = text.split(|c: char| !c.is_ascii_digit()).filter(|run| !run.is_empty());
     runs.map(|run| run.parse().ok()).collect()
@@ -159,7 +159,7 @@ fn before_release(word: &str) -> Option<(usize, Vec<u64>)> {
 mod tests {
     use super::*;
 
-    /// Of tags as registries have them, those that are newer, the newest last.
+    /// The newer ones of `tags`, the newest last.
     fn of(tag: &str, tags: &[&str]) -> Vec<String> {
         newer(tag, tags.iter().copied()).unwrap().tags
     }

@@ -1,4 +1,4 @@
-//! JSON with its places: serde_json keeps neither the order of keys nor the ones that are given twice, and both matter here.
+//! JSON with positions: serde_json keeps neither the order of keys nor duplicate keys, and both are needed here.
 
 use std::fmt;
 use std::ops::Range;
@@ -14,7 +14,7 @@ pub(super) struct Member {
     pub(super) key: String,
     pub(super) value: Node,
     pub(super) span: Range<usize>,
-    /// Whether the same key stood before.
+    /// Whether the key is a duplicate.
     pub(super) twice: bool,
 }
 
@@ -26,7 +26,7 @@ pub(super) enum Node {
     Other(Value),
 }
 
-/// Reads an object; anything else is a problem.
+/// Reads an object. Reports anything else as a problem.
 pub(super) fn parse(text: &str, sink: &Sink<'_>) -> Option<Vec<Member>> {
     let mut node = match serde_json::from_str::<Node>(text) {
         Ok(node) => node,
@@ -35,7 +35,7 @@ pub(super) fn parse(text: &str, sink: &Sink<'_>) -> Option<Vec<Member>> {
                 text.split_inclusive('\n').take(why.line().saturating_sub(1)).map(str::len).sum::<usize>();
             let at = line + why.column().saturating_sub(1);
             let message = why.to_string();
-            // Its own place is cut off: it stands at the beginning of ours.
+            // serde_json's position is removed: the message starts with ours.
             let message = message.split(" at line ").next().unwrap_or_default();
             sink.report(&(at..at), "", format!("not JSON: {message}"), None);
             return None;
@@ -51,7 +51,7 @@ pub(super) fn parse(text: &str, sink: &Sink<'_>) -> Option<Vec<Member>> {
     }
 }
 
-/// Finds keys and strings in the order of the text, each behind the one before.
+/// Finds the positions of keys and strings, each after the previous one.
 fn place(node: &mut Node, text: &str, cursor: &mut usize) {
     let find = |word: &str, cursor: &mut usize| -> Range<usize> {
         let quoted = serde_json::to_string(word).unwrap_or_default();
@@ -61,7 +61,7 @@ fn place(node: &mut Node, text: &str, cursor: &mut usize) {
                 *cursor = start + quoted.len();
                 start..*cursor
             }
-            // Written with escapes of another kind: the place before has to do.
+            // Written with other escapes: use the position before it.
             None => *cursor..*cursor,
         }
     };

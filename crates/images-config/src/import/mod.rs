@@ -1,7 +1,7 @@
-//! HTC-Grid's images_config.json as images.toml.
+//! Converts HTC-Grid's images_config.json to images.toml.
 //!
-//! The file that this repository ships is the template: its comments, runtimes and rules stay, its images and extra
-//! repositories make room for those of the JSON.
+//! The template is the images.toml in this repository: its comments, runtimes and rules stay, and its images and extra repositories
+//! are replaced by those of the JSON.
 
 mod json;
 mod template;
@@ -21,7 +21,7 @@ use serde_json::Value;
 /// The images.toml of this repository.
 const SHIPPED: &str = include_str!("../../../../deployment/image_repository/images.toml");
 
-/// Variables of the Makefile that a file may have set too, and where they are given now.
+/// Variables of the Makefile that a file may also set, and the option that replaces each.
 const ELSEWHERE: [(&str, &str); 4] = [
     ("region", "REGION=... on the command line"),
     ("tag", "TAG=... on the command line"),
@@ -32,7 +32,7 @@ const ELSEWHERE: [(&str, &str); 4] = [
 const KEYS: [&str; 5] =
     ["image_to_copy", "repository", "kms_deletion_window", "kms_key_admin_roles", "lambda_runtime"];
 
-/// What the JSON says, checked.
+/// The checked content of the JSON.
 #[derive(Debug, Default)]
 struct Wanted {
     images: Vec<Copy>,
@@ -40,7 +40,7 @@ struct Wanted {
     deletion_window: Option<u64>,
     admin_roles: Option<Vec<String>>,
     lambda_runtime: Option<String>,
-    /// The runtimes' Dockerfile of the tree that the JSON stands in.
+    /// The runtimes' Dockerfile in the tree that contains the JSON.
     dockerfile: Option<tree::Runtimes>,
     notes: Vec<String>,
 }
@@ -51,15 +51,15 @@ struct Copy {
     source: String,
     repository: String,
     tag: String,
-    /// Whether the destination names the tag.
+    /// Whether the destination includes the tag.
     explicit: bool,
 }
 
-/// The images.toml that says what `text`, an images_config.json of any age, says. `shown` is its name in errors. Where it
-/// stands in a tree laid out as HTC-Grid's, with `project` elsewhere, the runtimes are built by that tree's own Dockerfile.
+/// Converts `text`, an images_config.json of any age, to images.toml. `shown` is its name in errors. If it is in a tree with
+/// HTC-Grid's layout, and `project` is elsewhere, the runtimes are built with that tree's own Dockerfile.
 ///
 /// # Errors
-/// Everything that is wrong with it, or with that Dockerfile.
+/// All errors in it, or in that Dockerfile.
 pub fn import_config(text: &str, shown: &Path, project: &Path) -> Result<String, Problems> {
     let tree = tree::of(shown, project)?;
     let sources = tree.as_ref().map(|(_, sources)| sources.clone());
@@ -69,7 +69,7 @@ pub fn import_config(text: &str, shown: &Path, project: &Path) -> Result<String,
     wanted.dockerfile = tree.map(|(runtimes, _)| runtimes);
     let toml = template::fill(SHIPPED, &wanted)
         .ok_or_else(|| Problems::of_file(shown, "cannot be put into this repository's images.toml"))?;
-    // Whatever was overlooked above is found by the one parser that matters.
+    // The parser of images.toml finds errors that the checks above missed.
     Config::parse(&toml, Path::new("the images.toml made of it"), sources.as_ref())?;
     Ok(toml)
 }

@@ -1,4 +1,4 @@
-//! Puts what a JSON says into an images.toml, by the places of its values: everything else stays as it is written.
+//! Writes the content of a JSON into an images.toml by position, so that everything else stays unchanged.
 
 use std::ops::Range;
 
@@ -7,13 +7,13 @@ use crate::RUNTIMES_REPOSITORY;
 use crate::problem::{Sink, key_part, quoted};
 use crate::reader::{Entry, Fields, document};
 
-/// Replacements by place.
+/// Replacements by position.
 struct Edits<'t> {
     text: &'t str,
     edits: Vec<(Range<usize>, String)>,
 }
 
-/// The template with the images, repositories and options of `wanted`; none if it is not an images.toml.
+/// The template with the images, repositories and options of `wanted`. `None` if it is not an images.toml.
 pub(super) fn fill(template: &str, wanted: &Wanted) -> Option<String> {
     let sink = Sink::new(template);
     let parsed = document(template, &sink)?;
@@ -91,13 +91,13 @@ impl Edits<'_> {
         self.text.get(..at).and_then(|before| before.rfind('\n')).map_or(0, |newline| newline + 1)
     }
 
-    /// The beginning of the next line.
+    /// The start of the next line.
     fn line_end(&self, at: usize) -> usize {
         let rest = self.text.get(at..).unwrap_or_default();
         rest.find('\n').map_or(self.text.len(), |newline| at + newline + 1)
     }
 
-    /// Puts `lines` in the place of all entries of a table.
+    /// Replaces all entries of a table with `lines`.
     fn replace_entries(&mut self, table: &Fields<'_>, lines: &str) {
         let mut entries: Vec<Range<usize>> = table
             .entries()
@@ -113,7 +113,7 @@ impl Edits<'_> {
         self.edits.extend(entries.into_iter().map(|range| (range, String::new())));
     }
 
-    /// Gives a key another value, or adds it.
+    /// Changes the value of a key, or adds the key.
     fn set(&mut self, table: &mut Fields<'_>, name: &'static str, value: &str) {
         match table.take(name) {
             Some(node) => self.edits.push((node.place().range(), value.to_owned())),
@@ -124,7 +124,7 @@ impl Edits<'_> {
         }
     }
 
-    /// Makes a runtime one that is not built.
+    /// Sets `enabled = false` for a runtime.
     fn switch_off(&mut self, entry: &Entry<'_>, why: &str) {
         let range = entry.value.place().range();
         let value = self.text.get(range.clone()).unwrap_or_default();
@@ -138,7 +138,7 @@ impl Edits<'_> {
     }
 
     fn apply(mut self) -> Option<String> {
-        // At one place an insertion comes before what it stands in front of.
+        // At the same position, an insertion comes before a replacement.
         self.edits.sort_by_key(|(range, _)| (range.start, range.end));
         let mut out = String::with_capacity(self.text.len());
         let mut at = 0;

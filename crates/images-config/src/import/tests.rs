@@ -1,8 +1,8 @@
-//! Files of the shapes that HTC-Grid has had.
+//! Files in the formats that HTC-Grid has used.
 
 use super::*;
 
-/// The shape of today, with variables beside the two keys.
+/// The present format, with variables next to the two keys.
 const TODAY: &str = r#"{
     "image_to_copy": {
         "curlimages/curl:7.85.0":"curl",
@@ -22,7 +22,7 @@ const TODAY: &str = r#"{
 }
 "#;
 
-/// The shape of 2021: 19 images of four registries, official ones, one repository for several, a tag in a value.
+/// The format of 2021: 19 images from four registries, official ones, one repository for several, a tag in a value.
 const OLD: &str = include_str!("../../testdata/images_config_2021.json");
 
 fn import(text: &str) -> Result<String, String> {

@@ -1,4 +1,4 @@
-//! A tree laid out as HTC-Grid's: its runtimes have a Dockerfile of their own, which is taken as it is.
+//! A tree with HTC-Grid's layout. Its runtimes have their own Dockerfile, which is used unchanged.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use crate::problem::{Problems, quoted};
 use crate::reader::Entry;
 use crate::{Sources, top_of};
 
-/// Where the Dockerfile stands, from the folder of images_config.json, which has been in two places.
+/// The paths of the Dockerfile from the folder of images_config.json, which has had two locations.
 const PLACES: [&str; 2] = ["lambda_runtimes/Dockerfile", "../lambda_runtimes/Dockerfile"];
 
 /// The runtimes that HTC-Grid builds, and their entry points.
@@ -27,7 +27,7 @@ pub(super) struct Runtimes {
     takes_entry_point: bool,
 }
 
-/// The runtimes of the tree that `json` stands in; none where it is no such tree, or the project's own.
+/// The runtimes of the tree that contains `json`. `None` if it has another layout, or is the project itself.
 pub(super) fn of(json: &Path, project: &Path) -> Result<Option<(Runtimes, Sources)>, Problems> {
     let Some(folder) = json.canonicalize().ok().and_then(|json| json.parent().map(Path::to_owned)) else {
         return Ok(None);
@@ -45,7 +45,7 @@ pub(super) fn of(json: &Path, project: &Path) -> Result<Option<(Runtimes, Source
 }
 
 impl Runtimes {
-    /// The value of a runtime's entry; none for one that HTC-Grid does not build.
+    /// The value of a runtime's entry. `None` if HTC-Grid does not build it.
     pub(super) fn entry(&self, entry: &Entry<'_>) -> Option<String> {
         let (_, entry_point) = RUNTIMES.iter().find(|(name, _)| *name == entry.name)?;
         let base = match entry.value.is_string() {

@@ -1,4 +1,4 @@
-//! What changed from one lock to the next: as data, and as lines for a reviewer.
+//! The differences between two locks: as data, and as lines for a reviewer.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use registry::{Digest, Platform, Reference};
 
 use super::{Hold, Lock, Locked, LockedPlatform, Seen};
 
-/// Everything that differs between two locks, by name.
+/// All differences between two locks, by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LockDiff {
     /// The differences.
@@ -16,97 +16,97 @@ pub struct LockDiff {
 /// One difference.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// A name that was not there.
+    /// A new name.
     Added {
         /// The name.
         source: Reference,
-        /// What it means.
+        /// Its digest and details.
         new: Locked,
     },
-    /// A name that images.toml no longer has.
+    /// A name that is no longer in images.toml.
     Removed {
         /// The name.
         source: Reference,
-        /// What it meant.
+        /// Its last digest and details.
         old: Locked,
     },
-    /// A name that means something else now.
+    /// A name with a new digest.
     Moved {
         /// The name.
         source: Reference,
-        /// What it meant.
+        /// The old digest and details.
         old: Locked,
-        /// What it means.
+        /// The new digest and details.
         new: Locked,
     },
-    /// Another tag of the same repository took the place of the old one.
+    /// A tag was replaced by another one of the same repository.
     Version {
-        /// The name that went.
+        /// The old name.
         from: Reference,
-        /// The name that came.
+        /// The new name.
         to: Reference,
-        /// What the old one meant.
+        /// The old digest and details.
         old: Locked,
-        /// What the new one means.
+        /// The new digest and details.
         new: Locked,
     },
     /// The same source, copied or known for other platforms.
     Platforms {
         /// The name.
         source: Reference,
-        /// What was known.
+        /// The old details.
         old: Locked,
-        /// What is known.
+        /// The new details.
         new: Locked,
     },
-    /// A name means something new that has to wait.
+    /// A name has a new digest that must wait.
     Waits {
         /// The name.
         source: Reference,
-        /// What it is used as until then.
+        /// The digest in use until then.
         old: Option<Digest>,
-        /// What waits.
+        /// The waiting digest.
         seen: Seen,
     },
-    /// What waited is under the name no longer.
+    /// A waiting digest is no longer under the name.
     Vanished {
         /// The name.
         source: Reference,
-        /// What it meant.
+        /// The digest that was waiting.
         seen: Seen,
     },
-    /// A name whose digest waited is in images.toml no longer.
+    /// A name with a waiting digest is no longer in images.toml.
     Dropped {
         /// The name.
         source: Reference,
-        /// What waited.
+        /// The digest that was waiting.
         seen: Seen,
     },
-    /// The same digest, counted from another moment or taken fresh.
+    /// The same digest with another first time, or locked before it was old enough.
     Age {
         /// The name.
         source: Reference,
-        /// What is known now.
+        /// The new details.
         new: Locked,
     },
-    /// A runtime that is held at a build now, or at another one.
+    /// A runtime is now held at a build, or at another one.
     Held {
         /// The runtime.
         runtime: String,
-        /// At which build.
+        /// The build.
         hold: Hold,
     },
-    /// A runtime that is held no longer.
+    /// A runtime is no longer held.
     Released {
         /// The runtime.
         runtime: String,
-        /// What held it.
+        /// The previous hold.
         hold: Hold,
     },
 }
 
 impl Change {
-    /// The name that it is sorted by and shown under.
+    /// The name for sorting and display.
     fn name(&self) -> String {
         match self {
             Self::Added { source, .. }
@@ -124,7 +124,7 @@ impl Change {
 }
 
 impl Lock {
-    /// What `new` changes about this lock.
+    /// The differences from this lock to `new`.
     pub fn diff(&self, new: &Self) -> LockDiff {
         let mut changes = Vec::new();
         let removed: Vec<_> =
@@ -133,7 +133,7 @@ impl Lock {
             new.sources.iter().filter(|(source, _)| !self.sources.contains_key(*source)).collect();
         let same_place =
             |a: &Reference, b: &Reference| a.registry() == b.registry() && a.repository() == b.repository();
-        // Only where it is plain: one tag went, one came.
+        // Only if it is unambiguous: one tag removed, one added.
         let partner = |of: &Reference, among: &[(&Reference, &Locked)]| {
             let mut found = among.iter().filter(|(other, _)| same_place(of, other));
             found.next().filter(|_| found.next().is_none()).map(|(source, _)| (*source).clone())
@@ -184,7 +184,7 @@ impl Lock {
     }
 }
 
-/// What waits in `new` and did not in `old`, and the other way round.
+/// Digests that wait only in `new`, and those that waited only in `old`.
 fn waiting_changes(old: &Lock, new: &Lock) -> Vec<Change> {
     let mut changes = Vec::new();
     for (source, seen) in &old.waiting {
@@ -206,12 +206,12 @@ fn waiting_changes(old: &Lock, new: &Lock) -> Vec<Change> {
 }
 
 impl LockDiff {
-    /// Whether nothing changed.
+    /// Whether there are no differences.
     pub fn is_empty(&self) -> bool {
         self.changes.is_empty()
     }
 
-    /// Lines for people: `+` came, `-` went, `~` means something else, `?` waits, `!` has vanished. Digests are cut to 12 digits; the file has them whole.
+    /// Lines to show: `+` added, `-` removed, `~` changed, `?` waits, `!` vanished. Digests are cut to 12 digits; the file has all.
     pub fn lines(&self) -> Vec<String> {
         self.changes.iter().flat_map(lines).collect()
     }
@@ -286,7 +286,7 @@ fn lines(change: &Change) -> Vec<String> {
     }
 }
 
-/// What a reviewer should know of a digest that did not wait.
+/// A note for the reviewer on a digest that did not wait.
 fn fresh(new: &Locked) -> &'static str {
     if new.allow_fresh { "  before it is old enough (--allow-fresh)" } else { "" }
 }
@@ -346,7 +346,7 @@ fn size(bytes: u64) -> String {
     format!("{}.{} {}", tenths / 10, tenths % 10, UNITS.get(unit).copied().unwrap_or_default())
 }
 
-/// Tag and digest for people, as they stand in a name.
+/// Tag and digest to show, in the format of a name.
 fn version(source: &Reference) -> String {
     match (source.tag(), source.digest()) {
         (Some(tag), Some(digest)) => format!("{tag}@{}", digest.short()),

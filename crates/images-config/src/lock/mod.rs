@@ -1,7 +1,7 @@
-//! `images.lock`: which digests the names of images.toml mean, and which runtimes are held at a build.
+//! `images.lock`: the digests of the names in images.toml, and the runtimes held at a build.
 //!
-//! It is written by `cargo xtask lock` and checked in; with it, copies are by digest. Its text is sorted and changes only
-//! where something moved, so that a reviewer reads it as a diff.
+//! `cargo xtask lock` writes it, and it is committed. With it, images are copied by digest. Its text is sorted and changes only if
+//! a digest changes, so that a diff can be reviewed.
 
 pub mod diff;
 pub mod resolve;
@@ -17,49 +17,49 @@ use registry::{Digest, Platform, Reference};
 use super::{Config, Platforms, Problems};
 use update::Want;
 
-/// The whole of images.lock.
+/// The content of images.lock.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lock {
-    /// What each source means: images, the bases of runtimes, and what is primed.
+    /// The digests of all sources: images, bases of runtimes, and primed images.
     pub sources: BTreeMap<Reference, Locked>,
-    /// What sources mean by now that has not been known for long enough (`min_age` in images.toml).
+    /// New digests of sources that have not been known for long enough (`min_age` in images.toml).
     pub waiting: BTreeMap<Reference, Seen>,
-    /// Runtimes whose tag stays where `--rollback` put it.
+    /// Runtimes whose tag stays at the build chosen with `--rollback`.
     pub holds: BTreeMap<String, Hold>,
 }
 
-/// What a name meant when it was resolved.
+/// The digest and details of a name when it was resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Locked {
-    /// What the registry answers for the name: the digest of an index, often, or of a single manifest.
+    /// The digest that the registry returns for the name; often of an index, otherwise of a single manifest.
     pub digest: Digest,
-    /// The media type of that.
+    /// Its media type.
     pub media_type: String,
-    /// When it began to mean this.
+    /// When this digest was first locked.
     pub resolved_at: jiff::Timestamp,
-    /// When it was first seen under the name, where that counts: it has a `min_age`.
+    /// When it was first seen under the name. Only for sources with a `min_age`.
     pub first_seen: Option<jiff::Timestamp>,
-    /// Whether it was locked before it was old enough, because somebody said so (`--allow-fresh`).
+    /// Whether it was locked with `--allow-fresh` before it was old enough.
     pub allow_fresh: bool,
-    /// The images in it; the only one, where it is a single manifest. Attestations are left out.
+    /// The images in it, or the only one of a single manifest. Without attestations.
     pub platforms: Vec<LockedPlatform>,
-    /// What a copy has at its target: the wanted platforms to the digest of the result. Empty for bases.
+    /// The digests of copies at their targets, by platforms. Empty for bases.
     pub targets: BTreeMap<PlatformSet, Digest>,
 }
 
 impl Locked {
-    /// Since when it is known. What is locked without a `first_seen` was seen by then.
+    /// When it was first known. Without a `first_seen` this is the time of locking.
     pub fn seen_since(&self) -> jiff::Timestamp {
         self.first_seen.unwrap_or(self.resolved_at)
     }
 }
 
-/// A digest that was seen under a name and is not locked yet.
+/// A digest seen under a name and not locked yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seen {
     /// The digest.
     pub digest: Digest,
-    /// When `lock` saw it there for the first time.
+    /// When `lock` first saw it there.
     pub first_seen: jiff::Timestamp,
 }
 
@@ -70,22 +70,22 @@ pub struct LockedPlatform {
     pub platform: Platform,
     /// The digest of its manifest.
     pub digest: Digest,
-    /// Bytes of its manifest, configuration and layers together.
+    /// Size of its manifest, configuration and layers together, in bytes.
     pub size: u64,
 }
 
-/// A runtime that stays at a build.
+/// A runtime held at a build.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hold {
-    /// The build's manifest.
+    /// The digest of the build's manifest.
     pub build: Digest,
-    /// Since when.
+    /// When it was held.
     pub since: jiff::Timestamp,
-    /// Who put it there.
+    /// The user who did it.
     pub by: String,
 }
 
-/// Wanted platforms as a key: `all`, or the platforms sorted and joined by commas.
+/// A set of platforms as a key: `all`, or the platforms sorted and joined by commas.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PlatformSet(String);
 
@@ -110,10 +110,10 @@ impl std::fmt::Display for PlatformSet {
 }
 
 impl Lock {
-    /// Reads images.lock; none where there is no such file. `shown` is the file's name in errors.
+    /// Reads images.lock. `None` if the file does not exist. `shown` is its name in errors.
     ///
     /// # Errors
-    /// The file cannot be read, or everything that is wrong with it.
+    /// The file cannot be read, or all its errors.
     pub fn load(path: &Path, shown: &Path) -> Result<Option<Self>, Problems> {
         match path.try_exists() {
             Ok(false) => Ok(None),
@@ -124,12 +124,12 @@ impl Lock {
     /// Reads the text of images.lock.
     ///
     /// # Errors
-    /// Everything that is wrong with it.
+    /// All its errors.
     pub fn parse(text: &str, shown: &Path) -> Result<Self, Problems> {
         text::parse(text, shown)
     }
 
-    /// Writes images.lock, whole or not at all.
+    /// Writes images.lock atomically.
     ///
     /// # Errors
     /// The file cannot be written.
@@ -137,12 +137,12 @@ impl Lock {
         super::atomic::write(path, self.to_string().as_bytes())
     }
 
-    /// What the name means.
+    /// The digest of a name.
     pub fn source_digest(&self, source: &Reference) -> Option<Digest> {
         self.sources.get(source).map(|locked| locked.digest)
     }
 
-    /// What a copy of these platforms has at its target.
+    /// The digest that a copy of these platforms has at its target.
     pub fn expected(&self, source: &Reference, platforms: &Platforms) -> Option<Digest> {
         self.sources.get(source)?.targets.get(&PlatformSet::from(platforms)).copied()
     }
@@ -152,15 +152,15 @@ impl Lock {
         self.holds.get(runtime)
     }
 
-    /// Holds a runtime at a build; gives what held it before.
+    /// Holds a runtime at a build. Returns the previous hold.
     pub fn set_hold(&mut self, runtime: &str, hold: Hold) -> Option<Hold> {
         self.holds.insert(runtime.to_owned(), hold)
     }
 
-    /// Checks that everything that `config` names is in the lock, which is what `--locked` works with.
+    /// Checks that everything named in `config` is in the lock, as `--locked` requires.
     ///
     /// # Errors
-    /// Something that `config` names is not in the lock.
+    /// Something in `config` is not in the lock.
     pub fn check_complete(&self, config: &Config) -> Result<(), Incomplete> {
         let missing: Vec<String> = config
             .wants()
@@ -176,7 +176,7 @@ fn covers(lock: &Lock, want: &Want) -> bool {
     lock.sources.get(&want.source).is_some_and(|locked| want.is_covered_by(locked))
 }
 
-/// Names of images.toml that images.lock does not know.
+/// Names of images.toml that are not in images.lock.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("images.lock does not know {}: `cargo xtask lock` adds what is missing", missing.join(", "))]
 pub struct Incomplete {

@@ -1,7 +1,7 @@
-//! Asks the registries what names mean.
+//! Resolves names to digests at the registries.
 //!
-//! A HEAD comes first: it is free everywhere, and a name that means what it meant costs nothing else. Only what moved is read: its
-//! index, and the manifests of the platforms that are wanted, for their sizes. Docker Hub counts each of those as a pull.
+//! A HEAD comes first: it is free at every registry, and enough for an unchanged name. Only for new digests are the index and the
+//! manifests of the wanted platforms read, for their sizes. Docker Hub counts each of these as a pull.
 
 use std::collections::BTreeMap;
 
@@ -15,24 +15,24 @@ use super::update::Want;
 use super::{Lock, Locked, LockedPlatform, PlatformSet, Seen};
 use crate::Platforms;
 
-/// Names that are asked for at once.
+/// Names resolved in parallel.
 const AT_ONCE: usize = 16;
 
-/// Why there is no telling what a name means.
+/// Why a name could not be resolved.
 #[derive(Debug, thiserror::Error)]
 pub enum ResolveError {
-    /// The registry has no such image.
+    /// The image does not exist.
     #[error("{name} does not exist")]
     Missing {
         /// The name.
         name: String,
     },
-    /// The registry had such an image and has it no longer.
+    /// The image no longer exists.
     #[error("{name} has vanished upstream: it was {digest}, first seen {first_seen}")]
     Vanished {
         /// The name.
         name: String,
-        /// What it meant.
+        /// Its last digest.
         digest: Digest,
         /// When it was first seen there.
         first_seen: jiff::Timestamp,
@@ -42,43 +42,43 @@ pub enum ResolveError {
     Registry {
         /// The name.
         name: String,
-        /// Why.
+        /// The registry's error.
         source: Box<registry::Error>,
     },
-    /// What it sends is no image, or not for the wanted platforms.
+    /// The manifest is not an image, or not for the wanted platforms.
     #[error("{name} cannot be used")]
     Manifest {
         /// The name.
         name: String,
-        /// Why.
+        /// The reason.
         source: Box<ManifestError>,
     },
-    /// A single image, and for another platform than the one that is wanted.
+    /// A single image for another platform than the wanted one.
     #[error("{name} is for {found} alone, {wanted} is wanted")]
     Platform {
         /// The name.
         name: String,
-        /// What it is for.
+        /// Its platform.
         found: String,
-        /// What was asked for.
+        /// The wanted platform.
         wanted: String,
     },
 }
 
-/// What the registries said of all the names.
+/// The results for all names.
 #[derive(Debug, Default)]
 pub struct Answers {
-    /// What is to be locked.
+    /// The digests to lock.
     pub locked: Vec<(Reference, Locked)>,
-    /// What has not been known for long enough.
+    /// The digests that have not been known for long enough.
     pub waiting: BTreeMap<Reference, Seen>,
-    /// What is under the same name no longer: it was not locked yet, or nothing is there now.
+    /// Digests that are no longer under their names, either not locked yet or replaced by nothing.
     pub vanished: BTreeMap<Reference, Seen>,
-    /// Why there is no telling what some names mean.
+    /// The errors for names that could not be resolved.
     pub failed: Vec<ResolveError>,
 }
 
-/// What all these names mean now, several asked at once; and why some could not be told. Each in the order of the names.
+/// Resolves all these names, several in parallel. Results and errors are in the order of the names.
 pub async fn resolve_all(client: &Client, wants: &[Want], known: &Lock, now: jiff::Timestamp) -> Answers {
     let asked =
         wants.iter().map(|want| async move { (&want.source, resolve(client, want, known, now).await) });
@@ -104,20 +104,19 @@ pub async fn resolve_all(client: &Client, wants: &[Want], known: &Lock, now: jif
     answers
 }
 
-/// What a name means now.
+/// The result of resolving a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Meaning {
-    /// What is to be locked: what it means, or what the lock says while that waits. None where nothing of it can be used yet.
+    /// The digest to lock: the new one, or the locked one while the new one waits. `None` if there is none to use yet.
     pub locked: Option<Locked>,
-    /// What it means and has not meant for long enough.
+    /// The new digest, if it has not been known for long enough.
     pub waiting: Option<Seen>,
 }
 
-/// What a name means now. `lock` is the lock so far: while the name still means what it says, or what it means has to wait, nothing is
-/// read.
+/// Resolves a name. `lock` is the present lock. If the digest is unchanged, or the new one must wait, no manifest is read.
 ///
 /// # Errors
-/// The registry has no such image, cannot be asked, or the image is not for the wanted platforms.
+/// The image does not exist, the registry fails, or the image is not for the wanted platforms.
 pub async fn resolve(
     client: &Client,
     want: &Want,
@@ -134,7 +133,7 @@ pub async fn resolve(
         (None, Some(seen)) => seen.first_seen,
         (None, None) => now,
     };
-    // A clock was wrong: it counts from now on.
+    // A clock was wrong: the time counts from now.
     let first_seen = if first_seen > now { now } else { first_seen };
     let waits = want.min_age.as_ref().is_some_and(|age| age.waits_until(first_seen, now).is_some());
     if waits && !want.allow_fresh && is_locked.is_none() {
@@ -164,7 +163,7 @@ impl Resolver<'_> {
         self.source.to_string()
     }
 
-    /// What the name means by `digest`: the lock's own word while that is all that is wanted.
+    /// The details of `digest`: from the lock, if they cover what is wanted.
     async fn read(
         &self,
         want: &Want,
@@ -176,7 +175,7 @@ impl Resolver<'_> {
         if let Some(known) = known.filter(|known| want.is_covered_by(known)) {
             return Ok(known.clone());
         }
-        // By digest from here on: the tag may move between two requests.
+        // By digest from now on: the tag may move between two requests.
         let manifest = self.manifest(digest).await?;
         let mut targets = BTreeMap::new();
         let platforms = match manifest.kind() {
@@ -204,7 +203,7 @@ impl Resolver<'_> {
         })
     }
 
-    /// Nothing is there; where something was, that is said.
+    /// The error for a missing image. If the lock knows it, it has vanished.
     fn missing(&self, lock: &Lock) -> ResolveError {
         let locked = lock.sources.get(self.source).map(|locked| (locked.digest, locked.seen_since()));
         let waiting = lock.waiting.get(self.source).map(|seen| (seen.digest, seen.first_seen));
@@ -229,7 +228,7 @@ impl Resolver<'_> {
         if let Some(found) = read(&self.source.with_digest(digest)).await? {
             return Ok(found);
         }
-        // A pull-through cache in front of the registry may know the digest only after it was asked for the tag.
+        // A pull-through cache in front of the registry may know the digest only after a request for the tag.
         let by_tag = self.source.tag().and_then(|tag| self.source.with_tag(tag).ok());
         let found = match &by_tag {
             Some(tag) => read(tag).await?,
@@ -255,7 +254,7 @@ impl Resolver<'_> {
         }
     }
 
-    /// What a copy of these platforms comes to.
+    /// The digest that a copy of these platforms will have.
     async fn target(&self, index: &Manifest, platforms: &Platforms) -> Result<Digest, ResolveError> {
         let target = match platforms {
             Platforms::All => return Ok(index.digest()),
@@ -270,10 +269,10 @@ impl Resolver<'_> {
         Ok(target.map_err(|why| self.unusable(why))?.digest())
     }
 
-    /// The wanted images of an index with their sizes; where none is named, all that it has.
+    /// The wanted images of an index with their sizes; all of them if no platform is named.
     async fn images_of(&self, index: &Manifest, want: &Want) -> Result<Vec<LockedPlatform>, ResolveError> {
         let entries = match want.wanted_platforms() {
-            // A source that is only primed: its digest is all that is asked for.
+            // A source that is only primed: only its digest is needed.
             Some(platforms) => {
                 let mut entries = Vec::new();
                 for platform in platforms {
@@ -293,7 +292,7 @@ impl Resolver<'_> {
         for (platform, digest) in entries {
             let manifest = self.manifest(digest).await?;
             if manifest.kind() != Kind::Image {
-                // An index inside of the index, or an artifact: copied as it is, and no platform's image.
+                // A nested index or an artifact is copied unchanged and is not an image of a platform.
                 continue;
             }
             let image = manifest.image().map_err(|why| self.unusable(why))?;
@@ -303,7 +302,7 @@ impl Resolver<'_> {
         Ok(images)
     }
 
-    /// A source that is one image: its configuration says what it is for.
+    /// A source that is a single image: its platform is in its configuration.
     async fn single(&self, manifest: &Manifest, want: &Want) -> Result<LockedPlatform, ResolveError> {
         let image = manifest.image().map_err(|why| self.unusable(why))?;
         let wanted = want.wanted_platforms().unwrap_or_default();
@@ -328,7 +327,7 @@ impl Resolver<'_> {
                     size: size(manifest, &image),
                 }),
             },
-            // An artifact has no platform: it is what it is wanted for.
+            // An artifact has no platform. Use the wanted one.
             (None, wanted) => Ok(LockedPlatform {
                 platform: wanted.map_or_else(crate::default_platform, |wanted| (*wanted).clone()),
                 digest: manifest.digest(),
@@ -338,7 +337,7 @@ impl Resolver<'_> {
     }
 }
 
-/// Bytes of a manifest and of all blobs that it names.
+/// Size of a manifest and of all its blobs, in bytes.
 fn size(manifest: &Manifest, image: &Image) -> u64 {
     let manifest = u64::try_from(manifest.bytes().len()).unwrap_or(u64::MAX);
     image.blobs().iter().fold(manifest, |sum, blob| sum.saturating_add(blob.size))

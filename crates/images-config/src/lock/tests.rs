@@ -23,7 +23,7 @@ fn image(platform: &str, content: &str, size: u64) -> LockedPlatform {
     LockedPlatform { platform: platform.parse().unwrap(), digest: Digest::of(content.as_bytes()), size }
 }
 
-/// An index of two platforms of which linux/amd64 is wanted.
+/// An index of two platforms, of which linux/amd64 is wanted.
 fn locked(content: &str, day: u8) -> Locked {
     let platforms = vec![
         image("linux/amd64", &format!("{content}-amd64"), 5_000_000),
@@ -200,7 +200,7 @@ fn a_complete_lock_knows_everything_that_is_named() {
     assert_eq!(lock.check_complete(&config), Ok(()));
     let curl = reference("curlimages/curl:7.85.0");
 
-    // Another platform is wanted than the lock has a result for.
+    // The lock has no result for the wanted platform.
     let text = SHIPPED.replace("platforms = [\"linux/amd64\"]", "platforms = [\"linux/s390x\"]");
     let other = self::config(&text);
     assert_eq!(
@@ -264,7 +264,7 @@ fn what_waits_and_what_vanished_are_differences() {
     old.waiting.insert(bb.clone(), seen("one", "2026-11-07T12:00:00Z"));
     old.waiting.insert(reference("x/gone:1"), seen("one", "2026-11-07T12:00:00Z"));
     assert!(old.diff(&old).is_empty());
-    // Of what images.toml has no longer nothing is kept, and what is not asked for goes on waiting.
+    // Digests of names that are no longer in images.toml are dropped; others that are not resolved continue to wait.
     let mut new = old.merged(&config, &Select::Missing, []);
     assert_eq!(new.waiting.keys().collect::<Vec<_>>(), [&aa, &bb]);
     new.waiting.insert(aa.clone(), seen("two", "2026-11-09T12:00:00Z"));

@@ -1,4 +1,4 @@
-//! The text of images.lock, written and read.
+//! Writes and reads the text of images.lock.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -60,7 +60,7 @@ impl Lock {
     }
 }
 
-/// A moment without its fraction: nobody needs it, and it would not read back the same.
+/// A time in whole seconds: the fraction is not needed and would not read back equal.
 fn seconds(moment: jiff::Timestamp) -> jiff::Timestamp {
     jiff::Timestamp::from_second(moment.as_second()).unwrap_or(moment)
 }
@@ -96,7 +96,7 @@ fn entries<'a>(fields: &mut Fields<'a>, name: &'static str) -> Vec<Entry<'a>> {
 
 fn source(entry: &Entry<'_>) -> Option<Reference> {
     match entry.name.parse::<Reference>() {
-        // The same name in two spellings would be two entries, one of them never found.
+        // The same name in two spellings would be two entries, and one would never be found.
         Ok(source) if source.to_string() != entry.name => {
             entry.key.fail(format!("must be written in full: `{source}`"));
             None

@@ -1,4 +1,4 @@
-//! What `lock` has to ask the registries for, and how the answers become the new lock.
+//! The sources that `lock` must resolve, and the new lock made from the results.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,38 +8,38 @@ use super::{Lock, Locked, PlatformSet, covers};
 use crate::problem::nearest;
 use crate::{Config, MinAge, Platforms, RUNTIMES_REPOSITORY};
 
-/// A source that the lock has to know.
+/// A source that the lock must contain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Want {
     /// The name.
     pub source: Reference,
-    /// What copies of it are made, for which the result has to be known.
+    /// The platforms of its copies, whose resulting digests must be known.
     pub targets: BTreeSet<PlatformSet>,
-    /// The same as the registry crate takes it.
+    /// The same, in the registry crate's type.
     pub copies: Vec<Platforms>,
-    /// The platforms whose own digest has to be known: those of runtimes built upon it.
+    /// The platforms whose own digest must be known, for runtimes built on it.
     pub platforms: Vec<Platform>,
-    /// What it is called on the command line: repositories, tags with them, runtimes, the source itself.
+    /// Its names on the command line: repositories, with and without tags, runtimes, and the source itself.
     pub names: BTreeSet<String>,
-    /// How long its digests have to be known.
+    /// How long its digests must be known before they are used.
     pub min_age: Option<MinAge>,
-    /// Take what it means whether or not it is old enough.
+    /// Use its digest even if it is not old enough.
     pub allow_fresh: bool,
 }
 
 impl Want {
-    /// Whether `locked` knows everything that is wanted.
+    /// Whether `locked` has everything that is wanted.
     pub fn is_covered_by(&self, locked: &Locked) -> bool {
         let has = |platform: &Platform| locked.platforms.iter().any(|image| image.platform.matches(platform));
         self.targets.iter().all(|set| locked.targets.contains_key(set)) && self.platforms.iter().all(has)
     }
 
-    /// Whether somebody means it who says `name`. A source may be named as it is written in images.toml, without Docker Hub's defaults.
+    /// Whether `name` refers to it. A source may be named as in images.toml, without Docker Hub's defaults.
     fn is_called(&self, name: &str) -> bool {
         self.names.contains(name) || name.parse::<Reference>().is_ok_and(|source| source == self.source)
     }
 
-    /// Every platform that is wanted by name, each once; none where everything is.
+    /// All wanted platforms, without duplicates. `None` if all platforms are wanted.
     pub(super) fn wanted_platforms(&self) -> Option<Vec<&Platform>> {
         let mut wanted: Vec<&Platform> = self.platforms.iter().collect();
         for copy in &self.copies {
@@ -58,18 +58,18 @@ impl Want {
     }
 }
 
-/// Which names are asked for anew.
+/// The names to resolve again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Select {
-    /// Only what the lock does not know yet: `lock`.
+    /// Only those missing in the lock: `lock`.
     Missing,
-    /// Everything: `lock --update`.
+    /// All names: `lock --update`.
     All,
-    /// These and what the lock does not know yet: `lock --update NAME...`.
+    /// These and those missing in the lock: `lock --update NAME...`.
     Named(Vec<String>),
 }
 
-/// Names that images.toml does not have, each with the one that was probably meant.
+/// Names that are not in images.toml, each with the most similar one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("images.toml has no {}", describe(names))]
 pub struct UnknownNames {
@@ -86,7 +86,7 @@ fn describe(names: &[(String, Option<String>)]) -> String {
 }
 
 impl Config {
-    /// Every source that the lock has to know, each once, sorted.
+    /// Every source that the lock must contain, sorted, without duplicates.
     pub fn wants(&self) -> Vec<Want> {
         let mut wants: BTreeMap<Reference, Want> = BTreeMap::new();
         for image in &self.images {
@@ -115,10 +115,10 @@ impl Config {
         wants.into_values().collect()
     }
 
-    /// The sources that are called by `names`.
+    /// The sources that `names` refer to.
     ///
     /// # Errors
-    /// A name that images.toml does not have; all of them at once.
+    /// All names that are not in images.toml.
     pub fn sources_called(&self, names: &[String]) -> Result<BTreeSet<Reference>, UnknownNames> {
         let wants = self.wants();
         check_names(&wants, names)?;
@@ -152,10 +152,10 @@ fn entry<'m>(wants: &'m mut BTreeMap<Reference, Want>, source: &Reference) -> &'
 }
 
 impl Lock {
-    /// What has to be asked of the registries.
+    /// The sources to resolve at the registries.
     ///
     /// # Errors
-    /// A name that images.toml does not have; all of them at once.
+    /// All names that are not in images.toml.
     pub fn to_resolve(&self, config: &Config, select: &Select) -> Result<Vec<Want>, UnknownNames> {
         let wants = config.wants();
         let named: &[String] = if let Select::Named(names) = select { names } else { &[] };
@@ -169,9 +169,9 @@ impl Lock {
         Ok(wants.into_iter().filter(asked).collect())
     }
 
-    /// The new lock: what was resolved takes the place of what was known, everything else that `config` still names stays,
-    /// the rest goes. A source that means what it meant keeps its time. What waits goes on waiting unless its source was resolved. Holds
-    /// stay unless their runtime is named.
+    /// The new lock: resolved names replace the old ones, other names in `config` stay, and the rest is removed. A source with an
+    /// unchanged digest keeps its time. Waiting digests continue to wait unless their source was resolved. Holds stay unless their
+    /// runtime is named.
     pub fn merged(
         &self,
         config: &Config,

@@ -1,4 +1,4 @@
-//! What has not been known for long enough, until when it waits, and what is used meanwhile.
+//! The digests that have not been known for long enough: how long they wait, and what is used meanwhile.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ use crate::{Config, MinAge};
 /// A digest that waits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Waiting {
-    /// The source that means it.
+    /// The source with this digest.
     #[serde(rename = "name", serialize_with = "as_text")]
     pub source: Reference,
     /// The digest.
@@ -21,11 +21,11 @@ pub struct Waiting {
     pub first_seen: Timestamp,
     /// When it is old enough.
     pub until: Timestamp,
-    /// What images.lock has and is used meanwhile; none where there is nothing.
+    /// The digest in images.lock that is used meanwhile, if any.
     pub using: Option<Digest>,
-    /// Whether it is old enough by now, and only has to be locked.
+    /// Whether it is old enough now and only needs to be locked.
     pub ready: bool,
-    /// The rule by which it waits, in words.
+    /// The rule that it waits for, as text.
     #[serde(skip)]
     pub rule: String,
 }
@@ -35,7 +35,7 @@ fn as_text<S: serde::Serializer>(source: &Reference, serializer: S) -> Result<S:
 }
 
 impl Waiting {
-    /// Digest and time in a few words, for a table.
+    /// Digest and time in short form, for a table.
     pub fn in_short(&self) -> String {
         let (digest, until) = (self.digest.short(), self.until);
         if self.ready { format!("{digest} can be locked") } else { format!("{digest} waits until {until}") }
@@ -59,8 +59,8 @@ impl fmt::Display for Waiting {
     }
 }
 
-/// What of `config` waits at the moment `now` by `lock`: newer digests than those that are locked, and locked ones that are too fresh
-/// themselves. Sorted by source.
+/// The digests of `config` that wait at `now` according to `lock`: newer digests than the locked ones, and locked ones that are too
+/// new themselves. Sorted by source.
 pub fn waits(lock: &Lock, config: &Config, now: Timestamp) -> Vec<Waiting> {
     let wants = config.wants().into_iter();
     wants.filter_map(|want| waits_for(lock, want.source, want.min_age.as_ref(), now)).collect()

@@ -1,4 +1,4 @@
-//! `[images]`, and what their destinations may not be.
+//! Reads `[images]` and checks the destinations.
 
 use std::collections::BTreeMap;
 
@@ -80,7 +80,7 @@ fn image(entry: &Entry<'_>, default_platforms: &[Platform]) -> Option<Image> {
     named.then_some(image)
 }
 
-/// Two images, or an image and a runtime, for one destination.
+/// Refuses two images, or an image and a runtime, with the same destination.
 pub(super) fn check_destinations(images: &[(Image, Place<'_>)], runtimes: &[(Runtime, Place<'_>)]) {
     let mut first: BTreeMap<(&str, &str), &Place<'_>> = BTreeMap::new();
     let mut by_line: Vec<_> = images.iter().collect();
@@ -113,7 +113,7 @@ pub(super) fn check_destinations(images: &[(Image, Place<'_>)], runtimes: &[(Run
     }
 }
 
-/// ECR itself writes under a pull-through prefix, and would put upstream's images over ours.
+/// ECR itself writes below a pull-through prefix, and would replace our images with upstream's.
 pub(super) fn check_prefix(repository: &str, place: &Place<'_>, rules: &[PullThrough]) {
     for rule in rules {
         if repository.strip_prefix(rule.prefix.as_str()).is_some_and(|rest| rest.starts_with('/')) {

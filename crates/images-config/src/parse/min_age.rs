@@ -1,4 +1,4 @@
-//! `min_age`: how long a digest has to be known before it is taken, for all sources or by source.
+//! Reads `min_age`: how long a digest must be known before it is used, for all sources or by source.
 
 use jiff::{SignedDuration, Span, SpanRelativeTo};
 
@@ -7,10 +7,10 @@ use crate::pattern::Pattern;
 use crate::reader::Node;
 use crate::values::dotted;
 
-/// What nobody means to wait longer for.
+/// The longest useful wait.
 const LONGEST: SignedDuration = SignedDuration::from_hours(366 * 24);
 
-/// One rule for all sources, or a table of them.
+/// One rule for all sources, or a table of rules.
 pub(super) fn min_age(node: &Node<'_>) -> Vec<MinAge> {
     if !node.is_table() {
         let age = age(node);
@@ -35,7 +35,7 @@ fn rule(sources: Pattern, (age, text): (SignedDuration, &str), line: usize) -> M
     MinAge { sources, age, text: text.to_owned(), line }
 }
 
-/// A time such as `3d`, of days that have 24 hours.
+/// A duration such as `3d`, with days of 24 hours.
 fn age<'a>(node: &Node<'a>) -> Option<(SignedDuration, &'a str)> {
     let text = node.text()?;
     let read = text.parse::<Span>().and_then(|span| span.to_duration(SpanRelativeTo::days_are_24_hours()));

@@ -1,7 +1,7 @@
-//! From the text of images.toml to plain, validated structs.
+//! Converts the text of images.toml to validated structs.
 //!
-//! Reading never stops at a mistake: a part that cannot be read is noted and left out, and the whole is thrown away at
-//! the end if anything was noted.
+//! Reading continues after an error: a part that cannot be read is reported and skipped, and if anything was reported, there is no
+//! result at the end.
 
 mod images;
 mod min_age;
@@ -18,10 +18,10 @@ use super::{
     Sources, cached_registries, names,
 };
 
-/// ECR takes 50 lifecycle rules to a repository, and each runtime needs two.
+/// ECR allows 50 lifecycle rules per repository, and each runtime needs two.
 pub(super) const MAX_RUNTIMES: usize = 24;
 
-/// Reads the whole file; without `sources` the files that it names are not looked at.
+/// Reads the whole file. Without `sources` the files that it names are not read.
 pub(crate) fn config(mut root: Fields<'_>, sources: Option<&Sources>) -> Option<Config> {
     version(&mut root, "images.toml")?;
     let account = root.take("account").and_then(|node| checked(&node, names::account));
@@ -72,7 +72,7 @@ pub(crate) fn config(mut root: Fields<'_>, sources: Option<&Sources>) -> Option<
         ));
     }
 
-    // A list of its own: the one of pairs would keep the room of their other halves.
+    // Collected into a new list: the list of pairs would keep the memory of the second halves.
     let mut images: Vec<_> = images.into_iter().map(|(image, _)| image).collect();
     images.shrink_to_fit();
     Some(Config {
@@ -95,7 +95,7 @@ pub(crate) fn config(mut root: Fields<'_>, sources: Option<&Sources>) -> Option<
     })
 }
 
-/// Checks `schema_version`; a file of the future is not read any further, for all else in it may have changed.
+/// Checks `schema_version`. A file of a later version is not read further, because everything else may have changed.
 pub(crate) fn version(root: &mut Fields<'_>, file: &str) -> Option<()> {
     let node = root.require("schema_version")?;
     let found = node.integer(1..=u64::MAX)?;
@@ -123,7 +123,7 @@ fn checked(node: &Node<'_>, rule: impl Fn(&str) -> Result<(), String>) -> Option
     }
 }
 
-/// The strings of a list that pass a rule, each once, in the order of the file.
+/// The strings of a list that pass a rule, without duplicates, in the order of the file.
 fn checked_list(
     fields: &mut Fields<'_>,
     name: &'static str,
@@ -142,7 +142,7 @@ fn checked_list(
     found
 }
 
-/// `[repositories]`: the options, and the extra ones with their places.
+/// `[repositories]`: the options, and the extra repositories with their positions.
 #[derive(Default)]
 struct RepositoriesTable<'a> {
     extra: Vec<(String, Place<'a>)>,
@@ -178,7 +178,7 @@ fn repositories(table: Option<Fields<'_>>) -> RepositoriesTable<'_> {
     RepositoriesTable { extra, options }
 }
 
-/// A template without a role could say nothing of keys and tags
+/// A template without a role cannot set keys and tags
 /// (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/repository-creation-templates-create.html>).
 fn creation_role(table: Option<Fields<'_>>, account: Option<&str>) -> Option<String> {
     let mut fields = table?;

@@ -1,4 +1,4 @@
-//! `[runtimes]`.
+//! Reads `[runtimes]`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -25,10 +25,10 @@ const FIELDS: [&str; 11] = [
     "entry_point_argument",
 ];
 
-/// The Dockerfiles that were read so far; none for one that is wrong, which is told once.
+/// The Dockerfiles read so far. `None` for one with errors, which are reported once.
 type Dockerfiles = BTreeMap<PathBuf, Option<Dockerfile>>;
 
-/// What a runtime's entry says, before its Dockerfile was asked what it takes.
+/// A runtime's entry, before it is compared with its Dockerfile.
 struct Written<'a> {
     base: Option<Node<'a>>,
     entry_point: Option<Node<'a>>,
@@ -39,7 +39,7 @@ struct Written<'a> {
     build_args: BTreeMap<String, String>,
 }
 
-/// The runtimes of a file; without `sources` nothing is asked of the files that it names.
+/// The runtimes of a file. Without `sources` their files are not read.
 pub(super) fn runtimes<'a>(
     table: &Fields<'a>,
     default_platforms: &[Platform],
@@ -83,7 +83,7 @@ fn runtime(
         let mut fields = entry.value.table()?;
         let (dockerfile, context) = (fields.take("dockerfile"), fields.take("context"));
         has_own = dockerfile.is_some() || context.is_some();
-        // Only a Dockerfile of its own can name its base itself.
+        // Only a runtime with its own Dockerfile may omit the base.
         written.base = if has_own { fields.take("base") } else { fields.require("base") };
         written.entry_point = fields.take("entry_point");
         written.base_argument = fields.take("base_argument");
@@ -129,7 +129,7 @@ fn runtime(
         }
     };
     let entry_point = match found.entry_point {
-        // The Dockerfile that runtimes share may be edited to take none.
+        // The shared Dockerfile may have been edited to take no entry point.
         None if !has_own && written.entry_point_argument.is_none() => Some(None),
         taken => entry_point(entry, &written, sources, &context, taken),
     };
@@ -152,7 +152,7 @@ fn runtime(
     })
 }
 
-/// The base that is written down.
+/// The base in the entry.
 fn base_of(node: &Node<'_>) -> Option<Reference> {
     let base = reference(node)?;
     if base.tag().is_none() && base.digest().is_none() {
@@ -162,7 +162,7 @@ fn base_of(node: &Node<'_>) -> Option<Reference> {
     Some(base)
 }
 
-/// Context and Dockerfile, where one of them is named: each stands in for the other. `Some(None)` where neither is.
+/// Context and Dockerfile. If only one is given, the other is derived from it. `Some(None)` if neither is given.
 fn own_files(
     dockerfile: Option<&Node<'_>>,
     context: Option<&Node<'_>>,
@@ -204,7 +204,7 @@ fn own_files(
     Some(Some((context, dockerfile)))
 }
 
-/// What the runtime's Dockerfile makes of what the entry says.
+/// Compares the entry with the arguments of the runtime's Dockerfile.
 fn needs(
     entry: &Entry<'_>,
     written: &Written<'_>,
@@ -238,7 +238,7 @@ fn needs(
     });
     match needs {
         Ok(needs) => Some(needs),
-        // What is wrong with the platforms is told already.
+        // Errors in the platforms have been reported already.
         Err(_) if written.platforms.is_empty() => None,
         Err(why) => {
             entry.key.fail(why.to_string());
@@ -247,7 +247,7 @@ fn needs(
     }
 }
 
-/// The entry point: what the entry names, else what the Dockerfile does; none where the Dockerfile takes none.
+/// The entry point: from the entry, otherwise from the Dockerfile. `Some(None)` if the Dockerfile takes none.
 #[expect(clippy::option_option, reason = "none at all, and one that is wrong, which is told")]
 fn entry_point(
     entry: &Entry<'_>,

@@ -1,4 +1,4 @@
-//! `[trust]`: whose signatures count, by source.
+//! Reads `[trust]`: the trusted signers, by source.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::reader::{Entry, Fields, Node};
 use crate::trusted::Trusted;
 use crate::values::dotted;
 
-/// The rules; without `sources` their files are not read, and nobody's signature counts.
+/// The rules. Without `sources` their files are not read, and no signature is trusted.
 pub(super) fn trust(table: &Fields<'_>, sources: Option<&Sources>) -> Vec<Trusted> {
     let mut rules: Vec<Trusted> = Vec::new();
     for entry in table.entries() {

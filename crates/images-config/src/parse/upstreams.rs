@@ -1,4 +1,4 @@
-//! Where images come from: `[pull_through]`, `prime` and `[upstream]`.
+//! Reads the sources of images: `[pull_through]`, `prime` and `[upstream]`.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use crate::reader::Fields;
 use crate::values::{dotted, route};
 use crate::{Mirror, Prime, PullThrough, names};
 
-/// The rules; `account` is the one that images.toml names.
+/// The rules. `account` is the one in images.toml.
 pub(super) fn pull_through(table: &Fields<'_>, account: Option<&str>) -> Vec<PullThrough> {
     let mut rules = Vec::new();
     for entry in table.entries() {
@@ -112,7 +112,7 @@ pub(super) fn primes(root: &mut Fields<'_>, rules: &[PullThrough]) -> Vec<Prime>
     primes
 }
 
-/// Where registries are reached, and what else is known of the mirrors that stand for them.
+/// The addresses of registries, and the other settings of these mirrors.
 pub(super) fn upstreams(table: &Fields<'_>) -> (BTreeMap<String, String>, BTreeMap<String, Mirror>) {
     let (mut routes, mut mirrors) = (BTreeMap::new(), BTreeMap::new());
     for entry in table.entries() {

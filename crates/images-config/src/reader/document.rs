@@ -1,12 +1,12 @@
-//! The text of a document to its tree.
+//! Parses the text of a document.
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::problem::{Sink, key_part, position};
 
-/// Reads `text` as TOML. Syntax errors are problems like all others. After a duplicate key the reading goes on, with the
-/// first of the two; after anything else it would only report what follows from the mistake.
+/// Reads `text` as TOML. Syntax errors are reported like other problems. After a duplicate key, reading continues with the first
+/// value; after other errors it stops, because the rest would only cause further errors.
 pub(crate) fn document<'t>(text: &'t str, sink: &Sink<'_>) -> Option<Spanned<DeTable<'t>>> {
     if let Some(start) =
         text.match_indices("<<<<<<< ").map(|(at, _)| at).find(|&at| position(text, at).1 == 1)
@@ -28,7 +28,7 @@ pub(crate) fn document<'t>(text: &'t str, sink: &Sink<'_>) -> Option<Spanned<DeT
                 Some((start, key)) => {
                     (key, Some(format!("it is already on line {}", position(text, start).0)))
                 }
-                // A second `[header]` takes the first one's place in the tree: half of the file would seem to be missing.
+                // A second `[header]` replaces the first one in the tree, so half of the file would seem to be missing.
                 None => {
                     readable = false;
                     (key_part(name), Some("put both parts under one header".to_owned()))
@@ -43,7 +43,7 @@ pub(crate) fn document<'t>(text: &'t str, sink: &Sink<'_>) -> Option<Spanned<DeT
     readable.then_some(document)
 }
 
-/// The last key called `name` that stands before `offset`, with its place and dotted path.
+/// The last key `name` before `offset`, with its position and dotted path.
 fn find_before(
     table: &DeTable<'_>,
     path: &str,

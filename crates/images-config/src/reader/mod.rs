@@ -1,8 +1,7 @@
-//! Reads a TOML document value by value and remembers where each one stood.
+//! Reads a TOML document value by value, with the position of each.
 //!
-//! Serde's `deny_unknown_fields` ends at the first mistake; an operator wants them all. So the shapes are read by
-//! hand from toml's own spanned tree: a wrong type, a missing key or an unknown key is noted in the [`Sink`] and the
-//! reading goes on.
+//! Serde's `deny_unknown_fields` stops at the first error, but users need all of them. So values are read from toml's own spanned
+//! tree: a wrong type, a missing key or an unknown key is reported to the [`Sink`], and reading continues.
 
 mod document;
 
@@ -15,7 +14,7 @@ use crate::problem::{Sink, key_part, nearest};
 
 pub(super) use document::document;
 
-/// A value with its key and its place.
+/// A value with its key and position.
 #[derive(Clone)]
 pub(super) struct Node<'a> {
     value: &'a DeValue<'a>,
@@ -24,7 +23,7 @@ pub(super) struct Node<'a> {
     sink: &'a Sink<'a>,
 }
 
-/// A table whose keys are asked for by name; what nobody asked for is unknown.
+/// A table with known keys. Keys that were not requested are unknown.
 pub(super) struct Fields<'a> {
     table: &'a DeTable<'a>,
     span: Range<usize>,
@@ -33,17 +32,17 @@ pub(super) struct Fields<'a> {
     asked: Vec<&'static str>,
 }
 
-/// One entry of a table whose keys are the operator's own words.
+/// An entry of a table whose keys the user chooses.
 pub(super) struct Entry<'a> {
-    /// The word.
+    /// The key.
     pub(super) name: &'a str,
-    /// Its place, as a node without a value of its own.
+    /// The key's position, without a value.
     pub(super) key: Place<'a>,
-    /// What it stands for.
+    /// The value.
     pub(super) value: Node<'a>,
 }
 
-/// Somewhere in the document.
+/// A position in the document.
 #[derive(Clone)]
 pub(super) struct Place<'a> {
     span: Range<usize>,
@@ -52,12 +51,12 @@ pub(super) struct Place<'a> {
 }
 
 impl Place<'_> {
-    /// Notes a problem here.
+    /// Reports a problem here.
     pub(super) fn fail(&self, message: impl Into<String>) {
         self.sink.report(&self.span, &self.key, message, None);
     }
 
-    /// Notes a problem here, and what to do about it.
+    /// Reports a problem here, with a hint.
     pub(super) fn fail_with(&self, message: impl Into<String>, help: impl Into<String>) {
         self.sink.report(&self.span, &self.key, message, Some(help.into()));
     }
@@ -67,7 +66,7 @@ impl Place<'_> {
         &self.key
     }
 
-    /// The place in the text, in bytes.
+    /// The position in the text, in bytes.
     pub(super) fn range(&self) -> Range<usize> {
         self.span.clone()
     }
@@ -79,17 +78,17 @@ impl Place<'_> {
 }
 
 impl<'a> Node<'a> {
-    /// Where it stands.
+    /// The position.
     pub(super) fn place(&self) -> Place<'a> {
         Place { span: self.span.clone(), key: self.key.clone(), sink: self.sink }
     }
 
-    /// Notes a problem with this value.
+    /// Reports a problem with this value.
     pub(super) fn fail(&self, message: impl Into<String>) {
         self.place().fail(message);
     }
 
-    /// Notes a problem with this value, and what to do about it.
+    /// Reports a problem with this value, with a hint.
     pub(super) fn fail_with(&self, message: impl Into<String>, help: impl Into<String>) {
         self.place().fail_with(message, help);
     }
@@ -104,7 +103,7 @@ impl<'a> Node<'a> {
         matches!(self.value, DeValue::Table(_))
     }
 
-    /// The text; anything else is a problem.
+    /// The text. Reports other types as a problem.
     pub(super) fn string(&self) -> Option<&'a str> {
         match self.value {
             DeValue::String(text) => Some(text),
@@ -112,7 +111,7 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// A string that is not empty.
+    /// A non-empty string.
     pub(super) fn text(&self) -> Option<&'a str> {
         let text = self.string()?;
         if text.trim().is_empty() {
@@ -122,7 +121,7 @@ impl<'a> Node<'a> {
         Some(text)
     }
 
-    /// `true` or `false`; anything else is a problem.
+    /// `true` or `false`. Reports other types as a problem.
     pub(super) fn boolean(&self) -> Option<bool> {
         match self.value {
             DeValue::Boolean(value) => Some(*value),
@@ -130,7 +129,7 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// A whole number of the wanted range; anything else is a problem.
+    /// An integer within the range. Reports anything else as a problem.
     pub(super) fn integer(&self, range: std::ops::RangeInclusive<u64>) -> Option<u64> {
         let wanted = match (range.start(), range.end()) {
             (low, &u64::MAX) => format!("a whole number of {low} or more"),
@@ -146,7 +145,7 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// The elements of a list; anything else is a problem.
+    /// The elements of a list. Reports other types as a problem.
     pub(super) fn list(&self) -> Option<Vec<Node<'a>>> {
         let DeValue::Array(array) = self.value else { return self.expected("a list") };
         let element = |(index, value): (usize, &'a Spanned<DeValue<'a>>)| Node {
@@ -158,7 +157,7 @@ impl<'a> Node<'a> {
         Some(array.iter().enumerate().map(element).collect())
     }
 
-    /// The fields of a table; anything else is a problem.
+    /// The fields of a table. Reports other types as a problem.
     pub(super) fn table(&self) -> Option<Fields<'a>> {
         match self.value {
             DeValue::Table(table) => Some(Fields {
@@ -172,7 +171,7 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// Notes that something else was expected here.
+    /// Reports that another type was expected here.
     pub(super) fn expected<T>(&self, wanted: &str) -> Option<T> {
         let found = match self.value {
             DeValue::String(_) => "a string",
@@ -188,7 +187,7 @@ impl<'a> Node<'a> {
     }
 }
 
-/// A string, or a whole number as it was written.
+/// A string, or an integer as it is written.
 pub(super) fn word(node: &Node<'_>) -> Option<String> {
     match node.value {
         DeValue::Integer(number) => Some(number.to_string()),
@@ -196,7 +195,7 @@ pub(super) fn word(node: &Node<'_>) -> Option<String> {
     }
 }
 
-/// A moment with its offset; anything else is a problem.
+/// A time with its offset. Reports anything else as a problem.
 pub(super) fn time(node: &Node<'_>) -> Option<jiff::Timestamp> {
     let moment = match node.value {
         DeValue::Datetime(moment) => moment.to_string().parse().ok(),
@@ -214,19 +213,19 @@ impl<'a> Fields<'a> {
         Self { table: document.get_ref(), span: 0..0, key: String::new(), sink, asked: Vec::new() }
     }
 
-    /// Where the table stands.
+    /// The position of the table.
     pub(super) fn place(&self) -> Place<'a> {
         Place { span: self.span.clone(), key: self.key.clone(), sink: self.sink }
     }
 
-    /// The value of `name`, where it is given.
+    /// The value of `name`, if present.
     pub(super) fn take(&mut self, name: &'static str) -> Option<Node<'a>> {
         self.asked.push(name);
         let (key, value) = self.table.get_key_value(name)?;
         Some(self.node(key, value))
     }
 
-    /// The value of `name`; its absence is a problem.
+    /// The value of `name`. Reports a missing one as a problem.
     pub(super) fn require(&mut self, name: &'static str) -> Option<Node<'a>> {
         let found = self.take(name);
         if found.is_none() {
@@ -235,18 +234,18 @@ impl<'a> Fields<'a> {
         found
     }
 
-    /// The table under `name`, where it is given.
+    /// The table `name`, if present.
     pub(super) fn table(&mut self, name: &'static str) -> Option<Fields<'a>> {
         self.take(name)?.table()
     }
 
-    /// The texts of the list under `name`, each with its place; empty where it is not given.
+    /// The texts in the list `name`, with their positions. Empty if not present.
     pub(super) fn texts(&mut self, name: &'static str) -> Vec<(&'a str, Node<'a>)> {
         let nodes = self.take(name).and_then(|node| node.list()).unwrap_or_default();
         nodes.into_iter().filter_map(|node| Some((node.text()?, node))).collect()
     }
 
-    /// All entries, for tables whose keys are the operator's own words.
+    /// All entries, for tables whose keys the user chooses.
     pub(super) fn entries(&self) -> Vec<Entry<'a>> {
         let entry = |(key, value): (&'a Spanned<_>, &'a Spanned<_>)| {
             let value = self.node(key, value);
@@ -257,7 +256,7 @@ impl<'a> Fields<'a> {
         self.table.iter().map(entry).collect()
     }
 
-    /// Notes every key that was not asked for.
+    /// Reports every key that was not requested.
     pub(super) fn finish(self) {
         for entry in self.entries() {
             if self.asked.contains(&entry.name) {
@@ -282,8 +281,7 @@ impl<'a> Fields<'a> {
 }
 
 impl Entry<'_> {
-    /// Whether the key is written with a dot behind it, as in `python3.8 = ...`, which TOML reads as the table
-    /// `python3` with the key `8`.
+    /// Whether the key is followed by a dot, as in `python3.8 = ...`, which TOML reads as the table `python3` with the key `8`.
     pub(super) fn is_dotted(&self) -> bool {
         let rest = self.key.sink.text().get(self.key.span.end..).unwrap_or_default();
         rest.trim_start_matches([' ', '\t']).starts_with('.')

@@ -1,4 +1,4 @@
-//! The shipped images.toml, and every way to get it wrong.
+//! The shipped images.toml, and all kinds of errors in it.
 
 mod shipped;
 
@@ -17,7 +17,7 @@ fn parse(text: &str) -> Result<Config, Problems> {
     Config::parse(text, Path::new("images.toml"), Some(&sources()))
 }
 
-/// The errors of a file whose first line is the version.
+/// The errors of a file after a first line with the version.
 fn errors(text: &str) -> String {
     match parse(&format!("schema_version = 1\n{text}")) {
         Ok(config) => panic!("it was taken: {config:#?}"),
@@ -27,7 +27,7 @@ fn errors(text: &str) -> String {
 
 #[test]
 fn the_examples_in_the_comments_work() {
-    // An example is a comment that begins with a table, with one word and an equals sign, or with an indented quote.
+    // An example is a comment that starts with a table, with one word and an equals sign, or with an indented quote.
     let uncommented = |line: &'static str| {
         let rest = line.strip_prefix("# ")?;
         let first = rest.split_whitespace().next()?;
@@ -283,7 +283,7 @@ fn the_shipped_file_finds_its_entry_points() {
     Config::load(&file, Path::new("images.toml"), &sources()).unwrap_or_else(|problems| panic!("{problems}"));
 }
 
-/// Whatever is in the file, there is an answer: broken at any place, with any line ends.
+/// The parser never panics: on a file cut or changed at any position, or with other line ends.
 #[test]
 fn no_text_brings_the_parser_down() {
     let answered = |text: &str| {

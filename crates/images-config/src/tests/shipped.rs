@@ -1,4 +1,4 @@
-//! The shipped images.toml, and what terraform gets of it.
+//! The shipped images.toml, and the variables for terraform made from it.
 
 use super::*;
 use crate::tfvars::Existing;
@@ -73,7 +73,7 @@ fn the_shipped_file_is_the_whole_contract() {
         ]
     );
     assert_eq!(config.enabled_runtimes().count(), 15);
-    // The image that functions are built in, and the eleven of the charts.
+    // The image for building functions, and the eleven of the charts.
     assert_eq!(config.prime.len(), 12);
     assert_eq!(config.prime[0].repository, "ecr-public/sam/build-python3.11");
     assert_eq!(config.prime[0].upstream.to_string(), "public.ecr.aws/sam/build-python3.11:1");
@@ -82,7 +82,7 @@ fn the_shipped_file_is_the_whole_contract() {
     assert!(config.account.is_none() && config.upstreams.is_empty() && config.tags.is_empty());
 }
 
-/// Every key that the file's comments offer is one that the parser takes: the examples are read too.
+/// The parser accepts every key in the file's comments: the examples are read too.
 #[test]
 fn terraform_gets_what_is_not_there_yet() {
     let config = parse(SHIPPED).unwrap();
@@ -114,7 +114,7 @@ fn terraform_gets_what_is_not_there_yet() {
         })
     );
     assert_eq!(vars["existing_pull_through_cache_rules"], serde_json::json!({ "quay": "quay.io" }));
-    // A template for what ECR makes under the grid's own rules, where nobody else has one.
+    // A template for repositories that ECR creates under the grid's own rules, if no other template exists there.
     assert_eq!(vars["creation_template"], serde_json::Value::Null);
     let role = "arn:aws:iam::123456789012:role/ecr-creation-template";
     let with_role = format!("{SHIPPED}\n[creation_template]\nrole_arn = \"{role}\"\n");
@@ -122,7 +122,7 @@ fn terraform_gets_what_is_not_there_yet() {
         parse(&with_role).unwrap().tfvars("mainline", "eu-west-1", "123456789012", &existing);
     let expected = serde_json::json!({ "role_arn": role, "prefixes": ["ecr-public"] });
     assert_eq!(vars_with_role["creation_template"], expected);
-    // This grid's own stays under a rule that is not in its state any more.
+    // This grid's own template stays under a rule that is no longer in its state.
     let existing = Existing { own_templates: std::collections::BTreeSet::from(["quay".into()]), ..existing };
     let left = parse(&with_role).unwrap().tfvars("mainline", "eu-west-1", "123456789012", &existing);
     assert_eq!(left["creation_template"]["prefixes"], serde_json::json!(["ecr-public", "quay"]));
@@ -130,7 +130,7 @@ fn terraform_gets_what_is_not_there_yet() {
     assert_eq!((&vars["tag"], &vars["region"]), (&"mainline".into(), &"eu-west-1".into()));
 }
 
-/// Terraform only warns of a variable that it does not have, and would run with the default of the one that was meant.
+/// Terraform only warns about an unknown variable, and would use the default of the variable that was intended.
 #[test]
 fn terraform_has_exactly_these_variables() {
     let module = include_str!("../../../../deployment/image_repository/terraform/variables.tf");

@@ -71,7 +71,7 @@ fn large_images_are_told_by_their_bytes_and_small_ones_by_their_number() {
     assert!((800..=1_200).contains(&many), "{many}");
     assert!(memory.seconds(&copies(u64::MAX, u64::MAX)).is_some());
 
-    // And the other way round.
+    // The other way round.
     let memory = Memory::new();
     memory.copied(10_000, 0, 100.0);
     let large = memory.seconds(&copies(1, 2000 * MIB)).unwrap();
@@ -154,7 +154,7 @@ fn what_cannot_be_read_or_cannot_have_been_counts_as_nothing() {
         memory.copied(1, MIB, 3.0);
         assert_eq!(memory.seconds(&work), Some(3), "{text}");
     }
-    // A clock that was ahead, or has gone backwards since.
+    // A clock that was ahead, or was set back since.
     for day in [today() + 400, u32::MAX] {
         std::fs::write(memory.path(), file(1, day, sound)).unwrap();
         assert_eq!(memory.seconds(&work), Some(7));

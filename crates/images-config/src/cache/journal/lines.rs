@@ -1,22 +1,22 @@
-//! The lines of the journal, and how one is found among those that are sorted.
+//! The lines of the journal, and the search in the sorted part.
 
-/// The form of the file; another one is ignored.
+/// The version of the file's format. Files of another version are ignored.
 pub(super) const VERSION: u32 = 2;
 
-/// What kind of fact a line is.
+/// The kind of fact in a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(in crate::cache) enum Kind {
-    /// From which repository a manifest's artifacts came.
+    /// The repository that a manifest's artifacts came from.
     Artifacts,
-    /// A manifest's blobs.
+    /// The blobs of a manifest.
     Blobs,
-    /// What a source's name meant.
+    /// The digest of a source's name.
     SourceDigest,
-    /// What was put at a target.
+    /// The digest put at a target.
     TargetDigest,
-    /// Whose signature of a digest held.
+    /// A signer whose signature of a digest was valid.
     Signed,
-    /// What a source's digest comes to for some platforms.
+    /// The digest for a source's digest and a set of platforms.
     Wanted,
 }
 
@@ -33,7 +33,7 @@ impl Kind {
     }
 }
 
-/// A fact as it was learned, and the day when a list last asked for it.
+/// A fact, and the day when a list last used it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Fact {
     pub(super) day: u32,
@@ -48,7 +48,7 @@ pub(super) fn line(name: &str, day: u32, value: &str) -> String {
     format!("{name}\t{day}\t{value};\n")
 }
 
-/// A fact where it lies.
+/// A fact, borrowed from the file's text.
 pub(super) struct Lying<'a> {
     pub(super) day: u32,
     pub(super) value: &'a str,
@@ -60,7 +60,7 @@ impl Lying<'_> {
     }
 }
 
-/// Name and fact of a line; none if it is not whole.
+/// Name and fact of a line. `None` if the line is incomplete.
 pub(super) fn parse(line: &str) -> Option<(&str, Lying<'_>)> {
     let line = line.strip_suffix(';')?;
     let (rest, value) = line.rsplit_once('\t')?;
@@ -68,13 +68,13 @@ pub(super) fn parse(line: &str) -> Option<(&str, Lying<'_>)> {
     Some((name, Lying { day: day.parse().ok()?, value }))
 }
 
-/// The fact of a name among sorted lines.
+/// Finds the fact of a name in sorted lines.
 pub(super) fn find<'a>(lines: &'a str, name: &str) -> Option<Lying<'a>> {
     let (found, fact) = parse(from(lines, name).lines().next()?)?;
     (found == name).then_some(fact)
 }
 
-/// The lines from the first one on whose name is `name` or comes after it, by bisection.
+/// The lines from the first one whose name is at least `name`, by bisection.
 pub(super) fn from<'a>(lines: &'a str, name: &str) -> &'a str {
     let lower = || {
         let (mut low, mut high) = (0, lines.len());
@@ -94,7 +94,7 @@ pub(super) fn from<'a>(lines: &'a str, name: &str) -> &'a str {
     lower().unwrap_or_default()
 }
 
-/// What a file says: a sorted part, and what came behind it. It may be large, so it is kept once.
+/// The content of a file: a sorted part, and the lines appended to it. It may be large, so it is stored once.
 pub(super) struct Parts {
     text: String,
     begin: usize,
@@ -119,7 +119,7 @@ impl Parts {
     }
 }
 
-/// The parts of a file; the bytes, if it has another form.
+/// Splits a file into its parts. Returns the bytes if the file has another format.
 pub(super) fn parts(bytes: Vec<u8>) -> Result<Parts, Vec<u8>> {
     #[derive(serde::Deserialize)]
     struct Head {

@@ -1,8 +1,8 @@
-//! Facts in a file: a sorted part that is searched and not read, and what was learned since, line by line at its end. What a
-//! run learns costs what is new, whatever is known.
+//! Facts in a file: a sorted part, which is searched without reading all of it, and lines appended since. The cost of a write
+//! depends only on what is new.
 //!
-//! A line is `kind TAB key TAB day TAB value;`. A kill in the middle of one leaves a line without its end, which is no line. Who
-//! appends holds the lock beside the file with others, who sorts anew holds it alone: two runs at once lose nothing.
+//! A line is `kind TAB key TAB day TAB value;`. A line without its end was cut off by a kill and is ignored. Appending takes the
+//! lock file in shared mode, sorting in exclusive mode, so that two simultaneous runs lose nothing.
 
 mod lines;
 #[cfg(test)]
@@ -18,39 +18,39 @@ use lines::{Fact, VERSION, find, from, line, name, parse, parts};
 
 pub(super) use lines::Kind;
 
-/// Days after which a fact goes that no list has asked for.
+/// Days after which an unused fact is deleted.
 pub(super) const KEPT: u32 = 90;
 
-/// Days after which it is noted that a list has asked for a fact: not with each run.
+/// Days after which the use of a fact is recorded again, so that not every run writes.
 const NOTED: u32 = 7;
 
-/// What may be at the end before it is sorted in: as much, or a quarter of what is sorted.
+/// Sort when the appended part exceeds this size in bytes and a quarter of the sorted part.
 const LOOSE: usize = 256 << 10;
 
-/// The facts.
+/// The open journal.
 #[derive(Debug)]
 pub(super) struct Journal {
     path: PathBuf,
     today: u32,
-    /// The sorted lines, as they were when the file was opened.
+    /// The sorted lines, as of the opening of the file.
     sorted: String,
-    /// By `kind TAB key`: what came after them, and what this run learned.
+    /// By `kind TAB key`: the appended facts, and those of this run.
     recent: HashMap<String, Fact>,
-    /// Names of what is not in the file yet.
+    /// Names of facts that are not in the file yet.
     unwritten: Vec<String>,
 }
 
-/// Why a file is not read.
+/// Why a file was not read.
 #[derive(Debug)]
 pub(super) enum Unread {
-    /// It has another form: the bytes.
+    /// It has another format; with its bytes.
     Form(Vec<u8>),
     /// It cannot be read.
     Io(io::Error),
 }
 
 impl Journal {
-    /// Opens the file. Where it is not read, the journal is empty and the first write replaces it.
+    /// Opens the file. If it cannot be read, the journal is empty and the first write replaces it.
     pub(super) fn open(path: PathBuf, today: u32) -> (Self, Option<Unread>) {
         let mut journal =
             Self { path, today, sorted: String::new(), recent: HashMap::new(), unwritten: Vec::new() };
@@ -71,7 +71,7 @@ impl Journal {
         }
     }
 
-    /// What is known. That it was asked for is noted now and then.
+    /// The value of a key. Records its use from time to time.
     pub(super) fn get(&mut self, kind: Kind, key: &str) -> Option<String> {
         let name = name(kind, key);
         let fact = match self.recent.get(&name) {
@@ -84,18 +84,18 @@ impl Journal {
         Some(fact.value)
     }
 
-    /// Whether a key that begins with `begin` has this value.
+    /// Whether a key with the prefix `begin` has this value.
     pub(super) fn has_under(&self, kind: Kind, begin: &str, value: &str) -> bool {
         let begin = name(kind, begin);
         let lying = from(&self.sorted, &begin).lines().map_while(parse);
         let mut lying = lying.take_while(|(name, _)| name.starts_with(&begin));
         let mut recent = self.recent.iter();
-        // What came later counts.
+        // Later facts override the sorted ones.
         lying.any(|(name, fact)| fact.value == value && !self.recent.contains_key(name))
             || recent.any(|(name, fact)| fact.value == value && name.starts_with(&begin))
     }
 
-    /// Learns; whether that is news.
+    /// Records a fact. Returns whether it is new.
     pub(super) fn put(&mut self, kind: Kind, key: &str, value: String) -> bool {
         if self.get(kind, key).as_deref() == Some(value.as_str()) {
             return false;
@@ -109,17 +109,17 @@ impl Journal {
         self.recent.insert(name, Fact { day: self.today, value });
     }
 
-    /// Whether there is something to write.
+    /// Whether there are facts to write.
     pub(super) fn is_dirty(&self) -> bool {
         !self.unwritten.is_empty()
     }
 
-    /// Writes what is new to the end of the file.
+    /// Appends new facts to the file.
     ///
     /// # Errors
     /// The folder cannot be written to.
     pub(super) fn append(&mut self) -> io::Result<()> {
-        // Tried once: a folder that cannot be written to is warned of once.
+        // Tried once, so that a folder that cannot be written to causes one warning.
         let names = std::mem::take(&mut self.unwritten);
         if names.is_empty() {
             return Ok(());
@@ -130,25 +130,25 @@ impl Journal {
         let lock = self.lock()?;
         lock.lock_shared()?;
         if !has_our_form(&self.path) {
-            // The first one: nobody else may make the file at the same time.
+            // Without a file yet: no other run may create it at the same time.
             lock.unlock()?;
             lock.lock()?;
             if !has_our_form(&self.path) {
                 return self.write_whole(&[]);
             }
         }
-        // A line that a kill cut off is ended, so that ours begins as one.
+        // Ends a line that a kill cut off, so that ours starts on its own line.
         let mut text = String::from("\n");
         for name in names {
             if let Some(fact) = self.recent.get(&name) {
                 text += &line(&name, fact.day, &fact.value);
             }
         }
-        // Opened anew each time: another run may have put a sorted file in its place. One write, so that lines stay whole.
+        // Opened each time, because another run may have replaced the file by a sorted one. One write keeps lines whole.
         File::options().append(true).open(&self.path)?.write_all(text.as_bytes())
     }
 
-    /// Sorts in what came to the end of the file, if that has become much; old facts go.
+    /// Sorts the appended lines into the file if there are many, and deletes old facts.
     ///
     /// # Errors
     /// The folder cannot be written to.
@@ -160,12 +160,12 @@ impl Journal {
         }
         let lock = self.lock()?;
         lock.lock()?;
-        // Not ours of the beginning: another run may have sorted since.
+        // Read again: another run may have sorted the file since it was opened.
         let Ok(parts) = parts(std::fs::read(&self.path)?) else { return Ok(()) };
         if parts.loose().len() < LOOSE.max(parts.sorted().len() / 4) {
             return Ok(());
         }
-        // What this run knows lies in the file, but for what could not be written: no need to have it twice.
+        // All facts of this run are in the file, except those that could not be written. Free the memory.
         self.sorted = String::new();
         if self.unwritten.is_empty() {
             self.recent = HashMap::new();
@@ -176,19 +176,19 @@ impl Journal {
         written
     }
 
-    /// The whole file: these lines, then what is in memory. The lock is held.
+    /// Writes the whole file: these lines, then the facts in memory. The caller holds the lock.
     fn write_whole(&self, texts: &[&str]) -> io::Result<()> {
         let known = self.recent.iter().map(|(name, fact)| (name.as_str(), fact.day, fact.value.as_str()));
         let mut facts: Vec<_> = known.collect();
         let lines = texts.iter().flat_map(|text| text.lines()).filter_map(parse);
         facts.extend(lines.map(|(name, fact)| (name, fact.day, fact.value)));
-        // Of two runs' words for one thing the last one counts, as it does when the file is read.
+        // If two runs recorded the same name, the last fact counts, as when the file is read.
         facts.sort_by_key(|(name, ..)| *name);
         facts.reverse();
         facts.dedup_by_key(|(name, ..)| *name);
         facts.reverse();
         facts.retain(|(_, day, _)| day.saturating_add(KEPT) >= self.today);
-        // The blobs of what stands nowhere any more help nobody.
+        // Blobs of manifests that are at no target any more are not needed.
         let placed = facts.iter().filter(|(name, ..)| name.starts_with("p\t")).map(|(.., value)| *value);
         let placed: HashSet<&str> = placed.collect();
         facts.retain(|(name, ..)| name.strip_prefix("b\t").is_none_or(|manifest| placed.contains(manifest)));
@@ -204,7 +204,7 @@ impl Journal {
     }
 }
 
-/// Whether lines can be appended.
+/// Whether the file has our format, so that lines can be appended.
 fn has_our_form(path: &Path) -> bool {
     let begin = format!("{{\"version\":{VERSION},");
     let mut found = vec![0; begin.len()];

@@ -12,7 +12,7 @@ fn key(number: usize) -> String {
     format!("h:1/repository-{number}:tag")
 }
 
-/// Enough that it is sorted.
+/// Writes enough facts to make the journal sort the file.
 fn fill(path: &Path, range: std::ops::Range<usize>, today: u32) {
     let mut journal = open(path, today);
     for number in range {
@@ -39,7 +39,7 @@ fn what_is_sorted_is_found_and_what_is_not_there_is_not() {
         assert_eq!(open(&path, TODAY).get(Kind::TargetDigest, absent), None, "{absent}");
         assert_eq!(open(&path, TODAY).get(Kind::SourceDigest, absent), None, "{absent}");
     }
-    // What came later counts, before and after it is sorted in.
+    // Later facts count, before and after sorting.
     for number in [5, 1_500] {
         let mut journal = open(&path, TODAY);
         assert!(journal.put(Kind::TargetDigest, &key(number), "new".to_owned()));

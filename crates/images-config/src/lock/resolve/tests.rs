@@ -1,4 +1,4 @@
-//! Against a registry of a few lines that counts what it is asked.
+//! Tests with a small registry that counts its requests.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -41,7 +41,7 @@ impl Registry {
         (self.manifest(MANIFEST, body, tag), u64::try_from(whole).unwrap())
     }
 
-    /// An index of these architectures and an attestation.
+    /// An index of these architectures, with an attestation.
     fn index(&mut self, architectures: &[&str], tag: &str) -> (Digest, Vec<(Digest, u64)>) {
         let images: Vec<(Digest, u64)> =
             architectures.iter().map(|architecture| self.image(architecture, None)).collect();
@@ -121,7 +121,7 @@ fn want(copies: &[Platforms], platforms: &[&str]) -> Want {
     }
 }
 
-/// What a source without a `min_age` means.
+/// Resolves a source without a `min_age`.
 async fn resolve(
     client: &Client,
     want: &Want,
@@ -267,7 +267,7 @@ async fn one_that_fails_does_not_keep_the_others() {
     assert_eq!(failed[0].to_string(), "docker.io/x/y:2 does not exist");
 }
 
-/// ECR's cache answers for a tag and not yet for the digest behind it.
+/// ECR's cache answers for a tag before it answers for the tag's digest.
 #[tokio::test]
 async fn a_cache_that_knows_only_the_tag_is_enough() {
     let mut registry = Registry::default();

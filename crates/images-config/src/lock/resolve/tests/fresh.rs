@@ -1,4 +1,4 @@
-//! What is too fresh waits, by a clock that the tests set.
+//! Digests that are too new wait, by a clock that the tests set.
 
 use super::*;
 use crate::lock::Seen;
@@ -7,7 +7,7 @@ fn day(day: u8) -> jiff::Timestamp {
     format!("2026-11-{day:02}T12:00:00Z").parse().unwrap()
 }
 
-/// A registry that has one image under `x/y:1`.
+/// A registry with one image under `x/y:1`.
 async fn having(architecture: &str) -> (Client, Arc<Mutex<Vec<String>>>, Digest) {
     let mut registry = Registry::default();
     let (digest, _) = registry.image(architecture, Some("1"));
@@ -15,7 +15,7 @@ async fn having(architecture: &str) -> (Client, Arc<Mutex<Vec<String>>>, Digest)
     (client, asked, digest)
 }
 
-/// `x/y:1`, whose digests wait for three days.
+/// `x/y:1`, with a `min_age` of three days.
 fn waits_three_days() -> Want {
     let text =
         "schema_version = 1\nmin_age = \"3d\"\n[images]\nyy = { source = \"x/y:1\", platforms = \"all\" }\n";
@@ -23,7 +23,7 @@ fn waits_three_days() -> Want {
     config.wants().remove(0)
 }
 
-/// The lock after `answers`, as `lock` writes it.
+/// The lock that `lock` writes after `answers`.
 fn after(before: &Lock, want: &Want, answers: Answers) -> Lock {
     let mut lock = before.clone();
     lock.waiting.remove(&want.source);
@@ -69,13 +69,13 @@ async fn the_older_one_stays_locked_while_the_newer_one_waits() {
     assert_eq!(answers.locked, [(want.source.clone(), old.clone())]);
     assert_eq!(answers.waiting[&want.source], Seen { digest: new, first_seen: day(9) });
 
-    // The urgent fix.
+    // An urgent fix.
     let urgent = Want { allow_fresh: true, ..want.clone() };
     let answers = resolve_all(&client, std::slice::from_ref(&urgent), &lock, day(9)).await;
     let locked = &answers.locked[0].1;
     assert!(answers.waiting.is_empty() && locked.allow_fresh, "{answers:#?}");
     assert_eq!((locked.digest, locked.first_seen), (new, Some(day(9))));
-    // What is old enough needs no leave.
+    // A digest that is old enough is not marked as fresh.
     let lock = Lock {
         waiting: BTreeMap::from([(want.source.clone(), Seen { digest: new, first_seen: day(1) })]),
         ..lock
@@ -92,7 +92,7 @@ async fn what_was_seen_and_is_replaced_or_gone_is_told() {
     let gone = Want { source: "x/y:preview".parse().unwrap(), ..want.clone() };
     let waiting = [&want, &gone].map(|want| (want.source.clone(), withdrawn));
     let lock = Lock { waiting: waiting.into_iter().collect(), ..Lock::default() };
-    // It is as old as is asked for, and what took its place is not.
+    // The first digest is old enough, and its replacement is not.
     let answers = resolve_all(&client, &[want.clone(), gone.clone()], &lock, day(9)).await;
     assert_eq!(answers.vanished.keys().collect::<Vec<_>>(), [&want.source, &gone.source]);
     assert_eq!(answers.waiting[&want.source], Seen { digest: new, first_seen: day(9) });
@@ -114,7 +114,7 @@ async fn a_clock_that_was_wrong_makes_nothing_wait_for_ever_and_opens_no_door() 
         waiting: BTreeMap::from([(want.source.clone(), Seen { digest, first_seen })]),
         ..Lock::default()
     };
-    // It was seen by a machine that is ahead of this one.
+    // It was seen by a machine whose clock is ahead.
     let answers = resolve_all(&client, std::slice::from_ref(&want), &seen(day(20)), day(9)).await;
     assert!(answers.locked.is_empty());
     assert_eq!(answers.waiting[&want.source].first_seen, day(9), "it waits from now on");
@@ -123,7 +123,7 @@ async fn a_clock_that_was_wrong_makes_nothing_wait_for_ever_and_opens_no_door() 
     let locked = &answers.locked[0].1;
     assert_eq!((locked.digest, locked.first_seen), (digest, Some(day(9))));
 
-    // The same of what is locked already.
+    // The same for a locked digest.
     let ahead = Locked { first_seen: Some(day(20)), ..locked.clone() };
     let lock = Lock { sources: BTreeMap::from([(want.source.clone(), ahead)]), ..Lock::default() };
     let answers = resolve_all(&client, std::slice::from_ref(&want), &lock, day(12)).await;
