@@ -1,4 +1,4 @@
-//! The text of docker's config.json, as far as it is about credentials.
+//! The credentials in the text of docker's config.json.
 
 use std::collections::BTreeMap;
 
@@ -7,11 +7,11 @@ use serde_json::{Map, Value};
 
 use crate::login::{self, field};
 
-/// How docker calls Docker Hub in its file:
-/// <https://github.com/docker/cli/blob/master/cli/config/configfile/file.go> and moby's registry.IndexServer.
+/// Docker's name for Docker Hub in this file: <https://github.com/docker/cli/blob/master/cli/config/configfile/file.go> and moby's
+/// registry.IndexServer.
 const DOCKER_HUB_KEY: &str = "https://index.docker.io/v1/";
 
-/// Whom to ask, and what the file itself holds. `Debug` shows no secret, for [`Credential`]'s does not.
+/// The credential helpers to use, and the credentials in the file. `Debug` shows no secret, as [`Credential`]'s does not.
 #[derive(Debug, Default)]
 pub(super) struct DockerConfig {
     auths: BTreeMap<String, Credential>,
@@ -20,12 +20,12 @@ pub(super) struct DockerConfig {
 }
 
 impl DockerConfig {
-    /// Reads the file's text. A problem never repeats what stands there.
+    /// Parses the file's text. Errors never quote the text.
     pub(super) fn parse(text: &[u8]) -> Result<Self, String> {
-        // What an editor put in front.
+        // Added by some editors.
         let text = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text);
         let value: Value = serde_json::from_slice(text).map_err(|why| {
-            // Not its message: that may quote the text.
+            // Not serde_json's message, which may quote the text.
             format!("is not JSON from line {}, column {} on", why.line(), why.column())
         })?;
         let Value::Object(root) = value else { return Err("is not a JSON object".to_owned()) };
@@ -50,49 +50,49 @@ impl DockerConfig {
         Ok(config)
     }
 
-    /// The helper that knows a server. One without a name for a server is none, whatever the others have.
+    /// The credential helper for a server. An empty name means no helper, even if there is one for all other servers.
     pub(super) fn helper(&self, server: &Server) -> Option<&str> {
         let helper = find(&self.helpers, &server.whole()).unwrap_or(&self.store);
         Some(helper.as_str()).filter(|helper| !helper.is_empty())
     }
 
-    /// What the file itself holds for a server, or for its namespace.
+    /// The file's own credential for a server or its namespace.
     pub(super) fn stored(&self, server: &Server) -> Option<Credential> {
         find(&self.auths, server).cloned()
     }
 
-    /// The namespaces and repositories of a server that have logins of their own.
+    /// The namespaces and repositories of a server that have their own logins.
     pub(super) fn namespaces(&self, server: &Server) -> Vec<String> {
         let own = self.auths.keys().filter(|key| is_for(key, server)).map(|key| Key::of(key).namespace);
         own.filter(|namespace| !namespace.is_empty()).map(str::to_owned).collect()
     }
 }
 
-/// The name by which a server is known to helpers.
+/// A server's name in requests to helpers.
 pub(super) fn server_address(server: &Server) -> String {
     if server.is_docker_hub() { DOCKER_HUB_KEY.to_owned() } else { server.host().to_owned() }
 }
 
-/// The entry for a server: by its name, else by any key that means the same host and namespace.
+/// The entry for a server: by its name, else by any key for the same host and namespace.
 fn find<'m, T>(entries: &'m BTreeMap<String, T>, server: &Server) -> Option<&'m T> {
     let meant = |key: &str| is_for(key, server) && Key::of(key).namespace == server.namespace();
     let is_whole = server.namespace().is_empty();
     let own = Some(DOCKER_HUB_KEY).filter(|_| is_whole && server.is_docker_hub());
     own.and_then(|key| entries.get(key))
         .or_else(|| entries.get(server.host()).filter(|_| is_whole))
-        // A bare host before a URL.
+        // A bare host has precedence over a URL.
         .or_else(|| {
             let meant = entries.iter().filter(|(key, _)| meant(key));
             meant.min_by_key(|(key, _)| key.len()).map(|(_, value)| value)
         })
 }
 
-/// A key of `auths`, taken apart.
+/// A key of `auths`, split into its parts.
 struct Key<'k> {
     scheme: &'k str,
     host: String,
     path: &'k str,
-    /// What of the host it is for: in a URL the path is docker's own, and means nothing
+    /// The part of the host that the key is for. In a URL, the path is docker's own and has no meaning
     /// (<https://github.com/containers/image/blob/main/docs/containers-auth.json.5.md>).
     namespace: &'k str,
 }
@@ -108,8 +108,8 @@ impl<'k> Key<'k> {
     }
 }
 
-/// Whether a key means this server, or a namespace there. Where everybody on the way reads along, only a key without `https://`
-/// and for no other path does.
+/// Whether a key is for this server or a namespace there. If the connection is not encrypted, only a key without `https://` and without
+/// another path is.
 fn is_for(key: &str, server: &Server) -> bool {
     let Key { scheme, host, path, namespace } = Key::of(key);
     if server.is_exposed() {
@@ -136,7 +136,7 @@ fn object<'v>(
 fn helper_name(key: &str, value: &Value) -> Result<String, String> {
     match value {
         Value::Null => Ok(String::new()),
-        // It becomes the name of a program: nothing that leads out of PATH.
+        // It becomes the name of a program, so it must not lead outside of PATH.
         Value::String(name) if !name.contains(['/', '\\']) => Ok(name.trim().to_owned()),
         _ => Err(format!("{key} is not a valid name of a credential helper")),
     }

@@ -1,5 +1,4 @@
-//! The programs that keep logins
-//! (<https://github.com/docker/docker-credential-helpers#development>).
+//! The helper programs that store logins (<https://github.com/docker/docker-credential-helpers#development>).
 
 use std::collections::BTreeSet;
 
@@ -8,11 +7,10 @@ use registry::{Credential, Server};
 
 use crate::{CredentialError, DockerCredentials, file, login};
 
-/// What docker-credential-helpers say when they have nothing:
-/// <https://github.com/docker/docker-credential-helpers/blob/master/credentials/error.go>.
+/// The helpers' message if they have no credential: <https://github.com/docker/docker-credential-helpers/blob/master/credentials/error.go>.
 const NOT_FOUND: &str = "credentials not found in native keychain";
 
-/// How much a helper may print, in bytes.
+/// Largest output of a helper, in bytes.
 const ANSWER: u64 = 1 << 20;
 
 impl DockerCredentials {
@@ -31,7 +29,7 @@ impl DockerCredentials {
         let (registry, helper) = (server.to_string(), helper.to_owned());
         let ended = match end_within(command, self.timeout, ANSWER).await {
             Ok(ended) => ended,
-            // Whatever needs no credentials goes on without it, as a public image does.
+            // Continue without credentials, which is enough for public images.
             Err(ProcessError::Missing { program }) => {
                 warn_once(&program, shown);
                 return Ok(None);
@@ -48,7 +46,7 @@ impl DockerCredentials {
             if ended.stdout.contains(NOT_FOUND) || ended.stderr.contains(NOT_FOUND) {
                 return Ok(None);
             }
-            // Helpers give their reason on stdout. What looks like an answer is none: it may hold the secret.
+            // Helpers print their reason to stdout. Output that looks like an answer is not shown: it may contain the secret.
             let reason = if ended.stdout.is_empty() || ended.stdout.contains('{') {
                 &ended.stderr
             } else {
@@ -66,7 +64,7 @@ impl DockerCredentials {
     }
 }
 
-/// Says that a helper is missing, once for each.
+/// Warns that a helper is missing, once per helper.
 fn warn_once(program: &str, shown: &str) {
     static SAID: std::sync::Mutex<BTreeSet<String>> = std::sync::Mutex::new(BTreeSet::new());
     if SAID.lock().is_ok_and(|mut said| said.insert(program.to_owned())) {
@@ -76,7 +74,7 @@ fn warn_once(program: &str, shown: &str) {
     }
 }
 
-/// What a helper prints; it may say more.
+/// A helper's output; other fields are ignored.
 #[derive(serde::Deserialize)]
 struct Answer {
     #[serde(rename = "Username")]

@@ -1,17 +1,17 @@
 //! Credentials for registries from docker's config.json, podman's auth.json and their helpers.
 //!
-//! What `docker login` stored is what is used here. Where it has nothing, podman's auth.json is asked, which has the same form; where
-//! podman is the engine, podman's comes first. What the variable `DOCKER_AUTH_CONFIG` holds comes before both.
+//! The logins of `docker login` are used. If there is none, podman's auth.json is read, which has the same format; if podman is the engine,
+//! podman's file comes first. The variable `DOCKER_AUTH_CONFIG` has precedence over both.
 //!
-//! A login may be for a namespace or a repository of a registry (podman's): it goes to what is below that, where it wins over the
+//! A login may be for a namespace or a repository of a registry (podman's): it is used for everything below, with precedence over the
 //! registry's own.
 //!
-//! A credential belongs to an address. Behind a mirror it is the mirror's, and over plain http it is only one that was stored
-//! for exactly that address ([`registry::Server`]).
+//! A credential belongs to an address. Behind a mirror, the mirror's credential is used, and over plain http only one that was stored for
+//! exactly that address ([`registry::Server`]).
 //!
-//! The order is docker's: the registry's own helper (`credHelpers`), else the store of all (`credsStore`), else the file
-//! (`auths`), which also stands in where a helper has nothing. No secret reaches an error, a log or `Debug`; a secret goes to a
-//! helper only through its standard input, and comes back only through its standard output.
+//! The order is docker's: the registry's own helper (`credHelpers`), else the default store (`credsStore`), else the file (`auths`), which
+//! is also used if a helper has no credential. No secret is in an error, a log or `Debug`; helpers receive secrets only on standard input
+//! and return them only on standard output.
 //!
 //! Sources: <https://docs.docker.com/reference/cli/docker/login/#credential-stores>,
 //! <https://github.com/docker/docker-credential-helpers#development>,
@@ -34,41 +34,41 @@ use places::{Holds, Place};
 
 pub use same::{PUBLIC, others as other_names};
 
-/// How long a helper may take: some ask a person.
+/// Time limit for a helper: some ask the user.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Docker's config.json and podman's auth.json, read anew for each registry, so that a login in between counts.
+/// Docker's config.json and podman's auth.json. They are read again for each registry, so that a login in the meantime is used.
 #[derive(Clone, Debug)]
 pub struct DockerCredentials {
     places: Vec<Place>,
-    /// Where helpers are looked for, where it is not the process's own PATH.
+    /// Search path for helpers; `None` for the process's own PATH.
     path: Option<OsString>,
-    /// How long a helper may take.
+    /// Time limit for a helper.
     timeout: Duration,
 }
 
-/// What the places hold, each with its name.
+/// The content of the places, each with its name.
 type Configs = Vec<(String, DockerConfig)>;
 
-/// Why there is no telling what the credentials are.
+/// Why credentials cannot be determined.
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialError {
-    /// The file is there and cannot be read.
+    /// The file exists but cannot be read.
     #[error("{shown} cannot be read")]
     Unreadable {
         /// The file.
         shown: String,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// The file is not what docker writes. What it says instead is not repeated: it may be a secret.
+    /// The file does not have docker's format. Its content is not quoted: it may be a secret.
     #[error("{shown}: {problem}; {remedy}")]
     Malformed {
         /// The file.
         shown: String,
         /// What is wrong with it.
         problem: String,
-        /// What mends it.
+        /// What the user can do.
         remedy: String,
     },
     /// The helper that the file names cannot be started.
@@ -81,14 +81,14 @@ pub enum CredentialError {
         /// Why.
         source: Box<ProcessError>,
     },
-    /// The helper did not end, or did not end to print.
+    /// The helper did not end, or its output did not end.
     #[error("docker-credential-{helper} gives no answer for {registry}")]
     HelperEndless {
         /// The helper's name, without `docker-credential-`.
         helper: String,
         /// The registry.
         registry: String,
-        /// What it did instead.
+        /// The cause.
         source: Box<ProcessError>,
     },
     /// The helper failed.
@@ -98,10 +98,10 @@ pub enum CredentialError {
         helper: String,
         /// The registry.
         registry: String,
-        /// Its own words, one line.
+        /// Its message, one line.
         message: String,
     },
-    /// The helper's answer is not the protocol's.
+    /// The helper's answer does not follow the protocol.
     #[error(
         "docker-credential-{helper} gave an answer for {registry} that is not {{\"Username\", \"Secret\"}}"
     )]
@@ -114,24 +114,24 @@ pub enum CredentialError {
 }
 
 impl DockerCredentials {
-    /// The user's: `$DOCKER_AUTH_CONFIG`, then `$DOCKER_CONFIG/config.json`, else `~/.docker/config.json`, and podman's beside it.
+    /// The user's logins: `$DOCKER_AUTH_CONFIG`, then `$DOCKER_CONFIG/config.json`, else `~/.docker/config.json`, and podman's file.
     /// `engine` is the container client that the user named.
     pub fn from_env(engine: Option<&str>) -> Self {
         Self { places: places::all(engine), path: None, timeout: TIMEOUT }
     }
 
-    /// Whether the files can be read, for commands that want to know before they start.
+    /// Checks that the files can be read, for commands that check this before they start.
     ///
     /// # Errors
-    /// One cannot be read, or is not what docker or podman writes.
+    /// A file cannot be read, or does not have docker's or podman's format.
     pub fn check(&self) -> Result<(), CredentialError> {
         self.places.iter().try_for_each(|place| place.read().map(drop))
     }
 
-    /// The credential for a server, or for its namespace; none without a login.
+    /// The credential for a server or its namespace; `None` without a login.
     ///
     /// # Errors
-    /// A file or the helper that it names is broken.
+    /// A file or its helper is broken.
     pub async fn find(&self, server: &Server) -> Result<Option<Credential>, CredentialError> {
         let configs = self.configs().await?;
         if !server.namespace().is_empty() {
@@ -156,19 +156,19 @@ impl DockerCredentials {
         Ok(None)
     }
 
-    /// The helper that knows a server, by its name without `docker-credential-`.
+    /// The helper for a server, by its name without `docker-credential-`.
     ///
     /// # Errors
     /// A file is broken.
     pub async fn helper(&self, server: &Server) -> Result<Option<String>, CredentialError> {
-        // The engine's own file, which its login writes.
+        // The engine's own file, to which its login writes.
         let own = self.places.iter().find(|place| matches!(place.holds, Holds::File(..)));
         let Some(place) = own.cloned() else { return Ok(None) };
         let config = process::blocking(move || place.read()).await?;
         Ok(config.and_then(|config| config.helper(server).map(str::to_owned)))
     }
 
-    /// What all places hold, read on a thread of its own: a file may be a pipe, or on a share that does not answer.
+    /// The content of all places, read on a separate thread: a file may be a pipe, or on a share that does not answer.
     async fn configs(&self) -> Result<Configs, CredentialError> {
         let places = self.places.clone();
         process::blocking(move || {
@@ -180,7 +180,7 @@ impl DockerCredentials {
     }
 }
 
-/// The names of a whole server, its own first.
+/// All names of a server without its namespace, its own name first.
 fn names(server: &Server) -> Vec<Server> {
     let whole = server.whole();
     let others = same::other_names(&whole);

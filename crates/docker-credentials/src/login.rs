@@ -1,11 +1,11 @@
-//! The kinds of login, as docker's config.json, podman's auth.json and the helpers have them.
+//! The kinds of login in docker's config.json, podman's auth.json and the helpers' answers.
 
 use base64::Engine as _;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use registry::Credential;
 use serde_json::{Map, Value};
 
-/// The user name by which a helper says that its secret is an identity token.
+/// The user name by which a helper marks its secret as an identity token.
 const TOKEN_USER: &str = "<token>";
 
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -13,7 +13,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// The login in an entry of `auths`; none in one that a helper's login left empty.
+/// The login in an entry of `auths`; `None` if the entry is empty because a helper has the login.
 pub(super) fn stored(key: &str, entry: &Map<String, Value>) -> Result<Option<Credential>, String> {
     let text = |name: &str| match field(entry, name) {
         None | Some(Value::Null) => Ok(""),
@@ -33,7 +33,7 @@ pub(super) fn stored(key: &str, entry: &Map<String, Value>) -> Result<Option<Cre
         (text("username")?.to_owned(), text("password")?.to_owned())
     } else {
         let broken = || format!("auths.\"{key}\".auth is not base64 of user:password");
-        // `base64` breaks lines, and docker reads over them.
+        // `base64` wraps lines, and docker ignores the line breaks.
         let auth: String = auth.split_ascii_whitespace().collect();
         let bytes = BASE64.decode(auth).map_err(|_| broken())?;
         let text = String::from_utf8(bytes).map_err(|_| broken())?;
@@ -44,7 +44,7 @@ pub(super) fn stored(key: &str, entry: &Map<String, Value>) -> Result<Option<Cre
     Ok(known.then_some(Credential::Basic { username, password }))
 }
 
-/// The login in a helper's answer; none where it has none.
+/// The login in a helper's answer; `None` if it is empty.
 pub(super) fn answered(username: String, secret: String) -> Option<Credential> {
     match (username.as_str(), secret.is_empty()) {
         (_, true) | ("", _) => None,
@@ -53,13 +53,13 @@ pub(super) fn answered(username: String, secret: String) -> Option<Credential> {
     }
 }
 
-/// A field as docker reads it, whatever the case of its letters.
+/// A field, found like docker does, regardless of case.
 pub(super) fn field<'v>(object: &'v Map<String, Value>, name: &str) -> Option<&'v Value> {
     let any = || object.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value);
     object.get(name).or_else(any)
 }
 
-/// What ends a text and is none of it: old clients padded with zeros, which docker cuts off too, and `echo` ends a line.
+/// Characters that are not part of a text's end: old clients padded with zeros, which docker cuts off too, and `echo` adds a line end.
 const END: [char; 3] = ['\0', '\n', '\r'];
 
 #[cfg(test)]

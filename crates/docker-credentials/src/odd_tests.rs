@@ -1,4 +1,4 @@
-//! Files as people, scripts and old clients write them.
+//! Files as written by hand, by scripts and by old clients.
 
 use super::tests::{Fixture, SECRET, basic};
 
@@ -35,7 +35,7 @@ fn odd_spellings_of_a_login_are_read() {
         format!(
             "{{\"credsStore\": null, \"credHelpers\": null, \"auths\": {{\"quay.io\": {{\"auth\": \"{ME}\"}}}}}}"
         ),
-        // Nobody's helper for this one, whatever there is for the others.
+        // No helper for this registry, although there is one for all others.
         format!(
             "{{\"credsStore\": \"x\", \"credHelpers\": {{\"quay.io\": \"\"}}, \"auths\": {{\"quay.io\": {{\"auth\": \"{ME}\"}}}}}}"
         ),

@@ -1,4 +1,4 @@
-//! Where logins are looked for.
+//! The places where logins are searched for.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ use process::Secret;
 use crate::CredentialError;
 use crate::file::DockerConfig;
 
-/// What docker 28 and GitLab's runners read before any file: the text of a config.json
+/// The text of a config.json, which docker 28 and GitLab's runners read before any file
 /// (<https://docs.docker.com/reference/cli/docker/#environment-variables>,
 /// <https://docs.gitlab.com/ci/docker/using_docker_images/#access-an-image-from-a-private-container-registry>).
 const VARIABLE: &str = "DOCKER_AUTH_CONFIG";
@@ -15,7 +15,7 @@ const VARIABLE: &str = "DOCKER_AUTH_CONFIG";
 /// A place with logins.
 #[derive(Clone, Debug)]
 pub(super) struct Place {
-    /// Its name in errors: no path of this machine.
+    /// Its name in errors, without paths of this machine.
     pub(super) shown: String,
     pub(super) holds: Holds,
 }
@@ -24,12 +24,12 @@ pub(super) struct Place {
 pub(super) enum Holds {
     /// A file, and the command that writes it.
     File(PathBuf, &'static str),
-    /// A variable's text.
+    /// The text of a variable.
     Text(Secret),
 }
 
 impl Place {
-    /// What stands there; none where nothing does.
+    /// The place's content; `None` if there is none.
     pub(super) fn read(&self) -> Result<Option<DockerConfig>, CredentialError> {
         let text = match &self.holds {
             Holds::Text(text) => text.reveal().as_bytes().to_vec(),
@@ -41,7 +41,7 @@ impl Place {
                 }
             },
         };
-        // Docker takes an empty file for none.
+        // Docker treats an empty file as a missing one.
         if text.is_empty() {
             return Ok(None);
         }
@@ -55,7 +55,7 @@ impl Place {
     }
 }
 
-/// All places, those first that come first. `engine` is the container client that the user named.
+/// All places in the order of precedence. `engine` is the container client that the user named.
 pub(super) fn all(engine: Option<&str>) -> Vec<Place> {
     let podman = podman(variable, std::env::home_dir());
     let mut files: Vec<Place> = docker().into_iter().chain(podman).collect();
@@ -87,7 +87,7 @@ fn docker() -> Option<Place> {
     Some(in_file(dir.join("config.json"), shown, "docker login"))
 }
 
-/// Where podman keeps its logins: the named file, else one that ends with the session, else one that stays.
+/// Podman's file of logins: the configured file, else the one of the session, else the permanent one.
 fn podman(variable: impl Fn(&str) -> Option<PathBuf>, home: Option<PathBuf>) -> Option<Place> {
     let file = |path, shown: &str| in_file(path, shown, "podman login");
     if let Some(named) = variable("REGISTRY_AUTH_FILE") {
@@ -121,7 +121,7 @@ mod tests {
             (("REGISTRY_AUTH_FILE", "named"), ("XDG_RUNTIME_DIR", "session"), ("XDG_CONFIG_HOME", "config"));
         assert_eq!(found(&[]), place("home/.config/containers/auth.json"));
         assert_eq!(found(&[config]), place("config/containers/auth.json"));
-        // Where the session has none, as after `podman login --authfile` or a login of an earlier day.
+        // If the session has none, as after `podman login --authfile` or a login of an earlier day.
         assert_eq!(found(&[session]), place("home/.config/containers/auth.json"));
         std::fs::create_dir_all(place("session/containers")).unwrap();
         std::fs::write(place("session/containers/auth.json"), "{}").unwrap();

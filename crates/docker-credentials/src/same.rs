@@ -1,16 +1,16 @@
-//! The names of one registry: Amazon's have several, and a login under one of them is good under all
+//! The names of one registry: Amazon's have several, and a login for one of them is valid for all
 //! (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/ecr-requests.html>).
 
 use registry::Server;
 
-/// ECR Public by IPv4 alone, and by IPv6 as well.
+/// ECR Public by IPv4 only, and dual-stack.
 pub const PUBLIC: [&str; 2] = ["public.ecr.aws", "ecr-public.aws.com"];
 
-/// Of an account's registry: what stands between account and region, and whether that name is a dual-stack one.
+/// The part between account and region in the name of an account's registry, and whether that name is dual-stack.
 const PRIVATE: [(&str, bool); 4] =
     [("dkr.ecr", false), ("dkr.ecr-fips", false), ("dkr-ecr", true), ("dkr-ecr-fips", true)];
 
-/// How a partition's names end, by IPv4 alone and dual-stack
+/// The end of a partition's names, IPv4 only and dual-stack
 /// (<https://github.com/aws/aws-sdk-rust/blob/main/sdk/aws-config/src/endpoint_lib/partition.rs>).
 const ENDS: [(&str, &str); 7] = [
     ("amazonaws.com", "on.aws"),
@@ -22,11 +22,11 @@ const ENDS: [(&str, &str); 7] = [
     ("cloud.adc-e.uk", "on.cloud-aws.adc-e.uk"),
 ];
 
-/// The other names of the registry at `server`; none where it is not Amazon's, or not reached by https at its own port.
+/// The other names of the registry at `server`; empty if it is not Amazon's, or not reached by https at the default port.
 pub(super) fn other_names(server: &Server) -> Vec<Server> {
     let host = server.to_string();
     let by_https = |name: &str| Server::of(&format!("https://{name}"));
-    // What is reached by http or at another port is another server, whatever it is called.
+    // With http or another port it is another server, whatever its name.
     if by_https(&host).as_ref() != Some(server) {
         return Vec::new();
     }

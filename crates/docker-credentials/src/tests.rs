@@ -1,4 +1,4 @@
-//! Files and helpers of every kind, with secrets that may turn up nowhere.
+//! Files and helpers of every kind, with secrets that must not appear anywhere.
 
 use std::path::Path;
 
@@ -14,7 +14,7 @@ pub(super) struct Fixture {
     dir: tempfile::TempDir,
 }
 
-/// Waits for what the crate does.
+/// Runs the crate's work to its end.
 pub(super) fn now<T>(work: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
 }
@@ -26,13 +26,13 @@ impl Fixture {
         Self { dir }
     }
 
-    /// A helper that notes what it is asked, and runs `script`.
+    /// A helper that logs its requests, and runs `script`.
     pub(super) fn helper(self, name: &str, script: &str) -> Self {
         let path = self.dir.path().join(format!("docker-credential-{name}"));
         let note = self.dir.path().join("asked");
         let text = format!("#!/bin/sh\nread -r host\necho \"$1 $host\" >> '{}'\n{script}\n", note.display());
-        // Written by a program of its own: a file that this process has open for writing may be inherited by what another
-        // test starts just then, and a program that anybody may write to cannot be started.
+        // Written by another program: a file that this process has open for writing may be inherited by a child that another test starts at
+        // that time, and a program that is open for writing cannot be started.
         Cmd::new("sh")
             .args(["-c", "cat > \"$0\" && chmod 755 \"$0\""])
             .arg(path)
@@ -70,7 +70,7 @@ fn docker(path: &Path) -> Place {
     in_file(path.into(), "~/.docker/config.json", "docker login")
 }
 
-/// A host by https, or an address.
+/// The server of a host (by https) or of an address.
 pub(super) fn server(text: &str) -> Server {
     let address = if text.contains("://") { text.to_owned() } else { format!("https://{text}") };
     Server::of(&address).unwrap()
@@ -202,7 +202,7 @@ fn nobody_has_to_have_a_file() {
     let absent = credentials(vec![docker(&dir.path().join("absent"))]);
     assert!(now(absent.find(&server("quay.io"))).unwrap().is_none());
     assert!(now(credentials(Vec::new()).find(&server("quay.io"))).unwrap().is_none());
-    // A folder in the place of the file is there and cannot be read.
+    // A directory instead of the file exists and cannot be read.
     let broken = credentials(vec![docker(dir.path())]);
     assert_eq!(broken.check().unwrap_err().to_string(), "~/.docker/config.json cannot be read");
 }
@@ -330,7 +330,7 @@ fn the_variable_comes_before_the_files() {
     assert_eq!(found("t.example"), Some(Credential::RegistryToken(SECRET.to_owned())));
     assert_eq!(found("ghcr.io"), basic("kept", SECRET));
     assert!(!format!("{credentials:?}").contains(SECRET));
-    // The client writes its own file, whatever the variable holds.
+    // The client writes to its own file, whatever is in the variable.
     assert_eq!(now(credentials.helper(&server("quay.io"))).unwrap().as_deref(), Some("x"));
     let error = now(with("{\"auths\": hunter2").find(&server("quay.io"))).unwrap_err().to_string();
     let wanted =

@@ -7,7 +7,7 @@ use process::Cmd;
 
 use super::{Builder, Docker, DockerError, Kind, is_loopback};
 
-/// A build cache in a registry, for builders that keep none of their own.
+/// A build cache in a registry, for builders without a cache of their own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cache {
     /// The image reference under which the cache is kept.
@@ -16,7 +16,7 @@ pub struct Cache {
     pub write: bool,
 }
 
-/// What a builder gets its files from.
+/// The source of a build's files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BuildContext {
     /// A directory.
@@ -30,9 +30,9 @@ pub enum BuildContext {
 pub struct Build {
     /// The context.
     pub context: BuildContext,
-    /// The Dockerfile; with a tar file, its name in that.
+    /// The Dockerfile; with a tar file, its name in it.
     pub dockerfile: PathBuf,
-    /// An ignore file to be used in the place of the context's own, by clients that take one.
+    /// An ignore file to use instead of the context's own, for clients that support this.
     pub ignore: PathBuf,
     /// The local names that the image gets.
     pub tags: Vec<String>,
@@ -44,9 +44,9 @@ pub struct Build {
     pub target: Option<String>,
     /// Labels of the image.
     pub labels: BTreeMap<String, String>,
-    /// Whether the builder takes nothing from its own cache.
+    /// Whether the builder ignores its own cache.
     pub no_cache: bool,
-    /// Whether the base is asked for anew.
+    /// Whether the base is pulled again.
     pub pull: bool,
     /// The pinned base, as the engine pulls it.
     pub base: Option<String>,
@@ -60,7 +60,7 @@ impl Build {
     /// The command line.
     ///
     /// # Errors
-    /// The client lacks a flag that was asked for.
+    /// The client does not support a requested flag.
     pub(super) fn command(&self, docker: &Docker) -> Result<Cmd, DockerError> {
         let wants = |what, flag: &'static str| match docker.has_flag(flag) {
             true => Ok(flag),
@@ -68,8 +68,8 @@ impl Build {
         };
         let mut command = docker.command();
         match docker.builder {
-            // Attestations carry times: with them the same build has another digest each time. The variable is silent where
-            // it is unknown; the flags are an error there.
+            // Attestations contain times, so the same build would have another digest each time. Clients that do not know the variable
+            // ignore it; the flags would be an error.
             Builder::Buildx | Builder::BuildKit => {
                 command = command.env("DOCKER_BUILDKIT", "1").env("BUILDX_NO_DEFAULT_ATTESTATIONS", "1");
             }
@@ -82,7 +82,7 @@ impl Build {
         }
         command = command.arg("build");
         if docker.kind == Kind::Podman {
-            // OCI, podman's default, has no place for SHELL and HEALTHCHECK of a Dockerfile.
+            // OCI, podman's default, does not support a Dockerfile's SHELL and HEALTHCHECK.
             command = command.args(["--format", "docker"]);
             if self.base.as_deref().is_some_and(is_loopback) {
                 command = command.arg("--tls-verify=false");
@@ -107,7 +107,7 @@ impl Build {
             command = command.arg(from).arg(format!("type=registry,ref={}", cache.reference));
             if cache.write {
                 let to = wants("write a cache to a registry", "--cache-to")?;
-                // The form that ECR accepts: an image manifest in the place of an index.
+                // The form that ECR accepts: an image manifest instead of an index.
                 // https://aws.amazon.com/blogs/containers/announcing-remote-cache-support-in-amazon-ecr-for-buildkit-clients/
                 command = command.arg(to).arg(format!(
                     "type=registry,ref={},mode=max,image-manifest=true,oci-mediatypes=true",
@@ -115,7 +115,7 @@ impl Build {
                 ));
             }
         }
-        // Of a step that fails, docker's first builder would keep the container, and with it the image.
+        // The legacy builder would keep the container of a failed step, and with it the image.
         if docker.builder == Builder::Legacy && docker.has_flag("--force-rm") {
             command = command.arg("--force-rm");
         }
@@ -126,7 +126,7 @@ impl Build {
             command = command.arg("--pull");
         }
         command = command.arg("--file").arg(&self.dockerfile);
-        // podman's: the others know the file by its name, beside the Dockerfile.
+        // podman's flag: the others find the file by its name, next to the Dockerfile.
         if docker.has_flag("--ignorefile") {
             command = command.arg("--ignorefile").arg(&self.ignore);
         }

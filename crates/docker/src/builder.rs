@@ -1,4 +1,4 @@
-//! Which builder a build uses, and following one.
+//! Selects a build's builder and follows the build.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -8,10 +8,10 @@ use super::build_output::{Follower, Form, Log, News};
 use super::{Build, Builder, Docker, DockerError, Kind};
 
 impl Docker {
-    /// Builds an image; `log` gets the whole output, `tell` hears of the steps and their lines.
+    /// Builds an image; `log` gets the whole output, `tell` the steps and their lines.
     ///
     /// # Errors
-    /// The client lacks something that was asked for, the engine is down, or the build failed: with the step, its last lines and
+    /// The client does not support something that was requested, the engine is down, or the build failed: with the step, its last lines and
     /// the log.
     pub async fn build(
         &self,
@@ -40,7 +40,7 @@ impl Docker {
         }
     }
 
-    /// The platforms that the builder names itself; `None` where it has no way to say.
+    /// The platforms that the builder lists; `None` if it cannot list them.
     ///
     /// # Errors
     /// The builder does not answer.
@@ -59,7 +59,7 @@ impl Docker {
     }
 }
 
-/// The form in which `build` prints.
+/// The format of `build`'s output.
 fn form(docker: &Docker) -> Form {
     match (docker.builder, docker.kind) {
         (Builder::Legacy, _) => Form::Legacy,
@@ -69,9 +69,9 @@ fn form(docker: &Docker) -> Form {
     }
 }
 
-/// The builder that `docker build` uses: the one that is named, by `--builder` or BUILDX_BUILDER, else that of the current
-/// context. What `docker buildx use` has chosen counts for `docker buildx build` and for `docker buildx inspect` alone
-/// (`processBuilder` in <https://github.com/docker/cli/blob/master/cmd/docker/builder.go>).
+/// The builder that `docker build` uses: the one from `--builder` or BUILDX_BUILDER, else that of the current context. The choice of
+/// `docker buildx use` only applies to `docker buildx build` and `docker buildx inspect` (`processBuilder` in
+/// <https://github.com/docker/cli/blob/master/cmd/docker/builder.go>).
 async fn builder_name(docker: &Docker, named: Option<&str>) -> String {
     if let Some(named) = named {
         return named.to_owned();
@@ -80,7 +80,7 @@ async fn builder_name(docker: &Docker, named: Option<&str>) -> String {
         Ok(named) if !named.is_empty() => named,
         _ => {
             let shown = docker.read(docker.command().args(["context", "show"])).await;
-            // Clients before 20.10.10 cannot say.
+            // Clients before 20.10.10 do not support this.
             shown.unwrap_or_else(|_| "default".to_owned())
         }
     }

@@ -1,8 +1,8 @@
 //! The private configuration of the container client.
 //!
-//! A build pulls its base, so its client needs credentials, and they are not for the user's own file: only the login commands
-//! write that. Each run gets a directory of its own that nobody else can read and that goes away with it. What is no secret
-//! (contexts, builders, plugins, proxies) stays the user's.
+//! A build pulls its base, so its client needs credentials, but these must not be written to the user's own file: only the login commands
+//! do that. Each run gets a directory that no other user can read and that is removed afterwards. Everything else (contexts, builders,
+//! plugins, proxies) is the user's.
 
 use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
@@ -14,23 +14,23 @@ use serde_json::{Map, Value, json};
 
 use super::DockerError;
 
-/// What of the user's directory is reachable through the private one. `buildx` holds the builders.
+/// The parts of the user's directory that are linked into the private one. `buildx` has the builders.
 const LINKED: [&str; 4] = ["contexts", "buildx", "cli-plugins", "scan"];
 
-/// What of the user's `config.json` is taken over: how to reach an engine and a network, never how to log in.
+/// The keys that are copied from the user's `config.json`: how to reach an engine and a network, never logins.
 const KEPT: [&str; 5] = ["currentContext", "proxies", "cliPluginsExtraDirs", "HttpHeaders", "features"];
 
-/// Logins that take precedence over those of the file: docker 28 reads the variable, older clients do not.
+/// Logins with precedence over those in the file: docker 28 reads the variable, older clients do not.
 pub(super) const AUTH_VARIABLE: &str = "DOCKER_AUTH_CONFIG";
 
-/// What the names of private directories begin with; the process's number follows, so that what a killed run left (it holds
-/// credentials) is found and removed by the next.
+/// Prefix of private directories, followed by the process ID. The next run thereby finds and removes the directories of killed runs, which
+/// contain credentials.
 const PREFIX: &str = "xtask-docker-config-";
 
 /// A credential for one registry.
 #[derive(Clone, Debug)]
 pub struct RegistryAuth {
-    /// The registry's host and port, and the namespace there that the login is for where it is not for all.
+    /// The registry's host and port, and the namespace if the login is not for the whole registry.
     pub registry: String,
     /// The user's name; empty for an identity token.
     pub username: String,
@@ -38,12 +38,12 @@ pub struct RegistryAuth {
     pub password: Secret,
 }
 
-/// A configuration directory (0700) that is removed when this value goes.
+/// A configuration directory (0700) that is removed when this value is dropped.
 #[derive(Debug)]
 pub struct PrivateConfig(tempfile::TempDir);
 
 impl PrivateConfig {
-    /// Writes one with these credentials, on top of what the user's file and variable hold in plain text.
+    /// Writes a directory with these credentials and the plain-text ones of the user's file and variable.
     ///
     /// # Errors
     /// The directory cannot be written.
@@ -60,7 +60,7 @@ impl PrivateConfig {
         let failed = |path: &Path, source| DockerError::Config { path: path.display().to_string(), source };
         let room = room();
         sweep(&room, PREFIX);
-        // Private from its first moment on, whatever the umask is.
+        // Private from the start, whatever the umask is.
         let directory = tempfile::Builder::new()
             .prefix(&format!("{PREFIX}{}-", std::process::id()))
             .permissions(std::fs::Permissions::from_mode(0o700))
@@ -72,7 +72,7 @@ impl PrivateConfig {
         let mut entries = Map::new();
         if let Some(user) = user {
             let text = std::fs::read(user.join("config.json")).unwrap_or_default();
-            // A file that docker itself could not read is docker's to complain about.
+            // If docker cannot read the file either, docker reports it.
             let theirs: Map<String, Value> = serde_json::from_slice(&text).unwrap_or_default();
             for name in KEPT {
                 if let Some(value) = theirs.get(name) {
@@ -117,14 +117,14 @@ impl PrivateConfig {
         Ok(Self(directory))
     }
 
-    /// What `DOCKER_CONFIG` is set to.
+    /// The value for `DOCKER_CONFIG`.
     pub fn path(&self) -> &Path {
         self.0.path()
     }
 }
 
-/// The logins in a configuration's text that are for all of a registry. What a credential store keeps has an empty entry and is asked
-/// for by the caller; docker would show a namespace's login to the whole registry.
+/// The logins in a configuration's text for whole registries. The entry of a login in a credential store is empty, and the caller queries
+/// the store; docker would send a namespace's login to the whole registry.
 fn plain(config: &Map<String, Value>) -> Vec<(String, Value)> {
     let is_plain = |entry: &Value| entry.as_object().is_some_and(|entry| !entry.is_empty());
     let is_whole = |host: &str| {
@@ -136,13 +136,13 @@ fn plain(config: &Map<String, Value>) -> Vec<(String, Value)> {
     plain.map(|(host, entry)| (host.clone(), entry.clone())).collect()
 }
 
-/// Where private directories are made: in memory and the user's alone where the system has such a place.
+/// The parent of private directories: in memory and only for this user, if the system has such a place.
 fn room() -> PathBuf {
     let own = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_dir());
     own.unwrap_or_else(std::env::temp_dir)
 }
 
-/// Removes the directories `<prefix><process number>-...` of runs that were killed.
+/// Removes the directories `<prefix><process ID>-...` of killed runs.
 pub fn sweep(room: &Path, prefix: &str) {
     let me = rustix::process::geteuid().as_raw();
     for entry in std::fs::read_dir(room).into_iter().flatten().flatten() {
@@ -152,7 +152,7 @@ pub fn sweep(room: &Path, prefix: &str) {
         let gone = rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH);
         let mine = entry.metadata().is_ok_and(|found| found.is_dir() && found.uid() == me);
         if gone && mine {
-            // Another run may be sweeping too.
+            // Another run may remove it at the same time.
             let _ = std::fs::remove_dir_all(entry.path());
         }
     }
@@ -224,7 +224,7 @@ mod tests {
     #[test]
     fn what_a_killed_run_left_is_removed_and_nothing_else() {
         let room = tempfile::tempdir().unwrap();
-        // Larger than any process number that Linux or macOS gives.
+        // Larger than any process ID of Linux or macOS.
         let dead = room.path().join(format!("{PREFIX}{}-x", i32::MAX));
         let kept = [
             room.path().join(format!("{PREFIX}{}-x", std::process::id())),

@@ -1,4 +1,4 @@
-//! A container that is started, asked and taken away again.
+//! Starts a container, queries it and removes it.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -6,7 +6,7 @@ use process::Killer;
 
 use super::{Docker, DockerError};
 
-/// A container in the background. It goes away with this value.
+/// A background container. It is removed when this value is dropped.
 #[derive(Debug)]
 pub struct Container<'a> {
     docker: &'a Docker,
@@ -14,7 +14,7 @@ pub struct Container<'a> {
 }
 
 impl<'a> Container<'a> {
-    /// Starts one of `image` with one port published on loopback.
+    /// Starts a container of `image` with one port published on loopback.
     ///
     /// # Errors
     /// The engine is down, or the container does not start.
@@ -29,10 +29,10 @@ impl<'a> Container<'a> {
         Ok(Self { docker, id: docker.read(command).await? })
     }
 
-    /// The address on which its port is published.
+    /// The address of its published port.
     ///
     /// # Errors
-    /// It has ended, or the engine is down.
+    /// The container has ended, or the engine is down.
     pub async fn published(&self, port: u16) -> Result<String, DockerError> {
         let text =
             self.docker.read(self.docker.command().args(["port", &self.id, &port.to_string()])).await?;
@@ -48,7 +48,7 @@ impl<'a> Container<'a> {
         Ok(self.docker.read(inspect).await? == "true")
     }
 
-    /// What it printed, stdout and stderr.
+    /// Its output, stdout and stderr.
     ///
     /// # Errors
     /// There is no such container, or the engine is down.
@@ -65,7 +65,7 @@ impl<'a> Container<'a> {
 
 impl Drop for Container<'_> {
     fn drop(&mut self) {
-        // Nobody is left to be told if the engine is gone.
+        // The error can no longer be reported.
         let _ = self.docker.command().args(["rm", "--force", &self.id]).read();
     }
 }

@@ -1,11 +1,11 @@
-//! What can go wrong with a container client.
+//! Errors of a container client.
 
 use process::ProcessError;
 
 use super::Docker;
 use super::build_output::BuildFailure;
 
-/// What an engine that cannot be reached makes its client say (docker 20 to 29, podman's remote client, nerdctl, finch).
+/// Messages of clients whose engine cannot be reached (docker 20 to 29, podman's remote client, nerdctl, finch).
 const DOWN: [&str; 7] = [
     "cannot connect to the docker daemon",
     "is the docker daemon running",
@@ -16,25 +16,25 @@ const DOWN: [&str; 7] = [
     "virtual machine instance",
 ];
 
-/// What an engine that may not be reached makes its client say.
+/// Messages of clients whose user has no permission for the engine.
 const DENIED: [&str; 2] =
     ["permission denied while trying to connect", "got permission denied while trying to connect"];
 
-/// What docker says where client and engine speak no common version of the API (engine 29 takes 1.44 and newer).
+/// Docker's messages if client and engine have no API version in common (engine 29 accepts 1.44 and newer).
 const TOO_OLD: &str = "is too old. minimum supported api version is";
 const TOO_NEW: &str = "is too new. maximum supported api version is";
 
-/// What an engine says that asks by https at a registry that speaks plain http.
+/// An engine's message if it uses https for a registry that uses plain http.
 const PLAIN_HTTP: &str = "server gave http response to https client";
 
-/// What a builder says, in two parts of a line, that has lost what it had found in its store.
+/// A builder's messages, in two parts of a line, if a part of its store has disappeared.
 ///
-/// BuildKit on containerd's store, now and then, where another build of the same step has ended or been killed in this moment:
-/// `failed to stat lower snapshot X: snapshot X does not exist: not found`
-/// (<https://github.com/moby/buildkit/issues/6977>, <https://github.com/moby/buildkit/issues/6521>).
+/// BuildKit on containerd's store, sometimes, if another build of the same step ends or is killed at that moment: `failed to stat lower
+/// snapshot X: snapshot X does not exist: not found` (<https://github.com/moby/buildkit/issues/6977>,
+/// <https://github.com/moby/buildkit/issues/6521>).
 ///
-/// Docker's first builder, where somebody removes an image while it looks through those of the same parent for one to use again
-/// (<https://github.com/moby/moby/blob/v20.10.24/image/cache/cache.go#L165>), or while it builds upon it.
+/// The legacy builder, if an image is removed while it searches those of the same parent for its cache
+/// (<https://github.com/moby/moby/blob/v20.10.24/image/cache/cache.go#L165>), or while it builds on it.
 const LOST: [(&str, &str); 4] = [
     ("snapshot ", " does not exist: not found"),
     ("unable to find image \"sha256:", "\""),
@@ -42,7 +42,7 @@ const LOST: [(&str, &str); 4] = [
     ("failed to get layer ", "layer does not exist"),
 ];
 
-/// Why the container client did not do what it was asked.
+/// Why a call of the container client failed.
 #[derive(Debug, thiserror::Error)]
 pub enum DockerError {
     /// No client is installed.
@@ -51,10 +51,10 @@ pub enum DockerError {
         /// The names that were tried.
         looked_for: String,
     },
-    /// A program that is none of the four.
+    /// The program is not one of the four clients.
     #[error("{program} is not docker, podman, finch or nerdctl")]
     UnknownClient {
-        /// As it was given.
+        /// Its name.
         program: String,
     },
     /// The engine does not answer.
@@ -62,28 +62,28 @@ pub enum DockerError {
     EngineDown {
         /// The client.
         program: String,
-        /// What the client said.
+        /// The client's message.
         said: String,
     },
-    /// The engine may not be used by this user.
+    /// The user has no permission for the engine.
     #[error("this user may not use the engine behind {program}: {said}")]
     EngineDenied {
         /// The client.
         program: String,
-        /// What the client said.
+        /// The client's message.
         said: String,
     },
-    /// The client speaks no version of the API that the engine takes.
+    /// The client supports no API version that the engine accepts.
     #[error("{program} and its engine support different API versions: {said}")]
     ApiVersion {
         /// The client.
         program: String,
-        /// What the engine said.
+        /// The engine's message.
         said: String,
         /// Whether the client is the older of the two.
         old_client: bool,
     },
-    /// The engine speaks https only to a registry that speaks plain http.
+    /// The engine uses only https for a registry that uses plain http.
     #[error("the engine behind {program} speaks only https to {registry}, which speaks plain http")]
     PlainHttp {
         /// The client.
@@ -94,17 +94,17 @@ pub enum DockerError {
     /// A build failed.
     #[error(transparent)]
     Build(Box<BuildFailure>),
-    /// The builder has lost what an earlier build had left in its store; the same build once more succeeds.
+    /// The builder lost a part of its store; repeating the build succeeds.
     #[error(transparent)]
     LostCache(Box<BuildFailure>),
-    /// The client cannot do something that was asked for.
+    /// The client does not support something that was requested.
     #[error("{program} cannot {what}: its `build` has no {flag}")]
     Feature {
         /// The client.
         program: String,
-        /// What was asked for.
+        /// What was requested.
         what: &'static str,
-        /// The flag that its help does not list.
+        /// The flag that is missing in its help.
         flag: &'static str,
     },
     /// The machine cannot run programs of a platform.
@@ -116,7 +116,7 @@ pub enum DockerError {
     NoEmulator {
         /// The client.
         program: String,
-        /// The platform that is wanted.
+        /// The requested platform.
         platform: String,
         /// Its architecture.
         architecture: String,
@@ -124,12 +124,12 @@ pub enum DockerError {
     /// The private configuration cannot be written.
     #[error("could not write the private configuration of the container client at {path}")]
     Config {
-        /// What could not be written.
+        /// The file or directory.
         path: String,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// The client's answer is not what it documents.
+    /// The client's output does not have the documented format.
     #[error("the output of {program} cannot be read")]
     Answer {
         /// The client.
@@ -137,18 +137,18 @@ pub enum DockerError {
         /// What is wrong with it.
         source: serde_json::Error,
     },
-    /// It ran and failed, or could not be started.
+    /// The client ran and failed, or could not be started.
     #[error(transparent)]
     Process(ProcessError),
 }
 
 impl DockerError {
-    /// Tells an engine that is down from a command that failed.
+    /// Distinguishes an engine that is down from a command that failed.
     pub(super) fn from_process(docker: &Docker, error: ProcessError) -> Self {
         Self::of_words(docker, error.tail()).unwrap_or(Self::Process(error))
     }
 
-    /// What the words of the client and its engine are known to mean.
+    /// The error for known messages of the client and its engine.
     pub(super) fn of_words(docker: &Docker, words: &[String]) -> Option<Self> {
         let program = docker.name();
         let find = |signs: &[&str]| {
@@ -170,7 +170,7 @@ impl DockerError {
         find(&DOWN).map(|said| Self::EngineDown { program, said })
     }
 
-    /// What a build that failed is: `words` are those of the builder, without any program's.
+    /// The error of a failed build: `words` are the builder's lines, without any program's output.
     pub(super) fn of_build(docker: &Docker, words: &[String], failure: BuildFailure) -> Self {
         let is_lost = |line: &String| {
             let found = |(begin, end): &(&str, &str)| {

@@ -1,7 +1,7 @@
 //! The container client (docker, podman, finch or nerdctl): its arguments, and what builders print.
 //!
-//! What a client can do is asked of it (`buildx version`, `build --help`), never guessed from its version. Everything but
-//! a login runs with a private, temporary configuration directory ([`PrivateConfig`]).
+//! A client's features are detected (`buildx version`, `build --help`), never derived from its version. Everything except a login uses a
+//! private, temporary configuration directory ([`PrivateConfig`]).
 
 mod args;
 mod build_output;
@@ -24,10 +24,10 @@ pub use store::{LocalImage, LocalName, Store};
 
 use process::{Cmd, Secret, blocking};
 
-/// The clients that are looked for, in this order.
+/// The clients to search for, in this order.
 const CLIENTS: [&str; 4] = ["docker", "podman", "finch", "nerdctl"];
 
-/// Whose command line it is.
+/// The kind of client, which determines its command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Docker's own.
@@ -52,16 +52,16 @@ impl Kind {
     }
 }
 
-/// What builds.
+/// The builder of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Builder {
     /// BuildKit through the buildx plugin.
     Buildx,
     /// BuildKit in the engine, through the client alone (docker 18.09 to 22).
     BuildKit,
-    /// Docker's first builder.
+    /// Docker's legacy builder.
     Legacy,
-    /// The one that podman, finch and nerdctl bring.
+    /// The built-in builder of podman, finch and nerdctl.
     Own,
 }
 
@@ -76,7 +76,7 @@ impl std::fmt::Display for Builder {
     }
 }
 
-/// A client that was found and asked.
+/// A client with its detected features.
 #[derive(Clone, Debug)]
 pub struct Docker {
     program: PathBuf,
@@ -93,7 +93,7 @@ impl Docker {
     /// nerdctl that is installed.
     ///
     /// # Errors
-    /// None is installed, or `choice` is none of them.
+    /// None is installed, or `choice` is not one of them.
     pub async fn find(choice: Option<&str>) -> Result<Self, DockerError> {
         let choice = choice.map(str::to_owned);
         blocking(move || find(choice.as_deref())).await
@@ -105,17 +105,17 @@ impl Docker {
         self
     }
 
-    /// What builds.
+    /// Its builder.
     pub fn builder(&self) -> Builder {
         self.builder
     }
 
-    /// The client's name, for people.
+    /// The client's name, for messages.
     pub fn name(&self) -> String {
         self.program.file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 
-    /// Whether `build` knows a flag.
+    /// Whether `build` supports a flag.
     pub fn has_flag(&self, flag: &str) -> bool {
         self.flags.contains(flag)
     }
@@ -123,7 +123,7 @@ impl Docker {
     fn command(&self) -> Cmd {
         let mut command = Cmd::new(&self.program).env("DOCKER_CLI_HINTS", "false");
         if let Some(config) = &self.config {
-            // What is in it is in the configuration, and would win over what the run knows better.
+            // Its logins are in the configuration, and the variable would override the run's own.
             command = command.env("DOCKER_CONFIG", config).env_remove(AUTH_VARIABLE);
             if self.kind == Kind::Podman {
                 command = command.env("REGISTRY_AUTH_FILE", config.join("config.json"));
@@ -132,13 +132,13 @@ impl Docker {
         command
     }
 
-    /// Runs a short command and gives its stdout.
+    /// Runs a short command and returns its stdout.
     async fn read(&self, command: Cmd) -> Result<String, DockerError> {
         let docker = self.clone();
         blocking(move || command.read().map_err(|error| DockerError::from_process(&docker, error))).await
     }
 
-    /// Asks for the engine's platform, which is also how an engine that is down shows.
+    /// The engine's platform; also shows whether the engine is running.
     ///
     /// # Errors
     /// The engine does not answer.
@@ -157,7 +157,7 @@ impl Docker {
         Store(self)
     }
 
-    /// Logs the user in, in the user's own configuration: the only thing that writes there. The password goes through stdin.
+    /// Logs the user in, in the user's own configuration, which nothing else writes. The password is passed on stdin.
     ///
     /// # Errors
     /// The registry refuses, or the client cannot store the credential.
@@ -194,15 +194,15 @@ fn find(choice: Option<&str>) -> Result<Docker, DockerError> {
         config: None,
     };
     if kind == Kind::Docker {
-        // A client with buildx, or an older one that speaks BuildKit itself, lists BuildKit's flags when it is switched
-        // on; one that has lost the plugin refuses to.
+        // A client with buildx, or an older one with BuildKit built in, lists BuildKit's flags when it is enabled; without the plugin,
+        // newer ones fail.
         let with_buildkit =
             Cmd::new(&found.program).args(["build", "--help"]).env("DOCKER_BUILDKIT", "1").read();
         let help = with_buildkit.unwrap_or_default();
         let flags = flags_of(&help);
         if flags.contains("--progress") {
             found.raw_json = help.contains("\"rawjson\"");
-            // Since docker 23 `build` is the plugin's own, and its help says so; an older client that has the plugin is asked.
+            // Since docker 23, `build` belongs to the plugin, and its help says so; for an older client, the plugin is searched for.
             let buildx = help.contains("docker buildx build")
                 || Cmd::new(&found.program).args(["buildx", "version"]).read().is_ok();
             found.builder = if buildx { Builder::Buildx } else { Builder::BuildKit };
@@ -216,7 +216,7 @@ fn find(choice: Option<&str>) -> Result<Docker, DockerError> {
     Ok(found)
 }
 
-/// Whether this is the other program of that name: Debian's finch is Pidgin's messenger for terminals (`Finch 2.14.12 (...)`).
+/// Whether this is another program named finch: Debian's is Pidgin's messenger for terminals (`Finch 2.14.12 (...)`).
 fn is_pidgins(program: &Path, kind: Kind) -> bool {
     let said = || Cmd::new(program).arg("--version").read().unwrap_or_default();
     kind == Kind::Finch && said().starts_with("Finch ")

@@ -14,9 +14,9 @@ use super::{Docker, DockerError, Kind, is_loopback};
 pub struct LocalName {
     /// `repository:tag`.
     pub name: String,
-    /// The ID of the image that it means.
+    /// The ID of its image.
     pub id: String,
-    /// When it was given, where the engine tells that, else when the image was made.
+    /// When the name was set, if the engine stores that, else when the image was created.
     pub since: Timestamp,
 }
 
@@ -51,7 +51,7 @@ impl Store<'_> {
         command.stream(killer, |_| {}).await.map_err(|error| DockerError::from_process(self.0, error))
     }
 
-    /// Looks an image up in the local store, by a name or its ID.
+    /// Finds an image in the local store, by a name or its ID.
     ///
     /// # Errors
     /// The engine is down.
@@ -70,7 +70,7 @@ impl Store<'_> {
         struct Config {
             labels: Option<BTreeMap<String, String>>,
         }
-        // Without a template: all four print a list then, and podman's `json` gives one with it too.
+        // Without a template all four print a list; with podman's `json` also with one.
         match self.0.read(self.0.command().args(["image", "inspect", image])).await {
             Ok(text) => {
                 let found: Vec<Raw> = serde_json::from_str(&text)
@@ -87,7 +87,7 @@ impl Store<'_> {
         }
     }
 
-    /// Gives an image of the local store one more name.
+    /// Adds a name to an image of the local store.
     ///
     /// # Errors
     /// There is no such image, or the engine is down.
@@ -95,9 +95,8 @@ impl Store<'_> {
         self.0.read(self.0.command().args(["tag", image, name])).await.map(drop)
     }
 
-    /// Takes a name away from an image of the local store; without any name the image goes. Intermediate images of docker's first
-    /// builder stay: another build may be using them as its cache. Not a future, so that it can be done where nobody waits any
-    /// more.
+    /// Removes a name from an image of the local store, and the image with its last name. Intermediate images of the legacy builder are
+    /// kept: another build may be using them as its cache. Not async, so that it can be used in `Drop`.
     ///
     /// # Errors
     /// There is no such image, a container uses it, or the engine is down.
@@ -110,7 +109,7 @@ impl Store<'_> {
         removed.map(drop).map_err(|error| DockerError::from_process(self.0, error))
     }
 
-    /// Removes an image that has no name, by its ID, and those intermediate images below it that nothing else is built on.
+    /// Removes an image without a name, by its ID, and the intermediate images below it that no other image is built on.
     ///
     /// # Errors
     /// A container uses it, or the engine is down.
@@ -118,7 +117,7 @@ impl Store<'_> {
         self.0.read(self.0.command().args(["image", "rm", id])).await.map(drop)
     }
 
-    /// Pulls an image into the local store, line by line.
+    /// Pulls an image into the local store; `on_line` gets each line of output.
     ///
     /// # Errors
     /// The engine is down, or the registry refuses.
@@ -132,11 +131,11 @@ impl Store<'_> {
         command.stream(killer, on_line).await.map_err(|error| DockerError::from_process(self.0, error))
     }
 
-    /// The names that are wanted of the images that carry a label, where they are `enough` to be looked at closer, else none. Nothing
-    /// else is looked at: another image may be gone in the next moment.
+    /// The wanted names of images that have a label, or an empty list if these names are not `enough`. Other images are not inspected: they
+    /// may be removed at any time.
     ///
     /// # Errors
-    /// The engine is down, or the client knows no filter by label.
+    /// The engine is down, or the client cannot filter by label.
     pub async fn names_with(
         &self,
         label: &str,
@@ -179,7 +178,7 @@ impl Store<'_> {
         Ok(names.collect())
     }
 
-    /// Whether a container, running or not, was made of an image or of one that is built on it.
+    /// Whether a container, running or not, uses an image or one that is built on it.
     ///
     /// # Errors
     /// The engine is down, or the client has no such filter.
@@ -191,7 +190,7 @@ impl Store<'_> {
     }
 }
 
-/// podman and nerdctl want to be told that a loopback registry speaks plain http; docker knows.
+/// podman and nerdctl need a flag for plain http on loopback; docker does not.
 fn insecure(docker: &Docker, command: Cmd, image: &str) -> Cmd {
     match docker.kind {
         Kind::Podman if is_loopback(image) => command.arg("--tls-verify=false"),

@@ -1,4 +1,4 @@
-//! The clients that are not on every machine, by what they are called with.
+//! Clients that are not on every machine, tested by their command lines.
 
 use std::os::unix::fs::PermissionsExt as _;
 
@@ -12,7 +12,7 @@ const BUILDX_HELP: &str = "Options:\n      --builder string\n      --cache-from 
 const CLASSIC_HELP: &str = "Options:\n      --build-arg list\n      --cache-from strings\n  -f, --file string\n      \
     --platform string\n";
 
-/// A client of this name that records its arguments and environment and answers `script`.
+/// A client with this name that records its arguments and environment and runs `script`.
 fn client(name: &str, script: &str) -> (tempfile::TempDir, String) {
     let room = tempfile::tempdir().unwrap();
     let program = room.path().join(name);
@@ -195,7 +195,7 @@ async fn the_builder_that_is_asked_for_platforms_is_the_one_that_builds() {
     assert_eq!(platforms(Some("team")).await, ["linux/arm64"]);
 }
 
-/// A client whose build prints what a real one has printed, and fails.
+/// A client whose build prints recorded output, and fails.
 async fn failing(help: &str, recorded: &str) -> DockerError {
     let room = tempfile::tempdir().unwrap();
     std::fs::write(room.path().join("help"), help).unwrap();
@@ -220,7 +220,7 @@ async fn a_failed_build_is_told_by_its_step_and_not_by_its_command_line() {
     assert!(text.starts_with("step 2 of 3 of the build failed with exit code 1\n"), "{text}");
     assert!(text.contains("seq: unrecognized option") && !text.contains("--build-arg"), "{text}");
 
-    // What a program says is not the engine's word.
+    // A program's output is not the engine's.
     let recorded = "#1 [1/1] RUN x\n#1 0.1 Is the docker daemon running?\n#1 ERROR: process \"x\" did not complete successfully: exit code: 1\n";
     let error = failing(BUILDX_HELP, recorded).await;
     assert!(matches!(error, DockerError::Build(_)), "{error}");
@@ -258,7 +258,7 @@ async fn an_engine_that_asks_a_plain_registry_by_https_and_one_of_another_age_ar
     }
 }
 
-/// The client's last words alone.
+/// Only the client's last lines.
 fn recorded_plain(recorded: &str) -> String {
     recorded.lines().filter(|line| !line.starts_with('{')).map(|line| format!("{line}\n")).collect()
 }

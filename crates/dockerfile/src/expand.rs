@@ -1,14 +1,14 @@
 //! Variables in a Dockerfile's words, as docker expands them
 //! (<https://docs.docker.com/reference/dockerfile/#environment-replacement>).
 
-/// What a variable is known to be.
+/// The value of a variable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Value {
-    /// This.
+    /// A known value.
     Known(String),
-    /// Nothing: it stands for no characters.
+    /// Not set: expands to nothing.
     Unset,
-    /// Something that the Dockerfile and its arguments do not tell, such as a variable of the base.
+    /// Not known from the Dockerfile and its arguments, such as a variable of the base.
     Unknown,
 }
 
@@ -17,11 +17,11 @@ pub(super) enum Value {
 pub(super) enum Stuck {
     /// A variable whose value is not known.
     Variable(String),
-    /// A form that is not understood here.
+    /// A form that is not supported here.
     Form(String),
 }
 
-/// The value of `word`, quotes and escapes taken away.
+/// The value of `word`, without quotes and escapes.
 pub(super) fn expand(word: &str, escape: char, lookup: &dyn Fn(&str) -> Value) -> Result<String, Stuck> {
     let mut out = String::new();
     let mut quote: Option<char> = None;
@@ -34,7 +34,7 @@ pub(super) fn expand(word: &str, escape: char, lookup: &dyn Fn(&str) -> Value) -
             (c, Some(open)) if c == open => quote = None,
             (c, Some('\'')) => out.push(c),
             (c, Some(_)) if c == escape => {
-                // Between double quotes only these lose their meaning.
+                // Between double quotes only these are escaped.
                 match rest.chars().next() {
                     Some(next) if ['"', '$', escape].contains(&next) => {
                         out.push(next);
@@ -63,7 +63,7 @@ pub(super) fn expand(word: &str, escape: char, lookup: &dyn Fn(&str) -> Value) -
     }
 }
 
-/// The value of what stands behind a `$`, and what follows it.
+/// The value of the variable after a `$`, and the text that follows.
 fn variable<'w>(
     rest: &'w str,
     escape: char,
@@ -104,7 +104,7 @@ fn variable<'w>(
     Ok((text, after))
 }
 
-/// Where the brace that is open ends; braces within belong to variables within.
+/// The end of the open brace; nested braces belong to nested variables.
 fn closing(text: &str) -> Option<usize> {
     let mut depth = 0_usize;
     for (at, c) in text.char_indices() {

@@ -1,4 +1,4 @@
-//! The instructions that can make a layer of the image, and what those that copy take.
+//! The instructions that can make a layer of the image, and the sources of those that copy.
 
 use super::Dockerfile;
 use super::expand::expand;
@@ -12,16 +12,16 @@ pub struct Layer {
     pub line: usize,
     /// `RUN`, `COPY`, `ADD` or `WORKDIR`.
     pub keyword: String,
-    /// As written, on one line.
+    /// The instruction as written, on one line.
     pub text: String,
-    /// The words that begin with `--`.
+    /// The words that start with `--`.
     pub flags: Vec<String>,
-    /// What `COPY` and `ADD` take, variables expanded; none where one is not known before the build.
+    /// The sources of `COPY` and `ADD`, with variables expanded; `None` if one is not known before the build.
     pub sources: Option<Vec<String>>,
 }
 
 impl Layer {
-    /// What an instruction makes; `scope` has the variables that it sees.
+    /// The layer of an instruction; `scope` has its variables.
     pub(super) fn of(found: &Instruction, file: &Dockerfile, scope: &Scope<'_>) -> Option<Self> {
         if !["RUN", "COPY", "ADD", "WORKDIR"].contains(&found.keyword.as_str()) {
             return None;
@@ -38,7 +38,7 @@ impl Layer {
 
 fn sources(found: &Instruction, file: &Dockerfile, scope: &Scope<'_>) -> Option<Vec<String>> {
     let mut words = serde_json::from_str(&found.rest).ok().or_else(|| lines::words(&found.rest))?;
-    // The last one is where it goes.
+    // The last one is the destination.
     words.pop()?;
     let value = |word: String| expand(&word, file.escape, &|name| scope.lookup(name)).ok();
     words.into_iter().map(value).collect()

@@ -1,15 +1,15 @@
-//! A reader of Dockerfiles: which images and files a build takes from elsewhere, and where its base and its entry point go.
+//! A parser for Dockerfiles: which images and files a build takes from elsewhere, and how its base and its entry point are passed.
 //!
-//! All of that has to be in a runtime's build key, or an input could change while the key stays. The base's digest is part of the
-//! key. Everything else from elsewhere (a second `FROM`, `COPY --from=image`, `RUN --mount=...,from=image`, `# syntax=`, an
-//! address of `ADD`, what `ONBUILD` triggers of a base take) has to be pinned in the text itself, which is part of the key. What
-//! is not understood is refused, by file and line. What a `RUN` fetches from the network nobody can tell.
+//! All of that has to be in a runtime's build key, or an input could change while the key stays the same. The base's digest is part of the
+//! key. Everything else from elsewhere (a second `FROM`, `COPY --from=image`, `RUN --mount=...,from=image`, `# syntax=`, an address of
+//! `ADD`, what a base's `ONBUILD` triggers take) has to be pinned in the text itself, which is part of the key. What is not understood is
+//! rejected, with file and line. What a `RUN` downloads cannot be determined.
 //!
 //! # Why not a library
-//! parse-dockerfile is well kept, and finds a here-document only at the beginning of a `RUN`; dockerfile-parser knows none.
+//! parse-dockerfile is well maintained, but finds a here-document only at the start of a `RUN`; dockerfile-parser does not support them.
 //! Neither expands variables, which is most of the work here.
 //!
-//! The folder `corpus/` of this crate holds Dockerfiles with what each takes from elsewhere. The end-to-end tests have docker build them.
+//! The directory `corpus/` of this crate has Dockerfiles with what each takes from elsewhere. The end-to-end tests build them with docker.
 
 mod expand;
 mod layers;
@@ -28,28 +28,28 @@ use registry::{Platform, Reference};
 pub use layers::Layer;
 pub use needs::{Needs, check_triggers};
 
-/// Arguments that take the base where images.toml names none: this project's, and HTC-Grid's.
+/// Arguments for the base if images.toml does not name one: this project's and HTC-Grid's.
 const BASE_ARGUMENTS: [&str; 2] = ["BASE_IMAGE", "HTCGRID_ECR_REPO"];
-/// Arguments that take the entry point's file, likewise.
+/// Arguments for the entry point's file, likewise.
 const ENTRY_POINT_ARGUMENTS: [&str; 2] = ["ENTRY_POINT", "HTCGRID_LAMBDA_ENTRYPOINT"];
 
-/// Repositories whose images read Dockerfiles as they are read here, by the end of their names.
+/// Repositories of frontends that parse Dockerfiles as this crate does, by the end of their names.
 const SYNTAXES: [&str; 2] = ["docker/dockerfile", "docker/dockerfile-upstream"];
 
 /// Why a Dockerfile cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DockerfileError {
-    /// Something that may change while the key stays.
+    /// Something that may change while the key stays the same.
     #[error("{path}:{line}: {what} is not pinned{}: the build key cannot notice when it changes", pin(what))]
     Unpinned {
-        /// The Dockerfile, or the image whose trigger it is.
+        /// The Dockerfile, or the image of the trigger.
         path: String,
         /// The line on which the instruction starts, from 1.
         line: usize,
         /// The image or address.
         what: String,
     },
-    /// Something that cannot be built, or that is not understood.
+    /// Something that cannot be built, or that is not supported.
     #[error("{path}:{line}: {reason}")]
     Refused {
         /// The Dockerfile.
@@ -65,7 +65,7 @@ fn pin(what: &str) -> &'static str {
     if what.contains("://") { ": give it --checksum=sha256:..." } else { ": write it as name@sha256:..." }
 }
 
-/// A Dockerfile, cut into its instructions.
+/// A Dockerfile, split into its instructions.
 #[derive(Debug, Default)]
 pub struct Dockerfile {
     path: String,
@@ -75,39 +75,39 @@ pub struct Dockerfile {
     instructions: Vec<Instruction>,
 }
 
-/// What a build gives to its Dockerfile.
+/// What a build passes to its Dockerfile.
 #[derive(Clone, Copy, Debug)]
 pub struct Given<'a> {
     /// Whether images.toml names the base.
     pub base: bool,
-    /// The argument that takes it, where images.toml names that; else it is one of the known ones.
+    /// The argument for the base, if images.toml names it; else one of the known ones.
     pub base_argument: Option<&'a str>,
-    /// The argument that takes the entry point, likewise.
+    /// The argument for the entry point, likewise.
     pub entry_point_argument: Option<&'a str>,
     /// Build arguments.
     pub args: &'a BTreeMap<String, String>,
-    /// The stage that is built; the last one where none is named.
+    /// The stage to build; `None` for the last one.
     pub target: Option<&'a str>,
-    /// What is built for.
+    /// The platforms to build for.
     pub platforms: &'a [Platform],
 }
 
 /// Where a build's base comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Base {
-    /// There is none.
+    /// There is no base.
     Scratch,
-    /// This argument takes it.
+    /// The base is passed as this argument.
     Argument(String),
     /// The Dockerfile names it itself.
     Own(Box<Reference>),
 }
 
 impl Dockerfile {
-    /// Reads a Dockerfile; `path` is its name in errors.
+    /// Parses a Dockerfile; `path` is its name in errors.
     ///
     /// # Errors
-    /// It is no text, or no Dockerfile.
+    /// It is not text, or not a Dockerfile.
     pub fn parse(path: &str, bytes: &[u8]) -> Result<Self, DockerfileError> {
         let refused = |fault| refuse(path, fault);
         let text = std::str::from_utf8(bytes).map_err(|why| {
@@ -133,50 +133,49 @@ impl Dockerfile {
         Ok(file)
     }
 
-    /// Whether it starts programs, which takes a machine that can run them.
+    /// Whether it runs programs, which requires a machine that can run them.
     pub fn runs_programs(&self) -> bool {
         self.instructions.iter().any(|found| found.keyword == "RUN")
     }
 
-    /// The line of its first here-document, which builders from before docker 23 do not know, unless `# syntax=` brings them one
-    /// that does.
+    /// The line of its first here-document. Builders before docker 23 do not support them, unless `# syntax=` selects a newer frontend.
     pub fn heredoc(&self) -> Option<usize> {
         self.instructions.iter().find(|found| found.has_heredoc).map(|found| found.line)
     }
 
-    /// Whether `# syntax=` names an image that reads it.
+    /// Whether `# syntax=` selects a frontend image.
     pub fn has_syntax(&self) -> bool {
         self.syntax.is_some()
     }
 
-    /// Where base and entry point go, once everything else from elsewhere is known to be pinned.
+    /// How base and entry point are passed, after a check that everything else from elsewhere is pinned.
     ///
     /// # Errors
-    /// The first thing that is not pinned, cannot be built, or is not understood.
+    /// The first thing that is not pinned, cannot be built, or is not supported.
     pub fn needs(&self, given: &Given<'_>) -> Result<Needs, DockerfileError> {
         needs::of(self, given)
     }
 
-    /// The instructions that can make a layer of the image for `platform`, the lowest layer first; none of a file that
-    /// [`Dockerfile::needs`] refuses.
+    /// The instructions that can make a layer of the image for `platform`, the lowest layer first; empty for a file that
+    /// [`Dockerfile::needs`] rejects.
     pub fn layers(&self, given: &Given<'_>, platform: &Platform) -> Vec<Layer> {
         stages::follow(self, given, Some(platform)).map(|found| found.layers).unwrap_or_default()
     }
 
-    /// Whether one of the known arguments takes the entry point.
+    /// Whether the entry point is passed as one of the known arguments.
     pub fn takes_entry_point(&self) -> bool {
         let known = |name: &String| ENTRY_POINT_ARGUMENTS.contains(&name.as_str());
         let found = self.instructions.iter().filter(|found| found.keyword == "ARG");
         found.flat_map(|found| variables::pairs(found).unwrap_or_default()).any(|(name, _)| known(&name))
     }
 
-    /// Whether a `COPY` or `ADD` names a file of the context by itself. What cannot be told counts as yes.
+    /// Whether a `COPY` or `ADD` names a file of the context exactly. Returns true if this cannot be determined.
     pub fn names(&self, file: &str, args: &BTreeMap<String, String>) -> bool {
         sources(self, args).any(|source| source.is_none_or(|path| path == file))
     }
 
-    /// Whether a `COPY` or `ADD` may bring a file of the context into the image, also by a pattern or by a folder that it is in.
-    /// What cannot be told counts as yes.
+    /// Whether a `COPY` or `ADD` may copy a file of the context, also by a pattern or with its directory. Returns true if this cannot be
+    /// determined.
     pub fn may_copy(&self, file: &str, args: &BTreeMap<String, String>) -> bool {
         let may_bring = |path: String| {
             let is_above = path.is_empty() || path == "." || file.starts_with(&format!("{path}/"));
@@ -185,7 +184,7 @@ impl Dockerfile {
         sources(self, args).any(|source| source.is_none_or(may_bring))
     }
 
-    /// The text with the base's `FROM`s naming `pinned` in the place of what stands there, line for line.
+    /// The text with `pinned` as the image of the base's `FROM`s, line for line.
     pub fn pin(&self, needs: &Needs, pinned: &str) -> String {
         let mut text = String::with_capacity(self.text.len() + pinned.len());
         let mut at = 0;
@@ -212,7 +211,7 @@ impl Dockerfile {
     }
 }
 
-/// The paths that `COPY` and `ADD` take from the context; none for one that is not known before the build.
+/// The paths that `COPY` and `ADD` take from the context; `None` for a path that is not known before the build.
 fn sources<'a>(
     file: &'a Dockerfile,
     args: &'a BTreeMap<String, String>,

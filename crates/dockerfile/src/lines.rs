@@ -1,9 +1,9 @@
-//! From the text of a Dockerfile to its instructions, as docker's parser cuts them: parser directives, comments, continued
-//! lines, here-documents (<https://docs.docker.com/reference/dockerfile/>).
+//! Splits the text of a Dockerfile into instructions as docker's parser does: parser directives, comments, continued lines, here-documents
+//! (<https://docs.docker.com/reference/dockerfile/>).
 
 use std::ops::Range;
 
-/// Something in a Dockerfile that cannot be used: its line, from 1, and why, as a lowercase fragment.
+/// An unusable part of a Dockerfile: its line, from 1, and the reason, as a lowercase fragment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Fault {
     pub(super) line: usize,
@@ -16,25 +16,25 @@ impl Fault {
     }
 }
 
-/// One instruction, its continued lines joined.
+/// One instruction, with its continued lines joined.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Instruction {
     /// The line on which it starts, from 1.
     pub(super) line: usize,
-    /// The bytes of its lines in the text, the line ends among them, here-documents not.
+    /// The bytes of its lines in the text, including line ends, without here-documents.
     pub(super) span: Range<usize>,
     /// The first word in capitals.
     pub(super) keyword: String,
-    /// The words that begin with `--`, without quotes.
+    /// The words that start with `--`, without quotes.
     pub(super) flags: Vec<String>,
-    /// What follows.
+    /// The rest of the instruction.
     pub(super) rest: String,
     /// Whether a here-document follows.
     pub(super) has_heredoc: bool,
 }
 
 impl Instruction {
-    /// As written, on one line: comments and here-documents are left out.
+    /// The instruction as written, on one line, without comments and here-documents.
     pub(super) fn text(&self) -> String {
         let words = std::iter::once(&self.keyword).chain(&self.flags).chain([&self.rest]);
         words.map(String::as_str).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
@@ -44,20 +44,20 @@ impl Instruction {
 /// A Dockerfile's lines.
 #[derive(Debug)]
 pub(super) struct Lines {
-    /// The character that continues a line and takes the meaning from the next character.
+    /// The character that continues a line and escapes the next character.
     pub(super) escape: char,
     /// The line and the image of `# syntax=`.
     pub(super) syntax: Option<(usize, String)>,
     pub(super) instructions: Vec<Instruction>,
 }
 
-/// The byte order mark, which docker drops at the beginning of a Dockerfile.
+/// The byte order mark, which docker ignores at the start of a Dockerfile.
 const BOM: char = '\u{feff}';
 
 /// Instructions that can have here-documents.
 const WITH_HEREDOC: [&str; 3] = ["ADD", "COPY", "RUN"];
 
-/// Cuts a text into instructions.
+/// Splits a text into instructions.
 pub(super) fn read(text: &str) -> Result<Lines, Fault> {
     let start = if text.starts_with(BOM) { BOM.len_utf8() } else { 0 };
     let mut at = start;
@@ -108,7 +108,7 @@ pub(super) fn read(text: &str) -> Result<Lines, Fault> {
     Ok(Lines { escape, syntax, instructions })
 }
 
-/// One instruction from a line: also the form in which a base keeps its `ONBUILD` triggers.
+/// Parses one instruction: also the form in which a base stores its `ONBUILD` triggers.
 pub(super) fn instruction(line: &str, number: usize) -> Result<Instruction, Fault> {
     let line = line.trim();
     let (keyword, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
@@ -120,7 +120,7 @@ pub(super) fn instruction(line: &str, number: usize) -> Result<Instruction, Faul
     Ok(Instruction { line: number, span: 0..0, keyword, flags, rest: rest.to_owned(), has_heredoc: false })
 }
 
-/// A text that is short enough for a message.
+/// A text shortened for a message.
 pub(super) fn excerpt(text: &str) -> String {
     match text.char_indices().nth(60) {
         Some((at, _)) => format!("{}...", &text[..at]),
@@ -132,7 +132,7 @@ fn without_end(line: &str) -> &str {
     line.trim_end_matches(['\r', '\n'])
 }
 
-/// A line without the sign that continues it, and whether it had one. Two of them stand for the character itself.
+/// A line without its continuation character, and whether it had one. Two of them are the character itself.
 fn continued(line: &str, escape: char) -> (&str, bool) {
     match line.trim_end_matches([' ', '\t']).strip_suffix(escape) {
         Some(before) if !before.ends_with(escape) => (before, true),
@@ -140,8 +140,8 @@ fn continued(line: &str, escape: char) -> (&str, bool) {
     }
 }
 
-/// What the comments at the very beginning say: escape character, and the image of the syntax. Docker's builders disagree on
-/// which of several lines still counts; what one of them would read in another way is refused.
+/// The directives in the first comments: escape character, and the image of the syntax. Docker's builders disagree on which of several
+/// lines count; a line that one of them would read differently is rejected.
 fn directives<'t>(lines: impl Iterator<Item = &'t str>) -> Result<(char, Option<(usize, String)>), Fault> {
     let (mut escape, mut syntax) = (None, None);
     for (index, line) in lines.enumerate() {
@@ -165,14 +165,14 @@ fn directives<'t>(lines: impl Iterator<Item = &'t str>) -> Result<(char, Option<
                 let image = value.split_whitespace().next().unwrap_or_default();
                 syntax = Some((number, image.to_owned()));
             }
-            // `check`, and names that docker takes for comments.
+            // `check`, and names that docker treats as comments.
             _ => {}
         }
     }
     Ok((escape.unwrap_or('\\'), syntax))
 }
 
-/// `# name = value`: the name in small letters.
+/// `# name = value`, with the name in lower case.
 fn directive(line: &str) -> Option<(String, &str)> {
     let (name, value) = line.strip_prefix('#')?.split_once('=')?;
     let (name, value) = (name.trim(), value.trim());
@@ -181,8 +181,8 @@ fn directive(line: &str) -> Option<(String, &str)> {
     (is_name && !value.is_empty()).then(|| (name.to_ascii_lowercase(), value))
 }
 
-/// Takes the leading words that begin with `--`. Quotes are dropped, and a backslash takes the meaning from the next character
-/// whatever the escape character is.
+/// Splits off the leading words that start with `--`. Quotes are dropped, and a backslash escapes the next character, whatever the escape
+/// character is.
 fn flags(mut rest: &str) -> (Vec<String>, &str) {
     let mut flags = Vec::new();
     loop {
@@ -212,13 +212,13 @@ fn flags(mut rest: &str) -> (Vec<String>, &str) {
     }
 }
 
-/// A here-document's end.
+/// The end marker of a here-document.
 struct Heredoc {
     name: String,
     strips_tabs: bool,
 }
 
-/// The here-documents that follow an instruction: words that begin with `<<`.
+/// The here-documents of an instruction: words that start with `<<`.
 fn heredocs(found: &Instruction) -> Result<Vec<Heredoc>, Fault> {
     if found.keyword == "ONBUILD" {
         return heredocs(&instruction(&found.rest, found.line)?);
@@ -243,17 +243,17 @@ fn heredoc(word: &str) -> Option<Heredoc> {
     (!plain.is_empty() && !name.contains('<')).then_some(Heredoc { name: plain, strips_tabs })
 }
 
-/// Whether a word is a here-document's beginning, and no path.
+/// Whether a word starts a here-document and is not a path.
 pub(super) fn is_heredoc(word: &str) -> bool {
     heredoc(word).is_some()
 }
 
-/// Whether arguments are a JSON list, which knows no here-documents.
+/// Whether arguments are a JSON list, which cannot have here-documents.
 pub(super) fn is_json(rest: &str) -> bool {
     serde_json::from_str::<Vec<String>>(rest).is_ok()
 }
 
-/// Splits at spaces outside of quotes; the quotes stay. `None` where one has no end.
+/// Splits at spaces outside of quotes; quotes are kept. `None` if a quote is not closed.
 pub(super) fn words(text: &str) -> Option<Vec<String>> {
     let (mut words, mut word, mut quote) = (Vec::new(), String::new(), None);
     let mut chars = text.chars();

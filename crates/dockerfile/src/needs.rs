@@ -1,4 +1,4 @@
-//! What a Dockerfile needs: its base and its entry point, once everything else from elsewhere is known to be pinned.
+//! What a Dockerfile needs: its base and its entry point, after a check that everything else from elsewhere is pinned.
 
 use registry::Reference;
 
@@ -10,23 +10,23 @@ use super::{
     BASE_ARGUMENTS, Base, Dockerfile, DockerfileError, ENTRY_POINT_ARGUMENTS, Given, refuse, unpinned,
 };
 
-/// What a Dockerfile makes of what it is given.
+/// What a Dockerfile does with the build's arguments.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Needs {
     /// The base.
     pub base: Base,
     /// The line of the base's `FROM`.
     pub base_line: usize,
-    /// The argument that takes the entry point's file, and the file that it means where nothing is given.
+    /// The argument for the entry point's file, and its default file.
     pub entry_point: Option<(String, Option<String>)>,
-    /// Images that stages begin with, the base not among them: each is pinned, and its triggers run.
+    /// Base images of stages, except the base: each is pinned, and its triggers run.
     pub stages: Vec<Reference>,
-    /// The places of the `FROM`s that name the base, among the instructions.
+    /// The indexes of the base's `FROM`s among the instructions.
     pub(super) froms: Vec<usize>,
 }
 
 impl Needs {
-    /// What is taken for granted where no Dockerfile can be looked at.
+    /// The assumed needs if there is no Dockerfile to read.
     pub fn assumed(base_argument: Option<String>, entry_point_argument: Option<String>, base: bool) -> Self {
         let argument = |given: Option<String>, known: [&str; 2]| given.unwrap_or_else(|| known[0].to_owned());
         Self {
@@ -42,10 +42,10 @@ impl Needs {
     }
 }
 
-/// Where base and entry point go, once everything else from elsewhere is known to be pinned.
+/// How base and entry point are passed, after a check that everything else from elsewhere is pinned.
 ///
 /// # Errors
-/// The first thing that is not pinned, cannot be built, or is not understood.
+/// The first thing that is not pinned, cannot be built, or is not supported.
 pub(super) fn of(file: &Dockerfile, given: &Given<'_>) -> Result<Needs, DockerfileError> {
     let found = follow(file, given)?;
     let refused = |line, reason: String| refuse(&file.path, Fault { line, reason });
@@ -82,15 +82,15 @@ pub(super) fn of(file: &Dockerfile, given: &Given<'_>) -> Result<Needs, Dockerfi
     Ok(Needs { base, base_line: found.root_line, entry_point, stages, froms })
 }
 
-/// Everything that a build takes from elsewhere, the base among it where the Dockerfile names that itself: for every platform,
-/// and as the legacy builder has it, which knows no variables for the platform.
+/// Everything that a build takes from elsewhere, including the base if the Dockerfile names it itself: for every platform, and for the
+/// legacy builder, which has no platform variables.
 pub(super) fn follow(file: &Dockerfile, given: &Given<'_>) -> Result<Found, DockerfileError> {
     let mut all: Option<Found> = None;
     for platform in given.platforms.iter().map(Some).chain([None]) {
         let found = match (stages::follow(file, given, platform), platform) {
             (Ok(found), _) => found,
             (Err(fault), Some(_)) => return Err(refuse(&file.path, fault)),
-            // The legacy builder refuses it as well.
+            // The legacy builder rejects it as well.
             (Err(_), None) => continue,
         };
         match &mut all {
@@ -116,7 +116,7 @@ pub(super) fn follow(file: &Dockerfile, given: &Given<'_>) -> Result<Found, Dock
     Ok(found)
 }
 
-/// Refuses what is not pinned and not the base; gives the image of a stage.
+/// Rejects what is neither pinned nor the base; returns the image of a stage.
 fn pinned(
     path: &str,
     outside: &Outside,
@@ -139,7 +139,7 @@ fn pinned(
     }
 }
 
-/// The argument that takes the entry point, and its own default.
+/// The argument for the entry point, and its own default.
 fn entry_point(file: &Dockerfile, given: &Given<'_>) -> Option<(String, Option<String>)> {
     let declared = |name: &str| {
         let found = file.instructions.iter().filter(|found| found.keyword == "ARG");
@@ -154,11 +154,10 @@ fn entry_point(file: &Dockerfile, given: &Given<'_>) -> Option<(String, Option<S
     Some((name, default))
 }
 
-/// Checks the `ONBUILD` triggers of an image that a stage begins with: they run with the build, and nothing of them stands in the
-/// Dockerfile.
+/// Checks the `ONBUILD` triggers of a stage's base image: they run with the build, and are not visible in the Dockerfile.
 ///
 /// # Errors
-/// The first trigger that takes something unpinned from elsewhere, or is not understood.
+/// The first trigger that takes something unpinned from elsewhere, or is not supported.
 pub fn check_triggers(image: &str, triggers: &[String]) -> Result<(), DockerfileError> {
     let path = format!("{image}, ONBUILD");
     for outside in stages::of_triggers(triggers).map_err(|fault| refuse(&path, fault))? {

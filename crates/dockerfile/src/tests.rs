@@ -1,4 +1,5 @@
-//! The corpus: what is found in each Dockerfile, and what is refused. That docker takes the same from elsewhere is shown end to end.
+//! The corpus: what is found in each Dockerfile, and what is rejected. The end-to-end tests check that docker takes the same from
+//! elsewhere.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -31,7 +32,7 @@ fn rendered(text: &str) -> String {
     out + rest
 }
 
-/// As the table writes it.
+/// The form used in the table.
 fn shown(what: &str) -> String {
     let short = what.replace(&format!("{HOST}/"), "").replace(HTTP, "");
     short.split_once('@').map_or(short.clone(), |(name, _)| format!("{name}@"))
@@ -130,7 +131,7 @@ fn base_and_entry_point_go_where_the_dockerfile_takes_them() {
     let theirs = needs(theirs, None, true).unwrap();
     assert_eq!(theirs.base, Base::Argument("HTCGRID_ECR_REPO".to_owned()));
     assert_eq!(theirs.entry_point, Some(("HTCGRID_LAMBDA_ENTRYPOINT".to_owned(), None)));
-    // Without a base given, an argument's own default is the base.
+    // Without a given base, an argument's own default is the base.
     let default = needs("ARG BASE_IMAGE=a/b:1\nFROM $BASE_IMAGE\n", None, false).unwrap();
     assert_eq!((default.base, default.base_line), (Base::Own(Box::new("a/b:1".parse().unwrap())), 2));
     let given = needs("ARG HOST\nFROM ${HOST}/b:1 AS x\nFROM scratch\n", Some("x"), false).unwrap();

@@ -1,4 +1,4 @@
-//! The variables of a Dockerfile: what `ARG` and `ENV` say, and which BuildKit brings.
+//! The variables of a Dockerfile: those of `ARG` and `ENV`, and BuildKit's own.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use super::expand::{Stuck, Value, expand};
 use super::lines::{self, Fault, Instruction, excerpt};
 use super::{Dockerfile, Given};
 
-/// Variables of BuildKit that name the machine which builds: no part of a key.
+/// BuildKit's variables for the build machine: not part of a key.
 pub(super) const OF_THE_BUILDER: [&str; 5] =
     ["BUILDPLATFORM", "BUILDOS", "BUILDOSVERSION", "BUILDARCH", "BUILDVARIANT"];
 
@@ -16,20 +16,20 @@ pub(super) const OF_THE_BUILDER: [&str; 5] =
 pub(super) struct Scope<'a> {
     pub(super) arguments: BTreeMap<String, Value>,
     pub(super) env: BTreeMap<String, Value>,
-    /// What `ARG NAME` alone inherits.
+    /// The value that `ARG NAME` without a default inherits.
     global: &'a dyn Fn(&str) -> Value,
     given: &'a BTreeMap<String, String>,
 }
 
 impl<'a> Scope<'a> {
-    /// Before the first instruction.
+    /// The scope before the first instruction.
     pub(super) fn new(given: &'a BTreeMap<String, String>, global: &'a dyn Fn(&str) -> Value) -> Self {
         Self { arguments: BTreeMap::new(), env: BTreeMap::new(), global, given }
     }
 
     pub(super) fn lookup(&self, name: &str) -> Value {
         let known = self.env.get(name).or_else(|| self.arguments.get(name));
-        // What nobody sets here may be a variable of the base.
+        // A variable that is not set here may be one of the base.
         known.cloned().unwrap_or(Value::Unknown)
     }
 
@@ -46,7 +46,7 @@ impl<'a> Scope<'a> {
                 (Some(value), _) => Value::Known(value.clone()),
                 (None, Some(default)) => value(&default, file, &lookup, line)?,
                 (None, None) => match (self.global)(&name) {
-                    // Nothing is given: the base's own variable of that name shows through.
+                    // No value is given, so the base's variable of that name may be used.
                     Value::Unset => Value::Unknown,
                     other => other,
                 },
@@ -59,7 +59,7 @@ impl<'a> Scope<'a> {
     /// `ENV NAME=value ...`
     pub(super) fn set(&mut self, found: &Instruction, file: &Dockerfile) -> Result<(), Fault> {
         let line = found.line;
-        // All values of one instruction see the variables as they were before it.
+        // All values of one instruction use the variables from before it.
         let set = |(name, text): (String, Option<String>)| {
             let value = value(&text.unwrap_or_default(), file, &|name| self.lookup(name), line)?;
             Ok((name, value))
@@ -70,17 +70,17 @@ impl<'a> Scope<'a> {
     }
 }
 
-/// An argument takes the place of one of BuildKit's own variables.
+/// An argument overrides one of BuildKit's own variables.
 pub(super) fn given_or(name: &str, given: &Given<'_>, value: Value) -> Value {
     given.args.get(name).map_or(value, |given| Value::Known(given.clone()))
 }
 
-/// Whether a variable is set by the same instruction: builders disagree on which of its values counts there.
+/// Whether a variable is set by the same instruction: builders disagree on which of its values is used there.
 pub(super) fn is_sibling(name: &str, own: &str, all: &[(String, Option<String>)]) -> bool {
     name != own && all.iter().any(|(other, _)| other == name)
 }
 
-/// The variables of BuildKit that name what is built.
+/// BuildKit's variables for the target platform.
 pub(super) fn of_the_target(name: &str, platform: &Platform, given: &Given<'_>) -> Option<String> {
     Some(match name {
         "TARGETPLATFORM" => platform.to_string(),
@@ -93,7 +93,7 @@ pub(super) fn of_the_target(name: &str, platform: &Platform, given: &Given<'_>) 
     })
 }
 
-/// The value of a word, which may be that nobody knows it: that matters only where it is used.
+/// The value of a word. It may be unknown, which matters only if it is used.
 pub(super) fn value(
     word: &str,
     file: &Dockerfile,
@@ -103,7 +103,7 @@ pub(super) fn value(
     match expand(word, file.escape, lookup) {
         Ok(value) => Ok(Value::Known(value)),
         Err(Stuck::Variable(_)) => Ok(Value::Unknown),
-        // A form that newer builders know: a value that is used nowhere may have it.
+        // A form that newer builders support: a value that is not used may have it.
         Err(Stuck::Form(_)) if !word.contains(['\'', '"']) => Ok(Value::Unknown),
         Err(stuck) => Err(explain(&stuck, line)),
     }

@@ -1,4 +1,4 @@
-//! The tar file of a layout: read by position, and written by appending whole files.
+//! The tar file of a layout: read by position, written by appending whole files.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -9,17 +9,17 @@ use registry::Digest;
 
 use crate::place::{Place, hash};
 
-/// What tar counts in.
+/// Block size of tar, in bytes.
 const BLOCK: u64 = 512;
 
-/// What a tar file has: where each blob and each other file lies.
+/// The content of a tar file: the position of each blob and each other file.
 #[derive(Debug, Default)]
 pub(crate) struct Contents {
     pub(crate) blobs: HashMap<Digest, Place>,
     pub(crate) files: HashMap<String, Place>,
 }
 
-/// Finds what a tar file has, without reading it.
+/// Lists the content of a tar file, without reading the files.
 pub(crate) fn find(file: &File) -> io::Result<Contents> {
     let mut contents = Contents::default();
     let mut archive = tar::Archive::new(file);
@@ -39,14 +39,14 @@ pub(crate) fn find(file: &File) -> io::Result<Contents> {
     Ok(contents)
 }
 
-/// Finds the blobs of a tar file that was being written, reads each, and cuts off what follows the last one that is whole and right.
+/// Finds the blobs of an unfinished tar file, reads each, and truncates the file after the last one that is complete and correct.
 pub(crate) fn recover(file: &mut File) -> io::Result<HashMap<Digest, Place>> {
     let mut blobs = HashMap::new();
     let mut end = 0;
     file.rewind()?;
     let mut archive = tar::Archive::new(&*file);
     for entry in archive.entries()? {
-        // A header that was being written.
+        // An incomplete header.
         let Ok(mut entry) = entry else { break };
         let place = Place { at: entry.raw_file_position(), size: entry.size() };
         let digest = entry.path().ok().and_then(|path| blob_name(path.to_str()?));
@@ -64,12 +64,12 @@ pub(crate) fn recover(file: &mut File) -> io::Result<HashMap<Digest, Place>> {
     Ok(blobs)
 }
 
-/// Appends `size` bytes of `content` as a file, and gives where they lie.
+/// Appends `size` bytes of `content` as a file, and returns their position.
 pub(crate) fn append(file: &mut File, name: &str, size: u64, content: &mut impl Read) -> io::Result<Place> {
     let start = file.stream_position()?;
     let written = write(file, name, size, content);
     if written.is_err() {
-        // What follows must not come after half a file.
+        // The next file must not follow an incomplete one.
         file.set_len(start)?;
         file.seek(SeekFrom::Start(start))?;
     }
@@ -111,7 +111,7 @@ pub(crate) fn read(path: &Path, place: Place) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The blob whose file this is.
+/// The digest of the blob in this file.
 fn blob_name(name: &str) -> Option<Digest> {
     let hex = name.trim_start_matches("./").strip_prefix("blobs/sha256/")?;
     format!("sha256:{hex}").parse().ok()

@@ -1,4 +1,4 @@
-//! A layout's blobs: each in a file of its own, or all in one tar file.
+//! A layout's blobs: each in its own file, or all in one tar file.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -12,7 +12,7 @@ use registry::Digest;
 use crate::place::{Place, hash};
 use crate::{INDEX, LayoutError, MARK, archive, failed, shown};
 
-/// The most that is read into memory: manifests, and the layout's own files. An index of 10,000 images takes 4 MiB.
+/// Most bytes that are read into memory: manifests, and the layout's own files. An index of 10,000 images has 4 MiB.
 const IN_MEMORY: u64 = 64 << 20;
 
 enum Form {
@@ -22,7 +22,7 @@ enum Form {
     Archive(PathBuf),
 }
 
-/// Blobs, and where new ones come in.
+/// Blobs, and where new ones are written.
 pub(crate) struct Blobs {
     form: Form,
     places: Mutex<HashMap<Digest, Place>>,
@@ -31,13 +31,13 @@ pub(crate) struct Blobs {
     incoming: Option<Incoming>,
 }
 
-/// What is needed to write.
+/// The state for writing.
 struct Incoming {
-    /// Blobs are in here until they are whole and right.
+    /// Directory of blobs until they are complete and verified.
     directory: PathBuf,
-    /// Nobody else writes while this is locked.
+    /// Locked, so that no other process writes.
     _lock: File,
-    /// The tar file, at its end, and the name that it gets.
+    /// The tar file, positioned at its end, and its final name.
     archive: Option<(Mutex<File>, PathBuf)>,
     count: AtomicU64,
 }
@@ -57,7 +57,7 @@ fn blob_file(directory: &Path, digest: Digest) -> PathBuf {
     directory.join("blobs/sha256").join(digest.hex())
 }
 
-/// `path` with more at the end of its name.
+/// `path` with a suffix.
 fn beside(path: &Path, more: &str) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(more);
@@ -65,7 +65,7 @@ fn beside(path: &Path, more: &str) -> PathBuf {
 }
 
 impl Blobs {
-    /// What there is to read.
+    /// Opens existing blobs for reading.
     pub(crate) fn open(path: &Path) -> Result<Self, LayoutError> {
         let is_directory = std::fs::metadata(path).map_err(|source| failed(path, source))?.is_dir();
         let (form, places, files) = if is_directory {
@@ -82,7 +82,7 @@ impl Blobs {
         Ok(Self { form, places: Mutex::new(places), files, incoming: None })
     }
 
-    /// What there is to go on from, verified, and where the index is kept meanwhile.
+    /// Opens blobs for writing and verifies the existing ones; also returns the path of the index during that time.
     pub(crate) fn create(path: &Path) -> Result<(Self, PathBuf), LayoutError> {
         let io = |source| failed(path, source);
         if path.extension().is_some_and(|extension| extension == "tar") {
@@ -124,7 +124,7 @@ impl Blobs {
         lock(&self.places).keys().copied().collect()
     }
 
-    /// Counts a blob as not there; its file is written again.
+    /// Treats a blob as missing, so that its file is written again.
     pub(crate) fn forget(&self, digest: Digest) {
         lock(&self.places).remove(&digest);
     }
@@ -137,7 +137,7 @@ impl Blobs {
         lock(&self.places).values().fold(0, |sum, place| sum.saturating_add(place.size))
     }
 
-    /// The file that holds the blob, and where in it.
+    /// The file with the blob, and the blob's position in it.
     pub(crate) fn find(&self, digest: Digest) -> Option<(PathBuf, Place)> {
         let place = *lock(&self.places).get(&digest)?;
         let file = match &self.form {
@@ -147,7 +147,7 @@ impl Blobs {
         Some((file, place))
     }
 
-    /// A blob that is a manifest, in memory.
+    /// A manifest's blob, in memory.
     pub(crate) fn read(&self, digest: Digest) -> io::Result<Option<Vec<u8>>> {
         let Some((file, place)) = self.find(digest) else { return Ok(None) };
         if place.size > registry::size_limits::MANIFEST as u64 {
@@ -175,7 +175,7 @@ impl Blobs {
         }
     }
 
-    /// A name for a blob that comes in.
+    /// A name for a new blob's file.
     pub(crate) fn new_file(&self) -> io::Result<PathBuf> {
         let incoming =
             self.incoming.as_ref().ok_or_else(|| io::Error::other("it is open for reading only"))?;
@@ -183,7 +183,7 @@ impl Blobs {
         Ok(incoming.directory.join(format!("{count}.part")))
     }
 
-    /// Takes a file whose digest is right, and that is on disk.
+    /// Adds a file whose digest is verified and that has been synced to disk.
     pub(crate) fn take(&self, digest: Digest, file: &Path) -> io::Result<()> {
         let size = std::fs::metadata(file)?.len();
         if self.size(digest) == Some(size) {
@@ -208,7 +208,7 @@ impl Blobs {
         Ok(())
     }
 
-    /// Writes the layout's own files, and gives a tar file its name.
+    /// Writes the layout's own files, and renames a tar file to its final name.
     pub(crate) fn finish(&self, files: &[(&str, &[u8])]) -> Result<(), LayoutError> {
         let Some(incoming) = &self.incoming else { return Ok(()) };
         match &self.form {
@@ -239,7 +239,7 @@ fn lock(places: &Mutex<HashMap<Digest, Place>>) -> MutexGuard<'_, HashMap<Digest
 }
 
 impl Incoming {
-    /// Takes the directory for what comes in; what a killed process left there was not whole.
+    /// Locks the directory for new blobs and removes files that a killed process left there.
     fn begin(path: &Path, directory: &Path) -> Result<Self, LayoutError> {
         let io = |source| failed(directory, source);
         std::fs::create_dir_all(directory).map_err(io)?;
@@ -260,7 +260,7 @@ impl Incoming {
     }
 }
 
-/// Whether a directory is a layout, one that is being written, or empty.
+/// Whether a directory is a layout, complete or not, or empty.
 fn is_ours(path: &Path) -> io::Result<bool> {
     if !path.is_dir() {
         return Ok(false);
@@ -271,7 +271,7 @@ fn is_ours(path: &Path) -> io::Result<bool> {
     Ok(std::fs::read_dir(path)?.next().is_none())
 }
 
-/// The blobs of a directory by their files' names.
+/// The blobs of a directory by their file names.
 fn listed(directory: &Path) -> io::Result<HashMap<Digest, Place>> {
     let mut places = HashMap::new();
     let entries = match std::fs::read_dir(directory.join("blobs/sha256")) {
@@ -290,7 +290,7 @@ fn listed(directory: &Path) -> io::Result<HashMap<Digest, Place>> {
     Ok(places)
 }
 
-/// [`listed`], each of them read: what is not what its name says is removed.
+/// Like [`listed`], but reads each blob and removes those that do not match their names.
 fn verified(directory: &Path) -> io::Result<HashMap<Digest, Place>> {
     let mut places = listed(directory)?;
     let mut wrong = Vec::new();

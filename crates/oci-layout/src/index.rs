@@ -1,4 +1,4 @@
-//! `index.json`: which manifests a layout holds, by which names.
+//! `index.json`: the manifests of a layout and their names.
 
 pub(crate) mod document;
 
@@ -13,7 +13,7 @@ use document::{Entry, REF_NAME};
 const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const OCI_IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
 
-/// An image that a layout names.
+/// A named image of a layout.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
     /// The repository, without a registry.
@@ -24,34 +24,34 @@ pub struct Image {
     pub digest: Digest,
 }
 
-/// What manifests' descriptors call them.
+/// The media types of manifests, from their descriptors.
 #[derive(Debug, Default)]
 pub(crate) struct MediaTypes(HashMap<Digest, String>);
 
 impl MediaTypes {
-    /// What a manifest's descriptor calls it, where it has one here.
+    /// The media type in a manifest's descriptor, if it has one here.
     pub(crate) fn get(&self, digest: Digest) -> Option<&str> {
         self.0.get(&digest).map(String::as_str).filter(|name| !name.is_empty())
     }
 
-    /// Notes a manifest's media type.
+    /// Stores a manifest's media type.
     pub(crate) fn note(&mut self, digest: Digest, media_type: &str) {
         self.0.insert(digest, media_type.to_owned());
     }
 }
 
-/// The entries, and what is known of the manifests below them.
+/// The entries, and the media types of the manifests below them.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
     entries: Vec<Entry>,
     /// Positions by name.
     names: HashMap<(String, String), usize>,
-    /// Positions of those that are about others, by what they are about.
+    /// Positions of referrers by their subjects.
     about: HashMap<Digest, Vec<usize>>,
     pub(crate) types: MediaTypes,
 }
 
-/// What a manifest says of itself.
+/// The fields of a manifest that are read here.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Said {
@@ -73,7 +73,7 @@ struct Config {
     media_type: Option<String>,
 }
 
-/// The media type of a manifest by its own bytes: OCI manifests need not name it.
+/// A manifest's media type from its content: OCI manifests need not name it.
 pub(crate) fn media_type(bytes: &[u8]) -> String {
     let said = serde_json::from_slice::<Said>(bytes).ok();
     let own = said.as_ref().and_then(|said| said.media_type.clone()).filter(|own| !own.is_empty());
@@ -82,7 +82,7 @@ pub(crate) fn media_type(bytes: &[u8]) -> String {
 }
 
 impl Index {
-    /// Without what is not there.
+    /// The index without missing manifests.
     pub(crate) fn keeping(self, is_there: impl Fn(Digest) -> bool) -> Self {
         let mut index = Self { types: self.types, ..Self::default() };
         let mut names: HashMap<usize, Vec<(String, String)>> = HashMap::new();
@@ -130,7 +130,7 @@ impl Index {
         Some(self.entries[*at].digest)
     }
 
-    /// Lists a manifest under a name.
+    /// Adds a manifest under a name.
     pub(crate) fn put(
         &mut self,
         repository: &str,
@@ -157,7 +157,7 @@ impl Index {
         self.types.note(digest, media_type);
     }
 
-    /// Lists a manifest that is about another one, as the specification wants it.
+    /// Adds a manifest that has a subject, as the specification requires.
     pub(crate) fn refer(&mut self, media_type: &str, (digest, bytes): (Digest, &[u8])) {
         let is_about = serde_json::from_slice::<Said>(bytes).is_ok_and(|said| said.subject.is_some());
         if !is_about || self.entries.iter().any(|entry| entry.digest == digest) {
@@ -173,7 +173,7 @@ impl Index {
         self.learn(digest, bytes);
     }
 
-    /// Notes what a listed manifest is about.
+    /// Stores the subject of a listed manifest.
     pub(crate) fn learn(&mut self, digest: Digest, bytes: &[u8]) {
         let Ok(said) = serde_json::from_slice::<Said>(bytes) else { return };
         let Some(subject) = said.subject else { return };
@@ -188,7 +188,7 @@ impl Index {
         }
     }
 
-    /// Descriptors of what is about a manifest.
+    /// Descriptors of a manifest's referrers.
     pub(crate) fn referrers(&self, digest: Digest) -> Vec<Value> {
         let found = self.about.get(&digest).into_iter().flatten();
         found.filter_map(|at| serde_json::to_value(&self.entries[*at]).ok()).collect()

@@ -1,11 +1,11 @@
-//! OCI image layouts, as a directory or a tar file, read and written as one more registry.
+//! OCI image layouts, as a directory or a tar file, read and written like a registry.
 //!
-//! [The specification](https://github.com/opencontainers/image-spec/blob/main/image-layout.md) says what lies in them.
-//! A [`Layout`] is a [`Transport`](registry::Transport): to the registry client it is one more registry, [`HOST`]. So the mirror
-//! copies to and from it as between registries, with every byte verified, and nothing here knows of manifests more than it must.
+//! [The specification](https://github.com/opencontainers/image-spec/blob/main/image-layout.md) defines their content. A [`Layout`] is a
+//! [`Transport`](registry::Transport): the registry client uses it like another registry, [`HOST`]. So the mirror copies to and from it as
+//! between registries, with every byte verified, and this crate only handles what it must of manifests.
 //!
-//! A blob gets its name only when it is whole and its digest is right. A tar file is written under another name, to which whole
-//! blobs are appended, and gets its own at the end; what a killed process left is read, verified and gone on from.
+//! A blob gets its name only when it is complete and its digest is correct. A tar file is written under a temporary name, to which complete
+//! blobs are appended, and gets its own name at the end. What a killed process left is verified and continued.
 
 mod archive;
 mod blobs;
@@ -24,8 +24,7 @@ use blobs::Blobs;
 pub use index::Image;
 use index::Index;
 
-/// The layout's name as a registry. No such host can exist
-/// ([RFC 6761](https://www.rfc-editor.org/rfc/rfc6761#section-6.4)).
+/// The layout's host as a registry. No such host can exist ([RFC 6761](https://www.rfc-editor.org/rfc/rfc6761#section-6.4)).
 pub const HOST: &str = "oci-layout.invalid";
 
 /// The file that marks a layout.
@@ -33,42 +32,42 @@ const MARK: &str = "oci-layout";
 const MARK_TEXT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
 const INDEX: &str = "index.json";
 
-/// Indexes in indexes: as deep as the registry client goes.
+/// Deepest nesting of indexes, the same as in the registry client.
 const DEPTH: usize = 4;
 
-/// Between two writes of the index while images come in one after another: it is written whole each time.
+/// Time between two writes of the index while images arrive one after another: each time the whole index is written.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Why a layout cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum LayoutError {
-    /// The operating system refuses.
+    /// An error of the operating system.
     #[error("{path}")]
     Io {
         /// The file.
         path: String,
-        /// What the operating system said.
+        /// The error.
         source: io::Error,
     },
-    /// There is something else in its place.
+    /// The path has something other than a layout.
     #[error("{path} exists and is not an OCI image layout")]
     Foreign {
         /// The file.
         path: String,
     },
-    /// A tar file that is complete is not written again.
+    /// The tar file is complete and is not written again.
     #[error("{path} exists already")]
     Exists {
         /// The file.
         path: String,
     },
-    /// Another process writes it.
+    /// Another process is writing it.
     #[error("another process is writing {path}")]
     Busy {
         /// The file.
         path: String,
     },
-    /// It is no layout.
+    /// It is not a layout.
     #[error("{path} is not an OCI image layout: {reason}")]
     Malformed {
         /// The file.
@@ -82,7 +81,7 @@ pub enum LayoutError {
 pub struct Layout {
     blobs: Arc<Blobs>,
     index: Mutex<Index>,
-    /// Where the index is kept; none where nothing is written.
+    /// Where the index is stored; `None` if the layout is read-only.
     kept: Option<PathBuf>,
     written: Mutex<Option<Instant>>,
 }
@@ -91,7 +90,7 @@ impl Layout {
     /// Opens a layout to read it: a directory, or a tar file of one.
     ///
     /// # Errors
-    /// It cannot be read, or is no layout.
+    /// It cannot be read, or is not a layout.
     pub fn open(path: &Path) -> Result<Self, LayoutError> {
         let blobs = Blobs::open(path)?;
         let malformed =
@@ -106,16 +105,16 @@ impl Layout {
         Ok(layout)
     }
 
-    /// Opens a layout to write it: a tar file where the name ends in `.tar`, else a directory. What an earlier process left
-    /// unfinished, and what a directory has, is verified and kept.
+    /// Opens a layout to write it: a tar file if the name ends in `.tar`, else a directory. Blobs of an earlier, unfinished process and of
+    /// an existing directory are verified and kept.
     ///
     /// # Errors
-    /// It cannot be read or written, something else is in its place, or another process writes it.
+    /// It cannot be read or written, the path has something other than a layout, or another process is writing it.
     pub fn create(path: &Path) -> Result<Self, LayoutError> {
         let (blobs, kept) = Blobs::create(path)?;
         forget_incomplete(&blobs);
         let index = match std::fs::read(&kept) {
-            // What is not readable was being written: the images are named again, their blobs are there.
+            // An unreadable index was being written: the images are added again, their blobs exist.
             Ok(text) => index::document::parse(&text).unwrap_or_default(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Index::default(),
             Err(error) => return Err(failed(&kept, error)),
@@ -127,27 +126,27 @@ impl Layout {
         Ok(layout)
     }
 
-    /// The images that have a name, sorted by it.
+    /// The images with a name, sorted by it.
     pub fn images(&self) -> Vec<Image> {
         self.index().images()
     }
 
-    /// Manifests that are listed without a name and are about nothing else, in their order.
+    /// Manifests without a name and without a subject, in their order.
     pub fn unnamed(&self) -> Vec<Digest> {
         self.index().unnamed()
     }
 
-    /// Gives the one image that has no name this one: `repository:tag`.
+    /// Names the only image without a name: `repository:tag`.
     pub fn name(&self, digest: Digest, name: &str) {
         self.index().name(digest, name);
     }
 
-    /// Bytes of all blobs.
+    /// Size of all blobs, in bytes.
     pub fn bytes(&self) -> u64 {
         self.blobs.bytes()
     }
 
-    /// Completes what was written: index and mark are there, and a tar file has its own name.
+    /// Completes the layout: writes index and mark, and renames a tar file to its final name.
     ///
     /// # Errors
     /// It cannot be written.
@@ -160,7 +159,7 @@ impl Layout {
         self.index.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes which of the listed manifests are about others.
+    /// Stores the subjects of the listed manifests.
     fn find_subjects(&self) {
         let listed = self.index().digests();
         for digest in listed {
@@ -171,7 +170,7 @@ impl Layout {
         }
     }
 
-    /// Keeps the index, so that a killed process loses no name; not more often than is worth it.
+    /// Writes the index, so that a killed process loses no name, at most once per pause.
     fn keep_index(&self) -> io::Result<()> {
         let Some(kept) = &self.kept else { return Ok(()) };
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
@@ -184,7 +183,7 @@ impl Layout {
     }
 }
 
-/// Leaves out manifests that something is missing of: where a manifest is, nobody looks for what is below it.
+/// Removes manifests with missing parts: if a manifest exists, what it refers to is not checked again.
 fn forget_incomplete(blobs: &Blobs) {
     loop {
         let incomplete = blobs.digests().into_iter().filter(|digest| !is_complete(blobs, *digest, 0));
@@ -204,7 +203,7 @@ fn is_manifest(blobs: &Blobs, digest: Digest) -> bool {
     })
 }
 
-/// Whether all that a manifest stands on is there. An attestation may be absent: it is left out where its source does not have it.
+/// Whether everything that a manifest refers to exists. An attestation may be missing: it is left out if its source does not have it.
 fn is_complete(blobs: &Blobs, digest: Digest, depth: usize) -> bool {
     let Ok(Some(bytes)) = blobs.read(digest) else { return false };
     let manifest = Manifest::new(index::media_type(&bytes), bytes);

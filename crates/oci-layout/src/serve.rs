@@ -1,5 +1,5 @@
-//! The layout as a registry: the part of [the protocol](https://github.com/opencontainers/distribution-spec/blob/main/spec.md)
-//! that the client speaks.
+//! Serves the layout as a registry: the part of [the protocol](https://github.com/opencontainers/distribution-spec/blob/main/spec.md) that
+//! the client uses.
 
 use std::io;
 use std::sync::Arc;
@@ -15,10 +15,10 @@ use crate::blobs::open_at;
 use crate::place::digest;
 use crate::{Layout, index};
 
-/// How much of a blob is read at a time.
+/// Read size of a blob, in bytes.
 const CHUNK: usize = 256 << 10;
 
-/// What is asked for.
+/// A request.
 enum Asked<'a> {
     Ping,
     Manifest {
@@ -26,11 +26,11 @@ enum Asked<'a> {
         reference: &'a str,
     },
     Blob(Digest),
-    /// An upload is to begin; a blob that is there already need not be sent.
+    /// Starts an upload; a blob that exists need not be sent.
     Upload {
         repository: &'a str,
     },
-    /// An upload's bytes.
+    /// The bytes of an upload.
     Bytes,
     Referrers(Digest),
     Tags {
@@ -195,7 +195,7 @@ fn blob(
     builder.body(Body::stream(stream, Some(left))).map_err(|error| unreadable(io::Error::other(error)))
 }
 
-/// A blob is the whole layout's: who asks whether it may be taken from a repository need not send it.
+/// A blob belongs to the whole layout: a client that requests a mount from a repository need not send it.
 fn begin_upload(layout: &Layout, repository: &str, request: &Request) -> Response {
     let mount = request.url.query_pairs().find(|(name, _)| name == "mount");
     let there = mount
@@ -221,7 +221,7 @@ async fn put_blob(layout: &Layout, request: Request) -> Result<Response, ErrorKi
     let found = match write(&path, request.body).await {
         Ok(found) => found,
         Err(error) => {
-            // It has no name that anybody takes for a blob; what is left over goes with the next run.
+            // Its name is not that of a blob; a file that is left over is removed by the next run.
             let _ = tokio::fs::remove_file(&path).await;
             return Err(error);
         }
@@ -230,14 +230,14 @@ async fn put_blob(layout: &Layout, request: Request) -> Result<Response, ErrorKi
         tokio::fs::remove_file(&path).await.map_err(unwritable)?;
         return Ok(refusal(StatusCode::BAD_REQUEST, "DIGEST_INVALID", "the bytes have another digest"));
     }
-    // A tar file takes it by a copy, and others are on their way meanwhile.
+    // A tar file needs a copy, and other blobs arrive at the same time.
     let blobs = Arc::clone(&layout.blobs);
     let taken = tokio::task::spawn_blocking(move || blobs.take(wanted, &path)).await;
     taken.map_err(io::Error::other).and_then(|taken| taken).map_err(unwritable)?;
     Ok(reply(StatusCode::CREATED, &[("docker-content-digest", &wanted.to_string())], Bytes::new()))
 }
 
-/// Writes a body to a file and to the disk, and gives its digest.
+/// Writes a body to a file, syncs it, and returns its digest.
 async fn write(path: &std::path::Path, mut body: Body) -> Result<Digest, ErrorKind> {
     let mut file = tokio::fs::File::create(path).await.map_err(unwritable)?;
     let mut hasher = Sha256::new();

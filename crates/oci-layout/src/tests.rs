@@ -18,9 +18,9 @@ fn run(test: impl Future<Output = ()>) {
         .block_on(test);
 }
 
-/// `layout` as the registry `host`.
+/// A client for layouts as registries with these hosts.
 fn client(layouts: &[(&str, &Arc<Layout>)]) -> Client {
-    // What is refused here is refused again.
+    // No retries: an error would only be repeated.
     let begin = Client::builder().retry(RetryPolicy { attempts: 1, ..RetryPolicy::default() });
     let add = |builder: registry::Builder, (host, layout): &(&str, &Arc<Layout>)| {
         builder.serve(host, Arc::clone(*layout) as Arc<dyn registry::Transport>)
@@ -86,7 +86,7 @@ fn jobs() -> Vec<Job> {
         .to_vec()
 }
 
-/// Copies everything of `from` to `to`; gives the bytes that were sent.
+/// Copies everything from `from` to `to`; returns the bytes sent.
 async fn copy(from: &Arc<Layout>, to: &Arc<Layout>) -> u64 {
     let mirror = Mirror::new(client(&[("from.example", from), (HOST, to)]));
     let plan = mirror.plan(jobs()).await;
@@ -161,7 +161,7 @@ fn what_a_killed_process_left_is_gone_on_from_wherever_it_was_cut() {
         let mut resumed = Vec::new();
         for cut in [0, 1, 511, 512, 700, 2_000, whole.len() / 2, whole.len() - 513, whole.len()] {
             std::fs::write(&partial, &whole[..cut]).unwrap();
-            // A blob that was on its way, and no word of which images there are.
+            // An incomplete blob, and no index.
             let incoming = dir.path().join("x.tar.incoming");
             std::fs::write(incoming.join("0.part"), b"half").unwrap();
             let _ = std::fs::remove_file(incoming.join("index.json"));
@@ -192,7 +192,7 @@ fn a_second_file_brings_the_signature_that_the_first_one_lacked() {
         let plan = from_signed.plan(without).await;
         assert!(from_signed.apply(&plan).await.iter().all(|outcome| outcome.result.is_ok()));
         assert_eq!(check(&unsigned, digests).await.len(), 2);
-        // One memory for both: it knows files by no name.
+        // One memory for both: it stores no names of files.
         let mapping = Arc::new(registry::mirror::MemoryMapping::default());
         for (from, all) in [(&unsigned, 2), (&signed, 3), (&signed, 3)] {
             let mirror = Mirror::new(client(&[("from.example", from), (HOST, &target)]));
@@ -219,7 +219,7 @@ fn a_blob_that_was_damaged_is_brought_again() {
         std::fs::write(&blob, vec![8; 700_000]).unwrap();
         let target = Arc::new(Layout::create(&path).unwrap());
         assert!(!blob.exists());
-        // What stands on it is named again once it is there; the other blobs are as they were.
+        // What refers to it is named again once it exists; the other blobs are unchanged.
         assert!(!shown(&target).contains(&"a/b:1".to_owned()));
         assert_eq!(copy(&source, &target).await, 700_000);
         check(&target, digests).await;

@@ -1,4 +1,4 @@
-//! What a page tells.
+//! The data of a page.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,9 +6,9 @@ use std::time::Duration;
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// Something was changed, and everything is in place.
+    /// Something was changed, and everything is up to date.
     Done,
-    /// Everything was in place before.
+    /// Everything was up to date before.
     NothingToDo,
     /// A dry run: nothing was changed.
     Plan,
@@ -23,31 +23,31 @@ pub enum Ending {
 pub struct Page {
     /// The grid's name.
     pub grid: String,
-    /// How it ended.
+    /// The result.
     pub ending: Ending,
-    /// Whether it had begun to change anything.
+    /// Whether it had started to change anything.
     pub begun: bool,
     /// The exit code.
     pub exit_code: u8,
-    /// What that is called.
+    /// The exit code's name.
     pub exit_name: String,
     /// The version of the tool.
     pub version: String,
-    /// When it began, as RFC 3339 in UTC, to the second.
+    /// Start time, as RFC 3339 in UTC, to the second.
     pub began: String,
-    /// How long it took.
+    /// Duration.
     pub took: Duration,
-    /// Where it worked, each with its label: account, region, registry.
+    /// Account, region and registry, each with its label.
     pub place: Vec<(&'static str, String)>,
     /// Why it failed.
     pub failure: Option<Failure>,
-    /// What it did, or would do, about the account's resources, a line each.
+    /// Changes, or planned changes, of the account's resources, a line each.
     pub resources: Vec<String>,
-    /// What else is to be known, a line each.
+    /// Other notes, a line each.
     pub notes: Vec<String>,
     /// Images and runtimes.
     pub images: Vec<Image>,
-    /// What else took time.
+    /// Other phases that took time.
     pub phases: Vec<(String, Span)>,
     /// Whether the registry scans images.
     pub is_scanned: bool,
@@ -58,26 +58,26 @@ pub struct Page {
 pub struct Failure {
     /// What failed.
     pub message: String,
-    /// Each cause, the innermost last.
+    /// The causes, the innermost last.
     pub causes: Vec<String>,
-    /// What to do.
+    /// What the user can do.
     pub hints: Vec<String>,
 }
 
-/// How far an image or a runtime came.
+/// The state of an image or a runtime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// This run brought it to where it should be.
+    /// Copied or built by this run.
     Done,
-    /// It was there before.
+    /// Up to date before the run.
     UpToDate,
-    /// It would be brought.
+    /// To be copied or built.
     Planned,
     /// It failed.
     Failed,
-    /// It was begun, and the run ended before it was done.
+    /// Started, but the run ended before it was done.
     Unfinished,
-    /// The run ended before it was begun.
+    /// Not started when the run ended.
     NotBegun,
 }
 
@@ -88,29 +88,29 @@ pub struct Image {
     pub name: String,
     /// Whether it is built, not copied.
     pub is_runtime: bool,
-    /// Where it comes from; of a runtime, its base.
+    /// Its source; for a runtime, its base.
     pub from: String,
-    /// How far it came.
+    /// Its state.
     pub state: State,
-    /// That in a word or two: `copied`, `to build`.
+    /// The state in a word or two: `copied`, `to build`.
     pub result: String,
-    /// Why that is done.
+    /// The reason.
     pub why: String,
-    /// The digest that its tag has, or would have.
+    /// The digest that its tag has, or will have.
     pub digest: Option<String>,
-    /// Bytes that were sent, or would be at most.
+    /// Bytes sent, or at most to be sent.
     pub sent: u64,
     /// Why it failed.
     pub error: Option<String>,
-    /// Who signed it, where `[trust]` asks for that.
+    /// Who signed it, if `[trust]` requires a signature.
     pub signed_by: Option<String>,
-    /// What stands beside it, where that was read.
+    /// Its referrers, if they were read.
     pub beside: Option<Beside>,
-    /// Its layers and configurations, of all its platforms, where they are known.
+    /// Its layers and configurations, for all its platforms, if known.
     pub layers: Option<Vec<Layer>>,
     /// When it was copied or built.
     pub span: Option<Span>,
-    /// What a scan found.
+    /// The result of a scan.
     pub scan: Scan,
 }
 
@@ -119,27 +119,27 @@ pub struct Image {
 pub struct Layer {
     /// Its digest.
     pub digest: String,
-    /// Its length in bytes.
+    /// Size in bytes.
     pub size: u64,
 }
 
-/// A part of the run's time, counted from its beginning.
+/// A part of the run's time, relative to its start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
-    /// When it began.
+    /// When it started.
     pub begin: Duration,
-    /// When it ended; none where the run ended before.
+    /// When it ended; `None` if the run ended before.
     pub end: Option<Duration>,
 }
 
-/// What stands beside an image, as its registry lists it.
+/// Referrers of an image, as listed by its registry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Beside {
     /// Signatures.
     pub signatures: usize,
     /// SBOMs.
     pub sboms: usize,
-    /// Provenances.
+    /// Provenance documents.
     pub provenances: usize,
     /// Anything else.
     pub others: usize,
@@ -148,13 +148,13 @@ pub struct Beside {
 /// What the registry's scan of an image found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Scan {
-    /// Nobody asked.
+    /// Not requested.
     #[default]
     NotAsked,
-    /// It was not scanned, or the scan has not ended.
+    /// Not scanned, or the scan has not ended.
     NotScanned,
     /// It could not be read, for this reason.
     Unread(String),
-    /// Findings by severity, as ECR writes it.
+    /// Findings by ECR's severity.
     Found(BTreeMap<String, u64>),
 }

@@ -1,12 +1,12 @@
-//! What the registry's scans found.
+//! The findings of the registry's scans.
 
 use std::collections::BTreeMap;
 
 use crate::html::{Html, Percent, html};
 use crate::{Page, Scan, Section, units};
 
-/// ECR's severities, the worst first (<https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_ImageScanFinding.html>),
-/// each with its short form and its class.
+/// ECR's severities, the worst first (<https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_ImageScanFinding.html>), each with its
+/// short form and its class.
 const SEVERITIES: [(&str, &str, &str, &str); 5] = [
     ("CRITICAL", "critical", "Crit.", "critical"),
     ("HIGH", "high", "High", "high"),
@@ -14,10 +14,10 @@ const SEVERITIES: [(&str, &str, &str, &str); 5] = [
     ("LOW", "low", "Low", "low"),
     ("INFORMATIONAL", "informational", "Info", "info"),
 ];
-/// Images that are listed.
+/// Most images in the list.
 const LISTED: usize = 100;
 
-/// Counts in the order of [`SEVERITIES`], and of any other severity.
+/// Counts in the order of [`SEVERITIES`], then of all other severities.
 type Counts = [u64; 6];
 
 fn counts(found: &BTreeMap<String, u64>) -> Counts {
@@ -30,7 +30,7 @@ fn counts(found: &BTreeMap<String, u64>) -> Counts {
     counts
 }
 
-/// The findings; nothing where the registry does not scan.
+/// The findings; `None` if the registry does not scan.
 pub fn section(page: &Page) -> Option<Section> {
     if !page.is_scanned || page.images.iter().all(|image| image.scan == Scan::NotAsked) {
         return None;
@@ -70,7 +70,7 @@ pub fn section(page: &Page) -> Option<Section> {
     Some(Section { id: "findings", title: "Findings of ECR's scans", body })
 }
 
-/// All findings as one bar, and in words.
+/// All findings as a bar and as text.
 fn picture(total: &Counts, read: usize) -> Html {
     let all = total.iter().fold(0_u64, |sum, count| sum.saturating_add(*count));
     let kinds = SEVERITIES.iter().map(|(_, word, _, class)| (*word, *class)).chain([("other", "other")]);

@@ -1,4 +1,4 @@
-//! The page's frame: what the run came to, where and when it was, why it failed.
+//! The page's frame: the run's result, where and when it ran, why it failed.
 
 use crate::html::{Html, html};
 use crate::{Ending, Page, Section, State, units};
@@ -29,7 +29,7 @@ pub fn header(page: &Page) -> Html {
     }
 }
 
-/// What the run came to, in a sentence.
+/// The run's result, in a sentence.
 fn verdict(page: &Page) -> String {
     let all = page.images.len();
     let count = |states: &[State]| page.images.iter().filter(|image| states.contains(&image.state)).count();
@@ -102,7 +102,7 @@ fn facts(page: &Page) -> Html {
     }
 }
 
-/// Why it failed; nothing where it did not.
+/// Why the run failed; `None` if it did not.
 pub fn failure(page: &Page) -> Option<Html> {
     let failure = page.failure.as_ref()?;
     let causes: Vec<Html> = failure.causes.iter().map(|cause| html! { "<li>", cause, "</li>" }).collect();
@@ -116,14 +116,14 @@ pub fn failure(page: &Page) -> Option<Html> {
     })
 }
 
-/// What was done about the account's resources.
+/// What was done to the account's resources.
 pub fn resources(page: &Page) -> Option<Section> {
     let title = if page.ending == Ending::Plan { "Resources, as planned" } else { "Resources" };
     let intro = html! { "<p>By terraform, before anything was copied:</p>" };
     lines("resources", title, &intro, &page.resources)
 }
 
-/// What else is to be known.
+/// Other notes.
 pub fn notes(page: &Page) -> Option<Section> {
     lines("notes", "Notes", &Html::default(), &page.notes)
 }
@@ -136,7 +136,7 @@ fn lines(id: &'static str, title: &'static str, intro: &Html, lines: &[String]) 
     Some(Section { id, title, body: html! { intro, "<ul class=\"lines\">", lines, "</ul>" } })
 }
 
-/// Who made the page.
+/// The tool that wrote the page.
 pub fn footer(page: &Page) -> Html {
     html! {
         "<footer><p>Written by cargo xtask ", page.version,

@@ -1,13 +1,13 @@
-//! Markup that words from outside cannot become part of.
+//! Markup in which external text is always escaped.
 
 use std::borrow::Cow;
 
-/// A piece of a page. Markup is what stands in this crate's source; everything else is escaped.
+/// A piece of a page. Only this crate's source contains markup; everything else is escaped.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Html(String);
 
 impl Html {
-    /// Adds markup. It is `'static`, so that no word from outside gets here.
+    /// Adds markup. It is `'static`, so that it cannot be external text.
     pub fn markup(&mut self, markup: &'static str) {
         self.0.push_str(markup);
     }
@@ -18,7 +18,7 @@ impl Html {
     }
 }
 
-/// What can stand in a page.
+/// A value that can be part of a page.
 pub trait Piece {
     /// Adds it to `out`.
     fn add_to(&self, out: &mut Html);
@@ -49,8 +49,8 @@ impl Piece for str {
     }
 }
 
-/// Whether a character stands in a page as it is. Markup does not, and neither do control characters, which HTML does not allow, and those
-/// that turn the words around them.
+/// Whether a character is unchanged in a page. Markup is not, nor are control characters, which HTML does not allow, and those that change
+/// the direction of text.
 fn stays(c: char) -> bool {
     match c {
         '&' | '<' | '>' | '"' | '\'' => false,
@@ -59,7 +59,7 @@ fn stays(c: char) -> bool {
     }
 }
 
-/// Whether a character changes the direction of what follows (<https://www.unicode.org/reports/tr9/#Directional_Formatting_Characters>).
+/// Whether a character changes the direction of the text (<https://www.unicode.org/reports/tr9/#Directional_Formatting_Characters>).
 fn is_turning(c: char) -> bool {
     matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
@@ -120,7 +120,7 @@ impl Piece for u8 {
     }
 }
 
-/// A part of a whole, as a percentage for an attribute of a picture: it fits whatever the picture's width is.
+/// A part of a whole, as a percentage for an attribute of a picture, so that it is independent of the picture's width.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
 pub struct Percent(pub f64);
 
@@ -132,7 +132,7 @@ impl Piece for Percent {
     }
 }
 
-/// Makes a piece of a page: literals are markup, and all other values are escaped unless they are [`Html`] already.
+/// Makes a piece of a page: literals are markup, all other values are escaped unless they are [`Html`].
 macro_rules! html {
     ($($part:tt)*) => {{
         let mut out = $crate::html::Html::default();
@@ -141,7 +141,7 @@ macro_rules! html {
     }};
 }
 
-/// Adds to a piece of a page, as [`html`] makes one.
+/// Adds to a piece of a page, like [`html`].
 macro_rules! put {
     ($out:expr $(,)?) => {};
     ($out:expr, $markup:literal) => { $out.markup($markup) };

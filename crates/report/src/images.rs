@@ -25,7 +25,7 @@ pub fn section(page: &Page) -> Option<Section> {
     let of = |runtime: bool| -> Vec<&Image> {
         changed.iter().copied().filter(|image| image.is_runtime == runtime).collect()
     };
-    // What changed is what people look for.
+    // Users look for changes first.
     let rest = table("Up to date", &up_to_date).map(|table| {
         let count = units::count(up_to_date.len(), "image");
         let open = if changed.is_empty() && up_to_date.len() < 50 { " open" } else { "" };
@@ -68,7 +68,7 @@ fn chip(image: &Image) -> Html {
     }
 }
 
-/// Who signed it, and what stands beside it.
+/// Who signed it, and its referrers.
 fn beside(image: &Image) -> Option<String> {
     let signed = image.signed_by.as_ref().map(|signer| format!("signed by {signer}"));
     let beside = image.beside.and_then(words);
@@ -76,7 +76,7 @@ fn beside(image: &Image) -> Option<String> {
     (!words.is_empty()).then(|| words.join("; "))
 }
 
-/// `1 SBOM, 2 signatures`; nothing where nothing stands there.
+/// `1 SBOM, 2 signatures`; `None` without referrers.
 fn words(beside: Beside) -> Option<String> {
     let Beside { signatures, sboms, provenances, others } = beside;
     let all =

@@ -5,21 +5,21 @@ use std::collections::{HashMap, HashSet};
 use crate::html::{Html, Percent, html};
 use crate::{Image, Layer, Page, Section, units};
 
-/// Images that are drawn: more than a page of bars nobody compares.
+/// Most images in the picture: more bars than a page are hard to compare.
 const DRAWN: usize = 40;
-/// Shared layers with a letter, a colour and a pattern of their own. More colours cannot be told apart.
+/// Shared layers with their own letter, colour and pattern. More colours are hard to distinguish.
 const LETTERS: [&str; 8] = ["A", "B", "C", "D", "E", "F", "G", "H"];
-/// Images that are named beside a shared layer.
+/// Most images named for a shared layer.
 const NAMED: usize = 6;
-/// What is narrower than this is drawn as one with its like.
+/// Parts narrower than this (percent) are drawn together with similar ones.
 const NARROW: f64 = 0.35;
-/// A letter has room in what is wider than this, on a telephone too.
+/// Parts wider than this (percent) have space for a letter, also on a phone.
 const ROOM: f64 = 6.0;
 
 /// An image with its layers.
 struct Drawn<'a> {
     image: &'a Image,
-    /// Each once.
+    /// Each layer once.
     layers: Vec<&'a Layer>,
     size: u64,
 }
@@ -27,9 +27,9 @@ struct Drawn<'a> {
 /// The layers of all images.
 struct All<'a> {
     images: Vec<Drawn<'a>>,
-    /// Each layer once, by its digest, with the number of images that it is in.
+    /// Each layer once, by its digest, with the number of images that contain it.
     once: HashMap<&'a str, (usize, &'a Layer)>,
-    /// Those with a letter, by what sharing them saves.
+    /// Those with a letter, sorted by the size that sharing saves.
     lettered: Vec<&'a Layer>,
 }
 
@@ -58,12 +58,12 @@ impl<'a> All<'a> {
         Self { images, once, lettered }
     }
 
-    /// In how many images a layer is.
+    /// The number of images that contain a layer.
     fn uses(&self, layer: &Layer) -> usize {
         self.once.get(&*layer.digest).map_or(0, |(uses, _)| *uses)
     }
 
-    /// The position of a layer's letter.
+    /// The index of a layer's letter.
     fn letter(&self, layer: &Layer) -> Option<usize> {
         self.lettered.iter().position(|lettered| lettered.digest == layer.digest)
     }
@@ -73,7 +73,7 @@ fn sum<'a>(layers: impl Iterator<Item = &'a Layer>) -> u64 {
     layers.fold(0, |sum, layer| sum.saturating_add(layer.size))
 }
 
-/// The picture; nothing where no image's layers are known.
+/// The picture; `None` if no image's layers are known.
 pub fn section(page: &Page) -> Option<Section> {
     let all = All::of(page);
     let largest = all.images.first()?.size;
@@ -92,7 +92,7 @@ pub fn section(page: &Page) -> Option<Section> {
     Some(Section { id: "layers", title: "Sizes and shared layers", body })
 }
 
-/// The numbers of the picture, in words.
+/// The picture's numbers as text.
 fn summary(all: &All<'_>) -> String {
     let each = all.images.iter().fold(0_u64, |sum, drawn| sum.saturating_add(drawn.size));
     let total = sum(all.once.values().map(|(_, layer)| *layer));
@@ -112,13 +112,13 @@ fn summary(all: &All<'_>) -> String {
 /// A part of a bar.
 struct Part<'a> {
     size: u64,
-    /// The position of its letter.
+    /// The index of its letter.
     letter: Option<usize>,
     shared: bool,
     layers: Vec<&'a Layer>,
 }
 
-/// The layers of an image as they are drawn: shared ones first and in the same order everywhere, so that they stand below each other.
+/// The layers of an image as drawn: shared ones first and in the same order everywhere, so that they are aligned.
 fn parts<'a>(drawn: &Drawn<'a>, all: &All<'_>, largest: u64) -> Vec<Part<'a>> {
     let mut layers = drawn.layers.clone();
     layers.sort_by_key(|layer| {
@@ -177,7 +177,7 @@ fn row(drawn: &Drawn<'_>, all: &All<'_>, largest: u64) -> Html {
     }
 }
 
-/// What is shown of a part under the pointer.
+/// The tooltip of a part.
 fn title(part: &Part<'_>, all: &All<'_>) -> String {
     let size = units::bytes(part.size);
     let [layer] = part.layers[..] else {
@@ -197,9 +197,9 @@ fn percent(part: u64, whole: u64) -> Percent {
     Percent(part as f64 * 100.0 / whole.max(1) as f64)
 }
 
-/// How layers are filled: by colour and by pattern, so that they differ without colour, too.
+/// The patterns of layers: colour and pattern, so that they can be distinguished without colour.
 fn patterns(letters: usize) -> Html {
-    // Within 8 by 8.
+    // In a square of 8 by 8.
     const MARKS: [&str; 8] = [
         "M0 8L8 0M-2 2L2 -2M6 10L10 6",
         "M0 0L8 8M-2 6L2 10M6 -2L10 2",
@@ -224,7 +224,7 @@ fn patterns(letters: usize) -> Html {
     }
 }
 
-/// What the letters are; it says in words what the picture shows.
+/// The meaning of the letters, with the picture's content as text.
 fn legend(all: &All<'_>) -> Option<Html> {
     if all.lettered.is_empty() {
         return None;

@@ -1,7 +1,7 @@
 //! A run of transfer-images as one page of HTML: data in, text out.
 //!
-//! The page needs nothing but itself, no script, no font and no picture from elsewhere, and its policy allows none. Words from outside
-//! (names, reasons, errors) are always escaped: [`html`] tells them from markup by their type.
+//! The page is self-contained, without scripts, fonts or pictures from elsewhere, and its policy allows none. External text (names,
+//! reasons, errors) is always escaped: [`html`] distinguishes it from markup by type.
 
 mod data;
 mod findings;
@@ -19,8 +19,7 @@ use html::{Html, html};
 
 /// The page's style.
 const STYLE: &str = include_str!("style.css");
-/// The digest of [`STYLE`], by which the page's policy allows this style and no other
-/// (<https://www.w3.org/TR/CSP3/#grammardef-hash-source>).
+/// The digest of [`STYLE`], with which the page's policy allows only this style (<https://www.w3.org/TR/CSP3/#grammardef-hash-source>).
 const STYLE_DIGEST: &str = "sha256-RMswatIfyl/hRc0qoOzAINjjubeIZYvtZt2GXw8Ybv4=";
 
 /// The page.
@@ -61,14 +60,14 @@ pub fn render(page: &Page) -> String {
     .into_string()
 }
 
-/// The style as it stands: it is this crate's own.
+/// The style unescaped: it is this crate's own.
 fn style() -> Html {
     let mut style = Html::default();
     style.markup(STYLE);
     style
 }
 
-/// A part of the page with a title of its own.
+/// A part of the page with its own title.
 struct Section {
     id: &'static str,
     title: &'static str,

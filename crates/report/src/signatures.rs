@@ -1,11 +1,11 @@
-//! Whose images they are, and what stands beside them.
+//! The signers of images, and their referrers.
 
 use std::collections::BTreeMap;
 
 use crate::html::{Html, html};
 use crate::{Image, Page, Section, units};
 
-/// The summary; nothing where nobody signed anything and nothing stands beside an image.
+/// The summary; `None` if no image has a signer or referrers.
 pub fn section(page: &Page) -> Option<Section> {
     let mut signers: BTreeMap<&str, usize> = BTreeMap::new();
     for signer in page.images.iter().filter_map(|image| image.signed_by.as_deref()) {
@@ -30,7 +30,7 @@ pub fn section(page: &Page) -> Option<Section> {
     Some(Section { id: "signatures", title: "Signatures and attestations", body: html! { signers, beside } })
 }
 
-/// How many images have which kind of artifact beside them.
+/// How many images have each kind of referrer.
 fn beside(page: &Page) -> Option<Html> {
     let row = |label: &'static str, runtime: bool| {
         let read = page.images.iter().filter(|image| image.is_runtime == runtime);

@@ -62,7 +62,7 @@ fn page(images: Vec<Image>) -> Page {
     }
 }
 
-/// The names of the elements that are open at each end tag: whether each is closed where it must be.
+/// Whether each element is closed in the right place.
 fn is_balanced(page: &str) -> bool {
     const VOID: [&str; 3] = ["!doctype", "meta", "br"];
     let mut open = Vec::new();
@@ -130,7 +130,7 @@ fn words_from_outside_are_text_wherever_they_stand() {
     assert!(is_balanced(&text), "{text}");
     assert!(!text.contains("<script") && !text.contains("<img"), "{text}");
     assert!(!text.contains(['\u{1b}', '\u{202e}']), "{text}");
-    // Each of them is there.
+    // All of them are shown.
     let shown = text.matches("&lt;script&gt;alert(1)&lt;/script&gt;").count();
     assert!(shown > 40, "{shown}: {text}");
     // No attribute ends early.

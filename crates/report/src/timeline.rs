@@ -1,13 +1,13 @@
-//! When each copy and each build began and ended.
+//! When each copy and each build started and ended.
 
 use std::time::Duration;
 
 use crate::html::{Html, Percent, html};
 use crate::{Page, Section, Span, State, units};
 
-/// Bars that are drawn.
+/// Most bars in the picture.
 const DRAWN: usize = 60;
-/// Lines of the axis, at most.
+/// Most lines of the axis.
 const TICKS: u64 = 5;
 
 /// A bar.
@@ -29,7 +29,7 @@ impl Bar<'_> {
     }
 }
 
-/// The picture; nothing where nothing was done.
+/// The picture; `None` if nothing was done.
 pub fn section(page: &Page) -> Option<Section> {
     let phases = page.phases.iter().map(|(name, span)| Bar {
         name,
@@ -78,7 +78,7 @@ pub fn section(page: &Page) -> Option<Section> {
 fn row(bar: &Bar<'_>, whole: Duration, ticks: &[Duration]) -> Html {
     let (begin, took) = (bar.span.begin, bar.took(whole));
     let (at, width) = (percent(begin, whole), percent(took, whole));
-    // What is too short to be seen is drawn as wide as can be seen.
+    // Bars that are too short are drawn with a visible width.
     let width = Percent(width.0.max(0.5));
     let at = Percent(at.0.min(100.0 - width.0));
     let ended = match (bar.span.end, bar.failed) {
@@ -105,7 +105,7 @@ fn row(bar: &Bar<'_>, whole: Duration, ticks: &[Duration]) -> Html {
     }
 }
 
-/// The times below which the bars stand.
+/// The times above the bars.
 fn axis(ticks: &[Duration], whole: Duration) -> Html {
     let labels = ticks.iter().map(|tick| {
         let at = percent(*tick, whole);
@@ -127,7 +127,7 @@ fn grid(ticks: &[Duration], whole: Duration) -> Vec<Html> {
     ticks.iter().map(line).collect()
 }
 
-/// The times of the axis: round ones, from the beginning on. The last one leaves room for its label.
+/// The times of the axis: round ones, from the start. The last one leaves space for its label.
 fn ticks(whole: Duration) -> Vec<Duration> {
     const STEPS: [u64; 16] = [
         100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 30_000, 60_000, 120_000, 300_000, 600_000,

@@ -1,4 +1,4 @@
-//! Sizes and times as people read them.
+//! Sizes and times for display.
 
 use std::time::Duration;
 
@@ -26,13 +26,13 @@ pub fn duration(time: Duration) -> String {
     }
 }
 
-/// How long something takes or has taken, to the second: `4 s`, `3 min 5 s`, `6 h 0 min`.
+/// The time that something takes, to the second: `4 s`, `3 min 5 s`, `6 h 0 min`.
 pub fn about(time: Duration) -> String {
     let seconds = time.as_secs();
     if seconds < 10 { format!("{seconds} s") } else { duration(time) }
 }
 
-/// How long ago something was, in its largest unit.
+/// The age of something, in its largest unit.
 pub fn age(time: Duration) -> String {
     let seconds = time.as_secs();
     match seconds {

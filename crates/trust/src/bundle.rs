@@ -12,10 +12,10 @@ use crate::checkpoint::Proof;
 use crate::log::{Entry, Number};
 use crate::refusal::{Refusal, decoded};
 
-/// How the media types of bundles begin, in both of their spellings.
+/// Prefix of the media types of bundles, in both of their forms.
 pub(crate) const MEDIA_TYPE: &str = "application/vnd.dev.sigstore.bundle";
 
-/// What a statement says that signs an image. Any other one tells something about the image, and does not vouch for it.
+/// The predicate type of a statement that signs an image. Any other one describes the image, but is not its signature.
 const SIGNS: &str = "https://sigstore.dev/cosign/sign/v1";
 
 const STATEMENT: &str = "application/vnd.in-toto+json";
@@ -91,7 +91,7 @@ struct Promise {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Included {
-    /// In the tree, which is not the log's where that consists of several.
+    /// The index in the tree, which is not the log's index if the log has several trees.
     #[serde(default)]
     log_index: Number,
     #[serde(default)]
@@ -129,7 +129,7 @@ struct Subject {
     digest: BTreeMap<String, String>,
 }
 
-/// The signature in a bundle; none where it holds something else than an image's signature: an SBOM, a provenance.
+/// The signature in a bundle; `None` if it contains something other than an image's signature: an SBOM, a provenance.
 pub(crate) fn read(text: &[u8]) -> Result<Option<Candidate>, Refusal> {
     let bundle: Bundle =
         serde_json::from_slice(text).map_err(|why| Refusal::malformed(format!("its bundle: {why}")))?;
@@ -168,14 +168,14 @@ pub(crate) fn read(text: &[u8]) -> Result<Option<Candidate>, Refusal> {
     }))
 }
 
-/// What is signed in an envelope.
+/// The bytes that are signed for an envelope.
 fn pre_authentication(kind: &str, payload: &[u8]) -> Vec<u8> {
     let mut message = format!("DSSEv1 {} {kind} {} ", kind.len(), payload.len()).into_bytes();
     message.extend(payload);
     message
 }
 
-/// An entry of a log that is named.
+/// The log entry, if it names its log.
 fn entry(logged: Logged) -> Option<Result<Entry, Refusal>> {
     let Logged { log_index, log_id, integrated_time, inclusion_promise, inclusion_proof, canonicalized_body } =
         logged;
@@ -195,7 +195,7 @@ fn entry(logged: Logged) -> Option<Result<Entry, Refusal>> {
     Some(read())
 }
 
-/// A proof that can be verified: without a checkpoint, the root of its tree is not signed.
+/// The inclusion proof; `None` without a checkpoint, as then the root of its tree is not signed.
 fn proof(included: Included) -> Result<Option<Proof>, Refusal> {
     let Some(checkpoint) = included.checkpoint else { return Ok(None) };
     let index = u64::try_from(included.log_index.0);

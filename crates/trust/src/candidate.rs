@@ -1,4 +1,4 @@
-//! One signature beside an image, in whichever form it was found.
+//! One signature of an image, in any of the supported forms.
 
 use registry::Digest;
 use rustls_pki_types::CertificateDer;
@@ -9,36 +9,36 @@ use std::collections::BTreeMap;
 use crate::log::Entry;
 use crate::refusal::{Refusal, decoded};
 
-/// What cosign writes into a layer's annotations
-/// ([specification](https://github.com/sigstore/cosign/blob/main/specs/SIGNATURE_SPEC.md)).
+/// The annotations that cosign writes to a layer ([specification](https://github.com/sigstore/cosign/blob/main/specs/SIGNATURE_SPEC.md)).
 const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
 const CERTIFICATE: &str = "dev.sigstore.cosign/certificate";
 const CHAIN: &str = "dev.sigstore.cosign/chain";
 const BUNDLE: &str = "dev.sigstore.cosign/bundle";
 const TIMESTAMP: &str = "dev.sigstore.cosign/rfc3161timestamp";
 
-/// What the signed payload is called.
+/// The types of a signed payload.
 const KINDS: [&str; 2] = ["cosign container image signature", "atomic container signature"];
 
-/// A signature and all that came with it. Nothing of it is believed yet.
+/// A signature and the data that came with it. Nothing of it has been verified yet.
 #[derive(Clone, Debug)]
 pub(crate) struct Candidate {
-    /// What it says that it is for.
+    /// The digests that it claims to sign.
     pub(crate) subjects: Vec<Digest>,
     /// The bytes that were signed.
     pub(crate) message: Vec<u8>,
-    /// What they say: the same, or a part of it.
+    /// The content of the message: the same bytes, or a part of them.
     pub(crate) payload: Vec<u8>,
     pub(crate) signature: Vec<u8>,
     pub(crate) certificate: Option<CertificateDer<'static>>,
-    /// Certificates on the way to an authority.
+    /// Intermediate certificates.
     pub(crate) chain: Vec<CertificateDer<'static>>,
     pub(crate) entries: Vec<Entry>,
-    /// What timestamp authorities answered: read only where a time is needed, so that an unknown form does not refuse a signature that is valid without it.
+    /// Replies of timestamp authorities, parsed only if a time is needed: an unknown form does not invalidate a signature that is valid
+    /// without it.
     pub(crate) stamps: Vec<Vec<u8>>,
 }
 
-/// An authority's reply in cosign's annotation; an empty one, which says nothing, where it is of another form.
+/// An authority's reply in cosign's annotation; empty if it has another form.
 fn timestamp(annotation: &str) -> Vec<u8> {
     #[derive(Deserialize)]
     struct Timestamp {
@@ -49,7 +49,7 @@ fn timestamp(annotation: &str) -> Vec<u8> {
     parsed.and_then(|parsed| decoded(&parsed.reply, "its timestamp").ok()).unwrap_or_default()
 }
 
-/// What is signed in cosign's own form.
+/// The signed payload in cosign's own form.
 #[derive(Deserialize)]
 struct Payload {
     critical: Critical,

@@ -1,4 +1,4 @@
-//! What a certificate says of whom it was given to: read only after its chain was verified.
+//! The subject of a certificate; read only after its chain was verified.
 
 use rustls_pki_types::CertificateDer;
 
@@ -6,25 +6,24 @@ use crate::der::{CONTEXT_3, OCTET_STRING, OID, Reader, SEQUENCE, UTF8_STRING, Va
 use crate::key::PublicKey;
 
 const SUBJECT_ALT_NAME: &[u8] = &[0x55, 0x1d, 0x11];
-/// 1.3.6.1.4.1.57264.1.1, whose value is the bare text
-/// ([Fulcio's extensions](https://github.com/sigstore/fulcio/blob/main/docs/oid-info.md)).
+/// 1.3.6.1.4.1.57264.1.1, whose value is plain text ([Fulcio's extensions](https://github.com/sigstore/fulcio/blob/main/docs/oid-info.md)).
 const ISSUER: &[u8] = &[0x2b, 0x06, 0x01, 0x04, 0x01, 0x83, 0xbf, 0x30, 0x01, 0x01];
-/// 1.3.6.1.4.1.57264.1.8, whose value is a UTF8String: the newer form of the same.
+/// 1.3.6.1.4.1.57264.1.8, whose value is a UTF8String: the newer form.
 const ISSUER_V2: &[u8] = &[0x2b, 0x06, 0x01, 0x04, 0x01, 0x83, 0xbf, 0x30, 0x01, 0x08];
 
 /// Tags of a subject's alternative names: other name, e-mail, DNS, URI.
 const NAMES: [u8; 4] = [0xa0, 0x81, 0x82, 0x86];
 
-/// Whom a certificate was given to.
+/// The subject of a certificate.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Subject {
     /// Its alternative names.
     pub(crate) names: Vec<String>,
-    /// Who vouched for them: the issuer of the OpenID token.
+    /// The issuer of the OpenID token with these names.
     pub(crate) issuer: Option<String>,
 }
 
-/// The certificate's key; none if it is of a kind that is not taken.
+/// The certificate's key; `None` if its kind is not supported.
 pub(crate) fn key(certificate: &CertificateDer<'_>) -> Option<PublicKey> {
     let mut body = Reader::new(certificate).sequence()?.sequence()?;
     // Version (which may be absent), serial number, algorithm, issuer, validity, subject, key.
@@ -32,7 +31,7 @@ pub(crate) fn key(certificate: &CertificateDer<'_>) -> Option<PublicKey> {
     PublicKey::from_info(&encoded(SEQUENCE, info.bytes))
 }
 
-/// Whom it was given to.
+/// The subject of a certificate.
 pub(crate) fn subject(certificate: &CertificateDer<'_>) -> Option<Subject> {
     let mut body = Reader::new(certificate).sequence()?.sequence()?;
     let extensions = body.find(|value| value.tag == CONTEXT_3);
@@ -42,7 +41,7 @@ pub(crate) fn subject(certificate: &CertificateDer<'_>) -> Option<Subject> {
     for extension in Reader::new(extensions.bytes).sequence()? {
         let mut extension = Reader::new(extension.bytes);
         let name = extension.field(OID)?;
-        // Between them it may say that it is critical.
+        // The flag "critical" may be between them.
         let value = extension.find(|value| value.tag == OCTET_STRING)?.bytes;
         match name {
             SUBJECT_ALT_NAME => subject.names = names(value)?,

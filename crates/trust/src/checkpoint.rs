@@ -1,4 +1,4 @@
-//! That an entry is in a transparency log: an inclusion proof, and the log's checkpoint that it leads to.
+//! Proves that an entry is in a transparency log: an inclusion proof, and the log's checkpoint.
 
 use ring::digest::{Context, SHA256};
 
@@ -8,11 +8,11 @@ use base64::engine::general_purpose::STANDARD;
 use crate::refusal::Refusal;
 use crate::root::Log;
 
-/// The path from an entry to the root of the log's tree
-/// ([RFC 9162, 2.1.3](https://www.rfc-editor.org/rfc/rfc9162#section-2.1.3)), and what the log says of that tree.
+/// The path from an entry to the root of the log's tree ([RFC 9162, 2.1.3](https://www.rfc-editor.org/rfc/rfc9162#section-2.1.3)), and the
+/// log's statement about that tree.
 #[derive(Clone, Debug)]
 pub(crate) struct Proof {
-    /// The entry's place in the tree, from 0.
+    /// The entry's index in the tree, from 0.
     pub(crate) index: u64,
     /// The audit path: the sibling hashes, from the entry upwards.
     pub(crate) hashes: Vec<Vec<u8>>,
@@ -21,7 +21,7 @@ pub(crate) struct Proof {
 }
 
 impl Proof {
-    /// Whether `body` is in the tree of `log`.
+    /// Checks that `body` is in the tree of `log`.
     pub(crate) fn holds(&self, body: &[u8], log: &Log) -> Result<(), Refusal> {
         let wrong = |why| Refusal::LogEntry { why };
         let (size, root) = signed(&self.checkpoint, log)?;
@@ -34,7 +34,7 @@ impl Proof {
         }
     }
 
-    /// The root of a tree of `size` entries that has `body` at this place; none if such a path has another length.
+    /// The root of a tree of `size` entries with `body` at this index; `None` if the path has the wrong length.
     fn root(&self, body: &[u8], size: u64) -> Option<Vec<u8>> {
         if self.index >= size {
             return None;
@@ -47,7 +47,7 @@ impl Proof {
             }
             if place % 2 == 1 || place == last {
                 hash = hashed(&[&[1], sibling, &hash]);
-                // At the right edge, up to where something is on the left.
+                // At the right edge, up to the next node with a left sibling.
                 while place % 2 == 0 && place != 0 {
                     place >>= 1;
                     last >>= 1;
@@ -69,7 +69,7 @@ fn hashed(parts: &[&[u8]]) -> Vec<u8> {
 }
 
 /// Size and root of the tree in a checkpoint that the log signed: a [signed note](https://github.com/C2SP/C2SP/blob/main/signed-note.md).
-/// Signatures of others, witnesses say, may stand beside the log's.
+/// It may have other signatures too, such as those of witnesses.
 fn signed(checkpoint: &str, log: &Log) -> Result<(u64, Vec<u8>), Refusal> {
     let wrong = |why| Refusal::LogEntry { why };
     let unreadable = || wrong("its checkpoint cannot be read");
@@ -78,7 +78,7 @@ fn signed(checkpoint: &str, log: &Log) -> Result<(u64, Vec<u8>), Refusal> {
     let by_log = signatures.lines().any(|line| {
         let signature = line.strip_prefix("\u{2014} ").and_then(|line| line.split_once(' '));
         let signature = signature.and_then(|(_, signature)| STANDARD.decode(signature).ok());
-        // Before the signature are four bytes of the key's name.
+        // The signature follows four bytes of the key's ID.
         signature.is_some_and(|signature| {
             signature.split_at_checked(4).is_some_and(|(name, signature)| {
                 log.is_named(name) && log.key.has_signed(text.as_bytes(), signature)
@@ -100,7 +100,7 @@ mod tests {
     use crate::root::TrustRoot;
     use crate::testing::{path, tree};
 
-    /// What sigstore's public log said on two days.
+    /// Checkpoints of sigstore's public log from two days.
     #[test]
     fn checkpoints_of_the_public_log_are_signed_by_the_key_of_the_public_root() {
         let root = TrustRoot::public().unwrap();

@@ -1,6 +1,6 @@
-//! As much of DER as it takes to read names out of a certificate, and what an authority's timestamp says.
+//! The part of DER that is needed to read certificates' names and timestamps.
 
-/// The tags that are read here.
+/// The supported tags.
 pub(crate) const SEQUENCE: u8 = 0x30;
 pub(crate) const SET: u8 = 0x31;
 pub(crate) const INTEGER: u8 = 0x02;
@@ -10,12 +10,12 @@ pub(crate) const OID: u8 = 0x06;
 pub(crate) const UTF8_STRING: u8 = 0x0c;
 /// GeneralizedTime.
 pub(crate) const TIME: u8 = 0x18;
-/// `[0]`: what may be there.
+/// `[0]`: an optional field.
 pub(crate) const CONTEXT_0: u8 = 0xa0;
 /// `[3]` of a certificate: its extensions.
 pub(crate) const CONTEXT_3: u8 = 0xa3;
 
-/// What follows one after another.
+/// Reads values one after another.
 #[derive(Clone, Copy)]
 pub(crate) struct Reader<'a>(&'a [u8]);
 
@@ -31,7 +31,7 @@ impl<'a> Reader<'a> {
         Self(bytes)
     }
 
-    /// What the next value holds, if it has this tag.
+    /// The content of the next value, if it has this tag.
     pub(crate) fn field(&mut self, tag: u8) -> Option<&'a [u8]> {
         let mut ahead = *self;
         let value = ahead.next().filter(|value| value.tag == tag)?;
@@ -39,7 +39,7 @@ impl<'a> Reader<'a> {
         Some(value.bytes)
     }
 
-    /// A reader of what the next value holds, if it is a sequence.
+    /// A reader of the next value's content, if it is a sequence.
     pub(crate) fn sequence(&mut self) -> Option<Reader<'a>> {
         self.field(SEQUENCE).map(Reader)
     }
@@ -48,13 +48,13 @@ impl<'a> Reader<'a> {
 impl<'a> Iterator for Reader<'a> {
     type Item = Value<'a>;
 
-    /// The next value; none at the end, and where the bytes are no DER.
+    /// The next value; `None` at the end, and if the bytes are not DER.
     fn next(&mut self) -> Option<Value<'a>> {
         let (&tag, rest) = self.0.split_first()?;
         let (&first, rest) = rest.split_first()?;
         let (length, rest) = match first {
             ..=0x7f => (usize::from(first), rest),
-            // Longer than 16 MiB is nothing that is read here.
+            // No value that is read here is longer than 16 MiB.
             0x81..=0x83 => {
                 let (digits, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
                 (digits.iter().fold(0, |length, digit| length << 8 | usize::from(*digit)), rest)
@@ -67,7 +67,7 @@ impl<'a> Iterator for Reader<'a> {
     }
 }
 
-/// A value with its head.
+/// A value with its header.
 pub(crate) fn encoded(tag: u8, bytes: &[u8]) -> Vec<u8> {
     let length = bytes.len();
     let digits: Vec<u8> = length.to_be_bytes().into_iter().skip_while(|digit| *digit == 0).collect();

@@ -1,4 +1,4 @@
-//! Signatures where cosign puts them: under its tag, and among the image's referrers.
+//! Finds signatures in the places where cosign puts them: under its tag, and among the image's referrers.
 
 use registry::mirror::{Mapping, read_once};
 use registry::{Client, Descriptor, Digest, Error, ErrorKind, Manifest, Reference, lists};
@@ -7,7 +7,7 @@ use crate::bundle;
 use crate::candidate::Candidate;
 use crate::refusal::Refusal;
 
-/// A layer of cosign's signature.
+/// The media type of a layer with cosign's signature.
 const PAYLOAD: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
 
 /// Cosign's own form as a referrer (its experimental OCI 1.1 mode).
@@ -15,16 +15,16 @@ const REFERRER: &str = "application/vnd.dev.cosign.artifact.sig.v1+json";
 
 const EMPTY: &str = "application/vnd.oci.empty.v1+json";
 
-/// Signatures of one image that are looked at: nobody has more, and a list that never ends is no reason to read forever.
+/// Most signatures that are checked per image: real images have fewer, and a list could be endless.
 const MOST: usize = 64;
 
-/// The most bytes of a signature's payload or bundle.
+/// Largest payload or bundle of a signature, in bytes.
 const LARGEST: u64 = 1 << 20;
 
 /// A signature, or why it cannot be read.
 type Found = Result<Candidate, Refusal>;
 
-/// All signatures that lie beside an image.
+/// All signatures of an image.
 ///
 /// # Errors
 /// The registry cannot be reached, or refuses.
@@ -53,8 +53,8 @@ pub(crate) async fn candidates(
     Ok(found)
 }
 
-/// Whether a referrer is a signature by what the list says of it. A list that a client keeps may say nothing, and cosign 3 writes
-/// the type of the empty configuration into it.
+/// Whether a referrer may be a signature, by its descriptor. A list that clients maintain may lack the type, and cosign 3 writes the type
+/// of the empty configuration into it.
 fn may_sign(descriptor: &Descriptor) -> bool {
     let ours =
         |kind: &String| [REFERRER, EMPTY].contains(&kind.as_str()) || kind.starts_with(bundle::MEDIA_TYPE);
@@ -83,7 +83,7 @@ async fn read(
         }
         let bytes = match registry::blobs::bytes(client, image, &layer).await {
             Ok(bytes) => bytes,
-            // What is damaged there is no reason not to look at the others.
+            // If one is damaged, the others are still checked.
             Err(error) if is_damaged(&error) => {
                 found.push(Err(Refusal::malformed(error.kind().to_string())));
                 continue;

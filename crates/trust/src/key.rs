@@ -16,22 +16,22 @@ const P384: &[u8] = &[0x2b, 0x81, 0x04, 0x00, 0x22];
 const RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
 const ED: &[u8] = &[0x2b, 0x65, 0x70];
 
-/// Why a file is no key that is taken.
+/// Why a file has no usable key.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
-    /// It is not a PEM file with a public key.
+    /// The file is not PEM with a public key.
     #[error("is no public key in PEM form (`-----BEGIN PUBLIC KEY-----`)")]
     Pem,
-    /// The private half, which has no place here.
+    /// The file has the private key, which must not be used here.
     #[error("is a private key: name the public one")]
     Private,
-    /// Of another kind.
+    /// The kind of key is not supported.
     #[error("is a key of another kind than ECDSA P-256 or P-384, Ed25519 or RSA from 2048 bits")]
     Algorithm,
 }
 
-/// A public key. Signatures are over SHA-256, as cosign makes them, or over what authorities take for their timestamps; Ed25519's are
-/// over the message.
+/// A public key. Signatures are over SHA-256, as cosign makes them, or over the hashes that authorities use for timestamps; those of
+/// Ed25519 are over the message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublicKey {
     info: Vec<u8>,
@@ -48,10 +48,10 @@ enum Algorithm {
 }
 
 impl PublicKey {
-    /// The key of a PEM file, `cosign.pub` for instance.
+    /// The key in a PEM file, such as `cosign.pub`.
     ///
     /// # Errors
-    /// It is none, or of a kind that is not taken.
+    /// The file has no public key, or its kind is not supported.
     pub fn from_pem(text: &[u8]) -> Result<Self, KeyError> {
         let has = |word: &[u8]| text.windows(word.len()).any(|part| part == word);
         if has(b"PRIVATE KEY-----") {
@@ -61,7 +61,7 @@ impl PublicKey {
         Self::from_info(&info).ok_or(KeyError::Algorithm)
     }
 
-    /// The key of a SubjectPublicKeyInfo; none if it is of a kind that is not taken.
+    /// The key in a SubjectPublicKeyInfo; `None` if its kind is not supported.
     pub(crate) fn from_info(info: &[u8]) -> Option<Self> {
         let mut fields = Reader::new(info).sequence()?;
         let mut kind = fields.sequence()?;
@@ -79,12 +79,12 @@ impl PublicKey {
         Some(Self { info: info.to_vec(), algorithm, key })
     }
 
-    /// What names it in logs: the SHA-256 of its SubjectPublicKeyInfo, in hex.
+    /// Its ID in logs: the SHA-256 of its SubjectPublicKeyInfo, in hex.
     pub fn id(&self) -> String {
         hex::encode(ring::digest::digest(&ring::digest::SHA256, &self.info))
     }
 
-    /// Whether the signature is this key's over the message.
+    /// Whether the message was signed by this key.
     pub(crate) fn has_signed(&self, message: &[u8], signature: &[u8]) -> bool {
         let algorithms: &[&'static dyn VerificationAlgorithm] = match self.algorithm {
             Algorithm::P256 => &[&ECDSA_P256_SHA256_ASN1, &ECDSA_P256_SHA384_ASN1],
@@ -106,7 +106,7 @@ mod tests {
     use super::*;
     use crate::testing::{fixture, unpacked};
 
-    /// What openssl signed, by each kind of key.
+    /// Signatures by openssl, with each kind of key.
     #[test]
     fn signatures_of_openssl_hold_for_their_message_and_key_alone() {
         let kinds = ["p256", "p384", "ed25519", "rsa"];

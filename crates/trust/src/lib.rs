@@ -1,7 +1,6 @@
-//! Whose image it is: signatures of cosign and sigstore beside an image, and whether one holds for exactly its digest.
+//! Verifies that an image has a signature of cosign or sigstore for exactly its digest.
 //!
-//! Nothing is asked but the registry that has the image: keys and trust roots are files. What is verified, and by what, is in
-//! docs/trust.md.
+//! Only the image's registry is contacted: keys and trust roots are files. docs/trust.md describes what is verified, and how.
 
 mod bundle;
 mod candidate;
@@ -28,22 +27,22 @@ pub use refusal::{Clock, Refusal};
 pub use root::{RootError, TrustRoot};
 pub use signer::{Identity, Signer};
 
-/// Why an image is not taken.
+/// Why an image is not accepted.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The registry does not give its signatures.
+    /// The registry does not return its signatures.
     #[error(transparent)]
     Registry(#[from] registry::Error),
-    /// None of its signatures holds.
+    /// None of its signatures is valid.
     #[error(transparent)]
     Refused(#[from] Refusal),
 }
 
-/// Whether a signature of one of `signers`, beside `image`, holds for exactly `digest`: that of the index, where it is one. Gives the
-/// signer. `memory` keeps what was read from a registry that counts it.
+/// Checks that `image` has a signature of one of `signers` for exactly `digest`, which is the index's for an index. Returns the signer.
+/// `memory` stores what was read from a registry with rate limits.
 ///
 /// # Errors
-/// The registry cannot be asked, or no signature holds: then the one that came nearest says why.
+/// The registry cannot be reached, or no signature is valid: then the error is that of the signature that passed the most checks.
 pub async fn verify<'s>(
     client: &Client,
     memory: &dyn Mapping,

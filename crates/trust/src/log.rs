@@ -1,6 +1,5 @@
-//! Entries of a transparency log: that it took a signature, and when. Rekor's first version signs both; the second one shows that the
-//! entry is in the log, and leaves the time to others
-//! ([specification](https://github.com/sigstore/architecture-docs/blob/main/rekor-v2-spec.md)).
+//! Entries of a transparency log: proof that it has a signature, and since when. Rekor's version 1 signs both; version 2 proves that the
+//! entry is in the log, without a time ([specification](https://github.com/sigstore/architecture-docs/blob/main/rekor-v2-spec.md)).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -17,16 +16,16 @@ use crate::root::TrustRoot;
 /// A log's entry about a signature.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
-    /// What was logged, in base64 as the log signed it.
+    /// The logged content, in base64 as the log signed it.
     pub(crate) body: String,
-    /// When, in seconds since 1970; nobody's word without the log's signature.
+    /// When, in seconds since 1970; not trustworthy without the log's signature.
     pub(crate) time: i64,
     pub(crate) index: i64,
-    /// The log's name, in hex.
+    /// The log's ID, in hex.
     pub(crate) log: String,
-    /// The log's signature over all of this.
+    /// The log's signature over these fields.
     pub(crate) promise: Option<Vec<u8>>,
-    /// That it is in the log.
+    /// The proof that the entry is in the log.
     pub(crate) proof: Option<Proof>,
 }
 
@@ -34,13 +33,13 @@ pub(crate) struct Entry {
 #[derive(Clone, Copy)]
 pub(crate) struct Signed<'a> {
     pub(crate) message: &'a [u8],
-    /// What the message says: the same, or a part of it.
+    /// The content of the message: the same bytes, or a part of them.
     pub(crate) payload: &'a [u8],
     pub(crate) signature: &'a [u8],
     pub(crate) certificate: &'a CertificateDer<'a>,
 }
 
-/// A number that protobuf's JSON writes as a text.
+/// A number that protobuf's JSON writes as a string.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Number(pub(crate) i64);
 
@@ -89,8 +88,8 @@ impl Entry {
         })
     }
 
-    /// When the log took a signature, in seconds since 1970, if the entry is one of a log of `root` and about exactly this signature and
-    /// certificate; none where the log has no time of its own. `stamped` is when an authority saw the signature.
+    /// When the log received a signature, in seconds since 1970, if the entry is from a log of `root` and about exactly this signature and
+    /// certificate; `None` if the log has no time of its own. `stamped` is the time of a timestamp authority.
     pub(crate) fn time_of(
         &self,
         signed: Signed<'_>,
@@ -124,26 +123,26 @@ impl Entry {
         Ok(own)
     }
 
-    /// What the log signed: [canonical JSON](https://www.rfc-editor.org/rfc/rfc8785) of these four. In base64 and hex is nothing that
-    /// JSON would escape, and other texts are refused when they are decoded.
+    /// The bytes that the log signed: [canonical JSON](https://www.rfc-editor.org/rfc/rfc8785) of these four fields. Base64 and hex need no
+    /// escaping in JSON, and other texts are rejected when they are decoded.
     fn signed(&self) -> String {
         let Self { body, time, index, log, .. } = self;
         format!(r#"{{"body":"{body}","integratedTime":{time},"logID":"{log}","logIndex":{index}}}"#)
     }
 }
 
-/// What an entry says that was logged.
+/// The content of an entry.
 struct Logged {
     hash: &'static Algorithm,
     digest: Vec<u8>,
-    /// Whether the digest is of what is said, and not of what is signed.
+    /// Whether the digest is that of the payload, and not of the signed message.
     is_payload: bool,
     signature: Vec<u8>,
     certificate: Option<CertificateDer<'static>>,
 }
 
 impl Logged {
-    /// From the forms that cosign makes: `hashedrekord` and `dsse`, of Rekor's first version (0.0.1) or the second (0.0.2).
+    /// Parses the forms that cosign writes: `hashedrekord` and `dsse`, of Rekor's version 1 (0.0.1) or 2 (0.0.2).
     fn read(body: &Value) -> Option<Self> {
         let kind = |name: &str| body.get(name)?.as_str();
         let is_payload = kind("kind")? == "dsse";

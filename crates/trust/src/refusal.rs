@@ -1,43 +1,43 @@
-//! Why a signature does not hold.
+//! Why a signature is not accepted.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use registry::Digest;
 
-/// Why an image counts as nobody's.
+/// Why no signature of an image is accepted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// There is none.
+    /// The image has no signature.
     #[error("it has no signature")]
     Missing,
-    /// It cannot be read.
+    /// The signature cannot be read.
     #[error("its signature cannot be read: {what}")]
     Malformed {
-        /// What of it.
+        /// The part that cannot be read.
         what: String,
     },
-    /// It was made for something else, and put here.
+    /// The signature is for another digest.
     #[error("its signature is for {signed}")]
     OtherDigest {
-        /// What it is for.
+        /// The digest that it is for.
         signed: Digest,
     },
-    /// It is not of the wanted key.
+    /// The signature was not made with the required key.
     #[error("it is signed by another key than {key}")]
     OtherKey {
-        /// The wanted one.
+        /// The required key.
         key: String,
     },
-    /// It says by which key it is, and that key is not asked for.
+    /// The signature has no certificate, but an identity is required.
     #[error("its signature has no certificate, which {identity} would have")]
     NoCertificate {
-        /// The wanted one.
+        /// The required identity.
         identity: String,
     },
-    /// The certificate's key did not make the signature.
+    /// The signature was not made with the certificate's key.
     #[error("its signature is not by the key of its certificate")]
     NotByCertificate,
-    /// The certificate comes from nobody that is trusted.
+    /// The certificate was not issued by a trusted authority.
     #[error("the certificate of its signature is not by an authority of {root}: {why}")]
     OtherAuthority {
         /// The trust root.
@@ -45,41 +45,41 @@ pub enum Refusal {
         /// Why.
         why: String,
     },
-    /// The certificate was not valid when the signature was made, or is not valid now where nobody says when that was.
+    /// The certificate was not valid when the signature was made, or is not valid now if that time is unknown.
     #[error("the certificate of its signature {} {valid}, and {}", if *began { "ended" } else { "begins" }, proof(at, *clock))]
     NotValidThen {
-        /// Whether it had begun: then it ended.
+        /// Whether it had become valid, so that it had expired.
         began: bool,
-        /// When it began or ended.
+        /// The start or end of its validity.
         valid: String,
-        /// The moment that counts.
+        /// The time that is compared.
         at: String,
-        /// Who says so.
+        /// The source of that time.
         clock: Clock,
     },
-    /// It is somebody else's.
+    /// The signature is of another identity.
     #[error("its signer is {}, not {wanted}", known(found))]
     OtherIdentity {
-        /// Who the certificate names.
+        /// The identities in the certificate.
         found: Vec<String>,
-        /// Who is wanted.
+        /// The required identity.
         wanted: String,
     },
-    /// Another provider vouched for the signer.
+    /// The identity is from another OIDC issuer.
     #[error("the OIDC issuer of its certificate is {}, not {wanted}", known(found.as_slice()))]
     OtherIssuer {
-        /// Who vouched.
+        /// The issuers in the certificate.
         found: Vec<String>,
-        /// Who is wanted.
+        /// The required issuer.
         wanted: String,
     },
-    /// No log took it.
+    /// The signature is not in a transparency log.
     #[error("its signature has no entry of a transparency log of {root} that says when it was made")]
     NotLogged {
         /// The trust root.
         root: String,
     },
-    /// A log took it that does not say when, and nobody else does.
+    /// The log has no time of its own, and there is no timestamp.
     #[error(
         "its signature is in a transparency log that keeps no time, and has no timestamp of an authority of {root}"
     )]
@@ -87,13 +87,13 @@ pub enum Refusal {
         /// The trust root.
         root: String,
     },
-    /// The timestamp is not an authority's, or for something else.
+    /// The timestamp is not by an authority, or is for something else.
     #[error("the timestamp of its signature is invalid: {why}")]
     Timestamp {
         /// Why.
         why: &'static str,
     },
-    /// The log's entry is not the log's, or about something else.
+    /// The log's entry is not by the log, or is about something else.
     #[error("the transparency log's entry of its signature is invalid: {why}")]
     LogEntry {
         /// Why.
@@ -102,7 +102,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// How near it came to be taken: of several signatures the nearest one tells most.
+    /// How close it was to being accepted: of several signatures, the closest one is reported.
     pub(crate) fn distance(&self) -> u8 {
         match self {
             Self::Missing => 0,
@@ -128,14 +128,14 @@ fn known(names: &[String]) -> String {
     if names.is_empty() { "unknown".to_owned() } else { names.join(", ") }
 }
 
-/// Who says when a signature was made.
+/// The source of a signature's time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Clock {
-    /// A transparency log that signed it.
+    /// A transparency log that signed its entry.
     Log,
     /// A timestamp authority.
     Authority,
-    /// Nobody: it counts what is now.
+    /// None: the current time is used.
     Now,
 }
 

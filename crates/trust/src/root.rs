@@ -1,6 +1,6 @@
-//! Whom keyless signatures are measured by: authorities, transparency logs and timestamp authorities, from a file.
+//! Trust roots for keyless signatures: authorities, transparency logs and timestamp authorities, from a file.
 //!
-//! The form is [sigstore's trusted root](https://github.com/sigstore/protobuf-specs/blob/main/protos/sigstore_trustroot.proto), which
+//! The format is [sigstore's trusted root](https://github.com/sigstore/protobuf-specs/blob/main/protos/sigstore_trustroot.proto), which
 //! `cosign trusted-root create` writes.
 
 use base64::Engine as _;
@@ -14,37 +14,37 @@ use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 use crate::key::PublicKey;
 use crate::refusal::{Clock, Refusal};
 
-/// The root of sigstore's public instance, as sigstore-trust-root 0.15.1 ships it.
+/// The root of sigstore's public instance, as in sigstore-trust-root 0.15.1.
 const PUBLIC: &str = include_str!("../sigstore_trusted_root.json");
 
-/// What the public instance is called in messages.
+/// The public instance's name in messages.
 const PUBLIC_NAME: &str = "sigstore's public instance";
 
-/// The purpose of a certificate that signs images: 1.3.6.1.5.5.7.3.3.
+/// Extended key usage of certificates that sign images: 1.3.6.1.5.5.7.3.3.
 const CODE_SIGNING: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x03];
 
-/// That of one that signs timestamps: 1.3.6.1.5.5.7.3.8.
+/// Extended key usage of certificates that sign timestamps: 1.3.6.1.5.5.7.3.8.
 const TIME_STAMPING: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x08];
 
-/// Why a file is no trust root.
+/// Why a file is not a trust root.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("is no trusted root of sigstore: {0}")]
 pub struct RootError(String);
 
-/// Authorities that certify signers, and logs that say when something was signed.
+/// The authorities that certify signers, and logs that record when something was signed.
 #[derive(Clone, Debug)]
 pub struct TrustRoot {
     name: String,
     id: String,
     authorities: Vec<Authority>,
     logs: Vec<Log>,
-    /// Who says when a signature was made.
+    /// The timestamp authorities.
     stampers: Vec<Authority>,
 }
 
 #[derive(Clone, Debug)]
 struct Authority {
-    /// The topmost certificate last.
+    /// The root certificate is the last one.
     chain: Vec<CertificateDer<'static>>,
     valid: Valid,
 }
@@ -52,14 +52,14 @@ struct Authority {
 /// A transparency log.
 #[derive(Clone, Debug)]
 pub(crate) struct Log {
-    /// Its name, in hex.
+    /// Its ID, in hex.
     name: String,
     pub(crate) key: PublicKey,
     valid: Valid,
 }
 
 impl Log {
-    /// Whether its name begins so: checkpoints have the first four bytes of it.
+    /// Whether its ID has this prefix: checkpoints have its first four bytes.
     pub(crate) fn is_named(&self, beginning: &[u8]) -> bool {
         self.name.starts_with(&hex::encode(beginning))
     }
@@ -82,7 +82,7 @@ struct File {
 struct FileLog {
     public_key: FileKey,
     log_id: Option<FileLogId>,
-    /// What is to replace `log_id`, and is the same.
+    /// The newer name of `log_id`, with the same value.
     checkpoint_key_id: Option<FileLogId>,
 }
 
@@ -119,7 +119,7 @@ struct FileCertificate {
     raw_bytes: String,
 }
 
-/// A span of time, open where nothing is said.
+/// A period; `None` means no limit.
 #[derive(Clone, Debug, Default, Deserialize)]
 struct Valid {
     start: Option<Timestamp>,
@@ -134,7 +134,7 @@ impl Valid {
 }
 
 impl Authority {
-    /// Whether it has given the certificate, for this purpose and a span of time with `at` in it. `between` may be on the way to it.
+    /// Checks that it issued the certificate, for this purpose, with `at` in its validity. `between` may be intermediate certificates.
     fn certifies(
         &self,
         certificate: &CertificateDer<'_>,
@@ -155,10 +155,10 @@ impl Authority {
 }
 
 impl TrustRoot {
-    /// The root in a file; `name` is what the file is called in messages.
+    /// Reads the root in a file; `name` is the file's name in messages.
     ///
     /// # Errors
-    /// It is no trusted root, or has nobody in it who certifies signers.
+    /// The file is not a trusted root, or has no authority that certifies signers.
     pub fn read(text: &str, name: &str) -> Result<Self, RootError> {
         let file: File = serde_json::from_str(text).map_err(|why| RootError(why.to_string()))?;
         if !file.media_type.starts_with("application/vnd.dev.sigstore.trustedroot") {
@@ -203,12 +203,12 @@ impl TrustRoot {
     /// The root of sigstore's public instance.
     ///
     /// # Errors
-    /// Never: it is part of the program, and a test reads it.
+    /// Never: it is part of the program, and a test checks it.
     pub fn public() -> Result<Self, RootError> {
         Self::read(PUBLIC, PUBLIC_NAME)
     }
 
-    /// What it is called in messages.
+    /// Its name in messages.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -218,17 +218,17 @@ impl TrustRoot {
         &self.id
     }
 
-    /// Whether signatures have to be logged.
+    /// Whether signatures must be in a log.
     pub(crate) fn has_logs(&self) -> bool {
         !self.logs.is_empty()
     }
 
-    /// A log that was at work then.
+    /// A log that was active at this time, in seconds since 1970.
     pub(crate) fn log(&self, name: &str, at: i64) -> Option<&Log> {
         self.logs.iter().find(|log| log.name == name && log.valid.holds(at))
     }
 
-    /// Whether the certificate is for signing, leads to one of the authorities, and was valid at `at`, by the word of `clock`.
+    /// Checks that the certificate is for signing, is issued by one of the authorities, and was valid at `at`, a time of `clock`.
     pub(crate) fn certifies(
         &self,
         certificate: &CertificateDer<'_>,
@@ -249,8 +249,8 @@ impl TrustRoot {
         Err(refusal.unwrap_or_else(|| other(none.to_owned())))
     }
 
-    /// Whether a timestamp authority has signed what `has_signed` asks, with a certificate that the root or the stamp has, is for
-    /// timestamps and was valid then.
+    /// Checks that a timestamp authority made the signature that `has_signed` verifies, with a certificate of the root or the timestamp
+    /// that is for timestamps and was valid at `at`.
     pub(crate) fn stamps(
         &self,
         certificates: &[CertificateDer<'static>],
@@ -300,7 +300,7 @@ mod tests {
     fn the_public_root_is_read() {
         let root = TrustRoot::public().unwrap();
         assert_eq!((root.authorities.len(), root.logs.len(), root.stampers.len()), (2, 2, 1));
-        // Rekor, since 2021.
+        // Rekor's log, since 2021.
         let rekor = "c0d23d6ad406973f9559f3ba2d1ca01f84147d8ffc5b8445c224f98b9591801d";
         assert_eq!(root.log(rekor, 1_700_000_000).map(|log| log.key.id()).as_deref(), Some(rekor));
         assert!(root.log(rekor, 1_500_000_000).is_none(), "it was not at work yet");

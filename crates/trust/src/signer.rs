@@ -1,4 +1,4 @@
-//! Who has to have signed, by images.toml.
+//! The signers that images.toml requires.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,28 +15,28 @@ use crate::refusal::{Clock, Refusal};
 use crate::root::TrustRoot;
 use crate::timestamp::Stamp;
 
-/// Somebody whose signature counts.
+/// A signer whose signature is accepted.
 #[derive(Clone, Debug)]
 pub enum Signer {
-    /// Who has the private half of a key.
+    /// The owner of a private key.
     Key {
         /// The file of the public half, as images.toml names it.
         name: String,
         /// The public half.
         key: PublicKey,
     },
-    /// Who was known to somebody when it was signed (keyless).
+    /// An identity that was confirmed when it signed (keyless).
     Identity(Identity),
 }
 
-/// Whom a certificate has to name.
+/// The identity that a certificate must have.
 #[derive(Clone, Debug)]
 pub struct Identity {
-    /// The name, in which `*` stands for anything.
+    /// The name, in which `*` matches anything.
     pub identity: String,
-    /// Who vouched for the name: the issuer of the OpenID token.
+    /// The issuer of the OpenID token with the name.
     pub issuer: String,
-    /// Whose certificates and logs count.
+    /// The accepted authorities and logs.
     pub root: Arc<TrustRoot>,
 }
 
@@ -50,7 +50,7 @@ impl fmt::Display for Signer {
 }
 
 impl Signer {
-    /// What stands for it where it is remembered that a signature held: another key, name or root is another one.
+    /// Its ID for storing that a signature was valid: it differs for another key, name or root.
     pub fn id(&self) -> String {
         match self {
             Self::Key { key, .. } => key.id(),
@@ -61,7 +61,7 @@ impl Signer {
         }
     }
 
-    /// Whether the signature is this signer's and for exactly this digest.
+    /// Checks that the signature is by this signer and for exactly this digest.
     pub(crate) fn check(&self, found: &Candidate, digest: Digest, now: Timestamp) -> Result<(), Refusal> {
         if !found.subjects.contains(&digest) {
             let signed = found.subjects.first().copied();
@@ -102,7 +102,7 @@ impl Identity {
         Ok(())
     }
 
-    /// When the signature was made, by everybody who says so and is believed.
+    /// When the signature was made, from every trusted source.
     fn times(
         &self,
         found: &Candidate,
@@ -120,7 +120,7 @@ impl Identity {
             let stamped = times.first().map(|(time, _)| *time);
             match (self.logged(found, certificate, stamped), refused) {
                 (Ok(time), _) => times.extend(time.map(|time| (time, Clock::Log))),
-                // Without the time nothing more can be said of the entry.
+                // Without a time the entry cannot be checked further.
                 (Err(Refusal::NoTime { .. }), Some(why)) | (Err(why), _) => return Err(why),
             }
         } else if let Some(why) = refused {
@@ -132,7 +132,7 @@ impl Identity {
         Ok(times)
     }
 
-    /// When a log took the signature; none where it does not say.
+    /// When a log received the signature; `None` if the log has no time.
     fn logged(
         &self,
         found: &Candidate,
@@ -152,7 +152,7 @@ impl Identity {
     }
 }
 
-/// Whether a name is what the pattern says, in which `*` stands for anything.
+/// Whether a name matches the pattern, in which `*` matches anything.
 fn matches(pattern: &str, name: &str) -> bool {
     let Some((first, rest)) = pattern.split_once('*') else { return pattern == name };
     let Some(mut left) = name.strip_prefix(first) else { return false };

@@ -1,4 +1,4 @@
-//! What the tests measure by: what openssl and cosign wrote, and an authority and a log of their own.
+//! Fixtures of the tests: files by openssl and cosign, and an authority and a log.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 
 use crate::{Identity, PublicKey, Signer, TrustRoot};
 
-/// The first second of the ten minutes of each certificate.
+/// The start of each certificate, which is valid for ten minutes.
 pub(crate) const BEGIN: &str = "2026-03-01T00:00:00Z";
 
 /// A file of testdata/.
@@ -28,14 +28,14 @@ pub(crate) fn fixture(name: &str) -> Vec<u8> {
     std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata").join(name)).unwrap()
 }
 
-/// A base64 text in lines.
+/// A base64 text with line breaks.
 pub(crate) fn unpacked(text: &[u8]) -> Vec<u8> {
     STANDARD
         .decode(text.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect::<Vec<u8>>())
         .unwrap()
 }
 
-/// [`BEGIN`] and so many seconds.
+/// [`BEGIN`] plus `seconds`.
 pub(crate) fn at(seconds: i64) -> i64 {
     BEGIN.parse::<Timestamp>().unwrap().as_second() + seconds
 }
@@ -66,7 +66,7 @@ impl Key {
     }
 }
 
-/// Who gives certificates to signers, and the log that takes what they sign.
+/// An authority that certifies signers, and a log for their signatures.
 pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
     certificate: CertificateDer<'static>,
@@ -110,7 +110,7 @@ impl Authority {
         params.subject_alt_names.push(name);
         params.distinguished_name = rcgen::DistinguishedName::new();
         params.not_before = date_time_ymd(2026, 3, 1);
-        // Who signs timestamps does so for long.
+        // Certificates for timestamps are valid for a long time.
         let is_brief = purpose != ExtendedKeyUsagePurpose::TimeStamping;
         params.not_after = params.not_before + Duration::from_secs(if is_brief { 600 } else { 600_000 });
         params.extended_key_usages.push(purpose);
@@ -124,7 +124,7 @@ impl Authority {
         Given { certificate: certificate.der().clone(), pem: certificate.pem(), key }
     }
 
-    /// The trust root that names this authority and, if wanted, its log.
+    /// The trust root with this authority and optionally its log.
     pub(crate) fn root(&self, with_log: bool) -> Arc<TrustRoot> {
         TrustRoot::read(&self.file(with_log).to_string(), "root.json").unwrap().into()
     }
@@ -146,7 +146,7 @@ impl Authority {
         })
     }
 
-    /// The signer that this authority's certificates are for.
+    /// A signer that requires this authority's certificates.
     pub(crate) fn signer(&self, identity: &str, issuer: &str, with_log: bool) -> Signer {
         let (identity, issuer) = (identity.to_owned(), issuer.to_owned());
         Signer::Identity(Identity { identity, issuer, root: self.root(with_log) })
@@ -157,7 +157,7 @@ impl Authority {
         self.log.sign(text)
     }
 
-    /// The log's entry about a signature over `content`, as cosign writes it into an annotation.
+    /// The log's entry about a signature over `content`, as in cosign's annotation.
     pub(crate) fn entry(&self, content: &[u8], signature: &[u8], pem: &str, time: i64) -> Value {
         let body = json!({
             "apiVersion": "0.0.1", "kind": "hashedrekord",
@@ -179,7 +179,7 @@ impl Authority {
     }
 }
 
-/// The root of a log's tree, by its definition ([RFC 9162, 2.1.1](https://www.rfc-editor.org/rfc/rfc9162#section-2.1.1)).
+/// The root of a log's tree, by the definition ([RFC 9162, 2.1.1](https://www.rfc-editor.org/rfc/rfc9162#section-2.1.1)).
 pub(crate) fn tree(entries: &[Vec<u8>]) -> Vec<u8> {
     let hashed = |parts: &[&[u8]]| digest(&SHA256, &parts.concat()).as_ref().to_vec();
     match entries {
@@ -192,7 +192,7 @@ pub(crate) fn tree(entries: &[Vec<u8>]) -> Vec<u8> {
     }
 }
 
-/// The hashes beside the path to an entry, by their definition (2.1.3.1 there).
+/// The hashes next to the path to an entry, by the definition (2.1.3.1 there).
 pub(crate) fn path(place: usize, entries: &[Vec<u8>]) -> Vec<Vec<u8>> {
     if entries.len() == 1 {
         return Vec::new();

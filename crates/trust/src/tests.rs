@@ -1,4 +1,4 @@
-//! What holds, and all that does not.
+//! Valid signatures, and all kinds of invalid ones.
 
 mod rekor_2;
 
@@ -18,7 +18,7 @@ use crate::{PublicKey, Refusal, Signer, bundle};
 const JOB: &str = "https://ci.example/job@refs/tags/v1";
 const TOKEN: &str = "https://token.example";
 
-/// Long after every certificate's end.
+/// Long after the end of every certificate.
 fn now() -> Timestamp {
     "2026-06-01T00:00:00Z".parse().unwrap()
 }
@@ -48,7 +48,7 @@ fn by_key(key: &Key, digest: Digest) -> Candidate {
     layer(payload, &[("dev.cosignproject.cosign/signature", signature)])
 }
 
-/// A keyless signature, with this entry of a log.
+/// A keyless signature with this log entry.
 fn keyless(given: &Given, signature: &[u8], entry: Option<&Value>) -> Candidate {
     let mut annotations = vec![
         ("dev.cosignproject.cosign/signature", STANDARD.encode(signature)),
@@ -58,7 +58,7 @@ fn keyless(given: &Given, signature: &[u8], entry: Option<&Value>) -> Candidate 
     layer(payload(digest()), &annotations)
 }
 
-/// What comes of a keyless signature that was logged so many seconds after its certificate's begin.
+/// The result for a keyless signature that was logged `seconds` after its certificate's start.
 fn logged(authority: &Authority, signer: &Signer, given: &Given, seconds: i64) -> Result<(), Refusal> {
     let signature = given.sign(&payload(digest()));
     let entry = authority.entry(&payload(digest()), &signature, &given.pem, at(seconds));
@@ -138,7 +138,7 @@ fn an_ended_certificate_without_a_log_s_word_does_not_count() {
     let found = keyless(&given, &given.sign(&payload(digest())), None);
     let refused = authority.signer(JOB, TOKEN, true).check(&found, digest(), now()).unwrap_err();
     assert_eq!(refused, Refusal::NotLogged { root: "root.json".to_owned() });
-    // A root without logs: then the certificate has to be valid now.
+    // A root without logs: the certificate has to be valid now.
     let signer = authority.signer(JOB, TOKEN, false);
     let refused = signer.check(&found, digest(), now()).unwrap_err();
     assert_eq!(
@@ -194,17 +194,17 @@ fn somebody_else_s_certificate_is_refused_by_what_is_wrong_with_it() {
         matches!(refused(&authority, &given), Refusal::OtherAuthority { .. }),
         "for TLS servers, not for signing"
     );
-    // Another authority of the same name, whose signature this log took.
+    // Another authority with the same name, whose signature is in this log.
     let given = Authority::new().give(&format!("URI:{JOB}"), TOKEN);
     let refusal = refused(&authority, &given);
     assert!(matches!(refusal, Refusal::OtherAuthority { .. }), "{refusal}");
-    // The certificate of one, the signature of another.
+    // One certificate, and a signature by another key.
     let (given, thief) = (authority.give(&format!("URI:{JOB}"), TOKEN), Key::new());
     let signature = thief.sign(&payload(digest()));
     let entry = authority.entry(&payload(digest()), &signature, &given.pem, at(60));
     let found = keyless(&given, &signature, Some(&entry));
     assert_eq!(signer.check(&found, digest(), now()), Err(Refusal::NotByCertificate));
-    // A key's signature.
+    // A signature by a key.
     let plain = by_key(&thief, digest());
     assert_eq!(
         signer.check(&plain, digest(), now()),

@@ -1,5 +1,5 @@
-//! When a signature was made, by the word of a timestamp authority
-//! ([RFC 3161](https://www.rfc-editor.org/rfc/rfc3161), in the form of [RFC 5652](https://www.rfc-editor.org/rfc/rfc5652)).
+//! When a signature was made, by a timestamp authority ([RFC 3161](https://www.rfc-editor.org/rfc/rfc3161), in the format of [RFC
+//! 5652](https://www.rfc-editor.org/rfc/rfc5652)).
 
 use jiff::Timestamp;
 use ring::digest::{Algorithm, SHA256, SHA384, SHA512, digest};
@@ -21,12 +21,12 @@ pub(crate) const MESSAGE_DIGEST: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0
 /// 2.16.840.1.101.3.4.2, below which are SHA-256 (1), SHA-384 (2) and SHA-512 (3).
 const HASHES: &[u8] = &[0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02];
 
-/// What an authority answered, read and not yet believed.
+/// An authority's reply, parsed but not yet verified.
 #[derive(Clone, Debug)]
 pub(crate) struct Stamp {
-    /// What it signed: when, and for which digest.
+    /// The signed time and digest.
     info: Vec<u8>,
-    /// What its signature is over, which names the digest of `info`.
+    /// The bytes that the signature is over, with the digest of `info`.
     attributes: Vec<u8>,
     hash: &'static Algorithm,
     signature: Vec<u8>,
@@ -55,7 +55,7 @@ impl Stamp {
         Ok(info.time)
     }
 
-    /// Whether what is signed names the type and the digest of `info`.
+    /// Whether the signed attributes have the type and the digest of `info`.
     fn names_info(&self) -> bool {
         let attribute = |name: &[u8]| {
             let mut all = Reader::new(Reader::new(&self.attributes).field(SET)?);
@@ -73,7 +73,7 @@ impl Stamp {
     }
 }
 
-/// What is signed: RFC 3161, 2.4.2.
+/// The signed content: RFC 3161, 2.4.2.
 struct Info<'a> {
     hash: &'static Algorithm,
     imprint: &'a [u8],
@@ -89,7 +89,7 @@ impl<'a> Info<'a> {
         let mut imprint = info.sequence()?;
         let hash = hash(imprint.sequence()?)?;
         let imprint = imprint.field(OCTET_STRING)?;
-        // Its number.
+        // Serial number.
         info.field(INTEGER)?;
         let time = std::str::from_utf8(info.field(TIME)?).ok()?;
         Some(Self { hash, imprint, time: seconds(time)? })
@@ -137,11 +137,11 @@ fn parsed(reply: &[u8]) -> Option<Stamp> {
     let certificates = certificates.map(|one| CertificateDer::from(encoded(SEQUENCE, one.bytes))).collect();
     let signers = signed.find(|value| value.tag == SET)?;
     let mut signer = Reader::new(signers.bytes).sequence()?;
-    // Version, and which certificate.
+    // Version, and the certificate's ID.
     signer.field(INTEGER)?;
     signer.next()?;
     let hash = hash(signer.sequence()?)?;
-    // Signed is not `[0]` but a set: RFC 5652, 5.4.
+    // The signature is over a set, not over `[0]`: RFC 5652, 5.4.
     let attributes = encoded(SET, signer.field(CONTEXT_0)?);
     signer.sequence()?;
     let signature = signer.field(OCTET_STRING)?.to_vec();
@@ -160,7 +160,7 @@ mod tests {
 
     const SIGNATURE: &[u8] = b"a signature\n";
 
-    /// A root with an authority whose certificates these are, the topmost last.
+    /// A root with an authority that has these certificates, the root certificate last.
     fn root(chain: &[&str]) -> TrustRoot {
         let raw = chain.iter().map(|name| CertificateDer::from_pem_slice(&fixture(name)).unwrap());
         let raw: Vec<_> = raw.map(|raw| json!({ "rawBytes": STANDARD.encode(raw) })).collect();
@@ -169,7 +169,7 @@ mod tests {
         TrustRoot::read(&file.to_string(), "root.json").unwrap()
     }
 
-    /// What openssl answered (`openssl ts -reply`): with a certificate in it or without, for hashes and by keys of each kind.
+    /// Replies of openssl (`openssl ts -reply`): with or without a certificate, with each hash and kind of key.
     #[test]
     fn replies_of_openssl_hold_for_their_signature_and_authority_alone() {
         let (whole, top) =
@@ -203,7 +203,7 @@ mod tests {
             for bit in [0x01, 0x80] {
                 let mut changed = reply.clone();
                 changed[at] ^= bit;
-                // What is not signed says nothing: another time never comes of it.
+                // A change in unsigned bytes never changes the time.
                 if let Ok(changed) = Stamp::read(&changed).and_then(|stamp| stamp.time_of(SIGNATURE, &root)) {
                     assert_eq!(changed, time, "{at}");
                 }

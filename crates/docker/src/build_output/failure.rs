@@ -1,15 +1,15 @@
-//! Why a build failed, in a few lines of a terminal's width.
+//! Why a build failed, in a few lines for a terminal.
 
 use super::{Step, clipped, exit_code};
 
-/// How wide an error's lines may be: 80 columns, less its indentation.
+/// Width of an error's lines: 80 columns minus the indentation.
 const WIDTH: usize = 72;
 /// How many rows of a step's own output an error shows.
 const ROWS: usize = 8;
-/// A line takes two rows at most.
+/// A line is cut to two rows.
 const WIDEST: usize = 2 * WIDTH;
 
-/// Words by which a line tells what went wrong. Many programs print such a line and then a page about their options.
+/// Words in lines that contain the reason. Many programs print such a line and then a page about their options.
 const SIGNS: [&str; 13] = [
     "error",
     "fatal",
@@ -26,10 +26,10 @@ const SIGNS: [&str; 13] = [
     "refused",
 ];
 
-/// What BuildKit says of a step that it stopped because another one failed.
+/// BuildKit's reason for a step that was stopped because another one failed.
 pub(super) const CANCELED: &str = "context canceled";
 
-/// The words that the clients put before the reason, once or several times.
+/// Prefixes that the clients print before the reason, one or several times.
 const BEFORE: [&str; 8] = [
     "ERROR: ",
     "Error: ",
@@ -44,36 +44,35 @@ const BEFORE: [&str; 8] = [
 /// A build that failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BuildFailure {
-    /// The step that failed; none where the Dockerfile cannot be read, or nothing could be started.
+    /// The failed step; `None` if the Dockerfile cannot be read or no step was started.
     pub step: Option<Step>,
     /// The exit code of the step's program.
     pub code: Option<i32>,
-    /// The step's own last lines.
+    /// The step's last lines.
     pub lines: Vec<String>,
-    /// Why, in the builder's words; none where a program's exit code says it.
+    /// The builder's reason; `None` if there is the exit code of a program.
     pub reason: Option<String>,
-    /// Where the whole output is kept.
+    /// The log with the whole output.
     pub log: Option<String>,
 }
 
 impl BuildFailure {
-    /// A step's failure: its lines, and what the builder says of it.
+    /// A step's failure: its lines and the builder's reason.
     pub(super) fn of_step(step: Step, lines: Vec<String>, reason: Option<String>) -> Self {
         let code = reason.as_deref().and_then(exit_code);
-        // With an exit code, the words around it are the command line once more.
+        // With an exit code, the rest of the reason only repeats the command line.
         let reason = reason.filter(|_| code.is_none()).map(|reason| bare(&reason).to_owned());
         Self { step: Some(step), code, lines, reason, log: None }
     }
 
-    /// A failure outside of any step: the client's last words.
+    /// A failure outside of any step: the client's last line.
     pub(super) fn of_client(said: &[String]) -> Self {
         let last = said.iter().rev().find(|line| !line.trim().is_empty());
         let reason = last.map(|line| bare(line.trim()).to_owned());
         Self { step: None, code: None, lines: Vec::new(), reason, log: None }
     }
 
-    /// The step's last lines that fit into [`ROWS`]. Where none of them tells what went wrong and an earlier one does, that one
-    /// comes first.
+    /// The step's last lines that fit into [`ROWS`]. If none of them contains a reason and an earlier one does, that one comes first.
     fn shown(&self) -> Vec<String> {
         let lines: Vec<String> =
             self.lines.iter().filter(|line| !line.trim().is_empty()).map(|line| one(line)).collect();
@@ -90,7 +89,7 @@ impl BuildFailure {
     }
 }
 
-/// A line as it is shown.
+/// A line as shown.
 fn one(line: &str) -> String {
     clipped(&line.replace('\t', "    "), WIDEST)
 }
@@ -99,7 +98,7 @@ fn rows(line: &str) -> usize {
     line.chars().count().div_ceil(WIDTH)
 }
 
-/// Where the last lines begin that fit into so many rows.
+/// The index of the first of the last lines that together fit into `most` rows.
 fn fitting(lines: &[String], most: usize) -> usize {
     let mut taken = 0;
     let fit = lines.iter().rev().take_while(|line| {
@@ -138,7 +137,7 @@ impl std::fmt::Display for BuildFailure {
     }
 }
 
-/// The reason itself.
+/// The reason without prefixes.
 fn bare(reason: &str) -> &str {
     BEFORE.iter().find_map(|words| reason.strip_prefix(words)).map_or(reason, bare)
 }

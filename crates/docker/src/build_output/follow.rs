@@ -1,20 +1,20 @@
-//! Following a build line by line.
+//! Follows a build's output line by line.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use super::failure::CANCELED;
 use super::{BuildFailure, Event, Form, Log, Parser, Step};
 
-/// How many lines are kept of each step, and of what belongs to none. Docker's first builder reads a program's two outputs apart: what
-/// it says on stderr may come long before the end of its stdout.
+/// How many lines are kept for each step, and outside of steps. The legacy builder reads a program's two outputs separately: text on stderr
+/// may come long before the end of stdout.
 const KEPT: usize = 500;
 
-/// What those hear who watch a build.
+/// Events of a build for its caller.
 #[derive(Clone, Copy, Debug)]
 pub enum News<'a> {
     /// A step of the Dockerfile has begun.
     Step(&'a Step),
-    /// A line of the output, as the log has it.
+    /// A line of the output, as in the log.
     Line(&'a str),
 }
 
@@ -26,7 +26,7 @@ pub struct Follower {
     steps: BTreeMap<usize, Running>,
     pub(super) failed: Vec<(usize, String)>,
     said: VecDeque<String>,
-    /// The step whose lines the log is in.
+    /// The step whose lines were last written to the log.
     written: Option<usize>,
     log: Option<Log>,
 }
@@ -39,7 +39,7 @@ pub(super) struct Running {
 }
 
 impl Running {
-    /// Whether the build goes on without it: a cache that does not exist yet, as before the first build.
+    /// Whether the build continues if it fails: a cache that does not exist yet, as before the first build.
     fn is_optional(&self) -> bool {
         self.step.instruction.starts_with("importing cache manifest from ")
     }
@@ -59,7 +59,7 @@ impl Follower {
         }
     }
 
-    /// Takes the next line, and tells what there is to tell.
+    /// Handles the next line, and reports its events.
     pub fn hear(&mut self, line: &str, tell: &mut impl FnMut(News<'_>)) {
         for event in self.parser.line(line) {
             self.take(event, tell);
@@ -110,7 +110,7 @@ impl Follower {
         }
     }
 
-    /// Writes the step's name where another step's lines went before.
+    /// Writes the step's name if the previous lines were another step's.
     fn head(&mut self, id: usize) {
         if self.written == Some(id) {
             return;
@@ -132,12 +132,12 @@ impl Follower {
         }
     }
 
-    /// What the client and the engine said outside of any program: where one tells an engine that is down from a build that failed.
+    /// The lines of the client and the engine, without any program's output. They show whether the engine is down or the build failed.
     pub fn said(&self) -> Vec<String> {
         let reasons = self.failed.iter().filter(|(_, reason)| super::exit_code(reason).is_none());
         let mut said: Vec<String> =
             self.said.iter().chain(reasons.map(|(_, reason)| reason)).cloned().collect();
-        // The first builder and podman say in a step why it could not begin.
+        // The legacy builder and podman report in a step why it could not start.
         if self.failed.is_empty()
             && let Some(running) = self.unfinished()
         {
@@ -146,14 +146,14 @@ impl Follower {
         said
     }
 
-    /// The step that runs when the output ends.
+    /// The step that was running when the output ended.
     pub(super) fn unfinished(&self) -> Option<&Running> {
         self.steps.values().rev().find(|running| !running.is_over && running.step.place.is_some())
     }
 
-    /// Why the build failed, now that its client has ended.
+    /// Why the build failed; call it after the client has ended.
     pub fn failure(&self) -> BuildFailure {
-        // One failure stops the steps beside it: theirs is not the reason.
+        // One failure stops the parallel steps: theirs are not the reason.
         let first = self.failed.iter().find(|(_, reason)| !reason.contains(CANCELED)).or(self.failed.first());
         let said: Vec<String> = self.said.iter().cloned().collect();
         let mut failure = match first.and_then(|(id, reason)| Some((self.steps.get(id)?, reason))) {

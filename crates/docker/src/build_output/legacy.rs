@@ -1,10 +1,10 @@
-//! Docker's first builder: `Step 2/7 : RUN ...`, then whatever the step prints.
+//! Docker's legacy builder: `Step 2/7 : RUN ...`, then the step's output.
 
 use super::{Event, Step, place};
 
 #[derive(Debug, Default)]
 pub(super) struct Parser {
-    /// The steps so far; the last one runs.
+    /// The number of steps so far; the last one runs.
     steps: usize,
     cached: bool,
 }

@@ -1,4 +1,4 @@
-//! The files that keep what builds print.
+//! The log files of builds.
 
 use std::fs::File;
 use std::io::{ErrorKind, Write as _};
@@ -12,17 +12,17 @@ const KEPT: usize = 20;
 #[derive(Clone, Debug)]
 pub struct Logs {
     dir: PathBuf,
-    /// The directory as people read it.
+    /// The directory's name in messages.
     shown: String,
 }
 
 impl Logs {
-    /// Logs in `dir`, which is made when the first one is written; errors call it `shown`.
+    /// Logs in `dir`, which is created for the first one; messages call it `shown`.
     pub fn new(dir: PathBuf, shown: String) -> Self {
         Self { dir, shown }
     }
 
-    /// Removes all but the newest ones. For the beginning of a run: its own logs all stay.
+    /// Removes all but the newest logs. Call it at the start of a run, so that the run's own logs are kept.
     pub fn tidy(&self) {
         let entries = std::fs::read_dir(&self.dir).into_iter().flatten().flatten();
         let mut logs: Vec<(SystemTime, PathBuf)> = entries
@@ -31,12 +31,12 @@ impl Logs {
             .collect();
         logs.sort_unstable_by(|one, other| other.cmp(one));
         for (_, path) in logs.iter().skip(KEPT) {
-            // Another run may be doing the same.
+            // Another run may remove it at the same time.
             let _ = std::fs::remove_file(path);
         }
     }
 
-    /// A new log, `<name>-<time>.log`. None where it cannot be written: a build does not fail for that.
+    /// A new log, `<name>-<time>.log`. `None` if it cannot be created: that does not fail the build.
     pub fn open(&self, name: &str) -> Option<Log> {
         std::fs::create_dir_all(&self.dir).ok()?;
         let name = name.replace('/', "-");
@@ -62,14 +62,14 @@ pub struct Log {
 }
 
 impl Log {
-    /// Its path as people read it.
+    /// Its path in messages.
     pub fn shown(&self) -> &str {
         &self.shown
     }
 
-    /// Adds a line, at once: a run that is killed leaves what there was.
+    /// Writes a line immediately, so that a killed run leaves a complete log.
     pub fn write(&mut self, line: &str) {
-        // A full disk shows where the build itself fails by it.
+        // If the disk is full, the build itself shows the error.
         let _ = self.file.write_all(format!("{line}\n").as_bytes());
     }
 }

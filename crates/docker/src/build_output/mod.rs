@@ -1,6 +1,6 @@
-//! A builder's output as events: which step runs, what its program says, how it ended.
+//! Parses a builder's output into events: the step that runs, its program's output, its result.
 //!
-//! Every builder has a form of its own. Each parser is tested with what the builder really printed (`recorded/`).
+//! Every builder has its own format. Each parser is tested with real output (`recorded/`).
 
 mod failure;
 mod follow;
@@ -20,11 +20,11 @@ const SHOWN: usize = 60;
 /// One step of a build.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Step {
-    /// The stage that it belongs to, where the builder names one.
+    /// Its stage, if the builder names one.
     pub stage: Option<String>,
-    /// Its number and how many there are; none where the builder does not count it (`load build context`).
+    /// Its number and the number of steps; `None` if the builder does not count it (`load build context`).
     pub place: Option<(u32, u32)>,
-    /// The Dockerfile's instruction, or what the builder calls the step, on one line.
+    /// The Dockerfile's instruction, or the builder's name for the step, on one line.
     pub instruction: String,
 }
 
@@ -46,7 +46,7 @@ impl Step {
         }
     }
 
-    /// `step 2 of 3`, with its stage; for a step that is not counted, nothing.
+    /// `step 2 of 3`, with its stage; `None` for a step that is not counted.
     fn counted(&self) -> Option<String> {
         let (number, of) = self.place?;
         let stage = self.stage.as_ref().map(|stage| format!(" ({stage})")).unwrap_or_default();
@@ -64,31 +64,31 @@ impl std::fmt::Display for Step {
     }
 }
 
-/// What a builder says.
+/// An event in a builder's output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Event {
     /// A step has begun.
     Began { id: usize, step: Step },
-    /// A line of a step's program, or of what the builder does in it.
+    /// A line from a step's program or from the builder.
     Line { id: usize, text: String },
-    /// A step has ended well; `cached` if nothing was done for it.
+    /// A step has succeeded; `cached` if it came from the cache.
     Ended { id: usize, cached: bool },
     /// A step has failed.
     Failed { id: usize, reason: String },
-    /// A line that belongs to no step.
+    /// A line outside of all steps.
     Said(String),
 }
 
-/// The form in which a builder prints.
+/// The format of a builder's output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
     /// BuildKit's `--progress=rawjson` (buildx 0.13 and newer).
     RawJson,
-    /// BuildKit's `--progress=plain`: also that of nerdctl and finch.
+    /// BuildKit's `--progress=plain`, also of nerdctl and finch.
     Plain,
-    /// Docker's first builder.
+    /// Docker's legacy builder.
     Legacy,
-    /// podman's.
+    /// podman's builder.
     Podman,
 }
 
@@ -126,14 +126,14 @@ fn place(text: &str) -> Option<(u32, u32)> {
     Some((number.parse().ok()?, of.parse().ok()?))
 }
 
-/// The exit code that a builder's words about a failed program end with.
+/// The exit code at the end of a builder's message about a failed program.
 fn exit_code(reason: &str) -> Option<i32> {
     const BEFORE: [&str; 3] = ["exit code: ", "returned a non-zero code: ", "exit status "];
     let (_, code) = BEFORE.iter().find_map(|words| reason.rsplit_once(words))?;
     code.trim().parse().ok()
 }
 
-/// `text`, cut with an ellipsis where it has more than `most` characters.
+/// `text`, cut with an ellipsis if it has more than `most` characters.
 fn clipped(text: &str, most: usize) -> String {
     match text.char_indices().nth(most) {
         None => text.to_owned(),

@@ -1,4 +1,4 @@
-//! BuildKit's `--progress=plain`: each line begins with `#` and the step's number, and a step's name is its first line.
+//! BuildKit's `--progress=plain`: each line begins with `#` and the step's number; a step's first line is its name.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use super::{Event, Step};
 
 #[derive(Debug, Default)]
 pub(super) struct Parser {
-    /// The name that each step's first line gave.
+    /// Each step's name, from its first line.
     names: BTreeMap<usize, String>,
 }
 
@@ -21,7 +21,7 @@ impl Parser {
             self.names.insert(id, text.to_owned());
             return vec![Event::Began { id, step: Step::named(text) }];
         };
-        // The name again, where the output comes back to a step, and `...` where it leaves one. Client 20.10 adds the digest.
+        // The name is repeated when the output returns to a step, and `...` ends a part of it. Client 20.10 adds the digest.
         if text == name || text == "..." || text.starts_with("sha256:") && !text.contains(' ') {
             return Vec::new();
         }

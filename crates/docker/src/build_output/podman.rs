@@ -1,12 +1,12 @@
-//! podman's builder: `STEP 2/6: RUN ...`, with `[1/3] ` before it where there are several stages.
+//! podman's builder: `STEP 2/6: RUN ...`, with `[1/3] ` before it if there are several stages.
 
 use super::{Event, Step, place};
 
 #[derive(Debug, Default)]
 pub(super) struct Parser {
-    /// The steps so far; the last one runs.
+    /// The number of steps so far; the last one runs.
     steps: usize,
-    /// Its instruction as podman printed it.
+    /// Its instruction as printed by podman.
     instruction: String,
     cached: bool,
     over: bool,

@@ -1,5 +1,5 @@
-//! BuildKit's `--progress=rawjson`: its own `SolveStatus`, one document a line
-//! (<https://pkg.go.dev/github.com/moby/buildkit/client#SolveStatus>). What else the client prints stands between them.
+//! BuildKit's `--progress=rawjson`: its own `SolveStatus`, one document per line
+//! (<https://pkg.go.dev/github.com/moby/buildkit/client#SolveStatus>), mixed with other lines of the client.
 
 use std::collections::BTreeMap;
 
@@ -29,7 +29,7 @@ struct Vertex {
     error: String,
 }
 
-/// What a program has written: not always whole lines.
+/// Output of a program: not always whole lines.
 #[derive(Deserialize)]
 struct Chunk {
     vertex: String,
@@ -50,9 +50,9 @@ pub(super) struct Parser {
 struct Running {
     id: usize,
     began: bool,
-    /// When it ended: one that is looked up in the cache first ends twice.
+    /// When it ended: a step that is first looked up in the cache ends twice.
     completed: Option<String>,
-    /// The beginning of a line.
+    /// The start of an incomplete line.
     rest: Vec<u8>,
 }
 
@@ -63,7 +63,7 @@ impl Parser {
             return vec![Event::Said(line.to_owned())];
         };
         let mut events = Vec::new();
-        // Lines before ends: a program's last words come with its end.
+        // Lines before ends: a program's last lines are in the same document as its end.
         let (ends, begins): (Vec<Vertex>, Vec<Vertex>) =
             status.vertexes.into_iter().flatten().partition(|vertex| vertex.completed.is_some());
         for vertex in begins {
@@ -122,7 +122,7 @@ impl Parser {
     }
 }
 
-/// A line without its end and without control sequences.
+/// A line without its line end and without control sequences.
 fn text(line: &[u8]) -> String {
     plain(String::from_utf8_lossy(line).trim_end_matches(['\n', '\r'])).into_owned()
 }

@@ -1,8 +1,8 @@
-//! What four builders really printed, and what is made of it.
+//! Real output of four builders, and the events parsed from it.
 
 use super::*;
 
-/// What is heard of a recorded build: the steps shown, the lines, and the failure.
+/// The events of a recorded build: the steps shown, the lines, and the failure.
 struct Heard {
     steps: Vec<String>,
     lines: Vec<String>,
@@ -12,7 +12,7 @@ struct Heard {
 fn hear(form: Form, recorded: &str) -> Heard {
     let (mut steps, mut lines) = (Vec::new(), Vec::new());
     let mut follower = Follower::new(form, None);
-    // As `Cmd::stream` hands lines over.
+    // As `Cmd::stream` passes lines.
     for line in recorded.split_terminator('\n') {
         let line = process::plain(line.trim_end_matches('\r'));
         follower.hear(&line, &mut |news| match news {
@@ -192,7 +192,7 @@ fn what_comes_from_a_cache_is_told_and_fails_nothing() {
     for ((name, heard), cached) in [
         (recorded!(RawJson, "buildx-rawjson-cached"), 2),
         (recorded!(Plain, "buildkit20-cached"), 2),
-        // USER; the engine of that record ran the rest.
+        // USER; the engine of that recording ran the rest.
         (recorded!(Legacy, "legacy20-cached"), 1),
         (recorded!(Podman, "podman-cached"), 5),
     ] {

@@ -1,4 +1,4 @@
-//! What a build takes from elsewhere, found by following a Dockerfile's stages as docker does.
+//! Finds what a build takes from elsewhere, by following a Dockerfile's stages as docker does.
 
 mod outside;
 
@@ -15,30 +15,30 @@ use outside::step;
 
 pub(super) use outside::{Outside, What, sources};
 
-/// Stands for the base in an argument while the stages are followed; no registry has such a name.
+/// Placeholder for the base in an argument while the stages are followed; no registry has such a name.
 const PLACEHOLDER: &str = "base-argument.invalid";
 
-/// What the built stage begins with.
+/// The base of the built stage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Root {
     Scratch,
-    /// The image that this argument names.
+    /// The image in this argument.
     Argument(String),
-    /// An image by its name.
+    /// An image by name.
     Image(String),
 }
 
-/// What was found.
+/// The result.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Found {
     pub(super) root: Root,
     /// The line of the root's `FROM`.
     pub(super) root_line: usize,
-    /// Everything but the root that an argument names.
+    /// Everything from elsewhere, except a root from an argument.
     pub(super) outside: Vec<Outside>,
-    /// The `FROM` of each stage that is built: its place among the instructions, and the image; none for a stage or `scratch`.
+    /// The `FROM` of each stage: its index among the instructions, and the image; `None` for a stage or `scratch`.
     pub(super) froms: Vec<(usize, Option<String>)>,
-    /// What may make a layer of the image.
+    /// The instructions that may make a layer of the image.
     pub(super) layers: Vec<Layer>,
 }
 
@@ -48,12 +48,12 @@ pub(super) struct Stage {
     root: Root,
     root_line: usize,
     env: BTreeMap<String, Value>,
-    /// `ONBUILD` triggers of the stage that this one begins with, each with its line.
+    /// `ONBUILD` triggers of its base stage, each with its line.
     inherited: Vec<(usize, String)>,
-    /// Its own.
+    /// Its own triggers.
     triggers: Vec<(usize, String)>,
     other_platform: Option<Fault>,
-    /// What may make a layer of its image, the lowest first.
+    /// The instructions that may make a layer of its image, the lowest layer first.
     layers: Vec<Layer>,
 }
 
@@ -63,8 +63,8 @@ impl Stage {
     }
 }
 
-/// Follows the stages up to the built one for `platform`; without one, as the legacy builder does, which has no variables for
-/// the platform. Stages that the built one does not need are followed too: the legacy builder builds them.
+/// Follows the stages up to the built one for `platform`; without one, as the legacy builder does, which has no platform variables. Stages
+/// that the built one does not need are followed too: the legacy builder builds them.
 pub(super) fn follow(
     file: &Dockerfile,
     given: &Given<'_>,
@@ -163,12 +163,12 @@ pub(super) fn of_triggers(triggers: &[String]) -> Result<Vec<Outside>, Fault> {
     Ok(outside)
 }
 
-/// The names of arguments that a base may be given by.
+/// Whether this argument may have the base.
 fn is_base_argument(name: &str, given: &Given<'_>) -> bool {
     given.base_argument.map_or_else(|| BASE_ARGUMENTS.contains(&name), |chosen| chosen == name)
 }
 
-/// The number of the stage that is built.
+/// The index of the stage to build.
 fn built_stage(file: &Dockerfile, given: &Given<'_>) -> Result<usize, Fault> {
     let names: Vec<(usize, Option<String>)> = file
         .instructions
@@ -193,7 +193,7 @@ fn built_stage(file: &Dockerfile, given: &Given<'_>) -> Result<usize, Fault> {
     })
 }
 
-/// Stages are called alike whatever the size of the letters.
+/// Stage names are not case-sensitive.
 pub(super) fn is_name(name: &Option<String>, text: &str) -> bool {
     name.as_ref().is_some_and(|name| name.eq_ignore_ascii_case(text))
 }
@@ -210,7 +210,7 @@ pub(super) fn from_words(found: &Instruction) -> Result<(String, Option<String>)
     }
 }
 
-/// A new stage, and its image where it begins with one.
+/// A new stage, and its base image if it has one.
 fn from(
     file: &Dockerfile,
     found: &Instruction,
@@ -271,7 +271,7 @@ fn from(
     Ok((begun(Root::Image(image.clone())), Some(image)))
 }
 
-/// Why a `FROM` that begins the built stage would give another platform than the one that is built.
+/// The error if a `FROM` would give the built stage another platform than the requested one.
 fn other_platform(
     file: &Dockerfile,
     found: &Instruction,

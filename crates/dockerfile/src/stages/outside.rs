@@ -11,16 +11,16 @@ use crate::variables::{Scope, explain};
 pub(crate) struct Outside {
     /// The line of the instruction, from 1.
     pub(crate) line: usize,
-    /// What it is.
+    /// Its kind.
     pub(crate) what: What,
 }
 
-/// A kind of thing from outside.
+/// A kind of external input.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum What {
-    /// An image that a stage begins with: its `ONBUILD` triggers run.
+    /// A stage's base image: its `ONBUILD` triggers run.
     Stage(String),
-    /// An image that files are taken from, or the one of `# syntax=`.
+    /// An image that files are copied from, or the one of `# syntax=`.
     Image(String),
     /// An address of `ADD`.
     Address {
@@ -31,7 +31,7 @@ pub(crate) enum What {
     },
 }
 
-/// What one instruction of a stage takes from elsewhere, and what it says of variables.
+/// What one instruction of a stage takes from elsewhere, and the variables that it sets.
 pub(super) fn step(
     file: &Dockerfile,
     found: &Instruction,
@@ -71,7 +71,7 @@ pub(super) fn step(
             }
         }
         "ADD" => add(file, found, scope, outside)?,
-        // An entry point, a label and the like take nothing from anywhere; `ONBUILD` waits for a build upon this one.
+        // These instructions take nothing from elsewhere; `ONBUILD` only affects builds on this image.
         "CMD" | "ENTRYPOINT" | "EXPOSE" | "HEALTHCHECK" | "LABEL" | "MAINTAINER" | "ONBUILD" | "SHELL"
         | "STOPSIGNAL" | "USER" | "VOLUME" | "WORKDIR" => {}
         other => return Err(Fault::new(line, format!("`{}` is no instruction", excerpt(other)))),
@@ -79,7 +79,7 @@ pub(super) fn step(
     Ok(())
 }
 
-/// The image of `--from=NAME`; none where it is an earlier stage.
+/// The image of `--from=NAME`; `None` if it is an earlier stage.
 fn from_elsewhere(
     name: &str,
     file: &Dockerfile,
@@ -92,7 +92,7 @@ fn from_elsewhere(
         );
         return Err(Fault::new(line, reason));
     }
-    // The last one is the stage that the instruction stands in.
+    // The last one is the instruction's own stage.
     let earlier = stages.split_last().map_or(stages, |(_, earlier)| earlier);
     if name == "scratch" || earlier.iter().any(|stage| stage.is_called(name)) {
         return Ok(None);
@@ -134,7 +134,7 @@ fn add(
     Ok(())
 }
 
-/// The sources of a `COPY` or `ADD` as written, here-documents left out.
+/// The sources of a `COPY` or `ADD` as written, without here-documents.
 pub(crate) fn sources(found: &Instruction) -> Vec<String> {
     let mut words: Vec<String> = serde_json::from_str(&found.rest)
         .unwrap_or_else(|_| found.rest.split_whitespace().map(str::to_owned).collect());
@@ -143,7 +143,7 @@ pub(crate) fn sources(found: &Instruction) -> Vec<String> {
     words
 }
 
-/// What docker fetches: `http://`, `https://`, `git://`, `ssh://`, and git's `user@host:path`.
+/// Whether docker downloads it: `http://`, `https://`, `git://`, `ssh://`, and git's `user@host:path`.
 fn is_address(source: &str) -> bool {
     let scheme = source.split_once("://").is_some_and(|(scheme, _)| {
         !scheme.is_empty() && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))

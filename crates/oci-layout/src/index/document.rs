@@ -1,4 +1,4 @@
-//! The file's own form, read and written.
+//! Reads and writes the file `index.json`.
 
 use std::collections::BTreeMap;
 
@@ -8,15 +8,15 @@ use serde_json::{Map, Value};
 
 use super::{Index, OCI_INDEX};
 
-/// What names a manifest: a tag, often, or a name with one
+/// A manifest's name: often only a tag, or a name with a tag
 /// ([annotations](https://github.com/opencontainers/image-spec/blob/main/annotations.md#pre-defined-annotation-keys)).
 pub(super) const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
-/// The full name where containerd or docker wrote the layout
+/// The full name if containerd or docker wrote the layout
 /// ([containerd](https://github.com/containerd/containerd/blob/main/core/images/annotations.go)).
 const CONTAINERD_NAME: &str = "io.containerd.image.name";
 
-/// Marks layouts of ours: their names are `repository:tag` and begin with no registry.
+/// Marks our layouts: their names are `repository:tag` without a registry.
 const OURS: &str = "io.htc-grid.export";
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -28,7 +28,7 @@ pub(super) struct Entry {
     pub(super) size: u64,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) annotations: BTreeMap<String, String>,
-    /// What other tools say of it.
+    /// Fields of other tools.
     #[serde(flatten)]
     pub(super) more: Map<String, Value>,
 }
@@ -48,10 +48,10 @@ fn oci_index() -> String {
     OCI_INDEX.to_owned()
 }
 
-/// Reads the entries.
+/// Parses the entries.
 ///
 /// # Errors
-/// The text is no index.
+/// The text is not an index.
 pub(crate) fn parse(text: &[u8]) -> Result<Index, serde_json::Error> {
     names::check(text, &names::MANIFEST).map_err(serde::de::Error::custom)?;
     let document: Document = serde_json::from_slice(text)?;
@@ -62,14 +62,14 @@ pub(crate) fn parse(text: &[u8]) -> Result<Index, serde_json::Error> {
         let name = name_of(&entry, ours);
         index.entries.push(entry);
         if let Some(name) = name {
-            // Of two with one name the last counts, as for skopeo.
+            // If two have one name the last one counts, as in skopeo.
             index.names.insert(name, index.entries.len() - 1);
         }
     }
     Ok(index)
 }
 
-/// The file.
+/// The text of the file.
 pub(crate) fn text(index: &Index) -> String {
     let document = Document {
         schema_version: 2,
@@ -80,11 +80,11 @@ pub(crate) fn text(index: &Index) -> String {
     serde_json::to_string(&document).unwrap_or_default()
 }
 
-/// The repository and tag of an entry; none where it has no name, or a tag alone.
+/// The repository and tag of an entry; `None` if it has no name, or only a tag.
 fn name_of(entry: &Entry, ours: bool) -> Option<(String, String)> {
     let annotation = |name: &str| entry.annotations.get(name).map(String::as_str);
     let name = [CONTAINERD_NAME, REF_NAME].into_iter().filter_map(annotation).find(|name| {
-        // A bare tag says nothing of the repository.
+        // A tag alone does not name the repository.
         name.rsplit('/').next().is_some_and(|last| last.contains(':'))
     })?;
     let (repository, tag) = name.split('@').next()?.rsplit_once(':')?;

@@ -1,4 +1,4 @@
-//! Signatures as cosign 3 makes them: in a log that proves that it has them, with the time of a timestamp authority.
+//! Signatures of cosign 3: in a log that proves their inclusion, with the time of a timestamp authority.
 
 mod reply;
 
@@ -21,14 +21,14 @@ use crate::{Clock, Identity, Refusal, Signer, TrustRoot, bundle};
 const NAME: &str = "log.example";
 const KIND: &str = "application/vnd.in-toto+json";
 
-/// An authority with a log of Rekor's second version and a timestamp authority.
+/// An authority with a log of Rekor's version 2 and a timestamp authority.
 struct Instance {
     authority: Authority,
     log: KeyPair,
     stamper: Given,
 }
 
-/// A signature and what comes with it, as a bundle.
+/// A signature with the data of its bundle.
 struct Signed {
     given: Given,
     payload: Vec<u8>,
@@ -43,7 +43,7 @@ impl Instance {
         Self { authority, log: KeyPair::generate_for(&PKCS_ED25519).unwrap(), stamper }
     }
 
-    /// The log's name: that of its key in checkpoints (<https://github.com/C2SP/C2SP/blob/main/signed-note.md#signatures>).
+    /// The log's ID: that of its key in checkpoints (<https://github.com/C2SP/C2SP/blob/main/signed-note.md#signatures>).
     fn log_id(&self) -> Vec<u8> {
         let info = self.log.subject_public_key_info();
         let key = &info[info.len() - 32..];
@@ -82,7 +82,7 @@ impl Instance {
         Signed { given, payload, message, signature }
     }
 
-    /// The bundle of a signature, stamped a minute after its certificate's begin.
+    /// The bundle of a signature, with a timestamp a minute after its certificate's start.
     fn bundle(&self, signed: &Signed) -> Value {
         let body = signed.body("hashedrekord");
         self.bundle_with(signed, &body, &[stamp(&self.stamper, &signed.signature, at(60))])
@@ -114,7 +114,7 @@ impl Instance {
         })
     }
 
-    /// With a witness's signature before the log's, and a line that is there for others.
+    /// With a witness's signature before the log's, and an extension line.
     fn checkpoint(&self, size: u64, root: &[u8]) -> String {
         let text = format!("{NAME}\n{size}\n{}\nfor others\n", STANDARD.encode(root));
         let signature = [&self.log_id()[..4], &self.log.sign(text.as_bytes()).unwrap()].concat();
@@ -145,7 +145,7 @@ fn check(bundle: &Value, root: &Value, digest: Digest) -> Result<(), Refusal> {
 }
 
 impl Signed {
-    /// What the log takes, in the one form or the other.
+    /// The logged content, of the given kind.
     fn body(&self, kind: &str) -> Value {
         let hash = |bytes: &[u8]| STANDARD.encode(hashed(&SHA256, bytes));
         let signature = json!({
@@ -186,7 +186,7 @@ fn a_signature_in_a_log_without_a_time_holds_by_its_timestamp() {
     }
 }
 
-/// The end-to-end tests put it beside an image. `UPDATE=1` writes it anew.
+/// The end-to-end tests attach it to an image. `UPDATE=1` writes it again.
 #[test]
 fn the_bundle_that_is_kept_holds_for_its_image() {
     let image = "sha256:57ae2bee276aba4b92471032fb9e8cd439ce0bb1953a48e76b97fa4401ace84c".parse().unwrap();
@@ -228,7 +228,7 @@ fn a_timestamp_that_is_missing_of_somebody_else_or_for_something_else_does_not_c
     let not_for_it = instance.authority.give_for("URI:tsa", TOKEN, purpose);
     let not_for_it = stamp(&not_for_it, &signed.signature, at(60));
     assert_eq!(with(&[not_for_it]), refused("it is by a certificate that is not for timestamps"));
-    // Of a year before its authority's certificate.
+    // A year before its authority's certificate.
     assert_eq!(with(&[right(-31_536_000)]), refused("the certificate of its authority was not valid then"));
     // The time was changed afterwards.
     let mut changed = right(60);
@@ -237,7 +237,7 @@ fn a_timestamp_that_is_missing_of_somebody_else_or_for_something_else_does_not_c
     assert_eq!(with(&[changed]), refused("what its authority signed is another one"));
     let late = "the certificate of its signature ended 2026-03-01T00:10:00Z, and its timestamp is of 2026-03-01T00:10:01Z";
     assert_eq!(with(&[right(601)]), late);
-    // Nor does a right one beside it make up for it.
+    // Nor is a valid one besides it enough.
     assert_eq!(with(&[right(60), right(601)]), late);
     assert_eq!(with(&[b"nothing".to_vec()]), "its signature cannot be read: its timestamp");
 }
@@ -310,14 +310,14 @@ fn an_entry_that_is_in_the_log_and_about_something_else_does_not_count() {
         let changed: Value = serde_json::from_str(&text.replace("0.0.2", "0.0.3")).unwrap();
         assert_eq!(why(&changed), "it is of a form that is not known");
     }
-    // The digest of what is said, where that of what was signed belongs.
+    // The digest of the payload instead of that of the message.
     let mut swapped = signed.body("hashedrekord");
     let payload = signed.body("dsse")["spec"]["dsseV002"]["payloadHash"]["digest"].clone();
     swapped["spec"]["hashedRekordV002"]["data"]["digest"] = payload;
     assert_eq!(why(&swapped), "it is about another signature");
 }
 
-/// Rekor's first version signs its entries, and may prove as well that they are in the log.
+/// Rekor's version 1 signs its entries, and may also prove that they are in the log.
 #[test]
 fn a_proof_beside_the_log_s_signature_has_to_hold_too() {
     let instance = Instance::new();
@@ -332,7 +332,7 @@ fn a_proof_beside_the_log_s_signature_has_to_hold_too() {
     let hashes: Vec<_> = path(1, &entries).into_iter().map(|hash| STANDARD.encode(hash)).collect();
     let mut bundle = instance.bundle_with(&signed, &Value::Null, &[]);
     *entry(&mut bundle) = json!({
-        // In all of its trees, and in this one.
+        // The index in all of its trees, and in this one.
         "logIndex": "7", "logId": { "keyId": STANDARD.encode(&id) }, "integratedTime": at(60).to_string(),
         "inclusionPromise": { "signedEntryTimestamp": logged["SignedEntryTimestamp"] },
         "canonicalizedBody": logged["Payload"]["body"],
@@ -345,7 +345,7 @@ fn a_proof_beside_the_log_s_signature_has_to_hold_too() {
         instance.why(&moved),
         "the transparency log's entry of its signature is invalid: its inclusion proof does not lead to the log's checkpoint"
     );
-    // The time is the log's word only where the log has signed it.
+    // The time is trusted only if the log has signed it.
     let mut unsigned = bundle.clone();
     entry(&mut unsigned)["inclusionPromise"] = Value::Null;
     assert!(
@@ -357,19 +357,19 @@ fn a_proof_beside_the_log_s_signature_has_to_hold_too() {
     unsigned["verificationMaterial"]["timestampVerificationData"] =
         json!({ "rfc3161Timestamps": [{ "signedTimestamp": stamped[0] }] });
     assert_eq!(instance.check(&unsigned), Ok(()));
-    // One that cannot be read says nothing, and takes nothing from what the log says.
+    // One that cannot be read is ignored, and the log's time still counts.
     let mut odd = bundle.clone();
     odd["verificationMaterial"]["timestampVerificationData"] =
         json!({ "rfc3161Timestamps": [{ "signedTimestamp": STANDARD.encode("another form") }] });
     assert_eq!(instance.check(&odd), Ok(()));
-    // Both say when, and each has to be in the span of the certificate.
+    // Both have a time, and each has to be in the certificate's validity.
     let late = STANDARD.encode(stamp(&instance.stamper, &signed.signature, at(700)));
     bundle["verificationMaterial"]["timestampVerificationData"] =
         json!({ "rfc3161Timestamps": [{ "signedTimestamp": late }] });
     assert!(matches!(instance.check(&bundle), Err(Refusal::NotValidThen { .. })));
 }
 
-/// Cosign 2 has the timestamp in an annotation; by a root without logs it is all that says when.
+/// Cosign 2 has the timestamp in an annotation; with a root without logs it is the only time.
 #[test]
 fn a_timestamp_of_cosign_s_own_form_counts() {
     let instance = Instance::new();

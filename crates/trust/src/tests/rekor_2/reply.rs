@@ -1,4 +1,4 @@
-//! A timestamp authority's reply (RFC 3161), made by hand.
+//! A timestamp authority's reply (RFC 3161), built by hand.
 
 use jiff::Timestamp;
 use ring::digest::{SHA256, digest as hashed};
@@ -13,7 +13,7 @@ fn sequence(parts: &[&[u8]]) -> Vec<u8> {
     encoded(SEQUENCE, &parts.concat())
 }
 
-/// What an authority answers about a signature, so many seconds since 1970.
+/// An authority's reply for a signature; `time` in seconds since 1970.
 pub(super) fn stamp(by: &Given, signature: &[u8], time: i64) -> Vec<u8> {
     let time = Timestamp::from_second(time).unwrap().to_string().replace(['-', ':', 'T'], "");
     let (number, sha_256) = (encoded(INTEGER, &[3]), sequence(&[&encoded(OID, SHA_256)]));
