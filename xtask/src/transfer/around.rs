@@ -1,4 +1,4 @@
-//! The account's resources, and the lease of a transfer, around other work that writes images there.
+//! Runs other work that writes images to the account: first creates its resources, and holds the lease of a transfer meanwhile.
 
 use std::sync::Arc;
 
@@ -9,11 +9,11 @@ use crate::context::Context;
 use crate::infrastructure;
 use crate::target::Target;
 
-/// Does `work` under the lease of a transfer, once the resources that `config` names are there; asks before anything is changed. For a
-/// registry that is not the account's, it only asks.
+/// Runs `work` under the lease of a transfer, after creating the resources in `config`; asks before any change. For a registry that
+/// is not the account's, only asks.
 ///
 /// # Errors
-/// The answer is no, the resources cannot be made, somebody else has the lease, or those of `work`.
+/// The answer is no, the resources cannot be created, another run holds the lease, or errors of `work`.
 pub async fn with_resources<T>(
     context: &Context,
     auto_approve: bool,

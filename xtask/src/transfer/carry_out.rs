@@ -1,4 +1,4 @@
-//! Carrying a plan out: asking, terraform, then the copies beside the builds.
+//! Applies a plan: asks, runs terraform, then copies and builds in parallel.
 
 use aws::lease::Lease;
 use grid::last_apply;
@@ -10,7 +10,7 @@ use crate::boxed::boxed;
 use crate::ui::question;
 
 impl<'a> Run<'a> {
-    /// Asks once, unless told not to.
+    /// Asks for confirmation, unless the request says not to.
     pub(super) fn confirm(&self) -> anyhow::Result<()> {
         if self.request.auto_approve {
             return Ok(());
@@ -19,8 +19,8 @@ impl<'a> Run<'a> {
         question::confirm(self.printer, without, self.interrupt)
     }
 
-    /// Does what the plan says, unless somebody else was at work since it was made: then it is made, shown and asked for
-    /// again, and may have come to nothing.
+    /// Applies the plan. If another run has changed something since it was made, makes, shows and confirms a new plan first; `None`
+    /// if the new plan is empty.
     pub(super) async fn carry_out_leased(
         &self,
         plan: &mut Plan<'a>,
@@ -48,8 +48,8 @@ impl<'a> Run<'a> {
         boxed(|| self.carry_out(plan, Some(lease))).await.map(Some)
     }
 
-    /// Resources first, because nothing can be pushed or pulled through before they stand; then the copies beside the
-    /// builds, which wait for different things.
+    /// Resources first, because nothing can be pushed or pulled through the cache before they exist. Then copies and builds in
+    /// parallel, because they wait for different things.
     pub(super) async fn carry_out(&self, plan: &Plan<'_>, lease: Option<&Lease>) -> anyhow::Result<Done> {
         self.completed.begin(plan);
         self.keep(plan, Report::new(self, plan, None).begun())?;
@@ -88,7 +88,7 @@ impl<'a> Run<'a> {
         Ok(done)
     }
 
-    /// Leaves the plan cache for the next run that terraform has nothing to do, where this run has found it out anew.
+    /// Writes the plan cache for the next run, if this run has found that terraform has nothing to do.
     pub(super) async fn write_plan_cache(&self, plan: &Plan<'_>) -> anyhow::Result<()> {
         match &plan.resources {
             Some(resources) if !resources.up_to_date => {

@@ -1,4 +1,4 @@
-//! How far a run has come, for one that is interrupted.
+//! The progress of a run, for the message if it is interrupted.
 
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -13,13 +13,13 @@ use super::runtimes::is_up_to_date;
 use super::spans::{Spans, Work};
 use crate::ui::units;
 
-/// What is in place of what was to be done, and what is known of it.
+/// The finished part of the plan, and its details.
 #[derive(Debug, Default)]
 pub struct Completed {
     counts: Mutex<Option<Counts>>,
-    /// When each was begun and done.
+    /// When each part started and ended.
     pub(super) spans: Spans,
-    /// What the page about the run tells by now.
+    /// The content of the report page so far.
     pub(super) draft: Draft,
 }
 
@@ -30,19 +30,19 @@ struct Counts {
 }
 
 impl Completed {
-    /// The plan is about to be carried out.
+    /// The plan is about to be applied.
     pub(super) fn begin(&self, plan: &Plan<'_>) {
         let images = plan.images.images.iter().filter(|planned| planned.has_work()).count();
         let runtimes = plan.planned_runtimes().filter(|planned| !is_up_to_date(planned)).count();
         self.change(|counts| *counts = Some(Counts { images: (0, images), runtimes: (0, runtimes) }));
     }
 
-    /// Whether the plan was begun to be carried out.
+    /// Whether applying the plan has started.
     pub(super) fn has_begun(&self) -> bool {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
-    /// Something happened to an image. Most of what happens is a piece of a blob on its way, and costs nothing here.
+    /// Handles an event of an image. Most events are pieces of a blob in transfer; these cost nothing here.
     pub(super) fn hear(&self, event: &Event) {
         match event {
             Event::ImageStarted { image, .. } => self.spans.begin(Work::Image(*image)),
@@ -62,7 +62,7 @@ impl Completed {
         self.change(|counts| counts.iter_mut().for_each(|counts| counts.images.0 += 1));
     }
 
-    /// A runtime stands under its tags.
+    /// A runtime is in place under its tags.
     pub(super) fn runtime_done(&self, name: &str) {
         self.spans.end(Work::Runtime(name.to_owned()));
         self.change(|counts| counts.iter_mut().for_each(|counts| counts.runtimes.0 += 1));
@@ -72,8 +72,8 @@ impl Completed {
         change(&mut self.counts.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// How an interrupted run ends that stopped with `error`: terraform that was killed may have left a lock, and says so itself;
-    /// any other error came of the interruption.
+    /// The error of an interrupted run that stopped with `error`. A killed terraform may have left a lock, and its error says so.
+    /// Any other error was caused by the interruption.
     pub(super) fn ending(&self, error: anyhow::Error) -> anyhow::Error {
         let is_killed = matches!(cause_of(&error), Some(TerraformError::Killed { .. }));
         if is_killed { error } else { self.interrupted() }
@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn only_a_killed_terraform_speaks_for_itself() {
-        // As `grid` tells of them: each has its hint.
+        // As `grid` returns them: each with its hint.
         let told = |error: TerraformError| {
             let hint = error.hint();
             assert!(hint.is_some());

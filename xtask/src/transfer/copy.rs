@@ -1,4 +1,4 @@
-//! The copies: what somebody else put there is kept, the mirror copies, each copy is read back.
+//! The copies: keeps images that others put at the target, copies, and reads each copy back.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,7 +13,7 @@ use super::registry_hints::of_target;
 use crate::target::Target;
 use crate::trust::Trust;
 
-/// What copies to the target, knowing what earlier runs learned and whose images are taken.
+/// The mirror for the target, with the results of earlier runs and the trust rules.
 pub(super) fn mirror(
     client: Client,
     target: &Target,
@@ -33,7 +33,7 @@ pub(super) fn mirror(
     }
 }
 
-/// Copies what the plan says, and reads the copies back.
+/// Makes the copies in the plan, and reads them back.
 pub(super) async fn copy(run: &Run<'_>, plan: &Plan) -> anyhow::Result<Vec<Outcome>> {
     if plan.is_up_to_date() {
         return Ok(Vec::new());
@@ -51,8 +51,8 @@ pub(super) async fn copy(run: &Run<'_>, plan: &Plan) -> anyhow::Result<Vec<Outco
     Ok(outcomes)
 }
 
-/// A target tag that neither this tool nor upstream put there is somebody's work: it is kept under another tag before
-/// it is overwritten.
+/// An image under a target tag that neither this tool nor upstream put there belongs to someone: it is kept under another tag
+/// before the tag is overwritten.
 async fn keep_replaced(run: &Run<'_>, plan: &Plan) -> anyhow::Result<()> {
     for planned in &plan.images {
         let Some((tag, digest)) = planned.keep_as() else { continue };
@@ -66,7 +66,7 @@ async fn keep_replaced(run: &Run<'_>, plan: &Plan) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// ECR mounts only where the account has it switched on.
+/// ECR mounts blobs only if the account has blob mounting enabled.
 ///
 /// # Errors
 /// AWS refuses or does not answer.

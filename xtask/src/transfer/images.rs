@@ -1,4 +1,4 @@
-//! The mirrored images: what images.toml and images.lock ask for, and what of it the registry has archived.
+//! The images to mirror, by images.toml and images.lock, and those that the registry has archived.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,10 +10,10 @@ use registry::mirror::{Action, Job, Plan};
 use super::Run;
 use crate::target::Target;
 
-/// What is to be mirrored.
+/// The images to mirror.
 ///
 /// # Errors
-/// A destination that is no repository of the target.
+/// A destination is not a valid repository of the target.
 pub fn jobs(config: &Config, lock: Option<&Lock>, target: &Target) -> anyhow::Result<Vec<Arc<Job>>> {
     let mut jobs = Vec::with_capacity(config.images.len());
     for image in &config.images {
@@ -29,8 +29,8 @@ pub fn jobs(config: &Config, lock: Option<&Lock>, target: &Target) -> anyhow::Re
     Ok(jobs)
 }
 
-/// What would be copied or built because the registry has archived it: pulls, and so the looks by tag, do not find that. A line
-/// each; a repository is asked only where something is absent from it.
+/// Images that would be copied or built because the registry has archived them: pulls and requests by tag do not find them. One
+/// line each; only repositories with missing images are listed.
 pub(super) async fn archived(
     run: &Run<'_>,
     images: &Plan,
@@ -70,7 +70,7 @@ pub(super) async fn archived(
     Ok(try_join_all(asked).await?.concat())
 }
 
-/// `repository:tag`, without the registry's host, which is the same for all.
+/// `repository:tag`, without the registry's host, which is the same for all images.
 pub fn short(job: &Job) -> String {
     format!("{}:{}", job.target.repository(), job.target.tag().unwrap_or_default())
 }

@@ -1,4 +1,4 @@
-//! transfer-images: plan, show, ask once, act, verify. The dry run is the same path, cut after the plan.
+//! transfer-images: makes a plan, shows it, asks once, applies and verifies it. A dry run is the same and stops after the plan.
 
 mod around;
 mod carry_out;
@@ -58,7 +58,7 @@ pub use show::{held, not_compared};
 pub use signing::why_unsigned;
 use times::Times;
 
-/// Where a run works.
+/// The target and the resources of a run.
 #[derive(Clone, Copy)]
 struct Grid<'a> {
     target: &'a Target,
@@ -67,7 +67,7 @@ struct Grid<'a> {
     completed: &'a Arc<Completed>,
 }
 
-/// One run and what it works with.
+/// The state of one run.
 struct Run<'a> {
     printer: &'a Printer,
     interrupt: &'a Interrupt,
@@ -76,53 +76,53 @@ struct Run<'a> {
     tag: &'a str,
     /// Whether AWS is emulated.
     local: bool,
-    /// What of images.toml this run brings.
+    /// The part of images.toml that this run transfers.
     config: Arc<Config>,
-    /// The grid's resources; none for `--registry`.
+    /// The grid's resources. `None` with `--registry`.
     infrastructure: Option<&'a Infrastructure<'a>>,
-    /// The whole of images.toml: the resources are those of all of it, whatever `--only` says.
+    /// All of images.toml: the resources are always those of the whole file, even with `--only`.
     whole: &'a Config,
     target: &'a Target,
     jobs: Vec<Arc<mirror::Job>>,
     mirror: Mirror,
     builder: ::runtimes::Context,
     lock: Option<Lock>,
-    /// Whose images are taken; none where nothing is said of that.
+    /// The trusted signers. `None` without rules.
     trust: Option<Arc<Trust>>,
-    /// What is too fresh; none where nothing is said of that.
+    /// The minimum ages. `None` without rules.
     ages: Option<Arc<Ages>>,
-    /// What is in place so far.
+    /// The finished part of the plan.
     completed: &'a Arc<Completed>,
-    /// What earlier runs took, and what this one takes.
+    /// The durations of earlier runs and of this one.
     times: Times,
-    /// What this process has already done about the resources, a line each: a shard that came first.
+    /// Changes that this process has already made to the resources, as a first shard; one line each.
     made: Vec<String>,
 }
 
-/// What a run would do.
+/// The plan of a run.
 struct Plan<'a> {
     resources: Option<resources::Resources<'a>>,
     images: mirror::Plan,
     runtimes: Vec<Result<::runtimes::Planned, ::runtimes::Failure>>,
-    /// What is absent because the registry has archived it, a line each.
+    /// Images that are missing because the registry has archived them, one line each.
     archived: Vec<String>,
-    /// What is not pulled through the cache, and why.
+    /// Images that are not pulled through the cache, and why.
     primed: Vec<(Reference, registry::Error)>,
 }
 
-/// What a run did.
+/// The results of a run.
 #[derive(Default)]
 struct Done {
     images: Vec<mirror::Outcome>,
     runtimes: Vec<::runtimes::Outcome>,
-    /// The commands that fetch what is primed and not in the local engine.
+    /// Commands to pull primed images that are missing in the local engine.
     fetch: Vec<String>,
 }
 
-/// Brings the target to what images.toml says, and says how the command ends.
+/// Updates the target to match images.toml. Returns how the command ends.
 ///
 /// # Errors
-/// Anything that keeps an image from standing where it should. What is done by then stays, and the next run goes on.
+/// An image could not be put in place. Finished work stays, and the next run continues from there.
 pub async fn run(context: &Context, request: &Request) -> anyhow::Result<Ending> {
     let place = request.report.as_deref().map(page::Place::check).transpose()?;
     let completed = Arc::new(Completed::default());
@@ -212,7 +212,7 @@ async fn transfer(context: &Context, request: &Request, completed: &Arc<Complete
 }
 
 impl Plan<'_> {
-    /// Whether nothing can be done: what there is to do is done, or has failed already.
+    /// Whether nothing is left to do: all work is done, or has failed already.
     fn is_empty(&self) -> bool {
         let resources = self.resources.as_ref().is_none_or(resources::Resources::is_empty);
         let images = self.images.images.iter().all(|planned| !planned.has_work());
@@ -278,7 +278,7 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// Looks at everything side by side: resources, images, runtimes.
+    /// Reads resources, images and runtimes in parallel and makes the plan.
     async fn plan(&self) -> anyhow::Result<Plan<'a>> {
         let _lane = self.printer.progress().lane("looking at what there is");
         let images = async {
@@ -289,7 +289,7 @@ impl<'a> Run<'a> {
             Ok(images)
         };
         let runtimes = async { Ok(runtimes::plan(self).await) };
-        // Terraform is never dropped in the middle: it got the Ctrl-C itself and is waited for.
+        // Terraform is never dropped while it runs: it received the Ctrl-C too, and is awaited.
         let (resources, images, runtimes) = tokio::try_join!(
             resources::plan(self),
             self.interrupt.guard(images),
@@ -298,14 +298,14 @@ impl<'a> Run<'a> {
         let archived = images::archived(self, &images, &runtimes);
         let archived = self.interrupt.guard(archived).await?;
         let mut plan = Plan { resources, images, runtimes, archived, primed: Vec::new() };
-        // Where nothing is to be done, nothing is pulled through.
+        // If there is nothing to do, nothing is pulled through the cache.
         if self.request.prime || !plan.is_empty() {
             plan.primed = self.interrupt.guard(async { Ok(prime::refused(self).await) }).await?;
         }
         Ok(plan)
     }
 
-    /// Shows the plan, and stops at what cannot come to a good end.
+    /// Shows the plan, and fails if it cannot succeed.
     fn show(&self, plan: &Plan<'_>) -> anyhow::Result<()> {
         show::plan(self, plan);
         if self.request.locked {
@@ -318,7 +318,7 @@ impl<'a> Run<'a> {
         if self.request.keep_going { Ok(()) } else { show::refuse_failed(self, plan) }
     }
 
-    /// Reports the run, and gives whether it changed anything.
+    /// Reports the run. Returns whether it changed anything.
     async fn report(
         &self,
         plan: &Plan<'_>,
@@ -337,7 +337,7 @@ impl<'a> Run<'a> {
         Ok(changed)
     }
 
-    /// What is known so far, for the document and the page of a run that ends before it has more to say.
+    /// Stores the present state for the document and the page, in case the run fails later.
     fn keep(&self, plan: &Plan<'_>, report: Report) -> anyhow::Result<()> {
         if !self.request.quiet {
             self.printer.results().report(&report)?;

@@ -1,4 +1,4 @@
-//! Priming the pull-through cache with what the grid's next step needs.
+//! Fills the pull-through cache with the images that the grid's next steps need.
 
 use failure::{FailWith as _, Kind, ending, failure};
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
@@ -8,12 +8,12 @@ use registry::{Digest, Reference};
 use super::registry_hints::{of_target, registry_failure};
 use super::{Plan, Run};
 
-/// Images that are primed at once.
+/// Images primed in parallel.
 const PRIMED_AT_ONCE: usize = 8;
 
-/// Pulls through ECR's cache what the grid's next step and its charts need, by tag: the first pull through the cache makes the
-/// repository, and one by digest fails (<https://github.com/aws/containers-roadmap/issues/2837>). Nothing comes here: ECR imports the
-/// layers that it is asked for by HEAD, and the grid's nodes find them in the account.
+/// Pulls the images that the grid's next step and its charts need through ECR's cache, by tag: the first pull creates the
+/// repository, and a first pull by digest fails (<https://github.com/aws/containers-roadmap/issues/2837>). No layers are
+/// downloaded: ECR imports the layers requested with HEAD, and the grid's nodes find them in the account.
 pub(super) async fn pull_through(run: &Run<'_>, plan: &Plan<'_>) -> anyhow::Result<Vec<Reference>> {
     if run.target.account.is_none() {
         return Ok(Vec::new());
@@ -25,13 +25,13 @@ pub(super) async fn pull_through(run: &Run<'_>, plan: &Plan<'_>) -> anyhow::Resu
     Ok(primed.into_iter().flatten().collect())
 }
 
-/// What of it nobody signed who has to, by its name upstream, or could not be asked about: found out before anything is done.
+/// The images without a required signature, by their upstream names, and those that could not be checked. Found before any change.
 pub(super) async fn refused(run: &Run<'_>) -> Vec<(Reference, registry::Error)> {
     if run.target.account.is_none() || run.trust.is_none() {
         return Vec::new();
     }
     let asked = run.config.prime.iter().map(|prime| async move {
-        // What is too fresh is left for later, whoever signed it.
+        // Images that are too new are skipped, even if they are signed.
         if !matches!(old_enough(run, &prime.upstream).await, Ok(Ok(()))) {
             return None;
         }
@@ -47,7 +47,7 @@ fn locked(run: &Run<'_>, prime: &images_config::Prime) -> Option<Digest> {
     run.lock.as_ref()?.source_digest(&prime.upstream)
 }
 
-/// None where it is left for later: the cache would take what upstream has now, and that is too fresh.
+/// `None` if it is skipped: the cache would pull upstream's present image, which is too new.
 async fn pull_one(run: &Run<'_>, prime: &images_config::Prime) -> anyhow::Result<Option<Reference>> {
     let cached = run.target.repository(&prime.repository)?.with_tag(&prime.tag)?;
     let client = run.mirror.client();
@@ -58,7 +58,7 @@ async fn pull_one(run: &Run<'_>, prime: &images_config::Prime) -> anyhow::Result
     let failed = |error| registry_failure(error, Kind::Upstream);
     let locked = locked(run, prime);
     check_signature(run, &prime.upstream, locked).await.map_err(failed)?;
-    // That the manifest is there says nothing of the layers: a look at it by HEAD imports it alone.
+    // The manifest alone does not import the layers.
     let pulled = client.manifest(&cached).await.map_err(of_target)?;
     let pulled = pulled.ok_or_else(|| {
         failure(Kind::Upstream, format!("{cached}: the cache does not find {}", prime.upstream))
@@ -73,7 +73,7 @@ async fn pull_one(run: &Run<'_>, prime: &images_config::Prime) -> anyhow::Result
             prime.upstream
         ));
     }
-    // The cache takes from an index only the images that are asked for.
+    // From an index, the cache imports only the requested images.
     let of_cache = Repository { client, name: &cached };
     let image = match choose::image(&of_cache, &pulled, &images_config::default_platform()).await {
         Ok(child) => client.manifest(&cached.with_digest(child.digest)).await.map_err(of_target)?,
@@ -86,18 +86,18 @@ async fn pull_one(run: &Run<'_>, prime: &images_config::Prime) -> anyhow::Result
     Ok(Some(cached))
 }
 
-/// Whether what upstream has under a name is old enough to be pulled through.
+/// Whether upstream's present image of a name is old enough.
 async fn old_enough(run: &Run<'_>, upstream: &Reference) -> anyhow::Result<Result<(), registry::Error>> {
     let Some(ages) = run.ages.as_ref().filter(|_| run.config.min_age(upstream).is_some()) else {
         return Ok(Ok(()));
     };
     let found = run.mirror.client().find(upstream).await;
     let found = found.map_err(|error| registry_failure(error, Kind::Upstream))?;
-    // Where upstream has none, the cache says so.
+    // If upstream does not have it, the cache reports that.
     Ok(found.map_or(Ok(()), |found| ages.check(upstream, found.digest)))
 }
 
-/// Nothing is pulled through that is nobody's, and what the cache has may be older than what upstream has.
+/// Checks the signature before the pull. Called again after it, because the cache may have an older image than upstream.
 async fn check_signature(
     run: &Run<'_>,
     upstream: &Reference,
@@ -112,7 +112,7 @@ async fn check_signature(
     };
     match digest {
         Some(digest) => trust.check(upstream, digest).await.map(drop),
-        // The cache does not find it either, and says so.
+        // The cache does not find it either, and reports that.
         None => Ok(()),
     }
 }
@@ -122,8 +122,8 @@ fn builds_functions(image: &Reference) -> bool {
     image.repository().contains("sam/build-")
 }
 
-/// The grid's next step builds in some of the primed images: where the engine is needed anyway, these are left in its store, as the
-/// Makefile did, and with `--prime` all of them. Gives the commands that fetch those which an engine is there for and lacks.
+/// The grid's next step builds in some of the primed images. If the engine is in use anyway, these are pulled into its store, as
+/// the Makefile did; with `--prime` all of them are. Returns the commands to pull those that a running engine does not have.
 pub(super) async fn fetch(run: &Run<'_>, primed: &[Reference]) -> anyhow::Result<Vec<String>> {
     let mut fetch = Vec::new();
     let pull = run.request.prime || run.builder.used_docker();
@@ -142,7 +142,7 @@ pub(super) async fn fetch(run: &Run<'_>, primed: &[Reference]) -> anyhow::Result
                 }
             }
         }
-        // Without an engine there is nothing to fetch it into.
+        // Without an engine there is nothing to pull it into.
         let Ok(docker) = run.builder.docker().await else { continue };
         if matches!(docker.store().image(&run.builder.grid_settings.engine_name(image)).await, Ok(None)) {
             fetch.push(format!("{} pull {image}", docker.name()));

@@ -1,4 +1,4 @@
-//! What is seen of copies while they run.
+//! The progress display of copies.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -8,14 +8,14 @@ use registry::mirror::{Event, Plan, Planned};
 use super::images::short;
 use crate::ui::{Lane, Printer, Whole, units};
 
-/// What is seen of copies while they run.
+/// The progress display of copies.
 pub struct Board {
     printer: Printer,
     names: Vec<String>,
     lanes: Mutex<Lanes>,
 }
 
-/// A line for each image that is being copied, and the count of all.
+/// A line for each image being copied, and the total count.
 struct Lanes {
     each: BTreeMap<usize, Lane>,
     whole: Whole,
@@ -29,7 +29,7 @@ impl Lanes {
 }
 
 impl Board {
-    /// Of a plan that is about to be carried out.
+    /// The display for a plan that is about to be applied.
     pub fn new(printer: &Printer, plan: &Plan) -> Self {
         let names = plan.images.iter().map(|planned| short(&planned.job)).collect();
         let images = plan.images.iter().filter(|planned| planned.has_work()).count();
@@ -42,7 +42,7 @@ impl Board {
         self.names.get(image).map_or("?", String::as_str)
     }
 
-    /// Shows what happened.
+    /// Shows an event.
     pub fn hear(&self, event: &Event) {
         let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
@@ -54,7 +54,7 @@ impl Board {
                     units::bytes(*bytes),
                     units::count(*blobs, "blob")
                 );
-                // A terminal shows a line for each image that is being copied. Where only a tag is set, its end is enough.
+                // A terminal has a line for each image being copied. If only a tag is set, its end is enough.
                 if self.printer.progress().is_drawn() || *blobs == 0 {
                     self.printer.detail(words);
                 } else {

@@ -1,4 +1,4 @@
-//! What stops a run between plan and apply: tags that have moved, tags that may not move, too few pulls.
+//! Reasons to stop between plan and apply: tags that have moved, tags that must not move, too few pulls.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use super::resources::Resources;
 use crate::min_age::Ages;
 use crate::ui::units;
 
-/// Stops where an upstream tag, an image's or a base's, has moved away from images.lock, unless to what images.lock says has to wait.
+/// Fails if an upstream tag, of an image or a base, no longer has the digest in images.lock, unless the new digest must wait.
 pub(super) fn moved(plan: &super::Plan<'_>, ages: Option<&Ages>) -> anyhow::Result<()> {
     let images =
         plan.images.images.iter().filter_map(|planned| Some((&planned.job.source, planned.moved()?)));
@@ -20,7 +20,7 @@ pub(super) fn moved(plan: &super::Plan<'_>, ages: Option<&Ages>) -> anyhow::Resu
         let base = planned.base.as_ref()?;
         Some((&base.name, planned.base_moved?))
     });
-    // Several runtimes may stand on one base.
+    // Several runtimes may have the same base.
     let waits = |name, to| ages.is_some_and(|ages| ages.is_waiting(name, to));
     let moved = images.chain(bases).filter(|(name, (_, to))| !waits(name, *to));
     let moved: BTreeSet<String> =
@@ -35,7 +35,7 @@ pub(super) fn moved(plan: &super::Plan<'_>, ages: Option<&Ages>) -> anyhow::Resu
     )
 }
 
-/// Stops where a tag would have to move that its repository does not let move.
+/// Fails if a tag must move that its repository does not allow to move.
 pub(super) fn fixed(plan: &super::Plan<'_>, resources: &Resources<'_>) -> anyhow::Result<()> {
     let is_fixed = |planned: &&Planned| {
         let target = &planned.job.target;
@@ -43,7 +43,7 @@ pub(super) fn fixed(plan: &super::Plan<'_>, resources: &Resources<'_>) -> anyhow
             && resources.is_fixed(target.repository(), target.tag().unwrap_or_default())
     };
     let images = plan.images.images.iter().filter(is_fixed).map(|planned| short(&planned.job));
-    // A runtime's tag moves with each build, and the record of its moves with each move.
+    // A runtime's tag moves with each build, and the tag of its history moves too.
     let work = plan.planned_runtimes().filter(|planned| !super::runtimes::is_up_to_date(planned));
     let runtimes = work
         .flat_map(|planned| [planned.name.clone(), runtimes::history_tag(&planned.name)])
@@ -63,13 +63,13 @@ pub(super) fn fixed(plan: &super::Plan<'_>, resources: &Resources<'_>) -> anyhow
     )
 }
 
-/// What a registry that counts pulls is asked for, and allows.
+/// The pulls needed from a registry that counts them, and its limit.
 pub fn pulls_left(pulls: &Pulls, limit: RateLimit) -> String {
     let needed = units::count(usize::try_from(pulls.needed).unwrap_or(usize::MAX), "pull");
     format!("{}: {needed} needed, {} of {} left", pulls.registry, limit.remaining, limit.limit)
 }
 
-/// Stops before any transfer where a registry allows fewer pulls than the run needs.
+/// Fails before any transfer if a registry allows fewer pulls than the run needs.
 pub fn exhausted(plan: &Plan, keep_going: bool) -> anyhow::Result<()> {
     for pulls in &plan.pulls {
         let Some(limit) = pulls.limit.filter(|limit| limit.remaining < pulls.needed) else { continue };

@@ -1,4 +1,4 @@
-//! What a registry's error means for the user.
+//! Explains a registry's errors to the user.
 
 use docker_credentials::CredentialError;
 use registry::{ErrorKind, ManifestError, NoConnection};
@@ -9,13 +9,13 @@ use failure::{Kind, ending};
 
 use crate::target::Target;
 
-/// A registry's error of this kind, unless it is IAM that refuses, and what to do about it.
+/// Adds a hint and this kind to a registry's error, or the kind for credentials if IAM refuses.
 pub fn registry_failure(error: registry::Error, kind: Kind) -> anyhow::Error {
     let (kind, hint) = registry_verdict(&error, kind);
     ending(kind, hint, error)
 }
 
-/// The kind and the hint of an image's error: the target's, else a source's.
+/// The kind and the hint of an image's error, from the target or a source.
 pub fn image_verdict(error: &registry::Error, target: Option<&Target>) -> (Kind, Option<String>) {
     let Some(target) = target.filter(|target| error.registry() == target.host()) else {
         return registry_verdict(error, Kind::Upstream);
@@ -51,7 +51,7 @@ pub fn registry_verdict(error: &registry::Error, kind: Kind) -> (Kind, Option<St
     }
 }
 
-/// What to do about a refusal of KMS's, which ECR's registry hands on.
+/// The hint if KMS refuses, which ECR's registry forwards.
 fn refused_by_kms(error: &registry::Error) -> Option<String> {
     match error.kind() {
         ErrorKind::Refused { code, message, .. } => key_refusal(code, message),
@@ -60,7 +60,7 @@ fn refused_by_kms(error: &registry::Error) -> Option<String> {
     }
 }
 
-/// The action that IAM refuses, and its words: ECR's registry answers in those of its API
+/// The action that IAM refuses, and its message: ECR's registry answers with the messages of its API
 /// (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/security_iam_troubleshoot.html>).
 fn refused_by_iam(error: &registry::Error) -> Option<(&str, &str)> {
     let (ErrorKind::Denied { message } | ErrorKind::Unauthorized { message }) = error.kind() else {
@@ -69,7 +69,7 @@ fn refused_by_iam(error: &registry::Error) -> Option<(&str, &str)> {
     Some((refused_action(message)?, message))
 }
 
-/// What to do about a credential helper that does not end.
+/// The hint for a credential helper that does not end.
 fn helper(error: &CredentialError) -> Option<String> {
     let CredentialError::HelperEndless { helper, registry, .. } = error else { return None };
     Some(format!(
@@ -78,7 +78,7 @@ fn helper(error: &CredentialError) -> Option<String> {
     ))
 }
 
-/// What a user can do about a registry's refusal.
+/// What a user can do if a registry refuses.
 pub fn registry_hint(error: &registry::Error) -> Option<String> {
     let (registry, host) = (error.registry(), error.server());
     let route = |url: String| format!("[upstream.\"{registry}\"] url = \"{url}\" in images.toml");
@@ -147,7 +147,7 @@ pub fn registry_hint(error: &registry::Error) -> Option<String> {
     Some(hint)
 }
 
-/// Whether a refusal is about how much is stored: Harbor's and ECR's words
+/// Whether a refusal is about a storage quota, by the messages of Harbor and ECR
 /// ([harbor-cli#96](https://github.com/goharbor/harbor-cli/issues/96): "wasted half a day troubleshooting auth problems").
 fn is_quota(message: &str) -> bool {
     let message = message.to_ascii_lowercase();
@@ -182,7 +182,7 @@ fn no_connection(why: NoConnection, registry: &str, host: &str) -> Option<String
             "something else than a registry seems to listen at {host}: is this its address and its port? \
              [upstream.\"{registry}\"] in images.toml names another one"
         ),
-        // A server that speaks TLS 1.2 says of a missing certificate no more than that.
+        // A server with TLS 1.2 reports a missing client certificate only like this.
         NoConnection::Tls => format!(
             "{host} does not support TLS 1.2 or 1.3, or needs a client certificate: client.cert and client.key in \
              /etc/docker/certs.d/{host}/"
@@ -206,7 +206,7 @@ fn no_connection(why: NoConnection, registry: &str, host: &str) -> Option<String
     Some(hint)
 }
 
-/// A failure at the target.
+/// Adds kind and hint to an error of the target.
 pub(super) fn of_target(error: registry::Error) -> anyhow::Error {
     registry_failure(error, Kind::Registry)
 }

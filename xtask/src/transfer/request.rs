@@ -1,36 +1,36 @@
-//! What a transfer is asked for.
+//! The options of a transfer.
 
 use std::path::PathBuf;
 
 use aws::shard::Shard;
 
-/// What was asked for.
+/// The options of a transfer.
 #[derive(Clone, Debug, Default)]
 pub struct Request {
     /// Show the plan and stop.
     pub dry_run: bool,
-    /// Do not ask.
+    /// Do not ask for confirmation.
     pub auto_approve: bool,
-    /// Build every runtime anew.
+    /// Rebuild every runtime.
     pub rebuild_runtimes: bool,
-    /// Refuse where upstream says something else than images.lock.
+    /// Refuse if upstream has another digest than images.lock.
     pub locked: bool,
     /// Continue with the other images if one fails.
     pub keep_going: bool,
     /// Only these images and runtimes.
     pub only: Vec<String>,
-    /// Images and runtimes that are taken whatever `min_age` says.
+    /// Images and runtimes to use even if `min_age` says to wait.
     pub allow_fresh: Vec<String>,
-    /// Only this share.
+    /// Only this shard.
     pub shard: Option<Shard>,
     /// Start terraform even if it is known to have nothing to do.
     pub refresh: bool,
-    /// Pull what is primed into the local container engine, whether or not it is needed for anything else.
+    /// Pull primed images into the local container engine, even if it is not needed otherwise.
     pub prime: bool,
-    /// Where a page about the run is written.
+    /// The file for a page about the run.
     pub report: Option<PathBuf>,
-    /// Whether the exit code says that something was changed, or by a dry run would be.
+    /// Whether the exit code shows that something was changed, or would be by a dry run.
     pub report_changes: bool,
-    /// No report on stdout: the caller has its own.
+    /// No report on stdout: the caller prints its own.
     pub quiet: bool,
 }

@@ -12,15 +12,15 @@ use terraform::Change;
 
 use super::Run;
 
-/// The grid's AWS resources, and what terraform would do about them.
+/// The grid's AWS resources, and terraform's changes to them.
 pub struct Resources<'a> {
     pub infrastructure: Infrastructure<'a>,
     pub inventory: Inventory,
     /// Whether it is known, without starting terraform, that it has nothing to do.
     pub up_to_date: bool,
-    /// Where what somebody else made is not what images.toml says, a line each.
+    /// Differences between images.toml and resources of others, one line each.
     pub differences: Vec<String>,
-    /// What the pull-through cache's own repositories get, a line each.
+    /// The settings of the pull-through cache's own repositories, one line each.
     pub of_the_cache: Vec<String>,
     planned: Option<Planned>,
     settings: SettingsPlan,
@@ -34,23 +34,23 @@ impl Resources<'_> {
             && self.planned.as_ref().is_none_or(|planned| planned.plan.is_empty())
     }
 
-    /// What would change in the registry's settings, a line each.
+    /// The changes to the registry's settings, one line each.
     pub fn settings(&self) -> &[String] {
         &self.settings.lines
     }
 
-    /// What terraform would do and what would change in the registry's settings, a line each.
+    /// Terraform's changes and those to the registry's settings, one line each.
     pub(super) fn all_lines(&self) -> Vec<String> {
         self.lines().into_iter().chain(self.settings.lines.iter().cloned()).collect()
     }
 
-    /// What terraform would do, a line each.
+    /// Terraform's changes, one line each.
     pub fn lines(&self) -> Vec<String> {
         let changes = self.changes();
         self.adopted().into_iter().chain(changes.into_iter().map(ToString::to_string)).collect()
     }
 
-    /// What stands and is put into the state as it is, a line each.
+    /// Existing resources that are added to the state unchanged, one line each.
     pub(super) fn adopted(&self) -> Vec<String> {
         let unrecorded = self.inventory.unrecorded.iter().map(ToString::to_string);
         let cut_off = self.planned.iter().flat_map(|planned| &planned.cut_off);
@@ -60,7 +60,7 @@ impl Resources<'_> {
         unrecorded.chain(kept).collect()
     }
 
-    /// What terraform would make, change or end, without what is adopted.
+    /// Resources that terraform would create, change or delete, without adopted ones.
     pub(super) fn changes(&self) -> Vec<&Change> {
         let Some(planned) = &self.planned else { return Vec::new() };
         let unrecorded = &self.inventory.unrecorded;
@@ -70,7 +70,7 @@ impl Resources<'_> {
         planned.plan.effective().filter(|change| !known(&change.address)).collect()
     }
 
-    /// Whether a tag that stands may not move, and terraform is not about to change that.
+    /// Whether an existing tag must not move, and terraform does not change that.
     pub(super) fn is_fixed(&self, repository: &str, tag: &str) -> bool {
         let found = self.inventory.repositories.get(repository);
         let changes = self.planned.iter().flat_map(|planned| planned.plan.effective());
@@ -81,7 +81,7 @@ impl Resources<'_> {
                 .any(|change| change.index.as_deref() == Some(repository))
     }
 
-    /// Does it, and marks what others manage and this grid uses.
+    /// Applies the changes, and marks resources that this grid uses and others manage.
     pub(super) async fn apply(&self, run: &Run<'_>) -> anyhow::Result<()> {
         let righted = self.put_right(run).await?;
         let planned = righted.as_ref().or(self.planned.as_ref());
@@ -102,7 +102,7 @@ impl Resources<'_> {
         Ok(())
     }
 
-    /// Puts the state right where the plan was made as if it were, and plans what is then left to do.
+    /// If the plan expects corrections of the state, makes them, and plans the remaining work.
     async fn put_right(&self, run: &Run<'_>) -> anyhow::Result<Option<Planned>> {
         let cut_off = self.planned.as_ref().map_or(&[][..], |planned| &planned.cut_off);
         if self.inventory.unrecorded.is_empty() && cut_off.is_empty() {
@@ -122,7 +122,7 @@ impl Resources<'_> {
     }
 }
 
-/// Looks at the account, and starts terraform unless it is known to have nothing to do. Nothing for `--registry`.
+/// Reads the account, and starts terraform unless it is known to have nothing to do. `None` with `--registry`.
 pub(super) async fn plan<'a>(run: &Run<'a>) -> anyhow::Result<Option<Resources<'a>>> {
     let (Some(account), Some(infrastructure)) = (&run.target.account, run.infrastructure) else {
         return Ok(None);

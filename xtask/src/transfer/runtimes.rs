@@ -1,4 +1,4 @@
-//! The runtimes: from images.toml to the builder, and what is seen while it builds.
+//! The runtimes: converts images.toml for the builder, and shows the progress of builds.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -27,15 +27,15 @@ use crate::target::Target;
 use crate::trust::Trust;
 use crate::ui::{Lane, Printer, units};
 
-/// `org.opencontainers.image.source`: where the grid that runs the runtimes is at home.
+/// `org.opencontainers.image.source`: the repository of the grid that uses the runtimes.
 const SOURCE: &str = "https://github.com/finos/htc-grid";
 
-/// Whether nothing is to be done for a runtime.
+/// Whether a runtime needs no work.
 pub(super) fn is_up_to_date(planned: &Planned) -> bool {
     planned.action == Action::Nothing
 }
 
-/// Plans every runtime that is switched on. One that cannot be planned is in the plan, beside those that can.
+/// Plans every enabled runtime. A failure to plan one is in the result, next to the others.
 pub(super) async fn plan(run: &Run<'_>) -> Vec<Result<Planned, Failure>> {
     let config = &run.config;
     let wanted = config.runtimes.iter().zip(wanted(config));
@@ -45,8 +45,8 @@ pub(super) async fn plan(run: &Run<'_>) -> Vec<Result<Planned, Failure>> {
     runtimes::plan(&run.builder, &wanted, options).await
 }
 
-/// A runtime's error with its name, its causes, its exit code and its hint. Where IAM refuses, the words are the same whether they
-/// come from the registry or from the container engine that pulls there.
+/// A runtime's error with its name, causes, kind and hint. A refusal by IAM has the same message from the registry and from the
+/// container engine that pulls there.
 pub fn explain(name: &str, error: &RuntimeError) -> anyhow::Error {
     let words = error.in_full();
     let is_ours = |error: &&registry::Error| {
@@ -66,8 +66,8 @@ pub fn explain(name: &str, error: &RuntimeError) -> anyhow::Error {
     ending(kind, hint, anyhow::anyhow!("runtime {name}: {words}"))
 }
 
-/// The runtimes of images.toml as the builder takes them, in its order and the switched off ones among them: what there is of
-/// others in the same context is part of what each one leaves out.
+/// The runtimes of images.toml for the builder, in order and including disabled ones: the files of other runtimes in the same
+/// context are left out of each build.
 pub fn wanted(config: &Config) -> Vec<runtimes::Runtime> {
     config
         .runtimes
@@ -93,7 +93,7 @@ pub fn wanted(config: &Config) -> Vec<runtimes::Runtime> {
         .collect()
 }
 
-/// A file's path from the context; its whole path where it stands elsewhere.
+/// A file's path from the context, or its whole path if it is elsewhere.
 fn below(context: &Path, file: &Path) -> String {
     file.strip_prefix(context).unwrap_or(file).display().to_string()
 }
@@ -110,7 +110,7 @@ fn of_others(config: &Config, runtime: &images_config::Runtime) -> BTreeSet<Stri
     others.filter(|file| !own.contains(file)).collect()
 }
 
-/// Builds, pushes and promotes what the plan says.
+/// Builds, pushes and promotes the planned runtimes.
 pub(super) async fn build(run: &Run<'_>, planned: &[Result<Planned, Failure>]) -> Vec<Outcome> {
     let can = planned.iter().filter_map(|planned| planned.as_ref().ok());
     let work: Vec<Planned> = can.filter(|planned| !is_up_to_date(planned)).cloned().collect();
@@ -125,10 +125,10 @@ pub(super) async fn build(run: &Run<'_>, planned: &[Result<Planned, Failure>]) -
     outcomes
 }
 
-/// The builder's context for this run; without a target it builds into the container client's store alone.
+/// The builder's context for this run. Without a target, builds stay in the container client's store.
 ///
 /// # Errors
-/// The scratch directory cannot be made.
+/// The scratch directory cannot be created.
 pub fn builder_context(
     context: &Context,
     client: Client,
@@ -151,14 +151,14 @@ pub fn builder_context(
     builder.logs = Logs::new(logs.clone(), context.paths.show(&logs).to_string());
     builder.container_cli.clone_from(&context.settings.container_cli);
     builder.source = Some(SOURCE.to_owned());
-    // Of a program's own files no commit around them says anything.
+    // For the program's own files, a commit of the surrounding checkout is not relevant.
     builder.checkout =
         (!matches!(context.paths.home(), Home::Program(_))).then(|| context.paths.root().to_owned());
     builder.who = who(target);
     Ok(builder)
 }
 
-/// Who moves tags, for those who come later.
+/// The user who moves tags, for the history.
 pub fn who(target: Option<&Target>) -> String {
     let account = target.and_then(|target| target.account.as_ref());
     let user = || std::env::var("USER").or_else(|_| std::env::var("LOGNAME"));
@@ -166,13 +166,13 @@ pub fn who(target: Option<&Target>) -> String {
     on_this_machine(&name.unwrap_or_else(|| user().unwrap_or_else(|_| "somebody".to_owned())))
 }
 
-/// What images.lock says of a runtime that is held.
+/// The hold of a runtime in images.lock.
 pub fn hold(lock: Option<&Lock>, runtime: &str) -> Option<Hold> {
     let hold = lock?.hold(runtime)?;
     Some(Hold { build: hold.build, since: hold.since, by: hold.by.clone() })
 }
 
-/// What the builder asks of the configuration, the lock and the account.
+/// The builder's settings from the configuration, the lock and the account.
 pub struct ConfiguredGrid {
     lock: Option<Lock>,
     trust: Option<Arc<Trust>>,
@@ -184,10 +184,10 @@ pub struct ConfiguredGrid {
 }
 
 impl ConfiguredGrid {
-    /// The settings of a run; whose images are taken, and how old they have to be.
+    /// The settings of a run, with the trusted signers and the minimum ages.
     ///
     /// # Errors
-    /// A rule's prefix is none that a repository can have.
+    /// A rule's prefix is not valid in a repository name.
     pub fn new(
         sources: Sources<'_>,
         config: &Config,
@@ -262,16 +262,16 @@ impl GridSettings for ConfiguredGrid {
     }
 }
 
-/// A line of the display for each runtime that is worked on.
+/// A display line for each runtime in progress.
 pub struct Lanes {
     printer: Printer,
-    /// Where the runtimes are counted that are done.
+    /// Counts finished runtimes.
     completed: Option<Arc<Completed>>,
     lanes: Mutex<BTreeMap<String, Lane>>,
 }
 
 impl Lanes {
-    /// No line yet.
+    /// Starts without lines.
     fn new(printer: &Printer, completed: Option<Arc<Completed>>) -> Self {
         Self { printer: printer.clone(), completed, lanes: Mutex::default() }
     }
@@ -282,7 +282,7 @@ impl Lanes {
         lane.news(text);
     }
 
-    /// Takes the runtime's line away and counts it. A log has no such lines.
+    /// Removes the runtime's line and counts it. A log has no such lines.
     fn end(&self, runtime: &str) {
         let lane = self.lanes.lock().unwrap_or_else(PoisonError::into_inner).remove(runtime);
         lane.unwrap_or_else(|| self.printer.progress().lane(runtime)).done();
@@ -307,7 +307,7 @@ impl Progress for Lanes {
     }
 
     fn state(&self, runtime: &str, state: &State) {
-        // Bytes on their way are told often, and come after other states.
+        // Events for sent bytes are frequent, and come after other states.
         if let (Some(completed), false) = (&self.completed, matches!(state, State::Pushing { done: 1.., .. }))
         {
             completed.spans.begin(Work::Runtime(runtime.to_owned()));
@@ -318,7 +318,7 @@ impl Progress for Lanes {
             State::Packing => "packing".to_owned(),
             State::Pushing { done: 0, bytes } => format!("pushing, at most {}", units::bytes(*bytes)),
             State::Pushing { done, bytes } => {
-                // One line of a log is enough.
+                // One line is enough in a log.
                 if self.printer.progress().is_drawn() {
                     self.news(
                         runtime,

@@ -1,4 +1,4 @@
-//! What ECR's scans found in an image, also where it is an index.
+//! ECR's scan findings in an image or an index.
 
 use aws::Aws;
 use aws::scans::{Scan, findings};
@@ -7,8 +7,8 @@ use registry::{Client, Reference};
 
 use super::registry_hints::registry_failure;
 
-/// What was found in `image`, which has a digest; none where it was not scanned. ECR scans no index, but the images in it: theirs are
-/// added up.
+/// The findings in `image`, which must have a digest. `None` if it was not scanned. ECR does not scan an index, only its images:
+/// their findings are added up.
 ///
 /// # Errors
 /// AWS or the registry refuses or does not answer.

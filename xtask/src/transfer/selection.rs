@@ -1,10 +1,10 @@
-//! Which part of images.toml a run brings: what `--only` names, a shard's share, or the resources alone.
+//! The part of images.toml that a run transfers: by `--only`, a shard, or only the resources.
 
 use aws::shard::Shard;
 use failure::{FailWith as _, Kind, failure};
 use images_config::{Config, RUNTIMES_REPOSITORY};
 
-/// The part of images.toml that `names` name: repositories, `repository:tag`, or runtimes.
+/// The part of images.toml that `names` select: repositories, `repository:tag`, or runtimes.
 ///
 /// # Errors
 /// A name that images.toml does not have.
@@ -28,7 +28,7 @@ pub fn only(mut config: Config, names: &[String]) -> anyhow::Result<Config> {
             .hint(Kind::Usage, format!("it has {}", known.join(", ")));
     }
     config.images.retain(|image| image_names(image).iter().any(|name| names.contains(name)));
-    // Switched off, not taken away: which entry points there are is part of each runtime's build key.
+    // Disabled instead of removed: all entry points are part of each runtime's build key.
     for runtime in &mut config.runtimes {
         runtime.enabled = runtime_names(runtime).iter().any(|name| names.contains(name));
     }
@@ -36,8 +36,8 @@ pub fn only(mut config: Config, names: &[String]) -> anyhow::Result<Config> {
     Ok(config)
 }
 
-/// The part of images.toml that is a shard's: images by their repository, so that one process sees all that can be mounted within
-/// it, and each runtime by itself. What is primed is the first shard's.
+/// The part of images.toml for a shard: images by repository, so that one process handles all mounts within it, and each runtime
+/// separately. The first shard primes the cache.
 pub(super) fn share(mut config: Config, shard: Shard) -> Config {
     config.images.retain(|image| shard.has(&image.repository));
     for runtime in &mut config.runtimes {
@@ -49,7 +49,7 @@ pub(super) fn share(mut config: Config, shard: Shard) -> Config {
     config
 }
 
-/// No image and no runtime of images.toml: its resources alone.
+/// The part without images and runtimes, for the resources only.
 pub(super) fn none(mut config: Config) -> Config {
     config.images.clear();
     config.prime.clear();

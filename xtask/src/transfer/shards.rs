@@ -1,4 +1,4 @@
-//! One transfer by several processes: the resources once, a lease for each share, and a report that the last one joins.
+//! One transfer by several processes: resources once, a lease per shard, and a report that the last shard combines.
 
 use std::time::Duration;
 
@@ -17,53 +17,53 @@ use super::runtimes::who;
 use super::{Done, Plan, Run, show};
 use crate::ui::{Printer, Table, units};
 
-/// How long a shard waits at least for whoever makes the resources, or does the whole work, and `watch` for another run: they were
-/// started to be left alone.
+/// How long a shard waits at least for another run on the resources or all images, and `watch` for any run: they are meant to run
+/// unattended.
 pub const LOCK_TIMEOUT: Duration = Duration::from_secs(15 * 60);
-/// After so long, what a shard reported is no longer news of this run.
+/// Age after which a shard's report no longer belongs to this run.
 const NEWS: Duration = Duration::from_secs(24 * 3600);
-/// What a record is in errors.
+/// The name of a record in errors.
 const WHAT: &str = "the report of a run";
-/// Parts of the report that are read at once.
+/// Reports read in parallel.
 const AT_ONCE: usize = 16;
 
-/// What the record of a run that does the whole work is called, beside those of the shards.
+/// The suffix of the record of a run without shards, and the prefix of those of shards.
 const RECORDS: &str = "transfer.report";
 
-/// What one shard, or a run that does the whole work, has to report.
+/// The report of one shard, or of a run without shards.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Share {
-    /// `2/4`; `1/1` of a whole run.
+    /// `2/4`; `1/1` for a run without shards.
     shard: String,
-    /// Who ran it.
+    /// The user who ran it.
     #[serde(default)]
     by: Option<String>,
-    /// The list that it is a share of.
+    /// The hash of the whole list.
     list: Digest,
     at: Timestamp,
-    /// Images and runtimes of the share.
+    /// Images and runtimes in the shard.
     images: usize,
-    /// Those that this run brought.
+    /// Those that this run transferred.
     brought: usize,
     bytes: u64,
-    /// What failed, with its causes.
+    /// What failed, with causes.
     failed: Vec<String>,
 }
 
-/// What all shards have reported.
+/// The combined reports of all shards.
 #[derive(Debug, Serialize)]
 pub struct Joined {
-    /// Whether each of them has, and without a failure.
+    /// Whether all shards have reported success.
     complete: bool,
     images: usize,
     brought: usize,
     bytes: u64,
     done: Vec<Share>,
-    /// Shards of which there is no report of this list and day.
+    /// Shards without a recent report for this list.
     missing: Vec<String>,
 }
 
-/// What the whole list is, for parts of reports to be told from those of another one.
+/// A hash of the whole list, to recognise reports for another list.
 pub(super) fn list(config: &Config, lock: Option<&Lock>) -> Digest {
     let image = |image: &images_config::Image| {
         let locked = lock.and_then(|lock| lock.source_digest(&image.source));
@@ -74,7 +74,7 @@ pub(super) fn list(config: &Config, lock: Option<&Lock>) -> Digest {
     Digest::of(lines.collect::<String>().as_bytes())
 }
 
-/// The lease on what the run is about to do.
+/// The lease for the work of this run.
 pub(super) async fn lease(run: &Run<'_>, infrastructure: &Infrastructure<'_>) -> anyhow::Result<Lease> {
     match run.request.shard {
         Some(shard) => infrastructure.lease_on(Part::Shard(shard), LOCK_TIMEOUT).await,
@@ -82,9 +82,8 @@ pub(super) async fn lease(run: &Run<'_>, infrastructure: &Infrastructure<'_>) ->
     }
 }
 
-/// Sees to the account's resources, unless they are proven to be there: whoever comes first does it, and the others wait. A first
-/// shard that all have to wait for would be one that may never come. `run` is one of the resources alone. Gives what was done, a line
-/// each.
+/// Applies the resources, unless the plan cache shows that they are up to date: the first shard to arrive does it, and the others
+/// wait. A fixed first shard might never start. `run` is a run of only the resources. Returns the changes, one line each.
 pub(super) async fn resources_first(
     run: &Run<'_>,
     infrastructure: &Infrastructure<'_>,
@@ -115,8 +114,8 @@ pub(super) async fn resources_first(
     done
 }
 
-/// Leaves what this shard has done beside the state, and reads what the others have: whoever ends last sees all of it. A run that does
-/// the whole work leaves its record where there was something to do. Nothing where there is no state's bucket.
+/// Writes this shard's report next to the state, and reads the others: the last shard to end sees all of them. A run without shards
+/// writes its record if it had work to do. `None` without a state bucket.
 pub(super) async fn join(
     run: &Run<'_>,
     plan: &Plan<'_>,
@@ -141,7 +140,7 @@ pub(super) async fn join(
     Ok(Some(joined))
 }
 
-/// Leaves a record of a run that has failed in the midst.
+/// Writes a record of a run that failed while applying.
 pub(super) async fn leave_failure(run: &Run<'_>, plan: &Plan<'_>, list: &Digest, error: &anyhow::Error) {
     let Some(resources) = &plan.resources else { return };
     let mut part = part(run, plan, None, list);
@@ -149,7 +148,7 @@ pub(super) async fn leave_failure(run: &Run<'_>, plan: &Plan<'_>, list: &Digest,
     leave(run, resources.infrastructure.store(), &part).await;
 }
 
-/// The record is for `status` alone: nothing fails for want of it.
+/// The record is only for `status`, so a failure to write it is a warning.
 async fn leave(run: &Run<'_>, store: &StateStore, part: &Share) {
     let written = match run.request.shard {
         Some(shard) => report(store, shard).write(part).await,
@@ -160,7 +159,7 @@ async fn leave(run: &Run<'_>, store: &StateStore, part: &Share) {
     }
 }
 
-/// What the last run that had something to do has reported, its shards joined; none where there is no record of one.
+/// The combined report of the last run that had work to do. `None` if there is no record.
 ///
 /// # Errors
 /// S3 refuses or does not answer.
@@ -182,7 +181,7 @@ fn report(store: &StateStore, shard: Shard) -> Sidecar<Share> {
 }
 
 async fn read(store: &StateStore, shard: Shard) -> anyhow::Result<Option<Share>> {
-    // What another version wrote is no report.
+    // A report of another version is ignored.
     Ok(report(store, shard).read_if_understood().await?.map(|found| found.content))
 }
 
@@ -226,7 +225,7 @@ impl Joined {
         }
     }
 
-    /// What was done and what failed, a line each.
+    /// The results and failures, one line each.
     pub fn lines(&self) -> Vec<String> {
         let last = self.done.iter().max_by_key(|part| part.at);
         let ended = last.map_or_else(String::new, |last| {

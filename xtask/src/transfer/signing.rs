@@ -1,4 +1,4 @@
-//! What came of ECR's signatures of the runtimes that a run put in place.
+//! ECR's signatures of the runtimes that a run put in place.
 
 use aws::signing::{self, Signing};
 use futures_util::future::join_all;
@@ -6,11 +6,11 @@ use images_config::RUNTIMES_REPOSITORY;
 
 use super::{Done, Run};
 
-/// What to do where a signature is missing: ECR signs only what is pushed, and a build that the registry has is not pushed again.
+/// The hint for a missing signature: ECR signs only at a push, and an existing build is not pushed again.
 const AGAIN: &str = "another `epoch` in images.toml has it built, pushed and signed anew";
 
-/// Tells of each runtime that was worked on what keeps it from being signed, where images.toml asks for signatures. It fails no
-/// run: the runtimes are in place as they should be.
+/// Warns about each runtime of this run that is not signed, if images.toml asks for signatures. This does not fail the run: the
+/// runtimes themselves are in place.
 pub(super) async fn tell(run: &Run<'_>, done: Option<&Done>) -> anyhow::Result<()> {
     let (Some(account), Some(profile), Some(done)) =
         (&run.target.account, &run.config.registry.sign_runtimes, done)
@@ -39,7 +39,7 @@ pub(super) async fn tell(run: &Run<'_>, done: Option<&Done>) -> anyhow::Result<(
     Ok(())
 }
 
-/// Why a runtime is not signed, and what to do; none where it is, or ECR is at work on it.
+/// Why a runtime is not signed, with a hint. `None` if it is, or if ECR is still signing it.
 pub fn why_unsigned(name: &str, signing: &Signing) -> Option<String> {
     let why = match signing {
         Signing::Signed | Signing::InProgress => return None,

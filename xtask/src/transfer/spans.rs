@@ -1,4 +1,4 @@
-//! When each copy and each build of a run began and ended.
+//! The start and end of each copy and build in a run.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use report::Span;
 
-/// Something that takes time.
+/// A part of the run that takes time.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Work {
-    /// Terraform's.
+    /// Terraform.
     Resources,
     /// A copy, by the image's position in the plan.
     Image(usize),
@@ -17,7 +17,7 @@ pub(super) enum Work {
     Runtime(String),
 }
 
-/// Begin and end of each, counted from the run's beginning.
+/// Start and end of each part, relative to the start of the run.
 #[derive(Debug)]
 pub struct Spans {
     began: Instant,
@@ -31,12 +31,12 @@ impl Default for Spans {
 }
 
 impl Spans {
-    /// How long the run has taken so far.
+    /// The time since the start of the run.
     pub(super) fn elapsed(&self) -> Duration {
         self.began.elapsed()
     }
 
-    /// It begins, unless it has begun already.
+    /// Records the start, unless it is recorded already.
     pub(super) fn begin(&self, work: Work) {
         let begin = self.began.elapsed();
         self.change(|spans| {
@@ -44,7 +44,7 @@ impl Spans {
         });
     }
 
-    /// It ends.
+    /// Records the end.
     pub(super) fn end(&self, work: Work) {
         let end = self.began.elapsed();
         self.change(|spans| {
@@ -54,7 +54,7 @@ impl Spans {
         });
     }
 
-    /// It was begun and ended then.
+    /// Records start and end.
     pub(super) fn was(&self, work: Work, began: Instant, ended: Instant) {
         let since = |moment: Instant| moment.saturating_duration_since(self.began);
         let span = Span { begin: since(began), end: Some(since(ended)) };
@@ -63,7 +63,7 @@ impl Spans {
         });
     }
 
-    /// When it began and ended.
+    /// The start and end, if recorded.
     pub(super) fn of(&self, work: &Work) -> Option<Span> {
         self.spans.lock().unwrap_or_else(PoisonError::into_inner).get(work).copied()
     }

@@ -1,4 +1,4 @@
-//! How long a plan will take, from what the last runs took on this machine; and what this one takes, for the next.
+//! Estimates the duration of a plan from the last runs on this machine, and measures this run for later ones.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -9,7 +9,7 @@ use runtimes::{Action, Outcome};
 
 use super::Plan;
 
-/// What earlier runs took, and who measures this one.
+/// The durations of earlier runs, and the measurements of this one.
 pub struct Times {
     timings: Timings,
     target: String,
@@ -17,12 +17,12 @@ pub struct Times {
 }
 
 impl Times {
-    /// What is known of copying to `target` (a host), with so many builds at once.
+    /// The durations for `target` (a host), with this many builds in parallel.
     pub(super) fn new(file: PathBuf, target: &str, at_once: usize) -> Self {
         Self { timings: Timings::open(file), target: target.to_owned(), at_once }
     }
 
-    /// What the plan will take; none where no earlier run tells.
+    /// The estimate for a plan. `None` without suitable earlier runs.
     pub(super) fn of(&self, plan: &Plan<'_>) -> Option<Estimate> {
         let copies = plan.images.images.iter().filter(|planned| planned.has_work());
         let builds = plan.planned_runtimes().filter(|planned| matches!(planned.action, Action::Build { .. }));
@@ -36,14 +36,14 @@ impl Times {
         self.timings.estimate(&self.target, &work)
     }
 
-    /// Terraform has made so many changes since `began`.
+    /// Records terraform's number of changes since `began`.
     pub(super) fn changed(&self, count: usize, began: Instant) {
         let changes = Changes { count: number(count), seconds: began.elapsed().as_secs_f64() };
         let terraform = Some(changes).filter(|changes| changes.count > 0);
         self.timings.add(Measured { terraform, ..self.empty() });
     }
 
-    /// These copies were made since `began`. Where one has failed, the time was not that of copies alone.
+    /// Records copies since `began`. Skipped after a failure, because the time was then not only for copies.
     pub(super) fn copied(&self, outcomes: &[mirror::Outcome], began: Instant) {
         let seconds = began.elapsed().as_secs_f64();
         let done: Option<Vec<_>> = outcomes.iter().map(|outcome| outcome.result.as_ref().ok()).collect();
@@ -57,7 +57,7 @@ impl Times {
         self.timings.add(Measured { copies: Some(copies), ..self.empty() });
     }
 
-    /// These runtimes were built.
+    /// Records the built runtimes.
     pub(super) fn built(&self, outcomes: &[Outcome]) {
         let built = outcomes.iter().filter(|outcome| outcome.result.as_ref().is_ok_and(|done| done.built));
         let builds = built.map(|outcome| (outcome.name.clone(), outcome.took.as_secs_f64())).collect();
@@ -73,7 +73,7 @@ fn number(count: usize) -> u64 {
     u64::try_from(count).unwrap_or(u64::MAX)
 }
 
-/// The estimate in words, for the end of the plan's totals.
+/// The estimate as text, for the end of the plan's totals.
 pub(super) fn words(estimate: Estimate) -> String {
     let time = crate::ui::units::about(std::time::Duration::from_secs(estimate.seconds));
     let without = if estimate.without_terraform { " without terraform" } else { "" };

@@ -1,4 +1,4 @@
-//! What the page tells: from what is known of the run to the page's own form.
+//! The content of the page, made from the results of the run.
 
 use failure::{Kind, Told, kind_of, told};
 use images_config::RUNTIMES_REPOSITORY;
@@ -15,7 +15,7 @@ use crate::transfer::completed::Completed;
 use crate::transfer::show::{ImageReport, Report, done_word};
 use crate::transfer::spans::Work;
 
-/// The action of what is as it should be.
+/// The action of an image that is up to date.
 const UP_TO_DATE: &str = "up to date";
 
 /// A run that has ended.
@@ -71,7 +71,7 @@ impl Story<'_> {
         }
     }
 
-    /// Where it worked, as far as it came to know.
+    /// The target, as far as it is known.
     fn place(&self, report: Option<&Report>) -> Vec<(&'static str, String)> {
         let settings = &self.context.settings;
         let Some(report) = report else {
@@ -113,7 +113,7 @@ impl Story<'_> {
             _ if image.action == UP_TO_DATE => State::UpToDate,
             _ if self.request.dry_run => State::Planned,
             _ if is_final => State::Done,
-            // Of a run that was cut off there is no report but that of its plan.
+            // An interrupted run has only the report of its plan.
             Some(Span { end: Some(_), .. }) => State::Done,
             Some(Span { end: None, .. }) => State::Unfinished,
             None => State::NotBegun,
@@ -127,7 +127,7 @@ impl Story<'_> {
             State::NotBegun => "not begun".to_owned(),
         };
         let held = if image.held.is_some() { ", held" } else { "" };
-        // What a run had sent that was cut off, nobody has counted.
+        // The bytes sent by an interrupted run were not counted.
         let is_sent = state == State::Planned || state == State::Done && is_final;
         Image {
             name: words(&image.name),
@@ -156,7 +156,7 @@ fn why(error: &anyhow::Error) -> Failure {
     Failure { message: words(&message), causes: all_plain(causes), hints: all_plain(hints) }
 }
 
-/// Words of other programs and servers, without what a terminal would obey.
+/// Text of other programs and servers, without terminal control sequences.
 fn words(text: &str) -> String {
     plain(text).into_owned()
 }

@@ -1,4 +1,4 @@
-//! What the registry says of images when the run has ended: layers, what stands beside them, findings of its scans.
+//! What the registry has for images after the run: layers, artifacts that refer to them, findings of its scans.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,14 +15,14 @@ use crate::transfer::scans::scan;
 use crate::transfer::show::Report;
 use crate::transfer::{Done, Plan, Run};
 
-/// Images that are asked about: of a long list, more would take longer than the run.
+/// Maximum number of images to read. Reading more would take longer than the run.
 const MOST: usize = 500;
-/// Images that are asked about at once.
+/// Images read in parallel.
 const AT_ONCE: usize = 16;
-/// How long that may take.
+/// The time limit for all of them.
 const TIME_LIMIT: Duration = Duration::from_secs(60);
 
-/// What the registry says of an image.
+/// The registry's data about an image.
 #[derive(Debug, Default)]
 pub struct Looked {
     pub(super) layers: Option<Vec<Layer>>,
@@ -30,19 +30,19 @@ pub struct Looked {
     pub(super) scan: Scan,
 }
 
-/// An image to ask about.
+/// An image to read.
 struct Wanted {
     name: String,
-    /// By its digest.
+    /// The image, with its digest.
     image: Reference,
     /// Whether its layers are known already.
     has_layers: bool,
-    /// Whether something may stand beside it.
+    /// Whether artifacts may refer to it.
     has_beside: bool,
 }
 
-/// What the registry says of what stands there, by the images' names, and what could not be read, a line each. The run has ended: nothing
-/// here makes it fail.
+/// The registry's data about the images at the target, by name, and what could not be read, one line each. The run has ended, so
+/// errors here do not fail it.
 pub async fn look(
     run: &Run<'_>,
     plan: &Plan<'_>,
@@ -88,7 +88,7 @@ pub async fn look(
     (looked, notes)
 }
 
-/// What stands at the target: runtimes and what was brought first, because of a long list only the beginning is asked about.
+/// The images at the target. Runtimes and transferred images come first, because only the beginning of a long list is read.
 fn wanted(run: &Run<'_>, plan: &Plan<'_>, done: Option<&Done>, report: &Report) -> Vec<Wanted> {
     let digest = |text: &Option<String>| text.as_ref()?.parse::<Digest>().ok();
     let runtimes = report.runtimes.iter().filter_map(|runtime| {
@@ -97,7 +97,7 @@ fn wanted(run: &Run<'_>, plan: &Plan<'_>, done: Option<&Done>, report: &Report) 
         Some((false, Wanted { name: runtime.name.clone(), image, has_layers: false, has_beside: true }))
     });
     let images = plan.images.images.iter().zip(&report.images).filter_map(|(planned, image)| {
-        // Before it is copied, only its source has it.
+        // Before the copy, only the source has it.
         let is_there = planned.content().is_none() || done.is_some();
         let at = planned.job.target.with_digest(digest(&image.digest).filter(|_| is_there)?);
         let has_layers = whole(planned).is_some();
@@ -109,7 +109,7 @@ fn wanted(run: &Run<'_>, plan: &Plan<'_>, done: Option<&Done>, report: &Report) 
     all.into_iter().map(|(_, wanted)| wanted).collect()
 }
 
-/// What the registry says of one image; and what could not be read.
+/// The registry's data about one image, and what could not be read.
 async fn one(run: &Run<'_>, wanted: &Wanted) -> (String, Looked, Vec<String>) {
     let (client, image, mut errors) = (run.mirror.client(), &wanted.image, Vec::new());
     let mut read =
@@ -133,7 +133,7 @@ async fn one(run: &Run<'_>, wanted: &Wanted) -> (String, Looked, Vec<String>) {
     (wanted.name.clone(), Looked { layers, beside, scan }, errors)
 }
 
-/// Why findings could not be read. AWS names the repository in a denial: the page tells what all images have in common, once.
+/// Why findings could not be read. AWS's denial names the repository; this text does not, so that the page shows it only once.
 fn unread(error: &anyhow::Error) -> String {
     match error.downcast_ref() {
         Some(ScanError::Denied { action, .. }) => format!("{action} is not allowed"),
@@ -141,13 +141,13 @@ fn unread(error: &anyhow::Error) -> String {
     }
 }
 
-/// What failed, with its causes. The hints are for those who ask for findings, not for those who find none on a page.
+/// The error with its causes, without hints: the user of a page did not request the findings.
 fn in_a_line(error: &anyhow::Error) -> String {
     let told = told(error);
     std::iter::once(told.message).chain(told.causes).collect::<Vec<_>>().join(": ")
 }
 
-/// Layers and configurations of an image; of an index, those of all its images.
+/// Layers and configurations of an image; for an index, of all its images.
 async fn layers(client: &Client, image: &Reference) -> Result<Vec<Layer>, registry::Error> {
     let Some(manifest) = client.manifest(image).await? else { return Ok(Vec::new()) };
     let children = match manifest.index() {
@@ -155,7 +155,7 @@ async fn layers(client: &Client, image: &Reference) -> Result<Vec<Layer>, regist
         Err(_) => return Ok(of_manifest(&manifest)),
     };
     let mut layers = Vec::new();
-    // Attestations too: they are copied like all else.
+    // Attestations too: they are copied like the rest.
     for child in &children {
         let manifest = client.manifest(&image.with_digest(child.digest)).await?;
         layers.extend(manifest.iter().flat_map(of_manifest));
@@ -169,7 +169,7 @@ fn of_manifest(manifest: &registry::Manifest) -> Vec<Layer> {
     blobs.into_iter().map(|blob| Layer { digest: blob.digest.to_string(), size: blob.size }).collect()
 }
 
-/// What stands beside an image: what names it as its subject, and the signature that cosign puts under a tag.
+/// Artifacts of an image: those with it as their subject, and the signature that cosign stores under a tag.
 async fn beside(client: &Client, image: &Reference) -> Result<Beside, registry::Error> {
     let mut beside = Beside::default();
     let Some(digest) = image.digest() else { return Ok(beside) };
@@ -182,7 +182,7 @@ async fn beside(client: &Client, image: &Reference) -> Result<Beside, registry::
     Ok(beside)
 }
 
-/// Where an artifact is counted, by what its type and its annotations say.
+/// The counter for an artifact, by its type and annotations.
 fn kind<'a>(artifact: &Descriptor, beside: &'a mut Beside) -> &'a mut usize {
     let kind = artifact.artifact_type.as_deref().unwrap_or(&artifact.media_type);
     let annotations = artifact.annotations.iter().flatten();

@@ -1,4 +1,4 @@
-//! `--report`: one HTML page about the run, written when it has ended, however it has.
+//! `--report`: one HTML page about the run, written at its end, even if it failed.
 
 mod content;
 mod look;
@@ -22,33 +22,33 @@ use crate::exit_codes::Ending;
 use look::Looked;
 pub(super) use look::look;
 
-/// What the page would tell by now.
+/// The content of the page so far.
 #[derive(Debug, Default)]
 pub struct Draft(Mutex<Known>);
 
 #[derive(Debug, Default)]
 struct Known {
     report: Option<Report>,
-    /// The blobs of each image of the plan, where the plan has all of them.
+    /// The blobs of each image in the plan. `None` if the plan does not have all of them.
     blobs: Vec<Option<Vec<Blob>>>,
-    /// What the registry says of images and runtimes, by their names.
+    /// The registry's data about images and runtimes, by name.
     looked: BTreeMap<String, Looked>,
-    /// What could not be read, a line each.
+    /// What could not be read, one line each.
     notes: Vec<String>,
-    /// Why copies failed, by the images' positions in the plan.
+    /// Errors of copies, by the images' positions in the plan.
     errors: BTreeMap<usize, String>,
-    /// Whether the report is that of all that was done.
+    /// Whether the report covers the complete run.
     is_final: bool,
 }
 
 impl Draft {
-    /// What is planned.
+    /// Stores the plan.
     pub(super) fn plan(&self, report: Report, plan: &Plan<'_>) {
         let blobs = plan.images.images.iter().map(|planned| whole(planned).map(<[Blob]>::to_vec)).collect();
         self.change(|known| *known = Known { report: Some(report), blobs, ..Known::default() });
     }
 
-    /// What was done, and what the registry says of it.
+    /// Stores the results, and the registry's data about them.
     pub(super) fn end(&self, report: Report, (looked, notes): (BTreeMap<String, Looked>, Vec<String>)) {
         self.change(|known| {
             let blobs = std::mem::take(&mut known.blobs);
@@ -56,7 +56,7 @@ impl Draft {
         });
     }
 
-    /// An image was not copied: a run that is cut off later has no other report of it.
+    /// An image was not copied. An interrupted run has no other report of this.
     pub(super) fn failed(&self, image: usize, error: &registry::Error) {
         self.change(|known| {
             known.errors.insert(image, error.to_string());
@@ -68,23 +68,23 @@ impl Draft {
     }
 }
 
-/// The blobs of an image, where the plan has read all of its manifests.
+/// The blobs of an image, if the plan has read all its manifests.
 fn whole(planned: &Planned) -> Option<&[Blob]> {
     let content = planned.content().filter(|content| content.manifests_present == 0)?;
     Some(&content.blobs)
 }
 
-/// Where the page goes.
+/// The location of the page.
 pub(super) struct Place {
     path: PathBuf,
     began: Timestamp,
 }
 
 impl Place {
-    /// Refuses what a page cannot be written to, before anything is done.
+    /// Refuses a location that cannot be written to, before any work is done.
     ///
     /// # Errors
-    /// It is no file, or its directory is missing or cannot be written to.
+    /// It is not a file, or its directory is missing or cannot be written to.
     pub(super) fn check(path: &Path) -> anyhow::Result<Self> {
         let shown = || format!("--report {}", path.display());
         match std::fs::metadata(path) {
@@ -105,8 +105,8 @@ impl Place {
         Ok(Self { path: path.to_owned(), began: Timestamp::now() })
     }
 
-    /// Writes the page of a run that came to `result`, and gives that. A page that cannot be written is an error, unless the run has
-    /// one of its own.
+    /// Writes the page of a run with this `result`, and returns the result. If the page cannot be written, that is the error,
+    /// unless the run has already failed.
     pub(super) fn write(
         &self,
         context: &Context,

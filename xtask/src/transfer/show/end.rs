@@ -1,4 +1,4 @@
-//! The end of a run: its last lines, and what failed.
+//! The end of a run: its last lines and failures.
 
 use std::fmt;
 use std::time::Instant;
@@ -13,7 +13,7 @@ use crate::transfer::runtimes::explain;
 use crate::transfer::{Done, Plan, Run, shards, signing};
 use crate::ui::units;
 
-/// Says what came of a run, to people, to the other shards of `list` and to programs, and gives whether it changed anything.
+/// Reports the results to the user, to the other shards of `list` and to programs. Returns whether the run changed anything.
 pub(in crate::transfer) async fn finish(
     run: &Run<'_>,
     plan: &Plan<'_>,
@@ -29,7 +29,7 @@ pub(in crate::transfer) async fn finish(
     Ok(changed)
 }
 
-/// The last lines for people.
+/// The last lines on the terminal.
 fn closing(run: &Run<'_>, plan: &Plan<'_>, done: Option<&Done>, started: Instant) {
     let took = units::duration(started.elapsed());
     let everything = plan.images.images.len() + plan.runtimes.len();
@@ -58,7 +58,7 @@ fn closing(run: &Run<'_>, plan: &Plan<'_>, done: Option<&Done>, started: Instant
     }
 }
 
-/// Stops before anything is changed where an image or a runtime can already be seen to fail.
+/// Fails before any change if an image or a runtime has already failed in the plan.
 pub(in crate::transfer) fn refuse_failed(run: &Run<'_>, plan: &Plan<'_>) -> anyhow::Result<()> {
     // With --keep-going this is the end of a dry run.
     let hint = match run.request.keep_going {
@@ -68,14 +68,14 @@ pub(in crate::transfer) fn refuse_failed(run: &Run<'_>, plan: &Plan<'_>) -> anyh
     first_of(run, causes(run, plan, None), hint)
 }
 
-/// What failed, one error for each image and runtime: in the plan, and of what was `done`.
+/// All failures in the plan and in `done`, one error per image and runtime.
 pub(in crate::transfer) fn errors(run: &Run<'_>, plan: &Plan<'_>, done: Option<&Done>) -> Vec<anyhow::Error> {
     let images = failed_images(plan, done);
     let images = images.into_iter().map(|(job, error)| ended(run, error, error.clone().into(), &short(job)));
     images.chain(failed_runtimes(plan, done)).chain(failed_primed(plan)).collect()
 }
 
-/// The same, where one error stands for all images that fail by the same cause at the same registry.
+/// The failures, with one error for all images that fail for the same reason at the same registry.
 fn causes(run: &Run<'_>, plan: &Plan<'_>, done: Option<&Done>) -> Vec<anyhow::Error> {
     let mut told: Vec<(SharedCause, Vec<&Job>)> = Vec::new();
     for (job, error) in failed_images(plan, done) {
@@ -102,7 +102,7 @@ fn causes(run: &Run<'_>, plan: &Plan<'_>, done: Option<&Done>) -> Vec<anyhow::Er
 fn failed_images<'a>(plan: &'a Plan<'_>, done: Option<&'a Done>) -> Vec<(&'a Job, &'a registry::Error)> {
     let copied = done.map(|done| done.images.as_slice()).unwrap_or_default();
     let failed = plan.images.images.iter().enumerate().filter_map(|(index, planned)| {
-        // What failed in the plan comes back as an outcome, where anything was copied.
+        // If anything was copied, failures of the plan are also in the outcomes.
         match (copied.get(index).map(|outcome| &outcome.result), &planned.action) {
             (Some(Err(error)), _) | (None, Action::Failed(error)) => Some((&*planned.job, error)),
             _ => None,
@@ -121,7 +121,7 @@ fn failed_runtimes<'a>(
     planned.chain(built.filter_map(|outcome| Some(explain(&outcome.name, outcome.result.as_ref().err()?))))
 }
 
-/// What is not pulled through ECR's cache.
+/// The images that are not pulled through ECR's cache.
 fn failed_primed<'a>(plan: &'a Plan<'_>) -> impl Iterator<Item = anyhow::Error> + 'a {
     let failed = plan.primed.iter();
     failed.map(|(name, error)| {
@@ -130,7 +130,7 @@ fn failed_primed<'a>(plan: &'a Plan<'_>) -> impl Iterator<Item = anyhow::Error> 
     })
 }
 
-/// Whether what failed was the network: of the libraries' chain of causes, the innermost says all.
+/// Whether the network failed: in the libraries' chain of causes, the innermost is sufficient.
 fn is_of_network(error: &registry::Error) -> bool {
     matches!(error.kind(), ErrorKind::NoConnection { .. } | ErrorKind::Network { .. })
 }
@@ -141,7 +141,7 @@ pub(super) fn innermost(error: &registry::Error) -> String {
     below.last().map(|cause| format!(": {cause}")).unwrap_or_default()
 }
 
-/// Why several images of a registry fail.
+/// The reason why several images of a registry fail.
 #[derive(Debug)]
 struct SharedCause(registry::Error);
 
@@ -169,13 +169,13 @@ impl PartialEq for SharedCause {
     }
 }
 
-/// An image's error in these `words`, with its name, its exit code and its hint.
+/// An image's error with this message, its name, kind and hint.
 fn ended(run: &Run<'_>, error: &registry::Error, words: anyhow::Error, name: &str) -> anyhow::Error {
     let (kind, hint) = image_verdict(error, Some(run.target));
     ending(kind, hint, words.context(name.to_owned()))
 }
 
-/// Prints all errors but the first, which ends the run.
+/// Prints all errors except the first, which ends the run.
 fn first_of(
     run: &Run<'_>,
     errors: impl IntoIterator<Item = anyhow::Error>,
@@ -190,10 +190,10 @@ fn first_of(
     Err(first).hint(kind, hint)
 }
 
-/// All that failed, each with its causes and what to do; the exit code is that of the first.
+/// All failures, with causes and hints. The exit code is that of the first.
 fn failures(run: &Run<'_>, plan: &Plan<'_>, done: Option<&Done>) -> anyhow::Result<()> {
     let errors = causes(run, plan, done);
-    // A tag that the target does not let us move will not move in another run.
+    // A tag that the target does not allow to move will not move in another run either.
     let is_final = |outcome: &Outcome| match &outcome.result {
         Ok(_) => true,
         Err(error) => matches!(error.kind(), ErrorKind::TagImmutable { .. }),

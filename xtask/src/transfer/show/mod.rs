@@ -1,4 +1,4 @@
-//! The plan, the end and the report, as people and programs read them.
+//! Shows the plan, the end and the report, for users and programs.
 
 mod end;
 mod plan;

@@ -1,4 +1,4 @@
-//! The plan, before anything is done.
+//! Shows the plan, before any change.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,7 +16,7 @@ use crate::transfer::refusals::pulls_left;
 use crate::transfer::{Plan, Run, times};
 use crate::ui::{Table, units};
 
-/// What would be done, before anything is.
+/// Shows what would be done.
 pub(in crate::transfer) fn plan(run: &Run<'_>, plan: &Plan<'_>) {
     let printer = run.printer;
     printer.heading(&format!("Plan for {}", headline(run)));
@@ -69,7 +69,7 @@ pub(in crate::transfer) fn plan(run: &Run<'_>, plan: &Plan<'_>) {
     printer.line([sums(plan)].into_iter().chain(time).collect::<Vec<_>>().join("; "));
 }
 
-/// The bases whose support has ended, in one line.
+/// One line with the bases whose support has ended.
 fn unsupported(config: &Config) -> Option<String> {
     let today = support::today();
     let ended: Vec<String> = config
@@ -82,7 +82,7 @@ fn unsupported(config: &Config) -> Option<String> {
     (!ended.is_empty()).then(|| format!("the support of these bases has ended: {}", ended.join(", ")))
 }
 
-/// What is to be known of a runtime that is held.
+/// The line for a held runtime.
 pub fn held(name: &str, hold: &Hold) -> String {
     format!(
         "{RUNTIMES_REPOSITORY}:{name} is held on {} since {} by images.lock ({}); `cargo xtask lock --update {name}` ends it",
@@ -90,7 +90,7 @@ pub fn held(name: &str, hold: &Hold) -> String {
     )
 }
 
-/// The registries whose images come from another server: a gateway sends its readers there.
+/// The registries whose images are read from another server, because a gateway redirects there.
 fn redirected(run: &Run<'_>, plan: &Plan<'_>) -> Vec<String> {
     let copied = plan.images.images.iter().filter(|planned| planned.content().is_some());
     let registries: BTreeSet<&str> = copied.map(|planned| planned.job.source.registry()).collect();
@@ -102,7 +102,7 @@ fn redirected(run: &Run<'_>, plan: &Plan<'_>) -> Vec<String> {
     registries.into_iter().filter_map(line).collect()
 }
 
-/// The registries that do not answer, each with its images that are left as they are.
+/// The registries that do not answer, with their images, which stay unchanged.
 fn unanswered(plan: &Plan<'_>) -> Vec<String> {
     let images = plan.images.images.iter().map(|planned| (planned.unanswered.as_ref(), short(&planned.job)));
     let runtimes = plan
@@ -111,7 +111,7 @@ fn unanswered(plan: &Plan<'_>) -> Vec<String> {
     not_compared(images.chain(runtimes).filter_map(|(error, name)| Some((error?, name))))
 }
 
-/// The registries that gave no answer, or a refusal, a line each with its images.
+/// The registries that do not answer or refuse, one line each with its images.
 pub fn not_compared<'a>(images: impl Iterator<Item = (&'a registry::Error, String)>) -> Vec<String> {
     let mut told: BTreeMap<(&str, bool), (&registry::Error, Vec<String>)> = BTreeMap::new();
     for (error, name) in images {
@@ -126,7 +126,7 @@ pub fn not_compared<'a>(images: impl Iterator<Item = (&'a registry::Error, Strin
     told.into_iter().map(line).collect()
 }
 
-/// Account, region and grid first: before anything is asked, it is clear where it would happen.
+/// Account, region and grid come first, so that the user sees the target before the question.
 fn headline(run: &Run<'_>) -> String {
     let tag = run.tag;
     let shard = run.request.shard.map_or_else(String::new, |shard| format!(", shard {shard}"));
@@ -142,7 +142,7 @@ fn headline(run: &Run<'_>) -> String {
     }
 }
 
-/// Whoever answers the question has to see it beside the region.
+/// The user must see them next to the region before answering the question.
 fn other_regions(others: &[OtherRegion]) -> String {
     let said: Vec<String> =
         others.iter().map(|other| format!("{} says {}", other.by, other.region)).collect();

@@ -1,4 +1,4 @@
-//! The run as programs read it, and the table of its end.
+//! The run as a document for programs, and the table at its end.
 
 use std::collections::BTreeSet;
 
@@ -15,75 +15,75 @@ use crate::transfer::shards::Joined;
 use crate::transfer::{Done, Plan, Run};
 use crate::ui::{Printer, Table, units};
 
-/// The run as `--format json` gives it.
+/// The run in `--format json`.
 #[derive(Debug, Serialize)]
 pub struct Report {
     pub(in crate::transfer) account: Option<String>,
     pub(in crate::transfer) region: Option<String>,
     tag: String,
     pub(in crate::transfer) registry: String,
-    /// Whether this run changed anything; nothing where that was begun and has not ended.
+    /// Whether this run changed anything. `None` if it started to and has not ended.
     changed: Option<bool>,
-    /// What terraform does, a line each.
+    /// Terraform's changes, one line each.
     pub(super) terraform: Vec<String>,
-    /// What a shard that came first has done about the resources, a line each.
+    /// The first shard's changes to the resources, one line each.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     made: Vec<String>,
-    /// What the pull-through cache's own repositories get, a line each.
+    /// The settings of the pull-through cache's own repositories, one line each.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     cache: Vec<String>,
-    /// Where what somebody else made is not what images.toml says, a line each.
+    /// Differences between images.toml and resources of others, one line each.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     differences: Vec<String>,
     pub(in crate::transfer) images: Vec<ImageReport>,
     pub(in crate::transfer) runtimes: Vec<ImageReport>,
-    /// What is too fresh to be taken.
+    /// Digests that are too new to use.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) waiting: Vec<Waiting>,
     totals: Totals,
-    /// What the plan will take, as the last runs on this machine took; nothing where there was none.
+    /// The estimate, by the last runs on this machine. `None` without such runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) estimate: Option<Estimate>,
-    /// What the sources' limits on pulls say, a registry each.
+    /// The sources' pull limits, one entry per registry.
     pulls: Vec<Pulls>,
-    /// The share that this run had of them.
+    /// The shard of this run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::transfer) shard: Option<String>,
-    /// What all shards have reported, this one last.
+    /// The reports of all shards, this one last.
     #[serde(skip_serializing_if = "Option::is_none")]
     shards: Option<Joined>,
 }
 
-/// The run in numbers.
+/// The totals of the run.
 #[derive(Debug, Default, Serialize)]
 struct Totals {
-    /// Images that are, or would be, copied, or given what is about them.
+    /// Images that are or would be copied, including those with only new referrers.
     copies: usize,
-    /// Runtimes that are, or would be, built.
+    /// Runtimes that are or would be built.
     builds: usize,
-    /// Runtimes whose build is there and only put in place.
+    /// Runtimes with an existing build that only get their tags.
     moves: usize,
     up_to_date: usize,
     failed: usize,
-    /// Bytes to be copied at most, counted for each repository.
+    /// Maximum number of bytes to copy, counted for each repository.
     bytes: u64,
-    /// The same where the registry mounts blobs.
+    /// The same if the registry mounts blobs.
     unique_bytes: u64,
-    /// Bytes that were sent.
+    /// Bytes sent.
     sent: u64,
 }
 
-/// What a registry allows.
+/// A registry's pull limit.
 #[derive(Debug, Serialize)]
 struct Pulls {
     registry: String,
     /// Pulls that the plan needs.
     needed: u64,
-    /// What the registry allows in a window; none where it says nothing of a limit.
+    /// Pulls allowed per window. `None` if the registry reports no limit.
     limit: Option<u64>,
-    /// Pulls that were left before.
+    /// Pulls left before the run.
     remaining: Option<u64>,
-    /// The window, in seconds.
+    /// Length of the window, in seconds.
     window: Option<u64>,
 }
 
@@ -96,19 +96,19 @@ pub(in crate::transfer) struct ImageReport {
     pub(in crate::transfer) action: String,
     pub(in crate::transfer) why: String,
     pub(in crate::transfer) digest: Option<String>,
-    /// Bytes that were sent, or would be at most.
+    /// Bytes that were sent, or the maximum that would be.
     pub(in crate::transfer) bytes: u64,
     pub(in crate::transfer) error: Option<String>,
-    /// Who signed an image that has to be signed.
+    /// The signer of an image with a trust rule.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::transfer) signed_by: Option<String>,
-    /// The build on which images.lock holds a runtime.
+    /// The build at which images.lock holds a runtime.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::transfer) held: Option<Hold>,
 }
 
 impl Report {
-    /// The report of a run; before it acts, of its plan.
+    /// The report of a run, or of its plan before it is applied.
     pub(in crate::transfer) fn new(run: &Run<'_>, plan: &Plan<'_>, done: Option<&Done>) -> Self {
         let account = run.target.account.as_ref();
         let images = plan
@@ -146,22 +146,22 @@ impl Report {
         }
     }
 
-    /// The same where it was begun to carry the plan out.
+    /// The same report after applying the plan has started.
     pub(in crate::transfer) fn begun(self) -> Self {
         Self { changed: None, ..self }
     }
 
-    /// Whether anything was changed, as far as that is known.
+    /// Whether anything was changed, as far as is known.
     pub(in crate::transfer) fn has_changed(&self) -> bool {
         self.changed == Some(true)
     }
 
-    /// What was done, or would be, about the account's resources, a line each.
+    /// The changes to the account's resources, one line each.
     pub(in crate::transfer) fn resources(&self) -> Vec<String> {
         self.made.iter().chain(&self.terraform).chain(&self.cache).cloned().collect()
     }
 
-    /// What else is to be known, a line each.
+    /// Other notes, one line each.
     pub(in crate::transfer) fn notes(&self) -> Vec<String> {
         let waiting = self.waiting.iter().map(ToString::to_string);
         let pulls = self.pulls.iter().filter_map(|pulls| {
@@ -172,12 +172,12 @@ impl Report {
         self.differences.iter().cloned().chain(waiting).chain(pulls).chain(shards).collect()
     }
 
-    /// The same with what the other shards have reported.
+    /// The same report with those of the other shards.
     pub(in crate::transfer) fn with(self, shards: Option<Joined>) -> Self {
         Self { shards, ..self }
     }
 
-    /// On stdout the JSON document, or the table of what was `done`; the plan of a dry run was shown already.
+    /// Prints the JSON document to stdout, or the table of what was `done`. The plan of a dry run has been shown already.
     pub(in crate::transfer) fn print(&self, printer: &Printer, done: bool) -> anyhow::Result<()> {
         let mut table = Table::new(["IMAGE", "DONE", "SIZE", "DIGEST"]);
         let all = self.images.iter().chain(&self.runtimes);
@@ -193,7 +193,7 @@ impl Report {
     }
 }
 
-/// What was done, in the words of afterwards.
+/// The action in the past tense.
 pub(in crate::transfer) fn done_word(action: &str) -> &str {
     match action {
         "copy" => "copied",
@@ -235,7 +235,7 @@ fn pulls(plan: &Plan<'_>) -> Vec<Pulls> {
     plan.images.pulls.iter().map(of).collect()
 }
 
-/// Whether anything came of what was done: resources, an image or a runtime.
+/// Whether anything was changed: resources, an image or a runtime.
 fn has_changed(plan: &Plan<'_>, done: &Done) -> bool {
     let images = done.images.iter().filter_map(|outcome| outcome.result.as_ref().ok());
     let idle: BTreeSet<&str> = plan
@@ -245,7 +245,7 @@ fn has_changed(plan: &Plan<'_>, done: &Done) -> bool {
         .collect();
     let runtimes = done.runtimes.iter().filter(|outcome| !idle.contains(outcome.name.as_str()));
     let resources = plan.resources.as_ref().is_some_and(|resources| !resources.is_empty());
-    // Resources that could not be applied have ended the run.
+    // If applying the resources had failed, the run would have ended.
     resources
         || images.into_iter().any(|copied| !copied.was_up_to_date)
         || runtimes.into_iter().any(|outcome| outcome.result.is_ok())

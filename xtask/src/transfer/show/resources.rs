@@ -1,4 +1,4 @@
-//! The AWS resources of a plan: a line for each kind of change, not for each change.
+//! The AWS resources of a plan: one line per kind of change, not per change.
 
 use std::collections::BTreeMap;
 
@@ -11,10 +11,10 @@ use crate::transfer::resources::Resources;
 use crate::transfer::{Plan, Run};
 use crate::ui::units;
 
-/// The columns in which a list of names ends: a terminal that everybody has, less the indentation.
+/// The width of a list of names: 80 columns, less the indentation.
 const COLUMNS: usize = 78;
 
-/// Prints what becomes of the resources.
+/// Prints the changes of the resources.
 pub(super) fn print(run: &Run<'_>, plan: &Plan<'_>) {
     let Some(resources) = &plan.resources else { return };
     let printer = run.printer;
@@ -44,13 +44,13 @@ pub(super) fn print(run: &Run<'_>, plan: &Plan<'_>) {
         ));
     }
     let forgotten = resources.inventory.no_longer_wanted(&run.config);
-    // With --only, what is not named is still wanted.
+    // With --only, resources that are not named are still wanted.
     if run.request.only.is_empty() && !forgotten.repositories.is_empty() {
         printer.line(format!("  no longer in images.toml, and kept: {}", forgotten.repositories.join(", ")));
     }
 }
 
-/// What one resource of a kind is called.
+/// The name of a kind of resource.
 fn noun(kind: &str) -> &str {
     match ResourceKind::of(kind) {
         Some(kind) => kind.noun(),
@@ -58,7 +58,7 @@ fn noun(kind: &str) -> &str {
     }
 }
 
-/// What is done, as a person says it. `change` is terraform's update in place.
+/// The action as shown. `change` is terraform's update in place.
 fn verb(action: Action) -> &'static str {
     match action {
         Action::Create => "create",
@@ -73,7 +73,7 @@ fn verb(action: Action) -> &'static str {
     }
 }
 
-/// A line for each action on each kind, in the order in which the plan names them.
+/// One line per action and kind, sorted by action.
 fn grouped(changes: &[&Change]) -> Vec<String> {
     let mut groups: Vec<(&str, &str, Vec<&str>)> = Vec::new();
     for change in changes {
@@ -91,9 +91,9 @@ fn grouped(changes: &[&Change]) -> Vec<String> {
         .collect()
 }
 
-/// What stands and is somebody else's: it is used, and left alone.
+/// Existing resources that others manage: they are used and not changed.
 fn foreign(config: &Config, resources: &Resources<'_>) -> Vec<String> {
-    // Where terraform was not asked, nothing has changed since it was told.
+    // If terraform was not started, nothing has changed since these were last shown.
     if resources.up_to_date {
         return Vec::new();
     }
@@ -116,7 +116,7 @@ fn foreign(config: &Config, resources: &Resources<'_>) -> Vec<String> {
     used.into_iter().map(line).collect()
 }
 
-/// `head: a, b and 3 more`: as many names as a line has room for.
+/// `head: a, b and 3 more`: as many names as fit in the line.
 fn named(head: &str, names: &[&str]) -> String {
     let names: Vec<&str> = names.iter().copied().filter(|name| !name.is_empty()).collect();
     let listed = |shown: usize| match names.len() - shown {
