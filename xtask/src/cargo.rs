@@ -1,7 +1,7 @@
-//! What cargo alone knows: where it builds, and where the programs are that it built.
+//! Asks cargo for its target directory and for the programs that it has built.
 //!
-//! It is asked in this process's own directory and environment, as the cargo that started it was: a relative
-//! `CARGO_TARGET_DIR` then means the same directory, and the same configuration files count.
+//! Cargo runs in this process's own directory and environment, like the cargo that started this process: a relative
+//! `CARGO_TARGET_DIR` then refers to the same directory, and the same configuration files apply.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,9 +15,9 @@ use crate::ui::Printer;
 
 /// cargo's target directory for the workspace at `root`.
 ///
-/// An absolute `CARGO_TARGET_DIR` is the answer by itself: no configuration file outranks it
-/// (<https://doc.rust-lang.org/cargo/reference/config.html#buildtarget-dir>). Without a cargo nothing is ever built, and
-/// `target` is as good a place for this tool's own files as any.
+/// An absolute `CARGO_TARGET_DIR` needs no call of cargo: no configuration file overrides it
+/// (<https://doc.rust-lang.org/cargo/reference/config.html#buildtarget-dir>). Without cargo nothing is built, and `target` is good
+/// enough for this tool's own files.
 pub fn target_directory(root: &Path) -> PathBuf {
     #[derive(Deserialize)]
     struct Metadata {
@@ -36,7 +36,7 @@ pub fn target_directory(root: &Path) -> PathBuf {
     metadata.map_or_else(|| root.join("target"), |metadata| metadata.target_directory)
 }
 
-/// Compiles packages of the workspace at `root`, and gives the path of each program by its name.
+/// Compiles packages of the workspace at `root`, and returns the path of each program by its name.
 ///
 /// # Errors
 /// cargo is missing or the packages do not compile.
@@ -98,25 +98,25 @@ struct Profile {
     test: bool,
 }
 
-/// Name and path of the program that a message of cargo's is about, if it is about one.
+/// Name and path of the program in a message of cargo's, if it has one.
 fn program(message: &str) -> Option<(String, PathBuf)> {
     let artifact: Artifact = serde_json::from_str(message).ok()?;
     let is_program = artifact.target.kind.iter().any(|kind| kind == "bin") && !artifact.profile.test;
     is_program.then_some((artifact.target.name, artifact.executable))
 }
 
-/// A program of tests: cargo makes one of each file in a package's `tests`, and one of each library's or program's own tests.
+/// A test program: cargo makes one for each file in a package's `tests`, and one for the unit tests of each library or program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TestProgram {
-    /// The first file of its source.
+    /// The root file of its source.
     pub source: PathBuf,
-    /// The folder of its package, which cargo makes its working directory.
+    /// Its package's folder, which cargo uses as its working directory.
     pub package: PathBuf,
-    /// Where it is.
+    /// Its path.
     pub path: PathBuf,
 }
 
-/// The program of tests that a message of cargo's is about, if it is about one.
+/// The test program in a message of cargo's, if it has one.
 pub fn test_program(message: &str) -> Option<TestProgram> {
     let artifact: Artifact = serde_json::from_str(message).ok()?;
     let package = artifact.manifest_path.parent()?.to_owned();
@@ -128,7 +128,7 @@ pub fn test_program(message: &str) -> Option<TestProgram> {
 mod tests {
     use super::*;
 
-    /// What cargo says of one artifact.
+    /// Cargo's message about one artifact.
     fn message(kind: &str, executable: &str, test: bool) -> String {
         let target = serde_json::json!({ "kind": [kind], "name": "x", "src_path": "/w/x/tests/x.rs" });
         serde_json::json!({ "reason": "compiler-artifact", "manifest_path": "/w/x/Cargo.toml", "target": target,

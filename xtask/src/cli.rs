@@ -1,4 +1,4 @@
-//! The command tree, and the Makefile's `KEY=VALUE` arguments on top of it.
+//! The command line: the command tree, and the Makefile's `KEY=VALUE` arguments.
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, ValueEnum as _};
@@ -28,7 +28,7 @@ pub struct Cli {
     pub name: String,
 }
 
-/// The Makefile's variables and the flags that they stand for.
+/// The Makefile's variables and the flags that they replace.
 pub const KEYS: [(&str, &str); 5] = [
     ("TAG", "--tag"),
     ("REGION", "--region"),
@@ -40,12 +40,12 @@ pub const KEYS: [(&str, &str); 5] = [
 /// Turns the Makefile's `KEY=VALUE` arguments into flags.
 ///
 /// # Errors
-/// An unknown KEY (the text names the known ones), a KEY without a value, or two different values for one option.
+/// An unknown KEY (the message lists the known ones), a KEY without a value, or two different values for one option.
 pub fn translate(args: impl IntoIterator<Item = String>) -> Result<Vec<String>, String> {
     let args: Vec<String> = args.into_iter().collect();
     let mut translated = Vec::with_capacity(args.len());
     for (index, arg) in args.iter().enumerate() {
-        // The one flag whose separate value may look like KEY=VALUE.
+        // The only flag whose separate value may look like KEY=VALUE.
         let belongs_to_flag = index > 0 && args[index - 1] == "--upstream";
         let Some((key, value)) = arg.split_once('=').filter(|(key, _)| !belongs_to_flag && is_key(key))
         else {
@@ -58,7 +58,7 @@ pub fn translate(args: impl IntoIterator<Item = String>) -> Result<Vec<String>, 
         };
         if value.is_empty() {
             if key == "REBUILD_RUNTIMES" {
-                continue; // As for make: empty means no.
+                continue; // As in make, empty means no.
             }
             return Err(format!("{key}= is empty: is the shell variable set? leave it out for the default"));
         }
@@ -66,7 +66,7 @@ pub fn translate(args: impl IntoIterator<Item = String>) -> Result<Vec<String>, 
             Some((other, _)) => {
                 return Err(format!("{arg} and {other} contradict each other: give one of them"));
             }
-            // The same value twice would be an error of clap's own.
+            // The same value twice would be an error in clap.
             None if translated.iter().any(|before| given(before, flag)) => {}
             None if args.iter().any(|other| given(other, flag)) => {}
             None => translated.push(format!("{flag}={value}")),
@@ -75,7 +75,7 @@ pub fn translate(args: impl IntoIterator<Item = String>) -> Result<Vec<String>, 
     Ok(translated)
 }
 
-/// Every value that the arguments have for `flag`, with the words that say it.
+/// All values for `flag` in the arguments, each with its argument.
 fn values<'a>(args: &'a [String], flag: &'a str) -> impl Iterator<Item = (String, &'a str)> {
     let keys = KEYS.iter().filter(move |(_, stands_for)| *stands_for == flag).map(|(key, _)| *key);
     args.iter().enumerate().filter_map(move |(index, arg)| {
@@ -93,18 +93,18 @@ fn given(arg: &str, flag: &str) -> bool {
     arg.strip_prefix(flag).is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
 }
 
-/// Commands that delete something. A mistyped name never suggests one of them.
+/// Commands that delete something. They are never suggested for a mistyped name.
 const DESTRUCTIVE: [&str; 4] = ["destroy-images", "auto-destroy-images", "prune", "reset-images-deployment"];
 
-/// The command line as `command` reads it.
+/// Parses the command line for `command`.
 ///
 /// # Errors
-/// clap's own message where it is wrong, and what `--help` and `--version` show.
+/// clap's message for a wrong command line, and the output of `--help` and `--version`.
 pub fn parse(arguments: Vec<String>, command: clap::Command) -> Result<Cli, clap::Error> {
     read(arguments, command).map_err(|error| without_logins(with_safe_suggestions(error)))
 }
 
-/// What a command line that is wrong ends the run with, for those who read JSON.
+/// The error of a wrong command line, for the JSON document.
 pub fn usage_error(answer: &clap::Error) -> anyhow::Error {
     if answer.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         return failure(Kind::Usage, "the command needs more arguments");
@@ -116,7 +116,7 @@ pub fn usage_error(answer: &clap::Error) -> anyhow::Error {
     if tips.is_empty() { error } else { ending(Kind::Usage, Some(tips.join("\n")), error) }
 }
 
-/// What the arguments say of `--format`, whether or not the rest of them is right: an error has that form, too.
+/// The `--format` in the arguments, even if other arguments are wrong: an error uses this format too.
 pub fn format(arguments: &[String]) -> Format {
     let words = arguments.iter().take_while(|word| *word != "--");
     let (mut format, mut is_value) = (Format::default(), false);
@@ -128,7 +128,7 @@ pub fn format(arguments: &[String]) -> Format {
     format
 }
 
-/// The command that the arguments name, with its own command: `local up`.
+/// The command in the arguments, with its subcommand: `local up`.
 pub fn named(arguments: &[String]) -> Option<String> {
     let tree = Cli::command();
     let mut words = arguments.iter().skip(1);
@@ -145,7 +145,7 @@ fn read(arguments: Vec<String>, mut command: clap::Command) -> Result<Cli, clap:
     Ok(Cli { name, ..cli })
 }
 
-/// A login in a value that is refused is not repeated.
+/// Removes logins from values in the error.
 fn without_logins(mut error: clap::Error) -> clap::Error {
     let texts = error.context().filter_map(|(kind, value)| match value {
         ContextValue::String(text) => Some((kind, images_config::without_logins(text))),
@@ -157,8 +157,8 @@ fn without_logins(mut error: clap::Error) -> clap::Error {
     error
 }
 
-/// Takes destructive commands out of what clap suggests for a mistyped one, and puts the most similar first. Where that one is
-/// destructive, it is what was meant, and no other has anything to do with it.
+/// Removes destructive commands from clap's suggestions for a mistyped one, and puts the most similar first. If the most similar
+/// one is destructive, it was probably intended, so nothing is suggested.
 fn with_safe_suggestions(mut error: clap::Error) -> clap::Error {
     let suggested = match error.remove(ContextKind::SuggestedSubcommand) {
         Some(ContextValue::Strings(names)) => names,
@@ -171,7 +171,7 @@ fn with_safe_suggestions(mut error: clap::Error) -> clap::Error {
         let safe = suggested.into_iter().rev().filter(is_safe).collect();
         error.insert(ContextKind::SuggestedSubcommand, ContextValue::Strings(safe));
     } else {
-        // An empty list of other suggestions is shown as an empty line.
+        // clap would show an empty list of suggestions as an empty line.
         error.remove(ContextKind::Suggested);
     }
     error

@@ -1,4 +1,4 @@
-//! What every command works with.
+//! The shared state of every command.
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
@@ -20,30 +20,30 @@ use crate::sources::Sources;
 use crate::target::Target;
 use crate::ui::{Document, Printer, question};
 
-/// How every variable of AWS's begins.
+/// The prefix of AWS's variables.
 const AWS_VARIABLES: &str = "AWS_";
 
-/// What every command works with.
+/// The shared state of every command.
 #[derive(Clone)]
 pub struct Context {
-    /// The options, resolved.
+    /// The resolved options.
     pub settings: Settings,
-    /// Where the files are.
+    /// The paths of files.
     pub paths: Paths,
-    /// The files that the program has in it.
+    /// The files included in the program.
     pub shipped: &'static [ShippedFile],
-    /// All printing.
+    /// All output.
     pub printer: Printer,
-    /// How every client speaks TLS.
+    /// The TLS settings of every client.
     tls: crate::http::Tls,
-    /// For AWS, and for all that is no registry.
+    /// The client for AWS and all other servers that are not registries.
     pub http: reqwest::Client,
     /// Whether the run was interrupted.
     pub interrupt: Interrupt,
 }
 
 impl Context {
-    /// Resolves the options, and begins to print and to listen for signals. `document` gets what is reported as JSON.
+    /// Resolves the options, and starts the output and the handling of signals. `document` receives the JSON results.
     ///
     /// # Errors
     /// An option is wrong, or there are no files to work with.
@@ -65,7 +65,7 @@ impl Context {
         })
     }
 
-    /// Where AWS is: the emulator's address under `--local`, which is started if it does not run.
+    /// The emulator's address with `--local`; starts it if it does not run. `None` for AWS itself.
     ///
     /// # Errors
     /// The emulator cannot be started.
@@ -79,13 +79,13 @@ impl Context {
         Ok(Some(Endpoint::from(&running)))
     }
 
-    /// AWS with the user's credentials, or the emulated one.
+    /// AWS with the user's credentials, or the emulated AWS.
     ///
     /// # Errors
-    /// As [`Aws::connect`].
+    /// Errors of [`Aws::connect`].
     pub async fn aws(&self, expected_account: Option<&str>) -> anyhow::Result<Aws> {
         let endpoint = self.endpoint().await?;
-        // A code is typed by a person: what a script hands to this program's input is meant for another question.
+        // A user types a code. Input from a script is for another question.
         let ask = |question: &str| {
             let terminal = std::io::stdin().is_terminal();
             terminal.then(|| question::ask(&self.printer, question, &self.interrupt)).flatten()
@@ -106,12 +106,11 @@ impl Context {
         Ok(aws)
     }
 
-    /// Finds out what this machine lacks for a command, brings it where the user agrees, and hands the container
-    /// engine's address down to every program that is started; gives that address, where the client does not find the
-    /// engine by itself.
+    /// Finds what this machine lacks for a command, and installs it if the user agrees. Passes the container engine's address to
+    /// every program started later. Returns the address if the client would not find the engine itself.
     ///
     /// # Errors
-    /// Something is missing and the user said no, or only a person can bring it.
+    /// Something is missing, and the user refused or must install it.
     pub async fn ready(&self, needs: &[Need], yes: bool) -> anyhow::Result<Option<String>> {
         let printer = &self.printer;
         let here = format!("{}/", self.paths.root().display());
@@ -123,10 +122,10 @@ impl Context {
                 question::ask(printer, &format!("{question} [y/N]"), &self.interrupt)
                     .is_some_and(|a| matches!(a.as_str(), "y" | "yes"))
             },
-            // No output shows where the project stands.
+            // The output does not show the project's own path.
             say: &|line| printer.line(line.replace(&here, "")),
         };
-        // What is found there is started from there.
+        // Programs found there are also started from there.
         process::hand_down("PATH", prerequisites::search_path());
         let found = prerequisites::ensure(needs, &setup).await.kind(Kind::MissingTool)?;
         if let Some(host) = &found.docker_host {
@@ -135,11 +134,11 @@ impl Context {
         Ok(found.docker_host)
     }
 
-    /// This run with what `demo` set up in the local directory, as far as the user says nothing else: the same upstreams,
-    /// the sample ones started if they do not run, and the same container engine.
+    /// This context with the settings that `demo` saved in the local directory, unless the user sets others: the same upstreams
+    /// (sample ones are started if needed), and the same container engine.
     ///
     /// # Errors
-    /// The file of the setup is broken, or the sample upstreams cannot be started.
+    /// The file with the settings is broken, or the sample upstreams cannot be started.
     pub async fn with_local_setup(mut self) -> anyhow::Result<Self> {
         let setup = LocalSetup::load(self.paths.local())?;
         let samples = if setup.samples.is_empty() {
@@ -154,7 +153,7 @@ impl Context {
         Ok(self)
     }
 
-    /// The line that runs `command` of this tool on the same local directory.
+    /// A command line that runs `command` on the same local directory.
     pub fn local_command(&self, command: &str) -> String {
         match &self.settings.local_dir {
             None => format!("cargo xtask {command}"),
@@ -162,10 +161,10 @@ impl Context {
         }
     }
 
-    /// images.toml. Files that only this program has are unpacked for it.
+    /// Reads images.toml. Unpacks it first if only this program has it.
     ///
     /// # Errors
-    /// All that is wrong with it.
+    /// All errors in it.
     pub fn config(&self) -> anyhow::Result<Config> {
         self.paths.home().unpack(self.paths.root())?;
         let path = self.paths.images();
@@ -180,17 +179,17 @@ impl Context {
     /// images.lock, if there is one.
     ///
     /// # Errors
-    /// All that is wrong with it.
+    /// All errors in it.
     pub fn lock(&self) -> anyhow::Result<Option<Lock>> {
         let path = self.paths.lock();
         let fix = "take it back from git, or delete it: then `cargo xtask lock` writes it anew";
         Lock::load(&path, &self.paths.relative(&path)).hint(Kind::Config, fix)
     }
 
-    /// Where images.lock is written.
+    /// The path for writing images.lock.
     ///
     /// # Errors
-    /// It would belong to the images.toml in this program, where nobody would find or commit it.
+    /// It would belong to the images.toml in this program, where the user could not find or commit it.
     pub fn lock_to_write(&self) -> anyhow::Result<PathBuf> {
         if self.settings.images.is_none() && matches!(self.paths.home(), Home::Program(_)) {
             let message = "images.lock stands beside images.toml, and the only one here is in this program";
@@ -200,12 +199,12 @@ impl Context {
         Ok(self.paths.lock())
     }
 
-    /// What earlier runs learned of the sources.
+    /// The results of earlier runs about the sources.
     pub fn mapping(&self) -> Arc<Cache> {
         Arc::new(Cache::open(self.paths.cache().join("mapping.json")))
     }
 
-    /// What reaches the source registries.
+    /// The connection settings for the source registries.
     pub fn sources(&self) -> Sources<'_> {
         Sources {
             tls: &self.tls,
@@ -215,10 +214,10 @@ impl Context {
         }
     }
 
-    /// Where the images go: the account's ECR, or what `--registry` names.
+    /// The target of the images: the account's ECR, or the registry from `--registry`.
     ///
     /// # Errors
-    /// No credentials, AWS refuses or does not answer, or `--registry` is no registry.
+    /// There are no credentials, AWS refuses or does not answer, or `--registry` is not a registry.
     pub async fn target(&self, config: &Config) -> anyhow::Result<Target> {
         match &self.settings.registry {
             Some(registry) => Target::other(registry),
@@ -227,12 +226,12 @@ impl Context {
     }
 }
 
-/// A variable of this process's environment; an empty one counts as none.
+/// A variable of this process's environment. An empty one counts as not set.
 pub fn environment_variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// `text` as one word of a shell's command line.
+/// `text` quoted as one shell word.
 pub fn shell_word(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,=".contains(c);
     if !text.is_empty() && text.chars().all(plain) {

@@ -1,20 +1,20 @@
-//! The exit codes: of each kind of failure, and of what is no failure and has one.
+//! The exit codes: for each kind of failure, and for successful runs.
 
 use failure::{Kind, Told, kind_of, told};
 use serde_json::{Value, json};
 
-/// The exit codes as `--help` shows them.
+/// The exit codes, for `--help`.
 pub const EXIT_CODES: &str = "\
 Exit codes: 0 done, 1 unexpected, 2 usage, 3 bad configuration, 4 missing tool,
 5 credentials, 6 refused, 7 upstream, 8 registry, 9 terraform, 10 docker,
 11 changes, 12 findings, 130 interrupted.";
 
-/// What a command comes to that does not fail.
+/// How a successful command ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
     /// Done.
     Done,
-    /// Something was changed, or would be: told by the exit code where that was asked for.
+    /// Something was changed, or would be. The exit code shows this if requested.
     Changes,
 }
 
@@ -27,7 +27,7 @@ impl Ending {
         }
     }
 
-    /// What that is called.
+    /// The name of its exit code.
     pub fn name(self) -> &'static str {
         match self {
             Self::Done => "done",
@@ -36,7 +36,7 @@ impl Ending {
     }
 }
 
-/// The documented, stable exit code of a kind of failure, and its name in JSON.
+/// The exit code of a kind of failure, and its name in JSON. Both are documented and stable.
 fn exit(kind: Kind) -> (u8, &'static str) {
     match kind {
         Kind::Unexpected => (1, "unexpected"),
@@ -54,17 +54,17 @@ fn exit(kind: Kind) -> (u8, &'static str) {
     }
 }
 
-/// The exit code that `error` ends the process with.
+/// The exit code for `error`.
 pub fn exit_code(error: &anyhow::Error) -> u8 {
     exit(kind_of(error)).0
 }
 
-/// What that exit code is called.
+/// The name of the exit code for `error`.
 pub fn exit_name(error: &anyhow::Error) -> &'static str {
     exit(kind_of(error)).1
 }
 
-/// `error` as an entry of a document's `errors`.
+/// `error` in the format of a document's `errors`.
 pub fn as_json(error: &anyhow::Error) -> Value {
     let Told { message, causes, hints } = told(error);
     let (code, kind) = exit(kind_of(error));
@@ -75,7 +75,7 @@ pub fn as_json(error: &anyhow::Error) -> Value {
 mod tests {
     use super::*;
 
-    /// What a reader of docs/exit-codes.md is told of each code.
+    /// The texts for each exit code in docs/exit-codes.md.
     const MEANINGS: [(Kind, &str); 12] = [
         (Kind::Unexpected, "Something that nobody foresaw: worth an issue, with the whole message."),
         (Kind::Usage, "The command line is wrong. Nothing was done."),
@@ -106,7 +106,7 @@ mod tests {
         (Kind::Interrupted, "Ctrl-C or SIGTERM. What was done is kept; the next run goes on."),
     ];
 
-    /// docs/exit-codes.md.
+    /// The content of docs/exit-codes.md.
     fn page() -> String {
         let mut rows: Vec<(u8, &str, &str)> = vec![
             (Ending::Done.code(), Ending::Done.name(), "Done, or there was nothing to do."),

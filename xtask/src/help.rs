@@ -1,5 +1,4 @@
-//! What is shown of the command line: the few commands that most people need, each command with its own options, and the options of
-//! all commands in one place.
+//! The help texts: the most used commands, each command with its own options, and the options of all commands in one page.
 
 use aws::signing;
 use clap::{Args as _, Command, CommandFactory as _};
@@ -13,7 +12,7 @@ use crate::settings::Global;
 use crate::transfer::LOCK_TIMEOUT;
 use crate::ui::units;
 
-/// The commands that `cargo xtask` alone shows.
+/// The commands shown by `cargo xtask` without arguments.
 const FIRST: [(&str, &str); 5] = [
     ("init-images", "Initialise terraform with the state bucket, once"),
     ("transfer-images", "Copy and build what is missing; asks once"),
@@ -22,24 +21,24 @@ const FIRST: [(&str, &str); 5] = [
     ("doctor", "Find out what is missing or wrong here"),
 ];
 
-/// Ends each command's help.
+/// The last line of each command's help.
 const OPTIONS: &str = "`cargo xtask help options` shows the options of every command.";
 
-/// The command tree for help: the options of every command are not repeated with each of them.
+/// The command tree for help. The options of every command are hidden in each one's help.
 pub fn command() -> Command {
     let command = Cli::command().mut_args(|argument| argument.hide(true));
     let long = command.get_after_long_help().map(ToString::to_string).unwrap_or_default();
     program::named(noted(command).after_long_help(format!("{OPTIONS}\n\n{long}")), program::name())
 }
 
-/// Says where the other options are.
+/// Adds a note on where the other options are shown.
 fn noted(command: Command) -> Command {
     let words = command.get_after_help().map(ToString::to_string);
     let words = words.map_or_else(|| OPTIONS.to_owned(), |words| format!("{words}\n\n{OPTIONS}"));
     command.after_help(words).mut_subcommands(noted)
 }
 
-/// What is shown instead of running a command; none where a command is to run. `arguments` begin with the program.
+/// The text to show instead of running a command. `None` to run it. `arguments` start with the program.
 pub fn shown(arguments: &[String]) -> Option<String> {
     let words: Vec<&str> = arguments.iter().skip(1).map(String::as_str).collect();
     match words.as_slice() {
@@ -67,7 +66,7 @@ fn options() -> String {
     format!("{}\n\n{}", text.trim_end(), waits())
 }
 
-/// How long what is waited for, at most.
+/// The maximum wait times.
 fn waits() -> String {
     let (times, tries) = (Timeouts::default(), RetryPolicy::default());
     format!(
@@ -84,7 +83,7 @@ fn waits() -> String {
         units::about(times.reply),
         units::about(times.idle),
         tries.attempts,
-        // The last try may begin when the time is over.
+        // The last attempt may start at the end of the time.
         units::about(tries.give_up_after + times.reply),
         units::about(tries.max_wait),
         units::about(grid::planning::MIN_LOCK_WAIT),
@@ -104,7 +103,7 @@ mod tests {
     use crate::cli::KEYS;
     use crate::origins::NETWORK;
 
-    /// The rule of [`crate::paths::Paths::find`].
+    /// The rule in [`crate::paths::Paths::find`].
     const FILES: &str = "A run works with images.toml, the terraform module and `runtimes/` of one place, which `config show` names:\n\n\
         1. Started by `cargo xtask`: of the workspace.\n\
         2. Started as a program: of the nearest folder, from the working directory upwards, that has \
@@ -115,7 +114,7 @@ mod tests {
         `target/xtask` of a workspace. Elsewhere it is below `$XDG_CACHE_HOME/htc-grid-images`, else `~/.cache/htc-grid-images`: a folder for\n\
         each place of files, and one for each version of the program whose own files were used.";
 
-    /// docs/configuration.md.
+    /// The content of docs/configuration.md.
     fn configuration() -> String {
         let mut options = String::from("| option | value | meaning |\n|---|---|---|\n");
         for argument in Global::augment_args(Command::new("x")).get_arguments() {

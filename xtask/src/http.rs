@@ -1,4 +1,4 @@
-//! HTTP for everything in the process: registries and AWS see the same proxies and company CAs.
+//! HTTP for the whole process: registries and AWS use the same proxies and company CAs.
 
 mod certs_d;
 mod trust;
@@ -19,33 +19,33 @@ use rustls_platform_verifier::Verifier;
 
 use failure::{FailWith as _, Kind, failure};
 
-/// How we name ourselves.
+/// Our name in requests.
 const USER_AGENT: &str = concat!("htc-grid-images/", env!("CARGO_PKG_VERSION"));
 
-/// How long a connection may take to come up.
+/// The timeout for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How every client of the process speaks TLS.
+/// The TLS settings of every client in the process.
 #[derive(Clone, Debug)]
 pub struct Tls {
-    /// With every server.
+    /// The settings for all servers without their own.
     pub config: ClientConfig,
     verifier: Arc<trust::Named>,
     provider: Arc<CryptoProvider>,
 }
 
-/// How every client of the process speaks TLS: rustls on ring, with the system's own authorities and those of AWS_CA_BUNDLE;
-/// SSL_CERT_FILE stands for the system's. Made once: to read the authorities takes longer than the rest of a start.
+/// The TLS settings of every client in the process: rustls on ring, with the system's CAs and those of AWS_CA_BUNDLE. SSL_CERT_FILE
+/// replaces the system's. Loaded once, because reading the CAs takes longer than the rest of the start.
 ///
 /// # Errors
-/// A variable names a file that cannot be read or holds no sound certificate.
+/// A variable names a file that cannot be read or has no valid certificate.
 pub fn tls() -> anyhow::Result<Tls> {
     let mut named = authorities()?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let variables = ["AWS_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR"];
     let verifier = match Verifier::new_with_extra_roots(named.clone(), Arc::clone(&provider)) {
         Ok(verifier) => Some(Arc::new(verifier) as Arc<dyn ServerCertVerifier>),
-        // A fresh machine may have none. What needs no TLS works all the same: all that `--local` and `demo` do.
+        // A fresh machine may have no CAs. Commands without TLS work nevertheless: everything with `--local`, and `demo`.
         Err(_) if variables.iter().all(|name| std::env::var_os(name).is_none()) => None,
         Err(error) => Err(error).context("could not set up TLS").hint(
             Kind::Config,
@@ -54,7 +54,7 @@ pub fn tls() -> anyhow::Result<Tls> {
     };
     match certificates("SSL_CERT_FILE") {
         Ok(own) => named.extend(own),
-        // What some program's installer set long ago is no reason to stop.
+        // A wrong variable, perhaps set by an installer long ago, must not stop the run.
         Err(why) => tracing::warn!("{why:#}: no server's certificate is believed for its sake"),
     }
     let verifier = Arc::new(trust::Named::new(Arc::clone(&provider), verifier, named));
@@ -71,8 +71,8 @@ fn speaking(
     Ok(builder.dangerous().with_custom_certificate_verifier(verifier))
 }
 
-/// How TLS is spoken with the hosts that docker or podman have certificates for. What cannot be used is a warning: the host may not
-/// be asked at all.
+/// The TLS settings for hosts with certificates in docker's or podman's directories. An unusable one is a warning, because the run
+/// may not need its host.
 pub fn own_certificates(tls: &Tls) -> Vec<(String, ClientConfig)> {
     let mut all = Vec::new();
     for own in certs_d::read(&certs_d::directories()) {
@@ -98,10 +98,10 @@ fn own_config(tls: &Tls, own: certs_d::Own) -> anyhow::Result<ClientConfig> {
     })
 }
 
-/// The settings of every HTTP client of the process: proxies as HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY say.
+/// The settings of every HTTP client in the process, with the proxies from HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY.
 ///
 /// # Errors
-/// A variable holds no proxy's address.
+/// A variable does not contain a proxy's address.
 pub fn builder(tls: &ClientConfig) -> anyhow::Result<ClientBuilder> {
     let mut builder = reqwest::Client::builder()
         .tls_backend_preconfigured(tls.clone())
@@ -117,7 +117,7 @@ pub fn builder(tls: &ClientConfig) -> anyhow::Result<ClientBuilder> {
         ("HTTPS_PROXY", https, Proxy::https),
     ] {
         let Some(address) = address else { continue };
-        // Not the address itself, which stands in the error and in its cause: it may hold a password.
+        // Without the address, which is in the error and in its cause and may contain a password.
         let proxy = proxy(address)
             .map_err(|error| anyhow::Error::msg(anyhow::Error::new(error).root_cause().to_string()))
             .with_context(|| format!("{variable} or ALL_PROXY is not the address of a proxy"))
@@ -127,12 +127,12 @@ pub fn builder(tls: &ClientConfig) -> anyhow::Result<ClientBuilder> {
     Ok(builder)
 }
 
-/// The same settings for the registry client, which decides itself where an `Authorization` may go.
+/// The same settings for the registry client, which decides itself where to send an `Authorization` header.
 pub fn for_registries(tls: &ClientConfig) -> registry::Http {
     registry::Http::default().tls(tls.clone()).user_agent(USER_AGENT).proxies(proxies())
 }
 
-/// What AWS_CA_BUNDLE holds; on macOS, whose keychain does not know the variable, SSL_CERT_FILE's as well.
+/// The CAs in AWS_CA_BUNDLE; on macOS also those in SSL_CERT_FILE, which the system's verifier does not read.
 fn authorities() -> anyhow::Result<Vec<CertificateDer<'static>>> {
     let system = cfg!(target_vendor = "apple").then_some("SSL_CERT_FILE");
     let mut authorities = Vec::new();
@@ -142,7 +142,7 @@ fn authorities() -> anyhow::Result<Vec<CertificateDer<'static>>> {
     Ok(authorities)
 }
 
-/// The certificates of the file that a variable names; none where it names none.
+/// The certificates in the file that a variable names. Empty if the variable is not set.
 fn certificates(variable: &str) -> anyhow::Result<Vec<CertificateDer<'static>>> {
     let Some(bundle) = std::env::var_os(variable).filter(|path| !path.is_empty()) else {
         return Ok(Vec::new());
@@ -158,20 +158,20 @@ fn certificates(variable: &str) -> anyhow::Result<Vec<CertificateDer<'static>>> 
     Ok(found)
 }
 
-/// Where no proxy is asked: this machine itself, as docker and terraform have it
-/// (<https://pkg.go.dev/golang.org/x/net/http/httpproxy#Config.ProxyFunc>), and the addresses where AWS's machines and
-/// containers find their own credentials, which would be the proxy's there
+/// Addresses that are reached without a proxy: this machine, as in docker and terraform
+/// (<https://pkg.go.dev/golang.org/x/net/http/httpproxy#Config.ProxyFunc>), and the addresses where AWS's machines and containers
+/// get their credentials, because behind a proxy these would be the proxy's
 /// (<https://docs.aws.amazon.com/sdkref/latest/guide/feature-container-credentials.html>).
 const DIRECT: &str = "localhost,127.0.0.0/8,::1,169.254.0.0/16,fd00:ec2::/32";
 
-/// The environment's proxies; where there are none, the system's settings.
+/// The environment's proxies, otherwise the system's settings.
 fn proxies() -> Proxies {
     let env = |name: &str| {
         let names = [name.to_owned(), name.to_ascii_lowercase()];
         names.iter().filter_map(|name| std::env::var(name).ok()).find(|value| !value.is_empty())
     };
     let direct = format!("{},{DIRECT}", env("NO_PROXY").unwrap_or_default());
-    // Otherwise it would stand for every name and for no address.
+    // Otherwise `*` would match every name but no address.
     if direct.split(',').any(|host| host.trim() == "*") {
         return Proxies::None;
     }

@@ -1,4 +1,4 @@
-//! The grid's AWS resources as this command line works on them: where its files are, and what is shown meanwhile.
+//! The grid's AWS resources for the command line: their files, and the progress display.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,10 +12,10 @@ use crate::context::Context;
 use crate::local;
 use crate::ui::{Printer, Table, units};
 
-/// The grid's resources, with the state in the bucket that the user, or HTC-Grid's stack, names.
+/// The grid's resources, with the state in the bucket from the user or from HTC-Grid's stack.
 ///
 /// # Errors
-/// Nobody names a bucket.
+/// No bucket is named.
 pub async fn open<'a>(context: &Context, aws: &'a Aws) -> anyhow::Result<Infrastructure<'a>> {
     let state = state_object(context, aws).await?;
     let options = Options {
@@ -23,7 +23,7 @@ pub async fn open<'a>(context: &Context, aws: &'a Aws) -> anyhow::Result<Infrast
         lock_timeout: context.settings.lock_timeout,
         module: context.paths.module(),
         directory: terraform_directory(context),
-        // What is wrong with images.toml is told where it is read for its own sake.
+        // Errors in images.toml are reported by the commands that need it.
         templates: context.config().is_ok_and(|config| config.creation_role.is_some()),
         stand_in: context.settings.local.then(|| stand_in(context)),
         http: context.http.clone(),
@@ -33,14 +33,14 @@ pub async fn open<'a>(context: &Context, aws: &'a Aws) -> anyhow::Result<Infrast
     Ok(Infrastructure::new(options, aws, state))
 }
 
-/// Where terraform works. Under `--local` it is another place, because the emulated AWS has another provider.
+/// Terraform's directory. `--local` has a separate one, because the emulated AWS has another provider.
 pub fn terraform_directory(context: &Context) -> PathBuf {
     let paths = &context.paths;
     let parent = if context.settings.local { paths.local().to_owned() } else { paths.cache() };
     parent.join("terraform")
 }
 
-/// The provider that stands in for AWS's, compiled where it is needed.
+/// The stand-in for AWS's provider, compiled when needed.
 fn stand_in(context: &Context) -> StandIn {
     let (paths, printer) = (context.paths.clone(), context.printer.clone());
     Arc::new(move || {
@@ -49,7 +49,7 @@ fn stand_in(context: &Context) -> StandIn {
     })
 }
 
-/// Where the terraform state is: in the user's bucket, the emulated one, or the one that HTC-Grid's stack names.
+/// The location of the terraform state: the user's bucket, the emulated one, or the one from HTC-Grid's stack.
 ///
 /// # Errors
 /// No bucket is named.
@@ -79,7 +79,7 @@ pub async fn state_object(context: &Context, aws: &Aws) -> anyhow::Result<StateO
     Ok(StateObject { bucket, key, kms_key })
 }
 
-/// What happens, printed.
+/// Prints the news.
 struct Shown {
     printer: Printer,
 }
@@ -123,7 +123,7 @@ impl Watch for Shown {
     }
 }
 
-/// The repositories as a person is asked about them.
+/// The table of repositories in the question before a deletion.
 pub fn usage_table(usage: &[RepositoryUsage]) -> Table {
     let mut table = Table::new(["REPOSITORY", "IMAGES", "SIZE", ""]);
     for RepositoryUsage { repository, images, bytes, used_by } in usage {

@@ -41,7 +41,7 @@ use exit_codes::Ending;
 pub use shipped::ShippedFile;
 use ui::{Document, Format};
 
-/// Runs what this process's command line says. `shipped`: the files that the program has in it, for where there are no others.
+/// Runs this process's command line. `shipped`: the files included in the program, used if there are no others.
 pub fn main(shipped: &'static [ShippedFile]) -> ExitCode {
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
@@ -52,12 +52,12 @@ pub fn main(shipped: &'static [ShippedFile]) -> ExitCode {
         }
     };
     let code = runtime.block_on(boxed(|| run(shipped)));
-    // A name that is still being looked up is nobody's concern any more.
+    // Does not wait for a name lookup that is still running.
     runtime.shutdown_background();
     code.into()
 }
 
-/// Runs what the command line says, and gives the exit code.
+/// Runs the command line, and returns the exit code.
 async fn run(shipped: &'static [ShippedFile]) -> u8 {
     let typed: Vec<String> = std::env::args().collect();
     let named = cli::named(&typed);
@@ -85,7 +85,7 @@ async fn run(shipped: &'static [ShippedFile]) -> u8 {
     let cli = match cli::parse(arguments, help::command()) {
         Ok(cli) => cli,
         Err(answer) => {
-            // A closed stream is no error.
+            // A closed stream is not an error.
             let _ = answer.print();
             return if answer.use_stderr() { end(Err(cli::usage_error(&answer))) } else { 0 };
         }
@@ -97,12 +97,12 @@ async fn run(shipped: &'static [ShippedFile]) -> u8 {
     end(ended)
 }
 
-/// The command tree with all options, for pages about `program`. Its commands have those of their own alone.
+/// The command tree with all options, for manual pages of `program`. Each command has only its own options.
 pub fn manual(program: &'static str) -> clap::Command {
     program::named(Cli::command(), program)
 }
 
-/// Runs the command that was asked for.
+/// Runs the command.
 async fn work(
     Cli { mut global, command, name }: Cli,
     document: Document,
@@ -117,11 +117,11 @@ async fn work(
     } else if context.settings.local {
         context.paths.home().compiles("--local")?;
     }
-    // The programs that these two start say themselves how far they are.
+    // The programs that these two start show their own progress.
     if !matches!(command, Command::Test(_) | Command::Bench(_)) {
         context.printer.progress().command(&name);
     }
-    // `demo` and `local` look at the setup themselves.
+    // `demo` and `local` read the setup themselves.
     if context.settings.local && !matches!(command, Command::Demo(_) | Command::Local(_)) {
         context = boxed(|| context.with_local_setup()).await?;
     }

@@ -1,4 +1,4 @@
-//! The AWS that is emulated on this machine: a process of its own, started when it is needed and left running.
+//! The emulated AWS on this machine: a separate process that is started when needed and stays running.
 
 mod setup;
 
@@ -17,19 +17,19 @@ use crate::paths::Paths;
 use crate::prerequisites::has_ended;
 use crate::ui::Printer;
 
-/// How long the emulator may take to listen; it takes a few milliseconds.
+/// The time limit for the emulator to listen. It usually takes a few milliseconds.
 const START_BOUND: Duration = Duration::from_secs(20);
-/// What `--local` runs. Compiled together, because cargo would compile what they share anew for each selection of packages.
+/// The programs of `--local`. Compiled together, because cargo would recompile shared dependencies for each selection of packages.
 pub const PROGRAMS: &[&str] = &["local-aws", "provider-standin", "sample-upstreams"];
-/// The account that is emulated.
+/// The emulated account.
 pub const ACCOUNT: &str = "123456789012";
-/// The bucket that `--local` keeps the terraform state in, where none is named.
+/// The bucket of the terraform state with `--local`, if none is named.
 pub const STATE_BUCKET: &str = "htc-grid-local-state";
 
-/// A server of this project's that runs in the background: what it wrote into `server.json` once it listened.
+/// A background server of this project, as it writes itself to `server.json` when it listens.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Running {
-    /// Its process.
+    /// Its process ID.
     pub pid: u32,
     /// Its port on 127.0.0.1.
     pub port: u16,
@@ -66,7 +66,7 @@ impl Background {
         Self { package, data: paths.local().join(package), paths: paths.clone(), http: http.clone() }
     }
 
-    /// Where its data is.
+    /// The directory of its data.
     pub fn data(&self) -> &PathBuf {
         &self.data
     }
@@ -77,8 +77,8 @@ impl Background {
         self.answers(&known).await.then_some(known)
     }
 
-    /// The server, started if it does not run. `extra` are further arguments of `serve`; a server that was started
-    /// with others is restarted on its port, its data stays.
+    /// The server; starts it if it does not run. `extra` are further arguments of `serve`. A server with other arguments is
+    /// restarted on the same port and keeps its data.
     ///
     /// # Errors
     /// It cannot be compiled or started, or does not listen in time.
@@ -111,18 +111,18 @@ impl Background {
         Ok(running)
     }
 
-    /// Ends the server, if it runs, and waits until it is gone.
+    /// Ends the server, if it runs, and waits until its process has ended.
     ///
     /// # Errors
     /// It does not end in time.
     pub async fn stop(&self) -> anyhow::Result<Option<Running>> {
         let Some(running) = self.running().await else { return Ok(None) };
         if let Some(pid) = i32::try_from(running.pid).ok().and_then(rustix::process::Pid::from_raw) {
-            // It may have ended by itself just now.
+            // It may have ended in the meantime.
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
         }
         let deadline = Instant::now() + START_BOUND;
-        // Until the process is gone: it holds its data until then.
+        // The process uses its data until it has ended.
         while !has_ended(running.pid) {
             anyhow::ensure!(
                 Instant::now() < deadline,
@@ -135,7 +135,7 @@ impl Background {
         Ok(Some(running))
     }
 
-    /// Compiles the server and gives the path of its program.
+    /// Compiles the server and returns the path of its program.
     ///
     /// # Errors
     /// cargo is missing or the server does not compile.
@@ -171,7 +171,7 @@ impl Background {
     }
 }
 
-/// Compiles what `--local` runs, and gives the path of one of its programs.
+/// Compiles the programs of `--local`, and returns the path of one of them.
 async fn program(paths: &Paths, name: &str, printer: &Printer) -> anyhow::Result<PathBuf> {
     let programs = cargo::build(paths.root(), PROGRAMS, printer).await?;
     programs.get(name).cloned().with_context(|| format!("cargo built no program {name}"))
@@ -183,7 +183,7 @@ impl From<&Running> for Endpoint {
     }
 }
 
-/// The environment that points the aws CLI, docker and terraform at the emulated AWS.
+/// The variables that lead the aws CLI, docker and terraform to the emulated AWS.
 pub fn environment(url: &str, region: &str) -> Vec<(&'static str, String)> {
     vec![
         ("AWS_ENDPOINT_URL", url.to_owned()),
@@ -194,7 +194,7 @@ pub fn environment(url: &str, region: &str) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// Compiles the stand-in provider and gives the path of its program.
+/// Compiles the stand-in provider and returns the path of its program.
 ///
 /// # Errors
 /// It does not compile.

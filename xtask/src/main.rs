@@ -1,4 +1,4 @@
-//! The program behind `cargo xtask`: it works with the files of its workspace, and has none in it.
+//! The program behind `cargo xtask`. It uses the files of its workspace and includes none.
 
 use std::process::ExitCode;
 

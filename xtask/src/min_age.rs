@@ -1,4 +1,4 @@
-//! What is too fresh to be taken, by `min_age` in images.toml: asked wherever something is copied or built upon.
+//! Checks the `min_age` rules of images.toml wherever something is copied or built upon.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,47 +14,47 @@ use registry::{Client, Digest, Error, Reference};
 use crate::context::Context;
 use crate::ui::units;
 
-/// How far a registry's clock may be from this machine's, in seconds.
+/// The accepted difference between a registry's clock and this machine's, in seconds.
 const CLOCKS_APART: u64 = 3_600;
 
-/// This second.
+/// The present time in whole seconds.
 pub fn now() -> Timestamp {
     let now = Timestamp::now();
     Timestamp::from_second(now.as_second()).unwrap_or(now)
 }
 
-/// The sources that `names` of `--allow-fresh` call.
+/// The sources that `names` of `--allow-fresh` refer to.
 ///
 /// # Errors
-/// A name that images.toml does not have.
+/// A name is not in images.toml.
 pub fn fresh(config: &Config, names: &[String]) -> anyhow::Result<BTreeSet<Reference>> {
     config.sources_called(names).kind(Kind::Usage)
 }
 
-/// What of `config` waits by images.lock, by its source; nothing where there is no images.lock.
+/// The digests of `config` that wait according to images.lock, by source. Empty without images.lock.
 pub fn waiting(config: &Config, lock: Option<&Lock>) -> BTreeMap<Reference, Waiting> {
     let waits = lock.map(|lock| waits(lock, config, now())).unwrap_or_default();
     waits.into_iter().map(|waiting| (waiting.source.clone(), waiting)).collect()
 }
 
-/// `min_age`, and what images.lock says of when each digest was first seen.
+/// The `min_age` rules, and the times in images.lock when digests were first seen.
 pub struct Ages {
     config: Config,
     lock: Lock,
-    /// Sources that are taken whatever their age.
+    /// Sources that are used at any age.
     fresh: BTreeSet<Reference>,
     now: Timestamp,
     /// All sources of images.
     sources: BTreeSet<Reference>,
-    /// The same by where they go.
+    /// Sources by their destinations.
     places: BTreeMap<String, Reference>,
 }
 
 impl Ages {
-    /// `min_age` of `config`, but for the sources in `fresh`. None where it has no such rule.
+    /// The `min_age` rules of `config`, except for the sources in `fresh`. `None` without such rules.
     ///
     /// # Errors
-    /// images.lock cannot be read, or there is none, so that nobody knows since when anything is known.
+    /// images.lock cannot be read, or does not exist, so that no first times are known.
     pub fn new(
         context: &Context,
         config: &Config,
@@ -73,7 +73,7 @@ impl Ages {
         Ok(Some(Self::at(config.clone(), lock, fresh, now())))
     }
 
-    /// The same at a moment.
+    /// The rules at this time.
     fn at(config: Config, lock: Lock, fresh: BTreeSet<Reference>, now: Timestamp) -> Self {
         let sources = config.images.iter().map(|image| image.source.clone()).collect();
         let places = config.images.iter();
@@ -82,28 +82,28 @@ impl Ages {
         Self { config, lock, fresh, now, sources, places }
     }
 
-    /// What waits.
+    /// The waiting digests.
     pub fn waiting(&self) -> Vec<Waiting> {
         let waits = waits(&self.lock, &self.config, self.now);
         waits.into_iter().filter(|waiting| !self.fresh.contains(&waiting.source)).collect()
     }
 
-    /// Whether `digest` waits under the name of `source`, so that images.lock is not behind.
+    /// Whether `digest` waits for `source`, so that images.lock is not out of date.
     pub fn is_waiting(&self, source: &Reference, digest: Digest) -> bool {
         let seen = self.lock.waiting.get(source).filter(|seen| seen.digest == digest);
         let rule = self.config.min_age(source);
         seen.zip(rule).is_some_and(|(seen, rule)| rule.waits_until(seen.first_seen, self.now).is_some())
     }
 
-    /// The rule for a source, unless it is taken whatever its age.
+    /// The rule for a source, unless it is used at any age.
     fn rule(&self, source: &Reference) -> Option<&MinAge> {
         self.config.min_age(source).filter(|_| !self.fresh.contains(source))
     }
 
-    /// Whether a digest of `source` may be taken.
+    /// Whether a digest of `source` may be used.
     ///
     /// # Errors
-    /// It has not been known for long enough, or nobody knows since when it is known.
+    /// It has not been known for long enough, or it is not known since when.
     pub fn check(&self, source: &Reference, digest: Digest) -> Result<(), Error> {
         let Some(rule) = self.rule(source) else { return Ok(()) };
         let is_it = |locked: &&Locked| {
@@ -131,10 +131,10 @@ impl Ages {
         Err(too_fresh(source, digest, why))
     }
 
-    /// Takes out of a plan what is too fresh to be copied. What stands already is left alone.
+    /// Marks copies of a plan as failed if they are too new. Images already at the target stay.
     ///
     /// # Errors
-    /// As [`check_clock`], for those that would be copied.
+    /// Errors of [`check_clock`], for images that would be copied.
     pub fn hold(&self, client: &Client, plan: &mut Plan) -> anyhow::Result<()> {
         for planned in &mut plan.images {
             if !matches!(planned.action, Action::Copy(_) | Action::Replace { .. }) {
@@ -155,8 +155,8 @@ impl Ages {
         Ok(())
     }
 
-    /// The source of images.toml whose image is copied: itself, or by way of a layout. None for what is read at the target, where it
-    /// came to be by these rules.
+    /// The source in images.toml of a copied image, directly or through a layout. `None` for an image read from the target, which
+    /// was checked when it was copied there.
     fn source<'a>(&'a self, job: &'a Job) -> Option<&'a Reference> {
         if job.source.registry() == HOST {
             return self.places.get(&place(job.source.repository(), job.target.tag()?));
@@ -169,10 +169,10 @@ fn place(repository: &str, tag: &str) -> String {
     format!("{repository}:{tag}")
 }
 
-/// Stops where this machine's clock is not that of the registries: how old something is could not be told.
+/// Fails if this machine's clock differs from those of the registries, because ages would be wrong.
 ///
 /// # Errors
-/// It is more than an hour apart from that of one of `sources`.
+/// It differs by more than an hour from that of one of `sources`.
 pub fn check_clock<'a>(client: &Client, sources: impl Iterator<Item = &'a Reference>) -> anyhow::Result<()> {
     for source in sources {
         let registry = source.registry();
@@ -204,7 +204,7 @@ mod tests {
         format!("2026-11-{day:02}T12:00:00Z").parse().unwrap()
     }
 
-    /// What is said of `digest` on the ninth, with this entry of images.lock.
+    /// The result for `digest` on the ninth, with this entry in images.lock.
     fn said(entry: &str, digest: Digest, fresh: &[&str]) -> Result<(), String> {
         let config = Config::parse(CONFIG, Path::new("images.toml"), None).unwrap();
         let text = format!("schema_version = 1\n{entry}");
@@ -241,7 +241,7 @@ mod tests {
         assert!(future.contains("it waits until 2026-11-12T12:00:00Z"), "{future}");
         let seen = said(&waiting("2026-11-08T12:00:00Z"), two, &[]).unwrap_err();
         assert!(seen.contains("it waits until 2026-11-11T12:00:00Z"), "{seen}");
-        // Old enough, but the lock decides what is copied.
+        // It is old enough, but the lock decides what is copied.
         let over = said(&waiting("2026-11-01T12:00:00Z"), two, &[]).unwrap_err();
         assert!(over.contains("`cargo xtask lock --update` takes it"), "{over}");
         let unknown = said(&locked(""), two, &[]).unwrap_err();

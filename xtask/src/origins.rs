@@ -1,4 +1,4 @@
-//! Every setting of a run with where it comes from.
+//! Every setting of a run with its origin.
 
 use aws::DEFAULT_REGION;
 use aws::state::STATE_KEY;
@@ -15,9 +15,9 @@ use crate::settings::DEFAULT_TAG;
 pub struct Setting {
     /// Its name.
     pub name: String,
-    /// Its value; none where there is none.
+    /// Its value, if any.
     pub value: Option<String>,
-    /// Where it comes from.
+    /// Its origin.
     pub from: String,
 }
 
@@ -36,7 +36,7 @@ pub const NETWORK: [&str; 8] = [
     "SSL_CERT_FILE",
 ];
 
-/// What this run's settings come to.
+/// The settings of this run.
 pub async fn settings(context: &Context, config: &Config) -> Vec<Setting> {
     let said = &context.settings;
     let mut all = Vec::new();
@@ -112,7 +112,7 @@ pub async fn settings(context: &Context, config: &Config) -> Vec<Setting> {
     all
 }
 
-/// Where images.toml, the terraform module and the runtimes come from.
+/// The origin of images.toml, the terraform module and the runtimes.
 fn files(context: &Context) -> (String, &'static str) {
     match context.paths.home() {
         Home::Workspace => ("the workspace".to_owned(), "cargo, or the working directory"),
@@ -138,14 +138,14 @@ async fn region(context: &Context) -> (String, String) {
     }
 }
 
-/// `value`, and who said it: one of `variables`, the default, or else an argument, which comes before both.
+/// `value` and its origin: one of `variables`, the default, or otherwise an argument, which has precedence over both.
 fn first(
     value: &str,
     variables: &[&str],
     env: impl Fn(&str) -> Option<String>,
     default: &str,
 ) -> (String, String) {
-    // The first variable that is set is the one that is read.
+    // Only the first variable that is set is read.
     let said = variables.iter().find_map(|name| Some((name, env(name)?)));
     let from = match said {
         Some((name, said)) if said == value => (*name).to_owned(),
@@ -155,7 +155,7 @@ fn first(
     (value.to_owned(), from)
 }
 
-/// An address whose login is not for the screen.
+/// An address without its login.
 fn without_password(url: &str) -> String {
     let (scheme, rest) = url.split_once("://").map_or(("", url), |(scheme, rest)| (scheme, rest));
     let host = rest.split_once('@').filter(|(login, _)| !login.contains('/')).map(|(_, host)| host);

@@ -1,4 +1,4 @@
-//! Where a run's files are: in the workspace, in a folder that `write-files` has written, or in this program itself.
+//! The paths of a run's files: in the workspace, in a folder made by `write-files`, or in this program itself.
 
 use std::path::{Path, PathBuf};
 
@@ -10,30 +10,30 @@ use crate::cargo;
 use crate::settings::Global;
 use crate::shipped::{self, ShippedFile};
 
-/// images.toml, from the top of what it belongs to.
+/// The path of images.toml from the project's top.
 const IMAGES: &str = "deployment/image_repository/images.toml";
 
-/// The folder of a user's caches in which this tool's are.
+/// This tool's folder in the user's cache directory.
 const OWN_CACHE: &str = "htc-grid-images";
 
-/// Whose files a run works with.
+/// The origin of a run's files.
 #[derive(Clone, Copy, Debug)]
 pub enum Home {
-    /// The workspace that this tool is compiled from.
+    /// The workspace that this tool was compiled from.
     Workspace,
-    /// A folder with a grid's files: of this program's version, or edited, or of an older one.
+    /// A folder with a grid's files: of this version, of an older one, or edited.
     Folder,
-    /// What this program has in it.
+    /// The files included in this program.
     Program(&'static [ShippedFile]),
 }
 
 impl Home {
-    /// The variable that names another place for what is kept between runs.
+    /// The variable that sets another location for data kept between runs.
     pub fn variable(self) -> &'static str {
         if matches!(self, Self::Workspace) { "CARGO_TARGET_DIR" } else { "XDG_CACHE_HOME" }
     }
 
-    /// Has the files in their places below `root`, where they are this program's.
+    /// Writes the files below `root` if they are included in this program.
     ///
     /// # Errors
     /// They cannot be written.
@@ -45,7 +45,7 @@ impl Home {
     }
 
     /// # Errors
-    /// This is not the workspace, whose programs `what` would compile.
+    /// This is not the workspace, which has the programs that `what` would compile.
     pub fn compiles(self, what: &str) -> anyhow::Result<()> {
         if matches!(self, Self::Workspace) {
             return Ok(());
@@ -56,7 +56,7 @@ impl Home {
     }
 }
 
-/// Where this run's files are.
+/// The paths of this run's files.
 #[derive(Clone, Debug)]
 pub struct Paths {
     home: Home,
@@ -68,11 +68,11 @@ pub struct Paths {
 }
 
 impl Paths {
-    /// Finds the files: the workspace where cargo says that the xtask stands; else the nearest folder, from the working directory
-    /// upwards, that is a workspace or has a grid's files; else those of this program.
+    /// Finds the files: in the workspace that cargo names as the xtask's; otherwise in the nearest folder, from the working
+    /// directory upwards, that is a workspace or has a grid's files; otherwise in this program.
     ///
     /// # Errors
-    /// There are none, or no place for what is kept between runs.
+    /// There are none, or no location for data kept between runs.
     pub fn find(global: &Global, shipped: &'static [ShippedFile]) -> anyhow::Result<Self> {
         let cwd = std::env::current_dir().context("could not read the working directory")?;
         let by_cargo = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from).unwrap_or_default();
@@ -109,11 +109,11 @@ impl Paths {
         Ok(Self { home, root, images, target, cache, local })
     }
 
-    /// Whose files these are.
+    /// The origin of these files.
     pub fn home(&self) -> Home {
         self.home
     }
-    /// The project's top.
+    /// The top of the project.
     pub fn root(&self) -> &Path {
         &self.root
     }
@@ -121,7 +121,7 @@ impl Paths {
     pub fn images(&self) -> &Path {
         &self.images
     }
-    /// images.lock, beside images.toml.
+    /// images.lock, next to images.toml.
     pub fn lock(&self) -> PathBuf {
         self.images.with_extension("lock")
     }
@@ -129,27 +129,27 @@ impl Paths {
     pub fn module(&self) -> PathBuf {
         self.root.join("deployment/image_repository/terraform")
     }
-    /// cargo's target directory; outside of the workspace what [`Paths::cache`] is.
+    /// cargo's target directory; outside of the workspace the same as [`Paths::cache`].
     pub fn target(&self) -> &Path {
         &self.target
     }
-    /// What this tool keeps between runs and may lose.
+    /// Data kept between runs that can be lost without harm.
     pub fn cache(&self) -> PathBuf {
         self.cache.clone()
     }
-    /// What the last runs took.
+    /// The durations of the last runs.
     pub fn timings(&self) -> PathBuf {
         self.cache().join("timings.json")
     }
-    /// The emulated AWS and all that belongs to it.
+    /// The data of the emulated AWS.
     pub fn local(&self) -> &Path {
         &self.local
     }
-    /// `path` from the project's top where it is inside: for errors, which never show where the project stands.
+    /// `path` relative to the project's top if it is inside, for errors, which never show the project's own path.
     pub fn relative(&self, path: &Path) -> PathBuf {
         path.strip_prefix(&self.root).unwrap_or(path).to_owned()
     }
-    /// `path` as people read it: from the project's top where it is inside.
+    /// `path` for output: relative to the project's top if it is inside.
     pub fn show<'a>(&self, path: &'a Path) -> std::path::Display<'a> {
         path.strip_prefix(&self.root).unwrap_or(path).display()
     }
@@ -163,7 +163,7 @@ fn is_folder(dir: &Path) -> bool {
     dir.join(IMAGES).is_file()
 }
 
-/// Where this tool's files are among those that programs may lose (<https://specifications.freedesktop.org/basedir-spec/0.8/>).
+/// This tool's folder in the user's cache directory (<https://specifications.freedesktop.org/basedir-spec/0.8/>).
 fn own_cache() -> anyhow::Result<PathBuf> {
     let named = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let at_home = || std::env::home_dir().filter(|home| home.is_absolute()).map(|home| home.join(".cache"));

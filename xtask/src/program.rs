@@ -1,6 +1,6 @@
-//! What the user types to start this program, in all that is said.
+//! The name under which the user starts this program, for all messages.
 //!
-//! Texts name it `cargo xtask`, wherever they are made; what prints them says the name by which this process was started.
+//! All texts are written with `cargo xtask`. The printing code replaces this with the name by which this process was started.
 
 use std::borrow::Cow;
 use std::ffi::OsString;
@@ -10,21 +10,21 @@ use std::sync::OnceLock;
 use clap::builder::StyledStr;
 use clap::{Arg, Command};
 
-/// What cargo's alias is called, and the program that it starts.
+/// The command of cargo's alias, and the program that it starts.
 pub const ALIAS: &str = "cargo xtask";
 const ALIASED: &str = "xtask";
 
-/// The name where the process was started by none that a shell would take as one word.
+/// The name if the process's own name is not a single shell word.
 const DEFAULT: &str = "htc-grid-images";
 
-/// Commands that compile programs of the workspace: cargo's alias has them, whatever this program is called.
+/// Commands that compile programs of the workspace. They only exist in cargo's alias, so their name is not replaced.
 pub const OF_THE_WORKSPACE: [&str; 4] = ["bench", "demo", "local", "test"];
 
-/// What the user types to start this program.
+/// The name that the user types to start this program.
 pub fn name() -> &'static str {
     static NAME: OnceLock<String> = OnceLock::new();
     NAME.get_or_init(|| match cfg!(test) {
-        // What cargo calls the program of these tests is nobody's name for the tool.
+        // Cargo's name for the program of these tests is not a name of the tool.
         true => ALIAS.to_owned(),
         false => named_by(std::env::args_os().next()),
     })
@@ -45,7 +45,7 @@ pub fn spoken(text: &str) -> Cow<'_, str> {
     spoken_as(text, name())
 }
 
-/// `text` with `name` in the place of [`ALIAS`], except before [`OF_THE_WORKSPACE`].
+/// `text` with `name` instead of [`ALIAS`], except before [`OF_THE_WORKSPACE`].
 pub fn spoken_as<'a>(text: &'a str, name: &str) -> Cow<'a, str> {
     if name == ALIAS || !text.contains(ALIAS) {
         return Cow::Borrowed(text);
@@ -62,7 +62,7 @@ pub fn spoken_as<'a>(text: &'a str, name: &str) -> Cow<'a, str> {
     Cow::Owned(out)
 }
 
-/// The command tree of the program called `name`, in whose texts it is called so, too.
+/// The command tree with `name` as the program, also in its texts.
 pub fn named(command: Command, name: &'static str) -> Command {
     with_words(command.name(name).bin_name(name), name)
 }

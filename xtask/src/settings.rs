@@ -1,4 +1,4 @@
-//! What the command line, the environment and the defaults come to.
+//! Resolves the settings from the command line, the environment and the defaults.
 
 use std::path::PathBuf;
 
@@ -9,7 +9,7 @@ use images_config::values::upstream_option;
 
 use crate::ui::{Color, Format, Words};
 
-/// The grid's name where nobody says another.
+/// The default name of the grid.
 pub const DEFAULT_TAG: &str = "mainline";
 
 /// Options of every command.
@@ -70,24 +70,24 @@ pub struct Global {
 }
 
 impl Global {
-    /// How much is printed, and how.
+    /// How much to print, and in which format.
     pub fn words(&self) -> Words {
         Words { format: self.format, verbose: self.verbose, quiet: self.quiet, color: self.color }
     }
 }
 
-/// The options of a run, resolved: flag, then KEY=VALUE (which became a flag), then environment.
+/// The resolved options of a run: flag, then KEY=VALUE (which became a flag), then environment.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The grid's name.
     pub tag: String,
-    /// The region that the user chose; the AWS profile's otherwise.
+    /// The region chosen by the user. `None` for the AWS profile's.
     pub region: Option<String>,
-    /// The bucket of the terraform state, where it was named.
+    /// The bucket of the terraform state, if named.
     pub state_bucket: Option<String>,
     /// The key of the terraform state in its bucket.
     pub state_key: String,
-    /// How long to wait for somebody else's lock on the state.
+    /// How long to wait for a lock or lease that another run holds.
     pub lock_timeout: std::time::Duration,
     /// The AWS profile.
     pub profile: Option<String>,
@@ -95,13 +95,13 @@ pub struct Settings {
     pub expect_account: Option<String>,
     /// Whether AWS is emulated.
     pub local: bool,
-    /// Where the emulated AWS keeps its data, as it was typed.
+    /// The directory of the emulated AWS's data, as typed.
     pub local_dir: Option<PathBuf>,
-    /// images.toml, as it was typed.
+    /// The path of images.toml, as typed.
     pub images: Option<PathBuf>,
-    /// Another registry in the place of ECR.
+    /// Another registry instead of ECR.
     pub registry: Option<String>,
-    /// Source registries and where to reach them.
+    /// Source registries and their addresses.
     pub upstreams: Vec<(String, String)>,
     /// The container client.
     pub container_cli: Option<String>,
@@ -113,7 +113,7 @@ impl Settings {
     /// # Errors
     /// A name that AWS would refuse.
     pub fn resolve(global: &Global, env: impl Fn(&str) -> Option<String>) -> anyhow::Result<Self> {
-        // An empty variable is as good as none: `export TAG=` is how shells forget.
+        // Empty variables count as not set, because some shells clear a variable with `export TAG=`.
         let env = |name: &str| env(name).filter(|value| !value.is_empty());
         let tag = global.tag.clone().or_else(|| env("TAG")).unwrap_or_else(|| DEFAULT_TAG.into());
         check_tag(&tag)?;
@@ -142,14 +142,14 @@ impl Settings {
         })
     }
 
-    /// What the emulated AWS is told of the sources, so that its pull-through cache reaches them the same way.
+    /// Arguments that tell the emulated AWS the addresses of the sources, so that its pull-through cache uses the same ones.
     pub fn upstream_arguments(&self) -> Vec<String> {
         let pairs = self.upstreams.iter();
         pairs.flat_map(|(host, url)| ["--upstream".to_owned(), format!("{host}={url}")]).collect()
     }
 }
 
-/// The tag becomes part of a KMS alias, of ECR tag keys and of file names.
+/// The tag becomes a part of a KMS alias, of ECR tag keys and of file names.
 fn check_tag(tag: &str) -> anyhow::Result<()> {
     let sound = (1..=100).contains(&tag.len())
         && tag.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'));
@@ -159,9 +159,8 @@ fn check_tag(tag: &str) -> anyhow::Result<()> {
     Err(failure(Kind::Usage, format!("TAG {tag:?} is not 1 to 100 letters, digits, `-` or `_`")))
 }
 
-/// The shape of a region's name in every partition
-/// (<https://github.com/boto/botocore/blob/develop/botocore/data/partitions.json>, `regionRegex`). One that is not known yet is
-/// tried.
+/// Checks a region's name by the pattern of all partitions
+/// (<https://github.com/boto/botocore/blob/develop/botocore/data/partitions.json>, `regionRegex`), so that new regions work too.
 fn check_region(region: &str) -> anyhow::Result<()> {
     let parts: Vec<&str> = region.split('-').collect();
     let is_word = |part: &&str| !part.is_empty() && part.chars().all(|c| c.is_ascii_lowercase());
@@ -184,7 +183,7 @@ fn check_region(region: &str) -> anyhow::Result<()> {
     Err(failure(Kind::Usage, format!("REGION {region:?} is not a region such as eu-west-1")))
 }
 
-/// A bucket is named, not addressed.
+/// A bucket's name, not its address.
 fn check_bucket(bucket: &str) -> anyhow::Result<()> {
     if !bucket.contains([':', '/']) {
         return Ok(());
@@ -199,7 +198,7 @@ fn check_bucket(bucket: &str) -> anyhow::Result<()> {
     }
 }
 
-/// What terraform's backend would refuse later (<https://developer.hashicorp.com/terraform/language/backend/s3#key>).
+/// The rules of terraform's backend (<https://developer.hashicorp.com/terraform/language/backend/s3#key>), checked early.
 fn check_key(key: &str) -> anyhow::Result<()> {
     if key.is_empty() {
         let error = Err(failure(Kind::Usage, "--state-key is empty"));
@@ -219,7 +218,7 @@ mod tests {
 
     use super::*;
 
-    /// A command line with a command of any name.
+    /// A command line with any command.
     #[derive(clap::Parser)]
     struct Line {
         #[command(flatten)]

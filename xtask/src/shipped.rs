@@ -1,4 +1,4 @@
-//! The files that a grid begins with (images.toml, the terraform module, `runtimes/`), as a program has them in it.
+//! The initial files of a grid (images.toml, the terraform module, `runtimes/`), included in a program.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -6,23 +6,23 @@ use std::path::Path;
 use images_config::atomic::{Existing, put};
 use sha2::{Digest as _, Sha256};
 
-/// A file that a program has in it.
+/// A file included in a program.
 #[derive(Clone, Copy, Debug)]
 pub struct ShippedFile {
     /// Its path from the project's top.
     pub path: &'static str,
-    /// What is in it.
+    /// Its content.
     pub content: &'static [u8],
 }
 
 impl ShippedFile {
-    /// The mode that it is written with: scripts are executable, as they are in git. The mode is part of a runtime's build key.
+    /// The mode to write it with: scripts are executable, as in git. The mode is part of a runtime's build key.
     pub fn mode(&self) -> u32 {
         if self.content.starts_with(b"#!") { 0o777 } else { 0o666 }
     }
 }
 
-/// A name for these files that no other version's files have: the program's version, and a hash of paths and contents.
+/// A unique name for this version of the files: the program's version, and a hash of paths and contents.
 pub fn key(files: &[ShippedFile]) -> String {
     let mut hash = Sha256::new();
     for part in files.iter().flat_map(|file| [file.path.as_bytes(), file.content]) {
@@ -32,10 +32,10 @@ pub fn key(files: &[ShippedFile]) -> String {
     format!("{}-{}", env!("CARGO_PKG_VERSION"), &hex::encode(hash.finalize())[..12])
 }
 
-/// Makes the files below `root` these; one that differs is replaced. Others that stand there stay.
+/// Writes the files below `root`. Files that differ are replaced; other files stay.
 ///
 /// # Errors
-/// One cannot be written.
+/// A file cannot be written.
 pub fn unpack(files: &[ShippedFile], root: &Path) -> std::io::Result<()> {
     for file in files {
         let path = root.join(file.path);
@@ -47,42 +47,41 @@ pub fn unpack(files: &[ShippedFile], root: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// What writing files into a folder comes to: paths from that folder.
+/// The result of writing files into a folder, as paths from that folder.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Written {
-    /// Those that were written.
+    /// Files that were written.
     pub written: Vec<&'static str>,
-    /// Those that stood there already, with the same content.
+    /// Files that existed already with the same content.
     pub unchanged: Vec<&'static str>,
 }
 
 /// Why files were not written into a folder.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
-    /// Other files are in their places.
+    /// Other files have the same paths.
     #[error("{folder} has files that differ from this program's: {}", names.join(", "))]
     Differ {
-        /// The folder, as it was named.
+        /// The folder, as typed.
         folder: String,
-        /// Their paths from it.
+        /// Their paths from the folder.
         names: Vec<String>,
     },
-    /// The disk does not take them.
+    /// A file cannot be written.
     #[error("could not write {path}")]
     Io {
         /// The file.
         path: String,
-        /// Why.
+        /// The error of the operating system.
         #[source]
         source: std::io::Error,
     },
 }
 
-/// Writes the files into `folder`, all of them or none: where one is there that differs, or one cannot be written, the folder has
-/// the files that it had.
+/// Writes all files into `folder`, or none: if an existing file differs, or one cannot be written, the folder stays unchanged.
 ///
 /// # Errors
-/// As said.
+/// An existing file differs, or a file cannot be written.
 pub fn write(files: &[ShippedFile], folder: &Path) -> Result<Written, WriteError> {
     let differ = |names: Vec<String>| WriteError::Differ { folder: folder.display().to_string(), names };
     let io = |file: &ShippedFile, source| WriteError::Io {
@@ -109,7 +108,7 @@ pub fn write(files: &[ShippedFile], folder: &Path) -> Result<Written, WriteError
             continue;
         };
         for path in written {
-            // What cannot be removed either is found by the next run, which takes it as its own.
+            // If a file cannot be removed, the next run finds it with the same content.
             let _ = std::fs::remove_file(folder.join(path));
         }
         return Err(match error.kind() {
@@ -157,7 +156,7 @@ mod tests {
     fn where_one_file_cannot_be_written_none_is() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("b"), "no folder").unwrap();
-        // A link to nothing is in the way as a file is, and is seen only when the file is put there.
+        // A dangling link is in the way like a file, and is noticed only when writing.
         for link in [false, true] {
             if link {
                 std::fs::remove_file(dir.path().join("b")).unwrap();

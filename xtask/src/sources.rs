@@ -1,4 +1,4 @@
-//! The source registries: how they are reached, and what docker knows of them.
+//! The source registries: how to reach them, and docker's credentials for them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,27 +11,27 @@ use registry::{Credentials, Route};
 
 use crate::http::{self, Tls};
 
-/// How we name ourselves to token services.
+/// Our name in requests to token services.
 const CLIENT_ID: &str = "htc-grid-xtask";
 
-/// How long the real sources may take to answer, before the demo takes its own.
+/// How long `demo` waits for an answer of the real sources before it uses its own.
 const PROBE_BOUND: Duration = Duration::from_secs(2);
 
-/// What reaches the source registries.
+/// The connection settings for the source registries.
 #[derive(Clone, Copy, Debug)]
 pub struct Sources<'a> {
-    /// How TLS is spoken.
+    /// The TLS settings.
     pub tls: &'a Tls,
-    /// For what is no registry client's.
+    /// For requests that are not a registry client's.
     pub http: &'a reqwest::Client,
-    /// Source registries and where to reach them (`--upstream`).
+    /// Source registries and their addresses (`--upstream`).
     pub upstreams: &'a [(String, String)],
-    /// The container client that the user named: its logins come first.
+    /// The container client that the user named. Its logins come first.
     pub container_cli: Option<&'a str>,
 }
 
 impl Sources<'_> {
-    /// What docker knows of the source registries.
+    /// Docker's credentials for the source registries.
     ///
     /// # Errors
     /// Docker's configuration is broken.
@@ -41,14 +41,14 @@ impl Sources<'_> {
         Ok(Arc::new(docker))
     }
 
-    /// Where each source registry is reached, where that is not itself: images.toml, then `--upstream`.
+    /// The addresses of source registries that are not reached at their own: from images.toml, then `--upstream`.
     pub fn routes(self, config: &Config) -> BTreeMap<String, String> {
         let mut routes = config.upstreams.clone();
         routes.extend(self.upstreams.iter().cloned());
         routes
     }
 
-    /// A registry client's settings: the process's TLS and proxies, the routes of `config`.
+    /// A registry client's settings: the process's TLS and proxies, and the routes of `config`.
     pub fn client_builder(self, config: &Config) -> registry::Builder {
         let mut all = http::for_registries(&self.tls.config);
         for (host, tls) in http::own_certificates(self.tls) {
@@ -68,15 +68,15 @@ impl Sources<'_> {
         })
     }
 
-    /// A client for the sources alone.
+    /// A client for the sources only.
     ///
     /// # Errors
-    /// Docker's configuration is broken, or a route is no address.
+    /// Docker's configuration is broken, or a route is not an address.
     pub fn client(self, config: &Config) -> anyhow::Result<registry::Client> {
         self.client_builder(config).credentials(self.credentials()?).build().kind(Kind::Config)
     }
 
-    /// Whether the real source registries answer; asked once, for the demo is to begin at once.
+    /// Whether the real source registries answer. Tried once, because the demo should start at once.
     pub async fn answer(self, config: &Config) -> bool {
         let Some(image) = config.images.first() else { return false };
         let registry = image.source.registry();

@@ -1,4 +1,4 @@
-//! Where the grid's images go: the account's ECR, or any other registry.
+//! The target of the grid's images: the account's ECR, or any other registry.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use crate::sources::Sources;
 /// The account's ECR in one region.
 #[derive(Clone, Debug)]
 pub struct Account {
-    /// AWS.
+    /// The AWS session.
     pub aws: Aws,
     /// Its ECR.
     pub ecr: Ecr,
@@ -34,19 +34,19 @@ pub struct Account {
 pub struct Target {
     host: String,
     prefix: String,
-    /// The account; none for `--registry`.
+    /// The account. `None` with `--registry`.
     pub account: Option<Account>,
     token: Option<Token>,
 }
 
 impl Target {
-    /// What `--registry` names.
+    /// The registry from `--registry`.
     ///
     /// # Errors
-    /// It is no registry.
+    /// It is not a registry.
     pub fn other(registry: &str) -> anyhow::Result<Self> {
         if registry.contains('@') {
-            // It is not repeated: it may hold a password.
+            // The value is not repeated, because it may contain a password.
             let message = "--registry takes HOST[/PREFIX] alone: no digest, and no user name, which `docker login` keeps";
             return Err(failure(Kind::Usage, message));
         }
@@ -83,15 +83,15 @@ impl Target {
     /// A repository of the target.
     ///
     /// # Errors
-    /// The name is none that a repository can have.
+    /// The name is not valid for a repository.
     pub fn repository(&self, name: &str) -> anyhow::Result<Reference> {
         Ok(Reference::new(&self.host, &format!("{}{name}", self.prefix))?)
     }
 
-    /// A repository as `docker pull` takes it.
+    /// A repository's name for `docker pull`.
     ///
     /// # Errors
-    /// The name is none that a repository can have.
+    /// The name is not valid for a repository.
     pub fn name(&self, name: &str) -> anyhow::Result<String> {
         Ok(self.repository(name)?.to_string())
     }
@@ -112,7 +112,7 @@ impl Target {
         }
     }
 
-    /// The account's registry under another name, where its endpoint is a FIPS or a dual-stack one.
+    /// The registry's address if the user chose FIPS or dual-stack endpoints.
     fn endpoint(&self) -> Option<String> {
         let Account { aws, .. } = self.account.as_ref()?;
         endpoints::registry(&self.host, aws.region(), aws.variant())
@@ -121,7 +121,7 @@ impl Target {
     /// The registry client for this target and the sources of `config`.
     ///
     /// # Errors
-    /// A route is no address.
+    /// A route is not an address.
     pub fn client(
         &self,
         sources: Sources<'_>,
@@ -146,7 +146,7 @@ impl Target {
             if let Some(reached) = self.endpoint() {
                 builder = builder.route(&self.host, &format!("https://{reached}"));
             }
-            // Also under --local, whose registry's host does not tell: the emulated ECR counts as the real one does.
+            // Also with --local: the emulated ECR has another host and the same properties.
             let host = self.host.clone();
             builder = builder.profiles(move |registry| match registry == host {
                 true => Some(aws::ecr::registry_profile::ECR),
@@ -156,12 +156,12 @@ impl Target {
         Ok((builder, credentials))
     }
 
-    /// ECR's bulk form of asking for blobs.
+    /// ECR's bulk requests for blobs.
     pub fn blob_index(&self) -> Option<Arc<dyn BlobIndex>> {
         Some(Arc::new(self.bulk()?))
     }
 
-    /// The same for tags.
+    /// ECR's bulk requests for tags.
     pub fn tag_index(&self) -> Option<Arc<dyn TagIndex>> {
         Some(Arc::new(self.bulk()?))
     }
@@ -171,7 +171,7 @@ impl Target {
     }
 }
 
-/// The account's token for its registry, what docker knows for all others.
+/// The account's token for its registry, and docker's credentials for all others.
 struct EcrCredentials {
     /// The names of the account's registry.
     hosts: Vec<String>,
@@ -191,7 +191,7 @@ impl Credentials for EcrCredentials {
             return self.sources.get(server, stale);
         }
         Box::pin(async move {
-            // A token lives for twelve hours, which a very slow link can outlast.
+            // A token is valid for twelve hours. A transfer over a very slow link can take longer.
             let token = if stale.is_some() {
                 token::token(&self.ecr).await.map_err(boxed)?
             } else {
@@ -205,7 +205,7 @@ impl Credentials for EcrCredentials {
     }
 }
 
-/// ECR's API where it answers for many at once: BatchCheckLayerAvailability, ListImages and BatchGetImage.
+/// ECR's bulk APIs: BatchCheckLayerAvailability, ListImages and BatchGetImage.
 struct EcrBulk {
     host: String,
     ecr: Ecr,
@@ -223,7 +223,7 @@ impl TagIndex for EcrBulk {
             }
             match self.ecr.tags(repository.repository(), tags).await {
                 Ok(known) => Some(known),
-                // Tag by tag needs another permission, and says what is wrong if that is refused too.
+                // Single requests need another permission, and report the problem if that is missing too.
                 Err(error) => {
                     tracing::debug!("{}: tags are asked for one by one: {error:#}", repository.repository());
                     None

@@ -1,4 +1,4 @@
-//! Whose images are taken, by `[trust]` in images.toml: asked wherever something is copied, locked or built upon.
+//! Checks the `[trust]` rules of images.toml wherever something is copied, locked or built upon.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use registry::{BoxFuture, Client, Digest, Error, Reference};
 
 use crate::context::Context;
 
-/// Who says whose image it is: `[trust]`, what earlier runs found to hold, and the registries.
+/// The `[trust]` rules, signatures verified by earlier runs, and a client for the registries.
 pub struct Trust {
     config: Config,
     lock: Option<Lock>,
@@ -20,7 +20,7 @@ pub struct Trust {
 }
 
 impl Trust {
-    /// `[trust]` of `config`; the registries are asked by `client`. None where it has no rule.
+    /// The `[trust]` rules of `config`, checked with `client`. `None` without rules.
     ///
     /// # Errors
     /// images.lock cannot be read.
@@ -38,10 +38,10 @@ impl Trust {
         Ok(Some(Arc::new(Self { config, lock, memory, client })))
     }
 
-    /// Who signed exactly `digest` of `source`; none where nobody has to.
+    /// The signer of `digest` of `source`. `None` if no signature is required.
     ///
     /// # Errors
-    /// Nobody did who has to, or the registry cannot be asked.
+    /// A required signature is missing, or the registry fails.
     pub async fn check(&self, source: &Reference, digest: Digest) -> Result<Option<String>, Error> {
         match self.config.trusted(source) {
             Some(rule) => self.verify(rule, source, digest).await.map(Some),
@@ -49,7 +49,7 @@ impl Trust {
         }
     }
 
-    /// How an image of a plan stands, whether or not it is refused; none where nobody has to sign it.
+    /// The signer of a planned image, or why it is not trusted, also if it is not refused. `None` if no signature is required.
     pub async fn standing(&self, planned: &Planned) -> Option<Result<String, Error>> {
         let job = &planned.job;
         let rule = self.config.trusted(&job.source)?;
@@ -58,7 +58,7 @@ impl Trust {
         Some(self.verify(rule, &job.source, digest).await)
     }
 
-    /// What an earlier run found to hold, else what lies beside the image at `place`.
+    /// The result of an earlier run, otherwise of the signatures stored with the image at `place`.
     async fn verify(&self, rule: &Trusted, place: &Reference, digest: Digest) -> Result<String, Error> {
         if let Some(known) = self.known(rule, digest) {
             return Ok(known);
@@ -79,22 +79,22 @@ impl Trust {
         Some(signer.to_string())
     }
 
-    /// The image of images.toml that is read from a layout, or written to one.
+    /// The image in images.toml that is read from or written to a layout.
     fn listed(&self, job: &Job) -> Option<&Image> {
         let layout = [&job.source, &job.target].into_iter().find(|name| name.registry() == HOST)?;
         let (repository, tag) = (layout.repository(), job.target.tag()?);
         self.config.images.iter().find(|image| image.repository == repository && image.tag == tag)
     }
 
-    /// Who signed a copy that is not read at its source: a layout's, or the target's on its way into one.
+    /// The signer of a copy that is not read from its source: in a layout, or at the target on its way to a layout.
     async fn copy(&self, image: &Image, place: &Reference, digest: Digest) -> Result<Option<String>, Error> {
         let Some(rule) = self.config.trusted(&image.source) else { return Ok(None) };
-        // What is locked was signed when it was locked, and the lock is as much the user's own word as [trust] is.
+        // A locked digest was checked when it was locked, and the user decides on the lock as on `[trust]`.
         let locked = self.lock.as_ref().and_then(|lock| lock.expected(&image.source, &image.platforms));
         if locked == Some(digest) {
             return Ok(Some("images.lock".to_owned()));
         }
-        // The image of one platform is its index's, whose signature is not beside it.
+        // The signature of a single platform's image is the one of its index, which is not stored with the image.
         let index = self.memory.source_digest(&image.source);
         let of_index = index.filter(|index| {
             image.platforms != Platforms::All && self.memory.get(*index, &image.platforms) == Some(digest)
@@ -121,7 +121,7 @@ impl SignaturePolicy for Trust {
     }
 }
 
-/// Who has to sign, and who says so.
+/// The required signers, and the rule that requires them.
 fn wanted(rule: &Trusted) -> String {
     let signers: Vec<String> = rule.signers.iter().map(ToString::to_string).collect();
     format!("{} ([trust] of images.toml, line {})", signers.join(" or "), rule.line)

@@ -1,5 +1,5 @@
-//! Reading the target back: each image against images.lock, else against what the last run left there, else against its source; each
-//! runtime against its own labels.
+//! Reads the target back. Compares each image with images.lock, otherwise with the last run's result, otherwise with its source,
+//! and each runtime with its own labels.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,19 +21,19 @@ use crate::transfer::{
 };
 use crate::ui::{Lane, units};
 
-/// Images that are read back at once.
+/// Images read back in parallel.
 const AT_ONCE: usize = 32;
 
-/// Runtimes that are read back at once.
+/// Runtimes read back in parallel.
 const RUNTIMES_AT_ONCE: usize = 8;
 
-/// What an image is compared with.
+/// The reference for the comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum Against {
     /// images.lock.
     #[serde(rename = "images.lock")]
     Lock,
-    /// What the last run on this machine left there.
+    /// The digest that the last run on this machine put there.
     #[serde(rename = "last run")]
     LastRun,
     /// The source, as it is now.
@@ -45,7 +45,7 @@ pub enum Against {
 }
 
 impl Against {
-    /// As people read it.
+    /// The name in tables.
     pub fn name(self) -> &'static str {
         match self {
             Self::Lock => "images.lock",
@@ -56,26 +56,26 @@ impl Against {
     }
 }
 
-/// One image or runtime, read back.
+/// An image or runtime that was read back.
 #[derive(Debug, Serialize)]
 pub struct Verified {
     /// `repository:tag`.
     pub name: String,
-    /// What it is compared with.
+    /// The reference for the comparison.
     pub against: Against,
-    /// What its tag should name, where that is known.
+    /// The expected digest of its tag, if known.
     pub expected: Option<Digest>,
-    /// What its tag names.
+    /// The digest of its tag.
     pub digest: Option<Digest>,
-    /// Manifests that are as they should be.
+    /// Number of correct manifests.
     pub manifests: usize,
-    /// Blobs that were looked at.
+    /// Number of blobs checked.
     pub blobs: usize,
-    /// Their bytes.
+    /// Their size in bytes.
     pub bytes: u64,
-    /// What is not as it should be, a line each.
+    /// The differences, one line each.
     pub differences: Vec<String>,
-    /// Whether what differs is the tag alone: then a transfer puts it right.
+    /// Whether only the tag differs: a transfer can then correct it.
     #[serde(skip)]
     pub tag_only: bool,
 }
@@ -98,7 +98,7 @@ impl Verified {
         }
     }
 
-    /// Counts in what was found of something that belongs to it.
+    /// Adds the results of a part.
     fn add(&mut self, what: &str, checked: &Checked) {
         self.manifests += checked.manifests;
         self.blobs += checked.blobs;
@@ -108,7 +108,7 @@ impl Verified {
     }
 }
 
-/// What a verification works with.
+/// The settings of a verification.
 pub struct Verification<'a> {
     context: &'a Context,
     config: &'a Config,
@@ -121,10 +121,10 @@ pub struct Verification<'a> {
 }
 
 impl<'a> Verification<'a> {
-    /// Of the images and runtimes of `config` at `target`; with `deep` every byte is read and hashed.
+    /// Verifies the images and runtimes of `config` at `target`. With `deep`, every byte is read and hashed.
     ///
     /// # Errors
-    /// A route is no address, or docker's configuration is broken.
+    /// A route is not an address, or docker's configuration is broken.
     pub fn new(
         context: &'a Context,
         config: &'a Config,
@@ -147,7 +147,7 @@ impl<'a> Verification<'a> {
     /// Reads everything back, images first, in the order of images.toml.
     ///
     /// # Errors
-    /// A registry cannot be reached or refuses, or an image's source is needed and does not answer. What differs is no error.
+    /// A registry cannot be reached or refuses, or a needed source does not answer. Differences are not errors.
     pub async fn run(&self) -> anyhow::Result<Vec<Verified>> {
         let lane = self.context.printer.progress().lane("reading back");
         let wanted = wanted_runtimes(self.config);
@@ -191,7 +191,7 @@ impl<'a> Verification<'a> {
         });
         let looks: Vec<_> = looks.collect();
         let mut verified: Vec<Verified> = stream::iter(looks).buffered(AT_ONCE).try_collect().await?;
-        // Another machine may have brought what its source means by now: what this one left there is no lock.
+        // Another machine may have copied a newer image from the source, so the last run's digest is not binding.
         let stale = |image: &Verified| image.against == Against::LastRun && !image.differences.is_empty();
         let stale: Vec<usize> = (0..jobs.len()).filter(|index| stale(&verified[*index])).collect();
         for (index, digest) in self.ask(&jobs, &stale).await.unwrap_or_default() {
@@ -207,14 +207,14 @@ impl<'a> Verification<'a> {
         if let Some(digest) = job.expected {
             return Some((digest, Against::Lock));
         }
-        // The lock has it, and not for these platforms: what the last run left may be of another lock.
+        // The lock has the image for other platforms, so the last run's result may be from another lock.
         if job.source_digest.is_some() {
             return None;
         }
         self.mapping.target_digest(&job.target).map(|digest| (digest, Against::LastRun))
     }
 
-    /// What the sources of these jobs mean.
+    /// The present digests of these jobs' sources.
     async fn ask(&self, jobs: &[Arc<Job>], which: &[usize]) -> anyhow::Result<BTreeMap<usize, Digest>> {
         if which.is_empty() {
             return Ok(BTreeMap::new());
@@ -250,7 +250,7 @@ impl<'a> Verification<'a> {
         Ok(verified)
     }
 
-    /// Reads back what is about an image.
+    /// Reads back the referrers of an image.
     async fn referrers(
         &self,
         check: &Check<'_>,
@@ -302,14 +302,14 @@ impl<'a> Verification<'a> {
         Ok(verified)
     }
 
-    /// An image's error with its name, its exit code and its hint.
+    /// Adds name, kind and hint to an image's error.
     fn failed(&self, name: &str, error: &registry::Error) -> anyhow::Error {
         let (kind, hint) = image_verdict(error, Some(self.target));
         ending(kind, hint, anyhow::Error::new(error.clone()).context(name.to_owned()))
     }
 }
 
-/// How far a verification is, for its line of the display.
+/// The progress of a verification, for its display line.
 struct Count<'a> {
     lane: &'a Lane,
     all: usize,
@@ -333,10 +333,10 @@ impl<'a> Count<'a> {
     }
 }
 
-/// Ends with exit code 8 where anything differs, each difference named.
+/// Ends with exit code 8 and a list of all differences, if there are any.
 ///
 /// # Errors
-/// Something differs.
+/// There are differences.
 pub fn verdict(verified: &[Verified]) -> anyhow::Result<()> {
     let wrong: Vec<&Verified> = verified.iter().filter(|image| !image.differences.is_empty()).collect();
     if wrong.is_empty() {

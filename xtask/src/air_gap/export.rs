@@ -1,4 +1,4 @@
-//! `export-images`: from the target and the sources into a layout.
+//! `export-images`: copies from the target and the sources into a layout.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -22,31 +22,31 @@ use crate::transfer::{
 use crate::trust::Trust;
 use crate::ui::units;
 
-/// Images that are looked for at the target, or read back from the file, at once.
+/// Images looked up at the target, or read back from the file, in parallel.
 const AT_ONCE: usize = 32;
 
-/// What is exported.
+/// The options of an export.
 pub struct Export<'a> {
-    /// The directory, or the file whose name ends in `.tar`.
+    /// A directory, or a file whose name ends in `.tar`.
     pub path: &'a Path,
-    /// The list.
+    /// The list of images.
     pub config: &'a Config,
     /// images.lock.
     pub lock: Option<&'a Lock>,
-    /// The images.lock of an earlier export: what it names is left out.
+    /// The images.lock of an earlier export: its images are left out.
     pub since: Option<&'a Lock>,
-    /// Images that are taken whatever `min_age` says.
+    /// Images to copy even if `min_age` says to wait.
     pub allow_fresh: &'a [String],
-    /// Where runtimes are, and what is there need not be had from its source; none where all comes from there.
+    /// The source of runtimes, and of images that it already has. `None` to copy everything from the sources.
     pub target: Option<&'a Target>,
 }
 
-/// Writes the images of a list into a layout, and reads it back.
+/// Writes the images of a list into a layout, and reads them back.
 ///
 /// # Errors
-/// The file cannot be written, or an image cannot be had: what is done by then is kept, and the next run goes on.
+/// The file cannot be written, or an image cannot be read. Finished work stays, and the next run continues from there.
 pub async fn export(context: &Context, request: &Export<'_>) -> anyhow::Result<()> {
-    // Reads and hashes what an earlier run left.
+    // Reads and hashes the files of an earlier run.
     let path = request.path.to_owned();
     let layout = tokio::task::spawn_blocking(move || Layout::create(&path)).await?;
     let layout = Arc::new(layout.map_err(file_error)?);
@@ -119,7 +119,7 @@ pub async fn export(context: &Context, request: &Export<'_>) -> anyhow::Result<(
     Ok(())
 }
 
-/// The mirrored images: from the target where it has what is wanted, else from their sources.
+/// The images of the list: from the target if it has the wanted digest, otherwise from their sources.
 async fn images(request: &Export<'_>, client: &Client) -> anyhow::Result<Vec<Job>> {
     let jobs = request.config.images.iter().map(|image| async move {
         let expected = request.lock.and_then(|lock| lock.expected(&image.source, &image.platforms));
@@ -137,7 +137,7 @@ async fn images(request: &Export<'_>, client: &Client) -> anyhow::Result<Vec<Job
         let Some(target) = request.target else { return Ok(Some(by_source)) };
         let there = target.repository(&image.repository)?.with_tag(&image.tag)?;
         let found = client.find(&there).await.kind(Kind::Registry)?.map(|found| found.digest);
-        // What the lock says counts; without a lock, what the grid has.
+        // The lock's digest is wanted; without a lock, the target's.
         Ok(Some(match found.filter(|found| expected.is_none_or(|expected| expected == *found)) {
             Some(found) => Job {
                 source: there,
@@ -158,13 +158,13 @@ async fn images(request: &Export<'_>, client: &Client) -> anyhow::Result<Vec<Job
     Ok(jobs.into_iter().flatten().collect())
 }
 
-/// Whether the earlier lock has the same.
+/// Whether the earlier lock has the same digest.
 fn is_unchanged(request: &Export<'_>, image: &Image, expected: Option<Digest>) -> bool {
     let before = request.since.and_then(|since| since.expected(&image.source, &image.platforms));
     before.is_some() && before == expected
 }
 
-/// The plan without what the earlier lock has, as far as only the plan knows it.
+/// The plan without images that the earlier lock has, where only the plan knows their digests.
 fn changed(request: &Export<'_>, mut plan: Plan) -> Plan {
     let Some(since) = request.since else { return plan };
     plan.images.retain(|planned| {
@@ -183,7 +183,7 @@ fn changed(request: &Export<'_>, mut plan: Plan) -> Plan {
     plan
 }
 
-/// The runtimes as the target has them, under all their tags.
+/// The target's runtimes, with all their tags.
 async fn runtimes(
     request: &Export<'_>,
     target: &Target,
@@ -207,7 +207,7 @@ async fn runtimes(
             jobs.push(Job {
                 source_digest: Some(digest),
                 expected: Some(digest),
-                // What is about the build comes along, with one of its tags.
+                // Referrers of the build are copied with one of its tags.
                 artifacts: tag == runtime.name,
                 ..Job::new(source, in_layout(RUNTIMES_REPOSITORY, &tag)?)
             });
@@ -216,7 +216,7 @@ async fn runtimes(
     Ok(jobs)
 }
 
-/// Reads the layout back: every image with all that it stands on.
+/// Reads the layout back: every image with all its manifests and blobs.
 async fn read_back(path: &Path, mirror: &Mirror, outcomes: &[Outcome]) -> anyhow::Result<()> {
     let check = Check::new(mirror, false);
     let reads = outcomes.iter().enumerate().map(|(index, outcome)| {

@@ -1,4 +1,4 @@
-//! `import-images`: from a layout into the target.
+//! `import-images`: copies from a layout into the target.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,27 +16,27 @@ use crate::transfer::{Board, mounts, short, with_resources};
 use crate::trust::Trust;
 use crate::ui::{Table, units};
 
-/// What is imported.
+/// The options of an import.
 pub struct Import<'a> {
-    /// A directory, or a tar file.
+    /// The layout: a directory, or a tar file.
     pub path: &'a Path,
-    /// The list, whose repositories the account has to have.
+    /// The list of images. The account needs its repositories.
     pub config: &'a Config,
-    /// Where to.
+    /// The target.
     pub target: &'a Target,
-    /// Do not ask.
+    /// Do not ask for confirmation.
     pub auto_approve: bool,
-    /// Images that are taken whatever `min_age` says.
+    /// Images to copy even if `min_age` says to wait.
     pub allow_fresh: &'a [String],
-    /// `repository:tag` for a layout of one image that has no such name.
+    /// `repository:tag` for a layout of one image without such a name.
     pub name: Option<&'a str>,
 }
 
-/// Copies what a layout holds to the target, digests kept, and reads it back.
+/// Copies the images of a layout to the target with unchanged digests, and reads them back.
 ///
 /// # Errors
-/// The file cannot be read, the answer is no, or the registry does not take an image: what is done by then stays, and the next run goes
-/// on.
+/// The file cannot be read, the answer is no, or the registry refuses an image. Finished work stays, and the next run continues
+/// from there.
 pub async fn import(context: &Context, request: &Import<'_>) -> anyhow::Result<()> {
     let path = request.path.to_owned();
     let layout = tokio::task::spawn_blocking(move || Layout::open(&path)).await?;
@@ -60,10 +60,10 @@ pub async fn import(context: &Context, request: &Import<'_>) -> anyhow::Result<(
     }
     let jobs = images.iter().map(|image| {
         Ok(Job {
-            // What is about it, or about one of its platforms, the layout knows without a network.
+            // The layout knows the referrers of the image and of its platforms without a network.
             artifacts: true,
             ..Job::new(
-                // By digest: what the name meant in another file is no news.
+                // By digest: the digest of this name in an earlier file does not matter.
                 in_layout(&image.repository, &image.tag)?.with_digest(image.digest),
                 request.target.repository(&image.repository)?.with_tag(&image.tag)?,
             )
@@ -111,7 +111,7 @@ pub async fn import(context: &Context, request: &Import<'_>) -> anyhow::Result<(
     Ok(())
 }
 
-/// The layout's images by their names.
+/// The layout's images by name.
 fn named(request: &Import<'_>, layout: &Layout) -> anyhow::Result<Vec<Image>> {
     let unnamed = layout.unnamed();
     match (request.name, unnamed.as_slice()) {
@@ -179,7 +179,7 @@ fn show(context: &Context, request: &Import<'_>, plan: &Plan) {
     });
 }
 
-/// A tag that names another image keeps it under another tag.
+/// If a tag of the target has another image, keeps that under another tag.
 async fn keep_replaced(context: &Context, mirror: &Mirror, plan: &Plan) -> anyhow::Result<()> {
     for planned in &plan.images {
         let Some((tag, digest)) = planned.keep_as() else { continue };

@@ -1,4 +1,4 @@
-//! Images through an air gap: the list as an OCI image layout in a file, and from there into another registry.
+//! Copies images across an air gap: from a registry to an OCI image layout in a file, and from the file to another registry.
 
 mod export;
 mod import;
@@ -19,36 +19,36 @@ use failure::{FailWith as _, Kind, ending, kind_of};
 pub use export::{Export, export};
 pub use import::{Import, import};
 
-/// What was done with one image.
+/// The result for one image.
 #[derive(Debug, Serialize)]
 pub struct Moved {
     /// `repository:tag`.
     name: String,
-    /// Where its bytes came from.
+    /// The source of its bytes.
     from: String,
     digest: Option<registry::Digest>,
-    /// Bytes that were written or sent.
+    /// Bytes written or sent.
     bytes: u64,
-    /// Whether all of it was there already.
+    /// Whether all of it existed already.
     up_to_date: bool,
     error: Option<String>,
 }
 
-/// A run as `--format json` gives it.
+/// A run in `--format json`.
 #[derive(Debug, Serialize)]
 struct Report<'a> {
     file: String,
     images: &'a [Moved],
-    /// Bytes that were written or sent.
+    /// Bytes written or sent.
     bytes: u64,
 }
 
-/// An image of a layout.
+/// The reference of an image in a layout.
 fn in_layout(repository: &str, tag: &str) -> anyhow::Result<Reference> {
     Ok(Reference::new(HOST, repository)?.with_tag(tag)?)
 }
 
-/// A file's error with its exit code and what to do.
+/// Adds kind and hint to a file's error.
 fn file_error(error: LayoutError) -> anyhow::Error {
     let (kind, hint) = match &error {
         LayoutError::Foreign { .. } => {
@@ -62,7 +62,7 @@ fn file_error(error: LayoutError) -> anyhow::Error {
     ending(kind, hint.map(str::to_owned), error)
 }
 
-/// An image's error with its name, its exit code and its hint. What fails at the layout is the file's fault.
+/// Adds name, kind and hint to an image's error. Errors of the layout are errors of the file.
 fn image_error(path: &Path, target: Option<&Target>, name: &str, error: &registry::Error) -> anyhow::Error {
     let is_ours = matches!(error.kind(), ErrorKind::Untrusted { .. } | ErrorKind::TooFresh { .. });
     if error.registry() == HOST && !is_ours {
@@ -98,7 +98,7 @@ fn moved(outcomes: &[Outcome]) -> Vec<Moved> {
     outcomes.iter().map(one).collect()
 }
 
-/// The table, or the JSON document, on stdout.
+/// Prints the table or the JSON document to stdout.
 fn report(context: &Context, path: &Path, moved: &[Moved]) -> anyhow::Result<()> {
     let mut table = Table::new(["IMAGE", "FROM", "WRITTEN", "DIGEST"]);
     for image in moved {
@@ -114,7 +114,7 @@ fn report(context: &Context, path: &Path, moved: &[Moved]) -> anyhow::Result<()>
     context.printer.results().data(&table, &Report { file: path.display().to_string(), images: moved, bytes })
 }
 
-/// Ends with the first failure, and prints the others.
+/// Prints all errors except the first, which ends the run.
 fn failures(context: &Context, errors: Vec<anyhow::Error>) -> anyhow::Result<()> {
     let mut errors = errors.into_iter();
     let Some(first) = errors.next() else { return Ok(()) };

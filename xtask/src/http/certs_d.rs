@@ -1,5 +1,5 @@
-//! Docker's certificates for single hosts: `certs.d/HOST:PORT/` with CAs (`*.crt`) and certificates of ours (`*.cert` beside
-//! `*.key`), <https://docs.docker.com/engine/security/certificates/>; podman's has the same form.
+//! Docker's certificates per host: `certs.d/HOST:PORT/` with CAs (`*.crt`) and client certificates (`*.cert` with `*.key`),
+//! <https://docs.docker.com/engine/security/certificates/>. Podman uses the same format.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -7,17 +7,17 @@ use std::path::{Path, PathBuf};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-/// What is kept for one host.
+/// The certificates for one host.
 #[derive(Debug, Default)]
 pub(super) struct Own {
     pub(super) host: String,
     pub(super) authorities: Vec<CertificateDer<'static>>,
     pub(super) identity: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
-    /// Why it cannot be used.
+    /// Why they cannot be used.
     pub(super) problem: Option<String>,
 }
 
-/// Where docker and podman look, the user's own before the machine's.
+/// The directories of docker and podman, the user's own before the machine's.
 pub(super) fn directories() -> Vec<PathBuf> {
     let home = std::env::home_dir();
     let set = std::env::var_os("XDG_CONFIG_HOME").filter(|value| !value.is_empty()).map(PathBuf::from);
@@ -28,11 +28,11 @@ pub(super) fn directories() -> Vec<PathBuf> {
     own.chain(machines).map(|directory| directory.join("certs.d")).collect()
 }
 
-/// What is kept in these directories; the first that knows a host counts.
+/// Reads these directories. The first one with a host counts.
 pub(super) fn read(directories: &[PathBuf]) -> Vec<Own> {
     let mut hosts = BTreeMap::new();
     for directory in directories {
-        // Most machines have none, and not everybody may look into every one.
+        // Most machines have none, and some may not be readable.
         for entry in directory.read_dir().into_iter().flatten().flatten() {
             let Ok(host) = entry.file_name().into_string() else { continue };
             let files = files(&entry.path());
@@ -70,7 +70,7 @@ fn name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// A file's bytes; what is wrong with it is told without its directory.
+/// A file's content. Errors show its name without its directory.
 fn bytes(path: &Path) -> Result<Vec<u8>, String> {
     std::fs::read(path).map_err(|why| format!("{}: {why}", name(path)))
 }
@@ -92,7 +92,7 @@ impl Own {
             Some("crt") => self.authorities.extend(certificates(path)?),
             Some("cert") => {
                 let key = beside("key")?;
-                // Not the parser's reason: it may quote the key.
+                // Without the parser's reason, which may quote the key.
                 let key = PrivateKeyDer::from_pem_slice(&bytes(&key)?)
                     .map_err(|_| format!("{} holds no PEM key", name(&key)))?;
                 self.identity.get_or_insert((certificates(path)?, key));

@@ -1,9 +1,8 @@
-//! Which servers are believed: those that the system's authorities vouch for, and those whose own certificate the user named.
+//! Which servers are trusted: those with a certificate from the system's CAs, or with a certificate that the user named.
 //!
-//! A registry that signed its certificate itself often says in it that it is an authority, for that is what `openssl req -x509`
-//! writes. No authority may stand for a server, says [RFC 5280](https://www.rfc-editor.org/rfc/rfc5280#section-4.2.1.9), and
-//! curl, docker and git take it all the same where the user named that very certificate. So do we, for its own names and its own
-//! time.
+//! A self-signed certificate of a registry is often marked as a CA, because `openssl req -x509` does that. [RFC
+//! 5280](https://www.rfc-editor.org/rfc/rfc5280#section-4.2.1.9) does not allow a CA as a server's certificate, but curl, docker
+//! and git accept it if the user named exactly this certificate. So do we, for its own names and within its validity.
 
 use std::sync::Arc;
 
@@ -14,15 +13,15 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
-/// What a machine without authorities says of every server.
+/// The error for every server on a machine without CAs.
 const NO_AUTHORITIES: &str =
     "this machine has no CA certificates: on Debian and Ubuntu, apt-get install ca-certificates";
 
-/// The verifiers, asked one after the other, and the certificates that the user named.
+/// The verifiers, in order, and the certificates that the user named.
 #[derive(Debug)]
 pub(super) struct Named {
     provider: Arc<CryptoProvider>,
-    /// None on a fresh machine.
+    /// Empty on a fresh machine.
     verifiers: Vec<Arc<dyn ServerCertVerifier>>,
     certificates: Vec<CertificateDer<'static>>,
 }
@@ -36,10 +35,10 @@ impl Named {
         Self { provider, verifiers: system.into_iter().collect(), certificates }
     }
 
-    /// The same with these authorities before all others.
+    /// A copy with these CAs before all others.
     ///
     /// # Errors
-    /// One of them is no sound certificate.
+    /// One of them is not a valid certificate.
     pub(super) fn with(&self, authorities: Vec<CertificateDer<'static>>) -> anyhow::Result<Self> {
         let mut verifiers = self.verifiers.clone();
         if !authorities.is_empty() {
@@ -55,7 +54,7 @@ impl Named {
         Ok(Self { provider: Arc::clone(&self.provider), verifiers, certificates })
     }
 
-    /// What the first verifier says that is content. Where none is, the one that knows the signer knows best what is wrong.
+    /// The result of the first verifier that accepts. If none does, the error of one that knows the signer is the most precise.
     fn any<T>(&self, ask: impl Fn(&dyn ServerCertVerifier) -> Result<T, Error>) -> Result<T, Error> {
         let mut refusal = None;
         for verifier in &self.verifiers {
@@ -69,8 +68,8 @@ impl Named {
     }
 }
 
-/// What is wrong with a certificate of which all is right but who signed it. A certificate's time is looked at before.
-/// webpki's own error has no public type here.
+/// Whether the signer is the only problem of a certificate. Its validity period is checked before. webpki's own error has no public
+/// type here.
 fn is_about_the_signer(error: &Error) -> bool {
     match error {
         Error::InvalidCertificate(CertificateError::UnknownIssuer) => true,
@@ -153,7 +152,7 @@ mod tests {
         params(name, is_ca, years).self_signed(&KeyPair::generate().unwrap()).unwrap().der().clone()
     }
 
-    /// What a client makes of a server that shows `shown`, whose user named `named`.
+    /// The result for a server that shows `shown`, if the user named `named`.
     fn verdict(shown: &CertificateDer<'static>, named: &[&CertificateDer<'static>]) -> Result<(), Error> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut roots = RootCertStore::empty();

@@ -1,4 +1,4 @@
-//! What `demo` set up on this machine: one file in the local directory, for every `--local` command until `local down`.
+//! The setup that `demo` writes: one file in the local directory, used by every `--local` command until `local down`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,18 +9,18 @@ use serde::{Deserialize, Serialize};
 
 use failure::{FailWith as _, Kind};
 
-/// The variables by which a docker client finds its engine.
+/// The variables that name a docker client's engine.
 const ENGINE: [&str; 2] = ["DOCKER_HOST", "DOCKER_CONTEXT"];
 
-/// What a `--local` command uses where the user says nothing else.
+/// The settings of a `--local` command, unless the user sets others.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct LocalSetup {
-    /// Registries that the sample upstreams stand in for.
+    /// Registries that the sample upstreams replace.
     pub samples: Vec<String>,
-    /// Other source registries, and where each is reached.
+    /// Other source registries, with their addresses.
     pub upstreams: BTreeMap<String, String>,
-    /// The variables that lead a docker client to the engine; none where it finds it by itself.
+    /// The variables that name the engine. Empty if a docker client finds it itself.
     pub engine: BTreeMap<String, String>,
 }
 
@@ -29,10 +29,10 @@ impl LocalSetup {
         local.join("setup.json")
     }
 
-    /// What stands in the local directory; nothing where no demo ran, or since `local down`.
+    /// Reads the setup. Empty if no demo has run, or after `local down`.
     ///
     /// # Errors
-    /// The file cannot be read, or is not what `demo` writes.
+    /// The file cannot be read, or has another format.
     pub fn load(local: &Path) -> anyhow::Result<Self> {
         let path = Self::path(local);
         let text = match std::fs::read(&path) {
@@ -44,7 +44,7 @@ impl LocalSetup {
             .hint(Kind::Config, "remove it; `cargo xtask demo` writes a new one")
     }
 
-    /// Writes it, whole.
+    /// Writes it atomically.
     ///
     /// # Errors
     /// The directory cannot be written to.
@@ -54,7 +54,7 @@ impl LocalSetup {
         atomic::write(&path, &text).with_context(|| format!("could not write {}", path.display()))
     }
 
-    /// Forgets it.
+    /// Deletes it.
     ///
     /// # Errors
     /// The file cannot be removed.
@@ -68,7 +68,7 @@ impl LocalSetup {
         }
     }
 
-    /// The engine that is in use: the one that was found at `host`, else the one that the environment names.
+    /// The engine in use: the one found at `host`, otherwise the one named in the environment.
     pub fn engine_in_use(
         host: Option<String>,
         env: impl Fn(&str) -> Option<String>,
@@ -79,8 +79,8 @@ impl LocalSetup {
         }
     }
 
-    /// The variables for the programs that a command starts: none where the user's own environment names an engine, or
-    /// where the engine's socket is gone.
+    /// The variables for started programs. Empty if the user's environment names an engine, or if the engine's socket no longer
+    /// exists.
     pub fn engine_variables(&self, env: impl Fn(&str) -> Option<String>) -> BTreeMap<String, String> {
         let gone =
             |host: &String| host.strip_prefix("unix://").is_some_and(|socket| !Path::new(socket).exists());
@@ -90,8 +90,8 @@ impl LocalSetup {
         self.engine.clone()
     }
 
-    /// Where each source registry is reached, with the sample upstreams at `samples`, except where the user has `given`
-    /// another address.
+    /// The address of each source registry, with the sample upstreams at `samples`; addresses in `given` by the user override
+    /// these.
     pub fn routes(&self, samples: Option<&str>, given: &[(String, String)]) -> Vec<(String, String)> {
         let mut routes: BTreeMap<String, String> = BTreeMap::new();
         if let Some(url) = samples {
