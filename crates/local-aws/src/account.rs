@@ -1,7 +1,7 @@
-//! Who calls, for which account and region.
+//! The caller of a request, with account and region.
 //!
-//! Signatures are not verified; everything else a `SigV4` header says is used, because the region and the service of a request
-//! are nowhere else.
+//! Signatures are not verified; everything else in a `SigV4` header is used, because only it contains the region and the service of a
+//! request.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -30,15 +30,15 @@ pub(crate) enum NoCaller {
     Unsigned,
     Malformed,
     Expired,
-    /// The signature is of another time than now.
+    /// The signature's time differs too much from the current time.
     Skewed,
 }
 
 impl Caller {
     /// Reads the caller from the `Authorization` header or from a presigned query.
     ///
-    /// An access key of twelve digits is that account's; one of [`session_key`]'s is an assumed role's; one beginning with
-    /// `expired` has expired.
+    /// An access key of twelve digits belongs to that account; one from [`session_key`] to an assumed role; one starting with `expired` has
+    /// expired.
     pub(crate) fn of(parts: &Parts, app: &App) -> Result<Self, NoCaller> {
         let mut caller = Self::signed(parts, &app.config.account)?;
         if let Some(user) = app.identities.user(&caller.access_key) {
@@ -65,7 +65,7 @@ impl Caller {
             }
             None => value(&query(parts), "X-Amz-Credential").ok_or(NoCaller::Unsigned)?.to_owned(),
         };
-        // From the right: an access key is never trusted to hold no slash.
+        // From the right: an access key might contain a slash.
         let mut fields = credential.rsplitn(5, '/');
         let (Some("aws4_request"), Some(service), Some(region), Some(_date), Some(access_key)) =
             (fields.next(), fields.next(), fields.next(), fields.next(), fields.next())
@@ -95,12 +95,12 @@ impl Caller {
         }
     }
 
-    /// Who has no key yet.
+    /// A caller without a key.
     pub(crate) fn anonymous(app: &App) -> Self {
         Self::from_key("anonymous", "sts", "us-east-1", &app.config.account)
     }
 
-    /// Whom policies name.
+    /// The principal for policies.
     pub(crate) fn principal(&self) -> Principal {
         Principal { arn: self.principal.clone(), account: self.scope.account.clone() }
     }
@@ -115,15 +115,15 @@ impl Caller {
     }
 }
 
-/// What the access keys of sessions begin with.
+/// Prefix of the access keys of sessions.
 const SESSION: &str = "ASIAROLE";
 
-/// The access key of a role's session. It says whose it is, so that it survives a restart, in the letters that AWS's keys have.
+/// The access key of a role's session. It contains the role, so that it survives a restart, in the characters of AWS's keys.
 pub(crate) fn session_key(role: &str, session: &str) -> String {
     format!("{SESSION}{}", hex::encode(format!("{role}/{session}")))
 }
 
-/// The role and the session's name.
+/// The role and the session's name in an access key.
 fn session_of(access_key: &str) -> Option<(String, String)> {
     let bytes = hex::decode(access_key.strip_prefix(SESSION)?).ok()?;
     let text = String::from_utf8(bytes).ok()?;
@@ -131,7 +131,7 @@ fn session_of(access_key: &str) -> Option<(String, String)> {
 }
 
 impl NoCaller {
-    /// The refusal in the words of the JSON and query services.
+    /// The error, as the JSON and query services return it.
     pub(crate) fn fault(&self) -> Fault {
         match self {
             Self::Unsigned => {
@@ -153,7 +153,7 @@ impl NoCaller {
     }
 }
 
-/// What `GetAuthorizationToken` hands out. It says everything itself: nothing is kept for it, so it survives a restart.
+/// The token of `GetAuthorizationToken`. It contains all its data, so nothing is stored for it and it survives a restart.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct RegistryToken {
     #[serde(flatten)]
@@ -179,12 +179,12 @@ impl RegistryToken {
         token
     }
 
-    /// Whom policies name.
+    /// The principal for policies.
     pub(crate) fn principal(&self) -> Principal {
         Principal { arn: self.principal.clone(), account: self.scope.account.clone() }
     }
 
-    /// Not a signature, and on loopback none is needed: it tells a token from a typing error.
+    /// Not a signature, which is not needed on loopback: it distinguishes a token from a typing error.
     fn checksum(&self) -> String {
         let text = format!("{}/{}/{}/{}", self.scope.account, self.scope.region, self.expires, self.nonce);
         crate::digest::sha256(text.as_bytes())
@@ -195,12 +195,12 @@ impl RegistryToken {
         STANDARD.encode(serde_json::to_vec(self).unwrap_or_default())
     }
 
-    /// `authorizationToken` of the API: `AWS:<password>` once more in base64.
+    /// `authorizationToken` of the API: `AWS:<password>`, again in base64.
     pub(crate) fn authorization(&self) -> String {
         STANDARD.encode(format!("AWS:{}", self.password()))
     }
 
-    /// Reads the token of a Basic header.
+    /// Parses the token of a Basic header.
     pub(crate) fn from_basic(authorization: &str) -> Option<Self> {
         let (scheme, encoded) = authorization.split_once(' ')?;
         if !scheme.eq_ignore_ascii_case("basic") {

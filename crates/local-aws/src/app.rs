@@ -15,21 +15,21 @@ use crate::upstreams::Upstreams;
 /// How to run a server.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Everything that lasts lies here. One server at a time.
+    /// The directory for all persistent data. Only one server may use it at a time.
     pub data: PathBuf,
     /// The port on 127.0.0.1; 0 lets the kernel choose.
     pub port: u16,
-    /// The account of callers whose access key does not say another.
+    /// The account of callers whose access key does not contain one.
     pub account: String,
-    /// Where the upstreams of pull-through cache rules really are: registry host and base URL, which may carry a path prefix.
+    /// The real addresses of pull-through upstreams: registry host and base URL, which may have a path prefix.
     pub upstreams: Vec<(String, String)>,
-    /// Quirks that are on from the start.
+    /// Quirks that are enabled from the start.
     pub quirks: Vec<Quirk>,
-    /// How long a registry token is good for; ECR's are for twelve hours.
+    /// Lifetime of a registry token; in ECR it is twelve hours.
     pub token_lifetime: Duration,
-    /// How long a cached tag is served before the upstream is asked again; ECR's is a day.
+    /// How long a cached tag is served before the upstream is queried again; in ECR it is a day.
     pub pull_through_refresh: Duration,
-    /// Where what AWS's own services are asked and answer is written down, one JSON document a line.
+    /// The log of all requests to AWS's own services with their answers, one JSON document per line.
     pub traffic: Option<PathBuf>,
 }
 
@@ -49,7 +49,7 @@ impl Config {
     }
 }
 
-/// What every request sees.
+/// The state that every request uses.
 pub(crate) struct App {
     pub(crate) config: Config,
     pub(crate) store: Store,
@@ -64,13 +64,13 @@ pub(crate) struct App {
 }
 
 impl App {
-    /// The registry's host as image references name it.
+    /// The registry's host in image references.
     pub(crate) fn host(&self) -> String {
         self.address.to_string()
     }
 
-    /// The layer bucket's origin. Another host name, not only another port: some clients take ports of one host for one host,
-    /// and would carry the credentials over.
+    /// The layer bucket's origin. It has another host name, not only another port: some clients treat ports of one host as one host, and
+    /// would send the credentials along.
     pub(crate) fn layer_origin(&self) -> String {
         format!("http://localhost:{}", self.layer_address.port())
     }

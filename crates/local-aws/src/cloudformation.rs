@@ -1,4 +1,4 @@
-//! CloudFormation's `DescribeStacks`, of stacks that a test declared.
+//! CloudFormation's `DescribeStacks`, for stacks that a test declared.
 
 use crate::account::Caller;
 use crate::app::App;
@@ -10,14 +10,14 @@ use crate::sts::{Handler, Needs};
 use crate::time::iso8601;
 use crate::xml::element;
 
-/// Every action that is implemented, with what it needs
+/// All implemented actions, with the required permissions
 /// (<https://docs.aws.amazon.com/service-authorization/latest/reference/list_awscloudformation.html>).
 const ACTIONS: &[(&str, (Needs, Handler))] = &[("DescribeStacks", (on_stack, describe_stacks))];
 
-/// The namespace of what CloudFormation answers.
+/// The XML namespace of CloudFormation's answers.
 pub(crate) const NAMESPACE: &str = "http://cloudformation.amazonaws.com/doc/2010-05-15/";
 
-/// The names of what is implemented.
+/// The names of the implemented actions.
 pub(crate) fn actions() -> Vec<&'static str> {
     ACTIONS.iter().map(|(name, _)| *name).collect()
 }
@@ -58,7 +58,7 @@ fn describe_stacks(app: &App, caller: &Caller, form: &[(String, String)]) -> Res
 }
 
 fn id(stack: &Stack) -> String {
-    // Stable for a stack, as the real one is.
+    // Constant for a stack, like the real ID.
     let hash = &crate::digest::sha256(stack.name.as_bytes())["sha256:".len()..];
     stack.scope.arn("cloudformation", &format!("stack/{}/{}", stack.name, &hash[..32]))
 }

@@ -1,4 +1,4 @@
-//! Content digests, written here once more so that a fault in the client's cannot hide behind the same fault in the server's.
+//! Content digests, implemented separately from the client's, so that both cannot have the same error.
 
 use sha2::{Digest as _, Sha256};
 
@@ -7,7 +7,7 @@ pub(crate) fn sha256(bytes: &[u8]) -> String {
     format!("sha256:{}", hex::encode(Sha256::digest(bytes)))
 }
 
-/// Whether `text` is a digest that this registry can hold: sha256 with 64 lower-case hexadecimal digits.
+/// Whether `text` is a digest that this registry supports: sha256 with 64 lower-case hexadecimal digits.
 pub(crate) fn is_valid(text: &str) -> bool {
     text.strip_prefix("sha256:")
         .is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))

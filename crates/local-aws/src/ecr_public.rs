@@ -1,4 +1,4 @@
-//! ECR Public: its token, which only us-east-1 hands out.
+//! ECR Public: its token, which is only available in us-east-1.
 
 use serde_json::{Value, json};
 
@@ -9,7 +9,7 @@ use crate::policy::Need;
 use crate::resource::{Call, Needs, Resource, Service};
 use crate::time::epoch_seconds;
 
-/// The API. What a caller needs for each action is in
+/// The API. The permissions for each action are listed in
 /// <https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonelasticcontainerregistrypublic.html>.
 pub(crate) const SERVICE: Service =
     Service { name: "ecr-public", target: "SpencerFrontendService", resources: &[&TOKEN] };
@@ -20,14 +20,14 @@ const TOKEN: Resource = Resource {
     scenarios: &[],
 };
 
-/// A token is a bearer token of STS's, made in the caller's name
+/// The token is an STS bearer token, created for the caller
 /// (<https://docs.aws.amazon.com/AmazonECR/latest/public/public-registry-auth.html>).
 const ON_TOKEN: Needs =
     |_, permission, _| Ok(vec![Need::new(permission, "*"), Need::new("sts:GetServiceBearerToken", "*")]);
 
 fn get_authorization_token(call: &Call<'_>, _: &Input) -> Result<Value, Fault> {
     let region = call.scope.region.as_str();
-    // Elsewhere the endpoint's name does not even resolve; a refusal that says where it is comes nearest to that.
+    // In other regions the endpoint's name cannot be resolved; the closest equivalent is an error that names the right region.
     if !matches!(region, "us-east-1" | "us-west-2") {
         return Err(Fault::new(
             http::StatusCode::BAD_REQUEST,

@@ -1,8 +1,8 @@
-//! What a request is refused with, before it is known in which protocol the refusal is written.
+//! Errors of requests, independent of the protocol of the answer.
 
 use http::StatusCode;
 
-/// A refusal with the code and the words AWS uses for it.
+/// An error with AWS's code and message.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{code}: {message}")]
 pub(crate) struct Fault {
@@ -16,7 +16,7 @@ impl Fault {
         Self { status, code: code.into(), message: message.into() }
     }
 
-    /// 400: how the JSON services answer nearly every refusal, "not found" included.
+    /// 400: the status of nearly every error of the JSON services, including "not found".
     pub(crate) fn client(code: &str, message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, code, message)
     }
@@ -29,7 +29,7 @@ impl Fault {
         Self::client("InvalidParameterException", message)
     }
 
-    /// 501, by name: nothing is answered as if it had been done.
+    /// 501 with the action's name: no unimplemented action returns success.
     pub(crate) fn not_implemented(service: &str, action: &str) -> Self {
         Self::new(
             StatusCode::NOT_IMPLEMENTED,
@@ -39,7 +39,7 @@ impl Fault {
     }
 }
 
-/// The disk refused: AWS calls that an internal failure. The cause goes to the log, where its owner looks.
+/// A disk error is an internal failure in AWS's terms. The cause is logged for the server's user.
 impl From<std::io::Error> for Fault {
     fn from(error: std::io::Error) -> Self {
         tracing::error!(%error, "the data directory cannot be used");

@@ -1,4 +1,4 @@
-//! Bodies and answers.
+//! HTTP bodies and answers.
 
 use std::io;
 
@@ -39,7 +39,7 @@ pub(crate) fn with_body(status: StatusCode, content_type: &str, bytes: impl Into
     answer
 }
 
-/// Sets a header; a value that no header can carry (a control character) is left out.
+/// Sets a header; a value that is not valid in a header (a control character) is left out.
 pub(crate) fn set(answer: &mut Answer, name: &str, value: impl AsRef<str>) {
     if let (Ok(name), Ok(value)) =
         (http::header::HeaderName::try_from(name), HeaderValue::from_str(value.as_ref()))
@@ -48,13 +48,12 @@ pub(crate) fn set(answer: &mut Answer, name: &str, value: impl AsRef<str>) {
     }
 }
 
-/// An answer to HEAD: the headers stay, the body goes.
+/// An answer to HEAD: the headers without the body.
 pub(crate) fn without_body(answer: Answer) -> Answer {
     answer.map(|_| no_body())
 }
 
-/// Lets a refused request's body run out, up to a bound: a client that is still sending would see a broken pipe instead of the
-/// refusal.
+/// Reads the rest of a rejected request's body, up to a limit: a client that is still sending would get a broken pipe instead of the error.
 pub(crate) async fn drain<B: HttpBody<Data = Bytes> + Unpin>(body: &mut B) {
     const MOST: usize = 256 * 1024 * 1024;
     let mut left = MOST;
@@ -82,12 +81,12 @@ where
     }
 }
 
-/// The header's value where it is there and is text.
+/// The header's value, if it exists and is text.
 pub(crate) fn header<'a>(parts: &'a http::request::Parts, name: &str) -> Option<&'a str> {
     parts.headers.get(name).and_then(|value| value.to_str().ok())
 }
 
-/// Percent-decodes one path segment or key; `+` stays a plus, as S3 and registries want it in a path.
+/// Percent-decodes one path segment or key; `+` stays a plus, as in paths of S3 and registries.
 pub(crate) fn percent_decode(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
@@ -108,7 +107,7 @@ pub(crate) fn percent_decode(text: &str) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-/// The query's pairs; a name without a value (`?versioning`) has the empty one.
+/// The query's pairs; the value is empty for a name without one (`?versioning`).
 pub(crate) fn query(parts: &http::request::Parts) -> Vec<(String, String)> {
     url::form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes()).into_owned().collect()
 }
@@ -118,10 +117,10 @@ pub(crate) fn value<'a>(pairs: &'a [(String, String)], name: &str) -> Option<&'a
     pairs.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
 }
 
-/// What a `Range` header asks of `size` bytes: the first and the last byte, both included. `Err`: cannot be satisfied.
+/// The range of a `Range` header for `size` bytes: the first and the last byte, inclusive. `Err`: cannot be satisfied.
 pub(crate) fn byte_range(header: Option<&str>, size: u64) -> Result<Option<(u64, u64)>, ()> {
     let Some(spec) = header.and_then(|text| text.strip_prefix("bytes=")) else { return Ok(None) };
-    // Several ranges would be a multipart answer; S3 ignores such a header and sends everything.
+    // Several ranges would need a multipart answer; S3 ignores such a header and sends everything.
     let Some((first, last)) = spec.split_once('-').filter(|_| !spec.contains(',')) else { return Ok(None) };
     let range = match (first.trim().parse::<u64>(), last.trim().parse::<u64>()) {
         (Ok(first), Ok(last)) => (first, last.min(size.saturating_sub(1))),

@@ -1,4 +1,4 @@
-//! Reading the members of a JSON request, refusing with AWS's words.
+//! Reads the members of a JSON request, with AWS's errors.
 
 use serde_json::Value;
 

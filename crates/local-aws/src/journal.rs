@@ -1,34 +1,34 @@
-//! What was asked of the server: counters and a bounded list, for tests and for the IAM policy's check.
+//! Records requests to the server: counters and a bounded list, for tests and for the check of the IAM policy.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
 use serde::Serialize;
 
-/// Requests kept. A whole transfer is some hundreds.
+/// Most requests that are kept. A whole transfer has some hundreds.
 const KEPT: usize = 20_000;
 
-/// One request and what came of it.
+/// One request and its result.
 #[derive(Debug, Clone, Default, Serialize)]
 pub(crate) struct Entry {
-    /// Its number since the start, from 1.
+    /// Its number since the start of the server, from 1.
     pub(crate) number: u64,
     pub(crate) time: String,
     /// `ecr`, `s3`, `oci`, `layers` ...
     pub(crate) service: String,
     /// `CreateRepository`, `PutObject`, `HEAD manifest` ...
     pub(crate) action: String,
-    /// The IAM actions that AWS would ask the caller's policy for.
+    /// The IAM actions that AWS checks in the caller's policy.
     pub(crate) iam: Vec<String>,
-    /// The repository, bucket and key, or key id: what an IAM statement's resource would name.
+    /// The repository, bucket and key, or key ID: the resource for an IAM statement.
     pub(crate) resource: String,
     pub(crate) region: String,
     pub(crate) principal: String,
     pub(crate) method: String,
-    /// Without the query: a presigned one would be a secret.
+    /// Without the query, because a presigned one is a secret.
     pub(crate) path: String,
     pub(crate) status: u16,
-    /// The refusal's code, where it was refused.
+    /// The error's code, if there was one.
     pub(crate) error: String,
 }
 

@@ -1,11 +1,11 @@
-//! An AWS of one's own on loopback: ECR with its OCI registry, ECR Public, S3, STS, KMS and a little CloudFormation.
+//! An emulated AWS on loopback: ECR with its OCI registry, ECR Public, S3, STS, KMS and parts of CloudFormation and IAM.
 //!
-//! One listener serves all of it over one state: an image pushed through `/v2/` is the image that `DescribeImages` shows, and a
-//! push needs the repository that `CreateRepository` made. A second listener plays the bucket that ECR redirects layer
-//! downloads to, because clients have to get that redirect right. ECR's departures from the distribution specification are
-//! modelled on purpose; each is named where it is made.
+//! One listener serves all of them with one state: an image pushed through `/v2/` is listed by `DescribeImages`, and a push needs a
+//! repository created by `CreateRepository`. A second listener is the bucket to which ECR redirects layer downloads, because clients have
+//! to handle that redirect correctly. ECR's deviations from the distribution specification are implemented on purpose, each with a comment
+//! in the code.
 //!
-//! The code shares nothing with the clients it is used to test: neither their digests nor their manifests.
+//! The code shares nothing with the clients that it tests: neither their digests nor their manifests.
 
 mod account;
 mod app;
@@ -46,7 +46,7 @@ use resource::Service;
 pub use resource::{Asked, Scenario};
 pub use server::{Server, StartError};
 
-/// Every operation of AWS's that is served, as the list of requests names it: `ecr.CreateRepository`.
+/// All implemented AWS operations, in the format of the request list: `ecr.CreateRepository`.
 #[must_use]
 pub fn operations() -> Vec<String> {
     let of = |service: &str, actions: Vec<&str>| -> Vec<String> {
@@ -63,10 +63,10 @@ pub fn operations() -> Vec<String> {
     json.chain(rest.concat()).collect()
 }
 
-/// The services that speak JSON.
+/// The services with a JSON protocol.
 const SERVICES: [&Service; 3] = [&ecr::SERVICE, &ecr_public::SERVICE, &kms::SERVICE];
 
-/// The calls by which the tests compare the services that speak JSON with others' emulators.
+/// The calls with which the tests compare the JSON services with other emulators.
 #[must_use]
 pub fn scenarios() -> Vec<Scenario> {
     let of = |service: &'static Service| {

@@ -1,4 +1,4 @@
-//! `/_local/`: the server's own affairs, for those who run it and for tests.
+//! `/_local/`: control of the server, for its users and for tests.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ struct QuirksBody {
     quirks: Vec<String>,
 }
 
-/// The only policy of a user or role; null takes it away.
+/// The only policy of a user or role; null removes it.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PolicyBody {
@@ -40,7 +40,7 @@ struct PolicyBody {
     policy: Option<Value>,
 }
 
-/// Whose access key it is from here on.
+/// The owner of an access key from now on.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct UserBody {
@@ -59,7 +59,7 @@ struct StackBody {
     status: Option<String>,
 }
 
-/// What a scan of an image, by its tag or digest, has found.
+/// The findings of an image's scan, by its tag or digest.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct FindingsBody {
@@ -73,14 +73,14 @@ fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Fault> {
     serde_json::from_slice(bytes).map_err(|error| Fault::client("Invalid", error.to_string()))
 }
 
-/// The account in the region that the request names.
+/// The account in the request's region.
 fn scope(app: &App, parts: &Parts) -> Scope {
     let pairs = query(parts);
     let region = value(&pairs, "region").unwrap_or("us-east-1").to_owned();
     Scope { account: app.config.account.clone(), region }
 }
 
-/// What exists in an account's region, by terraform's types.
+/// The resources in an account's region, by terraform's types.
 fn standing(app: &App, scope: &Scope) -> Value {
     let resources = crate::SERVICES.iter().flat_map(|service| service.resources);
     let kinds = resources.filter_map(|resource| resource.standing);
@@ -155,7 +155,7 @@ async fn outcome(app: &Arc<App>, parts: &Parts, body: &mut Incoming) -> Result<V
             Ok(json!({}))
         }
         (&Method::GET, "/_local/standing") => Ok(standing(app, &scope(app, parts))),
-        // What ECR does by itself within a day.
+        // ECR does this itself within a day.
         (&Method::POST, "/_local/lifecycle") => {
             let expired: Vec<Value> = crate::ecr::run_lifecycle(app, &scope(app, parts))?
                 .into_iter()

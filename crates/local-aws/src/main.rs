@@ -73,7 +73,7 @@ fn main() -> anyhow::Result<()> {
     config.token_lifetime = Duration::from_secs(serve.token_lifetime);
     config.pull_through_refresh = Duration::from_secs(serve.pull_through_refresh);
     config.traffic = serve.traffic;
-    // Before the server: a signal that comes in between must not be lost.
+    // Before the server starts, so that no signal is lost.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         use tokio::signal::unix::{SignalKind, signal};

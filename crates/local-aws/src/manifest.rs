@@ -1,4 +1,4 @@
-//! Reading manifests, and refusing the ones that ECR refuses.
+//! Parses manifests, and rejects those that ECR rejects.
 
 use std::collections::BTreeMap;
 
@@ -15,10 +15,10 @@ pub(crate) const DOCKER_LIST: &str = "application/vnd.docker.distribution.manife
 pub(crate) const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 pub(crate) const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
-/// The limit of a manifest's size in ECR.
+/// Largest manifest in ECR, in bytes.
 pub(crate) const MOST_BYTES: usize = 4 * 1024 * 1024;
 
-/// A manifest that may be put, and the blobs it needs: those of "foreign" layers it does not.
+/// A valid manifest, and the blobs that it needs, without "foreign" layers.
 #[derive(Debug)]
 pub(crate) struct Parsed {
     pub(crate) image: Image,
@@ -29,9 +29,9 @@ fn unsupported(message: impl Into<String>) -> Fault {
     Fault::new(StatusCode::METHOD_NOT_ALLOWED, "UnsupportedImageTypeException", message)
 }
 
-/// Reads `bytes`. `declared` is the media type that came beside them; it has to agree with the one inside.
+/// Parses `bytes`. `declared` is the media type in the request; it has to be the same as the one in the manifest.
 ///
-/// ECR answers 405 UNSUPPORTED to whatever does not validate, an OCI manifest without its own `mediaType` included.
+/// ECR answers 405 UNSUPPORTED for every invalid manifest, including an OCI manifest without `mediaType`.
 pub(crate) fn parse(bytes: &[u8], declared: Option<&str>) -> Result<Parsed, Fault> {
     let manifest: Value = serde_json::from_slice(bytes)
         .map_err(|error| unsupported(format!("Invalid JSON syntax: {error}")))?;

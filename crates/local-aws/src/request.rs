@@ -1,4 +1,4 @@
-//! What every service does with a request: it looks its action up and records who asked for what.
+//! Functions for all services: they find a request's action and record who requested what.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::policy::Need;
 #[error("hung up on purpose")]
 pub(crate) struct HangUp;
 
-/// Records its entry when the request is over, also when the client left before its answer (status 0).
+/// Records its entry when the request ends, also if the client left before the answer (status 0).
 pub(crate) struct Recorder {
     app: Arc<App>,
     pub(crate) entry: Entry,
@@ -28,7 +28,7 @@ impl Recorder {
 
 impl Drop for Recorder {
     fn drop(&mut self) {
-        // What belongs to the server itself is nobody's call.
+        // Requests to the server's own interface are not recorded.
         if !self.entry.service.is_empty() {
             self.app.journal.record(std::mem::take(&mut self.entry));
         }
@@ -40,7 +40,7 @@ pub(crate) fn find<H: Copy>(table: &[(&str, H)], action: &str) -> Option<H> {
     table.iter().find(|(name, _)| *name == action).map(|(_, handler)| *handler)
 }
 
-/// Fills in what the caller needs.
+/// Stores the permissions that the caller needs.
 pub(crate) fn note_needs(entry: &mut Entry, needs: &[Need]) {
     if let Some(first) = needs.first() {
         entry.resource.clone_from(&first.resource);
@@ -49,7 +49,7 @@ pub(crate) fn note_needs(entry: &mut Entry, needs: &[Need]) {
     entry.iam.dedup();
 }
 
-/// Fills in who calls.
+/// Stores the caller.
 pub(crate) fn note_caller(entry: &mut Entry, caller: &Caller) {
     entry.region.clone_from(&caller.scope.region);
     entry.principal.clone_from(&caller.principal);

@@ -1,5 +1,5 @@
-//! What the services that speak JSON are made of. A resource is a file: its actions with what a caller needs for each, what of it
-//! stands in an account, and the calls by which the tests compare it with others' emulators. Its service's `mod.rs` lists it.
+//! The parts of the JSON services. A resource is a file with its actions and the permissions for each, the list of existing resources, and
+//! the calls with which the tests compare it with other emulators. Its service's `mod.rs` lists it.
 
 use serde_json::Value;
 
@@ -10,38 +10,38 @@ use crate::input::Input;
 use crate::policy::Need;
 use crate::scope::Scope;
 
-/// A service that speaks JSON.
+/// A service with a JSON protocol.
 pub(crate) struct Service {
-    /// As signatures and permissions name it.
+    /// Its name in signatures and permissions.
     pub(crate) name: &'static str,
-    /// What stands before an action's name in `x-amz-target`.
+    /// The prefix of an action's name in `x-amz-target`.
     pub(crate) target: &'static str,
     pub(crate) resources: &'static [&'static Resource],
 }
 
-/// What a service has of one kind.
+/// A service's resource of one type.
 pub(crate) struct Resource {
     pub(crate) actions: &'static [Action],
-    /// Terraform's name of the type, and the ids of what stands of it and is the customer's; none for what terraform does not make.
+    /// Terraform's type and the IDs of the customer's existing resources; `None` if terraform does not manage them.
     pub(crate) standing: Option<(&'static str, Standing)>,
-    /// What the tests ask, each with a name.
+    /// The tests' calls, grouped by name.
     pub(crate) scenarios: &'static [(&'static str, &'static [Asked])],
 }
 
-/// An action's name, what a caller needs for it, and what it does.
+/// An action's name, its permissions, and its handler.
 pub(crate) type Action = (&'static str, Needs, Handler);
 
-/// What a caller needs, the first of it by the permission that has the action's name.
+/// The permissions for an action; the first one has the action's name.
 pub(crate) type Needs = fn(&Call<'_>, &str, &Input) -> Result<Vec<Need>, Fault>;
 
 pub(crate) type Handler = fn(&Call<'_>, &Input) -> Result<Value, Fault>;
 
 type Standing = fn(&App, &Scope) -> Vec<String>;
 
-/// One request: for whom, and with what.
+/// One request with its caller and target.
 pub(crate) struct Call<'a> {
     pub(crate) app: &'a App,
-    /// The account and region that are meant: the caller's own, or ECR's registry that `registryId` names.
+    /// The account and region of the request: the caller's own, or the registry in ECR's `registryId`.
     pub(crate) scope: Scope,
     pub(crate) caller: &'a Caller,
 }
@@ -53,11 +53,11 @@ impl<'a> Call<'a> {
     }
 }
 
-/// For an action on nothing that has an ARN.
+/// For actions without a resource.
 pub(crate) const ON_ALL: Needs = |_, permission, _| Ok(vec![Need::new(permission, "*")]);
 
 impl Service {
-    /// Every action that is implemented. What is not among them answers 501 with its name.
+    /// All implemented actions. Others answer 501 with their name.
     pub(crate) fn actions(&self) -> impl Iterator<Item = &'static Action> {
         self.resources.iter().flat_map(|resource| resource.actions)
     }
@@ -67,7 +67,7 @@ impl Service {
         found.ok_or_else(|| Fault::not_implemented(self.name, action))
     }
 
-    /// What the caller needs for an action.
+    /// The permissions for an action.
     pub(crate) fn needs(
         &self,
         app: &App,
@@ -79,7 +79,7 @@ impl Service {
         needs(&Call::new(app, caller, input), &format!("{}:{name}", self.name), input)
     }
 
-    /// Answers one action.
+    /// Executes one action.
     pub(crate) fn dispatch(
         &self,
         app: &App,
@@ -92,16 +92,16 @@ impl Service {
     }
 }
 
-/// A call that the tests make, and what of its answer is looked at.
+/// A call of the tests, and the parts of its answer that are compared.
 #[derive(Clone, Copy, Debug)]
 pub struct Asked {
-    /// What it is called in the table of outcomes.
+    /// Its name in the table of results.
     pub name: &'static str,
     /// The action.
     pub action: &'static str,
-    /// Its input; `{name}` stands for what an earlier call kept.
+    /// Its input; `{name}` is replaced by a value that an earlier call stored.
     pub input: &'static str,
-    /// JSON pointers; `name<pointer` keeps the value under a name.
+    /// JSON pointers; `name<pointer` stores the value under a name.
     pub shown: &'static [&'static str],
 }
 
@@ -114,14 +114,14 @@ pub(crate) const fn ask(
     Asked { name, action, input, shown }
 }
 
-/// The calls about one thing, in their order.
+/// Calls about one subject, in order.
 #[derive(Clone, Copy, Debug)]
 pub struct Scenario {
-    /// What it is called in the table of outcomes.
+    /// Its name in the table of results.
     pub name: &'static str,
-    /// The service that is asked.
+    /// The service.
     pub service: &'static str,
-    /// What stands before an action's name in `x-amz-target`.
+    /// The prefix of an action's name in `x-amz-target`.
     pub target: &'static str,
     /// The calls.
     pub calls: &'static [Asked],

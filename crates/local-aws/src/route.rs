@@ -1,4 +1,4 @@
-//! Which service a request is for.
+//! Selects the service for a request.
 
 use std::sync::Arc;
 
@@ -33,7 +33,7 @@ pub(crate) async fn answer(app: Arc<App>, request: Request<Incoming>) -> Result<
     entry.status = answer.status().as_u16();
     if !entry.service.is_empty() {
         let request = format!("{} {} {}", entry.service, entry.action, entry.path);
-        // The request was carried out: the journal has it whether anybody still waits for the answer or not.
+        // The request has been executed: the journal records it even if the client no longer waits for the answer.
         drop(recorder);
         app.quirks.answers.hold(&request).await;
         if app.quirks.answers.drops(&request) {
@@ -44,7 +44,7 @@ pub(crate) async fn answer(app: Arc<App>, request: Request<Incoming>) -> Result<
     Ok(answer)
 }
 
-/// A request to one of AWS's own services.
+/// Handles a request to one of AWS's own services.
 async fn aws(app: &Arc<App>, parts: &http::request::Parts, body: Incoming, entry: &mut Entry) -> Answer {
     let seen = app.traffic.seen();
     let body = RequestBody::new(body, seen.clone());
@@ -111,7 +111,7 @@ async fn json_outcome(
         return Err(Fault::client("ThrottlingException", "Rate exceeded"));
     }
     let (app, action) = (Arc::clone(app), action.to_owned());
-    // Handlers wait for the disk: not on the threads that serve connections.
+    // Handlers wait for the disk, so they must not run on the threads that serve connections.
     tokio::task::spawn_blocking(move || service.dispatch(&app, &caller, &action, &input))
         .await
         .unwrap_or_else(|error| {
@@ -119,7 +119,7 @@ async fn json_outcome(
         })
 }
 
-/// AWS leaves members without a value out.
+/// AWS leaves out members without a value.
 fn without_nulls(mut document: serde_json::Value) -> serde_json::Value {
     if let Some(members) = document.as_object_mut() {
         members.retain(|_, value| !value.is_null());
@@ -142,7 +142,7 @@ async fn query_api(
         Ok(document) => with_body(StatusCode::OK, "text/xml", document),
         Err(fault) => {
             entry.error.clone_from(&fault.code);
-            // The query services drop the suffix and answer authentication's failures with 403.
+            // The query services drop the suffix and answer authentication errors with 403.
             let code = match fault.code.trim_end_matches("Exception") {
                 "InvalidSignature" => "SignatureDoesNotMatch",
                 code => code,
@@ -186,7 +186,7 @@ async fn query_outcome(
     };
     entry.service = match &caller {
         Ok(caller) => caller.service.clone(),
-        // An expired key's header still says the service; it was read no further.
+        // An expired key's header still contains the service, but was not parsed further.
         Err(_) => "sts".to_owned(),
     };
     entry.action.clone_from(&action);

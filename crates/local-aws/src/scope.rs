@@ -1,8 +1,8 @@
-//! One account in one region: what ECR and KMS keep apart.
+//! An account and a region, for which ECR and KMS keep separate state.
 
 use serde::{Deserialize, Serialize};
 
-/// One account in one region: what ECR and KMS keep apart.
+/// An account and a region.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Scope {
     pub(crate) account: String,

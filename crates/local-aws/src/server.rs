@@ -1,4 +1,4 @@
-//! Starting and stopping: two listeners, one state.
+//! Starts and stops the server: two listeners with one state.
 
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
@@ -28,19 +28,19 @@ pub enum StartError {
     /// The data directory cannot be read or written, or is in use.
     #[error("data directory {0} cannot be used")]
     Data(PathBuf, #[source] io::Error),
-    /// The port is taken, most likely.
+    /// The port is probably in use.
     #[error("cannot listen on 127.0.0.1:{0}")]
     Listen(u16, #[source] io::Error),
-    /// The file for the traffic cannot be written.
+    /// The log of requests cannot be written.
     #[error("the file for the traffic cannot be written")]
     Traffic(#[source] io::Error),
-    /// An upstream's URL is none.
+    /// An upstream's URL is invalid.
     #[error("upstream {0} is not a usable http or https URL")]
     Upstream(String),
-    /// No thread or no client could be made.
+    /// The thread or the runtime could not be created.
     #[error("cannot start the runtime")]
     Runtime(#[source] io::Error),
-    /// The HTTP client for upstreams could not be made.
+    /// The HTTP client for upstreams could not be created.
     #[error("cannot make the client for upstreams")]
     Client(#[source] reqwest::Error),
 }
@@ -53,11 +53,11 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts a server on threads of its own, so that it can be used from any test, with or without a runtime. It accepts
-    /// connections when this returns, and `server.json` is in the data directory.
+    /// Starts a server on its own threads, so that it can be used in any test, with or without a runtime. When this returns, it accepts
+    /// connections, and `server.json` is in the data directory.
     ///
     /// # Errors
-    /// If the data directory, the port or an upstream's URL cannot be used.
+    /// The data directory, the port or an upstream's URL cannot be used.
     pub fn start(config: Config) -> Result<Self, StartError> {
         let store =
             Store::open(&config.data).map_err(|error| StartError::Data(config.data.clone(), error))?;
@@ -101,7 +101,7 @@ impl Server {
                         accept(Arc::clone(&serving), layer_listener, stopped, Place::LayerBucket),
                     );
                 });
-                // What is still being answered is cut off: clients of a server that ends have to live with that anyway.
+                // Answers in progress are cut off: clients of a stopped server have to handle that anyway.
                 runtime.shutdown_timeout(Duration::from_millis(500));
             })
             .map_err(StartError::Runtime)?;
@@ -137,12 +137,12 @@ impl Server {
         self.app.host()
     }
 
-    /// Switches quirks, as `POST /_local/quirks` does.
+    /// Sets the quirks, as `POST /_local/quirks` does.
     pub fn set_quirks(&self, quirks: Vec<Quirk>) {
         self.app.quirks.set(quirks);
     }
 
-    /// Ends the server; its data directory is free when this returns.
+    /// Stops the server; afterwards its data directory is no longer in use.
     pub fn stop(mut self) {
         self.end();
     }
@@ -185,7 +185,7 @@ async fn accept(app: Arc<App>, listener: TcpListener, mut stopped: watch::Receiv
         let stream = match accepted {
             Ok((stream, _)) => stream,
             Err(error) => {
-                // Out of file descriptors, most likely: they come back as connections end.
+                // Probably out of file descriptors: they are released when connections end.
                 tracing::warn!(%error, "cannot accept a connection");
                 tokio::time::sleep(Duration::from_millis(20)).await;
                 continue;

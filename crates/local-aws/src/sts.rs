@@ -1,4 +1,4 @@
-//! STS's query API, as far as finding out who one is.
+//! STS's query API: the caller's identity and sessions of roles.
 
 use crate::account::{Caller, session_key};
 use crate::app::App;
@@ -10,27 +10,27 @@ use crate::xml::element;
 
 pub(crate) type Handler = fn(&App, &Caller, &[(String, String)]) -> Result<String, Fault>;
 
-/// What the caller of a query API needs.
+/// The permissions for an action of a query API.
 pub(crate) type Needs = fn(&Caller, &[(String, String)]) -> Vec<Need>;
 
-/// Every action that is implemented, with what it needs
+/// All implemented actions, with the required permissions
 /// (<https://docs.aws.amazon.com/service-authorization/latest/reference/list_awssecuritytokenservice.html>).
 const ACTIONS: &[(&str, (Needs, Handler))] = &[
     (
         "AssumeRole",
         (|_, form| vec![Need::new("sts:AssumeRole", value(form, "RoleArn").unwrap_or("*"))], assume_role),
     ),
-    // Whoever has the token needs no other permission.
+    // The token is sufficient.
     (UNSIGNED, (|_, _| Vec::new(), assume_role_with_web_identity)),
-    // Nothing: not even a Deny keeps anybody from it
+    // No permission is needed, and even a Deny has no effect
     // (<https://docs.aws.amazon.com/STS/latest/APIReference/API_GetCallerIdentity.html>).
     ("GetCallerIdentity", (|_, _| Vec::new(), get_caller_identity)),
 ];
 
-/// The action that is asked for without a signature.
+/// The action that needs no signature.
 pub(crate) const UNSIGNED: &str = "AssumeRoleWithWebIdentity";
 
-/// The names of what is implemented.
+/// The names of the implemented actions.
 pub(crate) fn actions() -> Vec<&'static str> {
     ACTIONS.iter().map(|(name, _)| *name).collect()
 }
@@ -39,7 +39,7 @@ pub(crate) fn find(action: &str) -> Result<(Needs, Handler), Fault> {
     crate::request::find(ACTIONS, action).ok_or_else(|| Fault::not_implemented("sts", action))
 }
 
-/// The namespace of what STS answers.
+/// The XML namespace of STS's answers.
 pub(crate) const NAMESPACE: &str = "https://sts.amazonaws.com/doc/2011-06-15/";
 
 fn answer(action: &str, result: &str) -> String {
@@ -64,7 +64,7 @@ fn missing(name: &str) -> Fault {
     Fault::client("ValidationError", format!("{name} must not be null"))
 }
 
-/// A session of the role that is asked for: its credentials, and who it is.
+/// A session of the requested role: its credentials and its identity.
 fn session(caller: &Caller, form: &[(String, String)]) -> Result<String, Fault> {
     let arn = value(form, "RoleArn").ok_or_else(|| missing("roleArn"))?;
     let session = value(form, "RoleSessionName").ok_or_else(|| missing("roleSessionName"))?;
@@ -90,7 +90,7 @@ fn session(caller: &Caller, form: &[(String, String)]) -> Result<String, Fault> 
     Ok(format!("<Credentials>{credentials}</Credentials><AssumedRoleUser>{user}</AssumedRoleUser>"))
 }
 
-/// `AROA…`, stable for a role.
+/// `AROA…`, constant for a role.
 fn role_id(role: &str) -> String {
     let hash = crate::digest::sha256(role.as_bytes());
     format!("AROA{}", hash["sha256:".len()..][..17].to_uppercase())

@@ -1,4 +1,4 @@
-//! The server's clock and the ways AWS writes a moment.
+//! The server's clock and AWS's time formats.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -13,18 +13,18 @@ pub(crate) fn set_ahead(seconds: i64) {
     AHEAD.store(seconds, Ordering::Relaxed);
 }
 
-/// Now, in milliseconds since the epoch: what the state keeps.
+/// Now, in milliseconds since the epoch, the unit of the stored state.
 pub(crate) fn now_millis() -> i64 {
     Timestamp::now().as_millisecond() + AHEAD.load(Ordering::Relaxed) * 1000
 }
 
-/// The JSON services write moments as seconds with a fraction.
+/// Seconds with a fraction, the format of the JSON services.
 #[expect(clippy::cast_precision_loss, reason = "milliseconds since 1970 are far below 2^53")]
 pub(crate) fn epoch_seconds(millis: i64) -> serde_json::Value {
     serde_json::json!(millis as f64 / 1000.0)
 }
 
-/// `2026-11-22T10:14:19.155Z`, as the XML services write it.
+/// `2026-11-22T10:14:19.155Z`, the format of the XML services.
 pub(crate) fn iso8601(millis: i64) -> String {
     format_with(millis, "%Y-%m-%dT%H:%M:%S%.3fZ")
 }
@@ -34,7 +34,7 @@ pub(crate) fn http_date(millis: i64) -> String {
     format_with(millis, "%a, %d %b %Y %H:%M:%S GMT")
 }
 
-/// `20261122T101419Z`, as a presigned URL carries it.
+/// `20261122T101419Z`, the format of presigned URLs.
 pub(crate) fn compact(millis: i64) -> String {
     format_with(millis, "%Y%m%dT%H%M%SZ")
 }

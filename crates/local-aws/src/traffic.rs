@@ -1,4 +1,4 @@
-//! What AWS's own services are asked and what they answer, written down whole: the tests hold it against AWS's published models.
+//! Logs the requests to AWS's own services and their complete answers: the tests compare them with AWS's published models.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -16,26 +16,26 @@ use serde_json::{Value, json};
 
 use crate::http::{Answer, full, no_body};
 
-/// The log, if one is kept: one JSON document a line.
+/// The log, if enabled: one JSON document per line.
 #[derive(Default)]
 pub(crate) struct Traffic(Option<Mutex<File>>);
 
-/// What has come of a request's body.
+/// The received part of a request's body.
 pub(crate) type Seen = Arc<Mutex<Vec<u8>>>;
 
 impl Traffic {
-    /// A log that is appended to.
+    /// A log to which is appended.
     pub(crate) fn to(path: Option<&Path>) -> io::Result<Self> {
         let file = path.map(|path| File::options().create(true).append(true).open(path)).transpose()?;
         Ok(Self(file.map(Mutex::new)))
     }
 
-    /// Where a request's body is to be kept, if it is.
+    /// A buffer for a request's body, if the log is enabled.
     pub(crate) fn seen(&self) -> Option<Seen> {
         self.0.as_ref().map(|_| Seen::default())
     }
 
-    /// Writes an exchange down. The content of objects is left out: it is of no form.
+    /// Logs a request and its answer. The content of objects is left out, because it has no defined format.
     pub(crate) async fn note(&self, parts: &Parts, seen: &Seen, action: &str, answer: Answer) -> Answer {
         let (head, body) = answer.into_parts();
         let bytes = body.collect().await.map(|whole| whole.to_bytes()).unwrap_or_default();
@@ -73,7 +73,7 @@ fn text(bytes: &[u8], kept: bool) -> Value {
     if kept { String::from_utf8_lossy(bytes).into() } else { Value::Null }
 }
 
-/// A request's body, of which a copy is kept where that is wanted.
+/// A request's body, copied if the log is enabled.
 pub(crate) struct RequestBody {
     body: Incoming,
     seen: Option<Seen>,

@@ -1,4 +1,4 @@
-//! Upload sessions. They live in memory and end with the process, as ECR's end after a while; what was completed lasts.
+//! Upload sessions. They are in memory and end with the process, as ECR's end after some time; completed layers are persistent.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,16 +9,16 @@ use crate::fault::Fault;
 use crate::scope::Scope;
 use crate::store::content::Incoming;
 
-/// One upload under way.
+/// One upload in progress.
 pub(crate) struct Upload {
     pub(crate) scope: Scope,
     pub(crate) repository: String,
-    /// Taken when the upload is completed.
+    /// `None` once the upload is completed.
     pub(crate) incoming: Option<Incoming>,
     pub(crate) parts: Vec<u64>,
 }
 
-/// A session: locked while a part comes in, so that two parts cannot mix.
+/// A session: locked while a part is received, so that two parts cannot mix.
 pub(crate) type Session = Arc<AsyncMutex<Upload>>;
 
 /// The sessions by their id.
@@ -30,13 +30,12 @@ impl Upload {
         self.incoming.as_ref().map_or(0, Incoming::size)
     }
 
-    /// The last byte of the first part: what ECR's `Range` goes on saying, however much more has come
-    /// (aws/containers-roadmap#2831).
+    /// The last byte of the first part, which ECR still returns in `Range` after further parts (aws/containers-roadmap#2831).
     pub(crate) fn stale_range_end(&self) -> u64 {
         self.parts.first().copied().unwrap_or(0).saturating_sub(1)
     }
 
-    /// Begins a part whose first byte is `first`.
+    /// Begins a part with the first byte at `first`.
     pub(crate) fn begin_part(&mut self, first: u64) -> Result<(), Fault> {
         let offset = self.offset();
         if first != offset {
@@ -60,7 +59,7 @@ impl Upload {
 }
 
 impl Uploads {
-    /// Keeps a session under a new id.
+    /// Stores a session under a new ID.
     pub(crate) fn insert(&self, upload: Upload) -> String {
         let id = crate::store::new_id();
         let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,4 +1,4 @@
-//! The client side of the pull-through cache: anonymous, as ECR is towards the registries that need no secret.
+//! The client side of the pull-through cache: anonymous, like ECR with registries that need no secret.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
@@ -14,7 +14,7 @@ use crate::digest;
 use crate::manifest;
 use crate::store::content::{Contents, Incoming};
 
-/// Tries for one layer, the first included. Each goes on where the last broke off.
+/// Attempts for one layer, including the first. Each one continues where the last one stopped.
 const TRIES: u32 = 4;
 
 /// A repository at an upstream.
@@ -24,7 +24,7 @@ pub(crate) struct Source {
     pub(crate) repository: String,
 }
 
-/// Why an upstream gave nothing.
+/// Why an upstream request failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum UpstreamError {
     #[error("{0}")]
@@ -40,7 +40,7 @@ pub(crate) enum UpstreamError {
 }
 
 impl From<reqwest::Error> for UpstreamError {
-    /// With its causes: reqwest's own text leaves out what went wrong.
+    /// With its causes: reqwest's own text does not contain them.
     fn from(error: reqwest::Error) -> Self {
         let mut text = error.to_string();
         let mut cause = std::error::Error::source(&error);
@@ -53,7 +53,7 @@ impl From<reqwest::Error> for UpstreamError {
     }
 }
 
-/// Every upstream, by the host that rules name.
+/// All upstreams, by their host in rules.
 pub(crate) struct Upstreams {
     routes: HashMap<String, Url>,
     client: OnceLock<Client>,
@@ -71,7 +71,7 @@ impl Upstreams {
     /// The upstreams at these addresses, by host.
     ///
     /// # Errors
-    /// The host whose URL is not usable.
+    /// The host whose URL is invalid.
     pub(crate) fn new(routes: &[(String, String)]) -> Result<Self, String> {
         let routes = routes
             .iter()
@@ -79,10 +79,10 @@ impl Upstreams {
                 Url::parse(text)
                     .ok()
                     .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
-                    // A login in an address would go wherever the address goes.
+                    // A login in an address would be sent to every host that the client is referred to.
                     .filter(|url| url.username().is_empty() && url.password().is_none())
                     .map(|url| (canonical(host).to_owned(), url))
-                    // Not the address: it may hold a password.
+                    // Not the address: it may contain a password.
                     .ok_or_else(|| format!("{host}=..."))
             })
             .collect::<Result<_, _>>()?;
@@ -95,7 +95,7 @@ impl Upstreams {
         })
     }
 
-    /// One lock for each thing under way: whoever wants the same waits instead of asking again.
+    /// One lock for each transfer in progress, so that a second request waits instead of starting another one.
     pub(crate) fn flight(&self, key: &str) -> Arc<AsyncMutex<()>> {
         let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
         flights.retain(|_, flight| flight.strong_count() > 0);
@@ -107,14 +107,14 @@ impl Upstreams {
         flight
     }
 
-    /// The client, made when first needed: most servers never ask an upstream. Loopback is never behind a proxy.
+    /// The client, created when first needed: most servers never contact an upstream. Loopback is never behind a proxy.
     fn client(&self, url: &Url) -> Result<&Client, UpstreamError> {
         let loopback = is_loopback(url);
         let place = if loopback { &self.direct } else { &self.client };
         if let Some(client) = place.get() {
             return Ok(client);
         }
-        // An error only says that somebody in this process has chosen already.
+        // An error only means that a provider is installed already.
         drop(rustls::crypto::ring::default_provider().install_default());
         let mut builder = Client::builder()
             .user_agent(concat!("local-aws/", env!("CARGO_PKG_VERSION")))
@@ -141,7 +141,7 @@ impl Upstreams {
         Ok(url)
     }
 
-    /// Sends a request, with a token if the upstream wants one.
+    /// Sends a request, with a token if the upstream requires one.
     async fn send(
         &self,
         method: Method,
@@ -172,7 +172,7 @@ impl Upstreams {
         Ok(request(Some(&token)).await?)
     }
 
-    /// An anonymous token from where the challenge says.
+    /// An anonymous token from the address in the challenge.
     async fn token(
         &self,
         client: &Client,
@@ -192,7 +192,7 @@ impl Upstreams {
         let Some(mut realm) = parameter("realm").and_then(|realm| Url::parse(&realm).ok()) else {
             return Ok(None);
         };
-        // As careful as a client with a login: never down to plain http at another host, never with somebody's name.
+        // As careful as a client with a login: never to another host over plain http, never with a user name.
         let origin = refused.url();
         let stays = realm.host() == origin.host() || (is_loopback(&realm) && is_loopback(origin));
         let is_safe =
@@ -217,7 +217,7 @@ impl Upstreams {
         Ok(named.into_iter().find(|token| !token.is_empty()).map(str::to_owned))
     }
 
-    /// The digest that a tag means at the upstream, by HEAD; `None`: no such image.
+    /// The digest of a tag at the upstream, by HEAD; `None`: no such image.
     pub(crate) async fn digest(&self, source: &Source, tag: &str) -> Result<Option<String>, UpstreamError> {
         let response = self.send(Method::HEAD, source, &format!("manifests/{tag}"), &accept()).await?;
         if response.status() == StatusCode::NOT_FOUND {
@@ -269,7 +269,7 @@ impl Upstreams {
         Ok(Some((bytes, media_type)))
     }
 
-    /// Streams a layer to the disk; its size. A download that breaks off goes on with `Range`.
+    /// Streams a layer to the disk and returns its size. An interrupted download is continued with `Range`.
     pub(crate) async fn blob(
         &self,
         source: &Source,
@@ -311,7 +311,7 @@ impl Upstreams {
         let response = self.send(Method::GET, source, &format!("blobs/{wanted}"), &headers).await?;
         match response.status() {
             StatusCode::PARTIAL_CONTENT => {}
-            // It does not know ranges: from the start.
+            // The upstream does not support ranges: start again.
             StatusCode::OK if incoming.size() > 0 => *incoming = contents.begin()?,
             StatusCode::OK => {}
             status => {
@@ -335,7 +335,7 @@ fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// An address without its query, which may hold a signature.
+/// An address without its query, which may contain a signature.
 fn shown(url: &Url) -> String {
     let mut url = url.clone();
     url.set_query(None);

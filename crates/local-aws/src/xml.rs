@@ -1,6 +1,6 @@
-//! The little XML that S3 and the query services need: escaping, and reading the text of named elements.
+//! The XML functions that S3 and the query services need: escaping, and reading the text of named elements.
 
-/// `text` with the five characters XML reserves written as entities.
+/// `text` with the five reserved characters of XML as entities.
 pub(crate) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -24,12 +24,12 @@ fn unescape(text: &str) -> String {
         .replace("&amp;", "&")
 }
 
-/// The inner text of each `<name>` of `document`, in order. Elements of one name do not nest in what S3 is sent.
+/// The inner text of each `<name>` of `document`, in order. Elements of one name are never nested in requests to S3.
 pub(crate) fn elements<'a>(document: &'a str, name: &str) -> Vec<&'a str> {
     let (mut found, mut rest) = (Vec::new(), document);
     while let Some(start) = rest.find(&format!("<{name}")) {
         let after = &rest[start + 1 + name.len()..];
-        // `<Key` also begins `<KeyMarker>`: only a name that ends here counts.
+        // `<Key` also begins `<KeyMarker>`: the name has to end here.
         if !after.starts_with(['>', ' ', '/', '\n', '\r', '\t']) {
             rest = after;
             continue;

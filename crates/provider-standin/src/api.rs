@@ -1,4 +1,4 @@
-//! Calls to the emulated AWS: ECR and KMS speak JSON, STS and IAM answer in XML.
+//! Calls to the emulated AWS: ECR and KMS use JSON, STS and IAM answer in XML.
 
 mod error;
 mod retries;
@@ -14,13 +14,13 @@ use error::EndpointError;
 pub(crate) use error::{ApiError, Service};
 use retries::{Retries, is_transient};
 
-/// Where the emulator listens.
+/// The variable with the emulator's address.
 const ENDPOINT: &str = "AWS_ENDPOINT_URL";
 
-/// Who asks, for whoever reads what the emulator wrote down.
+/// Identifies the provider in the emulator's log.
 const USER_AGENT: &str = concat!("provider-standin/", env!("CARGO_PKG_VERSION"));
 
-/// Who calls, as STS says.
+/// The caller, from STS.
 #[derive(Clone, Debug)]
 pub(crate) struct Identity {
     pub(crate) account: String,
@@ -28,7 +28,7 @@ pub(crate) struct Identity {
     pub(crate) user_id: String,
 }
 
-/// A role, as IAM says.
+/// A role, from IAM.
 #[derive(Clone, Debug)]
 pub(crate) struct Role {
     pub(crate) arn: String,
@@ -36,7 +36,7 @@ pub(crate) struct Role {
     pub(crate) id: String,
 }
 
-/// What a service that takes forms answered.
+/// The answer of a service with form requests.
 struct QueryAnswer {
     service: &'static Service,
     action: &'static str,
@@ -65,17 +65,17 @@ pub(crate) struct Api {
 }
 
 impl Api {
-    /// A client for the emulator that the environment names.
+    /// A client for the emulator in the environment.
     pub(crate) fn from_env(region: String, tags: TagRules) -> Result<Self, EndpointError> {
         let endpoint = loopback(std::env::var(ENDPOINT).ok().as_deref())?;
         let keys = Keys::from_env();
-        // A proxy of the machine has no business between two programs on it.
+        // Without the machine's proxy, as both programs run on this machine.
         let http = reqwest::Client::builder().no_proxy().user_agent(USER_AGENT);
         let http = http.build().map_err(EndpointError::Client)?;
         Ok(Self { http, endpoint, keys, retries: Retries::REAL, region, tags })
     }
 
-    /// A client that nobody answers.
+    /// A client with an address that does not answer.
     #[cfg(test)]
     pub(crate) fn for_tests(region: &str, tags: TagRules) -> Self {
         let endpoint = loopback(Some("http://127.0.0.1:9")).unwrap();
@@ -90,7 +90,7 @@ impl Api {
         }
     }
 
-    /// The same client for a resource that names a region of its own.
+    /// The same client for a resource with its own region.
     pub(crate) fn in_region(&self, region: Option<&str>) -> Self {
         let mut api = self.clone();
         if let Some(region) = region {
@@ -109,14 +109,14 @@ impl Api {
         self.json(Service::KMS, action, body).await
     }
 
-    /// Asks STS who calls.
+    /// Gets the caller's identity from STS.
     pub(crate) async fn identity(&self) -> Result<Identity, ApiError> {
         let answer = self.query(Service::STS, "GetCallerIdentity", "&Version=2011-06-15").await?;
         let get = |name| answer.get(name);
         Ok(Identity { account: get("Account")?, arn: get("Arn")?, user_id: get("UserId")? })
     }
 
-    /// Asks IAM for a role.
+    /// Gets a role from IAM.
     pub(crate) async fn role(&self, name: &str) -> Result<Role, ApiError> {
         let name: String = url::form_urlencoded::byte_serialize(name.as_bytes()).collect();
         let more = format!("&Version=2010-05-08&RoleName={name}");
@@ -124,7 +124,7 @@ impl Api {
         Ok(Role { arn: answer.get("Arn")?, path: answer.get("Path")?, id: answer.get("RoleId")? })
     }
 
-    /// An action of a service that takes forms; `more` follows its name in the form.
+    /// Calls an action of a service with form requests; `more` is added to the form.
     async fn query(
         &self,
         service: &'static Service,
@@ -140,7 +140,7 @@ impl Api {
         Ok(QueryAnswer { service, action, text })
     }
 
-    /// Calls a service that takes JSON.
+    /// Calls a service with JSON requests.
     pub(crate) async fn json(
         &self,
         service: &'static Service,
@@ -157,7 +157,7 @@ impl Api {
         Ok(serde_json::from_str(&text).unwrap_or(Json::Null))
     }
 
-    /// The text of a good answer. A call that is turned away for now is made again.
+    /// Returns the text of a successful answer; repeats calls with transient errors.
     async fn send(
         &self,
         service: &'static Service,
@@ -196,7 +196,7 @@ impl Api {
         }
     }
 
-    /// A request with a signature's shape and no signature: the emulator reads region and service from its scope.
+    /// A request with a header in the form of a signature, but without one: the emulator reads region and service from its scope.
     fn request(
         &self,
         service: &'static Service,
@@ -223,7 +223,7 @@ impl Api {
     }
 }
 
-/// Code and message of a refusal, in JSON or XML.
+/// Code and message of an error, in JSON or XML.
 fn refusal(text: &str) -> (String, String) {
     let unknown = || "UnknownError".to_owned();
     match serde_json::from_str::<Json>(text) {
@@ -254,7 +254,7 @@ fn loopback(endpoint: Option<&str>) -> Result<Url, EndpointError> {
     if local && url.scheme() == "http" { Ok(url) } else { Err(refuse()) }
 }
 
-/// A request has no member for what is not set.
+/// Leaves out members that are not set.
 fn without_null(body: Json) -> Json {
     match body {
         Json::Object(members) => Json::Object(
@@ -268,19 +268,19 @@ fn without_null(body: Json) -> Json {
     }
 }
 
-/// The text of the first element of this name; STS's answers have no two of one name and no escapes in these.
+/// The text of the first element of this name; in these answers, names are unique and texts are not escaped.
 fn element(xml: &str, name: &str) -> Option<String> {
     let (_, rest) = xml.split_once(&format!("<{name}>"))?;
     let (text, _) = rest.split_once(&format!("</{name}>"))?;
     Some(text.trim().to_owned())
 }
 
-/// A list of tags as ECR writes it.
+/// A list of tags in ECR's format.
 pub(crate) fn ecr_tags(tags: &crate::tags::Tags) -> Json {
     tags.iter().map(|(key, value)| json!({ "Key": key, "Value": value })).collect()
 }
 
-/// A list of tags as KMS writes it.
+/// A list of tags in KMS's format.
 pub(crate) fn kms_tags(tags: &crate::tags::Tags) -> Json {
     tags.iter().map(|(key, value)| json!({ "TagKey": key, "TagValue": value })).collect()
 }
@@ -339,7 +339,7 @@ mod tests {
                      StatusCode: 400, RequestID: ";
         assert!(error.to_string().starts_with(words), "{error}");
         assert!(error.to_string().ends_with("ThrottlingException: Rate exceeded"), "{error}");
-        // What will be refused again is not asked again.
+        // Permanent errors are not retried.
         throttle(0);
         let missing = api.ecr("DeleteRepository", json!({ "repositoryName": "none" })).await.unwrap_err();
         assert!(!missing.to_string().contains("attempts"), "{missing}");

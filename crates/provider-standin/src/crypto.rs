@@ -1,6 +1,6 @@
-//! The cryptography of TLS.
+//! The cryptography provider for TLS.
 
-/// Names ring as the TLS stack's cryptography; a second call changes nothing.
+/// Installs ring as the cryptography provider of TLS; a second call has no effect.
 pub(crate) fn choose_ring() {
     let _ = rustls::crypto::ring::default_provider().install_default();
 }

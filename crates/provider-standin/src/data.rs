@@ -1,14 +1,14 @@
 //! The data sources.
 //!
-//! STS says who calls, and IAM which role a name means.
+//! STS returns the caller, and IAM the role of a name.
 
 use crate::api::{Api, ApiError};
 use crate::values::{Object, Value, text};
 
-/// What a data source is read with.
+/// Why a data source cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DataError {
-    /// The real provider's words before the service's.
+    /// The real provider's prefix for the service's message.
     #[error("{doing}: {source}")]
     Api { doing: &'static str, source: ApiError },
     #[error("reading IAM Session Context: {0:?} is not an ARN")]
@@ -26,7 +26,7 @@ fn partition(region: &str) -> (&'static str, &'static str, &'static str) {
     }
 }
 
-/// Reads `config`, an object of the type's schema, into what the data source has.
+/// Reads `config`, an object of the type's schema, and returns the data source's values.
 pub(crate) async fn read(api: &Api, type_name: &str, mut config: Object) -> Result<Object, DataError> {
     let mut set = |pairs: &[(&str, &str)]| {
         for (name, value) in pairs {
@@ -91,7 +91,7 @@ pub(crate) async fn read(api: &Api, type_name: &str, mut config: Object) -> Resu
     Ok(config)
 }
 
-/// Who stands behind a caller's ARN.
+/// The issuer of a caller's ARN.
 #[derive(Debug, PartialEq, Eq)]
 struct Issuer {
     arn: String,
@@ -112,7 +112,7 @@ impl Issuer {
                 name: role.to_owned(),
                 session: session.to_owned(),
             },
-            // Whoever is no session is their own issuer.
+            // A caller without a session is its own issuer.
             None => {
                 Self { arn: arn.to_owned(), id: String::new(), name: String::new(), session: String::new() }
             }
@@ -120,7 +120,7 @@ impl Issuer {
     }
 }
 
-/// An ID of IAM's form, the same for the same name.
+/// An ID in IAM's format, constant for a name.
 fn role_id(name: &str) -> String {
     let letters = name.bytes().filter(u8::is_ascii_alphanumeric).map(|byte| byte.to_ascii_uppercase());
     let mut id: String = letters.map(char::from).take(17).collect();

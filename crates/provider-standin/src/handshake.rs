@@ -1,4 +1,4 @@
-//! How terraform and a plugin find each other: a line on stdout, then gRPC over TLS with a certificate for each side.
+//! The handshake between terraform and a plugin: a line on stdout, then gRPC over TLS with a certificate for each side.
 //!
 //! Source: hashicorp/go-plugin, docs/internals.md and `AutoMTLS`.
 
@@ -14,18 +14,18 @@ use crate::protocol::plugin::grpc_controller_server::{GrpcController, GrpcContro
 use crate::protocol::tfplugin6::provider_server::ProviderServer;
 use crate::server::StandIn;
 
-/// Tells terraform's plugins from programs that somebody starts by hand.
+/// Shows that terraform started the plugin, and not a user.
 const COOKIE: &str = "TF_PLUGIN_MAGIC_COOKIE";
-/// The certificate that terraform will show.
+/// The variable with terraform's certificate.
 const CLIENT_CERTIFICATE: &str = "PLUGIN_CLIENT_CERT";
 
-/// Serves until terraform says that it is done.
+/// Serves until terraform sends the shutdown.
 pub(crate) async fn serve() -> anyhow::Result<()> {
     if std::env::var_os(COOKIE).is_none() {
         bail!("this is a terraform provider ({}): terraform starts it", crate::VERSION);
     }
-    // Ctrl-C reaches the whole process group. Terraform decides what becomes of it: a plugin that ends in the middle of
-    // a creation loses the resource.
+    // Ctrl-C reaches the whole process group, and terraform decides when the plugin ends: if it ended during a creation, the resource would
+    // be lost.
     let mut interrupts = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
     tokio::spawn(async move { while interrupts.recv().await.is_some() {} });
 
@@ -34,7 +34,7 @@ pub(crate) async fn serve() -> anyhow::Result<()> {
     let mut tls =
         ServerTlsConfig::new().identity(Identity::from_pem(own.cert.pem(), own.signing_key.serialize_pem()));
     if let Ok(client) = std::env::var(CLIENT_CERTIFICATE) {
-        // Optional: go-plugin shows its certificate only when it is asked for one by name.
+        // Optional: go-plugin sends its certificate only if it is requested by name.
         tls = tls.client_ca_root(Certificate::from_pem(client)).client_auth_optional(true);
     }
 
@@ -48,14 +48,14 @@ pub(crate) async fn serve() -> anyhow::Result<()> {
         .add_service(GrpcControllerServer::new(Controller { end }))
         .add_service(ProviderServer::new(StandIn::new()?))
         .serve_with_incoming_shutdown(tokio_stream::wrappers::TcpListenerStream::new(listener), async move {
-            // An error means that the sender is gone, and then it is over too.
+            // An error means that the sender is gone, so the server ends too.
             let _ = ended.wait_for(|over| *over).await;
         })
         .await?;
     Ok(())
 }
 
-/// Stdout belongs to the protocol: one line, at once.
+/// Stdout is used by the protocol: one line, flushed immediately.
 fn announce(line: &str) -> std::io::Result<()> {
     use std::io::Write as _;
     let mut stdout = std::io::stdout().lock();
@@ -70,7 +70,7 @@ struct Controller {
 #[tonic::async_trait]
 impl GrpcController for Controller {
     async fn shutdown(&self, _: tonic::Request<Empty>) -> Result<tonic::Response<Empty>, tonic::Status> {
-        // Without a receiver the server has ended already.
+        // Without a receiver the server has already ended.
         let _ = self.end.send(true);
         Ok(tonic::Response::new(Empty {}))
     }

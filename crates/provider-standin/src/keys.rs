@@ -1,5 +1,5 @@
-//! Whose access key a request names: the environment's, or what an address of this machine gives, as the real provider asks it in a
-//! container (<https://docs.aws.amazon.com/sdkref/latest/guide/feature-container-credentials.html>).
+//! The access key of requests: the environment's, or one from an address of this machine, as the real provider gets it in a container
+//! (<https://docs.aws.amazon.com/sdkref/latest/guide/feature-container-credentials.html>).
 
 use serde_json::Value;
 
@@ -8,12 +8,12 @@ use serde_json::Value;
 pub(crate) enum Keys {
     /// The environment.
     Static { access_key: String, session_token: Option<String> },
-    /// An address, with the token that it wants.
+    /// An address, with the token for it.
     Container { url: String, token: String },
 }
 
 impl Keys {
-    /// What the environment says; the emulator's own key where it says nothing.
+    /// The source configured in the environment, by default the emulator's own key.
     pub(crate) fn from_env() -> Self {
         let env = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let token = || env("AWS_CONTAINER_AUTHORIZATION_TOKEN").unwrap_or_default();

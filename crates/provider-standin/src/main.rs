@@ -1,8 +1,8 @@
 //! A terraform provider for machines that cannot fetch hashicorp/aws, and for AWS emulated on this machine.
 //!
-//! It serves the real provider's schema ([`schema`]) over terraform's plugin protocol ([`server`]), so that terraform
-//! judges the module as it would with the real one, and keeps the resources at the address in `AWS_ENDPOINT_URL`
-//! ([`api`], [`resources`]), which must be a loopback address: this program never talks to AWS.
+//! It serves the real provider's schema ([`schema`]) over terraform's plugin protocol ([`server`]), so that terraform validates the module
+//! as with the real one, and keeps the resources at the address in `AWS_ENDPOINT_URL` ([`api`], [`resources`]), which must be a loopback
+//! address: this program never contacts AWS.
 
 mod api;
 mod crypto;
@@ -17,7 +17,7 @@ mod server;
 mod tags;
 mod values;
 
-/// What terraform knows this build as; `provider_version` of the schema, marked as what it is.
+/// The version for terraform: `provider_version` of the schema, with a suffix for the stand-in.
 const VERSION: &str = "6.66.0+standin";
 
 fn main() -> anyhow::Result<()> {

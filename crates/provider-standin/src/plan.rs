@@ -1,4 +1,4 @@
-//! What will become of a resource: defaults, what only the service can know, and what a change of it costs.
+//! Plans a resource: defaults, values that only the service knows, and whether a change replaces it.
 
 use crate::api::Api;
 use crate::resources::Resource;
@@ -9,12 +9,12 @@ use crate::values::{Object, Value, same_document, text};
 #[derive(Debug)]
 pub(crate) struct Planned {
     pub(crate) state: Object,
-    /// The attributes whose change needs another resource in the place of this one.
+    /// The attributes whose change replaces the resource.
     pub(crate) replace: Vec<String>,
 }
 
-/// Plans the way from `prior` (none: creation) to what terraform proposes, which is the configuration with the prior
-/// values of what the configuration leaves to the service.
+/// Plans the change from `prior` (`None`: creation) to terraform's proposal, which is the configuration with the prior values of attributes
+/// that the service chooses.
 pub(crate) fn plan(
     block: &Block,
     resource: &Resource,
@@ -54,7 +54,7 @@ pub(crate) fn plan(
     }
     let replace = prior.map_or_else(Vec::new, |prior| {
         let changes = resource.force_new.iter().filter(|name| {
-            // A state from before the attribute existed says nothing about it.
+            // A state from before the attribute existed does not contain it.
             let before = prior.get(**name).unwrap_or(&Value::Null);
             let unsaid = before == &Value::Null && **name == "region";
             !unsaid && state.get(**name) != Some(before)

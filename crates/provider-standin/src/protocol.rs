@@ -1,4 +1,4 @@
-//! Terraform's provider protocol, generated from `proto/` (the crate's README says how).
+//! Terraform's provider protocol, generated from `proto/` (see the crate's README).
 #![expect(
     clippy::allow_attributes,
     clippy::allow_attributes_without_reason,

@@ -1,4 +1,4 @@
-//! The resources: what the real provider knows of each beside its schema, and the calls.
+//! The resources: what the real provider knows of each in addition to its schema, and the calls.
 
 mod alias;
 mod key;
@@ -13,34 +13,34 @@ use std::pin::Pin;
 use crate::api::{Api, ApiError};
 use crate::values::{Object, Value};
 
-/// A type of resource: what its schema does not say, and the calls.
+/// A resource type: what is not in its schema, and the calls.
 pub(crate) struct Resource {
-    /// What terraform calls it.
+    /// Terraform's name of the type.
     pub(crate) name: &'static str,
-    /// What cannot be changed on a resource that exists.
+    /// Attributes that cannot be changed on an existing resource.
     pub(crate) force_new: &'static [&'static str],
-    /// What an attribute is when the configuration does not say: `attribute` or `block.attribute`.
+    /// Defaults for attributes that are not configured: `attribute` or `block.attribute`.
     pub(crate) defaults: &'static [(&'static str, Default)],
-    /// Blocks that keep the service's choice when the configuration has none.
+    /// Blocks that keep the service's value if they are not configured.
     pub(crate) keep_blocks: &'static [&'static str],
-    /// JSON documents, which are equal when their contents are.
+    /// JSON documents, which are compared by content.
     pub(crate) documents: &'static [&'static str],
     /// Whether it has tags.
     pub(crate) tagged: bool,
-    /// Makes it. The state has an `id` as soon as there is something to remember, even if a later step fails.
+    /// Creates the resource. The state has an `id` as soon as something exists, even if a later step fails.
     pub(crate) create: for<'a> fn(&'a Api, &'a mut Object) -> Call<'a, ()>,
-    /// Brings the state up to date; false says that the resource is gone.
+    /// Updates the state; returns false if the resource no longer exists.
     pub(crate) read: for<'a> fn(&'a Api, &'a mut Object) -> Call<'a, bool>,
-    /// Changes what differs between the state before and the state.
+    /// Changes what differs between the two states.
     pub(crate) update: for<'a> fn(&'a Api, &'a Object, &'a mut Object) -> Call<'a, ()>,
-    /// Ends it. What is gone already is no failure.
+    /// Deletes the resource. A missing one is not an error.
     pub(crate) delete: for<'a> fn(&'a Api, &'a Object) -> Call<'a, ()>,
 }
 
-/// A call under way.
+/// A call in progress.
 type Call<'a, T> = Pin<Box<dyn Future<Output = Result<T, Failure>> + Send + 'a>>;
 
-/// All of them.
+/// All resource types.
 const RESOURCES: [&Resource; 7] = [
     &alias::RESOURCE,
     &key::RESOURCE,
@@ -52,7 +52,7 @@ const RESOURCES: [&Resource; 7] = [
 ];
 
 impl Resource {
-    /// The type that terraform calls by this name.
+    /// The resource type with this name.
     pub(crate) fn named(type_name: &str) -> Option<&'static Self> {
         RESOURCES.into_iter().find(|resource| resource.name == type_name)
     }
@@ -74,12 +74,12 @@ impl From<Default> for Value {
     }
 }
 
-/// Why a resource could not be made, read, changed or ended: the real provider's summary.
+/// Why a resource could not be created, read, changed or deleted: the real provider's summary.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct Failure(String);
 
-/// Puts the real provider's words before a service's answer.
+/// Adds the real provider's message to a service's error.
 trait During<T> {
     fn during(self, what: impl FnOnce() -> String) -> Result<T, Failure>;
 }
@@ -95,19 +95,19 @@ fn id(state: &Object) -> &str {
     crate::values::text(state, "id").unwrap_or_default()
 }
 
-/// Writes a text from an answer; what the answer does not have stays as it is.
+/// Sets a text from an answer; a missing one is left unchanged.
 fn set(state: &mut Object, name: &str, value: &serde_json::Value) {
     if let Some(text) = value.as_str() {
         state.insert(name.to_owned(), text.into());
     }
 }
 
-/// Whether a member differs.
+/// Whether a member has changed.
 fn changed(prior: &Object, state: &Object, name: &str) -> bool {
     prior.get(name) != state.get(name)
 }
 
-/// The service's document, unless it says the same as the state's.
+/// Sets the service's document, unless it has the same content as the state's.
 fn set_document(state: &mut Object, name: &str, found: &serde_json::Value) {
     if let Some(found) = found.as_str()
         && !crate::values::text(state, name).is_some_and(|known| crate::values::same_document(known, found))
@@ -116,7 +116,7 @@ fn set_document(state: &mut Object, name: &str, found: &serde_json::Value) {
     }
 }
 
-/// Treats an answer that says "not there" as none.
+/// Converts a "not found" error to `None`.
 fn if_there<T>(result: Result<T, ApiError>, codes: &[&str]) -> Result<Option<T>, ApiError> {
     match result {
         Ok(answer) => Ok(Some(answer)),

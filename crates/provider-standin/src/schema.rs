@@ -1,4 +1,4 @@
-//! The real provider's schema, as `schema/` in this crate has it.
+//! The real provider's schema, from this crate's `schema/`.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use crate::values::{Object, Value};
 
 const JSON: &str = include_str!("../schema/aws-6.66.0.json");
 
-/// All that the provider serves.
+/// All schemas of the provider.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Schemas {
     pub(crate) provider_version: String,
@@ -26,7 +26,7 @@ pub(crate) struct Schema {
     pub(crate) block: Block,
 }
 
-/// Attributes and the blocks inside.
+/// Attributes and nested blocks.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Block {
     #[serde(default)]
@@ -35,7 +35,7 @@ pub(crate) struct Block {
     pub(crate) block_types: BTreeMap<String, Nested>,
 }
 
-/// One attribute. Its type goes to terraform as it stands.
+/// One attribute. Its type is passed to terraform unchanged.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Attribute {
     r#type: serde_json::Value,
@@ -47,7 +47,7 @@ pub(crate) struct Attribute {
     pub(crate) computed: bool,
 }
 
-/// A block inside a block.
+/// A nested block.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Nested {
     nesting_mode: Nesting,
@@ -67,14 +67,14 @@ enum Nesting {
 }
 
 impl Schemas {
-    /// Reads the schema that was compiled in.
+    /// Parses the built-in schema.
     pub(crate) fn load() -> anyhow::Result<Self> {
         Ok(serde_json::from_str(JSON)?)
     }
 }
 
 impl Schema {
-    /// As the protocol has it.
+    /// In the protocol's format.
     pub(crate) fn to_proto(&self) -> proto::Schema {
         proto::Schema { version: self.version, block: Some(self.block.to_proto()) }
     }
@@ -109,8 +109,8 @@ impl Block {
         }
     }
 
-    /// `object` with exactly the members of this block: what is missing is null or an empty block, what is unknown to
-    /// the schema (an attribute that an older provider had) is left out.
+    /// `object` with exactly the members of this block: missing ones are null or an empty block, those unknown to the schema (attributes of
+    /// an older provider) are left out.
     pub(crate) fn conform(&self, mut object: Object) -> Object {
         let attributes = self.attributes.keys().map(|name| (name.clone(), Value::Null));
         let mut whole: Object = attributes.collect();

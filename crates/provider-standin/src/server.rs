@@ -1,5 +1,5 @@
-//! The provider's side of terraform's protocol. Whatever goes wrong is a diagnostic: terraform shows those to people,
-//! and a failed call only as a crashed plugin.
+//! The server side of terraform's protocol. Every error is a diagnostic: terraform shows those to the user, but a failed call only as a
+//! crashed plugin.
 
 mod stand_in;
 
@@ -158,7 +158,7 @@ impl Provider for StandIn {
         request: Request<import_resource_state::Request>,
     ) -> Result<Response<import_resource_state::Response>, Status> {
         let request = request.into_inner();
-        // Every type here is read by its ID alone; terraform refreshes what was imported.
+        // Every type here is read by its ID only; terraform refreshes what was imported.
         Ok(Response::new(match self.kind(&request.type_name) {
             Ok(kind) => import_resource_state::Response {
                 imported_resources: vec![import_resource_state::ImportedResource {
@@ -213,7 +213,7 @@ impl Provider for StandIn {
         &self,
         _: Request<stop_provider::Request>,
     ) -> Result<Response<stop_provider::Response>, Status> {
-        // Calls are short: what runs is finished and remembered.
+        // Calls are short: those in progress are completed and recorded.
         Ok(Response::new(stop_provider::Response::default()))
     }
 }

@@ -1,12 +1,12 @@
-//! Tags as the real provider handles them: the provider's defaults, and those that it is told not to see.
+//! Tags as the real provider handles them: the provider's defaults, and ignored tags.
 //!
-//! A tag that is both a default and ignored is set when a resource is created and never looked at again.
+//! A tag that is both a default and ignored is set when a resource is created and then never read or changed.
 
 use std::collections::BTreeMap;
 
 use crate::values::{Object, Value};
 
-/// Names and values.
+/// Tags by name.
 pub(crate) type Tags = BTreeMap<String, String>;
 
 /// The provider's `default_tags` and `ignore_tags`.
@@ -24,14 +24,14 @@ impl TagRules {
             || self.ignored_prefixes.iter().any(|prefix| key.starts_with(prefix)))
     }
 
-    /// What a new resource gets.
+    /// The tags of a new resource.
     pub(crate) fn at_creation(&self, object: &Object) -> Tags {
         let mut all = self.defaults.clone();
         all.extend(own(object, "tags"));
         all
     }
 
-    /// What `tags_all` will be; not known while one of the resource's own tags is not.
+    /// The planned `tags_all`; unknown if one of the resource's own tags is.
     pub(crate) fn planned(&self, object: &Object) -> Value {
         let tags = object.get("tags");
         let undecided = tags == Some(&Value::Unknown)
@@ -46,8 +46,8 @@ impl TagRules {
         to_value(&all)
     }
 
-    /// Writes what the service has into `tags` and `tags_all`. A default is the resource's own tag only where its state
-    /// says so already.
+    /// Sets `tags` and `tags_all` from the service's tags. A default is one of the resource's own tags only if the state already has it
+    /// there.
     pub(crate) fn remember(&self, object: &mut Object, mut found: Tags) {
         found.retain(|key, _| self.sees(key));
         object.insert("tags_all".to_owned(), to_value(&found));
@@ -58,7 +58,7 @@ impl TagRules {
     }
 }
 
-/// What an update takes away and what it sets.
+/// The tags that an update removes, and those that it sets.
 pub(crate) fn changes(prior: &Object, planned: &Object) -> (Vec<String>, Tags) {
     let (before, mut after) = (own(prior, "tags_all"), own(planned, "tags_all"));
     let gone = before.keys().filter(|key| !after.contains_key(*key)).cloned().collect();

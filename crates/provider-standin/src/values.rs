@@ -1,4 +1,4 @@
-//! Terraform's values as they travel: msgpack with an extension for what is not known yet.
+//! Terraform's values on the wire: msgpack with an extension for unknown values.
 //!
 //! Source: hashicorp/terraform, docs/plugin-protocol/object-wire-format.md.
 
@@ -8,10 +8,10 @@ use anyhow::{Context, bail};
 
 use crate::protocol::tfplugin6::DynamicValue;
 
-/// An object's or a map's members.
+/// The members of an object or a map.
 pub(crate) type Object = BTreeMap<String, Value>;
 
-/// One value. Lists and sets look alike on the wire, as do objects and maps.
+/// One value. On the wire, lists and sets look alike, as do objects and maps.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Value {
     Null,
@@ -24,7 +24,7 @@ pub(crate) enum Value {
 }
 
 impl Value {
-    /// The text, where it is one.
+    /// The text, if it is one.
     pub(crate) fn as_str(&self) -> Option<&str> {
         match self {
             Self::String(text) => Some(text),
@@ -32,7 +32,7 @@ impl Value {
         }
     }
 
-    /// The members, where it is an object or a map.
+    /// The members, if it is an object or a map.
     pub(crate) fn as_object(&self) -> Option<&Object> {
         match self {
             Self::Object(object) => Some(object),
@@ -40,7 +40,7 @@ impl Value {
         }
     }
 
-    /// The elements, where it is a list or a set; none otherwise.
+    /// The elements of a list or a set; empty for other values.
     pub(crate) fn elements(&self) -> &[Self] {
         match self {
             Self::List(list) => list,
@@ -48,7 +48,7 @@ impl Value {
         }
     }
 
-    /// Whether nothing is set: null, and the empty list that stands for a block that is not there.
+    /// Whether the value is not set: null, or the empty list of a missing block.
     pub(crate) fn is_empty(&self) -> bool {
         match self {
             Self::Null => true,
@@ -57,7 +57,7 @@ impl Value {
         }
     }
 
-    /// The same value with null for everything that is not known.
+    /// The same value with null instead of unknown values.
     pub(crate) fn known(self) -> Self {
         match self {
             Self::Unknown => Self::Null,
@@ -86,7 +86,7 @@ impl From<bool> for Value {
     }
 }
 
-/// The text of a member, where it is there and set.
+/// The text of a member, if it is set.
 pub(crate) fn text<'a>(object: &'a Object, name: &str) -> Option<&'a str> {
     object.get(name).and_then(Value::as_str)
 }
@@ -101,7 +101,7 @@ pub(crate) fn block<'a>(object: &'a Object, name: &str) -> Option<&'a Object> {
     object.get(name)?.elements().first()?.as_object()
 }
 
-/// Reads what terraform sent; nothing sent is null.
+/// Decodes a value from terraform; a missing one is null.
 pub(crate) fn decode(value: Option<DynamicValue>) -> anyhow::Result<Value> {
     let Some(value) = value else { return Ok(Value::Null) };
     if !value.msgpack.is_empty() {
@@ -115,7 +115,7 @@ pub(crate) fn decode(value: Option<DynamicValue>) -> anyhow::Result<Value> {
     }
 }
 
-/// Writes a value for terraform.
+/// Encodes a value for terraform.
 pub(crate) fn encode(value: &Value) -> Option<DynamicValue> {
     let mut msgpack = Vec::new();
     // Writing to memory cannot fail.
@@ -123,7 +123,7 @@ pub(crate) fn encode(value: &Value) -> Option<DynamicValue> {
     Some(DynamicValue { msgpack, json: Vec::new() })
 }
 
-/// A value from a state file or an API's answer.
+/// Converts a value from a state file or an API's answer.
 pub(crate) fn from_json(json: serde_json::Value) -> Value {
     match json {
         serde_json::Value::Null => Value::Null,
@@ -140,7 +140,7 @@ pub(crate) fn from_json(json: serde_json::Value) -> Value {
 fn from_msgpack(raw: rmpv::Value) -> anyhow::Result<Value> {
     Ok(match raw {
         rmpv::Value::Nil => Value::Null,
-        // Type 0 is "unknown", 12 is "unknown" with what is known about it.
+        // Type 0 is "unknown", 12 is "unknown" with refinements.
         rmpv::Value::Ext(0 | 12, _) => Value::Unknown,
         rmpv::Value::Boolean(value) => Value::Bool(value),
         rmpv::Value::Integer(number) => Value::Number(number.as_f64().context("a number is out of range")?),
@@ -177,12 +177,12 @@ fn to_msgpack(value: &Value) -> rmpv::Value {
     }
 }
 
-/// The number as an integer, where it is one that f64 holds exactly.
+/// The number as an integer, if f64 represents it exactly.
 fn whole(number: f64) -> Option<i64> {
     (number.fract() == 0.0 && number.abs() <= 9_007_199_254_740_992.0).then_some(number as i64)
 }
 
-/// Whether two JSON documents say the same.
+/// Whether two JSON documents have the same content.
 pub(crate) fn same_document(left: &str, right: &str) -> bool {
     let parse = serde_json::from_str::<serde_json::Value>;
     match (parse(left), parse(right)) {
@@ -210,7 +210,7 @@ mod tests {
     #[test]
     fn unknown_is_the_extension_that_terraform_expects() {
         assert_eq!(encode(&Value::Unknown).unwrap().msgpack, [0xd4, 0x00, 0x00]);
-        // A refined unknown, as terraform sends it for "a string that is not null".
+        // A refined unknown, as terraform sends it for a string that is not null.
         let refined = DynamicValue { msgpack: vec![0xc7, 0x03, 0x0c, 0x81, 0x01, 0xc2], json: Vec::new() };
         assert_eq!(decode(Some(refined)).unwrap(), Value::Unknown);
     }
@@ -222,7 +222,7 @@ mod tests {
 
     #[test]
     fn what_is_no_value_is_refused() {
-        // A string of five bytes that ends after one.
+        // A string of five bytes that is truncated after one.
         let broken = DynamicValue { msgpack: vec![0xa5, 0x61], json: Vec::new() };
         assert!(decode(Some(broken)).is_err());
     }

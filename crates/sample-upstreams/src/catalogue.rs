@@ -1,6 +1,6 @@
-//! What the sample upstreams offer: names, tags, media types and layers.
+//! The sample images: names, tags, media types and layers.
 
-/// How an image's index and manifests are written; registries hold both.
+/// The format of an image's index and manifests; registries have both.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Format {
     /// An OCI index with an attestation for every platform, as BuildKit pushes it.
@@ -9,16 +9,16 @@ pub(crate) enum Format {
     Docker,
 }
 
-/// What is in a layer.
+/// The content of a layer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Content {
-    /// Noise that belongs to the name, in KiB on linux/amd64: images that name the same noise share the layer.
+    /// Random bytes for this name, in KiB on linux/amd64: images with the same name share the layer.
     Noise(&'static str, u64),
     /// The root file system that all bases share.
     RootFs,
-    /// Entry point, emulator and runtime of the managed bases.
+    /// Entry point, emulator and runtime for the managed bases.
     Managed,
-    /// Emulator and a bootstrap of the provided bases.
+    /// Emulator and a bootstrap for the provided bases.
     Provided,
 }
 
@@ -49,18 +49,18 @@ impl Image {
         self.tag
     }
 
-    /// `registry/repository`, the path it is served under.
+    /// `registry/repository`, its path on the server.
     pub(crate) fn path(&self) -> String {
         format!("{}/{}", self.registry, self.repository)
     }
 
-    /// Whether it is a base of a runtime, or builds functions for one: a file system of Lambda's.
+    /// Whether it is a runtime's base or build image, with a file system of Lambda.
     pub(crate) fn is_lambda(&self) -> bool {
         self.layers.contains(&Content::RootFs)
     }
 }
 
-/// `os/architecture[/variant]` of every image, the first of them in full size.
+/// `os/architecture[/variant]` of every image; only the first one has its full size.
 pub(crate) const PLATFORMS: [(&str, &str, Option<&str>); 4] = [
     ("linux", "amd64", None),
     ("linux", "arm64", None),
@@ -141,7 +141,7 @@ const fn base(
     }
 }
 
-/// The bases of the Lambda runtimes, and the image that Lambda functions are built in.
+/// The bases of the Lambda runtimes, and the build image for Lambda functions.
 pub const RUNTIME_BASES: [Image; 16] = [
     base("lambda/provided", "al2", Format::Docker, &[Content::RootFs, Content::Provided]),
     base(
@@ -251,7 +251,7 @@ const fn chart(
     Image { registry, repository, tag, format: Format::Docker, layers, entry_point: &["/run"] }
 }
 
-/// What the charts of an HTC-Grid pull through ECR's cache.
+/// The images that the charts of an HTC-Grid pull through ECR's cache.
 pub const CHARTS: [Image; 11] = [
     chart(
         "public.ecr.aws",

@@ -1,4 +1,4 @@
-//! Layers: gzip-compressed tar archives whose bytes depend on their description alone.
+//! Layers: gzip-compressed tar archives whose bytes depend only on their description.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
@@ -11,14 +11,14 @@ use sha2::{Digest, Sha256};
 
 use crate::Error;
 
-/// A layer that was written: what manifests and configurations say about it.
+/// A written layer, with the data for manifests and configurations.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Layer {
-    /// sha256 of the compressed archive, with its prefix.
+    /// SHA-256 of the compressed archive, with its prefix.
     pub(crate) digest: String,
-    /// sha256 of the archive itself, with its prefix.
+    /// SHA-256 of the archive itself, with its prefix.
     pub(crate) diff_id: String,
-    /// Size of the compressed archive.
+    /// Size of the compressed archive, in bytes.
     pub(crate) size: u64,
 }
 
@@ -27,10 +27,10 @@ pub(crate) fn digest_of(bytes: &[u8]) -> String {
     format!("sha256:{}", hex::encode(Sha256::digest(bytes)))
 }
 
-/// Writes the file that `fill` puts into an archive.
+/// Writes an archive with the files that `fill` adds.
 ///
 /// # Errors
-/// The file system refuses.
+/// A file cannot be written.
 pub(crate) fn write(
     path: &Path,
     compression: Compression,
@@ -38,9 +38,9 @@ pub(crate) fn write(
 ) -> Result<Layer, Error> {
     let write = || {
         let file = Hashed::new(BufWriter::with_capacity(1 << 18, File::create(path)?));
-        // No name, no time, no operating system: the same bytes everywhere.
+        // No name, time or operating system in the header: the same bytes everywhere.
         let gzip = GzBuilder::new().mtime(0).operating_system(255).write(file, compression);
-        // The layers above hand over small pieces; a hash and a compressor work best on large ones.
+        // The caller writes small pieces; hashing and compressing are faster with large ones.
         let plain = Hashed::new(gzip);
         let mut archive = Archive(tar::Builder::new(BufWriter::with_capacity(1 << 18, plain)));
         fill(&mut archive)?;
@@ -53,7 +53,7 @@ pub(crate) fn write(
     write().map_err(Error::file("write", path))
 }
 
-/// A tar archive being written, owned by root and dated at the epoch unless it holds a directory of this machine.
+/// A tar archive being written, owned by root and dated at the epoch, except for a directory copied from this machine.
 pub(crate) struct Archive(tar::Builder<BufWriter<Hashed<Compressed>>>);
 
 /// The compressed file behind an archive.
@@ -83,8 +83,8 @@ impl Archive {
         self.0.append_data(&mut header, path, io::empty())
     }
 
-    /// Adds everything below `root`, in the order of names, with modes, owners and links as they are. Device files stay
-    /// out: a container's engine brings its own.
+    /// Adds everything below `root`, sorted by name, with its modes, owners and links. Device files are left out: the container engine adds
+    /// its own.
     pub(crate) fn tree(&mut self, root: &Path) -> io::Result<()> {
         let mut linked = std::collections::HashMap::new();
         let mut waiting = vec![PathBuf::new()];
@@ -129,7 +129,7 @@ impl Archive {
     }
 }
 
-/// Counts and hashes what passes.
+/// Counts and hashes the bytes written through it.
 struct Hashed<W> {
     inner: W,
     hash: Sha256,
@@ -159,20 +159,19 @@ impl<W: Write> Write for Hashed<W> {
     }
 }
 
-/// Pseudo-random bytes that no compressor makes smaller: Steele, Lea and Flood's splitmix64, seeded by a name.
+/// Incompressible pseudo-random bytes: Steele, Lea and Flood's splitmix64, seeded by a name.
 ///
-/// Written out here, because a crate's generator may give other numbers in its next version, and the digests of the
-/// sample images are to stay.
+/// Implemented here because a crate's generator may change with its version, and the digests of the sample images must not.
 pub(crate) struct Noise {
     state: u64,
     left: u64,
     word: [u8; 8],
-    /// How much of `word` was handed out: the bytes must not depend on the size of the reader's buffer.
+    /// How many bytes of `word` are used, so that the result does not depend on the size of the reader's buffer.
     used: usize,
 }
 
 impl Noise {
-    /// `size` bytes that belong to `name`.
+    /// `size` bytes for `name`.
     pub(crate) fn new(name: &str, size: u64) -> Self {
         let seed = Sha256::digest(name.as_bytes());
         let state = seed.iter().take(8).fold(0, |state, byte| (state << 8) | u64::from(*byte));
@@ -227,7 +226,7 @@ mod tests {
         let mut plain = Vec::new();
         flate2::read::GzDecoder::new(&bytes[..]).read_to_end(&mut plain).unwrap();
         assert_eq!(digest_of(&plain), first.diff_id);
-        // Fixed for good: everybody's sample images have the same digests.
+        // This must never change: the sample images have the same digests on every machine.
         let mut noise = Vec::new();
         Noise::new("a", 9).read_to_end(&mut noise).unwrap();
         assert_eq!(noise.len(), 9);

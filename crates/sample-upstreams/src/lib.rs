@@ -1,12 +1,11 @@
 //! Sample images under the upstreams' own names, for the demo and the tests.
 //!
-//! [`build`] makes a [`Store`] once: the images that an HTC-Grid mirrors and the bases of its Lambda runtimes, all of
-//! them indexes over four platforms with layers that they share. [`Server`] serves it as the upstreams would, read-only,
-//! every registry under a path of its own (`/v2/docker.io/curlimages/curl/manifests/7.85.0`), with the token exchange and
-//! the pull limit of Docker Hub.
+//! [`build`] creates a [`Store`] once: the images that an HTC-Grid mirrors and the bases of its Lambda runtimes, all of them indexes for
+//! four platforms with shared layers. [`Server`] serves it like the upstreams, read-only, every registry under its own path
+//! (`/v2/docker.io/curlimages/curl/manifests/7.85.0`), with the token exchange and the pull limit of Docker Hub.
 //!
-//! The bases hold a real Debian root file system where the machine can make one (`debootstrap`, root), so that a runtime
-//! built on them installs real packages and runs. Everything else is pseudo-random and the same on every machine.
+//! The bases contain a real Debian root file system if the machine can create one (`debootstrap`, root), so that a runtime built on them
+//! installs real packages and runs. Everything else is pseudo-random and the same on every machine.
 
 mod catalogue;
 mod layer;
@@ -21,7 +20,7 @@ pub use store::{Options, Scale, Store, build};
 
 use std::path::PathBuf;
 
-/// Why the sample images could not be made or served.
+/// Why the sample images could not be created or served.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A program is not installed.
@@ -31,10 +30,10 @@ pub enum Error {
     ProgramMissing {
         /// The program.
         program: &'static str,
-        /// The Debian package that holds it.
+        /// The Debian package with the program.
         package: &'static str,
     },
-    /// A root file system belongs to root.
+    /// Only root can create a root file system.
     #[error(
         "a Debian root file system can only be made by root: start this as root (or build with --small, which needs none)"
     )]
@@ -46,25 +45,25 @@ pub enum Error {
         program: &'static str,
         /// Its exit status.
         status: String,
-        /// The last lines it printed.
+        /// The last lines of its output.
         tail: String,
     },
-    /// apt names no archive that a root file system could be made of.
+    /// apt has no archive from which a root file system can be created.
     #[error(
         "apt's configuration names no Debian or Ubuntu archive with a `main` component that debootstrap knows; see `apt-get indextargets`"
     )]
     NoArchive,
-    /// The file system refused something.
+    /// A file operation failed.
     #[error("could not {action} {}", path.display())]
     File {
-        /// What was tried.
+        /// The operation.
         action: &'static str,
-        /// On which file or directory.
+        /// The file or directory.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// A file of the store is not what it should be.
+    /// A file of the store is invalid.
     #[error("{} is damaged; remove the directory and build again", path.display())]
     Damaged {
         /// The file.
@@ -78,15 +77,15 @@ pub enum Error {
         /// The data directory.
         path: PathBuf,
     },
-    /// No image of this name.
+    /// There is no image with this name.
     #[error("no sample image {0}")]
     UnknownImage(String),
-    /// The address to listen on is taken or forbidden.
+    /// The address is in use or forbidden.
     #[error("could not listen on {address}")]
     Listen {
         /// The address.
         address: String,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: std::io::Error,
     },
 }

@@ -80,7 +80,7 @@ async fn main() -> ExitCode {
     match run(Arguments::parse().command).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Nothing to be done about a closed stderr.
+            // If stderr is closed, the error cannot be shown.
             let _ = writeln!(std::io::stderr(), "error: {error:#}");
             ExitCode::FAILURE
         }
@@ -142,6 +142,6 @@ async fn serve(data: &Path, config: Config) -> anyhow::Result<()> {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
-    // Whoever finds the file may believe it; a killed server's is told by its pid.
+    // The file exists only while the server runs; after a kill, its PID shows that it is outdated.
     std::fs::remove_file(&path).context("could not remove server.json")
 }

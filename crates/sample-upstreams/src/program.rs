@@ -5,26 +5,26 @@ use std::process::{Command, Stdio};
 
 use crate::Error;
 
-/// How much of a program's output an error keeps, in lines.
+/// How many lines of a program's output an error contains.
 const TAIL_LINES: usize = 20;
 
-/// Runs a program to its end and gives its stdout.
+/// Runs a program to its end and returns its stdout.
 ///
 /// # Errors
-/// It cannot be started, or fails; the error holds the last lines of its output.
+/// The program cannot be started or fails; the error has the last lines of its output.
 pub(crate) fn read(
     program: &'static str,
     package: &'static str,
     args: impl IntoIterator<Item = impl AsRef<OsStr>>,
 ) -> Result<String, Error> {
-    // The xtask's process module is out of reach for a crate below it.
+    // The process crate depends on a higher layer than this crate.
     #[expect(
         clippy::disallowed_methods,
         reason = "this crate's own place for programs: apt's tools and debootstrap"
     )]
     let output = Command::new(program)
         .args(args)
-        // What is read must not depend on the user's language.
+        // The output must not depend on the user's language.
         .env("LC_ALL", "C.UTF-8")
         .stdin(Stdio::null())
         .output();

@@ -1,8 +1,8 @@
-//! A real Debian root file system, made by debootstrap from the archive that this machine's apt uses.
+//! A real Debian root file system, created by debootstrap from the archive that this machine's apt uses.
 //!
-//! Nothing of the archive is written down here: its address, its key and the settings that reach it (a proxy, say) are
-//! asked of apt when the root file system is made. `apt-get` in a container has the packages that runtimes install, in an
-//! archive of its own ([`packages`]).
+//! The archive is not configured here: its address, its key and its connection settings (such as a proxy) are read from apt when the root
+//! file system is created. For `apt-get` in a container, there is a separate archive with the packages that runtimes install
+//! ([`packages`]).
 
 mod packages;
 
@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 
 use crate::{Error, program};
 
-/// Where debootstrap keeps one script for every release it can make.
+/// The directory with debootstrap's scripts, one per release.
 const DEBOOTSTRAP_SCRIPTS: &str = "/usr/share/debootstrap/scripts";
 
-/// What stays out of the layer: lists that the first `apt-get update` brings anew, and what nobody reads in a container.
+/// What is left out of the layer: lists that the first `apt-get update` downloads again, and files that are not needed in a container.
 const EMPTIED: [&str; 8] = [
     "var/lib/apt/lists",
     "var/cache/apt",
@@ -36,7 +36,7 @@ struct Archive {
     entry: PathBuf,
 }
 
-/// Whether a root file system can be made here, before anything slow starts.
+/// Checks that a root file system can be created here, before anything slow starts.
 ///
 /// # Errors
 /// Names what is missing.
@@ -52,10 +52,10 @@ pub(crate) fn check() -> Result<(), Error> {
     if rustix::process::geteuid().is_root() { Ok(()) } else { Err(Error::NotRoot) }
 }
 
-/// Makes a root file system in `dir`, which must not exist yet.
+/// Creates a root file system in `dir`, which must not exist yet.
 ///
 /// # Errors
-/// debootstrap or root is missing, apt names no usable archive, or debootstrap fails.
+/// debootstrap or root is missing, apt has no usable archive, or debootstrap fails.
 pub(crate) fn make(dir: &Path) -> Result<(), Error> {
     check()?;
     let archives = archives()?;
@@ -74,7 +74,7 @@ pub(crate) fn make(dir: &Path) -> Result<(), Error> {
     confined("--mount-proc", debootstrap)?;
 
     configure_apt(dir, &archives, keyring.as_deref())?;
-    // Up to date as upstream's images mostly are: what a runtime's build then adds is what it asked for.
+    // Updated like most upstream images, so that a runtime's build only adds the packages that it requests.
     let [first, second] = packages::WANTED;
     for apt in [
         &["update"][..],
@@ -90,8 +90,8 @@ pub(crate) fn make(dir: &Path) -> Result<(), Error> {
     clean(dir)
 }
 
-/// Runs a program in namespaces of its own: what it mounts below the root file system cannot outlive it, and it dies with
-/// this process however that ends. So a half-made root file system can always be removed.
+/// Runs a program in its own namespaces: its mounts below the root file system end with it, and it is killed when this process ends in any
+/// way. So an unfinished root file system can always be removed.
 fn confined(proc: &str, words: Vec<String>) -> Result<(), Error> {
     let around = ["--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child", proc];
     let words = around.iter().map(|word| (*word).to_owned()).chain(words);
@@ -104,7 +104,7 @@ fn archives() -> Result<Vec<Archive>, Error> {
         program::read("apt-get", "apt", ["indextargets", "--format", format, "Created-By: Packages"])?;
     let mut archives = parse_targets(&targets);
     for archive in &mut archives {
-        // Cloud images name a list of mirrors in a file; its first line is as good as apt's choice.
+        // Cloud images have a list of mirrors in a file; its first line is sufficient.
         if let Some(list) = archive.uri.strip_prefix("mirror+file:") {
             let list = Path::new(list.trim_end_matches('/'));
             let text = std::fs::read_to_string(list).map_err(Error::file("read", list))?;
@@ -121,7 +121,7 @@ fn parse_targets(targets: &str) -> Vec<Archive> {
     for line in targets.lines() {
         let fields: Vec<&str> = line.split('|').collect();
         let [uri, release, component, origin, entry] = fields[..] else { continue };
-        // A value that apt does not know stays as it was asked for; a third party's archive stays on the machine.
+        // A variable that apt does not know is left unexpanded; archives of third parties are not used.
         let origin = if origin.starts_with("$(") { "" } else { origin };
         if !matches!(origin, "" | "Debian" | "Ubuntu") {
             continue;
@@ -144,13 +144,13 @@ fn parse_targets(targets: &str) -> Vec<Archive> {
     found
 }
 
-/// Whether debootstrap can start from it: a release, not its updates.
+/// Whether debootstrap can start with it: a release, not its updates.
 fn is_main(archive: &Archive) -> bool {
     archive.components.iter().any(|component| component == "main")
         && Path::new(DEBOOTSTRAP_SCRIPTS).join(&archive.release).exists()
 }
 
-/// The keyring that the archive's entry in apt's sources names: `Signed-By: FILE` or `[signed-by=FILE]`.
+/// The keyring in the archive's entry in apt's sources: `Signed-By: FILE` or `[signed-by=FILE]`.
 fn keyring(entry: &Path) -> Option<PathBuf> {
     signed_by(&std::fs::read_to_string(entry).ok()?).filter(|path| path.is_file())
 }
@@ -193,7 +193,7 @@ fn configure_apt(root: &Path, archives: &[Archive], keyring: Option<&Path>) -> R
         }
     }
     for value in settings.values() {
-        // A certificate authority's file, for example: the same path must hold it in the container.
+        // For example a certificate authority's file, which needs the same path in the container.
         let file = Path::new(value);
         if file.is_absolute() && file.is_file() {
             copy(file, &root.join(value.trim_start_matches('/')))?;
@@ -202,7 +202,7 @@ fn configure_apt(root: &Path, archives: &[Archive], keyring: Option<&Path>) -> R
     let conf: String = settings.iter().map(|(key, value)| format!("{key} \"{value}\";\n")).collect();
     write(&root.join("etc/apt/apt.conf.d/90machine"), conf.as_bytes())?;
 
-    // As container images of Debian do: dpkg need not wait for the disk, and a package must not start its service.
+    // As in Debian's container images: dpkg need not wait for the disk, and a package must not start its service.
     write(&root.join("etc/dpkg/dpkg.cfg.d/docker-apt-speedup"), b"force-unsafe-io\n")?;
     let policy = root.join("usr/sbin/policy-rc.d");
     write(&policy, b"#!/bin/sh\nexit 101\n")?;
@@ -210,7 +210,7 @@ fn configure_apt(root: &Path, archives: &[Archive], keyring: Option<&Path>) -> R
     std::fs::set_permissions(&policy, mode).map_err(Error::file("set the mode of", &policy))
 }
 
-/// apt's settings for reaching an archive, without what is apt's own default or a program of the machine's.
+/// apt's settings for connecting to an archive, without apt's defaults and programs of this machine.
 fn acquire_settings(dump: &str) -> BTreeMap<String, String> {
     const LEFT_OUT: [&str; 6] = [
         "Acquire::IndexTargets",
@@ -224,7 +224,7 @@ fn acquire_settings(dump: &str) -> BTreeMap<String, String> {
     settings
         .filter(|(key, value)| key.starts_with("Acquire::") && !value.is_empty())
         .filter(|(key, _)| !LEFT_OUT.iter().any(|left_out| key.starts_with(left_out)))
-        // A client's private key does not belong into an image, and a program of the machine is not there.
+        // A client's private key must not be in an image, and programs of this machine do not exist there.
         .filter(|(key, _)| {
             let last = key.rsplit("::").next().unwrap_or_default().to_ascii_lowercase();
             !matches!(last.as_str(), "sslkey" | "sslcert" | "proxy-auto-detect" | "proxyautodetect")

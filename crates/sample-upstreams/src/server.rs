@@ -1,12 +1,11 @@
-//! A read-only registry over a [`Store`]: every upstream under a path of its own, so that a route such as
-//! `docker.io` to `http://127.0.0.1:PORT/docker.io` reaches it.
+//! A read-only registry for a [`Store`]: every upstream under its own path, so that a route such as `docker.io` to
+//! `http://127.0.0.1:PORT/docker.io` reaches it.
 //!
-//! What it answers is the [OCI distribution specification](https://github.com/opencontainers/distribution-spec)'s pull
-//! part, tag lists and referrers (there are none). Registries named in [`Config::token_registries`] want an anonymous
-//! token first; Docker Hub besides counts manifest GETs and says how many are left, as
-//! [its documentation](https://docs.docker.com/docker-hub/usage/pulls/) describes it: HEAD is free.
+//! It implements the pull part of the [OCI distribution specification](https://github.com/opencontainers/distribution-spec), tag lists and
+//! referrers (always empty). Registries in [`Config::token_registries`] require an anonymous token; Docker Hub also counts manifest GETs
+//! and returns how many are left, as in [its documentation](https://docs.docker.com/docker-hub/usage/pulls/): HEAD is not counted.
 //!
-//! `/_local/requests` counts requests by kind (`oci HEAD manifest`), `/_local/log` lists them, `POST /_local/reset-requests` starts again.
+//! `/_local/requests` counts requests by kind (`oci HEAD manifest`), `/_local/log` lists them, `POST /_local/reset-requests` resets both.
 
 mod body;
 mod request;
@@ -36,7 +35,7 @@ use body::Body;
 use request::{Kind, Parsed, bearer, parse_range, query};
 use tokens::Tokens;
 
-/// How many requests `/_local/log` remembers.
+/// How many requests `/_local/log` keeps.
 const LOG_LINES: usize = 10_000;
 
 /// The window of Docker Hub's pull limit, in seconds.
@@ -47,14 +46,14 @@ const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 /// The registry that counts pulls.
 const DOCKER_HUB: &str = "docker.io";
 
-/// How to serve.
+/// Settings of the server.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Port on 127.0.0.1; 0 lets the kernel choose.
     pub port: u16,
-    /// Registries whose manifests and blobs want a token.
+    /// Registries whose manifests and blobs require a token.
     pub token_registries: BTreeSet<String>,
-    /// How long a token is good for.
+    /// Lifetime of a token.
     pub token_lifetime: Duration,
     /// How many manifest GETs Docker Hub allows before it answers 429.
     pub pull_limit: u64,
@@ -71,7 +70,7 @@ impl Default for Config {
     }
 }
 
-/// A running server; ends when it is dropped.
+/// A running server; it stops when dropped.
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
@@ -82,7 +81,7 @@ impl Server {
     /// Listens on 127.0.0.1 and serves `store`.
     ///
     /// # Errors
-    /// The port is taken.
+    /// The port is in use.
     pub async fn start(store: Store, config: Config) -> Result<Self, Error> {
         let address = SocketAddr::from(([127, 0, 0, 1], config.port));
         let failed = |source| Error::Listen { address: address.to_string(), source };
@@ -96,14 +95,14 @@ impl Server {
             requests: Mutex::default(),
         });
         let task = tokio::spawn(async move {
-            // Connections end with the server: a stopped upstream must not answer on a kept connection.
+            // Connections end with the server: a stopped upstream must not answer on a kept-alive connection.
             let mut connections = tokio::task::JoinSet::new();
             loop {
                 let accepted = tokio::select! {
                     accepted = listener.accept() => accepted,
                     Some(_) = connections.join_next() => continue,
                 };
-                // Out of file descriptors, for example: those in use come back.
+                // For example out of file descriptors: they are released when connections end.
                 let Ok((stream, _)) = accepted else {
                     tokio::time::sleep(Duration::from_millis(50)).await;
                     continue;
@@ -114,7 +113,7 @@ impl Server {
                         let state = Arc::clone(&state);
                         async move { Ok::<_, Infallible>(state.answer(&request)) }
                     });
-                    // An error here is a client that went away.
+                    // An error here means that the client closed the connection.
                     let _ = hyper::server::conn::http1::Builder::new()
                         .timer(TokioTimer::new())
                         .serve_connection(TokioIo::new(stream), service)
@@ -125,7 +124,7 @@ impl Server {
         Ok(Self { address, task })
     }
 
-    /// Where it listens.
+    /// Its address.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -236,7 +235,7 @@ impl State {
         }
     }
 
-    /// A manifest of Docker Hub: every GET is a pull, and every answer says how many are left.
+    /// A manifest of Docker Hub: every GET counts as a pull, and every answer has the number left.
     fn limited(&self, request: &Request<Incoming>, repository: &Repository, reference: &str) -> Answer {
         let limit = self.config.pull_limit;
         let pull = request.method() == Method::GET;
@@ -275,7 +274,7 @@ impl State {
             .header("docker-content-digest", digest)
             .header(ACCEPT_RANGES, "bytes");
         let (builder, start, length) = match range.map(|range| parse_range(range, size)) {
-            // Several ranges, or another unit: the whole is a legal answer.
+            // For several ranges or another unit, the whole content is a valid answer.
             None | Some(Parsed::Ignored) => (builder.status(StatusCode::OK), 0, size),
             Some(Parsed::Part { start, end }) => (
                 builder
@@ -371,7 +370,7 @@ fn json_answer(status: StatusCode, document: &Value) -> Answer {
 
 fn finish(builder: http::response::Builder, body: Body) -> Answer {
     builder.body(body).unwrap_or_else(|_| {
-        // A header that HTTP forbids: none of ours is, but a damaged store could hold such a media type.
+        // An invalid header: only a damaged store can have such a media type.
         let mut answer = Response::new(Body::empty());
         *answer.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
         answer

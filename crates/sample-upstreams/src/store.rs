@@ -1,4 +1,4 @@
-//! The sample images on disk: blobs by digest, and one file that says which repository holds which of them.
+//! The sample images on disk: blobs by digest, and one file with the content of each repository.
 
 mod documents;
 mod images;
@@ -10,16 +10,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 
-/// Raised whenever the same options would give other images: a store of an older recipe is built again.
+/// Increase it when the same options would give other images: a store with an older number is built again.
 const RECIPE: u32 = 5;
 
 /// How large the images are.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Scale {
-    /// 190 MiB for linux/amd64, and bases that run.
+    /// 190 MiB for linux/amd64, and bases that can run.
     #[default]
     Full,
-    /// A 256th of that, and bases that hold no root file system: made in a second, without root or debootstrap.
+    /// 1/256 of that, and bases without a root file system: created in a second, without root or debootstrap.
     Small,
 }
 
@@ -39,7 +39,7 @@ impl Options {
     }
 }
 
-/// What a repository holds.
+/// The content of a repository.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Repository {
     /// Tag to digest.
@@ -50,27 +50,27 @@ pub(crate) struct Repository {
     pub(crate) blobs: BTreeSet<String>,
 }
 
-/// The file that names everything: `registry/repository` to its content.
+/// The file with the content of each `registry/repository`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Contents {
-    /// How often [`Store::touch`] moved a tag; makes every version another.
+    /// How often [`Store::touch`] moved a tag; makes every version unique.
     pub(crate) touched: u64,
     pub(crate) repositories: BTreeMap<String, Repository>,
 }
 
-/// Sample images that were built.
+/// Sample images that have been built.
 #[derive(Clone, Debug)]
 pub struct Store {
     dir: PathBuf,
 }
 
-/// Builds the images into `data`, unless they are there already.
+/// Builds the images into `data`, unless they exist.
 ///
-/// The store appears by one rename: a build that is killed leaves nothing but a directory that the next one removes.
-/// The root file system is kept beside it, so that a new recipe does not make it again. Two builds take turns.
+/// The store is created by one rename: a killed build leaves only a directory, which the next one removes. The root file system is cached
+/// next to it, so that a new recipe does not create it again. Concurrent builds wait for each other.
 ///
 /// # Errors
-/// debootstrap or root is missing, or the file system refuses.
+/// debootstrap or root is missing, or a file cannot be written.
 pub fn build(data: &Path, options: &Options) -> Result<Store, Error> {
     std::fs::create_dir_all(data).map_err(Error::file("create", data))?;
     let _lock = lock(data)?;
@@ -86,7 +86,7 @@ pub fn build(data: &Path, options: &Options) -> Result<Store, Error> {
     std::fs::copy(temporary.0.join("contents.json"), temporary.0.join("original.json"))
         .map_err(Error::file("write", temporary.0.join("original.json")))?;
     if store.dir.exists() {
-        // Of another recipe. Between the two renames there is no store, which a server says by 404 to every name.
+        // A store of another recipe. Between the two renames there is no store, and a server answers 404 for every name.
         let old = temporary.0.with_extension("old");
         std::fs::rename(&store.dir, &old).map_err(Error::file("rename", &store.dir))?;
         std::fs::rename(&temporary.0, &store.dir).map_err(Error::file("rename", &temporary.0))?;
@@ -98,7 +98,7 @@ pub fn build(data: &Path, options: &Options) -> Result<Store, Error> {
 }
 
 impl Store {
-    /// The store that was built in `data`.
+    /// The store in `data`.
     ///
     /// # Errors
     /// There is none.
@@ -111,11 +111,11 @@ impl Store {
         }
     }
 
-    /// A store of its own with the same images in `data`: the blobs are hard links where the file system allows it, so
-    /// that a test can move tags without disturbing others.
+    /// Copies the store to `data`: the blobs are hard links if the file system supports them. A test can then move tags without affecting
+    /// other tests.
     ///
     /// # Errors
-    /// The file system refuses.
+    /// A file cannot be written.
     pub fn copy_to(&self, data: &Path) -> Result<Self, Error> {
         std::fs::create_dir_all(data).map_err(Error::file("create", data))?;
         let _lock = lock(data)?;
@@ -144,11 +144,11 @@ impl Store {
         Ok(store)
     }
 
-    /// Publishes a changed version of `image` (`docker.io/curlimages/curl:7.85.0`, Docker Hub's name may be left out):
-    /// every platform gets one more layer, and the tag moves to the new index. Gives the old and the new digest.
+    /// Publishes a changed version of `image` (`docker.io/curlimages/curl:7.85.0`; Docker Hub's name is optional): every platform gets one
+    /// more layer, and the tag moves to the new index. Returns the old and the new digest.
     ///
     /// # Errors
-    /// There is no such image, or the file system refuses.
+    /// There is no such image, or a file cannot be written.
     pub fn touch(&self, image: &str) -> Result<(String, String), Error> {
         let _lock = lock(self.data())?;
         let unknown = || Error::UnknownImage(image.to_owned());
@@ -168,17 +168,17 @@ impl Store {
         Ok((old, new))
     }
 
-    /// Moves every tag back to where the build put it.
+    /// Moves every tag back to its digest after the build.
     ///
     /// # Errors
-    /// The file system refuses.
+    /// A file cannot be written.
     pub fn reset(&self) -> Result<(), Error> {
         let _lock = lock(self.data())?;
         let original = read_contents(&self.dir.join("original.json"))?;
         self.write_contents(&original)
     }
 
-    /// The digest that a tag means now; `path` is `registry/repository`.
+    /// The current digest of a tag; `path` is `registry/repository`.
     ///
     /// # Errors
     /// The store is damaged.
@@ -190,7 +190,7 @@ impl Store {
         read_contents(&self.dir.join("contents.json"))
     }
 
-    /// The file of a blob or manifest; `digest` must be one of [`Contents`].
+    /// The file of a blob or manifest; `digest` must be in [`Contents`].
     pub(crate) fn blob(&self, digest: &str) -> PathBuf {
         blob_path(&self.dir, digest)
     }
@@ -216,8 +216,7 @@ fn read_contents(path: &Path) -> Result<Contents, Error> {
     serde_json::from_slice(&json).map_err(|source| Error::Damaged { path: path.into(), source })
 }
 
-/// Writes a file that a reader sees whole or not at all. It is not forced to the disk: a machine that loses its power
-/// loses nothing here that cannot be built again.
+/// Writes a file atomically for readers. It is not synced to disk: after a power loss, everything here can be built again.
 pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let dir = path.parent().unwrap_or(Path::new("."));
     let write = || {
@@ -236,7 +235,7 @@ fn lock(data: &Path) -> Result<std::fs::File, Error> {
     Ok(file)
 }
 
-/// A directory for one build, removed unless it was renamed away. What a killed build left goes first: the lock is held.
+/// A directory for one build, removed unless it was renamed. First removes those of killed builds: the lock is held.
 struct Temporary(PathBuf);
 
 impl Temporary {
@@ -254,7 +253,7 @@ impl Temporary {
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        // After the rename there is nothing; after an error the next build tries again.
+        // After the rename it no longer exists; after an error the next build removes it.
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }

@@ -43,7 +43,7 @@ fn put(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
         by: &call.caller.principal(),
     };
     let stored = store(call.app, &call.scope, name, &put).map_err(|fault| match fault.code.as_str() {
-        // 405 is the registry's way; the API has no such status.
+        // 405 is the registry's status; the API does not use it.
         "UnsupportedImageTypeException" => Fault::invalid_parameter(format!(
             "Invalid parameter at 'ImageManifest' failed to satisfy constraint: '{}'",
             fault.message
@@ -153,7 +153,7 @@ fn batch_get(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
     let wanted = Wanted::all(input);
     at_most_100(&wanted)?;
     let repository = repositories::find(call.app, &call.scope, name)?;
-    // No refusal of the whole: each image is told for itself.
+    // The request itself succeeds: each image has its own failure.
     let locked = kms::check(call.app, &call.scope, repository.encryption.key.as_deref()).err();
     let (mut images, mut failures) = (Vec::new(), Vec::new());
     for want in &wanted {
@@ -185,7 +185,7 @@ fn status_filter(input: &Input) -> &str {
     input.value("filter").and_then(|filter| filter["tagStatus"].as_str()).unwrap_or("ANY")
 }
 
-/// Whether an image has the status that is asked for: ACTIVE where nothing is said.
+/// Whether an image has the requested status, by default ACTIVE.
 fn has_status(input: &Input, image: &Image) -> bool {
     let wanted = input.value("filter").and_then(|filter| filter["imageStatus"].as_str());
     match wanted.unwrap_or("ACTIVE") {
@@ -198,7 +198,7 @@ fn status(image: &Image) -> &'static str {
     if image.archived.is_some() { "ARCHIVED" } else { "ACTIVE" }
 }
 
-/// The other storage class. ECR restores within minutes; here it is done at once
+/// Changes the storage class. ECR restores within minutes; here it is immediate
 /// (<https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_UpdateImageStorageClass.html>).
 fn update_storage_class(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
     let name = input.text("repositoryName")?;
@@ -254,7 +254,7 @@ fn detail(call: &Call<'_>, repository: &Repository, digest: &str, image: &Image)
     let size = if image.children.is_empty() {
         image.image_size
     } else {
-        // Of an index: the largest of its images, as the API's reference says.
+        // For an index: the largest of its images, as documented in the API reference.
         image
             .children
             .iter()
@@ -321,7 +321,7 @@ fn describe(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
     Ok(json!({ "imageDetails": details, "nextToken": next }))
 }
 
-/// Which indexes hold this image.
+/// The indexes that contain this image.
 pub(super) fn referenced_by<'a>(repository: &'a Repository, digest: &str) -> Vec<&'a str> {
     repository
         .images
@@ -337,7 +337,7 @@ fn batch_delete(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
     at_most_100(&wanted)?;
     repositories::change(call.app, &call.scope, name, |repository| {
         let (mut deleted, mut failures) = (Vec::new(), Vec::new());
-        // Indexes go before the images they hold, in whatever order they were named.
+        // Indexes are deleted before their images, whatever the order in the request.
         let (indexes, others): (Vec<_>, Vec<_>) = wanted
             .iter()
             .partition(|want| want.find(repository).is_ok_and(|(_, image)| !image.children.is_empty()));
@@ -355,7 +355,7 @@ fn delete_one(repository: &mut Repository, want: &Wanted<'_>) -> Result<Vec<Valu
     let (digest, _) = want.find(repository).map_err(|(code, reason)| (code, reason.to_owned()))?;
     let digest = digest.clone();
     let tags: Vec<String> = tags_of(repository, &digest).into_iter().map(str::to_owned).collect();
-    // A tag by itself is only taken off, unless it is the image's last.
+    // A tag alone is only removed, unless it is the image's last one.
     if let (None, Some(tag)) = (want.digest, want.tag)
         && tags.len() > 1
     {

@@ -13,24 +13,24 @@ use crate::scope::Scope;
 use crate::store::model::{Image, Repository};
 use crate::time::now_millis;
 
-/// A manifest on its way in.
+/// A manifest to store.
 pub(crate) struct Put<'a> {
     pub(crate) bytes: &'a [u8],
     pub(crate) media_type: Option<&'a str>,
     pub(crate) tag: Option<&'a str>,
-    /// What the sender says its digest is.
+    /// The digest that the client declares.
     pub(crate) digest: Option<&'a str>,
-    /// Who sends it.
+    /// The client's principal.
     pub(crate) by: &'a Principal,
 }
 
-/// What became of it.
+/// The result.
 pub(crate) struct Stored {
     pub(crate) digest: String,
     pub(crate) subject: Option<String>,
-    /// The same image under the same tag was there before.
+    /// Whether the same image was already stored under the same tag.
     pub(crate) unchanged: bool,
-    /// What the sender needed for its signatures, whether allowed or not.
+    /// The permissions that the client needed for its signatures, whether it had them or not.
     pub(crate) signing: Vec<Need>,
 }
 
@@ -40,7 +40,7 @@ pub(crate) fn is_valid_tag(tag: &str) -> bool {
         && tag.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
 }
 
-/// Puts a manifest, after everything it refers to has been found in the same repository.
+/// Stores a manifest, after checking that everything it refers to is in the same repository.
 pub(crate) fn store(app: &App, scope: &Scope, name: &str, put: &Put<'_>) -> Result<Stored, Fault> {
     let repository = repositories::find(app, scope, name)?;
     kms::check(app, scope, repository.encryption.key.as_deref())?;
@@ -64,7 +64,7 @@ pub(crate) fn store(app: &App, scope: &Scope, name: &str, put: &Put<'_>) -> Resu
         check_references(app, scope, repository, &parsed)?;
         check_tag(repository, put.tag)
     };
-    // Before the bytes are written, so that a refused manifest leaves nothing; and again when nobody can come between.
+    // Before the bytes are written, so that a rejected manifest leaves nothing; and again while other changes are locked out.
     check(&repository)?;
     app.store.contents.put(put.bytes)?;
     let (known, mut stored) = repositories::change(app, scope, name, |repository| {
@@ -77,7 +77,7 @@ pub(crate) fn store(app: &App, scope: &Scope, name: &str, put: &Put<'_>) -> Resu
                 Some(tag) => repository.tags.get(tag) == Some(&digest),
                 None => true,
             };
-        // A push restores what is archived.
+        // A push restores an archived image.
         if let Some(image) = repository.images.get_mut(&digest) {
             image.archived = None;
         } else {
@@ -129,7 +129,7 @@ fn check_references(
     Ok(())
 }
 
-/// An immutable tag cannot be put again, not even for the image that it already names (aws/containers-roadmap#2380).
+/// An immutable tag cannot be put again, not even for the same image (aws/containers-roadmap#2380).
 fn check_tag(repository: &Repository, tag: Option<&str>) -> Result<(), Fault> {
     match tag {
         Some(tag) if repository.tags.contains_key(tag) && settings::tag_is_immutable(repository, tag) => {
@@ -146,13 +146,13 @@ fn check_tag(repository: &Repository, tag: Option<&str>) -> Result<(), Fault> {
     }
 }
 
-/// The digest that a tag or a digest means, if its image is here.
+/// The digest that a tag or a digest refers to, if its image is in the repository.
 pub(crate) fn resolve<'a>(repository: &'a Repository, reference: &str) -> Option<(&'a String, &'a Image)> {
     let digest = repository.tags.get(reference).map_or(reference, String::as_str);
     repository.images.get_key_value(digest).filter(|(_, image)| image.archived.is_none())
 }
 
-/// ECR notes pulls, at most once a day.
+/// ECR records pulls, at most once a day.
 pub(crate) fn note_pull(
     app: &App,
     scope: &Scope,
@@ -190,7 +190,7 @@ pub(crate) fn not_found(scope: &Scope, name: &str, digest: Option<&str>, tag: Op
     )
 }
 
-/// The manifests whose subject is `digest`, with the digest of each.
+/// The manifests whose subject is `digest`, each with its digest.
 pub(crate) fn referrers<'a>(repository: &'a Repository, digest: &str) -> Vec<(&'a String, &'a Image)> {
     repository.images.iter().filter(|(_, image)| image.subject.as_deref() == Some(digest)).collect()
 }

@@ -1,4 +1,4 @@
-//! The addresses that layers are downloaded from: presigned, in a bucket of ECR's own.
+//! The presigned URLs for downloading layers, in a bucket of ECR.
 
 use crate::app::App;
 use crate::digest;
@@ -7,12 +7,12 @@ use crate::time::{compact, now_millis};
 
 const EXPIRES_SECONDS: i64 = 3600;
 
-/// What gives access to `path` until `expiry`, in seconds since the epoch.
+/// The signature for access to `path` until `expiry`, in seconds since the epoch.
 pub(crate) fn signature(path: &str, expiry: i64) -> String {
     digest::sha256(format!("GET {path} until {expiry}").as_bytes())["sha256:".len()..].to_owned()
 }
 
-/// A URL that gives `wanted` to whoever asks within the hour.
+/// A presigned URL for `wanted`, valid for an hour.
 pub(crate) fn presign(app: &App, scope: &Scope, wanted: &str) -> String {
     let hex = wanted.strip_prefix("sha256:").unwrap_or(wanted);
     let path = format!("/prod-{}-starport-layer-bucket/{}/{hex}", scope.region, scope.account);

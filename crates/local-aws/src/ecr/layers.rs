@@ -57,7 +57,7 @@ fn batch_check(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
     Ok(json!({ "layers": layers, "failures": failures }))
 }
 
-/// The layer, or ECR's refusal.
+/// The layer, or ECR's error.
 pub(crate) fn find(app: &App, scope: &Scope, name: &str, wanted: &str) -> Result<Layer, Fault> {
     let repository = repositories::find(app, scope, name)?;
     kms::check(app, scope, repository.encryption.key.as_deref())?;
@@ -138,7 +138,7 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Handle::current().block_on(future)
 }
 
-/// An image from its first byte to its end.
+/// The whole life of an image.
 const IMAGES: &[Asked] = &[
     ask(
         "create",

@@ -1,4 +1,4 @@
-//! Lifecycle policies: which images a policy expires, as a function of the policy and the images alone
+//! Lifecycle policies: which images a policy expires, calculated only from the policy and the images
 //! (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/LifecyclePolicies.html>).
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -7,27 +7,27 @@ use serde_json::Value;
 
 use super::wildcard;
 
-/// An image as the rules see it.
+/// An image as an input of the rules.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Candidate {
     /// Its digest.
     pub digest: String,
     /// Its tags.
     pub tags: Vec<String>,
-    /// When it was pushed, in milliseconds since the epoch.
+    /// Push time, in milliseconds since the epoch.
     pub pushed: i64,
-    /// When it was last pulled.
+    /// Time of the last pull, in milliseconds since the epoch.
     pub pulled: Option<i64>,
-    /// The images an index holds.
+    /// The images in an index.
     pub holds: Vec<String>,
 }
 
-/// A policy that does not validate.
+/// An invalid policy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("lifecycle policy validation failure: {0}")]
 pub struct PolicyError(String);
 
-/// A policy that does.
+/// A valid policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
     rules: Vec<Rule>,
@@ -58,10 +58,10 @@ enum Count {
 const DAY: i64 = 24 * 3600 * 1000;
 
 impl Policy {
-    /// Reads a policy's text.
+    /// Parses a policy's text.
     ///
     /// # Errors
-    /// If it is no JSON or breaks one of ECR's rules for policies; the message names the rule's priority and member.
+    /// The text is not JSON or violates one of ECR's rules for policies; the message names the rule's priority and member.
     pub fn parse(text: &str) -> Result<Self, PolicyError> {
         let fail = |message: String| PolicyError(message);
         let policy: Value =
@@ -94,10 +94,10 @@ impl Policy {
         Ok(Self { rules })
     }
 
-    /// What the policy expires at `now`, with the priority of the rule that does it.
+    /// The images that the policy expires at `now`, each with the priority of its rule.
     ///
-    /// An image that a rule's tag selection matches is out of reach of every later rule, expired or not. What an index holds
-    /// stays while the index stays.
+    /// If a rule's tag selection matches an image, later rules ignore that image, whether it expires or not. Images of an index are kept as
+    /// long as the index.
     #[must_use]
     pub fn expired(&self, images: &[Candidate], now: i64) -> BTreeMap<String, u64> {
         let mut expired = BTreeMap::new();
@@ -108,7 +108,7 @@ impl Policy {
                 .filter(|image| !taken.contains(image.digest.as_str()) && rule.status.matches(image))
                 .collect();
             taken.extend(matching.iter().map(|image| image.digest.as_str()));
-            // The newest first; of two pushed in one moment, always the same one.
+            // The newest first; images pushed at the same time are sorted by digest, so that the result is always the same.
             matching.sort_by(|a, b| b.pushed.cmp(&a.pushed).then_with(|| a.digest.cmp(&b.digest)));
             let gone: Vec<&Candidate> = match rule.count {
                 Count::MoreThan(keep) => matching.into_iter().skip(keep).collect(),

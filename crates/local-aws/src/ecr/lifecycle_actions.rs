@@ -135,7 +135,7 @@ fn get_preview(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
     Ok(view)
 }
 
-/// What the rules are for. A referrer is its subject's: no rule takes it, and it goes when the subject has gone
+/// The images that rules apply to. Referrers are excluded: no rule expires them, and they are deleted after their subject
 /// (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/LifecyclePolicies.html#lp_evaluation_rules>).
 fn candidates(repository: &Repository) -> Vec<Candidate> {
     repository
@@ -157,8 +157,8 @@ fn candidates(repository: &Repository) -> Vec<Candidate> {
         .collect()
 }
 
-/// Does what ECR does within a day of a policy's being put: expires images in every repository that has one. Returns
-/// repository and digest of each.
+/// Does what ECR does within a day after a policy was put: expires images in every repository with a policy. Returns repository and digest
+/// of each.
 pub(crate) fn run(app: &App, scope: &Scope) -> Result<Vec<(String, String)>, Fault> {
     let mut gone = Vec::new();
     for repository in app.store.region(scope).repositories() {

@@ -24,7 +24,7 @@ pub(crate) use lifecycle_actions::run as run_lifecycle;
 use crate::policy::Need;
 use crate::resource::{Needs, Service};
 
-/// The API. What a caller needs for each action is in
+/// The API. The permissions for each action are listed in
 /// <https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonelasticcontainerregistry.html>.
 pub(crate) const SERVICE: Service = Service {
     name: "ecr",
@@ -44,7 +44,7 @@ pub(crate) const SERVICE: Service = Service {
     ],
 };
 
-/// `repositoryName`.
+/// Resource: `repositoryName`.
 const ON_REPOSITORY: Needs = |call, permission, input| {
     let arn = repositories::arn(&call.scope, input.opt("repositoryName").unwrap_or("*"));
     Ok(vec![Need::new(permission, arn)])

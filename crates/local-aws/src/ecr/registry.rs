@@ -1,4 +1,4 @@
-//! What belongs to the registry as a whole: tokens, replication, account settings.
+//! The registry's own actions: tokens, replication, account settings.
 
 use serde_json::{Value, json};
 
@@ -27,7 +27,7 @@ pub(super) const RESOURCE: Resource = Resource {
     scenarios: &[("registry", REGISTRY), ("registry settings", SETTINGS)],
 };
 
-/// The registry, and at the account's first replication the role that replicates
+/// The registry, and for the account's first replication the role that replicates
 /// (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/slr-replication.html>).
 const ON_REPLICATION: Needs = |call, permission, input| {
     let rules = input.value("replicationConfiguration").and_then(|wanted| wanted["rules"].as_array());
@@ -89,7 +89,7 @@ fn put_replication(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
     Ok(view)
 }
 
-/// The settings' names with their values; the first is the default.
+/// The settings' names with their values; the first value is the default.
 const ACCOUNT_SETTINGS: &[(&str, &[&str])] = &[
     ("BASIC_SCAN_TYPE_VERSION", &["AWS_NATIVE", "CLAIR"]),
     ("REGISTRY_POLICY_SCOPE", &["V2", "V1"]),
@@ -235,7 +235,7 @@ const REGISTRY: &[Asked] = &[
     ),
 ];
 
-/// What else can be set.
+/// Other settings.
 const SETTINGS: &[Asked] = &[
     ask("mount blobs", "PutAccountSetting", r#"{"name":"BLOB_MOUNTING","value":"ENABLED"}"#, &["/value"]),
     ask("blob mounting", "GetAccountSetting", r#"{"name":"BLOB_MOUNTING"}"#, &["/value"]),

@@ -1,8 +1,8 @@
-//! Replication to other regions and registries, as `PutReplicationConfiguration` asks for it
+//! Replication to other regions and registries, as configured by `PutReplicationConfiguration`
 //! (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/replication.html>).
 //!
-//! ECR replicates within minutes and only what is pushed after the rule was set; here it is done before the push is answered, so
-//! that nobody has to wait for it. What arrives is not replicated any further, and deletions are not passed on.
+//! ECR replicates within minutes and only what is pushed after the rule was set; here it is done before the push is answered, so that tests
+//! need not wait. Replicated images are not replicated again, and deletions are not replicated.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ use crate::store::model::{Image, Layer, Repository};
 pub(super) const RESOURCE: Resource =
     Resource { actions: &[("StartReplicationBackfill", ON_ALL, backfill)], standing: None, scenarios: &[] };
 
-/// Passes an image on to wherever the registry's rules send its repository.
+/// Copies an image to the destinations that the registry's rules have for its repository.
 pub(super) fn replicate(
     app: &App,
     scope: &Scope,
@@ -42,8 +42,7 @@ pub(super) fn replicate(
     Ok(())
 }
 
-/// Passes on to one destination what is there already and the rules send there, as `StartReplicationBackfill` asks for it; done at
-/// once here.
+/// Copies existing images to one destination according to the rules, as requested by `StartReplicationBackfill`; here it is immediate.
 fn backfill(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
     let destination = input.value("destination").cloned().unwrap_or_default();
     let rules = call.app.store.region(&call.scope).settings().replication.clone();
@@ -73,7 +72,7 @@ fn backfill(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
     }))
 }
 
-/// A rule without filters is for every repository.
+/// A rule without filters applies to every repository.
 fn applies(rule: &Value, name: &str) -> bool {
     let filters = rule["repositoryFilters"].as_array().map(Vec::as_slice).unwrap_or_default();
     filters.is_empty()
@@ -115,7 +114,7 @@ fn copy(
     })
 }
 
-/// An image with its layers and, of an index, its images.
+/// An image with its layers and, for an index, its images.
 fn collect(
     source: &Repository,
     digest: &str,

@@ -25,14 +25,14 @@ pub(super) const RESOURCE: Resource = Resource {
     scenarios: &[("repositories", REPOSITORIES)],
 };
 
-/// Each of `repositoryNames`, or all.
+/// Each repository of `repositoryNames`, or all.
 const ON_EACH: Needs = |call, permission, input| {
     let names = input.texts("repositoryNames");
     let names = if names.is_empty() { vec!["*"] } else { names };
     Ok(names.into_iter().map(|name| Need::new(permission, arn(&call.scope, name))).collect())
 };
 
-/// A repository with its tags, and the grant by which ECR uses its key
+/// A repository with its tags, and the grant with which ECR uses its key
 /// (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/encryption-at-rest.html>).
 const ON_NEW: Needs = |call, permission, input| {
     let repository = arn(&call.scope, input.opt("repositoryName").unwrap_or("*"));
@@ -49,7 +49,7 @@ const ON_NEW: Needs = |call, permission, input| {
     Ok([Need::new(permission, repository)].into_iter().chain(tags).chain(grant).collect())
 };
 
-/// A repository, and the end of that grant.
+/// A repository, and retiring that grant.
 const ON_OLD: Needs = |call, permission, input| {
     let name = input.opt("repositoryName").unwrap_or("*");
     let stands = call.app.store.region(&call.scope).repository(name);
@@ -58,13 +58,13 @@ const ON_OLD: Needs = |call, permission, input| {
     Ok([Need::new(permission, arn(&call.scope, name))].into_iter().chain(grant).collect())
 };
 
-/// The names of the repositories that `wanted` takes.
+/// The names of the repositories that `wanted` selects.
 pub(super) fn names(app: &App, scope: &Scope, wanted: fn(&Repository) -> bool) -> Vec<String> {
     let all = app.store.region(scope).repositories().into_iter();
     all.filter(|repository| wanted(repository)).map(|repository| repository.name.clone()).collect()
 }
 
-/// The refusal whose text everybody who has used ECR knows.
+/// ECR's well-known error for a missing repository.
 pub(crate) fn not_found(scope: &Scope, name: &str) -> Fault {
     Fault::client(
         "RepositoryNotFoundException",
@@ -79,12 +79,12 @@ pub(crate) fn arn(scope: &Scope, name: &str) -> String {
     scope.arn("ecr", &format!("repository/{name}"))
 }
 
-/// The repository, or ECR's refusal.
+/// The repository, or ECR's error.
 pub(crate) fn find(app: &App, scope: &Scope, name: &str) -> Result<Arc<Repository>, Fault> {
     app.store.region(scope).repository(name).ok_or_else(|| not_found(scope, name))
 }
 
-/// Changes the repository, or refuses.
+/// Changes the repository, or returns ECR's error.
 pub(crate) fn change<T>(
     app: &App,
     scope: &Scope,
@@ -94,7 +94,7 @@ pub(crate) fn change<T>(
     app.store.region(scope).change_repository(name, change).unwrap_or_else(|| Err(not_found(scope, name)))
 }
 
-/// Repository names as the API's own pattern has them.
+/// Repository names by the API's own pattern.
 pub(crate) fn is_valid_name(name: &str) -> bool {
     (2..=256).contains(&name.len())
         && name.split('/').all(|component| {
@@ -169,7 +169,7 @@ fn encryption(call: &Call<'_>, input: &Input) -> Result<Encryption, Fault> {
     }
 }
 
-/// The repository as the API shows it.
+/// The repository in the API's format.
 pub(crate) fn view(app: &App, scope: &Scope, repository: &Repository) -> Value {
     let mut encryption = json!({ "encryptionType": repository.encryption.kind });
     if let Some(key) = &repository.encryption.key {
@@ -232,7 +232,7 @@ fn delete(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
 }
 
 const LIFECYCLE: &str = r#"{"repositoryName":"curl","lifecyclePolicyText":"{\"rules\":[{\"rulePriority\":1,\"selection\":{\"tagStatus\":\"untagged\",\"countType\":\"imageCountMoreThan\",\"countNumber\":3},\"action\":{\"type\":\"expire\"}}]}"}"#;
-/// As long as a policy has to be.
+/// Padded to the minimum length of a policy.
 const NO_RULES: &str = r#"{"repositoryName":"curl","lifecyclePolicyText":"{                                                                                                    }"}"#;
 const PULL: &str = r#"{"repositoryName":"curl","policyText":"{\"Version\":\"2012-10-17\",\"Statement\":[{\"Sid\":\"Pull\",\"Effect\":\"Allow\",\"Principal\":{\"AWS\":[\"arn:aws:iam::210987654321:root\"]},\"Action\":[\"ecr:BatchGetImage\"]}]}"}"#;
 

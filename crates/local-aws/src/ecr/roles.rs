@@ -1,4 +1,4 @@
-//! The roles that ECR makes for itself in an account, once for all regions
+//! The service-linked roles that ECR creates in an account, once for all regions
 //! (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/using-service-linked-roles.html>).
 
 use crate::app::App;
@@ -10,7 +10,7 @@ use crate::scope::Scope;
 pub(super) const PULL_THROUGH: &str = "pullthroughcache.ecr.amazonaws.com";
 pub(super) const REPLICATION: &str = "replication.ecr.amazonaws.com";
 
-/// IAM has no regions.
+/// The scope of IAM, which has no regions.
 fn everywhere(scope: &Scope) -> Scope {
     Scope { account: scope.account.clone(), region: format!("{}-global", scope.partition()) }
 }
@@ -20,13 +20,13 @@ fn stands(app: &App, scope: &Scope, service: &str) -> bool {
     app.store.region(&everywhere(scope)).settings().service_roles.contains(service)
 }
 
-/// What the caller needs where the account lacks the role of this service.
+/// The permission that the caller needs if the account does not have this service's role yet.
 pub(super) fn first(call: &Call<'_>, service: &str, role: &str) -> Option<Need> {
     let needed = !stands(call.app, &call.scope, service);
     needed.then(|| Need::service_role(&call.scope, service, role))
 }
 
-/// Makes the role of this service, if the account lacks it.
+/// Creates the role of this service, if the account does not have it.
 pub(super) fn make(app: &App, scope: &Scope, service: &str) -> Result<(), Fault> {
     if stands(app, scope, service) {
         return Ok(());

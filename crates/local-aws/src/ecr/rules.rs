@@ -24,13 +24,13 @@ pub(super) const RESOURCE: Resource = Resource {
     scenarios: &[],
 };
 
-/// The registry, and at the account's first rule the role that pulls for it
+/// The registry, and for the account's first rule the role that pulls for it
 /// (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/slr-pullthroughcache.html>).
 const ON_FIRST: Needs = |call, permission, _| {
     let role = roles::first(call, roles::PULL_THROUGH, "AWSServiceRoleForECRPullThroughCache");
     Ok([Need::new(permission, "*")].into_iter().chain(role).collect())
 };
-/// Upstream hosts ECR has rules for, and whether they need a secret
+/// Upstream hosts that ECR supports, and whether they need a secret
 /// (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/pull-through-cache.html>).
 const UPSTREAMS: &[(&str, &str, bool)] = &[
     ("public.ecr.aws", "ecr-public", false),
@@ -42,8 +42,8 @@ const UPSTREAMS: &[(&str, &str, bool)] = &[
     ("cgr.dev", "chainguard", true),
 ];
 
-/// A rule as an action shows it. Which action leaves out what is nowhere explained, only written down
-/// (<https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_UpdatePullThroughCacheRule.html> and its neighbours).
+/// A rule in the format of an action. Which action leaves out which fields is only visible in the API reference
+/// (<https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_UpdatePullThroughCacheRule.html> and similar pages).
 fn view(call: &Call<'_>, rule: &Rule, without: &[&str]) -> Value {
     let mut view = json!({
         "ecrRepositoryPrefix": rule.prefix,
@@ -140,7 +140,7 @@ fn create(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
     Ok(shown)
 }
 
-/// What a rule is known by among the quirks.
+/// A rule's key in the quirks.
 fn listing(call: &Call<'_>, prefix: &str) -> String {
     format!("{:?} rule {prefix}", call.scope)
 }

@@ -1,5 +1,4 @@
-//! Scans of images: each one in a repository that scans on push has been scanned, and has the findings that `/_local/findings` gave
-//! it, or none.
+//! Scans of images: every image in a repository that scans on push counts as scanned, with the findings set by `/_local/findings`, or none.
 
 use serde_json::{Value, json};
 
@@ -24,7 +23,7 @@ fn describe_findings(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
     let repository = repositories::find(call.app, &call.scope, name)?;
     let found = want.find(&repository);
     let (digest, image) = found.map_err(|_| not_found(&call.scope, name, want.digest, want.tag))?;
-    // An index is not scanned, and no artifact is: https://docs.aws.amazon.com/AmazonECR/latest/userguide/image-scanning-basic.html
+    // Indexes and artifacts are not scanned: https://docs.aws.amazon.com/AmazonECR/latest/userguide/image-scanning-basic.html
     if !(repository.scan_on_push && image.children.is_empty() && image.is_container_image()) {
         return Err(Fault::client(
             "ScanNotFoundException",

@@ -1,4 +1,4 @@
-//! What is set on a repository: tags, mutability, scanning, policy.
+//! A repository's settings: tags, mutability, scanning, policy.
 
 use std::collections::BTreeMap;
 
@@ -29,11 +29,11 @@ pub(super) const RESOURCE: Resource = Resource {
     scenarios: &[],
 };
 
-/// `resourceArn`.
+/// Resource: `resourceArn`.
 const ON_TAGGED: Needs =
     |_, permission, input| Ok(vec![Need::new(permission, input.opt("resourceArn").unwrap_or("*"))]);
 
-/// Whether this tag, once put, stays where it is.
+/// Whether this tag cannot be moved.
 pub(crate) fn tag_is_immutable(repository: &Repository, tag: &str) -> bool {
     let excluded = || repository.filters.iter().any(|filter| wildcard::matches(filter, tag));
     match repository.mutability.as_str() {
@@ -44,7 +44,7 @@ pub(crate) fn tag_is_immutable(repository: &Repository, tag: &str) -> bool {
     }
 }
 
-/// The mutability and its filters that a request asks for.
+/// The mutability and its filters in a request.
 pub(super) fn mutability(input: &Input) -> Result<(String, Vec<String>), Fault> {
     let mode = input.opt("imageTagMutability").unwrap_or("MUTABLE");
     let filters: Vec<String> = input
@@ -121,7 +121,7 @@ fn put_scanning(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
     }))
 }
 
-/// The `tags` of a request: at most 50, none of AWS's own prefix.
+/// The `tags` of a request: at most 50, without AWS's reserved prefix.
 pub(super) fn tags(input: &Input) -> Result<BTreeMap<String, String>, Fault> {
     let tags: BTreeMap<String, String> = input
         .list("tags")

@@ -1,10 +1,10 @@
-//! Managed signing, as `PutSigningConfiguration` asks for it
+//! Managed signing, as configured by `PutSigningConfiguration`
 //! (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/managed-signing.html>).
 //!
-//! ECR signs after the push, in the name of who pushed; here it is done before the push is answered, so that nobody has to wait for
-//! it. Only what is new is signed: whether ECR signs an image anew that gets another tag is written nowhere, and neither are the codes
-//! of failures. Every profile is there: who names one that is not has to try it at AWS. The signature is a referrer that looks like
-//! Notation's, and no key made it.
+//! ECR signs after the push, with the permissions of the pusher; here it is done before the push is answered, so that tests need not wait.
+//! Only new images are signed: it is not documented whether ECR signs an image again when it gets another tag, nor which failure codes
+//! exist. Every profile exists: the error for a missing one can only be tested at AWS. The signature is a referrer in Notation's format,
+//! without a real signature.
 
 use std::collections::BTreeSet;
 
@@ -67,7 +67,7 @@ fn delete(call: &Call<'_>, _: &Input) -> Result<Value, Fault> {
     Ok(json!({ "registryId": call.scope.account, "signingConfiguration": { "rules": rules } }))
 }
 
-/// A status for each profile that a rule had when the image was pushed.
+/// A status for each profile in the rules when the image was pushed.
 fn describe_status(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
     let name = input.text("repositoryName")?;
     let id = input.value("imageId").cloned().unwrap_or_default();
@@ -100,7 +100,7 @@ fn describe_status(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
     }))
 }
 
-/// Signs a new image by the profile of each rule that is for its repository, and gives what `pusher` needed for that.
+/// Signs a new image with the profile of each rule for its repository, and returns the permissions that `pusher` needed for it.
 pub(super) fn sign(
     app: &App,
     scope: &Scope,
@@ -113,7 +113,7 @@ pub(super) fn sign(
     let profiles: BTreeSet<&str> = rules.filter_map(|rule| rule["signingProfileArn"].as_str()).collect();
     let repository = repositories::find(app, scope, name)?;
     let image = repository.images.get(digest);
-    // Signatures are not signed themselves, nor is anything else that is no image.
+    // Signatures and other artifacts are not signed.
     let Some(image) = image.filter(|image| image.subject.is_none() && image.is_container_image()) else {
         return Ok(Vec::new());
     };
@@ -142,7 +142,7 @@ pub(super) fn sign(
     Ok(needs)
 }
 
-/// A rule without filters is for every repository.
+/// A rule without filters applies to every repository.
 fn applies(rule: &Value, name: &str) -> bool {
     let Some(filters) = rule["repositoryFilters"].as_array() else { return true };
     filters
@@ -151,7 +151,7 @@ fn applies(rule: &Value, name: &str) -> bool {
         .any(|filter| wildcard::matches(filter, name))
 }
 
-/// What is put beside an image that is signed.
+/// The signature artifact of an image.
 struct Signature<'a> {
     subject: (&'a str, &'a Image),
     profile: &'a str,
@@ -179,12 +179,12 @@ impl Signature<'_> {
     }
 }
 
-/// Puts a blob that ECR has itself, and gives its descriptor.
+/// Stores a blob of ECR's own, and returns its descriptor.
 fn blob(app: &App, scope: &Scope, name: &str, media_type: &str, bytes: &[u8]) -> Result<Value, Fault> {
     let digest = app.store.contents.put(bytes)?;
     let size = bytes.len() as u64;
     repositories::change(app, scope, name, |repository| {
-        // Long since complete: manifests see it at once.
+        // Completed long ago, so that manifests can refer to it immediately.
         repository.layers.entry(digest.clone()).or_insert(Layer { size, completed: 0 });
         Ok(())
     })?;
@@ -242,7 +242,7 @@ fn place(arn: &str) -> Option<(&str, &str)> {
     fits.then_some((partition, region))
 }
 
-/// A repository's name in which `*` stands for anything.
+/// A repository's name in which `*` matches anything.
 fn is_valid_filter(filter: &str) -> bool {
     let word = |word: &str| {
         !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'*')

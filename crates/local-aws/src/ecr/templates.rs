@@ -1,4 +1,4 @@
-//! Repository creation templates: what ECR gives to the repositories that it makes by itself
+//! Repository creation templates: settings of the repositories that ECR creates
 //! (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/repository-creation-templates.html>).
 
 use std::collections::BTreeMap;
@@ -29,7 +29,7 @@ pub(super) const RESOURCE: Resource = Resource {
     scenarios: &[("creation templates", TEMPLATES)],
 };
 
-/// The registry, and what a template does for whoever writes it
+/// The registry, and the permissions for the template's content
 /// (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/repository-creation-templates-create.html>).
 const ON_TEMPLATE: Needs = |call, permission, input| {
     let below = repositories::arn(&call.scope, &format!("{}/*", input.opt("prefix").unwrap_or("*")));
@@ -44,10 +44,10 @@ const ON_TEMPLATE: Needs = |call, permission, input| {
     Ok([Need::new(permission, "*")].into_iter().chain(role).chain(gives).collect())
 };
 
-/// The prefix of the template for what no other one is for.
+/// The prefix of the default template.
 const ROOT: &str = "ROOT";
 
-/// What a template may have beside what every one has.
+/// Optional members of a template.
 const OPTIONAL: [&str; 6] = [
     "description",
     "encryptionConfiguration",
@@ -105,7 +105,7 @@ fn create(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
     Ok(answer(call, &template))
 }
 
-/// Changes what is given, and leaves the rest as it is; an empty text takes a policy away.
+/// Changes the given members, and keeps the others; an empty text removes a policy.
 fn update(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
     let prefix = input.text("prefix")?;
     let mutability = input.opt("imageTagMutability").map(|_| settings::mutability(input)).transpose()?;
@@ -149,7 +149,7 @@ fn describe(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
     let templates = call.app.store.region(&call.scope).shown(KIND);
     let prefixes = input.texts("prefixes");
     if !prefixes.is_empty() {
-        // The service model has no refusal for one that is not there.
+        // The service model has no error for a missing one.
         let found: Vec<&Value> = prefixes.iter().filter_map(|prefix| templates.get(*prefix)).collect();
         return Ok(json!({ "registryId": call.scope.account, "repositoryCreationTemplates": found }));
     }
@@ -168,9 +168,9 @@ fn delete(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
     Ok(answer(call, &template))
 }
 
-/// The repository `name` as the account's templates make it for the pull-through cache: by the longest prefix, else by `ROOT`.
+/// The repository `name` for the pull-through cache, created by the account's templates: the one with the longest prefix, else `ROOT`.
 ///
-/// The role of the template is taken to let ECR do all that it needs.
+/// The template's role is assumed to have all permissions that ECR needs.
 ///
 /// # Errors
 /// The template's key cannot be used.
@@ -206,7 +206,7 @@ pub(crate) fn for_cache(app: &App, scope: &Scope, name: &str) -> Result<Reposito
     })
 }
 
-/// What ECR gives to the repositories that it makes.
+/// Settings of the repositories that ECR creates.
 const TEMPLATES: &[Asked] = &[
     ask(
         "create with a key and no role",

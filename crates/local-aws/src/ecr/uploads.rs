@@ -1,4 +1,4 @@
-//! What the JSON API and the OCI registry do with upload sessions.
+//! Operations on upload sessions for the JSON API and the OCI registry.
 
 use super::repositories;
 use crate::app::App;
@@ -9,10 +9,9 @@ use crate::store::model::Layer;
 use crate::time::now_millis;
 use crate::uploads::{Session, Upload};
 
-/// Parts but the last have to be this large
-/// (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/service-quotas.html>).
+/// Minimum size of all parts except the last, in bytes (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/service-quotas.html>).
 const SMALLEST_PART: u64 = 5 * 1024 * 1024;
-/// `partSize` of `InitiateLayerUpload`'s answer, and the largest part `UploadLayerPart` takes.
+/// `partSize` in the answer of `InitiateLayerUpload`, and the maximum for `UploadLayerPart`, in bytes.
 pub(crate) const PART_SIZE: u64 = 20_971_520;
 
 fn not_found(scope: &Scope, name: &str, id: &str) -> Fault {
@@ -25,7 +24,7 @@ fn not_found(scope: &Scope, name: &str, id: &str) -> Fault {
     )
 }
 
-/// Opens a session in a repository that exists.
+/// Opens a session in an existing repository.
 pub(crate) fn begin(app: &App, scope: &Scope, name: &str) -> Result<String, Fault> {
     let repository = repositories::find(app, scope, name)?;
     kms::check(app, scope, repository.encryption.key.as_deref())?;
@@ -49,12 +48,12 @@ pub(crate) async fn find(app: &App, scope: &Scope, name: &str, id: &str) -> Resu
     if belongs { Ok(session) } else { Err(not_found(scope, name, id)) }
 }
 
-/// Completes an upload: from here on the layer lasts. `Ok(true)`: the repository had it before.
+/// Completes an upload: from now on the layer is persistent. `Ok(true)`: the repository had it before.
 pub(crate) fn complete(app: &App, id: &str, upload: &mut Upload, digest: &str) -> Result<bool, Fault> {
     let Some(incoming) = upload.incoming.take() else {
         return Err(not_found(&upload.scope, &upload.repository, id));
     };
-    // Whatever comes of it, the session has had its one try.
+    // Whatever the result, the session ends.
     app.uploads.remove(id);
     let place = format!(
         "the repository with name '{}' in the registry with id '{}'",

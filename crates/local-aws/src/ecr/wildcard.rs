@@ -1,4 +1,4 @@
-//! ECR's patterns: `*` stands for any characters, everything else for itself.
+//! ECR's patterns: `*` matches any characters, all others match themselves.
 
 /// Whether `pattern` matches the whole of `text`.
 pub(crate) fn matches(pattern: &str, text: &str) -> bool {
@@ -6,7 +6,7 @@ pub(crate) fn matches(pattern: &str, text: &str) -> bool {
     let Some(first) = parts.next() else { return text.is_empty() };
     let Some(mut rest) = text.strip_prefix(first) else { return false };
     let mut parts: Vec<&str> = parts.collect();
-    // No star at all: the prefix has to be everything.
+    // No star: the prefix has to be the whole text.
     let Some(last) = parts.pop() else { return rest.is_empty() };
     for part in parts {
         match rest.find(part) {

@@ -1,4 +1,4 @@
-//! IAM's query API, as far as asking for a role. Every role is there: who names one that is not has to try it at AWS.
+//! IAM's query API, only for reading a role. Every role exists: the error for a missing one can only be tested at AWS.
 
 use crate::account::Caller;
 use crate::app::App;
@@ -9,13 +9,13 @@ use crate::sts::{Handler, Needs};
 use crate::time::iso8601;
 use crate::xml::element;
 
-/// Every action that is implemented, with what it needs
+/// All implemented actions, with the required permissions
 /// (<https://docs.aws.amazon.com/service-authorization/latest/reference/list_awsidentityandaccessmanagementiam.html>).
 const ACTIONS: &[(&str, (Needs, Handler))] = &[("GetRole", (on_role, get_role))];
 
 pub(crate) const NAMESPACE: &str = "https://iam.amazonaws.com/doc/2010-05-08/";
 
-/// The names of what is implemented.
+/// The names of the implemented actions.
 pub(crate) fn actions() -> Vec<&'static str> {
     ACTIONS.iter().map(|(name, _)| *name).collect()
 }
@@ -37,7 +37,7 @@ fn get_role(_: &App, caller: &Caller, form: &[(String, String)]) -> Result<Strin
     let name = value(form, "RoleName").filter(|name| !name.is_empty()).ok_or_else(|| {
         Fault::client("ValidationError", "1 validation error detected: roleName is missing")
     })?;
-    // Stable for a role, as the real one is.
+    // Constant for a role, like the real ID.
     let id = crate::digest::sha256(name.as_bytes())["sha256:".len()..][..17].to_uppercase();
     let role = [
         element("Path", "/"),

@@ -1,4 +1,4 @@
-//! Authorization of each request: the caller's own policy with the bucket's, the key's or the repository's.
+//! Authorizes each request by the caller's own policy and the bucket's, the key's or the repository's.
 
 pub(crate) mod api;
 
@@ -9,10 +9,10 @@ use crate::policy::{Kind, Need, Owner, Policy, Principal, Question, decide, no, 
 use crate::quirks::Quirk;
 use crate::scope::Scope;
 
-/// Refuses, in AWS's words, the first of `needs` that the caller lacks
+/// Returns AWS's error for the first of `needs` that the caller lacks
 /// (<https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_access-denied.html>).
 pub(crate) fn authorize(app: &App, principal: &Principal, needs: &[Need]) -> Result<(), Fault> {
-    // A request to this machine counts as one over TLS, which is how clients reach AWS.
+    // A request to this machine counts as one over TLS, as clients use TLS for AWS.
     let secure = !app.quirks.is_on(&Quirk::PlainHttp);
     needs.iter().try_for_each(|need| {
         if app.quirks.denies(&need.action) {
@@ -23,20 +23,20 @@ pub(crate) fn authorize(app: &App, principal: &Principal, needs: &[Need]) -> Res
     })
 }
 
-/// Policies were read when they were put: one that cannot be read now is of an older version, and allows nothing.
+/// Policies were validated when they were put: one that cannot be parsed now is of an older version, and allows nothing.
 fn read(text: &str, kind: Kind) -> Option<Policy> {
     Policy::parse(text, kind)
         .inspect_err(|error| tracing::warn!(%error, "a stored policy is not enforced: it allows nothing"))
         .ok()
 }
 
-/// Whose resource it is that is needed; none where it is not there, or is no one's.
+/// The owner of the needed resource; `None` if the resource does not exist or has no owner.
 fn owner(app: &App, need: &Need) -> Option<Owner> {
     let mut fields = need.resource.splitn(6, ':').skip(2);
     let (service, region, account, name) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
     let scope = Scope { account: account.to_owned(), region: region.to_owned() };
     match service {
-        // A name that somebody else has is taken, not forbidden.
+        // A name that another account uses is a conflict, not forbidden.
         "s3" if need.action == "s3:CreateBucket" => None,
         "s3" => {
             let bucket = app.store.buckets().get(name.split('/').next().unwrap_or_default())?;

@@ -1,4 +1,4 @@
-//! Aliases: names that point at keys.
+//! Aliases: names of keys.
 
 use serde_json::{Value, json};
 
@@ -24,7 +24,7 @@ pub(super) const RESOURCE: Resource = Resource {
     scenarios: &[],
 };
 
-/// The alias, the key that it means and the one that it is to mean.
+/// The alias, its current key and its new one.
 const ON_ALIAS: Needs = |call, permission, input| {
     let name = input.opt("AliasName");
     let meant = call.app.store.region(&call.scope).kms().aliases.get(name.unwrap_or_default()).cloned();

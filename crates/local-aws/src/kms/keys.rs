@@ -1,4 +1,4 @@
-//! Keys: made, described, switched, tagged, and given up.
+//! Keys: creating, describing, enabling, tagging and deleting.
 
 use std::collections::BTreeMap;
 
@@ -42,7 +42,7 @@ pub(super) const RESOURCE: Resource = Resource {
     scenarios: &[("key", KEY), ("more of keys", MORE)],
 };
 
-/// A key with its tags; it has no name yet.
+/// A key with its tags; it has no ID yet.
 const ON_NEW: Needs = |call, permission, input| {
     let tags = !input.list("Tags").is_empty();
     let tags = tags.then(|| Need::new("kms:TagResource", arn(&call.scope, "*")));
@@ -115,7 +115,7 @@ fn key_name(input: &Input) -> Result<&str, Fault> {
     input.opt("KeyId").ok_or_else(|| Fault::client("ValidationException", "KeyId must not be null"))
 }
 
-/// Changes one key. Aliases are not taken here, as KMS does not take them for its administration.
+/// Changes one key. Aliases are not accepted, as in KMS's administrative actions.
 fn change_key(
     call: &Call<'_>,
     input: &Input,
@@ -225,7 +225,7 @@ fn cancel_deletion(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
                 format!("{} is not pending deletion.", arn(&call.scope, &key.id)),
             ));
         }
-        // A key that was saved is disabled until somebody enables it.
+        // A key whose deletion was cancelled is disabled until it is enabled explicitly.
         key.enabled = false;
         Ok(json!({ "KeyId": arn(&call.scope, &key.id) }))
     })
@@ -266,7 +266,7 @@ fn list_keys(call: &Call<'_>, input: &Input) -> Result<Value, Fault> {
     Ok(paged(json!({ "Keys": keys }), next))
 }
 
-/// A key's life.
+/// The whole life of a key.
 const KEY: &[Asked] = &[
     ask(
         "create",
@@ -326,7 +326,7 @@ const KEY: &[Asked] = &[
     ask("what is kept", "DescribeKey", r#"{"KeyId":"{key}"}"#, &["/KeyMetadata/KeyState"]),
 ];
 
-/// What else a key has.
+/// Other actions on keys.
 const MORE: &[Asked] = &[
     ask("create", "CreateKey", r#"{"Description":"another"}"#, &["key</KeyMetadata/KeyId"]),
     ask("create a second", "CreateKey", r#"{}"#, &["second</KeyMetadata/KeyId"]),

@@ -1,4 +1,4 @@
-//! KMS's JSON API (<https://docs.aws.amazon.com/kms/latest/APIReference/Welcome.html>): keys' lives and names, no cryptography.
+//! KMS's JSON API (<https://docs.aws.amazon.com/kms/latest/APIReference/Welcome.html>): states and names of keys, no cryptography.
 
 mod aliases;
 mod keys;
@@ -16,7 +16,7 @@ use crate::scope::Scope;
 use crate::store::model::{Alias, Key, Kms};
 use crate::time::{epoch_seconds, now_millis};
 
-/// The API. What a caller needs for each action is in
+/// The API. The permissions for each action are listed in
 /// <https://docs.aws.amazon.com/service-authorization/latest/reference/list_awskeymanagementservice.html>.
 pub(crate) const SERVICE: Service =
     Service { name: "kms", target: "TrentService", resources: &[&keys::RESOURCE, &aliases::RESOURCE] };
@@ -28,8 +28,8 @@ const ON_KEY: Needs = |call, permission, input| {
     Ok(vec![Need::new(permission, key.unwrap_or_else(|| arn(&call.scope, "*")))])
 };
 
-/// The ARN of the key that `name` means, or the key that AWS makes for `service` where there is no name. What means no key is
-/// taken for a key's own id: its handler says that there is none.
+/// The ARN of the key that `name` refers to, or without a name that of the key that AWS creates for `service`. An unknown name is treated
+/// as a key ID: the action's handler returns the error.
 pub(crate) fn key_arn(app: &App, scope: &Scope, name: Option<&str>, service: &str) -> Result<String, Fault> {
     let Some(name) = name else { return aws_managed_key(app, scope, service) };
     if let Some((_, service)) = name.rsplit_once("alias/aws/") {
@@ -56,7 +56,7 @@ fn not_found(what: &str) -> Fault {
     Fault::client("NotFoundException", format!("{what} is not found."))
 }
 
-/// The id of the key that a key id, a key's ARN, an alias or an alias's ARN means.
+/// The ID of a key, given as ID, ARN, alias or alias ARN.
 fn resolve(scope: &Scope, kms: &Kms, name: &str) -> Result<String, Fault> {
     let prefix = scope.arn("kms", "");
     let short = name.strip_prefix(&prefix).unwrap_or(name);
@@ -91,7 +91,7 @@ fn usable(scope: &Scope, key: &Key) -> Result<(), Fault> {
     }
 }
 
-/// How ECR passes a refusal of KMS's on.
+/// An error of KMS as ECR returns it.
 fn as_ecr_fault(fault: &Fault) -> Fault {
     Fault::client(
         "KmsException",
@@ -99,7 +99,7 @@ fn as_ecr_fault(fault: &Fault) -> Fault {
     )
 }
 
-/// For a service that encrypts with a key: may it, now? Keys whose time has come count as gone.
+/// Checks that a service may use a key now. A key whose deletion is due does not exist any more.
 pub(crate) fn check(app: &App, scope: &Scope, key_arn: Option<&str>) -> Result<(), Fault> {
     let Some(key_arn) = key_arn else { return Ok(()) };
     let kms = app.store.region(scope).kms();
@@ -116,7 +116,7 @@ pub(crate) fn usable_key(app: &App, scope: &Scope, name: &str) -> Result<String,
     Ok(arn)
 }
 
-/// The key that AWS itself makes for a service when it first needs one.
+/// The key that AWS creates for a service when it is first needed.
 pub(crate) fn aws_managed_key(app: &App, scope: &Scope, service: &str) -> Result<String, Fault> {
     let name = format!("alias/aws/{service}");
     if let Some(alias) = app.store.region(scope).kms().aliases.get(&name) {
@@ -173,7 +173,7 @@ fn default_policy(scope: &Scope) -> String {
     .to_string()
 }
 
-/// Whoever may use the service may use its key through it, and look at it
+/// Callers that may use the service may use its key through it, and describe it
 /// (<https://docs.aws.amazon.com/kms/latest/developerguide/key-policies.html>).
 fn managed_policy(scope: &Scope, service: &str) -> String {
     let suffix = if scope.partition() == "aws-cn" { "amazonaws.com.cn" } else { "amazonaws.com" };
@@ -230,7 +230,7 @@ fn metadata(scope: &Scope, key: &Key) -> Value {
     view
 }
 
-/// A page by position: KMS calls its token `Marker`.
+/// A page by position: KMS's token is named `Marker`.
 fn page<'a, T>(input: &Input, all: &'a [T]) -> Result<(&'a [T], Option<String>), Fault> {
     let start = match input.opt("Marker") {
         None => 0,
@@ -254,7 +254,7 @@ fn paged(mut view: Value, next: Option<String>) -> Value {
     view
 }
 
-/// What is pending deletion takes no changes.
+/// A key that is pending deletion cannot be changed.
 fn not_pending(scope: &Scope, key: &Key) -> Result<(), Fault> {
     if key.deletion.is_some() { usable(scope, key) } else { Ok(()) }
 }

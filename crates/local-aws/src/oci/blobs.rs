@@ -1,4 +1,4 @@
-//! Layers: here or not, and where to get them.
+//! Layers: whether they exist, and where to download them.
 
 use http::{Method, StatusCode};
 

@@ -1,11 +1,11 @@
-//! The distribution specification's errors, in ECR's choice of codes and ECR's words.
+//! The distribution specification's errors, with ECR's codes and messages.
 
 use http::StatusCode;
 
 use crate::fault::Fault;
 use crate::http::{Answer, set, with_body};
 
-/// How the API's refusals look in the registry. What is not here answers 500: it was not meant to get out.
+/// The API's errors as registry errors. All others answer 500: they should not occur here.
 const CODES: &[(&str, StatusCode, &str)] = &[
     ("AccessDeniedException", StatusCode::FORBIDDEN, "DENIED"),
     ("EmptyUploadException", StatusCode::BAD_REQUEST, "BLOB_UPLOAD_INVALID"),
@@ -30,7 +30,7 @@ const CODES: &[(&str, StatusCode, &str)] = &[
     ("UploadNotFoundException", StatusCode::NOT_FOUND, "BLOB_UPLOAD_UNKNOWN"),
 ];
 
-/// The refusal as a registry writes it.
+/// The error in the registry's format.
 pub(super) fn answer(fault: &Fault) -> Answer {
     let (status, code) = CODES
         .iter()
@@ -40,7 +40,7 @@ pub(super) fn answer(fault: &Fault) -> Answer {
     with_body(status, "application/json; charset=utf-8", document.to_string())
 }
 
-/// 401 with ECR's challenge. Basic it is: ECR has no token server.
+/// 401 with ECR's challenge. It is Basic: ECR has no token server.
 pub(super) fn challenge(host: &str) -> Answer {
     let mut answer = with_body(StatusCode::UNAUTHORIZED, "text/plain; charset=utf-8", "Not Authorized\n");
     set(

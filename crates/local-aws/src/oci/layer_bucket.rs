@@ -1,4 +1,4 @@
-//! The bucket that ECR keeps layers in and redirects downloads to: another origin, which the query alone gives access to.
+//! The bucket where ECR stores layers and to which it redirects downloads: another origin; only the query grants access.
 
 use std::sync::Arc;
 
@@ -55,7 +55,7 @@ async fn outcome(app: &App, parts: &http::request::Parts) -> Result<Answer, Faul
     let path = parts.uri.path();
     let expiry = value(&pairs, "x-local-expiry").and_then(|text| text.parse::<i64>().ok()).unwrap_or(0);
     let forbidden = |code: &str, message: &str| Fault::new(StatusCode::FORBIDDEN, code, message);
-    // The signature is one of GET: S3 refuses HEAD with it as well.
+    // The signature is for GET: S3 rejects HEAD with it.
     if value(&pairs, "X-Amz-Signature") != Some(&signature(path, expiry)) || parts.method != Method::GET {
         return Err(forbidden(
             "SignatureDoesNotMatch",
@@ -96,7 +96,7 @@ async fn outcome(app: &App, parts: &http::request::Parts) -> Result<Answer, Faul
     Ok(answer)
 }
 
-/// `length` bytes of a file, read as the client takes them.
+/// `length` bytes of a file, read as fast as the client receives them.
 fn stream_file(file: tokio::fs::File, length: u64) -> Body {
     let chunks = stream::try_unfold((file, length), |(mut file, left)| async move {
         if left == 0 {

@@ -17,7 +17,7 @@ use crate::pull_through;
 use crate::quirks::Quirk;
 
 pub(super) async fn get(call: &Call<'_>, reference: &str, entry: &mut Entry) -> Result<Answer, Fault> {
-    // A rule for the prefix may bring the image first.
+    // A rule for the prefix may import the image first.
     pull_through::manifest(call.app, &call.scope, &call.name, reference, (&call.principal, entry)).await?;
     let repository = repositories::find(call.app, &call.scope, &call.name)?;
     kms::check(call.app, &call.scope, repository.encryption.key.as_deref())?;

@@ -1,4 +1,4 @@
-//! The registry: the distribution specification as ECR speaks it
+//! The registry: the distribution specification as implemented by ECR
 //! (<https://github.com/opencontainers/distribution-spec/blob/main/spec.md>).
 
 mod blobs;
@@ -27,7 +27,7 @@ use crate::request::{HangUp, note_needs};
 use crate::scope::Scope;
 use crate::time::now_millis;
 
-/// What a path means.
+/// What a path refers to.
 enum Kind {
     Ping,
     Manifest(String),
@@ -74,7 +74,7 @@ fn parse(path: &str) -> (String, Kind) {
         ("/blobs/", Kind::Blob),
         ("/referrers/", Kind::Referrers),
     ] {
-        // From the right: a repository may be called `a/blobs/b`.
+        // From the right: a repository may be named `a/blobs/b`.
         if let Some((name, last)) = rest.rsplit_once(marker)
             && !last.contains('/')
         {
@@ -84,11 +84,11 @@ fn parse(path: &str) -> (String, Kind) {
     (rest.to_owned(), Kind::Unknown)
 }
 
-/// The actions of ECR's that AWS asks for, all on the repository
-/// (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/image-push-iam.html>). Methods that are none are refused later.
+/// The ECR actions that AWS checks, all on the repository (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/image-push-iam.html>).
+/// Invalid methods are rejected later.
 fn actions(method: &Method, kind: &Kind) -> &'static [&'static str] {
     match kind {
-        // The token is enough.
+        // The token is sufficient.
         Kind::Ping | Kind::Unknown => &[],
         Kind::Manifest(_) if method == Method::PUT => &["ecr:PutImage"],
         Kind::Manifest(_) => &["ecr:BatchGetImage"],
@@ -113,7 +113,7 @@ struct Call<'a> {
 }
 
 impl Call<'_> {
-    /// The absolute URL of something in this repository, on the host that the client knows.
+    /// The absolute URL of a path in this repository, with the host that the client used.
     fn location(&self, rest: &str) -> String {
         let own = self.app.host();
         let host = header(self.parts, "host").unwrap_or(&own);
@@ -154,7 +154,7 @@ pub(crate) async fn answer(
         crate::http::drain(&mut body).await;
     }
     set(&mut answer, "docker-distribution-api-version", "registry/2.0");
-    // A refused HEAD has no words: clients that want them ask again with GET.
+    // An error to HEAD has no body: clients that need it repeat the request with GET.
     Ok(if parts.method == Method::HEAD && !answer.status().is_success() {
         without_body(answer)
     } else {
@@ -224,7 +224,7 @@ async fn outcome(
         ("DELETE", Kind::Upload(id)) => uploads::cancel(&call, &id).await?,
         ("GET", Kind::Tags) => tags(&call)?,
         ("GET", Kind::Referrers(digest)) => referrers(&call, &digest)?,
-        // Images are deleted through the API only.
+        // Images are only deleted through the API.
         (method, kind) => {
             let message = format!("The operation is unsupported: {method} {}", kind.name());
             return Err(Fault::client("Unsupported", message).into());
@@ -236,7 +236,7 @@ fn unknown(call: &Call<'_>) -> Fault {
     repositories::not_found(&call.scope, &call.name)
 }
 
-/// At most 1000 tags a page; more is an error in ECR, not a smaller page.
+/// At most 1000 tags per page; a larger number is an error in ECR, not a smaller page.
 fn tags(call: &Call<'_>) -> Result<Answer, Fault> {
     let most = match value(&call.query, "n") {
         None => 1000,

@@ -1,4 +1,4 @@
-//! Uploads: in one piece or in pieces that follow each other.
+//! Uploads: in one piece or in consecutive pieces.
 
 use std::sync::Arc;
 
@@ -19,13 +19,13 @@ use crate::store::model::Layer;
 use crate::time::now_millis;
 use crate::uploads::Upload;
 
-/// `POST`: a session, or at once the layer where it can be mounted.
+/// `POST`: opens a session, or returns the layer if it can be mounted.
 pub(super) async fn begin(call: &Call<'_>, entry: &mut Entry) -> Result<Answer, Fault> {
     if let (Some(wanted), Some(from)) = (value(&call.query, "mount"), value(&call.query, "from")) {
         entry.action.push_str(" mount");
         let read = Need::new("ecr:GetDownloadUrlForLayer", repositories::arn(&call.scope, from));
         entry.iam.push(read.action.clone());
-        // Whoever may not read it there sends it.
+        // Without permission to read it there, the client has to send it.
         if iam::authorize(call.app, &call.principal, &[read]).is_ok() && mount(call, wanted, from)? {
             let mut answer = empty(StatusCode::CREATED);
             set(&mut answer, "location", call.location(&format!("blobs/{wanted}")));
@@ -47,9 +47,9 @@ fn describe(call: &Call<'_>, answer: &mut Answer, id: &str, range: &str) {
     set(answer, "content-length", "0");
 }
 
-/// ECR mounts only where the account allows it, between repositories encrypted alike, never with pull-through repositories,
-/// and only what a committed manifest refers to
-/// (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/blob-mounting.html>, aws/containers-roadmap#2860).
+/// ECR mounts only if the account allows it, between repositories with the same encryption, never with pull-through repositories, and only
+/// blobs that a committed manifest refers to (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/blob-mounting.html>,
+/// aws/containers-roadmap#2860).
 fn mount(call: &Call<'_>, wanted: &str, from: &str) -> Result<bool, Fault> {
     let target = repositories::find(call.app, &call.scope, &call.name)?;
     let settings = call.app.store.region(&call.scope).settings();
@@ -69,8 +69,8 @@ fn mount(call: &Call<'_>, wanted: &str, from: &str) -> Result<bool, Fault> {
     })
 }
 
-/// The first byte that a request says it carries. Without a word on it ECR takes it to be byte 0, so that a body sent again
-/// into a session that has bytes is refused.
+/// The position of a request's first byte. If it is not specified, ECR assumes 0, so a body that is sent again to a session with bytes is
+/// rejected.
 fn first_byte(call: &Call<'_>) -> Result<u64, Fault> {
     let Some(text) = header(call.parts, "content-range") else { return Ok(0) };
     text.trim_start_matches("bytes")
@@ -82,7 +82,7 @@ fn first_byte(call: &Call<'_>) -> Result<u64, Fault> {
         })
 }
 
-/// Takes a body in. What came before it broke off stays.
+/// Receives a body. If the connection breaks, the bytes received before are kept.
 async fn receive(upload: &mut Upload, body: &mut Incoming) -> Result<(), Fault> {
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| {
@@ -95,7 +95,7 @@ async fn receive(upload: &mut Upload, body: &mut Incoming) -> Result<(), Fault> 
     Ok(())
 }
 
-/// `PATCH` answers 201 where the specification has 202.
+/// `PATCH` answers 201, while the specification requires 202.
 pub(super) async fn patch(call: &Call<'_>, id: &str, body: &mut Incoming) -> Result<Answer, Fault> {
     let session = sessions::find(call.app, &call.scope, &call.name, id).await?;
     let mut upload = session.lock().await;
@@ -113,7 +113,7 @@ pub(super) async fn complete(call: &Call<'_>, id: &str, body: &mut Incoming) -> 
     let session = sessions::find(call.app, &call.scope, &call.name, id).await?;
     let mut upload = session.lock_owned().await;
     if !hyper::body::Body::is_end_stream(body) {
-        // Chunked bodies may turn out to be empty: a part begins with its first byte.
+        // Chunked bodies may be empty: a part begins with its first byte.
         let before = upload.offset();
         let first = first_byte(call)?;
         let mut begun = false;

@@ -1,12 +1,10 @@
-//! Conditions
-//! (<https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_condition_operators.html>).
+//! Conditions of policies (<https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_condition_operators.html>).
 
 use super::Question;
 use super::document::PolicyError;
 use super::wildcard::matches;
 
-/// The condition keys that are known, in lower case. A request has no value for those that it says nothing of
-/// (`aws:SourceArn`: only services of AWS's own have it).
+/// The supported condition keys, in lower case. Some never have a value here (`aws:SourceArn` is only set by AWS's own services).
 const KEYS: [&str; 17] = [
     "aws:principalaccount",
     "aws:principalarn",
@@ -27,7 +25,7 @@ const KEYS: [&str; 17] = [
     "s3:x-amz-server-side-encryption-aws-kms-key-id",
 ];
 
-/// The headers that S3 has as condition keys
+/// The headers that are condition keys in S3
 /// (<https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazons3.html#amazons3-policy-keys>).
 pub(crate) fn headers() -> impl Iterator<Item = &'static str> {
     KEYS.iter().filter_map(|key| key.strip_prefix("s3:"))
@@ -47,9 +45,9 @@ enum Compare {
 pub(super) struct Condition {
     compare: Compare,
     negated: bool,
-    /// A key that the request does not have is no obstacle.
+    /// The condition holds if the request does not have the key.
     if_exists: bool,
-    /// In lower case: the case of keys does not count.
+    /// In lower case, as keys are not case-sensitive.
     key: String,
     wanted: Vec<String>,
 }

@@ -1,6 +1,6 @@
-//! Policies (<https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements.html>), as far as HTC-Grid's
-//! template and this project use them. What is not known here is refused by name when a policy is put: nothing counts as
-//! enforced that is not.
+//! Policies (<https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements.html>), with the elements that HTC-Grid's
+//! template and this project use. A policy with anything else is rejected by name when it is put, so that every accepted policy is enforced
+//! completely.
 
 use serde_json::Value;
 
@@ -8,57 +8,57 @@ use super::condition::Condition;
 use super::wildcard::matches;
 use super::{Principal, Question};
 
-/// Whose policy it is: that decides which elements it has.
+/// The kind of a policy's owner, which determines its elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// A caller's: no `Principal`.
+    /// A caller's: without `Principal`.
     Identity,
     /// A bucket's or a key's.
     Resource,
-    /// A repository's: no `Resource`, which is the repository.
+    /// A repository's: without `Resource`, which is the repository.
     Repository,
 }
 
-/// Why a policy is not taken.
+/// Why a policy is rejected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum PolicyError {
-    /// AWS would not take it either.
+    /// AWS rejects it too.
     #[error("{0}")]
     Malformed(String),
-    /// AWS may take it; here it would not be enforced.
+    /// AWS may accept it, but it would not be enforced here.
     #[error("a policy with {0}")]
     Unknown(String),
 }
 
-/// What a policy says to a request.
+/// A policy's result for a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Verdict {
-    /// Nothing.
+    /// No statement applies.
     Silent,
     /// An Allow for the caller's account: the caller's own policy decides.
     Delegated,
     /// An Allow for the caller.
     Allowed,
-    /// A Deny, which nothing overrules.
+    /// A Deny, which has precedence over everything.
     Denied,
 }
 
-/// A policy that was read, and is enforced whole.
+/// A parsed policy that can be enforced completely.
 #[derive(Clone, Debug)]
 pub(crate) struct Policy(Vec<Statement>);
 
 #[derive(Clone, Debug)]
 struct Statement {
     denies: bool,
-    /// None for an identity's policy.
+    /// `None` for an identity's policy.
     principals: Option<Vec<String>>,
     actions: Patterns,
-    /// None for a repository's policy.
+    /// `None` for a repository's policy.
     resources: Option<Patterns>,
     conditions: Vec<Condition>,
 }
 
-/// An element and its opposite, as `Action` and `NotAction`.
+/// The patterns of an element or its negation, such as `Action` and `NotAction`.
 #[derive(Clone, Debug)]
 struct Patterns {
     patterns: Vec<String>,
@@ -73,7 +73,7 @@ impl Patterns {
 
 impl Policy {
     /// # Errors
-    /// If `text` is no policy of this kind, or has what is not enforced here.
+    /// `text` is not a policy of this kind, or contains something that is not supported here.
     pub(crate) fn parse(text: &str, kind: Kind) -> Result<Self, PolicyError> {
         let policy: Value = serde_json::from_str(text)
             .map_err(|_| malformed("Policies must be valid JSON and the first byte must be '{'"))?;
@@ -91,12 +91,12 @@ impl Policy {
             .map(Self)
     }
 
-    /// What it says: a Deny before all, else the widest Allow.
+    /// The result: a Deny before all, else the widest Allow.
     pub(crate) fn judge(&self, question: &Question<'_>) -> Verdict {
         self.0.iter().map(|statement| statement.judge(question)).max().unwrap_or(Verdict::Silent)
     }
 
-    /// Whether it allows everybody something without a condition.
+    /// Whether it allows something for everybody without a condition.
     pub(crate) fn is_public(&self) -> bool {
         self.0.iter().any(|statement| {
             let everybody = |names: &Vec<String>| names.iter().any(|name| name == "*");
@@ -154,7 +154,7 @@ impl Statement {
     }
 }
 
-/// How a principal's name means the caller: everybody, the user, the role or the session alone, or the whole account.
+/// Whether a principal's name includes the caller: everybody, the user, the role or the session, or the whole account.
 fn meant(name: &str, caller: &Principal) -> Verdict {
     if name == "*" || name == caller.arn || Some(name) == caller.role().as_deref() {
         Verdict::Allowed
@@ -182,7 +182,7 @@ fn principals(principal: &Value) -> Result<Vec<String>, PolicyError> {
         Value::Object(kinds) => {
             match kinds.keys().find(|kind| !["AWS", "Service"].contains(&kind.as_str())) {
                 Some(kind) => Err(PolicyError::Unknown(format!("Principal.{kind}"))),
-                // A service of AWS's never calls here.
+                // AWS's own services never call this server.
                 None => Ok(texts(&principal["AWS"])),
             }
         }
@@ -203,7 +203,7 @@ fn patterns(statement: &Value, element: &str) -> Result<Patterns, PolicyError> {
     }
 }
 
-/// One text or a list of them; JSON's own true and false are texts here, as in IAM.
+/// One text or a list of them; JSON's true and false count as texts, as in IAM.
 fn texts(value: &Value) -> Vec<String> {
     match value {
         Value::String(one) => vec![one.clone()],

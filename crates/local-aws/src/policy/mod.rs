@@ -1,8 +1,8 @@
-//! IAM's policies: what a caller is allowed by its own policy and by the one of the resource
-//! (<https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic.html>). There are no organization
-//! policies, permissions boundaries or session policies.
+//! IAM's policies: what a caller may do according to its own policy and the resource's
+//! (<https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic.html>). Organization policies, permissions
+//! boundaries and session policies are not supported.
 //!
-//! A caller without a policy may do everything, as an administrator.
+//! A caller without a policy may do everything, like an administrator.
 
 mod condition;
 mod document;
@@ -19,10 +19,10 @@ pub(crate) use document::{Kind, Policy, PolicyError, Verdict};
 use crate::fault::Fault;
 use crate::scope::Scope;
 
-/// Who asks.
+/// The caller.
 #[derive(Clone, Debug)]
 pub(crate) struct Principal {
-    /// A session's for an assumed role.
+    /// For an assumed role, that of the session.
     pub(crate) arn: String,
     pub(crate) account: String,
 }
@@ -36,10 +36,10 @@ impl Principal {
     }
 }
 
-/// An action on a resource that a request needs.
+/// A permission that a request needs: an action on a resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Need {
-    /// As `s3:PutObject`.
+    /// For example `s3:PutObject`.
     pub(crate) action: String,
     /// An ARN, or `*` for actions that have no resource.
     pub(crate) resource: String,
@@ -61,13 +61,13 @@ impl Need {
         self.action.starts_with("s3:")
     }
 
-    /// What the service `via` does with a key in the caller's name.
+    /// The need for a service `via` that uses a key for the caller.
     pub(crate) fn via(self, via: &str, scope: &Scope) -> Self {
         let suffix = if scope.partition() == "aws-cn" { "amazonaws.com.cn" } else { "amazonaws.com" };
         self.with("kms:viaservice", format!("{via}.{}.{suffix}", scope.region))
     }
 
-    /// The role that a service of AWS's makes for itself in the caller's name
+    /// The need to create a service-linked role for the caller
     /// (<https://docs.aws.amazon.com/IAM/latest/UserGuide/create-service-linked-role.html>).
     pub(crate) fn service_role(scope: &Scope, service: &str, role: &str) -> Self {
         let (partition, account) = (scope.partition(), &scope.account);
@@ -76,7 +76,7 @@ impl Need {
     }
 }
 
-/// What a policy is asked.
+/// The input for evaluating a policy.
 pub(crate) struct Question<'a> {
     pub(crate) principal: &'a Principal,
     pub(crate) need: &'a Need,
@@ -96,7 +96,7 @@ impl Question<'_> {
     }
 }
 
-/// The users behind access keys that are not called as their keys are, and the policies of users and roles by their ARN.
+/// The users of access keys that do not contain a name, and the policies of users and roles by ARN.
 #[derive(Default)]
 pub(crate) struct Identities {
     users: RwLock<BTreeMap<String, String>>,
@@ -104,18 +104,18 @@ pub(crate) struct Identities {
 }
 
 impl Identities {
-    /// Makes an access key this user's.
+    /// Assigns an access key to a user.
     pub(crate) fn set_user(&self, access_key: &str, user: &str) {
         let mut all = self.users.write().unwrap_or_else(PoisonError::into_inner);
         all.insert(access_key.to_owned(), user.to_owned());
     }
 
-    /// Whose access key it is, if that was said.
+    /// The user of an access key, if one was assigned.
     pub(crate) fn user(&self, access_key: &str) -> Option<String> {
         self.users.read().unwrap_or_else(PoisonError::into_inner).get(access_key).cloned()
     }
 
-    /// Gives a user or role its only policy; none makes it an administrator again.
+    /// Sets the only policy of a user or role; `None` makes it an administrator again.
     pub(crate) fn set(&self, arn: &str, policy: Option<Policy>) {
         let mut all = self.policies.write().unwrap_or_else(PoisonError::into_inner);
         match policy {
@@ -131,23 +131,23 @@ impl Identities {
     }
 }
 
-/// The policy that stands on a resource, and the account that has the resource.
+/// The account and the policy of a resource.
 pub(crate) struct Owner {
     pub(crate) account: String,
     pub(crate) policy: Option<Policy>,
-    /// What a key's policy does not allow, nobody may: not even an administrator
+    /// Without an Allow in the key's policy, even an administrator is denied
     /// (<https://docs.aws.amazon.com/kms/latest/developerguide/key-policies.html>).
     pub(crate) is_key: bool,
 }
 
-/// The reason that AWS gives where no policy allows an action.
+/// AWS's reason if no policy allows an action.
 pub(crate) fn no(kind: &str, need: &Need) -> String {
     format!("because no {kind}-based policy allows the {} action", need.action)
 }
 
-/// The refusal in AWS's words.
+/// AWS's error message.
 pub(crate) fn refusal(principal: &Principal, need: &Need, why: &str) -> Fault {
-    // S3 puts the resource into quotation marks.
+    // S3 quotes the resource.
     let quote = if need.is_of_s3() { "\"" } else { "" };
     let message = format!(
         "User: {} is not authorized to perform: {} on resource: {quote}{}{quote} {why}",
@@ -156,11 +156,11 @@ pub(crate) fn refusal(principal: &Principal, need: &Need, why: &str) -> Fault {
     Fault::client("AccessDeniedException", message)
 }
 
-/// Whether the caller may do it, by what its own policy says and by the policy of the resource.
+/// Decides by the caller's own policy and the resource's.
 pub(crate) fn decide(identity: Verdict, owner: Option<&Owner>, question: &Question<'_>) -> Result<(), Fault> {
     let elsewhere = owner.is_some_and(|owner| owner.account != question.principal.account);
     let refused = |why: &str| match why.starts_with("because") && elsewhere && question.need.is_of_s3() {
-        // S3 does not explain other accounts' policies.
+        // S3 does not explain policies of other accounts.
         true => Err(Fault::client("AccessDeniedException", "Access Denied")),
         false => Err(refusal(question.principal, question.need, why)),
     };

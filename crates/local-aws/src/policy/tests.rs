@@ -27,7 +27,7 @@ fn asked(policy: &Value, headers: &[(&str, &str)], secure: bool) -> Verdict {
     judge(policy, Kind::Resource, &put(headers), secure)
 }
 
-/// A bucket's Deny, with more or other members.
+/// A bucket's Deny, with additional or other members.
 fn statement(more: &Value) -> Value {
     let mut statement = json!({
         "Effect": "Deny", "Principal": "*", "Action": "s3:PutObject", "Resource": "arn:aws:s3:::state/*",
@@ -53,7 +53,7 @@ fn headers_that_are_missing_and_headers_that_are_wrong() {
     let lenient = statement(&json!({ "Condition": { "StringEqualsIfExists": { SSE: "AES256" } } }));
     assert_eq!(asked(&lenient, &[], true), Verdict::Denied);
     assert_eq!(asked(&lenient, &[(SSE, "aws:kms")], true), Verdict::Silent);
-    // All keys of all operators have to hold.
+    // All keys of all operators must match.
     let both = statement(&json!({ "Condition": {
         "StringEquals": { SSE: "aws:kms" }, "Bool": { "aws:SecureTransport": false },
     } }));
@@ -66,7 +66,7 @@ fn tls_and_principals() {
     let plain = statement(&json!({ "Condition": { "Bool": { "aws:SecureTransport": "false" } } }));
     assert_eq!(asked(&plain, &[], true), Verdict::Silent);
     assert_eq!(asked(&plain, &[], false), Verdict::Denied);
-    // A Deny for the account is one for all in it; an Allow for it leaves the choice to their own policies.
+    // A Deny for the account applies to all its principals; an Allow leaves the choice to their own policies.
     for (who, deny, allow) in [
         (json!("*"), Verdict::Denied, Verdict::Allowed),
         (json!({ "AWS": "*" }), Verdict::Denied, Verdict::Allowed),
@@ -128,12 +128,12 @@ fn what_is_not_enforced_is_refused_by_name() {
         let error = refused(&policy, Kind::Resource);
         assert!(matches!(&error, PolicyError::Malformed(said) if said.contains(words)), "{error}");
     }
-    // Each kind has elements of its own.
+    // Each kind has its own elements.
     assert!(refused(&statement(&json!({})), Kind::Identity).to_string().contains("Principal"));
     assert!(refused(&statement(&json!({})), Kind::Repository).to_string().contains("Resource"));
 }
 
-/// A policy of one Allow or Deny.
+/// A policy with one Allow or Deny.
 fn policy(kind: Kind, effect: &str, action: &str, resource: &str, condition: &Value) -> Policy {
     let mut statement = json!({ "Effect": effect, "Action": action });
     if kind != Kind::Identity {
@@ -195,12 +195,12 @@ fn a_deny_overrules_whosever_it_is() {
     let no = "because no identity-based policy allows the s3:PutObject action".to_owned();
     assert_eq!(said(allow, None), Ok(()));
     assert_eq!(said(Verdict::Silent, None), Err(no.clone()));
-    // The account's own Allow leaves it to the caller's policy.
+    // An Allow for the account leaves the decision to the caller's policy.
     assert_eq!(said(Verdict::Silent, Some(bucket(own, "Allow"))), Err(no));
     assert_eq!(said(allow, Some(bucket(own, "Allow"))), Ok(()));
     assert!(said(deny, Some(bucket(own, "Allow"))).unwrap_err().contains("deny in an identity-based policy"));
     assert!(said(allow, Some(bucket(own, "Deny"))).unwrap_err().contains("deny in a resource-based policy"));
-    // Between accounts both have to allow it.
+    // Between accounts, both policies have to allow it.
     assert_eq!(said(allow, Some(bucket(other, "Allow"))), Ok(()));
     assert_eq!(said(Verdict::Silent, Some(bucket(other, "Allow"))), Err("Access Denied".to_owned()));
     let closed = Owner { account: other.to_owned(), policy: None, is_key: false };

@@ -1,6 +1,6 @@
 //! IAM's patterns.
 
-/// Whether `pattern` is the whole of `text`: `*` is any text, `?` one character.
+/// Whether `pattern` matches the whole of `text`: `*` matches any text, `?` one character.
 pub(super) fn matches(pattern: &str, text: &str) -> bool {
     let mut pattern = pattern.chars();
     match pattern.next() {

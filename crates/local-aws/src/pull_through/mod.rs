@@ -1,4 +1,4 @@
-//! Pull-through cache: a rule for a prefix, and a pull brings repository, manifest and layers from the upstream
+//! Pull-through cache: a pull from a prefix with a rule imports repository, manifest and layers from the upstream
 //! (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/pull-through-cache.html>).
 
 use std::collections::BTreeMap;
@@ -17,7 +17,7 @@ use crate::store::model::{Layer, PullThrough, Repository, Rule};
 use crate::time::now_millis;
 use crate::upstreams::{Source, UpstreamError};
 
-/// Where a repository's images come from, if a rule says so. The longest prefix wins.
+/// The source of a repository's images, if there is a rule for it. The longest prefix wins.
 fn source(app: &App, scope: &Scope, name: &str) -> Option<Source> {
     let settings = app.store.region(scope).settings();
     let below = |rule: &Rule| match rule.prefix.as_str() {
@@ -26,7 +26,7 @@ fn source(app: &App, scope: &Scope, name: &str) -> Option<Source> {
     };
     let (rule, rest) = settings.rules.values().filter_map(|rule| Some((rule, below(rule)?))).max_by_key(
         |(rule, rest)| {
-            // The less is left of the name, the longer the prefix.
+            // The shorter the rest of the name, the longer the prefix.
             (std::cmp::Reverse(rest.len()), rule.prefix != "ROOT")
         },
     )?;
@@ -44,10 +44,9 @@ fn unavailable(source: &Source, error: &UpstreamError) -> Fault {
     )
 }
 
-/// Brings the manifest that `reference` means, if a rule is there for it and what is here is missing or too old.
-/// Does nothing where no rule is: the caller finds the repository missing or not by itself. What the puller needs for an import
-/// is added to the journal's entry
-/// (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/pull-through-cache-iam.html>).
+/// Imports the manifest of `reference` if there is a rule for it and the stored one is missing or too old. Does nothing without a rule: the
+/// caller then returns the error if the repository is missing. The permissions that the caller needs for an import are added to the
+/// journal's entry (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/pull-through-cache-iam.html>).
 pub(crate) async fn manifest(
     app: &Arc<App>,
     scope: &Scope,
@@ -75,13 +74,13 @@ pub(crate) async fn manifest(
             repository.pull_through.as_ref().and_then(|through| through.checked.get(reference)).copied();
         let refresh = i64::try_from(app.config.pull_through_refresh.as_millis()).unwrap_or(i64::MAX);
         if checked.is_none_or(|checked| now_millis().saturating_sub(checked) < refresh) {
-            // Also what somebody pushed here by hand: it has never been compared and never will be.
+            // Also images that were pushed here directly: they are never compared with the upstream.
             return Ok(());
         }
         match app.upstreams.digest(&source, reference).await {
             Ok(Some(upstream)) if upstream != *digest => {}
             Ok(Some(_)) => return note_checked(app, scope, name, reference),
-            // What is cached is served while the upstream is away, or has taken the tag back.
+            // The cached image is served while the upstream is not reachable, or has deleted the tag.
             Ok(None) => return Ok(()),
             Err(error) => {
                 tracing::warn!(%error, upstream = source.host, "the cached image is served unchecked");
@@ -99,7 +98,7 @@ pub(crate) async fn manifest(
     }
     let (bytes, media_type) = match app.upstreams.manifest(&source, reference).await {
         Ok(Some(found)) => found,
-        // Repository or image not found: the caller's own words say it.
+        // Repository or image not found: the caller returns its own error.
         Ok(None) => return Ok(()),
         Err(error) => return Err(unavailable(&source, &error)),
     };
@@ -134,7 +133,7 @@ fn store(
             }),
             ..templates::for_cache(app, scope, name)?
         };
-        // Two first pulls at once: the other one's repository is as good.
+        // With two first pulls at the same time, the other one's repository is equivalent.
         app.store.region(scope).add_repository(repository)?;
     }
     let blobs = parsed.needed.clone();
@@ -151,7 +150,7 @@ fn store(
         }
         Ok(())
     })?;
-    // As ECR does, the layers come behind the manifest; whoever asks for one in the meantime waits for that one.
+    // As in ECR, the layers arrive after the manifest; a request for one of them waits for it.
     let (app, scope, name) = (Arc::clone(app), scope.clone(), name.to_owned());
     tokio::spawn(async move {
         for blob_digest in blobs {
@@ -163,7 +162,7 @@ fn store(
     Ok(())
 }
 
-/// Brings a layer that an image here refers to. `Ok(false)`: it is none of a pull-through repository's.
+/// Imports a layer that an image of the repository refers to. `Ok(false)`: it does not belong to a pull-through repository.
 pub(crate) async fn blob(app: &Arc<App>, scope: &Scope, name: &str, wanted: &str) -> Result<bool, Fault> {
     let Some(source) = source(app, scope, name) else { return Ok(false) };
     let belongs = |repository: &Repository| {
@@ -183,7 +182,7 @@ pub(crate) async fn blob(app: &Arc<App>, scope: &Scope, name: &str, wanted: &str
         return Ok(true);
     }
     let size = match app.store.contents.size(wanted) {
-        // Another repository has it: the bytes need not come twice.
+        // Another repository has it: the bytes need not be downloaded again.
         Some(size) => size,
         None => app
             .upstreams

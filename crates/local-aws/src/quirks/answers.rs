@@ -1,4 +1,4 @@
-//! Requests that are carried out and whose answer comes late or never.
+//! Requests that are executed, but whose answer is late or missing.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ impl Answers {
         Self(Arc::clone(shared))
     }
 
-    /// Keeps an answer back for as long as the quirks say so.
+    /// Delays an answer as long as the quirks say.
     pub(crate) async fn hold(&self, request: &str) {
         let mut set = self.0.sets.subscribe();
         {
@@ -28,16 +28,16 @@ impl Answers {
             }
             state.held.push(request.to_owned());
         }
-        // An error would be the end of the server.
+        // An error means that the server has ended.
         let _ = set.changed().await;
     }
 
-    /// The requests whose answers are kept back.
+    /// The requests whose answers are delayed.
     pub(crate) fn held(&self) -> Vec<String> {
         self.0.lock().held.clone()
     }
 
-    /// Counts one request; true: it is carried out and not answered.
+    /// Counts one request; returns true if it is executed without an answer.
     pub(crate) fn drops(&self, request: &str) -> bool {
         let mut state = self.0.lock();
         let Some(nth) = state.find(|quirk| match quirk {

@@ -1,15 +1,15 @@
-//! What was just made and is not seen everywhere at once.
+//! New things that are not visible everywhere immediately.
 
 use std::sync::Arc;
 
 use super::{Quirk, Shared};
 
-/// Where something new is not seen yet.
+/// Where something new is not visible yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Delay {
     /// The settings of a new bucket.
     Bucket,
-    /// The objects of a bucket whose versioning was switched on for the first time.
+    /// The objects of a bucket after versioning was enabled for the first time.
     Versions,
     /// A new repository in the registry.
     Repository,
@@ -26,7 +26,7 @@ impl Delays {
         Self(Arc::clone(shared))
     }
 
-    /// Something was made: it is late for as many requests as the quirks say.
+    /// Records that something was created: it stays invisible for as many requests as the quirks say.
     pub(crate) fn begin(&self, delay: Delay, key: &str) {
         let mut state = self.0.lock();
         let requests = state.find(|quirk| match (quirk, delay) {
@@ -41,7 +41,7 @@ impl Delays {
         }
     }
 
-    /// Counts a request for it; where it comes too early, how many more do.
+    /// Counts a request for it; returns how many more come too early, if this one does.
     pub(crate) fn left(&self, delay: Delay, key: &str) -> Option<u32> {
         let mut state = self.0.lock();
         let left = state.late.get_mut(&(delay, key.to_owned())).filter(|left| **left > 0)?;

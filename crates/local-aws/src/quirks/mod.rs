@@ -1,4 +1,4 @@
-//! Ways in which the real services surprise their callers, switched on by name.
+//! Surprising behaviour of the real services, enabled by name.
 
 mod answers;
 mod delays;
@@ -18,7 +18,7 @@ use answers::Answers;
 use delays::Delays;
 use throttles::Throttles;
 
-/// The quirks that are on, and what they have counted so far.
+/// The enabled quirks and their counters.
 pub(crate) struct Quirks {
     shared: Arc<Shared>,
     pub(crate) answers: Answers,
@@ -26,10 +26,10 @@ pub(crate) struct Quirks {
     pub(crate) throttles: Throttles,
 }
 
-/// One lock for the quirks and all that they count: a request sees either the old ones or the new ones.
+/// One lock for the quirks and their counters: a request sees either all old or all new ones.
 struct Shared {
     state: Mutex<State>,
-    /// How often the quirks were set.
+    /// Counts how often the quirks were set.
     sets: watch::Sender<u64>,
 }
 
@@ -39,13 +39,13 @@ struct State {
     generator: fastrand::Rng,
     puts: Vec<Instant>,
     token_uses: HashMap<u64, u64>,
-    /// How many requests each thing is still late for.
+    /// For how many requests each thing is still invisible.
     late: HashMap<(Delay, String), u32>,
     conflicts: u32,
     dropped: u64,
-    /// The requests that an answer may be kept back for.
+    /// Counts the requests whose answer may be delayed.
     matched: u64,
-    /// Those whose answers are kept back.
+    /// The requests whose answers are delayed.
     held: Vec<String>,
 }
 
@@ -74,7 +74,7 @@ impl Quirks {
         quirks
     }
 
-    /// Replaces the quirks; all counting starts anew.
+    /// Replaces the quirks and resets all counters.
     pub(crate) fn set(&self, on: Vec<Quirk>) {
         let mut state = self.shared.lock();
         *state = State { on, ..State::default() };
@@ -101,7 +101,7 @@ impl Quirks {
         self.shared.lock().on.iter().map(ToString::to_string).collect()
     }
 
-    /// Whether a quirk without a measure is on.
+    /// Whether a quirk without a value is enabled.
     pub(crate) fn is_on(&self, quirk: &Quirk) -> bool {
         self.shared.lock().on.contains(quirk)
     }
@@ -112,7 +112,7 @@ impl Quirks {
         self.shared.lock().on.iter().any(denied)
     }
 
-    /// For how long after its upload a manifest may not name a layer.
+    /// How long after its upload a manifest may not refer to a layer.
     pub(crate) fn blob_lag(&self) -> Option<Duration> {
         self.shared.lock().find(|quirk| match quirk {
             Quirk::BlobUnknownLag(lag) => Some(*lag),

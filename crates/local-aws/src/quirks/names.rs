@@ -1,75 +1,75 @@
-//! The names of quirks, as they are switched on by.
+//! The quirks' names and values.
 
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// One surprise, with its measure where it has one.
+/// One quirk, with its value if it has one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Quirk {
-    /// `blob-unknown-lag[=MS]`: a manifest that names a layer finished less than this ago is refused with `BLOB_UNKNOWN`.
+    /// `blob-unknown-lag[=MS]`: a manifest that refers to a layer completed less than this ago is rejected with `BLOB_UNKNOWN`.
     BlobUnknownLag(Duration),
-    /// `throttle-put-image[=N]`: more than N image puts in one second are refused (AWS's quota is 10).
+    /// `throttle-put-image[=N]`: more than N image puts per second are rejected (AWS's quota is 10).
     ThrottlePutImage(u32),
-    /// `throttle-random=SEED[:PERMILLE]`: so many of a thousand requests are refused, by a generator with that seed.
+    /// `throttle-random=SEED[:PERMILLE]`: PERMILLE of a thousand requests are rejected, by a generator with this seed.
     ThrottleRandom {
         /// Seed of the generator.
         seed: u64,
-        /// How many of a thousand requests are refused.
+        /// How many of a thousand requests are rejected.
         permille: u32,
     },
-    /// `expire-tokens-after-n-requests=N`: a registry token is good for N requests.
+    /// `expire-tokens-after-n-requests=N`: a registry token is valid for N requests.
     ExpireTokensAfter(u64),
     /// `no-location-on-manifest-put`: the answer to a manifest's PUT has no `Location`.
     NoLocationOnManifestPut,
-    /// `drop-connection-on-unknown-repo`: a push to a repository that does not exist is hung up on.
+    /// `drop-connection-on-unknown-repo`: the connection of a push to a missing repository is closed.
     DropConnectionOnUnknownRepo,
-    /// `eventual-consistency=N`: the registry denies a new repository N times.
+    /// `eventual-consistency=N`: the registry reports a new repository as missing N times.
     EventualConsistency(u32),
-    /// `late-listing=N`: a new repository or rule is left out of the next N listings; asked for by its name it is there.
+    /// `late-listing=N`: a new repository or rule is missing in the next N listings, but found by its name.
     LateListing(u32),
-    /// `slow-signing=N`: the first N questions for the signatures of a new image find them in progress.
+    /// `slow-signing=N`: the first N requests for the signatures of a new image report that signing is in progress.
     SlowSigning(u32),
-    /// `session-expired`: whoever signs a request does it with a session that is over.
+    /// `session-expired`: every request is signed with an expired session.
     SessionExpired,
     /// `clock-skew`: every signature is too old.
     ClockSkew,
-    /// `plain-http`: requests to S3 count as what they are, without TLS.
+    /// `plain-http`: requests to S3 count as requests without TLS, which they are.
     PlainHttp,
-    /// `young-bucket=N`: the first N requests about a new bucket's settings are refused, by OperationAborted and NoSuchBucket in
-    /// turns, and so are the first N requests for its objects after versioning was switched on, by NoSuchKey.
+    /// `young-bucket=N`: the first N requests about a new bucket's settings fail, alternately with OperationAborted and NoSuchBucket; so do
+    /// the first N requests for its objects after versioning was enabled, with NoSuchKey.
     YoungBucket(u32),
-    /// `conflict=N`: the next N conditional deletions in S3 meet another request.
+    /// `conflict=N`: the next N conditional deletions in S3 conflict with another request.
     Conflict(u32),
-    /// `clock=SECONDS`: AWS's clock is ahead of this machine's by so much, or behind (a number below 0).
+    /// `clock=SECONDS`: AWS's clock is ahead of this machine's by SECONDS, or behind if negative.
     Clock(i64),
-    /// `drop-answer=N:WORDS`: the Nth request whose `SERVICE ACTION PATH` holds these words is carried out, and the connection
-    /// closed without an answer.
+    /// `drop-answer=N:WORDS`: the Nth request whose `SERVICE ACTION PATH` contains this text is executed, and the connection is closed
+    /// without an answer.
     DropAnswer {
-        /// Which of them.
+        /// The number of the request.
         nth: u64,
-        /// What the request is known by.
+        /// The text in the request.
         words: String,
     },
-    /// `deny:ACTION`: that IAM action is refused.
+    /// `deny:ACTION`: this IAM action is denied.
     Deny(String),
-    /// `hold-answer=N:WORDS`: the answer to the Nth request whose `SERVICE ACTION PATH` holds these words is kept back, after
-    /// the request was carried out, until the quirks are set anew.
+    /// `hold-answer=N:WORDS`: the Nth request whose `SERVICE ACTION PATH` contains this text is executed, but its answer is delayed until
+    /// the quirks are set again.
     HoldAnswer {
-        /// Which of them.
+        /// The number of the request.
         nth: u64,
-        /// What the request is known by.
+        /// The text in the request.
         words: String,
     },
 }
 
-/// A quirk's name that means nothing.
+/// Why a quirk's name is invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum QuirkError {
     /// No quirk has this name.
     #[error("unknown quirk '{0}'; known: {known}", known = KNOWN.join(", "))]
     Unknown(String),
-    /// The quirk's measure is missing or is no number.
+    /// The quirk's value is missing or not a number.
     #[error("quirk '{0}' needs a number after '='")]
     Measure(String),
 }

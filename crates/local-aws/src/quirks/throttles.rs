@@ -1,4 +1,4 @@
-//! Requests that are refused because there were too many, or another one is under way.
+//! Requests that are rejected because of their rate, or because of a conflict.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ impl Throttles {
         Self(Arc::clone(shared))
     }
 
-    /// Counts one image put; true: refuse it. A refused one does not count, as with a bucket of tokens.
+    /// Counts one image put; true: reject it. A rejected one is not counted, as with a token bucket.
     pub(crate) fn put_image(&self) -> bool {
         let mut state = self.0.lock();
         let Some(rate) = state.find(|quirk| match quirk {
@@ -30,7 +30,7 @@ impl Throttles {
         false
     }
 
-    /// Draws for one request; true: refuse it.
+    /// Draws a random number for one request; true: reject it.
     pub(crate) fn at_random(&self) -> bool {
         let mut state = self.0.lock();
         let permille = state.find(|quirk| match quirk {
@@ -40,7 +40,7 @@ impl Throttles {
         permille.is_some_and(|permille| state.generator.u32(0..1000) < permille)
     }
 
-    /// Counts one use of a token; true: it has been used up.
+    /// Counts one use of a token; true: it is used up.
     pub(crate) fn token_used_up(&self, nonce: u64) -> bool {
         let mut state = self.0.lock();
         let Some(most) = state.find(|quirk| match quirk {
@@ -54,7 +54,7 @@ impl Throttles {
         *uses > most
     }
 
-    /// Counts one conditional deletion; true: it meets another request.
+    /// Counts one conditional deletion; true: it conflicts with another request.
     pub(crate) fn conflict(&self) -> bool {
         let mut state = self.0.lock();
         let met = state.conflicts > 0;

@@ -1,4 +1,4 @@
-//! Which action a request is: one table, from which the 501s follow.
+//! Finds a request's action in one table, from which the 501s follow.
 
 use super::{Call, buckets, list, objects};
 use crate::fault::Fault;
@@ -6,14 +6,14 @@ use crate::http::Answer;
 
 pub(super) type Handler = fn(&Call<'_>) -> Result<Answer, Fault>;
 
-/// One action: its name, the IAM action it needs, and what it does.
+/// One action: its name, the IAM action that it needs, and its handler.
 pub(super) struct Action {
     pub(super) name: &'static str,
     pub(super) iam: &'static str,
     pub(super) handler: Handler,
 }
 
-/// Every action that is implemented: method, whether there is a key, the sub-resource of the query, and the action.
+/// All implemented actions: method, whether there is a key, the sub-resource in the query, and the action.
 pub(super) const ACTIONS: &[(&str, Place, &str, Action)] = &[
     (
         "GET",
@@ -252,7 +252,7 @@ pub(super) enum Place {
     Object,
 }
 
-/// Query names that choose another action. One that is not in the table is one that is not implemented.
+/// Query names that select another action. One that is not in the table is not implemented.
 pub(super) const SUB_RESOURCES: &[&str] = &[
     "accelerate",
     "acl",

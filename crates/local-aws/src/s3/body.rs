@@ -1,4 +1,4 @@
-//! Bodies as the SDKs send them: aws-chunked with trailers, and checksums of several kinds.
+//! Request bodies of the SDKs: aws-chunked with trailers, and several kinds of checksums.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -10,7 +10,7 @@ use sha2::Sha256;
 use crate::fault::Fault;
 use crate::http::header;
 
-/// The object's own bytes, their checksums compared with what was announced.
+/// The object's own bytes, verified with the request's checksums.
 pub(super) fn decode(parts: &Parts, bytes: Bytes) -> Result<Bytes, Fault> {
     let hash = header(parts, "x-amz-content-sha256").unwrap_or_default();
     let chunked = hash.starts_with("STREAMING-")
@@ -54,7 +54,7 @@ pub(super) fn decode(parts: &Parts, bytes: Bytes) -> Result<Bytes, Fault> {
     Ok(body)
 }
 
-/// CRC-32 as zip has it: the checksum that SDKs choose by themselves.
+/// CRC-32 as in zip: the default checksum of SDKs.
 fn crc32(bytes: &[u8]) -> u32 {
     let table: [u32; 256] = std::array::from_fn(|index| {
         let start = u32::try_from(index).unwrap_or(0);
@@ -65,8 +65,9 @@ fn crc32(bytes: &[u8]) -> u32 {
 
 type Trailers = Vec<(String, String)>;
 
-/// Takes `SIZE[;chunk-signature=…]\r\n…\r\n` apart
-/// (<https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-streaming-trailers.html>).
+/// Decodes `SIZE[;chunk-signature=…]\r
+/// …\r
+/// ` (<https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-streaming-trailers.html>).
 fn dechunk(bytes: &[u8]) -> Result<(Bytes, Trailers), Fault> {
     let broken = || Fault::client("IncompleteBody", "the aws-chunked body cannot be read");
     let line = |bytes: &[u8]| bytes.windows(2).position(|pair| pair == b"\r\n");

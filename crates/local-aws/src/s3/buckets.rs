@@ -1,4 +1,4 @@
-//! Buckets and what is set on them.
+//! Buckets and their settings.
 
 use std::collections::BTreeMap;
 
@@ -49,7 +49,7 @@ fn is_valid_name(name: &str) -> bool {
         && !name.contains("..")
 }
 
-/// What AWS has set on every new bucket since 2023.
+/// AWS's settings for every new bucket since 2023.
 fn new_documents() -> BTreeMap<String, String> {
     let mut documents = BTreeMap::new();
     let mut put = |name: &str, text: String| documents.insert(name.to_owned(), text);
@@ -116,7 +116,7 @@ pub(super) fn create(call: &Call<'_>) -> Result<Answer, Fault> {
             "The requested bucket name is not available. The bucket namespace is shared by all users of the system. Please \
              select a different name and try again.",
         )),
-        // In us-east-1 creating one's own bucket again has always been no error.
+        // In us-east-1, creating one's own bucket again is not an error.
         Some(known) if known.region == "us-east-1" && region == "us-east-1" => Ok(((), known.clone())),
         Some(_) => Err(Fault::new(
             StatusCode::CONFLICT,
@@ -153,14 +153,14 @@ pub(super) fn delete(call: &Call<'_>) -> Result<Answer, Fault> {
     Ok(empty(StatusCode::NO_CONTENT))
 }
 
-/// The one question about a bucket that any region answers.
+/// The only request about a bucket that every region answers.
 pub(super) fn location(call: &Call<'_>) -> Result<Answer, Fault> {
     let bucket = call.app.store.buckets().get(call.bucket).ok_or_else(no_such_bucket)?;
     let region = if bucket.region == "us-east-1" { "" } else { &bucket.region };
     Ok(document("LocationConstraint", &xml::escape(region)))
 }
 
-/// The refusal for a document that was never put.
+/// The error for a document that was never put.
 fn missing(name: &str) -> Fault {
     let (code, message) = match name {
         "policy" => ("NoSuchBucketPolicy", "The bucket policy does not exist"),
@@ -196,7 +196,7 @@ pub(super) fn put_document(call: &Call<'_>, name: &str) -> Result<Answer, Fault>
     change_documents(call, |documents| {
         documents.insert(name.to_owned(), text);
     })?;
-    // PutBucketPolicy and its like answer 204, the others 200; clients take both.
+    // PutBucketPolicy and PutBucketTagging answer 204, the others 200; clients accept both.
     Ok(empty(if name == "policy" || name == "tagging" { StatusCode::NO_CONTENT } else { StatusCode::OK }))
 }
 
@@ -254,7 +254,7 @@ pub(super) fn delete_document(call: &Call<'_>, name: &str) -> Result<Answer, Fau
     call.bucket()?;
     change_documents(call, |documents| {
         documents.remove(name);
-        // A bucket without encryption has not existed since 2023: it falls back to the default.
+        // Since 2023, no bucket is without encryption: it gets the default again.
         if name == "encryption" {
             documents.insert(name.to_owned(), default_encryption());
         }

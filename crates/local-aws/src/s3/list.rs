@@ -1,4 +1,4 @@
-//! Listing: objects by prefix and delimiter, and versions.
+//! Lists objects, by prefix and delimiter, and versions.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -25,7 +25,7 @@ impl Row<'_> {
     }
 }
 
-/// Rows in order after `after`, common prefixes folded.
+/// Rows after `after`, sorted, with common prefixes grouped.
 fn rows<'a>(bucket: &'a Bucket, prefix: &str, delimiter: &str, after: &str) -> Vec<Row<'a>> {
     let mut rows: Vec<Row<'a>> = Vec::new();
     for (key, versions) in &bucket.objects {
@@ -58,7 +58,7 @@ fn max_keys(call: &Call<'_>) -> Result<usize, Fault> {
     }
 }
 
-/// `encoding-type=url`, which the aws CLI asks for: names percent-encoded.
+/// `encoding-type=url`, which the aws CLI requests: names percent-encoded.
 fn encode(call: &Call<'_>, text: &str) -> String {
     if call.value("encoding-type") != Some("url") {
         return text.to_owned();
@@ -159,7 +159,7 @@ pub(super) fn versions(call: &Call<'_>) -> Result<Answer, Fault> {
     let prefix = call.value("prefix").unwrap_or_default();
     let marker =
         (call.value("key-marker").unwrap_or_default(), call.value("version-id-marker").unwrap_or_default());
-    // By key, and within a key the newest first.
+    // By key, and for each key the newest first.
     let all: Vec<(&String, &Version, bool)> = bucket
         .objects
         .iter()

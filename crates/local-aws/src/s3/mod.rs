@@ -1,6 +1,5 @@
-//! S3, path-style and as a virtual host below `localhost`
-//! (<https://docs.aws.amazon.com/AmazonS3/latest/API/Welcome.html>): what terraform's backend, the check of a state bucket and
-//! the aws CLI use.
+//! S3, path-style and as a virtual host below `localhost` (<https://docs.aws.amazon.com/AmazonS3/latest/API/Welcome.html>): what
+//! terraform's backend, the check of a state bucket and the aws CLI use.
 
 mod actions;
 mod body;
@@ -30,10 +29,10 @@ use crate::store::model::Bucket;
 use crate::traffic::RequestBody;
 use crate::xml::element;
 
-/// The largest object: a state, a plan, a plan cache; nobody keeps images here.
+/// Largest object, in bytes: states, plans and plan caches; images are not stored here.
 const MOST_BYTES: usize = 256 * 1024 * 1024;
 
-/// One request, its body read.
+/// One request with its body.
 struct Call<'a> {
     app: &'a App,
     parts: &'a Parts,
@@ -53,7 +52,7 @@ impl Call<'_> {
         value(self.query, name)
     }
 
-    /// The bucket, if it exists and lies in the region that the request was signed for. Whose it is has been looked at before.
+    /// The bucket, if it exists and is in the region that the request was signed for. Its owner has been checked before.
     fn bucket(&self) -> Result<Arc<Bucket>, Fault> {
         let bucket = self.app.store.buckets().get(self.bucket).ok_or_else(no_such_bucket)?;
         if bucket.region != self.caller.scope.region {
@@ -73,7 +72,7 @@ impl Call<'_> {
     }
 }
 
-/// The names of what is implemented.
+/// The names of the implemented actions.
 pub(crate) fn actions() -> Vec<&'static str> {
     ACTIONS.iter().map(|(_, _, _, action)| action.name).collect()
 }
@@ -123,7 +122,7 @@ pub(crate) async fn answer(
         let document = format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error>{details}</Error>");
         with_body(fault.status, "application/xml", document)
     });
-    // With refusals, too: that is how a client finds the right region.
+    // Also with errors: clients use it to find the right region.
     if (entry.action == "HeadBucket" || !entry.error.is_empty())
         && let Some(bucket) = app.store.buckets().get(&bucket)
     {
@@ -210,7 +209,7 @@ async fn outcome(
     .unwrap_or_else(|error| Err(Fault::from(std::io::Error::other(error))))
 }
 
-/// What S3 may answer for a while, by the quirks that are on.
+/// Temporary errors of S3, by the enabled quirks.
 fn surprise(app: &App, parts: &Parts, sub: &str, place: Place, bucket: &str, key: &str) -> Option<Fault> {
     let conditional = parts.method == Method::DELETE && header(parts, "if-match").is_some();
     match place {

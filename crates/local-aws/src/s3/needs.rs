@@ -1,5 +1,4 @@
-//! What a caller needs for a request to S3
-//! (<https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-with-s3-policy-actions.html>).
+//! The permissions for a request to S3 (<https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-with-s3-policy-actions.html>).
 
 use http::request::Parts;
 
@@ -14,7 +13,7 @@ use crate::scope::Scope;
 use crate::store::model::Bucket;
 use crate::xml;
 
-/// One request, as far as it decides what is needed.
+/// The parts of a request that determine its permissions.
 pub(super) struct Asked<'a> {
     pub(super) app: &'a App,
     pub(super) parts: &'a Parts,
@@ -41,17 +40,17 @@ impl Asked<'_> {
         known.fold(Need::new(action, resource), |need, (key, value)| need.with(&key, value))
     }
 
-    /// All that `action` needs.
+    /// All permissions for `action`.
     pub(super) fn needs(&self, action: &Action) -> Result<Vec<Need>, Fault> {
         let object = || self.arn(&format!("/{}", self.key));
         let mut needs = match (action.name, self.place) {
-            // Each object for itself. AWS deletes those that it may and names the others; here one refuses all.
+            // One for each object. AWS deletes the permitted ones and lists the others; here one denied object fails the request.
             ("DeleteObjects", _) => {
                 let body = String::from_utf8_lossy(self.body);
                 let keys = xml::elements(&body, "Object").into_iter().filter_map(|one| xml::text(one, "Key"));
                 keys.map(|key| self.need(action.iam, self.arn(&format!("/{key}")))).collect()
             }
-            // With a version AWS asks for another permission.
+            // With a version, AWS checks another permission.
             (_, Place::Object) if value(self.query, "versionId").is_some() => {
                 vec![self.need(&format!("{}Version", action.iam), object())]
             }
@@ -73,7 +72,7 @@ impl Asked<'_> {
         Ok(needs)
     }
 
-    /// What what stands there, or is written, needs beside S3's own permission.
+    /// The permissions for the stored or written content, in addition to S3's own.
     fn of_content(&self, action: &Action, bucket: &Bucket) -> Result<Vec<Need>, Fault> {
         let scope = Scope { account: bucket.account.clone(), region: bucket.region.clone() };
         let key = |iam: &str, name: Option<&str>| {
@@ -88,7 +87,7 @@ impl Asked<'_> {
                 let algorithm = asked.or_else(|| default("SSEAlgorithm")).unwrap_or_default();
                 let named = self.header("x-amz-server-side-encryption-aws-kms-key-id").map(str::to_owned);
                 let named = named.or_else(|| default("KMSMasterKeyID"));
-                // Who writes over an object that is still the one it was has to be able to see it
+                // A conditional overwrite also needs permission to read the object
                 // (<https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html>).
                 let sees = self.header("if-match").is_some();
                 let sees = sees.then(|| self.need("s3:GetObject", self.arn(&format!("/{}", self.key))));
@@ -99,7 +98,7 @@ impl Asked<'_> {
             "GetObject" | "HeadObject" => {
                 let versions = bucket.objects.get(self.key);
                 let Some(content) = versions.and_then(|versions| versions.last()?.content.as_ref()) else {
-                    // Who may not list a bucket is not told that an object is missing
+                    // Without permission to list the bucket, a missing object is reported as forbidden
                     // (<https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html>).
                     return Ok(vec![self.need("s3:ListBucket", self.arn(""))]);
                 };

@@ -1,4 +1,4 @@
-//! Objects and their versions; conditions that nobody comes between.
+//! Objects and their versions, with atomic conditional changes.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use crate::store::model::{Bucket, Content, Version};
 use crate::time::{http_date, now_millis};
 use crate::xml::{self, element};
 
-/// Headers that are kept with an object and come back with it.
+/// Headers that are stored with an object and returned with it.
 const KEPT: &[&str] =
     &["cache-control", "content-disposition", "content-language", "content-type", "expires"];
 const ENCRYPTION: &str = "x-amz-server-side-encryption";
@@ -24,12 +24,12 @@ fn versioned(bucket: &Bucket) -> bool {
         == Some("Enabled")
 }
 
-/// Whether the bucket ever had versions: only then do answers name them.
+/// Whether the bucket ever had versioning: only then do answers contain versions.
 fn shows_versions(bucket: &Bucket) -> bool {
     bucket.documents.contains_key("versioning")
 }
 
-/// The object as a plain GET sees it.
+/// The object that a plain GET returns.
 fn current(versions: &[Version]) -> Option<(&Version, &Content)> {
     versions.last().and_then(|version| Some((version, version.content.as_ref()?)))
 }
@@ -43,7 +43,7 @@ fn precondition() -> Fault {
     Fault::new(StatusCode::PRECONDITION_FAILED, "PreconditionFailed", message)
 }
 
-/// Checks the conditions of a change against what is there at this moment.
+/// Checks a change's conditions against the current state.
 fn check_conditions(call: &Call<'_>, versions: &[Version]) -> Result<(), Fault> {
     let etag = current(versions).map(|(_, content)| content.etag.as_str());
     if let Some(unwanted) = call.header("if-none-match") {
@@ -76,7 +76,7 @@ fn kept_headers(call: &Call<'_>, bucket: &Bucket) -> BTreeMap<String, String> {
         .filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned())))
         .collect();
     headers.entry("content-type".to_owned()).or_insert_with(|| "binary/octet-stream".to_owned());
-    // aws-chunked was the transfer's; what remains is the object's own.
+    // aws-chunked only applies to the transfer; the rest is the object's own encoding.
     let encoding: Vec<&str> = call
         .header("content-encoding")
         .unwrap_or_default()
@@ -104,7 +104,7 @@ pub(super) fn put(call: &Call<'_>) -> Result<Answer, Fault> {
     if call.header("x-amz-copy-source").is_some() {
         return Err(Fault::not_implemented("s3", "CopyObject"));
     }
-    // Whoever has lost already need not wait for the disk; what counts is asked again below.
+    // A request that already fails need not wait for the disk; the decisive check follows below.
     check_conditions(call, bucket.objects.get(call.key).map_or(&[], Vec::as_slice))?;
     let content = Content {
         file: crate::store::new_id(),
@@ -202,7 +202,7 @@ fn contents(call: &Call<'_>, content: &Content) -> Result<Answer, Fault> {
             "The requested range is not satisfiable",
         )
     })?;
-    // HEAD tells the size without the bytes; the caller takes the body off.
+    // HEAD returns the size without the bytes; the caller removes the body.
     if call.parts.method == Method::HEAD {
         let mut answer = empty(StatusCode::OK);
         set(&mut answer, "content-length", content.size.to_string());
@@ -221,7 +221,7 @@ fn contents(call: &Call<'_>, content: &Content) -> Result<Answer, Fault> {
     }
 }
 
-/// What a deletion did.
+/// The result of a deletion.
 struct Deleted {
     version: Option<String>,
     marker: bool,

@@ -7,7 +7,7 @@ use super::model::{Bucket, Version, Versions};
 use super::{Store, disk};
 use crate::fault::Fault;
 
-/// The part of the [`Store`] that holds buckets: their names are everybody's.
+/// The part of the [`Store`] with the buckets: their names are global.
 pub(crate) struct BucketStore<'a> {
     pub(super) store: &'a Store,
 }
@@ -25,7 +25,7 @@ impl BucketStore<'_> {
         self.store.read(|state| state.buckets.values().cloned().collect())
     }
 
-    /// Creates or changes a bucket's own settings, not its objects.
+    /// Creates a bucket, or changes its settings but not its objects.
     pub(crate) fn change<T>(
         &self,
         name: &str,
@@ -53,7 +53,7 @@ impl BucketStore<'_> {
                 "The bucket you tried to delete is not empty. You must delete all versions in the bucket.",
             )),
             Some(_) => {
-                // The name goes first: a bucket without bucket.json is not loaded, and is removed at the next start.
+                // bucket.json is removed first: a bucket without it is not loaded, and is removed at the next start.
                 disk::remove(&self.dir(name).join("bucket.json"))?;
                 std::fs::remove_dir_all(self.dir(name))?;
                 self.store.show(|state| {
@@ -68,7 +68,7 @@ impl BucketStore<'_> {
         self.dir(bucket).join("objects").join(file)
     }
 
-    /// Changes the versions of one key. Condition and change are one step: nobody comes between them.
+    /// Changes the versions of one key. Condition and change are atomic.
     pub(crate) fn change_object<T>(
         &self,
         bucket: &str,
@@ -107,7 +107,7 @@ impl BucketStore<'_> {
     }
 }
 
-/// The files of the versions that have content.
+/// The files of the versions with content.
 pub(super) fn files(versions: &[Version]) -> Vec<String> {
     versions
         .iter()

@@ -1,4 +1,4 @@
-//! Blobs and manifests by digest, one copy whatever number of repositories hold them.
+//! Blobs and manifests by digest, one copy for all repositories.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -9,7 +9,7 @@ use tempfile::NamedTempFile;
 
 use super::disk;
 
-/// The bytes on disk.
+/// The contents on disk.
 #[derive(Debug)]
 pub(crate) struct Contents {
     content: PathBuf,
@@ -19,7 +19,7 @@ pub(crate) struct Contents {
 impl Contents {
     pub(crate) fn open(root: &Path) -> io::Result<Self> {
         let contents = Self { content: root.join("content"), incoming: root.join("incoming") };
-        // Whatever was under way when the last process ended cannot be resumed: ECR's upload sessions end as well.
+        // Uploads of the last process cannot be resumed: ECR's upload sessions end as well.
         match fs::remove_dir_all(&contents.incoming) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -29,7 +29,7 @@ impl Contents {
         Ok(contents)
     }
 
-    /// Where a digest's bytes lie. The digest must have been checked to be one.
+    /// The path of a digest's bytes. The digest must be valid.
     pub(crate) fn path(&self, digest: &str) -> PathBuf {
         let hex = digest.strip_prefix("sha256:").unwrap_or(digest);
         self.content.join(hex.get(..2).unwrap_or("xx")).join(hex)
@@ -39,7 +39,7 @@ impl Contents {
         fs::read(self.path(digest))
     }
 
-    /// Bytes on disk for this digest, if it is there.
+    /// Size in bytes of this digest's content, if it exists.
     pub(crate) fn size(&self, digest: &str) -> Option<u64> {
         fs::metadata(self.path(digest)).ok().map(|metadata| metadata.len())
     }
@@ -52,7 +52,7 @@ impl Contents {
         })
     }
 
-    /// Keeps `bytes` under their digest.
+    /// Stores `bytes` under their digest.
     pub(crate) fn put(&self, bytes: &[u8]) -> io::Result<String> {
         let mut incoming = self.begin()?;
         incoming.write(bytes)?;
@@ -61,7 +61,7 @@ impl Contents {
         Ok(digest)
     }
 
-    /// Syncs and renames; from here on the bytes last. The caller has compared `digest` with the incoming one.
+    /// Syncs and renames; from now on the bytes are persistent. The caller has compared `digest` with the incoming one.
     pub(crate) fn commit(&self, incoming: Incoming, digest: &str) -> io::Result<()> {
         let path = self.path(digest);
         let directory = path.parent().unwrap_or(&self.content);
@@ -73,11 +73,11 @@ impl Contents {
             incoming.file.as_file().sync_all()?;
             incoming.file.persist(&path).map_err(|failed| failed.error)?;
         }
-        // Also when another upload brought it: its rename may not have been synced yet.
+        // Also if another upload stored it: its rename may not have been synced yet.
         disk::sync_directory(directory)
     }
 
-    /// Removes what no repository holds. Only at the start, when nothing is under way.
+    /// Removes contents that no repository refers to. Only at the start, before any request.
     pub(crate) fn sweep(&self, held: &std::collections::HashSet<&str>) -> io::Result<u64> {
         let mut removed = 0;
         for shard in disk::names(&self.content)? {
@@ -93,7 +93,7 @@ impl Contents {
     }
 }
 
-/// Bytes that are coming in, hashed as they are written.
+/// Bytes being received, hashed while they are written.
 #[derive(Debug)]
 pub(crate) struct Incoming {
     file: NamedTempFile,

@@ -1,4 +1,4 @@
-//! Files that are either wholly there or not at all, whatever moment the process is killed at.
+//! Atomic file operations: if the process is killed, a file is either complete or missing.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// Writes beside the target, syncs, renames over it, and syncs the directory that holds the name.
+/// Writes a temporary file, syncs it, renames it to the target, and syncs the directory.
 pub(crate) fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let directory = path.parent().ok_or_else(|| io::Error::other("a file has a directory"))?;
     fs::create_dir_all(directory)?;
@@ -22,7 +22,7 @@ pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> io::Result<()> 
     write_atomic(path, &serde_json::to_vec(value)?)
 }
 
-/// `None`: no such file. A file that does not parse is an error that names it: nothing is forgotten silently.
+/// `None`: no such file. A file that cannot be parsed is an error with its name: no data is silently dropped.
 pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
@@ -34,12 +34,12 @@ pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, format!("{}: {error}", path.display())))
 }
 
-/// Makes a rename or a removal in `directory` last.
+/// Makes a rename or a removal in `directory` persistent.
 pub(crate) fn sync_directory(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
-/// Removes a file so that it stays removed; one that is gone already is no error.
+/// Removes a file persistently; a missing file is not an error.
 pub(crate) fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Ok(()) => path.parent().map_or(Ok(()), sync_directory),
@@ -48,7 +48,7 @@ pub(crate) fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// The names in a directory, none where it does not exist; what a killed writer left (`.new-…`) is removed in passing.
+/// The names in a directory, empty if it does not exist; also removes files of killed writers (`.new-…`).
 pub(crate) fn names(directory: &Path) -> io::Result<Vec<String>> {
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
@@ -68,7 +68,7 @@ pub(crate) fn names(directory: &Path) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
-/// A file name for a repository or any other name with slashes; names too long for one are hashed (the name is in the file).
+/// A file name for a repository or any other name with slashes; names that are too long are hashed (the file contains the name).
 pub(crate) fn file_name(name: &str) -> String {
     let plain = name.replace('/', "%2F");
     if plain.len() <= 200 { plain } else { crate::digest::sha256(name.as_bytes()).replace(':', "-") }

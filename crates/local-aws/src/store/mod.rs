@@ -1,8 +1,8 @@
-//! The state: in memory for reading, on disk before any change is answered.
+//! The state: in memory for reading, and written to disk before a change is answered.
 //!
-//! Readers take a snapshot and never wait for the disk. Writers go one at a time: copy, change, write to disk, then show. A
-//! process killed at any moment leaves the state before or after a change, never between: bytes are synced before the metadata
-//! that names them.
+//! Readers take a snapshot and never wait for the disk. Writers run one at a time: copy, change, write to disk, then publish. If the
+//! process is killed, the state is the one before or after a change, never between: bytes are synced before the metadata that refers to
+//! them.
 
 mod buckets;
 pub(crate) mod content;
@@ -40,19 +40,19 @@ struct Region {
     shown: Arc<Shown>,
 }
 
-/// All that is kept.
+/// All persistent data.
 #[derive(Debug)]
 pub(crate) struct Store {
     root: PathBuf,
     state: RwLock<State>,
     writing: Mutex<()>,
     pub(crate) contents: Contents,
-    /// Held while the process lives: two servers over one directory would lose each other's changes.
+    /// Held while the process runs: two servers with one directory would lose each other's changes.
     _lock: File,
 }
 
 impl Store {
-    /// Opens `root`, reads the metadata and removes what no repository holds any more.
+    /// Opens `root`, reads the metadata and removes contents that no repository refers to.
     pub(crate) fn open(root: &Path) -> io::Result<Self> {
         std::fs::create_dir_all(root)?;
         let lock = File::create(root.join("lock"))?;
@@ -93,7 +93,7 @@ impl Store {
         self.writing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What one account has in one region.
+    /// The data of one account in one region.
     pub(crate) fn region<'a>(&'a self, scope: &'a Scope) -> RegionStore<'a> {
         RegionStore { store: self, scope }
     }
@@ -107,7 +107,7 @@ impl Store {
         self.read(|state| Arc::clone(&state.stacks))
     }
 
-    /// Declares a stack, in the place of one of the same name.
+    /// Declares a stack; replaces one with the same name.
     pub(crate) fn put_stack(&self, stack: Stack) -> Result<(), Fault> {
         let _writer = self.one_writer();
         let mut stacks = (*self.stacks()).clone();
@@ -164,7 +164,7 @@ fn load_all<T: DeserializeOwned>(directory: &Path) -> io::Result<Vec<T>> {
     Ok(all)
 }
 
-/// Content whose version never came to be, or is gone: the process was killed between the two.
+/// Removes content whose version was not written, or was deleted, because the process was killed in between.
 fn remove_orphans(directory: &Path, bucket: &Bucket) -> io::Result<()> {
     let held: HashSet<String> = bucket.objects.values().flat_map(|versions| files(versions)).collect();
     for name in disk::names(directory)? {
@@ -175,7 +175,7 @@ fn remove_orphans(directory: &Path, bucket: &Bucket) -> io::Result<()> {
     Ok(())
 }
 
-/// A random id in the form of a UUID: of keys, uploads, requests and versions.
+/// A random ID in the form of a UUID: for keys, uploads, requests and versions.
 pub(crate) fn new_id() -> String {
     let hex = format!("{:032x}", fastrand::u128(..));
     format!("{}-{}-4{}-a{}-{}", &hex[..8], &hex[8..12], &hex[13..16], &hex[17..20], &hex[20..])

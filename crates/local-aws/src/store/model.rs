@@ -1,11 +1,11 @@
-//! What is kept, in the shape in which it lies on the disk.
+//! The stored data, in its format on disk.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// One ECR repository with everything in it but the bytes.
+/// One ECR repository with all its data except the bytes.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Repository {
     pub(crate) name: String,
@@ -29,13 +29,13 @@ pub(crate) struct Repository {
     pub(crate) tags: BTreeMap<String, String>,
     #[serde(default)]
     pub(crate) layers: BTreeMap<String, Layer>,
-    /// Set where a pull-through cache rule made the repository.
+    /// Set if a pull-through cache rule created the repository.
     #[serde(default)]
     pub(crate) pull_through: Option<PullThrough>,
 }
 
 impl Repository {
-    /// An empty one with ECR's defaults.
+    /// An empty repository with ECR's defaults.
     pub(crate) fn new(name: &str) -> Self {
         Self {
             name: name.to_owned(),
@@ -59,7 +59,7 @@ impl Repository {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Encryption {
     pub(crate) kind: String,
-    /// The key's ARN; none with AES256.
+    /// The key's ARN; `None` with AES256.
     pub(crate) key: Option<String>,
 }
 
@@ -69,21 +69,21 @@ pub(crate) struct Lifecycle {
     pub(crate) evaluated: i64,
 }
 
-/// A manifest in a repository, with what was read from it when it came.
+/// A manifest in a repository, with the data parsed from it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Image {
     pub(crate) media_type: String,
-    /// The manifest's own bytes.
+    /// Size of the manifest itself, in bytes.
     pub(crate) manifest_size: u64,
-    /// The layers' bytes, as `imageSizeInBytes` counts them.
+    /// Size of the layers in bytes, as in `imageSizeInBytes`.
     pub(crate) image_size: u64,
     pub(crate) pushed: i64,
     #[serde(default)]
     pub(crate) pulled: Option<i64>,
-    /// Since when it is in the storage class ARCHIVE.
+    /// Since when it is in the storage class ARCHIVE, in milliseconds since the epoch.
     #[serde(default)]
     pub(crate) archived: Option<i64>,
-    /// Configuration and layers.
+    /// The digests of configuration and layers.
     #[serde(default)]
     pub(crate) blobs: Vec<String>,
     #[serde(default)]
@@ -94,20 +94,20 @@ pub(crate) struct Image {
     pub(crate) artifact_type: Option<String>,
     #[serde(default)]
     pub(crate) annotations: BTreeMap<String, String>,
-    /// What a scan found, by severity.
+    /// The findings of a scan, by severity.
     #[serde(default)]
     pub(crate) findings: BTreeMap<String, u64>,
-    /// The signing profiles that it was signed by, or why not.
+    /// The signing profiles, each with the failure if it did not sign.
     #[serde(default)]
     pub(crate) signing: BTreeMap<String, Option<SigningFailure>>,
 }
 
-/// The media types of an image's configuration, which an image has for its artifact type.
+/// The media types of an image's configuration, which are the artifact type of container images.
 const CONFIGURATIONS: [&str; 2] =
     ["application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json"];
 
 impl Image {
-    /// Whether it is a container image or an index, and no other artifact.
+    /// Whether it is a container image or an index, and not another artifact.
     pub(crate) fn is_container_image(&self) -> bool {
         self.artifact_type.as_deref().is_none_or(|kind| CONFIGURATIONS.contains(&kind))
     }
@@ -130,7 +130,7 @@ pub(crate) struct Layer {
 pub(crate) struct PullThrough {
     pub(crate) host: String,
     pub(crate) repository: String,
-    /// When each tag was last compared with the upstream.
+    /// When each tag was last compared with the upstream, in milliseconds since the epoch.
     #[serde(default)]
     pub(crate) checked: BTreeMap<String, i64>,
 }
@@ -160,15 +160,15 @@ pub(crate) struct Settings {
     pub(crate) scanning: Option<Value>,
     #[serde(default)]
     pub(crate) policy: Option<String>,
-    /// The rules of managed signing as the API shows them; none where there is no configuration.
+    /// The rules of managed signing in the API's format; `None` without a configuration.
     #[serde(default)]
     pub(crate) signing: Option<Vec<Value>>,
-    /// Services of AWS's that have a role of their own in the account.
+    /// Services of AWS that have a service-linked role in the account.
     #[serde(default)]
     pub(crate) service_roles: BTreeSet<String>,
 }
 
-/// Resources that need no shape of their own: by terraform's type and by their names, each as the API shows it.
+/// Resources without a type of their own: by terraform's type and by name, each in the API's format.
 pub(crate) type Shown = BTreeMap<String, BTreeMap<String, Value>>;
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -193,7 +193,7 @@ pub(crate) struct Key {
     pub(crate) usage: String,
     pub(crate) multi_region: bool,
     pub(crate) tags: BTreeMap<String, String>,
-    /// `aws/ecr` and its like, which AWS makes on first use.
+    /// `aws/ecr` and similar keys, which AWS creates on first use.
     pub(crate) aws_managed: bool,
 }
 
@@ -210,9 +210,9 @@ pub(crate) struct Bucket {
     pub(crate) account: String,
     pub(crate) region: String,
     pub(crate) created: i64,
-    /// Sub-resources (`versioning`, `encryption`, `policy` …) in the XML or JSON they were put in.
+    /// Sub-resources (`versioning`, `encryption`, `policy` …) in the XML or JSON in which they were put.
     pub(crate) documents: BTreeMap<String, String>,
-    /// Every key's versions, oldest first. They lie in files of their own.
+    /// The versions of every key, oldest first, stored in separate files.
     #[serde(skip)]
     pub(crate) objects: BTreeMap<String, Vec<Version>>,
 }
@@ -227,18 +227,18 @@ pub(crate) struct Versions {
 pub(crate) struct Version {
     pub(crate) id: String,
     pub(crate) modified: i64,
-    /// None for a delete marker.
+    /// `None` for a delete marker.
     pub(crate) content: Option<Content>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Content {
-    /// The file's name in the bucket's `objects`.
+    /// The file's name in the bucket's directory `objects`.
     pub(crate) file: String,
     pub(crate) size: u64,
     /// With its quotes.
     pub(crate) etag: String,
-    /// The headers that come back with the object.
+    /// The headers that are returned with the object.
     pub(crate) headers: BTreeMap<String, String>,
 }
 

@@ -1,4 +1,4 @@
-//! What one account has in one region: repositories, the registry's settings, keys, and what else stands.
+//! The data of one account in one region: repositories, the registry's settings, keys, and other resources.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use super::{Region, Store, disk};
 use crate::fault::Fault;
 use crate::scope::Scope;
 
-/// The part of the [`Store`] that one account has in one region.
+/// The part of the [`Store`] of one account in one region.
 pub(crate) struct RegionStore<'a> {
     pub(super) store: &'a Store,
     pub(super) scope: &'a Scope,
@@ -32,7 +32,7 @@ impl RegionStore<'_> {
         })
     }
 
-    /// Adds a repository; `Ok(false)`: the name is taken.
+    /// Adds a repository; `Ok(false)`: the name is in use.
     pub(crate) fn add_repository(&self, repository: Repository) -> Result<bool, Fault> {
         let _writer = self.store.one_writer();
         if self.repository(&repository.name).is_some() {
@@ -46,7 +46,7 @@ impl RegionStore<'_> {
         Ok(true)
     }
 
-    /// Changes a repository, or nothing if `change` refuses; `None`: there is no such repository.
+    /// Changes a repository, unless `change` fails; `None`: there is no such repository.
     pub(crate) fn change_repository<T>(
         &self,
         name: &str,
@@ -64,7 +64,7 @@ impl RegionStore<'_> {
         }))
     }
 
-    /// Removes a repository if `allow` lets it go; `None`: there is no such repository.
+    /// Removes a repository if `allow` permits it; `None`: there is no such repository.
     pub(crate) fn remove_repository(
         &self,
         name: &str,
@@ -109,7 +109,7 @@ impl RegionStore<'_> {
         change_file(self, "kms.json", |region| &mut region.kms, change)
     }
 
-    /// What stands of a type that has no shape of its own, by name.
+    /// The resources of a kind without a type of its own, by name.
     pub(crate) fn shown(&self, kind: &str) -> BTreeMap<String, Value> {
         self.store.read(|state| state.regions.get(self.scope)?.shown.get(kind).cloned()).unwrap_or_default()
     }
@@ -132,7 +132,7 @@ fn repository_file(region: &RegionStore<'_>, name: &str) -> PathBuf {
     directory(region).join("repositories").join(format!("{}.json", disk::file_name(name)))
 }
 
-/// Changes what lies in one file, or nothing if `change` refuses.
+/// Changes the data of one file, unless `change` fails.
 fn change_file<D: Clone + Default + Serialize, T>(
     region: &RegionStore<'_>,
     file: &str,

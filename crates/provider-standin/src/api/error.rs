@@ -1,13 +1,13 @@
-//! The services that are called, and what goes wrong: in the words of the AWS SDK that the real provider uses.
+//! The services and their errors, with the messages of the AWS SDK that the real provider uses.
 
-/// A service that the emulator has.
+/// A service of the emulator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Service {
-    /// The name in the real provider's messages.
+    /// Its name in the real provider's messages.
     pub(crate) title: &'static str,
-    /// The name in a signature's scope.
+    /// Its name in a signature's scope.
     pub(crate) scope: &'static str,
-    /// What stands before an action in `x-amz-target`; nothing where the service takes forms.
+    /// The prefix of an action in `x-amz-target`; empty for a service with form requests.
     pub(crate) target: &'static str,
 }
 
@@ -19,10 +19,10 @@ impl Service {
     pub(crate) const STS: &'static Self = &Self { title: "STS", scope: "sts", target: "" };
 }
 
-/// What a service answered instead of a result, in the words of the AWS SDK that the real provider uses.
+/// An error of a service, with the message of the AWS SDK that the real provider uses.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ApiError {
-    /// The service refused.
+    /// The service returned an error.
     #[error(
         "operation error {}: {action}, {}https response error StatusCode: {status}, RequestID: {request_id}, \
          {code}: {message}",
@@ -35,19 +35,19 @@ pub(crate) enum ApiError {
         request_id: String,
         code: String,
         message: String,
-        /// How often it was tried; 1 where trying again would not help.
+        /// How many attempts were made; 1 for a permanent error.
         attempts: u32,
     },
     /// There was no answer.
     #[error("operation error {}: {action}, request send failed, {}", service.title, causes(source))]
     Unreachable { service: &'static Service, action: String, source: reqwest::Error },
-    /// The answer is none.
+    /// The answer lacks an element.
     #[error("operation error {}: {action}, the answer has no {missing}", service.title)]
     Incomplete { service: &'static Service, action: String, missing: &'static str },
 }
 
 impl ApiError {
-    /// Whether the service refused with one of these codes.
+    /// Whether the service returned one of these codes.
     pub(crate) fn is(&self, codes: &[&str]) -> bool {
         matches!(self, Self::Refused { code, .. } if codes.contains(&code.as_str()))
     }

@@ -45,7 +45,7 @@ async fn read(api: &Api, state: &mut Object) -> Result<bool, Failure> {
     if text(state, "name_prefix").is_none() {
         state.insert("name_prefix".to_owned(), "".into());
     }
-    // The alias's ARN with the key in the alias's place.
+    // The alias's ARN with the key instead of the alias.
     if let (Some(arn), Some(key)) = (alias["AliasArn"].as_str(), alias["TargetKeyId"].as_str())
         && let Some((account, _)) = arn.split_once(":alias/")
     {
@@ -69,7 +69,7 @@ async fn delete(api: &Api, state: &Object) -> Result<(), Failure> {
     if_there(answer, GONE).during(|| format!("deleting KMS Alias ({name})")).map(drop)
 }
 
-/// KMS has no call for one alias.
+/// KMS has no call for a single alias.
 async fn find(api: &Api, name: &str) -> Result<Option<Json>, ApiError> {
     let mut marker = Json::Null;
     loop {

@@ -63,7 +63,7 @@ async fn read(api: &Api, state: &mut Object) -> Result<bool, Failure> {
     let answer = if_there(api.kms("DescribeKey", json!({ "KeyId": key })).await, GONE).during(reading)?;
     let Some(answer) = answer else { return Ok(false) };
     let metadata = &answer["KeyMetadata"];
-    // A key that waits for its end is gone as far as terraform is concerned.
+    // For terraform, a key that is pending deletion is gone.
     if matches!(metadata["KeyState"].as_str(), Some("PendingDeletion" | "PendingReplicaDeletion")) {
         return Ok(false);
     }
@@ -98,7 +98,7 @@ async fn read(api: &Api, state: &mut Object) -> Result<bool, Failure> {
 async fn update(api: &Api, prior: &Object, state: &mut Object) -> Result<(), Failure> {
     let key = id(state).to_owned();
     let switched = changed(prior, state, "is_enabled");
-    // A disabled key cannot be changed: on first, off last.
+    // A disabled key cannot be changed: enable it first, disable it last.
     if switched && flag(state, "is_enabled") {
         enable(api, state).await?;
     }

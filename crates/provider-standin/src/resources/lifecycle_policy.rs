@@ -8,7 +8,7 @@ use crate::values::{Object, text};
 
 pub(super) const RESOURCE: Resource = Resource {
     name: "aws_ecr_lifecycle_policy",
-    // Every change is a new policy, and putting it is replacing it.
+    // Every change is a new policy, which replaces the old one.
     force_new: &["repository", "policy", "region"],
     defaults: &[],
     keep_blocks: &[],

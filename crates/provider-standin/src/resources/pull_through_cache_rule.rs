@@ -47,7 +47,7 @@ async fn read(api: &Api, state: &mut Object) -> Result<bool, Failure> {
     }
     set(state, "ecr_repository_prefix", &rule["ecrRepositoryPrefix"]);
     set(state, "upstream_registry_url", &rule["upstreamRegistryUrl"]);
-    // ECR names the root of the upstream where the rule was made without a prefix.
+    // ECR returns the root of the upstream if the rule was created without a prefix.
     if rule["upstreamRepositoryPrefix"].as_str() != Some("ROOT") {
         set(state, "upstream_repository_prefix", &rule["upstreamRepositoryPrefix"]);
     }

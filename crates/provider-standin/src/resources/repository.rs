@@ -146,7 +146,7 @@ pub(super) fn filters(state: &Object) -> Option<Json> {
     (!filters.is_empty()).then_some(Json::Array(filters))
 }
 
-/// The filters of an answer, as blocks.
+/// The filters in an answer, as blocks.
 pub(super) fn filters_of(answer: &Json) -> Value {
     let filters = answer["imageTagMutabilityExclusionFilters"].as_array().into_iter().flatten();
     blocks(filters.map(|filter| {

@@ -17,7 +17,7 @@ pub(super) const RESOURCE: Resource = Resource {
     ],
     keep_blocks: &["encryption_configuration"],
     documents: &["lifecycle_policy", "repository_policy"],
-    // Its own tags are what it gives to repositories: the provider's defaults are not among them.
+    // Its tags are for the created repositories: the provider's defaults are not added.
     tagged: false,
     create: |api, state| Box::pin(create(api, state)),
     read: |api, state| Box::pin(read(api, state)),
@@ -27,7 +27,7 @@ pub(super) const RESOURCE: Resource = Resource {
 
 const GONE: &[&str] = &["TemplateNotFoundException"];
 
-/// Each attribute that a request carries, and what it is called there.
+/// Each attribute in requests, with its name there.
 fn members(state: &Object) -> [(&'static str, &'static str, Json); 8] {
     let encryption = block(state, "encryption_configuration").map(|encryption| {
         json!({
@@ -110,7 +110,7 @@ async fn update(api: &Api, prior: &Object, state: &mut Object) -> Result<(), Fai
     let prefix = id(state).to_owned();
     let mut body = json!({ "prefix": prefix });
     for (_, member, value) in members(state).into_iter().filter(|(name, ..)| changed(prior, state, name)) {
-        // A document that is left out stays what it is; an empty one ends it.
+        // A missing document stays unchanged; an empty one removes it.
         body[member] = if value.is_null() && member.ends_with("Policy") { json!("") } else { value };
     }
     if changed(prior, state, "image_tag_mutability_exclusion_filter") {

@@ -1,4 +1,4 @@
-//! What the provider does, apart from the protocol's messages.
+//! The provider's operations, without the protocol's messages.
 
 use std::sync::{Arc, RwLock};
 
@@ -18,11 +18,11 @@ use crate::values::{self, Object, Value, decode, encode, text};
 /// The service.
 pub(crate) struct StandIn {
     pub(super) schemas: Schemas,
-    /// There once the provider block was accepted.
+    /// Set once the provider block was accepted.
     api: RwLock<Option<Arc<Api>>>,
 }
 
-/// A type that this provider keeps.
+/// A resource type of this provider.
 pub(super) struct Type<'a> {
     resource: &'static Resource,
     pub(super) schema: &'a Schema,
@@ -37,7 +37,7 @@ fn error(summary: impl Into<String>) -> Diagnostic {
     }
 }
 
-/// A failure of the protocol or of this program, with its causes.
+/// A protocol error or an internal error, with its causes.
 pub(super) fn broken(failure: &anyhow::Error) -> Diagnostic {
     error(format!("{failure:#}"))
 }
@@ -51,7 +51,7 @@ pub(super) fn warning(summary: impl Into<String>, detail: impl Into<String>) -> 
     }
 }
 
-/// An object from the wire; null is none.
+/// An object from the wire; `None` for null.
 fn object(value: Option<DynamicValue>) -> anyhow::Result<Option<Object>> {
     match decode(value)? {
         Value::Null => Ok(None),
@@ -83,7 +83,7 @@ impl StandIn {
         api.clone().context("the provider is not configured")
     }
 
-    /// A client for the region that an object names.
+    /// A client for the region in an object.
     fn api_for(&self, object: &Object) -> anyhow::Result<Api> {
         Ok(self.api()?.in_region(text(object, "region")))
     }
@@ -152,7 +152,7 @@ impl StandIn {
             requires_replace: requires_replace.collect(),
             planned_private: request.prior_private,
             diagnostics: Vec::new(),
-            // The real provider is built on the same old kit: null and empty are one to it.
+            // Like the real provider's old SDK, it does not distinguish null and empty.
             legacy_type_system: true,
         })
     }
@@ -165,7 +165,7 @@ impl StandIn {
         let prior = object(request.prior_state)?;
         let planned = decode(request.planned_state)?.known();
         let Value::Object(mut state) = planned else {
-            // Destruction: on failure what was there still is.
+            // Deletion: if it fails, the resource still exists.
             let prior = prior.context("terraform sent nothing to destroy")?;
             let api = self.api_for(&prior)?;
             return Ok(match (kind.resource.delete)(&api, &prior).await {
@@ -182,8 +182,8 @@ impl StandIn {
             result = (kind.resource.read)(&api, &mut state).await.map(drop);
         }
         let diagnostics = result.err().map(|failure| error(failure.to_string())).into_iter().collect();
-        // What was created is remembered even when a later step failed: terraform marks it as tainted. What was not
-        // has no ID and is not there.
+        // A created resource is recorded even if a later step failed: terraform marks it as tainted. A resource that was not created has no
+        // ID and is not recorded.
         let there = text(&state, "id").is_some();
         let state = if there { whole(kind.schema.block.conform(state)) } else { encode(&Value::Null) };
         Ok((state, diagnostics))

@@ -1,7 +1,7 @@
 //! An archive inside the root file system with the packages that runtimes install.
 //!
-//! A build then needs no network, and apt reads a list of a few packages instead of the whole release's. What is installed, and by
-//! what, stays the same.
+//! A build then needs no network, and apt reads a short list instead of the whole release's. The installed packages and programs are the
+//! same.
 
 use std::path::Path;
 
@@ -9,19 +9,19 @@ use super::{create_directory, write};
 use crate::layer::digest_of;
 use crate::{Error, program};
 
-/// What `runtimes/Dockerfile` installs.
+/// The packages that `runtimes/Dockerfile` installs.
 pub(super) const WANTED: [&str; 2] = ["jq", "procps"];
 
-/// Where apt has downloaded packages to.
+/// apt's directory of downloaded packages.
 const DOWNLOADED: &str = "var/cache/apt/archives";
 
-/// Where they are kept, and served from.
+/// The directory of the archive.
 const ARCHIVE: &str = "usr/local/share/packages";
 
-/// Makes the packages that apt has downloaded in `root` the one archive that apt knows there.
+/// Moves the packages that apt has downloaded in `root` to an archive, which becomes the only one of apt there.
 ///
 /// # Errors
-/// A package cannot be read, or the file system refuses.
+/// A package cannot be read, or a file cannot be written.
 pub(super) fn keep(root: &Path) -> Result<(), Error> {
     let (from, to) = (root.join(DOWNLOADED), root.join(ARCHIVE));
     create_directory(&to)?;
@@ -43,7 +43,7 @@ pub(super) fn keep(root: &Path) -> Result<(), Error> {
         list += &entry(&fields, &name, bytes.len(), digest.trim_start_matches("sha256:"));
     }
     write(&to.join("Packages"), list.as_bytes())?;
-    // No signature: what is in the image is as trustworthy as the image.
+    // No signature: a package in the image is as trustworthy as the image.
     write(&root.join("etc/apt/sources.list"), format!("deb [trusted=yes] file:/{ARCHIVE} ./\n").as_bytes())
 }
 

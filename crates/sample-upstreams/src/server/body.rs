@@ -1,4 +1,4 @@
-//! Answers' bodies: bytes, or a part of a file that is read as fast as the client takes it.
+//! Bodies of answers: bytes, or a part of a file that is read as fast as the client receives it.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -10,10 +10,10 @@ use http_body_util::Full;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use tokio::sync::mpsc;
 
-/// How much of a file is read at once.
+/// Read size of a file, in bytes.
 const CHUNK: u64 = 256 * 1024;
 
-/// How many chunks wait for a slow client.
+/// How many chunks are buffered for a slow client.
 const WAITING: usize = 4;
 
 #[derive(Debug)]
@@ -50,7 +50,7 @@ impl Body {
             };
             while let Some(chunk) = read().transpose() {
                 let failed = chunk.is_err();
-                // Refused once the client has gone.
+                // Fails if the client has gone.
                 if sender.blocking_send(chunk).is_err() || failed {
                     break;
                 }

@@ -1,10 +1,10 @@
-//! What a request asks for.
+//! Parses requests.
 
 use http::Request;
 use http::header::AUTHORIZATION;
 use hyper::body::Incoming;
 
-/// What of a repository is asked for.
+/// The requested part of a repository.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Kind<'a> {
     Manifest(&'a str),
@@ -14,7 +14,7 @@ pub(super) enum Kind<'a> {
 }
 
 impl<'a> Kind<'a> {
-    /// Splits `/v2/<path>/<kind>/<reference>` behind `/v2/`. A repository's name may hold the words too, so the last counts.
+    /// Splits `/v2/<path>/<kind>/<reference>` after `/v2/`. A repository's name may contain the kinds too, so the last one counts.
     pub(super) fn parse(rest: &'a str) -> Option<(&'a str, Self)> {
         if let Some(path) = rest.strip_suffix("/tags/list") {
             return Some((path, Self::Tags));
@@ -47,7 +47,7 @@ pub(super) enum Parsed {
     Part { start: u64, end: u64 },
 }
 
-/// One byte range of [RFC 9110](https://www.rfc-editor.org/rfc/rfc9110#name-range), against a size.
+/// Parses one byte range of [RFC 9110](https://www.rfc-editor.org/rfc/rfc9110#name-range), for a content of `size` bytes.
 pub(super) fn parse_range(range: &str, size: u64) -> Parsed {
     let Some((first, last)) = range.strip_prefix("bytes=").and_then(|range| range.split_once('-')) else {
         return Parsed::Ignored;

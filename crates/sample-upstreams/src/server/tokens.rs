@@ -1,4 +1,4 @@
-//! Anonymous tokens, as Docker Hub's: short-lived, and good for the repositories they were asked for.
+//! Anonymous tokens like Docker Hub's: short-lived, and valid for the requested repositories.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -10,7 +10,7 @@ struct Token {
     expires: Instant,
 }
 
-/// The tokens that were issued and have not expired.
+/// The issued tokens that have not expired.
 #[derive(Debug)]
 pub(super) struct Tokens {
     lifetime: Duration,
@@ -22,7 +22,7 @@ impl Tokens {
         Self { lifetime, issued: Mutex::default() }
     }
 
-    /// A token for a scope: `repository:NAME:ACTIONS`, several with a space between them.
+    /// A token for a scope: `repository:NAME:ACTIONS`, several separated by spaces.
     pub(super) fn issue(&self, scope: &str) -> String {
         let repositories = scope
             .split_whitespace()
@@ -34,18 +34,18 @@ impl Tokens {
         let now = Instant::now();
         issued.1.retain(|_, token| token.expires > now);
         issued.0 += 1;
-        // Nothing is guarded here; what counts is that a token of an earlier process is not taken for one of this.
+        // Not for security; it only prevents that a token of an earlier process is accepted.
         let name = format!("sample-{}-{}", std::process::id(), issued.0);
         issued.1.insert(name.clone(), Token { repositories, expires: now + self.lifetime });
         name
     }
 
-    /// Whether `token` lets its bearer pull from `repository`.
+    /// Whether `token` allows pulls from `repository`.
     pub(super) fn allow(&self, token: Option<&str>, repository: &str) -> bool {
         self.with(token, |token| token.repositories.iter().any(|name| name == repository))
     }
 
-    /// Whether `token` is one of ours, for whatever.
+    /// Whether `token` was issued here, for any repository.
     pub(super) fn known(&self, token: Option<&str>) -> bool {
         self.with(token, |_| true)
     }

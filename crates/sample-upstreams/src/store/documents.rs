@@ -1,4 +1,4 @@
-//! Configurations, manifests and indexes, as they are put into a store.
+//! Writes configurations, manifests and indexes into a store.
 
 use std::path::Path;
 
@@ -36,7 +36,7 @@ impl Format {
     }
 }
 
-/// A document that was put into the store.
+/// A document in the store.
 pub(super) struct Put {
     digest: String,
     size: usize,
@@ -87,7 +87,7 @@ pub(super) fn put_index(
     Ok(put.digest)
 }
 
-/// What BuildKit pushes beside an image: a manifest of no platform whose layer is a statement about it.
+/// BuildKit's attestation of an image: a manifest without a platform whose layer is a statement about the image.
 pub(super) fn attestation(dir: &Path, repository: &mut Repository, subject: &Put) -> Result<Value, Error> {
     let types = Format::Oci.media_types();
     let statement = json!({

@@ -1,4 +1,4 @@
-//! The images of the catalogue, layer by layer.
+//! Creates the images of the catalogue, layer by layer.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -13,30 +13,30 @@ use crate::catalogue::{Content, Format, Image, PLATFORMS, images};
 use crate::layer::{self, Layer, Noise};
 use crate::root_fs;
 
-/// When all images were made, as their configurations say.
+/// The creation time in all images' configurations.
 const CREATED: &str = "2023-09-01T00:00:00Z";
 
-/// The other platforms, and everything where small images are wanted, are this much smaller.
+/// Divisor of the size for the other platforms, and for all platforms of small images.
 const SMALLER: u64 = 256;
 
-/// The smallest noise in bytes.
+/// Least random data of a layer, in bytes.
 const LEAST: u64 = 512;
 
 type Platform = (&'static str, &'static str, Option<&'static str>);
 
-/// A built layer's key: what it holds, and for which platform.
+/// A built layer's key: its content and platform.
 type Key = (String, Option<&'static str>);
 
 struct Maker<'a> {
     data: &'a Path,
     dir: &'a Path,
     scale: Scale,
-    /// The architecture whose bases run here.
+    /// The architecture of this machine, for which the bases can run.
     native: &'static str,
     layers: HashMap<Key, Layer>,
 }
 
-/// Makes every image below `dir`.
+/// Creates every image below `dir`.
 pub(super) fn make(data: &Path, dir: &Path, scale: Scale) -> Result<Contents, Error> {
     let blobs = dir.join("blobs");
     std::fs::create_dir(&blobs).map_err(Error::file("create", blobs))?;
@@ -57,7 +57,7 @@ pub(super) fn make(data: &Path, dir: &Path, scale: Scale) -> Result<Contents, Er
 }
 
 impl Maker<'_> {
-    /// Makes one image and gives its index's digest.
+    /// Creates one image and returns its index's digest.
     fn image(&mut self, image: &Image, repository: &mut Repository) -> Result<String, Error> {
         let types = image.format.media_types();
         let mut platforms = Vec::new();
@@ -87,7 +87,7 @@ impl Maker<'_> {
     fn layer(&mut self, content: Content, platform: Platform) -> Result<Layer, Error> {
         let (_, architecture, _) = platform;
         let (name, specific) = match content {
-            // Some layers hold no machine code and are the same on every platform.
+            // Layers without machine code are the same on every platform.
             Content::Noise(name, kib) => (format!("noise {name}"), (kib > 8).then_some(architecture)),
             Content::RootFs => ("root file system".to_owned(), Some(architecture)),
             Content::Managed => ("managed".to_owned(), None),
@@ -153,7 +153,7 @@ impl Maker<'_> {
         }
     }
 
-    /// The real root file system, kept in the data directory because it takes a while to make.
+    /// The real root file system, cached in the data directory because creating it takes long.
     fn root_fs(&self) -> Result<Layer, Error> {
         let cache = self.data.join(format!("root-fs-{}-3", self.native));
         let description = cache.join("layer.json");
@@ -172,7 +172,7 @@ impl Maker<'_> {
                 let json = json!(layer).to_string();
                 std::fs::write(made.join("layer.json"), json).map_err(Error::file("write", &made))?;
                 std::fs::remove_dir_all(&root).map_err(Error::file("remove", &root))?;
-                // Left of a build that was killed here, it would be complete: it has its description.
+                // The rename makes the cache complete at once, with its description.
                 std::fs::rename(&made, &cache).map_err(Error::file("rename", made))?;
                 layer
             }
@@ -185,7 +185,7 @@ impl Maker<'_> {
     }
 }
 
-/// A changed version of the index `digest`: every platform gets a layer that says `change`. Gives the new digest.
+/// A changed version of the index `digest`: every platform gets a layer with the text `change`. Returns the new digest.
 pub(super) fn changed(
     dir: &Path,
     repository: &mut Repository,
@@ -267,7 +267,7 @@ fn config(image: &Image, (os, architecture, variant): Platform, layers: &[Layer]
 }
 
 fn noise_layer(dir: &Path, name: &str, bytes: u64) -> Result<Layer, Error> {
-    // Noise does not compress: stored blocks are as small and much quicker.
+    // Random data cannot be compressed: stored blocks have the same size and are much faster.
     put_layer(dir, Compression::none(), |archive| {
         archive.directory("opt")?;
         archive.stream("opt/sample", 0o644, bytes, Noise::new(name, bytes))
