@@ -164,7 +164,7 @@ fn is_unchanged(request: &Export<'_>, image: &Image, expected: Option<Digest>) -
     before.is_some() && before == expected
 }
 
-/// The plan without images that the earlier lock has, where only the plan knows their digests.
+/// The plan without images of the earlier lock, for digests that only the plan knows.
 fn changed(request: &Export<'_>, mut plan: Plan) -> Plan {
     let Some(since) = request.since else { return plan };
     plan.images.retain(|planned| {

@@ -33,7 +33,7 @@ impl Bench {
         if self.full {
             bench = bench.arg("--full");
         }
-        // Runtimes are built with a present-day docker where it can be had, else with the machine's own.
+        // Runtimes are built with a recent docker if available, otherwise with the machine's own.
         let engines = match self.arguments.iter().any(|argument| argument == "runtimes") {
             true => {
                 test_engines(context).await.map_err(|error| context.printer.warn(format!("{error:#}"))).ok()

@@ -26,7 +26,7 @@ impl Completions {
     /// Runs the command. `commands`: the command tree.
     ///
     /// # Errors
-    /// stdout is gone.
+    /// stdout is closed.
     pub fn run(self, context: &Context, commands: Command) -> anyhow::Result<()> {
         let own = if program::name() == program::ALIAS { "xtask" } else { program::name() };
         let name = self.name.as_deref().unwrap_or(own);

@@ -27,7 +27,7 @@ enum Command {
 impl Config {
     /// Runs the command.
     ///
-    /// # Errors
+    /// images.toml is wrong.
     /// images.toml is wrong.
     pub async fn run(self, context: &Context) -> anyhow::Result<()> {
         let Command::Show = self.command;

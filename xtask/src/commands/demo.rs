@@ -1,4 +1,4 @@
-//! `demo`: the whole job on this machine.
+//! `demo`: a complete run on this machine.
 
 use std::collections::BTreeSet;
 
@@ -27,7 +27,7 @@ pub struct Demo {
     sample_upstreams: bool,
 }
 
-/// What is not the real thing, said before anything happens.
+/// The emulated parts, shown before anything else.
 const EMULATED: [&str; 3] = [
     "This is a demonstration on one machine.",
     "  real: terraform with its state and lock in S3's API, the module, docker and the unmodified Dockerfile, every byte that is copied, \
@@ -40,7 +40,7 @@ impl Demo {
     /// Runs the command.
     ///
     /// # Errors
-    /// Something that is needed is missing, or a step fails.
+    /// Something required is missing, or a step fails.
     pub async fn run(self, context: &Context) -> anyhow::Result<()> {
         let printer = &context.printer;
         EMULATED.iter().for_each(|line| printer.line(line));
@@ -65,13 +65,13 @@ impl Demo {
         } else {
             printer.line("  images: the real ones");
         }
-        // Before anything is done: what another command or `local down` needs to know then stands there, whatever happens.
+        // Saved first, so that other commands and `local down` find it even if a later step fails.
         setup.save(context.paths.local())?;
         printer.line("");
         InitImages { create_state_bucket: true, if_needed: true, ..InitImages::default() }
             .run(&context)
             .await?;
-        // The list at the end is the demo's result; the transfer's own report would say the same before it.
+        // The list at the end is the demo's result. The transfer's own report would show the same.
         transfer::run(&context, &Request { auto_approve: true, quiet: true, ..Request::default() }).await?;
         printer.line("");
         ListImages::default().run(&context).await?;
@@ -87,7 +87,7 @@ impl Demo {
     }
 }
 
-/// The options, as they can be typed again, that say which grid it is.
+/// The options that select this grid, to be typed again.
 fn same_grid(context: &Context) -> String {
     let settings = &context.settings;
     let images =
@@ -97,8 +97,8 @@ fn same_grid(context: &Context) -> String {
     [images, tag, region].into_iter().flatten().collect()
 }
 
-/// Builds the sample images, unless this version's are there, serves them, and gives the server's address. A server that runs already
-/// may have been started by an earlier version, on its images.
+/// Builds the sample images if this version's do not exist, serves them, and returns the server's address. A server that already
+/// runs may have been started by an earlier version, with its images.
 async fn samples(context: &Context) -> anyhow::Result<String> {
     let background = Background::samples(&context.paths, &context.http);
     let program = background.build(&context.printer).await?;
@@ -113,7 +113,7 @@ async fn samples(context: &Context) -> anyhow::Result<String> {
     Ok(background.ensure(&[], &context.printer).await?.url())
 }
 
-/// Every registry that images.toml takes something from.
+/// Every registry that is a source in images.toml.
 fn sources(config: &Config) -> Vec<String> {
     let images = config.images.iter().map(|image| image.source.registry());
     let bases = config.runtimes.iter().map(|runtime| runtime.base.registry());

@@ -35,7 +35,7 @@ impl DestroyImages {
     /// Runs the command.
     ///
     /// # Errors
-    /// The user says no, AWS refuses, or terraform fails.
+    /// The user answers no, AWS refuses, or terraform fails.
     pub async fn run(self, context: &Context) -> anyhow::Result<()> {
         destroy(context, self.dry_run, true).await
     }
@@ -51,31 +51,31 @@ impl AutoDestroyImages {
     }
 }
 
-/// What becomes of everything that the state owns.
+/// What happens to each resource in the state.
 #[derive(PartialEq, Eq, serde::Serialize)]
 struct DestroyPlan {
     repositories: Vec<RepositoryUsage>,
-    /// The repositories that stay and bear this grid's mark.
+    /// The kept repositories with this grid's mark.
     #[serde(skip)]
     marked: Vec<String>,
     rules: Vec<String>,
     /// The prefixes of creation templates.
     templates: Vec<String>,
-    /// Whether the rules and the templates are kept: any other grid may pull through them, and nothing on them says which does.
+    /// Whether to keep the rules and templates: any other grid may pull through them, and nothing on them shows which does.
     keep_rules: bool,
     /// Whether another grid uses the runtimes' repository.
     #[serde(skip)]
     runtimes_used: bool,
-    /// Whether the key is kept: a repository that stays is encrypted with it, or a template that stays gives it.
+    /// Whether to keep the key: a kept repository is encrypted with it, or a kept template names it.
     keep_key: bool,
 }
 
-/// A run as `--format json` gives it.
+/// A run in `--format json`.
 #[derive(serde::Serialize)]
 struct Report<'a> {
     #[serde(flatten)]
     plan: &'a DestroyPlan,
-    /// Whether it was carried out; nothing where that was begun and has not ended.
+    /// Whether it was carried out. `None` if it was started and has not ended.
     changed: Option<bool>,
 }
 
@@ -100,7 +100,7 @@ async fn destroy(context: &Context, dry_run: bool, ask: bool) -> anyhow::Result<
     show(context, &aws, &shown);
     inventory.unrecorded.iter().for_each(|found| context.printer.line(format!("terraform: {found}")));
     let mut settings = SettingsPlan::default();
-    // Another grid's repositories may be replicated by this one's rule, and its runtimes signed by it.
+    // This grid's rules may replicate another grid's repositories or sign its runtimes.
     if !shown.keep_rules {
         settings.end_replication(&aws, infrastructure.store()).await?;
     }
@@ -133,7 +133,7 @@ async fn destroy(context: &Context, dry_run: bool, ask: bool) -> anyhow::Result<
     report(Some(true))
 }
 
-/// Holds what is deleted against what was shown: only that was agreed to.
+/// Compares what would be deleted now with what was shown, because the user agreed only to that.
 ///
 /// # Errors
 /// They differ.
@@ -209,7 +209,7 @@ fn show(context: &Context, aws: &Aws, destroy_plan: &DestroyPlan) {
     printer.line("repositories that ECR's cache created (ecr-public/..., quay/...) are kept");
 }
 
-/// Asks for the grid's name, which nobody types by accident. `unattended` says how to run this where nobody can answer.
+/// Asks for the grid's name, which cannot be typed by accident. `unattended` is the hint for runs without a terminal.
 ///
 /// # Errors
 /// Another answer, or no terminal to ask on.
@@ -229,7 +229,7 @@ pub fn confirm(context: &Context, unattended: &str) -> anyhow::Result<()> {
     }
 }
 
-/// First what stays leaves the state, then terraform destroys what is left in it, then this grid's marks go.
+/// Removes the kept resources from the state, destroys the rest with terraform, and then removes this grid's marks.
 async fn carry_out(
     context: &Context,
     infrastructure: &Infrastructure<'_>,
@@ -256,7 +256,7 @@ async fn carry_out(
     Ok(())
 }
 
-/// The state's addresses of everything that stays, with what hangs on it (policies of a kept repository).
+/// The addresses of all kept resources in the state, including dependent ones (policies of a kept repository).
 async fn kept_addresses(terraform: &Terraform, destroy_plan: &DestroyPlan) -> anyhow::Result<Vec<String>> {
     let kept: Vec<String> = destroy_plan
         .repositories

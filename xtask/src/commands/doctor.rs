@@ -1,4 +1,4 @@
-//! `doctor`: what this machine and this account have, and one fix for each thing that they lack.
+//! `doctor`: checks this machine and the account, with one fix for each problem.
 
 use std::path::Path;
 use std::time::Duration;
@@ -28,22 +28,22 @@ use crate::ui::{units, wrap};
 )]
 pub struct Doctor {}
 
-/// One thing that was looked at.
+/// The result of one check.
 #[derive(Clone, serde::Serialize)]
 struct Check {
     subject: String,
     ok: bool,
     found: String,
     fix: Option<String>,
-    /// As which kind of failure a command ends that runs into it.
+    /// The kind of failure that a command would end with.
     #[serde(skip)]
     kind: Kind,
 }
 
-/// How long one look may take. The whole ends within 15 s, whatever does not answer.
+/// The time limit of one check. All checks end within 15 s, even if a server does not answer.
 pub const BOUND: Duration = Duration::from_secs(12);
 
-/// Columns of a terminal that everybody has.
+/// A terminal width that every user has.
 const COLUMNS: usize = 80;
 
 impl Check {
@@ -55,7 +55,7 @@ impl Check {
         Self { subject: subject.into(), ok: false, found: found.into(), fix: Some(fix.into()), kind }
     }
 
-    /// What failed and its causes are what was found, the hint is the fix. `kind`: of an error that has none of its own.
+    /// A check from an error: its message with causes is the finding, its hint the fix. `kind` is used if it has none.
     fn from_error(subject: &str, error: &anyhow::Error, kind: Kind) -> Self {
         let text = render(error);
         let (found, hint) = text.split_once("\nhint: ").unwrap_or((&text, ""));
@@ -73,7 +73,7 @@ impl Check {
         Self::bad(subject, found, fix, kind)
     }
 
-    /// For people: what was found, below it the fix.
+    /// The lines to show: the finding, and the fix below it.
     fn lines(&self, subjects: usize) -> String {
         let sign = if self.ok { "ok" } else { "PROBLEM" };
         let text = wrap(&format!("{sign:<7}  {:<subjects$}  ", self.subject), &self.found, COLUMNS);
@@ -93,7 +93,7 @@ impl Doctor {
         let mut checks = vec![configuration(context)];
         let target = async {
             match &context.settings.registry {
-                // Terraform and AWS are left out, as in a transfer.
+                // Terraform and AWS are not checked, as a transfer does not use them.
                 Some(registry) => {
                     let look = async { vec![other(context, registry).await] };
                     within(context, registry, Kind::Registry, look).await
@@ -107,7 +107,7 @@ impl Doctor {
         };
         let engine = async { vec![docker(context).await] };
         let engine = within(context, "container engine", Kind::Docker, engine);
-        // Side by side: each may wait for as long as it may.
+        // In parallel, because each may use its full time limit.
         let (engine, target, upstreams) = tokio::join!(engine, target, upstreams(context));
         checks.extend(engine.into_iter().chain(target).chain(upstreams));
         checks.push(disk(context.paths.target()));
@@ -129,7 +129,7 @@ impl Doctor {
     }
 }
 
-/// What `look` finds, or that there was no answer. The time in which a person is asked for something does not count.
+/// The result of `look`, or that there was no answer. Time spent waiting for the user does not count.
 async fn within(
     context: &Context,
     subject: &str,
@@ -151,7 +151,7 @@ async fn within(
     }
 }
 
-/// Credentials, and what they reach.
+/// Checks the credentials, and what they give access to.
 async fn amazon(context: &Context) -> Vec<Check> {
     match context.aws(None).await {
         Ok(aws) => {
@@ -164,7 +164,7 @@ async fn amazon(context: &Context) -> Vec<Check> {
     }
 }
 
-/// The registry of `--registry`: does it answer?
+/// Checks whether the registry of `--registry` answers.
 async fn other(context: &Context, registry: &str) -> Check {
     let asked = async {
         let target = Target::other(registry)?;
@@ -245,7 +245,7 @@ async fn account(context: &Context, aws: &Aws) -> Vec<Check> {
     checks
 }
 
-/// One HEAD at each source registry: is it reachable, and how many pulls does Docker Hub leave?
+/// Sends one HEAD to each source registry, to see whether it can be reached and how many pulls Docker Hub has left.
 async fn upstreams(context: &Context) -> Vec<Check> {
     let Ok(config) = context.config() else { return Vec::new() };
     let Ok(client) = context.sources().client(&config) else { return Vec::new() };
@@ -280,7 +280,7 @@ async fn upstream(client: &Client, source: &Reference) -> Check {
     }
 }
 
-/// Docker builds need room; mirrored images do not touch the disk.
+/// Docker builds need disk space. Mirrored images are not stored on disk.
 fn disk(dir: &Path) -> Check {
     const WANTED: u64 = 5 << 30;
     let existing = dir.ancestors().find(|dir| dir.exists()).unwrap_or(Path::new("/"));

@@ -40,7 +40,7 @@ impl ExportImages {
     /// Runs the command.
     ///
     /// # Errors
-    /// As [`export`].
+    /// Errors of [`export`].
     pub async fn run(self, context: &Context) -> anyhow::Result<()> {
         let config = only(context.config()?, &self.only)?;
         let lock = context.lock()?;

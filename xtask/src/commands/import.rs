@@ -26,7 +26,7 @@ impl ImportConfig {
     /// Runs the command.
     ///
     /// # Errors
-    /// The file cannot be read or is not such a file, or the output is there already.
+    /// The file cannot be read or has another format, or the output file exists already.
     pub fn run(self, context: &Context) -> anyhow::Result<()> {
         let shown = self.file.display();
         let json = std::fs::read_to_string(&self.file)

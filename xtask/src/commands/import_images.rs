@@ -33,7 +33,7 @@ impl ImportImages {
     /// Runs the command.
     ///
     /// # Errors
-    /// As [`import`].
+    /// Errors of [`import`].
     pub async fn run(self, context: &Context) -> anyhow::Result<()> {
         let config = context.config()?;
         let target = context.interrupt.guard(context.target(&config)).await?;

@@ -23,12 +23,12 @@ pub struct InitImages {
     /// Show what would be created, corrected and released, and stop
     #[arg(long)]
     pub dry_run: bool,
-    /// Leave a terraform alone that is connected with the state already.
+    /// Do nothing if terraform is connected with the state already.
     #[arg(skip)]
     pub if_needed: bool,
 }
 
-/// A run as `--format json` gives it.
+/// A run in `--format json`.
 #[derive(Default, serde::Serialize)]
 struct Report {
     account: String,
@@ -37,14 +37,14 @@ struct Report {
     /// Bucket and key of the terraform state.
     bucket: String,
     key: String,
-    /// What the bucket is encrypted with, where that was asked.
+    /// The bucket's encryption, if it was read.
     encryption: Option<String>,
-    /// What is not as it should be with the bucket, and stays so.
+    /// Problems of the bucket that remain.
     problems: Vec<String>,
-    /// What was created, corrected, imported and released; with `--dry-run` what would be.
+    /// What was created, corrected, imported and released, or would be with `--dry-run`.
     steps: Vec<String>,
     dry_run: bool,
-    /// Whether any of the steps was taken.
+    /// Whether any step changed something.
     changed: bool,
 }
 
@@ -60,7 +60,7 @@ impl Report {
         }
     }
 
-    /// Says a step that was taken.
+    /// Prints and records a step.
     fn step(&mut self, context: &Context, words: String) -> anyhow::Result<()> {
         context.printer.line(&words);
         self.steps.push(words);
@@ -73,7 +73,7 @@ impl InitImages {
     /// Runs the command.
     ///
     /// # Errors
-    /// The bucket will not do, its state belongs to another grid, or terraform fails.
+    /// The bucket cannot be used, its state belongs to another grid, or terraform fails.
     pub async fn run(self, context: &Context) -> anyhow::Result<()> {
         let config = context.config()?;
         let aws = context.aws(config.account.as_deref()).await?;
@@ -138,7 +138,7 @@ impl InitImages {
         context.printer.results().report(&report)
     }
 
-    /// Says what would be done.
+    /// Shows what would be done.
     async fn preview(
         &self,
         context: &Context,

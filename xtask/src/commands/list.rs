@@ -22,17 +22,17 @@ use crate::transfer::{held, hold, jobs, not_compared, registry_failure, short, w
 use crate::trust::Trust;
 use crate::ui::{Table, units};
 
-/// Images that are looked at at once.
+/// Images checked in parallel.
 const AT_ONCE: usize = 16;
 
-/// How a runtime stands to its upstream: it has none.
+/// The upstream column of a runtime, which has no upstream.
 const BUILT_HERE: &str = "built here";
-/// How an image stands to its upstream that is not there.
+/// The upstream column of an image that is not at the target.
 const ABSENT: &str = "absent";
 
-/// How an image stands to an upstream that does not answer.
+/// The upstream column of an image whose upstream does not answer.
 const UNKNOWN: &str = "unknown";
-/// How an image stands to its upstream that is a copy for other platforms than images.toml says.
+/// The upstream column of an image copied for other platforms than images.toml names.
 const OTHER_PLATFORMS: &str = "other platforms";
 
 /// List every repository and image with digest, size and age, and whether it still equals upstream
@@ -101,7 +101,7 @@ impl ListImages {
     }
 }
 
-/// Notes who signed each image's source, and warns where nobody did who has to.
+/// Records the signer of each image's source, and warns if a required signature is missing.
 fn note_signers(
     context: &Context,
     target: &Target,
@@ -121,7 +121,7 @@ fn note_signers(
     Ok(())
 }
 
-/// Notes of each runtime whether its base is still supported, and on which build it is held.
+/// Records for each runtime whether its base is still supported, and at which build it is held.
 fn note_runtimes(config: &Config, lock: Option<&Lock>, listed: &mut [Listed]) {
     let today = support::today();
     for image in listed.iter_mut().filter(|image| image.repository == RUNTIMES_REPOSITORY) {
@@ -134,7 +134,7 @@ fn note_runtimes(config: &Config, lock: Option<&Lock>, listed: &mut [Listed]) {
     }
 }
 
-/// What of images.toml an image is made of.
+/// The source of an image, or the base of a runtime, in images.toml.
 fn source<'a>(config: &'a Config, listed: &Listed) -> Option<&'a Reference> {
     let tag = listed.tag.as_ref()?;
     let image = |image: &&images_config::Image| image.repository == listed.repository && image.tag == *tag;
@@ -143,7 +143,7 @@ fn source<'a>(config: &'a Config, listed: &Listed) -> Option<&'a Reference> {
     config.images.iter().find(image).map(|image| &image.source).or(runtime.map(|runtime| &runtime.base))
 }
 
-/// Asks what came of ECR's signature of each runtime that is there.
+/// Reads the status of ECR's signature for each runtime.
 async fn ask_signing(config: &Config, target: &Target, listed: &mut [Listed]) -> anyhow::Result<()> {
     let (Some(account), Some(profile)) = (&target.account, &config.registry.sign_runtimes) else {
         return Ok(());
@@ -172,14 +172,14 @@ async fn uris(context: &Context, config: &Config, target: &Target) -> anyhow::Re
     context.printer.results().either(|| uris.iter().map(|uri| format!("{uri}\n")).collect(), &report)
 }
 
-/// How a mirrored image stands.
+/// The comparison of a mirrored image with its source.
 struct Compared {
     upstream: String,
-    /// Who signed its source, or that nobody did who has to.
+    /// The signer of its source, or why a required signature is missing.
     signed: Option<Result<String, registry::Error>>,
 }
 
-/// `repository:tag` of each mirrored image, and how it stands to upstream.
+/// `repository:tag` of each mirrored image, compared with upstream.
 async fn compare(
     context: &Context,
     config: &Config,
@@ -206,7 +206,7 @@ async fn compare(
     }
     let compared = plan.images.iter().zip(signed).map(|(planned, signed)| {
         let upstream = match &planned.action {
-            // As far as the last run knew; nobody has asked upstream since.
+            // As of the last run: upstream could not be read since.
             Action::UpToDate { .. } if planned.unanswered.is_some() => UNKNOWN,
             Action::UpToDate { .. } | Action::Complete { .. } => "same",
             Action::Copy(_) => ABSENT,
@@ -219,7 +219,7 @@ async fn compare(
     Ok(compared.collect())
 }
 
-/// Why some images were not compared, a line for each registry.
+/// Why some images were not compared, one line per registry.
 fn unknown(plan: &Plan) -> Vec<String> {
     let failed = plan.images.iter().filter_map(|planned| {
         let error = match &planned.action {
@@ -266,7 +266,7 @@ async fn in_account(
                     None => String::new(),
                 };
                 if verdict.is_empty() && !all && repository.name == RUNTIMES_REPOSITORY {
-                    continue; // A build's own tags.
+                    continue; // A tag of the build itself.
                 }
                 listed.push(Listed {
                     repository: repository.name.clone(),
@@ -275,7 +275,7 @@ async fn in_account(
                     digest: Some(image.digest.clone()),
                     size: Some(image.size),
                     age: u64::try_from(image.pushed).ok().map(|pushed| now.saturating_sub(pushed)),
-                    // The look at upstream does not see what is archived.
+                    // The comparison with upstream does not see archived images.
                     upstream: if image.archived && verdict == ABSENT { String::new() } else { verdict },
                     referrers: Some(about),
                     archived: image.archived,
@@ -295,7 +295,7 @@ async fn in_account(
     Ok(listed)
 }
 
-/// The images of one platform in each index that has a tag, where something is about an image that has none: only then is an index read.
+/// The images in each tagged index, for counting their referrers. Indexes are read only if a referrer's subject has no tag.
 async fn platforms(
     client: &Client,
     repository: &Reference,
@@ -318,7 +318,7 @@ async fn platforms(
     stream::iter(reads).buffered(AT_ONCE).try_collect().await
 }
 
-/// A registry that is not ECR tells neither sizes nor ages.
+/// Registries other than ECR report neither sizes nor ages.
 async fn in_registry(
     context: &Context,
     config: &Config,

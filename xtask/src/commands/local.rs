@@ -34,7 +34,7 @@ impl Local {
     /// Runs the command.
     ///
     /// # Errors
-    /// A server cannot be started or stopped; `env` where the emulated AWS is not running.
+    /// A server cannot be started or stopped; for `env`, the emulated AWS does not run.
     pub async fn run(self, context: &Context) -> anyhow::Result<()> {
         match self.action {
             Action::Up => {
@@ -66,7 +66,7 @@ impl Local {
     }
 }
 
-/// Ends all that runs, whatever of it does.
+/// Ends all servers, even if one cannot be ended.
 async fn down(context: &Context) -> anyhow::Result<()> {
     let printer = &context.printer;
     let mut stopped = Vec::new();
@@ -93,17 +93,17 @@ async fn down(context: &Context) -> anyhow::Result<()> {
     printer.results().report(&serde_json::json!({ "stopped": stopped }))
 }
 
-/// The docker engine that `demo` or `test` starts where none runs.
+/// The docker engine that `demo` or `test` starts if none runs.
 fn engine(context: &Context) -> Engine {
     Engine::at(&context.paths.local().join("docker"))
 }
 
-/// What belongs to the local directory.
+/// The servers of the local directory.
 struct Servers {
     aws: (Background, Option<Running>),
     samples: (Background, Option<Running>),
     engine: Engine,
-    /// Where docker is told to find its engine, if that is another than the one started here.
+    /// The engine's address in docker's settings, if it is not the engine started here.
     elsewhere: Option<String>,
 }
 

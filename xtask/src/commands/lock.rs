@@ -21,7 +21,7 @@ use crate::min_age;
 use crate::transfer::{registry_failure, registry_verdict};
 use crate::trust::Trust;
 
-/// Images whose signatures are looked at at once.
+/// Images whose signatures are checked in parallel.
 const AT_ONCE: usize = 16;
 
 /// Write images.lock: the digest of each name in images.toml
@@ -48,7 +48,7 @@ impl Lock {
     /// Runs the command.
     ///
     /// # Errors
-    /// An unknown name, an upstream that does not answer or lacks an image, or the file cannot be written.
+    /// A name is unknown, an upstream does not answer or lacks an image, or the file cannot be written.
     pub async fn run(self, context: &Context) -> anyhow::Result<()> {
         let config = context.config()?;
         let file = if self.check { context.paths.lock() } else { context.lock_to_write()? };
@@ -71,7 +71,7 @@ impl Lock {
         let signed = async { signatures(context, &config, &client, &locked).await };
         context.interrupt.guard(signed).await?;
         let gone: Vec<serde_json::Value> = vanished.iter().map(gone_as_json).collect();
-        // All or nothing: a lock that knows half of the images is no lock.
+        // All or nothing: a lock with only some of the images is not usable.
         let mut failed = failed.into_iter();
         if let Some(first) = failed.next() {
             failed.for_each(|error| context.printer.error(&error.into()));
@@ -115,7 +115,7 @@ impl Lock {
                 }
                 false => (format!("there is no {shown}"), "`cargo xtask lock` writes it"),
             };
-            // Not the code of an upstream that does not answer.
+            // Another exit code than for an upstream that does not answer.
             return Err(failure(Kind::Config, message)).hint(Kind::Config, writes);
         }
         after.save(&file).with_context(|| format!("could not write {shown}"))?;
@@ -124,7 +124,7 @@ impl Lock {
     }
 }
 
-/// What upstream is asked for: what `select` says, and what is to be taken fresh.
+/// The sources to resolve: those of `select`, and those in `allow_fresh`.
 fn wants(
     config: &Config,
     before: &images_config::lock::Lock,
@@ -142,12 +142,12 @@ fn wants(
     Ok(wants)
 }
 
-/// What has vanished, as `--format json` gives it.
+/// A vanished digest in `--format json`.
 fn gone_as_json((source, seen): (&Reference, &Seen)) -> serde_json::Value {
     serde_json::json!({ "name": source.to_string(), "digest": seen.digest, "first_seen": seen.first_seen })
 }
 
-/// Nothing is locked that is nobody's. All are looked at, and all refusals are told.
+/// Fails if a required signature is missing. Checks all images and reports all refusals.
 async fn signatures(
     context: &Context,
     config: &Config,
@@ -167,7 +167,7 @@ async fn signatures(
     first.hint(Kind::Upstream, "images.lock was not touched")
 }
 
-/// A difference as `--format json` gives it.
+/// A difference in `--format json`.
 fn as_json(change: &Change) -> serde_json::Value {
     let one = |what: &str, name: String, old: Option<Digest>, new: Option<Digest>| serde_json::json!({ "name": name, "what": what, "from": old, "to": new });
     match change {

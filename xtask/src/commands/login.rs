@@ -1,5 +1,4 @@
-//! `ecr-login`, `public-ecr-login`, `docker-registry-login`: the only commands that write the user's docker
-//! configuration.
+//! `ecr-login`, `public-ecr-login`, `docker-registry-login`: the only commands that write to the user's docker configuration.
 
 use aws::{
     ecr::{
@@ -32,11 +31,11 @@ pub struct PublicEcrLogin {}
 #[command(after_help = "Example:\n  cargo xtask docker-registry-login REGION=eu-west-1")]
 pub struct DockerRegistryLogin {}
 
-/// A registry that the container client is logged in to, as `--format json` gives it.
+/// A login of the container client, in `--format json`.
 #[derive(serde::Serialize)]
 struct Login {
     registry: String,
-    /// False where a credential helper of the user's asks AWS itself.
+    /// False if the user's credential helper gets tokens from AWS itself.
     stored: bool,
 }
 
@@ -48,7 +47,7 @@ impl EcrLogin {
     /// Runs the command.
     ///
     /// # Errors
-    /// AWS gives no token or docker refuses it.
+    /// AWS returns no token, or docker refuses it.
     pub async fn run(self, context: &Context) -> anyhow::Result<()> {
         report(context, &account(context).await?)
     }
@@ -58,7 +57,7 @@ impl PublicEcrLogin {
     /// Runs the command.
     ///
     /// # Errors
-    /// As [`EcrLogin::run`].
+    /// Errors of [`EcrLogin::run`].
     pub async fn run(self, context: &Context) -> anyhow::Result<()> {
         report(context, &public(context).await?)
     }
@@ -68,7 +67,7 @@ impl DockerRegistryLogin {
     /// Runs the command.
     ///
     /// # Errors
-    /// AWS gives no token or docker refuses it.
+    /// AWS returns no token, or docker refuses it.
     pub async fn run(self, context: &Context) -> anyhow::Result<()> {
         let mut logins = account(context).await?;
         report(context, &logins)?;
@@ -81,7 +80,7 @@ impl DockerRegistryLogin {
 async fn account(context: &Context) -> anyhow::Result<Vec<Login>> {
     let aws = context.aws(None).await?;
     let token = token::token(&Ecr::new(&aws)).await?;
-    // It asks AWS itself whenever docker wants a token, and refuses to keep one.
+    // Amazon's helper gets a token from AWS whenever docker needs one, and refuses to store one.
     let docker = DockerCredentials::from_env(context.settings.container_cli.as_deref());
     let helper = match Server::of(&format!("https://{}", token.host)) {
         Some(server) => docker.helper(&server).await.kind(Kind::Credentials)?,
@@ -95,7 +94,7 @@ async fn account(context: &Context) -> anyhow::Result<Vec<Login>> {
         return Ok(vec![Login { registry: token.host, stored: false }]);
     }
     let mut logins = vec![login(context, &token).await?];
-    // Where the user's settings want FIPS or dual-stack endpoints, images are named by those.
+    // If the user's settings select FIPS or dual-stack endpoints, image names have those hosts.
     if let Some(host) = endpoints::registry(&token.host, aws.region(), aws.variant()) {
         logins.push(login(context, &Token { host, ..token }).await?);
     }
@@ -127,14 +126,14 @@ async fn public(context: &Context) -> anyhow::Result<Vec<Login>> {
 /// The name of Amazon's own credential helper (<https://github.com/awslabs/amazon-ecr-credential-helper>).
 const ECR_HELPER: &str = "ecr-login";
 
-/// Whether a client says that it could not keep a login that the registry has taken (docker, podman).
+/// Whether a client reports that it could not store a login that the registry accepted (docker, podman).
 fn is_about_keeping(line: &str) -> bool {
     let line = line.to_lowercase();
     ["saving credentials", "storing credentials", "saving login"].iter().any(|words| line.contains(words))
 }
 
-/// `docker login` for the user's own configuration. What the client was told by the registry, or could not ask it, is no failure
-/// of the engine.
+/// `docker login` into the user's own configuration. If the registry refuses or cannot be reached, this is not an error of the
+/// engine.
 async fn login(context: &Context, token: &Token) -> anyhow::Result<Login> {
     let docker = Docker::find(context.settings.container_cli.as_deref()).await.kind(Kind::Docker)?;
     if let Err(error) = docker.login(&token.host, &token.username, token.password.clone()).await {

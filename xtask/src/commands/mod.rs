@@ -1,4 +1,4 @@
-//! One file for each command: an args struct with `run`.
+//! The commands, one file each: an args struct with `run`.
 
 pub mod bench;
 pub mod completions;
@@ -35,7 +35,7 @@ use crate::exit_codes::Ending;
 use crate::program;
 use crate::settings::Global;
 
-/// The command whose result is for programs alone.
+/// The command whose output is only for programs.
 pub const WATCH: &str = "watch";
 
 /// The commands.
@@ -72,7 +72,7 @@ pub enum Command {
 }
 
 impl Command {
-    /// The command's name, if it works on nothing but the account's ECR or the terraform state beside it.
+    /// The command's name, if it only works with the account's ECR or the terraform state.
     fn of_the_account(&self) -> Option<&'static str> {
         Some(match self {
             Self::EcrLogin(_) => "ecr-login",
@@ -87,7 +87,7 @@ impl Command {
         })
     }
 
-    /// Whether it prints JSON whatever `--format` says.
+    /// Whether it prints JSON regardless of `--format`.
     pub fn is_for_programs(&self) -> bool {
         matches!(self, Self::Watch(_))
     }
@@ -95,7 +95,7 @@ impl Command {
     /// Runs the command.
     ///
     /// # Errors
-    /// Those of the command.
+    /// Errors of the command.
     pub fn run(self, context: &Context) -> LocalBoxFuture<'_, anyhow::Result<Ending>> {
         if let (Some(name), Some(registry)) = (self.of_the_account(), &context.settings.registry) {
             let refused = failure(
@@ -138,7 +138,7 @@ impl Command {
     }
 }
 
-/// A command that ends in one way alone.
+/// Wraps a command that only ends with [`Ending::Done`].
 fn done<'a, F: Future<Output = anyhow::Result<()>> + 'a>(
     make: impl FnOnce() -> F + 'a,
 ) -> LocalBoxFuture<'a, anyhow::Result<Ending>> {

@@ -16,9 +16,9 @@ use crate::target::Target;
 use crate::transfer::{not_compared, only};
 use crate::ui::{Table, units};
 
-/// Repositories that are asked at once.
+/// Repositories read in parallel.
 const AT_ONCE: usize = 16;
-/// Newer tags of each that the document names, the newest of them.
+/// Maximum number of newer tags in the document, the newest ones.
 const NAMED: usize = 20;
 
 /// Show for each image the newer tags that its source has, its age, and when the support of a runtime's base ends
@@ -40,7 +40,7 @@ pub struct Outdated {
     exit_code: bool,
 }
 
-/// An image or a runtime's base, as `--format json` gives it.
+/// An image or a runtime's base, in `--format json`.
 #[derive(Debug, Serialize)]
 struct Known {
     /// `repository:tag`, or `lambda:runtime`.
@@ -51,30 +51,30 @@ struct Known {
     newest: Option<String>,
     /// The newest one with the same first number.
     compatible: Option<String>,
-    /// How many there are.
+    /// Number of newer tags.
     newer: usize,
     /// The newest of them, the newest last.
     tags: Vec<String>,
-    /// Whether its tag has a version in it, so that others can be newer.
+    /// Whether its tag contains a version, so that other tags can be newer.
     versioned: bool,
-    /// Seconds since the image was made, where your registry has it and it says so.
+    /// Seconds since the image was created, if your registry has it and the image contains the time.
     age: Option<u64>,
     /// The day on which a base's support ends.
     support_ends: Option<String>,
-    /// Whether that day has passed.
+    /// Whether that day is in the past.
     unsupported: bool,
-    /// Why the source could not be asked.
+    /// Why the source could not be read.
     error: Option<String>,
-    /// What its tag means by now and is too fresh to be taken.
+    /// The present digest of its tag, if it is too new to use.
     #[serde(skip_serializing_if = "Option::is_none")]
     waiting: Option<Waiting>,
 }
 
-/// What is asked for.
+/// An image to check.
 struct Asked {
     name: String,
     source: Reference,
-    /// Where the copy is.
+    /// The copy in the target registry.
     copy: Option<Reference>,
     is_base: bool,
 }
@@ -83,7 +83,7 @@ impl Outdated {
     /// Runs the command.
     ///
     /// # Errors
-    /// An unknown name, or a source that does not answer: after what the others said.
+    /// A name is unknown, or a source does not answer. The results of the others are shown first.
     pub async fn run(self, context: &Context) -> anyhow::Result<Ending> {
         let config = only(context.config()?, &self.names)?;
         let target = match context.interrupt.guard(context.target(&config)).await {
@@ -156,7 +156,7 @@ fn asked(config: &Config, target: Option<&Target>) -> anyhow::Result<Vec<Asked>>
     Ok(asked)
 }
 
-/// What is known of an image, and why its source could not be asked.
+/// The data about an image, and why its source could not be read.
 async fn look(client: &Client, asked: &Asked) -> (Known, Option<registry::Error>) {
     let age = async {
         match &asked.copy {
@@ -190,8 +190,8 @@ async fn look(client: &Client, asked: &Asked) -> (Known, Option<registry::Error>
     (known, error)
 }
 
-/// Seconds since an image was made, by its configuration; none where it is not there or does not say so. An index says what its image for
-/// the grid's own platform does, or its first one.
+/// Seconds since an image was created, by its configuration. `None` if it does not exist or contains no time. For an index, by its
+/// image for the grid's own platform, otherwise by its first one.
 async fn age(client: &Client, copy: &Reference) -> Option<u64> {
     let mut manifest: Manifest = client.manifest(copy).await.ok()??;
     if let Ok(index) = manifest.index() {
@@ -205,7 +205,7 @@ async fn age(client: &Client, copy: &Reference) -> Option<u64> {
     let bytes = registry::blobs::bytes(client, copy, &config).await.ok()?;
     let made = serde_json::from_slice::<serde_json::Value>(&bytes).ok()?;
     let made: Timestamp = made["created"].as_str()?.parse().ok()?;
-    // Some builders write 1970, to make equal images of equal inputs.
+    // Some builders write 1970, so that equal inputs give equal images.
     let age = Timestamp::now().duration_since(made);
     (made.as_second() > 0).then(|| u64::try_from(age.as_secs()).ok()).flatten()
 }

@@ -27,7 +27,7 @@ impl Prune {
     /// Runs the command.
     ///
     /// # Errors
-    /// The user says no, AWS refuses, or terraform fails.
+    /// The user answers no, AWS refuses, or terraform fails.
     pub async fn run(self, context: &Context) -> anyhow::Result<()> {
         let config = context.config()?;
         let aws = context.aws(config.account.as_deref()).await?;
@@ -80,7 +80,7 @@ impl Prune {
     }
 }
 
-/// What is no longer wanted: all the repositories with what they hold, then what goes, then what others keep here.
+/// What is no longer wanted: all repositories with their contents, then what to delete, then what is kept for other grids.
 async fn look(
     infrastructure: &Infrastructure<'_>,
     config: &Config,

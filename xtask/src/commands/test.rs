@@ -1,4 +1,4 @@
-//! `test`: everything that CI runs, in one command, with a count at the end.
+//! `test`: runs everything that CI runs, with a count at the end.
 
 mod counts;
 mod programs;
@@ -18,17 +18,17 @@ use crate::prerequisites::{COMPLETE, Need, TestEngines};
 use crate::ui::{Table, units};
 use crate::{cargo, local};
 
-/// Set for the tests by `--soak`: loops run at their full numbers.
+/// Set for the tests by `--soak`: loops run their full number of times.
 pub const SOAK: &str = "SOAK";
 
-/// Where cargo has put what the tests run.
+/// The location of the compiled programs that the tests run.
 const BUILT: &str = "HTC_GRID_TEST_BUILT";
 
-/// docker, buildx, terraform and skopeo are started thousands of times and run for a tenth of a second, a tenth of which they would
-/// collect garbage.
+/// docker, buildx, terraform and skopeo are started thousands of times and run for a tenth of a second, of which garbage collection
+/// would take a tenth.
 const IN_GO: [(&str, &str); 1] = [("GOGC", "400")];
 
-/// How many programs are named at the end, of those that took longest.
+/// Number of longest-running programs listed at the end.
 const LONGEST: usize = 10;
 
 /// Run everything that CI runs: format, lints, unit tests, and the real binary end to end
@@ -111,7 +111,7 @@ impl Test {
             .hint(Kind::Unexpected, "`cargo xtask test NAME` runs the tests whose name contains NAME")
     }
 
-    /// Compiles and runs the tests, beside the engines that they need.
+    /// Starts the tests' own engines, then compiles and runs the tests.
     async fn tests(&self, context: &Context) -> anyhow::Result<Outcome> {
         let file = self.filter.as_deref().filter(|name| has_file(context.paths.root(), name));
         let selection: Vec<String> = match file {
@@ -139,14 +139,14 @@ impl Test {
     }
 }
 
-/// Whether there is a file or directory of end-to-end tests of this name.
+/// Whether a file or directory of end-to-end tests has this name.
 fn has_file(root: &Path, name: &str) -> bool {
     let tests = root.join("tests/tests");
     tests.join(format!("{name}.rs")).is_file() || tests.join(name).join("main.rs").is_file()
 }
 
-/// What is checked before the tests run. With `soak` also what must fail, so that what passes means something; each of these is a
-/// compilation of its own.
+/// The checks before the tests. With `soak` also builds that must fail, which shows that the tests detect errors; each of these is
+/// a separate compilation.
 fn checks(soak: bool) -> anyhow::Result<Vec<(&'static str, Cmd)>> {
     let sh = process::shell()?;
     let mut checks = vec![
@@ -162,21 +162,21 @@ fn checks(soak: bool) -> anyhow::Result<Vec<(&'static str, Cmd)>> {
     Ok(checks)
 }
 
-/// The engines that the tests have beside the machine's own.
+/// The tests' own engines, in addition to the machine's.
 ///
 /// # Errors
-/// They cannot be had on this machine, or do not start.
+/// They are not available for this machine, or do not start.
 pub async fn test_engines(context: &Context) -> anyhow::Result<TestEngines> {
-    // No output shows where the project stands.
+    // The output does not show the project's own path.
     let here = format!("{}/", context.paths.root().display());
     let say = |line: &str| context.printer.line(line.replace(&here, ""));
     TestEngines::start(context.paths.target(), &say).await.kind(Kind::MissingTool)
 }
 
-/// Compiles what the tests run, and says where it is: each program of tests would ask cargo for it twice.
+/// Compiles the programs that the tests run, and returns their location. Otherwise each test program would call cargo twice.
 async fn built(context: &Context) -> anyhow::Result<String> {
     let mut programs = BTreeMap::new();
-    // The selections of packages that the tool itself compiles: another one would compile all dependencies anew.
+    // The same package selections as the tool itself uses: another one would recompile all dependencies.
     for packages in [&["xtask"][..], local::PROGRAMS] {
         programs.append(&mut cargo::build(context.paths.root(), packages, &context.printer).await?);
     }

@@ -72,10 +72,10 @@ pub struct Options {
 }
 
 impl Options {
-    /// What is asked for.
+    /// The request for these options.
     ///
     /// # Errors
-    /// REBUILD_RUNTIMES or `--shard` is wrong.
+    /// REBUILD_RUNTIMES or `--shard` has a wrong value.
     pub fn request(self, auto_approve: bool) -> anyhow::Result<Request> {
         let from_environment = || match std::env::var("REBUILD_RUNTIMES") {
             Ok(text) if !text.is_empty() => parse_bool(&text)
@@ -106,7 +106,7 @@ impl TransferImages {
     /// Runs the command.
     ///
     /// # Errors
-    /// As [`transfer::run`].
+    /// Errors of [`transfer::run`].
     pub async fn run(self, context: &Context) -> anyhow::Result<Ending> {
         let request = self.options.request(self.auto_approve)?;
         boxed(|| transfer::run(context, &request)).await
@@ -117,14 +117,14 @@ impl AutoTransferImages {
     /// Runs the command.
     ///
     /// # Errors
-    /// As [`transfer::run`].
+    /// Errors of [`transfer::run`].
     pub async fn run(self, context: &Context) -> anyhow::Result<Ending> {
         let request = self.options.request(true)?;
         boxed(|| transfer::run(context, &request)).await
     }
 }
 
-/// `true`, `false` and what people write for them in a Makefile's variable.
+/// `true`, `false` and other common spellings in a Makefile's variable.
 fn parse_bool(text: &str) -> Result<bool, String> {
     match text.to_ascii_lowercase().as_str() {
         "true" | "yes" | "1" => Ok(true),

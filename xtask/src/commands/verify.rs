@@ -26,12 +26,12 @@ pub struct Verify {
     deep: bool,
 }
 
-/// The result as `--format json` gives it.
+/// The result in `--format json`.
 #[derive(Debug, Serialize)]
 struct Report<'a> {
     registry: &'a str,
     deep: bool,
-    /// Images and runtimes that are not as expected.
+    /// Number of images and runtimes with differences.
     different: usize,
     images: &'a [Verified],
 }
@@ -40,7 +40,7 @@ impl Verify {
     /// Runs the command.
     ///
     /// # Errors
-    /// Something differs, or a registry does not answer.
+    /// There are differences, or a registry does not answer.
     pub async fn run(self, context: &Context) -> anyhow::Result<()> {
         let config = only(context.config()?, &self.names)?;
         let lock = context.lock()?;

@@ -25,7 +25,7 @@ impl Watch {
     /// Runs the command.
     ///
     /// # Errors
-    /// As [`transfer::run`].
+    /// Errors of [`transfer::run`].
     pub async fn run(self, context: &Context) -> anyhow::Result<Ending> {
         let mut context = context.clone();
         context.settings.lock_timeout = context.settings.lock_timeout.max(LOCK_TIMEOUT);

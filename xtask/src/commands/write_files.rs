@@ -28,7 +28,7 @@ impl WriteFiles {
     /// Runs the command.
     ///
     /// # Errors
-    /// The folder has files that differ, or cannot be written to; the program has no files in it.
+    /// The folder has files that differ, or cannot be written to, or the program includes no files.
     pub fn run(self, context: &Context) -> anyhow::Result<()> {
         if context.shipped.is_empty() {
             return Err(failure(Kind::Usage, "the files are in this workspace, to be edited here"))

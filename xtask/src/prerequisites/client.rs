@@ -1,19 +1,19 @@
-//! What a docker client says of an engine: whether it answers.
+//! Checks with a docker client whether an engine answers.
 
 use std::time::{Duration, Instant};
 
 use process::{Cmd, blocking, cmd};
 
-/// How long an engine may take until it answers or ends. The first start of all makes its directories and its bridge.
+/// The time limit for an engine to answer or end. Its very first start creates its directories and bridge.
 pub(super) const START_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How often an engine is looked after while it starts or ends.
+/// Time between two checks while an engine starts or ends.
 pub(super) const LOOK: Duration = Duration::from_millis(100);
 
-/// How long a client may take to say that there is no engine: one behind ssh may never say it.
+/// The time limit for a client: with an engine behind ssh it may never return.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Whether an engine answers the client: the given one, or the environment's. The error is what the client said.
+/// Whether an engine answers the client: the given one, or the environment's. The error is the client's message.
 pub(super) async fn answers(host: Option<&str>) -> Result<(), String> {
     answers_to(Cmd::new("docker"), host).await
 }
@@ -24,7 +24,7 @@ pub(super) async fn answers_to(client: Cmd, host: Option<&str>) -> Result<(), St
         client = client.env("DOCKER_HOST", host).env_remove("DOCKER_CONTEXT");
     }
     match tokio::time::timeout(CLIENT_TIMEOUT, blocking(move || client.read())).await {
-        // Some clients answer without an error and without a version.
+        // Some clients exit without an error and print no version.
         Ok(Ok(version)) if !version.is_empty() && version != "<no value>" => Ok(()),
         Ok(Ok(_)) => Err("it named no version".to_owned()),
         Ok(Err(error)) => Err(error.tail().last().cloned().unwrap_or_else(|| error.to_string())),
@@ -32,7 +32,7 @@ pub(super) async fn answers_to(client: Cmd, host: Option<&str>) -> Result<(), St
     }
 }
 
-/// Waits for the environment's own engine, which is starting.
+/// Waits for the environment's own engine to start.
 pub(super) async fn comes_up() -> bool {
     let deadline = Instant::now() + START_TIMEOUT;
     while Instant::now() < deadline {
@@ -44,7 +44,7 @@ pub(super) async fn comes_up() -> bool {
     false
 }
 
-/// Starts docker's service; where there is none, or it fails, an engine of our own is the next thing to try.
+/// Starts docker's service. If there is none, or it fails, the caller starts its own engine.
 pub(super) async fn start_service() -> bool {
     let start = || cmd!(process::shell()?, "systemctl start docker.service").read();
     blocking(start).await.is_ok() && answers(None).await.is_ok()

@@ -1,4 +1,4 @@
-//! What there is of docker: client and engine are looked for apart, because they are installed apart.
+//! Finds docker's client and engine separately, because they are installed separately.
 
 use process::cmd;
 
@@ -7,41 +7,41 @@ use super::engine::Engine;
 use super::packages::System;
 use super::{Need, Plan, PrerequisiteError, Setup, is_there};
 
-/// Debian's and Ubuntu's packages for the client. Newer releases have it, and its BuildKit plugin, in packages of their
-/// own; where apt does not know them, `docker.io` brings the client too.
+/// Debian's and Ubuntu's packages for the client. Newer releases have it, and its BuildKit plugin, in separate packages. In older
+/// ones `docker.io` contains the client too.
 const CLIENT: &[&str] = &["docker-cli", "docker-buildx"];
-/// The package of the engine, and what it needs to pull over TLS.
+/// The package of the engine, and the one needed to pull over TLS.
 const ENGINE: &[&str] = &["docker.io", "ca-certificates"];
 
-/// What there is of docker.
+/// What is installed of docker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Docker {
-    /// The client is installed.
+    /// Whether the client is installed.
     pub(super) client: bool,
-    /// The engine's program is installed.
+    /// Whether the engine's program is installed.
     pub(super) dockerd: bool,
-    /// Where the client's requests go.
+    /// The engine that the client reaches.
     pub(super) engine: Reached,
 }
 
 /// Whether the client reaches an engine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Reached {
-    /// One answers: at the given `DOCKER_HOST`, or where the client looks by itself.
+    /// An engine answers: at the given `DOCKER_HOST`, or at the client's default (`None`).
     At(Option<String>),
-    /// One answers at this address, where the client does not look.
+    /// An engine answers at this address, which the client does not use.
     Elsewhere(String),
-    /// There is one, but no client yet that could ask it.
+    /// An engine exists, but there is no client yet to check it.
     Unasked,
-    /// There is none.
+    /// There is no engine.
     Nowhere,
 }
 
 impl Docker {
-    /// Looks for client and engine. `own` is the engine that an earlier run may have started.
+    /// Finds client and engine. `own` is the engine that an earlier run may have started.
     ///
     /// # Errors
-    /// The engine that the user chose does not answer, or is there for others only.
+    /// The user's chosen engine does not answer, or the user has no access to it.
     pub(super) async fn look(own: &Engine) -> Result<Self, PrerequisiteError> {
         let (client, dockerd) = (is_there("docker"), is_there("dockerd"));
         let engine = if client {
@@ -54,7 +54,7 @@ impl Docker {
         Ok(Self { client, dockerd, engine })
     }
 
-    /// Adds to `plan` what brings client and engine where they are missing.
+    /// Adds missing parts of client and engine to `plan`.
     pub(super) fn plan(&self, system: &System, plan: &mut Plan) {
         let able = matches!(system, System::Debian { root: true });
         let needs_engine = self.engine == Reached::Nowhere;
@@ -86,11 +86,11 @@ impl Docker {
     }
 }
 
-/// Brings an engine up after what was missing is installed, if none answers; gives `DOCKER_HOST` for it, or nothing where the
-/// client finds it by itself.
+/// Starts an engine if none answers, after missing parts were installed. Returns its `DOCKER_HOST`, or `None` if the client finds
+/// it itself.
 ///
 /// # Errors
-/// An engine that is there does not answer, or a new one does not start.
+/// An existing engine does not answer, or a new one does not start.
 pub(super) async fn bring_up(
     own: &Engine,
     plan: &Plan,
@@ -101,7 +101,7 @@ pub(super) async fn bring_up(
         Reached::Elsewhere(address) => return Ok(Some(address)),
         Reached::Unasked | Reached::Nowhere => {}
     }
-    // Installing docker may have started its service, which then takes a moment.
+    // Installing docker may have started its service, which needs a moment.
     if !plan.install.is_empty() && own.check_alone().is_err() && comes_up().await {
         return Ok(None);
     }
@@ -109,8 +109,8 @@ pub(super) async fn bring_up(
     own.start().await
 }
 
-/// The engine that the environment names, else the one that an earlier run started, else one that runs where the client does
-/// not look.
+/// The engine named in the environment, otherwise the one that an earlier run started, otherwise one at an address that the client
+/// does not use.
 async fn reach(own: &Engine) -> Result<Reached, PrerequisiteError> {
     let reason = match answers(None).await {
         Ok(()) => return Ok(Reached::At(None)),
@@ -132,7 +132,7 @@ async fn reach(own: &Engine) -> Result<Reached, PrerequisiteError> {
     }
 }
 
-/// Where the user told docker to look, if not at its default.
+/// The engine chosen in the user's settings, if it is not docker's default.
 fn chosen() -> Option<String> {
     let context = || cmd!(process::shell().ok()?, "docker context show").read().ok();
     chosen_by_variable()
@@ -167,7 +167,7 @@ mod tests {
             (false, true, Reached::Nowhere, CLIENT, true),
             (true, false, Reached::At(None), &[], false),
             (true, false, Reached::At(Some("unix:///a.sock".into())), &[], false),
-            // DOCKER_HOST, or an engine of another's: there is no need for a second one.
+            // DOCKER_HOST or another engine: no second one is needed.
             (false, false, Reached::Unasked, CLIENT, false),
             (false, true, Reached::Unasked, CLIENT, false),
         ] {

@@ -1,7 +1,7 @@
-//! A docker engine of our own, for machines without a running one.
+//! This tool's own docker engine, for machines without a running one.
 //!
-//! It outlives the command that started it and is found again by its directory: socket, pid file, log and images are kept
-//! together, so that several checkouts do not meet.
+//! It outlives the command that started it, and is found again by its directory, which has its socket, pid file, log and images.
+//! Checkouts therefore have separate engines.
 
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -15,21 +15,21 @@ use super::client::{LOOK, START_TIMEOUT, answers, answers_to, start_service};
 use super::processes::{self, Process, has_ended};
 use super::{PrerequisiteError, search_path};
 
-/// The longest directory whose sockets still have room: an address holds 107 bytes, and containerd's socket is
+/// The longest possible directory: a socket's address has at most 107 bytes, and containerd's socket is
 /// `run/containerd/containerd-debug.sock.ttrpc` below it.
 const LONGEST_DIRECTORY: usize = 107 - "/run/containerd/containerd-debug.sock.ttrpc".len();
 
-/// A docker engine that belongs to a directory, whether it runs or not.
+/// A docker engine in a directory, running or not.
 #[derive(Clone, Debug)]
 pub struct Engine {
-    /// Images and log.
+    /// The directory of images and log.
     state: PathBuf,
-    /// Socket, pid file and what lives as long as the engine.
+    /// The directory of the socket, the pid file and other files of the running engine.
     runtime: PathBuf,
 }
 
 impl Engine {
-    /// The engine of `state`.
+    /// The engine with its data in `state`.
     pub fn at(state: &Path) -> Self {
         let state = std::path::absolute(state).unwrap_or_else(|_| state.to_owned());
         let bytes = state.as_os_str().as_bytes();
@@ -42,22 +42,22 @@ impl Engine {
         Self { state, runtime }
     }
 
-    /// `DOCKER_HOST` for it.
+    /// Its `DOCKER_HOST`.
     pub fn host(&self) -> String {
         format!("unix://{}", self.runtime.join("docker.sock").display())
     }
 
-    /// Its log.
+    /// Its log file.
     pub fn log(&self) -> PathBuf {
         self.state.join("dockerd.log")
     }
 
-    /// Where its images and its log are.
+    /// The directory of its images and log.
     pub fn state(&self) -> &Path {
         &self.state
     }
 
-    /// Where its socket is, and what lives as long as the engine.
+    /// The directory of its socket and other files of the running engine.
     pub(super) fn runtime(&self) -> &Path {
         &self.runtime
     }
@@ -66,15 +66,15 @@ impl Engine {
         self.runtime.join("dockerd.pid")
     }
 
-    /// Its process, while it lives. The pid file alone would not do: after a crash the number may be another process's.
+    /// Its process ID, if it runs. The pid file alone is not enough: after a crash another process may have this ID.
     pub fn pid(&self) -> Option<u32> {
         processes::all().into_iter().find(|process| is_of(process, self)).map(|process| process.pid)
     }
 
-    /// Whether no other engine runs on this machine's network: two would take each other's bridge, addresses and firewall rules.
+    /// Checks that no other engine uses this machine's network: two would overwrite each other's bridge and firewall rules.
     ///
     /// # Errors
-    /// Names the other one.
+    /// There is another one; the error names it.
     pub fn check_alone(&self) -> Result<(), PrerequisiteError> {
         match other(self) {
             Some(engine) => {
@@ -84,16 +84,16 @@ impl Engine {
         }
     }
 
-    /// Where another engine on this machine's network listens.
+    /// The address of another engine on this machine's network.
     pub(super) fn other_address(&self) -> Option<String> {
         other(self)?.address()
     }
 
-    /// Starts it, unless it runs, and waits until it answers. Gives `DOCKER_HOST` for it, or nothing where the system's own
-    /// engine could be started, which every client finds.
+    /// Starts it, unless it runs, and waits until it answers. Returns its `DOCKER_HOST`, or `None` if the system's own engine could
+    /// be started, which every client finds.
     ///
     /// # Errors
-    /// Another engine runs here, or it ends or does not answer in time.
+    /// Another engine runs here, or this one ends or does not answer in time.
     pub async fn start(&self) -> Result<Option<String>, PrerequisiteError> {
         self.check_alone()?;
         if Path::new("/run/systemd/system").exists() && start_service().await {
@@ -104,7 +104,7 @@ impl Engine {
             if answers(Some(&host)).await.is_ok() {
                 return Ok(Some(host));
             }
-            // Its directory was removed under it, for example by `cargo clean`: nobody can reach it any more.
+            // Its directory was removed while it ran, for example by `cargo clean`, so it cannot be reached any more.
             self.stop().await?;
         }
         for dir in [&self.state, &self.runtime] {
@@ -134,7 +134,7 @@ impl Engine {
             .arg(self.pid_file())
             .arg("--host")
             .arg(&host)
-            // No configuration of the system's: it may name the same options, which dockerd refuses.
+            // Without the system's configuration, which may contain the same options: dockerd refuses duplicates.
             .arg("--config-file")
             .arg(configuration)
             .spawn_detached(&self.log());
@@ -158,7 +158,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Ends it and waits until it is gone. Its images stay. Nothing happens where it does not run.
+    /// Ends it and waits until its process has ended. Its images stay. Does nothing if it does not run.
     ///
     /// # Errors
     /// It does not end in time.
@@ -166,7 +166,7 @@ impl Engine {
         let Some(pid) = self.pid() else { return Ok(()) };
         let process = i32::try_from(pid).ok().and_then(Pid::from_raw);
         if let Some(process) = process {
-            // It may have ended in the meantime: that is what was wanted.
+            // It may have ended in the meantime, which is fine.
             let _ = rustix::process::kill_process(process, Signal::TERM);
         }
         let deadline = Instant::now() + START_TIMEOUT;
@@ -180,13 +180,13 @@ impl Engine {
     }
 }
 
-/// Whether a process is this engine's.
+/// Whether a process belongs to this engine.
 fn is_of(process: &Process, engine: &Engine) -> bool {
     let pid_file = engine.pid_file();
     process.arguments.windows(2).any(|pair| pair[0] == "--pidfile" && Path::new(&pair[1]) == pid_file)
 }
 
-/// Another engine on this machine's network.
+/// Finds another engine on this machine's network.
 fn other(than: &Engine) -> Option<Process> {
     let network = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/net")).ok();
     let here = network("self");
@@ -231,13 +231,13 @@ mod tests {
         assert_ne!(long.host(), Engine::at(&Path::new("/tmp").join("y".repeat(120))).host());
     }
 
-    /// Says what was not tested: past the harness, which keeps what a passing test prints to itself.
+    /// Prints what was not tested. Written past the harness, which hides the output of passing tests.
     fn skipped(missing: &str) {
         let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("SKIPPED: {missing}\n").as_bytes());
     }
 
-    /// Starts a real engine, in a network and below a /run of its own so that it meets no other: this test starts itself
-    /// again in there, as [`in_a_machine_of_its_own`].
+    /// Starts a real engine with its own network and /run, so that it does not conflict with another one: this test starts itself
+    /// again there, as [`in_a_machine_of_its_own`].
     #[test]
     fn a_missing_engine_is_started_found_again_and_stopped() {
         for program in ["dockerd", "docker", "unshare"] {
@@ -252,7 +252,7 @@ mod tests {
         }
         let module = module_path!().split_once("::").unwrap().1;
         let output = Cmd::new("unshare")
-            // Processes of its own too: whatever fails, no engine is left behind.
+            // With its own processes too, so that no engine stays after a failure.
             .args([
                 "--net",
                 "--mount",
@@ -304,7 +304,7 @@ mod tests {
         let docker = Cmd::new("docker").env("DOCKER_HOST", engine.host());
         docker.clone().args(["info", "--format", "{{.DockerRootDir}}"]).read().unwrap();
 
-        // Found again, without a question; another checkout uses it too, and does not start a second one beside it.
+        // It is found again without a question. Another checkout uses it too, and does not start a second one.
         assert_eq!(ensure(&needs, &setup).await.unwrap(), expected);
         assert_eq!(engine.pid(), Some(first));
         assert_eq!(asked.lock().unwrap().len(), 2);
@@ -315,7 +315,7 @@ mod tests {
         let refused = Engine::at(elsewhere.path()).start().await.unwrap_err().to_string();
         assert!(refused.ends_with(&format!("export DOCKER_HOST={}", engine.host())), "{refused}");
 
-        // Its socket removed, nobody can reach it: it is ended, and another takes its place.
+        // Without its socket it cannot be reached: it is ended, and another one is started.
         std::fs::remove_file(dir.path().join("docker.sock")).unwrap();
         assert_eq!(ensure(&needs, &setup).await.unwrap(), expected);
         assert_ne!(engine.pid(), Some(first));
@@ -324,7 +324,7 @@ mod tests {
         assert!(engine.pid().is_none() && answers(Some(&engine.host())).await.is_err());
         engine.stop().await.unwrap();
 
-        // What cannot start says why.
+        // An engine that cannot start reports why.
         std::fs::remove_dir_all(dir.path().join("data")).unwrap();
         std::fs::write(dir.path().join("data"), "in the way").unwrap();
         let failed = engine.start().await.unwrap_err().to_string();

@@ -7,40 +7,40 @@ use super::modern_docker::ModernDockerError;
 /// Why a command cannot start on this machine.
 #[derive(Debug, thiserror::Error)]
 pub enum PrerequisiteError {
-    /// Things that only a person can bring, one step each.
+    /// Things that only the user can install, one step each.
     #[error("this machine lacks what is needed:{}", steps_text(steps))]
     Missing {
-        /// What to do, one thing at a time.
+        /// The steps.
         steps: Vec<String>,
     },
-    /// The question was answered no.
+    /// The user answered no.
     #[error("nothing was installed or started; to do it yourself:{}", steps_text(steps))]
     Refused {
-        /// What to do, one thing at a time.
+        /// The steps to do it by hand.
         steps: Vec<String>,
     },
-    /// The user's own engine is the one to use, and does not answer.
+    /// The user's chosen engine does not answer.
     #[error("the docker engine at {address} does not answer: {reason}")]
     EngineSilent {
-        /// Where the environment says it is.
+        /// Its address in the environment.
         address: String,
-        /// What the client said.
+        /// The client's message.
         reason: String,
     },
-    /// The engine is there for others only.
+    /// The user has no access to the engine.
     #[error(
         "this user may not use the docker engine; add the user to its group (usermod -aG docker USER), log in again, or run this as root"
     )]
     EngineForbidden,
-    /// Two engines on one network would take each other's bridge and firewall rules.
+    /// Two engines on one network would overwrite each other's bridge and firewall rules.
     #[error("{}", other_text(*pid, address.as_deref()))]
     OtherEngine {
-        /// The other engine's process.
+        /// The other engine's process ID.
         pid: u32,
-        /// Where it listens, if its command line says so.
+        /// Its address, if it is on its command line.
         address: Option<String>,
     },
-    /// An engine was started and gave up.
+    /// An engine ended while starting.
     #[error("the docker engine ended while it started; the end of {log}:{}", steps_text(tail))]
     EngineFailed {
         /// Its log.
@@ -48,12 +48,12 @@ pub enum PrerequisiteError {
         /// The log's last lines.
         tail: Vec<String>,
     },
-    /// An engine was started or told to end, and did neither in time.
+    /// An engine did not start or end in time.
     #[error("the docker engine did not {what} within {seconds} s; its log is {log}")]
     EngineSlow {
-        /// What it was to do.
+        /// `answer` or `end`.
         what: &'static str,
-        /// How long it had.
+        /// The time limit.
         seconds: u64,
         /// Its log.
         log: String,
@@ -61,20 +61,20 @@ pub enum PrerequisiteError {
     /// apt or another program failed.
     #[error("could not {action}")]
     Program {
-        /// What it was to do.
+        /// What it should have done, as a phrase after "could not".
         action: String,
-        /// How it failed.
+        /// The program's error.
         source: ProcessError,
     },
-    /// No docker for the tests' own engines.
+    /// There is no docker for the tests' own engines.
     #[error("could not set up docker for the tests")]
     ModernDocker(#[from] ModernDockerError),
-    /// A file of the engine's could not be written.
+    /// A file of the engine could not be written.
     #[error("could not write {path}")]
     File {
         /// The file or directory.
         path: String,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: std::io::Error,
     },
 }

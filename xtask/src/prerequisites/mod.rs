@@ -1,7 +1,7 @@
-//! What `demo` and `test` need on this machine: found out before anything starts, and installed where that is possible.
+//! Finds what `demo` and `test` need on this machine before they start, and installs it if possible.
 //!
-//! On Debian and Ubuntu, as root, missing packages are installed and a docker engine is started, after a question. Anywhere
-//! else each missing thing is named with the step that brings it.
+//! On Debian and Ubuntu as root, missing packages are installed and a docker engine is started, after a question. On other systems,
+//! each missing thing is listed with the step to install it.
 
 mod client;
 mod docker;
@@ -27,44 +27,44 @@ pub use test_engines::TestEngines;
 
 use terraform::Program;
 
-/// Set for the tests: a program or an engine that is missing fails the test that needs it instead of skipping it.
+/// Set for the tests: a missing program or engine fails the test instead of skipping it.
 pub const COMPLETE: &str = "HTC_GRID_TEST_COMPLETE";
 
-/// How [`ensure`] may change the machine, and how it talks.
+/// How [`ensure`] may change the machine, and its output.
 pub struct Setup<'a> {
-    /// Where Python's packages are installed; `target/python`, where the tests look.
+    /// The directory of Python's packages: `target/python`, where the tests expect it.
     pub python: &'a Path,
-    /// Where an engine that it starts keeps everything: images, socket, log. Something like `target/local/docker`.
+    /// The directory for the data of an engine that it starts (images, socket, log), such as `target/local/docker`.
     pub state: &'a Path,
     /// `--yes`; `CI=true` means the same.
     pub assume_yes: bool,
-    /// Asks a question.
+    /// Asks the user a question.
     pub ask: &'a (dyn Fn(&str) -> bool + Sync),
-    /// Says what happens, one line at a time.
+    /// Prints progress, one line at a time.
     pub say: &'a (dyn Fn(&str) + Sync),
 }
 
-/// What was found, for the commands that come after.
+/// The result, for the commands that follow.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Environment {
-    /// `DOCKER_HOST` for every child, where the engine is not the one that the environment names already.
+    /// The `DOCKER_HOST` for every child. `None` if the environment leads to the engine already.
     pub docker_host: Option<String>,
 }
 
-/// What is to be done for the needs, found out without changing anything.
+/// The work for the needs, found without changing anything.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Plan {
     install: Vec<&'static str>,
     install_python: bool,
     start_engine: bool,
-    /// An engine that runs where docker does not look for it.
+    /// A running engine at an address that docker does not use.
     use_engine: Option<String>,
     steps: Vec<String>,
     by_hand: bool,
 }
 
 impl Plan {
-    /// What the question says.
+    /// The text of the question.
     fn question(&self) -> String {
         let mut parts = Vec::new();
         if !self.install.is_empty() {
@@ -83,7 +83,7 @@ impl Plan {
     }
 }
 
-/// `docker` is what there is of it, `look` gives the step that brings another need where it is missing.
+/// `docker` is what is installed of it. `look` returns the step to install another need if it is missing.
 fn plan(
     needs: &[Need],
     system: &System,
@@ -118,15 +118,14 @@ fn plan(
     plan
 }
 
-/// Makes sure that everything in `needs` is there: finds out, asks, installs, starts.
+/// Makes sure that everything in `needs` is available: checks, asks, installs, starts.
 ///
-/// An engine that was started by an earlier run, and still answers, is used again; a new one is left running, its
-/// address in [`Environment::docker_host`]; so is that of one which runs where docker does not look for it. The user's own
-/// engine always comes first; where `DOCKER_HOST` or a context
-/// names one that does not answer, none is started behind the user's back.
+/// An engine that an earlier run started, and that still answers, is reused. A new one stays running, with its address in
+/// [`Environment::docker_host`]; the same holds for one at an address that docker does not use. The user's own engine always comes
+/// first: if `DOCKER_HOST` or a context names one that does not answer, no other is started.
 ///
 /// # Errors
-/// Something is missing that cannot be installed here, the answer was no, or installing or starting failed.
+/// Something missing cannot be installed here, the answer was no, or installing or starting failed.
 pub async fn ensure(needs: &[Need], setup: &Setup<'_>) -> Result<Environment, PrerequisiteError> {
     let system = System::detect();
     let engine = Engine::at(setup.state);
@@ -142,7 +141,7 @@ pub async fn ensure(needs: &[Need], setup: &Setup<'_>) -> Result<Environment, Pr
     if plan.by_hand {
         return Err(PrerequisiteError::Missing { steps: plan.steps });
     }
-    // A second engine is refused before anything is asked or installed.
+    // Refuses a second engine before asking or installing.
     if plan.start_engine {
         engine.check_alone()?;
     }
@@ -162,8 +161,8 @@ pub async fn ensure(needs: &[Need], setup: &Setup<'_>) -> Result<Environment, Pr
     Ok(environment)
 }
 
-/// Where programs are looked for: PATH, and the directories of a system's own programs, which `su` leaves out of it
-/// (`dockerd`, `debootstrap` and what apt itself starts are there).
+/// The directories to search for programs: PATH, and those of system programs, which `su` leaves out (`dockerd`, `debootstrap` and
+/// programs that apt starts are there).
 pub fn search_path() -> OsString {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut dirs: Vec<PathBuf> = std::env::split_paths(&path).collect();
@@ -172,7 +171,7 @@ pub fn search_path() -> OsString {
             dirs.push(dir);
         }
     }
-    // A directory of PATH has no colon in it.
+    // A directory in PATH contains no colon.
     std::env::join_paths(dirs).unwrap_or(path)
 }
 
@@ -181,7 +180,7 @@ fn is_there(program: &str) -> bool {
     which::which_in_global(program, Some(search_path())).is_ok_and(|mut found| found.next().is_some())
 }
 
-/// Whether a need other than docker is there; else the step that brings it.
+/// Whether a need other than docker is available; the error is the step to install it.
 fn look(need: Need, system: &System, python: &Path) -> Result<(), String> {
     match need {
         Need::Python if python::is_there(python) => Ok(()),
@@ -190,7 +189,7 @@ fn look(need: Need, system: &System, python: &Path) -> Result<(), String> {
             Some(hint) => format!("{error}; {hint}"),
             None => error.to_string(),
         }),
-        // Ubuntu has it as a snap alone: there the test says that it skips.
+        // Ubuntu has it only as a snap. There the test reports that it skips.
         Need::Chromium if Need::BROWSERS.into_iter().any(is_there) || packages::is_ubuntu() => Ok(()),
         need if is_there(need.program()) => Ok(()),
         need => Err(need.step(system)),
@@ -203,7 +202,7 @@ mod tests {
 
     const ROOT: System = System::Debian { root: true };
 
-    /// A machine where only the needs that `there` accepts are present.
+    /// A machine that only has the needs accepted by `there`.
     fn machine(system: System, there: impl Fn(Need) -> bool) -> impl Fn(Need) -> Result<(), String> {
         move |need| if there(need) { Ok(()) } else { Err(need.step(&system)) }
     }

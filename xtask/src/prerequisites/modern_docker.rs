@@ -1,9 +1,7 @@
-//! A present-day docker for the tests: dockerd, client, containerd and buildx, unpacked below the target directory and never
-//! installed.
+//! A recent docker for the tests: dockerd, client, containerd and buildx, unpacked below the target directory and never installed.
 //!
-//! Debian's stable releases have an older one, so the packages are taken from the suites after it: by the machine's own
-//! archive and key, with lists of packages that are kept apart from the system's. Elsewhere (Ubuntu) the release's own are new
-//! enough.
+//! Debian's stable releases have an older one, so the packages come from later suites: with the machine's own archive and key, but
+//! with package lists separate from the system's. On Ubuntu the release's own packages are new enough.
 
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -13,70 +11,70 @@ use process::{Cmd, Killer, ProcessError, cmd};
 use super::PrerequisiteError;
 use super::packages::{System, candidate};
 
-/// The oldest release that will do.
+/// The oldest supported release.
 const LEAST: u32 = 28;
 
-/// The packages. Not every archive has the client apart from the engine.
+/// The packages. Some archives have the client in the engine's package.
 const PACKAGES: [&str; 4] = ["docker.io", "docker-buildx", "containerd", "docker-cli"];
 
-/// Debian's suites after stable; the first one that has the packages is taken, as it asks less of this machine.
+/// Debian's suites after stable, in the order of preference: earlier ones need fewer new libraries.
 const SUITES: [&str; 2] = ["testing", "unstable"];
 
-/// Debian's key: its name before and since trixie.
+/// Debian's key: its file names before and since trixie.
 const KEYRINGS: [&str; 2] =
     ["/usr/share/keyrings/debian-archive-keyring.gpg", "/usr/share/keyrings/debian-archive-keyring.pgp"];
 
-/// Where the packages keep programs, by release.
+/// The directories of programs in the packages, by release.
 const PLACES: [&str; 4] = ["usr/sbin", "usr/bin", "usr/libexec/docker", "usr/libexec/docker/cli-plugins"];
 
-/// What the engine starts by name. runc is the machine's own: a newer one may not run here.
+/// The programs that the engine starts by name. runc is the machine's own, because a newer one may not run here.
 const ENGINE: [&str; 4] = ["dockerd", "docker-proxy", "containerd", "containerd-shim-runc-v2"];
 
-/// Why there is no present-day docker.
+/// Why there is no recent docker.
 #[derive(Debug, thiserror::Error)]
 pub enum ModernDockerError {
-    /// There is no apt.
+    /// The system has no apt.
     #[error("docker {LEAST} is unpacked from the packages of Debian or Ubuntu, and this system has none")]
     System,
-    /// An engine needs root.
+    /// Starting an engine requires root.
     #[error("only root can start a docker engine")]
     Root,
-    /// apt has no address for Debian's archive.
+    /// apt's sources have no address of Debian's archive.
     #[error("apt's sources name no archive of Debian")]
     NoArchive,
-    /// No suite has it.
+    /// No suite has the required version.
     #[error("the package archive has no docker {LEAST} or newer with buildx: {}", tried.join(", "))]
     TooOld {
-        /// What each suite has.
+        /// The version in each suite.
         tried: Vec<String>,
     },
-    /// The packages miss a program.
+    /// The packages lack a program.
     #[error("the packages of docker have no {program}")]
     Lacks {
         /// The program.
         program: &'static str,
     },
-    /// It asks more of the system than it has.
+    /// A program does not run on this system.
     #[error("{program} of the packages does not run here")]
     DoesNotRun {
         /// The program.
         program: &'static str,
-        /// What it said.
+        /// The program's error.
         source: ProcessError,
     },
 }
 
-/// The programs, unpacked.
+/// The unpacked programs.
 #[derive(Clone, Debug)]
 pub struct ModernDocker {
     dir: PathBuf,
 }
 
 impl ModernDocker {
-    /// Unpacks it below `target`, or finds it there.
+    /// Unpacks it below `target`, unless it is there already.
     ///
     /// # Errors
-    /// It cannot be had on this machine, or apt failed.
+    /// It is not available for this machine, or apt failed.
     pub async fn unpack(target: &Path, say: &(dyn Fn(&str) + Sync)) -> Result<Self, PrerequisiteError> {
         let found = Self::in_target(target);
         match System::detect() {
@@ -91,7 +89,7 @@ impl ModernDocker {
             "unpacking docker {LEAST} with buildx in {} (once; nothing is installed)",
             found.dir.display()
         ));
-        // Whole or not at all: what a run that was killed has left is no docker.
+        // Unpacked to a new directory and renamed, so that an interrupted run leaves no incomplete docker.
         let room = found.dir.with_extension("new");
         remove(&room)?;
         let archive = Archive::find(&room).await?;
@@ -104,27 +102,27 @@ impl ModernDocker {
         Ok(found)
     }
 
-    /// Where it is, unpacked or not. Another least release is another directory.
+    /// Its directory, whether unpacked or not. Each minimum release has its own directory.
     pub(super) fn in_target(target: &Path) -> Self {
         Self { dir: target.join(format!("docker-{LEAST}")) }
     }
 
-    /// The client.
+    /// The path of the client.
     pub fn client(&self) -> PathBuf {
         self.dir.join("client/docker")
     }
 
-    /// The client's plugin.
+    /// The path of the client's plugin.
     pub fn buildx(&self) -> PathBuf {
         self.dir.join("cli-plugins/docker-buildx")
     }
 
-    /// The engine's programs, for its PATH.
+    /// The directory of the engine's programs, for its PATH.
     pub fn engine(&self) -> PathBuf {
         self.dir.join("engine")
     }
 
-    /// Puts the programs where PATH and the client look for them, and tries them.
+    /// Links the programs to where PATH and the client expect them, and tests them.
     fn link(&self) -> Result<(), PrerequisiteError> {
         let programs = ENGINE.map(|name| ("engine", name)).into_iter();
         for (dir, program) in programs.chain([("client", "docker"), ("cli-plugins", "docker-buildx")]) {
@@ -134,7 +132,7 @@ impl ModernDocker {
             std::fs::create_dir_all(&dir).map_err(|source| file(&dir, source))?;
             symlink(target, dir.join(program)).map_err(|source| file(&dir, source))?;
             let arguments: &[&str] = match program {
-                // Neither has anything that it does and ends.
+                // These two have no option that prints something and ends.
                 "docker-proxy" | "containerd-shim-runc-v2" => continue,
                 "docker-buildx" => &["version"],
                 _ => &["--version"],
@@ -146,15 +144,15 @@ impl ModernDocker {
     }
 }
 
-/// Where packages come from, and where apt keeps what it knows of them.
+/// The source of packages, and the directory of apt's data about them.
 struct Archive {
     room: PathBuf,
-    /// Those of [`PACKAGES`] that it has.
+    /// The [`PACKAGES`] that it has.
     packages: Vec<&'static str>,
 }
 
 impl Archive {
-    /// The first suite that has all of it.
+    /// The first suite with all packages in a recent version.
     async fn find(room: &Path) -> Result<Self, PrerequisiteError> {
         let sources = sources()?;
         let mut tried = Vec::new();
@@ -180,7 +178,7 @@ impl Archive {
             {
                 return Ok(archive);
             }
-            // Another source of the system's may be broken; it matters where the packages are not found.
+            // Another source of the system may be broken, which only matters if the packages are not found.
             updated?;
             tried.push(format!("{suite} has {}", version.unwrap_or("none")));
         }
@@ -210,7 +208,7 @@ impl Archive {
         command
     }
 
-    /// Fetches the packages, which apt checks by the archive's signature, and unpacks them.
+    /// Downloads the packages, which apt verifies with the archive's signature, and unpacks them.
     async fn unpack(&self, root: &Path) -> Result<(), PrerequisiteError> {
         let debs = self.room.join("debs");
         let download = self.apt("apt-get").args(["-q", "download"]).args(self.packages.iter().copied());
@@ -230,7 +228,7 @@ impl Archive {
     }
 }
 
-/// The suites to try, each with its line for apt; without a line it is the system's own sources.
+/// The suites to try, each with its line for apt. `None` uses the system's own sources.
 fn sources() -> Result<Vec<(String, Option<String>)>, PrerequisiteError> {
     let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
     if !release.lines().any(|line| line.trim() == "ID=debian") {
@@ -247,18 +245,18 @@ fn sources() -> Result<Vec<(String, Option<String>)>, PrerequisiteError> {
     Ok(SUITES.iter().map(|suite| line(suite)).collect())
 }
 
-/// The address of Debian's archive among `address|origin`. A machine that has no lists yet knows no origin.
+/// The address of Debian's archive in lines of `address|origin`. Without downloaded lists there are no origins.
 fn archive(targets: &str) -> Option<&str> {
     let pairs = || {
         let pairs = targets.lines().filter_map(|line| line.split_once('|'));
-        // It has no suites after stable.
+        // The security archive has no suites after stable.
         pairs.filter(|(address, _)| !address.trim_end_matches('/').ends_with("security"))
     };
     let debian = pairs().find(|(_, origin)| *origin == "Debian");
     debian.or_else(|| pairs().next()).map(|(address, _)| address.trim_end_matches('/'))
 }
 
-/// 28 of `28.5.2+dfsg4-5`, with or without an epoch.
+/// The 28 in `28.5.2+dfsg4-5`, with or without an epoch.
 fn release(version: &str) -> Option<u32> {
     let version = version.split_once(':').map_or(version, |(_, version)| version);
     version.split('.').next()?.parse().ok()

@@ -1,4 +1,4 @@
-//! What a command may need on the machine, and what brings it.
+//! What a command may need on the machine, and how to install it.
 
 use terraform::TerraformError;
 
@@ -7,39 +7,39 @@ use super::packages::System;
 /// Something that a command needs on the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Need {
-    /// A docker client, and an engine that answers it.
+    /// A docker client, and an engine that answers.
     Docker,
-    /// terraform or OpenTofu, new enough.
+    /// terraform or OpenTofu in a supported version.
     Terraform,
-    /// Makes the sample bases; needs root.
+    /// To create the sample bases; requires root.
     Debootstrap,
-    /// Reads back what was copied.
+    /// To read copies back.
     Skopeo,
-    /// Debian's registry, as a source and a target that nobody here wrote.
+    /// Debian's registry, an independent implementation as source and target.
     DockerRegistry,
-    /// Checks the runtimes' entry points.
+    /// To check the runtimes' entry points.
     ShellCheck,
-    /// A static program, the content of the smallest images that run.
+    /// A static program, the content of the smallest images that can run.
     Busybox,
-    /// A second container client, which needs no engine.
+    /// A second container client, without an engine.
     Podman,
     /// The terminal that the tests read.
     Tmux,
-    /// Makes the bridges of the tests' own engines.
+    /// To create the bridges of the tests' own engines.
     Ip,
-    /// Connects those bridges with the network.
+    /// To connect those bridges to the network.
     Iptables,
-    /// The browser that the tests look at reports with.
+    /// The browser for the tests of report pages.
     Chromium,
-    /// Another emulated AWS, AWS's own clients and AWS's service models, which the one here is compared with; installed below
-    /// the target directory.
+    /// Another emulated AWS, AWS's own clients and AWS's service models, for comparison with this project's. Installed below the
+    /// target directory.
     Python,
 }
 
 impl Need {
-    /// What `demo` needs.
+    /// The needs of `demo`.
     pub const DEMO: &[Self] = &[Self::Docker, Self::Terraform, Self::Debootstrap];
-    /// What `test` needs.
+    /// The needs of `test`.
     pub const TEST: &[Self] = &[
         Self::Docker,
         Self::Terraform,
@@ -55,10 +55,10 @@ impl Need {
         Self::Chromium,
         Self::Python,
     ];
-    /// Other names of what [`Need::Chromium`] means.
+    /// Other programs that satisfy [`Need::Chromium`].
     pub(super) const BROWSERS: [&str; 3] = ["google-chrome", "google-chrome-stable", "chromium-browser"];
 
-    /// The program that is looked for in PATH.
+    /// The program to find in PATH.
     pub(super) fn program(self) -> &'static str {
         match self {
             Self::Docker => "docker",
@@ -77,7 +77,7 @@ impl Need {
         }
     }
 
-    /// Debian's and Ubuntu's packages for it; what docker needs is decided in [`docker`](super::docker).
+    /// Its packages in Debian and Ubuntu. Those of docker are chosen in [`docker`](super::docker).
     pub(super) fn packages(self) -> &'static [&'static str] {
         match self {
             Self::Docker => &["docker.io"],
@@ -86,12 +86,12 @@ impl Need {
             Self::DockerRegistry => &["docker-registry"],
             Self::ShellCheck => &["shellcheck"],
             Self::Busybox => &["busybox-static"],
-            // The tests run it with runc: crun wants more of a machine than a container in a container has.
+            // The tests run it with runc: crun requires more than a nested container has.
             Self::Podman => &["podman", "runc"],
             Self::Tmux => &["tmux"],
             Self::Ip => &["iproute2"],
             Self::Iptables => &["iptables"],
-            // Without a font it draws no text.
+            // Without a font it shows no text.
             Self::Chromium => &["chromium", "fonts-dejavu-core"],
             Self::Python => &["python3-venv"],
             // Not in the archives.
@@ -99,7 +99,7 @@ impl Need {
         }
     }
 
-    /// What brings it where apt does not.
+    /// The step to install it if apt does not.
     pub(super) fn step(self, system: &System) -> String {
         let packages = self.packages();
         match (self, system) {

@@ -1,4 +1,4 @@
-//! The system, and its packages.
+//! The operating system, and its packages.
 
 use std::path::Path;
 
@@ -6,15 +6,15 @@ use process::{Killer, ProcessError, cmd};
 
 use super::{PrerequisiteError, search_path};
 
-/// What can be installed here, and by whom.
+/// The systems, by how packages can be installed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum System {
-    /// Debian, Ubuntu or one of their children, with apt.
+    /// Debian, Ubuntu or a derivative, with apt.
     Debian {
-        /// Whether this process may install.
+        /// Whether this process may install packages.
         root: bool,
     },
-    /// macOS, where Homebrew is what people have.
+    /// macOS, where Homebrew is common.
     MacOs,
     /// Anything else.
     Other,
@@ -33,16 +33,16 @@ impl System {
     }
 }
 
-/// Whether this is Ubuntu, whose archive lacks some of what Debian's has.
+/// Whether this is Ubuntu, whose archive lacks some of Debian's packages.
 pub(super) fn is_ubuntu() -> bool {
     let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
     release.lines().any(|line| line.trim() == "ID=ubuntu")
 }
 
-/// What only newer releases have, and the package that brings it elsewhere, if any other than those that are asked for does.
+/// Packages of newer releases only, with the package that replaces each elsewhere. `None` if another requested one includes it.
 const NEWER: &[(&str, Option<&str>)] = &[("docker-cli", Some("docker.io")), ("docker-buildx", None)];
 
-/// Installs those of `packages` that are not there yet; apt's lists are only brought up to date where that is needed.
+/// Installs those of `packages` that are missing. Updates apt's lists only if needed.
 pub(super) async fn install(packages: &[&str], say: &(dyn Fn(&str) + Sync)) -> Result<(), PrerequisiteError> {
     let mut chosen = choose(packages, &policy(packages)?);
     let mut updated = false;
@@ -51,11 +51,11 @@ pub(super) async fn install(packages: &[&str], say: &(dyn Fn(&str) + Sync)) -> R
         updated = true;
         chosen = choose(packages, &policy(packages)?);
     }
-    // What apt does not know now either, it says by itself.
+    // apt itself reports packages that it still does not know.
     let chosen = chosen.unwrap_or_else(|| packages.to_vec());
     say(&format!("installing {}", chosen.join(", ")));
     match apt_get(&["install", "--no-install-recommends"], &chosen).await {
-        // Lists that are too old name files that the archive has replaced.
+        // Outdated lists name files that the archive has replaced.
         Err(ProcessError::Failed { tail, .. })
             if !updated
                 && tail.iter().any(|line| line.contains("404") || line.contains("apt-get update")) =>
@@ -68,7 +68,7 @@ pub(super) async fn install(packages: &[&str], say: &(dyn Fn(&str) + Sync)) -> R
     .map_err(|source| PrerequisiteError::Program { action: format!("install {}", chosen.join(", ")), source })
 }
 
-/// The packages to install by what apt knows; none where its lists know too little.
+/// The packages to install, by apt's data. `None` if its lists are incomplete.
 fn choose<'a>(packages: &[&'a str], policy: &str) -> Option<Vec<&'a str>> {
     let mut chosen = Vec::new();
     for package in packages {
@@ -97,13 +97,13 @@ async fn apt_get(command: &[&str], packages: &[&str]) -> Result<(), ProcessError
     command
         .env("DEBIAN_FRONTEND", "noninteractive")
         .env("PATH", search_path())
-        // Errors are recognised by their words.
+        // Errors are recognised by their messages.
         .env("LC_ALL", "C.UTF-8")
         .stream(Killer::default(), |line| tracing::debug!("apt-get: {line}"))
         .await
 }
 
-/// What apt knows of `packages`, and of those that may take their place.
+/// apt's data about `packages` and their replacements.
 fn policy(packages: &[&str]) -> Result<String, PrerequisiteError> {
     let others = NEWER.iter().filter(|(name, _)| packages.contains(name)).filter_map(|(_, other)| *other);
     let asked = process::shell().and_then(|sh| {
@@ -112,11 +112,11 @@ fn policy(packages: &[&str]) -> Result<String, PrerequisiteError> {
     asked.map_err(|source| PrerequisiteError::Program { action: "ask apt for its packages".into(), source })
 }
 
-/// The version of a package that apt would install, as `apt-cache policy` tells it.
+/// The version of a package that apt would install, from `apt-cache policy`.
 pub(super) fn candidate<'a>(policy: &'a str, package: &str) -> Option<&'a str> {
     let heading = format!("{package}:");
     let of_package = policy.lines().skip_while(|line| **line != heading).skip(1);
-    // What follows with a heading of its own is another package.
+    // The next heading starts another package.
     let mut lines = of_package.take_while(|line| line.starts_with(' '));
     let candidate = lines.find_map(|line| line.trim_start().strip_prefix("Candidate: "));
     candidate.filter(|candidate| *candidate != "(none)")
@@ -144,7 +144,7 @@ mod tests {
         assert_eq!(choose(&client, TRIXIE), Some(vec!["docker-buildx", "docker-cli"]));
         assert_eq!(choose(&client, BOOKWORM), Some(vec!["docker.io"]));
         assert_eq!(choose(&["docker-cli", "docker-buildx", "docker.io"], BOOKWORM), Some(vec!["docker.io"]));
-        // Empty lists: they have to be brought up to date first.
+        // Empty lists must be updated first.
         assert_eq!(choose(&client, ""), None);
         assert_eq!(choose(&["docker.io"], ""), None);
     }

@@ -1,4 +1,4 @@
-//! The engines that run on this machine, seen in /proc.
+//! Finds the docker engines that run on this machine, in /proc.
 
 /// A running dockerd.
 pub(super) struct Process {
@@ -7,8 +7,8 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Whether it can run beside another engine: it has a bridge of its own and leaves the firewall alone, as the engines
-    /// of the tests do.
+    /// Whether it can run next to another engine: it has its own bridge and does not change the firewall, like the engines of the
+    /// tests.
     pub(super) fn keeps_to_itself(&self) -> bool {
         let has = |wanted: &str| self.arguments.iter().any(|argument| argument == wanted);
         has("--bridge") && has("--iptables=false")
@@ -29,7 +29,7 @@ impl Process {
     }
 }
 
-/// Every dockerd of this machine, where it has a /proc: elsewhere engines run in a virtual machine.
+/// Every dockerd on this machine. Empty without /proc, because engines then run in a virtual machine.
 pub(super) fn all() -> Vec<Process> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
@@ -41,16 +41,16 @@ pub(super) fn all() -> Vec<Process> {
         let arguments =
             line.split(|byte| *byte == 0).map(|argument| String::from_utf8_lossy(argument).into_owned());
         let arguments: Vec<String> = arguments.collect();
-        // A process that has ended and waits for its parent has no command line any more.
+        // A process that has ended, and whose status was not collected, has no command line.
         (arguments.len() > 1).then_some(Process { pid, arguments })
     })
     .collect()
 }
 
-/// Whether a process has ended, whether or not its parent has taken note.
+/// Whether a process has ended, even if its parent has not collected its status.
 pub fn has_ended(pid: u32) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| {
-        // The state follows the name, which is in parentheses and may hold anything.
+        // The state follows the name, which is in parentheses and may contain any characters.
         stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']))
     })
 }

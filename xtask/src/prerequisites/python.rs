@@ -1,5 +1,5 @@
-//! Programs that nobody here wrote, in a virtual environment of their own: moto (<https://docs.getmoto.org>), another emulated
-//! AWS; the aws CLI and boto3, AWS's own clients; and with these AWS's published service models (botocore's).
+//! Independent programs for comparison, in their own virtual environment: moto (<https://docs.getmoto.org>), another emulated AWS;
+//! the aws CLI and boto3, AWS's own clients; and AWS's published service models, which come with botocore.
 
 use std::path::Path;
 
@@ -7,8 +7,8 @@ use process::{Killer, cmd};
 
 use super::PrerequisiteError;
 
-/// What pip is asked for: name, extra, version. `crates/local-aws/tests/scenarios.md` says what this moto answers.
-/// botocore reads sessions of `aws login` with awscrt alone, in the version that it names.
+/// The packages for pip: name, extra, version. `crates/local-aws/tests/scenarios.md` has the answers of this moto. botocore reads
+/// sessions of `aws login` only with awscrt, in the version that it requires.
 const PACKAGES: [(&str, &str, &str); 4] = [
     ("moto", "[server]", "5.2.5"),
     ("awscli", "", "1.46.3"),
@@ -16,17 +16,17 @@ const PACKAGES: [(&str, &str, &str); 4] = [
     ("awscrt", "", "0.38.0"),
 ];
 
-/// The packages as pip is told them.
+/// The packages as arguments of pip.
 fn wanted() -> [String; 4] {
     PACKAGES.map(|(name, extra, version)| format!("{name}{extra}=={version}"))
 }
 
-/// The packages in words.
+/// The packages as text.
 pub(super) fn names() -> String {
     wanted().join(", ")
 }
 
-/// Whether all of them stand in `dir` in these versions.
+/// Whether all of them are in `dir` in these versions.
 pub(super) fn is_there(dir: &Path) -> bool {
     let Ok(versions) = dir.join("lib").read_dir() else { return false };
     let mut places = versions.filter_map(|version| Some(version.ok()?.path().join("site-packages")));
@@ -35,7 +35,7 @@ pub(super) fn is_there(dir: &Path) -> bool {
     })
 }
 
-/// Installs them into `dir` with pip, which takes about 40 s; the next run finds them there.
+/// Installs them into `dir` with pip, which takes about 40 s. Later runs find them there.
 pub(super) async fn install(dir: &Path, say: &(dyn Fn(&str) + Sync)) -> Result<(), PrerequisiteError> {
     say(&format!("installing {} with pip in {}", names(), dir.display()));
     let failed =

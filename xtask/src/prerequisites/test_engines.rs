@@ -1,8 +1,8 @@
-//! Docker engines for the tests: one for each image store of a present-day docker, for as long as the tests run.
+//! Docker engines for the tests: one for each image store of a recent docker, while the tests run.
 //!
-//! They run on this machine's network, so that a base from a registry on loopback can be pulled, and beside the machine's own
-//! engine: each has a bridge of its own and leaves the firewall to us, so that it does not touch the other's rules. Each is the first process of a process namespace, and
-//! its mounts are in a mount namespace: once it is killed, nothing of it is left but its directory.
+//! They use this machine's network, so that a base can be pulled from a registry on loopback, and run next to the machine's own
+//! engine: each has its own bridge and does not set firewall rules, so that it does not change those of others. Each is the first
+//! process of a process namespace, with its mounts in a mount namespace, so that killing it leaves only its directory.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -19,15 +19,15 @@ use super::modern_docker::ModernDocker;
 use super::processes::has_ended;
 use super::{PrerequisiteError, search_path};
 
-/// The client's directory, for PATH.
+/// The variable with the client's directory, for PATH.
 const CLIENT: &str = "HTC_GRID_TEST_DOCKER";
-/// Its buildx plugin.
+/// The variable with the path of its buildx plugin.
 const BUILDX: &str = "HTC_GRID_TEST_BUILDX";
 
-/// What packets from the tests' containers are marked with on their way out.
+/// The mark on outgoing packets of the tests' containers.
 const MARK: &str = "0x487463";
 
-/// Where an engine keeps images. Docker 29 has containerd's by default.
+/// An engine's image store. Docker 29 uses containerd's by default.
 #[derive(Clone, Copy, Debug)]
 enum Store {
     Classic,
@@ -58,26 +58,26 @@ impl Store {
     }
 }
 
-/// The engines of a run of the tests; ended when dropped.
+/// The engines of a test run. Ended on drop.
 pub struct TestEngines {
     docker: ModernDocker,
     running: Vec<TestEngine>,
-    /// Held until they are ended, against another run of the tests in this checkout.
+    /// Held until they are ended, to exclude another test run in this checkout.
     _lock: File,
 }
 
 impl TestEngines {
-    /// Starts them below `target`, once the engines of an earlier run that was killed are ended.
+    /// Starts them below `target`, after ending those of an earlier run that was killed.
     ///
     /// # Errors
-    /// There is no present-day docker for this machine, or an engine does not start.
+    /// There is no recent docker for this machine, or an engine does not start.
     pub async fn start(target: &Path, say: &(dyn Fn(&str) + Sync)) -> Result<Self, PrerequisiteError> {
         let dir = target.join("engines");
         std::fs::create_dir_all(&dir).map_err(|source| file(&dir, source))?;
         let lock = lock(&dir.join("lock"), say).await?;
         let docker = ModernDocker::unpack(target, say).await?;
         let mut engines = Self { docker, running: Vec::new(), _lock: lock };
-        // One after another: each takes addresses that no other has.
+        // One after another, because each chooses addresses that no other uses.
         for store in Store::ALL {
             let engine = TestEngine::at(&dir.join(store.name()), store);
             engine.end();
@@ -87,7 +87,7 @@ impl TestEngines {
         Ok(engines)
     }
 
-    /// What the tests find them by.
+    /// The variables with which the tests find them.
     pub fn environment(&self) -> Vec<(&'static str, String)> {
         let client = self.docker.client();
         let client = client.parent().unwrap_or(&client);
@@ -106,7 +106,7 @@ impl Drop for TestEngines {
     }
 }
 
-/// Waits until no other run of the tests has engines in this directory.
+/// Waits until no other test run has engines in this directory.
 async fn lock(path: &Path, say: &(dyn Fn(&str) + Sync)) -> Result<File, PrerequisiteError> {
     let lock = File::create(path).map_err(|source| file(path, source))?;
     if lock.try_lock().is_ok() {
@@ -128,7 +128,7 @@ struct TestEngine {
 
 impl TestEngine {
     fn at(dir: &Path, store: Store) -> Self {
-        // A name has 15 characters at most.
+        // A bridge's name has at most 15 characters.
         let name = hex::encode(&sha2::Sha256::digest(dir.as_os_str().as_encoded_bytes())[..5]);
         Self { store, engine: Engine::at(dir), bridge: format!("htc{name}") }
     }
@@ -155,16 +155,16 @@ impl TestEngine {
             .arg(docker.engine().join("dockerd"))
             .args(["--bridge", &self.bridge])
             .args(["--iptables=false", "--ip6tables=false", "--ip-masq=false"])
-            // systemd would look for the containers' processes by the numbers that they have in here.
+            // systemd would look for the containers' processes by their IDs in this namespace.
             .args(["--exec-opt", "native.cgroupdriver=cgroupfs"])
-            // They live for some minutes: memory is cheaper than the processor.
+            // They run for some minutes: memory is cheaper than CPU time.
             .env("GOGC", "400")
             .env("PATH", path(&docker.engine()));
         self.engine.launch(dockerd, &configuration, &Cmd::new(docker.client())).await
     }
 
-    /// What lets its containers reach the network, with table and chain: the bridge's name is all that has to be known to take
-    /// it back.
+    /// The rules that connect its containers to the network, with table and chain. To remove them, only the bridge's name must be
+    /// known.
     fn rules(&self) -> [Vec<&str>; 4] {
         let bridge = self.bridge.as_str();
         [
@@ -175,11 +175,11 @@ impl TestEngine {
         ]
     }
 
-    /// Ends it, if it runs, and removes what it has: nobody needs it any more.
+    /// Ends it, if it runs, and removes its network and files.
     fn end(&self) {
         if let Some(pid) = self.engine.pid() {
             if let Some(process) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
-                // It may have ended in the meantime: that is what was wanted.
+                // It may have ended in the meantime, which is fine.
                 let _ = rustix::process::kill_process(process, Signal::KILL);
             }
             let deadline = Instant::now() + START_TIMEOUT;
@@ -194,9 +194,9 @@ impl TestEngine {
                 tracing::debug!("could not remove {}: {error}", dir.display());
             }
         }
-        // The next engine is process 1 of its namespace too and would take the number in there for a running one's.
+        // The next engine is also process 1 of its namespace, and would think that this ID is a running engine's.
         let _ = std::fs::remove_file(self.engine.pid_file());
-        // There are none after an engine that was ended in good order.
+        // There are none after an engine that ended in an orderly way.
         for rule in self.rules() {
             while iptables("-D", &rule).read().is_ok() {}
         }
@@ -206,11 +206,11 @@ impl TestEngine {
     }
 }
 
-/// Where an engine looks for programs: its own come first.
+/// The engine's PATH: its own programs come first.
 fn path(engine: &Path) -> OsString {
     let system = search_path();
     let dirs = std::iter::once(engine.to_owned()).chain(std::env::split_paths(&system));
-    // Below a directory with a colon in its name cargo does not work either.
+    // cargo does not work either in a directory with a colon in its name.
     std::env::join_paths(dirs).unwrap_or(system)
 }
 
@@ -218,7 +218,7 @@ fn ip(arguments: &[&str]) -> Cmd {
     Cmd::new("ip").arg("link").args(arguments.iter().copied()).env("PATH", search_path())
 }
 
-/// `rule` begins with table and chain.
+/// `rule` starts with table and chain.
 fn iptables(action: &str, rule: &[&str]) -> Cmd {
     let (table, rest) = rule.split_first().unwrap_or((&"filter", &[]));
     let command = Cmd::new("iptables").args(["--wait", "--table", table, action]);
@@ -237,7 +237,7 @@ fn failed(action: &str, source: process::ProcessError) -> PrerequisiteError {
 mod tests {
     use super::*;
 
-    /// The engines answer, each with its store; those that a killed run has left make room, and nothing stays behind.
+    /// The engines answer, each with its store; those of a killed run are ended, and nothing stays behind.
     #[tokio::test]
     async fn test_engines_are_ended_even_where_an_earlier_run_was_killed() {
         let Some(client) = std::env::var_os(CLIENT) else {
@@ -247,7 +247,7 @@ mod tests {
             return;
         };
         let target = tempfile::tempdir().unwrap();
-        // Unpacked once for all.
+        // Unpacked once for all tests.
         let docker = ModernDocker::in_target(target.path());
         let unpacked = Path::new(&client).parent().unwrap();
         std::os::unix::fs::symlink(unpacked, docker.client().ancestors().nth(2).unwrap()).unwrap();
@@ -258,7 +258,7 @@ mod tests {
 
         let mut engines = start().await.unwrap();
         let left = pids(&engines);
-        // Killed, a run ends none, and its lock is gone.
+        // A killed run ends none of them and loses its lock.
         std::mem::forget(std::mem::take(&mut engines.running));
         drop(engines);
         assert!(left.iter().all(|pid| !has_ended(*pid)));
@@ -270,7 +270,7 @@ mod tests {
         for engine in &engines.running {
             let info = Cmd::new(docker.client()).args(["info", "--format", "{{.DriverStatus}}"]);
             drivers.push(info.env("DOCKER_HOST", engine.engine.host()).read().unwrap());
-            // To everybody else they are no engine of this machine's.
+            // Other programs do not see it as an engine of this machine.
             assert_ne!(Engine::at(target.path()).other_address(), Some(engine.engine.host()));
         }
         assert!(!drivers[0].contains("containerd") && drivers[1].contains("containerd"), "{drivers:?}");

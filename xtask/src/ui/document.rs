@@ -1,4 +1,4 @@
-//! The one JSON document that `--format json` puts on stdout: what the command reports, and what failed.
+//! The JSON document that `--format json` prints to stdout: the command's report, and the errors.
 
 use std::io::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-/// The version of the documents: raised where a field goes or means something else, not where one is added.
+/// The version of the documents. It is raised when a field is removed or changed, not when one is added.
 pub const VERSION: u32 = 1;
 
-/// What a run has to report so far. It is printed once, when the run has ended, because only then it is known what failed.
+/// The report of a run so far. It is printed once, at the end of the run, because the errors are known only then.
 #[derive(Clone, Debug, Default)]
 pub struct Document {
     parts: Arc<Mutex<Parts>>,
@@ -22,10 +22,10 @@ struct Parts {
 }
 
 impl Document {
-    /// Takes the fields of `report`, an object, in the place of those that were there.
+    /// Replaces the report with the fields of `report`, an object.
     ///
     /// # Errors
-    /// It is no JSON object.
+    /// It is not a JSON object.
     pub fn report(&self, report: &impl Serialize) -> anyhow::Result<()> {
         let Value::Object(fields) = serde_json::to_value(report)? else {
             anyhow::bail!("a report is not a JSON object");
@@ -39,10 +39,10 @@ impl Document {
         self.parts.lock().unwrap_or_else(PoisonError::into_inner).errors.push(error);
     }
 
-    /// Prints it. `last`: the error that ended the run, which stands first.
+    /// Prints the document. `last`: the error that ended the run, which comes first.
     pub fn print(&self, command: Option<&str>, exit_code: u8, last: Option<Value>) {
         let mut stdout = std::io::stdout().lock();
-        // A closed stdout is no error.
+        // A closed stdout is not an error.
         let text = super::shown(&self.text(command, exit_code, last));
         let _ = writeln!(stdout, "{}", super::paint::json_without_commands(text));
     }
@@ -51,16 +51,16 @@ impl Document {
         let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
         let errors = last.iter().chain(&parts.errors).collect();
         let whole = Whole { version: VERSION, command, exit_code, errors, fields: &parts.fields };
-        // A map with text for keys can always be written.
+        // A map with text keys can always be serialised.
         serde_json::to_string_pretty(&whole).unwrap_or_default()
     }
 }
 
-/// The whole of it.
+/// The complete document.
 #[derive(Serialize)]
 struct Whole<'a> {
     version: u32,
-    /// The command and its own command, `local up`; none where the command line names none.
+    /// The command with its subcommand, such as `local up`. `None` if the command line names none.
     command: Option<&'a str>,
     exit_code: u8,
     errors: Vec<&'a Value>,

@@ -1,6 +1,6 @@
-//! All printing: text for people on stderr, data on stdout.
+//! All output: text for users on stderr, data on stdout.
 //!
-//! What a terminal would obey is left out of both: words of registries, images and programs are among it.
+//! Terminal control sequences are removed from both, because texts of registries, images and programs may contain them.
 
 mod document;
 mod notes;
@@ -37,17 +37,17 @@ pub enum Format {
     Json,
 }
 
-/// Text as it is shown: without what a terminal would obey, and with the program's name.
+/// Text for output: without control sequences, and with the program's name.
 fn shown(text: &str) -> String {
     spoken(&plain(text)).into_owned()
 }
 
-/// Prints a line for people.
+/// Prints a line to stderr.
 fn say(text: &str) {
     write(&laid_out(text));
 }
 
-/// Text for people, as wide as the terminal is.
+/// Text wrapped to the width of the terminal.
 fn laid_out(text: &str) -> String {
     let text = shown(text);
     let text = match progress::terminal_size(&std::io::stderr()) {
@@ -57,52 +57,52 @@ fn laid_out(text: &str) -> String {
     paint::dressed(&text).into_owned()
 }
 
-/// Writes a line as it is.
+/// Writes a line unchanged.
 fn write(line: &str) {
-    // A closed stderr is no reason to stop the work.
+    // A closed stderr must not stop the work.
     let _ = writeln!(std::io::stderr().lock(), "{line}");
 }
 
-/// Prints an error after which nothing follows, where there may be no [`Printer`] yet.
+/// Prints the error that ends the process, possibly without a [`Printer`].
 pub fn last_words(text: &str) {
     say(text);
 }
 
-/// Prints what is asked for where no command runs, and there is no [`Printer`].
+/// Prints help or another text without running a command and without a [`Printer`].
 pub fn first_words(text: &str) {
-    // A closed stdout is no error.
+    // A closed stdout is not an error.
     let _ = write!(std::io::stdout().lock(), "{}", shown(text));
 }
 
-/// How much is printed, and how.
+/// How much to print, and in which format.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Words {
-    /// How results reach stdout.
+    /// The format of results.
     pub format: Format,
     /// Show every step.
     pub verbose: bool,
-    /// Show warnings, errors and questions alone.
+    /// Show only warnings, errors and questions.
     pub quiet: bool,
-    /// When colours are used.
+    /// When to use colours.
     pub color: Color,
 }
 
-/// Prints; every line of the run goes through here.
+/// Prints every line of the run.
 #[derive(Clone, Debug)]
 pub struct Printer {
     words: Words,
-    /// With `--quiet`, what a question is about is said before it is asked, and not at all where none is.
+    /// With `--quiet`, the lines that belong to a question: printed before it, or never if no question is asked.
     held: Arc<Mutex<Vec<String>>>,
     progress: Progress,
     document: Document,
 }
 
 impl Printer {
-    /// A printer for this process's streams; with [`Format::Json`] `document` gets what would be stdout's.
+    /// A printer for this process's streams. With [`Format::Json`], `document` receives the results.
     pub fn new(words: Words, document: Document) -> Self {
         paint::choose(words.color);
         let env = |name: &str| std::env::var(name).unwrap_or_default();
-        // What is drawn anew is for eyes; CI logs and pipes get one line for each event.
+        // Redrawn lines are only for terminals. CI logs and pipes get one line per event.
         let is_for_eyes = std::io::stderr().is_terminal() && env("CI").is_empty();
         let is_able = !["", "dumb"].contains(&env("TERM").as_str());
         let shown = match words.quiet {
@@ -113,7 +113,7 @@ impl Printer {
         Self { words, held: Arc::default(), progress: Progress::new(shown), document }
     }
 
-    /// A line for people.
+    /// Prints a line for the user.
     pub fn line(&self, text: impl AsRef<str>) {
         let text = text.as_ref();
         if self.words.quiet {
@@ -123,7 +123,7 @@ impl Printer {
         }
     }
 
-    /// A line that says what the next ones are about.
+    /// Prints a heading for the next lines.
     pub fn heading(&self, text: &str) {
         if self.words.quiet {
             self.line(text);
@@ -132,7 +132,7 @@ impl Printer {
         }
     }
 
-    /// Folds what is printed until the group is dropped, where GitHub's runner shows it.
+    /// Folds the output until the group is dropped, on GitHub's runner.
     pub fn group(&self, title: &str) -> Group {
         let lines = paint::group(&plain(title)).filter(|_| !self.words.quiet);
         let end = lines.map(|(begin, end)| {
@@ -142,25 +142,25 @@ impl Printer {
         Group { printer: self.clone(), end }
     }
 
-    /// A line for people who asked for every step.
+    /// Prints a line with `--verbose` only.
     pub fn detail(&self, text: impl AsRef<str>) {
         if self.words.verbose {
             self.line(text);
         }
     }
 
-    /// A warning.
+    /// Prints a warning.
     pub fn warn(&self, text: impl AsRef<str>) {
         self.progress.suspend(|| say(&format!("warning: {}", text.as_ref())));
     }
 
-    /// An error beside the one that ends the run.
+    /// Prints an error that does not end the run.
     pub fn error(&self, error: &anyhow::Error) {
         self.progress.suspend(|| say(&failure::render(error)));
         self.document.error(crate::exit_codes::as_json(error));
     }
 
-    /// A table for people, unless JSON was asked for: then stdout's document says the same.
+    /// Prints a table, except with JSON: the document on stdout has the same data.
     pub fn table(&self, table: &Table) {
         let text = match progress::terminal_size(&std::io::stderr()) {
             Some((columns, _)) => table.fitting(columns),
@@ -179,13 +179,13 @@ impl Printer {
         &self.progress
     }
 
-    /// What the command was asked for: stdout.
+    /// The output of results to stdout.
     pub fn results(&self) -> Results<'_> {
         Results { printer: self }
     }
 }
 
-/// What GitHub folds; it ends when it is dropped.
+/// A group that GitHub folds. It ends when dropped.
 #[derive(Debug)]
 pub struct Group {
     printer: Printer,

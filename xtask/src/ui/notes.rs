@@ -1,5 +1,5 @@
-//! What code below says by `tracing`: events are printed as the run's own lines, and spans named `wait` say what is waited for
-//! while they are open: `on`, `what` and, in milliseconds, for how long at most (`most`).
+//! Receives the crates' `tracing` output: events are printed as lines of the run, and open spans named `wait` are shown as waits,
+//! with the fields `on`, `what` and, in milliseconds, the maximum `most`.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -15,11 +15,11 @@ use tracing::{Event, Level, Metadata, Subscriber};
 use super::Printer;
 use super::progress::{Wait, Waits};
 
-/// The name of the spans that are looked at.
+/// The name of the spans for waits.
 const WAIT: &str = "wait";
 
-/// Prints this tool's warnings from here on, and its smaller steps where every step is shown. Libraries stay silent: what they
-/// say is not written for the user, and may hold secrets.
+/// Prints this tool's warnings from now on, with `--verbose` also its debug events. Events of libraries are not shown: they are not
+/// written for the user, and may contain secrets.
 pub fn listen(printer: &Printer) {
     let most = if printer.verbose() { LevelFilter::DEBUG } else { LevelFilter::WARN };
     let (printer, waits) = (printer.clone(), printer.progress().waits());
@@ -27,7 +27,7 @@ pub fn listen(printer: &Printer) {
         Level::ERROR | Level::WARN => printer.warn(text),
         _ => printer.detail(text),
     };
-    // The first one listens for the whole process.
+    // Only the first subscriber is used, for the whole process.
     let _ = tracing::subscriber::set_global_default(Notes::new(most, print, waits));
 }
 
@@ -35,7 +35,7 @@ pub fn listen(printer: &Printer) {
 const OWN: [&str; 6] =
     [env!("CARGO_CRATE_NAME"), "aws", "docker_credentials", "images_config", "runtimes", "terraform"];
 
-/// Whose waits are shown; the registry client is written for others, too, but they are this run's.
+/// The crate whose waits are also shown. Its events are not, because they are also written for other programs.
 const WAITING: &str = "registry";
 
 struct Notes<F> {
@@ -43,7 +43,7 @@ struct Notes<F> {
     print: F,
     waits: Waits,
     next: AtomicU64,
-    /// How often each open span is held.
+    /// The reference count of each open span.
     held: Mutex<HashMap<u64, usize>>,
 }
 
@@ -208,7 +208,7 @@ mod tests {
         };
         let own = manifest("xtask").unwrap();
         let below = own.lines().filter_map(|line| line.strip_suffix(".workspace = true")).filter(speaks);
-        // The registry's crate is written for others, too.
+        // The registry's crate is also written for other programs.
         let below = below.filter(|name| *name != "registry").map(|name| name.replace('-', "_"));
         assert_eq!(OWN[1..], below.collect::<Vec<_>>());
     }

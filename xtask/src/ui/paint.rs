@@ -1,4 +1,4 @@
-//! What a line on stderr is made of beside its words: colours, and what GitHub's runner would take for a command.
+//! Adds colours to lines on stderr, and makes sure that GitHub's runner does not read them as commands.
 
 use std::borrow::Cow;
 use std::io::IsTerminal as _;
@@ -18,15 +18,15 @@ pub enum Color {
     Never,
 }
 
-/// How stderr is written.
+/// How to write to stderr.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Style {
     color: bool,
-    /// Whether GitHub's runner reads along.
+    /// Whether GitHub's runner reads the output.
     github: bool,
 }
 
-/// The process's own, chosen once.
+/// The style of this process, chosen once.
 static STYLE: OnceLock<Style> = OnceLock::new();
 
 const BOLD: &str = "\x1b[1m";
@@ -35,19 +35,19 @@ const YELLOW: &str = "\x1b[1;33m";
 const CYAN: &str = "\x1b[1;36m";
 const RESET: &str = "\x1b[0m";
 
-/// The beginnings of lines that have a colour, as cargo's have.
+/// The prefixes of lines that get a colour, as in cargo.
 const HEADS: [(&str, &str); 4] =
     [("error:", RED), ("warning:", YELLOW), ("hint:", CYAN), ("  caused by:", BOLD)];
 
 impl Style {
-    /// By the environment variables that `env` gives.
+    /// The style for the environment variables in `env`.
     fn new(color: Color, env: impl Fn(&str) -> Option<String>, terminal: bool) -> Self {
         let env = |name: &str| env(name).filter(|value| !value.is_empty());
         let says = |name: &str| env(name).map(|value| value != "0");
         let color = match color {
             Color::Always => true,
             Color::Never => false,
-            // <https://no-color.org>, then <https://bixense.com/clicolors/>, as cargo reads them.
+            // <https://no-color.org>, then <https://bixense.com/clicolors/>, in cargo's order.
             Color::Auto if env("NO_COLOR").is_some() => false,
             Color::Auto if says("CLICOLOR_FORCE") == Some(true) => true,
             Color::Auto if says("CLICOLOR") == Some(false) => false,
@@ -56,7 +56,7 @@ impl Style {
         Self { color, github: env("GITHUB_ACTIONS").is_some_and(|value| value == "true") }
     }
 
-    /// Text as it is printed, line by line.
+    /// Styles text, line by line.
     fn dress<'a>(self, text: &'a str) -> Cow<'a, str> {
         if !self.color && !self.github {
             return Cow::Borrowed(text);
@@ -80,13 +80,13 @@ impl Style {
     }
 
     fn json_without_commands(self, document: String) -> String {
-        // No line of a document begins with `::`, and `##[` is in strings alone.
+        // No line of a document starts with `::`, and `##[` occurs only in strings.
         if self.github { document.replace("##[", "#\\u0023[") } else { document }
     }
 }
 
-/// A line that GitHub's runner takes for no command: it obeys those that begin with `::`, spaces before it or not, and of an older
-/// kind anywhere in a line (<https://github.com/actions/runner/blob/main/src/Runner.Common/ActionCommand.cs>).
+/// A line that GitHub's runner does not read as a command. It obeys lines that start with `::`, also after spaces, and an older
+/// form anywhere in a line (<https://github.com/actions/runner/blob/main/src/Runner.Common/ActionCommand.cs>).
 fn harmless(line: &str) -> Cow<'_, str> {
     let mut line = Cow::Borrowed(line);
     if let Some(rest) = line.trim_start().strip_prefix("::") {
@@ -99,7 +99,7 @@ fn harmless(line: &str) -> Cow<'_, str> {
     line
 }
 
-/// Chooses how stderr is written from here on.
+/// Sets the style of stderr.
 pub(super) fn choose(color: Color) {
     let _ = STYLE.set(chosen(color));
 }
@@ -109,21 +109,21 @@ fn chosen(color: Color) -> Style {
 }
 
 fn style() -> Style {
-    // Before the command line was understood, by the environment alone.
+    // Before the command line is parsed, only by the environment.
     STYLE.get().copied().unwrap_or_else(|| chosen(Color::Auto))
 }
 
-/// Text of ours, or of anybody's, as stderr takes it.
+/// Any text, styled for stderr.
 pub(super) fn dressed(text: &str) -> Cow<'_, str> {
     style().dress(text)
 }
 
-/// Text for stdout, which GitHub's runner reads for commands, too.
+/// Text for stdout, without commands for GitHub's runner, which reads stdout too.
 pub(super) fn without_commands(text: &str) -> Cow<'_, str> {
     style().without_commands(text)
 }
 
-/// A JSON document for stdout, whose strings stay what they are.
+/// A JSON document for stdout, without such commands and with unchanged values.
 pub(super) fn json_without_commands(document: String) -> String {
     style().json_without_commands(document)
 }
@@ -133,9 +133,9 @@ pub(super) fn heading(text: &str) -> String {
     if style().color { format!("{BOLD}{}{RESET}", dressed(text)) } else { dressed(text).into_owned() }
 }
 
-/// The lines that begin and end a group that GitHub folds; none elsewhere.
+/// The lines that start and end a group that GitHub folds. `None` on other systems.
 pub(super) fn group(title: &str) -> Option<(String, &'static str)> {
-    // One line, and nothing that the runner would decode.
+    // One line, without characters that the runner would decode.
     let title = title.replace(['%', '\r', '\n'], " ");
     style().github.then(|| (format!("::group::{title}"), "::endgroup::"))
 }

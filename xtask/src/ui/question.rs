@@ -1,4 +1,4 @@
-//! Questions to the person at the terminal.
+//! Questions to the user on the terminal.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::sync::PoisonError;
@@ -8,10 +8,10 @@ use failure::{FailWith as _, Interrupt, Kind, failure};
 
 use super::{Printer, laid_out, say};
 
-/// How often a question looks whether Ctrl-C came instead of an answer.
+/// Time between two checks for Ctrl-C while waiting for an answer.
 const ANSWER_POLL: Duration = Duration::from_millis(50);
 
-/// Asks `question` on the terminal and gives the answer, or nothing where nobody can answer or Ctrl-C came instead.
+/// Asks `question` on the terminal. `None` if there is no terminal or Ctrl-C was pressed.
 pub fn ask(printer: &Printer, question: &str, interrupt: &Interrupt) -> Option<String> {
     let held = std::mem::take(&mut *printer.held.lock().unwrap_or_else(PoisonError::into_inner));
     printer.progress.pause(|| {
@@ -20,7 +20,7 @@ pub fn ask(printer: &Printer, question: &str, interrupt: &Interrupt) -> Option<S
         let _ = write!(stderr, "{} ", laid_out(question));
         let _ = stderr.flush();
         let (sender, answer) = std::sync::mpsc::channel();
-        // In a thread of its own: a read of the terminal is not ended by a signal that is handled.
+        // On a separate thread, because a handled signal does not end a read from the terminal.
         std::thread::spawn(move || {
             let mut line = String::new();
             let read = std::io::stdin().read_line(&mut line);
@@ -28,7 +28,7 @@ pub fn ask(printer: &Printer, question: &str, interrupt: &Interrupt) -> Option<S
         });
         while !interrupt.seen() {
             if let Ok(answer) = answer.recv_timeout(ANSWER_POLL) {
-                // What is typed at a terminal ends the line; nothing else does.
+                // Input on a terminal includes the newline; in other cases it must be added.
                 if answer.is_none() || !std::io::stdin().is_terminal() {
                     let _ = writeln!(stderr);
                 }
@@ -40,10 +40,10 @@ pub fn ask(printer: &Printer, question: &str, interrupt: &Interrupt) -> Option<S
     })
 }
 
-/// Asks once. Only `yes` goes on, as terraform has taught everybody. `without`: what does not ask.
+/// Asks once. Only `yes` is accepted, as in terraform. `without`: how to run without a question.
 ///
 /// # Errors
-/// The answer is another one, or nobody is there to give it.
+/// The answer is not `yes`, or there is no terminal.
 pub fn confirm(printer: &Printer, without: &str, interrupt: &Interrupt) -> anyhow::Result<()> {
     let answer = ask(printer, "Do you want to continue? Only `yes` is accepted:", interrupt);
     interrupt.check()?;

@@ -1,4 +1,4 @@
-//! Plain tables: columns two spaces apart, no lines, fit for a terminal, a pipe and `awk` alike.
+//! Plain tables: columns two spaces apart, without lines, for a terminal, a pipe or `awk`.
 
 use std::fmt;
 
@@ -6,12 +6,12 @@ use registry::Digest;
 
 use super::width::{self, cut, cut_middle, padded};
 
-/// The columns between two cells.
+/// The spaces between two cells.
 const BETWEEN: usize = 2;
-/// A column that is cut keeps as many.
+/// The minimum width of a cut column.
 const NARROWEST: usize = 12;
 
-/// Rows under a heading.
+/// Rows with a heading.
 #[derive(Clone, Debug, Default)]
 pub struct Table {
     heading: Vec<String>,
@@ -29,13 +29,13 @@ impl Table {
         self.rows.push(cells.into());
     }
 
-    /// Whether there is no row.
+    /// Whether it has no rows.
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
 
-    /// The table for a terminal of `columns`, where no row may wrap: digests are cut to the 12 digits that tell them apart, the registry
-    /// of all repositories is left out, then the widest columns are cut, and where that is not enough the last columns go.
+    /// The table for a terminal of `columns`, without wrapped rows: digests are cut to their first 12 digits, a registry common to
+    /// all repositories is left out, the widest columns are cut, and if that is not enough the last columns are removed.
     pub fn fitting(&self, columns: usize) -> String {
         let fits = |table: &Self| table.width() <= columns;
         if fits(self) {
@@ -53,7 +53,7 @@ impl Table {
         table.to_string()
     }
 
-    /// With digests cut, behind `head`.
+    /// The table with cut digests, each after `head`.
     fn with_digests(&self, head: &str) -> Self {
         let cut = |cell: &String| match cell.parse::<Digest>() {
             Ok(digest) => format!("{head}{}", digest.short()),
@@ -63,7 +63,7 @@ impl Table {
         Self { heading: self.heading.clone(), rows }
     }
 
-    /// Takes the registry away where it is the same in all cells of the first column.
+    /// Removes the registry from the first column if all cells have the same.
     fn leave_out_the_registry(&mut self) {
         let cells = || self.rows.iter().filter_map(|row| row.first());
         let Some((host, _)) = cells().next().and_then(|first| first.split_once('/')) else { return };
@@ -75,7 +75,7 @@ impl Table {
         cells.for_each(|cell| drop(cell.drain(..registry.len())));
     }
 
-    /// Cuts the widest columns until a row has no more than `columns`; false where they would say nothing any more.
+    /// Cuts the widest columns until rows fit into `columns`. `false` if they would become too narrow to be useful.
     fn cut_to(&mut self, columns: usize) -> bool {
         let mut widths = self.widths();
         let over = |widths: &[usize]| total(widths).saturating_sub(columns);
@@ -88,7 +88,7 @@ impl Table {
         }
         for row in std::iter::once(&mut self.heading).chain(&mut self.rows) {
             for (cell, width) in row.iter_mut().zip(&widths) {
-                // A name's end tells it apart; a sentence is read from its beginning.
+                // Names differ at their ends; sentences are read from the start.
                 *cell = if cell.contains(' ') { cut(cell, *width) } else { cut_middle(cell, *width) };
             }
         }
@@ -105,19 +105,19 @@ impl Table {
         widths
     }
 
-    /// The columns that its widest row may take.
+    /// The width of its widest row, in columns.
     fn width(&self) -> usize {
         total(&self.widths())
     }
 }
 
-/// The columns of a row whose cells have these.
+/// The width of a row with cells of these widths.
 fn total(widths: &[usize]) -> usize {
     widths.iter().sum::<usize>() + BETWEEN * widths.len().saturating_sub(1)
 }
 
-/// `text` behind `head`, broken between words so that no line has more than `columns`, each further line under the first word. A
-/// longer word stays whole: it is to be copied.
+/// `text` after `head`, wrapped between words to at most `columns`. Further lines start below the first word. A longer word is not
+/// broken, so that it can be copied.
 pub fn wrap(head: &str, text: &str, columns: usize) -> String {
     let indent = head.chars().count();
     let mut lines = String::new();

@@ -1,11 +1,11 @@
-//! Texts cut to a terminal's columns.
+//! Cuts texts to a terminal's columns.
 
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
-/// What stands for what was cut away.
+/// The replacement for cut text.
 const GAP: &str = "...";
 
-/// The columns that a text takes.
+/// The width of a text, in columns.
 pub fn of(text: &str) -> usize {
     text.width()
 }
@@ -30,7 +30,7 @@ fn tail(text: &str, columns: usize) -> &str {
     start.map_or(text, |(at, c)| &text[at + c.len_utf8()..])
 }
 
-/// `text` in so many columns, its end cut away where it has more.
+/// `text` cut to this many columns at the end.
 pub fn cut(text: &str, columns: usize) -> String {
     if of(text) <= columns {
         return text.to_owned();
@@ -41,7 +41,7 @@ pub fn cut(text: &str, columns: usize) -> String {
     }
 }
 
-/// `text` in so many columns, its middle cut away where it has more: names begin alike and end in what tells them apart.
+/// `text` cut to this many columns in the middle: names often start alike and differ at the end.
 pub fn cut_middle(text: &str, columns: usize) -> String {
     if of(text) <= columns {
         return text.to_owned();
@@ -51,13 +51,13 @@ pub fn cut_middle(text: &str, columns: usize) -> String {
     format!("{}{GAP}{}", head(text, before), tail(text, left - before))
 }
 
-/// `text` followed by spaces up to so many columns.
+/// `text` padded with spaces to this many columns.
 pub fn padded(text: &str, columns: usize) -> String {
     format!("{text}{}", " ".repeat(columns.saturating_sub(of(text))))
 }
 
-/// `text` with the lines that a terminal of so many columns would break in the middle of a word broken between words. A word that is
-/// longer stays whole: it is to be copied.
+/// `text` with long lines wrapped between words, where a terminal would break them inside a word. A longer word is not broken, so
+/// that it can be copied.
 pub fn folded(text: &str, columns: usize) -> String {
     text.split('\n').map(|line| folded_line(line, columns)).collect::<Vec<_>>().join("\n")
 }

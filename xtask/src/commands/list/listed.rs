@@ -1,4 +1,4 @@
-//! An image as `list-images` shows it.
+//! An image in the output of `list-images`.
 
 use aws::signing::Signing;
 use images_config::lock::waiting::Waiting;
@@ -7,46 +7,46 @@ use serde::Serialize;
 
 use crate::ui::units;
 
-/// A tag of a repository, or a repository without any.
+/// A tag of a repository, or a repository without tags.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Listed {
     pub(super) repository: String,
     pub(super) uri: String,
     pub(super) tag: Option<String>,
     pub(super) digest: Option<String>,
-    /// Bytes that are stored.
+    /// Stored size in bytes.
     pub(super) size: Option<u64>,
-    /// Seconds since it was pushed.
+    /// Seconds since the push.
     pub(super) age: Option<u64>,
-    /// `same`, `behind`, `other platforms`, `absent`, `unknown`, `built here`, or empty where there is no upstream.
+    /// `same`, `behind`, `other platforms`, `absent`, `unknown`, `built here`, or empty without an upstream.
     pub(super) upstream: String,
-    /// Whether it is signed as images.toml asks; nothing where it asks for no signature.
+    /// Whether it has the signature that images.toml requires. `None` if none is required.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) signed: Option<bool>,
-    /// Who signed it.
+    /// The signer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) signed_by: Option<String>,
-    /// What came of ECR's signature of a runtime; nothing where images.toml asks for none.
+    /// The status of ECR's signature of a runtime. `None` if images.toml requests none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) signing: Option<Signing>,
-    /// What is about it: signatures, SBOMs and the like.
+    /// The number of referrers: signatures, SBOMs and similar.
     pub(super) referrers: Option<usize>,
-    /// Whether it is archived: pulls do not find it.
+    /// Whether it is archived, so that it cannot be pulled.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(super) archived: bool,
-    /// The day on which the support of a runtime's base ended, where it has.
+    /// The day on which the support of a runtime's base ended, if it has.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) base_support_ended: Option<String>,
-    /// On which build images.lock holds a runtime.
+    /// The build at which images.lock holds a runtime.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) held: Option<Hold>,
-    /// What its source, or a runtime's base, has and is too fresh to be taken.
+    /// A digest of its source, or of a runtime's base, that is too new to use.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) waiting: Option<Waiting>,
 }
 
 impl Listed {
-    /// How it stands to its upstream, and what else is to be known of it.
+    /// The comparison with upstream, and other notes.
     pub(super) fn standing(&self) -> String {
         let upstream = Some(self.upstream.clone()).filter(|upstream| !upstream.is_empty());
         let archived = self.archived.then(|| "archived: pulls do not find it".to_owned());

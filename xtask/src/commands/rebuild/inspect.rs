@@ -1,4 +1,4 @@
-//! What there is to know of runtimes, without building one.
+//! Shows facts about runtimes without building them.
 
 use images_config::RUNTIMES_REPOSITORY;
 use runtimes::{Cause, Runtime, Why};
@@ -9,7 +9,7 @@ use crate::target::Target;
 use crate::transfer::{explain_runtime, held};
 use crate::ui::Table;
 
-/// What each runtime's build key is made of.
+/// Shows the inputs of each runtime's build key.
 pub(super) async fn explain(
     context: &Context,
     builder: &runtimes::Context,
@@ -27,7 +27,7 @@ pub(super) async fn explain(
     context.printer.results().either(|| text.join("\n"), &serde_json::json!({ "runtimes": documents }))
 }
 
-/// What would be done.
+/// Shows what would be done.
 pub(super) fn planned(context: &Context, planned: &[runtimes::Planned]) -> anyhow::Result<()> {
     let (mut table, mut documents) = (Table::new(["RUNTIME", "ACTION"]), Vec::new());
     for runtime in planned {
@@ -39,7 +39,7 @@ pub(super) fn planned(context: &Context, planned: &[runtimes::Planned]) -> anyho
     context.printer.results().data(&table, &serde_json::json!({ "runtimes": documents }))
 }
 
-/// Which input differs from what is there.
+/// Shows which input differs from the existing build.
 pub(super) async fn why(
     context: &Context,
     builder: &runtimes::Context,
@@ -61,7 +61,7 @@ pub(super) async fn why(
     context.printer.results().either(|| text, &serde_json::json!({ "runtimes": documents }))
 }
 
-/// The builds of a runtime that ECR has archived: its registry finds none of them, and none can run. Tag and digest of each.
+/// Tag and digest of a runtime's builds that ECR has archived: its registry does not find them, and they cannot run.
 async fn archived(target: Option<&Target>, name: &str) -> anyhow::Result<Vec<(String, String)>> {
     let Some(account) = target.and_then(|target| target.account.as_ref()) else { return Ok(Vec::new()) };
     let images = account.ecr.images(RUNTIMES_REPOSITORY).await?;
@@ -73,7 +73,7 @@ async fn archived(target: Option<&Target>, name: &str) -> anyhow::Result<Vec<(St
     Ok(found)
 }
 
-/// The builds of a runtime, and how its tag moved from one to the other.
+/// Shows the builds of a runtime, and the history of its tag.
 pub(super) async fn builds(
     context: &Context,
     builder: &runtimes::Context,

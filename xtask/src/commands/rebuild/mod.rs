@@ -1,4 +1,4 @@
-//! `rebuild-runtimes`: the contributor's loop.
+//! `rebuild-runtimes`: builds runtimes during development.
 
 mod inspect;
 mod tags;
@@ -19,9 +19,9 @@ use crate::trust::Trust;
 use crate::ui::{Table, units};
 use tags::Consent;
 
-/// How long a runtime may take until it answers its first invocation.
+/// The time limit for a runtime's first response.
 const SMOKE_TIMEOUT: Duration = Duration::from_secs(30);
-/// The handler that `--smoke` names; bases without a function answer that it is missing, which is an answer.
+/// The handler for `--smoke`. Bases without a function answer that it is missing, which is a valid response.
 const SMOKE_HANDLER: &str = "app.handler";
 
 /// Build the Lambda runtimes into the local container engine, no AWS needed
@@ -83,7 +83,7 @@ impl RebuildRuntimes {
     /// Runs the command.
     ///
     /// # Errors
-    /// An unknown name, no container engine, a build that fails, or, with a registry, what transfer-images can run into.
+    /// A name is unknown, there is no container engine, a build fails, or, with a registry, an error of transfer-images.
     pub async fn run(self, context: &Context) -> anyhow::Result<()> {
         let config = context.config()?;
         self.check_names(&config)?;
@@ -120,7 +120,7 @@ impl RebuildRuntimes {
         context.interrupt.guard(work).await
     }
 
-    /// Whether tags may move that the grid runs.
+    /// Whether tags that the grid uses may move.
     fn consent(&self) -> Consent {
         match (self.dry_run, self.yes) {
             (true, _) => Consent::DryRun,
@@ -129,7 +129,7 @@ impl RebuildRuntimes {
         }
     }
 
-    /// Refuses a name that images.toml does not have.
+    /// Refuses a name that is not in images.toml.
     fn check_names(&self, config: &Config) -> anyhow::Result<()> {
         let mut named = self.names.iter().chain(&self.builds).chain(self.rollback.first());
         let Some(unknown) = named.find(|name| !config.runtimes.iter().any(|r| r.name == **name)) else {
@@ -140,7 +140,7 @@ impl RebuildRuntimes {
             .hint(Kind::Usage, format!("it has {known}"))
     }
 
-    /// The runtimes to work on. Naming one is reason enough to build it, even if it is switched off.
+    /// The runtimes to work on. A named one is built even if it is disabled.
     fn wanted(&self, config: &Config) -> Vec<Runtime> {
         let all = wanted_runtimes(config);
         let chosen = |(listed, _): &(&images_config::Runtime, Runtime)| match self.names.as_slice() {
@@ -173,7 +173,7 @@ impl RebuildRuntimes {
         Ok(builder)
     }
 
-    /// How old the bases of the runtimes to be built have to be; none where nothing is built.
+    /// The minimum ages of the bases to build on. `None` if nothing is built.
     fn ages(&self, context: &Context, config: &Config) -> anyhow::Result<Option<Ages>> {
         if self.builds.is_some() || !self.rollback.is_empty() || self.explain || self.why {
             return Ok(None);
@@ -189,7 +189,7 @@ impl RebuildRuntimes {
         Ages::new(context, &config, fresh)
     }
 
-    /// One round; with `--watch` another one after each change, until Ctrl-C.
+    /// One build; with `--watch` another one after each change, until Ctrl-C.
     async fn rounds(
         &self,
         context: &Context,
@@ -225,7 +225,7 @@ impl RebuildRuntimes {
         carry_out(context, builder, planned).await
     }
 
-    /// Brings what is planned to the registry: asks before a tag moves that the grid runs, and works under the grid's lease.
+    /// Pushes the planned builds: asks before moving a tag that the grid uses, and holds the grid's lease.
     async fn push(
         &self,
         context: &Context,
@@ -253,12 +253,12 @@ impl RebuildRuntimes {
     }
 }
 
-/// What a plan does to which tags.
+/// The actions of a plan, by tag.
 fn summary(planned: &[Planned]) -> Vec<(&str, Action, Option<registry::Digest>)> {
     planned.iter().map(|planned| (planned.name.as_str(), planned.action, planned.seen)).collect()
 }
 
-/// Plans all of them and says what would be done; nothing where one of them cannot be planned.
+/// Plans all runtimes and shows what would be done. Fails if one cannot be planned.
 async fn plan(
     context: &Context,
     builder: &runtimes::Context,
@@ -291,7 +291,7 @@ async fn plan(
     Ok(good)
 }
 
-/// Does what is planned, and reports it.
+/// Carries out a plan and reports it.
 async fn carry_out(
     context: &Context,
     builder: &runtimes::Context,
@@ -299,7 +299,7 @@ async fn carry_out(
 ) -> anyhow::Result<()> {
     let idle: Vec<String> =
         planned.iter().filter(|p| p.action == Action::Nothing).map(|p| p.name.clone()).collect();
-    // What is built already goes along: its local name is moved back to that build.
+    // Existing builds are included: their local name is moved back to that build.
     let outcomes = runtimes::apply(builder, planned).await;
     report(context, &idle, &outcomes)
 }

@@ -1,4 +1,4 @@
-//! What moves a tag that the grid runs: asked for first, under the grid's lease, told where it went wrong.
+//! Moves tags that the grid uses: asks first, holds the grid's lease, and reports errors.
 
 use failure::{Kind, ending};
 use images_config::{
@@ -13,8 +13,8 @@ use crate::target::Target;
 use crate::transfer::{explain_runtime, who};
 use crate::ui::question;
 
-/// Does `work` under the grid's lease, which is given back whatever comes of it. `work` is told whether somebody else held
-/// it first: what they did is in no plan that was made before. Without AWS there is no lease to take.
+/// Runs `work` under the grid's lease, which is released in any case. The argument of `work` is whether another run held it first:
+/// a plan made before does not include that run's changes. Without AWS there is no lease.
 pub(super) async fn leased<T>(
     context: &Context,
     target: &Target,
@@ -33,18 +33,18 @@ pub(super) async fn leased<T>(
     done
 }
 
-/// Whether tags may move that the grid runs.
+/// Whether tags that the grid uses may move.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Consent {
     /// `--yes`.
     Given,
-    /// Somebody is asked.
+    /// The user is asked.
     Asked,
     /// `--dry-run`: nothing moves.
     DryRun,
 }
 
-/// Asks before the tags move that the grid runs.
+/// Asks before moving tags that the grid uses.
 pub(super) fn confirm(context: &Context, consent: Consent) -> anyhow::Result<()> {
     if consent == Consent::Given {
         return Ok(());
@@ -52,7 +52,7 @@ pub(super) fn confirm(context: &Context, consent: Consent) -> anyhow::Result<()>
     question::confirm(&context.printer, "--yes does not ask", &context.interrupt)
 }
 
-/// Moves a runtime's tag back, then writes the hold: without it the next run would move the tag forward again.
+/// Moves a runtime's tag back, then writes the hold. Without the hold, the next run would move the tag forward again.
 pub(super) async fn roll_back(
     context: &Context,
     builder: &runtimes::Context,
@@ -95,14 +95,14 @@ pub(super) async fn roll_back(
     .await
 }
 
-/// `changed`: whether the tag was moved; nothing where that was begun and has not ended.
+/// `changed`: whether the tag was moved. `None` if the move was started and has not ended.
 fn report(context: &Context, rollback: &Rollback, changed: Option<bool>) -> anyhow::Result<()> {
     context.printer.results().report(&serde_json::json!({
         "runtime": rollback.name, "from": rollback.from, "to": rollback.to, "build": rollback.build_tag, "changed": changed,
     }))
 }
 
-/// Writes the hold into images.lock as it is by now.
+/// Writes the hold into the present images.lock.
 fn hold(context: &Context, target: &Target, rollback: &Rollback) -> anyhow::Result<()> {
     let (name, path) = (&rollback.name, context.paths.lock());
     let shown = context.paths.show(&path).to_string();

@@ -21,7 +21,7 @@ use crate::transfer::{last_run, registry_failure, scan};
 use crate::ui::{stdout_columns, units};
 use report::{Findings, Report, Resources, Severity, Standing, in_words};
 
-/// Images that are asked about at once.
+/// Images read in parallel.
 const AT_ONCE: usize = 16;
 
 /// Show the account's resources, who is running, the last run's result, and the findings of ECR's scans
@@ -38,7 +38,7 @@ pub struct Status {
     fail_on: Option<Severity>,
 }
 
-/// An image that is there.
+/// An image at the target.
 struct Present {
     name: String,
     repository: String,
@@ -49,7 +49,7 @@ impl Status {
     /// Runs the command.
     ///
     /// # Errors
-    /// AWS or the registry does not answer, or there are findings that were asked about.
+    /// AWS or the registry does not answer, or there are findings that `--fail-on` names.
     pub async fn run(self, context: &Context) -> anyhow::Result<()> {
         let config = context.config()?;
         let target = context.interrupt.guard(context.target(&config)).await?;
@@ -167,7 +167,7 @@ async fn of_account(
     })
 }
 
-/// Repository and tag of each image, and of each runtime that is switched on.
+/// Repository and tag of each image and of each enabled runtime.
 fn wanted(config: &Config) -> [Vec<(String, String)>; 2] {
     let images = config.images.iter().map(|image| (image.repository.clone(), image.tag.clone()));
     let runtimes =

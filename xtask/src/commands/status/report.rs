@@ -1,4 +1,4 @@
-//! What `status` shows, for people and for programs.
+//! The output of `status`, for users and programs.
 
 use std::collections::BTreeMap;
 
@@ -27,7 +27,7 @@ impl Severity {
     pub(super) const ALL: [Self; 5] =
         [Self::Critical, Self::High, Self::Medium, Self::Low, Self::Informational];
 
-    /// As ECR writes it.
+    /// The name in ECR's spelling.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Informational => "INFORMATIONAL",
@@ -39,35 +39,35 @@ impl Severity {
     }
 }
 
-/// What stands, as `--format json` gives it.
+/// The status in `--format json`.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     pub(super) account: Option<String>,
     pub(super) region: Option<String>,
     pub(super) tag: String,
     pub(super) registry: String,
-    /// None with `--registry`.
+    /// `None` with `--registry`.
     pub(super) resources: Option<Resources>,
     pub(super) images: Standing,
     pub(super) runtimes: Standing,
-    /// Who is at work on the images.
+    /// The runs that work on the images.
     pub(super) at_work: Vec<AtWork>,
-    /// What the last run that had something to do came to.
+    /// The result of the last run that had work to do.
     pub(super) last_run: Option<Joined>,
-    /// None with `--registry`.
+    /// `None` with `--registry`.
     pub(super) findings: Option<Findings>,
 }
 
-/// The AWS resources that images.toml wants.
+/// The AWS resources required by images.toml.
 #[derive(Debug, Serialize)]
 pub(super) struct Resources {
     /// The terraform state.
     pub(super) state: String,
     pub(super) repositories: usize,
     pub(super) rules: usize,
-    /// Whether the grid's own key stands; repositories that others created have theirs.
+    /// Whether the grid's own key exists. Repositories created by others have their own keys.
     pub(super) key: bool,
-    /// What is not there, a line each.
+    /// Missing resources, one line each.
     pub(super) missing: Vec<String>,
 }
 
@@ -76,20 +76,20 @@ pub(super) struct Resources {
 pub(super) struct Standing {
     pub(super) wanted: usize,
     pub(super) present: usize,
-    /// Those that are not there.
+    /// Those that are missing.
     pub(super) absent: Vec<String>,
 }
 
-/// What ECR's scans found.
+/// The findings of ECR's scans.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Findings {
     /// Images that were scanned.
     pub(super) scanned: usize,
-    /// Those that were not.
+    /// Images that were not scanned.
     pub(super) not_scanned: Vec<String>,
-    /// Findings by severity, all images together.
+    /// Findings by severity, of all images.
     pub(super) counts: BTreeMap<String, u64>,
-    /// Those with findings.
+    /// Images with findings.
     pub(super) images: Vec<Found>,
 }
 
@@ -101,7 +101,7 @@ pub(super) struct Found {
 }
 
 impl Findings {
-    /// Of these scans, by the images' names.
+    /// Combines these scans, with the images' names.
     pub(super) fn of(scans: &[(&str, Option<Scan>)]) -> Self {
         let mut all = Self::default();
         for (name, scan) in scans {
@@ -134,7 +134,7 @@ pub(super) fn in_words(counts: &BTreeMap<String, u64>) -> String {
 }
 
 impl Report {
-    /// For people; on a terminal of `columns`, broken between words.
+    /// The text to show, wrapped between words for a terminal of `columns`.
     pub(super) fn text(&self, columns: Option<usize>) -> String {
         let mut lines: Vec<(&str, String)> = Vec::new();
         lines.push(match (&self.account, &self.region) {

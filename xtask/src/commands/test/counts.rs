@@ -1,18 +1,18 @@
-//! Tests, counted.
+//! Counts tests.
 
-/// How many tests there were, read from the harness's own closing lines.
+/// The numbers of tests, read from the harness's summary lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Those that passed.
+    /// Passed tests.
     pub passed: u32,
-    /// Those that failed.
+    /// Failed tests.
     pub failed: u32,
-    /// Those that only run by hand.
+    /// Tests that only run by hand.
     pub ignored: u32,
 }
 
 impl Counts {
-    /// Whether there was none.
+    /// Whether all are zero.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }

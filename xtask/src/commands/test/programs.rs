@@ -1,6 +1,6 @@
-//! The programs of tests: compiled by cargo, then as many at once as there are cores.
+//! Runs the test programs: compiled by cargo, then one per core in parallel.
 //!
-//! cargo itself runs one program after another, and many a test waits for a builder, for terraform or for a bound to pass.
+//! cargo itself runs one program at a time, but many tests wait for a builder, for terraform or for a timeout.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,18 +16,18 @@ use crate::cargo::{self, TestProgram};
 use crate::commands::Context;
 use crate::ui::{Printer, units};
 
-/// What a run of tests came to.
+/// The result of a test run.
 #[derive(Debug, Default)]
 pub struct Outcome {
-    /// The tests, counted.
+    /// The counted tests.
     pub counts: Counts,
-    /// The files of tests that failed, or ended without a result.
+    /// The test files that failed, or ended without a result.
     pub failed: Vec<String>,
-    /// How long each file took, the longest first.
+    /// The duration of each file, the longest first.
     pub took: Vec<(String, Duration)>,
 }
 
-/// One program's part of it.
+/// The result of one program.
 struct Ended {
     name: String,
     counts: Counts,
@@ -35,7 +35,7 @@ struct Ended {
     took: Duration,
 }
 
-/// Compiles the programs of tests that `selection`, arguments of `cargo test`, names.
+/// Compiles the test programs selected by `selection`, arguments of `cargo test`.
 ///
 /// # Errors
 /// They do not compile.
@@ -59,7 +59,7 @@ pub async fn compile(selection: &[String], printer: &Printer) -> anyhow::Result<
     Ok(programs.lock().map(|programs| programs.clone()).unwrap_or_default())
 }
 
-/// The programs that take minutes, the longest first. In a clone, where no run has been timed, one of them would be the last, alone.
+/// The programs that take minutes, longest first. Without measurements, in a new clone, one of them could run last and alone.
 const LONG: [&str; 8] = [
     "tests/tests/whole.rs",
     "tests/tests/runtimes/main.rs",
@@ -71,10 +71,10 @@ const LONG: [&str; 8] = [
     "tests/tests/equal_digests.rs",
 ];
 
-/// Runs them, those first that took longest the last time.
+/// Runs the programs, starting with those that took longest the last time.
 ///
 /// # Errors
-/// How long each took cannot be written down.
+/// The durations cannot be saved.
 pub async fn run(
     mut programs: Vec<TestProgram>,
     filter: Option<&str>,
@@ -106,13 +106,13 @@ pub async fn run(
     Ok(outcome)
 }
 
-/// Where a program stands in the order of all. What has never run comes first: it may be long.
+/// A program's position in the order. Unmeasured ones come first, because they may be long.
 fn turn(name: &str, took: &BTreeMap<String, u64>) -> (std::cmp::Reverse<u64>, usize) {
     let took = took.get(name).copied().unwrap_or(u64::MAX);
     (std::cmp::Reverse(took), LONG.iter().position(|long| *long == name).unwrap_or(LONG.len()))
 }
 
-/// The documentation's own examples, which cargo alone can run.
+/// Runs the examples in the documentation, which only cargo can run.
 ///
 /// # Errors
 /// One fails.
@@ -138,8 +138,8 @@ pub async fn examples(filter: Option<&str>, printer: &Printer) -> (Counts, bool)
     (counts.lock().map(|counts| *counts).unwrap_or_default(), passed)
 }
 
-/// Runs one program as `cargo test` would; it ends with whoever waits for this. Each test is told as it ends, and what it says past the harness at once; what failing
-/// tests have printed, when all of them have ended.
+/// Runs one program like `cargo test`; it ends when the caller stops waiting. Each test's result is printed when it ends, other
+/// output at once, and the output of failed tests when all have ended.
 async fn one(
     name: String,
     program: &TestProgram,
@@ -185,13 +185,13 @@ async fn one(
     Ended { name, counts, passed: result.is_ok(), took }
 }
 
-/// Whether only the harness's own count or an empty line is here.
+/// Whether the line is only the harness's count, or empty.
 fn is_of_the_harness(line: &str) -> bool {
     let is_count = line.starts_with("running ") && (line.ends_with(" tests") || line.ends_with(" test"));
     line.is_empty() || is_count
 }
 
-/// A program's name: the first file of its source, from the root of the workspace on.
+/// A program's name: the root file of its source, relative to the workspace.
 fn name(root: &Path, program: &TestProgram) -> String {
     let path: PathBuf = program.source.strip_prefix(root).unwrap_or(&program.source).into();
     path.display().to_string()
@@ -243,7 +243,7 @@ mod tests {
         }
         let process = format!("/proc/{}", std::fs::read_to_string(&pid).unwrap().trim());
         let ended = async {
-            // What has ended and was not waited for has no command line.
+            // A process that has ended, but whose status was not collected, has no command line.
             while std::fs::read(format!("{process}/cmdline")).is_ok_and(|line| !line.is_empty()) {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }

@@ -1,4 +1,4 @@
-//! Progress: lines at the terminal's foot that are drawn anew, or a line in a log whenever nothing else was said for a while.
+//! The progress display: redrawn lines at the bottom of a terminal, or a line in a log after some time without output.
 
 mod render;
 mod state;
@@ -12,11 +12,11 @@ use state::{Count, State, Total};
 
 pub use state::Wait;
 
-/// How often a terminal is drawn.
+/// Time between two redraws of a terminal.
 const FRAME: Duration = Duration::from_millis(100);
-/// After so long without a line, a log is told what is going on: nobody has to wonder for more than five seconds.
+/// Time without a line after which a log gets a progress line, so that it is never silent for more than five seconds.
 const SILENCE: Duration = Duration::from_secs(4);
-/// And so often while there is an amount to count.
+/// Time between progress lines in a log if there is a total.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
 /// Erases from the cursor to the end of the screen.
@@ -33,7 +33,7 @@ pub enum Shown {
     Not,
 }
 
-/// What is going on, for those who look on. Clones show the same.
+/// The progress of the run. Clones share one display.
 #[derive(Clone, Debug)]
 pub struct Progress {
     board: Arc<Board>,
@@ -43,31 +43,31 @@ pub struct Progress {
 struct Board {
     shown: Shown,
     inside: Mutex<Inside>,
-    /// There is something to show.
+    /// Wakes the display's thread when there is something to show.
     news: Condvar,
 }
 
 #[derive(Debug)]
 struct Inside {
     state: State,
-    /// The columns of the terminal at the last frame; none where nothing is drawn now.
+    /// The columns of the terminal at the last redraw. `None` if nothing is drawn now.
     drawn: Option<usize>,
     /// When the last line was printed.
     said: Instant,
-    /// When a log was last told what is going on.
+    /// When a log last got a progress line.
     beat: Instant,
-    /// Whether the thread runs that shows what is going on.
+    /// Whether the display's thread runs.
     thread: bool,
-    /// Whether that thread waits for something to show: only then is it woken, which is a call of the system.
+    /// Whether that thread is idle: only then is it woken, because that is a system call.
     idle: bool,
-    /// A question waits for its answer, or the run is over.
+    /// A question waits for its answer, or the run has ended.
     paused: bool,
     /// When the last question was answered.
     asked: Option<Instant>,
 }
 
 impl Progress {
-    /// A display with nothing on it.
+    /// An empty display.
     pub fn new(shown: Shown) -> Self {
         let now = Instant::now();
         let state = State::default();
@@ -84,12 +84,12 @@ impl Progress {
         Self { board: Arc::new(Board { shown, inside: Mutex::new(inside), news: Condvar::new() }) }
     }
 
-    /// Whether lines are drawn anew, in the place of one line for each step.
+    /// Whether lines are redrawn, instead of printed once per step.
     pub fn is_drawn(&self) -> bool {
         self.board.shown == Shown::Drawn
     }
 
-    /// Prints while what is drawn steps aside.
+    /// Erases the display while `print` runs.
     pub fn suspend<T>(&self, print: impl FnOnce() -> T) -> T {
         let mut inside = self.board.lock();
         inside.erase();
@@ -101,7 +101,7 @@ impl Progress {
         result
     }
 
-    /// Asks while nothing is drawn or told.
+    /// Stops the display while `ask` runs.
     pub fn pause<T>(&self, ask: impl FnOnce() -> T) -> T {
         self.set_paused(true);
         let answer = ask();
@@ -110,12 +110,12 @@ impl Progress {
         answer
     }
 
-    /// Whether a question was answered after this moment.
+    /// Whether a question was answered after this time.
     pub fn has_asked_since(&self, moment: Instant) -> bool {
         self.board.lock().asked.is_some_and(|asked| asked > moment)
     }
 
-    /// Takes everything away while nothing goes on: something else is to happen first, or the run is over.
+    /// Erases and stops the display, for other output or at the end of the run, or starts it again.
     pub fn set_paused(&self, paused: bool) {
         let mut inside = self.board.lock();
         inside.erase();
@@ -124,12 +124,12 @@ impl Progress {
         self.board.wake(&inside);
     }
 
-    /// The command that runs: what is told where nothing says more.
+    /// Sets the running command, which is shown if there is nothing else to show.
     pub fn command(&self, name: &str) {
         self.board.change(|state, now| state.command = Some((name.to_owned(), now)));
     }
 
-    /// A line that shows `name` and its latest news.
+    /// A line with `name` and its latest news.
     pub fn lane(&self, name: &str) -> Lane {
         Lane::new(&self.board, name, None)
     }
@@ -139,42 +139,42 @@ impl Progress {
         Lane::new(&self.board, name, Some(total))
     }
 
-    /// A line that counts done things, and all the bytes that are counted until it is dropped.
+    /// A line with the count of finished items and the bytes, shown until it is dropped.
     pub fn total(&self, noun: &'static str, all: usize, bytes: u64) -> Whole {
         self.board.change(|state, now| state.total = Some(Total::new(noun, all, bytes, now)));
         Whole { board: Arc::clone(&self.board) }
     }
 
-    /// Counts done things in the same line, until it is dropped. [`Lane::done`] says that one more is done.
+    /// Adds a count of finished items to the same line, until it is dropped. [`Lane::done`] adds one.
     pub fn count(&self, noun: &'static str, all: usize) -> Counted {
         self.board.change(|state, _| state.count = Some(Count { noun, done: 0, all }));
         Counted { board: Arc::clone(&self.board) }
     }
 
-    /// What is waited for.
+    /// The list of waits.
     pub fn waits(&self) -> Waits {
         Waits { board: Arc::clone(&self.board) }
     }
 }
 
-/// What does not answer at once, each under a number of the caller's.
+/// The current waits, by a number from the caller.
 #[derive(Clone, Debug)]
 pub struct Waits {
     board: Arc<Board>,
 }
 
 impl Waits {
-    /// Something is waited for.
+    /// Starts a wait.
     pub fn begin(&self, number: u64, wait: Wait) {
         self.board.change(|state, _| drop(state.waits.insert(number, wait)));
     }
 
-    /// It has come, or was given up.
+    /// Ends a wait.
     pub fn end(&self, number: u64) {
         self.board.change(|state, _| drop(state.waits.remove(&number)));
     }
 
-    /// All that is waited for.
+    /// All current waits.
     #[cfg(test)]
     pub fn all(&self) -> Vec<Wait> {
         self.board.lock().state.waits.values().cloned().collect()
@@ -198,14 +198,14 @@ impl Board {
         result
     }
 
-    /// Tells the thread that waits for something to show.
+    /// Wakes the display's thread if it is idle.
     fn wake(&self, inside: &Inside) {
         if inside.idle {
             self.news.notify_one();
         }
     }
 
-    /// Shows what is going on for as long as the process lives.
+    /// Shows the progress until the process ends.
     fn show(&self) {
         let mut inside = self.lock();
         loop {
@@ -228,15 +228,15 @@ impl Board {
 }
 
 impl Inside {
-    /// Takes what is drawn away. The cursor stands where it begins: a terminal that breaks lines anew when its width changes takes
-    /// the cursor with its line, so that nothing above is ever erased and nothing below remains.
+    /// Erases the display. The cursor is at its start: a terminal that rewraps lines when its width changes moves the cursor with
+    /// its line, so that no line above is erased and none of the display remains.
     fn erase(&mut self) {
         if self.drawn.take().is_some() {
             let _ = std::io::stderr().lock().write_all(ERASE.as_bytes());
         }
     }
 
-    /// Draws, and leaves the cursor where it was.
+    /// Draws the display, and leaves the cursor at its start.
     fn draw(&mut self) {
         let Some((columns, rows)) = terminal_size(&std::io::stderr()).filter(|_| !self.paused) else {
             return;
@@ -264,7 +264,7 @@ impl Inside {
         self.drawn = Some(columns);
     }
 
-    /// Tells a log what is going on, where it is time.
+    /// Prints progress to a log, if it is time.
     fn beat(&mut self) {
         let now = Instant::now();
         let silent = now.duration_since(self.said) >= SILENCE;
@@ -281,7 +281,7 @@ impl Inside {
     }
 }
 
-/// One thing that is worked on; its line leaves when it is dropped.
+/// A task with a line in the display, which is removed when dropped.
 #[derive(Debug)]
 pub struct Lane {
     board: Arc<Board>,
@@ -304,7 +304,7 @@ impl Lane {
         });
     }
 
-    /// One more is done of what is counted ([`Progress::count`]).
+    /// Ends the task and counts it as finished ([`Progress::count`]).
     pub fn done(self) {
         self.board.change(|state, _| {
             if let Some(count) = &mut state.count {
@@ -318,7 +318,7 @@ impl Lane {
         self.board.change(|state, now| state.advance(self.task, bytes, true, now));
     }
 
-    /// Counts `bytes` more that were there already.
+    /// Counts `bytes` more that existed already.
     pub fn skip(&self, bytes: u64) {
         self.board.change(|state, now| state.advance(self.task, bytes, false, now));
     }
@@ -330,14 +330,14 @@ impl Drop for Lane {
     }
 }
 
-/// The count of all that is done; it leaves when it is dropped.
+/// The total count. It is removed when dropped.
 #[derive(Debug)]
 pub struct Whole {
     board: Arc<Board>,
 }
 
 impl Whole {
-    /// One more is done.
+    /// Counts one more finished item.
     pub fn one_done(&self) {
         self.board.change(|state, _| {
             if let Some(total) = &mut state.total {
@@ -353,7 +353,7 @@ impl Drop for Whole {
     }
 }
 
-/// A count of what is done; it leaves when it is dropped.
+/// A count of finished items. It is removed when dropped.
 #[derive(Debug)]
 pub struct Counted {
     board: Arc<Board>,
@@ -365,7 +365,7 @@ impl Drop for Counted {
     }
 }
 
-/// The columns and rows of a terminal; none where it is none, or does not say.
+/// The columns and rows of a terminal. `None` if it is not a terminal, or has no known size.
 pub fn terminal_size(stream: &impl std::os::fd::AsFd) -> Option<(usize, usize)> {
     let size = rustix::termios::tcgetwinsize(stream).ok()?;
     let (columns, rows) = (usize::from(size.ws_col), usize::from(size.ws_row));

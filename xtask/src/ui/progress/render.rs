@@ -1,4 +1,4 @@
-//! What is going on, in words: as lines for a terminal of some width, or as one line of a log.
+//! Formats the progress: as lines for a terminal of a given width, or as a line in a log.
 
 use std::time::{Duration, Instant};
 
@@ -6,26 +6,26 @@ use super::state::{State, Task, Wait};
 use crate::ui::units;
 use crate::ui::width::{self, cut, cut_middle, padded};
 
-/// Whoever answers sooner is not worth a word.
+/// Shorter waits are not shown.
 const TOLD_AFTER: Duration = Duration::from_secs(2);
-/// Tasks that one line of a log names.
+/// Maximum number of tasks named in a log line.
 const NAMED: usize = 3;
 /// The columns of two sizes with `of` between them.
 const COUNTS: usize = 24;
-/// The columns that are left of whoever is waited for, at least.
+/// The minimum number of columns for the name of a server in a wait.
 const NARROWEST: usize = 16;
-/// The narrowest and the widest bar, with its ends.
+/// The minimum and maximum width of a bar, with its ends.
 const BAR: (usize, usize) = (12, 32);
 
-/// The lines of a terminal of these columns and rows, where nothing was printed for `silent`: none is wider, nor are they more
-/// than half of what it shows.
+/// The lines for a terminal with these columns and rows, after `silent` without output. No line is wider, and they use at most half
+/// of the rows.
 pub(super) fn lines(
     state: &mut State,
     (columns, rows): (usize, usize),
     now: Instant,
     silent: Duration,
 ) -> Vec<String> {
-    // A terminal may take the last column for the beginning of the next line.
+    // Some terminals wrap after the last column.
     let columns = columns.saturating_sub(1);
     let mut foot: Vec<String> = waits(state, Some(columns), now);
     foot.extend(of_all(state, Some(columns), now));
@@ -77,8 +77,8 @@ fn bar(done: u64, all: u64, columns: usize) -> String {
     format!("[{:<inside$}]", format!("{}{head}", "=".repeat(full)))
 }
 
-/// `3 of 13 images, 2 of 15 runtimes, 45.1 MiB of 194.0 MiB, 12.0 MiB/s, 12 s left`. What says least goes first where a line has no room
-/// for all. None where nothing is counted.
+/// `3 of 13 images, 2 of 15 runtimes, 45.1 MiB of 194.0 MiB, 12.0 MiB/s, 12 s left`. If the line is too narrow, the least important
+/// parts are left out. `None` if there is no count.
 fn of_all(state: &mut State, columns: Option<usize>, now: Instant) -> Option<String> {
     let counted = |done: usize, all: usize, noun| format!("{done} of {}", units::count(all, noun));
     let runtimes = state.count.as_ref().map(|count| counted(count.done, count.all, count.noun));
@@ -97,14 +97,14 @@ fn of_all(state: &mut State, columns: Option<usize>, now: Instant) -> Option<Str
     Some(ways.find(|text| width::of(text) <= columns).unwrap_or_else(|| cut(&least, columns)))
 }
 
-/// What is waited for, a line each.
+/// The waits, one line each.
 fn waits(state: &State, columns: Option<usize>, now: Instant) -> Vec<String> {
     let mut told: Vec<(&Wait, usize)> = Vec::new();
     for wait in state.waits.values().filter(|wait| now.duration_since(wait.since) >= TOLD_AFTER) {
         match told.iter_mut().find(|(other, _)| (&other.on, &other.what) == (&wait.on, &wait.what)) {
             Some((first, count)) => {
                 *count += 1;
-                // The one that is over last.
+                // The one that ends last.
                 *first = if wait.until > first.until { wait } else { first };
             }
             None => told.push((wait, 1)),
@@ -113,8 +113,8 @@ fn waits(state: &State, columns: Option<usize>, now: Instant) -> Vec<String> {
     told.into_iter().map(|(wait, count)| of_wait(wait, count, columns, now)).collect()
 }
 
-/// `waiting for docker.io: its reply, 12 s, at most 1 min 48 s more`. Where a line has no room for all, whoever is waited for is cut
-/// in the middle: how long it takes is at its end.
+/// `waiting for docker.io: its reply, 12 s, at most 1 min 48 s more`. If the line is too narrow, the name is cut in the middle,
+/// because the times at the end are needed.
 fn of_wait(wait: &Wait, count: usize, columns: Option<usize>, now: Instant) -> String {
     let times = if count > 1 { format!(" ({count} requests)") } else { String::new() };
     let so_far = units::about(now.duration_since(wait.since));
@@ -127,7 +127,7 @@ fn of_wait(wait: &Wait, count: usize, columns: Option<usize>, now: Instant) -> S
     cut(&format!("waiting for {}{rest}", cut_middle(&wait.on, room)), columns)
 }
 
-/// What a log is told when nothing else was said for a while.
+/// The progress lines for a log after some time without output.
 pub(super) fn heartbeat(state: &mut State, now: Instant) -> Vec<String> {
     let mut lines = waits(state, None, now);
     let tasks: Vec<(&str, Instant)> =

@@ -1,70 +1,70 @@
-//! What is going on: the work that is being done, how much of it, and what is waited for.
+//! The state of the progress display: the current tasks, their totals, and the waits.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-/// The time over which a rate is taken.
+/// The period over which a rate is measured.
 const WINDOW: Duration = Duration::from_secs(15);
-/// A rate of less time says nothing.
+/// The shortest period for a useful rate.
 const SHORTEST: Duration = Duration::from_millis(900);
 
-/// All that is going on.
+/// The state of the display.
 #[derive(Debug, Default)]
 pub(super) struct State {
     next: u64,
     pub(super) tasks: BTreeMap<u64, Task>,
     pub(super) total: Option<Total>,
-    /// What is counted beside the total: it has no bytes that are known before.
+    /// A second count, of items without a known size.
     pub(super) count: Option<Count>,
     pub(super) waits: BTreeMap<u64, Wait>,
-    /// The command that runs, and since when.
+    /// The running command, and when it started.
     pub(super) command: Option<(String, Instant)>,
 }
 
-/// One thing that is worked on.
+/// A current task.
 #[derive(Debug)]
 pub(super) struct Task {
     pub(super) name: String,
-    /// The latest news of it.
+    /// Its latest news.
     pub(super) news: String,
-    /// Bytes that are done, of how many.
+    /// Finished bytes and all bytes.
     pub(super) bytes: Option<(u64, u64)>,
     pub(super) since: Instant,
 }
 
-/// How many of some things are done.
+/// A count of finished items.
 #[derive(Debug)]
 pub(super) struct Count {
-    /// They are counted as `runtime`, and so on.
+    /// The noun for the items, such as `runtime`.
     pub(super) noun: &'static str,
     pub(super) done: usize,
     pub(super) all: usize,
 }
 
-/// How much of a known amount is done.
+/// A total with bytes.
 #[derive(Debug)]
 pub(super) struct Total {
-    /// The done things are counted as `image`, and so on.
+    /// The noun for the items, such as `image`.
     pub(super) noun: &'static str,
     pub(super) done: usize,
     pub(super) all: usize,
     pub(super) bytes: u64,
     pub(super) all_bytes: u64,
     moved: u64,
-    /// What had been moved at some times of this run, the oldest first.
+    /// Sent bytes at several times in this run, oldest first.
     samples: VecDeque<(Instant, u64)>,
 }
 
-/// Something that does not answer at once.
+/// A wait for a response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wait {
-    /// Who is waited for.
+    /// The server or other party to wait for.
     pub on: String,
-    /// What is waited for.
+    /// The expected response.
     pub what: String,
-    /// Since when.
+    /// When it started.
     pub since: Instant,
-    /// Until when at most, where somebody gives up then.
+    /// When it will be given up. `None` if never.
     pub until: Option<Instant>,
 }
 
@@ -78,7 +78,7 @@ impl State {
             && self.command.is_none()
     }
 
-    /// Adds a task and gives its number.
+    /// Adds a task and returns its number.
     pub(super) fn begin(&mut self, name: String, bytes: Option<u64>, now: Instant) -> u64 {
         self.next += 1;
         let bytes = bytes.map(|all| (0, all));
@@ -86,7 +86,7 @@ impl State {
         self.next
     }
 
-    /// Counts bytes of a task: `moved` ones were sent in this run, others had not to be.
+    /// Counts bytes of a task. With `moved` they were sent in this run, otherwise they existed already.
     pub(super) fn advance(&mut self, task: u64, count: u64, moved: bool, now: Instant) {
         if let Some(Task { bytes: Some((done, all)), .. }) = self.tasks.get_mut(&task) {
             *done = done.saturating_add(count).min(*all);
@@ -109,7 +109,7 @@ impl Total {
             return;
         }
         self.moved = self.moved.saturating_add(count);
-        // Ten a second are enough for a rate; the first one is what it is measured from.
+        // Ten samples per second are enough. The first one is the start of the measurement.
         let newest = self.samples.len() > 1
             && self.samples.back().is_some_and(|(at, _)| now.duration_since(*at) < WINDOW / 150);
         if let Some(last) = self.samples.back_mut().filter(|_| newest) {
@@ -119,7 +119,7 @@ impl Total {
         }
     }
 
-    /// Bytes a second that were sent lately; none where it is too early to say.
+    /// Bytes per second sent recently. `None` if it is too early to tell.
     pub(super) fn rate(&mut self, now: Instant) -> Option<u64> {
         while self.samples.get(1).is_some_and(|(at, _)| now.duration_since(*at) > WINDOW) {
             self.samples.pop_front();
@@ -133,7 +133,7 @@ impl Total {
         u64::try_from(moved).ok()
     }
 
-    /// How long the rest takes at this rate.
+    /// The estimated time for the rest at this rate.
     pub(super) fn left(&self, rate: Option<u64>) -> Option<Duration> {
         let rate = rate.filter(|rate| *rate > 0)?;
         Some(Duration::from_secs((self.all_bytes - self.bytes).div_ceil(rate)))
@@ -149,7 +149,7 @@ mod tests {
         let start = Instant::now();
         let mut state = State { total: Some(Total::new("image", 2, 1_000_000, start)), ..State::default() };
         let task = state.begin("a".into(), Some(600_000), start);
-        // A run before this one had sent half of it.
+        // An earlier run had sent half of it.
         state.advance(task, 500_000, false, start);
         let after = |seconds| start + Duration::from_secs(seconds);
         assert_eq!(state.total.as_mut().unwrap().rate(start), None);
